@@ -1,0 +1,278 @@
+"""One evaluation for page, sweep, dry run and command line: facts, policy and instant in, decision out."""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cleanup.policy.lifecycle import State
+from cleanup.policy.reasons import Reason
+from cleanup.policy.retention import Mode, Policy, ProofLevel, due_at
+
+# How far the lab PC's clock may run ahead of ours before its verification instant is not believed.
+CLOCK_TOLERANCE = timedelta(minutes=5)
+# A run that was written to this recently may still be in somebody's hands.
+QUIET_PERIOD = timedelta(minutes=10)
+
+
+class Gate(enum.StrEnum):
+    """The named conditions of a clear, in the order in which they are shown."""
+
+    STATE = "state"
+    CLOCK = "clock"
+    RETENTION = "retention"
+    PATH = "path"
+    UNCHANGED = "unchanged"
+    PROOF = "proof"
+    FREE = "free"
+
+
+class Verdict(enum.StrEnum):
+    """What a gate says: open, opened by time alone, or closed until somebody acts."""
+
+    PASS = "pass"  # noqa: S105
+    WAIT = "wait"
+    BLOCK = "block"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something seen on disk that speaks against a clear: its reason and what exactly was seen."""
+
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProofFacts:
+    """What a comparison with the NAS showed.
+
+    `level` is how far it went; `files` and `bytes` count the data files that were compared. At `checksum`
+    every staged byte and every NAS byte was read again, so `findings` is empty only if both equal the manifest.
+    """
+
+    level: ProofLevel
+    findings: tuple[Finding, ...] = ()
+    files: int = 0
+    bytes: int = 0
+    manifest_sha256: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What was seen of one run, and when. Instants are aware; bytes are logical; None means unknown.
+
+    `fresh` tells a look made for this decision from one that was stored by discovery.
+    """
+
+    gathered_at: datetime
+    fresh: bool = False
+    recorded_state: State | None = None
+    ingest_state: State | None = None
+    ingest_findings: tuple[Finding, ...] = ()
+    verified_at: datetime | None = None
+    verified_first_seen_at: datetime | None = None
+    path_findings: tuple[Finding, ...] = ()
+    files: int | None = None
+    bytes: int | None = None
+    allocated_bytes: int | None = None
+    newest_data_at: datetime | None = None
+    newer_files: tuple[str, ...] = ()
+    newer_count: int = 0
+    tree_findings: tuple[Finding, ...] = ()
+    proof: ProofFacts | None = None
+    other_attempt: bool = False
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """One gate's answer; `opens_at` is the instant at which a wait ends, where that is known."""
+
+    gate: Gate
+    verdict: Verdict
+    reason: Reason | None = None
+    detail: str = ""
+    opens_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """All gates of one run at one instant."""
+
+    now: datetime
+    gates: tuple[GateResult, ...]
+
+    @property
+    def due(self) -> bool:
+        """Whether the schedule would take the run: every gate passes."""
+        return all(result.verdict is Verdict.PASS for result in self.gates)
+
+    @property
+    def clearable(self) -> bool:
+        """Whether an operator may clear the run now: every gate but `retention` passes."""
+        return not self.refusals(operator=True)
+
+    @property
+    def needs_full_comparison(self) -> bool:
+        """Whether only touched files stand in the way, which re-reading every byte could settle."""
+        return [result.reason for result in self.refusals(operator=True)] == [Reason.CHANGED_SINCE_VERIFICATION]
+
+    def refusals(self, *, operator: bool) -> tuple[GateResult, ...]:
+        """The gates that do not pass; an operator's click passes `retention`."""
+        return tuple(
+            result
+            for result in self.gates
+            if result.verdict is not Verdict.PASS and not (operator and result.gate is Gate.RETENTION)
+        )
+
+    def main_refusal(self, *, operator: bool) -> GateResult | None:
+        """The refusal to name first: a block before a wait, and in the order of the gates."""
+        refusals = self.refusals(operator=operator)
+        blocks = [result for result in refusals if result.verdict is Verdict.BLOCK]
+        return next(iter(blocks or refusals), None)
+
+    def gate(self, gate: Gate) -> GateResult:
+        """The answer of one gate."""
+        return next(result for result in self.gates if result.gate is gate)
+
+
+def evaluate(facts: Facts, policy: Policy, now: datetime) -> Decision:
+    """Every gate of one run, from facts of any age. Pure: the same three arguments give the same decision."""
+    return Decision(now, tuple(GATES[gate](facts, policy, now) for gate in Gate))
+
+
+def _pass(gate: Gate, detail: str = "") -> GateResult:
+    return GateResult(gate, Verdict.PASS, detail=detail)
+
+
+def _block(gate: Gate, reason: Reason, detail: str = "") -> GateResult:
+    return GateResult(gate, Verdict.BLOCK, reason, detail)
+
+
+def _wait(gate: Gate, reason: Reason, detail: str = "", opens_at: datetime | None = None) -> GateResult:
+    return GateResult(gate, Verdict.WAIT, reason, detail, opens_at)
+
+
+def _block_on(gate: Gate, findings: tuple[Finding, ...]) -> GateResult:
+    """Block on the first finding; the others are told in the detail."""
+    first, *others = findings
+    details = [first.detail, *(f"{other.reason}: {other.detail}" for other in others)]
+    return _block(gate, first.reason, "; ".join(part for part in details if part))
+
+
+def _state(facts: Facts, policy: Policy, now: datetime) -> GateResult:
+    gate = Gate.STATE
+    if facts.recorded_state is State.CLEARED:
+        return _block(gate, Reason.ALREADY_CLEARED)
+    if facts.ingest_findings:
+        return _block_on(gate, facts.ingest_findings)
+    if facts.recorded_state is None or facts.ingest_state is None:
+        return _block(gate, Reason.INGEST_UNREADABLE, "no readable record so far")
+    if facts.ingest_state is State.CLEARED:
+        return _block(gate, Reason.ALREADY_CLEARED, "the record says so, yet the files are still here")
+    if facts.ingest_state is not facts.recorded_state:
+        detail = f"the file says {facts.ingest_state}, the database {facts.recorded_state}"
+        return _block(gate, Reason.INGEST_DISAGREES, detail)
+    if facts.recorded_state is not State.SYNC_VERIFIED:
+        return _wait(gate, Reason.NOT_SYNC_VERIFIED, f"now {facts.recorded_state}")
+    return _pass(gate)
+
+
+def _clock(facts: Facts, policy: Policy, now: datetime) -> GateResult:
+    gate = Gate.CLOCK
+    if facts.recorded_state is not State.SYNC_VERIFIED:
+        return _wait(gate, Reason.NOT_SYNC_VERIFIED)
+    if facts.verified_at is None:
+        return _block(gate, Reason.NO_VERIFIED_TIMESTAMP)
+    seen = facts.verified_first_seen_at
+    if now < facts.verified_at and (seen is None or facts.verified_at > seen + CLOCK_TOLERANCE):
+        return _wait(gate, Reason.CLOCK_UNTRUSTED, opens_at=facts.verified_at)
+    return _pass(gate)
+
+
+def _retention(facts: Facts, policy: Policy, now: datetime) -> GateResult:
+    gate = Gate.RETENTION
+    if policy.mode is not Mode.SCHEDULED:
+        return _block(gate, Reason.POLICY_MANUAL)
+    if facts.recorded_state is not State.SYNC_VERIFIED:
+        return _wait(gate, Reason.NOT_SYNC_VERIFIED)
+    if facts.verified_at is None:
+        return _block(gate, Reason.NO_VERIFIED_TIMESTAMP)
+    opens_at = due_at(facts.verified_at, policy)
+    if opens_at is None or now < opens_at:
+        return _wait(
+            gate,
+            Reason.RETENTION_NOT_ELAPSED,
+            f"kept {policy.retain_hours:g} h after the verification",
+            opens_at,
+        )
+    return _pass(gate)
+
+
+def _path(facts: Facts, policy: Policy, now: datetime) -> GateResult:
+    if facts.path_findings:
+        return _block_on(Gate.PATH, facts.path_findings)
+    if facts.files is None:
+        return _block(Gate.PATH, Reason.NOT_LOOKED_AT)
+    return _pass(Gate.PATH)
+
+
+def _unchanged(facts: Facts, policy: Policy, now: datetime) -> GateResult:
+    gate = Gate.UNCHANGED
+    if facts.files is None:
+        return _block(gate, Reason.NOT_LOOKED_AT)
+    if facts.recorded_state is not State.SYNC_VERIFIED:
+        return _wait(gate, Reason.NOT_SYNC_VERIFIED)
+    if facts.tree_findings:
+        return _block_on(gate, facts.tree_findings)
+    if facts.newest_data_at is not None and now < facts.newest_data_at + QUIET_PERIOD:
+        return _wait(gate, Reason.NOT_QUIET, opens_at=facts.newest_data_at + QUIET_PERIOD)
+    if facts.newer_count:
+        plural = "file is" if facts.newer_count == 1 else "files are"
+        names = ", ".join(facts.newer_files) + (", …" if facts.newer_count > len(facts.newer_files) else "")
+        proof = facts.proof
+        if proof is not None and facts.fresh and proof.level is ProofLevel.CHECKSUM and not proof.findings:
+            return _pass(gate, f"touched, same bytes: {names}")
+        return _block(
+            gate,
+            Reason.CHANGED_SINCE_VERIFICATION,
+            f"{facts.newer_count} {plural} newer than the verification: {names}",
+        )
+    return _pass(gate)
+
+
+def _proof(facts: Facts, policy: Policy, now: datetime) -> GateResult:
+    gate = Gate.PROOF
+    if facts.recorded_state is not State.SYNC_VERIFIED:
+        return _wait(gate, Reason.NOT_SYNC_VERIFIED)
+    if policy.proof is ProofLevel.RECORD:
+        return _pass(gate, "record: the wizard's own verification is trusted, as the policy says")
+    proof = facts.proof
+    if proof is None:
+        return _block(gate, Reason.NOT_COMPARED)
+    if proof.findings:
+        return _block_on(gate, proof.findings)
+    compared = f"{proof.level}: {proof.files} files, {proof.bytes} bytes"
+    if proof.level.strength < policy.proof.strength:
+        # A page decides from names and sizes; the clear itself re-reads every byte before it goes on.
+        if facts.fresh or proof.level is ProofLevel.RECORD:
+            return _block(gate, Reason.NOT_COMPARED, compared)
+        return _pass(gate, f"proof_at_clear ({compared})")
+    return _pass(gate, compared)
+
+
+def _free(facts: Facts, policy: Policy, now: datetime) -> GateResult:
+    if facts.other_attempt:
+        return _wait(Gate.FREE, Reason.ALREADY_CLEARING)
+    return _pass(Gate.FREE)
+
+
+GATES: dict[Gate, Callable[[Facts, Policy, datetime], GateResult]] = {
+    Gate.STATE: _state,
+    Gate.CLOCK: _clock,
+    Gate.RETENTION: _retention,
+    Gate.PATH: _path,
+    Gate.UNCHANGED: _unchanged,
+    Gate.PROOF: _proof,
+    Gate.FREE: _free,
+}

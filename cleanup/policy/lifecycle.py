@@ -1,0 +1,37 @@
+"""The life of a run as `ingest.json` records it: five states, forward only, one step at a time."""
+
+import enum
+from collections.abc import Sequence
+
+
+class State(enum.StrEnum):
+    """The ingest states, as ExLab-Wizard writes them."""
+
+    STAGING = "staging"
+    COMPLETE = "complete"
+    SYNC_QUEUED = "sync_queued"
+    SYNC_VERIFIED = "sync_verified"
+    CLEARED = "cleared"
+
+
+ORDER = tuple(State)
+
+
+def may_follow(before: State | None, after: State) -> bool:
+    """Whether a history may go from `before` to `after`; None stands for an empty history.
+
+    The rule is ExLab-Wizard's own: every history starts at `staging` and takes one step forward at a time.
+    """
+    if before is None:
+        return after is State.STAGING
+    return before is not State.CLEARED and ORDER.index(after) == ORDER.index(before) + 1
+
+
+def first_illegal_step(states: Sequence[State]) -> int | None:
+    """The position of the first entry that may not stand where it stands; None for a legal history."""
+    before: State | None = None
+    for position, state in enumerate(states):
+        if not may_follow(before, state):
+            return position
+        before = state
+    return None

@@ -1,0 +1,75 @@
+"""The wish for a clear and the task that fulfils it, written in one transaction."""
+
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django_q.models import OrmQ
+from django_q.tasks import async_task
+
+from cleanup.models import ClearAttempt, Phase, Requester, RetentionPolicy, Run
+
+# A task that is on its way from one queue to the next is not lost yet.
+LOST_AFTER = timedelta(minutes=2)
+
+
+class AlreadyClearing(Exception):
+    """Another attempt on this run is under way."""
+
+
+def new_attempt(run: Run, *, requester: Requester, actor: str, note: str = "", now: datetime) -> ClearAttempt:
+    """Write a `queued` attempt; nothing is touched on disk before somebody performs it.
+
+    Raises AlreadyClearing if the run has an active attempt.
+    """
+    version = RetentionPolicy.objects.effective_for(run).version
+    try:
+        with transaction.atomic():
+            return ClearAttempt.objects.create(
+                run=run,
+                host=run.root.host,
+                requester=requester,
+                actor=actor,
+                note=note,
+                policy_version=version,
+                created_at=now,
+                phase_at=now,
+            )
+    except IntegrityError:
+        if ClearAttempt.objects.filter(run=run, phase__in=ClearAttempt.ACTIVE).exists():
+            raise AlreadyClearing from None
+        raise
+
+
+def request_clear(run: Run, *, actor: str, note: str = "", now: datetime) -> ClearAttempt:
+    """An operator's "Clear now": a queued attempt together with its task, or neither.
+
+    Raises AlreadyClearing if the run has an active attempt. The outcome is read from the attempt later.
+    """
+    with transaction.atomic():
+        attempt = new_attempt(run, requester=Requester.OPERATOR, actor=actor, note=note, now=now)
+        enqueue(attempt)
+    return attempt
+
+
+def enqueue(attempt: ClearAttempt) -> None:
+    """Queue the task that performs an attempt; it vanishes with the transaction that it stands in."""
+    attempt.task_id = async_task(
+        "cleanup.tasks.clear", str(attempt.pk), cluster=settings.EXLAB_CLEAR_CLUSTER, task_name=f"clear {attempt.pk}"
+    )
+    attempt.save(update_fields=["task_id"])
+
+
+def enqueue_lost(*, host: str, now: datetime) -> int:
+    """Queue again the attempts of this host whose task was lost; returns how many.
+
+    A task stays in the queue's table until it has been acknowledged, so one that is missing there will never run.
+    """
+    known = {queued.task_id() for queued in OrmQ.objects.all()}
+    waiting = ClearAttempt.objects.filter(
+        phase=Phase.QUEUED, host=host, requester=Requester.OPERATOR, phase_at__lt=now - LOST_AFTER
+    ).exclude(task_id="")
+    lost = [attempt for attempt in waiting if attempt.task_id not in known]
+    for attempt in lost:
+        enqueue(attempt)
+    return len(lost)
