@@ -137,7 +137,7 @@ Q_CLUSTER = {
     "workers": 2,
     "timeout": None,
     "retry": 86_400,
-    "max_attempts": 0,
+    "ack_failures": True,  # a failed task is not handed out again: recovery finds what it left
     "catch_up": False,
     "poll": 0.5,
     "save_limit": 1000,
