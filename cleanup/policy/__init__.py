@@ -1,0 +1,1 @@
+"""Decisions: no Django, no disk, no clock."""

@@ -106,14 +106,14 @@ def due_at(verified_at: datetime, policy: Policy) -> datetime | None:
 
 class _HistoryEntry(Protocol):
     @property
-    def state(self) -> State: ...
+    def state(self) -> str: ...
     @property
     def at(self) -> datetime | None: ...
 
 
 class _Ingest(Protocol):
     @property
-    def current_state(self) -> State: ...
+    def current_state(self) -> str: ...
     @property
     def history(self) -> Sequence[_HistoryEntry]: ...
 
@@ -121,7 +121,7 @@ class _Ingest(Protocol):
 def verified_at(history: Sequence[_HistoryEntry]) -> datetime | None:
     """The instant of the latest `sync_verified` entry; None if there is none or it carries no usable time."""
     for entry in reversed(history):
-        if entry.state is State.SYNC_VERIFIED:
+        if entry.state == State.SYNC_VERIFIED:
             return entry.at
     return None
 
@@ -133,7 +133,7 @@ def cleanup_eligible(*, ingest: _Ingest, policy: Policy, now_utc: datetime) -> b
     `retain_hours` old or older (the boundary counts). A missing or malformed instant: not eligible. This is the
     wizard's condition alone: a clear asks all gates of `gates.evaluate` besides.
     """
-    if policy.mode is not Mode.SCHEDULED or ingest.current_state is not State.SYNC_VERIFIED:
+    if policy.mode is not Mode.SCHEDULED or ingest.current_state != State.SYNC_VERIFIED:
         return False
     verified = verified_at(ingest.history)
     if verified is None:

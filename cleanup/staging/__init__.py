@@ -1,0 +1,1 @@
+"""The disk. No Django here: these modules can be read, tried and trusted alone."""

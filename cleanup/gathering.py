@@ -1,0 +1,421 @@
+"""Facts: what one run looks like on disk, in the database and on the NAS, ready for the gates.
+
+A quick look compares names and sizes and is what pages and lists decide from, with its age. A full look re-reads every
+byte where the policy asks for that; only a full look may authorise a clear.
+"""
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from django.conf import settings
+
+from cleanup.models import Run, StagingRoot
+from cleanup.policy.gates import Decision, Facts, Finding, ProofFacts, evaluate
+from cleanup.policy.lifecycle import State, first_illegal_step
+from cleanup.policy.reasons import Reason
+from cleanup.policy.retention import Policy, ProofLevel, ScopedPolicy, effective_policy, verified_at
+from cleanup.staging import hashing, ingest, kernel, layout, manifest, nas, tree, writers
+from cleanup.staging.datadir import DataDir
+from cleanup.staging.layout import Problem, RunPath, UnsafePath, show
+
+_NAMES_SHOWN = 3
+
+
+class Unreachable(Exception):
+    """A run, or its root, cannot be opened: the finding that says why."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(f"{finding.reason}: {finding.detail}")
+        self.finding = finding
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """Descriptors of a staging root, a run's parent and the run itself, opened without following a link."""
+
+    root: int
+    parent: int
+    run: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at a run: the facts, and what a plan is made from."""
+
+    facts: Facts
+    scan: tree.Scan | None = None
+    manifest: manifest.Manifest | None = None
+    record: bytes = b""
+
+
+def data_dir() -> DataDir:
+    """The data directory of this host."""
+    return DataDir(str(settings.EXLAB_DATA_DIR))
+
+
+def reader_for(root: StagingRoot) -> nas.NasReader:
+    """A process that reads the NAS root of a staging root; a context manager."""
+    return nas.NasReader(root.nas_path, root.nas_token)
+
+
+@contextlib.contextmanager
+def open_root(root: StagingRoot) -> Iterator[int]:
+    """The staging root, if it is on this host, there, and the right one. Raises Unreachable, `root_not_mounted`."""
+    if root.host != settings.EXLAB_HOST:
+        raise Unreachable(Finding(Reason.ROOT_NOT_MOUNTED, f"it belongs to host {root.host}"))
+    try:
+        descriptor = layout.open_root(root.path)
+    except OSError as error:
+        raise Unreachable(Finding(Reason.ROOT_NOT_MOUNTED, os.strerror(error.errno or 0))) from None
+    with layout.opened(descriptor):
+        try:
+            layout.check_token(descriptor, root.token)
+        except layout.WrongToken as error:
+            detail = f"it carries {error.found}" if error.found else "no token file at its top"
+            raise Unreachable(Finding(Reason.ROOT_NOT_MOUNTED, detail)) from None
+        except OSError as error:
+            raise Unreachable(Finding(Reason.STAGING_IO_ERROR, os.strerror(error.errno or 0))) from None
+        yield descriptor
+
+
+@contextlib.contextmanager
+def open_run(root: int, run_path: str, *, name: bytes | None = None) -> Iterator[OpenRun]:
+    """A run beneath an open root; `name` stands in for its leaf where it has been fenced. Raises Unreachable."""
+    try:
+        path = layout.parse_run_path(run_path)
+    except UnsafePath as error:
+        raise Unreachable(Finding(Reason.UNSAFE_PATH, str(error))) from None
+    with contextlib.ExitStack() as stack:
+        try:
+            parent = stack.enter_context(layout.opened(layout.open_beneath(root, path.parent)))
+            run = stack.enter_context(layout.opened(layout.open_beneath(parent, name or os.fsencode(path.leaf))))
+        except OSError as error:
+            raise Unreachable(_way_blocked(error)) from None
+        yield OpenRun(root, parent, run)
+
+
+def _way_blocked(error: OSError) -> Finding:
+    reasons = {
+        errno.ENOENT: Reason.MISSING_DIRECTORY,
+        errno.ELOOP: Reason.UNSAFE_PATH,
+        errno.ENOTDIR: Reason.UNSAFE_PATH,
+        errno.EXDEV: Reason.MOUNT_INSIDE,
+        errno.EACCES: Reason.PERMISSION_DENIED,
+        errno.EPERM: Reason.PERMISSION_DENIED,
+    }
+    return Finding(reasons.get(error.errno or 0, Reason.STAGING_IO_ERROR), os.strerror(error.errno or 0))
+
+
+def read_ingest(opened: OpenRun, run_path: RunPath) -> tuple[ingest.Ingest, bytes]:
+    """The run's record, accepted, and its bytes. Raises IngestError."""
+    try:
+        data = layout.read_file(opened.run, tree.INGEST_PATH, ingest.MAX_BYTES)
+    except FileNotFoundError:
+        raise ingest.IngestError("ingest_unreadable", "there is none") from None
+    except OSError as error:
+        raise ingest.IngestError("ingest_unreadable", os.strerror(error.errno or 0)) from None
+    record = ingest.parse(data, run_path)
+    illegal = first_illegal_step([State(entry.state) for entry in record.history])
+    if illegal is not None:
+        before = record.history[illegal - 1].state if illegal else "the beginning"
+        detail = f"history entry {illegal + 1} says {record.history[illegal].state} after {before}"
+        raise ingest.IngestError("ingest_disagrees", detail)
+    return record, data
+
+
+def identity(status: kernel.Status | tree.Scan, record: ingest.Ingest | None) -> str:
+    """What a run's directory is known by: inode, birth time where there is one, and the first history entry."""
+    first = record.history[0].digest[:32] if record else "-"
+    return f"{status.ino}:{status.birth_ns or '-'}:{first}"
+
+
+def same_identity(recorded: str, seen: str) -> bool:
+    """Whether two identities are one run's; a part that is not known, written `-`, says nothing."""
+    return all(
+        "-" in (ours, theirs) or ours == theirs
+        for ours, theirs in zip(recorded.split(":"), seen.split(":"), strict=True)
+    )
+
+
+def quick_look(run: Run, opened: OpenRun, reader: nas.NasReader, now: datetime) -> Look:
+    """What can be seen of a run without reading its bytes: record, tree, manifest, and names and sizes on the NAS."""
+    scanned = tree.scan(opened.run)
+    record, data, ingest_findings = _compare_record(run, opened)
+    known = _recorded(run)
+    verified = verified_at(record.history) if record else known.verified_at
+    path_findings = _findings(scanned.problems)
+    if not same_identity(run.identity, identity(scanned, record)):
+        path_findings += (Finding(Reason.IDENTITY_MISMATCH),)
+    counted = tree.count(scanned.entries)
+    data_files = scanned.data_files
+    newer = [entry for entry in data_files if verified is not None and entry.mtime_ns > _nanoseconds(verified)]
+    facts = replace(
+        known,
+        gathered_at=now,
+        ingest_state=State(record.current_state) if record else None,
+        ingest_findings=ingest_findings,
+        verified_at=verified,
+        path_findings=path_findings,
+        files=counted.files,
+        bytes=counted.bytes,
+        allocated_bytes=counted.allocated,
+        newest_data_at=_instant(max((entry.mtime_ns for entry in data_files), default=None)),
+        newer_files=tuple(show(entry.path) for entry in newer[:_NAMES_SHOWN]),
+        newer_count=len(newer),
+    )
+    if facts.recorded_state is not State.SYNC_VERIFIED:
+        return Look(facts, scanned, None, data)
+    listed, tree_findings = _compare_manifest(opened, scanned)
+    proof, _twins = _compare_nas(run, scanned, reader, listed, with_bytes=False)
+    return Look(replace(facts, tree_findings=tree_findings, proof=proof), scanned, listed, data)
+
+
+def look(
+    run: Run,
+    opened: OpenRun,
+    reader: nas.NasReader,
+    policy: Policy,
+    now: datetime,
+    *,
+    operator: bool,
+    progress: Callable[[int], None] = lambda size: None,
+) -> tuple[Look, Decision]:
+    """A full look and the decision on it. Bytes are only read if nothing else speaks against the clear.
+
+    The result authorises a clear only if its facts are `fresh` and the decision is clearable (for an operator) or due.
+    """
+    seen = quick_look(run, opened, reader, now)
+    busy = _find_writers(seen.scan, run.run_path)
+    facts = replace(seen.facts, tree_findings=seen.facts.tree_findings + busy)
+    decision = evaluate(facts, policy, now)
+    against = {refusal.reason for refusal in decision.refusals(operator=operator)}
+    if against - {Reason.CHANGED_SINCE_VERIFICATION}:
+        return replace(seen, facts=facts), decision
+    if policy.proof is ProofLevel.CHECKSUM and seen.scan is not None and seen.manifest is not None:
+        facts = replace(facts, proof=_compare_bytes(run, opened, seen.scan, seen.manifest, reader, progress))
+    facts = replace(facts, fresh=True)
+    return replace(seen, facts=facts), evaluate(facts, policy, now)
+
+
+def unreachable_facts(run: Run, finding: Finding, now: datetime) -> Facts:
+    """The facts of a run that cannot be opened."""
+    return replace(_recorded(run), gathered_at=now, path_findings=(finding,))
+
+
+def stored_facts(run: Run, *, other_attempt: bool = False) -> Facts:
+    """What discovery saw last of a run, with what the database knows by now."""
+    if not run.facts:
+        return replace(_recorded(run), other_attempt=other_attempt)
+    return replace(thaw(run.facts), recorded_state=_state(run.state), other_attempt=other_attempt)
+
+
+def stored_decision(
+    run: Run, policies: Iterable[ScopedPolicy], now: datetime, *, other_attempt: bool = False
+) -> Decision:
+    """The decision that pages and lists show: the gates on stored facts."""
+    return evaluate(stored_facts(run, other_attempt=other_attempt), effective_policy(policies, run.scope), now)
+
+
+def freeze(facts: Facts) -> dict[str, Any]:
+    """Facts as JSON; `fresh` and `other_attempt` are not kept, they are true of one moment only."""
+    frozen = {
+        name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(facts).items()
+    }
+    del frozen["fresh"], frozen["other_attempt"]
+    return frozen
+
+
+def thaw(frozen: dict[str, Any]) -> Facts:
+    """The inverse of `freeze`."""
+    values = dict(frozen)
+    for name in ("gathered_at", "verified_at", "verified_first_seen_at", "newest_data_at"):
+        values[name] = datetime.fromisoformat(values[name]) if values[name] else None
+    for name in ("recorded_state", "ingest_state"):
+        values[name] = _state(values[name])
+    for name in ("ingest_findings", "path_findings", "tree_findings"):
+        values[name] = _thaw_findings(values[name])
+    values["newer_files"] = tuple(values["newer_files"])
+    if values["proof"]:
+        proof = values["proof"]
+        level, findings = ProofLevel(proof["level"]), _thaw_findings(proof["findings"])
+        values["proof"] = ProofFacts(**{**proof, "level": level, "findings": findings})
+    return Facts(**values)
+
+
+def _thaw_findings(frozen: Iterable[dict[str, str]]) -> tuple[Finding, ...]:
+    return tuple(Finding(Reason(finding["reason"]), finding["detail"]) for finding in frozen)
+
+
+def _recorded(run: Run) -> Facts:
+    """What the database alone knows of a run."""
+    event = run.events.filter(state=State.SYNC_VERIFIED).last() if run.pk else None
+    return Facts(
+        gathered_at=run.first_seen_at,
+        recorded_state=_state(run.state),
+        verified_at=run.verified_at,
+        verified_first_seen_at=event.first_seen_at if event else None,
+    )
+
+
+def _state(text: str | None) -> State | None:
+    return State(text) if text else None
+
+
+def _findings(problems: Iterable[Problem]) -> tuple[Finding, ...]:
+    """Problems of the disk as findings: one for each reason, with the first few details."""
+    by_reason: dict[str, list[str]] = {}
+    for problem in problems:
+        by_reason.setdefault(problem.reason, []).append(problem.detail)
+    return tuple(Finding(Reason(reason), _name_some(details)) for reason, details in by_reason.items())
+
+
+def _name_some(names: list[str]) -> str:
+    """The first few of many names, with the number of the others."""
+    shown = ", ".join(name for name in names[:_NAMES_SHOWN] if name)
+    return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"
+
+
+def _compare_record(run: Run, opened: OpenRun) -> tuple[ingest.Ingest | None, bytes, tuple[Finding, ...]]:
+    """The record on disk, and what it says that the database does not."""
+    try:
+        record, data = read_ingest(opened, layout.parse_run_path(run.run_path))
+    except ingest.IngestError as error:
+        return None, b"", (Finding(Reason(error.reason), error.detail),)
+    recorded = list(run.events.order_by("position").values_list("digest", flat=True))
+    written = [entry.digest for entry in record.history]
+    if recorded and recorded != written:
+        position = next((i for i, pair in enumerate(zip(recorded, written, strict=False)) if len(set(pair)) > 1), None)
+        if position is not None:
+            return record, data, (Finding(Reason.INGEST_DISAGREES, f"history entry {position + 1} was rewritten"),)
+        if len(written) < len(recorded):
+            return record, data, (Finding(Reason.INGEST_DISAGREES, "history entries were taken away"),)
+    return record, data, ()
+
+
+def _compare_manifest(opened: OpenRun, scanned: tree.Scan) -> tuple[manifest.Manifest | None, tuple[Finding, ...]]:
+    """The manifest, and how the tree differs from it."""
+    findings = _findings(tree.unexpected_metadata(scanned))
+    try:
+        listed = manifest.read(opened.run)
+    except manifest.ManifestError as error:
+        return None, (*findings, Finding(Reason(error.reason), error.detail))
+    staged = {entry.path for entry in scanned.data_files}
+    expected = {path for path in listed.entries if not tree.is_metadata(path)}
+    for reason, paths in (
+        (Reason.NOT_IN_MANIFEST, staged - expected),
+        (Reason.MISSING_FILE, expected - staged),
+    ):
+        if paths:
+            names = _name_some([show(path) for path in sorted(paths)])
+            findings += (Finding(reason, f"{len(paths)} {'file' if len(paths) == 1 else 'files'}: {names}"),)
+    if not expected:
+        findings += (Finding(Reason.MANIFEST_EMPTY),)
+    return listed, findings
+
+
+def _compare_nas(
+    run: Run,
+    scanned: tree.Scan,
+    reader: nas.NasReader,
+    listed: manifest.Manifest | None,
+    *,
+    with_bytes: bool,
+    progress: Callable[[int], None] = lambda size: None,
+) -> tuple[ProofFacts, nas.Listing | None]:
+    """Whether the NAS holds every data file, by name and size; with its bytes read on the way if asked for."""
+    files = scanned.data_files
+    counted = tree.count(files)
+    proof = ProofFacts(
+        level=ProofLevel.SIZE,
+        files=len(files),
+        bytes=counted.bytes,
+        manifest_sha256=listed.sha256 if listed else "",
+    )
+    if not run.root.nas_path:
+        return replace(proof, findings=(Finding(Reason.NAS_NOT_CONFIGURED),)), None
+    try:
+        listing = reader.read(run.run_path, with_bytes=with_bytes, progress=progress)
+    except nas.NasError as error:
+        return replace(proof, findings=_findings([error.problem])), None
+    return replace(proof, findings=tuple(_twin_findings(run, scanned, listing))), listing
+
+
+def _twin_findings(run: Run, scanned: tree.Scan, listing: nas.Listing) -> Iterator[Finding]:
+    files = scanned.data_files
+    if listing.device == scanned.device:
+        if not run.root.allow_same_filesystem:
+            yield Finding(Reason.NAS_SAME_FILESYSTEM)
+        one = [entry for entry in files if entry.path in listing.files and listing.files[entry.path].ino == entry.ino]
+        if one:
+            names = _name_some([show(entry.path) for entry in one])
+            yield Finding(Reason.NAS_SAME_FILESYSTEM, f"the very same file: {names}")
+    missing = [show(entry.path) for entry in files if entry.path not in listing.files]
+    if missing:
+        yield Finding(Reason.NAS_MISSING_FILE, f"{len(missing)} of {len(files)}: {_name_some(missing)}")
+    other = [
+        show(entry.path)
+        for entry in files
+        if entry.path in listing.files and listing.files[entry.path].size != entry.size
+    ]
+    if other:
+        yield Finding(Reason.NAS_SIZE_MISMATCH, f"{len(other)} of {len(files)}: {_name_some(other)}")
+
+
+def _compare_bytes(
+    run: Run,
+    opened: OpenRun,
+    scanned: tree.Scan,
+    listed: manifest.Manifest,
+    reader: nas.NasReader,
+    progress: Callable[[int], None],
+) -> ProofFacts:
+    """Read every staged byte and every byte on the NAS again, and compare both with the manifest."""
+    proof, listing = _compare_nas(run, scanned, reader, listed, with_bytes=True, progress=progress)
+    proof = replace(proof, level=ProofLevel.CHECKSUM)
+    if proof.findings or listing is None:
+        return proof
+    wrong = [
+        f"{show(entry.path)} on the NAS"
+        for entry in scanned.data_files
+        if listing.files[entry.path].digest != listed.entries.get(entry.path)
+    ]
+    for entry in scanned.data_files:
+        try:
+            digest, status = hashing.hash_file(opened.run, entry.path, beat=progress)
+        except OSError as error:
+            detail = f"{show(entry.path)}: {os.strerror(error.errno or 0)}"
+            reason = Reason.PERMISSION_DENIED if error.errno == errno.EACCES else Reason.STAGING_IO_ERROR
+            return replace(proof, findings=(Finding(reason, detail),))
+        if digest != listed.entries.get(entry.path) or (status.ino, status.size) != (entry.ino, entry.size):
+            wrong.append(f"{show(entry.path)} in staging")
+    if wrong:
+        return replace(proof, findings=(Finding(Reason.NAS_CHECKSUM_MISMATCH, _name_some(wrong)),))
+    return proof
+
+
+def _find_writers(scanned: tree.Scan | None, run_path: str) -> tuple[Finding, ...]:
+    if scanned is None:
+        return ()
+    name = os.fsencode(run_path.rpartition("/")[2])
+    busy = writers.find_writers(scanned.device, {entry.ino for entry in scanned.entries if entry.is_file}, [name])
+    return (Finding(Reason.WRITER_ACTIVE, _name_some(busy)),) if busy else ()
+
+
+def _nanoseconds(instant: datetime) -> int:
+    since = instant - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
+
+
+def _instant(nanoseconds: int | None) -> datetime | None:
+    """A file time as an instant; times that no calendar holds are as new as can be, so that they never pass."""
+    if nanoseconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(nanoseconds / 1e9, tz=UTC)
+    except (OverflowError, ValueError, OSError):
+        return datetime.max.replace(tzinfo=UTC, year=9990) if nanoseconds > 0 else datetime(1970, 1, 1, tzinfo=UTC)

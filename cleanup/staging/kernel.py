@@ -1,0 +1,162 @@
+"""The three Linux calls that Python does not offer, typed: openat2, renameat2 and statx."""
+
+import ctypes
+import enum
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+# glibc 2.36 has no symbol for openat2; its number is the same on every architecture.
+_SYS_OPENAT2 = 437
+_RENAME_NOREPLACE = 1
+_AT_SYMLINK_NOFOLLOW = 0x100
+_AT_EMPTY_PATH = 0x1000
+_STATX_BASIC_AND_BTIME = 0x7FF | 0x800
+_STATX_BTIME = 0x800
+_STATX_ATTR_MOUNT_ROOT = 0x2000
+
+
+class Resolve(enum.IntFlag):
+    """What openat2 must not do on its way."""
+
+    NO_XDEV = 0x01
+    NO_MAGICLINKS = 0x02
+    NO_SYMLINKS = 0x04
+    BENEATH = 0x08
+
+
+STRICT = Resolve.NO_XDEV | Resolve.NO_MAGICLINKS | Resolve.NO_SYMLINKS | Resolve.BENEATH
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+class _Timestamp(ctypes.Structure):
+    _fields_ = (("sec", ctypes.c_int64), ("nsec", ctypes.c_uint32), ("reserved", ctypes.c_int32))
+
+
+class _Statx(ctypes.Structure):
+    _fields_ = (
+        ("mask", ctypes.c_uint32),
+        ("blksize", ctypes.c_uint32),
+        ("attributes", ctypes.c_uint64),
+        ("nlink", ctypes.c_uint32),
+        ("uid", ctypes.c_uint32),
+        ("gid", ctypes.c_uint32),
+        ("mode", ctypes.c_uint16),
+        ("spare0", ctypes.c_uint16),
+        ("ino", ctypes.c_uint64),
+        ("size", ctypes.c_uint64),
+        ("blocks", ctypes.c_uint64),
+        ("attributes_mask", ctypes.c_uint64),
+        ("atime", _Timestamp),
+        ("btime", _Timestamp),
+        ("ctime", _Timestamp),
+        ("mtime", _Timestamp),
+        ("rdev_major", ctypes.c_uint32),
+        ("rdev_minor", ctypes.c_uint32),
+        ("dev_major", ctypes.c_uint32),
+        ("dev_minor", ctypes.c_uint32),
+        ("spare", ctypes.c_uint64 * 14),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What one directory entry is. Times in nanoseconds, `allocated` in bytes, `birth_ns` None where unknown."""
+
+    mode: int
+    uid: int
+    ino: int
+    nlink: int
+    size: int
+    allocated: int
+    mtime_ns: int
+    ctime_ns: int
+    birth_ns: int | None
+    device: int
+    is_mount_root: bool
+
+    @property
+    def is_file(self) -> bool:
+        return stat.S_ISREG(self.mode)
+
+    @property
+    def is_directory(self) -> bool:
+        return stat.S_ISDIR(self.mode)
+
+    @property
+    def is_symlink(self) -> bool:
+        return stat.S_ISLNK(self.mode)
+
+
+def _raise_errno(name: bytes) -> None:
+    code = ctypes.get_errno()
+    raise OSError(code, os.strerror(code), os.fsdecode(name))
+
+
+def openat2(directory: int, path: bytes, flags: int, resolve: Resolve = STRICT) -> int:
+    """Open `path` beneath a directory's descriptor; returns a descriptor that children do not inherit.
+
+    Raises OSError: ELOOP for a symbolic link, EXDEV for a mount point or an escape, EAGAIN after a race with a rename.
+    """
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
+    for _ in range(10):
+        descriptor = _libc.syscall(
+            ctypes.c_long(_SYS_OPENAT2), directory, path, ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))
+        )
+        if descriptor >= 0:
+            return int(descriptor)
+        # "Try again": a rename ran somewhere on the machine while ".." had to be ruled out.
+        if ctypes.get_errno() not in (errno.EAGAIN, errno.EINTR):
+            break
+    _raise_errno(path)
+    raise AssertionError("unreachable")
+
+
+def rename_noreplace(source_directory: int, source: bytes, target_directory: int, target: bytes) -> None:
+    """Rename between two open directories. Raises FileExistsError rather than replace anything, even if empty."""
+    if _libc.renameat2(source_directory, source, target_directory, target, ctypes.c_uint(_RENAME_NOREPLACE)):
+        _raise_errno(source)
+
+
+def status(directory: int, name: bytes = b"") -> Status:
+    """statx of an entry, symbolic links not followed; without a name, of the open descriptor itself."""
+    buffer = _Statx()
+    flags = _AT_SYMLINK_NOFOLLOW if name else _AT_EMPTY_PATH
+    if _libc.statx(directory, name, flags, ctypes.c_uint(_STATX_BASIC_AND_BTIME), ctypes.byref(buffer)):
+        _raise_errno(name)
+    return Status(
+        mode=buffer.mode,
+        uid=buffer.uid,
+        ino=buffer.ino,
+        nlink=buffer.nlink,
+        size=buffer.size,
+        allocated=buffer.blocks * 512,
+        mtime_ns=_nanoseconds(buffer.mtime),
+        ctime_ns=_nanoseconds(buffer.ctime),
+        birth_ns=_nanoseconds(buffer.btime) if buffer.mask & _STATX_BTIME else None,
+        device=os.makedev(buffer.dev_major, buffer.dev_minor),
+        is_mount_root=bool(buffer.attributes & _STATX_ATTR_MOUNT_ROOT),
+    )
+
+
+def _nanoseconds(time: _Timestamp) -> int:
+    return int(time.sec) * 1_000_000_000 + int(time.nsec)
+
+
+def missing_calls() -> list[str]:
+    """The calls that this machine lacks; a clear is refused where the list is not empty. Touches nothing."""
+    missing = [name for name in ("renameat2", "statx") if not hasattr(_libc, name)]
+    root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.close(openat2(root, b".", os.O_RDONLY | os.O_DIRECTORY))
+    except OSError:
+        missing.append("openat2")
+    finally:
+        os.close(root)
+    return missing

@@ -1,0 +1,189 @@
+"""Where things lie: the path grammar beneath a staging root, tokens at its top, and a safe way down."""
+
+import contextlib
+import errno
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from cleanup.staging import kernel
+
+METADATA = b".exlab-wizard"
+INGEST = b"ingest.json"
+INGEST_LOCK = b"ingest.json.lock"
+MANIFEST = b"checksums.sha256"
+
+TOKEN = b".exlab-root"
+FENCE_PREFIX = b".exlab-clearing-"
+PREPARED_SUFFIX = b".ingest.json"
+
+_LEAF = re.compile(r"(?P<kind>Run|TestRun)_\d{4}-\d{2}-\d{2}T\d{2}-\d{2}(-\d{2})?")
+KIND_FOLDERS = {"Runs": "Run", "TestRuns": "TestRun"}
+_KINDS = {"Runs": "experimental", "TestRuns": "test"}
+_MAX_TOKEN = 256
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class UnsafePath(ValueError):
+    """A path that no run can have."""
+
+
+class WrongToken(Exception):
+    """A root does not carry the expected token; `found` is what it carries, None for no token at all."""
+
+    def __init__(self, found: str | None) -> None:
+        super().__init__(found)
+        self.found = found
+
+
+class Problem(NamedTuple):
+    """Something on disk that speaks against a clear: the code of a reason (see `policy.reasons`) and what was seen."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class RunPath:
+    """The four steps from a staging root to a run."""
+
+    equipment: str
+    project: str
+    folder: str
+    leaf: str
+
+    @property
+    def run_kind(self) -> str:
+        """`experimental` or `test`, as the folder says."""
+        return _KINDS[self.folder]
+
+    @property
+    def parent(self) -> bytes:
+        return os.fsencode(f"{self.equipment}/{self.project}/{self.folder}")
+
+    def __str__(self) -> str:
+        return f"{self.equipment}/{self.project}/{self.folder}/{self.leaf}"
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether an equipment or a project may be called so: printable, not hidden, no separator."""
+    return (
+        0 < len(name.encode("utf-8", "surrogateescape")) <= 255
+        and name.isprintable()
+        and name == name.strip()
+        and not name.startswith(".")
+        and "/" not in name
+    )
+
+
+def is_leaf_name(name: str, folder: str) -> bool:
+    """Whether a directory below `Runs` or `TestRuns` is named as a run is."""
+    match = _LEAF.fullmatch(name)
+    return match is not None and match["kind"] == KIND_FOLDERS[folder]
+
+
+def parse_run_path(text: str) -> RunPath:
+    """Read `<EQUIPMENT>/<PROJECT>/{Runs,TestRuns}/<leaf>`. Raises UnsafePath for everything else."""
+    parts = text.split("/")
+    if len(parts) != 4:
+        raise UnsafePath(f"{show(os.fsencode(text))} is not EQUIPMENT/PROJECT/Runs/Run_DATE")
+    equipment, project, folder, leaf = parts
+    if not (is_folder_name(equipment) and is_folder_name(project) and folder in KIND_FOLDERS):
+        raise UnsafePath(f"{show(os.fsencode(text))} is not EQUIPMENT/PROJECT/Runs/Run_DATE")
+    if not is_leaf_name(leaf, folder):
+        raise UnsafePath(f"{show(os.fsencode(leaf))} is not the name of a run below {folder}")
+    return RunPath(equipment, project, folder, leaf)
+
+
+def show(name: bytes) -> str:
+    r"""A name as a person can read it: undecodable bytes as \xNN, control characters escaped."""
+    text = name.decode("utf-8", "backslashreplace")
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
+
+
+@contextlib.contextmanager
+def opened(descriptor: int) -> Iterator[int]:
+    """Close a descriptor at the end of a block."""
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def open_root(path: str) -> int:
+    """Open a registered root. Raises OSError; a symbolic link in its last step is refused with ELOOP or ENOTDIR."""
+    return os.open(path, DIRECTORY)
+
+
+def open_beneath(directory: int, path: bytes, flags: int = DIRECTORY) -> int:
+    """Open beneath a descriptor without following links or crossing mounts. Raises OSError as `kernel.openat2`."""
+    return kernel.openat2(directory, path, flags)
+
+
+def read_token(root: int) -> str | None:
+    """The UUID in a root's token file; None if there is no such file.
+
+    Raises ValueError for a token file that holds no UUID, OSError for one that cannot be read.
+    """
+    try:
+        descriptor = open_beneath(root, TOKEN, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    with opened(descriptor):
+        text = os.read(descriptor, _MAX_TOKEN).decode("ascii", "replace").strip()
+    return str(uuid.UUID(text))
+
+
+def check_token(root: int, expected: str) -> None:
+    """Raises WrongToken unless the root carries the expected token, OSError where that cannot be read."""
+    try:
+        found = read_token(root)
+    except ValueError:
+        raise WrongToken("unreadable") from None
+    if not expected or found != expected:
+        raise WrongToken(found)
+
+
+def lay_token(root: int) -> str:
+    """Give a root a token, or adopt the one that it carries. Returns the UUID.
+
+    Raises OSError where it cannot be written, ValueError for a token file that holds no UUID.
+    """
+    existing = read_token(root)
+    if existing is not None:
+        return existing
+    token = str(uuid.uuid4())
+    descriptor = os.open(TOKEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=root)
+    with opened(descriptor):
+        os.write(descriptor, f"{token}\n".encode())
+        os.fsync(descriptor)
+    os.fsync(root)
+    return token
+
+
+def holds_anything(root: int) -> bool:
+    """Whether a directory has any entry but a filesystem's own `lost+found`."""
+    with os.scandir(root) as entries:
+        return any(entry.name != "lost+found" for entry in entries)
+
+
+def read_file(directory: int, name: bytes, limit: int) -> bytes:
+    """The bytes of a regular file beneath a descriptor, one more than `limit` at the most.
+
+    Raises OSError; EINVAL for anything but a regular file, which is never read.
+    """
+    descriptor = open_beneath(directory, name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with opened(descriptor):
+        if not kernel.status(descriptor).is_file:
+            raise OSError(errno.EINVAL, "not a regular file", show(name))
+        parts = []
+        while limit >= 0 and (part := os.read(descriptor, min(limit + 1, 1 << 20))):
+            parts.append(part)
+            limit -= len(part)
+    return b"".join(parts)

@@ -1,0 +1,558 @@
+"""The staged tree: scan, measure, fence, publish, remove. The only module that renames or unlinks a staged path.
+
+Everything works by directory descriptors, names are bytes, and nothing is removed that does not stand in a plan and
+does not still look as it did when the plan was made.
+"""
+
+import contextlib
+import errno
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from cleanup.staging import kernel, layout
+from cleanup.staging.layout import METADATA, Problem, show
+
+MAX_DEPTH = 128
+# Below PATH_MAX, so that a path beneath an open directory can always be handed to the kernel in one piece.
+MAX_PATH = 4000
+MAX_METADATA_BYTES = 4 * 1024 * 1024
+RESERVE = b".exlab-reserve"
+RESERVE_BYTES = 1 << 20
+
+T = TypeVar("T")
+
+INGEST_PATH = METADATA + b"/" + layout.INGEST
+MANIFEST_PATH = METADATA + b"/" + layout.MANIFEST
+_KNOWN_METADATA = re.compile(
+    rb"ingest\.json|ingest\.json\.lock|checksums\.sha256|creation\.json|readme_fields\.json|wizard\.[^/]*\.log"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file or directory of a run: its path relative to the run and what identifies it. Sizes in bytes."""
+
+    path: bytes
+    is_file: bool
+    ino: int
+    nlink: int
+    size: int
+    allocated: int
+    mtime_ns: int
+    ctime_ns: int
+
+    def same_as(self, other: "Entry") -> bool:
+        """Whether `other` is this very entry, unchanged.
+
+        A directory is known by its inode: making and removing what is in it changes its times. A file with several
+        links is compared without ctime, which changes when any of the other links goes.
+        """
+        if self.is_file != other.is_file or self.ino != other.ino:
+            return False
+        if not self.is_file:
+            return True
+        return (
+            self.size == other.size
+            and self.mtime_ns == other.mtime_ns
+            and (self.nlink > 1 or self.ctime_ns == other.ctime_ns)
+        )
+
+
+@dataclass(frozen=True)
+class Count:
+    """Files and bytes, every inode once however many names it has; `allocated` only where its last link is there."""
+
+    files: int = 0
+    bytes: int = 0
+    allocated: int = 0
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Everything below one run, the run's directory itself apart. `ino` and `birth_ns` are that directory's."""
+
+    ino: int
+    birth_ns: int | None
+    device: int
+    entries: tuple[Entry, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def data_files(self) -> list[Entry]:
+        """The files outside the run's top-level metadata folder."""
+        return [entry for entry in self.entries if entry.is_file and not is_metadata(entry.path)]
+
+    @property
+    def metadata_files(self) -> list[Entry]:
+        return [entry for entry in self.entries if entry.is_file and is_metadata(entry.path)]
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What a removal freed, and what it left: relative path and why."""
+
+    freed: Count
+    left: tuple[tuple[bytes, str], ...]
+
+
+def is_metadata(path: bytes) -> bool:
+    """Whether a relative path lies in the run's top-level `.exlab-wizard`; a nested folder of that name is data."""
+    return path.startswith(METADATA + b"/")
+
+
+def scan(run: int) -> Scan:
+    """Everything below the directory open as `run`; one descriptor is open at a time.
+
+    What must not be in a run (links, mounts, special files, things that may not be read or removed, too deep nesting)
+    comes back as problems: `unsafe_path`, `mount_inside`, `special_file`, `permission_denied`, `tree_too_deep`,
+    `staging_io_error`. An entry that vanishes while it is looked at is a problem as well.
+    """
+    top = kernel.status(run)
+    entries: list[Entry] = []
+    problems: list[Problem] = []
+    pending: list[tuple[bytes, int]] = [(b"", top.ino)]
+    while pending:
+        directory, ino = pending.pop()
+        try:
+            pending += _scan_directory(run, directory, ino, entries, problems)
+        except OSError as error:
+            problems.append(_problem_of(error, directory))
+    return Scan(top.ino, top.birth_ns, top.device, tuple(entries), tuple(problems))
+
+
+def _scan_directory(
+    run: int, directory: bytes, ino: int, entries: list[Entry], problems: list[Problem]
+) -> list[tuple[bytes, int]]:
+    """Add what stands in one directory; returns its subdirectories."""
+    below: list[tuple[bytes, int]] = []
+    with layout.opened(layout.open_beneath(run, directory or b".")) as descriptor:
+        own = kernel.status(descriptor)
+        if own.ino != ino:
+            problems.append(Problem("unsafe_path", f"{show(directory)} was replaced while it was looked at"))
+            return []
+        if not _may_empty(descriptor, own):
+            problems.append(Problem("permission_denied", f"{show(directory or b'.')} may not be emptied"))
+        for name in _names(descriptor):
+            path = directory + b"/" + name if directory else name
+            status = kernel.status(descriptor, name)
+            problem = _objection(path, status)
+            if problem is not None:
+                problems.append(problem)
+                continue
+            entries.append(_entry(path, status))
+            if status.is_directory:
+                below.append((path, status.ino))
+    return below
+
+
+def _names(descriptor: int) -> list[bytes]:
+    with os.scandir(descriptor) as found:
+        return sorted(os.fsencode(entry.name) for entry in found)
+
+
+def _may_empty(descriptor: int, status: kernel.Status) -> bool:
+    """Whether this process may remove names from an open directory, if need be after making it writable."""
+    if os.access(".", os.W_OK | os.X_OK, dir_fd=descriptor, effective_ids=True):
+        return True
+    return status.uid == os.geteuid()
+
+
+def _objection(path: bytes, status: kernel.Status) -> Problem | None:
+    if status.is_symlink:
+        return Problem("unsafe_path", f"{show(path)} is a symbolic link")
+    if status.is_mount_root:
+        return Problem("mount_inside", show(path))
+    if not (status.is_file or status.is_directory):
+        return Problem("special_file", show(path))
+    if status.is_directory and (path.count(b"/") + 1 >= MAX_DEPTH or len(path) > MAX_PATH):
+        return Problem("tree_too_deep", f"{show(path[:60])}… is {path.count(b'/') + 1} levels deep")
+    if len(path) > MAX_PATH:
+        return Problem("tree_too_deep", f"{show(path[:60])}… is {len(path)} bytes long")
+    return None
+
+
+def _problem_of(error: OSError, path: bytes) -> Problem:
+    reasons = {
+        errno.EACCES: "permission_denied",
+        errno.EPERM: "permission_denied",
+        errno.ELOOP: "unsafe_path",
+        errno.ENOTDIR: "unsafe_path",
+        errno.ENOENT: "unsafe_path",
+        errno.EXDEV: "mount_inside",
+    }
+    return Problem(
+        reasons.get(error.errno or 0, "staging_io_error"),
+        f"{show(path or b'.')}: {os.strerror(error.errno or 0)}",
+    )
+
+
+def _entry(path: bytes, status: kernel.Status) -> Entry:
+    return Entry(
+        path=path,
+        is_file=status.is_file,
+        ino=status.ino,
+        nlink=status.nlink if status.is_file else 1,
+        size=status.size if status.is_file else 0,
+        allocated=status.allocated if status.is_file else 0,
+        mtime_ns=status.mtime_ns,
+        ctime_ns=status.ctime_ns,
+    )
+
+
+def unexpected_metadata(scanned: Scan) -> list[Problem]:
+    """`unexpected_metadata` for whatever in `.exlab-wizard` is not on the closed list, or for too much of it."""
+    top = METADATA + b"/"
+    problems = [
+        Problem("unexpected_metadata", show(entry.path))
+        for entry in scanned.entries
+        if entry.path.startswith(top)
+        and not (entry.is_file and _KNOWN_METADATA.fullmatch(entry.path.removeprefix(top)))
+    ]
+    size = sum(entry.size for entry in scanned.metadata_files if entry.path != MANIFEST_PATH)
+    if size > MAX_METADATA_BYTES:
+        problems.append(Problem("unexpected_metadata", f"{size} bytes of metadata, {MAX_METADATA_BYTES} at the most"))
+    return problems
+
+
+def count(entries: Iterable[Entry]) -> Count:
+    """Files and bytes of some entries: regular files only, no inode twice."""
+    return freed(entries, left=frozenset())
+
+
+def freed(entries: Iterable[Entry], left: Collection[bytes]) -> Count:
+    """What is gone of some planned entries when the paths in `left` are still there: the plan less what remains.
+
+    An inode is gone when none of its planned names is left; its blocks are free only if it had no name elsewhere.
+    """
+    names: dict[int, int] = defaultdict(int)
+    remaining: set[int] = set()
+    files: dict[int, Entry] = {}
+    for entry in entries:
+        if entry.is_file:
+            files[entry.ino] = entry
+            names[entry.ino] += 1
+            if entry.path in left:
+                remaining.add(entry.ino)
+    gone = [entry for ino, entry in files.items() if ino not in remaining]
+    return Count(
+        files=len(gone),
+        bytes=sum(entry.size for entry in gone),
+        allocated=sum(entry.allocated for entry in gone if entry.nlink <= names[entry.ino]),
+    )
+
+
+def freed_bytes_and_count(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(file count, bytes) below a directory, as ExLab-Wizard's function of this name counts them.
+
+    Files only, the metadata folder included; a missing path is (0, 0). Unlike the wizard's, it follows no symbolic
+    link, counts no inode twice, and raises OSError where something cannot be read instead of leaving it out.
+    """
+    try:
+        descriptor = os.open(path, layout.DIRECTORY)
+    except FileNotFoundError:
+        return 0, 0
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            return 0, 0
+        raise
+    with layout.opened(descriptor):
+        scanned = scan(descriptor)
+    for problem in scanned.problems:
+        if problem.reason in ("staging_io_error", "tree_too_deep") or (
+            problem.reason == "permission_denied" and "may not be emptied" not in problem.detail
+        ):
+            raise OSError(errno.EIO, f"cannot be counted: {problem.detail}", os.fspath(path))
+    counted = count(scanned.entries)
+    return counted.files, counted.bytes
+
+
+def differences(planned: Iterable[Entry], found: Iterable[Entry]) -> list[str]:
+    """What distinguishes two scans of one run, in words; empty if they are the same tree unchanged."""
+    before = {entry.path: entry for entry in planned}
+    after = {entry.path: entry for entry in found}
+    words = [f"{show(path)} is gone" for path in before.keys() - after.keys()]
+    words += [f"{show(path)} is new" for path in after.keys() - before.keys()]
+    words += [
+        f"{show(path)} has changed"
+        for path, entry in before.items()
+        if path in after and not entry.same_as(after[path])
+    ]
+    return sorted(words)
+
+
+def fence_name(attempt: str) -> bytes:
+    """The sibling name that a run gets before anything is removed. `attempt` is the attempt's id in hex."""
+    return layout.FENCE_PREFIX + attempt.encode("ascii")
+
+
+def prepared_name(attempt: str) -> bytes:
+    """The sibling file that holds the new `ingest.json` until it is published."""
+    return fence_name(attempt) + layout.PREPARED_SUFFIX
+
+
+def fence(parent: int, leaf: bytes, name: bytes) -> None:
+    """Rename a run to its fence, durably. Raises OSError; FileExistsError if the name is taken."""
+    kernel.rename_noreplace(parent, leaf, parent, name)
+    os.fsync(parent)
+
+
+def put_back(parent: int, name: bytes, leaf: bytes) -> None:
+    """Rename a fence back to the run, durably. Raises FileExistsError if something lies at the run's path."""
+    kernel.rename_noreplace(parent, name, parent, leaf)
+    os.fsync(parent)
+
+
+def prepare_record(parent: int, name: bytes, data: bytes, like: os.stat_result) -> dict[str, int]:
+    """Write the new `ingest.json` beside the fence, with the mode (and where possible the owner) of the old one.
+
+    Returns what identifies it: `ino`, `size`, `mtime_ns`. Raises OSError; what was written by then is taken away.
+    """
+    descriptor = os.open(
+        name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
+    )
+    try:
+        with layout.opened(descriptor):
+            _write_all(descriptor, data)
+            if os.geteuid() == 0:
+                os.fchown(descriptor, like.st_uid, like.st_gid)
+            os.fchmod(descriptor, like.st_mode & 0o7777)
+            os.fsync(descriptor)
+            written = kernel.status(descriptor)
+        os.fsync(parent)
+    except OSError:
+        discard_prepared(parent, name)
+        raise
+    return {"ino": written.ino, "size": written.size, "mtime_ns": written.mtime_ns}
+
+
+def discard_prepared(parent: int, name: bytes) -> None:
+    """Take a prepared record away again, durably; harmless when it is gone."""
+    try:
+        os.unlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        return
+    os.fsync(parent)
+
+
+def publish(parent: int, name: bytes, fenced: int) -> None:
+    """Move the prepared record into the fenced run, durably; harmless when that has happened already."""
+    with layout.opened(layout.open_beneath(fenced, METADATA)) as metadata:
+        try:
+            os.rename(name, layout.INGEST, src_dir_fd=parent, dst_dir_fd=metadata)
+        except FileNotFoundError:
+            return
+        os.fsync(metadata)
+    os.fsync(parent)
+
+
+def remove(
+    parent: int,
+    name: bytes,
+    fenced: int,
+    planned: Collection[Entry],
+    *,
+    record: dict[str, int],
+    progress: Callable[[int, int], None] = lambda files, size: None,
+) -> Removal:
+    """Remove the planned entries of the fenced run, and the fence itself when it is empty.
+
+    Each entry is compared with the plan just before it goes; what differs, what is not in the plan and what the
+    filesystem will not give up stays and is reported. `record` identifies the published `ingest.json`, which goes last,
+    and only if nothing else is left. Entries that are gone already count as removed, so that an interrupted removal
+    can be taken up again. `progress` is called after each directory with the files and bytes handled so far.
+    """
+    left: dict[bytes, str] = {}
+    by_directory: dict[bytes, list[Entry]] = defaultdict(list)
+    for entry in planned:
+        if entry.is_file and entry.path != INGEST_PATH:
+            by_directory[entry.path.rpartition(b"/")[0]].append(entry)
+    directories = {entry.path: entry for entry in planned if not entry.is_file}
+    done_files = done_bytes = 0
+    for path, files in by_directory.items():
+        left |= _empty_directory(fenced, path, directories.get(path), files)
+        done_files += len(files)
+        done_bytes += sum(entry.size for entry in files)
+        progress(done_files, done_bytes)
+    for path in sorted(directories, key=lambda path: path.count(b"/"), reverse=True):
+        if path != METADATA:
+            left |= _remove_directory(fenced, directories[path])
+    if METADATA in directories:
+        left |= _remove_record_last(fenced, directories[METADATA], record, left)
+    if not left:
+        left |= _remove_fence(parent, name, fenced)
+    return Removal(freed(planned, left), tuple(sorted(left.items())))
+
+
+def _empty_directory(fenced: int, path: bytes, directory: Entry | None, files: list[Entry]) -> dict[bytes, str]:
+    """Unlink the planned files of one directory; returns those that are left, and why."""
+    try:
+        descriptor = layout.open_beneath(fenced, path or b".")
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        return {entry.path: errno.errorcode.get(error.errno or 0, "error") for entry in files}
+    left: dict[bytes, str] = {}
+    with layout.opened(descriptor):
+        if directory is not None and kernel.status(descriptor).ino != directory.ino:
+            return {entry.path: "another directory lies there" for entry in files}
+        for entry in files:
+            why = _unlink_planned(descriptor, entry)
+            if why:
+                left[entry.path] = why
+    return left
+
+
+def _unlink_planned(directory: int, entry: Entry) -> str:
+    """Unlink one file if it is still the planned one; returns why not, or nothing."""
+    name = entry.path.rpartition(b"/")[2]
+    try:
+        if not entry.same_as(_entry(entry.path, kernel.status(directory, name))):
+            return "changed"
+        _with_write_permission(directory, lambda: os.unlink(name, dir_fd=directory))
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return errno.errorcode.get(error.errno or 0, "error")
+    return ""
+
+
+def _with_write_permission(directory: int, act: Callable[[], None]) -> None:
+    """Do something in a directory; if it is read-only and ours, make it writable first."""
+    try:
+        act()
+    except PermissionError as error:
+        mode = os.fstat(directory).st_mode
+        if error.errno != errno.EACCES or mode & 0o300 == 0o300:
+            raise
+        os.fchmod(directory, mode & 0o7777 | 0o300)
+        act()
+
+
+def _remove_directory(fenced: int, directory: Entry) -> dict[bytes, str]:
+    """Remove one planned directory if it is empty and still the planned one."""
+    above, _, name = directory.path.rpartition(b"/")
+    try:
+        with layout.opened(layout.open_beneath(fenced, above or b".")) as parent:
+            if kernel.status(parent, name).ino != directory.ino:
+                return {directory.path: "another directory lies there"}
+            _with_write_permission(parent, lambda: os.rmdir(name, dir_fd=parent))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        return {directory.path: errno.errorcode.get(error.errno or 0, "error")}
+    return {}
+
+
+def _remove_record_last(
+    fenced: int, metadata: Entry, record: dict[str, int], left: dict[bytes, str]
+) -> dict[bytes, str]:
+    """Unlink the published `ingest.json` and its folder; while anything else is left it stays and tells the story."""
+    if left:
+        return {INGEST_PATH: "kept until the rest is gone"}
+    try:
+        with layout.opened(layout.open_beneath(fenced, METADATA)) as directory:
+            found = kernel.status(directory, layout.INGEST)
+            if {"ino": found.ino, "size": found.size, "mtime_ns": found.mtime_ns} != record:
+                return {INGEST_PATH: "changed"}
+            _with_write_permission(directory, lambda: os.unlink(layout.INGEST, dir_fd=directory))
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        return {INGEST_PATH: errno.errorcode.get(error.errno or 0, "error")}
+    return _remove_directory(fenced, metadata)
+
+
+def _remove_fence(parent: int, name: bytes, fenced: int) -> dict[bytes, str]:
+    """Remove the emptied fence itself; something that is not in the plan keeps it."""
+    try:
+        if kernel.status(parent, name).ino != kernel.status(fenced).ino:
+            return {b".": "another directory lies at the fence"}
+        os.rmdir(name, dir_fd=parent)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        unplanned = ", ".join(show(entry) for entry in _names(fenced)[:3])
+        return {b".": f"{errno.errorcode.get(error.errno or 0, 'error')}: {unplanned}" if unplanned else "error"}
+    os.fsync(parent)
+    return {}
+
+
+def fences(parent: int) -> Iterator[bytes]:
+    """The names in a directory that look like a fence or a prepared record, ours or not."""
+    for name in _names(parent):
+        if name.startswith(layout.FENCE_PREFIX):
+            yield name
+
+
+def lay_reserve(directory: int) -> None:
+    """Keep 1 MiB at the top of a root, for the day when its disk is full; harmless when it is there.
+
+    Raises OSError where it cannot be written.
+    """
+    try:
+        descriptor = os.open(RESERVE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    except FileExistsError:
+        return
+    try:
+        with layout.opened(descriptor):
+            os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
+            os.fsync(descriptor)
+    except OSError:
+        os.unlink(RESERVE, dir_fd=directory)
+        raise
+
+
+def release_reserve(directory: int) -> bool:
+    """Give the reserved space back to a full disk. False if there was none."""
+    try:
+        os.unlink(RESERVE, dir_fd=directory)
+    except FileNotFoundError:
+        return False
+    os.fsync(directory)
+    return True
+
+
+def with_reserve(directory: int, act: Callable[[], T]) -> T:
+    """Do something that writes; when the disk is full, give it the reserve of its root and do it once more.
+
+    Raises OSError if it fails all the same. The reserve is laid again as soon as there is room.
+    """
+    try:
+        result = act()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not release_reserve(directory):
+            raise
+        result = act()
+    renew_reserve(directory)
+    return result
+
+
+def renew_reserve(directory: int) -> None:
+    """Lay the reserve again if there is room; if not, the next clear does."""
+    with contextlib.suppress(OSError):
+        lay_reserve(directory)
+
+
+def probe(directory: int) -> None:
+    """Try the rename that a clear needs on this very filesystem. Raises OSError where it is missing.
+
+    Writes: for the registration of a root only, never for a check or a dry run.
+    """
+    first, second = layout.FENCE_PREFIX + b"probe-1", layout.FENCE_PREFIX + b"probe-2"
+    os.mkdir(first, 0o700, dir_fd=directory)
+    try:
+        kernel.rename_noreplace(directory, first, directory, second)
+        os.rmdir(second, dir_fd=directory)
+    except OSError:
+        os.rmdir(first, dir_fd=directory)
+        raise
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
