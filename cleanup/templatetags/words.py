@@ -1,0 +1,155 @@
+"""How pages say numbers, instants and names. Bytes are counted in decimal units, as disks are sold."""
+
+import unicodedata
+from datetime import datetime, timedelta
+
+from django import template
+from django.template.defaultfilters import stringfilter
+from django.utils import timezone
+
+from cleanup.policy.reasons import Reason
+
+register = template.Library()
+
+UNITS = ("kB", "MB", "GB", "TB", "PB", "EB")
+# Characters that draw nothing, or that change how their neighbours are drawn; a lone surrogate stands for
+# a byte of a file name that is no UTF-8.
+UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+@register.filter("bytes")
+def in_units(size: int | None) -> str:
+    """`412.8 GB`; two decimals below ten, one above; an unknown size is a dash."""
+    if size is None:
+        return "–"
+    if abs(size) < 1000:
+        return f"{size} B"
+    value = float(size)
+    for unit in UNITS:
+        value /= 1000
+        decimals = 2 if round(abs(value), 2) < 10 else 1
+        # 999.95 would be printed as 1000.0: that is one of the next unit.
+        if round(abs(value), decimals) < 1000:
+            break
+    return f"{value:.{decimals}f} {unit}"
+
+
+@register.filter
+def exact_bytes(size: int | None) -> str:
+    """`412,800,000,000 bytes`."""
+    if size is None:
+        return "size unknown"
+    return f"{size:,} byte" if abs(size) == 1 else f"{size:,} bytes"
+
+
+@register.filter
+def count(number: int | None) -> str:
+    """`1,204`; an unknown number is a dash."""
+    return "–" if number is None else f"{number:,}"
+
+
+@register.filter
+def files(number: int | None) -> str:
+    """`1,204 files`."""
+    return _plural(number, "file")
+
+
+@register.filter
+def runs(number: int | None) -> str:
+    """`31 runs`."""
+    return _plural(number, "run")
+
+
+@register.filter
+def duration(length: timedelta | None) -> str:
+    """`45 s`, `12 min`, `6 h 12 m`, `2 days 4 h`, `23 days`: as exact as a person needs it, never too short."""
+    if length is None:
+        return "–"
+    seconds = -(-length // timedelta(seconds=1))
+    if seconds <= 0:
+        return "0 s"
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes = -(-seconds // 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        return _two(minutes, 60, "{} h", "{} m")
+    hours = -(-minutes // 60)
+    days, rest = divmod(hours, 24)
+    words = "1 day" if days == 1 else f"{days:,} days"
+    return f"{words} {rest} h" if rest and days < 14 else words
+
+
+@register.filter
+def ago(instant: datetime | None, now: datetime) -> str:
+    """`12 s ago`, `2 min ago`, `6 h ago`, `6 days ago`; an instant to come is `in 6 h 12 m`."""
+    if instant is None:
+        return "never"
+    if instant > now:
+        return f"in {duration(instant - now)}"
+    seconds = int((now - instant).total_seconds())
+    if seconds < 5:
+        return "just now"
+    for size, words in ((86_400, "day"), (3_600, "h"), (60, "min"), (1, "s")):
+        if seconds >= size:
+            number = seconds // size
+            break
+    if words == "day" and number != 1:
+        words = "days"
+    return f"{number:,} {words} ago"
+
+
+@register.filter
+def instant(moment: datetime | None) -> str:
+    """`2026-04-17 14:32:07 UTC`: the zone is always named."""
+    if moment is None:
+        return "never"
+    local = timezone.localtime(moment)
+    return f"{local:%Y-%m-%d %H:%M:%S} {local.tzname() or ''}".rstrip()
+
+
+@register.filter
+def machine(moment: datetime | None) -> str:
+    """The instant for the `datetime` attribute of a `<time>`."""
+    return "" if moment is None else moment.isoformat()
+
+
+@register.filter
+@stringfilter
+def visible(text: str) -> str:
+    r"""The text with its unseen characters spelled out: a right-to-left override is shown as `\u202e`.
+
+    Names come from instruments and from shares that anybody may write to.
+    """
+    return "".join(_spelled(char) for char in text)
+
+
+@register.filter
+@stringfilter
+def sentence(code: str) -> str:
+    """The sentence of a reason code; a code from another version is shown as it stands."""
+    try:
+        return Reason(code).sentence
+    except ValueError:
+        return visible(code)
+
+
+def _plural(number: int | None, noun: str) -> str:
+    if number is None:
+        return f"– {noun}s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _two(amount: int, size: int, big: str, small: str) -> str:
+    many, few = divmod(amount, size)
+    return " ".join(part for part in (big.format(many), small.format(few) if few else "") if part)
+
+
+def _spelled(char: str) -> str:
+    if unicodedata.category(char) not in UNSEEN:
+        return char
+    code = ord(char)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
