@@ -95,11 +95,12 @@ def open_run(root: int, run_path: str, *, name: bytes | None = None) -> Iterator
             parent = stack.enter_context(layout.opened(layout.open_beneath(root, path.parent)))
             run = stack.enter_context(layout.opened(layout.open_beneath(parent, name or os.fsencode(path.leaf))))
         except OSError as error:
-            raise Unreachable(_way_blocked(error)) from None
+            raise Unreachable(way_blocked(error)) from None
         yield OpenRun(root, parent, run)
 
 
-def _way_blocked(error: OSError) -> Finding:
+def way_blocked(error: OSError) -> Finding:
+    """The finding for an error met on the way to a run."""
     reasons = {
         errno.ENOENT: Reason.MISSING_DIRECTORY,
         errno.ELOOP: Reason.UNSAFE_PATH,

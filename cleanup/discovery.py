@@ -1,0 +1,276 @@
+"""What is on disk, brought into the database: runs, their ingest history, and what a quick look shows."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+
+from django.db import transaction
+
+from cleanup import gathering
+from cleanup.models import ClearAttempt, IngestEvent, Run, StagingRoot
+from cleanup.policy.gates import Facts, Finding
+from cleanup.policy.lifecycle import State
+from cleanup.policy.reasons import Reason
+from cleanup.policy.retention import verified_at
+from cleanup.staging import ingest, kernel, layout, nas
+from cleanup.staging.layout import KIND_FOLDERS, Problem, RunPath, show
+
+
+@dataclass
+class Discovered:
+    """What one pass over one staging root found. Problems are (run path or other path, reason, detail)."""
+
+    root: StagingRoot
+    found: int = 0
+    new: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    problems: list[tuple[str, Reason, str]] = field(default_factory=list)
+
+
+def discover(root: StagingRoot, *, now: datetime, wait: bool = True) -> Discovered | None:
+    """Bring one staging root of this host up to date. Reads the disk and the NAS, changes neither.
+
+    Runs with an active attempt are left to their attempt. A root without its token is only marked so. Returns None
+    where another pass is at it and `wait` is off.
+    """
+    with gathering.data_dir().lock(f"discovery-{root.pk}", wait=wait) as free:
+        if not free:
+            return None
+        result = Discovered(root)
+        try:
+            with gathering.open_root(root) as descriptor, gathering.reader_for(root) as reader:
+                _discover(descriptor, reader, result, now)
+        except gathering.Unreachable as error:
+            result.problems.append(("", error.finding.reason, error.finding.detail))
+            StagingRoot.objects.filter(pk=root.pk).update(problem=error.finding.reason)
+        else:
+            StagingRoot.objects.filter(pk=root.pk).update(problem="", discovered_at=now)
+        return result
+
+
+def _discover(descriptor: int, reader: nas.NasReader, result: Discovered, now: datetime) -> None:
+    paths = []
+    for found in _walk(descriptor):
+        if isinstance(found, RunPath):
+            paths.append(found)
+        else:
+            where, problem = found
+            result.problems.append((where, Reason(problem.reason), problem.detail))
+    for path in paths:
+        result.found += 1
+        _look_at(descriptor, path, reader, result, now)
+    present = {str(path) for path in paths}
+    for run in (
+        Run.objects.staged().with_root().filter(root=result.root).exclude(attempts__phase__in=ClearAttempt.ACTIVE)
+    ):
+        if run.run_path not in present:
+            _look_at_missing(run, descriptor, result, now)
+
+
+def _walk(root: int) -> Iterator[RunPath | tuple[str, Problem]]:
+    """The run-shaped directories beneath a staging root, and what is wrong on the way to others.
+
+    Names that begin with a dot belong to programs, ours among them; files and other directories are no runs.
+    """
+    for equipment, equipment_fd in _directories(root, ""):
+        if isinstance(equipment_fd, Problem):
+            yield equipment, equipment_fd
+            continue
+        with layout.opened(equipment_fd):
+            for project, project_fd in _directories(equipment_fd, equipment):
+                if isinstance(project_fd, Problem):
+                    yield project, project_fd
+                    continue
+                with layout.opened(project_fd):
+                    yield from _walk_project(project_fd, project)
+
+
+def _walk_project(project_fd: int, project: str) -> Iterator[RunPath | tuple[str, Problem]]:
+    for folder, folder_fd in _directories(project_fd, project, wanted=KIND_FOLDERS.__contains__):
+        if isinstance(folder_fd, Problem):
+            yield folder, folder_fd
+            continue
+        with layout.opened(folder_fd):
+            wanted = partial(layout.is_leaf_name, folder=folder.rpartition("/")[2])
+            for path, run_fd in _directories(folder_fd, folder, wanted=wanted):
+                if isinstance(run_fd, Problem):
+                    yield path, run_fd
+                else:
+                    os.close(run_fd)
+                    yield layout.parse_run_path(path)
+
+
+def _directories(
+    parent: int, prefix: str, wanted: Callable[[str], bool] = lambda name: True
+) -> Iterator[tuple[str, int | Problem]]:
+    """The directories in one folder by path, each with an open descriptor or the problem that it has."""
+    try:
+        names = sorted(os.listdir(parent))
+    except OSError as error:
+        yield prefix, _problem(error)
+        return
+    for name in names:
+        if name.startswith(".") or name == "lost+found" or not wanted(name):
+            continue
+        raw = os.fsencode(name)
+        path = f"{prefix}/{show(raw)}" if prefix else show(raw)
+        try:
+            status = kernel.status(parent, raw)
+            if status.is_symlink:
+                yield path, Problem("unsafe_path", "a symbolic link")
+            elif status.is_directory and not layout.is_folder_name(name):
+                yield path, Problem("unsafe_path", "a name that no equipment or project can have")
+            elif status.is_directory:
+                yield path, layout.open_beneath(parent, raw)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            yield path, _problem(error)
+
+
+def _problem(error: OSError) -> Problem:
+    finding = gathering.way_blocked(error)
+    return Problem(finding.reason, finding.detail)
+
+
+def _look_at(descriptor: int, path: RunPath, reader: nas.NasReader, result: Discovered, now: datetime) -> None:
+    """Bring one run up to date."""
+    try:
+        with gathering.open_run(descriptor, str(path)) as opened:
+            try:
+                record, _data = gathering.read_ingest(opened, path)
+            except ingest.IngestError:
+                record = None  # the quick look says why
+            seen_identity = gathering.identity(kernel.status(opened.run), record)
+            run, change = _run_for(result.root, path, seen_identity, record, now)
+            if run is None:
+                result.unchanged += 1
+                return
+            facts = gathering.quick_look(run, opened, reader, now).facts
+    except gathering.Unreachable as error:
+        found = Run.objects.staged().with_root().filter(root=result.root, run_path=str(path)).first()
+        if found is None or found.active_attempt:
+            result.problems.append((str(path), error.finding.reason, error.finding.detail))
+            return
+        run, change = found, "unchanged"
+        facts = gathering.unreachable_facts(run, error.finding, now)
+    changed = _store(run, facts, now)
+    _tally(result, run, facts, change if change != "unchanged" or not changed else "updated")
+
+
+def _look_at_missing(run: Run, descriptor: int, result: Discovered, now: datetime) -> None:
+    """A row whose directory was not among those found: gone, or unreachable."""
+    try:
+        with gathering.open_run(descriptor, run.run_path):
+            return  # it came back a moment ago; the next pass looks at it
+    except gathering.Unreachable as error:
+        facts = gathering.unreachable_facts(run, error.finding, now)
+    changed = _store(run, facts, now)
+    _tally(result, run, facts, "updated" if changed else "unchanged")
+
+
+def _run_for(
+    root: StagingRoot, path: RunPath, seen: str, record: ingest.Ingest | None, now: datetime
+) -> tuple[Run | None, str]:
+    """The row of a run directory with its history brought up to date, and `new`, `updated` or `unchanged`.
+
+    No row is returned for a run with an active attempt. A directory at a cleared run's path is a new run, unless it
+    is the cleared run's own directory still.
+    """
+    with transaction.atomic():
+        rows = Run.objects.select_for_update(of=("self",)).with_root().filter(root=root, run_path=str(path))
+        run = rows.staged().first()
+        if run is None:
+            cleared = rows.filter(state=State.CLEARED).order_by("-cleared_at").first()
+            if cleared is not None and gathering.same_identity(cleared.identity, seen):
+                return (None if cleared.active_attempt else cleared), "unchanged"
+            run = _new_run(root, path, seen, now)
+            _record(run, record, now)
+            return run, "new"
+        if run.active_attempt:
+            return None, "unchanged"
+        if not gathering.same_identity(run.identity, seen):
+            return run, "unchanged"
+        changed = _record(run, record, now)
+        if run.identity.endswith(":-") and run.identity != seen:
+            run.identity = seen
+            run.save(update_fields=["identity"])
+            changed = True
+        return run, "updated" if changed else "unchanged"
+
+
+def _new_run(root: StagingRoot, path: RunPath, seen: str, now: datetime) -> Run:
+    return Run.objects.create(
+        root=root,
+        run_path=str(path),
+        identity=seen,
+        equipment=path.equipment,
+        project=path.project,
+        run_kind=path.run_kind,
+        leaf=path.leaf,
+        first_seen_at=now,
+    )
+
+
+def _record(run: Run, record: ingest.Ingest | None, now: datetime) -> bool:
+    """Append the history entries that are new; whether any was. A history that contradicts ours changes nothing."""
+    if record is None:
+        return False
+    known = list(run.events.order_by("position").values_list("digest", flat=True))
+    written = [entry.digest for entry in record.history]
+    if written[: len(known)] != known or len(written) == len(known):
+        return False
+    for position, entry in enumerate(record.history[len(known) :], start=len(known)):
+        IngestEvent.objects.create(
+            run=run,
+            position=position,
+            state=entry.state,
+            at=entry.at,
+            at_text=entry.at_text,
+            host=entry.host,
+            extra=entry.extra,
+            digest=entry.digest,
+            first_seen_at=now,
+        )
+    run.state = record.current_state
+    run.verified_at = verified_at(record.history)
+    run.project_name = record.project_name
+    fields = ["state", "verified_at", "project_name"]
+    if run.state == State.CLEARED:
+        run.cleared_at = record.history[-1].at or now
+        fields.append("cleared_at")
+    run.save(update_fields=fields)
+    return True
+
+
+def _store(run: Run, facts: Facts, now: datetime) -> bool:
+    """Keep what was seen; whether it differs from what was seen before, its age apart."""
+    if run.state == State.CLEARED:
+        # Somebody else wrote `cleared` and left the files: they still fill the disk, so the row says so.
+        changed = run.problem != Reason.ALREADY_CLEARED
+        counts = {"files": facts.files, "bytes": facts.bytes}
+        Run.objects.filter(pk=run.pk).update(problem=Reason.ALREADY_CLEARED, looked_at=now, **counts)
+        return changed
+    finding = next(iter(facts.ingest_findings + facts.path_findings), None)
+    frozen = gathering.freeze(replace(facts, gathered_at=now))
+    aged = {**run.facts, "gathered_at": frozen["gathered_at"]} if run.facts else {}
+    changes = {
+        "facts": frozen,
+        "problem": finding.reason.value if finding else "",
+        "looked_at": now,
+    }
+    if facts.files is not None:
+        changes |= {"files": facts.files, "bytes": facts.bytes}
+    Run.objects.filter(pk=run.pk).exclude(state=State.CLEARED).update(**changes)
+    return aged != frozen
+
+
+def _tally(result: Discovered, run: Run, facts: Facts, change: str) -> None:
+    setattr(result, change, getattr(result, change) + 1)
+    findings: tuple[Finding, ...] = facts.ingest_findings + facts.path_findings
+    if run.state == State.CLEARED:
+        findings = (Finding(Reason.ALREADY_CLEARED, "the record says so, yet the files are still here"), *findings)
+    result.problems += [(run.run_path, finding.reason, finding.detail) for finding in findings]
