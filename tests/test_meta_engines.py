@@ -1,0 +1,101 @@
+"""The ground that the other tests stand on: both engines, triggers, groups, processes of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import DatabaseError, connection, transaction
+
+from cleanup import append_only
+from cleanup.models import RetentionPolicy
+from tests import engines
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def run_pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTEST_", "DJANGO_SETTINGS", "DATABASE_URL", "XDG_RUNTIME"))
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.django_db
+def test_this_worker_speaks_to_its_engine() -> None:
+    if engines.WORKER == "gw0":
+        assert connection.vendor == "sqlite"
+    if engines.WORKER == "gw1":
+        assert connection.vendor == "postgresql"
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT sqlite_version()" if connection.vendor == "sqlite" else "SELECT version()")
+        (version,) = cursor.fetchone()
+    assert version.startswith("PostgreSQL" if connection.vendor == "postgresql" else "3.")
+
+
+@pytest.mark.skipif(engines.WORKER == "gw1", reason="once is enough")
+def test_a_session_without_both_engines_fails() -> None:
+    one = f"{__file__}::test_this_worker_speaks_to_its_engine"
+    lame = run_pytest("-n", "1", one)
+    assert lame.returncode == 1, lame.stdout
+    assert "No worker ran the tests on postgresql." in lame.stdout
+    assert "1 passed" in lame.stdout
+
+
+@pytest.mark.skipif(engines.WORKER == "gw1", reason="once is enough")
+@pytest.mark.parametrize("without_workers", [["-n", "0"], ["-p", "no:xdist"]])
+def test_without_workers_the_tests_run_once(without_workers: list[str]) -> None:
+    one = f"{__file__}::test_this_worker_speaks_to_its_engine"
+    single = run_pytest(*without_workers, one)
+    assert single.returncode == 0, single.stdout + single.stderr
+    assert "1 passed" in single.stdout
+
+
+@pytest.mark.django_db
+def test_triggers_stand_in_tests(policy: Any) -> None:
+    assert append_only.missing(connection) == []
+    policy(mode="manual")
+    with pytest.raises(DatabaseError, match="never changed or removed"), transaction.atomic():
+        RetentionPolicy.objects.update(author="somebody else")
+
+
+# The order of the next two matters: the second looks at what the flush after the first has left.
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_transactional_test_may_leave_append_only_rows(policy: Any) -> None:
+    policy(mode="manual")
+    assert append_only.missing(connection) == []
+    with pytest.raises(DatabaseError, match="never changed or removed"):
+        RetentionPolicy.objects.all()._raw_delete("default")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_after_a_flush_everything_stands_again() -> None:
+    from django_q.models import Schedule
+
+    assert append_only.missing(connection) == []
+    assert not RetentionPolicy.objects.exists()
+    assert Schedule.objects.filter(name="cleanup heartbeat").exists()
+    operators = Group.objects.get(name="operator").permissions
+    assert operators.filter(codename="clear_run").exists()
+    assert not Group.objects.get(name="viewer").permissions.filter(codename="clear_run").exists()
+
+
+def test_another_process_reaches_the_test_database(subprocess_env: dict[str, str], policy: Any) -> None:
+    policy(mode="scheduled", retain_hours=0.5)
+    script = (
+        "import django; django.setup()\n"
+        "from django.conf import settings\n"
+        "from cleanup.models import RetentionPolicy as policies\n"
+        "print(policies.objects.get().retain_hours, settings.EXLAB_DATA_DIR)"
+    )
+    command = [sys.executable, "-c", script]
+    shown = subprocess.run(command, env=subprocess_env, cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert shown.stdout.split() == ["0.5", str(engines.DATA_DIR)]
