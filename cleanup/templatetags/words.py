@@ -11,7 +11,9 @@ from cleanup.policy.reasons import Reason
 
 register = template.Library()
 
+UNKNOWN = "—"
 UNITS = ("kB", "MB", "GB", "TB", "PB", "EB")
+SPANS = ((86_400, "day"), (3_600, "h"), (60, "min"), (1, "s"))
 # Characters that draw nothing, or that change how their neighbours are drawn; a lone surrogate stands for
 # a byte of a file name that is no UTF-8.
 UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -21,17 +23,16 @@ UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 def in_units(size: int | None) -> str:
     """`412.8 GB`; two decimals below ten, one above; an unknown size is a dash."""
     if size is None:
-        return "–"
+        return UNKNOWN
     if abs(size) < 1000:
         return f"{size} B"
-    value = float(size)
-    for unit in UNITS:
+    value, units = size / 1000, list(UNITS)
+    # 999.95 would be printed as 1000.0: that is one of the next unit.
+    while round(abs(value), 1) >= 1000 and len(units) > 1:
         value /= 1000
-        decimals = 2 if round(abs(value), 2) < 10 else 1
-        # 999.95 would be printed as 1000.0: that is one of the next unit.
-        if round(abs(value), decimals) < 1000:
-            break
-    return f"{value:.{decimals}f} {unit}"
+        units.pop(0)
+    decimals = 2 if round(abs(value), 2) < 10 else 1
+    return f"{value:.{decimals}f} {units[0]}"
 
 
 @register.filter
@@ -45,7 +46,7 @@ def exact_bytes(size: int | None) -> str:
 @register.filter
 def count(number: int | None) -> str:
     """`1,204`; an unknown number is a dash."""
-    return "–" if number is None else f"{number:,}"
+    return UNKNOWN if number is None else f"{number:,}"
 
 
 @register.filter
@@ -64,7 +65,7 @@ def runs(number: int | None) -> str:
 def duration(length: timedelta | None) -> str:
     """`45 s`, `12 min`, `6 h 12 m`, `2 days 4 h`, `23 days`: as exact as a person needs it, never too short."""
     if length is None:
-        return "–"
+        return UNKNOWN
     seconds = -(-length // timedelta(seconds=1))
     if seconds <= 0:
         return "0 s"
@@ -91,13 +92,9 @@ def ago(instant: datetime | None, now: datetime) -> str:
     seconds = int((now - instant).total_seconds())
     if seconds < 5:
         return "just now"
-    for size, words in ((86_400, "day"), (3_600, "h"), (60, "min"), (1, "s")):
-        if seconds >= size:
-            number = seconds // size
-            break
-    if words == "day" and number != 1:
-        words = "days"
-    return f"{number:,} {words} ago"
+    size, unit = next((size, unit) for size, unit in SPANS if seconds >= size)
+    number = seconds // size
+    return f"{number:,} {unit}{'s' if unit == 'day' and number != 1 else ''} ago"
 
 
 @register.filter
@@ -137,7 +134,7 @@ def sentence(code: str) -> str:
 
 def _plural(number: int | None, noun: str) -> str:
     if number is None:
-        return f"– {noun}s"
+        return f"{UNKNOWN} {noun}s"
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
