@@ -49,7 +49,7 @@ class Look:
 
     facts: Facts
     scan: tree.Scan | None = None
-    manifest: manifest.Manifest | None = None
+    listed: manifest.Manifest | None = None
     record: bytes = b""
 
 
@@ -197,8 +197,8 @@ def look(
     against = {refusal.reason for refusal in decision.refusals(operator=operator)}
     if against - {Reason.CHANGED_SINCE_VERIFICATION}:
         return replace(seen, facts=facts), decision
-    if policy.proof is ProofLevel.CHECKSUM and seen.scan is not None and seen.manifest is not None:
-        facts = replace(facts, proof=_compare_bytes(run, opened, seen.scan, seen.manifest, reader, progress))
+    if policy.proof is ProofLevel.CHECKSUM and seen.scan is not None and seen.listed is not None:
+        facts = replace(facts, proof=_compare_bytes(run, opened, seen.scan, seen.listed, reader, progress))
     facts = replace(facts, fresh=True)
     return replace(seen, facts=facts), evaluate(facts, policy, now)
 
