@@ -1,0 +1,258 @@
+"""The rooms of the product and what each may import; who may remove; what no module may do."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+# The modules that join disk and database, lowest first: each may import the ones before it.
+JOINING = (
+    "append_only",
+    "schedules",
+    "registering",
+    "gathering",
+    "discovery",
+    "queueing",
+    "clearing",
+    "recovery",
+    "sweeping",
+)
+BELOW = {"policy", "staging", "models"}
+EVERYTHING = BELOW | set(JOINING)
+
+# room: the rooms it may import besides itself
+ROOMS: dict[str, set[str]] = {
+    "staging": set(),
+    "policy": set(),
+    "models": {"policy"},
+    **{name: BELOW | set(JOINING[:position]) for position, name in enumerate(JOINING)},
+    "words": {"policy"},
+    "forms": {"models", "policy", "words"},
+    "tasks": EVERYTHING,
+    "views": EVERYTHING | {"tasks", "forms", "words"},
+    "urls": {"views"},
+    "admin": EVERYTHING | {"words"},
+    "checks": EVERYTHING,
+    "demo": EVERYTHING,
+    "apps": EVERYTHING | {"checks"},
+    "commands": EVERYTHING | {"demo", "words"},
+    "seed names": EVERYTHING,
+    "migrations": {"models", "policy"},
+    "project": set(),
+}
+STANDARD_LIBRARY_ONLY = {"staging", "policy"}
+
+# module and function: why it may remove or rename something that is no staged path
+MAY_REMOVE = {
+    ("exlab.settings", "_kept_secret_key"): "its own draft of the secret key in the data directory",
+    ("cleanup.staging.datadir", "*"): "locks, plans and the reserve of the data directory",
+}
+REMOVERS = {"cleanup.staging.tree", "cleanup.staging.kernel"}
+
+REMOVING_FUNCTIONS = {"remove", "unlink", "rmdir", "rename", "renames", "replace", "removedirs", "rmtree", "move"}
+REMOVING_METHODS = {"unlink", "rmdir", "rename", "rename_noreplace", "rmtree", "removedirs"}
+CLOCKS = {"now", "utcnow", "today", "time", "time_ns", "monotonic", "localtime"}
+
+
+def product_files() -> list[Path]:
+    return sorted(path for folder in ("cleanup", "exlab") for path in (CHECKOUT / folder).rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    parts = list(path.relative_to(CHECKOUT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_of(module: str) -> str:
+    """The room of a module of ours; KeyError for one that nobody has given a place."""
+    if module.startswith("exlab"):
+        return "project"
+    if module == "cleanup":
+        return "seed names"
+    first = module.split(".")[1]
+    room = {"management": "commands", "templatetags": "words"}.get(first, first)
+    if room not in ROOMS:
+        raise KeyError(f"{module} stands in no room; give it one in ROOMS")
+    return room
+
+
+def violations(module: str, source: str) -> list[str]:
+    """Everything in one module that breaks a rule, as sentences."""
+    tree = ast.parse(source)
+    return [f"{module}:{line} {words}" for line, words in sorted({*_imports(module, tree), *_deeds(module, tree)})]
+
+
+def _imports(module: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
+    room = room_of(module)
+    for line, imported in _imported(module, tree):
+        top = imported.split(".")[0]
+        if top in ("cleanup", "exlab"):
+            if imported == "cleanup":
+                continue
+            other = room_of(imported)
+            if other != room and other not in ROOMS[room]:
+                yield line, f"{room} imports {other}"
+        elif room in STANDARD_LIBRARY_ONLY and top not in sys.stdlib_module_names:
+            yield line, f"{room} imports {top}"
+        elif room == "policy" and top in ("time", "os", "pathlib", "shutil"):
+            yield line, f"policy imports {top}"
+        elif top == "ctypes" and module != "cleanup.staging.kernel":
+            yield line, "ctypes outside kernel.py"
+
+
+def _imported(module: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Every module that is imported anywhere in a source, by its full name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = module.split(".")
+                base = ".".join([*package[: len(package) - node.level], *filter(None, [node.module])])
+            for alias in node.names:
+                deeper = f"{base}.{alias.name}"
+                yield node.lineno, deeper if _is_module(deeper) else base
+        elif isinstance(node, ast.Call) and _name_of(node.func) in ("import_module", "__import__", "import_string"):
+            for argument in node.args[:1]:
+                if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                    yield node.lineno, argument.value
+
+
+def _is_module(name: str) -> bool:
+    path = CHECKOUT / name.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def _deeds(module: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for function, node in _with_function(tree):
+        if isinstance(node, ast.ExceptHandler) and node.type is None:
+            yield node.lineno, "bare except"
+        elif isinstance(node, ast.keyword) and node.arg == "ignore_errors":
+            yield node.value.lineno, "ignore_errors"
+        elif isinstance(node, ast.keyword) and node.arg == "shell":
+            yield node.value.lineno, "shell"
+        elif isinstance(node, ast.ImportFrom) and node.module in ("os", "shutil", "posix"):
+            for alias in node.names:
+                if alias.name in REMOVING_FUNCTIONS:
+                    yield node.lineno, f"{alias.name} imported by its own name"
+        elif isinstance(node, ast.Call):
+            name = _name_of(node.func)
+            if name in ("rmtree", "removedirs", "renames"):
+                yield node.lineno, name
+            elif _removes(node) and not _may_remove(module, function):
+                yield node.lineno, f"{name} in {function or 'the module'}"
+            elif module.startswith("cleanup.policy") and _asks_the_clock(node):
+                yield node.lineno, f"policy asks the clock: {name}"
+
+
+def _with_function(node: ast.AST, function: str = "") -> Iterator[tuple[str, ast.AST]]:
+    """Every node with the name of the function it stands in."""
+    for child in ast.iter_child_nodes(node):
+        inner = child.name if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) else function
+        yield inner, child
+        yield from _with_function(child, inner)
+
+
+def _name_of(function: ast.expr) -> str:
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
+
+
+def _removes(call: ast.Call) -> bool:
+    function = call.func
+    if not isinstance(function, ast.Attribute):
+        return _name_of(function) in REMOVING_METHODS
+    if isinstance(function.value, ast.Name) and function.value.id in ("os", "shutil", "posix"):
+        return function.attr in REMOVING_FUNCTIONS
+    # Path.replace(target) has one argument; str.replace two, dataclasses' and datetime's only named ones.
+    path_replace = function.attr == "replace" and len(call.args) == 1 and not call.keywords
+    return function.attr in REMOVING_METHODS or path_replace
+
+
+def _may_remove(module: str, function: str) -> bool:
+    return module in REMOVERS or (module, function) in MAY_REMOVE or (module, "*") in MAY_REMOVE
+
+
+def _asks_the_clock(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Attribute) and call.func.attr in CLOCKS
+
+
+@pytest.mark.parametrize("path", product_files(), ids=module_of)
+def test_keeps_the_rules(path: Path) -> None:
+    assert violations(module_of(path), path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "rule"),
+    [
+        ("cleanup.staging.tree", "import django", "staging imports django"),
+        ("cleanup.staging.tree", "from cleanup.models import Run", "staging imports models"),
+        ("cleanup.staging.tree", "from cleanup import models", "staging imports models"),
+        ("cleanup.staging.tree", "from .. import models", "staging imports models"),
+        ("cleanup.staging.nas", "from cleanup.policy.reasons import Reason", "staging imports policy"),
+        ("cleanup.policy.gates", "from django.utils import timezone", "policy imports django"),
+        ("cleanup.policy.gates", "from cleanup.staging import layout", "policy imports staging"),
+        ("cleanup.policy.gates", "import os", "policy imports os"),
+        ("cleanup.policy.gates", "def f():\n    import time", "policy imports time"),
+        ("cleanup.policy.gates", "now = datetime.now(UTC)", "policy asks the clock: now"),
+        ("cleanup.policy.gates", "today = date.today()", "policy asks the clock: today"),
+        ("cleanup.models", "from cleanup.staging import tree", "models imports staging"),
+        ("cleanup.models", "import_module('cleanup.clearing')", "models imports clearing"),
+        ("cleanup.gathering", "from cleanup.discovery import discover", "gathering imports discovery"),
+        ("cleanup.clearing", "from cleanup.recovery import recover", "clearing imports recovery"),
+        ("cleanup.recovery", "from cleanup.sweeping import sweep", "recovery imports sweeping"),
+        ("cleanup.discovery", "from cleanup.views.runs import run_list", "discovery imports views"),
+        ("cleanup.tasks", "from cleanup.views.runs import run_list", "tasks imports views"),
+        ("cleanup.admin", "from cleanup.tasks import clear", "admin imports tasks"),
+        ("exlab.settings", "from cleanup.models import Run", "project imports models"),
+        ("cleanup.views.runs", "import ctypes", "ctypes outside kernel.py"),
+        ("cleanup.clearing", "import os\nos.unlink('x')", "unlink in the module"),
+        ("cleanup.clearing", "def f():\n    os.rename('a', 'b')", "rename in f"),
+        ("cleanup.clearing", "os.replace('a', 'b')", "replace in the module"),
+        ("cleanup.clearing", "path.unlink(missing_ok=True)", "unlink in the module"),
+        ("cleanup.clearing", "path.replace(target)", "replace in the module"),
+        ("cleanup.clearing", "kernel.rename_noreplace(a, b, c, d)", "rename_noreplace in the module"),
+        ("cleanup.staging.plan", "os.rmdir('x')", "rmdir in the module"),
+        ("cleanup.views.runs", "shutil.move('a', 'b')", "move in the module"),
+        ("cleanup.clearing", "from os import unlink as away", "unlink imported by its own name"),
+        ("cleanup.staging.tree", "shutil.rmtree('x')", "rmtree"),
+        ("cleanup.staging.tree", "os.removedirs('x')", "removedirs"),
+        ("cleanup.tasks", "f(ignore_errors=True)", "ignore_errors"),
+        ("cleanup.tasks", "subprocess.run('ls', shell=True)", "shell"),
+        ("cleanup.tasks", "try:\n    f()\nexcept:\n    pass", "bare except"),
+    ],
+)
+def test_each_rule_bites(module: str, source: str, rule: str) -> None:
+    assert [words for words in violations(module, source) if words.endswith(rule)], violations(module, source)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("cleanup.sweeping", "from cleanup.recovery import recover\nfrom cleanup.staging import tree"),
+        ("cleanup.views.clear", "from cleanup.tasks import clear\nfrom cleanup.templatetags.words import ago"),
+        ("cleanup.clearing", "'a'.replace('a', 'b')\nreplace(facts, fresh=True)\nnow.replace(year=1)\nitems.remove(1)"),
+        ("cleanup.clearing", "tree.remove(parent, name, fenced, planned, record=record)"),
+        ("cleanup.staging.tree", "os.unlink(name, dir_fd=parent)"),
+        ("cleanup.policy.gates", "def evaluate(facts, now): return now > facts.verified_at"),
+    ],
+)
+def test_the_rules_let_good_code_through(module: str, source: str) -> None:
+    assert violations(module, source) == []
+
+
+def test_a_module_without_a_room_is_noticed() -> None:
+    with pytest.raises(KeyError, match="stands in no room"):
+        room_of("cleanup.helpers")
+
+
+def test_the_exceptions_still_exist() -> None:
+    modules = {module_of(path) for path in product_files()}
+    assert {module for module, _function in MAY_REMOVE} | REMOVERS <= modules
