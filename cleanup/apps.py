@@ -10,7 +10,7 @@ class CleanupConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from cleanup import append_only, schedules
+        from cleanup import append_only, checks, schedules  # noqa: F401 (checks register themselves)
 
         post_migrate.connect(append_only.install, sender=self)
         post_migrate.connect(schedules.create, sender=self)

@@ -1,0 +1,148 @@
+"""System checks: what must be so before this product can keep its promises. Run by `manage.py check` and `up`."""
+
+import os
+import stat
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from cleanup import append_only
+from cleanup.models import StagingRoot
+
+# What SQLite must answer so that a committed row survives a power cut and REPLACE cannot go round the triggers.
+_SQLITE_PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "recursive_triggers": 1, "foreign_keys": 1}
+_POSTGRES_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes")
+
+Apps = Sequence[AppConfig] | None
+
+
+@register()
+def check_kernel(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:  # noqa: ANN401
+    """E001, E004: the calls without which nothing can be fenced or opened safely."""
+    if sys.platform != "linux":
+        return [
+            Error(
+                f"Runs are cleared on Linux only, and this is {sys.platform}.",
+                hint="Run it on the Linux host that has the staging disk.",
+                id="cleanup.E004",
+            )
+        ]
+    from cleanup.staging import kernel
+
+    missing = kernel.missing_calls()
+    if not missing:
+        return []
+    return [
+        Error(
+            f"This kernel lacks {', '.join(missing)}: nothing can be cleared safely.",
+            hint="Linux 5.6 or newer has them. Inside a container, its seccomp profile must let them through.",
+            id="cleanup.E001",
+        )
+    ]
+
+
+@register()
+def check_data_directory(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:  # noqa: ANN401
+    """W001: the place for locks, plans, tombstones and the secret key is ours alone."""
+    path = settings.EXLAB_DATA_DIR
+    nearest = next(place for place in (path, *path.parents) if place.exists())
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        problem = f"The data directory {path} cannot be written."
+        hint = "Give it to the user that runs this program, or set EXLAB_DATA_DIR."
+    elif path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        problem = (
+            f"The data directory {path} is open to other users: it holds the secret key and the records of clears."
+        )
+        hint = f"chmod 700 {path}"
+    else:
+        return []
+    return [Warning(problem, hint=hint, id="cleanup.W001")]
+
+
+@register(Tags.database)
+def check_append_only(
+    app_configs: Apps,
+    databases: Iterable[str] | None = None,
+    **kwargs: Any,  # noqa: ANN401
+) -> list[CheckMessage]:
+    """E002: the triggers stand that keep history and ledger from being changed."""
+    messages: list[CheckMessage] = []
+    for connection in _connections(databases):
+        existing = connection.introspection.table_names()
+        bare = [table for table in append_only.missing(connection) if table in existing]
+        if bare:
+            messages.append(
+                Error(
+                    f"Rows of {', '.join(sorted(bare))} could be changed or removed: the triggers are missing.",
+                    hint="`manage.py migrate --skip-checks` lays them again. Find out who took them away.",
+                    id="cleanup.E002",
+                )
+            )
+    return messages
+
+
+@register(Tags.database)
+def check_durability(
+    app_configs: Apps,
+    databases: Iterable[str] | None = None,
+    **kwargs: Any,  # noqa: ANN401
+) -> list[CheckMessage]:
+    """E003: what the database has committed is still there after a power cut."""
+    messages: list[CheckMessage] = []
+    for connection in _connections(databases):
+        wrong = _sqlite_lapses(connection) if connection.vendor == "sqlite" else _postgres_lapses(connection)
+        if wrong:
+            messages.append(
+                Error(
+                    f"The database may lose what it has committed: {', '.join(wrong)}.",
+                    hint="A clear relies on its record being on disk before the first file goes.",
+                    id="cleanup.E003",
+                )
+            )
+    return messages
+
+
+@register(Tags.database)
+def check_staging_roots(
+    app_configs: Apps,
+    databases: Iterable[str] | None = None,
+    **kwargs: Any,  # noqa: ANN401
+) -> list[CheckMessage]:
+    """W002: there is something to look after."""
+    for connection in _connections(databases):
+        if StagingRoot._meta.db_table not in connection.introspection.table_names():
+            continue
+        if not StagingRoot.objects.using(connection.alias).exclude(token="").exists():
+            return [
+                Warning(
+                    "No staging root carries a token yet, so there is nothing to discover or to clear.",
+                    hint="manage.py add_staging_root NAME PATH --nas-root PATH",
+                    id="cleanup.W002",
+                )
+            ]
+    return []
+
+
+def _connections(databases: Iterable[str] | None) -> list[BaseDatabaseWrapper]:
+    return [connections[alias] for alias in databases or ()]
+
+
+def _sqlite_lapses(connection: BaseDatabaseWrapper) -> list[str]:
+    with connection.cursor() as cursor:
+        found = {}
+        for pragma in _SQLITE_PRAGMAS:
+            cursor.execute(f"PRAGMA {pragma}")
+            (found[pragma],) = cursor.fetchone()
+    return [f"{name} is {found[name]}" for name, wanted in _SQLITE_PRAGMAS.items() if found[name] != wanted]
+
+
+def _postgres_lapses(connection: BaseDatabaseWrapper) -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name FROM pg_settings WHERE name = ANY(%s) AND setting = 'off'", [[*_POSTGRES_SETTINGS]])
+        return [f"{name} is off" for (name,) in cursor.fetchall()]

@@ -1,0 +1,123 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.db import connection
+
+from cleanup import append_only, checks
+from cleanup.models import StagingRoot
+from cleanup.staging import kernel
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def ids(messages: list[Any]) -> list[str]:
+    return [message.id for message in messages]
+
+
+def test_this_machine_passes() -> None:
+    assert [message for message in run_checks() if message.id.startswith("cleanup.E")] == []
+
+
+def test_e001_names_what_the_kernel_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "missing_calls", lambda: ["openat2"])
+    (message,) = checks.check_kernel(None)
+    assert message.id == "cleanup.E001"
+    assert "openat2" in message.msg
+    assert message.hint
+
+
+def test_e004_other_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert ids(checks.check_kernel(None)) == ["cleanup.E004"]
+
+
+def test_w001_wants_the_data_directory_private(tmp_path: Path, settings: Any) -> None:
+    settings.EXLAB_DATA_DIR = tmp_path / "data"
+    assert checks.check_data_directory(None) == []
+    settings.EXLAB_DATA_DIR.mkdir(mode=0o700)
+    assert checks.check_data_directory(None) == []
+    settings.EXLAB_DATA_DIR.chmod(0o750)
+    assert ids(checks.check_data_directory(None)) == ["cleanup.W001"]
+
+
+def test_w001_wants_the_data_directory_writable(tmp_path: Path, settings: Any) -> None:
+    (tmp_path / "in-the-way").touch()
+    settings.EXLAB_DATA_DIR = tmp_path / "in-the-way" / "data"
+    (message,) = checks.check_data_directory(None)
+    assert message.id == "cleanup.W001"
+    assert "cannot be written" in message.msg
+
+
+@pytest.mark.django_db
+def test_e002_misses_a_trigger() -> None:
+    assert checks.check_append_only(None, databases=["default"]) == []
+    table, name = append_only.standing(connection)[0]
+    on = f' ON "{table}"' if connection.vendor == "postgresql" else ""
+    with connection.cursor() as cursor:
+        cursor.execute(f'DROP TRIGGER "{name}"{on}')
+    (message,) = checks.check_append_only(None, databases=["default"])
+    assert message.id == "cleanup.E002"
+    assert table in message.msg
+
+
+@pytest.mark.django_db
+def test_e003_reads_the_promises_of_the_database() -> None:
+    assert checks.check_durability(None, databases=["default"]) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_e003_sees_a_lapse() -> None:
+    statement = "PRAGMA synchronous=NORMAL" if connection.vendor == "sqlite" else "SET synchronous_commit = off"
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+    try:
+        (message,) = checks.check_durability(None, databases=["default"])
+    finally:
+        connection.close()  # the next connection has its own settings again
+    assert message.id == "cleanup.E003"
+    assert "synchronous" in message.msg
+
+
+@pytest.mark.django_db
+def test_w002_until_there_is_a_staging_root() -> None:
+    assert ids(checks.check_staging_roots(None, databases=["default"])) == ["cleanup.W002"]
+    root = StagingRoot.objects.create(name="lab", host="here", path="/data/lab")
+    assert ids(checks.check_staging_roots(None, databases=["default"])) == ["cleanup.W002"]
+    StagingRoot.objects.filter(pk=root.pk).update(token="1" * 36)
+    assert checks.check_staging_roots(None, databases=["default"]) == []
+
+
+def test_database_checks_ask_no_database_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    # pytest-django refuses any query in a test without a database.
+    assert checks.check_append_only(None, databases=None) == []
+    assert checks.check_durability(None, databases=None) == []
+    assert checks.check_staging_roots(None, databases=None) == []
+
+
+def test_the_command_runs_them_all(subprocess_env: dict[str, str]) -> None:
+    command = [sys.executable, "manage.py", "check", "--database", "default"]
+    done = subprocess.run(command, cwd=CHECKOUT, env=subprocess_env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "cleanup.W002" in done.stderr
+
+
+def test_migrate_repairs_before_the_tables_are_complete(subprocess_env: dict[str, str]) -> None:
+    """The hint of E002 works: migrate itself would be refused by its own check."""
+    append_only.remove(connection)
+    command = [sys.executable, "manage.py", "migrate", "--skip-checks", "-v", "0"]
+    subprocess.run(command, cwd=CHECKOUT, env=subprocess_env, check=True)
+    assert append_only.missing(connection) == []
+
+
+def test_deployment_settings_pass(tmp_path: Path) -> None:
+    """`check --deploy` finds nothing to say where the one switch for https is on."""
+    environment = {**os.environ, "EXLAB_HTTPS": "1", "EXLAB_DATA_DIR": str(tmp_path / "data")}
+    environment.pop("EXLAB_SECRET_KEY")
+    command = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
