@@ -6,8 +6,9 @@ byte where the policy asks for that; only a full look may authorise a clear.
 
 import contextlib
 import errno
+import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -99,6 +100,17 @@ def open_run(root: int, run_path: str, *, name: bytes | None = None) -> Iterator
         yield OpenRun(root, parent, run)
 
 
+@contextlib.contextmanager
+def reached(run: Run) -> Iterator[tuple[OpenRun, nas.NasReader]]:
+    """A run with its root and its NAS reader, for one look. Raises Unreachable."""
+    with (
+        open_root(run.root) as root,
+        open_run(root, run.run_path) as opened,
+        reader_for(run.root) as reader,
+    ):
+        yield opened, reader
+
+
 def way_blocked(error: OSError) -> Finding:
     """The finding for an error met on the way to a run."""
     reasons = {
@@ -176,6 +188,16 @@ def quick_look(run: Run, opened: OpenRun, reader: nas.NasReader, now: datetime) 
     return Look(replace(facts, tree_findings=tree_findings, proof=proof), scanned, listed, data)
 
 
+def quick_decision(run: Run, policy: Policy, now: datetime) -> Decision:
+    """The gates on a quick look made now; an unreachable run's decision says so."""
+    try:
+        with reached(run) as (opened, reader):
+            facts = quick_look(run, opened, reader, now).facts
+    except Unreachable as error:
+        facts = unreachable_facts(run, error.finding, now)
+    return evaluate(replace(facts, other_attempt=run.active_attempt is not None), policy, now)
+
+
 def look(
     run: Run,
     opened: OpenRun,
@@ -191,7 +213,7 @@ def look(
     The result authorises a clear only if its facts are `fresh` and the decision is clearable (for an operator) or due.
     """
     seen = quick_look(run, opened, reader, now)
-    busy = _find_writers(seen.scan, run.run_path)
+    busy = find_writers(seen.scan, [os.fsencode(run.leaf)]) if seen.scan else ()
     facts = replace(seen.facts, tree_findings=seen.facts.tree_findings + busy)
     decision = evaluate(facts, policy, now)
     against = {refusal.reason for refusal in decision.refusals(operator=operator)}
@@ -228,7 +250,8 @@ def freeze(facts: Facts) -> dict[str, Any]:
         name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(facts).items()
     }
     del frozen["fresh"], frozen["other_attempt"]
-    return frozen
+    as_stored: dict[str, Any] = json.loads(json.dumps(frozen))  # with lists for tuples, as the database returns them
+    return as_stored
 
 
 def thaw(frozen: dict[str, Any]) -> Facts:
@@ -272,10 +295,10 @@ def _findings(problems: Iterable[Problem]) -> tuple[Finding, ...]:
     by_reason: dict[str, list[str]] = {}
     for problem in problems:
         by_reason.setdefault(problem.reason, []).append(problem.detail)
-    return tuple(Finding(Reason(reason), _name_some(details)) for reason, details in by_reason.items())
+    return tuple(Finding(Reason(reason), name_some(details)) for reason, details in by_reason.items())
 
 
-def _name_some(names: list[str]) -> str:
+def name_some(names: list[str]) -> str:
     """The first few of many names, with the number of the others."""
     shown = ", ".join(name for name in names[:_NAMES_SHOWN] if name)
     return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"
@@ -312,7 +335,7 @@ def _compare_manifest(opened: OpenRun, scanned: tree.Scan) -> tuple[manifest.Man
         (Reason.MISSING_FILE, expected - staged),
     ):
         if paths:
-            names = _name_some([show(path) for path in sorted(paths)])
+            names = name_some([show(path) for path in sorted(paths)])
             findings += (Finding(reason, f"{len(paths)} {'file' if len(paths) == 1 else 'files'}: {names}"),)
     if not expected:
         findings += (Finding(Reason.MANIFEST_EMPTY),)
@@ -353,18 +376,18 @@ def _twin_findings(run: Run, scanned: tree.Scan, listing: nas.Listing) -> Iterat
             yield Finding(Reason.NAS_SAME_FILESYSTEM)
         one = [entry for entry in files if entry.path in listing.files and listing.files[entry.path].ino == entry.ino]
         if one:
-            names = _name_some([show(entry.path) for entry in one])
+            names = name_some([show(entry.path) for entry in one])
             yield Finding(Reason.NAS_SAME_FILESYSTEM, f"the very same file: {names}")
     missing = [show(entry.path) for entry in files if entry.path not in listing.files]
     if missing:
-        yield Finding(Reason.NAS_MISSING_FILE, f"{len(missing)} of {len(files)}: {_name_some(missing)}")
+        yield Finding(Reason.NAS_MISSING_FILE, f"{len(missing)} of {len(files)}: {name_some(missing)}")
     other = [
         show(entry.path)
         for entry in files
         if entry.path in listing.files and listing.files[entry.path].size != entry.size
     ]
     if other:
-        yield Finding(Reason.NAS_SIZE_MISMATCH, f"{len(other)} of {len(files)}: {_name_some(other)}")
+        yield Finding(Reason.NAS_SIZE_MISMATCH, f"{len(other)} of {len(files)}: {name_some(other)}")
 
 
 def _compare_bytes(
@@ -395,16 +418,14 @@ def _compare_bytes(
         if digest != listed.entries.get(entry.path) or (status.ino, status.size) != (entry.ino, entry.size):
             wrong.append(f"{show(entry.path)} in staging")
     if wrong:
-        return replace(proof, findings=(Finding(Reason.NAS_CHECKSUM_MISMATCH, _name_some(wrong)),))
+        return replace(proof, findings=(Finding(Reason.NAS_CHECKSUM_MISMATCH, name_some(wrong)),))
     return proof
 
 
-def _find_writers(scanned: tree.Scan | None, run_path: str) -> tuple[Finding, ...]:
-    if scanned is None:
-        return ()
-    name = os.fsencode(run_path.rpartition("/")[2])
-    busy = writers.find_writers(scanned.device, {entry.ino for entry in scanned.entries if entry.is_file}, [name])
-    return (Finding(Reason.WRITER_ACTIVE, _name_some(busy)),) if busy else ()
+def find_writers(scanned: tree.Scan, names: Collection[bytes]) -> tuple[Finding, ...]:
+    """`writer_active` if a process has a file of the run open for writing; `names` are the run's directory's names."""
+    busy = writers.find_writers(scanned.device, {entry.ino for entry in scanned.entries if entry.is_file}, names)
+    return (Finding(Reason.WRITER_ACTIVE, name_some(busy)),) if busy else ()
 
 
 def _nanoseconds(instant: datetime) -> int:

@@ -1,0 +1,130 @@
+"""What the commands share: `--json`, the exit status, and how a run is named on the command line."""
+
+import argparse
+import json
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+
+from cleanup.models import Run, StagingRoot
+from cleanup.policy.reasons import Reason
+from cleanup.staging.ingest import parse_instant
+from cleanup.sweeping import Action, Swept
+
+USAGE = 2
+FAILED = 1
+
+
+class UsageError(CommandError):
+    """Bad usage or configuration: one sentence on stderr, exit status 2."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, returncode=USAGE)
+
+
+class LabCommand(BaseCommand):
+    """A command with `--json`: then stdout holds one object and nothing else, and logs go to stderr."""
+
+    requires_migrations_checks = True
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:  # noqa: ANN401
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        parser.add_argument("--json", action="store_true", help="Print one JSON object.")
+        return parser
+
+    def report(self, as_json: bool, answer: dict[str, Any], text: str) -> None:
+        """Print the answer in the one form or the other."""
+        self.stdout.write(json.dumps(answer, default=_jsonable) if as_json else text)
+
+
+def _jsonable(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(type(value).__name__)
+
+
+def add_root_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", metavar="NAME", help="Only this staging root.")
+
+
+def find_roots(name: str | None) -> list[StagingRoot]:
+    """The staging roots of this host, or the one that is named. Raises UsageError for an unknown name."""
+    roots = StagingRoot.objects.filter(host=settings.EXLAB_HOST)
+    if name is None:
+        return list(roots)
+    if not (named := list(roots.filter(name=name))):
+        known = ", ".join(roots.values_list("name", flat=True)) or "none"
+        raise UsageError(f"No staging root {name} is registered on this host; known: {known}.")
+    return named
+
+
+def find_run(run_path: str, roots: list[StagingRoot]) -> Run:
+    """The run of this path: the staged one, else the one cleared last. Raises UsageError if unknown or ambiguous."""
+    runs = Run.objects.with_root().filter(run_path=run_path.rstrip("/"), root__in=roots)
+    found = list(runs.staged()) or list(runs.order_by("-cleared_at"))
+    if not found:
+        raise UsageError(f"No run {run_path} is known; a run is named by its path below the staging root.")
+    if len({run.root_id for run in found}) > 1:
+        names = ", ".join(sorted({run.root.name for run in found}))
+        raise UsageError(f"{run_path} is known in {names}: say which with --root.")
+    return found[0]
+
+
+def parse_iso(text: str) -> datetime:
+    """An instant from the command line; without a zone it is UTC."""
+    instant = parse_instant(text if "T" in text else f"{text}T00:00:00")
+    if instant is None:
+        raise argparse.ArgumentTypeError(f"{text} is no instant such as 2026-04-17T08:00:00Z")
+    return instant
+
+
+def sweep_as_json(swept: Swept) -> dict[str, Any]:
+    """A sweep, or a clear, in the shape that scripts depend on."""
+    return {
+        "dry_run": swept.dry_run,
+        "now": swept.now,
+        "scanned": swept.scanned,
+        "candidates": swept.candidates,
+        "cleared": swept.count(Action.CLEARED, Action.PARTIAL),
+        "skipped": swept.count(Action.SKIPPED, Action.REFUSED),
+        "failed": swept.failed,
+        "files": swept.files,
+        "bytes_freed": swept.bytes_freed,
+        "runs": [
+            {
+                "root": run.root,
+                "run_path": run.run_path,
+                "action": run.action,
+                "reason": run.reason or None,
+                "detail": run.detail,
+                "files": run.files,
+                "bytes": run.bytes,
+            }
+            for run in swept.runs
+        ],
+    }
+
+
+def sweep_as_text(swept: Swept) -> str:
+    """A sweep, or a clear, in lines for a person."""
+    lines = []
+    for run in swept.runs:
+        why = Reason(run.reason).sentence if run.reason else ""
+        size = f"{run.files} files, {run.bytes} bytes" if run in swept.freeing else ""
+        parts = [part for part in (size, why, run.detail) if part]
+        lines.append(f"{run.action.replace('_', ' '):12} {run.run_path}  {'; '.join(parts)}")
+    verb = "would free" if swept.dry_run else "freed"
+    lines.append(
+        f"{swept.scanned} staged runs, {swept.candidates} due, {len(swept.freeing)} "
+        f"{'would be cleared' if swept.dry_run else 'cleared'}, {swept.failed} failed; "
+        f"{verb} {swept.files} files, {swept.bytes_freed} bytes"
+    )
+    return "\n".join(lines)
+
+
+def now() -> datetime:
+    """The one look at the clock that a command takes."""
+    return timezone.now()

@@ -1,0 +1,34 @@
+"""Bring what is on disk into the database."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from cleanup import discovery
+from cleanup.management.base import LabCommand, add_root_argument, find_roots, now
+
+
+class Command(LabCommand):
+    help = "Bring what is on disk into the database. Changes nothing on disk."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        add_root_argument(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        at = now()
+        roots = find_roots(options["root"])
+        passes = [found for root in roots if (found := discovery.discover(root, now=at))]
+        problems = [
+            {"root": found.root.name, "run_path": path, "reason": reason, "detail": detail}
+            for found in passes
+            for path, reason, detail in found.problems
+        ]
+        totals = {
+            name: sum(getattr(found, name) for found in passes) for name in ("found", "new", "updated", "unchanged")
+        }
+        answer = {"root": roots[0].name if len(roots) == 1 else None, **totals, "problems": problems}
+        lines = [", ".join(f"{count} {name}" for name, count in totals.items())]
+        lines += [
+            f"{problem['run_path'] or problem['root']}: {problem['reason']} {problem['detail']}" for problem in problems
+        ]
+        self.report(options["json"], answer, "\n".join(lines))
