@@ -4,7 +4,6 @@ import unicodedata
 from datetime import datetime, timedelta
 
 from django import template
-from django.template.defaultfilters import stringfilter
 from django.utils import timezone
 
 from cleanup.policy.reasons import Reason
@@ -113,17 +112,15 @@ def machine(moment: datetime | None) -> str:
 
 
 @register.filter
-@stringfilter
-def visible(text: str) -> str:
+def visible(text: object) -> str:
     r"""The text with its unseen characters spelled out: a right-to-left override is shown as `\u202e`.
 
     Names come from instruments and from shares that anybody may write to.
     """
-    return "".join(_spelled(char) for char in text)
+    return "".join(_spelled(char) for char in str(text))
 
 
 @register.filter
-@stringfilter
 def sentence(code: str) -> str:
     """The sentence of a reason code; a code from another version is shown as it stands."""
     try:

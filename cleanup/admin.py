@@ -1,0 +1,205 @@
+"""The admin's view of the tables. What records the past is shown and never changed."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse
+
+from cleanup.forms import StagingRootForm
+from cleanup.models import (
+    ClearAttempt,
+    Heartbeat,
+    IngestEvent,
+    LedgerEntry,
+    Proof,
+    RetentionPolicy,
+    Run,
+    StagingRoot,
+)
+from cleanup.templatetags.words import exact_bytes, in_units, instant, sentence, visible
+
+admin.site.site_header = "ExLab staging: administration"
+admin.site.site_title = "ExLab staging"
+admin.site.index_title = "Tables"
+admin.site.enable_nav_sidebar = False
+
+
+class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]  # Django itself has no such brackets
+    """A table to look at: no adding, changing or deleting, not even as an action."""
+
+    actions = None
+    list_per_page = 50
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+@admin.register(StagingRoot)
+class StagingRootAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Roots come by `add_staging_root` alone, which lays the tokens; here they can be renamed and corrected."""
+
+    form = StagingRootForm
+    actions = None
+    list_display = ("name", "host", "path", "nas_path", "discovered_at", "trouble")
+    fields = (
+        "name",
+        "host",
+        "path",
+        "token",
+        "nas_path",
+        "nas_token",
+        "allow_same_filesystem",
+        "created_at",
+        "discovered_at",
+        "trouble",
+    )
+    readonly_fields = ("host", "path", "token", "nas_token", "created_at", "discovered_at", "trouble")
+
+    @admin.display(description="problem")
+    def trouble(self, root: StagingRoot) -> str:
+        return sentence(root.problem)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+@admin.register(Run)
+class RunAdmin(ReadOnly):
+    list_display = ("path_shown", "root", "state", "run_kind", "size", "files", "verified_at", "looked_at", "trouble")
+    list_filter = ("state", "run_kind", "root", "equipment", "project")
+    list_select_related = ("root",)
+    search_fields = ("run_path", "project_name")
+
+    @admin.display(description="run path", ordering="run_path")
+    def path_shown(self, run: Run) -> str:
+        return visible(run.run_path)
+
+    @admin.display(description="size", ordering="bytes")
+    def size(self, run: Run) -> str:
+        return in_units(run.bytes)
+
+    @admin.display(description="problem", ordering="problem")
+    def trouble(self, run: Run) -> str:
+        return sentence(run.problem)
+
+
+@admin.register(IngestEvent)
+class IngestEventAdmin(ReadOnly):
+    list_display = ("run", "position", "state", "at", "host", "first_seen_at")
+    list_filter = ("state",)
+    list_select_related = ("run",)
+    search_fields = ("run__run_path",)
+
+
+@admin.register(RetentionPolicy)
+class RetentionPolicyAdmin(ReadOnly):
+    """A change adds a version, by `set_policy`."""
+
+    list_display = (
+        "version",
+        "root",
+        "equipment",
+        "project",
+        "run_kind",
+        "mode",
+        "retain_hours",
+        "proof",
+        "author",
+        "created_at",
+    )
+    list_filter = ("mode", "equipment", "project")
+    list_select_related = ("root",)
+
+
+@admin.register(ClearAttempt)
+class ClearAttemptAdmin(ReadOnly):
+    list_display = ("created_at", "run", "phase", "requester", "actor", "freed_files", "size", "why")
+    list_filter = ("phase", "requester", "actor")
+    list_select_related = ("run",)
+    search_fields = ("run__run_path", "note")
+    date_hierarchy = "created_at"
+
+    @admin.display(description="freed logical", ordering="freed_bytes")
+    def size(self, attempt: ClearAttempt) -> str:
+        return in_units(attempt.freed_bytes)
+
+    @admin.display(description="reason", ordering="reason")
+    def why(self, attempt: ClearAttempt) -> str:
+        return sentence(attempt.reason)
+
+
+@admin.register(Proof)
+class ProofAdmin(ReadOnly):
+    list_display = ("at", "run", "level", "files", "size", "host")
+    list_filter = ("level",)
+    list_select_related = ("run",)
+    search_fields = ("run__run_path",)
+
+    @admin.display(description="logical", ordering="bytes")
+    def size(self, proof: Proof) -> str:
+        return in_units(proof.bytes)
+
+
+@admin.register(LedgerEntry)
+class LedgerEntryAdmin(ReadOnly):
+    """The ledger, with what the entries that the filters select have freed."""
+
+    change_list_template = "admin/cleanup/ledgerentry/change_list.html"
+    list_display = (
+        "moment",
+        "kind",
+        "path_shown",
+        "requester",
+        "actor",
+        "files",
+        "logical",
+        "allocated",
+        "proof_level",
+        "why",
+    )
+    list_filter = ("at", "kind", "equipment", "project", "actor", "requester")
+    search_fields = ("run_path", "actor")
+    date_hierarchy = "at"
+
+    @admin.display(description="at", ordering="at")
+    def moment(self, entry: LedgerEntry) -> str:
+        return instant(entry.at)
+
+    @admin.display(description="run path", ordering="run_path")
+    def path_shown(self, entry: LedgerEntry) -> str:
+        return visible(entry.run_path)
+
+    @admin.display(description="logical bytes", ordering="bytes")
+    def logical(self, entry: LedgerEntry) -> str:
+        return exact_bytes(entry.bytes)
+
+    @admin.display(description="allocated bytes", ordering="allocated_bytes")
+    def allocated(self, entry: LedgerEntry) -> str:
+        return exact_bytes(entry.allocated_bytes)
+
+    @admin.display(description="reason", ordering="reason")
+    def why(self, entry: LedgerEntry) -> str:
+        return sentence(entry.reason)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        response = super().changelist_view(request, extra_context)
+        context: dict[str, Any] | None = getattr(response, "context_data", None)
+        if context and "cl" in context:
+            context["totals"] = context["cl"].queryset.totals()
+        return response
+
+
+@admin.register(Heartbeat)
+class HeartbeatAdmin(ReadOnly):
+    list_display = ("cluster", "host", "at")

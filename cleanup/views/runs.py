@@ -1,0 +1,84 @@
+"""Looking: the list of runs, one row of it, one run."""
+
+from datetime import datetime, timedelta
+
+from django.contrib.auth.decorators import permission_required
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from cleanup import gathering
+from cleanup.forms import FilterForm
+from cleanup.models import Heartbeat, LedgerEntry, Phase, RetentionPolicy, Run, StagingRoot
+from cleanup.policy.lifecycle import State
+from cleanup.views import listing
+from cleanup.views.requests import SignedIn
+from cleanup.views.standing import stand
+
+may_look = permission_required("cleanup.view_run", raise_exception=True)
+
+HEARTBEAT_AGE = timedelta(minutes=3)
+# What the run page shows of a long life; the admin has it all.
+SHOWN_ATTEMPTS = 20
+SHOWN_ENTRIES = 50
+CLEARED_IN = (Phase.COMMITTED, Phase.DONE)
+
+
+@require_safe
+@may_look
+def run_list(request: SignedIn) -> HttpResponse:
+    now = timezone.now()
+    form = FilterForm(request.GET, equipment=listing.equipment_choices(), projects=listing.project_choices())
+    chosen = form.chosen()
+    number = request.GET.get("page", "1")
+    context = {
+        "form": form,
+        "chosen": chosen,
+        "roots": StagingRoot.objects.all(),
+        "queue_is_silent": queue_is_silent(now),
+        "now": now,
+    }
+    if chosen.get("state") == State.CLEARED:
+        return render(request, "cleanup/run_list.html", {**context, "page": listing.cleared_page(chosen, number, now)})
+    rows = listing.staged_rows(chosen, now)
+    page = listing.staged_page(rows, chosen.get("verdict", ""), number)
+    return render(request, "cleanup/run_list.html", {**context, "page": page, "totals": listing.totals(rows)})
+
+
+@require_safe
+@may_look
+def run_row(request: SignedIn, pk: int) -> HttpResponse:
+    """One row, for a list that watches a clear."""
+    now = timezone.now()
+    run = get_object_or_404(Run.objects.with_root(), pk=pk)
+    return render(request, "cleanup/_row.html", {"row": listing.row_of(run, now), "now": now})
+
+
+@require_safe
+@may_look
+def run_detail(request: SignedIn, pk: int) -> HttpResponse:
+    now = timezone.now()
+    run = get_object_or_404(Run.objects.with_root(), pk=pk)
+    attempts = list(run.attempts.select_related("proof").order_by("-created_at")[:SHOWN_ATTEMPTS])
+    attempt = attempts[0] if attempts else None
+    standing, decision = stand(run, attempt, RetentionPolicy.objects.scoped(), now)
+    context = {
+        "run": run,
+        "standing": standing,
+        "live": attempt is not None and attempt.is_active,
+        "gates": decision.gates if decision else (),
+        "facts": gathering.stored_facts(run),
+        "events": run.events.order_by("position"),
+        "attempts": attempts,
+        "cleared_by": next((attempt for attempt in attempts if attempt.phase in CLEARED_IN), None),
+        "entries": LedgerEntry.objects.filter(run=run)[:SHOWN_ENTRIES],
+        "queue_is_silent": queue_is_silent(now),
+        "now": now,
+    }
+    return render(request, "cleanup/run_detail.html", context)
+
+
+def queue_is_silent(now: datetime) -> bool:
+    """Whether no task cluster has run a task lately, so that a clear would only wait."""
+    return not Heartbeat.objects.filter(at__gt=now - HEARTBEAT_AGE).exists()
