@@ -297,8 +297,8 @@ class Requester(models.TextChoices):
 class ClearAttempt(models.Model):
     """One try at one clear. Its id names the fence, the plan and the tombstone.
 
-    `planned_*` is what the plan holds, `freed_*` what was really removed so far, `done_*` the progress of a removal
-    that is under way. `plan` and `prepared` are what recovery needs to know again what is ours.
+    `planned_*` is what the plan holds, `freed_*` what was really removed so far; `compared_bytes` and
+    `done_*` are the progress of what is under way. `plan_sha256` and `prepared` tell recovery what is ours.
     """
 
     ACTIVE: ClassVar = (Phase.QUEUED, Phase.INTENT, Phase.COMMITTED)
@@ -322,6 +322,7 @@ class ClearAttempt(models.Model):
     prepared = models.JSONField(default=dict, blank=True)
     planned_files = models.BigIntegerField(default=0)
     planned_bytes = models.BigIntegerField("planned logical bytes", default=0)
+    compared_bytes = models.BigIntegerField("bytes compared so far", default=0)
     done_files = models.BigIntegerField(default=0)
     done_bytes = models.BigIntegerField("logical bytes removed so far", default=0)
     freed_files = models.BigIntegerField(default=0)

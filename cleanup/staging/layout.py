@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import uuid
@@ -187,3 +188,13 @@ def read_file(directory: int, name: bytes, limit: int) -> bytes:
             parts.append(part)
             limit -= len(part)
     return b"".join(parts)
+
+
+@contextlib.contextmanager
+def flocked(descriptor: int) -> Iterator[None]:
+    """Hold an exclusive flock on an open file or directory for a block. Raises BlockingIOError if it is held."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -451,10 +451,17 @@ def _remove_record_last(
     fenced: int, metadata: Entry, record: dict[str, int], left: dict[bytes, str]
 ) -> dict[bytes, str]:
     """Unlink the published `ingest.json` and its folder; while anything else is left it stays and tells the story."""
-    if left:
-        return {INGEST_PATH: "kept until the rest is gone"}
+    unplanned = [name for name in _names(fenced) if name != METADATA]
+    if left or unplanned:
+        return {INGEST_PATH: "kept until the rest is gone", **dict.fromkeys(unplanned, "not in the plan")}
     try:
         with layout.opened(layout.open_beneath(fenced, METADATA)) as directory:
+            unplanned = [name for name in _names(directory) if name != layout.INGEST]
+            if unplanned:
+                return {
+                    INGEST_PATH: "kept until the rest is gone",
+                    METADATA: f"{show(unplanned[0])} is not in the plan",
+                }
             found = kernel.status(directory, layout.INGEST)
             if {"ino": found.ino, "size": found.size, "mtime_ns": found.mtime_ns} != record:
                 return {INGEST_PATH: "changed"}

@@ -1,0 +1,459 @@
+"""The clear of one run: claim, gates, plan, fence, re-scan, record, commit, publish, remove, finish.
+
+Everything before the commit is undone by `roll_back`, everything after it completed by `roll_forward`; recovery calls
+the same two after a crash. The order of the steps is what keeps the promises, so none of them is optional:
+
+1. the run's lock is held from the claim to the end and dies with the process;
+2. nothing is removed before the commit has recorded it, durably, in one transaction;
+3. what is removed is what the plan holds, compared with it once more just before.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError, connection, transaction
+from django.db import Error as DjangoDatabaseError
+from django.utils import timezone
+
+from cleanup import gathering, queueing
+from cleanup.gathering import Look, OpenRun, Unreachable
+from cleanup.models import (
+    ClearAttempt,
+    IngestEvent,
+    LedgerEntry,
+    LedgerKind,
+    Phase,
+    Proof,
+    Requester,
+    RetentionPolicy,
+    Run,
+)
+from cleanup.policy.gates import Decision, Finding, GateResult
+from cleanup.policy.lifecycle import State
+from cleanup.policy.reasons import Reason
+from cleanup.staging import ingest, layout, tree
+from cleanup.staging.layout import show
+from cleanup.staging.plan import Plan, encode
+
+logger = logging.getLogger(__name__)
+
+# A row is written for progress at most this often, outside every transaction of the protocol.
+_PROGRESS_SECONDS = 1.0
+
+
+class Refused(Exception):
+    """The clear does not happen; `finding` says why. Nothing has been changed on disk, or it has been put back."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(f"{finding.reason}: {finding.detail}")
+        self.finding = finding
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was made ready before the commit: the plan, the record to publish and the entry that it got."""
+
+    plan: Plan
+    entry: dict[str, Any]
+
+
+def clear_run(
+    run: Run, *, now: datetime, actor: str = "", note: str = "", requester: Requester = Requester.OPERATOR
+) -> tuple[int, int]:
+    """Clear one run and return (file_count, bytes_freed), as ExLab-Wizard's function of this name does.
+
+    Every file counts, the metadata folder included. A run that is cleared already returns (0, 0) and gets no second
+    history entry; the record precedes the removal. Unlike the wizard's it asks every gate first and raises Refused if
+    one does not pass, and it counts what was really removed.
+    """
+    run.refresh_from_db(fields=["state"])
+    if run.state == State.CLEARED:
+        return 0, 0
+    try:
+        attempt = queueing.new_attempt(run, requester=requester, actor=actor, note=note, now=now)
+    except queueing.AlreadyClearing:
+        raise Refused(Finding(Reason.ALREADY_CLEARING)) from None
+    attempt = perform(attempt, now=now)
+    if attempt.phase != Phase.DONE:
+        raise Refused(Finding(Reason(attempt.reason or Reason.ALREADY_CLEARING), attempt.detail))
+    return attempt.freed_files, attempt.freed_bytes
+
+
+def perform(attempt: ClearAttempt, *, now: datetime) -> ClearAttempt:
+    """Carry out a `queued` attempt of this host; returns it as it ended.
+
+    An attempt that somebody else holds or has finished is returned as it stands: a task may be delivered twice.
+    """
+    if attempt.host != settings.EXLAB_HOST:
+        return attempt
+    with gathering.data_dir().lock(str(attempt.run_id)) as free:
+        if not free or not _claim(attempt):
+            attempt.refresh_from_db()
+            return attempt
+        try:
+            _clear(attempt, now)
+        except Refused as refused:
+            finish_without_clear(attempt, Phase.REFUSED, refused.finding, now=timezone.now())
+        attempt.refresh_from_db()
+        return attempt
+
+
+def _claim(attempt: ClearAttempt) -> bool:
+    # Durable: a caller inside a transaction of its own would make every later promise void, and fails here.
+    with transaction.atomic(durable=True):
+        return attempt.advance([Phase.QUEUED], Phase.INTENT, now=timezone.now())
+
+
+def _clear(attempt: ClearAttempt, now: datetime) -> None:
+    run = Run.objects.with_root().get(pk=attempt.run_id)
+    attempt.run = run
+    try:
+        with (
+            gathering.open_root(run.root) as root,
+            gathering.open_run(root, run.run_path) as opened,
+            _guarded(opened),
+        ):
+            look = _pass_gates(attempt, run, opened, now)
+            prepared = _fence_and_prepare(attempt, run, opened, look)
+            _commit(attempt, run, prepared)
+            roll_forward(attempt, opened, prepared.plan, now=timezone.now())
+    except Unreachable as error:
+        raise Refused(error.finding) from None
+
+
+@contextlib.contextmanager
+def _guarded(opened: OpenRun) -> Iterator[None]:
+    """Hold the run's own flock and the wizard's lock on its record, so that no other program is in the middle of it."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(layout.flocked(opened.run))
+            lock = layout.METADATA + b"/" + layout.INGEST_LOCK
+            with contextlib.suppress(FileNotFoundError):
+                descriptor = stack.enter_context(layout.opened(_open_lock(opened.run, lock)))
+                stack.enter_context(layout.flocked(descriptor))
+        except BlockingIOError:
+            raise Refused(Finding(Reason.WRITER_ACTIVE, "the run's record is locked")) from None
+        except OSError as error:
+            raise Refused(gathering.way_blocked(error)) from None
+        yield
+
+
+def _open_lock(run: int, path: bytes) -> int:
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        return layout.open_beneath(run, path, os.O_RDWR | flags)
+    except PermissionError:
+        return layout.open_beneath(run, path, os.O_RDONLY | flags)
+
+
+def _pass_gates(attempt: ClearAttempt, run: Run, opened: OpenRun, now: datetime) -> Look:
+    """All gates on fresh facts; the decision and the proof are kept with the attempt. Raises Refused."""
+    policy = RetentionPolicy.objects.effective_for(run)
+    operator = attempt.requester == Requester.OPERATOR
+    try:
+        with gathering.reader_for(run.root) as reader:
+            look, decision = gathering.look(
+                run, opened, reader, policy, now, operator=operator, progress=_progress_of_proof(attempt)
+            )
+    except OSError as error:
+        raise Refused(Finding(Reason.STAGING_IO_ERROR, os.strerror(error.errno or 0))) from None
+    attempt.decision = decision_as_json(decision)
+    attempt.policy_version = policy.version
+    proof = look.facts.proof
+    refusal = decision.main_refusal(operator=operator)
+    if refusal is None and look.facts.fresh and look.scan is not None:
+        attempt.proof = Proof.objects.create(
+            run=run,
+            level=policy.proof,
+            at=now,
+            host=settings.EXLAB_HOST,
+            files=proof.files if proof else 0,
+            bytes=proof.bytes if proof else 0,
+            manifest_sha256=look.listed.sha256 if look.listed else "",
+        )
+    attempt.save(update_fields=["decision", "policy_version", "proof"])
+    if attempt.proof is None or look.scan is None:
+        raise Refused(_as_finding(refusal))
+    return look
+
+
+def _as_finding(refusal: GateResult | None) -> Finding:
+    if refusal is None or refusal.reason is None:
+        return Finding(Reason.NOT_COMPARED)
+    return Finding(refusal.reason, refusal.detail)
+
+
+def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, look: Look) -> Prepared:
+    """Steps 3 to 6: plan, fence, re-scan, record and tombstone. Raises Refused with everything put back."""
+    assert look.scan is not None  # noqa: S101
+    name = attempt.pk.hex
+    plan = Plan(attempt=name, run_path=run.run_path, ino=look.scan.ino, entries=look.scan.entries)
+    data = encode(plan)
+    counted = tree.count(plan.entries)
+    fields = {
+        "plan_sha256": hashlib.sha256(data).hexdigest(),
+        "planned_files": counted.files,
+        "planned_bytes": counted.bytes,
+    }
+    try:
+        gathering.data_dir().write_plan(name, data)
+    except OSError as error:
+        raise Refused(Finding(Reason.STORAGE_ERROR, os.strerror(error.errno or 0))) from None
+    if not attempt.advance([Phase.INTENT], Phase.INTENT, now=timezone.now(), **fields):
+        raise Refused(Finding(Reason.INTERRUPTED))
+    try:
+        tree.fence(opened.parent, _leaf(run), tree.fence_name(name))
+        _expect_planned(run, opened, plan)
+        record, entry = ingest.with_cleared(look.record, at=timezone.now(), host=settings.EXLAB_HOST)
+        _prepare(attempt, run, opened, record, plan)
+    except OSError as error:
+        roll_back(attempt, opened.root, run)
+        raise Refused(Finding(Reason.STORAGE_ERROR, os.strerror(error.errno or 0))) from None
+    except Refused:
+        roll_back(attempt, opened.root, run)
+        raise
+    return Prepared(plan, entry)
+
+
+def _expect_planned(run: Run, opened: OpenRun, plan: Plan) -> None:
+    """The fenced tree must equal the plan, and nobody may write in it. Raises Refused."""
+    found = tree.scan(opened.run)
+    changes = [problem.detail for problem in found.problems] + tree.differences(plan.entries, found.entries)
+    if changes or found.ino != plan.ino:
+        raise Refused(
+            Finding(Reason.CHANGED_SINCE_VERIFICATION, "while it was cleared: " + gathering.name_some(changes))
+        )
+    busy = gathering.find_writers(found, [_leaf(run), tree.fence_name(plan.attempt)])
+    if busy:
+        raise Refused(busy[0])
+
+
+def _prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, record: bytes, plan: Plan) -> None:
+    """The new record beside the fence and the tombstone in the data directory, both durable."""
+    name = attempt.pk.hex
+    like = os.stat(tree.INGEST_PATH, dir_fd=opened.run, follow_symlinks=False)
+    prepared = tree.with_reserve(
+        opened.root, lambda: tree.prepare_record(opened.parent, tree.prepared_name(name), record, like)
+    )
+    story = {
+        "attempt": name,
+        "run_path": run.run_path,
+        "staging_root": run.root.name,
+        "host": settings.EXLAB_HOST,
+        "actor": attempt.actor,
+        "plan_sha256": attempt.plan_sha256,
+        "files": attempt.planned_files,
+        "bytes": attempt.planned_bytes,
+        "proof": attempt.proof.level if attempt.proof else "",
+        "manifest_sha256": attempt.proof.manifest_sha256 if attempt.proof else "",
+    }
+    gathering.data_dir().write_tombstone(name, opened.run, story, record)
+    attempt.prepared = prepared
+    attempt.save(update_fields=["prepared"])
+
+
+def _commit(attempt: ClearAttempt, run: Run, prepared: Prepared) -> None:
+    """The single point of no return, in one durable transaction. Raises Refused with everything put back.
+
+    An error here may come before or after the database has made the transaction durable, so the attempt is read again
+    on a new connection; if even that fails, the error rises and recovery decides later.
+    """
+    try:
+        with transaction.atomic(durable=True):
+            _write_commit(attempt, run, prepared, timezone.now())
+    except DjangoDatabaseError as error:
+        connection.close()
+        if ClearAttempt.objects.get(pk=attempt.pk).phase != Phase.COMMITTED:
+            roll_back(attempt, None, run)
+            raise Refused(Finding(Reason.DATABASE_ERROR, type(error).__name__)) from error
+
+
+def _write_commit(attempt: ClearAttempt, run: Run, prepared: Prepared, now: datetime) -> None:
+    entry = prepared.entry
+    verified = Run.objects.filter(pk=run.pk, state=State.SYNC_VERIFIED)
+    cleared = verified.update(state=State.CLEARED, cleared_at=ingest.parse_instant(entry["at"]))
+    if not cleared or not attempt.advance([Phase.INTENT], Phase.COMMITTED, now=now):
+        raise DatabaseError("the run or its attempt was changed by somebody else")
+    IngestEvent.objects.create(
+        run=run,
+        position=run.events.count(),
+        state=State.CLEARED,
+        at=ingest.parse_instant(entry["at"]),
+        at_text=entry["at"],
+        host=entry["host"],
+        digest=ingest.digest(entry),
+        first_seen_at=now,
+    )
+    write_ledger(attempt, LedgerKind.AUTHORISED, now, files=attempt.planned_files, bytes=attempt.planned_bytes)
+
+
+def roll_back(attempt: ClearAttempt, root: int | None, run: Run) -> None:
+    """Undo whatever an uncommitted attempt did on disk: the run stands at its path again. Twice is harmless.
+
+    `root` is the open staging root, opened here if it is None. Raises Unreachable, or FileExistsError when something
+    else lies at the run's path by now; the fence is then left as it is.
+    """
+    with contextlib.ExitStack() as stack:
+        root = root if root is not None else stack.enter_context(gathering.open_root(run.root))
+        path = layout.parse_run_path(run.run_path)
+        with contextlib.suppress(FileNotFoundError):
+            parent = stack.enter_context(layout.opened(layout.open_beneath(root, path.parent)))
+            tree.discard_prepared(parent, tree.prepared_name(attempt.pk.hex))
+            tree.put_back(parent, tree.fence_name(attempt.pk.hex), _leaf(run))
+    gathering.data_dir().discard(attempt.pk.hex)
+
+
+def roll_forward(attempt: ClearAttempt, opened: OpenRun, plan: Plan, *, now: datetime) -> None:
+    """Complete a committed attempt whose fence is open as `opened.run`: publish, remove, finish. Twice is harmless."""
+    name = attempt.pk.hex
+    fence = tree.fence_name(name)
+    tree.publish(opened.parent, tree.prepared_name(name), opened.run)
+    removal = tree.remove(
+        opened.parent,
+        fence,
+        opened.run,
+        plan.entries,
+        record=attempt.prepared,
+        progress=_progress_of_removal(attempt),
+    )
+    os.fsync(opened.parent)
+    tree.renew_reserve(opened.root)
+    finish(attempt, removal, now)
+
+
+def finish(attempt: ClearAttempt, removal: tree.Removal, now: datetime) -> None:
+    """Record what a removal freed, in one transaction: `completed`, or `partial` with what is left and why.
+
+    Each ledger row names what its own step freed, so that the rows of an attempt add up to the truth.
+    """
+    files = removal.freed.files - attempt.freed_files
+    size = removal.freed.bytes - attempt.freed_bytes
+    allocated = removal.freed.allocated - attempt.freed_allocated_bytes
+    complete = not removal.left
+    first = not attempt.ledger.freeing().exists()
+    if not (complete or first or files):
+        return  # another vain try at what an earlier removal left
+    remaining = attempt.planned_files - removal.freed.files
+    detail = "" if complete else f"{remaining} of {attempt.planned_files} files left ({_name_left(removal)})"
+    reason = "" if complete else Reason.REMOVAL_INCOMPLETE
+    with transaction.atomic():
+        advanced = attempt.advance(
+            [Phase.COMMITTED, Phase.DONE],
+            Phase.DONE,
+            now=now,
+            reason=reason,
+            detail=detail,
+            freed_files=removal.freed.files,
+            freed_bytes=removal.freed.bytes,
+            freed_allocated_bytes=removal.freed.allocated,
+            done_files=removal.freed.files,
+            done_bytes=removal.freed.bytes,
+        )
+        if advanced:
+            kind = LedgerKind.COMPLETED if complete else LedgerKind.PARTIAL
+            write_ledger(
+                attempt, kind, now, files=files, bytes=size, allocated_bytes=allocated, reason=reason, detail=detail
+            )
+    logger.info(
+        "cleared %s: %d files, %d bytes freed by %s%s",
+        attempt.run.run_path,
+        removal.freed.files,
+        removal.freed.bytes,
+        attempt.actor or attempt.requester,
+        f", {detail}" if detail else "",
+    )
+
+
+def finish_without_clear(attempt: ClearAttempt, phase: Phase, finding: Finding, *, now: datetime) -> None:
+    """End an uncommitted attempt: `refused` by a gate, `aborted` by a crash, or a `conflict` at the run's path."""
+    kinds = {
+        Phase.REFUSED: LedgerKind.REFUSED,
+        Phase.ABORTED: LedgerKind.ABORTED,
+        Phase.CONFLICT: LedgerKind.CONFLICT,
+    }
+    with transaction.atomic():
+        fields = {"reason": finding.reason, "detail": finding.detail}
+        if attempt.advance([Phase.QUEUED, Phase.INTENT], phase, now=now, **fields):
+            write_ledger(attempt, kinds[phase], now, **fields)
+    logger.info("not cleared %s: %s %s", attempt.run.run_path, finding.reason, finding.detail)
+
+
+def write_ledger(attempt: ClearAttempt, kind: LedgerKind, now: datetime, **counts: Any) -> None:  # noqa: ANN401
+    """One row of the ledger, with everything copied that must still be told when its subjects are gone."""
+    run = attempt.run
+    LedgerEntry.objects.create(
+        at=now,
+        kind=kind,
+        run=run,
+        attempt=attempt,
+        root_name=run.root.name,
+        run_path=run.run_path,
+        equipment=run.equipment,
+        project=run.project,
+        run_kind=run.run_kind,
+        requester=attempt.requester,
+        actor=attempt.actor,
+        host=settings.EXLAB_HOST,
+        policy_version=attempt.policy_version,
+        proof_level=attempt.proof.level if attempt.proof else "",
+        plan_sha256=attempt.plan_sha256,
+        **counts,
+    )
+
+
+def decision_as_json(decision: Decision) -> list[dict[str, str | None]]:
+    """A decision's gates as the command line shows them and attempts keep them."""
+    return [
+        {
+            "gate": result.gate.value,
+            "verdict": result.verdict.value,
+            "reason": result.reason.value if result.reason else None,
+            "detail": result.detail,
+            "opens_at": result.opens_at.isoformat() if result.opens_at else None,
+        }
+        for result in decision.gates
+    ]
+
+
+def _leaf(run: Run) -> bytes:
+    return os.fsencode(run.leaf)
+
+
+def _name_left(removal: tree.Removal) -> str:
+    return gathering.name_some([f"{show(path)}: {why}" for path, why in removal.left])
+
+
+def _progress_of_proof(attempt: ClearAttempt) -> Callable[[int], None]:
+    """Write the bytes compared so far into the attempt, now and then."""
+    compared = 0
+    last = time.monotonic()
+
+    def progress(size: int) -> None:
+        nonlocal compared, last
+        compared += size
+        if time.monotonic() - last >= _PROGRESS_SECONDS:
+            ClearAttempt.objects.filter(pk=attempt.pk).update(compared_bytes=compared)
+            last = time.monotonic()
+
+    return progress
+
+
+def _progress_of_removal(attempt: ClearAttempt) -> Callable[[int, int], None]:
+    """Write the files and bytes removed so far into the attempt, now and then."""
+    last = time.monotonic()
+
+    def progress(files: int, size: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _PROGRESS_SECONDS:
+            ClearAttempt.objects.filter(pk=attempt.pk).update(done_files=files, done_bytes=size)
+            last = time.monotonic()
+
+    return progress

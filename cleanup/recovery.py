@@ -1,0 +1,134 @@
+"""After a crash: whatever an attempt had begun is undone before its commit and completed after it.
+
+Runs at start, every minute and before each claim. Everything here is harmless when done twice, and a crash in the
+middle of it is settled by the next pass. A run whose lock is held is left to its holder.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.conf import settings
+
+from cleanup import clearing, gathering
+from cleanup.gathering import OpenRun, Unreachable
+from cleanup.models import ClearAttempt, Phase, Requester, Run
+from cleanup.policy.gates import Finding
+from cleanup.policy.reasons import Reason
+from cleanup.staging import kernel, layout, tree
+from cleanup.staging.plan import Plan, PlanError
+
+logger = logging.getLogger(__name__)
+
+# A sweep performs its attempts at once; one that is still queued after this lost its sweep.
+_ABANDONED_AFTER = timedelta(minutes=2)
+
+
+@dataclass
+class Recovered:
+    """What one pass settled: attempts rolled back, rolled forward, and those that could not be settled, with why."""
+
+    rolled_back: list[ClearAttempt] = field(default_factory=list)
+    rolled_forward: list[ClearAttempt] = field(default_factory=list)
+    unsettled: list[tuple[ClearAttempt, Finding]] = field(default_factory=list)
+
+
+def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> Recovered:
+    """Settle the interrupted attempts of this host, or of some of its runs. Never raises for one bad attempt."""
+    attempts = ClearAttempt.objects.filter(host=settings.EXLAB_HOST).select_related("run__root", "proof")
+    if runs is not None:
+        attempts = attempts.filter(run__in=list(runs))
+    abandoned = attempts.filter(phase=Phase.QUEUED, requester=Requester.SCHEDULE, phase_at__lt=now - _ABANDONED_AFTER)
+    interrupted = attempts.filter(phase__in=[Phase.INTENT, Phase.COMMITTED])
+    incomplete = attempts.filter(phase=Phase.DONE, reason=Reason.REMOVAL_INCOMPLETE)
+    result = Recovered()
+    for attempt in [*interrupted, *incomplete, *abandoned]:
+        try:
+            _settle(attempt, result, now)
+        except Exception:  # one bad attempt must not keep the others from being settled
+            logger.exception("the attempt %s on %s cannot be settled", attempt.pk.hex, attempt.run.run_path)
+    return result
+
+
+def _settle(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
+    with gathering.data_dir().lock(str(attempt.run_id)) as free:
+        if not free:
+            return
+        attempt.refresh_from_db(fields=["phase", "reason", "prepared", "plan_sha256"])
+        try:
+            if attempt.phase in (Phase.COMMITTED, Phase.DONE):
+                if _roll_forward(attempt, now):
+                    result.rolled_forward.append(attempt)
+            elif attempt.phase in (Phase.INTENT, Phase.QUEUED):
+                _roll_back(attempt, now)
+                result.rolled_back.append(attempt)
+        except Unreachable as error:
+            result.unsettled.append((attempt, error.finding))
+            logger.warning("%s stays %s: %s", attempt.run.run_path, attempt.phase, error)
+
+
+def _roll_back(attempt: ClearAttempt, now: datetime) -> None:
+    phase, finding = Phase.ABORTED, Finding(Reason.INTERRUPTED)
+    try:
+        if attempt.phase == Phase.INTENT:
+            clearing.roll_back(attempt, None, attempt.run)
+    except FileExistsError:
+        # Nothing is lost: the run is whole under the fence's name, and somebody has to say which one is right.
+        fence = tree.fence_name(attempt.pk.hex).decode()
+        phase, finding = Phase.CONFLICT, Finding(Reason.PATH_OCCUPIED, f"the run lies beside it as {fence}")
+    clearing.finish_without_clear(attempt, phase, finding, now=now)
+
+
+def _roll_forward(attempt: ClearAttempt, now: datetime) -> bool:
+    """Complete a committed attempt, or a done one that left something. False if there is nothing to do."""
+    run = attempt.run
+    with gathering.open_root(run.root) as root:
+        try:
+            plan = gathering.data_dir().read_plan(attempt.pk.hex, attempt.plan_sha256)
+        except PlanError as error:
+            raise Unreachable(Finding(Reason.PLAN_MISSING, str(error))) from None
+        _fence_again(root, attempt, plan)
+        fence = tree.fence_name(attempt.pk.hex)
+        try:
+            with gathering.open_run(root, run.run_path, name=fence) as opened:
+                _expect_inode(opened, plan)
+                clearing.roll_forward(attempt, opened, plan, now=now)
+        except Unreachable as error:
+            if error.finding.reason is not Reason.MISSING_DIRECTORY:
+                raise
+            _finish_gone(root, attempt, plan, now)
+        return True
+
+
+def _fence_again(root: int, attempt: ClearAttempt, plan: Plan) -> None:
+    """A committed run that a power failure put back at its own path goes to its fence again, if it is all still there.
+
+    Only if inode and tree equal the plan: anything else at that path is somebody's new work.
+    """
+    run = attempt.run
+    with contextlib.suppress(Unreachable), gathering.open_run(root, run.run_path) as opened:
+        found = tree.scan(opened.run)
+        if found.ino == plan.ino and not found.problems and not tree.differences(plan.entries, found.entries):
+            tree.fence(opened.parent, run.leaf.encode(), tree.fence_name(attempt.pk.hex))
+
+
+def _expect_inode(opened: OpenRun, plan: Plan) -> None:
+    if kernel.status(opened.run).ino != plan.ino:
+        raise Unreachable(Finding(Reason.IDENTITY_MISMATCH, "another directory lies at the fence"))
+
+
+def _finish_gone(root: int, attempt: ClearAttempt, plan: Plan, now: datetime) -> None:
+    """The fence is gone: all that was left of the clear is to say so. Unless the run lies at its own path, changed."""
+    run_path = attempt.run.run_path
+    came_back = False
+    with contextlib.suppress(Unreachable), gathering.open_run(root, run_path) as opened:
+        came_back = kernel.status(opened.run).ino == plan.ino
+    if came_back:
+        raise Unreachable(Finding(Reason.PATH_OCCUPIED, "the cleared run lies at its own path, changed"))
+    with contextlib.suppress(FileNotFoundError):
+        path = layout.parse_run_path(run_path)
+        with layout.opened(layout.open_beneath(root, path.parent)) as parent:
+            tree.discard_prepared(parent, tree.prepared_name(attempt.pk.hex))
+    clearing.finish(attempt, tree.Removal(tree.count(plan.entries), left=()), now)

@@ -1,0 +1,52 @@
+"""What the task queue calls. A task is only a wake-up: the truth is in our tables, and twice is harmless."""
+
+from django.conf import settings
+from django.utils import timezone
+from django_q.conf import Conf
+
+from cleanup import discovery, queueing, recovery, sweeping
+from cleanup.clearing import perform
+from cleanup.models import ClearAttempt, Heartbeat, StagingRoot
+
+
+def clear(attempt_id: str) -> str:
+    """Carry out one operator's clear."""
+    now = timezone.now()
+    attempt = ClearAttempt.objects.select_related("run__root").get(pk=attempt_id)
+    recovery.recover(now=now, runs=[attempt.run])
+    attempt = perform(attempt, now=now)
+    return f"{attempt.run.run_path}: {attempt.phase} {attempt.reason}".strip()
+
+
+def sweep() -> str:
+    """The timed pass over the staging roots of this host."""
+    swept = sweeping.sweep(now=timezone.now(), roots=_roots())
+    return f"scanned {swept.scanned}, candidates {swept.candidates}, cleared {swept.count(sweeping.Action.CLEARED)}"
+
+
+def discover() -> str:
+    """Bring the staging roots of this host up to date; one that is being looked at is left alone."""
+    passes = [discovery.discover(root, now=timezone.now(), wait=False) for root in _roots()]
+    return ", ".join(f"{done.root}: {done.found} found" for done in passes if done is not None)
+
+
+def recover() -> str:
+    """Settle interrupted attempts, and queue those again whose task was lost."""
+    now = timezone.now()
+    settled = recovery.recover(now=now)
+    requeued = queueing.enqueue_lost(host=settings.EXLAB_HOST, now=now)
+    return (
+        f"rolled back {len(settled.rolled_back)}, rolled forward {len(settled.rolled_forward)}, "
+        f"unsettled {len(settled.unsettled)}, queued again {requeued}"
+    )
+
+
+def heartbeat() -> None:
+    """Say that this cluster really runs tasks."""
+    Heartbeat.objects.update_or_create(
+        cluster=Conf.CLUSTER_NAME, host=settings.EXLAB_HOST, defaults={"at": timezone.now()}
+    )
+
+
+def _roots() -> list[StagingRoot]:
+    return list(StagingRoot.objects.filter(host=settings.EXLAB_HOST))
