@@ -10,7 +10,7 @@ from django.views.decorators.http import require_http_methods
 from cleanup import gathering, queueing
 from cleanup.forms import ClearForm
 from cleanup.models import RetentionPolicy, Run
-from cleanup.policy.retention import ProofLevel, effective_policy
+from cleanup.policy.retention import effective_policy
 from cleanup.views import listing
 from cleanup.views.requests import SignedIn
 from cleanup.views.runs import may_look, queue_is_silent
@@ -34,17 +34,18 @@ def _confirm(request: SignedIn, run: Run, form: ClearForm) -> HttpResponse:
     now = timezone.now()
     policies = RetentionPolicy.objects.scoped()
     standing, decision = stand(run, listing.latest_attempt(run), policies, now)
-    full = decision is not None and decision.needs_full_comparison
+    policy = effective_policy(policies, run.scope)
     context = {
         "run": run,
         "standing": standing,
-        "allowed": decision is not None and may_ask(decision),
-        "proof": ProofLevel.CHECKSUM if full else effective_policy(policies, run.scope).proof,
+        "allowed": decision is not None and may_ask(decision, policy),
+        "proof": policy.proof,
         "form": form,
         "queue_is_silent": queue_is_silent(now),
         "now": now,
     }
-    return render(request, "cleanup/_confirm.html" if request.htmx else "cleanup/clear_confirm.html", context)
+    template = "cleanup/_confirm.html" if request.htmx else "cleanup/clear_confirm.html"
+    return render(request, template, context, status=422 if form.errors else 200)
 
 
 def _ask_for(request: SignedIn, run: Run) -> HttpResponse:
@@ -57,8 +58,9 @@ def _ask_for(request: SignedIn, run: Run) -> HttpResponse:
         if not request.htmx:  # the row says it itself
             messages.add_message(request, level, words)
 
-    decision = gathering.stored_decision(run, RetentionPolicy.objects.scoped(), now)
-    if may_ask(decision):
+    policies = RetentionPolicy.objects.scoped()
+    decision = gathering.stored_decision(run, policies, now)
+    if may_ask(decision, effective_policy(policies, run.scope)):
         try:
             note = form.cleaned_data["note"]
             queueing.request_clear(run, actor=request.user.get_username(), note=note, now=now)

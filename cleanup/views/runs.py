@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.contrib.auth.decorators import permission_required
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
@@ -80,5 +81,6 @@ def run_detail(request: SignedIn, pk: int) -> HttpResponse:
 
 
 def queue_is_silent(now: datetime) -> bool:
-    """Whether no task cluster has run a task lately, so that a clear would only wait."""
-    return not Heartbeat.objects.filter(at__gt=now - HEARTBEAT_AGE).exists()
+    """Whether the cluster that clears has run no task lately, so that a clear would only wait."""
+    beats = Heartbeat.objects.filter(cluster=settings.EXLAB_CLEAR_CLUSTER, at__gt=now - HEARTBEAT_AGE)
+    return not beats.exists()

@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cleanup import gathering
@@ -10,10 +10,12 @@ from cleanup.models import ClearAttempt, Phase, Run
 from cleanup.policy.gates import Decision, Gate, GateResult, Verdict
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import Mode, ScopedPolicy, effective_policy
+from cleanup.policy.retention import Mode, Policy, ProofLevel, ScopedPolicy, effective_policy
 from cleanup.templatetags.words import ago, count, duration, files, in_units, sentence
 
 FAILED = (Phase.REFUSED, Phase.ABORTED, Phase.CONFLICT)
+# Only a clear reads every byte, so no later look at names and sizes can take this back.
+ONLY_BYTES_TELL = (Reason.NAS_CHECKSUM_MISMATCH,)
 
 
 class Tone(enum.StrEnum):
@@ -49,15 +51,21 @@ def stand(
     decision = gathering.stored_decision(run, policies, now, other_attempt=active)
     if attempt is not None and active:
         return _clearing(attempt), decision
-    standing = _staged(run, decision, _schedule(run, decision, policies, now))
-    if attempt is not None and attempt.phase in FAILED and _is_newer(attempt, run):
-        return _refused(attempt, standing, now), decision
+    policy = effective_policy(policies, run.scope)
+    standing = _staged(decision, policy)
+    if attempt is not None and attempt.phase in FAILED:
+        return _after_failure(attempt, run, standing, now), decision
     return standing, decision
 
 
-def may_ask(decision: Decision) -> bool:
+def may_ask(decision: Decision, policy: Policy) -> bool:
     """Whether "Clear now" makes sense: the clear itself looks again and may still refuse."""
-    return decision.clearable or decision.needs_full_comparison
+    return decision.clearable or settled_by_bytes(decision, policy)
+
+
+def settled_by_bytes(decision: Decision, policy: Policy) -> bool:
+    """Whether only touched files stand in the way, and a clear would read every byte of them."""
+    return decision.needs_full_comparison and policy.proof is ProofLevel.CHECKSUM
 
 
 def why_not(result: GateResult) -> tuple[str, str]:
@@ -69,34 +77,30 @@ def why_not(result: GateResult) -> tuple[str, str]:
     return sentence(result.reason or ""), result.detail
 
 
-def _is_newer(attempt: ClearAttempt, run: Run) -> bool:
-    """An attempt looked at the run itself: it knows better than an older look."""
-    return run.looked_at is None or attempt.phase_at >= run.looked_at
-
-
-def _staged(run: Run, decision: Decision, schedule: str) -> Standing:
+def _staged(decision: Decision, policy: Policy) -> Standing:
     refusal = decision.main_refusal(operator=True)
     if refusal is None:
-        because = decision.gate(Gate.PROOF).detail
-        if because.startswith("proof_at_clear"):
-            because = "Names and sizes agree with the NAS; every byte is compared before anything goes."
+        trusted = policy.proof is ProofLevel.RECORD
         return Standing(
-            tone=Tone.GO, headline="Safe to clear", because=_capital(because), schedule=schedule, action="Clear now"
+            tone=Tone.GO,
+            headline="Safe to clear",
+            because="The wizard's record is trusted." if trusted else "Names and sizes agree with the NAS.",
+            schedule=_schedule(decision, policy),
+            action="Clear now",
         )
     because, detail = why_not(refusal)
     if refusal.reason is Reason.NOT_SYNC_VERIFIED:
         return Standing(tone=Tone.WAIT, headline="Not verified yet", because=because)
     if refusal.verdict is Verdict.WAIT:
         left = f" {duration(refusal.opens_at - decision.now)}" if refusal.opens_at else ""
-        return Standing(tone=Tone.WAIT, headline=f"Waits{left}", because=because, detail=detail, schedule=schedule)
-    action = "Compare every byte and clear" if decision.needs_full_comparison else ""
+        return Standing(tone=Tone.WAIT, headline=f"Waits{left}", because=because, detail=detail)
+    action = "Compare every byte and clear" if settled_by_bytes(decision, policy) else ""
     return Standing(tone=Tone.BLOCK, headline="Blocked", because=because, detail=detail, action=action)
 
 
-def _schedule(run: Run, decision: Decision, policies: Sequence[ScopedPolicy], now: datetime) -> str:
-    """What the schedule will do with a run that is otherwise clearable."""
-    policy = effective_policy(policies, run.scope)
-    if policy.mode is not Mode.SCHEDULED or not decision.clearable:
+def _schedule(decision: Decision, policy: Policy) -> str:
+    """What the schedule will do with a run that an operator may clear."""
+    if policy.mode is not Mode.SCHEDULED:
         return ""
     result = decision.gate(Gate.RETENTION)
     if result.verdict is Verdict.PASS:
@@ -104,7 +108,7 @@ def _schedule(run: Run, decision: Decision, policies: Sequence[ScopedPolicy], no
     if result.opens_at is None:
         return ""
     kept = duration(timedelta(hours=policy.retain_hours))
-    return f"Scheduled: waits {duration(result.opens_at - now)} (kept {kept} after the verification)."
+    return f"Scheduled: waits {duration(result.opens_at - decision.now)} (kept {kept} after the verification)."
 
 
 def _clearing(attempt: ClearAttempt) -> Standing:
@@ -113,7 +117,9 @@ def _clearing(attempt: ClearAttempt) -> Standing:
         return Standing(tone=Tone.WORK, headline="Waiting in the queue", because=asked)
     if attempt.phase == Phase.INTENT:
         return Standing(
-            tone=Tone.WORK, headline="Checking…", because="Comparing with the NAS; nothing has been removed."
+            tone=Tone.WORK,
+            headline="Checking…",
+            because=f"{in_units(attempt.compared_bytes)} compared so far; nothing has been removed.",
         )
     return Standing(
         tone=Tone.WORK,
@@ -136,12 +142,16 @@ def _cleared(run: Run, attempt: ClearAttempt | None, now: datetime) -> Standing:
     return Standing(
         tone=Tone.BLOCK,
         headline="Cleared, removal incomplete",
-        because=f"{_capital(attempt.detail) or sentence(attempt.reason)}",
-        detail=f"{freed}. {by}",
+        because=attempt.detail or sentence(attempt.reason),
+        detail=f"{freed}. {by} Recovery tries again every minute.",
     )
 
 
-def _refused(attempt: ClearAttempt, before: Standing, now: datetime) -> Standing:
+def _after_failure(attempt: ClearAttempt, run: Run, before: Standing, now: datetime) -> Standing:
+    """An attempt has looked at the run itself, so it knows better than an older look, and less than a newer one."""
+    if run.looked_at and attempt.phase_at < run.looked_at and attempt.reason not in ONLY_BYTES_TELL:
+        said = f"Last try, {ago(attempt.phase_at, now)}: {sentence(attempt.reason)}"
+        return replace(before, detail=f"{before.detail} {said}".strip()) if before.tone is Tone.GO else before
     headline = {Phase.REFUSED: "Refused", Phase.ABORTED: "Not cleared", Phase.CONFLICT: "Needs a look"}
     return Standing(
         tone=Tone.BLOCK,
