@@ -78,13 +78,20 @@ def clear_run(
     if run.state == State.CLEARED:
         return 0, 0
     try:
-        attempt = queueing.new_attempt(run, requester=requester, actor=actor, note=note, now=now)
+        attempt = attempt_now(run, requester=requester, actor=actor, note=note, now=now)
     except queueing.AlreadyClearing:
         raise Refused(Finding(Reason.ALREADY_CLEARING)) from None
-    attempt = perform(attempt, now=now)
     if attempt.phase != Phase.DONE:
         raise Refused(Finding(Reason(attempt.reason or Reason.ALREADY_CLEARING), attempt.detail))
     return attempt.freed_files, attempt.freed_bytes
+
+
+def attempt_now(run: Run, *, requester: Requester, actor: str, note: str = "", now: datetime) -> ClearAttempt:
+    """Make an attempt and carry it out in this process, without the queue. Raises AlreadyClearing."""
+    attempt = perform(queueing.new_attempt(run, requester=requester, actor=actor, note=note, now=now), now=now)
+    if attempt.phase == Phase.QUEUED:  # somebody else holds the run's lock, and no task will come back to it
+        finish_without_clear(attempt, Phase.REFUSED, Finding(Reason.ALREADY_CLEARING), now=now)
+    return attempt
 
 
 def perform(attempt: ClearAttempt, *, now: datetime) -> ClearAttempt:

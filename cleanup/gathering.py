@@ -164,6 +164,8 @@ def quick_look(run: Run, opened: OpenRun, reader: nas.NasReader, now: datetime) 
     path_findings = _findings(scanned.problems)
     if not same_identity(run.identity, identity(scanned, record)):
         path_findings += (Finding(Reason.IDENTITY_MISMATCH),)
+    if not tree.may_write(opened.parent):
+        path_findings += (Finding(Reason.PERMISSION_DENIED, "the folder that holds the run may not be written"),)
     counted = tree.count(scanned.entries)
     data_files = scanned.data_files
     newer = [entry for entry in data_files if verified is not None and entry.mtime_ns > _nanoseconds(verified)]

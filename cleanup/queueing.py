@@ -66,9 +66,9 @@ def enqueue_lost(*, host: str, now: datetime) -> int:
     A task stays in the queue's table until it has been acknowledged, so one that is missing there will never run.
     """
     known = {queued.task_id() for queued in OrmQ.objects.all()}
-    waiting = ClearAttempt.objects.filter(
-        phase=Phase.QUEUED, host=host, requester=Requester.OPERATOR, phase_at__lt=now - LOST_AFTER
-    ).exclude(task_id="")
+    waiting = ClearAttempt.objects.filter(phase=Phase.QUEUED, host=host, phase_at__lt=now - LOST_AFTER).exclude(
+        task_id=""
+    )
     lost = [attempt for attempt in waiting if attempt.task_id not in known]
     for attempt in lost:
         enqueue(attempt)

@@ -14,7 +14,7 @@ from django.conf import settings
 
 from cleanup import clearing, gathering
 from cleanup.gathering import OpenRun, Unreachable
-from cleanup.models import ClearAttempt, Phase, Requester, Run
+from cleanup.models import ClearAttempt, Phase, Run
 from cleanup.policy.gates import Finding
 from cleanup.policy.reasons import Reason
 from cleanup.staging import kernel, layout, tree
@@ -22,7 +22,7 @@ from cleanup.staging.plan import Plan, PlanError
 
 logger = logging.getLogger(__name__)
 
-# A sweep performs its attempts at once; one that is still queued after this lost its sweep.
+# Sweeps and commands perform their attempts at once, without a task; one still queued after this lost its process.
 _ABANDONED_AFTER = timedelta(minutes=2)
 
 
@@ -40,7 +40,7 @@ def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> Recovered:
     attempts = ClearAttempt.objects.filter(host=settings.EXLAB_HOST).select_related("run__root", "proof")
     if runs is not None:
         attempts = attempts.filter(run__in=list(runs))
-    abandoned = attempts.filter(phase=Phase.QUEUED, requester=Requester.SCHEDULE, phase_at__lt=now - _ABANDONED_AFTER)
+    abandoned = attempts.filter(phase=Phase.QUEUED, task_id="", phase_at__lt=now - _ABANDONED_AFTER)
     interrupted = attempts.filter(phase__in=[Phase.INTENT, Phase.COMMITTED])
     incomplete = attempts.filter(phase=Phase.DONE, reason=Reason.REMOVAL_INCOMPLETE)
     result = Recovered()

@@ -152,8 +152,7 @@ def _take(
             return _rehearse(run, policy, now, operator=operator)
         if not operator and (finding := _cheap_refusal(run, policy, now)):
             return _skip(run, finding)
-        attempt = queueing.new_attempt(run, requester=requester, actor=actor, note=note, now=now)
-        return _outcome(run, clearing.perform(attempt, now=now))
+        return _outcome(run, clearing.attempt_now(run, requester=requester, actor=actor, note=note, now=now))
     except queueing.AlreadyClearing:
         return _skip(run, Finding(Reason.ALREADY_CLEARING))
     except Exception as error:  # one bad run must not keep the others from being cleared

@@ -156,7 +156,7 @@ LOGIN_REDIRECT_URL = "run-list"
 LOGOUT_REDIRECT_URL = "login"
 
 LANGUAGE_CODE = "en-gb"
-TIME_ZONE = env("TZ", default="UTC") or "UTC"
+TIME_ZONE = env("EXLAB_TIME_ZONE", default="UTC")
 USE_I18N = False
 USE_TZ = True
 

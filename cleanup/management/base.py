@@ -88,7 +88,7 @@ def sweep_as_json(swept: Swept) -> dict[str, Any]:
         "now": swept.now,
         "scanned": swept.scanned,
         "candidates": swept.candidates,
-        "cleared": swept.count(Action.CLEARED, Action.PARTIAL),
+        "cleared": swept.count(Action.CLEARED),
         "skipped": swept.count(Action.SKIPPED, Action.REFUSED),
         "failed": swept.failed,
         "files": swept.files,

@@ -100,6 +100,7 @@ class Decision:
     """All gates of one run at one instant."""
 
     now: datetime
+    policy: Policy
     gates: tuple[GateResult, ...]
 
     @property
@@ -114,8 +115,10 @@ class Decision:
 
     @property
     def needs_full_comparison(self) -> bool:
-        """Whether only touched files stand in the way, which re-reading every byte could settle."""
-        return [result.reason for result in self.refusals(operator=True)] == [Reason.CHANGED_SINCE_VERIFICATION]
+        """Whether only touched files stand in the way, which re-reading every byte at the clear could settle."""
+        return self.policy.proof is ProofLevel.CHECKSUM and [
+            result.reason for result in self.refusals(operator=True)
+        ] == [Reason.CHANGED_SINCE_VERIFICATION]
 
     def refusals(self, *, operator: bool) -> tuple[GateResult, ...]:
         """The gates that do not pass; an operator's click passes `retention`."""
@@ -138,7 +141,7 @@ class Decision:
 
 def evaluate(facts: Facts, policy: Policy, now: datetime) -> Decision:
     """Every gate of one run, from facts of any age. Pure: the same three arguments give the same decision."""
-    return Decision(now, tuple(GATES[gate](facts, policy, now) for gate in Gate))
+    return Decision(now, policy, tuple(GATES[gate](facts, policy, now) for gate in Gate))
 
 
 def _pass(gate: Gate, detail: str = "") -> GateResult:

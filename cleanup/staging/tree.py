@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import re
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ def _scan_directory(
         if own.ino != ino:
             problems.append(Problem("unsafe_path", f"{show(directory)} was replaced while it was looked at"))
             return []
-        if not _may_empty(descriptor, own):
+        if not may_empty(descriptor, own):
             problems.append(Problem("permission_denied", f"{show(directory or b'.')} may not be emptied"))
         for name in _names(descriptor):
             path = directory + b"/" + name if directory else name
@@ -154,11 +155,14 @@ def _names(descriptor: int) -> list[bytes]:
         return sorted(os.fsencode(entry.name) for entry in found)
 
 
-def _may_empty(descriptor: int, status: kernel.Status) -> bool:
+def may_write(descriptor: int) -> bool:
+    """Whether this process may make, rename and remove names in an open directory as it stands."""
+    return os.access(".", os.W_OK | os.X_OK, dir_fd=descriptor, effective_ids=True)
+
+
+def may_empty(descriptor: int, status: kernel.Status) -> bool:
     """Whether this process may remove names from an open directory, if need be after making it writable."""
-    if os.access(".", os.W_OK | os.X_OK, dir_fd=descriptor, effective_ids=True):
-        return True
-    return status.uid == os.geteuid()
+    return may_write(descriptor) or status.uid == os.geteuid()
 
 
 def _objection(path: bytes, status: kernel.Status) -> Problem | None:
@@ -342,7 +346,9 @@ def publish(parent: int, name: bytes, fenced: int) -> None:
     """Move the prepared record into the fenced run, durably; harmless when that has happened already."""
     with layout.opened(layout.open_beneath(fenced, METADATA)) as metadata:
         try:
-            os.rename(name, layout.INGEST, src_dir_fd=parent, dst_dir_fd=metadata)
+            _with_write_permission(
+                metadata, lambda: os.rename(name, layout.INGEST, src_dir_fd=parent, dst_dir_fd=metadata)
+            )
         except FileNotFoundError:
             return
         os.fsync(metadata)
@@ -549,7 +555,8 @@ def probe(directory: int) -> None:
 
     Writes: for the registration of a root only, never for a check or a dry run.
     """
-    first, second = layout.FENCE_PREFIX + b"probe-1", layout.FENCE_PREFIX + b"probe-2"
+    first = layout.FENCE_PREFIX + b"probe-" + uuid.uuid4().hex.encode()
+    second = first + b"-renamed"
     os.mkdir(first, 0o700, dir_fd=directory)
     try:
         kernel.rename_noreplace(directory, first, directory, second)
