@@ -25,7 +25,7 @@ def hash_file(
         if drop_cache:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         digest = hashlib.sha256()
-        buffer = bytearray(_BLOCK)
+        buffer = bytearray(min(before.size, _BLOCK - 1) + 1)  # small files are many: a block each would be slow
         view = memoryview(buffer)
         while size := os.readv(descriptor, [view]):
             digest.update(view[:size])
