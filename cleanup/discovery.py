@@ -1,5 +1,6 @@
 """What is on disk, brought into the database: runs, their ingest history, and what a quick look shows."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,8 @@ from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import verified_at
 from cleanup.staging import ingest, kernel, layout, nas
 from cleanup.staging.layout import KIND_FOLDERS, Problem, RunPath, show
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -61,7 +64,11 @@ def _discover(descriptor: int, reader: nas.NasReader, result: Discovered, now: d
             result.problems.append((where, Reason(problem.reason), problem.detail))
     for path in paths:
         result.found += 1
-        _look_at(descriptor, path, reader, result, now)
+        try:
+            _look_at(descriptor, path, reader, result, now)
+        except Exception as error:  # one bad run must not hide the others
+            logger.exception("looking at %s failed", path)
+            result.problems.append((str(path), Reason.LOOK_FAILED, type(error).__name__))
     present = {str(path) for path in paths}
     for run in (
         Run.objects.staged().with_root().filter(root=result.root).exclude(attempts__phase__in=ClearAttempt.ACTIVE)

@@ -100,7 +100,7 @@ def _refuse_same_filesystem(root: StagingRoot) -> None:
     if os.stat(root.path).st_dev == os.stat(root.nas_path).st_dev:
         raise RegistrationError(
             f"{root.nas_path} lies on the same filesystem as {root.path}: that is no second copy. "
-            "For a trial, --allow-same-filesystem accepts it."
+            "Is the NAS mounted? For a trial, --allow-same-filesystem accepts it."
         )
 
 
@@ -124,5 +124,7 @@ def _token(path: str, known: str, *, accept_empty: bool, staging: bool) -> str:
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.ENOSYS):
                 raise RegistrationError(f"The filesystem of {path} lacks the rename that a safe clear needs.") from None
-            raise RegistrationError(f"{path} cannot be prepared: {os.strerror(error.errno or 0)}.") from None
+            by_hand = "" if staging else f" Write a UUID into {path}/{layout.TOKEN.decode()} yourself, then try again."
+            problem = os.strerror(error.errno or 0)
+            raise RegistrationError(f"{path} cannot be prepared: {problem}.{by_hand}") from None
     return token

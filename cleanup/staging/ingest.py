@@ -7,6 +7,7 @@ one is `policy.lifecycle`'s question.
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -115,7 +116,9 @@ def _load(data: bytes) -> dict[str, Any]:
     if b"\\u0000" in data:
         _unreadable("holds a NUL character")  # which no PostgreSQL column can keep
     try:
-        record = json.loads(data.decode("utf-8"), object_pairs_hook=_without_doubles, parse_constant=_no_constant)
+        record = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_without_doubles, parse_constant=_no_constant, parse_float=_finite
+        )
         # JSON may spell half a surrogate pair, which no database and no page can hold.
         json.dumps(record, ensure_ascii=False).encode("utf-8")
     except UnicodeError:
@@ -134,6 +137,13 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         raise ValueError("a key stands twice")
     return result
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is beyond what a number can be")
+    return number
 
 
 def _no_constant(name: str) -> NoReturn:
