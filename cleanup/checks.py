@@ -19,6 +19,8 @@ from cleanup.models import StagingRoot
 _SQLITE_PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "recursive_triggers": 1, "foreign_keys": 1}
 _POSTGRES_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes")
 
+NO_STAGING_ROOT = "cleanup.W002"
+
 Apps = Sequence[AppConfig] | None
 
 
@@ -123,7 +125,7 @@ def check_staging_roots(
                 Warning(
                     "No staging root carries a token yet, so there is nothing to discover or to clear.",
                     hint="manage.py add_staging_root NAME PATH --nas-root PATH",
-                    id="cleanup.W002",
+                    id=NO_STAGING_ROOT,
                 )
             ]
     return []

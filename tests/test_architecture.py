@@ -35,11 +35,11 @@ ROOMS: dict[str, set[str]] = {
     "tasks": EVERYTHING,
     "views": EVERYTHING | {"tasks", "forms", "words"},
     "urls": {"views"},
-    "admin": EVERYTHING | {"words"},
+    "admin": EVERYTHING | {"forms", "words"},
     "checks": EVERYTHING,
     "demo": EVERYTHING,
     "apps": EVERYTHING | {"checks"},
-    "commands": EVERYTHING | {"demo", "words"},
+    "commands": EVERYTHING | {"checks", "demo", "words"},
     "seed names": EVERYTHING,
     "migrations": {"models", "policy"},
     "project": set(),
@@ -49,6 +49,7 @@ STANDARD_LIBRARY_ONLY = {"staging", "policy"}
 # module and function: why it may remove or rename something that is no staged path
 MAY_REMOVE = {
     ("exlab.settings", "_kept_secret_key"): "its own draft of the secret key in the data directory",
+    ("cleanup.demo", "make"): "the demonstration lab that it has just built, before anybody knows of it",
     ("cleanup.staging.datadir", "*"): "locks, plans and the reserve of the data directory",
 }
 REMOVERS = {"cleanup.staging.tree", "cleanup.staging.kernel"}

@@ -1,0 +1,133 @@
+"""The demonstration lab: every state, a few that must not go, and the same one the next time."""
+
+import stat
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth import authenticate
+from django.contrib.auth.models import User
+
+from cleanup import demo, gathering, sweeping
+from cleanup.models import LedgerEntry, RetentionPolicy, Run, StagingRoot
+from cleanup.policy.gates import Decision
+from cleanup.policy.reasons import Reason
+from tests.lab import outlines
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def moment() -> datetime:
+    """Close to the real time, which the clear's own entries carry."""
+    return datetime.now(UTC)
+
+
+@pytest.fixture
+def made(tmp_path: Path, settings: Any, moment: datetime) -> demo.Demo:
+    settings.EXLAB_DATA_DIR = tmp_path / "data"
+    settings.EXLAB_DATA_DIR.mkdir(mode=0o700)
+    return demo.make(moment)
+
+
+def decisions(moment: datetime) -> dict[str, Decision]:
+    policies = RetentionPolicy.objects.scoped()
+    runs = Run.objects.staged().with_root()
+    return {run.run_path: gathering.stored_decision(run, policies, moment) for run in runs}
+
+
+def test_shows_every_state_and_every_kind_of_verdict(made: demo.Demo, moment: datetime) -> None:
+    states = Counter(Run.objects.values_list("state", flat=True))
+    assert 38 <= sum(states.values()) <= 45
+    assert Run.objects.values("equipment").distinct().count() == 5
+    assert states.keys() >= {"staging", "complete", "sync_queued", "sync_verified", "cleared", ""}
+    assert states["cleared"] == 3
+    taken = decisions(moment)
+    clearable = [path for path, decision in taken.items() if decision.clearable]
+    assert len(clearable) >= 15
+    reasons = {result.reason for decision in taken.values() for result in decision.gates if result.reason}
+    assert reasons >= {
+        Reason.POLICY_MANUAL,
+        Reason.RETENTION_NOT_ELAPSED,
+        Reason.NOT_IN_MANIFEST,
+        Reason.NAS_MISSING_FILE,
+        Reason.NAS_SIZE_MISMATCH,
+        Reason.INGEST_UNREADABLE,
+        Reason.INGEST_SCHEMA_UNSUPPORTED,
+        Reason.CHANGED_SINCE_VERIFICATION,
+        Reason.NOT_QUIET,
+        Reason.NOT_SYNC_VERIFIED,
+    }
+
+
+def test_cleared_through_the_product(made: demo.Demo) -> None:
+    totals = LedgerEntry.objects.totals()
+    assert totals["runs"] == 3
+    assert totals["bytes"] > 1_000_000
+    for run in Run.objects.filter(state="cleared"):
+        assert not (made.base / "staging" / run.run_path).exists()
+        assert (made.base / "nas" / run.run_path).is_dir()
+
+
+def test_does_not_clear_itself_empty(made: demo.Demo, moment: datetime) -> None:
+    assert sweeping.sweep(now=moment, dry_run=True).freeing == []
+    in_a_week = sweeping.sweep(now=moment + timedelta(days=7), dry_run=True)
+    assert len(in_a_week.freeing) <= 3
+
+
+def test_leaves_the_policies_of_a_real_lab_alone(made: demo.Demo) -> None:
+    root = StagingRoot.objects.get(name="demo")
+    assert all(policy.root_id == root.pk for policy in RetentionPolicy.objects.all())
+
+
+def test_costs_little_room(made: demo.Demo) -> None:
+    size = sum(path.lstat().st_blocks * 512 for path in made.base.rglob("*"))
+    assert size < 50_000_000
+    assert sum(run.bytes or 0 for run in Run.objects.staged()) > 1_000_000_000
+
+
+def test_the_users_may_sign_in_and_do_what_their_names_say(made: demo.Demo) -> None:
+    assert set(made.passwords) == {"admin", "operator", "viewer"}
+    users = {name: authenticate(username=name, password=password) for name, password in made.passwords.items()}
+    assert all(users.values())
+    assert users["admin"].is_superuser
+    assert users["operator"].has_perm("cleanup.clear_run")
+    assert users["viewer"].has_perm("cleanup.view_run")
+    assert not users["viewer"].has_perm("cleanup.clear_run")
+    assert stat.S_IMODE((made.base / "passwords.txt").stat().st_mode) == 0o600
+
+
+def test_the_second_time_nothing_is_made_again(made: demo.Demo, moment: datetime) -> None:
+    before, rows = outlines(made.base / "staging"), Run.objects.count()
+    policies, ledger = RetentionPolicy.objects.count(), LedgerEntry.objects.count()
+    again = demo.make(moment + timedelta(hours=1))
+    assert again == made
+    assert outlines(made.base / "staging") == before
+    assert Run.objects.count() == rows
+    assert RetentionPolicy.objects.count() == policies
+    assert LedgerEntry.objects.count() == ledger
+    assert User.objects.count() == 3
+
+
+def test_passwords_are_random_and_a_user_who_was_there_keeps_his_own(tmp_path: Path, settings: Any) -> None:
+    User.objects.create_user("admin", password="before")
+    users = demo._users(tmp_path)
+    assert set(users) == {"operator", "viewer"}
+    assert authenticate(username="admin", password="before")
+    (tmp_path / "other").mkdir()
+    User.objects.exclude(username="admin").delete()
+    assert demo._users(tmp_path / "other") != users
+
+
+def test_an_interrupted_build_is_not_taken_for_a_lab(
+    tmp_path: Path, settings: Any, moment: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.EXLAB_DATA_DIR = tmp_path
+    with monkeypatch.context() as patch:
+        patch.setattr(demo, "_note", lambda base: base / "no such folder" / "note")
+        with pytest.raises(FileNotFoundError):
+            demo.make(moment)
+    assert not (tmp_path / "demo").exists()
+    assert set(demo.make(moment).passwords) == {"admin", "operator", "viewer"}

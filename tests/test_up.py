@@ -1,0 +1,331 @@
+"""`manage.py up` with real processes: a web server, two task clusters, and what becomes of them."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from http.cookiejar import CookieJar
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.utils import timezone
+
+from cleanup.management.commands import up
+from cleanup.management.commands.up import Child, Household
+from cleanup.models import Heartbeat
+from tests.lab import outlines
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PATIENCE = 90.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        time.sleep(0.1)
+
+
+def sessions_of(parent: int) -> dict[int, str]:
+    """The direct children of a process, with their command lines."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            stat = (entry / "stat").read_text().rpartition(")")[2].split()
+            if int(stat[1]) == parent:
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return found
+
+
+def members(sessions: set[int]) -> set[int]:
+    """The living processes of some sessions."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            stat = (entry / "stat").read_text().rpartition(")")[2].split()
+            if int(stat[3]) in sessions and stat[0] != "Z":
+                found.add(int(entry.name))
+    return found
+
+
+def kill_all(sessions: set[int]) -> set[int]:
+    """Kill what lives in some sessions; returns what that was."""
+    living = members(sessions)
+    for pid in living:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return living
+
+
+class Running:
+    """One `manage.py up` that a test has started."""
+
+    def __init__(self, env: dict[str, str], data: Path, *options: str, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.errors = data.parent / f"stderr-{self.port}"
+        bind = f"127.0.0.1:{self.port}"
+        command = [sys.executable, "manage.py", "up", "--bind", bind, "--json", *options]
+        with open(self.errors, "ab") as errors:
+            self.process = subprocess.Popen(
+                command,
+                cwd=CHECKOUT,
+                env={**env, "EXLAB_DATA_DIR": str(data)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        self.sessions: set[int] = set()
+
+    def wait_until_up(self) -> dict:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.errors.read_text()
+        self.sessions = set(self.children)
+        return json.loads(line)
+
+    @property
+    def children(self) -> dict[int, str]:
+        return sessions_of(self.process.pid)
+
+    def child(self, word: str) -> int:
+        return next(pid for pid, command in self.children.items() if word in command)
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+    def clear_away(self) -> None:
+        if self.process.poll() is None:
+            self.sessions |= set(self.children)
+            self.process.kill()
+        self.process.wait()
+        kill_all(self.sessions)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def start(subprocess_env: dict[str, str], data: Path) -> Iterator[Callable[..., Running]]:
+    running: list[Running] = []
+
+    def start_one(*options: str, port: int | None = None) -> Running:
+        running.append(Running(subprocess_env, data, *options, port=port))
+        return running[-1]
+
+    yield start_one
+    for one in running:
+        one.clear_away()
+
+
+def sign_in(address: str, user: str, password: str) -> str:
+    """Sign in as a browser would; the page one lands on."""
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
+    with browser.open(f"{address}login/") as page:
+        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.read().decode())
+    assert token
+    form = {"username": user, "password": password, "csrfmiddlewaretoken": token[1]}
+    with browser.open(f"{address}login/", urllib.parse.urlencode(form).encode()) as page:
+        return page.read().decode()
+
+
+def test_serves_the_demonstration_and_ends_without_a_trace(start: Callable[..., Running], data: Path) -> None:
+    running = start("--demo")
+    told = running.wait_until_up()
+    assert told["address"] == f"http://127.0.0.1:{running.port}/"
+    assert set(told["users"]) == {"admin", "operator", "viewer"}
+    page = sign_in(told["address"], "operator", told["users"]["operator"])
+    assert "CONFOCAL_01" in page
+    assert "Sign in" in sign_in(told["address"], "operator", "wrong")
+
+    assert len(running.sessions) == 3
+    second = start()
+    assert second.process.wait(PATIENCE) == 2
+    assert f"running already on {data} (process {running.process.pid})" in second.errors.read_text()
+
+    assert running.stop() == 0, running.errors.read_text()
+    assert members(running.sessions) == set()
+
+    before = outlines(data / "demo" / "staging")
+    again = start("--demo", port=running.port)
+    assert again.wait_until_up()["users"] == told["users"]
+    assert outlines(data / "demo" / "staging") == before
+    assert again.stop() == 0, again.errors.read_text()
+
+
+def test_both_clusters_give_signs_of_life_under_the_names_that_are_listened_for(
+    start: Callable[..., Running],
+) -> None:
+    Heartbeat.objects.all().delete()
+    running = start()
+    running.wait_until_up()
+    wanted = {child.cluster for child in up._children("127.0.0.1:1") if child.cluster}
+    assert len(wanted) == 2
+    wait_for(
+        lambda: set(Heartbeat.objects.filter(host=settings.EXLAB_HOST).values_list("cluster", flat=True)) == wanted,
+        "a heartbeat of each cluster",
+    )
+    assert running.stop() == 0
+
+
+@pytest.mark.parametrize("word", ["qcluster", "gunicorn"])
+def test_the_death_of_one_child_stops_the_others(start: Callable[..., Running], word: str) -> None:
+    running = start()
+    running.wait_until_up()
+    os.kill(running.child(word), signal.SIGKILL)
+    assert running.process.wait(PATIENCE) == 1
+    assert "ended by itself" in running.errors.read_text()
+    assert members(running.sessions) == set()
+
+
+def test_orphans_keep_a_second_one_from_starting(start: Callable[..., Running]) -> None:
+    running = start()
+    running.wait_until_up()
+    running.process.kill()
+    running.process.wait()
+    assert members(running.sessions)
+    second = start()
+    assert second.process.wait(PATIENCE) == 2
+    words = second.errors.read_text()
+    assert "left processes behind" in words
+    assert all(str(pid) in words for pid in running.sessions)
+    wait_for(lambda: not kill_all(running.sessions), "the end of the orphans", 20)
+    third = start()
+    third.wait_until_up()
+    assert third.stop() == 0
+
+
+@pytest.mark.parametrize("bind", ["8000", "127.0.0.1:", "127.0.0.1:eighty", ":8000", "127.0.0.1:99999"])
+def test_a_bind_that_makes_no_sense_is_bad_usage(bind: str) -> None:
+    with pytest.raises(up.CommandError, match="HOST:PORT") as caught:
+        up._parse_bind(bind)
+    assert caught.value.returncode == 2
+
+
+def test_a_taken_port_is_bad_usage(start: Callable[..., Running]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        running = start(port=taken.getsockname()[1])
+        assert running.process.wait(PATIENCE) == 2
+    assert "Choose another place with --bind" in running.errors.read_text()
+
+
+@pytest.mark.parametrize(
+    ("bind", "address"),
+    [
+        ("127.0.0.1:8000", "http://127.0.0.1:8000/"),
+        ("[::1]:8000", "http://[::1]:8000/"),
+        ("0.0.0.0:80", f"http://{settings.EXLAB_HOST}:80/"),
+    ],
+)
+def test_the_address_is_one_to_click_on(bind: str, address: str) -> None:
+    assert up._address(*up._parse_bind(bind)) == address
+
+
+# Silence
+
+
+def sleeper(script: str = "sleep 600", cluster: str = "exlab") -> Child:
+    return Child("A sleeper", ["/bin/sh", "-c", script], cluster=cluster)
+
+
+@pytest.fixture
+def household(tmp_path: Path) -> Iterator[Household]:
+    lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    household = Household(lock, [])
+    yield household
+    household.stop()
+    os.close(lock)
+
+
+def grown_old(child: Child) -> None:
+    child.started -= (up.SILENT_AFTER + timedelta(seconds=1)).total_seconds()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_silent_cluster_is_noticed_the_second_time(household: Household) -> None:
+    child = sleeper()
+    household.children.append(child)
+    household.start()
+    assert not up._has_fallen_silent(child)
+    assert not up._has_fallen_silent(child), "it has had no time to start yet"
+    grown_old(child)
+    assert not up._has_fallen_silent(child)
+    assert up._has_fallen_silent(child)
+    old = child.process
+    household.restart(child)
+    assert old is not None
+    assert old.poll() is not None
+    assert child.exit_status is None
+    assert not up._has_fallen_silent(child)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_heartbeat_counts_for_its_own_cluster_only(household: Household) -> None:
+    household.children += [sleeper(cluster="exlab"), sleeper(cluster="exlab-clear")]
+    household.start()
+    beat = timezone.now()
+    Heartbeat.objects.update_or_create(cluster="exlab", host=settings.EXLAB_HOST, defaults={"at": beat})
+    for child in household.children:
+        grown_old(child)
+    for _ in range(2):
+        silent = [child.cluster for child in household.children if up._has_fallen_silent(child)]
+    assert silent == ["exlab-clear"]
+    Heartbeat.objects.filter(cluster="exlab").update(at=beat - up.SILENT_AFTER)
+    for _ in range(2):
+        silent = [child.cluster for child in household.children if up._has_fallen_silent(child)]
+    assert silent == ["exlab", "exlab-clear"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_cluster_in_the_middle_of_a_clear_is_left_alone(household: Household, data: Path) -> None:
+    """All of its workers may be clearing for hours, and then the heartbeat waits behind them."""
+    settings_before, settings.EXLAB_DATA_DIR = settings.EXLAB_DATA_DIR, data
+    try:
+        (data / "locks").mkdir(parents=True)
+        lock = data / "locks" / "17"
+        child = sleeper(f"exec flock {lock} sleep 600")
+        household.children.append(child)
+        household.start()
+        assert child.process is not None
+        wait_for(lambda: up._holds_a_lock(child.process.pid), "the lock", 10)
+        assert not up._holds_a_lock(os.getpid())
+        grown_old(child)
+        assert [up._has_fallen_silent(child) for _ in range(3)] == [False] * 3
+    finally:
+        settings.EXLAB_DATA_DIR = settings_before
+
+
+def test_what_does_not_end_when_asked_is_killed_with_all_it_started(
+    household: Household, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(up, "_GRACE_SECONDS", 0.5)
+    stubborn = sleeper("trap '' TERM; sleep 600 & sleep 600; sleep 600")
+    household.children.append(stubborn)
+    household.start()
+    assert stubborn.process is not None
+    session = stubborn.process.pid
+    wait_for(lambda: len(members({session})) == 3, "the sleepers", 10)
+    household.stop()
+    wait_for(lambda: not members({session}), "the end of the sleepers", 10)
