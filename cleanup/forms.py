@@ -62,7 +62,7 @@ class StagingRootForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itse
         path: str = self.cleaned_data["nas_path"]
         if not path:
             return path
-        if not path.startswith("/") or os.path.normpath(path) != path or path == "/":
+        if not path.startswith("/") or path.startswith("//") or os.path.normpath(path) != path or path == "/":
             raise forms.ValidationError("Give the absolute path of a directory, without '..' and not '/'.")
         if any(_lies_within(path, other) or _lies_within(other, path) for other in self._staging_paths()):
             raise forms.ValidationError("A NAS root and a staging root may not lie within each other.")

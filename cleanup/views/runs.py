@@ -1,6 +1,7 @@
 """Looking: the list of runs, one row of it, one run."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.decorators import permission_required
@@ -11,7 +12,7 @@ from django.views.decorators.http import require_safe
 
 from cleanup import gathering
 from cleanup.forms import FilterForm
-from cleanup.models import Heartbeat, LedgerEntry, Phase, RetentionPolicy, Run, StagingRoot
+from cleanup.models import ClearAttempt, Heartbeat, LedgerEntry, Phase, RetentionPolicy, Run, StagingRoot
 from cleanup.policy.lifecycle import State
 from cleanup.views import listing
 from cleanup.views.requests import SignedIn
@@ -63,21 +64,32 @@ def run_detail(request: SignedIn, pk: int) -> HttpResponse:
     run = get_object_or_404(Run.objects.with_root(), pk=pk)
     attempts = list(run.attempts.select_related("proof").order_by("-created_at")[:SHOWN_ATTEMPTS])
     attempt = attempts[0] if attempts else None
+    cleared_by = next((attempt for attempt in attempts if attempt.phase in CLEARED_IN), None)
     standing, decision = stand(run, attempt, RetentionPolicy.objects.scoped(), now)
     context = {
         "run": run,
         "standing": standing,
         "live": attempt is not None and attempt.is_active,
-        "gates": decision.gates if decision else (),
+        "gates": decision.gates if decision else recorded_gates(cleared_by),
         "facts": gathering.stored_facts(run),
         "events": run.events.order_by("position"),
         "attempts": attempts,
-        "cleared_by": next((attempt for attempt in attempts if attempt.phase in CLEARED_IN), None),
+        "cleared_by": cleared_by,
         "entries": LedgerEntry.objects.filter(run=run)[:SHOWN_ENTRIES],
         "queue_is_silent": queue_is_silent(now),
         "now": now,
     }
     return render(request, "cleanup/run_detail.html", context)
+
+
+def recorded_gates(attempt: ClearAttempt | None) -> list[dict[str, Any]]:
+    """The gates as an attempt found them, with their instants."""
+    if attempt is None:
+        return []
+    return [
+        {**gate, "opens_at": datetime.fromisoformat(gate["opens_at"]) if gate["opens_at"] else None}
+        for gate in attempt.decision
+    ]
 
 
 def queue_is_silent(now: datetime) -> bool:
