@@ -58,7 +58,8 @@ class Guard:
         return checked
 
     def _is_allowed(self, place: bytes) -> bool:
-        if b"/__pycache__/" in place:
+        # Hypothesis tidies up after itself with `os.renames`, which tries the folder above as well.
+        if b"/__pycache__/" in place or Path(os.fsdecode(place)) in HOUSEKEEPING:
             return True
         return any(place.startswith(directory + b"/") for directory in self.allowed)
 
