@@ -156,6 +156,14 @@ def _wait(gate: Gate, reason: Reason, detail: str = "", opens_at: datetime | Non
     return GateResult(gate, Verdict.WAIT, reason, detail, opens_at)
 
 
+def _later(instant: datetime, span: timedelta) -> datetime | None:
+    """The instant that lies a span later; None if that is beyond the calendar, as a forged file time may be."""
+    try:
+        return instant + span
+    except OverflowError:
+        return None
+
+
 def _block_on(gate: Gate, findings: tuple[Finding, ...]) -> GateResult:
     """Block on the first finding; the others are told in the detail."""
     first, *others = findings
@@ -188,7 +196,7 @@ def _clock(facts: Facts, policy: Policy, now: datetime) -> GateResult:
     if facts.verified_at is None:
         return _block(gate, Reason.NO_VERIFIED_TIMESTAMP)
     seen = facts.verified_first_seen_at
-    if now < facts.verified_at and (seen is None or facts.verified_at > seen + CLOCK_TOLERANCE):
+    if now < facts.verified_at and (seen is None or facts.verified_at - seen > CLOCK_TOLERANCE):
         return _wait(gate, Reason.CLOCK_UNTRUSTED, opens_at=facts.verified_at)
     return _pass(gate)
 
@@ -228,8 +236,8 @@ def _unchanged(facts: Facts, policy: Policy, now: datetime) -> GateResult:
         return _wait(gate, Reason.NOT_SYNC_VERIFIED)
     if facts.tree_findings:
         return _block_on(gate, facts.tree_findings)
-    if facts.newest_data_at is not None and now < facts.newest_data_at + QUIET_PERIOD:
-        return _wait(gate, Reason.NOT_QUIET, opens_at=facts.newest_data_at + QUIET_PERIOD)
+    if facts.newest_data_at is not None and now - facts.newest_data_at < QUIET_PERIOD:
+        return _wait(gate, Reason.NOT_QUIET, opens_at=_later(facts.newest_data_at, QUIET_PERIOD))
     if facts.newer_count:
         plural = "file is" if facts.newer_count == 1 else "files are"
         names = ", ".join(facts.newer_files) + (", …" if facts.newer_count > len(facts.newer_files) else "")
