@@ -25,6 +25,8 @@ from cleanup.staging.datadir import DataDir
 from cleanup.staging.layout import Problem, RunPath, UnsafePath, show
 
 _NAMES_SHOWN = 3
+# The end of the calendar as far as file times are concerned: with a zone's offset 9999 would overflow.
+_LATEST = datetime(9990, 1, 1, tzinfo=UTC)
 
 
 class Unreachable(Exception):
@@ -436,10 +438,7 @@ def _nanoseconds(instant: datetime) -> int:
 
 
 def _instant(nanoseconds: int | None) -> datetime | None:
-    """A file time as an instant; times that no calendar holds are as new as can be, so that they never pass."""
+    """A file time as an instant. Forged ones are brought back to where every zone can show them, far ahead as before."""
     if nanoseconds is None:
         return None
-    try:
-        return datetime.fromtimestamp(nanoseconds / 1e9, tz=UTC)
-    except (OverflowError, ValueError, OSError):
-        return datetime.max.replace(tzinfo=UTC, year=9990) if nanoseconds > 0 else datetime(1970, 1, 1, tzinfo=UTC)
+    return datetime.fromtimestamp(min(max(nanoseconds / 1e9, 0), _LATEST.timestamp()), tz=UTC)

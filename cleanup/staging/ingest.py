@@ -18,7 +18,11 @@ from cleanup.staging.layout import RunPath, show
 MAX_BYTES = 4 * 1024 * 1024
 SCHEMA_MAJOR = 1
 STATES = frozenset({"staging", "complete", "sync_queued", "sync_verified", "cleared"})
-_INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})?")
+MAX_NESTING = 32
+_SCHEMA = re.compile(rf"{SCHEMA_MAJOR}\.\d{{1,6}}", re.ASCII)
+_INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})?", re.ASCII)
+# Instants near the ends of the calendar overflow when a page shows them in its own zone.
+_YEARS = range(1970, 9999)
 _MAX_TEXT = 255
 
 
@@ -62,9 +66,10 @@ def parse_instant(value: object) -> datetime | None:
         return None
     try:
         instant = datetime.fromisoformat(value)
-        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+        instant = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+    return instant if instant.year in _YEARS else None
 
 
 def parse(data: bytes, run_path: RunPath) -> Ingest:
@@ -74,7 +79,7 @@ def parse(data: bytes, run_path: RunPath) -> Ingest:
     """
     record = _load(data)
     schema = _text(record, "schema_version")
-    if not re.fullmatch(rf"{SCHEMA_MAJOR}\.\d{{1,6}}", schema):
+    if not _SCHEMA.fullmatch(schema):
         raise IngestError("ingest_schema_unsupported", f"schema version {show(schema.encode())}")
     entries = record.get("history")
     if not isinstance(entries, list) or not entries:
@@ -129,7 +134,19 @@ def _load(data: bytes) -> dict[str, Any]:
         _unreadable(f"no valid JSON: {error}")
     if not isinstance(record, dict):
         _unreadable("not a JSON object")
+    if _nesting(record) > MAX_NESTING:
+        _unreadable("nested too deeply")  # what is taken here, every later reader must be able to follow
     return record
+
+
+def _nesting(value: object) -> int:
+    """How many lists and objects lie within one another."""
+    levels = 0
+    within = [value]
+    while within := [item for item in within if isinstance(item, (dict, list))]:
+        levels += 1
+        within = [inner for item in within for inner in (item.values() if isinstance(item, dict) else item)]
+    return levels
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -142,7 +159,7 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text} is beyond what a number can be")
+        raise ValueError("a number is beyond all bounds")
     return number
 
 

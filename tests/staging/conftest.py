@@ -1,0 +1,16 @@
+"""What the tests of the disk share: open directories, closed again at the end of a test."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cleanup.staging import layout
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Callable[[Path], int]]:
+    """`open_directory(path)` gives a descriptor that is good until the test ends."""
+    with contextlib.ExitStack() as stack:
+        yield lambda path: stack.enter_context(layout.opened(layout.open_root(str(path))))
