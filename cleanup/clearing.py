@@ -435,7 +435,9 @@ def _leaf(run: Run) -> bytes:
 
 
 def _name_left(removal: tree.Removal) -> str:
-    return gathering.name_some([f"{show(path)}: {why}" for path, why in removal.left])
+    """What is left and why; what only stays because something else does comes last."""
+    left = sorted(removal.left, key=lambda entry: entry[1] in (tree.KEPT_LAST, "ENOTEMPTY"))
+    return gathering.name_some([f"{show(path)}: {why}" for path, why in left])
 
 
 def _progress_of_proof(attempt: ClearAttempt) -> Callable[[int], None]:

@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 INGEST_PATH = METADATA + b"/" + layout.INGEST
 MANIFEST_PATH = METADATA + b"/" + layout.MANIFEST
+KEPT_LAST = "kept until the rest is gone"
 _KNOWN_METADATA = re.compile(
     rb"ingest\.json|ingest\.json\.lock|checksums\.sha256|creation\.json|readme_fields\.json|wizard\.[^/]*\.log"
 )
@@ -457,15 +458,15 @@ def _remove_record_last(
     fenced: int, metadata: Entry, record: dict[str, int], left: dict[bytes, str]
 ) -> dict[bytes, str]:
     """Unlink the published `ingest.json` and its folder; while anything else is left it stays and tells the story."""
-    unplanned = [name for name in _names(fenced) if name != METADATA]
+    unplanned = [name for name in _names(fenced) if name != METADATA and name not in left]
     if left or unplanned:
-        return {INGEST_PATH: "kept until the rest is gone", **dict.fromkeys(unplanned, "not in the plan")}
+        return {INGEST_PATH: KEPT_LAST, **dict.fromkeys(unplanned, "not in the plan")}
     try:
         with layout.opened(layout.open_beneath(fenced, METADATA)) as directory:
             unplanned = [name for name in _names(directory) if name != layout.INGEST]
             if unplanned:
                 return {
-                    INGEST_PATH: "kept until the rest is gone",
+                    INGEST_PATH: KEPT_LAST,
                     METADATA: f"{show(unplanned[0])} is not in the plan",
                 }
             found = kernel.status(directory, layout.INGEST)

@@ -1,0 +1,78 @@
+"""A process of its own that clears, recovers or sweeps, and that dies where its test says.
+
+Run as `python -m tests.faults.child WHAT NOW [ATTEMPT]`. EXLAB_TEST_DIE names a function and when to die there by
+SIGKILL: `<module>:<function>:before|after:<which call>`. EXLAB_TEST_WAIT makes it wait for a line on stdin instead.
+"""
+
+import importlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+DIE = "EXLAB_TEST_DIE"
+WAIT = "EXLAB_TEST_WAIT"
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def wait() -> None:
+    print("here", flush=True)
+    sys.stdin.readline()
+
+
+def interpose(place: str, act: Callable[[], None]) -> None:
+    """Act before or after some call of a function of the product."""
+    module_name, function, when, number = place.split(":")
+    owner: Any = importlib.import_module(module_name)
+    *classes, name = function.split(".")
+    for part in classes:
+        owner = getattr(owner, part)
+    original = getattr(owner, name)
+    calls = 0
+
+    def interposed(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        now = calls == int(number)
+        if now and when == "before":
+            act()
+        result = original(*args, **kwargs)
+        if now and when == "after":
+            act()
+        return result
+
+    setattr(owner, name, interposed)
+
+
+def main() -> None:
+    import django
+
+    django.setup()
+    from cleanup import clearing, recovery, sweeping
+    from cleanup.models import ClearAttempt
+
+    for variable, act in ((DIE, die), (WAIT, wait)):
+        if place := os.environ.get(variable):
+            interpose(place, act)
+    what, at, *arguments = sys.argv[1:]
+    now = datetime.fromisoformat(at)
+    if what == "clear":
+        attempt = clearing.perform(ClearAttempt.objects.get(pk=arguments[0]), now=now)
+        answer = [attempt.phase, attempt.freed_files, attempt.freed_bytes]
+    elif what == "recover":
+        settled = recovery.recover(now=now)
+        answer = [len(settled.rolled_back), len(settled.rolled_forward), len(settled.unsettled)]
+    else:
+        swept = sweeping.sweep(now=now)
+        answer = [[action.run_path, action.action, action.reason] for action in swept.runs]
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""One discovered run with everything that must be true of it before and after, counted without the product's code."""
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cleanup import discovery, queueing
+from cleanup.models import ClearAttempt, LedgerEntry, Phase, Requester, Run
+from tests.lab import RUN_PATH, Lab, Seen, census, read_ingest, snapshot
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A verified run on disk and in the database, as it was when the scene was set."""
+
+    lab: Lab
+    root: Any
+    now: datetime
+    run: Run
+    path: Path
+    twin: Path
+    files: int
+    bytes: int
+    entries: dict[str, Seen]
+    inodes: dict[str, int]
+    twin_entries: dict[str, Seen]
+
+    def attempt(self) -> ClearAttempt:
+        """A queued attempt, as "Clear now" writes it."""
+        return queueing.new_attempt(self.run, requester=Requester.OPERATOR, actor="ada", now=self.now)
+
+    def kinds(self) -> list[str]:
+        """What the ledger says of the run, oldest first."""
+        return list(self.run.ledger.order_by("pk").values_list("kind", flat=True))
+
+    def states(self) -> list[str]:
+        """The run's ingest history in the database."""
+        return list(self.run.events.order_by("position").values_list("state", flat=True))
+
+    def leftovers(self) -> list[str]:
+        """Names of ours beside the run."""
+        return sorted(entry.name for entry in self.path.parent.iterdir() if entry.name.startswith(".exlab-clearing-"))
+
+    def assert_whole(self) -> None:
+        """The run lies at its path as before, the very same inodes, and the database knows it as verified."""
+        assert snapshot(self.path) == self.entries
+        assert inodes(self.path) == self.inodes
+        assert self.leftovers() == []
+        self.assert_twin_untouched()
+        self.run.refresh_from_db()
+        assert (self.run.state, self.run.cleared_at) == ("sync_verified", None)
+        assert self.states() == ["staging", "complete", "sync_queued", "sync_verified"]
+        assert not self.run.ledger.filter(kind__in=["authorised", "completed", "partial"]).exists()
+
+    def assert_cleared(self) -> None:
+        """The run is gone and recorded once: one `cleared` event, authorised and completed with the counts it had."""
+        assert not self.path.exists()
+        assert self.path.parent.is_dir()
+        assert self.leftovers() == []
+        self.assert_twin_untouched()
+        self.run.refresh_from_db()
+        assert self.run.state == "cleared"
+        assert self.run.cleared_at is not None
+        assert self.states() == ["staging", "complete", "sync_queued", "sync_verified", "cleared"]
+        (authorised,) = self.run.ledger.filter(kind="authorised")
+        assert (authorised.files, authorised.bytes) == (self.files, self.bytes)
+        assert self.run.ledger.filter(kind="completed").count() == 1
+        self.assert_freed(self.files, self.bytes)
+        attempt = self.run.attempts.get(phase=Phase.DONE)
+        assert attempt.reason == ""
+        assert (attempt.freed_files, attempt.freed_bytes) == (self.files, self.bytes)
+
+    def assert_freed(self, files: int, size: int) -> None:
+        """The ledger's rows that free something add up to this."""
+        totals = LedgerEntry.objects.filter(run=self.run).totals()
+        assert (totals["files"], totals["bytes"]) == (files, size)
+
+    def assert_twin_untouched(self) -> None:
+        assert (snapshot(self.twin) if self.twin.exists() else {}) == self.twin_entries
+
+
+def set_scene(lab: Lab, root: Any, now: datetime, run_path: str = RUN_PATH, **how: Any) -> Scene:
+    """Build one run, discover it, and note what there is."""
+    path = lab.run(run_path, **how)
+    discovery.discover(root, now=now)
+    return scene_of(lab, root, now, run_path, path)
+
+
+def scene_of(lab: Lab, root: Any, now: datetime, run_path: str, path: Path) -> Scene:
+    """The scene of a run that was built and discovered already."""
+    twin = lab.twin(run_path)
+    files, size = census(path)
+    return Scene(
+        lab=lab,
+        root=root,
+        now=now,
+        run=Run.objects.with_root().filter(run_path=run_path).latest("pk"),
+        path=path,
+        twin=twin,
+        files=files,
+        bytes=size,
+        entries=snapshot(path),
+        inodes=inodes(path),
+        twin_entries=snapshot(twin) if twin.exists() else {},
+    )
+
+
+def inodes(path: Path) -> dict[str, int]:
+    """The inode of everything at and below a path."""
+    return {str(entry.relative_to(path)): entry.lstat().st_ino for entry in [path, *path.rglob("*")]}
+
+
+def everything(lab: Lab) -> tuple[dict[str, Seen], dict[str, int], dict[str, Seen]]:
+    """A whole lab: equal values mean that not one byte, time or inode is another."""
+    return snapshot(lab.staging), inodes(lab.staging), snapshot(lab.nas) if lab.nas.exists() else {}
+
+
+def states_on_disk(run: Path) -> list[str]:
+    return [entry["state"] for entry in read_ingest(run)["history"]]
+
+
+def is_root() -> bool:
+    return os.geteuid() == 0
