@@ -438,7 +438,7 @@ def _nanoseconds(instant: datetime) -> int:
 
 
 def _instant(nanoseconds: int | None) -> datetime | None:
-    """A file time as an instant. Forged ones are brought back to where every zone can show them, far ahead as before."""
+    """A file time as an instant. Forged ones stay far ahead, but where every zone can show them."""
     if nanoseconds is None:
         return None
     return datetime.fromtimestamp(min(max(nanoseconds / 1e9, 0), _LATEST.timestamp()), tz=UTC)
