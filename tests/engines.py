@@ -57,7 +57,7 @@ def prepare() -> None:
             "EXLAB_HOST": socket.gethostname(),
             "EXLAB_DEBUG": "0",
             "EXLAB_HTTPS": "0",
-            "TZ": "UTC",
+            "EXLAB_TIME_ZONE": "UTC",
             "DATABASE_URL": _database_url(),
         }
     )
