@@ -99,11 +99,19 @@ def _raise_errno(name: bytes) -> None:
     raise OSError(code, os.strerror(code), os.fsdecode(name))
 
 
+def _refuse_zero_bytes(*names: bytes) -> None:
+    """ctypes hands a name on as a C string: with a zero byte in it, another name would be meant."""
+    for name in names:
+        if b"\0" in name:
+            raise OSError(errno.EINVAL, "zero byte in a name", os.fsdecode(name))
+
+
 def openat2(directory: int, path: bytes, flags: int, resolve: Resolve = STRICT) -> int:
     """Open `path` beneath a directory's descriptor; returns a descriptor that children do not inherit.
 
     Raises OSError: ELOOP for a symbolic link, EXDEV for a mount point or an escape, EAGAIN after a race with a rename.
     """
+    _refuse_zero_bytes(path)
     how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
     for _ in range(10):
         descriptor = _libc.syscall(
@@ -120,12 +128,14 @@ def openat2(directory: int, path: bytes, flags: int, resolve: Resolve = STRICT) 
 
 def rename_noreplace(source_directory: int, source: bytes, target_directory: int, target: bytes) -> None:
     """Rename between two open directories. Raises FileExistsError rather than replace anything, even if empty."""
+    _refuse_zero_bytes(source, target)
     if _libc.renameat2(source_directory, source, target_directory, target, ctypes.c_uint(_RENAME_NOREPLACE)):
         _raise_errno(source)
 
 
 def status(directory: int, name: bytes = b"") -> Status:
     """statx of an entry, symbolic links not followed; without a name, of the open descriptor itself."""
+    _refuse_zero_bytes(name)
     buffer = _Statx()
     flags = _AT_SYMLINK_NOFOLLOW if name else _AT_EMPTY_PATH
     if _libc.statx(directory, name, flags, ctypes.c_uint(_STATX_BASIC_AND_BTIME), ctypes.byref(buffer)):

@@ -21,7 +21,7 @@ TOKEN = b".exlab-root"
 FENCE_PREFIX = b".exlab-clearing-"
 PREPARED_SUFFIX = b".ingest.json"
 
-_LEAF = re.compile(r"(?P<kind>Run|TestRun)_\d{4}-\d{2}-\d{2}T\d{2}-\d{2}(-\d{2})?")
+_LEAF = re.compile(r"(?P<kind>Run|TestRun)_\d{4}-\d{2}-\d{2}T\d{2}-\d{2}(-\d{2})?", re.ASCII)
 KIND_FOLDERS = {"Runs": "Run", "TestRuns": "TestRun"}
 _KINDS = {"Runs": "experimental", "TestRuns": "test"}
 _MAX_TOKEN = 256
@@ -73,8 +73,8 @@ class RunPath:
 def is_folder_name(name: str) -> bool:
     """Whether an equipment or a project may be called so: printable, not hidden, no separator."""
     return (
-        0 < len(name.encode("utf-8", "surrogateescape")) <= 255
-        and name.isprintable()
+        name.isprintable()
+        and 0 < len(name.encode()) <= 255
         and name == name.strip()
         and not name.startswith(".")
         and "/" not in name
@@ -91,12 +91,12 @@ def parse_run_path(text: str) -> RunPath:
     """Read `<EQUIPMENT>/<PROJECT>/{Runs,TestRuns}/<leaf>`. Raises UnsafePath for everything else."""
     parts = text.split("/")
     if len(parts) != 4:
-        raise UnsafePath(f"{show(os.fsencode(text))} is not EQUIPMENT/PROJECT/Runs/Run_DATE")
+        raise UnsafePath(f"{_show_text(text)} is not EQUIPMENT/PROJECT/Runs/Run_DATE")
     equipment, project, folder, leaf = parts
     if not (is_folder_name(equipment) and is_folder_name(project) and folder in KIND_FOLDERS):
-        raise UnsafePath(f"{show(os.fsencode(text))} is not EQUIPMENT/PROJECT/Runs/Run_DATE")
+        raise UnsafePath(f"{_show_text(text)} is not EQUIPMENT/PROJECT/Runs/Run_DATE")
     if not is_leaf_name(leaf, folder):
-        raise UnsafePath(f"{show(os.fsencode(leaf))} is not the name of a run below {folder}")
+        raise UnsafePath(f"{_show_text(leaf)} is not the name of a run below {folder}")
     return RunPath(equipment, project, folder, leaf)
 
 
@@ -106,6 +106,11 @@ def show(name: bytes) -> str:
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )
+
+
+def _show_text(text: str) -> str:
+    """As `show`, for text that came from anywhere and may hold what no name can."""
+    return show(text.encode("utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager

@@ -1,0 +1,203 @@
+"""The manifest of checksums: GNU's format as `sha256sum` itself writes it, and nothing that leads out of the run."""
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cleanup.policy.reasons import Reason
+from cleanup.staging.manifest import MAX_BYTES, ManifestError, parse, read
+from tests.lab import Lab
+
+A, B = hashlib.sha256(b"a"), hashlib.sha256(b"b")
+HEX = A.hexdigest().encode()
+OTHER = B.hexdigest().encode()
+
+
+def line(path: bytes, separator: bytes = b"  ", digest: bytes = HEX) -> bytes:
+    return digest + separator + path + b"\n"
+
+
+def reason_of(data: bytes) -> str:
+    with pytest.raises(ManifestError) as refused:
+        parse(data)
+    assert refused.value.detail.isprintable()
+    return refused.value.reason
+
+
+class TestParse:
+    def test_one_line_per_file(self) -> None:
+        data = line(b"a.tif") + line(b"tiles/b.tif", digest=OTHER)
+        parsed = parse(data)
+        assert parsed.entries == {b"a.tif": A.digest(), b"tiles/b.tif": B.digest()}
+        assert parsed.sha256 == hashlib.sha256(data).hexdigest()
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            pytest.param(line(b"a", b" *"), id="binary"),
+            pytest.param(line(b"./a"), id="from find"),
+            pytest.param(line(b"a").rstrip(), id="no last line break"),
+            pytest.param(line(b"a").replace(b"\n", b"\r\n"), id="CRLF"),
+            pytest.param(b"\n" + line(b"a") + b"\n\r\n", id="empty lines"),
+            pytest.param(line(b"a", digest=HEX.upper()), id="capital hex"),
+            pytest.param(line(b"a") * 3, id="the same line again"),
+            pytest.param(line(b"a") + line(b"./a"), id="the same file by another spelling"),
+        ],
+    )
+    def test_ways_to_write_one_file(self, data: bytes) -> None:
+        assert parse(data).entries == {b"a": A.digest()}
+
+    @pytest.mark.parametrize(
+        ("written", "path"),
+        [
+            (line(b" a"), b" a"),
+            (line(b"a "), b"a "),
+            (line(b"*a"), b"*a"),
+            (line(b"a  b"), b"a  b"),
+            (line(b"-rf"), b"-rf"),
+            (line(b"\xff\xfe.tif"), b"\xff\xfe.tif"),
+            (line("µ.tif".encode()), "µ.tif".encode()),
+            (line(b"a\tb\rc"), b"a\tb\rc"),
+            (line(b"..."), b"..."),
+            (line(b"..a/b.."), b"..a/b.."),
+            (line(b"a\\nb"), b"a\\nb"),
+            (b"\\" + line(b"a\\nb\\\\c\\rd"), b"a\nb\\c\rd"),
+            (b"\\" + line(b"a\\\\nb"), b"a\\nb"),
+            (b"\\" + line(b"a\\x\\"), b"a\\x\\"),
+        ],
+    )
+    def test_odd_names(self, written: bytes, path: bytes) -> None:
+        assert set(parse(written).entries) == {path}
+
+    @pytest.mark.parametrize("data", [b"", b"\n", b"\r\n\n\r\n"])
+    def test_no_line_is_empty(self, data: bytes) -> None:
+        assert reason_of(data) == "manifest_empty"
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            pytest.param(line(b"/etc/passwd"), id="absolute"),
+            pytest.param(line(b".//etc/passwd"), id="absolute behind a dot"),
+            pytest.param(line(b"../a"), id="above"),
+            pytest.param(line(b"a/../../b"), id="above in the middle"),
+            pytest.param(line(b"a/.."), id="above at the end"),
+            pytest.param(line(b"././a"), id="dots twice"),
+            pytest.param(line(b"a/./b"), id="dot inside"),
+            pytest.param(line(b"a//b"), id="empty part"),
+            pytest.param(line(b"a/"), id="folder"),
+            pytest.param(line(b"."), id="dot"),
+            pytest.param(line(b".."), id="two dots"),
+            pytest.param(line(b"./"), id="nothing behind the dot"),
+            pytest.param(b"\\" + line(b"..\\n/../a"), id="above in an escaped name"),
+            pytest.param(line(b"a", digest=HEX[:-1]), id="short hex"),
+            pytest.param(line(b"a", digest=HEX + b"0"), id="long hex"),
+            pytest.param(line(b"a", digest=b"g" * 64), id="no hex"),
+            pytest.param(line(b"a", b" "), id="one space"),
+            pytest.param(line(b"a", b"\t"), id="tab"),
+            pytest.param(line(b""), id="no name"),
+            pytest.param(HEX + b"\n", id="hex alone"),
+            pytest.param(b"# comment\n" + line(b"a"), id="comment"),
+            pytest.param(b"SHA256 (a) = " + HEX + b"\n", id="BSD format"),
+            pytest.param(line(b"a") + HEX[:20], id="truncated"),
+            pytest.param(line(b"a") + line(b"a", digest=OTHER), id="contradiction"),
+            pytest.param(line(b"a") + b"\\" + line(b"a", digest=OTHER), id="contradiction behind an escape"),
+            pytest.param(line(b"a\nb"), id="raw line break"),
+            pytest.param(b"\0" * 100, id="zeros"),
+        ],
+    )
+    def test_refuses(self, data: bytes) -> None:
+        assert reason_of(data) == "manifest_unreadable"
+
+    def test_names_the_line(self) -> None:
+        with pytest.raises(ManifestError, match=r"line 3 names \.\./\\x1bx, outside the run"):
+            parse(line(b"a") * 2 + line(b"../\x1bx"))
+
+    @given(st.lists(st.binary(max_size=90) | st.just(line(b"a")), max_size=4))
+    def test_arbitrary_bytes_are_read_or_refused(self, lines: list[bytes]) -> None:
+        try:
+            parsed = parse(b"".join(lines))
+        except ManifestError as error:
+            assert Reason(error.reason)
+        else:
+            assert all(len(digest) == 32 for digest in parsed.entries.values())
+
+    @given(st.binary(min_size=1, max_size=80))
+    def test_no_path_leads_out(self, path: bytes) -> None:
+        for data in (line(path), b"\\" + line(path)):
+            try:
+                entries = parse(data).entries
+            except ManifestError:
+                continue
+            for found in entries:
+                assert not os.path.isabs(found)
+                assert os.path.normpath(b"/run/" + found).startswith(b"/run/")
+
+
+def test_reads_what_sha256sum_writes(tmp_path: Path) -> None:
+    contents = {
+        b"plain.tif": b"1",
+        b"with space": b"2",
+        b"line\nbreak": b"3",
+        b"back\\slash": b"4",
+        b"carriage\rreturn": b"5",
+        b"end\r": b"6",
+        b"-rf": b"7",
+        b"\xff\xfe": b"8",
+        b"*star": b"9",
+    }
+    for name, content in contents.items():
+        (tmp_path / os.fsdecode(name)).write_bytes(content)
+    for option in ("--text", "--binary"):
+        data = subprocess.run(
+            [b"sha256sum", option.encode(), b"--", *contents], cwd=tmp_path, capture_output=True, check=True
+        ).stdout
+        assert parse(data).entries == {name: hashlib.sha256(content).digest() for name, content in contents.items()}
+
+
+class TestRead:
+    def test_a_verified_run(self, lab: Lab, open_directory: Callable[[Path], int]) -> None:
+        run = lab.run()
+        listed = read(open_directory(run))
+        assert listed == parse((run / ".exlab-wizard/checksums.sha256").read_bytes())
+        assert b"README.md" in listed.entries
+
+    def test_missing(self, lab: Lab, open_directory: Callable[[Path], int]) -> None:
+        run = lab.run(state="complete")
+        assert refused(open_directory(run)) == "manifest_missing"
+
+    def test_missing_with_its_folder(self, tmp_path: Path, open_directory: Callable[[Path], int]) -> None:
+        assert refused(open_directory(tmp_path)) == "manifest_missing"
+
+    @pytest.mark.parametrize("kind", ["directory", "symlink", "symlinked folder", "fifo", "too large"])
+    def test_what_is_no_readable_file(
+        self, kind: str, lab: Lab, tmp_path: Path, open_directory: Callable[[Path], int]
+    ) -> None:
+        run = lab.run()
+        path = run / ".exlab-wizard/checksums.sha256"
+        path.rename(tmp_path / "elsewhere")
+        if kind == "directory":
+            path.mkdir()
+        elif kind == "symlink":
+            path.symlink_to(tmp_path / "elsewhere")
+        elif kind == "symlinked folder":
+            path.parent.rename(tmp_path / "metadata")
+            (tmp_path / "elsewhere").rename(tmp_path / "metadata/checksums.sha256")
+            path.parent.symlink_to(tmp_path / "metadata")
+        elif kind == "fifo":
+            os.mkfifo(path)
+        else:
+            with path.open("wb") as file:
+                file.truncate(MAX_BYTES * 16)  # read as far as the limit, it would fill the memory with zeros
+        assert refused(open_directory(run)) == "manifest_unreadable"
+
+
+def refused(run: int) -> str:
+    with pytest.raises(ManifestError) as error:
+        read(run)
+    return error.value.reason
