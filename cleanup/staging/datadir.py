@@ -80,7 +80,8 @@ class DataDir:
 
     def _keep(self, folder: str, name: str, write: Callable[[io.BufferedWriter], object]) -> None:
         """Write a file so that it is there whole and for good when this returns, or not at all."""
-        with layout.opened(os.open(self.path, layout.DIRECTORY)) as directory:
+        # The admin named this directory, and may have put it behind a link.
+        with layout.opened(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as directory:
             tree.with_reserve(directory, lambda: _write_durably(self._in(folder, name), write))
 
 

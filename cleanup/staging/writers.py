@@ -12,8 +12,9 @@ def find_writers(device: int, inodes: Collection[int], names: Collection[bytes])
     """The processes that have one of these inodes open for writing, in words; this process is left out.
 
     `names` are the names under which the run's directory is known now. A link in `/proc` is only followed when one of
-    them stands in it, because following a link into a dead network mount would hang. What cannot be read there, as
-    other people's processes for an ordinary user, says nothing.
+    them stands in it and the inode is one of ours, because following a link into a dead network mount would hang, and
+    the run's twin on the NAS has the same names. What cannot be read there, as other people's processes for an ordinary
+    user, says nothing.
     """
     found = []
     for pid in os.listdir("/proc"):
@@ -24,7 +25,7 @@ def find_writers(device: int, inodes: Collection[int], names: Collection[bytes])
         except OSError:
             continue
         for number in descriptors:
-            path = _written_path(pid, number, names)
+            path = _written_path(pid, number, inodes, names)
             if path is None:
                 continue
             try:
@@ -36,17 +37,19 @@ def find_writers(device: int, inodes: Collection[int], names: Collection[bytes])
     return found
 
 
-def _written_path(pid: str, number: str, names: Collection[bytes]) -> bytes | None:
-    """Where an open descriptor points, if it is open for writing and lies in a directory of one of these names."""
+def _written_path(pid: str, number: str, inodes: Collection[int], names: Collection[bytes]) -> bytes | None:
+    """Where an open descriptor points, if it is open for writing and may be one of the inodes below these names."""
     try:
         path = os.readlink(f"/proc/{pid}/fd/{number}".encode())
         if not any(name in path.split(b"/") for name in names):
             return None
         with open(f"/proc/{pid}/fdinfo/{number}") as info:
-            flags = next(int(line.split()[1], 8) for line in info if line.startswith("flags:"))
-    except (OSError, StopIteration, ValueError):
+            fields = dict(line.split(":", 1) for line in info if ":" in line)
+        writes = int(fields["flags"], 8) & _ACCESS
+        ours = "ino" not in fields or int(fields["ino"]) in inodes  # older kernels do not say
+    except (OSError, KeyError, ValueError):
         return None
-    return path if flags & _ACCESS else None
+    return path if writes and ours else None
 
 
 def _command(pid: str) -> str:
