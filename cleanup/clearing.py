@@ -319,10 +319,15 @@ def roll_back(attempt: ClearAttempt, root: int | None, run: Run) -> None:
 
 
 def roll_forward(attempt: ClearAttempt, opened: OpenRun, plan: Plan, *, now: datetime) -> None:
-    """Complete a committed attempt whose fence is open as `opened.run`: publish, remove, finish. Twice is harmless."""
+    """Complete a committed attempt whose fence is open as `opened.run`: publish, remove, finish. Twice is harmless.
+
+    Raises Unreachable where the record that was to be published cannot be found: nothing is removed then.
+    """
     name = attempt.pk.hex
     fence = tree.fence_name(name)
     tree.publish(opened.parent, tree.prepared_name(name), opened.run)
+    if not tree.may_be_emptied(opened.run, attempt.prepared):
+        raise Unreachable(Finding(Reason.INGEST_DISAGREES, "the record of the clear is not in its place"))
     removal = tree.remove(
         opened.parent,
         fence,

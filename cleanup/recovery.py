@@ -64,8 +64,9 @@ def _settle(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
             elif attempt.phase in (Phase.INTENT, Phase.QUEUED):
                 _roll_back(attempt, now)
                 result.rolled_back.append(attempt)
-        except Unreachable as error:
-            result.unsettled.append((attempt, error.finding))
+        except (Unreachable, OSError) as error:
+            finding = error.finding if isinstance(error, Unreachable) else gathering.way_blocked(error)
+            result.unsettled.append((attempt, finding))
             logger.warning("%s stays %s: %s", attempt.run.run_path, attempt.phase, error)
 
 
@@ -124,7 +125,9 @@ def _finish_gone(root: int, attempt: ClearAttempt, plan: Plan, now: datetime) ->
     run_path = attempt.run.run_path
     came_back = False
     with contextlib.suppress(Unreachable), gathering.open_run(root, run_path) as opened:
-        came_back = kernel.status(opened.run).ino == plan.ino
+        # The disk may have given the old inode to a new run: the time of birth tells them apart.
+        found = gathering.identity(kernel.status(opened.run), None)
+        came_back = gathering.same_identity(attempt.run.identity, found)
     if came_back:
         raise Unreachable(Finding(Reason.PATH_OCCUPIED, "the cleared run lies at its own path, changed"))
     with contextlib.suppress(FileNotFoundError):

@@ -1,6 +1,5 @@
 """The clear of one run: what it removes, what it records, and everything that it refuses to touch."""
 
-import fcntl
 import hashlib
 import io
 import json
@@ -17,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, OperationalError, connection, transaction
+from django.db import DatabaseError, OperationalError, transaction
 
-from cleanup import clear_run, clearing, cleanup_eligible, discovery, freed_bytes_and_count, gathering, recovery
+from cleanup import cleanup_eligible, clear_run, clearing, discovery, freed_bytes_and_count, gathering, recovery
 from cleanup.clearing import Refused, perform
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Proof, Run
 from cleanup.policy.reasons import Reason

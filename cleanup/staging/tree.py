@@ -345,15 +345,26 @@ def discard_prepared(parent: int, name: bytes) -> None:
 
 def publish(parent: int, name: bytes, fenced: int) -> None:
     """Move the prepared record into the fenced run, durably; harmless when that has happened already."""
-    with layout.opened(layout.open_beneath(fenced, METADATA)) as metadata:
-        try:
-            _with_write_permission(
-                metadata, lambda: os.rename(name, layout.INGEST, src_dir_fd=parent, dst_dir_fd=metadata)
-            )
-        except FileNotFoundError:
-            return
-        os.fsync(metadata)
-    os.fsync(parent)
+    with contextlib.suppress(FileNotFoundError):
+        with layout.opened(layout.open_beneath(fenced, METADATA)) as metadata:
+            os.rename(name, layout.INGEST, src_dir_fd=parent, dst_dir_fd=metadata)
+            os.fsync(metadata)
+        os.fsync(parent)
+
+
+def may_be_emptied(fenced: int, record: dict[str, int]) -> bool:
+    """Whether the published record, identified as by `prepare_record`, lies in a fenced run, or nothing else does."""
+    try:
+        with layout.opened(layout.open_beneath(fenced, METADATA)) as metadata:
+            if _is_record(kernel.status(metadata, layout.INGEST), record):
+                return True
+    except FileNotFoundError:
+        pass  # an earlier removal came as far as that
+    return not any(entry.is_file and entry.path != INGEST_PATH for entry in scan(fenced).entries)
+
+
+def _is_record(found: kernel.Status, record: dict[str, int]) -> bool:
+    return {"ino": found.ino, "size": found.size, "mtime_ns": found.mtime_ns} == record
 
 
 def remove(
@@ -469,8 +480,7 @@ def _remove_record_last(
                     INGEST_PATH: KEPT_LAST,
                     METADATA: f"{show(unplanned[0])} is not in the plan",
                 }
-            found = kernel.status(directory, layout.INGEST)
-            if {"ino": found.ino, "size": found.size, "mtime_ns": found.mtime_ns} != record:
+            if not _is_record(kernel.status(directory, layout.INGEST), record):
                 return {INGEST_PATH: "changed"}
             _with_write_permission(directory, lambda: os.unlink(layout.INGEST, dir_fd=directory))
     except FileNotFoundError:

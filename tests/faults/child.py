@@ -17,12 +17,17 @@ DIE = "EXLAB_TEST_DIE"
 WAIT = "EXLAB_TEST_WAIT"
 
 
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def wait() -> None:
-    print("here", flush=True)
+    say("here")
     sys.stdin.readline()
 
 
@@ -71,7 +76,7 @@ def main() -> None:
     else:
         swept = sweeping.sweep(now=now)
         answer = [[action.run_path, action.action, action.reason] for action in swept.runs]
-    print(json.dumps(answer))
+    say(json.dumps(answer))
 
 
 if __name__ == "__main__":
