@@ -38,6 +38,14 @@ def everything(data: DataDir) -> set[str]:
     return {name for name in files if not name.startswith(("locks/", ".exlab-reserve"))}
 
 
+def contents(folder: Path) -> dict[bytes, tuple[bytes, int, int]]:
+    """Name, bytes, mode and time of every file in a folder."""
+    return {
+        os.fsencode(path.name): (path.read_bytes(), path.stat().st_mode, int(path.stat().st_mtime))
+        for path in folder.iterdir()
+    }
+
+
 class TestLock:
     HOLDER = (
         "import sys; from cleanup.staging.datadir import DataDir\n"
@@ -152,21 +160,14 @@ class TestTombstones:
         odd = metadata / os.fsdecode(b"wizard.\xff\n.log")
         odd.write_bytes(b"odd")
         os.link(odd, metadata / "wizard.again.log")
-        before = {os.fsencode(path.name): (path.read_bytes(), path.stat()) for path in metadata.iterdir()}
+        before = contents(metadata)
         data.write_tombstone(ATTEMPT, open_directory(run), STORY, b'{"current_state":"cleared"}')
 
         (tmp_path / "out").mkdir()
         subprocess.run(["tar", "-xpzf", data.tombstone_path(ATTEMPT), "-C", tmp_path / "out"], check=True)
         assert json.loads((tmp_path / "out/tombstone.json").read_bytes()) == STORY
         assert (tmp_path / "out/ingest.json").read_bytes() == b'{"current_state":"cleared"}'
-        kept = {
-            os.fsencode(path.name): (path.read_bytes(), path.stat()) for path in (tmp_path / "out/metadata").iterdir()
-        }
-        assert {name: content for name, (content, _) in kept.items()} == {
-            name: content for name, (content, _) in before.items()
-        }
-        for name, (_, status) in kept.items():
-            assert (status.st_mode, int(status.st_mtime)) == (before[name][1].st_mode, int(before[name][1].st_mtime))
+        assert contents(tmp_path / "out/metadata") == before
         with tarfile.open(data.tombstone_path(ATTEMPT)) as archive:
             member = archive.getmember("metadata/ingest.json")
             assert (member.uid, member.gid) == (os.geteuid(), os.getegid())
