@@ -1,5 +1,6 @@
 """What exists: staging roots, runs with their ingest history, policies, attempts, the ledger."""
 
+import math
 import uuid
 from collections.abc import Iterable
 from datetime import datetime
@@ -236,6 +237,11 @@ class RetentionPolicy(AppendOnly):
 
     def __str__(self) -> str:
         return f"policy version {self.version}"
+
+    def clean(self) -> None:
+        # "Not a number" is neither below nor above any limit, and SQLite would keep it as "unset".
+        if self.retain_hours is not None and not math.isfinite(self.retain_hours):
+            raise ValidationError({"retain_hours": "Enter a number of hours."})
 
     @property
     def scope(self) -> Scope:
