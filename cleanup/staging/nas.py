@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from cleanup.staging import hashing, kernel, layout, tree
 from cleanup.staging.layout import Problem, show
@@ -60,6 +60,7 @@ class NasReader:
         self._timeout = timeout
         self._child: subprocess.Popen[bytes] | None = None
         self._given_up = False
+        self._answering = False
         self._buffer = b""
 
     def __enter__(self) -> Self:
@@ -69,13 +70,14 @@ class NasReader:
         child, self._child = self._child, None
         if child is None:
             return
+        if self._answering:
+            _abandon(child)
+            return
         with contextlib.suppress(BrokenPipeError):
             child.stdin.close()  # type: ignore[union-attr]
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            _abandon(child)
-        child.stdout.close()  # type: ignore[union-attr]
+        _abandon(child)
 
     def read(self, run_path: str, *, with_bytes: bool, progress: Callable[[int], None] = lambda size: None) -> Listing:
         """What the NAS holds of a run. `with_bytes`: every file is read and hashed as well.
@@ -91,8 +93,10 @@ class NasReader:
             if "beat" in answer:
                 progress(answer["beat"])
             elif "problem" in answer:
+                self._answering = False
                 raise NasError(Problem(*answer["problem"]))
             elif "device" in answer:
+                self._answering = False
                 return Listing(answer["device"], files)
             else:
                 name, size, mtime_ns, ino, digest = answer["file"]
@@ -101,6 +105,9 @@ class NasReader:
     def _ask(self, request: dict[str, Any]) -> None:
         if self._given_up:
             raise NasError(Problem("nas_timeout", "it did not answer earlier in this pass"))
+        if self._answering:
+            # Its last answer was not heard to the end, and the rest must not be taken for another run's.
+            self._forget_child()
         if self._child is None:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "cleanup.staging.nas", self._path, self._token],
@@ -110,6 +117,7 @@ class NasReader:
                 start_new_session=True,
             )
         assert self._child.stdin is not None  # noqa: S101
+        self._answering = True
         try:
             self._child.stdin.write(json.dumps(request).encode() + b"\n")
             self._child.stdin.flush()
@@ -123,9 +131,7 @@ class NasReader:
             ready, _, _ = select.select([descriptor], [], [], self._timeout)
             if not ready:
                 self._given_up = True
-                _abandon(self._child)
-                self._child.stdout.close()
-                self._child = None
+                self._forget_child()
                 raise NasError(Problem("nas_timeout", f"silent for {self._timeout:g} s"))
             part = os.read(descriptor, 1 << 16)
             if not part:
@@ -135,16 +141,25 @@ class NasReader:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def _lose(self, detail: str) -> None:
-        self._child = None
-        self._buffer = b""
+    def _lose(self, detail: str) -> NoReturn:
+        self._forget_child()
         raise NasError(Problem("nas_io_error", detail))
+
+    def _forget_child(self) -> None:
+        child, self._child = self._child, None
+        self._answering = False
+        self._buffer = b""
+        if child is not None:
+            _abandon(child)
 
 
 def _abandon(child: subprocess.Popen[bytes]) -> None:
     """Kill, and do not wait: a process that hangs in the kernel dies only when its mount comes back."""
     child.kill()
     child.poll()
+    for pipe in (child.stdin, child.stdout):
+        with contextlib.suppress(OSError):
+            pipe.close()  # type: ignore[union-attr]
 
 
 def open_nas(path: str, token: str) -> int:
@@ -223,7 +238,7 @@ def _serve(path: str, token: str) -> None:
         except NasError as error:
             say({"problem": list(error.problem)})
         except OSError as error:
-            name = f"{error.filename}: " if isinstance(error.filename, str) else ""
+            name = f"{show(os.fsencode(error.filename))}: " if isinstance(error.filename, str) else ""
             say({"problem": ["nas_io_error", f"{name}{os.strerror(error.errno or 0)}"]})
         sys.stdout.flush()
 
