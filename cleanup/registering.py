@@ -52,6 +52,7 @@ def register(
     root.token = _token(root.path, root.token, accept_empty=accept_empty, staging=True)
     if root.nas_path:
         root.nas_token = _token(root.nas_path, root.nas_token, accept_empty=accept_empty, staging=False)
+    _refuse_known_tokens(root)
     with transaction.atomic():
         root.full_clean(exclude=["token", "nas_token"])
         root.save()
@@ -101,6 +102,25 @@ def _refuse_same_filesystem(root: StagingRoot) -> None:
         raise RegistrationError(
             f"{root.nas_path} lies on the same filesystem as {root.path}: that is no second copy. "
             "Is the NAS mounted? For a trial, --allow-same-filesystem accepts it."
+        )
+
+
+def _refuse_known_tokens(root: StagingRoot) -> None:
+    """The same disk may be mounted twice, even over the network: its token gives it away.
+
+    A NAS root that is a staging disk under another name would prove every run by the run itself.
+    """
+    others = StagingRoot.objects.exclude(pk=root.pk)
+    staging = {other.token: other.name for other in others if other.token}
+    taken = staging | {other.nas_token: f"the NAS root of {other.name}" for other in others if other.nas_token}
+    if root.token and root.token in taken:
+        raise RegistrationError(f"{root.path} carries the token of {taken[root.token]}: it is that very disk.")
+    if root.token:
+        staging[root.token] = root.name
+    if root.nas_token in staging:
+        raise RegistrationError(
+            f"{root.nas_path} carries the token of the staging root {staging[root.nas_token]}: it is no second copy, "
+            "but that very disk. If the token file was only copied there, remove it there."
         )
 
 
