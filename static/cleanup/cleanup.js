@@ -30,6 +30,12 @@
     else if (elt.dataset?.phase !== undefined) announce(elt);
   });
 
+  // Filters that are not set have no place in an address that people share.
+  document.addEventListener("htmx:configRequest", ({ detail: { verb, parameters } }) => {
+    if (verb !== "get") return;
+    for (const [name, value] of Object.entries(parameters)) if (value === "") delete parameters[name];
+  });
+
   document.addEventListener("htmx:afterRequest", ({ detail: { elt, successful } }) => {
     const trouble = document.getElementById("trouble");
     const dialog = elt.closest("dialog");

@@ -1,0 +1,116 @@
+"""A real Chromium before a live server, and watchers that let no console message and no request off the host pass."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import BrowserContext, ConsoleMessage, Request
+
+from tests.lab import Lab, touch
+
+if TYPE_CHECKING:
+    from cleanup.models import Run, StagingRoot
+
+# Playwright's loop runs in the tests' thread, and Django takes every query there for one from asynchronous code.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+NO_CHROMIUM = "There is no Chromium: `apt-get install chromium`, or name one in CHROMIUM_PATH."
+FLAGS = [
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+SAFE = "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-17T14-32"
+TEST_RUN = "FLOW_01/PROJ-0060/TestRuns/TestRun_2026-04-18T09-12-45"
+EXTRA = "FLOW_01/PROJ-0060/Runs/Run_2026-04-19T16-20"
+TOUCHED = "FLOW_01/PROJ-0060/Runs/Run_2026-04-20T16-20"
+QUEUED = "CRYOEM_K3/PROJ-0101/Runs/Run_2026-04-21T08-00"
+LONG = "A-very-long-instrument-name-that-nobody-would-want-to-type-0123456789/PROJ-0101/Runs/Run_2026-04-22T08-00"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/browser/" in item.nodeid:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
+    path = os.environ.get("CHROMIUM_PATH") or next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        if os.environ.get("EXLAB_REQUIRE_BROWSER") == "1":
+            raise pytest.UsageError(NO_CHROMIUM)
+        pytest.skip(NO_CHROMIUM)
+    flags = [*FLAGS, "--no-sandbox"] if os.geteuid() == 0 else FLAGS
+    return {**browser_type_launch_args, "executable_path": path, "args": flags}
+
+
+@pytest.fixture(autouse=True)
+def trouble(context: BrowserContext, live_server: Any) -> Iterator[list[str]]:
+    """What the console said and which requests left the host; a test that expects some takes it out."""
+    seen: list[str] = []
+    host = urlsplit(live_server.url).netloc
+
+    def on_console(message: ConsoleMessage) -> None:
+        seen.append(f"console: {message.text}")
+
+    def on_request(request: Request) -> None:
+        if urlsplit(request.url).netloc != host:
+            seen.append(f"off the host: {request.url}")
+
+    context.on("console", on_console)
+    context.on("weberror", lambda error: seen.append(f"fault: {error.error}"))
+    context.on("request", on_request)
+    yield seen
+    assert seen == []
+
+
+@pytest.fixture
+def sign_in(context: BrowserContext, live_server: Any, transactional_db: None) -> Callable[..., None]:
+    """Sign in without the form."""
+    from django.conf import settings
+    from django.contrib.auth.models import Group, User
+    from django.test import Client
+
+    def sign_in(role: str = "operator") -> None:
+        user = User.objects.create_user("mkhan", is_staff=role == "admin", is_superuser=role == "admin")
+        if role != "admin":
+            user.groups.add(Group.objects.get(name=role))
+        client = Client()
+        client.force_login(user)
+        cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
+        context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}])
+
+    return sign_in
+
+
+@pytest.fixture
+def runs(transactional_db: None, lab: Lab, root: "StagingRoot") -> "dict[str, Run]":
+    """A few runs, verified some days ago by the real clock, and discovered just now."""
+    from cleanup import discovery
+    from cleanup.models import Run
+
+    now = datetime.now(UTC)
+
+    def before(days: float) -> datetime:
+        return now - timedelta(days=days)
+
+    lab.run(SAFE, verified_at=before(6))
+    lab.run(TEST_RUN, verified_at=before(5))
+    extra = lab.run(EXTRA, verified_at=before(4))
+    (extra / "notes after the run.txt").write_text("late")
+    touch(extra / "notes after the run.txt", before(4.5))
+    touched = lab.run(TOUCHED, verified_at=before(4))
+    touch(touched / "stack.ome.xml", before(2))
+    lab.run(QUEUED, state="sync_queued", verified_at=before(1))
+    lab.run(LONG, verified_at=before(3), project_name="Dose-response-without-any-space-" * 7 + "\u202e<b>end</b>")
+    discovery.discover(root, now=now)
+    return {run.run_path: run for run in Run.objects.with_root()}

@@ -1,0 +1,94 @@
+"""Nothing that a machine can find wrong with the looks: WCAG, narrow screens, the admin under the strict policy."""
+
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.utils import timezone
+from playwright.sync_api import Page, expect
+
+from cleanup import clearing, queueing
+from cleanup.models import Heartbeat
+from tests.browser.conftest import EXTRA, LONG, SAFE, TEST_RUN, TOUCHED
+
+PAGES = ["sign-in", "list", "cleared", "run", "long", "blocked", "live", "done", "question", "dialog", "wrong", "403"]
+
+
+@pytest.fixture
+def visit(page: Page, live_server, runs, sign_in):
+    """Open one of our pages, by the name it has here."""
+
+    def visit(name: str) -> Page:
+        now = timezone.now()
+        if name not in ("sign-in",):
+            sign_in("viewer" if name == "403" else "operator")
+        if name in ("list", "run", "question"):
+            Heartbeat.objects.create(cluster="exlab-clear", host="h", at=now)
+        if name == "live":
+            queueing.request_clear(runs[SAFE], actor="mkhan", now=now)
+        if name in ("cleared", "done"):
+            clearing.clear_run(runs[TEST_RUN], now=now, actor="mkhan", note="disk is full")
+        addresses = {
+            "sign-in": "/login/",
+            "list": "/",
+            "live": "/",
+            "dialog": "/",
+            "cleared": "/?state=cleared",
+            "run": f"/runs/{runs[SAFE].pk}/",
+            "long": f"/runs/{runs[LONG].pk}/",
+            "blocked": f"/runs/{runs[EXTRA].pk}/",
+            "done": f"/runs/{runs[TEST_RUN].pk}/",
+            "question": f"/runs/{runs[TOUCHED].pk}/clear/",
+            "wrong": "/nothing/",
+            "403": f"/runs/{runs[SAFE].pk}/clear/",
+        }
+        page.goto(live_server.url + addresses[name])
+        if name == "dialog":
+            page.locator(f"#run-{runs[LONG].pk} .act a").click()
+            expect(page.get_by_role("dialog")).to_be_visible()
+        return page
+
+    return visit
+
+
+def forget_expected(trouble):
+    """Chromium tells the console about every answer that is an error, also where that is the right answer."""
+    trouble[:] = [line for line in trouble if not re.search("status of 40[34]", line)]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_good_to_read_and_fits_its_window(visit, page: Page, trouble, name):
+    """What axe knows of WCAG, light and dark; and no scrolling sideways from a phone to a wide screen."""
+    visit(name)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        results = Axe().run(page)
+        assert results.violations_count == 0, results.generate_report()
+    for width in (1440, 1024, 768, 390, 320):
+        page.set_viewport_size({"width": width, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert Axe().run(page).violations_count == 0
+    forget_expected(trouble)
+
+
+def test_what_can_be_pressed_on_a_phone_is_large_enough(visit, page: Page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    visit("list")
+    for button in page.locator("button:visible, .button:visible, select:visible").all():
+        box = button.bounding_box()
+        assert box is not None
+        assert box["height"] >= 44
+
+
+@pytest.mark.parametrize("model", ["ledgerentry", "stagingroot", "run", "clearattempt", "retentionpolicy"])
+def test_the_admin_lives_under_the_strict_policy(page: Page, live_server, runs, sign_in, model):
+    sign_in("admin")
+    clearing.clear_run(runs[SAFE], now=timezone.now(), actor="mkhan")
+    page.goto(f"{live_server.url}/admin/cleanup/{model}/")
+    expect(page.locator("#content h1")).to_be_visible()
+    if model == "ledgerentry":
+        expect(page.locator("#ledger-totals")).to_contain_text("1 run")
+    first = page.locator("#result_list tbody th a")
+    if first.count():
+        first.first.click()
+        expect(page.locator("#content h1")).to_be_visible()
