@@ -347,7 +347,9 @@ def publish(parent: int, name: bytes, fenced: int) -> None:
     """Move the prepared record into the fenced run, durably; harmless when that has happened already."""
     with contextlib.suppress(FileNotFoundError):
         with layout.opened(layout.open_beneath(fenced, METADATA)) as metadata:
-            os.rename(name, layout.INGEST, src_dir_fd=parent, dst_dir_fd=metadata)
+            _with_write_permission(
+                metadata, lambda: os.rename(name, layout.INGEST, src_dir_fd=parent, dst_dir_fd=metadata)
+            )
             os.fsync(metadata)
         os.fsync(parent)
 
