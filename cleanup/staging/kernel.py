@@ -16,6 +16,7 @@ _AT_SYMLINK_NOFOLLOW = 0x100
 _AT_EMPTY_PATH = 0x1000
 _STATX_BASIC_AND_BTIME = 0x7FF | 0x800
 _STATX_BTIME = 0x800
+_STATX_ATTR_FIXED = 0x10 | 0x20  # immutable, append-only
 _STATX_ATTR_MOUNT_ROOT = 0x2000
 
 
@@ -67,7 +68,10 @@ class _Statx(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What one directory entry is. Times in nanoseconds, `allocated` in bytes, `birth_ns` None where unknown."""
+    """What one directory entry is. Times in nanoseconds, `allocated` in bytes, `birth_ns` None where unknown.
+
+    What `is_fixed` (immutable or append-only) not even root can remove, or remove from.
+    """
 
     mode: int
     uid: int
@@ -80,6 +84,7 @@ class Status:
     birth_ns: int | None
     device: int
     is_mount_root: bool
+    is_fixed: bool
 
     @property
     def is_file(self) -> bool:
@@ -152,6 +157,7 @@ def status(directory: int, name: bytes = b"") -> Status:
         birth_ns=_nanoseconds(buffer.btime) if buffer.mask & _STATX_BTIME else None,
         device=os.makedev(buffer.dev_major, buffer.dev_minor),
         is_mount_root=bool(buffer.attributes & _STATX_ATTR_MOUNT_ROOT),
+        is_fixed=bool(buffer.attributes & _STATX_ATTR_FIXED),
     )
 
 

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import re
+import stat
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -28,6 +29,7 @@ T = TypeVar("T")
 
 INGEST_PATH = METADATA + b"/" + layout.INGEST
 MANIFEST_PATH = METADATA + b"/" + layout.MANIFEST
+_NOT_EMPTIED, _NOT_REMOVED = "may not be emptied", "may not be removed"
 KEPT_LAST = "kept until the rest is gone"
 _KNOWN_METADATA = re.compile(
     rb"ingest\.json|ingest\.json\.lock|checksums\.sha256|creation\.json|readme_fields\.json|wizard\.[^/]*\.log"
@@ -120,14 +122,14 @@ def scan(run: int) -> Scan:
     while pending:
         directory, ino = pending.pop()
         try:
-            pending += _scan_directory(run, directory, ino, entries, problems)
+            pending += _scan_directory(run, top.device, directory, ino, entries, problems)
         except OSError as error:
             problems.append(_problem_of(error, directory))
     return Scan(top.ino, top.birth_ns, top.device, tuple(entries), tuple(problems))
 
 
 def _scan_directory(
-    run: int, directory: bytes, ino: int, entries: list[Entry], problems: list[Problem]
+    run: int, device: int, directory: bytes, ino: int, entries: list[Entry], problems: list[Problem]
 ) -> list[tuple[bytes, int]]:
     """Add what stands in one directory; returns its subdirectories."""
     below: list[tuple[bytes, int]] = []
@@ -136,15 +138,17 @@ def _scan_directory(
         if own.ino != ino:
             problems.append(Problem("unsafe_path", f"{show(directory)} was replaced while it was looked at"))
             return []
-        if not may_empty(descriptor, own):
-            problems.append(Problem("permission_denied", f"{show(directory or b'.')} may not be emptied"))
+        if own.is_fixed or not may_empty(descriptor, own):
+            problems.append(Problem("permission_denied", f"{show(directory or b'.')} {_NOT_EMPTIED}"))
         for name in _names(descriptor):
             path = directory + b"/" + name if directory else name
             status = kernel.status(descriptor, name)
-            problem = _objection(path, status)
+            problem = _objection(path, status, device)
             if problem is not None:
                 problems.append(problem)
                 continue
+            if status.is_fixed or not _may_remove(own, status):
+                problems.append(Problem("permission_denied", f"{show(path)} {_NOT_REMOVED}"))
             entries.append(_entry(path, status))
             if status.is_directory:
                 below.append((path, status.ino))
@@ -166,10 +170,16 @@ def may_empty(descriptor: int, status: kernel.Status) -> bool:
     return may_write(descriptor) or status.uid == os.geteuid()
 
 
-def _objection(path: bytes, status: kernel.Status) -> Problem | None:
+def _may_remove(directory: kernel.Status, entry: kernel.Status) -> bool:
+    """Whether a sticky directory lets this process remove an entry: its owner, the entry's owner and root may."""
+    return not directory.mode & stat.S_ISVTX or os.geteuid() in (0, directory.uid, entry.uid)
+
+
+def _objection(path: bytes, status: kernel.Status, device: int) -> Problem | None:
     if status.is_symlink:
         return Problem("unsafe_path", f"{show(path)} is a symbolic link")
-    if status.is_mount_root:
+    # A subvolume is no mount, but has inode numbers of its own. Files may lie on another device in an overlay.
+    if status.is_mount_root or (status.is_directory and status.device != device):
         return Problem("mount_inside", show(path))
     if not (status.is_file or status.is_directory):
         return Problem("special_file", show(path))
@@ -257,7 +267,8 @@ def freed_bytes_and_count(path: str | os.PathLike[str]) -> tuple[int, int]:
     link, counts no inode twice, and raises OSError where something cannot be read instead of leaving it out.
     """
     try:
-        descriptor = os.open(path, layout.DIRECTORY)
+        # With a slash at its end, a link would be followed.
+        descriptor = os.open(os.fspath(path).rstrip("/") or "/", layout.DIRECTORY)
     except FileNotFoundError:
         return 0, 0
     except OSError as error:
@@ -268,7 +279,7 @@ def freed_bytes_and_count(path: str | os.PathLike[str]) -> tuple[int, int]:
         scanned = scan(descriptor)
     for problem in scanned.problems:
         if problem.reason in ("staging_io_error", "tree_too_deep") or (
-            problem.reason == "permission_denied" and "may not be emptied" not in problem.detail
+            problem.reason == "permission_denied" and not problem.detail.endswith((_NOT_EMPTIED, _NOT_REMOVED))
         ):
             raise OSError(errno.EIO, f"cannot be counted: {problem.detail}", os.fspath(path))
     counted = count(scanned.entries)
@@ -404,6 +415,8 @@ def remove(
         left |= _remove_record_last(fenced, directories[METADATA], record, left)
     if not left:
         left |= _remove_fence(parent, name, fenced)
+    if left:
+        left |= _moved(fenced, planned, left)
     return Removal(freed(planned, left), tuple(sorted(left.items())))
 
 
@@ -490,6 +503,22 @@ def _remove_record_last(
     except OSError as error:
         return {INGEST_PATH: errno.errorcode.get(error.errno or 0, "error")}
     return _remove_directory(fenced, metadata)
+
+
+def _moved(fenced: int, planned: Collection[Entry], left: Collection[bytes]) -> dict[bytes, str]:
+    """Planned files that have left their places, yet lie elsewhere in the fence: not removed, so not freed."""
+    places = {entry.path: entry.ino for entry in planned}
+    elsewhere = {
+        (entry.ino, entry.size, entry.mtime_ns): entry.path
+        for entry in scan(fenced).entries
+        if entry.is_file and places.get(entry.path) != entry.ino
+    }
+    moved = {}
+    for entry in planned:
+        place = elsewhere.get((entry.ino, entry.size, entry.mtime_ns))
+        if entry.is_file and entry.path not in left and place is not None:
+            moved[entry.path] = f"moved to {show(place)}"
+    return moved
 
 
 def _remove_fence(parent: int, name: bytes, fenced: int) -> dict[bytes, str]:
