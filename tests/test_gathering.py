@@ -1,0 +1,271 @@
+"""Facts: how they are kept, how old they may be, and what a look may decide."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cleanup import discovery, gathering
+from cleanup.gathering import freeze, identity, same_identity, thaw
+from cleanup.models import RetentionPolicy, Run
+from cleanup.policy.gates import Facts, Finding, Gate, ProofFacts, Verdict
+from cleanup.policy.lifecycle import State
+from cleanup.policy.reasons import Reason
+from cleanup.policy.retention import Policy, ProofLevel
+from cleanup.staging import layout
+from tests.faults.scene import Scene, everything, set_scene
+from tests.lab import Lab, touch
+
+TILE = "tiles/t_0001.tif"
+
+
+@pytest.fixture
+def scene(lab: Lab, root: Any, now: datetime) -> Scene:
+    return set_scene(lab, root, now)
+
+
+# Keeping facts
+
+_instants = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1)).map(lambda at: at.replace(tzinfo=UTC))
+_findings = st.lists(st.builds(Finding, st.sampled_from(Reason), st.text(max_size=5)), max_size=2).map(tuple)
+_counts = st.none() | st.integers(0, 2**62)
+_proofs = st.builds(
+    ProofFacts,
+    level=st.sampled_from(ProofLevel),
+    findings=_findings,
+    files=st.integers(0, 2**62),
+    bytes=st.integers(0, 2**62),
+    manifest_sha256=st.text(max_size=64),
+)
+_facts = st.builds(
+    Facts,
+    gathered_at=_instants,
+    recorded_state=st.none() | st.sampled_from(State),
+    ingest_state=st.none() | st.sampled_from(State),
+    ingest_findings=_findings,
+    verified_at=st.none() | _instants,
+    verified_first_seen_at=st.none() | _instants,
+    path_findings=_findings,
+    files=_counts,
+    bytes=_counts,
+    allocated_bytes=_counts,
+    newest_data_at=st.none() | _instants,
+    newer_files=st.lists(st.text(max_size=5), max_size=3).map(tuple),
+    newer_count=st.integers(0, 9),
+    tree_findings=_findings,
+    proof=st.none() | _proofs,
+)
+
+
+@given(_facts)
+def test_facts_are_kept_and_found_again(facts: Facts) -> None:
+    assert thaw(freeze(facts)) == facts
+
+
+def test_every_fact_is_covered_above() -> None:
+    kept = {field.name for field in dataclasses.fields(Facts)} - {"fresh", "other_attempt"}
+    assert set(freeze(Facts(gathered_at=datetime(2026, 1, 1, tzinfo=UTC)))) == kept
+
+
+@given(_facts)
+def test_what_is_true_of_a_moment_is_not_kept(facts: Facts) -> None:
+    kept = thaw(freeze(dataclasses.replace(facts, fresh=True, other_attempt=True)))
+    assert (kept.fresh, kept.other_attempt) == (False, False)
+
+
+# Identity
+
+
+@pytest.mark.parametrize(
+    ("recorded", "seen", "same"),
+    [
+        ("1:2:a", "1:2:a", True),
+        ("1:2:a", "9:2:a", False),
+        ("1:2:a", "1:9:a", False),
+        ("1:2:a", "1:2:b", False),
+        ("1:-:a", "1:2:a", True),
+        ("1:2:-", "1:2:a", True),
+        ("1:2:a", "1:2:-", True),
+        ("1:-:-", "2:-:-", False),
+    ],
+)
+def test_a_part_that_is_not_known_says_nothing(recorded: str, seen: str, same: bool) -> None:
+    assert same_identity(recorded, seen) is same
+
+
+@pytest.mark.django_db
+def test_identity_is_inode_birth_and_first_entry(scene: Scene) -> None:
+    inode, birth, first = scene.run.identity.split(":")
+    assert int(inode) == scene.path.stat().st_ino
+    assert birth == "-" or birth.isdigit()
+    assert scene.run.events.get(position=0).digest.startswith(first)
+    with gathering.reached(scene.run) as (opened, _reader):
+        from cleanup.staging import kernel
+
+        assert same_identity(scene.run.identity, identity(kernel.status(opened.run), None))
+
+
+# Stored facts decide pages
+
+
+@pytest.mark.django_db
+def test_pages_decide_from_names_and_sizes(scene: Scene, now: datetime) -> None:
+    decision = gathering.stored_decision(scene.run, RetentionPolicy.objects.scoped(), now)
+    assert decision.clearable
+    assert not decision.due
+    assert "proof_at_clear" in decision.gate(Gate.PROOF).detail
+    facts = gathering.stored_facts(scene.run)
+    assert (facts.files, facts.bytes) == (scene.files, scene.bytes)
+    assert (facts.gathered_at, facts.fresh) == (now, False)
+    assert facts.verified_first_seen_at == now
+
+
+@pytest.mark.django_db
+def test_stored_facts_know_what_the_database_knows_by_now(scene: Scene, now: datetime) -> None:
+    scene.run.state = "cleared"
+    decision = gathering.stored_decision(scene.run, [], now)
+    assert decision.gate(Gate.STATE).reason is Reason.ALREADY_CLEARED
+    scene.run.state = "sync_verified"
+    decision = gathering.stored_decision(scene.run, [], now, other_attempt=True)
+    assert decision.gate(Gate.FREE).reason is Reason.ALREADY_CLEARING
+
+
+@pytest.mark.django_db
+def test_a_run_that_nobody_looked_at_is_not_clearable(scene: Scene, now: datetime) -> None:
+    Run.objects.update(facts={})
+    run = Run.objects.with_root().get()
+    decision = gathering.stored_decision(run, [], now)
+    assert not decision.clearable
+    reasons = {result.gate: result.reason for result in decision.gates}
+    assert reasons[Gate.PATH] is Reason.NOT_LOOKED_AT
+    assert reasons[Gate.PROOF] is Reason.NOT_COMPARED
+
+
+@pytest.mark.django_db
+def test_old_facts_never_authorise(scene: Scene, now: datetime) -> None:
+    """Facts that were stored are not fresh, however good they look: `touched` files block until they are read again."""
+    touch(scene.path / TILE, now - timedelta(hours=1))
+    discovery.discover(scene.root, now=now)
+    run = Run.objects.with_root().get()
+    decision = gathering.stored_decision(run, [], now)
+    assert decision.gate(Gate.UNCHANGED).reason is Reason.CHANGED_SINCE_VERIFICATION
+    assert decision.needs_full_comparison
+
+
+# Fresh looks
+
+
+def full_look(run: Run, policy: Policy, now: datetime) -> tuple[gathering.Look, Any]:
+    with gathering.reached(run) as (opened, reader):
+        return gathering.look(run, opened, reader, policy, now, operator=True)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("level", ProofLevel)
+def test_a_full_look_is_fresh_and_changes_nothing(scene: Scene, now: datetime, level: ProofLevel) -> None:
+    before = everything(scene.lab)
+    seen, decision = full_look(scene.run, Policy(proof=level), now)
+    assert seen.facts.fresh
+    assert decision.clearable
+    assert seen.facts.proof is not None
+    assert seen.facts.proof.level is (ProofLevel.CHECKSUM if level is ProofLevel.CHECKSUM else ProofLevel.SIZE)
+    assert everything(scene.lab) == before
+    assert seen.record == (scene.path / ".exlab-wizard/ingest.json").read_bytes()
+
+
+@pytest.mark.django_db
+def test_a_look_leaves_no_access_times(scene: Scene, now: datetime) -> None:
+    old = now.timestamp() - 10**7
+    files = [path for path in [*scene.path.rglob("*"), *scene.twin.rglob("*")] if path.is_file()]
+    for path in files:
+        os.utime(path, (old, path.stat().st_mtime))
+    full_look(scene.run, Policy(), now)
+    data = [path for path in files if ".exlab-wizard" not in path.parts]
+    assert {path.stat().st_atime for path in data} == {old}
+
+
+@pytest.mark.django_db
+def test_bytes_are_not_read_where_something_else_refuses(
+    scene: Scene, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (scene.path / "extra").write_bytes(b"x")
+    read: list[Any] = []
+    monkeypatch.setattr(gathering, "_compare_bytes", lambda *args: read.append(args))
+    seen, decision = full_look(scene.run, Policy(), now)
+    assert (read, seen.facts.fresh, decision.clearable) == ([], False, False)
+
+
+@pytest.mark.django_db
+def test_the_bytes_compared_are_told_on_the_way(scene: Scene, now: datetime) -> None:
+    told: list[int] = []
+    with gathering.reached(scene.run) as (opened, reader):
+        gathering.look(scene.run, opened, reader, Policy(), now, operator=True, progress=told.append)
+    assert sum(told) >= scene.bytes - sum(
+        seen.size for name, seen in scene.entries.items() if name.startswith(".exlab-wizard")
+    )
+
+
+@pytest.mark.django_db
+def test_several_findings_are_all_told(scene: Scene, now: datetime) -> None:
+    for number in range(5):
+        (scene.path / f"extra-{number}").write_bytes(b"x")
+    (scene.path / TILE).unlink()
+    decision = gathering.quick_decision(scene.run, Policy(), now)
+    unchanged = decision.gate(Gate.UNCHANGED)
+    assert unchanged.verdict is Verdict.BLOCK
+    assert unchanged.reason is Reason.NOT_IN_MANIFEST
+    assert "5 files: extra-0, extra-1, extra-2 and 2 more" in unchanged.detail
+    assert f"missing_file: 1 file: {TILE}" in unchanged.detail
+
+
+@pytest.mark.django_db
+def test_hostile_names_are_shown_as_a_person_can_read_them(scene: Scene, now: datetime) -> None:
+    (scene.path / os.fsdecode(b"bad\xffname\x1b[31m\n")).write_bytes(b"x")
+    detail = gathering.quick_decision(scene.run, Policy(), now).gate(Gate.UNCHANGED).detail
+    assert "bad\\xffname\\x1b[31m\\n" in detail
+    assert detail.isprintable()
+
+
+@pytest.mark.django_db
+def test_an_unreachable_run_has_a_decision(scene: Scene, now: datetime) -> None:
+    scene.path.rename(scene.lab.base / "away")
+    decision = gathering.quick_decision(scene.run, Policy(), now)
+    assert decision.gate(Gate.PATH).reason is Reason.MISSING_DIRECTORY
+    assert not decision.clearable
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "run_path", ["../../etc", "/etc/x/Runs/Run_2026-04-17T14-32", "A/../Runs/Run_2026-04-17T14-32", "A/B/Runs/.."]
+)
+def test_a_row_with_an_impossible_path_opens_nothing(
+    scene: Scene, now: datetime, run_path: str, policy: Callable[..., Any]
+) -> None:
+    Run.objects.update(run_path=run_path)
+    run = Run.objects.with_root().get()
+    decision = gathering.quick_decision(run, Policy(), now)
+    assert decision.gate(Gate.PATH).reason is Reason.UNSAFE_PATH
+    with gathering.open_root(run.root) as root, pytest.raises(gathering.Unreachable):
+        gathering.open_run(root, run_path).__enter__()
+
+
+@pytest.mark.django_db
+def test_descriptors_are_closed(scene: Scene, now: datetime) -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    for level in ProofLevel:
+        full_look(scene.run, Policy(proof=level), now)
+    discovery.discover(scene.root, now=now)
+    (scene.lab.staging / ".exlab-root").unlink()
+    gathering.quick_decision(scene.run, Policy(), now)
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_token_is_read_from_a_plain_file_only(tmp_path: Any) -> None:
+    os.mkfifo(tmp_path / ".exlab-root")
+    with layout.opened(layout.open_root(str(tmp_path))) as descriptor, pytest.raises((OSError, layout.WrongToken)):
+        layout.check_token(descriptor, "11111111-2222-3333-4444-555555555555")
