@@ -146,6 +146,7 @@ def _take(
     """One candidate: cleared, or in a dry run decided upon; a fault is told, logged and contained."""
     operator = requester is Requester.OPERATOR
     try:
+        run.refresh_from_db(fields=["state"])  # a pass takes hours, and others clear as well
         if run.state == State.CLEARED:
             return _skip(run, Finding(Reason.ALREADY_CLEARED))
         if dry_run:
