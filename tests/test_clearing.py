@@ -830,14 +830,35 @@ def test_a_run_that_somebody_else_cleared_meanwhile_is_not_cleared_twice(
 
 
 @needs_root
-def test_what_cannot_be_removed_is_told_and_tried_again(scene: Scene) -> None:
+def test_what_cannot_be_removed_is_refused_beforehand(scene: Scene) -> None:
+    if not _immutable(scene.path / "tiles", True):
+        pytest.skip("this filesystem knows no immutable folders")
+    try:
+        assert_refused(scene, Reason.PERMISSION_DENIED)
+    finally:
+        _immutable(scene.path / "tiles", False)
+
+
+@needs_root
+def test_what_cannot_be_removed_after_all_is_told_and_tried_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stubborn = scene.path / "tiles"
     files, size = census(stubborn)
     files, size = files + 1, size + (scene.path / METADATA / "ingest.json").stat().st_size
-    if not _immutable(stubborn, True):
+    if not (_immutable(stubborn, True) and _immutable(stubborn, False)):
         pytest.skip("this filesystem knows no immutable folders")
+    remove = tree.remove
+
+    def remove_from_stubborn(*arguments: Any, **options: Any) -> tree.Removal:
+        _immutable(next(scene.path.parent.glob(".exlab-clearing-*/tiles")), True)
+        return remove(*arguments, **options)
+
     try:
-        assert clear_run(scene.run, now=scene.now) == (scene.files - files, scene.bytes - size)
+        with monkeypatch.context() as patch:
+            patch.setattr(tree, "remove", remove_from_stubborn)
+            cleared = clear_run(scene.run, now=scene.now)
+        assert cleared == (scene.files - files, scene.bytes - size)
         (fence,) = scene.path.parent.glob(".exlab-clearing-*")
         assert census(fence) == (files, (fence / METADATA / "ingest.json").stat().st_size + census(fence / "tiles")[1])
         assert inodes(fence / "tiles") == inodes_below(scene, "tiles")
