@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanup.policy.reasons import Reason
-from cleanup.staging.manifest import MAX_BYTES, ManifestError, parse, read
+from cleanup.staging import manifest
+from cleanup.staging.manifest import ManifestError, parse, read
 from tests.lab import Lab
 
 A, B = hashlib.sha256(b"a"), hashlib.sha256(b"b")
@@ -176,7 +177,12 @@ class TestRead:
 
     @pytest.mark.parametrize("kind", ["directory", "symlink", "symlinked folder", "fifo", "too large"])
     def test_what_is_no_readable_file(
-        self, kind: str, lab: Lab, tmp_path: Path, open_directory: Callable[[Path], int]
+        self,
+        kind: str,
+        lab: Lab,
+        tmp_path: Path,
+        open_directory: Callable[[Path], int],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         run = lab.run()
         path = run / ".exlab-wizard/checksums.sha256"
@@ -192,8 +198,9 @@ class TestRead:
         elif kind == "fifo":
             os.mkfifo(path)
         else:
-            with path.open("wb") as file:
-                file.truncate(MAX_BYTES * 16)  # read as far as the limit, it would fill the memory with zeros
+            (tmp_path / "elsewhere").rename(path)
+            assert read(open_directory(run))
+            monkeypatch.setattr(manifest, "MAX_BYTES", path.stat().st_size - 1)
         assert refused(open_directory(run)) == "manifest_unreadable"
 
 
