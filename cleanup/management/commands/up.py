@@ -23,6 +23,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
+from django_q.tasks import async_task
 
 from cleanup import checks, demo, recovery
 from cleanup.models import Heartbeat
@@ -129,6 +130,8 @@ class Command(BaseCommand):
             household = Household(lock, _children(options["bind"]))
             _stop_on_signals(household)
             household.start()
+            for child in household.children:
+                _ask_for_a_sign(child)
             try:
                 if _wait_until_served(host, port, household):
                     self._tell(_address(host, port), made, as_json=options["json"])
@@ -187,6 +190,7 @@ class Command(BaseCommand):
                     if _has_fallen_silent(child):
                         self.stderr.write(f"{child.name} has given no sign for {SILENT_AFTER}: starting it again.")
                         household.restart(child)
+                        _ask_for_a_sign(child)
             time.sleep(_LOOK_EVERY_SECONDS)
 
 
@@ -207,6 +211,13 @@ def _stop_on_signals(household: Household) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, interrupt)
+
+
+def _ask_for_a_sign(child: Child) -> None:
+    """Queue a heartbeat at once, because the first scheduled one comes half a minute after the start."""
+    if child.cluster:
+        alternative = child.cluster if child.cluster == settings.EXLAB_CLEAR_CLUSTER else None
+        async_task("cleanup.tasks.heartbeat", cluster=alternative, task_name=f"first heartbeat of {child.cluster}")
 
 
 def _has_fallen_silent(child: Child) -> bool:
