@@ -1,0 +1,161 @@
+"""The wish for a clear and its task: both or neither, once, and never lost."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import transaction
+from django_q.models import OrmQ
+from django_q.tasks import async_task
+
+from cleanup import queueing, tasks
+from cleanup.models import ClearAttempt, Heartbeat, IngestEvent, StagingRoot
+from cleanup.queueing import AlreadyClearing, enqueue_lost, request_clear
+from tests.faults.scene import Scene, set_scene
+from tests.lab import Lab
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def scene(lab: Lab, root: Any, now: datetime) -> Scene:
+    return set_scene(lab, root, now)
+
+
+def queued() -> list[tuple[str, str, tuple[Any, ...]]]:
+    """Cluster, function and arguments of every task that waits."""
+    return [(task.key, task.func(), task.task["args"]) for task in OrmQ.objects.all()]
+
+
+def test_the_attempt_and_its_task_are_written_together(scene: Scene, now: datetime) -> None:
+    attempt = request_clear(scene.run, actor="ada", note="full", now=now)
+    assert queued() == [(settings.EXLAB_CLEAR_CLUSTER, "cleanup.tasks.clear", (str(attempt.pk),))]
+    attempt.refresh_from_db()
+    assert (attempt.phase, attempt.requester, attempt.actor, attempt.note) == ("queued", "operator", "ada", "full")
+    assert (attempt.created_at, attempt.phase_at, attempt.host) == (now, now, settings.EXLAB_HOST)
+    assert attempt.task_id == OrmQ.objects.get().task_id()
+    scene.assert_whole()
+
+
+def test_they_vanish_together(scene: Scene, now: datetime) -> None:
+    class Undone(Exception):
+        pass
+
+    with pytest.raises(Undone), transaction.atomic():
+        request_clear(scene.run, actor="ada", now=now)
+        raise Undone
+    assert (ClearAttempt.objects.count(), OrmQ.objects.count()) == (0, 0)
+
+
+def test_no_attempt_without_its_task(scene: Scene, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **kwargs: Any) -> str:
+        raise ConnectionError("no queue")
+
+    monkeypatch.setattr(queueing, "async_task", fail)
+    with pytest.raises(ConnectionError):
+        request_clear(scene.run, actor="ada", now=now)
+    assert not ClearAttempt.objects.exists()
+
+
+def test_two_clicks_are_one_clear(scene: Scene, now: datetime) -> None:
+    request_clear(scene.run, actor="ada", now=now)
+    with pytest.raises(AlreadyClearing):
+        request_clear(scene.run, actor="bob", now=now)
+    assert (ClearAttempt.objects.get().actor, OrmQ.objects.count()) == ("ada", 1)
+
+
+def test_an_attempt_belongs_to_the_host_of_its_disk(scene: Scene, now: datetime) -> None:
+    StagingRoot.objects.update(host="labpc-77")
+    scene.run.root.refresh_from_db()
+    assert request_clear(scene.run, actor="ada", now=now).host == "labpc-77"
+
+
+def test_another_error_of_the_database_is_not_taken_for_that(scene: Scene, now: datetime) -> None:
+    from django.db import IntegrityError
+
+    scene.run.root.host = None  # type: ignore[assignment]
+    with pytest.raises(IntegrityError):
+        request_clear(scene.run, actor="ada", now=now)
+
+
+def test_the_task_clears(scene: Scene, now: datetime) -> None:
+    attempt = request_clear(scene.run, actor="ada", now=now)
+    assert tasks.clear(str(attempt.pk)) == f"{scene.run.run_path}: done"
+    scene.assert_cleared()
+    assert tasks.clear(str(attempt.pk)) == f"{scene.run.run_path}: done"  # delivered twice
+    assert scene.kinds() == ["authorised", "completed"]
+
+
+def test_the_task_tells_a_refusal(scene: Scene, now: datetime) -> None:
+    (scene.path / "extra").write_bytes(b"x")
+    attempt = request_clear(scene.run, actor="ada", now=now)
+    assert tasks.clear(str(attempt.pk)) == f"{scene.run.run_path}: refused not_in_manifest"
+    scene.assert_twin_untouched()
+    assert (scene.path / "extra").exists()
+
+
+# Lost tasks
+
+
+@pytest.mark.parametrize(("minutes", "lost"), [(1, 0), (3, 1)])
+def test_a_lost_task_is_queued_again(scene: Scene, now: datetime, minutes: int, lost: int) -> None:
+    attempt = request_clear(scene.run, actor="ada", now=now)
+    old = attempt.task_id
+    OrmQ.objects.all().delete()
+    at = now + timedelta(minutes=minutes)
+    assert enqueue_lost(host=settings.EXLAB_HOST, now=at) == lost
+    assert OrmQ.objects.count() == lost
+    assert enqueue_lost(host=settings.EXLAB_HOST, now=at + timedelta(hours=1)) == (0 if lost else 1)
+    attempt.refresh_from_db()
+    assert attempt.task_id != old
+    tasks.clear(str(attempt.pk))
+    scene.assert_cleared()
+
+
+def test_a_task_that_waits_is_not_lost(scene: Scene, now: datetime) -> None:
+    request_clear(scene.run, actor="ada", now=now)
+    async_task("cleanup.tasks.heartbeat")
+    assert enqueue_lost(host=settings.EXLAB_HOST, now=now + timedelta(days=1)) == 0
+    assert OrmQ.objects.count() == 2
+
+
+@pytest.mark.parametrize("phase", ["intent", "committed", "done", "refused", "aborted"])
+def test_only_queued_attempts_are_queued_again(scene: Scene, now: datetime, phase: str) -> None:
+    request_clear(scene.run, actor="ada", now=now)
+    OrmQ.objects.all().delete()
+    ClearAttempt.objects.update(phase=phase)
+    assert enqueue_lost(host=settings.EXLAB_HOST, now=now + timedelta(days=1)) == 0
+
+
+def test_another_host_looks_after_its_own(scene: Scene, now: datetime) -> None:
+    request_clear(scene.run, actor="ada", now=now)
+    OrmQ.objects.all().delete()
+    assert enqueue_lost(host="another-pc", now=now + timedelta(days=1)) == 0
+
+
+# The other tasks
+
+
+def test_the_tasks_say_what_they_did(scene: Scene, lab: Lab, now: datetime, policy: Any) -> None:
+    policy(mode="scheduled", retain_hours=0)
+    assert tasks.discover() == "lab: 1 found"
+    assert tasks.sweep() == "scanned 1, candidates 1, cleared 1"
+    scene.assert_cleared()
+    assert tasks.recover() == "rolled back 0, rolled forward 0, unsettled 0, queued again 0"
+    assert IngestEvent.objects.filter(state="cleared").count() == 1
+
+
+def test_tasks_leave_the_roots_of_other_hosts(scene: Scene, policy: Any) -> None:
+    policy(mode="scheduled", retain_hours=0)
+    StagingRoot.objects.update(host="another-pc")
+    assert tasks.discover() == ""
+    assert tasks.sweep() == "scanned 0, candidates 0, cleared 0"
+    scene.assert_whole()
+
+
+def test_a_heartbeat_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks.heartbeat()
+    first = Heartbeat.objects.get().at
+    tasks.heartbeat()
+    assert Heartbeat.objects.get().at > first
