@@ -266,9 +266,10 @@ def freed_bytes_and_count(path: str | os.PathLike[str]) -> tuple[int, int]:
     Files only, the metadata folder included; a missing path is (0, 0). Unlike the wizard's, it follows no symbolic
     link, counts no inode twice, and raises OSError where something cannot be read instead of leaving it out.
     """
+    name = os.fspath(path)
     try:
         # With a slash at its end, a link would be followed.
-        descriptor = os.open(os.fspath(path).rstrip("/") or "/", layout.DIRECTORY)
+        descriptor = os.open(name.rstrip("/") or name[:1], layout.DIRECTORY)
     except FileNotFoundError:
         return 0, 0
     except OSError as error:

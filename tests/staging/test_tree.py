@@ -315,6 +315,7 @@ class TestFreedBytesAndCount:
         write(tmp_path / "file")
         for path in ("nowhere", "nowhere/at/all", "file", "file/below"):
             assert freed_bytes_and_count(tmp_path / path) == (0, 0)
+        assert freed_bytes_and_count("") == (0, 0)
 
     def test_directories_alone_are_nothing(self, tmp_path: Path) -> None:
         (tmp_path / "a/b/c").mkdir(parents=True)
