@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from django.conf import settings
 
@@ -19,6 +20,8 @@ if settings.configured:
         "unset DJANGO_SETTINGS_MODULE: the tests choose their own database before the settings load"
     )
 engines.prepare()
+hypothesis.settings.register_profile("busy", deadline=None)  # a slow machine is no failure
+hypothesis.settings.load_profile("busy")
 
 GUARD = Guard()
 _VENDORS = pytest.StashKey[set[str]]()
