@@ -235,10 +235,16 @@ def unreachable_facts(run: Run, finding: Finding, now: datetime) -> Facts:
 
 
 def stored_facts(run: Run, *, other_attempt: bool = False) -> Facts:
-    """What discovery saw last of a run, with what the database knows by now."""
-    if not run.facts:
-        return replace(_recorded(run), other_attempt=other_attempt)
-    return replace(thaw(run.facts), recorded_state=_state(run.state), other_attempt=other_attempt)
+    """What discovery saw last of a run, with what the database knows by now.
+
+    Facts that another version of this program has stored in another shape are as good as none: the next pass of
+    discovery writes them anew.
+    """
+    try:
+        facts = thaw(run.facts)
+    except (KeyError, TypeError, ValueError):
+        facts = _recorded(run)
+    return replace(facts, recorded_state=_state(run.state), other_attempt=other_attempt)
 
 
 def stored_decision(

@@ -146,6 +146,17 @@ def test_a_run_that_nobody_looked_at_is_not_clearable(scene: Scene, now: datetim
     assert reasons[Gate.PROOF] is Reason.NOT_COMPARED
 
 
+@pytest.mark.parametrize(
+    "changes", [{"ingest_findings": [{"reason": "of_another_version", "detail": ""}]}, {"of_another_version": 1}]
+)
+@pytest.mark.django_db
+def test_facts_of_another_version_are_as_good_as_none(scene: Scene, now: datetime, changes: dict[str, Any]) -> None:
+    Run.objects.update(facts=scene.run.facts | changes)
+    decision = gathering.stored_decision(Run.objects.with_root().get(), [], now)
+    assert not decision.clearable
+    assert decision.gate(Gate.PATH).reason is Reason.NOT_LOOKED_AT
+
+
 @pytest.mark.django_db
 def test_old_facts_never_authorise(scene: Scene, now: datetime) -> None:
     """Facts that were stored are not fresh, however good they look: `touched` files block until they are read again."""

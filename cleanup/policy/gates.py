@@ -120,6 +120,11 @@ class Decision:
             result.reason for result in self.refusals(operator=True)
         ] == [Reason.CHANGED_SINCE_VERIFICATION]
 
+    @property
+    def worth_trying(self) -> bool:
+        """Whether "Clear now" makes sense on these facts: the clear itself looks again and may still refuse."""
+        return self.clearable or self.needs_full_comparison
+
     def refusals(self, *, operator: bool) -> tuple[GateResult, ...]:
         """The gates that do not pass; an operator's click passes `retention`."""
         return tuple(
@@ -129,10 +134,14 @@ class Decision:
         )
 
     def main_refusal(self, *, operator: bool) -> GateResult | None:
-        """The refusal to name first: a block before a wait, and in the order of the gates."""
+        """The refusal to name first: a block before a wait, in the order of the gates.
+
+        Newer files come last among the blocks: where something else stands in the way, that is what tells more.
+        """
         refusals = self.refusals(operator=operator)
         blocks = [result for result in refusals if result.verdict is Verdict.BLOCK]
-        return next(iter(blocks or refusals), None)
+        telling = [result for result in blocks if result.reason is not Reason.CHANGED_SINCE_VERIFICATION]
+        return next(iter(telling or blocks or refusals), None)
 
     def gate(self, gate: Gate) -> GateResult:
         """The answer of one gate."""

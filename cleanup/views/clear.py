@@ -14,7 +14,7 @@ from cleanup.policy.retention import effective_policy
 from cleanup.views import listing
 from cleanup.views.requests import SignedIn
 from cleanup.views.runs import may_look, queue_is_silent
-from cleanup.views.standing import may_ask, stand
+from cleanup.views.standing import stand
 
 may_clear = permission_required("cleanup.clear_run", raise_exception=True)
 
@@ -34,18 +34,18 @@ def _confirm(request: SignedIn, run: Run, form: ClearForm) -> HttpResponse:
     now = timezone.now()
     policies = RetentionPolicy.objects.scoped()
     standing, decision = stand(run, listing.latest_attempt(run), policies, now)
-    policy = effective_policy(policies, run.scope)
     context = {
         "run": run,
         "standing": standing,
-        "allowed": decision is not None and may_ask(decision, policy),
-        "proof": policy.proof,
+        "allowed": decision is not None and decision.worth_trying,
+        "proof": effective_policy(policies, run.scope).proof,
         "form": form,
         "queue_is_silent": queue_is_silent(now),
         "now": now,
     }
     template = "cleanup/_confirm.html" if request.htmx else "cleanup/clear_confirm.html"
-    return render(request, template, context, status=422 if form.errors else 200)
+    # htmx shows nothing of an answer with an error status
+    return render(request, template, context, status=422 if form.errors and not request.htmx else 200)
 
 
 def _ask_for(request: SignedIn, run: Run) -> HttpResponse:
@@ -60,7 +60,7 @@ def _ask_for(request: SignedIn, run: Run) -> HttpResponse:
 
     policies = RetentionPolicy.objects.scoped()
     decision = gathering.stored_decision(run, policies, now)
-    if may_ask(decision, effective_policy(policies, run.scope)):
+    if decision.worth_trying:
         try:
             note = form.cleaned_data["note"]
             queueing.request_clear(run, actor=request.user.get_username(), note=note, now=now)

@@ -10,7 +10,7 @@ from cleanup.models import ClearAttempt, Phase, Run
 from cleanup.policy.gates import Decision, Gate, GateResult, Verdict
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import Mode, Policy, ProofLevel, ScopedPolicy, effective_policy
+from cleanup.policy.retention import Mode, ProofLevel, ScopedPolicy
 from cleanup.templatetags.words import ago, count, duration, files, in_units, sentence
 
 FAILED = (Phase.REFUSED, Phase.ABORTED, Phase.CONFLICT)
@@ -51,21 +51,10 @@ def stand(
     decision = gathering.stored_decision(run, policies, now, other_attempt=active)
     if attempt is not None and active:
         return _clearing(attempt), decision
-    policy = effective_policy(policies, run.scope)
-    standing = _staged(decision, policy)
+    standing = _staged(decision)
     if attempt is not None and attempt.phase in FAILED:
         return _after_failure(attempt, run, standing, now), decision
     return standing, decision
-
-
-def may_ask(decision: Decision, policy: Policy) -> bool:
-    """Whether "Clear now" makes sense: the clear itself looks again and may still refuse."""
-    return decision.clearable or settled_by_bytes(decision, policy)
-
-
-def settled_by_bytes(decision: Decision, policy: Policy) -> bool:
-    """Whether only touched files stand in the way, and a clear would read every byte of them."""
-    return decision.needs_full_comparison and policy.proof is ProofLevel.CHECKSUM
 
 
 def why_not(result: GateResult) -> tuple[str, str]:
@@ -77,15 +66,15 @@ def why_not(result: GateResult) -> tuple[str, str]:
     return sentence(result.reason or ""), result.detail
 
 
-def _staged(decision: Decision, policy: Policy) -> Standing:
+def _staged(decision: Decision) -> Standing:
     refusal = decision.main_refusal(operator=True)
     if refusal is None:
-        trusted = policy.proof is ProofLevel.RECORD
+        trusted = decision.policy.proof is ProofLevel.RECORD
         return Standing(
             tone=Tone.GO,
             headline="Safe to clear",
             because="The wizard's record is trusted." if trusted else "Names and sizes agree with the NAS.",
-            schedule=_schedule(decision, policy),
+            schedule=_schedule(decision),
             action="Clear now",
         )
     because, detail = why_not(refusal)
@@ -94,12 +83,13 @@ def _staged(decision: Decision, policy: Policy) -> Standing:
     if refusal.verdict is Verdict.WAIT:
         left = f" {duration(refusal.opens_at - decision.now)}" if refusal.opens_at else ""
         return Standing(tone=Tone.WAIT, headline=f"Waits{left}", because=because, detail=detail)
-    action = "Compare every byte and clear" if settled_by_bytes(decision, policy) else ""
+    action = "Compare every byte and clear" if decision.needs_full_comparison else ""
     return Standing(tone=Tone.BLOCK, headline="Blocked", because=because, detail=detail, action=action)
 
 
-def _schedule(decision: Decision, policy: Policy) -> str:
+def _schedule(decision: Decision) -> str:
     """What the schedule will do with a run that an operator may clear."""
+    policy = decision.policy
     if policy.mode is not Mode.SCHEDULED:
         return ""
     result = decision.gate(Gate.RETENTION)

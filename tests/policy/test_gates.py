@@ -374,6 +374,12 @@ class TestDecision:
         assert evaluate(touched, MANUAL, NOW).needs_full_comparison
         assert not evaluate(replace(touched, other_attempt=True), MANUAL, NOW).needs_full_comparison
         assert not evaluate(GOOD, MANUAL, NOW).needs_full_comparison
+        assert not evaluate(touched, replace(MANUAL, proof=ProofLevel.SIZE), NOW).needs_full_comparison
+
+    def test_what_tells_more_than_newer_files_is_named_before_them(self) -> None:
+        differs = replace(SIZES, level=ProofLevel.CHECKSUM, findings=(Finding(Reason.NAS_CHECKSUM_MISMATCH),))
+        touched = facts(newer_count=1, newer_files=("a",), proof=differs)
+        assert named(evaluate(touched, MANUAL, NOW), operator=True) is Reason.NAS_CHECKSUM_MISMATCH
 
 
 def named(decision: Decision, *, operator: bool) -> Reason | None:
