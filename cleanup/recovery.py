@@ -6,7 +6,7 @@ middle of it is settled by the next pass. A run whose lock is held is left to it
 
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -64,6 +64,8 @@ def _settle(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
             elif attempt.phase in (Phase.INTENT, Phase.QUEUED):
                 _roll_back(attempt, now)
                 result.rolled_back.append(attempt)
+        except BlockingIOError:
+            return  # a process that keeps its locks elsewhere is at it
         except (Unreachable, OSError) as error:
             finding = error.finding if isinstance(error, Unreachable) else gathering.way_blocked(error)
             result.unsettled.append((attempt, finding))
@@ -74,12 +76,29 @@ def _roll_back(attempt: ClearAttempt, now: datetime) -> None:
     phase, finding = Phase.ABORTED, Finding(Reason.INTERRUPTED)
     try:
         if attempt.phase == Phase.INTENT:
-            clearing.roll_back(attempt, None, attempt.run)
+            with _alone(attempt):
+                clearing.roll_back(attempt, None, attempt.run)
     except FileExistsError:
         # Nothing is lost: the run is whole under the fence's name, and somebody has to say which one is right.
         fence = tree.fence_name(attempt.pk.hex).decode()
         phase, finding = Phase.CONFLICT, Finding(Reason.PATH_OCCUPIED, f"the run lies beside it as {fence}")
     clearing.finish_without_clear(attempt, phase, finding, now=now)
+
+
+@contextlib.contextmanager
+def _alone(attempt: ClearAttempt) -> Iterator[None]:
+    """Hold the flock of the run's own directory, under whichever name it lies. Raises BlockingIOError if it is held.
+
+    A clear holds it as well. It still tells us apart where the lock files do not: another data directory, or one that
+    was swept clean.
+    """
+    with contextlib.ExitStack() as stack:
+        root = stack.enter_context(gathering.open_root(attempt.run.root))
+        for name in (None, tree.fence_name(attempt.pk.hex)):
+            with contextlib.suppress(Unreachable):
+                opened = stack.enter_context(gathering.open_run(root, attempt.run.run_path, name=name))
+                stack.enter_context(layout.flocked(opened.run))
+        yield
 
 
 def _roll_forward(attempt: ClearAttempt, now: datetime) -> bool:
@@ -93,7 +112,7 @@ def _roll_forward(attempt: ClearAttempt, now: datetime) -> bool:
         _fence_again(root, attempt, plan)
         fence = tree.fence_name(attempt.pk.hex)
         try:
-            with gathering.open_run(root, run.run_path, name=fence) as opened:
+            with gathering.open_run(root, run.run_path, name=fence) as opened, layout.flocked(opened.run):
                 _expect_inode(opened, plan)
                 clearing.roll_forward(attempt, opened, plan, now=now)
         except Unreachable as error:

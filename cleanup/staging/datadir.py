@@ -70,8 +70,9 @@ class DataDir:
     def discard(self, attempt: str) -> None:
         """Forget plan and tombstone of an attempt that removed nothing."""
         for path in (self._in("plans", attempt), self.tombstone_path(attempt)):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+            for name in (path, f"{path}.part"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name)
 
     def _in(self, folder: str, name: str) -> str:
         directory = os.path.join(self.path, folder)
