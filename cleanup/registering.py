@@ -135,7 +135,7 @@ def _token(path: str, known: str, *, accept_empty: bool, staging: bool) -> str:
                 raise RegistrationError(f"{path} {carries}, but {known} was registered. Is the right disk mounted?")
             if found is None and not accept_empty and not layout.holds_anything(root):
                 return ""
-            token = layout.lay_token(root)
+            token = tree.lay_token(root)
             if staging:
                 tree.probe(root)
                 tree.lay_reserve(root)

@@ -156,23 +156,6 @@ def check_token(root: int, expected: str) -> None:
         raise WrongToken(found)
 
 
-def lay_token(root: int) -> str:
-    """Give a root a token, or adopt the one that it carries. Returns the UUID.
-
-    Raises OSError where it cannot be written, ValueError for a token file that holds no UUID.
-    """
-    existing = read_token(root)
-    if existing is not None:
-        return existing
-    token = str(uuid.uuid4())
-    descriptor = os.open(TOKEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=root)
-    with opened(descriptor):
-        os.write(descriptor, f"{token}\n".encode())
-        os.fsync(descriptor)
-    os.fsync(root)
-    return token
-
-
 def holds_anything(root: int) -> bool:
     """Whether a directory has any entry but a filesystem's own `lost+found`."""
     with os.scandir(root) as entries:

@@ -544,6 +544,28 @@ def fences(parent: int) -> Iterator[bytes]:
             yield name
 
 
+def lay_token(root: int) -> str:
+    """Give a root a token, or adopt the one that it carries. Returns the UUID.
+
+    Raises OSError where it cannot be written, and leaves nothing half written; ValueError for a token file that holds
+    no UUID.
+    """
+    existing = layout.read_token(root)
+    if existing is not None:
+        return existing
+    token = str(uuid.uuid4())
+    descriptor = os.open(layout.TOKEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=root)
+    try:
+        with layout.opened(descriptor):
+            _write_all(descriptor, f"{token}\n".encode())
+            os.fsync(descriptor)
+    except OSError:
+        os.unlink(layout.TOKEN, dir_fd=root)
+        raise
+    os.fsync(root)
+    return token
+
+
 def lay_reserve(directory: int) -> None:
     """Keep 1 MiB at the top of a root, for the day when its disk is full; harmless when it is there.
 

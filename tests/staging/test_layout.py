@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanup.staging import layout
+from cleanup.staging import layout, tree
 from cleanup.staging.layout import RunPath, UnsafePath, WrongToken, parse_run_path, show
 from tests.lab import RUN_PATH
 from tests.staging.children import as_ordinary_user, give_away, mount, with_own_mounts
@@ -145,10 +145,10 @@ class TestTokens:
     def test_a_token_is_laid_once_and_adopted_after_that(self, tmp_path: Path, open_directory: Open) -> None:
         root = open_directory(tmp_path)
         assert layout.read_token(root) is None
-        token = layout.lay_token(root)
+        token = tree.lay_token(root)
         assert str(uuid.UUID(token)) == token
         laid = (tmp_path / ".exlab-root").stat()
-        assert layout.lay_token(root) == token
+        assert tree.lay_token(root) == token
         assert layout.read_token(root) == token
         again = (tmp_path / ".exlab-root").stat()
         assert (again.st_ino, again.st_mtime_ns) == (laid.st_ino, laid.st_mtime_ns)
@@ -156,22 +156,22 @@ class TestTokens:
     def test_another_programs_token_is_adopted(self, tmp_path: Path, open_directory: Open) -> None:
         token = uuid.uuid4()
         (tmp_path / ".exlab-root").write_text(f"  {{{str(token).upper()}}}\r\n")
-        assert layout.lay_token(open_directory(tmp_path)) == str(token)
+        assert tree.lay_token(open_directory(tmp_path)) == str(token)
 
     def test_two_roots_have_two_tokens(self, tmp_path: Path, open_directory: Open) -> None:
         (tmp_path / "a").mkdir()
         (tmp_path / "b").mkdir()
-        tokens = {layout.lay_token(open_directory(tmp_path / name)) for name in "ab"}
+        tokens = {tree.lay_token(open_directory(tmp_path / name)) for name in "ab"}
         assert len(tokens) == 2
 
     def test_the_right_token_passes(self, tmp_path: Path, open_directory: Open) -> None:
         root = open_directory(tmp_path)
-        layout.check_token(root, layout.lay_token(root))
+        layout.check_token(root, tree.lay_token(root))
 
     @pytest.mark.parametrize("expected", ["", str(uuid.uuid4())])
     def test_a_wrong_token_is_told(self, tmp_path: Path, expected: str, open_directory: Open) -> None:
         root = open_directory(tmp_path)
-        token = layout.lay_token(root)
+        token = tree.lay_token(root)
         with pytest.raises(WrongToken) as wrong:
             layout.check_token(root, expected)
         assert wrong.value.found == token
@@ -189,7 +189,7 @@ class TestTokens:
         (tmp_path / ".exlab-root").write_bytes(content)
         root = open_directory(tmp_path)
         with pytest.raises(ValueError):
-            layout.lay_token(root)
+            tree.lay_token(root)
         with pytest.raises(WrongToken) as wrong:
             layout.check_token(root, str(uuid.uuid4()))
         assert wrong.value.found == "unreadable"
@@ -209,7 +209,7 @@ class TestTokens:
         with pytest.raises(OSError, match=r"Is a directory|symbolic"):
             layout.check_token(open_directory(root), token)
         with pytest.raises(OSError, match=r"Is a directory|symbolic"):
-            layout.lay_token(open_directory(root))
+            tree.lay_token(open_directory(root))
         assert kind != "dangling symlink" or not (tmp_path / "token").exists()
 
     def test_a_pipe_for_a_token_does_not_hang(self, tmp_path: Path, open_directory: Open) -> None:
@@ -218,7 +218,7 @@ class TestTokens:
             layout.check_token(open_directory(tmp_path), str(uuid.uuid4()))
 
     def test_an_unreadable_token_is_an_error_and_not_missing(self, tmp_path: Path, open_directory: Open) -> None:
-        token = layout.lay_token(open_directory(tmp_path))
+        token = tree.lay_token(open_directory(tmp_path))
         (tmp_path / ".exlab-root").chmod(0)
         give_away(tmp_path)
         root = open_directory(tmp_path)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.staging import layout, nas
+from cleanup.staging import layout, nas, tree
 from cleanup.staging.nas import NasError, NasReader
 from tests.lab import RUN_PATH, Lab
 from tests.staging.children import mount, with_own_mounts
@@ -25,7 +25,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def token(lab: Lab) -> str:
     with layout.opened(layout.open_root(str(lab.nas))) as root:
-        return layout.lay_token(root)
+        return tree.lay_token(root)
 
 
 @pytest.fixture

@@ -914,3 +914,20 @@ def test_the_probe_leaves_nothing_behind_even_twice(tmp_path: Path, open_directo
     tree.probe(root)
     tree.probe(root)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_token_is_laid_whole_or_not_at_all(tmp_path: Path) -> None:
+    """On a full disk an empty token file would stay, and be taken for a wrong one from then on."""
+    (tmp_path / "small").mkdir()
+
+    def on_a_full_disk() -> tuple[str, list[str]]:
+        small = tmp_path / "small"
+        mount("-t", "tmpfs", "-o", "size=64k", "tmpfs", small)
+        (small / "filler").write_bytes(b"x" * (64 << 10))
+        try:
+            tree.lay_token(layout.open_root(str(small)))
+        except OSError as error:
+            return errno.errorcode[error.errno or 0], os.listdir(small)
+        return "laid", os.listdir(small)
+
+    assert with_own_mounts(on_a_full_disk) == ("ENOSPC", ["filler"])
