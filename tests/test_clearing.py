@@ -448,8 +448,9 @@ OBSTACLES = {
     "newer file at record": Obstacle(
         Reason.CHANGED_SINCE_VERIFICATION, lambda s: touch(s.path / TILE, s.now - timedelta(hours=1)), "record"
     ),
+    # Both gates block; that the bytes differ tells more than that the file is newer.
     "newer and other bytes": Obstacle(
-        Reason.CHANGED_SINCE_VERIFICATION,
+        Reason.NAS_CHECKSUM_MISMATCH,
         lambda s: (
             change_keeping_size_and_time(s.path / TILE),
             touch(s.path / TILE, s.now - timedelta(hours=1)),

@@ -29,7 +29,6 @@ T = TypeVar("T")
 
 INGEST_PATH = METADATA + b"/" + layout.INGEST
 MANIFEST_PATH = METADATA + b"/" + layout.MANIFEST
-_NOT_EMPTIED, _NOT_REMOVED = "may not be emptied", "may not be removed"
 KEPT_LAST = "kept until the rest is gone"
 _KNOWN_METADATA = re.compile(
     rb"ingest\.json|ingest\.json\.lock|checksums\.sha256|creation\.json|readme_fields\.json|wizard\.[^/]*\.log"
@@ -77,13 +76,17 @@ class Count:
 
 @dataclass(frozen=True)
 class Scan:
-    """Everything below one run, the run's directory itself apart. `ino` and `birth_ns` are that directory's."""
+    """Everything below one run, the run's directory itself apart. `ino` and `birth_ns` are that directory's.
+
+    `unseen` are those of the problems behind which there may be more that was not seen.
+    """
 
     ino: int
     birth_ns: int | None
     device: int
     entries: tuple[Entry, ...]
     problems: tuple[Problem, ...]
+    unseen: tuple[Problem, ...] = ()
 
     @property
     def data_files(self) -> list[Entry]:
@@ -118,14 +121,16 @@ def scan(run: int) -> Scan:
     top = kernel.status(run)
     entries: list[Entry] = []
     problems: list[Problem] = []
+    closed: list[Problem] = []
     pending: list[tuple[bytes, int]] = [(b"", top.ino)]
     while pending:
         directory, ino = pending.pop()
         try:
             pending += _scan_directory(run, top.device, directory, ino, entries, problems)
         except OSError as error:
-            problems.append(_problem_of(error, directory))
-    return Scan(top.ino, top.birth_ns, top.device, tuple(entries), tuple(problems))
+            closed.append(_problem_of(error, directory))
+    unseen = (*closed, *(problem for problem in problems if problem.reason == "tree_too_deep"))
+    return Scan(top.ino, top.birth_ns, top.device, tuple(entries), (*problems, *closed), unseen)
 
 
 def _scan_directory(
@@ -139,7 +144,7 @@ def _scan_directory(
             problems.append(Problem("unsafe_path", f"{show(directory)} was replaced while it was looked at"))
             return []
         if own.is_fixed or not may_empty(descriptor, own):
-            problems.append(Problem("permission_denied", f"{show(directory or b'.')} {_NOT_EMPTIED}"))
+            problems.append(Problem("permission_denied", f"{show(directory or b'.')} may not be emptied"))
         for name in _names(descriptor):
             path = directory + b"/" + name if directory else name
             status = kernel.status(descriptor, name)
@@ -148,7 +153,9 @@ def _scan_directory(
                 problems.append(problem)
                 continue
             if status.is_fixed or not _may_remove(own, status):
-                problems.append(Problem("permission_denied", f"{show(path)} {_NOT_REMOVED}"))
+                problems.append(Problem("permission_denied", f"{show(path)} may not be removed"))
+            elif status.is_file and not _may_read(descriptor, name):
+                problems.append(Problem("permission_denied", f"{show(path)} may not be read"))
             entries.append(_entry(path, status))
             if status.is_directory:
                 below.append((path, status.ino))
@@ -173,6 +180,10 @@ def may_empty(descriptor: int, status: kernel.Status) -> bool:
 def _may_remove(directory: kernel.Status, entry: kernel.Status) -> bool:
     """Whether a sticky directory lets this process remove an entry: its owner, the entry's owner and root may."""
     return not directory.mode & stat.S_ISVTX or os.geteuid() in (0, directory.uid, entry.uid)
+
+
+def _may_read(descriptor: int, name: bytes) -> bool:
+    return os.access(name, os.R_OK, dir_fd=descriptor, effective_ids=True, follow_symlinks=False)
 
 
 def _objection(path: bytes, status: kernel.Status, device: int) -> Problem | None:
@@ -278,11 +289,8 @@ def freed_bytes_and_count(path: str | os.PathLike[str]) -> tuple[int, int]:
         raise
     with layout.opened(descriptor):
         scanned = scan(descriptor)
-    for problem in scanned.problems:
-        if problem.reason in ("staging_io_error", "tree_too_deep") or (
-            problem.reason == "permission_denied" and not problem.detail.endswith((_NOT_EMPTIED, _NOT_REMOVED))
-        ):
-            raise OSError(errno.EIO, f"cannot be counted: {problem.detail}", os.fspath(path))
+    if scanned.unseen:
+        raise OSError(errno.EIO, f"cannot be counted: {scanned.unseen[0].detail}", os.fspath(path))
     counted = count(scanned.entries)
     return counted.files, counted.bytes
 

@@ -148,6 +148,16 @@ class TestScan:
         finally:
             subprocess.run(["rm", "-rf", tmp_path / ("n" * 200)], check=True)  # or pytest stumbles over it
 
+    def test_an_unreadable_file_is_told(self, tmp_path: Path) -> None:
+        write(tmp_path / "secret")
+        write(tmp_path / "plain")
+        give_away(tmp_path / "secret", tmp_path / "plain", tmp_path)
+        (tmp_path / "secret").chmod(0)
+        run = layout.open_root(str(tmp_path))
+        with layout.opened(run):
+            seen = as_ordinary_user(lambda: tree.scan(run))
+        assert [tuple(problem) for problem in seen.problems] == [("permission_denied", "secret may not be read")]
+
     def test_an_unreadable_directory_is_told(self, tmp_path: Path) -> None:
         for mode, name in ((0o000, "closed"), (0o300, "unlisted"), (0o400, "unentered")):
             write(tmp_path / name / "file")
