@@ -63,7 +63,7 @@ class Shape:
 _SHAPES = {
     "CONFOCAL_01": Shape("tiles", "tif", 24, 8 * MIB),
     "CRYO_EM_01": Shape("movies", "mrc", 12, 32 * MIB),
-    "FLOW_01": Shape("export", "fcs", 8, MIB),
+    "FLOW_01": Shape("export", "fcs", 16, 3 * MIB),
     "PLATE_READER_02": Shape("raw", "csv", 2, 64 << 10),
     "SEQUENCER_01": Shape("reads", "fastq.gz", 6, 48 * MIB),
 }
@@ -84,8 +84,9 @@ class Planned:
 
     @property
     def shape(self) -> Shape:
-        shape = _SHAPES[self.equipment]
-        return replace(shape, count=max(1, shape.count // 8 if self.test else shape.count * self.scale))
+        """The instrument's usual run, larger or smaller by the hour at which it was verified; a test run is short."""
+        shape, hour = _SHAPES[self.equipment], self.age % timedelta(days=1) / timedelta(days=1)
+        return replace(shape, count=round(shape.count * (0.15 if self.test else self.scale * (0.6 + hour))))
 
 
 def planned_runs() -> list[Planned]:

@@ -118,6 +118,7 @@ def test_deployment_settings_pass(tmp_path: Path) -> None:
     """`check --deploy` finds nothing to say where the one switch for https is on."""
     environment = {**os.environ, "EXLAB_HTTPS": "1", "EXLAB_DATA_DIR": str(tmp_path / "data")}
     environment.pop("EXLAB_SECRET_KEY")
+    environment.pop("DJANGO_ALLOW_ASYNC_UNSAFE", None)  # set by the tests that drive a browser
     command = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
     done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
