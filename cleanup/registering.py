@@ -10,6 +10,7 @@ from django.db import transaction
 
 from cleanup.models import StagingRoot
 from cleanup.staging import kernel, layout, tree
+from cleanup.staging.datadir import DataDir
 
 
 class RegistrationError(Exception):
@@ -29,7 +30,7 @@ def register(
 
     Lays a token at the top of each, or adopts the one that is there; a directory that is empty may be a mount point
     without its disk, so it gets no token unless `accept_empty`, and nothing is done there until it has one. Also tries
-    the rename that a clear needs, and lays the reserve. The same name and path again is harmless.
+    the rename that a clear needs, and lays the reserves. The same name and path again is harmless.
 
     Raises RegistrationError for whatever must not be a staging root.
     """
@@ -53,6 +54,7 @@ def register(
     if root.nas_path:
         root.nas_token = _token(root.nas_path, root.nas_token, accept_empty=accept_empty, staging=False)
     _refuse_known_tokens(root)
+    DataDir(str(settings.EXLAB_DATA_DIR)).lay_reserve()
     with transaction.atomic():
         root.full_clean(exclude=["token", "nas_token"])
         root.save()

@@ -89,6 +89,26 @@ def test_lays_the_reserve_again(built: Lab, now: datetime) -> None:
     assert (built.staging / RESERVE).exists()
 
 
+def test_the_data_directory_gets_a_reserve_as_well(
+    built: Lab, now: datetime, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plans and tombstones are written there: when it is full, not even a full staging disk could be cleared."""
+
+    def no_room(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    settings.EXLAB_DATA_DIR = tmp_path / "made by the way"
+    do(built, now)
+    reserve = settings.EXLAB_DATA_DIR / RESERVE
+    assert reserve.stat().st_size == tree.RESERVE_BYTES
+    assert settings.EXLAB_DATA_DIR.stat().st_mode & 0o777 == 0o700
+    reserve.unlink()
+    with monkeypatch.context() as full:
+        full.setattr(os, "posix_fallocate", no_room)
+        do(built, now)  # no reason to refuse a root: the next write tries again
+    assert not reserve.exists()
+
+
 def test_a_path_is_kept_as_it_really_is(built: Lab, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     link = built.base / "link"
     link.symlink_to(built.staging)

@@ -65,6 +65,7 @@ class DataDir:
         self._keep("tombstones", f"{attempt}.tar.gz", write)
 
     def tombstone_path(self, attempt: str) -> str:
+        """Where an attempt's tombstone lies, or would."""
         return self._in("tombstones", f"{attempt}.tar.gz")
 
     def discard(self, attempt: str) -> None:
@@ -74,6 +75,16 @@ class DataDir:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(name)
 
+    def lay_reserve(self) -> None:
+        """Keep 1 MiB here too, for the day when this disk is full; without room for it now, the next write lays it."""
+        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        with self._opened() as directory:
+            tree.renew_reserve(directory)
+
+    def _opened(self) -> contextlib.AbstractContextManager[int]:
+        # The admin named this directory, and may have put it behind a link.
+        return layout.opened(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
     def _in(self, folder: str, name: str) -> str:
         directory = os.path.join(self.path, folder)
         os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -81,8 +92,7 @@ class DataDir:
 
     def _keep(self, folder: str, name: str, write: Callable[[io.BufferedWriter], object]) -> None:
         """Write a file so that it is there whole and for good when this returns, or not at all."""
-        # The admin named this directory, and may have put it behind a link.
-        with layout.opened(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as directory:
+        with self._opened() as directory:
             tree.with_reserve(directory, lambda: _write_durably(self._in(folder, name), write))
 
 
