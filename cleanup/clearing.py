@@ -39,7 +39,7 @@ from cleanup.models import (
 from cleanup.policy.gates import Decision, Finding, GateResult
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
-from cleanup.staging import ingest, layout, tree
+from cleanup.staging import ingest, kernel, layout, tree
 from cleanup.staging.layout import show
 from cleanup.staging.plan import Plan, encode
 
@@ -232,6 +232,9 @@ def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, look: L
 
 def _expect_planned(run: Run, opened: OpenRun, plan: Plan) -> None:
     """The fenced tree must equal the plan, and nobody may write in it. Raises Refused."""
+    # Comparing takes hours. What was fenced by name may be another directory than the one that was compared.
+    if kernel.status(opened.parent, tree.fence_name(plan.attempt)).ino != plan.ino:
+        raise Refused(Finding(Reason.IDENTITY_MISMATCH, "it was replaced while it was compared"))
     found = tree.scan(opened.run)
     changes = [problem.detail for problem in found.problems] + tree.differences(plan.entries, found.entries)
     if changes or found.ino != plan.ino:
@@ -305,15 +308,16 @@ def _write_commit(attempt: ClearAttempt, run: Run, prepared: Prepared, now: date
 def roll_back(attempt: ClearAttempt, root: int | None, run: Run) -> None:
     """Undo whatever an uncommitted attempt did on disk: the run stands at its path again. Twice is harmless.
 
-    `root` is the open staging root, opened here if it is None. Raises Unreachable, or FileExistsError when something
-    else lies at the run's path by now; the fence is then left as it is.
+    `root` is the open staging root, opened here if it is None. Raises Unreachable, FileNotFoundError when the folder
+    that holds the run is gone, perhaps moved with the fence in it, or FileExistsError when something else lies at the
+    run's path by now; the fence is then left as it is.
     """
     with contextlib.ExitStack() as stack:
         root = root if root is not None else stack.enter_context(gathering.open_root(run.root))
         path = layout.parse_run_path(run.run_path)
+        parent = stack.enter_context(layout.opened(layout.open_beneath(root, path.parent)))
+        tree.discard_prepared(parent, tree.prepared_name(attempt.pk.hex))
         with contextlib.suppress(FileNotFoundError):
-            parent = stack.enter_context(layout.opened(layout.open_beneath(root, path.parent)))
-            tree.discard_prepared(parent, tree.prepared_name(attempt.pk.hex))
             tree.put_back(parent, tree.fence_name(attempt.pk.hex), _leaf(run))
     gathering.data_dir().discard(attempt.pk.hex)
 
@@ -467,7 +471,7 @@ def _progress_of_removal(attempt: ClearAttempt) -> Callable[[int, int], None]:
     def progress(files: int, size: int) -> None:
         nonlocal last
         if time.monotonic() - last >= _PROGRESS_SECONDS:
-            ClearAttempt.objects.filter(pk=attempt.pk).update(done_files=files, done_bytes=size)
+            ClearAttempt.objects.filter(pk=attempt.pk).update(done_files=files, done_bytes=size, detail="")
             last = time.monotonic()
 
     return progress

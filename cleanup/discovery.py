@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -10,15 +11,18 @@ from functools import partial
 from django.db import transaction
 
 from cleanup import gathering
-from cleanup.models import ClearAttempt, IngestEvent, Run, StagingRoot
+from cleanup.models import ClearAttempt, IngestEvent, Phase, Run, StagingRoot
 from cleanup.policy.gates import Facts, Finding
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import verified_at
-from cleanup.staging import ingest, kernel, layout, nas
+from cleanup.staging import ingest, kernel, layout, nas, tree
 from cleanup.staging.layout import KIND_FOLDERS, Problem, RunPath, show
 
 logger = logging.getLogger(__name__)
+
+_HEX = re.compile(r"[0-9a-f]{32}")
+_OWN_FENCE = (*ClearAttempt.ACTIVE, Phase.DONE)
 
 
 @dataclass
@@ -108,6 +112,18 @@ def _walk_project(project_fd: int, project: str) -> Iterator[RunPath | tuple[str
                 else:
                     os.close(run_fd)
                     yield layout.parse_run_path(path)
+            yield from _stray_fences(folder_fd, folder)
+
+
+def _stray_fences(folder_fd: int, folder: str) -> Iterator[tuple[str, Problem]]:
+    """Fences that no attempt of ours will put back or finish, as after a restore of the database: shown, not touched.
+
+    Writers of this tree do not see such a name, so a whole run may lie there without anybody knowing.
+    """
+    for name in sorted(tree.fences(folder_fd)):
+        attempt = name.removeprefix(layout.FENCE_PREFIX).removesuffix(layout.PREPARED_SUFFIX).decode("ascii", "replace")
+        if not (_HEX.fullmatch(attempt) and ClearAttempt.objects.filter(pk=attempt, phase__in=_OWN_FENCE).exists()):
+            yield f"{folder}/{show(name)}", Problem(Reason.STRAY_FENCE)
 
 
 def _directories(

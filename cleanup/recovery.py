@@ -24,6 +24,16 @@ logger = logging.getLogger(__name__)
 
 # Sweeps and commands perform their attempts at once, without a task; one still queued after this lost its process.
 _ABANDONED_AFTER = timedelta(minutes=2)
+_CHANGING = [
+    "phase",
+    "reason",
+    "plan_sha256",
+    "prepared",
+    "planned_files",
+    "freed_files",
+    "freed_bytes",
+    "freed_allocated_bytes",
+]
 
 
 @dataclass
@@ -56,7 +66,9 @@ def _settle(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
     with gathering.data_dir().lock(str(attempt.run_id)) as free:
         if not free:
             return
-        attempt.refresh_from_db(fields=["phase", "reason", "prepared", "plan_sha256"])
+        attempt.refresh_from_db(fields=_CHANGING)  # somebody may have had it since it was listed
+        if attempt.phase == Phase.DONE and not attempt.incomplete:
+            return
         try:
             if attempt.phase in (Phase.COMMITTED, Phase.DONE):
                 if _roll_forward(attempt, now):
@@ -69,7 +81,15 @@ def _settle(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
         except (Unreachable, OSError) as error:
             finding = error.finding if isinstance(error, Unreachable) else gathering.way_blocked(error)
             result.unsettled.append((attempt, finding))
+            _tell(attempt, finding)
             logger.warning("%s stays %s: %s", attempt.run.run_path, attempt.phase, error)
+
+
+def _tell(attempt: ClearAttempt, finding: Finding) -> None:
+    """Let the pages say what an interrupted attempt waits for; one that is done has told its own story."""
+    said = " ".join(part for part in (finding.reason.sentence, finding.detail) if part)
+    unfinished = ClearAttempt.objects.filter(pk=attempt.pk, phase__in=[Phase.INTENT, Phase.COMMITTED])
+    unfinished.exclude(detail=said).update(detail=said)
 
 
 def _roll_back(attempt: ClearAttempt, now: datetime) -> None:
@@ -149,8 +169,11 @@ def _finish_gone(root: int, attempt: ClearAttempt, plan: Plan, now: datetime) ->
         came_back = gathering.same_identity(attempt.run.identity, found)
     if came_back:
         raise Unreachable(Finding(Reason.PATH_OCCUPIED, "the cleared run lies at its own path, changed"))
-    with contextlib.suppress(FileNotFoundError):
-        path = layout.parse_run_path(run_path)
-        with layout.opened(layout.open_beneath(root, path.parent)) as parent:
-            tree.discard_prepared(parent, tree.prepared_name(attempt.pk.hex))
-    clearing.finish(attempt, tree.Removal(tree.count(plan.entries), left=()), now)
+    # Without the folder that held it there is no telling: it may have been moved with the fence in it.
+    with layout.opened(layout.open_beneath(root, layout.parse_run_path(run_path).parent)) as parent:
+        tree.discard_prepared(parent, tree.prepared_name(attempt.pk.hex))
+    freed = tree.count(plan.entries)
+    if attempt.phase == Phase.DONE:
+        # We left it with something in it, so somebody else took it away, and what was in it was not freed by us.
+        freed = tree.Count(attempt.freed_files, attempt.freed_bytes, attempt.freed_allocated_bytes)
+    clearing.finish(attempt, tree.Removal(freed, left=()), now)

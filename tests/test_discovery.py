@@ -174,7 +174,8 @@ def test_what_is_no_run_is_no_concern(lab: Lab, root: Any, now: datetime) -> Non
     (lab.staging / "lost+found").mkdir()
     (lab.staging / "notes.txt").write_text("a file")
     found = discover(root, now)
-    assert (counts(found), found.problems) == ((1, 1, 0, 0), [])
+    stray = "CONFOCAL_01/PROJ-0042/Runs/.exlab-clearing-" + "a" * 32
+    assert (counts(found), found.problems) == ((1, 1, 0, 0), [(stray, Reason.STRAY_FENCE, "")])
 
 
 # What is not believed

@@ -42,6 +42,7 @@ class Reason(enum.StrEnum):
     PERMISSION_DENIED = "permission_denied", "Something in the run may not be read or removed by this program."
     TREE_TOO_DEEP = "tree_too_deep", "The run is nested too deeply to be handled safely."
     STAGING_IO_ERROR = "staging_io_error", "The staging disk reported an error."
+    STRAY_FENCE = "stray_fence", "A folder that a clear has put aside belongs to no clear that is under way here."
     LOOK_FAILED = "look_failed", "Looking at this run failed unexpectedly; the log says how."
     NOT_LOOKED_AT = "not_looked_at", "Nobody has looked at this run's directory yet."
     CLEARING_UNSUPPORTED = (

@@ -103,6 +103,8 @@ def _schedule(decision: Decision) -> str:
 
 def _clearing(attempt: ClearAttempt) -> Standing:
     asked = f"Asked for by {attempt.actor}."
+    if attempt.detail:  # recovery has tried, and says what it waits for
+        return Standing(tone=Tone.WORK, headline="Interrupted", because=attempt.detail, detail=asked)
     if attempt.phase == Phase.QUEUED:
         return Standing(tone=Tone.WORK, headline="Waiting in the queue", because=asked)
     if attempt.phase == Phase.INTENT:
