@@ -73,3 +73,13 @@ def enqueue_lost(*, host: str, now: datetime) -> int:
     for attempt in lost:
         enqueue(attempt)
     return len(lost)
+
+
+def release(cluster: str, *, now: datetime) -> int:
+    """Give back the tasks that workers of a cluster took with them when they ended; returns how many.
+
+    The queue itself hands such a task out again after its `retry`, and that is a day. Call it while the cluster is
+    down. Where a cluster of the same name on another host is at one of them, it comes twice, which is harmless.
+    """
+    released: int = OrmQ.objects.filter(key=cluster, lock__gt=now).update(lock=now)
+    return released

@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import transaction
+from django.utils import timezone
+from django_q.brokers import get_broker
 from django_q.models import OrmQ
+from django_q.signing import SignedPackage
 from django_q.tasks import async_task
 
 from cleanup import queueing, tasks
@@ -132,6 +135,20 @@ def test_another_host_looks_after_its_own(scene: Scene, now: datetime) -> None:
     request_clear(scene.run, actor="ada", now=now)
     OrmQ.objects.all().delete()
     assert enqueue_lost(host="another-pc", now=now + timedelta(days=1)) == 0
+
+
+def test_a_task_that_a_killed_worker_had_taken_is_given_back(scene: Scene, now: datetime) -> None:
+    """A cluster takes tasks in advance, and the queue would keep them locked for a day."""
+    attempt = request_clear(scene.run, actor="ada", now=now)
+    other = async_task("cleanup.tasks.heartbeat")
+    clearing, short = get_broker(settings.EXLAB_CLEAR_CLUSTER), get_broker()
+    taken = [*clearing.dequeue(), *short.dequeue()]
+    assert (len(taken), clearing.dequeue(), short.dequeue()) == (2, None, None)
+    assert queueing.release(settings.EXLAB_CLEAR_CLUSTER, now=timezone.now()) == 1
+    ((_pk, payload),) = clearing.dequeue()
+    task = SignedPackage.loads(payload)
+    assert (task["id"], task["args"]) == (attempt.task_id, (str(attempt.pk),))
+    assert short.dequeue() is None, f"{other} belongs to a cluster that is still up"
 
 
 # The other tasks

@@ -4,6 +4,8 @@ import uuid
 
 import pytest
 from django.urls import reverse
+from django_q.models import Failure, OrmQ, Schedule
+from django_q.tasks import async_task
 
 from cleanup import clearing
 from cleanup.models import ClearAttempt, LedgerEntry, LedgerKind, StagingRoot
@@ -148,3 +150,31 @@ def test_the_admin_is_for_staff(people, root):
     assert people.operator.get("/admin/").status_code == 302
     assert "/admin/" not in people.operator.get("/").content.decode()
     assert "/admin/" in people.admin.get("/").content.decode()
+
+
+@pytest.mark.parametrize("model", ["schedule", "ormq", "success", "failure"])
+def test_the_queue_is_shown_and_takes_no_orders(people, model):
+    """A schedule of one's own would run any function, `os.system` for one."""
+    assert people.admin.get(reverse(f"admin:django_q_{model}_changelist")).status_code == 200
+    address = reverse(f"admin:django_q_{model}_add")
+    assert people.admin.get(address).status_code == 403
+    order = {"name": "x", "func": "os.system", "args": "'true'", "schedule_type": "O", "repeats": "1"}
+    when = {"next_run_0": "2026-01-01", "next_run_1": "00:00:00"}
+    assert people.admin.post(address, {**order, **when}).status_code == 403
+    assert not Schedule.objects.filter(func="os.system").exists()
+
+
+def test_a_failed_task_is_shown_and_not_submitted_again(people, db, now):
+    failed = Failure.objects.create(
+        id="f" * 32, name="clear", func="cleanup.tasks.clear", args=("1",), started=now, stopped=now, success=False
+    )
+    assert people.admin.get(reverse("admin:django_q_failure_change", args=[failed.pk])).status_code == 200
+    people.admin.post(
+        reverse("admin:django_q_failure_changelist"), {"action": "resubmit_task", "_selected_action": failed.pk}
+    )
+    async_task("cleanup.tasks.heartbeat")
+    (waiting,) = OrmQ.objects.all()
+    assert waiting.func() == "cleanup.tasks.heartbeat"
+    assert people.admin.get(reverse("admin:django_q_ormq_change", args=[waiting.pk])).status_code == 200
+    (schedule, *_rest) = Schedule.objects.all()
+    assert people.admin.get(reverse("admin:django_q_schedule_change", args=[schedule.pk])).status_code == 200

@@ -25,7 +25,7 @@ from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
 from django_q.tasks import async_task
 
-from cleanup import checks, demo, recovery
+from cleanup import checks, demo, queueing, recovery
 from cleanup.models import Heartbeat
 from cleanup.registering import RegistrationError
 
@@ -110,6 +110,7 @@ class Household:
 
     def restart(self, child: Child) -> None:
         self.stop([child])
+        _release_tasks(child)
         child.start(self.lock)
 
 
@@ -129,10 +130,12 @@ class Command(BaseCommand):
             made = self._prepare(demo_wanted=options["demo"])
             household = Household(lock, _children(options["bind"]))
             _stop_on_signals(household)
-            household.start()
             for child in household.children:
-                _ask_for_a_sign(child)
+                _release_tasks(child)
             try:
+                household.start()
+                for child in household.children:
+                    _ask_for_a_sign(child)
                 if _wait_until_served(host, port, household):
                     self._tell(_address(host, port), made, as_json=options["json"])
                 self._watch(household)
@@ -210,7 +213,14 @@ def _stop_on_signals(household: Household) -> None:
         household.interrupted = True
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` means it
+            signal.signal(number, interrupt)
+
+
+def _release_tasks(child: Child) -> None:
+    """Give back what an earlier cluster had taken in advance, or a clear would wait for a day."""
+    if child.cluster:
+        queueing.release(child.cluster, now=timezone.now())
 
 
 def _ask_for_a_sign(child: Child) -> None:
