@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests import engines
-from tests.lab import Lab
+from tests.lab import Lab, snapshot
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = (CHECKOUT / "README.md").read_text()
@@ -65,6 +64,14 @@ def test_links_lead_somewhere(document: str) -> None:
         assert "://" in target or (path.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("name", ["screenshot-list", "screenshot-run"])
+def test_the_screenshots_are_pictures(name: str) -> None:
+    picture = (CHECKOUT / f"docs/{name}.png").read_bytes()
+    assert picture.startswith(b"\x89PNG\r\n")
+    assert int.from_bytes(picture[16:20], "big") >= 800  # pixels across, as its header says
+    assert f"docs/{name}.png" in README
+
+
 @pytest.mark.parametrize("script", [".ci/run", "docs/walkthrough.sh", "manage.py"])
 def test_scripts_can_be_run(script: str) -> None:
     path = CHECKOUT / script
@@ -103,12 +110,11 @@ def test_the_walkthrough_finds_every_count_right(tmp_path: Path) -> None:
 
 @once
 def test_the_walkthrough_takes_a_lab_and_leaves_it_alone(tmp_path: Path, lab: Lab) -> None:
-    run = lab.run()
-    shutil.copytree(lab.base, tmp_path / "before")
+    lab.run()
+    before = snapshot(lab.base)
     done = walk_through(tmp_path, lab.base)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert run.is_dir()
-    assert sorted(os.listdir(lab.staging)) == sorted(os.listdir(tmp_path / "before" / "staging"))
+    assert snapshot(lab.base) == before
 
 
 @once
