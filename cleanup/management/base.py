@@ -13,6 +13,7 @@ from cleanup.models import Run, StagingRoot
 from cleanup.policy.reasons import Reason
 from cleanup.staging.ingest import parse_instant
 from cleanup.sweeping import Action, Swept
+from cleanup.templatetags import words
 
 USAGE = 2
 FAILED = 1
@@ -113,14 +114,13 @@ def sweep_as_text(swept: Swept) -> str:
     lines = []
     for run in swept.runs:
         why = Reason(run.reason).sentence if run.reason else ""
-        size = f"{run.files} files, {run.bytes} bytes" if run in swept.freeing else ""
+        size = f"{words.files(run.files)}, {words.exact_bytes(run.bytes)}" if run in swept.freeing else ""
         parts = [part for part in (size, why, run.detail) if part]
         lines.append(f"{run.action.replace('_', ' '):12} {run.run_path}  {'; '.join(parts)}")
-    verb = "would free" if swept.dry_run else "freed"
     lines.append(
-        f"{swept.scanned} staged runs, {swept.candidates} due, {len(swept.freeing)} "
+        f"{words.runs(swept.scanned)} scanned, {swept.candidates} candidates, {len(swept.freeing)} "
         f"{'would be cleared' if swept.dry_run else 'cleared'}, {swept.failed} failed; "
-        f"{verb} {swept.files} files, {swept.bytes_freed} bytes"
+        f"{'would free' if swept.dry_run else 'freed'} {words.files(swept.files)}, {words.exact_bytes(swept.bytes_freed)}"
     )
     return "\n".join(lines)
 

@@ -8,6 +8,7 @@ from django.db.models.functions import TruncMonth
 
 from cleanup.management.base import LabCommand, parse_iso
 from cleanup.models import LedgerEntry
+from cleanup.templatetags import words
 
 _KEYS: dict[str, Any] = {
     "month": TruncMonth("at"),
@@ -50,9 +51,9 @@ class Command(LabCommand):
         totals = entries.totals()
         totals["bytes_freed"] = totals.pop("bytes")
         answer = {"since": options["since"], "by": options["by"], "groups": groups, "total": totals}
-        lines = [
-            f"{group[options['by']]}: {group['runs']} runs, {group['files']} files, {group['bytes_freed']} bytes freed"
-            for group in groups
-        ]
-        lines.append(f"total: {totals['runs']} runs, {totals['files']} files, {totals['bytes_freed']} bytes freed")
+        lines = [_line(group[options["by"]], group) for group in groups] + [_line("total", totals)]
         self.report(options["json"], answer, "\n".join(lines))
+
+
+def _line(name: str, freed: dict[str, Any]) -> str:
+    return f"{name}: {words.runs(freed['runs'])}, {words.files(freed['files'])}, {words.exact_bytes(freed['bytes_freed'])} freed"
