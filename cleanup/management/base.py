@@ -117,10 +117,10 @@ def sweep_as_text(swept: Swept) -> str:
         size = f"{words.files(run.files)}, {words.exact_bytes(run.bytes)}" if run in swept.freeing else ""
         parts = [part for part in (size, why, run.detail) if part]
         lines.append(f"{run.action.replace('_', ' '):12} {run.run_path}  {'; '.join(parts)}")
+    cleared, freed = ("would be cleared", "would free") if swept.dry_run else ("cleared", "freed")
     lines.append(
-        f"{words.runs(swept.scanned)} scanned, {swept.candidates} candidates, {len(swept.freeing)} "
-        f"{'would be cleared' if swept.dry_run else 'cleared'}, {swept.failed} failed; "
-        f"{'would free' if swept.dry_run else 'freed'} {words.files(swept.files)}, {words.exact_bytes(swept.bytes_freed)}"
+        f"{words.runs(swept.scanned)} scanned, {swept.candidates} candidates, {len(swept.freeing)} {cleared}, "
+        f"{swept.failed} failed; {freed} {words.files(swept.files)}, {words.exact_bytes(swept.bytes_freed)}"
     )
     return "\n".join(lines)
 

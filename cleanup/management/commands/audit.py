@@ -56,4 +56,5 @@ class Command(LabCommand):
 
 
 def _line(name: str, freed: dict[str, Any]) -> str:
-    return f"{name}: {words.runs(freed['runs'])}, {words.files(freed['files'])}, {words.exact_bytes(freed['bytes_freed'])} freed"
+    size = words.exact_bytes(freed["bytes_freed"])
+    return f"{name}: {words.runs(freed['runs'])}, {words.files(freed['files'])}, {size} freed"
