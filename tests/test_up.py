@@ -243,6 +243,23 @@ def test_the_address_is_one_to_click_on(bind: str, address: str) -> None:
     assert up._address(*up._parse_bind(bind)) == address
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_stops_on_signals_but_not_on_one_that_it_was_started_to_ignore(number: signal.Signals) -> None:
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        household = Household(0, [])
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        up._stop_on_signals(household)
+        os.kill(os.getpid(), number)
+        assert household.interrupted
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
+        up._stop_on_signals(household)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
 # Silence
 
 

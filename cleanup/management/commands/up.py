@@ -212,9 +212,10 @@ def _stop_on_signals(household: Household) -> None:
     def interrupt(number: int, frame: FrameType | None) -> None:
         household.interrupted = True
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` means it
-            signal.signal(number, interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup` means what it says
+        signal.signal(signal.SIGHUP, interrupt)
 
 
 def _release_tasks(child: Child) -> None:
