@@ -173,12 +173,14 @@ def test_two_recoveries_at_once_settle_it_once(
     scene.assert_cleared()
 
 
-def test_a_clear_that_is_under_way_is_left_to_its_holder(scene: Scene, subprocess_env: dict[str, str]) -> None:
+@pytest.mark.parametrize("place", [f"{CLEARING}:_clear:before:1", f"{TREE}:fence:after:1"])
+def test_a_clear_that_is_under_way_is_left_to_its_holder(
+    scene: Scene, subprocess_env: dict[str, str], place: str
+) -> None:
     attempt = scene.attempt()
-    holder = children.pause_at(f"{TREE}:fence:after:1", subprocess_env, "clear", scene.now, str(attempt.pk))
+    holder = children.pause_at(place, subprocess_env, "clear", scene.now, str(attempt.pk))
     settled = recovery.recover(now=scene.now + timedelta(days=3))
     assert (settled.rolled_back, settled.unsettled) == ([], [])
-    assert not scene.path.exists()
     found = discovery.discover(scene.root, now=scene.now)
     assert found is not None
     assert found.problems == []
