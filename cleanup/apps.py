@@ -6,7 +6,7 @@ from django.db.models.signals import post_migrate
 
 class CleanupConfig(AppConfig):
     name = "cleanup"
-    verbose_name = "Staging cleanup"
+    verbose_name = "ExLab staging"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:

@@ -70,9 +70,9 @@ def clear_run(
 ) -> tuple[int, int]:
     """Clear one run and return (file_count, bytes_freed), as ExLab-Wizard's function of this name does.
 
-    Every file counts, the metadata folder included. A run that is cleared already returns (0, 0) and gets no second
-    history entry; the record precedes the removal. Unlike the wizard's it asks every gate first and raises Refused if
-    one does not pass, and it counts what was really removed.
+    Every file counts, the metadata folder included. A run that is cleared already, or whose directory is gone, returns
+    (0, 0) and gets no history entry; the record precedes the removal. Unlike the wizard's it asks every gate first and
+    raises Refused if one does not pass, and it counts what was really removed.
     """
     run.refresh_from_db(fields=["state"])
     if run.state == State.CLEARED:
@@ -81,6 +81,8 @@ def clear_run(
         attempt = attempt_now(run, requester=requester, actor=actor, note=note, now=now)
     except queueing.AlreadyClearing:
         raise Refused(Finding(Reason.ALREADY_CLEARING)) from None
+    if attempt.phase == Phase.REFUSED and attempt.reason == Reason.MISSING_DIRECTORY:
+        return 0, 0
     if attempt.phase != Phase.DONE:
         raise Refused(Finding(Reason(attempt.reason or Reason.ALREADY_CLEARING), attempt.detail))
     return attempt.freed_files, attempt.freed_bytes

@@ -257,6 +257,16 @@ def test_a_second_clear_frees_nothing_and_writes_no_second_entry(scene: Scene) -
     assert (LedgerEntry.objects.count(), ClearAttempt.objects.count(), IngestEvent.objects.count()) == rows
 
 
+def test_a_run_whose_directory_somebody_else_took_away_frees_nothing(scene: Scene) -> None:
+    rename_aside(scene.path)
+    events = scene.run.events.count()
+    assert clear_run(scene.run, now=scene.now) == (0, 0)
+    scene.run.refresh_from_db()
+    assert (scene.run.state, scene.run.events.count()) == ("sync_verified", events)
+    assert scene.kinds() == ["refused"]
+    assert scene.run.attempts.get().reason == Reason.MISSING_DIRECTORY
+
+
 def test_a_task_that_is_delivered_twice_leaves_silently(scene: Scene) -> None:
     attempt = scene.attempt()
     first = perform(attempt, now=scene.now)
@@ -406,7 +416,6 @@ OBSTACLES = {
     "another staging disk": Obstacle(
         Reason.ROOT_NOT_MOUNTED, lambda s: (s.lab.staging / ".exlab-root").write_text(OTHER_TOKEN)
     ),
-    "run gone": Obstacle(Reason.MISSING_DIRECTORY, lambda s: rename_aside(s.path)),
     "run replaced": Obstacle(Reason.IDENTITY_MISMATCH, replace_by_a_copy),
     "run is a link": Obstacle(
         Reason.UNSAFE_PATH, lambda s: (rename_aside(s.path), s.path.symlink_to(f"{s.path.name}.aside"))

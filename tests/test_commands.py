@@ -98,7 +98,7 @@ def test_the_same_on_a_sample_that_the_wizard_wrote(tmp_path: Path, manage: Mana
     """EXLAB_SAMPLE names an archive that unpacks to `staging/` and `nas/` with the same eight runs."""
     sample = os.environ.get("EXLAB_SAMPLE")
     if not sample:
-        pytest.skip("EXLAB_SAMPLE names no sample")
+        pytest.skip("set EXLAB_SAMPLE to an archive of eight runs that the wizard wrote")
     with tarfile.open(sample) as archive:
         archive.extractall(tmp_path, filter="data")
     walk_the_whole_way(Lab(tmp_path), manage)

@@ -178,7 +178,7 @@ class Command(BaseCommand):
                 self.stdout.write(f"The demonstration lab lies in {made.base}. Sign in as:")
                 for user, password in made.passwords.items():
                     self.stdout.write(f"  {user:<10}{password}")
-            self.stdout.write(f"ExLab cleanup is at {address} (Ctrl-C stops it)")
+            self.stdout.write(f"ExLab staging is at {address} (Ctrl-C stops it)")
         self.stdout.flush()
 
     def _watch(self, household: Household) -> None:
