@@ -272,7 +272,7 @@ def _proof(facts: Facts, policy: Policy, now: datetime) -> GateResult:
         return _block(gate, Reason.NOT_COMPARED)
     if proof.findings:
         return _block_on(gate, proof.findings)
-    compared = f"{proof.level}: {proof.files} files, {proof.bytes} bytes"
+    compared = f"{proof.level}: {proof.files:,} files, {proof.bytes:,} bytes"
     if proof.level.strength < policy.proof.strength:
         # A page decides from names and sizes; the clear itself re-reads every byte before it goes on.
         if facts.fresh or proof.level is ProofLevel.RECORD:
