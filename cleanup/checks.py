@@ -116,7 +116,7 @@ def check_staging_roots(
     databases: Iterable[str] | None = None,
     **kwargs: Any,  # noqa: ANN401
 ) -> list[CheckMessage]:
-    """W002: there is something to look after."""
+    """W002, W003: there is something to look after, and it is here."""
     for connection in _connections(databases):
         if StagingRoot._meta.db_table not in connection.introspection.table_names():
             continue
@@ -126,6 +126,16 @@ def check_staging_roots(
                     "No staging root carries a token yet, so there is nothing to discover or to clear.",
                     hint="manage.py add_staging_root NAME PATH --nas-root PATH",
                     id=NO_STAGING_ROOT,
+                )
+            ]
+        hosts = sorted(set(StagingRoot.objects.using(connection.alias).values_list("host", flat=True)))
+        if settings.EXLAB_HOST not in hosts:
+            return [
+                Warning(
+                    f"Every staging root belongs to another host ({', '.join(hosts)}) than this one, "
+                    f"{settings.EXLAB_HOST}: nothing is discovered or cleared here.",
+                    hint=f"If this host was renamed, set EXLAB_HOST={hosts[0]}.",
+                    id="cleanup.W003",
                 )
             ]
     return []

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.checks import run_checks
 from django.db import connection
 
@@ -86,7 +87,7 @@ def test_e003_sees_a_lapse() -> None:
 @pytest.mark.django_db
 def test_w002_until_there_is_a_staging_root() -> None:
     assert ids(checks.check_staging_roots(None, databases=["default"])) == ["cleanup.W002"]
-    root = StagingRoot.objects.create(name="lab", host="here", path="/data/lab")
+    root = StagingRoot.objects.create(name="lab", host=settings.EXLAB_HOST, path="/data/lab")
     assert ids(checks.check_staging_roots(None, databases=["default"])) == ["cleanup.W002"]
     StagingRoot.objects.filter(pk=root.pk).update(token="1" * 36)
     assert checks.check_staging_roots(None, databases=["default"]) == []
@@ -122,3 +123,13 @@ def test_deployment_settings_pass(tmp_path: Path) -> None:
     command = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
     done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.django_db
+def test_a_renamed_host_is_told_why_nothing_happens(root: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checks.check_staging_roots(None, databases=["default"]) == []
+    before = settings.EXLAB_HOST
+    monkeypatch.setattr(settings, "EXLAB_HOST", "another-name")
+    (message,) = checks.check_staging_roots(None, databases=["default"])
+    assert message.id == "cleanup.W003"
+    assert f"EXLAB_HOST={before}" in str(message.hint)
