@@ -267,6 +267,18 @@ def test_a_run_whose_directory_somebody_else_took_away_frees_nothing(scene: Scen
     assert scene.run.attempts.get().reason == Reason.MISSING_DIRECTORY
 
 
+def test_a_run_whose_directory_is_gone_frees_nothing_and_is_not_called_cleared(scene: Scene) -> None:
+    rename_aside(scene.path)
+    before = everything(scene.lab)
+    assert clear_run(scene.run, now=scene.now) == (0, 0)
+    assert everything(scene.lab) == before
+    scene.run.refresh_from_db()
+    assert (scene.run.state, scene.states()[-1]) == ("sync_verified", "sync_verified")
+    attempt = scene.run.attempts.get()
+    assert (attempt.phase, attempt.reason) == ("refused", "missing_directory")
+    assert scene.kinds() == ["refused"]
+
+
 def test_a_task_that_is_delivered_twice_leaves_silently(scene: Scene) -> None:
     attempt = scene.attempt()
     first = perform(attempt, now=scene.now)
