@@ -11,6 +11,7 @@ from django.db.models import OuterRef, Q, Subquery
 from cleanup.forms import UNREADABLE
 from cleanup.models import ClearAttempt, Phase, RetentionPolicy, Run, RunQuerySet
 from cleanup.policy.lifecycle import State
+from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import ScopedPolicy
 from cleanup.templatetags.words import visible
 from cleanup.views.standing import Standing, Tone, stand
@@ -93,9 +94,9 @@ def project_choices() -> list[tuple[str, str]]:
 
 
 def _here() -> RunQuerySet:
-    """Staged runs, and those whose files are being removed at this moment."""
+    """Staged runs, those whose files are going at this moment, and those that are called cleared and are not."""
     leaving = ClearAttempt.objects.filter(phase=Phase.COMMITTED).values("run")
-    return Run.objects.filter(~Q(state=State.CLEARED) | Q(pk__in=leaving))
+    return Run.objects.filter(~Q(state=State.CLEARED) | Q(pk__in=leaving) | Q(problem=Reason.ALREADY_CLEARED))
 
 
 def _chosen(runs: RunQuerySet, chosen: dict[str, str]) -> RunQuerySet:

@@ -122,6 +122,13 @@ def _clearing(attempt: ClearAttempt) -> Standing:
 
 
 def _cleared(run: Run, attempt: ClearAttempt | None, now: datetime) -> Standing:
+    if run.problem == Reason.ALREADY_CLEARED:
+        return Standing(
+            tone=Tone.BLOCK,
+            headline="Blocked",
+            because="The run's own record says that it was cleared, yet its files are still here.",
+            detail="Another program wrote that and did not finish. Compare it with the NAS and remove it by hand.",
+        )
     when = ago(run.cleared_at, now) if run.cleared_at else ""
     if attempt is None or attempt.phase not in (Phase.DONE, Phase.COMMITTED):
         return Standing(tone=Tone.DONE, headline=f"Cleared {when}".rstrip())

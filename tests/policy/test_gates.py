@@ -308,7 +308,7 @@ class TestProof:
     def test_stored_names_and_sizes_pass_on_a_page_with_a_note(self) -> None:
         result = evaluate(facts(proof=SIZES, fresh=False), DAILY, NOW).gate(Gate.PROOF)
         assert result.verdict is PASS
-        assert result.detail == "proof_at_clear (size: 7 files, 4096 bytes)"
+        assert result.detail == "proof_at_clear (size: 7 files, 4,096 bytes)"
 
     def test_a_stored_word_of_the_wizard_is_not_enough_even_on_a_page(self) -> None:
         proof = replace(SIZES, level=ProofLevel.RECORD)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from cleanup import clearing
+from cleanup import clearing, discovery
 from cleanup.models import ClearAttempt, Phase, Requester, Run, StagingRoot
 from cleanup.policy.reasons import Reason
 from tests.views.conftest import BROKEN, EXTRA, QUEUED, SAFE, TEST_RUN, TOUCHED
@@ -237,3 +237,13 @@ def test_a_run_whose_files_are_going_stays_listed(people, runs, now):
     assert "Clearing… 12 of 142 files" in row(text, SAFE)
     attempt.advance([Phase.COMMITTED], Phase.DONE, now=now)
     assert leaf(SAFE) not in leaves(page(people.operator))
+
+
+def test_a_run_that_another_program_called_cleared_stays_listed_and_says_why(people, lab, root, runs, now):
+    path = "FLOW_01/PROJ-0042/Runs/Run_2026-04-20T11-45"
+    lab.run(path, state="cleared")
+    discovery.discover(root, now=now)
+    shown = row(page(people.operator), path)
+    assert "Blocked" in shown
+    assert "its files are still here" in shown
+    assert "Clear now" not in shown
