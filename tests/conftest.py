@@ -2,6 +2,7 @@
 
 import os
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,9 @@ hypothesis.settings.register_profile("busy", deadline=None)  # a slow machine is
 hypothesis.settings.load_profile("busy")
 
 GUARD = Guard()
+_EACH_VARIABLE = "EXLAB_TESTS_ON_EACH_ENGINE"
+# Tests that know no database: once is enough, so the two workers share them.
+_WITHOUT_DATABASE = ("staging/", "policy/", "test_architecture.py", "test_packaging.py", "test_meta_")
 _VENDORS = pytest.StashKey[set[str]]()
 
 
@@ -43,12 +47,28 @@ def pytest_configure(config: pytest.Config) -> None:
         config.workeroutput["vendor"] = connection.vendor  # type: ignore[attr-defined]
     settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     TransactionTestCase._fixture_teardown = _flush(TransactionTestCase._fixture_teardown)
+    if not engines.WORKER and config.getoption("dist", "no") == "each":
+        os.environ[_EACH_VARIABLE] = "1"  # a worker is not told how the tests are distributed
     if config.getoption("tx", None):
         os.environ.pop("DJANGO_SETTINGS_MODULE")  # the workers inherit the rest and choose their own database
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     engines.finish()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if engines.WORKER not in ("gw0", "gw1") or _EACH_VARIABLE not in os.environ:
+        return
+    for_the_other = [item for item in items if _sharer(item) not in (None, engines.WORKER)]
+    config.hook.pytest_deselected(items=for_the_other)
+    items[:] = [item for item in items if _sharer(item) in (None, engines.WORKER)]
+
+
+def _sharer(item: pytest.Item) -> str | None:
+    """The worker that runs a test without a database; None for a test that both must run."""
+    name = item.nodeid.partition("[")[0].removeprefix("tests/")  # parameters may be named otherwise in each worker
+    return f"gw{zlib.crc32(name.encode()) % 2}" if name.startswith(_WITHOUT_DATABASE) else None
 
 
 @pytest.hookimpl(optionalhook=True)
