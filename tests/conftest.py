@@ -26,8 +26,16 @@ hypothesis.settings.load_profile("busy")
 
 GUARD = Guard()
 _EACH_VARIABLE = "EXLAB_TESTS_ON_EACH_ENGINE"
-# Tests that know no database: once is enough, so the two workers share them.
-_WITHOUT_DATABASE = ("staging/", "policy/", "test_architecture.py", "test_packaging.py", "test_meta_")
+# Tests that know no database, or for which one engine is as good as the other: the two workers share them.
+_SHARED = (
+    "staging/",
+    "policy/",
+    "browser/test_looks.py",
+    "test_architecture.py",
+    "test_demo.py",
+    "test_packaging.py",
+    "test_up.py",
+)
 _VENDORS = pytest.StashKey[set[str]]()
 
 
@@ -66,9 +74,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _sharer(item: pytest.Item) -> str | None:
-    """The worker that runs a test without a database; None for a test that both must run."""
+    """The worker that runs a shared test; None for a test that both must run."""
     name = item.nodeid.partition("[")[0].removeprefix("tests/")  # parameters may be named otherwise in each worker
-    return f"gw{zlib.crc32(name.encode()) % 2}" if name.startswith(_WITHOUT_DATABASE) else None
+    return f"gw{zlib.crc32(name.encode()) % 2}" if name.startswith(_SHARED) else None
 
 
 @pytest.hookimpl(optionalhook=True)

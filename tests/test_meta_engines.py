@@ -39,6 +39,7 @@ def test_this_worker_speaks_to_its_engine() -> None:
     assert version.startswith("PostgreSQL" if connection.vendor == "postgresql" else "3.")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(engines.WORKER == "gw1", reason="once is enough")
 def test_a_session_without_both_engines_fails() -> None:
     one = f"{__file__}::test_this_worker_speaks_to_its_engine"
@@ -48,6 +49,7 @@ def test_a_session_without_both_engines_fails() -> None:
     assert "1 passed" in lame.stdout
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(engines.WORKER == "gw1", reason="once is enough")
 @pytest.mark.parametrize("without_workers", [["-n", "0"], ["-p", "no:xdist"]])
 def test_without_workers_the_tests_run_once(without_workers: list[str]) -> None:

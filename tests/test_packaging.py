@@ -11,15 +11,12 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests import engines
 from tests.lab import Lab, snapshot
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = (CHECKOUT / "README.md").read_text()
 CONSTRAINTS = (CHECKOUT / "constraints.txt").read_text().splitlines()
 PREFIX = 'python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e ".[dev]" && '
-
-once = pytest.mark.skipif(engines.WORKER == "gw1", reason="has nothing to do with the engine of the tests")
 
 
 def test_constraints_are_pins_without_any_address() -> None:
@@ -101,14 +98,14 @@ def walk_through(tmp_path: Path, *arguments: Path) -> subprocess.CompletedProces
     return done
 
 
-@once
+@pytest.mark.exhaustive
 def test_the_walkthrough_finds_every_count_right(tmp_path: Path) -> None:
     done = walk_through(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("Every count was right.\n")
 
 
-@once
+@pytest.mark.exhaustive
 def test_the_walkthrough_takes_a_lab_and_leaves_it_alone(tmp_path: Path, lab: Lab) -> None:
     lab.run()
     before = snapshot(lab.base)
@@ -117,7 +114,7 @@ def test_the_walkthrough_takes_a_lab_and_leaves_it_alone(tmp_path: Path, lab: La
     assert snapshot(lab.base) == before
 
 
-@once
+@pytest.mark.exhaustive
 def test_the_walkthrough_fails_loudly(tmp_path: Path, lab: Lab) -> None:
     lab.run(twin=False)
     done = walk_through(tmp_path, lab.base)

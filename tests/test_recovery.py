@@ -112,6 +112,7 @@ def assert_settled(scene: Scene) -> None:
     assert Run.objects.count() == 1
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("clear_dies", "recovery_dies"),
     [
@@ -137,6 +138,7 @@ def test_a_crash_in_the_rolling_back(
     assert_settled(scene)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("clear_dies", "recovery_dies"),
     [
