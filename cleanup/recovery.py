@@ -8,11 +8,11 @@ import contextlib
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.conf import settings
 
-from cleanup import clearing, gathering
+from cleanup import clearing, gathering, queueing
 from cleanup.gathering import OpenRun, Unreachable
 from cleanup.models import ClearAttempt, Phase, Run
 from cleanup.policy.gates import Finding
@@ -22,8 +22,6 @@ from cleanup.staging.plan import Plan, PlanError
 
 logger = logging.getLogger(__name__)
 
-# Sweeps and commands perform their attempts at once, without a task; one still queued after this lost its process.
-_ABANDONED_AFTER = timedelta(minutes=2)
 _CHANGING = [
     "phase",
     "reason",
@@ -50,7 +48,8 @@ def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> Recovered:
     attempts = ClearAttempt.objects.filter(host=settings.EXLAB_HOST).select_related("run__root", "proof")
     if runs is not None:
         attempts = attempts.filter(run__in=list(runs))
-    abandoned = attempts.filter(phase=Phase.QUEUED, task_id="", phase_at__lt=now - _ABANDONED_AFTER)
+    # Sweeps and commands perform their attempts at once, without a task; one still queued has lost its process.
+    abandoned = attempts.filter(phase=Phase.QUEUED, task_id="", phase_at__lt=now - queueing.LOST_AFTER)
     interrupted = attempts.filter(phase__in=[Phase.INTENT, Phase.COMMITTED])
     incomplete = attempts.filter(phase=Phase.DONE, reason=Reason.REMOVAL_INCOMPLETE)
     result = Recovered()
