@@ -69,8 +69,8 @@ class StagingRoot(models.Model):
 
 class RunQuerySet(models.QuerySet["Run"]):
     def staged(self) -> Self:
-        """Runs whose staging copy has not been cleared."""
-        return self.exclude(state=State.CLEARED)
+        """Runs whose staging copy has not been cleared, as far as anybody knows."""
+        return self.exclude(state=State.CLEARED).filter(gone_at=None)
 
     def verified(self) -> Self:
         return self.filter(state=State.SYNC_VERIFIED)
@@ -84,6 +84,8 @@ class Run(models.Model):
 
     `state` is empty as long as no readable `ingest.json` was seen. `facts` is what discovery saw last, at `looked_at`;
     the columns beside it repeat what lists filter, sort and add up. Bytes are logical unless the name says otherwise.
+    `failures` counts the attempts that failed in a row since the facts last changed. A run with `gone_at` was declared
+    gone by a person: another directory lies at its path, so its row only tells what was known of it.
     """
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="runs")
@@ -103,6 +105,8 @@ class Run(models.Model):
     problem = models.CharField(max_length=40, blank=True)
     first_seen_at = models.DateTimeField()
     looked_at = models.DateTimeField(null=True, blank=True)
+    failures = models.PositiveSmallIntegerField("failed attempts in a row", default=0)
+    gone_at = models.DateTimeField("declared gone at", null=True, blank=True)
 
     objects = RunQuerySet.as_manager()
 
@@ -115,7 +119,9 @@ class Run(models.Model):
             ),
             models.CheckConstraint(condition=Q(run_kind__in=RunKind.values), name="run_kind_is_known"),
             models.UniqueConstraint(
-                fields=["root", "run_path"], condition=~Q(state=State.CLEARED), name="one_staged_run_per_path"
+                fields=["root", "run_path"],
+                condition=~Q(state=State.CLEARED) & Q(gone_at=None),
+                name="one_staged_run_per_path",
             ),
         ]
         indexes: ClassVar = [
@@ -263,7 +269,11 @@ class RetentionPolicy(AppendOnly):
 
 
 class Proof(AppendOnly):
-    """The dated evidence that the NAS held a run: how far the comparison went and what it covered."""
+    """The dated evidence that the NAS held a run: how far the comparison went and what it covered.
+
+    `evidence` is the SHA-256 of everything by which a change on either side would show (see `proving.py`); the proof
+    is reused only while that stays the same. Empty: never.
+    """
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="proofs")
     level = models.CharField(max_length=8, choices=[(level.value, level.value) for level in ProofLevel])
@@ -272,6 +282,7 @@ class Proof(AppendOnly):
     files = models.BigIntegerField()
     bytes = models.BigIntegerField("logical bytes")
     manifest_sha256 = models.CharField(max_length=64, blank=True)
+    evidence = models.CharField(max_length=64, blank=True)
 
     class Meta:
         ordering = ("-at",)
@@ -304,7 +315,11 @@ class ClearAttempt(models.Model):
     """One try at one clear. Its id names the fence, the plan and the tombstone.
 
     `planned_*` is what the plan holds, `freed_*` what was really removed so far; `compared_bytes` and
-    `done_*` are the progress of what is under way. `plan_sha256` and `prepared` tell recovery what is ours.
+    `done_*` are the progress of what is under way. `plan_sha256` and `prepared` tell recovery what is ours, `emptied`
+    that nothing but the record was left of the run.
+
+    `told_at` is when the history on the NAS got its `cleared` entry; until then `tell_reason` says why not, and
+    `tell_after` when it is tried next (never, if empty).
     """
 
     ACTIVE: ClassVar = (Phase.QUEUED, Phase.INTENT, Phase.COMMITTED)
@@ -334,6 +349,12 @@ class ClearAttempt(models.Model):
     freed_files = models.BigIntegerField(default=0)
     freed_bytes = models.BigIntegerField("freed logical bytes", default=0)
     freed_allocated_bytes = models.BigIntegerField(default=0)
+    emptied = models.BooleanField(default=False)
+    told_at = models.DateTimeField("the NAS was told at", null=True, blank=True)
+    tell_after = models.DateTimeField("the NAS is told after", null=True, blank=True)
+    tell_tries = models.PositiveIntegerField("vain tries to tell the NAS", default=0)
+    tell_reason = models.CharField("why the NAS was not told", max_length=40, blank=True)
+    tell_detail = models.TextField(blank=True)
 
     class Meta:
         ordering = ("-created_at",)
@@ -346,7 +367,10 @@ class ClearAttempt(models.Model):
                 name="one_active_attempt_per_run",
             ),
         ]
-        indexes: ClassVar = [models.Index(fields=["phase", "host"], name="attempt_by_phase")]
+        indexes: ClassVar = [
+            models.Index(fields=["phase", "host"], name="attempt_by_phase"),
+            models.Index(fields=["tell_after"], condition=Q(tell_after__isnull=False), name="attempt_to_tell"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.phase} clear of {self.run}"
@@ -379,6 +403,7 @@ class LedgerKind(models.TextChoices):
     REFUSED = "refused"
     ABORTED = "aborted"
     CONFLICT = "conflict"
+    REREGISTERED = "reregistered"
 
 
 class LedgerQuerySet(models.QuerySet["LedgerEntry"]):
@@ -401,13 +426,14 @@ class LedgerEntry(AppendOnly):
     """What was authorised, removed or refused, when, where and by whom.
 
     Names are copied, not referenced: a row must still tell its story when users and roots are long gone. In
-    `authorised` the counts are the plan's; in `partial` and `completed` they are what this step removed.
+    `authorised` the counts are the plan's; in `partial` and `completed` they are what this step removed. Only a run
+    that was registered again has a row without an attempt.
     """
 
     at = models.DateTimeField()
-    kind = models.CharField(max_length=10, choices=LedgerKind)
+    kind = models.CharField(max_length=12, choices=LedgerKind)
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="ledger")
-    attempt = models.ForeignKey(ClearAttempt, on_delete=models.PROTECT, related_name="ledger")
+    attempt = models.ForeignKey(ClearAttempt, on_delete=models.PROTECT, null=True, blank=True, related_name="ledger")
     root_name = models.CharField(max_length=64)
     run_path = models.CharField(max_length=1024)
     equipment = models.CharField(max_length=255)
@@ -432,6 +458,9 @@ class LedgerEntry(AppendOnly):
         verbose_name_plural = "ledger entries"
         constraints: ClassVar = [
             models.CheckConstraint(condition=Q(kind__in=LedgerKind.values), name="ledger_kind_is_known"),
+            models.CheckConstraint(
+                condition=Q(attempt__isnull=False) | Q(kind="reregistered"), name="ledger_entry_has_its_attempt"
+            ),
             models.UniqueConstraint(
                 fields=["attempt"], condition=Q(kind="completed"), name="one_completed_entry_per_attempt"
             ),
@@ -443,6 +472,22 @@ class LedgerEntry(AppendOnly):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.run_path}"
+
+
+class NasBreaker(models.Model):
+    """What a NAS root was like of late, known by its token: after trouble nobody asks it again before `open_until`.
+
+    A mount that hangs costs everybody a minute who asks; one breaker for all processes lets only one of them pay.
+    """
+
+    token = models.CharField(max_length=36, unique=True)
+    failures = models.PositiveIntegerField("failures in a row", default=0)
+    open_until = models.DateTimeField("not asked until", null=True, blank=True)
+    reason = models.CharField(max_length=40, blank=True)
+    detail = models.CharField(max_length=500, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.token}: {self.failures} failures"
 
 
 class Heartbeat(models.Model):

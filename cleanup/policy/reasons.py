@@ -49,6 +49,10 @@ class Reason(enum.StrEnum):
         "clearing_unsupported",
         "This kernel or filesystem lacks the calls that a safe clear needs.",
     )
+    DATABASE_NOT_DURABLE = (
+        "database_not_durable",
+        "The database may lose what it has committed, so nothing is cleared.",
+    )
     # unchanged
     NOT_IN_MANIFEST = "not_in_manifest", "The run holds files that the verified manifest does not list."
     MISSING_FILE = "missing_file", "The manifest lists files that are not in the run."
@@ -75,6 +79,8 @@ class Reason(enum.StrEnum):
     NOT_COMPARED = "not_compared", "The run has not been compared with the NAS as the policy asks."
     # free
     ALREADY_CLEARING = "already_clearing", "This run is being cleared."
+    # attempts
+    PARKED = "parked", "Three attempts in a row have failed: the schedule waits until something changes."
     # outcomes of an attempt, no gate's
     INTERRUPTED = (
         "interrupted",
