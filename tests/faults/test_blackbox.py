@@ -1,0 +1,369 @@
+"""The real `manage.py clear` from outside: killed, failed, frozen at its system calls, and with its NAS reader at fault.
+
+Whatever happens to it, recovery leaves the run whole at its path with the same inodes, or cleared and recorded once with
+true counts, and nothing else in the lab changed.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connection, connections
+from django.utils import timezone
+
+from cleanup import clear_run, discovery, recovery
+from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Phase, Run
+from tests.faults import blackbox
+from tests.faults.blackbox import Call, Ended, Fault, Programs, Traced
+from tests.faults.scene import Scene, inodes, scene_of
+from tests.lab import Lab, snapshot, some_files
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("_strace")]
+
+RUNS = "CONFOCAL_01/PROJ-0042/Runs"
+NEIGHBOUR = f"{RUNS}/Run_2026-03-01T10-00"
+KILL, STOP = "signal=SIGKILL", "signal=SIGSTOP"
+
+# What each call can fail with on a real disk, or on a real connection.
+ERRORS = {
+    "openat": ("EACCES", "ENOSPC", "EROFS", "EDQUOT"),
+    "write": ("ENOSPC", "EIO", "EDQUOT"),
+    "pwrite64": ("EIO", "ENOSPC", "EDQUOT"),
+    "fsync": ("EIO", "ENOSPC"),
+    "fdatasync": ("EIO", "ENOSPC"),
+    "rename": ("EIO", "EACCES", "EROFS", "ENOSPC"),
+    "renameat": ("EIO", "EACCES", "EROFS", "EDQUOT"),
+    "renameat2": ("EIO", "EACCES", "EROFS", "ENOSPC"),
+    "unlink": ("EIO", "EACCES", "EROFS"),
+    "unlinkat": ("EIO", "EACCES", "EROFS"),
+    "mkdir": ("EACCES", "ENOSPC", "EROFS"),
+    "fchmod": ("EROFS", "EIO"),
+    "fchown": ("EROFS", "EDQUOT"),
+    "ftruncate": ("EIO", "EROFS"),
+    "fallocate": ("ENOSPC", "EIO"),
+    "sendto": ("EPIPE", "ECONNRESET"),
+    "recvfrom": ("ECONNRESET", "ETIMEDOUT"),
+}
+# SQLite writes its pages by dozens of equal calls: only some of them are tried, evenly.
+STRIDES = {"pwrite64": 5}
+
+
+@pytest.fixture(scope="session")
+def _strace() -> None:
+    if not (why := blackbox.missing()):
+        return
+    if os.environ.get(blackbox.REQUIRED) == "1":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+@dataclass
+class Box:
+    """A lab in which one run after the other is cleared by a real process, and somebody else's runs beside them."""
+
+    lab: Lab
+    root: Any
+    programs: Programs
+    env: dict[str, str]
+    _numbers: Iterator[int] = field(default_factory=count)
+
+    def new_run(self) -> Scene:
+        number = next(self._numbers)
+        run_path = f"{RUNS}/Run_2026-04-{1 + number // 1440:02}T{number // 60 % 24:02}-{number % 60:02}"
+        now = timezone.now()
+        verified_at = now.replace(microsecond=0) - timedelta(hours=30)
+        path = self.lab.run(run_path, verified_at=verified_at, files=some_files(2))
+        discovery.discover(self.root, now=now)
+        connections.close_all()  # so that the process is alone with its database, as the only one of a lab may be
+        return scene_of(self.lab, self.root, now, run_path, path)
+
+    def start(self, scene: Scene, fault: Fault | None, **how: Any) -> Traced:
+        return self.programs.start("clear", scene.run.run_path, "--json", fault=fault, **how)
+
+    def calls(self) -> list[Call]:
+        """The changing calls of one clear that nothing disturbs."""
+        scene = self.new_run()
+        ended = self.start(scene, None, ignore_writers=True).ended()
+        assert ended.status == 0, ended.err
+        scene.assert_cleared()
+        return blackbox.changing(ended.trace)
+
+    def strike(self, fault: Fault) -> Ended:
+        """Let one fault strike the clear of a new run, settle what is left of it, and see that nothing is wrong."""
+        scene = self.new_run()
+        others = self.others(scene)
+        ended = self.start(scene, fault, ignore_writers=True).ended()
+        try:
+            self.settle(scene, ended)
+            assert self.others(scene) == others
+        except Exception as error:
+            error.add_note(f"{fault}\nstatus {ended.status}\n{ended.out}{ended.err}{ended.trace}")
+            raise
+        finally:
+            self.take_away(scene)
+        return ended
+
+    def settle(self, scene: Scene, ended: Ended) -> None:
+        recovered = recover(scene)
+        assert recovered.unsettled == []
+        scene.run.refresh_from_db()
+        cleared = scene.run.state == "cleared"
+        if ended.status == 0:
+            assert cleared
+        scene.assert_cleared() if cleared else scene.assert_whole()
+        assert_kept(scene)
+        assert scene.run.active_attempt is None
+        known, lying = records(), self.everything()
+        again = recover(scene)
+        assert (again.rolled_back, again.rolled_forward, again.unsettled) == ([], [], [])
+        assert (records(), self.everything()) == (known, lying)
+
+    def others(self, scene: Scene) -> Any:
+        """Everything in the lab but one run, the folder that holds it, and the reserve, which may be laid anew."""
+        mine = (scene.run.run_path, f"{RUNS}/.exlab-clearing-")
+        changing = (".", RUNS, ".exlab-reserve")
+        return [
+            {name: seen for name, seen in found.items() if name not in changing and not name.startswith(mine)}
+            for found in (snapshot(self.lab.staging), inodes(self.lab.staging))
+        ] + [snapshot(self.lab.nas)]
+
+    def everything(self) -> Any:
+        return snapshot(self.lab.staging), inodes(self.lab.staging), snapshot(self.lab.nas)
+
+    def take_away(self, scene: Scene) -> None:
+        """Make room for the next run: only the neighbours stay."""
+        for path in (scene.path, scene.twin):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(path)
+        for left in scene.path.parent.glob(".exlab-clearing-*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+@pytest.fixture
+def box(lab: Lab, root: Any, subprocess_env: dict[str, str], tmp_path: Path) -> Iterator[Box]:
+    said = tmp_path / "said"
+    said.mkdir()
+    lab.run(NEIGHBOUR, files=some_files(1))
+    lab.run("FLOW_01/PROJ-0060/Runs/Run_2026-03-02T10-00", files=some_files(1), state="complete")
+    with Programs(subprocess_env, said) as programs:
+        yield Box(lab, root, programs, subprocess_env)
+
+
+def recover(scene: Scene) -> recovery.Recovered:
+    """Recovery in this process, late enough to take up an attempt that was killed while it was queued."""
+    return recovery.recover(now=timezone.now() + timedelta(minutes=5), runs=[scene.run])
+
+
+def records() -> list[Any]:
+    """Every row that a clear writes."""
+    return [list(model.objects.order_by("pk").values()) for model in (ClearAttempt, LedgerEntry, IngestEvent, Run)]
+
+
+def assert_kept(scene: Scene) -> None:
+    """Exactly the attempts that cleared something have a plan and a tombstone, which ends with `cleared`."""
+    data = Path(settings.EXLAB_DATA_DIR)
+    assert list(data.rglob("*.part")) == []
+    for attempt in scene.run.attempts.all():
+        done = attempt.phase == Phase.DONE
+        tombstone = data / "tombstones" / f"{attempt.pk.hex}.tar.gz"
+        assert ((data / "plans" / attempt.pk.hex).exists(), tombstone.exists()) == (done, done)
+        if done:
+            with tarfile.open(tombstone) as archive:
+                record = archive.extractfile("ingest.json")
+                assert record is not None
+                assert json.load(record)["current_state"] == "cleared"
+
+
+def explore(box: Box, kind: str, faults: Iterable[Fault]) -> None:
+    """Try all of them, and tell of all that went wrong."""
+    struck, wrong = Counter[bool](), []
+    for fault in faults:
+        try:
+            struck[box.strike(fault).hit] += 1
+        except Exception as error:
+            wrong.append(error)
+        blackbox.EXPLORED[kind] += 1
+    if wrong:
+        raise ExceptionGroup(f"{len(wrong)} of {sum(struck.values()) + len(wrong)}: {kind}", wrong)
+    assert struck[True] >= 9 * struck[False], f"only {struck[True]} faults struck, {struck[False]} did not"
+
+
+def some_of(calls: Iterable[Call], strides: dict[str, int]) -> list[Call]:
+    """All calls, but of some names only every so many-th."""
+    return [call for call in calls if call.number % strides.get(call.syscall, 1) == 0]
+
+
+def effective(calls: Iterable[Call]) -> list[Call]:
+    return [call for call in calls if not call.result.startswith("-1")]
+
+
+def the_commit(calls: list[Call]) -> Call:
+    """The call after which the commit is durable, or under way: the last one to the database before the publishing."""
+    published = next(place for place, call in enumerate(calls) if call.syscall == "renameat")
+    return next(call for call in reversed(calls[:published]) if call.syscall in ("fdatasync", "sendto"))
+
+
+def at(call: Call, what: str, *, on: bool = False) -> Fault:
+    return Fault(call.syscall, what, f"{call.number}{'+' if on else ''}")
+
+
+# A few points each time
+
+
+def test_killed_at_chosen_calls(box: Box) -> None:
+    calls = box.calls()
+    chosen = [
+        the_commit(calls),
+        next(call for call in calls if call.syscall == "renameat"),
+        [call for call in calls if call.syscall == "unlinkat"][-2],
+    ]
+    explore(box, "killed at a system call", [at(call, KILL) for call in chosen])
+
+
+def test_failing_at_chosen_calls(box: Box) -> None:
+    fails = [
+        Fault("renameat2", "error=EIO", "1"),
+        Fault("unlinkat", "error=EACCES", "4"),
+    ]
+    explore(box, "failed once at a system call", fails)
+
+
+def test_frozen_amid_the_removal_it_is_left_alone(box: Box) -> None:
+    _freeze(box, Fault("unlinkat", STOP, "3"))
+
+
+def _freeze(box: Box, fault: Fault) -> None:
+    """Stop a clear, look that no recovery touches anything meanwhile, and let it go on to a full and true end."""
+    scene = box.new_run()
+    frozen = box.start(scene, fault)
+    frozen.wait_until_stopped()
+    known, lying = records(), box.everything()
+    ours = recover(scene)
+    assert (ours.rolled_back, ours.rolled_forward, ours.unsettled) == ([], [], [])
+    theirs = box.programs.run("recover", "--json")
+    assert theirs.status == 0, theirs.err
+    assert json.loads(theirs.out) == {"rolled_back": [], "rolled_forward": [], "unsettled": [], "queued_again": 0}
+    assert (records(), box.everything()) == (known, lying)
+    connections.close_all()
+    frozen.go_on()
+    ended = frozen.ended()
+    assert ended.status == 0, ended.err
+    answer = json.loads(ended.out)
+    assert (answer["cleared"], answer["files"], answer["bytes_freed"]) == (1, scene.files, scene.bytes)
+    box.settle(scene, ended)
+    box.take_away(scene)
+    blackbox.EXPLORED["frozen at a system call"] += 1
+
+
+def test_a_clear_refuses_when_its_nas_reader_is_killed(box: Box) -> None:
+    _lose_the_reader(box, KILL, "1", "nas_io_error")
+
+
+def _lose_the_reader(box: Box, what: str, when: str, reason: str) -> None:
+    """Something happens to the process that reads the NAS: the clear is refused for it, and nothing is changed."""
+    scene = box.new_run()
+    lying = box.everything()
+    fault = Fault("getdents64", what, when, paths=(str(scene.twin), str(scene.twin / "tiles")), children=True)
+    ended = box.start(scene, fault, nas_timeout=1.0).ended()
+    assert ended.hit, ended.trace
+    assert ended.status == 1
+    (answer,) = json.loads(ended.out)["runs"]
+    assert (answer["action"], answer["reason"]) == ("refused", reason)
+    assert box.everything() == lying
+    box.settle(scene, ended)
+    assert scene.kinds() == ["refused"]
+    box.take_away(scene)
+    blackbox.EXPLORED["lost its NAS reader"] += 1
+
+
+def test_the_command_itself_killed_before_the_fence(box: Box, tmp_path: Path) -> None:
+    """From the start of Python on, and not as a fork that has loaded everything."""
+    scene = box.new_run()
+    trace = tmp_path / "trace"
+    command = [
+        *("strace", "-o", str(trace), "-e", "trace=renameat2", "-e", "inject=renameat2:signal=SIGKILL:when=1"),
+        *(sys.executable, "manage.py", "clear", scene.run.run_path),
+    ]
+    done = subprocess.run(
+        command, cwd=blackbox.CHECKOUT, env=box.env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode not in (0, 1), done.stderr
+    assert "killed by SIGKILL" in trace.read_text()
+    box.settle(scene, Ended(done.returncode, done.stdout, done.stderr, ""))
+    assert scene.kinds() == ["aborted"]
+    clear_run(scene.run, now=timezone.now())
+    scene.assert_cleared()
+    blackbox.EXPLORED["killed at a system call"] += 1
+
+
+# All of them
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(900)
+def test_killed_at_every_call(box: Box) -> None:
+    calls = effective(box.calls())
+    explore(box, "killed at a system call", [at(call, KILL) for call in some_of(calls, STRIDES)])
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(900)
+def test_failing_once_at_every_call(box: Box) -> None:
+    calls = some_of(box.calls(), STRIDES)
+    faults = [
+        at(call, f"error={ERRORS[call.syscall][(place + turn) % len(ERRORS[call.syscall])]}")
+        for place, call in enumerate(calls)
+        for turn in (0, 1)
+    ]
+    explore(box, "failed once at a system call", faults)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(900)
+def test_failing_from_some_call_on(box: Box) -> None:
+    calls = some_of(box.calls(), {"pwrite64": 10, "sendto": 3, "recvfrom": 3, "unlinkat": 2})
+    faults = [
+        at(call, f"error={ERRORS[call.syscall][place % len(ERRORS[call.syscall])]}", on=True)
+        for place, call in enumerate(calls)
+    ]
+    explore(box, "failed at a system call and ever after", faults)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(300)
+def test_frozen_at_many_calls(box: Box) -> None:
+    calls = effective(box.calls())
+    wanted = {("renameat2", 1), ("fsync", 1), ("fsync", 4), ("fsync", 6), ("renameat", 1), ("unlinkat", 1)}
+    chosen = [call for call in calls if (call.syscall, call.number) in wanted]
+    for call in [*chosen, the_commit(calls), [call for call in calls if call.syscall == "unlinkat"][-1]]:
+        _freeze(box, at(call, STOP))
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    ("what", "when", "reason"),
+    [
+        (KILL, "3", "nas_io_error"),
+        (KILL, "6", "nas_io_error"),
+        (STOP, "1", "nas_timeout"),
+        (STOP, "5", "nas_timeout"),
+        ("error=EIO", "1", "nas_io_error"),
+        ("error=ESTALE", "5", "nas_io_error"),
+    ],
+)
+def test_a_clear_refuses_when_its_nas_reader_is_lost(box: Box, what: str, when: str, reason: str) -> None:
+    _lose_the_reader(box, what, when, reason)
