@@ -1,0 +1,225 @@
+"""The promises, each checked against what was noted before, with no code of the product.
+
+ 1 twin          every byte that was staged is still there or identical on the NAS; metadata: there or in the tombstone
+ 2 recorded      something is missing: it was authorised before; the clear is over: it says so
+ 3 not torn      at the run's path lies the complete run or nothing, at every moment
+ 4 once          one `cleared` entry, one `authorised`, one `completed`
+ 5 converges     after recovery nothing is active or left over, and another recovery and discovery change nothing
+ 6 contained     nothing else has changed
+ 7 fail closed   what cannot be known leads to nothing being removed
+ 8 own only      names that only look like ours, and neighbours, stay
+ 9 truthful      the ledger counts what went, no more and no less
+10 append-only   history and ledger rows are only ever added
+11 fresh         a change before the commit brings the run back, the very same inodes
+12 durable       all of this holds after a power failure too
+"""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cleanup import discovery, recovery
+from tests.faults.stage import LATER, METADATA, Stage, Subject, Things, differences, hexadecimal, look, same
+
+RECORD = f"{METADATA}/ingest.json"
+_ACTIVE = ("queued", "intent", "committed")
+_HISTORY = ["staging", "complete", "sync_queued", "sync_verified"]
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A promise that did not hold: which, where, and what was seen."""
+
+    promise: int
+    point: str
+    words: str
+
+    def __str__(self) -> str:
+        return f"promise {self.promise} broken at {self.point}: {self.words}"
+
+
+Broken = Iterator[tuple[int, str]]
+
+
+def violations(point: str, *broken: Broken) -> list[Violation]:
+    return [Violation(promise, point, words) for each in broken for promise, words in each]
+
+
+def in_power_failure(found: list[Violation]) -> list[Violation]:
+    """What does not hold after a power failure is a matter of durability."""
+    return [replace(violation, promise=12) for violation in found]
+
+
+def at_every_moment(stage: Stage) -> Broken:
+    """What must hold even where a worker has just been killed, before anybody has looked."""
+    subject = stage.subject
+    at_path, fenced = look(subject.path), look(fence_of(stage))
+    yield from _not_torn(subject, at_path)
+    yield from _kept(stage, at_path, fenced)
+    yield from _recorded_first(subject, at_path, fenced)
+    yield from _contained(stage)
+    yield from _append_only(subject)
+
+
+def when_settled(stage: Stage) -> Broken:
+    """What must hold after recovery: the run is back, or gone; nothing else."""
+    yield from at_every_moment(stage)
+    subject = stage.subject
+    if subject.state() == "cleared":
+        yield from _gone(stage)
+    else:
+        yield from _back(stage)
+    active = [attempt for attempt in subject.attempts() if attempt["phase"] in _ACTIVE]
+    if active:
+        yield 5, f"an attempt is still {active[0]['phase']} ({active[0]['detail']})"
+    if left := stage.ours():
+        yield 5, f"left over: {', '.join(path.name for path in left)}"
+    if drafts := [path.name for path in stage.data.glob("*/*.part")]:
+        yield 5, f"left over in the data directory: {', '.join(drafts)}"
+
+
+def when_looked_at_again(stage: Stage) -> Broken:
+    """Another recovery and a discovery find nothing to do."""
+    subject = stage.subject
+    before = look(stage.lab.staging), subject.ledger(), subject.events(), subject.state()
+    recovery.recover(now=stage.now + LATER)
+    discovery.discover(stage.root, now=stage.now + LATER)
+    after = look(stage.lab.staging), subject.ledger(), subject.events(), subject.state()
+    if not same(before[0], after[0]):
+        yield 5, f"a second recovery changed the disk: {differences(before[0], after[0])}"
+    if before[1:] != after[1:]:
+        yield 5, "a second recovery or a discovery changed the database"
+
+
+def fence_of(stage: Stage) -> Path:
+    """The fence that is there, else a name that nothing has."""
+    return next((path for path in stage.ours() if path.is_dir()), stage.folder / ".exlab-clearing")
+
+
+def _not_torn(subject: Subject, at_path: Things) -> Broken:
+    missing = subject.before.keys() - at_path.keys()
+    if at_path and missing and at_path["."].ino == subject.before["."].ino:
+        yield 3, f"the run at its path lacks {', '.join(sorted(missing))}"
+
+
+def _kept(stage: Stage, at_path: Things, fenced: Things) -> Broken:
+    """Promise 1. That the twin is as it was is seen with everything else that must not change."""
+    subject = stage.subject
+    for name, thing in subject.before.items():
+        if thing.kind != "-" or any(thing.same_as(place.get(name)) for place in (at_path, fenced)):
+            continue
+        copy = subject.twin_before.get(name)
+        if not name.startswith(f"{METADATA}/"):
+            if copy is None or copy.content != thing.content:
+                yield 1, f"{name} is gone and has no twin"
+        elif not any(tombstone.get(f"metadata/{_base(name)}") == thing.content for tombstone in _tombstones(stage)):
+            yield 1, f"{name} is gone and not in a tombstone"
+    for name, content in subject.late.items():
+        places = [place.get(name) for place in (at_path, fenced)]
+        if not any(place is not None and place.content == content for place in places):
+            yield 1, f"{name} was written late and is gone"
+
+
+def _recorded_first(subject: Subject, at_path: Things, fenced: Things) -> Broken:
+    """Promise 2: before the first file goes both the ledger and the record on disk say so; the record goes last."""
+    there = at_path or fenced
+    missing = {
+        name for name, thing in subject.before.items() if thing.kind == "-" and not thing.same_as(there.get(name))
+    } - {RECORD}
+    if not missing:
+        return
+    if not any(row["kind"] == "authorised" for row in subject.ledger()):
+        yield 2, f"{len(missing)} files are gone or changed, and nothing was authorised"
+    others = [name for name, thing in fenced.items() if thing.kind == "-" and name != RECORD]
+    record = fenced.get(RECORD)
+    if record is None:
+        if others:
+            yield 2, f"the record is gone while {others[0]} is still there"
+    elif _last_state(record.content) != "cleared":
+        yield 2, "files are gone, and the record on disk does not say so"
+
+
+def _last_state(record: bytes) -> str:
+    try:
+        return str(json.loads(record)["history"][-1]["state"])
+    except (ValueError, KeyError):
+        return "unreadable"
+
+
+def _contained(stage: Stage) -> Broken:
+    after = stage.surroundings()
+    if same(stage.around, after):
+        return
+    names = differences(stage.around, after)
+    yield (8 if ".exlab-clearing-" in names or "-copy" in names else 6), f"changed: {names}"
+
+
+def _append_only(subject: Subject) -> Broken:
+    before = subject.ledger_before
+    if subject.ledger()[: len(before)] != before:
+        yield 10, "rows of the ledger have changed"
+
+
+def _back(stage: Stage) -> Broken:
+    """The run stands at its path, the very same inodes, and nothing says that it was cleared."""
+    subject = stage.subject
+    after = look(subject.path)
+    if not same(subject.before, after):
+        yield 11, f"the run did not come back as it was: {differences(subject.before, after) or 'nothing is there'}"
+    if subject.state() != "sync_verified":
+        yield 5, f"the run is {subject.state()}"
+    if [event["state"] for event in subject.events()] != _HISTORY:
+        yield 4, f"its history is {[event['state'] for event in subject.events()]}"
+    claims = {"authorised", "completed", "partial"} & {row["kind"] for row in subject.ledger()}
+    if claims:
+        yield 9, f"the ledger says {', '.join(sorted(claims))} of a run that is back"
+    for attempt in subject.attempts():
+        for path in (stage.data / "plans").glob(f"{hexadecimal(attempt['id'])}*"):
+            yield 5, f"the plan {path.name} was kept"
+        for path in (stage.data / "tombstones").glob(f"{hexadecimal(attempt['id'])}*"):
+            yield 5, f"the tombstone {path.name} was kept"
+
+
+def _gone(stage: Stage) -> Broken:
+    """The run is gone, and everything says so once, with the right counts."""
+    subject = stage.subject
+    if subject.path.exists():
+        yield 5, "the run is called cleared and lies at its path"
+    if [event["state"] for event in subject.events()] != [*_HISTORY, "cleared"]:
+        yield 4, f"its history is {[event['state'] for event in subject.events()]}"
+    ledger = subject.ledger()
+    kinds = [row["kind"] for row in ledger]
+    if kinds.count("authorised") != 1 or kinds.count("completed") != 1:
+        yield 4, f"the ledger says {kinds}"
+    freeing = [row for row in ledger if row["kind"] in ("completed", "partial")]
+    counted = subject.census
+    claimed = {name: sum(row[name] for row in freeing) for name in ("files", "bytes", "allocated_bytes")}
+    truth = {"files": counted.files, "bytes": counted.bytes, "allocated_bytes": counted.allocated}
+    if claimed != truth:
+        yield 9, f"the ledger claims {claimed}, what went was {truth}"
+    authorised = [(row["files"], row["bytes"]) for row in ledger if row["kind"] == "authorised"]
+    if authorised[:1] != [(counted.files, counted.bytes)]:
+        yield 9, f"authorised were {authorised}, there were {(counted.files, counted.bytes)}"
+    phases = [attempt["phase"] for attempt in subject.attempts()]
+    if phases.count("done") != 1:
+        yield 5, f"its attempts are {phases}"
+    if not any(_last_state(tombstone.get("ingest.json", b"")) == "cleared" for tombstone in _tombstones(stage)):
+        yield 2, "no tombstone holds the final record"
+
+
+def _tombstones(stage: Stage) -> Iterator[dict[str, bytes]]:
+    """What the tombstones of the subject's attempts hold, as far as they can be read."""
+    for attempt in stage.subject.attempts():
+        path = stage.data / "tombstones" / f"{hexadecimal(attempt['id'])}.tar.gz"
+        try:
+            with tarfile.open(fileobj=io.BytesIO(path.read_bytes())) as archive:
+                yield {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
+        except (FileNotFoundError, tarfile.ReadError, EOFError):
+            continue
+
+
+def _base(name: str) -> str:
+    return name.rpartition("/")[2]

@@ -1,0 +1,290 @@
+"""Where the explorers play: a small lab, one run after the other in it, and what must be true of each.
+
+Everything is noted before the product touches it, and read again with nothing but the standard library and SQL.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+from django.test import override_settings
+
+from cleanup import discovery, gathering, registering
+from cleanup.models import Run, StagingRoot
+from cleanup.staging import nas
+from tests.lab import METADATA, Lab
+
+FOLDER = "CONFOCAL_01/PROJ-0042/Runs"
+NEIGHBOUR = f"{FOLDER}/Run_2026-01-01T00-00"
+SOMEBODYS = "5" * 32  # the id of an attempt that nobody has made
+
+LOOK_ALIKES = (
+    f".exlab-clearing-{SOMEBODYS}",
+    ".exlab-clearing-",
+    ".exlab-clearing-notes",
+    "Run_2026-01-01T00-00-copy",
+)
+
+# A proof may be used again for a day. Every attempt is made after that, so that each one reads every byte anew.
+_BETWEEN = timedelta(hours=25)
+# From when on an attempt whose process was lost is recovery's.
+LATER = timedelta(minutes=3)
+
+_LARGE = b"pixels " * 700
+_DATA = {
+    "plate.raw": _LARGE,
+    "wells/a1.raw": b"first well",
+    "wells/a1-again.raw": b"first well",
+    "locked/calibration.raw": b"read-only",
+    "marker": b"",
+}
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One entry of a directory as it was seen."""
+
+    kind: str
+    ino: int
+    mode: int
+    size: int
+    mtime_ns: int
+    links: int
+    allocated: int
+    content: bytes
+
+    def same_as(self, other: "Thing | None") -> bool:
+        """Whether it is the same entry, unchanged; blocks may be given out late, links may come and go."""
+        return other is not None and _essence(self) == _essence(other)
+
+
+def _essence(thing: Thing) -> tuple[object, ...]:
+    return thing.kind, thing.ino, thing.mode, thing.size, thing.mtime_ns, thing.content
+
+
+Things = dict[str, Thing]
+
+
+def look(top: Path) -> Things:
+    """Everything at and below a path by its relative name, the top itself as `.`; nothing if it is not there."""
+    found: Things = {}
+    pending = [(str(top), ".")]
+    while pending:
+        path, name = pending.pop()
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            continue
+        kind = stat.filemode(status.st_mode)[0]
+        content = b""
+        if kind == "d":
+            below = "" if name == "." else f"{name}/"
+            pending += [(entry.path, below + entry.name) for entry in os.scandir(path)]
+        elif kind == "l":
+            content = os.fsencode(os.readlink(path))
+        elif kind == "-":
+            content = Path(path).read_bytes()
+        size = 0 if kind == "d" else status.st_size
+        blocks = status.st_blocks * 512
+        mode = stat.S_IMODE(status.st_mode)
+        found[name] = Thing(kind, status.st_ino, mode, size, status.st_mtime_ns, status.st_nlink, blocks, content)
+    return found
+
+
+def same(before: Things, after: Things) -> bool:
+    return before.keys() == after.keys() and all(thing.same_as(after[name]) for name, thing in before.items())
+
+
+def differences(before: Things, after: Things) -> str:
+    """The names by which two looks differ."""
+    everywhere = before.keys() | after.keys()
+    other = [name for name in everywhere if name not in before or not before[name].same_as(after.get(name))]
+    return ", ".join(sorted(other))
+
+
+@dataclass(frozen=True)
+class Census:
+    """What a run holds, every inode once; `allocated` counts the inodes without a name elsewhere."""
+
+    files: int
+    bytes: int
+    allocated: int
+
+
+def census(things: Things) -> Census:
+    by_inode: dict[int, list[Thing]] = {}
+    for thing in things.values():
+        if thing.kind == "-":
+            by_inode.setdefault(thing.ino, []).append(thing)
+    return Census(
+        files=len(by_inode),
+        bytes=sum(names[0].size for names in by_inode.values()),
+        allocated=sum(names[0].allocated for names in by_inode.values() if names[0].links == len(names)),
+    )
+
+
+@dataclass
+class Subject:
+    """One verified run as it was before anything touched it. `late` is what a test has put into it since."""
+
+    run: Run
+    path: Path
+    twin: Path
+    before: Things
+    twin_before: Things
+    ledger_before: list[dict[str, Any]] = field(default_factory=list)
+    late: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def census(self) -> Census:
+        return census(self.before)
+
+    def rows(self, table: str, columns: str, order: str) -> list[dict[str, Any]]:
+        return select(f"SELECT {columns} FROM {table} WHERE run_id = %s ORDER BY {order}", [self.run.pk])
+
+    def ledger(self) -> list[dict[str, Any]]:
+        return self.rows("cleanup_ledgerentry", "*", "id")
+
+    def events(self) -> list[dict[str, Any]]:
+        return self.rows("cleanup_ingestevent", "*", "position")
+
+    def attempts(self) -> list[dict[str, Any]]:
+        return self.rows("cleanup_clearattempt", "*", "created_at")
+
+    def state(self) -> str:
+        return str(select("SELECT state FROM cleanup_run WHERE id = %s", [self.run.pk])[0]["state"])
+
+
+def select(sql: str, parameters: list[Any]) -> list[dict[str, Any]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def hexadecimal(key: object) -> str:
+    """An attempt's id as its files are named, whichever way the database has put it."""
+    return UUID(str(key)).hex
+
+
+class Stage:
+    """A staging root with a neighbour that nobody may touch, names that only look like ours, and one run at a time."""
+
+    def __init__(self, base: Path, root: StagingRoot, lab: Lab, data: Path, now: datetime, *, new_data: bool) -> None:
+        """`new_data`: every attempt is the first that this data directory sees."""
+        self.base = base
+        self.lab = lab
+        self.root = root
+        self.data = data
+        self.new_data = new_data
+        self.now = now
+        self._made = 0
+        self.folder = lab.staging / FOLDER
+        self.canary = base / "canary"
+        self.canary.mkdir()
+        (self.canary / "precious").write_bytes(b"not a run")
+        _furnish(lab, NEIGHBOUR)
+        self._place_look_alikes()
+        self.subject = self.fresh()
+
+    def _place_look_alikes(self) -> None:
+        for name in LOOK_ALIKES:
+            (self.folder / name).mkdir()
+            (self.folder / name / "plate.raw").write_bytes(b"somebody's")
+        (self.folder / f".exlab-clearing-{SOMEBODYS}.ingest.json").write_bytes(b"{}")
+
+    def fresh(self) -> Subject:
+        """Another run, discovered, with everything about it noted."""
+        self._made += 1
+        day, minute = divmod(self._made, 1400)
+        run_path = f"{FOLDER}/Run_2026-02-{day + 1:02}T{minute // 60:02}-{minute % 60:02}"
+        path = _furnish(self.lab, run_path)
+        discovery.discover(self.root, now=self.now)
+        run = Run.objects.with_root().get(run_path=run_path, root=self.root)
+        twin = self.lab.twin(run_path)
+        self.subject = Subject(run, path, twin, look(path), look(twin))
+        self.around = self.surroundings()
+        return self.subject
+
+    def next_attempt(self) -> datetime:
+        """Get ready for an attempt that does all that the first one on a new host does; returns its instant."""
+        self.now += _BETWEEN
+        for kept in self.data.glob("*/*"):
+            kept.unlink()
+        if self.new_data:
+            for folder in ("plans", "tombstones"):
+                with contextlib.suppress(FileNotFoundError):
+                    (self.data / folder).rmdir()
+        self.subject.ledger_before = self.subject.ledger()
+        return self.now
+
+    def ours(self) -> list[Path]:
+        """What lies beside the subject under a name that belongs to one of its attempts."""
+        names = [f".exlab-clearing-{hexadecimal(attempt['id'])}" for attempt in self.subject.attempts()]
+        both = [self.folder / f"{name}{suffix}" for name in names for suffix in ("", ".ingest.json")]
+        return [path for path in both if os.path.lexists(path)]
+
+    def surroundings(self) -> Things:
+        """Everything that is none of the subject's business: the rest of the staging root, its twin, a canary."""
+        mine = {self.subject.path.name, *(path.name for path in self.ours())}
+        found = {f"staging/{name}": thing for name, thing in look(self.lab.staging).items() if _is_foreign(name, mine)}
+        found |= {f"twin/{name}": thing for name, thing in look(self.subject.twin).items()}
+        return found | {f"canary/{name}": thing for name, thing in look(self.canary).items()}
+
+
+def _is_foreign(name: str, mine: set[str]) -> bool:
+    """Whether an entry of the staging root is not the subject's; the folder that holds it changes with it."""
+    below = name.removeprefix(f"{FOLDER}/")
+    return name not in (FOLDER, ".", ".exlab-reserve") and (below == name or below.split("/")[0] not in mine)
+
+
+def _furnish(lab: Lab, run_path: str) -> Path:
+    """A verified run with a folder, a read-only one, an empty one, two names of one file, and an empty file."""
+    path = lab.run(run_path, files=_DATA)
+    folder = path / "wells"
+    (folder / "a1-again.raw").unlink()
+    os.link(folder / "a1.raw", folder / "a1-again.raw")
+    (path / "empty" / "within").mkdir(parents=True)
+    (path / "locked").chmod(0o500)
+    return path
+
+
+@contextlib.contextmanager
+def staged(base: Path, now: datetime, *, new_data: bool = False) -> Iterator[Stage]:
+    """A stage of its own below `base`, with a data directory and with one NAS reader for everything that happens."""
+    data = base / "data"
+    lab = Lab(base / "lab")
+    with override_settings(EXLAB_DATA_DIR=data), contextlib.ExitStack() as stack:
+        root = registering.register(
+            f"stage-{base.name}",
+            str(lab.staging),
+            nas_path=str(lab.nas),
+            allow_same_filesystem=True,
+            accept_empty=True,
+            now=now,
+        )
+        reader = stack.enter_context(nas.NasReader(root.nas_path, root.nas_token))
+        real = gathering.reader_for
+        stack.callback(setattr, gathering, "reader_for", real)
+        gathering.reader_for = lambda root: contextlib.nullcontext(reader)  # type: ignore[assignment,return-value]
+        stage = Stage(base, root, lab, data, now, new_data=new_data)
+        try:
+            yield stage
+        finally:
+            _let_go(base)
+
+
+def _let_go(base: Path) -> None:
+    """Let an ordinary user's pytest tidy up."""
+    for path in base.rglob("locked"):
+        path.chmod(0o700)
+
+
+__all__ = ["LATER", "METADATA", "Census", "Stage", "Subject", "Thing", "Things", "census", "look", "same", "staged"]
