@@ -12,12 +12,8 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from cleanup import append_only
+from cleanup import append_only, readiness
 from cleanup.models import StagingRoot
-
-# What SQLite must answer so that a committed row survives a power cut and REPLACE cannot go round the triggers.
-_SQLITE_PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "recursive_triggers": 1, "foreign_keys": 1}
-_POSTGRES_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes")
 
 NO_STAGING_ROOT = "cleanup.W002"
 
@@ -98,8 +94,7 @@ def check_durability(
     """E003: what the database has committed is still there after a power cut."""
     messages: list[CheckMessage] = []
     for connection in _connections(databases):
-        wrong = _sqlite_lapses(connection) if connection.vendor == "sqlite" else _postgres_lapses(connection)
-        if wrong:
+        if wrong := readiness.durability_lapses(connection):
             messages.append(
                 Error(
                     f"The database may lose what it has committed: {', '.join(wrong)}.",
@@ -143,18 +138,3 @@ def check_staging_roots(
 
 def _connections(databases: Iterable[str] | None) -> list[BaseDatabaseWrapper]:
     return [connections[alias] for alias in databases or ()]
-
-
-def _sqlite_lapses(connection: BaseDatabaseWrapper) -> list[str]:
-    with connection.cursor() as cursor:
-        found = {}
-        for pragma in _SQLITE_PRAGMAS:
-            cursor.execute(f"PRAGMA {pragma}")
-            (found[pragma],) = cursor.fetchone()
-    return [f"{name} is {found[name]}" for name, wanted in _SQLITE_PRAGMAS.items() if found[name] != wanted]
-
-
-def _postgres_lapses(connection: BaseDatabaseWrapper) -> list[str]:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT name FROM pg_settings WHERE name = ANY(%s) AND setting = 'off'", [[*_POSTGRES_SETTINGS]])
-        return [f"{name} is off" for (name,) in cursor.fetchall()]

@@ -21,9 +21,10 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from django.db import Error as DjangoDatabaseError
+from django.db.models import F
 from django.utils import timezone
 
-from cleanup import gathering, queueing
+from cleanup import gathering, proving, queueing
 from cleanup.gathering import Look, OpenRun, Unreachable
 from cleanup.models import (
     ClearAttempt,
@@ -31,7 +32,6 @@ from cleanup.models import (
     LedgerEntry,
     LedgerKind,
     Phase,
-    Proof,
     Requester,
     RetentionPolicy,
     Run,
@@ -39,12 +39,17 @@ from cleanup.models import (
 from cleanup.policy.gates import Decision, Finding, GateResult
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
+from cleanup.policy.retention import ProofLevel
+from cleanup.proving import Reader
 from cleanup.staging import ingest, kernel, layout, tree
+from cleanup.staging.datadir import TombstoneError
 from cleanup.staging.layout import show
 from cleanup.staging.plan import Plan, encode
 
 logger = logging.getLogger(__name__)
 
+# A refused gate is no failure. These are: the clear was allowed and could not be carried out.
+FAILURES = frozenset({Reason.STORAGE_ERROR, Reason.DATABASE_ERROR})
 # A row is written for progress at most this often, outside every transaction of the protocol.
 _PROGRESS_SECONDS = 1.0
 
@@ -103,6 +108,7 @@ def perform(attempt: ClearAttempt, *, now: datetime) -> ClearAttempt:
     """
     if attempt.host != settings.EXLAB_HOST:
         return attempt
+    gathering.data_dir().relieve()
     with gathering.data_dir().lock(str(attempt.run_id)) as free:
         if not free or not _claim(attempt):
             attempt.refresh_from_db()
@@ -128,10 +134,11 @@ def _clear(attempt: ClearAttempt, now: datetime) -> None:
         with (
             gathering.open_root(run.root) as root,
             gathering.open_run(root, run.run_path) as opened,
+            gathering.reader_for(run.root) as reader,
             _guarded(opened),
         ):
-            look = _pass_gates(attempt, run, opened, now)
-            prepared = _fence_and_prepare(attempt, run, opened, look)
+            look = _pass_gates(attempt, run, opened, reader, now)
+            prepared = _fence_and_prepare(attempt, run, opened, reader, look)
             _commit(attempt, run, prepared)
             roll_forward(attempt, opened, prepared.plan, now=timezone.now())
     except Unreachable as error:
@@ -163,31 +170,22 @@ def _open_lock(run: int, path: bytes) -> int:
         return layout.open_beneath(run, path, os.O_RDONLY | flags)
 
 
-def _pass_gates(attempt: ClearAttempt, run: Run, opened: OpenRun, now: datetime) -> Look:
+def _pass_gates(attempt: ClearAttempt, run: Run, opened: OpenRun, reader: Reader, now: datetime) -> Look:
     """All gates on fresh facts; the decision and the proof are kept with the attempt. Raises Refused."""
     policy = RetentionPolicy.objects.effective_for(run)
     operator = attempt.requester == Requester.OPERATOR
     try:
-        with gathering.reader_for(run.root) as reader:
-            look, decision = gathering.look(
-                run, opened, reader, policy, now, operator=operator, progress=_progress_of_proof(attempt)
-            )
+        look, decision = gathering.look(
+            run, opened, reader, policy, now, operator=operator, progress=_progress_of_proof(attempt)
+        )
     except OSError as error:
         raise Refused(Finding(Reason.STAGING_IO_ERROR, os.strerror(error.errno or 0))) from None
     attempt.decision = decision_as_json(decision)
     attempt.policy_version = policy.version
     proof = look.facts.proof
     refusal = decision.main_refusal(operator=operator)
-    if refusal is None and look.facts.fresh and look.scan is not None:
-        attempt.proof = Proof.objects.create(
-            run=run,
-            level=policy.proof,
-            at=now,
-            host=settings.EXLAB_HOST,
-            files=proof.files if proof else 0,
-            bytes=proof.bytes if proof else 0,
-            manifest_sha256=look.listed.sha256 if look.listed else "",
-        )
+    if refusal is None and look.facts.fresh and look.scan is not None and proof is not None:
+        attempt.proof = look.reused or proving.keep(run, proof, policy.proof, look.evidence, now)
     attempt.save(update_fields=["decision", "policy_version", "proof"])
     if attempt.proof is None or look.scan is None:
         raise Refused(_as_finding(refusal))
@@ -200,8 +198,8 @@ def _as_finding(refusal: GateResult | None) -> Finding:
     return Finding(refusal.reason, refusal.detail)
 
 
-def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, look: Look) -> Prepared:
-    """Steps 3 to 6: plan, fence, re-scan, record and tombstone. Raises Refused with everything put back."""
+def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, reader: Reader, look: Look) -> Prepared:
+    """Steps 3 to 6: plan, fence, record and tombstone, one more look. Raises Refused with everything put back."""
     assert look.scan is not None  # noqa: S101
     name = attempt.pk.hex
     plan = Plan(attempt=name, run_path=run.run_path, ino=look.scan.ino, entries=look.scan.entries)
@@ -220,9 +218,14 @@ def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, look: L
         raise Refused(Finding(Reason.INTERRUPTED))
     try:
         tree.fence(opened.parent, _leaf(run), tree.fence_name(name))
-        _expect_planned(run, opened, plan)
+        # Comparing takes hours. What was fenced by name may be another directory than the one that was compared.
+        if kernel.status(opened.parent, tree.fence_name(name)).ino != plan.ino:
+            raise Refused(Finding(Reason.IDENTITY_MISMATCH, "it was replaced while it was compared"))
         record, entry = ingest.with_cleared(look.record, at=timezone.now(), host=settings.EXLAB_HOST)
-        _prepare(attempt, run, opened, record, plan)
+        _prepare(attempt, run, opened, record)
+        # The last thing before the commit, so that whatever changed until now still stops the clear.
+        _expect_planned(run, opened, plan)
+        _expect_twin(attempt, look, reader)
     except OSError as error:
         roll_back(attempt, opened.root, run)
         raise Refused(Finding(Reason.STORAGE_ERROR, os.strerror(error.errno or 0))) from None
@@ -234,21 +237,28 @@ def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, look: L
 
 def _expect_planned(run: Run, opened: OpenRun, plan: Plan) -> None:
     """The fenced tree must equal the plan, and nobody may write in it. Raises Refused."""
-    # Comparing takes hours. What was fenced by name may be another directory than the one that was compared.
-    if kernel.status(opened.parent, tree.fence_name(plan.attempt)).ino != plan.ino:
-        raise Refused(Finding(Reason.IDENTITY_MISMATCH, "it was replaced while it was compared"))
     found = tree.scan(opened.run)
     changes = [problem.detail for problem in found.problems] + tree.differences(plan.entries, found.entries)
     if changes or found.ino != plan.ino:
-        raise Refused(
-            Finding(Reason.CHANGED_SINCE_VERIFICATION, "while it was cleared: " + gathering.name_some(changes))
-        )
+        raise Refused(Finding(Reason.CHANGED_SINCE_VERIFICATION, "while it was cleared: " + proving.name_some(changes)))
     busy = gathering.find_writers(found, [_leaf(run), tree.fence_name(plan.attempt)])
     if busy:
         raise Refused(busy[0])
 
 
-def _prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, record: bytes, plan: Plan) -> None:
+def _expect_twin(attempt: ClearAttempt, look: Look, reader: Reader) -> None:
+    """The NAS must still hold what the proof saw there, as far as a listing tells. Raises Refused."""
+    assert attempt.proof is not None and look.scan is not None  # noqa: S101
+    if attempt.proof.level == ProofLevel.RECORD:
+        return
+    if look.listing is None:
+        raise Refused(Finding(Reason.NOT_COMPARED))
+    changed = proving.changed_on_nas(attempt.run, look.listing, look.scan.data_files, reader)
+    if changed is not None:
+        raise Refused(changed)
+
+
+def _prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, record: bytes) -> None:
     """The new record beside the fence and the tombstone in the data directory, both durable."""
     name = attempt.pk.hex
     like = os.stat(tree.INGEST_PATH, dir_fd=opened.run, follow_symlinks=False)
@@ -340,11 +350,36 @@ def roll_forward(attempt: ClearAttempt, opened: OpenRun, plan: Plan, *, now: dat
         opened.run,
         plan.entries,
         record=attempt.prepared,
+        proven=_proven(attempt),
         progress=_progress_of_removal(attempt),
+        before_the_record=lambda: _mark_emptied(attempt, plan),
     )
     os.fsync(opened.parent)
     tree.renew_reserve(opened.root)
     finish(attempt, removal, now)
+
+
+def _mark_emptied(attempt: ClearAttempt, plan: Plan) -> None:
+    """Durably, before the record goes: all the rest of the plan is gone, and it was us.
+
+    Without this mark recovery could not tell a fence that we removed from one that somebody took away whole.
+    """
+    counted = tree.count(plan.entries)
+    fields = {"emptied": True, "done_files": counted.files, "done_bytes": counted.bytes}
+    ClearAttempt.objects.filter(pk=attempt.pk).update(**fields)
+
+
+def _proven(attempt: ClearAttempt) -> tree.Proven:
+    """What the bytes of a file have been proven to be, from the tombstone; read only if somebody asks."""
+    digests: dict[bytes, bytes] = {}
+
+    def proven(path: bytes) -> bytes | None:
+        if not digests:
+            with contextlib.suppress(TombstoneError):
+                digests.update(gathering.data_dir().read_digests(attempt.pk.hex))
+        return digests.get(path)
+
+    return proven
 
 
 def finish(attempt: ClearAttempt, removal: tree.Removal, now: datetime) -> None:
@@ -362,11 +397,13 @@ def finish(attempt: ClearAttempt, removal: tree.Removal, now: datetime) -> None:
     remaining = attempt.planned_files - removal.freed.files
     detail = "" if complete else f"{remaining} of {attempt.planned_files} files left ({_name_left(removal)})"
     reason = "" if complete else Reason.REMOVAL_INCOMPLETE
+    tell_after = now if attempt.phase == Phase.COMMITTED else attempt.tell_after
     with transaction.atomic():
         advanced = attempt.advance(
             [Phase.COMMITTED, Phase.DONE],
             Phase.DONE,
             now=now,
+            tell_after=tell_after,
             reason=reason,
             detail=detail,
             freed_files=removal.freed.files,
@@ -401,6 +438,8 @@ def finish_without_clear(attempt: ClearAttempt, phase: Phase, finding: Finding, 
         fields = {"reason": finding.reason, "detail": finding.detail}
         if attempt.advance([Phase.QUEUED, Phase.INTENT], phase, now=now, **fields):
             write_ledger(attempt, kinds[phase], now, **fields)
+            if phase != Phase.REFUSED or finding.reason in FAILURES:
+                Run.objects.filter(pk=attempt.run_id).update(failures=F("failures") + 1)
     logger.info("not cleared %s: %s %s", attempt.run.run_path, finding.reason, finding.detail)
 
 
@@ -448,7 +487,7 @@ def _leaf(run: Run) -> bytes:
 def _name_left(removal: tree.Removal) -> str:
     """What is left and why; what only stays because something else does comes last."""
     left = sorted(removal.left, key=lambda entry: entry[1] in (tree.KEPT_LAST, "ENOTEMPTY"))
-    return gathering.name_some([f"{show(path)}: {why}" for path, why in left])
+    return proving.name_some([f"{show(path)}: {why}" for path, why in left])
 
 
 def _progress_of_proof(attempt: ClearAttempt) -> Callable[[int], None]:

@@ -16,7 +16,8 @@ from cleanup.policy.gates import Facts, Finding
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import verified_at
-from cleanup.staging import ingest, kernel, layout, nas, tree
+from cleanup.proving import Reader
+from cleanup.staging import ingest, kernel, layout, tree
 from cleanup.staging.layout import KIND_FOLDERS, Problem, RunPath, show
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def discover(root: StagingRoot, *, now: datetime, wait: bool = True) -> Discover
         return result
 
 
-def _discover(descriptor: int, reader: nas.NasReader, result: Discovered, now: datetime) -> None:
+def _discover(descriptor: int, reader: Reader, result: Discovered, now: datetime) -> None:
     paths = []
     for found in _walk(descriptor):
         if isinstance(found, RunPath):
@@ -159,7 +160,7 @@ def _problem(error: OSError) -> Problem:
     return Problem(finding.reason, finding.detail)
 
 
-def _look_at(descriptor: int, path: RunPath, reader: nas.NasReader, result: Discovered, now: datetime) -> None:
+def _look_at(descriptor: int, path: RunPath, reader: Reader, result: Discovered, now: datetime) -> None:
     """Bring one run up to date."""
     try:
         with gathering.open_run(descriptor, str(path)) as opened:
@@ -201,10 +202,12 @@ def _run_for(
     """The row of a run directory with its history brought up to date, and `new`, `updated` or `unchanged`.
 
     No row is returned for a run with an active attempt. A directory at a cleared run's path is a new run, unless it
-    is the cleared run's own directory still.
+    is the cleared run's own directory still. A run that was declared gone is no concern any more.
     """
     with transaction.atomic():
-        rows = Run.objects.select_for_update(of=("self",)).with_root().filter(root=root, run_path=str(path))
+        rows = (
+            Run.objects.select_for_update(of=("self",)).with_root().filter(root=root, run_path=str(path), gone_at=None)
+        )
         run = rows.staged().first()
         if run is None:
             cleared = rows.filter(state=State.CLEARED).order_by("-cleared_at").first()
@@ -287,7 +290,9 @@ def _store(run: Run, facts: Facts, now: datetime) -> bool:
     }
     if facts.files is not None:
         changes |= {"files": facts.files, "bytes": facts.bytes}
-    Run.objects.filter(pk=run.pk).exclude(state=State.CLEARED).update(**changes)
+    if aged != frozen:
+        changes["failures"] = 0  # what made attempts fail may be gone with what was there before
+    Run.objects.staged().filter(pk=run.pk).update(**changes)
     return aged != frozen
 
 

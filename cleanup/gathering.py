@@ -15,16 +15,18 @@ from typing import Any
 
 from django.conf import settings
 
-from cleanup.models import Run, StagingRoot
-from cleanup.policy.gates import Decision, Facts, Finding, ProofFacts, evaluate
+from cleanup import proving, readiness
+from cleanup.models import ClearAttempt, Proof, Run, StagingRoot
+from cleanup.policy.gates import MAX_FAILURES, Decision, Facts, Finding, ProofFacts, evaluate
 from cleanup.policy.lifecycle import State, first_illegal_step
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import Policy, ProofLevel, ScopedPolicy, effective_policy, verified_at
-from cleanup.staging import hashing, ingest, kernel, layout, manifest, nas, tree, writers
+from cleanup.proving import NAMES_SHOWN, Reader, name_some
+from cleanup.staging import ingest, kernel, layout, manifest, nas, tree, writers
 from cleanup.staging.datadir import DataDir
 from cleanup.staging.layout import Problem, RunPath, UnsafePath, show
 
-_NAMES_SHOWN = 3
+_NOT_STORED = ("fresh", "other_attempt", "host_findings", "failures", "last_failure")
 # The end of the calendar as far as file times are concerned: with a zone's offset 9999 would overflow.
 _LATEST = datetime(9990, 1, 1, tzinfo=UTC)
 
@@ -48,12 +50,19 @@ class OpenRun:
 
 @dataclass(frozen=True)
 class Look:
-    """One look at a run: the facts, and what a plan is made from."""
+    """One look at a run: the facts, and what a plan is made from.
+
+    `listing` is what the NAS held, `evidence` what tells whether either side has changed since, and `reused` the
+    earlier proof that this look relies on, if it does.
+    """
 
     facts: Facts
     scan: tree.Scan | None = None
     listed: manifest.Manifest | None = None
     record: bytes = b""
+    listing: nas.Listing | None = None
+    evidence: str = ""
+    reused: Proof | None = None
 
 
 def data_dir() -> DataDir:
@@ -61,9 +70,9 @@ def data_dir() -> DataDir:
     return DataDir(str(settings.EXLAB_DATA_DIR))
 
 
-def reader_for(root: StagingRoot) -> nas.NasReader:
-    """A process that reads the NAS root of a staging root; a context manager."""
-    return nas.NasReader(root.nas_path, root.nas_token)
+def reader_for(root: StagingRoot) -> contextlib.AbstractContextManager[Reader]:
+    """A process that reads the NAS root of a staging root, behind the breaker of that NAS root."""
+    return proving.reader_for(root)
 
 
 @contextlib.contextmanager
@@ -103,7 +112,7 @@ def open_run(root: int, run_path: str, *, name: bytes | None = None) -> Iterator
 
 
 @contextlib.contextmanager
-def reached(run: Run) -> Iterator[tuple[OpenRun, nas.NasReader]]:
+def reached(run: Run) -> Iterator[tuple[OpenRun, Reader]]:
     """A run with its root and its NAS reader, for one look. Raises Unreachable."""
     with (
         open_root(run.root) as root,
@@ -157,7 +166,7 @@ def same_identity(recorded: str, seen: str) -> bool:
     )
 
 
-def quick_look(run: Run, opened: OpenRun, reader: nas.NasReader, now: datetime) -> Look:
+def quick_look(run: Run, opened: OpenRun, reader: Reader, now: datetime) -> Look:
     """What can be seen of a run without reading its bytes: record, tree, manifest, and names and sizes on the NAS."""
     scanned = tree.scan(opened.run)
     record, data, ingest_findings = _compare_record(run, opened)
@@ -182,14 +191,15 @@ def quick_look(run: Run, opened: OpenRun, reader: nas.NasReader, now: datetime) 
         bytes=counted.bytes,
         allocated_bytes=counted.allocated,
         newest_data_at=_instant(max((entry.mtime_ns for entry in data_files), default=None)),
-        newer_files=tuple(show(entry.path) for entry in newer[:_NAMES_SHOWN]),
+        newer_files=tuple(show(entry.path) for entry in newer[:NAMES_SHOWN]),
         newer_count=len(newer),
     )
     if facts.recorded_state is not State.SYNC_VERIFIED:
         return Look(facts, scanned, None, data)
     listed, tree_findings = _compare_manifest(opened, scanned)
-    proof, _twins = _compare_nas(run, scanned, reader, listed, with_bytes=False)
-    return Look(replace(facts, tree_findings=tree_findings, proof=proof), scanned, listed, data)
+    compared = proving.compare_names(run, scanned, reader, listed)
+    facts = replace(facts, tree_findings=tree_findings, proof=compared.proof)
+    return Look(facts, scanned, listed, data, compared.listing)
 
 
 def quick_decision(run: Run, policy: Policy, now: datetime) -> Decision:
@@ -199,13 +209,14 @@ def quick_decision(run: Run, policy: Policy, now: datetime) -> Decision:
             facts = quick_look(run, opened, reader, now).facts
     except Unreachable as error:
         facts = unreachable_facts(run, error.finding, now)
-    return evaluate(replace(facts, other_attempt=run.active_attempt is not None), policy, now)
+    other = run.active_attempt is not None
+    return evaluate(replace(facts, other_attempt=other, host_findings=readiness.hindrances()), policy, now)
 
 
 def look(
     run: Run,
     opened: OpenRun,
-    reader: nas.NasReader,
+    reader: Reader,
     policy: Policy,
     now: datetime,
     *,
@@ -214,19 +225,47 @@ def look(
 ) -> tuple[Look, Decision]:
     """A full look and the decision on it. Bytes are only read if nothing else speaks against the clear.
 
+    They are not read either where a proof of the last day still holds, because nothing on either side has changed.
     The result authorises a clear only if its facts are `fresh` and the decision is clearable (for an operator) or due.
     """
     seen = quick_look(run, opened, reader, now)
     busy = find_writers(seen.scan, [os.fsencode(run.leaf)]) if seen.scan else ()
-    facts = replace(seen.facts, tree_findings=seen.facts.tree_findings + busy)
+    tree_findings = seen.facts.tree_findings + busy
+    facts = replace(seen.facts, tree_findings=tree_findings, host_findings=readiness.hindrances())
+    seen = replace(seen, facts=facts)
     decision = evaluate(facts, policy, now)
     against = {refusal.reason for refusal in decision.refusals(operator=operator)}
     if against - {Reason.CHANGED_SINCE_VERIFICATION}:
-        return replace(seen, facts=facts), decision
-    if policy.proof is ProofLevel.CHECKSUM and seen.scan is not None and seen.listed is not None:
-        facts = replace(facts, proof=_compare_bytes(run, opened, seen.scan, seen.listed, reader, progress))
-    facts = replace(facts, fresh=True)
-    return replace(seen, facts=facts), evaluate(facts, policy, now)
+        return seen, decision
+    if policy.proof is ProofLevel.CHECKSUM:
+        seen = _with_bytes(seen, run, opened, reader, now, progress)
+    seen = replace(seen, facts=replace(seen.facts, fresh=True))
+    return seen, evaluate(seen.facts, policy, now)
+
+
+def _with_bytes(
+    seen: Look, run: Run, opened: OpenRun, reader: Reader, now: datetime, progress: Callable[[int], None]
+) -> Look:
+    """The look with every byte compared, now or for a proof that still holds."""
+    scan, listed, listing = seen.scan, seen.listed, seen.listing
+    if scan is None or listed is None or listing is None:
+        return seen
+    evidence = proving.evidence(run, scan, listed, listing, now)
+    earlier = proving.reusable(run, ProofLevel.CHECKSUM, evidence, now)
+    if earlier is not None:
+        proof = ProofFacts(
+            level=ProofLevel(earlier.level),
+            files=earlier.files,
+            bytes=earlier.bytes,
+            manifest_sha256=earlier.manifest_sha256,
+            reused_from=earlier.at,
+        )
+        return replace(seen, facts=replace(seen.facts, proof=proof), evidence=evidence, reused=earlier)
+    compared = proving.compare_bytes(run, opened.run, scan, listed, reader, progress)
+    if compared.listing is not None and not compared.proof.findings:
+        evidence = proving.evidence(run, scan, listed, compared.listing, now)
+    facts = replace(seen.facts, proof=compared.proof)
+    return replace(seen, facts=facts, listing=compared.listing, evidence=evidence)
 
 
 def unreachable_facts(run: Run, finding: Finding, now: datetime) -> Facts:
@@ -234,8 +273,10 @@ def unreachable_facts(run: Run, finding: Finding, now: datetime) -> Facts:
     return replace(_recorded(run), gathered_at=now, path_findings=(finding,))
 
 
-def stored_facts(run: Run, *, other_attempt: bool = False) -> Facts:
+def stored_facts(run: Run, *, other_attempt: bool = False, hindrances: tuple[Finding, ...] = ()) -> Facts:
     """What discovery saw last of a run, with what the database knows by now.
+
+    `hindrances` are those of `readiness`, asked once for a whole page.
 
     Facts that another version of this program has stored in another shape are as good as none: the next pass of
     discovery writes them anew.
@@ -244,22 +285,38 @@ def stored_facts(run: Run, *, other_attempt: bool = False) -> Facts:
         facts = thaw(run.facts)
     except (KeyError, TypeError, ValueError):
         facts = _recorded(run)
-    return replace(facts, recorded_state=_state(run.state), other_attempt=other_attempt)
+    return replace(
+        facts,
+        recorded_state=_state(run.state),
+        other_attempt=other_attempt,
+        host_findings=hindrances,
+        failures=run.failures,
+        last_failure=_last_failure(run),
+    )
 
 
 def stored_decision(
-    run: Run, policies: Iterable[ScopedPolicy], now: datetime, *, other_attempt: bool = False
+    run: Run,
+    policies: Iterable[ScopedPolicy],
+    now: datetime,
+    *,
+    other_attempt: bool = False,
+    hindrances: tuple[Finding, ...] = (),
 ) -> Decision:
     """The decision that pages and lists show: the gates on stored facts."""
-    return evaluate(stored_facts(run, other_attempt=other_attempt), effective_policy(policies, run.scope), now)
+    facts = stored_facts(run, other_attempt=other_attempt, hindrances=hindrances)
+    return evaluate(facts, effective_policy(policies, run.scope), now)
 
 
 def freeze(facts: Facts) -> dict[str, Any]:
-    """Facts as JSON; `fresh` and `other_attempt` are not kept, they are true of one moment only."""
-    frozen = {
+    """Facts as JSON, without what is true of one moment only or stands in the database anyway."""
+    frozen: dict[str, Any] = {
         name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(facts).items()
     }
-    del frozen["fresh"], frozen["other_attempt"]
+    for name in _NOT_STORED:
+        del frozen[name]
+    if frozen["proof"]:
+        del frozen["proof"]["reused_from"]  # discovery never compares bytes
     as_stored: dict[str, Any] = json.loads(json.dumps(frozen))  # with lists for tuples, as the database returns them
     return as_stored
 
@@ -293,7 +350,20 @@ def _recorded(run: Run) -> Facts:
         recorded_state=_state(run.state),
         verified_at=run.verified_at,
         verified_first_seen_at=event.first_seen_at if event else None,
+        failures=run.failures,
+        last_failure=_last_failure(run),
     )
+
+
+def _last_failure(run: Run) -> str:
+    """How the latest attempt of a parked run failed, in words; empty for a run that is not parked."""
+    if run.failures < MAX_FAILURES:
+        return ""
+    last = run.attempts.exclude(phase__in=ClearAttempt.ACTIVE).exclude(reason="").first()
+    if last is None:
+        return ""
+    said = " ".join(part for part in (Reason(last.reason).sentence, last.detail) if part)
+    return f"The last, {last.phase_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC: {said}"
 
 
 def _state(text: str | None) -> State | None:
@@ -306,12 +376,6 @@ def _findings(problems: Iterable[Problem]) -> tuple[Finding, ...]:
     for problem in problems:
         by_reason.setdefault(problem.reason, []).append(problem.detail)
     return tuple(Finding(Reason(reason), name_some(details)) for reason, details in by_reason.items())
-
-
-def name_some(names: list[str]) -> str:
-    """The first few of many names, with the number of the others."""
-    shown = ", ".join(name for name in names[:_NAMES_SHOWN] if name)
-    return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"
 
 
 def _compare_record(run: Run, opened: OpenRun) -> tuple[ingest.Ingest | None, bytes, tuple[Finding, ...]]:
@@ -350,86 +414,6 @@ def _compare_manifest(opened: OpenRun, scanned: tree.Scan) -> tuple[manifest.Man
     if not expected:
         findings += (Finding(Reason.MANIFEST_EMPTY),)
     return listed, findings
-
-
-def _compare_nas(
-    run: Run,
-    scanned: tree.Scan,
-    reader: nas.NasReader,
-    listed: manifest.Manifest | None,
-    *,
-    with_bytes: bool,
-    progress: Callable[[int], None] = lambda size: None,
-) -> tuple[ProofFacts, nas.Listing | None]:
-    """Whether the NAS holds every data file, by name and size; with its bytes read on the way if asked for."""
-    files = scanned.data_files
-    counted = tree.count(files)
-    proof = ProofFacts(
-        level=ProofLevel.SIZE,
-        files=len(files),
-        bytes=counted.bytes,
-        manifest_sha256=listed.sha256 if listed else "",
-    )
-    if not run.root.nas_path:
-        return replace(proof, findings=(Finding(Reason.NAS_NOT_CONFIGURED),)), None
-    try:
-        listing = reader.read(run.run_path, with_bytes=with_bytes, progress=progress)
-    except nas.NasError as error:
-        return replace(proof, findings=_findings([error.problem])), None
-    return replace(proof, findings=tuple(_twin_findings(run, scanned, listing))), listing
-
-
-def _twin_findings(run: Run, scanned: tree.Scan, listing: nas.Listing) -> Iterator[Finding]:
-    files = scanned.data_files
-    if listing.device == scanned.device:
-        if not run.root.allow_same_filesystem:
-            yield Finding(Reason.NAS_SAME_FILESYSTEM)
-        one = [entry for entry in files if entry.path in listing.files and listing.files[entry.path].ino == entry.ino]
-        if one:
-            names = name_some([show(entry.path) for entry in one])
-            yield Finding(Reason.NAS_SAME_FILESYSTEM, f"the very same file: {names}")
-    missing = [show(entry.path) for entry in files if entry.path not in listing.files]
-    if missing:
-        yield Finding(Reason.NAS_MISSING_FILE, f"{len(missing)} of {len(files)}: {name_some(missing)}")
-    other = [
-        show(entry.path)
-        for entry in files
-        if entry.path in listing.files and listing.files[entry.path].size != entry.size
-    ]
-    if other:
-        yield Finding(Reason.NAS_SIZE_MISMATCH, f"{len(other)} of {len(files)}: {name_some(other)}")
-
-
-def _compare_bytes(
-    run: Run,
-    opened: OpenRun,
-    scanned: tree.Scan,
-    listed: manifest.Manifest,
-    reader: nas.NasReader,
-    progress: Callable[[int], None],
-) -> ProofFacts:
-    """Read every staged byte and every byte on the NAS again, and compare both with the manifest."""
-    proof, listing = _compare_nas(run, scanned, reader, listed, with_bytes=True, progress=progress)
-    proof = replace(proof, level=ProofLevel.CHECKSUM)
-    if proof.findings or listing is None:
-        return proof
-    wrong = [
-        f"{show(entry.path)} on the NAS"
-        for entry in scanned.data_files
-        if listing.files[entry.path].digest != listed.entries.get(entry.path)
-    ]
-    for entry in scanned.data_files:
-        try:
-            digest, status = hashing.hash_file(opened.run, entry.path, beat=progress)
-        except OSError as error:
-            detail = f"{show(entry.path)}: {os.strerror(error.errno or 0)}"
-            reason = Reason.PERMISSION_DENIED if error.errno == errno.EACCES else Reason.STAGING_IO_ERROR
-            return replace(proof, findings=(Finding(reason, detail),))
-        if digest != listed.entries.get(entry.path) or (status.ino, status.size) != (entry.ino, entry.size):
-            wrong.append(f"{show(entry.path)} in staging")
-    if wrong:
-        return replace(proof, findings=(Finding(Reason.NAS_CHECKSUM_MISMATCH, name_some(wrong)),))
-    return proof
 
 
 def find_writers(scanned: tree.Scan, names: Collection[bytes]) -> tuple[Finding, ...]:

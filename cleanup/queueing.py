@@ -8,6 +8,7 @@ from django_q.models import OrmQ
 from django_q.tasks import async_task
 
 from cleanup.models import ClearAttempt, Phase, Requester, RetentionPolicy, Run
+from cleanup.staging.datadir import DataDir
 
 # A task that is on its way from one queue to the next is not lost yet.
 LOST_AFTER = timedelta(minutes=2)
@@ -22,6 +23,7 @@ def new_attempt(run: Run, *, requester: Requester, actor: str, note: str = "", n
 
     Raises AlreadyClearing if the run has an active attempt.
     """
+    DataDir(str(settings.EXLAB_DATA_DIR)).relieve()
     version = RetentionPolicy.objects.effective_for(run).version
     try:
         with transaction.atomic():

@@ -28,6 +28,10 @@ _CHANGING = [
     "plan_sha256",
     "prepared",
     "planned_files",
+    "emptied",
+    "done_files",
+    "done_bytes",
+    "tell_after",
     "freed_files",
     "freed_bytes",
     "freed_allocated_bytes",
@@ -45,6 +49,7 @@ class Recovered:
 
 def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> Recovered:
     """Settle the interrupted attempts of this host, or of some of its runs. Never raises for one bad attempt."""
+    gathering.data_dir().relieve()
     attempts = ClearAttempt.objects.filter(host=settings.EXLAB_HOST).select_related("run__root", "proof")
     if runs is not None:
         attempts = attempts.filter(run__in=list(runs))
@@ -171,8 +176,17 @@ def _finish_gone(root: int, attempt: ClearAttempt, plan: Plan, now: datetime) ->
     # Without the folder that held it there is no telling: it may have been moved with the fence in it.
     with layout.opened(layout.open_beneath(root, layout.parse_run_path(run_path).parent)) as parent:
         tree.discard_prepared(parent, tree.prepared_name(attempt.pk.hex))
-    freed = tree.count(plan.entries)
+    clearing.finish(attempt, _gone(attempt, plan), now)
+
+
+def _gone(attempt: ClearAttempt, plan: Plan) -> tree.Removal:
+    """What we freed of a run whose fence is gone: no more than we know that we removed."""
     if attempt.phase == Phase.DONE:
-        # We left it with something in it, so somebody else took it away, and what was in it was not freed by us.
+        # We left it with something in it, so somebody else took that away.
         freed = tree.Count(attempt.freed_files, attempt.freed_bytes, attempt.freed_allocated_bytes)
-    clearing.finish(attempt, tree.Removal(freed, left=()), now)
+        return tree.Removal(freed, left=())
+    if attempt.emptied:
+        return tree.Removal(tree.count(plan.entries), left=())
+    # Somebody took the fence away while we were at it. How far we had come is known to the second, not to the file.
+    freed = tree.Count(attempt.done_files, attempt.done_bytes, allocated=0)
+    return tree.Removal(freed, left=((b".", "somebody else took the rest away"),))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from cleanup import clearing, gathering, queueing, recovery
+from cleanup import clearing, gathering, queueing, readiness, recovery
 from cleanup.gathering import Unreachable
 from cleanup.models import ClearAttempt, Phase, Requester, RetentionPolicy, Run, StagingRoot
 from cleanup.policy.gates import Decision, Finding, Gate, Verdict
@@ -90,13 +90,15 @@ def sweep(
         recovery.recover(now=now)
     result = Swept(dry_run, now)
     policies = RetentionPolicy.objects.scoped()
+    hindrances = readiness.hindrances()
     runs = Run.objects.staged().with_root()
     if roots is not None:
         runs = runs.filter(root__in=list(roots))
     for run in runs.order_by("verified_at", "pk"):
         result.scanned += 1
         policy = effective_policy(policies, run.scope)
-        quick = gathering.stored_decision(run, policies, now, other_attempt=run.active_attempt is not None)
+        busy = run.active_attempt is not None
+        quick = gathering.stored_decision(run, policies, now, other_attempt=busy, hindrances=hindrances)
         if quick.gate(Gate.STATE).verdict is Verdict.WAIT:
             continue
         if refusal := _not_a_candidate(run, quick):
@@ -129,7 +131,7 @@ def clear(runs: Iterable[Run], *, now: datetime, dry_run: bool = False, actor: s
 def _not_a_candidate(run: Run, quick: Decision) -> Finding | None:
     """Why a run is not worth a fresh look: what no look at the disk can change."""
     verified = run.state == State.SYNC_VERIFIED
-    for gate in [Gate.RETENTION, Gate.CLOCK, Gate.FREE] if verified else [Gate.STATE]:
+    for gate in [Gate.RETENTION, Gate.CLOCK, Gate.FREE, Gate.ATTEMPTS] if verified else [Gate.STATE]:
         result = quick.gate(gate)
         if result.verdict is not Verdict.PASS and result.reason is not None:
             return Finding(result.reason, result.detail)

@@ -20,6 +20,9 @@ EXLAB_DATA_DIR = Path(env("EXLAB_DATA_DIR", default=str(BASE_DIR / "var"))).abso
 # The host whose staging disks this process serves; it is written into attempts and history entries.
 EXLAB_HOST = env("EXLAB_HOST", default=socket.gethostname())
 
+# Seconds of silence after which a NAS is given up.
+EXLAB_NAS_TIMEOUT = env.float("EXLAB_NAS_TIMEOUT", default=60.0)
+
 
 def _kept_secret_key() -> str:
     """A secret key made once and kept beside the data, so that a lab has nothing to invent."""

@@ -667,6 +667,7 @@ def test_the_decision_of_a_refusal_names_every_gate(scene: Scene) -> None:
         "unchanged": "manifest_missing",
         "proof": "nas_missing_file",
         "free": None,
+        "attempts": None,
     }
 
 

@@ -294,7 +294,7 @@ def test_evaluate_shows_every_gate_and_changes_nothing(known: Lab, manage: Manag
     (run,) = answer["runs"]
     gates = run.pop("gates")
     assert run == {"root": "lab", "run_path": RUN_PATH, "state": "sync_verified", "clearable": True}
-    assert [gate["gate"] for gate in gates] == ["state", "clock", "retention", "path", "unchanged", "proof", "free"]
+    assert " ".join(gate["gate"] for gate in gates) == "state clock retention path unchanged proof free attempts"
     assert all(set(gate) == {"gate", "verdict", "reason", "detail", "opens_at"} for gate in gates)
     retention = gates[2]
     assert (retention["verdict"], retention["reason"]) == ("wait", "retention_not_elapsed")

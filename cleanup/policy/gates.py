@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
@@ -11,6 +11,8 @@ from cleanup.policy.retention import Mode, Policy, ProofLevel, due_at
 
 # How far the lab PC's clock may run ahead of ours before its verification instant is not believed.
 CLOCK_TOLERANCE = timedelta(minutes=5)
+# After so many failed attempts in a row the schedule leaves a run alone until something changes.
+MAX_FAILURES = 3
 # A run that was written to this recently may still be in somebody's hands.
 QUIET_PERIOD = timedelta(minutes=10)
 
@@ -25,6 +27,11 @@ class Gate(enum.StrEnum):
     UNCHANGED = "unchanged"
     PROOF = "proof"
     FREE = "free"
+    ATTEMPTS = "attempts"
+
+
+# What the schedule must wait for and an operator's click passes.
+SCHEDULE_ONLY = frozenset({Gate.RETENTION, Gate.ATTEMPTS})
 
 
 class Verdict(enum.StrEnum):
@@ -48,7 +55,8 @@ class ProofFacts:
     """What a comparison with the NAS showed.
 
     `level` is how far it went; `files` and `bytes` count the data files that were compared. At `checksum`
-    every staged byte and every NAS byte was read again, so `findings` is empty only if both equal the manifest.
+    every staged byte and every NAS byte was read, so `findings` is empty only if both equal the manifest; `reused_from`
+    is when that was, if not for this decision: nothing on either side has changed since.
     """
 
     level: ProofLevel
@@ -56,13 +64,15 @@ class ProofFacts:
     files: int = 0
     bytes: int = 0
     manifest_sha256: str = ""
+    reused_from: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     """What was seen of one run, and when. Instants are aware; bytes are logical; None means unknown.
 
-    `fresh` tells a look made for this decision from one that was stored by discovery.
+    `fresh` tells a look made for this decision from one that was stored by discovery. `host_findings` speak against
+    any clear on this host; `failures` are the attempts that failed in a row, and `last_failure` says how.
     """
 
     gathered_at: datetime
@@ -82,6 +92,9 @@ class Facts:
     tree_findings: tuple[Finding, ...] = ()
     proof: ProofFacts | None = None
     other_attempt: bool = False
+    host_findings: tuple[Finding, ...] = ()
+    failures: int = 0
+    last_failure: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,7 +123,7 @@ class Decision:
 
     @property
     def clearable(self) -> bool:
-        """Whether an operator may clear the run now: every gate but `retention` passes."""
+        """Whether an operator may clear the run now: every gate passes but those that bind the schedule alone."""
         return not self.refusals(operator=True)
 
     @property
@@ -126,11 +139,11 @@ class Decision:
         return self.clearable or self.needs_full_comparison
 
     def refusals(self, *, operator: bool) -> tuple[GateResult, ...]:
-        """The gates that do not pass; an operator's click passes `retention`."""
+        """The gates that do not pass; an operator's click passes those that bind the schedule alone."""
         return tuple(
             result
             for result in self.gates
-            if result.verdict is not Verdict.PASS and not (operator and result.gate is Gate.RETENTION)
+            if result.verdict is not Verdict.PASS and not (operator and result.gate in SCHEDULE_ONLY)
         )
 
     def main_refusal(self, *, operator: bool) -> GateResult | None:
@@ -230,8 +243,8 @@ def _retention(facts: Facts, policy: Policy, now: datetime) -> GateResult:
 
 
 def _path(facts: Facts, policy: Policy, now: datetime) -> GateResult:
-    if facts.path_findings:
-        return _block_on(Gate.PATH, facts.path_findings)
+    if facts.host_findings or facts.path_findings:
+        return _block_on(Gate.PATH, facts.host_findings + facts.path_findings)
     if facts.files is None:
         return _block(Gate.PATH, Reason.NOT_LOOKED_AT)
     return _pass(Gate.PATH)
@@ -273,6 +286,8 @@ def _proof(facts: Facts, policy: Policy, now: datetime) -> GateResult:
     if proof.findings:
         return _block_on(gate, proof.findings)
     compared = f"{proof.level}: {proof.files:,} files, {proof.bytes:,} bytes"
+    if proof.reused_from is not None:
+        compared += f", read at {proof.reused_from.astimezone(UTC):%Y-%m-%d %H:%M} UTC and unchanged since"
     if proof.level.strength < policy.proof.strength:
         # A page decides from names and sizes; the clear itself re-reads every byte before it goes on.
         if facts.fresh or proof.level is ProofLevel.RECORD:
@@ -287,6 +302,12 @@ def _free(facts: Facts, policy: Policy, now: datetime) -> GateResult:
     return _pass(Gate.FREE)
 
 
+def _attempts(facts: Facts, policy: Policy, now: datetime) -> GateResult:
+    if facts.failures >= MAX_FAILURES:
+        return _block(Gate.ATTEMPTS, Reason.PARKED, facts.last_failure)
+    return _pass(Gate.ATTEMPTS)
+
+
 GATES: dict[Gate, Callable[[Facts, Policy, datetime], GateResult]] = {
     Gate.STATE: _state,
     Gate.CLOCK: _clock,
@@ -295,4 +316,5 @@ GATES: dict[Gate, Callable[[Facts, Policy, datetime], GateResult]] = {
     Gate.UNCHANGED: _unchanged,
     Gate.PROOF: _proof,
     Gate.FREE: _free,
+    Gate.ATTEMPTS: _attempts,
 }

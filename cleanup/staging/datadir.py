@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -10,8 +11,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cleanup.staging import layout, tree
+from cleanup.staging import layout, manifest, tree
 from cleanup.staging.plan import Plan, PlanError, decode
+
+# With less than this free, the next commit may already fail on a database that lies here.
+LOW_WATER_BYTES = 2 * tree.RESERVE_BYTES
+
+
+class TombstoneError(Exception):
+    """A tombstone that is gone or cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,36 @@ class DataDir:
 
         self._keep("tombstones", f"{attempt}.tar.gz", write)
 
+    def read_record(self, attempt: str) -> bytes:
+        """The final `ingest.json` that an attempt's tombstone holds. Raises TombstoneError."""
+        with self._tombstone(attempt) as archive:
+            return _member(archive, "ingest.json")
+
+    def read_digests(self, attempt: str) -> dict[bytes, bytes]:
+        """SHA-256 of every file of a cleared run by its path, from its tombstone: what its bytes were proven to be.
+
+        Data files as the verified manifest lists them, metadata files as they were kept. Raises TombstoneError.
+        """
+        folder = layout.METADATA + b"/"
+        digests: dict[bytes, bytes] = {}
+        with self._tombstone(attempt) as archive:
+            for member in archive.getmembers():
+                top, _, name = member.name.partition("/")
+                if top == "metadata" and member.isfile():
+                    content = _member(archive, member.name)
+                    digests[folder + os.fsencode(name)] = hashlib.sha256(content).digest()
+                    if os.fsencode(name) == layout.MANIFEST:
+                        digests |= _listed(content)
+        return digests
+
+    @contextlib.contextmanager
+    def _tombstone(self, attempt: str) -> Iterator[tarfile.TarFile]:
+        try:
+            with tarfile.open(self.tombstone_path(attempt), "r:gz") as archive:
+                yield archive
+        except (OSError, EOFError, KeyError, tarfile.TarError) as error:
+            raise TombstoneError(f"{type(error).__name__}: {error}") from None
+
     def tombstone_path(self, attempt: str) -> str:
         """Where an attempt's tombstone lies, or would."""
         return self._in("tombstones", f"{attempt}.tar.gz")
@@ -81,6 +119,17 @@ class DataDir:
         with self._opened() as directory:
             tree.renew_reserve(directory)
 
+    def relieve(self) -> bool:
+        """Give up the reserve if this disk is nearly full, so that a database that lies here can still commit.
+
+        Call it before the first write of a clear or a recovery; `lay_reserve` takes it again. Whether it was given up.
+        """
+        with contextlib.suppress(FileNotFoundError), self._opened() as directory:
+            free = os.fstatvfs(directory)
+            if free.f_bavail * free.f_frsize < LOW_WATER_BYTES:
+                return tree.release_reserve(directory)
+        return False
+
     def _opened(self) -> contextlib.AbstractContextManager[int]:
         # The admin named this directory, and may have put it behind a link.
         return layout.opened(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
@@ -94,6 +143,22 @@ class DataDir:
         """Write a file so that it is there whole and for good when this returns, or not at all."""
         with self._opened() as directory:
             tree.with_reserve(directory, lambda: _write_durably(self._in(folder, name), write))
+
+
+def _member(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    if file is None:
+        raise KeyError(name)
+    with file:
+        return file.read()
+
+
+def _listed(content: bytes) -> dict[bytes, bytes]:
+    """What a manifest lists; nothing for one that cannot be read (`record` asks for none)."""
+    try:
+        return manifest.parse(content).entries
+    except manifest.ManifestError:
+        return {}
 
 
 def _write_durably(path: str, write: Callable[[io.BufferedWriter], object]) -> None:

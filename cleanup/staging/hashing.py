@@ -3,11 +3,22 @@
 import errno
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar
 
 from cleanup.staging import kernel, layout
 
 _BLOCK = 1 << 20
+_BATCH_BYTES = 16 << 20
+_BATCH_FILES = 500
+
+
+class _Sized(Protocol):
+    @property
+    def size(self) -> int: ...
+
+
+T = TypeVar("T", bound=_Sized)
 
 
 def hash_file(
@@ -34,6 +45,34 @@ def hash_file(
     if (before.size, before.mtime_ns, before.ctime_ns) != (after.size, after.mtime_ns, after.ctime_ns):
         raise OSError(errno.EBUSY, "changed while it was read", layout.show(path))
     return digest.digest(), after
+
+
+def batches(files: Iterable[T]) -> Iterator[list[T]]:
+    """Files in pieces of work that share nothing: a big one by itself, small ones together."""
+    batch: list[T] = []
+    size = 0
+    for entry in files:
+        if batch and (len(batch) >= _BATCH_FILES or size + entry.size > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(entry)
+        size += entry.size
+    if batch:
+        yield batch
+
+
+def hash_batch(
+    directory: int, paths: Iterable[bytes], *, beat: Callable[[int], None] = lambda count: None
+) -> list[tuple[bytes, kernel.Status]]:
+    """`hash_file` of each path, in order. Raises OSError for the first that cannot be read, its name in `filename`."""
+    hashed = []
+    for path in paths:
+        try:
+            hashed.append(hash_file(directory, path, beat=beat))
+        except OSError as error:
+            error.filename = layout.show(path)
+            raise
+    return hashed
 
 
 def _open_quietly(directory: int, path: bytes) -> int:

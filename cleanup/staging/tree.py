@@ -12,10 +12,10 @@ import stat
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from cleanup.staging import kernel, layout
+from cleanup.staging import hashing, kernel, layout
 from cleanup.staging.layout import METADATA, Problem, show
 
 MAX_DEPTH = 128
@@ -25,7 +25,11 @@ MAX_METADATA_BYTES = 4 * 1024 * 1024
 RESERVE = b".exlab-reserve"
 RESERVE_BYTES = 1 << 20
 
+BATCH_FILES = 1000
+
 T = TypeVar("T")
+# The digest that a file's bytes have been proven to have, by its path; None where there is no such proof.
+Proven = Callable[[bytes], bytes | None]
 
 INGEST_PATH = METADATA + b"/" + layout.INGEST
 MANIFEST_PATH = METADATA + b"/" + layout.MANIFEST
@@ -396,24 +400,24 @@ def remove(
     planned: Collection[Entry],
     *,
     record: dict[str, int],
+    proven: Proven = lambda path: None,
     progress: Callable[[int, int], None] = lambda files, size: None,
+    before_the_record: Callable[[], None] = lambda: None,
 ) -> Removal:
     """Remove the planned entries of the fenced run, and the fence itself when it is empty.
 
     Each entry is compared with the plan just before it goes; what differs, what is not in the plan and what the
-    filesystem will not give up stays and is reported. `record` identifies the published `ingest.json`, which goes last,
-    and only if nothing else is left. Entries that are gone already count as removed, so that an interrupted removal
-    can be taken up again. `progress` is called after each directory with the files and bytes handled so far.
+    filesystem will not give up stays and is reported. Where only the ctime differs, as after the chmod or chattr that
+    a person needed to make a file removable, the bytes are read and must have the digest that `proven` gives.
+    `record` identifies the published `ingest.json`, which goes last, and only if nothing else is left; just before
+    that `before_the_record` is called. Entries that are gone already count as removed, so that an interrupted removal
+    can be taken up again. `progress` is called after each batch with the files and bytes handled so far.
     """
     left: dict[bytes, str] = {}
-    by_directory: dict[bytes, list[Entry]] = defaultdict(list)
-    for entry in planned:
-        if entry.is_file and entry.path != INGEST_PATH:
-            by_directory[entry.path.rpartition(b"/")[0]].append(entry)
     directories = {entry.path: entry for entry in planned if not entry.is_file}
     done_files = done_bytes = 0
-    for path, files in by_directory.items():
-        left |= _empty_directory(fenced, path, directories.get(path), files)
+    for path, files in batches(entry for entry in planned if entry.is_file and entry.path != INGEST_PATH):
+        left |= _unlink_batch(fenced, path, directories.get(path), files, proven)
         done_files += len(files)
         done_bytes += sum(entry.size for entry in files)
         progress(done_files, done_bytes)
@@ -421,7 +425,7 @@ def remove(
         if path != METADATA:
             left |= _remove_directory(fenced, directories[path])
     if METADATA in directories:
-        left |= _remove_record_last(fenced, directories[METADATA], record, left)
+        left |= _remove_record_last(fenced, directories[METADATA], record, left, before_the_record)
     if not left:
         left |= _remove_fence(parent, name, fenced)
     if left:
@@ -429,8 +433,23 @@ def remove(
     return Removal(freed(planned, left), tuple(sorted(left.items())))
 
 
-def _empty_directory(fenced: int, path: bytes, directory: Entry | None, files: list[Entry]) -> dict[bytes, str]:
-    """Unlink the planned files of one directory; returns those that are left, and why."""
+def batches(files: Iterable[Entry]) -> Iterator[tuple[bytes, list[Entry]]]:
+    """Files by directory, at most `BATCH_FILES` at a time: pieces of work that share nothing but the run's descriptor.
+
+    A hard link's names may come in different batches; what was freed is settled by inode afterwards (`freed`).
+    """
+    by_directory: dict[bytes, list[Entry]] = defaultdict(list)
+    for entry in files:
+        by_directory[entry.path.rpartition(b"/")[0]].append(entry)
+    for path, entries in by_directory.items():
+        for start in range(0, len(entries), BATCH_FILES):
+            yield path, entries[start : start + BATCH_FILES]
+
+
+def _unlink_batch(
+    fenced: int, path: bytes, directory: Entry | None, files: list[Entry], proven: Proven
+) -> dict[bytes, str]:
+    """Unlink planned files of one directory; returns those that are left, and why."""
     try:
         descriptor = layout.open_beneath(fenced, path or b".")
     except FileNotFoundError:
@@ -442,17 +461,18 @@ def _empty_directory(fenced: int, path: bytes, directory: Entry | None, files: l
         if directory is not None and kernel.status(descriptor).ino != directory.ino:
             return {entry.path: "another directory lies there" for entry in files}
         for entry in files:
-            why = _unlink_planned(descriptor, entry)
+            why = _unlink_planned(descriptor, entry, proven)
             if why:
                 left[entry.path] = why
     return left
 
 
-def _unlink_planned(directory: int, entry: Entry) -> str:
+def _unlink_planned(directory: int, entry: Entry, proven: Proven) -> str:
     """Unlink one file if it is still the planned one; returns why not, or nothing."""
     name = entry.path.rpartition(b"/")[2]
     try:
-        if not entry.same_as(_entry(entry.path, kernel.status(directory, name))):
+        found = _entry(entry.path, kernel.status(directory, name))
+        if not (entry.same_as(found) or _holds_proven_bytes(directory, name, entry, found, proven)):
             return "changed"
         _with_write_permission(directory, lambda: os.unlink(name, dir_fd=directory))
     except FileNotFoundError:
@@ -460,6 +480,17 @@ def _unlink_planned(directory: int, entry: Entry) -> str:
     except OSError as error:
         return errno.errorcode.get(error.errno or 0, "error")
     return ""
+
+
+def _holds_proven_bytes(directory: int, name: bytes, entry: Entry, found: Entry, proven: Proven) -> bool:
+    """Whether a file whose ctime alone has changed still holds, read now, the bytes that the NAS was proven to hold."""
+    if not entry.same_as(replace(found, ctime_ns=entry.ctime_ns)):
+        return False
+    expected = proven(entry.path)
+    if expected is None:
+        return False
+    digest, status = hashing.hash_file(directory, name)
+    return digest == expected and found.same_as(_entry(entry.path, status))
 
 
 def _with_write_permission(directory: int, act: Callable[[], None]) -> None:
@@ -490,7 +521,11 @@ def _remove_directory(fenced: int, directory: Entry) -> dict[bytes, str]:
 
 
 def _remove_record_last(
-    fenced: int, metadata: Entry, record: dict[str, int], left: dict[bytes, str]
+    fenced: int,
+    metadata: Entry,
+    record: dict[str, int],
+    left: dict[bytes, str],
+    before_the_record: Callable[[], None],
 ) -> dict[bytes, str]:
     """Unlink the published `ingest.json` and its folder; while anything else is left it stays and tells the story."""
     unplanned = [name for name in _names(fenced) if name != METADATA and name not in left]
@@ -506,6 +541,7 @@ def _remove_record_last(
                 }
             if not _is_record(kernel.status(directory, layout.INGEST), record):
                 return {INGEST_PATH: "changed"}
+            before_the_record()
             _with_write_permission(directory, lambda: os.unlink(layout.INGEST, dir_fd=directory))
     except FileNotFoundError:
         pass

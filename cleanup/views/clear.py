@@ -7,7 +7,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
-from cleanup import gathering, queueing
+from cleanup import gathering, queueing, readiness
 from cleanup.forms import ClearForm
 from cleanup.models import RetentionPolicy, Run
 from cleanup.policy.retention import effective_policy
@@ -33,7 +33,7 @@ def clear_run(request: SignedIn, pk: int) -> HttpResponse:
 def _confirm(request: SignedIn, run: Run, form: ClearForm) -> HttpResponse:
     now = timezone.now()
     policies = RetentionPolicy.objects.scoped()
-    standing, decision = stand(run, listing.latest_attempt(run), policies, now)
+    standing, decision = stand(run, listing.latest_attempt(run), policies, readiness.hindrances(), now)
     context = {
         "run": run,
         "standing": standing,
@@ -59,7 +59,7 @@ def _ask_for(request: SignedIn, run: Run) -> HttpResponse:
             messages.add_message(request, level, words)
 
     policies = RetentionPolicy.objects.scoped()
-    decision = gathering.stored_decision(run, policies, now)
+    decision = gathering.stored_decision(run, policies, now, hindrances=readiness.hindrances())
     if decision.worth_trying:
         try:
             note = form.cleaned_data["note"]

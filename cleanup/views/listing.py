@@ -8,8 +8,10 @@ from typing import Any
 from django.core.paginator import Page, Paginator
 from django.db.models import OuterRef, Q, Subquery
 
+from cleanup import readiness
 from cleanup.forms import UNREADABLE
 from cleanup.models import ClearAttempt, Phase, RetentionPolicy, Run, RunQuerySet
+from cleanup.policy.gates import MAX_FAILURES, Finding
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import ScopedPolicy
@@ -47,12 +49,12 @@ def latest_attempt(run: Run) -> ClearAttempt | None:
 
 
 def row_of(run: Run, now: datetime) -> Row:
-    return _row(run, latest_attempt(run), RetentionPolicy.objects.scoped(), now)
+    return _row(run, latest_attempt(run), RetentionPolicy.objects.scoped(), readiness.hindrances(), now)
 
 
-def staged_rows(chosen: dict[str, str], now: datetime) -> list[Row]:
+def staged_rows(chosen: dict[str, str], hindrances: tuple[Finding, ...], now: datetime) -> list[Row]:
     """The staged runs of the chosen state, instrument and project: what moves first, then what may go."""
-    rows = _rows(_chosen(_here(), chosen), now)
+    rows = _rows(_chosen(_here(), chosen), hindrances, now)
     order = list(Tone)
     return sorted(rows, key=lambda row: (order.index(row.standing.tone), -(row.run.bytes or 0), row.run.run_path))
 
@@ -77,7 +79,12 @@ def cleared_page(chosen: dict[str, str], number: str, now: datetime) -> "Page[Ro
     paginator: Paginator[Any] = Paginator(runs, PAGE_SIZE)
     page = paginator.get_page(number)
     shown = runs[page.start_index() - 1 : page.end_index()] if paginator.count else runs
-    return Page(_rows(shown, now), page.number, paginator)
+    return Page(_rows(shown, (), now), page.number, paginator)
+
+
+def parked() -> int:
+    """How many staged runs the schedule has given up on, until something changes."""
+    return Run.objects.staged().filter(failures__gte=MAX_FAILURES).count()
 
 
 def equipment_choices() -> list[str]:
@@ -96,7 +103,8 @@ def project_choices() -> list[tuple[str, str]]:
 def _here() -> RunQuerySet:
     """Staged runs, those whose files are going at this moment, and those that are called cleared and are not."""
     leaving = ClearAttempt.objects.filter(phase=Phase.COMMITTED).values("run")
-    return Run.objects.filter(~Q(state=State.CLEARED) | Q(pk__in=leaving) | Q(problem=Reason.ALREADY_CLEARED))
+    here = ~Q(state=State.CLEARED) & Q(gone_at=None)
+    return Run.objects.filter(here | Q(pk__in=leaving) | Q(problem=Reason.ALREADY_CLEARED))
 
 
 def _chosen(runs: RunQuerySet, chosen: dict[str, str]) -> RunQuerySet:
@@ -109,10 +117,10 @@ def _chosen(runs: RunQuerySet, chosen: dict[str, str]) -> RunQuerySet:
     return runs.filter(wanted)
 
 
-def _rows(runs: RunQuerySet, now: datetime) -> list[Row]:
+def _rows(runs: RunQuerySet, hindrances: tuple[Finding, ...], now: datetime) -> list[Row]:
     policies = RetentionPolicy.objects.scoped()
     attempts = _latest_attempts(runs)
-    return [_row(run, attempts.get(run.pk), policies, now) for run in runs.with_root()]
+    return [_row(run, attempts.get(run.pk), policies, hindrances, now) for run in runs.with_root()]
 
 
 def _latest_attempts(runs: RunQuerySet) -> dict[int, ClearAttempt]:
@@ -122,8 +130,14 @@ def _latest_attempts(runs: RunQuerySet) -> dict[int, ClearAttempt]:
     return {attempt.run_id: attempt for attempt in ClearAttempt.objects.in_bulk(filter(None, wanted)).values()}
 
 
-def _row(run: Run, attempt: ClearAttempt | None, policies: Sequence[ScopedPolicy], now: datetime) -> Row:
-    standing, _decision = stand(run, attempt, policies, now)
+def _row(
+    run: Run,
+    attempt: ClearAttempt | None,
+    policies: Sequence[ScopedPolicy],
+    hindrances: tuple[Finding, ...],
+    now: datetime,
+) -> Row:
+    standing, _decision = stand(run, attempt, policies, hindrances, now)
     return Row(run, standing, attempt)
 
 

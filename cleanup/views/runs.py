@@ -10,9 +10,10 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from cleanup import gathering
+from cleanup import gathering, readiness
 from cleanup.forms import FilterForm
 from cleanup.models import ClearAttempt, Heartbeat, LedgerEntry, Phase, RetentionPolicy, Run, StagingRoot
+from cleanup.policy.gates import SCHEDULE_ONLY
 from cleanup.policy.lifecycle import State
 from cleanup.views import listing
 from cleanup.views.requests import SignedIn
@@ -34,16 +35,19 @@ def run_list(request: SignedIn) -> HttpResponse:
     form = FilterForm(request.GET, equipment=listing.equipment_choices(), projects=listing.project_choices())
     chosen = form.chosen()
     number = request.GET.get("page", "1")
+    hindrances = readiness.hindrances()
     context = {
         "form": form,
         "chosen": chosen,
         "roots": StagingRoot.objects.all(),
         "queue_is_silent": queue_is_silent(now),
+        "hindrances": hindrances,
+        "parked": listing.parked(),
         "now": now,
     }
     if chosen.get("state") == State.CLEARED:
         return render(request, "cleanup/run_list.html", {**context, "page": listing.cleared_page(chosen, number, now)})
-    rows = listing.staged_rows(chosen, now)
+    rows = listing.staged_rows(chosen, hindrances, now)
     page = listing.staged_page(rows, chosen.get("verdict", ""), number)
     return render(request, "cleanup/run_list.html", {**context, "page": page, "totals": listing.totals(rows)})
 
@@ -65,12 +69,15 @@ def run_detail(request: SignedIn, pk: int) -> HttpResponse:
     attempts = list(run.attempts.select_related("proof").order_by("-created_at")[:SHOWN_ATTEMPTS])
     attempt = attempts[0] if attempts else None
     cleared_by = next((attempt for attempt in attempts if attempt.phase in CLEARED_IN), None)
-    standing, decision = stand(run, attempt, RetentionPolicy.objects.scoped(), now)
+    hindrances = readiness.hindrances()
+    standing, decision = stand(run, attempt, RetentionPolicy.objects.scoped(), hindrances, now)
     context = {
         "run": run,
         "standing": standing,
         "live": attempt is not None and attempt.is_active,
+        "schedule_only": SCHEDULE_ONLY,
         "gates": decision.gates if decision else recorded_gates(cleared_by),
+        "hindrances": hindrances,
         "facts": gathering.stored_facts(run),
         "events": run.events.order_by("position"),
         "attempts": attempts,

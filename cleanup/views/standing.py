@@ -7,13 +7,14 @@ from datetime import datetime, timedelta
 
 from cleanup import gathering
 from cleanup.models import ClearAttempt, Phase, Run
-from cleanup.policy.gates import Decision, Gate, GateResult, Verdict
+from cleanup.policy.gates import Decision, Finding, Gate, GateResult, Verdict
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import Mode, ProofLevel, ScopedPolicy
 from cleanup.templatetags.words import ago, count, duration, files, in_units, sentence
 
 FAILED = (Phase.REFUSED, Phase.ABORTED, Phase.CONFLICT)
+PARKED = "Parked"
 # Only a clear reads every byte, so no later look at names and sizes can take this back.
 ONLY_BYTES_TELL = (Reason.NAS_CHECKSUM_MISMATCH,)
 
@@ -42,17 +43,26 @@ class Standing:
 
 
 def stand(
-    run: Run, attempt: ClearAttempt | None, policies: Sequence[ScopedPolicy], now: datetime
+    run: Run,
+    attempt: ClearAttempt | None,
+    policies: Sequence[ScopedPolicy],
+    hindrances: tuple[Finding, ...],
+    now: datetime,
 ) -> tuple[Standing, Decision | None]:
-    """How a run stands after its latest attempt, and the decision behind it where one was made."""
+    """How a run stands after its latest attempt, and the decision behind it where one was made.
+
+    `hindrances` are those of `readiness`, asked once for a whole page.
+    """
+    if run.gone_at:
+        return Standing(tone=Tone.DONE, headline="Declared gone", because=f"{_capital(ago(run.gone_at, now))}."), None
     if run.state == State.CLEARED:
         return _cleared(run, attempt, now), None
     active = attempt is not None and attempt.is_active
-    decision = gathering.stored_decision(run, policies, now, other_attempt=active)
+    decision = gathering.stored_decision(run, policies, now, other_attempt=active, hindrances=hindrances)
     if attempt is not None and active:
         return _clearing(attempt), decision
     standing = _staged(decision)
-    if attempt is not None and attempt.phase in FAILED:
+    if attempt is not None and attempt.phase in FAILED and standing.headline != PARKED:
         return _after_failure(attempt, run, standing, now), decision
     return standing, decision
 
@@ -68,6 +78,10 @@ def why_not(result: GateResult) -> tuple[str, str]:
 
 def _staged(decision: Decision) -> Standing:
     refusal = decision.main_refusal(operator=True)
+    parked = decision.gate(Gate.ATTEMPTS)
+    if refusal is None and parked.verdict is not Verdict.PASS:
+        because, detail = why_not(parked)
+        return Standing(tone=Tone.BLOCK, headline=PARKED, because=because, detail=detail, action="Try again")
     if refusal is None:
         trusted = decision.policy.proof is ProofLevel.RECORD
         return Standing(

@@ -69,7 +69,7 @@ def test_a_good_run_passes_every_gate() -> None:
 
 
 def test_every_gate_answers_even_if_all_refuse_in_the_order_they_are_shown() -> None:
-    nothing = Facts(gathered_at=NOW, other_attempt=True)
+    nothing = Facts(gathered_at=NOW, other_attempt=True, failures=3)
     decision = evaluate(nothing, MANUAL, NOW)
     assert [result.gate for result in decision.gates] == list(Gate)
     assert all(result.verdict is not PASS and result.reason for result in decision.gates)
@@ -317,6 +317,29 @@ class TestProof:
 
 def test_free_waits_for_another_attempt() -> None:
     assert answer(Gate.FREE, facts(other_attempt=True)) == (WAIT, Reason.ALREADY_CLEARING, None)
+
+
+def test_three_failed_attempts_park_a_run_for_the_schedule() -> None:
+    assert answer(Gate.ATTEMPTS, facts(failures=2)) == (PASS, None, None)
+    parked = facts(failures=3, last_failure="The last: no space.")
+    assert answer(Gate.ATTEMPTS, parked) == (BLOCK, Reason.PARKED, None)
+    decision = evaluate(parked, DAILY, NOW)
+    assert (decision.due, decision.clearable) == (False, True)
+    refusal = decision.main_refusal(operator=False)
+    assert refusal is not None and refusal.detail == "The last: no space."
+
+
+def test_a_host_that_may_not_clear_at_all_blocks_every_run() -> None:
+    finding = Finding(Reason.DATABASE_NOT_DURABLE, "synchronous is 1")
+    assert answer(Gate.PATH, facts(host_findings=(finding,))) == (BLOCK, Reason.DATABASE_NOT_DURABLE, None)
+    assert not evaluate(facts(host_findings=(finding,)), DAILY, NOW).clearable
+
+
+def test_a_proof_that_is_used_again_says_from_when_it_is() -> None:
+    again = facts(fresh=True, proof=replace(EVERY_BYTE, reused_from=NOW - timedelta(hours=3)))
+    result = evaluate(again, DAILY, NOW).gate(Gate.PROOF)
+    assert result.verdict is PASS
+    assert "unchanged since" in result.detail
 
 
 class TestDecision:
