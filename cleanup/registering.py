@@ -61,6 +61,66 @@ def register(
     return root
 
 
+def inspect_place(root: StagingRoot, *, path: str = "", nas_path: str = "") -> StagingRoot:
+    """A registered root as it would be in another place, unsaved, with the tokens that were found there. Reads only.
+
+    An empty `path` or `nas_path` leaves that side as it is. An empty staging token is laid by `prepare_place`; a NAS
+    root must carry one, since nobody would know it again if its share were not mounted just now.
+
+    Raises RegistrationError for whatever must not be a staging root.
+    """
+    moved = StagingRoot.objects.get(pk=root.pk)
+    moved.path = _real_directory(path, "staging root") if path else root.path
+    moved.nas_path = _real_directory(nas_path, "NAS root") if nas_path else root.nas_path
+    if path or nas_path:
+        _refuse_overlaps(moved.path, moved.nas_path, root)
+        _refuse_same_filesystem(moved)
+    if path:
+        moved.token = _carried(moved.path)
+    if nas_path:
+        moved.nas_token = _carried(moved.nas_path)
+        if not moved.nas_token:
+            raise RegistrationError(
+                f"{moved.nas_path} carries no token: is the NAS mounted? {_by_hand(moved.nas_path)}"
+            )
+    _refuse_known_tokens(moved)
+    for here, token, other in (
+        (moved.path, moved.token, root.nas_token),
+        (moved.nas_path, moved.nas_token, root.token),
+    ):
+        if token and token == other:
+            raise RegistrationError(f"{here} carries the token of the other side of {root.name}: it is that very disk.")
+    return moved
+
+
+def prepare_place(moved: StagingRoot) -> None:
+    """Make a staging root ready in its new place: token, rename and reserve as for `register`.
+
+    Raises RegistrationError where that cannot be done.
+    """
+    moved.token = _token(moved.path, moved.token, accept_empty=False, staging=True)
+    if not moved.token:
+        raise RegistrationError(f"{moved.path} is empty by now: is its disk mounted?")
+
+
+def _carried(path: str) -> str:
+    """The token at the top of a directory that is not empty, or an empty text. Raises RegistrationError."""
+    try:
+        with layout.opened(layout.open_root(path)) as root:
+            found = layout.read_token(root)
+            if found is None and not layout.holds_anything(root):
+                raise RegistrationError(f"{path} is empty: is its disk mounted?")
+    except ValueError:
+        raise RegistrationError(f"The token file at the top of {path} holds no UUID.") from None
+    except OSError as error:
+        raise RegistrationError(f"{path} cannot be read: {os.strerror(error.errno or 0)}.") from None
+    return found or ""
+
+
+def _by_hand(path: str) -> str:
+    return f"Write a UUID into {path}/{layout.TOKEN.decode()} yourself, then try again."
+
+
 def _real_directory(path: str, what: str) -> str:
     try:
         real = os.path.realpath(path, strict=True)
@@ -100,7 +160,11 @@ def _overlap(one: str, other: str) -> bool:
 def _refuse_same_filesystem(root: StagingRoot) -> None:
     if not root.nas_path or root.allow_same_filesystem:
         return
-    if os.stat(root.path).st_dev == os.stat(root.nas_path).st_dev:
+    try:
+        one = os.stat(root.path).st_dev == os.stat(root.nas_path).st_dev
+    except OSError as error:
+        raise RegistrationError(f"{error.filename} cannot be found: {os.strerror(error.errno or 0)}.") from None
+    if one:
         raise RegistrationError(
             f"{root.nas_path} lies on the same filesystem as {root.path}: that is no second copy. "
             "Is the NAS mounted? For a trial, --allow-same-filesystem accepts it."
@@ -146,7 +210,7 @@ def _token(path: str, known: str, *, accept_empty: bool, staging: bool) -> str:
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.ENOSYS):
                 raise RegistrationError(f"The filesystem of {path} lacks the rename that a safe clear needs.") from None
-            by_hand = "" if staging else f" Write a UUID into {path}/{layout.TOKEN.decode()} yourself, then try again."
+            by_hand = "" if staging else f" {_by_hand(path)}"
             problem = os.strerror(error.errno or 0)
             raise RegistrationError(f"{path} cannot be prepared: {problem}.{by_hand}") from None
     return token

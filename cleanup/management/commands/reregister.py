@@ -1,0 +1,143 @@
+"""Register again what lies on another disk than before."""
+
+import getpass
+import sys
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import CommandParser
+
+from cleanup import reregistering
+from cleanup.management.base import FAILED, LabCommand, UsageError, add_root_argument, find_roots, find_run, now
+from cleanup.models import StagingRoot
+from cleanup.registering import RegistrationError
+from cleanup.reregistering import Action, Moved, Order, Outcome
+
+
+class Command(LabCommand):
+    help = "Say that what lies at a run's path now is that run, or where a whole staging root lies. Touches no run."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("run_paths", nargs="*", metavar="RUN_PATH")
+        add_root_argument(parser)
+        parser.add_argument("--all", action="store_true", help="Every staged run of the staging root that is named.")
+        parser.add_argument("--path", default="", metavar="PATH", help="With --all: where the staging root lies now.")
+        parser.add_argument("--nas-root", default="", metavar="PATH", help="With --root: where its NAS root lies now.")
+        parser.add_argument(
+            "--replaced",
+            action="store_true",
+            help="Declare a run gone where another one lies at its path; only for runs that are named.",
+        )
+        parser.add_argument(
+            "--user", metavar="NAME", help="Who says so; by default the account that runs this command."
+        )
+        parser.add_argument("--reason", default="", metavar="TEXT", help="Kept in the ledger.")
+        parser.add_argument("--dry-run", action="store_true", help="Show what would be done and change nothing.")
+
+    def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        _refuse_misuse(options)
+        roots = find_roots(options["root"])
+        if options["user"] and not get_user_model().objects.filter(username=options["user"]).exists():
+            raise UsageError(f"No user {options['user']} is known.")
+        order = Order(
+            now=now(),
+            actor=options["user"] or getpass.getuser(),
+            note=options["reason"][:500],
+            replaced=options["replaced"],
+            dry_run=options["dry_run"],
+        )
+        moved: Moved | None = None
+        problem = ""
+        if options["run_paths"]:
+            runs = {run.pk: run for run in (find_run(path, roots) for path in options["run_paths"])}
+            outcomes = reregistering.reregister_runs(runs.values(), order)
+        else:
+            try:
+                moved = reregistering.reregister_root(
+                    roots[0],
+                    order,
+                    path=options["path"],
+                    nas_path=options["nas_root"],
+                    with_runs=options["all"],
+                )
+            except RegistrationError as error:
+                problem = str(error)
+            outcomes = moved.runs if moved else []
+        for warning in moved.warnings if moved else []:
+            self.stderr.write(warning)
+        if problem:
+            self.stderr.write(problem)
+        self.report(options["json"], _as_json(order, moved, problem, outcomes), _as_text(order, moved, outcomes))
+        if problem or any(outcome.action is Action.REFUSED for outcome in outcomes):
+            sys.exit(FAILED)
+
+
+def _refuse_misuse(options: dict[str, Any]) -> None:
+    whole = options["all"] or options["path"] or options["nas_root"]
+    if options["run_paths"] and whole:
+        raise UsageError("Name runs, or a whole root with --all, not both.")
+    if not options["run_paths"] and not whole:
+        raise UsageError("Name the runs, or a staging root with --root NAME --all.")
+    if whole and not options["root"]:
+        raise UsageError("Say which staging root with --root.")
+    if options["path"] and not options["all"]:
+        raise UsageError("A staging root in another place has its runs there: say --all as well.")
+    if whole and options["replaced"]:
+        raise UsageError("Only runs that are named can be declared gone.")
+
+
+def _as_json(order: Order, moved: Moved | None, problem: str, outcomes: list[Outcome]) -> dict[str, Any]:
+    return {
+        "dry_run": order.dry_run,
+        "now": order.now,
+        "problem": problem or None,
+        "root": _place(moved.root) if moved else None,
+        "warnings": moved.warnings if moved else [],
+        "reregistered": _count(outcomes, Action.REREGISTERED, Action.WOULD_REREGISTER),
+        "declared_gone": _count(outcomes, Action.DECLARED_GONE, Action.WOULD_DECLARE_GONE),
+        "unchanged": _count(outcomes, Action.UNCHANGED),
+        "refused": _count(outcomes, Action.REFUSED),
+        "runs": [
+            {
+                "root": outcome.run.root.name,
+                "run_path": outcome.run.run_path,
+                "action": outcome.action,
+                "reason": outcome.finding.reason if outcome.finding else None,
+                "detail": outcome.finding.detail if outcome.finding else "",
+            }
+            for outcome in outcomes
+        ],
+    }
+
+
+def _place(root: StagingRoot) -> dict[str, str | None]:
+    return {
+        "name": root.name,
+        "path": root.path,
+        "token": root.token or None,
+        "nas_root": root.nas_path or None,
+        "nas_token": root.nas_token or None,
+    }
+
+
+def _as_text(order: Order, moved: Moved | None, outcomes: list[Outcome]) -> str:
+    lines = []
+    for outcome in outcomes:
+        finding = outcome.finding
+        why = "; ".join(part for part in (finding.reason.sentence, finding.detail) if part) if finding else ""
+        lines.append(f"{outcome.action.replace('_', ' '):16} {outcome.run.run_path}  {why}".rstrip())
+    if moved:
+        place = moved.root
+        verb = "would lie" if order.dry_run else "lies"
+        lines.append(f"{place.name} {verb} in {place.path}, NAS root {place.nas_path or '-'}")
+    would = "would be " if order.dry_run else ""
+    lines.append(
+        f"{would}registered again {_count(outcomes, Action.REREGISTERED, Action.WOULD_REREGISTER)}, "
+        f"declared gone {_count(outcomes, Action.DECLARED_GONE, Action.WOULD_DECLARE_GONE)}, "
+        f"unchanged {_count(outcomes, Action.UNCHANGED)}, refused {_count(outcomes, Action.REFUSED)}"
+    )
+    return "\n".join(lines)
+
+
+def _count(outcomes: list[Outcome], *actions: Action) -> int:
+    return sum(outcome.action in actions for outcome in outcomes)
