@@ -1,0 +1,418 @@
+"""The fault matrix: one case is one real fault, what a clear makes of it, and everything that must be as it was.
+
+A test module of a group makes a table of cases and hands it to `matrix`, which makes the tests and enters the table in
+REGISTRY. So no reason can be declared there that the runner has not asserted.
+"""
+
+import hashlib
+import html
+import os
+import re
+import stat
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from cleanup import discovery, recovery, sweeping
+from cleanup.management.base import sweep_as_text
+from cleanup.models import (
+    ClearAttempt,
+    IngestEvent,
+    LedgerEntry,
+    Proof,
+    Requester,
+    RetentionPolicy,
+    Run,
+    StagingRoot,
+)
+from cleanup.policy.reasons import Reason
+from cleanup.sweeping import Action
+from tests.faults.means import Unavailable, reading_here, skip_or_fail
+from tests.faults.scene import Scene, scene_of
+from tests.lab import METADATA, RUN_PATH, Lab
+
+SIBLING = "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-18T09-10"
+ELSEWHERE = "FLOW_01/PROJ-0060/Runs/Run_2026-04-19T10-00"
+TILE = "tiles/t_0001.tif"
+RECORD = f"{METADATA}/ingest.json"
+MANIFEST = f"{METADATA}/checksums.sha256"
+OTHER_TOKEN = "11111111-2222-3333-4444-555555555555\n"
+
+# The verification of a run that was built as usual.
+VERIFIED_AT = datetime.fromisoformat("2026-04-17T16:15:43Z")
+_LARGE = 8 << 20  # what is larger is known by its size and times: a test does not read it twice more
+_OURS = re.compile(rb"\.exlab-clearing-[0-9a-f]{32}")
+_PREPARED = re.compile(_OURS.pattern + rb"\.ingest\.json$")
+
+# Where the times stand in what `survey` notes of an entry.
+_MTIME, _CTIME = 6, 7
+
+World = dict[bytes, tuple[Any, ...]]
+
+
+@dataclass
+class Stage:
+    """A lab with the run in question, its siblings, something outside that is nobody's to touch, and what was noted."""
+
+    scene: Scene
+    outside: Path
+    tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch
+    env: dict[str, str] = field(default_factory=dict)
+    noted: tuple[World, World, dict[str, Any]] | None = None
+
+    @property
+    def lab(self) -> Lab:
+        return self.scene.lab
+
+    @property
+    def root(self) -> Any:
+        return self.scene.root
+
+    @property
+    def now(self) -> datetime:
+        return self.scene.now
+
+    @property
+    def run(self) -> Run:
+        return Run.objects.with_root().get(pk=self.scene.run.pk)
+
+    @property
+    def path(self) -> Path:
+        return self.scene.path
+
+    @property
+    def twin(self) -> Path:
+        return self.scene.twin
+
+    @property
+    def parent(self) -> Path:
+        return self.scene.path.parent
+
+    @property
+    def fence(self) -> Path:
+        """The run's directory where it lies fenced."""
+        (fence,) = (path for path in self.parent.iterdir() if _OURS.fullmatch(os.fsencode(path.name)))
+        return fence
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return Path(os.environ["EXLAB_DATA_DIR"])
+
+    def note(self) -> None:
+        """Remember what there is now, for `changes`."""
+        self.noted = *self.disk(), rows(self.scene.run.pk)
+
+    def note_the_disk(self) -> None:
+        """Remember it anew in the middle of a clear, the fenced run as if it lay at its path."""
+        assert self.noted is not None
+        self.noted = *self.disk(), self.noted[2]
+
+    def changes(self, *, fenced: bool = False, without_the_run: bool = False) -> list[str]:
+        """What differs from what was noted: every byte, time, inode and mode of the lab and of what lies outside.
+
+        A run that was fenced and put back has other change times, and its parent other times. `without_the_run` leaves
+        out the run itself, what the database knows of it, and the change times outside, where a file may have lost one
+        of its names.
+        """
+        assert self.noted is not None
+        pairs = list(zip(self.noted, (*self.disk(), rows(self.scene.run.pk)), strict=True))
+        run = os.fsencode(self.path.relative_to(self.lab.base))
+        ignored = {run: (_CTIME,), os.path.dirname(run): (_MTIME, _CTIME)} if fenced or without_the_run else {}
+        words = []
+        for number, (before, now) in enumerate(pairs[:2]):
+            for name in sorted(before.keys() | now.keys()):
+                if without_the_run and (name == run or name.startswith(run + b"/")):
+                    continue
+                hidden = (_CTIME,) if number and without_the_run else ignored.get(name, ())
+                if _without(before.get(name), hidden) != _without(now.get(name), hidden):
+                    words.append(f"{os.fsdecode(name)}: {before.get(name)} -> {now.get(name)}")
+        rows_before, rows_now = pairs[2]
+        if without_the_run:
+            own = self.scene.run.pk
+            rows_before, rows_now = _of_others(rows_before, own), _of_others(rows_now, own)
+        words += [f"{table} has changed" for table in rows_before if rows_before[table] != rows_now[table]]
+        return words
+
+    def disk(self) -> tuple[World, World]:
+        """The lab, with a fenced run under the name that it should have, and what lies outside."""
+        leaf = os.fsencode(self.scene.run.leaf)
+        lab = {
+            _OURS.sub(leaf, name): seen for name, seen in survey(self.lab.base).items() if not _PREPARED.search(name)
+        }
+        return lab, survey(self.outside)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What somebody is told who asked for a clear: what became of the run and why, in lines, and on the run's page."""
+
+    action: str
+    reason: str
+    said: str
+    shown: str = ""
+
+
+def click(stage: Stage) -> Answer:
+    """An operator's clear, at once."""
+    swept = sweeping.clear([stage.run], now=stage.now, actor="ada")
+    return _answer(stage, swept)
+
+
+def timed(stage: Stage) -> Answer:
+    """A pass of the schedule."""
+    return _answer(stage, sweeping.sweep(now=stage.now))
+
+
+def _answer(stage: Stage, swept: sweeping.Swept) -> Answer:
+    found = [action for action in swept.runs if action.run_path == stage.scene.run.run_path]
+    assert len(found) == 1, swept
+    return Answer(str(found[0].action), found[0].reason, sweep_as_text(swept), page(stage))
+
+
+def discover(stage: Stage) -> discovery.Discovered:
+    found = discovery.discover(stage.root, now=stage.now)
+    assert found is not None
+    return found
+
+
+def page(stage: Stage) -> str:
+    """The run's page as its viewer reads it."""
+    from django.contrib.auth.models import User
+
+    client = Client()
+    client.force_login(User.objects.get_or_create(username="viewer", is_superuser=True)[0])
+    answer = client.get(f"/runs/{stage.scene.run.pk}/")
+    assert answer.status_code == 200
+    return html.unescape(answer.content.decode())
+
+
+def refused(stage: Stage) -> None:
+    """Nothing happened but a row that says so. Whoever asks again gets the same."""
+    assert stage.changes() == []
+    _assert_refused(stage)
+
+
+def put_back(stage: Stage) -> None:
+    """The run had been fenced already, and lies at its path again with the very same inodes."""
+    assert stage.changes(fenced=True) == []
+    _assert_refused(stage)
+
+
+def _assert_refused(stage: Stage) -> None:
+    scene = stage.scene
+    if stage.parent.is_dir():
+        assert scene.leftovers() == []
+    run = stage.run
+    assert (run.cleared_at, scene.states()[-1:]) == (None, [run.state] if run.state else [])
+    assert set(scene.kinds()) <= {"refused"}
+    assert [attempt.phase for attempt in run.attempts.all()] == ["refused"] * len(scene.kinds())
+    assert left_in_data_directory(stage) == []
+    disk = stage.disk()
+    recovery.recover(now=stage.now + timedelta(hours=1))
+    assert stage.disk() == disk
+
+
+def left_in_data_directory(stage: Stage) -> list[Path]:
+    """Plans and tombstones of this run's attempts."""
+    return [path for attempt in stage.run.attempts.all() for path in stage.data.glob(f"*/{attempt.pk.hex}*")]
+
+
+def cleared(stage: Stage) -> None:
+    """The run is gone, counted and recorded to the byte, and nothing else is."""
+    stage.scene.assert_cleared()
+    assert stage.changes(without_the_run=True) == []
+
+
+@dataclass(frozen=True)
+class Case:
+    """One fault. `make` makes it after the run was discovered, and may return a context that lasts for the clear.
+
+    `built` are arguments of `lab.run`; `spoil` changes the run before anybody has seen it. `act` asks for the clear,
+    both as an operator and on a schedule unless it is given. `then` looks at what is left.
+    """
+
+    reason: Reason | None
+    make: Callable[[Stage], Any] = lambda stage: None
+    action: str = ""
+    then: Callable[[Stage], None] | None = None
+    level: str = "checksum"
+    built: Mapping[str, Any] = field(default_factory=dict)
+    spoil: Callable[[Path], Any] = lambda run: None
+    act: Callable[[Stage], Answer] | None = None
+    alone: bool = False  # in transactions of its own, because other processes take part
+    swept: bool = False  # the schedule's pass is worth its time in the plain run too
+    slow: bool = False  # left out of the plain run
+    by_hand: bool = False  # the schedule never gets so far
+    scheduled: Reason | None = None  # what the schedule's first look finds, where that is something else
+    awaits: str = ""  # what the product does not do yet for the schedule
+
+
+def clears(make: Callable[[Stage], Any] = lambda stage: None, **more: Any) -> Case:
+    """A case that looks like an obstacle and is none."""
+    return Case(None, make, "cleared", cleared, **more)
+
+
+def puts_back(reason: Reason, make: Callable[[Stage], Any], **more: Any) -> Case:
+    """A case that is noticed when the run has been fenced already."""
+    return Case(reason, make, then=put_back, **more)
+
+
+REGISTRY: dict[str, dict[str, Case]] = {}
+
+
+def matrix(group: str, cases: dict[str, Case]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make the tests of a group and enter them in the registry: one for each case and each who asks for the clear."""
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        assert group not in REGISTRY
+        REGISTRY[group] = cases
+        parameters = [
+            pytest.param(case, asker, id=f"{name}, {asker}" if case.act is None else name, marks=_marks(case, asker))
+            for name, case in cases.items()
+            for asker in _askers(case)
+        ]
+        return pytest.mark.parametrize(("case", "asker"), parameters)(test)
+
+    return decorate
+
+
+def _askers(case: Case) -> list[str]:
+    return [Requester.OPERATOR.value] if case.act or case.by_hand else list(Requester.values)
+
+
+def _marks(case: Case, asker: str) -> list[pytest.MarkDecorator]:
+    marks = [pytest.mark.django_db(transaction=True)] if case.alone else [pytest.mark.django_db]
+    if case.slow or (asker == Requester.SCHEDULE and not case.swept):
+        marks.append(pytest.mark.exhaustive)
+    if asker == Requester.SCHEDULE and case.awaits:
+        marks.append(pytest.mark.xfail(reason=case.awaits, strict=True))
+    return marks
+
+
+def set_stage(
+    case: Case, lab: Lab, root: Any, now: datetime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **more: Any
+) -> Stage:
+    """Build the lab of a case, up to the moment before its fault."""
+    outside = tmp_path / "outside"
+    (outside / "folder").mkdir(parents=True)
+    for name in ("canary", "folder/canary"):
+        (outside / name).write_bytes(b"nobody's to touch")
+    for run_path, state in ((SIBLING, "sync_queued"), (ELSEWHERE, "sync_verified")):  # neither is the schedule's
+        lab.run(run_path, files={"data.bin": b"a sibling's"}, state=state)
+    path = lab.run(RUN_PATH, **case.built)
+    case.spoil(path)
+    with reading_here(monkeypatch):
+        discovery.discover(root, now=now)
+    scene = scene_of(lab, root, now, RUN_PATH, path)
+    return Stage(scene, outside, tmp_path, monkeypatch, **more)
+
+
+def run_case(case: Case, asker: str, stage: Stage, policy: Callable[..., Any]) -> None:
+    """Make the fault, ask for the clear, and hold the case to what it declares."""
+    if asker == Requester.SCHEDULE:
+        policy(mode="scheduled", retain_hours=0, proof=case.level, equipment="CONFOCAL_01", project="PROJ-0042")
+    else:
+        policy(proof=case.level)
+    try:
+        with ExitStack() as stack:
+            fault = case.make(stage)
+            if isinstance(fault, AbstractContextManager):
+                stack.enter_context(fault)
+            if case.then is cleared:
+                stage.scene = scene_of(stage.lab, stage.root, stage.now, RUN_PATH, stage.path)
+            stage.note()
+            act = case.act or (timed if asker == Requester.SCHEDULE else click)
+            answer = act(stage)
+            _expect(case, asker, answer)
+            (case.then or refused)(stage)
+    except Unavailable as missing:
+        skip_or_fail(missing)
+
+
+def _expect(case: Case, asker: str, answer: Answer) -> None:
+    by_schedule = case.act is None and asker == Requester.SCHEDULE
+    action = case.action or ("skipped" if by_schedule else "refused")
+    reason = case.scheduled if by_schedule and case.scheduled else case.reason
+    assert (answer.action, answer.reason) == (action, reason.value if reason else ""), answer.said
+    if reason is not None:
+        assert reason.sentence in answer.said
+        # The schedule leaves no trace of what it skips; the page shows what discovery saw.
+        assert by_schedule or not answer.shown or reason.sentence in answer.shown
+
+
+# What there is
+
+
+def survey(top: Path) -> World:
+    """Everything at and below a directory by its path: type and mode, owner, inode, size, content, and times.
+
+    Works by descriptors, so that no path is too long for it; a link is its target, and no special file is opened.
+    """
+    seen: World = {b"": _entry(os.lstat(top), None, b"")}
+    for folder, folders, files, descriptor in os.fwalk(os.fsencode(top)):
+        for name in (*folders, *files):
+            status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            relative = os.path.relpath(os.path.join(folder, name), os.fsencode(top))
+            seen[relative] = _entry(status, descriptor, name)
+    return seen
+
+
+def _entry(status: os.stat_result, descriptor: int | None, name: bytes) -> tuple[Any, ...]:
+    size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+    content = _content(status, descriptor, name)
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return status.st_mode, status.st_uid, status.st_gid, status.st_ino, size, content, *times
+
+
+def _content(status: os.stat_result, descriptor: int | None, name: bytes) -> str:
+    if stat.S_ISLNK(status.st_mode):
+        return os.fsdecode(os.readlink(name, dir_fd=descriptor))
+    if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGE:
+        return ""
+    try:
+        with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=descriptor), "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except PermissionError:
+        return "may not be read"
+
+
+def _without(entry: tuple[Any, ...] | None, hidden: tuple[int, ...]) -> tuple[Any, ...] | None:
+    return entry and tuple(value for index, value in enumerate(entry) if index not in hidden)
+
+
+def rows(run: int) -> dict[str, Any]:
+    """What the database knows, but for this run's own attempts, proofs and ledger."""
+    return {
+        "roots": list(StagingRoot.objects.order_by("pk").values()),
+        "runs": list(Run.objects.order_by("pk").values()),
+        "events": list(IngestEvent.objects.order_by("pk").values()),
+        "policies": list(RetentionPolicy.objects.order_by("pk").values()),
+        **{
+            str(model._meta.verbose_name_plural): list(model.objects.exclude(run=run).order_by("pk").values())
+            for model in (ClearAttempt, LedgerEntry, Proof)
+        },
+    }
+
+
+def _of_others(tables: dict[str, Any], run: int) -> dict[str, Any]:
+    return {
+        **tables,
+        "runs": [row for row in tables["runs"] if row["id"] != run],
+        "events": [row for row in tables["events"] if row["run_id"] != run],
+    }
+
+
+def but(case: Case, **changes: Any) -> Case:
+    """The same case with something else about it."""
+    return replace(case, **changes)
+
+
+CLEARED, PARTIAL, FAILED = str(Action.CLEARED), str(Action.PARTIAL), str(Action.FAILED)

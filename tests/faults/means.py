@@ -1,0 +1,283 @@
+"""The means of a fault: processes, locks, mounts, flags and failing calls, real wherever the machine offers them.
+
+What a machine does not offer raises Unavailable, which skips the test with its sentence. EXLAB_REQUIRE_FAULTS=1, which
+CI sets, turns that skip into a failure for root, who has no excuse.
+"""
+
+import functools
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cleanup import gathering
+from cleanup.staging import layout, nas
+from tests.faults.scene import is_root
+
+REQUIRE = "EXLAB_REQUIRE_FAULTS"
+
+
+class Unavailable(Exception):
+    """This machine cannot produce a fault; the message says why, as a sentence."""
+
+
+def skip_or_fail(missing: Unavailable) -> None:
+    """Skip the test with the sentence, or fail where every fault is required and root could have produced it."""
+    if os.environ.get(REQUIRE) == "1" and is_root():
+        pytest.fail(f"{REQUIRE}=1, and yet: {missing}")
+    pytest.skip(str(missing))
+
+
+def need_root(why: str) -> None:
+    if not is_root():
+        raise Unavailable(f"only root {why}")
+
+
+# Other processes
+
+
+@contextmanager
+def running(script: str) -> Iterator["subprocess.Popen[str]"]:
+    """Another process that says that it is ready, and lives until the end of the block."""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        try:
+            yield process
+        finally:
+            process.communicate("\n", timeout=10)
+
+
+def opened_elsewhere(path: Path, mode: str) -> Any:
+    """Another process has a file open in this mode."""
+    return running(f"file = open({str(path)!r}, {mode!r}); print('open', flush=True); input()")
+
+
+def flocked_elsewhere(path: Path) -> Any:
+    """Another process holds an flock on a file or directory, as the filelock library does."""
+    flags = "os.O_RDONLY" if path.is_dir() else "os.O_RDWR | os.O_CREAT"
+    return running(
+        f"import fcntl, os; file = os.open({str(path)!r}, {flags}); "
+        "fcntl.flock(file, fcntl.LOCK_EX); print('held', flush=True); input()"
+    )
+
+
+# Filesystems
+
+
+@contextmanager
+def mounted(*arguments: str | Path) -> Iterator[None]:
+    """A mount with these arguments of `mount`, the last of them the place, for the length of the block."""
+    need_root("may mount")
+    done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Unavailable(f"nothing can be mounted here: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(arguments[-1])], check=True)
+
+
+def tiny_disk(place: Path, size: str = "3m") -> Any:
+    """A tmpfs of its own at a new directory."""
+    place.mkdir(parents=True, exist_ok=True)
+    return mounted("-t", "tmpfs", "-o", f"size={size}", "tmpfs", place)
+
+
+def fill(folder: Path) -> None:
+    """Write until the disk that holds the folder has not one byte left."""
+    with pytest.raises(OSError, match="space"), (folder / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+
+
+@contextmanager
+def flagged(path: Path, flag: str) -> Iterator[None]:
+    """A file attribute (`i` for immutable, `a` for append-only) for a block; not even root can ignore it."""
+    need_root("may set file attributes")
+    if not set_flag(path, f"+{flag}"):
+        raise Unavailable("this filesystem knows no immutable files")
+    try:
+        yield
+    finally:
+        assert set_flag(path, f"-{flag}")
+
+
+def set_flag(path: Path, flag: str) -> bool:
+    return subprocess.run(["chattr", flag, str(path)], capture_output=True, check=False).returncode == 0
+
+
+def make_device(path: Path) -> None:
+    """A character device that nobody answers for."""
+    need_root("may make devices")
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    except PermissionError:
+        raise Unavailable("no devices can be made here") from None
+
+
+# The NAS side, which a child process reads
+
+
+@contextmanager
+def reading_through(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *wrapper: str) -> Iterator[None]:
+    """Start the process that reads the NAS by way of a command."""
+    python = tmp_path / "python"
+    words = " ".join(f"'{word}'" for word in (*wrapper, sys.executable))
+    python.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    python.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setattr(nas.sys, "executable", str(python))
+        yield
+
+
+def nas_failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: Path, calls: str, fault: str) -> Any:
+    """The kernel's own answer to some calls on one file or folder of the NAS, such as `error=EIO`."""
+    strace = shutil.which("strace")
+    if strace is None:
+        raise Unavailable("strace is not installed, which makes a call of the kernel fail")
+    options = (
+        "-qq",
+        "-f",
+        "--seccomp-bpf",
+        "-o",
+        "/dev/null",
+        "-P",
+        str(path),
+        "-e",
+        f"trace={calls}",
+        "-e",
+        f"inject={calls}:{fault}",
+    )
+    if not _may_trace(strace):
+        raise Unavailable("no process may be traced here")
+    return reading_through(monkeypatch, tmp_path, strace, *options)
+
+
+@functools.cache
+def _may_trace(strace: str) -> bool:
+    return (
+        subprocess.run([strace, "-qq", "-o", "/dev/null", "/bin/true"], capture_output=True, check=False).returncode
+        == 0
+    )
+
+
+class ReaderHere(nas.NasReader):
+    """Reads the NAS in this process: as true, and quicker, where the child that reads it is not what matters."""
+
+    def _ask(self, request: dict[str, Any]) -> None:
+        self._answers = self._look(request)
+
+    def _answer(self) -> dict[str, Any]:
+        return next(self._answers)
+
+    def _look(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        try:
+            with layout.opened(nas.open_nas(self._path, self._token)) as root:
+                yield from nas._listing(
+                    root, request["run_path"], with_bytes=request["with_bytes"], beat=lambda size: None
+                )
+        except nas.NasError as error:
+            yield {"problem": list(error.problem)}
+        except OSError as error:
+            yield {"problem": ["nas_io_error", os.strerror(error.errno or 0)]}
+
+
+def reading_here(monkeypatch: pytest.MonkeyPatch) -> Any:
+    return replaced(monkeypatch, gathering, "reader_for", lambda root: ReaderHere(root.nas_path, root.nas_token))
+
+
+@contextmanager
+def impatient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Iterator[None]:
+    """Give the NAS up after a silence that is short enough for a test."""
+
+    def reader_for(root: Any) -> nas.NasReader:
+        return nas.NasReader(root.nas_path, root.nas_token, timeout=seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gathering, "reader_for", reader_for)
+        yield
+
+
+# Seams of the protocol: something happens at the worst moment
+
+
+@contextmanager
+def before(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[[], Any], call: int = 1
+) -> Iterator[None]:
+    """Act just before one of the calls of a function of the product."""
+    with _interposed(monkeypatch, owner, name, act, call, late=False):
+        yield
+
+
+@contextmanager
+def after(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[[], Any], call: int = 1
+) -> Iterator[None]:
+    """Act just after one of the calls of a function of the product."""
+    with _interposed(monkeypatch, owner, name, act, call, late=True):
+        yield
+
+
+@contextmanager
+def _interposed(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[[], Any], call: int, *, late: bool
+) -> Iterator[None]:
+    original = getattr(owner, name)
+    calls = 0
+
+    def interposed(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call and not late:
+            act()
+        result = original(*args, **kwargs)
+        if calls == call and late:
+            act()
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, interposed)
+        yield
+    assert calls >= call, f"{name} was called {calls} times, so nothing happened"
+
+
+def failing(error: BaseException) -> Callable[..., None]:
+    """A function that does nothing but fail."""
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    return fail
+
+
+@contextmanager
+def replaced(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Another value for the length of the block."""
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, value)
+        yield
+
+
+def change_keeping_size_and_time(path: Path) -> None:
+    """One bit flipped; size and modification time as before, as a copying tool would leave them."""
+    seen = path.stat()
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+
+
+def rename_aside(path: Path) -> Path:
+    aside = path.with_name(path.name + ".aside")
+    path.rename(aside)
+    return aside

@@ -1,0 +1,249 @@
+"""The fault matrix: whoever still writes, and whatever changes between the look at a run and its end."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cleanup.policy.reasons import Reason
+from cleanup.staging import tree
+from tests.faults import means
+from tests.faults.cases import (
+    MANIFEST,
+    RECORD,
+    TILE,
+    VERIFIED_AT,
+    Case,
+    Stage,
+    clears,
+    matrix,
+    puts_back,
+    run_case,
+    set_stage,
+)
+from tests.faults.means import change_keeping_size_and_time
+from tests.lab import METADATA, Lab, touch
+
+LOCK = f"{METADATA}/ingest.json.lock"
+OLD = VERIFIED_AT - timedelta(hours=1)
+
+
+def add_old_file(stage: Stage, name: str) -> None:
+    (stage.path / name).parent.mkdir(exist_ok=True)
+    (stage.path / name).write_bytes(b"more")
+    touch(stage.path / name, OLD)
+
+
+def set_time(stage: Stage, **before: int) -> None:
+    touch(stage.path / TILE, stage.now - timedelta(**before))
+
+
+def grow(stage: Stage) -> None:
+    with (stage.path / TILE).open("ab") as file:
+        file.write(b"more")
+    touch(stage.path / TILE, OLD)
+
+
+def swap_two_files(stage: Stage) -> None:
+    """Both are there, with sizes and times as before, each with the other's bytes."""
+    one, other = stage.path / TILE, stage.path / "tiles/t_0002.tif"
+    times = one.stat().st_mtime_ns, other.stat().st_mtime_ns
+    aside = one.rename(stage.path / "aside")
+    other.rename(one)
+    aside.rename(other)
+    os.utime(one, ns=(times[0], times[0]))
+    os.utime(other, ns=(times[1], times[1]))
+
+
+def swap_the_manifest(stage: Stage, content: bytes) -> None:
+    (stage.path / MANIFEST).write_bytes(content)
+
+
+def lock_is_a_link(stage: Stage) -> None:
+    (stage.path / LOCK).unlink()
+    (stage.path / LOCK).symlink_to(stage.outside / "canary")
+
+
+def writer_through_a_link(stage: Stage) -> Any:
+    """A program outside has the same file open under another name: only the inode could tell."""
+    os.link(stage.path / TILE, stage.outside / f"{stage.path.name}.tif")
+    return means.opened_elsewhere(stage.outside / f"{stage.path.name}.tif", "a")
+
+
+def mapped_elsewhere(stage: Stage) -> "Any":
+    """A program has mapped a file for writing and closed its descriptor, and writes when it is told to."""
+    return means.running(
+        "import ctypes, os, sys\n"
+        f"file = os.open({str(stage.path / TILE)!r}, os.O_RDWR)\n"
+        "libc = ctypes.CDLL(None)\n"
+        "libc.mmap.restype = ctypes.c_void_p\n"
+        "place = libc.mmap(None, ctypes.c_size_t(4096), 3, 1, file, ctypes.c_long(0))\n"
+        "os.close(file)\n"
+        "print('mapped', flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    if line.strip() != 'write':\n"
+        "        break\n"
+        "    ctypes.cast(place, ctypes.POINTER(ctypes.c_char))[0] = b'!'\n"
+        "    print('written', flush=True)\n"
+    )
+
+
+@contextmanager
+def mmap_writer(stage: Stage) -> Iterator[None]:
+    with ExitStack() as stack:
+        program: subprocess.Popen[str] = stack.enter_context(mapped_elsewhere(stage))
+
+        def write() -> None:
+            assert program.stdin is not None and program.stdout is not None
+            program.stdin.write("write\n")
+            program.stdin.flush()
+            assert program.stdout.readline() == "written\n"
+            stage.note_the_disk()
+
+        stack.enter_context(means.before(stage.monkeypatch, tree, "fence", write))
+        yield
+
+
+def meanwhile(change: Callable[[Stage], Any]) -> Callable[[Stage], Any]:
+    """The change happens when everything has been compared, just before the fence."""
+
+    def make(stage: Stage) -> Any:
+        def act() -> None:
+            change(stage)
+            stage.note_the_disk()
+
+        return means.before(stage.monkeypatch, tree, "fence", act)
+
+    return make
+
+
+@contextmanager
+def late_writer(stage: Stage) -> Iterator[None]:
+    with ExitStack() as stack:
+
+        def open_late() -> None:
+            stack.enter_context(means.opened_elsewhere(stage.path / TILE, "a"))
+
+        stack.enter_context(means.before(stage.monkeypatch, tree, "fence", open_late))
+        yield
+
+
+def changed(change: Callable[[Stage], Any]) -> Case:
+    return puts_back(Reason.CHANGED_SINCE_VERIFICATION, meanwhile(change))
+
+
+CASES = {
+    # files that came, went or changed
+    "an old file more": Case(Reason.NOT_IN_MANIFEST, lambda s: add_old_file(s, "tiles/extra.tif"), swept=True),
+    "a hidden file more": Case(Reason.NOT_IN_MANIFEST, lambda s: add_old_file(s, ".hidden")),
+    "a metadata folder deeper down": Case(
+        Reason.NOT_IN_MANIFEST, lambda s: add_old_file(s, f"tiles/{METADATA}/ingest.json")
+    ),
+    "a file more, at record": Case(
+        Reason.NOT_IN_MANIFEST, lambda s: add_old_file(s, "tiles/extra.tif"), level="record"
+    ),
+    "a late file": Case(Reason.NOT_IN_MANIFEST, lambda s: (s.path / "late.tif").write_bytes(b"late")),
+    "a file gone": Case(Reason.MISSING_FILE, lambda s: (s.path / TILE).unlink(), swept=True),
+    "all data gone": Case(
+        Reason.MISSING_FILE,
+        lambda s: (shutil.rmtree(s.path / "tiles"), [path.unlink() for path in s.path.iterdir() if path.is_file()]),
+    ),
+    "a file renamed": Case(Reason.NOT_IN_MANIFEST, lambda s: (s.path / TILE).rename(s.path / "tiles/renamed.tif")),
+    "a file grown": Case(Reason.NAS_SIZE_MISMATCH, grow),
+    "a file rewritten, size and time kept": Case(
+        Reason.NAS_CHECKSUM_MISMATCH, lambda s: change_keeping_size_and_time(s.path / TILE)
+    ),
+    "two files swapped": Case(Reason.NAS_CHECKSUM_MISMATCH, swap_two_files),
+    "newer, at size": Case(Reason.CHANGED_SINCE_VERIFICATION, lambda s: set_time(s, hours=1), level="size", swept=True),
+    "newer, at record": Case(Reason.CHANGED_SINCE_VERIFICATION, lambda s: set_time(s, hours=1), level="record"),
+    "written a moment ago": Case(Reason.NOT_QUIET, lambda s: set_time(s, minutes=9, seconds=59), swept=True),
+    "written this instant": Case(Reason.NOT_QUIET, lambda s: set_time(s, seconds=0)),
+    # the manifest
+    "manifest missing": Case(Reason.MANIFEST_MISSING, lambda s: (s.path / MANIFEST).unlink(), swept=True),
+    "manifest empty": Case(Reason.MANIFEST_EMPTY, lambda s: swap_the_manifest(s, b"\n"), swept=True),
+    "manifest of metadata alone": Case(
+        Reason.NOT_IN_MANIFEST, lambda s: swap_the_manifest(s, b"0" * 64 + b"  .exlab-wizard/ingest.json\n")
+    ),
+    "manifest broken": Case(Reason.MANIFEST_UNREADABLE, lambda s: swap_the_manifest(s, b"no sum\n"), swept=True),
+    "manifest climbs": Case(
+        Reason.MANIFEST_UNREADABLE, lambda s: swap_the_manifest(s, b"0" * 64 + b"  ../other/file\n")
+    ),
+    "manifest names an absolute path": Case(
+        Reason.MANIFEST_UNREADABLE, lambda s: swap_the_manifest(s, b"0" * 64 + b"  /etc/passwd\n")
+    ),
+    "manifest contradicts itself": Case(
+        Reason.MANIFEST_UNREADABLE, lambda s: swap_the_manifest(s, b"0" * 64 + b"  a\n" + b"1" * 64 + b"  ./a\n")
+    ),
+    "manifest is a link": Case(
+        Reason.UNSAFE_PATH,
+        lambda s: ((s.path / MANIFEST).rename(s.outside / "sums"), (s.path / MANIFEST).symlink_to(s.outside / "sums")),
+    ),
+    # the metadata folder
+    "unknown metadata": Case(
+        Reason.UNEXPECTED_METADATA, lambda s: (s.path / METADATA / "notes.txt").write_text("mine"), swept=True
+    ),
+    "a folder among the metadata": Case(
+        Reason.UNEXPECTED_METADATA, lambda s: (s.path / METADATA / "wizard.x.log").mkdir()
+    ),
+    "too much metadata": Case(
+        Reason.UNEXPECTED_METADATA, lambda s: (s.path / METADATA / "wizard.a.log").write_bytes(b"x" * (4 << 20))
+    ),
+    # other programs
+    "a program appends": Case(Reason.WRITER_ACTIVE, lambda s: means.opened_elsewhere(s.path / TILE, "a"), by_hand=True),
+    "a program has a file open for update": Case(
+        Reason.WRITER_ACTIVE, lambda s: means.opened_elsewhere(s.path / TILE, "r+"), swept=True
+    ),
+    "a program writes its log": Case(
+        Reason.WRITER_ACTIVE, lambda s: means.opened_elsewhere(s.path / METADATA / "wizard.labpc-04.log", "a")
+    ),
+    "the wizard holds its lock": Case(
+        Reason.WRITER_ACTIVE, lambda s: means.flocked_elsewhere(s.path / LOCK), swept=True
+    ),
+    "a program holds the run's own lock": Case(Reason.WRITER_ACTIVE, lambda s: means.flocked_elsewhere(s.path)),
+    "the lock file is a link": Case(Reason.UNSAFE_PATH, lock_is_a_link),
+    # while the clear is at it
+    "meanwhile: a new file": changed(lambda s: (s.path / "tiles/late.tif").write_bytes(b"late")),
+    "meanwhile: a new folder": changed(lambda s: (s.path / "late").mkdir()),
+    "meanwhile: a file gone": changed(lambda s: (s.path / TILE).unlink()),
+    "meanwhile: a file rewritten": changed(lambda s: change_keeping_size_and_time(s.path / TILE)),
+    "meanwhile: a file touched": changed(lambda s: touch(s.path / TILE, OLD)),
+    "meanwhile: a file made anew": changed(
+        lambda s: (shutil.copy2(s.path / TILE, s.path / "copy"), (s.path / "copy").rename(s.path / TILE))
+    ),
+    "meanwhile: a link": changed(lambda s: (s.path / "late").symlink_to("/")),
+    "meanwhile: a fifo": changed(lambda s: os.mkfifo(s.path / "late")),
+    "meanwhile: the record rewritten": changed(lambda s: change_keeping_size_and_time(s.path / RECORD)),
+    "meanwhile: the manifest rewritten": changed(lambda s: change_keeping_size_and_time(s.path / MANIFEST)),
+    "meanwhile: a lock": changed(lambda s: (s.path / METADATA / "late.lock").touch()),
+    "meanwhile: a writer": puts_back(Reason.WRITER_ACTIVE, late_writer),
+    "meanwhile: through mapped memory": puts_back(Reason.CHANGED_SINCE_VERIFICATION, mmap_writer),
+    # what is no obstacle
+    "touched, same bytes": clears(lambda s: set_time(s, hours=1), swept=True),
+    "written ten minutes ago": clears(lambda s: set_time(s, minutes=10)),
+    "a reader": clears(lambda s: means.opened_elsewhere(s.path / TILE, "r")),
+    "a writer elsewhere": clears(lambda s: means.opened_elsewhere(s.outside / "canary", "a")),
+    "no lock file": clears(lambda s: (s.path / LOCK).unlink()),
+    "a record just written": clears(lambda s: (s.path / RECORD).touch()),
+    "another folder's time": clears(lambda s: touch(s.path / "tiles", s.now)),
+    "an empty folder": clears(lambda s: (s.path / "empty/er").mkdir(parents=True)),
+}
+
+
+@matrix("freshness", CASES)
+def test_freshness(
+    lab: Lab,
+    root: Any,
+    now: datetime,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    policy: Callable[..., Any],
+    case: Case,
+    asker: str,
+) -> None:
+    run_case(case, asker, set_stage(case, lab, root, now, tmp_path, monkeypatch), policy)
