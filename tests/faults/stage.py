@@ -4,6 +4,7 @@ Everything is noted before the product touches it, and read again with nothing b
 """
 
 import contextlib
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -25,12 +26,16 @@ FOLDER = "CONFOCAL_01/PROJ-0042/Runs"
 NEIGHBOUR = f"{FOLDER}/Run_2026-01-01T00-00"
 SOMEBODYS = "5" * 32  # the id of an attempt that nobody has made
 
+RESERVE = ".exlab-reserve"
 LOOK_ALIKES = (
     f".exlab-clearing-{SOMEBODYS}",
     ".exlab-clearing-",
     ".exlab-clearing-notes",
     "Run_2026-01-01T00-00-copy",
 )
+
+# How often the checks that take long have their turn.
+_SELDOM = 5
 
 # A proof may be used again for a day. Every attempt is made after that, so that each one reads every byte anew.
 _BETWEEN = timedelta(hours=25)
@@ -61,12 +66,12 @@ class Thing:
     content: bytes
 
     def same_as(self, other: "Thing | None") -> bool:
-        """Whether it is the same entry, unchanged; blocks may be given out late, links may come and go."""
+        """Whether it is the same entry, unchanged: a directory by inode and mode, a file with its bytes as well."""
         return other is not None and _essence(self) == _essence(other)
 
 
 def _essence(thing: Thing) -> tuple[object, ...]:
-    return thing.kind, thing.ino, thing.mode, thing.size, thing.mtime_ns, thing.content
+    return thing.kind, thing.ino, thing.mode, thing.size, thing.mtime_ns if thing.kind != "d" else 0, thing.content
 
 
 Things = dict[str, Thing]
@@ -132,13 +137,17 @@ def census(things: Things) -> Census:
 
 @dataclass
 class Subject:
-    """One verified run as it was before anything touched it. `late` is what a test has put into it since."""
+    """One verified run as it was before anything touched it.
+
+    `expected` is what must come back, where a test has changed it meanwhile, and `late` the bytes that it put there.
+    """
 
     run: Run
     path: Path
     twin: Path
     before: Things
     twin_before: Things
+    expected: Things
     ledger_before: list[dict[str, Any]] = field(default_factory=list)
     late: dict[str, bytes] = field(default_factory=dict)
 
@@ -186,6 +195,8 @@ class Stage:
         self.new_data = new_data
         self.now = now
         self._made = 0
+        self._turn = 0
+        self.thorough = False
         self.folder = lab.staging / FOLDER
         self.canary = base / "canary"
         self.canary.mkdir()
@@ -209,7 +220,8 @@ class Stage:
         discovery.discover(self.root, now=self.now)
         run = Run.objects.with_root().get(run_path=run_path, root=self.root)
         twin = self.lab.twin(run_path)
-        self.subject = Subject(run, path, twin, look(path), look(twin))
+        before = look(path)
+        self.subject = Subject(run, path, twin, before, look(twin), expected=before)
         self.around = self.surroundings()
         return self.subject
 
@@ -218,18 +230,46 @@ class Stage:
         self.now += _BETWEEN
         for kept in self.data.glob("*/*"):
             kept.unlink()
-        if self.new_data:
-            for folder in ("plans", "tombstones"):
-                with contextlib.suppress(FileNotFoundError):
-                    (self.data / folder).rmdir()
+        for folder in (self.data / name for name in ("locks", "plans", "tombstones")):
+            folder.mkdir(exist_ok=True)
+            if self.new_data:
+                folder.rmdir()
+        for reserve in (self.data / RESERVE, self.lab.staging / RESERVE):
+            if not reserve.exists():
+                reserve.write_bytes(bytes(1 << 20))
         self.subject.ledger_before = self.subject.ledger()
         return self.now
+
+    def is_thorough(self) -> bool:
+        """Whether it is the turn of a check that takes long; every time, if the stage was asked for that."""
+        self._turn += 1
+        return self.thorough or self._turn % _SELDOM == 0
 
     def ours(self) -> list[Path]:
         """What lies beside the subject under a name that belongs to one of its attempts."""
         names = [f".exlab-clearing-{hexadecimal(attempt['id'])}" for attempt in self.subject.attempts()]
         both = [self.folder / f"{name}{suffix}" for name in names for suffix in ("", ".ingest.json")]
         return [path for path in both if os.path.lexists(path)]
+
+    def place(self) -> Path:
+        """Where the subject lies now: at its path, or under a fence's name."""
+        ino = self.subject.before["."].ino
+        names = [self.subject.path, *(path for path in self.ours() if path.is_dir())]
+        return next(path for path in names if path.exists() and path.stat().st_ino == ino)
+
+    def is_at_work(self) -> bool:
+        """Whether somebody holds the subject's lock."""
+        try:
+            descriptor = os.open(self.data / "locks" / str(self.subject.run.pk), os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
 
     def surroundings(self) -> Things:
         """Everything that is none of the subject's business: the rest of the staging root, its twin, a canary."""
@@ -242,7 +282,7 @@ class Stage:
 def _is_foreign(name: str, mine: set[str]) -> bool:
     """Whether an entry of the staging root is not the subject's; the folder that holds it changes with it."""
     below = name.removeprefix(f"{FOLDER}/")
-    return name not in (FOLDER, ".", ".exlab-reserve") and (below == name or below.split("/")[0] not in mine)
+    return name not in (FOLDER, ".", RESERVE) and (below == name or below.split("/")[0] not in mine)
 
 
 def _furnish(lab: Lab, run_path: str) -> Path:

@@ -38,3 +38,35 @@ def test_a_clear_whose_machine_loses_its_power_anywhere_loses_nothing(stage: Sta
 def test_power_lost_in_the_first_clear_of_a_new_data_directory(tmp_path: Path, now: datetime) -> None:
     with staged(tmp_path / "new", now, new_data=True) as stage:
         expect_none(explorer.crashes(stage, lost=Lost(), limit=1), at_least=50)
+
+
+def test_a_recovery_that_is_killed_as_well_loses_nothing(stage: Stage) -> None:
+    expect_none(explorer.crashes_twice(stage, every=2, exhaustive=False), at_least=25)
+
+
+def test_a_clear_whose_disk_or_database_fails_anywhere_loses_nothing(stage: Stage) -> None:
+    expect_none(explorer.faults(stage, exhaustive=False), at_least=50)
+
+
+def test_a_clear_that_stands_still_anywhere_is_left_alone(stage: Stage) -> None:
+    expect_none(explorer.freezes(stage, every=3), at_least=15)
+
+
+@pytest.mark.exhaustive
+class TestExhaustive:
+    """Everything that the tests above take a sample of."""
+
+    @pytest.mark.parametrize("lost", [Lost(names=False), Lost(data=False)], ids=["data", "names"])
+    def test_power_lost(self, stage: Stage, lost: Lost) -> None:
+        expect_none(explorer.crashes(stage, lost=lost), at_least=50)
+
+    @pytest.mark.timeout(600)
+    def test_killed_twice(self, stage: Stage) -> None:
+        expect_none(explorer.crashes_twice(stage), at_least=500)
+
+    @pytest.mark.timeout(600)
+    def test_failed(self, stage: Stage) -> None:
+        expect_none(explorer.faults(stage), at_least=300)
+
+    def test_frozen(self, stage: Stage) -> None:
+        expect_none(explorer.freezes(stage), at_least=45)
