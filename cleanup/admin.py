@@ -14,6 +14,7 @@ from cleanup.models import (
     Heartbeat,
     IngestEvent,
     LedgerEntry,
+    NasBreaker,
     Proof,
     RetentionPolicy,
     Run,
@@ -78,8 +79,20 @@ class StagingRootAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 @admin.register(Run)
 class RunAdmin(ReadOnly):
-    list_display = ("path_shown", "root", "state", "run_kind", "size", "files", "verified_at", "looked_at", "trouble")
-    list_filter = ("state", "run_kind", "root", "equipment", "project")
+    list_display = (
+        "path_shown",
+        "root",
+        "state",
+        "run_kind",
+        "size",
+        "files",
+        "verified_at",
+        "looked_at",
+        "failures",
+        "gone_at",
+        "trouble",
+    )
+    list_filter = ("state", "run_kind", "root", "equipment", "project", ("gone_at", admin.EmptyFieldListFilter))
     list_select_related = ("root",)
     search_fields = ("run_path", "project_name")
 
@@ -126,8 +139,8 @@ class RetentionPolicyAdmin(ReadOnly):
 
 @admin.register(ClearAttempt)
 class ClearAttemptAdmin(ReadOnly):
-    list_display = ("created_at", "run", "phase", "requester", "actor", "freed_files", "size", "why")
-    list_filter = ("phase", "requester", "actor")
+    list_display = ("created_at", "run", "phase", "requester", "actor", "freed_files", "size", "why", "told")
+    list_filter = ("phase", "requester", "actor", ("told_at", admin.EmptyFieldListFilter))
     list_select_related = ("run",)
     search_fields = ("run__run_path", "note")
     date_hierarchy = "created_at"
@@ -139,6 +152,10 @@ class ClearAttemptAdmin(ReadOnly):
     @admin.display(description="reason", ordering="reason")
     def why(self, attempt: ClearAttempt) -> str:
         return sentence(attempt.reason)
+
+    @admin.display(description="the NAS was told", ordering="told_at")
+    def told(self, attempt: ClearAttempt) -> str:
+        return instant(attempt.told_at) if attempt.told_at else sentence(attempt.tell_reason)
 
 
 @admin.register(Proof)
@@ -200,6 +217,17 @@ class LedgerEntryAdmin(ReadOnly):
         if context and "cl" in context:
             context["totals"] = context["cl"].queryset.totals()
         return response
+
+
+@admin.register(NasBreaker)
+class NasBreakerAdmin(ReadOnly):
+    """Which NAS roots nobody asks just now, and why."""
+
+    list_display = ("token", "failures", "open_until", "trouble", "detail")
+
+    @admin.display(description="problem", ordering="reason")
+    def trouble(self, breaker: NasBreaker) -> str:
+        return sentence(breaker.reason)
 
 
 @admin.register(Heartbeat)
