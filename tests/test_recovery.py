@@ -502,3 +502,72 @@ def test_only_the_named_runs_are_settled(lab: Lab, root: Any, now: datetime, sub
     settled = recovery.recover(now=now, runs=[scenes[0].run])
     assert [attempt.run_id for attempt in settled.rolled_back] == [scenes[0].run.pk]
     assert scenes[1].run.attempts.get().phase == "intent"
+
+
+# What a person does while a clear is interrupted
+
+
+def test_a_fence_that_somebody_took_away_whole_is_not_claimed(
+    scene: Scene, crash: Callable[[str], ClearAttempt], tmp_path: Path
+) -> None:
+    """The process died just after the commit; a person finds the hidden folder and moves it into safety."""
+    attempt = crash(f"{CLEARING}:_commit:after:1")
+    (fence,) = [path for path in scene.path.parent.glob(".exlab-clearing-*") if path.is_dir()]
+    fence.rename(tmp_path / "rescued")
+    recovery.recover(now=scene.now)
+    attempt.refresh_from_db()
+    assert (attempt.phase, attempt.reason) == ("done", "removal_incomplete")
+    assert "somebody else took the rest away" in attempt.detail
+    scene.assert_freed(0, 0)
+    recovery.recover(now=scene.now)
+    attempt.refresh_from_db()
+    assert (attempt.reason, attempt.freed_files, attempt.freed_bytes) == ("", 0, 0)
+    assert scene.kinds() == ["authorised", "partial", "completed"]
+    scene.assert_freed(0, 0)
+    assert len(inodes(tmp_path / "rescued")) == len(scene.inodes)
+
+
+def test_a_fence_that_vanishes_after_it_was_emptied_is_counted_whole(
+    scene: Scene, crash: Callable[[str], ClearAttempt]
+) -> None:
+    attempt = crash(f"{TREE}:_remove_fence:before:1")
+    attempt.refresh_from_db()
+    assert attempt.emptied
+    (fence,) = scene.path.parent.glob(".exlab-clearing-*")
+    fence.rmdir()
+    recovery.recover(now=scene.now)
+    scene.assert_cleared()
+
+
+@pytest.mark.parametrize("name", ["tiles/t_0001.tif", f"{METADATA}/creation.json"])
+def test_what_a_person_made_removable_goes_with_the_next_pass(
+    scene: Scene, crash: Callable[[str], ClearAttempt], name: str
+) -> None:
+    """chmod and chattr change the ctime that the plan holds; the bytes are read and are still the proven ones."""
+    crash(f"{TREE}:publish:after:1")
+    (fence,) = scene.path.parent.glob(".exlab-clearing-*")
+    (fence / name).chmod(0o640)
+    recovery.recover(now=scene.now)
+    scene.assert_cleared()
+
+
+def test_changed_bytes_stay_even_with_the_old_size_and_time(scene: Scene, crash: Callable[[str], ClearAttempt]) -> None:
+    crash(f"{TREE}:publish:after:1")
+    (fence,) = scene.path.parent.glob(".exlab-clearing-*")
+    tile = fence / "tiles/t_0001.tif"
+    status = tile.stat()
+    changed = tile.read_bytes()[::-1]
+    tile.write_bytes(changed)
+    os.utime(tile, ns=(status.st_atime_ns, status.st_mtime_ns))
+    recovery.recover(now=scene.now)
+    assert tile.read_bytes() == changed
+    assert "tiles/t_0001.tif: changed" in scene.run.attempts.get().detail
+
+
+def test_without_its_tombstone_a_changed_ctime_keeps_a_file(scene: Scene, crash: Callable[[str], ClearAttempt]) -> None:
+    attempt = crash(f"{TREE}:publish:after:1")
+    (Path(os.environ["EXLAB_DATA_DIR"]) / "tombstones" / f"{attempt.pk.hex}.tar.gz").unlink()
+    (fence,) = scene.path.parent.glob(".exlab-clearing-*")
+    (fence / "tiles/t_0001.tif").chmod(0o640)
+    recovery.recover(now=scene.now)
+    assert (fence / "tiles/t_0001.tif").exists()

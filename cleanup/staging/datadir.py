@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +100,7 @@ class DataDir:
         try:
             with tarfile.open(self.tombstone_path(attempt), "r:gz") as archive:
                 yield archive
-        except (OSError, EOFError, KeyError, tarfile.TarError) as error:
+        except (OSError, EOFError, KeyError, zlib.error, tarfile.TarError) as error:
             raise TombstoneError(f"{type(error).__name__}: {error}") from None
 
     def tombstone_path(self, attempt: str) -> str:

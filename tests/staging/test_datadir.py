@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cleanup.staging import tree
-from cleanup.staging.datadir import DataDir
+from cleanup.staging.datadir import DataDir, TombstoneError
 from cleanup.staging.plan import Plan, PlanError, encode
 from tests.lab import Lab
 from tests.staging.children import mount, with_own_mounts
@@ -249,3 +249,58 @@ def fill(path: Path) -> None:
                 file.write(b"x" * 65536)
         except OSError:
             return
+
+
+class TestRelief:
+    """A disk that is nearly full gets the reserve back before the first write."""
+
+    def test_the_reserve_is_given_up_only_when_the_disk_is_nearly_full(
+        self, data: DataDir, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data.lay_reserve()
+        reserve = Path(data.path) / ".exlab-reserve"
+        assert not data.relieve()
+        assert reserve.exists()
+        full = os.statvfs_result((4096, 4096, 1000, 10, 10, 100, 10, 10, 0, 255))
+        monkeypatch.setattr(os, "fstatvfs", lambda descriptor: full)
+        assert data.relieve()
+        assert not reserve.exists()
+        assert not data.relieve()
+
+    def test_a_data_directory_that_is_not_there_yet_needs_none(self, tmp_path: Path) -> None:
+        assert not DataDir(str(tmp_path / "none")).relieve()
+
+
+class TestReadingTombstones:
+    @pytest.fixture
+    def kept(self, data: DataDir, lab: Lab, open_directory: Open) -> Path:
+        """The metadata folder of a run whose tombstone is kept."""
+        run = lab.run()
+        data.write_tombstone(ATTEMPT, open_directory(run), STORY, b'{"current_state":"cleared"}' * 100)
+        return run
+
+    def test_tells_the_final_record(self, data: DataDir, kept: Path) -> None:
+        assert data.read_record(ATTEMPT) == b'{"current_state":"cleared"}' * 100
+
+    def test_tells_what_the_bytes_of_every_file_were_proven_to_be(self, data: DataDir, kept: Path) -> None:
+        files = {path.relative_to(kept): path for path in kept.rglob("*") if path.is_file()}
+        expected = {os.fsencode(name): hashlib.sha256(path.read_bytes()).digest() for name, path in files.items()}
+        assert data.read_digests(ATTEMPT) == expected
+
+    def test_tells_of_the_metadata_alone_where_the_manifest_is_no_manifest(
+        self, data: DataDir, lab: Lab, open_directory: Open
+    ) -> None:
+        run = lab.run()
+        (run / ".exlab-wizard/checksums.sha256").write_text("no manifest")
+        data.write_tombstone(ATTEMPT, open_directory(run), STORY, b"{}")
+        assert all(path.startswith(b".exlab-wizard/") for path in data.read_digests(ATTEMPT))
+
+    @pytest.mark.parametrize("harm", ["gone", "cut", "no archive"])
+    def test_one_that_cannot_be_read_is_an_error(self, data: DataDir, kept: Path, harm: str) -> None:
+        path = Path(data.tombstone_path(ATTEMPT))
+        if harm == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if harm == "cut" else b"no archive")
+        with pytest.raises(TombstoneError):
+            data.read_digests(ATTEMPT)

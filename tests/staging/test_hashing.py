@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.staging.hashing import hash_file
+from cleanup.staging.hashing import batches, hash_batch, hash_file
+from cleanup.staging.tree import Entry
 from tests.staging.children import as_ordinary_user, give_away
 
 Open = Callable[[Path], int]
@@ -115,3 +116,25 @@ def test_an_unreadable_file_is_an_error(tmp_path: Path, open_directory: Open) ->
     directory = open_directory(tmp_path)
     with pytest.raises(PermissionError):
         as_ordinary_user(lambda: hash_file(directory, b"file"))
+
+
+def entry(path: bytes, size: int) -> Entry:
+    return Entry(path, True, 1, 1, size, size, 0, 0)
+
+
+def test_batches_are_small_files_together_and_big_ones_alone() -> None:
+    files = [entry(b"small", 10)] * 1200 + [entry(b"big", 1 << 30), entry(b"bigger", 2 << 30), entry(b"last", 1)]
+    sizes = [[one.size for one in batch] for batch in batches(files)]
+    assert [len(batch) for batch in sizes] == [500, 500, 200, 1, 1, 1]
+    assert [one for batch in sizes for one in batch] == [one.size for one in files]
+    assert list(batches([])) == []
+
+
+def test_a_batch_is_hashed_in_order_and_names_what_cannot_be_read(tmp_path: Path, open_directory: Open) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    digests = [digest for digest, _status in hash_batch(open_directory(tmp_path), [b"b", b"a"])]
+    assert digests == [hashlib.sha256(name).digest() for name in (b"b", b"a")]
+    with pytest.raises(FileNotFoundError) as missing:
+        hash_batch(open_directory(tmp_path), [b"a", b"gone\n"])
+    assert missing.value.filename == "gone\\n"
