@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from cleanup.policy.reasons import Reason
 from cleanup.registering import RegistrationError
 from cleanup.reregistering import Action, Moved, Order, Outcome
 from cleanup.staging import tree
-from tests.faults.scene import Scene, everything, inodes, set_scene
+from tests.faults.scene import Scene, everything, inodes, scene_of, set_scene
 from tests.lab import METADATA, RUN_PATH, Lab, census, read_ingest, snapshot
 
 pytestmark = pytest.mark.django_db
@@ -43,11 +44,6 @@ def scene(lab: Lab, root: Any, now: datetime) -> Scene:
 @pytest.fixture
 def order(now: datetime) -> Order:
     return Order(now=now, actor="ada", note="disk failed")
-
-
-@pytest.fixture
-def rehearsal(now: datetime) -> Order:
-    return Order(now=now, actor="ada", dry_run=True)
 
 
 def restore(path: Path) -> None:
@@ -110,17 +106,9 @@ def test_a_restored_run_is_registered_again_and_cleared_with_true_counts(scene: 
     scene.run.refresh_from_db()
     assert scene.run.identity.split(":")[0] == str(scene.path.stat().st_ino) != old.split(":")[0]
     assert scene.run.identity.split(":")[2] == old.split(":")[2]
-    assert discover(scene.root, scene.now).problems == []
-    assert clear_run(scene.run, now=scene.now) == (scene.files, scene.bytes)
+    assert clear_run(scene.run, now=scene.now) == (scene.files, scene.bytes)  # no discovery is needed in between
     scene.assert_cleared()
     assert Run.objects.count() == 1
-
-
-def test_a_clear_needs_no_discovery_in_between(scene: Scene, order: Order) -> None:
-    restore(scene.path)
-    one(scene.run, order)
-    assert clear_run(scene.run, now=scene.now) == (scene.files, scene.bytes)
-    scene.assert_cleared()
 
 
 def test_what_was_seen_of_the_other_directory_is_forgotten(scene: Scene, order: Order) -> None:
@@ -135,6 +123,18 @@ def test_what_was_seen_of_the_other_directory_is_forgotten(scene: Scene, order: 
     assert (scene.run.files, scene.run.bytes) == census(scene.path)
     decision = gathering.stored_decision(scene.run, [], scene.now)
     assert Reason.NOT_LOOKED_AT in [gate.reason for gate in decision.refusals(operator=True)]
+
+
+def test_twice_is_harmless_and_a_rehearsal_changes_nothing(scene: Scene, order: Order) -> None:
+    rehearsal = replace(order, dry_run=True)
+    for asked in (rehearsal, order):
+        assert assert_changes_nothing(scene.lab, partial(one, scene.run, asked)).action is Action.UNCHANGED
+    restore(scene.path)
+    outcome = assert_changes_nothing(scene.lab, lambda: one(scene.run, rehearsal))
+    assert outcome.action is Action.WOULD_REREGISTER
+    assert one(scene.run, order).action is Action.REREGISTERED
+    for asked in (rehearsal, order):
+        assert assert_changes_nothing(scene.lab, partial(one, scene.run, asked)).action is Action.UNCHANGED
 
 
 def test_the_ledger_says_who_registered_what_again(scene: Scene, order: Order) -> None:
@@ -154,22 +154,6 @@ def test_the_ledger_says_who_registered_what_again(scene: Scene, order: Order) -
         "PROJ-0042",
         "experimental",
     )
-
-
-def test_twice_is_harmless(scene: Scene, order: Order) -> None:
-    restore(scene.path)
-    one(scene.run, order)
-    assert assert_changes_nothing(scene.lab, lambda: one(scene.run, order)).action is Action.UNCHANGED
-
-
-def test_a_run_that_was_not_moved_is_left_alone(scene: Scene, order: Order) -> None:
-    assert assert_changes_nothing(scene.lab, lambda: one(scene.run, order)).action is Action.UNCHANGED
-
-
-def test_a_rehearsal_changes_nothing(scene: Scene, rehearsal: Order) -> None:
-    restore(scene.path)
-    outcome = assert_changes_nothing(scene.lab, lambda: one(scene.run, rehearsal))
-    assert outcome.action is Action.WOULD_REREGISTER
 
 
 def test_a_longer_history_is_the_same_run(lab: Lab, root: Any, now: datetime, order: Order) -> None:
@@ -218,38 +202,45 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("spoil", OTHERS, ids=lambda spoil: spoil.__name__)
-def test_another_run_is_refused_and_declared_gone_only_when_asked(scene: Scene, order: Order, spoil: Any) -> None:
-    restore(scene.path)
-    spoil(scene.path)
-    outcome = assert_changes_nothing(scene.lab, lambda: one(scene.run, order))
-    assert outcome.action is Action.REFUSED
-    assert outcome.finding is not None
-    assert outcome.finding.reason is OTHERS[spoil]
-    before = everything(scene.lab)
-    insisting = Order(now=scene.now, actor="ada", replaced=True)
-    assert one(scene.run, insisting).action is Action.DECLARED_GONE
-    assert everything(scene.lab) == before
+def several(lab: Lab, root: StagingRoot, now: datetime, number: int) -> list[Scene]:
+    """As many runs, known and verified."""
+    names = [f"FLOW_01/PROJ-0060/Runs/Run_2026-05-{day:02}T16-20" for day in range(1, number + 1)]
+    paths = {name: lab.run(name, files={TILE: name.encode(), "stack.ome.xml": b"<OME/>"}) for name in names}
+    discover(root, now)
+    return [scene_of(lab, root, now, name, path) for name, path in paths.items()]
+
+
+def test_another_run_is_refused_and_declared_gone_only_when_asked(
+    lab: Lab, root: StagingRoot, now: datetime, order: Order
+) -> None:
+    insisting = replace(order, replaced=True)
+    for scene, (spoil, reason) in zip(several(lab, root, now, len(OTHERS)), OTHERS.items(), strict=True):
+        restore(scene.path)
+        spoil(scene.path)
+        outcome = assert_changes_nothing(lab, partial(one, scene.run, order))
+        assert (outcome.action, outcome.finding.reason) == (Action.REFUSED, reason), spoil
+        outcome = assert_changes_nothing(lab, partial(one, scene.run, replace(insisting, dry_run=True)))
+        assert outcome.action is Action.WOULD_DECLARE_GONE
+        before = everything(lab)
+        assert one(scene.run, insisting).action is Action.DECLARED_GONE
+        assert everything(lab) == before
+        assert_declared_gone(scene)
+        assert assert_changes_nothing(lab, partial(one, scene.run, insisting)).action is Action.REFUSED
+
+
+def assert_declared_gone(scene: Scene) -> None:
+    """Its row tells what was known of it, nothing was freed, and the ledger says so."""
     old = scene.run
-    identity, files, size = old.identity, old.files, old.bytes
+    known = (old.identity, old.files, old.bytes, "sync_verified", None)
     old.refresh_from_db()
-    assert (old.gone_at, old.state, old.cleared_at) == (scene.now, "sync_verified", None)
-    assert (old.identity, old.files, old.bytes) == (identity, files, size)
+    assert old.gone_at == scene.now
+    assert (old.identity, old.files, old.bytes, old.state, old.cleared_at) == known
     assert scene.states() == ["staging", "complete", "sync_queued", "sync_verified"]
-    assert not Run.objects.staged().exists()
-    assert one(old, insisting).action is Action.REFUSED
+    assert not Run.objects.staged().filter(pk=old.pk).exists()
     scene.assert_freed(0, 0)
-    (entry,) = LedgerEntry.objects.all()
+    (entry,) = old.ledger.all()
     assert (entry.kind, entry.reason, entry.files) == ("reregistered", Reason.IDENTITY_MISMATCH, 0)
-    assert entry.detail.startswith(f"declared gone: {identity}; at its path lies ")
-
-
-def test_a_rehearsal_declares_nothing_gone(scene: Scene, now: datetime) -> None:
-    restore(scene.path)
-    another_beginning(scene.path)
-    asking = Order(now=now, actor="ada", replaced=True, dry_run=True)
-    outcome = assert_changes_nothing(scene.lab, lambda: one(scene.run, asking))
-    assert outcome.action is Action.WOULD_DECLARE_GONE
+    assert entry.detail.startswith(f"declared gone: {old.identity}; at its path lies ")
 
 
 def test_what_lies_there_instead_becomes_a_run_of_its_own(scene: Scene, now: datetime) -> None:
@@ -286,13 +277,6 @@ def test_a_rewritten_history_in_the_very_same_directory(scene: Scene, order: Ord
     refuse_clear(Run.objects.staged().get(), now, Reason.NOT_SYNC_VERIFIED)
 
 
-def test_an_unreadable_record_in_its_own_directory_is_no_other_run(scene: Scene, now: datetime) -> None:
-    a_broken_record(scene.path)
-    insisting = Order(now=now, actor="ada", replaced=True)
-    outcome = assert_changes_nothing(scene.lab, lambda: one(scene.run, insisting))
-    assert outcome.action is Action.REFUSED
-
-
 def test_a_run_whose_history_was_never_read_cannot_be_known_again(
     lab: Lab, root: Any, now: datetime, order: Order
 ) -> None:
@@ -308,27 +292,37 @@ def test_a_run_whose_history_was_never_read_cannot_be_known_again(
     assert (outcome.action, outcome.finding.reason) == (Action.REFUSED, Reason.IDENTITY_MISMATCH)
 
 
-def test_a_directory_that_is_gone_is_nobody_elses(scene: Scene, now: datetime) -> None:
-    scene.path.rename(scene.lab.base / "away")
-    insisting = Order(now=now, actor="ada", replaced=True)
-    outcome = assert_changes_nothing(scene.lab, lambda: one(scene.run, insisting))
-    assert (outcome.action, outcome.finding.reason) == (Action.REFUSED, Reason.MISSING_DIRECTORY)
+def unreadable_in_its_own_directory(scene: Scene) -> None:
+    a_broken_record(scene.path)
 
 
-def test_a_link_at_the_path_is_refused(scene: Scene, now: datetime) -> None:
+def gone_altogether(scene: Scene) -> None:
+    scene.path.rename(scene.lab.base / "gone")
+
+
+def a_link_at_the_path(scene: Scene) -> None:
     away = scene.lab.base / "away"
     scene.path.rename(away)
     scene.path.symlink_to(away)
-    insisting = Order(now=now, actor="ada", replaced=True)
-    outcome = assert_changes_nothing(scene.lab, lambda: one(scene.run, insisting))
-    assert (outcome.action, outcome.finding.reason) == (Action.REFUSED, Reason.UNSAFE_PATH)
 
 
-def test_a_cleared_run_is_refused(scene: Scene, now: datetime) -> None:
-    clear_run(scene.run, now=now)
+def cleared_already(scene: Scene) -> None:
+    clear_run(scene.run, now=scene.now)
+
+
+def test_what_nobody_can_declare_gone(lab: Lab, root: StagingRoot, now: datetime) -> None:
+    """Only where another run lies at the path; `missing` may be a disk that is away, and damage is no other run."""
     insisting = Order(now=now, actor="ada", replaced=True)
-    outcome = assert_changes_nothing(scene.lab, lambda: one(scene.run, insisting))
-    assert (outcome.action, outcome.finding.reason) == (Action.REFUSED, Reason.ALREADY_CLEARED)
+    harms = {
+        unreadable_in_its_own_directory: Reason.INGEST_UNREADABLE,
+        gone_altogether: Reason.MISSING_DIRECTORY,
+        a_link_at_the_path: Reason.UNSAFE_PATH,
+        cleared_already: Reason.ALREADY_CLEARED,
+    }
+    for scene, (harm, reason) in zip(several(lab, root, now, len(harms)), harms.items(), strict=True):
+        harm(scene)
+        outcome = assert_changes_nothing(lab, partial(one, scene.run, insisting))
+        assert (outcome.action, outcome.finding.reason) == (Action.REFUSED, reason), harm
 
 
 # Registered again is only the identity: the clear compares every byte
@@ -350,23 +344,20 @@ def lose_a_file(path: Path) -> None:
     (path / TILE).unlink()
 
 
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [
-        (add_a_file, Reason.NOT_IN_MANIFEST),
-        (change_a_byte, Reason.NAS_CHECKSUM_MISMATCH),
-        (lose_a_file, Reason.MISSING_FILE),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_our_record_over_other_data_is_not_cleared(scene: Scene, order: Order, spoil: Any, reason: Reason) -> None:
-    restore(scene.path)
-    spoil(scene.path)
-    assert one(scene.run, order).action is Action.REREGISTERED
-    before = everything(scene.lab)
-    refuse_clear(scene.run, scene.now, reason)
-    assert everything(scene.lab) == before
-    scene.assert_freed(0, 0)
+def test_our_record_over_other_data_is_not_cleared(lab: Lab, root: StagingRoot, now: datetime, order: Order) -> None:
+    harms = {
+        add_a_file: Reason.NOT_IN_MANIFEST,
+        change_a_byte: Reason.NAS_CHECKSUM_MISMATCH,
+        lose_a_file: Reason.MISSING_FILE,
+    }
+    for scene, (spoil, reason) in zip(several(lab, root, now, len(harms)), harms.items(), strict=True):
+        restore(scene.path)
+        spoil(scene.path)
+        assert one(scene.run, order).action is Action.REREGISTERED
+        before = everything(lab)
+        refuse_clear(scene.run, now, reason)
+        assert everything(lab) == before
+        scene.assert_freed(0, 0)
 
 
 def test_a_fresh_proof_of_the_old_directory_is_no_proof_of_the_new_one(scene: Scene, order: Order) -> None:
@@ -488,17 +479,15 @@ def token_of(path: Path) -> str:
     return (path / TOKEN).read_text().strip()
 
 
-def assert_clears(root: StagingRoot, disk: Path, now: datetime) -> None:
-    """Everything in the new place goes, counted as it lay there."""
-    counted = {run_path: census(disk / run_path) for run_path in PATHS}
+def assert_clears(root: StagingRoot, disk: Path, now: datetime, run_path: str = OTHER_PATH) -> None:
+    """Discovery is content with the new place, and a run there goes, counted as it lay there."""
+    counted = census(disk / run_path)
     assert discover(root, now).problems == []
     assert Run.objects.count() == len(PATHS)
-    for run in Run.objects.with_root():
-        assert clear_run(run, now=now) == counted[run.run_path]
-        assert not (disk / run.run_path).exists()
-    totals = LedgerEntry.objects.totals()
-    expected = [sum(part) for part in zip(*counted.values(), strict=True)]
-    assert (totals["runs"], [totals["files"], totals["bytes"]]) == (len(PATHS), expected)
+    assert clear_run(Run.objects.with_root().get(run_path=run_path), now=now) == counted
+    assert not (disk / run_path).exists()
+    totals = LedgerEntry.objects.filter(run_path=run_path).totals()
+    assert (totals["runs"], totals["files"], totals["bytes"]) == (1, *counted)
 
 
 def test_a_disk_that_was_copied_to_another_place(full: Lab, root: StagingRoot, now: datetime, order: Order) -> None:
@@ -515,7 +504,8 @@ def test_a_disk_that_was_copied_to_another_place(full: Lab, root: StagingRoot, n
     assert entry.detail.endswith(f"; the staging root moved from {full.staging} to {new}; disk failed")
     assert actions(move(root, order, path=str(new))) == dict.fromkeys(PATHS, Action.UNCHANGED)
     assert LedgerEntry.objects.count() == len(PATHS)
-    assert_clears(root, new, now)
+    for run_path in PATHS:
+        assert_clears(root, new, now, run_path)
     assert snapshot(full.base / "unmounted") == old
 
 
