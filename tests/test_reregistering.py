@@ -37,8 +37,18 @@ THIRD_PATH = "FLOW_01/PROJ-0060/Runs/Run_2026-05-28T16-20"
 
 
 @pytest.fixture
-def scene(lab: Lab, root: Any, now: datetime) -> Scene:
-    return set_scene(lab, root, now)
+def scene(lab: Lab, root: StagingRoot, now: datetime) -> Scene:
+    path = lab.run()
+    get_to_know(root, now)
+    return scene_of(lab, root, now, RUN_PATH, path)
+
+
+def get_to_know(root: StagingRoot, now: datetime) -> None:
+    """Discovery that does not ask the NAS, since nothing here decides from what it saw there: twice as fast."""
+    row = StagingRoot.objects.filter(pk=root.pk)
+    row.update(nas_path="")
+    discover(root, now)
+    row.update(nas_path=root.nas_path)
 
 
 @pytest.fixture
@@ -72,8 +82,7 @@ def rows() -> list[Any]:
 
 
 def discover(root: StagingRoot, now: datetime) -> discovery.Discovered:
-    root.refresh_from_db()
-    found = discovery.discover(root, now=now)
+    found = discovery.discover(StagingRoot.objects.get(pk=root.pk), now=now)
     assert found is not None
     return found
 
@@ -206,7 +215,7 @@ def several(lab: Lab, root: StagingRoot, now: datetime, number: int) -> list[Sce
     """As many runs, known and verified."""
     names = [f"FLOW_01/PROJ-0060/Runs/Run_2026-05-{day:02}T16-20" for day in range(1, number + 1)]
     paths = {name: lab.run(name, files={TILE: name.encode(), "stack.ome.xml": b"<OME/>"}) for name in names}
-    discover(root, now)
+    get_to_know(root, now)
     return [scene_of(lab, root, now, name, path) for name, path in paths.items()]
 
 
@@ -438,7 +447,7 @@ def full(lab: Lab, root: StagingRoot, now: datetime) -> Lab:
     """A lab with three runs, all known and verified."""
     for run_path in PATHS:
         lab.run(run_path, files={"stack.ome.xml": run_path.encode()})
-    discover(root, now)
+    get_to_know(root, now)
     return lab
 
 
