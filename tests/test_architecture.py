@@ -23,6 +23,7 @@ JOINING = (
     "clearing",
     "recovery",
     "sweeping",
+    "telling",
 )
 BELOW = {"policy", "staging", "models"}
 EVERYTHING = BELOW | set(JOINING)
@@ -54,6 +55,8 @@ MAY_REMOVE = {
     ("exlab.settings", "_kept_secret_key"): "its own draft of the secret key in the data directory",
     ("cleanup.demo", "make"): "the demonstration lab that it has just built, before anybody knows of it",
     ("cleanup.staging.datadir", "*"): "locks, plans and the reserve of the data directory",
+    ("cleanup.staging.twin", "_take_away"): "our own draft beside the record on the NAS",
+    ("cleanup.staging.twin", "_replace"): "that draft, which takes the place of the record it extends",
 }
 REMOVERS = {"cleanup.staging.tree", "cleanup.staging.kernel"}
 
@@ -212,6 +215,7 @@ def test_keeps_the_rules(path: Path) -> None:
         ("cleanup.gathering", "from cleanup.discovery import discover", "gathering imports discovery"),
         ("cleanup.clearing", "from cleanup.recovery import recover", "clearing imports recovery"),
         ("cleanup.recovery", "from cleanup.sweeping import sweep", "recovery imports sweeping"),
+        ("cleanup.clearing", "from cleanup.telling import tell", "clearing imports telling"),
         ("cleanup.discovery", "from cleanup.views.runs import run_list", "discovery imports views"),
         ("cleanup.tasks", "from cleanup.views.runs import run_list", "tasks imports views"),
         ("cleanup.admin", "from cleanup.tasks import clear", "admin imports tasks"),
@@ -224,6 +228,7 @@ def test_keeps_the_rules(path: Path) -> None:
         ("cleanup.clearing", "path.replace(target)", "replace in the module"),
         ("cleanup.clearing", "kernel.rename_noreplace(a, b, c, d)", "rename_noreplace in the module"),
         ("cleanup.staging.plan", "os.rmdir('x')", "rmdir in the module"),
+        ("cleanup.staging.twin", "def tell():\n    os.unlink('x')", "unlink in tell"),
         ("cleanup.views.runs", "shutil.move('a', 'b')", "move in the module"),
         ("cleanup.clearing", "from os import unlink as away", "unlink imported by its own name"),
         ("cleanup.staging.tree", "shutil.rmtree('x')", "rmtree"),

@@ -1,4 +1,4 @@
-"""The NAS side: is it the right one, what does it hold of a run, and with which bytes.
+"""The NAS side: is it the right one, what does it hold of a run, and with which bytes; and the one word told to it.
 
 A network mount can hang in a way that no signal and no timeout of ours ends. So everything that touches it runs in a
 child process, `python -m cleanup.staging.nas`, which answers one JSON line a request; a child that stays silent is
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn, Self
 
-from cleanup.staging import hashing, kernel, layout, tree
+from cleanup.staging import hashing, kernel, layout, tree, twin
 from cleanup.staging.layout import Problem, show
 
 # The child says that it is alive at least this often while it reads.
@@ -25,7 +25,7 @@ DEFAULT_TIMEOUT = 60.0
 
 
 class NasError(Exception):
-    """Why the NAS proves nothing: the code of a reason and what was seen."""
+    """Why the NAS proves nothing, or takes nothing: the code of a reason and what was seen."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(f"{problem.reason}: {problem.detail}")
@@ -79,6 +79,11 @@ class NasReader:
             child.wait(timeout=2)
         _abandon(child)
 
+    @property
+    def given_up(self) -> bool:
+        """Whether the NAS hung: it is not asked again by this reader."""
+        return self._given_up
+
     def read(self, run_path: str, *, with_bytes: bool, progress: Callable[[int], None] = lambda size: None) -> Listing:
         """What the NAS holds of a run. `with_bytes`: every file is read and hashed as well.
 
@@ -102,6 +107,19 @@ class NasReader:
                 name, size, mtime_ns, ino, digest = answer["file"]
                 files[os.fsencode(name)] = Twin(size, mtime_ns, ino, bytes.fromhex(digest) if digest else None)
 
+    def tell(self, run_path: str, history: list[dict[str, Any]], attempt: str) -> bool:
+        """Let the record of a run's twin have this history; False if it has it already. See `twin.tell`.
+
+        Raises NasError with the reasons of `read` and of `twin.tell`.
+        """
+        self._ask({"run_path": run_path, "history": history, "attempt": attempt})
+        answer = self._answer()
+        self._answering = False
+        if "problem" in answer:
+            raise NasError(Problem(*answer["problem"]))
+        told: bool = answer["told"]
+        return told
+
     def _ask(self, request: dict[str, Any]) -> None:
         if self._given_up:
             raise NasError(Problem("nas_timeout", "it did not answer earlier in this pass"))
@@ -119,10 +137,18 @@ class NasReader:
         assert self._child.stdin is not None  # noqa: S101
         self._answering = True
         try:
-            self._child.stdin.write(json.dumps(request).encode() + b"\n")
-            self._child.stdin.flush()
+            self._send(self._child.stdin.fileno(), json.dumps(request).encode() + b"\n")
         except BrokenPipeError:
             self._lose("the reading process ended")
+
+    def _send(self, pipe: int, data: bytes) -> None:
+        """Hand on a request. A long one fills the pipe, and a child that does not read would hold us for ever."""
+        os.set_blocking(pipe, False)
+        while data:
+            _, ready, _ = select.select([], [pipe], [], self._timeout)
+            if not ready:
+                self._give_up()
+            data = data[os.write(pipe, data) :]
 
     def _answer(self) -> dict[str, Any]:
         assert self._child is not None and self._child.stdout is not None  # noqa: S101
@@ -130,9 +156,7 @@ class NasReader:
         while b"\n" not in self._buffer:
             ready, _, _ = select.select([descriptor], [], [], self._timeout)
             if not ready:
-                self._given_up = True
-                self._forget_child()
-                raise NasError(Problem("nas_timeout", f"silent for {self._timeout:g} s"))
+                self._give_up()
             part = os.read(descriptor, 1 << 16)
             if not part:
                 self._lose("the reading process ended")
@@ -140,6 +164,11 @@ class NasReader:
         line, _, self._buffer = self._buffer.partition(b"\n")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+    def _give_up(self) -> NoReturn:
+        self._given_up = True
+        self._forget_child()
+        raise NasError(Problem("nas_timeout", f"silent for {self._timeout:g} s"))
 
     def _lose(self, detail: str) -> NoReturn:
         self._forget_child()
@@ -182,7 +211,7 @@ def open_nas(path: str, token: str) -> int:
 
 
 def _listing(root: int, run_path: str, *, with_bytes: bool, beat: Callable[[int], None]) -> Iterator[dict[str, Any]]:
-    """The child's answers to one request."""
+    """The child's answers to one request to read."""
     try:
         run = layout.open_beneath(root, os.fsencode(run_path))
     except FileNotFoundError:
@@ -233,9 +262,12 @@ def _serve(path: str, token: str) -> None:
         request = json.loads(line)
         try:
             with layout.opened(open_nas(path, token)) as root:
-                for answer in _listing(root, request["run_path"], with_bytes=request["with_bytes"], beat=beat):
-                    say(answer)
-        except NasError as error:
+                if "history" in request:
+                    say({"told": twin.tell(root, request["run_path"], request["history"], request["attempt"])})
+                else:
+                    for answer in _listing(root, request["run_path"], with_bytes=request["with_bytes"], beat=beat):
+                        say(answer)
+        except (NasError, twin.NotTold) as error:
             say({"problem": list(error.problem)})
         except OSError as error:
             name = f"{show(os.fsencode(error.filename))}: " if isinstance(error.filename, str) else ""
