@@ -121,6 +121,14 @@ def _by_hand(path: str) -> str:
     return f"Write a UUID into {path}/{layout.TOKEN.decode()} yourself, then try again."
 
 
+def shares_its_disk(root: StagingRoot) -> bool:
+    """Whether the data directory lies on the same filesystem as a staging root, and fills up with it."""
+    try:
+        return os.stat(root.path).st_dev == os.stat(settings.EXLAB_DATA_DIR).st_dev
+    except OSError:
+        return False
+
+
 def _real_directory(path: str, what: str) -> str:
     try:
         real = os.path.realpath(path, strict=True)

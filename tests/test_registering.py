@@ -359,3 +359,12 @@ def test_a_disk_without_room_for_the_reserve(built: Lab, now: datetime, monkeypa
     assert do(built, now).token == token_of(built.staging)
     assert registering.register("lab", str(built.staging), now=now).token
     assert (built.staging / RESERVE).stat().st_size == tree.RESERVE_BYTES
+
+
+def test_a_data_directory_on_the_disk_that_fills_is_noticed(lab: Lab, root: Any, settings: Any, tmp_path: Path) -> None:
+    settings.EXLAB_DATA_DIR = tmp_path
+    assert registering.shares_its_disk(root)
+    settings.EXLAB_DATA_DIR = Path("/proc")
+    assert not registering.shares_its_disk(root)
+    settings.EXLAB_DATA_DIR = tmp_path / "none"
+    assert not registering.shares_its_disk(root)

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from cleanup.models import Run, StagingRoot
 from cleanup.policy.reasons import Reason
+from cleanup.staging.datadir import DataDir
 from cleanup.staging.ingest import parse_instant
 from cleanup.sweeping import Action, Swept
 from cleanup.templatetags import words
@@ -35,6 +36,11 @@ class LabCommand(BaseCommand):
         parser = super().create_parser(prog_name, subcommand, **kwargs)
         parser.add_argument("--json", action="store_true", help="Print one JSON object.")
         return parser
+
+    def execute(self, *args: Any, **options: Any) -> str | None:  # noqa: ANN401
+        # On a full disk even the first look into a database that lies there fails.
+        DataDir(str(settings.EXLAB_DATA_DIR)).relieve()
+        return super().execute(*args, **options)
 
     def report(self, as_json: bool, answer: dict[str, Any], text: str) -> None:
         """Print the answer in the one form or the other."""
@@ -65,7 +71,7 @@ def find_roots(name: str | None) -> list[StagingRoot]:
 def find_run(run_path: str, roots: list[StagingRoot]) -> Run:
     """The run of this path: the staged one, else the one cleared last. Raises UsageError if unknown or ambiguous."""
     runs = Run.objects.with_root().filter(run_path=run_path.rstrip("/"), root__in=roots)
-    found = list(runs.staged()) or list(runs.order_by("-cleared_at"))
+    found = list(runs.staged()) or list(runs.filter(gone_at=None).order_by("-cleared_at"))
     if not found:
         raise UsageError(f"No run {run_path} is known; a run is named by its path below the staging root.")
     if len({run.root_id for run in found}) > 1:

@@ -118,7 +118,7 @@ class DataDir:
         """Keep 1 MiB here too, for the day when this disk is full; without room for it now, the next write lays it."""
         os.makedirs(self.path, mode=0o700, exist_ok=True)
         with self._opened() as directory:
-            tree.renew_reserve(directory)
+            tree.renew_reserve(directory, spare=LOW_WATER_BYTES)
 
     def relieve(self) -> bool:
         """Give up the reserve if this disk is nearly full, so that a database that lies here can still commit.
@@ -126,8 +126,7 @@ class DataDir:
         Call it before the first write of a clear or a recovery; `lay_reserve` takes it again. Whether it was given up.
         """
         with contextlib.suppress(FileNotFoundError), self._opened() as directory:
-            free = os.fstatvfs(directory)
-            if free.f_bavail * free.f_frsize < LOW_WATER_BYTES:
+            if tree.free_bytes(directory) < LOW_WATER_BYTES:
                 return tree.release_reserve(directory)
         return False
 
@@ -143,7 +142,7 @@ class DataDir:
     def _keep(self, folder: str, name: str, write: Callable[[io.BufferedWriter], object]) -> None:
         """Write a file so that it is there whole and for good when this returns, or not at all."""
         with self._opened() as directory:
-            tree.with_reserve(directory, lambda: _write_durably(self._in(folder, name), write))
+            tree.with_reserve(directory, lambda: _write_durably(self._in(folder, name), write), spare=LOW_WATER_BYTES)
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes:

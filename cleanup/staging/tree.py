@@ -638,10 +638,10 @@ def release_reserve(directory: int) -> bool:
     return True
 
 
-def with_reserve(directory: int, act: Callable[[], T]) -> T:
+def with_reserve(directory: int, act: Callable[[], T], *, spare: int = 0) -> T:
     """Do something that writes; when the disk is full, give it the reserve of its root and do it once more.
 
-    Raises OSError if it fails all the same. The reserve is laid again as soon as there is room.
+    Raises OSError if it fails all the same. The reserve is laid again when there is room for it and `spare` bytes.
     """
     try:
         result = act()
@@ -649,14 +649,21 @@ def with_reserve(directory: int, act: Callable[[], T]) -> T:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not release_reserve(directory):
             raise
         result = act()
-    renew_reserve(directory)
+    renew_reserve(directory, spare=spare)
     return result
 
 
-def renew_reserve(directory: int) -> None:
-    """Lay the reserve again if there is room; if not, the next clear does."""
+def renew_reserve(directory: int, *, spare: int = 0) -> None:
+    """Lay the reserve again if there is room for it and `spare` bytes; if not, the next clear does."""
     with contextlib.suppress(OSError):
-        lay_reserve(directory)
+        if free_bytes(directory) >= spare + RESERVE_BYTES:
+            lay_reserve(directory)
+
+
+def free_bytes(directory: int) -> int:
+    """What this process may still write on the filesystem of an open directory."""
+    found = os.fstatvfs(directory)
+    return found.f_bavail * found.f_frsize
 
 
 def probe(directory: int) -> None:

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import CommandParser
 
 from cleanup.management.base import LabCommand, UsageError, now
-from cleanup.registering import RegistrationError, register
+from cleanup.registering import RegistrationError, register, shares_its_disk
 
 
 class Command(LabCommand):
@@ -47,6 +48,11 @@ class Command(LabCommand):
                 )
         if not root.nas_path:
             warnings.append("No NAS root is registered: runs can be seen, and none can be proven.")
+        if shares_its_disk(root):
+            warnings.append(
+                f"The data directory {settings.EXLAB_DATA_DIR} lies on the same filesystem as {root.path}: when runs "
+                "fill that disk, the database can hardly write either. Keep it elsewhere (EXLAB_DATA_DIR)."
+            )
         answer = {
             "name": root.name,
             "host": root.host,
