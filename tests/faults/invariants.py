@@ -22,7 +22,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cleanup import discovery, recovery
-from tests.faults.stage import LATER, METADATA, Stage, Subject, Things, differences, hexadecimal, look, same
+from tests.faults.stage import (
+    LATER,
+    METADATA,
+    Stage,
+    Subject,
+    Thing,
+    Things,
+    census,
+    differences,
+    hexadecimal,
+    look,
+    same,
+)
 
 RECORD = f"{METADATA}/ingest.json"
 _ACTIVE = ("queued", "intent", "committed")
@@ -64,18 +76,20 @@ def at_every_moment(stage: Stage) -> Broken:
     yield from _append_only(subject)
 
 
-def when_settled(stage: Stage) -> Broken:
-    """What must hold after recovery: the run is back, or gone; nothing else."""
+def when_settled(stage: Stage, *, may_leave: bool = False) -> Broken:
+    """What must hold after recovery: the run is back, or gone; with `may_leave` something of it may have stayed."""
     yield from at_every_moment(stage)
     subject = stage.subject
-    if subject.state() == "cleared":
-        yield from _gone(stage)
-    else:
+    if subject.state() != "cleared":
         yield from _back(stage)
+    elif may_leave and stage.ours():
+        yield from _partly_gone(stage)
+    else:
+        yield from _gone(stage)
     active = [attempt for attempt in subject.attempts() if attempt["phase"] in _ACTIVE]
     if active:
         yield 5, f"an attempt is still {active[0]['phase']} ({active[0]['detail']})"
-    if left := stage.ours():
+    if not may_leave and (left := stage.ours()):
         yield 5, f"left over: {', '.join(path.name for path in left)}"
     yield from _tidy(stage)
 
@@ -100,34 +114,34 @@ def fence_of(stage: Stage) -> Path:
 
 
 def _not_torn(subject: Subject, at_path: Things) -> Broken:
-    missing = subject.before.keys() - at_path.keys()
+    missing = subject.expected.keys() - at_path.keys()
     if at_path and missing and at_path["."].ino == subject.before["."].ino:
         yield 3, f"the run at its path lacks {', '.join(sorted(missing))}"
 
 
 def _kept(stage: Stage, at_path: Things, fenced: Things) -> Broken:
-    """Promise 1. That the twin is as it was is seen with everything else that must not change."""
+    """Promise 1, for what was there last: where somebody has changed it meanwhile, those bytes have no twin."""
     subject = stage.subject
-    for name, thing in subject.before.items():
-        if thing.kind != "-" or any(thing.same_as(place.get(name)) for place in (at_path, fenced)):
-            continue
-        copy = subject.twin_before.get(name)
+    gone = {
+        name: thing
+        for name, thing in subject.expected.items()
+        if thing.kind == "-" and not any(thing.same_as(place.get(name)) for place in (at_path, fenced))
+    }
+    twin = look(subject.twin) if gone else {}
+    for name, thing in gone.items():
+        copy = twin.get(name)
         if not name.startswith(f"{METADATA}/"):
             if copy is None or copy.content != thing.content:
                 yield 1, f"{name} is gone and has no twin"
-        elif not any(tombstone.get(f"metadata/{_base(name)}") == thing.content for tombstone in _tombstones(stage)):
+        elif not any(thing.content in _versions(tombstone, name) for tombstone in _tombstones(stage)):
             yield 1, f"{name} is gone and not in a tombstone"
-    for name, content in subject.late.items():
-        places = [place.get(name) for place in (at_path, fenced)]
-        if not any(place is not None and place.content == content for place in places):
-            yield 1, f"{name} was written late and is gone"
 
 
 def _recorded_first(subject: Subject, at_path: Things, fenced: Things) -> Broken:
     """Promise 2: before the first file goes both the ledger and the record on disk say so; the record goes last."""
     there = at_path or fenced
     missing = {
-        name for name, thing in subject.before.items() if thing.kind == "-" and not thing.same_as(there.get(name))
+        name for name, thing in subject.expected.items() if thing.kind == "-" and not thing.same_as(there.get(name))
     } - {RECORD}
     if not missing:
         return
@@ -201,12 +215,8 @@ def _gone(stage: Stage) -> Broken:
     kinds = [row["kind"] for row in ledger]
     if kinds.count("authorised") != 1 or kinds.count("completed") != 1:
         yield 4, f"the ledger says {kinds}"
-    freeing = [row for row in ledger if row["kind"] in ("completed", "partial")]
+    yield from claims_what_went(stage, subject.before)
     counted = subject.census
-    claimed = {name: sum(row[name] for row in freeing) for name in ("files", "bytes", "allocated_bytes")}
-    truth = {"files": counted.files, "bytes": counted.bytes, "allocated_bytes": counted.allocated}
-    if claimed != truth:
-        yield 9, f"the ledger claims {claimed}, what went was {truth}"
     authorised = [(row["files"], row["bytes"]) for row in ledger if row["kind"] == "authorised"]
     if authorised[:1] != [(counted.files, counted.bytes)]:
         yield 9, f"authorised were {authorised}, there were {(counted.files, counted.bytes)}"
@@ -215,6 +225,37 @@ def _gone(stage: Stage) -> Broken:
         yield 5, f"its attempts are {phases}"
     if not any(_last_state(tombstone.get("ingest.json", b"")) == "cleared" for tombstone in _tombstones(stage)):
         yield 2, "no tombstone holds the final record"
+
+
+def _partly_gone(stage: Stage) -> Broken:
+    """Something stayed because somebody had changed it: the ledger says so and counts the rest."""
+    kinds = [row["kind"] for row in stage.subject.ledger()]
+    if kinds.count("authorised") != 1 or kinds.count("completed") or not kinds.count("partial"):
+        yield 4, f"the ledger says {kinds} of a run that is partly gone"
+    yield from claims_what_went(stage, what_went(stage))
+
+
+def what_went(stage: Stage) -> Things:
+    """What there was of the run less what is left of it, wherever somebody has put that."""
+    fenced = look(fence_of(stage))
+    elsewhere = {(thing.ino, thing.content) for thing in look(stage.canary).values()}
+
+    def is_left(name: str, thing: Thing) -> bool:
+        # By inode alone a file that was made since could be taken for one that has gone.
+        own = name in fenced and (fenced[name].ino == thing.ino or name == RECORD)
+        return own or (thing.ino, thing.content) in elsewhere
+
+    return {name: thing for name, thing in stage.subject.before.items() if not is_left(name, thing)}
+
+
+def claims_what_went(stage: Stage, went: Things) -> Broken:
+    """Promise 9: all that the ledger says was freed, against an independent count."""
+    freeing = [row for row in stage.subject.ledger() if row["kind"] in ("completed", "partial")]
+    claimed = {name: sum(row[name] for row in freeing) for name in ("files", "bytes", "allocated_bytes")}
+    counted = census(went)
+    truth = {"files": counted.files, "bytes": counted.bytes, "allocated_bytes": counted.allocated}
+    if claimed != truth:
+        yield 9, f"the ledger claims {claimed}, what went was {truth}"
 
 
 def _tombstones(stage: Stage) -> Iterator[dict[str, bytes]]:
@@ -228,5 +269,7 @@ def _tombstones(stage: Stage) -> Iterator[dict[str, bytes]]:
             continue
 
 
-def _base(name: str) -> str:
-    return name.rpartition("/")[2]
+def _versions(tombstone: dict[str, bytes], name: str) -> tuple[bytes | None, ...]:
+    """What a tombstone holds of a metadata file: as it was, and the record as it was published too."""
+    base = name.rpartition("/")[2]
+    return tombstone.get(f"metadata/{base}"), tombstone.get(base)

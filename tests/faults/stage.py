@@ -137,10 +137,7 @@ def census(things: Things) -> Census:
 
 @dataclass
 class Subject:
-    """One verified run as it was before anything touched it.
-
-    `expected` is what must come back, where a test has changed it meanwhile, and `late` the bytes that it put there.
-    """
+    """One verified run as it was before anything touched it; `expected` as it is since a test has changed it."""
 
     run: Run
     path: Path
@@ -149,7 +146,6 @@ class Subject:
     twin_before: Things
     expected: Things
     ledger_before: list[dict[str, Any]] = field(default_factory=list)
-    late: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def census(self) -> Census:

@@ -6,12 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import explorer
+from tests.faults import explorer, meddling
 from tests.faults.explorer import Explored
 from tests.faults.seam import Lost
 from tests.faults.stage import Stage, staged
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+# Both go when the last look before the commit asks the NAS first and then looks at the fence, by its name as well.
+UNSEEN = pytest.mark.xfail(
+    strict=True,
+    reason="a fence that is replaced, and what changes while the NAS is asked a last time, is not noticed",
+)
 
 
 @pytest.fixture
@@ -52,6 +58,11 @@ def test_a_clear_that_stands_still_anywhere_is_left_alone(stage: Stage) -> None:
     expect_none(explorer.freezes(stage, every=3), at_least=15)
 
 
+@UNSEEN
+def test_a_run_that_is_changed_meanwhile_is_left_as_it_was_changed(stage: Stage) -> None:
+    expect_none(meddling.meddle(stage, exhaustive=False), at_least=35)
+
+
 @pytest.mark.exhaustive
 class TestExhaustive:
     """Everything that the tests above take a sample of."""
@@ -70,3 +81,8 @@ class TestExhaustive:
 
     def test_frozen(self, stage: Stage) -> None:
         expect_none(explorer.freezes(stage), at_least=45)
+
+    @UNSEEN
+    @pytest.mark.timeout(600)
+    def test_meddled_with(self, stage: Stage) -> None:
+        expect_none(meddling.meddle(stage), at_least=250)

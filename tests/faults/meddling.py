@@ -1,0 +1,247 @@
+"""Somebody changes the run or its twin while a clear is at work.
+
+Before the commit every such change stops the clear, and the run comes back as that person left it. From the commit on
+what was changed stays where it is, and the ledger does not claim it.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.faults.explorer import NEVER, At, Explored, clear, recover, rehearse
+from tests.faults.invariants import (
+    Violation,
+    claims_what_went,
+    violations,
+    what_went,
+    when_looked_at_again,
+    when_settled,
+)
+from tests.faults.seam import Operation
+from tests.faults.stage import Stage, look, same
+
+_FILE = "plate.raw"
+_FOLDER = "wells"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What somebody does. It returns how to undo it, and None where there is nothing left to do it to.
+
+    `where` is the side it is done on. A `quiet` one cannot be seen but by reading the bytes, which happens once.
+    """
+
+    name: str
+    do: Callable[[Stage], Callable[[], None] | None]
+    where: str = "staging"
+    quiet: bool = False
+
+
+def _add(stage: Stage) -> Callable[[], None]:
+    (stage.place() / "late.raw").write_bytes(b"written late")
+    return lambda: (stage.place() / "late.raw").unlink()
+
+
+def _grow(stage: Stage) -> Callable[[], None] | None:
+    return _rewrite_with(stage.place, lambda data: data + b"more", keep_time=False)
+
+
+def _rewrite(stage: Stage) -> Callable[[], None] | None:
+    return _rewrite_with(stage.place, bytes.swapcase, keep_time=True)
+
+
+def _damage(stage: Stage) -> Callable[[], None] | None:
+    return _rewrite_with(lambda: stage.subject.twin, bytes.swapcase, keep_time=False)
+
+
+def _damage_quietly(stage: Stage) -> Callable[[], None] | None:
+    return _rewrite_with(lambda: stage.subject.twin, bytes.swapcase, keep_time=True)
+
+
+def _rewrite_with(
+    place: Callable[[], Path], change: Callable[[bytes], bytes], *, keep_time: bool
+) -> Callable[[], None] | None:
+    """Write other bytes into a file; the undoing brings back bytes and time."""
+    path = place() / _FILE
+    if not path.exists():
+        return None
+    before, status = path.read_bytes(), path.stat()
+    times = (status.st_atime_ns, status.st_mtime_ns)
+    path.write_bytes(change(before))
+    if keep_time:
+        os.utime(path, ns=times)
+
+    def undo() -> None:
+        (place() / _FILE).write_bytes(before)
+        os.utime(place() / _FILE, ns=times)
+
+    return undo
+
+
+def _swap_for_a_link(stage: Stage) -> Callable[[], None] | None:
+    """A directory of the run goes elsewhere, and a link to it lies in its place."""
+    folder, aside = stage.place() / _FOLDER, stage.canary / _FOLDER
+    if not folder.exists():
+        return None
+    folder.rename(aside)
+    folder.symlink_to(aside)
+
+    def undo() -> None:
+        (stage.place() / _FOLDER).unlink()
+        aside.rename(stage.place() / _FOLDER)
+
+    return undo
+
+
+def _replace(stage: Stage) -> Callable[[], None]:
+    """The run is put into safety, and other work lies under the name that it had just then."""
+    name, aside = stage.place(), stage.canary / "saved"
+    name.rename(aside)
+    name.mkdir()
+    (name / "other.raw").write_bytes(b"other work")
+
+    def undo() -> None:
+        shutil.rmtree(stage.subject.path)
+        aside.rename(stage.subject.path)
+
+    return undo
+
+
+def _remove_twin(stage: Stage) -> Callable[[], None]:
+    return _move(stage.subject.twin / _FILE, stage.base / "away")
+
+
+def _unmount(stage: Stage) -> Callable[[], None]:
+    return _move(stage.lab.nas, stage.base / "away")
+
+
+def _move(path: Path, aside: Path) -> Callable[[], None]:
+    path.rename(aside)
+
+    def undo() -> None:
+        aside.rename(path)
+
+    return undo
+
+
+REPLACE = Change("the run is replaced", _replace)
+CHANGES = (
+    Change("a file is added", _add),
+    Change("a file grows", _grow),
+    Change("a file is rewritten in its own size and time", _rewrite),
+    Change("a folder becomes a link", _swap_for_a_link),
+    REPLACE,
+    Change("the NAS is gone", _unmount, where="nas"),
+    Change("a twin is damaged", _damage, where="nas"),
+    Change("a twin is damaged in its own size and time", _damage_quietly, where="nas", quiet=True),
+    Change("a twin is removed", _remove_twin, where="nas"),
+)
+
+
+class Meddle(At):
+    """Somebody makes a change just before an operation."""
+
+    def __init__(self, number: int, stage: Stage, change: Change) -> None:
+        super().__init__(number)
+        self.stage = stage
+        self.change = change
+        self.undo: Callable[[], None] | None = None
+
+    def happen(self, operation: Operation, do: Callable[[], Any]) -> Any:
+        self.undo = self.change.do(self.stage)
+        if self.undo is not None:
+            subject = self.stage.subject
+            name = subject.path if self.change is REPLACE and subject.path.exists() else _name_of(self.stage)
+            subject.expected = look(name)
+            self.stage.around = self.stage.surroundings()
+        return do()
+
+    def __str__(self) -> str:
+        return f"{self.change.name} before {super().__str__()}"
+
+
+def _name_of(stage: Stage) -> Path:
+    """The name under which the subject is known: its path, or a fence."""
+    return stage.subject.path if stage.subject.path.exists() else next(path for path in stage.ours() if path.is_dir())
+
+
+def meddle(stage: Stage, *, every: int = 1, exhaustive: bool = True, limit: int = NEVER) -> Explored:
+    """Somebody makes every change, or one in turn, before each operation at which it must be noticed."""
+    explored = Explored("meddled with", limit=limit)
+    operations = rehearse(stage)
+    for operation in operations[::every]:
+        changes = [change for change in CHANGES if _must_be_noticed(change, operation, operations)]
+        for change in changes if exhaustive else changes[operation.number % max(len(changes), 1) :][:1]:
+            found = _explore(stage, operation, change, committed=_is_committed(operation, operations))
+            if found is not None:
+                explored.add(found)
+            if explored.enough:
+                return explored
+    return explored
+
+
+def _is_committed(operation: Operation, operations: list[Operation]) -> bool:
+    return operation.number >= _the_commit(operations)
+
+
+def _the_commit(operations: list[Operation]) -> int:
+    return next(each.number for each in operations if (each.kind, each.function) == ("commit", "_commit"))
+
+
+def _must_be_noticed(change: Change, operation: Operation, operations: list[Operation]) -> bool:
+    """On the NAS: before the last look there, a quiet change before the bytes are read. In staging: always.
+
+    But not between the last look at a file and its removal, which no program can make one.
+    """
+    if change.quiet:
+        claim = next(each.number for each in operations if each.kind == "commit")
+        return operation.number <= claim
+    if not _is_committed(operation, operations):
+        return True
+    removed_here = operation.kind in ("unlink", "rmdir") and operation.name in (_FILE, _FOLDER)
+    return change.where == "staging" and change is not REPLACE and not removed_here
+
+
+def _explore(stage: Stage, operation: Operation, change: Change, *, committed: bool) -> list[Violation] | None:
+    """One change before one operation; None if there was nothing left to change."""
+    act = Meddle(operation.number, stage, change)
+    clear(stage, act, may_fail=True)
+    assert act.hit is not None and act.hit.is_like(operation), f"expected {operation}, came to {act.hit}"
+    if act.undo is None:
+        stage.fresh()
+        return None
+    recover(stage)
+    point = str(act)
+    found = violations(point, when_settled(stage, may_leave=committed), when_looked_at_again(stage))
+    if (stage.subject.state() == "cleared") is not committed:
+        found.append(Violation(11, point, f"the run is {stage.subject.state()}"))
+    if found:
+        stage.fresh()
+    elif committed:
+        found += violations(point, _when_the_rest_is_taken_away(stage))
+        stage.fresh()
+    else:
+        found += violations(point, _when_undone(stage, act.undo))
+    return found
+
+
+def _when_undone(stage: Stage, undo: Callable[[], None]) -> Iterator[tuple[int, str]]:
+    """With the change undone everything is as it was before."""
+    undo()
+    subject = stage.subject
+    subject.expected = subject.before
+    if not same(subject.before, look(subject.path)):
+        yield 11, "not all of the run came back"
+    stage.around = stage.surroundings()
+
+
+def _when_the_rest_is_taken_away(stage: Stage) -> Iterator[tuple[int, str]]:
+    """What somebody else removes is not claimed by us."""
+    went = what_went(stage)
+    for path in stage.ours():
+        shutil.rmtree(path)
+    recover(stage)
+    yield from claims_what_went(stage, went)
