@@ -547,6 +547,13 @@ def test_the_same_disk_in_another_place(full: Lab, root: StagingRoot, now: datet
     assert_clears(root, new, now)
 
 
+def test_one_directory_under_two_names_carries_its_token_once(full: Lab, root: StagingRoot, order: Order) -> None:
+    (full.base / "alias").symlink_to(full.base)
+    StagingRoot.objects.update(path=str(full.base / "alias/staging"))
+    moved = move(root, order, path=str(full.staging))
+    assert (moved.warnings, actions(moved)) == ([], dict.fromkeys(PATHS, Action.UNCHANGED))
+
+
 def test_a_disk_without_token_gets_a_new_one(full: Lab, root: StagingRoot, now: datetime, order: Order) -> None:
     new = copy_disk(full)
     (new / TOKEN).unlink()
@@ -919,6 +926,8 @@ def test_pages_admin_and_audit_cope_with_it(scene: Scene, order: Order, now: dat
     assert "disk failed" in page
     listed = client.get("/admin/cleanup/ledgerentry/", {"kind__exact": "reregistered"})
     assert (listed.status_code, listed.context_data["totals"]["runs"]) == (200, 0)
+    assert client.get("/admin/cleanup/clearattempt/", {"told_at__isempty": "1"}).status_code == 200
+    assert client.get("/admin/cleanup/nasbreaker/").status_code == 200
     entry = LedgerEntry.objects.get(kind="reregistered")
     assert client.get(f"/admin/cleanup/ledgerentry/{entry.pk}/change/").status_code == 200
     for by in (None, "month", "equipment", "project", "operator"):
