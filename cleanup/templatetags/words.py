@@ -129,6 +129,15 @@ def sentence(code: str) -> str:
         return visible(code)
 
 
+@register.filter
+def advice(code: str) -> str:
+    """What a person may do about a reason; nothing for a code from another version."""
+    try:
+        return Reason(code).advice
+    except ValueError:
+        return ""
+
+
 def _plural(number: int | None, noun: str) -> str:
     if number is None:
         return f"{UNKNOWN} {noun}s"

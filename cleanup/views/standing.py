@@ -11,7 +11,7 @@ from cleanup.policy.gates import Decision, Finding, Gate, GateResult, Verdict
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import Mode, ProofLevel, ScopedPolicy
-from cleanup.templatetags.words import ago, count, duration, files, in_units, sentence
+from cleanup.templatetags.words import advice, ago, count, duration, files, in_units, sentence
 
 FAILED = (Phase.REFUSED, Phase.ABORTED, Phase.CONFLICT)
 PARKED = "Parked"
@@ -31,12 +31,13 @@ class Tone(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """A verdict in words. `action` is what the button says; without it there is none."""
+    """A verdict in words. `advice` is what a person may do; `action` is what the button says, if there is one."""
 
     tone: Tone
     headline: str
     because: str = ""
     detail: str = ""
+    advice: str = ""
     schedule: str = ""
     action: str = ""
     progress: tuple[int, int] | None = None
@@ -81,7 +82,14 @@ def _staged(decision: Decision) -> Standing:
     parked = decision.gate(Gate.ATTEMPTS)
     if refusal is None and parked.verdict is not Verdict.PASS:
         because, detail = why_not(parked)
-        return Standing(tone=Tone.BLOCK, headline=PARKED, because=because, detail=detail, action="Try again")
+        return Standing(
+            tone=Tone.BLOCK,
+            headline=PARKED,
+            because=because,
+            detail=detail,
+            advice=advice(Reason.PARKED),
+            action="Try again",
+        )
     if refusal is None:
         trusted = decision.policy.proof is ProofLevel.RECORD
         return Standing(
@@ -98,7 +106,14 @@ def _staged(decision: Decision) -> Standing:
         left = f" {duration(refusal.opens_at - decision.now)}" if refusal.opens_at else ""
         return Standing(tone=Tone.WAIT, headline=f"Waits{left}", because=because, detail=detail)
     action = "Compare every byte and clear" if decision.needs_full_comparison else ""
-    return Standing(tone=Tone.BLOCK, headline="Blocked", because=because, detail=detail, action=action)
+    return Standing(
+        tone=Tone.BLOCK,
+        headline="Blocked",
+        because=because,
+        detail=detail,
+        advice=advice(refusal.reason or ""),
+        action=action,
+    )
 
 
 def _schedule(decision: Decision) -> str:
@@ -156,6 +171,7 @@ def _cleared(run: Run, attempt: ClearAttempt | None, now: datetime) -> Standing:
         tone=Tone.BLOCK,
         headline="Cleared, removal incomplete",
         because=attempt.detail or sentence(attempt.reason),
+        advice=advice(attempt.reason),
         detail=f"{freed}. {by} Recovery tries again every minute.",
     )
 
@@ -171,6 +187,7 @@ def _after_failure(attempt: ClearAttempt, run: Run, before: Standing, now: datet
         headline=f"{headline[Phase(attempt.phase)]} {ago(attempt.phase_at, now)}",
         because=sentence(attempt.reason) if attempt.reason else "",
         detail=attempt.detail,
+        advice=advice(attempt.reason),
         action=before.action,
     )
 

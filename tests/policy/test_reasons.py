@@ -21,6 +21,12 @@ def test_every_reason_is_a_code_with_one_sentence(reason: Reason) -> None:
     assert "\n" not in reason.sentence
 
 
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_says_what_to_do_next(reason: Reason) -> None:
+    assert re.fullmatch(r"[A-Z].+[.)]", reason.advice)
+    assert reason.advice != reason.sentence
+
+
 def test_no_two_reasons_say_the_same() -> None:
     sentences = [reason.sentence for reason in Reason]
     assert len(set(sentences)) == len(sentences) == len(set(Reason))
