@@ -130,6 +130,8 @@ def _claim(attempt: ClearAttempt) -> bool:
 def _clear(attempt: ClearAttempt, now: datetime) -> None:
     run = Run.objects.with_root().get(pk=attempt.run_id)
     attempt.run = run
+    if run.gone_at is not None:
+        raise Refused(Finding(Reason.IDENTITY_MISMATCH, "it was declared gone"))
     try:
         with (
             gathering.open_root(run.root) as root,
@@ -300,7 +302,7 @@ def _commit(attempt: ClearAttempt, run: Run, prepared: Prepared) -> None:
 
 def _write_commit(attempt: ClearAttempt, run: Run, prepared: Prepared, now: datetime) -> None:
     entry = prepared.entry
-    verified = Run.objects.filter(pk=run.pk, state=State.SYNC_VERIFIED)
+    verified = Run.objects.filter(pk=run.pk, state=State.SYNC_VERIFIED, gone_at=None)
     cleared = verified.update(state=State.CLEARED, cleared_at=ingest.parse_instant(entry["at"]))
     if not cleared or not attempt.advance([Phase.INTENT], Phase.COMMITTED, now=now):
         raise DatabaseError("the run or its attempt was changed by somebody else")
@@ -412,8 +414,10 @@ def finish(attempt: ClearAttempt, removal: tree.Removal, now: datetime) -> None:
             done_files=removal.freed.files,
             done_bytes=removal.freed.bytes,
         )
-        if advanced:
-            kind = LedgerKind.COMPLETED if complete else LedgerKind.PARTIAL
+        # A fence that a failing disk brought back is removed once more, and only what that changes is counted.
+        first_end = complete and not attempt.ledger.filter(kind=LedgerKind.COMPLETED).exists()
+        if advanced and (first_end or files or not complete):
+            kind = LedgerKind.COMPLETED if first_end else LedgerKind.PARTIAL
             write_ledger(
                 attempt, kind, now, files=files, bytes=size, allocated_bytes=allocated, reason=reason, detail=detail
             )

@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 
 from django.db import transaction
+from django.db.models import Q
 
 from cleanup import gathering
 from cleanup.models import ClearAttempt, IngestEvent, Phase, Run, StagingRoot
@@ -23,7 +24,6 @@ from cleanup.staging.layout import KIND_FOLDERS, Problem, RunPath, show
 logger = logging.getLogger(__name__)
 
 _HEX = re.compile(r"[0-9a-f]{32}")
-_OWN_FENCE = (*ClearAttempt.ACTIVE, Phase.DONE)
 
 
 @dataclass
@@ -123,8 +123,18 @@ def _stray_fences(folder_fd: int, folder: str) -> Iterator[tuple[str, Problem]]:
     """
     for name in sorted(tree.fences(folder_fd)):
         attempt = name.removeprefix(layout.FENCE_PREFIX).removesuffix(layout.PREPARED_SUFFIX).decode("ascii", "replace")
-        if not (_HEX.fullmatch(attempt) and ClearAttempt.objects.filter(pk=attempt, phase__in=_OWN_FENCE).exists()):
+        if not (_HEX.fullmatch(attempt) and _is_awaited(attempt)):
             yield f"{folder}/{show(name)}", Problem(Reason.STRAY_FENCE)
+
+
+def _is_awaited(attempt: str) -> bool:
+    """Whether recovery will see to the fence of an attempt; a completed one whose fence is back is handed to it."""
+    attempts = ClearAttempt.objects.filter(pk=attempt)
+    again = {"reason": Reason.REMOVAL_INCOMPLETE, "detail": "its fence is on the disk again"}
+    attempts.filter(phase=Phase.DONE, reason="").update(**again)
+    return attempts.filter(
+        Q(phase__in=ClearAttempt.ACTIVE) | Q(phase=Phase.DONE, reason=Reason.REMOVAL_INCOMPLETE)
+    ).exists()
 
 
 def _directories(

@@ -571,3 +571,38 @@ def test_without_its_tombstone_a_changed_ctime_keeps_a_file(scene: Scene, crash:
     (fence / "tiles/t_0001.tif").chmod(0o640)
     recovery.recover(now=scene.now)
     assert (fence / "tiles/t_0001.tif").exists()
+
+
+def test_a_fence_that_comes_back_after_the_clear_is_finished_and_counted_once(
+    scene: Scene, crash: Callable[[str], ClearAttempt], tmp_path: Path, lab: Lab
+) -> None:
+    """A disk that lied about what it had written: after a power cut the emptied fence is there again."""
+    attempt = crash(f"{TREE}:_remove_fence:before:1")
+    (fence,) = scene.path.parent.glob(".exlab-clearing-*")
+    fence.rename(tmp_path / "lost")
+    recovery.recover(now=scene.now)
+    scene.assert_cleared()
+    (tmp_path / "lost").rename(fence)
+    found = discovery.discover(scene.root, now=scene.now)
+    assert found is not None
+    assert found.problems == []
+    attempt.refresh_from_db()
+    assert attempt.incomplete
+    recovery.recover(now=scene.now)
+    scene.assert_cleared()
+    assert scene.kinds() == ["authorised", "completed"]
+
+
+def test_another_folder_under_the_name_of_a_finished_fence_stays(
+    scene: Scene, crash: Callable[[str], ClearAttempt]
+) -> None:
+    attempt = crash(f"{TREE}:_remove_fence:after:1")
+    recovery.recover(now=scene.now)
+    fence = scene.path.with_name(f".exlab-clearing-{attempt.pk.hex}")
+    fence.mkdir()
+    (fence / "work").write_text("somebody's")
+    discovery.discover(scene.root, now=scene.now)
+    settled = recovery.recover(now=scene.now)
+    assert [finding.reason for _attempt, finding in settled.unsettled] == [Reason.IDENTITY_MISMATCH]
+    assert (fence / "work").read_text() == "somebody's"
+    scene.assert_freed(scene.files, scene.bytes)
