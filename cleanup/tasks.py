@@ -4,7 +4,7 @@ from django.conf import settings
 from django.utils import timezone
 from django_q.conf import Conf
 
-from cleanup import discovery, queueing, recovery, sweeping
+from cleanup import discovery, queueing, recovery, sweeping, telling
 from cleanup.clearing import perform
 from cleanup.models import ClearAttempt, Heartbeat, StagingRoot
 
@@ -31,13 +31,15 @@ def discover() -> str:
 
 
 def recover() -> str:
-    """Settle interrupted attempts, and queue those again whose task was lost."""
+    """Settle interrupted attempts, queue those again whose task was lost, and tell the NAS what was cleared."""
     now = timezone.now()
     settled = recovery.recover(now=now)
     requeued = queueing.enqueue_lost(host=settings.EXLAB_HOST, now=now)
+    told = telling.tell(now=timezone.now())  # last, and by its own clock: a recovery may take hours
     return (
         f"rolled back {len(settled.rolled_back)}, rolled forward {len(settled.rolled_forward)}, "
-        f"unsettled {len(settled.unsettled)}, queued again {requeued}"
+        f"unsettled {len(settled.unsettled)}, queued again {requeued}, "
+        f"told the NAS of {told}"
     )
 
 

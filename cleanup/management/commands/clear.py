@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management.base import CommandParser
 
-from cleanup import sweeping
+from cleanup import sweeping, telling
 from cleanup.management.base import (
     FAILED,
     LabCommand,
@@ -40,5 +40,7 @@ class Command(LabCommand):
         actor = options["user"] or getpass.getuser()
         swept = sweeping.clear(runs, now=at, dry_run=options["dry_run"], actor=actor, note=options["reason"][:500])
         self.report(options["json"], sweep_as_json(swept), sweep_as_text(swept))
+        if not options["dry_run"]:
+            telling.tell(now=now(), runs=runs)
         if swept.failed or swept.count(sweeping.Action.REFUSED):
             sys.exit(FAILED)

@@ -1,16 +1,19 @@
-"""Settle interrupted attempts."""
+"""Settle interrupted attempts, and tell the NAS what was cleared."""
 
 import sys
 from typing import Any
 
 from django.conf import settings
 
-from cleanup import queueing, recovery
+from cleanup import queueing, recovery, telling
 from cleanup.management.base import FAILED, LabCommand, now
 
 
 class Command(LabCommand):
-    help = "Undo interrupted attempts that had not been committed, and complete those that had."
+    help = (
+        "Undo interrupted attempts that had not been committed, complete those that had, and let the records on the "
+        "NAS say what was cleared."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         at = now()
@@ -23,10 +26,12 @@ class Command(LabCommand):
                 for attempt, finding in settled.unsettled
             ],
             "queued_again": queueing.enqueue_lost(host=settings.EXLAB_HOST, now=at),
+            "told": telling.tell(now=now()),
         }
         text = (
             f"rolled back {len(settled.rolled_back)}, rolled forward {len(settled.rolled_forward)}, "
-            f"unsettled {len(settled.unsettled)}, queued again {answer['queued_again']}"
+            f"unsettled {len(settled.unsettled)}, queued again {answer['queued_again']}, "
+            f"told the NAS of {answer['told']}"
         )
         self.report(options["json"], answer, text)
         if settled.unsettled:

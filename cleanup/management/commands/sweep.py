@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup import sweeping
+from cleanup import sweeping, telling
 from cleanup.management.base import (
     FAILED,
     LabCommand,
@@ -48,5 +48,7 @@ class Command(LabCommand):
             actor="" if options["as_scheduled"] else getpass.getuser(),
         )
         self.report(options["json"], sweep_as_json(swept), sweep_as_text(swept))
+        if not options["dry_run"]:
+            telling.tell(now=now())
         if swept.failed:
             sys.exit(FAILED)
