@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 from cleanup import gathering
 from cleanup.staging import layout, nas
@@ -196,16 +197,9 @@ def reading_here(monkeypatch: pytest.MonkeyPatch) -> Any:
     return replaced(monkeypatch, gathering, "reader_for", lambda root: ReaderHere(root.nas_path, root.nas_token))
 
 
-@contextmanager
-def impatient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Iterator[None]:
+def impatient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Any:
     """Give the NAS up after a silence that is short enough for a test."""
-
-    def reader_for(root: Any) -> nas.NasReader:
-        return nas.NasReader(root.nas_path, root.nas_token, timeout=seconds)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(gathering, "reader_for", reader_for)
-        yield
+    return replaced(monkeypatch, settings, "EXLAB_NAS_TIMEOUT", seconds)
 
 
 # Seams of the protocol: something happens at the worst moment

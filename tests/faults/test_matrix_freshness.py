@@ -13,14 +13,17 @@ import pytest
 
 from cleanup.policy.reasons import Reason
 from cleanup.staging import tree
+from cleanup.staging.datadir import DataDir
 from tests.faults import means
 from tests.faults.cases import (
     MANIFEST,
+    OTHER_TOKEN,
     RECORD,
     TILE,
     VERIFIED_AT,
     Case,
     Stage,
+    cleared,
     clears,
     matrix,
     puts_back,
@@ -138,6 +141,63 @@ def changed(change: Callable[[Stage], Any]) -> Case:
     return puts_back(Reason.CHANGED_SINCE_VERIFICATION, meanwhile(change))
 
 
+def touched_and_cleared(stage: Stage) -> None:
+    """The bytes were read again and are what they were: that is said, and is enough."""
+    cleared(stage)
+    (gate,) = (gate for gate in stage.run.attempts.get().decision if gate["gate"] == "unchanged")
+    assert (gate["verdict"], gate["detail"]) == ("pass", f"touched, same bytes: {TILE}")
+
+
+def gone(stage: Stage) -> None:
+    assert not stage.path.exists()
+    stage.assert_unchanged(without_the_run=True)
+
+
+def at_the_last_moment(change: Callable[[Stage], Any]) -> Callable[[Stage], Any]:
+    """The change happens when the record and the tombstone are ready, after the fence and before the commit."""
+
+    def make(stage: Stage) -> Any:
+        def act() -> None:
+            change(stage)
+            stage.note_the_disk()
+
+        return means.after(stage.monkeypatch, DataDir, "write_tombstone", act)
+
+    return make
+
+
+def changed_late(change: Callable[[Path], Any]) -> Case:
+    """A change in the fenced run itself."""
+    return puts_back(Reason.CHANGED_SINCE_VERIFICATION, at_the_last_moment(lambda stage: change(stage.fence)))
+
+
+def lost_late(reason: Reason, change: Callable[[Stage], Any], **more: Any) -> Case:
+    """A change on the NAS."""
+    return puts_back(reason, at_the_last_moment(change), **more)
+
+
+def write_through_the_fence(stage: Stage) -> Any:
+    """A program opens a file under the fence's name."""
+
+    @contextmanager
+    def writing() -> Iterator[None]:
+        with ExitStack() as stack:
+
+            def open_late() -> None:
+                stack.enter_context(means.opened_elsewhere(stage.fence / TILE, "a"))
+
+            stack.enter_context(means.after(stage.monkeypatch, DataDir, "write_tombstone", open_late))
+            yield
+
+    return writing()
+
+
+def remake(path: Path) -> None:
+    """The same bytes, size and times in another file, as a copying tool would leave them."""
+    shutil.copy2(path, path.with_name("copy"))
+    path.with_name("copy").rename(path)
+
+
 CASES = {
     # files that came, went or changed
     "an old file more": Case(Reason.NOT_IN_MANIFEST, lambda s: add_old_file(s, "tiles/extra.tif"), swept=True),
@@ -223,8 +283,30 @@ CASES = {
     "meanwhile: a lock": changed(lambda s: (s.path / METADATA / "late.lock").touch()),
     "meanwhile: a writer": puts_back(Reason.WRITER_ACTIVE, late_writer),
     "meanwhile: through mapped memory": puts_back(Reason.CHANGED_SINCE_VERIFICATION, mmap_writer),
+    # at the last moment before the commit
+    "last: a new file": changed_late(lambda run: (run / "tiles/late.tif").write_bytes(b"late")),
+    "last: a file gone": changed_late(lambda run: (run / TILE).unlink()),
+    "last: a file rewritten": changed_late(lambda run: change_keeping_size_and_time(run / TILE)),
+    "last: a file made anew": changed_late(lambda run: remake(run / TILE)),
+    "last: the record rewritten": changed_late(lambda run: change_keeping_size_and_time(run / RECORD)),
+    "last: a writer": puts_back(Reason.WRITER_ACTIVE, write_through_the_fence),
+    "last: a file gone on the nas": lost_late(Reason.NAS_MISSING_FILE, lambda s: (s.twin / TILE).unlink(), swept=True),
+    "last: a file gone on the nas, at size": lost_late(
+        Reason.NAS_MISSING_FILE, lambda s: (s.twin / TILE).unlink(), level="size"
+    ),
+    "last: a file shorter on the nas": lost_late(Reason.NOT_COMPARED, lambda s: os.truncate(s.twin / TILE, 9)),
+    "last: a file made anew on the nas": lost_late(Reason.NOT_COMPARED, lambda s: remake(s.twin / TILE)),
+    "last: a file touched on the nas": lost_late(Reason.NOT_COMPARED, lambda s: touch(s.twin / TILE, OLD)),
+    "last: the run gone on the nas": lost_late(Reason.NAS_MISSING_FILE, lambda s: s.twin.rename(s.outside / "twin")),
+    "last: the nas unplugged": lost_late(Reason.NAS_NOT_MOUNTED, lambda s: s.lab.nas.rename(s.lab.base / "unplugged")),
+    "last: another nas": lost_late(
+        Reason.NAS_IDENTITY_MISMATCH, lambda s: (s.lab.nas / ".exlab-root").write_text(OTHER_TOKEN)
+    ),
     # what is no obstacle
-    "touched, same bytes": clears(lambda s: set_time(s, hours=1), swept=True),
+    "last: more files on the nas": Case(
+        None, at_the_last_moment(lambda s: (s.twin / "more.tif").write_bytes(b"more")), "cleared", gone
+    ),
+    "touched, same bytes": Case(None, lambda s: set_time(s, hours=1), "cleared", touched_and_cleared, swept=True),
     "written ten minutes ago": clears(lambda s: set_time(s, minutes=10)),
     "a reader": clears(lambda s: means.opened_elsewhere(s.path / TILE, "r")),
     "a writer elsewhere": clears(lambda s: means.opened_elsewhere(s.outside / "canary", "a")),
@@ -235,7 +317,29 @@ CASES = {
 }
 
 
-@matrix("freshness", CASES)
+RARE = {
+    "a hidden file more",
+    "all data gone",
+    "newer, at record",
+    "written this instant",
+    "manifest names an absolute path",
+    "a program writes its log",
+    "meanwhile: a new folder",
+    "meanwhile: a file touched",
+    "meanwhile: a fifo",
+    "meanwhile: a file made anew",
+    "meanwhile: the manifest rewritten",
+    "meanwhile: a lock",
+    "last: a file gone on the nas, at size",
+    "last: a file touched on the nas",
+    "last: the nas unplugged",
+    "another folder's time",
+    "a writer elsewhere",
+    "an empty folder",
+}
+
+
+@matrix("freshness", CASES, rare=RARE)
 def test_freshness(
     lab: Lab,
     root: Any,

@@ -204,7 +204,40 @@ CASES = {
 }
 
 
-@matrix("ingest", CASES)
+RARE = {
+    "truncated",
+    "a link to the twin's",
+    "nested forty times",
+    "infinite",
+    "beyond all bounds",
+    "a state twice",
+    "utf-16",
+    "a byte order mark",
+    "a list",
+    "two records",
+    "history is text",
+    "an entry is text",
+    "a state is a list",
+    "no current state",
+    "schema is a number",
+    "schema in other digits",
+    "schema of the past",
+    "a climbing path",
+    "a path with a slash at its end",
+    "another kind",
+    "a key added to an entry",
+    "only the first entry",
+    "out of nowhere",
+    "cleared in the middle",
+    "discovery: only the first entry",
+    "discovery: schema of the future",
+    "complete",
+    "queued",
+    "three thousand keys",
+}
+
+
+@matrix("ingest", CASES, rare=RARE)
 def test_ingest(
     lab: Lab,
     root: Any,

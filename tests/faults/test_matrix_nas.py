@@ -184,10 +184,10 @@ CASES = {
     ),
     # no answer
     "input/output error on the root": Case(Reason.NAS_IO_ERROR, failing_at(nas_root, "openat", "error=EIO")),
-    "stale handle on the root": Case(Reason.NAS_IO_ERROR, failing_at(nas_root, "openat", "error=ESTALE"), slow=True),
+    "stale handle on the root": Case(Reason.NAS_IO_ERROR, failing_at(nas_root, "openat", "error=ESTALE")),
     "not connected": Case(Reason.NAS_IO_ERROR, failing_at(nas_root, "openat", "error=ENOTCONN")),
-    "no access to the root": Case(Reason.NAS_IO_ERROR, failing_at(nas_root, "openat", "error=EACCES"), slow=True),
-    "the host is down": Case(Reason.NAS_IO_ERROR, failing_at(nas_root, "openat", "error=EHOSTDOWN"), slow=True),
+    "no access to the root": Case(Reason.NAS_IO_ERROR, failing_at(nas_root, "openat", "error=EACCES")),
+    "the host is down": Case(Reason.NAS_IO_ERROR, failing_at(nas_root, "openat", "error=EHOSTDOWN")),
     "stale handle on the token": Case(Reason.NAS_IO_ERROR, failing_at(nas_root, "openat2", "error=ESTALE:when=1")),
     "no access to the run": Case(Reason.NAS_IO_ERROR, failing_at(nas_root, "openat2", "error=EACCES:when=2")),
     "stale handle while listing": Case(Reason.NAS_IO_ERROR, failing_at(twin, "getdents64", "error=ESTALE")),
@@ -208,7 +208,29 @@ CASES = {
 }
 
 
-@matrix("nas", CASES)
+RARE = {
+    "nas token missing, at size",
+    "nas token without an id",
+    "the run is a file",
+    "a file is missing, at size",
+    "all files are missing",
+    "a file is a folder",
+    "a file is shorter, at size",
+    "a file is longer",
+    "a file is empty",
+    "not connected",
+    "stale handle on the root",
+    "no access to the root",
+    "the host is down",
+    "no access to the run",
+    "trouble on the nas elsewhere",
+    "other times on the nas",
+    "a link beside the files",
+    "stale handle on the token",
+}
+
+
+@matrix("nas", CASES, rare=RARE)
 def test_nas(
     lab: Lab,
     root: Any,

@@ -228,7 +228,22 @@ CASES = {
 }
 
 
-@matrix("paths", CASES)
+RARE = {
+    "staging token without an id",
+    "staging token is a link",
+    "staging root is a link",
+    "folder of runs is a link",
+    "run is a link to nothing",
+    "project gone",
+    "a file mounted over a data file",
+    "immutable file",
+    "append-only folder",
+    "input/output error on a folder",
+    "socket",
+}
+
+
+@matrix("paths", CASES, rare=RARE)
 def test_paths(
     lab: Lab,
     root: Any,

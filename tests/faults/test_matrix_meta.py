@@ -1,0 +1,107 @@
+"""The fault matrix as a whole: it produces every reason there is, and a case that declares a wrong one fails."""
+
+import importlib
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cleanup.policy.reasons import Reason
+from tests.faults import cases
+from tests.faults.cases import REGISTRY, TILE, Case, run_case, set_stage
+from tests.lab import Lab
+
+MODULES = sorted(
+    path.stem for path in Path(__file__).parent.glob("test_matrix_*.py") if path.stem != Path(__file__).stem
+)
+GROUPS = {
+    "accounting",
+    "freshness",
+    "ingest",
+    "names",
+    "nas",
+    "paths",
+    "processes",
+    "storage",
+    "time",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _every_table() -> None:
+    for module in MODULES:
+        importlib.import_module(f"tests.faults.{module}")
+
+
+def test_every_reason_is_produced() -> None:
+    """A case's reason is asserted wherever the case is run, so what is declared here is what the product says."""
+    declared = {
+        case.reason for table in REGISTRY.values() for case in table.values() if not case.awaits or not case.act
+    }
+    assert declared - {None} == set(Reason)
+
+
+def test_every_group_is_there_and_the_plain_run_has_most_of_it() -> None:
+    assert set(REGISTRY) == GROUPS
+    assert len(MODULES) == len(GROUPS)
+    plain = sum(len(table) - len(cases.RARE[group]) for group, table in REGISTRY.items())
+    assert plain >= 200
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Case(Reason.NOT_QUIET, lambda stage: (stage.path / TILE).unlink()),
+        Case(None, lambda stage: (stage.path / TILE).unlink(), "cleared", cases.cleared),
+        Case(Reason.MISSING_FILE),
+        cases.puts_back(Reason.CHANGED_SINCE_VERIFICATION, lambda stage: None),
+    ],
+    ids=["another reason", "no reason", "no fault", "no fault in time"],
+)
+def test_a_case_that_declares_what_does_not_happen_fails(
+    lab: Lab,
+    root: Any,
+    now: datetime,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    policy: Callable[..., Any],
+    wrong: Case,
+) -> None:
+    with pytest.raises(AssertionError):
+        run_case(wrong, "operator", set_stage(wrong, lab, root, now, tmp_path, monkeypatch), policy)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("place", ["run", "twin", "sibling", "outside", "row"])
+def test_whatever_else_changes_is_noticed(
+    lab: Lab,
+    root: Any,
+    now: datetime,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    policy: Callable[..., Any],
+    place: str,
+) -> None:
+    """One time set, or one row changed, while a clear is refused: the runner sees it."""
+    case = Case(Reason.MISSING_FILE, lambda stage: (stage.path / TILE).unlink())
+    stage = set_stage(case, lab, root, now, tmp_path, monkeypatch)
+
+    def click_and_meddle(stage: cases.Stage) -> cases.Answer:
+        answer = cases.click(stage)
+        if place == "row":
+            type(stage.run).objects.filter(run_path=cases.SIBLING).update(project_name="another")
+        else:
+            touched = {
+                "run": stage.path / "README.md",
+                "twin": stage.twin / TILE,
+                "sibling": stage.lab.staging / cases.SIBLING,
+                "outside": stage.outside / "folder/canary",
+            }
+            touched[place].touch()
+        return answer
+
+    with pytest.raises(AssertionError, match=r"changed|->"):
+        run_case(cases.but(case, act=click_and_meddle, action="refused"), "operator", stage, policy)

@@ -1,0 +1,476 @@
+"""The fault matrix: full disks, failing disks, lost plans, and a database that fails at the worst moment."""
+
+import errno
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import OperationalError, connection, transaction
+
+from cleanup import clearing, discovery, readiness, recovery, registering
+from cleanup.models import ClearAttempt, Run
+from cleanup.policy.reasons import Reason
+from cleanup.staging import tree
+from cleanup.staging.datadir import DataDir
+from tests.faults import children, means
+from tests.faults.cases import (
+    RECORD,
+    TILE,
+    Answer,
+    Case,
+    Stage,
+    clears,
+    click,
+    matrix,
+    page,
+    puts_back,
+    run_case,
+    set_stage,
+    timed,
+)
+from tests.faults.scene import inodes, scene_of, states_on_disk
+from tests.lab import RUN_PATH, Lab, census
+
+CLEARING, TREE = "cleanup.clearing", "cleanup.staging.tree"
+NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
+BROKEN = OSError(errno.EIO, "Input/output error")
+
+
+def failing(owner: Any, name: str, error: BaseException) -> Callable[[Stage], Any]:
+    return lambda stage: means.replaced(stage.monkeypatch, owner, name, means.failing(error))
+
+
+# Full disks
+
+
+@dataclass(frozen=True)
+class TwoDisks(Lab):
+    """A lab whose staging root lies on a tiny disk of its own."""
+
+    @property
+    def staging(self) -> Path:
+        return self.base / "disk" / "staging"
+
+
+@contextmanager
+def full_staging_disk(stage: Stage, *, reserve: bool) -> Iterator[None]:
+    """The staging root is another, on a disk on which not one byte more can be written."""
+    with means.tiny_disk(stage.lab.base / "disk"):
+        lab = TwoDisks(stage.lab.base)
+        path = lab.run(twin=False)
+        root = registering.register("small", str(lab.staging), nas_path="", accept_empty=True, now=stage.now)
+        type(root).objects.filter(pk=root.pk).update(nas_path=stage.root.nas_path, nas_token=stage.root.nas_token)
+        root.refresh_from_db()
+        discovery.discover(root, now=stage.now)
+        stage.scene = scene_of(lab, root, stage.now, RUN_PATH, path)
+        if not reserve:
+            (lab.staging / ".exlab-reserve").unlink()
+        means.fill(lab.staging)
+        yield
+
+
+@contextmanager
+def full_data_disk(stage: Stage, *, reserve: bool) -> Iterator[None]:
+    """The data directory lies on a full disk of its own; the database does not."""
+    place = stage.tmp_path / "data"
+    with means.tiny_disk(place), means.replaced(stage.monkeypatch, settings, "EXLAB_DATA_DIR", place):
+        for folder in ("locks", "plans", "tombstones"):
+            (place / folder).mkdir(mode=0o700)
+        if reserve:
+            DataDir(str(place)).lay_reserve()
+        means.fill(place)
+        yield
+
+
+# The database
+
+
+@contextmanager
+def failing_commit(stage: Stage) -> Iterator[None]:
+    """The last row of the commit cannot be written, as on a full disk."""
+    original = clearing.write_ledger
+
+    def write(attempt: ClearAttempt, kind: str, *args: Any, **kwargs: Any) -> None:
+        if kind == "authorised":
+            raise OperationalError("the disk of the database is full")
+        original(attempt, kind, *args, **kwargs)
+
+    with means.replaced(stage.monkeypatch, clearing, "write_ledger", write):
+        yield
+
+
+@contextmanager
+def lost_answer(stage: Stage) -> Iterator[None]:
+    """The database made the commit durable, and then the connection broke: the row decides, not the error."""
+    atomic = transaction.atomic
+    broken = []
+
+    @contextmanager
+    def atomic_that_breaks(*args: Any, **kwargs: Any) -> Iterator[None]:
+        with atomic(*args, **kwargs):
+            yield
+        if not broken and stage.run.attempts.filter(phase="committed").exists():
+            broken.append(True)
+            raise OperationalError("server closed the connection unexpectedly")
+
+    with means.replaced(stage.monkeypatch, transaction, "atomic", atomic_that_breaks):
+        yield
+    assert broken
+
+
+@contextmanager
+def changed_by_somebody_else(stage: Stage) -> Iterator[None]:
+    """The run's row is no longer what it was when the commit comes; afterwards it is as before."""
+
+    def interfere() -> None:
+        Run.objects.filter(pk=stage.scene.run.pk).update(state="sync_queued")
+
+    with means.after(stage.monkeypatch, clearing, "_prepare", interfere):
+        original = clearing.roll_back
+
+        def roll_back(*args: Any) -> None:
+            Run.objects.filter(pk=stage.scene.run.pk).update(state="sync_verified")
+            original(*args)
+
+        with means.replaced(stage.monkeypatch, clearing, "roll_back", roll_back):
+            yield
+
+
+def away_for_good(stage: Stage) -> Answer:
+    """Neither the commit nor the look at it afterwards reaches the database: recovery decides later."""
+    gone = means.failing(OperationalError("no connection"))
+    with ExitStack() as stack:
+        stack.enter_context(means.replaced(stage.monkeypatch, clearing, "_write_commit", gone))
+        stack.enter_context(means.replaced(stage.monkeypatch, type(ClearAttempt.objects), "get", gone))
+        with pytest.raises(OperationalError):
+            clearing.clear_run(Run.objects.with_root().filter(pk=stage.scene.run.pk)[0], now=stage.now)
+    assert inodes(stage.fence) == stage.scene.inodes
+    return recovered(stage)
+
+
+@contextmanager
+def volatile_database(stage: Stage) -> Iterator[None]:
+    """A real setting of the database with which it may lose what it has committed."""
+    sqlite = connection.vendor == "sqlite"
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA synchronous=OFF" if sqlite else "SET synchronous_commit = off")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA synchronous=FULL" if sqlite else "SET synchronous_commit = on")
+
+
+# After a crash
+
+
+def recovered(stage: Stage) -> Answer:
+    """What recovery makes of the interrupted attempt."""
+    settled = recovery.recover(now=stage.now)
+    attempt = stage.run.attempts.get()
+    for unsettled, finding in settled.unsettled:
+        assert unsettled.pk == attempt.pk
+        return Answer("unsettled", finding.reason, page(stage))
+    return Answer(attempt.phase, attempt.reason, page(stage))
+
+
+def crash(stage: Stage, place: str) -> ClearAttempt:
+    attempt = stage.scene.attempt()
+    children.kill_at(place, stage.env, "clear", stage.now, str(attempt.pk))
+    return attempt
+
+
+def crashed_at(place: str) -> Callable[[Stage], None]:
+    return lambda stage: crash(stage, place) and None
+
+
+def lose_the_plan(stage: Stage, content: bytes | None) -> None:
+    plan = stage.data / "plans" / crash(stage, f"{TREE}:publish:after:1").pk.hex
+    if content is None:
+        plan.unlink()
+    else:
+        plan.write_bytes(content)
+
+
+def hide_the_prepared_record(stage: Stage) -> None:
+    crash(stage, f"{CLEARING}:_commit:after:1")
+    (prepared,) = stage.parent.glob(".exlab-clearing-*.ingest.json")
+    prepared.rename(stage.outside / "lost")
+
+
+def swap_the_fence(stage: Stage) -> None:
+    crash(stage, f"{CLEARING}:_commit:after:1")
+    fence = stage.fence
+    fence.rename(stage.outside / "hidden")
+    shutil.copytree(stage.outside / "hidden", fence)
+
+
+def unplug(stage: Stage) -> None:
+    crash(stage, f"{CLEARING}:_commit:after:1")
+    stage.lab.staging.rename(stage.lab.base / "unplugged")
+
+
+def nothing_more_is_removed(stage: Stage) -> None:
+    """The clear was recorded and cannot be completed: what is there stays, and no byte is claimed."""
+    before = stage.disk()
+    recovery.recover(now=stage.now + timedelta(hours=1))
+    assert stage.disk() == before
+    assert (stage.run.state, stage.scene.kinds()) == ("cleared", ["authorised"])
+    stage.scene.assert_freed(0, 0)
+
+
+def rolled_back(stage: Stage) -> None:
+    """The very same inodes lie at the run's path, and nothing of the attempt is left but a row."""
+    stage.scene.assert_whole()
+    stage.assert_unchanged(fenced=True, without_the_run=True)
+    assert stage.scene.kinds() == ["aborted"]
+
+
+# The run's path is taken
+
+
+@contextmanager
+def occupied(stage: Stage) -> Iterator[None]:
+    """The instrument makes the folder anew while a clear has the run under its fence, and the clear must be refused."""
+
+    def occupy() -> None:
+        stage.path.mkdir()
+        (stage.path / "new.tif").write_bytes(b"new work")
+        (stage.fence / "late").touch()
+
+    with means.after(stage.monkeypatch, tree, "fence", occupy):
+        yield
+
+
+def click_and_recover(stage: Stage) -> Answer:
+    assert click(stage).action == "failed"
+    return recovered(stage)
+
+
+def both_are_kept(stage: Stage) -> None:
+    assert stage.scene.inodes.items() <= inodes(stage.fence).items()
+    assert (stage.path / "new.tif").read_bytes() == b"new work"
+    assert stage.scene.kinds() == ["conflict"]
+    assert (stage.run.state, stage.scene.states()[-1]) == ("sync_verified", "sync_verified")
+    recovery.recover(now=stage.now + timedelta(hours=1))
+    assert stage.scene.inodes.items() <= inodes(stage.fence).items()
+
+
+# What cannot be removed
+
+
+def arrives_late(stage: Stage) -> Any:
+    """After the commit a file comes that is in no plan, and another one changes."""
+
+    def arrive() -> None:
+        (stage.fence / "tiles/late.tif").write_bytes(b"late")
+        means.change_keeping_size_and_time(stage.fence / TILE)
+
+    return means.after(stage.monkeypatch, tree, "publish", arrive)
+
+
+def what_is_not_in_the_plan_stays(stage: Stage) -> None:
+    scene, fence = stage.scene, stage.fence
+    assert sorted(str(path.relative_to(fence)) for path in fence.rglob("*") if path.is_file()) == [
+        RECORD,
+        "tiles/late.tif",
+        TILE,
+    ]
+    assert states_on_disk(fence)[-1] == "cleared"
+    attempt = stage.run.attempts.get()
+    assert (attempt.phase, attempt.detail[: attempt.detail.index("(")]) == ("done", f"2 of {scene.files} files left ")
+    assert scene.kinds() == ["authorised", "partial"]
+    freed = scene.files - 2, scene.bytes - scene.entries[TILE].size - scene.entries[RECORD].size
+    scene.assert_freed(*freed)
+    stage.assert_unchanged(without_the_run=True)
+    recovery.recover(now=stage.now + timedelta(hours=1))
+    assert census(fence)[0] == 3
+    assert scene.kinds() == ["authorised", "partial"]
+
+
+@contextmanager
+def stubborn(stage: Stage) -> Iterator[None]:
+    """After the commit a folder becomes immutable: the kernel itself refuses every removal in it."""
+    means.need_root("may set file attributes")
+    folder = stage.path / "tiles"
+    if not (means.set_flag(folder, "+i") and means.set_flag(folder, "-i")):
+        raise means.Unavailable("this filesystem knows no immutable files")
+    try:
+        with means.after(stage.monkeypatch, tree, "publish", lambda: means.set_flag(stage.fence / "tiles", "+i")):
+            yield
+    finally:
+        for place in stage.parent.glob("*/tiles"):
+            means.set_flag(place, "-i")
+
+
+def what_cannot_go_is_counted(stage: Stage) -> None:
+    scene, fence = stage.scene, stage.fence
+    left = census(fence / "tiles")
+    scene.assert_freed(scene.files - left[0] - 1, scene.bytes - left[1] - scene.entries[RECORD].size)
+    assert "tiles: EPERM" in stage.run.attempts.get().detail
+    assert means.set_flag(fence / "tiles", "-i")
+    recovery.recover(now=stage.now)
+    scene.assert_cleared()
+    assert scene.kinds() == ["authorised", "partial", "completed"]
+
+
+# Failures that come again
+
+
+def fail_three_times(stage: Stage) -> None:
+    with failing(DataDir, "write_plan", NO_SPACE)(stage):
+        for _ in range(3):
+            assert click(stage).reason == Reason.STORAGE_ERROR
+
+
+def parked(stage: Stage) -> None:
+    """The schedule leaves the run alone; an operator's click passes."""
+    stage.assert_unchanged()
+    assert stage.scene.kinds() == ["refused"] * 3
+    assert click(stage).action == "cleared"
+    assert not stage.path.exists()
+
+
+def sweep_scheduled(stage: Stage) -> Answer:
+    from cleanup.models import RetentionPolicy
+
+    scope = {"equipment": "CONFOCAL_01", "project": "PROJ-0042"}
+    RetentionPolicy.objects.add_version(author="admin", now=stage.now, mode="scheduled", retain_hours=0, **scope)
+    stage.note()
+    return timed(stage)
+
+
+def without_openat2(stage: Stage) -> Answer:
+    """A kernel before 5.6: the call that keeps a clear on its way does not exist. The run is a process of its own."""
+    strace = shutil.which("strace")
+    if strace is None:
+        raise means.Unavailable("strace is not installed, which makes a call of the kernel fail")
+    attempt = stage.scene.attempt()
+    command = [strace, "-qq", "-f", "--seccomp-bpf", "-o", "/dev/null", "-e", "inject=openat2:error=ENOSYS"]
+    child = [sys.executable, "-m", "tests.faults.child", "clear", stage.now.isoformat(), str(attempt.pk)]
+    done = subprocess.run(
+        [*command, *child], env=stage.env, cwd=children.CHECKOUT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert json.loads(done.stdout) == ["refused", 0, 0]
+    attempt.refresh_from_db()
+    return Answer("refused", attempt.reason, page(stage))
+
+
+CASES = {
+    # full disks
+    "a full staging disk": clears(lambda s: full_staging_disk(s, reserve=True), by_hand=True),
+    "a full staging disk without its reserve": puts_back(
+        Reason.STORAGE_ERROR, lambda s: full_staging_disk(s, reserve=False), by_hand=True
+    ),
+    "a full data disk": clears(lambda s: full_data_disk(s, reserve=True), by_hand=True),
+    "a full data disk without its reserve": Case(Reason.STORAGE_ERROR, lambda s: full_data_disk(s, reserve=False)),
+    # failing disks
+    "the plan cannot be written": Case(Reason.STORAGE_ERROR, failing(DataDir, "write_plan", BROKEN), swept=True),
+    "the fence cannot be made": puts_back(Reason.STORAGE_ERROR, failing(tree, "fence", BROKEN)),
+    "the name of the fence is taken": puts_back(
+        Reason.STORAGE_ERROR, failing(tree, "fence", FileExistsError(errno.EEXIST, "File exists"))
+    ),
+    "the record cannot be prepared": puts_back(Reason.STORAGE_ERROR, failing(tree, "prepare_record", BROKEN)),
+    "the tombstone cannot be written": puts_back(Reason.STORAGE_ERROR, failing(DataDir, "write_tombstone", NO_SPACE)),
+    "the fenced run cannot be read": puts_back(Reason.STORAGE_ERROR, failing(clearing, "_expect_planned", BROKEN)),
+    # the database
+    "the commit fails": puts_back(Reason.DATABASE_ERROR, failing_commit, alone=True, swept=True),
+    "somebody else changes the run": puts_back(Reason.DATABASE_ERROR, changed_by_somebody_else, alone=True),
+    "the answer to the commit is lost": clears(lost_answer, alone=True, by_hand=True),
+    "the database stays away": Case(
+        Reason.INTERRUPTED, action="aborted", then=rolled_back, act=away_for_good, alone=True
+    ),
+    "the database may forget": Case(Reason.DATABASE_NOT_DURABLE, volatile_database, alone=True, swept=True),
+    # the host
+    "a kernel without openat2": Case(
+        Reason.CLEARING_UNSUPPORTED,
+        act=without_openat2,
+        alone=True,
+        awaits="the root is opened before the host is asked whether it can clear: staging_io_error",
+    ),
+    "a C library without renameat2": Case(
+        Reason.CLEARING_UNSUPPORTED,
+        lambda s: means.replaced(s.monkeypatch, readiness.kernel, "missing_calls", lambda: ["renameat2"]),
+    ),
+    # killed on the way
+    "killed before the commit": Case(
+        Reason.INTERRUPTED,
+        crashed_at(f"{CLEARING}:_commit:before:1"),
+        "aborted",
+        rolled_back,
+        act=recovered,
+        alone=True,
+    ),
+    "killed, and the plan gone": Case(
+        Reason.PLAN_MISSING,
+        lambda s: lose_the_plan(s, None),
+        "unsettled",
+        nothing_more_is_removed,
+        act=recovered,
+        alone=True,
+    ),
+    "killed, and the plan another": Case(
+        Reason.PLAN_MISSING,
+        lambda s: lose_the_plan(s, b"{}\n"),
+        "unsettled",
+        nothing_more_is_removed,
+        act=recovered,
+        alone=True,
+    ),
+    "killed, and the prepared record gone": Case(
+        Reason.INGEST_DISAGREES,
+        hide_the_prepared_record,
+        "unsettled",
+        nothing_more_is_removed,
+        act=recovered,
+        alone=True,
+    ),
+    "killed, and another directory at the fence": Case(
+        Reason.IDENTITY_MISMATCH, swap_the_fence, "unsettled", nothing_more_is_removed, act=recovered, alone=True
+    ),
+    "killed, and the disk unplugged": Case(
+        Reason.ROOT_NOT_MOUNTED, unplug, "unsettled", nothing_more_is_removed, act=recovered, alone=True
+    ),
+    # what stays
+    "the run's path is taken": Case(Reason.PATH_OCCUPIED, occupied, "conflict", both_are_kept, act=click_and_recover),
+    "files come after the commit": Case(
+        Reason.REMOVAL_INCOMPLETE, arrives_late, "partial", what_is_not_in_the_plan_stays, swept=True
+    ),
+    "a folder becomes immutable after the commit": Case(
+        Reason.REMOVAL_INCOMPLETE, stubborn, "partial", what_cannot_go_is_counted
+    ),
+    # again and again
+    "three failures in a row": Case(Reason.PARKED, fail_three_times, "skipped", parked, act=sweep_scheduled),
+}
+
+
+RARE = {
+    "the name of the fence is taken",
+    "killed, and another directory at the fence",
+    "killed, and the prepared record gone",
+}
+
+
+@matrix("storage", CASES, rare=RARE)
+def test_storage(
+    request: pytest.FixtureRequest,
+    lab: Lab,
+    root: Any,
+    now: datetime,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    policy: Callable[..., Any],
+    case: Case,
+    asker: str,
+) -> None:
+    env = request.getfixturevalue("subprocess_env") if case.alone else {}
+    run_case(case, asker, set_stage(case, lab, root, now, tmp_path, monkeypatch, env=env), policy)
