@@ -130,6 +130,8 @@ def _hand_over(attempt: ClearAttempt, reader: nas.NasReader) -> None:
     run = attempt.run
     if not run.root.nas_path:
         raise _NotTold(Finding(Reason.NAS_NOT_CONFIGURED))
+    if reader.given_up:
+        raise _NotTold(Finding(Reason.NAS_TIMEOUT, "it did not answer earlier in this pass"))
     try:
         reader.tell(run.run_path, _final_history(attempt), attempt.pk.hex)
     except nas.NasError as error:
