@@ -145,13 +145,13 @@ class Crash(At):
         return f"killed {'in the middle of' if self.half else 'before'} {super().__str__()}"
 
 
-def crashes(stage: Stage, *, lost: Lost | None = None, limit: int = NEVER) -> Explored:
+def crashes(stage: Stage, *, lost: Lost | None = None, since: str = "", limit: int = NEVER) -> Explored:
     """A clear is killed before each of its operations, in the middle of each write, and after the last.
 
-    With `lost` the machine loses its power there.
+    With `lost` the machine loses its power there. `since`: begin at the first operation of this function.
     """
     explored = Explored("killed" if lost is None else "power lost", limit=limit)
-    operations = rehearse(stage)
+    operations = _since(rehearse(stage), since)
     for operation in [*operations, None]:
         for half in (False, True) if operation and operation.half else (False,):
             act = Crash(operation.number if operation else NEVER, half=half)
@@ -168,17 +168,35 @@ def crashes(stage: Stage, *, lost: Lost | None = None, limit: int = NEVER) -> Ex
     return explored
 
 
-def crashes_twice(stage: Stage, *, every: int = 1, exhaustive: bool = True, limit: int = NEVER) -> Explored:
-    """The worker is killed, and recovery is killed too, at each of its operations or at one that varies."""
-    explored = Explored("killed twice", limit=limit)
-    for operation in rehearse(stage)[::every]:
+def _since(operations: list[Operation], function: str) -> list[Operation]:
+    first = next(each.number for each in operations if each.function == function) if function else 1
+    return operations[first - 1 :]
+
+
+def crashes_twice(
+    stage: Stage,
+    *,
+    lost: Lost | None = None,
+    since: str = "",
+    every: int = 1,
+    exhaustive: bool = True,
+    limit: int = NEVER,
+) -> Explored:
+    """The worker is killed, and recovery is killed too, at each of its operations or at one that varies.
+
+    With `lost` it is the machine's power that ends recovery.
+    """
+    explored = Explored("killed twice" if lost is None else "killed, power lost", limit=limit)
+    for operation in _since(rehearse(stage), since)[::every]:
         second = 1 if exhaustive else 1 + operation.number % 11
         while True:
             clear(stage, Crash(operation.number))
             again = Crash(second)
-            recover(stage, again)
+            seam = recover(stage, again, power=lost is not None)
+            if lost is not None:
+                seam.lose_power(lost)
             found = settle(stage, f"killed before {operation}, and in recovery {again}")
-            explored.add(found)
+            explored.add(in_power_failure(found) if lost else found)
             if explored.enough:
                 return explored
             renew(stage, found)
@@ -292,15 +310,18 @@ def freezes(stage: Stage, *, every: int = 1, limit: int = NEVER) -> Explored:
     Recovery leaves alone what is locked, and the worker completes it. What is not, recovery ends for good.
     """
     explored = Explored("frozen", limit=limit)
-    for operation in [operation for operation in rehearse(stage) if not operation.in_transaction][::every]:
+    operations = rehearse(stage)
+    assert operations[0].function == "lock", operations[0]
+    for operation in [operation for operation in operations if not operation.in_transaction][::every]:
+        is_held = operation is not operations[0]
         watched = Watched(stage)
         act = Frozen(operation.number, watched.recover)
         clear(stage, act)
         _expect_hit(act, operation)
-        wanted = "cleared" if watched.was_held else "sync_verified"
         found = settle(stage, str(act))
-        if watched.meddled:
+        if is_held and watched.has_changed:
             found.append(Violation(8, str(act), "recovery meddled with what a live worker holds"))
+        wanted = "cleared" if is_held else "sync_verified"
         if stage.subject.state() != wanted:
             found.append(Violation(5, str(act), f"the run is {stage.subject.state()}, not {wanted}"))
         explored.add(found)
@@ -311,20 +332,17 @@ def freezes(stage: Stage, *, every: int = 1, limit: int = NEVER) -> Explored:
 
 
 class Watched:
-    """One pass of recovery while a worker stands still, and whether it laid hands on what that worker holds."""
+    """One pass of recovery while a worker stands still, and whether it changed anything of the run."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
-        self.was_held = False
-        self.meddled = False
+        self.has_changed = False
 
     def recover(self) -> None:
-        self.was_held = self.stage.is_at_work()
         before = self._seen()
         recovery.recover(now=self.stage.now + LATER)
         after = self._seen()
-        unchanged = same(before[0], after[0]) and before[1:] == after[1:]
-        self.meddled = self.was_held and not unchanged
+        self.has_changed = not same(before[0], after[0]) or before[1:] != after[1:]
 
     def _seen(self) -> tuple[Any, ...]:
         subject = self.stage.subject

@@ -151,7 +151,7 @@ class Meddle(At):
         self.undo: Callable[[], None] | None = None
 
     def happen(self, operation: Operation, do: Callable[[], Any]) -> Any:
-        self.undo = self.change.do(self.stage)
+        self.undo = self.change.do(self.stage) if self.stage.place().exists() else None
         if self.undo is not None:
             subject = self.stage.subject
             name = subject.path if self.change is REPLACE and subject.path.exists() else _name_of(self.stage)
@@ -168,14 +168,29 @@ def _name_of(stage: Stage) -> Path:
     return stage.subject.path if stage.subject.path.exists() else next(path for path in stage.ours() if path.is_dir())
 
 
-def meddle(stage: Stage, *, every: int = 1, exhaustive: bool = True, limit: int = NEVER) -> Explored:
-    """Somebody makes every change, or one in turn, before each operation at which it must be noticed."""
+def meddle(
+    stage: Stage,
+    *,
+    every: int = 1,
+    exhaustive: bool = True,
+    only: str = "",
+    late: bool | None = None,
+    limit: int = NEVER,
+) -> Explored:
+    """Somebody makes every change, or one in turn, before each operation at which it must be noticed.
+
+    `only` is the name of the one change that is made, `late` whether it is made from the commit on or before.
+    """
     explored = Explored("meddled with", limit=limit)
     operations = rehearse(stage)
     for operation in operations[::every]:
+        committed = _is_committed(operation, operations)
+        if late not in (None, committed):
+            continue
         changes = [change for change in CHANGES if _must_be_noticed(change, operation, operations)]
+        changes = [change for change in changes if only in ("", change.name)]
         for change in changes if exhaustive else changes[operation.number % max(len(changes), 1) :][:1]:
-            found = _explore(stage, operation, change, committed=_is_committed(operation, operations))
+            found = _explore(stage, operation, change, committed=committed)
             if found is not None:
                 explored.add(found)
             if explored.enough:

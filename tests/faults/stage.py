@@ -4,7 +4,6 @@ Everything is noted before the product touches it, and read again with nothing b
 """
 
 import contextlib
-import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -248,24 +247,10 @@ class Stage:
         return [path for path in both if os.path.lexists(path)]
 
     def place(self) -> Path:
-        """Where the subject lies now: at its path, or under a fence's name."""
+        """Where the subject lies now: at its path or under a fence's name; where nothing is if it lies nowhere."""
         ino = self.subject.before["."].ino
         names = [self.subject.path, *(path for path in self.ours() if path.is_dir())]
-        return next(path for path in names if path.exists() and path.stat().st_ino == ino)
-
-    def is_at_work(self) -> bool:
-        """Whether somebody holds the subject's lock."""
-        try:
-            descriptor = os.open(self.data / "locks" / str(self.subject.run.pk), os.O_RDWR)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        return next((path for path in names if path.exists() and path.stat().st_ino == ino), self.base / "nowhere")
 
     def surroundings(self) -> Things:
         """Everything that is none of the subject's business: the rest of the staging root, its twin, a canary."""

@@ -50,6 +50,10 @@ def test_a_recovery_that_is_killed_as_well_loses_nothing(stage: Stage) -> None:
     expect_none(explorer.crashes_twice(stage, every=2, exhaustive=False), at_least=25)
 
 
+def test_a_recovery_whose_machine_loses_its_power_loses_nothing(stage: Stage) -> None:
+    expect_none(explorer.crashes_twice(stage, lost=Lost(), every=3, exhaustive=False), at_least=15)
+
+
 def test_a_clear_whose_disk_or_database_fails_anywhere_loses_nothing(stage: Stage) -> None:
     expect_none(explorer.faults(stage, exhaustive=False), at_least=50)
 
@@ -74,6 +78,10 @@ class TestExhaustive:
     @pytest.mark.timeout(600)
     def test_killed_twice(self, stage: Stage) -> None:
         expect_none(explorer.crashes_twice(stage), at_least=500)
+
+    @pytest.mark.timeout(600)
+    def test_killed_and_power_lost(self, stage: Stage) -> None:
+        expect_none(explorer.crashes_twice(stage, lost=Lost()), at_least=500)
 
     @pytest.mark.timeout(600)
     def test_failed(self, stage: Stage) -> None:

@@ -1,0 +1,234 @@
+"""Planted faults: the product with one of its promises' props taken away. The explorers must see each of them.
+
+A fault that shows in a quiet clear needs no explorer; these do not, they all end in a run that is gone.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+from unittest import mock
+
+from django.utils import timezone
+
+from cleanup import clearing, gathering, recovery
+from cleanup.models import ClearAttempt
+from cleanup.staging import datadir, layout, tree
+from tests.faults import explorer, meddling
+from tests.faults.explorer import Explored
+from tests.faults.seam import Lost
+from tests.faults.stage import Stage
+
+Plant = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault, how to plant it, and the shortest exploration that comes upon it."""
+
+    name: str
+    plant: Plant
+    explore: Callable[[Stage], Explored]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+# Where it shows
+
+ADDED = "a file is added"
+GROWN = "a file grows"
+REMOVED = "a twin is removed"
+DAMAGED = "a twin is damaged in its own size and time"
+
+
+def killed_since(function: str) -> Callable[[Stage], Explored]:
+    """The worker is killed at this function or later."""
+    return partial(explorer.crashes, since=function, limit=1)
+
+
+power_lost = partial(explorer.crashes, lost=Lost(), since="_commit", limit=1)
+power_lost_in_recovery = partial(explorer.crashes_twice, lost=Lost(), since="fence", limit=1)
+frozen = partial(explorer.freezes, limit=1)
+
+
+def changed_early(name: str) -> Callable[[Stage], Explored]:
+    """Somebody makes one change, before the commit."""
+    return partial(meddling.meddle, only=name, late=False, limit=1)
+
+
+def changed_late(name: str) -> Callable[[Stage], Explored]:
+    """Somebody makes one change, from the commit on."""
+    return partial(meddling.meddle, only=name, late=True, limit=1)
+
+
+# How it is planted
+
+
+class _Without:
+    """A module, as `os` or `fcntl`, one function of which does nothing for some callers."""
+
+    def __init__(self, module: Any, function: str, is_left_out: Callable[..., bool]) -> None:
+        self._module = module
+        self._function = function
+        self._is_left_out = is_left_out
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._module, name)  # asked anew each time: the seam changes it
+        if name != self._function:
+            return real
+        return lambda *args, **kwargs: None if self._is_left_out(*args) else real(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _without(
+    module: Any, function: str, *owners: Any, when: Callable[..., bool] = lambda *args: True
+) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for owner in owners:
+            stub = _Without(module, function, when)
+            stack.enter_context(mock.patch.object(owner, module.__name__, stub))
+        yield
+
+
+def _no_fsync_of(wanted: Callable[[str], bool]) -> Plant:
+    """No fsync of what has such a path."""
+
+    def is_it(descriptor: int) -> bool:
+        return wanted(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+    return lambda: _without(os, "fsync", tree, datadir, clearing, when=is_it)
+
+
+def _no_fsync_in(function: str) -> Plant:
+    """No fsync while this function of the tree's is at work."""
+    at_work: list[str] = []
+    real = getattr(tree, function)
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        at_work.append(function)
+        try:
+            return real(*args, **kwargs)
+        finally:
+            at_work.pop()
+
+    @contextlib.contextmanager
+    def plant() -> Iterator[None]:
+        with mock.patch.object(tree, function, noted), _without(os, "fsync", tree, when=lambda *args: bool(at_work)):
+            yield
+
+    return plant
+
+
+def _around(owner: Any, name: str, change: Callable[..., Any]) -> Plant:
+    """`change` stands in for a function and gets the real one first."""
+    return lambda: mock.patch.object(owner, name, partial(change, getattr(owner, name)))
+
+
+def _remove_first(real: Callable[..., Any], attempt: ClearAttempt, run: Any, opened: Any, *rest: Any) -> Any:
+    """Everything but the record goes before the commit."""
+    prepared = real(attempt, run, opened, *rest)
+    files = [entry for entry in prepared.plan.entries if entry.is_file and entry.path != tree.INGEST_PATH]
+    for _path, batch in tree.batches(files):
+        for entry in batch:
+            os.unlink(entry.path, dir_fd=opened.run)
+    return prepared
+
+
+def _advance_anyway(attempt: ClearAttempt, before: Any, after: str, *, now: Any, **fields: Any) -> bool:
+    changes = {"phase": after, "phase_at": now, **fields}
+    ClearAttempt.objects.filter(pk=attempt.pk).update(**changes)
+    for name, value in changes.items():
+        setattr(attempt, name, value)
+    return True
+
+
+def _remove_the_tree(
+    real: Callable[..., Any], parent: int, name: bytes, fenced: int, planned: Any, **kwargs: Any
+) -> tree.Removal:
+    shutil.rmtree(name, dir_fd=parent)
+    return tree.Removal(tree.count(planned), ())
+
+
+def _nothing_against_it(real: Callable[..., Any], facts: Any, policy: Any, now: Any) -> Any:
+    """The gates are told that the NAS holds everything."""
+    return real(replace(facts, proof=replace(facts.proof, findings=())) if facts.proof else facts, policy, now)
+
+
+def _claim_the_plan(real: Callable[..., Any], entries: Any, left: Any) -> tree.Count:
+    count: tree.Count = real(entries, frozenset())
+    return count
+
+
+@contextlib.contextmanager
+def _proof_ignored() -> Iterator[None]:
+    with _around(gathering, "evaluate", _nothing_against_it)(), _left_out(clearing, "_expect_twin")():
+        yield
+
+
+@contextlib.contextmanager
+def _record_published_late() -> Iterator[None]:
+    """The record is moved into place when all the rest has gone."""
+    publish, later = tree.publish, list[tuple[Any, ...]]()
+
+    def publish_and_remove(real: Callable[..., Any], *args: Any) -> Any:
+        publish(*later[-1])
+        return real(*args)
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(tree, "publish", lambda *args: later.append(args)))
+        stack.enter_context(mock.patch.object(tree, "may_be_emptied", return_value=True))
+        stack.enter_context(_around(tree, "_remove_record_last", publish_and_remove)())
+        yield
+
+
+def _left_out(owner: Any, name: str) -> Plant:
+    return lambda: mock.patch.object(owner, name, lambda *args, **kwargs: None)
+
+
+def _undo(real: Callable[..., Any], attempt: ClearAttempt, now: Any) -> bool:
+    clearing.roll_back(attempt, None, attempt.run)
+    ClearAttempt.objects.filter(pk=attempt.pk).update(phase="aborted", phase_at=timezone.now())
+    return False
+
+
+def _is_in(folder: str) -> Callable[[str], bool]:
+    return lambda path: f"/{folder}/" in path
+
+
+CORE = (
+    Mutant("no fsync at all", lambda: _without(os, "fsync", tree, datadir, clearing), power_lost),
+    Mutant("no fsync of the plan", _no_fsync_of(_is_in("plans")), power_lost),
+    Mutant("no fsync of the plan's folder", _no_fsync_of(lambda path: path.endswith("/plans")), power_lost),
+    Mutant("no fsync of the fence's folder", _no_fsync_of(lambda path: path.endswith("/Runs")), power_lost),
+    Mutant("no fsync of the record", _no_fsync_in("prepare_record"), power_lost),
+    Mutant("no fsync of the tombstone", _no_fsync_of(_is_in("tombstones")), power_lost),
+    Mutant("no fsync of the published record", _no_fsync_in("publish"), power_lost),
+    Mutant(
+        "removal before the commit", _around(clearing, "_fence_and_prepare", _remove_first), killed_since("_prepare")
+    ),
+    Mutant("no lock", lambda: _without(fcntl, "flock", datadir, layout), frozen),
+    Mutant("no compare-and-set", lambda: mock.patch.object(ClearAttempt, "advance", _advance_anyway), frozen),
+    Mutant("the whole tree instead of the plan", _around(tree, "remove", _remove_the_tree), changed_late(ADDED)),
+    Mutant("the proof is ignored", _proof_ignored, changed_early(DAMAGED)),
+    Mutant("the plan is claimed, not what went", _around(tree, "freed", _claim_the_plan), changed_late(ADDED)),
+)
+
+MORE = (
+    Mutant("no fsync of a run that is put back", _no_fsync_in("put_back"), power_lost_in_recovery),
+    Mutant("no fsync of the tombstone's folder", _no_fsync_of(lambda path: path.endswith("/tombstones")), power_lost),
+    Mutant("no second look at the run", _left_out(clearing, "_expect_planned"), changed_early(ADDED)),
+    Mutant("no second look at the NAS", _left_out(clearing, "_expect_twin"), changed_early(REMOVED)),
+    Mutant("the record is published late", _record_published_late, killed_since("_commit")),
+    Mutant("a run is not put back", _left_out(tree, "put_back"), killed_since("fence")),
+    Mutant("a prepared record is not taken away", _left_out(tree, "discard_prepared"), killed_since("prepare_record")),
+    Mutant("a committed clear is undone", _around(recovery, "_roll_forward", _undo), killed_since("_commit")),
+    Mutant(
+        "a plan is carried out without a look", _around(tree.Entry, "same_as", lambda *args: True), changed_late(GROWN)
+    ),
+)
