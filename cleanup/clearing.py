@@ -9,6 +9,7 @@ the same two after a crash. The order of the steps is what keeps the promises, s
 """
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -225,16 +226,24 @@ def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, reader:
             raise Refused(Finding(Reason.IDENTITY_MISMATCH, "it was replaced while it was compared"))
         record, entry = ingest.with_cleared(look.record, at=timezone.now(), host=settings.EXLAB_HOST)
         _prepare(attempt, run, opened, record)
-        # The last thing before the commit, so that whatever changed until now still stops the clear.
-        _expect_planned(run, opened, plan)
+        # The last thing before the commit, so that whatever changed until now still stops the clear. The NAS first:
+        # it may take its time, and the staged run can be written to meanwhile.
         _expect_twin(attempt, look, reader)
+        _expect_planned(run, opened, plan)
     except OSError as error:
         roll_back(attempt, opened.root, run)
-        raise Refused(Finding(Reason.STORAGE_ERROR, os.strerror(error.errno or 0))) from None
+        raise Refused(_not_written(error)) from None
     except Refused:
         roll_back(attempt, opened.root, run)
         raise
     return Prepared(plan, entry)
+
+
+def _not_written(error: OSError) -> Finding:
+    """Why fence, record or tombstone could not be made."""
+    if error.errno in (errno.EINVAL, errno.ENOSYS):
+        return Finding(Reason.CLEARING_UNSUPPORTED, "this filesystem cannot rename without replacing")
+    return Finding(Reason.STORAGE_ERROR, os.strerror(error.errno or 0))
 
 
 def _expect_planned(run: Run, opened: OpenRun, plan: Plan) -> None:

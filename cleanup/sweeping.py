@@ -101,7 +101,7 @@ def sweep(
         quick = gathering.stored_decision(run, policies, now, other_attempt=busy, hindrances=hindrances)
         if quick.gate(Gate.STATE).verdict is Verdict.WAIT:
             continue
-        if refusal := _not_a_candidate(run, quick):
+        if refusal := next(iter(hindrances), None) or _not_a_candidate(run, quick):
             result.runs.append(_skip(run, refusal))
             continue
         result.candidates += 1
