@@ -221,9 +221,7 @@ def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, reader:
         raise Refused(Finding(Reason.INTERRUPTED))
     try:
         tree.fence(opened.parent, _leaf(run), tree.fence_name(name))
-        # Comparing takes hours. What was fenced by name may be another directory than the one that was compared.
-        if kernel.status(opened.parent, tree.fence_name(name)).ino != plan.ino:
-            raise Refused(Finding(Reason.IDENTITY_MISMATCH, "it was replaced while it was compared"))
+        _expect_own_fence(opened, plan)  # comparing took hours, and the run was fenced by its name
         record, entry = ingest.with_cleared(look.record, at=timezone.now(), host=settings.EXLAB_HOST)
         _prepare(attempt, run, opened, record)
         # The last thing before the commit, so that whatever changed until now still stops the clear. The NAS first:
@@ -246,6 +244,12 @@ def _not_written(error: OSError) -> Finding:
     return Finding(Reason.STORAGE_ERROR, os.strerror(error.errno or 0))
 
 
+def _expect_own_fence(opened: OpenRun, plan: Plan) -> None:
+    """Under the fence's name must lie the directory that was compared, not another one. Raises Refused."""
+    if kernel.status(opened.parent, tree.fence_name(plan.attempt)).ino != plan.ino:
+        raise Refused(Finding(Reason.IDENTITY_MISMATCH, "it was replaced while it was compared"))
+
+
 def _expect_planned(run: Run, opened: OpenRun, plan: Plan) -> None:
     """The fenced tree must equal the plan, and nobody may write in it. Raises Refused."""
     found = tree.scan(opened.run)
@@ -255,6 +259,7 @@ def _expect_planned(run: Run, opened: OpenRun, plan: Plan) -> None:
     busy = gathering.find_writers(found, [_leaf(run), tree.fence_name(plan.attempt)])
     if busy:
         raise Refused(busy[0])
+    _expect_own_fence(opened, plan)
 
 
 def _expect_twin(attempt: ClearAttempt, look: Look, reader: Reader) -> None:

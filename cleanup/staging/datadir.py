@@ -136,7 +136,10 @@ class DataDir:
 
     def _in(self, folder: str, name: str) -> str:
         directory = os.path.join(self.path, folder)
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        if not os.path.isdir(directory):
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            with self._opened() as above:
+                os.fsync(above)  # or a power cut takes the new folder away with the first plan in it
         return os.path.join(directory, name)
 
     def _keep(self, folder: str, name: str, write: Callable[[io.BufferedWriter], object]) -> None:
