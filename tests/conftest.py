@@ -13,6 +13,7 @@ import pytest
 from django.conf import settings
 
 from tests import engines
+from tests.faults import report
 from tests.guard import HOUSEKEEPING, Guard
 from tests.lab import Lab
 
@@ -51,6 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
     from django.test import TransactionTestCase
 
     config.stash[_VENDORS] = set()
+    config.pluginmanager.register(report, "explored")
     if engines.WORKER:
         config.workeroutput["vendor"] = connection.vendor  # type: ignore[attr-defined]
     settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}

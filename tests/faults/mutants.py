@@ -29,11 +29,12 @@ Plant = Callable[[], AbstractContextManager[Any]]
 
 @dataclass(frozen=True)
 class Mutant:
-    """A fault, how to plant it, and the shortest exploration that comes upon it."""
+    """A fault, how to plant it, the shortest exploration that comes upon it, and the promise that it breaks."""
 
     name: str
     plant: Plant
     explore: Callable[[Stage], Explored]
+    breaks: int
 
     def __str__(self) -> str:
         return self.name
@@ -202,33 +203,53 @@ def _is_in(folder: str) -> Callable[[str], bool]:
 
 
 CORE = (
-    Mutant("no fsync at all", lambda: _without(os, "fsync", tree, datadir, clearing), power_lost),
-    Mutant("no fsync of the plan", _no_fsync_of(_is_in("plans")), power_lost),
-    Mutant("no fsync of the plan's folder", _no_fsync_of(lambda path: path.endswith("/plans")), power_lost),
-    Mutant("no fsync of the fence's folder", _no_fsync_of(lambda path: path.endswith("/Runs")), power_lost),
-    Mutant("no fsync of the record", _no_fsync_in("prepare_record"), power_lost),
-    Mutant("no fsync of the tombstone", _no_fsync_of(_is_in("tombstones")), power_lost),
-    Mutant("no fsync of the published record", _no_fsync_in("publish"), power_lost),
+    Mutant("no fsync at all", lambda: _without(os, "fsync", tree, datadir, clearing), power_lost, breaks=12),
+    Mutant("no fsync of the plan", _no_fsync_of(_is_in("plans")), power_lost, breaks=12),
+    Mutant("no fsync of the plan's folder", _no_fsync_of(lambda path: path.endswith("/plans")), power_lost, breaks=12),
+    Mutant("no fsync of the fence's folder", _no_fsync_of(lambda path: path.endswith("/Runs")), power_lost, breaks=12),
+    Mutant("no fsync of the record", _no_fsync_in("prepare_record"), power_lost, breaks=12),
+    Mutant("no fsync of the tombstone", _no_fsync_of(_is_in("tombstones")), power_lost, breaks=12),
+    Mutant("no fsync of the published record", _no_fsync_in("publish"), power_lost, breaks=12),
     Mutant(
-        "removal before the commit", _around(clearing, "_fence_and_prepare", _remove_first), killed_since("_prepare")
+        "removal before the commit",
+        _around(clearing, "_fence_and_prepare", _remove_first),
+        killed_since("_prepare"),
+        breaks=2,
     ),
-    Mutant("no lock", lambda: _without(fcntl, "flock", datadir, layout), frozen),
-    Mutant("no compare-and-set", lambda: mock.patch.object(ClearAttempt, "advance", _advance_anyway), frozen),
-    Mutant("the whole tree instead of the plan", _around(tree, "remove", _remove_the_tree), changed_late(ADDED)),
-    Mutant("the proof is ignored", _proof_ignored, changed_early(DAMAGED)),
-    Mutant("the plan is claimed, not what went", _around(tree, "freed", _claim_the_plan), changed_late(ADDED)),
+    Mutant("no lock", lambda: _without(fcntl, "flock", datadir, layout), frozen, breaks=8),
+    Mutant("no compare-and-set", lambda: mock.patch.object(ClearAttempt, "advance", _advance_anyway), frozen, breaks=5),
+    Mutant(
+        "the whole tree instead of the plan", _around(tree, "remove", _remove_the_tree), changed_late(ADDED), breaks=1
+    ),
+    Mutant("the proof is ignored", _proof_ignored, changed_early(DAMAGED), breaks=1),
+    Mutant(
+        "the plan is claimed, not what went", _around(tree, "freed", _claim_the_plan), changed_late(ADDED), breaks=9
+    ),
 )
 
 MORE = (
-    Mutant("no fsync of a run that is put back", _no_fsync_in("put_back"), power_lost_in_recovery),
-    Mutant("no fsync of the tombstone's folder", _no_fsync_of(lambda path: path.endswith("/tombstones")), power_lost),
-    Mutant("no second look at the run", _left_out(clearing, "_expect_planned"), changed_early(ADDED)),
-    Mutant("no second look at the NAS", _left_out(clearing, "_expect_twin"), changed_early(REMOVED)),
-    Mutant("the record is published late", _record_published_late, killed_since("_commit")),
-    Mutant("a run is not put back", _left_out(tree, "put_back"), killed_since("fence")),
-    Mutant("a prepared record is not taken away", _left_out(tree, "discard_prepared"), killed_since("prepare_record")),
-    Mutant("a committed clear is undone", _around(recovery, "_roll_forward", _undo), killed_since("_commit")),
+    Mutant("no fsync of a run that is put back", _no_fsync_in("put_back"), power_lost_in_recovery, breaks=12),
     Mutant(
-        "a plan is carried out without a look", _around(tree.Entry, "same_as", lambda *args: True), changed_late(GROWN)
+        "no fsync of the tombstone's folder",
+        _no_fsync_of(lambda path: path.endswith("/tombstones")),
+        power_lost,
+        breaks=12,
+    ),
+    Mutant("no second look at the run", _left_out(clearing, "_expect_planned"), changed_early(ADDED), breaks=11),
+    Mutant("no second look at the NAS", _left_out(clearing, "_expect_twin"), changed_early(REMOVED), breaks=11),
+    Mutant("the record is published late", _record_published_late, killed_since("_commit"), breaks=2),
+    Mutant("a run is not put back", _left_out(tree, "put_back"), killed_since("fence"), breaks=11),
+    Mutant(
+        "a prepared record is not taken away",
+        _left_out(tree, "discard_prepared"),
+        killed_since("prepare_record"),
+        breaks=5,
+    ),
+    Mutant("a committed clear is undone", _around(recovery, "_roll_forward", _undo), killed_since("_commit"), breaks=5),
+    Mutant(
+        "a plan is carried out without a look",
+        _around(tree.Entry, "same_as", lambda *args: True),
+        changed_late(GROWN),
+        breaks=1,
     ),
 )

@@ -6,18 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import explorer, meddling
+from tests.faults import explorer, meddling, report
 from tests.faults.explorer import Explored
 from tests.faults.seam import Lost
 from tests.faults.stage import Stage, staged
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-# Both go when the last look before the commit asks the NAS first and then looks at the fence, by its name as well.
-UNSEEN = pytest.mark.xfail(
-    strict=True,
-    reason="a fence that is replaced, and what changes while the NAS is asked a last time, is not noticed",
-)
 
 
 @pytest.fixture
@@ -28,6 +22,7 @@ def stage(tmp_path: Path, now: datetime) -> Iterator[Stage]:
 
 def expect_none(explored: Explored, at_least: int) -> None:
     """No violation; and so many points at least, or the seam no longer lies under what the product does."""
+    report.explored(explored.kind, explored.points, len(explored.violations))
     assert not explored.violations, "\n".join(map(str, explored.violations[:20]))
     assert explored.points >= at_least
 
@@ -40,10 +35,9 @@ def test_a_clear_whose_machine_loses_its_power_anywhere_loses_nothing(stage: Sta
     expect_none(explorer.crashes(stage, lost=Lost()), at_least=50)
 
 
-@pytest.mark.xfail(strict=True, reason="the folder of the plans is not synced into a new data directory")
 def test_power_lost_in_the_first_clear_of_a_new_data_directory(tmp_path: Path, now: datetime) -> None:
     with staged(tmp_path / "new", now, new_data=True) as stage:
-        expect_none(explorer.crashes(stage, lost=Lost(), limit=1), at_least=50)
+        expect_none(explorer.crashes(stage, lost=Lost(), since="_commit"), at_least=20)
 
 
 def test_a_recovery_that_is_killed_as_well_loses_nothing(stage: Stage) -> None:
@@ -62,7 +56,6 @@ def test_a_clear_that_stands_still_anywhere_is_left_alone(stage: Stage) -> None:
     expect_none(explorer.freezes(stage, every=3), at_least=15)
 
 
-@UNSEEN
 def test_a_run_that_is_changed_meanwhile_is_left_as_it_was_changed(stage: Stage) -> None:
     expect_none(meddling.meddle(stage, exhaustive=False), at_least=35)
 
@@ -90,7 +83,6 @@ class TestExhaustive:
     def test_frozen(self, stage: Stage) -> None:
         expect_none(explorer.freezes(stage), at_least=45)
 
-    @UNSEEN
     @pytest.mark.timeout(600)
     def test_meddled_with(self, stage: Stage) -> None:
         expect_none(meddling.meddle(stage), at_least=250)
