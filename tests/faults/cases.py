@@ -346,7 +346,7 @@ def run_case(case: Case, asker: str, stage: Stage, policy: Callable[..., Any]) -
     try:
         with ExitStack() as stack:
             fault = case.make(stage)
-            if isinstance(fault, AbstractContextManager):
+            if isinstance(fault, AbstractContextManager) and not isinstance(fault, Path):
                 stack.enter_context(fault)
             if case.then is cleared:
                 stage.scene = scene_of(stage.lab, stage.root, stage.now, RUN_PATH, stage.path)
