@@ -35,6 +35,7 @@ _SHARED = (
     "test_architecture.py",
     "test_demo.py",
     "test_packaging.py",
+    "test_promises.py",
     "test_up.py",
 )
 _VENDORS = pytest.StashKey[set[str]]()
