@@ -16,7 +16,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,7 +26,7 @@ from typing import Any, Self
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 REQUIRED = "EXLAB_REQUIRE_STRACE"
 
-# The calls that change something on a disk, and those by which PostgreSQL is told to.
+# The calls that change something on a disk, and those by which PostgreSQL is told to and by which it answers.
 FILE_CALLS = (
     "openat",
     "write",
@@ -47,15 +46,12 @@ FILE_CALLS = (
     "ftruncate",
     "fallocate",
 )
-SOCKET_CALLS = ("sendto", "recvfrom")
+SOCKET_CALLS = ("sendto", "poll", "recvfrom")
 
-_SECONDS = 60.0
+_SECONDS = 40.0
 _CALL = re.compile(r"(?P<syscall>\w+)\((?P<arguments>.*)\)\s+= (?P<result>.*)")
 _HIT = re.compile(r"\(INJECTED\)|\+\+\+ killed by SIGKILL|--- SIG\w+ \{si_signo=SIG\w+, si_code=SI_KERNEL\}")
 _PR_SET_PTRACER, _PR_SET_PTRACER_ANY = 0x59616D61, -1
-
-# How many points each exploration has tried, for whoever reports on a test session.
-EXPLORED: Counter[str] = Counter()
 
 
 @dataclass(frozen=True)
@@ -176,10 +172,17 @@ class Traced:
 
     def ended(self) -> Ended:
         """Wait for its end."""
-        status = self._wait(self.pid)
-        self._strace.communicate(timeout=_SECONDS)
+        try:
+            status = self._wait(self.pid)
+            self._strace.communicate(timeout=_SECONDS)
+        finally:
+            self._strace.kill()
         out, err = (path.read_text() for path in self._said)
         return Ended(status, out, err, self.trace_path.read_text())
+
+    def story(self) -> str:
+        """All that has been said so far, for whoever has to find out what went wrong."""
+        return "\n".join(path.read_text() for path in (*self._said, self.trace_path))
 
     def wait_until_struck(self) -> None:
         """Wait for the fault, of a kind that the process survives."""
@@ -235,12 +238,13 @@ class Programs:
     def start(self, *arguments: str, fault: Fault | None = None, **how: Any) -> Traced:
         """Start `manage.py` with some arguments; without a fault every changing call is traced with its paths.
 
-        `how` is told to the process: `nas_timeout`, seconds; `ignore_writers`, see `_adapt`.
+        `how` is told to the process: `ignore_writers`, see `_ignore_writers`.
         """
         self._started += 1
         out, err, trace = (self.directory / f"{self._started}.{kind}" for kind in ("out", "err", "trace"))
         request = {"arguments": arguments, "out": str(out), "err": str(err), **how}
-        pid = int(self._ask(json.dumps(request)))
+        self._tell(json.dumps(request))
+        pid = int(self._answer())
         self._running.add(pid)
         options = fault.options() if fault else ["-y", "-e", f"trace={','.join(FILE_CALLS + SOCKET_CALLS)}"]
         command = ["strace", "-o", str(trace), "-s", "40", *options, "-p", str(pid)]
@@ -260,22 +264,29 @@ class Programs:
         assert ended.status == 0, ended.err
         return changing(ended.trace)
 
-    def _ask(self, line: str) -> str:
+    def _tell(self, line: str) -> None:
         assert self._server.stdin is not None
         self._server.stdin.write(line + "\n")
         self._server.stdin.flush()
-        return self._answer()
 
     def _answer(self) -> str:
         assert self._server.stdout is not None
         ready, _, _ = select.select([self._server.stdout], [], [], _SECONDS)
-        assert ready, "no answer from the process that starts others"
+        if not ready:
+            raise TimeoutError(f"no answer within {_SECONDS:g} s")
         return self._server.stdout.readline().strip()
 
     def _wait(self, pid: int) -> int:
-        status = int(self._ask(str(pid)))
-        self._running.discard(pid)
-        return status
+        """Wait for a process; one that does not end is killed, so that the next one finds everything in order."""
+        self._tell(str(pid))
+        try:
+            return int(self._answer())
+        except TimeoutError:
+            os.kill(pid, signal.SIGKILL)
+            self._answer()
+            raise
+        finally:
+            self._running.discard(pid)
 
 
 def changing(trace: str) -> list[Call]:
@@ -296,8 +307,9 @@ def _serve() -> None:
     import django
 
     django.setup()
-    import manage
     from django.core.management import get_commands, load_command_class
+
+    import manage
 
     for name in ("clear", "recover"):
         load_command_class(get_commands()[name], name)
@@ -325,8 +337,6 @@ def _become(request: dict[str, Any]) -> None:
         opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(opened, descriptor)
         os.close(opened)
-    if timeout := request.get("nas_timeout"):
-        _shorten_nas_timeout(timeout)
     if request.get("ignore_writers"):
         _ignore_writers()
     sys.argv = ["manage.py", *request["arguments"]]
@@ -335,12 +345,6 @@ def _become(request: dict[str, Any]) -> None:
     os.close(answers)
     signal.sigwait([signal.SIGUSR1])
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
-
-
-def _shorten_nas_timeout(seconds: float) -> None:
-    from cleanup.staging.nas import NasReader
-
-    NasReader.__init__.__kwdefaults__["timeout"] = seconds
 
 
 def _ignore_writers() -> None:
