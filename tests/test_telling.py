@@ -377,11 +377,16 @@ def hanging(monkeypatch: pytest.MonkeyPatch, settings: Any) -> list[int]:
     return asked
 
 
-def test_a_nas_that_hangs_is_asked_once_in_a_pass(two: list[Cleared], hanging: list[int]) -> None:
+def test_a_nas_that_hangs_is_asked_once_in_a_pass(
+    two: list[Cleared], hanging: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telling, "_PASS_SECONDS", 0.2)  # over by the time when it is given up
+    final_history = mock.Mock(wraps=telling._final_history)
+    monkeypatch.setattr(telling, "_final_history", final_history)
     started = time.monotonic()
     assert telling.tell(now=two[0].now) == 0
     assert time.monotonic() - started < 5
-    assert len(hanging) == 1
+    assert (len(hanging), final_history.call_count) == (1, 1)
     assert {story(one) for one in two} == {(None, two[0].now + MINUTE, 1, "nas_timeout")}
 
 
@@ -413,6 +418,12 @@ def test_a_nas_whose_breaker_is_open_is_not_asked_and_that_is_no_try(cleared: Cl
     assert (told_at, tries, reason, hanging) == (None, 0, "nas_timeout", [])
     assert cleared.now + timedelta(minutes=4) < after <= cleared.now + timedelta(minutes=5)
     assert cleared.attempt.tell_detail == "silent for 60 s"
+
+
+def test_a_nas_whose_breaker_was_open_is_asked_again(cleared: Cleared) -> None:
+    until = timezone.now() - timedelta(seconds=1)
+    NasBreaker.objects.create(token=cleared.root.nas_token, failures=1, open_until=until, reason="nas_timeout")
+    assert telling.tell(now=cleared.now) == 1
 
 
 def test_a_pass_that_takes_long_leaves_the_rest_for_the_next(

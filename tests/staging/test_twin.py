@@ -416,17 +416,18 @@ def test_two_at_once_do_it_once_and_neither_publishes_the_others_half(copy: Copy
 
 
 def test_a_draft_that_was_taken_for_a_leftover_is_not_published(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another teller came between making the draft and locking it."""
+    """Another teller came between making the draft and locking it, and has made its own."""
     flocked = layout.flocked
 
     def late(descriptor: int) -> Any:
-        with suppress(FileNotFoundError):
-            (copy.folder / DRAFT).unlink()
+        (copy.folder / DRAFT).unlink()
+        (copy.folder / DRAFT).write_bytes(b"theirs")
         return flocked(descriptor)
 
     monkeypatch.setattr(layout, "flocked", late)
     assert copy.refusal() == ("writer_active", "the record on the NAS is locked")
     assert copy.read()["current_state"] == "sync_verified"
+    assert (copy.folder / DRAFT).read_bytes() == b"theirs"
 
 
 # Killed, or failed by the disk, at every step
