@@ -17,6 +17,7 @@ from django.db import OperationalError
 from cleanup import clearing, queueing, recovery
 from cleanup.models import ClearAttempt, Requester
 from tests.faults.invariants import (
+    Broken,
     Violation,
     at_every_moment,
     in_power_failure,
@@ -87,9 +88,9 @@ def clear(stage: Stage, act: Act = let, *, power: bool = False, may_fail: bool =
     return _work(lambda: clearing.perform(attempt, now=stage.now), act, power=power, may_fail=may_fail)
 
 
-def recover(stage: Stage, act: Act = let, *, power: bool = False) -> Seam:
-    """Let recovery pass once."""
-    return _work(lambda: recovery.recover(now=stage.now + LATER), act, power=power, may_fail=False)
+def recover(stage: Stage, act: Act = let, *, power: bool = False, may_fail: bool = False) -> Seam:
+    """Let recovery pass once; as `clear`."""
+    return _work(lambda: recovery.recover(now=stage.now + LATER), act, power=power, may_fail=may_fail)
 
 
 def _work(work: Callable[[], Any], act: Act, *, power: bool, may_fail: bool) -> Seam:
@@ -286,6 +287,48 @@ def _disk_faults(operation: Operation) -> list[At]:
     return [act for act in both if act.concerns(operation)]
 
 
+class Fails(At):
+    """Whatever comes at this number fails, in a way that the number decides; it may go on failing."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        code = DISK_ERRORS[number % len(DISK_ERRORS)]
+        self.disk = DiskFails(number, code, lasting=number % 2 == 0)
+        self.database = DatabaseFails(number, DatabaseFails.HOW[number % len(DatabaseFails.HOW)])
+
+    @property
+    def database_is_gone(self) -> bool:
+        return self.database.database_is_gone
+
+    def __call__(self, operation: Operation, do: Callable[[], Any]) -> Any:
+        if operation.number == self.number:
+            self.hit = operation
+        return (self.database if operation.is_database else self.disk)(operation, do)
+
+    def __str__(self) -> str:
+        return str(self.database if self.hit and self.hit.is_database else self.disk)
+
+
+def failing_recoveries(stage: Stage, *, every: int = 1, exhaustive: bool = True, limit: int = NEVER) -> Explored:
+    """The worker is killed, and each operation of recovery fails, or one that varies; later it succeeds."""
+    explored = Explored("killed, failed", limit=limit)
+    for operation in rehearse(stage)[::every]:
+        second = 1 if exhaustive else 1 + operation.number % 7
+        while True:
+            clear(stage, Crash(operation.number))
+            act = Fails(second)
+            recover(stage, act, may_fail=True)
+            found = settle(stage, f"killed before {operation}, and in recovery {act}")
+            explored.add(found)
+            if explored.enough:
+                return explored
+            renew(stage, found)
+            if act.hit is None or not exhaustive:
+                break
+            second += 1
+    return explored
+
+
 # Frozen
 
 
@@ -304,26 +347,24 @@ class Frozen(At):
         return f"frozen before {super().__str__()}"
 
 
-def freezes(stage: Stage, *, every: int = 1, limit: int = NEVER) -> Explored:
+def freezes(stage: Stage, *, every: int = 1, swept: bool = False, limit: int = NEVER) -> Explored:
     """The worker stands still for longer than any of our times while recovery passes.
 
-    Recovery leaves alone what is locked, and the worker completes it. What is not, recovery ends for good.
+    Recovery leaves alone what is locked, and the worker completes it. What is not, recovery ends for good. `swept`:
+    somebody has taken the lock files away, so that recovery may go to work too; then at least nothing breaks.
     """
-    explored = Explored("frozen", limit=limit)
+    explored = Explored("frozen, locks swept" if swept else "frozen", limit=limit)
     operations = rehearse(stage)
     assert operations[0].function == "lock", operations[0]
     for operation in [operation for operation in operations if not operation.in_transaction][::every]:
         is_held = operation is not operations[0]
-        watched = Watched(stage)
+        watched = Watched(stage, swept=swept)
         act = Frozen(operation.number, watched.recover)
-        clear(stage, act)
+        clear(stage, act, may_fail=swept)
         _expect_hit(act, operation)
         found = settle(stage, str(act))
-        if is_held and watched.has_changed:
-            found.append(Violation(8, str(act), "recovery meddled with what a live worker holds"))
-        wanted = "cleared" if is_held else "sync_verified"
-        if stage.subject.state() != wanted:
-            found.append(Violation(5, str(act), f"the run is {stage.subject.state()}, not {wanted}"))
+        if not swept:
+            found += violations(str(act), watched.as_expected(is_held=is_held))
         explored.add(found)
         if explored.enough:
             return explored
@@ -334,15 +375,26 @@ def freezes(stage: Stage, *, every: int = 1, limit: int = NEVER) -> Explored:
 class Watched:
     """One pass of recovery while a worker stands still, and whether it changed anything of the run."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, *, swept: bool) -> None:
         self.stage = stage
+        self.swept = swept
         self.has_changed = False
 
     def recover(self) -> None:
         before = self._seen()
+        if self.swept:
+            for lock in (self.stage.data / "locks").iterdir():
+                lock.unlink()
         recovery.recover(now=self.stage.now + LATER)
         after = self._seen()
         self.has_changed = not same(before[0], after[0]) or before[1:] != after[1:]
+
+    def as_expected(self, *, is_held: bool) -> Broken:
+        if is_held and self.has_changed:
+            yield 8, "recovery meddled with what a live worker holds"
+        wanted = "cleared" if is_held else "sync_verified"
+        if self.stage.subject.state() != wanted:
+            yield 5, f"the run is {self.stage.subject.state()}, not {wanted}"
 
     def _seen(self) -> tuple[Any, ...]:
         subject = self.stage.subject

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.faults.explorer import NEVER, At, Explored, clear, recover, rehearse
+from tests.faults.explorer import NEVER, At, Crash, Explored, clear, recover, rehearse
 from tests.faults.invariants import (
+    RECORD,
     Violation,
     claims_what_went,
+    in_power_failure,
     violations,
     what_went,
     when_looked_at_again,
     when_settled,
 )
-from tests.faults.seam import Operation
+from tests.faults.seam import Act, Lost, Operation
 from tests.faults.stage import Stage, look, same
 
 _FILE = "plate.raw"
@@ -31,7 +33,8 @@ _FOLDER = "wells"
 class Change:
     """What somebody does. It returns how to undo it, and None where there is nothing left to do it to.
 
-    `where` is the side it is done on. A `quiet` one cannot be seen but by reading the bytes, which happens once.
+    `where` is what it is done to: `staging`, `nas`, or the `record`, which only before the commit is the lab's own. A
+    `quiet` change cannot be seen but by reading the bytes, which happens once.
     """
 
     name: str
@@ -53,6 +56,10 @@ def _rewrite(stage: Stage) -> Callable[[], None] | None:
     return _rewrite_with(stage.place, bytes.swapcase, keep_time=True)
 
 
+def _rewrite_the_record(stage: Stage) -> Callable[[], None] | None:
+    return _rewrite_with(stage.place, bytes.swapcase, keep_time=True, name=RECORD)
+
+
 def _damage(stage: Stage) -> Callable[[], None] | None:
     return _rewrite_with(lambda: stage.subject.twin, bytes.swapcase, keep_time=False)
 
@@ -62,10 +69,10 @@ def _damage_quietly(stage: Stage) -> Callable[[], None] | None:
 
 
 def _rewrite_with(
-    place: Callable[[], Path], change: Callable[[bytes], bytes], *, keep_time: bool
+    place: Callable[[], Path], change: Callable[[bytes], bytes], *, keep_time: bool, name: str = _FILE
 ) -> Callable[[], None] | None:
     """Write other bytes into a file; the undoing brings back bytes and time."""
-    path = place() / _FILE
+    path = place() / name
     if not path.exists():
         return None
     before, status = path.read_bytes(), path.stat()
@@ -75,8 +82,8 @@ def _rewrite_with(
         os.utime(path, ns=times)
 
     def undo() -> None:
-        (place() / _FILE).write_bytes(before)
-        os.utime(place() / _FILE, ns=times)
+        (place() / name).write_bytes(before)
+        os.utime(place() / name, ns=times)
 
     return undo
 
@@ -134,6 +141,7 @@ CHANGES = (
     Change("a file is rewritten in its own size and time", _rewrite),
     Change("a folder becomes a link", _swap_for_a_link),
     REPLACE,
+    Change("the record is rewritten", _rewrite_the_record, where="record"),
     Change("the NAS is gone", _unmount, where="nas"),
     Change("a twin is damaged", _damage, where="nas"),
     Change("a twin is damaged in its own size and time", _damage_quietly, where="nas", quiet=True),
@@ -260,3 +268,31 @@ def _when_the_rest_is_taken_away(stage: Stage) -> Iterator[tuple[int, str]]:
         shutil.rmtree(path)
     recover(stage)
     yield from claims_what_went(stage, went)
+
+
+def crashes_of_a_refusal(stage: Stage, *, lost: Lost | None = None, every: int = 1, limit: int = NEVER) -> Explored:
+    """Somebody changes the fenced run; the worker that puts it back is killed, or its machine loses its power."""
+    explored = Explored("killed, refusing" if lost is None else "power lost, refusing", limit=limit)
+    fence = next(each.number for each in rehearse(stage) if each.function == "fence")
+    changed = fence + 2  # renamed, synced: from here on it lies under the fence's name for good
+    crash: Crash | None = None
+    number = changed
+    while crash is None or crash.hit is not None:
+        meddle, crash = Meddle(changed, stage, CHANGES[0]), Crash(number)
+        seam = clear(stage, _both(meddle, crash), power=lost is not None)
+        if lost is not None:
+            seam.lose_power(lost)
+        recover(stage)
+        point = f"{meddle}, and {crash}"
+        found = violations(point, when_settled(stage), when_looked_at_again(stage))
+        explored.add(in_power_failure(found) if lost else found)
+        if explored.enough:
+            return explored
+        stage.fresh()
+        number += every
+    return explored
+
+
+def _both(first: At, second: At) -> Act:
+    """Two acts at one operation or at two."""
+    return lambda operation, do: first(operation, lambda: second(operation, do))

@@ -69,7 +69,10 @@ def summary(rows: list[Row]) -> list[str]:
 
     lines = [line("", engines)]
     lines += [line(kind, [str(counted[engine, POINTS, kind]) for engine in engines]) for kind in kinds]
-    lines += [line("points in all", [str(total(engine, POINTS)) for engine in engines])]
-    lines += [line("promises broken", [str(total(engine, VIOLATIONS)) for engine in engines])]
-    faults = [f"{total(engine, NOTICED)} of {total(engine, PLANTED)}" for engine in engines]
-    return [*lines, line("planted faults noticed", faults)]
+    if kinds:
+        lines.append(line("points in all", [str(total(engine, POINTS)) for engine in engines]))
+        lines.append(line("promises broken", [str(total(engine, VIOLATIONS)) for engine in engines]))
+    if any(total(engine, PLANTED) for engine in engines):
+        faults = [f"{total(engine, NOTICED)} of {total(engine, PLANTED)}" for engine in engines]
+        lines.append(line("planted faults noticed", faults))
+    return lines

@@ -60,6 +60,15 @@ def test_a_run_that_is_changed_meanwhile_is_left_as_it_was_changed(stage: Stage)
     expect_none(meddling.meddle(stage, exhaustive=False), at_least=35)
 
 
+def test_a_refusal_that_is_killed_loses_nothing(stage: Stage) -> None:
+    expect_none(meddling.crashes_of_a_refusal(stage, every=2), at_least=8)
+    expect_none(meddling.crashes_of_a_refusal(stage, lost=Lost(), every=3), at_least=5)
+
+
+def test_a_recovery_that_fails_loses_nothing(stage: Stage) -> None:
+    expect_none(explorer.failing_recoveries(stage, every=3, exhaustive=False), at_least=15)
+
+
 @pytest.mark.exhaustive
 class TestExhaustive:
     """Everything that the tests above take a sample of."""
@@ -86,3 +95,15 @@ class TestExhaustive:
     @pytest.mark.timeout(600)
     def test_meddled_with(self, stage: Stage) -> None:
         expect_none(meddling.meddle(stage), at_least=250)
+
+    @pytest.mark.parametrize("lost", [None, Lost()], ids=["killed", "power lost"])
+    def test_refusing(self, stage: Stage, lost: Lost | None) -> None:
+        expect_none(meddling.crashes_of_a_refusal(stage, lost=lost), at_least=15)
+
+    @pytest.mark.timeout(600)
+    def test_recovery_fails(self, stage: Stage) -> None:
+        expect_none(explorer.failing_recoveries(stage), at_least=400)
+
+    @pytest.mark.xfail(strict=True, reason="a clear that recovery has finished meanwhile is counted once more")
+    def test_frozen_and_locks_swept(self, stage: Stage) -> None:
+        expect_none(explorer.freezes(stage, swept=True), at_least=45)
