@@ -30,7 +30,7 @@ from tests.faults.cases import (
     run_case,
     set_stage,
 )
-from tests.faults.means import change_keeping_size_and_time
+from tests.faults.means import change_keeping_size_and_time, reading_here
 from tests.lab import METADATA, Lab, touch
 
 LOCK = f"{METADATA}/ingest.json.lock"
@@ -318,6 +318,13 @@ CASES = {
 
 
 RARE = {
+    "meanwhile: a link",
+    "two files swapped",
+    "manifest contradicts itself",
+    "a folder among the metadata",
+    "no lock file",
+    "last: the record rewritten",
+    "last: another nas",
     "a hidden file more",
     "all data gone",
     "newer, at record",
@@ -350,4 +357,5 @@ def test_freshness(
     case: Case,
     asker: str,
 ) -> None:
-    run_case(case, asker, set_stage(case, lab, root, now, tmp_path, monkeypatch), policy)
+    with reading_here(monkeypatch):
+        run_case(case, asker, set_stage(case, lab, root, now, tmp_path, monkeypatch), policy)

@@ -209,6 +209,11 @@ CASES = {
 
 
 RARE = {
+    "nas is gone",
+    "the run is a link",
+    "stale handle while listing",
+    "the mount hangs while reading",
+    "a file is a fifo",
     "nas token missing, at size",
     "nas token without an id",
     "the run is a file",

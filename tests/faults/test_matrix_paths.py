@@ -27,7 +27,7 @@ from tests.faults.cases import (
     run_case,
     set_stage,
 )
-from tests.faults.means import rename_aside
+from tests.faults.means import reading_here, rename_aside
 from tests.lab import METADATA, RUN_PATH, Lab, manifest_of, touch
 
 EQUIPMENT, PROJECT, FOLDER, LEAF = RUN_PATH.split("/")
@@ -254,4 +254,5 @@ def test_paths(
     case: Case,
     asker: str,
 ) -> None:
-    run_case(case, asker, set_stage(case, lab, root, now, tmp_path, monkeypatch), policy)
+    with reading_here(monkeypatch):
+        run_case(case, asker, set_stage(case, lab, root, now, tmp_path, monkeypatch), policy)

@@ -37,6 +37,7 @@ from tests.faults.cases import (
     set_stage,
     timed,
 )
+from tests.faults.means import reading_here
 from tests.faults.scene import inodes, scene_of, states_on_disk
 from tests.lab import RUN_PATH, Lab, census
 
@@ -454,6 +455,8 @@ CASES = {
 
 
 RARE = {
+    "killed, and the plan another",
+    "killed, and the disk unplugged",
     "the name of the fence is taken",
     "killed, and another directory at the fence",
     "killed, and the prepared record gone",
@@ -473,4 +476,5 @@ def test_storage(
     asker: str,
 ) -> None:
     env = request.getfixturevalue("subprocess_env") if case.alone else {}
-    run_case(case, asker, set_stage(case, lab, root, now, tmp_path, monkeypatch, env=env), policy)
+    with reading_here(monkeypatch):
+        run_case(case, asker, set_stage(case, lab, root, now, tmp_path, monkeypatch, env=env), policy)
