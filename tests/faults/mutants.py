@@ -132,11 +132,10 @@ def _around(owner: Any, name: str, change: Callable[..., Any]) -> Plant:
 
 
 def _remove_first(real: Callable[..., Any], attempt: ClearAttempt, run: Any, opened: Any, *rest: Any) -> Any:
-    """Everything but the record goes before the commit."""
+    """The data files go before the commit, where that needs no change of modes."""
     prepared = real(attempt, run, opened, *rest)
-    files = [entry for entry in prepared.plan.entries if entry.is_file and entry.path != tree.INGEST_PATH]
-    for _path, batch in tree.batches(files):
-        for entry in batch:
+    for entry in prepared.plan.entries:
+        if entry.is_file and not tree.is_metadata(entry.path) and not entry.path.startswith(b"locked/"):
             os.unlink(entry.path, dir_fd=opened.run)
     return prepared
 
@@ -152,6 +151,9 @@ def _advance_anyway(attempt: ClearAttempt, before: Any, after: str, *, now: Any,
 def _remove_the_tree(
     real: Callable[..., Any], parent: int, name: bytes, fenced: int, planned: Any, **kwargs: Any
 ) -> tree.Removal:
+    for entry in planned:
+        if not entry.is_file:
+            os.chmod(entry.path, 0o700, dir_fd=fenced)
     shutil.rmtree(name, dir_fd=parent)
     return tree.Removal(tree.count(planned), ())
 
