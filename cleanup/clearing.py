@@ -413,13 +413,12 @@ def finish(attempt: ClearAttempt, removal: tree.Removal, now: datetime) -> None:
     remaining = attempt.planned_files - removal.freed.files
     detail = "" if complete else f"{remaining} of {attempt.planned_files} files left ({_name_left(removal)})"
     reason = "" if complete else Reason.REMOVAL_INCOMPLETE
-    tell_after = now if attempt.phase == Phase.COMMITTED else attempt.tell_after
+    tell = {"tell_after": now} if attempt.phase == Phase.COMMITTED else {}
     with transaction.atomic():
         advanced = attempt.advance(
             [Phase.COMMITTED, Phase.DONE],
             Phase.DONE,
             now=now,
-            tell_after=tell_after,
             reason=reason,
             detail=detail,
             freed_files=removal.freed.files,
@@ -427,6 +426,7 @@ def finish(attempt: ClearAttempt, removal: tree.Removal, now: datetime) -> None:
             freed_allocated_bytes=removal.freed.allocated,
             done_files=removal.freed.files,
             done_bytes=removal.freed.bytes,
+            **tell,
         )
         # A fence that a failing disk brought back is removed once more, and only what that changes is counted.
         first_end = complete and not attempt.ledger.filter(kind=LedgerKind.COMPLETED).exists()

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from django.conf import settings
 from django.utils import timezone
@@ -21,6 +21,8 @@ from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import ProofLevel
 from cleanup.staging import hashing, manifest, nas, tree
 from cleanup.staging.layout import Problem, show
+
+T = TypeVar("T")
 
 NAMES_SHOWN = 3
 # How long a proof may be used again while nothing on either side has changed.
@@ -35,25 +37,41 @@ _BREAKER_FAILURES = 3
 class Reader(Protocol):
     """Whoever can say what the NAS holds of a run: `nas.NasReader`, or one behind a breaker."""
 
+    @property
+    def given_up(self) -> bool: ...
+
     def read(self, run_path: str, *, with_bytes: bool, progress: Callable[[int], None] = ...) -> nas.Listing: ...
+
+    def tell(self, run_path: str, history: list[dict[str, Any]], attempt: str) -> bool: ...
 
 
 class GuardedReader:
     """A reader of one NAS root behind the breaker that all processes share.
 
     A NAS that hung, or that answered with an error three times in a row, is not asked again for five minutes; any
-    other answer of it, a refusal as well, closes the breaker.
+    other answer of it, a refusal as well, closes the breaker. While it is open every call raises NasError at once.
     """
 
-    def __init__(self, reader: nas.NasReader, token: str) -> None:
+    def __init__(self, reader: Reader, token: str) -> None:
         self._reader = reader
         self._token = token
         self._breaker: NasBreaker | None = None
 
+    @property
+    def given_up(self) -> bool:
+        return self._reader.given_up
+
     def read(
         self, run_path: str, *, with_bytes: bool, progress: Callable[[int], None] = lambda size: None
     ) -> nas.Listing:
-        """As `nas.NasReader.read`; raises NasError at once while the breaker is open."""
+        """As `nas.NasReader.read`."""
+        return self._guarded(lambda: self._reader.read(run_path, with_bytes=with_bytes, progress=progress))
+
+    def tell(self, run_path: str, history: list[dict[str, Any]], attempt: str) -> bool:
+        """As `nas.NasReader.tell`."""
+        return self._guarded(lambda: self._reader.tell(run_path, history, attempt))
+
+    def _guarded(self, ask: Callable[[], T]) -> T:
         breaker = self._state()
         if breaker.open_until is not None and timezone.now() < breaker.open_until:
             again = breaker.open_until.astimezone(UTC)
@@ -61,12 +79,12 @@ class GuardedReader:
                 Problem(breaker.reason, f"{breaker.detail}; it is not asked again before {again:%H:%M} UTC")
             )
         try:
-            listing = self._reader.read(run_path, with_bytes=with_bytes, progress=progress)
+            answer = ask()
         except nas.NasError as error:
             self._note(error.problem)
             raise
         self._note(None)
-        return listing
+        return answer
 
     def _state(self) -> NasBreaker:
         if self._breaker is None:

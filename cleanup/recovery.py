@@ -31,7 +31,6 @@ _CHANGING = [
     "emptied",
     "done_files",
     "done_bytes",
-    "tell_after",
     "freed_files",
     "freed_bytes",
     "freed_allocated_bytes",

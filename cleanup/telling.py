@@ -22,6 +22,7 @@ from cleanup.models import ClearAttempt, NasBreaker, Phase, Run
 from cleanup.policy.gates import Finding
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
+from cleanup.proving import Reader
 from cleanup.staging import ingest, layout, nas
 from cleanup.staging.datadir import TombstoneError
 
@@ -100,7 +101,7 @@ def _tell_one_nas(path: str, token: str, attempts: list[ClearAttempt], this: _Pa
             _note(attempt, finding, this.now, pause=breaker.open_until - timezone.now())
         return 0
     told = 0
-    with nas.NasReader(path, token, timeout=settings.EXLAB_NAS_TIMEOUT) as reader:
+    with gathering.reader_for(attempts[0].run.root) as reader:
         for attempt in attempts:
             # What hung once is not asked again in this pass, so the rest of its attempts need no time.
             if this.is_over and not reader.given_up:
@@ -109,7 +110,7 @@ def _tell_one_nas(path: str, token: str, attempts: list[ClearAttempt], this: _Pa
     return told
 
 
-def _tell_one(attempt: ClearAttempt, reader: nas.NasReader, now: datetime) -> bool:
+def _tell_one(attempt: ClearAttempt, reader: Reader, now: datetime) -> bool:
     """Tell the NAS of one clear, and write down what came of it."""
     try:
         _hand_over(attempt, reader)
@@ -126,7 +127,7 @@ def _tell_one(attempt: ClearAttempt, reader: nas.NasReader, now: datetime) -> bo
     return True
 
 
-def _hand_over(attempt: ClearAttempt, reader: nas.NasReader) -> None:
+def _hand_over(attempt: ClearAttempt, reader: Reader) -> None:
     run = attempt.run
     if not run.root.nas_path:
         raise _NotTold(Finding(Reason.NAS_NOT_CONFIGURED))
