@@ -24,6 +24,7 @@ from tests.faults.cases import (
     Stage,
     clears,
     matrix,
+    puts_back,
     run_case,
     set_stage,
 )
@@ -211,6 +212,9 @@ CASES = {
     "immutable folder": Case(Reason.PERMISSION_DENIED, lambda s: means.flagged(s.path / "tiles", "i")),
     "immutable file": Case(Reason.PERMISSION_DENIED, lambda s: means.flagged(s.path / TILE, "i")),
     "append-only folder": Case(Reason.PERMISSION_DENIED, lambda s: means.flagged(s.path / "tiles", "a")),
+    "immutable parent": Case(Reason.PERMISSION_DENIED, lambda s: means.flagged(s.parent, "i")),
+    # Names may be made there and not renamed, which shows only when the fence is made.
+    "append-only parent": puts_back(Reason.STORAGE_ERROR, lambda s: means.flagged(s.parent, "a")),
     "append-only record": Case(Reason.PERMISSION_DENIED, lambda s: means.flagged(s.path / RECORD, "a")),
     # the disk fails
     "input/output error on an entry": Case(

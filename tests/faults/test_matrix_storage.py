@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -90,6 +91,32 @@ def full_data_disk(stage: Stage, *, reserve: bool) -> Iterator[None]:
             DataDir(str(place)).lay_reserve()
         means.fill(place)
         yield
+
+
+@contextmanager
+def read_only_data_directory(stage: Stage) -> Iterator[None]:
+    place = stage.tmp_path / "data"
+    place.mkdir(mode=0o700)
+    with means.mounted("--bind", place, place), means.replaced(stage.monkeypatch, settings, "EXLAB_DATA_DIR", place):
+        (place / "locks").mkdir()
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(place)], check=True)
+        yield
+
+
+def fsync_failing_once(stage: Stage) -> Any:
+    """The disk takes the fence and cannot make it durable."""
+    fsync, failed = os.fsync, []
+
+    def fail_once(descriptor: int) -> None:
+        if not failed:
+            failed.append(descriptor)
+            raise BROKEN
+        fsync(descriptor)
+
+    def arm() -> None:
+        stage.monkeypatch.setattr(os, "fsync", fail_once)
+
+    return means.after(stage.monkeypatch, DataDir, "write_plan", arm)
 
 
 # The database
@@ -377,6 +404,13 @@ CASES = {
     # failing disks
     "the plan cannot be written": Case(Reason.STORAGE_ERROR, failing(DataDir, "write_plan", BROKEN), swept=True),
     "the fence cannot be made": puts_back(Reason.STORAGE_ERROR, failing(tree, "fence", BROKEN)),
+    "the fence cannot be made durable": puts_back(Reason.STORAGE_ERROR, fsync_failing_once, by_hand=True),
+    "the data directory is read-only": Case(
+        Reason.STORAGE_ERROR,
+        read_only_data_directory,
+        act=click,
+        awaits="a lock file that cannot be opened ends in an error without a reason",
+    ),
     "the name of the fence is taken": puts_back(
         Reason.STORAGE_ERROR, failing(tree, "fence", FileExistsError(errno.EEXIST, "File exists"))
     ),
@@ -397,6 +431,9 @@ CASES = {
         act=without_openat2,
         alone=True,
         awaits="the root is opened before the host is asked whether it can clear: staging_io_error",
+    ),
+    "a filesystem that cannot rename without replacing": puts_back(
+        Reason.CLEARING_UNSUPPORTED, failing(tree, "fence", OSError(errno.EINVAL, "Invalid argument"))
     ),
     "a C library without renameat2": Case(
         Reason.CLEARING_UNSUPPORTED,
