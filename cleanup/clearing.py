@@ -216,8 +216,11 @@ def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, reader:
     try:
         gathering.data_dir().write_plan(name, data)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            gathering.data_dir().discard(name)
         raise Refused(Finding(Reason.STORAGE_ERROR, os.strerror(error.errno or 0))) from None
     if not attempt.advance([Phase.INTENT], Phase.INTENT, now=timezone.now(), **fields):
+        gathering.data_dir().discard(name)
         raise Refused(Finding(Reason.INTERRUPTED))
     try:
         tree.fence(opened.parent, _leaf(run), tree.fence_name(name))
@@ -309,9 +312,20 @@ def _commit(attempt: ClearAttempt, run: Run, prepared: Prepared) -> None:
             _write_commit(attempt, run, prepared, timezone.now())
     except DjangoDatabaseError as error:
         connection.close()
-        if ClearAttempt.objects.get(pk=attempt.pk).phase != Phase.COMMITTED:
+        settle_phase(attempt)
+        if attempt.phase != Phase.COMMITTED:
             roll_back(attempt, None, run)
             raise Refused(Finding(Reason.DATABASE_ERROR, type(error).__name__)) from error
+
+
+def settle_phase(attempt: ClearAttempt, *more: str) -> None:
+    """Read an attempt's phase, and `more` fields, when no transaction can change it any more.
+
+    A PostgreSQL server goes on with a commit whose client is gone: until that has ended, the row stays locked, and
+    without waiting for the lock it would be read as if nothing had been committed.
+    """
+    with transaction.atomic():
+        attempt.refresh_from_db(fields=["phase", *more], from_queryset=ClearAttempt.objects.select_for_update())
 
 
 def _write_commit(attempt: ClearAttempt, run: Run, prepared: Prepared, now: datetime) -> None:
@@ -345,8 +359,10 @@ def roll_back(attempt: ClearAttempt, root: int | None, run: Run) -> None:
         path = layout.parse_run_path(run.run_path)
         parent = stack.enter_context(layout.opened(layout.open_beneath(root, path.parent)))
         tree.discard_prepared(parent, tree.prepared_name(attempt.pk.hex))
-        with contextlib.suppress(FileNotFoundError):
+        try:
             tree.put_back(parent, tree.fence_name(attempt.pk.hex), _leaf(run))
+        except FileNotFoundError:
+            os.fsync(parent)  # it is back already, but whoever did it may have died before this
     gathering.data_dir().discard(attempt.pk.hex)
 
 

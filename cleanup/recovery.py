@@ -69,7 +69,7 @@ def _settle(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
     with gathering.data_dir().lock(str(attempt.run_id)) as free:
         if not free:
             return
-        attempt.refresh_from_db(fields=_CHANGING)  # somebody may have had it since it was listed
+        clearing.settle_phase(attempt, *_CHANGING)  # somebody may have had it since it was listed
         if attempt.phase == Phase.DONE and not attempt.incomplete:
             return
         try:

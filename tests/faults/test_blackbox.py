@@ -213,8 +213,7 @@ def assert_kept(scene: Scene) -> None:
         done = attempt.phase == Phase.DONE
         tombstone = data / "tombstones" / f"{attempt.pk.hex}.tar.gz"
         assert tombstone.exists() == done
-        if attempt.reason != Reason.STORAGE_ERROR:  # see test_a_plan_that_cannot_be_made_durable_is_taken_away_again
-            assert (data / "plans" / attempt.pk.hex).exists() == done
+        assert (data / "plans" / attempt.pk.hex).exists() == done
         if done:
             with tarfile.open(tombstone) as archive:
                 record = archive.extractfile("ingest.json")
@@ -352,11 +351,6 @@ def test_the_command_itself_killed_before_the_fence(box: Box, tmp_path: Path) ->
 
 # A database server that takes its time
 
-undone_too_early = pytest.mark.xfail(
-    strict=True, reason="an attempt is read while the server is still committing it, and taken for one to be undone"
-)
-
-
 @contextlib.contextmanager
 def slow_commits() -> Iterator[None]:
     """The server takes a second for each transaction that commits a clear, whether its client waits or not."""
@@ -382,7 +376,6 @@ def _on_a_server() -> None:
         pytest.skip("SQLite's commit is the process's own work and ends with it")
 
 
-@undone_too_early
 @pytest.mark.usefixtures("_on_a_server")
 def test_a_commit_that_outlives_its_client_is_not_undone(box: Box) -> None:
     """The client is killed, and the server commits a little later all the same."""
@@ -396,7 +389,6 @@ def test_a_commit_that_outlives_its_client_is_not_undone(box: Box) -> None:
     assert scene.run.state == "cleared"
 
 
-@undone_too_early
 @pytest.mark.exhaustive
 @pytest.mark.usefixtures("_on_a_server")
 def test_a_commit_whose_answer_is_lost_is_not_undone(box: Box) -> None:
@@ -435,7 +427,6 @@ def test_failing_from_some_call_on(box: Box) -> None:
     explore(box, "system call fails on", faults)
 
 
-@pytest.mark.xfail(strict=True, reason="the plan of a refused attempt stays in the data directory")
 @pytest.mark.exhaustive
 def test_a_plan_that_cannot_be_made_durable_is_taken_away_again(box: Box) -> None:
     calls = box.calls()
