@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(hours=24)
 # Somebody has to do something first, so there is no hurry.
-SLOW = frozenset({Reason.PERMISSION_DENIED, Reason.UNSAFE_PATH, Reason.MOUNT_INSIDE, Reason.SPECIAL_FILE})
+SLOW = frozenset({Reason.NAS_NOT_WRITABLE, Reason.UNSAFE_PATH, Reason.MOUNT_INSIDE, Reason.SPECIAL_FILE})
 # Trying again would find the same: what lies there is no beginning of our history, or there is nothing.
 FINAL = frozenset(
     {
@@ -41,6 +41,7 @@ FINAL = frozenset(
         Reason.INGEST_DISAGREES,
         Reason.INGEST_UNREADABLE,
         Reason.INGEST_SCHEMA_UNSUPPORTED,
+        Reason.TOMBSTONE_MISSING,
     }
 )
 # No try is begun in a pass that has taken this long: whoever calls has other work.
@@ -145,7 +146,7 @@ def _final_history(attempt: ClearAttempt) -> list[dict[str, Any]]:
         data = gathering.data_dir().read_record(attempt.pk.hex)
         record = ingest.parse(data, layout.parse_run_path(attempt.run.run_path))
     except TombstoneError as error:
-        raise _NotTold(Finding(Reason.INGEST_UNREADABLE, f"no final record in the tombstone: {error}")) from None
+        raise _NotTold(Finding(Reason.TOMBSTONE_MISSING, f"no final record in it: {error}")) from None
     except ingest.IngestError as error:
         raise _NotTold(Finding(Reason(error.reason), f"in the tombstone: {error.detail}")) from None
     if record.current_state != State.CLEARED:

@@ -252,8 +252,8 @@ def tombstone_without_the_end(cleared: Cleared) -> None:
         (no_record, "nas_missing_file", "no ingest.json on the NAS"),
         (another_history, "ingest_disagrees", "history entry 1 on the NAS is not the one that was here"),
         (no_json, "ingest_unreadable", "on the NAS: no valid JSON"),
-        (no_tombstone, "ingest_unreadable", "no final record in the tombstone: "),
-        (damaged_tombstone, "ingest_unreadable", "no final record in the tombstone: "),
+        (no_tombstone, "tombstone_missing", "no final record in it: "),
+        (damaged_tombstone, "tombstone_missing", "no final record in it: "),
         (another_runs_tombstone, "ingest_disagrees", "in the tombstone: run_path is "),
         (tombstone_without_the_end, "ingest_disagrees", "the tombstone's record ends with sync_verified"),
     ],
@@ -337,10 +337,10 @@ def test_is_tried_again_and_then_told(
 
 
 def test_a_nas_that_may_not_be_written_is_tried_once_a_day(cleared: Cleared, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = nas.NasError(layout.Problem("permission_denied", "on the NAS: Read-only file system"))
+    refused = nas.NasError(layout.Problem("nas_not_writable", "on the NAS: Read-only file system"))
     monkeypatch.setattr(nas.NasReader, "tell", mock.Mock(side_effect=refused))
     assert telling.tell(now=cleared.now) == 0
-    assert story(cleared) == (None, cleared.now + DAY, 1, "permission_denied")
+    assert story(cleared) == (None, cleared.now + DAY, 1, "nas_not_writable")
     assert cleared.attempt.tell_detail == "on the NAS: Read-only file system"
 
 

@@ -275,3 +275,14 @@ class Reason(enum.StrEnum):
         "The plan or the record of the clear could not be written.",
         "Make room in the data directory, or check its disk, then try again.",
     )
+    # telling the NAS, after a clear
+    NAS_NOT_WRITABLE = (
+        "nas_not_writable",
+        "This program may not write the run's record on the NAS.",
+        "The clear is complete. For the history to travel, let this program's account write the folder there.",
+    )
+    TOMBSTONE_MISSING = (
+        "tombstone_missing",
+        "What was kept of the cleared run cannot be read.",
+        "The clear is complete. Restore the data directory from its backup if the tombstones matter to you.",
+    )

@@ -24,9 +24,9 @@ _WITHOUT_WAITING = os.O_NOFOLLOW | os.O_NONBLOCK
 _REASONS = {
     errno.ENOSPC: "storage_error",
     errno.EDQUOT: "storage_error",
-    errno.EROFS: "permission_denied",
-    errno.EACCES: "permission_denied",
-    errno.EPERM: "permission_denied",
+    errno.EROFS: "nas_not_writable",
+    errno.EACCES: "nas_not_writable",
+    errno.EPERM: "nas_not_writable",
     errno.ELOOP: "unsafe_path",
     errno.ENOTDIR: "unsafe_path",
     errno.EXDEV: "mount_inside",
@@ -64,7 +64,7 @@ def tell(root: int, run_path: str, history: list[dict[str, Any]], attempt: str) 
     - `nas_missing_file`: there is no such run or no record in it;
     - `ingest_disagrees`, `ingest_unreadable`, `ingest_schema_unsupported`: its record is no beginning of ours;
     - `writer_active`: the wizard, or another process of ours, is at it;
-    - `permission_denied`, `storage_error`: it may not be written, or there is no room;
+    - `nas_not_writable`, `storage_error`: it may not be written, or there is no room;
     - `unsafe_path`, `special_file`, `mount_inside`: links, mounts, or no plain file;
     - `nas_io_error`: anything else; the one case in which it may have changed, which the next try will find.
     """
@@ -237,7 +237,7 @@ def _make_alike(descriptor: int, like: os.stat_result) -> None:
         os.fchmod(descriptor, stat.S_IMODE(like.st_mode))
     found = os.fstat(descriptor)
     if (found.st_uid, found.st_gid, found.st_mode) != (like.st_uid, like.st_gid, like.st_mode):
-        raise NotTold("permission_denied", "owner and mode of the record on the NAS cannot be kept")
+        raise NotTold("nas_not_writable", "owner and mode of the record on the NAS cannot be kept")
 
 
 def _expect_unchanged(folder: int, record: _Record) -> None:

@@ -16,6 +16,8 @@ from tests.lab import Lab
 MODULES = sorted(
     path.stem for path in Path(__file__).parent.glob("test_matrix_*.py") if path.stem != Path(__file__).stem
 )
+# What only the telling of the NAS says, long after the clear: tests/test_telling.py.
+TOLD = {Reason.NAS_NOT_WRITABLE, Reason.TOMBSTONE_MISSING}
 GROUPS = {
     "accounting",
     "freshness",
@@ -40,7 +42,7 @@ def test_every_reason_is_produced() -> None:
     declared = {
         case.reason for table in REGISTRY.values() for case in table.values() if not case.awaits or not case.act
     }
-    assert declared - {None} == set(Reason)
+    assert (declared - {None}) | TOLD == set(Reason)
 
 
 def test_every_group_is_there_and_the_plain_run_has_most_of_it() -> None:

@@ -311,7 +311,7 @@ def test_a_read_only_nas_is_told_of_and_nothing_stays(copy: Copy) -> None:
         mount("-o", "remount,bind,ro", copy.nas)
         return copy.refusal()
 
-    assert with_own_mounts(read_only) == ("permission_denied", f"on the NAS: {os.strerror(errno.EROFS)}")
+    assert with_own_mounts(read_only) == ("nas_not_writable", f"on the NAS: {os.strerror(errno.EROFS)}")
     assert snapshot(copy.nas) == before
 
 
@@ -319,7 +319,7 @@ def test_a_folder_that_may_not_be_written_is_left_as_it_is(copy: Copy) -> None:
     give_away(copy.folder, copy.record)
     copy.folder.chmod(0o500)
     before = snapshot(copy.folder)
-    assert copy.refusal_of_an_ordinary_user() == ("permission_denied", f"on the NAS: {os.strerror(errno.EACCES)}")
+    assert copy.refusal_of_an_ordinary_user() == ("nas_not_writable", f"on the NAS: {os.strerror(errno.EACCES)}")
     assert snapshot(copy.folder) == before
     copy.folder.chmod(0o700)
 
@@ -331,7 +331,7 @@ def test_the_record_of_somebody_else_is_never_made_our_own(copy: Copy) -> None:
     give_away(copy.folder)
     before = snapshot(copy.folder)
     reason, _detail = copy.refusal_of_an_ordinary_user()
-    assert reason == "permission_denied"
+    assert reason == "nas_not_writable"
     assert snapshot(copy.folder).keys() == before.keys()
     assert copy.record.stat().st_uid == 0
     assert copy.read()["current_state"] == "sync_verified"
@@ -537,7 +537,7 @@ def test_is_durable_in_the_right_order(copy: Copy, monkeypatch: pytest.MonkeyPat
     [
         (errno.ENOSPC, "storage_error"),
         (errno.EDQUOT, "storage_error"),
-        (errno.EROFS, "permission_denied"),
+        (errno.EROFS, "nas_not_writable"),
         (errno.EIO, "nas_io_error"),
         (errno.ESTALE, "nas_io_error"),
     ],
