@@ -24,7 +24,6 @@ from pathlib import Path
 from cleanup import discovery, recovery
 from tests.faults.stage import (
     LATER,
-    METADATA,
     Stage,
     Subject,
     Thing,
@@ -35,6 +34,7 @@ from tests.faults.stage import (
     look,
     same,
 )
+from tests.lab import METADATA
 
 RECORD = f"{METADATA}/ingest.json"
 _ACTIVE = ("queued", "intent", "committed")

@@ -19,7 +19,7 @@ from django.test import override_settings
 from cleanup import discovery, gathering, registering
 from cleanup.models import Run, StagingRoot
 from cleanup.staging import nas
-from tests.lab import METADATA, Lab
+from tests.lab import Lab
 
 FOLDER = "CONFOCAL_01/PROJ-0042/Runs"
 NEIGHBOUR = f"{FOLDER}/Run_2026-01-01T00-00"
@@ -306,6 +306,3 @@ def _let_go(base: Path) -> None:
     """Let an ordinary user's pytest tidy up."""
     for path in base.rglob("locked"):
         path.chmod(0o700)
-
-
-__all__ = ["LATER", "METADATA", "Census", "Stage", "Subject", "Thing", "Things", "census", "look", "same", "staged"]
