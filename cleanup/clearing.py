@@ -56,11 +56,15 @@ _PROGRESS_SECONDS = 1.0
 
 
 class Refused(Exception):
-    """The clear does not happen; `finding` says why. Nothing has been changed on disk, or it has been put back."""
+    """The clear does not happen; `finding` says why. Nothing has been changed on disk, or it has been put back.
 
-    def __init__(self, finding: Finding) -> None:
+    With the phase `conflict` it could not be put back: something else lies at the run's path, and the run in its fence.
+    """
+
+    def __init__(self, finding: Finding, phase: Phase = Phase.REFUSED) -> None:
         super().__init__(f"{finding.reason}: {finding.detail}")
         self.finding = finding
+        self.phase = phase
 
 
 @dataclass(frozen=True)
@@ -109,15 +113,18 @@ def perform(attempt: ClearAttempt, *, now: datetime) -> ClearAttempt:
     """
     if attempt.host != settings.EXLAB_HOST:
         return attempt
-    gathering.data_dir().relieve()
-    with gathering.data_dir().lock(str(attempt.run_id)) as free:
-        if not free or not _claim(attempt):
-            attempt.refresh_from_db()
-            return attempt
+    with contextlib.ExitStack() as stack:
         try:
-            _clear(attempt, now)
-        except Refused as refused:
-            finish_without_clear(attempt, Phase.REFUSED, refused.finding, now=timezone.now())
+            gathering.data_dir().relieve()
+            free = stack.enter_context(gathering.data_dir().lock(str(attempt.run_id)))
+        except OSError as error:  # the data directory cannot be written
+            finish_without_clear(attempt, Phase.REFUSED, _not_written(error), now=timezone.now())
+            return attempt
+        if free and _claim(attempt):
+            try:
+                _clear(attempt, now)
+            except Refused as refused:
+                finish_without_clear(attempt, refused.phase, refused.finding, now=timezone.now())
         attempt.refresh_from_db()
         return attempt
 
@@ -133,6 +140,8 @@ def _clear(attempt: ClearAttempt, now: datetime) -> None:
     attempt.run = run
     if run.gone_at is not None:
         raise Refused(Finding(Reason.IDENTITY_MISMATCH, "it was declared gone"))
+    if missing := kernel.missing_calls():  # without them not even the root can be opened
+        raise Refused(Finding(Reason.CLEARING_UNSUPPORTED, f"missing: {', '.join(missing)}"))
     try:
         with (
             gathering.open_root(run.root) as root,
@@ -169,8 +178,10 @@ def _open_lock(run: int, path: bytes) -> int:
     flags = os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         return layout.open_beneath(run, path, os.O_RDWR | flags)
-    except PermissionError:
-        return layout.open_beneath(run, path, os.O_RDONLY | flags)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+    return layout.open_beneath(run, path, os.O_RDONLY | flags)
 
 
 def _pass_gates(attempt: ClearAttempt, run: Run, opened: OpenRun, reader: Reader, now: datetime) -> Look:
@@ -232,10 +243,10 @@ def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, reader:
         _expect_twin(attempt, look, reader)
         _expect_planned(run, opened, plan)
     except OSError as error:
-        roll_back(attempt, opened.root, run)
+        _undo(attempt, opened.root, run)
         raise Refused(_not_written(error)) from None
     except Refused:
-        roll_back(attempt, opened.root, run)
+        _undo(attempt, opened.root, run)
         raise
     return Prepared(plan, entry)
 
@@ -314,7 +325,7 @@ def _commit(attempt: ClearAttempt, run: Run, prepared: Prepared) -> None:
         connection.close()
         settle_phase(attempt)
         if attempt.phase != Phase.COMMITTED:
-            roll_back(attempt, None, run)
+            _undo(attempt, None, run)
             raise Refused(Finding(Reason.DATABASE_ERROR, type(error).__name__)) from error
 
 
@@ -345,6 +356,19 @@ def _write_commit(attempt: ClearAttempt, run: Run, prepared: Prepared, now: date
         first_seen_at=now,
     )
     write_ledger(attempt, LedgerKind.AUTHORISED, now, files=attempt.planned_files, bytes=attempt.planned_bytes)
+
+
+def _undo(attempt: ClearAttempt, root: int | None, run: Run) -> None:
+    """Roll back. Raises Refused, a conflict, where something else has taken the run's path."""
+    try:
+        roll_back(attempt, root, run)
+    except FileExistsError:
+        raise Refused(occupied(attempt), Phase.CONFLICT) from None
+
+
+def occupied(attempt: ClearAttempt) -> Finding:
+    """Nothing is lost: the run is whole under the fence's name, and somebody has to say which one is right."""
+    return Finding(Reason.PATH_OCCUPIED, f"the run lies beside it as {tree.fence_name(attempt.pk.hex).decode()}")
 
 
 def roll_back(attempt: ClearAttempt, root: int | None, run: Run) -> None:

@@ -175,7 +175,7 @@ def quick_look(run: Run, opened: OpenRun, reader: Reader, now: datetime) -> Look
     path_findings = _findings(scanned.problems)
     if not same_identity(run.identity, identity(scanned, record)):
         path_findings += (Finding(Reason.IDENTITY_MISMATCH),)
-    if not tree.may_write(opened.parent):
+    if not tree.may_write(opened.parent) or kernel.status(opened.parent).is_fixed:
         path_findings += (Finding(Reason.PERMISSION_DENIED, "the folder that holds the run may not be written"),)
     counted = tree.count(scanned.entries)
     data_files = scanned.data_files

@@ -102,9 +102,7 @@ def _roll_back(attempt: ClearAttempt, now: datetime) -> None:
             with _alone(attempt):
                 clearing.roll_back(attempt, None, attempt.run)
     except FileExistsError:
-        # Nothing is lost: the run is whole under the fence's name, and somebody has to say which one is right.
-        fence = tree.fence_name(attempt.pk.hex).decode()
-        phase, finding = Phase.CONFLICT, Finding(Reason.PATH_OCCUPIED, f"the run lies beside it as {fence}")
+        phase, finding = Phase.CONFLICT, clearing.occupied(attempt)
     clearing.finish_without_clear(attempt, phase, finding, now=now)
 
 

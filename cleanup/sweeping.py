@@ -131,7 +131,7 @@ def clear(runs: Iterable[Run], *, now: datetime, dry_run: bool = False, actor: s
 def _not_a_candidate(run: Run, quick: Decision) -> Finding | None:
     """Why a run is not worth a fresh look: what no look at the disk can change."""
     verified = run.state == State.SYNC_VERIFIED
-    for gate in [Gate.RETENTION, Gate.CLOCK, Gate.FREE, Gate.ATTEMPTS] if verified else [Gate.STATE]:
+    for gate in [Gate.CLOCK, Gate.RETENTION, Gate.FREE, Gate.ATTEMPTS] if verified else [Gate.STATE]:
         result = quick.gate(gate)
         if result.verdict is not Verdict.PASS and result.reason is not None:
             return Finding(result.reason, result.detail)

@@ -199,6 +199,8 @@ def _state(facts: Facts, policy: Policy, now: datetime) -> GateResult:
         return _block(gate, Reason.ALREADY_CLEARED)
     if facts.ingest_findings:
         return _block_on(gate, facts.ingest_findings)
+    if facts.recorded_state is not None and facts.files is None and facts.path_findings:
+        return _block(gate, facts.path_findings[0].reason, "so its record could not be read")
     if facts.recorded_state is None or facts.ingest_state is None:
         return _block(gate, Reason.INGEST_UNREADABLE, "no readable record so far")
     if facts.ingest_state is State.CLEARED:

@@ -127,13 +127,7 @@ class NasReader:
             # Its last answer was not heard to the end, and the rest must not be taken for another run's.
             self._forget_child()
         if self._child is None:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "cleanup.staging.nas", self._path, self._token],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                cwd=os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))),
-                start_new_session=True,
-            )
+            self._child = self._start()
         assert self._child.stdin is not None  # noqa: S101
         self._answering = True
         try:
@@ -149,6 +143,19 @@ class NasReader:
             if not ready:
                 self._give_up()
             data = data[os.write(pipe, data) :]
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-m", "cleanup.staging.nas", self._path, self._token],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                cwd=os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))),
+                start_new_session=True,
+            )
+        except OSError as error:
+            detail = f"the reading process cannot be started: {os.strerror(error.errno or 0)}"
+            raise NasError(Problem("nas_io_error", detail)) from None
 
     def _answer(self) -> dict[str, Any]:
         assert self._child is not None and self._child.stdout is not None  # noqa: S101

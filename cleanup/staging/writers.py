@@ -6,15 +6,18 @@ from collections.abc import Collection
 from cleanup.staging.layout import show
 
 _ACCESS = 0o3  # O_ACCMODE: 1 and 2 write
+# Where no run's file lies; sockets, pipes and the like have no path at all.
+_ELSEWHERE = (b"/dev/", b"/proc/", b"/sys/")
 
 
 def find_writers(device: int, inodes: Collection[int], names: Collection[bytes]) -> list[str]:
     """The processes that have one of these inodes open for writing, in words; this process is left out.
 
-    `names` are the names under which the run's directory is known now. A link in `/proc` is only followed when one of
-    them stands in it and the inode is one of ours, because following a link into a dead network mount would hang, and
-    the run's twin on the NAS has the same names. What cannot be read there, as other people's processes for an ordinary
-    user, says nothing.
+    `names` are the names under which the run's directory is known now; a program that sees the disk through another
+    mount, as one in a container does, may know it by others. A link in `/proc` is only followed to confirm what is
+    almost sure: following one into a dead network mount would hang, and the run's twin on the NAS has the same names.
+    What cannot be read there, as other people's processes for an ordinary user, says nothing. Nor does a mapping of
+    memory whose descriptor is closed: to read the maps of a process that hangs may hang as well.
     """
     found = []
     for pid in os.listdir("/proc"):
@@ -25,7 +28,7 @@ def find_writers(device: int, inodes: Collection[int], names: Collection[bytes])
         except OSError:
             continue
         for number in descriptors:
-            path = _written_path(pid, number, inodes, names)
+            path = _written_path(pid, number, device, inodes, names)
             if path is None:
                 continue
             try:
@@ -37,19 +40,36 @@ def find_writers(device: int, inodes: Collection[int], names: Collection[bytes])
     return found
 
 
-def _written_path(pid: str, number: str, inodes: Collection[int], names: Collection[bytes]) -> bytes | None:
-    """Where an open descriptor points, if it is open for writing and may be one of the inodes below these names."""
+def _written_path(
+    pid: str, number: str, device: int, inodes: Collection[int], names: Collection[bytes]
+) -> bytes | None:
+    """Where an open descriptor points, if it is open for writing and is most probably one of the inodes."""
     try:
         path = os.readlink(f"/proc/{pid}/fd/{number}".encode())
-        if not any(name in path.split(b"/") for name in names):
+        if not path.startswith(b"/") or path.startswith(_ELSEWHERE):
             return None
         with open(f"/proc/{pid}/fdinfo/{number}") as info:
             fields = dict(line.split(":", 1) for line in info if ":" in line)
-        writes = int(fields["flags"], 8) & _ACCESS
-        ours = "ino" not in fields or int(fields["ino"]) in inodes  # older kernels do not say
+        if not int(fields["flags"], 8) & _ACCESS:
+            return None
+        if "ino" in fields and int(fields["ino"]) not in inodes:  # kernels before 5.14 do not say
+            return None
+        if any(name in path.split(b"/") for name in names):
+            return path
+        return path if "ino" in fields and _device_of(pid, fields["mnt_id"].strip()) == device else None
     except (OSError, KeyError, ValueError):
         return None
-    return path if writes and ours else None
+
+
+def _device_of(pid: str, mount: str) -> int | None:
+    """The device of one of a process's mounts, read without touching the mount."""
+    with open(f"/proc/{pid}/mountinfo") as mounts:
+        for line in mounts:
+            number, _parent, device, *_rest = line.split(" ", 3)
+            if number == mount:
+                major, minor = device.split(":")
+                return os.makedev(int(major), int(minor))
+    return None
 
 
 def _command(pid: str) -> str:

@@ -74,7 +74,7 @@ def lock_is_a_link(stage: Stage) -> None:
 
 
 def writer_through_a_link(stage: Stage) -> Any:
-    """A program outside writes the same file under another name, which keeps all the bytes."""
+    """A program outside writes the same file under another name: the bytes on the NAS are not those any more."""
     os.link(stage.path / TILE, stage.outside / f"{stage.path.name}.tif")
     return means.opened_elsewhere(stage.outside / f"{stage.path.name}.tif", "a")
 
@@ -308,7 +308,7 @@ CASES = {
     ),
     "touched, same bytes": Case(None, lambda s: set_time(s, hours=1), "cleared", touched_and_cleared, swept=True),
     "written ten minutes ago": clears(lambda s: set_time(s, minutes=10)),
-    "a writer by another name": clears(writer_through_a_link),
+    "a writer by another name": Case(Reason.WRITER_ACTIVE, writer_through_a_link),
     "a reader": clears(lambda s: means.opened_elsewhere(s.path / TILE, "r")),
     "a writer elsewhere": clears(lambda s: means.opened_elsewhere(s.outside / "canary", "a")),
     "no lock file": clears(lambda s: (s.path / LOCK).unlink()),

@@ -24,7 +24,6 @@ from tests.faults.cases import (
     Stage,
     clears,
     matrix,
-    puts_back,
     run_case,
     set_stage,
 )
@@ -139,7 +138,7 @@ TOKEN = ".exlab-root"
 
 def out_of_reach(reason: Reason, make: Callable[[Stage], Any]) -> Case:
     """A case in which the run's directory is not even opened."""
-    return Case(reason, make, awaits="the schedule says ingest_unreadable of a run that it could not reach")
+    return Case(reason, make)
 
 
 CASES = {
@@ -195,7 +194,7 @@ CASES = {
     "something mounted over the project": out_of_reach(
         Reason.MOUNT_INSIDE, lambda s: bind(s.path.parents[1], s.path.parents[1])
     ),
-    "read-only disk": Case(Reason.STAGING_IO_ERROR, read_only_disk, scheduled=Reason.PERMISSION_DENIED),
+    "read-only disk": Case(Reason.PERMISSION_DENIED, read_only_disk),
     # inside
     "link to the world": Case(Reason.UNSAFE_PATH, lambda s: (s.path / "tiles/all").symlink_to("/")),
     "link to what lies outside": Case(Reason.UNSAFE_PATH, lambda s: link_out(s, "tiles/out")),
@@ -214,7 +213,7 @@ CASES = {
     "append-only folder": Case(Reason.PERMISSION_DENIED, lambda s: means.flagged(s.path / "tiles", "a")),
     "immutable parent": Case(Reason.PERMISSION_DENIED, lambda s: means.flagged(s.parent, "i")),
     # Names may be made there and not renamed, which shows only when the fence is made.
-    "append-only parent": puts_back(Reason.STORAGE_ERROR, lambda s: means.flagged(s.parent, "a")),
+    "append-only parent": Case(Reason.PERMISSION_DENIED, lambda s: means.flagged(s.parent, "a")),
     "append-only record": Case(Reason.PERMISSION_DENIED, lambda s: means.flagged(s.path / RECORD, "a")),
     # the disk fails
     "input/output error on an entry": Case(

@@ -178,7 +178,7 @@ def away_for_good(stage: Stage) -> Answer:
     gone = means.failing(OperationalError("no connection"))
     with ExitStack() as stack:
         stack.enter_context(means.replaced(stage.monkeypatch, clearing, "_write_commit", gone))
-        stack.enter_context(means.replaced(stage.monkeypatch, type(ClearAttempt.objects), "get", gone))
+        stack.enter_context(means.replaced(stage.monkeypatch, clearing, "settle_phase", gone))
         with pytest.raises(OperationalError):
             clearing.clear_run(Run.objects.with_root().filter(pk=stage.scene.run.pk)[0], now=stage.now)
     assert inodes(stage.fence) == stage.scene.inodes
@@ -409,7 +409,6 @@ CASES = {
         Reason.STORAGE_ERROR,
         read_only_data_directory,
         act=click,
-        awaits="a lock file that cannot be opened ends in an error without a reason",
     ),
     "the name of the fence is taken": puts_back(
         Reason.STORAGE_ERROR, failing(tree, "fence", FileExistsError(errno.EEXIST, "File exists"))
@@ -430,7 +429,6 @@ CASES = {
         Reason.CLEARING_UNSUPPORTED,
         act=without_openat2,
         alone=True,
-        awaits="the root is opened before the host is asked whether it can clear: staging_io_error",
     ),
     "a filesystem that cannot rename without replacing": puts_back(
         Reason.CLEARING_UNSUPPORTED, failing(tree, "fence", OSError(errno.EINVAL, "Invalid argument"))

@@ -43,8 +43,8 @@ def of_unknown_time(instant: object) -> Case:
 
 
 def ahead(**more: Any) -> Case:
-    """The schedule, which keeps a run for some time after that instant, finds that it has not even begun."""
-    return Case(Reason.CLOCK_UNTRUSTED, scheduled=Reason.RETENTION_NOT_ELAPSED, **more)
+    """A clock that cannot be believed, which says more than that the run is kept for some time after that instant."""
+    return Case(Reason.CLOCK_UNTRUSTED, **more)
 
 
 def scheduled(**policy: Any) -> Callable[[Stage], Answer]:

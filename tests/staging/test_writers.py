@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cleanup.staging.writers import find_writers
+from tests.staging.children import mount, with_own_mounts
 
 LEAF = b"Run_2026-04-17T14-32"
 
@@ -103,3 +104,16 @@ def test_a_hostile_name_can_be_read(tmp_path: Path) -> None:
         (words,) = found(path)
         assert words.isprintable()
         assert words.endswith(r"writes \x1b[2J\xff\n")
+
+
+def test_a_writer_that_sees_the_disk_through_another_mount_is_found(data_file: Path, tmp_path: Path) -> None:
+    """As a program in a container does, for which the run's folder has another name."""
+    (tmp_path / "data").mkdir()
+
+    def hold_and_look() -> list[str]:
+        mount("--bind", data_file.parent, tmp_path / "data")
+        with holding(tmp_path / "data/t.tif", "os.O_WRONLY"):
+            return found(data_file)
+
+    (words,) = with_own_mounts(hold_and_look)
+    assert "writes t.tif" in words
