@@ -146,14 +146,13 @@ class Crash(At):
         return f"killed {'in the middle of' if self.half else 'before'} {super().__str__()}"
 
 
-def crashes(stage: Stage, *, lost: Lost | None = None, since: str = "", limit: int = NEVER) -> Explored:
+def crashes(stage: Stage, *, lost: Lost | None = None, since: str = "", every: int = 1, limit: int = NEVER) -> Explored:
     """A clear is killed before each of its operations, in the middle of each write, and after the last.
 
     With `lost` the machine loses its power there. `since`: begin at the first operation of this function.
     """
     explored = Explored("killed" if lost is None else "power lost", limit=limit)
-    operations = _since(rehearse(stage), since)
-    for operation in [*operations, None]:
+    for operation in [*_since(rehearse(stage), since)[::every], None]:
         for half in (False, True) if operation and operation.half else (False,):
             act = Crash(operation.number if operation else NEVER, half=half)
             seam = clear(stage, act, power=lost is not None)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from uuid import UUID
 
 from django.db import connection
@@ -18,7 +19,7 @@ from django.test import override_settings
 
 from cleanup import discovery, gathering, registering
 from cleanup.models import Run, StagingRoot
-from cleanup.staging import nas
+from cleanup.staging import nas, writers
 from tests.lab import Lab
 
 FOLDER = "CONFOCAL_01/PROJ-0042/Runs"
@@ -35,6 +36,8 @@ LOOK_ALIKES = (
 
 # How often the checks that take long have their turn.
 _SELDOM = 5
+# How many runs are discovered at once.
+_AT_ONCE = 6
 
 # A proof may be used again for a day. Every attempt is made after that, so that each one reads every byte anew.
 _BETWEEN = timedelta(hours=25)
@@ -191,6 +194,7 @@ class Stage:
         self.now = now
         self._made = 0
         self._turn = 0
+        self._spare: list[tuple[str, Path]] = []
         self.thorough = False
         self.folder = lab.staging / FOLDER
         self.canary = base / "canary"
@@ -208,17 +212,28 @@ class Stage:
 
     def fresh(self) -> Subject:
         """Another run, discovered, with everything about it noted."""
-        self._made += 1
-        day, minute = divmod(self._made, 1400)
-        run_path = f"{FOLDER}/Run_2026-02-{day + 1:02}T{minute // 60:02}-{minute % 60:02}"
-        path = _furnish(self.lab, run_path)
-        discovery.discover(self.root, now=self.now)
+        if not self._spare:
+            self._furnish_some()
+        run_path, aside = self._spare.pop()
+        path = self.lab.staging / run_path
+        aside.rename(path)
         run = Run.objects.with_root().get(run_path=run_path, root=self.root)
         twin = self.lab.twin(run_path)
         before = look(path)
         self.subject = Subject(run, path, twin, before, look(twin), expected=before)
         self.around = self.surroundings()
         return self.subject
+
+    def _furnish_some(self) -> None:
+        """Let some runs be discovered at once, and put them aside until their turn comes."""
+        for _ in range(_AT_ONCE):
+            self._made += 1
+            run_path = f"{FOLDER}/Run_2026-02-01T{self._made // 60:02}-{self._made % 60:02}"
+            self._spare.append((run_path, self.base / f"spare-{self._made}"))
+            _furnish(self.lab, run_path)
+        discovery.discover(self.root, now=self.now)
+        for run_path, aside in self._spare:
+            (self.lab.staging / run_path).rename(aside)
 
     def next_attempt(self) -> datetime:
         """Get ready for an attempt that does all that the first one on a new host does; returns its instant."""
@@ -292,9 +307,10 @@ def staged(base: Path, now: datetime, *, new_data: bool = False) -> Iterator[Sta
             now=now,
         )
         reader = stack.enter_context(nas.NasReader(root.nas_path, root.nas_token))
-        real = gathering.reader_for
-        stack.callback(setattr, gathering, "reader_for", real)
-        gathering.reader_for = lambda root: contextlib.nullcontext(reader)  # type: ignore[assignment,return-value]
+        one = mock.patch.object(gathering, "reader_for", lambda root: contextlib.nullcontext(reader))
+        stack.enter_context(one)
+        # Who else writes is not what is explored here, and all of `/proc` is long to read twice a clear.
+        stack.enter_context(mock.patch.object(writers, "find_writers", return_value=[]))
         stage = Stage(base, root, lab, data, now, new_data=new_data)
         try:
             yield stage

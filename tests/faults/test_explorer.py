@@ -37,15 +37,15 @@ def test_a_clear_whose_machine_loses_its_power_anywhere_loses_nothing(stage: Sta
 
 def test_power_lost_in_the_first_clear_of_a_new_data_directory(tmp_path: Path, now: datetime) -> None:
     with staged(tmp_path / "new", now, new_data=True) as stage:
-        expect_none(explorer.crashes(stage, lost=Lost(), since="_commit"), at_least=20)
+        expect_none(explorer.crashes(stage, lost=Lost(), since="_commit", every=5), at_least=5)
 
 
 def test_a_recovery_that_is_killed_as_well_loses_nothing(stage: Stage) -> None:
-    expect_none(explorer.crashes_twice(stage, every=2, exhaustive=False), at_least=25)
+    expect_none(explorer.crashes_twice(stage, every=3, exhaustive=False), at_least=15)
 
 
 def test_a_recovery_whose_machine_loses_its_power_loses_nothing(stage: Stage) -> None:
-    expect_none(explorer.crashes_twice(stage, lost=Lost(), every=3, exhaustive=False), at_least=15)
+    expect_none(explorer.crashes_twice(stage, lost=Lost(), every=4, exhaustive=False), at_least=12)
 
 
 def test_a_clear_whose_disk_or_database_fails_anywhere_loses_nothing(stage: Stage) -> None:
@@ -53,7 +53,7 @@ def test_a_clear_whose_disk_or_database_fails_anywhere_loses_nothing(stage: Stag
 
 
 def test_a_clear_that_stands_still_anywhere_is_left_alone(stage: Stage) -> None:
-    expect_none(explorer.freezes(stage, every=3), at_least=15)
+    expect_none(explorer.freezes(stage, every=4), at_least=12)
 
 
 def test_a_run_that_is_changed_meanwhile_is_left_as_it_was_changed(stage: Stage) -> None:
@@ -61,12 +61,12 @@ def test_a_run_that_is_changed_meanwhile_is_left_as_it_was_changed(stage: Stage)
 
 
 def test_a_refusal_that_is_killed_loses_nothing(stage: Stage) -> None:
-    expect_none(meddling.crashes_of_a_refusal(stage, every=2), at_least=8)
-    expect_none(meddling.crashes_of_a_refusal(stage, lost=Lost(), every=3), at_least=5)
+    expect_none(meddling.crashes_of_a_refusal(stage, every=4), at_least=5)
+    expect_none(meddling.crashes_of_a_refusal(stage, lost=Lost(), every=5), at_least=4)
 
 
 def test_a_recovery_that_fails_loses_nothing(stage: Stage) -> None:
-    expect_none(explorer.failing_recoveries(stage, every=3, exhaustive=False), at_least=15)
+    expect_none(explorer.failing_recoveries(stage, every=4, exhaustive=False), at_least=12)
 
 
 @pytest.mark.exhaustive
