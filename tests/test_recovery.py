@@ -603,6 +603,8 @@ def test_another_folder_under_the_name_of_a_finished_fence_stays(
     (fence / "work").write_text("somebody's")
     discovery.discover(scene.root, now=scene.now)
     settled = recovery.recover(now=scene.now)
-    assert [finding.reason for _attempt, finding in settled.unsettled] == [Reason.IDENTITY_MISMATCH]
+    ((_attempt, finding),) = settled.unsettled
+    # The disk may give the folder the very inode of the old one; then it is told by the record that is not in it.
+    assert finding.reason in (Reason.IDENTITY_MISMATCH, Reason.INGEST_DISAGREES)
     assert (fence / "work").read_text() == "somebody's"
     scene.assert_freed(scene.files, scene.bytes)

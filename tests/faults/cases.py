@@ -259,7 +259,6 @@ class Case:
     swept: bool = False  # the schedule's pass is worth its time in the plain run too
     by_hand: bool = False  # the schedule never gets so far
     scheduled: Reason | None = None  # what the schedule's first look finds, where that is something else
-    awaits: str = ""  # what the product does not do yet, for the schedule or in `act`
 
 
 def clears(make: Callable[[Stage], Any] = lambda stage: None, **more: Any) -> Case:
@@ -314,8 +313,6 @@ def _marks(case: Case, asker: str, rare: bool) -> list[pytest.MarkDecorator]:
     marks = [pytest.mark.django_db(transaction=True)] if case.alone else [pytest.mark.django_db]
     if rare or (asker == Requester.SCHEDULE and not case.swept):
         marks.append(pytest.mark.exhaustive)
-    if case.awaits and (case.act or asker == Requester.SCHEDULE):
-        marks.append(pytest.mark.xfail(reason=case.awaits, strict=True))
     return marks
 
 

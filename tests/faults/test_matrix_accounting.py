@@ -4,11 +4,9 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from cleanup import clear_run, recovery
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Run
@@ -25,12 +23,9 @@ from tests.faults.cases import (
     Stage,
     click,
     matrix,
-    run_case,
-    set_stage,
 )
-from tests.faults.means import reading_here
 from tests.faults.scene import inodes
-from tests.lab import METADATA, Lab, census, manifest_of, touch
+from tests.lab import METADATA, census, manifest_of, touch
 
 OTHER_TILE = "tiles/t_0002.tif"
 OLD = VERIFIED_AT - timedelta(hours=1)
@@ -187,15 +182,5 @@ CASES = {
 
 
 @matrix("accounting", CASES)
-def test_accounting(
-    lab: Lab,
-    root: Any,
-    now: datetime,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    policy: Callable[..., Any],
-    case: Case,
-    asker: str,
-) -> None:
-    with reading_here(monkeypatch):
-        run_case(case, asker, set_stage(case, lab, root, now, tmp_path, monkeypatch), policy)
+def test_accounting(play: Callable[..., None], case: Case, asker: str) -> None:
+    play(case, asker)

@@ -5,11 +5,9 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from cleanup.policy.reasons import Reason
 from cleanup.staging import tree
@@ -27,11 +25,9 @@ from tests.faults.cases import (
     clears,
     matrix,
     puts_back,
-    run_case,
-    set_stage,
 )
-from tests.faults.means import change_keeping_size_and_time, reading_here
-from tests.lab import METADATA, Lab, touch
+from tests.faults.means import change_keeping_size_and_time
+from tests.lab import METADATA, touch
 
 LOCK = f"{METADATA}/ingest.json.lock"
 OLD = VERIFIED_AT - timedelta(hours=1)
@@ -348,15 +344,5 @@ RARE = {
 
 
 @matrix("freshness", CASES, rare=RARE)
-def test_freshness(
-    lab: Lab,
-    root: Any,
-    now: datetime,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    policy: Callable[..., Any],
-    case: Case,
-    asker: str,
-) -> None:
-    with reading_here(monkeypatch):
-        run_case(case, asker, set_stage(case, lab, root, now, tmp_path, monkeypatch), policy)
+def test_freshness(play: Callable[..., None], case: Case, asker: str) -> None:
+    play(case, asker)

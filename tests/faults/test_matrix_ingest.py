@@ -3,11 +3,8 @@
 import json
 import os
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from cleanup.policy.reasons import Reason
 from tests.faults.cases import (
@@ -21,11 +18,9 @@ from tests.faults.cases import (
     discover,
     matrix,
     page,
-    run_case,
-    set_stage,
 )
-from tests.faults.means import reading_here, rename_aside
-from tests.lab import RUN_PATH, Lab, read_ingest
+from tests.faults.means import rename_aside
+from tests.lab import RUN_PATH, read_ingest
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -238,24 +233,5 @@ RARE = {
 
 
 @matrix("ingest", CASES, rare=RARE)
-def test_ingest(
-    lab: Lab,
-    root: Any,
-    now: datetime,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    policy: Callable[..., Any],
-    case: Case,
-    asker: str,
-) -> None:
-    with reading_here(monkeypatch):
-        run_case(case, asker, set_stage(case, lab, root, now, tmp_path, monkeypatch), policy)
-
-
-@pytest.mark.django_db
-def test_unseen_characters_are_spelled_out_on_the_page(
-    lab: Lab, root: Any, now: datetime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shown = page(set_stage(CASES["unseen and reversed characters"], lab, root, now, tmp_path, monkeypatch))
-    assert r"Cortex \u202egnp.exe\u202c \x07 \u200b" in shown
-    assert not set(BIDI) - set("Cortex gnp.exe") & set(shown)
+def test_ingest(play: Callable[..., None], case: Case, asker: str) -> None:
+    play(case, asker)

@@ -3,16 +3,12 @@
 import hashlib
 import os
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from cleanup.policy.reasons import Reason
-from tests.faults.cases import MANIFEST, Case, Stage, clears, matrix, run_case, set_stage
-from tests.faults.means import reading_here
-from tests.lab import METADATA, Lab
+from tests.faults.cases import MANIFEST, Case, Stage, clears, matrix
+from tests.lab import METADATA
 
 
 def named(*names: bytes) -> Case:
@@ -123,15 +119,5 @@ RARE = {
 
 
 @matrix("names", CASES, rare=RARE)
-def test_names(
-    lab: Lab,
-    root: Any,
-    now: datetime,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    policy: Callable[..., Any],
-    case: Case,
-    asker: str,
-) -> None:
-    with reading_here(monkeypatch):
-        run_case(case, asker, set_stage(case, lab, root, now, tmp_path, monkeypatch), policy)
+def test_names(play: Callable[..., None], case: Case, asker: str) -> None:
+    play(case, asker)

@@ -6,18 +6,16 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from cleanup.models import StagingRoot
 from cleanup.policy.reasons import Reason
 from tests.faults import means
-from tests.faults.cases import ELSEWHERE, MANIFEST, OTHER_TOKEN, TILE, Case, Stage, clears, matrix, run_case, set_stage
+from tests.faults.cases import ELSEWHERE, MANIFEST, OTHER_TOKEN, TILE, Case, Stage, clears, matrix
 from tests.faults.means import change_keeping_size_and_time, rename_aside
-from tests.lab import Lab, touch
+from tests.lab import touch
 
 TOKEN = ".exlab-root"
 
@@ -236,14 +234,5 @@ RARE = {
 
 
 @matrix("nas", CASES, rare=RARE)
-def test_nas(
-    lab: Lab,
-    root: Any,
-    now: datetime,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    policy: Callable[..., Any],
-    case: Case,
-    asker: str,
-) -> None:
-    run_case(case, asker, set_stage(case, lab, root, now, tmp_path, monkeypatch), policy)
+def test_nas(play: Callable[..., None], case: Case, asker: str) -> None:
+    play(case, asker, own_reader=True)

@@ -11,8 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from cleanup.policy.reasons import Reason
 from cleanup.staging import hashing, kernel
 from tests.faults import means
@@ -24,11 +22,9 @@ from tests.faults.cases import (
     Stage,
     clears,
     matrix,
-    run_case,
-    set_stage,
 )
-from tests.faults.means import reading_here, rename_aside
-from tests.lab import METADATA, RUN_PATH, Lab, manifest_of, touch
+from tests.faults.means import rename_aside
+from tests.lab import METADATA, RUN_PATH, manifest_of, touch
 
 EQUIPMENT, PROJECT, FOLDER, LEAF = RUN_PATH.split("/")
 
@@ -247,15 +243,5 @@ RARE = {
 
 
 @matrix("paths", CASES, rare=RARE)
-def test_paths(
-    lab: Lab,
-    root: Any,
-    now: datetime,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    policy: Callable[..., Any],
-    case: Case,
-    asker: str,
-) -> None:
-    with reading_here(monkeypatch):
-        run_case(case, asker, set_stage(case, lab, root, now, tmp_path, monkeypatch), policy)
+def test_paths(play: Callable[..., None], case: Case, asker: str) -> None:
+    play(case, asker)

@@ -6,8 +6,6 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,11 +24,9 @@ from tests.faults.cases import (
     discover,
     matrix,
     page,
-    run_case,
-    set_stage,
 )
 from tests.faults.scene import inodes
-from tests.lab import METADATA, RUN_PATH, Lab, read_ingest
+from tests.lab import METADATA, RUN_PATH, read_ingest
 
 CLEARING, TREE = "cleanup.clearing", "cleanup.staging.tree"
 
@@ -263,16 +259,5 @@ RARE = {
 
 
 @matrix("processes", CASES, rare=RARE)
-def test_processes(
-    request: pytest.FixtureRequest,
-    lab: Lab,
-    root: Any,
-    now: datetime,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    policy: Callable[..., Any],
-    case: Case,
-    asker: str,
-) -> None:
-    env = request.getfixturevalue("subprocess_env") if case.alone else {}
-    run_case(case, asker, set_stage(case, lab, root, now, tmp_path, monkeypatch, env=env), policy)
+def test_processes(play: Callable[..., None], case: Case, asker: str) -> None:
+    play(case, asker, own_reader=True)

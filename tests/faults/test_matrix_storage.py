@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,8 @@ from tests.faults.cases import (
     matrix,
     page,
     puts_back,
-    run_case,
-    set_stage,
     timed,
 )
-from tests.faults.means import reading_here
 from tests.faults.scene import inodes, scene_of, states_on_disk
 from tests.lab import RUN_PATH, Lab, census
 
@@ -499,17 +496,5 @@ RARE = {
 
 
 @matrix("storage", CASES, rare=RARE)
-def test_storage(
-    request: pytest.FixtureRequest,
-    lab: Lab,
-    root: Any,
-    now: datetime,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    policy: Callable[..., Any],
-    case: Case,
-    asker: str,
-) -> None:
-    env = request.getfixturevalue("subprocess_env") if case.alone else {}
-    with reading_here(monkeypatch):
-        run_case(case, asker, set_stage(case, lab, root, now, tmp_path, monkeypatch, env=env), policy)
+def test_storage(play: Callable[..., None], case: Case, asker: str) -> None:
+    play(case, asker)

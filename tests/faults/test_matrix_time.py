@@ -6,8 +6,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from cleanup.models import RetentionPolicy
 from cleanup.policy.reasons import Reason
 from tests.faults.cases import (
@@ -18,13 +16,10 @@ from tests.faults.cases import (
     cleared,
     clears,
     matrix,
-    run_case,
-    set_stage,
     timed,
 )
-from tests.faults.means import reading_here
 from tests.faults.test_matrix_ingest import edit
-from tests.lab import Lab, touch
+from tests.lab import touch
 
 NOW = datetime(2026, 6, 15, 8, 0, tzinfo=UTC)
 
@@ -146,15 +141,5 @@ RARE = {
 
 
 @matrix("time", CASES, rare=RARE)
-def test_time(
-    lab: Lab,
-    root: Any,
-    now: datetime,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    policy: Callable[..., Any],
-    case: Case,
-    asker: str,
-) -> None:
-    with reading_here(monkeypatch):
-        run_case(case, asker, set_stage(case, lab, root, now, tmp_path, monkeypatch), policy)
+def test_time(play: Callable[..., None], case: Case, asker: str) -> None:
+    play(case, asker)
