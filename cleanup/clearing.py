@@ -441,21 +441,26 @@ def _proven(attempt: ClearAttempt) -> tree.Proven:
 def finish(attempt: ClearAttempt, removal: tree.Removal, now: datetime) -> None:
     """Record what a removal freed, in one transaction: `completed`, or `partial` with what is left and why.
 
-    Each ledger row names what its own step freed, so that the rows of an attempt add up to the truth.
+    Each ledger row names what its own step freed, so that the rows of an attempt add up to the truth. Where somebody
+    else has finished the attempt meanwhile, or has counted more, nothing is written.
     """
-    files = removal.freed.files - attempt.freed_files
-    size = removal.freed.bytes - attempt.freed_bytes
-    allocated = removal.freed.allocated - attempt.freed_allocated_bytes
     complete = not removal.left
-    first = not attempt.ledger.freeing().exists()
-    if not (complete or first or files):
-        return  # another vain try at what an earlier removal left
-    remaining = attempt.planned_files - removal.freed.files
-    detail = "" if complete else f"{remaining} of {attempt.planned_files} files left ({_name_left(removal)})"
-    reason = "" if complete else Reason.REMOVAL_INCOMPLETE
-    tell = {"tell_after": now} if attempt.phase == Phase.COMMITTED else {}
     with transaction.atomic():
-        advanced = attempt.advance(
+        settle_phase(attempt, "reason", "freed_files", "freed_bytes", "freed_allocated_bytes")
+        step = tree.Count(
+            files=removal.freed.files - attempt.freed_files,
+            bytes=removal.freed.bytes - attempt.freed_bytes,
+            allocated=removal.freed.allocated - attempt.freed_allocated_bytes,
+        )
+        if _says_nothing_new(attempt, step, complete=complete):
+            return
+        remaining = attempt.planned_files - removal.freed.files
+        detail = "" if complete else f"{remaining} of {attempt.planned_files} files left ({_name_left(removal)})"
+        reason = "" if complete else Reason.REMOVAL_INCOMPLETE
+        # A fence that a failing disk brought back is removed once more, and only what that changes is counted.
+        first_end = complete and not attempt.ledger.filter(kind=LedgerKind.COMPLETED).exists()
+        tell = {"tell_after": now} if attempt.phase == Phase.COMMITTED else {}
+        attempt.advance(
             [Phase.COMMITTED, Phase.DONE],
             Phase.DONE,
             now=now,
@@ -468,12 +473,16 @@ def finish(attempt: ClearAttempt, removal: tree.Removal, now: datetime) -> None:
             done_bytes=removal.freed.bytes,
             **tell,
         )
-        # A fence that a failing disk brought back is removed once more, and only what that changes is counted.
-        first_end = complete and not attempt.ledger.filter(kind=LedgerKind.COMPLETED).exists()
-        if advanced and (first_end or files or not complete):
-            kind = LedgerKind.COMPLETED if first_end else LedgerKind.PARTIAL
+        if first_end or step.files or not complete:
             write_ledger(
-                attempt, kind, now, files=files, bytes=size, allocated_bytes=allocated, reason=reason, detail=detail
+                attempt,
+                LedgerKind.COMPLETED if first_end else LedgerKind.PARTIAL,
+                now,
+                files=step.files,
+                bytes=step.bytes,
+                allocated_bytes=step.allocated,
+                reason=reason,
+                detail=detail,
             )
     logger.info(
         "cleared %s: %d files, %d bytes freed by %s%s",
@@ -483,6 +492,15 @@ def finish(attempt: ClearAttempt, removal: tree.Removal, now: datetime) -> None:
         attempt.actor or attempt.requester,
         f", {detail}" if detail else "",
     )
+
+
+def _says_nothing_new(attempt: ClearAttempt, step: tree.Count, *, complete: bool) -> bool:
+    """Whether the end of an attempt has been told already: by somebody else, or by an earlier try that left as much."""
+    if attempt.phase not in (Phase.COMMITTED, Phase.DONE) or step.files < 0:
+        return True
+    if attempt.phase == Phase.DONE and not attempt.incomplete:
+        return True
+    return not (complete or step.files) and attempt.ledger.freeing().exists()
 
 
 def finish_without_clear(attempt: ClearAttempt, phase: Phase, finding: Finding, *, now: datetime) -> None:

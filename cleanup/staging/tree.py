@@ -369,13 +369,13 @@ def discard_prepared(parent: int, name: bytes) -> None:
 
 def publish(parent: int, name: bytes, fenced: int) -> None:
     """Move the prepared record into the fenced run, durably; harmless when that has happened already."""
-    with contextlib.suppress(FileNotFoundError):
-        with layout.opened(layout.open_beneath(fenced, METADATA)) as metadata:
+    with contextlib.suppress(FileNotFoundError), layout.opened(layout.open_beneath(fenced, METADATA)) as metadata:
+        with contextlib.suppress(FileNotFoundError):  # moved already, but whoever did it may have died before this
             _with_write_permission(
                 metadata, lambda: os.rename(name, layout.INGEST, src_dir_fd=parent, dst_dir_fd=metadata)
             )
-            os.fsync(metadata)
-        os.fsync(parent)
+        os.fsync(metadata)
+    os.fsync(parent)
 
 
 def may_be_emptied(fenced: int, record: dict[str, int]) -> bool:
@@ -613,12 +613,18 @@ def lay_token(root: int) -> str:
 def lay_reserve(directory: int) -> None:
     """Keep 1 MiB at the top of a root, for the day when its disk is full; harmless when it is there.
 
-    Raises OSError where it cannot be written.
+    One that a crash left unfinished is made anew. Raises OSError where it cannot be written.
     """
+    with contextlib.suppress(FileNotFoundError):
+        found = kernel.status(directory, RESERVE)
+        if not found.is_file or found.size >= RESERVE_BYTES:
+            return
+        os.unlink(RESERVE, dir_fd=directory)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        descriptor = os.open(RESERVE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+        descriptor = os.open(RESERVE, flags, 0o600, dir_fd=directory)
     except FileExistsError:
-        return
+        return  # another process was faster
     try:
         with layout.opened(descriptor):
             os.posix_fallocate(descriptor, 0, RESERVE_BYTES)

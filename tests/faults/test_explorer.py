@@ -81,7 +81,6 @@ class TestExhaustive:
     def test_killed_twice(self, stage: Stage) -> None:
         expect_none(explorer.crashes_twice(stage), at_least=500)
 
-    @pytest.mark.xfail(strict=True, reason="recovery does not sync a record that was moved into place before the crash")
     @pytest.mark.timeout(600)
     def test_killed_and_power_lost(self, stage: Stage) -> None:
         expect_none(explorer.crashes_twice(stage, lost=Lost()), at_least=500)
@@ -105,6 +104,5 @@ class TestExhaustive:
     def test_recovery_fails(self, stage: Stage) -> None:
         expect_none(explorer.failing_recoveries(stage), at_least=400)
 
-    @pytest.mark.xfail(strict=True, reason="a clear that recovery has finished meanwhile is counted once more")
     def test_frozen_and_locks_swept(self, stage: Stage) -> None:
         expect_none(explorer.freezes(stage, swept=True), at_least=45)

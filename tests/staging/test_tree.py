@@ -941,3 +941,13 @@ def test_a_token_is_laid_whole_or_not_at_all(tmp_path: Path) -> None:
         return "laid", os.listdir(small)
 
     assert with_own_mounts(on_a_full_disk) == ("ENOSPC", ["filler"])
+
+
+def test_a_reserve_that_a_crash_left_unfinished_is_made_anew(tmp_path: Path, open_directory: Open) -> None:
+    (tmp_path / ".exlab-reserve").touch()
+    directory = open_directory(tmp_path)
+    tree.lay_reserve(directory)
+    assert (tmp_path / ".exlab-reserve").stat().st_size == tree.RESERVE_BYTES
+    whole = (tmp_path / ".exlab-reserve").stat().st_ino
+    tree.lay_reserve(directory)
+    assert (tmp_path / ".exlab-reserve").stat().st_ino == whole
