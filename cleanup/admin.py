@@ -223,7 +223,7 @@ class LedgerEntryAdmin(ReadOnly):
 class NasBreakerAdmin(ReadOnly):
     """Which NAS roots nobody asks just now, and why."""
 
-    list_display = ("token", "failures", "open_until", "trouble", "detail")
+    list_display = ("token", "host", "failures", "open_until", "trouble", "detail")
 
     @admin.display(description="problem", ordering="reason")
     def trouble(self, breaker: NasBreaker) -> str:

@@ -87,6 +87,8 @@ def clear_run(
     run.refresh_from_db(fields=["state"])
     if run.state == State.CLEARED:
         return 0, 0
+    if run.root.host != settings.EXLAB_HOST:
+        raise Refused(Finding(Reason.ROOT_NOT_MOUNTED, f"it belongs to host {run.root.host}"))
     try:
         attempt = attempt_now(run, requester=requester, actor=actor, note=note, now=now)
     except queueing.AlreadyClearing:
@@ -100,7 +102,9 @@ def clear_run(
 
 def attempt_now(run: Run, *, requester: Requester, actor: str, note: str = "", now: datetime) -> ClearAttempt:
     """Make an attempt and carry it out in this process, without the queue. Raises AlreadyClearing."""
-    attempt = perform(queueing.new_attempt(run, requester=requester, actor=actor, note=note, now=now), now=now)
+    # A sweep decides by the instant at which it began, and that may be hours ago; its attempts are made now.
+    made = queueing.new_attempt(run, requester=requester, actor=actor, note=note, now=timezone.now())
+    attempt = perform(made, now=now)
     if attempt.phase == Phase.QUEUED:  # somebody else holds the run's lock, and no task will come back to it
         finish_without_clear(attempt, Phase.REFUSED, Finding(Reason.ALREADY_CLEARING), now=now)
     return attempt
@@ -118,7 +122,8 @@ def perform(attempt: ClearAttempt, *, now: datetime) -> ClearAttempt:
             gathering.data_dir().relieve()
             free = stack.enter_context(gathering.data_dir().lock(str(attempt.run_id)))
         except OSError as error:  # the data directory cannot be written
-            finish_without_clear(attempt, Phase.REFUSED, _not_written(error), now=timezone.now())
+            finding = _not_written(error)
+            finish_without_clear(attempt, Phase.REFUSED, finding, now=timezone.now(), failed=False)
             return attempt
         if free and _claim(attempt):
             try:
@@ -151,7 +156,7 @@ def _clear(attempt: ClearAttempt, now: datetime) -> None:
         ):
             look = _pass_gates(attempt, run, opened, reader, now)
             prepared = _fence_and_prepare(attempt, run, opened, reader, look)
-            _commit(attempt, run, prepared)
+            _commit(attempt, run, opened, prepared)
             roll_forward(attempt, opened, prepared.plan, now=timezone.now())
     except Unreachable as error:
         raise Refused(error.finding) from None
@@ -243,10 +248,10 @@ def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, reader:
         _expect_twin(attempt, look, reader)
         _expect_planned(run, opened, plan)
     except OSError as error:
-        _undo(attempt, opened.root, run)
+        _undo(attempt, run, opened.parent)
         raise Refused(_not_written(error)) from None
     except Refused:
-        _undo(attempt, opened.root, run)
+        _undo(attempt, run, opened.parent)
         raise
     return Prepared(plan, entry)
 
@@ -267,13 +272,30 @@ def _expect_own_fence(opened: OpenRun, plan: Plan) -> None:
 def _expect_planned(run: Run, opened: OpenRun, plan: Plan) -> None:
     """The fenced tree must equal the plan, and nobody may write in it. Raises Refused."""
     found = tree.scan(opened.run)
-    changes = [problem.detail for problem in found.problems] + tree.differences(plan.entries, found.entries)
+    changes = [problem.detail for problem in found.problems] + tree.differences(
+        plan.entries, found.entries, strict=True
+    )
     if changes or found.ino != plan.ino:
         raise Refused(Finding(Reason.CHANGED_SINCE_VERIFICATION, "while it was cleared: " + proving.name_some(changes)))
     busy = gathering.find_writers(found, [_leaf(run), tree.fence_name(plan.attempt)])
     if busy:
         raise Refused(busy[0])
     _expect_own_fence(opened, plan)
+    _expect_in_place(run, opened, plan)
+
+
+def _expect_in_place(run: Run, opened: OpenRun, plan: Plan) -> None:
+    """The folders above the run must still be those of its path: somebody may have put all of them elsewhere."""
+    try:
+        with (
+            gathering.open_root(run.root) as root,
+            gathering.open_run(root, run.run_path, name=tree.fence_name(plan.attempt)) as found,
+        ):
+            if os.path.samestat(os.fstat(found.run), os.fstat(opened.run)):
+                return
+    except Unreachable as error:
+        raise Refused(error.finding) from None
+    raise Refused(Finding(Reason.IDENTITY_MISMATCH, "another directory lies at its path"))
 
 
 def _expect_twin(attempt: ClearAttempt, look: Look, reader: Reader) -> None:
@@ -312,7 +334,7 @@ def _prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, record: bytes) ->
     attempt.save(update_fields=["prepared"])
 
 
-def _commit(attempt: ClearAttempt, run: Run, prepared: Prepared) -> None:
+def _commit(attempt: ClearAttempt, run: Run, opened: OpenRun, prepared: Prepared) -> None:
     """The single point of no return, in one durable transaction. Raises Refused with everything put back.
 
     An error here may come before or after the database has made the transaction durable, so the attempt is read again
@@ -325,7 +347,7 @@ def _commit(attempt: ClearAttempt, run: Run, prepared: Prepared) -> None:
         connection.close()
         settle_phase(attempt)
         if attempt.phase != Phase.COMMITTED:
-            _undo(attempt, None, run)
+            _undo(attempt, run, opened.parent)
             raise Refused(Finding(Reason.DATABASE_ERROR, type(error).__name__)) from error
 
 
@@ -358,10 +380,10 @@ def _write_commit(attempt: ClearAttempt, run: Run, prepared: Prepared, now: date
     write_ledger(attempt, LedgerKind.AUTHORISED, now, files=attempt.planned_files, bytes=attempt.planned_bytes)
 
 
-def _undo(attempt: ClearAttempt, root: int | None, run: Run) -> None:
+def _undo(attempt: ClearAttempt, run: Run, parent: int) -> None:
     """Roll back. Raises Refused, a conflict, where something else has taken the run's path."""
     try:
-        roll_back(attempt, root, run)
+        roll_back(attempt, run, parent=parent)
     except FileExistsError:
         raise Refused(occupied(attempt), Phase.CONFLICT) from None
 
@@ -371,17 +393,18 @@ def occupied(attempt: ClearAttempt) -> Finding:
     return Finding(Reason.PATH_OCCUPIED, f"the run lies beside it as {tree.fence_name(attempt.pk.hex).decode()}")
 
 
-def roll_back(attempt: ClearAttempt, root: int | None, run: Run) -> None:
+def roll_back(attempt: ClearAttempt, run: Run, *, parent: int | None = None) -> None:
     """Undo whatever an uncommitted attempt did on disk: the run stands at its path again. Twice is harmless.
 
-    `root` is the open staging root, opened here if it is None. Raises Unreachable, FileNotFoundError when the folder
-    that holds the run is gone, perhaps moved with the fence in it, or FileExistsError when something else lies at the
-    run's path by now; the fence is then left as it is.
+    `parent` is the folder that holds the run as it was opened for the clear, wherever it lies by now; without it the
+    folder is looked up by its path. Raises Unreachable, FileNotFoundError when that folder is gone, perhaps moved with
+    the fence in it, or FileExistsError when something else lies at the run's path; the fence is then left as it is.
     """
     with contextlib.ExitStack() as stack:
-        root = root if root is not None else stack.enter_context(gathering.open_root(run.root))
-        path = layout.parse_run_path(run.run_path)
-        parent = stack.enter_context(layout.opened(layout.open_beneath(root, path.parent)))
+        if parent is None:
+            root = stack.enter_context(gathering.open_root(run.root))
+            path = layout.parse_run_path(run.run_path)
+            parent = stack.enter_context(layout.opened(layout.open_beneath(root, path.parent)))
         tree.discard_prepared(parent, tree.prepared_name(attempt.pk.hex))
         try:
             tree.put_back(parent, tree.fence_name(attempt.pk.hex), _leaf(run))
@@ -503,8 +526,15 @@ def _says_nothing_new(attempt: ClearAttempt, step: tree.Count, *, complete: bool
     return not (complete or step.files) and attempt.ledger.freeing().exists()
 
 
-def finish_without_clear(attempt: ClearAttempt, phase: Phase, finding: Finding, *, now: datetime) -> None:
-    """End an uncommitted attempt: `refused` by a gate, `aborted` by a crash, or a `conflict` at the run's path."""
+def finish_without_clear(
+    attempt: ClearAttempt, phase: Phase, finding: Finding, *, now: datetime, failed: bool | None = None
+) -> None:
+    """End an uncommitted attempt: `refused` by a gate, `aborted` by a crash, or a `conflict` at the run's path.
+
+    `failed` says whether it counts towards parking the run, where phase and reason do not.
+    """
+    if failed is None:
+        failed = phase != Phase.REFUSED or finding.reason in FAILURES
     kinds = {
         Phase.REFUSED: LedgerKind.REFUSED,
         Phase.ABORTED: LedgerKind.ABORTED,
@@ -512,9 +542,9 @@ def finish_without_clear(attempt: ClearAttempt, phase: Phase, finding: Finding, 
     }
     with transaction.atomic():
         fields = {"reason": finding.reason, "detail": finding.detail}
-        if attempt.advance([Phase.QUEUED, Phase.INTENT], phase, now=now, **fields):
+        if attempt.advance([Phase.QUEUED, Phase.INTENT, Phase.CONFLICT], phase, now=now, **fields):
             write_ledger(attempt, kinds[phase], now, **fields)
-            if phase != Phase.REFUSED or finding.reason in FAILURES:
+            if failed:
                 Run.objects.filter(pk=attempt.run_id).update(failures=F("failures") + 1)
     logger.info("not cleared %s: %s %s", attempt.run.run_path, finding.reason, finding.detail)
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from cleanup import gathering
 from cleanup.models import ClearAttempt, IngestEvent, Phase, Run, StagingRoot
@@ -61,7 +61,7 @@ def discover(root: StagingRoot, *, now: datetime, wait: bool = True) -> Discover
 
 def _discover(descriptor: int, reader: Reader, result: Discovered, now: datetime) -> None:
     paths = []
-    for found in _walk(descriptor):
+    for found in _walk(descriptor, result.root):
         if isinstance(found, RunPath):
             paths.append(found)
         else:
@@ -80,9 +80,18 @@ def _discover(descriptor: int, reader: Reader, result: Discovered, now: datetime
     ):
         if run.run_path not in present:
             _look_at_missing(run, descriptor, result, now)
+    # What somebody else called cleared and left here: once it is gone, the row has nothing to complain of.
+    left = Run.objects.filter(root=result.root, state=State.CLEARED, problem=Reason.ALREADY_CLEARED)
+    for run in left.exclude(run_path__in=present):
+        try:
+            with gathering.open_run(descriptor, run.run_path):
+                continue
+        except gathering.Unreachable as error:
+            if error.finding.reason is Reason.MISSING_DIRECTORY:
+                Run.objects.filter(pk=run.pk).update(problem="", looked_at=now)
 
 
-def _walk(root: int) -> Iterator[RunPath | tuple[str, Problem]]:
+def _walk(root: int, staging_root: StagingRoot) -> Iterator[RunPath | tuple[str, Problem]]:
     """The run-shaped directories beneath a staging root, and what is wrong on the way to others.
 
     Names that begin with a dot belong to programs, ours among them; files and other directories are no runs.
@@ -97,10 +106,10 @@ def _walk(root: int) -> Iterator[RunPath | tuple[str, Problem]]:
                     yield project, project_fd
                     continue
                 with layout.opened(project_fd):
-                    yield from _walk_project(project_fd, project)
+                    yield from _walk_project(project_fd, project, staging_root)
 
 
-def _walk_project(project_fd: int, project: str) -> Iterator[RunPath | tuple[str, Problem]]:
+def _walk_project(project_fd: int, project: str, root: StagingRoot) -> Iterator[RunPath | tuple[str, Problem]]:
     for folder, folder_fd in _directories(project_fd, project, wanted=KIND_FOLDERS.__contains__):
         if isinstance(folder_fd, Problem):
             yield folder, folder_fd
@@ -113,28 +122,43 @@ def _walk_project(project_fd: int, project: str) -> Iterator[RunPath | tuple[str
                 else:
                     os.close(run_fd)
                     yield layout.parse_run_path(path)
-            yield from _stray_fences(folder_fd, folder)
+            yield from _stray_fences(folder_fd, folder, root)
 
 
-def _stray_fences(folder_fd: int, folder: str) -> Iterator[tuple[str, Problem]]:
+def _stray_fences(folder_fd: int, folder: str, root: StagingRoot) -> Iterator[tuple[str, Problem]]:
     """Fences that no attempt of ours will put back or finish, as after a restore of the database: shown, not touched.
 
     Writers of this tree do not see such a name, so a whole run may lie there without anybody knowing.
     """
     for name in sorted(tree.fences(folder_fd)):
         attempt = name.removeprefix(layout.FENCE_PREFIX).removesuffix(layout.PREPARED_SUFFIX).decode("ascii", "replace")
-        if not (_HEX.fullmatch(attempt) and _is_awaited(attempt)):
-            yield f"{folder}/{show(name)}", Problem(Reason.STRAY_FENCE)
+        if _HEX.fullmatch(attempt):
+            ours = ClearAttempt.objects.filter(pk=attempt, run__root=root, run__run_path__startswith=f"{folder}/")
+            if _is_awaited(ours) or _hand_over(ours, folder_fd, name):
+                continue
+        yield f"{folder}/{show(name)}", Problem(Reason.STRAY_FENCE)
 
 
-def _is_awaited(attempt: str) -> bool:
-    """Whether recovery will see to the fence of an attempt; a completed one whose fence is back is handed to it."""
-    attempts = ClearAttempt.objects.filter(pk=attempt)
-    again = {"reason": Reason.REMOVAL_INCOMPLETE, "detail": "its fence is on the disk again"}
-    attempts.filter(phase=Phase.DONE, reason="").update(**again)
-    return attempts.filter(
-        Q(phase__in=ClearAttempt.ACTIVE) | Q(phase=Phase.DONE, reason=Reason.REMOVAL_INCOMPLETE)
+def _is_awaited(ours: QuerySet[ClearAttempt]) -> bool:
+    """Whether recovery will see to the fence of an attempt, given as a queryset.
+
+    It looks for a fence only where the run was: `ours` is empty for one that lies anywhere else.
+    """
+    return ours.filter(
+        Q(phase__in=[*ClearAttempt.ACTIVE, Phase.CONFLICT]) | Q(phase=Phase.DONE, reason=Reason.REMOVAL_INCOMPLETE)
     ).exists()
+
+
+def _hand_over(ours: QuerySet[ClearAttempt], folder_fd: int, name: bytes) -> bool:
+    """Give a completed attempt whose fence is on the disk again back to recovery; whether there was such a one."""
+    done = ours.filter(phase=Phase.DONE, reason="")
+    if not done.exists():
+        return False
+    try:
+        kernel.status(folder_fd, name)
+    except FileNotFoundError:
+        return True  # it was finished while we looked
+    return bool(done.update(reason=Reason.REMOVAL_INCOMPLETE, detail="its fence is on the disk again"))
 
 
 def _directories(
@@ -184,6 +208,9 @@ def _look_at(descriptor: int, path: RunPath, reader: Reader, result: Discovered,
                 result.unchanged += 1
                 return
             facts = gathering.quick_look(run, opened, reader, now).facts
+            if run.state == State.CLEARED and not _lies_there(opened, path):
+                result.unchanged += 1  # it was cleared while we looked
+                return
     except gathering.Unreachable as error:
         found = Run.objects.staged().with_root().filter(root=result.root, run_path=str(path)).first()
         if found is None or found.active_attempt:
@@ -193,6 +220,14 @@ def _look_at(descriptor: int, path: RunPath, reader: Reader, result: Discovered,
         facts = gathering.unreachable_facts(run, error.finding, now)
     changed = _store(run, facts, now)
     _tally(result, run, facts, change if change != "unchanged" or not changed else "updated")
+
+
+def _lies_there(opened: gathering.OpenRun, path: RunPath) -> bool:
+    """Whether the directory that was opened as a run still has the run's name."""
+    try:
+        return kernel.status(opened.parent, os.fsencode(path.leaf)).ino == kernel.status(opened.run).ino
+    except FileNotFoundError:
+        return False
 
 
 def _look_at_missing(run: Run, descriptor: int, result: Discovered, now: datetime) -> None:

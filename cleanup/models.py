@@ -475,19 +475,25 @@ class LedgerEntry(AppendOnly):
 
 
 class NasBreaker(models.Model):
-    """What a NAS root was like of late, known by its token: after trouble nobody asks it again before `open_until`.
+    """What a NAS root was like of late, seen from one host: after trouble nobody asks it again before `open_until`.
 
     A mount that hangs costs everybody a minute who asks; one breaker for all processes lets only one of them pay.
     """
 
-    token = models.CharField(max_length=36, unique=True)
+    host = models.CharField(max_length=255)
+    token = models.CharField(max_length=36)
     failures = models.PositiveIntegerField("failures in a row", default=0)
     open_until = models.DateTimeField("not asked until", null=True, blank=True)
     reason = models.CharField(max_length=40, blank=True)
     detail = models.CharField(max_length=500, blank=True)
 
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["host", "token"], name="one_breaker_per_host_and_nas_root"),
+        ]
+
     def __str__(self) -> str:
-        return f"{self.token}: {self.failures} failures"
+        return f"{self.token} on {self.host}: {self.failures} failures"
 
 
 class Heartbeat(models.Model):

@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from django.conf import settings
@@ -32,6 +32,7 @@ _GRAIN = timedelta(seconds=2)
 # How long nobody asks a NAS that hung, or that answered with an error so many times in a row.
 _BREAKER_PAUSE = timedelta(minutes=5)
 _BREAKER_FAILURES = 3
+NOT_ASKED = "it is not asked again for five minutes"
 
 
 class Reader(Protocol):
@@ -54,7 +55,7 @@ class GuardedReader:
 
     def __init__(self, reader: Reader, token: str) -> None:
         self._reader = reader
-        self._token = token
+        self._key = {"host": settings.EXLAB_HOST, "token": token}
         self._breaker: NasBreaker | None = None
 
     @property
@@ -72,29 +73,29 @@ class GuardedReader:
         return self._guarded(lambda: self._reader.tell(run_path, history, attempt))
 
     def _guarded(self, ask: Callable[[], T]) -> T:
+        if self._reader.given_up:  # it would only repeat itself
+            raise nas.NasError(Problem(Reason.NAS_TIMEOUT, "it did not answer earlier in this pass"))
         breaker = self._state()
         if breaker.open_until is not None and timezone.now() < breaker.open_until:
-            again = breaker.open_until.astimezone(UTC)
-            raise nas.NasError(
-                Problem(breaker.reason, f"{breaker.detail}; it is not asked again before {again:%H:%M} UTC")
-            )
+            # No instant: what discovery stores of this must not be new with every pass.
+            raise nas.NasError(Problem(breaker.reason, f"{breaker.detail}; {NOT_ASKED}"))
         try:
             answer = ask()
         except nas.NasError as error:
-            self._note(error.problem)
+            self._note(error.problem if error.ill else None)
             raise
         self._note(None)
         return answer
 
     def _state(self) -> NasBreaker:
         if self._breaker is None:
-            self._breaker = NasBreaker.objects.filter(token=self._token).first() or NasBreaker(token=self._token)
+            self._breaker = NasBreaker.objects.filter(**self._key).first() or NasBreaker(**self._key)
         return self._breaker
 
     def _note(self, problem: Problem | None) -> None:
         """Count a failure, or forget those before a good answer. Writes only what has changed."""
         breaker = self._state()
-        if problem is None or problem.reason not in (Reason.NAS_TIMEOUT, Reason.NAS_IO_ERROR):
+        if problem is None:
             if breaker.failures:
                 breaker.failures, breaker.open_until = 0, None
                 self._save(breaker)
@@ -107,7 +108,7 @@ class GuardedReader:
 
     def _save(self, breaker: NasBreaker) -> None:
         values = {name: getattr(breaker, name) for name in ("failures", "open_until", "reason", "detail")}
-        NasBreaker.objects.update_or_create(token=self._token, defaults=values)
+        NasBreaker.objects.update_or_create(**self._key, defaults=values)
 
 
 @contextlib.contextmanager

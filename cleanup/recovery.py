@@ -54,7 +54,7 @@ def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> Recovered:
         attempts = attempts.filter(run__in=list(runs))
     # Sweeps and commands perform their attempts at once, without a task; one still queued has lost its process.
     abandoned = attempts.filter(phase=Phase.QUEUED, task_id="", phase_at__lt=now - queueing.LOST_AFTER)
-    interrupted = attempts.filter(phase__in=[Phase.INTENT, Phase.COMMITTED])
+    interrupted = attempts.filter(phase__in=[Phase.INTENT, Phase.COMMITTED, Phase.CONFLICT])
     incomplete = attempts.filter(phase=Phase.DONE, reason=Reason.REMOVAL_INCOMPLETE)
     result = Recovered()
     for attempt in [*interrupted, *incomplete, *abandoned]:
@@ -76,8 +76,7 @@ def _settle(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
             if attempt.phase in (Phase.COMMITTED, Phase.DONE):
                 if _roll_forward(attempt, now):
                     result.rolled_forward.append(attempt)
-            elif attempt.phase in (Phase.INTENT, Phase.QUEUED):
-                _roll_back(attempt, now)
+            elif attempt.phase in (Phase.INTENT, Phase.QUEUED, Phase.CONFLICT) and _roll_back(attempt, now):
                 result.rolled_back.append(attempt)
         except BlockingIOError:
             return  # a process that keeps its locks elsewhere is at it
@@ -95,15 +94,21 @@ def _tell(attempt: ClearAttempt, finding: Finding) -> None:
     unfinished.exclude(detail=said).update(detail=said)
 
 
-def _roll_back(attempt: ClearAttempt, now: datetime) -> None:
+def _roll_back(attempt: ClearAttempt, now: datetime) -> bool:
+    """Put an uncommitted attempt's run back, also after a conflict that a person has resolved. False: not yet."""
     phase, finding = Phase.ABORTED, Finding(Reason.INTERRUPTED)
     try:
-        if attempt.phase == Phase.INTENT:
+        if attempt.phase != Phase.QUEUED:
             with _alone(attempt):
-                clearing.roll_back(attempt, None, attempt.run)
+                clearing.roll_back(attempt, attempt.run)
     except FileExistsError:
+        if attempt.phase == Phase.CONFLICT:
+            return False
         phase, finding = Phase.CONFLICT, clearing.occupied(attempt)
-    clearing.finish_without_clear(attempt, phase, finding, now=now)
+    # Nothing was tried if it was still queued; and a conflict has counted already.
+    failed = attempt.phase == Phase.INTENT
+    clearing.finish_without_clear(attempt, phase, finding, now=now, failed=failed)
+    return True
 
 
 @contextlib.contextmanager
@@ -134,7 +139,7 @@ def _roll_forward(attempt: ClearAttempt, now: datetime) -> bool:
         fence = tree.fence_name(attempt.pk.hex)
         try:
             with gathering.open_run(root, run.run_path, name=fence) as opened, layout.flocked(opened.run):
-                _expect_inode(opened, plan)
+                _expect_same(opened, attempt, plan)
                 clearing.roll_forward(attempt, opened, plan, now=now)
         except Unreachable as error:
             if error.finding.reason is not Reason.MISSING_DIRECTORY:
@@ -155,8 +160,11 @@ def _fence_again(root: int, attempt: ClearAttempt, plan: Plan) -> None:
             tree.fence(opened.parent, run.leaf.encode(), tree.fence_name(attempt.pk.hex))
 
 
-def _expect_inode(opened: OpenRun, plan: Plan) -> None:
-    if kernel.status(opened.run).ino != plan.ino:
+def _expect_same(opened: OpenRun, attempt: ClearAttempt, plan: Plan) -> None:
+    """A disk gives the inode of what was removed to the next new folder: the time of birth tells them apart."""
+    status = kernel.status(opened.run)
+    found = gathering.identity(status, None)
+    if status.ino != plan.ino or not gathering.same_identity(attempt.run.identity, found):
         raise Unreachable(Finding(Reason.IDENTITY_MISMATCH, "another directory lies at the fence"))
 
 

@@ -164,6 +164,8 @@ def _take(
 
 
 def _rehearse(run: Run, policy: Policy, now: datetime, *, operator: bool) -> RunAction:
+    if run.active_attempt:
+        return _skip(run, Finding(Reason.ALREADY_CLEARING))
     try:
         with gathering.reached(run) as (opened, reader):
             look, decision = gathering.look(run, opened, reader, policy, now, operator=operator)
@@ -188,6 +190,8 @@ def _cheap_refusal(run: Run, policy: Policy, now: datetime) -> Finding | None:
 def _outcome(run: Run, attempt: ClearAttempt) -> RunAction:
     if attempt.phase == Phase.DONE:
         action = Action.PARTIAL if attempt.incomplete else Action.CLEARED
+    elif attempt.phase == Phase.REFUSED and attempt.reason in clearing.FAILURES:
+        action = Action.FAILED
     elif attempt.phase == Phase.REFUSED and attempt.requester == Requester.OPERATOR:
         action = Action.REFUSED
     elif attempt.phase == Phase.REFUSED:

@@ -95,7 +95,7 @@ def _nas_of(attempt: ClearAttempt) -> tuple[str, str]:
 
 
 def _tell_one_nas(path: str, token: str, attempts: list[ClearAttempt], this: _Pass) -> int:
-    breaker = NasBreaker.objects.filter(token=token, open_until__gt=timezone.now()).first()
+    breaker = NasBreaker.objects.filter(host=settings.EXLAB_HOST, token=token, open_until__gt=timezone.now()).first()
     if path and breaker is not None and breaker.open_until is not None:
         finding = Finding(Reason(breaker.reason), breaker.detail)
         for attempt in attempts:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from cleanup import clearing, discovery, recovery
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Proof, Run
@@ -239,7 +240,8 @@ def test_one_bad_run_does_not_stop_the_others(
     assert swept.failed == 1
     monkeypatch.undo()
     assert paths(sweep(now=now), Action.CLEARED) == []  # its attempt is still in the way
-    recovery.recover(now=now + timedelta(minutes=3))
+    # Attempts are made by the real clock: a sweep may have begun hours before.
+    recovery.recover(now=timezone.now() + timedelta(minutes=3))
     assert paths(sweep(now=now), Action.CLEARED) == [CONFOCAL]
 
 

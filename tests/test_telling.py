@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from django.conf import settings
 from django.core.management import call_command
 from django.utils import timezone
 
@@ -411,7 +412,12 @@ def test_a_history_longer_than_a_pipe_holds_gets_through(cleared: Cleared) -> No
 def test_a_nas_whose_breaker_is_open_is_not_asked_and_that_is_no_try(cleared: Cleared, hanging: list[int]) -> None:
     until = timezone.now() + timedelta(minutes=5)
     NasBreaker.objects.create(
-        token=cleared.root.nas_token, failures=1, open_until=until, reason="nas_timeout", detail="silent for 60 s"
+        host=settings.EXLAB_HOST,
+        token=cleared.root.nas_token,
+        failures=1,
+        open_until=until,
+        reason="nas_timeout",
+        detail="silent for 60 s",
     )
     assert telling.tell(now=cleared.now) == 0
     told_at, after, tries, reason = story(cleared)
@@ -422,7 +428,9 @@ def test_a_nas_whose_breaker_is_open_is_not_asked_and_that_is_no_try(cleared: Cl
 
 def test_a_nas_whose_breaker_was_open_is_asked_again(cleared: Cleared) -> None:
     until = timezone.now() - timedelta(seconds=1)
-    NasBreaker.objects.create(token=cleared.root.nas_token, failures=1, open_until=until, reason="nas_timeout")
+    NasBreaker.objects.create(
+        host=settings.EXLAB_HOST, token=cleared.root.nas_token, failures=1, open_until=until, reason="nas_timeout"
+    )
     assert telling.tell(now=cleared.now) == 1
 
 

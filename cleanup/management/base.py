@@ -39,8 +39,13 @@ class LabCommand(BaseCommand):
 
     def execute(self, *args: Any, **options: Any) -> str | None:  # noqa: ANN401
         # On a full disk even the first look into a database that lies there fails.
-        DataDir(str(settings.EXLAB_DATA_DIR)).relieve()
-        return super().execute(*args, **options)
+        data = DataDir(str(settings.EXLAB_DATA_DIR))
+        relieved = data.relieve()
+        try:
+            return super().execute(*args, **options)
+        finally:
+            if relieved:
+                data.lay_reserve()
 
     def report(self, as_json: bool, answer: dict[str, Any], text: str) -> None:
         """Print the answer in the one form or the other."""

@@ -125,7 +125,7 @@ class DataDir:
 
         Call it before the first write of a clear or a recovery; `lay_reserve` takes it again. Whether it was given up.
         """
-        with contextlib.suppress(FileNotFoundError), self._opened() as directory:
+        with contextlib.suppress(OSError), self._opened() as directory:
             if tree.free_bytes(directory) < LOW_WATER_BYTES:
                 return tree.release_reserve(directory)
         return False

@@ -25,11 +25,15 @@ DEFAULT_TIMEOUT = 60.0
 
 
 class NasError(Exception):
-    """Why the NAS proves nothing, or takes nothing: the code of a reason and what was seen."""
+    """Why the NAS proves nothing, or takes nothing: the code of a reason and what was seen.
 
-    def __init__(self, problem: Problem) -> None:
+    `ill`: the NAS as a whole hangs or fails, and not only what was asked for.
+    """
+
+    def __init__(self, problem: Problem, *, ill: bool = False) -> None:
         super().__init__(f"{problem.reason}: {problem.detail}")
         self.problem = problem
+        self.ill = ill
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ class NasReader:
                 progress(answer["beat"])
             elif "problem" in answer:
                 self._answering = False
-                raise NasError(Problem(*answer["problem"]))
+                raise NasError(Problem(*answer["problem"]), ill=answer.get("ill", False))
             elif "device" in answer:
                 self._answering = False
                 return Listing(answer["device"], files)
@@ -116,7 +120,7 @@ class NasReader:
         answer = self._answer()
         self._answering = False
         if "problem" in answer:
-            raise NasError(Problem(*answer["problem"]))
+            raise NasError(Problem(*answer["problem"]), ill=answer.get("ill", False))
         told: bool = answer["told"]
         return told
 
@@ -175,11 +179,11 @@ class NasReader:
     def _give_up(self) -> NoReturn:
         self._given_up = True
         self._forget_child()
-        raise NasError(Problem("nas_timeout", f"silent for {self._timeout:g} s"))
+        raise NasError(Problem("nas_timeout", f"silent for {self._timeout:g} s"), ill=True)
 
     def _lose(self, detail: str) -> NoReturn:
         self._forget_child()
-        raise NasError(Problem("nas_io_error", detail))
+        raise NasError(Problem("nas_io_error", detail), ill=True)
 
     def _forget_child(self) -> None:
         child, self._child = self._child, None
@@ -275,10 +279,11 @@ def _serve(path: str, token: str) -> None:
                     for answer in _listing(root, request["run_path"], with_bytes=request["with_bytes"], beat=beat):
                         say(answer)
         except (NasError, twin.NotTold) as error:
-            say({"problem": list(error.problem)})
+            say({"problem": list(error.problem), "ill": error.ill})
         except OSError as error:
             name = f"{show(os.fsencode(error.filename))}: " if isinstance(error.filename, str) else ""
-            say({"problem": ["nas_io_error", f"{name}{os.strerror(error.errno or 0)}"]})
+            detail = f"{name}{os.strerror(error.errno or 0)}"
+            say({"problem": ["nas_io_error", detail], "ill": error.errno in twin.ILL})
         sys.stdout.flush()
 
 

@@ -52,6 +52,10 @@ class Entry:
     mtime_ns: int
     ctime_ns: int
 
+    def is_unchanged(self, other: "Entry") -> bool:
+        """As `same_as`, and not even a link of it has come or gone."""
+        return self.same_as(other) and (not self.is_file or self.ctime_ns == other.ctime_ns)
+
     def same_as(self, other: "Entry") -> bool:
         """Whether `other` is this very entry, unchanged.
 
@@ -299,16 +303,18 @@ def freed_bytes_and_count(path: str | os.PathLike[str]) -> tuple[int, int]:
     return counted.files, counted.bytes
 
 
-def differences(planned: Iterable[Entry], found: Iterable[Entry]) -> list[str]:
-    """What distinguishes two scans of one run, in words; empty if they are the same tree unchanged."""
+def differences(planned: Iterable[Entry], found: Iterable[Entry], *, strict: bool = False) -> list[str]:
+    """What distinguishes two scans of one run, in words; empty if they are the same tree unchanged.
+
+    `strict`: files with several links must have kept their ctime too, as they do until a link of theirs goes.
+    """
+    same = Entry.is_unchanged if strict else Entry.same_as
     before = {entry.path: entry for entry in planned}
     after = {entry.path: entry for entry in found}
     words = [f"{show(path)} is gone" for path in before.keys() - after.keys()]
     words += [f"{show(path)} is new" for path in after.keys() - before.keys()]
     words += [
-        f"{show(path)} has changed"
-        for path, entry in before.items()
-        if path in after and not entry.same_as(after[path])
+        f"{show(path)} has changed" for path, entry in before.items() if path in after and not same(entry, after[path])
     ]
     return sorted(words)
 
@@ -472,7 +478,7 @@ def _unlink_planned(directory: int, entry: Entry, proven: Proven) -> str:
     name = entry.path.rpartition(b"/")[2]
     try:
         found = _entry(entry.path, kernel.status(directory, name))
-        if not (entry.same_as(found) or _holds_proven_bytes(directory, name, entry, found, proven)):
+        if not (entry.is_unchanged(found) or _holds_proven_bytes(directory, name, entry, found, proven)):
             return "changed"
         _with_write_permission(directory, lambda: os.unlink(name, dir_fd=directory))
     except FileNotFoundError:
@@ -488,7 +494,7 @@ def _holds_proven_bytes(directory: int, name: bytes, entry: Entry, found: Entry,
         return False
     expected = proven(entry.path)
     if expected is None:
-        return False
+        return entry.nlink > 1  # its ctime changes with every name of it that goes, and the policy asked for no more
     digest, status = hashing.hash_file(directory, name)
     return digest == expected and found.same_as(_entry(entry.path, status))
 
@@ -530,7 +536,7 @@ def _remove_record_last(
     """Unlink the published `ingest.json` and its folder; while anything else is left it stays and tells the story."""
     unplanned = [name for name in _names(fenced) if name != METADATA and name not in left]
     if left or unplanned:
-        return {INGEST_PATH: KEPT_LAST, **dict.fromkeys(unplanned, "not in the plan")}
+        return {**_kept_record(fenced), **dict.fromkeys(unplanned, "not in the plan")}
     try:
         with layout.opened(layout.open_beneath(fenced, METADATA)) as directory:
             unplanned = [name for name in _names(directory) if name != layout.INGEST]
@@ -548,6 +554,18 @@ def _remove_record_last(
     except OSError as error:
         return {INGEST_PATH: errno.errorcode.get(error.errno or 0, "error")}
     return _remove_directory(fenced, metadata)
+
+
+def _kept_record(fenced: int) -> dict[bytes, str]:
+    """The record, if it is still there: what an earlier removal took is not left."""
+    try:
+        with layout.opened(layout.open_beneath(fenced, METADATA)) as directory:
+            kernel.status(directory, layout.INGEST)
+    except FileNotFoundError:
+        return {}
+    except OSError:
+        pass  # what lies there cannot be looked into, so it is left
+    return {INGEST_PATH: KEPT_LAST}
 
 
 def _moved(fenced: int, planned: Collection[Entry], left: Collection[bytes]) -> dict[bytes, str]:

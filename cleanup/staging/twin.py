@@ -21,6 +21,25 @@ from cleanup.staging.layout import Problem, RunPath, UnsafePath, show
 # Not the prefix of a fence: nobody must take a draft for a run that a clear has put aside.
 DRAFT_PREFIX = b".exlab-telling-"
 _WITHOUT_WAITING = os.O_NOFOLLOW | os.O_NONBLOCK
+# The mount itself is ill, and not only one run on it: then nobody else needs to ask.
+ILL = frozenset(
+    {
+        errno.EIO,
+        errno.ESTALE,
+        errno.ENOTCONN,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.ETIMEDOUT,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.ECONNABORTED,
+        errno.EREMOTEIO,
+    }
+)
 _REASONS = {
     errno.ENOSPC: "storage_error",
     errno.EDQUOT: "storage_error",
@@ -36,9 +55,10 @@ _REASONS = {
 class NotTold(Exception):
     """Why the twin's record stays as it is: the code of a reason and what was seen."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, *, ill: bool = False) -> None:
         super().__init__(f"{reason}: {detail}")
         self.problem = Problem(reason, detail)
+        self.ill = ill
 
 
 @dataclass(frozen=True)
@@ -89,7 +109,7 @@ def tell(root: int, run_path: str, history: list[dict[str, Any]], attempt: str) 
         raise NotTold("writer_active", "the record on the NAS is locked") from None
     except OSError as error:
         detail = f"on the NAS: {os.strerror(error.errno or 0)}"
-        raise NotTold(_REASONS.get(error.errno or 0, "nas_io_error"), detail) from None
+        raise NotTold(_REASONS.get(error.errno or 0, "nas_io_error"), detail, ill=error.errno in ILL) from None
 
 
 @contextlib.contextmanager

@@ -351,6 +351,7 @@ def test_the_command_itself_killed_before_the_fence(box: Box, tmp_path: Path) ->
 
 # A database server that takes its time
 
+
 @contextlib.contextmanager
 def slow_commits() -> Iterator[None]:
     """The server takes a second for each transaction that commits a clear, whether its client waits or not."""
