@@ -190,10 +190,10 @@ def _cheap_refusal(run: Run, policy: Policy, now: datetime) -> Finding | None:
 def _outcome(run: Run, attempt: ClearAttempt) -> RunAction:
     if attempt.phase == Phase.DONE:
         action = Action.PARTIAL if attempt.incomplete else Action.CLEARED
-    elif attempt.phase == Phase.REFUSED and attempt.reason in clearing.FAILURES:
-        action = Action.FAILED
     elif attempt.phase == Phase.REFUSED and attempt.requester == Requester.OPERATOR:
         action = Action.REFUSED
+    elif attempt.phase == Phase.REFUSED and attempt.reason in clearing.FAILURES:
+        action = Action.FAILED  # its gates were open
     elif attempt.phase == Phase.REFUSED:
         action = Action.SKIPPED
     else:

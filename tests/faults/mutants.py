@@ -196,7 +196,7 @@ def _left_out(owner: Any, name: str) -> Plant:
 
 
 def _undo(real: Callable[..., Any], attempt: ClearAttempt, now: Any) -> bool:
-    clearing.roll_back(attempt, None, attempt.run)
+    clearing.roll_back(attempt, attempt.run)
     ClearAttempt.objects.filter(pk=attempt.pk).update(phase="aborted", phase_at=timezone.now())
     return False
 
@@ -266,7 +266,7 @@ MORE = (
     Mutant("a committed clear is undone", _around(recovery, "_roll_forward", _undo), killed_since("_commit"), breaks=5),
     Mutant(
         "a plan is carried out without a look",
-        _around(tree.Entry, "same_as", lambda *args: True),
+        _around(tree.Entry, "is_unchanged", lambda *args: True),
         changed_late(GROWN),
         breaks=1,
     ),

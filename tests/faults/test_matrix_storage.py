@@ -162,9 +162,9 @@ def changed_by_somebody_else(stage: Stage) -> Iterator[None]:
     with means.after(stage.monkeypatch, clearing, "_prepare", interfere):
         original = clearing.roll_back
 
-        def roll_back(*args: Any) -> None:
+        def roll_back(*args: Any, **how: Any) -> None:
             Run.objects.filter(pk=stage.scene.run.pk).update(state="sync_verified")
-            original(*args)
+            original(*args, **how)
 
         with means.replaced(stage.monkeypatch, clearing, "roll_back", roll_back):
             yield
