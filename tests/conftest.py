@@ -32,11 +32,17 @@ _SHARED = (
     "staging/",
     "policy/",
     "browser/test_looks.py",
+    "faults/test_scale.py",
     "test_architecture.py",
     "test_demo.py",
     "test_packaging.py",
     "test_promises.py",
     "test_up.py",
+)
+# Tables of cases about the disk: each case on one of the engines, so that both have about half of every table.
+_SHARED_BY_CASE = (
+    *(f"faults/test_matrix_{group}.py" for group in ("freshness", "ingest", "names", "nas", "paths", "time")),
+    "faults/test_mutants.py",
 )
 _VENDORS = pytest.StashKey[set[str]]()
 
@@ -78,8 +84,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _sharer(item: pytest.Item) -> str | None:
     """The worker that runs a shared test; None for a test that both must run."""
-    name = item.nodeid.partition("[")[0].removeprefix("tests/")  # parameters may be named otherwise in each worker
-    return f"gw{zlib.crc32(name.encode()) % 2}" if name.startswith(_SHARED) else None
+    name = item.nodeid.removeprefix("tests/")
+    if not name.startswith(_SHARED_BY_CASE):
+        name = name.partition("[")[0]  # parameters may be named otherwise in each worker
+    shared = name.startswith(_SHARED + _SHARED_BY_CASE)
+    return f"gw{zlib.crc32(name.encode()) % 2}" if shared else None
 
 
 @pytest.hookimpl(optionalhook=True)
