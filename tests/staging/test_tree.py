@@ -1,6 +1,7 @@
 """The staged tree: what is seen in it, counted, moved aside, and removed, and what is left alone whatever happens."""
 
 import errno
+import hashlib
 import os
 import random
 import socket
@@ -586,6 +587,25 @@ class TestDifferences:
         os.link(scene.run / "README.md", tmp_path / "same")
         assert tree.differences(before, scan(scene.run).entries) == ["README.md has changed"]
 
+    def test_before_the_commit_not_even_another_link_may_go(self, scene: Scene, tmp_path: Path) -> None:
+        os.link(scene.run / "README.md", tmp_path / "same")
+        before = scan(scene.run).entries
+        assert tree.differences(before, scan(scene.run).entries, strict=True) == []
+        (tmp_path / "same").unlink()
+        assert tree.differences(before, scan(scene.run).entries, strict=True) == ["README.md has changed"]
+
+    def test_before_the_commit_a_file_with_two_names_cannot_be_rewritten_in_secret(self, scene: Scene) -> None:
+        os.link(scene.run / "README.md", scene.run / "tiles/same")
+        before = scan(scene.run).entries
+        rewrite_in_secret(scene.run / "README.md")
+        changes = ["README.md has changed", "tiles/same has changed"]
+        assert tree.differences(before, scan(scene.run).entries, strict=True) == changes
+
+    def test_before_the_commit_a_directory_is_known_by_its_inode_too(self, scene: Scene) -> None:
+        before = scan(scene.run).entries
+        os.utime(scene.run / "tiles", (1, 1))
+        assert tree.differences(before, scan(scene.run).entries, strict=True) == []
+
 
 def replace_file(path: Path) -> None:
     """Put another file with the same bytes and times in the place of one."""
@@ -594,6 +614,22 @@ def replace_file(path: Path) -> None:
     twin.write_bytes(path.read_bytes())
     os.utime(twin, ns=(status.st_atime_ns, status.st_mtime_ns))
     twin.rename(path)
+
+
+def rewrite_in_secret(path: Path) -> None:
+    """Other bytes under the old size and modification time, as a copying tool leaves them."""
+    status = path.stat()
+    path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes()))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def digests_of(run: Path) -> dict[bytes, bytes]:
+    """What a proof says of the files of a run."""
+    return {
+        os.fsencode(path.relative_to(run)): hashlib.sha256(path.read_bytes()).digest()
+        for path in run.rglob("*")
+        if path.is_file()
+    }
 
 
 def replace_directory(path: Path) -> None:
@@ -665,6 +701,36 @@ class TestRemove:
         assert scene.remove() == Removal(counted, ())
         assert (tmp_path / "elsewhere").read_bytes() == content
         assert counted.files == 12
+
+    def test_both_names_of_a_file_go_while_its_bytes_are_the_proven_ones(self, scene: Scene, tmp_path: Path) -> None:
+        os.link(scene.run / "README.md", scene.run / "tiles/same")
+        os.link(scene.run / "stack.ome.xml", tmp_path / "elsewhere")
+        proven = digests_of(scene.run)
+        scene.prepare()
+        (tmp_path / "elsewhere").unlink()
+        assert scene.remove(proven=proven.get) == Removal(tree.count(scene.plan), ())
+        assert not scene.fence.exists()
+
+    @pytest.mark.parametrize("other", ["tiles/same", "../elsewhere"])
+    def test_a_file_with_two_names_rewritten_in_secret_stays(self, other: str, scene: Scene) -> None:
+        os.link(scene.run / "README.md", scene.run / other)
+        proven = digests_of(scene.run)
+        scene.prepare()
+        rewrite_in_secret(scene.fence / "README.md")
+        work = (scene.fence / "README.md").read_bytes()
+        removal = scene.remove(proven=proven.get)
+        mine = {"README.md", other} - {"../elsewhere"}
+        assert {os.fsdecode(path) for path, why in removal.left if why == "changed"} == mine
+        assert {(scene.fence / name).read_bytes() for name in mine} == {work}
+        assert removal.freed.files == tree.count(scene.plan).files - 2  # it and the record
+
+    def test_a_record_that_an_earlier_removal_took_is_not_called_left(self, scene: Scene) -> None:
+        scene.prepare()
+        (scene.fence / "late").write_bytes(b"late")
+        assert dict(scene.remove().left)[tree.INGEST_PATH] == tree.KEPT_LAST
+        (scene.fence / ".exlab-wizard/ingest.json").unlink()
+        assert scene.remove().left == ((b"late", "not in the plan"),)
+        assert (scene.fence / "late").read_bytes() == b"late"
 
     @pytest.mark.parametrize(
         "change",
