@@ -170,23 +170,13 @@ def _guarded(opened: OpenRun) -> Iterator[None]:
             stack.enter_context(layout.flocked(opened.run))
             lock = layout.METADATA + b"/" + layout.INGEST_LOCK
             with contextlib.suppress(FileNotFoundError):
-                descriptor = stack.enter_context(layout.opened(_open_lock(opened.run, lock)))
+                descriptor = stack.enter_context(layout.opened(layout.open_to_lock(opened.run, lock)))
                 stack.enter_context(layout.flocked(descriptor))
         except BlockingIOError:
             raise Refused(Finding(Reason.WRITER_ACTIVE, "the run's record is locked")) from None
         except OSError as error:
             raise Refused(gathering.way_blocked(error)) from None
         yield
-
-
-def _open_lock(run: int, path: bytes) -> int:
-    flags = os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        return layout.open_beneath(run, path, os.O_RDWR | flags)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-    return layout.open_beneath(run, path, os.O_RDONLY | flags)
 
 
 def _pass_gates(attempt: ClearAttempt, run: Run, opened: OpenRun, reader: Reader, now: datetime) -> Look:

@@ -251,7 +251,7 @@ def _with_bytes(
     if scan is None or listed is None or listing is None:
         return seen
     evidence = proving.evidence(run, scan, listed, listing, now)
-    earlier = proving.reusable(run, ProofLevel.CHECKSUM, evidence, now)
+    earlier = proving.reusable(run, evidence, now)
     if earlier is not None:
         proof = ProofFacts(
             level=ProofLevel(earlier.level),

@@ -271,13 +271,12 @@ def evidence(run: Run, scanned: tree.Scan, listed: manifest.Manifest, listing: n
     return seen.hexdigest()
 
 
-def reusable(run: Run, level: ProofLevel, found: str, now: datetime) -> Proof | None:
-    """The newest proof, a day old at the most, of at least this level and with this evidence. None: read it anew."""
+def reusable(run: Run, found: str, now: datetime) -> Proof | None:
+    """The newest proof by checksum with this evidence, a day old at the most. None: read it all anew."""
     if not found:
         return None
-    strong = [one for one in ProofLevel if one.strength >= level.strength]
-    fresh = run.proofs.filter(level__in=strong, evidence=found, at__gt=now - PROOF_MAX_AGE, at__lte=now)
-    return fresh.order_by("-at").first()
+    by_bytes = run.proofs.filter(level=ProofLevel.CHECKSUM, evidence=found)
+    return by_bytes.filter(at__gt=now - PROOF_MAX_AGE, at__lte=now).order_by("-at").first()
 
 
 def keep(run: Run, proof: ProofFacts, level: ProofLevel, evidence: str, now: datetime) -> Proof:

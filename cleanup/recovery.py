@@ -1,7 +1,7 @@
 """After a crash: whatever an attempt had begun is undone before its commit and completed after it.
 
-Runs at start, every minute and before each claim. Everything here is harmless when done twice, and a crash in the
-middle of it is settled by the next pass. A run whose lock is held is left to its holder.
+Runs at start, every minute, and when a clear or a sweep is asked for. Everything here is harmless when done twice, and
+a crash in the middle of it is settled by the next pass. A run whose lock is held is left to its holder.
 """
 
 import contextlib

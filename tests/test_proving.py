@@ -10,10 +10,12 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from cleanup import clear_run, clearing, gathering, proving
+from cleanup import clear_run, clearing, proving
 from cleanup.clearing import Refused
 from cleanup.models import NasBreaker, Proof, Run
+from cleanup.policy.gates import ProofFacts
 from cleanup.policy.reasons import Reason
+from cleanup.policy.retention import ProofLevel
 from cleanup.staging import hashing, nas, tree
 from cleanup.staging.layout import Problem
 from tests.faults.scene import Scene, set_scene
@@ -150,16 +152,13 @@ def test_a_file_that_was_written_a_moment_before_it_was_read_is_not_trusted_late
     assert Proof.objects.get().evidence == ""
 
 
-def test_a_stronger_proof_serves_a_weaker_policy_never_the_other_way(proven: Scene, policy: Callable[..., Any]) -> None:
+def test_only_a_proof_by_checksum_is_used_again(proven: Scene) -> None:
     evidence = Proof.objects.get().evidence
-    from cleanup.policy.retention import ProofLevel
-
-    assert proving.reusable(proven.run, ProofLevel.SIZE, evidence, proven.now) is not None
-    weaker = proving.keep(
-        proven.run, gathering.ProofFacts(level=ProofLevel.SIZE), ProofLevel.SIZE, "e" * 64, proven.now
-    )
-    assert proving.reusable(proven.run, ProofLevel.CHECKSUM, weaker.evidence, proven.now) is None
-    assert proving.reusable(proven.run, ProofLevel.CHECKSUM, "", proven.now) is None
+    assert proving.reusable(proven.run, evidence, proven.now) == Proof.objects.get()
+    sizes = ProofFacts(level=ProofLevel.SIZE)
+    weaker = proving.keep(proven.run, sizes, ProofLevel.SIZE, "e" * 64, proven.now)
+    assert proving.reusable(proven.run, weaker.evidence, proven.now) is None
+    assert proving.reusable(proven.run, "", proven.now) is None
 
 
 def test_a_proof_of_another_run_proves_nothing(proven: Scene) -> None:
@@ -167,9 +166,7 @@ def test_a_proof_of_another_run_proves_nothing(proven: Scene) -> None:
         root=proven.root, run_path="A/B/Runs/Run_2026-01-01T00-00", identity="1:-:-", equipment="A", project="B",
         run_kind="experimental", leaf="Run_2026-01-01T00-00", first_seen_at=proven.now,
     )  # fmt: skip
-    from cleanup.policy.retention import ProofLevel
-
-    assert proving.reusable(other, ProofLevel.CHECKSUM, Proof.objects.get().evidence, proven.now) is None
+    assert proving.reusable(other, Proof.objects.get().evidence, proven.now) is None
 
 
 # The last look before the commit

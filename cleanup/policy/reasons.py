@@ -133,7 +133,7 @@ class Reason(enum.StrEnum):
     DATABASE_NOT_DURABLE = (
         "database_not_durable",
         "The database may lose what it has committed, so nothing is cleared.",
-        "Set SQLite to WAL and FULL, PostgreSQL to fsync and synchronous_commit on.",
+        "Set SQLite to WAL and FULL; in PostgreSQL turn on fsync, synchronous_commit and full_page_writes.",
     )
     # unchanged
     NOT_IN_MANIFEST = (
@@ -148,7 +148,7 @@ class Reason(enum.StrEnum):
     )
     CHANGED_SINCE_VERIFICATION = (
         "changed_since_verification",
-        "Files are newer than the verification.",
+        "Files have changed since the verification, or are newer than it.",
         "Clear it with every byte compared, or let the wizard verify the run again.",
     )
     NOT_QUIET = (
@@ -272,8 +272,8 @@ class Reason(enum.StrEnum):
     )
     STORAGE_ERROR = (
         "storage_error",
-        "The plan or the record of the clear could not be written.",
-        "Make room in the data directory, or check its disk, then try again.",
+        "Something that has to be written or renamed could not be.",
+        "See the detail: make room on that disk, or check it, then try again.",
     )
     # telling the NAS, after a clear
     NAS_NOT_WRITABLE = (

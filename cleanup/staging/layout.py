@@ -178,6 +178,27 @@ def read_file(directory: int, name: bytes, limit: int) -> bytes:
     return b"".join(parts)
 
 
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of it, however many calls that takes. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def open_to_lock(directory: int, path: bytes) -> int:
+    """Open an existing file without changing it; for writing where that is allowed, since NFS locks nothing else.
+
+    Raises OSError; what is no regular file is opened all the same and never waited for.
+    """
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        return open_beneath(directory, path, os.O_RDWR | flags)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+    return open_beneath(directory, path, os.O_RDONLY | flags)
+
+
 @contextlib.contextmanager
 def flocked(descriptor: int) -> Iterator[None]:
     """Hold an exclusive flock on an open file or directory for a block. Raises BlockingIOError if it is held."""

@@ -351,7 +351,7 @@ def prepare_record(parent: int, name: bytes, data: bytes, like: os.stat_result) 
     )
     try:
         with layout.opened(descriptor):
-            _write_all(descriptor, data)
+            layout.write_all(descriptor, data)
             if os.geteuid() == 0:
                 os.fchown(descriptor, like.st_uid, like.st_gid)
             os.fchmod(descriptor, like.st_mode & 0o7777)
@@ -619,7 +619,7 @@ def lay_token(root: int) -> str:
     descriptor = os.open(layout.TOKEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=root)
     try:
         with layout.opened(descriptor):
-            _write_all(descriptor, f"{token}\n".encode())
+            layout.write_all(descriptor, f"{token}\n".encode())
             os.fsync(descriptor)
     except OSError:
         os.unlink(layout.TOKEN, dir_fd=root)
@@ -704,9 +704,3 @@ def probe(directory: int) -> None:
     except OSError:
         os.rmdir(first, dir_fd=directory)
         raise
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

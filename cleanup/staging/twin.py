@@ -1,4 +1,4 @@
-"""The twin's record gets the end of its run's history: the only write on the NAS in the whole program.
+"""The twin's record gets the end of its run's history: the only write on a run there in the whole program.
 
 It runs in the child process of `nas.py`, works by descriptors beneath the NAS root, and replaces exactly one file: the
 record that it has just read and found to be the beginning of ours. Everything else is left as it is, and where there
@@ -132,20 +132,10 @@ def _wizard_locked(folder: int) -> Iterator[None]:
     """Hold the wizard's own lock on the record; where there is no such file, nobody is writing."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(FileNotFoundError):
-            descriptor = stack.enter_context(layout.opened(_open_to_lock(folder, layout.INGEST_LOCK)))
+            descriptor = stack.enter_context(layout.opened(layout.open_to_lock(folder, layout.INGEST_LOCK)))
             _expect_plain(descriptor, layout.INGEST_LOCK)
             stack.enter_context(layout.flocked(descriptor))
         yield
-
-
-def _open_to_lock(folder: int, name: bytes) -> int:
-    """Open an existing file without changing it; for writing where that is allowed, since NFS locks nothing else."""
-    try:
-        return layout.open_beneath(folder, name, os.O_RDWR | _WITHOUT_WAITING)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-    return layout.open_beneath(folder, name, os.O_RDONLY | _WITHOUT_WAITING)
 
 
 def _expect_plain(descriptor: int, name: bytes) -> os.stat_result:
@@ -201,7 +191,7 @@ def _extended(data: bytes, path: RunPath, history: list[dict[str, Any]]) -> byte
 def _take_away(folder: int, draft: bytes) -> None:
     """Remove the draft that an earlier try of this attempt has left. Raises BlockingIOError if it is still at it."""
     try:
-        descriptor = _open_to_lock(folder, draft)
+        descriptor = layout.open_to_lock(folder, draft)
     except FileNotFoundError:
         return
     with layout.opened(descriptor), layout.flocked(descriptor):
@@ -229,7 +219,7 @@ def _replace(folder: int, draft: bytes, record: _Record, data: bytes) -> None:
                 # Only who holds its lock moves a draft or takes it away. Before we had it, another try may have.
                 if not _lies_at(folder, draft, descriptor):
                     raise BlockingIOError
-                _write(descriptor, data)
+                layout.write_all(descriptor, data)
                 _make_alike(descriptor, record.status)
                 os.fsync(descriptor)
                 _expect_unchanged(folder, record)
@@ -240,12 +230,6 @@ def _replace(folder: int, draft: bytes, record: _Record, data: bytes) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(draft, dir_fd=folder)
             raise
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 def _make_alike(descriptor: int, like: os.stat_result) -> None:

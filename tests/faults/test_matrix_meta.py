@@ -37,7 +37,7 @@ def _every_table() -> None:
         importlib.import_module(f"tests.faults.{module}")
 
 
-def test_every_reason_is_produced() -> None:
+def test_every_reason_has_a_case() -> None:
     """A case's reason is asserted wherever the case is run, so what is declared here is what the product says."""
     declared = {case.reason for table in REGISTRY.values() for case in table.values()}
     assert (declared - {None}) | TOLD == set(Reason)

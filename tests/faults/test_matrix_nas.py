@@ -116,7 +116,7 @@ def rewritten_while_it_is_read(stage: Stage) -> Iterator[None]:
                 return
 
     writer = threading.Thread(target=rewrite)
-    with failing_at(tile, "readv", "delay_exit=400000:when=1")(stage):
+    with failing_at(tile, "readv", "delay_exit=2000000:when=1")(stage):
         writer.start()
         try:
             yield

@@ -365,7 +365,7 @@ def test_holds_the_wizards_lock_while_it_writes(copy: Copy, monkeypatch: pytest.
                 held.append(True)
         os.write(descriptor, data)
 
-    monkeypatch.setattr(twin, "_write", write)
+    monkeypatch.setattr(layout, "write_all", write)
     assert copy.tell() is True
     assert held == [True]
 
@@ -408,7 +408,7 @@ def test_two_at_once_do_it_once_and_neither_publishes_the_others_half(copy: Copy
         os.write(descriptor, data[40:])
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(twin, "_write", write)
+        patched.setattr(layout, "write_all", write)
         assert copy.tell() is True
     assert met == [("writer_active", "the record on the NAS is locked")]
     assert copy.read()["history"] == copy.history
