@@ -446,7 +446,7 @@ def _proven(attempt: ClearAttempt) -> tree.Proven:
         if not digests:
             with contextlib.suppress(TombstoneError):
                 digests.update(gathering.data_dir().read_digests(attempt.pk.hex))
-        return digests.get(path)
+        return digests.get(path, b"")  # no proof that can be read is none: what has changed since stays
 
     return proven
 

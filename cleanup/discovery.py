@@ -82,13 +82,15 @@ def _discover(descriptor: int, reader: Reader, result: Discovered, now: datetime
             _look_at_missing(run, descriptor, result, now)
     # What somebody else called cleared and left here: once it is gone, the row has nothing to complain of.
     left = Run.objects.filter(root=result.root, state=State.CLEARED, problem=Reason.ALREADY_CLEARED)
-    for run in left.exclude(run_path__in=present):
+    for run in left:
         try:
-            with gathering.open_run(descriptor, run.run_path):
-                continue
+            with gathering.open_run(descriptor, run.run_path) as opened:
+                if gathering.same_identity(run.identity, gathering.identity(kernel.status(opened.run), None)):
+                    continue
         except gathering.Unreachable as error:
-            if error.finding.reason is Reason.MISSING_DIRECTORY:
-                Run.objects.filter(pk=run.pk).update(problem="", looked_at=now)
+            if error.finding.reason is not Reason.MISSING_DIRECTORY:
+                continue
+        Run.objects.filter(pk=run.pk).update(problem="", looked_at=now)
 
 
 def _walk(root: int, staging_root: StagingRoot) -> Iterator[RunPath | tuple[str, Problem]]:

@@ -39,8 +39,12 @@ _SHARED = (
     "test_promises.py",
     "test_up.py",
 )
-# Tables of cases about the disk: each case on one of the engines, so that both have about half of every table.
+# Tests of the disk, of the NAS and of pages, for which an engine is only the place where rows lie: each case on one
+# of the engines, so that both have about half of every table.
 _SHARED_BY_CASE = (
+    "browser/test_clear.py",
+    "test_commands.py::test_bad_usage",
+    "test_telling.py",
     *(f"faults/test_matrix_{group}.py" for group in ("freshness", "ingest", "names", "nas", "paths", "time")),
     "faults/test_mutants.py",
 )

@@ -13,7 +13,7 @@ from django.db import OperationalError
 from django.db.models import Q
 from django.utils import timezone
 
-from cleanup import clear_run, clearing, discovery, recovery, registering, telling
+from cleanup import clear_run, clearing, discovery, gathering, recovery, registering, telling
 from cleanup.clearing import Refused
 from cleanup.models import ClearAttempt, LedgerEntry, NasBreaker, Phase, Requester, Run
 from cleanup.policy.reasons import Reason
@@ -571,3 +571,28 @@ def test_a_run_cleared_while_discovery_looks_at_it_is_not_told_to_lie_there(
         assert seen_by_discovery(root, scene.now) == []
     scene.assert_cleared()
     assert scene.run.problem == ""
+
+
+def test_without_the_tombstone_a_file_with_two_names_that_has_changed_stays(
+    linked: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_and_write() -> None:
+        attempt = linked.run.attempts.get()
+        Path(gathering.data_dir().tombstone_path(attempt.pk.hex)).rename(linked.lab.base / "tombstone")
+        write_in_secret(fence_of(linked) / TWO_NAMES[0])
+
+    with means.before(monkeypatch, clearing, "roll_forward", lose_and_write):
+        clear_run(linked.run, now=linked.now)
+    assert {(fence_of(linked) / name).read_bytes() for name in TWO_NAMES} == {NEW_WORK}
+
+
+def test_a_run_called_cleared_by_another_program_is_forgotten_although_a_new_one_lies_at_its_path(
+    lab: Lab, root: Any, now: datetime, quick: None
+) -> None:
+    path = lab.run(state="cleared")
+    discovery.discover(root, now=now)
+    path.rename(path.with_name(".aside"))
+    lab.twin().rename(lab.base / "old twin")
+    lab.run()
+    discovery.discover(root, now=now)
+    assert list(Run.objects.order_by("pk").values_list("state", "problem")) == [("cleared", ""), ("sync_verified", "")]
