@@ -39,14 +39,25 @@ _SHARED = (
     "test_promises.py",
     "test_up.py",
 )
-# Tests of the disk, of the NAS and of pages, for which an engine is only the place where rows lie: each case on one
-# of the engines, so that both have about half of every table.
+# Tests of the disk, of the NAS, of processes and of pages, for which an engine is only the place where rows lie: each
+# case on one of the engines, so that both have about half of every table. The explorers lead every engine everywhere.
 _SHARED_BY_CASE = (
     "browser/test_clear.py",
-    "test_commands.py::test_bad_usage",
-    "test_telling.py",
-    *(f"faults/test_matrix_{group}.py" for group in ("freshness", "ingest", "names", "nas", "paths", "time")),
+    "faults/test_adversary.py",
+    "faults/test_blackbox.py::test_a_clear_refuses_when_its_nas_reader_is_killed",
+    "faults/test_blackbox.py::test_failing_at_chosen_calls",
+    "faults/test_blackbox.py::test_frozen_amid_the_removal_it_is_left_alone",
+    "faults/test_blackbox.py::test_the_command_itself_killed_before_the_fence",
+    "faults/test_matrix_",
     "faults/test_mutants.py",
+    "faults/test_reference_defects.py",
+    "test_commands.py::test_bad_usage",
+    "test_gathering.py",
+    "test_proving.py",
+    "test_recovery.py",
+    "test_registering.py",
+    "test_reregistering.py",
+    "test_telling.py",
 )
 _VENDORS = pytest.StashKey[set[str]]()
 
