@@ -154,8 +154,7 @@ def _clear(attempt: ClearAttempt, now: datetime) -> None:
             gathering.reader_for(run.root) as reader,
             _guarded(opened),
         ):
-            look = _pass_gates(attempt, run, opened, reader, now)
-            prepared = _fence_and_prepare(attempt, run, opened, reader, look)
+            prepared = _fence_and_prepare(attempt, run, opened, reader, _pass_gates(attempt, run, opened, reader, now))
             _commit(attempt, run, opened, prepared)
             roll_forward(attempt, opened, prepared.plan, now=timezone.now())
     except Unreachable as error:
@@ -225,6 +224,7 @@ def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, reader:
         with contextlib.suppress(OSError):
             gathering.data_dir().discard(name)
         raise Refused(Finding(Reason.STORAGE_ERROR, os.strerror(error.errno or 0))) from None
+    del data
     if not attempt.advance([Phase.INTENT], Phase.INTENT, now=timezone.now(), **fields):
         gathering.data_dir().discard(name)
         raise Refused(Finding(Reason.INTERRUPTED))
@@ -236,6 +236,7 @@ def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, reader:
         # The last thing before the commit, so that whatever changed until now still stops the clear. The NAS first:
         # it may take its time, and the staged run can be written to meanwhile.
         _expect_twin(attempt, look, reader)
+        del look  # what the NAS listed of a hundred thousand files takes room that the next scan needs
         _expect_planned(run, opened, plan)
     except OSError as error:
         _undo(attempt, run, opened.parent)

@@ -70,13 +70,14 @@ def runs():
 
 
 def fingerprint(top, but=()):
-    """Name, mode, size, time and content of everything below a directory."""
+    """Name, mode, size, time and content of everything below a directory; `but` the records and their folders."""
     entries = {}
     for path in sorted([top, *top.rglob("*")]):
         status = path.lstat()
         content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
         size = status.st_size if path.is_file() else 0
-        if not path.match("*/.exlab-wizard/ingest.json") or "records" not in but:
+        told = path.match("*/.exlab-wizard/ingest.json") or path.match("*/.exlab-wizard")
+        if not told or "records" not in but:
             entries[str(path.relative_to(top))] = [status.st_mode, size, status.st_mtime_ns, content]
     return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
 
@@ -133,6 +134,8 @@ elif step == "swept":
     expect("the others byte for byte", {path: fingerprint(lab / "staging" / path) for path in others},
            {path: before["prints"][path] for path in others})
     expect("the NAS", fingerprint(lab / "nas", but="records"), before["nas"])
+    twins = [json.loads((lab / "nas" / path / ".exlab-wizard/ingest.json").read_bytes()) for path in verified]
+    expect("what their records on the NAS say", sorted({twin["current_state"] for twin in twins}), ["cleared"])
     leftovers = [str(path) for path in (lab / "staging").rglob(".exlab-clearing-*")]
     expect("leftovers", leftovers, [])
 elif step == "again":
