@@ -53,10 +53,12 @@ _SHARED_BY_CASE = (
     "faults/test_reference_defects.py",
     "test_commands.py::test_bad_usage",
     "test_gathering.py",
+    "test_parking.py",
     "test_proving.py",
     "test_recovery.py",
     "test_registering.py",
     "test_reregistering.py",
+    "test_sweeping.py",
     "test_telling.py",
 )
 _VENDORS = pytest.StashKey[set[str]]()
