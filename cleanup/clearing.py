@@ -29,6 +29,7 @@ from cleanup import gathering, proving, queueing
 from cleanup.gathering import Look, OpenRun, Unreachable
 from cleanup.models import (
     ClearAttempt,
+    Hold,
     IngestEvent,
     LedgerEntry,
     LedgerKind,
@@ -180,7 +181,7 @@ def _guarded(opened: OpenRun) -> Iterator[None]:
 
 def _pass_gates(attempt: ClearAttempt, run: Run, opened: OpenRun, reader: Reader, now: datetime) -> Look:
     """All gates on fresh facts; the decision and the proof are kept with the attempt. Raises Refused."""
-    policy = RetentionPolicy.objects.effective_for(run)
+    policy = RetentionPolicy.objects.effective_for(run).in_earnest()
     operator = attempt.requester == Requester.OPERATOR
     try:
         look, decision = gathering.look(
@@ -334,6 +335,9 @@ def _commit(attempt: ClearAttempt, run: Run, opened: OpenRun, prepared: Prepared
     try:
         with transaction.atomic(durable=True):
             _write_commit(attempt, run, prepared, timezone.now())
+    except Refused:
+        _undo(attempt, run, opened.parent)
+        raise
     except DjangoDatabaseError as error:
         connection.close()
         settle_phase(attempt)
@@ -358,6 +362,9 @@ def _write_commit(attempt: ClearAttempt, run: Run, prepared: Prepared, now: date
     cleared = verified.update(state=State.CLEARED, cleared_at=ingest.parse_instant(entry["at"]))
     if not cleared or not attempt.advance([Phase.INTENT], Phase.COMMITTED, now=now):
         raise DatabaseError("the run or its attempt was changed by somebody else")
+    # Whoever lays a hold locks the run's row first, as the update above does: so no hold can be laid in between.
+    if held := Hold.objects.in_force(now).filter(run=run).first():
+        raise Refused(Finding(Reason.HELD, f"by {held.owner}: {held.reason}"))
     IngestEvent.objects.create(
         run=run,
         position=run.events.count(),

@@ -17,7 +17,7 @@ from django.conf import settings
 
 from cleanup import proving, readiness
 from cleanup.models import ClearAttempt, Proof, Run, StagingRoot
-from cleanup.policy.gates import MAX_FAILURES, Decision, Facts, Finding, ProofFacts, evaluate
+from cleanup.policy.gates import MAX_FAILURES, Decision, Facts, Finding, Held, ProofFacts, evaluate
 from cleanup.policy.lifecycle import State, first_illegal_step
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import Policy, ProofLevel, ScopedPolicy, effective_policy, verified_at
@@ -26,7 +26,16 @@ from cleanup.staging import ingest, kernel, layout, manifest, nas, tree, writers
 from cleanup.staging.datadir import DataDir
 from cleanup.staging.layout import Problem, RunPath, UnsafePath, show
 
-_NOT_STORED = ("fresh", "other_attempt", "host_findings", "failures", "last_failure")
+_NOT_STORED = (
+    "fresh",
+    "other_attempt",
+    "host_findings",
+    "failures",
+    "last_failure",
+    "holds",
+    "budget_finding",
+    "breaker_finding",
+)
 # The end of the calendar as far as file times are concerned: with a zone's offset 9999 would overflow.
 _LATEST = datetime(9990, 1, 1, tzinfo=UTC)
 
@@ -273,10 +282,12 @@ def unreachable_facts(run: Run, finding: Finding, now: datetime) -> Facts:
     return replace(_recorded(run), gathered_at=now, path_findings=(finding,))
 
 
-def stored_facts(run: Run, *, other_attempt: bool = False, hindrances: tuple[Finding, ...] = ()) -> Facts:
+def stored_facts(
+    run: Run, *, other_attempt: bool = False, hindrances: tuple[Finding, ...] = (), breaker: Finding | None = None
+) -> Facts:
     """What discovery saw last of a run, with what the database knows by now.
 
-    `hindrances` are those of `readiness`, asked once for a whole page.
+    `hindrances` are those of `readiness`, asked once for a whole page, and so is `breaker`, of the run's staging root.
 
     Facts that another version of this program has stored in another shape are as good as none: the next pass of
     discovery writes them anew.
@@ -292,6 +303,8 @@ def stored_facts(run: Run, *, other_attempt: bool = False, hindrances: tuple[Fin
         host_findings=hindrances,
         failures=run.failures,
         last_failure=_last_failure(run),
+        holds=_holds(run),
+        breaker_finding=breaker,
     )
 
 
@@ -302,9 +315,10 @@ def stored_decision(
     *,
     other_attempt: bool = False,
     hindrances: tuple[Finding, ...] = (),
+    breaker: Finding | None = None,
 ) -> Decision:
     """The decision that pages and lists show: the gates on stored facts."""
-    facts = stored_facts(run, other_attempt=other_attempt, hindrances=hindrances)
+    facts = stored_facts(run, other_attempt=other_attempt, hindrances=hindrances, breaker=breaker)
     return evaluate(facts, effective_policy(policies, run.scope), now)
 
 
@@ -352,6 +366,16 @@ def _recorded(run: Run) -> Facts:
         verified_first_seen_at=event.first_seen_at if event else None,
         failures=run.failures,
         last_failure=_last_failure(run),
+        holds=_holds(run),
+    )
+
+
+def _holds(run: Run) -> tuple[Held, ...]:
+    """The holds that people have laid on a run and not released; those that are over are the gate's affair."""
+    return tuple(
+        Held(owner=hold.owner, until=hold.until, reason=hold.reason)
+        for hold in run.holds.all()
+        if hold.until is not None and hold.released_at is None
     )
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from cleanup import clearing, gathering, queueing, readiness, recovery
 from cleanup.gathering import Unreachable
 from cleanup.models import ClearAttempt, Phase, Requester, RetentionPolicy, Run, StagingRoot
-from cleanup.policy.gates import Decision, Finding, Gate, Verdict
+from cleanup.policy.gates import Decision, Finding, Gate, Verdict, evaluate
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import Policy, effective_policy
@@ -96,9 +96,10 @@ def sweep(
         runs = runs.filter(root__in=list(roots))
     for run in runs.order_by("verified_at", "pk"):
         result.scanned += 1
-        policy = effective_policy(policies, run.scope)
+        policy = effective_policy(policies, run.scope).in_earnest()
         busy = run.active_attempt is not None
-        quick = gathering.stored_decision(run, policies, now, other_attempt=busy, hindrances=hindrances)
+        facts = gathering.stored_facts(run, other_attempt=busy, hindrances=hindrances)
+        quick = evaluate(facts, policy, now)
         if quick.gate(Gate.STATE).verdict is Verdict.WAIT:
             continue
         if refusal := next(iter(hindrances), None) or _not_a_candidate(run, quick):

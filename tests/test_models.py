@@ -289,11 +289,26 @@ def test_nothing_that_the_ledger_speaks_of_can_be_removed(run: Run, staging_root
 
 LOOK = {
     f"view_{name}"
-    for name in ("stagingroot", "run", "ingestevent", "retentionpolicy", "proof", "clearattempt", "ledgerentry")
+    for name in (
+        "alert",
+        "clearattempt",
+        "hold",
+        "ingestevent",
+        "ledgerentry",
+        "orphan",
+        "proof",
+        "retentionpolicy",
+        "run",
+        "stagingroot",
+        "surprise",
+        "sweep",
+        "sweepbreaker",
+        "sweptrun",
+    )
 }
 
 
-@pytest.mark.parametrize(("group", "may"), [("viewer", LOOK), ("operator", LOOK | {"clear_run"})])
+@pytest.mark.parametrize(("group", "may"), [("viewer", LOOK), ("operator", LOOK | {"clear_run", "hold_run", "go_on"})])
 def test_groups_have_exactly_their_permissions(group: str, may: set[str]) -> None:
     made = Group.objects.get(name=group)
     assert set(made.permissions.values_list("codename", flat=True)) == may

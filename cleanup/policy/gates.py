@@ -23,15 +23,18 @@ class Gate(enum.StrEnum):
     STATE = "state"
     CLOCK = "clock"
     RETENTION = "retention"
+    HOLD = "hold"
     PATH = "path"
     UNCHANGED = "unchanged"
     PROOF = "proof"
     FREE = "free"
     ATTEMPTS = "attempts"
+    BUDGET = "budget"
+    BREAKER = "breaker"
 
 
 # What the schedule must wait for and an operator's click passes.
-SCHEDULE_ONLY = frozenset({Gate.RETENTION, Gate.ATTEMPTS})
+SCHEDULE_ONLY = frozenset({Gate.RETENTION, Gate.ATTEMPTS, Gate.BUDGET, Gate.BREAKER})
 
 
 class Verdict(enum.StrEnum):
@@ -48,6 +51,15 @@ class Finding:
 
     reason: Reason
     detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A hold that somebody with an account laid on a run, until an instant."""
+
+    owner: str
+    until: datetime
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +84,9 @@ class Facts:
     """What was seen of one run, and when. Instants are aware; bytes are logical; None means unknown.
 
     `fresh` tells a look made for this decision from one that was stored by discovery. `host_findings` speak against
-    any clear on this host; `failures` are the attempts that failed in a row, and `last_failure` says how.
+    any clear on this host; `failures` are the attempts that failed in a row, and `last_failure` says how. `hold_file`
+    is what the file `.exlab-hold` at the run's top says, None without one. `budget_finding` and `breaker_finding` are a
+    sweep's own: its limits, and what was abnormal.
     """
 
     gathered_at: datetime
@@ -95,6 +109,10 @@ class Facts:
     host_findings: tuple[Finding, ...] = ()
     failures: int = 0
     last_failure: str = ""
+    hold_file: str | None = None
+    holds: tuple[Held, ...] = ()
+    budget_finding: Finding | None = None
+    breaker_finding: Finding | None = None
 
 
 @dataclass(frozen=True)
@@ -241,7 +259,21 @@ def _retention(facts: Facts, policy: Policy, now: datetime) -> GateResult:
             f"kept {policy.retain_hours:g} h after the verification",
             opens_at,
         )
+    if policy.rehearsing:
+        versions = ", ".join(str(version) for version in policy.rehearsing)
+        return _block(gate, Reason.REHEARSAL, f"policy version {versions}")
     return _pass(gate)
+
+
+def _hold(facts: Facts, policy: Policy, now: datetime) -> GateResult:
+    if facts.hold_file is not None:
+        said = f': "{facts.hold_file}"' if facts.hold_file else ""
+        return _block(Gate.HOLD, Reason.HELD, f"by the file .exlab-hold in the run{said}")
+    holds = sorted((hold for hold in facts.holds if hold.until > now), key=lambda hold: hold.until)
+    if holds:
+        said = "; ".join(f"by {hold.owner}: {hold.reason}" for hold in holds)
+        return _wait(Gate.HOLD, Reason.HELD, said, holds[-1].until)
+    return _pass(Gate.HOLD)
 
 
 def _path(facts: Facts, policy: Policy, now: datetime) -> GateResult:
@@ -310,13 +342,26 @@ def _attempts(facts: Facts, policy: Policy, now: datetime) -> GateResult:
     return _pass(Gate.ATTEMPTS)
 
 
+def _budget(facts: Facts, policy: Policy, now: datetime) -> GateResult:
+    finding = facts.budget_finding
+    return _wait(Gate.BUDGET, finding.reason, finding.detail) if finding else _pass(Gate.BUDGET)
+
+
+def _breaker(facts: Facts, policy: Policy, now: datetime) -> GateResult:
+    finding = facts.breaker_finding
+    return _block(Gate.BREAKER, finding.reason, finding.detail) if finding else _pass(Gate.BREAKER)
+
+
 GATES: dict[Gate, Callable[[Facts, Policy, datetime], GateResult]] = {
     Gate.STATE: _state,
     Gate.CLOCK: _clock,
     Gate.RETENTION: _retention,
+    Gate.HOLD: _hold,
     Gate.PATH: _path,
     Gate.UNCHANGED: _unchanged,
     Gate.PROOF: _proof,
     Gate.FREE: _free,
     Gate.ATTEMPTS: _attempts,
+    Gate.BUDGET: _budget,
+    Gate.BREAKER: _breaker,
 }

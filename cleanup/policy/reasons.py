@@ -64,6 +64,17 @@ class Reason(enum.StrEnum):
         "The time that the policy keeps a run is not over yet.",
         "Wait, or clear it by a click.",
     )
+    REHEARSAL = (
+        "rehearsal",
+        "The policy is being rehearsed: the schedule only records what it would do.",
+        "Compare what it would have done with what people did, and promote the policy; or clear the run by a click.",
+    )
+    # hold
+    HELD = (
+        "held",
+        "Somebody has put a hold on this run.",
+        "Ask the owner of the hold. It can be released; one that a file lays ends when the file is taken away.",
+    )
     # path
     ROOT_NOT_MOUNTED = (
         "root_not_mounted",
@@ -243,6 +254,86 @@ class Reason(enum.StrEnum):
         "parked",
         "Three attempts in a row have failed: the schedule waits until something changes.",
         "See why the last attempt failed, mend that, and try again by a click.",
+    )
+    # budget
+    BUDGET_EXHAUSTED = (
+        "budget_exhausted",
+        "The sweep had taken as much as one sweep may.",
+        "Wait: it comes first in the next sweep. An admin may set a larger budget.",
+    )
+    # breaker
+    BREAKER_OPEN = (
+        "breaker_open",
+        "Something abnormal has stopped the sweeps of this staging root.",
+        "See what it was, and let the sweeps go on once it is understood.",
+    )
+    # a sweep as a whole
+    SWEEP_RUNNING = (
+        "sweep_running",
+        "Another sweep of this staging root is under way.",
+        "Wait for it to end.",
+    )
+    LIMIT_EXCEEDED = (
+        "limit_exceeded",
+        "The staging root is beyond its limit, and nothing more may go by itself.",
+        "Clear runs by a click, see why the others are blocked, or make more room.",
+    )
+    # what lies on a staging disk and is no known run
+    UNKNOWN_DIRECTORY = (
+        "unknown_directory",
+        "The directory looks like a run, and the database does not know it.",
+        "Let it be looked at again; discovery adopts a run whose record can be read.",
+    )
+    MISPLACED_RUN = (
+        "misplaced_run",
+        "The directory looks like a run, and lies where no run can lie.",
+        "Find out where it belongs and move it there; it is not removed by itself, however old it gets.",
+    )
+    STRAY_FILE = (
+        "stray_file",
+        "It lies among the runs and belongs to none.",
+        "Move it into the run that it belongs to, or take it away by hand; this program never removes it.",
+    )
+    ORPHANS_ESCALATED = (
+        "orphans_escalated",
+        "What belongs to no known run has grown too old or too large to be left alone.",
+        "An admin decides what becomes of it: adopt it, move it, or remove it by hand.",
+    )
+    # the watchdog's
+    STALLED = (
+        "stalled",
+        "The run has stood in one state for longer than its instrument's runs should.",
+        "Look at the data wizard on the lab PC: see that it runs and that its queue moves.",
+    )
+    NO_PROGRESS = (
+        "no_progress",
+        "A clear holds its lock and makes no progress.",
+        "Check the disks it works on. If its process hangs, end it: recovery settles the clear.",
+    )
+    SCHEDULE_MISSED = (
+        "schedule_missed",
+        "A timed task has not run when it should have.",
+        "Check that the task clusters run; migrate brings a missing schedule back.",
+    )
+    CLUSTER_SILENT = (
+        "cluster_silent",
+        "A task cluster has given no sign of life.",
+        "Start it again (up, or worker); what it was doing is settled by recovery.",
+    )
+    HOST_UNSERVED = (
+        "host_unserved",
+        "Nobody serves the staging roots of this host.",
+        "Start this program on that host (up, or worker).",
+    )
+    HOLD_ENDING = (
+        "hold_ending",
+        "A hold ends soon.",
+        "Its owner extends it, or lets the run go.",
+    )
+    HOLD_OLD = (
+        "hold_old",
+        "A hold by a file has lasted for long.",
+        "Take the file .exlab-hold out of the run if it is needed no more.",
     )
     # outcomes of an attempt, no gate's
     INTERRUPTED = (

@@ -2,15 +2,24 @@
 
 import enum
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from cleanup.policy.lifecycle import State
 
 DEFAULT_RETAIN_HOURS = 168.0
 # Ten years: more is a slip of the finger, and keeps every date within what datetime can hold.
 MAX_RETAIN_HOURS = 87_660.0
+# So many runs one sweep takes where no budget is set; of bytes and minutes it takes what it needs.
+DEFAULT_BUDGET_RUNS = 500
+MAX_BUDGET_MINUTES = 7 * 24 * 60.0
+# A sweep that would take more than this share of a root's staged bytes stops and asks first.
+DEFAULT_MAX_SHARE = 0.5
+# A run that has stood for so long in one state before its verification is called stalled.
+DEFAULT_STALLED_AFTER_HOURS = 24.0
+# After so many nights of rehearsal without a surprise a policy is promoted; 0: only by a person.
+DEFAULT_REHEARSAL_NIGHTS = 3
 
 
 class Mode(enum.StrEnum):
@@ -33,14 +42,56 @@ class ProofLevel(enum.StrEnum):
         return list(ProofLevel).index(self)
 
 
+class Stage(enum.StrEnum):
+    """How far a policy version has come: tried without clearing, let loose, or never to be rehearsed at all."""
+
+    REHEARSING = "rehearsing"
+    PROMOTED = "promoted"
+    OFF = "off"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What applies to one run. `version` names the newest policy version that was looked at."""
+    """What applies to one run. `version` names the newest policy version that was looked at.
+
+    `min_retain_hours` is the floor under pressure, never above `retain_hours`. `rehearsing` are the versions behind
+    this policy that are still rehearsed: the timed pass only records what it would do.
+    """
 
     mode: Mode = Mode.MANUAL
     retain_hours: float = DEFAULT_RETAIN_HOURS
     proof: ProofLevel = ProofLevel.CHECKSUM
     version: int = 0
+    min_retain_hours: float = DEFAULT_RETAIN_HOURS
+    stalled_after_hours: float = DEFAULT_STALLED_AFTER_HOURS
+    rehearsing: tuple[int, ...] = ()
+
+    def under_pressure(self) -> "Policy":
+        """The same policy where the disk is too full: kept for `min_retain_hours` only."""
+        return replace(self, retain_hours=self.min_retain_hours)
+
+    def in_earnest(self) -> "Policy":
+        """The same policy as if nothing were rehearsed: what a person's own sweep acts by."""
+        return replace(self, rehearsing=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What applies to a staging root as a whole; None: no limit. Bytes are logical but those of the free space.
+
+    Pressure begins where the staged runs exceed `max_bytes` or `max_runs`, or less than `free_start_bytes` are free,
+    and then lasts until `free_stop_bytes` are free. The budgets bound one sweep. `rehearsing` as in `Policy`.
+    """
+
+    max_bytes: int | None = None
+    max_runs: int | None = None
+    free_start_bytes: int | None = None
+    free_stop_bytes: int | None = None
+    budget_runs: int | None = DEFAULT_BUDGET_RUNS
+    budget_bytes: int | None = None
+    budget_minutes: float | None = None
+    max_share: float = DEFAULT_MAX_SHARE
+    rehearsing: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,19 +132,104 @@ class ScopedPolicy:
     mode: Mode | None = None
     retain_hours: float | None = None
     proof: ProofLevel | None = None
+    min_retain_hours: float | None = None
+    stalled_after_hours: float | None = None
+    max_bytes: int | None = None
+    max_runs: int | None = None
+    free_start_bytes: int | None = None
+    free_stop_bytes: int | None = None
+    budget_runs: int | None = None
+    budget_bytes: int | None = None
+    budget_minutes: float | None = None
+    max_share: float | None = None
+    stage: Stage = Stage.OFF
+
+
+# What may change what the schedule takes; a change of anything else needs no rehearsal.
+TAKING_FIELDS = (
+    "mode",
+    "retain_hours",
+    "proof",
+    "min_retain_hours",
+    "max_bytes",
+    "max_runs",
+    "free_start_bytes",
+    "free_stop_bytes",
+)
+# What makes sense for one staging root alone, and what for the whole lab besides.
+ROOT_FIELDS = ("max_bytes", "max_runs", "free_start_bytes", "free_stop_bytes")
+SWEEP_FIELDS = ("budget_runs", "budget_bytes", "budget_minutes", "max_share")
 
 
 def effective_policy(policies: Iterable[ScopedPolicy], run: Scope) -> Policy:
     """The policy of one run: among the scopes that cover it the most specific wins, field by field."""
     policies = list(policies)
-    mode, retain_hours, proof = Mode.MANUAL, DEFAULT_RETAIN_HOURS, ProofLevel.CHECKSUM
+    found: dict[str, Any] = {}
+    decided_by: dict[str, ScopedPolicy] = {}
     for policy in sorted(policies, key=lambda policy: policy.scope.rank):
         if policy.scope.covers(run):
-            mode = mode if policy.mode is None else policy.mode
-            retain_hours = retain_hours if policy.retain_hours is None else policy.retain_hours
-            proof = proof if policy.proof is None else policy.proof
+            for name in ("mode", "retain_hours", "proof", "min_retain_hours", "stalled_after_hours"):
+                if (value := getattr(policy, name)) is not None:
+                    found[name], decided_by[name] = value, policy
+    decided_by.pop("stalled_after_hours", None)
+    retain_hours = found.setdefault("retain_hours", DEFAULT_RETAIN_HOURS)
+    found["min_retain_hours"] = min(found.get("min_retain_hours", retain_hours), retain_hours)
+    rehearsing = {policy.version for policy in decided_by.values() if policy.stage is Stage.REHEARSING}
     version = max((policy.version for policy in policies), default=0)
-    return Policy(mode=mode, retain_hours=retain_hours, proof=proof, version=version)
+    return Policy(**found, version=version, rehearsing=tuple(sorted(rehearsing)))
+
+
+def limits_of(policies: Iterable[ScopedPolicy], root: str) -> Limits:
+    """The limits of one staging root, by its name: its own, and for a sweep's budgets else the lab's."""
+    found: dict[str, Any] = {}
+    rehearsing: tuple[int, ...] = ()
+    for policy in sorted(policies, key=lambda policy: policy.scope.rank):
+        if policy.scope not in (Scope(), Scope(root=root)):
+            continue
+        for name in (*ROOT_FIELDS, *SWEEP_FIELDS):
+            if (value := getattr(policy, name)) is not None:
+                found[name] = value
+                if name in ROOT_FIELDS and policy.stage is Stage.REHEARSING:
+                    rehearsing = (policy.version,)
+    return Limits(**found, rehearsing=rehearsing)
+
+
+def stage_of_next(before: ScopedPolicy | None, after: ScopedPolicy, *, rehearse: bool | None) -> Stage:
+    """The stage at which a new version of a scope begins, given the one before it.
+
+    `rehearse` is what its author asked for, None: as before, and of old: yes. What can only take less than a version
+    that was promoted needs no new rehearsal.
+    """
+    if rehearse is None:
+        rehearse = before is None or before.stage is not Stage.OFF
+    if not rehearse:
+        return Stage.OFF
+    if before is None or before.stage is not Stage.PROMOTED or loosens(before, after):
+        return Stage.REHEARSING
+    return Stage.PROMOTED
+
+
+def loosens(before: ScopedPolicy, after: ScopedPolicy) -> bool:
+    """Whether the later version may take a run that the earlier one would not: in doubt, yes."""
+    changed = {name for name in TAKING_FIELDS if getattr(before, name) != getattr(after, name)}
+    if after.mode is Mode.MANUAL:
+        changed.clear()
+    changed = {name for name in changed if not _is_stricter(name, getattr(before, name), getattr(after, name))}
+    return bool(changed)
+
+
+def _is_stricter(name: str, before: Any, after: Any) -> bool:  # noqa: ANN401
+    """Whether a field's later value can only keep more. Unset is unknown, but for a limit: there it is none at all."""
+    if name in ROOT_FIELDS and after is None:
+        return True
+    if before is None or after is None:
+        return False
+    if name == "mode":
+        return bool(after is Mode.MANUAL)
+    if name == "proof":
+        return bool(after.strength >= before.strength)
+    smaller_keeps_more = name in ("free_start_bytes", "free_stop_bytes")
+    return bool(after <= before if smaller_keeps_more else after >= before)
 
 
 def due_at(verified_at: datetime, policy: Policy) -> datetime | None:

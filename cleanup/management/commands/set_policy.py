@@ -47,7 +47,7 @@ class Command(LabCommand):
         for name in ("equipment", "project"):
             _refuse_unknown(name, options[name])
         root = find_roots(options["root"])[0] if options["root"] else None
-        scope = {name: options[name] or "" for name in ("equipment", "project", "run_kind")}
+        scope: dict[str, Any] = {name: options[name] or "" for name in ("equipment", "project", "run_kind")}
         try:
             policy = RetentionPolicy.objects.add_version(
                 root=root, author=getpass.getuser(), now=now(), **scope, **fields

@@ -1,0 +1,58 @@
+"""Holds: pins on runs, with owner, reason and end."""
+
+from datetime import datetime
+from typing import ClassVar, Self
+
+from django.db import models
+from django.db.models import Q
+
+from cleanup.models.runs import Run
+
+
+class HoldSource(models.TextChoices):
+    """Who pinned the run: somebody with an account, or a file `.exlab-hold` at the run's top."""
+
+    PERSON = "person"
+    FILE = "file"
+
+
+class HoldQuerySet(models.QuerySet["Hold"]):
+    def in_force(self, now: datetime) -> Self:
+        """Holds that pin their run at this instant: neither released nor over."""
+        return self.filter(released_at=None).filter(Q(until=None) | Q(until__gt=now))
+
+
+class Hold(models.Model):
+    """One pin on one run. A hold of a file has no `until`: it lasts until the file is taken away.
+
+    `released_at` is when somebody released it, or when the file was seen to be gone; one that is simply over has none.
+    """
+
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="holds")
+    source = models.CharField(max_length=6, choices=HoldSource, default=HoldSource.PERSON)
+    owner = models.CharField(max_length=150)
+    reason = models.CharField(max_length=500)
+    created_at = models.DateTimeField()
+    until = models.DateTimeField(null=True, blank=True)
+    released_at = models.DateTimeField(null=True, blank=True)
+    released_by = models.CharField(max_length=150, blank=True)
+    reminded_at = models.DateTimeField(null=True, blank=True)
+
+    objects = HoldQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-created_at",)
+        permissions: ClassVar = [("hold_run", "Can hold a run and release it")]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(source__in=HoldSource.values), name="hold_source_is_known"),
+            models.CheckConstraint(condition=Q(source="file") | Q(until__isnull=False), name="hold_has_an_end"),
+            models.UniqueConstraint(
+                fields=["run"], condition=Q(source="file", released_at=None), name="one_file_hold_per_run"
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["run"], condition=Q(released_at=None), name="hold_unreleased"),
+        ]
+
+    def __str__(self) -> str:
+        return f"hold of {self.run} by {self.owner}"

@@ -1,0 +1,240 @@
+"""Retention policies, every version of them."""
+
+import math
+from datetime import datetime
+from typing import Any, ClassVar
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models, transaction
+from django.db.models import Q
+
+from cleanup.models.base import AppendOnly, RunKind
+from cleanup.models.roots import StagingRoot
+from cleanup.models.runs import Run
+from cleanup.policy.retention import (
+    MAX_BUDGET_MINUTES,
+    MAX_RETAIN_HOURS,
+    ROOT_FIELDS,
+    SWEEP_FIELDS,
+    Limits,
+    Mode,
+    Policy,
+    ProofLevel,
+    Scope,
+    ScopedPolicy,
+    Stage,
+    effective_policy,
+    limits_of,
+    stage_of_next,
+)
+
+
+class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
+    def in_force(self) -> "list[RetentionPolicy]":
+        """The newest version of every scope."""
+        newest: dict[Scope, RetentionPolicy] = {}
+        for policy in self.select_related("root").order_by("version"):
+            newest[policy.scope] = policy
+        return list(newest.values())
+
+    def scoped(self) -> list[ScopedPolicy]:
+        """The policies in force, as values for `effective_policy`."""
+        return [policy.as_value() for policy in self.in_force()]
+
+    def effective_for(self, run: Run) -> Policy:
+        return effective_policy(self.scoped(), run.scope)
+
+    def add_version(
+        self,
+        *,
+        root: StagingRoot | None = None,
+        author: str,
+        now: datetime,
+        rehearse: bool | None = None,
+        stage: Stage | None = None,
+        note: str = "",
+        **fields: Any,  # noqa: ANN401
+    ) -> "RetentionPolicy":
+        """Write a new version for one scope; fields that are not named are carried over from the version before.
+
+        `rehearse` says whether the schedule shall rehearse it first (None: as before, and of old: yes); `stage` is
+        given where nothing but that changes. Raises ValidationError, and then nothing is stored.
+        """
+        scope = {name: fields.pop(name, "") or "" for name in ("equipment", "project", "run_kind")}
+        with transaction.atomic():
+            before = self.filter(root=root, **scope).order_by("-version").first()
+            carried = {name: getattr(before, name) for name in VERSIONED} if before else {}
+            newest = self.aggregate(version=models.Max("version"))["version"] or 0
+            policy = RetentionPolicy(
+                root=root,
+                author=author,
+                created_at=now,
+                version=newest + 1,
+                rehearsal=stage or Stage.OFF,
+                note=note,
+                **scope,
+                **{**carried, **fields},
+            )
+            policy.full_clean()
+            if stage is None:
+                earlier = before.as_value() if before else None
+                policy.rehearsal = stage_of_next(earlier, policy.as_value(), rehearse=rehearse)
+            policy.save()
+        return policy
+
+    def limits_of(self, root: StagingRoot) -> Limits:
+        return limits_of(self.scoped(), root.name)
+
+
+# What a version says besides its scope, and the next one carries over.
+VERSIONED = (
+    "mode",
+    "retain_hours",
+    "proof",
+    "min_retain_hours",
+    "stalled_after_hours",
+    *ROOT_FIELDS,
+    *SWEEP_FIELDS,
+    "rehearsal_nights",
+)
+
+
+def _hours() -> "models.FloatField[float | None, float | None]":
+    validators = [MinValueValidator(0), MaxValueValidator(MAX_RETAIN_HOURS)]
+    return models.FloatField(null=True, blank=True, validators=validators)
+
+
+class RetentionPolicy(AppendOnly):
+    """One version of the policy of one scope. Empty scope fields mean everywhere; the newest version is in force.
+
+    Bytes are logical, but `free_*`: those are free space of the disk. `rehearsal` is the stage of this very version:
+    its promotion, and its way back, are versions of their own.
+    """
+
+    version = models.PositiveIntegerField(unique=True)
+    root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, null=True, blank=True, related_name="policies")
+    equipment = models.CharField(max_length=255, blank=True)
+    project = models.CharField(max_length=255, blank=True)
+    run_kind = models.CharField(max_length=12, blank=True, choices=RunKind)
+    mode = models.CharField(max_length=9, blank=True, choices=[(mode.value, mode.value) for mode in Mode])
+    retain_hours = models.FloatField(
+        null=True, blank=True, validators=[MinValueValidator(0), MaxValueValidator(MAX_RETAIN_HOURS)]
+    )
+    proof = models.CharField(max_length=8, blank=True, choices=[(level.value, level.value) for level in ProofLevel])
+    min_retain_hours = _hours()
+    stalled_after_hours = _hours()
+    max_bytes = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(0)])
+    max_runs = models.PositiveIntegerField(null=True, blank=True)
+    free_start_bytes = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(0)])
+    free_stop_bytes = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(0)])
+    budget_runs = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
+    budget_bytes = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
+    budget_minutes = models.FloatField(null=True, blank=True, validators=[MaxValueValidator(MAX_BUDGET_MINUTES)])
+    max_share = models.FloatField(null=True, blank=True, validators=[MaxValueValidator(1)])
+    rehearsal = models.CharField(
+        max_length=10, default=Stage.OFF, choices=[(stage.value, stage.value) for stage in Stage]
+    )
+    rehearsal_nights = models.PositiveSmallIntegerField(null=True, blank=True, validators=[MaxValueValidator(365)])
+    note = models.CharField(max_length=500, blank=True)
+    author = models.CharField(max_length=150)
+    created_at = models.DateTimeField()
+
+    objects = RetentionPolicyQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-version",)
+        verbose_name_plural = "retention policies"
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(mode__in=["", *Mode]), name="policy_mode_is_known"),
+            models.CheckConstraint(condition=Q(proof__in=["", *ProofLevel]), name="policy_proof_is_known"),
+            models.CheckConstraint(condition=Q(run_kind__in=["", *RunKind.values]), name="policy_run_kind_is_known"),
+            models.CheckConstraint(condition=Q(rehearsal__in=list(Stage)), name="policy_rehearsal_is_known"),
+            models.CheckConstraint(
+                condition=Q(free_start_bytes__isnull=True, free_stop_bytes__isnull=True)
+                | Q(free_start_bytes__lt=models.F("free_stop_bytes")),
+                name="policy_watermarks_are_sane",
+            ),
+            models.CheckConstraint(
+                condition=Q(retain_hours__isnull=True)
+                | (Q(retain_hours__gte=0) & Q(retain_hours__lte=MAX_RETAIN_HOURS)),
+                name="policy_retain_hours_is_sane",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"policy version {self.version}"
+
+    def clean(self) -> None:
+        # "Not a number" is neither below nor above any limit, and SQLite would keep it as "unset".
+        for name in ("retain_hours", "min_retain_hours", "stalled_after_hours", "budget_minutes", "max_share"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ValidationError({name: "Enter a number."})
+            if name in ("budget_minutes", "max_share") and value is not None and value <= 0:
+                raise ValidationError({name: "Enter a number above 0."})
+        self._expect_sane_limits()
+        self._expect_fitting_scope()
+
+    def _expect_sane_limits(self) -> None:
+        start, stop = self.free_start_bytes, self.free_stop_bytes
+        if (start is None) != (stop is None):
+            raise ValidationError({"free_start_bytes": "Free space needs both: where to start and where to stop."})
+        if start is not None and stop is not None and start >= stop:
+            raise ValidationError({"free_stop_bytes": "Clearing must stop at more free space than it starts at."})
+        floor, retain_hours = self.min_retain_hours, self.retain_hours
+        if floor is not None and retain_hours is not None and floor > retain_hours:
+            raise ValidationError({"min_retain_hours": "The floor under pressure cannot be longer than the retention."})
+
+    def _expect_fitting_scope(self) -> None:
+        narrow = bool(self.equipment or self.project or self.run_kind)
+        for name in ROOT_FIELDS:
+            if getattr(self, name) is not None and (narrow or self.root is None):
+                raise ValidationError({name: "A limit of this kind is set for one staging root as a whole."})
+        for name in SWEEP_FIELDS:
+            if getattr(self, name) is not None and narrow:
+                raise ValidationError({name: "A sweep's bounds are set for a staging root, or for the whole lab."})
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(
+            root=self.root.name if self.root else None,
+            equipment=self.equipment or None,
+            project=self.project or None,
+            run_kind=self.run_kind or None,
+        )
+
+    def as_value(self) -> ScopedPolicy:
+        return ScopedPolicy(
+            scope=self.scope,
+            version=self.version,
+            mode=Mode(self.mode) if self.mode else None,
+            retain_hours=self.retain_hours,
+            proof=ProofLevel(self.proof) if self.proof else None,
+            min_retain_hours=self.min_retain_hours,
+            stalled_after_hours=self.stalled_after_hours,
+            **{name: getattr(self, name) for name in (*ROOT_FIELDS, *SWEEP_FIELDS)},
+            stage=Stage(self.rehearsal),
+        )
+
+
+class Surprise(AppendOnly):
+    """A run that the schedule was about to take, or had said it would take, and that turned out to be needed or unsafe.
+
+    `policy_version` is the version under which it was about to go.
+    """
+
+    policy_version = models.PositiveIntegerField()
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="surprises")
+    at = models.DateTimeField()
+    reason = models.CharField(max_length=40)
+    detail = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ("-at",)
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["policy_version", "run"], name="one_surprise_per_version_and_run"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.run}: {self.reason}"

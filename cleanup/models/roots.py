@@ -1,0 +1,73 @@
+"""Where runs lie, and who serves them: staging roots, NAS roots as seen from a host, task clusters."""
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+
+
+class StagingRoot(models.Model):
+    """A directory on one host that holds runs, and the NAS root that mirrors it.
+
+    `token` is the UUID in the token file at the root's top; without that file nothing is done there. A token that is
+    empty has not been laid yet, because the directory was empty: perhaps its disk was not mounted.
+    """
+
+    name = models.CharField(max_length=64, unique=True)
+    host = models.CharField(max_length=255)
+    path = models.CharField(max_length=4096)
+    token = models.CharField(max_length=36, blank=True)
+    nas_path = models.CharField("NAS root", max_length=4096, blank=True)
+    nas_token = models.CharField("NAS token", max_length=36, blank=True)
+    allow_same_filesystem = models.BooleanField(default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    discovered_at = models.DateTimeField(null=True, blank=True)
+    problem = models.CharField(max_length=40, blank=True)
+
+    class Meta:
+        ordering = ("name",)
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["host", "path"], name="one_staging_root_per_host_and_path"),
+            models.CheckConstraint(condition=~Q(path="") & ~Q(path="/"), name="staging_root_is_no_filesystem_root"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class NasBreaker(models.Model):
+    """What a NAS root was like of late, seen from one host: after trouble nobody asks it again before `open_until`.
+
+    A mount that hangs costs everybody a minute who asks; one breaker for all processes lets only one of them pay.
+    """
+
+    host = models.CharField(max_length=255)
+    token = models.CharField(max_length=36)
+    failures = models.PositiveIntegerField("failures in a row", default=0)
+    open_until = models.DateTimeField("not asked until", null=True, blank=True)
+    reason = models.CharField(max_length=40, blank=True)
+    detail = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["host", "token"], name="one_breaker_per_host_and_nas_root"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.token} on {self.host}: {self.failures} failures"
+
+
+class Heartbeat(models.Model):
+    """When a task cluster last ran a task: a cluster can hang while its own status still says it works."""
+
+    cluster = models.CharField(max_length=64)
+    host = models.CharField(max_length=255)
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["cluster", "host"], name="one_heartbeat_per_cluster_and_host"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.cluster} on {self.host}"

@@ -1,0 +1,120 @@
+"""Runs, their ingest history, and the holds that pin them."""
+
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from django.db import models
+from django.db.models import Q
+
+from cleanup.models.base import STATES, AppendOnly, RunKind
+from cleanup.models.roots import StagingRoot
+from cleanup.policy.lifecycle import State
+from cleanup.policy.retention import Scope
+
+if TYPE_CHECKING:
+    from cleanup.models.clears import ClearAttempt
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    def staged(self) -> Self:
+        """Runs whose staging copy has not been cleared, as far as anybody knows."""
+        return self.exclude(state=State.CLEARED).filter(gone_at=None)
+
+    def verified(self) -> Self:
+        return self.filter(state=State.SYNC_VERIFIED)
+
+    def with_root(self) -> Self:
+        """Runs with what every decision asks for: their root and their holds."""
+        return self.select_related("root").prefetch_related("holds")
+
+
+class Run(models.Model):
+    """One leaf directory beneath a staging root, named by its `run_path` and known by its `identity`.
+
+    `state` is empty as long as no readable `ingest.json` was seen. `facts` is what discovery saw last, at `looked_at`;
+    the columns beside it repeat what lists filter, sort and add up. Bytes are logical unless the name says otherwise.
+    `failures` counts the attempts that failed in a row since the facts last changed. A run with `gone_at` was declared
+    gone by a person: another directory lies at its path, so its row only tells what was known of it.
+    """
+
+    root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="runs")
+    run_path = models.CharField(max_length=1024)
+    identity = models.CharField(max_length=128)
+    equipment = models.CharField(max_length=255)
+    project = models.CharField(max_length=255)
+    run_kind = models.CharField(max_length=12, choices=RunKind)
+    leaf = models.CharField(max_length=64)
+    project_name = models.CharField(max_length=255, blank=True)
+    state = models.CharField(max_length=16, choices=STATES, blank=True)
+    verified_at = models.DateTimeField(null=True, blank=True)
+    cleared_at = models.DateTimeField(null=True, blank=True)
+    files = models.BigIntegerField(null=True, blank=True)
+    bytes = models.BigIntegerField("logical bytes", null=True, blank=True)
+    facts = models.JSONField(default=dict, blank=True)
+    problem = models.CharField(max_length=40, blank=True)
+    first_seen_at = models.DateTimeField()
+    looked_at = models.DateTimeField(null=True, blank=True)
+    failures = models.PositiveSmallIntegerField("failed attempts in a row", default=0)
+    gone_at = models.DateTimeField("declared gone at", null=True, blank=True)
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("root", "run_path")
+        permissions: ClassVar = [("clear_run", "Can clear a run's staging copy")]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(state__in=["", *(state.value for state in State)]), name="run_state_is_known"
+            ),
+            models.CheckConstraint(condition=Q(run_kind__in=RunKind.values), name="run_kind_is_known"),
+            models.UniqueConstraint(
+                fields=["root", "run_path"],
+                condition=~Q(state=State.CLEARED) & Q(gone_at=None),
+                name="one_staged_run_per_path",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["verified_at", "id"], condition=Q(state=State.SYNC_VERIFIED), name="run_verified_at"),
+            models.Index(fields=["root", "run_path"], name="run_by_path"),
+        ]
+
+    def __str__(self) -> str:
+        return self.run_path
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(root=self.root.name, equipment=self.equipment, project=self.project, run_kind=self.run_kind)
+
+    @property
+    def active_attempt(self) -> "ClearAttempt | None":
+        return self.attempts.filter(phase__in=self.attempts.model.ACTIVE).first()
+
+
+class IngestEvent(AppendOnly):
+    """One entry of a run's ingest history, as the file or our own clear wrote it.
+
+    `digest` is the SHA-256 of the entry's canonical JSON; `at` is empty where `at_text` is no usable instant.
+    """
+
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="events")
+    position = models.PositiveIntegerField()
+    state = models.CharField(max_length=16, choices=STATES)
+    at = models.DateTimeField(null=True, blank=True)
+    at_text = models.CharField(max_length=64, blank=True)
+    host = models.CharField(max_length=255, blank=True)
+    extra = models.JSONField(default=dict, blank=True)
+    digest = models.CharField(max_length=64)
+    first_seen_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("run", "position")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["run", "position"], name="one_ingest_event_per_position"),
+            models.UniqueConstraint(fields=["run", "digest"], name="one_ingest_event_per_content"),
+            models.UniqueConstraint(fields=["run"], condition=Q(state=State.CLEARED), name="one_cleared_event_per_run"),
+            models.CheckConstraint(
+                condition=Q(state__in=[state.value for state in State]), name="ingest_event_state_is_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.position}: {self.state}"

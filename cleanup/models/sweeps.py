@@ -1,0 +1,133 @@
+"""Sweeps: what each pass saw and did, and the breakers that stop them."""
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+
+from cleanup.models.roots import StagingRoot
+from cleanup.models.runs import Run
+
+
+class SweepKind(models.TextChoices):
+    """The timed pass, which rehearsal and breakers bind; a pass that a person typed; one that touches nothing."""
+
+    TIMED = "timed"
+    TYPED = "typed"
+    DRY_RUN = "dry_run"
+
+
+class Outcome(models.TextChoices):
+    """How a pass ended; `running` is also what one looks like whose process was killed a moment ago."""
+
+    RUNNING = "running"
+    DONE = "done"
+    STOPPED = "stopped"
+    INTERRUPTED = "interrupted"
+
+
+class Sweep(models.Model):
+    """One pass over one staging root, with its counts; bytes are logical.
+
+    `now` is the instant by which it decided, `started_at` and `ended_at` are the clock's. `previous` is the pass of the
+    same kind before it on this root. `cursor_*` name the last candidate that was handled where a budget ended the pass.
+    `reason` and `detail` say what stopped it, or what it warns of.
+    """
+
+    root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="sweeps")
+    kind = models.CharField(max_length=7, choices=SweepKind)
+    outcome = models.CharField(max_length=11, choices=Outcome, default=Outcome.RUNNING)
+    previous = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    host = models.CharField(max_length=255)
+    actor = models.CharField(max_length=150, blank=True)
+    now = models.DateTimeField()
+    started_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+    policy_version = models.PositiveIntegerField(default=0)
+    scanned = models.PositiveIntegerField(default=0)
+    candidates = models.PositiveIntegerField(default=0)
+    cleared = models.PositiveIntegerField(default=0)
+    would_clear = models.PositiveIntegerField(default=0)
+    skipped = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    files = models.BigIntegerField(default=0)
+    bytes = models.BigIntegerField("logical bytes", default=0)
+    seconds = models.FloatField(default=0)
+    reason = models.CharField(max_length=40, blank=True)
+    detail = models.TextField(blank=True)
+    pressure = models.JSONField(default=dict, blank=True)
+    clock = models.JSONField(default=dict, blank=True)
+    cursor_verified_at = models.DateTimeField(null=True, blank=True)
+    cursor_run = models.BigIntegerField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("-id",)
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(kind__in=SweepKind.values), name="sweep_kind_is_known"),
+            models.CheckConstraint(condition=Q(outcome__in=Outcome.values), name="sweep_outcome_is_known"),
+        ]
+        indexes: ClassVar = [models.Index(fields=["root", "kind", "-id"], name="sweep_by_root_and_kind")]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} of {self.root} at {self.now:%Y-%m-%d %H:%M}"
+
+
+class SweptRun(models.Model):
+    """What passes of one kind decided of one run, and did: one row for as many passes in a row as said the same.
+
+    It stands for every pass of its kind and root from `first` to `last`, both included. `gates` is the whole decision,
+    `files` and `bytes` (logical) what was freed or would have been.
+    """
+
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="swept")
+    root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="+")
+    kind = models.CharField(max_length=7, choices=SweepKind)
+    first = models.ForeignKey(Sweep, on_delete=models.PROTECT, related_name="+")
+    last = models.ForeignKey(Sweep, on_delete=models.PROTECT, related_name="+")
+    action = models.CharField(max_length=11)
+    reason = models.CharField(max_length=60, blank=True)
+    detail = models.TextField(blank=True)
+    gates = models.JSONField(default=list, blank=True)
+    policy_version = models.PositiveIntegerField(default=0)
+    files = models.BigIntegerField(default=0)
+    bytes = models.BigIntegerField("logical bytes", default=0)
+
+    class Meta:
+        ordering = ("id",)
+        indexes: ClassVar = [
+            models.Index(fields=["run", "kind", "last"], name="swept_by_run"),
+            models.Index(fields=["root", "kind", "last"], name="swept_by_sweep"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.run}: {self.action} {self.reason}".rstrip()
+
+
+class SweepBreaker(models.Model):
+    """Something abnormal that stopped the sweeps of one staging root until a person says "go on".
+
+    `saw` is what it saw, in numbers; what a go-on allows is measured by it. `used` is the pass that went on.
+    """
+
+    root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="breakers")
+    sweep = models.ForeignKey(Sweep, on_delete=models.PROTECT, related_name="breakers")
+    kind = models.CharField(max_length=12)
+    detail = models.TextField()
+    saw = models.JSONField(default=dict, blank=True)
+    opened_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True, blank=True)
+    closed_by = models.CharField(max_length=150, blank=True)
+    note = models.CharField(max_length=500, blank=True)
+    used = models.ForeignKey(Sweep, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+
+    class Meta:
+        ordering = ("-opened_at",)
+        permissions: ClassVar = [("go_on", "Can let sweeps go on after a breaker")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["root"], condition=Q(closed_at__isnull=True), name="one_open_breaker_per_root"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} on {self.root}"
