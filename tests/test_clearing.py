@@ -225,11 +225,14 @@ def test_the_decision_of_a_refusal_names_every_gate(scene: Scene) -> None:
         "state": None,
         "clock": None,
         "retention": "policy_manual",
+        "hold": None,
         "path": None,
         "unchanged": "manifest_missing",
         "proof": "nas_missing_file",
         "free": None,
         "attempts": None,
+        "budget": None,
+        "breaker": None,
     }
 
 

@@ -59,6 +59,7 @@ _facts = st.builds(
     newer_count=st.integers(0, 9),
     tree_findings=_findings,
     proof=st.none() | _proofs,
+    hold_file=st.none() | st.text(max_size=9),
 )
 
 
@@ -69,6 +70,7 @@ def test_facts_are_kept_and_found_again(facts: Facts) -> None:
 
 def test_every_fact_is_covered_above() -> None:
     of_the_moment = {"fresh", "other_attempt", "host_findings", "failures", "last_failure"}
+    of_the_moment |= {"holds", "budget_finding", "breaker_finding"}
     kept = {field.name for field in dataclasses.fields(Facts)} - of_the_moment
     assert set(freeze(Facts(gathered_at=datetime(2026, 1, 1, tzinfo=UTC)))) == kept
 

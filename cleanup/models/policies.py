@@ -31,16 +31,17 @@ from cleanup.policy.retention import (
 
 
 class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
-    def in_force(self) -> "list[RetentionPolicy]":
-        """The newest version of every scope."""
+    def in_force(self, *, as_of: int | None = None) -> "list[RetentionPolicy]":
+        """The newest version of every scope, now or when `as_of` was the newest of all."""
         newest: dict[Scope, RetentionPolicy] = {}
-        for policy in self.select_related("root").order_by("version"):
+        versions = self if as_of is None else self.filter(version__lte=as_of)
+        for policy in versions.select_related("root").order_by("version"):
             newest[policy.scope] = policy
         return list(newest.values())
 
-    def scoped(self) -> list[ScopedPolicy]:
-        """The policies in force, as values for `effective_policy`."""
-        return [policy.as_value() for policy in self.in_force()]
+    def scoped(self, *, as_of: int | None = None) -> list[ScopedPolicy]:
+        """The policies in force, now or as of a version, as values for `effective_policy`."""
+        return [policy.as_value() for policy in self.in_force(as_of=as_of)]
 
     def effective_for(self, run: Run) -> Policy:
         return effective_policy(self.scoped(), run.scope)

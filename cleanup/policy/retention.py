@@ -55,7 +55,8 @@ class Policy:
     """What applies to one run. `version` names the newest policy version that was looked at.
 
     `min_retain_hours` is the floor under pressure, never above `retain_hours`. `rehearsing` are the versions behind
-    this policy that are still rehearsed: the timed pass only records what it would do.
+    this policy that are still rehearsed: the timed pass only records what it would do. `unrehearsed` are those that
+    never were.
     """
 
     mode: Mode = Mode.MANUAL
@@ -65,6 +66,7 @@ class Policy:
     min_retain_hours: float = DEFAULT_RETAIN_HOURS
     stalled_after_hours: float = DEFAULT_STALLED_AFTER_HOURS
     rehearsing: tuple[int, ...] = ()
+    unrehearsed: tuple[int, ...] = ()
 
     def under_pressure(self) -> "Policy":
         """The same policy where the disk is too full: kept for `min_retain_hours` only."""
@@ -174,9 +176,12 @@ def effective_policy(policies: Iterable[ScopedPolicy], run: Scope) -> Policy:
     decided_by.pop("stalled_after_hours", None)
     retain_hours = found.setdefault("retain_hours", DEFAULT_RETAIN_HOURS)
     found["min_retain_hours"] = min(found.get("min_retain_hours", retain_hours), retain_hours)
-    rehearsing = {policy.version for policy in decided_by.values() if policy.stage is Stage.REHEARSING}
+    at = {
+        stage: tuple(sorted({policy.version for policy in decided_by.values() if policy.stage is stage}))
+        for stage in (Stage.REHEARSING, Stage.OFF)
+    }
     version = max((policy.version for policy in policies), default=0)
-    return Policy(**found, version=version, rehearsing=tuple(sorted(rehearsing)))
+    return Policy(**found, version=version, rehearsing=at[Stage.REHEARSING], unrehearsed=at[Stage.OFF])
 
 
 def limits_of(policies: Iterable[ScopedPolicy], root: str) -> Limits:

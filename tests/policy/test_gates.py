@@ -69,7 +69,8 @@ def test_a_good_run_passes_every_gate() -> None:
 
 
 def test_every_gate_answers_even_if_all_refuse_in_the_order_they_are_shown() -> None:
-    nothing = Facts(gathered_at=NOW, other_attempt=True, failures=3)
+    sweeps = {"budget_finding": Finding(Reason.BUDGET_EXHAUSTED), "breaker_finding": Finding(Reason.BREAKER_OPEN)}
+    nothing = Facts(gathered_at=NOW, other_attempt=True, failures=3, hold_file="", **sweeps)  # type: ignore[arg-type]
     decision = evaluate(nothing, MANUAL, NOW)
     assert [result.gate for result in decision.gates] == list(Gate)
     assert all(result.verdict is not PASS and result.reason for result in decision.gates)

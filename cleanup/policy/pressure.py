@@ -1,0 +1,167 @@
+"""Pressure: when a staging root is too full, what has to go so that it is not, and which runs may go for that."""
+
+import enum
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from cleanup.policy.retention import Limits
+
+
+class Cause(enum.StrEnum):
+    """Why a sweep takes a run. Causes add up, as in `retention+max_bytes`."""
+
+    RETENTION = "retention"
+    MAX_BYTES = "max_bytes"
+    MAX_RUNS = "max_runs"
+    FREE_SPACE = "free_space"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fill:
+    """How full a staging root is: logical bytes and number of all its staged runs, and what its disk has free."""
+
+    staged_bytes: int
+    staged_runs: int
+    free_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pressure:
+    """What is still to be freed: logical bytes, runs, and allocated bytes of free space. All 0: no pressure."""
+
+    bytes_over: int = 0
+    runs_over: int = 0
+    free_wanted: int = 0
+
+    @property
+    def causes(self) -> tuple[Cause, ...]:
+        """The limits that are still exceeded."""
+        pairs = (
+            (Cause.MAX_BYTES, self.bytes_over),
+            (Cause.MAX_RUNS, self.runs_over),
+            (Cause.FREE_SPACE, self.free_wanted),
+        )
+        return tuple(cause for cause, wanted in pairs if wanted > 0)
+
+    def after(self, *, size: int, allocated: int) -> "Pressure":
+        """What is left of it once a run of so many logical and allocated bytes has gone."""
+        return Pressure(
+            bytes_over=max(0, self.bytes_over - size),
+            runs_over=max(0, self.runs_over - 1),
+            free_wanted=max(0, self.free_wanted - allocated),
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.causes)
+
+
+def pressure_of(limits: Limits, fill: Fill, *, going_on: bool) -> Pressure:
+    """What a sweep has to free. `going_on`: the sweep before had begun to make room and did not come to the end.
+
+    Free space has two marks, so that a disk at the first one is not cleared run by run: below `free_start_bytes` it
+    begins, and then goes on until `free_stop_bytes` are free. Free space that cannot be told is no pressure.
+    """
+    free_wanted = 0
+    if limits.free_start_bytes is not None and limits.free_stop_bytes is not None and fill.free_bytes is not None:
+        begins = fill.free_bytes < limits.free_start_bytes
+        if begins or going_on:
+            free_wanted = max(0, limits.free_stop_bytes - fill.free_bytes)
+    return Pressure(
+        bytes_over=0 if limits.max_bytes is None else max(0, fill.staged_bytes - limits.max_bytes),
+        runs_over=0 if limits.max_runs is None else max(0, fill.staged_runs - limits.max_runs),
+        free_wanted=free_wanted,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A verified run that the schedule might take; `key` is the caller's.
+
+    `due`: its retention is over. `eligible`: what it is kept for under pressure is over. `rehearsed`: it would only be
+    noted, and frees nothing. Bytes are those known before a fresh look.
+    """
+
+    key: int
+    verified_at: datetime
+    due: bool
+    eligible: bool
+    rehearsed: bool = False
+    size: int = 0
+    allocated: int = 0
+
+
+def in_order(candidates: Iterable[Candidate], *, after: tuple[datetime, int] | None) -> list[Candidate]:
+    """Oldest verification first; where the sweep before had to leave some over, those first.
+
+    `after` is the instant and key of the last one that it handled: what follows it comes first, the rest after that.
+    """
+    ordered = sorted(candidates, key=lambda candidate: (candidate.verified_at, candidate.key))
+    if after is None:
+        return ordered
+    left_over = [candidate for candidate in ordered if (candidate.verified_at, candidate.key) > after]
+    return left_over + ordered[: len(ordered) - len(left_over)]
+
+
+class Picker:
+    """Which run comes next: first all whose retention is over, then under pressure no more than are needed for it.
+
+    The caller says after each pick what it came to; a run that could not go leaves the pressure as it was. What is only
+    rehearsed takes away from the pressure that the rehearsed runs see, not from that of the others.
+    """
+
+    def __init__(self, candidates: Sequence[Candidate], pressure: Pressure) -> None:
+        self._due = [candidate for candidate in candidates if candidate.due]
+        self._others = [candidate for candidate in candidates if candidate.eligible and not candidate.due]
+        self.pressure = pressure
+        self._rehearsed = pressure
+
+    def __iter__(self) -> Iterator[tuple[Candidate, tuple[Cause, ...]]]:
+        for candidate in self._due:
+            yield candidate, (Cause.RETENTION, *self._pressure_on(candidate).causes)
+        for candidate in self._others:
+            if causes := self._pressure_on(candidate).causes:
+                yield candidate, causes
+
+    def gone(self, candidate: Candidate, *, size: int, allocated: int) -> None:
+        """This one has gone, or would have, and freed so much."""
+        self._rehearsed = self._rehearsed.after(size=size, allocated=allocated)
+        if not candidate.rehearsed:
+            self.pressure = self.pressure.after(size=size, allocated=allocated)
+
+    def _pressure_on(self, candidate: Candidate) -> Pressure:
+        return self._rehearsed if candidate.rehearsed else self.pressure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What one sweep may still take: runs, logical bytes, minutes. None: no bound."""
+
+    runs: int | None = None
+    bytes: int | None = None
+    minutes: float | None = None
+    taken_runs: int = 0
+    taken_bytes: int = 0
+
+    def exhausted_by(self, size: int, *, minutes: float) -> str:
+        """What speaks against one more run of so many bytes after so many minutes; empty: it fits.
+
+        A run that alone is larger than the budget of bytes goes as the only one: else it would never go at all.
+        """
+        if self.runs is not None and self.taken_runs >= self.runs:
+            return f"{self.runs} runs"
+        if self.bytes is not None and self.taken_runs and self.taken_bytes + size > self.bytes:
+            return f"{self.bytes:,} bytes"
+        if self.minutes is not None and minutes >= self.minutes:
+            return f"{self.minutes:g} minutes"
+        return ""
+
+    def less(self, size: int) -> "Budget":
+        """The budget after one more run."""
+        return replace(self, taken_runs=self.taken_runs + 1, taken_bytes=self.taken_bytes + size)
+
+
+def budget_of(limits: Limits, *, limit: int | None) -> Budget:
+    """The budget of one sweep; `limit`, a person's own number of runs, takes the place of the policy's."""
+    runs = limits.budget_runs if limit is None else limit
+    return Budget(runs=runs, bytes=limits.budget_bytes, minutes=limits.budget_minutes)
