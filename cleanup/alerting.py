@@ -27,7 +27,7 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Trouble:
-    """Something that is wrong now. `subject` is a key that stays the same as long as it lasts, `detail` says what it is."""
+    """Something that is wrong now. `subject` is a key that stays the same as long as it lasts."""
 
     subject: str
     reason: Reason
