@@ -442,8 +442,8 @@ def _mark_emptied(attempt: ClearAttempt, plan: Plan) -> None:
     Without this mark recovery could not tell a fence that we removed from one that somebody took away whole.
     """
     counted = tree.count(plan.entries)
-    fields = {"emptied": True, "done_files": counted.files, "done_bytes": counted.bytes}
-    ClearAttempt.objects.filter(pk=attempt.pk).update(**fields)
+    done = {"done_files": counted.files, "done_bytes": counted.bytes, "progress_at": timezone.now()}
+    ClearAttempt.objects.filter(pk=attempt.pk).update(**done, emptied=True)
 
 
 def _proven(attempt: ClearAttempt) -> tree.Proven:
@@ -603,7 +603,7 @@ def _progress_of_proof(attempt: ClearAttempt) -> Callable[[int], None]:
         nonlocal compared, last
         compared += size
         if time.monotonic() - last >= _PROGRESS_SECONDS:
-            ClearAttempt.objects.filter(pk=attempt.pk).update(compared_bytes=compared)
+            ClearAttempt.objects.filter(pk=attempt.pk).update(compared_bytes=compared, progress_at=timezone.now())
             last = time.monotonic()
 
     return progress
@@ -616,7 +616,8 @@ def _progress_of_removal(attempt: ClearAttempt) -> Callable[[int, int], None]:
     def progress(files: int, size: int) -> None:
         nonlocal last
         if time.monotonic() - last >= _PROGRESS_SECONDS:
-            ClearAttempt.objects.filter(pk=attempt.pk).update(done_files=files, done_bytes=size, detail="")
+            done = {"done_files": files, "done_bytes": size, "progress_at": timezone.now()}
+            ClearAttempt.objects.filter(pk=attempt.pk).update(**done, detail="")
             last = time.monotonic()
 
     return progress
