@@ -97,10 +97,12 @@ def settle(
     now: datetime,
     root: StagingRoot | None = None,
     prefix: str = "",
+    doubtful: Collection[str] = (),
 ) -> None:
     """Make the open alerts of a kind, or the part of them that is meant, exactly these; cheap where nothing changed.
 
-    `root` and `prefix` as in `keep_only`.
+    `root` and `prefix` as in `keep_only`. `doubtful` are subjects of which nobody can tell yet: an alert of theirs that
+    is open stays, none is opened.
     """
     known = {alert.subject: alert for alert in _within(kind, root, prefix)}
     same = []
@@ -120,7 +122,7 @@ def settle(
             )
     for start in range(0, len(same), _AT_ONCE):
         Alert.objects.filter(pk__in=same[start : start + _AT_ONCE], ended_at=None).update(seen_at=now)
-    keep_only(kind, [trouble.subject for trouble in troubles], now=now, root=root, prefix=prefix)
+    keep_only(kind, [*(trouble.subject for trouble in troubles), *doubtful], now=now, root=root, prefix=prefix)
 
 
 def _opened(kind: AlertKind) -> QuerySet[Alert]:

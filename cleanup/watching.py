@@ -1,0 +1,260 @@
+"""The watchdog: one look at what should move and does not, apart from the sweep and from the task queue.
+
+It reads rows, lock files and nothing else: no staging disk and no NAS can make it hang. What it finds it writes down as
+alerts; it changes nothing else, ever.
+"""
+
+import contextlib
+import logging
+import os
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError
+from django.db.models import Min, OuterRef, QuerySet, Subquery
+from django_q.models import Schedule
+
+from cleanup import alerting, gathering, schedules
+from cleanup.alerting import Trouble
+from cleanup.models import (
+    Alert,
+    AlertKind,
+    ClearAttempt,
+    Heartbeat,
+    IngestEvent,
+    Phase,
+    RetentionPolicy,
+    Run,
+    StagingRoot,
+)
+from cleanup.policy import watching as rules
+from cleanup.policy.reasons import Reason
+from cleanup.policy.retention import effective_policy
+
+logger = logging.getLogger(__name__)
+
+# The name that the watchdog's own heartbeats carry, beside those of the clusters.
+WATCH = "watch"
+# An attempt is looked at twice before it is called stuck: recovery holds its lock for a moment every minute.
+_SECOND_LOOK_SECONDS = 1.0
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """What is wrong after a look, the oldest first, and the names of the rules that could not be asked."""
+
+    now: datetime
+    alerts: list[Alert]
+    failed: list[str]
+
+
+def watch(*, now: datetime, listening_since: datetime | None = None) -> Watched:
+    """Look once: open, refresh and end alerts, and give the watchdog's own sign of life for this host.
+
+    `listening_since` is when the watchdog began to look without a break; silence before it is nobody's fault. A rule
+    that fails is logged and does not stop the others. Raises OperationalError or InterfaceError where the database is
+    away.
+    """
+    Heartbeat.objects.update_or_create(cluster=WATCH, host=settings.EXLAB_HOST, defaults={"at": now})
+    failed = []
+    for rule in (_runs, _attempts, _schedules, _clusters, _hosts):
+        try:
+            rule(now, listening_since)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:  # one bad rule must not silence the others
+            logger.exception("the watchdog could not look at %s", rule.__name__.strip("_"))
+            failed.append(rule.__name__.strip("_"))
+    return Watched(now=now, alerts=open_alerts(), failed=failed)
+
+
+def open_alerts() -> list[Alert]:
+    """What is wrong now, the oldest first, with roots and runs."""
+    return list(Alert.objects.filter(ended_at=None).select_related("root", "run").order_by("since", "pk"))
+
+
+def watch_is_silent(now: datetime) -> bool:
+    """Whether a host with staging roots has no watchdog, so that no news from there would be no good news."""
+    return bool(silent_watches(now))
+
+
+def silent_watches(now: datetime) -> list[str]:
+    """The hosts with staging roots whose watchdog has given no sign of life for two minutes."""
+    hosts = set(StagingRoot.objects.values_list("host", flat=True))
+    heard = Heartbeat.objects.filter(cluster=WATCH, at__gt=now - rules.WATCH_SILENT_AFTER)
+    return sorted(hosts - set(heard.values_list("host", flat=True)))
+
+
+def clusters() -> tuple[str, str]:
+    """The names of the task clusters of a host, as their heartbeats carry them."""
+    return str(settings.Q_CLUSTER["name"]), settings.EXLAB_CLEAR_CLUSTER
+
+
+def lock_holders(data_dir: Path) -> set[int]:
+    """The processes that hold one of our locks, as far as they can be seen from here: they are at work."""
+    folder = data_dir / "locks"
+    ours = {entry.stat().st_ino for entry in folder.iterdir()} if folder.exists() else set()
+    holders = set()
+    for line in Path("/proc/locks").read_text().splitlines():
+        fields = line.split()  # number: FLOCK ADVISORY WRITE pid major:minor:inode start end
+        if len(fields) >= 6 and fields[1] == "FLOCK" and int(fields[5].rpartition(":")[2]) in ours:
+            holders.add(int(fields[4]))
+    return holders
+
+
+# Runs
+
+
+def _runs(now: datetime, listening_since: datetime | None) -> None:
+    last = IngestEvent.objects.filter(run=OuterRef("pk")).order_by("-position")
+    waiting = (
+        Run.objects.staged()
+        .filter(state__in=rules.WAITING)
+        .exclude(problem=Reason.MISSING_DIRECTORY)  # whoever looks for orphans tells that
+        .select_related("root")
+        .defer("facts")
+        .annotate(entry_at=Subquery(last.values("at")[:1]), entry_seen_at=Subquery(last.values("first_seen_at")[:1]))
+    )
+    policies = RetentionPolicy.objects.scoped()
+    troubles = []
+    for run in waiting.iterator(chunk_size=_AT_ONCE):
+        policy = effective_policy(policies, run.scope)
+        since = rules.waiting_since(run.entry_at, run.entry_seen_at, run.first_seen_at)
+        if rules.is_stalled(since, policy, now):
+            words = f"{run.state} since {_instant(since)}, and {policy.stalled_after_hours:g} h is the limit here"
+            troubles.append(
+                Trouble(subject=f"run:{run.pk}", reason=Reason.STALLED, detail=words, root=run.root, run=run)
+            )
+    alerting.settle(AlertKind.STALLED_RUN, _still_waiting(troubles), now=now)
+
+
+def _still_waiting(troubles: list[Trouble]) -> list[Trouble]:
+    """Those whose run has not moved on since it was read: with many runs that is a while ago."""
+    states: dict[int, str] = {}
+    runs = [trouble.run for trouble in troubles if trouble.run]
+    for start in range(0, len(runs), _AT_ONCE):
+        some = [run.pk for run in runs[start : start + _AT_ONCE]]
+        states.update(Run.objects.staged().filter(pk__in=some).values_list("pk", "state"))
+    return [trouble for trouble in troubles if trouble.run and states.get(trouble.run.pk) == trouble.run.state]
+
+
+# Attempts
+
+
+def _attempts(now: datetime, listening_since: datetime | None) -> None:
+    host = settings.EXLAB_HOST
+    under_way = ClearAttempt.objects.filter(host=host, phase__in=[Phase.INTENT, Phase.COMMITTED])
+    if stuck := _stuck(under_way, now):
+        time.sleep(_SECOND_LOOK_SECONDS)
+        stuck = _stuck(under_way.filter(pk__in=[attempt.pk for attempt in stuck]), now)
+    troubles = [
+        Trouble(
+            subject=f"{host}:{attempt.pk.hex}",
+            reason=Reason.NO_PROGRESS,
+            detail=f"{attempt.phase}, no progress since {_instant(_moved_at(attempt))}",
+            root=attempt.run.root,
+            run=attempt.run,
+        )
+        for attempt in stuck
+    ]
+    alerting.settle(AlertKind.STALLED_ATTEMPT, troubles, now=now, prefix=f"{host}:")
+
+
+def _stuck(attempts: QuerySet[ClearAttempt], now: datetime) -> list[ClearAttempt]:
+    """Those that make no progress although somebody holds their lock; without a holder they are recovery's affair."""
+    nas_timeout = timedelta(seconds=settings.EXLAB_NAS_TIMEOUT)
+    return [
+        attempt
+        for attempt in attempts.select_related("run__root")
+        if rules.has_no_progress(_moved_at(attempt), now, nas_timeout=nas_timeout) and _is_held(attempt)
+    ]
+
+
+def _moved_at(attempt: ClearAttempt) -> datetime:
+    return max(filter(None, (attempt.phase_at, attempt.progress_at)))
+
+
+def _is_held(attempt: ClearAttempt) -> bool:
+    """Whether somebody holds the run's lock: asked of the lock itself, for a holder may live in another container."""
+    with gathering.data_dir().lock(str(attempt.run_id)) as free:
+        return not free
+
+
+# Timed tasks, clusters, hosts
+
+
+def _schedules(now: datetime, listening_since: datetime | None) -> None:
+    rows = {row.name: row for row in Schedule.objects.all()}
+    troubles, doubtful = [], []
+    for name, *_rest in schedules.SCHEDULES:
+        row = rows.get(name)
+        timed = rules.Timed(next_run=row.next_run, repeats=row.repeats) if row else None
+        if not (words := rules.missed(timed, now)):
+            continue
+        if rules.missed(timed, now, listening_since=listening_since):
+            troubles.append(Trouble(subject=name, reason=Reason.SCHEDULE_MISSED, detail=f"{name}: {words}"))
+        else:
+            doubtful.append(name)
+    alerting.settle(AlertKind.SCHEDULE, troubles, now=now, doubtful=doubtful)
+
+
+def _clusters(now: datetime, listening_since: datetime | None) -> None:
+    """This host's clusters; those of another host are told by its own watchdog, or it is unserved."""
+    host = settings.EXLAB_HOST
+    beats = dict(Heartbeat.objects.filter(host=host).values_list("cluster", "at"))
+    troubles, doubtful = [], []
+    for cluster in clusters() if StagingRoot.objects.filter(host=host).exists() else ():
+        beat, key = beats.get(cluster), f"{host}:{cluster}"
+        if not rules.is_silent(beat, now, rules.SILENT_AFTER):
+            continue
+        if not rules.is_silent(beat, now, rules.SILENT_AFTER, listening_since=listening_since) or _is_at_work(cluster):
+            doubtful.append(key)
+            continue
+        heard = f"last heard at {_instant(beat)}" if beat else "never heard"
+        words = f"{cluster} on {host}: {heard}"
+        troubles.append(Trouble(subject=key, reason=Reason.CLUSTER_SILENT, detail=words))
+    alerting.settle(AlertKind.CLUSTER, troubles, now=now, prefix=f"{host}:", doubtful=doubtful)
+
+
+def _is_at_work(cluster: str) -> bool:
+    """Whether a process of one of this host's clusters holds a lock: its heartbeat waits behind long work."""
+    return any(_cluster_of(pid) == cluster for pid in lock_holders(settings.EXLAB_DATA_DIR))
+
+
+def _cluster_of(pid: int) -> str:
+    """The cluster that a process belongs to, as far as this user may see; empty for any other process."""
+    process = Path(f"/proc/{pid}")
+    with contextlib.suppress(OSError):
+        if b"qcluster" in (process / "cmdline").read_bytes().split(b"\0"):
+            given = (process / "environ").read_bytes().split(b"\0")
+            named = [os.fsdecode(one.partition(b"=")[2]) for one in given if one.startswith(b"Q_CLUSTER_NAME=")]
+            return named[0] if named and named[0] else clusters()[0]
+    return ""
+
+
+def _hosts(now: datetime, listening_since: datetime | None) -> None:
+    beats: dict[str, list[datetime]] = {}
+    for host, at in Heartbeat.objects.values_list("host", "at"):
+        beats.setdefault(host, []).append(at)
+    troubles, doubtful = [], []
+    for host, known_since in StagingRoot.objects.values_list("host").annotate(Min("created_at")).order_by("host"):
+        heard = beats.get(host, [])
+        if not rules.unserved(heard, now, known_since=known_since):
+            continue
+        if not rules.unserved(heard, now, known_since=known_since, listening_since=listening_since):
+            doubtful.append(host)
+            continue
+        last = f"last heard at {_instant(max(heard))}" if heard else "never heard"
+        roots = ", ".join(StagingRoot.objects.filter(host=host).values_list("name", flat=True))
+        troubles.append(
+            Trouble(subject=host, reason=Reason.HOST_UNSERVED, detail=f"{host}: {last}; staging roots: {roots}")
+        )
+    alerting.settle(AlertKind.HOST, troubles, now=now, doubtful=doubtful)
+
+
+def _instant(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC"
