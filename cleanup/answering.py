@@ -1,0 +1,93 @@
+"""Why a run was not cleared last Tuesday: answers from the record of sweeps."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+
+from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.utils import timezone
+
+from cleanup.models import Outcome, Run, Sweep, SweepKind, SweptRun
+
+# Instants outside are answered as if these had been asked for; nothing was ever swept before the one.
+_EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
+_LATEST = datetime(9990, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the latest pass of one kind said of a run by some instant.
+
+    `sweep` is None where no such pass had begun by then, `said` where that pass said nothing of this run.
+    """
+
+    kind: SweepKind
+    sweep: Sweep | None = None
+    said: SweptRun | None = None
+
+
+def answer(run: Run, at: datetime) -> list[Answer]:
+    """For each kind of pass the latest that had begun on the run's staging root by an instant, and what it said.
+
+    What it decided by is its own `now`, which in a dry run may be any instant; `at` is compared with the clock.
+    """
+    latest = Q()
+    for kind in SweepKind:
+        of_kind = Sweep.objects.filter(root=run.root_id, kind=kind, started_at__lte=at).order_by("-pk")
+        latest |= Q(pk=Subquery(of_kind.values("pk")[:1]))
+    said = SweptRun.objects.filter(run=run, kind=OuterRef("kind"), first__lte=OuterRef("pk"), last__gte=OuterRef("pk"))
+    sweeps = Sweep.objects.filter(latest).annotate(said=Subquery(said.order_by("-pk").values("pk")[:1]))
+    by_kind = {sweep.kind: (sweep, sweep.said) for sweep in sweeps}
+    rows = SweptRun.objects.select_related("first", "last").in_bulk([pk for _, pk in by_kind.values() if pk])
+    answers = []
+    for kind in SweepKind:
+        sweep, pk = by_kind.get(kind, (None, None))
+        answers.append(Answer(kind, sweep, rows.get(pk) if pk else None))
+    return answers
+
+
+def all_said(run: Run, until: datetime) -> "QuerySet[SweptRun]":
+    """Everything that passes had said of a run by an instant, the latest first."""
+    rows = SweptRun.objects.filter(run=run, first__started_at__lte=until)
+    return rows.select_related("first", "last").order_by("-last_id", "-pk")
+
+
+def said_by(sweep: Sweep) -> "QuerySet[SweptRun]":
+    """What one pass said of all the runs that it came to."""
+    rows = SweptRun.objects.filter(root=sweep.root_id, kind=sweep.kind, first__lte=sweep.pk, last__gte=sweep.pk)
+    return rows.select_related("run")
+
+
+def silence(run: Run, sweep: Sweep) -> str:
+    """Why a pass said nothing of a run, in a sentence."""
+    if run.first_seen_at > sweep.started_at:
+        return "The run was not known yet."
+    if run.cleared_at and run.cleared_at <= sweep.started_at:
+        return "The run had been cleared before."
+    if run.gone_at and run.gone_at <= sweep.started_at:
+        return "The run had been declared gone before."
+    if sweep.outcome == Outcome.RUNNING:
+        return "The pass has not come to this run, or not yet."
+    if sweep.outcome == Outcome.INTERRUPTED:
+        return "The pass was interrupted before it came to this run."
+    return "The pass did not come to this run."
+
+
+def moment_of(day: str, clock: str = "") -> datetime | None:
+    """The instant that a person means by a date, or by an instant with or without a zone; None if it is none.
+
+    Without a zone it is the pages' own. A date alone means its end, when all the passes of that day had begun.
+    """
+    day, clock = day.strip(), clock.strip()
+    try:
+        if len(day) <= len("2026-04-17"):
+            that_day = date.fromisoformat(day)
+            moment = datetime.combine(that_day, time.fromisoformat(clock) if clock else time.max)
+        else:
+            moment = datetime.fromisoformat(day)
+    except ValueError:
+        return None
+    if moment.year < _EARLIEST.year or moment.year > _LATEST.year:
+        return _EARLIEST if moment.year < _EARLIEST.year else _LATEST
+    if moment.tzinfo is None:
+        moment = timezone.make_aware(moment)
+    return min(max(moment.astimezone(UTC), _EARLIEST), _LATEST)

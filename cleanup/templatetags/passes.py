@@ -1,0 +1,67 @@
+"""How pages say what a pass did with a run, and why."""
+
+from typing import Any
+
+from django import template
+
+from cleanup.policy.pressure import Cause
+from cleanup.policy.reasons import Reason
+from cleanup.templatetags.words import sentence
+
+register = template.Library()
+
+# What became of a run, in two or three words.
+ACTIONS = {
+    "cleared": "cleared",
+    "would_clear": "would be cleared",
+    "skipped": "left alone",
+    "refused": "refused",
+    "partial": "cleared, removal incomplete",
+    "failed": "failed",
+}
+# Why a sweep takes a run; the codes add up, as in `retention+max_bytes`.
+CAUSES = {
+    Cause.RETENTION: "The time that the policy keeps it was over.",
+    Cause.MAX_BYTES: "The staging root held more bytes than it may.",
+    Cause.MAX_RUNS: "The staging root held more runs than it may.",
+    Cause.FREE_SPACE: "The staging disk had too little free space.",
+}
+TONES = {"cleared": "pass", "would_clear": "pass", "skipped": "rest", "refused": "wait"}
+OUTCOME_TONES = {"done": "pass", "running": "rest"}
+
+
+@register.filter
+def action(code: str) -> str:
+    """What became of a run, in words."""
+    return ACTIONS.get(code, code.replace("_", " "))
+
+
+@register.filter
+def tone(code: str) -> str:
+    """How an action is coloured."""
+    return TONES.get(code, "block")
+
+
+@register.filter
+def outcome_tone(code: str) -> str:
+    """How a pass's outcome is coloured."""
+    return OUTCOME_TONES.get(code, "block")
+
+
+@register.filter
+def because(code: str) -> str:
+    """A reason, or the causes of a clear, as sentences; a code from another version as it stands."""
+    if not code:
+        return ""
+    if code in Reason._value2member_map_:
+        return sentence(code)
+    causes = code.split("+")
+    if all(cause in CAUSES for cause in causes):
+        return " ".join(CAUSES[Cause(cause)] for cause in causes)
+    return sentence(code)
+
+
+@register.filter
+def shut(gates: list[dict[str, Any]]) -> int:
+    """How many of the gates did not pass."""
+    return sum(gate.get("verdict") != "pass" for gate in gates)
