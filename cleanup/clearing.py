@@ -41,7 +41,7 @@ from cleanup.models import (
 from cleanup.policy.gates import Decision, Finding, GateResult
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import ProofLevel
+from cleanup.policy.retention import Policy, ProofLevel
 from cleanup.proving import Reader
 from cleanup.staging import ingest, kernel, layout, tree
 from cleanup.staging.datadir import TombstoneError
@@ -101,18 +101,30 @@ def clear_run(
     return attempt.freed_files, attempt.freed_bytes
 
 
-def attempt_now(run: Run, *, requester: Requester, actor: str, note: str = "", now: datetime) -> ClearAttempt:
-    """Make an attempt and carry it out in this process, without the queue. Raises AlreadyClearing."""
+def attempt_now(
+    run: Run,
+    *,
+    requester: Requester,
+    actor: str,
+    note: str = "",
+    cause: str = "",
+    now: datetime,
+    policy: Policy | None = None,
+) -> ClearAttempt:
+    """Make an attempt and carry it out in this process, without the queue. Raises AlreadyClearing.
+
+    `policy` is the one that a sweep began with, `cause` why its schedule takes the run.
+    """
     # A sweep decides by the instant at which it began, and that may be hours ago; its attempts are made now.
-    made = queueing.new_attempt(run, requester=requester, actor=actor, note=note, now=timezone.now())
-    attempt = perform(made, now=now)
+    made = queueing.new_attempt(run, requester=requester, actor=actor, note=note, cause=cause, now=timezone.now())
+    attempt = perform(made, now=now, policy=policy)
     if attempt.phase == Phase.QUEUED:  # somebody else holds the run's lock, and no task will come back to it
         finish_without_clear(attempt, Phase.REFUSED, Finding(Reason.ALREADY_CLEARING), now=now)
     return attempt
 
 
-def perform(attempt: ClearAttempt, *, now: datetime) -> ClearAttempt:
-    """Carry out a `queued` attempt of this host; returns it as it ended.
+def perform(attempt: ClearAttempt, *, now: datetime, policy: Policy | None = None) -> ClearAttempt:
+    """Carry out a `queued` attempt of this host by the policy given, else by the one in force; returns it as it ended.
 
     An attempt that somebody else holds or has finished is returned as it stands: a task may be delivered twice.
     """
@@ -128,7 +140,7 @@ def perform(attempt: ClearAttempt, *, now: datetime) -> ClearAttempt:
             return attempt
         if free and _claim(attempt):
             try:
-                _clear(attempt, now)
+                _clear(attempt, now, policy)
             except Refused as refused:
                 finish_without_clear(attempt, refused.phase, refused.finding, now=timezone.now())
         attempt.refresh_from_db()
@@ -141,9 +153,10 @@ def _claim(attempt: ClearAttempt) -> bool:
         return attempt.advance([Phase.QUEUED], Phase.INTENT, now=timezone.now())
 
 
-def _clear(attempt: ClearAttempt, now: datetime) -> None:
+def _clear(attempt: ClearAttempt, now: datetime, policy: Policy | None) -> None:
     run = Run.objects.with_root().get(pk=attempt.run_id)
     attempt.run = run
+    policy = policy or RetentionPolicy.objects.effective_for(run).in_earnest()
     if run.gone_at is not None:
         raise Refused(Finding(Reason.IDENTITY_MISMATCH, "it was declared gone"))
     if missing := kernel.missing_calls():  # without them not even the root can be opened
@@ -155,7 +168,9 @@ def _clear(attempt: ClearAttempt, now: datetime) -> None:
             gathering.reader_for(run.root) as reader,
             _guarded(opened),
         ):
-            prepared = _fence_and_prepare(attempt, run, opened, reader, _pass_gates(attempt, run, opened, reader, now))
+            prepared = _fence_and_prepare(
+                attempt, run, opened, reader, _pass_gates(attempt, run, opened, reader, policy, now)
+            )
             _commit(attempt, run, opened, prepared)
             roll_forward(attempt, opened, prepared.plan, now=timezone.now())
     except Unreachable as error:
@@ -179,9 +194,10 @@ def _guarded(opened: OpenRun) -> Iterator[None]:
         yield
 
 
-def _pass_gates(attempt: ClearAttempt, run: Run, opened: OpenRun, reader: Reader, now: datetime) -> Look:
+def _pass_gates(
+    attempt: ClearAttempt, run: Run, opened: OpenRun, reader: Reader, policy: Policy, now: datetime
+) -> Look:
     """All gates on fresh facts; the decision and the proof are kept with the attempt. Raises Refused."""
-    policy = RetentionPolicy.objects.effective_for(run).in_earnest()
     operator = attempt.requester == Requester.OPERATOR
     try:
         look, decision = gathering.look(
@@ -564,6 +580,7 @@ def write_ledger(attempt: ClearAttempt, kind: LedgerKind, now: datetime, **count
         actor=attempt.actor,
         host=settings.EXLAB_HOST,
         policy_version=attempt.policy_version,
+        cause=attempt.cause,
         proof_level=attempt.proof.level if attempt.proof else "",
         plan_sha256=attempt.plan_sha256,
         **counts,

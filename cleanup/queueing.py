@@ -18,7 +18,9 @@ class AlreadyClearing(Exception):
     """Another attempt on this run is under way."""
 
 
-def new_attempt(run: Run, *, requester: Requester, actor: str, note: str = "", now: datetime) -> ClearAttempt:
+def new_attempt(
+    run: Run, *, requester: Requester, actor: str, note: str = "", cause: str = "", now: datetime
+) -> ClearAttempt:
     """Write a `queued` attempt; nothing is touched on disk before somebody performs it.
 
     Raises AlreadyClearing if the run has an active attempt.
@@ -33,6 +35,7 @@ def new_attempt(run: Run, *, requester: Requester, actor: str, note: str = "", n
                 requester=requester,
                 actor=actor,
                 note=note,
+                cause=cause,
                 policy_version=version,
                 created_at=now,
                 phase_at=now,

@@ -1,63 +1,84 @@
 """The sweep: the pass that clears what the policy says is due, or shows what it would clear."""
 
-import enum
-import logging
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import datetime
+import contextlib
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
-from cleanup import clearing, gathering, queueing, readiness, recovery
+from cleanup import alerting, breaking, claiming, clearing, gathering, readiness, recording, recovery
 from cleanup.gathering import Unreachable
-from cleanup.models import ClearAttempt, Phase, Requester, RetentionPolicy, Run, StagingRoot
-from cleanup.policy.gates import Decision, Finding, Gate, Verdict, evaluate
+from cleanup.models import (
+    AlertKind,
+    Outcome,
+    Requester,
+    RetentionPolicy,
+    Run,
+    StagingRoot,
+    Sweep,
+    SweepKind,
+)
+from cleanup.policy.breakers import Clock, Planned, Sight, abnormal, clock_jump, too_many_failures
+from cleanup.policy.gates import Decision, Facts, Finding, Gate, Verdict, evaluate
 from cleanup.policy.lifecycle import State
+from cleanup.policy.pressure import (
+    Budget,
+    Candidate,
+    Fill,
+    Picker,
+    Pressure,
+    budget_of,
+    in_order,
+    pressure_of,
+)
 from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import Policy, effective_policy
+from cleanup.policy.retention import (
+    Mode,
+    Policy,
+    ScopedPolicy,
+    due_at,
+    effective_policy,
+    limits_of,
+)
+from cleanup.recording import Recorder, Said
+from cleanup.staging import tree
+from cleanup.taking import FREEING, Action, Asked, RunAction, fail, rehearse, skip, take
 
-logger = logging.getLogger(__name__)
+__all__ = ["Action", "Problem", "RunAction", "Swept", "clear", "sweep"]
 
-
-class Action(enum.StrEnum):
-    """What became of one run."""
-
-    CLEARED = "cleared"
-    WOULD_CLEAR = "would_clear"
-    SKIPPED = "skipped"
-    REFUSED = "refused"
-    PARTIAL = "partial"
-    FAILED = "failed"
+# What no look at the disk can change, in the order in which it is told.
+_KNOWN = (Gate.CLOCK, Gate.RETENTION, Gate.HOLD, Gate.FREE, Gate.ATTEMPTS)
+# Under a policy that is new since the sweep before, or, where there was none, younger than this, breakers look closer.
+_FRESH = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class RunAction:
-    """What one pass did with one run, or would do; files and bytes (logical) are what was or would be freed."""
+class Problem:
+    """What a pass has to say of a staging root as a whole."""
 
     root: str
-    run_path: str
-    action: Action
-    reason: str = ""
+    reason: Reason
     detail: str = ""
-    files: int = 0
-    bytes: int = 0
 
 
 @dataclass
 class Swept:
-    """One pass: `scanned` staged runs, of which `candidates` were due by state, policy and time."""
+    """One pass: `scanned` staged runs, of which `candidates` were due by state, policy and time, or by pressure."""
 
     dry_run: bool
     now: datetime
     scanned: int = 0
     candidates: int = 0
     runs: list[RunAction] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
 
     def count(self, *actions: Action) -> int:
         return sum(run.action in actions for run in self.runs)
 
     @property
     def freeing(self) -> list[RunAction]:
-        """The runs that were cleared, or in a dry run would be."""
-        return [run for run in self.runs if run.action in (Action.CLEARED, Action.WOULD_CLEAR, Action.PARTIAL)]
+        """The runs that were cleared, or in a dry run would be. What is rehearsed frees nothing."""
+        return [run for run in self.runs if run.action in FREEING and run.reason != Reason.REHEARSAL]
 
     @property
     def files(self) -> int:
@@ -72,43 +93,53 @@ class Swept:
         return self.count(Action.FAILED, Action.PARTIAL)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What is asked of a pass. `timed`: nobody watches, so rehearsal and breakers bind it."""
+
+    now: datetime
+    dry_run: bool = False
+    timed: bool = False
+    limit: int | None = None
+    actor: str = ""
+    clock: Clock | None = None
+
+    @property
+    def kind(self) -> SweepKind:
+        if self.dry_run:
+            return SweepKind.DRY_RUN
+        return SweepKind.TIMED if self.timed else SweepKind.TYPED
+
+
 def sweep(
     *,
     now: datetime,
     dry_run: bool = False,
+    timed: bool = False,
     limit: int | None = None,
     roots: Iterable[StagingRoot] | None = None,
-    requester: Requester = Requester.SCHEDULE,
     actor: str = "",
+    clock: Clock | None = None,
 ) -> Swept:
     """Clear, oldest verification first, every run whose policy is scheduled and due; `limit` runs at the most.
 
     A run that a gate refuses is skipped with its reason; one that fails is counted and does not stop the others.
-    A dry run decides exactly so and stops before the first change.
+    A dry run decides exactly so and stops before the first change. `timed` is the pass that nobody watches: it only
+    records what a policy in rehearsal would do, and stops before anything abnormal; `clock` is the look at the clock
+    by which it notices that it has jumped. Every pass ends under the policies with which it began.
     """
     if not dry_run:
         recovery.recover(now=now)
+    wish = Wish(now=now, dry_run=dry_run, timed=timed, limit=limit, actor=actor, clock=clock)
     result = Swept(dry_run, now)
     policies = RetentionPolicy.objects.scoped()
     hindrances = readiness.hindrances()
-    runs = Run.objects.staged().with_root()
-    if roots is not None:
-        runs = runs.filter(root__in=list(roots))
-    for run in runs.order_by("verified_at", "pk"):
-        result.scanned += 1
-        policy = effective_policy(policies, run.scope).in_earnest()
-        busy = run.active_attempt is not None
-        facts = gathering.stored_facts(run, other_attempt=busy, hindrances=hindrances)
-        quick = evaluate(facts, policy, now)
-        if quick.gate(Gate.STATE).verdict is Verdict.WAIT:
-            continue
-        if refusal := next(iter(hindrances), None) or _not_a_candidate(run, quick):
-            result.runs.append(_skip(run, refusal))
-            continue
-        result.candidates += 1
-        if limit is not None and len(result.freeing) >= limit:
-            continue
-        result.runs.append(_take(run, policy, now, dry_run=dry_run, requester=requester, actor=actor))
+    for root in StagingRoot.objects.all() if roots is None else roots:
+        with contextlib.nullcontext(True) if dry_run else claiming.claim(root) as claimed:
+            if claimed:
+                Pass(root, wish, policies, hindrances, result).go()
+            else:
+                result.problems.append(Problem(root.name, Reason.SWEEP_RUNNING))
     return result
 
 
@@ -119,92 +150,364 @@ def clear(runs: Iterable[Run], *, now: datetime, dry_run: bool = False, actor: s
         recovery.recover(now=now, runs=runs)
     result = Swept(dry_run, now, scanned=len(runs), candidates=len(runs))
     policies = RetentionPolicy.objects.scoped()
+    asked = Asked(requester=Requester.OPERATOR, actor=actor, note=note)
     for run in runs:
         policy = effective_policy(policies, run.scope)
-        options = {"requester": Requester.OPERATOR, "actor": actor, "note": note}
-        taken = _take(run, policy, now, dry_run=dry_run, **options)  # type: ignore[arg-type]
+        taken = take(run, policy, now, asked=asked, dry_run=dry_run)
         if taken.action is Action.SKIPPED and taken.reason != Reason.ALREADY_CLEARED:
-            taken = RunAction(taken.root, taken.run_path, Action.REFUSED, taken.reason, taken.detail)
+            taken = replace(taken, action=Action.REFUSED)
         result.runs.append(taken)
     return result
 
 
-def _not_a_candidate(run: Run, quick: Decision) -> Finding | None:
+@dataclass(frozen=True)
+class Due:
+    """A candidate with what was known of it when the pass began."""
+
+    run: Run
+    facts: Facts
+    policy: Policy
+    candidate: Candidate
+
+    def decide(self, now: datetime, **findings: Finding) -> Decision:
+        """Its gates as far as they are known, with what the pass itself has against it."""
+        return evaluate(replace(self.facts, **findings), self.policy, now)  # type: ignore[arg-type]
+
+
+class Pass:
+    """One pass over one staging root, which the caller has claimed for it."""
+
+    def __init__(
+        self,
+        root: StagingRoot,
+        wish: Wish,
+        policies: list[ScopedPolicy],
+        hindrances: tuple[Finding, ...],
+        result: Swept,
+    ) -> None:
+        self.root, self.wish, self.policies, self.hindrances, self.result = root, wish, policies, hindrances, result
+        self.now = wish.now
+        self.limits = limits_of(policies, root.name)
+        self.before = recording.latest(root)
+        self.began = time.monotonic()
+        self.actions: list[RunAction] = []
+        self.scanned = 0
+        self.staged_bytes = 0
+        self.staged_runs = 0
+        self.candidates = 0
+        self.due: dict[int, Due] = {}
+        self.outcomes: list[bool] = []
+        self.stopped: Finding | None = None
+        self.left_over = False
+        self.recorder: Recorder
+        self.sweep: Sweep
+
+    def go(self) -> None:
+        """Decide of every run, take what may go, and write down both."""
+        wish = self.wish
+        self.recorder = recording.begin(
+            self.root,
+            wish.kind,
+            now=self.now,
+            actor=wish.actor,
+            policy_version=max((policy.version for policy in self.policies), default=0),
+            clock=breaking.clock_as_json(wish.clock or Clock(wall=wish.now)) if not wish.dry_run else {},
+        )
+        self.sweep = self.recorder.sweep
+        standing = breaking.standing(self.root)
+        self._decide(breaking.finding_of(standing) if standing and breaking.stops(standing, self._kind) else None)
+        pressure = self._pressure()
+        candidates = in_order((due.candidate for due in self.due.values()), after=self._cursor())
+        picker = Picker(candidates, pressure)
+        if self.stopped is None and wish.timed:
+            self._look_for_the_abnormal(candidates, pressure)
+        self.recorder.flush()
+        self._take(picker, candidates)
+        self._warn(picker.pressure)
+        self._finish(pressure, picker.pressure)
+
+    @property
+    def _kind(self) -> SweepKind:
+        return SweepKind.TIMED if self.wish.timed else SweepKind.TYPED
+
+    # Deciding
+
+    def _decide(self, stopped: Finding | None) -> None:
+        """What every staged run comes to by what is known of it: waiting, not to be taken, or a candidate."""
+        self.stopped = stopped
+        runs = Run.objects.staged().with_root().filter(root=self.root).order_by("verified_at", "pk")
+        for run in runs:
+            self.scanned += 1
+            self.staged_runs += 1
+            self.staged_bytes += run.bytes or 0
+            try:
+                self._decide_of(run)
+            except Exception as error:  # one bad run must not keep the others from being cleared
+                self._note(run, fail(run, error))
+
+    def _decide_of(self, run: Run) -> None:
+        policy = effective_policy(self.policies, run.scope)
+        if not self.wish.timed:
+            policy = policy.in_earnest()
+        busy = run.active_attempt is not None
+        facts = gathering.stored_facts(run, other_attempt=busy, hindrances=self.hindrances, breaker=self.stopped)
+        decision = evaluate(facts, policy, self.now)
+        if decision.gate(Gate.STATE).verdict is Verdict.WAIT:
+            self._note(run, skip(run, Finding(Reason.NOT_SYNC_VERIFIED), decision), listed=False)
+            return
+        known = evaluate(facts, policy.in_earnest(), self.now)
+        due = _known_refusal(run, known) is None
+        pressed = evaluate(facts, policy.in_earnest().under_pressure(), self.now)
+        eligible = _known_refusal(run, pressed) is None
+        refusal = next(iter(self.hindrances), None) or (None if due or eligible else _known_refusal(run, known))
+        if refusal is not None or run.verified_at is None:
+            self._note(run, skip(run, refusal or Finding(Reason.NO_VERIFIED_TIMESTAMP), decision))
+            return
+        rehearsed = bool(policy.rehearsing or (not due and self.wish.timed and self.limits.rehearsing))
+        self.due[run.pk] = Due(
+            run,
+            facts,
+            policy,
+            Candidate(
+                key=run.pk,
+                verified_at=run.verified_at,
+                due=due,
+                eligible=eligible,
+                rehearsed=rehearsed,
+                size=run.bytes or 0,
+                allocated=facts.allocated_bytes or 0,
+            ),
+        )
+
+    def _pressure(self) -> Pressure:
+        free_bytes = None
+        if self.limits.free_start_bytes is not None:
+            with contextlib.suppress(Unreachable, OSError), gathering.open_root(self.root) as root:
+                free_bytes = tree.free_bytes(root)
+        going_on = bool(self.before and self.before.pressure.get("left", {}).get("free_wanted"))
+        fill = Fill(staged_bytes=self.staged_bytes, staged_runs=self.staged_runs, free_bytes=free_bytes)
+        return pressure_of(self.limits, fill, going_on=going_on)
+
+    def _look_for_the_abnormal(self, candidates: Sequence[Candidate], pressure: Pressure) -> None:
+        """Stop before anything is removed if the pass, as it is planned, is abnormal and no person has let it go on."""
+        sights: list[Sight] = []
+        if self.wish.clock is not None and self.before is not None:
+            jump = clock_jump(breaking.clock_of(self.before), self.wish.clock)
+            sights += [jump] if jump else []
+        sights += abnormal(
+            self._planned(candidates, pressure),
+            recent=recording.recent_sizes(self.root),
+            staged_bytes=self.staged_bytes,
+            max_share=self.limits.max_share,
+        )
+        unheard_of = breaking.not_allowed(self.root, sights, now=self.now)
+        if unheard_of:
+            self._stop(unheard_of)
+        elif not self.wish.dry_run:
+            breaking.use_up(self.sweep, now=self.now)
+
+    def _planned(self, candidates: Sequence[Candidate], pressure: Pressure) -> Planned:
+        """What the pass comes to if every run may go."""
+        budget, picker = self._budget(), Picker(candidates, pressure)
+        before = self._version_before()
+        old = RetentionPolicy.objects.scoped(as_of=before)
+        runs = size = fresh = 0
+        for candidate, _causes in picker:
+            if not candidate.rehearsed:
+                if budget.exhausted_by(candidate.size, minutes=0):
+                    break
+                budget = budget.less(candidate.size)
+                runs, size = runs + 1, size + candidate.size
+                fresh += self._is_fresh(self.due[candidate.key], old, before)
+            picker.gone(candidate, size=candidate.size, allocated=candidate.allocated)
+        return Planned(runs=runs, bytes=size, by_fresh_policy=fresh, version=self.sweep.policy_version)
+
+    def _version_before(self) -> int:
+        if self.before is not None:
+            return self.before.policy_version
+        older = RetentionPolicy.objects.filter(created_at__lt=self.now - _FRESH)
+        return older.order_by("-version").values_list("version", flat=True).first() or 0
+
+    def _is_fresh(self, due: Due, old: list[ScopedPolicy], before: int) -> bool:
+        """Whether only a policy that is new and was never rehearsed makes a run go."""
+        if not any(version > before for version in due.policy.unrehearsed):
+            return False
+        policy = effective_policy(old, due.run.scope)
+        opened = due_at(due.candidate.verified_at, policy) if policy.mode is Mode.SCHEDULED else None
+        return opened is None or opened > self.now
+
+    # Doing
+
+    def _take(self, picker: Picker, candidates: Sequence[Candidate]) -> None:
+        """Take the candidates in their order, as far as budget and breakers let it; the others are left over."""
+        handled: set[int] = set()
+        budget = self._budget()
+        exhausted = ""
+        self._remember(self._cursor())
+        for candidate, causes in picker:
+            due = self.due[candidate.key]
+            handled.add(candidate.key)
+            self.candidates += 1
+            if not exhausted and not candidate.rehearsed:
+                exhausted = budget.exhausted_by(candidate.size, minutes=self._minutes())
+            if self.stopped is not None:
+                self._leave(due, breaker_finding=self.stopped)
+                picker.left_over(candidate)
+                continue
+            if exhausted and not candidate.rehearsed:
+                self.left_over = True
+                self._leave(due, budget_finding=Finding(Reason.BUDGET_EXHAUSTED, exhausted))
+                picker.left_over(candidate)
+                continue
+            self._remember((candidate.verified_at, candidate.key))
+            taken = self._take_one(due, cause="+".join(causes))
+            if taken.action in FREEING:
+                picker.gone(candidate, size=taken.bytes, allocated=taken.allocated)
+                budget = budget if candidate.rehearsed else budget.less(taken.bytes)
+            self._watch_failures(taken)
+        if not self.left_over:
+            self._remember(None)
+        for candidate in candidates:
+            if candidate.key not in handled:  # only pressure would have taken it, and there is none (any more)
+                self._leave_to_time(self.due[candidate.key])
+
+    def _take_one(self, due: Due, *, cause: str) -> RunAction:
+        run, policy = due.run, due.policy if due.candidate.due else due.policy.under_pressure()
+        if due.candidate.rehearsed:
+            taken = rehearse(run, policy, self.now, cause=cause)
+            if taken.gates is None:
+                taken = replace(taken, gates=clearing.decision_as_json(evaluate(due.facts, policy, self.now)))
+        else:
+            asked = Asked(requester=Requester.SCHEDULE, actor=self.wish.actor, cause=cause)
+            taken = take(run, policy, self.now, asked=asked, dry_run=self.wish.dry_run)
+        self._note(run, taken)
+        self.recorder.flush()
+        return taken
+
+    def _watch_failures(self, taken: RunAction) -> None:
+        """Stop when too many clears fail; refusals are the gates at work, and no failures."""
+        if self.wish.dry_run or taken.action not in (Action.CLEARED, Action.PARTIAL, Action.FAILED):
+            return
+        self.outcomes.append(taken.action is not Action.CLEARED)
+        if sight := too_many_failures(self.outcomes):
+            self._stop([sight])
+
+    def _stop(self, sights: list[Sight]) -> None:
+        """Take nothing more; a dry run only shows that it would stop here."""
+        if self.wish.dry_run:
+            self.stopped = Finding(Reason.BREAKER_OPEN, " ".join(sight.detail for sight in sights))
+        else:
+            self.stopped = breaking.finding_of(breaking.open_breaker(self.sweep, sights, now=self.now))
+
+    def _leave(self, due: Due, **findings: Finding) -> None:
+        (finding,) = findings.values()
+        self._note(due.run, skip(due.run, finding, due.decide(self.now, **findings)))
+
+    def _leave_to_time(self, due: Due) -> None:
+        decision = due.decide(self.now)
+        refusal = _known_refusal(due.run, decision) or Finding(Reason.RETENTION_NOT_ELAPSED)
+        self._note(due.run, skip(due.run, refusal, decision))
+
+    def _cursor(self) -> tuple[datetime, int] | None:
+        """The last candidate that was handled by a pass before this one that did not come to its end."""
+        before = self.before
+        if before is None or before.cursor_verified_at is None or before.cursor_run is None:
+            return None
+        return before.cursor_verified_at, before.cursor_run
+
+    def _remember(self, cursor: tuple[datetime, int] | None) -> None:
+        """Where the next pass begins, if this one does not come to its end: after the one that is taken now.
+
+        Also if this process dies of it: a run that kills every sweep must not keep the others from their turn.
+        """
+        if not self.wish.dry_run:
+            at, key = cursor or (None, None)
+            Sweep.objects.filter(pk=self.sweep.pk).update(cursor_verified_at=at, cursor_run=key)
+
+    # Telling
+
+    def _note(self, run: Run, action: RunAction, *, listed: bool = True) -> None:
+        if listed:
+            self.actions.append(action)
+            self.result.runs.append(action)
+        version = self.sweep.policy_version
+        self.recorder.note(
+            run,
+            Said(
+                action=action.action,
+                reason=action.reason,
+                detail=action.detail,
+                gates=action.gates or [],
+                policy_version=version,
+                files=action.files,
+                bytes=action.bytes,
+            ),
+        )
+
+    def _warn(self, pressure: Pressure) -> None:
+        """A root that stays beyond its limits is a person's affair; one that the next sweep goes on with is not yet."""
+        unmet = bool(pressure) and not self.left_over
+        subject = f"root:{self.root.pk}"
+        detail = _describe(pressure)
+        if unmet:
+            self.result.problems.append(Problem(self.root.name, Reason.LIMIT_EXCEEDED, detail))
+        if self.stopped:
+            self.result.problems.append(Problem(self.root.name, self.stopped.reason, self.stopped.detail))
+        if self.wish.dry_run:
+            return
+        if unmet:
+            reason = Reason.LIMIT_EXCEEDED
+            alerting.open_alert(AlertKind.PRESSURE, subject, reason=reason, now=self.now, detail=detail, root=self.root)
+        elif not pressure:
+            alerting.end_alert(AlertKind.PRESSURE, subject, now=self.now)
+
+    def _finish(self, before: Pressure, after: Pressure) -> None:
+        self.result.scanned += self.scanned
+        self.result.candidates += self.candidates
+        mine = Swept(self.wish.dry_run, self.now, runs=self.actions)
+        warning = Finding(Reason.LIMIT_EXCEEDED, _describe(after)) if after and not self.left_over else None
+        finding = self.stopped or warning
+        self.recorder.finish(
+            Outcome.STOPPED if self.stopped else Outcome.DONE,
+            scanned=self.scanned,
+            candidates=self.candidates,
+            cleared=mine.count(Action.CLEARED, Action.PARTIAL),
+            would_clear=mine.count(Action.WOULD_CLEAR),
+            skipped=self.scanned - mine.count(Action.CLEARED, Action.PARTIAL, Action.WOULD_CLEAR, Action.FAILED),
+            failed=mine.failed,
+            files=mine.files,
+            bytes=mine.bytes_freed,
+            reason=finding.reason if finding else "",
+            detail=finding.detail if finding else "",
+            pressure={"wanted": vars(before), "left": vars(after)},
+        )
+
+    def _budget(self) -> Budget:
+        """What is left to take; a person's limit counts over all staging roots together."""
+        budget = budget_of(self.limits, limit=self.wish.limit)
+        taken = 0 if self.wish.limit is None else len(self.result.freeing)
+        return replace(budget, taken_runs=taken)
+
+    def _minutes(self) -> float:
+        return (time.monotonic() - self.began) / 60
+
+
+def _known_refusal(run: Run, decision: Decision) -> Finding | None:
     """Why a run is not worth a fresh look: what no look at the disk can change."""
     verified = run.state == State.SYNC_VERIFIED
-    for gate in [Gate.CLOCK, Gate.RETENTION, Gate.FREE, Gate.ATTEMPTS] if verified else [Gate.STATE]:
-        result = quick.gate(gate)
+    for gate in _KNOWN if verified else [Gate.STATE]:
+        result = decision.gate(gate)
+        if gate is Gate.HOLD and result.verdict is Verdict.BLOCK:
+            continue  # a file holds it, and may have been taken away since
         if result.verdict is not Verdict.PASS and result.reason is not None:
             return Finding(result.reason, result.detail)
     return None
 
 
-def _skip(run: Run, finding: Finding) -> RunAction:
-    return RunAction(run.root.name, run.run_path, Action.SKIPPED, finding.reason, finding.detail)
-
-
-def _take(
-    run: Run, policy: Policy, now: datetime, *, dry_run: bool, requester: Requester, actor: str, note: str = ""
-) -> RunAction:
-    """One candidate: cleared, or in a dry run decided upon; a fault is told, logged and contained."""
-    operator = requester is Requester.OPERATOR
-    try:
-        run.refresh_from_db(fields=["state"])  # a pass takes hours, and others clear as well
-        if run.state == State.CLEARED:
-            return _skip(run, Finding(Reason.ALREADY_CLEARED))
-        if dry_run:
-            return _rehearse(run, policy, now, operator=operator)
-        if not operator and (finding := _cheap_refusal(run, policy, now)):
-            return _skip(run, finding)
-        return _outcome(run, clearing.attempt_now(run, requester=requester, actor=actor, note=note, now=now))
-    except queueing.AlreadyClearing:
-        return _skip(run, Finding(Reason.ALREADY_CLEARING))
-    except Exception as error:  # one bad run must not keep the others from being cleared
-        logger.exception("the clear of %s failed", run.run_path)
-        return RunAction(run.root.name, run.run_path, Action.FAILED, "", f"{type(error).__name__}: {error}")
-
-
-def _rehearse(run: Run, policy: Policy, now: datetime, *, operator: bool) -> RunAction:
-    if run.active_attempt:
-        return _skip(run, Finding(Reason.ALREADY_CLEARING))
-    try:
-        with gathering.reached(run) as (opened, reader):
-            look, decision = gathering.look(run, opened, reader, policy, now, operator=operator)
-    except Unreachable as error:
-        return _skip(run, error.finding)
-    refusal = decision.main_refusal(operator=operator)
-    if refusal is not None and refusal.reason is not None:
-        return _skip(run, Finding(refusal.reason, refusal.detail))
-    files, size = look.facts.files or 0, look.facts.bytes or 0
-    return RunAction(run.root.name, run.run_path, Action.WOULD_CLEAR, files=files, bytes=size)
-
-
-def _cheap_refusal(run: Run, policy: Policy, now: datetime) -> Finding | None:
-    """What a fresh look without reading bytes says against a clear, so that no attempt is made every hour in vain."""
-    decision = gathering.quick_decision(run, policy, now)
-    if decision.needs_full_comparison:
-        return None
-    refusal = decision.main_refusal(operator=False)
-    return Finding(refusal.reason, refusal.detail) if refusal is not None and refusal.reason is not None else None
-
-
-def _outcome(run: Run, attempt: ClearAttempt) -> RunAction:
-    if attempt.phase == Phase.DONE:
-        action = Action.PARTIAL if attempt.incomplete else Action.CLEARED
-    elif attempt.phase == Phase.REFUSED and attempt.requester == Requester.OPERATOR:
-        action = Action.REFUSED
-    elif attempt.phase == Phase.REFUSED and attempt.reason in clearing.FAILURES:
-        action = Action.FAILED  # its gates were open
-    elif attempt.phase == Phase.REFUSED:
-        action = Action.SKIPPED
-    else:
-        action = Action.FAILED
-    return RunAction(
-        run.root.name,
-        run.run_path,
-        action,
-        attempt.reason,
-        attempt.detail,
-        files=attempt.freed_files,
-        bytes=attempt.freed_bytes,
+def _describe(pressure: Pressure) -> str:
+    parts = (
+        (pressure.bytes_over, f"{pressure.bytes_over:,} bytes above max_bytes"),
+        (pressure.runs_over, f"{pressure.runs_over:,} runs above max_runs"),
+        (pressure.free_wanted, f"{pressure.free_wanted:,} bytes of free space short of free_stop"),
     )
+    return ", ".join(words for wanted, words in parts if wanted)

@@ -4,7 +4,7 @@ from django.conf import settings
 from django.utils import timezone
 from django_q.conf import Conf
 
-from cleanup import discovery, queueing, recovery, sweeping, telling
+from cleanup import breaking, discovery, queueing, recovery, sweeping, telling
 from cleanup.clearing import perform
 from cleanup.models import ClearAttempt, Heartbeat, StagingRoot
 
@@ -20,7 +20,8 @@ def clear(attempt_id: str) -> str:
 
 def sweep() -> str:
     """The timed pass over the staging roots of this host."""
-    swept = sweeping.sweep(now=timezone.now(), roots=_roots())
+    now = timezone.now()
+    swept = sweeping.sweep(now=now, timed=True, roots=_roots(), clock=breaking.read_clock(now))
     return f"scanned {swept.scanned}, candidates {swept.candidates}, cleared {swept.count(sweeping.Action.CLEARED)}"
 
 

@@ -17,16 +17,19 @@ JOINING = (
     "readiness",
     "proving",
     "gathering",
+    "answering",
     "claiming",
     "discovery",
     "reregistering",
     "queueing",
     "clearing",
     "recovery",
+    "taking",
     "breaking",
     "recording",
     "sweeping",
     "telling",
+    "watching",
 )
 BELOW = {"policy", "staging", "models"}
 EVERYTHING = BELOW | set(JOINING)

@@ -199,7 +199,7 @@ def test_a_refusal_is_a_skip_with_its_reason(
         CONFOCAL: "not_in_manifest",
         TEST_RUN: "nas_size_mismatch",
         BOUNDARY: "not_quiet",
-        YOUNG: "",
+        YOUNG: "retention",
     }
     assert swept.failed == 0
     assert not scenes[CONFOCAL].run.attempts.exists()  # an hourly pass leaves no trail of vain attempts
@@ -227,10 +227,10 @@ def test_one_bad_run_does_not_stop_the_others(
     policy(mode="scheduled", retain_hours=0)
     perform = clearing.perform
 
-    def perform_badly(attempt: ClearAttempt, *, now: datetime) -> ClearAttempt:
+    def perform_badly(attempt: ClearAttempt, **options: Any) -> ClearAttempt:
         if attempt.run.run_path == CONFOCAL:
             raise RuntimeError("a fault of our own")
-        return perform(attempt, now=now)
+        return perform(attempt, **options)
 
     monkeypatch.setattr(clearing, "perform", perform_badly)
     swept = sweep(now=now)
@@ -253,20 +253,23 @@ def test_a_run_with_an_attempt_is_skipped(scenes: dict[str, Scene], now: datetim
     assert snapshot(scenes[CONFOCAL].path) == scenes[CONFOCAL].entries
 
 
-def test_a_policy_that_turns_manual_in_the_middle_counts_at_once(
+def test_a_pass_ends_under_the_policies_with_which_it_began(
     scenes: dict[str, Scene], now: datetime, policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy(mode="scheduled", retain_hours=0)
+    """It once counted at once; but then a pass was decided by one policy and carried out by another."""
+    policy(mode="scheduled", retain_hours=24)
     perform = clearing.perform
 
-    def change_and_perform(attempt: ClearAttempt, *, now: datetime) -> ClearAttempt:
+    def change_and_perform(attempt: ClearAttempt, **options: Any) -> ClearAttempt:
         policy(mode="manual")
-        return perform(attempt, now=now)
+        return perform(attempt, **options)
 
     monkeypatch.setattr(clearing, "perform", change_and_perform)
     swept = sweep(now=now)
-    assert paths(swept, Action.CLEARED) == []
-    assert reasons(swept)[CONFOCAL] == "policy_manual"
+    assert paths(swept, Action.CLEARED) == [CONFOCAL, TEST_RUN, BOUNDARY]
+    assert set(LedgerEntry.objects.values_list("policy_version", flat=True)) == {1}
+    monkeypatch.undo()
+    assert reasons(sweep(now=now + timedelta(days=9))) == {YOUNG: "policy_manual"}
 
 
 def test_without_the_nas_nothing_is_cleared(

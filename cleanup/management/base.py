@@ -13,7 +13,8 @@ from cleanup.models import Run, StagingRoot
 from cleanup.policy.reasons import Reason
 from cleanup.staging.datadir import DataDir
 from cleanup.staging.ingest import parse_instant
-from cleanup.sweeping import Action, Swept
+from cleanup.sweeping import Swept
+from cleanup.taking import Action
 from cleanup.templatetags import words
 
 USAGE = 2
@@ -117,6 +118,9 @@ def sweep_as_json(swept: Swept) -> dict[str, Any]:
             }
             for run in swept.runs
         ],
+        "problems": [
+            {"root": problem.root, "reason": problem.reason, "detail": problem.detail} for problem in swept.problems
+        ],
     }
 
 
@@ -124,7 +128,7 @@ def sweep_as_text(swept: Swept) -> str:
     """A sweep, or a clear, in lines for a person."""
     lines = []
     for run in swept.runs:
-        why = Reason(run.reason).sentence if run.reason else ""
+        why = Reason(run.reason).sentence if run.reason in set(Reason) else run.reason
         size = f"{words.files(run.files)}, {words.exact_bytes(run.bytes)}" if run in swept.freeing else ""
         parts = [part for part in (size, why, run.detail) if part]
         lines.append(f"{run.action.replace('_', ' '):12} {run.run_path}  {'; '.join(parts)}")
@@ -133,6 +137,8 @@ def sweep_as_text(swept: Swept) -> str:
         f"{words.runs(swept.scanned)} scanned, {swept.candidates} candidates, {len(swept.freeing)} {cleared}, "
         f"{swept.failed} failed; {freed} {words.files(swept.files)}, {words.exact_bytes(swept.bytes_freed)}"
     )
+    for problem in swept.problems:
+        lines.append(f"{problem.root}: {' '.join(part for part in (problem.reason.sentence, problem.detail) if part)}")
     return "\n".join(lines)
 
 

@@ -107,30 +107,36 @@ class Picker:
     """Which run comes next: first all whose retention is over, then under pressure no more than are needed for it.
 
     The caller says after each pick what it came to; a run that could not go leaves the pressure as it was. What is only
-    rehearsed takes away from the pressure that the rehearsed runs see, not from that of the others.
+    rehearsed takes away from the pressure that the rehearsed runs see, not from that of the others. `pressure` is what
+    is left of it in truth.
     """
 
     def __init__(self, candidates: Sequence[Candidate], pressure: Pressure) -> None:
         self._due = [candidate for candidate in candidates if candidate.due]
         self._others = [candidate for candidate in candidates if candidate.eligible and not candidate.due]
         self.pressure = pressure
-        self._rehearsed = pressure
+        self._expected = {False: pressure, True: pressure}  # as runs see it that are rehearsed, and the others
 
     def __iter__(self) -> Iterator[tuple[Candidate, tuple[Cause, ...]]]:
         for candidate in self._due:
-            yield candidate, (Cause.RETENTION, *self._pressure_on(candidate).causes)
+            yield candidate, (Cause.RETENTION, *self._expected[candidate.rehearsed].causes)
         for candidate in self._others:
-            if causes := self._pressure_on(candidate).causes:
+            if causes := self._expected[candidate.rehearsed].causes:
                 yield candidate, causes
 
     def gone(self, candidate: Candidate, *, size: int, allocated: int) -> None:
         """This one has gone, or would have, and freed so much."""
-        self._rehearsed = self._rehearsed.after(size=size, allocated=allocated)
+        self._expect(candidate, size, allocated)
         if not candidate.rehearsed:
             self.pressure = self.pressure.after(size=size, allocated=allocated)
 
-    def _pressure_on(self, candidate: Candidate) -> Pressure:
-        return self._rehearsed if candidate.rehearsed else self.pressure
+    def left_over(self, candidate: Candidate) -> None:
+        """This one has its turn in a later sweep: no other one need go in its place."""
+        self._expect(candidate, candidate.size, candidate.allocated)
+
+    def _expect(self, candidate: Candidate, size: int, allocated: int) -> None:
+        for rehearsed in (True,) if candidate.rehearsed else (True, False):
+            self._expected[rehearsed] = self._expected[rehearsed].after(size=size, allocated=allocated)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup import sweeping, telling
+from cleanup import breaking, sweeping, telling
 from cleanup.management.base import (
     FAILED,
     LabCommand,
@@ -40,12 +40,15 @@ class Command(LabCommand):
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         if options["now"] and not options["dry_run"]:
             raise UsageError("--now goes together with --dry-run only.")
+        at, timed = options["now"] or now(), options["as_scheduled"]
         swept = sweeping.sweep(
-            now=options["now"] or now(),
+            now=at,
             dry_run=options["dry_run"],
+            timed=timed,
             limit=options["limit"],
             roots=find_roots(options["root"]),
-            actor="" if options["as_scheduled"] else getpass.getuser(),
+            actor="" if timed else getpass.getuser(),
+            clock=None if options["now"] else breaking.read_clock(at),
         )
         self.report(options["json"], sweep_as_json(swept), sweep_as_text(swept))
         if not options["dry_run"]:
