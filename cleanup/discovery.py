@@ -3,10 +3,8 @@
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
 
 from django.db import transaction
 from django.db.models import Q, QuerySet
@@ -18,8 +16,9 @@ from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import verified_at
 from cleanup.proving import Reader
-from cleanup.staging import ingest, kernel, layout, tree
-from cleanup.staging.layout import KIND_FOLDERS, Problem, RunPath, show
+from cleanup.staging import ingest, kernel, layout
+from cleanup.staging.layout import RunPath, show
+from cleanup.walking import Shape, Sight, walk
 
 logger = logging.getLogger(__name__)
 
@@ -59,14 +58,29 @@ def discover(root: StagingRoot, *, now: datetime, wait: bool = True) -> Discover
         return result
 
 
+def look_at_path(root: StagingRoot, path: RunPath, *, now: datetime) -> Discovered | None:
+    """Bring one run path of a staging root up to date, whether a run is known there or not.
+
+    Returns None where another pass is at the root. Raises Unreachable where the root is not there.
+    """
+    with gathering.data_dir().lock(f"discovery-{root.pk}") as free:
+        if not free:
+            return None
+        result = Discovered(root)
+        with gathering.open_root(root) as descriptor, gathering.reader_for(root) as reader:
+            _look_at(descriptor, path, reader, result, now)
+        return result
+
+
 def _discover(descriptor: int, reader: Reader, result: Discovered, now: datetime) -> None:
     paths = []
-    for found in _walk(descriptor, result.root):
-        if isinstance(found, RunPath):
-            paths.append(found)
-        else:
-            where, problem = found
-            result.problems.append((where, Reason(problem.reason), problem.detail))
+    for sight in walk(descriptor):
+        if sight.shape is Shape.RUN:
+            paths.append(layout.parse_run_path(sight.path))
+        elif sight.problem is not None:
+            result.problems.append((sight.path, Reason(sight.problem.reason), sight.problem.detail))
+        elif sight.shape is Shape.FENCE and _in_kind_folder(sight) and is_stray_fence(result.root, descriptor, sight):
+            result.problems.append((sight.path, Reason.STRAY_FENCE, ""))
     for path in paths:
         result.found += 1
         try:
@@ -93,52 +107,22 @@ def _discover(descriptor: int, reader: Reader, result: Discovered, now: datetime
         Run.objects.filter(pk=run.pk).update(problem="", looked_at=now)
 
 
-def _walk(root: int, staging_root: StagingRoot) -> Iterator[RunPath | tuple[str, Problem]]:
-    """The run-shaped directories beneath a staging root, and what is wrong on the way to others.
+def _in_kind_folder(sight: Sight) -> bool:
+    return sight.raw.count(b"/") == 3
 
-    Names that begin with a dot belong to programs, ours among them; files and other directories are no runs.
+
+def is_stray_fence(root: StagingRoot, descriptor: int, sight: Sight) -> bool:
+    """Whether no attempt of ours will put back or finish what looks like a fence, as after a restore of the database.
+
+    Writers of this tree do not see such a name, so a whole run may lie there without anybody knowing. One whose attempt
+    had come to its end is handed back to recovery. `descriptor` is the open root.
     """
-    for equipment, equipment_fd in _directories(root, ""):
-        if isinstance(equipment_fd, Problem):
-            yield equipment, equipment_fd
-            continue
-        with layout.opened(equipment_fd):
-            for project, project_fd in _directories(equipment_fd, equipment):
-                if isinstance(project_fd, Problem):
-                    yield project, project_fd
-                    continue
-                with layout.opened(project_fd):
-                    yield from _walk_project(project_fd, project, staging_root)
-
-
-def _walk_project(project_fd: int, project: str, root: StagingRoot) -> Iterator[RunPath | tuple[str, Problem]]:
-    for folder, folder_fd in _directories(project_fd, project, wanted=KIND_FOLDERS.__contains__):
-        if isinstance(folder_fd, Problem):
-            yield folder, folder_fd
-            continue
-        with layout.opened(folder_fd):
-            wanted = partial(layout.is_leaf_name, folder=folder.rpartition("/")[2])
-            for path, run_fd in _directories(folder_fd, folder, wanted=wanted):
-                if isinstance(run_fd, Problem):
-                    yield path, run_fd
-                else:
-                    os.close(run_fd)
-                    yield layout.parse_run_path(path)
-            yield from _stray_fences(folder_fd, folder, root)
-
-
-def _stray_fences(folder_fd: int, folder: str, root: StagingRoot) -> Iterator[tuple[str, Problem]]:
-    """Fences that no attempt of ours will put back or finish, as after a restore of the database: shown, not touched.
-
-    Writers of this tree do not see such a name, so a whole run may lie there without anybody knowing.
-    """
-    for name in sorted(tree.fences(folder_fd)):
-        attempt = name.removeprefix(layout.FENCE_PREFIX).removesuffix(layout.PREPARED_SUFFIX).decode("ascii", "replace")
-        if _HEX.fullmatch(attempt):
-            ours = ClearAttempt.objects.filter(pk=attempt, run__root=root, run__run_path__startswith=f"{folder}/")
-            if _is_awaited(ours) or _hand_over(ours, folder_fd, name):
-                continue
-        yield f"{folder}/{show(name)}", Problem(Reason.STRAY_FENCE)
+    folder, _, name = sight.raw.rpartition(b"/")
+    attempt = name.removeprefix(layout.FENCE_PREFIX).removesuffix(layout.PREPARED_SUFFIX).decode("ascii", "replace")
+    if not _in_kind_folder(sight) or not _HEX.fullmatch(attempt):
+        return True
+    ours = ClearAttempt.objects.filter(pk=attempt, run__root=root, run__run_path__startswith=f"{show(folder)}/")
+    return not (_is_awaited(ours) or _hand_over(ours, descriptor, sight.raw))
 
 
 def _is_awaited(ours: QuerySet[ClearAttempt]) -> bool:
@@ -151,49 +135,18 @@ def _is_awaited(ours: QuerySet[ClearAttempt]) -> bool:
     ).exists()
 
 
-def _hand_over(ours: QuerySet[ClearAttempt], folder_fd: int, name: bytes) -> bool:
+def _hand_over(ours: QuerySet[ClearAttempt], root: int, path: bytes) -> bool:
     """Give a completed attempt whose fence is on the disk again back to recovery; whether there was such a one."""
     done = ours.filter(phase=Phase.DONE, reason="")
     if not done.exists():
         return False
     try:
-        kernel.status(folder_fd, name)
+        folder, _, name = path.rpartition(b"/")
+        with layout.opened(layout.open_beneath(root, folder)) as parent:
+            kernel.status(parent, name)
     except FileNotFoundError:
         return True  # it was finished while we looked
     return bool(done.update(reason=Reason.REMOVAL_INCOMPLETE, detail="its fence is on the disk again"))
-
-
-def _directories(
-    parent: int, prefix: str, wanted: Callable[[str], bool] = lambda name: True
-) -> Iterator[tuple[str, int | Problem]]:
-    """The directories in one folder by path, each with an open descriptor or the problem that it has."""
-    try:
-        names = sorted(os.listdir(parent))
-    except OSError as error:
-        yield prefix, _problem(error)
-        return
-    for name in names:
-        if name.startswith(".") or name == "lost+found" or not wanted(name):
-            continue
-        raw = os.fsencode(name)
-        path = f"{prefix}/{show(raw)}" if prefix else show(raw)
-        try:
-            status = kernel.status(parent, raw)
-            if status.is_symlink:
-                yield path, Problem("unsafe_path", "a symbolic link")
-            elif status.is_directory and not layout.is_folder_name(name):
-                yield path, Problem("unsafe_path", "a name that no equipment or project can have")
-            elif status.is_directory:
-                yield path, layout.open_beneath(parent, raw)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            yield path, _problem(error)
-
-
-def _problem(error: OSError) -> Problem:
-    finding = gathering.way_blocked(error)
-    return Problem(finding.reason, finding.detail)
 
 
 def _look_at(descriptor: int, path: RunPath, reader: Reader, result: Discovered, now: datetime) -> None:

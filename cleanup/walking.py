@@ -1,0 +1,221 @@
+"""The walk over a staging root: the runs on it, and what lies among them that is none. It reads, and changes nothing.
+
+By directory descriptors, through no link and into no mount, four levels deep. What stands in runs is not looked at.
+"""
+
+import enum
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cleanup import gathering
+from cleanup.staging import kernel, layout, tree
+from cleanup.staging.layout import FENCE_PREFIX, KIND_FOLDERS, TOKEN, Problem, show
+from cleanup.staging.tree import RESERVE
+
+_EQUIPMENT, _PROJECT, _FOLDER, _LEAF = range(4)
+# A folder that is no part of the layout is searched for runs so many levels deep, and so many names far.
+_SEARCH_DEPTH = 3
+_SEARCH_NAMES = 10_000
+
+
+class Shape(enum.StrEnum):
+    """What something on a staging disk looks like, by its name and place alone."""
+
+    RUN = "run"
+    FENCE = "fence"
+    LEFTOVER = "leftover"
+    MISPLACED = "misplaced"
+    STRAY = "stray"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True)
+class Sight:
+    """One thing that the walk came by. `path` is `raw` as a person can read it, both relative to the root.
+
+    `problem` is what keeps a run, or a way to runs, from being entered; behind a `blocked` one there may be anything.
+    `modified_ns` is its own modification time, `within` are the run-shaped directories inside a stray one.
+    """
+
+    shape: Shape
+    raw: bytes
+    problem: Problem | None = None
+    modified_ns: int | None = None
+    is_directory: bool = False
+    within: tuple[bytes, ...] = ()
+
+    @property
+    def path(self) -> str:
+        return show(self.raw)
+
+
+def walk(root: int) -> Iterator[Sight]:
+    """Everything on an open staging root down to the runs, in the order of the names.
+
+    Names that begin with a dot belong to programs and are passed over, but for those that look like ours. What goes
+    while it is looked at was not there.
+    """
+    yield from _walk(root, b"", _EQUIPMENT)
+
+
+def is_run_shaped(name: str) -> bool:
+    """Whether a name is that of a run of either kind."""
+    return any(layout.is_leaf_name(name, folder) for folder in KIND_FOLDERS)
+
+
+def _walk(descriptor: int, above: bytes, level: int) -> Iterator[Sight]:
+    try:
+        names = sorted(os.fsencode(name) for name in os.listdir(descriptor))
+    except OSError as error:
+        yield Sight(Shape.BLOCKED, above, _problem(error), is_directory=True)
+        return
+    for name in names:
+        ours = _is_ours(name, level)
+        if (name.startswith(b".") and not ours) or name == b"lost+found":
+            continue
+        raw = above + b"/" + name if above else name
+        belongs = _belongs(os.fsdecode(name), above, level)
+        try:
+            status = kernel.status(descriptor, name)
+            if ours:
+                yield _sight(Shape.FENCE if name.startswith(FENCE_PREFIX) else Shape.LEFTOVER, raw, status)
+            elif belongs and status.is_directory and _problem_with_name(name, level) is None:
+                yield from _enter(descriptor, raw, name, status, level)
+            else:
+                yield _out_of_place(descriptor, raw, name, status, level, belongs=belongs)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if belongs:
+                yield Sight(Shape.BLOCKED, raw, _problem(error), is_directory=True)
+
+
+def _enter(descriptor: int, raw: bytes, name: bytes, status: kernel.Status, level: int) -> Iterator[Sight]:
+    """A directory where one is expected: a run, or the way to runs. Raises OSError where it cannot be opened."""
+    with layout.opened(layout.open_beneath(descriptor, name)) as below:
+        if level == _LEAF:
+            yield _sight(Shape.RUN, raw, status)
+            return
+        if is_run_shaped(os.fsdecode(name)):
+            yield _sight(Shape.MISPLACED, raw, status)
+        yield from _walk(below, raw, level + 1)
+
+
+def _out_of_place(
+    descriptor: int, raw: bytes, name: bytes, status: kernel.Status, level: int, *, belongs: bool
+) -> Sight:
+    """What is no part of the layout; with a problem where a run, or a way to runs, is to be expected."""
+    if status.is_symlink:
+        return _sight(Shape.STRAY, raw, status, Problem("unsafe_path", "a symbolic link") if belongs else None)
+    if not status.is_directory:
+        return _sight(Shape.STRAY, raw, status)
+    if not belongs and is_run_shaped(os.fsdecode(name)):
+        return _sight(Shape.MISPLACED, raw, status)
+    return _sight(
+        Shape.STRAY,
+        raw,
+        status,
+        _problem_with_name(name, level) if belongs else None,
+        within=tuple(_runs_within(descriptor, name, raw)),
+    )
+
+
+def _sight(
+    shape: Shape, raw: bytes, status: kernel.Status, problem: Problem | None = None, within: tuple[bytes, ...] = ()
+) -> Sight:
+    return Sight(shape, raw, problem, status.mtime_ns, status.is_directory, within)
+
+
+def _belongs(name: str, above: bytes, level: int) -> bool:
+    """Whether a directory of this name would be a run, or on the way to runs."""
+    if level == _FOLDER:
+        return name in KIND_FOLDERS
+    if level == _LEAF:
+        return layout.is_leaf_name(name, os.fsdecode(above.rpartition(b"/")[2]))
+    return True
+
+
+def _is_ours(name: bytes, level: int) -> bool:
+    """Whether a name looks like one that a clear, or a registration, has left; the root's own two are no such."""
+    if level == _EQUIPMENT and name in (TOKEN, RESERVE):
+        return False
+    return name.startswith((FENCE_PREFIX, RESERVE))
+
+
+def _problem_with_name(name: bytes, level: int) -> Problem | None:
+    if level < _FOLDER and not layout.is_folder_name(os.fsdecode(name)):
+        return Problem("unsafe_path", "a name that no equipment or project can have")
+    return None
+
+
+def _problem(error: OSError) -> Problem:
+    finding = gathering.way_blocked(error)
+    return Problem(finding.reason, finding.detail)
+
+
+def _runs_within(parent: int, name: bytes, raw: bytes) -> list[bytes]:
+    """The run-shaped directories in a folder that is no part of the layout, by path; not beyond a bound."""
+    found: list[bytes] = []
+    looked_at = 0
+    pending = [(name, raw, _SEARCH_DEPTH)]
+    while pending and looked_at < _SEARCH_NAMES:
+        way, path, depth = pending.pop()
+        try:
+            with layout.opened(layout.open_beneath(parent, way)) as descriptor, os.scandir(descriptor) as entries:
+                for entry in entries:
+                    looked_at += 1
+                    below = os.fsencode(entry.name)
+                    if looked_at > _SEARCH_NAMES or not entry.is_dir(follow_symlinks=False):
+                        continue
+                    if is_run_shaped(entry.name):
+                        found.append(path + b"/" + below)
+                    elif depth > 1:
+                        pending.append((way + b"/" + below, path + b"/" + below, depth - 1))
+        except OSError:
+            continue  # what cannot be read is said when the whole folder is measured
+    return sorted(found)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What something comes to: files and logical bytes, None where not all of it can be seen, and its newest time.
+
+    `detail` says what could not be seen.
+    """
+
+    files: int | None
+    bytes: int | None
+    modified_ns: int
+    detail: str = ""
+
+
+def measure(root: int, raw: bytes, *, without: tuple[bytes, ...] = ()) -> Measure:
+    """Measure what lies at a path below an open root, apart from the paths in `without`; no link is followed.
+
+    Raises FileNotFoundError where nothing lies there, OSError where not even that can be told.
+    """
+    above, _, name = raw.rpartition(b"/")
+    with layout.opened(layout.open_beneath(root, above or b".")) as parent:
+        status = kernel.status(parent, name)
+        if not status.is_directory:
+            return Measure(int(status.is_file), status.size if status.is_file else 0, status.mtime_ns)
+        try:
+            descriptor = layout.open_beneath(parent, name)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            return Measure(None, None, status.mtime_ns, _problem(error).detail)
+        with layout.opened(descriptor):
+            scanned = tree.scan(descriptor)
+    skipped = tuple(path.removeprefix(raw + b"/") for path in without)
+    entries = [entry for entry in scanned.entries if not _lies_in(entry.path, skipped)]
+    newest = max((status.mtime_ns, *(entry.mtime_ns for entry in entries)))
+    if scanned.unseen:
+        return Measure(None, None, newest, scanned.unseen[0].detail)
+    counted = tree.count(entries)
+    return Measure(counted.files, counted.bytes, newest)
+
+
+def _lies_in(path: bytes, folders: tuple[bytes, ...]) -> bool:
+    return any(path == folder or path.startswith(folder + b"/") for folder in folders)
