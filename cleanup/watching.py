@@ -8,9 +8,11 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
@@ -121,7 +123,7 @@ def _runs(now: datetime, listening_since: datetime | None) -> None:
     )
     policies = RetentionPolicy.objects.scoped()
     troubles = []
-    for run in waiting.iterator(chunk_size=_AT_ONCE):
+    for run in cast("Iterator[Any]", waiting.iterator(chunk_size=_AT_ONCE)):
         policy = effective_policy(policies, run.scope)
         since = rules.waiting_since(run.entry_at, run.entry_seen_at, run.first_seen_at)
         if rules.is_stalled(since, policy, now):

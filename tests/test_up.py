@@ -1,4 +1,4 @@
-"""`manage.py up` with real processes: a web server, two task clusters, and what becomes of them."""
+"""`manage.py up` with real processes: a web server, two task clusters, a watchdog, and what becomes of them."""
 
 import contextlib
 import json
@@ -21,8 +21,9 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
+from cleanup.management import household as households
 from cleanup.management.commands import up
-from cleanup.management.commands.up import Child, Household
+from cleanup.management.household import SILENT_AFTER, Child, Household, has_fallen_silent, holds_a_lock
 from cleanup.models import Heartbeat
 from tests.lab import outlines
 
@@ -160,7 +161,7 @@ def test_serves_the_demonstration_and_ends_without_a_trace(start: Callable[..., 
     assert "CONFOCAL_01" in page
     assert "Sign in" in sign_in(told["address"], "operator", "wrong")
 
-    assert len(running.sessions) == 3
+    assert len(running.sessions) == 4
     second = start()
     assert second.process.wait(PATIENCE) == 2
     assert f"running already on {data} (process {running.process.pid})" in second.errors.read_text()
@@ -175,22 +176,22 @@ def test_serves_the_demonstration_and_ends_without_a_trace(start: Callable[..., 
     assert again.stop() == 0, again.errors.read_text()
 
 
-def test_both_clusters_give_signs_of_life_under_the_names_that_are_listened_for(
+def test_clusters_and_watchdog_give_signs_of_life_under_the_names_that_are_listened_for(
     start: Callable[..., Running],
 ) -> None:
     Heartbeat.objects.all().delete()
     running = start()
     running.wait_until_up()
-    wanted = {child.cluster for child in up._children("127.0.0.1:1") if child.cluster}
-    assert len(wanted) == 2
+    wanted = {child.beat for child in households.servants() if child.beat}
+    assert len(wanted) == 3
     wait_for(
         lambda: set(Heartbeat.objects.filter(host=settings.EXLAB_HOST).values_list("cluster", flat=True)) == wanted,
-        "a heartbeat of each cluster",
+        "a heartbeat of each",
     )
     assert running.stop() == 0
 
 
-@pytest.mark.parametrize("word", ["qcluster", "gunicorn"])
+@pytest.mark.parametrize("word", ["qcluster", "gunicorn", "watch"])
 def test_the_death_of_one_child_stops_the_others(start: Callable[..., Running], word: str) -> None:
     running = start()
     running.wait_until_up()
@@ -249,11 +250,11 @@ def test_stops_on_signals_but_not_on_one_that_it_was_started_to_ignore(number: s
     try:
         household = Household(0, [])
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        up._stop_on_signals(household)
+        household.stop_on_signals()
         os.kill(os.getpid(), number)
         assert household.interrupted
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
-        up._stop_on_signals(household)
+        household.stop_on_signals()
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         for one, handler in before.items():
@@ -263,8 +264,8 @@ def test_stops_on_signals_but_not_on_one_that_it_was_started_to_ignore(number: s
 # Silence
 
 
-def sleeper(script: str = "sleep 600", cluster: str = "exlab") -> Child:
-    return Child("A sleeper", ["/bin/sh", "-c", script], cluster=cluster)
+def sleeper(script: str = "sleep 600", beat: str = "exlab") -> Child:
+    return Child("A sleeper", ["/bin/sh", "-c", script], beat=beat)
 
 
 @pytest.fixture
@@ -277,7 +278,7 @@ def household(tmp_path: Path) -> Iterator[Household]:
 
 
 def grown_old(child: Child) -> None:
-    child.started -= (up.SILENT_AFTER + timedelta(seconds=1)).total_seconds()
+    child.started -= (SILENT_AFTER + timedelta(seconds=1)).total_seconds()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -285,33 +286,33 @@ def test_a_silent_cluster_is_noticed_the_second_time(household: Household) -> No
     child = sleeper()
     household.children.append(child)
     household.start()
-    assert not up._has_fallen_silent(child)
-    assert not up._has_fallen_silent(child), "it has had no time to start yet"
+    assert not has_fallen_silent(child)
+    assert not has_fallen_silent(child), "it has had no time to start yet"
     grown_old(child)
-    assert not up._has_fallen_silent(child)
-    assert up._has_fallen_silent(child)
+    assert not has_fallen_silent(child)
+    assert has_fallen_silent(child)
     old = child.process
     household.restart(child)
     assert old is not None
     assert old.poll() is not None
     assert child.exit_status is None
-    assert not up._has_fallen_silent(child)
+    assert not has_fallen_silent(child)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_heartbeat_counts_for_its_own_cluster_only(household: Household) -> None:
-    household.children += [sleeper(cluster="exlab"), sleeper(cluster="exlab-clear")]
+    household.children += [sleeper(beat="exlab"), sleeper(beat="exlab-clear")]
     household.start()
     beat = timezone.now()
     Heartbeat.objects.update_or_create(cluster="exlab", host=settings.EXLAB_HOST, defaults={"at": beat})
     for child in household.children:
         grown_old(child)
     for _ in range(2):
-        silent = [child.cluster for child in household.children if up._has_fallen_silent(child)]
+        silent = [child.beat for child in household.children if has_fallen_silent(child)]
     assert silent == ["exlab-clear"]
-    Heartbeat.objects.filter(cluster="exlab").update(at=beat - up.SILENT_AFTER)
+    Heartbeat.objects.filter(cluster="exlab").update(at=beat - SILENT_AFTER)
     for _ in range(2):
-        silent = [child.cluster for child in household.children if up._has_fallen_silent(child)]
+        silent = [child.beat for child in household.children if has_fallen_silent(child)]
     assert silent == ["exlab", "exlab-clear"]
 
 
@@ -326,10 +327,10 @@ def test_a_cluster_in_the_middle_of_a_clear_is_left_alone(household: Household, 
         household.children.append(child)
         household.start()
         assert child.process is not None
-        wait_for(lambda: up._holds_a_lock(child.process.pid), "the lock", 10)
-        assert not up._holds_a_lock(os.getpid())
+        wait_for(lambda: holds_a_lock(child.process.pid), "the lock", 10)
+        assert not holds_a_lock(os.getpid())
         grown_old(child)
-        assert [up._has_fallen_silent(child) for _ in range(3)] == [False] * 3
+        assert [has_fallen_silent(child) for _ in range(3)] == [False] * 3
     finally:
         settings.EXLAB_DATA_DIR = settings_before
 
@@ -337,8 +338,8 @@ def test_a_cluster_in_the_middle_of_a_clear_is_left_alone(household: Household, 
 def test_what_does_not_end_when_asked_is_killed_with_all_it_started(
     household: Household, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(up, "_GRACE_SECONDS", 0.5)
-    stubborn = sleeper("trap '' TERM; sleep 600 & sleep 600; sleep 600")
+    monkeypatch.setattr(households, "_GRACE_SECONDS", 0.5)
+    stubborn = sleeper("trap '' TERM; sleep 600 & sleep 600; sleep 600", beat="")
     household.children.append(stubborn)
     household.start()
     assert stubborn.process is not None

@@ -1,0 +1,45 @@
+"""`manage.py worker`: all of `up` but the web server, for one of several hosts that share a PostgreSQL."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+from cleanup.management.household import (
+    BAD_USAGE,
+    Household,
+    check_system,
+    servants,
+    settle_interrupted,
+    sole_holder,
+)
+
+
+class Command(BaseCommand):
+    help = "Run this host's task clusters and watchdog until interrupted; the pages are served elsewhere."
+    requires_system_checks: list[str] = []
+
+    def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        with sole_holder(settings.EXLAB_DATA_DIR, "worker") as lock:
+            _expect_migrated()
+            check_system(self.stderr.write)
+            settle_interrupted(self.stderr.write)
+            household = Household(lock, servants())
+            household.stop_on_signals()
+            try:
+                household.start()
+                self.stderr.write(f"Serving the staging roots of {settings.EXLAB_HOST} (Ctrl-C stops it).")
+                household.tend(self.stderr.write)
+            finally:
+                self.stderr.write("Stopping.")
+                household.stop()
+
+
+def _expect_migrated() -> None:
+    """Only one host brings the database up to date, and it is not a worker. Raises CommandError."""
+    executor = MigrationExecutor(connection)
+    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        problem = "The database is not of this version: run `manage.py migrate` (or `up`) on one host first."
+        raise CommandError(problem, returncode=BAD_USAGE)

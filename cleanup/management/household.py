@@ -1,0 +1,253 @@
+"""The processes of `up` and of `worker`: started together, looked after, ended together; one such household a host."""
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+
+from django.conf import settings
+from django.core.checks import run_checks
+from django.core.management.base import CommandError
+from django.db import DatabaseError, close_old_connections
+from django.utils import timezone
+from django_q.tasks import async_task
+
+from cleanup import queueing, recovery, watching
+from cleanup.models import Heartbeat
+from cleanup.policy.watching import SILENT_AFTER
+
+BAD_USAGE = 2
+_LOOK_EVERY_SECONDS = 0.5
+_LISTEN_FOR_HEARTBEATS_EVERY_SECONDS = 30.0
+# How long a child may take to come to its end; a clear that is cut short by it is settled by recovery.
+_GRACE_SECONDS = 30.0
+
+Say = Callable[[str], object]
+
+
+@dataclass
+class Child:
+    """A process of ours, leader of its own session. `beat` is the name its heartbeats carry, if it has any."""
+
+    name: str
+    command: list[str]
+    beat: str = ""
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    was_silent: bool = False
+
+    def start(self, lock: int) -> None:
+        """Start it with the lock's descriptor, so that an orphan still holds the lock."""
+        environment = dict(os.environ)
+        environment.pop("Q_CLUSTER_NAME", None)
+        if self.beat == settings.EXLAB_CLEAR_CLUSTER:
+            environment["Q_CLUSTER_NAME"] = self.beat
+        self.process = subprocess.Popen(
+            self.command,
+            cwd=settings.BASE_DIR,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr.fileno(),
+            start_new_session=True,
+            pass_fds=[lock],
+        )
+        self.started = time.monotonic()
+        self.was_silent = False
+
+    @property
+    def runs_tasks(self) -> bool:
+        """Whether it is one of the task clusters."""
+        return self.beat in watching.clusters()
+
+    @property
+    def exit_status(self) -> int | None:
+        return self.process.poll() if self.process else None
+
+    def age(self) -> timedelta:
+        return timedelta(seconds=time.monotonic() - self.started)
+
+
+@dataclass
+class Household:
+    """The children of one `up` or `worker`."""
+
+    lock: int
+    children: list[Child]
+    interrupted: bool = field(default=False)
+
+    def start(self) -> None:
+        """Start everybody, after giving back what an earlier household's clusters had taken."""
+        for child in self.children:
+            _release_tasks(child)
+        for child in self.children:
+            child.start(self.lock)
+        for child in self.children:
+            _ask_for_a_sign(child)
+
+    def dead(self) -> Child | None:
+        return next((child for child in self.children if child.exit_status is not None), None)
+
+    def stop(self, children: list[Child] | None = None) -> None:
+        """Ask each main process to end, wait, then kill what is left of its session.
+
+        Only the main process is asked: a signal to all of a cluster's processes would end a task half way, and hang.
+        """
+        processes = [child.process for child in children or self.children if child.process]
+        for process in processes:
+            if process.poll() is None:
+                process.terminate()
+        deadline = time.monotonic() + _GRACE_SECONDS
+        for process in processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def restart(self, child: Child) -> None:
+        self.stop([child])
+        _release_tasks(child)
+        child.start(self.lock)
+        _ask_for_a_sign(child)
+
+    def tend(self, say: Say) -> None:
+        """Return when interrupted; raise CommandError when a child dies; restart one that has fallen silent."""
+        listened = time.monotonic()
+        while not self.interrupted:
+            if dead := self.dead():
+                raise CommandError(f"{dead.name} ended by itself (status {dead.exit_status}).")
+            if time.monotonic() - listened > _LISTEN_FOR_HEARTBEATS_EVERY_SECONDS:
+                listened = time.monotonic()
+                for child in self.children:
+                    if has_fallen_silent(child):
+                        say(f"{child.name} has given no sign for {SILENT_AFTER}: starting it again.")
+                        self.restart(child)
+            time.sleep(_LOOK_EVERY_SECONDS)
+
+    def stop_on_signals(self) -> None:
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            self.interrupted = True
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, interrupt)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup` means what it says
+            signal.signal(signal.SIGHUP, interrupt)
+
+
+def servants() -> list[Child]:
+    """What serves this host's staging roots: both task clusters and the watchdog."""
+    task_cluster, clearing_cluster = watching.clusters()
+    return [
+        Child("The task cluster", manage("qcluster"), beat=task_cluster),
+        Child("The clearing cluster", manage("qcluster"), beat=clearing_cluster),
+        Child("The watchdog", manage("watch"), beat=watching.WATCH),
+    ]
+
+
+def manage(*arguments: str) -> list[str]:
+    """A command line of this project."""
+    return [sys.executable, str(settings.BASE_DIR / "manage.py"), *arguments]
+
+
+def check_system(say: Say, *, apart_from: str = "") -> None:
+    """Say what the system checks say; an error raises CommandError and keeps everything from starting."""
+    messages = [message for message in run_checks(databases=["default"]) if not message.is_silenced()]
+    for message in messages:
+        if message.id != apart_from:
+            say(f"{message.id}: {message.msg} {message.hint or ''}")
+    if any(message.is_serious() for message in messages):
+        raise CommandError("Nothing was started: see the errors above.", returncode=BAD_USAGE)
+
+
+def settle_interrupted(say: Say) -> None:
+    """Complete or undo what a crash has left of this host's clears."""
+    settled = recovery.recover(now=timezone.now())
+    for attempt in [*settled.rolled_back, *settled.rolled_forward]:
+        say(f"Settled an interrupted clear: {attempt.run.run_path}.")
+
+
+def has_fallen_silent(child: Child) -> bool:
+    """Whether a child gave no sign for too long, seen twice, though it is not in the middle of something long."""
+    if not child.beat or child.process is None or child.age() < SILENT_AFTER:
+        return False
+    since = timezone.now() - SILENT_AFTER
+    try:
+        close_old_connections()
+        heard = Heartbeat.objects.filter(cluster=child.beat, host=settings.EXLAB_HOST, at__gte=since).exists()
+    except DatabaseError:
+        return False  # the database's trouble is not the child's
+    silent = not heard and not holds_a_lock(child.process.pid)
+    was_silent, child.was_silent = child.was_silent, silent
+    return silent and was_silent
+
+
+def holds_a_lock(session: int) -> bool:
+    """Whether a process of a session holds one of our locks: a clear or a discovery that may well take hours.
+
+    All workers of a cluster may be busy with such work, and then its heartbeat waits behind them.
+    """
+    for pid in watching.lock_holders(settings.EXLAB_DATA_DIR):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(pid) == session:
+                return True
+    return False
+
+
+def _release_tasks(child: Child) -> None:
+    """Give back what an earlier cluster had taken in advance, or a clear would wait for a day."""
+    if child.runs_tasks:
+        queueing.release(child.beat, now=timezone.now())
+
+
+def _ask_for_a_sign(child: Child) -> None:
+    """Queue a heartbeat at once, because the first scheduled one comes half a minute after the start."""
+    if child.runs_tasks:
+        alternative = child.beat if child.beat == settings.EXLAB_CLEAR_CLUSTER else None
+        async_task("cleanup.tasks.heartbeat", cluster=alternative, task_name=f"first heartbeat of {child.beat}")
+
+
+@contextlib.contextmanager
+def sole_holder(data_dir: Path, command: str) -> Iterator[int]:
+    """Hold the data directory's lock: two of us would run every task twice. Raises CommandError if it is held."""
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = data_dir / "up.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CommandError(_who_holds(path), returncode=BAD_USAGE) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()} {command}\n".encode())
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _who_holds(path: Path) -> str:
+    holder, _space, command = path.read_text().strip().partition(" ")
+    if holder and Path(f"/proc/{holder}").exists():
+        return f"`manage.py {command or 'up'}` is running already on {path.parent} (process {holder})."
+    left = ", ".join(str(pid) for pid in _holders(path)) or "they cannot be seen from here"
+    return (
+        f"An earlier `manage.py {command or 'up'}` on {path.parent} was killed and left processes behind: {left}. "
+        "End them first (kill), then start again."
+    )
+
+
+def _holders(path: Path) -> list[int]:
+    """The processes that have a file open, as far as this user may see."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if any(link.resolve() == path for link in (process / "fd").iterdir()):
+                found.append(int(process.name))
+    return sorted(found)
