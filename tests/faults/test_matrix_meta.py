@@ -18,6 +18,16 @@ MODULES = sorted(
 )
 # What only the telling of the NAS says, long after the clear: tests/test_telling.py.
 TOLD = {Reason.NAS_NOT_WRITABLE, Reason.TOMBSTONE_MISSING}
+# What the watchdog says of runs, clusters and holds; no clear is refused for it: tests/test_watching.py.
+WATCHED = {
+    Reason.STALLED,
+    Reason.NO_PROGRESS,
+    Reason.SCHEDULE_MISSED,
+    Reason.CLUSTER_SILENT,
+    Reason.HOST_UNSERVED,
+    Reason.HOLD_ENDING,
+    Reason.HOLD_OLD,
+}
 GROUPS = {
     "accounting",
     "freshness",
@@ -40,7 +50,7 @@ def _every_table() -> None:
 def test_every_reason_has_a_case() -> None:
     """A case's reason is asserted wherever the case is run, so what is declared here is what the product says."""
     declared = {case.reason for table in REGISTRY.values() for case in table.values()}
-    assert (declared - {None}) | TOLD == set(Reason)
+    assert (declared - {None}) | TOLD | WATCHED == set(Reason)
 
 
 def test_every_group_is_there_and_the_plain_run_has_most_of_it() -> None:
