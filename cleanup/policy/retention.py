@@ -55,8 +55,8 @@ class Policy:
     """What applies to one run. `version` names the newest policy version that was looked at.
 
     `min_retain_hours` is the floor under pressure, never above `retain_hours`. `rehearsing` are the versions behind
-    this policy that are still rehearsed: the timed pass only records what it would do. `unrehearsed` are those that
-    never were.
+    this policy that are still rehearsed: the timed pass only records what it would do. `promoted` are those that were,
+    `unrehearsed` those that never were.
     """
 
     mode: Mode = Mode.MANUAL
@@ -66,6 +66,7 @@ class Policy:
     min_retain_hours: float = DEFAULT_RETAIN_HOURS
     stalled_after_hours: float = DEFAULT_STALLED_AFTER_HOURS
     rehearsing: tuple[int, ...] = ()
+    promoted: tuple[int, ...] = ()
     unrehearsed: tuple[int, ...] = ()
 
     def under_pressure(self) -> "Policy":
@@ -178,10 +179,15 @@ def effective_policy(policies: Iterable[ScopedPolicy], run: Scope) -> Policy:
     found["min_retain_hours"] = min(found.get("min_retain_hours", retain_hours), retain_hours)
     at = {
         stage: tuple(sorted({policy.version for policy in decided_by.values() if policy.stage is stage}))
-        for stage in (Stage.REHEARSING, Stage.OFF)
+        for stage in Stage
     }
-    version = max((policy.version for policy in policies), default=0)
-    return Policy(**found, version=version, rehearsing=at[Stage.REHEARSING], unrehearsed=at[Stage.OFF])
+    return Policy(
+        **found,
+        version=max((policy.version for policy in policies), default=0),
+        rehearsing=at[Stage.REHEARSING],
+        promoted=at[Stage.PROMOTED],
+        unrehearsed=at[Stage.OFF],
+    )
 
 
 def limits_of(policies: Iterable[ScopedPolicy], root: str) -> Limits:
@@ -203,12 +209,14 @@ def stage_of_next(before: ScopedPolicy | None, after: ScopedPolicy, *, rehearse:
     """The stage at which a new version of a scope begins, given the one before it.
 
     `rehearse` is what its author asked for, None: as before, and of old: yes. What can only take less than a version
-    that was promoted needs no new rehearsal.
+    that was promoted needs no new rehearsal, and neither does a first one that says nothing of what is taken.
     """
     if rehearse is None:
         rehearse = before is None or before.stage is not Stage.OFF
     if not rehearse:
         return Stage.OFF
+    if before is None and all(getattr(after, name) is None for name in TAKING_FIELDS):
+        return Stage.PROMOTED
     if before is None or before.stage is not Stage.PROMOTED or loosens(before, after):
         return Stage.REHEARSING
     return Stage.PROMOTED
@@ -216,21 +224,19 @@ def stage_of_next(before: ScopedPolicy | None, after: ScopedPolicy, *, rehearse:
 
 def loosens(before: ScopedPolicy, after: ScopedPolicy) -> bool:
     """Whether the later version may take a run that the earlier one would not: in doubt, yes."""
+    # That it is manual settles nothing: a narrower scope that is scheduled may take its hours from here.
     changed = {name for name in TAKING_FIELDS if getattr(before, name) != getattr(after, name)}
-    if after.mode is Mode.MANUAL:
-        changed.clear()
-    changed = {name for name in changed if not _is_stricter(name, getattr(before, name), getattr(after, name))}
-    return bool(changed)
+    return any(not _is_stricter(name, getattr(before, name), getattr(after, name)) for name in changed)
 
 
 def _is_stricter(name: str, before: Any, after: Any) -> bool:  # noqa: ANN401
     """Whether a field's later value can only keep more. Unset is unknown, but for a limit: there it is none at all."""
+    if name == "mode":
+        return bool(after is Mode.MANUAL)
     if name in ROOT_FIELDS and after is None:
         return True
     if before is None or after is None:
         return False
-    if name == "mode":
-        return bool(after is Mode.MANUAL)
     if name == "proof":
         return bool(after.strength >= before.strength)
     smaller_keeps_more = name in ("free_start_bytes", "free_stop_bytes")

@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,16 +12,24 @@ from hypothesis import strategies as st
 import cleanup
 from cleanup.policy.lifecycle import State
 from cleanup.policy.retention import (
+    DEFAULT_BUDGET_RUNS,
+    DEFAULT_MAX_SHARE,
     DEFAULT_RETAIN_HOURS,
     MAX_RETAIN_HOURS,
+    TAKING_FIELDS,
+    Limits,
     Mode,
     Policy,
     ProofLevel,
     Scope,
     ScopedPolicy,
+    Stage,
     cleanup_eligible,
     due_at,
     effective_policy,
+    limits_of,
+    loosens,
+    stage_of_next,
     verified_at,
 )
 
@@ -207,3 +216,168 @@ def test_eligible_only_when_everything_says_so(
         assert latest + timedelta(hours=retain_hours) <= now
     elif mode is Mode.SCHEDULED and state is State.SYNC_VERIFIED and latest is not None:
         assert latest + timedelta(hours=retain_hours) > now
+
+
+class TestStages:
+    def test_a_policy_names_the_versions_behind_it_by_stage(self) -> None:
+        policies = [
+            scoped(1, mode=Mode.SCHEDULED, stage=Stage.PROMOTED),
+            scoped(2, scope=Scope(root="lab"), proof=ProofLevel.SIZE, stage=Stage.OFF),
+            scoped(3, scope=Scope(run_kind="test"), retain_hours=1, stage=Stage.REHEARSING),
+        ]
+        policy = effective_policy(policies, RUN)
+        assert (policy.promoted, policy.unrehearsed, policy.rehearsing) == ((1,), (2,), (3,))
+        assert policy.in_earnest().rehearsing == ()
+
+    def test_a_version_that_decides_nothing_rehearses_nothing(self) -> None:
+        policies = [
+            scoped(1, mode=Mode.SCHEDULED, retain_hours=24, stage=Stage.REHEARSING),
+            scoped(2, scope=Scope(run_kind="test"), mode=Mode.MANUAL, retain_hours=1, stage=Stage.PROMOTED),
+            scoped(3, scope=Scope(equipment="another"), retain_hours=1, stage=Stage.REHEARSING),
+        ]
+        assert effective_policy(policies, RUN).rehearsing == ()
+
+    def test_when_a_run_is_stalled_needs_no_rehearsal(self) -> None:
+        policy = effective_policy([scoped(1, stalled_after_hours=6, stage=Stage.REHEARSING)], RUN)
+        assert (policy.stalled_after_hours, policy.rehearsing) == (6, ())
+
+    def test_the_first_version_is_rehearsed(self) -> None:
+        assert stage_of_next(None, scoped(mode=Mode.SCHEDULED), rehearse=None) is Stage.REHEARSING
+        assert stage_of_next(None, scoped(mode=Mode.SCHEDULED), rehearse=True) is Stage.REHEARSING
+
+    def test_unless_nobody_wants_that(self) -> None:
+        off = scoped(mode=Mode.SCHEDULED, stage=Stage.OFF)
+        assert stage_of_next(None, off, rehearse=False) is Stage.OFF
+        assert stage_of_next(off, scoped(2, mode=Mode.SCHEDULED, retain_hours=0), rehearse=None) is Stage.OFF
+        assert stage_of_next(off, scoped(2, mode=Mode.SCHEDULED), rehearse=True) is Stage.REHEARSING
+
+    def test_a_first_version_that_says_nothing_of_what_is_taken_needs_none(self) -> None:
+        bounds = scoped(budget_runs=10, stalled_after_hours=6)
+        assert stage_of_next(None, bounds, rehearse=None) is Stage.PROMOTED
+        before = scoped(budget_runs=10, stage=Stage.PROMOTED)
+        assert stage_of_next(before, scoped(2, mode=Mode.SCHEDULED, budget_runs=10), rehearse=None) is Stage.REHEARSING
+
+    def test_only_what_takes_more_is_rehearsed_again(self) -> None:
+        before = scoped(1, mode=Mode.SCHEDULED, retain_hours=24, stage=Stage.PROMOTED)
+        longer = scoped(2, mode=Mode.SCHEDULED, retain_hours=25)
+        shorter = scoped(2, mode=Mode.SCHEDULED, retain_hours=23)
+        assert stage_of_next(before, longer, rehearse=None) is Stage.PROMOTED
+        assert stage_of_next(before, shorter, rehearse=None) is Stage.REHEARSING
+
+    def test_what_is_rehearsed_stays_so(self) -> None:
+        before = scoped(1, mode=Mode.SCHEDULED, retain_hours=24, stage=Stage.REHEARSING)
+        assert stage_of_next(before, scoped(2, mode=Mode.MANUAL, retain_hours=24), rehearse=None) is Stage.REHEARSING
+
+    def test_a_manual_policy_with_shorter_hours_loosens_a_narrower_one(self) -> None:
+        """The narrower scope is scheduled and takes its hours from the wider one, which is manual itself."""
+        before = scoped(1, mode=Mode.MANUAL, retain_hours=168, stage=Stage.PROMOTED)
+        after = scoped(3, mode=Mode.MANUAL, retain_hours=0)
+        narrower = scoped(2, scope=Scope(equipment="CONFOCAL_01"), mode=Mode.SCHEDULED, stage=Stage.PROMOTED)
+        assert effective_policy([after, narrower], RUN).retain_hours == 0
+        assert loosens(before, after)
+
+    @pytest.mark.parametrize(
+        ("name", "before", "after"),
+        [
+            ("mode", Mode.SCHEDULED, Mode.MANUAL),
+            ("mode", None, Mode.MANUAL),
+            ("retain_hours", 24, 48),
+            ("min_retain_hours", 2, 3),
+            ("proof", ProofLevel.SIZE, ProofLevel.CHECKSUM),
+            ("max_bytes", 10, 20),
+            ("max_bytes", 10, None),
+            ("max_runs", 10, None),
+            ("free_start_bytes", 20, 10),
+            ("free_start_bytes", 20, None),
+            ("free_stop_bytes", 20, 10),
+        ],
+    )
+    def test_what_keeps_more_does_not_loosen_and_its_contrary_does(self, name: str, before: Any, after: Any) -> None:
+        assert not loosens(scoped(1, **{name: before}), scoped(2, **{name: after}))
+        assert loosens(scoped(1, **{name: after}), scoped(2, **{name: before}))
+
+    @pytest.mark.parametrize("name", ["mode", "retain_hours", "proof", "min_retain_hours"])
+    def test_what_is_left_to_other_scopes_may_be_anything(self, name: str) -> None:
+        value = {"mode": Mode.SCHEDULED, "proof": ProofLevel.CHECKSUM}.get(name, 24)
+        assert loosens(scoped(1, **{name: value}), scoped(2))
+
+
+class TestLimits:
+    def test_without_any_policy_only_a_sweep_is_bounded(self) -> None:
+        assert limits_of([], "lab") == Limits(budget_runs=DEFAULT_BUDGET_RUNS, max_share=DEFAULT_MAX_SHARE)
+
+    def test_budgets_are_the_roots_own_else_the_labs(self) -> None:
+        policies = [
+            scoped(1, budget_runs=10, budget_minutes=60.0, max_share=0.1),
+            scoped(2, scope=Scope(root="lab"), budget_runs=5),
+        ]
+        assert limits_of(policies, "lab") == Limits(budget_runs=5, budget_minutes=60.0, max_share=0.1)
+        assert limits_of(policies, "second") == Limits(budget_runs=10, budget_minutes=60.0, max_share=0.1)
+
+    def test_what_is_said_for_an_instrument_or_another_root_is_no_limit_of_this_one(self) -> None:
+        policies = [
+            scoped(1, scope=Scope(root="second"), max_bytes=1, budget_runs=1),
+            scoped(2, scope=Scope(root="lab", equipment="CONFOCAL_01"), max_bytes=1),
+        ]
+        assert limits_of(policies, "lab") == Limits()
+
+    def test_a_limit_is_rehearsed_and_a_budget_is_not(self) -> None:
+        limits = scoped(1, scope=Scope(root="lab"), max_runs=100, stage=Stage.REHEARSING)
+        assert limits_of([limits], "lab").rehearsing == (1,)
+        budget = scoped(1, scope=Scope(root="lab"), budget_runs=100, stage=Stage.REHEARSING)
+        assert limits_of([budget], "lab").rehearsing == ()
+
+
+modes = st.none() | st.sampled_from(Mode)
+some_hours = st.none() | st.sampled_from([0.0, 1.0, 24.0, 168.0])
+levels = st.none() | st.sampled_from(ProofLevel)
+sizes = st.none() | st.integers(0, 4)
+scopes = st.sampled_from([Scope(), Scope(root="lab"), Scope(equipment="CONFOCAL_01"), Scope(run_kind="test")])
+TAKING: dict[str, st.SearchStrategy[Any]] = {
+    "mode": modes,
+    "retain_hours": some_hours,
+    "proof": levels,
+    "min_retain_hours": some_hours,
+    "max_bytes": sizes,
+    "max_runs": sizes,
+    "free_start_bytes": sizes,
+    "free_stop_bytes": sizes,
+}
+taking = st.fixed_dictionaries(TAKING)
+
+
+@given(
+    scope=scopes, before=taking, after=taking, others=st.lists(st.tuples(scopes, taking), max_size=3), data=st.data()
+)
+def test_what_does_not_loosen_takes_no_run_that_was_kept_before(
+    scope: Scope, before: dict[str, Any], after: dict[str, Any], others: list[tuple[Scope, Any]], data: st.DataObject
+) -> None:
+    """At any instant, under pressure or not, whatever the other scopes say."""
+    kept_as_before = data.draw(st.sets(st.sampled_from(sorted(after))))
+    after = {**after, **{name: before[name] for name in kept_as_before}}
+    earlier, later = scoped(1, scope=scope, **before), scoped(2, scope=scope, **after)
+    if loosens(earlier, later):
+        return
+    rest = list({other: scoped(3, scope=other, **fields) for other, fields in others if other != scope}.values())
+    was, becomes = (effective_policy([version, *rest], RUN) for version in (earlier, later))
+    assert becomes.proof.strength >= was.proof.strength
+    if becomes.mode is Mode.SCHEDULED:
+        assert was.mode is Mode.SCHEDULED
+        assert becomes.retain_hours >= was.retain_hours
+        assert becomes.min_retain_hours >= was.min_retain_hours
+    for now in (VERIFIED_AT + timedelta(hours=hours) for hours in (0, 1, 24, 168)):
+        for policy, old in ((becomes, was), (becomes.under_pressure(), was.under_pressure())):
+            if cleanup_eligible(ingest=record(), policy=policy, now_utc=now):
+                assert cleanup_eligible(ingest=record(), policy=old, now_utc=now)
+    for name in ("max_bytes", "max_runs"):
+        if scope == Scope(root="lab") and after[name] is not None:
+            assert before[name] is not None
+            assert after[name] >= before[name]
+    for name in ("free_start_bytes", "free_stop_bytes"):
+        if scope == Scope(root="lab") and after[name] is not None:
+            assert before[name] is not None
+            assert after[name] <= before[name]
+
+
+def test_every_field_that_may_take_more_is_explored() -> None:
+    assert set(TAKING_FIELDS) == {*TAKING}
