@@ -30,6 +30,7 @@ from cleanup.gathering import Look, OpenRun, Unreachable
 from cleanup.models import (
     ClearAttempt,
     Hold,
+    HoldSource,
     IngestEvent,
     LedgerEntry,
     LedgerKind,
@@ -280,6 +281,8 @@ def _expect_own_fence(opened: OpenRun, plan: Plan) -> None:
 def _expect_planned(run: Run, opened: OpenRun, plan: Plan) -> None:
     """The fenced tree must equal the plan, and nobody may write in it. Raises Refused."""
     found = tree.scan(opened.run)
+    if found.is_held:
+        raise Refused(Finding(Reason.HELD, "by the file .exlab-hold, laid while it was cleared"))
     changes = [problem.detail for problem in found.problems] + tree.differences(
         plan.entries, found.entries, strict=True
     )
@@ -379,7 +382,8 @@ def _write_commit(attempt: ClearAttempt, run: Run, prepared: Prepared, now: date
     if not cleared or not attempt.advance([Phase.INTENT], Phase.COMMITTED, now=now):
         raise DatabaseError("the run or its attempt was changed by somebody else")
     # Whoever lays a hold locks the run's row first, as the update above does: so no hold can be laid in between.
-    if held := Hold.objects.in_force(now).filter(run=run).first():
+    # Of a hold file the row only tells what discovery saw; the fenced run itself has just been asked.
+    if held := Hold.objects.in_force(now).filter(run=run, source=HoldSource.PERSON).first():
         raise Refused(Finding(Reason.HELD, f"by {held.owner}: {held.reason}"))
     IngestEvent.objects.create(
         run=run,

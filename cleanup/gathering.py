@@ -22,8 +22,9 @@ from cleanup.policy.lifecycle import State, first_illegal_step
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import Policy, ProofLevel, ScopedPolicy, effective_policy, verified_at
 from cleanup.proving import NAMES_SHOWN, Reader, name_some
-from cleanup.staging import ingest, kernel, layout, manifest, nas, tree, writers
+from cleanup.staging import holdfile, ingest, kernel, layout, manifest, nas, tree, writers
 from cleanup.staging.datadir import DataDir
+from cleanup.staging.holdfile import HoldFile
 from cleanup.staging.layout import Problem, RunPath, UnsafePath, show
 
 _NOT_STORED = (
@@ -36,6 +37,8 @@ _NOT_STORED = (
     "budget_finding",
     "breaker_finding",
 )
+# A hold file that was taken away while we looked: it held then, and the next look sees that it does no more.
+GONE_HOLD = HoldFile("", "")
 # The end of the calendar as far as file times are concerned: with a zone's offset 9999 would overflow.
 _LATEST = datetime(9990, 1, 1, tzinfo=UTC)
 
@@ -62,11 +65,12 @@ class Look:
     """One look at a run: the facts, and what a plan is made from.
 
     `listing` is what the NAS held, `evidence` what tells whether either side has changed since, and `reused` the
-    earlier proof that this look relies on, if it does.
+    earlier proof that this look relies on, if it does. `hold` is the run's hold file, if there is one.
     """
 
     facts: Facts
     scan: tree.Scan | None = None
+    hold: HoldFile | None = None
     listed: manifest.Manifest | None = None
     record: bytes = b""
     listing: nas.Listing | None = None
@@ -187,6 +191,7 @@ def quick_look(run: Run, opened: OpenRun, reader: Reader, now: datetime) -> Look
     if not tree.may_write(opened.parent) or kernel.status(opened.parent).is_fixed:
         path_findings += (Finding(Reason.PERMISSION_DENIED, "the folder that holds the run may not be written"),)
     counted = tree.count(scanned.entries)
+    hold = (holdfile.read(opened.run) or GONE_HOLD) if scanned.is_held else None
     data_files = scanned.data_files
     newer = [entry for entry in data_files if verified is not None and entry.mtime_ns > _nanoseconds(verified)]
     facts = replace(
@@ -202,13 +207,14 @@ def quick_look(run: Run, opened: OpenRun, reader: Reader, now: datetime) -> Look
         newest_data_at=_instant(max((entry.mtime_ns for entry in data_files), default=None)),
         newer_files=tuple(show(entry.path) for entry in newer[:NAMES_SHOWN]),
         newer_count=len(newer),
+        hold_file=hold.text if hold else None,
     )
     if facts.recorded_state is not State.SYNC_VERIFIED:
-        return Look(facts, scanned, None, data)
+        return Look(facts, scanned, hold, None, data)
     listed, tree_findings = _compare_manifest(opened, scanned)
     compared = proving.compare_names(run, scanned, reader, listed)
     facts = replace(facts, tree_findings=tree_findings, proof=compared.proof)
-    return Look(facts, scanned, listed, data, compared.listing)
+    return Look(facts, scanned, hold, listed, data, compared.listing)
 
 
 def quick_decision(run: Run, policy: Policy, now: datetime) -> Decision:
@@ -427,7 +433,7 @@ def _compare_manifest(opened: OpenRun, scanned: tree.Scan) -> tuple[manifest.Man
     except manifest.ManifestError as error:
         return None, (*findings, Finding(Reason(error.reason), error.detail))
     staged = {entry.path for entry in scanned.data_files}
-    expected = {path for path in listed.entries if not tree.is_metadata(path)}
+    expected = {path for path in listed.entries if tree.is_data(path)}
     for reason, paths in (
         (Reason.NOT_IN_MANIFEST, staged - expected),
         (Reason.MISSING_FILE, expected - staged),
@@ -442,7 +448,8 @@ def _compare_manifest(opened: OpenRun, scanned: tree.Scan) -> tuple[manifest.Man
 
 def find_writers(scanned: tree.Scan, names: Collection[bytes]) -> tuple[Finding, ...]:
     """`writer_active` if a process has a file of the run open for writing; `names` are the run's directory's names."""
-    busy = writers.find_writers(scanned.device, {entry.ino for entry in scanned.entries if entry.is_file}, names)
+    files = {entry.ino for entry in scanned.entries if entry.is_file and not holdfile.is_hold(entry.path)}
+    busy = writers.find_writers(scanned.device, files, names)
     return (Finding(Reason.WRITER_ACTIVE, name_some(busy)),) if busy else ()
 
 

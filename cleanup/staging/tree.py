@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from cleanup.staging import hashing, kernel, layout
+from cleanup.staging import hashing, holdfile, kernel, layout
 from cleanup.staging.layout import METADATA, Problem, show
 
 MAX_DEPTH = 128
@@ -86,7 +86,8 @@ class Count:
 class Scan:
     """Everything below one run, the run's directory itself apart. `ino` and `birth_ns` are that directory's.
 
-    `unseen` are those of the problems behind which there may be more that was not seen.
+    `unseen` are those of the problems behind which there may be more that was not seen. `is_held`: a hold file lies at
+    the run's top, whatever it is.
     """
 
     ino: int
@@ -95,11 +96,12 @@ class Scan:
     entries: tuple[Entry, ...]
     problems: tuple[Problem, ...]
     unseen: tuple[Problem, ...] = ()
+    is_held: bool = False
 
     @property
     def data_files(self) -> list[Entry]:
-        """The files outside the run's top-level metadata folder."""
-        return [entry for entry in self.entries if entry.is_file and not is_metadata(entry.path)]
+        """The files outside the run's top-level metadata folder, a hold file apart."""
+        return [entry for entry in self.entries if entry.is_file and is_data(entry.path)]
 
     @property
     def metadata_files(self) -> list[Entry]:
@@ -119,26 +121,53 @@ def is_metadata(path: bytes) -> bool:
     return path.startswith(METADATA + b"/")
 
 
+def is_data(path: bytes) -> bool:
+    """Whether a relative path is the run's own: neither metadata nor its hold file."""
+    return not is_metadata(path) and not holdfile.is_hold(path)
+
+
 def scan(run: int) -> Scan:
     """Everything below the directory open as `run`; one descriptor is open at a time.
 
     What must not be in a run (links, mounts, special files, things that may not be read or removed, too deep nesting)
     comes back as problems: `unsafe_path`, `mount_inside`, `special_file`, `permission_denied`, `tree_too_deep`,
-    `staging_io_error`. An entry that vanishes while it is looked at is a problem as well.
+    `staging_io_error`. An entry that vanishes while it is looked at is a problem as well. A hold file holds the run,
+    whatever it is, and is no problem besides.
     """
     top = kernel.status(run)
     entries: list[Entry] = []
     problems: list[Problem] = []
     closed: list[Problem] = []
+    of_the_hold: list[Problem] = []
+    unseen: list[Problem] = []
     pending: list[tuple[bytes, int]] = [(b"", top.ino)]
     while pending:
         directory, ino = pending.pop()
+        is_hold = holdfile.is_hold(directory)
         try:
-            pending += _scan_directory(run, top.device, directory, ino, entries, problems)
+            found = of_the_hold if is_hold else problems
+            pending += _scan_directory(run, top.device, directory, ino, entries, found)
         except OSError as error:
-            closed.append(_problem_of(error, directory))
-    unseen = (*closed, *(problem for problem in problems if problem.reason == "tree_too_deep"))
-    return Scan(top.ino, top.birth_ns, top.device, tuple(entries), (*problems, *closed), unseen)
+            (unseen if is_hold else closed).append(_problem_of(error, directory))
+    too_deep = [problem for problem in (*problems, *of_the_hold) if problem.reason == "tree_too_deep"]
+    return Scan(
+        top.ino,
+        top.birth_ns,
+        top.device,
+        tuple(entries),
+        (*problems, *closed),
+        (*closed, *unseen, *too_deep),
+        _is_held(run),
+    )
+
+
+def _is_held(run: int) -> bool:
+    """Whether the run has a hold file. Asked last, so that one that was laid during a scan is seen as well."""
+    try:
+        kernel.status(run, holdfile.NAME)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _scan_directory(
@@ -157,6 +186,11 @@ def _scan_directory(
             path = directory + b"/" + name if directory else name
             status = kernel.status(descriptor, name)
             problem = _objection(path, status, device)
+            if path == holdfile.NAME:
+                if problem is None:
+                    entries.append(_entry(path, status))
+                    below += [(path, status.ino)] if status.is_directory else []
+                continue
             if problem is not None:
                 problems.append(problem)
                 continue

@@ -226,6 +226,59 @@ class TestScan:
         assert len(os.listdir("/proc/self/fd")) == before
 
 
+class TestHoldFile:
+    """Whatever lies at a run's top as `.exlab-hold` holds it, and is neither data nor a problem."""
+
+    @staticmethod
+    def lay(run: Path, kind: str) -> None:
+        path = run / ".exlab-hold"
+        if kind == "file":
+            path.write_text("mine")
+        elif kind == "unreadable file":
+            path.write_text("mine")
+            path.chmod(0)
+        elif kind == "directory":
+            (path / "deeper").mkdir(parents=True)
+            (path / "deeper/link").symlink_to("/")
+            (path / "note").write_text("mine")
+        elif kind == "link":
+            path.symlink_to("/etc/passwd")
+        elif kind == "dangling link":
+            path.symlink_to("nowhere")
+        elif kind == "fifo":
+            os.mkfifo(path)
+        else:
+            # A socket's path is short: bound where it lies, whatever the length of the way there.
+            here = os.open(run, os.O_RDONLY)
+            with layout.opened(here), socket.socket(socket.AF_UNIX) as made:
+                made.bind(f"/proc/self/fd/{here}/.exlab-hold")
+
+    @pytest.mark.parametrize(
+        "kind", ["file", "unreadable file", "directory", "link", "dangling link", "fifo", "socket"]
+    )
+    def test_anything_of_that_name_holds_and_is_no_data(self, lab: Lab, kind: str) -> None:
+        run = lab.run()
+        before = scan(run)
+        assert not before.is_held
+        self.lay(run, kind)
+        seen = scan(run)
+        assert (seen.is_held, seen.problems) == (True, ())
+        assert [entry.path for entry in seen.data_files] == [entry.path for entry in before.data_files]
+        assert seen.metadata_files == before.metadata_files
+
+    def test_its_bytes_count_as_any_files_do(self, lab: Lab) -> None:
+        run = lab.run()
+        files, size = freed_bytes_and_count(run)
+        self.lay(run, "file")
+        assert freed_bytes_and_count(run) == (files + 1, size + 4)
+
+    def test_one_deeper_down_or_with_more_to_its_name_is_data(self, lab: Lab) -> None:
+        run = lab.run(files={"tiles/.exlab-hold": b"1", ".exlab-hold.txt": b"2", ".exlab-holds": b"3"})
+        seen = scan(run)
+        assert not seen.is_held
+        assert {b"tiles/.exlab-hold", b".exlab-hold.txt", b".exlab-holds"} <= {entry.path for entry in seen.data_files}
+
+
 class TestUnexpectedMetadata:
     def test_the_wizards_own_files_are_known(self, lab: Lab) -> None:
         run = lab.run()
