@@ -68,13 +68,13 @@ def look_at_path(root: StagingRoot, path: RunPath, *, now: datetime) -> Discover
             return None
         result = Discovered(root)
         with gathering.open_root(root) as descriptor, gathering.reader_for(root) as reader:
-            _look_at(descriptor, path, reader, result, now)
+            _look_safely(descriptor, path, reader, result, now)
         return result
 
 
 def _discover(descriptor: int, reader: Reader, result: Discovered, now: datetime) -> None:
     paths = []
-    for sight in walk(descriptor):
+    for sight in walk(descriptor, strays=False):
         if sight.shape is Shape.RUN:
             paths.append(layout.parse_run_path(sight.path))
         elif sight.problem is not None:
@@ -83,11 +83,7 @@ def _discover(descriptor: int, reader: Reader, result: Discovered, now: datetime
             result.problems.append((sight.path, Reason.STRAY_FENCE, ""))
     for path in paths:
         result.found += 1
-        try:
-            _look_at(descriptor, path, reader, result, now)
-        except Exception as error:  # one bad run must not hide the others
-            logger.exception("looking at %s failed", path)
-            result.problems.append((str(path), Reason.LOOK_FAILED, type(error).__name__))
+        _look_safely(descriptor, path, reader, result, now)
     present = {str(path) for path in paths}
     for run in (
         Run.objects.staged().with_root().filter(root=result.root).exclude(attempts__phase__in=ClearAttempt.ACTIVE)
@@ -147,6 +143,14 @@ def _hand_over(ours: QuerySet[ClearAttempt], root: int, path: bytes) -> bool:
     except FileNotFoundError:
         return True  # it was finished while we looked
     return bool(done.update(reason=Reason.REMOVAL_INCOMPLETE, detail="its fence is on the disk again"))
+
+
+def _look_safely(descriptor: int, path: RunPath, reader: Reader, result: Discovered, now: datetime) -> None:
+    try:
+        _look_at(descriptor, path, reader, result, now)
+    except Exception as error:  # one bad run must not hide the others
+        logger.exception("looking at %s failed", path)
+        result.problems.append((str(path), Reason.LOOK_FAILED, type(error).__name__))
 
 
 def _look_at(descriptor: int, path: RunPath, reader: Reader, result: Discovered, now: datetime) -> None:

@@ -13,12 +13,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from django.conf import settings
 from django.db import transaction
 
-from cleanup import gathering, registering
+from cleanup import bookkeeping, gathering, registering
 from cleanup.gathering import OpenRun, Unreachable
-from cleanup.models import ClearAttempt, LedgerEntry, LedgerKind, Phase, Requester, Run, StagingRoot
+from cleanup.models import ClearAttempt, LedgerKind, Phase, Run, StagingRoot
 from cleanup.policy.gates import Finding
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
@@ -331,25 +330,13 @@ def _write(run: Run, sight: _Sight, action: Action, order: Order, place: Staging
         if not mine or run.active_attempt or not Run.objects.filter(pk=run.pk).update(**changes):
             return False
         reason = "" if action is Action.REREGISTERED else Reason.IDENTITY_MISMATCH
-        _write_ledger(run, order, reason=reason, detail=f"{detail}; {order.note}" if order.note else detail)
+        bookkeeping.write_entry(
+            run,
+            kind=LedgerKind.REREGISTERED,
+            actor=order.actor,
+            now=order.now,
+            reason=reason,
+            detail=f"{detail}; {order.note}" if order.note else detail,
+        )
     logger.info("%s %s by %s: %s", action.replace("_", " "), run.run_path, order.actor, detail)
     return True
-
-
-def _write_ledger(run: Run, order: Order, *, reason: str, detail: str) -> None:
-    LedgerEntry.objects.create(
-        at=order.now,
-        kind=LedgerKind.REREGISTERED,
-        run=run,
-        root_name=run.root.name,
-        run_path=run.run_path,
-        equipment=run.equipment,
-        project=run.project,
-        run_kind=run.run_kind,
-        requester=Requester.OPERATOR,
-        actor=order.actor,
-        host=settings.EXLAB_HOST,
-        policy_version=0,
-        reason=reason,
-        detail=detail,
-    )

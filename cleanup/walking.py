@@ -35,13 +35,14 @@ class Sight:
     """One thing that the walk came by. `path` is `raw` as a person can read it, both relative to the root.
 
     `problem` is what keeps a run, or a way to runs, from being entered; behind a `blocked` one there may be anything.
-    `modified_ns` is its own modification time, `within` are the run-shaped directories inside a stray one.
+    `modified_ns` and `size` are its own, `within` are the run-shaped directories inside a stray one.
     """
 
     shape: Shape
     raw: bytes
     problem: Problem | None = None
     modified_ns: int | None = None
+    size: int = 0
     is_directory: bool = False
     within: tuple[bytes, ...] = ()
 
@@ -50,13 +51,13 @@ class Sight:
         return show(self.raw)
 
 
-def walk(root: int) -> Iterator[Sight]:
+def walk(root: int, *, strays: bool = True) -> Iterator[Sight]:
     """Everything on an open staging root down to the runs, in the order of the names.
 
     Names that begin with a dot belong to programs and are passed over, but for those that look like ours. What goes
-    while it is looked at was not there.
+    while it is looked at was not there. Without `strays` only runs, the way to them and what looks like ours is asked.
     """
-    yield from _walk(root, b"", _EQUIPMENT)
+    yield from _walk(root, b"", _EQUIPMENT, strays)
 
 
 def is_run_shaped(name: str) -> bool:
@@ -64,7 +65,7 @@ def is_run_shaped(name: str) -> bool:
     return any(layout.is_leaf_name(name, folder) for folder in KIND_FOLDERS)
 
 
-def _walk(descriptor: int, above: bytes, level: int) -> Iterator[Sight]:
+def _walk(descriptor: int, above: bytes, level: int, strays: bool) -> Iterator[Sight]:
     try:
         names = sorted(os.fsencode(name) for name in os.listdir(descriptor))
     except OSError as error:
@@ -76,12 +77,14 @@ def _walk(descriptor: int, above: bytes, level: int) -> Iterator[Sight]:
             continue
         raw = above + b"/" + name if above else name
         belongs = _belongs(os.fsdecode(name), above, level)
+        if not (strays or belongs or ours):
+            continue
         try:
             status = kernel.status(descriptor, name)
             if ours:
                 yield _sight(Shape.FENCE if name.startswith(FENCE_PREFIX) else Shape.LEFTOVER, raw, status)
             elif belongs and status.is_directory and _problem_with_name(name, level) is None:
-                yield from _enter(descriptor, raw, name, status, level)
+                yield from _enter(descriptor, raw, name, status, level, strays)
             else:
                 yield _out_of_place(descriptor, raw, name, status, level, belongs=belongs)
         except FileNotFoundError:
@@ -91,7 +94,9 @@ def _walk(descriptor: int, above: bytes, level: int) -> Iterator[Sight]:
                 yield Sight(Shape.BLOCKED, raw, _problem(error), is_directory=True)
 
 
-def _enter(descriptor: int, raw: bytes, name: bytes, status: kernel.Status, level: int) -> Iterator[Sight]:
+def _enter(
+    descriptor: int, raw: bytes, name: bytes, status: kernel.Status, level: int, strays: bool
+) -> Iterator[Sight]:
     """A directory where one is expected: a run, or the way to runs. Raises OSError where it cannot be opened."""
     with layout.opened(layout.open_beneath(descriptor, name)) as below:
         if level == _LEAF:
@@ -99,7 +104,7 @@ def _enter(descriptor: int, raw: bytes, name: bytes, status: kernel.Status, leve
             return
         if is_run_shaped(os.fsdecode(name)):
             yield _sight(Shape.MISPLACED, raw, status)
-        yield from _walk(below, raw, level + 1)
+        yield from _walk(below, raw, level + 1, strays)
 
 
 def _out_of_place(
@@ -117,14 +122,15 @@ def _out_of_place(
         raw,
         status,
         _problem_with_name(name, level) if belongs else None,
-        within=tuple(_runs_within(descriptor, name, raw)),
+        tuple(_runs_within(descriptor, name, raw)),
     )
 
 
 def _sight(
     shape: Shape, raw: bytes, status: kernel.Status, problem: Problem | None = None, within: tuple[bytes, ...] = ()
 ) -> Sight:
-    return Sight(shape, raw, problem, status.mtime_ns, status.is_directory, within)
+    size = status.size if status.is_file else 0
+    return Sight(shape, raw, problem, status.mtime_ns, size, status.is_directory, within)
 
 
 def _belongs(name: str, above: bytes, level: int) -> bool:
@@ -179,14 +185,15 @@ def _runs_within(parent: int, name: bytes, raw: bytes) -> list[bytes]:
 
 @dataclass(frozen=True)
 class Measure:
-    """What something comes to: files and logical bytes, None where not all of it can be seen, and its newest time.
+    """What something comes to: files and logical bytes, None where not all of it can be seen, and the newest time
+    that was seen.
 
     `detail` says what could not be seen.
     """
 
     files: int | None
     bytes: int | None
-    modified_ns: int
+    modified_ns: int | None
     detail: str = ""
 
 

@@ -24,6 +24,7 @@ JOINING = (
     "discovery",
     "bookkeeping",
     "orphans",
+    "marking",
     "reregistering",
     "queueing",
     "clearing",

@@ -1,0 +1,89 @@
+"""Marking as gone: a person says of a run whose directory is not there any more that nobody need look for it.
+
+The row keeps its history and is not called cleared, nothing counts as freed, and the disk is only asked.
+"""
+
+import logging
+from datetime import datetime
+
+from django.db import transaction
+
+from cleanup import bookkeeping, gathering, orphans
+from cleanup.gathering import Unreachable
+from cleanup.models import LedgerKind, Orphan, Run
+from cleanup.policy.gates import Finding
+from cleanup.policy.lifecycle import State
+from cleanup.policy.reasons import Reason
+
+logger = logging.getLogger(__name__)
+
+
+class NotGone(Exception):
+    """A run is not marked as gone. `finding` says why, None where its directory is simply there."""
+
+    def __init__(self, finding: Finding | None) -> None:
+        said = f"{finding.reason.sentence} {finding.detail}".rstrip() if finding else "The run's directory is there."
+        super().__init__(said)
+        self.finding = finding
+
+
+def mark_gone(run: Run, *, actor: str, reason: str, now: datetime) -> None:
+    """Mark a staged run as gone, with the reason that a person gives (it must say something).
+
+    The root must carry its token, and the disk must say at this moment that neither the run's directory nor a fence of
+    it is there. If the directory comes back, discovery finds a new run. Raises NotGone for everything else, ValueError
+    for an empty reason.
+    """
+    if not reason.strip():
+        raise ValueError("a reason must be given")
+    with gathering.data_dir().lock(str(run.pk)) as free:
+        if not free:
+            raise NotGone(Finding(Reason.ALREADY_CLEARING))
+        _refuse_unfit(run)
+        _refuse_if_there(run)
+        _write(run, actor=actor, reason=reason.strip(), now=now)
+    logger.info("marked_gone %s by %s: %s", run.run_path, actor, reason.strip())
+
+
+def _refuse_unfit(run: Run) -> None:
+    run.refresh_from_db(fields=["state", "gone_at", "identity"])
+    if run.state == State.CLEARED:
+        raise NotGone(Finding(Reason.ALREADY_CLEARED))
+    if run.gone_at is not None:
+        raise NotGone(Finding(Reason.MISSING_DIRECTORY, f"It was marked as gone on {run.gone_at:%Y-%m-%d}."))
+    if run.active_attempt:
+        raise NotGone(Finding(Reason.ALREADY_CLEARING))
+
+
+def _refuse_if_there(run: Run) -> None:
+    """Only "no such file" means gone: what cannot be asked may be there."""
+    try:
+        with gathering.open_root(run.root) as root:
+            try:
+                with gathering.open_run(root, run.run_path):
+                    raise NotGone(None)
+            except Unreachable as error:
+                if error.finding.reason is not Reason.MISSING_DIRECTORY:
+                    raise
+            fence = orphans.fence_of(run, root)
+    except Unreachable as error:
+        raise NotGone(error.finding) from None
+    if fence is not None:
+        raise NotGone(Finding(Reason.STRAY_FENCE, f"It lies beside its path as {fence}."))
+
+
+def _write(run: Run, *, actor: str, reason: str, now: datetime) -> None:
+    with transaction.atomic():
+        mine = Run.objects.select_for_update().staged().filter(pk=run.pk, identity=run.identity)
+        if not mine or run.active_attempt or not Run.objects.filter(pk=run.pk).update(gone_at=now):
+            raise NotGone(Finding(Reason.ALREADY_CLEARING))
+        Orphan.objects.filter(run=run, gone_at=None).update(gone_at=now)
+        bookkeeping.write_entry(
+            run,
+            kind=LedgerKind.MARKED_GONE,
+            actor=actor,
+            now=now,
+            reason=Reason.MISSING_DIRECTORY,
+            detail=f"marked as gone: {run.identity}; {reason}",
+        )
+    run.gone_at = now
