@@ -1,5 +1,6 @@
 """How pages say what a pass did with a run, and why."""
 
+from datetime import datetime
 from typing import Any
 
 from django import template
@@ -65,3 +66,9 @@ def because(code: str) -> str:
 def shut(gates: list[dict[str, Any]]) -> int:
     """How many of the gates did not pass."""
     return sum(gate.get("verdict") != "pass" for gate in gates)
+
+
+@register.filter
+def parsed(text: str | None) -> datetime | None:
+    """The instant that a recorded gate keeps as text."""
+    return datetime.fromisoformat(text) if text else None

@@ -1,0 +1,123 @@
+"""The record of sweeps: every pass, what one of them said of its runs, and the breakers that stopped them."""
+
+from dataclasses import dataclass
+
+from django.contrib import messages
+from django.contrib.auth.decorators import permission_required
+from django.core.paginator import Paginator
+from django.db.models import Count, QuerySet
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_safe
+
+from cleanup import answering, breaking
+from cleanup.models import StagingRoot, Sweep, SweepBreaker
+from cleanup.views.questions import GoOnForm, said_filter, sweeps_filter
+from cleanup.views.requests import SignedIn
+
+PAGE_SIZE = 50
+# Past breakers that the history shows; the admin has them all.
+SHOWN_BREAKERS = 20
+_LARGEST_KEY = 2**63 - 1
+
+may_look_at_sweeps = permission_required("cleanup.view_sweep", raise_exception=True)
+may_go_on = permission_required("cleanup.go_on", raise_exception=True)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Some passes, the latest first, and the keys behind which older and newer ones lie, where there are any."""
+
+    sweeps: list[Sweep]
+    older: int | None = None
+    newer: int | None = None
+
+
+@require_safe
+@may_look_at_sweeps
+def sweep_list(request: SignedIn) -> HttpResponse:
+    now = timezone.now()
+    form = sweeps_filter(request.GET, StagingRoot.objects.values_list("name", flat=True))
+    chosen = form.chosen()
+    sweeps = Sweep.objects.select_related("root")
+    if name := chosen.get("root"):
+        sweeps = sweeps.filter(root__name=name)
+    if kind := chosen.get("kind"):
+        sweeps = sweeps.filter(kind=kind)
+    breakers = SweepBreaker.objects.select_related("root", "sweep")
+    context = {
+        "form": form,
+        "chosen": chosen,
+        "stretch": _stretch(sweeps, before=_key(request.GET.get("before")), after=_key(request.GET.get("after"))),
+        "open_breakers": breakers.filter(closed_at=None),
+        "past_breakers": breakers.exclude(closed_at=None).order_by("-closed_at")[:SHOWN_BREAKERS],
+        "go_on_form": GoOnForm(auto_id=False),
+        "now": now,
+    }
+    return render(request, "cleanup/sweeps.html", context)
+
+
+@require_safe
+@may_look_at_sweeps
+def sweep_detail(request: SignedIn, pk: int) -> HttpResponse:
+    """One pass, and what it said of every run that it came to."""
+    sweep = get_object_or_404(Sweep.objects.select_related("root", "previous"), pk=pk)
+    said = answering.said_by(sweep)
+    tally = said.order_by().values_list("action", "reason").annotate(number=Count("pk"))
+    form = said_filter(request.GET, tally)
+    shown = said.filter(**form.chosen()).order_by("run__run_path", "pk")
+    context = {
+        "sweep": sweep,
+        "form": form,
+        "chosen": form.chosen(),
+        "page": Paginator(shown, PAGE_SIZE).get_page(request.GET.get("page", "1")),
+        "breakers": sweep.breakers.select_related("root"),
+        "go_on_form": GoOnForm(auto_id=False),
+        "now": timezone.now(),
+    }
+    return render(request, "cleanup/sweeps_detail.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@may_look_at_sweeps
+@may_go_on
+def go_on(request: SignedIn, pk: int) -> HttpResponse:
+    """Say that the sweeps of a staging root may go on after what has stopped them."""
+    now = timezone.now()
+    breaker = get_object_or_404(SweepBreaker.objects.select_related("root", "sweep"), pk=pk)
+    form = GoOnForm(request.POST or None)
+    if request.method != "POST" or not form.is_valid():
+        context = {"breaker": breaker, "form": form, "now": now}
+        return render(request, "cleanup/sweeps_go_on.html", context, status=422 if form.errors else 200)
+    if breaking.go_on(breaker, actor=request.user.get_username(), note=form.cleaned_data["note"], now=now):
+        messages.success(request, f"The sweeps of {breaker.root.name} go on with the next pass.")
+    else:
+        messages.info(request, f"Somebody has let the sweeps of {breaker.root.name} go on already.")
+    return redirect("sweep-list")
+
+
+def _stretch(sweeps: "QuerySet[Sweep]", *, before: int | None, after: int | None) -> Stretch:
+    """The passes before a key, or after one, else the latest; where there are none the nearest there are."""
+    if after is not None:
+        found = list(sweeps.filter(pk__gt=after).order_by("pk")[:PAGE_SIZE])[::-1]
+    elif before is not None:
+        found = list(sweeps.filter(pk__lt=before).order_by("-pk")[:PAGE_SIZE])
+        found = found or list(sweeps.order_by("pk")[:PAGE_SIZE])[::-1]
+    else:
+        found = []
+    found = found or list(sweeps.order_by("-pk")[:PAGE_SIZE])
+    if not found:
+        return Stretch([])
+    first, last = found[0].pk, found[-1].pk
+    return Stretch(
+        found,
+        older=last if sweeps.filter(pk__lt=last).exists() else None,
+        newer=first if sweeps.filter(pk__gt=first).exists() else None,
+    )
+
+
+def _key(text: str | None) -> int | None:
+    if not text or not text.isdecimal():
+        return None
+    return min(int(text[:20]), _LARGEST_KEY)

@@ -1,0 +1,301 @@
+"""The pages of the record of sweeps: every pass, one pass, one run's answers, and the breakers."""
+
+from datetime import timedelta
+
+import pytest
+
+from cleanup.models import Outcome, StagingRoot, Sweep, SweepBreaker, SweepKind, SweptRun
+from cleanup.policy.reasons import Reason
+from cleanup.views.sweeps import PAGE_SIZE
+from tests.views.conftest import EXTRA, SAFE
+
+HOUR = timedelta(hours=1)
+GATES = [
+    {"gate": "state", "verdict": "pass", "reason": None, "detail": "", "opens_at": None},
+    {
+        "gate": "retention",
+        "verdict": "wait",
+        "reason": "retention_not_elapsed",
+        "detail": "kept 168 h after the verification",
+        "opens_at": "2026-06-20T16:15:43+00:00",
+    },
+]
+
+
+@pytest.fixture
+def swept(root, now):
+    """A pass that began so many hours before now."""
+
+    def add(hours=1, kind=SweepKind.TIMED, **fields):
+        at = now - hours * HOUR
+        values = {"root": root, "host": "lab-pc", "outcome": Outcome.DONE, "now": at, "started_at": at, "ended_at": at}
+        return Sweep.objects.create(kind=kind, **{**values, **fields})
+
+    return add
+
+
+@pytest.fixture
+def said():
+    def add(run, first, last=None, **fields):
+        values = {"action": "skipped", "reason": Reason.RETENTION_NOT_ELAPSED, "gates": GATES, **fields}
+        return SweptRun.objects.create(
+            run=run, root=first.root, kind=first.kind, first=first, last=last or first, **values
+        )
+
+    return add
+
+
+@pytest.fixture
+def breaker(swept, root, now):
+    """A sweep that was stopped before it removed anything, and why."""
+    stopped = swept(outcome=Outcome.STOPPED, reason=Reason.BREAKER_OPEN, detail="It would clear 41 runs.")
+    sight = {"kind": "share", "detail": "It would clear 41 runs.", "runs": 41, "bytes": 10, "version": 0}
+    return SweepBreaker.objects.create(
+        root=root, sweep=stopped, kind="share", detail=sight["detail"], saw={"sights": [sight]}, opened_at=now - HOUR
+    )
+
+
+def page(client, address):
+    response = client.get(address)
+    assert response.status_code == 200, address
+    return response.content.decode()
+
+
+# All passes
+
+
+@pytest.mark.parametrize("address", ["/sweeps/", "/sweeps/{sweep}/", "/runs/{run}/answers/"])
+def test_only_people_with_a_role_may_look(people, runs, swept, address):
+    address = address.format(sweep=swept().pk, run=runs[SAFE].pk)
+    assert people.nobody.get(address).status_code == 302
+    assert people.stranger.get(address).status_code == 403
+    assert people.viewer.get(address).status_code == 200
+    assert people.viewer.post(address).status_code == 405
+
+
+def test_no_sweep_so_far(people):
+    assert "No sweep has been made so far." in page(people.viewer, "/sweeps/")
+    assert 'href="/sweeps/"' in page(people.viewer, "/")
+
+
+def test_every_pass_with_its_counts_and_what_stopped_it(people, swept):
+    swept(
+        2, scanned=1_234, candidates=56, cleared=31, skipped=1_200, failed=3, files=4_321, bytes=9_100_000, seconds=7.5
+    )
+    swept(1, outcome=Outcome.STOPPED, reason=Reason.BREAKER_OPEN, detail="<b>41 runs\u202e</b>")
+    text = page(people.viewer, "/sweeps/")
+    for words in ("1,234", ">56<", ">31<", "1,200", ">3<", "4,321 files", "9.10 MB", "7.5", "Stopped", "breaker_open"):
+        assert words in text, words
+    assert "&lt;b&gt;41 runs\\u202e&lt;/b&gt;" in text
+    assert text.index("Stopped") < text.index("1,234")
+
+
+def test_passes_are_filtered_by_root_and_kind(people, swept, now):
+    other = StagingRoot.objects.create(name="other", host="h", path="/other")
+    mine, typed, theirs = swept(), swept(kind=SweepKind.TYPED), swept(root=other)
+
+    def listed(query):
+        text = page(people.viewer, f"/sweeps/{query}")
+        return {sweep.pk for sweep in (mine, typed, theirs) if f'href="/sweeps/{sweep.pk}/"' in text}
+
+    assert listed("") == listed("?root=nowhere&kind=strange") == {mine.pk, typed.pk, theirs.pk}
+    assert listed("?root=lab") == {mine.pk, typed.pk}
+    assert listed("?root=lab&kind=typed") == {typed.pk}
+    assert listed("?root=other&kind=typed") == set()
+
+
+def test_history_is_paged_by_key_both_ways(people, swept):
+    keys = [swept(hours=hours).pk for hours in range(2 * PAGE_SIZE + 5, 0, -1)][::-1]
+
+    def listed(query):
+        stretch = people.viewer.get(f"/sweeps/{query}").context["stretch"]
+        return [sweep.pk for sweep in stretch.sweeps], stretch.newer, stretch.older
+
+    first, second, third = keys[:PAGE_SIZE], keys[PAGE_SIZE : 2 * PAGE_SIZE], keys[2 * PAGE_SIZE :]
+    assert listed("") == (first, None, first[-1])
+    assert listed(f"?before={first[-1]}") == (second, second[0], second[-1])
+    assert listed(f"?before={second[-1]}") == (third, third[0], None)
+    assert listed(f"?after={third[0]}") == (second, second[0], second[-1])
+    assert listed(f"?after={keys[0]}") == listed("")
+    assert listed("?before=1")[0] == keys[-PAGE_SIZE:]
+
+
+def test_an_absurd_key_leads_to_the_latest(people, swept):
+    sweep = swept()
+    for query in ("before=x", "before=-1", "before=²", "before=" + "9" * 5000, "after=" + "9" * 30):
+        assert f'href="/sweeps/{sweep.pk}/"' in page(people.viewer, f"/sweeps/?{query}"), query
+
+
+def test_few_queries_however_many_passes(people, swept, breaker, django_assert_max_num_queries):
+    for _ in range(PAGE_SIZE):
+        swept()
+    with django_assert_max_num_queries(12):
+        page(people.operator, "/sweeps/")
+
+
+# One pass
+
+
+def test_one_pass_with_every_run_action_reason_and_gates(people, runs, swept, said):
+    first, second = swept(2), swept(1)
+    said(runs[SAFE], first, second)
+    said(runs[EXTRA], second, action="cleared", reason="retention+max_bytes", files=7, bytes=1_000)
+    text = page(people.viewer, f"/sweeps/{second.pk}/")
+    assert SAFE in text
+    assert Reason.RETENTION_NOT_ELAPSED.sentence in text
+    assert "retention_not_elapsed</code>" in text
+    assert "Every gate (1 not open)" in text
+    assert "Opens 2026-06-20 16:15:43 UTC." in text
+    assert "The time that the policy keeps it was over. The staging root held more bytes than it may." in text
+    assert "1.00 kB" in text
+    assert EXTRA not in page(people.viewer, f"/sweeps/{first.pk}/")
+
+
+def test_runs_of_a_pass_are_filtered_by_action_and_reason(people, runs, swept, said):
+    sweep = swept()
+    said(runs[SAFE], sweep)
+    said(runs[EXTRA], sweep, action="cleared", reason="retention")
+    assert EXTRA not in page(people.viewer, f"/sweeps/{sweep.pk}/?action=skipped")
+    assert SAFE not in page(people.viewer, f"/sweeps/{sweep.pk}/?reason=retention")
+    assert "left alone (1)" in page(people.viewer, f"/sweeps/{sweep.pk}/?action=cleared")
+    both = page(people.viewer, f"/sweeps/{sweep.pk}/?action=nonsense&reason=")
+    assert SAFE in both
+    assert EXTRA in both
+    assert "No run of this pass" in page(people.viewer, f"/sweeps/{sweep.pk}/?action=skipped&reason=retention")
+
+
+def test_a_large_pass_is_paged_in_few_queries(people, runs, many, root, swept, django_assert_max_num_queries):
+    many(120)
+    sweep = swept()
+    SweptRun.objects.bulk_create(
+        SweptRun(run=run, root=root, kind=sweep.kind, first=sweep, last=sweep, action="skipped", gates=GATES)
+        for run in root.runs.all()
+    )
+    with django_assert_max_num_queries(12):
+        text = page(people.viewer, f"/sweeps/{sweep.pk}/")
+    assert "1 to 50 of 126 runs" in text
+    for number, words in (("3", "101 to 126"), ("99", "101 to 126"), ("-1", "101 to 126"), ("x", "1 to 50")):
+        assert words in page(people.viewer, f"/sweeps/{sweep.pk}/?page={number}")
+
+
+def test_a_pass_that_nobody_knows(people, swept):
+    assert people.viewer.get(f"/sweeps/{swept().pk + 1}/").status_code == 404
+    assert people.viewer.get(f"/sweeps/{'9' * 40}/").status_code == 404
+
+
+def test_texts_of_instruments_are_spelled_out(people, runs, swept, said):
+    said(runs[SAFE], swept(), detail="<script>alert(1)</script>\u202e", action="failed", reason="a_code_of_tomorrow")
+    text = page(people.viewer, f"/sweeps/{Sweep.objects.get().pk}/")
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;\\u202e" in text
+    assert "a_code_of_tomorrow" in text
+
+
+# Why was it not cleared?
+
+
+def test_why_was_it_not_cleared_last_tuesday(people, runs, swept, said):
+    tuesday, today = swept(6 * 24), swept(1)  # 2026-06-09 and 2026-06-15, 07:00
+    said(runs[SAFE], tuesday, reason=Reason.NAS_TIMEOUT, detail="60 s of silence")
+    said(runs[SAFE], today, action="cleared", reason="retention")
+    address = f"/runs/{runs[SAFE].pk}/answers/"
+    assert f'href="{address}"' in page(people.viewer, f"/runs/{runs[SAFE].pk}/")
+    text = page(people.viewer, f"{address}?at=2026-06-09")
+    assert Reason.NAS_TIMEOUT.sentence in text
+    assert "60 s of silence" in text
+    assert "left alone" in text
+    assert f'href="/sweeps/{tuesday.pk}/"' in text
+    assert f'href="/sweeps/{today.pk}/"' not in text
+    assert 'value="2026-06-09"' in text
+    assert "As of 2026-06-09 23:59:59 UTC" in text
+
+
+def test_a_day_without_a_pass_says_so(people, runs, swept, said):
+    said(runs[SAFE], swept(6 * 24))
+    address = f"/runs/{runs[SAFE].pk}/answers/"
+    assert "No timed pass had begun on that day" in page(people.viewer, f"{address}?at=2026-06-11")
+    assert "No timed pass had begun on that day" not in page(people.viewer, f"{address}?at=2026-06-09&time=10:00")
+    assert "No timed pass had looked at lab by then." in page(people.viewer, f"{address}?at=2026-06-09&time=07:00")
+
+
+def test_a_pass_without_a_word_on_the_run_says_why(people, runs, swept):
+    swept(0, outcome=Outcome.INTERRUPTED)
+    assert "interrupted before it came to this run" in page(people.viewer, f"/runs/{runs[EXTRA].pk}/answers/")
+
+
+def test_what_a_person_typed_is_told_apart(people, runs, swept, said):
+    said(runs[SAFE], swept(3, SweepKind.TYPED, actor="mkhan"), action="refused", reason=Reason.HELD)
+    text = page(people.viewer, f"/runs/{runs[SAFE].pk}/answers/")
+    assert "No timed pass had looked at lab by then." in text
+    assert "The sweep that a person typed" in text
+    assert Reason.HELD.sentence in text
+
+
+def test_an_absurd_date_leads_to_an_answer(people, runs, swept, said):
+    said(runs[SAFE], swept())
+    for at in ("", "yesterday", "2026-13-99", "0001-01-01", "9999-12-31", "\x00", "9" * 3000):
+        for time in ("", "25:61", "23:59"):
+            response = people.viewer.get(f"/runs/{runs[SAFE].pk}/answers/", {"at": at, "time": time})
+            assert response.status_code == 200, (at, time)
+
+
+def test_no_date_at_all_is_said(people, runs):
+    assert "That is no date" in page(people.viewer, f"/runs/{runs[SAFE].pk}/answers/?at=Tuesday")
+    assert "still to come" in page(people.viewer, f"/runs/{runs[SAFE].pk}/answers/?at=2031-01-01")
+
+
+def test_answers_are_in_the_time_zone_of_the_pages(people, runs, swept, said, settings):
+    settings.TIME_ZONE = "Europe/Zurich"
+    said(runs[SAFE], swept(10), reason=Reason.NAS_TIMEOUT)  # 22:00 UTC, which is midnight of the 15th
+    address = f"/runs/{runs[SAFE].pk}/answers/"
+    assert "No timed pass had looked" in page(people.viewer, f"{address}?at=2026-06-14")
+    assert Reason.NAS_TIMEOUT.sentence in page(people.viewer, f"{address}?at=2026-06-15")
+
+
+# Breakers
+
+
+def test_an_open_breaker_is_shown_and_operators_have_the_button(people, breaker):
+    for address in ("/sweeps/", f"/sweeps/{breaker.sweep_id}/"):
+        text = page(people.operator, address)
+        assert "It would clear 41 runs." in text
+        assert f'action="/breakers/{breaker.pk}/go-on/"' in text
+        assert "go-on/" not in page(people.viewer, address)
+
+
+def test_go_on_closes_the_breaker_with_name_and_note(people, breaker, now):
+    response = people.operator.post(f"/breakers/{breaker.pk}/go-on/", {"note": "the new microscope"}, follow=True)
+    assert response.redirect_chain == [("/sweeps/", 302)]
+    text = response.content.decode()
+    assert "The sweeps of lab go on with the next pass." in text
+    assert "“the new microscope”" in text
+    breaker.refresh_from_db()
+    assert (breaker.closed_by, breaker.note, breaker.closed_at) == ("operator", "the new microscope", now)
+
+
+def test_a_breaker_is_closed_once(people, breaker):
+    people.operator.post(f"/breakers/{breaker.pk}/go-on/", {"note": "first"})
+    again = people.admin.post(f"/breakers/{breaker.pk}/go-on/", {"note": "second"}, follow=True)
+    assert "Somebody has let the sweeps of lab go on already." in again.content.decode()
+    breaker.refresh_from_db()
+    assert (breaker.closed_by, breaker.note) == ("operator", "first")
+    assert "Gone on already" in page(people.operator, f"/breakers/{breaker.pk}/go-on/")
+
+
+def test_a_look_at_the_question_closes_nothing(people, breaker):
+    assert "Let the sweeps of lab go on?" in page(people.operator, f"/breakers/{breaker.pk}/go-on/")
+    assert SweepBreaker.objects.get().closed_at is None
+
+
+def test_only_who_may_lets_sweeps_go_on(people, breaker):
+    for client, status in ((people.nobody, 302), (people.stranger, 403), (people.viewer, 403)):
+        assert client.post(f"/breakers/{breaker.pk}/go-on/").status_code == status
+    assert people.operator.put(f"/breakers/{breaker.pk}/go-on/").status_code == 405
+    assert people.operator.post(f"/breakers/{breaker.pk + 1}/go-on/").status_code == 404
+    assert SweepBreaker.objects.get().closed_at is None
+
+
+def test_a_note_that_is_too_long_is_asked_for_again(people, breaker):
+    response = people.operator.post(f"/breakers/{breaker.pk}/go-on/", {"note": "x" * 501})
+    assert response.status_code == 422
+    assert SweepBreaker.objects.get().closed_at is None
