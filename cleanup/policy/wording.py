@@ -1,0 +1,81 @@
+"""A policy in one sentence: where it applies, what it does, and whether it is rehearsed first."""
+
+from cleanup.policy.rehearsal import nights_wanted
+from cleanup.policy.retention import Mode, Policy, Scope, ScopedPolicy, Stage
+from cleanup.policy.units import say_bytes, say_hours
+
+
+def name_scope(scope: Scope) -> str:
+    """`the whole lab`, `FLOW_01, test runs`, `PROJ-0042 on CONFOCAL_01, staging root lab`."""
+    where = scope.equipment or ""
+    if scope.project:
+        where = f"{scope.project} on {where}" if where else scope.project
+    kind = f"{scope.run_kind} runs" if scope.run_kind else ""
+    root = f"staging root {scope.root}" if scope.root else ""
+    return ", ".join(part for part in (where, kind, root) if part) or "the whole lab"
+
+
+def describe(version: ScopedPolicy, policy: Policy, *, nights: int | None) -> str:
+    """What a version means, as a sentence for the page and the command line.
+
+    `policy` is what applies in the version's scope together with the wider ones, `nights` what the version says of its
+    rehearsal. A narrower scope may say otherwise. Names stand in it as instruments wrote them.
+    """
+    return f"{name_scope(version.scope)}: {'; '.join([_taking(version, policy, nights), *_bounds(version)])}"
+
+
+def describe_stage(version: ScopedPolicy, *, nights: int | None) -> str:
+    """How far a version has come with its rehearsal, in words."""
+    if version.stage is Stage.PROMOTED:
+        return "in force"
+    if version.stage is Stage.OFF:
+        return "in force, never rehearsed"
+    wanted = nights_wanted(nights)
+    return f"rehearsed first for {_nights(wanted)}" if wanted else "rehearsed until somebody promotes it"
+
+
+def _taking(version: ScopedPolicy, policy: Policy, nights: int | None) -> str:
+    proven = f"proven by {policy.proof}"
+    if policy.mode is not Mode.SCHEDULED:
+        return f"manual, cleared by an operator alone, {proven}"
+    kept = f"kept {say_hours(policy.retain_hours)} after verification"
+    if policy.min_retain_hours < policy.retain_hours:
+        kept += f" ({say_hours(policy.min_retain_hours)} where the disk is too full)"
+    return f"scheduled, {kept}, {proven}; {_rehearsed(version, policy, nights)}"
+
+
+def _rehearsed(version: ScopedPolicy, policy: Policy, nights: int | None) -> str:
+    others = [number for number in policy.rehearsing if number != version.version]
+    if version.stage is Stage.REHEARSING or not others:
+        return describe_stage(version, nights=nights)
+    return f"still rehearsed with version {', '.join(map(str, others))}"
+
+
+def _bounds(version: ScopedPolicy) -> list[str]:
+    """What the version itself says besides; what it leaves unset goes without saying."""
+    bounds = []
+    if version.max_bytes is not None:
+        bounds.append(f"too full above {say_bytes(version.max_bytes)}")
+    if version.max_runs is not None:
+        bounds.append(f"too full above {version.max_runs:,} runs")
+    if version.free_start_bytes is not None and version.free_stop_bytes is not None:
+        start, stop = say_bytes(version.free_start_bytes), say_bytes(version.free_stop_bytes)
+        bounds.append(f"too full below {start} free, until {stop} are free")
+    budget = [
+        f"{version.budget_runs:,} runs" if version.budget_runs is not None else "",
+        say_bytes(version.budget_bytes) if version.budget_bytes is not None else "",
+        say_hours(version.budget_minutes / 60) if version.budget_minutes is not None else "",
+    ]
+    if any(budget):
+        bounds.append(f"a sweep takes at most {', '.join(part for part in budget if part)}")
+    if version.max_share is not None:
+        bounds.append(
+            f"a sweep that would take more than {version.max_share * 100:g} % of the staged bytes stops and asks"
+        )
+    if version.stalled_after_hours is not None:
+        bounds.append(f"stalled after {say_hours(version.stalled_after_hours)}")
+    return bounds
+
+
+def _nights(number: int) -> str:
+    return "1 night" if number == 1 else f"{number} nights"
