@@ -32,6 +32,7 @@ JOINING = (
     "taking",
     "breaking",
     "recording",
+    "rehearsing",
     "sweeping",
     "telling",
     "watching",
