@@ -473,7 +473,7 @@ class Pass:
             candidates=self.candidates,
             cleared=mine.count(Action.CLEARED, Action.PARTIAL),
             would_clear=mine.count(Action.WOULD_CLEAR),
-            skipped=self.scanned - mine.count(Action.CLEARED, Action.PARTIAL, Action.WOULD_CLEAR, Action.FAILED),
+            skipped=mine.count(Action.SKIPPED),
             failed=mine.failed,
             files=mine.files,
             bytes=mine.bytes_freed,
