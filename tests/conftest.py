@@ -38,6 +38,7 @@ _SHARED = (
     "test_packaging.py",
     "test_promises.py",
     "test_up.py",
+    "test_worker.py",
 )
 # Tests of the disk, of the NAS, of processes and of pages, for which an engine is only the place where rows lie: each
 # case on one of the engines, so that both have about half of every table. The explorers lead every engine everywhere.
@@ -60,6 +61,7 @@ _SHARED_BY_CASE = (
     "test_reregistering.py",
     "test_sweeping.py",
     "test_telling.py",
+    "test_watching.py",
 )
 _VENDORS = pytest.StashKey[set[str]]()
 

@@ -1,0 +1,98 @@
+"""`manage.py worker` with real processes: two task clusters and a watchdog, no web server, no migration."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from cleanup import watching
+from cleanup.models import Heartbeat
+from tests.test_up import CHECKOUT, PATIENCE, kill_all, members, sessions_of, wait_for
+
+
+class Worker:
+    """One `manage.py worker` that a test has started."""
+
+    def __init__(self, env: dict[str, str], data: Path) -> None:
+        self.errors = data.parent / f"stderr-{os.urandom(4).hex()}"
+        with open(self.errors, "wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "manage.py", "worker"],
+                cwd=CHECKOUT,
+                env={**env, "EXLAB_DATA_DIR": str(data)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            )
+        self.sessions: set[int] = set()
+
+    def wait_until_up(self) -> dict[int, str]:
+        wait_for(lambda: "Serving the staging roots" in self.errors.read_text(), "the worker")
+        children = sessions_of(self.process.pid)
+        self.sessions = set(children)
+        return children
+
+    def clear_away(self) -> None:
+        if self.process.poll() is None:
+            self.sessions |= set(sessions_of(self.process.pid))
+            self.process.kill()
+        self.process.wait()
+        kill_all(self.sessions)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def start(subprocess_env: dict[str, str], data: Path) -> Iterator[Callable[..., Worker]]:
+    started: list[Worker] = []
+
+    def start_one(**env: str) -> Worker:
+        started.append(Worker({**subprocess_env, **env}, data))
+        return started[-1]
+
+    yield start_one
+    for one in started:
+        one.clear_away()
+
+
+def test_serves_a_host_without_a_web_server_and_ends_without_a_trace(start: Callable[..., Worker], data: Path) -> None:
+    Heartbeat.objects.all().delete()
+    worker = start()
+    commands = sorted(command.split()[-1] for command in worker.wait_until_up().values())
+    assert commands == ["qcluster", "qcluster", "watch"]
+    wanted = {*watching.clusters(), watching.WATCH}
+    wait_for(
+        lambda: set(Heartbeat.objects.filter(host=settings.EXLAB_HOST).values_list("cluster", flat=True)) == wanted,
+        "a heartbeat of each",
+    )
+    second = start()
+    assert second.process.wait(PATIENCE) == 2
+    assert (
+        f"`manage.py worker` is running already on {data} (process {worker.process.pid})" in second.errors.read_text()
+    )
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.process.wait(PATIENCE) == 0, worker.errors.read_text()
+    assert members(worker.sessions) == set()
+
+
+def test_a_watchdog_that_dies_ends_the_worker(start: Callable[..., Worker]) -> None:
+    worker = start()
+    watch = next(pid for pid, command in worker.wait_until_up().items() if command.split()[-1] == "watch")
+    os.kill(watch, signal.SIGKILL)
+    assert worker.process.wait(PATIENCE) == 1
+    assert "The watchdog ended by itself" in worker.errors.read_text()
+    assert members(worker.sessions) == set()
+
+
+def test_brings_no_database_up_to_date(start: Callable[..., Worker], tmp_path: Path) -> None:
+    worker = start(DATABASE_URL=f"sqlite:///{tmp_path / 'empty.sqlite3'}")
+    assert worker.process.wait(PATIENCE) == 2
+    assert "manage.py migrate" in worker.errors.read_text()
