@@ -17,6 +17,7 @@ JOINING = (
     "readiness",
     "proving",
     "gathering",
+    "holding",
     "answering",
     "claiming",
     "alerting",
