@@ -1,8 +1,7 @@
-"""Exit status 0 if a task cluster has run a task lately: `python docker/heartbeat.py exlab-clear`."""
+"""Exit status 0 if watchdog or clusters have given a sign of life lately: `python docker/heartbeat.py watch exlab`."""
 
 import os
 import sys
-from datetime import timedelta
 
 import django
 
@@ -14,6 +13,7 @@ from django.conf import settings  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from cleanup.models import Heartbeat  # noqa: E402
+from cleanup.policy.watching import SILENT_AFTER  # noqa: E402
 
-since = timezone.now() - timedelta(minutes=3)
-sys.exit(not Heartbeat.objects.filter(cluster=sys.argv[1], host=settings.EXLAB_HOST, at__gte=since).exists())
+beats = Heartbeat.objects.filter(host=settings.EXLAB_HOST, at__gte=timezone.now() - SILENT_AFTER)
+sys.exit(not set(sys.argv[1:]) <= set(beats.values_list("cluster", flat=True)))

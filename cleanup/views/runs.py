@@ -1,6 +1,6 @@
 """Looking: the list of runs, one row of it, one run."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -15,13 +15,13 @@ from cleanup.forms import FilterForm
 from cleanup.models import ClearAttempt, Heartbeat, LedgerEntry, Phase, RetentionPolicy, Run, StagingRoot
 from cleanup.policy.gates import SCHEDULE_ONLY
 from cleanup.policy.lifecycle import State
+from cleanup.policy.watching import SILENT_AFTER
 from cleanup.views import listing
 from cleanup.views.requests import SignedIn
 from cleanup.views.standing import stand
 
 may_look = permission_required("cleanup.view_run", raise_exception=True)
 
-HEARTBEAT_AGE = timedelta(minutes=3)
 # What the run page shows of a long life; the admin has it all.
 SHOWN_ATTEMPTS = 20
 SHOWN_ENTRIES = 50
@@ -70,7 +70,8 @@ def run_detail(request: SignedIn, pk: int) -> HttpResponse:
     attempt = attempts[0] if attempts else None
     cleared_by = next((attempt for attempt in attempts if attempt.phase in CLEARED_IN), None)
     hindrances = readiness.hindrances()
-    standing, decision = stand(run, attempt, RetentionPolicy.objects.scoped(), hindrances, now)
+    breaker = listing.open_breakers().get(run.root_id)
+    standing, decision = stand(run, attempt, RetentionPolicy.objects.scoped(), hindrances, now, breaker=breaker)
     context = {
         "run": run,
         "standing": standing,
@@ -101,5 +102,5 @@ def recorded_gates(attempt: ClearAttempt | None) -> list[dict[str, Any]]:
 
 def queue_is_silent(now: datetime) -> bool:
     """Whether the cluster that clears has run no task lately, so that a clear would only wait."""
-    beats = Heartbeat.objects.filter(cluster=settings.EXLAB_CLEAR_CLUSTER, at__gt=now - HEARTBEAT_AGE)
+    beats = Heartbeat.objects.filter(cluster=settings.EXLAB_CLEAR_CLUSTER, at__gt=now - SILENT_AFTER)
     return not beats.exists()
