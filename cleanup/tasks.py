@@ -4,7 +4,7 @@ from django.conf import settings
 from django.utils import timezone
 from django_q.conf import Conf
 
-from cleanup import breaking, discovery, queueing, recovery, sweeping, telling
+from cleanup import breaking, discovery, orphans, queueing, recovery, sweeping, telling
 from cleanup.clearing import perform
 from cleanup.models import ClearAttempt, Heartbeat, StagingRoot
 
@@ -27,8 +27,17 @@ def sweep() -> str:
 
 def discover() -> str:
     """Bring the staging roots of this host up to date; one that is being looked at is left alone."""
-    passes = [discovery.discover(root, now=timezone.now(), wait=False) for root in _roots()]
-    return ", ".join(f"{done.root}: {done.found} found" for done in passes if done is not None)
+    said = []
+    for root in _roots():
+        if (done := discovery.discover(root, now=timezone.now(), wait=False)) is None:
+            continue
+        inspected = orphans.inspect(root, now=timezone.now(), wait=False)
+        said.append(f"{root}: {done.found} found{_count_orphans(inspected)}")
+    return ", ".join(said)
+
+
+def _count_orphans(inspected: orphans.Inspected | None) -> str:
+    return f" and {inspected.listed} orphans" if inspected and inspected.listed else ""
 
 
 def recover() -> str:

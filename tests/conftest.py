@@ -54,6 +54,8 @@ _SHARED_BY_CASE = (
     "faults/test_reference_defects.py",
     "test_commands.py::test_bad_usage",
     "test_gathering.py",
+    "test_holding.py",
+    "test_orphans.py",
     "test_parking.py",
     "test_proving.py",
     "test_recovery.py",
