@@ -9,7 +9,7 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
-from cleanup import gathering
+from cleanup import gathering, holding
 from cleanup.models import ClearAttempt, IngestEvent, Phase, Run, StagingRoot
 from cleanup.policy.gates import Facts, Finding
 from cleanup.policy.lifecycle import State
@@ -166,10 +166,12 @@ def _look_at(descriptor: int, path: RunPath, reader: Reader, result: Discovered,
             if run is None:
                 result.unchanged += 1
                 return
-            facts = gathering.quick_look(run, opened, reader, now).facts
+            look = gathering.quick_look(run, opened, reader, now)
+            facts = look.facts
             if run.state == State.CLEARED and not _lies_there(opened, path):
                 result.unchanged += 1  # it was cleared while we looked
                 return
+            holding.note_file(run, look.hold, now=now)
     except gathering.Unreachable as error:
         found = Run.objects.staged().with_root().filter(root=result.root, run_path=str(path)).first()
         if found is None or found.active_attempt:

@@ -23,6 +23,12 @@ EXLAB_HOST = env("EXLAB_HOST", default=socket.gethostname())
 # Seconds of silence after which a NAS is given up.
 EXLAB_NAS_TIMEOUT = env.float("EXLAB_NAS_TIMEOUT", default=60.0)
 
+# Where reminders go out by mail; without it they stand on the pages alone.
+EXLAB_EMAIL = env("EXLAB_EMAIL_URL", default="")
+vars().update(env.email_url_config(EXLAB_EMAIL or "dummymail://"))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env("EXLAB_EMAIL_FROM", default=f"exlab-staging@{EXLAB_HOST}")
+
 
 def _kept_secret_key() -> str:
     """A secret key made once and kept beside the data, so that a lab has nothing to invent."""
