@@ -86,9 +86,9 @@ def watch_is_silent(now: datetime) -> bool:
 
 def silent_watches(now: datetime) -> list[str]:
     """The hosts with staging roots whose watchdog has given no sign of life for two minutes."""
-    hosts = set(StagingRoot.objects.values_list("host", flat=True))
     heard = Heartbeat.objects.filter(cluster=WATCH, at__gt=now - rules.WATCH_SILENT_AFTER)
-    return sorted(hosts - set(heard.values_list("host", flat=True)))
+    unwatched = StagingRoot.objects.exclude(host__in=heard.values("host")).order_by("host")
+    return list(unwatched.values_list("host", flat=True).distinct())
 
 
 def clusters() -> tuple[str, str]:

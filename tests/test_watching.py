@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.urls import reverse
 from django.utils import timezone
 from django_q.models import Schedule
 
@@ -467,3 +468,16 @@ def test_one_look_by_hand(lab: Lab, root: Any, now: datetime, start: Callable[..
 def test_a_pace_that_makes_no_sense_is_refused(pace: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="no number of seconds"):
         seconds(pace)
+
+
+# The pages
+
+
+def test_the_pages_say_that_nobody_watches(lab: Lab, root: Any, now: datetime, admin_client: Any) -> None:
+    run = seen(lab, root, now)
+    pages = (reverse("run-list"), reverse("run-detail", args=[run.pk]))
+    for page in pages:
+        assert f"Nobody watches {root.host}" in admin_client.get(page).content.decode()
+    watching.watch(now=timezone.now())
+    for page in pages:
+        assert "Nobody watches" not in admin_client.get(page).content.decode()

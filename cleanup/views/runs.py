@@ -10,7 +10,7 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from cleanup import gathering, readiness
+from cleanup import gathering, readiness, watching
 from cleanup.forms import FilterForm
 from cleanup.models import ClearAttempt, Heartbeat, LedgerEntry, Phase, RetentionPolicy, Run, StagingRoot
 from cleanup.policy.gates import SCHEDULE_ONLY
@@ -41,6 +41,7 @@ def run_list(request: SignedIn) -> HttpResponse:
         "chosen": chosen,
         "roots": StagingRoot.objects.all(),
         "queue_is_silent": queue_is_silent(now),
+        "unwatched": watching.silent_watches(now),
         "hindrances": hindrances,
         "parked": listing.parked(),
         "now": now,
@@ -85,6 +86,7 @@ def run_detail(request: SignedIn, pk: int) -> HttpResponse:
         "cleared_by": cleared_by,
         "entries": LedgerEntry.objects.filter(run=run)[:SHOWN_ENTRIES],
         "queue_is_silent": queue_is_silent(now),
+        "unwatched": watching.silent_watches(now),
         "now": now,
     }
     return render(request, "cleanup/run_detail.html", context)
