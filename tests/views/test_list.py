@@ -160,10 +160,10 @@ def test_one_query_plan_however_many_runs(people, runs, many, number, django_ass
             phase_at=now,
             reason=Reason.NAS_TIMEOUT,
         )
-    with django_assert_max_num_queries(20):
+    with django_assert_max_num_queries(21):
         page(people.operator)
     Run.objects.update(state="cleared", cleared_at=now)
-    with django_assert_max_num_queries(20):
+    with django_assert_max_num_queries(21):
         page(people.operator, "?state=cleared")
 
 
