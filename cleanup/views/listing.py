@@ -8,9 +8,9 @@ from typing import Any
 from django.core.paginator import Page, Paginator
 from django.db.models import OuterRef, Q, Subquery
 
-from cleanup import readiness
+from cleanup import breaking, readiness
 from cleanup.forms import UNREADABLE
-from cleanup.models import ClearAttempt, Phase, RetentionPolicy, Run, RunQuerySet
+from cleanup.models import ClearAttempt, Phase, RetentionPolicy, Run, RunQuerySet, SweepBreaker
 from cleanup.policy.gates import MAX_FAILURES, Finding
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
@@ -49,7 +49,13 @@ def latest_attempt(run: Run) -> ClearAttempt | None:
 
 
 def row_of(run: Run, now: datetime) -> Row:
-    return _row(run, latest_attempt(run), RetentionPolicy.objects.scoped(), readiness.hindrances(), now)
+    policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
+    return _row(run, latest_attempt(run), policies, readiness.hindrances(), breakers, now)
+
+
+def open_breakers() -> dict[int, Finding]:
+    """What has stopped the sweeps, by the key of the staging root."""
+    return {breaker.root_id: breaking.finding_of(breaker) for breaker in SweepBreaker.objects.filter(closed_at=None)}
 
 
 def staged_rows(chosen: dict[str, str], hindrances: tuple[Finding, ...], now: datetime) -> list[Row]:
@@ -118,9 +124,9 @@ def _chosen(runs: RunQuerySet, chosen: dict[str, str]) -> RunQuerySet:
 
 
 def _rows(runs: RunQuerySet, hindrances: tuple[Finding, ...], now: datetime) -> list[Row]:
-    policies = RetentionPolicy.objects.scoped()
+    policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
     attempts = _latest_attempts(runs)
-    return [_row(run, attempts.get(run.pk), policies, hindrances, now) for run in runs.with_root()]
+    return [_row(run, attempts.get(run.pk), policies, hindrances, breakers, now) for run in runs.with_root()]
 
 
 def _latest_attempts(runs: RunQuerySet) -> dict[int, ClearAttempt]:
@@ -135,9 +141,10 @@ def _row(
     attempt: ClearAttempt | None,
     policies: Sequence[ScopedPolicy],
     hindrances: tuple[Finding, ...],
+    breakers: dict[int, Finding],
     now: datetime,
 ) -> Row:
-    standing, _decision = stand(run, attempt, policies, hindrances, now)
+    standing, _decision = stand(run, attempt, policies, hindrances, now, breaker=breakers.get(run.root_id))
     return Row(run, standing, attempt)
 
 

@@ -49,17 +49,21 @@ def stand(
     policies: Sequence[ScopedPolicy],
     hindrances: tuple[Finding, ...],
     now: datetime,
+    *,
+    breaker: Finding | None = None,
 ) -> tuple[Standing, Decision | None]:
     """How a run stands after its latest attempt, and the decision behind it where one was made.
 
-    `hindrances` are those of `readiness`, asked once for a whole page.
+    `hindrances` are those of `readiness`, asked once for a whole page, and so is `breaker`, of the run's staging root.
     """
     if run.gone_at:
         return Standing(tone=Tone.DONE, headline="Declared gone", because=f"{_capital(ago(run.gone_at, now))}."), None
     if run.state == State.CLEARED:
         return _cleared(run, attempt, now), None
     active = attempt is not None and attempt.is_active
-    decision = gathering.stored_decision(run, policies, now, other_attempt=active, hindrances=hindrances)
+    decision = gathering.stored_decision(
+        run, policies, now, other_attempt=active, hindrances=hindrances, breaker=breaker
+    )
     if attempt is not None and active:
         return _clearing(attempt), decision
     standing = _staged(decision)
@@ -122,6 +126,10 @@ def _schedule(decision: Decision) -> str:
     if policy.mode is not Mode.SCHEDULED:
         return ""
     result = decision.gate(Gate.RETENTION)
+    if result.reason is Reason.REHEARSAL:
+        return "Scheduled, rehearsed: would go with the next sweep, once the policy is promoted."
+    if result.verdict is Verdict.PASS and decision.gate(Gate.BREAKER).verdict is not Verdict.PASS:
+        return "Scheduled: would go with the next sweep, but something abnormal has stopped the sweeps."
     if result.verdict is Verdict.PASS:
         return "Scheduled: goes with the next sweep."
     if result.opens_at is None:

@@ -86,7 +86,7 @@ def go_on(request: SignedIn, pk: int) -> HttpResponse:
     """Say that the sweeps of a staging root may go on after what has stopped them."""
     now = timezone.now()
     breaker = get_object_or_404(SweepBreaker.objects.select_related("root", "sweep"), pk=pk)
-    form = GoOnForm(request.POST or None)
+    form = GoOnForm(request.POST if request.method == "POST" else None)
     if request.method != "POST" or not form.is_valid():
         context = {"breaker": breaker, "form": form, "now": now}
         return render(request, "cleanup/sweeps_go_on.html", context, status=422 if form.errors else 200)

@@ -299,3 +299,28 @@ def test_a_note_that_is_too_long_is_asked_for_again(people, breaker):
     response = people.operator.post(f"/breakers/{breaker.pk}/go-on/", {"note": "x" * 501})
     assert response.status_code == 422
     assert SweepBreaker.objects.get().closed_at is None
+
+
+def test_the_list_and_the_run_say_that_the_schedule_has_stopped(people, runs, breaker, policy):
+    policy(mode="scheduled", retain_hours=1, rehearse=False)
+    words = "would go with the next sweep, but something abnormal has stopped the sweeps."
+    assert words in page(people.viewer, "/")
+    text = page(people.viewer, f"/runs/{runs[SAFE].pk}/")
+    assert words in text
+    assert "It would clear 41 runs." in text
+    assert "Safe to clear" in text
+    people.operator.post(f"/breakers/{breaker.pk}/go-on/")
+    assert "Scheduled: goes with the next sweep." in page(people.viewer, f"/runs/{runs[SAFE].pk}/")
+
+
+def test_another_roots_breaker_stops_nothing_here(people, runs, breaker, policy):
+    policy(mode="scheduled", retain_hours=1, rehearse=False)
+    SweepBreaker.objects.update(root=StagingRoot.objects.create(name="other", host="h", path="/other"))
+    assert "Scheduled: goes with the next sweep." in page(people.viewer, f"/runs/{runs[SAFE].pk}/")
+
+
+def test_a_rehearsed_policy_says_what_it_waits_for(people, runs, policy):
+    policy(mode="scheduled", retain_hours=1, rehearse=True)
+    words = "Scheduled, rehearsed: would go with the next sweep, once the policy is promoted."
+    assert words in page(people.viewer, "/")
+    assert words in page(people.viewer, f"/runs/{runs[SAFE].pk}/")
