@@ -19,7 +19,7 @@ from django.db import InterfaceError, OperationalError
 from django.db.models import Min, OuterRef, QuerySet, Subquery
 from django_q.models import Schedule
 
-from cleanup import alerting, gathering, schedules
+from cleanup import alerting, gathering, holding, schedules
 from cleanup.alerting import Trouble
 from cleanup.models import (
     Alert,
@@ -63,7 +63,7 @@ def watch(*, now: datetime, listening_since: datetime | None = None) -> Watched:
     """
     Heartbeat.objects.update_or_create(cluster=WATCH, host=settings.EXLAB_HOST, defaults={"at": now})
     failed = []
-    for rule in (_runs, _attempts, _schedules, _clusters, _hosts):
+    for rule in (_runs, _attempts, _schedules, _clusters, _hosts, _holds):
         try:
             rule(now, listening_since)
         except (OperationalError, InterfaceError):
@@ -256,6 +256,15 @@ def _hosts(now: datetime, listening_since: datetime | None) -> None:
             Trouble(subject=host, reason=Reason.HOST_UNSERVED, detail=f"{host}: {last}; staging roots: {roots}")
         )
     alerting.settle(AlertKind.HOST, troubles, now=now, doubtful=doubtful)
+
+
+def _holds(now: datetime, listening_since: datetime | None) -> None:
+    """Only what the pages show: the mails are sent by a task, for a mail server can keep one waiting."""
+    troubles = [
+        Trouble(subject=one.subject, reason=one.reason, detail=one.detail, root=one.run.root, run=one.run)
+        for one in holding.reminders(now)
+    ]
+    alerting.settle(AlertKind.HOLD, troubles, now=now)
 
 
 def _instant(at: datetime) -> str:

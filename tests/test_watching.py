@@ -20,12 +20,12 @@ from django_q.models import Schedule
 
 from cleanup import discovery, gathering, schedules, watching
 from cleanup.management.commands.watch import seconds
-from cleanup.models import Alert, AlertKind, ClearAttempt, Heartbeat, Run, StagingRoot
+from cleanup.models import Alert, AlertKind, ClearAttempt, Heartbeat, Hold, Run, StagingRoot
 from cleanup.policy.reasons import Reason
 from tests.lab import RUN_PATH, Lab
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 ELSEWHERE = "labpc-77"
 
 pytestmark = pytest.mark.django_db
@@ -228,6 +228,25 @@ def test_a_clear_says_when_it_last_made_progress(
         before = timezone.now()
         report()
         assert ClearAttempt.objects.get().progress_at >= before
+
+
+# Holds
+
+
+def test_a_hold_that_ends_soon_and_one_by_an_old_file_are_told(lab: Lab, root: Any, now: datetime) -> None:
+    run = seen(lab, root, now, state="sync_verified")
+    laid = Hold.objects.create(run=run, owner="ada", reason="paper", created_at=now, until=now + 4 * DAY)
+    file = Hold.objects.create(run=run, source="file", owner="bob", reason="keep", created_at=now)
+
+    def told(at: datetime) -> dict[str, tuple[str, str]]:
+        return look(at, listening_since=at)
+
+    assert told(now) == {}
+    assert told(now + DAY) == {f"hold:{laid.pk}": (AlertKind.HOLD, Reason.HOLD_ENDING)}
+    assert Alert.objects.get().run == run
+    assert told(now + 31 * DAY) == {f"hold:{file.pk}": (AlertKind.HOLD, Reason.HOLD_OLD)}
+    Hold.objects.update(released_at=now)
+    assert told(now + 32 * DAY) == {}
 
 
 # Timed tasks
