@@ -4,7 +4,7 @@ from django.conf import settings
 from django.utils import timezone
 from django_q.conf import Conf
 
-from cleanup import breaking, discovery, orphans, queueing, recovery, sweeping, telling
+from cleanup import breaking, discovery, holding, orphans, queueing, recovery, sweeping, telling
 from cleanup.clearing import perform
 from cleanup.models import ClearAttempt, Heartbeat, StagingRoot
 
@@ -51,6 +51,11 @@ def recover() -> str:
         f"unsettled {len(settled.unsettled)}, queued again {requeued}, "
         f"told the NAS of {told}"
     )
+
+
+def remind() -> str:
+    """Write to the owners of holds that end soon, and of files that have held a run for long."""
+    return f"{len(holding.remind(now=timezone.now()))} holds to think of"
 
 
 def heartbeat() -> None:
