@@ -1,15 +1,17 @@
 """What the commands share: `--json`, the exit status, and how a run is named on the command line."""
 
 import argparse
+import getpass
 import json
 from datetime import datetime
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from cleanup.models import Run, StagingRoot
+from cleanup.models import Hold, Run, StagingRoot
 from cleanup.policy.reasons import Reason
 from cleanup.staging.datadir import DataDir
 from cleanup.staging.ingest import parse_instant
@@ -61,6 +63,17 @@ def _jsonable(value: object) -> object:
 
 def add_root_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", metavar="NAME", help="Only this staging root.")
+
+
+def add_user_argument(parser: argparse.ArgumentParser, words: str) -> None:
+    parser.add_argument("--user", metavar="NAME", help=words)
+
+
+def user_named(name: str | None) -> str:
+    """Whose act a command is: the user that is named, else the account that runs it. Raises UsageError if unknown."""
+    if name and not get_user_model().objects.filter(username=name).exists():
+        raise UsageError(f"No user {name} is known.")
+    return name or getpass.getuser()
 
 
 def find_roots(name: str | None) -> list[StagingRoot]:
@@ -140,6 +153,19 @@ def sweep_as_text(swept: Swept) -> str:
     for problem in swept.problems:
         lines.append(f"{problem.root}: {' '.join(part for part in (problem.reason.sentence, problem.detail) if part)}")
     return "\n".join(lines)
+
+
+def hold_as_json(hold: Hold) -> dict[str, Any]:
+    """One hold in the shape that scripts depend on."""
+    return {
+        "by": hold.source,
+        "owner": hold.owner,
+        "reason": hold.reason,
+        "since": hold.created_at,
+        "until": hold.until,
+        "released_at": hold.released_at,
+        "released_by": hold.released_by or None,
+    }
 
 
 def now() -> datetime:

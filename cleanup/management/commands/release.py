@@ -1,0 +1,58 @@
+"""Unpin a run."""
+
+import sys
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from cleanup import holding
+from cleanup.management.base import (
+    FAILED,
+    LabCommand,
+    add_root_argument,
+    add_user_argument,
+    find_roots,
+    find_run,
+    hold_as_json,
+    now,
+    user_named,
+)
+from cleanup.models import Hold, Run
+from cleanup.templatetags.words import visible
+
+
+class Command(LabCommand):
+    help = "Release all holds that people have laid on a run. A hold by a file ends when the file is taken away."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("run_path", metavar="RUN_PATH")
+        add_user_argument(parser, "Who releases; by default the account that runs this command.")
+        add_root_argument(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        at = now()
+        actor = user_named(options["user"])
+        run = find_run(options["run_path"], find_roots(options["root"]))
+        released = holding.release_run(run, actor=actor, now=at)
+        by_file = holding.look_for_file(run, now=at)
+        answer = {
+            "root": run.root.name,
+            "run_path": run.run_path,
+            "released": [hold_as_json(hold) for hold in released],
+            "held_by_file": hold_as_json(by_file) if by_file else None,
+        }
+        self.report(options["json"], answer, "\n".join(_lines(run, released, by_file)))
+        if by_file and not released:
+            sys.exit(FAILED)
+
+
+def _lines(run: Run, released: list[Hold], by_file: Hold | None) -> list[str]:
+    lines = [f"released {run.run_path}: the hold of {hold.owner}: {hold.reason}" for hold in released]
+    if by_file:
+        said = f" ({visible(by_file.reason)})" if by_file.reason else ""
+        still = "is still" if released else "is"
+        lines.append(
+            f"{run.run_path} {still} held by the file .exlab-hold of {by_file.owner}{said}: "
+            f"take {run.root.path}/{run.run_path}/.exlab-hold away to end that"
+        )
+    return lines or [f"{run.run_path} is not held"]
