@@ -10,6 +10,7 @@ from cleanup import alerting, breaking, claiming, clearing, gathering, readiness
 from cleanup.gathering import Unreachable
 from cleanup.models import (
     AlertKind,
+    ClearAttempt,
     Outcome,
     Requester,
     RetentionPolicy,
@@ -236,20 +237,21 @@ class Pass:
         """What every staged run comes to by what is known of it: waiting, not to be taken, or a candidate."""
         self.stopped = stopped
         runs = Run.objects.staged().with_root().filter(root=self.root).order_by("verified_at", "pk")
+        active = ClearAttempt.objects.filter(run__root=self.root, phase__in=ClearAttempt.ACTIVE)
+        busy = set(active.values_list("run", flat=True))
         for run in runs:
             self.scanned += 1
             self.staged_runs += 1
             self.staged_bytes += run.bytes or 0
             try:
-                self._decide_of(run)
+                self._decide_of(run, busy=run.pk in busy)
             except Exception as error:  # one bad run must not keep the others from being cleared
                 self._note(run, fail(run, error))
 
-    def _decide_of(self, run: Run) -> None:
+    def _decide_of(self, run: Run, *, busy: bool) -> None:
         policy = effective_policy(self.policies, run.scope)
         if not self.wish.timed:
             policy = policy.in_earnest()
-        busy = run.active_attempt is not None
         facts = gathering.stored_facts(run, other_attempt=busy, hindrances=self.hindrances, breaker=self.stopped)
         decision = evaluate(facts, policy, self.now)
         if decision.gate(Gate.STATE).verdict is Verdict.WAIT:

@@ -155,7 +155,7 @@ def test_a_task_that_a_killed_worker_had_taken_is_given_back(scene: Scene, now: 
 
 
 def test_the_tasks_say_what_they_did(scene: Scene, lab: Lab, now: datetime, policy: Any) -> None:
-    policy(mode="scheduled", retain_hours=0)
+    policy(mode="scheduled", retain_hours=0, rehearse=False)
     assert tasks.discover() == "lab: 1 found"
     assert tasks.sweep() == "scanned 1, candidates 1, cleared 1"
     scene.assert_cleared()

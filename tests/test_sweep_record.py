@@ -1,0 +1,216 @@
+"""The record of sweeps: counts of every pass, and of every run what was decided and why, one row for passes alike."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from cleanup import clearing, discovery, gathering
+from cleanup.models import ClearAttempt, Run, Sweep, SweptRun
+from cleanup.sweeping import Action, sweep
+from tests.faults.scene import Scene, scene_of
+from tests.lab import Lab
+
+pytestmark = pytest.mark.django_db
+
+OLD = "FLOW_01/PROJ-0001/Runs/Run_2026-01-01T10-00"
+YOUNG = "FLOW_01/PROJ-0001/Runs/Run_2026-06-14T20-00"
+UNVERIFIED = "FLOW_01/PROJ-0001/Runs/Run_2026-06-14T22-00"
+
+
+@pytest.fixture
+def scenes(lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]) -> dict[str, Scene]:
+    made = {
+        OLD: lab.run(OLD, verified_at=now - timedelta(hours=500)),
+        YOUNG: lab.run(YOUNG, verified_at=now - timedelta(hours=10)),
+        UNVERIFIED: lab.run(UNVERIFIED, state="complete"),
+    }
+    discovery.discover(root, now=now)
+    policy(mode="scheduled", retain_hours=24, proof="size", rehearse=False)
+    return {run_path: scene_of(lab, root, now, run_path, path) for run_path, path in made.items()}
+
+
+def rows(sweep_row: Sweep) -> dict[str, SweptRun]:
+    """What one pass said, by run path."""
+    found = SweptRun.objects.filter(
+        root=sweep_row.root, kind=sweep_row.kind, first_id__lte=sweep_row.pk, last_id__gte=sweep_row.pk
+    )
+    return {row.run.run_path: row for row in found.select_related("run")}
+
+
+def test_a_pass_keeps_its_counts(scenes: dict[str, Scene], now: datetime, root: Any) -> None:
+    swept = sweep(now=now, timed=True)
+    kept = Sweep.objects.get()
+    assert (kept.root, kept.kind, kept.outcome, kept.now, kept.actor) == (root, "timed", "done", now, "")
+    assert (kept.scanned, kept.candidates, kept.cleared, kept.skipped, kept.failed) == (3, 1, 1, 1, 0)
+    assert (kept.files, kept.bytes) == (scenes[OLD].files, scenes[OLD].bytes) == (swept.files, swept.bytes_freed)
+    assert kept.policy_version == 1
+    assert kept.ended_at is not None
+    assert 0 < kept.seconds < 60
+
+
+def test_every_run_has_its_action_and_all_of_its_gates(scenes: dict[str, Scene], now: datetime) -> None:
+    sweep(now=now, timed=True)
+    said = rows(Sweep.objects.get())
+    assert {run_path: (row.action, row.reason) for run_path, row in said.items()} == {
+        OLD: ("cleared", "retention"),
+        YOUNG: ("skipped", "retention_not_elapsed"),
+        UNVERIFIED: ("skipped", "not_sync_verified"),
+    }
+    assert (said[OLD].files, said[OLD].bytes) == (scenes[OLD].files, scenes[OLD].bytes)
+    for row in said.values():
+        assert [gate["gate"] for gate in row.gates][:3] == ["state", "clock", "retention"]
+        assert len(row.gates) == 11
+    (retention,) = [gate for gate in said[YOUNG].gates if gate["gate"] == "retention"]
+    assert retention["verdict"] == "wait"
+    assert retention["opens_at"] == (now + timedelta(hours=14)).isoformat()
+
+
+def test_every_reason_is_kept_not_only_the_first(scenes: dict[str, Scene], now: datetime) -> None:
+    (scenes[OLD].path / "extra").write_bytes(b"x")
+    (scenes[OLD].twin / "README.md").unlink()
+    sweep(now=now, timed=True)
+    gates = rows(Sweep.objects.get())[OLD].gates
+    assert {gate["gate"]: gate["reason"] for gate in gates if gate["reason"]} == {
+        "unchanged": "not_in_manifest",
+        "proof": "nas_missing_file",
+    }
+
+
+def test_passes_that_say_the_same_share_a_row(scenes: dict[str, Scene], now: datetime) -> None:
+    for hours in range(4):
+        sweep(now=now + timedelta(hours=hours), timed=True)
+    first, *_others, last = Sweep.objects.order_by("pk")
+    row = SweptRun.objects.get(run=scenes[YOUNG].run)
+    assert (row.first, row.last) == (first, last)
+    assert SweptRun.objects.filter(run=scenes[OLD].run).get().last == first, "it was cleared, and is asked no more"
+    sweep(now=now + timedelta(hours=14), timed=True)
+    assert [one.action for one in SweptRun.objects.filter(run=scenes[YOUNG].run)] == ["skipped", "cleared"]
+
+
+def test_each_kind_of_pass_has_a_record_of_its_own(scenes: dict[str, Scene], now: datetime) -> None:
+    sweep(now=now, dry_run=True, actor="ada")
+    sweep(now=now, timed=True)
+    sweep(now=now, dry_run=True, actor="ada")
+    dry, timed, again = Sweep.objects.order_by("pk")
+    assert [one.kind for one in (dry, timed, again)] == ["dry_run", "timed", "dry_run"]
+    assert (dry.actor, dry.would_clear, dry.cleared, dry.bytes) == ("ada", 1, 0, scenes[OLD].bytes)
+    assert rows(dry)[OLD].action == "would_clear"
+    assert rows(timed)[OLD].action == "cleared"
+    assert OLD not in rows(again)
+    assert (again.previous, timed.previous) == (dry, None)
+
+
+def test_a_pass_between_that_said_otherwise_ends_the_row(
+    scenes: dict[str, Scene], now: datetime, policy: Callable[..., Any]
+) -> None:
+    sweep(now=now, timed=True)
+    policy(mode="manual")
+    sweep(now=now, timed=True)
+    policy(mode="scheduled", rehearse=False)
+    sweep(now=now, timed=True)
+    said = SweptRun.objects.filter(run=scenes[YOUNG].run).order_by("pk")
+    reasons = [row.reason for row in said]
+    assert reasons == ["retention_not_elapsed", "policy_manual", "retention_not_elapsed"]
+    assert [row.policy_version for row in said] == [1, 2, 3]
+    assert all(row.first == row.last for row in said)
+
+
+def test_last_tuesday_is_one_query(
+    scenes: dict[str, Scene], now: datetime, django_assert_num_queries: Callable[[int], Any]
+) -> None:
+    for hours in range(3):
+        sweep(now=now + timedelta(hours=hours), timed=True)
+    asked = Sweep.objects.order_by("pk")[1]
+    with django_assert_num_queries(1):
+        row = SweptRun.objects.get(run=scenes[YOUNG].run, kind="timed", first_id__lte=asked.pk, last_id__gte=asked.pk)
+    assert row.reason == "retention_not_elapsed"
+
+
+def test_a_rehearsal_is_recorded_and_clears_nothing(
+    scenes: dict[str, Scene], lab: Lab, now: datetime, policy: Callable[..., Any]
+) -> None:
+    policy(mode="scheduled", retain_hours=12, rehearse=True)
+    swept = sweep(now=now, timed=True)
+    kept = Sweep.objects.get()
+    assert (kept.would_clear, kept.cleared, kept.files, kept.bytes) == (1, 0, 0, 0)
+    assert (swept.files, swept.count(Action.WOULD_CLEAR)) == (0, 1)
+    row = rows(kept)[OLD]
+    assert (row.action, row.reason, row.detail) == (
+        "would_clear",
+        "rehearsal",
+        "Once the policy is promoted: retention.",
+    )
+    assert (row.files, row.bytes) == (scenes[OLD].files, scenes[OLD].bytes)
+    assert {gate["reason"] for gate in row.gates if gate["gate"] == "retention"} == {"rehearsal"}
+    scenes[OLD].assert_whole()
+    assert sweep(now=now).count(Action.CLEARED) == 1, "a person's own sweep rehearses nothing"
+
+
+def test_one_bad_row_does_not_stop_the_pass(
+    scenes: dict[str, Scene], now: datetime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored_facts = gathering.stored_facts
+
+    def fail_for_one(run: Run, **options: Any) -> Any:
+        if run.run_path == YOUNG:
+            raise RuntimeError("a fault of our own")
+        return stored_facts(run, **options)
+
+    monkeypatch.setattr(gathering, "stored_facts", fail_for_one)
+    swept = sweep(now=now, timed=True)
+    assert {run.run_path: run.action for run in swept.runs} == {OLD: Action.CLEARED, YOUNG: Action.FAILED}
+    kept = Sweep.objects.get()
+    assert (kept.cleared, kept.failed, kept.outcome) == (1, 1, "done")
+    assert rows(kept)[YOUNG].detail == "RuntimeError: a fault of our own"
+    (logged,) = [record for record in caplog.records if record.exc_info]
+    assert "a fault of our own" in str(logged.exc_info)
+
+
+def test_a_failed_clear_is_counted_with_its_trace(
+    scenes: dict[str, Scene], now: datetime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(attempt: ClearAttempt, **options: Any) -> ClearAttempt:
+        raise RuntimeError("a fault of our own")
+
+    monkeypatch.setattr(clearing, "perform", fail)
+    sweep(now=now, timed=True)
+    kept = Sweep.objects.get()
+    assert (kept.cleared, kept.failed) == (0, 1)
+    assert any(record.exc_info for record in caplog.records)
+
+
+def test_a_pass_that_was_killed_says_so(
+    scenes: dict[str, Scene], now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*args: Any, **options: Any) -> None:
+        raise SystemExit  # as the end of its process is, it passes by every `except Exception`
+
+    monkeypatch.setattr(clearing, "perform", die)
+    with pytest.raises(SystemExit):
+        sweep(now=now, timed=True)
+    monkeypatch.undo()
+    killed = Sweep.objects.get()
+    assert killed.outcome == "running"
+    assert rows(killed)[YOUNG].reason == "retention_not_elapsed", "what it had decided is kept"
+    sweep(now=now, timed=True)
+    killed.refresh_from_db()
+    assert killed.outcome == "interrupted"
+    assert killed.ended_at is not None
+
+
+def test_thousands_of_runs_cost_few_rows_and_queries(
+    scenes: dict[str, Scene], now: datetime, django_assert_max_num_queries: Callable[[int], Any]
+) -> None:
+    known = Run.objects.filter(run_path=YOUNG).values().get()
+    Run.objects.bulk_create(
+        Run(**{**known, "id": None, "run_path": f"FLOW_01/PROJ-0001/Runs/Run_20{year}-01-01T10-{minute:02}"})
+        for year in range(30, 40)
+        for minute in range(60)
+    )
+    sweep(now=now, timed=True)
+    counted = SweptRun.objects.count()
+    with django_assert_max_num_queries(60):
+        sweep(now=now + timedelta(minutes=1), timed=True)
+    assert SweptRun.objects.count() == counted
