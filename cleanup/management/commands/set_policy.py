@@ -2,74 +2,129 @@
 
 import argparse
 import getpass
-import math
-from difflib import get_close_matches
+from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
+from django.db import IntegrityError
 
-from cleanup.management.base import LabCommand, UsageError, find_roots, now
-from cleanup.models import RetentionPolicy, Run, RunKind
-from cleanup.policy.retention import MAX_RETAIN_HOURS, Mode, ProofLevel
+from cleanup.management.base import FAILED, LabCommand, UsageError, now
+from cleanup.management.scopes import add_scope_arguments, meaning_of, scope_of, sentences, version_as_json
+from cleanup.models import RetentionPolicy, StagingRoot
+from cleanup.policy import units
+from cleanup.policy.retention import DEFAULT_REHEARSAL_NIGHTS, ROOT_FIELDS, Mode, ProofLevel
+from cleanup.templatetags.words import visible
 
-_UNITS = {"d": 24.0, "h": 1.0, "m": 1 / 60, "s": 1 / 3600}
+# What is typed to leave a field to wider scopes again.
+NONE = "none"
 
 
-def hours(text: str) -> float:
-    """A duration in hours: plain hours, or with a unit: 30d, 24h, 60m, 3600s."""
-    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "h")
-    try:
-        value = float(number) * _UNITS[unit]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is no duration such as 24, 24h or 30d") from None
-    if not math.isfinite(value) or not 0 <= value <= MAX_RETAIN_HOURS:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {MAX_RETAIN_HOURS:.0f} hours")
-    return value
+class Unset:
+    """A field that is to be left to wider scopes; an option that is not given is None."""
+
+
+UNSET = Unset()
+
+HOURS, MINUTES, BYTES = units.parse_hours, units.parse_minutes, units.parse_bytes
+# Option, the field it sets, how it is read, and what it says.
+LIMITS: tuple[tuple[str, str, Callable[[str], Any], str, str], ...] = (
+    ("--retain-hours", "retain_hours", HOURS, "H", "Keep so long after the verification; also 30d, 60m."),
+    ("--min-retain-hours", "min_retain_hours", HOURS, "H", "Keep at least so long where the disk is too full."),
+    ("--stalled-after", "stalled_after_hours", HOURS, "H", "Call a run stalled that stands in one state for so long."),
+    ("--max-bytes", "max_bytes", BYTES, "SIZE", "Too full above this size of staged runs, as in 1.5TB (with --root)."),
+    ("--max-runs", "max_runs", units.parse_count, "N", "Too full above so many staged runs (with --root)."),
+    ("--free-start", "free_start_bytes", BYTES, "SIZE", "Too full with less free space than this (with --root)."),
+    ("--free-stop", "free_stop_bytes", BYTES, "SIZE", "And until so much is free (with --root)."),
+    ("--budget-runs", "budget_runs", units.parse_count, "N", "One sweep takes so many runs at most."),
+    ("--budget-bytes", "budget_bytes", BYTES, "SIZE", "One sweep takes so much at most."),
+    ("--budget-minutes", "budget_minutes", MINUTES, "MIN", "One sweep begins nothing more after so long."),
+    ("--max-share", "max_share", units.parse_share, "SHARE", "A sweep that would take more of a root stops and asks."),
+    ("--rehearsal-nights", "rehearsal_nights", units.parse_count, "N", "Promote after so many; 0: only by a person."),
+)
+OPTIONS = {field: option for option, field, *_rest in LIMITS}
 
 
 class Command(LabCommand):
-    help = "Write a new policy version for the whole lab, or for the scope that is named."
+    help = (
+        "Write a new policy version for the whole lab, or for the scope that is named. What is not named stays as it "
+        "is; the word none leaves a field to wider scopes. A policy that is new to the schedule is rehearsed first, "
+        f"for {DEFAULT_REHEARSAL_NIGHTS} nights: the timed pass only records what it would clear."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--root", metavar="NAME")
-        parser.add_argument("--equipment", metavar="E")
-        parser.add_argument("--project", metavar="P")
-        parser.add_argument("--run-kind", choices=RunKind.values)
-        parser.add_argument("--mode", choices=list(Mode))
-        parser.add_argument("--retain-hours", type=hours, metavar="H", help="After the verification; also 30d, 60m.")
-        parser.add_argument("--proof", choices=list(ProofLevel))
+        add_scope_arguments(parser)
+        parser.add_argument("--new", action="store_true", help="The instrument or project has no run yet.")
+        parser.add_argument("--mode", choices=[*Mode, NONE])
+        parser.add_argument("--proof", choices=[*ProofLevel, NONE])
+        for option, field, parse, metavar, means in LIMITS:
+            parser.add_argument(option, dest=field, type=_or_none(parse), metavar=metavar, help=means)
+        parser.add_argument(
+            "--rehearsal",
+            dest="rehearse",
+            action=argparse.BooleanOptionalAction,
+            help="Whether the schedule rehearses it first, now and after later changes.",
+        )
+        parser.add_argument("--note", default="", metavar="TEXT", help="Kept with the version.")
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
-        fields = {name: options[name] for name in ("mode", "retain_hours", "proof") if options[name] is not None}
-        if not fields:
-            raise UsageError("Say what to change: --mode, --retain-hours or --proof.")
-        for name in ("equipment", "project"):
-            _refuse_unknown(name, options[name])
-        root = find_roots(options["root"])[0] if options["root"] else None
-        scope: dict[str, Any] = {name: options[name] or "" for name in ("equipment", "project", "run_kind")}
+        fields = _fields(options)
+        if not fields and options["rehearse"] is None:
+            raise UsageError("Say what to change: --mode, --retain-hours, --proof, a limit or --rehearsal.")
+        scope = scope_of(options, new=options["new"])
+        _refuse_limits_without_a_root(fields, scope)
+        if not options["note"].isprintable():
+            raise UsageError("--note: write one line of text.")
         try:
-            policy = RetentionPolicy.objects.add_version(
-                root=root, author=getpass.getuser(), now=now(), **scope, **fields
+            version = RetentionPolicy.objects.add_version(
+                author=getpass.getuser(),
+                now=now(),
+                rehearse=options["rehearse"],
+                note=options["note"],
+                **scope,
+                **fields,
             )
         except ValidationError as error:
-            raise UsageError("; ".join(error.messages)) from None
-        answer = {
-            "version": policy.version,
-            "root": root.name if root else None,
-            **{name: value or None for name, value in scope.items()},
-            "mode": policy.mode or None,
-            "retain_hours": policy.retain_hours,
-            "proof": policy.proof or None,
-        }
-        said = ", ".join(f"{name} {value}" for name, value in answer.items() if value is not None)
-        self.report(options["json"], answer, f"policy {said}")
+            raise UsageError(sentences(error, _option_of)) from None
+        except IntegrityError:
+            raise CommandError(
+                "Another version was written at the same moment: try again.", returncode=FAILED
+            ) from None
+        text = f"policy version {version.version}: {meaning_of(version)}"
+        self.report(options["json"], version_as_json(version), text)
 
 
-def _refuse_unknown(name: str, value: str | None) -> None:
-    """A policy for an equipment that no run has is a slip of the finger."""
-    if not value or Run.objects.filter(**{name: value}).exists():
+def _fields(options: dict[str, Any]) -> dict[str, Any]:
+    """The fields that the options set; what is unset is empty, a text for a choice and nothing for a number."""
+    fields = {name: "" if options[name] == NONE else options[name] for name in ("mode", "proof") if options[name]}
+    given = {field: options[field] for field in OPTIONS if options[field] is not None}
+    return fields | {field: None if value is UNSET else value for field, value in given.items()}
+
+
+def _or_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A parser of an option that also takes the word `none`, and says in its own sentence what is wrong."""
+
+    def read(text: str) -> Any:  # noqa: ANN401
+        if text == NONE:
+            return UNSET
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(visible(error)) from None
+
+    return read
+
+
+def _refuse_limits_without_a_root(fields: dict[str, Any], scope: dict[str, Any]) -> None:
+    limits = [_option_of(name) for name in ROOT_FIELDS if fields.get(name) is not None]
+    narrow = [f"--{name.replace('_', '-')}" for name in ("equipment", "project", "run_kind") if scope[name]]
+    if not limits or (scope["root"] and not narrow):
         return
-    known = list(Run.objects.order_by(name).values_list(name, flat=True).distinct())
-    near = get_close_matches(value, known) or known[:5]
-    raise UsageError(f"No run of {name} {value} is known; nearest: {', '.join(near) or 'none'}.")
+    if narrow:
+        raise UsageError(f"{', '.join(limits)}: for a staging root as a whole, so without {' and '.join(narrow)}.")
+    known = ", ".join(StagingRoot.objects.values_list("name", flat=True)) or "none is registered"
+    raise UsageError(f"{', '.join(limits)}: for one staging root, so say which with --root ({known}).")
+
+
+def _option_of(field: str) -> str:
+    return OPTIONS.get(field, f"--{field.replace('_', '-')}")
