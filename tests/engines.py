@@ -47,6 +47,8 @@ def prepare() -> None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     os.environ["TMPDIR"] = tempfile.tempdir = str(SCRATCH)
     os.environ.pop("Q_CLUSTER_NAME", None)
+    # Hundreds of processes are started: where bytecode was not to be kept, each would compile the product anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # Every setting is named, so that neither the caller's environment nor a `.env` file has a say.
     os.environ.update(
         {

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import select
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,9 @@ from typing import Any, NoReturn, Self
 
 from cleanup.staging import hashing, kernel, layout, tree, twin
 from cleanup.staging.layout import Problem, show
+
+if __name__ != "__main__":
+    import subprocess  # the child starts nobody, and is sooner ready without
 
 # The child says that it is alive at least this often while it reads.
 _BEAT_SECONDS = 1.0
@@ -151,7 +153,8 @@ class NasReader:
     def _start(self) -> "subprocess.Popen[bytes]":
         try:
             return subprocess.Popen(
-                [sys.executable, "-m", "cleanup.staging.nas", self._path, self._token],
+                # Without site (-S): it needs nothing but the standard library and ourselves, and is sooner ready.
+                [sys.executable, "-S", "-m", "cleanup.staging.nas", self._path, self._token],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 cwd=os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))),
@@ -193,7 +196,7 @@ class NasReader:
             _abandon(child)
 
 
-def _abandon(child: subprocess.Popen[bytes]) -> None:
+def _abandon(child: "subprocess.Popen[bytes]") -> None:
     """Kill, and do not wait: a process that hangs in the kernel dies only when its mount comes back."""
     child.kill()
     child.poll()
