@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from cleanup import discovery, holding
 from cleanup.policy.reasons import Reason
 from cleanup.staging import tree
 from cleanup.staging.datadir import DataDir
@@ -194,6 +195,34 @@ def remake(path: Path) -> None:
     path.with_name("copy").rename(path)
 
 
+def hold(stage: Stage) -> None:
+    """A person's hold, of years: the commit asks the real clock."""
+    until = stage.now + timedelta(days=3000)
+    holding.hold(stage.run, owner="grace", reason="the referees ask", until=until, now=stage.now)
+
+
+def hold_and_release(stage: Stage) -> None:
+    hold(stage)
+    assert holding.release_run(stage.run, actor="ada", now=stage.now)
+
+
+def hold_that_is_over(stage: Stage) -> None:
+    begun = stage.now - timedelta(days=2)
+    holding.hold(stage.run, owner="grace", reason="for a day", until=begun + timedelta(days=1), now=begun)
+
+
+def hold_by_file(folder: Path) -> None:
+    (folder / ".exlab-hold").write_text("please keep")
+
+
+def hold_by_file_and_take_away(stage: Stage) -> None:
+    """Discovery has seen the file, and has not seen yet that it is gone."""
+    hold_by_file(stage.path)
+    with means.reading_here(stage.monkeypatch):
+        discovery.discover(stage.root, now=stage.now)
+    (stage.path / ".exlab-hold").unlink()
+
+
 CASES = {
     # files that came, went or changed
     "an old file more": Case(Reason.NOT_IN_MANIFEST, lambda s: add_old_file(s, "tiles/extra.tif"), swept=True),
@@ -249,6 +278,30 @@ CASES = {
     ),
     "too much metadata": Case(
         Reason.UNEXPECTED_METADATA, lambda s: (s.path / METADATA / "wizard.a.log").write_bytes(b"x" * (4 << 20))
+    ),
+    # holds
+    "a hold": Case(Reason.HELD, hold, swept=True),
+    "a hold file": Case(Reason.HELD, lambda s: hold_by_file(s.path), swept=True),
+    "a hold file that cannot be read": Case(Reason.HELD, lambda s: (s.path / ".exlab-hold").touch(mode=0)),
+    "a hold that is a folder": Case(Reason.HELD, lambda s: (s.path / ".exlab-hold/deeper").mkdir(parents=True)),
+    "a hold that is a link": Case(Reason.HELD, lambda s: (s.path / ".exlab-hold").symlink_to(s.outside / "canary")),
+    "a hold that is a pipe": Case(Reason.HELD, lambda s: os.mkfifo(s.path / ".exlab-hold")),
+    "a hold file, at record": Case(Reason.HELD, lambda s: hold_by_file(s.path), level="record"),
+    "meanwhile: a hold": puts_back(Reason.HELD, meanwhile(hold)),
+    "meanwhile: a hold file": puts_back(Reason.HELD, meanwhile(lambda s: hold_by_file(s.path))),
+    "meanwhile: a hold that is a link": puts_back(
+        Reason.HELD, meanwhile(lambda s: (s.path / ".exlab-hold").symlink_to("/"))
+    ),
+    "last: a hold": puts_back(Reason.HELD, at_the_last_moment(hold), swept=True),
+    "last: a hold file": puts_back(Reason.HELD, at_the_last_moment(lambda s: hold_by_file(s.fence)), swept=True),
+    "a hold file deeper down": Case(Reason.NOT_IN_MANIFEST, lambda s: add_old_file(s, "tiles/.exlab-hold")),
+    "a hold released": clears(hold_and_release),
+    "a hold that is over": clears(hold_that_is_over),
+    "a hold file taken away": clears(hold_by_file_and_take_away),
+    "a hold file of before the verification taken away": clears(
+        lambda s: (s.path / ".exlab-hold").unlink(),
+        built={"files": {TILE: b"tile", ".exlab-hold": b"please keep"}},
+        swept=True,
     ),
     # other programs
     "a program appends": Case(Reason.WRITER_ACTIVE, lambda s: means.opened_elsewhere(s.path / TILE, "a"), by_hand=True),
@@ -315,6 +368,12 @@ CASES = {
 
 
 RARE = {
+    "a hold file that cannot be read",
+    "a hold that is a folder",
+    "a hold that is a pipe",
+    "a hold file, at record",
+    "meanwhile: a hold that is a link",
+    "a hold that is over",
     "meanwhile: a link",
     "two files swapped",
     "manifest contradicts itself",
