@@ -9,12 +9,21 @@ from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import DatabaseError, connection, models, transaction
 
-from cleanup import append_only, clear_run
-from cleanup.models import AppendOnly, IngestEvent, LedgerEntry, Proof, RetentionPolicy
+from cleanup import append_only, clear_run, rehearsing
+from cleanup.models import AppendOnly, IngestEvent, LedgerEntry, Proof, RetentionPolicy, Surprise
+from cleanup.policy.reasons import Reason
 from tests.faults.scene import set_scene
 from tests.lab import Lab
 
-TABLES = [IngestEvent, LedgerEntry, Proof, RetentionPolicy]
+TABLES = [IngestEvent, LedgerEntry, Proof, RetentionPolicy, Surprise]
+# A number in each table that a test may try to change.
+COLUMNS = {
+    IngestEvent: "position",
+    LedgerEntry: "files",
+    Proof: "files",
+    RetentionPolicy: "version",
+    Surprise: "policy_version",
+}
 
 pytestmark = pytest.mark.django_db
 on_sqlite = pytest.mark.skipif("sqlite" not in connection.vendor, reason="a statement of SQLite's")
@@ -23,9 +32,11 @@ on_postgresql = pytest.mark.skipif("postgresql" not in connection.vendor, reason
 
 @pytest.fixture
 def rows(lab: Lab, root: Any, now: datetime, policy: Any) -> Iterator[dict[type, list[Any]]]:
-    """One cleared run fills every table. Afterwards nothing may have changed, whatever the test tried."""
+    """One cleared run that surprised fills every table. Afterwards nothing may have changed, whatever the test tried."""
     policy(mode="manual")
-    clear_run(set_scene(lab, root, now).run, now=now)
+    run = set_scene(lab, root, now).run
+    clear_run(run, now=now)
+    rehearsing.note_surprise(run, [1], Reason.HELD, "by ada", now)
     before = contents()
     assert all(before.values())
     yield before
@@ -64,9 +75,8 @@ def test_python_refuses(rows: dict[type, list[Any]], model: type[models.Model]) 
 
 @pytest.mark.parametrize("model", TABLES)
 def test_querysets_are_refused_by_the_database(rows: dict[type, list[Any]], model: type[models.Model]) -> None:
-    column = "files" if model in (LedgerEntry, Proof) else "version" if model is RetentionPolicy else "position"
     with pytest.raises(DatabaseError, match="never changed or removed"), transaction.atomic():
-        model._default_manager.update(**{column: 99})
+        model._default_manager.update(**{COLUMNS[model]: 99})
     with pytest.raises(DatabaseError), transaction.atomic():
         queryset = model._default_manager.all()
         queryset._raw_delete(queryset.db)
