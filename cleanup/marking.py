@@ -17,6 +17,9 @@ from cleanup.policy.reasons import Reason
 
 logger = logging.getLogger(__name__)
 
+# Characters of the reason that are kept.
+MAX_REASON = 500
+
 
 class NotGone(Exception):
     """A run is not marked as gone. `finding` says why, None where its directory is simply there."""

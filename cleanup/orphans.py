@@ -4,6 +4,7 @@ They are listed with size, age and a safe next step. None is ever removed, howev
 admin is told. The disk is only read.
 """
 
+import enum
 import hashlib
 import logging
 import os
@@ -76,6 +77,23 @@ class _Thing:
     sight: Sight | None = None
     run: Run | None = None
     summed: Measure | None = None
+
+
+class NextStep(enum.StrEnum):
+    """What a person can safely do about an orphan here; what is to be done on the disk, the reason's advice says."""
+
+    ADOPT = "adopt"
+    LOOK_AGAIN = "look_again"
+    MARK_GONE = "mark_gone"
+
+
+def next_step(orphan: Orphan) -> NextStep:
+    """The next step for one orphan. None of them removes anything."""
+    if orphan.kind == OrphanKind.MISSING:
+        return NextStep.MARK_GONE
+    if orphan.kind in (OrphanKind.NO_RECORD, OrphanKind.UNKNOWN):
+        return NextStep.ADOPT
+    return NextStep.LOOK_AGAIN
 
 
 def listed() -> QuerySet[Orphan]:

@@ -3,6 +3,7 @@ from django.urls import path
 
 from cleanup.views.answers import answers
 from cleanup.views.clear import clear_run
+from cleanup.views.problems import look_again, mark_gone, problem_list
 from cleanup.views.runs import run_detail, run_list, run_row
 from cleanup.views.session import SignIn
 from cleanup.views.sweeps import go_on, sweep_detail, sweep_list
@@ -16,6 +17,9 @@ urlpatterns = [
     path("sweeps/", sweep_list, name="sweep-list"),
     path("sweeps/<int:pk>/", sweep_detail, name="sweep-detail"),
     path("breakers/<int:pk>/go-on/", go_on, name="go-on"),
+    path("problems/", problem_list, name="problem-list"),
+    path("problems/<int:pk>/look/", look_again, name="look-again"),
+    path("problems/<int:pk>/gone/", mark_gone, name="mark-gone"),
     path("login/", SignIn.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
 ]
