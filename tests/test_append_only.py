@@ -32,7 +32,7 @@ on_postgresql = pytest.mark.skipif("postgresql" not in connection.vendor, reason
 
 @pytest.fixture
 def rows(lab: Lab, root: Any, now: datetime, policy: Any) -> Iterator[dict[type, list[Any]]]:
-    """One cleared run that surprised fills every table. Afterwards nothing may have changed, whatever the test tried."""
+    """One cleared run that surprised fills every table. Afterwards nothing may have changed, whatever was tried."""
     policy(mode="manual")
     run = set_scene(lab, root, now).run
     clear_run(run, now=now)
