@@ -3,6 +3,8 @@ from django.urls import path
 
 from cleanup.views.answers import answers
 from cleanup.views.clear import clear_run
+from cleanup.views.holds import hold_list, hold_run, release_hold
+from cleanup.views.policies import policy_detail, policy_list, promote_policy, rehearse_policy
 from cleanup.views.problems import look_again, mark_gone, problem_list
 from cleanup.views.runs import run_detail, run_list, run_row
 from cleanup.views.session import SignIn
@@ -14,6 +16,13 @@ urlpatterns = [
     path("runs/<int:pk>/row/", run_row, name="run-row"),
     path("runs/<int:pk>/clear/", clear_run, name="clear-run"),
     path("runs/<int:pk>/answers/", answers, name="answers"),
+    path("runs/<int:pk>/hold/", hold_run, name="hold-run"),
+    path("holds/", hold_list, name="hold-list"),
+    path("holds/<int:pk>/release/", release_hold, name="release-hold"),
+    path("policies/", policy_list, name="policy-list"),
+    path("policies/<int:number>/", policy_detail, name="policy-detail"),
+    path("policies/<int:number>/promote/", promote_policy, name="promote-policy"),
+    path("policies/<int:number>/rehearse/", rehearse_policy, name="rehearse-policy"),
     path("sweeps/", sweep_list, name="sweep-list"),
     path("sweeps/<int:pk>/", sweep_detail, name="sweep-detail"),
     path("breakers/<int:pk>/go-on/", go_on, name="go-on"),

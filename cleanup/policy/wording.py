@@ -1,8 +1,30 @@
 """A policy in one sentence: where it applies, what it does, and whether it is rehearsed first."""
 
+from typing import Any
+
 from cleanup.policy.rehearsal import nights_wanted
-from cleanup.policy.retention import Mode, Policy, Scope, ScopedPolicy, Stage
+from cleanup.policy.retention import (
+    ROOT_FIELDS,
+    SWEEP_FIELDS,
+    Mode,
+    Policy,
+    Scope,
+    ScopedPolicy,
+    Stage,
+)
 from cleanup.policy.units import say_bytes, say_hours
+
+# What a version says, in the order in which it is told.
+FIELDS = (
+    "mode",
+    "retain_hours",
+    "proof",
+    "min_retain_hours",
+    "stalled_after_hours",
+    *ROOT_FIELDS,
+    *SWEEP_FIELDS,
+    "stage",
+)
 
 
 def name_scope(scope: Scope) -> str:
@@ -32,6 +54,32 @@ def describe_stage(version: ScopedPolicy, *, nights: int | None) -> str:
         return "in force, never rehearsed"
     wanted = nights_wanted(nights)
     return f"rehearsed first for {_nights(wanted)}" if wanted else "rehearsed until somebody promotes it"
+
+
+def changes(before: ScopedPolicy | None, after: ScopedPolicy) -> list[str]:
+    """What a version changes against the one before it in its scope, as `retain hours: 7 days → 24 h`."""
+    told = []
+    for name in FIELDS:
+        old, new = getattr(before, name, None), getattr(after, name)
+        if old != new:
+            was = f"{say_field(name, old)} → " if before is not None else ""
+            told.append(f"{name.replace('_', ' ')}: {was}{say_field(name, new)}")
+    return told
+
+
+def say_field(name: str, value: Any) -> str:  # noqa: ANN401
+    """A field's value as people say it; an unset one is left to wider scopes."""
+    if value is None:
+        return "unset"
+    if name.endswith("_hours"):
+        return say_hours(value)
+    if name.endswith("_bytes"):
+        return say_bytes(value)
+    if name == "budget_minutes":
+        return say_hours(value / 60)
+    if name == "max_share":
+        return f"{value * 100:g} %"
+    return str(value)
 
 
 def _taking(version: ScopedPolicy, policy: Policy, nights: int | None) -> str:

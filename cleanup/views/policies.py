@@ -1,0 +1,185 @@
+"""Policies: what is in force and who wrote it, what a rehearsal has shown, and letting a version loose."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.decorators import permission_required
+from django.core.paginator import Paginator
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_safe
+
+from cleanup import rehearsing
+from cleanup.models import RetentionPolicy, Surprise
+from cleanup.policy.rehearsal import nights_wanted
+from cleanup.policy.retention import Scope, ScopedPolicy, Stage, effective_policy
+from cleanup.policy.wording import changes, describe, describe_stage, name_scope
+from cleanup.rehearsing import Became, Compared, Superseded
+from cleanup.views.requests import SignedIn
+
+PAGE_SIZE = 50
+# What the comparison lists; it adds up all there are.
+SHOWN_RUNS = 500
+
+may_look_at_policies = permission_required("cleanup.view_retentionpolicy", raise_exception=True)
+may_set_policies = permission_required("cleanup.add_retentionpolicy", raise_exception=True)
+
+
+class NoteForm(forms.Form):
+    """The words that are kept with a version."""
+
+    note = forms.CharField(required=False, max_length=RetentionPolicy._meta.get_field("note").max_length)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A version as the page tells it. `nights` of `wanted` are clean so far, where it is being rehearsed."""
+
+    version: RetentionPolicy
+    scope: str
+    sentence: str
+    stage: str
+    in_force: bool
+    rehearsed: bool
+    changes: list[str]
+    nights: int = 0
+    wanted: int = 0
+    surprises: int = 0
+
+
+@dataclass(frozen=True)
+class Total:
+    """What the runs come to of which the same became; bytes are logical."""
+
+    became: Became
+    runs: int
+    bytes: int
+
+
+@require_safe
+@may_look_at_policies
+def policy_list(request: SignedIn) -> HttpResponse:
+    """The versions in force, scope by scope, and every version that ever was."""
+    now = timezone.now()
+    told = _tell_all(now)
+    in_force = sorted((shown for shown in told if shown.in_force), key=lambda shown: _order(shown.version.scope))
+    page = Paginator(told, PAGE_SIZE).get_page(request.GET.get("page", "1"))
+    return render(request, "cleanup/policies.html", {"in_force": in_force, "page": page, "now": now})
+
+
+@require_safe
+@may_look_at_policies
+def policy_detail(request: SignedIn, number: int) -> HttpResponse:
+    """One version: what its rehearsal would have cleared, and what people did."""
+    now = timezone.now()
+    version = get_object_or_404(RetentionPolicy.objects.select_related("root"), version=number)
+    compared = rehearsing.comparison(version, now)
+    shown = next(shown for shown in _tell_all(now) if shown.version == version)
+    context = {
+        "shown": shown,
+        "version": version,
+        "compared": sorted(compared, key=lambda one: not one.became.surprising)[:SHOWN_RUNS],
+        "left_out": max(0, len(compared) - SHOWN_RUNS),
+        "totals": _totals(compared),
+        "surprises": Surprise.objects.filter(policy_version=number).select_related("run").order_by("-at")[:SHOWN_RUNS],
+        "now": now,
+    }
+    return render(request, "cleanup/policies_detail.html", context)
+
+
+@require_http_methods(["POST"])
+@may_look_at_policies
+@may_set_policies
+def promote_policy(request: SignedIn, number: int) -> HttpResponse:
+    """Let a version loose before it has its nights, or where only a person may."""
+
+    def promote(version: RetentionPolicy, author: str, note: str, now: datetime) -> RetentionPolicy:
+        return rehearsing.promote(version, author, now, note=note)
+
+    return _restage(request, number, promote, "From the next pass on it clears what is due.")
+
+
+@require_http_methods(["POST"])
+@may_look_at_policies
+@may_set_policies
+def rehearse_policy(request: SignedIn, number: int) -> HttpResponse:
+    """Rehearse a version again."""
+    return _restage(request, number, rehearsing.send_back, "From the next pass on it only records what it would clear.")
+
+
+def _restage(
+    request: SignedIn,
+    number: int,
+    write: Callable[[RetentionPolicy, str, str, datetime], RetentionPolicy],
+    said: str,
+) -> HttpResponse:
+    version = get_object_or_404(RetentionPolicy.objects.select_related("root"), version=number)
+    form = NoteForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, f"Nothing was changed: {' '.join(map(str, form.errors['note']))}")
+        return redirect("policy-detail", number=number)
+    try:
+        written = write(version, request.user.get_username(), form.cleaned_data["note"], timezone.now())
+    except Superseded as error:
+        messages.error(request, f"Nothing was changed: {error}.")
+        return redirect("policy-detail", number=number)
+    messages.success(request, f"Version {written.version} was written. {said}")
+    return redirect("policy-detail", number=written.version)
+
+
+def _tell_all(now: datetime) -> list[Shown]:
+    """Every version, the latest first."""
+    versions = list(RetentionPolicy.objects.select_related("root").order_by("version"))
+    values = {version.pk: version.as_value() for version in versions}
+    newest = {value.scope: value.version for value in values.values()}
+    scoped = [value for value in values.values() if newest[value.scope] == value.version]
+    before: dict[Scope, ScopedPolicy] = {}
+    told = []
+    for version in versions:
+        value = values[version.pk]
+        in_force = newest[value.scope] == value.version
+        told.append(_tell(version, value, before.get(value.scope), scoped if in_force else None, now))
+        before[value.scope] = value
+    return told[::-1]
+
+
+def _tell(
+    version: RetentionPolicy,
+    value: ScopedPolicy,
+    before: ScopedPolicy | None,
+    scoped: list[ScopedPolicy] | None,
+    now: datetime,
+) -> Shown:
+    """One version; `scoped` are the policies in force if it is one of them."""
+    nights = version.rehearsal_nights
+    rehearsed = scoped is not None and value.stage is Stage.REHEARSING
+    return Shown(
+        version=version,
+        scope=name_scope(value.scope),
+        sentence=describe(value, effective_policy(scoped, value.scope), nights=nights) if scoped else "",
+        stage=describe_stage(value, nights=nights),
+        in_force=scoped is not None,
+        rehearsed=rehearsed,
+        changes=changes(before, value),
+        nights=rehearsing.nights_of(version, now) if rehearsed else 0,
+        wanted=nights_wanted(nights),
+        surprises=Surprise.objects.filter(policy_version=version.version).count() if scoped else 0,
+    )
+
+
+def _order(scope: Scope) -> tuple[str, int, str, str, str]:
+    """The lab first, then root by root, the wider scopes before the narrower."""
+    return (scope.root or "", scope.rank, scope.equipment or "", scope.project or "", scope.run_kind or "")
+
+
+def _totals(compared: list[Compared]) -> list[Total]:
+    totals = []
+    for became in Became:
+        of_this = [one for one in compared if one.became is became]
+        if of_this:
+            totals.append(Total(became, len(of_this), sum(one.bytes for one in of_this)))
+    return totals
