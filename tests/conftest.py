@@ -77,14 +77,12 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 def pytest_configure(config: pytest.Config) -> None:
     from django.db import connection
-    from django.test import TransactionTestCase
 
     config.stash[_VENDORS] = set()
     config.pluginmanager.register(report, "explored")
     if engines.WORKER:
         config.workeroutput["vendor"] = connection.vendor  # type: ignore[attr-defined]
     settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
-    TransactionTestCase._fixture_teardown = _flush(TransactionTestCase._fixture_teardown)
     if not engines.WORKER and config.getoption("dist", "no") == "each":
         os.environ[_EACH_VARIABLE] = "1"  # a worker is not told how the tests are distributed
     if config.getoption("tx", None):
@@ -148,45 +146,13 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    from django.test import TransactionTestCase
+
+    from tests.baseline import Baseline
+
     with django_db_blocker.unblock():
-        _remember_groups()
-
-
-_GROUPS: dict[str, list[tuple[str, str]]] = {}
-
-
-def _remember_groups() -> None:
-    from django.contrib.auth.models import Group
-
-    for group in Group.objects.all():
-        _GROUPS[group.name] = list(group.permissions.values_list("content_type__app_label", "codename"))
-
-
-def _make_groups_again() -> None:
-    from django.contrib.auth.models import Group, Permission
-
-    for name, permissions in _GROUPS.items():
-        group, _made = Group.objects.get_or_create(name=name)
-        for app_label, codename in permissions:
-            group.permissions.add(Permission.objects.get(content_type__app_label=app_label, codename=codename))
-
-
-def _flush(original: Callable[[Any], None]) -> Callable[[Any], None]:
-    """The flush after a transactional test, which append-only tables would refuse.
-
-    It sends post_migrate, which lays the triggers and the schedules again; what migrations wrote is made again here.
-    """
-
-    def flush(test_case: Any) -> None:
-        from django.db import connection
-
-        from cleanup import append_only
-
-        append_only.remove(connection)
-        original(test_case)
-        _make_groups_again()
-
-    return flush
+        baseline = Baseline()
+    TransactionTestCase._fixture_teardown = lambda test_case: baseline.restore()
 
 
 @pytest.fixture
