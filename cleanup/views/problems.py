@@ -103,7 +103,7 @@ def mark_gone(request: SignedIn, pk: int) -> HttpResponse:
     missing = Orphan.objects.filter(kind=OrphanKind.MISSING).select_related("root", "run")
     orphan = get_object_or_404(missing, pk=pk)
     form = MarkGoneForm(request.POST if request.method == "POST" else None)
-    run = Run.objects.with_root().get(pk=orphan.run_id)
+    run = get_object_or_404(Run.objects.with_root(), orphans=orphan)
     if request.method != "POST" or not form.is_valid():
         context = {"orphan": orphan, "run": run, "form": form, "now": now}
         return render(request, "cleanup/problems_mark_gone.html", context, status=422 if form.errors else 200)

@@ -160,7 +160,7 @@ def test_one_query_plan_however_many_runs(people, runs, many, number, django_ass
             phase_at=now,
             reason=Reason.NAS_TIMEOUT,
         )
-    with django_assert_max_num_queries(21):
+    with django_assert_max_num_queries(22):
         page(people.operator)
     Run.objects.update(state="cleared", cleared_at=now)
     with django_assert_max_num_queries(21):
