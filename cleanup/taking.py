@@ -37,7 +37,8 @@ class RunAction:
     """What one pass did with one run, or would do; files and bytes (logical, allocated) are what was or would be freed.
 
     `reason` is a reason code; of a run that a sweep cleared, or would, it is why: the causes, as in
-    `retention+max_bytes`. `gates` is the decision behind it, where one was made.
+    `retention+max_bytes`. `gates` is the decision behind it and `attempt` the try at
+    it, where they were made.
     """
 
     root: str
@@ -49,6 +50,7 @@ class RunAction:
     bytes: int = 0
     allocated: int = field(default=0, compare=False)
     gates: list[dict[str, Any]] | None = field(default=None, compare=False, repr=False)
+    attempt: ClearAttempt | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,4 +185,5 @@ def _outcome(run: Run, attempt: ClearAttempt, asked: Asked) -> RunAction:
         bytes=attempt.freed_bytes,
         allocated=attempt.freed_allocated_bytes,
         gates=attempt.decision,
+        attempt=attempt,
     )

@@ -65,7 +65,7 @@ def test_a_budget_of_bytes(due: Callable[..., Any], now: datetime) -> None:
 def test_a_budget_of_minutes(due: Callable[..., Any], now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     due(budget_minutes=10)
     minutes = iter([0, 5, 10, 11, 12])
-    monkeypatch.setattr("cleanup.sweeping.Pass._minutes", lambda self: next(minutes))  # nobody waits for ten minutes
+    monkeypatch.setattr("cleanup.passing.Pass._minutes", lambda self: next(minutes))  # nobody waits for ten minutes
     swept = sweep(now=now)
     assert paths(swept, Action.CLEARED) == PATHS[:2]
     assert {run.detail for run in swept.runs if run.reason == "budget_exhausted"} == {"10 minutes"}
@@ -90,7 +90,7 @@ def test_runs_that_use_up_the_minutes_in_vain_do_not_starve_the_others(
     due(budget_minutes=1)
     (lab.staging / PATHS[0] / "extra").write_bytes(b"x")
     minutes = iter([0, 1, *[0, 1] * 9])
-    monkeypatch.setattr("cleanup.sweeping.Pass._minutes", lambda self: next(minutes))
+    monkeypatch.setattr("cleanup.passing.Pass._minutes", lambda self: next(minutes))
     assert paths(sweep(now=now), Action.CLEARED) == []
     assert paths(sweep(now=now), Action.CLEARED) == [PATHS[1]]
 
