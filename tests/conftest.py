@@ -36,6 +36,7 @@ _SHARED = (
     "test_architecture.py",
     "test_demo.py",
     "test_packaging.py",
+    "test_parity.py",
     "test_promises.py",
     "test_up.py",
     "test_worker.py",
@@ -49,6 +50,7 @@ _SHARED_BY_CASE = (
     "faults/test_blackbox.py::test_failing_at_chosen_calls",
     "faults/test_blackbox.py::test_frozen_amid_the_removal_it_is_left_alone",
     "faults/test_blackbox.py::test_the_command_itself_killed_before_the_fence",
+    "faults/test_dry_run.py",
     "faults/test_matrix_",
     "faults/test_mutants.py",
     "faults/test_reference_defects.py",
@@ -64,6 +66,7 @@ _SHARED_BY_CASE = (
     "test_sweeping.py",
     "test_telling.py",
     "test_watching.py",
+    "views/test_sweeps.py",
 )
 _VENDORS = pytest.StashKey[set[str]]()
 
