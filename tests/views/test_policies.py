@@ -1,0 +1,206 @@
+"""The pages of the policies: what is in force, what a rehearsal has shown, and who may let a version loose."""
+
+from datetime import timedelta
+
+import pytest
+
+from cleanup import rehearsing
+from cleanup.models import Hold, Outcome, RetentionPolicy, Sweep, SweepKind, SweptRun
+from cleanup.policy.reasons import Reason
+from tests.views.conftest import SAFE, TEST_RUN
+
+HOUR, NIGHT = timedelta(hours=1), timedelta(days=1)
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def rehearsed(policy, now):
+    """A policy of two days ago that is still being rehearsed."""
+    return RetentionPolicy.objects.add_version(
+        author="ada", now=now - 2 * NIGHT - HOUR, mode="scheduled", retain_hours=24, note="from Monday on"
+    )
+
+
+@pytest.fixture
+def passes(root, runs, rehearsed, now):
+    """Two nights of passes that would have cleared two runs; one of them was pinned since."""
+    made = []
+    for hours in (48, 24, 1):
+        at = now - hours * HOUR
+        made.append(
+            Sweep.objects.create(
+                root=root,
+                kind=SweepKind.TIMED,
+                outcome=Outcome.DONE,
+                host="h",
+                now=at,
+                started_at=at,
+                policy_version=rehearsed.version,
+            )
+        )
+    for path in (SAFE, TEST_RUN):
+        SweptRun.objects.create(
+            run=runs[path],
+            root=root,
+            kind=SweepKind.TIMED,
+            first=made[0],
+            last=made[1],
+            action="would_clear",
+            reason=Reason.REHEARSAL,
+            policy_version=rehearsed.version,
+            files=runs[path].files,
+            bytes=runs[path].bytes,
+        )
+    return made
+
+
+def page(client, address):
+    response = client.get(address)
+    assert response.status_code == 200, address
+    return response.content.decode()
+
+
+def test_only_people_with_a_role_may_look(people, rehearsed):
+    for address in ("/policies/", "/policies/1/"):
+        assert people.nobody.get(address).status_code == 302
+        assert people.stranger.get(address).status_code == 403
+        assert people.viewer.get(address).status_code == 200
+        assert people.viewer.post(address).status_code == 405
+
+
+@pytest.mark.parametrize("address", ["/policies/7/", "/policies/99999999999999999999999/"])
+def test_an_unknown_version_is_not_found(people, rehearsed, address):
+    assert people.viewer.get(address).status_code == 404
+
+
+def test_without_any_policy_the_page_says_what_holds(people):
+    assert "No policy has been set." in page(people.viewer, "/policies/")
+
+
+def test_what_is_in_force_in_words_with_its_nights(people, passes):
+    text = page(people.viewer, "/policies/")
+    assert "the whole lab: scheduled, kept 24 h after verification, proven by checksum; rehearsed first for 3" in text
+    assert "2 of 3 clean nights so far" in text
+    assert "from Monday on" in text
+    assert 'aria-current="page">Policies</a>' in text
+
+
+def test_every_version_with_its_changes(people, rehearsed, policy):
+    policy(retain_hours=48)
+    policy(equipment="CONFOCAL_01", mode="manual")
+    text = page(people.viewer, "/policies/")
+    assert "retain hours: 24 h → 2 days" in text
+    assert text.count('<span class="chip">in force</span>') == 2
+    text = text[text.index("Every version") :]
+    assert text.index("Version 3") < text.index("Version 2") < text.index("Version 1")
+
+
+def test_many_versions_are_paged(people, policy):
+    for hours in range(60):
+        policy(retain_hours=hours)
+    assert page(people.viewer, "/policies/").count('rel="next"') == 1
+    assert "Version 1</a>" in page(people.viewer, "/policies/?page=2")
+    assert page(people.viewer, "/policies/?page=nonsense")
+
+
+def test_names_that_instruments_wrote_are_shown_for_what_they_are(people, policy):
+    policy(equipment="<b>CONF\u202e</b>", mode="manual", note="<script>alert(1)</script>")
+    for address in ("/policies/", "/policies/1/"):
+        text = page(people.viewer, address)
+        assert "\u202e" not in text
+        assert "&lt;b&gt;CONF\\u202e&lt;/b&gt;" in text
+        assert "<script>alert" not in text
+
+
+def test_the_comparison_with_what_people_did(people, runs, passes, now):
+    Hold.objects.create(run=runs[SAFE], owner="bob", reason="still needed", created_at=now, until=now + NIGHT)
+    text = page(people.viewer, "/policies/1/")
+    run_by_run = text[text.index("Run by run") :]
+    assert run_by_run.index("Held</span>") < run_by_run.index("Still there</span>")
+    assert "by bob: still needed" in text
+    assert SAFE in text
+    assert TEST_RUN in text
+    assert "1 run</td>" in text
+
+
+def test_a_surprise_is_shown(people, runs, passes, now):
+    rehearsing.note_surprise(runs[SAFE], [1], Reason.NAS_MISSING_FILE, "a.tif", now)
+    assert "The NAS does not hold all files of the run." in page(people.viewer, "/policies/1/")
+    assert "0 of 3 clean nights so far, 1 surprise." in page(people.viewer, "/policies/")
+
+
+def test_only_an_admin_is_offered_and_may_promote(people, passes):
+    assert "/promote/" in page(people.admin, "/policies/1/")
+    for client in (people.operator, people.viewer):
+        assert "/promote/" not in page(client, "/policies/1/")
+        assert client.post("/policies/1/promote/").status_code == 403
+        assert client.post("/policies/1/rehearse/").status_code == 403
+    assert people.stranger.post("/policies/1/promote/").status_code == 403
+    assert people.nobody.post("/policies/1/promote/").status_code == 302
+    assert people.admin.get("/policies/1/promote/").status_code == 405
+    assert RetentionPolicy.objects.count() == 1
+
+
+def test_a_click_promotes_and_another_one_sends_back(people, passes, now):
+    answer = people.admin.post("/policies/1/promote/", {"note": "looks right"}, follow=True)
+    assert answer.redirect_chain == [("/policies/2/", 302)]
+    promoted = RetentionPolicy.objects.get(version=2)
+    assert (promoted.rehearsal, promoted.author, promoted.note) == ("promoted", "admin", "looks right")
+    assert (promoted.created_at, promoted.retain_hours) == (now, 24)
+    assert "Version 2 was written." in answer.content.decode()
+    assert "/rehearse/" in answer.content.decode()
+
+    answer = people.admin.post("/policies/2/rehearse/", {"note": ""}, follow=True)
+    assert answer.redirect_chain == [("/policies/3/", 302)]
+    assert RetentionPolicy.objects.get(version=3).rehearsal == "rehearsing"
+
+
+def test_two_clicks_promote_once(people, passes):
+    people.admin.post("/policies/1/promote/")
+    answer = people.admin.post("/policies/1/promote/", follow=True)
+    assert "Nothing was changed: version 1 was followed by version 2." in answer.content.decode()
+    assert RetentionPolicy.objects.count() == 2
+
+
+def test_a_version_that_was_superseded_offers_no_button(people, passes, policy):
+    policy(retain_hours=48)
+    text = page(people.admin, "/policies/1/")
+    assert "/promote/" not in text
+    assert "/rehearse/" not in text
+    assert "another version has taken its place" in text
+
+
+def test_a_note_that_is_too_long_changes_nothing(people, passes):
+    answer = people.admin.post("/policies/1/promote/", {"note": "x" * 501}, follow=True)
+    assert "Nothing was changed: " in answer.content.decode()
+    assert RetentionPolicy.objects.count() == 1
+    answer = people.admin.post("/policies/1/promote/", {"note": "a\x00b"}, follow=True)
+    assert "Nothing was changed: " in answer.content.decode()
+
+
+def test_a_click_from_elsewhere_is_refused(people, passes):
+    from django.test import Client
+
+    client = Client(enforce_csrf_checks=True)
+    client.cookies = people.admin.cookies
+    assert client.post("/policies/1/promote/").status_code == 403
+    assert RetentionPolicy.objects.count() == 1
+
+
+def test_pages_ask_no_more_for_many_runs(people, runs, many, passes, root, django_assert_max_num_queries):
+    from cleanup.models import Run
+
+    many(40)
+    for run in Run.objects.filter(leaf__startswith="Run_0"):
+        SweptRun.objects.create(
+            run=run,
+            root=root,
+            kind=SweepKind.TIMED,
+            first=passes[0],
+            last=passes[1],
+            action="would_clear",
+            reason=Reason.REHEARSAL,
+            policy_version=1,
+        )
+    with django_assert_max_num_queries(40):
+        page(people.viewer, "/policies/1/")
