@@ -12,6 +12,7 @@ from cleanup.forms import StagingRootForm
 from cleanup.models import (
     ClearAttempt,
     Heartbeat,
+    Hold,
     IngestEvent,
     LedgerEntry,
     NasBreaker,
@@ -19,7 +20,12 @@ from cleanup.models import (
     RetentionPolicy,
     Run,
     StagingRoot,
+    Surprise,
+    Sweep,
+    SweepBreaker,
+    SweptRun,
 )
+from cleanup.templatetags.passes import because
 from cleanup.templatetags.words import exact_bytes, in_units, instant, sentence, visible
 
 admin.site.site_header = "ExLab staging: administration"
@@ -170,6 +176,20 @@ class ProofAdmin(ReadOnly):
         return in_units(proof.bytes)
 
 
+@admin.register(Hold)
+class HoldAdmin(ReadOnly):
+    """Holds are laid and released on a run's page, by commands, or by a file in the run."""
+
+    list_display = ("created_at", "run", "source", "owner", "because", "until", "released_at", "released_by")
+    list_filter = ("source", "owner", ("released_at", admin.EmptyFieldListFilter))
+    list_select_related = ("run",)
+    search_fields = ("run__run_path", "owner", "reason")
+
+    @admin.display(description="reason", ordering="reason")
+    def because(self, hold: Hold) -> str:
+        return visible(hold.reason)
+
+
 @admin.register(LedgerEntry)
 class LedgerEntryAdmin(ReadOnly):
     """The ledger, with what the entries that the filters select have freed."""
@@ -233,6 +253,83 @@ class NasBreakerAdmin(ReadOnly):
 @admin.register(Heartbeat)
 class HeartbeatAdmin(ReadOnly):
     list_display = ("cluster", "host", "at")
+
+
+@admin.register(Sweep)
+class SweepAdmin(ReadOnly):
+    list_display = (
+        "started_at",
+        "root",
+        "kind",
+        "outcome",
+        "scanned",
+        "candidates",
+        "cleared",
+        "skipped",
+        "failed",
+        "files",
+        "size",
+        "seconds",
+        "why",
+    )
+    list_filter = ("kind", "outcome", "root")
+    list_select_related = ("root",)
+    date_hierarchy = "started_at"
+
+    @admin.display(description="logical", ordering="bytes")
+    def size(self, sweep: Sweep) -> str:
+        return in_units(sweep.bytes)
+
+    @admin.display(description="reason", ordering="reason")
+    def why(self, sweep: Sweep) -> str:
+        return sentence(sweep.reason)
+
+
+@admin.register(SweptRun)
+class SweptRunAdmin(ReadOnly):
+    """What passes said of runs; a row stands for every pass of its kind from the first to the last."""
+
+    list_display = ("path_shown", "kind", "first", "last", "action", "why", "said", "policy_version")
+    list_filter = ("kind", "action", "root")
+    list_select_related = ("run", "first__root", "last__root")
+    search_fields = ("run__run_path",)
+
+    @admin.display(description="run")
+    def path_shown(self, swept: SweptRun) -> str:
+        return visible(swept.run.run_path)
+
+    @admin.display(description="reason", ordering="reason")
+    def why(self, swept: SweptRun) -> str:
+        return because(swept.reason)
+
+    @admin.display(description="detail")
+    def said(self, swept: SweptRun) -> str:
+        return visible(swept.detail)
+
+
+@admin.register(SweepBreaker)
+class SweepBreakerAdmin(ReadOnly):
+    """What stopped the sweeps; people let them go on from the page of the sweeps, or by `go_on`."""
+
+    list_display = ("opened_at", "root", "kind", "detail", "closed_at", "closed_by", "note")
+    list_filter = ("kind", "root", ("closed_at", admin.EmptyFieldListFilter))
+    list_select_related = ("root",)
+
+
+@admin.register(Surprise)
+class SurpriseAdmin(ReadOnly):
+    list_display = ("at", "path_shown", "policy_version", "why", "detail")
+    list_filter = ("policy_version", "reason")
+    list_select_related = ("run",)
+    search_fields = ("run__run_path",)
+
+    @admin.display(description="run")
+    def path_shown(self, surprise: Surprise) -> str:
+        return visible(surprise.run.run_path)
+
+    @admin.display(description="reason", ordering="reason")
+    def why(self, surprise: Surprise) -> str:
+        return sentence(surprise.reason)
 
 
 # The queue's own pages would let anybody who may add a schedule run any function of any module.

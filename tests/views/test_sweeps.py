@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from cleanup.models import Outcome, StagingRoot, Sweep, SweepBreaker, SweepKind, SweptRun
+from cleanup.models import Outcome, StagingRoot, Surprise, Sweep, SweepBreaker, SweepKind, SweptRun
 from cleanup.policy.reasons import Reason
 from cleanup.views.sweeps import PAGE_SIZE
 from tests.views.conftest import EXTRA, SAFE
@@ -324,3 +324,19 @@ def test_a_rehearsed_policy_says_what_it_waits_for(people, runs, policy):
     words = "Scheduled, rehearsed: would go with the next sweep, once the policy is promoted."
     assert words in page(people.viewer, "/")
     assert words in page(people.viewer, f"/runs/{runs[SAFE].pk}/")
+
+
+# The admin's tables
+
+
+@pytest.mark.parametrize("model", ["sweep", "sweptrun", "sweepbreaker", "surprise"])
+def test_the_admin_shows_the_record_and_changes_none_of_it(people, runs, breaker, said, now, model):
+    said(runs[SAFE], breaker.sweep)
+    Surprise.objects.create(policy_version=1, run=runs[SAFE], at=now, reason=Reason.HELD)
+    row = {"sweep": Sweep, "sweptrun": SweptRun, "sweepbreaker": SweepBreaker, "surprise": Surprise}[
+        model
+    ].objects.get()
+    assert "1 " in page(people.admin, f"/admin/cleanup/{model}/")
+    page(people.admin, f"/admin/cleanup/{model}/{row.pk}/change/")
+    for address in (f"{row.pk}/change/", f"{row.pk}/delete/", "add/"):
+        assert people.admin.post(f"/admin/cleanup/{model}/{address}", {"post": "yes"}).status_code == 403
