@@ -147,6 +147,12 @@ def ending(now: datetime) -> HoldQuerySet:
     return in_force(now).filter(soon | old)
 
 
+def ended_at(hold: Hold, now: datetime) -> datetime | None:
+    """When a hold stopped to keep anything: over, released, or its run cleared or gone. None if it still does."""
+    ends = [end for end in (hold.until, hold.released_at, hold.run.cleared_at, hold.run.gone_at) if end is not None]
+    return min((end for end in ends if end <= now), default=None)
+
+
 def cost(hold: Hold, now: datetime) -> Cost:
     """What one hold has cost so far."""
     return Cost(hold.run.bytes, (_end(hold, now) - hold.created_at) / _DAY)
@@ -227,9 +233,7 @@ def _mail(reminder: Reminder) -> bool:
 
 
 def _end(hold: Hold, now: datetime) -> datetime:
-    """When a hold stopped to keep anything, or now."""
-    ends = (hold.until, hold.released_at, hold.run.cleared_at, hold.run.gone_at, now)
-    return max(hold.created_at, min(end for end in ends if end is not None))
+    return max(hold.created_at, ended_at(hold, now) or now)
 
 
 def _covered(spans: list[tuple[datetime, datetime]]) -> timedelta:

@@ -16,7 +16,7 @@ from cleanup.models import ClearAttempt, Heartbeat, LedgerEntry, Phase, Retentio
 from cleanup.policy.gates import SCHEDULE_ONLY
 from cleanup.policy.lifecycle import State
 from cleanup.policy.watching import SILENT_AFTER
-from cleanup.views import listing
+from cleanup.views import holds, listing
 from cleanup.views.requests import SignedIn
 from cleanup.views.standing import stand
 
@@ -85,6 +85,7 @@ def run_detail(request: SignedIn, pk: int) -> HttpResponse:
         "attempts": attempts,
         "cleared_by": cleared_by,
         "entries": LedgerEntry.objects.filter(run=run)[:SHOWN_ENTRIES],
+        "holds": holds.panel(run, now),
         "queue_is_silent": queue_is_silent(now),
         "unwatched": watching.silent_watches(now),
         "now": now,

@@ -11,12 +11,14 @@ from cleanup.policy.gates import Decision, Finding, Gate, GateResult, Verdict
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import Mode, ProofLevel, ScopedPolicy
-from cleanup.templatetags.words import advice, ago, count, duration, files, in_units, sentence
+from cleanup.templatetags.words import advice, ago, count, duration, files, in_units, instant, sentence
 
 FAILED = (Phase.REFUSED, Phase.ABORTED, Phase.CONFLICT)
 PARKED = "Parked"
 # Only a clear reads every byte, so no later look at names and sizes can take this back.
 ONLY_BYTES_TELL = (Reason.NAS_CHECKSUM_MISMATCH,)
+# So begins what gates and clears say of a hold that lies in the run.
+_BY_FILE = "by the file"
 
 
 class Tone(enum.StrEnum):
@@ -106,9 +108,15 @@ def _staged(decision: Decision) -> Standing:
     because, detail = why_not(refusal)
     if refusal.reason is Reason.NOT_SYNC_VERIFIED:
         return Standing(tone=Tone.WAIT, headline="Not verified yet", because=because)
+    if refusal.reason is Reason.HELD and refusal.opens_at:
+        headline = f"On hold until {instant(refusal.opens_at)}"
+        return Standing(tone=Tone.WAIT, headline=headline, because=_capital(detail), advice=advice(Reason.HELD))
     if refusal.verdict is Verdict.WAIT:
         left = f" {duration(refusal.opens_at - decision.now)}" if refusal.opens_at else ""
         return Standing(tone=Tone.WAIT, headline=f"Waits{left}", because=because, detail=detail)
+    if refusal.reason is Reason.HELD:
+        ends = "It ends when the file .exlab-hold is taken out of the run."
+        return Standing(tone=Tone.WAIT, headline="On hold", because=_capital(detail), advice=ends)
     action = "Compare every byte and clear" if decision.needs_full_comparison else ""
     return Standing(
         tone=Tone.BLOCK,
@@ -185,7 +193,12 @@ def _cleared(run: Run, attempt: ClearAttempt | None, now: datetime) -> Standing:
 
 
 def _after_failure(attempt: ClearAttempt, run: Run, before: Standing, now: datetime) -> Standing:
-    """An attempt has looked at the run itself, so it knows better than an older look, and less than a newer one."""
+    """An attempt has looked at the run itself, so it knows better than an older look, and less than a newer one.
+
+    Of people's holds the database knows at every moment: one that stopped an attempt may have been released since.
+    """
+    if attempt.reason == Reason.HELD and not attempt.detail.startswith(_BY_FILE):
+        return before
     if run.looked_at and attempt.phase_at < run.looked_at and attempt.reason not in ONLY_BYTES_TELL:
         said = f"Last try, {ago(attempt.phase_at, now)}: {sentence(attempt.reason)}"
         return replace(before, detail=f"{before.detail} {said}".strip()) if before.tone is Tone.GO else before
