@@ -7,6 +7,7 @@ from django.db import IntegrityError, transaction
 from django_q.models import OrmQ
 from django_q.tasks import async_task
 
+from cleanup import schedules
 from cleanup.models import ClearAttempt, Phase, Requester, RetentionPolicy, Run
 from cleanup.staging.datadir import DataDir
 
@@ -59,18 +60,19 @@ def request_clear(run: Run, *, actor: str, note: str = "", now: datetime) -> Cle
 
 def enqueue(attempt: ClearAttempt) -> None:
     """Queue the task that performs an attempt; it vanishes with the transaction that it stands in."""
-    attempt.task_id = async_task(
-        "cleanup.tasks.clear", str(attempt.pk), cluster=settings.EXLAB_CLEAR_CLUSTER, task_name=f"clear {attempt.pk}"
-    )
+    queue = schedules.queue_of(settings.EXLAB_CLEAR_CLUSTER, attempt.host)
+    attempt.task_id = async_task("cleanup.tasks.clear", str(attempt.pk), cluster=queue, task_name=f"clear {attempt.pk}")
     attempt.save(update_fields=["task_id"])
 
 
 def enqueue_lost(*, host: str, now: datetime) -> int:
     """Queue again the attempts of this host whose task was lost; returns how many.
 
-    A task stays in the queue's table until it has been acknowledged, so one that is missing there will never run.
+    A task stays in the queue's table until it has been acknowledged, so one that is missing there will never run; nor
+    will one in a queue that nobody on this host reads any more.
     """
-    known = {queued.task_id() for queued in OrmQ.objects.all()}
+    queue = schedules.queue_of(settings.EXLAB_CLEAR_CLUSTER, host)
+    known = {queued.task_id() for queued in OrmQ.objects.filter(key=queue)}
     waiting = ClearAttempt.objects.filter(phase=Phase.QUEUED, host=host, phase_at__lt=now - LOST_AFTER).exclude(
         task_id=""
     )
@@ -80,11 +82,11 @@ def enqueue_lost(*, host: str, now: datetime) -> int:
     return len(lost)
 
 
-def release(cluster: str, *, now: datetime) -> int:
-    """Give back the tasks that workers of a cluster took with them when they ended; returns how many.
+def release(queue: str, *, now: datetime) -> int:
+    """Give back the tasks that the workers of a queue's cluster took with them when they ended; returns how many.
 
     The queue itself hands such a task out again after its `retry`, and that is a day. Call it while the cluster is
-    down. Where a cluster of the same name on another host is at one of them, it comes twice, which is harmless.
+    down. Where another cluster reads the same queue and is at one of them, it comes twice, which is harmless.
     """
-    released: int = OrmQ.objects.filter(key=cluster, lock__gt=now).update(lock=now)
+    released: int = OrmQ.objects.filter(key=queue, lock__gt=now).update(lock=now)
     return released

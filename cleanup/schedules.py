@@ -1,12 +1,21 @@
-"""The timed tasks, in one place: created after migrate, known by their names."""
+"""The timed tasks and the queues that they go to, in one place: created after migrate, known by their names.
 
+`up` serves its host by the common queues. A host with a `worker` has queues and timed tasks of its own, named
+`<cluster>@<host>`; its rows among the schedules are what says so.
+"""
+
+import hashlib
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from django.apps import apps
 from django.conf import settings
 from django.db import connections, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
+from django_q.models import Schedule
+
+_COMMON = str(settings.Q_CLUSTER["name"])
 
 # name, what it calls, minutes between two runs, on which cluster
 SCHEDULES = [
@@ -19,15 +28,46 @@ SCHEDULES = [
 ]
 
 
-def create(*, using: str = "default", **kwargs: Any) -> None:  # noqa: ANN401
-    """Bring the schedules into the database; a handler of `post_migrate`, harmless when called again.
+# So much room has the queue's table for the name of a cluster.
+_MAX_NAME = 100
 
-    Names are not unique in django-q2's table, so doubles are removed here, and here only.
-    """
-    Schedule = apps.get_model("django_q", "Schedule")
+
+def create(*, using: str = "default", **kwargs: Any) -> None:  # noqa: ANN401
+    """Bring the common schedules into the database; a handler of `post_migrate`, harmless when called again."""
     if Schedule._meta.db_table not in connections[using].introspection.table_names():
         return  # only one app was migrated
-    existing = Schedule.objects.using(using)
+    _lay(Schedule.objects.using(using).exclude(cluster__contains="@"), lambda cluster: cluster, using=using)
+
+
+def serve_apart(host: str) -> None:
+    """Give a host queues and timed tasks of its own, because it shares the database; harmless when called again.
+
+    A clear needs the disk of its host, so no cluster of another one may take its task.
+    """
+    own = Schedule.objects.filter(cluster__in=_own_queues(host))
+    _lay(own, lambda cluster: _own_queue(cluster or _COMMON, host))
+
+
+def serve_in_common(host: str) -> None:
+    """Let the common queues serve a host again; what waits in its own is queued again as lost."""
+    Schedule.objects.filter(cluster__in=_own_queues(host)).delete()
+
+
+def queue_of(cluster: str, host: str) -> str:
+    """The queue that a host's cluster reads: its own where it has one, else the common one of that name."""
+    own = _own_queue(cluster, host)
+    return own if Schedule.objects.filter(cluster=own).exists() else cluster
+
+
+def rows_of(host: str) -> QuerySet[Schedule]:
+    """The timed tasks that a host's clusters have to start."""
+    own: QuerySet[Schedule] = Schedule.objects.filter(cluster__in=_own_queues(host))
+    common: QuerySet[Schedule] = Schedule.objects.exclude(cluster__contains="@")
+    return own if own.exists() else common
+
+
+def _lay(existing: QuerySet[Schedule], queue: Callable[[str | None], str | None], *, using: str = "default") -> None:
+    """Make these rows our schedules. Names are not unique in the table, so doubles are removed here, and here only."""
     with transaction.atomic(using=using):
         names = [name for name, *_rest in SCHEDULES]
         existing.filter(name__startswith="cleanup ").exclude(name__in=names).delete()
@@ -40,7 +80,19 @@ def create(*, using: str = "default", **kwargs: Any) -> None:  # noqa: ANN401
                 "schedule_type": Schedule.MINUTES,
                 "minutes": minutes,
                 "repeats": -1,
-                "cluster": cluster,
+                "cluster": queue(cluster),
             }
             start = {**fields, "next_run": timezone.now() + timedelta(seconds=5)}
             existing.update_or_create(name=name, defaults=fields, create_defaults=start)
+
+
+def _own_queues(host: str) -> list[str]:
+    return [_own_queue(cluster, host) for cluster in (_COMMON, settings.EXLAB_CLEAR_CLUSTER)]
+
+
+def _own_queue(cluster: str, host: str) -> str:
+    name = f"{cluster}@{host}"
+    if len(name) <= _MAX_NAME:
+        return name
+    digest = hashlib.sha256(host.encode()).hexdigest()[:32]
+    return f"{cluster}@{digest}"

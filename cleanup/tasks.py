@@ -59,10 +59,9 @@ def remind() -> str:
 
 
 def heartbeat() -> None:
-    """Say that this cluster really runs tasks."""
-    Heartbeat.objects.update_or_create(
-        cluster=Conf.CLUSTER_NAME, host=settings.EXLAB_HOST, defaults={"at": timezone.now()}
-    )
+    """Say that this cluster really runs tasks; a host's own queue has the host's name in it."""
+    cluster, _at, _host = Conf.CLUSTER_NAME.partition("@")
+    Heartbeat.objects.update_or_create(cluster=cluster, host=settings.EXLAB_HOST, defaults={"at": timezone.now()})
 
 
 def _roots() -> list[StagingRoot]:

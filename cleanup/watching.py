@@ -17,7 +17,6 @@ from typing import Any, cast
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.db.models import Min, OuterRef, QuerySet, Subquery
-from django_q.models import Schedule
 
 from cleanup import alerting, gathering, holding, schedules
 from cleanup.alerting import Trouble
@@ -190,18 +189,21 @@ def _is_held(attempt: ClearAttempt) -> bool:
 
 
 def _schedules(now: datetime, listening_since: datetime | None) -> None:
-    rows = {row.name: row for row in Schedule.objects.all()}
+    """Those that this host's clusters have to start."""
+    host = settings.EXLAB_HOST
+    rows = {row.name: row for row in schedules.rows_of(host)}
     troubles, doubtful = [], []
     for name, *_rest in schedules.SCHEDULES:
-        row = rows.get(name)
+        row, key = rows.get(name), f"{host}:{name}"
         timed = rules.Timed(next_run=row.next_run, repeats=row.repeats) if row else None
         if not (words := rules.missed(timed, now)):
             continue
         if rules.missed(timed, now, listening_since=listening_since):
-            troubles.append(Trouble(subject=name, reason=Reason.SCHEDULE_MISSED, detail=f"{name}: {words}"))
+            words = f"{name} on {host}: {words}"
+            troubles.append(Trouble(subject=key, reason=Reason.SCHEDULE_MISSED, detail=words))
         else:
-            doubtful.append(name)
-    alerting.settle(AlertKind.SCHEDULE, troubles, now=now, doubtful=doubtful)
+            doubtful.append(key)
+    alerting.settle(AlertKind.SCHEDULE, troubles, now=now, prefix=f"{host}:", doubtful=doubtful)
 
 
 def _clusters(now: datetime, listening_since: datetime | None) -> None:
@@ -234,7 +236,7 @@ def _cluster_of(pid: int) -> str:
         if b"qcluster" in (process / "cmdline").read_bytes().split(b"\0"):
             given = (process / "environ").read_bytes().split(b"\0")
             named = [os.fsdecode(one.partition(b"=")[2]) for one in given if one.startswith(b"Q_CLUSTER_NAME=")]
-            return named[0] if named and named[0] else clusters()[0]
+            return named[0].partition("@")[0] if named and named[0] else clusters()[0]
     return ""
 
 

@@ -12,7 +12,7 @@ from django_q.models import OrmQ
 from django_q.signing import SignedPackage
 from django_q.tasks import async_task
 
-from cleanup import queueing, tasks
+from cleanup import queueing, schedules, tasks
 from cleanup.models import ClearAttempt, Heartbeat, IngestEvent, StagingRoot
 from cleanup.queueing import AlreadyClearing, enqueue_lost, request_clear
 from tests.faults.scene import Scene, set_scene
@@ -149,6 +149,24 @@ def test_a_task_that_a_killed_worker_had_taken_is_given_back(scene: Scene, now: 
     task = SignedPackage.loads(payload)
     assert (task["id"], task["args"]) == (attempt.task_id, (str(attempt.pk),))
     assert short.dequeue() is None, f"{other} belongs to a cluster that is still up"
+
+
+def test_a_clear_goes_to_the_queue_of_the_host_that_has_the_disk(scene: Scene, now: datetime) -> None:
+    schedules.serve_apart("labpc-77")
+    StagingRoot.objects.update(host="labpc-77")
+    scene.run.root.refresh_from_db()
+    attempt = request_clear(scene.run, actor="ada", now=now)
+    assert [task.key for task in OrmQ.objects.all()] == [f"{settings.EXLAB_CLEAR_CLUSTER}@labpc-77"]
+    late = now + timedelta(days=1)
+    assert enqueue_lost(host="labpc-77", now=late) == 0
+    schedules.serve_in_common("labpc-77")
+    assert enqueue_lost(host="labpc-77", now=late) == 1, "nobody reads that queue any more"
+    assert {task.key for task in OrmQ.objects.all()} == {
+        settings.EXLAB_CLEAR_CLUSTER,
+        f"{settings.EXLAB_CLEAR_CLUSTER}@labpc-77",
+    }
+    attempt.refresh_from_db()
+    assert enqueue_lost(host="labpc-77", now=late) == 0
 
 
 # The other tasks

@@ -81,6 +81,56 @@ def test_what_was_changed_by_hand_is_put_right_and_keeps_its_next_run() -> None:
     assert sweep.next_run == soon
 
 
+# A host with a worker
+
+
+def test_a_host_that_is_served_apart_has_rows_and_queues_of_its_own() -> None:
+    common = rows()
+    clear = settings.EXLAB_CLEAR_CLUSTER
+    for host in ("labpc-1", "labpc-2", "labpc-1"):
+        schedules.serve_apart(host)
+    assert rows()[: len(common)] == common
+    assert Schedule.objects.count() == 3 * len(NAMES)
+    assert schedules.queue_of(clear, "labpc-1") == f"{clear}@labpc-1"
+    assert schedules.queue_of(clear, "labpc-3") == clear
+    own = schedules.rows_of("labpc-2")
+    assert set(own.values_list("name", flat=True)) == NAMES
+    assert set(own.values_list("cluster", flat=True)) == {"exlab@labpc-2", f"{clear}@labpc-2"}
+    assert set(own.filter(cluster=f"{clear}@labpc-2").values_list("func", flat=True)) == {
+        "cleanup.tasks.sweep",
+        "cleanup.tasks.heartbeat",
+    }
+    assert set(schedules.rows_of("labpc-3").values_list("pk", flat=True)) == {row["pk"] for row in common}
+
+
+def test_neither_migrate_nor_up_on_another_host_takes_them_away() -> None:
+    schedules.serve_apart("labpc-1")
+    before = rows()
+    schedules.create()
+    schedules.serve_in_common("labpc-2")
+    assert rows() == before
+    schedules.serve_in_common("labpc-1")
+    assert Schedule.objects.count() == len(NAMES)
+    assert schedules.queue_of(settings.EXLAB_CLEAR_CLUSTER, "labpc-1") == settings.EXLAB_CLEAR_CLUSTER
+
+
+def test_doubles_of_its_own_go_and_its_next_run_stays() -> None:
+    schedules.serve_apart("labpc-1")
+    before = rows()
+    Schedule.objects.create(name="cleanup sweep", func="os.abort", cluster="exlab@labpc-1")
+    schedules.serve_apart("labpc-1")
+    assert rows() == before
+
+
+def test_a_host_with_a_long_name_has_a_queue_too() -> None:
+    host = "h" * 255
+    schedules.serve_apart(host)
+    queue = schedules.queue_of(settings.EXLAB_CLEAR_CLUSTER, host)
+    assert "@" in queue
+    assert len(queue) <= 100
+    assert queue != schedules.queue_of(settings.EXLAB_CLEAR_CLUSTER, "h" * 254)
+
+
 # Real clusters
 
 

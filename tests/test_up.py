@@ -191,7 +191,7 @@ def test_clusters_and_watchdog_give_signs_of_life_under_the_names_that_are_liste
     assert running.stop() == 0
 
 
-@pytest.mark.parametrize("word", ["qcluster", "gunicorn", "watch"])
+@pytest.mark.parametrize("word", ["qcluster", "gunicorn"])
 def test_the_death_of_one_child_stops_the_others(start: Callable[..., Running], word: str) -> None:
     running = start()
     running.wait_until_up()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings as project
 from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
@@ -258,10 +259,10 @@ def test_a_hold_that_ends_soon_and_one_by_an_old_file_are_told(lab: Lab, root: A
     ids=["late", "used up", "missing", "without a next run"],
 )
 def test_a_timed_task_that_does_not_run_is_told(now: datetime, change: dict[str, Any]) -> None:
-    name = "cleanup heartbeat"
+    name, subject = "cleanup heartbeat", f"{project.EXLAB_HOST}:cleanup heartbeat"
     fields = {key: now + value if isinstance(value, timedelta) else value for key, value in change.items()}
     Schedule.objects.filter(name=name).update(**fields)
-    assert look(now) == {name: (AlertKind.SCHEDULE, Reason.SCHEDULE_MISSED)}
+    assert look(now) == {subject: (AlertKind.SCHEDULE, Reason.SCHEDULE_MISSED)}
     Schedule.objects.filter(name="something else").delete()
     schedules.create()
     Schedule.objects.update(next_run=now + MINUTE)
@@ -272,8 +273,9 @@ def test_what_was_due_while_nobody_ran_has_a_moment(now: datetime) -> None:
     """After a start the schedules of the night are late; an alert that another watchdog has opened stays, though."""
     Schedule.objects.filter(name="cleanup sweep").update(next_run=now - 9 * HOUR)
     assert look(now, listening_since=now) == {}
-    assert look(now + 3 * MINUTE, listening_since=now).keys() == {"cleanup sweep"}
-    assert look(now + 3 * MINUTE, listening_since=now + 2 * MINUTE).keys() == {"cleanup sweep"}
+    late = {f"{project.EXLAB_HOST}:cleanup sweep"}
+    assert look(now + 3 * MINUTE, listening_since=now).keys() == late
+    assert look(now + 3 * MINUTE, listening_since=now + 2 * MINUTE).keys() == late
     assert Alert.objects.get().since == now + 3 * MINUTE
 
 

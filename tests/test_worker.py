@@ -5,13 +5,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
+from django.utils import timezone
 
-from cleanup import watching
-from cleanup.models import Heartbeat
+from cleanup import discovery, queueing, watching
+from cleanup.models import ClearAttempt, Heartbeat, Run, StagingRoot
+from tests.lab import Lab
 from tests.test_up import CHECKOUT, PATIENCE, kill_all, members, sessions_of, wait_for
 
 
@@ -54,7 +58,7 @@ def data(tmp_path: Path) -> Path:
 def start(subprocess_env: dict[str, str], data: Path) -> Iterator[Callable[..., Worker]]:
     started: list[Worker] = []
 
-    def start_one(**env: str) -> Worker:
+    def start_one(data: Path = data, **env: str) -> Worker:
         started.append(Worker({**subprocess_env, **env}, data))
         return started[-1]
 
@@ -90,6 +94,26 @@ def test_a_watchdog_that_dies_ends_the_worker(start: Callable[..., Worker]) -> N
     assert worker.process.wait(PATIENCE) == 1
     assert "The watchdog ended by itself" in worker.errors.read_text()
     assert members(worker.sessions) == set()
+
+
+def test_two_hosts_on_one_database_do_their_own_work(
+    start: Callable[..., Worker], lab: Lab, root: Any, tmp_path: Path
+) -> None:
+    now = timezone.now()
+    lab.run(verified_at=now - timedelta(days=3))
+    discovery.discover(root, now=now)
+    StagingRoot.objects.update(host="labpc-2")
+    for host in ("labpc-1", "labpc-2"):
+        (tmp_path / host).mkdir()
+    workers = [start(tmp_path / host / "data", EXLAB_HOST=host) for host in ("labpc-1", "labpc-2")]
+    for worker in workers:
+        worker.wait_until_up()
+    attempt = queueing.request_clear(Run.objects.with_root().get(), actor="ada", now=timezone.now())
+    assert attempt.host == "labpc-2"
+    wait_for(lambda: ClearAttempt.objects.get().phase == "done", "the clear by the host that has the disk")
+    assert len(list((tmp_path / "labpc-2/data/tombstones").iterdir())) == 1
+    wanted = {(host, beat) for host in ("labpc-1", "labpc-2") for beat in (*watching.clusters(), watching.WATCH)}
+    wait_for(lambda: wanted <= set(Heartbeat.objects.values_list("host", "cluster")), "a heartbeat of each")
 
 
 def test_brings_no_database_up_to_date(start: Callable[..., Worker], tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
 from django_q.tasks import async_task
 
-from cleanup import queueing, recovery, watching
+from cleanup import queueing, recovery, schedules, watching
 from cleanup.models import Heartbeat
 from cleanup.policy.watching import SILENT_AFTER
 
@@ -35,11 +35,15 @@ Say = Callable[[str], object]
 
 @dataclass
 class Child:
-    """A process of ours, leader of its own session. `beat` is the name its heartbeats carry, if it has any."""
+    """A process of ours, leader of its own session.
+
+    `beat` is the name its heartbeats carry, if it has any; `queue` whose tasks it runs, if it is a cluster.
+    """
 
     name: str
     command: list[str]
     beat: str = ""
+    queue: str = ""
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     was_silent: bool = False
@@ -48,8 +52,8 @@ class Child:
         """Start it with the lock's descriptor, so that an orphan still holds the lock."""
         environment = dict(os.environ)
         environment.pop("Q_CLUSTER_NAME", None)
-        if self.beat == settings.EXLAB_CLEAR_CLUSTER:
-            environment["Q_CLUSTER_NAME"] = self.beat
+        if self.queue:
+            environment["Q_CLUSTER_NAME"] = self.queue
         self.process = subprocess.Popen(
             self.command,
             cwd=settings.BASE_DIR,
@@ -61,11 +65,6 @@ class Child:
         )
         self.started = time.monotonic()
         self.was_silent = False
-
-    @property
-    def runs_tasks(self) -> bool:
-        """Whether it is one of the task clusters."""
-        return self.beat in watching.clusters()
 
     @property
     def exit_status(self) -> int | None:
@@ -143,13 +142,13 @@ class Household:
 
 
 def servants() -> list[Child]:
-    """What serves this host's staging roots: both task clusters and the watchdog."""
-    task_cluster, clearing_cluster = watching.clusters()
-    return [
-        Child("The task cluster", manage("qcluster"), beat=task_cluster),
-        Child("The clearing cluster", manage("qcluster"), beat=clearing_cluster),
-        Child("The watchdog", manage("watch"), beat=watching.WATCH),
+    """What serves this host's staging roots: both task clusters, each on its queue, and the watchdog."""
+    names = ("The task cluster", "The clearing cluster")
+    clusters = [
+        Child(name, manage("qcluster"), beat=cluster, queue=schedules.queue_of(cluster, settings.EXLAB_HOST))
+        for name, cluster in zip(names, watching.clusters(), strict=True)
     ]
+    return [*clusters, Child("The watchdog", manage("watch"), beat=watching.WATCH)]
 
 
 def manage(*arguments: str) -> list[str]:
@@ -203,15 +202,14 @@ def holds_a_lock(session: int) -> bool:
 
 def _release_tasks(child: Child) -> None:
     """Give back what an earlier cluster had taken in advance, or a clear would wait for a day."""
-    if child.runs_tasks:
-        queueing.release(child.beat, now=timezone.now())
+    if child.queue:
+        queueing.release(child.queue, now=timezone.now())
 
 
 def _ask_for_a_sign(child: Child) -> None:
     """Queue a heartbeat at once, because the first scheduled one comes half a minute after the start."""
-    if child.runs_tasks:
-        alternative = child.beat if child.beat == settings.EXLAB_CLEAR_CLUSTER else None
-        async_task("cleanup.tasks.heartbeat", cluster=alternative, task_name=f"first heartbeat of {child.beat}")
+    if child.queue:
+        async_task("cleanup.tasks.heartbeat", cluster=child.queue, task_name=f"first heartbeat of {child.beat}")
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from cleanup import checks, demo
+from cleanup import checks, demo, schedules
 from cleanup.management.household import (
     BAD_USAGE,
     Child,
@@ -57,6 +57,7 @@ class Command(BaseCommand):
         """Bring database and static files up to date, settle what a crash left; returns the demonstration's users."""
         self.stderr.write(f"Preparing {settings.EXLAB_DATA_DIR}.")
         call_command("migrate", interactive=False, verbosity=0)
+        schedules.serve_in_common(settings.EXLAB_HOST)
         # The demonstration brings a staging root.
         check_system(self.stderr.write, apart_from=checks.NO_STAGING_ROOT if demo_wanted else "")
         call_command("collectstatic", interactive=False, verbosity=0)

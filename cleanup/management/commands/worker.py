@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
+from cleanup import schedules
 from cleanup.management.household import (
     BAD_USAGE,
     Household,
@@ -25,6 +26,7 @@ class Command(BaseCommand):
         with sole_holder(settings.EXLAB_DATA_DIR, "worker") as lock:
             _expect_migrated()
             check_system(self.stderr.write)
+            schedules.serve_apart(settings.EXLAB_HOST)
             settle_interrupted(self.stderr.write)
             household = Household(lock, servants())
             household.stop_on_signals()
