@@ -170,9 +170,10 @@ def _bring_in(base: Path, now: datetime) -> None:
     if not root.policies.exists():
         # For this root only: a real lab beside the demonstration keeps its own policies.
         add = partial(RetentionPolicy.objects.add_version, root=root, author="demo", now=now)
+        # The one for test runs works from the first day on; the other is still being rehearsed.
         add(mode=Mode.MANUAL)
-        add(mode=Mode.SCHEDULED, retain_hours=24, run_kind="test")
-        add(mode=Mode.SCHEDULED, retain_hours=24 * 28, equipment="PLATE_READER_02")
+        add(mode=Mode.SCHEDULED, retain_hours=24, run_kind="test", rehearse=False)
+        add(mode=Mode.SCHEDULED, retain_hours=24 * 28, equipment="PLATE_READER_02", note="plates are kept four weeks")
     if root.discovered_at is None:
         discovery.discover(root, now=now)
     to_clear = json.loads(_note(base).read_text())

@@ -209,15 +209,15 @@ def stage_of_next(before: ScopedPolicy | None, after: ScopedPolicy, *, rehearse:
     """The stage at which a new version of a scope begins, given the one before it.
 
     `rehearse` is what its author asked for, None: as before, and of old: yes. What can only take less than a version
-    that was promoted needs no new rehearsal, and neither does a first one that says nothing of what is taken.
+    that was promoted needs no new rehearsal, and neither does a first one that says nothing of what is taken, or
+    that it is manual.
     """
     if rehearse is None:
         rehearse = before is None or before.stage is not Stage.OFF
     if not rehearse:
         return Stage.OFF
-    if before is None and all(getattr(after, name) is None for name in TAKING_FIELDS):
-        return Stage.PROMOTED
-    if before is None or before.stage is not Stage.PROMOTED or loosens(before, after):
+    before = before or ScopedPolicy(scope=after.scope, version=0, stage=Stage.PROMOTED)
+    if before.stage is not Stage.PROMOTED or loosens(before, after):
         return Stage.REHEARSING
     return Stage.PROMOTED
 

@@ -254,6 +254,8 @@ class TestStages:
     def test_a_first_version_that_says_nothing_of_what_is_taken_needs_none(self) -> None:
         bounds = scoped(budget_runs=10, stalled_after_hours=6)
         assert stage_of_next(None, bounds, rehearse=None) is Stage.PROMOTED
+        assert stage_of_next(None, scoped(mode=Mode.MANUAL), rehearse=None) is Stage.PROMOTED
+        assert stage_of_next(None, scoped(mode=Mode.MANUAL, retain_hours=0), rehearse=None) is Stage.REHEARSING
         before = scoped(budget_runs=10, stage=Stage.PROMOTED)
         assert stage_of_next(before, scoped(2, mode=Mode.SCHEDULED, budget_runs=10), rehearse=None) is Stage.REHEARSING
 
