@@ -83,6 +83,11 @@ def say_bytes(size: int) -> str:
     return f"{size} B"
 
 
+def say_count(number: int, noun: str) -> str:
+    """`1 run`, `2,000 runs`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def _duration(text: str, plain: str, most: Decimal, bounds: str) -> float:
     """In hours if `plain` is h, in minutes if it is m, as is the limit."""
     number, factor = _parts(text, {"": _SECONDS[plain], **_SECONDS})

@@ -12,7 +12,7 @@ from cleanup.policy.retention import (
     ScopedPolicy,
     Stage,
 )
-from cleanup.policy.units import say_bytes, say_hours
+from cleanup.policy.units import say_bytes, say_count, say_hours
 
 # What a version says, in the order in which it is told.
 FIELDS = (
@@ -23,7 +23,6 @@ FIELDS = (
     "stalled_after_hours",
     *ROOT_FIELDS,
     *SWEEP_FIELDS,
-    "stage",
 )
 
 
@@ -64,6 +63,10 @@ def changes(before: ScopedPolicy | None, after: ScopedPolicy) -> list[str]:
         if old != new:
             was = f"{say_field(name, old)} → " if before is not None else ""
             told.append(f"{name.replace('_', ' ')}: {was}{say_field(name, new)}")
+    if before is not None and before.stage is not after.stage:
+        told.append(f"rehearsal: {before.stage} → {after.stage}")
+    elif before is None and after.stage is not Stage.PROMOTED:
+        told.append(f"rehearsal: {after.stage}")
     return told
 
 
@@ -105,12 +108,12 @@ def _bounds(version: ScopedPolicy) -> list[str]:
     if version.max_bytes is not None:
         bounds.append(f"too full above {say_bytes(version.max_bytes)}")
     if version.max_runs is not None:
-        bounds.append(f"too full above {version.max_runs:,} runs")
+        bounds.append(f"too full above {say_count(version.max_runs, 'run')}")
     if version.free_start_bytes is not None and version.free_stop_bytes is not None:
         start, stop = say_bytes(version.free_start_bytes), say_bytes(version.free_stop_bytes)
         bounds.append(f"too full below {start} free, until {stop} are free")
     budget = [
-        f"{version.budget_runs:,} runs" if version.budget_runs is not None else "",
+        say_count(version.budget_runs, "run") if version.budget_runs is not None else "",
         say_bytes(version.budget_bytes) if version.budget_bytes is not None else "",
         say_hours(version.budget_minutes / 60) if version.budget_minutes is not None else "",
     ]
