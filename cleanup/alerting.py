@@ -65,7 +65,7 @@ def open_alert(
             if not tries_left:
                 raise
             continue  # opened by somebody else in between
-        logger.warning("alert: %s %s: %s %s", kind, _name(subject, run), reason, detail)
+        logger.warning("alert: %s %s: %s %s", kind, _name(subject, run), reason, _plain(detail))
         return alert
     return Alert.objects.create(kind=kind, subject=subject, since=now, **seen)
 
@@ -74,7 +74,7 @@ def end_alert(kind: AlertKind, subject: str, *, now: datetime) -> bool:
     """End the open alert of this kind and subject; False if there is none, or somebody else was faster."""
     ended = bool(_opened(kind).filter(subject=_key(subject)).update(ended_at=now))
     if ended:
-        logger.info("alert ended: %s %s", kind, subject)
+        logger.info("alert ended: %s %s", kind, _plain(subject))
     return ended
 
 
@@ -144,4 +144,9 @@ def _key(subject: str) -> str:
 
 
 def _name(subject: str, run: Run | None) -> str:
-    return f"{subject} ({run.run_path})" if run else subject
+    return _plain(f"{subject} ({run.run_path})" if run else subject)
+
+
+def _plain(text: str) -> str:
+    """One line for the log: names and notes from instruments may hold line ends and worse."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

@@ -97,9 +97,9 @@ def clusters() -> tuple[str, str]:
 
 def lock_holders(data_dir: Path) -> set[int]:
     """The processes that hold one of our locks, as far as they can be seen from here: they are at work."""
-    folder = data_dir / "locks"
-    ours = {entry.stat().st_ino for entry in folder.iterdir()} if folder.exists() else set()
-    holders = set()
+    ours, holders = set(), set()
+    with contextlib.suppress(FileNotFoundError), os.scandir(data_dir / "locks") as entries:
+        ours = {entry.inode() for entry in entries}
     for line in Path("/proc/locks").read_text().splitlines():
         fields = line.split()  # number: FLOCK ADVISORY WRITE pid major:minor:inode start end
         if len(fields) >= 6 and fields[1] == "FLOCK" and int(fields[5].rpartition(":")[2]) in ours:

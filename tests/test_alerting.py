@@ -35,6 +35,16 @@ def test_opens_once_and_refreshes(now: datetime, caplog: pytest.LogCaptureFixtur
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
+def test_what_an_instrument_wrote_makes_no_second_line_in_the_log(
+    now: datetime, caplog: pytest.LogCaptureFixture
+) -> None:
+    detail = "kept\n2026-06-15 INFO cleanup: all is well\x1b[2K"
+    alert = alerting.open_alert(AlertKind.HOLD, "a", reason=Reason.HOLD_OLD, now=now, detail=detail)
+    (record,) = caplog.records
+    assert record.getMessage().isprintable()
+    assert alert.detail == detail
+
+
 def test_ends_once_and_may_open_again(now: datetime, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "cleanup.alerting")
     alerting.open_alert(AlertKind.CLUSTER, "a", reason=Reason.CLUSTER_SILENT, now=now)

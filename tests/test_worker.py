@@ -1,5 +1,6 @@
 """`manage.py worker` with real processes: two task clusters and a watchdog, no web server, no migration."""
 
+import json
 import os
 import signal
 import subprocess
@@ -26,17 +27,21 @@ class Worker:
         self.errors = data.parent / f"stderr-{os.urandom(4).hex()}"
         with open(self.errors, "wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "worker"],
+                [sys.executable, "manage.py", "worker", "--json"],
                 cwd=CHECKOUT,
                 env={**env, "EXLAB_DATA_DIR": str(data)},
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
                 stderr=errors,
+                text=True,
             )
         self.sessions: set[int] = set()
 
     def wait_until_up(self) -> dict[int, str]:
-        wait_for(lambda: "Serving the staging roots" in self.errors.read_text(), "the worker")
+        assert self.process.stdout is not None
+        told = self.process.stdout.readline()
+        assert told, self.errors.read_text()
+        self.told = json.loads(told)
         children = sessions_of(self.process.pid)
         self.sessions = set(children)
         return children
@@ -47,6 +52,8 @@ class Worker:
             self.process.kill()
         self.process.wait()
         kill_all(self.sessions)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
 
 @pytest.fixture
@@ -108,6 +115,7 @@ def test_two_hosts_on_one_database_do_their_own_work(
     workers = [start(tmp_path / host / "data", EXLAB_HOST=host) for host in ("labpc-1", "labpc-2")]
     for worker in workers:
         worker.wait_until_up()
+    assert [worker.told["roots"] for worker in workers] == [[], ["lab"]]
     attempt = queueing.request_clear(Run.objects.with_root().get(), actor="ada", now=timezone.now())
     assert attempt.host == "labpc-2"
     wait_for(lambda: ClearAttempt.objects.get().phase == "done", "the clear by the host that has the disk")

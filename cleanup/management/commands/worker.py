@@ -1,5 +1,7 @@
 """`manage.py worker`: all of `up` but the web server, for one of several hosts that share a PostgreSQL."""
 
+import json
+from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
@@ -16,11 +18,15 @@ from cleanup.management.household import (
     settle_interrupted,
     sole_holder,
 )
+from cleanup.models import StagingRoot
 
 
 class Command(BaseCommand):
     help = "Run this host's task clusters and watchdog until interrupted; the pages are served elsewhere."
     requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="tell what is served as one object on stdout")
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         with sole_holder(settings.EXLAB_DATA_DIR, "worker") as lock:
@@ -32,11 +38,20 @@ class Command(BaseCommand):
             household.stop_on_signals()
             try:
                 household.start()
-                self.stderr.write(f"Serving the staging roots of {settings.EXLAB_HOST} (Ctrl-C stops it).")
+                self._tell(as_json=options["json"])
                 household.tend(self.stderr.write)
             finally:
                 self.stderr.write("Stopping.")
                 household.stop()
+
+    def _tell(self, *, as_json: bool) -> None:
+        host = settings.EXLAB_HOST
+        roots = list(StagingRoot.objects.filter(host=host).values_list("name", flat=True))
+        if as_json:
+            self.stdout.write(json.dumps({"host": host, "roots": roots}))
+        else:
+            self.stdout.write(f"Serving {', '.join(roots) or 'no staging root yet'} on {host} (Ctrl-C stops it)")
+        self.stdout.flush()
 
 
 def _expect_migrated() -> None:
