@@ -10,12 +10,14 @@ from django_q.models import Failure, OrmQ, Schedule, Success
 
 from cleanup.forms import StagingRootForm
 from cleanup.models import (
+    Alert,
     ClearAttempt,
     Heartbeat,
     Hold,
     IngestEvent,
     LedgerEntry,
     NasBreaker,
+    Orphan,
     Proof,
     RetentionPolicy,
     Run,
@@ -136,10 +138,12 @@ class RetentionPolicyAdmin(ReadOnly):
         "mode",
         "retain_hours",
         "proof",
+        "rehearsal",
+        "note",
         "author",
         "created_at",
     )
-    list_filter = ("mode", "equipment", "project")
+    list_filter = ("mode", "rehearsal", "equipment", "project")
     list_select_related = ("root",)
 
 
@@ -330,6 +334,59 @@ class SurpriseAdmin(ReadOnly):
     @admin.display(description="reason", ordering="reason")
     def why(self, surprise: Surprise) -> str:
         return sentence(surprise.reason)
+
+
+@admin.register(Alert)
+class AlertAdmin(ReadOnly):
+    list_display = ("since", "kind", "subject_shown", "why", "detail_shown", "root", "seen_at", "ended_at")
+    list_filter = ("kind", "root", ("ended_at", admin.EmptyFieldListFilter))
+    list_select_related = ("root",)
+    search_fields = ("subject", "run__run_path")
+
+    @admin.display(description="subject", ordering="subject")
+    def subject_shown(self, alert: Alert) -> str:
+        return visible(alert.subject)
+
+    @admin.display(description="reason", ordering="reason")
+    def why(self, alert: Alert) -> str:
+        return sentence(alert.reason)
+
+    @admin.display(description="detail")
+    def detail_shown(self, alert: Alert) -> str:
+        return visible(alert.detail)
+
+
+@admin.register(Orphan)
+class OrphanAdmin(ReadOnly):
+    """What belongs to no known run; what can be done about it is done from the page of problems."""
+
+    list_display = (
+        "path_shown",
+        "root",
+        "kind",
+        "size",
+        "files",
+        "modified_at",
+        "first_seen_at",
+        "escalated_at",
+        "gone_at",
+    )
+    list_filter = (
+        "kind",
+        "root",
+        ("gone_at", admin.EmptyFieldListFilter),
+        ("escalated_at", admin.EmptyFieldListFilter),
+    )
+    list_select_related = ("root",)
+    search_fields = ("path",)
+
+    @admin.display(description="path", ordering="path")
+    def path_shown(self, orphan: Orphan) -> str:
+        return visible(orphan.path)
+
+    @admin.display(description="size", ordering="bytes")
+    def size(self, orphan: Orphan) -> str:
+        return in_units(orphan.bytes)
 
 
 # The queue's own pages would let anybody who may add a schedule run any function of any module.

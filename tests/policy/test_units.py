@@ -158,6 +158,12 @@ def test_sizes_are_said_in_the_units_of_disks(size, said):
     assert units.say_bytes(size) == said
 
 
+def test_one_is_no_plural():
+    assert units.say_count(1, "run") == "1 run"
+    assert units.say_count(0, "run") == "0 runs"
+    assert units.say_count(2000, "run") == "2,000 runs"
+
+
 @given(st.integers(0, units.MAX_BYTES))
 def test_a_size_that_is_said_can_be_typed(size):
     assert units.parse_bytes(units.say_bytes(size)) == size
