@@ -2,6 +2,8 @@
 
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -419,3 +421,15 @@ def test_a_mail_server_that_fails_breaks_nothing_and_is_asked_once_a_pass(
         assert len(holding.remind(now + 8 * DAY)) == 2
         assert len(holding.remind(now + 8 * DAY)) == 2
     assert len([record for record in caplog.records if "could not be sent" in record.message]) == 2
+
+
+def test_the_mail_server_is_a_setting_and_off_by_default(tmp_path: Path) -> None:
+    code = "from exlab import settings as s; print(s.EXLAB_EMAIL, s.EMAIL_BACKEND, s.EMAIL_HOST, s.DEFAULT_FROM_EMAIL)"
+    given = {"EXLAB_EMAIL_URL": "smtp+tls://lab:secret@mail.example:587", "EXLAB_EMAIL_FROM": "staging@lab.example"}
+    for more, expected in (
+        ({"EXLAB_EMAIL_URL": ""}, "dummy.EmailBackend None exlab-staging@labpc"),
+        (given, "smtp.EmailBackend mail.example staging@lab.example"),
+    ):
+        environment = {**os.environ, "EXLAB_DATA_DIR": str(tmp_path), "EXLAB_HOST": "labpc", **more}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip().endswith(expected)

@@ -149,6 +149,11 @@ def scan(run: int) -> Scan:
             pending += _scan_directory(run, top.device, directory, ino, entries, found)
         except OSError as error:
             (unseen if is_hold else closed).append(_problem_of(error, directory))
+    try:
+        is_held = _is_held(run)
+    except OSError as error:  # whether it is held cannot be told
+        is_held = False
+        closed.append(_problem_of(error, holdfile.NAME))
     too_deep = [problem for problem in (*problems, *of_the_hold) if problem.reason == "tree_too_deep"]
     return Scan(
         top.ino,
@@ -157,7 +162,7 @@ def scan(run: int) -> Scan:
         tuple(entries),
         (*problems, *closed),
         (*closed, *unseen, *too_deep),
-        _is_held(run),
+        is_held,
     )
 
 

@@ -266,6 +266,19 @@ class TestHoldFile:
         assert [entry.path for entry in seen.data_files] == [entry.path for entry in before.data_files]
         assert seen.metadata_files == before.metadata_files
 
+    def test_where_nobody_can_tell_whether_it_is_held_that_is_a_problem(self, tmp_path: Path) -> None:
+        """An empty run that may be listed and not entered: no name to stumble over but that of the hold file."""
+        give_away(tmp_path)
+        descriptor = layout.open_root(str(tmp_path))
+        tmp_path.chmod(0o400)
+        try:
+            with layout.opened(descriptor):
+                seen = as_ordinary_user(lambda: tree.scan(descriptor))
+        finally:
+            tmp_path.chmod(0o700)
+        assert not seen.is_held
+        assert ("permission_denied", ".exlab-hold: Permission denied") in [tuple(one) for one in seen.problems]
+
     def test_its_bytes_count_as_any_files_do(self, lab: Lab) -> None:
         run = lab.run()
         files, size = freed_bytes_and_count(run)
