@@ -57,6 +57,7 @@ _SHARED_BY_CASE = (
     "test_commands.py::test_bad_usage",
     "test_gathering.py",
     "test_holding.py",
+    "test_orphan_commands.py",
     "test_orphans.py",
     "test_parking.py",
     "test_proving.py",
