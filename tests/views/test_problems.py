@@ -217,3 +217,12 @@ def test_one_query_plan_however_many(people, found, root, now, django_assert_max
     assert "1 to 50 of 133" in text
     assert "the oldest 100 are shown" in text
     assert "101 to 133" in page(people.admin, "?page=3")
+
+
+@pytest.mark.parametrize("table", ["orphan", "alert"])
+def test_the_admin_shows_them_all_and_changes_none(people, found, now, table):
+    alerting.open_alert(AlertKind.CLUSTER, "clear\u202e on lab-pc", reason=Reason.CLUSTER_SILENT, now=now)
+    answer = people.admin.get(f"/admin/cleanup/{table}/")
+    assert answer.status_code == 200
+    assert "\u202e" not in answer.content.decode()
+    assert people.admin.post(f"/admin/cleanup/{table}/add/").status_code == 403
