@@ -32,6 +32,7 @@ _SHARED = (
     "staging/",
     "policy/",
     "browser/test_looks.py",
+    "browser/test_sweeps.py",
     "faults/test_scale.py",
     "test_architecture.py",
     "test_demo.py",

@@ -1,0 +1,60 @@
+"""The pages of the record of sweeps: WCAG, narrow screens, no word on the console, and "go on" without scripts."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.utils import timezone
+from playwright.sync_api import Page, expect
+
+from cleanup import sweeping
+from cleanup.models import RetentionPolicy, Sweep, SweepBreaker
+from tests.browser.conftest import EXTRA
+
+
+@pytest.fixture
+def record(runs, root):
+    """A dry run, a rehearsal, and a breaker that is open."""
+    now = timezone.now()
+    RetentionPolicy.objects.add_version(author="admin", now=now, mode="scheduled", retain_hours=1, rehearse=True)
+    sweeping.sweep(now=now, dry_run=True)
+    sweeping.sweep(now=now, timed=True)
+    return SweepBreaker.objects.create(
+        root=root,
+        sweep=Sweep.objects.latest("pk"),
+        kind="share",
+        detail="It would clear 41 runs, 3,000 bytes: more than 50% of the 4,000 bytes that are staged.",
+        opened_at=now,
+    )
+
+
+@pytest.mark.exhaustive
+def test_the_pages_are_good_to_read_and_fit_their_window(page: Page, live_server, runs, record, sign_in):
+    sign_in("operator")
+    run = f"/runs/{runs[EXTRA].pk}/answers/"
+    pages = ["/sweeps/", f"/sweeps/{record.sweep_id}/", f"/breakers/{record.pk}/go-on/", run]
+    for address in pages:
+        page.set_viewport_size({"width": 1280, "height": 844})
+        page.goto(live_server.url + address)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            results = Axe().run(page)
+            assert results.violations_count == 0, address + results.generate_report()
+        for width in (1440, 1024, 768, 390, 320):
+            page.set_viewport_size({"width": width, "height": 844})
+            assert page.evaluate("document.documentElement.scrollWidth") == width, (address, width)
+        assert Axe().run(page).violations_count == 0, address
+
+
+def test_an_operator_asks_why_and_lets_the_sweeps_go_on(page: Page, live_server, runs, record, sign_in):
+    sign_in("operator")
+    page.goto(f"{live_server.url}/runs/{runs[EXTRA].pk}/")
+    page.get_by_role("link", name="Why was it not cleared").click()
+    expect(page.get_by_text("not_in_manifest").first).to_be_visible()
+    page.get_by_text("Every gate").first.click()
+    page.get_by_label("Date").fill("2020-01-01")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.get_by_text("No timed pass had looked at lab by then.")).to_be_visible()
+    page.get_by_role("link", name="Sweeps").click()
+    page.get_by_label("Why it may go on").fill("the new microscope")
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_text("The sweeps of lab go on with the next pass.")).to_be_visible()
+    expect(page.get_by_text("“the new microscope”")).to_be_visible()
