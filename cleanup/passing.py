@@ -42,6 +42,7 @@ from cleanup.policy.retention import (
     effective_policy,
     limits_of,
 )
+from cleanup.policy.units import say_count
 from cleanup.recording import Recorder, Said
 from cleanup.staging import tree
 from cleanup.taking import FREEING, Action, Asked, RunAction, fail, rehearse, skip, take
@@ -475,8 +476,8 @@ def _known_refusal(run: Run, decision: Decision) -> Finding | None:
 
 def _describe(pressure: Pressure) -> str:
     parts = (
-        (pressure.bytes_over, f"{pressure.bytes_over:,} bytes above max_bytes"),
-        (pressure.runs_over, f"{pressure.runs_over:,} runs above max_runs"),
-        (pressure.free_wanted, f"{pressure.free_wanted:,} bytes of free space short of free_stop"),
+        (pressure.bytes_over, f"{say_count(pressure.bytes_over, 'byte')} above max_bytes"),
+        (pressure.runs_over, f"{say_count(pressure.runs_over, 'run')} above max_runs"),
+        (pressure.free_wanted, f"{say_count(pressure.free_wanted, 'byte')} of free space short of free_stop"),
     )
     return ", ".join(words for wanted, words in parts if wanted)

@@ -238,12 +238,13 @@ def test_the_shape_of_a_sweep(known: Lab, manage: Manage) -> None:
         "failed": 0,
         "files": files,
         "bytes_freed": size,
+        "problems": [],
     }
     assert run == {
         "root": "lab",
         "run_path": RUN_PATH,
         "action": "would_clear",
-        "reason": None,
+        "reason": "retention",
         "detail": "",
         "files": files,
         "bytes": size,
@@ -302,7 +303,8 @@ def test_evaluate_shows_every_gate_and_changes_nothing(known: Lab, manage: Manag
     (run,) = answer["runs"]
     gates = run.pop("gates")
     assert run == {"root": "lab", "run_path": RUN_PATH, "state": "sync_verified", "clearable": True}
-    assert " ".join(gate["gate"] for gate in gates) == "state clock retention path unchanged proof free attempts"
+    names = " ".join(gate["gate"] for gate in gates)
+    assert names == "state clock retention hold path unchanged proof free attempts budget breaker"
     assert all(set(gate) == {"gate", "verdict", "reason", "detail", "opens_at"} for gate in gates)
     retention = gates[2]
     assert (retention["verdict"], retention["reason"]) == ("wait", "retention_not_elapsed")

@@ -86,7 +86,7 @@ def test_the_floor_under_pressure_stands(full: Callable[..., Any], now: datetime
     swept = sweep(now=now)
     assert cleared(swept) == {OLDEST: "retention+max_runs", OLD: "max_runs", YOUNG: "max_runs"}
     (problem,) = swept.problems
-    assert (problem.root, problem.reason, problem.detail) == ("lab", "limit_exceeded", "1 runs above max_runs")
+    assert (problem.root, problem.reason, problem.detail) == ("lab", "limit_exceeded", "1 run above max_runs")
     alert = Alert.objects.get(kind="pressure")
     assert (alert.root, alert.reason, alert.ended_at) == (root, "limit_exceeded", None)
 

@@ -16,7 +16,7 @@ from cleanup.policy.reasons import Reason
 from cleanup.staging.datadir import DataDir
 from cleanup.staging.ingest import parse_instant
 from cleanup.sweeping import Swept
-from cleanup.taking import Action
+from cleanup.taking import FREEING, Action
 from cleanup.templatetags import words
 
 USAGE = 2
@@ -141,8 +141,9 @@ def sweep_as_text(swept: Swept) -> str:
     """A sweep, or a clear, in lines for a person."""
     lines = []
     for run in swept.runs:
-        why = Reason(run.reason).sentence if run.reason in set(Reason) else run.reason
-        size = f"{words.files(run.files)}, {words.exact_bytes(run.bytes)}" if run in swept.freeing else ""
+        rehearsed = run.reason == Reason.REHEARSAL
+        why = Reason(run.reason).sentence if run.reason in set(Reason) and not rehearsed else run.reason
+        size = f"{words.files(run.files)}, {words.exact_bytes(run.bytes)}" if run.action in FREEING else ""
         parts = [part for part in (size, why, run.detail) if part]
         lines.append(f"{run.action.replace('_', ' '):12} {run.run_path}  {'; '.join(parts)}")
     cleared, freed = ("would be cleared", "would free") if swept.dry_run else ("cleared", "freed")
@@ -150,6 +151,11 @@ def sweep_as_text(swept: Swept) -> str:
         f"{words.runs(swept.scanned)} scanned, {swept.candidates} candidates, {len(swept.freeing)} {cleared}, "
         f"{swept.failed} failed; {freed} {words.files(swept.files)}, {words.exact_bytes(swept.bytes_freed)}"
     )
+    if only_rehearsed := [run for run in swept.runs if run.reason == Reason.REHEARSAL]:
+        total = sum(run.bytes for run in only_rehearsed)
+        lines.append(
+            f"{words.runs(len(only_rehearsed))}, {words.exact_bytes(total)}: only rehearsed, until the policy is promoted"
+        )
     for problem in swept.problems:
         lines.append(f"{problem.root}: {' '.join(part for part in (problem.reason.sentence, problem.detail) if part)}")
     return "\n".join(lines)

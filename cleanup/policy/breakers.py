@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from cleanup.policy.units import say_count
+
 # Fewer runs than that are never abnormal: in a small lab every sweep is a large share of all.
 MIN_RUNS = 20
 # A sweep is many times larger than the recent ones when it has so many times the runs or bytes of the largest of them.
@@ -79,12 +81,12 @@ def abnormal(
     """
     if planned.runs <= MIN_RUNS:
         return []
-    size = f"{planned.runs} runs, {planned.bytes:,} bytes"
+    size = _say(planned.runs, planned.bytes)
     found = []
     if recent:
         most_runs, most_bytes = max(runs for runs, _size in recent), max(size for _runs, size in recent)
         if planned.runs > TIMES_LARGER * most_runs or planned.bytes > TIMES_LARGER * most_bytes:
-            detail = f"It would clear {size}; the largest recent sweep cleared {most_runs} runs, {most_bytes:,} bytes."
+            detail = f"It would clear {size}; the largest recent sweep cleared {_say(most_runs, most_bytes)}."
             found.append(Sight(kind=Kind.SIZE, detail=detail, runs=planned.runs, bytes=planned.bytes))
     if planned.bytes > max_share * staged_bytes:
         detail = f"It would clear {size}: more than {max_share:.0%} of the {staged_bytes:,} bytes that are staged."
@@ -142,6 +144,10 @@ def allows(approved: Sequence[Sight], seen: Sight) -> bool:
         if seen.runs <= GROWTH * sight.runs and seen.bytes <= GROWTH * sight.bytes:
             return True
     return False
+
+
+def _say(runs: int, size: int) -> str:
+    return f"{say_count(runs, 'run')}, {say_count(size, 'byte')}"
 
 
 def _words(span: timedelta) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cleanup.policy.retention import Limits
+from cleanup.policy.units import say_count
 
 
 class Cause(enum.StrEnum):
@@ -155,9 +156,9 @@ class Budget:
         A run that alone is larger than the budget of bytes goes as the only one: else it would never go at all.
         """
         if self.runs is not None and self.taken_runs >= self.runs:
-            return f"{self.runs} runs"
+            return say_count(self.runs, "run")
         if self.bytes is not None and self.taken_runs and self.taken_bytes + size > self.bytes:
-            return f"{self.bytes:,} bytes"
+            return say_count(self.bytes, "byte")
         if self.minutes is not None and minutes >= self.minutes:
             return f"{self.minutes:g} minutes"
         return ""

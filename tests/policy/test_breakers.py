@@ -60,7 +60,7 @@ def test_everything_that_is_abnormal_is_told_with_its_numbers() -> None:
     planned = Planned(runs=1000, bytes=900 * GB, by_fresh_policy=900, version=7)
     sights = abnormal(planned, recent=[(1, GB)], staged_bytes=1000 * GB, max_share=0.5)
     assert [sight.kind for sight in sights] == [Kind.SIZE, Kind.SHARE, Kind.POLICY]
-    assert "1000 runs, 900,000,000,000 bytes" in sights[0].detail
+    assert "1,000 runs, 900,000,000,000 bytes" in sights[0].detail
     assert "50%" in sights[1].detail
     assert "version 7" in sights[2].detail
 
