@@ -1,10 +1,12 @@
 """What rehearsals have shown: surprises, promotion, the way back, and the comparison with what people did."""
 
+import os
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+import time_machine
 from django.db import transaction
 
 from cleanup import clear_run, discovery, rehearsing, sweeping
@@ -439,3 +441,33 @@ def test_a_real_pass_rehearses_and_a_person_clears(
         THIRD: Became.STILL_THERE,
     }
     assert surprises(root, now + HOUR) == {}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_from_the_first_night_to_the_first_clear_and_back_to_rehearsal(
+    lab: Lab, root: StagingRoot, runs: dict[str, Run], policy: Any, now: datetime
+) -> None:
+    """Real passes, every twelve hours: three nights of rehearsal, then what is due goes, but for a twin that rotted."""
+    policy(mode="scheduled", retain_hours=24, max_share=1.0)
+    rotten = lab.twin(OTHER) / "README.md"
+    as_it_was = rotten.stat()
+    rotten.write_bytes(rotten.read_bytes()[::-1])  # the same name and size: a rehearsal cannot see it
+    os.utime(rotten, ns=(as_it_was.st_atime_ns, as_it_was.st_mtime_ns))
+    stages = []
+    for half in range(8):
+        at = now + half * NIGHT / 2
+        with time_machine.travel(at, tick=False):
+            look(root, at)
+            sweeping.sweep(now=at, timed=True, roots=[root])
+        newest = RetentionPolicy.objects.latest("version")
+        stages.append((newest.rehearsal, Run.objects.filter(state="cleared").count()))
+    assert stages == [("rehearsing", 0)] * 6 + [("promoted", 0), ("rehearsing", 2)]
+    assert {run.run_path for run in Run.objects.staged()} == {OTHER}
+    assert (lab.staging / OTHER).is_dir()
+    newest = RetentionPolicy.objects.latest("version")
+    assert newest.note.startswith(f"{OTHER}: nas_checksum_mismatch")
+    assert [version.author for version in RetentionPolicy.objects.order_by("version")] == [
+        "admin",
+        "schedule",
+        "schedule",
+    ]
