@@ -65,6 +65,7 @@ _SHARED_BY_CASE = (
     "test_recovery.py",
     "test_registering.py",
     "test_reregistering.py",
+    "test_set_policy.py",
     "test_sweeping.py",
     "test_telling.py",
     "test_watching.py",
