@@ -153,9 +153,7 @@ def sweep_as_text(swept: Swept) -> str:
     )
     if only_rehearsed := [run for run in swept.runs if run.reason == Reason.REHEARSAL]:
         total = sum(run.bytes for run in only_rehearsed)
-        lines.append(
-            f"{words.runs(len(only_rehearsed))}, {words.exact_bytes(total)}: only rehearsed, until the policy is promoted"
-        )
+        lines.append(f"{words.runs(len(only_rehearsed))}, {words.exact_bytes(total)} rehearsed: promote the policy")
     for problem in swept.problems:
         lines.append(f"{problem.root}: {' '.join(part for part in (problem.reason.sentence, problem.detail) if part)}")
     return "\n".join(lines)
