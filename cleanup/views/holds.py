@@ -9,6 +9,7 @@ from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
 from django.core.paginator import Paginator
+from django.db.models import F
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -78,7 +79,8 @@ def hold_list(request: SignedIn) -> HttpResponse:
     holds = holding.ending(now) if chosen == "ending" else holding.in_force(now)
     if chosen == "mine":
         holds = holds.filter(owner=request.user.get_username(), source=HoldSource.PERSON)
-    found = list(holds.select_related("run__root").defer("run__facts").order_by("until", "created_at", "pk"))
+    ordered = holds.order_by(F("until").asc(nulls_last=True), "created_at", "pk")
+    found = list(ordered.select_related("run__root").defer("run__facts"))
     page = Paginator(found, PAGE_SIZE).get_page(request.GET.get("page"))
     context = {
         "shown": SHOWN,

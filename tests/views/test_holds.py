@@ -207,6 +207,7 @@ def test_lists_what_is_held_with_its_cost(people, runs, now):
     assert "132.0 GB·days" in everything  # 4 days of the one and 40 of the other
     for cost in ("12.0 GB·days", "6.00 GB·days", "120.0 GB·days"):
         assert cost in everything
+    assert everything.index("please keep") > everything.index("ada")  # what has no end comes last
     mine = text_of(people.operator.get("/holds/?show=mine"))
     assert ("1 run held" in mine, "12.0 GB·days" in mine, "please keep" in mine) == (True, True, False)
     ending = text_of(people.viewer.get("/holds/?show=ending"))
