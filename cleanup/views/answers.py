@@ -51,7 +51,7 @@ def answers(request: SignedIn, pk: int) -> HttpResponse:
         "date": f"{local:%Y-%m-%d}" if moment else "",
         "time": clock if moment and clock else "",
         "no_instant": bool(day) and moment is None,
-        "in_future": moment is not None and moment > now,
+        "in_future": moment is not None and timezone.localtime(moment).date() > timezone.localtime(now).date(),
         "timed": told[0],
         "others": [other for other in told[1:] if other.sweep],
         "earlier": answering.all_said(run, at)[:SHOWN],

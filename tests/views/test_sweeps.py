@@ -242,6 +242,7 @@ def test_an_absurd_date_leads_to_an_answer(people, runs, swept, said):
 def test_no_date_at_all_is_said(people, runs):
     assert "That is no date" in page(people.viewer, f"/runs/{runs[SAFE].pk}/answers/?at=Tuesday")
     assert "still to come" in page(people.viewer, f"/runs/{runs[SAFE].pk}/answers/?at=2031-01-01")
+    assert "still to come" not in page(people.viewer, f"/runs/{runs[SAFE].pk}/answers/?at=2026-06-15")
 
 
 def test_answers_are_in_the_time_zone_of_the_pages(people, runs, swept, said, settings):
