@@ -46,6 +46,7 @@ _SHARED = (
 # case on one of the engines, so that both have about half of every table. The explorers lead every engine everywhere.
 _SHARED_BY_CASE = (
     "browser/test_clear.py",
+    "browser/test_problems.py",
     "faults/test_adversary.py",
     "faults/test_blackbox.py::test_a_clear_refuses_when_its_nas_reader_is_killed",
     "faults/test_blackbox.py::test_failing_at_chosen_calls",

@@ -1,0 +1,63 @@
+"""The page of problems: WCAG, narrow screens, no word on the console, and its buttons without scripts."""
+
+from datetime import timedelta
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.utils import timezone
+from playwright.sync_api import Page, expect
+
+from cleanup import alerting, discovery, orphans
+from cleanup.models import AlertKind, Sweep, SweepBreaker
+from cleanup.orphans import GRACE
+from cleanup.policy.reasons import Reason
+from tests.browser.conftest import SAFE
+from tests.lab import date_everything
+
+
+@pytest.fixture
+def found(runs, lab, root):
+    """An orphan with a long name, one that an admin must decide about, a missing run, an alert and a breaker."""
+    now = timezone.now()
+    stray = lab.staging / ("without-any-space-" * 13)
+    stray.write_bytes(b"12345")
+    date_everything(stray, now - timedelta(days=3), now - timedelta(days=3))
+    (lab.staging / SAFE).rename(lab.base / "away")
+    for at in (now - GRACE, now):
+        discovery.discover(root, now=at)
+        orphans.inspect(root, now=at)
+    orphans.listed().filter(kind="stray").update(escalated_at=now, detail="x" * 200)
+    alerting.open_alert(AlertKind.CLUSTER, "clear on lab-pc", reason=Reason.CLUSTER_SILENT, now=now, detail="y" * 200)
+    sweep = Sweep.objects.create(root=root, kind="timed", host="lab-pc", now=now, started_at=now)
+    SweepBreaker.objects.create(root=root, sweep=sweep, kind="share", detail="94 % of the bytes", opened_at=now)
+    return {orphan.kind: orphan for orphan in orphans.listed()}
+
+
+@pytest.mark.exhaustive
+def test_the_pages_are_good_to_read_and_fit_their_window(page: Page, live_server, found, sign_in):
+    sign_in("admin")
+    for address in ("/problems/", f"/problems/{found['missing'].pk}/gone/"):
+        page.set_viewport_size({"width": 1280, "height": 844})
+        page.goto(live_server.url + address)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            results = Axe().run(page)
+            assert results.violations_count == 0, address + results.generate_report()
+        for width in (1440, 1024, 768, 390, 320):
+            page.set_viewport_size({"width": width, "height": 844})
+            assert page.evaluate("document.documentElement.scrollWidth") == width, (address, width)
+        assert Axe().run(page).violations_count == 0, address
+
+
+def test_an_admin_looks_again_and_marks_a_run_as_gone(page: Page, live_server, found, lab, sign_in):
+    sign_in("admin")
+    page.goto(f"{live_server.url}/")
+    page.get_by_role("link", name="Problems 4").click()
+    (lab.staging / found["stray"].path).rename(lab.base / "taken away")
+    page.get_by_role("button", name=f"Look again: {found['stray'].path}").click()
+    expect(page.get_by_text("it is no problem any more")).to_be_visible()
+    page.get_by_role("link", name=f"Mark as gone: {SAFE}").click()
+    page.get_by_label("Where it went").fill("to the archive")
+    page.get_by_role("button", name="Mark as gone").click()
+    expect(page.get_by_text("is marked as gone.")).to_be_visible()
+    expect(page.get_by_role("link", name="Problems 2")).to_be_visible()
