@@ -280,6 +280,42 @@ def test_promote_names_a_scope_without_a_policy(manage: Manage, root: StagingRoo
     assert manage("promote", "--root", "lap").status == 2
 
 
+# What applies
+
+
+def test_shows_which_version_decided_what_of_a_run(known: Run, manage: Manage) -> None:
+    manage("set_policy", "--mode", "scheduled", "--no-rehearsal")
+    manage("set_policy", "--equipment", "CONFOCAL_01", "--retain-hours", "6", "--stalled-after", "12")
+    answer = manage("show_policy", RUN_PATH, "--json").json
+    assert answer == {
+        "root": "lab",
+        "run_path": RUN_PATH,
+        "fields": {
+            "mode": {"value": "scheduled", "version": 1},
+            "retain_hours": {"value": 6, "version": 2},
+            "proof": {"value": "checksum", "version": None},
+            "min_retain_hours": {"value": 6, "version": None},
+            "stalled_after_hours": {"value": 12, "version": 2},
+        },
+        "rehearsing": [2],
+    }
+    text = manage("show_policy", RUN_PATH).out
+    assert "rehearsed with version 2: the schedule takes nothing yet" in text
+    assert "version 2, CONFOCAL_01" in text
+    assert manage("show_policy", "CONFOCAL_01/nothing").status == 2
+
+
+def test_shows_what_is_in_force(known: Run, manage: Manage) -> None:
+    assert manage("show_policy").out == "No policy has been set: every run is kept.\n"
+    for hours in ("24", "48"):
+        manage("set_policy", "--mode", "scheduled", "--retain-hours", hours)
+    manage("set_policy", "--root", "lab", "--budget-runs", "5")
+    (lab_wide, of_root) = manage("show_policy", "--json").json["policies"]
+    assert (lab_wide["version"], lab_wide["retain_hours"], lab_wide["nights"]) == (2, 48, 0)
+    assert (of_root["version"], of_root["root"], of_root["nights"]) == (3, "lab", None)
+    assert "rehearsed first for 3 nights (0 of 3 so far)" in manage("show_policy", "--root", "lab").out
+
+
 def test_the_schedule_keeps_by_a_new_policy_until_it_is_promoted(known: Run, manage: Manage, now: datetime) -> None:
     manage("set_policy", "--mode", "scheduled", "--retain-hours", "1")
     effective = RetentionPolicy.objects.effective_for

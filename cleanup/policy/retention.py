@@ -159,6 +159,8 @@ TAKING_FIELDS = (
     "free_start_bytes",
     "free_stop_bytes",
 )
+# What is decided run by run.
+RUN_FIELDS = ("mode", "retain_hours", "proof", "min_retain_hours", "stalled_after_hours")
 # What makes sense for one staging root alone, and what for the whole lab besides.
 ROOT_FIELDS = ("max_bytes", "max_runs", "free_start_bytes", "free_stop_bytes")
 SWEEP_FIELDS = ("budget_runs", "budget_bytes", "budget_minutes", "max_share")
@@ -167,20 +169,12 @@ SWEEP_FIELDS = ("budget_runs", "budget_bytes", "budget_minutes", "max_share")
 def effective_policy(policies: Iterable[ScopedPolicy], run: Scope) -> Policy:
     """The policy of one run: among the scopes that cover it the most specific wins, field by field."""
     policies = list(policies)
-    found: dict[str, Any] = {}
-    decided_by: dict[str, ScopedPolicy] = {}
-    for policy in sorted(policies, key=lambda policy: policy.scope.rank):
-        if policy.scope.covers(run):
-            for name in ("mode", "retain_hours", "proof", "min_retain_hours", "stalled_after_hours"):
-                if (value := getattr(policy, name)) is not None:
-                    found[name], decided_by[name] = value, policy
-    decided_by.pop("stalled_after_hours", None)
+    by = decided_by(policies, run)
+    found: dict[str, Any] = {name: getattr(policy, name) for name, policy in by.items()}
+    behind = [policy for name, policy in by.items() if name in TAKING_FIELDS]
     retain_hours = found.setdefault("retain_hours", DEFAULT_RETAIN_HOURS)
     found["min_retain_hours"] = min(found.get("min_retain_hours", retain_hours), retain_hours)
-    at = {
-        stage: tuple(sorted({policy.version for policy in decided_by.values() if policy.stage is stage}))
-        for stage in Stage
-    }
+    at = {stage: tuple(sorted({policy.version for policy in behind if policy.stage is stage})) for stage in Stage}
     return Policy(
         **found,
         version=max((policy.version for policy in policies), default=0),
@@ -188,6 +182,15 @@ def effective_policy(policies: Iterable[ScopedPolicy], run: Scope) -> Policy:
         promoted=at[Stage.PROMOTED],
         unrehearsed=at[Stage.OFF],
     )
+
+
+def decided_by(policies: Iterable[ScopedPolicy], run: Scope) -> dict[str, ScopedPolicy]:
+    """Which policy decides each field of one run's; a field that no scope sets is left out."""
+    by: dict[str, ScopedPolicy] = {}
+    for policy in sorted(policies, key=lambda policy: policy.scope.rank):
+        if policy.scope.covers(run):
+            by |= {name: policy for name in RUN_FIELDS if getattr(policy, name) is not None}
+    return by
 
 
 def limits_of(policies: Iterable[ScopedPolicy], root: str) -> Limits:

@@ -1,0 +1,78 @@
+"""What applies, and which version decided it."""
+
+from datetime import datetime
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from cleanup import rehearsing
+from cleanup.management.base import LabCommand, add_root_argument, find_roots, find_run, now
+from cleanup.management.scopes import meaning_of, version_as_json
+from cleanup.models import RetentionPolicy, Run
+from cleanup.policy.rehearsal import nights_wanted
+from cleanup.policy.retention import RUN_FIELDS, Policy, ScopedPolicy, Stage, decided_by, effective_policy
+from cleanup.policy.wording import name_scope, say_field
+from cleanup.templatetags.words import visible
+
+
+class Command(LabCommand):
+    help = "Show the policies in force; with a run's path what applies to it, and which version decided each field."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("run_path", nargs="?", metavar="RUN_PATH")
+        add_root_argument(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        if options["run_path"]:
+            run = find_run(options["run_path"], find_roots(options["root"]))
+            self.report(options["json"], *_applied(run))
+            return
+        at = now()
+        versions = RetentionPolicy.objects.in_force()
+        if options["root"]:
+            (root,) = find_roots(options["root"])
+            versions = [version for version in versions if version.root_id in (None, root.pk)]
+        answer = {"policies": [{**version_as_json(version), "nights": _nights(version, at)} for version in versions]}
+        lines = [f"version {version.version}: {meaning_of(version)}{_so_far(version, at)}" for version in versions]
+        self.report(options["json"], answer, "\n".join(lines) or "No policy has been set: every run is kept.")
+
+
+def _applied(run: Run) -> tuple[dict[str, Any], str]:
+    """What applies to one run, as an object and in lines; where no version decided, it is the default."""
+    scoped = RetentionPolicy.objects.scoped()
+    policy, by = effective_policy(scoped, run.scope), decided_by(scoped, run.scope)
+    answer = {
+        "root": run.root.name,
+        "run_path": run.run_path,
+        "fields": {name: {"value": getattr(policy, name), "version": _number(by.get(name))} for name in RUN_FIELDS},
+        "rehearsing": list(policy.rehearsing),
+    }
+    lines = [f"{run.run_path}  {_rehearsed(policy)}".rstrip()]
+    for name in RUN_FIELDS:
+        said = say_field(name, getattr(policy, name))
+        version = by.get(name)
+        source = f"version {version.version}, {name_scope(version.scope)}" if version else "default"
+        lines.append(f"  {name.replace('_', ' '):20} {said:12} {visible(source)}")
+    return answer, "\n".join(lines)
+
+
+def _number(version: ScopedPolicy | None) -> int | None:
+    return version.version if version else None
+
+
+def _rehearsed(policy: Policy) -> str:
+    if not policy.rehearsing:
+        return ""
+    return f"rehearsed with version {', '.join(map(str, policy.rehearsing))}: the schedule takes nothing yet"
+
+
+def _nights(version: RetentionPolicy, at: datetime) -> int | None:
+    return rehearsing.nights_of(version, at) if version.rehearsal == Stage.REHEARSING else None
+
+
+def _so_far(version: RetentionPolicy, at: datetime) -> str:
+    nights = _nights(version, at)
+    if nights is None:
+        return ""
+    wanted = nights_wanted(version.rehearsal_nights)
+    return f" ({nights} of {wanted} so far)" if wanted else f" ({nights} clean so far)"
