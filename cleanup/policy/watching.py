@@ -24,6 +24,10 @@ NO_PROGRESS_AFTER = timedelta(minutes=10)
 SCHEDULE_LEEWAY = timedelta(minutes=3)
 
 
+# A longer break between two looks was not the watchdog's: the machine slept, or its clock was set.
+_LONGEST_BREAK = timedelta(minutes=2)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Timed:
     """A timed task as its row says; `repeats` is how often still, negative for ever."""
@@ -59,6 +63,16 @@ def has_no_progress(last: datetime, now: datetime, *, nas_timeout: timedelta) ->
     A NAS that hangs is no reason yet: the clear gives it up by itself after `nas_timeout`, then goes on or refuses.
     """
     return now - last > max(NO_PROGRESS_AFTER, nas_timeout + timedelta(minutes=1))
+
+
+def listens_since(since: datetime, last_look: datetime | None, now: datetime) -> datetime:
+    """Since when the watchdog has listened without a break, at a look; `since` is what was said at the last one.
+
+    `last_look` is the last look that could be taken: None after a start, or where the database was away.
+    """
+    if last_look is None or abs(now - last_look) > _LONGEST_BREAK:
+        return now
+    return since
 
 
 def is_silent(

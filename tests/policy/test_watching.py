@@ -15,6 +15,7 @@ from cleanup.policy.watching import (
     has_no_progress,
     is_silent,
     is_stalled,
+    listens_since,
     missed,
     unserved,
     waiting_since,
@@ -85,6 +86,20 @@ def test_silence_begins_with_the_last_sign_or_with_listening() -> None:
     assert not is_silent(NOW - HOUR, NOW, SILENT_AFTER, listening_since=NOW - MINUTE)
     assert is_silent(NOW - HOUR, NOW, SILENT_AFTER, listening_since=NOW - SILENT_AFTER)
     assert not is_silent(NOW + HOUR, NOW, SILENT_AFTER), "a clock that was set back says nothing about life"
+
+
+@pytest.mark.parametrize(
+    ("last_look", "since"),
+    [
+        (NOW - MINUTE, NOW - HOUR),
+        (None, NOW),
+        (NOW - 3 * MINUTE, NOW),
+        (NOW + 3 * MINUTE, NOW),
+    ],
+    ids=["as before", "after a start", "after a sleep", "after the clock was set back"],
+)
+def test_listening_begins_anew_after_a_break(last_look: datetime | None, since: datetime) -> None:
+    assert listens_since(NOW - HOUR, last_look, NOW) == since
 
 
 @pytest.mark.parametrize(

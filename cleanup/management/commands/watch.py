@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 import time
-from datetime import datetime, timedelta
+from datetime import datetime
 from types import FrameType
 from typing import Any
 
@@ -17,12 +17,11 @@ from cleanup import watching
 from cleanup.management.base import FAILED, LabCommand, now
 from cleanup.models import Alert
 from cleanup.policy.reasons import Reason
+from cleanup.policy.watching import listens_since
 
 logger = logging.getLogger(__name__)
 
 _EVERY_SECONDS = 30.0
-# A longer break between two looks was no break of ours: the machine slept, or its clock was set.
-_BREAK = timedelta(minutes=2)
 
 
 def seconds(text: str) -> float:
@@ -63,8 +62,7 @@ class Command(LabCommand):
         listening_since = timezone.now()
         while True:
             looked_at = timezone.now()
-            if last is None or looked_at - last > _BREAK:
-                listening_since = looked_at
+            listening_since = listens_since(listening_since, last, looked_at)
             last = looked_at
             try:
                 close_old_connections()
