@@ -33,7 +33,7 @@ from cleanup.models import (
 )
 from cleanup.policy import watching as rules
 from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import effective_policy
+from cleanup.policy.retention import Policy, Scope, effective_policy
 
 logger = logging.getLogger(__name__)
 
@@ -120,10 +120,12 @@ def _runs(now: datetime, listening_since: datetime | None) -> None:
         .defer("facts")
         .annotate(entry_at=Subquery(last.values("at")[:1]), entry_seen_at=Subquery(last.values("first_seen_at")[:1]))
     )
-    policies = RetentionPolicy.objects.scoped()
+    scoped = RetentionPolicy.objects.scoped()
+    policies: dict[Scope, Policy] = {}
     troubles = []
     for run in cast("Iterator[Any]", waiting.iterator(chunk_size=_AT_ONCE)):
-        policy = effective_policy(policies, run.scope)
+        if (policy := policies.get(run.scope)) is None:
+            policy = policies[run.scope] = effective_policy(scoped, run.scope)
         since = rules.waiting_since(run.entry_at, run.entry_seen_at, run.first_seen_at)
         if rules.is_stalled(since, policy, now):
             words = f"{run.state} since {_instant(since)}, and {policy.stalled_after_hours:g} h is the limit here"
