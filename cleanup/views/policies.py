@@ -37,7 +37,10 @@ class NoteForm(forms.Form):
 
 @dataclass(frozen=True)
 class Shown:
-    """A version as the page tells it. `nights` of `wanted` are clean so far, where it is being rehearsed."""
+    """A version as the page tells it; `before` is the one before it in its scope.
+
+    `nights` of `wanted` are clean so far, where it is being rehearsed.
+    """
 
     version: RetentionPolicy
     scope: str
@@ -46,6 +49,7 @@ class Shown:
     in_force: bool
     rehearsed: bool
     changes: list[str]
+    before: int | None = None
     nights: int = 0
     wanted: int = 0
     surprises: int = 0
@@ -165,6 +169,7 @@ def _tell(
         in_force=scoped is not None,
         rehearsed=rehearsed,
         changes=changes(before, value),
+        before=before.version if before else None,
         nights=rehearsing.nights_of(version, now) if rehearsed else 0,
         wanted=nights_wanted(nights),
         surprises=Surprise.objects.filter(policy_version=version.version).count() if scoped else 0,

@@ -149,6 +149,7 @@ def test_a_click_promotes_and_another_one_sends_back(people, passes, now):
     assert (promoted.created_at, promoted.retain_hours) == (now, 24)
     assert "Version 2 was written." in answer.content.decode()
     assert "/rehearse/" in answer.content.decode()
+    assert '<a href="/policies/1/">version 1</a>' in answer.content.decode()
 
     answer = people.admin.post("/policies/2/rehearse/", {"note": ""}, follow=True)
     assert answer.redirect_chain == [("/policies/3/", 302)]
