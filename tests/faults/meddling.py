@@ -48,6 +48,12 @@ def _add(stage: Stage) -> Callable[[], None]:
     return lambda: (stage.place() / "late.raw").unlink()
 
 
+def _hold(stage: Stage) -> Callable[[], None]:
+    """Somebody at the instrument wants to keep the run."""
+    (stage.place() / ".exlab-hold").write_bytes(b"please keep")
+    return lambda: (stage.place() / ".exlab-hold").unlink()
+
+
 def _grow(stage: Stage) -> Callable[[], None] | None:
     return _rewrite_with(stage.place, lambda data: data + b"more", keep_time=False)
 
@@ -137,6 +143,7 @@ def _move(path: Path, aside: Path) -> Callable[[], None]:
 REPLACE = Change("the run is replaced", _replace)
 CHANGES = (
     Change("a file is added", _add),
+    Change("a hold file is laid", _hold),
     Change("a file grows", _grow),
     Change("a file is rewritten in its own size and time", _rewrite),
     Change("a folder becomes a link", _swap_for_a_link),
