@@ -11,7 +11,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -41,6 +41,8 @@ MAX_BYTES = 100_000_000_000
 MAX_STRAY_FILES = 1000
 
 _MAX_PATH = 4096
+_SAID = ("kind", "reason", "run_id", "detail", "files", "bytes", "modified_at", "measured_at")
+_WRITTEN = (*_SAID, "seen_at")
 # Fewer than the number of variables that SQLite takes in one statement.
 _AT_ONCE = 500
 # The end of the calendar as far as file times are concerned: with a zone's offset 9999 would overflow.
@@ -231,7 +233,7 @@ class _Pass:
             if sight.path in active:
                 continue
             for thing in self.judge(sight, runs):
-                self.things.setdefault(thing.path, thing)
+                self.add(thing)
         self.find_missing(sights, [run for run in runs.values() if run.run_path not in active])
 
     def judge(self, sight: Sight, runs: dict[str, Run]) -> list[_Thing]:
@@ -278,7 +280,13 @@ class _Pass:
                     continue
             if fence_of(run, self.descriptor) is None:
                 thing = _Thing(_fit(run.run_path), OrphanKind.MISSING, Reason.MISSING_DIRECTORY, "", None, run)
-                self.things.setdefault(thing.path, thing)
+                self.add(thing)
+
+    def add(self, thing: _Thing) -> None:
+        """Take one thing in. Two names that a person reads alike are told apart by their digest."""
+        if thing.path in self.things and thing.sight is not None:
+            thing = replace(thing, path=_fit(f"{thing.path} ({hashlib.sha256(thing.sight.raw).hexdigest()[:12]})"))
+        self.things.setdefault(thing.path, thing)
 
     def is_open(self, path: str) -> bool:
         """Whether there is no telling about a path, because it, or what it lies in, cannot be entered."""
@@ -314,7 +322,8 @@ class _Pass:
             self.unchanged.append(orphan.pk)
         else:
             orphan.seen_at = self.now
-            orphan.save()
+            # That it is gone may have been written down meanwhile, by whoever marked its run as gone.
+            orphan.save(update_fields=_WRITTEN if row is not None else None)
 
     def must_measure(self, orphan: Orphan, sight: Sight) -> bool:
         if orphan.path in self.again:
@@ -430,16 +439,7 @@ def _without_crowds(sights: list[Sight]) -> tuple[list[Sight], list[_Thing]]:
 
 def _values(orphan: Orphan) -> tuple[Any, ...]:
     """What a row says, its age apart."""
-    return (
-        orphan.kind,
-        orphan.reason,
-        orphan.run_id,
-        orphan.detail,
-        orphan.files,
-        orphan.bytes,
-        orphan.modified_at,
-        orphan.measured_at,
-    )
+    return tuple(getattr(orphan, name) for name in _SAID)
 
 
 def _turn(row: Orphan | None, now: datetime) -> tuple[bool, datetime]:

@@ -316,6 +316,14 @@ def test_names_of_every_kind(lab: Lab, root: StagingRoot, now: datetime, old: da
     assert all(orphan.path.isprintable() and orphan.kind == "stray" for orphan in listed())
 
 
+def test_names_that_read_alike_are_two(lab: Lab, root: StagingRoot, now: datetime, old: datetime) -> None:
+    put(lab.staging / "a\nb", old)
+    put(lab.staging / "a\\nb", old)
+    look(root, now)
+    look(root, now)
+    assert (listed().count(), Orphan.objects.count()) == (2, 2)
+
+
 # Grace
 
 
