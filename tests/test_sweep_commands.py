@@ -162,3 +162,12 @@ def test_why_with_bad_usage(run):
 def test_why_says_when_a_pass_said_nothing(run, swept):
     swept(1, outcome=Outcome.INTERRUPTED)
     assert "The pass was interrupted before it came to this run." in call("why", RUN_PATH)
+
+
+def test_why_of_a_real_pass(run, policy, now):
+    policy(mode="manual")
+    call("sweep", "--as-scheduled")
+    timed, _typed, _dry = json.loads(call("why", RUN_PATH, "--json"))["answers"]
+    assert (timed["action"], timed["reason"], timed["sweep"]["at"]) == ("skipped", "policy_manual", now.isoformat())
+    assert {gate["gate"]: gate["verdict"] for gate in timed["gates"]}["retention"] == "block"
+    assert f"Timed, 2026-06-15 08:00:00 UTC: left alone. {Reason.POLICY_MANUAL.sentence}" in call("why", RUN_PATH)

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from cleanup import sweeping
 from cleanup.models import Outcome, StagingRoot, Surprise, Sweep, SweepBreaker, SweepKind, SweptRun
 from cleanup.policy.reasons import Reason
 from cleanup.views.sweeps import PAGE_SIZE
@@ -189,6 +190,24 @@ def test_texts_of_instruments_are_spelled_out(people, runs, swept, said):
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;\\u202e" in text
     assert "a_code_of_tomorrow" in text
+
+
+def test_a_real_rehearsal_and_a_real_dry_run_are_told(people, runs, policy, now):
+    policy(mode="scheduled", retain_hours=1, rehearse=True)
+    sweeping.sweep(now=now, timed=True)
+    sweeping.sweep(now=now, dry_run=True)
+    timed, dry = Sweep.objects.order_by("pk")
+    text = page(people.viewer, f"/sweeps/{timed.pk}/?reason=rehearsal")
+    assert SAFE in text
+    assert EXTRA not in text
+    assert Reason.REHEARSAL.sentence in text
+    text = page(people.viewer, f"/sweeps/{dry.pk}/")
+    assert "would be cleared (" in text
+    assert "The time that the policy keeps it was over." in text
+    text = page(people.viewer, f"/runs/{runs[EXTRA].pk}/answers/")
+    assert text.count(Reason.NOT_IN_MANIFEST.sentence) >= 4  # both passes, above and in the table
+    assert "notes after.txt" in text
+    assert ">unchanged</code>" in text
 
 
 # Why was it not cleared?
