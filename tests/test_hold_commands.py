@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from cleanup import discovery, holding
+from cleanup import clearing, discovery, holding
 from cleanup.management.base import UsageError
 from cleanup.models import Hold, HoldSource, Run
 from tests.lab import RUN_PATH, Lab
@@ -174,3 +176,57 @@ def test_a_run_has_one_hold_by_file_at_a_time(run: Run, now: datetime) -> None:
     holding.note_file(run, None, now=now)
     holding.note_file(run, holding.HoldFile("again", "lab"), now=now)
     assert Hold.objects.exclude(pk=row.pk).get().released_at is None
+
+
+def in_a_thread(act: Callable[[], Any]) -> Future[Any]:
+    """Done with a database connection of its own, which is closed afterwards."""
+
+    def do() -> Any:
+        try:
+            return act()
+        finally:
+            connection.close()
+
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(do)
+    pool.shutdown(wait=False)
+    return future
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_hold_waits_for_a_clear_that_is_just_committed_and_is_refused(run: Run, now: datetime) -> None:
+    with transaction.atomic():
+        Run.objects.filter(pk=run.pk).update(state="cleared")
+        held = in_a_thread(lambda: holding.hold(run, owner="ada", reason="x", until=now + timedelta(1), now=now))
+        with pytest.raises(TimeoutError):
+            held.result(timeout=0.3)
+    with pytest.raises(holding.HoldRefused, match="has been cleared"):
+        held.result(timeout=20)
+    assert not Hold.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_commit_waits_for_a_hold_that_is_just_laid_and_is_refused(
+    run: Run, path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gates were passed and everything was looked at once more, when somebody lays a hold and is not quite done."""
+    looked, laid = Event(), Event()
+    look_again = clearing._expect_planned
+
+    def look_and_wait(*args: Any) -> None:
+        look_again(*args)
+        looked.set()
+        assert laid.wait(timeout=20)
+
+    monkeypatch.setattr(clearing, "_expect_planned", look_and_wait)
+    cleared = in_a_thread(lambda: clearing.clear_run(run, now=now, actor="bob"))
+    assert looked.wait(timeout=20)
+    with transaction.atomic():
+        holding.hold(run, owner="ada", reason="x", until=now + timedelta(days=3000), now=now)
+        laid.set()
+        with pytest.raises(TimeoutError):
+            cleared.result(timeout=0.3)
+    with pytest.raises(clearing.Refused, match="held: by ada: x"):
+        cleared.result(timeout=20)
+    assert path.is_dir()
+    assert Run.objects.get().state == "sync_verified"
