@@ -244,7 +244,7 @@ class _Pass:
                 said = sight.problem.detail if sight.problem else ""
                 return [_Thing(path, OrphanKind.UNKNOWN, Reason.UNKNOWN_DIRECTORY, said, sight)]
             if run.problem == Reason.INGEST_UNREADABLE and sight.shape is Shape.RUN:
-                return [_Thing(path, OrphanKind.NO_RECORD, Reason.INGEST_UNREADABLE, "", sight, run)]
+                return [_Thing(path, OrphanKind.NO_RECORD, Reason.INGEST_UNREADABLE, _why_unreadable(run), sight, run)]
             return []
         if sight.shape is Shape.FENCE:
             if not discovery.is_stray_fence(self.root, self.descriptor, sight):
@@ -453,6 +453,12 @@ def _grace_ends(orphan: Orphan, now: datetime) -> datetime:
     if orphan.modified_at is None or orphan.modified_at > now:
         return orphan.first_seen_at + GRACE
     return orphan.modified_at + GRACE
+
+
+def _why_unreadable(run: Run) -> str:
+    """What discovery said of a record that it could not read."""
+    found = run.facts.get("ingest_findings") or [{}]
+    return str(found[0].get("detail", ""))
 
 
 def _is_run_path(path: str) -> bool:

@@ -62,7 +62,7 @@ def test_lists_with_size_age_and_next_step(lab: Lab, root: StagingRoot, now: dat
         "path": RUN_PATH,
         "kind": "no_record",
         "reason": "ingest_unreadable",
-        "detail": "",
+        "detail": "there is none",
         "files": files,
         "bytes": size,
         "modified_at": (now - timedelta(days=2)).isoformat(),
@@ -155,5 +155,6 @@ def test_a_missing_run_is_listed_with_its_step(lab: Lab, root: StagingRoot) -> N
         assert answer("orphans")["waiting"] == 1
     with time_machine.travel(at + GRACE, tick=False):
         (orphan,) = answer("orphans")["orphans"]
+        assert f"mark_gone {RUN_PATH} --reason" in call("orphans")[1]
     assert (orphan["kind"], orphan["next_step"], orphan["modified_at"]) == ("missing", "mark_gone", None)
     assert Orphan.objects.count() == 1

@@ -7,7 +7,7 @@ from django.core.management.base import CommandParser
 
 from cleanup import orphans
 from cleanup.management.base import LabCommand, add_root_argument, find_roots, now
-from cleanup.models import Orphan
+from cleanup.models import Orphan, OrphanKind
 from cleanup.orphans import Inspected
 from cleanup.templatetags import words
 
@@ -64,9 +64,12 @@ def _as_lines(orphan: Orphan, at: datetime, *, several: bool) -> list[str]:
     age = f"last written {words.ago(orphan.modified_at, at)}, " if orphan.modified_at else ""
     size = f"{words.files(orphan.files)}, {words.exact_bytes(orphan.bytes)}"
     over = "; past the ceiling: an admin decides" if orphan.escalated_at else ""
+    way_out = (
+        f" If it will not come back: mark_gone {orphan.path} --reason …" if orphan.kind == OrphanKind.MISSING else ""
+    )
     return [
         f"{orphan.kind:10} {path}  {size}; {age}first seen {words.ago(orphan.first_seen_at, at)}{over}",
-        f"{'':10} {words.sentence(orphan.reason)} {words.advice(orphan.reason)} {orphan.detail}".rstrip(),
+        f"{'':10} {words.sentence(orphan.reason)} {words.advice(orphan.reason)}{way_out} {orphan.detail}".rstrip(),
     ]
 
 
