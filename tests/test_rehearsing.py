@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 import time_machine
-from django.db import transaction
+from django.db import connection, transaction
 
 from cleanup import clear_run, discovery, rehearsing, sweeping
 from cleanup.models import (
@@ -354,6 +355,23 @@ def test_a_version_written_in_between_stops_a_promotion(
     with pytest.raises(Superseded, match="version 2 was written meanwhile"), transaction.atomic():
         rehearsing.promote(rehearsed, "ada", now)
     assert RetentionPolicy.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_who_promote_at_once_one_is_first(rehearsed: RetentionPolicy, now: datetime) -> None:
+    def promote(author: int) -> str:
+        try:
+            return str(rehearsing.promote(rehearsed, str(author), now).author)
+        except Superseded:
+            return "too late"
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(promote, range(4)))
+    assert said.count("too late") == 3
+    assert [version.version for version in RetentionPolicy.objects.order_by("version")] == [1, 2]
+    assert RetentionPolicy.objects.get(version=2).author in said
 
 
 # The comparison
