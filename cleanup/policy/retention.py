@@ -128,7 +128,10 @@ class Scope:
 
 @dataclass(frozen=True, kw_only=True)
 class ScopedPolicy:
-    """The newest version of one scope; None leaves a field to the less specific scopes."""
+    """The newest version of one scope; None leaves a field to the less specific scopes.
+
+    `unset` are the fields that it leaves to them while it is rehearsed, and did not before: see `unset_since`.
+    """
 
     scope: Scope
     version: int
@@ -146,6 +149,7 @@ class ScopedPolicy:
     budget_minutes: float | None = None
     max_share: float | None = None
     stage: Stage = Stage.OFF
+    unset: tuple[str, ...] = ()
 
 
 # What may change what the schedule takes; a change of anything else needs no rehearsal.
@@ -172,6 +176,7 @@ def effective_policy(policies: Iterable[ScopedPolicy], run: Scope) -> Policy:
     by = decided_by(policies, run)
     found: dict[str, Any] = {name: getattr(policy, name) for name, policy in by.items()}
     behind = [policy for name, policy in by.items() if name in TAKING_FIELDS]
+    behind += [policy for policy in policies if policy.scope.covers(run) and _lets_through(policy, by)]
     retain_hours = found.setdefault("retain_hours", DEFAULT_RETAIN_HOURS)
     found["min_retain_hours"] = min(found.get("min_retain_hours", retain_hours), retain_hours)
     at = {stage: tuple(sorted({policy.version for policy in behind if policy.stage is stage})) for stage in Stage}
@@ -191,6 +196,22 @@ def decided_by(policies: Iterable[ScopedPolicy], run: Scope) -> dict[str, Scoped
         if policy.scope.covers(run):
             by |= {name: policy for name in RUN_FIELDS if getattr(policy, name) is not None}
     return by
+
+
+def unset_since(settled: ScopedPolicy | None, newest: ScopedPolicy) -> tuple[str, ...]:
+    """The fields that a version in rehearsal leaves to wider scopes, and the last one that was not rehearsed set.
+
+    Such a field is decided by another version, so nothing else would tell that this one is behind what it says now.
+    """
+    if settled is None or newest.stage is not Stage.REHEARSING:
+        return ()
+    fields = [name for name in RUN_FIELDS if name in TAKING_FIELDS]
+    return tuple(name for name in fields if getattr(settled, name) is not None and getattr(newest, name) is None)
+
+
+def _lets_through(policy: ScopedPolicy, by: dict[str, ScopedPolicy]) -> bool:
+    """Whether a field of a run is decided by a wider scope only because this policy leaves it unset of late."""
+    return any(name not in by or by[name].scope.rank < policy.scope.rank for name in policy.unset)
 
 
 def limits_of(policies: Iterable[ScopedPolicy], root: str) -> Limits:

@@ -1,7 +1,7 @@
 """Which policy applies, and from when the schedule may take a run."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -30,6 +30,7 @@ from cleanup.policy.retention import (
     limits_of,
     loosens,
     stage_of_next,
+    unset_since,
     verified_at,
 )
 
@@ -379,6 +380,49 @@ def test_what_does_not_loosen_takes_no_run_that_was_kept_before(
         if scope == Scope(root="lab") and after[name] is not None:
             assert before[name] is not None
             assert after[name] <= before[name]
+
+
+def test_what_is_left_to_a_wider_scope_is_rehearsed_too() -> None:
+    """Nobody decides anything but the wider scope, which was promoted long ago."""
+    lab = scoped(1, mode=Mode.SCHEDULED, retain_hours=1, stage=Stage.PROMOTED)
+    narrow = Scope(equipment="CONFOCAL_01")
+    kept = scoped(2, scope=narrow, mode=Mode.MANUAL, stage=Stage.PROMOTED)
+    assert stage_of_next(kept, scoped(3, scope=narrow), rehearse=None) is Stage.REHEARSING
+    let_go = scoped(3, scope=narrow, stage=Stage.REHEARSING)
+    let_go = replace(let_go, unset=unset_since(kept, let_go))
+    assert let_go.unset == ("mode",)
+    assert effective_policy([lab, let_go], RUN).rehearsing == (3,)
+    assert effective_policy([lab, let_go], replace(RUN, equipment="FLOW_01")).rehearsing == ()
+    test_runs = scoped(4, scope=Scope(run_kind="test"), mode=Mode.SCHEDULED, stage=Stage.PROMOTED)
+    assert effective_policy([lab, let_go, test_runs], RUN).rehearsing == ()
+    assert unset_since(None, let_go) == unset_since(kept, replace(let_go, stage=Stage.PROMOTED)) == ()
+
+
+@given(
+    scope=scopes, before=taking, after=taking, others=st.lists(st.tuples(scopes, taking), max_size=3), data=st.data()
+)
+def test_a_change_that_takes_more_is_rehearsed(
+    scope: Scope, before: dict[str, Any], after: dict[str, Any], others: list[tuple[Scope, Any]], data: st.DataObject
+) -> None:
+    """Whatever changes in one scope: what takes a run that was kept before has to be rehearsed for that run."""
+    kept_as_before = data.draw(st.sets(st.sampled_from(sorted(after))))
+    after = {**after, **{name: before[name] for name in kept_as_before}}
+    earlier = scoped(1, scope=scope, **before, stage=Stage.PROMOTED)
+    later = scoped(2, scope=scope, **after)
+    later = replace(later, stage=stage_of_next(earlier, later, rehearse=None))
+    later = replace(later, unset=unset_since(earlier, later))
+    rest = [
+        scoped(3, scope=other, **fields, stage=Stage.PROMOTED)
+        for other, fields in {other: fields for other, fields in others if other != scope}.items()
+    ]
+    was, becomes = (effective_policy([version, *rest], RUN) for version in (earlier, later))
+    if becomes.rehearsing:
+        return
+    assert becomes.proof.strength >= was.proof.strength
+    if becomes.mode is Mode.SCHEDULED:
+        assert was.mode is Mode.SCHEDULED
+        assert becomes.retain_hours >= was.retain_hours
+        assert becomes.min_retain_hours >= was.min_retain_hours
 
 
 def test_every_field_that_may_take_more_is_explored() -> None:
