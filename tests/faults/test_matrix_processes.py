@@ -118,7 +118,7 @@ def killed_and_swept(stage: Stage) -> Answer:
     scope = {"equipment": "CONFOCAL_01", "project": "PROJ-0042"}
     RetentionPolicy.objects.add_version(author="admin", now=stage.now, mode="scheduled", retain_hours=0, **scope)
     swept = children.run(stage.env, "sweep", stage.now)
-    assert [RUN_PATH, "cleared", ""] in swept, swept
+    assert [RUN_PATH, "cleared", "retention"] in swept, swept
     return told(stage, attempt)
 
 
