@@ -69,6 +69,7 @@ _SHARED_BY_CASE = (
     "test_set_policy.py",
     "test_sweeping.py",
     "test_telling.py",
+    "test_walking.py",
     "test_watching.py",
     "views/test_sweeps.py",
 )
