@@ -43,7 +43,8 @@ _SHARED = (
     "test_worker.py",
 )
 # Tests of the disk, of the NAS, of processes and of pages, for which an engine is only the place where rows lie: each
-# case on one of the engines, so that both have about half of every table. The explorers lead every engine everywhere.
+# case on one of the engines, so that both have about half of every table. The explorers lead every engine everywhere;
+# those that take a sample, of what the exhaustive run explores on both in full, take it on one.
 _SHARED_BY_CASE = (
     "browser/test_clear.py",
     "browser/test_problems.py",
@@ -53,25 +54,62 @@ _SHARED_BY_CASE = (
     "faults/test_blackbox.py::test_frozen_amid_the_removal_it_is_left_alone",
     "faults/test_blackbox.py::test_the_command_itself_killed_before_the_fence",
     "faults/test_dry_run.py",
+    "faults/test_explorer.py::test_a_clear_that_stands_still",
+    "faults/test_explorer.py::test_a_recovery_that_is_killed",
+    "faults/test_explorer.py::test_a_run_that_is_changed",
+    "faults/test_explorer.py::test_power_lost_in_the_first_clear",
     "faults/test_matrix_",
     "faults/test_mutants.py",
     "faults/test_reference_defects.py",
-    "test_commands.py::test_bad_usage",
+    "test_breakers.py",
+    "test_budgets.py",
+    "test_commands.py",
+    "test_discovery.py",
     "test_gathering.py",
+    "test_hold_commands.py",
     "test_holding.py",
     "test_orphan_commands.py",
     "test_orphans.py",
     "test_parking.py",
+    "test_pressure.py",
     "test_proving.py",
     "test_recovery.py",
     "test_registering.py",
+    "test_rehearsing.py",
     "test_reregistering.py",
     "test_set_policy.py",
+    "test_sweep_commands.py",
+    "test_sweep_properties.py",
     "test_sweeping.py",
     "test_telling.py",
+    "test_timed_pass.py",
     "test_walking.py",
     "test_watching.py",
-    "views/test_sweeps.py",
+    "views/",
+)
+# Of those, what asks the database for more than a few rows, and one walk through everything.
+_ON_BOTH = (
+    "test_breakers.py::test_a_go_on_lets_the_next_sweep",
+    "test_budgets.py::test_what_is_left_over_says_so",
+    "test_commands.py::test_from_a_staging_tree_to_cleared_runs",
+    "test_commands.py::test_the_same_on_a_sample",
+    "test_discovery.py::test_a_new_run_at_the_path_of_a_cleared_one",
+    "test_discovery.py::test_a_second_pass_finds_nothing_new",
+    "test_discovery.py::test_finds_every_run_with_its_whole_history",
+    "test_discovery.py::test_history_grows_step_by_step",
+    "test_discovery.py::test_one_broken_folder_does_not_stop_the_pass",
+    "test_discovery.py::test_only_one_pass_at_a_time",
+    "test_pressure.py::test_as_many_runs_as_are_too_many",
+    "test_rehearsing.py::test_a_version_written_in_between",
+    "test_rehearsing.py::test_from_the_first_night_to_the_first_clear",
+    "test_timed_pass.py::test_a_new_scheduled_policy_clears",
+    "views/test_admin.py::test_the_ledger_",
+    "views/test_admin.py::test_the_totals_",
+    "views/test_list.py::test_filters",
+    "views/test_list.py::test_one_query_plan",
+    "views/test_list.py::test_pages_of_fifty",
+    "views/test_list.py::test_the_sums",
+    "views/test_run_page.py::test_few_queries",
 )
 _VENDORS = pytest.StashKey[set[str]]()
 
@@ -90,6 +128,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(report, "explored")
     if engines.WORKER:
         config.workeroutput["vendor"] = connection.vendor  # type: ignore[attr-defined]
+    # The real one is slow on purpose; it still reads what other processes have written.
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", *settings.PASSWORD_HASHERS]
     settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     if not engines.WORKER and config.getoption("dist", "no") == "each":
         os.environ[_EACH_VARIABLE] = "1"  # a worker is not told how the tests are distributed
@@ -112,6 +152,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _sharer(item: pytest.Item) -> str | None:
     """The worker that runs a shared test; None for a test that both must run."""
     name = item.nodeid.removeprefix("tests/")
+    if name.startswith(_ON_BOTH):
+        return None
     if not name.startswith(_SHARED_BY_CASE):
         name = name.partition("[")[0]  # parameters may be named otherwise in each worker
     shared = name.startswith(_SHARED + _SHARED_BY_CASE)
