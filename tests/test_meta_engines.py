@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
 from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
 
 from cleanup import append_only
 from cleanup.models import RetentionPolicy
@@ -67,7 +69,7 @@ def test_triggers_stand_in_tests(policy: Any) -> None:
         RetentionPolicy.objects.update(author="somebody else")
 
 
-# The order of the next two matters: the second looks at what the flush after the first has left.
+# The order of the next three matters: each looks at what was put right after the one before.
 
 
 @pytest.mark.django_db(transaction=True)
@@ -79,12 +81,26 @@ def test_a_transactional_test_may_leave_append_only_rows(policy: Any) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_after_a_flush_everything_stands_again() -> None:
+def test_it_may_take_away_what_was_there(policy: Any) -> None:
+    from django_q.models import Schedule
+
+    assert append_only.missing(connection) == []
+    assert not RetentionPolicy.objects.exists()
+    policy(mode="manual")
+    Group.objects.all().delete()
+    Schedule.objects.filter(name="cleanup heartbeat").delete()
+    Schedule.objects.update(next_run=timezone.now() + timedelta(days=1))
+    append_only.remove(connection)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_after_it_everything_stands_again() -> None:
     from django_q.models import Schedule
 
     assert append_only.missing(connection) == []
     assert not RetentionPolicy.objects.exists()
     assert Schedule.objects.filter(name="cleanup heartbeat").exists()
+    assert not Schedule.objects.filter(next_run__gt=timezone.now() + timedelta(minutes=1)).exists()
     operators = Group.objects.get(name="operator").permissions
     assert operators.filter(codename="clear_run").exists()
     assert not Group.objects.get(name="viewer").permissions.filter(codename="clear_run").exists()
