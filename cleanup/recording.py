@@ -17,6 +17,7 @@ from cleanup.policy.breakers import RECENT_SWEEPS
 
 # So many runs are written at once.
 _BATCH = 200
+_LONGEST_DRY_RUN = timedelta(days=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,8 @@ class Recorder:
         with transaction.atomic():
             SweptRun.objects.bulk_create(self._new)
             if self._same:
-                SweptRun.objects.filter(pk__in=self._same).update(last=self.sweep)
+                # Two dry runs may go side by side: the later one has the last word.
+                SweptRun.objects.filter(pk__in=self._same, last__lt=self.sweep).update(last=self.sweep)
         self._new, self._same = [], []
 
     def finish(self, outcome: Outcome, **counts: Any) -> None:  # noqa: ANN401
@@ -81,11 +83,15 @@ def begin(
 ) -> Recorder:
     """Begin the record of a pass, which the caller has claimed the root for unless it is a dry run.
 
-    A pass of this root that still seems to run was killed, for the claim died with it.
+    A pass of this root that still seems to run was killed, for the claim died with it; of a dry run, which claims
+    nothing, a day tells.
     """
-    if kind != SweepKind.DRY_RUN:
-        earlier = Sweep.objects.filter(root=root, outcome=Outcome.RUNNING).exclude(kind=SweepKind.DRY_RUN)
-        earlier.update(outcome=Outcome.INTERRUPTED, ended_at=timezone.now())
+    running = Sweep.objects.filter(root=root, outcome=Outcome.RUNNING)
+    if kind == SweepKind.DRY_RUN:
+        running = running.filter(kind=kind, started_at__lt=timezone.now() - _LONGEST_DRY_RUN)
+    else:
+        running = running.exclude(kind=SweepKind.DRY_RUN)
+    running.update(outcome=Outcome.INTERRUPTED, ended_at=timezone.now())
     sweep = Sweep.objects.create(
         root=root,
         kind=kind,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.conf import settings
+from django.utils import timezone
 
 from cleanup import clearing, gathering, queueing
 from cleanup.gathering import OpenRun, Unreachable
@@ -69,6 +70,7 @@ def _settle(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
     with gathering.data_dir().lock(str(attempt.run_id)) as free:
         if not free:
             return
+        ClearAttempt.objects.filter(pk=attempt.pk).update(progress_at=timezone.now())  # it is in hand again
         clearing.settle_phase(attempt, *_CHANGING)  # somebody may have had it since it was listed
         if attempt.phase == Phase.DONE and not attempt.incomplete:
             return

@@ -212,7 +212,7 @@ def test_a_sweep_that_was_killed_is_taken_up_by_the_next(
 ) -> None:
     policy(mode="scheduled", retain_hours=1)
     children.kill_at(f"{TREE}:fence:after:1", subprocess_env, "sweep", scene.now)
-    assert children.run(subprocess_env, "sweep", scene.now) == [[scene.run.run_path, "cleared", ""]]
+    assert children.run(subprocess_env, "sweep", scene.now) == [[scene.run.run_path, "cleared", "retention"]]
     scene.assert_cleared()
     assert scene.kinds() == ["aborted", "authorised", "completed"]
 

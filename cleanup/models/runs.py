@@ -33,7 +33,7 @@ class Run(models.Model):
     `state` is empty as long as no readable `ingest.json` was seen. `facts` is what discovery saw last, at `looked_at`;
     the columns beside it repeat what lists filter, sort and add up. Bytes are logical unless the name says otherwise.
     `failures` counts the attempts that failed in a row since the facts last changed. A run with `gone_at` was declared
-    gone by a person: another directory lies at its path, so its row only tells what was known of it.
+    gone by a person: another directory lies at its path, or none, so its row only tells what was known of it.
     """
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="runs")

@@ -40,7 +40,7 @@ def _confirm(request: SignedIn, run: Run, form: ClearForm) -> HttpResponse:
         "allowed": decision is not None and decision.worth_trying,
         "proof": effective_policy(policies, run.scope).proof,
         "form": form,
-        "queue_is_silent": queue_is_silent(now),
+        "queue_is_silent": queue_is_silent(now, host=run.root.host),
         "now": now,
     }
     template = "cleanup/_confirm.html" if request.htmx else "cleanup/clear_confirm.html"

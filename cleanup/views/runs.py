@@ -86,7 +86,7 @@ def run_detail(request: SignedIn, pk: int) -> HttpResponse:
         "cleared_by": cleared_by,
         "entries": LedgerEntry.objects.filter(run=run)[:SHOWN_ENTRIES],
         "holds": holds.panel(run, now),
-        "queue_is_silent": queue_is_silent(now),
+        "queue_is_silent": queue_is_silent(now, host=run.root.host),
         "unwatched": watching.silent_watches(now),
         "now": now,
     }
@@ -103,7 +103,7 @@ def recorded_gates(attempt: ClearAttempt | None) -> list[dict[str, Any]]:
     ]
 
 
-def queue_is_silent(now: datetime) -> bool:
-    """Whether the cluster that clears has run no task lately, so that a clear would only wait."""
+def queue_is_silent(now: datetime, *, host: str | None = None) -> bool:
+    """Whether the cluster that clears, on one host or on any, has run no task lately: a clear would only wait."""
     beats = Heartbeat.objects.filter(cluster=settings.EXLAB_CLEAR_CLUSTER, at__gt=now - SILENT_AFTER)
-    return not beats.exists()
+    return not (beats if host is None else beats.filter(host=host)).exists()
