@@ -446,6 +446,20 @@ def test_the_comparison_ends_with_the_version(
 
 
 @pytest.mark.django_db(transaction=True)
+def test_what_is_left_to_a_wider_scope_again_is_rehearsed_first(
+    lab: Lab, root: StagingRoot, runs: dict[str, Run], policy: Any, now: datetime
+) -> None:
+    """The instrument was manual; that is taken back, and the lab's old schedule would take its runs at once."""
+    policy(mode="scheduled", retain_hours=24, max_share=1.0, stage="promoted")
+    policy(mode="manual", equipment="FLOW_01")
+    let_go = policy(mode="", equipment="FLOW_01")
+    assert let_go.rehearsal == "rehearsing"
+    sweeping.sweep(now=now, timed=True, roots=[root])
+    assert {run.run_path for run in Run.objects.staged()} == {OTHER, THIRD}
+    assert {one.run.run_path for one in rehearsing.comparison(let_go, now)} == {OTHER, THIRD}
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_real_pass_rehearses_and_a_person_clears(
     root: StagingRoot, runs: dict[str, Run], rehearsed: RetentionPolicy, now: datetime
 ) -> None:

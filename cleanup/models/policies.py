@@ -1,6 +1,7 @@
 """Retention policies, every version of them."""
 
 import math
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -27,6 +28,7 @@ from cleanup.policy.retention import (
     effective_policy,
     limits_of,
     stage_of_next,
+    unset_since,
 )
 
 
@@ -41,7 +43,14 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
 
     def scoped(self, *, as_of: int | None = None) -> list[ScopedPolicy]:
         """The policies in force, now or as of a version, as values for `effective_policy`."""
-        return [policy.as_value() for policy in self.in_force(as_of=as_of)]
+        newest: dict[Scope, ScopedPolicy] = {}
+        settled: dict[Scope, ScopedPolicy] = {}
+        versions = self if as_of is None else self.filter(version__lte=as_of)
+        for value in (policy.as_value() for policy in versions.select_related("root").order_by("version")):
+            newest[value.scope] = value
+            if value.stage is not Stage.REHEARSING:
+                settled[value.scope] = value
+        return [replace(value, unset=unset_since(settled.get(scope), value)) for scope, value in newest.items()]
 
     def effective_for(self, run: Run) -> Policy:
         return effective_policy(self.scoped(), run.scope)
