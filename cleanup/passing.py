@@ -93,7 +93,8 @@ class Swept:
 
     @property
     def failed(self) -> int:
-        return self.count(Action.FAILED, Action.PARTIAL)
+        broken = sum(problem.reason is Reason.SWEEP_FAILED for problem in self.problems)
+        return self.count(Action.FAILED, Action.PARTIAL) + broken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -322,7 +323,8 @@ class Pass:
             if taken.action in FREEING:
                 picker.gone(candidate, size=taken.bytes, allocated=taken.allocated)
                 budget = budget if candidate.rehearsed else budget.less(taken.bytes)
-            self._watch_failures(taken)
+            if not candidate.rehearsed:
+                self._watch_failures(taken)
         if not self.left_over:
             self._remember(None)
         for candidate in candidates:

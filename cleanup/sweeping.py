@@ -1,9 +1,12 @@
 """The sweep: the pass that clears what the policy says is due, or shows what it would clear."""
 
 import contextlib
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
+
+from django.db import connection
 
 from cleanup import claiming, readiness, recovery
 from cleanup.models import Requester, RetentionPolicy, Run, StagingRoot
@@ -12,6 +15,8 @@ from cleanup.policy.breakers import Clock
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import effective_policy
 from cleanup.taking import Action, Asked, RunAction, take
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["Action", "Problem", "RunAction", "Swept", "clear", "sweep"]
 
@@ -40,11 +45,17 @@ def sweep(
     policies = RetentionPolicy.objects.scoped()
     hindrances = readiness.hindrances()
     for root in StagingRoot.objects.all() if roots is None else roots:
-        with contextlib.nullcontext(True) if dry_run else claiming.claim(root) as claimed:
-            if claimed:
-                Pass(root, wish, policies, hindrances, result).go()
-            else:
-                result.problems.append(Problem(root.name, Reason.SWEEP_RUNNING))
+        try:
+            with contextlib.nullcontext(True) if dry_run else claiming.claim(root) as claimed:
+                if claimed:
+                    Pass(root, wish, policies, hindrances, result).go()
+                else:
+                    result.problems.append(Problem(root.name, Reason.SWEEP_RUNNING))
+        except Exception as error:  # one bad root must not keep the others from being swept
+            logger.exception("the sweep of %s failed", root)
+            result.problems.append(Problem(root.name, Reason.SWEEP_FAILED, f"{type(error).__name__}: {error}"))
+            if not connection.in_atomic_block:  # what a server has closed is of no use to the next root
+                connection.close_if_unusable_or_obsolete()
     return result
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cleanup import clearing, discovery, gathering
+from cleanup import clearing, discovery, gathering, recording, registering
 from cleanup.models import ClearAttempt, Run, Sweep, SweptRun
 from cleanup.sweeping import Action, sweep
 from tests.faults.scene import Scene, scene_of
@@ -179,6 +180,26 @@ def test_a_failed_clear_is_counted_with_its_trace(
     kept = Sweep.objects.get()
     assert (kept.cleared, kept.failed) == (0, 1)
     assert any(record.exc_info for record in caplog.records)
+
+
+def test_one_bad_root_does_not_stop_the_others(
+    scenes: dict[str, Scene], now: datetime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Lab(tmp_path / "another")
+    registering.register("another", str(other.staging), accept_empty=True, now=now)  # it comes first
+    begin = recording.begin
+
+    def fail_for_one(root: Any, *args: Any, **options: Any) -> Any:
+        if root.name == "another":
+            raise RuntimeError("a fault of our own")
+        return begin(root, *args, **options)
+
+    monkeypatch.setattr(recording, "begin", fail_for_one)
+    swept = sweep(now=now, timed=True)
+    assert swept.count(Action.CLEARED) == 1
+    (problem,) = swept.problems
+    assert (problem.root, problem.reason) == ("another", "sweep_failed")
+    assert swept.failed == 1
 
 
 def test_a_pass_that_was_killed_says_so(

@@ -273,6 +273,11 @@ class Reason(enum.StrEnum):
         "Another sweep of this staging root is under way.",
         "Wait for it to end.",
     )
+    SWEEP_FAILED = (
+        "sweep_failed",
+        "The sweep of this staging root has failed unexpectedly; the log says how.",
+        "Read the log; the next sweep begins after the run at which this one ended.",
+    )
     LIMIT_EXCEEDED = (
         "limit_exceeded",
         "The staging root is beyond its limit, and nothing more may go by itself.",

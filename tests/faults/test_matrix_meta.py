@@ -36,6 +36,7 @@ SWEPT = {
     Reason.BUDGET_EXHAUSTED,
     Reason.LIMIT_EXCEEDED,
     Reason.BREAKER_OPEN,
+    Reason.SWEEP_FAILED,
     Reason.SWEEP_RUNNING,
     Reason.REHEARSAL,
 }
