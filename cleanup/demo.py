@@ -17,8 +17,8 @@ from pathlib import Path
 from django.conf import settings
 from django.contrib.auth.models import Group, User
 
-from cleanup import clearing, discovery, registering
-from cleanup.models import RetentionPolicy, Run
+from cleanup import clearing, discovery, holding, registering
+from cleanup.models import RetentionPolicy, Run, StagingRoot
 from cleanup.policy.lifecycle import State
 from cleanup.policy.retention import Mode
 
@@ -170,18 +170,28 @@ def _bring_in(base: Path, now: datetime) -> None:
     if not root.policies.exists():
         # For this root only: a real lab beside the demonstration keeps its own policies.
         add = partial(RetentionPolicy.objects.add_version, root=root, author="demo", now=now)
-        # The one for test runs works from the first day on; the other is still being rehearsed.
+        # The one for test runs works from the first day on; the other is rehearsed until somebody promotes it.
         add(mode=Mode.MANUAL)
         add(mode=Mode.SCHEDULED, retain_hours=24, run_kind="test", rehearse=False)
-        add(mode=Mode.SCHEDULED, retain_hours=24 * 28, equipment="PLATE_READER_02", note="plates are kept four weeks")
+        plates = {"equipment": "PLATE_READER_02", "note": "plates are kept five days"}
+        add(mode=Mode.SCHEDULED, retain_hours=24 * 5, rehearsal_nights=0, **plates)
     if root.discovered_at is None:
         discovery.discover(root, now=now)
+        _hold_one(root, now)
     to_clear = json.loads(_note(base).read_text())
     for run in Run.objects.verified().with_root().filter(root=root, run_path__in=to_clear):
         try:
             clearing.clear_run(run, actor="operator", note="checked on the NAS", now=now)
         except clearing.Refused as refused:  # a demonstration with one run too many is one all the same
             logger.warning("%s was not cleared: %s", run.run_path, refused)
+
+
+def _hold_one(root: StagingRoot, now: datetime) -> None:
+    """Somebody still needs the oldest run of one instrument, for two days more."""
+    run = Run.objects.verified().with_root().filter(root=root, equipment="SEQUENCER_01").order_by("verified_at").first()
+    if run is not None:
+        until = now + timedelta(days=2)
+        holding.hold(run, owner="operator", reason="read again for a figure", until=until, now=now)
 
 
 def _users(base: Path) -> dict[str, str]:
