@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache, cached_property, partial
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import Group, User
@@ -173,7 +174,7 @@ def _bring_in(base: Path, now: datetime) -> None:
         # The one for test runs works from the first day on; the other is rehearsed until somebody promotes it.
         add(mode=Mode.MANUAL)
         add(mode=Mode.SCHEDULED, retain_hours=24, run_kind="test", rehearse=False)
-        plates = {"equipment": "PLATE_READER_02", "note": "plates are kept five days"}
+        plates: dict[str, Any] = {"equipment": "PLATE_READER_02", "note": "plates are kept five days"}
         add(mode=Mode.SCHEDULED, retain_hours=24 * 5, rehearsal_nights=0, **plates)
     if root.discovered_at is None:
         discovery.discover(root, now=now)
