@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -10,6 +9,7 @@ from django.core.exceptions import ValidationError
 from cleanup.management.base import UsageError
 from cleanup.models import RetentionPolicy, Run, RunKind, StagingRoot
 from cleanup.policy.retention import effective_policy
+from cleanup.policy.typed import names_near
 from cleanup.policy.wording import describe
 from cleanup.staging.layout import is_folder_name
 from cleanup.templatetags.words import visible
@@ -112,6 +112,4 @@ def _refuse_unknown(name: str, value: str, *, new: bool) -> None:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    names = list(known)
-    near = get_close_matches(name, names) or names[:5]
-    return ", ".join(map(visible, near)) or "none"
+    return ", ".join(map(visible, names_near(name, known))) or "none"

@@ -12,8 +12,8 @@ from django.db import IntegrityError
 from cleanup.management.base import FAILED, LabCommand, UsageError, now
 from cleanup.management.scopes import add_scope_arguments, meaning_of, scope_of, sentences, version_as_json
 from cleanup.models import RetentionPolicy, StagingRoot
-from cleanup.policy import units
 from cleanup.policy.retention import DEFAULT_REHEARSAL_NIGHTS, ROOT_FIELDS, Mode, ProofLevel
+from cleanup.policy.typed import READERS
 from cleanup.templatetags.words import visible
 
 # What is typed to leave a field to wider scopes again.
@@ -26,21 +26,20 @@ class Unset:
 
 UNSET = Unset()
 
-HOURS, MINUTES, BYTES = units.parse_hours, units.parse_minutes, units.parse_bytes
-# Option, the field it sets, how it is read, and what it says.
-LIMITS: tuple[tuple[str, str, Callable[[str], Any], str, str], ...] = (
-    ("--retain-hours", "retain_hours", HOURS, "H", "Keep so long after the verification; also 30d, 60m."),
-    ("--min-retain-hours", "min_retain_hours", HOURS, "H", "Keep at least so long where the disk is too full."),
-    ("--stalled-after", "stalled_after_hours", HOURS, "H", "Call a run stalled that stands in one state for so long."),
-    ("--max-bytes", "max_bytes", BYTES, "SIZE", "Too full above this size of staged runs, as in 1.5TB (with --root)."),
-    ("--max-runs", "max_runs", units.parse_count, "N", "Too full above so many staged runs (with --root)."),
-    ("--free-start", "free_start_bytes", BYTES, "SIZE", "Too full with less free space than this (with --root)."),
-    ("--free-stop", "free_stop_bytes", BYTES, "SIZE", "And until so much is free (with --root)."),
-    ("--budget-runs", "budget_runs", units.parse_count, "N", "One sweep takes so many runs at most."),
-    ("--budget-bytes", "budget_bytes", BYTES, "SIZE", "One sweep takes so much at most."),
-    ("--budget-minutes", "budget_minutes", MINUTES, "MIN", "One sweep begins nothing more after so long."),
-    ("--max-share", "max_share", units.parse_share, "SHARE", "A sweep that would take more of a root stops and asks."),
-    ("--rehearsal-nights", "rehearsal_nights", units.parse_count, "N", "Promote after so many; 0: only by a person."),
+# Option, the field it sets, and what it says.
+LIMITS: tuple[tuple[str, str, str, str], ...] = (
+    ("--retain-hours", "retain_hours", "H", "Keep so long after the verification; also 30d, 60m."),
+    ("--min-retain-hours", "min_retain_hours", "H", "Keep at least so long where the disk is too full."),
+    ("--stalled-after", "stalled_after_hours", "H", "Call a run stalled that stands in one state for so long."),
+    ("--max-bytes", "max_bytes", "SIZE", "Too full above this size of staged runs, as in 1.5TB (with --root)."),
+    ("--max-runs", "max_runs", "N", "Too full above so many staged runs (with --root)."),
+    ("--free-start", "free_start_bytes", "SIZE", "Too full with less free space than this (with --root)."),
+    ("--free-stop", "free_stop_bytes", "SIZE", "And until so much is free (with --root)."),
+    ("--budget-runs", "budget_runs", "N", "One sweep takes so many runs at most."),
+    ("--budget-bytes", "budget_bytes", "SIZE", "One sweep takes so much at most."),
+    ("--budget-minutes", "budget_minutes", "MIN", "One sweep begins nothing more after so long."),
+    ("--max-share", "max_share", "SHARE", "A sweep that would take more of a root stops and asks."),
+    ("--rehearsal-nights", "rehearsal_nights", "N", "Promote after so many; 0: only by a person."),
 )
 OPTIONS = {field: option for option, field, *_rest in LIMITS}
 
@@ -57,8 +56,8 @@ class Command(LabCommand):
         parser.add_argument("--new", action="store_true", help="The instrument or project has no run yet.")
         parser.add_argument("--mode", choices=[*Mode, NONE])
         parser.add_argument("--proof", choices=[*ProofLevel, NONE])
-        for option, field, parse, metavar, means in LIMITS:
-            parser.add_argument(option, dest=field, type=_or_none(parse), metavar=metavar, help=means)
+        for option, field, metavar, means in LIMITS:
+            parser.add_argument(option, dest=field, type=_or_none(READERS[field]), metavar=metavar, help=means)
         parser.add_argument(
             "--rehearsal",
             dest="rehearse",
