@@ -531,16 +531,19 @@ def test_a_fence_that_vanishes_while_discovery_looks_is_not_called_incomplete(
     scene: Scene, root: Any, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fence = leave_incomplete(scene, monkeypatch)
-    names = tree.fences
+    asked = []
 
-    def list_and_settle(descriptor: int) -> list[bytes]:
-        found = list(names(descriptor))
+    def settle_and_ask(*sight: Any) -> bool:
+        """The walk has come by the fence; before anybody asks whose it is, it is finished."""
         (fence / "late").unlink()
         recovery.recover(now=scene.now)
-        return found
+        asked.append(is_stray_fence(*sight))
+        return asked[-1]
 
-    with means.replaced(monkeypatch, tree, "fences", list_and_settle):
+    is_stray_fence = discovery.is_stray_fence
+    with means.replaced(monkeypatch, discovery, "is_stray_fence", settle_and_ask):
         assert seen_by_discovery(root, scene.now) == []
+    assert asked == [False]
     scene.assert_cleared()
 
 
