@@ -57,7 +57,6 @@ _SHARED_BY_CASE = (
     "faults/test_explorer.py::test_a_clear_that_stands_still",
     "faults/test_explorer.py::test_a_recovery_that_is_killed",
     "faults/test_explorer.py::test_a_run_that_is_changed",
-    "faults/test_explorer.py::test_power_lost_in_the_first_clear",
     "faults/test_matrix_",
     "faults/test_mutants.py",
     "faults/test_reference_defects.py",
@@ -114,7 +113,6 @@ _ON_BOTH = (
 # Shared tests that take long, placed so that both workers come to their end at about the same time.
 _PLACED = {
     "faults/test_explorer.py::test_a_run_that_is_changed": "gw1",
-    "faults/test_explorer.py::test_power_lost_in_the_first_clear": "gw1",
     "test_sweep_properties.py::test_no_sweep_clears": "gw1",
 }
 _VENDORS = pytest.StashKey[set[str]]()
