@@ -5,6 +5,7 @@ from cleanup.views.answers import answers
 from cleanup.views.clear import clear_run
 from cleanup.views.holds import hold_list, hold_run, release_hold
 from cleanup.views.policies import policy_detail, policy_list, promote_policy, rehearse_policy
+from cleanup.views.policy_form import change_policy
 from cleanup.views.problems import look_again, mark_gone, problem_list
 from cleanup.views.runs import run_detail, run_list, run_row
 from cleanup.views.session import SignIn
@@ -20,6 +21,7 @@ urlpatterns = [
     path("holds/", hold_list, name="hold-list"),
     path("holds/<int:pk>/release/", release_hold, name="release-hold"),
     path("policies/", policy_list, name="policy-list"),
+    path("policies/change/", change_policy, name="change-policy"),
     path("policies/<int:number>/", policy_detail, name="policy-detail"),
     path("policies/<int:number>/promote/", promote_policy, name="promote-policy"),
     path("policies/<int:number>/rehearse/", rehearse_policy, name="rehearse-policy"),

@@ -19,6 +19,7 @@ from cleanup.policy.rehearsal import nights_wanted
 from cleanup.policy.retention import Scope, ScopedPolicy, Stage, effective_policy
 from cleanup.policy.wording import changes, describe, describe_stage, name_scope
 from cleanup.rehearsing import Became, Compared, Superseded
+from cleanup.views.policy_form import query_of
 from cleanup.views.requests import SignedIn
 
 PAGE_SIZE = 50
@@ -53,6 +54,11 @@ class Shown:
     nights: int = 0
     wanted: int = 0
     surprises: int = 0
+
+    @property
+    def query(self) -> str:
+        """The scope as the page of its form names it."""
+        return query_of(self.version.scope)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,134 @@
+"""Writing a policy in the browser: first where it applies, then what it says."""
+
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.contrib.auth.decorators import permission_required
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.db.models import Max
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods
+
+from cleanup.forms import PolicyForm, ScopeForm
+from cleanup.models import RetentionPolicy, StagingRoot
+from cleanup.policy.retention import Scope, Stage, effective_policy
+from cleanup.policy.wording import describe, name_scope
+from cleanup.rehearsing import Superseded
+from cleanup.templatetags.words import visible
+from cleanup.views.requests import SignedIn
+
+may_write_policies = permission_required(
+    ["cleanup.view_retentionpolicy", "cleanup.add_retentionpolicy"], raise_exception=True
+)
+
+SCOPE_FIELDS = ("root", "equipment", "project", "run_kind")
+
+# How a version begins, after the sentence that says what it means.
+BEGINS = {
+    Stage.REHEARSING: "It is rehearsed first: the timed pass only records what it would clear until it is promoted.",
+    Stage.PROMOTED: "It is in force from the next pass on.",
+    Stage.OFF: "It is in force from the next pass on, and never rehearsed.",
+}
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@may_write_policies
+def change_policy(request: SignedIn) -> HttpResponse:
+    """Ask where a policy shall apply; then show what is in force there, and write what is to take its place."""
+    posted = request.method == "POST"
+    data = request.POST if posted else request.GET
+    where = ScopeForm(data if posted or any(name in data for name in SCOPE_FIELDS) else None)
+    if where.is_valid():
+        return _change(request, where)
+    context: dict[str, Any] = {"where": where}
+    if posted:  # what was typed stays, to be sent again with a scope that is known
+        context["form"] = PolicyForm(data, scope=Scope(), before=None, scoped=[])
+    return render(request, "cleanup/policies_change.html", context, status=422 if where.errors else 200)
+
+
+def query_of(scope: Scope) -> str:
+    """A scope as the query of the form's address; an empty name is everywhere."""
+    return urlencode({name: getattr(scope, name) or "" for name in SCOPE_FIELDS})
+
+
+def _change(request: SignedIn, where: ScopeForm) -> HttpResponse:
+    """The form for one scope, or what came of sending it."""
+    now = timezone.now()
+    before, scoped = _in_force(where.scope), RetentionPolicy.objects.scoped()
+    data = request.POST if request.method == "POST" else None
+    form = PolicyForm(data, scope=where.scope, before=before, scoped=scoped)
+    newer = None
+    if form.is_bound:
+        try:
+            if form.is_valid():
+                written = _write(form, author=request.user.get_username(), now=now)
+                messages.success(request, visible(f"Version {written.version} was written. {_meaning(written)}"))
+                return redirect("policy-detail", number=written.version)
+            _expect_in_force(form, before)
+        except Superseded as error:
+            newer = _in_force(where.scope)
+            form.add_error(None, f"Nothing was written: {error}.")
+        except ValidationError as error:
+            form.add_error(None, error)
+    context = {
+        "where": where,
+        "form": form,
+        "scope": name_scope(where.scope),
+        "query": query_of(where.scope),
+        "before": before,
+        "newer": newer,
+        "now": now,
+    }
+    return render(request, "cleanup/policies_change.html", context, status=422 if form.errors else 200)
+
+
+def _write(form: PolicyForm, author: str, now: datetime) -> RetentionPolicy:
+    """The version that a valid form says. Raises ValidationError, or Superseded if somebody was faster."""
+    scope = form.scope
+    root = StagingRoot.objects.get(name=scope.root) if scope.root else None
+    fields: dict[str, Any] = {name: getattr(scope, name) or "" for name in SCOPE_FIELDS if name != "root"}
+    fields |= form.changed_fields()
+    try:
+        with transaction.atomic():
+            # Numbers are unique and without gaps: if the next one is ours, nobody wrote another version in between.
+            newest = RetentionPolicy.objects.aggregate(version=Max("version"))["version"] or 0
+            _expect_in_force(form, _in_force(scope))
+            written = RetentionPolicy.objects.add_version(
+                root=root,
+                author=author,
+                now=now,
+                rehearse=form.rehearse,
+                note=form.cleaned_data["note"],
+                **fields,
+            )
+            if written.version != newest + 1:
+                raise Superseded("another version was written at the same moment")
+    except IntegrityError as error:
+        raise Superseded("another version was written at the same moment") from error
+    return written
+
+
+def _expect_in_force(form: PolicyForm, before: RetentionPolicy | None) -> None:
+    """Raise Superseded unless the form was made from the version that is in force in its scope."""
+    made_from = form.cleaned_data.get("made_from")
+    if made_from is None or made_from == (before.version if before else 0):
+        return
+    if before is None:
+        raise Superseded(f"version {made_from} is none of this scope")
+    raise Superseded(f"{visible(before.author)} has written version {before.version} meanwhile")
+
+
+def _in_force(scope: Scope) -> RetentionPolicy | None:
+    return next((version for version in RetentionPolicy.objects.in_force() if version.scope == scope), None)
+
+
+def _meaning(version: RetentionPolicy) -> str:
+    """What a version that was just written means and how it begins, in sentences."""
+    value = version.as_value()
+    policy = effective_policy(RetentionPolicy.objects.scoped(), value.scope)
+    return f"{describe(value, policy, nights=version.rehearsal_nights)}. {BEGINS[value.stage]}"
