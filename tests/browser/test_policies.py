@@ -1,5 +1,6 @@
 """The pages of the policies: good to read, on a phone too, and a promotion by a click."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -70,3 +71,28 @@ def test_an_admin_promotes_by_a_click(page: Page, live_server, sign_in, rehearse
     assert Axe().run(page).violations_count == 0
     assert RetentionPolicy.objects.get(version=2).note == "looks right"
     assert trouble == []
+
+
+def test_an_admin_writes_a_policy_by_keyboard(page: Page, live_server, sign_in, rehearsed, trouble):
+    sign_in("admin")
+    page.goto(live_server.url + "/policies/")
+    page.get_by_role("link", name="New policy").click()
+    page.get_by_label("Instrument").select_option("FLOW_01")
+    assert Axe().run(page).violations_count == 0
+    page.get_by_role("button", name="Continue").press("Enter")
+    page.get_by_label("Keep after the verification").fill("a week")
+    page.get_by_label("Keep after the verification").press("Enter")
+    expect(page.get_by_label("Keep after the verification")).to_have_accessible_description(re.compile("no duration"))
+    expect(page.get_by_label("Keep after the verification")).to_have_value("a week")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        results = Axe().run(page)
+        assert results.violations_count == 0, results.generate_report()
+    for width in (1440, 768, 390, 320):
+        page.set_viewport_size({"width": width, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.get_by_label("Keep after the verification").fill("7d")
+    page.get_by_label("Keep after the verification").press("Enter")
+    expect(page.get_by_text("Version 2 was written. FLOW_01: scheduled, kept 7 days")).to_be_visible()
+    assert [message for message in trouble if "422" not in message] == []
+    trouble.clear()
