@@ -47,6 +47,7 @@ _SHARED = (
 # those that take a sample, of what the exhaustive run explores on both in full, take it on one.
 _SHARED_BY_CASE = (
     "browser/test_clear.py",
+    "browser/test_policies.py",
     "browser/test_problems.py",
     "faults/test_adversary.py",
     "faults/test_blackbox.py::test_a_clear_refuses_when_its_nas_reader_is_killed",
