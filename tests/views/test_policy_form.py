@@ -392,7 +392,7 @@ def test_a_form_made_for_another_scope_writes_nothing(people, runs, policy):
     assert RetentionPolicy.objects.count() == 1
 
 
-def test_a_version_that_slips_in_between_check_and_write_is_not_lost(people, policy, now, monkeypatch):
+def test_nothing_is_written_where_a_version_slips_in_between_check_and_write(people, policy, now, monkeypatch):
     policy(mode="scheduled", retain_hours=24)
     sent = filled(people.admin, LAB, retain_hours="1h")
     queryset = type(RetentionPolicy.objects.all())
