@@ -1,12 +1,9 @@
 """The command line as scripts and people use it: real processes, their exit status, and the shape of their answers."""
 
-import json
 import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from django.utils import timezone
 
 from cleanup import discovery, registering
 from cleanup.models import Run, StagingRoot
+from tests.command_line import Done, Manage
 from tests.faults.scene import everything, inodes
 from tests.lab import METADATA, RUN_PATH, Lab, census, read_ingest, snapshot
 
@@ -36,22 +34,6 @@ OTHERS = {
     "FLOW_01/PROJ-0042/Runs/Run_2026-04-20T11-45": "complete",
     "FLOW_01/PROJ-0060/Runs/Run_2026-06-01T13-00": "staging",
 }
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended and what it said."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Manage = Callable[..., Done]
 
 
 @pytest.fixture

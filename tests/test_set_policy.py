@@ -1,18 +1,15 @@
 """`set_policy` and `promote`: every field, what is refused, and what a version means in a sentence."""
 
 import io
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib import import_module
-from typing import Any
 
 import pytest
 from django.core.management.base import CommandError
 
 from cleanup import discovery
 from cleanup.models import RetentionPolicy, Run, StagingRoot
+from tests.command_line import Done, Manage
 from tests.lab import RUN_PATH, Lab
 
 pytestmark = pytest.mark.django_db
@@ -33,22 +30,6 @@ EVERYTHING = {
     "--max-share": ("40%", "max_share", 0.4),
     "--rehearsal-nights": ("5", "rehearsal_nights", 5),
 }
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended and what it said."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Manage = Callable[..., Done]
 
 
 @pytest.fixture

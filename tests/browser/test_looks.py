@@ -3,13 +3,13 @@
 import re
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from cleanup import clearing, queueing
 from cleanup.models import Heartbeat
 from tests.browser.conftest import EXTRA, LONG, SAFE, TEST_RUN, TOUCHED
+from tests.browser.looks import expect_good_to_read
 
 PAGES = ["sign-in", "list", "cleared", "run", "long", "blocked", "live", "done", "question", "dialog", "wrong", "403"]
 
@@ -58,16 +58,8 @@ def forget_expected(trouble):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_good_to_read_and_fits_its_window(visit, page: Page, trouble, name):
-    """What axe knows of WCAG, light and dark; and no scrolling sideways from a phone to a wide screen."""
     visit(name)
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        results = Axe().run(page)
-        assert results.violations_count == 0, results.generate_report()
-    for width in (1440, 1024, 768, 390, 320):
-        page.set_viewport_size({"width": width, "height": 844})
-        assert page.evaluate("document.documentElement.scrollWidth") == width
-    assert Axe().run(page).violations_count == 0
+    expect_good_to_read(page)
     forget_expected(trouble)
 
 

@@ -1,13 +1,13 @@
 """The pages of the record of sweeps: WCAG, narrow screens, no word on the console, and "go on" without scripts."""
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from cleanup import sweeping
 from cleanup.models import RetentionPolicy, Sweep, SweepBreaker
 from tests.browser.conftest import EXTRA
+from tests.browser.looks import expect_good_to_read
 
 
 @pytest.fixture
@@ -32,16 +32,8 @@ def test_the_pages_are_good_to_read_and_fit_their_window(page: Page, live_server
     run = f"/runs/{runs[EXTRA].pk}/answers/"
     pages = ["/sweeps/", f"/sweeps/{record.sweep_id}/", f"/breakers/{record.pk}/go-on/", run]
     for address in pages:
-        page.set_viewport_size({"width": 1280, "height": 844})
         page.goto(live_server.url + address)
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-            results = Axe().run(page)
-            assert results.violations_count == 0, address + results.generate_report()
-        for width in (1440, 1024, 768, 390, 320):
-            page.set_viewport_size({"width": width, "height": 844})
-            assert page.evaluate("document.documentElement.scrollWidth") == width, (address, width)
-        assert Axe().run(page).violations_count == 0, address
+        expect_good_to_read(page)
 
 
 def test_an_operator_asks_why_and_lets_the_sweeps_go_on(page: Page, live_server, runs, record, sign_in):
