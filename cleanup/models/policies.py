@@ -73,9 +73,10 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
         """
         scope = {name: fields.pop(name, "") or "" for name in ("equipment", "project", "run_kind")}
         with transaction.atomic():
+            # The number first, then what is carried over: a version that is written in between has taken the number.
+            newest = self.aggregate(version=models.Max("version"))["version"] or 0
             before = self.filter(root=root, **scope).order_by("-version").first()
             carried = {name: getattr(before, name) for name in VERSIONED} if before else {}
-            newest = self.aggregate(version=models.Max("version"))["version"] or 0
             policy = RetentionPolicy(
                 root=root,
                 author=author,
