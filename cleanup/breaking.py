@@ -58,7 +58,7 @@ def finding_of(breaker: SweepBreaker) -> Finding:
 
 
 def open_breaker(sweep: Sweep, sights: Sequence[Sight], *, now: datetime) -> SweepBreaker:
-    """Open the breaker of a sweep's root, with everything that was seen; one that is open already stays as it is."""
+    """Open the breaker of a sweep's root, with everything that was seen; to one that is open already it is added."""
     saw = {"sights": [sight.as_json() for sight in sights]}
     detail = " ".join(sight.detail for sight in sights)
     fields = {"sweep": sweep, "kind": sights[0].kind, "detail": detail, "saw": saw, "opened_at": now}
@@ -66,7 +66,17 @@ def open_breaker(sweep: Sweep, sights: Sequence[Sight], *, now: datetime) -> Swe
         with transaction.atomic():
             return SweepBreaker.objects.create(root=sweep.root, **fields)
     except IntegrityError:
-        return SweepBreaker.objects.get(root=sweep.root, closed_at=None)
+        return _add(SweepBreaker.objects.get(root=sweep.root, closed_at=None), sights)
+
+
+def _add(breaker: SweepBreaker, sights: Sequence[Sight]) -> SweepBreaker:
+    """Let an open breaker say what else was seen, so that a go-on is said to all of it."""
+    known = {sight.kind for sight in sights_of(breaker)}
+    if new := [sight for sight in sights if sight.kind not in known]:
+        breaker.saw = {"sights": [*breaker.saw.get("sights", []), *(sight.as_json() for sight in new)]}
+        breaker.detail = " ".join([breaker.detail, *(sight.detail for sight in new)])
+        breaker.save(update_fields=["saw", "detail"])
+    return breaker
 
 
 def go_on(breaker: SweepBreaker, *, actor: str, note: str, now: datetime) -> bool:

@@ -5,22 +5,22 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from cleanup import alerting, breaking, clearing, gathering, recording, rehearsing
 from cleanup.gathering import Unreachable
+from cleanup.minding import Minder
 from cleanup.models import (
     AlertKind,
     ClearAttempt,
     Outcome,
     Requester,
-    RetentionPolicy,
     Run,
     StagingRoot,
     Sweep,
     SweepKind,
 )
-from cleanup.policy.breakers import Clock, Planned, Sight, abnormal, clock_jump, too_many_failures
+from cleanup.policy.breakers import Clock, Kind, Sight, too_many_failures
 from cleanup.policy.gates import Decision, Facts, Finding, Gate, Verdict, evaluate
 from cleanup.policy.lifecycle import State
 from cleanup.policy.pressure import (
@@ -35,10 +35,8 @@ from cleanup.policy.pressure import (
 )
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import (
-    Mode,
     Policy,
     ScopedPolicy,
-    due_at,
     effective_policy,
     limits_of,
 )
@@ -51,8 +49,6 @@ logger = logging.getLogger(__name__)
 
 # What no look at the disk can change, in the order in which it is told.
 _KNOWN = (Gate.CLOCK, Gate.RETENTION, Gate.HOLD, Gate.FREE, Gate.ATTEMPTS)
-# Under a policy that is new since the sweep before, or, where there was none, younger than this, breakers look closer.
-_FRESH = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -154,6 +150,8 @@ class Pass:
         self.outcomes: list[bool] = []
         self.attempts: dict[int, ClearAttempt] = {}
         self.stopped: Finding | None = None
+        self.sights: list[Sight] = []
+        self.minder: Minder | None = None
         self.left_over = False
         self.recorder: Recorder
         self.sweep: Sweep
@@ -170,13 +168,18 @@ class Pass:
             clock=breaking.clock_as_json(wish.clock or Clock(wall=wish.now)) if not wish.dry_run else {},
         )
         self.sweep = self.recorder.sweep
+        self._remember(self._cursor())  # at once: a pass that dies while it decides must not lose the place
         standing = breaking.standing(self.root)
         self._decide(breaking.finding_of(standing) if standing and breaking.stops(standing, self._kind) else None)
         pressure = self._pressure()
         candidates = in_order((due.candidate for due in self.due.values()), after=self._cursor())
         picker = Picker(candidates, pressure)
         if self.stopped is None and wish.timed:
-            self._look_for_the_abnormal(candidates, pressure)
+            self.minder = Minder(
+                self.root, self.policies, now=self.now, clock=wish.clock, staged_bytes=self.staged_bytes
+            )
+            # Before anything is removed: is the pass, as it is planned, abnormal, and has no person let it go on?
+            self._stop(self.minder.look_at_plan(self._plan(candidates, pressure)))
         self.recorder.flush()
         self._take(picker, candidates)
         self._warn(picker.pressure)
@@ -247,53 +250,18 @@ class Pass:
         fill = Fill(staged_bytes=self.staged_bytes, staged_runs=self.staged_runs, free_bytes=free_bytes)
         return pressure_of(self.limits, fill, going_on=going_on)
 
-    def _look_for_the_abnormal(self, candidates: Sequence[Candidate], pressure: Pressure) -> None:
-        """Stop before anything is removed if the pass, as it is planned, is abnormal and no person has let it go on."""
-        sights: list[Sight] = []
-        if self.wish.clock is not None and self.before is not None:
-            jump = clock_jump(breaking.clock_of(self.before), self.wish.clock)
-            sights += [jump] if jump else []
-        sights += abnormal(
-            self._planned(candidates, pressure),
-            recent=recording.recent_sizes(self.root),
-            staged_bytes=self.staged_bytes,
-            max_share=self.limits.max_share,
-        )
-        unheard_of = breaking.not_allowed(self.root, sights, now=self.now)
-        if unheard_of:
-            self._stop(unheard_of)
-        elif not self.wish.dry_run:
-            breaking.use_up(self.sweep, now=self.now)
-
-    def _planned(self, candidates: Sequence[Candidate], pressure: Pressure) -> Planned:
-        """What the pass comes to if every run may go."""
+    def _plan(self, candidates: Sequence[Candidate], pressure: Pressure) -> list[tuple[Run, Candidate]]:
+        """The runs that go if every one of them may; what is only rehearsed is none of them."""
         budget, picker = self._budget(), Picker(candidates, pressure)
-        before = self._version_before()
-        old = RetentionPolicy.objects.scoped(as_of=before)
-        runs = size = fresh = 0
+        plan = []
         for candidate, _causes in picker:
             if not candidate.rehearsed:
                 if budget.exhausted_by(candidate.size, minutes=0):
                     break
                 budget = budget.less(candidate.size)
-                runs, size = runs + 1, size + candidate.size
-                fresh += self._is_fresh(self.due[candidate.key], old, before)
+                plan.append((self.due[candidate.key].run, candidate))
             picker.gone(candidate, size=candidate.size, allocated=candidate.allocated)
-        return Planned(runs=runs, bytes=size, by_fresh_policy=fresh, version=self.sweep.policy_version)
-
-    def _version_before(self) -> int:
-        if self.before is not None:
-            return self.before.policy_version
-        older = RetentionPolicy.objects.filter(created_at__lt=self.now - _FRESH)
-        return older.order_by("-version").values_list("version", flat=True).first() or 0
-
-    def _is_fresh(self, due: Due, old: list[ScopedPolicy], before: int) -> bool:
-        """Whether only a policy that is new and was never rehearsed makes a run go."""
-        if not any(version > before for version in due.policy.unrehearsed):
-            return False
-        policy = effective_policy(old, due.run.scope)
-        opened = due_at(due.candidate.verified_at, policy) if policy.mode is Mode.SCHEDULED else None
-        return opened is None or opened > self.now
+        return plan
 
     # Doing
 
@@ -302,13 +270,15 @@ class Pass:
         handled: set[int] = set()
         budget = self._budget()
         exhausted = ""
-        self._remember(self._cursor())
         for candidate, causes in picker:
             due = self.due[candidate.key]
-            handled.add(candidate.key)
             self.candidates += 1
             if not exhausted and not candidate.rehearsed:
-                exhausted = budget.exhausted_by(candidate.size, minutes=self._minutes())
+                # The first one has its turn however long it took to decide, or a small budget would never clear any.
+                exhausted = budget.exhausted_by(candidate.size, minutes=self._minutes() if handled else 0)
+            handled.add(candidate.key)
+            if self.minder and not (exhausted or self.stopped or candidate.rehearsed):
+                self._stop(self.minder.look_at_next(due.run, candidate))
             if self.stopped is not None:
                 self._leave(due, breaker_finding=self.stopped)
                 picker.left_over(candidate)
@@ -321,11 +291,15 @@ class Pass:
             self._remember((candidate.verified_at, candidate.key))
             taken = self._take_one(due, cause="+".join(causes))
             if taken.action in FREEING:
-                picker.gone(candidate, size=taken.bytes, allocated=taken.allocated)
-                budget = budget if candidate.rehearsed else budget.less(taken.bytes)
+                allocated = candidate.allocated if candidate.rehearsed else taken.allocated
+                picker.gone(candidate, size=taken.bytes, allocated=allocated)
+            if taken.action in FREEING and not candidate.rehearsed:
+                budget = budget.less(taken.bytes)
+                if self.minder:
+                    self.minder.took(due.run, candidate)
             if not candidate.rehearsed:
                 self._watch_failures(taken)
-        if not self.left_over:
+        if not self.left_over and self.stopped is None:
             self._remember(None)
         for candidate in candidates:
             if candidate.key not in handled:  # only pressure would have taken it, and there is none (any more)
@@ -355,7 +329,10 @@ class Pass:
             self._stop([sight])
 
     def _stop(self, sights: list[Sight]) -> None:
-        """Take nothing more; a dry run only shows that it would stop here."""
+        """Take nothing more if anything was seen; a dry run only shows that it would stop here."""
+        self.sights += sights
+        if not sights:
+            return
         if self.wish.dry_run:
             self.stopped = Finding(Reason.BREAKER_OPEN, " ".join(sight.detail for sight in sights))
         else:
@@ -418,7 +395,7 @@ class Pass:
 
     def _warn(self, pressure: Pressure) -> None:
         """A root that stays beyond its limits is a person's affair; one that the next sweep goes on with is not yet."""
-        unmet = bool(pressure) and not self.left_over
+        unmet = bool(pressure) and not self.left_over and self.stopped is None
         subject = f"root:{self.root.pk}"
         detail = _describe(pressure)
         if unmet:
@@ -452,7 +429,14 @@ class Pass:
             reason=finding.reason if finding else "",
             detail=finding.detail if finding else "",
             pressure={"wanted": vars(before), "left": vars(after)},
+            clock={**self.sweep.clock, "sound": self._was_sound()},
         )
+        if self.minder is not None and not self.wish.dry_run:
+            breaking.use_up(self.sweep, now=self.now)
+
+    def _was_sound(self) -> bool:
+        """Whether the next timed pass may be compared with this one; clears that failed say nothing against that."""
+        return self.minder is not None and all(sight.kind is Kind.FAILURES for sight in self.sights)
 
     def _budget(self) -> Budget:
         """What is left to take; a person's limit counts over all staging roots together."""

@@ -111,6 +111,16 @@ def latest(root: StagingRoot) -> Sweep | None:
     return Sweep.objects.filter(root=root).exclude(kind=SweepKind.DRY_RUN).order_by("-pk").first()
 
 
+def first_timed(root: StagingRoot) -> Sweep | None:
+    """The first timed pass over a root."""
+    return Sweep.objects.filter(root=root, kind=SweepKind.TIMED).order_by("pk").first()
+
+
+def last_sound(root: StagingRoot) -> Sweep | None:
+    """The latest timed pass over a root that came to its end with nothing abnormal about it but clears that failed."""
+    return Sweep.objects.filter(root=root, kind=SweepKind.TIMED, clock__sound=True).order_by("-pk").first()
+
+
 def recent_sizes(root: StagingRoot) -> list[tuple[int, int]]:
     """Runs and bytes of the latest passes over a root that cleared something."""
     sweeps = Sweep.objects.filter(root=root, cleared__gt=0).exclude(kind=SweepKind.DRY_RUN).order_by("-pk")

@@ -102,7 +102,7 @@ def rehearse(run: Run, policy: Policy, now: datetime, *, cause: str) -> RunActio
             return gone
         if refused := _cheap_refusal(run, policy.in_earnest(), now):
             return refused
-        said = f"Once the policy is promoted: {cause}."
+        said = f"It would go once the policy is promoted ({cause})."
         files, size = run.files or 0, run.bytes or 0
         return RunAction(
             run.root.name, run.run_path, Action.WOULD_CLEAR, Reason.REHEARSAL, said, files=files, bytes=size

@@ -34,6 +34,7 @@ JOINING = (
     "breaking",
     "recording",
     "rehearsing",
+    "minding",
     "passing",
     "sweeping",
     "telling",

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from cleanup import breaking, discovery
+from cleanup import breaking, discovery, passing
 from cleanup.models import ClearAttempt, Run, Sweep, SweepBreaker
-from cleanup.policy.breakers import Clock
+from cleanup.policy.breakers import Clock, Kind, Sight
 from cleanup.staging.datadir import DataDir
 from cleanup.sweeping import Action, Swept, sweep
 from tests.faults.scene import everything
@@ -115,7 +115,6 @@ def test_a_go_on_covers_no_policy_that_was_made_after_it(crowd: Any, now: dateti
     timed(now)
     go_on(now)
     policy(mode="scheduled", retain_hours=1, rehearse=False)
-    Sweep.objects.update(policy_version=0)
     assert reasons(timed(now + timedelta(hours=1))) == {"breaker_open"}
 
 
@@ -124,7 +123,6 @@ def test_a_go_on_does_not_last_for_ever(crowd: Any, now: datetime, policy: Calla
     policy(mode="scheduled", retain_hours=24, rehearse=False)
     timed(now)
     go_on(now)
-    Sweep.objects.update(policy_version=0)
     assert reasons(timed(now + timedelta(days=3))) == {"breaker_open"}
 
 
@@ -254,3 +252,150 @@ def test_refusals_are_no_failures(lab: Lab, root: Any, now: datetime, policy: Ca
     policy(mode="scheduled", retain_hours=0, rehearse=False)
     assert timed(now).count(Action.CLEARED) == 1
     assert not SweepBreaker.objects.exists()
+
+
+# What a pass is compared with, and what a go-on covers
+
+
+def die(*args: Any, **options: Any) -> None:
+    raise SystemExit  # as the end of its process is, it passes by every `except Exception`
+
+
+def killed(now: datetime, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    """A timed pass that dies after it has begun, before it has looked for anything abnormal."""
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(passing.Pass, "_pressure", die)
+        timed(now, **options)
+
+
+def test_a_killed_pass_makes_no_policy_old(
+    crowd: Any, now: datetime, policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd(25)
+    policy(mode="scheduled", retain_hours=24, rehearse=False)
+    killed(now, monkeypatch)
+    assert reasons(timed(now + timedelta(days=2))) == {"breaker_open"}
+
+
+def test_a_killed_pass_makes_no_clock_right(
+    real: Run, now: datetime, policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy(mode="scheduled", retain_hours=1000, rehearse=False)
+    timed(now, clock=Clock(wall=now, boot_id="a", boot_seconds=0))
+    later = now + timedelta(days=60)
+    killed(later, monkeypatch, clock=Clock(wall=later, boot_id="a", boot_seconds=3600))
+    later += timedelta(hours=1)
+    assert reasons(timed(later, clock=Clock(wall=later, boot_id="a", boot_seconds=7200))) == {"breaker_open"}
+
+
+def test_a_pass_that_a_breaker_stopped_makes_no_clock_right(
+    crowd: Any, now: datetime, policy: Callable[..., Any]
+) -> None:
+    crowd(25)
+    policy(mode="scheduled", retain_hours=24, rehearse=False)
+    timed(now, clock=Clock(wall=now, boot_id="a", boot_seconds=0))
+    later = now + timedelta(days=60)
+    timed(later, clock=Clock(wall=later, boot_id="a", boot_seconds=3600))
+    go_on(later)  # to the policy: it is all that was seen
+    later += timedelta(hours=1)
+    assert reasons(timed(later, clock=Clock(wall=later, boot_id="a", boot_seconds=7200))) == {"breaker_open"}
+    assert SweepBreaker.objects.get(closed_at=None).kind == "clock"
+
+
+def test_a_version_written_under_an_open_breaker_is_asked_about_as_well(
+    crowd: Any, now: datetime, policy: Callable[..., Any], root: Any
+) -> None:
+    crowd(25)
+    policy(root=root, max_share=1e-9, rehearse=False)
+    policy(mode="scheduled", retain_hours=24, stage="promoted")
+    timed(now)
+    assert SweepBreaker.objects.get().kind == "share"
+    policy(mode="scheduled", retain_hours=24, equipment="FLOW_01", rehearse=False)
+    policy(mode="manual", stage="promoted")
+    go_on(now)
+    assert reasons(timed(now + timedelta(hours=1))) == {"breaker_open"}
+    assert SweepBreaker.objects.get(closed_at=None).kind == "policy"
+
+
+def test_a_go_on_to_a_small_jump_covers_no_large_one(real: Run, now: datetime, policy: Callable[..., Any]) -> None:
+    policy(mode="scheduled", retain_hours=1000, rehearse=False)
+    timed(now, clock=Clock(wall=now, boot_id="a", boot_seconds=0))
+    at = now + timedelta(minutes=20)
+    timed(at, clock=Clock(wall=at, boot_id="a", boot_seconds=600))
+    go_on(at)
+    at = now + timedelta(hours=40)
+    timed(at, clock=Clock(wall=at, boot_id="a", boot_seconds=1200))
+    assert SweepBreaker.objects.get(closed_at=None).kind == "clock"
+
+
+def test_limits_that_are_new_and_were_not_rehearsed_are_a_fresh_policy(
+    crowd: Any, now: datetime, policy: Callable[..., Any], root: Any
+) -> None:
+    crowd(25)
+    policy(mode="scheduled", retain_hours=1000, min_retain_hours=24, rehearse=False)
+    assert reasons(timed(now)) == {"retention_not_elapsed"}
+    policy(root=root, max_runs=0, rehearse=False)
+    assert reasons(timed(now + timedelta(hours=1))) == {"breaker_open"}
+    assert SweepBreaker.objects.get().kind == "policy"
+
+
+def test_what_a_new_version_leaves_to_a_wider_scope_is_a_fresh_policy(
+    crowd: Any, now: datetime, policy: Callable[..., Any]
+) -> None:
+    crowd(25)
+    policy(mode="scheduled", retain_hours=24, rehearse=False)
+    policy(mode="manual", equipment="FLOW_01", rehearse=False)
+    timed(now)
+    policy(mode="", equipment="FLOW_01", rehearse=False)
+    assert reasons(timed(now + timedelta(hours=1))) == {"breaker_open"}
+
+
+def test_what_goes_in_the_place_of_refused_runs_is_judged_as_it_goes(
+    crowd: Any, lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]
+) -> None:
+    """The plan was the many small runs that come first, and none of them can go."""
+    crowd(25)
+    Run.objects.filter(run_path=FIRST).update(bytes=1)
+    Run.objects.exclude(run_path=FIRST).update(bytes=1)
+    for day in range(1, 5):
+        large = {"a.bin": b"x" * 40_000}
+        lab.run(f"{FOLDER}/Run_2026-05-0{day}T10-00", files=large, verified_at=now - timedelta(hours=50 - day))
+    discovery.discover(root, now=now)
+    Run.objects.filter(run_path__startswith=f"{FOLDER}/Run_2026-02").update(problem="", bytes=1)
+    policy(mode="scheduled", retain_hours=24, proof="size", stage="promoted")
+    policy(root=root, budget_runs=25, rehearse=False)
+    swept = timed(now)
+    assert SweepBreaker.objects.get().kind == "share"
+    assert 0 < swept.count(Action.CLEARED) <= 3
+    assert swept.bytes_freed <= sum(run.bytes or 0 for run in Run.objects.all()) / 2
+
+
+def test_failures_are_told_under_another_open_breaker(failing: Any, now: datetime, root: Any) -> None:
+    sweep_row = Sweep.objects.create(root=root, kind="timed", host="lab-pc", now=now, started_at=now)
+    SweepBreaker.objects.create(
+        root=root,
+        sweep=sweep_row,
+        kind="share",
+        detail="Half of it.",
+        saw={"sights": [Sight(kind=Kind.SHARE, detail="Half of it.").as_json()]},
+        opened_at=now,
+    )
+    assert sweep(now=now).failed == 3
+    assert sweep(now=now).failed == 0
+    breaker = SweepBreaker.objects.get()
+    assert breaker.detail == "Half of it. 3 clears in a row have failed."
+    assert [sight.kind for sight in breaking.sights_of(breaker)] == ["share", "failures"]
+
+
+def test_a_killed_pass_keeps_a_go_on_and_its_place(
+    crowd: Any, now: datetime, policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd(25)
+    policy(mode="scheduled", retain_hours=24, rehearse=False)
+    timed(now)
+    go_on(now)
+    Sweep.objects.update(cursor_verified_at=now, cursor_run=7)
+    killed(now, monkeypatch)
+    assert Sweep.objects.latest("pk").cursor_run == 7
+    assert "breaker_open" not in reasons(timed(now))
+    assert SweepBreaker.objects.get().used == Sweep.objects.latest("pk")

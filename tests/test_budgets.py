@@ -64,7 +64,7 @@ def test_a_budget_of_bytes(due: Callable[..., Any], now: datetime) -> None:
 
 def test_a_budget_of_minutes(due: Callable[..., Any], now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     due(budget_minutes=10)
-    minutes = iter([0, 5, 10, 11, 12])
+    minutes = iter([5, 10, 11, 12])  # the first run has its turn without being asked
     monkeypatch.setattr("cleanup.passing.Pass._minutes", lambda self: next(minutes))  # nobody waits for ten minutes
     swept = sweep(now=now)
     assert paths(swept, Action.CLEARED) == PATHS[:2]
@@ -89,7 +89,7 @@ def test_runs_that_use_up_the_minutes_in_vain_do_not_starve_the_others(
     """The oldest run is refused only after all of its bytes were read; with every sweep it used up all the time."""
     due(budget_minutes=1)
     (lab.staging / PATHS[0] / "extra").write_bytes(b"x")
-    minutes = iter([0, 1, *[0, 1] * 9])
+    minutes = iter([1, 1, 1, 1] * 9)
     monkeypatch.setattr("cleanup.passing.Pass._minutes", lambda self: next(minutes))
     assert paths(sweep(now=now), Action.CLEARED) == []
     assert paths(sweep(now=now), Action.CLEARED) == [PATHS[1]]
@@ -120,3 +120,13 @@ def test_what_was_left_over_is_not_forgotten_by_a_sweep_that_took_nothing(
     sweep(now=now)
     assert paths(sweep(now=now, limit=0), Action.CLEARED) == []
     assert paths(sweep(now=now), Action.CLEARED) == PATHS[2:4]
+
+
+def test_a_small_budget_of_minutes_still_clears_one(
+    due: Callable[..., Any], now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To decide of all runs may take longer than the whole budget."""
+    due(budget_minutes=1)
+    monkeypatch.setattr("cleanup.passing.Pass._minutes", lambda self: 5)
+    assert paths(sweep(now=now), Action.CLEARED) == PATHS[:1]
+    assert paths(sweep(now=now), Action.CLEARED) == PATHS[1:2]

@@ -175,3 +175,30 @@ def test_real_free_space_is_asked_of_the_roots_own_disk(full: Callable[..., Any]
     swept = sweep(now=now, dry_run=True)
     assert cleared(swept) == {OLDEST: "retention+free_space", OLD: "free_space", YOUNG: "free_space"}
     assert "bytes of free space short of free_stop" in swept.problems[0].detail
+
+
+def test_free_space_is_not_looked_for_in_runs_that_free_none(
+    full: Callable[..., Any], lab: Lab, root: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file of one run has another link elsewhere: its clear would make no room."""
+    kept = lab.base / "kept"
+    kept.mkdir()
+    for number, path in enumerate(path for path in (lab.staging / OLD).rglob("*") if path.is_file()):
+        os.link(path, kept / str(number))
+    discovery.discover(root, now=now)
+    assert Run.objects.get(run_path=OLD).facts["allocated_bytes"] == 0
+    allocated = Run.objects.get(run_path=YOUNG).facts["allocated_bytes"]
+    monkeypatch.setattr(tree, "free_bytes", lambda directory: 10**6)
+    full(free_start_bytes=10**6 + 1, free_stop_bytes=10**6 + 2 * allocated)
+    assert cleared(sweep(now=now)) == {OLDEST: "retention+free_space", YOUNG: "free_space"}
+
+
+def test_a_rehearsal_says_no_more_than_would_go(
+    full: Callable[..., Any], now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allocated = Run.objects.get(run_path=OLD).facts["allocated_bytes"]
+    monkeypatch.setattr(tree, "free_bytes", lambda directory: 10**6)
+    full(free_start_bytes=10**6 + 1, free_stop_bytes=10**6 + 2 * allocated)
+    rehearsed = sweep(now=now, timed=True)
+    assert list(cleared(rehearsed)) == list(cleared(sweep(now=now, dry_run=True))) == [OLDEST, OLD]
+    assert set(cleared(rehearsed).values()) == {"rehearsal"}

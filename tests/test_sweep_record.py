@@ -141,7 +141,7 @@ def test_a_rehearsal_is_recorded_and_clears_nothing(
     assert (row.action, row.reason, row.detail) == (
         "would_clear",
         "rehearsal",
-        "Once the policy is promoted: retention.",
+        "It would go once the policy is promoted (retention).",
     )
     assert (row.files, row.bytes) == (scenes[OLD].files, scenes[OLD].bytes)
     assert {gate["reason"] for gate in row.gates if gate["gate"] == "retention"} == {"rehearsal"}

@@ -37,13 +37,14 @@ class Kind(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Sight:
-    """One abnormal thing, in words and in numbers; bytes are logical."""
+    """One abnormal thing, in words and in numbers; bytes are logical, `seconds` how far ahead a clock has jumped."""
 
     kind: Kind
     detail: str
     runs: int = 0
     bytes: int = 0
     version: int = 0
+    seconds: float = 0
 
     def as_json(self) -> dict[str, Any]:
         """As a breaker's row keeps it."""
@@ -54,13 +55,14 @@ class Sight:
 class Planned:
     """What a sweep is about to take: runs and logical bytes, and how many of the runs are due by a fresh policy alone.
 
-    A fresh policy is one under which no sweep has run yet, and which was not rehearsed.
+    `of_runs` is how many its plan had, where this is what it has taken of it so far. A fresh policy is one under which no sweep has run yet, and which was not rehearsed.
     """
 
     runs: int
     bytes: int
     by_fresh_policy: int = 0
     version: int = 0
+    of_runs: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,7 @@ def abnormal(
 
     `recent` are runs and bytes of the latest sweeps that cleared something; `staged_bytes` what the whole root holds.
     """
-    if planned.runs <= MIN_RUNS:
+    if max(planned.runs, planned.of_runs) <= MIN_RUNS:
         return []
     size = _say(planned.runs, planned.bytes)
     found = []
@@ -106,16 +108,17 @@ def clock_jump(before: Clock | None, after: Clock) -> Sight | None:
         return None
     passed = after.wall - before.wall
     if passed < -CLOCK_TOLERANCE:
-        return Sight(kind=Kind.CLOCK, detail=f"The clock stands {_words(-passed)} before the last sweep.")
+        detail = f"The clock stands {_words(-passed)} before the last sweep."
+        return Sight(kind=Kind.CLOCK, detail=detail, seconds=passed.total_seconds())
     same_boot = after.boot_id != "" and after.boot_id == before.boot_id
     if same_boot and before.boot_seconds is not None and after.boot_seconds is not None:
         really = timedelta(seconds=after.boot_seconds - before.boot_seconds)
         if abs(passed - really) > CLOCK_TOLERANCE:
             detail = f"The clock says that {_words(passed)} have passed since the last sweep; it was {_words(really)}."
-            return Sight(kind=Kind.CLOCK, detail=detail)
+            return Sight(kind=Kind.CLOCK, detail=detail, seconds=(passed - really).total_seconds())
     elif passed > LONGEST_PAUSE:
         detail = f"The clock stands {_words(passed)} after the last sweep: is it right?"
-        return Sight(kind=Kind.CLOCK, detail=detail)
+        return Sight(kind=Kind.CLOCK, detail=detail, seconds=passed.total_seconds())
     return None
 
 
@@ -137,13 +140,23 @@ def allows(approved: Sequence[Sight], seen: Sight) -> bool:
     for sight in approved:
         if sight.kind is not seen.kind:
             continue
-        if sight.kind in (Kind.CLOCK, Kind.FAILURES):
+        if sight.kind is Kind.FAILURES or _is_no_larger_jump(sight, seen):
             return True
+        if sight.kind is Kind.CLOCK:
+            continue
         if sight.kind is Kind.POLICY and seen.version != sight.version:
             continue
         if seen.runs <= GROWTH * sight.runs and seen.bytes <= GROWTH * sight.bytes:
             return True
     return False
+
+
+def _is_no_larger_jump(approved: Sight, seen: Sight) -> bool:
+    """Whether a clock has jumped the same way, and not much farther."""
+    if seen.kind is not Kind.CLOCK or approved.seconds * seen.seconds <= 0:
+        return False
+    tolerance = max((GROWTH - 1) * abs(approved.seconds), CLOCK_TOLERANCE.total_seconds())
+    return abs(seen.seconds) <= abs(approved.seconds) + tolerance
 
 
 def _say(runs: int, size: int) -> str:

@@ -53,6 +53,12 @@ class Pressure:
             free_wanted=max(0, self.free_wanted - allocated),
         )
 
+    def is_eased_by(self, candidate: "Candidate") -> bool:
+        """Whether it would help that a run goes: one whose files have other links frees no space."""
+        return bool(
+            self.runs_over or (self.bytes_over and candidate.size) or (self.free_wanted and candidate.allocated)
+        )
+
     def __bool__(self) -> bool:
         return bool(self.causes)
 
@@ -122,8 +128,9 @@ class Picker:
         for candidate in self._due:
             yield candidate, (Cause.RETENTION, *self._expected[candidate.rehearsed].causes)
         for candidate in self._others:
-            if causes := self._expected[candidate.rehearsed].causes:
-                yield candidate, causes
+            pressure = self._expected[candidate.rehearsed]
+            if pressure.is_eased_by(candidate):
+                yield candidate, pressure.causes
 
     def gone(self, candidate: Candidate, *, size: int, allocated: int) -> None:
         """This one has gone, or would have, and freed so much."""

@@ -136,7 +136,10 @@ def test_failures_stop_in_a_row_or_by_their_share(outcomes: str, stops: bool) ->
             False,
         ),
         (Sight(kind=Kind.SIZE, detail="", runs=100), Sight(kind=Kind.SHARE, detail="", runs=1), False),
-        (Sight(kind=Kind.CLOCK, detail=""), Sight(kind=Kind.CLOCK, detail="another"), True),
+        (Sight(kind=Kind.CLOCK, detail="", seconds=900), Sight(kind=Kind.CLOCK, detail="", seconds=1200), True),
+        (Sight(kind=Kind.CLOCK, detail="", seconds=900), Sight(kind=Kind.CLOCK, detail="", seconds=1300), False),
+        (Sight(kind=Kind.CLOCK, detail="", seconds=-900), Sight(kind=Kind.CLOCK, detail="", seconds=900), False),
+        (Sight(kind=Kind.FAILURES, detail="", runs=3), Sight(kind=Kind.FAILURES, detail="", runs=9), True),
         (
             Sight(kind=Kind.POLICY, detail="", runs=30, version=3),
             Sight(kind=Kind.POLICY, detail="", runs=30, version=3),

@@ -146,8 +146,8 @@ def test_enough_goes_and_nothing_more(rows: Any, bytes_over: int, runs_over: int
     left = pressure
     for key in keys:
         left = left.after(size=rows[key][2], allocated=rows[key][2])
-    may_go = {candidate.key for candidate in candidates if candidate.eligible} - refused
-    assert not left or set(keys) == may_go
+    may_go = {one.key for one in candidates if one.due or (one.eligible and left.is_eased_by(one))} - refused
+    assert not left or may_go <= set(keys)
     pressed = [key for key, causes in went if not causes.startswith("retention")]
     assert pressed == sorted(pressed)
     if pressed:

@@ -1,0 +1,114 @@
+"""Minding the pass that nobody watches: is what it is about to do, and what it then really does, anything abnormal?
+
+What a pass is compared with is the latest timed one that was found sound to its end. A pass that was killed or stopped
+before it could be asked about must not make the next one think that all has been seen.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from cleanup import breaking, recording
+from cleanup.models import RetentionPolicy, Run, StagingRoot
+from cleanup.policy.breakers import Clock, Planned, Sight, abnormal, clock_jump
+from cleanup.policy.pressure import Candidate
+from cleanup.policy.retention import (
+    ROOT_FIELDS,
+    Mode,
+    Policy,
+    ScopedPolicy,
+    Stage,
+    due_at,
+    effective_policy,
+    limits_of,
+    loosens,
+)
+
+# Where no pass has been found sound so far, a policy is new that was younger than this at the first one.
+_FRESH = timedelta(days=1)
+
+
+class Minder:
+    """Looks at one timed pass over a staging root, before it takes anything and before each run that it takes."""
+
+    def __init__(
+        self, root: StagingRoot, policies: list[ScopedPolicy], *, now: datetime, clock: Clock | None, staged_bytes: int
+    ) -> None:
+        self._root, self._policies, self._now, self._clock = root, policies, now, clock
+        self._staged_bytes = staged_bytes
+        self._limits = limits_of(policies, root.name)
+        self._recent = recording.recent_sizes(root)
+        self._sound = recording.last_sound(root)
+        self._version_before = self._sound.policy_version if self._sound else self._version_at_first()
+        self._old = RetentionPolicy.objects.scoped(as_of=self._version_before)
+        # Written since, never rehearsed, and such as may take what their scope's version of then would not.
+        of_then = {policy.scope: policy for policy in self._old}
+        self._unheard_of = [
+            policy
+            for policy in policies
+            if policy.version > self._version_before
+            and policy.stage is Stage.OFF
+            and loosens(of_then.get(policy.scope, ScopedPolicy(scope=policy.scope, version=0)), policy)
+        ]
+        old_limits = limits_of(self._old, root.name)
+        self._same_limits = all(getattr(old_limits, name) == getattr(self._limits, name) for name in ROOT_FIELDS)
+        self.taken = Planned(runs=0, bytes=0, version=max((policy.version for policy in policies), default=0))
+
+    def look_at_plan(self, plan: list[tuple[Run, Candidate]]) -> list[Sight]:
+        """What is abnormal about the pass as it is planned, as far as no person has let it go on."""
+        planned = self.taken
+        for run, candidate in plan:
+            planned = self._with(planned, run, candidate)
+        self.taken = replace(self.taken, of_runs=len(plan))
+        return self._not_allowed([*self._clock_sights(), *self._judge(planned)])
+
+    def look_at_next(self, run: Run, candidate: Candidate) -> list[Sight]:
+        """The same of what was taken so far and one run more: refusals may have made other runs of the plan."""
+        return self._not_allowed(self._judge(self._with(self.taken, run, candidate)))
+
+    def took(self, run: Run, candidate: Candidate) -> None:
+        """This run has gone."""
+        self.taken = self._with(self.taken, run, candidate)
+
+    def _judge(self, planned: Planned) -> list[Sight]:
+        return abnormal(planned, recent=self._recent, staged_bytes=self._staged_bytes, max_share=self._limits.max_share)
+
+    def _not_allowed(self, sights: list[Sight]) -> list[Sight]:
+        return breaking.not_allowed(self._root, sights, now=self._now) if sights else []
+
+    def _clock_sights(self) -> list[Sight]:
+        before = self._sound or recording.first_timed(self._root)
+        if self._clock is None or before is None:
+            return []
+        jump = clock_jump(breaking.clock_of(before), self._clock)
+        return [jump] if jump else []
+
+    def _version_at_first(self) -> int:
+        first = recording.first_timed(self._root)
+        older = RetentionPolicy.objects.filter(created_at__lt=(first.now if first else self._now) - _FRESH)
+        return older.order_by("-version").values_list("version", flat=True).first() or 0
+
+    def _with(self, planned: Planned, run: Run, candidate: Candidate) -> Planned:
+        return Planned(
+            runs=planned.runs + 1,
+            bytes=planned.bytes + candidate.size,
+            by_fresh_policy=planned.by_fresh_policy + self._is_fresh(run, candidate),
+            version=planned.version,
+            of_runs=planned.of_runs,
+        )
+
+    def _is_fresh(self, run: Run, candidate: Candidate) -> bool:
+        """Whether a run goes only because of a version that is new since, and was never rehearsed."""
+        scope = run.scope
+        if not any(policy.scope.covers(scope) for policy in self._unheard_of):
+            return False
+        old = effective_policy(self._old, scope)
+        if self._is_over(candidate, old):
+            return False
+        by_pressure = not candidate.due and self._same_limits and self._is_over(candidate, old.under_pressure())
+        return not by_pressure
+
+    def _is_over(self, candidate: Candidate, policy: Policy) -> bool:
+        if policy.mode is not Mode.SCHEDULED:
+            return False
+        opened = due_at(candidate.verified_at, policy)
+        return opened is not None and opened <= self._now
