@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from cleanup import gathering, holding
-from cleanup.models import ClearAttempt, IngestEvent, Phase, Run, StagingRoot
+from cleanup.models import ClearAttempt, Hold, HoldSource, IngestEvent, Phase, Run, StagingRoot
 from cleanup.policy.gates import Facts, Finding
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
@@ -235,7 +235,8 @@ def _run_for(
 
 
 def _new_run(root: StagingRoot, path: RunPath, seen: str, now: datetime) -> Run:
-    return Run.objects.create(
+    before = Run.objects.filter(root=root, run_path=str(path)).order_by("-pk").first()
+    run = Run.objects.create(
         root=root,
         run_path=str(path),
         identity=seen,
@@ -245,6 +246,27 @@ def _new_run(root: StagingRoot, path: RunPath, seen: str, now: datetime) -> Run:
         leaf=path.leaf,
         first_seen_at=now,
     )
+    if before is not None and before.gone_at is not None:
+        _hold_again(run, before, now)
+    return run
+
+
+def _hold_again(run: Run, gone: Run, now: datetime) -> None:
+    """Hold a run as people hold the one that was last declared gone at its path: it may be the same one, come back.
+
+    Each such row has taken over what was in force on the one before it, so a hold that was released stays released.
+    """
+    for hold in Hold.objects.in_force(now).filter(run=gone, source=HoldSource.PERSON).order_by("pk"):
+        Hold.objects.create(
+            run=run,
+            source=hold.source,
+            owner=hold.owner,
+            reason=hold.reason,
+            created_at=now,
+            until=hold.until,
+            reminded_at=hold.reminded_at,
+        )
+        logger.info("held %s until %s by %s as before: %s", run.run_path, hold.until, hold.owner, hold.reason)
 
 
 def _record(run: Run, record: ingest.Ingest | None, now: datetime) -> bool:

@@ -34,7 +34,8 @@ def mark_gone(run: Run, *, actor: str, reason: str, now: datetime) -> None:
     """Mark a staged run as gone, with the reason that a person gives (it must say something).
 
     The root must carry its token, and the disk must say at this moment that neither the run's directory nor a fence of
-    it is there. If the directory comes back, discovery finds a new run. Raises NotGone for everything else, ValueError
+    it is there. If the directory comes back, discovery finds a new run, which is held as
+    people hold this one. Raises NotGone for everything else, ValueError
     for an empty reason.
     """
     if not reason.strip():
