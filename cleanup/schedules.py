@@ -82,8 +82,14 @@ def _lay(existing: QuerySet[Schedule], queue: Callable[[str | None], str | None]
                 "repeats": -1,
                 "cluster": queue(cluster),
             }
-            start = {**fields, "next_run": timezone.now() + timedelta(seconds=5)}
-            existing.update_or_create(name=name, defaults=fields, create_defaults=start)
+            now = timezone.now()
+            soon = now + timedelta(seconds=5)
+            row, _new = existing.update_or_create(
+                name=name, defaults=fields, create_defaults={**fields, "next_run": soon}
+            )
+            # A clock that was once ahead set it there, and nothing would start it before that day has come.
+            if row.next_run is None or row.next_run > now + timedelta(minutes=minutes + 1):
+                existing.filter(pk=row.pk).update(next_run=soon)
 
 
 def _own_queues(host: str) -> list[str]:

@@ -13,7 +13,8 @@ from django.conf import settings  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from cleanup.models import Heartbeat  # noqa: E402
-from cleanup.policy.watching import SILENT_AFTER  # noqa: E402
+from cleanup.policy.watching import AHEAD, SILENT_AFTER  # noqa: E402
 
-beats = Heartbeat.objects.filter(host=settings.EXLAB_HOST, at__gte=timezone.now() - SILENT_AFTER)
+now = timezone.now()
+beats = Heartbeat.objects.filter(host=settings.EXLAB_HOST, at__gte=now - SILENT_AFTER, at__lte=now + AHEAD)
 sys.exit(not set(sys.argv[1:]) <= set(beats.values_list("cluster", flat=True)))

@@ -81,6 +81,14 @@ def test_what_was_changed_by_hand_is_put_right_and_keeps_its_next_run() -> None:
     assert sweep.next_run == soon
 
 
+@pytest.mark.parametrize("ahead", [timedelta(days=400), timedelta(minutes=62), None])
+def test_what_a_clock_ahead_has_put_off_is_pulled_in(ahead: timedelta | None) -> None:
+    now = timezone.now()
+    Schedule.objects.filter(name="cleanup sweep").update(next_run=now + ahead if ahead else None)
+    schedules.create()
+    assert Schedule.objects.get(name="cleanup sweep").next_run < now + timedelta(minutes=1)
+
+
 # A host with a worker
 
 

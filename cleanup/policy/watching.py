@@ -22,7 +22,8 @@ WATCH_SILENT_AFTER = timedelta(minutes=2)
 NO_PROGRESS_AFTER = timedelta(minutes=10)
 # The clusters look for what is due twice a minute.
 SCHEDULE_LEEWAY = timedelta(minutes=3)
-
+# A sign of life that lies further ahead was given by a clock that was wrong, and says nothing.
+AHEAD = timedelta(minutes=2)
 
 # A longer break between two looks was not the watchdog's: the machine slept, or its clock was set.
 _LONGEST_BREAK = timedelta(minutes=2)
@@ -30,9 +31,10 @@ _LONGEST_BREAK = timedelta(minutes=2)
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """A timed task as its row says; `repeats` is how often still, negative for ever."""
+    """A timed task as its row says, started `every` so often; `repeats` is how often still, negative for ever."""
 
     next_run: datetime | None
+    every: timedelta
     repeats: int = -1
 
 
@@ -78,15 +80,24 @@ def listens_since(since: datetime, last_look: datetime | None, now: datetime) ->
 def is_silent(
     last: datetime | None, now: datetime, after: timedelta, *, listening_since: datetime | None = None
 ) -> bool:
-    """Whether nothing was heard for at least `after`, of the time in which somebody listened."""
-    heard = last_sign(last, listening_since)
+    """Whether nothing was heard for at least `after`, of the time in which somebody listened.
+
+    A sign that lies ahead of the clock does not count: it would be one for as long as it lies ahead.
+    """
+    heard = last_sign(None if last is None or is_ahead(last, now) else last, listening_since)
     return heard is None or now - heard >= after
+
+
+def is_ahead(sign: datetime, now: datetime) -> bool:
+    """Whether a sign of life was given by a clock that was wrong: it lies further ahead than clocks may differ."""
+    return sign > now + AHEAD
 
 
 def missed(timed: Timed | None, now: datetime, *, listening_since: datetime | None = None) -> str:
     """What is wrong with a timed task, in words; empty if nothing is.
 
-    Its next run is moved ahead as soon as it is started, so one that lies well back has not been started.
+    Its next run is moved ahead as soon as it is started, so one that lies well back has not been started; and by no
+    more than its interval, so one that lies further ahead was set by a clock that was wrong, and would be waited for.
     """
     if timed is None:
         return "it is missing"
@@ -94,7 +105,9 @@ def missed(timed: Timed | None, now: datetime, *, listening_since: datetime | No
         return "it has been used up"
     if timed.next_run is None:
         return "it has no next run"
-    if is_silent(timed.next_run, now, SCHEDULE_LEEWAY, listening_since=listening_since):
+    if timed.next_run > now + timed.every + SCHEDULE_LEEWAY:
+        return f"it is not due before {timed.next_run:%Y-%m-%d %H:%M} UTC, by a clock that was ahead"
+    if timed.next_run <= now and is_silent(timed.next_run, now, SCHEDULE_LEEWAY, listening_since=listening_since):
         return "it was due and was not started"
     return ""
 
@@ -103,5 +116,5 @@ def unserved(
     beats: Sequence[datetime], now: datetime, *, known_since: datetime, listening_since: datetime | None = None
 ) -> bool:
     """Whether a host with staging roots gives no sign of life at all; one that is known for a moment only may yet."""
-    heard = last_sign(known_since, *beats)
+    heard = last_sign(*(sign for sign in (known_since, *beats) if not is_ahead(sign, now)))
     return is_silent(heard, now, UNSERVED_AFTER, listening_since=listening_since)

@@ -15,7 +15,7 @@ from cleanup.forms import FilterForm
 from cleanup.models import ClearAttempt, Heartbeat, LedgerEntry, Phase, RetentionPolicy, Run, StagingRoot
 from cleanup.policy.gates import SCHEDULE_ONLY
 from cleanup.policy.lifecycle import State
-from cleanup.policy.watching import SILENT_AFTER
+from cleanup.policy.watching import AHEAD, SILENT_AFTER
 from cleanup.views import holds, listing
 from cleanup.views.requests import SignedIn
 from cleanup.views.standing import stand
@@ -105,5 +105,6 @@ def recorded_gates(attempt: ClearAttempt | None) -> list[dict[str, Any]]:
 
 def queue_is_silent(now: datetime, *, host: str | None = None) -> bool:
     """Whether the cluster that clears, on one host or on any, has run no task lately: a clear would only wait."""
-    beats = Heartbeat.objects.filter(cluster=settings.EXLAB_CLEAR_CLUSTER, at__gt=now - SILENT_AFTER)
+    lately = {"at__gt": now - SILENT_AFTER, "at__lte": now + AHEAD}
+    beats = Heartbeat.objects.filter(cluster=settings.EXLAB_CLEAR_CLUSTER, **lately)
     return not (beats if host is None else beats.filter(host=host)).exists()

@@ -7,6 +7,7 @@ import pytest
 from cleanup.policy.lifecycle import State
 from cleanup.policy.retention import Policy
 from cleanup.policy.watching import (
+    AHEAD,
     NO_PROGRESS_AFTER,
     SILENT_AFTER,
     UNSERVED_AFTER,
@@ -85,7 +86,9 @@ def test_silence_begins_with_the_last_sign_or_with_listening() -> None:
     assert not is_silent(NOW - SILENT_AFTER + SECOND, NOW, SILENT_AFTER)
     assert not is_silent(NOW - HOUR, NOW, SILENT_AFTER, listening_since=NOW - MINUTE)
     assert is_silent(NOW - HOUR, NOW, SILENT_AFTER, listening_since=NOW - SILENT_AFTER)
-    assert not is_silent(NOW + HOUR, NOW, SILENT_AFTER), "a clock that was set back says nothing about life"
+    assert not is_silent(NOW + AHEAD, NOW, SILENT_AFTER), "two clocks may differ a little"
+    assert is_silent(NOW + AHEAD + SECOND, NOW, SILENT_AFTER), "a clock that was ahead says nothing about life"
+    assert not is_silent(NOW + HOUR, NOW, SILENT_AFTER, listening_since=NOW - MINUTE)
 
 
 @pytest.mark.parametrize(
@@ -106,12 +109,15 @@ def test_listening_begins_anew_after_a_break(last_look: datetime | None, since: 
     ("timed", "words"),
     [
         (None, "missing"),
-        (Timed(next_run=NOW + MINUTE, repeats=0), "used up"),
-        (Timed(next_run=None), "no next run"),
-        (Timed(next_run=NOW - 5 * MINUTE), "was not started"),
-        (Timed(next_run=NOW - 5 * MINUTE), "was not started"),
-        (Timed(next_run=NOW - 2 * MINUTE), ""),
-        (Timed(next_run=NOW + HOUR, repeats=3), ""),
+        (Timed(next_run=NOW + MINUTE, every=HOUR, repeats=0), "used up"),
+        (Timed(next_run=None, every=HOUR), "no next run"),
+        (Timed(next_run=NOW - 5 * MINUTE, every=HOUR), "was not started"),
+        (Timed(next_run=NOW - 5 * MINUTE, every=HOUR), "was not started"),
+        (Timed(next_run=NOW - 2 * MINUTE, every=HOUR), ""),
+        (Timed(next_run=NOW + HOUR, every=HOUR, repeats=3), ""),
+        (Timed(next_run=NOW + HOUR + 3 * MINUTE, every=HOUR), ""),
+        (Timed(next_run=NOW + HOUR + 3 * MINUTE + SECOND, every=HOUR), "not due before 2026-06-15 09:03 UTC"),
+        (Timed(next_run=NOW + HOUR, every=MINUTE), "by a clock that was ahead"),
     ],
 )
 def test_a_timed_task_that_is_not_started_in_time_is_missed(timed: Timed | None, words: str) -> None:
@@ -121,7 +127,7 @@ def test_a_timed_task_that_is_not_started_in_time_is_missed(timed: Timed | None,
 
 
 def test_a_timed_task_has_a_moment_after_a_start() -> None:
-    late = Timed(next_run=NOW - HOUR)
+    late = Timed(next_run=NOW - HOUR, every=HOUR)
     assert not missed(late, NOW, listening_since=NOW - MINUTE)
     assert missed(late, NOW, listening_since=NOW - 3 * MINUTE)
     assert missed(None, NOW, listening_since=NOW), "time does not bring it back"
@@ -134,3 +140,5 @@ def test_a_host_is_served_by_any_beat_and_given_time_when_it_is_new() -> None:
     assert not unserved([old, NOW - MINUTE], NOW, known_since=old)
     assert not unserved([], NOW, known_since=NOW - MINUTE)
     assert not unserved([], NOW, known_since=old, listening_since=NOW - MINUTE)
+    assert unserved([NOW + HOUR], NOW, known_since=old), "a beat to come is none"
+    assert not unserved([NOW + HOUR, NOW - MINUTE], NOW, known_since=old)
