@@ -12,7 +12,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.mail import EmailMessage, get_connection
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import DateTimeField, Exists, F, OuterRef, Q, Value
 
 from cleanup import gathering
 from cleanup.models import Hold, HoldQuerySet, HoldSource, Run
@@ -24,7 +24,7 @@ from cleanup.staging.holdfile import HoldFile
 logger = logging.getLogger(__name__)
 
 LONGEST = timedelta(days=3653)
-# Its owner is reminded so long before a hold ends.
+# Its owner is reminded so long before a hold ends; of a short one when half of it is over.
 ENDING_WITHIN = timedelta(days=3)
 # A file has no end of its own: whether it is still needed is asked after so long, and again after as long.
 OLD_AFTER = timedelta(days=30)
@@ -141,10 +141,17 @@ def in_force(now: datetime) -> HoldQuerySet:
 
 
 def ending(now: datetime) -> HoldQuerySet:
-    """The holds that somebody should think of now: people's that end within three days, files' of a month ago."""
-    soon = Q(source=HoldSource.PERSON, until__lte=now + ENDING_WITHIN)
+    """The holds that somebody should think of now: people's that end within three days, files' of a month ago.
+
+    A person's hold of a few days has its first half in peace, and nobody need think of one whose run another keeps for
+    longer.
+    """
+    moment = Value(now, output_field=DateTimeField())
+    longer = Hold.objects.in_force(now).filter(Q(until=None) | Q(until__gt=OuterRef("until")), run=OuterRef("run"))
+    soon = Q(source=HoldSource.PERSON, until__lte=now + ENDING_WITHIN) & Q(left__lte=F("passed")) & ~Exists(longer)
     old = Q(source=HoldSource.FILE, created_at__lte=now - OLD_AFTER)
-    return in_force(now).filter(soon | old)
+    spans = in_force(now).annotate(left=F("until") - moment, passed=moment - F("created_at"))
+    return spans.filter(soon | old)
 
 
 def ended_at(hold: Hold, now: datetime) -> datetime | None:

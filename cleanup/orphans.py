@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db import InterfaceError, OperationalError
+from django.db.models import BigIntegerField, QuerySet
 
 from cleanup import alerting, discovery, gathering
 from cleanup.gathering import Unreachable
@@ -203,7 +204,7 @@ class _Pass:
         rows = {row.path: row for row in Orphan.objects.filter(root=self.root, gone_at=None)}
         # Those that nobody has measured yet come first, and those the longest that have waited the longest.
         for thing in sorted(self.things.values(), key=lambda thing: _turn(rows.get(thing.path), self.now)):
-            self.store(thing, rows.get(thing.path))
+            self.store_safely(thing, rows.get(thing.path))
         for start in range(0, len(self.unchanged), _AT_ONCE):
             Orphan.objects.filter(pk__in=self.unchanged[start : start + _AT_ONCE]).update(seen_at=self.now)
         self.close(rows)
@@ -295,6 +296,14 @@ class _Pass:
         parts = path.split("/")
         return any("/".join(parts[:number]) in self.open_questions for number in range(1, len(parts) + 1))
 
+    def store_safely(self, thing: _Thing, row: Orphan | None) -> None:
+        try:
+            self.store(thing, row)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:  # one thing that cannot be written down must not hide the others; its row stays as it was
+            logger.exception("writing down %s on %s failed", thing.path, self.root)
+
     def store(self, thing: _Thing, row: Orphan | None) -> None:
         """Write down one thing, measured if need be."""
         if row is not None and (row.kind == OrphanKind.MISSING) != (thing.kind == OrphanKind.MISSING):
@@ -353,6 +362,7 @@ class _Pass:
 
     def take(self, orphan: Orphan, thing: _Thing, found: Measure) -> None:
         """Write a measure into a row. It counts when the grace is over, and the row is listed then."""
+        found = _countable(found)
         orphan.files, orphan.bytes = found.files, found.bytes
         orphan.modified_at = _instant(found.modified_ns)
         orphan.detail = "; ".join(dict.fromkeys(part for part in (thing.detail, found.detail) if part))
@@ -435,6 +445,16 @@ def _without_crowds(sights: list[Sight]) -> tuple[list[Sight], list[_Thing]]:
             said = f"{len(more):,} more files of this folder"
             things.append(_Thing(path, OrphanKind.STRAY, Reason.STRAY_FILE, said, summed=summed))
     return kept, things
+
+
+def _countable(found: Measure) -> Measure:
+    """The measure as a column can keep it: a few files of nothing but holes add up to more than any disk holds."""
+    if found.bytes is None or found.bytes <= BigIntegerField.MAX_BIGINT:
+        return found
+    detail = "; ".join(
+        part for part in (found.detail, "its files say that they are larger than can be counted") if part
+    )
+    return replace(found, bytes=None, detail=detail)
 
 
 def _values(orphan: Orphan) -> tuple[Any, ...]:

@@ -2,14 +2,25 @@
 
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 
+from django.conf import settings
 from django.db import connection
+from django.utils import timezone
 
-from cleanup import claiming, readiness, recovery
-from cleanup.models import Requester, RetentionPolicy, Run, StagingRoot
+from cleanup import alerting, claiming, readiness, recovery
+from cleanup.models import (
+    AlertKind,
+    Outcome,
+    Requester,
+    RetentionPolicy,
+    Run,
+    StagingRoot,
+    Sweep,
+    SweepKind,
+)
 from cleanup.passing import Pass, Problem, Swept, Wish
 from cleanup.policy.breakers import Clock
 from cleanup.policy.reasons import Reason
@@ -48,15 +59,61 @@ def sweep(
         try:
             with contextlib.nullcontext(True) if dry_run else claiming.claim(root) as claimed:
                 if claimed:
-                    Pass(root, wish, policies, hindrances, result).go()
+                    _go(Pass(root, wish, policies, hindrances, result))
                 else:
                     result.problems.append(Problem(root.name, Reason.SWEEP_RUNNING))
         except Exception as error:  # one bad root must not keep the others from being swept
             logger.exception("the sweep of %s failed", root)
-            result.problems.append(Problem(root.name, Reason.SWEEP_FAILED, f"{type(error).__name__}: {error}"))
-            if not connection.in_atomic_block:  # what a server has closed is of no use to the next root
-                connection.close_if_unusable_or_obsolete()
+            result.problems.append(Problem(root.name, Reason.SWEEP_FAILED, _said(error)))
+            _refresh_connection()
     return result
+
+
+def _go(one: Pass) -> None:
+    """One pass over a claimed root; a failure of the whole is written down, and told until one comes to its end."""
+    subject, wish = f"sweep:{one.root.pk}", one.wish
+    try:
+        one.go()
+    except Exception as error:
+        _refresh_connection()
+        if not wish.dry_run:
+            with _only_logged("the sweep of %s failed, and that cannot be written down", one.root):
+                _interrupt(one.root, _said(error))
+                _tell(one.root, subject, _said(error), wish.now)
+        raise
+    if not wish.dry_run:
+        alerting.end_alert(AlertKind.SCHEDULE, subject, now=wish.now)
+
+
+def _interrupt(root: StagingRoot, detail: str) -> None:
+    """End the record of the pass: whoever has claimed the root has the only one that runs."""
+    running = Sweep.objects.filter(root=root, host=settings.EXLAB_HOST, outcome=Outcome.RUNNING)
+    fields = {"ended_at": timezone.now(), "reason": Reason.SWEEP_FAILED, "detail": detail}
+    running.exclude(kind=SweepKind.DRY_RUN).update(outcome=Outcome.INTERRUPTED, **fields)
+
+
+def _tell(root: StagingRoot, subject: str, detail: str, now: datetime) -> None:
+    alerting.open_alert(
+        AlertKind.SCHEDULE, subject, reason=Reason.SWEEP_FAILED, now=now, detail=f"{root.name}: {detail}", root=root
+    )
+
+
+@contextlib.contextmanager
+def _only_logged(words: str, root: StagingRoot) -> Iterator[None]:
+    try:
+        yield
+    except Exception:  # a database that is away, most likely: the failure itself is told by the caller
+        logger.exception(words, root)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _refresh_connection() -> None:
+    """What a server has closed is of no use to whoever asks next."""
+    if not connection.in_atomic_block:
+        connection.close_if_unusable_or_obsolete()
 
 
 def clear(runs: Iterable[Run], *, now: datetime, dry_run: bool = False, actor: str = "", note: str = "") -> Swept:

@@ -1,12 +1,17 @@
 """What the task queue calls. A task is only a wake-up: the truth is in our tables, and twice is harmless."""
 
+import logging
+
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from django_q.conf import Conf
 
 from cleanup import breaking, discovery, holding, orphans, queueing, recovery, sweeping, telling
 from cleanup.clearing import perform
 from cleanup.models import ClearAttempt, Heartbeat, StagingRoot
+
+logger = logging.getLogger(__name__)
 
 
 def clear(attempt_id: str) -> str:
@@ -22,18 +27,30 @@ def sweep() -> str:
     """The timed pass over the staging roots of this host."""
     now = timezone.now()
     swept = sweeping.sweep(now=now, timed=True, roots=_roots(), clock=breaking.read_clock(now))
-    return f"scanned {swept.scanned}, candidates {swept.candidates}, cleared {swept.count(sweeping.Action.CLEARED)}"
+    said = f"scanned {swept.scanned}, candidates {swept.candidates}, cleared {swept.count(sweeping.Action.CLEARED)}"
+    problems = (f"{one.root}: {one.reason} {one.detail}".rstrip() for one in swept.problems)
+    return "; ".join((said, *problems))
 
 
 def discover() -> str:
     """Bring the staging roots of this host up to date; one that is being looked at is left alone."""
     said = []
     for root in _roots():
-        if (done := discovery.discover(root, now=timezone.now(), wait=False)) is None:
-            continue
-        inspected = orphans.inspect(root, now=timezone.now(), wait=False)
-        said.append(f"{root}: {done.found} found{_count_orphans(inspected)}")
+        try:
+            said += _discover(root)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:  # one bad root must not keep the others from being looked at
+            logger.exception("looking at %s failed", root)
+            said.append(f"{root}: {type(error).__name__}, see the log")
     return ", ".join(said)
+
+
+def _discover(root: StagingRoot) -> list[str]:
+    if (done := discovery.discover(root, now=timezone.now(), wait=False)) is None:
+        return []
+    inspected = orphans.inspect(root, now=timezone.now(), wait=False)
+    return [f"{root}: {done.found} found{_count_orphans(inspected)}"]
 
 
 def _count_orphans(inspected: orphans.Inspected | None) -> str:

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
-from django.db.models import Min, OuterRef, QuerySet, Subquery
+from django.db.models import Min, OuterRef, Q, QuerySet, Subquery
 
 from cleanup import alerting, gathering, holding, schedules
 from cleanup.alerting import Trouble
@@ -30,6 +30,7 @@ from cleanup.models import (
     RetentionPolicy,
     Run,
     StagingRoot,
+    SweepBreaker,
 )
 from cleanup.policy import watching as rules
 from cleanup.policy.reasons import Reason
@@ -39,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 # The name that the watchdog's own heartbeats carry, beside those of the clusters.
 WATCH = "watch"
+# What the alerts are about that pages show in another way too; the key of the root follows.
+_BREAKER, _ROOT = "breaker:", "root:"
 # An attempt is looked at twice before it is called stuck: recovery holds its lock for a moment every minute.
 _SECOND_LOOK_SECONDS = 1.0
 _AT_ONCE = 500
@@ -62,7 +65,7 @@ def watch(*, now: datetime, listening_since: datetime | None = None) -> Watched:
     """
     Heartbeat.objects.update_or_create(cluster=WATCH, host=settings.EXLAB_HOST, defaults={"at": now})
     failed = []
-    for rule in (_runs, _attempts, _schedules, _clusters, _hosts, _holds):
+    for rule in (_runs, _attempts, _schedules, _clusters, _hosts, _breakers, _holds):
         try:
             rule(now, listening_since)
         except (OperationalError, InterfaceError):
@@ -78,6 +81,16 @@ def open_alerts() -> list[Alert]:
     return list(Alert.objects.filter(ended_at=None).select_related("root", "run").order_by("since", "pk"))
 
 
+def about_breakers() -> Q:
+    """Which alerts tell of an open breaker, for pages that show the breaker itself."""
+    return Q(kind=AlertKind.SCHEDULE, subject__startswith=_BREAKER)
+
+
+def about_roots() -> Q:
+    """Which alerts tell that a staging root is not there, for pages that show the root itself."""
+    return Q(kind=AlertKind.HOST, subject__startswith=_ROOT)
+
+
 def watch_is_silent(now: datetime) -> bool:
     """Whether a host with staging roots has no watchdog, so that no news from there would be no good news."""
     return bool(silent_watches(now))
@@ -85,7 +98,8 @@ def watch_is_silent(now: datetime) -> bool:
 
 def silent_watches(now: datetime) -> list[str]:
     """The hosts with staging roots whose watchdog has given no sign of life for two minutes."""
-    heard = Heartbeat.objects.filter(cluster=WATCH, at__gt=now - rules.WATCH_SILENT_AFTER)
+    lately = {"at__gt": now - rules.WATCH_SILENT_AFTER, "at__lte": now + rules.AHEAD}
+    heard = Heartbeat.objects.filter(cluster=WATCH, **lately)
     unwatched = StagingRoot.objects.exclude(host__in=heard.values("host")).order_by("host")
     return list(unwatched.values_list("host", flat=True).distinct())
 
@@ -195,9 +209,10 @@ def _schedules(now: datetime, listening_since: datetime | None) -> None:
     host = settings.EXLAB_HOST
     rows = {row.name: row for row in schedules.rows_of(host)}
     troubles, doubtful = [], []
-    for name, *_rest in schedules.SCHEDULES:
+    for name, _func, minutes, _cluster in schedules.SCHEDULES:
         row, key = rows.get(name), f"{host}:{name}"
-        timed = rules.Timed(next_run=row.next_run, repeats=row.repeats) if row else None
+        every = timedelta(minutes=minutes)
+        timed = rules.Timed(next_run=row.next_run, every=every, repeats=row.repeats) if row else None
         if not (words := rules.missed(timed, now)):
             continue
         if rules.missed(timed, now, listening_since=listening_since):
@@ -220,8 +235,7 @@ def _clusters(now: datetime, listening_since: datetime | None) -> None:
         if not rules.is_silent(beat, now, rules.SILENT_AFTER, listening_since=listening_since) or _is_at_work(cluster):
             doubtful.append(key)
             continue
-        heard = f"last heard at {_instant(beat)}" if beat else "never heard"
-        words = f"{cluster} on {host}: {heard}"
+        words = f"{cluster} on {host}: {_heard(beat, now)}"
         troubles.append(Trouble(subject=key, reason=Reason.CLUSTER_SILENT, detail=words))
     alerting.settle(AlertKind.CLUSTER, troubles, now=now, prefix=f"{host}:", doubtful=doubtful)
 
@@ -243,6 +257,7 @@ def _cluster_of(pid: int) -> str:
 
 
 def _hosts(now: datetime, listening_since: datetime | None) -> None:
+    """All hosts, and the staging roots that are not there as discovery has last seen."""
     beats: dict[str, list[datetime]] = {}
     for host, at in Heartbeat.objects.values_list("host", "at"):
         beats.setdefault(host, []).append(at)
@@ -254,12 +269,32 @@ def _hosts(now: datetime, listening_since: datetime | None) -> None:
         if not rules.unserved(heard, now, known_since=known_since, listening_since=listening_since):
             doubtful.append(host)
             continue
-        last = f"last heard at {_instant(max(heard))}" if heard else "never heard"
+        last = _heard(max(heard, default=None), now)
         roots = ", ".join(StagingRoot.objects.filter(host=host).values_list("name", flat=True))
         troubles.append(
             Trouble(subject=host, reason=Reason.HOST_UNSERVED, detail=f"{host}: {last}; staging roots: {roots}")
         )
+    for root in StagingRoot.objects.filter(problem__in=list(Reason)):
+        words = f"{root.name} on {root.host}"
+        troubles.append(Trouble(subject=f"{_ROOT}{root.pk}", reason=Reason(root.problem), detail=words, root=root))
     alerting.settle(AlertKind.HOST, troubles, now=now, doubtful=doubtful)
+
+
+def _heard(beat: datetime | None, now: datetime) -> str:
+    if beat is None:
+        return "never heard"
+    return f"last heard at {_instant(beat)}{', by a clock that was ahead' if rules.is_ahead(beat, now) else ''}"
+
+
+def _breakers(now: datetime, listening_since: datetime | None) -> None:
+    """Those that are open: until a person says "go on" nothing is cleared there on schedule."""
+    troubles = [
+        Trouble(
+            subject=f"{_BREAKER}{breaker.root_id}", reason=Reason.BREAKER_OPEN, detail=breaker.detail, root=breaker.root
+        )
+        for breaker in SweepBreaker.objects.filter(closed_at=None).select_related("root")
+    ]
+    alerting.settle(AlertKind.SCHEDULE, troubles, now=now, prefix=_BREAKER)
 
 
 def _holds(now: datetime, listening_since: datetime | None) -> None:

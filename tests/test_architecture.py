@@ -49,7 +49,7 @@ ROOMS: dict[str, set[str]] = {
     "policy": set(),
     "models": {"policy"},
     **{name: BELOW | set(JOINING[:position]) for position, name in enumerate(JOINING)},
-    "words": {"policy", "models", "orphans"},
+    "words": {"policy", "models", "orphans", "watching"},
     "forms": {"models", "policy", "words"},
     "tasks": EVERYTHING,
     "views": EVERYTHING | {"tasks", "forms", "words"},

@@ -349,6 +349,23 @@ def test_people_are_reminded_three_days_before_the_end(run: Run, now: datetime) 
     assert holding.reminders(now + 10 * DAY) == []
 
 
+def test_a_short_hold_has_its_first_half_in_peace(run: Run, now: datetime) -> None:
+    hold = lay(run, now, until=now + 2 * DAY)
+    assert holding.reminders(now) == []
+    assert holding.reminders(now + DAY - timedelta(seconds=1)) == []
+    assert [reminder.hold for reminder in holding.reminders(now + DAY)] == [hold]
+
+
+def test_nobody_is_reminded_while_another_hold_lasts_longer(run: Run, path: Path, now: datetime) -> None:
+    hold = lay(run, now)
+    longer = lay(run, now, owner="bob", until=now + 30 * DAY)
+    assert holding.reminders(now + 8 * DAY) == []
+    holding.release(longer, actor="bob", now=now + 8 * DAY)
+    assert [reminder.hold for reminder in holding.reminders(now + 8 * DAY)] == [hold]
+    holding.note_file(run, HoldFile("mine", "lab"), now=now + 8 * DAY)
+    assert holding.reminders(now + 8 * DAY) == []
+
+
 def test_a_file_is_asked_after_when_it_has_held_for_thirty_days(run: Run, path: Path, now: datetime) -> None:
     holding.note_file(run, HoldFile("mine", "lab"), now=now)
     assert holding.reminders(now + 30 * DAY - timedelta(seconds=1)) == []

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from cleanup import discovery, gathering, orphans, tasks
+from cleanup import discovery, gathering, holding, orphans, registering, tasks
 from cleanup.gathering import Unreachable
 from cleanup.marking import NotGone, mark_gone
 from cleanup.models import Alert, ClearAttempt, LedgerEntry, Orphan, Phase, Run, StagingRoot
 from cleanup.orphans import GRACE, MAX_AGE, Inspected, adopt, inspect, listed, look_again
 from cleanup.policy.reasons import Reason
+from cleanup.staging.holdfile import HoldFile
+from cleanup.walking import Measure, measure
 from tests.faults import means
 from tests.faults.scene import everything, set_scene
 from tests.lab import METADATA, RUN_PATH, Lab, census, outlines
@@ -783,6 +785,29 @@ def test_marked_as_gone_by_hand(lab: Lab, root: StagingRoot, now: datetime) -> N
     both(root, now + 4 * GRACE)
     again = Run.objects.staged().get()
     assert (again.pk != run.pk, again.run_path, again.state) == (True, RUN_PATH, "sync_verified")
+    assert not again.holds.exists()
+
+
+def test_a_run_that_comes_back_is_held_as_it_was(lab: Lab, root: StagingRoot, now: datetime) -> None:
+    """However often it went; what was released or is over is not held again, and a file speaks for itself."""
+    path, away, until = lab.run(), lab.base / "away", now + timedelta(days=30)
+    both(root, now)
+    run = Run.objects.with_root().get()
+    holding.hold(run, owner="ada", reason="paper", until=until, now=now)
+    holding.hold(run, owner="eve", reason="paper", until=until, now=now)
+    holding.hold(run, owner="bob", reason="short", until=now + SECOND, now=now)
+    holding.release(holding.hold(run, owner="cy", reason="released", until=until, now=now), actor="cy", now=now)
+    holding.note_file(run, HoldFile("mine", "lab"), now=now)
+    for hours, owners in ((1, {"ada", "eve"}), (2, {"ada"})):
+        at = now + hours * GRACE
+        path.rename(away)
+        mark_gone(run, actor="ada", reason="moved", now=at)
+        away.rename(path)
+        both(root, at)
+        run = Run.objects.staged().with_root().get()
+        assert {hold.owner for hold in run.holds.in_force(at)} == owners
+        assert set(run.holds.values_list("source", "until", "released_at")) == {("person", until, None)}
+        holding.release(run.holds.filter(owner="eve").first() or run.holds.get(), actor="ada", now=at)
 
 
 def test_what_is_there_is_not_marked_as_gone(lab: Lab, root: StagingRoot, now: datetime) -> None:
@@ -824,3 +849,58 @@ def test_the_task_looks_after_each_discovery(lab: Lab, root: StagingRoot) -> Non
     put(lab.staging / "notes.txt", long_ago)
     tasks.discover()
     assert list(kinds()) == ["notes.txt"]
+
+
+def test_one_root_that_cannot_be_looked_at_does_not_hide_the_others(
+    lab: Lab, root: StagingRoot, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (lab.base / "before").mkdir()
+    registering.register("before", str(lab.base / "before"), now=datetime(2020, 1, 1, tzinfo=UTC))
+    put(lab.staging / "notes.txt", datetime(2020, 1, 1, tzinfo=UTC))
+
+    def fail(root: StagingRoot, **options: Any) -> Any:
+        if root.name == "before":
+            raise RuntimeError("a fault of our own")
+        return inspect(root, **options)
+
+    monkeypatch.setattr(orphans, "inspect", fail)
+    assert tasks.discover() == "before: RuntimeError, see the log, lab: 0 found and 1 orphans"
+    assert list(kinds()) == ["notes.txt"]
+    assert "a fault of our own" in caplog.text
+
+
+def test_holes_beyond_all_counting_hide_nothing(lab: Lab, root: StagingRoot, now: datetime, old: datetime) -> None:
+    """Each file has a size that a filesystem may allow; together they are more than a column can keep."""
+    huge = Measure(3, 3 * (1 << 62), int(old.timestamp() * 1e9))
+    put(lab.staging / "aaa/a", old)
+    put(lab.staging / "zzz.txt", old)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            orphans, "measure", lambda top, raw, **more: huge if raw == b"aaa/a" else measure(top, raw, **more)
+        )
+        look(root, now)
+    assert set(kinds()) == {"aaa/a", "zzz.txt"}
+    row = Orphan.objects.get(path="aaa/a")
+    assert (row.files, row.bytes) == (3, None)
+    assert row.detail == "its files say that they are larger than can be counted"
+
+
+def test_one_that_cannot_be_written_down_does_not_hide_the_others(
+    lab: Lab, root: StagingRoot, now: datetime, old: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("aaa.txt", "zzz.txt"):
+        put(lab.staging / name, old)
+    look(root, now)
+    take = orphans._Pass.take
+
+    def fail(one: Any, orphan: Orphan, *args: Any) -> None:
+        if orphan.path == "aaa.txt":
+            raise RuntimeError("a fault of our own")
+        take(one, orphan, *args)
+
+    monkeypatch.setattr(orphans._Pass, "take", fail)
+    put(lab.staging / "zzz.txt", now - timedelta(days=1)).write_bytes(b"more")
+    date(lab.staging / "zzz.txt", now - timedelta(days=1))
+    look(root, now + timedelta(days=2))
+    assert set(kinds()) == {"aaa.txt", "zzz.txt"}
+    assert Orphan.objects.get(path="zzz.txt").bytes == 4

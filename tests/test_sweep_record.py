@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from cleanup import clearing, discovery, gathering, recording, registering
-from cleanup.models import ClearAttempt, Run, Sweep, SweptRun
+from cleanup import clearing, discovery, gathering, recording, registering, tasks
+from cleanup.models import Alert, ClearAttempt, Run, Sweep, SweptRun
+from cleanup.passing import Pass
 from cleanup.sweeping import Action, sweep
 from tests.faults.scene import Scene, scene_of
 from tests.lab import Lab
@@ -200,6 +201,30 @@ def test_one_bad_root_does_not_stop_the_others(
     (problem,) = swept.problems
     assert (problem.root, problem.reason) == ("another", "sweep_failed")
     assert swept.failed == 1
+
+
+def test_a_pass_that_failed_is_written_down_and_told_until_one_comes_to_its_end(
+    scenes: dict[str, Scene], now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(one: Pass) -> None:
+        raise RuntimeError("a fault of our own")
+
+    monkeypatch.setattr(Pass, "_pressure", fail)
+    sweep(now=now, dry_run=True)
+    assert not Alert.objects.exists()
+    assert "lab: sweep_failed RuntimeError: a fault of our own" in tasks.sweep()
+    failed = Sweep.objects.get(kind="timed")
+    assert (failed.outcome, failed.reason) == ("interrupted", "sweep_failed")
+    assert failed.detail == "RuntimeError: a fault of our own"
+    assert failed.ended_at is not None
+    alert = Alert.objects.get()
+    assert (alert.kind, alert.reason, alert.root, alert.ended_at) == ("schedule", "sweep_failed", failed.root, None)
+    assert alert.detail == "lab: RuntimeError: a fault of our own"
+    monkeypatch.undo()
+    sweep(now=now, dry_run=True)
+    assert not Alert.objects.filter(ended_at__isnull=False).exists()
+    sweep(now=now, timed=True)
+    assert Alert.objects.get().ended_at == now
 
 
 def test_a_pass_that_was_killed_says_so(

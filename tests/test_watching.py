@@ -19,10 +19,21 @@ from django.urls import reverse
 from django.utils import timezone
 from django_q.models import Schedule
 
-from cleanup import discovery, gathering, schedules, watching
+from cleanup import breaking, discovery, gathering, schedules, watching
 from cleanup.management.commands.watch import seconds
-from cleanup.models import Alert, AlertKind, ClearAttempt, Heartbeat, Hold, Run, StagingRoot
+from cleanup.models import (
+    Alert,
+    AlertKind,
+    ClearAttempt,
+    Heartbeat,
+    Hold,
+    Run,
+    StagingRoot,
+    Sweep,
+    SweepBreaker,
+)
 from cleanup.policy.reasons import Reason
+from cleanup.views.runs import queue_is_silent
 from tests.lab import RUN_PATH, Lab
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -71,6 +82,7 @@ def test_nothing_is_wrong_in_a_lab_where_all_is_well(lab: Lab, root: Any, now: d
 
 def look_at_runs(at: datetime) -> dict[str, tuple[str, str]]:
     """A first look, at any instant: silence and late schedules are nobody's fault yet."""
+    Schedule.objects.update(next_run=at)
     return look(at, listening_since=at)
 
 
@@ -243,7 +255,12 @@ def test_a_hold_that_ends_soon_and_one_by_an_old_file_are_told(lab: Lab, root: A
         return look(at, listening_since=at)
 
     assert told(now) == {}
-    assert told(now + DAY) == {f"hold:{laid.pk}": (AlertKind.HOLD, Reason.HOLD_ENDING)}
+    assert told(now + DAY) == {}, "half of it is still to come"
+    assert told(now + 2 * DAY) == {}, "the file keeps its run longer"
+    Hold.objects.filter(pk=file.pk).update(released_at=now)
+    assert told(now + 2 * DAY) == {f"hold:{laid.pk}": (AlertKind.HOLD, Reason.HOLD_ENDING)}
+    Hold.objects.filter(pk=file.pk).update(released_at=None)
+    Alert.objects.filter(ended_at__isnull=False).delete()
     assert Alert.objects.get().run == run
     assert told(now + 31 * DAY) == {f"hold:{file.pk}": (AlertKind.HOLD, Reason.HOLD_OLD)}
     Hold.objects.update(released_at=now)
@@ -279,7 +296,51 @@ def test_what_was_due_while_nobody_ran_has_a_moment(now: datetime) -> None:
     assert Alert.objects.get().since == now + 3 * MINUTE
 
 
+def test_a_timed_task_that_a_clock_ahead_has_put_off_is_told_and_put_right(now: datetime) -> None:
+    Schedule.objects.filter(name="cleanup sweep").update(next_run=now + 400 * DAY)
+    late = look(now, listening_since=now)
+    assert late == {f"{project.EXLAB_HOST}:cleanup sweep": (AlertKind.SCHEDULE, Reason.SCHEDULE_MISSED)}
+    assert "by a clock that was ahead" in Alert.objects.get().detail
+
+
 # Clusters and hosts
+
+
+def test_what_a_clock_ahead_has_written_is_no_sign_of_life(root: Any, now: datetime, settings: Any) -> None:
+    StagingRoot.objects.update(created_at=now - HOUR)
+    Heartbeat.objects.create(cluster=watching.WATCH, host=root.host, at=now + 400 * DAY)
+    Heartbeat.objects.update(at=now + 400 * DAY)
+    assert watching.silent_watches(now) == [root.host]
+    assert queue_is_silent(now)
+    settings.EXLAB_HOST = ELSEWHERE
+    assert look(now) == {root.host: (AlertKind.HOST, Reason.HOST_UNSERVED)}
+    assert "by a clock that was ahead" in Alert.objects.get().detail
+    settings.EXLAB_HOST = root.host
+    assert look(now).keys() == {f"{root.host}:{cluster}" for cluster in watching.clusters()}
+
+
+# Sweeps and staging roots
+
+
+def test_an_open_breaker_is_told_until_a_person_lets_the_sweeps_go_on(
+    root: Any, now: datetime, caplog: pytest.LogCaptureFixture
+) -> None:
+    sweep = Sweep.objects.create(root=root, kind="timed", host=root.host, now=now, started_at=now)
+    breaker = SweepBreaker.objects.create(root=root, sweep=sweep, kind="share", detail="94 % of it", opened_at=now)
+    assert look(now) == {f"breaker:{root.pk}": (AlertKind.SCHEDULE, Reason.BREAKER_OPEN)}
+    assert (Alert.objects.get().detail, Alert.objects.get().root) == ("94 % of it", root)
+    assert "94 % of it" in caplog.text
+    assert look(now + SECOND)
+    assert breaking.go_on(breaker, actor="ada", note="", now=now)
+    assert look(now + MINUTE) == {}
+
+
+def test_a_staging_root_that_is_not_there_is_told(root: Any, now: datetime, caplog: pytest.LogCaptureFixture) -> None:
+    StagingRoot.objects.update(problem=Reason.ROOT_NOT_MOUNTED)
+    assert look(now) == {f"root:{root.pk}": (AlertKind.HOST, Reason.ROOT_NOT_MOUNTED)}
+    assert f"{root.name} on {root.host}" in caplog.text
+    StagingRoot.objects.update(problem="")
+    assert look(now + MINUTE) == {}
 
 
 def test_a_cluster_without_heartbeat_is_told(root: Any, now: datetime) -> None:

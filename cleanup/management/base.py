@@ -87,10 +87,15 @@ def find_roots(name: str | None) -> list[StagingRoot]:
     return named
 
 
-def find_run(run_path: str, roots: list[StagingRoot]) -> Run:
-    """The run of this path: the staged one, else the one cleared last. Raises UsageError if unknown or ambiguous."""
+def find_run(run_path: str, roots: list[StagingRoot], *, gone: bool = False) -> Run:
+    """The run of this path: the staged one, else the one cleared last, else, with `gone`, the one declared gone last.
+
+    Raises UsageError if unknown or ambiguous.
+    """
     runs = Run.objects.with_root().filter(run_path=run_path.rstrip("/"), root__in=roots)
     found = list(runs.staged()) or list(runs.filter(gone_at=None).order_by("-cleared_at"))
+    if gone and not found:
+        found = list(runs.exclude(gone_at=None).order_by("-gone_at"))
     if not found:
         raise UsageError(f"No run {run_path} is known; a run is named by its path below the staging root.")
     if len({run.root_id for run in found}) > 1:

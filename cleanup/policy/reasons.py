@@ -276,7 +276,7 @@ class Reason(enum.StrEnum):
     SWEEP_FAILED = (
         "sweep_failed",
         "The sweep of this staging root has failed unexpectedly; the log says how.",
-        "Read the log; the next sweep begins after the run at which this one ended.",
+        "Read the log; the next sweep tries again.",
     )
     LIMIT_EXCEEDED = (
         "limit_exceeded",
@@ -318,7 +318,7 @@ class Reason(enum.StrEnum):
     SCHEDULE_MISSED = (
         "schedule_missed",
         "A timed task has not run when it should have.",
-        "Check that the task clusters run; migrate brings a missing schedule back.",
+        "Check that the task clusters run; migrate, up and worker put right what is missing or due too late.",
     )
     CLUSTER_SILENT = (
         "cluster_silent",
@@ -333,7 +333,7 @@ class Reason(enum.StrEnum):
     HOLD_ENDING = (
         "hold_ending",
         "A hold ends soon.",
-        "Its owner extends it, or lets the run go.",
+        "Its owner lays another one, or lets the run go.",
     )
     HOLD_OLD = (
         "hold_old",

@@ -13,7 +13,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from cleanup import marking, orphans
+from cleanup import holding, marking, orphans, watching
 from cleanup.gathering import Unreachable
 from cleanup.marking import NotGone
 from cleanup.models import Alert, Orphan, OrphanKind, Run, StagingRoot, SweepBreaker
@@ -53,7 +53,10 @@ def problem_list(request: SignedIn) -> HttpResponse:
     found = orphans.listed().select_related("root", "run")
     ordered = found.order_by(F("escalated_at").asc(nulls_last=True), F("bytes").desc(nulls_last=True), "pk")
     page = Paginator(ordered, PAGE_SIZE).get_page(request.GET.get("page", "1"))
-    alerts = Alert.objects.filter(ended_at=None).select_related("root", "run")
+    shown_apart = watching.about_roots()
+    if request.user.has_perm("cleanup.view_sweep"):
+        shown_apart |= watching.about_breakers()
+    alerts = Alert.objects.filter(ended_at=None).exclude(shown_apart).select_related("root", "run")
     roots = list(StagingRoot.objects.all())
     context = {
         "alerts": alerts.order_by("since", "pk")[:SHOWN_ALERTS],
@@ -105,7 +108,8 @@ def mark_gone(request: SignedIn, pk: int) -> HttpResponse:
     form = MarkGoneForm(request.POST if request.method == "POST" else None)
     run = get_object_or_404(Run.objects.with_root(), orphans=orphan)
     if request.method != "POST" or not form.is_valid():
-        context = {"orphan": orphan, "run": run, "form": form, "now": now}
+        holds = holding.in_force(now).filter(run=run).order_by("created_at", "pk")
+        context = {"orphan": orphan, "run": run, "form": form, "holds": holds, "now": now}
         return render(request, "cleanup/problems_mark_gone.html", context, status=422 if form.errors else 200)
     path = visible(run.run_path)
     try:

@@ -210,6 +210,8 @@ def test_lists_what_is_held_with_its_cost(people, runs, now):
     assert everything.index("please keep") > everything.index("ada")  # what has no end comes last
     mine = text_of(people.operator.get("/holds/?show=mine"))
     assert ("1 run held" in mine, "12.0 GB·days" in mine, "please keep" in mine) == (True, True, False)
+    assert "ada" not in text_of(people.viewer.get("/holds/?show=ending")), "another one keeps the run longer"
+    Hold.objects.filter(owner="operator").update(released_at=now)
     ending = text_of(people.viewer.get("/holds/?show=ending"))
     assert ("ada" in ending, "please keep" in ending, "12.0 GB·days" in ending) == (True, True, False)
     assert "2 runs held" in text_of(people.viewer.get("/holds/?show=nonsense"))

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.test import Client
 
-from cleanup import alerting, discovery, gathering, orphans
+from cleanup import alerting, discovery, gathering, holding, orphans, watching
 from cleanup.models import Alert, AlertKind, LedgerEntry, Orphan, Run, StagingRoot, Sweep, SweepBreaker
 from cleanup.orphans import GRACE
 from cleanup.policy.reasons import Reason
@@ -128,8 +128,11 @@ def test_looking_again_while_somebody_does_or_without_the_disk(people, found, la
 
 def test_a_missing_run_is_marked_as_gone_with_a_reason(people, found, now):
     address = f"/problems/{found['missing'].pk}/gone/"
+    held = Run.objects.with_root().get(run_path=SAFE)
+    holding.hold(held, owner="ada", reason="a <b>paper</b>", until=now + timedelta(days=3), now=now)
     text = people.admin.get(address).content.decode()
     assert SAFE in text
+    assert "Held by ada until 2026-06-18 08:00:00 UTC: a &lt;b&gt;paper&lt;/b&gt;" in text
     assert not LedgerEntry.objects.exists()
     assert people.admin.post(address, {"note": " "}).status_code == 422
     answer = people.admin.post(address, {"note": "taken to the archive"}, follow=True)
@@ -176,6 +179,21 @@ def test_alerts_and_breakers(people, runs, root, now):
     assert 'Problems <span class="chip">3</span>' in text
     assert "/go-on/" in page(people.operator)
     assert Alert.objects.filter(ended_at=None).count() == 2
+
+
+def test_what_the_watchdog_says_of_a_breaker_or_a_root_is_shown_once(people, root, now):
+    sweep = Sweep.objects.create(root=root, kind="timed", host="lab-pc", now=now, started_at=now)
+    SweepBreaker.objects.create(root=root, sweep=sweep, kind="share", detail="94 % of the bytes", opened_at=now)
+    StagingRoot.objects.update(problem=Reason.ROOT_NOT_MOUNTED)
+    chip = 'Problems <span class="chip">2</span>'
+    assert chip in page(people.viewer)
+    watching._breakers(now, None)
+    watching._hosts(now, now)
+    assert Alert.objects.filter(ended_at=None).count() == 2
+    text = page(people.viewer)
+    assert chip in text
+    assert text.count("94 % of the bytes") == 1
+    assert text.count(Reason.ROOT_NOT_MOUNTED.advice) == 1
 
 
 def test_a_root_in_trouble_is_no_empty_page(people, root, now):

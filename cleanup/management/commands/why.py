@@ -28,7 +28,7 @@ class Command(LabCommand):
             if moment is None:
                 raise UsageError(f"{options['at']} is no date such as 2026-04-17 and no instant.")
             at = min(at, moment)
-        run = find_run(options["run_path"], find_roots(options["root"]))
+        run = find_run(options["run_path"], find_roots(options["root"]), gone=True)
         answers = answering.answer(run, at)
         answer = {
             "at": at,
