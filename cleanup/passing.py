@@ -144,7 +144,6 @@ class Pass:
         self.actions: list[RunAction] = []
         self.scanned = 0
         self.staged_bytes = 0
-        self.staged_runs = 0
         self.candidates = 0
         self.due: dict[int, Due] = {}
         self.outcomes: list[bool] = []
@@ -201,7 +200,6 @@ class Pass:
         busy = set(active.values_list("run", flat=True))
         for run in runs:
             self.scanned += 1
-            self.staged_runs += 1
             self.staged_bytes += run.bytes or 0
             try:
                 self._decide_of(run, busy=run.pk in busy)
@@ -247,7 +245,7 @@ class Pass:
             with contextlib.suppress(Unreachable, OSError), gathering.open_root(self.root) as root:
                 free_bytes = tree.free_bytes(root)
         going_on = bool(self.before and self.before.pressure.get("left", {}).get("free_wanted"))
-        fill = Fill(staged_bytes=self.staged_bytes, staged_runs=self.staged_runs, free_bytes=free_bytes)
+        fill = Fill(staged_bytes=self.staged_bytes, staged_runs=self.scanned, free_bytes=free_bytes)
         return pressure_of(self.limits, fill, going_on=going_on)
 
     def _plan(self, candidates: Sequence[Candidate], pressure: Pressure) -> list[tuple[Run, Candidate]]:
@@ -436,7 +434,8 @@ class Pass:
 
     def _was_sound(self) -> bool:
         """Whether the next timed pass may be compared with this one; clears that failed say nothing against that."""
-        return self.minder is not None and all(sight.kind is Kind.FAILURES for sight in self.sights)
+        asked = self.minder is not None and not self.hindrances
+        return asked and all(sight.kind is Kind.FAILURES for sight in self.sights)
 
     def _budget(self) -> Budget:
         """What is left to take; a person's limit counts over all staging roots together."""

@@ -10,6 +10,7 @@ from django.utils import timezone
 from cleanup import breaking, discovery, passing
 from cleanup.models import ClearAttempt, Run, Sweep, SweepBreaker
 from cleanup.policy.breakers import Clock, Kind, Sight
+from cleanup.staging import kernel
 from cleanup.staging.datadir import DataDir
 from cleanup.sweeping import Action, Swept, sweep
 from tests.faults.scene import everything
@@ -315,6 +316,17 @@ def test_a_version_written_under_an_open_breaker_is_asked_about_as_well(
     go_on(now)
     assert reasons(timed(now + timedelta(hours=1))) == {"breaker_open"}
     assert SweepBreaker.objects.get(closed_at=None).kind == "policy"
+
+
+def test_a_pass_that_could_take_nothing_makes_no_policy_old(
+    crowd: Any, now: datetime, policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd(25)
+    policy(mode="scheduled", retain_hours=24, rehearse=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(kernel, "missing_calls", lambda: ["openat2"])
+        assert reasons(timed(now)) == {"clearing_unsupported"}
+    assert reasons(timed(now + timedelta(days=2))) == {"breaker_open"}
 
 
 def test_a_go_on_to_a_small_jump_covers_no_large_one(real: Run, now: datetime, policy: Callable[..., Any]) -> None:
