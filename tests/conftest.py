@@ -2,7 +2,6 @@
 
 import os
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +26,7 @@ hypothesis.settings.load_profile("busy")
 
 GUARD = Guard()
 _EACH_VARIABLE = "EXLAB_TESTS_ON_EACH_ENGINE"
-# Tests that know no database, or for which one engine is as good as the other: the two workers share them.
+# Tests that know no database, or for which one engine is as good as the other: each on one of the engines.
 _SHARED = (
     "staging/",
     "policy/",
@@ -111,12 +110,15 @@ _ON_BOTH = (
     "views/test_list.py::test_the_sums",
     "views/test_run_page.py::test_few_queries",
 )
-# Shared tests that take long, placed so that both workers come to their end at about the same time.
+# Tests on one engine that take long, placed so that both engines come to their end at about the same time.
 _PLACED = {
-    "faults/test_explorer.py::test_a_run_that_is_changed": "gw1",
-    "test_sweep_properties.py::test_no_sweep_clears": "gw1",
+    "faults/test_explorer.py::test_a_run_that_is_changed": "postgresql",
+    "test_sweep_properties.py::test_no_sweep_clears": "postgresql",
 }
-_VENDORS = pytest.StashKey[set[str]]()
+# Files that one worker runs as a whole, for the order of their tests.
+_WHOLE = ("test_meta_engines.py",)
+# By engine: the tests that are to run on it, and those that some worker has taken.
+_SEEN = pytest.StashKey[dict[str, tuple[set[str], set[str]]]]()
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -129,7 +131,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 def pytest_configure(config: pytest.Config) -> None:
     from django.db import connection
 
-    config.stash[_VENDORS] = set()
+    config.stash[_SEEN] = {}
     config.pluginmanager.register(report, "explored")
     if engines.WORKER:
         config.workeroutput["vendor"] = connection.vendor  # type: ignore[attr-defined]
@@ -146,47 +148,78 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     engines.finish()
 
 
+@pytest.hookimpl(trylast=True)  # after what deselects by marks and words
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if engines.WORKER not in ("gw0", "gw1") or _EACH_VARIABLE not in os.environ:
+    if not engines.WORKER or _EACH_VARIABLE not in os.environ:
         return
-    for_the_other = [item for item in items if _sharer(item) not in (None, engines.WORKER)]
-    config.hook.pytest_deselected(items=for_the_other)
-    items[:] = [item for item in items if _sharer(item) in (None, engines.WORKER)]
+    on_this_engine = [item for item in items if _engine_of(item) in (None, engines.ENGINE)]
+    mine = [item for item in on_this_engine if engines.is_for_this_worker(_unit(item))]
+    config.workeroutput["wanted"] = [_unit(item) for item in on_this_engine]  # type: ignore[attr-defined]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(mine)])
+    items[:] = mine
 
 
-def _sharer(item: pytest.Item) -> str | None:
-    """The worker that runs a shared test; None for a test that both must run."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if engines.WORKER:
+        taken = [_unit(item) for item in session.items]
+        session.config.workeroutput["taken"] = taken  # type: ignore[attr-defined]
+
+
+def _engine_of(item: pytest.Item) -> str | None:
+    """The engine that runs a shared test; None for a test that both must run."""
+    name = _name(item)
+    if name.startswith(_ON_BOTH) or not name.startswith(_SHARED + _SHARED_BY_CASE):
+        return None
+    placed = next((engine for start, engine in _PLACED.items() if name.startswith(start)), None)
+    return placed or engines.engine_for(name)
+
+
+def _name(item: pytest.Item) -> str:
+    """The test's name in this folder, by which every worker finds who runs it."""
     name = item.nodeid.removeprefix("tests/")
-    if name.startswith(_ON_BOTH):
-        return None
-    if not name.startswith(_SHARED_BY_CASE):
-        name = name.partition("[")[0]  # parameters may be named otherwise in each worker
-    if not name.startswith(_SHARED + _SHARED_BY_CASE):
-        return None
-    placed = next((worker for start, worker in _PLACED.items() if name.startswith(start)), None)
-    return placed or f"gw{zlib.crc32(name.encode()) % 2}"
+    if name.startswith(_SHARED) and not name.startswith(_SHARED_BY_CASE):
+        return name.partition("[")[0]  # parameters may be named otherwise in each worker
+    return name
+
+
+def _unit(item: pytest.Item) -> str:
+    """What one worker of an engine runs in one piece: a test with its parameters, or a file."""
+    name = _name(item)
+    return next((whole for whole in _WHOLE if name.startswith(whole)), name)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
-    node.config.stash[_VENDORS].add(node.workeroutput["vendor"] if not error else "")
+    if error:
+        return
+    wanted, taken = node.config.stash[_SEEN].setdefault(node.workeroutput["vendor"], (set(), set()))
+    wanted.update(node.workeroutput.get("wanted", ()))
+    taken.update(node.workeroutput.get("taken", ()))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if _engines_missing(session.config):
+    if _engines_missing(session.config) or _tests_missing(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if missing := _engines_missing(config):
         terminalreporter.write_line(f"No worker ran the tests on {' and '.join(sorted(missing))}.", red=True)
+    for test in _tests_missing(config):
+        terminalreporter.write_line(f"No worker ran {test}.", red=True)
 
 
 def _engines_missing(config: pytest.Config) -> set[str]:
     """The engines that no worker reported, where the tests were to run on each."""
     if engines.WORKER or config.getoption("dist", "no") != "each" or config.getoption("collectonly"):
         return set()
-    return engines.BOTH - config.stash[_VENDORS] if config.getoption("tx", None) else set()
+    return set(engines.BOTH) - set(config.stash[_SEEN]) if config.getoption("tx", None) else set()
+
+
+def _tests_missing(config: pytest.Config) -> list[str]:
+    """The tests that one worker of an engine left to another, and that none has taken."""
+    seen = config.stash[_SEEN].items()
+    return [f"{name} on {engine}" for engine, (wanted, taken) in seen for name in sorted(wanted - taken)]
 
 
 # The database

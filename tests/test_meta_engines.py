@@ -19,22 +19,19 @@ from tests import engines
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
-def run_pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run_pytest(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     environment = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("PYTEST_", "DJANGO_SETTINGS", "DATABASE_URL", "XDG_RUNTIME"))
     }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-    return subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=CHECKOUT, env=environment | more, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.django_db
 def test_this_worker_speaks_to_its_engine() -> None:
-    if engines.WORKER == "gw0":
-        assert connection.vendor == "sqlite"
-    if engines.WORKER == "gw1":
-        assert connection.vendor == "postgresql"
+    assert connection.vendor == (engines.ENGINE or connection.vendor)
     with connection.cursor() as cursor:
         cursor.execute("SELECT sqlite_version()" if connection.vendor == "sqlite" else "SELECT version()")
         (version,) = cursor.fetchone()
@@ -42,7 +39,7 @@ def test_this_worker_speaks_to_its_engine() -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.skipif(engines.WORKER == "gw1", reason="once is enough")
+@pytest.mark.skipif(engines.ENGINE == "postgresql", reason="once is enough")
 def test_a_session_without_both_engines_fails() -> None:
     one = f"{__file__}::test_this_worker_speaks_to_its_engine"
     lame = run_pytest("-n", "1", one)
@@ -52,13 +49,49 @@ def test_a_session_without_both_engines_fails() -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.skipif(engines.WORKER == "gw1", reason="once is enough")
+@pytest.mark.skipif(engines.ENGINE == "postgresql", reason="once is enough")
 @pytest.mark.parametrize("without_workers", [["-n", "0"], ["-p", "no:xdist"]])
 def test_without_workers_the_tests_run_once(without_workers: list[str]) -> None:
     one = f"{__file__}::test_this_worker_speaks_to_its_engine"
     single = run_pytest(*without_workers, one)
     assert single.returncode == 0, single.stdout + single.stderr
     assert "1 passed" in single.stdout
+
+
+@pytest.mark.exhaustive
+@pytest.mark.skipif(engines.ENGINE == "postgresql", reason="once is enough")
+@pytest.mark.parametrize("workers", ["2", "3", "4"])
+def test_however_many_workers_each_engine_runs_every_test_once(workers: str) -> None:
+    names = "test_adds_up or test_triggers_stand or test_an_engine"
+    shared = run_pytest("-n", workers, "-k", names, f"{CHECKOUT}/tests/faults/test_report.py", __file__)
+    assert shared.returncode == 0, shared.stdout + shared.stderr
+    assert "24 passed" in shared.stdout
+
+
+@pytest.mark.exhaustive
+@pytest.mark.skipif(engines.ENGINE == "postgresql", reason="once is enough")
+def test_a_session_in_which_no_worker_took_a_test_fails(tmp_path: Path) -> None:
+    (tmp_path / "forgetful.py").write_text(
+        "import pytest\n"
+        "@pytest.hookimpl(trylast=True)\n"
+        "def pytest_collection_finish(session):\n"
+        "    session.config.__dict__.get('workeroutput', {})['taken'] = []\n"
+    )
+    one = f"{__file__}::test_this_worker_speaks_to_its_engine"
+    lame = run_pytest("-p", "forgetful", one, PYTHONPATH=str(tmp_path))
+    assert lame.returncode == 1, lame.stdout + lame.stderr
+    assert "No worker ran test_meta_engines.py on sqlite." in lame.stdout
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_an_engine_has_its_workers_do_about_equally_much(number: int) -> None:
+    names = [f"test_{number}.py::test[{case}]" for case in range(400)]
+    for engine in engines.BOTH:
+        mine = [name for name in names if engines.engine_for(name) == engine]
+        for workers in (1, 2, 3):
+            parts = [sum(engines.worker_for(name, workers) == part for name in mine) for part in range(workers)]
+            assert sum(parts) == len(mine)
+            assert max(parts) - min(parts) < 60
 
 
 @pytest.mark.django_db
