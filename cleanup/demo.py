@@ -18,7 +18,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import Group, User
 
-from cleanup import clearing, discovery, holding, registering
+from cleanup import clearing, discovery, holding, orphans, registering
 from cleanup.models import RetentionPolicy, Run, StagingRoot
 from cleanup.policy.lifecycle import State
 from cleanup.policy.retention import Mode
@@ -157,7 +157,14 @@ def build(base: Path, now: datetime) -> None:
     built = [Built(base, planned, now) for planned in planned_runs()]
     for run in built:
         run.write()
+    _write_stray(base / "staging" / "CONFOCAL_01" / "alignment of last spring.txt", now - timedelta(days=45))
     _note(base).write_text(json.dumps([run.run_path for run in built if run.planned.to_clear]))
+
+
+def _write_stray(path: Path, at: datetime) -> None:
+    """A file that belongs to no run: nobody clears it, and the page of problems lists it."""
+    path.write_text("x 0.12, y -0.03\n")
+    os.utime(path, (at.timestamp(), at.timestamp()))
 
 
 def _note(base: Path) -> Path:
@@ -178,6 +185,7 @@ def _bring_in(base: Path, now: datetime) -> None:
         add(mode=Mode.SCHEDULED, retain_hours=24 * 5, rehearsal_nights=0, **plates)
     if root.discovered_at is None:
         discovery.discover(root, now=now)
+        orphans.inspect(root, now=now)
         _hold_one(root, now)
     to_clear = json.loads(_note(base).read_text())
     for run in Run.objects.verified().with_root().filter(root=root, run_path__in=to_clear):
@@ -188,11 +196,12 @@ def _bring_in(base: Path, now: datetime) -> None:
 
 
 def _hold_one(root: StagingRoot, now: datetime) -> None:
-    """Somebody still needs the oldest run of one instrument, for two days more."""
+    """Somebody has needed the oldest run of one instrument for five days, and does for two days more."""
     run = Run.objects.verified().with_root().filter(root=root, equipment="SEQUENCER_01").order_by("verified_at").first()
     if run is not None:
         until = now + timedelta(days=2)
-        holding.hold(run, owner="operator", reason="read again for a figure", until=until, now=now)
+        since = now - timedelta(days=5)
+        holding.hold(run, owner="operator", reason="read again for a figure", until=until, now=since)
 
 
 def _users(base: Path) -> dict[str, str]:

@@ -66,23 +66,25 @@ def sweep(
             logger.exception("the sweep of %s failed", root)
             result.problems.append(Problem(root.name, Reason.SWEEP_FAILED, _said(error)))
             _refresh_connection()
+            if not dry_run:
+                with _only_logged("the sweep of %s failed, and that cannot be told", root):
+                    _tell(root, _said(error), now)
+        else:
+            if claimed and not dry_run:
+                alerting.end_alert(AlertKind.SCHEDULE, _subject(root), now=now)
     return result
 
 
 def _go(one: Pass) -> None:
-    """One pass over a claimed root; a failure of the whole is written down, and told until one comes to its end."""
-    subject, wish = f"sweep:{one.root.pk}", one.wish
+    """One pass over a claimed root; that it failed as a whole is written down as long as the root is claimed."""
     try:
         one.go()
     except Exception as error:
         _refresh_connection()
-        if not wish.dry_run:
+        if not one.wish.dry_run:
             with _only_logged("the sweep of %s failed, and that cannot be written down", one.root):
                 _interrupt(one.root, _said(error))
-                _tell(one.root, subject, _said(error), wish.now)
         raise
-    if not wish.dry_run:
-        alerting.end_alert(AlertKind.SCHEDULE, subject, now=wish.now)
 
 
 def _interrupt(root: StagingRoot, detail: str) -> None:
@@ -92,10 +94,16 @@ def _interrupt(root: StagingRoot, detail: str) -> None:
     running.exclude(kind=SweepKind.DRY_RUN).update(outcome=Outcome.INTERRUPTED, **fields)
 
 
-def _tell(root: StagingRoot, subject: str, detail: str, now: datetime) -> None:
+def _tell(root: StagingRoot, detail: str, now: datetime) -> None:
+    """An alert until a pass over this root comes to its end."""
+    words = f"{root.name}: {detail}"
     alerting.open_alert(
-        AlertKind.SCHEDULE, subject, reason=Reason.SWEEP_FAILED, now=now, detail=f"{root.name}: {detail}", root=root
+        AlertKind.SCHEDULE, _subject(root), reason=Reason.SWEEP_FAILED, now=now, detail=words, root=root
     )
+
+
+def _subject(root: StagingRoot) -> str:
+    return f"sweep:{root.pk}"
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
 
-from cleanup import demo, gathering, sweeping
+from cleanup import demo, gathering, holding, orphans, sweeping
 from cleanup.models import LedgerEntry, RetentionPolicy, Run, StagingRoot
 from cleanup.policy.gates import Decision
 from cleanup.policy.reasons import Reason
@@ -60,6 +60,12 @@ def test_shows_every_state_and_every_kind_of_verdict(made: demo.Demo, moment: da
         Reason.NOT_QUIET,
         Reason.NOT_SYNC_VERIFIED,
     }
+
+
+def test_shows_an_orphan_and_a_hold_that_ends_soon(made: demo.Demo, moment: datetime) -> None:
+    assert {orphan.kind for orphan in orphans.listed()} == {"stray", "no_record"}
+    (reminder,) = holding.reminders(moment)
+    assert (reminder.reason, reminder.hold.owner) == (Reason.HOLD_ENDING, "operator")
 
 
 def test_cleared_through_the_product(made: demo.Demo) -> None:

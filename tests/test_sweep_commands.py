@@ -116,6 +116,8 @@ def test_why_tells_what_the_latest_passes_said(run, swept, root):
     assert "Typed: no such pass by then" in said
     assert Reason.HELD.sentence in call("why", RUN_PATH, "--at", "2026-06-14")
     assert "Timed: no such pass by then" in call("why", RUN_PATH, "--at", "2026-06-14T01:00:00Z")
+    Run.objects.update(gone_at=second.started_at)
+    assert Reason.NAS_TIMEOUT.sentence in call("why", RUN_PATH), "a run that was marked as gone has its past"
 
 
 def test_why_as_json(run, swept, root, now):

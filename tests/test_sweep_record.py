@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cleanup import clearing, discovery, gathering, recording, registering, tasks
+from cleanup import claiming, clearing, discovery, gathering, recording, registering, tasks
 from cleanup.models import Alert, ClearAttempt, Run, Sweep, SweptRun
 from cleanup.passing import Pass
 from cleanup.sweeping import Action, sweep
@@ -225,6 +225,20 @@ def test_a_pass_that_failed_is_written_down_and_told_until_one_comes_to_its_end(
     assert not Alert.objects.filter(ended_at__isnull=False).exists()
     sweep(now=now, timed=True)
     assert Alert.objects.get().ended_at == now
+
+
+def test_a_root_that_cannot_be_claimed_is_told_too(
+    scenes: dict[str, Scene], now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(root: Any) -> None:
+        raise RuntimeError("a fault of our own")
+
+    monkeypatch.setattr(claiming, "claim", fail)
+    sweep(now=now, timed=True)
+    assert Alert.objects.get(ended_at=None).reason == "sweep_failed"
+    monkeypatch.undo()
+    sweep(now=now, timed=True)
+    assert not Alert.objects.filter(ended_at=None).exists()
 
 
 def test_a_pass_that_was_killed_says_so(
