@@ -22,7 +22,7 @@ from django_q.tasks import async_task
 
 from cleanup import queueing, recovery, schedules, watching
 from cleanup.models import Heartbeat
-from cleanup.policy.watching import SILENT_AFTER
+from cleanup.policy.watching import AHEAD, SILENT_AFTER
 
 BAD_USAGE = 2
 _LOOK_EVERY_SECONDS = 0.5
@@ -177,10 +177,11 @@ def has_fallen_silent(child: Child) -> bool:
     """Whether a child gave no sign for too long, seen twice, though it is not in the middle of something long."""
     if not child.beat or child.process is None or child.age() < SILENT_AFTER:
         return False
-    since = timezone.now() - SILENT_AFTER
+    now = timezone.now()
     try:
         close_old_connections()
-        heard = Heartbeat.objects.filter(cluster=child.beat, host=settings.EXLAB_HOST, at__gte=since).exists()
+        beats = Heartbeat.objects.filter(cluster=child.beat, host=settings.EXLAB_HOST)
+        heard = beats.filter(at__gte=now - SILENT_AFTER, at__lte=now + AHEAD).exists()
     except DatabaseError:
         return False  # the database's trouble is not the child's
     silent = not heard and not holds_a_lock(child.process.pid)
