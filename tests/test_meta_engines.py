@@ -26,6 +26,7 @@ def run_pytest(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]
         if not name.startswith(("PYTEST_", "DJANGO_SETTINGS", "DATABASE_URL", "XDG_RUNTIME"))
     }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    more["TMPDIR"] = os.environ["PYTEST_DEBUG_TEMPROOT"]  # ours is closed to the server's user
     return subprocess.run(command, cwd=CHECKOUT, env=environment | more, capture_output=True, text=True, check=False)
 
 
