@@ -55,7 +55,8 @@ class Sight:
 class Planned:
     """What a sweep is about to take: runs and logical bytes, and how many of the runs are due by a fresh policy alone.
 
-    `of_runs` is how many its plan had, where this is what it has taken of it so far. A fresh policy is one under which no sweep has run yet, and which was not rehearsed.
+    `of_runs` is how many its plan had, where this is what it has taken of it so far. A fresh policy is one under which
+    no sweep has run yet, and which was not rehearsed.
     """
 
     runs: int
