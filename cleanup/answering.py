@@ -1,16 +1,18 @@
 """Why a run was not cleared last Tuesday: answers from the record of sweeps."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
-from cleanup.models import Outcome, Run, Sweep, SweepKind, SweptRun
+from cleanup.models import Outcome, Phase, Run, Sweep, SweepKind, SweptRun
 
 # Instants outside are answered as if these had been asked for; nothing was ever swept before the one.
 _EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
 _LATEST = datetime(9990, 1, 1, tzinfo=UTC)
+# What a run's record keeps of an instant: the second in which it lies.
+_CUT = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def silence(run: Run, sweep: Sweep) -> str:
     """Why a pass said nothing of a run, in a sentence."""
     if run.first_seen_at > sweep.started_at:
         return "The run was not known yet."
-    if run.cleared_at and run.cleared_at <= sweep.started_at:
+    if _cleared_before(run, sweep):
         return "The run had been cleared before."
     if run.gone_at and run.gone_at <= sweep.started_at:
         return "The run had been declared gone before."
@@ -70,6 +72,14 @@ def silence(run: Run, sweep: Sweep) -> str:
     if sweep.outcome == Outcome.INTERRUPTED:
         return "The pass was interrupted before it came to this run."
     return "The pass did not come to this run."
+
+
+def _cleared_before(run: Run, sweep: Sweep) -> bool:
+    """Whether a run had gone when a pass began. `cleared_at` is cut to whole seconds; the attempt knows it better."""
+    if run.cleared_at is None or run.cleared_at > sweep.started_at:
+        return False
+    gone = run.attempts.filter(phase__in=(Phase.COMMITTED, Phase.DONE))
+    return run.cleared_at + _CUT <= sweep.started_at or not gone.filter(created_at__gte=sweep.started_at).exists()
 
 
 def moment_of(day: str, clock: str = "") -> datetime | None:

@@ -4,16 +4,19 @@ Of most runs most passes say the same, so a row of `SweptRun` stands for as many
 the last of them. Without that, an hourly sweep over a few thousand runs would write millions of rows a year.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
-from cleanup.models import Outcome, Run, StagingRoot, Sweep, SweepKind, SweptRun
+from cleanup import clearing
+from cleanup.models import ClearAttempt, Outcome, Phase, Requester, Run, StagingRoot, Sweep, SweepKind, SweptRun
 from cleanup.policy.breakers import RECENT_SWEEPS
+from cleanup.taking import Action
 
 # So many runs are written at once.
 _BATCH = 200
@@ -22,13 +25,16 @@ _LONGEST_DRY_RUN = timedelta(days=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """What one pass says of one run: the columns of a `SweptRun` that tell one answer from another."""
+    """What one pass says of one run: the columns of a `SweptRun` that tell one answer from another.
+
+    The version of the newest policy is no part of that: policies of other runs change it, and this run's gates stay.
+    """
 
     action: str
     reason: str = ""
     detail: str = ""
     gates: list[dict[str, Any]]
-    policy_version: int = 0
+    policy_version: int = field(default=0, compare=False)
     files: int = 0
     bytes: int = 0
 
@@ -91,7 +97,8 @@ def begin(
         running = running.filter(kind=kind, started_at__lt=timezone.now() - _LONGEST_DRY_RUN)
     else:
         running = running.exclude(kind=SweepKind.DRY_RUN)
-    running.update(outcome=Outcome.INTERRUPTED, ended_at=timezone.now())
+    for killed in running:
+        interrupt(killed)
     sweep = Sweep.objects.create(
         root=root,
         kind=kind,
@@ -104,6 +111,46 @@ def begin(
         clock=clock,
     )
     return Recorder(sweep)
+
+
+def interrupt(sweep: Sweep, *, reason: str = "", detail: str = "") -> None:
+    """Say that a pass did not come to its end, and write down what it did before it got to write that itself.
+
+    Its attempts tell: those that the schedule made on its host from its beginning on. Two passes that take something
+    never go side by side over one root, so what was made before the next one began is this one's.
+    """
+    done = {} if sweep.kind == SweepKind.DRY_RUN else _done_by(sweep)
+    freeing = [attempt for attempt, action in done.values() if action in (Action.CLEARED, Action.PARTIAL)]
+    with transaction.atomic():
+        known = set(_rows_saying(sweep).values_list("run", flat=True))
+        SweptRun.objects.bulk_create(
+            SweptRun(
+                run_id=run,
+                root_id=sweep.root_id,
+                kind=sweep.kind,
+                first=sweep,
+                last=sweep,
+                action=action,
+                reason=attempt.reason or attempt.cause,
+                detail=attempt.detail,
+                gates=attempt.decision,
+                policy_version=sweep.policy_version,
+                files=attempt.freed_files,
+                bytes=attempt.freed_bytes,
+            )
+            for run, (attempt, action) in done.items()
+            if run not in known
+        )
+        Sweep.objects.filter(pk=sweep.pk, outcome=Outcome.RUNNING).update(
+            outcome=Outcome.INTERRUPTED,
+            ended_at=timezone.now(),
+            reason=reason,
+            detail=detail,
+            cleared=len(freeing),
+            failed=sum(action in (Action.FAILED, Action.PARTIAL) for _attempt, action in done.values()),
+            files=sum(attempt.freed_files for attempt in freeing),
+            bytes=sum(attempt.freed_bytes for attempt in freeing),
+        )
 
 
 def latest(root: StagingRoot) -> Sweep | None:
@@ -125,6 +172,39 @@ def recent_sizes(root: StagingRoot) -> list[tuple[int, int]]:
     """Runs and bytes of the latest passes over a root that cleared something."""
     sweeps = Sweep.objects.filter(root=root, cleared__gt=0).exclude(kind=SweepKind.DRY_RUN).order_by("-pk")
     return list(sweeps.values_list("cleared", "bytes")[:RECENT_SWEEPS])
+
+
+def _done_by(sweep: Sweep) -> dict[int, tuple[ClearAttempt, Action]]:
+    """By run what a pass tried, and what became of it."""
+    attempts = ClearAttempt.objects.filter(
+        run__root=sweep.root_id, requester=Requester.SCHEDULE, host=sweep.host, created_at__gte=sweep.started_at
+    )
+    following = Sweep.objects.filter(root=sweep.root_id, pk__gt=sweep.pk).exclude(kind=SweepKind.DRY_RUN)
+    if (after := following.order_by("pk").first()) is not None:
+        attempts = attempts.filter(created_at__lt=after.started_at)
+    done = {}
+    for attempt in attempts.order_by("created_at"):
+        if (action := _became(attempt)) is not None:
+            done[attempt.run_id] = attempt, action
+    return done
+
+
+def _became(attempt: ClearAttempt) -> Action | None:
+    """What an attempt came to, as its pass would have told it; None of one that nothing has become of so far."""
+    match attempt.phase:
+        case Phase.DONE:
+            return Action.PARTIAL if attempt.incomplete else Action.CLEARED
+        case Phase.COMMITTED:  # it is gone, and recovery has not been able to remove all of it
+            return Action.PARTIAL
+        case Phase.REFUSED if attempt.reason not in clearing.FAILURES:
+            return Action.SKIPPED
+        case Phase.REFUSED | Phase.ABORTED | Phase.CONFLICT:
+            return Action.FAILED
+    return None
+
+
+def _rows_saying(sweep: Sweep) -> "QuerySet[SweptRun]":
+    return SweptRun.objects.filter(root=sweep.root_id, kind=sweep.kind, first__lte=sweep.pk, last__gte=sweep.pk)
 
 
 def _rows_of(sweep: Sweep) -> dict[int, SweptRun]:

@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from cleanup import answering
-from cleanup.models import Outcome, Run, StagingRoot, Sweep, SweepKind, SweptRun
+from cleanup.models import ClearAttempt, Outcome, Run, StagingRoot, Sweep, SweepKind, SweptRun
 from cleanup.policy.reasons import Reason
 
 pytestmark = pytest.mark.django_db
@@ -117,6 +117,19 @@ def test_silence_has_its_reason(run, swept, now, fields, words):
     for name, hours in fields.items():
         setattr(run, name, now - hours * HOUR)
     assert answering.silence(run, swept(3 * HOUR)) == words
+
+
+def test_a_run_that_the_pass_itself_cleared_had_not_been_cleared_before(run, swept, now):
+    """The run's record keeps whole seconds, so that a pass that began within that second seems to come later."""
+    sweep = swept(HOUR, outcome=Outcome.INTERRUPTED, started_at=now + timedelta(seconds=0.7))
+    run.cleared_at = now
+    run.save()
+    attempt = {"run": run, "host": "h", "requester": "schedule", "actor": "", "phase": "done", "phase_at": now}
+    made = ClearAttempt.objects.create(**attempt, created_at=now + timedelta(seconds=0.1))
+    assert answering.silence(run, sweep) == "The run had been cleared before."
+    made.delete()
+    ClearAttempt.objects.create(**attempt, created_at=now + timedelta(seconds=0.8))
+    assert answering.silence(run, sweep) == "The pass was interrupted before it came to this run."
 
 
 def test_silence_of_a_pass_that_is_under_way(run, swept):

@@ -1,5 +1,6 @@
 """The record of sweeps: counts of every pass, and of every run what was decided and why, one row for passes alike."""
 
+import contextlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -8,9 +9,9 @@ from typing import Any
 import pytest
 
 from cleanup import claiming, clearing, discovery, gathering, recording, registering, tasks
-from cleanup.models import Alert, ClearAttempt, Run, Sweep, SweptRun
+from cleanup.models import Alert, ClearAttempt, LedgerEntry, Run, Sweep, SweepKind, SweptRun
 from cleanup.passing import Pass
-from cleanup.sweeping import Action, sweep
+from cleanup.sweeping import Action, clear, sweep
 from tests.faults.scene import Scene, scene_of
 from tests.lab import Lab
 
@@ -115,7 +116,7 @@ def test_a_pass_between_that_said_otherwise_ends_the_row(
     said = SweptRun.objects.filter(run=scenes[YOUNG].run).order_by("pk")
     reasons = [row.reason for row in said]
     assert reasons == ["retention_not_elapsed", "policy_manual", "retention_not_elapsed"]
-    assert [row.policy_version for row in said] == [1, 2, 3]
+    assert [row.policy_version for row in said] == [1, 2, 3], "the newest when they were said first"
     assert all(row.first == row.last for row in said)
 
 
@@ -258,6 +259,92 @@ def test_a_pass_that_was_killed_says_so(
     killed.refresh_from_db()
     assert killed.outcome == "interrupted"
     assert killed.ended_at is not None
+
+
+def die(*args: Any, **options: Any) -> None:
+    raise SystemExit
+
+
+def test_a_killed_pass_has_the_counts_and_rows_of_what_it_did(
+    scenes: dict[str, Scene], now: datetime, root: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording.Recorder, "note", lambda *_args: die())  # after the clear, before it is written down
+    monkeypatch.setattr(Pass, "_decide_of", _only_note_nothing(Pass._decide_of))
+    with pytest.raises(SystemExit):
+        sweep(now=now, timed=True)
+    monkeypatch.undo()
+    killed = Sweep.objects.get()
+    assert (killed.outcome, killed.cleared, killed.bytes) == ("running", 0, 0)
+    assert not SweptRun.objects.filter(run=scenes[OLD].run).exists()
+    # What a person clears after that is not the pass's doing.
+    clear([scenes[YOUNG].run], now=now + timedelta(hours=30), actor="ada")
+    assert ClearAttempt.objects.filter(phase="done").count() == 2
+    assert recording.recent_sizes(root) == []
+    sweep(now=now, timed=True)
+    killed.refresh_from_db()
+    assert (killed.outcome, killed.cleared, killed.failed) == ("interrupted", 1, 0)
+    assert (killed.files, killed.bytes) == (scenes[OLD].files, scenes[OLD].bytes)
+    row = rows(killed)[OLD]
+    assert (row.action, row.reason, row.files, row.bytes) == (
+        "cleared",
+        "retention",
+        scenes[OLD].files,
+        scenes[OLD].bytes,
+    )
+    assert row.gates == ClearAttempt.objects.get(run=scenes[OLD].run).decision
+    assert len(row.gates) == 11
+    assert YOUNG not in rows(killed)
+    assert recording.recent_sizes(root) == [(1, scenes[OLD].bytes)]
+    freed = LedgerEntry.objects.filter(requester="schedule").totals()
+    assert freed["runs"] == sum(Sweep.objects.values_list("cleared", flat=True))
+    assert freed["bytes"] == sum(Sweep.objects.values_list("bytes", flat=True))
+
+
+def _only_note_nothing(decide_of: Callable[..., None]) -> Callable[..., None]:
+    """Deciding as it is, without a word about runs that are left alone."""
+
+    def decide(one: Pass, run: Run, **options: Any) -> None:
+        with contextlib.suppress(SystemExit):
+            decide_of(one, run, **options)
+
+    return decide
+
+
+def test_a_killed_pass_has_what_was_rolled_back_as_failed(
+    scenes: dict[str, Scene], now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clearing, "_clear", die)  # between the claim and the commit
+    with pytest.raises(SystemExit):
+        sweep(now=now, timed=True)
+    monkeypatch.undo()
+    sweep(now=now, timed=True)
+    killed, after = Sweep.objects.order_by("pk")
+    assert (killed.cleared, killed.failed, killed.bytes) == (0, 1, 0)
+    assert rows(killed)[OLD].action == "failed"
+    assert (after.cleared, after.bytes) == (1, scenes[OLD].bytes)
+
+
+def test_no_pass_is_credited_with_the_attempts_of_another(scenes: dict[str, Scene], now: datetime, root: Any) -> None:
+    recorder = recording.begin(root, SweepKind.TIMED, now=now, actor="", policy_version=1, clock={})
+    early = recorder.sweep
+    recording.interrupt(early)
+    sweep(now=now, timed=True)
+    Sweep.objects.filter(pk=early.pk).update(outcome="running")  # as if nobody had said so at once
+    recording.interrupt(early)
+    early.refresh_from_db()
+    assert (early.outcome, early.cleared) == ("interrupted", 0)
+    assert OLD not in rows(early)
+
+
+def test_a_policy_elsewhere_ends_no_row(scenes: dict[str, Scene], now: datetime, policy: Callable[..., Any]) -> None:
+    """Which policy is the newest says nothing of a run: what its own policy comes to is in its gates."""
+    sweep(now=now, timed=True)
+    policy(equipment="CONFOCAL_09", mode="manual")
+    sweep(now=now + timedelta(minutes=1), timed=True)
+    first, second = Sweep.objects.order_by("pk")
+    row = SweptRun.objects.get(run=scenes[YOUNG].run)
+    assert (row.first, row.last, row.policy_version) == (first, second, 1)
+    assert (first.policy_version, second.policy_version) == (1, 2)
 
 
 def test_thousands_of_runs_cost_few_rows_and_queries(
