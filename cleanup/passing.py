@@ -413,7 +413,7 @@ class Pass:
         self.result.candidates += self.candidates
         mine = Swept(self.wish.dry_run, self.now, runs=self.actions)
         warning = Finding(Reason.LIMIT_EXCEEDED, _describe(after)) if after and not self.left_over else None
-        finding = self.stopped or warning
+        finding = self.stopped or self._not_there() or warning
         self.recorder.finish(
             Outcome.STOPPED if self.stopped else Outcome.DONE,
             scanned=self.scanned,
@@ -431,6 +431,14 @@ class Pass:
         )
         if self.minder is not None and not self.wish.dry_run:
             breaking.use_up(self.sweep, now=self.now)
+
+    def _not_there(self) -> Finding | None:
+        """Why nothing could be looked at on this root; a pass that could not look has shown nothing of any policy."""
+        try:
+            with gathering.open_root(self.root):
+                return None
+        except Unreachable as error:
+            return error.finding
 
     def _was_sound(self) -> bool:
         """Whether the next timed pass may be compared with this one; clears that failed say nothing against that."""

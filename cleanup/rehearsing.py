@@ -189,15 +189,19 @@ def comparison(version: RetentionPolicy, now: datetime) -> list[Compared]:
 
 
 def nights_of(version: RetentionPolicy, now: datetime) -> int:
-    """The clean nights that the rehearsal of a version has had so far."""
-    since, passes = _tried(version)
-    return clean_nights(since, passes, now)
+    """The clean nights that the rehearsal of a version has had so far: on the root that has had the fewest.
+
+    Else a lab-wide version would go live on a root where nobody has seen what it would do.
+    """
+    since, by_root = _tried(version)
+    return min((clean_nights(since, passes, now) for passes in by_root), default=0)
 
 
 def has_its_nights(version: RetentionPolicy, now: datetime) -> bool:
     """Whether a version has as many clean nights as it asks for; never one that only a person may promote."""
-    since, passes = _tried(version)
-    return ready(version.rehearsal_nights, since, passes, now)
+    since, by_root = _tried(version)
+    nights = version.rehearsal_nights
+    return bool(by_root) and all(ready(nights, since, passes, now) for passes in by_root)
 
 
 def promote(version: RetentionPolicy, author: str, now: datetime, *, note: str = "") -> RetentionPolicy:
@@ -245,14 +249,26 @@ def _is_rehearsed_on(version: RetentionPolicy, root: StagingRoot) -> bool:
     return version.rehearsal == Stage.REHEARSING and version.root_id in (None, root.pk)
 
 
-def _tried(version: RetentionPolicy) -> tuple[datetime, list[datetime]]:
-    """From when on a version is being tried without a surprise, and when its passes ran."""
+def _tried(version: RetentionPolicy) -> tuple[datetime, list[list[datetime]]]:
+    """From when on a version is being tried without a surprise, and when its passes ran on each root it concerns.
+
+    A pass over a disk that was not there has shown nothing.
+    """
     surprise = Surprise.objects.filter(policy_version=version.version).order_by("-at").first()
     since = max(version.created_at, surprise.at) if surprise else version.created_at
     passes = Sweep.objects.filter(kind=SweepKind.TIMED, outcome=Outcome.DONE, started_at__gte=since)
+    at: dict[int, list[datetime]] = {root: [] for root in _roots_of(version)}
+    for root, started_at in passes.exclude(reason=Reason.ROOT_NOT_MOUNTED).values_list("root", "started_at"):
+        if root in at:
+            at[root].append(started_at)
+    return since, list(at.values())
+
+
+def _roots_of(version: RetentionPolicy) -> list[int]:
+    """The staging roots whose runs a version may concern: its own, or all that hold any."""
     if version.root_id is not None:
-        passes = passes.filter(root=version.root_id)
-    return since, list(passes.values_list("started_at", flat=True))
+        return [version.root_id]
+    return list(Run.objects.staged().order_by("root").values_list("root", flat=True).distinct())
 
 
 def _rows(version: int) -> QuerySet[SweptRun]:

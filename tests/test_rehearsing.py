@@ -262,16 +262,32 @@ def test_a_night_without_a_pass_or_with_a_stopped_one_shows_nothing(
 
 
 def test_passes_over_another_root_are_no_nights_of_this_one(
-    root: StagingRoot, policy: Any, a_pass: Rehearse, now: datetime
+    root: StagingRoot, runs: dict[str, Run], policy: Any, a_pass: Rehearse, now: datetime
 ) -> None:
+    """A lab-wide version has seen as much as the root on which it has seen least; roots without runs do not count."""
     other = StagingRoot.objects.create(name="second", host="elsewhere", path="/second")
     theirs = policy(root=other, mode="scheduled", rehearsal_nights=1)
     lab_wide = policy(mode="scheduled", rehearsal_nights=1)
     a_pass(now + HOUR)
-    assert rehearsing.settle(now + NIGHT, other).promoted[0].note == "after 1 clean night"
     assert rehearsing.nights_of(theirs, now + NIGHT) == 0
     assert not rehearsing.has_its_nights(theirs, now + NIGHT)
     assert rehearsing.has_its_nights(lab_wide, now + NIGHT)
+    known = Run.objects.filter(pk=runs[RUN_PATH].pk).values().get()
+    Run.objects.create(**{**known, "id": None, "root_id": other.pk})
+    assert rehearsing.nights_of(lab_wide, now + NIGHT) == 0
+    assert not rehearsing.has_its_nights(lab_wide, now + NIGHT)
+    Run.objects.filter(root=other).delete()
+    assert rehearsing.settle(now + NIGHT, other).promoted[0].note == "after 1 clean night"
+
+
+def test_passes_over_a_disk_that_was_not_there_are_no_nights(
+    root: StagingRoot, runs: dict[str, Run], rehearsed: RetentionPolicy, a_pass: Rehearse, now: datetime
+) -> None:
+    for night in range(4):
+        a_pass(now + night * NIGHT + HOUR)
+    assert rehearsing.nights_of(rehearsed, now + 4 * NIGHT) == 4
+    Sweep.objects.update(reason="root_not_mounted")
+    assert rehearsing.nights_of(rehearsed, now + 4 * NIGHT) == 0
 
 
 def test_none_is_promoted_by_itself_that_only_a_person_may(

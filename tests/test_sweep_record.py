@@ -242,6 +242,13 @@ def test_a_root_that_cannot_be_claimed_is_told_too(
     assert not Alert.objects.filter(ended_at=None).exists()
 
 
+def test_a_pass_over_a_disk_that_is_not_there_says_so(scenes: dict[str, Scene], lab: Lab, now: datetime) -> None:
+    lab.staging.rename(lab.base / "away")
+    sweep(now=now, timed=True)
+    kept = Sweep.objects.get()
+    assert (kept.outcome, kept.reason, kept.cleared) == ("done", "root_not_mounted", 0)
+
+
 def test_a_pass_that_was_killed_says_so(
     scenes: dict[str, Scene], now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -223,6 +223,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='retentionpolicy',
             name='rehearsal',
+            field=models.CharField(choices=[('rehearsing', 'rehearsing'), ('promoted', 'promoted'), ('off', 'off')], default=cleanup.policy.retention.Stage['PROMOTED'], max_length=10),
+        ),
+        # The versions that were there have been in force already; "off" would say that none is ever to be rehearsed.
+        migrations.AlterField(
+            model_name='retentionpolicy',
+            name='rehearsal',
             field=models.CharField(choices=[('rehearsing', 'rehearsing'), ('promoted', 'promoted'), ('off', 'off')], default=cleanup.policy.retention.Stage['OFF'], max_length=10),
         ),
         migrations.AddField(

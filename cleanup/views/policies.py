@@ -146,7 +146,7 @@ def _tell_all(now: datetime) -> list[Shown]:
     versions = list(RetentionPolicy.objects.select_related("root").order_by("version"))
     values = {version.pk: version.as_value() for version in versions}
     newest = {value.scope: value.version for value in values.values()}
-    scoped = [value for value in values.values() if newest[value.scope] == value.version]
+    scoped = RetentionPolicy.objects.scoped()  # with what a version in rehearsal leaves to wider scopes
     before: dict[Scope, ScopedPolicy] = {}
     told = []
     for version in versions:
