@@ -139,12 +139,20 @@ class RetentionPolicyAdmin(ReadOnly):
         "retain_hours",
         "proof",
         "rehearsal",
-        "note",
-        "author",
+        "why",
+        "written_by",
         "created_at",
     )
     list_filter = ("mode", "rehearsal", "equipment", "project")
     list_select_related = ("root",)
+
+    @admin.display(description="note", ordering="note")
+    def why(self, policy: RetentionPolicy) -> str:
+        return visible(policy.note)
+
+    @admin.display(description="author", ordering="author")
+    def written_by(self, policy: RetentionPolicy) -> str:
+        return visible(policy.author)
 
 
 @admin.register(ClearAttempt)
@@ -184,10 +192,14 @@ class ProofAdmin(ReadOnly):
 class HoldAdmin(ReadOnly):
     """Holds are laid and released on a run's page, by commands, or by a file in the run."""
 
-    list_display = ("created_at", "run", "source", "owner", "because", "until", "released_at", "released_by")
+    list_display = ("created_at", "run", "source", "owned_by", "because", "until", "released_at", "released_by")
     list_filter = ("source", "owner", ("released_at", admin.EmptyFieldListFilter))
     list_select_related = ("run",)
     search_fields = ("run__run_path", "owner", "reason")
+
+    @admin.display(description="owner", ordering="owner")
+    def owned_by(self, hold: Hold) -> str:
+        return visible(hold.owner)
 
     @admin.display(description="reason", ordering="reason")
     def because(self, hold: Hold) -> str:
@@ -247,7 +259,11 @@ class LedgerEntryAdmin(ReadOnly):
 class NasBreakerAdmin(ReadOnly):
     """Which NAS roots nobody asks just now, and why."""
 
-    list_display = ("token", "host", "failures", "open_until", "trouble", "detail")
+    list_display = ("token", "host", "failures", "open_until", "trouble", "said")
+
+    @admin.display(description="detail")
+    def said(self, breaker: NasBreaker) -> str:
+        return visible(breaker.detail)
 
     @admin.display(description="problem", ordering="reason")
     def trouble(self, breaker: NasBreaker) -> str:
@@ -315,14 +331,26 @@ class SweptRunAdmin(ReadOnly):
 class SweepBreakerAdmin(ReadOnly):
     """What stopped the sweeps; people let them go on from the page of the sweeps, or by `go_on`."""
 
-    list_display = ("opened_at", "root", "kind", "detail", "closed_at", "closed_by", "note")
+    list_display = ("opened_at", "root", "kind", "saw_in_words", "closed_at", "gone_on_by", "said")
     list_filter = ("kind", "root", ("closed_at", admin.EmptyFieldListFilter))
     list_select_related = ("root",)
+
+    @admin.display(description="detail")
+    def saw_in_words(self, breaker: SweepBreaker) -> str:
+        return visible(breaker.detail)
+
+    @admin.display(description="closed by", ordering="closed_by")
+    def gone_on_by(self, breaker: SweepBreaker) -> str:
+        return visible(breaker.closed_by)
+
+    @admin.display(description="note", ordering="note")
+    def said(self, breaker: SweepBreaker) -> str:
+        return visible(breaker.note)
 
 
 @admin.register(Surprise)
 class SurpriseAdmin(ReadOnly):
-    list_display = ("at", "path_shown", "policy_version", "why", "detail")
+    list_display = ("at", "path_shown", "policy_version", "why", "said")
     list_filter = ("policy_version", "reason")
     list_select_related = ("run",)
     search_fields = ("run__run_path",)
@@ -334,6 +362,10 @@ class SurpriseAdmin(ReadOnly):
     @admin.display(description="reason", ordering="reason")
     def why(self, surprise: Surprise) -> str:
         return sentence(surprise.reason)
+
+    @admin.display(description="detail")
+    def said(self, surprise: Surprise) -> str:
+        return visible(surprise.detail)
 
 
 @admin.register(Alert)

@@ -7,7 +7,7 @@ from django import template
 
 from cleanup.policy.pressure import Cause
 from cleanup.policy.reasons import Reason
-from cleanup.templatetags.words import sentence
+from cleanup.templatetags.words import in_units, runs, sentence
 
 register = template.Library()
 
@@ -60,6 +60,20 @@ def because(code: str) -> str:
     if all(cause in CAUSES for cause in causes):
         return " ".join(CAUSES[Cause(cause)] for cause in causes)
     return sentence(code)
+
+
+@register.filter
+def pressed(pressure: dict[str, int] | None) -> str:
+    """What a staging root held too much of, or its disk too little, as a pass recorded it; empty: no pressure."""
+    found = pressure or {}
+    parts = []
+    if over := found.get("bytes_over", 0):
+        parts.append(f"{in_units(over)} (logical) more than max_bytes")
+    if over := found.get("runs_over", 0):
+        parts.append(f"{runs(over)} more than max_runs")
+    if wanted := found.get("free_wanted", 0):
+        parts.append(f"{in_units(wanted)} of free space short of free_stop")
+    return ", ".join(parts)
 
 
 @register.filter

@@ -33,7 +33,8 @@ def clear_run(request: SignedIn, pk: int) -> HttpResponse:
 def _confirm(request: SignedIn, run: Run, form: ClearForm) -> HttpResponse:
     now = timezone.now()
     policies = RetentionPolicy.objects.scoped()
-    standing, decision = stand(run, listing.latest_attempt(run), policies, readiness.hindrances(), now)
+    breaker = listing.open_breakers().get(run.root_id)
+    standing, decision = stand(run, listing.latest_attempt(run), policies, readiness.hindrances(), now, breaker=breaker)
     context = {
         "run": run,
         "standing": standing,

@@ -143,7 +143,8 @@ def _schedule(decision: Decision) -> str:
     if result.opens_at is None:
         return ""
     kept = duration(timedelta(hours=policy.retain_hours))
-    return f"Scheduled: waits {duration(result.opens_at - decision.now)} (kept {kept} after the verification)."
+    sooner = ", or sooner where the disk is too full" if policy.min_retain_hours < policy.retain_hours else ""
+    return f"Scheduled: waits {duration(result.opens_at - decision.now)} (kept {kept} after the verification{sooner})."
 
 
 def _clearing(attempt: ClearAttempt) -> Standing:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from cleanup import sweeping
-from cleanup.models import Outcome, StagingRoot, Surprise, Sweep, SweepBreaker, SweepKind, SweptRun
+from cleanup.models import Hold, Outcome, StagingRoot, Surprise, Sweep, SweepBreaker, SweepKind, SweptRun
 from cleanup.policy.reasons import Reason
 from cleanup.views.sweeps import PAGE_SIZE
 from tests.views.conftest import EXTRA, SAFE
@@ -192,6 +192,22 @@ def test_texts_of_instruments_are_spelled_out(people, runs, swept, said):
     assert "a_code_of_tomorrow" in text
 
 
+def test_the_pressure_of_a_pass_is_told_with_units(people, swept):
+    wanted = {"bytes_over": 1_500_000_000, "runs_over": 3, "free_wanted": 2_000_000}
+    left = {"bytes_over": 0, "runs_over": 1, "free_wanted": 0}
+    text = page(people.viewer, f"/sweeps/{swept(pressure={'wanted': wanted, 'left': left}).pk}/")
+    for words in (
+        "1.50 GB (logical) more than max_bytes, 3 runs more than max_runs, 2.00 MB of free space short of free_stop",
+        "at its end: 1 run more than max_runs",
+    ):
+        assert words in text
+    relieved = {"wanted": wanted, "left": dict.fromkeys(wanted, 0)}
+    assert "at its end: none any more" in page(people.viewer, f"/sweeps/{swept(pressure=relieved).pk}/")
+    none = page(people.viewer, f"/sweeps/{swept(pressure={'wanted': left | {'runs_over': 0}, 'left': {}}).pk}/")
+    assert "<dt>Pressure</dt><dd>none</dd>" in none
+    assert "not recorded" in page(people.viewer, f"/sweeps/{swept(outcome=Outcome.INTERRUPTED).pk}/")
+
+
 def test_a_real_rehearsal_and_a_real_dry_run_are_told(people, runs, policy, now):
     policy(mode="scheduled", retain_hours=1, rehearse=True)
     sweeping.sweep(now=now, timed=True)
@@ -333,6 +349,20 @@ def test_the_list_and_the_run_say_that_the_schedule_has_stopped(people, runs, br
     assert "Scheduled: goes with the next sweep." in page(people.viewer, f"/runs/{runs[SAFE].pk}/")
 
 
+def test_the_question_says_so_too(people, runs, breaker, policy):
+    policy(mode="scheduled", retain_hours=1, rehearse=False)
+    response = people.operator.get(f"/runs/{runs[SAFE].pk}/clear/")
+    assert "something abnormal has stopped the sweeps" in response.context["standing"].schedule
+
+
+def test_a_run_that_may_go_sooner_under_pressure_says_so(people, runs, policy):
+    policy(mode="scheduled", retain_hours=9_000, rehearse=False)
+    assert "after the verification)." in page(people.viewer, f"/runs/{runs[SAFE].pk}/")
+    policy(mode="scheduled", retain_hours=9_000, min_retain_hours=8_000, rehearse=False)
+    words = "after the verification, or sooner where the disk is too full)."
+    assert words in page(people.viewer, f"/runs/{runs[SAFE].pk}/")
+
+
 def test_another_roots_breaker_stops_nothing_here(people, runs, breaker, policy):
     policy(mode="scheduled", retain_hours=1, rehearse=False)
     SweepBreaker.objects.update(root=StagingRoot.objects.create(name="other", host="h", path="/other"))
@@ -347,6 +377,19 @@ def test_a_rehearsed_policy_says_what_it_waits_for(people, runs, policy):
 
 
 # The admin's tables
+
+
+def test_the_admin_spells_out_what_people_and_instruments_wrote(people, runs, breaker, policy, now):
+    foul = "now\u202e\x07"
+    SweepBreaker.objects.update(detail=foul, closed_at=now, closed_by=foul, note=foul)
+    Surprise.objects.create(policy_version=1, run=runs[SAFE], at=now, reason=Reason.HELD, detail=foul)
+    Hold.objects.create(run=runs[SAFE], source="file", owner=foul, reason=foul, created_at=now)
+    policy(mode="manual", note=foul)
+    for model in ("sweepbreaker", "surprise", "hold", "retentionpolicy"):
+        table = people.admin.get(f"/admin/cleanup/{model}/").content.decode()
+        table = table[table.index('id="result_list"') : table.index("</table>")]
+        assert "now\\u202e" in table, model
+        assert "\u202e" not in table, model
 
 
 @pytest.mark.parametrize("model", ["sweep", "sweptrun", "sweepbreaker", "surprise"])
