@@ -12,10 +12,33 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 PROMISES = (CHECKOUT / "docs" / "promises.md").read_text()
 
 
+def parts() -> dict[str, str]:
+    """The text below each heading."""
+    return {part.partition("\n")[0]: part for part in re.split(r"^## ", PROMISES, flags=re.MULTILINE)[1:]}
+
+
+def named_in(text: str) -> list[str]:
+    return re.findall(r"`(tests/\S+::\w+)`", text)
+
+
 def promises() -> dict[int, list[str]]:
     """The numbered promises, each with the tests that it names."""
-    parts = re.split(r"^## (?=\d+\. )", PROMISES, flags=re.MULTILINE)[1:]
-    return {int(part.split(".")[0]): re.findall(r"`(tests/\S+::\w+)`", part) for part in parts}
+    numbered = {heading: part for heading, part in parts().items() if re.match(r"\d+\. ", heading)}
+    return {int(heading.split(".")[0]): named_in(part) for heading, part in numbered.items()}
+
+
+def promises_of_the_schedule() -> dict[str, list[str]]:
+    """The promises about sweeps by their first words, each with the tests that it names."""
+    items = re.split(r"^- \*\*", parts()["The schedule"], flags=re.MULTILINE)[1:]
+    return {item.partition("**")[0]: named_in(item) for item in items}
+
+
+def assert_exist(named: list[str]) -> None:
+    assert named
+    for name in named:
+        path, _, function = name.partition("::")
+        tree = ast.parse((CHECKOUT / path).read_text())
+        assert function in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}, name
 
 
 def test_the_numbers_are_those_of_the_checks() -> None:
@@ -25,9 +48,18 @@ def test_the_numbers_are_those_of_the_checks() -> None:
 
 @pytest.mark.parametrize("number", range(1, 13))
 def test_each_promise_is_held_by_tests_that_exist(number: int) -> None:
-    named = promises()[number]
-    assert named
-    for name in named:
-        path, _, function = name.partition("::")
-        tree = ast.parse((CHECKOUT / path).read_text())
-        assert function in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}, name
+    assert_exist(promises()[number])
+
+
+def test_the_schedule_promises_what_it_always_did() -> None:
+    assert len(promises_of_the_schedule()) >= 10
+
+
+@pytest.mark.parametrize("promise", promises_of_the_schedule())
+def test_each_promise_of_the_schedule_is_held_by_tests_that_exist(promise: str) -> None:
+    assert_exist(promises_of_the_schedule()[promise])
+
+
+def test_no_test_is_named_outside_of_a_promise() -> None:
+    held = [name for part in (promises(), promises_of_the_schedule()) for named in part.values() for name in named]
+    assert held == named_in(PROMISES)
