@@ -16,6 +16,7 @@ from django.utils import timezone
 from cleanup import clearing
 from cleanup.models import ClearAttempt, Outcome, Phase, Requester, Run, StagingRoot, Sweep, SweepKind, SweptRun
 from cleanup.policy.breakers import RECENT_SWEEPS
+from cleanup.policy.reasons import Reason
 from cleanup.taking import Action
 
 # So many runs are written at once.
@@ -51,7 +52,7 @@ class Recorder:
     def note(self, run: Run, said: Said) -> None:
         """What this pass says of a run; written with the next `flush`, or once enough has come together."""
         known = self._known.get(run.pk)
-        if known is not None and _said(known) == said:
+        if known is not None and _said(known) == said and not _of_another_rehearsal(known, said):
             self._same.append(known.pk)
         else:
             sweep = self.sweep
@@ -211,6 +212,11 @@ def _rows_of(sweep: Sweep) -> dict[int, SweptRun]:
     """What the pass before this one said, by run."""
     rows = SweptRun.objects.filter(root=sweep.root, kind=sweep.kind, last=sweep.previous_id)
     return {row.run_id: row for row in rows}
+
+
+def _of_another_rehearsal(known: SweptRun, said: Said) -> bool:
+    """Whether a rehearsal says it under other policies: what a version was rehearsed by is told by its number alone."""
+    return said.reason == Reason.REHEARSAL and said.policy_version != known.policy_version
 
 
 def _said(row: SweptRun) -> Said:

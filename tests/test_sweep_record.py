@@ -354,6 +354,19 @@ def test_a_policy_elsewhere_ends_no_row(scenes: dict[str, Scene], now: datetime,
     assert (first.policy_version, second.policy_version) == (1, 2)
 
 
+def test_what_is_rehearsed_is_said_anew_under_every_version(
+    scenes: dict[str, Scene], now: datetime, policy: Callable[..., Any]
+) -> None:
+    """A version is judged by the runs that were rehearsed since it was written, and their rows have to tell."""
+    policy(mode="scheduled", retain_hours=12, rehearse=True)
+    sweep(now=now, timed=True)
+    policy(equipment="CONFOCAL_09", mode="manual")
+    sweep(now=now + timedelta(minutes=1), timed=True)
+    sweep(now=now + timedelta(minutes=2), timed=True)
+    said = SweptRun.objects.filter(run=scenes[OLD].run).order_by("pk")
+    assert [(row.reason, row.policy_version) for row in said] == [("rehearsal", 2), ("rehearsal", 3)]
+
+
 def test_thousands_of_runs_cost_few_rows_and_queries(
     scenes: dict[str, Scene], now: datetime, django_assert_max_num_queries: Callable[[int], Any]
 ) -> None:
