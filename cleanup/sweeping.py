@@ -8,9 +8,8 @@ from datetime import datetime
 
 from django.conf import settings
 from django.db import connection
-from django.utils import timezone
 
-from cleanup import alerting, claiming, readiness, recovery
+from cleanup import alerting, claiming, readiness, recording, recovery
 from cleanup.models import (
     AlertKind,
     Outcome,
@@ -90,8 +89,8 @@ def _go(one: Pass) -> None:
 def _interrupt(root: StagingRoot, detail: str) -> None:
     """End the record of the pass: whoever has claimed the root has the only one that runs."""
     running = Sweep.objects.filter(root=root, host=settings.EXLAB_HOST, outcome=Outcome.RUNNING)
-    fields = {"ended_at": timezone.now(), "reason": Reason.SWEEP_FAILED, "detail": detail}
-    running.exclude(kind=SweepKind.DRY_RUN).update(outcome=Outcome.INTERRUPTED, **fields)
+    for killed in running.exclude(kind=SweepKind.DRY_RUN):
+        recording.interrupt(killed, reason=Reason.SWEEP_FAILED, detail=detail)
 
 
 def _tell(root: StagingRoot, detail: str, now: datetime) -> None:

@@ -51,7 +51,7 @@ def _as_json(answer: Answer) -> dict[str, Any]:
         "reason": (said.reason or None) if said else None,
         "detail": said.detail if said else "",
         "since": said.first.started_at if said else None,
-        "policy_version": said.policy_version if said else None,
+        "policy_version": sweep.policy_version if sweep and said else None,
         "files": said.files if said else 0,
         "bytes": said.bytes if said else 0,
         "gates": said.gates if said else [],
