@@ -30,6 +30,7 @@ from cleanup.models import (
 )
 from cleanup.policy.gates import Finding
 from cleanup.policy.lifecycle import State
+from cleanup.policy.pressure import Cause
 from cleanup.policy.reasons import Reason
 from cleanup.policy.rehearsal import (
     HELD,
@@ -144,14 +145,25 @@ def note_refusal(attempt: ClearAttempt, policy: Policy, now: datetime) -> bool:
 
     Every gate had been open to names and sizes; that the bytes are not what they should be, or that the run changed
     while it was cleared, is what a rehearsal could not see. What is known of a run already surprises nobody again.
-    Returns whether it was new.
+    A run that went by pressure alone sends the limits back, too. Returns whether it was new.
     """
     refused = attempt.phase == Phase.REFUSED and attempt.reason in SURPRISING_AT_CLEAR
     if not refused and attempt.phase != Phase.CONFLICT:
         return False
     if Surprise.objects.filter(run=attempt.run_id, reason=attempt.reason).exists():
         return False
-    return note_surprise(attempt.run, policy.promoted, attempt.reason, attempt.detail, now)
+    return note_surprise(
+        attempt.run, [*policy.promoted, *_pressed_by(attempt, policy)], attempt.reason, attempt.detail, now
+    )
+
+
+def _pressed_by(attempt: ClearAttempt, policy: Policy) -> tuple[int, ...]:
+    """The promoted versions whose limits alone let the schedule take a run; none if it was due by time."""
+    causes = attempt.cause.split("+") if attempt.cause else []
+    if not causes or Cause.RETENTION in causes:
+        return ()
+    policies = RetentionPolicy.objects.scoped(as_of=policy.version)
+    return limits_of(policies, attempt.run.root.name).promoted
 
 
 def surprises_since_rehearsal(root: StagingRoot, now: datetime) -> Iterator[tuple[Run, int, Finding]]:

@@ -230,6 +230,30 @@ def test_what_a_clear_finds_is_noted_for_promoted_versions(
     assert not rehearsing.note_refusal(attempt, Policy(promoted=(6,)), now + NIGHT)
 
 
+@pytest.mark.parametrize(("cause", "versions"), [("max_runs", [1, 2]), ("retention+max_runs", [1]), ("retention", [1])])
+def test_a_limit_goes_back_by_what_was_taken_for_it_alone(
+    root: StagingRoot, runs: dict[str, Run], policy: Any, now: datetime, cause: str, versions: list[int]
+) -> None:
+    policy(mode="scheduled", retain_hours=168, stage="promoted")
+    limit = policy(root=root, max_runs=1, stage="promoted")
+    policy(root=root, equipment="CONFOCAL_01", retain_hours=1, stage="promoted")
+    attempt = ClearAttempt.objects.create(
+        run=runs[OTHER],
+        phase=Phase.REFUSED,
+        reason=Reason.NAS_CHECKSUM_MISMATCH,
+        cause=cause,
+        host="h",
+        requester=Requester.SCHEDULE,
+        actor="",
+        created_at=now,
+        phase_at=now,
+    )
+    assert rehearsing.note_refusal(attempt, RetentionPolicy.objects.effective_for(runs[OTHER]), now)
+    assert sorted(Surprise.objects.values_list("policy_version", flat=True)) == versions
+    sent_back = {version.scope for version in rehearsing.settle(now).sent_back}
+    assert (limit.scope in sent_back) is (limit.version in versions)
+
+
 # Promotion
 
 

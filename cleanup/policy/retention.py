@@ -83,7 +83,8 @@ class Limits:
     """What applies to a staging root as a whole; None: no limit. Bytes are logical but those of the free space.
 
     Pressure begins where the staged runs exceed `max_bytes` or `max_runs`, or less than `free_start_bytes` are free,
-    and then lasts until `free_stop_bytes` are free. The budgets bound one sweep. `rehearsing` as in `Policy`.
+    and then lasts until `free_stop_bytes` are free. The budgets bound one sweep. `rehearsing`, `promoted` and
+    `unrehearsed` as in `Policy`, of the versions that set a limit from which pressure comes.
     """
 
     max_bytes: int | None = None
@@ -95,6 +96,8 @@ class Limits:
     budget_minutes: float | None = None
     max_share: float = DEFAULT_MAX_SHARE
     rehearsing: tuple[int, ...] = ()
+    promoted: tuple[int, ...] = ()
+    unrehearsed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +182,7 @@ def effective_policy(policies: Iterable[ScopedPolicy], run: Scope) -> Policy:
     behind += [policy for policy in policies if policy.scope.covers(run) and _lets_through(policy, by)]
     retain_hours = found.setdefault("retain_hours", DEFAULT_RETAIN_HOURS)
     found["min_retain_hours"] = min(found.get("min_retain_hours", retain_hours), retain_hours)
-    at = {stage: tuple(sorted({policy.version for policy in behind if policy.stage is stage})) for stage in Stage}
+    at = _by_stage(behind)
     return Policy(
         **found,
         version=max((policy.version for policy in policies), default=0),
@@ -217,16 +220,23 @@ def _lets_through(policy: ScopedPolicy, by: dict[str, ScopedPolicy]) -> bool:
 def limits_of(policies: Iterable[ScopedPolicy], root: str) -> Limits:
     """The limits of one staging root, by its name: its own, and for a sweep's budgets else the lab's."""
     found: dict[str, Any] = {}
-    rehearsing: tuple[int, ...] = ()
+    behind: dict[str, ScopedPolicy] = {}
     for policy in sorted(policies, key=lambda policy: policy.scope.rank):
         if policy.scope not in (Scope(), Scope(root=root)):
             continue
         for name in (*ROOT_FIELDS, *SWEEP_FIELDS):
             if (value := getattr(policy, name)) is not None:
                 found[name] = value
-                if name in ROOT_FIELDS and policy.stage is Stage.REHEARSING:
-                    rehearsing = (policy.version,)
-    return Limits(**found, rehearsing=rehearsing)
+                if name in ROOT_FIELDS:
+                    behind[name] = policy
+    at = _by_stage(behind.values())
+    return Limits(**found, rehearsing=at[Stage.REHEARSING], promoted=at[Stage.PROMOTED], unrehearsed=at[Stage.OFF])
+
+
+def _by_stage(policies: Iterable[ScopedPolicy]) -> dict[Stage, tuple[int, ...]]:
+    """The versions by how far they have come, each once, the lowest first."""
+    policies = list(policies)
+    return {stage: tuple(sorted({each.version for each in policies if each.stage is stage})) for stage in Stage}
 
 
 def stage_of_next(before: ScopedPolicy | None, after: ScopedPolicy, *, rehearse: bool | None) -> Stage:

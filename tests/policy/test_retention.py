@@ -330,6 +330,17 @@ class TestLimits:
         budget = scoped(1, scope=Scope(root="lab"), budget_runs=100, stage=Stage.REHEARSING)
         assert limits_of([budget], "lab").rehearsing == ()
 
+    @pytest.mark.parametrize("stage", Stage)
+    def test_limits_name_the_version_behind_them_by_its_stage(self, stage: Stage) -> None:
+        policies = [
+            scoped(1, budget_runs=5, stage=Stage.PROMOTED),
+            scoped(2, scope=Scope(root="lab"), max_runs=100, free_start_bytes=1, free_stop_bytes=2, stage=stage),
+            scoped(3, scope=Scope(root="second"), max_runs=100, stage=Stage.PROMOTED),
+        ]
+        limits = limits_of(policies, "lab")
+        told = {"rehearsing": limits.rehearsing, "promoted": limits.promoted, "off": limits.unrehearsed}
+        assert told == {**dict.fromkeys(Stage, ()), stage: (2,)}
+
 
 modes = st.none() | st.sampled_from(Mode)
 some_hours = st.none() | st.sampled_from([0.0, 1.0, 24.0, 168.0])
