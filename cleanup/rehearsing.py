@@ -6,9 +6,9 @@ those runs since is compared with that; what should not have gone is a surprise.
 
 import enum
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache, partial
 
 from django.db import IntegrityError, transaction
@@ -49,6 +49,8 @@ logger = logging.getLogger(__name__)
 SCHEDULE = "schedule"
 # What a row of a timed pass says of a run that only a rehearsal kept.
 WOULD_CLEAR = "would_clear"
+# Passes before that are not looked at: it is more nights than any version can ask for.
+LATELY = timedelta(days=400)
 
 
 class Superseded(Exception):
@@ -113,17 +115,17 @@ def settle(now: datetime, root: StagingRoot | None = None) -> Settled:
     for each in StagingRoot.objects.all() if root is None else [root]:
         for run, number, finding in surprises_since_rehearsal(each, now):
             note_surprise(run, [number], finding.reason, finding.detail, now)
-    for version in RetentionPolicy.objects.in_force():
-        if root is not None and version.root_id not in (None, root.pk):
-            continue
+    in_force = RetentionPolicy.objects.in_force()
+    concerned = [version for version in in_force if root is None or version.root_id in (None, root.pk)]
+    nights = nights_by_version([version for version in concerned if version.rehearsal == Stage.REHEARSING], now)
+    for version in concerned:
         surprise = Surprise.objects.filter(policy_version=version.version).order_by("at", "pk").first()
         try:
             if version.rehearsal == Stage.PROMOTED and surprise is not None:
                 settled.sent_back.append(send_back(version, author=SCHEDULE, reason=_name(surprise), now=now))
-            elif version.rehearsal == Stage.REHEARSING and has_its_nights(version, now):
-                nights = nights_of(version, now)
-                plural = "night" if nights == 1 else "nights"
-                settled.promoted.append(promote(version, SCHEDULE, now, note=f"after {nights} clean {plural}"))
+            elif (had := nights.get(version.version)) is not None and ready(version.rehearsal_nights, had):
+                plural = "night" if had == 1 else "nights"
+                settled.promoted.append(promote(version, SCHEDULE, now, note=f"after {had} clean {plural}"))
         except Superseded:
             logger.info("policy version %d was changed by somebody else", version.version)
     return settled
@@ -201,19 +203,33 @@ def comparison(version: RetentionPolicy, now: datetime) -> list[Compared]:
 
 
 def nights_of(version: RetentionPolicy, now: datetime) -> int:
-    """The clean nights that the rehearsal of a version has had so far: on the root that has had the fewest.
+    """The clean nights that the rehearsal of a version has had so far: see `nights_by_version`."""
+    return nights_by_version([version], now)[version.version]
 
-    Else a lab-wide version would go live on a root where nobody has seen what it would do.
+
+def nights_by_version(versions: Collection[RetentionPolicy], now: datetime) -> dict[int, int]:
+    """The clean nights that each version has had so far: on the root that has had the fewest, of late.
+
+    Else a lab-wide version would go live on a root where nobody has seen what it would do. A pass over a disk that was
+    not there has shown nothing. Asks no more queries for many versions than for one.
     """
-    since, by_root = _tried(version)
-    return min((clean_nights(since, passes, now) for passes in by_root), default=0)
-
-
-def has_its_nights(version: RetentionPolicy, now: datetime) -> bool:
-    """Whether a version has as many clean nights as it asks for; never one that only a person may promote."""
-    since, by_root = _tried(version)
-    nights = version.rehearsal_nights
-    return bool(by_root) and all(ready(nights, since, passes, now) for passes in by_root)
+    if not versions:
+        return {}
+    surprised = Surprise.objects.filter(policy_version__in=[version.version for version in versions])
+    latest = dict(surprised.order_by().values_list("policy_version").annotate(at=Max("at")))
+    since = {each.version: max(each.created_at, latest.get(each.version, each.created_at)) for each in versions}
+    passes: dict[int, list[datetime]] = {}
+    done = Sweep.objects.filter(kind=SweepKind.TIMED, outcome=Outcome.DONE)
+    done = done.filter(started_at__gte=max(min(since.values()), now - LATELY))
+    for root, at in done.exclude(reason=Reason.ROOT_NOT_MOUNTED).order_by().values_list("root", "started_at"):
+        passes.setdefault(root, []).append(at)
+    staged = list(Run.objects.staged().order_by().values_list("root", flat=True).distinct())
+    nights = {}
+    for version in versions:
+        begun = since[version.version]
+        roots = staged if version.root_id is None else [version.root_id]
+        nights[version.version] = min((clean_nights(begun, passes.get(root, ()), now) for root in roots), default=0)
+    return nights
 
 
 def promote(version: RetentionPolicy, author: str, now: datetime, *, note: str = "") -> RetentionPolicy:
@@ -259,28 +275,6 @@ def _successor(version: RetentionPolicy) -> RetentionPolicy | None:
 
 def _is_rehearsed_on(version: RetentionPolicy, root: StagingRoot) -> bool:
     return version.rehearsal == Stage.REHEARSING and version.root_id in (None, root.pk)
-
-
-def _tried(version: RetentionPolicy) -> tuple[datetime, list[list[datetime]]]:
-    """From when on a version is being tried without a surprise, and when its passes ran on each root it concerns.
-
-    A pass over a disk that was not there has shown nothing.
-    """
-    surprise = Surprise.objects.filter(policy_version=version.version).order_by("-at").first()
-    since = max(version.created_at, surprise.at) if surprise else version.created_at
-    passes = Sweep.objects.filter(kind=SweepKind.TIMED, outcome=Outcome.DONE, started_at__gte=since)
-    at: dict[int, list[datetime]] = {root: [] for root in _roots_of(version)}
-    for root, started_at in passes.exclude(reason=Reason.ROOT_NOT_MOUNTED).values_list("root", "started_at"):
-        if root in at:
-            at[root].append(started_at)
-    return since, list(at.values())
-
-
-def _roots_of(version: RetentionPolicy) -> list[int]:
-    """The staging roots whose runs a version may concern: its own, or all that hold any."""
-    if version.root_id is not None:
-        return [version.root_id]
-    return list(Run.objects.staged().order_by("root").values_list("root", flat=True).distinct())
 
 
 def _rows(version: int) -> QuerySet[SweptRun]:

@@ -294,12 +294,12 @@ def test_passes_over_another_root_are_no_nights_of_this_one(
     lab_wide = policy(mode="scheduled", rehearsal_nights=1)
     a_pass(now + HOUR)
     assert rehearsing.nights_of(theirs, now + NIGHT) == 0
-    assert not rehearsing.has_its_nights(theirs, now + NIGHT)
-    assert rehearsing.has_its_nights(lab_wide, now + NIGHT)
+    assert rehearsing.nights_of(lab_wide, now + NIGHT) == 1
     known = Run.objects.filter(pk=runs[RUN_PATH].pk).values().get()
     Run.objects.create(**{**known, "id": None, "root_id": other.pk})
     assert rehearsing.nights_of(lab_wide, now + NIGHT) == 0
-    assert not rehearsing.has_its_nights(lab_wide, now + NIGHT)
+    assert lab_wide not in rehearsing.settle(now + NIGHT, root).promoted
+    assert RetentionPolicy.objects.count() == 2
     Run.objects.filter(root=other).delete()
     assert rehearsing.settle(now + NIGHT, other).promoted[0].note == "after 1 clean night"
 

@@ -8,6 +8,7 @@ from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
 from django.core.paginator import Paginator
+from django.db.models import Count
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -88,7 +89,10 @@ def policy_detail(request: SignedIn, number: int) -> HttpResponse:
     now = timezone.now()
     version = get_object_or_404(RetentionPolicy.objects.select_related("root"), version=number)
     compared = rehearsing.comparison(version, now)
-    shown = next(shown for shown in _tell_all(now) if shown.version == version)
+    same_scope = RetentionPolicy.objects.filter(
+        root=version.root_id, equipment=version.equipment, project=version.project, run_kind=version.run_kind
+    )
+    (shown,) = _tell(list(same_scope.select_related("root").order_by("version")), [version], now)
     context = {
         "shown": shown,
         "version": version,
@@ -144,42 +148,45 @@ def _restage(
 def _tell_all(now: datetime) -> list[Shown]:
     """Every version, the latest first."""
     versions = list(RetentionPolicy.objects.select_related("root").order_by("version"))
-    values = {version.pk: version.as_value() for version in versions}
+    return _tell(versions, versions, now)[::-1]
+
+
+def _tell(versions: list[RetentionPolicy], wanted: list[RetentionPolicy], now: datetime) -> list[Shown]:
+    """The wanted ones among all versions, the earliest first; asks no more queries for many than for one."""
+    values = {version.version: version.as_value() for version in versions}
     newest = {value.scope: value.version for value in values.values()}
-    scoped = RetentionPolicy.objects.scoped()  # with what a version in rehearsal leaves to wider scopes
-    before: dict[Scope, ScopedPolicy] = {}
+    before: dict[int, ScopedPolicy | None] = {}
+    latest: dict[Scope, ScopedPolicy] = {}
+    for number, value in values.items():
+        before[number] = latest.get(value.scope)
+        latest[value.scope] = value
+    in_force = [version for version in wanted if version.version in newest.values()]
+    scoped = RetentionPolicy.objects.scoped() if in_force else []  # what is rehearsed may leave fields to wider scopes
+    nights = rehearsing.nights_by_version([each for each in in_force if each.rehearsal == Stage.REHEARSING], now)
+    noted = Surprise.objects.filter(policy_version__in=[version.version for version in in_force]).order_by()
+    surprises = dict(noted.values_list("policy_version").annotate(count=Count("pk")))
     told = []
-    for version in versions:
-        value = values[version.pk]
-        in_force = newest[value.scope] == value.version
-        told.append(_tell(version, value, before.get(value.scope), scoped if in_force else None, now))
-        before[value.scope] = value
-    return told[::-1]
-
-
-def _tell(
-    version: RetentionPolicy,
-    value: ScopedPolicy,
-    before: ScopedPolicy | None,
-    scoped: list[ScopedPolicy] | None,
-    now: datetime,
-) -> Shown:
-    """One version; `scoped` are the policies in force if it is one of them."""
-    nights = version.rehearsal_nights
-    rehearsed = scoped is not None and value.stage is Stage.REHEARSING
-    return Shown(
-        version=version,
-        scope=name_scope(value.scope),
-        sentence=describe(value, effective_policy(scoped, value.scope), nights=nights) if scoped else "",
-        stage=describe_stage(value, nights=nights),
-        in_force=scoped is not None,
-        rehearsed=rehearsed,
-        changes=changes(before, value),
-        before=before.version if before else None,
-        nights=rehearsing.nights_of(version, now) if rehearsed else 0,
-        wanted=nights_wanted(nights),
-        surprises=Surprise.objects.filter(policy_version=version.version).count() if scoped else 0,
-    )
+    for version in wanted:
+        number, value = version.version, values[version.version]
+        applies = newest[value.scope] == number
+        effective = effective_policy(scoped, value.scope) if applies else None
+        earlier = before[number]
+        told.append(
+            Shown(
+                version=version,
+                scope=name_scope(value.scope),
+                sentence=describe(value, effective, nights=version.rehearsal_nights) if effective else "",
+                stage=describe_stage(value, nights=version.rehearsal_nights),
+                in_force=applies,
+                rehearsed=number in nights,
+                changes=changes(earlier, value),
+                before=earlier.version if earlier else None,
+                nights=nights.get(number, 0),
+                wanted=nights_wanted(version.rehearsal_nights),
+                surprises=surprises.get(number, 0),
+            )
+        )
+    return told
 
 
 def _order(scope: Scope) -> tuple[str, int, str, str, str]:

@@ -205,3 +205,11 @@ def test_pages_ask_no_more_for_many_runs(people, runs, many, passes, root, djang
         )
     with django_assert_max_num_queries(40):
         page(people.viewer, "/policies/1/")
+
+
+def test_the_page_asks_no_more_for_many_scopes(people, passes, policy, django_assert_max_num_queries):
+    for number in range(20):
+        policy(equipment=f"SCOPE_{number:02}", mode="scheduled", retain_hours=24)
+    with django_assert_max_num_queries(14):
+        text = page(people.viewer, "/policies/")
+    assert text.count("clean nights so far") == 21
