@@ -330,12 +330,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='sweptrun',
             name='root',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='cleanup.stagingroot'),
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='cleanup.stagingroot'),
         ),
         migrations.AddField(
             model_name='sweptrun',
             name='run',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='swept', to='cleanup.run'),
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='swept', to='cleanup.run'),
         ),
         migrations.AddConstraint(
             model_name='alert',

@@ -79,8 +79,9 @@ class SweptRun(models.Model):
     `files` and `bytes` (logical) what was freed or would have been.
     """
 
-    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="swept")
-    root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="+")
+    # The indexes below begin with the run and the root; of this table, the largest, none is kept twice.
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="swept", db_index=False)
+    root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="+", db_index=False)
     kind = models.CharField(max_length=7, choices=SweepKind)
     first = models.ForeignKey(Sweep, on_delete=models.PROTECT, related_name="+")
     last = models.ForeignKey(Sweep, on_delete=models.PROTECT, related_name="+")
