@@ -414,6 +414,32 @@ def test_of_many_who_promote_at_once_one_is_first(rehearsed: RetentionPolicy, no
     assert RetentionPolicy.objects.get(version=2).author in said
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_number_taken_by_another_process_in_between_is_too_late(
+    rehearsed: RetentionPolicy, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite lets one write at a time: nobody comes in between")
+    original = RetentionPolicy.full_clean
+
+    def another_process() -> None:
+        try:
+            RetentionPolicy.objects.add_version(author="bob", now=now, mode="manual")
+        finally:
+            connection.close()
+
+    def after_another(self: RetentionPolicy, **options: Any) -> None:
+        monkeypatch.setattr(RetentionPolicy, "full_clean", original)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(another_process).result(timeout=20)
+        original(self, **options)
+
+    monkeypatch.setattr(RetentionPolicy, "full_clean", after_another)
+    with pytest.raises(Superseded, match="at the same moment"):
+        rehearsing.promote(rehearsed, "ada", now)
+    assert [version.author for version in RetentionPolicy.objects.filter(version__gt=1)] == ["bob"]
+
+
 # The comparison
 
 

@@ -69,7 +69,8 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
         """Write a new version for one scope; fields that are not named are carried over from the version before.
 
         `rehearse` says whether the schedule shall rehearse it first (None: as before, and of old: yes); `stage` is
-        given where nothing but that changes. Raises ValidationError, and then nothing is stored.
+        given where nothing but that changes. Raises ValidationError, or IntegrityError if another version took the
+        number in the meantime; then nothing is stored.
         """
         scope = {name: fields.pop(name, "") or "" for name in ("equipment", "project", "run_kind")}
         with transaction.atomic():
@@ -87,7 +88,8 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
                 **scope,
                 **{**carried, **fields},
             )
-            policy.full_clean()
+            # Whether the number is free is for the database to say at the write: asked before, it may not be by then.
+            policy.full_clean(exclude={"version"})
             if stage is None:
                 earlier = before.as_value() if before else None
                 policy.rehearsal = stage_of_next(earlier, policy.as_value(), rehearse=rehearse)
