@@ -7,10 +7,21 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Case, F, Q, QuerySet, When
 
-from cleanup import gathering, holding
-from cleanup.models import ClearAttempt, Hold, HoldSource, IngestEvent, Phase, Run, StagingRoot
+from cleanup import gathering, holding, judging
+from cleanup.models import (
+    ClearAttempt,
+    Hold,
+    HoldSource,
+    IngestEvent,
+    Instrument,
+    Phase,
+    Project,
+    Run,
+    StagingRoot,
+    Tone,
+)
 from cleanup.policy.gates import Facts, Finding
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
@@ -55,6 +66,7 @@ def discover(root: StagingRoot, *, now: datetime, wait: bool = True) -> Discover
             StagingRoot.objects.filter(pk=root.pk).update(problem=error.finding.reason)
         else:
             StagingRoot.objects.filter(pk=root.pk).update(problem="", discovered_at=now)
+        judging.judge_stale(now, runs=Run.objects.filter(root=root))
         return result
 
 
@@ -69,6 +81,7 @@ def look_at_path(root: StagingRoot, path: RunPath, *, now: datetime) -> Discover
         result = Discovered(root)
         with gathering.open_root(root) as descriptor, gathering.reader_for(root) as reader:
             _look_safely(descriptor, path, reader, result, now)
+        judging.judge_stale(now, runs=Run.objects.filter(root=root, run_path=str(path)))
         return result
 
 
@@ -100,7 +113,7 @@ def _discover(descriptor: int, reader: Reader, result: Discovered, now: datetime
         except gathering.Unreachable as error:
             if error.finding.reason is not Reason.MISSING_DIRECTORY:
                 continue
-        Run.objects.filter(pk=run.pk).update(problem="", looked_at=now)
+        Run.objects.filter(pk=run.pk).update(problem="", looked_at=now, doubts=F("doubts") + 1)
 
 
 def _in_kind_folder(sight: Sight) -> bool:
@@ -142,6 +155,7 @@ def _hand_over(ours: QuerySet[ClearAttempt], root: int, path: bytes) -> bool:
             kernel.status(parent, name)
     except FileNotFoundError:
         return True  # it was finished while we looked
+    Run.objects.filter(attempts__in=done).doubt()
     return bool(done.update(reason=Reason.REMOVAL_INCOMPLETE, detail="its fence is on the disk again"))
 
 
@@ -248,6 +262,8 @@ def _new_run(root: StagingRoot, path: RunPath, seen: str, now: datetime) -> Run:
     )
     if before is not None and before.gone_at is not None:
         _hold_again(run, before, now)
+    Instrument.objects.get_or_create(root=root, equipment=run.equipment)
+    Project.objects.get_or_create(code=run.project)
     return run
 
 
@@ -297,6 +313,8 @@ def _record(run: Run, record: ingest.Ingest | None, now: datetime) -> bool:
         run.cleared_at = record.history[-1].at or now
         fields.append("cleared_at")
     run.save(update_fields=fields)
+    if run.project_name:
+        Project.objects.filter(code=run.project).exclude(title=run.project_name).update(title=run.project_name)
     return True
 
 
@@ -306,7 +324,8 @@ def _store(run: Run, facts: Facts, now: datetime) -> bool:
         # Somebody else wrote `cleared` and left the files: they still fill the disk, so the row says so.
         changed = run.problem != Reason.ALREADY_CLEARED
         counts = {"files": facts.files, "bytes": facts.bytes}
-        Run.objects.filter(pk=run.pk).update(problem=Reason.ALREADY_CLEARED, looked_at=now, **counts)
+        doubts = F("doubts") + int(changed)
+        Run.objects.filter(pk=run.pk).update(problem=Reason.ALREADY_CLEARED, looked_at=now, doubts=doubts, **counts)
         return changed
     finding = next(iter(facts.ingest_findings + facts.path_findings), None)
     frozen = gathering.freeze(replace(facts, gathered_at=now))
@@ -320,6 +339,10 @@ def _store(run: Run, facts: Facts, now: datetime) -> bool:
         changes |= {"files": facts.files, "bytes": facts.bytes}
     if aged != frozen:
         changes["failures"] = 0  # what made attempts fail may be gone with what was there before
+        changes["doubts"] = F("doubts") + 1
+    else:
+        # A failed attempt speaks for a run until a newer look has been taken, and this is one.
+        changes["doubts"] = F("doubts") + Case(When(tone=Tone.BLOCK, then=1), default=0)
     Run.objects.staged().filter(pk=run.pk).update(**changes)
     return aged != frozen
 

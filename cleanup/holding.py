@@ -89,6 +89,7 @@ def hold(run: Run, *, owner: str, reason: str, until: datetime, now: datetime) -
         if laid := in_force(now).filter(run=found, **same).first():
             return laid
         laid = Hold.objects.create(run=found, created_at=now, **same)
+        Run.objects.filter(pk=found.pk).doubt()
     logger.info("held %s until %s by %s: %s", run.run_path, until.isoformat(), owner, reason)
     return laid
 
@@ -96,8 +97,10 @@ def hold(run: Run, *, owner: str, reason: str, until: datetime, now: datetime) -
 def release(hold: Hold, *, actor: str, now: datetime) -> bool:
     """Release one person's hold, whoever's it is. False if it is not in force any more, or lies in a file."""
     mine = Hold.objects.in_force(now).filter(pk=hold.pk, source=HoldSource.PERSON)
-    if not mine.update(released_at=now, released_by=actor):
-        return False
+    with transaction.atomic():
+        if not mine.update(released_at=now, released_by=actor):
+            return False
+        Run.objects.filter(pk=hold.run_id).doubt()
     hold.released_at, hold.released_by = now, actor
     logger.info("released %s by %s: the hold of %s", hold.run.run_path, actor, hold.owner)
     return True

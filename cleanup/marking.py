@@ -81,6 +81,7 @@ def _write(run: Run, *, actor: str, reason: str, now: datetime) -> None:
         mine = Run.objects.select_for_update().staged().filter(pk=run.pk, identity=run.identity)
         if not mine or run.active_attempt or not Run.objects.filter(pk=run.pk).update(gone_at=now):
             raise NotGone(Finding(Reason.ALREADY_CLEARING))
+        Run.objects.filter(pk=run.pk).doubt()
         Orphan.objects.filter(run=run, gone_at=None).update(gone_at=now)
         bookkeeping.write_entry(
             run,

@@ -30,6 +30,7 @@ def new_attempt(
     version = RetentionPolicy.objects.effective_for(run).version
     try:
         with transaction.atomic():
+            Run.objects.filter(pk=run.pk).doubt()
             return ClearAttempt.objects.create(
                 run=run,
                 host=run.root.host,

@@ -329,6 +329,7 @@ def _write(run: Run, sight: _Sight, action: Action, order: Order, place: Staging
         mine = Run.objects.select_for_update().staged().filter(pk=run.pk, identity=run.identity)
         if not mine or run.active_attempt or not Run.objects.filter(pk=run.pk).update(**changes):
             return False
+        Run.objects.filter(pk=run.pk).doubt()
         reason = "" if action is Action.REREGISTERED else Reason.IDENTITY_MISMATCH
         bookkeeping.write_entry(
             run,

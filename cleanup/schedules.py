@@ -22,6 +22,7 @@ SCHEDULES = [
     ("cleanup heartbeat", "cleanup.tasks.heartbeat", 1, None),
     ("cleanup heartbeat of the clearing cluster", "cleanup.tasks.heartbeat", 1, settings.EXLAB_CLEAR_CLUSTER),
     ("cleanup recovery", "cleanup.tasks.recover", 1, None),
+    ("cleanup judgement", "cleanup.tasks.judge", 1, None),
     ("cleanup discovery", "cleanup.tasks.discover", 5, None),
     ("cleanup reminders", "cleanup.tasks.remind", 60, None),
     ("cleanup sweep", "cleanup.tasks.sweep", 60, settings.EXLAB_CLEAR_CLUSTER),

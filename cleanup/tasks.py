@@ -7,11 +7,14 @@ from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from django_q.conf import Conf
 
-from cleanup import breaking, discovery, holding, orphans, queueing, recovery, sweeping, telling
+from cleanup import breaking, discovery, holding, judging, orphans, queueing, recovery, sweeping, telling
 from cleanup.clearing import perform
 from cleanup.models import ClearAttempt, Heartbeat, StagingRoot
 
 logger = logging.getLogger(__name__)
+
+# Some minutes' work: the next wake-up goes on.
+JUDGED_AT_ONCE = 100_000
 
 
 def clear(attempt_id: str) -> str:
@@ -20,6 +23,7 @@ def clear(attempt_id: str) -> str:
     attempt = ClearAttempt.objects.select_related("run__root").get(pk=attempt_id)
     recovery.recover(now=now, runs=[attempt.run])
     attempt = perform(attempt, now=now)
+    judging.judge_runs([attempt.run_id], timezone.now())
     return f"{attempt.run.run_path}: {attempt.phase} {attempt.reason}".strip()
 
 
@@ -68,6 +72,11 @@ def recover() -> str:
         f"unsettled {len(settled.unsettled)}, queued again {requeued}, "
         f"told the NAS of {told}"
     )
+
+
+def judge() -> str:
+    """Judge anew how runs stand of which something has changed, or for which time may have opened a gate."""
+    return f"{judging.judge_stale(timezone.now(), limit=JUDGED_AT_ONCE)} runs judged"
 
 
 def remind() -> str:

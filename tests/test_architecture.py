@@ -18,6 +18,8 @@ JOINING = (
     "proving",
     "gathering",
     "holding",
+    "judging",
+    "access",
     "answering",
     "claiming",
     "alerting",

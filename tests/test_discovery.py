@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cleanup import clear_run, discovery, gathering
+from cleanup import clear_run, discovery, gathering, judging
 from cleanup.clearing import Refused
 from cleanup.discovery import Discovered
 from cleanup.models import IngestEvent, Run, StagingRoot
@@ -521,6 +521,8 @@ def test_runs_with_an_active_attempt_are_left_to_it(lab: Lab, root: Any, now: da
     scene = set_scene(lab, root, now)
     scene.attempt()
     append(scene.path, "cleared")
+    # How it stands is no fact, and may be judged at any time.
+    judging.judge_runs([scene.run.pk], now)
     before = rows(), list(Run.objects.values())
     found = discover(root, now + timedelta(hours=1))
     assert (found.problems, found.updated, found.new) == ([], 0, 0)

@@ -39,6 +39,7 @@ def test_they_exist_after_migrate() -> None:
     assert what == {
         "cleanup.tasks.heartbeat": 1,
         "cleanup.tasks.recover": 1,
+        "cleanup.tasks.judge": 1,
         "cleanup.tasks.discover": 5,
         "cleanup.tasks.remind": 60,
         "cleanup.tasks.sweep": 60,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 
 from cleanup.models.base import AppendOnly
@@ -57,6 +57,32 @@ class Requester(models.TextChoices):
     SCHEDULE = "schedule"
 
 
+class ClearBatch(models.Model):
+    """Several clears that an operator asked for together, as one preview had shown them.
+
+    `digest` is that of the preview. While `paused_at` is set no run of it is begun; `paused_seconds` adds up earlier
+    pauses. After `stopped_at` none is begun any more.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    actor = models.CharField(max_length=150)
+    note = models.CharField("reason given", max_length=500, blank=True)
+    digest = models.CharField(max_length=64)
+    created_at = models.DateTimeField()
+    paused_at = models.DateTimeField(null=True, blank=True)
+    paused_by = models.CharField(max_length=150, blank=True)
+    paused_seconds = models.FloatField(default=0)
+    stopped_at = models.DateTimeField(null=True, blank=True)
+    stopped_by = models.CharField(max_length=150, blank=True)
+
+    class Meta:
+        ordering = ("-created_at",)
+        verbose_name_plural = "clear batches"
+
+    def __str__(self) -> str:
+        return f"clears asked for by {self.actor} at {self.created_at:%Y-%m-%d %H:%M}"
+
+
 class ClearAttempt(models.Model):
     """One try at one clear. Its id names the fence, the plan and the tombstone.
 
@@ -73,6 +99,7 @@ class ClearAttempt(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="attempts")
+    batch = models.ForeignKey(ClearBatch, on_delete=models.PROTECT, null=True, blank=True, related_name="attempts")
     phase = models.CharField(max_length=9, choices=Phase, default=Phase.QUEUED)
     host = models.CharField(max_length=255)
     requester = models.CharField(max_length=8, choices=Requester)
@@ -136,8 +163,10 @@ class ClearAttempt(models.Model):
     def advance(self, before: Iterable[str], after: str, *, now: datetime, **fields: Any) -> bool:  # noqa: ANN401
         """Change the phase by compare-and-set. False: somebody else was faster, and nothing was changed."""
         changes = {"phase": after, "phase_at": now, **fields}
-        if not ClearAttempt.objects.filter(pk=self.pk, phase__in=list(before)).update(**changes):
-            return False
+        with transaction.atomic():
+            if not ClearAttempt.objects.filter(pk=self.pk, phase__in=list(before)).update(**changes):
+                return False
+            Run.objects.filter(pk=self.run_id).doubt()
         for name, value in changes.items():
             setattr(self, name, value)
         return True

@@ -94,6 +94,10 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
                 earlier = before.as_value() if before else None
                 policy.rehearsal = stage_of_next(earlier, policy.as_value(), rehearse=rehearse)
             policy.save()
+            if policy.proof != (before.proof if before else ""):
+                # Of a policy only the proof decides how a run stands for an operator; all else binds the schedule.
+                named = {name: value for name, value in scope.items() if value}
+                Run.objects.staged().filter(**named, **({"root": root} if root else {})).doubt()
         return policy
 
     def limits_of(self, root: StagingRoot) -> Limits:

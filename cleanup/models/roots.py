@@ -1,5 +1,6 @@
 """Where runs lie, and who serves them: staging roots, NAS roots as seen from a host, task clusters."""
 
+import uuid
 from typing import ClassVar
 
 from django.db import models
@@ -33,6 +34,56 @@ class StagingRoot(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class DiskUsage(models.Model):
+    """How full the disk of a staging root was at one instant, as `statvfs` tells it to an ordinary user."""
+
+    root = models.ForeignKey(StagingRoot, on_delete=models.CASCADE, related_name="usage")
+    at = models.DateTimeField()
+    total_bytes = models.BigIntegerField()
+    free_bytes = models.BigIntegerField()
+
+    class Meta:
+        ordering = ("root", "at")
+        constraints: ClassVar = [models.UniqueConstraint(fields=["root", "at"], name="one_disk_usage_per_instant")]
+
+    def __str__(self) -> str:
+        return f"{self.free_bytes} of {self.total_bytes} bytes free at {self.at}"
+
+
+class Instrument(models.Model):
+    """An instrument that has written runs to a staging root, and the page that stands beside it on the bench.
+
+    `token` is the page's address, which the QR code holds; it opens without signing in only if `public`.
+    """
+
+    root = models.ForeignKey(StagingRoot, on_delete=models.CASCADE, related_name="instruments")
+    equipment = models.CharField(max_length=255)
+    token = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    public = models.BooleanField("bench page opens without signing in", default=False)
+
+    class Meta:
+        ordering = ("equipment", "root")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["root", "equipment"], name="one_instrument_per_root_and_name"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.equipment} on {self.root}"
+
+
+class Project(models.Model):
+    """A project that has runs, with the title that a run's record gave it last."""
+
+    code = models.CharField(max_length=255, unique=True)
+    title = models.CharField(max_length=255, blank=True)
+
+    class Meta:
+        ordering = ("code",)
+
+    def __str__(self) -> str:
+        return self.code
 
 
 class NasBreaker(models.Model):

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
+from django.db.models.functions import Coalesce
 
 from cleanup.models.base import STATES, AppendOnly, RunKind
 from cleanup.models.roots import StagingRoot
@@ -12,6 +13,21 @@ from cleanup.policy.retention import Scope
 
 if TYPE_CHECKING:
     from cleanup.models.clears import ClearAttempt
+
+
+class Tone(models.IntegerChoices):
+    """What a verdict comes to, in the order in which a person wants to see them."""
+
+    WORK = 0, "under way"
+    GO = 1, "safe to clear"
+    BLOCK = 2, "blocked"
+    WAIT = 3, "waits"
+    DONE = 4, "cleared"
+
+    @property
+    def code(self) -> str:
+        """The name by which addresses and style sheets call it: `go`."""
+        return self.name.lower()
 
 
 class RunQuerySet(models.QuerySet["Run"]):
@@ -26,6 +42,21 @@ class RunQuerySet(models.QuerySet["Run"]):
         """Runs with what every decision asks for: their root and their holds."""
         return self.select_related("root").prefetch_related("holds")
 
+    def here(self) -> Self:
+        """Runs whose files are on the staging disk, as far as they were judged; also those that are going just now."""
+        return self.filter(here=True)
+
+    def doubted(self) -> Self:
+        """Runs that have to be judged again because something about them has changed."""
+        return self.filter(judged__lt=F("doubts"))
+
+    def doubt(self) -> int:
+        """Ask for another judgement, since something has changed by which these runs stand; returns how many.
+
+        Call it in the transaction that changes it: a judgement that began before does not count then.
+        """
+        return self.update(doubts=F("doubts") + 1)
+
 
 class Run(models.Model):
     """One leaf directory beneath a staging root, named by its `run_path` and known by its `identity`.
@@ -34,6 +65,10 @@ class Run(models.Model):
     the columns beside it repeat what lists filter, sort and add up. Bytes are logical unless the name says otherwise.
     `failures` counts the attempts that failed in a row since the facts last changed. A run with `gone_at` was declared
     gone by a person: another directory lies at its path, or none, so its row only tells what was known of it.
+
+    `here`, `tone`, `reason` and `opens_at` say how the run stood when it was last judged (see `judging.py`), so that
+    lists of a million runs can filter, sort and add up; what a page says of one run is decided anew. `doubts` counts
+    what has changed since the beginning, `judged` how much of that the judgement knew of.
     """
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="runs")
@@ -49,12 +84,20 @@ class Run(models.Model):
     cleared_at = models.DateTimeField(null=True, blank=True)
     files = models.BigIntegerField(null=True, blank=True)
     bytes = models.BigIntegerField("logical bytes", null=True, blank=True)
+    allocated_bytes = models.BigIntegerField(null=True, blank=True)
     facts = models.JSONField(default=dict, blank=True)
     problem = models.CharField(max_length=40, blank=True)
     first_seen_at = models.DateTimeField()
     looked_at = models.DateTimeField(null=True, blank=True)
     failures = models.PositiveSmallIntegerField("failed attempts in a row", default=0)
     gone_at = models.DateTimeField("declared gone at", null=True, blank=True)
+    here = models.BooleanField("lies on the staging disk", default=True)
+    tone = models.PositiveSmallIntegerField("how it stands", choices=Tone, default=Tone.WAIT)
+    reason = models.CharField("why it stands so", max_length=40, blank=True)
+    opens_at = models.DateTimeField("may go from", null=True, blank=True)
+    judge_after = models.DateTimeField("judged again after", null=True, blank=True)
+    doubts = models.PositiveIntegerField(default=1)
+    judged = models.PositiveIntegerField("doubts judged", default=0)
 
     objects = RunQuerySet.as_manager()
 
@@ -75,6 +118,18 @@ class Run(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["verified_at", "id"], condition=Q(state=State.SYNC_VERIFIED), name="run_verified_at"),
             models.Index(fields=["root", "run_path"], name="run_by_path"),
+            models.Index(fields=["id"], condition=Q(judged__lt=F("doubts")), name="run_doubted"),
+            models.Index(fields=["judge_after"], condition=Q(judge_after__isnull=False), name="run_judge_after"),
+            models.Index(
+                F("tone"), Coalesce("bytes", 0).desc(), F("id").desc(), condition=Q(here=True), name="run_here_by_tone"
+            ),
+            models.Index(Coalesce("bytes", 0).desc(), F("id").desc(), condition=Q(here=True), name="run_here_by_size"),
+            models.Index(fields=["verified_at", "id"], condition=Q(here=True), name="run_here_by_verified_at"),
+            models.Index(fields=["run_path", "id"], condition=Q(here=True), name="run_here_by_path"),
+            models.Index(fields=["equipment", "tone"], condition=Q(here=True), name="run_here_by_equipment"),
+            models.Index(fields=["project", "tone"], condition=Q(here=True), name="run_here_by_project"),
+            models.Index(fields=["root", "tone", "bytes"], condition=Q(here=True), name="run_here_sums"),
+            models.Index(fields=["-cleared_at", "-id"], condition=Q(state=State.CLEARED), name="run_cleared_at"),
         ]
 
     def __str__(self) -> str:

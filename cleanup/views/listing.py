@@ -6,17 +6,17 @@ from datetime import datetime
 from typing import Any
 
 from django.core.paginator import Page, Paginator
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import Q
 
-from cleanup import breaking, readiness
+from cleanup import breaking, judging, readiness
 from cleanup.forms import UNREADABLE
-from cleanup.models import ClearAttempt, Phase, RetentionPolicy, Run, RunQuerySet, SweepBreaker
+from cleanup.models import ClearAttempt, Phase, RetentionPolicy, Run, RunQuerySet, SweepBreaker, Tone
 from cleanup.policy.gates import MAX_FAILURES, Finding
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import ScopedPolicy
 from cleanup.templatetags.words import visible
-from cleanup.views.standing import Standing, Tone, stand
+from cleanup.views.standing import Standing, stand
 
 PAGE_SIZE = 50
 
@@ -75,7 +75,7 @@ def totals(rows: Sequence[Row]) -> list[Total]:
 
 
 def staged_page(rows: Sequence[Row], verdict: str, number: str) -> "Page[Row]":
-    shown = [row for row in rows if not verdict or row.standing.tone == verdict]
+    shown = [row for row in rows if not verdict or row.standing.tone.code == verdict]
     return Paginator(shown, PAGE_SIZE).get_page(number)
 
 
@@ -125,15 +125,8 @@ def _chosen(runs: RunQuerySet, chosen: dict[str, str]) -> RunQuerySet:
 
 def _rows(runs: RunQuerySet, hindrances: tuple[Finding, ...], now: datetime) -> list[Row]:
     policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
-    attempts = _latest_attempts(runs)
+    attempts = judging.latest_attempts(runs)
     return [_row(run, attempts.get(run.pk), policies, hindrances, breakers, now) for run in runs.with_root()]
-
-
-def _latest_attempts(runs: RunQuerySet) -> dict[int, ClearAttempt]:
-    """The latest attempt of each run that has one."""
-    newest = ClearAttempt.objects.filter(run=OuterRef("pk")).order_by("-created_at").values("pk")[:1]
-    wanted = runs.annotate(latest=Subquery(newest)).values_list("latest", flat=True)
-    return {attempt.run_id: attempt for attempt in ClearAttempt.objects.in_bulk(filter(None, wanted)).values()}
 
 
 def _row(

@@ -1,34 +1,19 @@
 """How a run stands, in words: one headline, the reason, and what a person may do about it."""
 
-import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from cleanup import gathering
-from cleanup.models import ClearAttempt, Phase, Run
+from cleanup import gathering, judging
+from cleanup.judging import Judgement, Source
+from cleanup.models import ClearAttempt, Phase, Run, Tone
 from cleanup.policy.gates import Decision, Finding, Gate, GateResult, Verdict
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import Mode, ProofLevel, ScopedPolicy
 from cleanup.templatetags.words import advice, ago, count, duration, files, in_units, instant, sentence
 
-FAILED = (Phase.REFUSED, Phase.ABORTED, Phase.CONFLICT)
 PARKED = "Parked"
-# Only a clear reads every byte, so no later look at names and sizes can take this back.
-ONLY_BYTES_TELL = (Reason.NAS_CHECKSUM_MISMATCH,)
-# So begins what gates and clears say of a hold that lies in the run.
-_BY_FILE = "by the file"
-
-
-class Tone(enum.StrEnum):
-    """What a verdict comes to, in the order in which a person wants to see them."""
-
-    WORK = "work"
-    GO = "go"
-    BLOCK = "block"
-    WAIT = "wait"
-    DONE = "done"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,19 +43,28 @@ def stand(
 
     `hindrances` are those of `readiness`, asked once for a whole page, and so is `breaker`, of the run's staging root.
     """
-    if run.gone_at:
-        return Standing(tone=Tone.DONE, headline="Declared gone", because=f"{_capital(ago(run.gone_at, now))}."), None
-    if run.state == State.CLEARED:
-        return _cleared(run, attempt, now), None
+    over = run.state == State.CLEARED or run.gone_at is not None
     active = attempt is not None and attempt.is_active
-    decision = gathering.stored_decision(
-        run, policies, now, other_attempt=active, hindrances=hindrances, breaker=breaker
+    decision = (
+        None
+        if over
+        else gathering.stored_decision(run, policies, now, other_attempt=active, hindrances=hindrances, breaker=breaker)
     )
-    if attempt is not None and active:
+    judgement = judging.judge(run, attempt, decision)
+    if run.gone_at:
+        return Standing(
+            tone=judgement.tone, headline="Declared gone", because=f"{_capital(ago(run.gone_at, now))}."
+        ), None
+    if decision is None:
+        return _cleared(run, attempt, judgement, now), None
+    if attempt is not None and judgement.source is Source.CLEARING:
         return _clearing(attempt), decision
-    standing = _staged(decision)
-    if attempt is not None and attempt.phase in FAILED and standing.headline != PARKED:
-        return _after_failure(attempt, run, standing, now), decision
+    standing = _staged(decision, judgement)
+    if attempt is not None and judgement.source is Source.FAILURE:
+        return _failed(attempt, standing, now), decision
+    if attempt is not None and judgement.tone is Tone.GO and _tells_of_a_failure(attempt):
+        said = f"Last try, {ago(attempt.phase_at, now)}: {sentence(attempt.reason)}"
+        return replace(standing, detail=f"{standing.detail} {said}".strip()), decision
     return standing, decision
 
 
@@ -83,7 +77,8 @@ def why_not(result: GateResult) -> tuple[str, str]:
     return sentence(result.reason or ""), result.detail
 
 
-def _staged(decision: Decision) -> Standing:
+def _staged(decision: Decision, judgement: Judgement) -> Standing:
+    """What the gates say of a run, whatever became of the last attempt."""
     refusal = decision.main_refusal(operator=True)
     parked = decision.gate(Gate.ATTEMPTS)
     if refusal is None and parked.verdict is not Verdict.PASS:
@@ -107,19 +102,19 @@ def _staged(decision: Decision) -> Standing:
         )
     because, detail = why_not(refusal)
     if refusal.reason is Reason.NOT_SYNC_VERIFIED:
-        return Standing(tone=Tone.WAIT, headline="Not verified yet", because=because)
+        return Standing(tone=judgement.tone, headline="Not verified yet", because=because)
     if refusal.reason is Reason.HELD and refusal.opens_at:
         headline = f"On hold until {instant(refusal.opens_at)}"
-        return Standing(tone=Tone.WAIT, headline=headline, because=_capital(detail), advice=advice(Reason.HELD))
+        return Standing(tone=judgement.tone, headline=headline, because=_capital(detail), advice=advice(Reason.HELD))
     if refusal.verdict is Verdict.WAIT:
         left = f" {duration(refusal.opens_at - decision.now)}" if refusal.opens_at else ""
-        return Standing(tone=Tone.WAIT, headline=f"Waits{left}", because=because, detail=detail)
+        return Standing(tone=judgement.tone, headline=f"Waits{left}", because=because, detail=detail)
     if refusal.reason is Reason.HELD:
         ends = "It ends when the file .exlab-hold is taken out of the run."
-        return Standing(tone=Tone.WAIT, headline="On hold", because=_capital(detail), advice=ends)
+        return Standing(tone=judgement.tone, headline="On hold", because=_capital(detail), advice=ends)
     action = "Compare every byte and clear" if decision.needs_full_comparison else ""
     return Standing(
-        tone=Tone.BLOCK,
+        tone=judgement.tone,
         headline="Blocked",
         because=because,
         detail=detail,
@@ -167,25 +162,25 @@ def _clearing(attempt: ClearAttempt) -> Standing:
     )
 
 
-def _cleared(run: Run, attempt: ClearAttempt | None, now: datetime) -> Standing:
+def _cleared(run: Run, attempt: ClearAttempt | None, judgement: Judgement, now: datetime) -> Standing:
     if run.problem == Reason.ALREADY_CLEARED:
         return Standing(
-            tone=Tone.BLOCK,
+            tone=judgement.tone,
             headline="Blocked",
             because="The run's own record says that it was cleared, yet its files are still here.",
             detail="Another program wrote that and did not finish. Compare it with the NAS and remove it by hand.",
         )
     when = ago(run.cleared_at, now) if run.cleared_at else ""
     if attempt is None or attempt.phase not in (Phase.DONE, Phase.COMMITTED):
-        return Standing(tone=Tone.DONE, headline=f"Cleared {when}".rstrip())
+        return Standing(tone=judgement.tone, headline=f"Cleared {when}".rstrip())
     if attempt.phase == Phase.COMMITTED:
         return _clearing(attempt)
     freed = f"{files(attempt.freed_files)}, {in_units(attempt.freed_bytes)} freed"
     by = f"{_capital(when)}, by {attempt.actor}."
     if not attempt.incomplete:
-        return Standing(tone=Tone.DONE, headline=f"Cleared, {freed}", because=by)
+        return Standing(tone=judgement.tone, headline=f"Cleared, {freed}", because=by)
     return Standing(
-        tone=Tone.BLOCK,
+        tone=judgement.tone,
         headline="Cleared, removal incomplete",
         because=attempt.detail or sentence(attempt.reason),
         advice=advice(attempt.reason),
@@ -193,16 +188,8 @@ def _cleared(run: Run, attempt: ClearAttempt | None, now: datetime) -> Standing:
     )
 
 
-def _after_failure(attempt: ClearAttempt, run: Run, before: Standing, now: datetime) -> Standing:
-    """An attempt has looked at the run itself, so it knows better than an older look, and less than a newer one.
-
-    Of people's holds the database knows at every moment: one that stopped an attempt may have been released since.
-    """
-    if attempt.reason == Reason.HELD and not attempt.detail.startswith(_BY_FILE):
-        return before
-    if run.looked_at and attempt.phase_at < run.looked_at and attempt.reason not in ONLY_BYTES_TELL:
-        said = f"Last try, {ago(attempt.phase_at, now)}: {sentence(attempt.reason)}"
-        return replace(before, detail=f"{before.detail} {said}".strip()) if before.tone is Tone.GO else before
+def _failed(attempt: ClearAttempt, before: Standing, now: datetime) -> Standing:
+    """A run of which the last attempt knows better than the gates on stored facts."""
     headline = {Phase.REFUSED: "Refused", Phase.ABORTED: "Not cleared", Phase.CONFLICT: "Needs a look"}
     return Standing(
         tone=Tone.BLOCK,
@@ -212,6 +199,12 @@ def _after_failure(attempt: ClearAttempt, run: Run, before: Standing, now: datet
         advice=advice(attempt.reason),
         action=before.action,
     )
+
+
+def _tells_of_a_failure(attempt: ClearAttempt) -> bool:
+    """Whether a failed attempt is worth a word where the gates have passed since."""
+    of_a_person = attempt.reason == Reason.HELD and not attempt.detail.startswith(judging.BY_FILE)
+    return attempt.phase in judging.FAILED and not of_a_person
 
 
 def _capital(text: str) -> str:

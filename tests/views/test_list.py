@@ -83,7 +83,7 @@ def test_the_sums_above_the_list(people, runs):
     Run.objects.filter(pk=runs[SAFE].pk).update(bytes=3_000_000_000)
     Run.objects.filter(pk=runs[TEST_RUN].pk).update(bytes=1_000_000_000)
     totals = people.operator.get("/").context["totals"]
-    assert [(total.tone, total.runs) for total in totals] == [("go", 2), ("wait", 1), ("block", 3)]
+    assert [(total.tone.code, total.runs) for total in totals] == [("go", 2), ("wait", 1), ("block", 3)]
     assert totals[0].bytes == 4_000_000_000
 
 

@@ -1,0 +1,118 @@
+"""Who may do what where: the permissions that somebody has, in the places for which somebody has them.
+
+Permissions come from Django (groups and users), places from `Access`. Who has no place may do nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser, User
+from django.db.models import Q, QuerySet
+
+from cleanup.models import Access, Run, RunQuerySet, StagingRoot
+
+VIEW = "cleanup.view_run"
+CLEAR = "cleanup.clear_run"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a permission holds: everywhere, or for pairs of a staging root's key and an instrument.
+
+    In a pair None stands for every staging root, and an empty name for every instrument.
+    """
+
+    everywhere: bool
+    pairs: frozenset[tuple[int | None, str]] = frozenset()
+
+    @property
+    def nowhere(self) -> bool:
+        return not (self.everywhere or self.pairs)
+
+    def include(self, root: int | None, equipment: str) -> bool:
+        """Whether the permission holds for an instrument, or with an empty name for all, of a staging root."""
+        return self.everywhere or any(
+            place in (None, root) and instrument in ("", equipment) for place, instrument in self.pairs
+        )
+
+    def q(self, root: str = "root", equipment: str = "equipment") -> Q:
+        """The places as a condition on two columns; `equipment` may be empty where rows know no instrument."""
+        if self.everywhere:
+            return Q()
+        condition = Q(pk__in=[])
+        for place, instrument in self.pairs:
+            here = Q() if place is None else Q(**{root: place})
+            if instrument and equipment:
+                here &= Q(**{equipment: instrument})
+            condition |= here
+        return condition
+
+
+def places(user: User | AnonymousUser, permission: str) -> Places:
+    """Where somebody may use a permission, given as `cleanup.clear_run`; asked once for a user object.
+
+    A place that a group has counts for the group's permissions, a place that a user has for all the user's own. So
+    somebody may look everywhere and clear on one staging root only.
+    """
+    known: dict[str, Places] = user.__dict__.setdefault("_cleanup_places", {})
+    if permission not in known:
+        known[permission] = _find_places(user, permission)
+    return known[permission]
+
+
+def runs(user: User | AnonymousUser, permission: str = VIEW) -> RunQuerySet:
+    """The runs for which somebody has a permission."""
+    return Run.objects.filter(_where(user, permission).q())
+
+
+def roots(user: User | AnonymousUser, permission: str = VIEW) -> QuerySet[StagingRoot]:
+    """The staging roots on which somebody has a permission for at least one instrument."""
+    return StagingRoot.objects.filter(_where(user, permission).q(root="pk", equipment=""))
+
+
+def may(user: User | AnonymousUser, permission: str, run: Run) -> bool:
+    """Whether somebody has a permission for one run."""
+    return _where(user, permission).include(run.root_id, run.equipment)
+
+
+def _where(user: User | AnonymousUser, permission: str) -> Places:
+    """The places of a permission; whoever may not look somewhere may do nothing there either."""
+    found = places(user, permission)
+    if permission == VIEW or (found.everywhere and places(user, VIEW).everywhere):
+        return found
+    return _both(found, places(user, VIEW))
+
+
+def _both(first: Places, second: Places) -> Places:
+    """The places that lie in both."""
+    if first.everywhere:
+        return second
+    if second.everywhere:
+        return first
+    pairs: set[tuple[int | None, str]] = set()
+    for root, instrument in first.pairs:
+        for other_root, other_instrument in second.pairs:
+            same_root = root == other_root or None in (root, other_root)
+            same_instrument = instrument == other_instrument or "" in (instrument, other_instrument)
+            if same_root and same_instrument:
+                pairs.add((other_root if root is None else root, instrument or other_instrument))
+    return Places(everywhere=(None, "") in pairs, pairs=frozenset(pairs))
+
+
+def _find_places(user: User | AnonymousUser, permission: str) -> Places:
+    if not user.is_active or not user.is_authenticated:
+        return Places(everywhere=False)
+    if user.is_superuser:
+        return Places(everywhere=True)
+    label, codename = permission.split(".")
+    of_groups: dict[str, Any] = {
+        "group__user": user,
+        "group__permissions__codename": codename,
+        "group__permissions__content_type__app_label": label,
+    }
+    rows = Q(**of_groups)
+    if user.has_perm(permission):
+        rows |= Q(user=user)
+    found = Access.objects.filter(rows).order_by().values_list("root", "equipment").distinct()
+    pairs: frozenset[tuple[int | None, str]] = frozenset(found)
+    return Places(everywhere=(None, "") in pairs, pairs=pairs)

@@ -1,0 +1,47 @@
+"""Where people may use the permissions that they have."""
+
+from typing import ClassVar
+
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.db import models
+from django.db.models import Q
+
+from cleanup.models.roots import StagingRoot
+
+
+class Access(models.Model):
+    """A place in which a person, or everybody of a group, may use the permissions that the person or the group has.
+
+    Without a staging root it is every one, without an instrument every one. Permissions say what somebody may do, and
+    this says where: who has no row may do nothing anywhere. Superusers need none.
+    """
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, blank=True, related_name="staging_access"
+    )
+    group = models.ForeignKey(Group, on_delete=models.CASCADE, null=True, blank=True, related_name="staging_access")
+    root = models.ForeignKey(
+        StagingRoot,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="access",
+        help_text="Empty: every staging root.",
+    )
+    equipment = models.CharField("instrument", max_length=255, blank=True, help_text="Empty: every instrument.")
+
+    class Meta:
+        ordering = ("group", "user", "root", "equipment")
+        verbose_name_plural = "access"
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(user__isnull=False, group=None) | Q(user=None, group__isnull=False),
+                name="access_of_a_user_or_a_group",
+                violation_error_message="Name either a user or a group.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        whom = self.group or self.user
+        return f"{whom}: {self.equipment or 'every instrument'} on {self.root or 'every staging root'}"
