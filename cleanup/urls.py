@@ -7,7 +7,8 @@ from cleanup.views.holds import hold_list, hold_run, release_hold
 from cleanup.views.policies import policy_detail, policy_list, promote_policy, rehearse_policy
 from cleanup.views.policy_form import change_policy
 from cleanup.views.problems import look_again, mark_gone, problem_list
-from cleanup.views.runs import run_detail, run_list, run_row
+from cleanup.views.run_page import run_detail
+from cleanup.views.runs import run_list, run_row
 from cleanup.views.session import SignIn
 from cleanup.views.sweeps import go_on, sweep_detail, sweep_list
 
