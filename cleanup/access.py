@@ -3,13 +3,14 @@
 Permissions come from Django (groups and users), places from `Access`. Who has no place may do nothing.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Q, QuerySet
 
-from cleanup.models import Access, Run, RunQuerySet, StagingRoot
+from cleanup.models import Access, Instrument, Run, RunQuerySet, StagingRoot
 
 VIEW = "cleanup.view_run"
 CLEAR = "cleanup.clear_run"
@@ -36,15 +37,27 @@ class Places:
         )
 
     def q(self, root: str = "root", equipment: str = "equipment") -> Q:
-        """The places as a condition on two columns; `equipment` may be empty where rows know no instrument."""
+        """The places as a condition on two columns.
+
+        Where rows know no instrument `equipment` is empty: they belong to whoever has one instrument of their root.
+        """
         if self.everywhere:
             return Q()
-        condition = Q(pk__in=[])
+        # Few conditions for many places: SQLite takes no more than a thousand of them.
+        whole = {place for place, instrument in self.pairs if not instrument}
+        single: defaultdict[int | None, set[str]] = defaultdict(set)
         for place, instrument in self.pairs:
-            here = Q() if place is None else Q(**{root: place})
-            if instrument and equipment:
-                here &= Q(**{equipment: instrument})
-            condition |= here
+            if instrument:
+                single[place].add(instrument)
+        condition = Q(**{f"{root}__in": whole})
+        for place, names in single.items():
+            if not equipment:
+                of_any = Instrument.objects.filter(equipment__in=names).order_by()
+                condition |= Q(**{f"{root}__in": of_any.values("root") if place is None else {place}})
+            elif place is None:
+                condition |= Q(**{f"{equipment}__in": names})
+            else:
+                condition |= Q(**{root: place, f"{equipment}__in": names})
         return condition
 
 
@@ -68,6 +81,11 @@ def runs(user: User | AnonymousUser, permission: str = VIEW) -> RunQuerySet:
 def roots(user: User | AnonymousUser, permission: str = VIEW) -> QuerySet[StagingRoot]:
     """The staging roots on which somebody has a permission for at least one instrument."""
     return StagingRoot.objects.filter(_where(user, permission).q(root="pk", equipment=""))
+
+
+def instruments(user: User | AnonymousUser, permission: str = VIEW) -> QuerySet[Instrument]:
+    """The instruments for whose runs somebody has a permission."""
+    return Instrument.objects.filter(_where(user, permission).q())
 
 
 def may(user: User | AnonymousUser, permission: str, run: Run) -> bool:
