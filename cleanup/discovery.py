@@ -5,6 +5,7 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Case, F, Q, QuerySet, When
@@ -329,7 +330,7 @@ def _store(run: Run, facts: Facts, now: datetime) -> bool:
         return changed
     finding = next(iter(facts.ingest_findings + facts.path_findings), None)
     frozen = gathering.freeze(replace(facts, gathered_at=now))
-    aged = {**run.facts, "gathered_at": frozen["gathered_at"]} if run.facts else {}
+    news = _tells(run.facts) != _tells(frozen)
     changes = {
         "facts": frozen,
         "problem": finding.reason.value if finding else "",
@@ -337,14 +338,19 @@ def _store(run: Run, facts: Facts, now: datetime) -> bool:
     }
     if facts.files is not None:
         changes |= {"files": facts.files, "bytes": facts.bytes}
-    if aged != frozen:
+    if news:
         changes["failures"] = 0  # what made attempts fail may be gone with what was there before
         changes["doubts"] = F("doubts") + 1
     else:
         # A failed attempt speaks for a run until a newer look has been taken, and this is one.
         changes["doubts"] = F("doubts") + Case(When(tone=Tone.BLOCK, then=1), default=0)
     Run.objects.staged().filter(pk=run.pk).update(**changes)
-    return aged != frozen
+    return news
+
+
+def _tells(frozen: dict[str, Any]) -> dict[str, Any]:
+    """What of stored facts is news when it changes: neither their age, nor what pages alone show."""
+    return {name: value for name, value in frozen.items() if name not in ("gathered_at", *gathering.ONLY_SHOWN)}
 
 
 def _tally(result: Discovered, run: Run, facts: Facts, change: str) -> None:

@@ -6,9 +6,10 @@ byte where the policy asks for that; only a full look may authorise a clear.
 
 import contextlib
 import errno
+import heapq
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +18,17 @@ from django.conf import settings
 
 from cleanup import proving, readiness
 from cleanup.models import ClearAttempt, Proof, Run, StagingRoot
-from cleanup.policy.gates import MAX_FAILURES, Decision, Facts, Finding, Held, ProofFacts, evaluate
+from cleanup.policy.gates import (
+    MAX_FAILURES,
+    Decision,
+    Facts,
+    Finding,
+    Held,
+    LargeFile,
+    ProofFacts,
+    TwinFacts,
+    evaluate,
+)
 from cleanup.policy.lifecycle import State, first_illegal_step
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import Policy, ProofLevel, ScopedPolicy, effective_policy, verified_at
@@ -37,6 +48,11 @@ _NOT_STORED = (
     "budget_finding",
     "breaker_finding",
 )
+# What people alone are shown: no gate asks for it, so it makes nothing about a run new.
+ONLY_SHOWN = ("data_files", "data_bytes", "largest", "twin")
+# So many of the largest files are kept, with so many characters of their paths.
+LARGEST_SHOWN = 10
+_LONGEST_PATH = 300
 # A hold file that was taken away while we looked: it held then, and the next look sees that it does no more.
 GONE_HOLD = HoldFile("", "")
 # The end of the calendar as far as file times are concerned: with a zone's offset 9999 would overflow.
@@ -208,12 +224,20 @@ def quick_look(run: Run, opened: OpenRun, reader: Reader, now: datetime) -> Look
         newer_files=tuple(show(entry.path) for entry in newer[:NAMES_SHOWN]),
         newer_count=len(newer),
         hold_file=hold.text if hold else None,
+        data_files=len(data_files),
+        data_bytes=sum(entry.size for entry in data_files),
     )
     if facts.recorded_state is not State.SYNC_VERIFIED:
-        return Look(facts, scanned, hold, None, data)
+        return Look(replace(facts, largest=_largest(data_files, None)), scanned, hold, None, data)
     listed, tree_findings = _compare_manifest(opened, scanned)
     compared = proving.compare_names(run, scanned, reader, listed)
-    facts = replace(facts, tree_findings=tree_findings, proof=compared.proof)
+    facts = replace(
+        facts,
+        tree_findings=tree_findings,
+        proof=compared.proof,
+        largest=_largest(data_files, compared.listing),
+        twin=_describe_twin(len(data_files), compared),
+    )
     return Look(facts, scanned, hold, listed, data, compared.listing)
 
 
@@ -330,19 +354,21 @@ def stored_decision(
 
 def freeze(facts: Facts) -> dict[str, Any]:
     """Facts as JSON, without what is true of one moment only or stands in the database anyway."""
-    frozen: dict[str, Any] = {
-        name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(facts).items()
-    }
+    frozen = asdict(facts)
     for name in _NOT_STORED:
         del frozen[name]
     if frozen["proof"]:
         del frozen["proof"]["reused_from"]  # discovery never compares bytes
-    as_stored: dict[str, Any] = json.loads(json.dumps(frozen))  # with lists for tuples, as the database returns them
+    # With lists for tuples, as the database returns them.
+    as_stored: dict[str, Any] = json.loads(json.dumps(frozen, default=datetime.isoformat))
     return as_stored
 
 
 def thaw(frozen: dict[str, Any]) -> Facts:
-    """The inverse of `freeze`."""
+    """The inverse of `freeze`; what an older version did not store yet is unknown.
+
+    Raises KeyError, TypeError or ValueError for what is of another shape.
+    """
     values = dict(frozen)
     for name in ("gathered_at", "verified_at", "verified_first_seen_at", "newest_data_at"):
         values[name] = datetime.fromisoformat(values[name]) if values[name] else None
@@ -355,7 +381,15 @@ def thaw(frozen: dict[str, Any]) -> Facts:
         proof = values["proof"]
         level, findings = ProofLevel(proof["level"]), _thaw_findings(proof["findings"])
         values["proof"] = ProofFacts(**{**proof, "level": level, "findings": findings})
+    values["largest"] = tuple(LargeFile(**_thaw_at(file, "modified_at")) for file in values.get("largest", ()))
+    values["twin"] = TwinFacts(**_thaw_at(values["twin"], "newest_at")) if values.get("twin") else None
     return Facts(**values)
+
+
+def _thaw_at(frozen: dict[str, Any], name: str) -> dict[str, Any]:
+    """The values of a record with one instant among them."""
+    at = frozen[name]
+    return {**frozen, name: datetime.fromisoformat(at) if at else None}
 
 
 def _thaw_findings(frozen: Iterable[dict[str, str]]) -> tuple[Finding, ...]:
@@ -444,6 +478,48 @@ def _compare_manifest(opened: OpenRun, scanned: tree.Scan) -> tuple[manifest.Man
     if not expected:
         findings += (Finding(Reason.MANIFEST_EMPTY),)
     return listed, findings
+
+
+def _largest(files: Sequence[tree.Entry], listing: nas.Listing | None) -> tuple[LargeFile, ...]:
+    """The largest data files, the first by name of equal ones, with the sizes of their twins."""
+    if not files:
+        return ()
+    # Sizes first: to order whole entries costs far more, and few are as large as the last one that is shown.
+    least = heapq.nlargest(LARGEST_SHOWN, (entry.size for entry in files))[-1]
+    large = [entry for entry in files if entry.size >= least]
+    found = []
+    for entry in heapq.nsmallest(LARGEST_SHOWN, large, key=lambda entry: (-entry.size, entry.path)):
+        twin = listing.files.get(entry.path) if listing is not None else None
+        found.append(
+            LargeFile(
+                path=_cut(show(entry.path)),
+                bytes=entry.size,
+                modified_at=_instant(entry.mtime_ns),
+                nas_bytes=twin.size if twin is not None else None,
+            )
+        )
+    return tuple(found)
+
+
+def _cut(name: str) -> str:
+    """A name that is not too long to be kept: its beginning, and its end, which tells most."""
+    half = _LONGEST_PATH // 2
+    return name if len(name) <= _LONGEST_PATH else f"{name[: half - 1]}…{name[-half:]}"
+
+
+def _describe_twin(staged: int, compared: proving.Compared) -> TwinFacts | None:
+    """What the NAS holds of a run that has so many staged data files; None where it was not compared."""
+    if compared.listing is None:
+        return None
+    twins = compared.listing.files.values()
+    return TwinFacts(
+        files=len(twins),
+        bytes=sum(twin.size for twin in twins),
+        newest_at=_instant(max((twin.mtime_ns for twin in twins), default=None)),
+        missing=compared.missing,
+        other_size=compared.other_size,
+        more=len(twins) - (staged - compared.missing),
+    )
 
 
 def find_writers(scanned: tree.Scan, names: Collection[bytes]) -> tuple[Finding, ...]:

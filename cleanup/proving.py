@@ -120,10 +120,15 @@ def reader_for(root: StagingRoot) -> Iterator[Reader]:
 
 @dataclass(frozen=True)
 class Compared:
-    """A comparison: what it showed, and the NAS listing that it was made with (None if there was none)."""
+    """A comparison: what it showed, and the NAS listing that it was made with (None if there was none).
+
+    `missing` and `other_size` count the staged data files that the NAS has not, or has in another size.
+    """
 
     proof: ProofFacts
     listing: nas.Listing | None = None
+    missing: int = 0
+    other_size: int = 0
 
 
 def compare_names(run: Run, scanned: tree.Scan, reader: Reader, listed: manifest.Manifest | None) -> Compared:
@@ -201,28 +206,24 @@ def _compare(
     except nas.NasError as error:
         problem = error.problem
         return Compared(replace(proof, findings=(Finding(Reason(problem.reason), problem.detail),)))
-    return Compared(replace(proof, findings=tuple(_twin_findings(run, scanned, listing))), listing)
+    missing = [entry for entry in files if entry.path not in listing.files]
+    other = [entry for entry in files if entry.path in listing.files and listing.files[entry.path].size != entry.size]
+    findings = [*_same_filesystem(run, scanned.device, files, listing)]
+    for reason, entries in ((Reason.NAS_MISSING_FILE, missing), (Reason.NAS_SIZE_MISMATCH, other)):
+        if entries:
+            names = name_some([show(entry.path) for entry in entries])
+            findings.append(Finding(reason, f"{len(entries)} of {len(files)}: {names}"))
+    return Compared(replace(proof, findings=tuple(findings)), listing, len(missing), len(other))
 
 
-def _twin_findings(run: Run, scanned: tree.Scan, listing: nas.Listing) -> Iterator[Finding]:
-    files = scanned.data_files
-    if listing.device == scanned.device:
+def _same_filesystem(run: Run, device: int, files: Iterable[tree.Entry], listing: nas.Listing) -> Iterator[Finding]:
+    if listing.device == device:
         if not run.root.allow_same_filesystem:
             yield Finding(Reason.NAS_SAME_FILESYSTEM)
         one = [entry for entry in files if entry.path in listing.files and listing.files[entry.path].ino == entry.ino]
         if one:
             names = name_some([show(entry.path) for entry in one])
             yield Finding(Reason.NAS_SAME_FILESYSTEM, f"the very same file: {names}")
-    missing = [show(entry.path) for entry in files if entry.path not in listing.files]
-    if missing:
-        yield Finding(Reason.NAS_MISSING_FILE, f"{len(missing)} of {len(files)}: {name_some(missing)}")
-    other = [
-        show(entry.path)
-        for entry in files
-        if entry.path in listing.files and listing.files[entry.path].size != entry.size
-    ]
-    if other:
-        yield Finding(Reason.NAS_SIZE_MISMATCH, f"{len(other)} of {len(files)}: {name_some(other)}")
 
 
 def changed_on_nas(run: Run, before: nas.Listing, files: Iterable[tree.Entry], reader: Reader) -> Finding | None:

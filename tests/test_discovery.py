@@ -158,6 +158,24 @@ def test_new_data_makes_the_facts_new(lab: Lab, root: Any, now: datetime) -> Non
     assert (run.files, run.bytes) == census(path)
 
 
+def test_what_pages_alone_show_is_no_news(lab: Lab, root: Any, now: datetime) -> None:
+    """A run stays parked whatever else lies on the NAS, and after an upgrade that stores more of it."""
+    lab.run()
+    discover(root, now)
+    run = Run.objects.get()
+    before = {name: value for name, value in run.facts.items() if name not in gathering.ONLY_SHOWN}
+    Run.objects.update(failures=3, facts=before)
+    assert counts(discover(root, now)) == (1, 0, 0, 1)
+    (lab.twin() / "analysis.txt").write_text("by somebody else")
+    assert counts(discover(root, now)) == (1, 0, 0, 1)
+    run.refresh_from_db()
+    assert run.failures == 3
+    assert run.facts["twin"]["more"] == 1
+    (lab.twin() / "README.md").unlink()
+    assert counts(discover(root, now)) == (1, 0, 1, 0)
+    assert Run.objects.get().failures == 0
+
+
 def test_what_is_no_run_is_no_concern(lab: Lab, root: Any, now: datetime) -> None:
     lab.run()
     base = lab.staging / "CONFOCAL_01/PROJ-0042"

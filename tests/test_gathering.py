@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cleanup import discovery, gathering, proving
 from cleanup.gathering import freeze, identity, same_identity, thaw
 from cleanup.models import RetentionPolicy, Run
-from cleanup.policy.gates import Facts, Finding, Gate, ProofFacts, Verdict
+from cleanup.policy.gates import Facts, Finding, Gate, LargeFile, ProofFacts, TwinFacts, Verdict, evaluate
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import Policy, ProofLevel
@@ -42,6 +42,11 @@ _proofs = st.builds(
     bytes=st.integers(0, 2**62),
     manifest_sha256=st.text(max_size=64),
 )
+_sizes = st.integers(0, 2**62)
+_large_files = st.builds(
+    LargeFile, path=st.text(max_size=9), bytes=_sizes, modified_at=st.none() | _instants, nas_bytes=_counts
+)
+_twins = st.builds(TwinFacts, files=_sizes, bytes=_sizes, newest_at=st.none() | _instants, missing=_sizes)
 _facts = st.builds(
     Facts,
     gathered_at=_instants,
@@ -60,6 +65,10 @@ _facts = st.builds(
     tree_findings=_findings,
     proof=st.none() | _proofs,
     hold_file=st.none() | st.text(max_size=9),
+    data_files=_counts,
+    data_bytes=_counts,
+    largest=st.lists(_large_files, max_size=3).map(tuple),
+    twin=st.none() | _twins,
 )
 
 
@@ -79,6 +88,20 @@ def test_every_fact_is_covered_above() -> None:
 def test_what_is_true_of_a_moment_is_not_kept(facts: Facts) -> None:
     kept = thaw(freeze(dataclasses.replace(facts, fresh=True, other_attempt=True)))
     assert (kept.fresh, kept.other_attempt) == (False, False)
+
+
+@given(_facts)
+def test_facts_that_an_older_version_has_stored_are_read(facts: Facts) -> None:
+    """Of what pages alone show it knew nothing, and nothing else is lost by that."""
+    stored = {name: value for name, value in freeze(facts).items() if name not in gathering.ONLY_SHOWN}
+    assert thaw(stored) == dataclasses.replace(facts, data_files=None, data_bytes=None, largest=(), twin=None)
+
+
+@given(_facts, st.builds(Policy))
+def test_what_pages_alone_show_decides_nothing(facts: Facts, policy: Policy) -> None:
+    bare = dataclasses.replace(facts, data_files=None, data_bytes=None, largest=(), twin=None)
+    at = datetime(2026, 6, 15, tzinfo=UTC)
+    assert evaluate(facts, policy, at) == evaluate(bare, policy, at)
 
 
 # Identity
@@ -136,6 +159,58 @@ def test_stored_facts_know_what_the_database_knows_by_now(scene: Scene, now: dat
     scene.run.state = "sync_verified"
     decision = gathering.stored_decision(scene.run, [], now, other_attempt=True)
     assert decision.gate(Gate.FREE).reason is Reason.ALREADY_CLEARING
+
+
+@pytest.mark.django_db
+def test_both_sides_are_described_with_the_largest_files(scene: Scene, lab: Lab, root: Any, now: datetime) -> None:
+    for number, size in enumerate((5000, 9000, 9000, 7000)):
+        for side in (lab.staging, lab.nas):
+            (side / scene.run.run_path / f"big {number}\u202e.raw").write_bytes(b"x" * size)
+    (lab.twin() / "big 3\u202e.raw").write_bytes(b"short")
+    (lab.twin() / "big 0\u202e.raw").unlink()
+    (lab.twin() / "more.txt").write_text("only here")
+    discovery.discover(root, now=now)
+    facts = gathering.stored_facts(Run.objects.with_root().get())
+    found = [(file.path, file.bytes, file.nas_bytes) for file in facts.largest[:4]]
+    assert found == [
+        ("big 1\\u202e.raw", 9000, 9000),
+        ("big 2\\u202e.raw", 9000, 9000),
+        ("big 3\\u202e.raw", 7000, 5),
+        ("big 0\\u202e.raw", 5000, None),
+    ]
+    assert facts.largest[0].modified_at is not None
+    data = {path: path.stat() for path in scene.path.rglob("*") if path.is_file() and ".exlab-wizard" not in path.parts}
+    assert (facts.data_files, facts.data_bytes) == (len(data), sum(status.st_size for status in data.values()))
+    assert len(facts.largest) == min(len(data), gathering.LARGEST_SHOWN)
+    twin = facts.twin
+    assert twin is not None
+    assert (twin.files, twin.missing, twin.other_size, twin.more) == (len(data), 1, 1, 1)
+    kept = [path for path in lab.twin().rglob("*") if path.is_file() and ".exlab-wizard" not in path.parts]
+    assert twin.bytes == sum(path.stat().st_size for path in kept)
+    assert twin.newest_at is not None
+    assert abs(twin.newest_at.timestamp() - max(path.stat().st_mtime for path in kept)) < 1e-3
+
+
+@pytest.mark.django_db
+def test_few_large_files_are_kept_and_no_endless_name(lab: Lab, root: Any, now: datetime) -> None:
+    deep = "/".join(letter * 250 for letter in "abcd")
+    lab.run(files={f"{deep}/{number:03}.raw": b"x" * 99 for number in range(30)})
+    discovery.discover(root, now=now)
+    facts = Run.objects.get().facts
+    assert len(facts["largest"]) == gathering.LARGEST_SHOWN
+    paths = [file["path"] for file in facts["largest"]]
+    assert {len(path) for path in paths} == {300}
+    assert [path[-7:] for path in paths] == [f"{number:03}.raw" for number in range(10)]
+
+
+@pytest.mark.django_db
+def test_a_run_that_is_not_verified_has_no_twin_to_describe(lab: Lab, root: Any, now: datetime) -> None:
+    lab.run(state="complete")
+    discovery.discover(root, now=now)
+    facts = gathering.stored_facts(Run.objects.with_root().get())
+    assert facts.twin is None
+    assert facts.largest
+    assert {file.nas_bytes for file in facts.largest} == {None}
 
 
 @pytest.mark.django_db

@@ -80,13 +80,42 @@ class ProofFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LargeFile:
+    """One of a run's largest data files: its path as a person can read it, cut to a bounded length.
+
+    `nas_bytes` is the size of its twin, None where the NAS has none or was not asked.
+    """
+
+    path: str
+    bytes: int
+    modified_at: datetime | None = None
+    nas_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwinFacts:
+    """What the NAS held of a run when names and sizes were compared; bytes are added up name by name.
+
+    Of the staged data files `missing` were not there and `other_size` had another size; `more` files lay there alone.
+    """
+
+    files: int
+    bytes: int
+    newest_at: datetime | None = None
+    missing: int = 0
+    other_size: int = 0
+    more: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """What was seen of one run, and when. Instants are aware; bytes are logical; None means unknown.
 
     `fresh` tells a look made for this decision from one that was stored by discovery. `host_findings` speak against
     any clear on this host; `failures` are the attempts that failed in a row, and `last_failure` says how. `hold_file`
     is what the file `.exlab-hold` at the run's top says, None without one. `budget_finding` and `breaker_finding` are a
-    sweep's own: its limits, and what was abnormal.
+    sweep's own: its limits, and what was abnormal. What people alone are shown, and no gate asks for: `data_files` and
+    `data_bytes`, added up name by name, the `largest` of them, and the `twin`, None where the NAS was not compared.
     """
 
     gathered_at: datetime
@@ -113,6 +142,10 @@ class Facts:
     holds: tuple[Held, ...] = ()
     budget_finding: Finding | None = None
     breaker_finding: Finding | None = None
+    data_files: int | None = None
+    data_bytes: int | None = None
+    largest: tuple[LargeFile, ...] = ()
+    twin: TwinFacts | None = None
 
 
 @dataclass(frozen=True)
