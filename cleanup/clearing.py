@@ -14,7 +14,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -53,6 +53,8 @@ logger = logging.getLogger(__name__)
 
 # A refused gate is no failure. These are: the clear was allowed and could not be carried out.
 FAILURES = frozenset({Reason.STORAGE_ERROR, Reason.DATABASE_ERROR})
+# In these phases nothing has been removed, and the attempt may still end without a clear.
+UNCOMMITTED = (Phase.QUEUED, Phase.INTENT, Phase.CONFLICT)
 # A row is written for progress at most this often, outside every transaction of the protocol.
 _PROGRESS_SECONDS = 1.0
 
@@ -151,7 +153,7 @@ def perform(attempt: ClearAttempt, *, now: datetime, policy: Policy | None = Non
 def _claim(attempt: ClearAttempt) -> bool:
     # Durable: a caller inside a transaction of its own would make every later promise void, and fails here.
     with transaction.atomic(durable=True):
-        return attempt.advance([Phase.QUEUED], Phase.INTENT, now=timezone.now())
+        return queueing.may_begin(attempt) and attempt.advance([Phase.QUEUED], Phase.INTENT, now=timezone.now())
 
 
 def _clear(attempt: ClearAttempt, now: datetime, policy: Policy | None) -> None:
@@ -545,11 +547,18 @@ def _says_nothing_new(attempt: ClearAttempt, step: tree.Count, *, complete: bool
 
 
 def finish_without_clear(
-    attempt: ClearAttempt, phase: Phase, finding: Finding, *, now: datetime, failed: bool | None = None
-) -> None:
-    """End an uncommitted attempt: `refused` by a gate, `aborted` by a crash, or a `conflict` at the run's path.
+    attempt: ClearAttempt,
+    phase: Phase,
+    finding: Finding,
+    *,
+    now: datetime,
+    failed: bool | None = None,
+    before: Iterable[Phase] = UNCOMMITTED,
+) -> bool:
+    """End an uncommitted attempt: `refused` by a gate, `aborted` by a crash or a person, or a `conflict` at its path.
 
-    `failed` says whether it counts towards parking the run, where phase and reason do not.
+    `failed` says whether it counts towards parking the run, where phase and reason do not; `before` in which phases it
+    may be. False: it was in another one, and nothing was changed.
     """
     if failed is None:
         failed = phase != Phase.REFUSED or finding.reason in FAILURES
@@ -560,11 +569,13 @@ def finish_without_clear(
     }
     with transaction.atomic():
         fields = {"reason": finding.reason, "detail": finding.detail}
-        if attempt.advance([Phase.QUEUED, Phase.INTENT, Phase.CONFLICT], phase, now=now, **fields):
+        ended = attempt.advance(before, phase, now=now, **fields)
+        if ended:
             write_ledger(attempt, kinds[phase], now, **fields)
             if failed:
                 Run.objects.filter(pk=attempt.run_id).update(failures=F("failures") + 1)
     logger.info("not cleared %s: %s %s", attempt.run.run_path, finding.reason, finding.detail)
+    return ended
 
 
 def write_ledger(attempt: ClearAttempt, kind: LedgerKind, now: datetime, **counts: Any) -> None:  # noqa: ANN401

@@ -8,7 +8,7 @@ from django_q.models import OrmQ
 from django_q.tasks import async_task
 
 from cleanup import schedules
-from cleanup.models import ClearAttempt, Phase, Requester, RetentionPolicy, Run
+from cleanup.models import ClearAttempt, ClearBatch, Phase, Requester, RetentionPolicy, Run
 from cleanup.staging.datadir import DataDir
 
 # A task that is on its way from one queue to the next is not lost yet.
@@ -20,14 +20,24 @@ class AlreadyClearing(Exception):
 
 
 def new_attempt(
-    run: Run, *, requester: Requester, actor: str, note: str = "", cause: str = "", now: datetime
+    run: Run,
+    *,
+    requester: Requester,
+    actor: str,
+    note: str = "",
+    cause: str = "",
+    batch: ClearBatch | None = None,
+    version: int | None = None,
+    now: datetime,
 ) -> ClearAttempt:
     """Write a `queued` attempt; nothing is touched on disk before somebody performs it.
 
-    Raises AlreadyClearing if the run has an active attempt.
+    `version` is that of the policy that is in force for the run, where the caller knows it. Raises AlreadyClearing if
+    the run has an active attempt.
     """
     DataDir(str(settings.EXLAB_DATA_DIR)).relieve()
-    version = RetentionPolicy.objects.effective_for(run).version
+    if version is None:
+        version = RetentionPolicy.objects.effective_for(run).version
     try:
         with transaction.atomic():
             Run.objects.filter(pk=run.pk).doubt()
@@ -38,6 +48,7 @@ def new_attempt(
                 actor=actor,
                 note=note,
                 cause=cause,
+                batch=batch,
                 policy_version=version,
                 created_at=now,
                 phase_at=now,
@@ -48,35 +59,70 @@ def new_attempt(
         raise
 
 
-def request_clear(run: Run, *, actor: str, note: str = "", now: datetime) -> ClearAttempt:
+def request_clear(
+    run: Run,
+    *,
+    actor: str,
+    note: str = "",
+    batch: ClearBatch | None = None,
+    version: int | None = None,
+    queue: str | None = None,
+    now: datetime,
+) -> ClearAttempt:
     """An operator's "Clear now": a queued attempt together with its task, or neither.
 
-    Raises AlreadyClearing if the run has an active attempt. The outcome is read from the attempt later.
+    `version` and `queue` are looked up where the caller does not know them. Raises AlreadyClearing if the run has an
+    active attempt. The outcome is read from the attempt later.
     """
     with transaction.atomic():
-        attempt = new_attempt(run, requester=Requester.OPERATOR, actor=actor, note=note, now=now)
-        enqueue(attempt)
+        attempt = new_attempt(
+            run, requester=Requester.OPERATOR, actor=actor, note=note, batch=batch, version=version, now=now
+        )
+        enqueue(attempt, queue=queue)
     return attempt
 
 
-def enqueue(attempt: ClearAttempt) -> None:
+def queue_for(host: str) -> str:
+    """The queue in which the clears of a host wait."""
+    return schedules.queue_of(settings.EXLAB_CLEAR_CLUSTER, host)
+
+
+def enqueue(attempt: ClearAttempt, *, queue: str | None = None) -> None:
     """Queue the task that performs an attempt; it vanishes with the transaction that it stands in."""
-    queue = schedules.queue_of(settings.EXLAB_CLEAR_CLUSTER, attempt.host)
+    queue = queue or queue_for(attempt.host)
     attempt.task_id = async_task("cleanup.tasks.clear", str(attempt.pk), cluster=queue, task_name=f"clear {attempt.pk}")
     attempt.save(update_fields=["task_id"])
+
+
+def keeps_waiting(attempt: ClearAttempt) -> bool:
+    """Whether an attempt stays in the queue because its batch is paused, or was stopped just now."""
+    batch = attempt.batch
+    return batch is not None and (batch.paused_at is not None or batch.stopped_at is not None)
+
+
+def may_begin(attempt: ClearAttempt) -> bool:
+    """Whether the batch of an attempt, if it has one, lets it begin; call it in the transaction that begins it.
+
+    The batch's row stays locked until that transaction has ended: whoever has paused or stopped a batch knows that no
+    other attempt of it begins any more.
+    """
+    if attempt.batch_id is None:
+        return True
+    going_on = ClearBatch.objects.select_for_update(no_key=True).filter(paused_at=None, stopped_at=None)
+    return going_on.filter(pk=attempt.batch_id).first() is not None
 
 
 def enqueue_lost(*, host: str, now: datetime) -> int:
     """Queue again the attempts of this host whose task was lost; returns how many.
 
     A task stays in the queue's table until it has been acknowledged, so one that is missing there will never run; nor
-    will one in a queue that nobody on this host reads any more.
+    will one in a queue that nobody on this host reads any more. The task of an attempt whose batch is paused has ended
+    without it: whoever lets the batch go on queues it again.
     """
-    queue = schedules.queue_of(settings.EXLAB_CLEAR_CLUSTER, host)
+    queue = queue_for(host)
     known = {queued.task_id() for queued in OrmQ.objects.filter(key=queue)}
-    waiting = ClearAttempt.objects.filter(phase=Phase.QUEUED, host=host, phase_at__lt=now - LOST_AFTER).exclude(
-        task_id=""
-    )
+    waiting = ClearAttempt.objects.filter(phase=Phase.QUEUED, host=host, phase_at__lt=now - LOST_AFTER)
+    waiting = waiting.filter(batch__paused_at=None, batch__stopped_at=None).exclude(task_id="")
     lost = [attempt for attempt in waiting if attempt.task_id not in known]
     for attempt in lost:
         enqueue(attempt)

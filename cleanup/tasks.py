@@ -20,7 +20,9 @@ JUDGED_AT_ONCE = 100_000
 def clear(attempt_id: str) -> str:
     """Carry out one operator's clear."""
     now = timezone.now()
-    attempt = ClearAttempt.objects.select_related("run__root").get(pk=attempt_id)
+    attempt = ClearAttempt.objects.select_related("run__root", "batch").get(pk=attempt_id)
+    if queueing.keeps_waiting(attempt):
+        return f"{attempt.run.run_path}: waits, its batch is paused or stopped"
     recovery.recover(now=now, runs=[attempt.run])
     attempt = perform(attempt, now=now)
     judging.judge_runs([attempt.run_id], timezone.now())

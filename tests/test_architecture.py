@@ -31,6 +31,7 @@ JOINING = (
     "reregistering",
     "queueing",
     "clearing",
+    "batching",
     "recovery",
     "taking",
     "breaking",
@@ -41,6 +42,7 @@ JOINING = (
     "sweeping",
     "telling",
     "watching",
+    "problems",
 )
 BELOW = {"policy", "staging", "models"}
 EVERYTHING = BELOW | set(JOINING)
@@ -51,7 +53,7 @@ ROOMS: dict[str, set[str]] = {
     "policy": set(),
     "models": {"policy"},
     **{name: BELOW | set(JOINING[:position]) for position, name in enumerate(JOINING)},
-    "words": {"policy", "models", "orphans", "watching"},
+    "words": {"policy", "models", "problems"},
     "forms": {"models", "policy", "words"},
     "tasks": EVERYTHING,
     "views": EVERYTHING | {"tasks", "forms", "words"},

@@ -346,6 +346,11 @@ class Reason(enum.StrEnum):
         "The attempt was interrupted before anything was removed; the run is back in its place.",
         "Try again.",
     )
+    WITHDRAWN = (
+        "withdrawn",
+        "Somebody stopped the batch before this clear had begun; nothing was touched.",
+        "Ask for it again if it should go after all.",
+    )
     PATH_OCCUPIED = (
         "path_occupied",
         "Something else lies at the run's path, so the run could not be put back.",
