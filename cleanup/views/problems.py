@@ -2,32 +2,37 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from cleanup import holding, marking, orphans, watching
+from cleanup import access, holding, judging, marking, orphans, problems
 from cleanup.gathering import Unreachable
 from cleanup.marking import NotGone
-from cleanup.models import Alert, Orphan, OrphanKind, Run, StagingRoot, SweepBreaker
+from cleanup.models import AlertKind, Orphan, OrphanKind, Run
 from cleanup.orphans import NextStep
+from cleanup.problems import Group, Kind, Problem
 from cleanup.templatetags.words import visible
 from cleanup.views.requests import SignedIn
 from cleanup.views.runs import may_look
+from cleanup.views.sweeps import roots_to_go_on
 
 PAGE_SIZE = 50
-# The oldest alerts that are shown; the admin has them all.
-SHOWN_ALERTS = 100
+CHANGE = "cleanup.change_run"
 
-may_look_again = permission_required("cleanup.clear_run", raise_exception=True)
-may_mark = permission_required("cleanup.change_run", raise_exception=True)
+may_look_again = permission_required(access.CLEAR, raise_exception=True)
+may_mark = permission_required(CHANGE, raise_exception=True)
 
 
 class MarkGoneForm(forms.Form):
@@ -40,33 +45,49 @@ class MarkGoneForm(forms.Form):
 
 
 @dataclass(frozen=True)
+class Line:
+    """One problem of the list with its safe next step: a link and what it says, where there is one."""
+
+    problem: Problem
+    label: str = ""
+    address: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One group of problems as the page shows it."""
+
+    group: Group
+    lines: list[Line]
+
+
+@dataclass(frozen=True)
 class Row:
-    """One orphan of the list with its next step."""
+    """One orphan of the list with its next step, and whether whoever looks may take it."""
 
     orphan: Orphan
     step: NextStep
+    may_look_again: bool
+    may_mark: bool
 
 
 @require_safe
 @may_look
 def problem_list(request: SignedIn) -> HttpResponse:
-    found = orphans.listed().select_related("root", "run")
+    now, user = timezone.now(), request.user
+    judging.judge_stale(now, limit=300)
+    found = problems.visible_orphans(user).select_related("root", "run").defer("run__facts")
     ordered = found.order_by(F("escalated_at").asc(nulls_last=True), F("bytes").desc(nulls_last=True), "pk")
     page = Paginator(ordered, PAGE_SIZE).get_page(request.GET.get("page", "1"))
-    shown_apart = watching.about_roots()
-    if request.user.has_perm("cleanup.view_sweep"):
-        shown_apart |= watching.about_breakers()
-    alerts = Alert.objects.filter(ended_at=None).exclude(shown_apart).select_related("root", "run")
-    roots = list(StagingRoot.objects.all())
     context = {
-        "alerts": alerts.order_by("since", "pk")[:SHOWN_ALERTS],
-        "alert_count": alerts.count(),
-        "breakers": SweepBreaker.objects.filter(closed_at=None).select_related("root", "sweep"),
+        "sections": [Section(group, list(map(_line, group.problems))) for group in problems.listed(user, now)],
+        "breakers": problems.breakers(user).select_related("root", "sweep"),
+        "may_go_on": roots_to_go_on(user),
         "page": page,
-        "rows": [Row(orphan, orphans.next_step(orphan)) for orphan in page.object_list],
-        "roots": roots,
-        "in_trouble": [root for root in roots if root.problem],
-        "now": timezone.now(),
+        "rows": [_row(user, orphan) for orphan in page.object_list],
+        "checked": problems.checked(user),
+        "looked_at": problems.BLOCKED_LOOKED_AT,
+        "now": now,
     }
     return render(request, "cleanup/problems.html", context)
 
@@ -77,7 +98,8 @@ def problem_list(request: SignedIn) -> HttpResponse:
 def look_again(request: SignedIn, pk: int) -> HttpResponse:
     """Look at one orphan now: whatever can be adopted is."""
     now = timezone.now()
-    orphan = get_object_or_404(Orphan.objects.select_related("root", "run"), pk=pk)
+    orphan = get_object_or_404(_visible(request.user), pk=pk)
+    _expect(request.user, access.CLEAR, orphan)
     messages.add_message(request, *_look(orphan, now))
     return redirect("problem-list")
 
@@ -103,8 +125,8 @@ def _look(orphan: Orphan, now: datetime) -> tuple[int, str]:
 def mark_gone(request: SignedIn, pk: int) -> HttpResponse:
     """Ask where a missing run went; a POST marks it as gone, if the disk says the same at that moment."""
     now = timezone.now()
-    missing = Orphan.objects.filter(kind=OrphanKind.MISSING).select_related("root", "run")
-    orphan = get_object_or_404(missing, pk=pk)
+    orphan = get_object_or_404(_visible(request.user).filter(kind=OrphanKind.MISSING), pk=pk)
+    _expect(request.user, CHANGE, orphan)
     form = MarkGoneForm(request.POST if request.method == "POST" else None)
     run = get_object_or_404(Run.objects.with_root(), orphans=orphan)
     if request.method != "POST" or not form.is_valid():
@@ -119,3 +141,43 @@ def mark_gone(request: SignedIn, pk: int) -> HttpResponse:
     else:
         messages.success(request, f"{path} is marked as gone. It is not called cleared, and nothing counts as freed.")
     return redirect("problem-list")
+
+
+def _visible(user: User) -> QuerySet[Orphan]:
+    """The orphans that somebody may see, also those that are none any more."""
+    return problems.visible_orphans(user, among=Orphan.objects.all()).select_related("root", "run")
+
+
+def _expect(user: User, permission: str, orphan: Orphan) -> None:
+    if not problems.may(user, permission, orphan):
+        raise PermissionDenied
+
+
+def _row(user: User, orphan: Orphan) -> Row:
+    step = orphans.next_step(orphan)
+    return Row(
+        orphan,
+        step,
+        may_look_again=problems.may(user, access.CLEAR, orphan),
+        may_mark=step is NextStep.MARK_GONE and problems.may(user, CHANGE, orphan),
+    )
+
+
+def _line(problem: Problem) -> Line:
+    """Where the next step for a problem is taken. What is to be done on a host, its advice says."""
+    runs = reverse("run-list")
+    if problem.run is not None:
+        held = problem.kind == AlertKind.HOLD
+        address = reverse("run-detail", args=[problem.run.pk])
+        return Line(problem, "See the hold" if held else "See the run", f"{address}#holds" if held else address)
+    if problem.kind == Kind.RUNS:
+        return Line(problem, "See these runs", f"{runs}?{urlencode({'verdict': 'block', 'reason': problem.reason})}")
+    if problem.root is None:
+        return Line(problem)
+    of_root = {"root": problem.root.name}
+    match problem.kind:
+        case AlertKind.PRESSURE:
+            return Line(problem, "See what may go", f"{runs}?{urlencode({'verdict': 'go', **of_root})}")
+        case AlertKind.SCHEDULE:
+            return Line(problem, "See its sweeps", f"{reverse('sweep-list')}?{urlencode(of_root)}")
+    return Line(problem, "See its runs", f"{runs}?{urlencode(of_root)}")

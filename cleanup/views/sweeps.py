@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Count, QuerySet
 from django.http import HttpResponse
@@ -11,8 +13,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
-from cleanup import answering, breaking
-from cleanup.models import StagingRoot, Sweep, SweepBreaker
+from cleanup import access, answering, breaking
+from cleanup.models import Sweep, SweepBreaker
 from cleanup.views.questions import GoOnForm, said_filter, sweeps_filter
 from cleanup.views.requests import SignedIn
 
@@ -20,9 +22,10 @@ PAGE_SIZE = 50
 # Past breakers that the history shows; the admin has them all.
 SHOWN_BREAKERS = 20
 _LARGEST_KEY = 2**63 - 1
+GO_ON = "cleanup.go_on"
 
 may_look_at_sweeps = permission_required("cleanup.view_sweep", raise_exception=True)
-may_go_on = permission_required("cleanup.go_on", raise_exception=True)
+may_go_on = permission_required(GO_ON, raise_exception=True)
 
 
 @dataclass(frozen=True)
@@ -38,21 +41,22 @@ class Stretch:
 @may_look_at_sweeps
 def sweep_list(request: SignedIn) -> HttpResponse:
     now = timezone.now()
-    form = sweeps_filter(request.GET, StagingRoot.objects.values_list("name", flat=True))
+    roots = access.roots(request.user).order_by("name")
+    form = sweeps_filter(request.GET, [root.name for root in roots])
     chosen = form.chosen()
-    sweeps = Sweep.objects.select_related("root")
+    sweeps = _visible(request.user)
     if name := chosen.get("root"):
         sweeps = sweeps.filter(root__name=name)
     if kind := chosen.get("kind"):
         sweeps = sweeps.filter(kind=kind)
-    breakers = SweepBreaker.objects.select_related("root", "sweep")
+    breakers = _visible_breakers(request.user)
     context = {
         "form": form,
         "chosen": chosen,
         "stretch": _stretch(sweeps, before=_key(request.GET.get("before")), after=_key(request.GET.get("after"))),
         "open_breakers": breakers.filter(closed_at=None),
         "past_breakers": breakers.exclude(closed_at=None).order_by("-closed_at")[:SHOWN_BREAKERS],
-        "go_on_form": GoOnForm(auto_id=False),
+        "may_go_on": roots_to_go_on(request.user),
         "now": now,
     }
     return render(request, "cleanup/sweeps.html", context)
@@ -62,8 +66,8 @@ def sweep_list(request: SignedIn) -> HttpResponse:
 @may_look_at_sweeps
 def sweep_detail(request: SignedIn, pk: int) -> HttpResponse:
     """One pass, and what it said of every run that it came to."""
-    sweep = get_object_or_404(Sweep.objects.select_related("root", "previous"), pk=pk)
-    said = answering.said_by(sweep)
+    sweep = get_object_or_404(_visible(request.user), pk=pk)
+    said = answering.said_by(sweep).filter(access.places(request.user, access.VIEW).q("root", "run__equipment"))
     tally = said.order_by().values_list("action", "reason").annotate(number=Count("pk"))
     form = said_filter(request.GET, tally)
     shown = said.filter(**form.chosen()).order_by("run__run_path", "pk")
@@ -73,7 +77,7 @@ def sweep_detail(request: SignedIn, pk: int) -> HttpResponse:
         "chosen": form.chosen(),
         "page": Paginator(shown, PAGE_SIZE).get_page(request.GET.get("page", "1")),
         "breakers": sweep.breakers.select_related("root"),
-        "go_on_form": GoOnForm(auto_id=False),
+        "may_go_on": roots_to_go_on(request.user),
         "now": timezone.now(),
     }
     return render(request, "cleanup/sweeps_detail.html", context)
@@ -85,7 +89,9 @@ def sweep_detail(request: SignedIn, pk: int) -> HttpResponse:
 def go_on(request: SignedIn, pk: int) -> HttpResponse:
     """Say that the sweeps of a staging root may go on after what has stopped them."""
     now = timezone.now()
-    breaker = get_object_or_404(SweepBreaker.objects.select_related("root", "sweep"), pk=pk)
+    breaker = get_object_or_404(_visible_breakers(request.user), pk=pk)
+    if breaker.root_id not in roots_to_go_on(request.user):
+        raise PermissionDenied
     form = GoOnForm(request.POST if request.method == "POST" else None)
     if request.method != "POST" or not form.is_valid():
         context = {"breaker": breaker, "form": form, "now": now}
@@ -95,6 +101,22 @@ def go_on(request: SignedIn, pk: int) -> HttpResponse:
     else:
         messages.info(request, f"Somebody has let the sweeps of {breaker.root.name} go on already.")
     return redirect("sweep-list")
+
+
+def roots_to_go_on(user: User) -> set[int]:
+    """The staging roots whose sweeps somebody may let go on. A sweep takes every instrument's runs, so nobody may for
+    one instrument alone."""
+    wanted = [access.places(user, permission) for permission in (access.VIEW, GO_ON)]
+    return {root.pk for root in access.roots(user) if all(places.include(root.pk, "") for places in wanted)}
+
+
+def _visible(user: User) -> "QuerySet[Sweep]":
+    """The passes over the staging roots that somebody may see."""
+    return Sweep.objects.filter(root__in=access.roots(user).order_by()).select_related("root", "previous")
+
+
+def _visible_breakers(user: User) -> "QuerySet[SweepBreaker]":
+    return SweepBreaker.objects.filter(root__in=access.roots(user).order_by()).select_related("root", "sweep")
 
 
 def _stretch(sweeps: "QuerySet[Sweep]", *, before: int | None, after: int | None) -> Stretch:

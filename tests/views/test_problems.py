@@ -1,22 +1,71 @@
 """The problems page: orphans, alerts and breakers, with a sentence and a safe next step for each."""
 
+import re
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import Permission, User
+from django.db.models import F
 from django.test import Client
 
-from cleanup import alerting, discovery, gathering, holding, orphans, watching
-from cleanup.models import Alert, AlertKind, LedgerEntry, Orphan, Run, StagingRoot, Sweep, SweepBreaker
+from cleanup import alerting, discovery, gathering, holding, orphans, problems, readiness, watching
+from cleanup.models import (
+    Access,
+    Alert,
+    AlertKind,
+    Heartbeat,
+    LedgerEntry,
+    NasBreaker,
+    Orphan,
+    Run,
+    StagingRoot,
+    Sweep,
+    SweepBreaker,
+    Tone,
+)
 from cleanup.orphans import GRACE
+from cleanup.policy.gates import Finding
 from cleanup.policy.reasons import Reason
 from tests.lab import METADATA, date_everything, snapshot
 from tests.views.conftest import BROKEN, SAFE
+
+
+@pytest.fixture(autouse=True)
+def _watched(db, settings, now):
+    """A watchdog that has looked a moment ago."""
+    Heartbeat.objects.create(cluster=watching.WATCH, host=settings.EXLAB_HOST, at=now - timedelta(seconds=40))
+
+
+@pytest.fixture
+def keeper(people):
+    """A client of somebody who may do what an operator may, on one instrument or staging root alone."""
+
+    def sign_in(**place):
+        user = User.objects.create_user(f"keeper-{User.objects.count()}")
+        user.user_permissions.set(Permission.objects.filter(group__name="operator"))
+        Access.objects.create(user=user, **place)
+        client = Client(raise_request_exception=False)
+        client.force_login(user)
+        return client
+
+    return sign_in
 
 
 def page(client, query=""):
     response = client.get(f"/problems/{query}")
     assert response.status_code == 200
     return response.content.decode()
+
+
+def nav(text):
+    """The number in the navigation."""
+    found = re.search(r'Problems <span class="chip">([^<]+)</span>', text)
+    return found[1] if found else ""
+
+
+def listed(text):
+    """How many problems the page itself shows."""
+    return text.split("<main", 1)[1].count("<li>") + text.count('<li id="orphan-') + text.count("A breaker is open")
 
 
 @pytest.fixture
@@ -39,14 +88,13 @@ def test_all_is_well(people, root, now):
     text = page(people.viewer)
     assert "All is well." in text
     assert "2 min ago" in text
+    assert "40 s ago" in text
     assert '<span class="chip">' not in text
 
 
 def test_only_people_with_a_role_may_look(people, found):
     assert people.nobody.get("/problems/").status_code == 302
     assert people.stranger.get("/problems/").status_code == 403
-    assert people.nobody.get("/").status_code == 302
-    assert 'href="/problems/"' not in people.stranger.get("/").content.decode()
 
 
 def test_every_orphan_has_its_sentence_and_its_advice(people, found):
@@ -61,7 +109,7 @@ def test_every_orphan_has_its_sentence_and_its_advice(people, found):
             assert words.replace("'", "&#x27;") in text
     assert "5 bytes" in text
     assert "2 days ago" in text
-    assert 'Problems <span class="chip">3</span>' in text
+    assert nav(text) == "5"  # and two reasons for which runs are blocked
 
 
 def test_who_may_do_what(people, found):
@@ -115,7 +163,7 @@ def test_looking_again_at_what_was_taken_away(people, found, lab):
     (lab.staging / found["stray"].path).rename(lab.base / "notes")
     text = people.operator.post(f"/problems/{found['stray'].pk}/look/", follow=True).content.decode()
     assert "it is no problem any more" in text
-    assert 'Problems <span class="chip">2</span>' in text
+    assert nav(text) == "4"
 
 
 def test_looking_again_while_somebody_does_or_without_the_disk(people, found, lab, root):
@@ -176,7 +224,7 @@ def test_alerts_and_breakers(people, runs, root, now):
     assert Reason.HOST_UNSERVED.sentence not in text
     assert "since &lt;b&gt;Monday&lt;/b&gt;" in text
     assert "94 % of the bytes" in text
-    assert 'Problems <span class="chip">3</span>' in text
+    assert nav(text) == "6"  # with three reasons for which runs are blocked
     assert "/go-on/" in page(people.operator)
     assert Alert.objects.filter(ended_at=None).count() == 2
 
@@ -185,13 +233,12 @@ def test_what_the_watchdog_says_of_a_breaker_or_a_root_is_shown_once(people, roo
     sweep = Sweep.objects.create(root=root, kind="timed", host="lab-pc", now=now, started_at=now)
     SweepBreaker.objects.create(root=root, sweep=sweep, kind="share", detail="94 % of the bytes", opened_at=now)
     StagingRoot.objects.update(problem=Reason.ROOT_NOT_MOUNTED)
-    chip = 'Problems <span class="chip">2</span>'
-    assert chip in page(people.viewer)
+    assert nav(page(people.viewer)) == "2"
     watching._breakers(now, None)
     watching._hosts(now, now)
     assert Alert.objects.filter(ended_at=None).count() == 2
     text = page(people.viewer)
-    assert chip in text
+    assert nav(text) == "2"
     assert text.count("94 % of the bytes") == 1
     assert text.count(Reason.ROOT_NOT_MOUNTED.advice) == 1
 
@@ -212,10 +259,11 @@ def test_what_is_escalated_comes_first(people, found, now):
 
 def test_one_query_plan_however_many(people, found, root, now, django_assert_max_num_queries):
     def more(number):
+        have = Orphan.objects.count()
         Orphan.objects.bulk_create(
             Orphan(
                 root=root,
-                path=f"x-{Orphan.objects.count()}-{index}",
+                path=f"x-{have}-{index}",
                 kind="missing",
                 run=found["missing"].run,
                 reason=Reason.MISSING_DIRECTORY,
@@ -225,16 +273,130 @@ def test_one_query_plan_however_many(people, found, root, now, django_assert_max
             )
             for index in range(number)
         )
-        for index in range(number):
-            alerting.open_alert(AlertKind.STALLED_RUN, f"r{index}", reason=Reason.STALLED, now=now, root=root)
+        seen = {"kind": AlertKind.STALLED_RUN, "reason": Reason.STALLED, "since": now, "seen_at": now, "root": root}
+        Alert.objects.bulk_create(Alert(subject=f"r{have}-{index}", **seen) for index in range(number))
 
+    page(people.admin)
     for number in (0, 10, 120):
         more(number)
-        with django_assert_max_num_queries(14):
+        with django_assert_max_num_queries(30):
             text = page(people.admin)
     assert "1 to 50 of 133" in text
-    assert "the oldest 100 are shown" in text
+    assert "And 30 more" in text
+    assert nav(text) == str(133 + 130 + 2)
     assert "101 to 133" in page(people.admin, "?page=3")
+    more(problems.MOST)
+    assert nav(page(people.admin)) == "999+"
+
+
+# What is listed
+
+
+@pytest.mark.parametrize("client", ["viewer", "operator", "admin"])
+def test_the_navigation_counts_what_the_page_lists(people, found, root, now, client):
+    alerting.open_alert(AlertKind.CLUSTER, "clear on lab-pc", reason=Reason.CLUSTER_SILENT, now=now)
+    StagingRoot.objects.update(problem=Reason.ROOT_NOT_MOUNTED)
+    sweep = Sweep.objects.create(root=root, kind="timed", host="lab-pc", now=now, started_at=now)
+    SweepBreaker.objects.create(root=root, sweep=sweep, kind="share", detail="94 %", opened_at=now)
+    text = page(getattr(people, client))
+    assert int(nav(text)) == listed(text) == 3 + 2 + 1 + 1 + 1
+
+
+def test_blocked_runs_are_told_reason_by_reason_with_a_link_to_them(people, runs):
+    text = page(people.viewer)
+    assert "Runs that are blocked" in text
+    for reason in (Reason.NOT_IN_MANIFEST, Reason.CHANGED_SINCE_VERIFICATION, Reason.INGEST_UNREADABLE):
+        assert f"/runs/?verdict=block&amp;reason={reason}" in text
+        assert reason.sentence.replace("'", "&#x27;") in text
+    assert "<strong>1 run</strong>" in text
+
+
+def test_a_removal_that_is_not_complete_comes_before_what_is_only_blocked(people, runs):
+    Run.objects.filter(pk=runs[SAFE].pk).update(tone=Tone.BLOCK, reason=Reason.REMOVAL_INCOMPLETE, judged=F("doubts"))
+    text = page(people.viewer)
+    assert text.index("Clears that did not come to a good end") < text.index("Runs that are blocked")
+    assert f"reason={Reason.REMOVAL_INCOMPLETE}" in text
+
+
+def test_a_host_that_may_clear_nothing_comes_first(people, found, monkeypatch):
+    finding = Finding(Reason.DATABASE_NOT_DURABLE, "synchronous is 1")
+    monkeypatch.setattr(readiness, "hindrances", lambda: (finding,))
+    text = page(people.viewer)
+    assert text.index("synchronous is 1") < text.index("Runs that are blocked")
+    assert int(nav(text)) == listed(text) == 6
+
+
+def test_a_nas_that_is_not_asked_just_now(people, root, now):
+    known = {"host": root.host, "token": root.nas_token, "reason": Reason.NAS_TIMEOUT, "failures": 3}
+    breaker = NasBreaker.objects.create(open_until=now + timedelta(minutes=4), **known)
+    NasBreaker.objects.create(host=root.host, token="another one", open_until=now + timedelta(minutes=4))
+    text = page(people.viewer)
+    assert Reason.NAS_TIMEOUT.sentence in text
+    assert "not asked again before" in text
+    assert nav(text) == "1"
+    NasBreaker.objects.filter(pk=breaker.pk).update(open_until=now)
+    assert "All is well." in page(people.viewer)
+
+
+def test_a_host_that_nobody_watches(people, root, now):
+    Heartbeat.objects.update(at=now - timedelta(minutes=3))
+    text = page(people.viewer)
+    assert f"Nobody watches {root.host}" in text
+    assert "last heard" in text
+    assert nav(text) == "1"
+
+
+# Who sees what
+
+
+def test_who_has_one_instrument_sees_its_problems_alone(keeper, people, found, runs, root, now):
+    for path in (SAFE, BROKEN):
+        alerting.open_alert(AlertKind.STALLED_RUN, path, reason=Reason.STALLED, now=now, detail=path, run=runs[path])
+    client = keeper(root=root, equipment="CONFOCAL_01")
+    text = page(client)
+    assert {kind for kind, orphan in found.items() if f"orphan-{orphan.pk}" in text} == {"stray", "missing"}
+    assert "PLATE_READER_02" not in text
+    assert f"reason={Reason.NOT_IN_MANIFEST}" not in text  # of the instrument FLOW_01
+    assert int(nav(text)) == listed(text) == 3
+    assert client.post(f"/problems/{found['no_record'].pk}/look/").status_code == 404
+    assert client.post(f"/problems/{found['stray'].pk}/look/").status_code == 302
+    assert "PLATE_READER_02" in page(keeper(root=root))
+
+
+def test_an_instrument_is_told_from_one_whose_name_begins_or_is_written_so(keeper, runs, root, now):
+    seen = {"first_seen_at": now, "seen_at": now, "measured_at": now, "reason": Reason.STRAY_FILE, "kind": "stray"}
+    for path in ("FLOW_01/x", "FLOW_012/x", "flow_01/x", "FLOW_01", "x"):
+        Orphan.objects.create(root=root, path=path, **seen)
+    text = page(keeper(equipment="FLOW_01"))
+    shown = {orphan.path for orphan in Orphan.objects.all() if f"orphan-{orphan.pk}" in text}
+    assert shown == {"FLOW_01/x", "FLOW_01"}
+
+
+def test_who_has_no_place_sees_nothing_and_who_has_another_root_neither(keeper, people, found, root, now):
+    other = StagingRoot.objects.create(name="other", host=root.host, path="/other")
+    sweep = Sweep.objects.create(root=root, kind="timed", host="lab-pc", now=now, started_at=now)
+    SweepBreaker.objects.create(root=root, sweep=sweep, kind="share", detail="94 %", opened_at=now)
+    StagingRoot.objects.filter(pk=root.pk).update(problem=Reason.ROOT_NOT_MOUNTED)
+    client = keeper(root=other)
+    text = page(client)
+    assert "All is well." in text
+    assert root.name not in text.split("<main", 1)[1].replace("label", "")
+    for orphan in found.values():
+        assert client.post(f"/problems/{orphan.pk}/look/").status_code == 404
+    Access.objects.all().delete()
+    assert "All is well." in page(people.viewer)
+
+
+def test_who_may_look_everywhere_and_clear_on_one_root_looks_again_there_alone(people, found, root):
+    user = User.objects.get(username="viewer")
+    user.user_permissions.add(Permission.objects.get(codename="clear_run"))
+    other = StagingRoot.objects.create(name="other", host=root.host, path="/other")
+    Access.objects.create(user=user, root=other)
+    assert "/look/" not in page(people.viewer)
+    assert people.viewer.post(f"/problems/{found['stray'].pk}/look/").status_code == 403
+    Access.objects.create(user=user, root=root, equipment="CONFOCAL_01")
+    people.viewer.force_login(user)
+    assert page(people.viewer).count("/look/") == 2
 
 
 @pytest.mark.parametrize("table", ["orphan", "alert"])
