@@ -10,6 +10,7 @@ from django.forms.boundfield import BoundField
 
 from cleanup.models import ClearAttempt, RetentionPolicy, Run, RunKind, StagingRoot
 from cleanup.policy.lifecycle import State
+from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import (
     DEFAULT_REHEARSAL_NIGHTS,
     ROOT_FIELDS,
@@ -37,21 +38,65 @@ STATE_CHOICES = [
     (UNREADABLE, "no readable record"),
     (State.CLEARED.value, "cleared"),
 ]
-VERDICT_CHOICES = [("", "Any verdict"), ("go", "Safe to clear"), ("wait", "Waits"), ("block", "Blocked")]
+VERDICT_CHOICES = [
+    ("", "Any verdict"),
+    ("go", "Safe to clear"),
+    ("wait", "Waits"),
+    ("block", "Blocked"),
+    ("work", "Under way"),
+]
+SORT_CHOICES = [
+    ("", "As they stand"),
+    ("size", "Largest first"),
+    ("oldest", "Verified first"),
+    ("newest", "Verified last"),
+    ("name", "By name"),
+    ("files", "Most files first"),
+]
+# More than this of a search is not read.
+MAX_SEARCH = 100
+
+
+class SearchField(forms.CharField):
+    """A few words; what is too long is cut, since an address must lead to a page."""
+
+    def __init__(self) -> None:
+        attributes = {"type": "search", "maxlength": MAX_SEARCH, "autocomplete": "off", "spellcheck": "false"}
+        super().__init__(label="Search", required=False, widget=forms.TextInput(attrs=attributes))
+
+    def to_python(self, value: Any) -> str:  # noqa: ANN401
+        return " ".join(str(super().to_python(value) or "")[:MAX_SEARCH].split())
 
 
 class FilterForm(forms.Form):
-    """The filters of the list. A value that is no choice is dropped, so every address leads to a page."""
+    """The filters of the list, and its order. A value that is no choice is dropped: every address leads to a page."""
 
+    q = SearchField()
     state = forms.ChoiceField(choices=STATE_CHOICES, required=False)
     verdict = forms.ChoiceField(choices=VERDICT_CHOICES, required=False)
+    kind = forms.ChoiceField(choices=[("", "Any kind"), *RunKind.choices], required=False)
+    sort = forms.ChoiceField(label="Order", choices=SORT_CHOICES, required=False)
+    reason = forms.ChoiceField(
+        choices=[("", ""), *((reason.value, reason.value) for reason in Reason)],
+        required=False,
+        widget=forms.HiddenInput,
+    )
 
-    def __init__(self, data: Any, *, equipment: Iterable[str], projects: Iterable[tuple[str, str]]) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        data: Any,  # noqa: ANN401
+        *,
+        roots: Iterable[str],
+        equipment: Iterable[str],
+        projects: Iterable[tuple[str, str]],
+    ) -> None:
         super().__init__(data, auto_id="filter-%s", label_suffix="")
+        names = [("", "All staging roots"), *((name, visible(name)) for name in roots)]
         instruments = [("", "All instruments"), *((name, visible(name)) for name in equipment)]
+        self.fields["root"] = forms.ChoiceField(label="Staging root", choices=names, required=False)
         self.fields["equipment"] = forms.ChoiceField(label="Instrument", choices=instruments, required=False)
         self.fields["project"] = forms.ChoiceField(choices=[("", "All projects"), *projects], required=False)
-        self.order_fields(["state", "equipment", "project", "verdict"])
+        self.order_fields(["q", "root", "state", "verdict", "equipment", "project", "kind", "sort"])
 
     def chosen(self) -> dict[str, str]:
         """The filters that are set and make sense."""

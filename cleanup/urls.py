@@ -1,19 +1,25 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
+from django.views.generic import RedirectView
 
 from cleanup.views.answers import answers
+from cleanup.views.bench import bench, bench_qr, instrument_card, instrument_list
 from cleanup.views.clear import clear_run
 from cleanup.views.holds import hold_list, hold_run, release_hold
 from cleanup.views.policies import policy_detail, policy_list, promote_policy, rehearse_policy
 from cleanup.views.policy_form import change_policy
 from cleanup.views.problems import look_again, mark_gone, problem_list
 from cleanup.views.run_page import run_detail
-from cleanup.views.runs import run_list, run_row
+from cleanup.views.runs import run_changes, run_list, run_row
+from cleanup.views.selection import select_runs
 from cleanup.views.session import SignIn
 from cleanup.views.sweeps import go_on, sweep_detail, sweep_list
 
 urlpatterns = [
-    path("", run_list, name="run-list"),
+    path("", RedirectView.as_view(pattern_name="run-list"), name="overview"),
+    path("runs/", run_list, name="run-list"),
+    path("runs/changes/", run_changes, name="run-changes"),
+    path("selection/", select_runs, name="select-runs"),
     path("runs/<int:pk>/", run_detail, name="run-detail"),
     path("runs/<int:pk>/row/", run_row, name="run-row"),
     path("runs/<int:pk>/clear/", clear_run, name="clear-run"),
@@ -32,6 +38,10 @@ urlpatterns = [
     path("problems/", problem_list, name="problem-list"),
     path("problems/<int:pk>/look/", look_again, name="look-again"),
     path("problems/<int:pk>/gone/", mark_gone, name="mark-gone"),
+    path("bench/<uuid:token>/", bench, name="bench"),
+    path("bench/<uuid:token>/qr.svg", bench_qr, name="bench-qr"),
+    path("instruments/", instrument_list, name="instrument-list"),
+    path("instruments/<int:pk>/card/", instrument_card, name="instrument-card"),
     path("login/", SignIn.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
 ]

@@ -1,33 +1,59 @@
 """The list of runs: which, in what order, how each stands, and what they come to."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from math import ceil
 
-from django.core.paginator import Page, Paginator
-from django.db.models import Q
+from django.contrib.auth.models import AnonymousUser, User
+from django.db.models import Count, Exists, OuterRef, Q, Sum
 
-from cleanup import breaking, judging, readiness
+from cleanup import access, breaking, judging, readiness
 from cleanup.forms import UNREADABLE
-from cleanup.models import ClearAttempt, Phase, RetentionPolicy, Run, RunQuerySet, SweepBreaker, Tone
-from cleanup.policy.gates import MAX_FAILURES, Finding
+from cleanup.models import (
+    ClearAttempt,
+    Instrument,
+    Project,
+    RetentionPolicy,
+    Run,
+    RunQuerySet,
+    StagingRoot,
+    SweepBreaker,
+    Tone,
+)
+from cleanup.policy.gates import Finding
 from cleanup.policy.lifecycle import State
-from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import ScopedPolicy
 from cleanup.templatetags.words import visible
+from cleanup.views.paging import or_nothing
 from cleanup.views.standing import Standing, stand
 
-PAGE_SIZE = 50
+Somebody = User | AnonymousUser
+
+HOLD = "cleanup.hold_run"
+TONES = {tone.code: tone for tone in Tone}
+# Further than this nobody needs to know how many there are, and no page waits for it.
+COUNTED = 10_000
+# How many names a choice may offer.
+OFFERED = 1_000
+# A run that may go within the hour is shown anew when it may.
+SOON = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run of the list. A row whose latest attempt is under way is `live`: it asks again until that has settled."""
+    """One run of the list, and what the person who looks may do with it.
+
+    A row whose latest attempt is under way is `live`: it asks again until that has settled.
+    """
 
     run: Run
     standing: Standing
     attempt: ClearAttempt | None
+    may_clear: bool = True
+    may_hold: bool = True
+    chosen: bool = False
+    asks_in: int | None = None
 
     @property
     def live(self) -> bool:
@@ -36,21 +62,39 @@ class Row:
 
 @dataclass(frozen=True)
 class Total:
-    """What the runs of one tone come to; runs of unknown size count as nothing."""
+    """What the runs of one tone come to; `more` if there are more, and only the largest were added up.
+
+    Runs of unknown size count as nothing.
+    """
 
     tone: Tone
     words: str
     runs: int
     bytes: int
+    more: bool
 
 
 def latest_attempt(run: Run) -> ClearAttempt | None:
     return ClearAttempt.objects.filter(run=run).select_related("proof").order_by("-created_at").first()
 
 
-def row_of(run: Run, now: datetime) -> Row:
+def row_of(run: Run, now: datetime, user: Somebody | None = None, picked: Collection[int] = ()) -> Row:
+    """One run as a row, for somebody, with the runs that somebody has picked."""
     policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
-    return _row(run, latest_attempt(run), policies, readiness.hindrances(), breakers, now)
+    row = _row(run, latest_attempt(run), policies, readiness.hindrances(), breakers, now)
+    return row if user is None else _for(row, user, picked, now)
+
+
+def rows_of(
+    keys: Sequence[int], hindrances: tuple[Finding, ...], now: datetime, user: Somebody, picked: Collection[int] = ()
+) -> list[Row]:
+    """The runs with these keys as rows, in their order, decided anew; those that somebody may not see are left out."""
+    runs = access.runs(user).filter(pk__in=keys)
+    policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
+    attempts = judging.latest_attempts(runs)
+    found = {run.pk: run for run in runs.with_root()}
+    rows = (_row(found[key], attempts.get(key), policies, hindrances, breakers, now) for key in keys if key in found)
+    return [_for(row, user, picked, now) for row in rows]
 
 
 def open_breakers() -> dict[int, Finding]:
@@ -58,75 +102,79 @@ def open_breakers() -> dict[int, Finding]:
     return {breaker.root_id: breaking.finding_of(breaker) for breaker in SweepBreaker.objects.filter(closed_at=None)}
 
 
-def staged_rows(chosen: dict[str, str], hindrances: tuple[Finding, ...], now: datetime) -> list[Row]:
-    """The staged runs of the chosen state, instrument and project: what moves first, then what may go."""
-    rows = _rows(_chosen(_here(), chosen), hindrances, now)
-    order = list(Tone)
-    return sorted(rows, key=lambda row: (order.index(row.standing.tone), -(row.run.bytes or 0), row.run.run_path))
+def troubled_roots(hindrances: tuple[Finding, ...]) -> list[int]:
+    """The staging roots on which nothing is done at present: what is safe there is not offered to be cleared."""
+    roots = StagingRoot.objects.all() if hindrances else StagingRoot.objects.exclude(problem="")
+    return list(roots.values_list("pk", flat=True))
 
 
-def totals(rows: Sequence[Row]) -> list[Total]:
-    """The sums above the list."""
+def filtered(user: Somebody, chosen: dict[str, str]) -> RunQuerySet:
+    """The runs that somebody sees and has chosen, whatever their verdict: staged ones, or if asked for the cleared."""
+    runs = access.runs(user)
+    state = chosen.get("state")
+    runs = runs.filter(state=State.CLEARED) if state == State.CLEARED else runs.here()
+    if state == UNREADABLE:
+        runs = runs.filter(state="")
+    elif state and state != State.CLEARED:
+        runs = runs.filter(state=state)
+    same = {"root": "root__name", "equipment": "equipment", "project": "project", "kind": "run_kind"}
+    runs = runs.filter(**{column: chosen[name] for name, column in same.items() if name in chosen})
+    if reason := chosen.get("reason"):
+        runs = runs.filter(reason=reason)
+    for word in chosen.get("q", "").split():
+        titled = Project.objects.filter(title__icontains=word).order_by().values("code")
+        runs = runs.filter(Q(run_path__icontains=word) | Q(project__in=titled) | Q(project_name__icontains=word))
+    return runs
+
+
+def with_verdict(runs: RunQuerySet, verdict: str, troubled: Collection[int]) -> RunQuerySet:
+    """Of staged runs those with one verdict, or all of them; on a troubled staging root what is safe is blocked."""
+    tone = TONES.get(verdict)
+    if tone is None:
+        return runs
+    if tone is Tone.GO and troubled:
+        return runs.filter(tone=tone).exclude(root__in=troubled)
+    if tone is Tone.BLOCK and troubled:
+        return runs.filter(Q(tone=tone) | Q(tone=Tone.GO, root__in=troubled))
+    return runs.filter(tone=tone)
+
+
+def totals(runs: RunQuerySet, troubled: Collection[int]) -> list[Total]:
+    """The sums above the list, of the runs of every verdict."""
     return [
-        _total(rows, Tone.GO, "Safe to clear now"),
-        _total(rows, Tone.WAIT, "Waiting"),
-        _total(rows, Tone.BLOCK, "Blocked"),
+        _total(with_verdict(runs, tone.code, troubled), tone, words)
+        for tone, words in (
+            (Tone.GO, "Safe to clear now"),
+            (Tone.WAIT, "Waiting"),
+            (Tone.BLOCK, "Blocked"),
+            (Tone.WORK, "Under way"),
+        )
     ]
 
 
-def staged_page(rows: Sequence[Row], verdict: str, number: str) -> "Page[Row]":
-    shown = [row for row in rows if not verdict or row.standing.tone.code == verdict]
-    return Paginator(shown, PAGE_SIZE).get_page(number)
+def counted(runs: RunQuerySet) -> int:
+    """How many runs these are, counted no further than one beyond `COUNTED`."""
+    return runs.order_by().values("pk")[: COUNTED + 1].count()
 
 
-def cleared_page(chosen: dict[str, str], number: str, now: datetime) -> "Page[Row]":
-    """Cleared runs, the latest first."""
-    runs = _chosen(Run.objects.filter(state=State.CLEARED), chosen).order_by("-cleared_at", "-pk")
-    paginator: Paginator[Any] = Paginator(runs, PAGE_SIZE)
-    page = paginator.get_page(number)
-    shown = runs[page.start_index() - 1 : page.end_index()] if paginator.count else runs
-    return Page(_rows(shown, (), now), page.number, paginator)
+def root_choices(user: Somebody) -> list[str]:
+    return list(access.roots(user).values_list("name", flat=True))
 
 
-def parked() -> int:
-    """How many staged runs the schedule has given up on, until something changes."""
-    return Run.objects.staged().filter(failures__gte=MAX_FAILURES).count()
+def equipment_choices(user: Somebody) -> list[str]:
+    seen = Instrument.objects.filter(access.places(user, access.VIEW).q()).order_by("equipment")
+    return list(seen.values_list("equipment", flat=True).distinct()[:OFFERED])
 
 
-def equipment_choices() -> list[str]:
-    return list(Run.objects.order_by("equipment").values_list("equipment", flat=True).distinct())
-
-
-def project_choices() -> list[tuple[str, str]]:
-    """Each project once, with the name that it was given last."""
-    pairs = Run.objects.order_by("project", "project_name").values_list("project", "project_name").distinct()
-    names: dict[str, str] = {}
-    for project, name in pairs:
-        names[project] = name or names.get(project, "")
-    return [(project, visible(f"{project} · {name}" if name else project)) for project, name in names.items()]
-
-
-def _here() -> RunQuerySet:
-    """Staged runs, those whose files are going at this moment, and those that are called cleared and are not."""
-    leaving = ClearAttempt.objects.filter(phase=Phase.COMMITTED).values("run")
-    here = ~Q(state=State.CLEARED) & Q(gone_at=None)
-    return Run.objects.filter(here | Q(pk__in=leaving) | Q(problem=Reason.ALREADY_CLEARED))
-
-
-def _chosen(runs: RunQuerySet, chosen: dict[str, str]) -> RunQuerySet:
-    wanted = Q()
-    if state := chosen.get("state"):
-        wanted &= Q(state="") if state == UNREADABLE else Q(state=state)
-    for name in ("equipment", "project"):
-        if value := chosen.get(name):
-            wanted &= Q(**{name: value})
-    return runs.filter(wanted)
-
-
-def _rows(runs: RunQuerySet, hindrances: tuple[Finding, ...], now: datetime) -> list[Row]:
-    policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
-    attempts = judging.latest_attempts(runs)
-    return [_row(run, attempts.get(run.pk), policies, hindrances, breakers, now) for run in runs.with_root()]
+def project_choices(user: Somebody) -> list[tuple[str, str]]:
+    """Each project with the title that it was given last; of somebody who does not see all, those with staged runs."""
+    projects = Project.objects.order_by("code")
+    if not access.places(user, access.VIEW).everywhere:
+        projects = projects.filter(Exists(access.runs(user).here().filter(project=OuterRef("code")).order_by()))
+    return [
+        (code, visible(f"{code} · {title}" if title else code))
+        for code, title in projects.values_list("code", "title")[:OFFERED]
+    ]
 
 
 def _row(
@@ -141,6 +189,22 @@ def _row(
     return Row(run, standing, attempt)
 
 
-def _total(rows: Sequence[Row], tone: Tone, words: str) -> Total:
-    sizes = [row.run.bytes or 0 for row in rows if row.standing.tone is tone]
-    return Total(tone, words, len(sizes), sum(sizes))
+def _for(row: Row, user: Somebody, picked: Collection[int], now: datetime) -> Row:
+    run, opens_at = row.run, row.run.judge_after
+    soon = opens_at is not None and now < opens_at <= now + SOON
+    return Row(
+        run,
+        row.standing,
+        row.attempt,
+        may_clear=user.has_perm(access.CLEAR) and access.may(user, access.CLEAR, run),
+        may_hold=user.has_perm(HOLD) and access.may(user, HOLD, run),
+        chosen=run.pk in picked,
+        asks_in=ceil((opens_at - now).total_seconds()) + 1 if opens_at is not None and soon else None,
+    )
+
+
+def _total(runs: RunQuerySet, tone: Tone, words: str) -> Total:
+    # The largest first, as the index has them: where there are too many, at least the most that they hold is known.
+    largest = runs.annotate(size=or_nothing("bytes")).order_by("tone", "-size", "-pk")[: COUNTED + 1]
+    sums = largest.aggregate(runs=Count("pk"), bytes=Sum("size", default=0))
+    return Total(tone, words, min(sums["runs"], COUNTED), int(sums["bytes"]), sums["runs"] > COUNTED)

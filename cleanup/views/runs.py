@@ -1,6 +1,8 @@
-"""Looking: the list of runs, and one row of it."""
+"""Looking: the list of runs, one row of it, and what has changed of the rows that a list shows."""
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.decorators import permission_required
@@ -9,40 +11,64 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from cleanup import readiness, watching
-from cleanup.forms import FilterForm
-from cleanup.models import Heartbeat, Run, StagingRoot
+from cleanup import access, judging, readiness, watching
+from cleanup.models import Heartbeat, RunQuerySet
 from cleanup.policy.lifecycle import State
 from cleanup.policy.watching import AHEAD, SILENT_AFTER
-from cleanup.views import listing
+from cleanup.views import listing, selection
+from cleanup.views.filters import address_of, chosen_filters, filter_form, query_of, without_empty
+from cleanup.views.paging import CLEARED_ORDER, LARGEST, ORDERS, PAGE_SIZE, Order, Page, page_of
 from cleanup.views.requests import SignedIn
 
-may_look = permission_required("cleanup.view_run", raise_exception=True)
+may_look = permission_required(access.VIEW, raise_exception=True)
+
+# So many runs are judged before a page is shown; of what is left the page says that it is on its way.
+JUDGED_AT_ONCE = 300
+# What a run waits for is counted in minutes, as long as it is less than a day.
+COUNTED_DOWN = timedelta(days=1)
+# What a click on a column's name asks for: the orders that it goes through.
+COLUMNS = {
+    "name": ("name",),
+    "size": ("size",),
+    "files": ("files",),
+    "verified": ("oldest", "newest"),
+    "verdict": ("",),
+}
+DIRECTIONS = {"name": "ascending", "oldest": "ascending", "newest": "descending", "size": "descending"}
 
 
 @require_safe
 @may_look
 def run_list(request: SignedIn) -> HttpResponse:
+    if not request.htmx and (elsewhere := without_empty(request)) is not None:
+        return elsewhere
     now = timezone.now()
-    form = FilterForm(request.GET, equipment=listing.equipment_choices(), projects=listing.project_choices())
+    form = filter_form(request)
     chosen = form.chosen()
-    number = request.GET.get("page", "1")
     hindrances = readiness.hindrances()
     context = {
         "form": form,
         "chosen": chosen,
-        "roots": StagingRoot.objects.all(),
+        "roots_in_trouble": access.roots(request.user).exclude(problem=""),
         "queue_is_silent": queue_is_silent(now),
         "unwatched": watching.silent_watches(now),
         "hindrances": hindrances,
-        "parked": listing.parked(),
+        "selection": selection.selection_of(request),
+        "here": request.get_full_path(),
         "now": now,
+        **_filter_links(chosen),
     }
-    if chosen.get("state") == State.CLEARED:
-        return render(request, "cleanup/run_list.html", {**context, "page": listing.cleared_page(chosen, number, now)})
-    rows = listing.staged_rows(chosen, hindrances, now)
-    page = listing.staged_page(rows, chosen.get("verdict", ""), number)
-    return render(request, "cleanup/run_list.html", {**context, "page": page, "totals": listing.totals(rows)})
+    shown = (
+        _cleared(request, chosen) if chosen.get("state") == State.CLEARED else _staged(request, chosen, context, now)
+    )
+    page = shown["page"]
+    context["rows"] = listing.rows_of(page.keys, hindrances, now, request.user, context["selection"].keys)
+    links = {
+        "previous": page.before and address_of(chosen, before=page.before),
+        "next": page.after and address_of(chosen, after=page.after),
+        "first": page.before and address_of(chosen),
+    }
+    return render(request, "cleanup/run_list.html", {**context, **shown, "links": links})
 
 
 @require_safe
@@ -50,8 +76,36 @@ def run_list(request: SignedIn) -> HttpResponse:
 def run_row(request: SignedIn, pk: int) -> HttpResponse:
     """One row, for a list that watches a clear."""
     now = timezone.now()
-    run = get_object_or_404(Run.objects.with_root(), pk=pk)
-    return render(request, "cleanup/_row.html", {"row": listing.row_of(run, now), "now": now})
+    run = get_object_or_404(access.runs(request.user).with_root(), pk=pk)
+    row = listing.row_of(run, now, request.user, selection.picked(request))
+    return render(request, "cleanup/_row.html", {"row": row, "now": now})
+
+
+@require_safe
+@may_look
+def run_changes(request: SignedIn) -> HttpResponse:
+    """The rows that no longer stand as a list shows them, and the sums above it; nothing, if nothing has changed.
+
+    `seen` names the rows and what was known of each: `17.3,18.1`. A row that counts the minutes is always sent.
+    """
+    now = timezone.now()
+    seen = _read_seen(request.GET.get("seen", ""))
+    judging.judge_stale(now, limit=JUDGED_AT_ONCE)
+    standing = access.runs(request.user).filter(pk__in=seen).order_by().values_list("pk", "doubts", "judge_after")
+    found = list(standing)
+    changed = [key for key, doubts, _at in found if doubts != seen[key]]
+    ticking = [key for key, _doubts, at in found if at is not None and now < at <= now + COUNTED_DOWN]
+    if not changed and not ticking:
+        return HttpResponse(status=204)
+    hindrances = readiness.hindrances()
+    keys = [key for key in seen if key in {*changed, *ticking}]
+    rows = listing.rows_of(keys, hindrances, now, request.user, selection.picked(request))
+    context: dict[str, Any] = {"rows": rows, "now": now, "oob": True}
+    chosen = chosen_filters(request)
+    if changed and chosen.get("state") != State.CLEARED:
+        runs, troubled = listing.filtered(request.user, chosen), listing.troubled_roots(hindrances)
+        context |= {"chosen": chosen, "totals": _totals(runs, chosen, troubled)}
+    return render(request, "cleanup/_changes.html", context)
 
 
 def queue_is_silent(now: datetime, *, host: str | None = None) -> bool:
@@ -59,3 +113,74 @@ def queue_is_silent(now: datetime, *, host: str | None = None) -> bool:
     lately = {"at__gt": now - SILENT_AFTER, "at__lte": now + AHEAD}
     beats = Heartbeat.objects.filter(cluster=settings.EXLAB_CLEAR_CLUSTER, **lately)
     return not (beats if host is None else beats.filter(host=host)).exists()
+
+
+def _staged(request: SignedIn, chosen: dict[str, str], context: dict[str, Any], now: datetime) -> dict[str, Any]:
+    judged = judging.judge_stale(now, limit=JUDGED_AT_ONCE)
+    hindrances = context["hindrances"]
+    verdict = chosen.get("verdict", "")
+    runs, troubled = listing.filtered(request.user, chosen), listing.troubled_roots(hindrances)
+    page = _page(request, ORDERS[chosen.get("sort", "")], listing.with_verdict(runs, verdict, troubled))
+    totals = _totals(runs, chosen, troubled)
+    counted = [one["total"] for one in totals if verdict in ("", one["total"].tone.code)]
+    return {
+        "page": page,
+        "totals": totals,
+        "number": sum(total.runs for total in counted),
+        "more": any(total.more for total in counted),
+        "unjudged": judging.unjudged(limit=listing.COUNTED) if judged >= JUDGED_AT_ONCE else 0,
+        "safe": next(one["total"] for one in totals if one["total"].tone.code == "go"),
+    }
+
+
+def _cleared(request: SignedIn, chosen: dict[str, str]) -> dict[str, Any]:
+    runs = listing.filtered(request.user, chosen)
+    number = listing.counted(runs)
+    page = _page(request, CLEARED_ORDER, runs)
+    return {"page": page, "number": min(number, listing.COUNTED), "more": number > listing.COUNTED}
+
+
+def _page(request: SignedIn, order: Order, runs: RunQuerySet) -> Page:
+    after, before = request.GET.get("after", ""), request.GET.get("before", "")
+    return page_of(runs, order, among=access.runs(request.user), after=after, before=before)
+
+
+def _totals(runs: RunQuerySet, chosen: dict[str, str], troubled: Sequence[int]) -> list[dict[str, Any]]:
+    """The sums, each with the address that shows its runs, or takes them out of the filter again."""
+    found = listing.totals(runs, troubled)
+    current = chosen.get("verdict", "")
+    return [
+        {
+            "total": total,
+            "current": total.tone.code == current,
+            "href": address_of(chosen, verdict="" if total.tone.code == current else total.tone.code),
+        }
+        for total in found
+    ]
+
+
+def _filter_links(chosen: dict[str, str]) -> dict[str, Any]:
+    return {
+        "query": query_of(chosen),
+        "without_reason": address_of(chosen, reason=""),
+        "columns": {name: _column(chosen, orders) for name, orders in COLUMNS.items()},
+    }
+
+
+def _column(chosen: dict[str, str], orders: Sequence[str]) -> dict[str, str]:
+    current = chosen.get("sort", "")
+    position = orders.index(current) + 1 if current in orders else 0
+    wanted = orders[position % len(orders)]
+    sorted_now = DIRECTIONS.get(current, "other") if current in orders else ""
+    return {"href": address_of(chosen, sort=wanted), "sorted": sorted_now}
+
+
+def _read_seen(text: str) -> dict[int, int]:
+    """The rows that a list shows, with what it knew of each; what is no such thing is left out."""
+    seen: dict[int, int] = {}
+    for part in text[: 40 * PAGE_SIZE].split(",")[: 2 * PAGE_SIZE]:
+        key, _, doubts = part.partition(".")
+        plain = all(one.isascii() and one.isdigit() and len(one) < len(str(LARGEST)) for one in (key, doubts))
+        if plain:
+            seen[int(key)] = int(doubts)
+    return seen

@@ -42,7 +42,10 @@ def stand(
     """How a run stands after its latest attempt, and the decision behind it where one was made.
 
     `hindrances` are those of `readiness`, asked once for a whole page, and so is `breaker`, of the run's staging root.
+    On a staging root that could not be looked at nothing may go, whatever was seen of the run before.
     """
+    if run.root.problem:
+        hindrances += (Finding(_known(run.root.problem), f"staging root {run.root.name}"),)
     over = run.state == State.CLEARED or run.gone_at is not None
     active = attempt is not None and attempt.is_active
     decision = (
@@ -205,6 +208,13 @@ def _tells_of_a_failure(attempt: ClearAttempt) -> bool:
     """Whether a failed attempt is worth a word where the gates have passed since."""
     of_a_person = attempt.reason == Reason.HELD and not attempt.detail.startswith(judging.BY_FILE)
     return attempt.phase in judging.FAILED and not of_a_person
+
+
+def _known(code: str) -> Reason:
+    try:
+        return Reason(code)
+    except ValueError:  # of another version
+        return Reason.LOOK_FAILED
 
 
 def _capital(text: str) -> str:

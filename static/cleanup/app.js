@@ -1,48 +1,136 @@
 "use strict";
 
-// What htmx leaves to us: the dialog and its focus, a word to screen readers, and a word when the server is silent.
+// What htmx leaves to us: dialogs and their focus, a word to screen readers, a word when the server is silent, the keys.
 (() => {
   const phases = new Map();
+  const byId = (id) => document.getElementById(id);
+  const say = (words) => { byId("announce").textContent = words; };
 
   // A closed dialog gives the focus back to its button; where the button has gone, the run's own link takes it.
   const open = (dialog) => {
     dialog.addEventListener("close", () => {
-      document.getElementById("slot").replaceChildren();
-      if (document.activeElement === document.body) {
-        document.getElementById(`${dialog.dataset.row}-link`)?.focus();
-      }
+      byId("slot").replaceChildren();
+      if (document.activeElement === document.body) byId(`${dialog.dataset.row}-link`)?.focus();
     });
     dialog.querySelector("[data-close]").addEventListener("click", () => dialog.close());
     dialog.showModal();
     dialog.querySelector("[tabindex]").focus();
   };
 
+  // A dialog that is part of the page.
+  const show = (dialog) => {
+    dialog?.showModal();
+    dialog?.querySelector("[tabindex]").focus();
+  };
+
+  // A row says that it has come to another verdict, or its clear to another phase; not each file that goes.
   const announce = (element) => {
-    if (phases.get(element.id) === element.dataset.phase) return;
-    phases.set(element.id, element.dataset.phase);
+    const stands = `${element.dataset.phase} ${element.className}`;
+    const before = phases.get(element.id);
+    phases.set(element.id, stands);
+    if (before === stands || (before === undefined && element.dataset.phase === "")) return;
     const name = element.querySelector(".leaf");
     const verdict = element.querySelector(".verdict");
-    document.getElementById("announce").textContent = `${name.textContent}: ${verdict.textContent}`;
+    say(`${name.textContent}: ${verdict.textContent}`);
+  };
+
+  const remember = (within) => {
+    for (const row of within.querySelectorAll("tr[data-run]")) {
+      phases.set(row.id, `${row.dataset.phase} ${row.className.replace(/ ?htmx-\S+/g, "")}`);
+    }
+  };
+
+  // What was picked on the server, too, as by "select all", is ticked in the list.
+  const tick = (bar) => {
+    const picked = new Set(bar.dataset.picked.split(","));
+    for (const box of document.querySelectorAll("input[name=run]")) box.checked = picked.has(box.value);
+    say(bar.dataset.said);
   };
 
   document.addEventListener("htmx:load", ({ detail: { elt } }) => {
     if (elt instanceof HTMLDialogElement) open(elt);
     else if (elt.dataset?.phase !== undefined) announce(elt);
+    else if (elt.dataset?.picked !== undefined) tick(elt);
+    else if (elt.querySelectorAll) remember(elt);
   });
 
-  // Filters that are not set have no place in an address that people share.
-  document.addEventListener("htmx:configRequest", ({ detail: { verb, parameters } }) => {
+  document.addEventListener("htmx:configRequest", (event) => {
+    const { elt, verb, parameters } = event.detail;
     if (verb !== "get") return;
+    // Filters that are not set have no place in an address that people share.
     for (const [name, value] of Object.entries(parameters)) if (value === "") delete parameters[name];
+    if (elt.id !== "pulse") return;
+    // Nobody looks at a page that is hidden; it asks when it is looked at again.
+    if (document.hidden) event.preventDefault();
+    parameters.seen = [...document.querySelectorAll("tr[data-seen]")].map((row) => row.dataset.seen).join(",");
+  });
+
+  document.addEventListener("visibilitychange", () => {
+    const pulse = byId("pulse");
+    if (pulse && !document.hidden) htmx.trigger(pulse, "wake");
   });
 
   document.addEventListener("htmx:afterRequest", ({ detail: { elt, successful } }) => {
-    const trouble = document.getElementById("trouble");
+    const trouble = byId("trouble");
     const dialog = elt.closest("dialog");
     if (dialog && elt.matches("form")) dialog.close();
     trouble.hidden = successful;
     if (!successful) {
       trouble.textContent = "The server did not answer as it should. What you see may be old: reload the page.";
     }
+  });
+
+  // The keys. They act on the row in focus, never while somebody types, and can be switched off.
+  const SWITCH = "exlab-keys";
+  const off = () => {
+    try {
+      return localStorage.getItem(SWITCH) === "off";
+    } catch {
+      return false;
+    }
+  };
+  const typing = (element) =>
+    element.isContentEditable || element.matches("textarea, select, input:not([type=checkbox], [type=radio])");
+  const rows = () => [...document.querySelectorAll("table.runs tr[data-run]")];
+  const current = () => document.activeElement?.closest("table.runs tr[data-run]");
+
+  const move = (step) => {
+    const all = rows();
+    const row = all[current() ? Math.min(Math.max(all.indexOf(current()) + step, 0), all.length - 1) : 0];
+    row?.querySelector(".leaf").focus({ preventScroll: true, focusVisible: true });
+    row?.scrollIntoView({ block: "nearest" });
+  };
+
+  const keys = {
+    "/": () => byId("filter-q")?.focus(),
+    j: () => move(1),
+    k: () => move(-1),
+    o: () => current()?.querySelector(".leaf").click(),
+    x: () => current()?.querySelector("input[name=run]")?.click(),
+    c: () => (current() ? current().querySelector(".clear") : byId("clear-picks"))?.click(),
+    h: () => current()?.querySelector(".hold")?.click(),
+    "?": () => show(byId("keys")),
+  };
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.defaultPrevented) return;
+    if (!Object.hasOwn(keys, event.key) || typing(event.target) || off()) return;
+    if (document.querySelector("dialog[open]")) return;
+    event.preventDefault();
+    keys[event.key]();
+  });
+
+  document.addEventListener("DOMContentLoaded", () => {
+    const dialog = byId("keys");
+    if (!dialog) return;
+    const box = byId("keys-on");
+    box.checked = !off();
+    box.addEventListener("change", () => localStorage.setItem(SWITCH, box.checked ? "on" : "off"));
+    dialog.querySelector("[data-close]").addEventListener("click", () => dialog.close());
+  });
+
+  document.addEventListener("click", ({ target }) => {
+    const opener = target.closest?.("[data-open]");
+    if (opener) show(byId(opener.dataset.open));
   });
 })();

@@ -14,7 +14,7 @@ LEAF = re.compile(r'class="leaf"[^>]*>([^<]+)<')
 
 
 def page(client, query="", **headers):
-    response = client.get(f"/{query}", headers=headers)
+    response = client.get(f"/runs/{query}", headers=headers)
     assert response.status_code == 200
     return response.content.decode()
 
@@ -34,16 +34,16 @@ def row(text, run_path):
 
 
 def test_everybody_must_sign_in_and_have_a_role(people):
-    assert people.nobody.get("/").status_code == 302
-    assert people.nobody.get("/").url == "/login/?next=/"
-    refused = people.stranger.get("/")
+    assert people.nobody.get("/runs/").status_code == 302
+    assert people.nobody.get("/runs/").url == "/login/?next=/runs/"
+    refused = people.stranger.get("/runs/")
     assert refused.status_code == 403
     assert "ask your lab's admin" in refused.content.decode()
-    assert people.viewer.get("/").status_code == 200
+    assert people.viewer.get("/runs/").status_code == 200
 
 
 def test_looking_is_get_only(people, runs):
-    assert people.operator.post("/").status_code == 405
+    assert people.operator.post("/runs/").status_code == 405
     assert people.operator.post(f"/runs/{runs[SAFE].pk}/row/").status_code == 405
     assert people.operator.delete(f"/runs/{runs[SAFE].pk}/").status_code == 405
 
@@ -51,7 +51,6 @@ def test_looking_is_get_only(people, runs):
 def test_an_empty_lab_says_so(people):
     text = page(people.operator)
     assert "No run is staged." in text
-    assert "No staging root is registered" in text
 
 
 def test_every_run_with_its_verdict_and_reason(people, runs, beating):
@@ -75,15 +74,16 @@ def test_sizes_are_decimal_with_the_exact_bytes_at_hand(people, runs):
     text = page(people.operator)
     assert "412.8 GB" in row(text, SAFE)
     assert "1,204 files" in row(text, SAFE)
-    assert 'title="412,800,000,000 bytes"' in text
+    assert 'title="412,800,000,000 bytes; ' in text
+    assert f"{runs[SAFE].allocated_bytes:,} bytes allocated on the disk" in text
     assert 'title="2026-04-17 16:15:43 UTC"' in text
 
 
 def test_the_sums_above_the_list(people, runs):
     Run.objects.filter(pk=runs[SAFE].pk).update(bytes=3_000_000_000)
     Run.objects.filter(pk=runs[TEST_RUN].pk).update(bytes=1_000_000_000)
-    totals = people.operator.get("/").context["totals"]
-    assert [(total.tone.code, total.runs) for total in totals] == [("go", 2), ("wait", 1), ("block", 3)]
+    totals = [one["total"] for one in people.operator.get("/runs/").context["totals"]]
+    assert [(total.tone.code, total.runs) for total in totals] == [("go", 2), ("wait", 1), ("block", 3), ("work", 0)]
     assert totals[0].bytes == 4_000_000_000
 
 
@@ -138,12 +138,19 @@ def test_a_filter_is_remembered_in_the_form(people, runs):
 
 def test_pages_of_fifty(people, runs, many):
     many(120)
-    first = page(people.operator)
-    assert len(leaves(first)) == 50
-    assert "1 to 50 of 126 runs" in first
-    assert "?page=2" in first
-    assert len(leaves(page(people.operator, "?page=3"))) == 26
-    assert "101 to 126" in page(people.operator, "?page=99")
+    first = people.operator.get("/runs/")
+    assert len(first.context["rows"]) == 50
+    assert "126 runs" in first.content.decode()
+    seen = [row.run.pk for row in first.context["rows"]]
+    pages = [first]
+    while following := pages[-1].context["links"]["next"]:
+        pages.append(people.operator.get(following))
+        seen += [row.run.pk for row in pages[-1].context["rows"]]
+    assert len(pages) == 3
+    assert sorted(seen) == sorted(Run.objects.values_list("pk", flat=True))
+    back = people.operator.get(pages[-1].context["links"]["previous"])
+    assert [row.run.pk for row in back.context["rows"]] == seen[50:100]
+    assert people.operator.get(back.context["links"]["first"]).context["links"]["previous"] == ""
 
 
 @pytest.mark.parametrize("number", [3, 120])
@@ -160,10 +167,10 @@ def test_one_query_plan_however_many_runs(people, runs, many, number, django_ass
             phase_at=now,
             reason=Reason.NAS_TIMEOUT,
         )
-    with django_assert_max_num_queries(22):
+    with django_assert_max_num_queries(38):
         page(people.operator)
     Run.objects.update(state="cleared", cleared_at=now)
-    with django_assert_max_num_queries(22):
+    with django_assert_max_num_queries(38):
         page(people.operator, "?state=cleared")
 
 
@@ -190,16 +197,17 @@ def test_a_scheduled_run_tells_when_the_schedule_takes_it(people, runs, policy, 
     assert "Scheduled: goes with the next sweep." in row(page(people.operator), SAFE)
 
 
-def test_the_roots_are_told_about(people, root, runs):
+def test_on_a_staging_root_in_trouble_nothing_is_offered(people, root, runs):
+    StagingRoot.objects.update(problem=Reason.ROOT_NOT_MOUNTED)
     text = page(people.operator)
-    assert root.path in text
-    assert "The twin lies on the same disk: for trials only." in text
-    assert "looked at" in text
-    StagingRoot.objects.update(problem=Reason.ROOT_NOT_MOUNTED, nas_path="", allow_same_filesystem=False)
-    text = page(people.operator)
-    assert Reason.ROOT_NOT_MOUNTED.sentence in text
-    assert "No NAS root is registered." in text
-    assert "same disk" not in text
+    assert "Nothing is done on lab." in text
+    assert Reason.ROOT_NOT_MOUNTED.sentence in row(text, SAFE)
+    assert "Clear now" not in text
+    assert "Select all that are safe" not in text
+    totals = [one["total"] for one in people.operator.get("/runs/").context["totals"]]
+    assert [(total.tone.code, total.runs) for total in totals][:3] == [("go", 0), ("wait", 1), ("block", 5)]
+    assert leaves(page(people.operator, "?verdict=go")) == []
+    assert leaf(SAFE) in leaves(page(people.operator, "?verdict=block"))
 
 
 def test_a_silent_cluster_is_told_about(people, runs):

@@ -1,0 +1,226 @@
+"""Pages by keyset: a page begins after a place in an order, so the last of a million rows costs what the first does.
+
+A place is written as the values of the order's columns, so it outlives the row that it was taken from. Empty values
+come last, whatever the database thinks of them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db.models import F, Q, Value
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Coalesce
+from django.db.models.sql.compiler import SQLCompiler
+
+from cleanup.models import RunQuerySet
+
+PAGE_SIZE = 50
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# What a column of whole numbers can hold.
+LARGEST = 2**63 - 1
+
+
+class Literal(Value):
+    """A number that stands in the statement itself: SQLite knows an index on an expression only by its very words."""
+
+    def as_sql(self, compiler: SQLCompiler, connection: Any) -> tuple[str, tuple[str | int, ...]]:  # noqa: ANN401
+        return str(int(self.value)), ()
+
+
+def or_nothing(column: str) -> Coalesce:
+    """A column of numbers in which the unknown counts as nothing, as the indexes have it."""
+    return Coalesce(column, Literal(0))
+
+
+@dataclass(frozen=True)
+class Key:
+    """One column of an order, or an expression with a name of its own, and how its values are written in a place."""
+
+    name: str
+    descending: bool = False
+    nullable: bool = False
+    expression: Combinable | None = None
+    write: Callable[[Any], str] = str
+    read: Callable[[str], Any] = int
+
+    def ordering(self, backward: bool) -> Any:  # noqa: ANN401
+        return F(self.name).desc() if self.descending is not backward else F(self.name).asc()
+
+    def beyond(self, value: Any, backward: bool) -> Q:  # noqa: ANN401
+        """What comes strictly after a value; of empty values the caller takes care."""
+        return Q(**{f"{self.name}__{'lt' if self.descending is not backward else 'gt'}": value})
+
+    def equal(self, value: Any) -> Q:  # noqa: ANN401
+        return Q(**{f"{self.name}__isnull": True}) if value is None else Q(**{self.name: value})
+
+
+def _write_instant(at: datetime | None) -> str:
+    return "" if at is None else str((at - EPOCH) // timedelta(microseconds=1))
+
+
+def _read_instant(text: str) -> datetime | None:
+    return EPOCH + timedelta(microseconds=int(text)) if text else None
+
+
+SIZE = Key("size", descending=True, expression=or_nothing("bytes"))
+FILES = Key("number", descending=True, expression=or_nothing("files"))
+NEWEST = Key("pk", descending=True)
+OLDEST = Key("pk")
+
+
+def _instant(name: str, *, descending: bool) -> Key:
+    return Key(name, descending, nullable=True, write=_write_instant, read=_read_instant)
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order of runs; its last key tells any two of them apart.
+
+    Where `by_row` is set a place is written as the key of its row, since nothing that the order asks for ever changes.
+    """
+
+    keys: tuple[Key, ...]
+    by_row: bool = False
+
+
+ORDERS = {
+    "": Order((Key("tone"), SIZE, NEWEST)),
+    "size": Order((SIZE, NEWEST)),
+    "oldest": Order((_instant("verified_at", descending=False), OLDEST)),
+    "newest": Order((_instant("verified_at", descending=True), NEWEST)),
+    "name": Order((Key("run_path"), OLDEST), by_row=True),
+    "files": Order((FILES, NEWEST)),
+}
+CLEARED_ORDER = Order((_instant("cleared_at", descending=True), NEWEST))
+
+
+@dataclass(frozen=True)
+class Page:
+    """The keys of one page's runs, and the places before and after it if there are more."""
+
+    keys: list[int]
+    before: str = ""
+    after: str = ""
+
+
+def page_of(
+    runs: RunQuerySet, order: Order, *, among: RunQuerySet, after: str = "", before: str = "", size: int = PAGE_SIZE
+) -> Page:
+    """The page after a place, or the one before it; an absurd place is none, and beyond either end is that end.
+
+    `among` are the runs by which a place may be named: one that has left `runs` meanwhile still says where it was.
+    """
+    if (place := _read(among, order, before)) is not None:
+        found = _take(runs, order, place, size + 1, backward=True)
+        if len(found) > size:
+            found = found[:size][::-1]
+            return Page(_keys(found), before=_write(order, found[0]), after=_more(runs, order, found[-1]))
+        return _first(runs, order, size)
+    if (place := _read(among, order, after)) is not None:
+        found = _take(runs, order, place, size + 1)
+        if found:
+            shown, rest = found[:size], found[size:]
+            back = _write(order, shown[0]) if _take(runs, order, shown[0], 1, backward=True) else ""
+            return Page(_keys(shown), before=back, after=_write(order, shown[-1]) if rest else "")
+        return _last(runs, order, size)
+    return _first(runs, order, size)
+
+
+def _first(runs: RunQuerySet, order: Order, size: int) -> Page:
+    found = _take(runs, order, None, size + 1)
+    return Page(_keys(found[:size]), after=_write(order, found[size - 1]) if len(found) > size else "")
+
+
+def _last(runs: RunQuerySet, order: Order, size: int) -> Page:
+    found = _take(runs, order, None, size + 1, backward=True)
+    shown = found[:size][::-1]
+    return Page(_keys(shown), before=_write(order, shown[0]) if len(found) > size else "")
+
+
+def _more(runs: RunQuerySet, order: Order, row: Sequence[Any]) -> str:
+    return _write(order, row) if _take(runs, order, row, 1) else ""
+
+
+def _take(
+    runs: RunQuerySet, order: Order, place: Sequence[Any] | None, number: int, *, backward: bool = False
+) -> list[tuple[Any, ...]]:
+    """The values of the keys of so many runs, in the order or against it, from a place on.
+
+    Each stretch is one range of an index, which no database finds out by itself from a condition on all keys at once.
+    """
+    annotated = runs.annotate(**{key.name: key.expression for key in order.keys if key.expression is not None})
+    rows = annotated.order_by(*(key.ordering(backward) for key in order.keys)).values_list(
+        *(key.name for key in order.keys)
+    )
+    found: list[tuple[Any, ...]] = []
+    for stretch in _stretches(order.keys, place, backward):
+        found += rows.filter(stretch)[: number - len(found)]
+        if len(found) >= number:
+            break
+    return found
+
+
+def _stretches(keys: Sequence[Key], place: Sequence[Any] | None, backward: bool) -> Iterator[Q]:
+    if place is None:
+        yield from _whole(keys[0], backward)
+        return
+    for position in reversed(range(len(keys))):
+        key, value = keys[position], place[position]
+        same = Q()
+        for earlier, given in zip(keys[:position], place, strict=False):
+            same &= earlier.equal(given)
+        if value is not None:
+            yield same & key.beyond(value, backward)
+        if key.nullable and (value is None) is backward:
+            yield same & Q(**{f"{key.name}__isnull": value is not None})
+
+
+def _whole(key: Key, backward: bool) -> Iterator[Q]:
+    if not key.nullable:
+        yield Q()
+        return
+    for empty in (True, False) if backward else (False, True):
+        yield Q(**{f"{key.name}__isnull": empty})
+
+
+def _keys(rows: Sequence[Sequence[Any]]) -> list[int]:
+    return [row[-1] for row in rows]
+
+
+def _write(order: Order, row: Sequence[Any]) -> str:
+    if order.by_row:
+        return str(row[-1])
+    return ".".join(key.write(value) for key, value in zip(order.keys, row, strict=True))
+
+
+def _read(among: RunQuerySet, order: Order, text: str) -> Sequence[Any] | None:
+    """The place that an address names; None for none, and for what no page of ours has ever written."""
+    parts = text.split(".")
+    try:
+        if order.by_row:
+            names = (key.name for key in order.keys)
+            return among.filter(pk=_number(text)).values_list(*names).first()
+        if len(parts) != len(order.keys):
+            return None
+        values = [_checked(key, part) for key, part in zip(order.keys, parts, strict=True)]
+    except (ValueError, OverflowError):
+        return None
+    return values
+
+
+def _checked(key: Key, text: str) -> Any:  # noqa: ANN401
+    if text or not key.nullable:
+        _number(text)
+    return key.read(text)
+
+
+def _number(text: str) -> int:
+    """A whole number that a column can hold; raises ValueError for any other text."""
+    if not (text.isascii() and text.removeprefix("-").isdigit()) or len(text) > len(str(LARGEST)):
+        raise ValueError("no place of ours")
+    number = int(text)
+    if abs(number) > LARGEST:
+        raise ValueError("no place of ours")
+    return number
