@@ -1,23 +1,41 @@
-"""The admin's view of the tables. What records the past is shown and never changed."""
+"""The admin's view of the tables. What records the past is shown and never changed.
 
-from typing import Any
+Staff see here what they may see elsewhere: rows of the places where they have the permission to look at a table. What
+belongs to no run and no staging root is for those who have it everywhere.
+"""
 
-from django.contrib import admin
-from django.db.models import Model
+import uuid
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth import get_permission_codename
+from django.db.models import Field, Model, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django_q import admin as queue_admin  # noqa: F401  # registers its pages, which are taken away below
 from django_q.models import Failure, OrmQ, Schedule, Success
 
+from cleanup import access
+from cleanup.access import Places
 from cleanup.forms import StagingRootForm
 from cleanup.models import (
+    Access,
     Alert,
     ClearAttempt,
+    ClearBatch,
+    DiskUsage,
     Heartbeat,
     Hold,
     IngestEvent,
+    Instrument,
     LedgerEntry,
     NasBreaker,
     Orphan,
+    Project,
     Proof,
     RetentionPolicy,
     Run,
@@ -36,7 +54,70 @@ admin.site.index_title = "Tables"
 admin.site.enable_nav_sidebar = False
 
 
-class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]  # Django itself has no such brackets
+# The columns by which a row belongs to a staging root and an instrument.
+Place = tuple[str, str]
+OF_A_RUN: Place = ("run__root", "run__equipment")
+OF_A_ROOT: Place = ("root", "")
+
+
+class Placed(admin.ModelAdmin):  # type: ignore[type-arg]  # Django itself has no such brackets
+    """A table of which everybody sees the rows of their own places. Without `place` its rows belong to no place."""
+
+    place: ClassVar[Place | None] = None
+
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":
+        found = super().get_queryset(request)
+        places = self.places(request, "view")
+        if self.place is None:
+            return found if places.everywhere else found.none()
+        root, equipment = self.place
+        return found.filter(places.q(root, equipment))
+
+    def places(self, request: HttpRequest, action: str) -> Places:
+        """Where somebody may `view` or `change` rows of this table."""
+        return access.places(request.user, f"{self.opts.app_label}.{get_permission_codename(action, self.opts)}")
+
+
+class RootFilter(admin.RelatedFieldListFilter):
+    """Staging roots to filter by: those that one may see."""
+
+    def field_choices(
+        self,
+        field: "Field[Any, Any]",
+        request: HttpRequest,
+        model_admin: "admin.ModelAdmin[Any]",
+    ) -> list[tuple[str, Any]]:
+        return [(str(root.pk), root.name) for root in access.roots(request.user)]
+
+
+class InstrumentFilter(admin.SimpleListFilter):
+    """Instruments to filter runs by, without asking a million runs for them."""
+
+    title = parameter_name = "equipment"
+
+    def lookups(self, request: HttpRequest, model_admin: "admin.ModelAdmin[Any]") -> list[tuple[str, str]]:
+        found = access.instruments(request.user).order_by("equipment").values_list("equipment", flat=True)
+        return [(name, visible(name)) for name in found.distinct()]
+
+    def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
+        return queryset.filter(equipment=self.value()) if self.value() else queryset
+
+
+class ProjectFilter(admin.SimpleListFilter):
+    """Projects to filter runs by; which of them lie in somebody's places only the runs would tell."""
+
+    title = parameter_name = "project"
+
+    def lookups(self, request: HttpRequest, model_admin: "admin.ModelAdmin[Any]") -> list[tuple[str, str]]:
+        if not access.places(request.user, access.VIEW).everywhere:
+            return []
+        return [(code, visible(code)) for code in Project.objects.values_list("code", flat=True)]
+
+    def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
+        return queryset.filter(project=self.value()) if self.value() else queryset
+
+
+class ReadOnly(Placed):
     """A table to look at: no adding, changing or deleting, not even as an action."""
 
     actions = None
@@ -54,9 +135,10 @@ class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]  # Django itself has
 
 
 @admin.register(StagingRoot)
-class StagingRootAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class StagingRootAdmin(Placed):
     """Roots come by `add_staging_root` alone, which lays the tokens; here they can be renamed and corrected."""
 
+    place = ("pk", "")
     form = StagingRootForm
     actions = None
     list_display = ("name", "host", "path", "nas_path", "discovered_at", "trouble")
@@ -81,12 +163,17 @@ class StagingRootAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        allowed = super().has_change_permission(request, obj)
+        return allowed and (obj is None or self.places(request, "change").include(obj.pk, ""))
+
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
 
 @admin.register(Run)
 class RunAdmin(ReadOnly):
+    place = ("root", "equipment")
     list_display = (
         "path_shown",
         "root",
@@ -100,7 +187,14 @@ class RunAdmin(ReadOnly):
         "gone_at",
         "trouble",
     )
-    list_filter = ("state", "run_kind", "root", "equipment", "project", ("gone_at", admin.EmptyFieldListFilter))
+    list_filter = (
+        "state",
+        "run_kind",
+        ("root", RootFilter),
+        InstrumentFilter,
+        ProjectFilter,
+        ("gone_at", admin.EmptyFieldListFilter),
+    )
     list_select_related = ("root",)
     search_fields = ("run_path", "project_name")
 
@@ -119,6 +213,7 @@ class RunAdmin(ReadOnly):
 
 @admin.register(IngestEvent)
 class IngestEventAdmin(ReadOnly):
+    place = OF_A_RUN
     list_display = ("run", "position", "state", "at", "host", "first_seen_at")
     list_filter = ("state",)
     list_select_related = ("run",)
@@ -157,6 +252,7 @@ class RetentionPolicyAdmin(ReadOnly):
 
 @admin.register(ClearAttempt)
 class ClearAttemptAdmin(ReadOnly):
+    place = OF_A_RUN
     list_display = ("created_at", "run", "phase", "requester", "actor", "freed_files", "size", "why", "told")
     list_filter = ("phase", "requester", "actor", ("told_at", admin.EmptyFieldListFilter))
     list_select_related = ("run",)
@@ -178,6 +274,7 @@ class ClearAttemptAdmin(ReadOnly):
 
 @admin.register(Proof)
 class ProofAdmin(ReadOnly):
+    place = OF_A_RUN
     list_display = ("at", "run", "level", "files", "size", "host")
     list_filter = ("level",)
     list_select_related = ("run",)
@@ -192,6 +289,7 @@ class ProofAdmin(ReadOnly):
 class HoldAdmin(ReadOnly):
     """Holds are laid and released on a run's page, by commands, or by a file in the run."""
 
+    place = OF_A_RUN
     list_display = ("created_at", "run", "source", "owned_by", "because", "until", "released_at", "released_by")
     list_filter = ("source", "owner", ("released_at", admin.EmptyFieldListFilter))
     list_select_related = ("run",)
@@ -210,6 +308,7 @@ class HoldAdmin(ReadOnly):
 class LedgerEntryAdmin(ReadOnly):
     """The ledger, with what the entries that the filters select have freed."""
 
+    place = OF_A_RUN
     change_list_template = "admin/cleanup/ledgerentry/change_list.html"
     list_display = (
         "moment",
@@ -309,8 +408,9 @@ class SweepAdmin(ReadOnly):
 class SweptRunAdmin(ReadOnly):
     """What passes said of runs; a row stands for every pass of its kind from the first to the last."""
 
+    place = OF_A_RUN
     list_display = ("path_shown", "kind", "first", "last", "action", "why", "said", "policy_version")
-    list_filter = ("kind", "action", "root")
+    list_filter = ("kind", "action", ("root", RootFilter))
     list_select_related = ("run", "first__root", "last__root")
     search_fields = ("run__run_path",)
 
@@ -350,6 +450,7 @@ class SweepBreakerAdmin(ReadOnly):
 
 @admin.register(Surprise)
 class SurpriseAdmin(ReadOnly):
+    place = OF_A_RUN
     list_display = ("at", "path_shown", "policy_version", "why", "said")
     list_filter = ("policy_version", "reason")
     list_select_related = ("run",)
@@ -419,6 +520,155 @@ class OrphanAdmin(ReadOnly):
     @admin.display(description="size", ordering="bytes")
     def size(self, orphan: Orphan) -> str:
         return in_units(orphan.bytes)
+
+
+class AccessForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itself has no such brackets
+    """A place for a user or a group; instruments are chosen, because a wrong letter would quietly give nothing."""
+
+    class Meta:
+        model = Access
+        fields = ("user", "group", "root", "equipment")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        known = set(Instrument.objects.order_by().values_list("equipment", flat=True).distinct())
+        known |= {self.instance.equipment} - {""}
+        self.fields["equipment"] = forms.ChoiceField(
+            label="Instrument",
+            choices=[("", "every instrument"), *((name, visible(name)) for name in sorted(known))],
+            required=False,
+        )
+
+
+@admin.register(Access)
+class AccessAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Who may use their permissions where. Every change stands in the log of changes."""
+
+    form = AccessForm
+    actions = None
+    list_display = ("whom", "root_shown", "equipment_shown")
+    list_filter = ("group", "root")
+    list_select_related = ("user", "group", "root")
+    search_fields = ("user__username", "group__name", "equipment")
+
+    @admin.display(description="who")
+    def whom(self, place: Access) -> str:
+        return f"everybody in {place.group.name}" if place.group else visible(place.user)
+
+    @admin.display(description="staging root", ordering="root")
+    def root_shown(self, place: Access) -> str:
+        return place.root.name if place.root else "every staging root"
+
+    @admin.display(description="instrument", ordering="equipment")
+    def equipment_shown(self, place: Access) -> str:
+        return visible(place.equipment) if place.equipment else "every instrument"
+
+
+@admin.register(Instrument)
+class InstrumentAdmin(Placed):
+    """Instruments come with their runs; here it is said whether their bench page opens without signing in."""
+
+    place = ("root", "equipment")
+    actions = ("give_new_address",)
+    list_display = ("equipment_shown", "root", "public", "bench")
+    list_filter = (("root", RootFilter), "public")
+    list_select_related = ("root",)
+    search_fields = ("equipment",)
+    fields = ("equipment_shown", "root", "public", "bench")
+    readonly_fields = ("equipment_shown", "root", "bench")
+
+    @admin.display(description="instrument", ordering="equipment")
+    def equipment_shown(self, instrument: Instrument) -> str:
+        return visible(instrument.equipment)
+
+    @admin.display(description="bench page")
+    def bench(self, instrument: Instrument) -> SafeString:
+        page, card = reverse("bench", args=[instrument.token]), reverse("instrument-card", args=[instrument.pk])
+        return format_html('<a href="{}">Open</a> · <a href="{}">Print its QR code</a>', page, card)
+
+    @admin.action(description="Give a new address: printed QR codes end", permissions=["change"])
+    def give_new_address(self, request: HttpRequest, chosen: "QuerySet[Instrument]") -> None:
+        for instrument in chosen:
+            if self.has_change_permission(request, instrument):
+                Instrument.objects.filter(pk=instrument.pk).update(token=uuid.uuid4())
+                self.log_change(request, instrument, "Gave the bench page a new address.")
+                messages.success(request, f"The bench page of {visible(instrument)} has a new address.")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        allowed = super().has_change_permission(request, obj)
+        if not isinstance(obj, Instrument):
+            return allowed
+        return allowed and self.places(request, "change").include(obj.root_id, obj.equipment)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+@admin.register(Project)
+class ProjectAdmin(ReadOnly):
+    list_display = ("code_shown", "title_shown")
+    search_fields = ("code", "title")
+
+    @admin.display(description="project", ordering="code")
+    def code_shown(self, project: Project) -> str:
+        return visible(project.code)
+
+    @admin.display(description="title", ordering="title")
+    def title_shown(self, project: Project) -> str:
+        return visible(project.title)
+
+
+@admin.register(DiskUsage)
+class DiskUsageAdmin(ReadOnly):
+    """How full the disks were."""
+
+    place = OF_A_ROOT
+    list_display = ("at", "root", "total", "free")
+    list_filter = (("root", RootFilter),)
+    list_select_related = ("root",)
+    ordering = ("-at",)
+
+    @admin.display(description="size of the disk", ordering="total_bytes")
+    def total(self, usage: DiskUsage) -> str:
+        return in_units(usage.total_bytes)
+
+    @admin.display(description="free", ordering="free_bytes")
+    def free(self, usage: DiskUsage) -> str:
+        return in_units(usage.free_bytes)
+
+
+@admin.register(ClearBatch)
+class ClearBatchAdmin(ReadOnly):
+    """Clears that were asked for together; what became of each stands in its attempt."""
+
+    list_display = ("created_at", "asked_for_by", "said", "paused_at", "stopped_at")
+    list_filter = ("actor",)
+    date_hierarchy = "created_at"
+
+    @admin.display(description="asked for by", ordering="actor")
+    def asked_for_by(self, batch: ClearBatch) -> str:
+        return visible(batch.actor)
+
+    @admin.display(description="reason given", ordering="note")
+    def said(self, batch: ClearBatch) -> str:
+        return visible(batch.note)
+
+
+@admin.register(LogEntry)
+class LogEntryAdmin(ReadOnly):
+    """Who changed what in these pages, and when: people, groups, access, instruments, staging roots."""
+
+    list_display = ("action_time", "user", "content_type", "what", "__str__")
+    list_filter = ("action_flag", "content_type", "user")
+    list_select_related = ("user", "content_type")
+    date_hierarchy = "action_time"
+
+    @admin.display(description="object")
+    def what(self, entry: LogEntry) -> str:
+        return visible(entry.object_repr)
 
 
 # The queue's own pages would let anybody who may add a schedule run any function of any module.

@@ -4,6 +4,7 @@ from django.views.generic import RedirectView
 
 from cleanup.views.answers import answers
 from cleanup.views.bench import bench, bench_qr, instrument_card, instrument_list
+from cleanup.views.bench import bench, bench_qr, instrument_card, instrument_list
 from cleanup.views.clear import clear_run
 from cleanup.views.holds import hold_list, hold_run, release_hold
 from cleanup.views.policies import policy_detail, policy_list, promote_policy, rehearse_policy
@@ -38,6 +39,10 @@ urlpatterns = [
     path("problems/", problem_list, name="problem-list"),
     path("problems/<int:pk>/look/", look_again, name="look-again"),
     path("problems/<int:pk>/gone/", mark_gone, name="mark-gone"),
+    path("bench/<uuid:token>/", bench, name="bench"),
+    path("bench/<uuid:token>/qr.svg", bench_qr, name="bench-qr"),
+    path("instruments/", instrument_list, name="instrument-list"),
+    path("instruments/<int:pk>/card/", instrument_card, name="instrument-card"),
     path("bench/<uuid:token>/", bench, name="bench"),
     path("bench/<uuid:token>/qr.svg", bench_qr, name="bench-qr"),
     path("instruments/", instrument_list, name="instrument-list"),

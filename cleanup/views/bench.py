@@ -1,0 +1,225 @@
+"""Beside the instrument: one word, to be read from across the room, on what may happen to its runs; and its QR code."""
+
+import io
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import segno
+from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.views import redirect_to_login
+from django.core.paginator import Paginator
+from django.db.models import Count, Max, OuterRef, QuerySet, Subquery, Sum
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.cache import cache_control, never_cache
+from django.views.decorators.http import require_safe
+
+from cleanup import access, judging, readiness
+from cleanup.models import Instrument, Orphan, OrphanKind, Run, RunQuerySet, StagingRoot, Tone
+from cleanup.policy.reasons import Reason
+from cleanup.policy.watching import AHEAD
+from cleanup.templatetags.words import duration, in_units, runs, sentence
+from cleanup.views.requests import SignedIn
+from cleanup.views.runs import may_look
+
+# What was seen longer ago is no ground for a green light.
+OLD = timedelta(minutes=30)
+SHOWN = 20
+# As many reasons as one can take in from where one stands.
+REASONS = 3
+PAGE_SIZE = 50
+# Further than this nobody counts the runs of an instrument for the list.
+MANY = 1000
+# As many runs as a page judges anew before it is shown; the task does the rest.
+JUDGED = 300
+# Reasons that wait, and yet nobody can say how long.
+WITHOUT_END = (Reason.HELD, Reason.NOT_SYNC_VERIFIED)
+# Light enough for a printer, safe enough for a scratched card.
+CORRECTION = "m"
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A word for everybody, `tone` for its colour and icon, and why."""
+
+    tone: str
+    word: str
+    because: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    run: Run
+    sign: Sign
+
+
+class CountRows(Subquery):
+    """How many rows a subquery has; sliced, it counts no further."""
+
+    template = "(SELECT COUNT(*) FROM (%(subquery)s) counted)"
+
+
+@login_not_required
+@never_cache
+@require_safe
+def bench(request: SignedIn, token: uuid.UUID) -> HttpResponse:
+    """The page on the bench; nobody can do anything here, so whoever holds the address of a public one may see it."""
+    instrument = _find(request, token)
+    if instrument is None:
+        return redirect_to_login(request.get_full_path())
+    now = timezone.now()
+    staged = Run.objects.here().filter(root=instrument.root, equipment=instrument.equipment)
+    judging.judge_stale(now, limit=JUDGED, runs=staged)
+    latest = staged.defer("facts").order_by("-first_seen_at", "-pk")[:SHOWN]
+    context = {
+        "instrument": instrument,
+        "sign": _sign(instrument, staged, now),
+        "lines": [Line(run, _sign_of_run(run, now)) for run in latest],
+        "shown": SHOWN,
+        "listed": request.user.has_perm(access.VIEW),
+        "now": now,
+    }
+    template = "cleanup/_bench.html" if request.htmx else "cleanup/bench.html"
+    return render(request, template, context)
+
+
+@login_not_required
+@cache_control(private=True, max_age=3600)
+@require_safe
+def bench_qr(request: SignedIn, token: uuid.UUID) -> HttpResponse:
+    """The QR code of the bench page, as a picture of its own."""
+    instrument = _find(request, token)
+    if instrument is None:
+        return redirect_to_login(request.get_full_path())
+    picture = io.BytesIO()
+    code = segno.make_qr(_address(request, instrument), error=CORRECTION)
+    code.save(picture, kind="svg", scale=8, dark="#000", light="#fff", svgclass=None, lineclass=None)
+    return HttpResponse(picture.getvalue(), content_type="image/svg+xml")
+
+
+@require_safe
+@may_look
+def instrument_list(request: SignedIn) -> HttpResponse:
+    now = timezone.now()
+    judging.judge_stale(now, limit=JUDGED, runs=access.runs(request.user))
+    staged = Run.objects.here().filter(root=OuterRef("root"), equipment=OuterRef("equipment")).order_by()
+    newest = staged.values("equipment").annotate(newest=Max("first_seen_at")).values("newest")
+    known = (
+        access.instruments(request.user)
+        .select_related("root")
+        .annotate(
+            staged=CountRows(staged.values("pk")[: MANY + 1]),
+            safe=CountRows(staged.filter(tone=Tone.GO).values("pk")[: MANY + 1]),
+            blocked=CountRows(staged.filter(tone=Tone.BLOCK).values("pk")[: MANY + 1]),
+            newest=Subquery(newest),
+        )
+        .order_by("equipment", "root__name")
+    )
+    page = Paginator(known, PAGE_SIZE).get_page(request.GET.get("page"))
+    return render(request, "cleanup/instruments.html", {"page": page, "many": MANY, "now": now})
+
+
+@require_safe
+@may_look
+def instrument_card(request: SignedIn, pk: int) -> HttpResponse:
+    """A card to print and to put beside the instrument."""
+    instrument = get_object_or_404(access.instruments(request.user).select_related("root"), pk=pk)
+    context = {"instrument": instrument, "bench_address": _address(request, instrument)}
+    return render(request, "cleanup/instruments_card.html", context)
+
+
+def _find(request: SignedIn, token: uuid.UUID) -> Instrument | None:
+    """The instrument of this address, None if one must sign in to see it; 404 if there is none for this person."""
+    instrument = get_object_or_404(Instrument.objects.select_related("root"), token=token)
+    if instrument.public:
+        return instrument
+    if not request.user.is_authenticated:
+        return None
+    if not access.instruments(request.user).filter(pk=instrument.pk).exists():
+        raise Http404
+    return instrument
+
+
+def _address(request: HttpRequest, instrument: Instrument) -> str:
+    return request.build_absolute_uri(reverse("bench", args=[instrument.token]))
+
+
+def _sign(instrument: Instrument, staged: RunQuerySet, now: datetime) -> Sign:
+    """The one word for all runs of an instrument: whatever is unknown, old or not settled says that nobody touches."""
+    if trouble := _trouble(instrument.root, now):
+        return Sign("block", "DO NOT TOUCH", trouble)
+    if staged.doubted().exists():
+        return Sign("block", "DO NOT TOUCH", "How the runs stand is being worked out just now.")
+    strangers = _strangers(instrument).count()
+    tally = staged.order_by().values("tone", "reason").annotate(runs=Count("pk"), until=Max("opens_at"))
+    signs = [(row, _judged_sign(row["tone"], row["reason"], row["until"], now)) for row in tally]
+    closed = sorted((row for row, sign in signs if sign.tone == "block"), key=lambda row: -row["runs"])
+    if closed or strangers:
+        said = [f"{runs(row['runs'])}: {_why(row['tone'], row['reason'])}" for row in closed[:REASONS]]
+        if strangers:
+            said.insert(0, f"{_things(strangers)} in this instrument's folder: no known run.")
+        if len(closed) > REASONS:
+            said.append("And more.")
+        return Sign("block", "DO NOT TOUCH", " ".join(said))
+    if not signs:
+        return Sign("done", "NOTHING HERE", "No run of this instrument is on the staging disk.")
+    if waits := [row["until"] for row, sign in signs if sign.tone == "wait"]:
+        left = duration(max(waits) - now)
+        return Sign("wait", f"WAIT {left}", f"By then every run may go. {_what(staged)}")
+    settled = "verified on the NAS, and nothing speaks against clearing."
+    return Sign("go", "SAFE TO CLEAR", f"{_what(staged)} {settled} Clear in ExLab staging; delete nothing by hand.")
+
+
+def _sign_of_run(run: Run, now: datetime) -> Sign:
+    if run.judged < run.doubts:
+        return Sign("block", "Do not touch", "How it stands is being worked out just now.")
+    return _judged_sign(run.tone, run.reason, run.opens_at, now)
+
+
+def _judged_sign(tone: int, reason: str, until: datetime | None, now: datetime) -> Sign:
+    """What a judgement comes to beside the instrument: green and amber only where there is nothing to think about."""
+    if tone == Tone.GO:
+        return Sign("go", "Safe to clear")
+    if tone == Tone.WAIT and reason not in WITHOUT_END and until is not None and until > now:
+        return Sign("wait", f"Wait {duration(until - now)}", sentence(reason))
+    return Sign("block", "Do not touch", _why(tone, reason))
+
+
+def _why(tone: int, reason: str) -> str:
+    if tone == Tone.WORK:
+        return "being cleared just now."
+    return sentence(reason) if reason else "not settled yet."
+
+
+def _trouble(root: StagingRoot, now: datetime) -> str:
+    """Why nothing can be said of a whole staging disk."""
+    if root.problem:
+        return f"Nothing is done on this staging disk. {sentence(root.problem)}"
+    if root.discovered_at is None:
+        return "Nobody has looked at this staging disk yet."
+    if not now - OLD <= root.discovered_at <= now + AHEAD:
+        return f"Nobody has looked at this staging disk for {duration(abs(now - root.discovered_at))}."
+    if hindrances := readiness.hindrances():
+        return sentence(hindrances[0].reason)
+    return ""
+
+
+def _strangers(instrument: Instrument) -> "QuerySet[Orphan]":
+    """What lies in the instrument's folder and belongs to no run; it may be what is being written there just now."""
+    here = Orphan.objects.filter(root=instrument.root, gone_at=None, path__startswith=f"{instrument.equipment}/")
+    return here.exclude(kind=OrphanKind.MISSING)
+
+
+def _things(number: int) -> str:
+    return "1 thing" if number == 1 else f"{number:,} things"
+
+
+def _what(staged: RunQuerySet) -> str:
+    """`All 7 runs, 1.20 TB:`."""
+    sums = staged.aggregate(runs=Count("pk"), bytes=Sum("bytes"))
+    number = sums["runs"]
+    many = "1 run" if number == 1 else f"All {number:,} runs"
+    return f"{many}, {in_units(sums['bytes'])} logical:"
