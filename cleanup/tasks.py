@@ -7,7 +7,7 @@ from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from django_q.conf import Conf
 
-from cleanup import breaking, discovery, holding, judging, orphans, queueing, recovery, sweeping, telling
+from cleanup import breaking, discovery, holding, judging, measuring, orphans, queueing, recovery, sweeping, telling
 from cleanup.clearing import perform
 from cleanup.models import ClearAttempt, Heartbeat, StagingRoot
 
@@ -38,6 +38,13 @@ def sweep() -> str:
     return "; ".join((said, *problems))
 
 
+def dry_run(root_id: int, actor: str) -> str:
+    """Show what a sweep of one staging root would clear, for the person who has asked; nothing is touched."""
+    root = StagingRoot.objects.get(pk=root_id)
+    swept = sweeping.sweep(now=timezone.now(), dry_run=True, roots=[root], actor=actor)
+    return f"{root}: would clear {swept.count(sweeping.Action.WOULD_CLEAR)} of {swept.scanned} runs"
+
+
 def discover() -> str:
     """Bring the staging roots of this host up to date; one that is being looked at is left alone."""
     said = []
@@ -53,6 +60,7 @@ def discover() -> str:
 
 
 def _discover(root: StagingRoot) -> list[str]:
+    measuring.measure(root, now=timezone.now())
     if (done := discovery.discover(root, now=timezone.now(), wait=False)) is None:
         return []
     inspected = orphans.inspect(root, now=timezone.now(), wait=False)
