@@ -943,10 +943,10 @@ def test_a_run_that_was_declared_gone_is_shown_and_not_listed(scene: Scene, now:
     another_beginning(scene.path)
     one(scene.run, Order(now=now, actor="ada", replaced=True))
     client.force_login(User.objects.create_superuser("admin"))
-    assert f"/runs/{scene.run.pk}/" not in client.get("/").content.decode()
+    assert f"/runs/{scene.run.pk}/" not in client.get("/runs/").content.decode()
     assert client.get(f"/runs/{scene.run.pk}/").status_code == 200
     discover(scene.root, now)
-    page = client.get("/").content.decode()
+    page = client.get("/runs/").content.decode()
     assert f"/runs/{scene.run.pk}/" not in page
     assert f"/runs/{Run.objects.staged().get().pk}/" in page
     admin = client.get("/admin/cleanup/run/", {"gone_at__isempty": "0"})

@@ -148,8 +148,8 @@ def test_an_impossible_nas_root_is_refused(people, root, path):
 
 def test_the_admin_is_for_staff(people, root):
     assert people.operator.get("/admin/").status_code == 302
-    assert "/admin/" not in people.operator.get("/").content.decode()
-    assert "/admin/" in people.admin.get("/").content.decode()
+    assert "/admin/" not in people.operator.get("/runs/").content.decode()
+    assert "/admin/" in people.admin.get("/runs/").content.decode()
 
 
 @pytest.mark.parametrize("model", ["schedule", "ormq", "success", "failure"])

@@ -168,7 +168,7 @@ def test_a_file_holds_and_says_how_it_ends(people, runs, lab, root, now):
     assert "It ends when the file .exlab-hold is taken out of the run." in text
     assert "\u202e" not in text
     assert 'id="clear"' not in text
-    assert '<p class="verdict wait"><strong>On hold</strong></p>' in text_of(people.viewer.get("/"))
+    assert '<p class="verdict wait"><strong>On hold</strong></p>' in text_of(people.viewer.get("/runs/"))
 
 
 def test_what_blocks_a_held_run_is_told_first(people, runs, now):
@@ -187,7 +187,7 @@ def test_an_attempt_that_a_hold_stopped_is_no_failure_to_look_into(people, runs,
 
 def test_names_and_reasons_are_text(people, runs, now):
     lay(runs[SAFE], now, owner="<b>eve</b>", reason="<script>alert(1)</script>\u202e")
-    for where in ("/holds/", f"/runs/{runs[SAFE].pk}/", "/"):
+    for where in ("/holds/", f"/runs/{runs[SAFE].pk}/", "/runs/"):
         text = text_of(people.operator.get(where))
         assert "<script>alert" not in text
         assert "<b>eve" not in text

@@ -11,7 +11,7 @@ def test_signing_in_leads_to_where_one_wanted_to_go(people):
     client = Client()
     answer = client.post("/login/", {"username": "operator", "password": "operator", "next": "/?state=cleared"})
     assert (answer.status_code, answer.url) == (302, "/?state=cleared")
-    assert client.get("/").status_code == 200
+    assert client.get("/runs/").status_code == 200
 
 
 @pytest.mark.parametrize("elsewhere", ["https://evil.example/", "//evil.example", "javascript:alert(1)"])
@@ -49,7 +49,7 @@ def test_a_fault_of_ours(people, runs, monkeypatch):
         raise RuntimeError("a fault")
 
     monkeypatch.setattr(run_views, "queue_is_silent", fall)
-    answer = people.operator.get("/")
+    answer = people.operator.get("/runs/")
     assert answer.status_code == 500
     assert "Something went wrong here" in answer.content.decode()
 
@@ -57,7 +57,7 @@ def test_a_fault_of_ours(people, runs, monkeypatch):
 def test_every_page_carries_the_strict_policy(people, runs):
     for client, address in (
         (people.nobody, "/login/"),
-        (people.operator, "/"),
+        (people.operator, "/runs/"),
         (people.operator, f"/runs/{runs[SAFE].pk}/"),
         (people.admin, "/admin/"),
     ):

@@ -76,7 +76,7 @@ def test_only_people_with_a_role_may_look(people, runs, swept, address):
 
 def test_no_sweep_so_far(people):
     assert "No sweep has been made so far." in page(people.viewer, "/sweeps/")
-    assert 'href="/sweeps/"' in page(people.viewer, "/")
+    assert 'href="/sweeps/"' in page(people.viewer, "/runs/")
 
 
 def test_every_pass_with_its_counts_and_what_stopped_it(people, swept):
@@ -340,7 +340,7 @@ def test_a_note_that_is_too_long_is_asked_for_again(people, breaker):
 def test_the_list_and_the_run_say_that_the_schedule_has_stopped(people, runs, breaker, policy):
     policy(mode="scheduled", retain_hours=1, rehearse=False)
     words = "would go with the next sweep, but something abnormal has stopped the sweeps."
-    assert words in page(people.viewer, "/")
+    assert words in page(people.viewer, "/runs/")
     text = page(people.viewer, f"/runs/{runs[SAFE].pk}/")
     assert words in text
     assert "It would clear 41 runs." in text
@@ -372,7 +372,7 @@ def test_another_roots_breaker_stops_nothing_here(people, runs, breaker, policy)
 def test_a_rehearsed_policy_says_what_it_waits_for(people, runs, policy):
     policy(mode="scheduled", retain_hours=1, rehearse=True)
     words = "Scheduled, rehearsed: would go with the next sweep, once the policy is promoted."
-    assert words in page(people.viewer, "/")
+    assert words in page(people.viewer, "/runs/")
     assert words in page(people.viewer, f"/runs/{runs[SAFE].pk}/")
 
 
