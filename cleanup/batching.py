@@ -579,6 +579,11 @@ class Progress:
         return self.freed_bytes / seconds if self.freed_bytes and seconds >= 1 else None
 
     @property
+    def whole_bytes_per_second(self) -> int | None:
+        """The same, without the fraction."""
+        return None if self.bytes_per_second is None else round(self.bytes_per_second)
+
+    @property
     def left(self) -> timedelta | None:
         """How long the rest takes at the speed so far."""
         speed = self.bytes_per_second

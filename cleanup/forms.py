@@ -1,6 +1,7 @@
 """What people may type: filters of the list, the reason of a clear, the address of a NAS root, a policy."""
 
 import os.path
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -105,13 +106,26 @@ class FilterForm(forms.Form):
 
 
 class ClearForm(forms.Form):
-    """The words an operator may leave with a clear."""
+    """What comes back from a preview: what was shown, the number that was typed, and the words left with the clear."""
 
+    runs = forms.CharField(required=False, max_length=40_000, widget=forms.HiddenInput)
+    digest = forms.CharField(required=False, max_length=64, widget=forms.HiddenInput)
+    batch = forms.UUIDField(required=False, widget=forms.HiddenInput)
+    typed = forms.CharField(
+        required=False,
+        max_length=20,
+        widget=forms.TextInput(attrs={"inputmode": "numeric", "autocomplete": "off", "required": True}),
+    )
     note = forms.CharField(
         required=False,
         max_length=ClearAttempt._meta.get_field("note").max_length,
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
+
+    def clean_typed(self) -> int | None:
+        """A whole number, with or without marks between its thousands."""
+        text = re.sub(r"[\s,.'\u2019_]", "", self.cleaned_data["typed"])
+        return int(text) if text.isascii() and text.isdigit() else None
 
 
 class StagingRootForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itself has no such brackets

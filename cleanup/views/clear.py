@@ -1,74 +1,219 @@
-""" "Clear now": the question, and the wish."""
+""" "Clear now", for one run and for many: what would go, the question, and the wish."""
+
+import uuid
+from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
+from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, redirect, render, resolve_url
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
+from django_htmx.http import HttpResponseClientRedirect, reswap, retarget
 
-from cleanup import gathering, queueing, readiness
+from cleanup import access, batching, judging, queueing, readiness
+from cleanup.batching import Asked, Changed, Chosen, Item, NotConfirmed, Preview
 from cleanup.forms import ClearForm
-from cleanup.models import RetentionPolicy, Run
-from cleanup.policy.retention import effective_policy
-from cleanup.views import listing
+from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot
+from cleanup.templatetags.words import count, runs
+from cleanup.views import listing, selection
 from cleanup.views.requests import SignedIn
-from cleanup.views.runs import may_look, queue_is_silent
+from cleanup.views.runs import JUDGED_AT_ONCE, queue_is_silent
 from cleanup.views.standing import stand
 
-may_clear = permission_required("cleanup.clear_run", raise_exception=True)
+may_clear = permission_required(access.CLEAR, raise_exception=True)
+
+# So many runs of a preview are in sight at once; the others are unfolded.
+IN_SIGHT = 20
+# What has changed between a preview and its wish is a conflict, not a mistake in the form.
+CONFLICT, MISTAKE = 409, 422
+
+
+# One run
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@may_look
 @may_clear
 def clear_run(request: SignedIn, pk: int) -> HttpResponse:
-    """Ask first; a POST writes the wish and its task. What becomes of it is read from the attempt."""
-    run = get_object_or_404(Run.objects.with_root(), pk=pk)
+    """Show what would go and ask; a POST writes the wish and its task. What becomes of it is read from the attempt."""
+    run = get_object_or_404(access.runs(request.user).with_root(), pk=pk)
+    if not access.may(request.user, access.CLEAR, run):
+        raise PermissionDenied
     if request.method == "POST":
         return _ask_for(request, run)
-    return _confirm(request, run, ClearForm())
+    shown = batching.preview(request.user, Asked.of([run.pk]), timezone.now())
+    return _confirm(request, shown.items[0], shown, ClearForm())
 
 
-def _confirm(request: SignedIn, run: Run, form: ClearForm) -> HttpResponse:
+def _confirm(
+    request: SignedIn, item: Item, shown: Preview, form: ClearForm, *, status: int = 200, changed: bool = False
+) -> HttpResponse:
     now = timezone.now()
-    policies = RetentionPolicy.objects.scoped()
-    breaker = listing.open_breakers().get(run.root_id)
-    standing, decision = stand(run, listing.latest_attempt(run), policies, readiness.hindrances(), now, breaker=breaker)
+    hindrances = readiness.hindrances()
+    standing, _decision = stand(item.run, item.attempt, RetentionPolicy.objects.scoped(), hindrances, now)
     context = {
-        "run": run,
+        "run": item.run,
+        "item": item,
+        "preview": shown,
         "standing": standing,
-        "allowed": decision is not None and decision.worth_trying,
-        "proof": effective_policy(policies, run.scope).proof,
+        "allowed": item.goes,
+        "changed": changed,
         "form": form,
-        "queue_is_silent": queue_is_silent(now, host=run.root.host),
+        "queue_is_silent": queue_is_silent(now, host=item.run.root.host),
         "now": now,
     }
-    template = "cleanup/_confirm.html" if request.htmx else "cleanup/clear_confirm.html"
-    # htmx shows nothing of an answer with an error status
-    return render(request, template, context, status=422 if form.errors and not request.htmx else 200)
+    if not request.htmx:
+        return render(request, "cleanup/clear_confirm.html", context, status=status)
+    answer = render(request, "cleanup/_confirm.html", context)  # htmx shows nothing of an answer with an error status
+    if request.method == "POST":  # the form is meant for the row, this for the place of the dialog
+        answer = reswap(retarget(answer, "#slot"), "innerHTML")
+    return answer
 
 
 def _ask_for(request: SignedIn, run: Run) -> HttpResponse:
     now = timezone.now()
     form = ClearForm(request.POST)
     if not form.is_valid():
-        return _confirm(request, run, form)
-
-    def tell(level: int, words: str) -> None:
-        if not request.htmx:  # the row says it itself
-            messages.add_message(request, level, words)
-
-    policies = RetentionPolicy.objects.scoped()
-    decision = gathering.stored_decision(run, policies, now, hindrances=readiness.hindrances())
-    if decision.worth_trying:
-        try:
-            note = form.cleaned_data["note"]
-            queueing.request_clear(run, actor=request.user.get_username(), note=note, now=now)
-        except queueing.AlreadyClearing:
-            tell(messages.INFO, "This run is being cleared already; here is how far it is.")
-    else:
-        tell(messages.ERROR, "Not cleared: this run may not go now, for the reason that stands here.")
+        shown = batching.preview(request.user, Asked.of([run.pk]), now)
+        return _confirm(request, shown.items[0], shown, form, status=MISTAKE)
+    wish = form.cleaned_data
+    try:
+        batching.place_one(request.user, run, digest=wish["digest"], typed=wish["typed"], note=wish["note"], now=now)
+    except queueing.AlreadyClearing:
+        _tell(request, messages.INFO, "This run is being cleared already; here is how far it is.")
+    except NotConfirmed as wrong:
+        form.add_error("typed", f"To clear this much, type {count(wrong.preview.number)}.")
+        return _confirm(request, wrong.preview.items[0], wrong.preview, form, status=MISTAKE)
+    except Changed as changed:
+        item = changed.preview.items[0]
+        if item.goes:
+            return _confirm(request, item, changed.preview, form, status=CONFLICT, changed=True)
+        if item.attempt is not None and item.attempt.is_active:
+            _tell(request, messages.INFO, "This run is being cleared already; here is how far it is.")
+        else:
+            _tell(request, messages.ERROR, "Not cleared: this run may not go now, for the reason that stands here.")
     if request.htmx:
-        return render(request, "cleanup/_row.html", {"row": listing.row_of(run, now), "now": now})
+        row = listing.row_of(run, now, request.user, selection.picked(request))
+        return render(request, "cleanup/_row.html", {"row": row, "now": now})
     return redirect("run-detail", pk=run.pk)
+
+
+def _tell(request: SignedIn, level: int, words: str) -> None:
+    if not request.htmx:  # the row says it itself
+        messages.add_message(request, level, words)
+
+
+# Many runs
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@may_clear
+def clear_runs(request: SignedIn) -> HttpResponse:
+    """What would become of the safe runs of a staging root, or of the selected ones; a POST asks for exactly that."""
+    now = timezone.now()
+    root = _root_of(request)
+    if request.method == "POST":
+        return _place(request, root)
+    judging.judge_stale(now, limit=JUDGED_AT_ONCE)
+    chosen = _chosen(request, root)
+    shown = batching.preview(request.user, chosen.asked, now)
+    return _show(request, root, shown, ClearForm(), left=chosen.left)
+
+
+def _root_of(request: SignedIn) -> StagingRoot | None:
+    """The staging root that the address names; None if it is about the selection."""
+    name = request.GET.get("root", "")
+    if not name:
+        return None
+    root = get_object_or_404(access.roots(request.user), name=name)
+    if not access.roots(request.user, access.CLEAR).filter(pk=root.pk).exists():
+        raise PermissionDenied
+    return root
+
+
+def _chosen(request: SignedIn, root: StagingRoot | None) -> Chosen:
+    if root is None:
+        return Chosen(asked=Asked.of(selection.chosen(request)))
+    return batching.choose(batching.safe_on(request.user, root))
+
+
+def _place(request: SignedIn, root: StagingRoot | None) -> HttpResponse:
+    now = timezone.now()
+    form = ClearForm(request.POST)
+    form.is_valid()
+    wish = form.cleaned_data
+    asked = Asked.parse(wish.get("runs", ""))
+    if form.errors:
+        return _show(request, root, batching.preview(request.user, asked, now), form, status=MISTAKE)
+    try:
+        placed = batching.place(
+            request.user,
+            asked,
+            digest=wish["digest"],
+            key=wish["batch"] or uuid.uuid4(),
+            typed=wish["typed"],
+            note=wish["note"],
+            now=now,
+        )
+    except NotConfirmed as wrong:
+        form.add_error("typed", f"To clear this much, type {count(wrong.preview.number)}.")
+        return _show(request, root, wrong.preview, form, status=MISTAKE)
+    except Changed as changed:
+        return _show(request, root, changed.preview, form, status=CONFLICT, changed=True)
+    if placed.left:
+        words = f"{runs(len(placed.left))} had been asked for by somebody else a moment before."
+        messages.info(request, words)
+    selection.forget(request, asked.marks)
+    address = resolve_url("batch", placed.batch.pk)
+    return HttpResponseClientRedirect(address) if request.htmx else redirect(address)
+
+
+def _show(
+    request: SignedIn,
+    root: StagingRoot | None,
+    shown: Preview,
+    form: ClearForm,
+    *,
+    left: int = 0,
+    status: int = 200,
+    changed: bool = False,
+) -> HttpResponse:
+    now = timezone.now()
+    roots = shown.roots
+    context: dict[str, Any] = {
+        "preview": shown,
+        "in_sight": shown.going[:IN_SIGHT],
+        "folded": shown.going[IN_SIGHT:],
+        "root": root,
+        "left": left,
+        "left_is_more": left >= batching.COUNTED - batching.MAX_RUNS,
+        "most": batching.MAX_RUNS,
+        "staying_on": batching.staying_on(request.user, root) if root else [],
+        "space": _space_after(shown, roots[0]) if len(roots) == 1 else None,
+        "form": form,
+        "key": uuid.uuid4(),
+        "changed": changed,
+        "not_permitted": batching.NOT_PERMITTED,
+        "hindrances": readiness.hindrances(),
+        "queue_is_silent": any(queue_is_silent(now, host=host) for host in {root.host for root in roots}),
+        "now": now,
+    }
+    if request.htmx:  # which shows nothing of an answer with an error status
+        return render(request, "cleanup/_clear.html", context)
+    return render(request, "cleanup/clear_runs.html", context, status=status)
+
+
+def _space_after(shown: Preview, root: StagingRoot) -> dict[str, Any] | None:
+    """How full the disk was when it was measured last, and how full it would have been without these runs."""
+    usage = DiskUsage.objects.filter(root=root).order_by("-at").first()
+    if usage is None or usage.total_bytes <= 0 or shown.allocated_bytes is None:
+        return None
+    used = usage.total_bytes - usage.free_bytes
+    after = max(used - shown.allocated_bytes, 0)
+    return {
+        "at": usage.at,
+        "before_percent": round(100 * used / usage.total_bytes),
+        "after_percent": round(100 * after / usage.total_bytes),
+        "free_after": usage.total_bytes - after,
+    }

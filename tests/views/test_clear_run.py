@@ -1,5 +1,6 @@
 """Clear now: the question, the wish, what becomes of it."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -18,6 +19,19 @@ HTMX = {"HX-Request": "true"}
 
 def address(run):
     return f"/runs/{run.pk}/clear/"
+
+
+def digest_of(text):
+    """The digest that a question carries; none where nothing is asked."""
+    found = re.search(r'name="digest" value="([0-9a-f]{64})"', text)
+    return found[1] if found else ""
+
+
+def ask(client, run, *, htmx=False, follow=False, **more):
+    """Look at the question, and say yes to what it shows."""
+    digest = digest_of(client.get(address(run)).content.decode())
+    headers = HTMX if htmx else {}
+    return client.post(address(run), {"digest": digest, **more}, headers=headers, follow=follow)
 
 
 def text_of(response, status=200):
@@ -85,7 +99,7 @@ def test_the_question_about_a_blocked_run_has_no_button(people, runs):
 
 def test_a_wish_is_an_attempt_with_its_task(people, runs, lab):
     before = snapshot(lab.staging)
-    answer = people.operator.post(address(runs[SAFE]), {"note": "disk is full"})
+    answer = ask(people.operator, runs[SAFE], note="disk is full")
     assert (answer.status_code, answer.url) == (302, f"/runs/{runs[SAFE].pk}/")
     attempt = ClearAttempt.objects.get()
     assert (attempt.phase, attempt.actor, attempt.note) == (Phase.QUEUED, "operator", "disk is full")
@@ -95,7 +109,7 @@ def test_a_wish_is_an_attempt_with_its_task(people, runs, lab):
 
 
 def test_with_htmx_the_row_comes_back_alive(people, runs):
-    text = text_of(people.operator.post(address(runs[SAFE]), headers=HTMX))
+    text = text_of(ask(people.operator, runs[SAFE], htmx=True))
     assert f'id="run-{runs[SAFE].pk}"' in text
     assert f'hx-get="/runs/{runs[SAFE].pk}/row/"' in text
     assert "every 1s" in text
@@ -103,10 +117,11 @@ def test_with_htmx_the_row_comes_back_alive(people, runs):
 
 
 def test_twice_is_one_attempt(people, runs):
-    people.operator.post(address(runs[SAFE]))
-    again = people.admin.post(address(runs[SAFE]), follow=True)
+    digest = digest_of(text_of(people.admin.get(address(runs[SAFE]))))
+    ask(people.operator, runs[SAFE])
+    again = people.admin.post(address(runs[SAFE]), {"digest": digest}, follow=True)
     assert "is being cleared already" in text_of(again)
-    row = text_of(people.admin.post(address(runs[SAFE]), headers=HTMX))
+    row = text_of(people.admin.post(address(runs[SAFE]), {"digest": digest}, headers=HTMX))
     assert "Asked for by operator." in row
     assert ClearAttempt.objects.count() == 1
     assert OrmQ.objects.count() == 1
@@ -123,7 +138,7 @@ def test_a_blocked_run_is_refused_with_its_reason(people, runs, path):
 
 
 def test_a_wrong_note_does_nothing(people, runs):
-    answer = people.operator.post(address(runs[SAFE]), {"note": "x" * 501})
+    answer = ask(people.operator, runs[SAFE], note="x" * 501)
     assert "at most 500 characters" in text_of(answer, 422)
     assert not ClearAttempt.objects.exists()
 
@@ -132,7 +147,7 @@ def test_a_touched_run_may_be_asked_for_only_where_bytes_are_read(people, runs, 
     assert "Compare every byte and clear" in text_of(people.operator.get(address(runs[TOUCHED])))
     policy(proof="size")
     assert "may not be cleared now" in text_of(people.operator.get(address(runs[TOUCHED])))
-    people.operator.post(address(runs[TOUCHED]))
+    ask(people.operator, runs[TOUCHED])
     assert not ClearAttempt.objects.exists()
 
 
@@ -141,7 +156,7 @@ class TestOutcomes:
     """What the row says when the task has run; a clear commits for itself, so these tests do too."""
 
     def ask_and_perform(self, client, run, now):
-        text_of(client.post(address(run), headers=HTMX))
+        text_of(ask(client, run, htmx=True))
         clearing.perform(ClearAttempt.objects.get(phase=Phase.QUEUED), now=now)
         return text_of(client.get(f"/runs/{run.pk}/row/", headers=HTMX))
 
@@ -209,6 +224,6 @@ def test_nothing_in_a_request_names_a_path(people, runs, lab, tmp_path):
     """Whatever is sent along, only the number in the address counts."""
     other = tmp_path / "other"
     other.mkdir()
-    people.operator.post(address(runs[SAFE]), {"run_path": str(other), "path": "/", "nas_path": str(other)})
+    ask(people.operator, runs[SAFE], run_path=str(other), path="/", nas_path=str(other), runs=str(runs[TOUCHED].pk))
     assert ClearAttempt.objects.get().run_id == runs[SAFE].pk
     assert other.exists()
