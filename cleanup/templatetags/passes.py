@@ -5,6 +5,7 @@ from typing import Any
 
 from django import template
 
+from cleanup.models import Outcome, Sweep, SweepKind
 from cleanup.policy.pressure import Cause
 from cleanup.policy.reasons import Reason
 from cleanup.templatetags.words import in_units, runs, sentence
@@ -19,6 +20,12 @@ ACTIONS = {
     "refused": "refused",
     "partial": "cleared, removal incomplete",
     "failed": "failed",
+}
+# How people call a pass, by its kind.
+KINDS = {
+    SweepKind.TIMED: "by the schedule",
+    SweepKind.TYPED: "by a person",
+    SweepKind.DRY_RUN: "dry run",
 }
 # Why a sweep takes a run; the codes add up, as in `retention+max_bytes`.
 CAUSES = {
@@ -35,6 +42,29 @@ OUTCOME_TONES = {"done": "pass", "running": "rest"}
 def action(code: str) -> str:
     """What became of a run, in words."""
     return ACTIONS.get(code, code.replace("_", " "))
+
+
+@register.filter
+def called(kind: str) -> str:
+    """What kind of pass it is, in words."""
+    return KINDS[SweepKind(kind)]
+
+
+@register.filter
+def came_to(sweep: Sweep) -> str:
+    """What a pass came to, in a sentence or two; bytes are logical."""
+    if sweep.outcome == Outcome.RUNNING:
+        return "It is under way."
+    freed = f"{runs(sweep.would_clear if sweep.kind == SweepKind.DRY_RUN else sweep.cleared)}, {in_units(sweep.bytes)}"
+    if sweep.kind == SweepKind.DRY_RUN:
+        said = [f"Would clear {freed}." if sweep.would_clear else "Would clear nothing."]
+    else:
+        said = [f"Cleared {freed}." if sweep.cleared else "Cleared nothing."]
+        if sweep.would_clear:
+            said.append(f"Rehearsed only: {runs(sweep.would_clear)} would have gone.")
+    if sweep.failed:
+        said.append(f"{runs(sweep.failed)} failed.")
+    return " ".join(said)
 
 
 @register.filter

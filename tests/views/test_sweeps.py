@@ -3,10 +3,15 @@
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django_q.models import OrmQ
+from django_q.tasks import async_task
 
-from cleanup import sweeping
-from cleanup.models import Hold, Outcome, StagingRoot, Surprise, Sweep, SweepBreaker, SweepKind, SweptRun
+from cleanup import dryruns, schedules, sweeping, tasks
+from cleanup.models import Access, Hold, Outcome, StagingRoot, Surprise, Sweep, SweepBreaker, SweepKind, SweptRun
 from cleanup.policy.reasons import Reason
+from cleanup.templatetags.words import in_units
 from cleanup.views.sweeps import PAGE_SIZE
 from tests.views.conftest import EXTRA, SAFE
 
@@ -56,6 +61,21 @@ def breaker(swept, root, now):
     )
 
 
+@pytest.fixture
+def keeper(people):
+    """A client of somebody who may do what an operator may, on one instrument or staging root alone."""
+
+    def sign_in(**place):
+        user = User.objects.create_user(f"keeper-{User.objects.count()}")
+        user.user_permissions.set(Permission.objects.filter(group__name="operator"))
+        Access.objects.create(user=user, **place)
+        client = Client(raise_request_exception=False)
+        client.force_login(user)
+        return client
+
+    return sign_in
+
+
 def page(client, address):
     response = client.get(address)
     assert response.status_code == 200, address
@@ -85,7 +105,8 @@ def test_every_pass_with_its_counts_and_what_stopped_it(people, swept):
     )
     swept(1, outcome=Outcome.STOPPED, reason=Reason.BREAKER_OPEN, detail="<b>41 runs\u202e</b>")
     text = page(people.viewer, "/sweeps/")
-    for words in ("1,234", ">56<", ">31<", "1,200", ">3<", "4,321 files", "9.10 MB", "7.5", "Stopped", "breaker_open"):
+    said = ("1,234", ">56<", "Cleared 31 runs, 9.10 MB. 3 runs failed.", "1,200", ">3<", "4,321 files", "7.5 s")
+    for words in (*said, "Stopped", "breaker_open"):
         assert words in text, words
     assert "&lt;b&gt;41 runs\\u202e&lt;/b&gt;" in text
     assert text.index("Stopped") < text.index("1,234")
@@ -130,7 +151,7 @@ def test_an_absurd_key_leads_to_the_latest(people, swept):
 def test_few_queries_however_many_passes(people, swept, breaker, django_assert_max_num_queries):
     for _ in range(PAGE_SIZE):
         swept()
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(26):
         page(people.operator, "/sweeps/")
 
 
@@ -172,7 +193,7 @@ def test_a_large_pass_is_paged_in_few_queries(people, runs, many, root, swept, d
         SweptRun(run=run, root=root, kind=sweep.kind, first=sweep, last=sweep, action="skipped", gates=GATES)
         for run in root.runs.all()
     )
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(26):
         text = page(people.viewer, f"/sweeps/{sweep.pk}/")
     assert "1 to 50 of 126 runs" in text
     for number, words in (("3", "101 to 126"), ("99", "101 to 126"), ("-1", "101 to 126"), ("x", "1 to 50")):
@@ -403,3 +424,119 @@ def test_the_admin_shows_the_record_and_changes_none_of_it(people, runs, breaker
     page(people.admin, f"/admin/cleanup/{model}/{row.pk}/change/")
     for address in (f"{row.pk}/change/", f"{row.pk}/delete/", "add/"):
         assert people.admin.post(f"/admin/cleanup/{model}/{address}", {"post": "yes"}).status_code == 403
+
+
+# Dry run now
+
+
+def queued():
+    return [one.args() for one in OrmQ.objects.order_by("pk") if one.func().endswith("dry_run")]
+
+
+def ask(client, root="lab"):
+    return client.post("/sweeps/dry-run/", {"root": root}, follow=True)
+
+
+def test_who_may_ask_for_a_dry_run(people, root, keeper):
+    assert people.nobody.post("/sweeps/dry-run/", {"root": "lab"}).status_code == 302
+    for client in (people.stranger, people.viewer):
+        assert client.post("/sweeps/dry-run/", {"root": "lab"}).status_code == 403
+    assert people.operator.get("/sweeps/dry-run/").status_code == 405
+    for name in ("nowhere", "", "a\x00b"):
+        assert people.operator.post("/sweeps/dry-run/", {"root": name}).status_code == 404
+    assert keeper(equipment="FLOW_01").post("/sweeps/dry-run/", {"root": "lab"}).status_code == 404
+    client = Client(enforce_csrf_checks=True)
+    client.cookies = people.operator.cookies
+    assert client.post("/sweeps/dry-run/", {"root": "lab"}).status_code == 403
+    assert queued() == []
+    assert "Dry run now" in page(people.operator, "/sweeps/")
+    assert "Dry run now" not in page(people.viewer, "/sweeps/")
+
+
+def test_who_may_look_at_a_root_and_not_clear_there_may_not_ask(people, root):
+    user = User.objects.get(username="viewer")
+    user.user_permissions.add(Permission.objects.get(codename="clear_run"))
+    Access.objects.create(user=user, root=StagingRoot.objects.create(name="other", host="h", path="/other"))
+    assert people.viewer.post("/sweeps/dry-run/", {"root": "lab"}).status_code == 403
+    assert ask(people.viewer, "other").status_code == 200
+    assert len(queued()) == 1
+
+
+def test_twice_in_a_row_is_one_dry_run(people, root):
+    assert "A dry run of lab is queued. What it says will stand here." in ask(people.operator).content.decode()
+    text = ask(people.admin).content.decode()
+    assert "A dry run of lab is queued or running already." in text
+    assert "asked for by operator" in text
+    assert queued() == [(root.pk, "operator")]
+
+
+def test_the_list_waits_for_it_and_shows_what_it_says(people, runs, root, policy, now):
+    policy(mode="scheduled", retain_hours=1)
+    assert "every 2s" not in page(people.viewer, "/sweeps/")
+    ask(people.operator)
+    text = page(people.viewer, "/sweeps/?root=lab")
+    assert f'hx-get="/sweeps/?root=lab&amp;seen={root.pk}q"' in text
+    htmx = {"HTTP_HX_REQUEST": "true"}
+    assert people.viewer.get(f"/sweeps/?seen={root.pk}q", **htmx).status_code == 204
+    OrmQ.objects.update(lock=now + HOUR)
+    fragment = people.viewer.get(f"/sweeps/?seen={root.pk}q", **htmx).content.decode()
+    assert "is under way" in fragment
+    assert "<html" not in fragment
+    (args,) = queued()
+    assert tasks.dry_run(*args) == "lab: would clear 3 of 6 runs"
+    OrmQ.objects.all().delete()
+    fragment = people.viewer.get(f"/sweeps/?seen={root.pk}r", **htmx).content.decode()
+    assert "every 2s" not in fragment
+    assert 'hx-swap-oob="innerHTML">The dry run of lab is over. Would clear 3 runs, ' in fragment
+    sweep = Sweep.objects.get()
+    assert (sweep.kind, sweep.actor, sweep.would_clear) == ("dry_run", "operator", 3)
+    text = page(people.viewer, f"/sweeps/{sweep.pk}/")
+    assert f"Would clear 3 runs, {in_units(sweep.bytes)}." in text
+    assert text.index("would be cleared</span>") < text.index("left alone</span>")
+
+
+def test_another_queue_and_other_tasks_are_no_dry_runs_of_this_root(root, now):
+    other = StagingRoot.objects.create(name="other", host="elsewhere", path="/other")
+    schedules.serve_apart("elsewhere")
+    async_task("cleanup.tasks.clear", "an attempt", cluster="clear")
+    assert dryruns.ask_for(other, actor="ada", now=now)
+    assert dryruns.expected([root], now=now) == {}
+    assert [*dryruns.expected([root, other], now=now)] == [other.pk]
+    assert OrmQ.objects.latest("pk").key.endswith("@elsewhere")
+
+
+# Who sees what
+
+
+def test_what_lies_on_another_root_is_not_found(keeper, people, swept, breaker, root):
+    other = StagingRoot.objects.create(name="other", host="h", path="/other")
+    client = keeper(root=other)
+    theirs = swept(root=other)
+    text = page(client, "/sweeps/")
+    assert f'href="/sweeps/{theirs.pk}/"' in text
+    assert f'href="/sweeps/{breaker.sweep_id}/"' not in text
+    assert "/go-on/" not in text
+    assert ">lab<" not in text
+    assert client.get(f"/sweeps/{breaker.sweep_id}/").status_code == 404
+    assert client.post(f"/breakers/{breaker.pk}/go-on/", {"note": ""}).status_code == 404
+    breaker.refresh_from_db()
+    assert breaker.closed_at is None
+
+
+def test_of_a_pass_the_runs_of_other_instruments_are_not_shown(keeper, runs, swept, said):
+    sweep = swept(scanned=2)
+    for path in (SAFE, EXTRA):
+        said(runs[path], sweep)
+    text = page(keeper(equipment="FLOW_01"), f"/sweeps/{sweep.pk}/")
+    assert EXTRA in text
+    assert SAFE not in text
+    assert "2 runs" in text
+    assert "Below stand the runs that you may see." in text
+
+
+def test_who_has_one_instrument_lets_no_sweep_of_all_go_on(keeper, runs, breaker, root):
+    client = keeper(root=root, equipment="FLOW_01")
+    assert "It would clear 41 runs." in page(client, "/sweeps/")
+    assert "/go-on/" not in page(client, "/sweeps/")
+    assert client.post(f"/breakers/{breaker.pk}/go-on/", {"note": ""}).status_code == 403
+    assert keeper(root=root).post(f"/breakers/{breaker.pk}/go-on/", {"note": ""}).status_code == 302
