@@ -1,17 +1,19 @@
-"""Looking at one run: how it stands, and everything behind that."""
+"""Looking at one run: how it stands, everything behind that, and the receipt of its clear."""
 
 from datetime import datetime
 from typing import Any
 
-from django.http import HttpResponse
+from django.db.models import QuerySet
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from cleanup import access, gathering, readiness, watching
-from cleanup.models import ClearAttempt, LedgerEntry, Phase, RetentionPolicy
-from cleanup.policy.gates import SCHEDULE_ONLY
-from cleanup.views import holds, listing
+from cleanup.models import ClearAttempt, LedgerEntry, LedgerKind, Phase, RetentionPolicy, Run
+from cleanup.policy.gates import SCHEDULE_ONLY, Facts, Finding
+from cleanup.policy.lifecycle import State
+from cleanup.views import evidence, holds, listing, timeline
 from cleanup.views.requests import SignedIn
 from cleanup.views.runs import may_look, queue_is_silent
 from cleanup.views.standing import stand
@@ -20,44 +22,116 @@ from cleanup.views.standing import stand
 SHOWN_ATTEMPTS = 20
 SHOWN_ENTRIES = 50
 CLEARED_IN = (Phase.COMMITTED, Phase.DONE)
+HOLD = "cleanup.hold_run"
 
 
 @require_safe
 @may_look
 def run_detail(request: SignedIn, pk: int) -> HttpResponse:
+    """One run. While a clear is under way the page asks for its head and its attempts again, each second.
+
+    Such a request says in which phase the page saw the attempt; once that is another one, it gets the whole page.
+    """
     now = timezone.now()
     run = get_object_or_404(access.runs(request.user).with_root(), pk=pk)
-    attempts = list(run.attempts.select_related("proof").order_by("-created_at")[:SHOWN_ATTEMPTS])
+    context = _head(request, run, now)
+    asks_again = request.htmx and not request.htmx.history_restore_request
+    if asks_again and context["live"] and request.GET.get("phase") == context["attempt"].phase:
+        return render(request, "cleanup/_run_live.html", context)
+    context |= _body(context)
+    if not asks_again:
+        return render(request, "cleanup/run_detail.html", context)
+    response = render(request, "cleanup/_run.html", context)
+    response["HX-Retarget"] = "#run"
+    return response
+
+
+@require_safe
+@may_look
+def receipt(request: SignedIn, pk: int) -> HttpResponse:
+    """What became of a run that we have cleared, to be printed and kept."""
+    run = get_object_or_404(access.runs(request.user).select_related("root"), pk=pk)
+    attempts = ClearAttempt.objects.filter(run=run, phase=Phase.DONE).select_related("proof", "batch")
+    attempt = attempts.order_by("-created_at").first()
+    authorised = attempt and attempt.ledger.filter(kind=LedgerKind.AUTHORISED).first()
+    if attempt is None or authorised is None:
+        raise Http404
+    freeing = attempt.ledger.freeing().order_by("at", "pk")
+    context = {
+        "run": run,
+        "attempt": attempt,
+        "authorised": authorised,
+        "entries": freeing[:SHOWN_ENTRIES],
+        "more_entries": max(freeing.count() - SHOWN_ENTRIES, 0),
+        "left_files": attempt.planned_files - attempt.freed_files,
+        "left_bytes": attempt.planned_bytes - attempt.freed_bytes,
+        "now": timezone.now(),
+    }
+    return render(request, "cleanup/receipt.html", context)
+
+
+def _head(request: SignedIn, run: Run, now: datetime) -> dict[str, Any]:
+    """How a run stands, what may be done, and its attempts: what changes while a clear is under way."""
+    attempts = list(_attempts(run)[:SHOWN_ATTEMPTS])
     attempt = attempts[0] if attempts else None
-    cleared_by = next((attempt for attempt in attempts if attempt.phase in CLEARED_IN), None)
     hindrances = readiness.hindrances()
     breaker = listing.open_breakers().get(run.root_id)
     standing, decision = stand(run, attempt, RetentionPolicy.objects.scoped(), hindrances, now, breaker=breaker)
-    context = {
+    return {
         "run": run,
         "standing": standing,
-        "live": attempt is not None and attempt.is_active,
-        "schedule_only": SCHEDULE_ONLY,
-        "gates": decision.gates if decision else recorded_gates(cleared_by),
-        "hindrances": hindrances,
-        "facts": gathering.stored_facts(run),
-        "events": run.events.order_by("position"),
+        "decision": decision,
         "attempts": attempts,
-        "cleared_by": cleared_by,
-        "entries": LedgerEntry.objects.filter(run=run)[:SHOWN_ENTRIES],
-        "holds": holds.panel(run, now),
+        "attempt": attempt,
+        "more_attempts": len(attempts) == SHOWN_ATTEMPTS,
+        "live": attempt is not None and attempt.is_active,
+        "hindrances": hindrances,
         "queue_is_silent": queue_is_silent(now, host=run.root.host),
         "unwatched": watching.silent_watches(now),
+        "may_clear": access.may(request.user, access.CLEAR, run),
+        "may_hold": access.may(request.user, HOLD, run),
+        "whole": "all" in request.GET,
+        "schedule_only": SCHEDULE_ONLY,
         "now": now,
     }
-    return render(request, "cleanup/run_detail.html", context)
 
 
-def recorded_gates(attempt: ClearAttempt | None) -> list[dict[str, Any]]:
-    """The gates as an attempt found them, with their instants."""
-    if attempt is None:
-        return []
-    return [
-        {**gate, "opens_at": datetime.fromisoformat(gate["opens_at"]) if gate["opens_at"] else None}
-        for gate in attempt.decision
-    ]
+def _body(head: dict[str, Any]) -> dict[str, Any]:
+    """Everything else that the page tells of a run."""
+    run, now, decision = head["run"], head["now"], head["decision"]
+    facts = gathering.stored_facts(run)
+    cleared_by = _cleared_by(run, head["attempts"])
+    gates = evidence.lines(decision, facts) if decision else evidence.recorded_lines(cleared_by)
+    entries = list(LedgerEntry.objects.filter(run=run).order_by("-at", "-pk")[: SHOWN_ENTRIES + 1])
+    return {
+        "gates": list(gates),
+        "facts": facts,
+        "seen_at": facts.gathered_at if run.facts else None,
+        "silence": _silence(facts),
+        "newest_proof": run.proofs.first(),
+        "life": timeline.life_of(run, now, whole=head["whole"]),
+        "longest": timeline.LONGEST,
+        "cleared_by": cleared_by,
+        "entries": entries[:SHOWN_ENTRIES],
+        "more_entries": len(entries) > SHOWN_ENTRIES,
+        "holds": holds.panel(run, now),
+    }
+
+
+def _cleared_by(run: Run, attempts: list[ClearAttempt]) -> ClearAttempt | None:
+    """The attempt that has cleared a run; None where it is staged, or somebody else has cleared it."""
+    if run.state != State.CLEARED:
+        return None
+    found = next((attempt for attempt in attempts if attempt.phase in CLEARED_IN), None)
+    return found or _attempts(run).filter(phase__in=CLEARED_IN).first()
+
+
+def _silence(facts: Facts) -> Finding | None:
+    """Why the last look could not compare a run with the NAS; None where it did, or was not asked to yet."""
+    if facts.twin is not None or facts.proof is None:
+        return None
+    return next(iter(facts.proof.findings), None)
+
+
+def _attempts(run: Run) -> "QuerySet[ClearAttempt]":
+    return run.attempts.select_related("proof", "batch").order_by("-created_at")

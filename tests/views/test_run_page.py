@@ -82,5 +82,5 @@ def test_a_run_nobody_has_looked_at(people, runs):
 
 def test_few_queries(people, runs, now, django_assert_max_num_queries):
     queueing.request_clear(runs[SAFE], actor="mkhan", now=now)
-    with django_assert_max_num_queries(20):
+    with django_assert_max_num_queries(31):
         page(people.operator, runs[SAFE])

@@ -1,0 +1,86 @@
+"""The gates of one run as its page shows them: what each says, and when that was seen."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from cleanup.models import ClearAttempt
+from cleanup.policy.gates import SCHEDULE_ONLY, Decision, Facts, Gate, Verdict
+from cleanup.policy.retention import ProofLevel
+
+# What a gate that passes comes to.
+PASSED = {
+    Gate.STATE: "The wizard has verified the copy, and record and database agree.",
+    Gate.CLOCK: "The instant of the verification can be believed.",
+    Gate.RETENTION: "It has been kept for as long as the policy asks.",
+    Gate.HOLD: "Nobody holds it.",
+    Gate.PATH: "It lies where it should, and nothing strange is in it.",
+    Gate.UNCHANGED: "Nothing has changed since the verification.",
+    Gate.PROOF: "The NAS has every file.",
+    Gate.FREE: "No clear of it is under way.",
+    Gate.ATTEMPTS: "The last attempts did not all fail.",
+    Gate.BUDGET: "Asked by sweeps alone.",
+    Gate.BREAKER: "Nothing abnormal has stopped the sweeps.",
+}
+# What discovery saw on the disk or the NAS; everything else is known at any moment.
+_SEEN_ON_DISK = frozenset({Gate.STATE, Gate.PATH, Gate.UNCHANGED, Gate.PROOF})
+_AT_THE_CLEAR = "proof_at_clear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One gate. `by_disk`: it goes by what discovery saw, and not by what is known at any moment.
+
+    `passed` says what it comes to that it passes, `schedule_only` that an operator's click passes it in any case.
+    """
+
+    gate: str
+    verdict: str
+    reason: str = ""
+    detail: str = ""
+    opens_at: datetime | None = None
+    by_disk: bool = False
+    passed: str = ""
+
+    @property
+    def schedule_only(self) -> bool:
+        return self.gate in SCHEDULE_ONLY and self.verdict != Verdict.PASS
+
+
+def lines(decision: Decision, facts: Facts) -> Iterator[Line]:
+    """The gates of a decision on stored facts."""
+    for result in decision.gates:
+        yield Line(
+            gate=result.gate,
+            verdict=result.verdict,
+            reason=result.reason or "",
+            detail=result.detail,
+            opens_at=result.opens_at,
+            by_disk=result.gate in _SEEN_ON_DISK or (result.gate is Gate.HOLD and facts.hold_file is not None),
+            passed=_passed(result.gate, result.verdict, result.detail),
+        )
+
+
+def recorded_lines(attempt: ClearAttempt | None) -> Iterator[Line]:
+    """The gates as an attempt found and kept them."""
+    for kept in attempt.decision if attempt is not None else ():
+        yield Line(
+            gate=kept["gate"],
+            verdict=kept["verdict"],
+            reason=kept["reason"] or "",
+            detail=kept["detail"],
+            opens_at=datetime.fromisoformat(kept["opens_at"]) if kept["opens_at"] else None,
+            passed=_passed(kept["gate"], kept["verdict"], kept["detail"]),
+        )
+
+
+def _passed(gate: str, verdict: str, detail: str) -> str:
+    if verdict != Verdict.PASS or gate not in PASSED:
+        return ""
+    if gate == Gate.PROOF and detail.startswith(_AT_THE_CLEAR):
+        return "The NAS has every file with its name and size; every byte is read again at the clear."
+    if gate == Gate.PROOF and detail.startswith(ProofLevel.RECORD):
+        return "Nothing is asked of the NAS."
+    if gate == Gate.UNCHANGED and detail:
+        return "Files were touched since the verification; their bytes are the same."
+    return PASSED[Gate(gate)]
