@@ -129,8 +129,18 @@
     dialog.querySelector("[data-close]").addEventListener("click", () => dialog.close());
   });
 
+  // What somebody has unfolded stays so when the part of the page around it comes anew.
+  let unfolded = [];
+  document.addEventListener("htmx:beforeSwap", () => {
+    unfolded = [...document.querySelectorAll("details[id][open]")].map(({ id }) => id);
+  });
+  document.addEventListener("htmx:afterSwap", () => {
+    for (const id of unfolded) byId(id)?.setAttribute("open", "");
+  });
+
   document.addEventListener("click", ({ target }) => {
     const opener = target.closest?.("[data-open]");
     if (opener) show(byId(opener.dataset.open));
+    if (target.closest?.("[data-print]")) window.print();
   });
 })();
