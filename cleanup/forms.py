@@ -99,6 +99,10 @@ class FilterForm(forms.Form):
         self.fields["project"] = forms.ChoiceField(choices=[("", "All projects"), *projects], required=False)
         self.order_fields(["q", "root", "state", "verdict", "equipment", "project", "kind", "sort"])
 
+    @property
+    def has_several_roots(self) -> bool:
+        return len(self.fields["root"].choices) > 2  # type: ignore[attr-defined]  # it is a ChoiceField
+
     def chosen(self) -> dict[str, str]:
         """The filters that are set and make sense."""
         self.is_valid()

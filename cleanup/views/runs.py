@@ -49,6 +49,7 @@ def run_list(request: SignedIn) -> HttpResponse:
     context = {
         "form": form,
         "chosen": chosen,
+        "several_roots": form.has_several_roots,
         "roots_in_trouble": access.roots(request.user).exclude(problem=""),
         "queue_is_silent": queue_is_silent(now),
         "unwatched": watching.silent_watches(now),
