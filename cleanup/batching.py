@@ -134,11 +134,11 @@ class Group:
 class Preview:
     """What a person is shown before any clear, the largest first. Bytes are logical unless the name says otherwise.
 
-    `unknown` counts the runs asked for that there are none of, or that this person may not see.
+    `unknown` are the keys of runs asked for that there are none of, or that this person may not see.
     """
 
     items: tuple[Item, ...]
-    unknown: int = 0
+    unknown: tuple[int, ...] = ()
 
     @property
     def going(self) -> tuple[Item, ...]:
@@ -189,12 +189,12 @@ class Preview:
     @property
     def keys(self) -> str:
         """The runs with the marks of what is shown of them, for the one field in which a form brings them back."""
-        return " ".join(f"{item.run.pk}.{item.mark}" for item in self.items)
+        return " ".join([*(f"{item.run.pk}.{item.mark}" for item in self.items), *map(str, self.unknown)])
 
     @property
     def digest(self) -> str:
         """The SHA-256 of everything that a person decides by."""
-        seen = hashlib.sha256(f"{self.unknown}".encode())
+        seen = hashlib.sha256(json.dumps(sorted(self.unknown)).encode())
         for item in sorted(self.items, key=lambda item: item.run.pk):
             seen.update(item.shown)
         return seen.hexdigest()
@@ -312,14 +312,18 @@ def preview(user: User | AnonymousUser, asked: Asked, now: datetime) -> Preview:
     attempts = judging.latest_attempts(visible)
     proofs = _whole_proofs(keys, now)
     policies, hindrances = RetentionPolicy.objects.scoped(), readiness.hindrances()
-    items = []
+    items: list[Item] = []
     for run in visible.with_root():
         item = _decide(run, attempts.get(run.pk), policies, hindrances, now)
         if run.pk not in permitted:
             item = replace(item, fate=Fate.STAYS, reason=NOT_PERMITTED, detail="", opens_at=None)
         known = asked.marks[run.pk]
         items.append(replace(item, proof=proofs.get(run.pk), changed=bool(known) and known != item.mark))
-    return Preview(items=tuple(sorted(items, key=lambda item: item.sort_key)), unknown=len(keys) - len(items))
+    found = {item.run.pk for item in items}
+    return Preview(
+        items=tuple(sorted(items, key=lambda item: item.sort_key)),
+        unknown=tuple(key for key in keys if key not in found),
+    )
 
 
 def _decide(
@@ -345,7 +349,9 @@ def _decide(
         return replace(item, reason=refusal.reason, detail=refusal.detail, opens_at=refusal.opens_at)
     if decision.needs_full_comparison:
         return replace(item, fate=Fate.FULL, reason=Reason.CHANGED_SINCE_VERIFICATION)
-    judgement = judging.judge(run, attempt, decision)
+    # One that a person stopped says nothing of the run.
+    stopped = attempt is not None and attempt.reason == Reason.WITHDRAWN
+    judgement = judging.judge(run, None if stopped else attempt, decision)
     if judgement.source in (Source.FAILURE, Source.PARKED):
         last = attempt.detail if attempt is not None and judgement.source is Source.FAILURE else ""
         return replace(item, fate=Fate.AGAIN, reason=judgement.reason, detail=last)
