@@ -9,6 +9,7 @@
   // A closed dialog gives the focus back to its button; where the button has gone, the run's own link takes it.
   const open = (dialog) => {
     dialog.addEventListener("close", () => {
+      if (!dialog.isConnected) return; // another question has taken its place
       byId("slot").replaceChildren();
       if (document.activeElement === document.body) byId(`${dialog.dataset.row}-link`)?.focus();
     });
