@@ -8,7 +8,7 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from cleanup import answering
+from cleanup import access, answering
 from cleanup.answering import Answer
 from cleanup.models import Run, Sweep, SweepKind, SweptRun
 from cleanup.policy.gates import SCHEDULE_ONLY
@@ -39,7 +39,7 @@ class Told:
 @may_look
 def answers(request: SignedIn, pk: int) -> HttpResponse:
     now = timezone.now()
-    run = get_object_or_404(Run.objects.with_root(), pk=pk)
+    run = get_object_or_404(access.runs(request.user).with_root(), pk=pk)
     day, clock = request.GET.get("at", ""), request.GET.get("time", "")
     moment = answering.moment_of(day, clock)
     at = min(moment, now) if moment else now
