@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 from django.conf import settings
 
-from tests import engines
+from tests import engines, warm
 from tests.faults import report
 from tests.guard import HOUSEKEEPING, Guard
 from tests.lab import Lab
@@ -282,6 +282,19 @@ def _nothing_removed_outside() -> Iterator[None]:
     yield
     violations, GUARD.violations = GUARD.violations, []
     assert not violations, "removed or renamed outside the tests' own directories"
+
+
+# Processes
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm_processes() -> Iterator[None]:
+    """The product's readers of the NAS, and what tests start by `tests.warm`, need not import anything first."""
+    from cleanup.staging import nas
+
+    nas.subprocess = warm.instead_of_subprocess()  # type: ignore[misc]
+    yield
+    warm.end()
 
 
 # A lab

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import tarfile
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,11 +13,10 @@ from django.utils import timezone
 
 from cleanup import discovery, registering
 from cleanup.models import Run, StagingRoot
+from tests import warm
 from tests.command_line import Done, Manage
 from tests.faults.scene import everything, inodes
 from tests.lab import METADATA, RUN_PATH, Lab, census, read_ingest, snapshot
-
-CHECKOUT = Path(__file__).resolve().parent.parent
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -45,14 +43,7 @@ def manage(subprocess_env: dict[str, str]) -> Manage:
 def together(env: dict[str, str], commands: list[tuple[Any, ...]]) -> list[Done]:
     """Run several commands side by side."""
     processes = [
-        subprocess.Popen(
-            [sys.executable, "manage.py", *map(str, arguments)],
-            cwd=CHECKOUT,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        warm.python(["manage.py", *arguments], env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for arguments in commands
     ]
     said = [process.communicate(timeout=120) for process in processes]

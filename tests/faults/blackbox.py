@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from tests import warm
+
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 REQUIRED = "EXLAB_REQUIRE_STRACE"
 
@@ -216,13 +218,8 @@ class Programs:
     _running: set[int] = field(default_factory=set)
 
     def __enter__(self) -> Self:
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.blackbox"],
-            cwd=CHECKOUT,
-            env=self.env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+        self._server = warm.python(
+            ["-m", "tests.faults.blackbox"], self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self._answer() == "ready"
         return self

@@ -3,21 +3,20 @@
 import json
 import signal
 import subprocess
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tests import warm
 from tests.faults.child import DIE, WAIT
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 
 
 def start(env: dict[str, str], what: str, now: datetime, *arguments: str, **more_env: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.child", what, now.isoformat(), *arguments],
-        cwd=CHECKOUT,
-        env={**env, **more_env},
+    return warm.python(
+        ["-m", "tests.faults.child", what, now.isoformat(), *arguments],
+        {**env, **more_env},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -22,6 +22,12 @@ OTHER_RUN = "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-18T09-10"
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
+@pytest.fixture(autouse=True)
+def _started_as_outside_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How the reading process starts, and what it inherits, is a subject of these tests."""
+    monkeypatch.setattr(nas, "subprocess", subprocess)
+
+
 @pytest.fixture
 def token(lab: Lab) -> str:
     with layout.opened(layout.open_root(str(lab.nas))) as root:
