@@ -510,7 +510,8 @@ def _cut(name: str) -> str:
 def _describe_twin(staged: int, compared: proving.Compared) -> TwinFacts | None:
     """What the NAS holds of a run that has so many staged data files; None where it was not compared."""
     if compared.listing is None:
-        return None
+        nothing_there = any(finding.reason is Reason.NAS_MISSING_FILE for finding in compared.proof.findings)
+        return TwinFacts(files=0, bytes=0, missing=staged) if nothing_there else None
     twins = compared.listing.files.values()
     return TwinFacts(
         files=len(twins),

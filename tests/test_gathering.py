@@ -204,6 +204,18 @@ def test_few_large_files_are_kept_and_no_endless_name(lab: Lab, root: Any, now: 
 
 
 @pytest.mark.django_db
+def test_of_a_run_without_a_twin_everything_is_missing(lab: Lab, root: Any, now: datetime) -> None:
+    lab.run(twin=False)
+    discovery.discover(root, now=now)
+    facts = gathering.stored_facts(Run.objects.with_root().get())
+    assert facts.data_files
+    assert facts.twin == TwinFacts(files=0, bytes=0, missing=facts.data_files)
+    lab.nas.rename(lab.nas.with_name("elsewhere"))
+    discovery.discover(root, now=now)
+    assert gathering.stored_facts(Run.objects.with_root().get()).twin is None
+
+
+@pytest.mark.django_db
 def test_a_run_that_is_not_verified_has_no_twin_to_describe(lab: Lab, root: Any, now: datetime) -> None:
     lab.run(state="complete")
     discovery.discover(root, now=now)

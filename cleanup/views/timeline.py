@@ -25,11 +25,13 @@ from cleanup.templatetags.words import count, exact_bytes, files, in_units, inst
 # Of each kind of thing a page tells so many; the admin has them all.
 LONGEST = 200
 # A life is told whole up to so many moments; of a longer one the latest and the first, unless all are asked for.
-WHOLE_UP_TO = 24
-LATEST, FIRST = 14, 6
+WHOLE_UP_TO = 18
+LATEST, FIRST = 10, 5
 # What a record adds to its entries is bounded by its file alone.
 EXTRAS = 10
 _CHARACTERS = 300
+# Attempts that ended as if they had never been.
+_NOTHING_DONE = (Phase.REFUSED, Phase.ABORTED)
 # How a pass's action is coloured, in the tones of verdicts.
 _TONES = {"pass": "go", "wait": "wait", "block": "block"}
 
@@ -68,6 +70,10 @@ class Life:
     @property
     def moments(self) -> int:
         return len(self.latest) + self.hidden + len(self.first)
+
+    @property
+    def is_long(self) -> bool:
+        return self.moments > WHOLE_UP_TO
 
 
 def life_of(run: Run, now: datetime, *, whole: bool) -> Life:
@@ -141,7 +147,8 @@ def _cut(text: str) -> str:
 def _of_attempts(attempts: Iterable[ClearAttempt]) -> Iterator[Moment]:
     proofs = set()
     for attempt in attempts:
-        yield _asked(attempt)
+        if attempt.phase not in _NOTHING_DONE:
+            yield _asked(attempt)
         proof = attempt.proof
         if proof is not None and proof.pk not in proofs:
             proofs.add(proof.pk)
@@ -157,29 +164,39 @@ def _of_attempts(attempts: Iterable[ClearAttempt]) -> Iterator[Moment]:
 
 def _asked(attempt: ClearAttempt) -> Moment:
     by_person = attempt.requester == Requester.OPERATOR
-    said = [("reason given", attempt.note)] if attempt.note else []
-    if attempt.cause:
-        said.append(("", because(attempt.cause)))
     return Moment(
         source="clear",
         title="Clear asked for" if by_person else "Clear begun by the schedule",
         at=attempt.created_at,
         who=attempt.actor,
         host=attempt.host,
-        said=tuple(said),
-        batch=str(attempt.batch_id) if attempt.batch_id else "",
+        said=tuple(_wish(attempt)),
+        batch=_batch(attempt),
     )
 
 
+def _wish(attempt: ClearAttempt) -> list[tuple[str, str]]:
+    """Why a clear was wanted."""
+    said = [("reason given", attempt.note)] if attempt.note else []
+    return [*said, ("", because(attempt.cause))] if attempt.cause else said
+
+
+def _batch(attempt: ClearAttempt) -> str:
+    return str(attempt.batch_id) if attempt.batch_id else ""
+
+
 def _ended(attempt: ClearAttempt) -> Moment:
+    """How an attempt ended; of one that did nothing this is all that is told."""
     said = [("", sentence(attempt.reason))] if attempt.reason else []
     if attempt.detail:
         said.append(("", attempt.detail))
+    if attempt.phase in _NOTHING_DONE:
+        said += [("asked for", instant(attempt.created_at)), *_wish(attempt)]
     titles = {
         Phase.COMMITTED: ("Removal begun", "work"),
         Phase.DONE: ("Cleared, removal incomplete", "block") if attempt.incomplete else ("Cleared", "go"),
-        Phase.REFUSED: ("Refused: nothing was removed", "block"),
-        Phase.ABORTED: ("Not cleared: everything was put back", "block"),
+        Phase.REFUSED: ("Clear refused: nothing was removed", "block"),
+        Phase.ABORTED: ("Clear given up: nothing was removed", "block"),
         Phase.CONFLICT: ("Not cleared: needs a look", "block"),
     }
     title, tone_ = titles[Phase(attempt.phase)]
@@ -194,6 +211,7 @@ def _ended(attempt: ClearAttempt) -> Moment:
         who=attempt.actor,
         host=attempt.host,
         said=tuple(said),
+        batch=_batch(attempt) if attempt.phase in _NOTHING_DONE else "",
     )
 
 
