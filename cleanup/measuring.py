@@ -48,6 +48,16 @@ class Outlook:
         return None if self.since is None else self.at - self.since
 
     @property
+    def day(self) -> int | None:
+        """Bytes a day, as a whole number."""
+        return None if self.pace is None else round(self.pace)
+
+    @property
+    def is_a_week(self) -> bool:
+        """Whether the pace is that of a whole week, or nearly."""
+        return self.span is not None and self.span > WEEK - _DAY / 2
+
+    @property
     def is_filling(self) -> bool:
         return self.pace is not None and self.pace > 0
 

@@ -6,7 +6,7 @@
 
 import hashlib
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -17,6 +17,8 @@ from django_q.models import Schedule
 
 _COMMON = str(settings.Q_CLUSTER["name"])
 
+SWEEP = "cleanup sweep"
+
 # name, what it calls, minutes between two runs, on which cluster
 SCHEDULES = [
     ("cleanup heartbeat", "cleanup.tasks.heartbeat", 1, None),
@@ -25,7 +27,7 @@ SCHEDULES = [
     ("cleanup judgement", "cleanup.tasks.judge", 1, None),
     ("cleanup discovery", "cleanup.tasks.discover", 5, None),
     ("cleanup reminders", "cleanup.tasks.remind", 60, None),
-    ("cleanup sweep", "cleanup.tasks.sweep", 60, settings.EXLAB_CLEAR_CLUSTER),
+    (SWEEP, "cleanup.tasks.sweep", 60, settings.EXLAB_CLEAR_CLUSTER),
 ]
 
 
@@ -65,6 +67,18 @@ def rows_of(host: str) -> QuerySet[Schedule]:
     own: QuerySet[Schedule] = Schedule.objects.filter(cluster__in=_own_queues(host))
     common: QuerySet[Schedule] = Schedule.objects.exclude(cluster__contains="@")
     return own if own.exists() else common
+
+
+def next_sweeps() -> Callable[[str], datetime | None]:
+    """When the timed pass begins next on a host; asked once for all hosts. None where nothing starts it."""
+    rows = Schedule.objects.filter(name=SWEEP).values_list("cluster", "next_run")
+    by_queue: dict[str, datetime | None] = dict(rows)
+
+    def of(host: str) -> datetime | None:
+        common = by_queue.get(settings.EXLAB_CLEAR_CLUSTER)
+        return by_queue.get(_own_queue(settings.EXLAB_CLEAR_CLUSTER, host), common)
+
+    return of
 
 
 def _lay(existing: QuerySet[Schedule], queue: Callable[[str | None], str | None], *, using: str = "default") -> None:

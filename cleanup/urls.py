@@ -1,12 +1,12 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
-from django.views.generic import RedirectView
 
 from cleanup.views.answers import answers
 from cleanup.views.batches import batch_detail, batch_list, pause_batch, resume_batch, stop_batch
 from cleanup.views.bench import bench, bench_qr, instrument_card, instrument_list
 from cleanup.views.clear import clear_run, clear_runs
 from cleanup.views.holds import hold_list, hold_run, release_hold
+from cleanup.views.overview import overview
 from cleanup.views.policies import policy_detail, policy_list, promote_policy, rehearse_policy
 from cleanup.views.policy_form import change_policy
 from cleanup.views.problems import look_again, mark_gone, problem_list
@@ -17,7 +17,7 @@ from cleanup.views.session import SignIn
 from cleanup.views.sweeps import dry_run, go_on, sweep_detail, sweep_list
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="run-list"), name="overview"),
+    path("", overview, name="overview"),
     path("runs/", run_list, name="run-list"),
     path("runs/changes/", run_changes, name="run-changes"),
     path("selection/", select_runs, name="select-runs"),

@@ -1,0 +1,110 @@
+"""A disk as a bar: what fills it, how wide each part is, and what cannot be told apart."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cleanup.measuring import Outlook
+from cleanup.models import Tone
+
+# The bar's whole width, in units of its own.
+WIDTH = 1000
+# What is there at all can be seen.
+NARROWEST = 6
+
+WORDS = {
+    Tone.WAIT: "not verified or waiting",
+    Tone.WORK: "being cleared",
+    Tone.BLOCK: "blocked",
+    Tone.GO: "safe to clear now",
+}
+ALWAYS = (Tone.WAIT, Tone.BLOCK, Tone.GO)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Amount:
+    """How many runs, their logical bytes, and what they take on the disk as far as that is known.
+
+    `unknown` counts the runs of unknown size, which count as nothing.
+    """
+
+    runs: int = 0
+    bytes: int = 0
+    allocated_bytes: int = 0
+    unknown: int = 0
+
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(
+            runs=self.runs + other.runs,
+            bytes=self.bytes + other.bytes,
+            allocated_bytes=self.allocated_bytes + other.allocated_bytes,
+            unknown=self.unknown + other.unknown,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Area:
+    """One part of the bar: its name in the style sheet, its words, its bytes, and where it stands.
+
+    `bytes` is what pages say everywhere, the logical bytes of runs; `allocated_bytes` what is taken on the disk, by
+    which it is drawn.
+    """
+
+    code: str
+    words: str
+    bytes: int
+    allocated_bytes: int
+    x: int = 0
+    width: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """The parts of a disk from left to right; `crowded` if the runs together are larger than what the disk holds."""
+
+    areas: tuple[Area, ...]
+    crowded: bool = False
+
+
+def draw(outlook: Outlook | None, sums: Mapping[Tone, Amount]) -> Bar:
+    """The bar of a disk with its runs. Of one that was never measured there are only the sums, without any width."""
+    shown = [tone for tone in WORDS if tone in ALWAYS or sums.get(tone, Amount()).runs]
+    of_runs = [_area(tone, sums.get(tone, Amount())) for tone in shown]
+    if outlook is None:
+        return Bar(areas=tuple(of_runs))
+    taken = sum(area.allocated_bytes for area in of_runs)
+    other = Area(
+        code="other",
+        words="other",
+        bytes=max(outlook.used_bytes - taken, 0),
+        allocated_bytes=max(outlook.used_bytes - taken, 0),
+    )
+    free = Area(code="free", words="free", bytes=outlook.free_bytes, allocated_bytes=outlook.free_bytes)
+    return Bar(areas=_place([other, *of_runs, free]), crowded=taken > outlook.used_bytes)
+
+
+def _area(tone: Tone, runs: Amount) -> Area:
+    return Area(code=tone.code, words=WORDS[tone], bytes=runs.bytes, allocated_bytes=runs.allocated_bytes)
+
+
+def _place(areas: list[Area]) -> tuple[Area, ...]:
+    """The parts side by side, so that they fill the bar, and each that is there at all can be seen."""
+    whole = sum(area.allocated_bytes for area in areas)
+    there = sum(area.allocated_bytes > 0 for area in areas)
+    spare = WIDTH - there * NARROWEST
+    placed, done, number = [], 0, 0
+    for area in areas:
+        start = done * spare // whole + number * NARROWEST if whole else 0
+        done += area.allocated_bytes
+        number += area.allocated_bytes > 0
+        end = done * spare // whole + number * NARROWEST if whole else 0
+        placed.append(
+            Area(
+                code=area.code,
+                words=area.words,
+                bytes=area.bytes,
+                allocated_bytes=area.allocated_bytes,
+                x=start,
+                width=end - start,
+            )
+        )
+    return tuple(placed)

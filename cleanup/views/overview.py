@@ -1,0 +1,325 @@
+"""What a lab person opens with a full disk: how full each disk is, what may go now, and why the rest stays."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db.models import Count, F, OuterRef, Q, Subquery, Sum
+from django.db.models.functions import Coalesce
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.http import urlencode
+from django.views.decorators.http import require_safe
+
+from cleanup import access, judging, measuring, readiness, schedules, watching
+from cleanup.measuring import Outlook
+from cleanup.models import (
+    ClearAttempt,
+    ClearBatch,
+    Heartbeat,
+    LedgerEntry,
+    Phase,
+    Requester,
+    RetentionPolicy,
+    StagingRoot,
+    Sweep,
+    SweepBreaker,
+    SweepKind,
+    Tone,
+)
+from cleanup.policy.gates import Finding
+from cleanup.policy.retention import Mode, ScopedPolicy
+from cleanup.policy.watching import AHEAD, SILENT_AFTER
+from cleanup.views.capacity import Amount, Bar, draw
+from cleanup.views.requests import SignedIn
+from cleanup.views.runs import may_look
+
+WEEK = timedelta(days=7)
+SOON = timedelta(days=1)
+# As many reasons are named; the list of runs has them all.
+NAMED = 3
+# As many runs are judged before a page says how they stand; the task of every minute judges the others.
+JUDGED_AT_ONCE = 300
+# A disk that was measured longer ago says so.
+OUTDATED = timedelta(minutes=30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocked:
+    """Why some runs stay until somebody does something, how many they are, and where they are listed."""
+
+    reason: str
+    sum: Amount
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Freed:
+    """What was freed on one staging root in a week: runs, logical bytes, and the runs by who asked for them."""
+
+    runs: int = 0
+    bytes: int = 0
+    by_schedule: int = 0
+    by_hand: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnderWay:
+    """A batch of clears that has not come to its end."""
+
+    batch: ClearBatch
+    runs: int
+    done: int
+    freed_bytes: int
+
+    @property
+    def number(self) -> int:
+        """Which of its runs is cleared just now."""
+        return min(self.done + 1, self.runs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One staging root as the overview shows it to somebody.
+
+    `mine` are the runs that are safe and that this person may clear: none where nothing is done at present. On a
+    `troubled` root what would be safe is blocked, as in the list of runs.
+    """
+
+    root: StagingRoot
+    outlook: Outlook | None
+    left: timedelta | None
+    bar: Bar
+    sums: Mapping[Tone, Amount]
+    soon: Amount
+    reasons: Sequence[Blocked]
+    mine: Amount
+    troubled: bool
+    silent: bool
+    unwatched: bool
+    breaker: SweepBreaker | None
+    scheduled: bool
+    last_sweep: Sweep | None
+    next_sweep: datetime | None
+    freed: Freed
+    whole: bool
+    links: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def runs(self) -> int:
+        return sum(found.runs for found in self.sums.values())
+
+    @property
+    def unknown(self) -> int:
+        return sum(found.unknown for found in self.sums.values())
+
+    @property
+    def wait(self) -> Amount:
+        return self.sums.get(Tone.WAIT, Amount())
+
+    @property
+    def go(self) -> Amount:
+        return self.sums.get(Tone.GO, Amount())
+
+    @property
+    def block(self) -> Amount:
+        return self.sums.get(Tone.BLOCK, Amount())
+
+
+@require_safe
+@may_look
+def overview(request: SignedIn) -> HttpResponse:
+    now = timezone.now()
+    judging.judge_stale(now, limit=JUDGED_AT_ONCE)
+    hindrances = readiness.hindrances()
+    user = request.user
+    roots = list(access.roots(user))
+    context = {
+        "cards": _cards(user, roots, hindrances, now),
+        "any_root": bool(roots) or StagingRoot.objects.exists(),
+        "batches": _under_way(user),
+        "hindrances": hindrances,
+        "outdated": now - OUTDATED,
+        "now": now,
+    }
+    return render(request, "cleanup/overview.html", context)
+
+
+def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...], now: datetime) -> list[Card]:
+    """A card for each root; as many queries for many as for one."""
+    sums = _Sums(user, now)
+    mine = sums.clearable() if user.has_perm(access.CLEAR) else {}
+    outlooks = measuring.outlooks(roots, now)
+    policies = RetentionPolicy.objects.scoped()
+    beating = _beating(now)
+    unwatched = set(watching.silent_watches(now))
+    sweeps = _last_sweeps(roots) if user.has_perm("cleanup.view_sweep") else {}
+    next_sweeps = schedules.next_sweeps()
+    breakers = {one.root_id: one for one in SweepBreaker.objects.filter(closed_at=None, root__in=roots)}
+    freed = _freed(user, now)
+    places = access.places(user, access.VIEW)
+    cards = []
+    for root in roots:
+        troubled = bool(hindrances or root.problem)
+        by_tone, reasons = sums.of(root, troubled=troubled)
+        outlook = outlooks.get(root.pk)
+        cards.append(
+            Card(
+                root=root,
+                outlook=outlook,
+                left=outlook.full_at - now if outlook and outlook.full_at else None,
+                bar=draw(outlook, by_tone),
+                sums=by_tone,
+                soon=sums.soon.get(root.pk, Amount()),
+                reasons=reasons,
+                mine=Amount() if troubled else mine.get(root.pk, Amount()),
+                troubled=troubled,
+                silent=root.host not in beating,
+                unwatched=root.host in unwatched,
+                breaker=breakers.get(root.pk),
+                scheduled=_is_scheduled(root, policies),
+                last_sweep=sweeps.get(root.pk),
+                next_sweep=next_sweeps(root.host),
+                freed=freed.get(root.name, Freed()),
+                whole=places.include(root.pk, ""),
+                links=_links(root),
+            )
+        )
+    return cards
+
+
+class _Sums:
+    """What the runs that somebody sees come to, by staging root, as they were judged; asked once for all roots."""
+
+    def __init__(self, user: User, now: datetime) -> None:
+        self.user = user
+        self.by_reason: dict[int, dict[tuple[Tone, str], Amount]] = {}
+        self.soon: dict[int, Amount] = {}
+        opens = Q(tone=Tone.WAIT, opens_at__lte=now + SOON)
+        runs = access.runs(user).here().order_by().values("root", "tone", "reason")
+        for row in runs.annotate(
+            **_totals(), soon_runs=Count("pk", filter=opens), soon_bytes=Sum("bytes", filter=opens)
+        ):
+            found = self.by_reason.setdefault(row["root"], {})
+            found[Tone(row["tone"]), row["reason"]] = _sum(row)
+            soon = Amount(runs=row["soon_runs"], bytes=int(row["soon_bytes"] or 0))
+            self.soon[row["root"]] = self.soon.get(row["root"], Amount()) + soon
+
+    def of(self, root: StagingRoot, *, troubled: bool) -> tuple[dict[Tone, Amount], list[Blocked]]:
+        """The sums of one root by tone, and the commonest reasons why runs are blocked."""
+        by_tone: dict[Tone, Amount] = {}
+        blocked: dict[str, Amount] = {}
+        for (judged, code), found in self.by_reason.get(root.pk, {}).items():
+            stays = troubled and judged is Tone.GO
+            tone, reason = (Tone.BLOCK, root.problem) if stays else (judged, code)
+            by_tone[tone] = by_tone.get(tone, Amount()) + found
+            if tone is Tone.BLOCK and reason:
+                blocked[reason] = blocked.get(reason, Amount()) + found
+        commonest = sorted(blocked.items(), key=lambda item: (-item[1].runs, -item[1].bytes, item[0]))[:NAMED]
+        reasons = [
+            Blocked(reason=reason, sum=found, address=_list_of(root, verdict="block", reason=reason))
+            for reason, found in commonest
+        ]
+        return by_tone, reasons
+
+    def clearable(self) -> dict[int, Amount]:
+        """The runs that are safe and that this person may clear, by root."""
+        runs = access.runs(self.user, access.CLEAR).here().filter(tone=Tone.GO).order_by().values("root")
+        return {row["root"]: _sum(row) for row in runs.annotate(**_totals())}
+
+
+def _totals() -> dict[str, Count | Sum]:
+    return {
+        "runs": Count("pk"),
+        "logical": Sum("bytes"),
+        "allocated": Sum(Coalesce("allocated_bytes", "bytes")),
+        "unknown": Count("pk", filter=Q(bytes=None)),
+    }
+
+
+def _sum(row: Mapping[str, Any]) -> Amount:
+    return Amount(
+        runs=row["runs"] or 0,
+        bytes=int(row["logical"] or 0),
+        allocated_bytes=int(row["allocated"] or 0),
+        unknown=row["unknown"] or 0,
+    )
+
+
+def _list_of(root: StagingRoot, **filters: str) -> str:
+    return f"{reverse('run-list')}?{urlencode({'root': root.name, **filters})}"
+
+
+def _links(root: StagingRoot) -> dict[str, str]:
+    return {
+        "all": _list_of(root),
+        "go": _list_of(root, verdict="go"),
+        "wait": _list_of(root, verdict="wait"),
+        "block": _list_of(root, verdict="block"),
+        "work": _list_of(root, verdict="work"),
+        "clear": f"{reverse('clear-runs')}?{urlencode({'root': root.name})}",
+    }
+
+
+def _beating(now: datetime) -> set[str]:
+    """The hosts whose clearing cluster has run a task lately: elsewhere a clear would only wait."""
+    beats = Heartbeat.objects.filter(
+        cluster=settings.EXLAB_CLEAR_CLUSTER, at__gt=now - SILENT_AFTER, at__lte=now + AHEAD
+    )
+    return set(beats.values_list("host", flat=True))
+
+
+def _is_scheduled(root: StagingRoot, policies: Iterable[ScopedPolicy]) -> bool:
+    """Whether any policy lets the schedule take runs of a root."""
+    return any(policy.mode is Mode.SCHEDULED and policy.scope.root in (None, root.name) for policy in policies)
+
+
+def _last_sweeps(roots: Sequence[StagingRoot]) -> dict[int, Sweep]:
+    """The latest pass over each root that was no dry run, by the root's key."""
+    latest = Sweep.objects.filter(root=OuterRef("pk")).exclude(kind=SweepKind.DRY_RUN).order_by("-pk").values("pk")[:1]
+    found = StagingRoot.objects.filter(pk__in=[root.pk for root in roots]).annotate(latest=Subquery(latest))
+    keys = found.exclude(latest=None).values_list("latest", flat=True)
+    return {sweep.root_id: sweep for sweep in Sweep.objects.in_bulk(keys).values()}
+
+
+def _freed(user: User, now: datetime) -> dict[str, Freed]:
+    """What was freed in the last week of what somebody may see, by the root's name."""
+    places = access.places(user, access.VIEW).q(root="run__root")
+    entries = LedgerEntry.objects.freeing().filter(places, at__gt=now - WEEK, at__lte=now + AHEAD).order_by()
+    scheduled = Q(requester=Requester.SCHEDULE)
+    sums = entries.values("root_name").annotate(
+        runs=Count("run", distinct=True),
+        freed=Sum("bytes"),
+        by_schedule=Count("run", distinct=True, filter=scheduled),
+        by_hand=Count("run", distinct=True, filter=~scheduled),
+    )
+    return {
+        row["root_name"]: Freed(
+            runs=row["runs"], bytes=int(row["freed"] or 0), by_schedule=row["by_schedule"], by_hand=row["by_hand"]
+        )
+        for row in sums
+    }
+
+
+def _under_way(user: User) -> list[UnderWay]:
+    """The batches that are at work on runs that somebody may see, the latest first."""
+    active = ClearAttempt.objects.filter(phase__in=ClearAttempt.ACTIVE, batch__isnull=False)
+    keys = list(
+        active.filter(run__in=access.runs(user).order_by()).order_by().values_list("batch", flat=True).distinct()
+    )
+    if not keys:
+        return []
+    batches = ClearBatch.objects.filter(pk__in=keys).annotate(
+        runs=Count("attempts"),
+        ended=Count("attempts", filter=~Q(attempts__phase__in=ClearAttempt.ACTIVE)),
+        freed=Sum(F("attempts__freed_bytes"), default=0),
+        going=Sum(F("attempts__done_bytes"), filter=Q(attempts__phase=Phase.COMMITTED), default=0),
+    )
+    return [
+        UnderWay(batch=one, runs=one.runs, done=one.ended, freed_bytes=int(one.freed + one.going)) for one in batches
+    ]
