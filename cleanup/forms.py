@@ -9,7 +9,7 @@ from typing import Any
 from django import forms
 from django.forms.boundfield import BoundField
 
-from cleanup.models import ClearAttempt, RetentionPolicy, Run, RunKind, StagingRoot
+from cleanup.models import ClearAttempt, Project, RetentionPolicy, RunKind, StagingRoot
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import (
@@ -176,12 +176,12 @@ class NameField(forms.ChoiceField):
 class ScopeForm(forms.Form):
     """Where a policy applies: a staging root, an instrument, a project, a kind of run, or all of them."""
 
-    def __init__(self, data: Any = None) -> None:  # noqa: ANN401
+    def __init__(self, data: Any = None, *, roots: Iterable[str], equipment: Iterable[str]) -> None:  # noqa: ANN401
         super().__init__(data, auto_id="scope-%s", label_suffix="")
         known: dict[str, tuple[str, str, Iterable[str]]] = {
-            "root": ("Staging root", "Every staging root", StagingRoot.objects.values_list("name", flat=True)),
-            "equipment": ("Instrument", "Every instrument", _known_names("equipment")),
-            "project": ("Project", "Every project", _known_names("project")),
+            "root": ("Staging root", "Every staging root", roots),
+            "equipment": ("Instrument", "Every instrument", equipment),
+            "project": ("Project", "Every project", _known_projects()),
             "run_kind": ("Kind of run", "Every kind of run", RunKind.values),
         }
         for name, (label, everything, names) in known.items():
@@ -373,11 +373,10 @@ TYPED = {
 }
 
 
-def _known_names(field: str) -> list[str]:
-    """The instruments or projects of which there are runs, or policies already."""
-    names = {*Run.objects.order_by().values_list(field, flat=True).distinct()}
-    names |= {*RetentionPolicy.objects.order_by().values_list(field, flat=True).distinct()}
-    return sorted(names - {""})
+def _known_projects() -> list[str]:
+    """The projects of which there are runs, or policies already."""
+    of_policies = RetentionPolicy.objects.exclude(project="").order_by().values_list("project", flat=True).distinct()
+    return sorted({*Project.objects.values_list("code", flat=True), *of_policies})
 
 
 def _choice_or_unset(

@@ -71,6 +71,7 @@ _SHARED_BY_CASE = (
     "test_orphans.py",
     "test_parking.py",
     "test_pressure.py",
+    "test_previewing.py",
     "test_proving.py",
     "test_recovery.py",
     "test_registering.py",

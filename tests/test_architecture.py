@@ -40,6 +40,7 @@ JOINING = (
     "recording",
     "rehearsing",
     "minding",
+    "previewing",
     "passing",
     "sweeping",
     "telling",

@@ -6,25 +6,32 @@ from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
-from django.core.exceptions import ValidationError
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import Max
-from django.http import HttpResponse
-from django.shortcuts import redirect, render
+from django.http import HttpResponse, HttpResponseRedirect, QueryDict
+from django.shortcuts import render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
+from django_htmx.http import HttpResponseClientRedirect
 
+from cleanup import access, previewing
 from cleanup.forms import PolicyForm, ScopeForm
 from cleanup.models import RetentionPolicy, StagingRoot
 from cleanup.policy.retention import Scope, Stage, effective_policy
 from cleanup.policy.wording import describe, name_scope
+from cleanup.previewing import Preview
 from cleanup.rehearsing import Superseded
 from cleanup.templatetags.words import visible
 from cleanup.views.requests import SignedIn
 
-may_write_policies = permission_required(
-    ["cleanup.view_retentionpolicy", "cleanup.add_retentionpolicy"], raise_exception=True
-)
+WRITE = "cleanup.add_retentionpolicy"
+# The first of the runs that would go, by name.
+SHOWN_RUNS = 20
+
+may_write_policies = permission_required(["cleanup.view_retentionpolicy", WRITE], raise_exception=True)
 
 SCOPE_FIELDS = ("root", "equipment", "project", "run_kind")
 
@@ -42,7 +49,7 @@ def change_policy(request: SignedIn) -> HttpResponse:
     """Ask where a policy shall apply; then show what is in force there, and write what is to take its place."""
     posted = request.method == "POST"
     data = request.POST if posted else request.GET
-    where = ScopeForm(data if posted or any(name in data for name in SCOPE_FIELDS) else None)
+    where = _scope_form(request.user, data if posted or any(name in data for name in SCOPE_FIELDS) else None)
     if where.is_valid():
         return _change(request, where)
     context: dict[str, Any] = {"where": where}
@@ -56,22 +63,37 @@ def query_of(scope: Scope) -> str:
     return urlencode({name: getattr(scope, name) or "" for name in SCOPE_FIELDS})
 
 
+def _scope_form(user: User, data: QueryDict | None) -> ScopeForm:
+    """Asks for a scope by the names that somebody may see: of runs, and of policies that there are already."""
+    places = access.places(user, access.VIEW)
+    equipment = {*access.instruments(user).order_by().values_list("equipment", flat=True)}
+    of_policies = RetentionPolicy.objects.exclude(equipment="").order_by().values_list("equipment", flat=True)
+    equipment |= {name for name in of_policies.distinct() if places.include(None, name)}
+    roots = access.roots(user).order_by("name").values_list("name", flat=True)
+    return ScopeForm(data, roots=roots, equipment=sorted(equipment))
+
+
 def _change(request: SignedIn, where: ScopeForm) -> HttpResponse:
-    """The form for one scope, or what came of sending it."""
+    """The form for one scope; sent, what would come of it; sent once more with that in sight, a new version."""
     now = timezone.now()
+    _expect_place(request.user, where.scope)
     before, scoped = _in_force(where.scope), RetentionPolicy.objects.scoped()
     data = request.POST if request.method == "POST" else None
     form = PolicyForm(data, scope=where.scope, before=before, scoped=scoped)
-    newer = None
+    newer, shown, seen = None, None, data.get("seen", "") if data else ""
     if form.is_bound:
         try:
             if form.is_valid():
-                written = _write(form, author=request.user.get_username(), now=now)
-                messages.success(request, visible(f"Version {written.version} was written. {_meaning(written)}"))
-                return redirect("policy-detail", number=written.version)
-            _expect_in_force(form, before)
+                _expect_in_force(form, before)
+                shown = _preview(form, author=request.user.get_username(), now=now)
+                if seen == shown.digest:
+                    written = _write(form, author=request.user.get_username(), now=now)
+                    messages.success(request, visible(f"Version {written.version} was written. {_meaning(written)}"))
+                    return _go_to(request, reverse("policy-detail", args=[written.version]))
+            else:
+                _expect_in_force(form, before)
         except Superseded as error:
-            newer = _in_force(where.scope)
+            newer, shown = _in_force(where.scope), None
             form.add_error(None, f"Nothing was written: {error}.")
         except ValidationError as error:
             form.add_error(None, error)
@@ -82,24 +104,49 @@ def _change(request: SignedIn, where: ScopeForm) -> HttpResponse:
         "query": query_of(where.scope),
         "before": before,
         "newer": newer,
+        "preview": shown,
+        "meaning": _describe(shown) if shown else "",
+        "changed": bool(shown and seen),
+        "shown_runs": SHOWN_RUNS,
+        "looked_at": previewing.LOOKED_AT,
         "now": now,
     }
+    if request.htmx:  # which shows nothing of an answer with an error status
+        return render(request, "cleanup/_policy_form.html", context)
     return render(request, "cleanup/policies_change.html", context, status=422 if form.errors else 200)
+
+
+def _go_to(request: SignedIn, address: str) -> HttpResponse:
+    return HttpResponseClientRedirect(address) if request.htmx else HttpResponseRedirect(address)
+
+
+def _expect_place(user: User, scope: Scope) -> None:
+    """Raise PermissionDenied unless somebody may write policies for all that a scope covers."""
+    root = StagingRoot.objects.get(name=scope.root).pk if scope.root else None
+    for permission in (access.VIEW, WRITE):
+        if not access.places(user, permission).include(root, scope.equipment or ""):
+            raise PermissionDenied
+
+
+def _preview(form: PolicyForm, author: str, now: datetime) -> Preview:
+    """What the version that a valid form says would change. Raises ValidationError."""
+    drafted = previewing.draft(form.before, author=author, now=now, rehearse=form.rehearse, **_fields(form))
+    return previewing.preview(drafted, now)
+
+
+def _describe(shown: Preview) -> str:
+    return describe(shown.draft.as_value(), shown.policy, nights=shown.draft.rehearsal_nights)
 
 
 def _write(form: PolicyForm, author: str, now: datetime) -> RetentionPolicy:
     """The version that a valid form says. Raises ValidationError, or Superseded if somebody was faster."""
-    scope = form.scope
-    root = StagingRoot.objects.get(name=scope.root) if scope.root else None
-    fields: dict[str, Any] = {name: getattr(scope, name) or "" for name in SCOPE_FIELDS if name != "root"}
-    fields |= form.changed_fields()
+    fields = _fields(form)
     try:
         with transaction.atomic():
             # Numbers are unique and without gaps: if the next one is ours, nobody wrote another version in between.
             newest = RetentionPolicy.objects.aggregate(version=Max("version"))["version"] or 0
-            _expect_in_force(form, _in_force(scope))
+            _expect_in_force(form, _in_force(form.scope))
             written = RetentionPolicy.objects.add_version(
-                root=root,
                 author=author,
                 now=now,
                 rehearse=form.rehearse,
@@ -111,6 +158,14 @@ def _write(form: PolicyForm, author: str, now: datetime) -> RetentionPolicy:
     except IntegrityError as error:
         raise Superseded("another version was written at the same moment") from error
     return written
+
+
+def _fields(form: PolicyForm) -> dict[str, Any]:
+    """The scope as a version's columns say it, and what the form changes there."""
+    scope = form.scope
+    root = StagingRoot.objects.get(name=scope.root) if scope.root else None
+    named = {name: getattr(scope, name) or "" for name in SCOPE_FIELDS if name != "root"}
+    return {"root": root, **named, **form.changed_fields()}
 
 
 def _expect_in_force(form: PolicyForm, before: RetentionPolicy | None) -> None:

@@ -5,11 +5,14 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import Permission, User
 from django.db import IntegrityError
 from django.test import Client
 
-from cleanup.models import RetentionPolicy
+from cleanup import holding
+from cleanup.models import Access, RetentionPolicy, StagingRoot
 from cleanup.policy.retention import ROOT_FIELDS, SWEEP_FIELDS
+from tests.views.conftest import SAFE
 
 ADDRESS = "/policies/change/"
 LAB = f"{ADDRESS}?root=&equipment=&project=&run_kind="
@@ -51,7 +54,14 @@ def filled(client, address, **typed):
 
 
 def save(client, address, **typed):
-    return client.post(ADDRESS, filled(client, address, **typed))
+    """Send the form, and once more with what it would come to in sight."""
+    return send(client, filled(client, address, **typed))
+
+
+def send(client, sent, **extra):
+    response = client.post(ADDRESS, sent, **extra)
+    shown = response.context["preview"] if response.context else None
+    return client.post(ADDRESS, {**sent, "seen": shown.digest}, **extra) if shown else response
 
 
 def error_at(response, name):
@@ -196,7 +206,7 @@ def test_what_is_left_as_it_stands_keeps_its_very_value(people, policy):
 
 def test_a_field_that_is_not_sent_is_carried_over(people, root, policy):
     policy(root=root, mode="scheduled", retain_hours=48, max_bytes=10**12, rehearsal_nights=0, rehearse=False)
-    response = people.admin.post(ADDRESS, {"root": "lab", "made_from": 1, "retain_hours": "3d"})
+    response = send(people.admin, {"root": "lab", "made_from": 1, "retain_hours": "3d"})
     assert response.status_code == 302, response.content.decode()
     version = RetentionPolicy.objects.get(version=2)
     assert (version.mode, version.max_bytes, version.rehearsal_nights) == ("scheduled", 10**12, 0)
@@ -380,7 +390,7 @@ def test_a_version_of_another_scope_is_in_nobodys_way(people, runs, policy):
     policy(mode="scheduled", retain_hours=24)
     sent = filled(people.admin, LAB, retain_hours="1h")
     policy(equipment="FLOW_01", mode="manual")
-    assert people.admin.post(ADDRESS, sent).status_code == 302
+    assert send(people.admin, sent).status_code == 302
     assert RetentionPolicy.objects.get(version=3).retain_hours == 1
 
 
@@ -404,7 +414,7 @@ def test_nothing_is_written_where_a_version_slips_in_between_check_and_write(peo
 
     # `objects` was made from the queryset and carries methods of its own.
     monkeypatch.setattr(type(RetentionPolicy.objects), "add_version", after_another)
-    response = people.admin.post(ADDRESS, sent)
+    response = send(people.admin, sent)
     assert "Nothing was written: another version was written at the same moment." in alert(response)
     assert RetentionPolicy.objects.get().retain_hours == 24
 
@@ -412,7 +422,7 @@ def test_nothing_is_written_where_a_version_slips_in_between_check_and_write(peo
         raise IntegrityError("version")
 
     monkeypatch.setattr(type(RetentionPolicy.objects), "add_version", taken)
-    assert "at the same moment" in alert(people.admin.post(ADDRESS, sent))
+    assert "at the same moment" in alert(send(people.admin, sent))
 
 
 # The page
@@ -428,3 +438,88 @@ def test_every_field_has_its_label_and_its_hint(people, root):
             assert f'id="policy-{name}_helptext"' in text
     assert "Beware of record: nothing on the NAS is looked at" in text
     assert "style=" not in text
+
+
+# The preview
+
+
+def test_what_would_go_is_shown_first_and_nothing_is_written(people, runs, policy):
+    policy(mode="scheduled", retain_hours=1000, rehearse=False)
+    response = people.admin.post(ADDRESS, filled(people.admin, LAB, retain_hours="1h"))
+    assert response.status_code == 200
+    text = " ".join(response.content.decode().split())
+    then, today = response.context["preview"].then, response.context["preview"].today
+    assert (len(then.going), len(today.going)) == (3, 2)
+    assert re.search(r"At the next sweep <strong>3 runs, <span [^>]*>[\d.]+ kB</span></strong> would go", text)
+    assert "(now: 2 runs, " in text
+    assert SAFE in text
+    assert 'value="1h"' in text  # what was typed stays
+    assert "Save as a new version" in text
+    assert RetentionPolicy.objects.count() == 1
+
+
+def test_a_rehearsal_is_said_in_words(people, runs):
+    text = people.admin.post(ADDRESS, filled(people.admin, LAB, mode="scheduled")).content.decode()
+    assert "nothing goes for 3 clean nights" in text
+    sent = filled(people.admin, LAB, mode="scheduled", rehearsal_nights="0")
+    assert "nothing goes until an admin promotes it" in people.admin.post(ADDRESS, sent).content.decode()
+    response = people.admin.post(ADDRESS, filled(people.admin, LAB, mode="manual"))
+    assert "Nothing goes by itself" in response.content.decode()
+
+
+def test_what_has_changed_since_it_was_shown_is_shown_again(people, runs, policy, now):
+    sent = filled(people.admin, LAB, mode="scheduled", retain_hours="1h", rehearse="no")
+    seen = people.admin.post(ADDRESS, sent).context["preview"].digest
+    holding.hold(runs[SAFE], owner="bob", reason="needed", until=now + timedelta(days=1), now=now)
+    response = people.admin.post(ADDRESS, {**sent, "seen": seen})
+    assert response.status_code == 200
+    assert "what would go is not what you had seen" in response.content.decode()
+    assert not RetentionPolicy.objects.exists()
+    again = response.context["preview"].digest
+    other = people.admin.post(ADDRESS, {**sent, "retain_hours": "2h", "seen": again})  # typed anew after the preview
+    assert "what would go is not what you had seen" in other.content.decode()
+    assert not RetentionPolicy.objects.exists()
+    assert people.admin.post(ADDRESS, {**sent, "seen": again}).status_code == 302
+    assert RetentionPolicy.objects.get().retain_hours == 1
+
+
+def test_a_version_that_was_written_after_the_preview_is_not_overwritten(people, runs, policy):
+    sent = filled(people.admin, LAB, mode="scheduled", retain_hours="1h")
+    seen = people.admin.post(ADDRESS, sent).context["preview"].digest
+    policy(retain_hours=240)
+    response = people.admin.post(ADDRESS, {**sent, "seen": seen})
+    assert "has written version 1 meanwhile" in alert(response)
+    assert RetentionPolicy.objects.count() == 1
+
+
+def test_in_place_with_htmx(people, runs):
+    htmx = {"HTTP_HX_REQUEST": "true"}
+    bad = people.admin.post(ADDRESS, filled(people.admin, LAB, retain_hours="soon"), **htmx)
+    assert bad.status_code == 200  # htmx swaps no error
+    assert "soon is no duration" in error_at(bad, "retain_hours")
+    sent = filled(people.admin, LAB, mode="scheduled", retain_hours="1h")
+    response = people.admin.post(ADDRESS, sent, **htmx)
+    assert "<html" not in response.content.decode()
+    assert 'id="preview-title" tabindex="-1" autofocus' in response.content.decode()
+    response = people.admin.post(ADDRESS, {**sent, "seen": response.context["preview"].digest}, **htmx)
+    assert response["HX-Redirect"] == "/policies/1/"
+    assert RetentionPolicy.objects.count() == 1
+
+
+def test_policies_are_written_only_for_what_somebody_may_see(people, runs, root, policy):
+    user = User.objects.create_user("keeper")
+    user.user_permissions.set(Permission.objects.filter(content_type__app_label="cleanup"))
+    StagingRoot.objects.create(name="other", host="h", path="/other")
+    Access.objects.create(user=user, root=root, equipment="FLOW_01")
+    client = Client()
+    client.force_login(user)
+    text = page(client, ADDRESS)
+    assert ("FLOW_01" in text, "CONFOCAL_01" in text, ">other<" in text) == (True, False, False)
+    mine = f"{ADDRESS}?root=lab&equipment=FLOW_01&project=&run_kind="
+    for address in (LAB, ROOT, f"{ADDRESS}?equipment=FLOW_01"):
+        assert client.get(address).status_code == 403
+        sent = {**filled(client, mine, mode="manual"), "equipment": ""}
+        assert client.post(ADDRESS, sent).status_code == 403
+    assert client.get(f"{ADDRESS}?root=other").status_code == 422
+    assert save(client, mine, mode="scheduled", retain_hours="1h").status_code == 302
+    assert RetentionPolicy.objects.get().equipment == "FLOW_01"
