@@ -47,6 +47,8 @@ COUNTED = 20_000
 _GUESS_AFTER_RUNS = 2
 _GUESS_AFTER = timedelta(seconds=10)
 _MOVES = timedelta(minutes=2)
+# However small a run is, its checks and its record take this long.
+_FOR_EACH_RUN = timedelta(seconds=1)
 _ENDED = (Phase.DONE, Phase.REFUSED, Phase.ABORTED, Phase.CONFLICT)
 _STAYED = (Phase.REFUSED, Phase.ABORTED, Phase.CONFLICT)
 # What a person is told who may see a run and not clear it; no gate says it.
@@ -524,8 +526,16 @@ def _enqueue_again(batch: ClearBatch, now: datetime) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Work:
+    """A run under way; `to_compare` are the bytes that are read on both sides, where bytes are read at all."""
+
+    attempt: ClearAttempt
+    to_compare: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a batch is. Bytes are logical unless the name says otherwise; `left` is a guess, None where none is fair.
+    """How far a batch is. Bytes are logical unless the name says otherwise.
 
     `cleared` runs are gone, of which `incomplete` have left something; `stayed` were refused or put back, `withdrawn`
     stopped by a person before they had begun. `reasons` counts why, most frequent first.
@@ -539,7 +549,7 @@ class Progress:
     stayed: int
     withdrawn: int
     waiting: int
-    under_way: tuple[ClearAttempt, ...]
+    under_way: tuple[Work, ...]
     total_bytes: int
     settled_bytes: int
     freed_files: int
@@ -591,12 +601,18 @@ class Progress:
 
     @property
     def left(self) -> timedelta | None:
-        """How long the rest takes at the speed so far."""
+        """How long the rest takes at the speed so far; a guess, and None where none would be fair."""
         speed = self.bytes_per_second
         fair = self.cleared >= _GUESS_AFTER_RUNS and self.active >= _GUESS_AFTER and not self.paused
         if not (self.open and speed and fair and self.now - self.moved_at < _MOVES):
             return None
-        return timedelta(seconds=max(self.total_bytes - self.settled_bytes, 0) / speed)
+        runs = self.waiting + len(self.under_way)
+        return runs * _FOR_EACH_RUN + timedelta(seconds=max(self.total_bytes - self.settled_bytes, 0) / speed)
+
+    @property
+    def left_minutes(self) -> int | None:
+        """The same in minutes, rounded up."""
+        return None if self.left is None else -(-self.left // timedelta(minutes=1))
 
 
 def progress(batch: ClearBatch, now: datetime) -> Progress:
@@ -620,16 +636,17 @@ def progress(batch: ClearBatch, now: datetime) -> Progress:
         moved_at=Max(Coalesce("progress_at", "phase_at")),
     )
     at_work = attempts.filter(phase__in=[Phase.INTENT, Phase.COMMITTED]).select_related("run__root")
-    under_way = tuple(at_work.order_by("created_at", "pk"))
-    for attempt in under_way:  # what is gone of the runs under way
-        for name in ("settled_bytes", "freed_bytes"):
-            sums[name] += attempt.done_bytes
+    begun = list(at_work.order_by("created_at", "pk"))
+    for attempt in begun:  # what is gone of the runs under way
+        sums["settled_bytes"] += attempt.done_bytes
+        sums["freed_bytes"] += attempt.done_bytes
         sums["freed_files"] += attempt.done_files
+    under_way = tuple(
+        Work(attempt=attempt, to_compare=max(2 * (attempt.run.bytes or 0), attempt.compared_bytes)) for attempt in begun
+    )
     why = attempts.filter(phase__in=_STAYED).exclude(reason=Reason.WITHDRAWN).values_list("reason")
     reasons = tuple(why.annotate(runs=Count("pk")).order_by("-runs", "reason"))
     if sums["waiting"] or under_way:
         sums["ended_at"] = None
-    sums["moved_at"] = max(
-        sums["moved_at"] or batch.created_at, *(attempt.phase_at for attempt in under_way), batch.created_at
-    )
+    sums["moved_at"] = max(batch.created_at, sums["moved_at"] or batch.created_at, *(one.phase_at for one in begun))
     return Progress(batch=batch, now=now, under_way=under_way, reasons=reasons, **sums)

@@ -646,10 +646,20 @@ def test_progress_counts_bytes_speed_and_what_is_left(room: Room) -> None:
         done.advance([Phase.QUEUED], Phase.DONE, now=now, freed_files=2, freed_bytes=1000, freed_allocated_bytes=4096)
     third.advance([Phase.QUEUED], Phase.INTENT, now=now, compared_bytes=500)
     found = batching.progress(batch, now)
-    assert (found.runs, found.cleared, found.waiting, [one.pk for one in found.under_way]) == (3, 2, 0, [third.pk])
+    assert (
+        found.runs,
+        found.cleared,
+        found.waiting,
+        [(one.attempt.pk, one.to_compare) for one in found.under_way],
+    ) == (
+        3,
+        2,
+        0,
+        [(third.pk, 2000)],
+    )
     assert (found.total_bytes, found.settled_bytes, found.percent) == (3000, 2000, 66)
     assert (found.freed_files, found.freed_bytes, found.freed_allocated_bytes) == (4, 2000, 8192)
-    assert (found.active, found.bytes_per_second, found.left) == (timedelta(seconds=100), 20, timedelta(seconds=50))
+    assert (found.active, found.bytes_per_second, found.left) == (timedelta(seconds=100), 20, timedelta(seconds=51))
 
     ClearBatch.objects.update(paused_seconds=60)
     batch.refresh_from_db()

@@ -120,7 +120,9 @@ def _show(request: SignedIn, batch: ClearBatch, now: datetime) -> HttpResponse:
         "page": page,
         "hidden": progress.runs - page.paginator.count,
         "stayed": _stayed(visible),
-        "visible_keys": set(visible.filter(pk__in=[one.pk for one in progress.under_way]).values_list("pk", flat=True)),
+        "visible_keys": set(
+            visible.filter(pk__in=[one.attempt.pk for one in progress.under_way]).values_list("pk", flat=True)
+        ),
         "may_steer": progress.open and _may_steer(request, batch),
         "queue_is_silent": progress.open and any(queue_is_silent(now, host=host) for host in hosts),
         "step": _step(progress),
