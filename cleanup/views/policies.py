@@ -1,34 +1,39 @@
 """Policies: what is in force and who wrote it, what a rehearsal has shown, and letting a version loose."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Count
-from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
-from cleanup import rehearsing
-from cleanup.models import RetentionPolicy, Surprise
+from cleanup import access, rehearsing
+from cleanup.models import Instrument, RetentionPolicy, RunKind, Surprise
+from cleanup.policy.explaining import Change, differences, explain
 from cleanup.policy.rehearsal import nights_wanted
-from cleanup.policy.retention import Scope, ScopedPolicy, Stage, effective_policy
-from cleanup.policy.wording import changes, describe, describe_stage, name_scope
+from cleanup.policy.retention import Policy, Scope, ScopedPolicy, Stage, effective_policy
+from cleanup.policy.wording import describe, describe_stage, name_scope
 from cleanup.rehearsing import Became, Compared, Superseded
-from cleanup.views.policy_form import query_of
+from cleanup.views.policy_form import WRITE, query_of
 from cleanup.views.requests import SignedIn
 
 PAGE_SIZE = 50
 # What the comparison lists; it adds up all there are.
 SHOWN_RUNS = 500
+# The instruments whose policies are spelled out.
+SHOWN_INSTRUMENTS = 200
 
 may_look_at_policies = permission_required("cleanup.view_retentionpolicy", raise_exception=True)
-may_set_policies = permission_required("cleanup.add_retentionpolicy", raise_exception=True)
+may_set_policies = permission_required(WRITE, raise_exception=True)
 
 
 class NoteForm(forms.Form):
@@ -50,7 +55,7 @@ class Shown:
     stage: str
     in_force: bool
     rehearsed: bool
-    changes: list[str]
+    changes: list[Change]
     before: int | None = None
     nights: int = 0
     wanted: int = 0
@@ -60,6 +65,14 @@ class Shown:
     def query(self) -> str:
         """The scope as the page of its form names it."""
         return query_of(self.version.scope)
+
+
+@dataclass(frozen=True)
+class Line:
+    """What the policies come to for the runs of one instrument, in sentences."""
+
+    instrument: Instrument
+    sentences: list[str]
 
 
 @dataclass(frozen=True)
@@ -76,10 +89,18 @@ class Total:
 def policy_list(request: SignedIn) -> HttpResponse:
     """The versions in force, scope by scope, and every version that ever was."""
     now = timezone.now()
-    told = _tell_all(now)
+    told = _tell_all(request.user, now)
     in_force = sorted((shown for shown in told if shown.in_force), key=lambda shown: _order(shown.version.scope))
     page = Paginator(told, PAGE_SIZE).get_page(request.GET.get("page", "1"))
-    return render(request, "cleanup/policies.html", {"in_force": in_force, "page": page, "now": now})
+    instruments = access.instruments(request.user).select_related("root").order_by("root__name", "equipment")
+    context = {
+        "in_force": in_force,
+        "page": page,
+        "lines": _explain(instruments[:SHOWN_INSTRUMENTS], RetentionPolicy.objects.scoped()),
+        "unexplained": max(0, instruments.count() - SHOWN_INSTRUMENTS),
+        "now": now,
+    }
+    return render(request, "cleanup/policies.html", context)
 
 
 @require_safe
@@ -87,19 +108,24 @@ def policy_list(request: SignedIn) -> HttpResponse:
 def policy_detail(request: SignedIn, number: int) -> HttpResponse:
     """One version: what its rehearsal would have cleared, and what people did."""
     now = timezone.now()
-    version = get_object_or_404(RetentionPolicy.objects.select_related("root"), version=number)
-    compared = rehearsing.comparison(version, now)
+    version = _visible_version(request.user, number)
+    places = access.places(request.user, access.VIEW)
+    compared = [
+        one for one in rehearsing.comparison(version, now) if places.include(one.run.root_id, one.run.equipment)
+    ]
     same_scope = RetentionPolicy.objects.filter(
         root=version.root_id, equipment=version.equipment, project=version.project, run_kind=version.run_kind
     )
     (shown,) = _tell(list(same_scope.select_related("root").order_by("version")), [version], now)
+    surprises = Surprise.objects.filter(places.q("run__root", "run__equipment"), policy_version=number)
     context = {
         "shown": shown,
         "version": version,
         "compared": sorted(compared, key=lambda one: not one.became.surprising)[:SHOWN_RUNS],
         "left_out": max(0, len(compared) - SHOWN_RUNS),
         "totals": _totals(compared),
-        "surprises": Surprise.objects.filter(policy_version=number).select_related("run").order_by("-at")[:SHOWN_RUNS],
+        "surprises": surprises.select_related("run").order_by("-at")[:SHOWN_RUNS],
+        "may_write": _may_write(request.user, version),
         "now": now,
     }
     return render(request, "cleanup/policies_detail.html", context)
@@ -131,7 +157,9 @@ def _restage(
     write: Callable[[RetentionPolicy, str, str, datetime], RetentionPolicy],
     said: str,
 ) -> HttpResponse:
-    version = get_object_or_404(RetentionPolicy.objects.select_related("root"), version=number)
+    version = _visible_version(request.user, number)
+    if not _may_write(request.user, version):
+        raise PermissionDenied
     form = NoteForm(request.POST)
     if not form.is_valid():
         messages.error(request, f"Nothing was changed: {' '.join(map(str, form.errors['note']))}")
@@ -145,10 +173,62 @@ def _restage(
     return redirect("policy-detail", number=written.version)
 
 
-def _tell_all(now: datetime) -> list[Shown]:
-    """Every version, the latest first."""
+def _tell_all(user: User, now: datetime) -> list[Shown]:
+    """Every version that somebody may see, the latest first."""
     versions = list(RetentionPolicy.objects.select_related("root").order_by("version"))
-    return _tell(versions, versions, now)[::-1]
+    return _tell(versions, [version for version in versions if _sees(user, version)], now)[::-1]
+
+
+def _visible_version(user: User, number: int) -> RetentionPolicy:
+    version = RetentionPolicy.objects.select_related("root").filter(version=number).first()
+    if version is None or not _sees(user, version):
+        raise Http404
+    return version
+
+
+def _sees(user: User, version: RetentionPolicy) -> bool:
+    """Whether a version may apply to runs that somebody may see."""
+    places = access.places(user, access.VIEW)
+    return places.everywhere or any(
+        None in (version.root_id, root) or version.root_id == root
+        for root, instrument in places.pairs
+        if "" in (version.equipment, instrument) or version.equipment == instrument
+    )
+
+
+def _may_write(user: User, version: RetentionPolicy) -> bool:
+    """Whether somebody may write a version for all that this one covers."""
+    wanted = (access.VIEW, WRITE)
+    return all(access.places(user, each).include(version.root_id, version.equipment) for each in wanted)
+
+
+def _explain(instruments: Iterable[Instrument], scoped: list[ScopedPolicy]) -> list[Line]:
+    """What happens to each instrument's runs; a project with a policy of its own is told if that differs."""
+    projects = sorted({policy.scope.project for policy in scoped if policy.scope.project})
+    lines = []
+    for instrument in instruments:
+        where = Scope(root=instrument.root.name, equipment=instrument.equipment)
+        usual = _by_kind(scoped, where)
+        sentences = _sentences(f"{instrument.equipment} ", "", usual)
+        for project in projects:
+            of_project = _by_kind(scoped, replace(where, project=project))
+            other = {kind: policy for kind, policy in of_project.items() if policy != usual[kind]}
+            sentences += _sentences(f"{instrument.equipment} ", f" of {project}", other)
+        lines.append(Line(instrument, sentences))
+    return lines
+
+
+def _by_kind(scoped: list[ScopedPolicy], where: Scope) -> dict[str, Policy]:
+    return {
+        kind: replace(effective_policy(scoped, replace(where, run_kind=kind)), version=0) for kind in RunKind.values
+    }
+
+
+def _sentences(whose: str, of: str, by_kind: dict[str, Policy]) -> list[str]:
+    """One sentence where all kinds of runs are treated alike, else one for each."""
+    if len(by_kind) > 1 and len({*by_kind.values()}) == 1:
+        by_kind = {"": next(iter(by_kind.values()))}
+    return [explain(f"{whose}{f'{kind} ' if kind else ''}runs{of}", policy) for kind, policy in by_kind.items()]
 
 
 def _tell(versions: list[RetentionPolicy], wanted: list[RetentionPolicy], now: datetime) -> list[Shown]:
@@ -179,7 +259,7 @@ def _tell(versions: list[RetentionPolicy], wanted: list[RetentionPolicy], now: d
                 stage=describe_stage(value, nights=version.rehearsal_nights),
                 in_force=applies,
                 rehearsed=number in nights,
-                changes=changes(earlier, value),
+                changes=differences(earlier, value),
                 before=earlier.version if earlier else None,
                 nights=nights.get(number, 0),
                 wanted=nights_wanted(version.rehearsal_nights),

@@ -3,9 +3,11 @@
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
 
 from cleanup import rehearsing
-from cleanup.models import Hold, Outcome, RetentionPolicy, Sweep, SweepKind, SweptRun
+from cleanup.models import Access, Hold, Outcome, RetentionPolicy, StagingRoot, Sweep, SweepKind, SweptRun
 from cleanup.policy.reasons import Reason
 from tests.views.conftest import SAFE, TEST_RUN
 
@@ -85,11 +87,61 @@ def test_what_is_in_force_in_words_with_its_nights(people, passes):
     assert 'aria-current="page">Policies</a>' in text
 
 
+def test_what_happens_to_each_instruments_runs_in_a_sentence(people, runs, policy):
+    text = page(people.viewer, "/policies/")
+    assert "FLOW_01 runs are kept until an operator clears them, proven by checksum." in text
+    policy(mode="scheduled", retain_hours=48, rehearse=False)
+    policy(equipment="FLOW_01", run_kind="test", mode="scheduled", retain_hours=6, rehearse=False)
+    policy(project="PROJ-0051", mode="manual")
+    text = page(people.viewer, "/policies/")
+    for sentence in (
+        "CONFOCAL_01 runs are cleared 2 days after verification, proven by checksum.",
+        "CONFOCAL_01 runs of PROJ-0051 are kept until an operator clears them, proven by checksum.",
+        "FLOW_01 experimental runs are cleared 2 days after verification, proven by checksum.",
+        "FLOW_01 test runs are cleared 6 h after verification, proven by checksum.",
+    ):
+        assert sentence in text
+
+
+def test_what_is_of_another_root_or_instrument_is_not_found(people, runs, root, policy):
+    other = StagingRoot.objects.create(name="other", host="h", path="/other")
+    policy(mode="scheduled", retain_hours=48)
+    policy(root=other, mode="manual")
+    policy(equipment="CONFOCAL_01", mode="manual")
+    policy(root=root, equipment="FLOW_01", mode="manual")
+    user = User.objects.create_user("keeper")
+    user.user_permissions.set(Permission.objects.filter(content_type__app_label="cleanup"))
+    Access.objects.create(user=user, root=root, equipment="FLOW_01")
+    client = Client()
+    client.force_login(user)
+    assert [client.get(f"/policies/{number}/").status_code for number in (1, 2, 3, 4)] == [200, 404, 404, 200]
+    text = page(client, "/policies/")
+    assert [f'href="/policies/{number}/"' in text for number in (1, 2, 3, 4)] == [True, False, False, True]
+    assert "CONFOCAL_01 runs" not in text
+    # What binds the whole lab is not for somebody to let loose who has one instrument.
+    assert "/promote/" not in page(client, "/policies/1/")
+    assert client.post("/policies/1/promote/").status_code == 403
+    assert client.post("/policies/3/promote/").status_code == 404
+    assert client.post("/policies/4/rehearse/").status_code == 302
+
+
+def test_a_rehearsal_is_told_of_visible_runs_alone(people, runs, root, passes, now):
+    user = User.objects.create_user("keeper")
+    user.user_permissions.set(Permission.objects.filter(content_type__app_label="cleanup"))
+    Access.objects.create(user=user, root=root, equipment="FLOW_01")
+    rehearsing.note_surprise(runs[SAFE], [1], Reason.NAS_MISSING_FILE, "a.tif", now)
+    client = Client()
+    client.force_login(user)
+    text = page(client, "/policies/1/")
+    assert SAFE not in text
+    assert "a.tif" not in text
+
+
 def test_every_version_with_its_changes(people, rehearsed, policy):
     policy(retain_hours=48)
     policy(equipment="CONFOCAL_01", mode="manual")
     text = page(people.viewer, "/policies/")
-    assert "retain hours: 24 h → 2 days" in text
+    assert "Kept after the verification: <del>24 h</del> → <strong>2 days</strong>" in text
     assert text.count('<span class="chip">in force</span>') == 2
     text = text[text.index("Every version") :]
     assert text.index("Version 3") < text.index("Version 2") < text.index("Version 1")
@@ -180,8 +232,6 @@ def test_a_note_that_is_too_long_changes_nothing(people, passes):
 
 
 def test_a_click_from_elsewhere_is_refused(people, passes):
-    from django.test import Client
-
     client = Client(enforce_csrf_checks=True)
     client.cookies = people.admin.cookies
     assert client.post("/policies/1/promote/").status_code == 403
@@ -210,6 +260,6 @@ def test_pages_ask_no_more_for_many_runs(people, runs, many, passes, root, djang
 def test_the_page_asks_no_more_for_many_scopes(people, passes, policy, django_assert_max_num_queries):
     for number in range(20):
         policy(equipment=f"SCOPE_{number:02}", mode="scheduled", retain_hours=24)
-    with django_assert_max_num_queries(14):
+    with django_assert_max_num_queries(22):
         text = page(people.viewer, "/policies/")
     assert text.count("clean nights so far") == 21
