@@ -3,12 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import Count, F, OuterRef, Q, Subquery, Sum
-from django.db.models.functions import Coalesce
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -38,9 +36,9 @@ from cleanup.policy.watching import AHEAD, SILENT_AFTER
 from cleanup.views.capacity import Amount, Bar, draw
 from cleanup.views.requests import SignedIn
 from cleanup.views.runs import may_look
+from cleanup.views.sums import add_up
 
 WEEK = timedelta(days=7)
-SOON = timedelta(days=1)
 # As many reasons are named; the list of runs has them all.
 NAMED = 3
 # As many runs are judged before a page says how they stand; the task of every minute judges the others.
@@ -108,6 +106,7 @@ class Card:
     next_sweep: datetime | None
     freed: Freed
     whole: bool
+    added_up_at: datetime
     links: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -152,8 +151,7 @@ def overview(request: SignedIn) -> HttpResponse:
 
 def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...], now: datetime) -> list[Card]:
     """A card for each root; as many queries for many as for one."""
-    sums = _Sums(user, now)
-    mine = sums.clearable() if user.has_perm(access.CLEAR) else {}
+    sums = add_up(user, now)
     outlooks = measuring.outlooks(roots, now)
     policies = RetentionPolicy.objects.scoped()
     beating = _beating(now)
@@ -166,7 +164,7 @@ def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...]
     cards = []
     for root in roots:
         troubled = bool(hindrances or root.problem)
-        by_tone, reasons = sums.of(root, troubled=troubled)
+        by_tone, reasons = _by_tone(root, sums.by_reason.get(root.pk, {}), troubled=troubled)
         outlook = outlooks.get(root.pk)
         cards.append(
             Card(
@@ -177,7 +175,7 @@ def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...]
                 sums=by_tone,
                 soon=sums.soon.get(root.pk, Amount()),
                 reasons=reasons,
-                mine=Amount() if troubled else mine.get(root.pk, Amount()),
+                mine=Amount() if troubled else sums.mine.get(root.pk, Amount()),
                 troubled=troubled,
                 silent=root.host not in beating,
                 unwatched=root.host in unwatched,
@@ -186,6 +184,7 @@ def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...]
                 last_sweep=sweeps.get(root.pk),
                 next_sweep=next_sweeps(root.host),
                 freed=freed.get(root.name, Freed()),
+                added_up_at=sums.at,
                 whole=places.include(root.pk, ""),
                 links=_links(root),
             )
@@ -193,62 +192,28 @@ def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...]
     return cards
 
 
-class _Sums:
-    """What the runs that somebody sees come to, by staging root, as they were judged; asked once for all roots."""
-
-    def __init__(self, user: User, now: datetime) -> None:
-        self.user = user
-        self.by_reason: dict[int, dict[tuple[Tone, str], Amount]] = {}
-        self.soon: dict[int, Amount] = {}
-        opens = Q(tone=Tone.WAIT, opens_at__lte=now + SOON)
-        runs = access.runs(user).here().order_by().values("root", "tone", "reason")
-        for row in runs.annotate(
-            **_totals(), soon_runs=Count("pk", filter=opens), soon_bytes=Sum("bytes", filter=opens)
-        ):
-            found = self.by_reason.setdefault(row["root"], {})
-            found[Tone(row["tone"]), row["reason"]] = _sum(row)
-            soon = Amount(runs=row["soon_runs"], bytes=int(row["soon_bytes"] or 0))
-            self.soon[row["root"]] = self.soon.get(row["root"], Amount()) + soon
-
-    def of(self, root: StagingRoot, *, troubled: bool) -> tuple[dict[Tone, Amount], list[Blocked]]:
-        """The sums of one root by tone, and the commonest reasons why runs are blocked."""
-        by_tone: dict[Tone, Amount] = {}
-        blocked: dict[str, Amount] = {}
-        for (judged, code), found in self.by_reason.get(root.pk, {}).items():
-            stays = troubled and judged is Tone.GO
-            tone, reason = (Tone.BLOCK, root.problem) if stays else (judged, code)
-            by_tone[tone] = by_tone.get(tone, Amount()) + found
-            if tone is Tone.BLOCK and reason:
-                blocked[reason] = blocked.get(reason, Amount()) + found
-        commonest = sorted(blocked.items(), key=lambda item: (-item[1].runs, -item[1].bytes, item[0]))[:NAMED]
-        reasons = [
-            Blocked(reason=reason, sum=found, address=_list_of(root, verdict="block", reason=reason))
-            for reason, found in commonest
-        ]
-        return by_tone, reasons
-
-    def clearable(self) -> dict[int, Amount]:
-        """The runs that are safe and that this person may clear, by root."""
-        runs = access.runs(self.user, access.CLEAR).here().filter(tone=Tone.GO).order_by().values("root")
-        return {row["root"]: _sum(row) for row in runs.annotate(**_totals())}
+def _by_tone(
+    root: StagingRoot, found: Mapping[tuple[Tone, str], Amount], *, troubled: bool
+) -> tuple[dict[Tone, Amount], list[Blocked]]:
+    """The sums of one root by tone, and the commonest reasons why runs are blocked."""
+    by_tone: dict[Tone, Amount] = {}
+    blocked: dict[str, Amount] = {}
+    for (judged, code), amount in found.items():
+        stays = troubled and judged is Tone.GO
+        tone, reason = (Tone.BLOCK, root.problem) if stays else (judged, code)
+        by_tone[tone] = by_tone.get(tone, Amount()) + amount
+        if tone is Tone.BLOCK and reason:
+            blocked[reason] = blocked.get(reason, Amount()) + amount
+    commonest = sorted(blocked.items(), key=lambda item: (-item[1].runs, -item[1].bytes, item[0]))[:NAMED]
+    return by_tone, [
+        Blocked(reason=reason, sum=amount, address=_address(root, troubled, reason)) for reason, amount in commonest
+    ]
 
 
-def _totals() -> dict[str, Count | Sum]:
-    return {
-        "runs": Count("pk"),
-        "logical": Sum("bytes"),
-        "allocated": Sum(Coalesce("allocated_bytes", "bytes")),
-        "unknown": Count("pk", filter=Q(bytes=None)),
-    }
-
-
-def _sum(row: Mapping[str, Any]) -> Amount:
-    return Amount(
-        runs=row["runs"] or 0,
-        bytes=int(row["logical"] or 0),
-        allocated_bytes=int(row["allocated"] or 0),
-        unknown=row["unknown"] or 0,
-    )
+def _address(root: StagingRoot, troubled: bool, reason: str) -> str:
+    """The list of the runs that are blocked for a reason; those that only the root's trouble stops have none."""
+    here = troubled and reason == root.problem
+    return _list_of(root, verdict="block") if here else _list_of(root, verdict="block", reason=reason)
 
 
 def _list_of(root: StagingRoot, **filters: str) -> str:

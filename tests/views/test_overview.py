@@ -391,3 +391,23 @@ def test_no_query_more_for_many_roots(people, runs, root, now, django_assert_num
     assert len(answer.context["cards"]) == 13
     assert len(many) <= len(few) + 4  # the first samples, passes and their roots; not one for each
     assert len(many) < 40
+
+
+def test_the_sums_of_very_many_runs_are_kept_a_while_and_say_how_old_they_are(people, runs, monkeypatch, now):
+    import time_machine
+
+    from cleanup.views import sums
+
+    monkeypatch.setattr(sums, "_kept", {})
+    monkeypatch.setattr(sums, "KEPT_ABOVE_RUNS", 3)
+    before = card_of(people.operator)
+    Run.objects.filter(pk=runs[SAFE].pk).update(tone=Tone.BLOCK, reason="not_in_manifest")
+    with time_machine.travel(now + timedelta(seconds=30), tick=False):
+        assert card_of(people.operator).go == before.go
+        assert "Added up 30 s ago." in text_of(people.operator.get("/"))
+        assert (
+            card_of(people.viewer).go.runs == before.go.runs - 1
+        )  # whoever may do something else has sums of their own
+    with time_machine.travel(now + timedelta(minutes=1), tick=False):
+        assert card_of(people.operator).go.runs == before.go.runs - 1
+        assert "Added up" not in text_of(people.operator.get("/"))

@@ -1,0 +1,107 @@
+"""What the runs that somebody sees come to, by staging root, tone and reason, as they were judged."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db.models import Count, Q, Sum
+from django.db.models.functions import Coalesce
+
+from cleanup import access
+from cleanup.models import RunQuerySet, Tone
+from cleanup.views.capacity import Amount
+
+# What opens within a day is told apart.
+SOON = timedelta(days=1)
+# So many staged runs take a second to add up, and every open page asks twice a minute: then the sums are kept a while.
+KEPT_ABOVE_RUNS = 50_000
+KEPT_FOR = timedelta(seconds=45)
+_MOST_KEPT = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sums:
+    """The runs of some staging roots, by the root's key, as they were at `at`.
+
+    `by_reason` has all of them; `soon` those that wait and may go within a day; `mine` those that are safe and that
+    this person may clear.
+    """
+
+    at: datetime
+    by_reason: Mapping[int, Mapping[tuple[Tone, str], Amount]] = field(default_factory=dict)
+    soon: Mapping[int, Amount] = field(default_factory=dict)
+    mine: Mapping[int, Amount] = field(default_factory=dict)
+
+    @property
+    def runs(self) -> int:
+        return sum(found.runs for reasons in self.by_reason.values() for found in reasons.values())
+
+
+_kept: dict[tuple[access.Places, access.Places], Sums] = {}
+
+
+def add_up(user: User, now: datetime) -> Sums:
+    """The sums of all that somebody sees, asked once for all roots; a little older where there are very many runs."""
+    seen = access.places(user, access.VIEW)
+    mine = access.places(user, access.CLEAR) if user.has_perm(access.CLEAR) else access.Places(everywhere=False)
+    kept = _kept.get((seen, mine))
+    if kept is not None and now - KEPT_FOR < kept.at <= now:
+        return kept
+    sums = _add_up(user, seen, mine, now)
+    if sums.runs > KEPT_ABOVE_RUNS:
+        if len(_kept) >= _MOST_KEPT:
+            _kept.clear()
+        _kept[seen, mine] = sums
+    return sums
+
+
+def _add_up(user: User, seen: access.Places, mine: access.Places, now: datetime) -> Sums:
+    by_reason: dict[int, dict[tuple[Tone, str], Amount]] = {}
+    soon: dict[int, Amount] = {}
+    opens = Q(tone=Tone.WAIT, opens_at__lte=now + SOON)
+    extra = {"soon_runs": Count("pk", filter=opens), "soon_bytes": Sum("bytes", filter=opens)}
+    for row in _grouped(access.runs(user).here(), "root", "tone", "reason", **extra):
+        found = by_reason.setdefault(row["root"], {})
+        found[Tone(row["tone"]), row["reason"]] = _amount(row)
+        opening = Amount(runs=row["soon_runs"], bytes=int(row["soon_bytes"] or 0))
+        soon[row["root"]] = soon.get(row["root"], Amount()) + opening
+    return Sums(at=now, by_reason=by_reason, soon=soon, mine=_mine(user, seen, mine, by_reason))
+
+
+def _mine(
+    user: User,
+    seen: access.Places,
+    mine: access.Places,
+    by_reason: Mapping[int, Mapping[tuple[Tone, str], Amount]],
+) -> dict[int, Amount]:
+    if mine.nowhere:
+        return {}
+    if mine == seen:
+        return {root: found[Tone.GO, ""] for root, found in by_reason.items() if (Tone.GO, "") in found}
+    safe = access.runs(user, access.CLEAR).here().filter(tone=Tone.GO)
+    return {row["root"]: _amount(row) for row in _grouped(safe, "root")}
+
+
+def _grouped(runs: RunQuerySet, *columns: str, **extra: Any) -> Any:  # noqa: ANN401
+    return (
+        runs.order_by()
+        .values(*columns)
+        .annotate(
+            runs=Count("pk"),
+            logical=Sum("bytes"),
+            allocated=Sum(Coalesce("allocated_bytes", "bytes")),
+            unknown=Count("pk", filter=Q(bytes=None)),
+            **extra,
+        )
+    )
+
+
+def _amount(row: Mapping[str, Any]) -> Amount:
+    return Amount(
+        runs=row["runs"],
+        bytes=int(row["logical"] or 0),
+        allocated_bytes=int(row["allocated"] or 0),
+        unknown=row["unknown"],
+    )
