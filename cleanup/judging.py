@@ -5,10 +5,13 @@ something has changed (`RunQuerySet.doubt`), and when time alone may have opened
 """
 
 import enum
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
+from django.db import transaction
 from django.db.models import OuterRef, Subquery
 
 from cleanup import gathering
@@ -78,9 +81,12 @@ def latest_attempts(runs: RunQuerySet) -> dict[int, ClearAttempt]:
     return {attempt.run_id: attempt for attempt in ClearAttempt.objects.in_bulk(filter(None, wanted)).values()}
 
 
-def judge_runs(runs: Iterable[int], now: datetime) -> None:
-    """Judge the runs with these keys now, whether anything has changed or not."""
-    _judge_batch(Run.objects.filter(pk__in=list(runs)), now)
+def judge_runs(runs: Iterable[int], now: datetime) -> int:
+    """Judge the runs with these keys now, whether anything has changed or not; returns for how many it counts.
+
+    A row that another transaction holds is left as it is, and a doubt about it stays.
+    """
+    return _judge_batch(Run.objects.filter(pk__in=list(runs)), now)
 
 
 def judge_stale(now: datetime, *, limit: int | None = None, runs: RunQuerySet | None = None) -> int:
@@ -97,9 +103,9 @@ def judge_stale(now: datetime, *, limit: int | None = None, runs: RunQuerySet | 
             keys += due.values_list("pk", flat=True)[: size - len(keys)]
         if not keys:
             break
-        judge_runs(keys, now)
-        done += len(keys)
-        if len(keys) < size:
+        judged = judge_runs(keys, now)
+        done += judged
+        if len(keys) < size or not judged:
             break
     return done
 
@@ -110,27 +116,45 @@ def unjudged(runs: RunQuerySet | None = None, *, limit: int = 100_000) -> int:
     return among.doubted().order_by()[:limit].count()
 
 
-def _judge_batch(runs: RunQuerySet, now: datetime) -> None:
+def _judge_batch(runs: RunQuerySet, now: datetime) -> int:
+    """Judge these runs and write that down; returns for how many it counts."""
     # The rows first: whatever changes after that raises their doubts, and what is read later is the newer.
     rows = list(runs.with_root())
     policies = RetentionPolicy.objects.scoped()
     attempts = latest_attempts(runs)
+    alike: defaultdict[tuple[tuple[str, Any], ...], list[int]] = defaultdict(list)
     for run in rows:
         attempt = attempts.get(run.pk)
         over = run.state == State.CLEARED or run.gone_at is not None
         active = attempt is not None and attempt.is_active
         decision = None if over else gathering.stored_decision(run, policies, now, other_attempt=active)
-        judgement = judge(run, attempt, decision)
-        # A doubt that was raised meanwhile stays: `judged` is what was known when the row was read.
-        Run.objects.filter(pk=run.pk, judged__lte=run.doubts).update(
-            here=_is_here(run, attempt),
-            tone=judgement.tone,
-            reason=judgement.reason,
-            opens_at=judgement.opens_at,
-            judge_after=judgement.judge_after,
-            allocated_bytes=(run.facts or {}).get("allocated_bytes"),
-            judged=run.doubts,
-        )
+        columns = _columns(run, attempt, judge(run, attempt, decision))
+        alike[tuple(columns.items())].append(run.pk)
+    # Rows that somebody is changing just now are left out: they are in doubt anyway, and nobody waits for another here,
+    # so nobody can wait for ever.
+    with transaction.atomic():
+        locked = Run.objects.select_for_update(skip_locked=True, of=("self",)).filter(pk__in=[run.pk for run in rows])
+        free = set(locked.order_by().values_list("pk", flat=True))
+        return sum(_write(dict(columns), free.intersection(keys)) for columns, keys in alike.items())
+
+
+def _columns(run: Run, attempt: ClearAttempt | None, judgement: Judgement) -> dict[str, Any]:
+    """What is to be written of a run: many have the same, so they are written together."""
+    columns: dict[str, Any] = {
+        "here": _is_here(run, attempt),
+        "tone": judgement.tone,
+        "reason": str(judgement.reason),
+        "opens_at": judgement.opens_at,
+        "judge_after": judgement.judge_after,
+        "judged": run.doubts,
+    }
+    allocated = (run.facts or {}).get("allocated_bytes")
+    return columns if allocated == run.allocated_bytes else {**columns, "allocated_bytes": allocated}
+
+
+def _write(columns: dict[str, Any], keys: Iterable[int]) -> int:
+    # A doubt that was raised meanwhile stays: `judged` is what was known when the row was read.
+    return Run.objects.filter(pk__in=keys, judged__lte=columns["judged"]).update(**columns)
 
 
 def _is_here(run: Run, attempt: ClearAttempt | None) -> bool:

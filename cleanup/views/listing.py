@@ -117,7 +117,11 @@ def filtered(user: Somebody, chosen: dict[str, str]) -> RunQuerySet:
         runs = runs.filter(state="")
     elif state and state != State.CLEARED:
         runs = runs.filter(state=state)
-    same = {"root": "root__name", "equipment": "equipment", "project": "project", "kind": "run_kind"}
+    if "root" in chosen:
+        # By its key: joined by its name, no database would use the indexes that begin with the tone.
+        named = access.roots(user).filter(name=chosen["root"]).values_list("pk", flat=True).first()
+        runs = runs.filter(root=named) if named is not None else runs.none()
+    same = {"equipment": "equipment", "project": "project", "kind": "run_kind"}
     runs = runs.filter(**{column: chosen[name] for name, column in same.items() if name in chosen})
     if reason := chosen.get("reason"):
         runs = runs.filter(reason=reason)

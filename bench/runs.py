@@ -1,0 +1,253 @@
+"""How long the list of runs takes with very many of them, in a database of its own that is thrown away.
+
+    python bench/runs.py --runs 1000000 --staged 0.5 --engine sqlite
+    python bench/runs.py --runs 1000000 --staged 0.5 --engine postgresql
+
+Makes the rows by one statement (a minute or two for a million), asks each page five times as an operator, and prints
+the middle of the five times with the number of queries. `--staged` is the share of runs that still lie on the staging
+disk. `--only` names the pages whose name begins so. PostgreSQL comes from the wheel that the tests use. Everything
+lies in a temporary directory, 4 GB for a million, that goes at the end, also after Ctrl-C.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+for name in [name for name in os.environ if name.startswith("PYTEST_")]:
+    del os.environ[name]
+
+from tests import engines
+
+TIMES = 5
+INSTRUMENTS = 40
+PROJECTS = 400
+# One staged run in so many has these codes: in this order of tone, reason, state.
+KINDS = (
+    (1, "", "sync_verified"),
+    (1, "", "sync_verified"),
+    (3, "not_sync_verified", "sync_queued"),
+    (2, "not_in_manifest", "sync_verified"),
+    (1, "", "sync_verified"),
+    (3, "held", "sync_verified"),
+    (2, "nas_missing_file", "sync_verified"),
+)
+MULTIPLIER = 2_654_435_761
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time the list of runs.")
+    parser.add_argument("--runs", type=int, default=100_000)
+    parser.add_argument("--staged", type=float, default=0.5)
+    parser.add_argument("--engine", choices=engines.BOTH, default="sqlite")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--explain", action="store_true", help="show the plan of each slow statement")
+    options = parser.parse_args()
+    engines.ENGINE = options.engine
+    engines.prepare()
+    try:
+        _measure(options)
+    finally:
+        from django.db import connections
+
+        connections.close_all()
+        engines.finish()
+
+
+def _measure(options: argparse.Namespace) -> None:
+    import django
+    from django.conf import settings
+    from django.core.management import call_command
+
+    django.setup()
+    settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    settings.ALLOWED_HOSTS.append("testserver")
+    call_command("migrate", verbosity=0)
+    begun = time.monotonic()
+    _make(options.runs, options.staged)
+    print(f"{options.engine}: {options.runs:,} runs made in {time.monotonic() - begun:.0f} s")
+    for title, address in _pages():
+        if title.startswith(options.only):
+            _time(title, address, explain=options.explain)
+
+
+def _make(number: int, staged: float) -> None:
+    """One real run, and as many rows as it takes that look like it."""
+    from django.db import connection
+
+    from cleanup import discovery, registering
+    from cleanup.models import Heartbeat, Instrument, Project, Run
+    from tests.lab import Lab
+
+    now = datetime.now(UTC)
+    lab = Lab(engines.HERE / "lab")
+    lab.run(verified_at=now - timedelta(days=6))
+    root = registering.register(
+        "lab", str(lab.staging), nas_path=str(lab.nas), allow_same_filesystem=True, accept_empty=True, now=now
+    )
+    discovery.discover(root, now=now)
+    pattern = Run.objects.get()
+    Instrument.objects.bulk_create(Instrument(root=root, equipment=f"E{i:03}") for i in range(INSTRUMENTS))
+    Project.objects.bulk_create(Project(code=f"P{i:04}", title=f"Project {i} of many") for i in range(PROJECTS))
+    Heartbeat.objects.create(cluster="exlab-clear", host="bench", at=now)
+    columns = {
+        **{field.column: f"r.{field.column}" for field in Run._meta.local_concrete_fields if not field.primary_key},
+        **_columns(number, staged, sqlite=connection.vendor == "sqlite"),
+    }
+    quoted = ", ".join(f'"{name}"' for name in columns)
+    statement = f"""INSERT INTO cleanup_run ({quoted})
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {number - 1})
+        SELECT {", ".join(columns.values())} FROM n, cleanup_run r WHERE r.id = {pattern.pk}"""
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        cursor.execute("ANALYZE")
+        if connection.vendor == "postgresql":
+            cursor.execute("VACUUM cleanup_run")
+
+
+def _columns(number: int, staged: float, *, sqlite: bool) -> dict[str, str]:
+    here = f"(i % 1000 < {round(staged * 1000)})"
+
+    def of_kind(position: int) -> str:
+        cases = " ".join(f"WHEN {index} THEN '{kind[position]}'" for index, kind in enumerate(KINDS))
+        return f"CASE (i / 1000) % {len(KINDS)} {cases} END"
+
+    def ago(seconds: str) -> str:
+        if sqlite:
+            return f"strftime('%Y-%m-%d %H:%M:%S', 'now', '-' || ({seconds}) || ' seconds')"
+        return f"now() - ({seconds}) * interval '1 second'"
+
+    equipment, project, leaf = (
+        _padded("E", f"i % {INSTRUMENTS}", 3, sqlite),
+        _padded("P", f"(i / 7) % {PROJECTS}", 4, sqlite),
+        _padded("Run_", "i", 9, sqlite),
+    )
+    tone = of_kind(0) if sqlite else f"CAST({of_kind(0)} AS integer)"
+    return {
+        "run_path": f"{equipment} || '/' || {project} || '/Runs/' || {leaf}",
+        "identity": "i || ':-:-'" if sqlite else "CAST(i AS text) || ':-:-'",
+        "equipment": equipment,
+        "project": project,
+        "leaf": leaf,
+        "state": f"CASE WHEN {here} THEN {of_kind(2)} ELSE 'cleared' END",
+        "verified_at": f"CASE WHEN (i / 1000) % 7 = 2 THEN NULL ELSE {ago('i % 7000000')} END",
+        "cleared_at": f"CASE WHEN {here} THEN NULL ELSE {ago('i % 5000000')} END",
+        "bytes": f"(CAST(i AS bigint) * {MULTIPLIER}) % 400000000000",
+        "allocated_bytes": f"(CAST(i AS bigint) * {MULTIPLIER}) % 400000000000",
+        "files": f"(CAST(i AS bigint) * {MULTIPLIER}) % 9000",
+        "here": here,
+        "tone": f"CASE WHEN {here} THEN CAST({tone} AS integer) ELSE 4 END",
+        "reason": f"CASE WHEN {here} THEN {of_kind(1)} ELSE '' END",
+        "doubts": "1",
+        "judged": "1",
+        "judge_after": "NULL" if sqlite else "CAST(NULL AS timestamptz)",
+    }
+
+
+def _padded(prefix: str, number: str, width: int, sqlite: bool) -> str:
+    zeros = "0" * width
+    text = f"({number})" if sqlite else f"CAST(({number}) AS text)"
+    return (
+        f"'{prefix}' || substr('{zeros}' || {text}, -{width}, {width})"
+        if sqlite
+        else (f"'{prefix}' || right('{zeros}' || {text}, {width})")
+    )
+
+
+def _pages() -> Iterator[tuple[str, str]]:
+    """What is asked, by name."""
+    from django.urls import reverse
+
+    from cleanup.models import Run
+    from cleanup.views import paging
+
+    runs = reverse("run-list")
+    yield "overview", reverse("overview")
+    yield "list", runs
+    for sort, order in paging.ORDERS.items():
+        deep = paging.page_of(Run.objects.here(), order, among=Run.objects.all(), before=_near_the_end(order), size=50)
+        yield f"sort {sort or 'as they stand'}", f"{runs}?sort={sort}" if sort else runs
+        yield f"sort {sort or 'as they stand'}, deep", f"{runs}?sort={sort}&after={deep.after}".replace("sort=&", "")
+    yield "cleared", f"{runs}?state=cleared"
+    for filters in (
+        "root=lab",
+        "verdict=go",
+        "verdict=block",
+        "equipment=E007",
+        "equipment=E007&verdict=go",
+        "project=P0042",
+        "project=P0042&sort=oldest",
+        "kind=experimental",
+        "kind=test",
+        "state=sync_queued",
+        "state=unreadable",
+        "reason=not_in_manifest",
+        "reason=nas_timeout",
+        "q=E007",
+        "q=of+many",
+        "q=Run_000000777",
+        "q=nothing+of+the+kind",
+        "state=cleared&q=nothing",
+        "state=cleared&project=P0042",
+    ):
+        yield f"filter {filters}", f"{runs}?{filters}"
+    seen = ",".join(f"{pk}.1" for pk in Run.objects.here().values_list("pk", flat=True)[:50])
+    yield "changes, none", f"{reverse('run-changes')}?seen={seen}"
+    yield "changes, all", f"{reverse('run-changes')}?seen={seen.replace('.1', '.0')}"
+
+
+def _near_the_end(order: Any) -> str:
+    """A place nine tenths down the order, found without asking how many there are."""
+    from cleanup.models import Run
+    from cleanup.views import paging
+
+    runs = Run.objects.here()
+    for key in order.keys:
+        if key.expression is not None:
+            runs = runs.annotate(**{key.name: key.expression})
+    rows = runs.order_by(*(key.ordering(False) for key in order.keys)).values_list(*(key.name for key in order.keys))
+    row = rows[int(runs.count() * 0.9) : int(runs.count() * 0.9) + 1][0]
+    return paging._write(order, row)
+
+
+def _time(title: str, address: str, *, explain: bool) -> None:
+    from django.contrib.auth.models import Group, User
+    from django.db import connection, reset_queries
+    from django.test import Client
+    from django.test.utils import CaptureQueriesContext
+
+    user, new = User.objects.get_or_create(username="operator")
+    if new:
+        user.groups.add(Group.objects.get(name="operator"))
+    client = Client()
+    client.force_login(user)
+    taken = []
+    for _ in range(TIMES):
+        begun = time.perf_counter()
+        answer = client.get(address)
+        taken.append(time.perf_counter() - begun)
+        assert answer.status_code in (200, 204), (address, answer.status_code)
+        if sum(taken) > 20:
+            break
+    reset_queries()
+    with CaptureQueriesContext(connection) as queries:
+        client.get(address)
+    print(f"{title:45} {statistics.median(taken) * 1000:8.0f} ms  {len(queries):3} queries", flush=True)
+    slow = [query for query in queries.captured_queries if float(query["time"]) > 0.05]
+    for query in slow:
+        print(f"    {query['time']} s: {query['sql'][:600] if explain else query['sql'][:110]}")
+        if explain and query["sql"].startswith("SELECT"):
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN {'QUERY PLAN ' if connection.vendor == 'sqlite' else ''}{query['sql']}")
+                for line in cursor.fetchall():
+                    print("        ", *line)
+
+
+if __name__ == "__main__":
+    main()
