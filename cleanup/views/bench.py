@@ -2,8 +2,10 @@
 
 import io
 import uuid
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import segno
 from django.contrib.auth.decorators import login_not_required
@@ -37,6 +39,7 @@ MANY = 1000
 JUDGED = 300
 # Reasons that wait, and yet nobody can say how long.
 WITHOUT_END = (Reason.HELD, Reason.NOT_SYNC_VERIFIED)
+BLOCK = Tone.BLOCK.code
 # Light enough for a printer, safe enough for a scratched card.
 CORRECTION = "m"
 
@@ -47,7 +50,7 @@ class Sign:
 
     tone: str
     word: str
-    because: str = ""
+    because: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,32 +153,46 @@ def _address(request: HttpRequest, instrument: Instrument) -> str:
 def _sign(instrument: Instrument, staged: RunQuerySet, now: datetime) -> Sign:
     """The one word for all runs of an instrument: whatever is unknown, old or not settled says that nobody touches."""
     if trouble := _trouble(instrument.root, now):
-        return Sign("block", "DO NOT TOUCH", trouble)
+        return _closed(trouble)
     if staged.doubted().exists():
-        return Sign("block", "DO NOT TOUCH", "How the runs stand is being worked out just now.")
-    strangers = _strangers(instrument).count()
-    tally = staged.order_by().values("tone", "reason").annotate(runs=Count("pk"), until=Max("opens_at"))
+        return _closed("How the runs stand is being worked out just now.")
+    tally = (
+        staged.order_by().values("tone", "reason").annotate(runs=Count("pk"), bytes=Sum("bytes"), until=Max("opens_at"))
+    )
     signs = [(row, _judged_sign(row["tone"], row["reason"], row["until"], now)) for row in tally]
-    closed = sorted((row for row, sign in signs if sign.tone == "block"), key=lambda row: -row["runs"])
-    if closed or strangers:
-        said = [f"{runs(row['runs'])}: {_why(row['tone'], row['reason'])}" for row in closed[:REASONS]]
-        if strangers:
-            said.insert(0, f"{_things(strangers)} in this instrument's folder: no known run.")
-        if len(closed) > REASONS:
-            said.append("And more.")
-        return Sign("block", "DO NOT TOUCH", " ".join(said))
+    against = sorted((row for row, sign in signs if sign.tone == BLOCK), key=lambda row: -row["runs"])
+    strangers = _strangers(instrument).count()
+    if against or strangers:
+        return _closed(*_against(strangers, against, of=sum(row["runs"] for row, _ in signs)))
     if not signs:
-        return Sign("done", "NOTHING HERE", "No run of this instrument is on the staging disk.")
+        return Sign("done", "NOTHING HERE", ("No run of this instrument is on the staging disk.",))
+    what = _what(sum(row["runs"] for row, _ in signs), sum(row["bytes"] or 0 for row, _ in signs))
     if waits := [row["until"] for row, sign in signs if sign.tone == "wait"]:
-        left = duration(max(waits) - now)
-        return Sign("wait", f"WAIT {left}", f"By then every run may go. {_what(staged)}")
-    settled = "verified on the NAS, and nothing speaks against clearing."
-    return Sign("go", "SAFE TO CLEAR", f"{_what(staged)} {settled} Clear in ExLab staging; delete nothing by hand.")
+        return Sign("wait", f"WAIT {duration(max(waits) - now)}", (f"{what}: by then every one of them may go.",))
+    settled = f"{what}: verified on the NAS, and nothing speaks against clearing."
+    return Sign("go", "SAFE TO CLEAR", (settled, "They are cleared in ExLab staging; delete nothing by hand."))
+
+
+def _closed(*because: str) -> Sign:
+    return Sign(BLOCK, "DO NOT TOUCH", because)
+
+
+def _against(strangers: int, rows: Sequence[Any], *, of: int) -> Iterator[str]:
+    """What speaks against touching anything, the most frequent first."""
+    if strangers:
+        things = "1 thing" if strangers == 1 else f"{strangers:,} things"
+        yield f"{things} in the instrument's folder: no known run, perhaps one that is being written."
+    if rows and of > 1:
+        yield f"{sum(row['runs'] for row in rows):,} of {runs(of)} must stay."
+    for row in rows[:REASONS]:
+        yield f"{runs(row['runs'])}: {_why(row['tone'], row['reason'])}"
+    if len(rows) > REASONS:
+        yield "And others, for other reasons."
 
 
 def _sign_of_run(run: Run, now: datetime) -> Sign:
     if run.judged < run.doubts:
-        return Sign("block", "Do not touch", "How it stands is being worked out just now.")
+        return Sign(BLOCK, "Do not touch", ("How it stands is being worked out just now.",))
     return _judged_sign(run.tone, run.reason, run.opens_at, now)
 
 
@@ -184,14 +201,14 @@ def _judged_sign(tone: int, reason: str, until: datetime | None, now: datetime) 
     if tone == Tone.GO:
         return Sign("go", "Safe to clear")
     if tone == Tone.WAIT and reason not in WITHOUT_END and until is not None and until > now:
-        return Sign("wait", f"Wait {duration(until - now)}", sentence(reason))
-    return Sign("block", "Do not touch", _why(tone, reason))
+        return Sign("wait", f"Wait {duration(until - now)}", (sentence(reason),))
+    return Sign(BLOCK, "Do not touch", (_why(tone, reason),))
 
 
 def _why(tone: int, reason: str) -> str:
     if tone == Tone.WORK:
-        return "being cleared just now."
-    return sentence(reason) if reason else "not settled yet."
+        return "It is being cleared just now."
+    return sentence(reason) if reason else "It is not settled yet."
 
 
 def _trouble(root: StagingRoot, now: datetime) -> str:
@@ -213,13 +230,6 @@ def _strangers(instrument: Instrument) -> "QuerySet[Orphan]":
     return here.exclude(kind=OrphanKind.MISSING)
 
 
-def _things(number: int) -> str:
-    return "1 thing" if number == 1 else f"{number:,} things"
-
-
-def _what(staged: RunQuerySet) -> str:
-    """`All 7 runs, 1.20 TB:`."""
-    sums = staged.aggregate(runs=Count("pk"), bytes=Sum("bytes"))
-    number = sums["runs"]
-    many = "1 run" if number == 1 else f"All {number:,} runs"
-    return f"{many}, {in_units(sums['bytes'])} logical:"
+def _what(number: int, size: int) -> str:
+    """`All 7 runs, 1.20 TB`."""
+    return f"{runs(number) if number == 1 else f'All {runs(number)}'}, {in_units(size)} logical"

@@ -61,7 +61,7 @@ def word(client, instrument):
     assert answer.status_code == 200
     sign = answer.context["sign"]
     assert f'<p class="word">{sign.word}</p>' in answer.content.decode()
-    return sign.word, sign.because
+    return sign.word, " ".join(sign.because)
 
 
 def test_safe_when_every_run_is(people, instrument):
@@ -73,7 +73,7 @@ def test_safe_when_every_run_is(people, instrument):
 def test_never_safe_while_one_run_is_not_verified(people, runs):
     said, why = word(people.viewer, Instrument.objects.get(equipment=CONFOCAL))
     assert said == "DO NOT TOUCH"
-    assert why == "1 run: The data wizard has not verified this run on the NAS yet."
+    assert why == "1 of 3 runs must stay. 1 run: The data wizard has not verified this run on the NAS yet."
 
 
 @pytest.mark.parametrize("equipment", ["FLOW_01", "PLATE_READER_02"])
@@ -111,7 +111,7 @@ def test_what_is_being_cleared_is_not_touched(people, instrument, now):
 
     queueing.request_clear(Run.objects.get(run_path=OTHER_SAFE), actor="mkhan", note="", now=now)
     said, why = word(people.viewer, instrument)
-    assert (said, why) == ("DO NOT TOUCH", "1 run: being cleared just now.")
+    assert (said, why) == ("DO NOT TOUCH", "1 run: It is being cleared just now.")
 
 
 def test_nothing_here(people, instrument):
