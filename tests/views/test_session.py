@@ -37,6 +37,15 @@ def test_a_fragment_of_an_ended_session_takes_its_page_to_the_sign_in(people, ru
     assert answer.headers["HX-Redirect"] == "/login/?next=%2F%3Fequipment%3DFLOW_01"
 
 
+@pytest.mark.parametrize("elsewhere", ["http://evil.example/", "http://testserver//evil.example/", "nonsense"])
+def test_nor_does_a_fragment_of_an_ended_session(people, elsewhere):
+    headers = {"HX-Request": "true", "HX-Current-URL": elsewhere}
+    answer = people.nobody.get("/login/", headers=headers)
+    assert answer.headers["HX-Redirect"].startswith("/login/?next=%2F")
+    to = Client().get(answer.headers["HX-Redirect"]).context["next"]
+    assert Client().post("/login/", {"username": "operator", "password": "operator", "next": to}).url == "/"
+
+
 def test_nothing_at_an_address(people):
     answer = people.operator.get("/nothing/")
     assert answer.status_code == 404
