@@ -48,6 +48,7 @@ _SHARED_BY_CASE = (
     "browser/test_clear.py",
     "browser/test_policies.py",
     "browser/test_problems.py",
+    "browser/test_run_page.py",
     "faults/test_adversary.py",
     "faults/test_blackbox.py::test_a_clear_refuses_when_its_nas_reader_is_killed",
     "faults/test_blackbox.py::test_failing_at_chosen_calls",
