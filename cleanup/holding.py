@@ -94,6 +94,27 @@ def hold(run: Run, *, owner: str, reason: str, until: datetime, now: datetime) -
     return laid
 
 
+def extend(hold: Hold, *, until: datetime, actor: str, now: datetime) -> bool:
+    """Let a person's hold last longer than it does, whoever's it is; its owner and its reason stay.
+
+    False if it is over or has been changed meanwhile, or lies in a file. Raises HoldRefused for an end that is no later
+    than the one that it has, or lies beyond ten years.
+    """
+    if hold.until is None or until <= hold.until:
+        raise HoldRefused("The new end must be later than the one that the hold has.")
+    if until > now + LONGEST:
+        raise HoldRefused("A hold may last ten years at the most; it can be laid again.")
+    mine = in_force(now).filter(pk=hold.pk, source=HoldSource.PERSON, until=hold.until)
+    with transaction.atomic():
+        # Its owner is reminded anew, before the new end.
+        if not Hold.objects.filter(pk__in=mine.values("pk")).update(until=until, reminded_at=None):
+            return False
+        Run.objects.filter(pk=hold.run_id).doubt()
+    logger.info("extended %s to %s by %s: the hold of %s", hold.run.run_path, until.isoformat(), actor, hold.owner)
+    hold.until, hold.reminded_at = until, None
+    return True
+
+
 def release(hold: Hold, *, actor: str, now: datetime) -> bool:
     """Release one person's hold, whoever's it is. False if it is not in force any more, or lies in a file."""
     mine = Hold.objects.in_force(now).filter(pk=hold.pk, source=HoldSource.PERSON)

@@ -5,7 +5,7 @@ from cleanup.views.answers import answers
 from cleanup.views.batches import batch_detail, batch_list, pause_batch, resume_batch, stop_batch
 from cleanup.views.bench import bench, bench_qr, instrument_card, instrument_list
 from cleanup.views.clear import clear_run, clear_runs
-from cleanup.views.holds import hold_list, hold_run, release_hold
+from cleanup.views.holds import extend_hold, hold_list, hold_run, release_hold
 from cleanup.views.overview import overview
 from cleanup.views.policies import policy_detail, policy_list, promote_policy, rehearse_policy
 from cleanup.views.policy_form import change_policy
@@ -34,6 +34,7 @@ urlpatterns = [
     path("batches/<uuid:key>/resume/", resume_batch, name="resume-batch"),
     path("batches/<uuid:key>/stop/", stop_batch, name="stop-batch"),
     path("holds/", hold_list, name="hold-list"),
+    path("holds/<int:pk>/extend/", extend_hold, name="extend-hold"),
     path("holds/<int:pk>/release/", release_hold, name="release-hold"),
     path("policies/", policy_list, name="policy-list"),
     path("policies/change/", change_policy, name="change-policy"),

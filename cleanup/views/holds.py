@@ -8,24 +8,35 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import F
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
+from django_htmx.http import reswap, retarget
 
-from cleanup import holding
+from cleanup import access, holding
 from cleanup.holding import Cost, HoldRefused
-from cleanup.models import Hold, HoldSource, Run
+from cleanup.models import Hold, HoldQuerySet, HoldSource, Run
 from cleanup.policy.lifecycle import State
+from cleanup.templatetags.words import visible
 from cleanup.views.requests import SignedIn
 
 PAGE_SIZE = 50
+# So many holds are listed and added up, those that end first.
+ADDED_UP = 5_000
+HOLD = "cleanup.hold_run"
 SHOWN = [("all", "All holds"), ("mine", "Mine"), ("ending", "Ending soon, or by a file for a month")]
 
 may_look = permission_required(["cleanup.view_run", "cleanup.view_hold"], raise_exception=True)
-may_hold = permission_required("cleanup.hold_run", raise_exception=True)
+may_hold = permission_required(HOLD, raise_exception=True)
+
+
+def _in_a_week() -> date:
+    return timezone.localdate() + timedelta(days=7)
 
 
 class HoldForm(forms.Form):
@@ -33,6 +44,7 @@ class HoldForm(forms.Form):
 
     last_day = forms.DateField(
         label="Hold to the end of",
+        initial=_in_a_week,
         widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
         input_formats=["%Y-%m-%d"],
     )
@@ -56,6 +68,19 @@ class HoldForm(forms.Form):
         return datetime.combine(after, time.min, tzinfo=timezone.get_current_timezone())
 
 
+class ExtendForm(HoldForm):
+    """Until when a hold shall last instead."""
+
+    reason = None  # type: ignore[assignment]  # so Django takes a field away again
+
+    def __init__(self, data: Any = None, *, hold: Hold) -> None:  # noqa: ANN401
+        super().__init__(data)
+        if hold.until:
+            last_day = timezone.localtime(hold.until - timedelta(microseconds=1)).date()
+            self.fields["last_day"].initial = min(last_day + timedelta(days=7), date.max)
+            self.fields["last_day"].widget.attrs["min"] = f"{last_day + timedelta(days=1)}"
+
+
 @dataclass(frozen=True)
 class Line:
     """One hold as a page shows it. `ended_at` is when it stopped to hold, None while it does."""
@@ -63,10 +88,11 @@ class Line:
     hold: Hold
     cost: Cost
     ended_at: datetime | None
+    may_hold: bool = True
 
     @property
     def may_be_released(self) -> bool:
-        return self.ended_at is None and self.hold.source == HoldSource.PERSON
+        return self.may_hold and self.ended_at is None and self.hold.source == HoldSource.PERSON
 
 
 @require_safe
@@ -76,18 +102,20 @@ def hold_list(request: SignedIn) -> HttpResponse:
     shown = dict(SHOWN)
     chosen = request.GET.get("show", "")
     chosen = chosen if chosen in shown else SHOWN[0][0]
-    holds = holding.ending(now) if chosen == "ending" else holding.in_force(now)
+    places = access.places(request.user, access.VIEW).q("run__root", "run__equipment")
+    holds = (holding.ending(now) if chosen == "ending" else holding.in_force(now)).filter(places)
     if chosen == "mine":
         holds = holds.filter(owner=request.user.get_username(), source=HoldSource.PERSON)
     ordered = holds.order_by(F("until").asc(nulls_last=True), "created_at", "pk")
-    found = list(ordered.select_related("run__root").defer("run__facts"))
-    page = Paginator(found, PAGE_SIZE).get_page(request.GET.get("page"))
+    found = list(ordered.select_related("run__root").defer("run__facts")[: ADDED_UP + 1])
+    page = Paginator(found[:ADDED_UP], PAGE_SIZE).get_page(request.GET.get("page"))
     context = {
         "shown": SHOWN,
         "chosen": chosen,
         "page": page,
-        "lines": _lines(page.object_list, now),
-        "total": holding.total_cost(found, now),
+        "lines": _lines(page.object_list, now, request.user),
+        "total": holding.total_cost(found[:ADDED_UP], now),
+        "cut": ADDED_UP if len(found) > ADDED_UP else 0,
         "runs": len({hold.run_id for hold in found}),
         "now": now,
     }
@@ -98,8 +126,9 @@ def hold_list(request: SignedIn) -> HttpResponse:
 @may_look
 @may_hold
 def hold_run(request: SignedIn, pk: int) -> HttpResponse:
-    """Lay a hold, its owner whoever asks for it."""
-    run = get_object_or_404(Run.objects.with_root(), pk=pk)
+    """Lay a hold, its owner whoever asks for it: on a page of its own, or in a dialog before the list of runs."""
+    run = get_object_or_404(access.runs(request.user).with_root(), pk=pk)
+    _expect_may(request.user, run)
     now = timezone.now()
     form = HoldForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
@@ -109,10 +138,38 @@ def hold_run(request: SignedIn, pk: int) -> HttpResponse:
         except HoldRefused as refused:
             form.add_error(None, str(refused))
         else:
+            if request.htmx:  # the row says it itself
+                return redirect("run-row", pk=run.pk)
             messages.success(request, f"Held to the end of {form.cleaned_data['last_day']}, by {laid.owner}.")
             return redirect("run-detail", pk=run.pk)
     context = {"run": run, "form": form, "may_be_held": _may_be_held(run), "now": now}
-    return render(request, "cleanup/hold_form.html", context, status=422 if form.errors else 200)
+    return _render(request, "hold", context, form)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@may_look
+@may_hold
+def extend_hold(request: SignedIn, pk: int) -> HttpResponse:
+    """Let a hold last longer, whoever's it is."""
+    hold = get_object_or_404(_visible(request.user), pk=pk)
+    _expect_may(request.user, hold.run)
+    now = timezone.now()
+    form = ExtendForm(request.POST if request.method == "POST" else None, hold=hold)
+    if request.method == "POST" and form.is_valid():
+        words, level = (
+            f"The hold of {hold.owner} lasts to the end of {form.cleaned_data['last_day']}.",
+            messages.SUCCESS,
+        )
+        try:
+            if not holding.extend(hold, until=form.until, actor=request.user.get_username(), now=now):
+                words, level = "This hold is over, or was changed meanwhile. Nothing was done.", messages.ERROR
+        except HoldRefused as refused:
+            form.add_error("last_day", str(refused))
+        else:
+            messages.add_message(request, level, words)
+            return redirect("hold-list")
+    extendable = hold.source == HoldSource.PERSON and holding.ended_at(hold, now) is None
+    return _render(request, "extend", {"hold": hold, "form": form, "extendable": extendable, "now": now}, form)
 
 
 @require_http_methods(["POST"])
@@ -120,14 +177,36 @@ def hold_run(request: SignedIn, pk: int) -> HttpResponse:
 @may_hold
 def release_hold(request: SignedIn, pk: int) -> HttpResponse:
     """Release somebody's hold, whoever's it is: the row says who did. Twice is harmless."""
-    hold = get_object_or_404(Hold.objects.select_related("run"), pk=pk)
+    hold = get_object_or_404(_visible(request.user), pk=pk)
+    _expect_may(request.user, hold.run)
     if hold.source == HoldSource.FILE:
         messages.error(request, "This hold lies in the run: it ends when the file .exlab-hold is taken away.")
     elif holding.release(hold, actor=request.user.get_username(), now=timezone.now()):
-        messages.success(request, f"Released: the hold of {hold.owner}.")
+        messages.success(request, f"Released: the hold of {hold.owner} on {visible(hold.run.leaf)}.")
     else:
         messages.info(request, "This hold is over already.")
+    if request.POST.get("back") == "list":
+        return redirect("hold-list")
     return redirect("run-detail", pk=hold.run_id)
+
+
+def _visible(user: User) -> HoldQuerySet:
+    """The holds of the runs that somebody may see."""
+    places = access.places(user, access.VIEW).q("run__root", "run__equipment")
+    return Hold.objects.filter(places).select_related("run__root").defer("run__facts")
+
+
+def _expect_may(user: User, run: Run) -> None:
+    if not access.may(user, HOLD, run):
+        raise PermissionDenied
+
+
+def _render(request: SignedIn, name: str, context: dict[str, Any], form: forms.Form) -> HttpResponse:
+    """A form as a dialog for htmx, which shows nothing of an answer with an error status; else as a page."""
+    if not request.htmx:
+        return render(request, f"cleanup/{name}_form.html", context, status=422 if form.errors else 200)
+    response = render(request, f"cleanup/_{name}_dialog.html", context)
+    return reswap(retarget(response, "#slot"), "innerHTML")
 
 
 def panel(run: Run, now: datetime) -> dict[str, Any]:
@@ -145,5 +224,14 @@ def _may_be_held(run: Run) -> bool:
     return run.state != State.CLEARED and run.gone_at is None
 
 
-def _lines(holds: Iterable[Hold], now: datetime) -> list[Line]:
-    return [Line(hold, holding.cost(hold, now), holding.ended_at(hold, now)) for hold in holds]
+def _lines(holds: Iterable[Hold], now: datetime, user: User | None = None) -> list[Line]:
+    """The holds as a page shows them; `user`, where their runs are not one run alone, is who may release some."""
+    return [
+        Line(
+            hold,
+            holding.cost(hold, now),
+            holding.ended_at(hold, now),
+            may_hold=user is None or access.may(user, HOLD, hold.run),
+        )
+        for hold in holds
+    ]

@@ -3,11 +3,11 @@
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from cleanup import clearing, discovery, holding
-from cleanup.models import Hold, Run
+from cleanup.models import Access, Hold, Run
 from tests.views.conftest import EXTRA, SAFE
 
 DAY = timedelta(days=1)
@@ -137,7 +137,7 @@ def test_a_cleared_run_cannot_be_held(people, runs, now):
 def test_anybody_who_may_hold_releases_anybodys_hold(people, runs, now):
     hold = lay(runs[SAFE], now, owner="ada")
     text = text_of(people.operator.post(f"/holds/{hold.pk}/release/", follow=True))
-    assert "Released: the hold of ada." in text
+    assert "Released: the hold of ada on Run_2026-04-17T14-32." in text
     assert "released by operator" in text
     assert "Safe to clear" in text
     hold.refresh_from_db()
@@ -155,6 +155,106 @@ def test_a_file_is_not_released_by_a_click(people, runs, now):
     answer = text_of(people.operator.post(f"/holds/{hold.pk}/release/", follow=True))
     assert "ends when the file .exlab-hold is taken away" in answer
     assert Hold.objects.get().released_at is None
+
+
+def test_in_a_dialog_before_the_list(people, runs, now):
+    htmx = {"HTTP_HX_REQUEST": "true"}
+    dialog = people.operator.get(address(runs[SAFE]), **htmx)
+    assert dialog["HX-Retarget"] == "#slot"
+    text = text_of(dialog)
+    assert text.startswith("<dialog")
+    assert 'value="2026-06-22"' in text  # a week from today
+    bad = people.operator.post(address(runs[SAFE]), {**FORM, "last_day": "2020-01-01"}, **htmx)
+    assert bad["HX-Retarget"] == "#slot"
+    assert "must lie in the future" in text_of(bad)
+    answer = people.operator.post(address(runs[SAFE]), FORM, **htmx)
+    assert (answer.status_code, answer["Location"]) == (302, f"/runs/{runs[SAFE].pk}/row/")
+    assert Hold.objects.get().owner == "operator"
+
+
+# Extending
+
+
+def test_a_hold_is_extended_by_whoever_may_hold(people, runs, now):
+    hold = lay(runs[SAFE], now, owner="ada")
+    Hold.objects.update(reminded_at=now)
+    where = f"/holds/{hold.pk}/extend/"
+    assert 'value="2026-07-02"' in text_of(people.operator.get(where))  # a week after its last day
+    answer = people.operator.post(where, {"last_day": "2026-07-31"}, follow=True)
+    assert answer.redirect_chain == [("/holds/", 302)]
+    assert "The hold of ada lasts to the end of 2026-07-31." in text_of(answer)
+    hold.refresh_from_db()
+    assert (hold.until.isoformat(), hold.owner, hold.reminded_at) == ("2026-08-01T00:00:00+00:00", "ada", None)
+    assert text_of(people.operator.get(where, HTTP_HX_REQUEST="true")).startswith("<dialog")
+
+
+@pytest.mark.parametrize("day", ["2026-06-20", "2026-06-24", "2046-01-01", "", "soon", "9999-12-31"])
+def test_a_hold_never_gets_shorter_by_extending(people, runs, now, day):
+    hold = lay(runs[SAFE], now)
+    text_of(people.operator.post(f"/holds/{hold.pk}/extend/", {"last_day": day}), 422)
+    assert Hold.objects.get().until == hold.until
+
+
+def test_what_is_over_or_lies_in_a_file_is_not_extended(people, runs, now):
+    hold = lay(runs[SAFE], now)
+    holding.release(hold, actor="ada", now=now)
+    file = Hold.objects.create(run=runs[EXTRA], source="file", owner="lab", reason="x", created_at=now)
+    for pk in (hold.pk, file.pk):
+        assert (
+            "<form" not in text_of(people.operator.get(f"/holds/{pk}/extend/")).split("<main", 1)[1].split("</main")[0]
+        )
+    answer = people.operator.post(f"/holds/{hold.pk}/extend/", {"last_day": "2026-07-31"}, follow=True)
+    assert "This hold is over, or was changed meanwhile." in text_of(answer)
+    text_of(people.operator.post(f"/holds/{file.pk}/extend/", {"last_day": "2026-07-31"}), 422)
+    assert [each.until for each in Hold.objects.order_by("pk")] == [hold.until, None]
+
+
+def test_only_who_may_hold_extends(people, runs, now):
+    where = f"/holds/{lay(runs[SAFE], now).pk}/extend/"
+    assert people.nobody.post(where, {"last_day": "2026-07-31"}).status_code == 302
+    for client in (people.viewer, people.stranger):
+        assert client.get(where).status_code == 403
+        assert client.post(where, {"last_day": "2026-07-31"}).status_code == 403
+    assert people.operator.put(where).status_code == 405
+    assert people.operator.get("/holds/999999/extend/").status_code == 404
+
+
+# Who sees what
+
+
+def test_of_another_instrument_nothing_is_found(people, runs, now):
+    mine, theirs = lay(runs[EXTRA], now), lay(runs[SAFE], now, reason="not for you")
+    user = User.objects.create_user("keeper")
+    user.user_permissions.set(Permission.objects.filter(group__name="operator"))
+    Access.objects.create(user=user, equipment="FLOW_01")
+    client = Client()
+    client.force_login(user)
+    text = text_of(client.get("/holds/"))
+    assert ("not for you" in text, "1 run held" in text) == (False, True)
+    for what in ("release", "extend"):
+        assert client.post(f"/holds/{theirs.pk}/{what}/", {"last_day": "2026-07-31"}).status_code == 404
+        assert client.post(f"/holds/{mine.pk}/{what}/", {"last_day": "2026-07-31"}).status_code == 302
+    assert client.post(address(runs[SAFE]), FORM).status_code == 404
+
+
+def test_who_may_look_everywhere_and_hold_on_one_instrument(people, runs, now):
+    mine, theirs = lay(runs[EXTRA], now), lay(runs[SAFE], now)
+    user = User.objects.get(username="viewer")
+    user.user_permissions.add(Permission.objects.get(codename="hold_run"))
+    Access.objects.create(user=user, equipment="FLOW_01")
+    text = text_of(people.viewer.get("/holds/"))
+    assert f"/holds/{mine.pk}/release/" in text
+    assert f"/holds/{theirs.pk}/release/" not in text
+    assert people.viewer.post(f"/holds/{theirs.pk}/release/").status_code == 403
+    assert people.viewer.post(f"/holds/{theirs.pk}/extend/", {"last_day": "2026-07-31"}).status_code == 403
+    assert people.viewer.post(address(runs[SAFE]), FORM).status_code == 403
+
+
+def test_releasing_in_the_list_leads_back_to_it(people, runs, now):
+    hold = lay(runs[SAFE], now)
+    answer = people.operator.post(f"/holds/{hold.pk}/release/", {"back": "list"}, follow=True)
+    assert answer.redirect_chain == [("/holds/", 302)]
+    assert "Released" in text_of(answer)
 
 
 # How a held run stands
@@ -239,7 +339,7 @@ def test_many_holds_come_in_pages_and_with_few_queries(people, runs, now, django
         Hold(run=runs[SAFE], owner="ada", reason=str(number), created_at=now, until=now + DAY) for number in range(120)
     )
     people.viewer.get("/holds/")
-    with django_assert_max_num_queries(10):
+    with django_assert_max_num_queries(16):
         text = text_of(people.viewer.get("/holds/?page=2"))
     assert "Page 2 of 3" in text
     assert 'rel="prev"' in text
