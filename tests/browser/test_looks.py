@@ -11,7 +11,21 @@ from cleanup.models import Heartbeat
 from tests.browser.conftest import EXTRA, LONG, SAFE, TEST_RUN, TOUCHED
 from tests.browser.looks import expect_good_to_read
 
-PAGES = ["sign-in", "list", "cleared", "run", "long", "blocked", "live", "done", "question", "dialog", "wrong", "403"]
+PAGES = [
+    "sign-in",
+    "overview",
+    "list",
+    "cleared",
+    "run",
+    "long",
+    "blocked",
+    "live",
+    "done",
+    "question",
+    "dialog",
+    "wrong",
+    "403",
+]
 
 
 @pytest.fixture
@@ -22,7 +36,7 @@ def visit(page: Page, live_server, runs, sign_in):
         now = timezone.now()
         if name not in ("sign-in",):
             sign_in("viewer" if name == "403" else "operator")
-        if name in ("list", "run", "question"):
+        if name in ("overview", "list", "run", "question"):
             Heartbeat.objects.create(cluster="exlab-clear", host="h", at=now)
         if name == "live":
             queueing.request_clear(runs[SAFE], actor="mkhan", now=now)
@@ -30,10 +44,11 @@ def visit(page: Page, live_server, runs, sign_in):
             clearing.clear_run(runs[TEST_RUN], now=now, actor="mkhan", note="disk is full")
         addresses = {
             "sign-in": "/login/",
-            "list": "/",
-            "live": "/",
-            "dialog": "/",
-            "cleared": "/?state=cleared",
+            "overview": "/",
+            "list": "/runs/",
+            "live": "/runs/",
+            "dialog": "/runs/",
+            "cleared": "/runs/?state=cleared",
             "run": f"/runs/{runs[SAFE].pk}/",
             "long": f"/runs/{runs[LONG].pk}/",
             "blocked": f"/runs/{runs[EXTRA].pk}/",
@@ -44,7 +59,7 @@ def visit(page: Page, live_server, runs, sign_in):
         }
         page.goto(live_server.url + addresses[name])
         if name == "dialog":
-            page.locator(f"#run-{runs[LONG].pk} .act a").click()
+            page.locator(f"#run-{runs[LONG].pk} .act .clear").click()
             expect(page.get_by_role("dialog")).to_be_visible()
         return page
 
