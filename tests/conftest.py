@@ -46,6 +46,7 @@ _SHARED = (
 # those that take a sample, of what the exhaustive run explores on both in full, take it on one.
 _SHARED_BY_CASE = (
     "browser/test_clear.py",
+    "browser/test_overview.py",
     "browser/test_policies.py",
     "browser/test_problems.py",
     "browser/test_run_page.py",
@@ -69,6 +70,7 @@ _SHARED_BY_CASE = (
     "test_hold_commands.py",
     "test_holding.py",
     "test_judging.py",
+    "test_measuring.py",
     "test_orphan_commands.py",
     "test_orphans.py",
     "test_parking.py",
