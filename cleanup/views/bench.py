@@ -11,7 +11,7 @@ import segno
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import redirect_to_login
 from django.core.paginator import Paginator
-from django.db.models import Count, Max, OuterRef, QuerySet, Subquery, Sum
+from django.db.models import Case, Count, F, Max, OuterRef, Q, QuerySet, Subquery, Sum, When
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
@@ -117,7 +117,7 @@ def instrument_list(request: SignedIn) -> HttpResponse:
             staged=CountRows(staged.values("pk")[: MANY + 1]),
             safe=CountRows(staged.filter(tone=Tone.GO).values("pk")[: MANY + 1]),
             blocked=CountRows(staged.filter(tone=Tone.BLOCK).values("pk")[: MANY + 1]),
-            newest=Subquery(newest),
+            newest=Case(When(staged__lte=MANY, then=Subquery(newest))),  # to look through more would take its time
         )
         .order_by("equipment", "root__name")
     )
@@ -154,11 +154,18 @@ def _sign(instrument: Instrument, staged: RunQuerySet, now: datetime) -> Sign:
     """The one word for all runs of an instrument: whatever is unknown, old or not settled says that nobody touches."""
     if trouble := _trouble(instrument.root, now):
         return _closed(trouble)
-    if staged.doubted().exists():
-        return _closed("How the runs stand is being worked out just now.")
-    tally = (
-        staged.order_by().values("tone", "reason").annotate(runs=Count("pk"), bytes=Sum("bytes"), until=Max("opens_at"))
+    tally = list(
+        staged.order_by()
+        .values("tone", "reason")
+        .annotate(
+            runs=Count("pk"),
+            bytes=Sum("bytes"),
+            until=Max("opens_at"),
+            doubted=Count("pk", filter=Q(judged__lt=F("doubts"))),
+        )
     )
+    if any(row["doubted"] for row in tally):
+        return _closed("How the runs stand is being worked out just now.")
     signs = [(row, _judged_sign(row["tone"], row["reason"], row["until"], now)) for row in tally]
     against = sorted((row for row, sign in signs if sign.tone == BLOCK), key=lambda row: -row["runs"])
     strangers = _strangers(instrument).count()
