@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cleanup.policy.retention import Mode, Policy, ProofLevel, ScopedPolicy
+from cleanup.policy.retention import Mode, Policy, ProofLevel, ScopedPolicy, Stage
 from cleanup.policy.units import say_hours
 from cleanup.policy.wording import FIELDS, say_field
 
@@ -26,6 +26,11 @@ LABELS = {
     "budget_bytes": "Bytes that one sweep takes at most",
     "budget_minutes": "One sweep begins nothing more after",
     "max_share": "Stops and asks above this share of the staged bytes",
+}
+STAGES = {
+    Stage.REHEARSING: "rehearsed first",
+    Stage.PROMOTED: "over, it is in force",
+    Stage.OFF: "never",
 }
 
 
@@ -62,7 +67,7 @@ def differences(before: ScopedPolicy | None, after: ScopedPolicy) -> list[Change
         if old != new:
             told.append(Change(LABELS[name], _say(name, old) if before else "", _say(name, new)))
     if before is None or before.stage is not after.stage:
-        told.append(Change("Rehearsal", str(before.stage) if before else "", str(after.stage)))
+        told.append(Change("Rehearsal", STAGES[before.stage] if before else "", STAGES[after.stage]))
     return told
 
 

@@ -79,14 +79,16 @@ def problem_list(request: SignedIn) -> HttpResponse:
     found = problems.visible_orphans(user).select_related("root", "run").defer("run__facts")
     ordered = found.order_by(F("escalated_at").asc(nulls_last=True), F("bytes").desc(nulls_last=True), "pk")
     page = Paginator(ordered, PAGE_SIZE).get_page(request.GET.get("page", "1"))
+    groups = problems.listed(user, now)
+    blocked = sum(problem.runs for group in groups for problem in group.problems)
     context = {
-        "sections": [Section(group, list(map(_line, group.problems))) for group in problems.listed(user, now)],
+        "sections": [Section(group, list(map(_line, group.problems))) for group in groups],
         "breakers": problems.breakers(user).select_related("root", "sweep"),
         "may_go_on": roots_to_go_on(user),
         "page": page,
         "rows": [_row(user, orphan) for orphan in page.object_list],
         "checked": problems.checked(user),
-        "looked_at": problems.BLOCKED_LOOKED_AT,
+        "cut": problems.BLOCKED_LOOKED_AT if blocked >= problems.BLOCKED_LOOKED_AT else 0,
         "now": now,
     }
     return render(request, "cleanup/problems.html", context)

@@ -16,7 +16,8 @@ class Filter(forms.Form):
     def __init__(self, data: Any, **choices: Iterable[tuple[str, str]]) -> None:  # noqa: ANN401
         super().__init__(data, auto_id="filter-%s", label_suffix="")
         for name, offered in choices.items():
-            self.fields[name] = forms.ChoiceField(choices=list(offered), required=False)
+            label = "Staging root" if name == "root" else None
+            self.fields[name] = forms.ChoiceField(label=label, choices=list(offered), required=False)
 
     def chosen(self) -> dict[str, str]:
         """The filters that are set and make sense."""

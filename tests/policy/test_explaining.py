@@ -42,7 +42,7 @@ def test_tells_two_versions_apart_field_by_field():
         Change("Kept after the verification", "24 h", "2 days"),
         Change("Proof", "left to wider scopes", "size"),
         Change("Stops and asks above this share of the staged bytes", "50 %", "left to wider scopes"),
-        Change("Rehearsal", "off", "rehearsing"),
+        Change("Rehearsal", "never", "rehearsed first"),
     ]
     assert differences(None, before)[0] == Change("Kept after the verification", "", "24 h")
 
