@@ -30,6 +30,14 @@ from tests.views.conftest import BROKEN, EXTRA, QUEUED, SAFE, TEST_RUN
 NASTY = "bidi \u202e control \x07 <script>alert(1)</script> " + "w" * 200
 
 
+@pytest.fixture
+def safe(lab, root, now):
+    """A run that may be cleared, alone on its root."""
+    lab.run(SAFE)
+    discovery.discover(root, now=now - timedelta(minutes=2))
+    return Run.objects.with_root().get()
+
+
 def page(client, run):
     response = client.get(f"/runs/{run.pk}/")
     assert response.status_code == 200
@@ -71,14 +79,14 @@ def somebody(*places, permissions=("view_run", "clear_run", "hold_run")):
     return client
 
 
-def test_only_people_with_a_role_may_look(people, runs):
-    assert people.nobody.get(f"/runs/{runs[SAFE].pk}/").status_code == 302
-    assert people.stranger.get(f"/runs/{runs[SAFE].pk}/").status_code == 403
-    assert people.viewer.get(f"/runs/{runs[SAFE].pk}/").status_code == 200
+def test_only_people_with_a_role_may_look(people, safe):
+    assert people.nobody.get(f"/runs/{safe.pk}/").status_code == 302
+    assert people.stranger.get(f"/runs/{safe.pk}/").status_code == 403
+    assert people.viewer.get(f"/runs/{safe.pk}/").status_code == 200
 
 
-def test_every_gate_and_the_whole_history(people, runs):
-    text = page(people.viewer, runs[SAFE])
+def test_every_gate_and_the_whole_history(people, safe):
+    text = page(people.viewer, safe)
     for gate in Gate:
         assert f'scope="row">{gate}</th>' in text
     assert "policy_manual" in text
@@ -90,8 +98,8 @@ def test_every_gate_and_the_whole_history(people, runs):
     assert "2 min ago" in text
 
 
-def test_a_gate_says_when_it_was_seen_what_it_goes_by(people, runs):
-    text = page(people.viewer, runs[SAFE])
+def test_a_gate_says_when_it_was_seen_what_it_goes_by(people, safe):
+    text = page(people.viewer, safe)
     rows = [words(row) for row in text.split('id="gates"')[1].split("</section>")[0].split("<tr ")[2:]]
     assert len(rows) == len(Gate)
     by_gate = {Gate(re.search(r">\s*(\w+) (pass|wait|block)", row)[1]): row.split("seen ")[-1] for row in rows}
@@ -100,9 +108,9 @@ def test_a_gate_says_when_it_was_seen_what_it_goes_by(people, runs):
     assert {gate for gate, age in by_gate.items() if age == "now"} == set(Gate) - on_disk
 
 
-def test_at_record_no_gate_speaks_of_the_nas(people, runs, policy):
+def test_at_record_no_gate_speaks_of_the_nas(people, safe, policy):
     policy(proof="record")
-    text = card(page(people.viewer, runs[SAFE]), "gates")
+    text = card(page(people.viewer, safe), "gates")
     assert "Nothing is asked of the NAS." in text
     assert "The NAS has every file" not in text
 
@@ -113,26 +121,26 @@ def test_a_run_that_somebody_may_not_see_is_not_there(runs):
     assert client.get(f"/runs/{runs[SAFE].pk}/").status_code == 404
 
 
-def test_buttons_are_there_where_somebody_may_press_them(runs, root):
+def test_buttons_are_there_where_somebody_may_press_them(safe, root):
     client = somebody({"root": None})
-    assert 'id="clear"' in page(client, runs[SAFE])
+    assert 'id="clear"' in page(client, safe)
     User.objects.all().delete()
     looks = somebody({"root": root}, permissions=("view_run",))
-    text = page(looks, runs[SAFE])
+    text = page(looks, safe)
     assert 'id="clear"' not in text
     assert 'id="hold"' not in text
 
 
-def test_nothing_is_offered_on_a_root_that_is_not_there(people, runs):
+def test_nothing_is_offered_on_a_root_that_is_not_there(people, safe):
     StagingRoot.objects.update(problem=Reason.ROOT_NOT_MOUNTED)
-    text = page(people.operator, runs[SAFE])
+    text = page(people.operator, safe)
     assert 'id="clear"' not in text
     assert "is not there" in card(text, "head")
 
 
-def test_a_waiting_gate_tells_when_it_opens(people, runs, policy):
+def test_a_waiting_gate_tells_when_it_opens(people, safe, policy):
     policy(mode="scheduled", retain_hours=24 * 60)
-    text = page(people.viewer, runs[SAFE])
+    text = page(people.viewer, safe)
     assert "Opens in 1 day 9 h" in text
     assert "2026-06-16 16:15:43 UTC" in text
 
@@ -150,33 +158,33 @@ def test_buttons_are_for_operators_and_runs_that_may_go(people, runs):
     assert 'id="clear"' not in page(people.operator, runs[QUEUED])
 
 
-def test_a_live_page_without_scripts_reloads_itself(people, runs, now):
-    assert "http-equiv" not in page(people.operator, runs[SAFE])
-    queueing.request_clear(runs[SAFE], actor="mkhan", now=now)
-    assert '<noscript><meta http-equiv="refresh" content="3"></noscript>' in page(people.operator, runs[SAFE])
+def test_a_live_page_without_scripts_reloads_itself(people, safe, now):
+    assert "http-equiv" not in page(people.operator, safe)
+    queueing.request_clear(safe, actor="mkhan", now=now)
+    assert '<noscript><meta http-equiv="refresh" content="3"></noscript>' in page(people.operator, safe)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_cleared_run_tells_where_its_data_is_and_how_that_was_proven(people, runs, lab, now):
-    clearing.clear_run(runs[SAFE], now=now, actor="mkhan", note="disk is full")
-    text = page(people.viewer, runs[SAFE])
+def test_a_cleared_run_tells_where_its_data_is_and_how_that_was_proven(people, safe, lab, now):
+    clearing.clear_run(safe, now=now, actor="mkhan", note="disk is full")
+    text = page(people.viewer, safe)
     assert f"{lab.nas}/{SAFE}" in text
     assert "Proven by <strong>checksum</strong>" in text
     assert "Every byte was read again on both sides." in text
     assert "as they stood when it was cleared" in text
     assert "disk is full" in text
-    entries = LedgerEntry.objects.filter(run=runs[SAFE])
+    entries = LedgerEntry.objects.filter(run=safe)
     assert {entry.kind for entry in entries} == {"authorised", "completed"}
     assert "Authorised" in text
     assert "Completed" in text
 
 
-def test_both_sides_stand_beside_each_other(people, runs, lab, root, now):
+def test_both_sides_stand_beside_each_other(people, safe, lab, root, now):
     (lab.twin() / "stack.ome.xml").write_bytes(b"other")
     (lab.twin() / "tiles/t_0002.tif").unlink()
     (lab.twin() / "more.txt").write_text("more")
     discovery.discover(root, now=now)
-    text = page(people.viewer, Run.objects.get(pk=runs[SAFE].pk))
+    text = page(people.viewer, Run.objects.get(pk=safe.pk))
     sides = card(text, "sides")
     assert "Data files 7 7" in sides
     assert "Missing there 1 file" in sides
@@ -197,28 +205,26 @@ def test_a_nas_that_cannot_be_compared_says_why(people, runs, lab, root, now):
     assert "once the wizard has verified the run" in card(page(people.viewer, runs[QUEUED]), "sides")
 
 
-def test_facts_that_an_older_version_has_stored_leave_the_page_whole(people, runs):
-    run = runs[SAFE]
+def test_facts_that_an_older_version_has_stored_leave_the_page_whole(people, safe):
     new = ("data_files", "data_bytes", "largest", "twin")
-    Run.objects.filter(pk=run.pk).update(facts={name: run.facts[name] for name in run.facts if name not in new})
-    text = page(people.operator, run)
+    Run.objects.filter(pk=safe.pk).update(facts={name: safe.facts[name] for name in safe.facts if name not in new})
+    text = page(people.operator, safe)
     assert 'id="clear"' in text
     assert 'id="largest"' not in text
     assert "has not been counted" in card(text, "sides")
 
 
-def test_one_line_joins_record_holds_attempts_and_what_people_said(people, runs, now):
-    run = runs[SAFE]
+def test_one_line_joins_record_holds_attempts_and_what_people_said(people, safe, now):
     hour = timedelta(hours=1)
-    laid = holding.hold(run, owner="jlee", reason="read again", until=now + hour, now=now - 5 * hour)
+    laid = holding.hold(safe, owner="jlee", reason="read again", until=now + hour, now=now - 5 * hour)
     holding.release(laid, actor="mkhan", now=now - 4 * hour)
-    Hold.objects.create(run=run, owner="ana", reason="", created_at=now - 4.5 * hour, until=now - 3 * hour)
-    Hold.objects.create(run=run, source="file", owner="fcs", reason="wait", created_at=now - 2.5 * hour)
-    tried(run, now, created_at=now - 2 * hour, phase_at=now - 2 * hour, note="disk is full").save()
-    tried(run, now, phase=Phase.ABORTED, requester="schedule", actor="", cause="retention+max_bytes").save()
+    Hold.objects.create(run=safe, owner="ana", reason="", created_at=now - 4.5 * hour, until=now - 3 * hour)
+    Hold.objects.create(run=safe, source="file", owner="fcs", reason="wait", created_at=now - 2.5 * hour)
+    tried(safe, now, created_at=now - 2 * hour, phase_at=now - 2 * hour, note="disk is full").save()
+    tried(safe, now, phase=Phase.ABORTED, requester="schedule", actor="", cause="retention+max_bytes").save()
     said = {"actor": "admin", "reason": "", "detail": "1:2:3 is now 4:5:6"}
-    bookkeeping.write_entry(run, kind=LedgerKind.REREGISTERED, now=now - timedelta(minutes=30), **said)
-    text = page(people.viewer, run)
+    bookkeeping.write_entry(safe, kind=LedgerKind.REREGISTERED, now=now - timedelta(minutes=30), **said)
+    text = page(people.viewer, safe)
     assert titles(text) == [
         "First seen on the staging disk",
         "Registered again",
@@ -256,20 +262,19 @@ def test_an_instant_that_cannot_be_read_is_shown_in_its_place(people, runs, now)
     assert "bytes_more: 1.50 MB (1,500,000 bytes)" in life
 
 
-def test_the_last_word_of_the_timed_pass_stands_there(people, runs, root, now):
+def test_the_last_word_of_the_timed_pass_stands_there(people, safe, root, now):
     sweeping.sweep(now=now, timed=True)
-    assert "The timed pass: left alone" in titles(page(people.viewer, runs[SAFE]))
+    assert "The timed pass: left alone" in titles(page(people.viewer, safe))
 
 
-def test_a_long_life_is_cut_in_its_middle_and_told_whole_when_asked(people, runs, now):
-    run = runs[SAFE]
+def test_a_long_life_is_cut_in_its_middle_and_told_whole_when_asked(people, safe, now):
     for number in range(30):
-        tried(run, now, created_at=now - timedelta(hours=number), phase_at=now - timedelta(hours=number)).save()
-    text = page(people.viewer, run)
+        tried(safe, now, created_at=now - timedelta(hours=number), phase_at=now - timedelta(hours=number)).save()
+    text = page(people.viewer, safe)
     assert len(titles(text)) == timeline.LATEST + timeline.FIRST
     assert titles(text)[-4:] == ["sync verified", "sync queued", "complete", "staging"]
     assert "Show all 35 (20 more between)" in card(text, "life")
-    whole = people.viewer.get(f"/runs/{run.pk}/?all=1").content.decode()
+    whole = people.viewer.get(f"/runs/{safe.pk}/?all=1").content.decode()
     assert len(titles(whole)) == 35
     assert "Show fewer" in whole
 
@@ -298,20 +303,19 @@ def test_the_longest_life_costs_as_many_queries_as_the_shortest(people, runs, no
     assert len(long[1]) < 500_000
 
 
-def test_what_instruments_and_people_wrote_is_made_visible(people, runs, lab, root, now):
-    run = runs[SAFE]
+def test_what_instruments_and_people_wrote_is_made_visible(people, safe, lab, root, now):
     (lab.staging / SAFE / ("a\u202e<b>\x07" + "n" * 200)).write_bytes(b"x" * 9999)
     discovery.discover(root, now=now)
-    Run.objects.filter(pk=run.pk).update(project_name=NASTY[:255])
+    Run.objects.filter(pk=safe.pk).update(project_name=NASTY[:255])
     entry = {"at": None, "at_text": NASTY[:64], "host": NASTY, "digest": "f" * 64, "first_seen_at": now}
     extra = {NASTY: {"deep": [NASTY] * 50}} | {f"more {number}": number for number in range(50)}
-    IngestEvent.objects.create(run=run, position=9, state="cleared", extra=extra, **entry)
-    holding.hold(run, owner=NASTY[:150], reason=NASTY, until=now + timedelta(days=1), now=now)
+    IngestEvent.objects.create(run=safe, position=9, state="cleared", extra=extra, **entry)
+    holding.hold(safe, owner=NASTY[:150], reason=NASTY, until=now + timedelta(days=1), now=now)
     gate = {"gate": NASTY, "verdict": "block", "reason": NASTY, "detail": NASTY, "opens_at": None}
-    tried(run, now, actor=NASTY[:150], host=NASTY, note=NASTY, detail=NASTY, cause=NASTY[:60], decision=[gate]).save()
+    tried(safe, now, actor=NASTY[:150], host=NASTY, note=NASTY, detail=NASTY, cause=NASTY[:60], decision=[gate]).save()
     said = {"actor": NASTY[:150], "reason": NASTY[:40], "detail": NASTY}
-    bookkeeping.write_entry(run, kind=LedgerKind.REREGISTERED, now=now, **said)
-    text = page(people.operator, run)
+    bookkeeping.write_entry(safe, kind=LedgerKind.REREGISTERED, now=now, **said)
+    text = page(people.operator, safe)
     assert "\u202e" not in text
     assert "\x07" not in text
     assert "<script>alert" not in text
@@ -320,48 +324,46 @@ def test_what_instruments_and_people_wrote_is_made_visible(people, runs, lab, ro
     assert "more 40" not in text
 
 
-def test_a_run_that_was_declared_gone(people, runs, now):
-    run = runs[SAFE]
+def test_a_run_that_was_declared_gone(people, safe, now):
     said = {"actor": "admin", "reason": Reason.MISSING_DIRECTORY, "detail": "taken to the archive"}
-    bookkeeping.write_entry(run, kind=LedgerKind.MARKED_GONE, now=now, **said)
-    Run.objects.filter(pk=run.pk).update(gone_at=now)
-    text = page(people.operator, run)
+    bookkeeping.write_entry(safe, kind=LedgerKind.MARKED_GONE, now=now, **said)
+    Run.objects.filter(pk=safe.pk).update(gone_at=now)
+    text = page(people.operator, safe)
     assert titles(text)[0] == "Marked as gone"
     assert "taken to the archive" in card(text, "life")
     assert 'id="clear"' not in text
     assert 'id="hold"' not in text
 
 
-def test_an_attempt_names_its_batch(people, runs, now):
+def test_an_attempt_names_its_batch(people, safe, now):
     batch = ClearBatch.objects.create(actor="mkhan", digest="d", created_at=now)
-    tried(runs[SAFE], now, batch=batch).save()
-    assert page(people.operator, runs[SAFE]).count(f'href="/batches/{batch.pk}/"') == 2
+    tried(safe, now, batch=batch).save()
+    assert page(people.operator, safe).count(f'href="/batches/{batch.pk}/"') == 2
 
 
-def test_while_a_clear_is_under_way_only_head_and_attempts_come_anew(people, runs, now):
-    run = runs[SAFE]
-    attempt = queueing.request_clear(run, actor="mkhan", now=now)
-    assert f'hx-get="/runs/{run.pk}/?phase=queued"' in page(people.operator, run)
+def test_while_a_clear_is_under_way_only_head_and_attempts_come_anew(people, safe, now):
+    attempt = queueing.request_clear(safe, actor="mkhan", now=now)
+    assert f'hx-get="/runs/{safe.pk}/?phase=queued"' in page(people.operator, safe)
     asked = {"headers": {"hx-request": "true"}}
-    same = people.operator.get(f"/runs/{run.pk}/?phase=queued", **asked)
+    same = people.operator.get(f"/runs/{safe.pk}/?phase=queued", **asked)
     assert "hx-retarget" not in same
     text = same.content.decode()
     assert re.findall(r'<(?:section|div)[^>]* id="(\w+)"', text) == ["head", "attempts"]
     assert 'id="attempts" hx-swap-oob="true"' in text
     attempt.advance([Phase.QUEUED], Phase.REFUSED, now=now, reason=Reason.HELD)
-    changed = people.operator.get(f"/runs/{run.pk}/?phase=queued", **asked)
+    changed = people.operator.get(f"/runs/{safe.pk}/?phase=queued", **asked)
     assert changed["HX-Retarget"] == "#run"
     assert changed.content.decode().lstrip().startswith('<div id="run"')
     assert "hx-swap-oob" not in changed.content.decode()
     assert "hx-get" not in changed.content.decode()
 
 
-def test_a_run_nobody_has_looked_at(people, runs):
-    Run.objects.filter(pk=runs[SAFE].pk).update(facts={}, looked_at=None, bytes=None, files=None)
-    assert Reason.NOT_LOOKED_AT.sentence.replace("'", "&#x27;") in page(people.viewer, runs[SAFE])
+def test_a_run_nobody_has_looked_at(people, safe):
+    Run.objects.filter(pk=safe.pk).update(facts={}, looked_at=None, bytes=None, files=None)
+    assert Reason.NOT_LOOKED_AT.sentence.replace("'", "&#x27;") in page(people.viewer, safe)
 
 
-def test_few_queries(people, runs, now, django_assert_max_num_queries):
-    queueing.request_clear(runs[SAFE], actor="mkhan", now=now)
+def test_few_queries(people, safe, now, django_assert_max_num_queries):
+    queueing.request_clear(safe, actor="mkhan", now=now)
     with django_assert_max_num_queries(31):
-        page(people.operator, runs[SAFE])
+        page(people.operator, safe)
