@@ -151,18 +151,19 @@ def _take(
     Each stretch is one range of an index, which no database finds out by itself from a condition on all keys at once.
     """
     annotated = runs.annotate(**{key.name: key.expression for key in order.keys if key.expression is not None})
-    rows = annotated.order_by(*(key.ordering(backward) for key in order.keys)).values_list(
-        *(key.name for key in order.keys)
-    )
+    values = annotated.values_list(*(key.name for key in order.keys))
     found: list[tuple[Any, ...]] = []
-    for stretch in _stretches(order.keys, place, backward):
-        found += rows.filter(stretch)[: number - len(found)]
+    for condition, fixed in _stretches(order.keys, place, backward):
+        # By what is the same in the whole stretch nothing is sorted: SQLite would do it, not seeing that it is.
+        rest = (key.ordering(backward) for key in order.keys[fixed:])
+        found += values.filter(condition).order_by(*rest)[: number - len(found)]
         if len(found) >= number:
             break
     return found
 
 
-def _stretches(keys: Sequence[Key], place: Sequence[Any] | None, backward: bool) -> Iterator[Q]:
+def _stretches(keys: Sequence[Key], place: Sequence[Any] | None, backward: bool) -> Iterator[tuple[Q, int]]:
+    """Conditions, one after the other, each with how many of the first keys are the same for all that meet it."""
     if place is None:
         yield from _whole(keys[0], backward)
         return
@@ -172,17 +173,18 @@ def _stretches(keys: Sequence[Key], place: Sequence[Any] | None, backward: bool)
         for earlier, given in zip(keys[:position], place, strict=False):
             same &= earlier.equal(given)
         if value is not None:
-            yield same & key.beyond(value, backward)
+            yield same & key.beyond(value, backward), position
         if key.nullable and (value is None) is backward:
-            yield same & Q(**{f"{key.name}__isnull": value is not None})
+            empty = value is not None
+            yield same & Q(**{f"{key.name}__isnull": empty}), position + empty
 
 
-def _whole(key: Key, backward: bool) -> Iterator[Q]:
+def _whole(key: Key, backward: bool) -> Iterator[tuple[Q, int]]:
     if not key.nullable:
-        yield Q()
+        yield Q(), 0
         return
     for empty in (True, False) if backward else (False, True):
-        yield Q(**{f"{key.name}__isnull": empty})
+        yield Q(**{f"{key.name}__isnull": empty}), int(empty)
 
 
 def _keys(rows: Sequence[Sequence[Any]]) -> list[int]:

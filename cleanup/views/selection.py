@@ -99,7 +99,7 @@ def select_runs(request: SignedIn) -> HttpResponse:
 
 
 def _open_to(request: SignedIn) -> RunQuerySet:
-    return access.runs(request.user, access.CLEAR).here()
+    return access.runs(request.user, access.CLEAR).here().staged()
 
 
 def _safe(request: SignedIn, number: int) -> frozenset[int]:

@@ -4,10 +4,17 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import Group, Permission, User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
-from cleanup import clearing, discovery
-from cleanup.models import ClearAttempt, Phase, Requester, Run, StagingRoot
+from cleanup import clearing, discovery, holding
+from cleanup.models import Access, ClearAttempt, Phase, Requester, Run, StagingRoot
 from cleanup.policy.reasons import Reason
+from cleanup.views import listing, paging
+from cleanup.views import runs as run_views
+from tests.lab import touch
 from tests.views.conftest import BROKEN, EXTRA, QUEUED, SAFE, TEST_RUN, TOUCHED
 
 LEAF = re.compile(r'class="leaf"[^>]*>([^<]+)<')
@@ -103,6 +110,16 @@ def test_viewers_get_no_button(people, runs):
         ("?verdict=go", {SAFE, TEST_RUN}),
         ("?verdict=wait", {QUEUED}),
         ("?verdict=block", {EXTRA, TOUCHED, BROKEN}),
+        ("?verdict=work", set()),
+        ("?root=lab", {SAFE, TEST_RUN, QUEUED, EXTRA, TOUCHED, BROKEN}),
+        ("?kind=test", {TEST_RUN}),
+        ("?reason=not_in_manifest", {EXTRA}),
+        ("?reason=not_in_manifest&verdict=go", set()),
+        ("?q=flow", {EXTRA, TOUCHED}),
+        ("?q=immune+05-28", {EXTRA}),
+        ("?q=SECOND", {QUEUED}),
+        ("?q=100%25", set()),
+        ("?q=_2026-03", {BROKEN}),
         ("?state=cleared", set()),
         ("?equipment=FLOW_01&project=PROJ-0042", set()),
     ],
@@ -126,6 +143,27 @@ def test_filters(people, runs, query, expected):
         "?page=two",
         "?verdict=%3Cscript%3E",
         "?nonsense=1",
+        "?sort=sideways",
+        "?root=elsewhere",
+        "?reason=weather",
+        "?q=%00",
+        "?kind=melted&root=%ff",
+        "?after=x",
+        "?after=1.2",
+        "?after=1.2.3.4",
+        "?after=.1",
+        f"?after=1.{'9' * 30}.1",
+        f"?after={'9' * 5000}",
+        "?before=0.0.0",
+        "?after=9.0.0",
+        "?sort=oldest&after=n.1",
+        f"?sort=oldest&after={2**62}.1",
+        "?sort=oldest&after=.99999999",
+        "?sort=newest&before=.0",
+        "?sort=name&after=999999999",
+        "?sort=name&before=-1",
+        "?sort=files&after=-5.-5",
+        "?sort=size&before=%D9%A1.1",
     ],
 )
 def test_an_absurd_address_leads_to_the_nearest_page(people, runs, query):
@@ -172,6 +210,185 @@ def test_one_query_plan_however_many_runs(people, runs, many, number, django_ass
     Run.objects.update(state="cleared", cleared_at=now)
     with django_assert_max_num_queries(38):
         page(people.operator, "?state=cleared")
+
+
+SORTS = {
+    "": lambda run: (run.tone, -(run.bytes or 0), -run.pk),
+    "size": lambda run: (-(run.bytes or 0), -run.pk),
+    "files": lambda run: (-(run.files or 0), -run.pk),
+    "oldest": lambda run: (run.verified_at is None, run.verified_at and run.verified_at.timestamp(), run.pk),
+    "newest": lambda run: (run.verified_at is None, run.verified_at and -run.verified_at.timestamp(), -run.pk),
+}
+
+
+def in_pages(client, address, way="next"):
+    """The keys of all runs from an address on, page by page, in the way that the links lead."""
+    pages = [client.get(address)]
+    while following := pages[-1].context["links"][way]:
+        pages.append(client.get(following))
+        assert len(pages) < 20
+    keys = [[row.run.pk for row in one.context["rows"]] for one in pages]
+    return [key for keys in (keys if way == "next" else reversed(keys)) for key in keys], pages[-1]
+
+
+@pytest.mark.parametrize("sort", [*SORTS, "name"])
+def test_orders_hold_over_pages_in_both_directions(people, runs, many, now, monkeypatch, sort):
+    monkeypatch.setattr(paging, "PAGE_SIZE", 7)
+    monkeypatch.setattr(paging.page_of, "__kwdefaults__", {**paging.page_of.__kwdefaults__, "size": 7})
+    many(24)
+    for index, run in enumerate(Run.objects.order_by("pk")):
+        run.bytes = (None, 5000, 5000, 10**15, 0)[index % 5]
+        run.files = (3, None, 0, 3)[index % 4]
+        run.verified_at = (None, now, now - timedelta(days=index), None)[index % 4]
+        run.doubts, run.judged, run.tone = 1, 1, (1, 3, 2)[index % 3]
+        run.save()
+    there, last = in_pages(people.operator, f"/runs/?sort={sort}" if sort else "/runs/")
+    assert sorted(there) == sorted(Run.objects.values_list("pk", flat=True))
+    if sort in SORTS:
+        assert there == [run.pk for run in sorted(Run.objects.all(), key=SORTS[sort])]
+    else:
+        paths = [Run.objects.get(pk=key).run_path for key in there]
+        assert paths == list(Run.objects.order_by("run_path").values_list("run_path", flat=True))
+    back, first = in_pages(people.operator, last.wsgi_request.get_full_path(), "previous")
+    assert back == there
+    assert first.context["links"]["previous"] == ""
+
+
+def test_a_place_in_the_order_outlives_its_run(people, runs, many, now):
+    many(60)
+    first = people.operator.get("/runs/")
+    last = first.context["rows"][-1].run
+    Run.objects.filter(pk=last.pk).update(state="cleared", cleared_at=now, here=False, tone=4)
+    following = people.operator.get(first.context["links"]["next"])
+    assert len(following.context["rows"]) == 16
+
+
+def test_beyond_the_end_is_the_last_page(people, runs, many):
+    many(60)
+    beyond = people.operator.get("/runs/?after=9.0.0").context
+    assert len(beyond["rows"]) == 50
+    assert beyond["links"]["next"] == ""
+    assert beyond["links"]["previous"]
+
+
+def test_a_form_without_scripts_leads_to_an_address_without_empty_filters(people, runs):
+    answer = people.operator.get("/runs/?q=&state=sync_queued&verdict=&sort=")
+    assert (answer.status_code, answer.url) == (302, "/runs/?state=sync_queued")
+    assert people.operator.get("/runs/?q=&verdict=").url == "/runs/"
+
+
+def test_a_reason_in_the_address_is_told_and_can_be_taken_out(people, runs):
+    text = page(people.operator, "?reason=not_in_manifest&equipment=FLOW_01")
+    assert Reason.NOT_IN_MANIFEST.sentence in text
+    assert 'href="/runs/?equipment=FLOW_01"' in text
+    assert '<input type="hidden" name="reason" value="not_in_manifest"' in text
+
+
+def test_more_than_anybody_needs_to_know_is_not_counted(people, runs, many, monkeypatch):
+    monkeypatch.setattr(listing, "COUNTED", 10)
+    many(20)
+    text = page(people.operator)
+    assert "More than" in text
+    totals = {one["total"].tone.code: one["total"] for one in people.operator.get("/runs/").context["totals"]}
+    assert (totals["go"].runs, totals["go"].more) == (10, True)
+    assert (totals["block"].runs, totals["block"].more) == (3, False)
+    Run.objects.update(state="cleared", here=False)
+    assert "More than 10 runs cleared" in page(people.operator, "?state=cleared")
+
+
+def test_everybody_sees_what_they_may_see(people, runs):
+    user = User.objects.create_user("flow")
+    user.user_permissions.add(*Permission.objects.filter(codename__in=["view_run", "clear_run", "hold_run"]))
+    Access.objects.create(user=user, equipment="FLOW_01")
+    client = Client()
+    client.force_login(user)
+    text = page(client)
+    assert set(leaves(text)) == {leaf(EXTRA), leaf(TOUCHED)}
+    assert "CONFOCAL_01" not in text
+    assert "PROJ-0042" not in text
+    assert client.get(f"/runs/{runs[SAFE].pk}/row/").status_code == 404
+    assert client.get(f"/runs/{runs[EXTRA].pk}/row/").status_code == 200
+    assert client.get(f"/runs/changes/?seen={runs[SAFE].pk}.0").status_code == 204
+    assert leaves(page(client, "?equipment=CONFOCAL_01")) == leaves(text)
+    Access.objects.filter(user=user).delete()
+    assert "No run is staged." in page(client)
+
+
+def test_who_may_look_in_two_places_clears_in_one(people, runs):
+    user = User.objects.create_user("flow")
+    user.user_permissions.add(Permission.objects.get(codename="clear_run"))
+    user.groups.add(Group.objects.get(name="viewer"))
+    Access.objects.create(user=user, equipment="FLOW_01")
+    client = Client()
+    client.force_login(user)
+    text = page(client)
+    assert len(leaves(text)) == 6
+    assert "Clear now" not in row(text, SAFE)
+    assert f"run-{runs[SAFE].pk}-pick" not in text
+    assert "Compare every byte and clear" in row(text, TOUCHED)
+    assert f"run-{runs[TOUCHED].pk}-pick" in text
+
+
+def test_what_has_changed_of_the_rows(people, runs, now):
+    people.operator.get("/runs/")
+    seen = ",".join(f"{run.pk}.{run.doubts}" for run in Run.objects.all())
+    assert people.operator.get(f"/runs/changes/?seen={seen}").status_code == 204
+    holding.hold(runs[SAFE], owner="ada", reason="a figure", until=now + timedelta(days=30), now=now)
+    answer = people.operator.get(f"/runs/changes/?seen={seen}&equipment=CONFOCAL_01")
+    text = answer.content.decode()
+    assert leaves(text) == [leaf(SAFE)]
+    assert "On hold until" in text
+    assert 'hx-swap-oob="true"' in text
+    assert 'id="totals"' in text
+    assert 'href="/runs/?equipment=CONFOCAL_01&amp;verdict=go"' in text
+
+
+def test_a_row_that_counts_the_minutes_is_always_told(people, lab, root, runs, now):
+    path = "FLOW_01/PROJ-0060/Runs/Run_2026-06-01T10-00"
+    touch(lab.run(path) / "stack.ome.xml", now - timedelta(minutes=4))
+    discovery.discover(root, now=now)
+    run = Run.objects.get(run_path=path)
+    text = page(people.operator)
+    assert "Waits 6 min" in row(text, path)
+    assert f'hx-get="/runs/{run.pk}/row/" hx-trigger="load delay:361s"' in text
+    answer = people.operator.get(f"/runs/changes/?seen={run.pk}.{run.doubts}").content.decode()
+    assert leaves(answer) == [leaf(path)]
+    assert 'id="totals"' not in answer
+
+
+@pytest.mark.parametrize(
+    "seen", ["", "x", "1", "1.", ".1", "-1.2", "9" * 30, ",,,", "1.2," * 3000, "%00", "\u0661.\u0661"]
+)
+def test_absurd_rows_have_not_changed(people, runs, seen):
+    assert people.operator.get("/runs/changes/", {"seen": seen}).status_code in (200, 204)
+
+
+def test_a_large_backlog_of_judgements_is_told(people, runs, many, monkeypatch):
+    monkeypatch.setattr(run_views, "JUDGED_AT_ONCE", 5)
+    many(20)
+    Run.objects.doubt()
+    assert "runs are being looked at again" in page(people.operator)
+
+
+@pytest.mark.parametrize("sort", ["", "size", "oldest", "newest", "name"])
+def test_every_order_walks_an_index(people, runs, many, sort):
+    many(200)
+    people.operator.get("/runs/")
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+        if connection.vendor == "postgresql":
+            cursor.execute("SET LOCAL enable_seqscan = off")
+            cursor.execute("SET LOCAL enable_sort = off")
+        with CaptureQueriesContext(connection) as asked:
+            place = paging.page_of(Run.objects.here(), paging.ORDERS[sort], among=Run.objects.all(), size=5).after
+            paging.page_of(Run.objects.here(), paging.ORDERS[sort], among=Run.objects.all(), after=place, size=5)
+        walks = [query["sql"] for query in asked.captured_queries if "ORDER BY" in query["sql"]]
+        assert len(walks) >= 2
+        for statement in walks:
+            cursor.execute(f"EXPLAIN {'QUERY PLAN ' if connection.vendor == 'sqlite' else ''}{statement}")
+            plan = " ".join(str(line) for line in cursor.fetchall())
+            assert "run_here_by_" in plan or "PRIMARY KEY" in plan or "pkey" in plan, (statement, plan)
+            assert "TEMP B-TREE FOR ORDER BY" not in plan, (statement, plan)
 
 
 def test_hostile_names_are_harmless(people, runs, now):
