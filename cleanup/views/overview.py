@@ -45,6 +45,8 @@ NAMED = 3
 JUDGED_AT_ONCE = 300
 # A disk that was measured longer ago says so.
 OUTDATED = timedelta(minutes=30)
+# Less than this share of the sizes is worth a word.
+SPARSE = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +126,11 @@ class Card:
     @property
     def go(self) -> Amount:
         return self.sums.get(Tone.GO, Amount())
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the disk gets back much less than the sizes of what may go promise."""
+        return self.go.allocated_bytes < SPARSE * self.go.bytes
 
     @property
     def block(self) -> Amount:

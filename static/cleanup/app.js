@@ -55,6 +55,9 @@
     else if (elt.querySelectorAll) remember(elt);
   });
 
+  // What a person has to read next, where an answer has taken the place of the form that was sent.
+  document.addEventListener("htmx:load", ({ detail: { elt } }) => elt.querySelector?.("[data-focus]")?.focus());
+
   document.addEventListener("htmx:configRequest", (event) => {
     const { elt, verb, parameters } = event.detail;
     if (verb !== "get") return;
@@ -119,6 +122,13 @@
     if (document.querySelector("dialog[open]")) return;
     event.preventDefault();
     keys[event.key]();
+  });
+
+  // On a phone the places stand in a line of their own: the one where we are is in sight.
+  document.addEventListener("DOMContentLoaded", () => {
+    const line = document.querySelector(".places");
+    const here = line?.querySelector("[aria-current]");
+    if (here) line.scrollLeft = here.offsetLeft - line.clientWidth / 2;
   });
 
   document.addEventListener("DOMContentLoaded", () => {

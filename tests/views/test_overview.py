@@ -411,3 +411,9 @@ def test_the_sums_of_very_many_runs_are_kept_a_while_and_say_how_old_they_are(pe
     with time_machine.travel(now + timedelta(minutes=1), tick=False):
         assert card_of(people.operator).go.runs == before.go.runs - 1
         assert "Added up" not in text_of(people.operator.get("/"))
+
+
+def test_says_what_the_disk_gets_back_where_files_are_sparse(people, runs):
+    assert "The disk gets back" not in text_of(people.operator.get("/"))
+    Run.objects.filter(pk__in=[runs[SAFE].pk, runs[TEST_RUN].pk]).update(bytes=TB, allocated_bytes=GB)
+    assert "The disk gets back about 2.00 GB" in text_of(people.operator.get("/"))
