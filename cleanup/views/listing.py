@@ -34,6 +34,10 @@ HOLD = "cleanup.hold_run"
 TONES = {tone.code: tone for tone in Tone}
 # Further than this nobody needs to know how many there are, and no page waits for it.
 COUNTED = 10_000
+# So many runs, or names, can be handed to the database one by one.
+FEW = 5_000
+# Filters for which there is no index.
+SCANNED = {"q", "state", "kind", "reason"}
 # How many names a choice may offer.
 OFFERED = 1_000
 # A run that may go within the hour is shown anew when it may.
@@ -126,9 +130,18 @@ def filtered(user: Somebody, chosen: dict[str, str]) -> RunQuerySet:
     if reason := chosen.get("reason"):
         runs = runs.filter(reason=reason)
     for word in chosen.get("q", "").split():
-        titled = Project.objects.filter(title__icontains=word).order_by().values("code")
-        runs = runs.filter(Q(run_path__icontains=word) | Q(project__in=titled) | Q(project_name__icontains=word))
-    return runs
+        titled = list(Project.objects.filter(title__icontains=word).values_list("code", flat=True)[:FEW])
+        in_path = Q(run_path__icontains=word)
+        # A condition on the path alone is answered from an index, without reading a single row.
+        runs = runs.filter(in_path | Q(project__in=titled) if titled else in_path)
+    scanned = {"q"} if state == State.CLEARED else SCANNED
+    return _narrowed(runs) if chosen.keys() & scanned else runs
+
+
+def _narrowed(runs: RunQuerySet) -> RunQuerySet:
+    """The same runs by their keys, if they are few: what no index finds is then looked for only once."""
+    keys = list(runs.order_by().values_list("pk", flat=True)[: FEW + 1])
+    return Run.objects.filter(pk__in=keys) if len(keys) <= FEW else runs
 
 
 def with_verdict(runs: RunQuerySet, verdict: str, troubled: Collection[int]) -> RunQuerySet:
