@@ -77,9 +77,49 @@ def test_an_admin_writes_a_policy_by_keyboard(page: Page, live_server, sign_in, 
     page.get_by_label("Keep after the verification").press("Enter")
     expect(page.get_by_label("Keep after the verification")).to_have_accessible_description(re.compile("no duration"))
     expect(page.get_by_label("Keep after the verification")).to_have_value("a week")
-    expect_good_to_read(page)
-    page.get_by_label("Keep after the verification").fill("7d")
+    expect_readable(page)
+    page.get_by_label("Keep after the verification").fill("2h")
+    page.get_by_label("Rehearse first").select_option("no")
     page.get_by_label("Keep after the verification").press("Enter")
-    expect(page.get_by_text("Version 2 was written. FLOW_01: scheduled, kept 7 days")).to_be_visible()
-    assert [message for message in trouble if "422" not in message] == []
-    trouble.clear()
+    heading = page.get_by_role("heading", name="What would come of it")
+    expect(heading).to_be_focused()
+    expect(page.get_by_text("At the next sweep")).to_be_visible()
+    assert RetentionPolicy.objects.count() == 1, "Enter shows what would go and saves nothing"
+    expect_good_to_read(page)
+    page.get_by_role("button", name="Save as a new version").press("Enter")
+    expect(page.get_by_text("Version 2 was written. FLOW_01: scheduled, kept 2 h")).to_be_visible()
+    assert trouble == []
+    page.go_back()
+    expect(page.get_by_label("Keep after the verification")).to_be_visible()
+
+
+def test_without_scripts_the_preview_is_a_page(browser, browser_context_args, live_server, sign_in, runs, context):
+    sign_in("admin")
+    plain = browser.new_context(**browser_context_args, java_script_enabled=False)
+    plain.add_cookies(context.cookies())
+    page = plain.new_page()
+    page.goto(f"{live_server.url}/policies/change/?root=&equipment=&project=&run_kind=")
+    page.get_by_label("Mode").select_option("scheduled")
+    page.get_by_role("button", name="Show what would go").last.click()
+    expect(page.get_by_text("nothing goes for 3 clean nights")).to_be_visible()
+    page.get_by_role("button", name="Save as a new version").click()
+    expect(page.get_by_text("Version 1 was written.")).to_be_visible()
+    plain.close()
+
+
+def test_an_operator_extends_a_hold_and_releases_it(page: Page, live_server, sign_in, rehearsed, trouble):
+    Hold.objects.update(until=timezone.now() + timedelta(days=3))
+    sign_in("operator")
+    page.goto(f"{live_server.url}/holds/")
+    page.get_by_role("link", name="Extend the hold of bob").click()
+    dialog = page.get_by_role("dialog", name="Extend this hold")
+    expect(dialog).to_be_visible()
+    expect_readable(page)
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("link", name="Extend the hold of bob")).to_be_focused()
+    page.get_by_role("link", name="Extend the hold of bob").click()
+    dialog.get_by_role("button", name="Extend").click()
+    expect(page.get_by_text("The hold of bob lasts to the end of")).to_be_visible()
+    page.get_by_role("button", name="Release the hold of bob").click()
+    expect(page.get_by_text("Nothing is held.")).to_be_visible()
+    assert trouble == []

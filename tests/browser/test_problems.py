@@ -10,7 +10,7 @@ from cleanup import alerting, discovery, orphans
 from cleanup.models import AlertKind, Sweep, SweepBreaker
 from cleanup.orphans import GRACE
 from cleanup.policy.reasons import Reason
-from tests.browser.conftest import SAFE
+from tests.browser.conftest import EXTRA, SAFE, TOUCHED
 from tests.browser.looks import expect_good_to_read
 from tests.lab import date_everything
 
@@ -43,8 +43,9 @@ def test_the_pages_are_good_to_read_and_fit_their_window(page: Page, live_server
 
 def test_an_admin_looks_again_and_marks_a_run_as_gone(page: Page, live_server, found, lab, sign_in):
     sign_in("admin")
-    page.goto(f"{live_server.url}/")
-    page.get_by_role("link", name="Problems 4").click()
+    page.goto(f"{live_server.url}/problems/")
+    chip = page.get_by_role("link", name="Problems").locator(".chip")
+    before = int(chip.inner_text())
     (lab.staging / found["stray"].path).rename(lab.base / "taken away")
     page.get_by_role("button", name=f"Look again: {found['stray'].path}").click()
     expect(page.get_by_text("it is no problem any more")).to_be_visible()
@@ -52,4 +53,12 @@ def test_an_admin_looks_again_and_marks_a_run_as_gone(page: Page, live_server, f
     page.get_by_label("Where it went").fill("to the archive")
     page.get_by_role("button", name="Mark as gone").click()
     expect(page.get_by_text("is marked as gone.")).to_be_visible()
-    expect(page.get_by_role("link", name="Problems 2")).to_be_visible()
+    expect(chip).to_have_text(str(before - 2))
+
+
+def test_from_a_problem_to_the_runs_that_it_is_about(page: Page, live_server, found, runs, sign_in):
+    sign_in("viewer")
+    page.goto(f"{live_server.url}/problems/")
+    page.get_by_role("link", name=f"See these runs: {Reason.NOT_IN_MANIFEST.sentence}").click()
+    expect(page.locator(f"#run-{runs[EXTRA].pk}")).to_be_visible()
+    expect(page.locator(f"#run-{runs[TOUCHED].pk}")).to_have_count(0)

@@ -5,9 +5,10 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from cleanup import sweeping
-from cleanup.models import RetentionPolicy, Sweep, SweepBreaker
+from cleanup.models import RetentionPolicy, Run, Sweep, SweepBreaker
 from tests.browser.conftest import EXTRA
-from tests.browser.looks import expect_good_to_read
+from tests.browser.looks import expect_good_to_read, expect_readable
+from tests.browser.test_clear import cluster
 
 
 @pytest.fixture
@@ -50,3 +51,26 @@ def test_an_operator_asks_why_and_lets_the_sweeps_go_on(page: Page, live_server,
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_text("The sweeps of lab go on with the next pass.")).to_be_visible()
     expect(page.get_by_text("“the new microscope”")).to_be_visible()
+
+
+def test_an_operator_sees_what_a_sweep_would_clear(page: Page, live_server, runs, subprocess_env, sign_in):
+    RetentionPolicy.objects.add_version(
+        author="admin", now=timezone.now(), mode="scheduled", retain_hours=1, rehearse=False
+    )
+    sign_in("operator")
+    page.goto(f"{live_server.url}/sweeps/")
+    page.get_by_role("button", name="Dry run now").click()
+    expect(page.get_by_text("A dry run of lab is queued, asked for by mkhan.")).to_be_visible()
+    page.get_by_role("button", name="Dry run now").click()
+    expect(page.get_by_text("A dry run of lab is queued or running already.")).to_be_visible()
+    with cluster(subprocess_env):
+        expect(page.locator("#passes").get_by_text("Would clear 4 runs, ")).to_be_visible(
+            timeout=40_000
+        )  # and nobody has reloaded it
+    expect(page.locator("#announce")).to_contain_text("The dry run of lab is over. Would clear 4 runs, ")
+    assert Sweep.objects.get().actor == "mkhan"
+    page.locator("a.leaf").click()
+    expect(page.get_by_role("heading", name="Dry run over lab")).to_be_visible()
+    expect(page.locator("table.said .mark").filter(has_text="would be cleared")).to_have_count(4)
+    expect_readable(page)
+    assert not Run.objects.filter(state="cleared").exists()

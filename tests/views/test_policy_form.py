@@ -500,7 +500,7 @@ def test_in_place_with_htmx(people, runs):
     sent = filled(people.admin, LAB, mode="scheduled", retain_hours="1h")
     response = people.admin.post(ADDRESS, sent, **htmx)
     assert "<html" not in response.content.decode()
-    assert 'id="preview-title" tabindex="-1" autofocus' in response.content.decode()
+    assert 'id="preview-title" tabindex="-1" data-focus' in response.content.decode()
     response = people.admin.post(ADDRESS, {**sent, "seen": response.context["preview"].digest}, **htmx)
     assert response["HX-Redirect"] == "/policies/1/"
     assert RetentionPolicy.objects.count() == 1
