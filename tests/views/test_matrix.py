@@ -44,6 +44,8 @@ SAFE = ("GET", "HEAD")
 FORM = ("GET", "HEAD", "POST")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
+# HEAD takes as long as GET and says less: these roles are enough to see that it is not let in where GET is not.
+HEADS = ("anonymous", "stranger", "operator", "west-operator")
 HTMX = {"HX-Request": "true"}
 
 # What is asked of an address: the object that it is about, by the name that it has in the scene of a place.
@@ -62,7 +64,6 @@ class Need:
     methods: tuple[str, ...] = SAFE
     answers: tuple[int, ...] = (200,)
     posted: dict[str, Any] = field(default_factory=dict)
-    asked: dict[str, Any] = field(default_factory=dict)
     whole: bool = False
 
 
@@ -409,6 +410,8 @@ def test_everybody_gets_what_they_may(scene, role):
             continue
         address = address_of(pattern, need, place)
         for method in METHODS:
+            if method == "HEAD" and role.name not in HEADS:
+                continue
             allowed = expected(need, role, method)
             # nobody asks htmx whether a method is one
             for headers in ({}, HTMX) if method in need.methods and method != "HEAD" else ({},):
@@ -434,7 +437,7 @@ def _body(data: dict[str, Any] | None) -> dict[str, Any]:
 def test_without_its_token_no_form_is_taken(scene):
     """That is looked at before it is asked who somebody is."""
     found = Findings()
-    for name in ("anonymous", "operator", "admin"):
+    for name in ("anonymous", "operator"):
         client = client_of(scene, ROLE[name], enforce_csrf_checks=True)
         for pattern in urls.urlpatterns:
             address = address_of(pattern, NEEDS[str(pattern.name)], scene.places[TARGET])
@@ -453,23 +456,19 @@ def test_lists_show_what_one_may_see_and_nothing_else(scene, name):
     client = client_of(scene, role)
     secrets = secrets_kept_from(scene, role)
     hidden = scene.places[TARGET]
-    questions = [
-        {"equipment": hidden.instrument.equipment, "root": "east", "project": hidden.run.project},
-        {"q": hidden.run.leaf[4:], "page": "2"},
-        {"state": "cleared", "run": hidden.run.pk, "before": "999999", "show": "all"},
-    ]
+    question = {"equipment": hidden.instrument.equipment, "root": "east", "project": hidden.run.project}
+    question |= {"q": hidden.run.leaf[4:], "state": "cleared", "show": "all", "before": "999999", "page": "2"}
     found, shown = Findings(), ""
     for listed in LISTS:
-        for question in ({}, *questions):
+        for asked in ({}, {"equipment": hidden.instrument.equipment}, question):
             with undone():
-                response = client.get(reverse(listed), question)
-            found.check(response.status_code in (200, 204, 302, 403, 404), listed, question, response.status_code)
+                response = client.get(reverse(listed), asked)
+            found.check(response.status_code in (200, 204, 403, 404), listed, asked, response.status_code)
             # what was typed comes back, and is no news to whoever typed it
-            telling = [
-                secret for secret in leaks(response, secrets) if hidden.run.leaf[4:] not in secret or not question
-            ]
-            found.check(not telling, name, listed, question, "tells", *telling)
-            shown += response.content.decode() if not question else ""
+            typed = asked.get("q", "-")
+            telling = [secret for secret in leaks(response, secrets) if typed == "-" or typed not in secret]
+            found.check(not telling, name, listed, asked, "tells", *telling)
+            shown += response.content.decode() if not asked else ""
     for place in role.look:
         found.check(scene.places[place].run.leaf in shown, role.name, "does not see", place)
     assert not found.wrong, "\n".join(found.wrong)
@@ -557,7 +556,7 @@ def test_the_admin_is_closed_to_everybody_else(scene, name):
     assert not found.wrong, "\n".join(found.wrong)
 
 
-@pytest.mark.parametrize("name", ["west-operator", "confocal-operator", "placeless"])
+@pytest.mark.parametrize("name", ["confocal-operator", "placeless"])
 def test_staff_see_in_the_admin_what_they_may_see_elsewhere(scene, name):
     role = ROLE[name]
     User.objects.filter(username=name).update(is_staff=True)
