@@ -6,6 +6,7 @@ the very same; then the clears are queued together or not at all. Each of them s
 
 import hashlib
 import json
+import logging
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from cleanup.judging import Source
 from cleanup.models import (
     ClearAttempt,
     ClearBatch,
+    LedgerEntry,
+    LedgerKind,
     Phase,
     Proof,
     RetentionPolicy,
@@ -35,6 +38,8 @@ from cleanup.policy.gates import Finding
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import Policy, ProofLevel, ScopedPolicy, effective_policy
+
+logger = logging.getLogger(__name__)
 
 # As many runs go at once; the others are for the next batch.
 MAX_RUNS = 1000
@@ -92,6 +97,12 @@ class Item:
         return f"{self.run.root.nas_path}/{self.run.run_path}" if self.run.root.nas_path else ""
 
     @property
+    def allocated_bytes(self) -> int | None:
+        """What was seen of the run's blocks; the column beside it follows a moment later."""
+        size: int | None = (self.run.facts or {}).get("allocated_bytes")
+        return size
+
+    @property
     def sort_key(self) -> tuple[int, int]:
         return -(self.run.bytes or 0), -self.run.pk
 
@@ -109,7 +120,7 @@ class Item:
                 run.identity,
                 run.files,
                 run.bytes,
-                run.allocated_bytes,
+                self.allocated_bytes,
                 self.fate,
                 self.reason,
                 self.policy.version,
@@ -170,7 +181,7 @@ class Preview:
     @property
     def allocated_bytes(self) -> int | None:
         """What the disk gets back, as far as blocks tell; None if that is not known of every run."""
-        sizes = [item.run.allocated_bytes for item in self.going]
+        sizes = [item.allocated_bytes for item in self.going]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
     @property
@@ -249,14 +260,6 @@ class Staying:
     reason: str
     runs: int
     bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Placed:
-    """A batch that was asked for; `left` are the runs that somebody else was faster to ask for."""
-
-    batch: ClearBatch
-    left: tuple[Item, ...] = ()
 
 
 class Changed(Exception):
@@ -379,26 +382,24 @@ def place(
     typed: int | None = None,
     note: str = "",
     now: datetime,
-) -> Placed:
+) -> ClearBatch:
     """Queue the clears that a preview has shown, all in one transaction with their tasks.
 
     `digest` is that of the preview and `key` the batch's, made with the preview: the same wish that comes twice leads
-    to one batch. Raises Changed or NotConfirmed, and nothing is queued then.
+    to one batch. Raises Changed, NotConfirmed or AlreadyClearing, and nothing is queued then.
     """
     gathering.data_dir().relieve()
     with transaction.atomic():
-        _lock(asked)
+        _lock(asked.marks)
         placed = ClearBatch.objects.filter(pk=key, actor=user.get_username(), digest=digest).first()
         if placed is not None:
-            return Placed(batch=placed)
+            return placed
         shown = _expect_as_shown(user, asked, digest, typed, now)
         if ClearBatch.objects.filter(pk=key).exists():  # somebody else's, or made from another preview
             raise Changed(shown)
         batch = ClearBatch.objects.create(pk=key, actor=user.get_username(), note=note, digest=digest, created_at=now)
-        left = _queue(shown, batch, now)
-        if len(left) == len(shown.going):
-            raise Changed(preview(user, asked, now))
-    return Placed(batch=batch, left=left)
+        queueing.request_many([(item.run, item.policy.version) for item in shown.going], batch=batch, now=now)
+    return batch
 
 
 def place_one(
@@ -411,14 +412,17 @@ def place_one(
     gathering.data_dir().relieve()
     asked = Asked.of([run.pk])
     with transaction.atomic():
-        _lock(asked)
+        _lock(asked.marks)
         (item,) = _expect_as_shown(user, asked, digest, typed, now).going
         return queueing.request_clear(item.run, actor=user.get_username(), note=note, now=now)
 
 
-def _lock(asked: Asked) -> None:
-    """Let nobody change these runs until the wish is written: a hold, a look and an attempt all lock the run's row."""
-    runs = Run.objects.filter(pk__in=list(asked.marks)).order_by("pk")
+def _lock(keys: Iterable[int]) -> None:
+    """Let nobody change these runs until the transaction ends: a hold, a look and an attempt all lock the run's row.
+
+    Always in the same order, so that two who lock many cannot wait for one another.
+    """
+    runs = Run.objects.filter(pk__in=list(keys)).order_by("pk")
     list(runs.select_for_update(no_key=True).values_list("pk", flat=True))
 
 
@@ -429,29 +433,6 @@ def _expect_as_shown(user: User, asked: Asked, digest: str, typed: int | None, n
     if found.confirms and typed != found.number:
         raise NotConfirmed(found)
     return found
-
-
-def _queue(shown: Preview, batch: ClearBatch, now: datetime) -> tuple[Item, ...]:
-    """Queue the clears of a batch, in the order of the preview; returns those for which somebody was faster."""
-    left = []
-    queues: dict[str, str] = {}
-    for item in shown.going:
-        host = item.run.root.host
-        queue = queues.setdefault(host, "") or queueing.queue_for(host)
-        queues[host] = queue
-        try:
-            queueing.request_clear(
-                item.run,
-                actor=batch.actor,
-                note=batch.note,
-                batch=batch,
-                version=item.policy.version,
-                queue=queue,
-                now=now,
-            )
-        except queueing.AlreadyClearing:
-            left.append(item)
-    return tuple(left)
 
 
 # Pause, go on, stop
@@ -494,15 +475,22 @@ def stop(batch: ClearBatch, *, actor: str, now: datetime) -> int:
         ClearBatch.objects.filter(pk=batch.pk).update(
             stopped_at=now, stopped_by=actor, paused_at=None, paused_seconds=F("paused_seconds") + paused
         )
-        # In the order in which a new wish locks runs.
-        waiting = found.attempts.filter(phase=Phase.QUEUED).select_related("run__root").order_by("run_id")
-        ended = [_withdraw(attempt, actor, now) for attempt in waiting]
-    return sum(ended)
+        return _withdraw(found, actor, now)
 
 
-def _withdraw(attempt: ClearAttempt, actor: str, now: datetime) -> bool:
-    finding = Finding(Reason.WITHDRAWN, f"by {actor}")
-    return clearing.finish_without_clear(attempt, Phase.ABORTED, finding, now=now, failed=False, before=[Phase.QUEUED])
+def _withdraw(batch: ClearBatch, actor: str, now: datetime) -> int:
+    """End what waits; the batch is locked, so nothing of it begins meanwhile."""
+    queued = batch.attempts.filter(phase=Phase.QUEUED).select_for_update(of=("self",))
+    waiting = list(queued.select_related("run__root", "proof").order_by("pk"))
+    _lock(attempt.run_id for attempt in waiting)
+    Run.objects.filter(pk__in=[attempt.run_id for attempt in waiting]).doubt()
+    why = {"reason": Reason.WITHDRAWN, "detail": f"by {actor}"}
+    keys = [attempt.pk for attempt in waiting]
+    ClearAttempt.objects.filter(pk__in=keys).update(phase=Phase.ABORTED, phase_at=now, **why)
+    entries = [clearing.ledger_entry(attempt, LedgerKind.ABORTED, now, **why) for attempt in waiting]
+    LedgerEntry.objects.bulk_create(entries, batch_size=100)
+    logger.info("%d clears of the batch %s were withdrawn by %s", len(waiting), batch.pk, actor)
+    return len(waiting)
 
 
 def _locked(batch: ClearBatch, **wanted: object) -> ClearBatch | None:
@@ -513,13 +501,10 @@ def _locked(batch: ClearBatch, **wanted: object) -> ClearBatch | None:
 def _enqueue_again(batch: ClearBatch, now: datetime) -> None:
     """Queue the waiting attempts whose task has ended without them, or is about to: a worker may hold it already."""
     kept = {task.task_id() for task in OrmQ.objects.filter(Q(lock=None) | Q(lock__lte=now))}
-    queues: dict[str, str] = {}
     waiting = batch.attempts.filter(phase=Phase.QUEUED).select_related("run")
-    for attempt in sorted(waiting, key=lambda attempt: (-(attempt.run.bytes or 0), -attempt.run_id)):
-        if attempt.task_id not in kept:
-            queue = queues.get(attempt.host) or queueing.queue_for(attempt.host)
-            queues[attempt.host] = queue
-            queueing.enqueue(attempt, queue=queue)
+    lost = [attempt for attempt in waiting if attempt.task_id not in kept]
+    if lost:
+        queueing.enqueue(sorted(lost, key=lambda attempt: (-(attempt.run.bytes or 0), -attempt.run_id)))
 
 
 # How far

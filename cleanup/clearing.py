@@ -14,7 +14,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -53,8 +53,6 @@ logger = logging.getLogger(__name__)
 
 # A refused gate is no failure. These are: the clear was allowed and could not be carried out.
 FAILURES = frozenset({Reason.STORAGE_ERROR, Reason.DATABASE_ERROR})
-# In these phases nothing has been removed, and the attempt may still end without a clear.
-UNCOMMITTED = (Phase.QUEUED, Phase.INTENT, Phase.CONFLICT)
 # A row is written for progress at most this often, outside every transaction of the protocol.
 _PROGRESS_SECONDS = 1.0
 
@@ -553,12 +551,10 @@ def finish_without_clear(
     *,
     now: datetime,
     failed: bool | None = None,
-    before: Iterable[Phase] = UNCOMMITTED,
-) -> bool:
-    """End an uncommitted attempt: `refused` by a gate, `aborted` by a crash or a person, or a `conflict` at its path.
+) -> None:
+    """End an uncommitted attempt: `refused` by a gate, `aborted` by a crash, or a `conflict` at the run's path.
 
-    `failed` says whether it counts towards parking the run, where phase and reason do not; `before` in which phases it
-    may be. False: it was in another one, and nothing was changed.
+    `failed` says whether it counts towards parking the run, where phase and reason do not.
     """
     if failed is None:
         failed = phase != Phase.REFUSED or finding.reason in FAILURES
@@ -569,19 +565,22 @@ def finish_without_clear(
     }
     with transaction.atomic():
         fields = {"reason": finding.reason, "detail": finding.detail}
-        ended = attempt.advance(before, phase, now=now, **fields)
-        if ended:
+        if attempt.advance([Phase.QUEUED, Phase.INTENT, Phase.CONFLICT], phase, now=now, **fields):
             write_ledger(attempt, kinds[phase], now, **fields)
             if failed:
                 Run.objects.filter(pk=attempt.run_id).update(failures=F("failures") + 1)
     logger.info("not cleared %s: %s %s", attempt.run.run_path, finding.reason, finding.detail)
-    return ended
 
 
 def write_ledger(attempt: ClearAttempt, kind: LedgerKind, now: datetime, **counts: Any) -> None:  # noqa: ANN401
     """One row of the ledger, with everything copied that must still be told when its subjects are gone."""
+    ledger_entry(attempt, kind, now, **counts).save()
+
+
+def ledger_entry(attempt: ClearAttempt, kind: LedgerKind, now: datetime, **counts: Any) -> LedgerEntry:  # noqa: ANN401
+    """The same row, for whoever writes many at once; the attempt's run and its root should be at hand."""
     run = attempt.run
-    LedgerEntry.objects.create(
+    return LedgerEntry(
         at=now,
         kind=kind,
         run=run,

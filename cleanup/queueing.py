@@ -1,5 +1,6 @@
 """The wish for a clear and the task that fulfils it, written in one transaction."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -13,6 +14,8 @@ from cleanup.staging.datadir import DataDir
 
 # A task that is on its way from one queue to the next is not lost yet.
 LOST_AFTER = timedelta(minutes=2)
+# So many rows are written by one statement.
+_AT_ONCE = 100
 
 
 class AlreadyClearing(Exception):
@@ -26,18 +29,14 @@ def new_attempt(
     actor: str,
     note: str = "",
     cause: str = "",
-    batch: ClearBatch | None = None,
-    version: int | None = None,
     now: datetime,
 ) -> ClearAttempt:
     """Write a `queued` attempt; nothing is touched on disk before somebody performs it.
 
-    `version` is that of the policy that is in force for the run, where the caller knows it. Raises AlreadyClearing if
-    the run has an active attempt.
+    Raises AlreadyClearing if the run has an active attempt.
     """
     DataDir(str(settings.EXLAB_DATA_DIR)).relieve()
-    if version is None:
-        version = RetentionPolicy.objects.effective_for(run).version
+    version = RetentionPolicy.objects.effective_for(run).version
     try:
         with transaction.atomic():
             Run.objects.filter(pk=run.pk).doubt()
@@ -48,7 +47,6 @@ def new_attempt(
                 actor=actor,
                 note=note,
                 cause=cause,
-                batch=batch,
                 policy_version=version,
                 created_at=now,
                 phase_at=now,
@@ -64,34 +62,63 @@ def request_clear(
     *,
     actor: str,
     note: str = "",
-    batch: ClearBatch | None = None,
-    version: int | None = None,
-    queue: str | None = None,
     now: datetime,
 ) -> ClearAttempt:
     """An operator's "Clear now": a queued attempt together with its task, or neither.
 
-    `version` and `queue` are looked up where the caller does not know them. Raises AlreadyClearing if the run has an
-    active attempt. The outcome is read from the attempt later.
+    Raises AlreadyClearing if the run has an active attempt. The outcome is read from the attempt later.
     """
     with transaction.atomic():
-        attempt = new_attempt(
-            run, requester=Requester.OPERATOR, actor=actor, note=note, batch=batch, version=version, now=now
-        )
-        enqueue(attempt, queue=queue)
+        attempt = new_attempt(run, requester=Requester.OPERATOR, actor=actor, note=note, now=now)
+        enqueue([attempt])
     return attempt
+
+
+def request_many(wanted: Sequence[tuple[Run, int]], *, batch: ClearBatch, now: datetime) -> list[ClearAttempt]:
+    """The clears of a batch: queued attempts with their tasks, in the order given, or none of them.
+
+    Each run comes with the version of the policy in force for it, and has its root at hand. Call it in a transaction
+    that holds the runs' rows. Raises AlreadyClearing if one of them has an active attempt.
+    """
+    attempts = [
+        ClearAttempt(
+            run=run,
+            batch=batch,
+            host=run.root.host,
+            requester=Requester.OPERATOR,
+            actor=batch.actor,
+            note=batch.note,
+            policy_version=version,
+            created_at=now,
+            phase_at=now,
+        )
+        for run, version in wanted
+    ]
+    runs = [run.pk for run, _version in wanted]
+    Run.objects.filter(pk__in=runs).doubt()
+    try:
+        with transaction.atomic():
+            ClearAttempt.objects.bulk_create(attempts)
+    except IntegrityError:
+        if ClearAttempt.objects.filter(run__in=runs, phase__in=ClearAttempt.ACTIVE).exists():
+            raise AlreadyClearing from None
+        raise
+    enqueue(attempts)
+    return attempts
+
+
+def enqueue(attempts: Sequence[ClearAttempt]) -> None:
+    """Queue the tasks that perform some attempts; they vanish with the transaction that they stand in."""
+    queues = {host: queue_for(host) for host in {attempt.host for attempt in attempts}}
+    for attempt in attempts:
+        name, queue = f"clear {attempt.pk}", queues[attempt.host]
+        attempt.task_id = async_task("cleanup.tasks.clear", str(attempt.pk), cluster=queue, task_name=name)
+    ClearAttempt.objects.bulk_update(attempts, ["task_id"], batch_size=_AT_ONCE)
 
 
 def queue_for(host: str) -> str:
     """The queue in which the clears of a host wait."""
     return schedules.queue_of(settings.EXLAB_CLEAR_CLUSTER, host)
-
-
-def enqueue(attempt: ClearAttempt, *, queue: str | None = None) -> None:
-    """Queue the task that performs an attempt; it vanishes with the transaction that it stands in."""
-    queue = queue or queue_for(attempt.host)
-    attempt.task_id = async_task("cleanup.tasks.clear", str(attempt.pk), cluster=queue, task_name=f"clear {attempt.pk}")
-    attempt.save(update_fields=["task_id"])
 
 
 def keeps_waiting(attempt: ClearAttempt) -> bool:
@@ -124,8 +151,8 @@ def enqueue_lost(*, host: str, now: datetime) -> int:
     waiting = ClearAttempt.objects.filter(phase=Phase.QUEUED, host=host, phase_at__lt=now - LOST_AFTER)
     waiting = waiting.filter(batch__paused_at=None, batch__stopped_at=None).exclude(task_id="")
     lost = [attempt for attempt in waiting if attempt.task_id not in known]
-    for attempt in lost:
-        enqueue(attempt)
+    if lost:
+        enqueue(lost)
     return len(lost)
 
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from cleanup import batching, clearing, discovery, gathering, holding, judging, proving, queueing, recovery, tasks
-from cleanup.batching import Asked, Changed, Fate, NotConfirmed, Placed, Preview
+from cleanup.batching import Asked, Changed, Fate, NotConfirmed, Preview
 from cleanup.models import Access, ClearAttempt, ClearBatch, LedgerEntry, Phase, Proof, Run, StagingRoot, Tone
 from cleanup.policy.gates import ProofFacts
 from cleanup.policy.reasons import Reason
@@ -52,13 +52,15 @@ class Room:
         who = User.objects.get(pk=(user or self.operator).pk)  # places are kept with the object
         return batching.preview(who, Asked.of(self.keys), at or self.now)
 
-    def place(self, shown: Preview, *, user: User | None = None, key: uuid.UUID | None = None, **more: Any) -> Placed:
+    def place(
+        self, shown: Preview, *, user: User | None = None, key: uuid.UUID | None = None, **more: Any
+    ) -> ClearBatch:
         who = User.objects.get(pk=(user or self.operator).pk)
         asked = Asked.parse(shown.keys)
         return batching.place(who, asked, digest=shown.digest, key=key or uuid.uuid4(), now=self.now, **more)
 
     def batch(self) -> ClearBatch:
-        return self.place(self.look()).batch
+        return self.place(self.look())
 
     def discover(self) -> None:
         discovery.discover(self.root, now=self.now + timedelta(minutes=1))
@@ -271,7 +273,7 @@ def test_whatever_changes_between_look_and_click_queues_nothing(
     assert (ClearAttempt.objects.count(), OrmQ.objects.count(), ClearBatch.objects.count()) == (*before, 0)
     assert now_shown.changed or now_shown.unknown
     if now_shown.going:  # whoever looks again and agrees gets it
-        assert room.place(now_shown).batch.attempts.count() == len(now_shown.going)
+        assert room.place(now_shown).attempts.count() == len(now_shown.going)
 
 
 def test_only_what_has_changed_is_marked(room: Room) -> None:
@@ -303,9 +305,7 @@ def test_the_order_in_which_runs_are_named_is_no_matter(room: Room) -> None:
 def test_a_wish_is_a_batch_with_its_attempts_and_tasks(room: Room) -> None:
     before = everything(room.lab)
     shown = room.look()
-    placed = room.place(shown, note="disk is full")
-    batch = placed.batch
-    assert placed.left == ()
+    batch = room.place(shown, note="disk is full")
     assert (batch.actor, batch.note, batch.digest) == ("ada", "disk is full", shown.digest)
     attempts = list(ClearAttempt.objects.order_by("-run__bytes"))
     assert [attempt.run.run_path for attempt in attempts] == [BIG, MIDDLE, SMALL]
@@ -336,7 +336,7 @@ def test_a_preview_without_anything_that_goes_places_nothing(room: Room) -> None
 def test_the_same_wish_twice_is_one_batch(room: Room) -> None:
     shown, key = room.look(), uuid.uuid4()
     first = room.place(shown, key=key)
-    assert room.place(shown, key=key).batch == first.batch
+    assert room.place(shown, key=key) == first
     assert (ClearBatch.objects.count(), ClearAttempt.objects.count(), OrmQ.objects.count()) == (1, 3, 3)
 
 
@@ -370,7 +370,7 @@ def test_more_than_a_few_go_only_with_their_number_typed(room: Room, monkeypatch
         with pytest.raises(NotConfirmed):
             room.place(shown, typed=typed)
     assert not ClearBatch.objects.exists()
-    assert room.place(shown, typed=3).batch.attempts.count() == 3
+    assert room.place(shown, typed=3).attempts.count() == 3
 
 
 def test_a_terabyte_goes_only_with_its_number_typed_alone_too(room: Room) -> None:
@@ -433,7 +433,7 @@ def test_two_operators_at_once_get_one_attempt_for_each_run(room: Room) -> None:
     def act(user: User) -> str:
         try:
             barrier.wait(20)
-            return str(room.place(shown, user=user).batch.actor)
+            return str(room.place(shown, user=user).actor)
         except Changed as changed:
             assert {item.reason for item in changed.preview.items} == {Reason.ALREADY_CLEARING}
             return "told"
@@ -454,7 +454,7 @@ def test_a_double_click_at_the_same_moment_is_one_batch(room: Room) -> None:
     def act(_number: int) -> uuid.UUID:
         try:
             barrier.wait(20)
-            return room.place(shown, key=key).batch.pk
+            return room.place(shown, key=key).pk
         finally:
             connection.close()
 
@@ -581,22 +581,22 @@ def test_a_stop_withdraws_what_waits_and_counts_as_nobodys_failure(room: Room) -
 
 def test_what_was_withdrawn_may_be_asked_for_again(room: Room) -> None:
     first = room.look()
-    batching.stop(room.place(first).batch, actor="ada", now=room.now + timedelta(minutes=1))
+    batching.stop(room.place(first), actor="ada", now=room.now + timedelta(minutes=1))
     again = room.look(at=room.now + timedelta(minutes=2))
     assert {item.fate for item in again.items} == {Fate.CLEARS}
-    assert room.place(again).batch.attempts.count() == 3
+    assert room.place(again).attempts.count() == 3
 
 
 def test_a_crash_in_a_stop_leaves_everything_as_it_was(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = room.batch()
-    real, calls = clearing.write_ledger, iter(range(10))
+    real, calls = clearing.ledger_entry, iter(range(10))
 
-    def fail(*args: Any, **kwargs: Any) -> None:
+    def fail(*args: Any, **kwargs: Any) -> LedgerEntry:
         if next(calls) == 1:
             raise ConnectionError("no database")
-        real(*args, **kwargs)
+        return real(*args, **kwargs)
 
-    monkeypatch.setattr(clearing, "write_ledger", fail)
+    monkeypatch.setattr(clearing, "ledger_entry", fail)
     with pytest.raises(ConnectionError):
         batching.stop(batch, actor="bob", now=room.now)
     batch.refresh_from_db()

@@ -16,7 +16,7 @@ from cleanup import access, batching, judging, queueing, readiness
 from cleanup.batching import Asked, Changed, Chosen, Item, NotConfirmed, Preview
 from cleanup.forms import ClearForm
 from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot
-from cleanup.templatetags.words import count, runs
+from cleanup.templatetags.words import count
 from cleanup.views import listing, selection
 from cleanup.views.requests import SignedIn
 from cleanup.views.runs import JUDGED_AT_ONCE, queue_is_silent
@@ -147,7 +147,7 @@ def _place(request: SignedIn, root: StagingRoot | None) -> HttpResponse:
     if form.errors:
         return _show(request, root, batching.preview(request.user, asked, now), form, status=MISTAKE)
     try:
-        placed = batching.place(
+        batch = batching.place(
             request.user,
             asked,
             digest=wish["digest"],
@@ -161,11 +161,11 @@ def _place(request: SignedIn, root: StagingRoot | None) -> HttpResponse:
         return _show(request, root, wrong.preview, form, status=MISTAKE)
     except Changed as changed:
         return _show(request, root, changed.preview, form, status=CONFLICT, changed=True)
-    if placed.left:
-        words = f"{runs(len(placed.left))} had been asked for by somebody else a moment before."
-        messages.info(request, words)
+    except queueing.AlreadyClearing:
+        shown = batching.preview(request.user, asked, now)
+        return _show(request, root, shown, form, status=CONFLICT, changed=True)
     selection.forget(request, asked.marks)
-    address = resolve_url("batch", placed.batch.pk)
+    address = resolve_url("batch", batch.pk)
     return HttpResponseClientRedirect(address) if request.htmx else redirect(address)
 
 

@@ -96,8 +96,8 @@ def test_every_safe_run_of_a_root_is_shown_and_why_the_rest_stays(people, runs, 
 
 
 def test_the_disk_before_and_after_is_told_where_it_was_measured(people, runs, root, now):
-    Run.objects.filter(run_path=SAFE).update(allocated_bytes=300_000_000_000)
-    Run.objects.filter(run_path=TEST_RUN).update(allocated_bytes=0)
+    for path, size in ((SAFE, 300_000_000_000), (TEST_RUN, 0)):
+        Run.objects.filter(run_path=path).update(facts={**runs[path].facts, "allocated_bytes": size})
     DiskUsage.objects.create(root=root, at=now - timedelta(minutes=2), total_bytes=10**12, free_bytes=6 * 10**10)
     text = text_of(people.operator.get(ROOT))
     assert "94 % full" in text
