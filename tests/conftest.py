@@ -46,6 +46,7 @@ _SHARED = (
 # those that take a sample, of what the exhaustive run explores on both in full, take it on one.
 _SHARED_BY_CASE = (
     "browser/test_clear.py",
+    "browser/test_clear_many.py",
     "browser/test_overview.py",
     "browser/test_policies.py",
     "browser/test_problems.py",
@@ -62,6 +63,7 @@ _SHARED_BY_CASE = (
     "faults/test_matrix_",
     "faults/test_mutants.py",
     "faults/test_reference_defects.py",
+    "test_batching.py",
     "test_breakers.py",
     "test_budgets.py",
     "test_commands.py",
@@ -93,6 +95,12 @@ _SHARED_BY_CASE = (
 )
 # Of those, what asks the database for more than a few rows, and one walk through everything.
 _ON_BOTH = (
+    "test_batching.py::test_a_batch_clears_its_runs",
+    "test_batching.py::test_a_double_click_at_the_same_moment",
+    "test_batching.py::test_a_stop_",
+    "test_batching.py::test_nothing_of_a_paused_batch",
+    "test_batching.py::test_progress_counts",
+    "test_batching.py::test_two_operators_at_once",
     "test_breakers.py::test_a_go_on_lets_the_next_sweep",
     "test_budgets.py::test_what_is_left_over_says_so",
     "test_commands.py::test_from_a_staging_tree_to_cleared_runs",
