@@ -474,6 +474,49 @@ def test_lists_show_what_one_may_see_and_nothing_else(scene, name):
     assert not found.wrong, "\n".join(found.wrong)
 
 
+@pytest.mark.parametrize(
+    "name", ["placeless", "west-operator", "confocal-operator", "west-operator-who-looks-everywhere"]
+)
+def test_nothing_is_smuggled_in_by_its_key(scene, name):
+    """What is named in a form or in an address is looked for among what one may see, or may clear."""
+    role = ROLE[name]
+    client = client_of(scene, role)
+    secrets = secrets_kept_from(scene, role)
+    hidden = scene.places[TARGET]
+    key = hidden.run.pk
+    found = Findings()
+    requests = [
+        ("POST", reverse("select-runs"), {"action": "add", "run": key}),
+        ("POST", reverse("select-runs"), {"action": "all", "equipment": "FLOW_01"}),
+        ("GET", reverse("run-list"), {"selected": key}),
+        ("GET", reverse("clear-runs"), {"runs": key, "run": key}),
+        ("GET", reverse("clear-runs"), {"root": "east"}),
+        ("POST", reverse("clear-runs"), {"runs": f"{key} {hidden.cleared.pk}", "digest": "0" * 64, "typed": 2}),
+        ("POST", reverse("dry-run"), {"root": "east"}),
+        ("GET", reverse("run-changes"), {"seen": f"{key}.0,{hidden.cleared.pk}.9", "equipment": "FLOW_01"}),
+        ("GET", reverse("change-policy"), {"root": "east", "equipment": "FLOW_01", "project": hidden.run.project}),
+        ("GET", reverse("sweep-list"), {"root": "east", "before": 99_999}),
+        ("GET", reverse("answers", args=[key]), {"at": "2026-06-15"}),
+        ("GET", reverse("instrument-card", args=[hidden.instrument.pk]), {}),
+    ]
+    for headers in ({}, HTMX):
+        for method, address, data in requests:
+            with undone() as written:
+                send = client.get if method == "GET" else client.post
+                response = send(address, data, headers=headers)
+                picked = client.session.get("selection", [])
+            what = (name, method, address, data, "htmx" if headers else "")
+            found.check(response.status_code < 500, *what, response.status_code)
+            found.check(not leaks(response, secrets), *what, "tells", *leaks(response, secrets))
+            found.check(str(key) not in str(picked), *what, "picked", picked)
+            may_dry_run = "root" in data and method == "POST" and name == "confocal-operator"
+            harmless = {"django_session", "cleanup_run"} | (
+                {"django_q_ormq", "cleanup_sweep"} if may_dry_run else set()
+            )
+            found.check(set(written) <= harmless, *what, "wrote to", *written)
+    assert not found.wrong, "\n".join(found.wrong)
+
+
 # The pages with rules of their own
 
 
