@@ -246,7 +246,7 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
     from django.db import connection
 
     if connection.vendor == "sqlite":
-        settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(engines.DATA_DIR / "test.sqlite3")
+        settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(engines.DATABASE_DIR / "test.sqlite3")
 
 
 @pytest.fixture(scope="session")
@@ -278,7 +278,7 @@ def subprocess_env(transactional_db: None) -> dict[str, str]:
 def _removal_guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     from cleanup.staging import kernel
 
-    GUARD.allow(tmp_path_factory.getbasetemp(), engines.HERE, *HOUSEKEEPING)
+    GUARD.allow(tmp_path_factory.getbasetemp(), engines.HERE, engines.DATABASE_DIR, *HOUSEKEEPING)
     sys.addaudithook(GUARD.hook)
     kernel.rename_noreplace = GUARD.guarded(kernel.rename_noreplace)
     GUARD.active = True

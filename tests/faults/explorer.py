@@ -149,13 +149,16 @@ class Crash(At):
         return f"killed {'in the middle of' if self.half else 'before'} {super().__str__()}"
 
 
-def crashes(stage: Stage, *, lost: Lost | None = None, since: str = "", every: int = 1, limit: int = NEVER) -> Explored:
+def crashes(
+    stage: Stage, *, lost: Lost | None = None, since: str = "", every: int = 1, skip: int = 0, limit: int = NEVER
+) -> Explored:
     """A clear is killed before each of its operations, in the middle of each write, and after the last.
 
-    With `lost` the machine loses its power there. `since`: begin at the first operation of this function.
+    With `lost` the machine loses its power there. `since`: begin at the first operation of this function. `skip`: let
+    so many go by before the first of `every` so many.
     """
     explored = Explored("killed" if lost is None else "power lost", limit=limit)
-    for operation in [*_since(rehearse(stage), since)[::every], None]:
+    for operation in [*_since(rehearse(stage), since)[skip::every], None]:
         for half in (False, True) if operation and operation.half else (False,):
             act = Crash(operation.number if operation else NEVER, half=half)
             seam = clear(stage, act, power=lost is not None)
@@ -264,10 +267,10 @@ class DatabaseFails(At):
         return f"database {self.how} at {super().__str__()}"
 
 
-def faults(stage: Stage, *, every: int = 1, exhaustive: bool = True, limit: int = NEVER) -> Explored:
+def faults(stage: Stage, *, every: int = 1, skip: int = 0, exhaustive: bool = True, limit: int = NEVER) -> Explored:
     """Every operation fails, once and for longer, with every error; or with one in turn."""
     explored = Explored("failed", limit=limit)
-    for operation in rehearse(stage)[::every]:
+    for operation in rehearse(stage)[skip::every]:
         acts = _database_faults(operation) if operation.is_database else _disk_faults(operation)
         for act in acts if exhaustive else acts[operation.number % max(len(acts), 1) :][:1]:
             clear(stage, act, may_fail=True)
