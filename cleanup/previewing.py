@@ -11,18 +11,17 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Max, Q, Sum
+from django.db.models import Count, Max, Sum
 
 from cleanup import breaking, gathering, recording
 from cleanup.minding import Minder
-from cleanup.models import DiskUsage, RetentionPolicy, Run, RunQuerySet, StagingRoot
+from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot
 from cleanup.models.policies import VERSIONED
 from cleanup.policy.gates import Facts, evaluate
 from cleanup.policy.pressure import Candidate, Fill, Picker, budget_of, in_order, pressure_of
 from cleanup.policy.reasons import Reason
 from cleanup.policy.rehearsal import nights_wanted
 from cleanup.policy.retention import (
-    DEFAULT_RETAIN_HOURS,
     Mode,
     Policy,
     ProofLevel,
@@ -35,8 +34,10 @@ from cleanup.policy.retention import (
     unset_since,
 )
 
-# So many verified runs of a staging root are weighed, the oldest first; of a larger one only those of the scope.
-LOOKED_AT = 5_000
+# So many runs of a staging root are weighed gate by gate, those verified first, and so many looked at for their time:
+# more than some sweeps take, and no more than somebody waits for who has pressed a button.
+LOOKED_AT = 2_000
+_SIGHTED = 50_000
 
 
 @dataclass
@@ -196,10 +197,8 @@ def _settled(drafted: RetentionPolicy) -> ScopedPolicy | None:
 
 
 def _stock(root: StagingRoot, scope: Scope, policies: Sequence[list[ScopedPolicy]], now: datetime) -> _Stock:
-    possible = _possible(root, policies, now)
-    runs = list(possible[: LOOKED_AT + 1])
-    if len(runs) > LOOKED_AT:
-        runs = list(possible.filter(_within(scope))[: LOOKED_AT + 1])
+    keys, cut = _possible(root, scope, policies, now)
+    runs = list(Run.objects.filter(pk__in=keys).prefetch_related("holds"))
     staged = Run.objects.here().filter(root=root).aggregate(runs=Count("pk"), bytes=Sum("bytes"))
     usage = DiskUsage.objects.filter(root=root).order_by("-at").first()
     before = recording.latest(root)
@@ -207,31 +206,46 @@ def _stock(root: StagingRoot, scope: Scope, policies: Sequence[list[ScopedPolicy
         run.root = root
     return _Stock(
         root=root,
-        runs=[(run, gathering.stored_facts(run)) for run in runs[:LOOKED_AT]],
+        runs=[(run, gathering.stored_facts(run)) for run in runs],
         fill=Fill(
             staged_bytes=staged["bytes"] or 0,
             staged_runs=staged["runs"],
             free_bytes=usage.free_bytes if usage else None,
         ),
         going_on=bool(before and before.pressure.get("left", {}).get("free_wanted")),
-        cut=len(runs) > LOOKED_AT,
+        cut=cut,
     )
 
 
-def _possible(root: StagingRoot, policies: Sequence[list[ScopedPolicy]], now: datetime) -> RunQuerySet:
-    """The runs of a root, the oldest first, that any of the policies could let go by their time: no others matter."""
-    every = [policy for each in policies for policy in each]
-    if not any(policy.mode is Mode.SCHEDULED for policy in every):
-        return Run.objects.none()
-    hours = [each for policy in every for each in (policy.retain_hours, policy.min_retain_hours) if each is not None]
-    until = now - timedelta(hours=min([*hours, DEFAULT_RETAIN_HOURS]))
-    verified = Run.objects.staged().verified().filter(root=root, verified_at__lte=until)
-    return verified.prefetch_related("holds").order_by("verified_at", "pk")
+def _possible(
+    root: StagingRoot, scope: Scope, policies: Sequence[list[ScopedPolicy]], now: datetime
+) -> tuple[list[int], bool]:
+    """The runs of a root, the oldest first, that any of the policies could let go by their time, and if there are more.
+
+    Where they are too many to be weighed, those of the scope have the precedence.
+    """
+    verified = Run.objects.staged().verified().filter(root=root).order_by("verified_at", "pk")
+    columns = ("equipment", "project", "run_kind")
+    until: dict[tuple[str, ...], datetime | None] = {}
+    found: list[tuple[int, bool]] = []
+    rows = list(verified.values_list("pk", "verified_at", *columns)[: _SIGHTED + 1])
+    for key, verified_at, *names in rows[:_SIGHTED]:
+        kind = tuple(names)
+        of_run = Scope(root=root.name, **dict(zip(columns, kind, strict=True)))
+        if kind not in until:
+            until[kind] = _latest_possible([effective_policy(each, of_run) for each in policies], now)
+        latest = until[kind]
+        if latest is not None and verified_at is not None and verified_at <= latest:
+            found.append((key, scope.covers(of_run)))
+    if len(found) > LOOKED_AT:
+        found = [(key, covered) for key, covered in found if covered]
+    return [key for key, _covered in found[:LOOKED_AT]], len(found) > LOOKED_AT or len(rows) > _SIGHTED
 
 
-def _within(scope: Scope) -> Q:
-    named = {name: value for name, value in vars(scope).items() if name != "root" and value is not None}
-    return Q(**named)
+def _latest_possible(found: Iterable[Policy], now: datetime) -> datetime | None:
+    """Until when a run must have been verified to go by the time of one of the policies; None if it never does."""
+    hours = [policy.min_retain_hours for policy in found if policy.mode is Mode.SCHEDULED]
+    return now - timedelta(hours=min(hours)) if hours else None
 
 
 def _weigh(
