@@ -29,7 +29,16 @@ def promises() -> dict[int, list[str]]:
 
 def promises_of_the_schedule() -> dict[str, list[str]]:
     """The promises about sweeps by their first words, each with the tests that it names."""
-    items = re.split(r"^- \*\*", parts()["The schedule"], flags=re.MULTILINE)[1:]
+    return promises_below("The schedule")
+
+
+def promises_of_batches() -> dict[str, list[str]]:
+    """The same about many runs at once."""
+    return promises_below("Many runs at once")
+
+
+def promises_below(heading: str) -> dict[str, list[str]]:
+    items = re.split(r"^- \*\*", parts()[heading], flags=re.MULTILINE)[1:]
     return {item.partition("**")[0]: named_in(item) for item in items}
 
 
@@ -60,6 +69,12 @@ def test_each_promise_of_the_schedule_is_held_by_tests_that_exist(promise: str) 
     assert_exist(promises_of_the_schedule()[promise])
 
 
+@pytest.mark.parametrize("promise", promises_of_batches())
+def test_each_promise_of_batches_is_held_by_tests_that_exist(promise: str) -> None:
+    assert_exist(promises_of_batches()[promise])
+
+
 def test_no_test_is_named_outside_of_a_promise() -> None:
-    held = [name for part in (promises(), promises_of_the_schedule()) for named in part.values() for name in named]
+    every = (promises(), promises_of_the_schedule(), promises_of_batches())
+    held = [name for part in every for named in part.values() for name in named]
     assert held == named_in(PROMISES)
