@@ -45,6 +45,7 @@ _SHARED = (
 # case on one of the engines, so that both have about half of every table. The explorers lead every engine everywhere;
 # those that take a sample, of what the exhaustive run explores on both in full, take it on one.
 _SHARED_BY_CASE = (
+    "browser/test_bench.py",
     "browser/test_clear.py",
     "browser/test_clear_many.py",
     "browser/test_overview.py",
