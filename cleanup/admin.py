@@ -533,6 +533,9 @@ class AccessForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itself ha
         super().__init__(*args, **kwargs)
         known = set(Instrument.objects.order_by().values_list("equipment", flat=True).distinct())
         known |= {self.instance.equipment} - {""}
+        root = self.fields["root"]
+        root.label, root.help_text = "Staging root", ""
+        root.empty_label = "every staging root"  # type: ignore[attr-defined]
         self.fields["equipment"] = forms.ChoiceField(
             label="Instrument",
             choices=[("", "every instrument"), *((name, visible(name)) for name in sorted(known))],
@@ -545,6 +548,16 @@ class AccessAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Who may use their permissions where. Every change stands in the log of changes."""
 
     form = AccessForm
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": ("user", "group", "root", "equipment"),
+                "description": "Where somebody may do what the permissions of the user, or of the group, say."
+                " Name either a user or a group.",
+            },
+        ),
+    )
     actions = None
     list_display = ("whom", "root_shown", "equipment_shown")
     list_filter = ("group", "root")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import segno
 from django.contrib.auth.decorators import login_not_required
@@ -40,6 +41,8 @@ JUDGED = 300
 # Reasons that wait, and yet nobody can say how long.
 WITHOUT_END = (Reason.HELD, Reason.NOT_SYNC_VERIFIED)
 BLOCK = Tone.BLOCK.code
+# A phone that scans such an address finds itself there.
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # Light enough for a printer, safe enough for a scratched card.
 CORRECTION = "m"
 
@@ -130,7 +133,8 @@ def instrument_list(request: SignedIn) -> HttpResponse:
 def instrument_card(request: SignedIn, pk: int) -> HttpResponse:
     """A card to print and to put beside the instrument."""
     instrument = get_object_or_404(access.instruments(request.user).select_related("root"), pk=pk)
-    context = {"instrument": instrument, "bench_address": _address(request, instrument)}
+    address = _address(request, instrument)
+    context = {"instrument": instrument, "bench_address": address, "here_only": urlsplit(address).hostname in LOOPBACK}
     return render(request, "cleanup/instruments_card.html", context)
 
 

@@ -274,6 +274,14 @@ def test_the_card_to_print(people, instrument):
     assert reverse("bench-qr", args=[instrument.token]) in text
     assert f"http://testserver{address(instrument)}" in text
     assert "Whoever scans the code has to sign in" in text
+    assert "works on this computer only" not in text
+
+
+@pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:8000"])
+def test_a_card_that_no_phone_could_use_says_so(people, instrument, host, settings):
+    settings.ALLOWED_HOSTS = ["*"]
+    answer = people.viewer.get(reverse("instrument-card", args=[instrument.pk]), headers={"host": host})
+    assert "works on this computer only" in answer.content.decode()
 
 
 def test_the_list_counts_no_further_than_it_must(people, instrument, now, monkeypatch, django_assert_max_num_queries):
