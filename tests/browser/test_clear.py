@@ -51,14 +51,14 @@ def test_sign_in_filter_and_clear_with_the_real_cluster(page: Page, live_server,
     files, size = census(lab.staging / SAFE)
     others = {path: snapshot(lab.staging / path) for path in runs if path != SAFE}
 
-    page.goto(live_server.url)
+    page.goto(f"{live_server.url}/runs/")
     page.get_by_label("User name").fill("asmith")
     page.get_by_label("Password").fill("a long password")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("table")).to_be_visible()
 
     page.get_by_label("Instrument").select_option("CONFOCAL_01")
-    expect(page).to_have_url(f"{live_server.url}/?equipment=CONFOCAL_01")
+    expect(page).to_have_url(f"{live_server.url}/runs/?equipment=CONFOCAL_01")
     expect(page.locator("tbody tr")).to_have_count(1)
 
     row(page, runs[SAFE]).get_by_role("link", name="Clear now").click()
@@ -88,7 +88,7 @@ def test_the_row_stops_asking_once_settled(page: Page, live_server, runs, sign_i
     sign_in()
     asked = []
     page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/row/") else None)
-    page.goto(live_server.url)
+    page.goto(f"{live_server.url}/runs/")
     row(page, runs[SAFE]).get_by_role("link", name="Clear now").click()
     page.get_by_role("dialog").get_by_role("button", name="Clear now").click()
     expect(row(page, runs[SAFE])).to_contain_text("Waiting in the queue")
@@ -103,7 +103,7 @@ def test_the_row_stops_asking_once_settled(page: Page, live_server, runs, sign_i
 
 def test_a_refusal_is_told_in_the_row(page: Page, live_server, runs, lab, sign_in):
     sign_in()
-    page.goto(live_server.url)
+    page.goto(f"{live_server.url}/runs/")
     row(page, runs[SAFE]).get_by_role("link", name="Clear now").click()
     twin = lab.twin(SAFE) / "stack.ome.xml"
     twin.write_bytes(twin.read_bytes()[::-1])
@@ -117,7 +117,7 @@ def test_a_refusal_is_told_in_the_row(page: Page, live_server, runs, lab, sign_i
 
 def test_a_touched_run_goes_when_every_byte_is_the_same(page: Page, live_server, runs, lab, sign_in):
     sign_in()
-    page.goto(live_server.url)
+    page.goto(f"{live_server.url}/runs/")
     row(page, runs[TOUCHED]).get_by_role("link", name="Compare every byte and clear").click()
     page.get_by_role("dialog").get_by_role("button", name="Compare every byte and clear").click()
     expect(row(page, runs[TOUCHED])).to_contain_text("Waiting in the queue")
@@ -130,7 +130,7 @@ def test_a_run_that_changed_meanwhile_is_refused_without_an_attempt(page: Page, 
     from cleanup import discovery
 
     sign_in()
-    page.goto(live_server.url)
+    page.goto(f"{live_server.url}/runs/")
     row(page, runs[SAFE]).get_by_role("link", name="Clear now").click()
     expect(page.get_by_role("dialog")).to_be_visible()
     (lab.staging / SAFE / "late.txt").write_text("late")
@@ -143,7 +143,7 @@ def test_a_run_that_changed_meanwhile_is_refused_without_an_attempt(page: Page, 
 
 def test_the_keyboard_alone_is_enough(page: Page, live_server, runs, sign_in):
     sign_in()
-    page.goto(live_server.url)
+    page.goto(f"{live_server.url}/runs/")
     button = row(page, runs[SAFE]).get_by_role("link", name="Clear now")
     button.focus()
     page.keyboard.press("Enter")
@@ -166,7 +166,7 @@ def test_the_keyboard_alone_is_enough(page: Page, live_server, runs, sign_in):
 
 def test_cancel_asks_for_nothing(page: Page, live_server, runs, sign_in):
     sign_in()
-    page.goto(live_server.url)
+    page.goto(f"{live_server.url}/runs/")
     row(page, runs[SAFE]).get_by_role("link", name="Clear now").click()
     page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("dialog")).to_have_count(0)
@@ -187,7 +187,7 @@ def test_the_run_page_follows_a_clear(page: Page, live_server, runs, sign_in):
 @pytest.mark.browser_context_args(java_script_enabled=False)
 def test_everything_works_without_scripts(page: Page, live_server, runs, lab):
     User.objects.create_user("asmith", password="a long password").groups.add(Group.objects.get(name="operator"))
-    page.goto(live_server.url)
+    page.goto(f"{live_server.url}/runs/")
     page.get_by_label("User name").fill("asmith")
     page.get_by_label("Password").fill("a long password")
     page.get_by_role("button", name="Sign in").click()
@@ -209,7 +209,7 @@ def test_everything_works_without_scripts(page: Page, live_server, runs, lab):
 
 def test_viewers_see_all_and_clear_nothing(page: Page, live_server, runs, sign_in):
     sign_in("viewer")
-    page.goto(live_server.url)
+    page.goto(f"{live_server.url}/runs/")
     expect(page.locator("tbody tr")).to_have_count(len(runs))
     expect(page.locator("tbody").get_by_role("link", name="Clear now")).to_have_count(0)
     row(page, runs[EXTRA]).get_by_role("link", name="See why").click()
@@ -218,7 +218,7 @@ def test_viewers_see_all_and_clear_nothing(page: Page, live_server, runs, sign_i
 
 def test_the_sums_filter_and_the_way_back_works(page: Page, live_server, runs, sign_in):
     sign_in()
-    page.goto(live_server.url)
+    page.goto(f"{live_server.url}/runs/")
     page.get_by_label("State").select_option("sync_queued")
     expect(page.locator("tbody tr")).to_have_count(1)
     expect(row(page, runs[QUEUED])).to_be_visible()
@@ -232,7 +232,7 @@ def test_an_ended_session_leads_to_the_sign_in_and_back(page: Page, live_server,
     from django.contrib.sessions.models import Session
 
     sign_in()
-    page.goto(f"{live_server.url}/?equipment=CONFOCAL_01")
+    page.goto(f"{live_server.url}/runs/?equipment=CONFOCAL_01")
     row(page, runs[SAFE]).get_by_role("link", name="Clear now").click()
     page.get_by_role("dialog").get_by_role("button", name="Clear now").click()
     expect(row(page, runs[SAFE])).to_contain_text("Waiting in the queue")
@@ -243,7 +243,7 @@ def test_an_ended_session_leads_to_the_sign_in_and_back(page: Page, live_server,
 
 def test_a_server_that_does_not_answer_is_told_about(page: Page, live_server, runs, sign_in, trouble):
     sign_in()
-    page.goto(live_server.url)
+    page.goto(f"{live_server.url}/runs/")
     page.route("**/clear/", lambda route: route.abort())
     row(page, runs[SAFE]).get_by_role("link", name="Clear now").click()
     expect(page.get_by_role("alert")).to_contain_text("The server did not answer")
