@@ -15,8 +15,8 @@ from cleanup.views.capacity import Amount
 
 # What opens within a day is told apart.
 SOON = timedelta(days=1)
-# So many staged runs take a second to add up, and every open page asks twice a minute: then the sums are kept a while.
-KEPT_ABOVE_RUNS = 50_000
+# So many staged runs take half a second to add up, and every open page asks twice a minute: they are kept a while.
+KEPT_ABOVE_RUNS = 20_000
 KEPT_FOR = timedelta(seconds=45)
 _MOST_KEPT = 200
 
