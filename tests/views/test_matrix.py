@@ -384,6 +384,12 @@ def secrets_kept_from(scene: SimpleNamespace, role: Role) -> list[str]:
     return [secret for name in EVERYWHERE - role.look for secret in scene.places[name].secrets]
 
 
+def names_kept_from(scene: SimpleNamespace, role: Role) -> list[str]:
+    """Instruments and projects: no page names them to whoever has not named them."""
+    hidden = [scene.places[name] for name in EVERYWHERE - role.look]
+    return [name for place in hidden for name in (place.instrument.equipment, place.run.project)]
+
+
 def leaks(response: Any, secrets: list[str]) -> list[str]:
     text = b"".join(response) if response.streaming else response.content
     said = text.decode() + str(dict(response.headers)) + str(response.cookies)
@@ -401,7 +407,7 @@ def test_every_address_has_its_line():
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_everybody_gets_what_they_may(scene, role):
     client = client_of(scene, role)
-    secrets = secrets_kept_from(scene, role)
+    secrets = secrets_kept_from(scene, role) + names_kept_from(scene, role)
     place = scene.places[TARGET]
     found = Findings()
     for pattern in urls.urlpatterns:
@@ -466,7 +472,8 @@ def test_lists_show_what_one_may_see_and_nothing_else(scene, name):
             found.check(response.status_code in (200, 204, 403, 404), listed, asked, response.status_code)
             # what was typed comes back, and is no news to whoever typed it
             typed = asked.get("q", "-")
-            telling = [secret for secret in leaks(response, secrets) if typed == "-" or typed not in secret]
+            kept = secrets if asked else secrets + names_kept_from(scene, role)
+            telling = [secret for secret in leaks(response, kept) if typed == "-" or typed not in secret]
             found.check(not telling, name, listed, asked, "tells", *telling)
             shown += response.content.decode() if not asked else ""
     for place in role.look:
