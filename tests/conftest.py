@@ -47,6 +47,7 @@ _SHARED = (
 _SHARED_BY_CASE = (
     "browser/test_bench.py",
     "browser/test_clear.py",
+    "browser/test_list.py",
     "browser/test_clear_many.py",
     "browser/test_overview.py",
     "browser/test_policies.py",
@@ -121,7 +122,9 @@ _ON_BOTH = (
     "views/test_admin.py::test_the_ledger_",
     "views/test_admin.py::test_the_totals_",
     "views/test_list.py::test_filters",
+    "views/test_list.py::test_every_order_walks_an_index",
     "views/test_list.py::test_one_query_plan",
+    "views/test_list.py::test_orders_hold",
     "views/test_list.py::test_pages_of_fifty",
     "views/test_list.py::test_the_sums",
     "views/test_run_page.py::test_few_queries",
