@@ -142,13 +142,13 @@ def start(subprocess_env: dict[str, str], data: Path) -> Iterator[Callable[..., 
 
 
 def sign_in(address: str, user: str, password: str) -> str:
-    """Sign in as a browser would; the page one lands on."""
+    """Sign in as a browser would, on the way to the list of runs; the page one lands on."""
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
     with browser.open(f"{address}login/") as page:
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.read().decode())
     assert token
     form = {"username": user, "password": password, "csrfmiddlewaretoken": token[1]}
-    with browser.open(f"{address}login/", urllib.parse.urlencode(form).encode()) as page:
+    with browser.open(f"{address}login/?next=/runs/", urllib.parse.urlencode(form).encode()) as page:
         return page.read().decode()
 
 
