@@ -414,11 +414,11 @@ def _without(entry: tuple[Any, ...] | None, hidden: tuple[int, ...]) -> tuple[An
 
 
 def rows(run: int) -> dict[str, Any]:
-    """What the database knows, but for this run's own attempts with their number, proofs and ledger."""
+    """What the database knows, but for this run's own attempts, what counts them, its proofs and its ledger."""
     runs = list(Run.objects.order_by("pk").values())
     return {
         "roots": list(StagingRoot.objects.order_by("pk").values()),
-        "runs": [{**row, "failures": None} if row["id"] == run else row for row in runs],
+        "runs": [{**row, "failures": None, "doubts": None} if row["id"] == run else row for row in runs],
         "events": list(IngestEvent.objects.order_by("pk").values()),
         "policies": list(RetentionPolicy.objects.order_by("pk").values()),
         **{
