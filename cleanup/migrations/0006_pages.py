@@ -158,7 +158,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='run',
-            index=models.Index(condition=models.Q(('here', True)), fields=['root', 'tone', 'bytes'], name='run_here_sums'),
+            index=models.Index(condition=models.Q(('here', True)), fields=['root', 'tone', 'reason', 'bytes', 'allocated_bytes', 'opens_at'], name='run_here_sums'),
         ),
         migrations.AddIndex(
             model_name='run',

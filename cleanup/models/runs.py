@@ -128,7 +128,12 @@ class Run(models.Model):
             models.Index(fields=["run_path", "id"], condition=Q(here=True), name="run_here_by_path"),
             models.Index(fields=["equipment", "tone"], condition=Q(here=True), name="run_here_by_equipment"),
             models.Index(fields=["project", "tone"], condition=Q(here=True), name="run_here_by_project"),
-            models.Index(fields=["root", "tone", "bytes"], condition=Q(here=True), name="run_here_sums"),
+            # Wide, so that a database can add up from the index alone.
+            models.Index(
+                fields=["root", "tone", "reason", "bytes", "allocated_bytes", "opens_at"],
+                condition=Q(here=True),
+                name="run_here_sums",
+            ),
             models.Index(fields=["-cleared_at", "-id"], condition=Q(state=State.CLEARED), name="run_cleared_at"),
         ]
 
