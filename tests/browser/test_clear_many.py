@@ -115,6 +115,7 @@ def test_a_run_that_has_changed_is_asked_about_once_more(
     row = page.locator(f"#run-{runs[SAFE].pk}")
     row.get_by_role("link", name="Clear now").click()
     dialog = page.get_by_role("dialog")
+    expect(dialog).to_be_visible()
     policy(proof="size")
     dialog.get_by_role("button", name="Clear now").click()
     expect(dialog.get_by_role("heading", name="It has changed")).to_be_focused()
