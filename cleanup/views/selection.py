@@ -91,7 +91,9 @@ def select_runs(request: SignedIn) -> HttpResponse:
     too_many = len(kept) > MOST
     _keep(request, frozenset(sorted(kept, key=lambda key: (key not in before, key))[:MOST]))
     if request.htmx:
-        context = {"selection": selection_of(request), "too_many": too_many, "most": MOST, "tell": True}
+        # Whoever ticks has ticked the next one by the time of our answer: it must not set the boxes back.
+        tick = action != "these" or too_many
+        context = {"selection": selection_of(request), "too_many": too_many, "most": MOST, "tell": True, "tick": tick}
         return render(request, "cleanup/_selection.html", context)
     if too_many:
         messages.error(request, f"At most {MOST:,} runs can be selected.")

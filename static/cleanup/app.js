@@ -43,15 +43,16 @@
 
   // What was picked on the server, too, as by "select all", is ticked in the list.
   const tick = (bar) => {
+    say(bar.dataset.said);
+    if (bar.dataset.picked === undefined) return;
     const picked = new Set(bar.dataset.picked.split(","));
     for (const box of document.querySelectorAll("input[name=run]")) box.checked = picked.has(box.value);
-    say(bar.dataset.said);
   };
 
   document.addEventListener("htmx:load", ({ detail: { elt } }) => {
     if (elt instanceof HTMLDialogElement) open(elt);
     else if (elt.dataset?.phase !== undefined) announce(elt);
-    else if (elt.dataset?.picked !== undefined) tick(elt);
+    else if (elt.dataset?.said !== undefined) tick(elt);
     else if (elt.querySelectorAll) remember(elt);
   });
 

@@ -110,6 +110,15 @@ def test_what_is_picked_survives_pages_filters_and_orders(listed, page: Page, ma
     expect(page.locator("input[name=run]:checked")).to_have_count(0)
 
 
+def test_ticking_faster_than_the_server_answers_loses_nothing(listed, page: Page, runs):
+    listed()
+    page.evaluate(
+        "document.querySelectorAll('input[name=run]').forEach((box, n) => setTimeout(() => box.click(), 25 * n))"
+    )
+    expect(page.locator("#selection")).to_contain_text(f"{len(runs)} runs")
+    expect(page.locator("input[name=run]:checked")).to_have_count(len(runs))
+
+
 def test_the_list_is_good_to_read_with_something_picked(listed, page: Page, runs):
     listed()
     box(page, runs[SAFE]).check()
