@@ -38,6 +38,7 @@ class Waiting:
 
     def __init__(self, command: list[str], env: dict[str, str] | None = None) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.settimeout(120)  # seconds, on a busy machine
         with theirs:
             self._process = subprocess.Popen(command, stdin=theirs, cwd=CHECKOUT, env=env)
         self._asking = threading.Lock()
@@ -143,16 +144,17 @@ def wait_and_fork() -> dict[str, Any]:
         message, streams, _, _ = socket.recv_fds(asking, _LARGEST_REQUEST, 3)
         if not message:
             os._exit(0)
-        child = _fork_a_sibling()
-        if not child:
-            asking.close()
+        if not _fork_a_sibling():
             for number, stream in enumerate(streams):
                 os.dup2(stream, number)
                 os.close(stream)
-            return _prepared(json.loads(message))
+            request = _prepared(json.loads(message))
+            # Not before all is as it was asked for: from now on, say, its session may be killed.
+            asking.send(b"%d" % os.getpid())
+            asking.close()
+            return request
         for stream in streams:
             os.close(stream)
-        asking.send(b"%d" % child)
 
 
 def _fork_a_sibling() -> int:
