@@ -18,7 +18,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import Group, User
 
-from cleanup import clearing, discovery, holding, orphans, registering
+from cleanup import clearing, discovery, holding, measuring, orphans, registering
 from cleanup.models import RetentionPolicy, Run, StagingRoot
 from cleanup.policy.lifecycle import State
 from cleanup.policy.retention import Mode
@@ -184,6 +184,7 @@ def _bring_in(base: Path, now: datetime) -> None:
         plates: dict[str, Any] = {"equipment": "PLATE_READER_02", "note": "plates are kept five days"}
         add(mode=Mode.SCHEDULED, retain_hours=24 * 5, rehearsal_nights=0, **plates)
     if root.discovered_at is None:
+        measuring.measure(root, now)
         discovery.discover(root, now=now)
         orphans.inspect(root, now=now)
         _hold_one(root, now)

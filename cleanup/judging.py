@@ -199,8 +199,11 @@ def _knows_better(attempt: ClearAttempt, run: Run, staged: Judgement) -> bool:
     """Whether a failed attempt says more of a run than the look that discovery took of it.
 
     It has looked at the run itself, so it knows better than an older look, and less than a newer one. Of people's
-    holds the database knows at every moment: one that stopped an attempt may have been released since.
+    holds the database knows at every moment: one that stopped an attempt may have been released since. One that was
+    withdrawn has looked at nothing.
     """
+    if attempt.reason == Reason.WITHDRAWN:
+        return False
     if staged.source is Source.PARKED or (attempt.reason == Reason.HELD and not attempt.detail.startswith(BY_FILE)):
         return False
     return not run.looked_at or attempt.phase_at >= run.looked_at or attempt.reason in ONLY_BYTES_TELL

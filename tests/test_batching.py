@@ -584,6 +584,8 @@ def test_what_was_withdrawn_may_be_asked_for_again(room: Room) -> None:
     batching.stop(room.place(first), actor="ada", now=room.now + timedelta(minutes=1))
     again = room.look(at=room.now + timedelta(minutes=2))
     assert {item.fate for item in again.items} == {Fate.CLEARS}
+    judging.judge_stale(room.now + timedelta(minutes=2))
+    assert set(Run.objects.values_list("tone", "reason")) == {(Tone.GO, "")}  # nothing speaks against any of them
     assert room.place(again).attempts.count() == 3
 
 

@@ -51,7 +51,10 @@ def _confirm(
 ) -> HttpResponse:
     now = timezone.now()
     hindrances = readiness.hindrances()
-    standing, _decision = stand(item.run, item.attempt, RetentionPolicy.objects.scoped(), hindrances, now)
+    breaker = listing.open_breakers().get(item.run.root_id)
+    standing, _decision = stand(
+        item.run, item.attempt, RetentionPolicy.objects.scoped(), hindrances, now, breaker=breaker
+    )
     context = {
         "run": item.run,
         "item": item,

@@ -207,7 +207,7 @@ def _failed(attempt: ClearAttempt, before: Standing, now: datetime) -> Standing:
 def _tells_of_a_failure(attempt: ClearAttempt) -> bool:
     """Whether a failed attempt is worth a word where the gates have passed since."""
     of_a_person = attempt.reason == Reason.HELD and not attempt.detail.startswith(judging.BY_FILE)
-    return attempt.phase in judging.FAILED and not of_a_person
+    return attempt.phase in judging.FAILED and attempt.reason != Reason.WITHDRAWN and not of_a_person
 
 
 def _known(code: str) -> Reason:
