@@ -415,7 +415,7 @@ def _without(entry: tuple[Any, ...] | None, hidden: tuple[int, ...]) -> tuple[An
 
 def rows(run: int) -> dict[str, Any]:
     """What the database knows, but for this run's own attempts, what counts them, its proofs and its ledger."""
-    runs = list(Run.objects.order_by("pk").values())
+    runs = [{**row, "judged": None} for row in Run.objects.order_by("pk").values()]  # any look may judge
     return {
         "roots": list(StagingRoot.objects.order_by("pk").values()),
         "runs": [{**row, "failures": None, "doubts": None} if row["id"] == run else row for row in runs],
