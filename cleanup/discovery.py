@@ -156,8 +156,9 @@ def _hand_over(ours: QuerySet[ClearAttempt], root: int, path: bytes) -> bool:
             kernel.status(parent, name)
     except FileNotFoundError:
         return True  # it was finished while we looked
-    Run.objects.filter(attempts__in=done).doubt()
-    return bool(done.update(reason=Reason.REMOVAL_INCOMPLETE, detail="its fence is on the disk again"))
+    with transaction.atomic():
+        Run.objects.filter(attempts__in=done).doubt()
+        return bool(done.update(reason=Reason.REMOVAL_INCOMPLETE, detail="its fence is on the disk again"))
 
 
 def _look_safely(descriptor: int, path: RunPath, reader: Reader, result: Discovered, now: datetime) -> None:

@@ -128,7 +128,7 @@ def _judge_batch(runs: RunQuerySet, now: datetime) -> int:
         over = run.state == State.CLEARED or run.gone_at is not None
         active = attempt is not None and attempt.is_active
         decision = None if over else gathering.stored_decision(run, policies, now, other_attempt=active)
-        columns = _columns(run, attempt, judge(run, attempt, decision))
+        columns = _columns(run, attempt, judge(run, attempt, decision), now)
         alike[tuple(columns.items())].append(run.pk)
     # Rows that somebody is changing just now are left out: they are in doubt anyway, and nobody waits for another here,
     # so nobody can wait for ever.
@@ -138,7 +138,7 @@ def _judge_batch(runs: RunQuerySet, now: datetime) -> int:
         return sum(_write(dict(columns), free.intersection(keys)) for columns, keys in alike.items())
 
 
-def _columns(run: Run, attempt: ClearAttempt | None, judgement: Judgement) -> dict[str, Any]:
+def _columns(run: Run, attempt: ClearAttempt | None, judgement: Judgement, now: datetime) -> dict[str, Any]:
     """What is to be written of a run: many have the same, so they are written together."""
     columns: dict[str, Any] = {
         "here": _is_here(run, attempt),
@@ -148,6 +148,8 @@ def _columns(run: Run, attempt: ClearAttempt | None, judgement: Judgement) -> di
         "judge_after": judgement.judge_after,
         "judged": run.doubts,
     }
+    if run.stood_since is None or (run.tone, run.reason) != (columns["tone"], columns["reason"]):
+        columns["stood_since"] = now
     allocated = (run.facts or {}).get("allocated_bytes")
     return columns if allocated == run.allocated_bytes else {**columns, "allocated_bytes": allocated}
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import Case, Count, Exists, F, IntegerField, Max, OuterRef, Q, QuerySet, Sum, Value, When
+from django.db.models import Case, Count, Exists, F, IntegerField, Max, Min, OuterRef, Q, QuerySet, Sum, Value, When
 from django.db.models.functions import Coalesce, Concat, StrIndex, Substr
 
 from cleanup import access, orphans, readiness, watching
@@ -103,8 +103,9 @@ _UNFINISHED = frozenset(
 class Problem:
     """One thing that waits for a person: what it is by its reason, where, since when.
 
-    `runs` and `bytes` (logical) are those of a group of blocked runs, which were looked at last at `looked_at`; `until`
-    is when a NAS is asked again. `kind` is the alert's, or says what else it is about.
+    `runs` and `bytes` (logical) are those of a group of blocked runs, of which the first is so since `since` and
+    the last was looked at at `looked_at`; `until` is when a NAS is asked again. `kind` is the alert's, or says what
+    else it is about.
     """
 
     urgency: Urgency
@@ -254,6 +255,7 @@ def _of_nas(user: User, now: datetime) -> Iterable[Problem]:
             reason=breaker.reason,
             detail=breaker.detail,
             root=by_nas[breaker.host, breaker.token],
+            since=breaker.since,
             until=breaker.open_until,
             kind=Kind.OF_NAS,
         )
@@ -303,7 +305,7 @@ def _blocked(user: User) -> Iterable[Problem]:
         _largest_blocked(user)
         .order_by()
         .values_list("reason")
-        .annotate(runs=Count("pk"), size=Sum("bytes"), looked_at=Max("looked_at"))
+        .annotate(runs=Count("pk"), size=Sum("bytes"), looked_at=Max("looked_at"), since=Min("stood_since"))
     )
     told = [
         Problem(
@@ -311,10 +313,11 @@ def _blocked(user: User) -> Iterable[Problem]:
             reason=reason,
             runs=runs,
             bytes=size or 0,
+            since=since,
             looked_at=looked_at,
             kind=Kind.RUNS,
         )
-        for reason, runs, size, looked_at in by_reason
+        for reason, runs, size, looked_at, since in by_reason
     ]
     return sorted(told, key=lambda problem: -problem.bytes)
 

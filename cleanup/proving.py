@@ -97,17 +97,18 @@ class GuardedReader:
         breaker = self._state()
         if problem is None:
             if breaker.failures:
-                breaker.failures, breaker.open_until = 0, None
+                breaker.failures, breaker.open_until, breaker.since = 0, None, None
                 self._save(breaker)
             return
         breaker.failures += 1
+        breaker.since = breaker.since or timezone.now()
         breaker.reason, breaker.detail = problem.reason, problem.detail[:400]
         if problem.reason == Reason.NAS_TIMEOUT or breaker.failures >= _BREAKER_FAILURES:
             breaker.open_until = timezone.now() + _BREAKER_PAUSE
         self._save(breaker)
 
     def _save(self, breaker: NasBreaker) -> None:
-        values = {name: getattr(breaker, name) for name in ("failures", "open_until", "reason", "detail")}
+        values = {name: getattr(breaker, name) for name in ("failures", "since", "open_until", "reason", "detail")}
         NasBreaker.objects.update_or_create(**self._key, defaults=values)
 
 

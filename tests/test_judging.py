@@ -364,3 +364,16 @@ def test_no_more_than_were_asked_for(found, more, now):
     assert judging.unjudged() == 10
     assert judging.unjudged(limit=3) == 3
     assert judging.judge_stale(now, limit=20) == 10
+
+
+def test_it_is_remembered_since_when_a_run_stands_as_it_does(lab, root, now):
+    path = lab.run()
+    discovery.discover(root, now=now)
+    run = Run.objects.get()
+    assert (run.tone, run.stood_since) == (Tone.GO, now)
+    (path / "late.txt").write_text("late")
+    touch(path / "late.txt", now - timedelta(days=1))
+    for hours in (1, 2):
+        discovery.discover(root, now=now + timedelta(hours=hours))
+        run.refresh_from_db()
+        assert (run.tone, run.stood_since) == (Tone.BLOCK, now + timedelta(hours=1))

@@ -121,6 +121,16 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='run',
+            name='stood_since',
+            field=models.DateTimeField(blank=True, null=True, verbose_name='stands so since'),
+        ),
+        migrations.AddField(
+            model_name='nasbreaker',
+            name='since',
+            field=models.DateTimeField(blank=True, null=True, verbose_name='first of these failures'),
+        ),
+        migrations.AddField(
+            model_name='run',
             name='tone',
             field=models.PositiveSmallIntegerField(choices=[(0, 'under way'), (1, 'safe to clear'), (2, 'blocked'), (3, 'waits'), (4, 'cleared')], default=3, verbose_name='how it stands'),
         ),
@@ -139,6 +149,18 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='run',
             index=models.Index(models.OrderBy(django.db.models.functions.comparison.Coalesce('bytes', 0), descending=True), models.OrderBy(models.F('id'), descending=True), condition=models.Q(('here', True)), name='run_here_by_size'),
+        ),
+        migrations.AddIndex(
+            model_name='run',
+            index=models.Index(models.OrderBy(django.db.models.functions.comparison.Coalesce('files', 0), descending=True), models.OrderBy(models.F('id'), descending=True), condition=models.Q(('here', True)), name='run_here_by_files'),
+        ),
+        migrations.AddIndex(
+            model_name='run',
+            index=models.Index(condition=models.Q(('here', True)), fields=['reason', 'tone'], name='run_here_by_reason'),
+        ),
+        migrations.AddIndex(
+            model_name='run',
+            index=models.Index(condition=models.Q(('here', True)), fields=['state', 'tone'], name='run_here_by_state'),
         ),
         migrations.AddIndex(
             model_name='run',

@@ -95,6 +95,7 @@ class NasBreaker(models.Model):
     host = models.CharField(max_length=255)
     token = models.CharField(max_length=36)
     failures = models.PositiveIntegerField("failures in a row", default=0)
+    since = models.DateTimeField("first of these failures", null=True, blank=True)
     open_until = models.DateTimeField("not asked until", null=True, blank=True)
     reason = models.CharField(max_length=40, blank=True)
     detail = models.CharField(max_length=500, blank=True)

@@ -66,9 +66,9 @@ class Run(models.Model):
     `failures` counts the attempts that failed in a row since the facts last changed. A run with `gone_at` was declared
     gone by a person: another directory lies at its path, or none, so its row only tells what was known of it.
 
-    `here`, `tone`, `reason` and `opens_at` say how the run stood when it was last judged (see `judging.py`), so that
-    lists of a million runs can filter, sort and add up; what a page says of one run is decided anew. `doubts` counts
-    what has changed since the beginning, `judged` how much of that the judgement knew of.
+    `here`, `tone`, `reason`, `stood_since` and `opens_at` say how the run stood when it was last judged (see
+    `judging.py`), so that lists of a million runs can filter, sort and add up; what a page says of one run is decided
+    anew. `doubts` counts what has changed since the beginning, `judged` how much of that the judgement knew of.
     """
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="runs")
@@ -94,6 +94,7 @@ class Run(models.Model):
     here = models.BooleanField("lies on the staging disk", default=True)
     tone = models.PositiveSmallIntegerField("how it stands", choices=Tone, default=Tone.WAIT)
     reason = models.CharField("why it stands so", max_length=40, blank=True)
+    stood_since = models.DateTimeField("stands so since", null=True, blank=True)
     opens_at = models.DateTimeField("may go from", null=True, blank=True)
     judge_after = models.DateTimeField("judged again after", null=True, blank=True)
     doubts = models.PositiveIntegerField(default=1)
@@ -124,7 +125,10 @@ class Run(models.Model):
                 F("tone"), Coalesce("bytes", 0).desc(), F("id").desc(), condition=Q(here=True), name="run_here_by_tone"
             ),
             models.Index(Coalesce("bytes", 0).desc(), F("id").desc(), condition=Q(here=True), name="run_here_by_size"),
+            models.Index(Coalesce("files", 0).desc(), F("id").desc(), condition=Q(here=True), name="run_here_by_files"),
             models.Index(fields=["verified_at", "id"], condition=Q(here=True), name="run_here_by_verified_at"),
+            models.Index(fields=["reason", "tone"], condition=Q(here=True), name="run_here_by_reason"),
+            models.Index(fields=["state", "tone"], condition=Q(here=True), name="run_here_by_state"),
             models.Index(fields=["run_path", "id"], condition=Q(here=True), name="run_here_by_path"),
             models.Index(fields=["equipment", "tone"], condition=Q(here=True), name="run_here_by_equipment"),
             models.Index(fields=["project", "tone"], condition=Q(here=True), name="run_here_by_project"),
