@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
-from django.db.models import Count, F, Max, Q, Sum
+from django.db.models import Count, Exists, F, Max, OuterRef, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django_q.models import OrmQ
 
@@ -48,6 +48,9 @@ CONFIRM_ABOVE_RUNS = 20
 CONFIRM_ABOVE_BYTES = 10**12
 # So far the runs are counted that are left for the next batch, and the reasons why others stay.
 COUNTED = 20_000
+# Paused so long, a batch may have been forgotten; so many of them are told of at once.
+FORGOTTEN_AFTER = timedelta(hours=1)
+FORGOTTEN_AT_ONCE = 20
 # A time left is a guess. It is made only after so much of the way, so long a time, and while something moves.
 _GUESS_AFTER_RUNS = 2
 _GUESS_AFTER = timedelta(seconds=10)
@@ -476,6 +479,16 @@ def stop(batch: ClearBatch, *, actor: str, now: datetime) -> int:
             stopped_at=now, stopped_by=actor, paused_at=None, paused_seconds=F("paused_seconds") + paused
         )
         return _withdraw(found, actor, now)
+
+
+def forgotten(user: User | AnonymousUser, now: datetime) -> QuerySet[ClearBatch]:
+    """Batches that were paused more than an hour ago and whose runs still wait, the longest first.
+
+    At most FORGOTTEN_AT_ONCE, and those alone of which somebody may see a run that waits.
+    """
+    waiting = ClearAttempt.objects.filter(batch=OuterRef("pk"), phase=Phase.QUEUED, run__in=access.runs(user))
+    paused = ClearBatch.objects.filter(paused_at__lte=now - FORGOTTEN_AFTER, stopped_at=None)
+    return paused.filter(Exists(waiting)).order_by("paused_at", "pk")[:FORGOTTEN_AT_ONCE]
 
 
 def _withdraw(batch: ClearBatch, actor: str, now: datetime) -> int:

@@ -560,6 +560,18 @@ def test_pause_and_resume_twice_are_harmless(room: Room) -> None:
     assert not batching.pause(batch, actor="ada", now=room.now)
 
 
+def test_a_batch_that_is_paused_for_more_than_an_hour_is_forgotten_while_something_waits(room: Room) -> None:
+    batch = room.batch()
+    late = room.now + timedelta(hours=1)
+    assert not batching.forgotten(room.operator, late)
+    batching.pause(batch, actor="ada", now=room.now)
+    assert not batching.forgotten(room.operator, late - timedelta(seconds=1))
+    assert list(batching.forgotten(room.operator, late)) == [batch]
+    assert not batching.forgotten(User.objects.create_user("nobody"), late)
+    batching.stop(batch, actor="ada", now=late)
+    assert not batching.forgotten(room.operator, late)
+
+
 def test_a_stop_withdraws_what_waits_and_counts_as_nobodys_failure(room: Room) -> None:
     batch = room.batch()
     batching.pause(batch, actor="ada", now=room.now)
