@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
@@ -100,6 +101,11 @@ class Item:
         return f"{self.run.root.nas_path}/{self.run.run_path}" if self.run.root.nas_path else ""
 
     @property
+    def on_trust(self) -> bool:
+        """Whether it goes without anybody asking the NAS: the wizard's record alone says that a twin is there."""
+        return self.policy.proof is ProofLevel.RECORD or not self.nas_path
+
+    @property
     def allocated_bytes(self) -> int | None:
         """What was seen of the run's blocks; the column beside it follows a moment later."""
         size: int | None = (self.run.facts or {}).get("allocated_bytes")
@@ -156,15 +162,15 @@ class Preview:
     items: tuple[Item, ...]
     unknown: tuple[int, ...] = ()
 
-    @property
+    @cached_property
     def going(self) -> tuple[Item, ...]:
         return tuple(item for item in self.items if item.goes)
 
-    @property
+    @cached_property
     def staying(self) -> tuple[Item, ...]:
         return tuple(item for item in self.items if not item.goes)
 
-    @property
+    @cached_property
     def groups(self) -> tuple[Group, ...]:
         """Those that stay, by reason, most bytes first."""
         by_reason: dict[str, list[Item]] = {}
@@ -173,41 +179,46 @@ class Preview:
         groups = (Group(reason=reason, items=tuple(items)) for reason, items in by_reason.items())
         return tuple(sorted(groups, key=lambda group: -group.bytes))
 
-    @property
+    @cached_property
     def files(self) -> int:
         return sum(item.run.files or 0 for item in self.going)
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         return sum(item.run.bytes or 0 for item in self.going)
 
-    @property
+    @cached_property
     def allocated_bytes(self) -> int | None:
         """What the disk gets back, as far as blocks tell; None if that is not known of every run."""
         sizes = [item.allocated_bytes for item in self.going]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
-    @property
+    @cached_property
     def roots(self) -> tuple[StagingRoot, ...]:
         """The staging roots from which runs go."""
         roots = {item.run.root_id: item.run.root for item in self.going}
         return tuple(sorted(roots.values(), key=lambda root: root.name))
 
-    @property
+    @cached_property
     def full_comparisons(self) -> int:
         return sum(item.fate is Fate.FULL for item in self.going)
 
-    @property
+    @cached_property
+    def on_trust(self) -> int:
+        """How many runs go on the wizard's record alone."""
+        return sum(item.on_trust for item in self.going)
+
+    @cached_property
     def changed(self) -> tuple[Item, ...]:
         """The runs that are not as they were shown before."""
         return tuple(item for item in self.items if item.changed)
 
-    @property
+    @cached_property
     def keys(self) -> str:
         """The runs with the marks of what is shown of them, for the one field in which a form brings them back."""
         return " ".join([*(f"{item.run.pk}.{item.mark}" for item in self.items), *map(str, self.unknown)])
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The SHA-256 of everything that a person decides by."""
         seen = hashlib.sha256(json.dumps(sorted(self.unknown)).encode())
@@ -393,7 +404,7 @@ def place(
     """
     gathering.data_dir().relieve()
     with transaction.atomic():
-        _lock(asked.marks)
+        _lock(access.runs(user).filter(pk__in=list(asked.marks)))
         placed = ClearBatch.objects.filter(pk=key, actor=user.get_username(), digest=digest).first()
         if placed is not None:
             return placed
@@ -415,18 +426,17 @@ def place_one(
     gathering.data_dir().relieve()
     asked = Asked.of([run.pk])
     with transaction.atomic():
-        _lock(asked.marks)
+        _lock(access.runs(user).filter(pk=run.pk))
         (item,) = _expect_as_shown(user, asked, digest, typed, now).going
         return queueing.request_clear(item.run, actor=user.get_username(), note=note, now=now)
 
 
-def _lock(keys: Iterable[int]) -> None:
+def _lock(runs: RunQuerySet) -> None:
     """Let nobody change these runs until the transaction ends: a hold, a look and an attempt all lock the run's row.
 
     Always in the same order, so that two who lock many cannot wait for one another.
     """
-    runs = Run.objects.filter(pk__in=list(keys)).order_by("pk")
-    list(runs.select_for_update(no_key=True).values_list("pk", flat=True))
+    list(runs.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
 
 
 def _expect_as_shown(user: User, asked: Asked, digest: str, typed: int | None, now: datetime) -> Preview:
@@ -495,8 +505,9 @@ def _withdraw(batch: ClearBatch, actor: str, now: datetime) -> int:
     """End what waits; the batch is locked, so nothing of it begins meanwhile."""
     queued = batch.attempts.filter(phase=Phase.QUEUED).select_for_update(of=("self",))
     waiting = list(queued.select_related("run__root", "proof").order_by("pk"))
-    _lock(attempt.run_id for attempt in waiting)
-    Run.objects.filter(pk__in=[attempt.run_id for attempt in waiting]).doubt()
+    runs = Run.objects.filter(pk__in=[attempt.run_id for attempt in waiting])
+    _lock(runs)
+    runs.doubt()
     why = {"reason": Reason.WITHDRAWN, "detail": f"by {actor}"}
     keys = [attempt.pk for attempt in waiting]
     ClearAttempt.objects.filter(pk__in=keys).update(phase=Phase.ABORTED, phase_at=now, **why)
