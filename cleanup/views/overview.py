@@ -33,6 +33,7 @@ from cleanup.models import (
 from cleanup.policy.gates import Finding
 from cleanup.policy.retention import Mode, ScopedPolicy
 from cleanup.policy.watching import AHEAD, SILENT_AFTER
+from cleanup.views import listing
 from cleanup.views.capacity import Amount, Bar, draw
 from cleanup.views.requests import SignedIn
 from cleanup.views.runs import may_look
@@ -150,6 +151,7 @@ def overview(request: SignedIn) -> HttpResponse:
         "any_root": bool(roots) or StagingRoot.objects.exists(),
         "batches": _under_way(user),
         "hindrances": hindrances,
+        "unjudged": judging.unjudged(access.runs(user), limit=listing.COUNTED),
         "outdated": now - OUTDATED,
         "now": now,
     }

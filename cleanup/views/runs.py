@@ -117,7 +117,7 @@ def queue_is_silent(now: datetime, *, host: str | None = None) -> bool:
 
 
 def _staged(request: SignedIn, chosen: dict[str, str], context: dict[str, Any], now: datetime) -> dict[str, Any]:
-    judged = judging.judge_stale(now, limit=JUDGED_AT_ONCE)
+    judging.judge_stale(now, limit=JUDGED_AT_ONCE)
     hindrances = context["hindrances"]
     verdict = chosen.get("verdict", "")
     runs, troubled = listing.filtered(request.user, chosen), listing.troubled_roots(hindrances)
@@ -129,7 +129,7 @@ def _staged(request: SignedIn, chosen: dict[str, str], context: dict[str, Any], 
         "totals": totals,
         "number": sum(total.runs for total in counted),
         "more": any(total.more for total in counted),
-        "unjudged": judging.unjudged(limit=listing.COUNTED) if judged >= JUDGED_AT_ONCE else 0,
+        "unjudged": judging.unjudged(access.runs(request.user), limit=listing.COUNTED),
         "safe": next(one["total"] for one in totals if one["total"].tone.code == "go"),
     }
 

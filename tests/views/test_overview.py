@@ -139,6 +139,20 @@ def test_runs_of_unknown_size_are_counted(people, runs):
     assert "1 run of unknown size counts as nothing" in text_of(people.operator.get("/"))
 
 
+def test_a_backlog_of_judgements_is_told_to_whom_it_concerns(people, somebody, runs, monkeypatch):
+    monkeypatch.setattr("cleanup.views.overview.JUDGED_AT_ONCE", 1)
+    Run.objects.filter(equipment="CONFOCAL_01").update(tone=Tone.WAIT, reason="")
+    Run.objects.filter(equipment="CONFOCAL_01").doubt()
+    text = text_of(people.operator.get("/"))
+    assert "2 runs are being looked at again" in text
+    monkeypatch.setattr("cleanup.views.overview.JUDGED_AT_ONCE", 0)
+    assert "looked at again" not in text_of(somebody.get("/"))
+    Run.objects.filter(equipment="CONFOCAL_01").update(tone=Tone.WAIT)
+    text = text_of(people.operator.get("/"))
+    assert "Nothing is known to be safe yet" in text
+    assert "Nothing is safe" not in text
+
+
 # Who may clear
 
 
