@@ -259,14 +259,6 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """The runs for one batch, and how many are left for the next (counted as far as COUNTED)."""
-
-    asked: Asked
-    left: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class Staying:
     """How many runs of a staging root stay for one reason, and their logical bytes."""
 
@@ -300,12 +292,17 @@ def safe_on(user: User | AnonymousUser, root: StagingRoot) -> RunQuerySet:
     return access.runs(user, access.CLEAR).here().filter(root=root, tone=Tone.GO)
 
 
-def choose(runs: RunQuerySet) -> Chosen:
+def choose(runs: RunQuerySet) -> Asked:
     """The largest of some runs, as many as go at once."""
     largest = runs.order_by(Coalesce("bytes", 0).desc(), F("pk").desc())
-    keys = list(largest.values_list("pk", flat=True)[:MAX_RUNS])
-    left = largest[MAX_RUNS:COUNTED].count() if len(keys) == MAX_RUNS else 0
-    return Chosen(asked=Asked.of(keys), left=left)
+    return Asked.of(largest.values_list("pk", flat=True)[:MAX_RUNS])
+
+
+def left_over(runs: RunQuerySet, asked: Asked) -> int:
+    """How many of some runs are left for the next batch, counted as far as COUNTED; none while more may go at once."""
+    if len(asked.marks) < MAX_RUNS:
+        return 0
+    return runs.exclude(pk__in=list(asked.marks)).order_by()[:COUNTED].count()
 
 
 def staying_on(user: User | AnonymousUser, root: StagingRoot) -> list[Staying]:
@@ -320,17 +317,21 @@ def staying_on(user: User | AnonymousUser, root: StagingRoot) -> list[Staying]:
     return sorted(stays, key=lambda one: -one.bytes)
 
 
-def preview(user: User | AnonymousUser, asked: Asked, now: datetime) -> Preview:
+def preview(
+    user: User | AnonymousUser, asked: Asked, now: datetime, *, hindrances: tuple[Finding, ...] | None = None
+) -> Preview:
     """What would become of some runs, decided by the gates on stored facts; at most MAX_RUNS.
 
-    What somebody may not see is counted, not named; what somebody may see and not clear stays.
+    What somebody may not see is counted, not named; what somebody may see and not clear stays. `hindrances` are those
+    of this host, where the caller has asked for them already.
     """
     keys = list(asked.marks)[:MAX_RUNS]
     visible = access.runs(user).filter(pk__in=keys)
     permitted = set(access.runs(user, access.CLEAR).filter(pk__in=keys).values_list("pk", flat=True))
     attempts = judging.latest_attempts(visible)
     proofs = _whole_proofs(keys, now)
-    policies, hindrances = RetentionPolicy.objects.scoped(), readiness.hindrances()
+    policies = RetentionPolicy.objects.scoped()
+    hindrances = readiness.hindrances() if hindrances is None else hindrances
     items: list[Item] = []
     for run in visible.with_root():
         item = _decide(run, attempts.get(run.pk), policies, hindrances, now)

@@ -17,7 +17,18 @@ from django_q.models import OrmQ
 
 from cleanup import batching, clearing, discovery, gathering, holding, judging, proving, queueing, recovery, tasks
 from cleanup.batching import Asked, Changed, Fate, NotConfirmed, Preview
-from cleanup.models import Access, ClearAttempt, ClearBatch, LedgerEntry, Phase, Proof, Run, StagingRoot, Tone
+from cleanup.models import (
+    Access,
+    ClearAttempt,
+    ClearBatch,
+    LedgerEntry,
+    Phase,
+    Proof,
+    RetentionPolicy,
+    Run,
+    StagingRoot,
+    Tone,
+)
 from cleanup.policy.gates import ProofFacts
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import ProofLevel
@@ -116,6 +127,15 @@ def test_a_preview_says_what_goes_the_largest_first_and_where_its_twin_lies(room
     assert not shown.confirms
 
 
+@pytest.mark.parametrize(("proof", "nas", "on_trust"), [("record", True, 3), ("size", True, 0), ("record", False, 3)])
+def test_what_goes_on_the_wizards_word_alone_is_counted(room: Room, proof: str, nas: bool, on_trust: int) -> None:
+    RetentionPolicy.objects.add_version(author="ada", now=room.now, proof=proof)
+    if not nas:
+        StagingRoot.objects.update(nas_path="")
+    shown = room.look()
+    assert (len(shown.going), shown.on_trust) == (3, on_trust)
+
+
 def test_what_stays_is_grouped_by_its_reason(room: Room) -> None:
     hold(room, MIDDLE)
     (room.lab.staging / SMALL / "late.txt").write_text("late")
@@ -174,9 +194,11 @@ def test_a_recent_comparison_of_every_byte_is_shown(room: Room) -> None:
 def test_at_most_so_many_go_at_once_and_the_others_are_counted(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     judging.judge_stale(room.now)
     monkeypatch.setattr(batching, "MAX_RUNS", 2)
-    chosen = batching.choose(batching.safe_on(room.operator, room.root))
-    assert list(chosen.asked.marks) == [room.key(BIG), room.key(MIDDLE)]
-    assert chosen.left == 1
+    safe = batching.safe_on(room.operator, room.root)
+    chosen = batching.choose(safe)
+    assert list(chosen.marks) == [room.key(BIG), room.key(MIDDLE)]
+    assert batching.left_over(safe, chosen) == 1
+    assert batching.left_over(safe, Asked.of([room.key(BIG)])) == 0
     assert len(Asked.parse(room.look().keys + " 3.x 4.x 5.x").marks) == 2
 
 
@@ -412,7 +434,6 @@ def test_a_crash_in_between_leaves_nothing(room: Room, monkeypatch: pytest.Monke
 def test_permissions_that_were_narrowed_meanwhile_count(room: Room) -> None:
     shown = room.look()
     Access.objects.filter(group__name="operator").update(equipment="FLOW_01")
-    Access.objects.create(group=Group.objects.get(name="viewer"))
     room.operator.groups.add(Group.objects.get(name="viewer"))
     with pytest.raises(Changed) as raised:
         room.place(shown)
@@ -422,6 +443,17 @@ def test_permissions_that_were_narrowed_meanwhile_count(room: Room) -> None:
     with pytest.raises(Changed) as raised:
         room.place(shown)
     assert (raised.value.preview.items, sorted(raised.value.preview.unknown)) == ((), room.keys)
+
+
+def test_nobody_locks_a_run_that_they_may_not_see(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = room.look()
+    Access.objects.filter(group__name="operator").update(equipment="FLOW_01")
+    locked: list[int] = []
+    lock = batching._lock
+    monkeypatch.setattr(batching, "_lock", lambda runs: (locked.extend(run.pk for run in runs), lock(runs)))
+    with pytest.raises(Changed):
+        room.place(shown)
+    assert sorted(locked) == sorted([room.key(MIDDLE), room.key(SMALL)])
 
 
 @pytest.mark.django_db(transaction=True)

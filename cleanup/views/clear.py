@@ -1,6 +1,7 @@
 """ "Clear now", for one run and for many: what would go, the question, and the wish."""
 
 import uuid
+from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
@@ -13,7 +14,7 @@ from django.views.decorators.http import require_http_methods
 from django_htmx.http import HttpResponseClientRedirect, reswap, retarget
 
 from cleanup import access, batching, judging, queueing, readiness
-from cleanup.batching import Asked, Changed, Chosen, Item, NotConfirmed, Preview
+from cleanup.batching import Asked, Changed, NotConfirmed, Preview
 from cleanup.forms import ClearForm
 from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot
 from cleanup.templatetags.words import count
@@ -40,20 +41,20 @@ def clear_run(request: SignedIn, pk: int) -> HttpResponse:
     run = get_object_or_404(access.runs(request.user).with_root(), pk=pk)
     if not access.may(request.user, access.CLEAR, run):
         raise PermissionDenied
+    now = timezone.now()
     if request.method == "POST":
-        return _ask_for(request, run)
-    shown = batching.preview(request.user, Asked.of([run.pk]), timezone.now())
-    return _confirm(request, shown.items[0], shown, ClearForm())
+        return _ask_for(request, run, now)
+    shown = batching.preview(request.user, Asked.of([run.pk]), now)
+    return _confirm(request, shown, ClearForm(), now)
 
 
 def _confirm(
-    request: SignedIn, item: Item, shown: Preview, form: ClearForm, *, status: int = 200, changed: bool = False
+    request: SignedIn, shown: Preview, form: ClearForm, now: datetime, *, status: int = 200, changed: bool = False
 ) -> HttpResponse:
-    now = timezone.now()
-    hindrances = readiness.hindrances()
+    (item,) = shown.items
     breaker = listing.open_breakers().get(item.run.root_id)
     standing, _decision = stand(
-        item.run, item.attempt, RetentionPolicy.objects.scoped(), hindrances, now, breaker=breaker
+        item.run, item.attempt, RetentionPolicy.objects.scoped(), readiness.hindrances(), now, breaker=breaker
     )
     context = {
         "run": item.run,
@@ -74,12 +75,11 @@ def _confirm(
     return answer
 
 
-def _ask_for(request: SignedIn, run: Run) -> HttpResponse:
-    now = timezone.now()
+def _ask_for(request: SignedIn, run: Run, now: datetime) -> HttpResponse:
     form = ClearForm(request.POST)
     if not form.is_valid():
         shown = batching.preview(request.user, Asked.of([run.pk]), now)
-        return _confirm(request, shown.items[0], shown, form, status=MISTAKE)
+        return _confirm(request, shown, form, now, status=MISTAKE)
     wish = form.cleaned_data
     try:
         batching.place_one(request.user, run, digest=wish["digest"], typed=wish["typed"], note=wish["note"], now=now)
@@ -87,11 +87,11 @@ def _ask_for(request: SignedIn, run: Run) -> HttpResponse:
         _tell(request, messages.INFO, "This run is being cleared already; here is how far it is.")
     except NotConfirmed as wrong:
         form.add_error("typed", f"To clear this much, type {count(wrong.preview.number)}.")
-        return _confirm(request, wrong.preview.items[0], wrong.preview, form, status=MISTAKE)
+        return _confirm(request, wrong.preview, form, now, status=MISTAKE)
     except Changed as changed:
-        item = changed.preview.items[0]
+        (item,) = changed.preview.items
         if item.goes:
-            return _confirm(request, item, changed.preview, form, status=CONFLICT, changed=True)
+            return _confirm(request, changed.preview, form, now, status=CONFLICT, changed=True)
         if item.attempt is not None and item.attempt.is_active:
             _tell(request, messages.INFO, "This run is being cleared already; here is how far it is.")
         else:
@@ -117,11 +117,9 @@ def clear_runs(request: SignedIn) -> HttpResponse:
     now = timezone.now()
     root = _root_of(request)
     if request.method == "POST":
-        return _place(request, root)
+        return _place(request, root, now)
     judging.judge_stale(now, limit=JUDGED_AT_ONCE)
-    chosen = _chosen(request, root)
-    shown = batching.preview(request.user, chosen.asked, now)
-    return _show(request, root, shown, ClearForm(), left=chosen.left)
+    return _show(request, root, _chosen(request, root), ClearForm(), now)
 
 
 def _root_of(request: SignedIn) -> StagingRoot | None:
@@ -135,20 +133,19 @@ def _root_of(request: SignedIn) -> StagingRoot | None:
     return root
 
 
-def _chosen(request: SignedIn, root: StagingRoot | None) -> Chosen:
+def _chosen(request: SignedIn, root: StagingRoot | None) -> Asked:
     if root is None:
-        return Chosen(asked=Asked.of(selection.chosen(request)))
+        return Asked.of(selection.chosen(request))
     return batching.choose(batching.safe_on(request.user, root))
 
 
-def _place(request: SignedIn, root: StagingRoot | None) -> HttpResponse:
-    now = timezone.now()
+def _place(request: SignedIn, root: StagingRoot | None, now: datetime) -> HttpResponse:
     form = ClearForm(request.POST)
     form.is_valid()
     wish = form.cleaned_data
     asked = Asked.parse(wish.get("runs", ""))
     if form.errors:
-        return _show(request, root, batching.preview(request.user, asked, now), form, status=MISTAKE)
+        return _show(request, root, asked, form, now, status=MISTAKE)
     try:
         batch = batching.place(
             request.user,
@@ -161,12 +158,11 @@ def _place(request: SignedIn, root: StagingRoot | None) -> HttpResponse:
         )
     except NotConfirmed as wrong:
         form.add_error("typed", f"To clear this much, type {count(wrong.preview.number)}.")
-        return _show(request, root, wrong.preview, form, status=MISTAKE)
+        return _show(request, root, asked, form, now, shown=wrong.preview, status=MISTAKE)
     except Changed as changed:
-        return _show(request, root, changed.preview, form, status=CONFLICT, changed=True)
+        return _show(request, root, asked, form, now, shown=changed.preview, status=CONFLICT)
     except queueing.AlreadyClearing:
-        shown = batching.preview(request.user, asked, now)
-        return _show(request, root, shown, form, status=CONFLICT, changed=True)
+        return _show(request, root, asked, form, now, status=CONFLICT)
     selection.forget(request, asked.marks)
     address = resolve_url("batch", batch.pk)
     return HttpResponseClientRedirect(address) if request.htmx else redirect(address)
@@ -175,14 +171,18 @@ def _place(request: SignedIn, root: StagingRoot | None) -> HttpResponse:
 def _show(
     request: SignedIn,
     root: StagingRoot | None,
-    shown: Preview,
+    asked: Asked,
     form: ClearForm,
+    now: datetime,
     *,
-    left: int = 0,
+    shown: Preview | None = None,
     status: int = 200,
-    changed: bool = False,
 ) -> HttpResponse:
-    now = timezone.now()
+    """The preview; `shown` is given where it has been decided already."""
+    hindrances = readiness.hindrances()
+    shown = shown or batching.preview(request.user, asked, now, hindrances=hindrances)
+    left = batching.left_over(batching.safe_on(request.user, root), asked) if root else 0
+    waiting = judging.unjudged(access.runs(request.user).filter(root=root), limit=batching.COUNTED) if root else 0
     roots = shown.roots
     context: dict[str, Any] = {
         "preview": shown,
@@ -190,15 +190,16 @@ def _show(
         "folded": shown.going[IN_SIGHT:],
         "root": root,
         "left": left,
-        "left_is_more": left >= batching.COUNTED - batching.MAX_RUNS,
+        "left_is_more": left >= batching.COUNTED,
         "most": batching.MAX_RUNS,
         "staying_on": batching.staying_on(request.user, root) if root else [],
         "space": _space_after(shown, roots[0]) if len(roots) == 1 else None,
         "form": form,
         "key": uuid.uuid4(),
-        "changed": changed,
+        "changed": status == CONFLICT,
         "not_permitted": batching.NOT_PERMITTED,
-        "hindrances": readiness.hindrances(),
+        "hindrances": hindrances,
+        "unjudged": waiting,
         "queue_is_silent": any(queue_is_silent(now, host=host) for host in {root.host for root in roots}),
         "now": now,
     }

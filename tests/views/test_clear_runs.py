@@ -209,6 +209,39 @@ def test_a_stale_preview_asks_for_nothing_and_shows_what_has_changed(people, run
     assert people.operator.post(ROOT, wish_of(text)).url == page_of(ClearBatch.objects.get())
 
 
+def test_what_is_left_for_the_next_batch_is_said_again_after_a_refusal(people, runs, policy, monkeypatch):
+    monkeypatch.setattr(batching, "MAX_RUNS", 1)
+    text = text_of(people.operator.get(ROOT))
+    assert "1 run is left for the next batch" in text
+    wish = wish_of(text)
+    assert "1 run is left for the next batch" in text_of(people.operator.post(ROOT, {**wish, "note": "x" * 501}), 422)
+    policy(proof="size")
+    text = text_of(people.operator.post(ROOT, wish), 409)
+    assert "1 run is left for the next batch" in text
+    assert text.index("<h1") < text.index("<h2")
+
+
+def test_nothing_is_promised_of_a_nas_that_nobody_looks_at(people, runs, policy):
+    assert "The data stays on the NAS" in text_of(people.operator.get(ROOT))
+    policy(proof="record", equipment="CONFOCAL_01", project="PROJ-0042", run_kind="experimental")
+    text = text_of(people.operator.get(ROOT))
+    assert "Of 1 run only the wizard's record says that its data is on the NAS" in text
+    assert "The data of the others stays on the NAS" in text
+    policy(proof="record")
+    text = text_of(people.operator.get(ROOT))
+    assert "stays on the NAS" not in text
+    assert "Of 2 runs only the wizard's record says" in text
+    assert "Should be at (nobody looks)" in text
+
+
+def test_what_is_not_judged_yet_is_said(people, runs):
+    assert "being looked at again" not in text_of(people.operator.get(ROOT))
+    Run.objects.doubt()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cleanup.views.clear.JUDGED_AT_ONCE", 4)
+        assert "2 runs are being looked at again" in text_of(people.operator.get(ROOT))
+
+
 def test_somebody_else_was_faster(people, runs):
     wish = wish_of(text_of(people.operator.get(ROOT)))
     ask(people.admin)

@@ -155,9 +155,14 @@ def test_on_the_wizards_word_alone_nothing_else_is_claimed(people, row):
     text = words(receipt(people.viewer, row))
     assert "the NAS was not asked" in text
     assert "was found to hold the data" not in text
+    assert f"The data should be at /mnt/nas/{SAFE} (not looked at)" in text
+    run_page = words(people.viewer.get(f"/runs/{row.pk}/").content.decode())
+    assert "Where the data should be" in run_page
+    assert "Nobody looked there" in run_page
     ClearAttempt.objects.filter(run=row).update(proof=None)
     text = words(receipt(people.viewer, row))
     assert "no proof is kept with this clear" in text
+    assert "The data is now at" not in text
     assert "was found to hold the data" not in text
 
 
