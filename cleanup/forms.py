@@ -54,6 +54,8 @@ SORT_CHOICES = [
     ("name", "By name"),
     ("files", "Most files first"),
 ]
+# Of runs that wait those that time alone will open within 24 hours.
+WITHIN_A_DAY = "day"
 # More than this of a search is not read.
 MAX_SEARCH = 100
 
@@ -82,6 +84,7 @@ class FilterForm(forms.Form):
         required=False,
         widget=forms.HiddenInput,
     )
+    opens = forms.ChoiceField(choices=[("", ""), (WITHIN_A_DAY, "")], required=False, widget=forms.HiddenInput)
 
     def __init__(
         self,

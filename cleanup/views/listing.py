@@ -9,7 +9,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Count, Exists, OuterRef, Q, Sum
 
 from cleanup import access, breaking, judging, readiness
-from cleanup.forms import UNREADABLE
+from cleanup.forms import UNREADABLE, WITHIN_A_DAY
 from cleanup.models import (
     ClearAttempt,
     Instrument,
@@ -37,11 +37,12 @@ COUNTED = 10_000
 # So many runs, or names, can be handed to the database one by one.
 FEW = 5_000
 # Filters for which there is no index.
-SCANNED = {"q", "state", "kind", "reason"}
+SCANNED = {"q", "state", "kind", "reason", "opens"}
 # How many names a choice may offer.
 OFFERED = 1_000
 # A run that may go within the hour is shown anew when it may.
 SOON = timedelta(hours=1)
+A_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,12 @@ def troubled_roots(hindrances: tuple[Finding, ...]) -> list[int]:
     return list(roots.values_list("pk", flat=True))
 
 
-def filtered(user: Somebody, chosen: dict[str, str]) -> RunQuerySet:
+def opening_within_a_day(now: datetime) -> Q:
+    """The runs that wait, and that time alone will open within 24 hours."""
+    return Q(tone=Tone.WAIT, opens_at__lte=now + A_DAY)
+
+
+def filtered(user: Somebody, chosen: dict[str, str], now: datetime) -> RunQuerySet:
     """The runs that somebody sees and has chosen, whatever their verdict: staged ones, or if asked for the cleared."""
     runs = access.runs(user)
     state = chosen.get("state")
@@ -129,6 +135,8 @@ def filtered(user: Somebody, chosen: dict[str, str]) -> RunQuerySet:
     runs = runs.filter(**{column: chosen[name] for name, column in same.items() if name in chosen})
     if reason := chosen.get("reason"):
         runs = runs.filter(reason=reason)
+    if chosen.get("opens") == WITHIN_A_DAY:
+        runs = runs.filter(opening_within_a_day(now))
     for word in chosen.get("q", "").split():
         titled = list(Project.objects.filter(title__icontains=word).values_list("code", flat=True)[:FEW])
         in_path = Q(run_path__icontains=word)

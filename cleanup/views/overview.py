@@ -15,6 +15,7 @@ from django.utils.http import urlencode
 from django.views.decorators.http import require_safe
 
 from cleanup import access, judging, measuring, readiness, schedules, watching
+from cleanup.forms import WITHIN_A_DAY
 from cleanup.measuring import Outlook
 from cleanup.models import (
     ClearAttempt,
@@ -234,6 +235,7 @@ def _links(root: StagingRoot) -> dict[str, str]:
         "all": _list_of(root),
         "go": _list_of(root, verdict="go"),
         "wait": _list_of(root, verdict="wait"),
+        "soon": _list_of(root, verdict="wait", opens=WITHIN_A_DAY),
         "block": _list_of(root, verdict="block"),
         "work": _list_of(root, verdict="work"),
         "clear": f"{reverse('clear-runs')}?{urlencode({'root': root.name})}",

@@ -60,7 +60,9 @@ def run_list(request: SignedIn) -> HttpResponse:
         **_filter_links(chosen),
     }
     shown = (
-        _cleared(request, chosen) if chosen.get("state") == State.CLEARED else _staged(request, chosen, context, now)
+        _cleared(request, chosen, now)
+        if chosen.get("state") == State.CLEARED
+        else _staged(request, chosen, context, now)
     )
     page = shown["page"]
     context["rows"] = listing.rows_of(page.keys, hindrances, now, request.user, context["selection"].keys)
@@ -104,7 +106,7 @@ def run_changes(request: SignedIn) -> HttpResponse:
     context: dict[str, Any] = {"rows": rows, "now": now, "oob": True}
     chosen = chosen_filters(request)
     if changed and chosen.get("state") != State.CLEARED:
-        runs, troubled = listing.filtered(request.user, chosen), listing.troubled_roots(hindrances)
+        runs, troubled = listing.filtered(request.user, chosen, now), listing.troubled_roots(hindrances)
         context |= {"chosen": chosen, "totals": _totals(runs, chosen, troubled)}
     return render(request, "cleanup/_changes.html", context)
 
@@ -120,7 +122,7 @@ def _staged(request: SignedIn, chosen: dict[str, str], context: dict[str, Any], 
     judging.judge_stale(now, limit=JUDGED_AT_ONCE)
     hindrances = context["hindrances"]
     verdict = chosen.get("verdict", "")
-    runs, troubled = listing.filtered(request.user, chosen), listing.troubled_roots(hindrances)
+    runs, troubled = listing.filtered(request.user, chosen, now), listing.troubled_roots(hindrances)
     page = _page(request, ORDERS[chosen.get("sort", "")], listing.with_verdict(runs, verdict, troubled))
     totals = _totals(runs, chosen, troubled)
     counted = [one["total"] for one in totals if verdict in ("", one["total"].tone.code)]
@@ -134,8 +136,8 @@ def _staged(request: SignedIn, chosen: dict[str, str], context: dict[str, Any], 
     }
 
 
-def _cleared(request: SignedIn, chosen: dict[str, str]) -> dict[str, Any]:
-    runs = listing.filtered(request.user, chosen)
+def _cleared(request: SignedIn, chosen: dict[str, str], now: datetime) -> dict[str, Any]:
+    runs = listing.filtered(request.user, chosen, now)
     number = listing.counted(runs)
     page = _page(request, CLEARED_ORDER, runs)
     return {"page": page, "number": min(number, listing.COUNTED), "more": number > listing.COUNTED}
@@ -164,6 +166,7 @@ def _filter_links(chosen: dict[str, str]) -> dict[str, Any]:
     return {
         "query": query_of(chosen),
         "without_reason": address_of(chosen, reason=""),
+        "without_opens": address_of(chosen, opens=""),
         "columns": {name: _column(chosen, orders) for name, orders in COLUMNS.items()},
     }
 

@@ -9,6 +9,7 @@ from django.db.models import Count, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
@@ -110,7 +111,7 @@ def _safe(request: SignedIn, number: int) -> frozenset[int]:
     if number <= 0 or filters.get("state") == State.CLEARED:
         return frozenset()
     troubled = listing.troubled_roots(readiness.hindrances())
-    safe = listing.with_verdict(listing.filtered(request.user, filters), "go", troubled)
+    safe = listing.with_verdict(listing.filtered(request.user, filters, timezone.now()), "go", troubled)
     rest = safe.filter(pk__in=_open_to(request).values("pk")).exclude(pk__in=picked(request))
     largest = rest.annotate(size=or_nothing("bytes")).order_by("tone", "-size", "-pk")
     return frozenset(largest.values_list("pk", flat=True)[:number])

@@ -10,15 +10,17 @@ from django.db.models import Count, Q, Sum
 from django.db.models.functions import Coalesce
 
 from cleanup import access
-from cleanup.models import RunQuerySet, Tone
+from cleanup.models import ClearAttempt, LedgerEntry, RunQuerySet, Tone
 from cleanup.views.capacity import Amount
+from cleanup.views.listing import opening_within_a_day
 
-# What opens within a day is told apart.
-SOON = timedelta(days=1)
-# So many staged runs take half a second to add up, and every open page asks twice a minute: they are kept a while.
-KEPT_ABOVE_RUNS = 20_000
-KEPT_FOR = timedelta(seconds=45)
+# So many staged runs take long to add up, and every open page asks twice a minute: they are kept a while.
+KEPT_ABOVE_RUNS = 200_000
+KEPT_FOR = timedelta(seconds=15)
 _MOST_KEPT = 200
+
+# Whose sums they are, and what had been cleared when they were added up.
+_Key = tuple[access.Places, access.Places, tuple[int, int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,28 +41,38 @@ class Sums:
         return sum(found.runs for reasons in self.by_reason.values() for found in reasons.values())
 
 
-_kept: dict[tuple[access.Places, access.Places], Sums] = {}
+_kept: dict[_Key, Sums] = {}
 
 
 def add_up(user: User, now: datetime) -> Sums:
-    """The sums of all that somebody sees, asked once for all roots; a little older where there are very many runs."""
+    """The sums of all that somebody sees, asked once for all roots.
+
+    Where there are very many runs the sums may be a little older, but none is older than the last clear.
+    """
     seen = access.places(user, access.VIEW)
     mine = access.places(user, access.CLEAR) if user.has_perm(access.CLEAR) else access.Places(everywhere=False)
-    kept = _kept.get((seen, mine))
+    key = (seen, mine, _last_clear())
+    kept = _kept.get(key)
     if kept is not None and now - KEPT_FOR < kept.at <= now:
         return kept
     sums = _add_up(user, seen, mine, now)
     if sums.runs > KEPT_ABOVE_RUNS:
         if len(_kept) >= _MOST_KEPT:
             _kept.clear()
-        _kept[seen, mine] = sums
+        _kept[key] = sums
     return sums
+
+
+def _last_clear() -> tuple[int, int]:
+    """How many clears are under way, and the newest line of the ledger: each clear changes one of them."""
+    newest = LedgerEntry.objects.order_by("-pk").values_list("pk", flat=True).first()
+    return ClearAttempt.objects.filter(phase__in=ClearAttempt.ACTIVE).count(), newest or 0
 
 
 def _add_up(user: User, seen: access.Places, mine: access.Places, now: datetime) -> Sums:
     by_reason: dict[int, dict[tuple[Tone, str], Amount]] = {}
     soon: dict[int, Amount] = {}
-    opens = Q(tone=Tone.WAIT, opens_at__lte=now + SOON)
+    opens = opening_within_a_day(now)
     extra = {"soon_runs": Count("pk", filter=opens), "soon_bytes": Sum("bytes", filter=opens)}
     for row in _grouped(access.runs(user).here(), "root", "tone", "reason", **extra):
         found = by_reason.setdefault(row["root"], {})

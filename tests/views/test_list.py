@@ -10,7 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from cleanup import clearing, discovery, holding
-from cleanup.models import Access, ClearAttempt, Phase, Requester, Run, StagingRoot
+from cleanup.models import Access, ClearAttempt, Phase, Requester, Run, StagingRoot, Tone
 from cleanup.policy.reasons import Reason
 from cleanup.views import listing, paging
 from cleanup.views import runs as run_views
@@ -113,6 +113,7 @@ FILTERS = [
     ("?kind=test", {TEST_RUN}),
     ("?reason=not_in_manifest", {EXTRA}),
     ("?reason=not_in_manifest&verdict=go", set()),
+    ("?opens=day", set()),
     ("?q=flow", {EXTRA, TOUCHED}),
     ("?q=immune+05-28", {EXTRA}),
     ("?q=SECOND", {QUEUED}),
@@ -135,6 +136,7 @@ ABSURD = [
     "?sort=sideways",
     "?root=elsewhere",
     "?reason=weather",
+    "?opens=never",
     "?q=%00",
     "?kind=melted&root=%ff",
     "?after=x",
@@ -280,6 +282,18 @@ def test_a_reason_in_the_address_is_told_and_can_be_taken_out(people, runs):
     assert Reason.NOT_IN_MANIFEST.sentence in text
     assert 'href="/runs/?equipment=FLOW_01"' in text
     assert '<input type="hidden" name="reason" value="not_in_manifest"' in text
+
+
+def test_what_opens_within_a_day_is_told_and_can_be_taken_out(people, runs, now):
+    for path, hours in ((SAFE, 24), (TEST_RUN, 25)):
+        Run.objects.filter(pk=runs[path].pk).update(tone=Tone.WAIT, opens_at=now + timedelta(hours=hours))
+    assert len(people.operator.get("/runs/?verdict=wait").context["rows"]) == 3
+    answer = people.operator.get("/runs/?verdict=wait&opens=day")
+    assert [row.run.run_path for row in answer.context["rows"]] == [SAFE]
+    text = answer.content.decode()
+    assert "Opens within 24 h" in text
+    assert 'href="/runs/?verdict=wait" aria-label="Show runs that open later, too"' in text
+    assert '<input type="hidden" name="opens" value="day"' in text
 
 
 def test_more_than_anybody_needs_to_know_is_not_counted(people, runs, many, monkeypatch):

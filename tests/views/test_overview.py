@@ -4,17 +4,21 @@ import re
 from datetime import datetime, timedelta
 
 import pytest
+import time_machine
 from django.contrib.auth.models import Group, User
 from django.test import Client
 from django_q.models import Schedule
 
+from cleanup import queueing
 from cleanup.measuring import Outlook
 from cleanup.models import (
     Access,
+    ClearAttempt,
     ClearBatch,
     DiskUsage,
     Heartbeat,
     LedgerEntry,
+    Phase,
     Run,
     StagingRoot,
     Sweep,
@@ -22,9 +26,10 @@ from cleanup.models import (
     SweepKind,
     Tone,
 )
+from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 from cleanup.views.capacity import WIDTH, Amount, draw
-from tests.views.conftest import SAFE, TEST_RUN
+from tests.views.conftest import SAFE, TEST_RUN, TOUCHED
 
 pytestmark = pytest.mark.django_db
 
@@ -52,6 +57,14 @@ def somebody(db) -> Client:
     client = Client()
     client.force_login(user)
     return client
+
+
+def add_freed(run: Run, attempt: ClearAttempt, at: datetime, *, size: int = GB) -> None:
+    LedgerEntry.objects.create(
+        at=at, kind="completed", run=run, attempt=attempt, root_name=run.root.name, run_path=run.run_path,
+        equipment=run.equipment, project=run.project, run_kind=run.run_kind, requester=attempt.requester, actor="a",
+        host="h", policy_version=1, bytes=size,
+    )  # fmt: skip
 
 
 # Who, and nothing at all
@@ -100,11 +113,20 @@ def test_the_sums_are_those_of_the_list(people, runs):
     assert "Clear 2 verified runs" in text_of(people.operator.get("/"))
 
 
-def test_every_sum_leads_to_its_list(people, runs):
+def test_every_sum_leads_to_its_list(people, runs, now):
+    for path, hours in ((TEST_RUN, 23), (TOUCHED, 25)):
+        Run.objects.filter(pk=runs[path].pk).update(tone=Tone.WAIT, opens_at=now + hours * HOUR)
+    card = card_of(people.operator)
+    assert (card.go.runs, card.wait.runs, card.soon.runs, card.block.runs) == (1, 3, 1, 2)
     page = people.operator.get("/").content.decode()
     addresses = {address.replace("&amp;", "&") for address in re.findall(r'href="(/runs/\?[^"]+)"', page)}
     assert {"/runs/?root=lab", "/runs/?root=lab&verdict=go", "/runs/?root=lab&verdict=block"} <= addresses
-    reasons = card_of(people.operator).reasons
+    for name, amount in (("go", card.go), ("wait", card.wait), ("block", card.block), ("soon", card.soon)):
+        assert card.links[name] in addresses
+        found = people.operator.get(card.links[name]).context
+        listed = [row.run for row in found["rows"]]
+        assert (len(listed), sum(run.bytes or 0 for run in listed)) == (amount.runs, amount.bytes), name
+    reasons = card.reasons
     assert Reason.NOT_IN_MANIFEST in [blocked.reason for blocked in reasons]
     for blocked in reasons:
         assert blocked.address in addresses
@@ -308,15 +330,10 @@ def test_an_empty_disk_is_all_free(now):
 
 def test_what_was_freed_in_a_week(people, runs, root, now):
     def freed(days: float, requester: str, size: int) -> None:
-        run = runs[SAFE]
-        attempt = run.attempts.create(
+        attempt = runs[SAFE].attempts.create(
             host="h", requester=requester, actor="a", created_at=now, phase="done", phase_at=now
         )
-        LedgerEntry.objects.create(
-            at=now - days * DAY, kind="completed", run=run, attempt=attempt, root_name=root.name, run_path=run.run_path,
-            equipment=run.equipment, project=run.project, run_kind=run.run_kind, requester=requester, actor="a",
-            host="h", policy_version=1, bytes=size,
-        )  # fmt: skip
+        add_freed(runs[SAFE], attempt, now - days * DAY, size=size)
 
     freed(8, "operator", TB)
     freed(6, "operator", GB)
@@ -407,24 +424,42 @@ def test_no_query_more_for_many_roots(people, runs, root, now, django_assert_num
     assert len(many) < 40
 
 
-def test_the_sums_of_very_many_runs_are_kept_a_while_and_say_how_old_they_are(people, runs, monkeypatch, now):
-    import time_machine
-
+@pytest.fixture
+def kept(monkeypatch):
+    """Sums are kept as they are of very many runs."""
     from cleanup.views import sums
 
     monkeypatch.setattr(sums, "_kept", {})
     monkeypatch.setattr(sums, "KEPT_ABOVE_RUNS", 3)
+
+
+def test_the_sums_of_very_many_runs_are_kept_a_while_and_say_how_old_they_are(people, runs, kept, now):
     before = card_of(people.operator)
     Run.objects.filter(pk=runs[SAFE].pk).update(tone=Tone.BLOCK, reason="not_in_manifest")
-    with time_machine.travel(now + timedelta(seconds=30), tick=False):
+    with time_machine.travel(now + timedelta(seconds=10), tick=False):
         assert card_of(people.operator).go == before.go
-        assert "Added up 30 s ago." in text_of(people.operator.get("/"))
-        assert (
-            card_of(people.viewer).go.runs == before.go.runs - 1
-        )  # whoever may do something else has sums of their own
-    with time_machine.travel(now + timedelta(minutes=1), tick=False):
+        assert "Added up 10 s ago." in text_of(people.operator.get("/"))
+        # whoever may do something else has sums of their own
+        assert card_of(people.viewer).go.runs == before.go.runs - 1
+    with time_machine.travel(now + timedelta(seconds=20), tick=False):
         assert card_of(people.operator).go.runs == before.go.runs - 1
         assert "Added up" not in text_of(people.operator.get("/"))
+
+
+def test_sums_are_not_kept_beyond_a_clear(people, runs, kept, now):
+    assert card_of(people.operator).mine.runs == 2
+    attempt = queueing.request_clear(runs[SAFE], actor="jlee", now=now)
+    card = card_of(people.operator)
+    assert (card.mine.runs, card.sums[Tone.WORK].runs) == (1, 1)
+    # that one ends while the next begins: as many are under way, and still it is another sum
+    ClearAttempt.objects.filter(pk=attempt.pk).update(phase=Phase.DONE)
+    add_freed(runs[SAFE], attempt, now)
+    Run.objects.filter(pk=runs[SAFE].pk).update(state=State.CLEARED)
+    Run.objects.filter(pk=runs[SAFE].pk).doubt()
+    queueing.request_clear(runs[TEST_RUN], actor="jlee", now=now)
+    card = card_of(people.operator)
+    assert (card.mine.runs, card.sums[Tone.WORK].runs) == (0, 1)
+    assert card.runs == len(runs) - 1
 
 
 def test_says_what_the_disk_gets_back_where_files_are_sparse(people, runs):
