@@ -7,8 +7,6 @@ import django.db.models.functions.comparison
 from django.conf import settings
 from django.db import migrations, models
 
-import cleanup.policy.lifecycle
-
 
 class Migration(migrations.Migration):
 
@@ -134,58 +132,6 @@ class Migration(migrations.Migration):
             name='tone',
             field=models.PositiveSmallIntegerField(choices=[(0, 'under way'), (1, 'safe to clear'), (2, 'blocked'), (3, 'waits'), (4, 'cleared')], default=3, verbose_name='how it stands'),
         ),
-        migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('judged__lt', models.F('doubts'))), fields=['id'], name='run_doubted'),
-        ),
-        migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('judge_after__isnull', False)), fields=['judge_after'], name='run_judge_after'),
-        ),
-        migrations.AddIndex(
-            model_name='run',
-            index=models.Index(models.F('tone'), models.OrderBy(django.db.models.functions.comparison.Coalesce('bytes', 0), descending=True), models.OrderBy(models.F('id'), descending=True), condition=models.Q(('here', True)), name='run_here_by_tone'),
-        ),
-        migrations.AddIndex(
-            model_name='run',
-            index=models.Index(models.OrderBy(django.db.models.functions.comparison.Coalesce('bytes', 0), descending=True), models.OrderBy(models.F('id'), descending=True), condition=models.Q(('here', True)), name='run_here_by_size'),
-        ),
-        migrations.AddIndex(
-            model_name='run',
-            index=models.Index(models.OrderBy(django.db.models.functions.comparison.Coalesce('files', 0), descending=True), models.OrderBy(models.F('id'), descending=True), condition=models.Q(('here', True)), name='run_here_by_files'),
-        ),
-        migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('here', True)), fields=['reason', 'tone'], name='run_here_by_reason'),
-        ),
-        migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('here', True)), fields=['state', 'tone'], name='run_here_by_state'),
-        ),
-        migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('here', True)), fields=['verified_at', 'id'], name='run_here_by_verified_at'),
-        ),
-        migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('here', True)), fields=['run_path', 'id'], name='run_here_by_path'),
-        ),
-        migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('here', True)), fields=['equipment', 'tone'], name='run_here_by_equipment'),
-        ),
-        migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('here', True)), fields=['project', 'tone'], name='run_here_by_project'),
-        ),
-        migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('here', True)), fields=['root', 'tone', 'reason', 'bytes', 'allocated_bytes', 'opens_at'], name='run_here_sums'),
-        ),
-        migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('state', cleanup.policy.lifecycle.State['CLEARED'])), fields=['-cleared_at', '-id'], name='run_cleared_at'),
-        ),
         migrations.AddField(
             model_name='access',
             name='group',
@@ -219,6 +165,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='access',
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('group', None), ('user__isnull', False)), models.Q(('group__isnull', False), ('user', None)), _connector='OR'), name='access_of_a_user_or_a_group', violation_error_message='Name either a user or a group.'),
+        ),
+        migrations.AddConstraint(
+            model_name='access',
+            constraint=models.UniqueConstraint(django.db.models.functions.comparison.Coalesce('user', models.Value(0), output_field=models.BigIntegerField()), django.db.models.functions.comparison.Coalesce('group', models.Value(0), output_field=models.BigIntegerField()), django.db.models.functions.comparison.Coalesce('root', models.Value(0), output_field=models.BigIntegerField()), models.F('equipment'), name='one_access_per_place', violation_error_message='There is such a row already.'),
         ),
         migrations.AddConstraint(
             model_name='diskusage',

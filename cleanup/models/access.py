@@ -5,9 +5,15 @@ from typing import ClassVar
 from django.conf import settings
 from django.contrib.auth.models import Group
 from django.db import models
-from django.db.models import Q
+from django.db.models import BigIntegerField, Q, Value
+from django.db.models.functions import Coalesce
 
 from cleanup.models.roots import StagingRoot
+
+
+def _or_none(name: str) -> Coalesce:
+    """A key that may be missing, in a form in which two missing ones are the same to the database."""
+    return Coalesce(name, Value(0), output_field=BigIntegerField())
 
 
 class Access(models.Model):
@@ -39,6 +45,14 @@ class Access(models.Model):
                 condition=Q(user__isnull=False, group=None) | Q(user=None, group__isnull=False),
                 name="access_of_a_user_or_a_group",
                 violation_error_message="Name either a user or a group.",
+            ),
+            models.UniqueConstraint(
+                _or_none("user"),
+                _or_none("group"),
+                _or_none("root"),
+                "equipment",
+                name="one_access_per_place",
+                violation_error_message="There is such a row already.",
             ),
         ]
 

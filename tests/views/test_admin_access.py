@@ -50,6 +50,7 @@ def test_an_operator_gets_one_instrument(people, instrument):
         ({}, "Name either a user or a group."),
         ({"user": "admin", "group": "operator"}, "Name either a user or a group."),
         ({"group": "operator", "equipment": "FLOW_O1"}, "FLOW_O1 is not one of the available choices"),
+        ({"group": "operator"}, "There is such a row already."),
     ],
 )
 def test_a_place_that_would_mean_nothing_is_refused(people, instrument, form, complaint):
@@ -110,7 +111,7 @@ def test_an_instrument_is_changed_only_where_somebody_may(instrument, now):
     group = Group.objects.create(name="keepers")
     group.permissions.set(Permission.objects.filter(codename__in=["view_instrument", "change_instrument"]))
     group.user_set.add(User.objects.get(username="clerk"))
-    Access.objects.filter(user__username="clerk").update(root=None, user=None, group=Group.objects.get(name="viewer"))
+    Access.objects.filter(user__username="clerk").delete()
     Access.objects.create(group=group, root=other)
     change = "admin:cleanup_instrument_change"
     assert client.post(reverse(change, args=[mine.pk]), {"public": "on"}).status_code == 302
