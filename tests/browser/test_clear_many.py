@@ -107,6 +107,22 @@ def test_a_double_click_is_one_batch(
     assert (ClearBatch.objects.count(), ClearAttempt.objects.count()) == (1, 3)
 
 
+def test_the_place_of_the_keyboard_is_kept_while_a_batch_renews_itself(
+    page: Page, live_server: Any, runs: dict[str, Run], sign_in: Callable[..., None]
+) -> None:
+    sign_in()
+    preview(page, live_server)
+    yes(page).click()
+    page.wait_for_url("**/batches/**")
+    link = page.locator("#batch").get_by_role("link", name=SAFE)
+    link.focus()
+    with page.expect_response("**/batches/**"):
+        pass
+    with page.expect_response("**/batches/**"):  # the first has been taken in by now
+        pass
+    expect(link).to_be_focused()
+
+
 def test_a_run_that_has_changed_is_asked_about_once_more(
     page: Page, live_server: Any, runs: dict[str, Run], policy: Any, sign_in: Callable[..., None]
 ) -> None:
