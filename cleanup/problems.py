@@ -10,13 +10,14 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import Case, Count, Exists, F, IntegerField, Max, Min, OuterRef, Q, QuerySet, Sum, Value, When
+from django.db.models import Case, Count, Exists, F, IntegerField, Max, Min, OuterRef, Q, QuerySet, Value, When
 from django.db.models.functions import Coalesce, Concat, StrIndex, Substr
 
-from cleanup import access, orphans, readiness, watching
+from cleanup import access, batching, orphans, readiness, watching
 from cleanup.models import (
     Alert,
     AlertKind,
+    ClearBatch,
     Heartbeat,
     NasBreaker,
     Orphan,
@@ -26,6 +27,7 @@ from cleanup.models import (
     SweepBreaker,
     Tone,
 )
+from cleanup.models.sums import bytes_sum
 from cleanup.policy.gates import Finding
 from cleanup.policy.reasons import Reason
 
@@ -46,6 +48,7 @@ class Kind(enum.StrEnum):
     OF_NAS = "of_nas"
     UNWATCHED = "unwatched"
     RUNS = "runs"
+    PAUSED = "paused"
 
 
 class Urgency(enum.IntEnum):
@@ -114,6 +117,7 @@ class Problem:
     root: StagingRoot | None = None
     run: Run | None = None
     host: str = ""
+    batch: ClearBatch | None = None
     kind: str = ""
     since: datetime | None = None
     until: datetime | None = None
@@ -143,12 +147,16 @@ class Checked:
     watched_at: datetime | None
 
 
-def listed(user: User, now: datetime) -> list[Group]:
-    """Everything but breakers and orphans, the most urgent group first, each with its oldest problems first."""
-    found: list[Problem] = [*_of_host(), *_of_roots(user), *_of_nas(user, now)]
+def listed(user: User, now: datetime, *, hindrances: tuple[Finding, ...]) -> list[Group]:
+    """Everything but breakers and orphans, the most urgent group first, each with its oldest problems first.
+
+    `hindrances` are those of this host.
+    """
+    found: list[Problem] = [*map(_of_finding, hindrances), *_of_roots(user), *_of_nas(user, now)]
     found += _unwatched(user, now)
     alerts = _of_alerts(user)
     found += alerts
+    found += _paused(user, now)
     found += _blocked(user)
     left_out = _counted_alerts(user) if len(alerts) == SHOWN_ALERTS else {}
     for problem in alerts if left_out else ():
@@ -161,8 +169,11 @@ def listed(user: User, now: datetime) -> list[Group]:
     return groups
 
 
-def count(user: User, now: datetime) -> int:
-    """How many problems the page lists for somebody, breakers and orphans with them; counted no further than `MOST`."""
+def count(user: User, now: datetime, *, hindrances: tuple[Finding, ...] | None = None) -> int:
+    """How many problems the page lists for somebody, breakers and orphans with them; counted no further than `MOST`.
+
+    `hindrances` are those of this host, where somebody has asked for them already.
+    """
     parts: list[QuerySet[Any, Any]] = [
         alerts(user).order_by().values_list("reason"),
         breakers(user).order_by().values_list("kind"),
@@ -171,9 +182,11 @@ def count(user: User, now: datetime) -> int:
         nas_in_trouble(user, now).order_by().values_list("reason"),
         _largest_blocked(user).order_by().values_list("reason").distinct(),
         _silent_hosts(user, now).order_by().values_list("host").distinct(),
+        ClearBatch.objects.filter(pk__in=batching.forgotten(user, now).values("pk")).order_by().values_list("actor"),
     ]
     first, *others = parts
-    return int(first.union(*others, all=True)[:MOST].count()) + len(readiness.hindrances())
+    of_host = readiness.hindrances() if hindrances is None else hindrances
+    return int(first.union(*others, all=True)[:MOST].count()) + len(of_host)
 
 
 def checked(user: User) -> Checked:
@@ -229,10 +242,6 @@ def visible_orphans(user: User, *, among: QuerySet[Orphan] | None = None) -> Que
 def may(user: User, permission: str, orphan: Orphan) -> bool:
     """Whether somebody who may see an orphan has a permission for it."""
     return access.places(user, permission).include(orphan.root_id, orphan.path.partition("/")[0])
-
-
-def _of_host() -> list[Problem]:
-    return [_of_finding(finding) for finding in readiness.hindrances()]
 
 
 def _of_finding(finding: Finding) -> Problem:
@@ -300,12 +309,25 @@ def _counted_alerts(user: User) -> dict[Urgency, int]:
     return counted
 
 
+def _paused(user: User, now: datetime) -> Iterable[Problem]:
+    """The batches that somebody has paused and not resumed: nothing else would ever tell of them."""
+    for batch in batching.forgotten(user, now):
+        yield Problem(
+            urgency=Urgency.UNFINISHED,
+            reason="",
+            detail=f"paused by {batch.paused_by}, asked for by {batch.actor}",
+            batch=batch,
+            since=batch.paused_at,
+            kind=Kind.PAUSED,
+        )
+
+
 def _blocked(user: User) -> Iterable[Problem]:
     by_reason = (
         _largest_blocked(user)
         .order_by()
         .values_list("reason")
-        .annotate(runs=Count("pk"), size=Sum("bytes"), looked_at=Max("looked_at"), since=Min("stood_since"))
+        .annotate(runs=Count("pk"), size=bytes_sum("bytes"), looked_at=Max("looked_at"), since=Min("stood_since"))
     )
     told = [
         Problem(

@@ -15,5 +15,6 @@ register = template.Library()
 def open_problems(context: dict[str, Any]) -> str:
     """How many problems the page of problems lists for whoever looks; empty if there are none."""
     user: User = context["user"]
-    number = problems.count(user, context.get("now") or timezone.now())
+    now = context.get("now") or timezone.now()
+    number = problems.count(user, now, hindrances=context.get("hindrances"))
     return f"{problems.MOST - 1:,}+" if number >= problems.MOST else str(number or "")

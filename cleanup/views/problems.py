@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from cleanup import access, holding, judging, marking, orphans, problems
+from cleanup import access, holding, judging, marking, orphans, problems, readiness
 from cleanup.gathering import Unreachable
 from cleanup.marking import NotGone
 from cleanup.models import AlertKind, Orphan, OrphanKind, Run
@@ -79,7 +79,8 @@ def problem_list(request: SignedIn) -> HttpResponse:
     found = problems.visible_orphans(user).select_related("root", "run").defer("run__facts")
     ordered = found.order_by(F("escalated_at").asc(nulls_last=True), F("bytes").desc(nulls_last=True), "pk")
     page = Paginator(ordered, PAGE_SIZE).get_page(request.GET.get("page", "1"))
-    groups = problems.listed(user, now)
+    hindrances = readiness.hindrances()
+    groups = problems.listed(user, now, hindrances=hindrances)
     blocked = sum(problem.runs for group in groups for problem in group.problems)
     context = {
         "sections": [Section(group, list(map(_line, group.problems))) for group in groups],
@@ -89,6 +90,7 @@ def problem_list(request: SignedIn) -> HttpResponse:
         "rows": [_row(user, orphan) for orphan in page.object_list],
         "checked": problems.checked(user),
         "cut": problems.BLOCKED_LOOKED_AT if blocked >= problems.BLOCKED_LOOKED_AT else 0,
+        "hindrances": hindrances,
         "now": now,
     }
     return render(request, "cleanup/problems.html", context)
@@ -172,6 +174,8 @@ def _line(problem: Problem) -> Line:
         held = problem.kind == AlertKind.HOLD
         address = reverse("run-detail", args=[problem.run.pk])
         return Line(problem, "See the hold" if held else "See the run", f"{address}#holds" if held else address)
+    if problem.batch is not None:
+        return Line(problem, "Resume or stop it", reverse("batch", args=[problem.batch.pk]))
     if problem.kind == Kind.RUNS:
         return Line(problem, "See these runs", f"{runs}?{urlencode({'verdict': 'block', 'reason': problem.reason})}")
     if problem.root is None:

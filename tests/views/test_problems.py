@@ -8,11 +8,12 @@ from django.contrib.auth.models import Permission, User
 from django.db.models import F
 from django.test import Client
 
-from cleanup import alerting, discovery, gathering, holding, orphans, problems, readiness, watching
+from cleanup import alerting, discovery, gathering, holding, orphans, problems, queueing, readiness, watching
 from cleanup.models import (
     Access,
     Alert,
     AlertKind,
+    ClearBatch,
     Heartbeat,
     LedgerEntry,
     NasBreaker,
@@ -374,6 +375,29 @@ def test_an_instrument_is_told_from_one_whose_name_begins_or_is_written_so(keepe
     text = page(keeper(equipment="FLOW_01"))
     shown = {orphan.path for orphan in Orphan.objects.all() if f"orphan-{orphan.pk}" in text}
     assert shown == {"FLOW_01/x", "FLOW_01"}
+
+
+def test_a_batch_that_was_paused_and_forgotten_is_told_with_its_next_step(keeper, people, runs, now):
+    batch = ClearBatch.objects.create(
+        actor="jlee",
+        digest="d",
+        created_at=now - timedelta(hours=3),
+        paused_at=now - timedelta(hours=2),
+        paused_by="ada",
+    )
+    attempt = queueing.request_clear(runs[SAFE], actor="jlee", now=now)
+    before = page(people.viewer)
+    attempt.batch = batch
+    attempt.save()
+    text = page(people.viewer)
+    assert int(nav(text)) == listed(text) == int(nav(before)) + 1
+    assert "A batch of clears was paused and not resumed: its runs wait." in text
+    assert "paused by ada, asked for by jlee" in text
+    assert "2 h ago" in text
+    assert f'href="/batches/{batch.pk}/"' in text
+    assert "paused and not resumed" not in page(keeper(equipment="FLOW_01"))
+    attempt.delete()
+    assert "paused and not resumed" not in page(people.viewer)
 
 
 def test_who_has_no_place_sees_nothing_and_who_has_another_root_neither(keeper, people, found, root, now):
