@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
 from django.core.exceptions import PermissionDenied
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render, resolve_url
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
@@ -116,9 +116,9 @@ def clear_runs(request: SignedIn) -> HttpResponse:
     """What would become of the safe runs of a staging root, or of the selected ones; a POST asks for exactly that."""
     now = timezone.now()
     root = _root_of(request)
+    judging.judge_stale(now, limit=JUDGED_AT_ONCE)
     if request.method == "POST":
         return _place(request, root, now)
-    judging.judge_stale(now, limit=JUDGED_AT_ONCE)
     return _show(request, root, _chosen(request, root), ClearForm(), now)
 
 
@@ -127,6 +127,8 @@ def _root_of(request: SignedIn) -> StagingRoot | None:
     name = request.GET.get("root", "")
     if not name:
         return None
+    if "\0" in name:  # which PostgreSQL takes in no text
+        raise Http404
     root = get_object_or_404(access.roots(request.user), name=name)
     if not access.roots(request.user, access.CLEAR).filter(pk=root.pk).exists():
         raise PermissionDenied

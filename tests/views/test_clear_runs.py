@@ -218,6 +218,7 @@ def test_what_is_left_for_the_next_batch_is_said_again_after_a_refusal(people, r
     policy(proof="size")
     text = text_of(people.operator.post(ROOT, wish), 409)
     assert "1 run is left for the next batch" in text
+    assert "being looked at again" not in text
     assert text.index("<h1") < text.index("<h2")
 
 

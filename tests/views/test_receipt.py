@@ -9,7 +9,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from cleanup import clearing
-from cleanup.models import Access, ClearAttempt, LedgerEntry, Phase, Proof, Run, StagingRoot
+from cleanup.models import Access, ClearAttempt, ClearBatch, LedgerEntry, Phase, Proof, Run, StagingRoot
 from cleanup.policy.reasons import Reason
 from tests.views.conftest import QUEUED, SAFE
 
@@ -164,6 +164,12 @@ def test_on_the_wizards_word_alone_nothing_else_is_claimed(people, row):
     assert "no proof is kept with this clear" in text
     assert "The data is now at" not in text
     assert "was found to hold the data" not in text
+
+
+def test_a_clear_of_a_batch_leads_to_it(people, row, now):
+    batch = ClearBatch.objects.create(actor="mkhan", digest="0" * 64, created_at=now - timedelta(hours=2))
+    ClearAttempt.objects.filter(run=row).update(batch=batch, requester="operator", actor="mkhan")
+    assert f'href="/batches/{batch.pk}/"' in receipt(people.viewer, row)
 
 
 @pytest.mark.parametrize("phase", [Phase.QUEUED, Phase.COMMITTED, Phase.REFUSED, Phase.ABORTED, Phase.CONFLICT])
