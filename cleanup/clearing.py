@@ -15,7 +15,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -39,10 +39,10 @@ from cleanup.models import (
     RetentionPolicy,
     Run,
 )
-from cleanup.policy.gates import Decision, Finding, GateResult
+from cleanup.policy.gates import BY_HOLD_FILE, Decision, Finding, GateResult
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import Policy, ProofLevel
+from cleanup.policy.retention import Policy, ProofLevel, effective_policy
 from cleanup.proving import Reader
 from cleanup.staging import ingest, kernel, layout, tree
 from cleanup.staging.datadir import TombstoneError
@@ -157,7 +157,7 @@ def _claim(attempt: ClearAttempt) -> bool:
 def _clear(attempt: ClearAttempt, now: datetime, policy: Policy | None) -> None:
     run = Run.objects.with_root().get(pk=attempt.run_id)
     attempt.run = run
-    policy = policy or RetentionPolicy.objects.effective_for(run).in_earnest()
+    policy = policy or _policy_for(attempt, run)
     if run.gone_at is not None:
         raise Refused(Finding(Reason.IDENTITY_MISMATCH, "it was declared gone"))
     if missing := kernel.missing_calls():  # without them not even the root can be opened
@@ -176,6 +176,16 @@ def _clear(attempt: ClearAttempt, now: datetime, policy: Policy | None) -> None:
             roll_forward(attempt, opened, prepared.plan, now=timezone.now())
     except Unreachable as error:
         raise Refused(error.finding) from None
+
+
+def _policy_for(attempt: ClearAttempt, run: Run) -> Policy:
+    """The policy in force, with no weaker a proof than that of the policy under which the clear was asked for.
+
+    An attempt may have waited for days, in a batch that was paused; what a person was told of the proof still holds.
+    """
+    policy = RetentionPolicy.objects.effective_for(run).in_earnest()
+    asked = effective_policy(RetentionPolicy.objects.scoped(as_of=attempt.policy_version), run.scope)
+    return replace(policy, proof=max(policy.proof, asked.proof, key=lambda level: level.strength))
 
 
 @contextlib.contextmanager
@@ -282,7 +292,7 @@ def _expect_planned(run: Run, opened: OpenRun, plan: Plan) -> None:
     """The fenced tree must equal the plan, and nobody may write in it. Raises Refused."""
     found = tree.scan(opened.run)
     if found.is_held:
-        raise Refused(Finding(Reason.HELD, "by the file .exlab-hold, laid while it was cleared"))
+        raise Refused(Finding(Reason.HELD, f"{BY_HOLD_FILE}, laid while it was cleared"))
     changes = [problem.detail for problem in found.problems] + tree.differences(
         plan.entries, found.entries, strict=True
     )

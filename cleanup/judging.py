@@ -5,6 +5,7 @@ something has changed (`RunQuerySet.doubt`), and when time alone may have opened
 """
 
 import enum
+import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,15 +17,15 @@ from django.db.models import OuterRef, Subquery
 
 from cleanup import gathering
 from cleanup.models import ClearAttempt, Phase, RetentionPolicy, Run, RunQuerySet, Tone
-from cleanup.policy.gates import Decision, Gate, GateResult, Verdict
+from cleanup.policy.gates import BY_HOLD_FILE, Decision, Gate, GateResult, Verdict
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
+
+logger = logging.getLogger(__name__)
 
 FAILED = (Phase.REFUSED, Phase.ABORTED, Phase.CONFLICT)
 # Only a clear reads every byte, so no later look at names and sizes can take this back.
 ONLY_BYTES_TELL = (Reason.NAS_CHECKSUM_MISMATCH,)
-# So begins what gates and clears say of a hold that lies in the run.
-BY_FILE = "by the file"
 # How many runs are read and written at a time.
 BATCH = 500
 
@@ -127,8 +128,14 @@ def _judge_batch(runs: RunQuerySet, now: datetime) -> int:
         attempt = attempts.get(run.pk)
         over = run.state == State.CLEARED or run.gone_at is not None
         active = attempt is not None and attempt.is_active
-        decision = None if over else gathering.stored_decision(run, policies, now, other_attempt=active)
-        columns = _columns(run, attempt, judge(run, attempt, decision), now)
+        try:
+            decision = None if over else gathering.stored_decision(run, policies, now, other_attempt=active)
+            judgement = judge(run, attempt, decision)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            # Facts that no look of ours has written: one damaged row must not take the others' judgement with it.
+            logger.exception("judging %s failed", run)
+            judgement = Judgement(tone=Tone.BLOCK, source=Source.REFUSAL, reason=Reason.LOOK_FAILED)
+        columns = _columns(run, attempt, judgement, now)
         alike[tuple(columns.items())].append(run.pk)
     # Rows that somebody is changing just now are left out: they are in doubt anyway, and nobody waits for another here,
     # so nobody can wait for ever.
@@ -150,7 +157,8 @@ def _columns(run: Run, attempt: ClearAttempt | None, judgement: Judgement, now: 
     }
     if run.stood_since is None or (run.tone, run.reason) != (columns["tone"], columns["reason"]):
         columns["stood_since"] = now
-    allocated = (run.facts or {}).get("allocated_bytes")
+    allocated = run.facts.get("allocated_bytes") if isinstance(run.facts, dict) else None
+    allocated = allocated if isinstance(allocated, int) else None
     return columns if allocated == run.allocated_bytes else {**columns, "allocated_bytes": allocated}
 
 
@@ -197,6 +205,11 @@ def _judge_staged(decision: Decision) -> Judgement:
     )
 
 
+def is_of_a_person(attempt: ClearAttempt) -> bool:
+    """Whether a hold stopped an attempt that a person laid, and not the file in the run."""
+    return attempt.reason == Reason.HELD and not attempt.detail.startswith(BY_HOLD_FILE)
+
+
 def _knows_better(attempt: ClearAttempt, run: Run, staged: Judgement) -> bool:
     """Whether a failed attempt says more of a run than the look that discovery took of it.
 
@@ -206,6 +219,6 @@ def _knows_better(attempt: ClearAttempt, run: Run, staged: Judgement) -> bool:
     """
     if attempt.reason == Reason.WITHDRAWN:
         return False
-    if staged.source is Source.PARKED or (attempt.reason == Reason.HELD and not attempt.detail.startswith(BY_FILE)):
+    if staged.source is Source.PARKED or is_of_a_person(attempt):
         return False
     return not run.looked_at or attempt.phase_at >= run.looked_at or attempt.reason in ONLY_BYTES_TELL

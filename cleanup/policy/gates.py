@@ -15,6 +15,9 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 MAX_FAILURES = 3
 # A run that was written to this recently may still be in somebody's hands.
 QUIET_PERIOD = timedelta(minutes=10)
+# What a detail says first, where something hangs on it later. Attempts keep their details: never say it otherwise.
+BY_HOLD_FILE = "by the file .exlab-hold"
+AT_THE_CLEAR = "proof_at_clear"
 
 
 class Gate(enum.StrEnum):
@@ -301,7 +304,7 @@ def _retention(facts: Facts, policy: Policy, now: datetime) -> GateResult:
 def _hold(facts: Facts, policy: Policy, now: datetime) -> GateResult:
     if facts.hold_file is not None:
         said = f': "{facts.hold_file}"' if facts.hold_file else ""
-        return _block(Gate.HOLD, Reason.HELD, f"by the file .exlab-hold in the run{said}")
+        return _block(Gate.HOLD, Reason.HELD, f"{BY_HOLD_FILE} in the run{said}")
     holds = sorted((hold for hold in facts.holds if hold.until > now), key=lambda hold: hold.until)
     if holds:
         said = "; ".join(f"by {hold.owner}: {hold.reason}" for hold in holds)
@@ -359,7 +362,7 @@ def _proof(facts: Facts, policy: Policy, now: datetime) -> GateResult:
         # A page decides from names and sizes; the clear itself re-reads every byte before it goes on.
         if facts.fresh or proof.level is ProofLevel.RECORD:
             return _block(gate, Reason.NOT_COMPARED, compared)
-        return _pass(gate, f"proof_at_clear ({compared})")
+        return _pass(gate, f"{AT_THE_CLEAR} ({compared})")
     return _pass(gate, compared)
 
 

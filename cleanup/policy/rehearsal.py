@@ -8,7 +8,7 @@ when that happens later.
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from cleanup.policy.gates import QUIET_PERIOD, Facts, Finding
+from cleanup.policy.gates import BY_HOLD_FILE, QUIET_PERIOD, Facts, Finding
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import DEFAULT_REHEARSAL_NIGHTS
 
@@ -62,7 +62,7 @@ def surprise_in(facts: Facts, said_at: datetime, now: datetime) -> Finding | Non
     later itself. Data that was touched before it had been weighed by then too.
     """
     if facts.hold_file is not None and facts.gathered_at > said_at:
-        return Finding(Reason.HELD, "by the file .exlab-hold in the run")
+        return Finding(Reason.HELD, f"{BY_HOLD_FILE} in the run")
     for hold in facts.holds:
         if hold.until > now:
             return Finding(Reason.HELD, f"by {hold.owner}: {hold.reason}")

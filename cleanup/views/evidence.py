@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cleanup.models import ClearAttempt
-from cleanup.policy.gates import SCHEDULE_ONLY, Decision, Facts, Gate, Verdict
+from cleanup.policy.gates import AT_THE_CLEAR, SCHEDULE_ONLY, Decision, Facts, Gate, Verdict
 from cleanup.policy.retention import ProofLevel
 
 # What a gate that passes comes to.
@@ -24,7 +24,6 @@ PASSED = {
 }
 # What discovery saw on the disk or the NAS; everything else is known at any moment.
 _SEEN_ON_DISK = frozenset({Gate.STATE, Gate.PATH, Gate.UNCHANGED, Gate.PROOF})
-_AT_THE_CLEAR = "proof_at_clear"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +76,7 @@ def recorded_lines(attempt: ClearAttempt | None) -> Iterator[Line]:
 def _passed(gate: str, verdict: str, detail: str) -> str:
     if verdict != Verdict.PASS or gate not in PASSED:
         return ""
-    if gate == Gate.PROOF and detail.startswith(_AT_THE_CLEAR):
+    if gate == Gate.PROOF and detail.startswith(AT_THE_CLEAR):
         return "The NAS has every file with its name and size; every byte is read again at the clear."
     if gate == Gate.PROOF and detail.startswith(ProofLevel.RECORD):
         return "Nothing is asked of the NAS."

@@ -206,8 +206,8 @@ def _failed(attempt: ClearAttempt, before: Standing, now: datetime) -> Standing:
 
 def _tells_of_a_failure(attempt: ClearAttempt) -> bool:
     """Whether a failed attempt is worth a word where the gates have passed since."""
-    of_a_person = attempt.reason == Reason.HELD and not attempt.detail.startswith(judging.BY_FILE)
-    return attempt.phase in judging.FAILED and attempt.reason != Reason.WITHDRAWN and not of_a_person
+    failed = attempt.phase in judging.FAILED and attempt.reason != Reason.WITHDRAWN
+    return failed and not judging.is_of_a_person(attempt)
 
 
 def _known(code: str) -> Reason:
