@@ -1,7 +1,10 @@
 """Where in the product a page stands, for the navigation that frames it."""
 
 from django import template
+from django.contrib.auth.models import User
 from django.http import HttpRequest
+
+from cleanup import access
 
 register = template.Library()
 
@@ -28,3 +31,9 @@ def current(request: HttpRequest | None, place: str, address: str) -> str:
     if request is None or PLACES.get(request.path.split("/")[1]) != place:
         return ""
     return "page" if request.path == address else "true"
+
+
+@register.simple_tag
+def has_no_place(user: User) -> bool:
+    """Whether somebody who may look at runs has been given no place where."""
+    return access.places(user, access.VIEW).nowhere

@@ -12,8 +12,8 @@ WIDTH = 1000
 NARROWEST = 6
 
 WORDS = {
-    Tone.WAIT: "not verified or waiting",
-    Tone.WORK: "being cleared",
+    Tone.WAIT: "waits",
+    Tone.WORK: "under way",
     Tone.BLOCK: "blocked",
     Tone.GO: "safe to clear now",
 }

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from math import ceil
 
 from django.contrib.auth.models import AnonymousUser, User
-from django.db.models import Count, Exists, OuterRef, Q, Sum
+from django.db.models import Count, Exists, OuterRef, Q
 
 from cleanup import access, breaking, judging, readiness
 from cleanup.forms import UNREADABLE, WITHIN_A_DAY
@@ -21,6 +21,7 @@ from cleanup.models import (
     SweepBreaker,
     Tone,
 )
+from cleanup.models.sums import bytes_sum
 from cleanup.policy.gates import Finding
 from cleanup.policy.lifecycle import State
 from cleanup.policy.retention import ScopedPolicy
@@ -36,6 +37,8 @@ TONES = {tone.code: tone for tone in Tone}
 COUNTED = 10_000
 # So many runs, or names, can be handed to the database one by one.
 FEW = 5_000
+# So many words of a search count: each of them may hand over as many names.
+WORDS = 6
 # Filters for which there is no index.
 SCANNED = {"q", "state", "kind", "reason", "opens"}
 # How many names a choice may offer.
@@ -137,7 +140,7 @@ def filtered(user: Somebody, chosen: dict[str, str], now: datetime) -> RunQueryS
         runs = runs.filter(reason=reason)
     if chosen.get("opens") == WITHIN_A_DAY:
         runs = runs.filter(opening_within_a_day(now))
-    for word in chosen.get("q", "").split():
+    for word in [*dict.fromkeys(chosen.get("q", "").split())][:WORDS]:
         titled = list(Project.objects.filter(title__icontains=word).values_list("code", flat=True)[:FEW])
         in_path = Q(run_path__icontains=word)
         # A condition on the path alone is answered from an index, without reading a single row.
@@ -168,7 +171,7 @@ def totals(runs: RunQuerySet, troubled: Collection[int]) -> list[Total]:
     """The sums above the list, of the runs of every verdict."""
     wanted = (
         (Tone.GO, "Safe to clear now"),
-        (Tone.WAIT, "Waiting"),
+        (Tone.WAIT, "Waits"),
         (Tone.BLOCK, "Blocked"),
         (Tone.WORK, "Under way"),
     )
@@ -247,5 +250,5 @@ def _sums_of_few(runs: RunQuerySet, troubled: Collection[int]) -> dict[Tone, tup
 def _total(runs: RunQuerySet, tone: Tone, words: str) -> Total:
     # The largest first, as the index has them: where there are too many, at least the most that they hold is known.
     largest = runs.annotate(size=or_nothing("bytes")).order_by("tone", "-size", "-pk")[: COUNTED + 1]
-    sums = largest.aggregate(runs=Count("pk"), bytes=Sum("size", default=0))
+    sums = largest.aggregate(runs=Count("pk"), bytes=bytes_sum("size", default=0))
     return Total(tone, words, min(sums["runs"], COUNTED), int(sums["bytes"]), sums["runs"] > COUNTED)

@@ -90,6 +90,8 @@ def test_without_a_place_it_says_whom_to_ask(people, root):
     assert answer.context["cards"] == []
     assert "No staging root is yours to see" in text_of(answer)
     assert root.path not in answer.content.decode()
+    assert "new · viewer · no place yet" in text_of(answer)
+    assert "no place yet" not in text_of(people.viewer.get("/"))
 
 
 def test_a_root_without_runs_says_so(people, root):
@@ -341,6 +343,7 @@ def test_what_was_freed_in_a_week(people, runs, root, now):
     found = card_of(people.operator).freed
     assert (found.bytes, found.by_schedule, found.by_hand) == (3 * GB, 1, 1)
     assert "Freed in 7 days 3.00 GB" in text_of(people.operator.get("/"))
+    assert 'href="/batches/">by hand' in people.operator.get("/").content.decode()
 
 
 def test_the_last_sweep_and_the_next(people, runs, root, now, policy):
