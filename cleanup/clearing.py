@@ -555,12 +555,7 @@ def _says_nothing_new(attempt: ClearAttempt, step: tree.Count, *, complete: bool
 
 
 def finish_without_clear(
-    attempt: ClearAttempt,
-    phase: Phase,
-    finding: Finding,
-    *,
-    now: datetime,
-    failed: bool | None = None,
+    attempt: ClearAttempt, phase: Phase, finding: Finding, *, now: datetime, failed: bool | None = None
 ) -> None:
     """End an uncommitted attempt: `refused` by a gate, `aborted` by a crash, or a `conflict` at the run's path.
 

@@ -324,7 +324,7 @@ def stored_facts(
     """
     try:
         facts = thaw(run.facts)
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         facts = _recorded(run)
     return replace(
         facts,

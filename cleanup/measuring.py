@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from django.db.models import OuterRef, Q, Subquery, Sum
+from django.db.models import OuterRef, Q, Subquery
 
 from cleanup import gathering
 from cleanup.gathering import Unreachable
 from cleanup.models import DiskUsage, LedgerEntry, StagingRoot
+from cleanup.models.sums import bytes_sum
 
 # One sample in ten minutes is enough to see how a disk fills, and few enough to keep for a quarter of a year.
 BETWEEN_SAMPLES = timedelta(minutes=10)
@@ -116,7 +117,7 @@ def _freed(roots: Sequence[StagingRoot], pairs: dict[int, tuple[DiskUsage, DiskU
             first, last = pairs[root.pk]
             between |= Q(root_name=root.name, at__gt=first.at, at__lte=last.at)
     sums = LedgerEntry.objects.freeing().filter(between).order_by().values_list("root_name")
-    return {name: int(size) for name, size in sums.annotate(size=Sum("allocated_bytes", default=0))}
+    return {name: int(size) for name, size in sums.annotate(size=bytes_sum("allocated_bytes", default=0))}
 
 
 def _look_out(first: DiskUsage, last: DiskUsage, freed: int) -> Outlook:

@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Max, Sum
+from django.db.models import Count, Max
 
 from cleanup import breaking, gathering, recording
 from cleanup.minding import Minder
 from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot
 from cleanup.models.policies import VERSIONED
+from cleanup.models.sums import bytes_sum
 from cleanup.policy.gates import Facts, evaluate
 from cleanup.policy.pressure import Candidate, Fill, Picker, budget_of, in_order, pressure_of
 from cleanup.policy.reasons import Reason
@@ -199,7 +200,7 @@ def _settled(drafted: RetentionPolicy) -> ScopedPolicy | None:
 def _stock(root: StagingRoot, scope: Scope, policies: Sequence[list[ScopedPolicy]], now: datetime) -> _Stock:
     keys, cut = _possible(root, scope, policies, now)
     runs = list(Run.objects.filter(pk__in=keys).prefetch_related("holds"))
-    staged = Run.objects.here().filter(root=root).aggregate(runs=Count("pk"), bytes=Sum("bytes"))
+    staged = Run.objects.here().filter(root=root).aggregate(runs=Count("pk"), bytes=bytes_sum("bytes"))
     usage = DiskUsage.objects.filter(root=root).order_by("-at").first()
     before = recording.latest(root)
     for run in runs:

@@ -10,6 +10,7 @@ from django.db.models import Q
 
 from cleanup.models.base import AppendOnly
 from cleanup.models.runs import Run
+from cleanup.models.sums import bytes_sum
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import ProofLevel
 
@@ -194,9 +195,9 @@ class LedgerQuerySet(models.QuerySet["LedgerEntry"]):
         """Runs cleared, and the files and bytes (logical and allocated) that were really freed."""
         sums = self.freeing().aggregate(
             runs=models.Count("run", distinct=True),
-            files=models.Sum("files", default=0),
-            bytes=models.Sum("bytes", default=0),
-            allocated_bytes=models.Sum("allocated_bytes", default=0),
+            files=bytes_sum("files", default=0),
+            bytes=bytes_sum("bytes", default=0),
+            allocated_bytes=bytes_sum("allocated_bytes", default=0),
         )
         return {name: int(value) for name, value in sums.items()}
 

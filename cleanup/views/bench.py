@@ -12,7 +12,7 @@ import segno
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import redirect_to_login
 from django.core.paginator import Paginator
-from django.db.models import Case, Count, F, Max, OuterRef, Q, QuerySet, Subquery, Sum, When
+from django.db.models import Case, Count, F, Max, OuterRef, Q, QuerySet, Subquery, When
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
@@ -22,6 +22,7 @@ from django.views.decorators.http import require_safe
 
 from cleanup import access, judging, readiness
 from cleanup.models import Instrument, Orphan, OrphanKind, Run, RunQuerySet, StagingRoot, Tone
+from cleanup.models.sums import bytes_sum
 from cleanup.policy.reasons import Reason
 from cleanup.policy.watching import AHEAD
 from cleanup.templatetags.words import duration, in_units, runs, sentence
@@ -163,7 +164,7 @@ def _sign(instrument: Instrument, staged: RunQuerySet, now: datetime) -> Sign:
         .values("tone", "reason")
         .annotate(
             runs=Count("pk"),
-            bytes=Sum("bytes"),
+            bytes=bytes_sum("bytes"),
             until=Max("opens_at"),
             doubted=Count("pk", filter=Q(judged__lt=F("doubts"))),
         )

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db.models import Count, F, OuterRef, Q, Subquery, Sum
+from django.db.models import Count, OuterRef, Q, Subquery
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -31,6 +31,7 @@ from cleanup.models import (
     SweepKind,
     Tone,
 )
+from cleanup.models.sums import bytes_sum
 from cleanup.policy.gates import Finding
 from cleanup.policy.retention import Mode, ScopedPolicy
 from cleanup.policy.watching import AHEAD, SILENT_AFTER
@@ -270,7 +271,7 @@ def _freed(user: User, now: datetime) -> dict[str, Freed]:
     scheduled = Q(requester=Requester.SCHEDULE)
     sums = entries.values("root_name").annotate(
         runs=Count("run", distinct=True),
-        freed=Sum("bytes"),
+        freed=bytes_sum("bytes"),
         by_schedule=Count("run", distinct=True, filter=scheduled),
         by_hand=Count("run", distinct=True, filter=~scheduled),
     )
@@ -293,8 +294,8 @@ def _under_way(user: User) -> list[UnderWay]:
     batches = ClearBatch.objects.filter(pk__in=keys).annotate(
         runs=Count("attempts"),
         ended=Count("attempts", filter=~Q(attempts__phase__in=ClearAttempt.ACTIVE)),
-        freed=Sum(F("attempts__freed_bytes"), default=0),
-        going=Sum(F("attempts__done_bytes"), filter=Q(attempts__phase=Phase.COMMITTED), default=0),
+        freed=bytes_sum("attempts__freed_bytes", default=0),
+        going=bytes_sum("attempts__done_bytes", filter=Q(attempts__phase=Phase.COMMITTED), default=0),
     )
     return [
         UnderWay(batch=one, runs=one.runs, done=one.ended, freed_bytes=int(one.freed + one.going)) for one in batches

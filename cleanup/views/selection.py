@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
-from django.db.models import Count, Sum
+from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -15,6 +15,7 @@ from django.views.decorators.http import require_POST
 
 from cleanup import access, readiness
 from cleanup.models import RunQuerySet
+from cleanup.models.sums import bytes_sum
 from cleanup.policy.lifecycle import State
 from cleanup.views import listing
 from cleanup.views.filters import chosen_filters
@@ -64,7 +65,7 @@ def selection_of(request: SignedIn) -> Selection:
     keys = picked(request)
     if not keys:
         return Selection(keys)
-    found = _open_to(request).filter(pk__in=keys).aggregate(runs=Count("pk"), bytes=Sum("bytes", default=0))
+    found = _open_to(request).filter(pk__in=keys).aggregate(runs=Count("pk"), bytes=bytes_sum("bytes", default=0))
     return Selection(keys, found["runs"], int(found["bytes"]))
 
 

@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Q
 from django.db.models.functions import Coalesce
 
 from cleanup import access
 from cleanup.models import ClearAttempt, LedgerEntry, RunQuerySet, Tone
+from cleanup.models.sums import bytes_sum
 from cleanup.views.capacity import Amount
 from cleanup.views.listing import opening_within_a_day
 
@@ -73,7 +74,7 @@ def _add_up(user: User, seen: access.Places, mine: access.Places, now: datetime)
     by_reason: dict[int, dict[tuple[Tone, str], Amount]] = {}
     soon: dict[int, Amount] = {}
     opens = opening_within_a_day(now)
-    extra = {"soon_runs": Count("pk", filter=opens), "soon_bytes": Sum("bytes", filter=opens)}
+    extra = {"soon_runs": Count("pk", filter=opens), "soon_bytes": bytes_sum("bytes", filter=opens)}
     for row in _grouped(access.runs(user).here(), "root", "tone", "reason", **extra):
         found = by_reason.setdefault(row["root"], {})
         found[Tone(row["tone"]), row["reason"]] = _amount(row)
@@ -102,8 +103,8 @@ def _grouped(runs: RunQuerySet, *columns: str, **extra: Any) -> Any:  # noqa: AN
         .values(*columns)
         .annotate(
             runs=Count("pk"),
-            logical=Sum("bytes"),
-            allocated=Sum(Coalesce("allocated_bytes", "bytes")),
+            logical=bytes_sum("bytes"),
+            allocated=bytes_sum(Coalesce("allocated_bytes", "bytes")),
             unknown=Count("pk", filter=Q(bytes=None)),
             **extra,
         )

@@ -7,8 +7,7 @@ from django.contrib.auth.decorators import permission_required
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import Case, Count, QuerySet, Sum, Value, When
-from django.db.models.functions import Coalesce
+from django.db.models import Case, Count, QuerySet, Value, When
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -17,6 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from cleanup import access, answering, breaking, dryruns
 from cleanup.dryruns import Expected
 from cleanup.models import StagingRoot, Sweep, SweepBreaker, SweepKind
+from cleanup.models.sums import bytes_sum
 from cleanup.policy.reasons import Reason
 from cleanup.taking import FREEING, Action
 from cleanup.templatetags.words import visible
@@ -127,7 +127,7 @@ def sweep_detail(request: SignedIn, pk: int) -> HttpResponse:
     rehearsed = said.filter(action=Action.WOULD_CLEAR, reason=Reason.REHEARSAL).order_by()
     context = {
         "sweep": sweep,
-        "rehearsed": rehearsed.aggregate(runs=Count("pk"), bytes=Coalesce(Sum("bytes"), 0)),
+        "rehearsed": rehearsed.aggregate(runs=Count("pk"), bytes=bytes_sum("bytes", default=0)),
         "partly": not places.include(sweep.root_id, ""),
         "form": form,
         "chosen": form.chosen(),

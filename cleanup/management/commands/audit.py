@@ -3,11 +3,12 @@
 from typing import Any
 
 from django.core.management.base import CommandParser
-from django.db.models import Count, F, Sum
+from django.db.models import Count, F
 from django.db.models.functions import TruncMonth
 
 from cleanup.management.base import LabCommand, parse_iso
 from cleanup.models import LedgerEntry
+from cleanup.models.sums import bytes_sum
 from cleanup.templatetags import words
 
 _KEYS: dict[str, Any] = {
@@ -34,9 +35,9 @@ class Command(LabCommand):
             rows = entries.freeing().order_by().values(key=_KEYS[options["by"]])
             for row in rows.annotate(
                 runs=Count("run", distinct=True),
-                files=Sum("files"),
-                freed=Sum("bytes"),
-                allocated=Sum("allocated_bytes"),
+                files=bytes_sum("files"),
+                freed=bytes_sum("bytes"),
+                allocated=bytes_sum("allocated_bytes"),
             ).order_by("key"):
                 key = row["key"].strftime("%Y-%m") if options["by"] == "month" else row["key"] or "(schedule)"
                 groups.append(
