@@ -15,8 +15,21 @@ from django.db import connection
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from cleanup import batching, clearing, discovery, gathering, holding, judging, proving, queueing, recovery, tasks
-from cleanup.batching import Asked, Changed, Fate, NotConfirmed, Preview
+from cleanup import (
+    batching,
+    choosing,
+    clearing,
+    discovery,
+    gathering,
+    holding,
+    judging,
+    proving,
+    queueing,
+    recovery,
+    tasks,
+)
+from cleanup.batching import Changed, NotConfirmed
+from cleanup.choosing import Asked, Fate, Preview
 from cleanup.models import (
     Access,
     ClearAttempt,
@@ -29,9 +42,10 @@ from cleanup.models import (
     StagingRoot,
     Tone,
 )
-from cleanup.policy.gates import ProofFacts
+from cleanup.policy.gates import Finding, ProofFacts
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import ProofLevel
+from cleanup.progress import measure
 from tests.faults.scene import everything
 from tests.lab import Lab, touch
 
@@ -61,7 +75,7 @@ class Room:
 
     def look(self, *, at: datetime | None = None, user: User | None = None) -> Preview:
         who = User.objects.get(pk=(user or self.operator).pk)  # places are kept with the object
-        return batching.preview(who, Asked.of(self.keys), at or self.now)
+        return choosing.preview(who, Asked.of(self.keys), at or self.now)
 
     def place(
         self, shown: Preview, *, user: User | None = None, key: uuid.UUID | None = None, **more: Any
@@ -156,7 +170,7 @@ def test_a_touched_run_goes_only_with_every_byte_compared_and_a_failed_one_says_
         Run.objects.with_root().get(run_path=SMALL), requester="operator", actor="ada", now=room.now
     )
     later = room.now + timedelta(hours=1)
-    finding = batching.Finding(Reason.NAS_TIMEOUT)
+    finding = Finding(Reason.NAS_TIMEOUT)
     clearing.finish_without_clear(failed, Phase.REFUSED, finding, now=later)
     fates = {item.run.run_path: (item.fate, item.reason) for item in room.look(at=later).items}
     assert fates == {
@@ -178,7 +192,7 @@ def test_what_is_gone_cleared_or_on_a_root_in_trouble_stays(room: Room) -> None:
 
 
 def test_what_nobody_knows_is_counted_and_not_named(room: Room) -> None:
-    shown = batching.preview(room.operator, Asked.of([*room.keys, NOBODY_KNOWS]), room.now)
+    shown = choosing.preview(room.operator, Asked.of([*room.keys, NOBODY_KNOWS]), room.now)
     assert (len(shown.items), shown.unknown) == (3, (NOBODY_KNOWS,))
     room.place(shown)
 
@@ -193,20 +207,20 @@ def test_a_recent_comparison_of_every_byte_is_shown(room: Room) -> None:
 
 def test_at_most_so_many_go_at_once_and_the_others_are_counted(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     judging.judge_stale(room.now)
-    monkeypatch.setattr(batching, "MAX_RUNS", 2)
-    safe = batching.safe_on(room.operator, room.root)
-    chosen = batching.choose(safe)
+    monkeypatch.setattr(choosing, "MAX_RUNS", 2)
+    safe = choosing.safe_on(room.operator, room.root)
+    chosen = choosing.choose(safe)
     assert list(chosen.marks) == [room.key(BIG), room.key(MIDDLE)]
-    assert batching.left_over(safe, chosen) == 1
-    assert batching.left_over(safe, Asked.of([room.key(BIG)])) == 0
+    assert choosing.left_over(safe, chosen) == 1
+    assert choosing.left_over(safe, Asked.of([room.key(BIG)])) == 0
     assert len(Asked.parse(room.look().keys + " 3.x 4.x 5.x").marks) == 2
 
 
 def test_the_rest_of_a_root_is_told_by_its_reasons(room: Room) -> None:
     hold(room, MIDDLE)
     judging.judge_stale(room.now)
-    assert [run.run_path for run in batching.safe_on(room.operator, room.root).order_by("pk")] == [BIG, SMALL]
-    (stays,) = batching.staying_on(room.operator, room.root)
+    assert [run.run_path for run in choosing.safe_on(room.operator, room.root).order_by("pk")] == [BIG, SMALL]
+    (stays,) = choosing.staying_on(room.operator, room.root)
     size = Run.objects.get(run_path=MIDDLE).bytes
     assert (stays.tone, stays.reason, stays.runs, stays.bytes) == (Tone.WAIT, Reason.HELD, 1, size)
 
@@ -313,11 +327,11 @@ def test_ages_alone_change_nothing(room: Room) -> None:
     again = room.look(at=room.now + timedelta(hours=3))
     assert again.digest == shown.digest
     assert proof_of(again, BIG) is not None
-    assert not batching.preview(room.operator, Asked.parse(shown.keys), room.now).changed
+    assert not choosing.preview(room.operator, Asked.parse(shown.keys), room.now).changed
 
 
 def test_the_order_in_which_runs_are_named_is_no_matter(room: Room) -> None:
-    backwards = batching.preview(room.operator, Asked.of(room.keys[::-1]), room.now)
+    backwards = choosing.preview(room.operator, Asked.of(room.keys[::-1]), room.now)
     assert backwards.digest == room.look().digest
 
 
@@ -349,7 +363,7 @@ def test_a_preview_without_anything_that_goes_places_nothing(room: Room) -> None
         hold(room, path)
     with pytest.raises(Changed):
         room.place(room.look())
-    empty = batching.preview(room.operator, Asked.of([]), room.now)
+    empty = choosing.preview(room.operator, Asked.of([]), room.now)
     with pytest.raises(Changed):
         room.place(empty)
     assert not ClearBatch.objects.exists()
@@ -385,7 +399,7 @@ def test_a_second_window_is_told_that_they_go_already(room: Room) -> None:
 
 
 def test_more_than_a_few_go_only_with_their_number_typed(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "CONFIRM_ABOVE_RUNS", 2)
+    monkeypatch.setattr(choosing, "CONFIRM_ABOVE_RUNS", 2)
     shown = room.look()
     assert (shown.confirms, shown.number) == (True, 3)
     for typed in (None, 0, 2, 30):
@@ -396,9 +410,9 @@ def test_more_than_a_few_go_only_with_their_number_typed(room: Room, monkeypatch
 
 
 def test_a_terabyte_goes_only_with_its_number_typed_alone_too(room: Room) -> None:
-    Run.objects.filter(run_path=BIG).update(bytes=batching.CONFIRM_ABOVE_BYTES + 1, files=142)
+    Run.objects.filter(run_path=BIG).update(bytes=choosing.CONFIRM_ABOVE_BYTES + 1, files=142)
     run = Run.objects.with_root().get(run_path=BIG)
-    shown = batching.preview(room.operator, Asked.of([run.pk]), room.now)
+    shown = choosing.preview(room.operator, Asked.of([run.pk]), room.now)
     assert (shown.confirms, shown.number) == (True, 142)
     with pytest.raises(NotConfirmed):
         batching.place_one(room.operator, run, digest=shown.digest, typed=1, now=room.now)
@@ -408,7 +422,7 @@ def test_a_terabyte_goes_only_with_its_number_typed_alone_too(room: Room) -> Non
 
 def test_one_run_goes_only_as_it_was_shown(room: Room) -> None:
     run = Run.objects.with_root().get(run_path=BIG)
-    digest = batching.preview(room.operator, Asked.of([run.pk]), room.now).digest
+    digest = choosing.preview(room.operator, Asked.of([run.pk]), room.now).digest
     hold(room, BIG)
     for some in (digest, "", "0" * 64):
         with pytest.raises(Changed):
@@ -438,7 +452,7 @@ def test_permissions_that_were_narrowed_meanwhile_count(room: Room) -> None:
     with pytest.raises(Changed) as raised:
         room.place(shown)
     reasons = {item.run.run_path: item.reason for item in raised.value.preview.items}
-    assert reasons == {BIG: batching.NOT_PERMITTED, MIDDLE: "", SMALL: ""}
+    assert reasons == {BIG: choosing.NOT_PERMITTED, MIDDLE: "", SMALL: ""}
     room.operator.groups.clear()
     with pytest.raises(Changed) as raised:
         room.place(shown)
@@ -504,7 +518,7 @@ def test_a_batch_clears_its_runs_one_after_the_other(room: Room) -> None:
     assert run_tasks() == [BIG, MIDDLE, SMALL]
     assert set(phases(batch).values()) == {"done"}
     assert room.paths() == set()
-    done = batching.progress(batch, timezone.now())
+    done = measure(batch, timezone.now())
     assert (done.open, done.percent, done.cleared, done.stayed) == (False, 100, 3, 0)
     assert done.freed_bytes == LedgerEntry.objects.totals()["bytes"] > 0
     assert done.ended_at is not None
@@ -525,7 +539,7 @@ def test_nothing_of_a_paused_batch_begins_until_it_goes_on(room: Room) -> None:
     assert set(phases(batch).values()) == {"queued"}
 
     batch.refresh_from_db()
-    assert (batch.paused_by, batching.progress(batch, room.now).paused) == ("bob", True)
+    assert (batch.paused_by, measure(batch, room.now).paused) == ("bob", True)
     assert batching.resume(batch, now=room.now + timedelta(minutes=5))
     assert OrmQ.objects.count() == 3
     batch.refresh_from_db()
@@ -619,7 +633,7 @@ def test_a_stop_withdraws_what_waits_and_counts_as_nobodys_failure(room: Room) -
     assert not batching.resume(batch, now=room.now)
     assert queueing.enqueue_lost(host=settings.EXLAB_HOST, now=room.now + timedelta(days=3)) == 0
     assert run_tasks() == []
-    told = batching.progress(batch, room.now)
+    told = measure(batch, room.now)
     assert (told.withdrawn, told.stayed, told.reasons, told.open) == (3, 0, (), False)
 
 
@@ -691,7 +705,7 @@ def test_progress_counts_bytes_speed_and_what_is_left(room: Room) -> None:
     for done in (first, second):
         done.advance([Phase.QUEUED], Phase.DONE, now=now, freed_files=2, freed_bytes=1000, freed_allocated_bytes=4096)
     third.advance([Phase.QUEUED], Phase.INTENT, now=now, compared_bytes=500)
-    found = batching.progress(batch, now)
+    found = measure(batch, now)
     assert (
         found.runs,
         found.cleared,
@@ -709,10 +723,10 @@ def test_progress_counts_bytes_speed_and_what_is_left(room: Room) -> None:
 
     ClearBatch.objects.update(paused_seconds=60)
     batch.refresh_from_db()
-    assert batching.progress(batch, now).bytes_per_second == 50
+    assert measure(batch, now).bytes_per_second == 50
 
     third.advance([Phase.INTENT], Phase.COMMITTED, now=now, planned_files=4, done_files=1, done_bytes=250)
-    assert batching.progress(batch, now).settled_bytes == 2250
+    assert measure(batch, now).settled_bytes == 2250
 
 
 @pytest.mark.parametrize("why", ["too early", "one run alone", "paused", "stands still"])
@@ -724,15 +738,15 @@ def test_no_time_left_is_said_where_it_would_be_a_lie(room: Room, why: str) -> N
     if why == "paused":
         batching.pause(batch, actor="ada", now=now)
         batch.refresh_from_db()
-    found = batching.progress(batch, now + timedelta(minutes=3) if why == "stands still" else now)
+    found = measure(batch, now + timedelta(minutes=3) if why == "stands still" else now)
     assert (found.open, found.left) == (True, None)
 
 
 def test_runs_that_stayed_are_counted_by_their_reasons(room: Room) -> None:
     batch = room.batch()
     for attempt, reason in zip(batch.attempts.all(), [Reason.NAS_TIMEOUT, Reason.HELD, Reason.HELD], strict=True):
-        clearing.finish_without_clear(attempt, Phase.REFUSED, batching.Finding(reason), now=room.now)
-    found = batching.progress(batch, room.now)
+        clearing.finish_without_clear(attempt, Phase.REFUSED, Finding(reason), now=room.now)
+    found = measure(batch, room.now)
     assert (found.stayed, found.cleared, found.open) == (3, 0, False)
     assert found.reasons == ((Reason.HELD, 2), (Reason.NAS_TIMEOUT, 1))
 

@@ -17,6 +17,7 @@ from django.views.decorators.http import require_POST, require_safe
 from cleanup import access, batching
 from cleanup.models import ClearAttempt, ClearBatch, Phase
 from cleanup.policy.reasons import Reason
+from cleanup.progress import Progress, measure
 from cleanup.views.clear import may_clear
 from cleanup.views.requests import SignedIn
 from cleanup.views.runs import may_look, queue_is_silent
@@ -107,7 +108,7 @@ def _may_steer(request: SignedIn, batch: ClearBatch) -> bool:
 
 
 def _show(request: SignedIn, batch: ClearBatch, now: datetime) -> HttpResponse:
-    progress = batching.progress(batch, now)
+    progress = measure(batch, now)
     visible = ClearAttempt.objects.filter(batch=batch, run__in=access.runs(request.user))
     # The order in which they are taken; it stays, whatever becomes of them, so that nothing jumps about.
     rows = visible.select_related("run").defer("run__facts", "decision")
@@ -137,7 +138,7 @@ def _stayed(visible: Any) -> list[ClearAttempt]:  # noqa: ANN401
     return list(failed.select_related("run").defer("run__facts", "decision").order_by("phase_at", "pk")[:PAGE_SIZE])
 
 
-def _step(progress: batching.Progress) -> str:
+def _step(progress: Progress) -> str:
     """What must change before a screen reader is told again."""
     if not progress.open:
         return "over"

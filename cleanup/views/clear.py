@@ -13,8 +13,9 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 from django_htmx.http import HttpResponseClientRedirect, reswap, retarget
 
-from cleanup import access, batching, judging, queueing, readiness
-from cleanup.batching import Asked, Changed, NotConfirmed, Preview
+from cleanup import access, batching, choosing, judging, queueing, readiness
+from cleanup.batching import Changed, NotConfirmed
+from cleanup.choosing import Asked, Preview
 from cleanup.forms import ClearForm
 from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot
 from cleanup.templatetags.words import count
@@ -44,7 +45,7 @@ def clear_run(request: SignedIn, pk: int) -> HttpResponse:
     now = timezone.now()
     if request.method == "POST":
         return _ask_for(request, run, now)
-    shown = batching.preview(request.user, Asked.of([run.pk]), now)
+    shown = choosing.preview(request.user, Asked.of([run.pk]), now)
     return _confirm(request, shown, ClearForm(), now)
 
 
@@ -78,7 +79,7 @@ def _confirm(
 def _ask_for(request: SignedIn, run: Run, now: datetime) -> HttpResponse:
     form = ClearForm(request.POST)
     if not form.is_valid():
-        shown = batching.preview(request.user, Asked.of([run.pk]), now)
+        shown = choosing.preview(request.user, Asked.of([run.pk]), now)
         return _confirm(request, shown, form, now, status=MISTAKE)
     wish = form.cleaned_data
     try:
@@ -138,7 +139,7 @@ def _root_of(request: SignedIn) -> StagingRoot | None:
 def _chosen(request: SignedIn, root: StagingRoot | None) -> Asked:
     if root is None:
         return Asked.of(selection.chosen(request))
-    return batching.choose(batching.safe_on(request.user, root))
+    return choosing.choose(choosing.safe_on(request.user, root))
 
 
 def _place(request: SignedIn, root: StagingRoot | None, now: datetime) -> HttpResponse:
@@ -182,9 +183,9 @@ def _show(
 ) -> HttpResponse:
     """The preview; `shown` is given where it has been decided already."""
     hindrances = readiness.hindrances()
-    shown = shown or batching.preview(request.user, asked, now, hindrances=hindrances)
-    left = batching.left_over(batching.safe_on(request.user, root), asked) if root else 0
-    waiting = judging.unjudged(access.runs(request.user).filter(root=root), limit=batching.COUNTED) if root else 0
+    shown = shown or choosing.preview(request.user, asked, now, hindrances=hindrances)
+    left = choosing.left_over(choosing.safe_on(request.user, root), asked) if root else 0
+    waiting = judging.unjudged(access.runs(request.user).filter(root=root), limit=choosing.COUNTED) if root else 0
     roots = shown.roots
     context: dict[str, Any] = {
         "preview": shown,
@@ -192,14 +193,14 @@ def _show(
         "folded": shown.going[IN_SIGHT:],
         "root": root,
         "left": left,
-        "left_is_more": left >= batching.COUNTED,
-        "most": batching.MAX_RUNS,
-        "staying_on": batching.staying_on(request.user, root) if root else [],
+        "left_is_more": left >= choosing.COUNTED,
+        "most": choosing.MAX_RUNS,
+        "staying_on": choosing.staying_on(request.user, root) if root else [],
         "space": _space_after(shown, roots[0]) if len(roots) == 1 else None,
         "form": form,
         "key": uuid.uuid4(),
         "changed": status == CONFLICT,
-        "not_permitted": batching.NOT_PERMITTED,
+        "not_permitted": choosing.NOT_PERMITTED,
         "hindrances": hindrances,
         "unjudged": waiting,
         "queue_is_silent": any(queue_is_silent(now, host=host) for host in {root.host for root in roots}),

@@ -11,7 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django_q.models import OrmQ
 
-from cleanup import batching, clearing, judging
+from cleanup import choosing, clearing, judging
 from cleanup.models import Access, ClearAttempt, ClearBatch, DiskUsage, Phase, Run, StagingRoot
 from cleanup.policy.gates import Finding
 from cleanup.policy.reasons import Reason
@@ -210,7 +210,7 @@ def test_a_stale_preview_asks_for_nothing_and_shows_what_has_changed(people, run
 
 
 def test_what_is_left_for_the_next_batch_is_said_again_after_a_refusal(people, runs, policy, monkeypatch):
-    monkeypatch.setattr(batching, "MAX_RUNS", 1)
+    monkeypatch.setattr(choosing, "MAX_RUNS", 1)
     text = text_of(people.operator.get(ROOT))
     assert "1 run is left for the next batch" in text
     wish = wish_of(text)
@@ -404,7 +404,7 @@ def test_the_list_of_batches(people, runs, batch):
 def test_few_queries_however_large_the_batch(people, runs, many, monkeypatch):
     from django.db import connection
 
-    monkeypatch.setattr(batching, "CONFIRM_ABOVE_RUNS", 1000)
+    monkeypatch.setattr(choosing, "CONFIRM_ABOVE_RUNS", 1000)
     many(60)
     ask(people.operator)
     with CaptureQueriesContext(connection) as seen:

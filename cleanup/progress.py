@@ -1,0 +1,146 @@
+"""How far a batch of clears is, from its attempts alone."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import Count, Max, Q, Sum
+from django.db.models.functions import Coalesce
+
+from cleanup.models import ClearAttempt, ClearBatch, Phase
+from cleanup.policy.reasons import Reason
+
+# A time left is a guess. It is made only after so much of the way, so long a time, and while something moves.
+_GUESS_AFTER_RUNS = 2
+_GUESS_AFTER = timedelta(seconds=10)
+_MOVES = timedelta(minutes=2)
+# However small a run is, its checks and its record take this long.
+_FOR_EACH_RUN = timedelta(seconds=1)
+_ENDED = (Phase.DONE, Phase.REFUSED, Phase.ABORTED, Phase.CONFLICT)
+_STAYED = (Phase.REFUSED, Phase.ABORTED, Phase.CONFLICT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A run under way; `to_compare` are the bytes that are read on both sides, where bytes are read at all."""
+
+    attempt: ClearAttempt
+    to_compare: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a batch is. Bytes are logical unless the name says otherwise.
+
+    `cleared` runs are gone, of which `incomplete` have left something; `stayed` were refused or put back, `withdrawn`
+    stopped by a person before they had begun. `reasons` counts why, most frequent first.
+    """
+
+    batch: ClearBatch
+    now: datetime
+    runs: int
+    cleared: int
+    incomplete: int
+    stayed: int
+    withdrawn: int
+    waiting: int
+    under_way: tuple[Work, ...]
+    total_bytes: int
+    settled_bytes: int
+    freed_files: int
+    freed_bytes: int
+    freed_allocated_bytes: int
+    ended_at: datetime | None
+    moved_at: datetime
+    reasons: tuple[tuple[str, int], ...]
+
+    @property
+    def open(self) -> bool:
+        """Whether something of it is still to come."""
+        return bool(self.waiting or self.under_way)
+
+    @property
+    def paused(self) -> bool:
+        return self.batch.paused_at is not None and self.open
+
+    @property
+    def settled(self) -> int:
+        """The runs that are through, whatever became of them."""
+        return self.cleared + self.stayed + self.withdrawn
+
+    @property
+    def percent(self) -> int:
+        """How much of the way lies behind, by bytes where there are any; 100 only at its end."""
+        if not self.open:
+            return 100
+        whole, done = (self.total_bytes, self.settled_bytes) if self.total_bytes else (self.runs, self.settled)
+        return min(99, 100 * done // max(whole, 1))
+
+    @property
+    def active(self) -> timedelta:
+        """How long it has been at work or in the queue, pauses apart."""
+        end = self.ended_at or self.batch.paused_at or self.now
+        span = end - self.batch.created_at - timedelta(seconds=self.batch.paused_seconds)
+        return max(span, timedelta(0))
+
+    @property
+    def bytes_per_second(self) -> float | None:
+        """Bytes freed in a second of its active time; None before anything was."""
+        seconds = self.active.total_seconds()
+        return self.freed_bytes / seconds if self.freed_bytes and seconds >= 1 else None
+
+    @property
+    def whole_bytes_per_second(self) -> int | None:
+        """The same, without the fraction."""
+        return None if self.bytes_per_second is None else round(self.bytes_per_second)
+
+    @property
+    def left(self) -> timedelta | None:
+        """How long the rest takes at the speed so far; a guess, and None where none would be fair."""
+        speed = self.bytes_per_second
+        fair = self.cleared >= _GUESS_AFTER_RUNS and self.active >= _GUESS_AFTER and not self.paused
+        if not (self.open and speed and fair and self.now - self.moved_at < _MOVES):
+            return None
+        runs = self.waiting + len(self.under_way)
+        return runs * _FOR_EACH_RUN + timedelta(seconds=max(self.total_bytes - self.settled_bytes, 0) / speed)
+
+    @property
+    def left_minutes(self) -> int | None:
+        """The same in minutes, rounded up."""
+        return None if self.left is None else -(-self.left // timedelta(minutes=1))
+
+
+def measure(batch: ClearBatch, now: datetime) -> Progress:
+    """How far a batch is, from its rows alone."""
+    attempts = ClearAttempt.objects.filter(batch=batch).order_by()
+    done, ended = Q(phase=Phase.DONE), Q(phase__in=_ENDED)
+    withdrawn = Q(phase=Phase.ABORTED, reason=Reason.WITHDRAWN)
+    sums = attempts.aggregate(
+        runs=Count("pk"),
+        cleared=Count("pk", filter=done),
+        incomplete=Count("pk", filter=done & Q(reason=Reason.REMOVAL_INCOMPLETE)),
+        stayed=Count("pk", filter=Q(phase__in=_STAYED) & ~withdrawn),
+        withdrawn=Count("pk", filter=withdrawn),
+        waiting=Count("pk", filter=Q(phase=Phase.QUEUED)),
+        total_bytes=Sum("run__bytes", default=0),
+        settled_bytes=Sum("run__bytes", filter=ended, default=0),
+        freed_files=Sum("freed_files", default=0),
+        freed_bytes=Sum("freed_bytes", default=0),
+        freed_allocated_bytes=Sum("freed_allocated_bytes", default=0),
+        ended_at=Max("phase_at", filter=ended),
+        moved_at=Max(Coalesce("progress_at", "phase_at")),
+    )
+    at_work = attempts.filter(phase__in=[Phase.INTENT, Phase.COMMITTED]).select_related("run__root")
+    begun = list(at_work.order_by("created_at", "pk"))
+    for attempt in begun:  # what is gone of the runs under way
+        sums["settled_bytes"] += attempt.done_bytes
+        sums["freed_bytes"] += attempt.done_bytes
+        sums["freed_files"] += attempt.done_files
+    under_way = tuple(
+        Work(attempt=attempt, to_compare=max(2 * (attempt.run.bytes or 0), attempt.compared_bytes)) for attempt in begun
+    )
+    why = attempts.filter(phase__in=_STAYED).exclude(reason=Reason.WITHDRAWN).values_list("reason")
+    reasons = tuple(why.annotate(runs=Count("pk")).order_by("-runs", "reason"))
+    if sums["waiting"] or under_way:
+        sums["ended_at"] = None
+    sums["moved_at"] = max(batch.created_at, sums["moved_at"] or batch.created_at, *(one.phase_at for one in begun))
+    return Progress(batch=batch, now=now, under_way=under_way, reasons=reasons, **sums)
