@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from cleanup import cleanup_eligible, clear_run, freed_bytes_and_count, gathering
+from cleanup import cleanup_eligible, clear_run, freed_bytes_and_count, gathering, queueing
 from cleanup.clearing import Refused, perform
-from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Proof, Run
+from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Proof, Requester, Run
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import Mode, Policy
 from cleanup.staging import ingest, tree
@@ -52,6 +52,20 @@ def test_clears_a_verified_run(scene: Scene, policy: Callable[..., Any], level: 
     assert (attempt.policy_version, attempt.proof.level) == (1, level)
     assert (attempt.planned_files, attempt.planned_bytes) == (scene.files, scene.bytes)
     assert {entry["verdict"] for entry in attempt.decision if entry["gate"] != "retention"} == {"pass"}
+
+
+@pytest.mark.parametrize(("asked", "later"), [("checksum", "record"), ("record", "size")])
+def test_a_clear_that_waited_asks_for_the_stronger_of_both_proofs(
+    scene: Scene, policy: Callable[..., Any], asked: str, later: str
+) -> None:
+    """What a person was told at the click holds, and so does what the lab has asked for since."""
+    policy(proof=asked)
+    attempt = queueing.new_attempt(scene.run, requester=Requester.OPERATOR, actor="ada", now=scene.now)
+    policy(proof=later, rehearse=False)
+    scene.lab.twin().rename(scene.lab.base / "lost")
+    attempt = perform(attempt, now=scene.now)
+    assert (attempt.phase, attempt.reason) == ("refused", Reason.NAS_MISSING_FILE)
+    assert scene.path.is_dir()
 
 
 def test_the_ledger_tells_the_whole_story(scene: Scene, policy: Callable[..., Any]) -> None:
