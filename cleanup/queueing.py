@@ -57,13 +57,7 @@ def new_attempt(
         raise
 
 
-def request_clear(
-    run: Run,
-    *,
-    actor: str,
-    note: str = "",
-    now: datetime,
-) -> ClearAttempt:
+def request_clear(run: Run, *, actor: str, note: str = "", now: datetime) -> ClearAttempt:
     """An operator's "Clear now": a queued attempt together with its task, or neither.
 
     Raises AlreadyClearing if the run has an active attempt. The outcome is read from the attempt later.

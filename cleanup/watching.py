@@ -91,11 +91,6 @@ def about_roots() -> Q:
     return Q(kind=AlertKind.HOST, subject__startswith=_ROOT)
 
 
-def watch_is_silent(now: datetime) -> bool:
-    """Whether a host with staging roots has no watchdog, so that no news from there would be no good news."""
-    return bool(silent_watches(now))
-
-
 def silent_watches(now: datetime) -> list[str]:
     """The hosts with staging roots whose watchdog has given no sign of life for two minutes."""
     lately = {"at__gt": now - rules.WATCH_SILENT_AFTER, "at__lte": now + rules.AHEAD}

@@ -418,16 +418,16 @@ def test_two_watchdogs_leave_each_others_alerts_alone(
 
 
 def test_its_own_silence_is_told(root: Any, now: datetime, settings: Any) -> None:
-    assert watching.watch_is_silent(now)
+    assert watching.silent_watches(now)
     look(now)
-    assert not watching.watch_is_silent(now + 2 * MINUTE - SECOND)
-    assert watching.watch_is_silent(now + 2 * MINUTE)
+    assert not watching.silent_watches(now + 2 * MINUTE - SECOND)
+    assert watching.silent_watches(now + 2 * MINUTE)
     Heartbeat.objects.create(cluster=watching.WATCH, host=ELSEWHERE, at=now + 2 * MINUTE)
     assert watching.silent_watches(now + 2 * MINUTE) == [root.host], "another host's watchdog does not see this one"
 
 
 def test_without_staging_roots_there_is_nothing_to_watch(now: datetime) -> None:
-    assert not watching.watch_is_silent(now)
+    assert not watching.silent_watches(now)
 
 
 def test_one_bad_rule_does_not_silence_the_others(
@@ -501,9 +501,9 @@ def test_the_real_process_shows_a_stalled_run_and_its_end_at_the_next_look(
     Run.objects.filter(pk=run.pk).update(state="sync_verified")
     while watch.line()["alerts"]:
         assert time.monotonic() - began < 40
-    assert not watching.watch_is_silent(timezone.now())
+    assert not watching.silent_watches(timezone.now())
     assert watch.end() == 0
-    assert watching.watch_is_silent(timezone.now() + 2 * MINUTE), "a watchdog that was ended is noticed"
+    assert watching.silent_watches(timezone.now() + 2 * MINUTE), "a watchdog that was ended is noticed"
 
 
 @pytest.mark.django_db(transaction=True)

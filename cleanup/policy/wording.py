@@ -55,21 +55,6 @@ def describe_stage(version: ScopedPolicy, *, nights: int | None) -> str:
     return f"rehearsed first for {_nights(wanted)}" if wanted else "rehearsed until somebody promotes it"
 
 
-def changes(before: ScopedPolicy | None, after: ScopedPolicy) -> list[str]:
-    """What a version changes against the one before it in its scope, as `retain hours: 7 days → 24 h`."""
-    told = []
-    for name in FIELDS:
-        old, new = getattr(before, name, None), getattr(after, name)
-        if old != new:
-            was = f"{say_field(name, old)} → " if before is not None else ""
-            told.append(f"{name.replace('_', ' ')}: {was}{say_field(name, new)}")
-    if before is not None and before.stage is not after.stage:
-        told.append(f"rehearsal: {before.stage} → {after.stage}")
-    elif before is None and after.stage is not Stage.PROMOTED:
-        told.append(f"rehearsal: {after.stage}")
-    return told
-
-
 def say_field(name: str, value: Any) -> str:  # noqa: ANN401
     """A field's value as people say it; an unset one is left to wider scopes."""
     if value is None:

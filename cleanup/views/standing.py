@@ -1,5 +1,6 @@
 """How a run stands, in words: one headline, the reason, and what a person may do about it."""
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -16,9 +17,17 @@ from cleanup.templatetags.words import advice, ago, count, duration, files, in_u
 PARKED = "Parked"
 
 
+class Action(enum.StrEnum):
+    """What the button says by which a person takes a run."""
+
+    CLEAR = "Clear now"
+    RETRY = "Try again"
+    COMPARE = "Compare every byte and clear"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """A verdict in words. `advice` is what a person may do; `action` is what the button says, if there is one."""
+    """A verdict in words. `advice` is what a person may do; `action` is the button, if there is one."""
 
     tone: Tone
     headline: str
@@ -26,8 +35,12 @@ class Standing:
     detail: str = ""
     advice: str = ""
     schedule: str = ""
-    action: str = ""
+    action: Action | None = None
     progress: tuple[int, int] | None = None
+
+    @property
+    def clears_now(self) -> bool:
+        return self.action is Action.CLEAR
 
 
 def stand(
@@ -92,7 +105,7 @@ def _staged(decision: Decision, judgement: Judgement) -> Standing:
             because=because,
             detail=detail,
             advice=advice(Reason.PARKED),
-            action="Try again",
+            action=Action.RETRY,
         )
     if refusal is None:
         trusted = decision.policy.proof is ProofLevel.RECORD
@@ -101,7 +114,7 @@ def _staged(decision: Decision, judgement: Judgement) -> Standing:
             headline="Safe to clear",
             because="The wizard's record is trusted." if trusted else "Names and sizes agree with the NAS.",
             schedule=_schedule(decision),
-            action="Clear now",
+            action=Action.CLEAR,
         )
     because, detail = why_not(refusal)
     if refusal.reason is Reason.NOT_SYNC_VERIFIED:
@@ -115,7 +128,7 @@ def _staged(decision: Decision, judgement: Judgement) -> Standing:
     if refusal.reason is Reason.HELD:
         ends = "It ends when the file .exlab-hold is taken out of the run."
         return Standing(tone=judgement.tone, headline="On hold", because=_capital(detail), advice=ends)
-    action = "Compare every byte and clear" if decision.needs_full_comparison else ""
+    action = Action.COMPARE if decision.needs_full_comparison else None
     return Standing(
         tone=judgement.tone,
         headline="Blocked",
