@@ -1,4 +1,4 @@
-"""A real Chromium before a live server, and watchers that let no console message and no request off the host pass."""
+"""A real Chromium before a live server, and watchers of its console, its requests and every page's policy."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import BrowserContext, ConsoleMessage, Request
+from playwright.sync_api import BrowserContext, ConsoleMessage, Request, Response
 
 from tests.lab import Lab, touch
 
@@ -27,6 +27,15 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
+
+# What every page has to say, whatever the settings say: without it a browser would find no fault with anything.
+POLICY = {
+    "default-src 'self'",
+    "object-src 'none'",
+    "base-uri 'self'",
+    "form-action 'self'",
+    "frame-ancestors 'none'",
+}
 
 SAFE = "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-17T14-32"
 TEST_RUN = "FLOW_01/PROJ-0060/TestRuns/TestRun_2026-04-18T09-12-45"
@@ -55,7 +64,7 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
 
 @pytest.fixture(autouse=True)
 def trouble(context: BrowserContext, live_server: Any) -> Iterator[list[str]]:
-    """What the console said and which requests left the host; a test that expects some takes it out."""
+    """What the console said, what left the host, what came without policy; a test that expects some takes it out."""
     seen: list[str] = []
     host = urlsplit(live_server.url).netloc
 
@@ -66,9 +75,17 @@ def trouble(context: BrowserContext, live_server: Any) -> Iterator[list[str]]:
         if urlsplit(request.url).netloc != host:
             seen.append(f"off the host: {request.url}")
 
+    def on_response(response: Response) -> None:
+        if response.request.resource_type != "document" or urlsplit(response.url).netloc != host:
+            return
+        policy = response.headers.get("content-security-policy", "")
+        if {directive.strip() for directive in policy.split(";")} != POLICY:
+            seen.append(f"the policy of {response.url}: {policy or 'none'}")
+
     context.on("console", on_console)
     context.on("weberror", lambda error: seen.append(f"fault: {error.error}"))
     context.on("request", on_request)
+    context.on("response", on_response)
     yield seen
     assert seen == []
 
