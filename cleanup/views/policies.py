@@ -31,6 +31,8 @@ PAGE_SIZE = 50
 SHOWN_RUNS = 500
 # The instruments whose policies are spelled out.
 SHOWN_INSTRUMENTS = 200
+# And of each the projects that have a policy of their own.
+SHOWN_PROJECTS = 20
 
 may_look_at_policies = permission_required("cleanup.view_retentionpolicy", raise_exception=True)
 may_set_policies = permission_required(WRITE, raise_exception=True)
@@ -69,10 +71,11 @@ class Shown:
 
 @dataclass(frozen=True)
 class Line:
-    """What the policies come to for the runs of one instrument, in sentences."""
+    """What the policies come to for the runs of one instrument, in sentences; so many projects are left out."""
 
     instrument: Instrument
     sentences: list[str]
+    left_out: int
 
 
 @dataclass(frozen=True)
@@ -204,18 +207,24 @@ def _may_write(user: User, version: RetentionPolicy) -> bool:
 
 def _explain(instruments: Iterable[Instrument], scoped: list[ScopedPolicy]) -> list[Line]:
     """What happens to each instrument's runs; a project with a policy of its own is told if that differs."""
-    projects = sorted({policy.scope.project for policy in scoped if policy.scope.project})
     lines = []
     for instrument in instruments:
         where = Scope(root=instrument.root.name, equipment=instrument.equipment)
-        usual = _by_kind(scoped, where)
+        here = [policy for policy in scoped if _may_cover(policy.scope, where)]
+        projects = sorted({policy.scope.project for policy in here if policy.scope.project})
+        usual = _by_kind(here, where)
         sentences = _sentences(f"{instrument.equipment} ", "", usual)
-        for project in projects:
-            of_project = _by_kind(scoped, replace(where, project=project))
+        for project in projects[:SHOWN_PROJECTS]:
+            of_project = _by_kind(here, replace(where, project=project))
             other = {kind: policy for kind, policy in of_project.items() if policy != usual[kind]}
             sentences += _sentences(f"{instrument.equipment} ", f" of {project}", other)
-        lines.append(Line(instrument, sentences))
+        lines.append(Line(instrument, sentences, max(0, len(projects) - SHOWN_PROJECTS)))
     return lines
+
+
+def _may_cover(scope: Scope, where: Scope) -> bool:
+    """Whether a scope covers any run of an instrument."""
+    return scope.root in (None, where.root) and scope.equipment in (None, where.equipment)
 
 
 def _by_kind(scoped: list[ScopedPolicy], where: Scope) -> dict[str, Policy]:

@@ -103,6 +103,17 @@ def test_what_happens_to_each_instruments_runs_in_a_sentence(people, runs, polic
         assert sentence in text
 
 
+def test_of_very_many_projects_with_a_policy_some_are_told(people, runs, policy, monkeypatch):
+    monkeypatch.setattr("cleanup.views.policies.SHOWN_PROJECTS", 1)
+    for project in ("PROJ-0051", "PROJ-0060", "PROJ-0061"):
+        policy(equipment="CONFOCAL_01", project=project, mode="scheduled", retain_hours=24)
+    answer = people.viewer.get("/policies/")
+    lines = {line.instrument.equipment: line for line in answer.context["lines"]}
+    assert [len(line.sentences) for line in lines.values()] == [2, 1, 1]
+    assert [line.left_out for line in lines.values()] == [2, 0, 0]
+    assert "And 2 more projects with a policy of their own." in answer.content.decode()
+
+
 def test_what_is_of_another_root_or_instrument_is_not_found(people, runs, root, policy):
     other = StagingRoot.objects.create(name="other", host="h", path="/other")
     policy(mode="scheduled", retain_hours=48)

@@ -505,6 +505,18 @@ def test_another_queue_and_other_tasks_are_no_dry_runs_of_this_root(root, now):
     assert OrmQ.objects.latest("pk").key.endswith("@elsewhere")
 
 
+def test_a_task_that_waits_is_unpacked_once_however_often_a_page_asks(root, now, settings):
+    for _ in range(5):
+        async_task("cleanup.tasks.clear", "an attempt", cluster=settings.EXLAB_CLEAR_CLUSTER)
+    dryruns._read.cache_clear()
+    assert dryruns.ask_for(root, actor="ada", now=now)
+    assert not dryruns.ask_for(root, actor="bob", now=now)
+    for running, lock in ((False, None), (True, now + HOUR), (False, now - HOUR)):
+        OrmQ.objects.update(lock=lock)
+        assert dryruns.expected([root], now=now) == {root.pk: dryruns.Expected(root.pk, "ada", running=running)}
+    assert dryruns._read.cache_info().misses == 6
+
+
 # Who sees what
 
 
