@@ -22,7 +22,7 @@ from cleanup.gathering import Unreachable
 from cleanup.marking import NotGone
 from cleanup.models import AlertKind, Orphan, OrphanKind, Run
 from cleanup.orphans import NextStep
-from cleanup.problems import Group, Kind, Problem
+from cleanup.problems import Group, Kind, Problem, Urgency
 from cleanup.templatetags.words import visible
 from cleanup.views.requests import SignedIn
 from cleanup.views.runs import may_look
@@ -59,6 +59,26 @@ class Section:
 
     group: Group
     lines: list[Line]
+
+    @property
+    def before_breakers(self) -> bool:
+        return self.group.urgency < Urgency.FULL
+
+    @property
+    def before_orphans(self) -> bool:
+        return Urgency.FULL <= self.group.urgency <= Urgency.BLOCKED
+
+    @property
+    def after_all(self) -> bool:
+        return self.group.urgency > Urgency.BLOCKED
+
+    @property
+    def loud(self) -> bool:
+        return self.group.urgency is Urgency.NOTHING_GOES
+
+    @property
+    def of_blocked_runs(self) -> bool:
+        return self.group.urgency is Urgency.BLOCKED
 
 
 @dataclass(frozen=True)
