@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Count, Max, Q, Sum
+from django.db.models import Count, Max, Q
 from django.db.models.functions import Coalesce
 
 from cleanup.models import ClearAttempt, ClearBatch, Phase
+from cleanup.models.sums import bytes_sum
 from cleanup.policy.reasons import Reason
 
 # A time left is a guess. It is made only after so much of the way, so long a time, and while something moves.
@@ -121,11 +122,11 @@ def measure(batch: ClearBatch, now: datetime) -> Progress:
         stayed=Count("pk", filter=Q(phase__in=_STAYED) & ~withdrawn),
         withdrawn=Count("pk", filter=withdrawn),
         waiting=Count("pk", filter=Q(phase=Phase.QUEUED)),
-        total_bytes=Sum("run__bytes", default=0),
-        settled_bytes=Sum("run__bytes", filter=ended, default=0),
-        freed_files=Sum("freed_files", default=0),
-        freed_bytes=Sum("freed_bytes", default=0),
-        freed_allocated_bytes=Sum("freed_allocated_bytes", default=0),
+        total_bytes=bytes_sum("run__bytes", default=0),
+        settled_bytes=bytes_sum("run__bytes", filter=ended, default=0),
+        freed_files=bytes_sum("freed_files", default=0),
+        freed_bytes=bytes_sum("freed_bytes", default=0),
+        freed_allocated_bytes=bytes_sum("freed_allocated_bytes", default=0),
         ended_at=Max("phase_at", filter=ended),
         moved_at=Max(Coalesce("progress_at", "phase_at")),
     )

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import Count, Exists, F, OuterRef, Q, Sum
+from django.db.models import Count, Exists, F, OuterRef, Q
 from django.db.models.functions import Coalesce
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
@@ -16,6 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from cleanup import access, batching
 from cleanup.models import ClearAttempt, ClearBatch, Phase
+from cleanup.models.sums import bytes_sum
 from cleanup.policy.reasons import Reason
 from cleanup.progress import Progress, measure
 from cleanup.views.clear import may_clear
@@ -41,7 +42,7 @@ def batch_list(request: SignedIn) -> HttpResponse:
             runs=Count("attempts"),
             cleared=Count("attempts", filter=Q(attempts__phase=Phase.DONE)),
             waiting=Count("attempts", filter=Q(attempts__phase__in=ClearAttempt.ACTIVE)),
-            freed_bytes=Sum("attempts__freed_bytes", default=0),
+            freed_bytes=bytes_sum("attempts__freed_bytes", default=0),
         )
         .order_by("-created_at", "-pk")
     )
