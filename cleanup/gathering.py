@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Prefetch, prefetch_related_objects
 
 from cleanup import proving, readiness
 from cleanup.models import ClearAttempt, Proof, Run, StagingRoot
@@ -38,6 +39,8 @@ from cleanup.staging.datadir import DataDir
 from cleanup.staging.holdfile import HoldFile
 from cleanup.staging.layout import Problem, RunPath, UnsafePath, show
 
+# The attribute of a run that holds what `look_up_failures` has found.
+_LOOKED_UP = "last_failed"
 _NOT_STORED = (
     "fresh",
     "other_attempt",
@@ -338,6 +341,13 @@ def stored_facts(
     )
 
 
+def look_up_failures(runs: Iterable[Run]) -> None:
+    """Ask at once how the last attempts of these runs failed, of those that are parked: no query for each of them."""
+    parked = [run for run in runs if run.failures >= MAX_FAILURES]
+    latest = ClearAttempt.objects.exclude(phase__in=ClearAttempt.ACTIVE).exclude(reason="")[:1]
+    prefetch_related_objects(parked, Prefetch("attempts", queryset=latest, to_attr=_LOOKED_UP))
+
+
 def stored_decision(
     run: Run,
     policies: Iterable[ScopedPolicy],
@@ -423,9 +433,12 @@ def _last_failure(run: Run) -> str:
     """How the latest attempt of a parked run failed, in words; empty for a run that is not parked."""
     if run.failures < MAX_FAILURES:
         return ""
-    last = run.attempts.exclude(phase__in=ClearAttempt.ACTIVE).exclude(reason="").first()
-    if last is None:
+    looked_up: list[ClearAttempt] | None = getattr(run, _LOOKED_UP, None)
+    if looked_up is None:
+        looked_up = list(run.attempts.exclude(phase__in=ClearAttempt.ACTIVE).exclude(reason="")[:1])
+    if not looked_up:
         return ""
+    (last,) = looked_up
     said = " ".join(part for part in (Reason(last.reason).sentence, last.detail) if part)
     return f"The last, {last.phase_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC: {said}"
 

@@ -121,6 +121,7 @@ def _judge_batch(runs: RunQuerySet, now: datetime) -> int:
     """Judge these runs and write that down; returns for how many it counts."""
     # The rows first: whatever changes after that raises their doubts, and what is read later is the newer.
     rows = list(runs.with_root())
+    gathering.look_up_failures(rows)
     policies = RetentionPolicy.objects.scoped()
     attempts = latest_attempts(runs)
     alike: defaultdict[tuple[tuple[str, Any], ...], list[int]] = defaultdict(list)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cleanup import discovery, gathering, proving
 from cleanup.gathering import freeze, identity, same_identity, thaw
 from cleanup.models import RetentionPolicy, Run
-from cleanup.policy.gates import Facts, Finding, Gate, LargeFile, ProofFacts, TwinFacts, Verdict, evaluate
+from cleanup.policy.gates import MAX_FAILURES, Facts, Finding, Gate, LargeFile, ProofFacts, TwinFacts, Verdict, evaluate
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import Policy, ProofLevel
@@ -370,3 +370,29 @@ def test_the_token_is_read_from_a_plain_file_only(tmp_path: Any) -> None:
     os.mkfifo(tmp_path / ".exlab-root")
     with layout.opened(layout.open_root(str(tmp_path))) as descriptor, pytest.raises((OSError, layout.WrongToken)):
         layout.check_token(descriptor, "11111111-2222-3333-4444-555555555555")
+
+
+def test_how_parked_runs_failed_last_is_asked_at_once(lab: Lab, root: Any, now: datetime) -> None:
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    for leaf in ("Run_2026-01-01T00-00", "Run_2026-01-02T00-00", "Run_2026-01-03T00-00"):
+        lab.run(f"FLOW_01/PROJ-0001/Runs/{leaf}")
+    discovery.discover(root, now=now)
+    Run.objects.update(failures=MAX_FAILURES)
+    for run in Run.objects.order_by("run_path")[:2]:
+        for hours, phase, reason in ((3, "refused", "nas_timeout"), (2, "aborted", "interrupted"), (1, "queued", "")):
+            at = now - timedelta(hours=hours)
+            run.attempts.create(
+                host="h", requester="operator", actor="a", created_at=at, phase=phase, phase_at=at, reason=reason
+            )
+    one_by_one = [gathering.stored_facts(run).last_failure for run in Run.objects.with_root().order_by("run_path")]
+    runs = list(Run.objects.with_root().order_by("run_path"))
+    with CaptureQueriesContext(connection) as asked:
+        gathering.look_up_failures(runs)
+    assert len(asked) == 1
+    with CaptureQueriesContext(connection) as asked:
+        at_once = [gathering.stored_facts(run).last_failure for run in runs]
+    assert len(asked) == 0
+    assert at_once == one_by_one
+    assert [Reason.INTERRUPTED.sentence in said for said in at_once] == [True, True, False]

@@ -8,7 +8,7 @@ from math import ceil
 from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Count, Exists, OuterRef, Q
 
-from cleanup import access, breaking, judging, readiness
+from cleanup import access, breaking, gathering, judging, readiness
 from cleanup.forms import UNREADABLE, WITHIN_A_DAY
 from cleanup.models import (
     ClearAttempt,
@@ -101,6 +101,7 @@ def rows_of(
     policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
     attempts = judging.latest_attempts(runs)
     found = {run.pk: run for run in runs.with_root()}
+    gathering.look_up_failures(found.values())
     rows = (_row(found[key], attempts.get(key), policies, hindrances, breakers, now) for key in keys if key in found)
     return [_for(row, user, picked, now) for row in rows]
 

@@ -9,8 +9,9 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from cleanup import clearing, discovery, holding
+from cleanup import clearing, discovery, holding, judging
 from cleanup.models import Access, ClearAttempt, Phase, Requester, Run, StagingRoot, Tone
+from cleanup.policy.gates import MAX_FAILURES
 from cleanup.policy.reasons import Reason
 from cleanup.views import listing, paging
 from cleanup.views import runs as run_views
@@ -207,6 +208,13 @@ def test_one_query_plan_however_many_runs(people, runs, many, number, django_ass
         )
     with django_assert_max_num_queries(38):
         page(people.operator)
+    Run.objects.update(failures=MAX_FAILURES)
+    assert judging.judge_stale(now) == 0
+    with django_assert_max_num_queries(38):
+        page(people.operator)
+    Run.objects.doubt()
+    with django_assert_max_num_queries(24):
+        judging.judge_stale(now)
     Run.objects.update(state="cleared", cleared_at=now)
     with django_assert_max_num_queries(38):
         page(people.operator, "?state=cleared")
