@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import subprocess
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from cleanup.clearing import Refused, perform
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Proof, Requester, Run
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import Mode, Policy
-from cleanup.staging import ingest, tree
+from cleanup.staging import ingest, nas, tree
 from tests.faults.means import flocked_elsewhere
 from tests.faults.scene import Scene, inodes, is_root, set_scene, states_on_disk
 from tests.lab import METADATA, RUN_PATH, Lab, census, read_ingest, snapshot
@@ -52,6 +53,16 @@ def test_clears_a_verified_run(scene: Scene, policy: Callable[..., Any], level: 
     assert (attempt.policy_version, attempt.proof.level) == (1, level)
     assert (attempt.planned_files, attempt.planned_bytes) == (scene.files, scene.bytes)
     assert {entry["verdict"] for entry in attempt.decision if entry["gate"] != "retention"} == {"pass"}
+
+
+def test_a_reader_of_the_nas_that_is_started_as_in_the_lab(
+    scene: Scene, policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere readers are forked from one that waits, with everything imported."""
+    monkeypatch.setattr(nas, "subprocess", subprocess)
+    policy(proof="checksum")
+    assert clear_run(scene.run, now=scene.now, actor="ada") == (scene.files, scene.bytes)
+    scene.assert_cleared()
 
 
 @pytest.mark.parametrize(("asked", "later"), [("checksum", "record"), ("record", "size")])
