@@ -286,7 +286,9 @@ def preview(
     policies = RetentionPolicy.objects.scoped()
     hindrances = readiness.hindrances() if hindrances is None else hindrances
     items: list[Item] = []
-    for run in visible.with_root():
+    runs = list(visible.with_root())
+    gathering.look_up_failures(runs)
+    for run in runs:
         item = _decide(run, attempts.get(run.pk), policies, hindrances, now)
         if run.pk not in permitted:
             item = replace(item, fate=Fate.STAYS, reason=NOT_PERMITTED, detail="", opens_at=None)
