@@ -45,17 +45,19 @@ def clear_run(request: SignedIn, pk: int) -> HttpResponse:
     now = timezone.now()
     if request.method == "POST":
         return _ask_for(request, run, now)
-    shown = choosing.preview(request.user, Asked.of([run.pk]), now)
-    return _confirm(request, shown, ClearForm(), now)
+    return _confirm(request, run, ClearForm(), now)
 
 
 def _confirm(
-    request: SignedIn, shown: Preview, form: ClearForm, now: datetime, *, status: int = 200, changed: bool = False
+    request: SignedIn, run: Run, form: ClearForm, now: datetime, *, shown: Preview | None = None, status: int = 200
 ) -> HttpResponse:
+    """The question about one run; `shown` is given where it has been decided already."""
+    hindrances = readiness.hindrances()
+    shown = shown or choosing.preview(request.user, Asked.of([run.pk]), now, hindrances=hindrances)
     (item,) = shown.items
     breaker = listing.open_breakers().get(item.run.root_id)
     standing, _decision = stand(
-        item.run, item.attempt, RetentionPolicy.objects.scoped(), readiness.hindrances(), now, breaker=breaker
+        item.run, item.attempt, RetentionPolicy.objects.scoped(), hindrances, now, breaker=breaker
     )
     context = {
         "run": item.run,
@@ -63,8 +65,9 @@ def _confirm(
         "preview": shown,
         "standing": standing,
         "allowed": item.goes,
-        "changed": changed,
+        "changed": status == CONFLICT,
         "form": form,
+        "hindrances": hindrances,
         "queue_is_silent": queue_is_silent(now, host=item.run.root.host),
         "now": now,
     }
@@ -79,8 +82,7 @@ def _confirm(
 def _ask_for(request: SignedIn, run: Run, now: datetime) -> HttpResponse:
     form = ClearForm(request.POST)
     if not form.is_valid():
-        shown = choosing.preview(request.user, Asked.of([run.pk]), now)
-        return _confirm(request, shown, form, now, status=MISTAKE)
+        return _confirm(request, run, form, now, status=MISTAKE)
     wish = form.cleaned_data
     try:
         batching.place_one(request.user, run, digest=wish["digest"], typed=wish["typed"], note=wish["note"], now=now)
@@ -88,11 +90,11 @@ def _ask_for(request: SignedIn, run: Run, now: datetime) -> HttpResponse:
         _tell(request, messages.INFO, "This run is being cleared already; here is how far it is.")
     except NotConfirmed as wrong:
         form.add_error("typed", f"To clear this much, type {count(wrong.preview.number)}.")
-        return _confirm(request, wrong.preview, form, now, status=MISTAKE)
+        return _confirm(request, run, form, now, shown=wrong.preview, status=MISTAKE)
     except Changed as changed:
         (item,) = changed.preview.items
         if item.goes:
-            return _confirm(request, changed.preview, form, now, status=CONFLICT, changed=True)
+            return _confirm(request, run, form, now, shown=changed.preview, status=CONFLICT)
         if item.attempt is not None and item.attempt.is_active:
             _tell(request, messages.INFO, "This run is being cleared already; here is how far it is.")
         else:

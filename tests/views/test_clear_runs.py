@@ -11,7 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django_q.models import OrmQ
 
-from cleanup import choosing, clearing, judging
+from cleanup import choosing, clearing, judging, readiness
 from cleanup.models import Access, ClearAttempt, ClearBatch, DiskUsage, Phase, Run, StagingRoot
 from cleanup.policy.gates import Finding
 from cleanup.policy.reasons import Reason
@@ -152,6 +152,15 @@ def test_names_from_instruments_are_spelled_out(people, runs):
     text = text_of(answer)
     assert "Run_\\u202e<b>" in text
     assert "<b>" not in answer.content.decode()
+
+
+def test_what_hinders_the_host_is_asked_once_a_page(people, runs, monkeypatch):
+    asked = []
+    monkeypatch.setattr(readiness, "hindrances", lambda: asked.append(True) or ())
+    for address in (ROOT, f"/runs/{runs[SAFE].pk}/clear/"):
+        asked.clear()
+        text_of(people.operator.get(address))
+        assert len(asked) == 1
 
 
 def test_as_many_queries_for_many_runs_as_for_few(people, runs, many):
