@@ -10,6 +10,7 @@ from django import forms
 from django.forms.boundfield import BoundField
 
 from cleanup.models import ClearAttempt, Project, RetentionPolicy, RunKind, StagingRoot
+from cleanup.policy.explaining import LABELS
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import (
@@ -353,15 +354,16 @@ PROOF_HINT = "Beware of record: nothing on the NAS is looked at, and a copy that
 _HOURS = "Such as 7d, 36h or 90m; a plain number is hours."
 _SIZE = "Such as 8TB, 500GB or 200GiB."
 _COUNT = "A whole number."
-# The fields that are typed: what each is called, and how it is written.
+# The fields that are typed: what each is called, and how it is written. Where a group's title says half of it, or the
+# form asks for what a version tells, the name is another one than in `LABELS`.
 TYPED = {
     "retain_hours": ("Keep after the verification", _HOURS),
     "min_retain_hours": ("Keep at least, where the disk is too full", _HOURS),
     "stalled_after_hours": ("Call a run stalled that stands in one state for", _HOURS),
-    "max_bytes": ("Too full above this size of staged runs", f"For a staging root. {_SIZE}"),
-    "max_runs": ("Too full above so many staged runs", f"For a staging root. {_COUNT}"),
-    "free_start_bytes": ("Too full with less free space than", f"For a staging root. {_SIZE}"),
-    "free_stop_bytes": ("and until so much is free", f"For a staging root; more than the one above. {_SIZE}"),
+    "max_bytes": (LABELS["max_bytes"], f"For a staging root. {_SIZE}"),
+    "max_runs": (LABELS["max_runs"], f"For a staging root. {_COUNT}"),
+    "free_start_bytes": (LABELS["free_start_bytes"], f"For a staging root. {_SIZE}"),
+    "free_stop_bytes": (LABELS["free_stop_bytes"], f"For a staging root; more than the one above. {_SIZE}"),
     "budget_runs": ("Runs, at most", f"For a staging root, or the whole lab. {_COUNT}"),
     "budget_bytes": ("Bytes, at most", f"For a staging root, or the whole lab. {_SIZE}"),
     "budget_minutes": (
