@@ -14,6 +14,7 @@ from cleanup.models import Access, Instrument, Run, RunQuerySet, StagingRoot
 
 VIEW = "cleanup.view_run"
 CLEAR = "cleanup.clear_run"
+HOLD = "cleanup.hold_run"
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,13 @@ def silent_watches(now: datetime) -> list[str]:
     return list(unwatched.values_list("host", flat=True).distinct())
 
 
+def beating_hosts(now: datetime) -> set[str]:
+    """The hosts whose clearing cluster has run a task lately: elsewhere a clear would only wait."""
+    lately = {"at__gt": now - rules.SILENT_AFTER, "at__lte": now + rules.AHEAD}
+    beats = Heartbeat.objects.filter(cluster=settings.EXLAB_CLEAR_CLUSTER, **lately)
+    return set(beats.values_list("host", flat=True))
+
+
 def clusters() -> tuple[str, str]:
     """The names of the task clusters of a host, as their heartbeats carry them."""
     return str(settings.Q_CLUSTER["name"]), settings.EXLAB_CLEAR_CLUSTER

@@ -12,8 +12,8 @@ from cleanup import access, answering
 from cleanup.answering import Answer
 from cleanup.models import Run, Sweep, SweepKind, SweptRun
 from cleanup.policy.gates import SCHEDULE_ONLY
+from cleanup.views.permits import may_look
 from cleanup.views.requests import SignedIn
-from cleanup.views.runs import may_look
 
 # What passes had said before, as far as the page goes back.
 SHOWN = 50

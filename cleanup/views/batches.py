@@ -19,9 +19,9 @@ from cleanup.models import ClearAttempt, ClearBatch, Phase
 from cleanup.models.sums import bytes_sum
 from cleanup.policy.reasons import Reason
 from cleanup.progress import Progress, measure
-from cleanup.views.clear import may_clear
+from cleanup.views.permits import may_clear, may_look
 from cleanup.views.requests import SignedIn
-from cleanup.views.runs import may_look, queue_is_silent
+from cleanup.views.runs import queue_is_silent
 
 PAGE_SIZE = 50
 # The list of batches is for finding the one of this morning.

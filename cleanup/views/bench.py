@@ -26,8 +26,8 @@ from cleanup.models.sums import bytes_sum
 from cleanup.policy.reasons import Reason
 from cleanup.policy.watching import AHEAD
 from cleanup.templatetags.words import duration, in_units, runs, sentence
+from cleanup.views.permits import JUDGED_AT_ONCE, may_look
 from cleanup.views.requests import SignedIn
-from cleanup.views.runs import may_look
 
 # What was seen longer ago is no ground for a green light.
 OLD = timedelta(minutes=30)
@@ -37,8 +37,6 @@ REASONS = 3
 PAGE_SIZE = 50
 # Further than this nobody counts the runs of an instrument for the list.
 MANY = 1000
-# As many runs as a page judges anew before it is shown; the task does the rest.
-JUDGED = 300
 # Reasons that wait, and yet nobody can say how long.
 WITHOUT_END = (Reason.HELD, Reason.NOT_SYNC_VERIFIED)
 BLOCK = Tone.BLOCK.code
@@ -79,7 +77,7 @@ def bench(request: SignedIn, token: uuid.UUID) -> HttpResponse:
         return redirect_to_login(request.get_full_path())
     now = timezone.now()
     staged = Run.objects.here().filter(root=instrument.root, equipment=instrument.equipment)
-    judging.judge_stale(now, limit=JUDGED, runs=staged)
+    judging.judge_stale(now, limit=JUDGED_AT_ONCE, runs=staged)
     latest = staged.defer("facts").order_by("-first_seen_at", "-pk")[:SHOWN]
     context = {
         "instrument": instrument,
@@ -111,7 +109,7 @@ def bench_qr(request: SignedIn, token: uuid.UUID) -> HttpResponse:
 @may_look
 def instrument_list(request: SignedIn) -> HttpResponse:
     now = timezone.now()
-    judging.judge_stale(now, limit=JUDGED, runs=access.runs(request.user))
+    judging.judge_stale(now, limit=JUDGED_AT_ONCE, runs=access.runs(request.user))
     staged = Run.objects.here().filter(root=OuterRef("root"), equipment=OuterRef("equipment")).order_by()
     newest = staged.values("equipment").annotate(newest=Max("first_seen_at")).values("newest")
     known = (

@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth.decorators import permission_required
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render, resolve_url
@@ -20,11 +19,10 @@ from cleanup.forms import ClearForm
 from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot
 from cleanup.templatetags.words import count
 from cleanup.views import listing, selection
+from cleanup.views.permits import JUDGED_AT_ONCE, may_clear
 from cleanup.views.requests import SignedIn
-from cleanup.views.runs import JUDGED_AT_ONCE, queue_is_silent
+from cleanup.views.runs import queue_is_silent
 from cleanup.views.standing import stand
-
-may_clear = permission_required(access.CLEAR, raise_exception=True)
 
 # So many runs of a preview are in sight at once; the others are unfolded.
 IN_SIGHT = 20

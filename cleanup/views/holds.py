@@ -23,16 +23,15 @@ from cleanup.holding import Cost, HoldRefused
 from cleanup.models import Hold, HoldQuerySet, HoldSource, Run
 from cleanup.policy.lifecycle import State
 from cleanup.templatetags.words import visible
+from cleanup.views.permits import may_hold
 from cleanup.views.requests import SignedIn
 
 PAGE_SIZE = 50
 # So many holds are listed and added up, those that end first.
 ADDED_UP = 5_000
-HOLD = "cleanup.hold_run"
 SHOWN = [("all", "All holds"), ("mine", "Mine"), ("ending", "Ending soon, or by a file for a month")]
 
 may_look = permission_required(["cleanup.view_run", "cleanup.view_hold"], raise_exception=True)
-may_hold = permission_required(HOLD, raise_exception=True)
 
 
 def _in_a_week() -> date:
@@ -197,7 +196,7 @@ def _visible(user: User) -> HoldQuerySet:
 
 
 def _expect_may(user: User, run: Run) -> None:
-    if not access.may(user, HOLD, run):
+    if not access.may(user, access.HOLD, run):
         raise PermissionDenied
 
 
@@ -231,7 +230,7 @@ def _lines(holds: Iterable[Hold], now: datetime, user: User | None = None) -> li
             hold,
             holding.cost(hold, now),
             holding.ended_at(hold, now),
-            may_hold=user is None or access.may(user, HOLD, hold.run),
+            may_hold=user is None or access.may(user, access.HOLD, hold.run),
         )
         for hold in holds
     ]

@@ -31,7 +31,6 @@ from cleanup.views.standing import Standing, stand
 
 Somebody = User | AnonymousUser
 
-HOLD = "cleanup.hold_run"
 TONES = {tone.code: tone for tone in Tone}
 # Further than this nobody needs to know how many there are, and no page waits for it.
 COUNTED = 10_000
@@ -228,7 +227,7 @@ def _for(row: Row, user: Somebody, picked: Collection[int], now: datetime) -> Ro
         row.standing,
         row.attempt,
         may_clear=user.has_perm(access.CLEAR) and access.may(user, access.CLEAR, run),
-        may_hold=user.has_perm(HOLD) and access.may(user, HOLD, run),
+        may_hold=user.has_perm(access.HOLD) and access.may(user, access.HOLD, run),
         chosen=run.pk in picked,
         asks_in=ceil((opens_at - now).total_seconds()) + 1 if opens_at is not None and soon else None,
     )

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import Count, OuterRef, Q, Subquery
 from django.http import HttpResponse
@@ -20,7 +19,6 @@ from cleanup.measuring import Outlook
 from cleanup.models import (
     ClearAttempt,
     ClearBatch,
-    Heartbeat,
     LedgerEntry,
     Phase,
     Requester,
@@ -34,18 +32,16 @@ from cleanup.models import (
 from cleanup.models.sums import bytes_sum
 from cleanup.policy.gates import Finding
 from cleanup.policy.retention import Mode, ScopedPolicy
-from cleanup.policy.watching import AHEAD, SILENT_AFTER
+from cleanup.policy.watching import AHEAD
 from cleanup.views import listing
 from cleanup.views.capacity import Amount, Bar, draw
+from cleanup.views.permits import JUDGED_AT_ONCE, may_look
 from cleanup.views.requests import SignedIn
-from cleanup.views.runs import may_look
 from cleanup.views.sums import add_up
 
 WEEK = timedelta(days=7)
 # As many reasons are named; the list of runs has them all.
 NAMED = 3
-# As many runs are judged before a page says how they stand; the task of every minute judges the others.
-JUDGED_AT_ONCE = 300
 # A disk that was measured longer ago says so.
 OUTDATED = timedelta(minutes=30)
 # Less than this share of the sizes is worth a word.
@@ -165,7 +161,7 @@ def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...]
     sums = add_up(user, now)
     outlooks = measuring.outlooks(roots, now)
     policies = RetentionPolicy.objects.scoped()
-    beating = _beating(now)
+    beating = watching.beating_hosts(now)
     unwatched = set(watching.silent_watches(now))
     sweeps = _last_sweeps(roots) if user.has_perm("cleanup.view_sweep") else {}
     next_sweeps = schedules.next_sweeps()
@@ -241,14 +237,6 @@ def _links(root: StagingRoot) -> dict[str, str]:
         "work": _list_of(root, verdict="work"),
         "clear": f"{reverse('clear-runs')}?{urlencode({'root': root.name})}",
     }
-
-
-def _beating(now: datetime) -> set[str]:
-    """The hosts whose clearing cluster has run a task lately: elsewhere a clear would only wait."""
-    beats = Heartbeat.objects.filter(
-        cluster=settings.EXLAB_CLEAR_CLUSTER, at__gt=now - SILENT_AFTER, at__lte=now + AHEAD
-    )
-    return set(beats.values_list("host", flat=True))
 
 
 def _is_scheduled(root: StagingRoot, policies: Iterable[ScopedPolicy]) -> bool:

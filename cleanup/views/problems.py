@@ -24,14 +24,13 @@ from cleanup.models import AlertKind, Orphan, OrphanKind, Run
 from cleanup.orphans import NextStep
 from cleanup.problems import Group, Kind, Problem, Urgency
 from cleanup.templatetags.words import visible
+from cleanup.views.permits import JUDGED_AT_ONCE, may_clear, may_look
 from cleanup.views.requests import SignedIn
-from cleanup.views.runs import may_look
 from cleanup.views.sweeps import roots_to_go_on
 
 PAGE_SIZE = 50
 CHANGE = "cleanup.change_run"
 
-may_look_again = permission_required(access.CLEAR, raise_exception=True)
 may_mark = permission_required(CHANGE, raise_exception=True)
 
 
@@ -95,7 +94,7 @@ class Row:
 @may_look
 def problem_list(request: SignedIn) -> HttpResponse:
     now, user = timezone.now(), request.user
-    judging.judge_stale(now, limit=300)
+    judging.judge_stale(now, limit=JUDGED_AT_ONCE)
     found = problems.visible_orphans(user).select_related("root", "run").defer("run__facts")
     ordered = found.order_by(F("escalated_at").asc(nulls_last=True), F("bytes").desc(nulls_last=True), "pk")
     page = Paginator(ordered, PAGE_SIZE).get_page(request.GET.get("page", "1"))
@@ -118,7 +117,7 @@ def problem_list(request: SignedIn) -> HttpResponse:
 
 @require_POST
 @may_look
-@may_look_again
+@may_clear
 def look_again(request: SignedIn, pk: int) -> HttpResponse:
     """Look at one orphan now: whatever can be adopted is."""
     now = timezone.now()

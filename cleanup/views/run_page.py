@@ -14,15 +14,15 @@ from cleanup.models import ClearAttempt, LedgerEntry, LedgerKind, Phase, Retenti
 from cleanup.policy.gates import SCHEDULE_ONLY, Facts, Finding
 from cleanup.policy.lifecycle import State
 from cleanup.views import evidence, holds, listing, timeline
+from cleanup.views.permits import may_look
 from cleanup.views.requests import SignedIn
-from cleanup.views.runs import may_look, queue_is_silent
+from cleanup.views.runs import queue_is_silent
 from cleanup.views.standing import stand
 
 # What the run page shows of a long life; the admin has it all.
 SHOWN_ATTEMPTS = 20
 SHOWN_ENTRIES = 50
 CLEARED_IN = (Phase.COMMITTED, Phase.DONE)
-HOLD = "cleanup.hold_run"
 
 
 @require_safe
@@ -89,7 +89,7 @@ def _head(request: SignedIn, run: Run, now: datetime) -> dict[str, Any]:
         "queue_is_silent": queue_is_silent(now, host=run.root.host),
         "unwatched": watching.silent_watches(now),
         "may_clear": access.may(request.user, access.CLEAR, run),
-        "may_hold": access.may(request.user, HOLD, run),
+        "may_hold": access.may(request.user, access.HOLD, run),
         "whole": "all" in request.GET,
         "schedule_only": SCHEDULE_ONLY,
         "now": now,

@@ -4,26 +4,20 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings
-from django.contrib.auth.decorators import permission_required
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from cleanup import access, judging, readiness, watching
-from cleanup.models import Heartbeat, RunQuerySet
+from cleanup.models import RunQuerySet
 from cleanup.policy.lifecycle import State
-from cleanup.policy.watching import AHEAD, SILENT_AFTER
 from cleanup.views import listing, selection
 from cleanup.views.filters import address_of, chosen_filters, filter_form, query_of, without_empty
 from cleanup.views.paging import CLEARED_ORDER, LARGEST, ORDERS, PAGE_SIZE, Order, Page, page_of
+from cleanup.views.permits import JUDGED_AT_ONCE, may_look
 from cleanup.views.requests import SignedIn
 
-may_look = permission_required(access.VIEW, raise_exception=True)
-
-# So many runs are judged before a page is shown; of what is left the page says that it is on its way.
-JUDGED_AT_ONCE = 300
 # What a run waits for is counted in minutes, as long as it is less than a day.
 COUNTED_DOWN = timedelta(days=1)
 # What a click on a column's name asks for: the orders that it goes through.
@@ -113,9 +107,8 @@ def run_changes(request: SignedIn) -> HttpResponse:
 
 def queue_is_silent(now: datetime, *, host: str | None = None) -> bool:
     """Whether the cluster that clears, on one host or on any, has run no task lately: a clear would only wait."""
-    lately = {"at__gt": now - SILENT_AFTER, "at__lte": now + AHEAD}
-    beats = Heartbeat.objects.filter(cluster=settings.EXLAB_CLEAR_CLUSTER, **lately)
-    return not (beats if host is None else beats.filter(host=host)).exists()
+    beating = watching.beating_hosts(now)
+    return not beating if host is None else host not in beating
 
 
 def _staged(request: SignedIn, chosen: dict[str, str], context: dict[str, Any], now: datetime) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.contrib import messages
-from django.contrib.auth.decorators import permission_required
 from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -20,14 +19,12 @@ from cleanup.policy.lifecycle import State
 from cleanup.views import listing
 from cleanup.views.filters import chosen_filters
 from cleanup.views.paging import LARGEST, or_nothing
+from cleanup.views.permits import may_clear, may_look
 from cleanup.views.requests import SignedIn
 
 KEY = "selection"
 # What somebody can still look through, and one preview can show.
 MOST = 1_000
-
-may_look = permission_required(access.VIEW, raise_exception=True)
-may_clear = permission_required(access.CLEAR, raise_exception=True)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from cleanup.models.sums import bytes_sum
 from cleanup.policy.reasons import Reason
 from cleanup.taking import FREEING, Action
 from cleanup.templatetags.words import visible
+from cleanup.views.permits import may_clear
 from cleanup.views.questions import GoOnForm, said_filter, sweeps_filter
 from cleanup.views.requests import SignedIn
 from cleanup.views.runs import queue_is_silent
@@ -36,7 +37,6 @@ _FREEING_FIRST = Case(
 )
 
 may_look_at_sweeps = permission_required("cleanup.view_sweep", raise_exception=True)
-may_clear = permission_required(access.CLEAR, raise_exception=True)
 may_go_on = permission_required(GO_ON, raise_exception=True)
 
 
