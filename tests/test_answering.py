@@ -10,6 +10,7 @@ from django.utils import timezone
 from cleanup import answering
 from cleanup.models import ClearAttempt, Outcome, Run, StagingRoot, Sweep, SweepKind, SweptRun
 from cleanup.policy.reasons import Reason
+from tests.rows import run_row
 
 pytestmark = pytest.mark.django_db
 HOUR = timedelta(hours=1)
@@ -17,17 +18,8 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def run(root: StagingRoot, now: datetime) -> Run:
-    return Run.objects.create(
-        root=root,
-        run_path="CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-17T14-32",
-        identity="1:-:-",
-        equipment="CONFOCAL_01",
-        project="PROJ-0042",
-        run_kind="experimental",
-        leaf="Run_2026-04-17T14-32",
-        state="sync_verified",
-        first_seen_at=now - timedelta(days=30),
-    )
+    path = "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-17T14-32"
+    return run_row(root, path, first_seen_at=now - timedelta(days=30), identity="1:-:-", state="sync_verified")
 
 
 @pytest.fixture

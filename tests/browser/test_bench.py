@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 from cleanup.models import Instrument, Run, StagingRoot, Tone
 from tests.browser.looks import expect_good_to_read, expect_readable
+from tests.rows import run_row
 
 RUN = "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-17T14-32"
 
@@ -18,17 +19,13 @@ def instrument(transactional_db) -> Instrument:
     """A public instrument with a run that was judged safe to clear, and one that waits or is blocked by its name."""
     now = timezone.now()
     root = StagingRoot.objects.create(name="lab", host="lab-pc", path="/srv/staging", token="t", discovered_at=now)
-    Run.objects.create(
-        root=root,
-        run_path=RUN,
-        equipment="CONFOCAL_01",
-        project="PROJ-0042",
-        run_kind="experimental",
-        leaf="Run_2026-04-17T14-32",
+    run_row(
+        root,
+        RUN,
+        first_seen_at=now,
         state="sync_verified",
         verified_at=now - timedelta(days=2),
         bytes=1_200_000_000,
-        first_seen_at=now,
         tone=Tone.GO,
         doubts=1,
         judged=1,

@@ -23,15 +23,12 @@ from cleanup import urls
 from cleanup.models import (
     Access,
     Alert,
-    ClearAttempt,
     ClearBatch,
     Hold,
     Instrument,
-    LedgerEntry,
     Orphan,
     Project,
     RetentionPolicy,
-    Run,
     StagingRoot,
     Surprise,
     Sweep,
@@ -39,6 +36,7 @@ from cleanup.models import (
     SweptRun,
     Tone,
 )
+from tests.rows import clear_rows, run_row
 
 SAFE = ("GET", "HEAD")
 FORM = ("GET", "HEAD", "POST")
@@ -209,20 +207,16 @@ def _of_an_instrument(there: SimpleNamespace, equipment: str, number: int, now) 
     instrument = Instrument.objects.create(root=there.root, equipment=equipment)
     dates = {"here": f"2026-04-1{number}T14-32", "gone": f"2026-03-1{number}T14-32", "lost": f"2026-02-1{number}T14-32"}
     staged, gone, lost = (
-        Run.objects.create(
-            root=there.root,
-            run_path=f"{equipment}/{project.code}/Runs/Run_{date}",
-            equipment=equipment,
-            project=project.code,
+        run_row(
+            there.root,
+            f"{equipment}/{project.code}/Runs/Run_{date}",
+            first_seen_at=now - timedelta(days=20),
             project_name=project.title,
-            run_kind="experimental",
-            leaf=f"Run_{date}",
             state="cleared" if name == "gone" else "sync_verified",
             verified_at=now - timedelta(days=9),
             cleared_at=now - timedelta(days=8) if name == "gone" else None,
             files=12,
             bytes=1_200_000,
-            first_seen_at=now - timedelta(days=20),
             looked_at=now,
             here=name != "gone",
             tone=Tone.DONE if name == "gone" else Tone.BLOCK,
@@ -233,39 +227,7 @@ def _of_an_instrument(there: SimpleNamespace, equipment: str, number: int, now) 
         for name, date in dates.items()
     )
     batch = ClearBatch.objects.create(actor="mkhan", note=f"batch-note-{number}", digest="0" * 64, created_at=now)
-    attempt = ClearAttempt.objects.create(
-        run=gone,
-        batch=batch,
-        phase="done",
-        host="lab-pc",
-        requester="operator",
-        actor="mkhan",
-        note=f"note-{number}-why",
-        created_at=now,
-        phase_at=now,
-        planned_files=12,
-        planned_bytes=1_200_000,
-        freed_files=12,
-        freed_bytes=1_200_000,
-    )
-    for kind in ("authorised", "completed"):
-        LedgerEntry.objects.create(
-            at=now,
-            kind=kind,
-            run=gone,
-            attempt=attempt,
-            root_name=there.root.name,
-            run_path=gone.run_path,
-            equipment=equipment,
-            project=project.code,
-            run_kind="experimental",
-            requester="operator",
-            actor="mkhan",
-            host="lab-pc",
-            policy_version=0,
-            files=12,
-            bytes=1_200_000,
-        )
+    attempt = clear_rows(gone, now, files=12, size=1_200_000, batch=batch, actor="mkhan", note=f"note-{number}-why")
     hold = Hold.objects.create(
         run=staged, owner="jlee", reason=f"figure-{number}-of-jlee", created_at=now, until=now + timedelta(days=2)
     )

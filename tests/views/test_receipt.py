@@ -11,6 +11,7 @@ from django.test import Client
 from cleanup import clearing
 from cleanup.models import Access, ClearAttempt, ClearBatch, LedgerEntry, Phase, Proof, Run, StagingRoot
 from cleanup.policy.reasons import Reason
+from tests.rows import clear_rows, run_row
 from tests.views.conftest import QUEUED, SAFE
 
 NASTY = "bidi \u202e control \x07 <script>alert(1)</script> " + "w" * 200
@@ -31,19 +32,15 @@ def receipt(client, run):
 def row(db: None, now: Any) -> Run:
     """A run that was cleared an hour ago, as rows alone."""
     root = StagingRoot.objects.create(name="lab", host="labpc-04", path="/data/staging", nas_path="/mnt/nas")
-    run = Run.objects.create(
-        root=root,
-        run_path=SAFE,
+    run = run_row(
+        root,
+        SAFE,
+        first_seen_at=now - timedelta(days=10),
         identity="1:-:-",
-        equipment="CONFOCAL_01",
-        project="PROJ-0042",
         project_name="Cortex Q3 Pilot",
-        run_kind="experimental",
-        leaf=SAFE.split("/")[-1],
         state="cleared",
         verified_at=now - timedelta(days=9),
         cleared_at=now - timedelta(hours=1),
-        first_seen_at=now - timedelta(days=10),
     )
     proof = Proof.objects.create(
         run=run,
@@ -54,41 +51,20 @@ def row(db: None, now: Any) -> Run:
         bytes=9_000,
         manifest_sha256="a" * 64,
     )
-    attempt = ClearAttempt.objects.create(
-        run=run,
-        host="labpc-04",
-        phase=Phase.DONE,
+    clear_rows(
+        run,
+        now - timedelta(hours=1),
+        files=7,
+        size=9_500,
         requester="schedule",
-        actor="",
         cause="retention+max_bytes",
         policy_version=7,
         proof=proof,
         created_at=now - timedelta(hours=2),
         phase_at=now - timedelta(minutes=50),
         plan_sha256="b" * 64,
-        planned_files=7,
-        planned_bytes=9_500,
-        freed_files=7,
-        freed_bytes=9_500,
         freed_allocated_bytes=16_384,
     )
-    for kind in ("authorised", "completed"):
-        LedgerEntry.objects.create(
-            at=now - timedelta(hours=1),
-            kind=kind,
-            run=run,
-            attempt=attempt,
-            root_name="lab",
-            run_path=SAFE,
-            equipment="CONFOCAL_01",
-            project="PROJ-0042",
-            run_kind="experimental",
-            requester="schedule",
-            host="labpc-04",
-            policy_version=7,
-            files=7,
-            bytes=9_500,
-        )
     return run
 
 

@@ -1,0 +1,38 @@
+"""Runs and their clears as rows alone, for tests that ask nothing of a disk."""
+
+from datetime import datetime
+from typing import Any
+
+from cleanup.models import ClearAttempt, LedgerEntry, Phase, Run, StagingRoot
+from cleanup.staging.layout import parse_run_path
+
+_OF_THE_RUN = ("run_path", "equipment", "project", "run_kind")
+_OF_THE_ATTEMPT = ("actor", "requester", "host", "policy_version", "cause")
+
+
+def run_row(root: StagingRoot, run_path: str, *, first_seen_at: datetime, **fields: Any) -> Run:
+    """A run, with the columns that repeat its path."""
+    path = parse_run_path(run_path)
+    return Run.objects.create(
+        root=root,
+        run_path=run_path,
+        equipment=path.equipment,
+        project=path.project,
+        run_kind=path.run_kind,
+        leaf=path.leaf,
+        first_seen_at=first_seen_at,
+        **fields,
+    )
+
+
+def clear_rows(run: Run, at: datetime, *, files: int, size: int, **fields: Any) -> ClearAttempt:
+    """A clear that came to its end, its size in logical bytes, and both of its lines in the ledger."""
+    done = {"phase": Phase.DONE, "host": run.root.host, "requester": "operator", "created_at": at, "phase_at": at}
+    done |= {"planned_files": files, "planned_bytes": size, "freed_files": files, "freed_bytes": size}
+    attempt = ClearAttempt.objects.create(run=run, **{**done, **fields})
+    told = {name: getattr(run, name) for name in _OF_THE_RUN}
+    told |= {name: getattr(attempt, name) for name in _OF_THE_ATTEMPT}
+    told |= {"attempt": attempt, "root_name": run.root.name, "files": files, "bytes": size}
+    for kind in ("authorised", "completed"):
+        LedgerEntry.objects.create(at=at, kind=kind, run=run, **told)
+    return attempt
