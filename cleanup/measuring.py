@@ -49,7 +49,7 @@ class Outlook:
         return None if self.since is None else self.at - self.since
 
     @property
-    def day(self) -> int | None:
+    def bytes_a_day(self) -> int | None:
         """Bytes a day, as a whole number."""
         return None if self.pace is None else round(self.pace)
 

@@ -12,7 +12,6 @@ from cleanup import access, breaking, gathering, judging, readiness
 from cleanup.forms import UNREADABLE, WITHIN_A_DAY
 from cleanup.models import (
     ClearAttempt,
-    Instrument,
     Project,
     RetentionPolicy,
     Run,
@@ -192,7 +191,7 @@ def root_choices(user: Somebody) -> list[str]:
 
 
 def equipment_choices(user: Somebody) -> list[str]:
-    seen = Instrument.objects.filter(access.places(user, access.VIEW).q()).order_by("equipment")
+    seen = access.instruments(user).order_by("equipment")
     return list(seen.values_list("equipment", flat=True).distinct()[:OFFERED])
 
 
