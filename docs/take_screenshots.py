@@ -56,19 +56,21 @@ def _open_dialog(page: Page) -> None:
     page.locator("dialog[open]").wait_for()
 
 
+def _open_bench(page: Page) -> None:
+    page.goto(page.locator("a[href^='/bench/']").first.evaluate("link => link.href"))
+
+
 PICTURES_TAKEN = [
-    Picture("overview", "/"),
-    Picture("overview-dark", "/", theme="dark"),
+    Picture("overview", "/", height=620),
+    Picture("overview-dark", "/", height=620, theme="dark"),
     Picture("overview-phone", "/", width=390, height=844),
     Picture("runs", "/runs/"),
-    Picture("runs-dark", "/runs/", theme="dark"),
     Picture("clear-one", "/runs/", act=_open_dialog),
     Picture("clear-many", "/clear/?root=demo"),
     Picture("run-blocked", "/runs/?verdict=block", act=_open_first("tr.block a.leaf")),
+    Picture("bench", "/instruments/", width=390, height=844, act=_open_bench),
     Picture("problems", "/problems/"),
-    Picture("sweeps", "/sweeps/"),
     Picture("policies", "/policies/", user="admin"),
-    Picture("holds", "/holds/"),
 ]
 
 

@@ -77,8 +77,10 @@ def test_a_parked_run_is_told_on_the_pages_and_may_be_tried_again(scene: Scene, 
     from cleanup.models import Run
 
     Run.objects.update(failures=3)
-    text = admin_client.get("/").content.decode()
-    assert "1 run parked." in text
+    Run.objects.all().doubt()
+    assert Reason.PARKED.sentence in admin_client.get("/problems/").content.decode()
+    text = admin_client.get("/runs/?verdict=block").content.decode()
+    assert "Parked" in text
     assert "Try again" in text
     text = admin_client.get(f"/runs/{scene.run.pk}/").content.decode()
     assert "parked" in text

@@ -18,7 +18,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import Client
 
-from cleanup import clear_run, discovery, gathering, recovery, registering, reregistering, sweeping
+from cleanup import clear_run, discovery, gathering, judging, recovery, registering, reregistering, sweeping
 from cleanup.clearing import Refused
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Phase, Run, StagingRoot
 from cleanup.policy.reasons import Reason
@@ -261,6 +261,7 @@ def test_what_lies_there_instead_becomes_a_run_of_its_own(scene: Scene, now: dat
     discover(scene.root, now)
     assert Run.objects.get().problem == Reason.INGEST_DISAGREES
     assert one(scene.run, Order(now=now, actor="ada", replaced=True)).action is Action.DECLARED_GONE
+    judging.judge_runs([scene.run.pk], now)  # the next pass would, and that is no change of the run
     gone = list(Run.objects.filter(pk=scene.run.pk).values())
     later = now + timedelta(hours=1)
     found = discover(scene.root, later)
