@@ -132,8 +132,9 @@ class ClearForm(forms.Form):
 
     def clean_typed(self) -> int | None:
         """A whole number, with or without marks between its thousands."""
-        text = re.sub(r"[\s,.'\u2019_]", "", self.cleaned_data["typed"])
-        return int(text) if text.isascii() and text.isdigit() else None
+        text = self.cleaned_data["typed"].strip()
+        whole = re.fullmatch(r"[0-9]+|[0-9]{1,3}(?:[\s,.'\u2019_][0-9]{3})+", text)
+        return int(re.sub(r"[^0-9]", "", text)) if whole else None
 
 
 class StagingRootForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itself has no such brackets

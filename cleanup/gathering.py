@@ -387,7 +387,7 @@ def thaw(frozen: dict[str, Any]) -> Facts:
     for name in ("ingest_findings", "path_findings", "tree_findings"):
         values[name] = _thaw_findings(values[name])
     values["newer_files"] = tuple(values["newer_files"])
-    if values["proof"]:
+    if values["proof"] is not None:
         proof = values["proof"]
         level, findings = ProofLevel(proof["level"]), _thaw_findings(proof["findings"])
         values["proof"] = ProofFacts(**{**proof, "level": level, "findings": findings})

@@ -647,6 +647,25 @@ def test_what_was_withdrawn_may_be_asked_for_again(room: Room) -> None:
     assert room.place(again).attempts.count() == 3
 
 
+def test_a_form_from_before_a_stop_asks_for_nothing(room: Room) -> None:
+    """In another tab, with a key of its own: what a colleague has stopped meanwhile is shown anew."""
+    shown = room.look()
+    batching.stop(room.place(shown), actor="bob", now=room.now)
+    with pytest.raises(Changed):
+        room.place(shown)
+    assert not ClearAttempt.objects.filter(phase__in=ClearAttempt.ACTIVE).exists()
+
+
+@pytest.mark.parametrize("change", ["token", "nas_token", "allow_same_filesystem"])
+def test_another_root_than_was_shown_queues_nothing(room: Room, change: str) -> None:
+    shown = room.look()
+    other = {"allow_same_filesystem": False}.get(change, str(uuid.uuid4()))
+    StagingRoot.objects.update(**{change: other})
+    with pytest.raises(Changed):
+        room.place(shown)
+    assert not ClearAttempt.objects.exists()
+
+
 def test_a_crash_in_a_stop_leaves_everything_as_it_was(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = room.batch()
     real, calls = clearing.ledger_entry, iter(range(10))

@@ -265,7 +265,7 @@ def test_many_runs_go_only_with_their_number_typed(people, runs, many):
     text = text_of(people.operator.get(ROOT))
     assert "type 22, the number of runs" in text
     wish = wish_of(text)
-    for typed in ("", "1", "222", "drei"):
+    for typed in ("", "1", "222", "2.2", "drei"):
         assert "type 22" in text_of(people.operator.post(ROOT, {**wish, "typed": typed}), 422)
     assert not ClearBatch.objects.exists()
     assert people.operator.post(ROOT, {**wish, "typed": " 22 "}).status_code == 302

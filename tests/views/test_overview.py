@@ -469,3 +469,32 @@ def test_says_what_the_disk_gets_back_where_files_are_sparse(people, runs):
     assert "The disk gets back" not in text_of(people.operator.get("/"))
     Run.objects.filter(pk__in=[runs[SAFE].pk, runs[TEST_RUN].pk]).update(bytes=TB, allocated_bytes=GB)
     assert "The disk gets back about 2.00 GB" in text_of(people.operator.get("/"))
+
+
+@pytest.mark.parametrize("address", ["/", "/runs/", "/problems/", "/instruments/"])
+def test_a_damaged_row_takes_no_page_with_it(people, runs, address):
+    """Facts that no look of ours has written: the run is blocked, and all others stand as they did."""
+    damaged = Run.objects.filter(pk=runs[SAFE].pk)
+    for facts in (
+        [],
+        "torn",
+        7,
+        {"allocated_bytes": "much"},
+        {**runs[SAFE].facts, "proof": {}, "allocated_bytes": "x"},
+    ):
+        damaged.update(facts=facts)
+        damaged.doubt()
+        assert people.viewer.get(address).status_code == 200
+        assert damaged.get().tone == Tone.BLOCK
+        assert people.viewer.get(f"/runs/{runs[SAFE].pk}/").status_code == 200
+
+
+@pytest.mark.parametrize("address", ["/", "/runs/", "/problems/", "/clear/?root=lab"])
+def test_sparse_files_of_exabytes_break_no_sum(people, runs, address):
+    Run.objects.update(bytes=2**62 + 5, tone=Tone.GO)
+    assert people.operator.get(address).status_code == 200
+
+
+def test_an_address_that_no_database_takes_is_not_found(people, runs):
+    assert people.operator.get("/clear/?root=%00").status_code == 404
+    assert people.viewer.get("/runs/", {"q": " ".join("abcdefghijklmnopqrstuvwxyz0123456789")}).status_code == 200
