@@ -16,7 +16,7 @@ from django.db.models import Count, Max
 from cleanup import breaking, gathering, recording
 from cleanup.minding import Minder
 from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot
-from cleanup.models.policies import VERSIONED
+from cleanup.models.policies import draft_version
 from cleanup.models.sums import bytes_sum
 from cleanup.policy.gates import Facts, evaluate
 from cleanup.policy.pressure import Candidate, Fill, Picker, budget_of, in_order, pressure_of
@@ -31,7 +31,6 @@ from cleanup.policy.retention import (
     Stage,
     effective_policy,
     limits_of,
-    stage_of_next,
     unset_since,
 )
 
@@ -151,15 +150,10 @@ def draft(
     **fields: Any,  # noqa: ANN401
 ) -> RetentionPolicy:
     """The version that `add_version` would write after `before`, not saved. Raises ValidationError."""
-    carried = {name: getattr(before, name) for name in VERSIONED} if before else {}
     newest = RetentionPolicy.objects.aggregate(version=Max("version"))["version"] or 0
-    drafted = RetentionPolicy(
-        root=root, author=author, created_at=now, version=newest + 1, note=note, **{**carried, **fields}
+    return draft_version(
+        before, version=newest + 1, root=root, author=author, now=now, rehearse=rehearse, note=note, **fields
     )
-    drafted.full_clean(exclude={"version"})
-    earlier = before.as_value() if before else None
-    drafted.rehearsal = stage_of_next(earlier, drafted.as_value(), rehearse=rehearse)
-    return drafted
 
 
 def preview(drafted: RetentionPolicy, now: datetime) -> Preview:

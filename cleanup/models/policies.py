@@ -77,22 +77,18 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
             # The number first, then what is carried over: a version that is written in between has taken the number.
             newest = self.aggregate(version=models.Max("version"))["version"] or 0
             before = self.filter(root=root, **scope).order_by("-version").first()
-            carried = {name: getattr(before, name) for name in VERSIONED} if before else {}
-            policy = RetentionPolicy(
+            policy = draft_version(
+                before,
+                version=newest + 1,
                 root=root,
                 author=author,
-                created_at=now,
-                version=newest + 1,
-                rehearsal=stage or Stage.OFF,
+                now=now,
+                rehearse=rehearse,
+                stage=stage,
                 note=note,
                 **scope,
-                **{**carried, **fields},
+                **fields,
             )
-            # Whether the number is free is for the database to say at the write: asked before, it may not be by then.
-            policy.full_clean(exclude={"version"})
-            if stage is None:
-                earlier = before.as_value() if before else None
-                policy.rehearsal = stage_of_next(earlier, policy.as_value(), rehearse=rehearse)
             policy.save()
             if policy.proof != (before.proof if before else ""):
                 # Of a policy only the proof decides how a run stands for an operator; all else binds the schedule.
@@ -102,6 +98,40 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
 
     def limits_of(self, root: StagingRoot) -> Limits:
         return limits_of(self.scoped(), root.name)
+
+
+def draft_version(
+    before: "RetentionPolicy | None",
+    *,
+    version: int,
+    root: StagingRoot | None,
+    author: str,
+    now: datetime,
+    rehearse: bool | None,
+    stage: Stage | None = None,
+    note: str = "",
+    **fields: Any,  # noqa: ANN401
+) -> "RetentionPolicy":
+    """A version as it follows `before`, the one in force in its scope, or as the first there; not saved.
+
+    The other arguments are those of `add_version`. Raises ValidationError.
+    """
+    carried = {name: getattr(before, name) for name in VERSIONED} if before else {}
+    policy = RetentionPolicy(
+        root=root,
+        author=author,
+        created_at=now,
+        version=version,
+        rehearsal=stage or Stage.OFF,
+        note=note,
+        **{**carried, **fields},
+    )
+    # Whether the number is free is for the database to say at the write: asked before, it may not be by then.
+    policy.full_clean(exclude={"version"})
+    if stage is None:
+        earlier = before.as_value() if before else None
+        policy.rehearsal = stage_of_next(earlier, policy.as_value(), rehearse=rehearse)
+    return policy
 
 
 # What a version says besides its scope, and the next one carries over.
