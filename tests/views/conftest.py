@@ -47,6 +47,24 @@ def people(db: None, settings: Any) -> SimpleNamespace:
 
 
 @pytest.fixture
+def keeper(people: SimpleNamespace) -> Callable[..., Client]:
+    """A client of somebody who may do what an operator may, on one instrument or staging root alone."""
+    from django.contrib.auth.models import Permission, User
+
+    from cleanup.models import Access
+
+    def sign_in(**place: Any) -> Client:
+        user = User.objects.create_user(f"keeper-{User.objects.count()}")
+        user.user_permissions.set(Permission.objects.filter(group__name="operator"))
+        Access.objects.create(user=user, **place)
+        client = Client(raise_request_exception=False)
+        client.force_login(user)
+        return client
+
+    return sign_in
+
+
+@pytest.fixture
 def beating(db: None, now: datetime) -> None:
     """A cluster that answers."""
     from cleanup.models import Heartbeat

@@ -37,21 +37,6 @@ def _watched(db, settings, now):
     Heartbeat.objects.create(cluster=watching.WATCH, host=settings.EXLAB_HOST, at=now - timedelta(seconds=40))
 
 
-@pytest.fixture
-def keeper(people):
-    """A client of somebody who may do what an operator may, on one instrument or staging root alone."""
-
-    def sign_in(**place):
-        user = User.objects.create_user(f"keeper-{User.objects.count()}")
-        user.user_permissions.set(Permission.objects.filter(group__name="operator"))
-        Access.objects.create(user=user, **place)
-        client = Client(raise_request_exception=False)
-        client.force_login(user)
-        return client
-
-    return sign_in
-
-
 def page(client, query=""):
     response = client.get(f"/problems/{query}")
     assert response.status_code == 200

@@ -61,21 +61,6 @@ def breaker(swept, root, now):
     )
 
 
-@pytest.fixture
-def keeper(people):
-    """A client of somebody who may do what an operator may, on one instrument or staging root alone."""
-
-    def sign_in(**place):
-        user = User.objects.create_user(f"keeper-{User.objects.count()}")
-        user.user_permissions.set(Permission.objects.filter(group__name="operator"))
-        Access.objects.create(user=user, **place)
-        client = Client(raise_request_exception=False)
-        client.force_login(user)
-        return client
-
-    return sign_in
-
-
 def page(client, address):
     response = client.get(address)
     assert response.status_code == 200, address
