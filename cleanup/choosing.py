@@ -75,8 +75,7 @@ class Item:
     @property
     def allocated_bytes(self) -> int | None:
         """What was seen of the run's blocks; the column beside it follows a moment later."""
-        size: int | None = (self.run.facts or {}).get("allocated_bytes")
-        return size
+        return gathering.stored_allocated_bytes(self.run)
 
     @property
     def sort_key(self) -> tuple[int, int]:
@@ -324,9 +323,7 @@ def _decide(
         return replace(item, reason=refusal.reason, detail=refusal.detail, opens_at=refusal.opens_at)
     if decision.needs_full_comparison:
         return replace(item, fate=Fate.FULL, reason=Reason.CHANGED_SINCE_VERIFICATION)
-    # One that a person stopped says nothing of the run.
-    stopped = attempt is not None and attempt.reason == Reason.WITHDRAWN
-    judgement = judging.judge(run, None if stopped else attempt, decision)
+    judgement = judging.judge(run, attempt, decision)
     if judgement.source in (Source.FAILURE, Source.PARKED):
         last = attempt.detail if attempt is not None and judgement.source is Source.FAILURE else ""
         return replace(item, fate=Fate.AGAIN, reason=judgement.reason, detail=last)

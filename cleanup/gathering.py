@@ -348,6 +348,12 @@ def look_up_failures(runs: Iterable[Run]) -> None:
     prefetch_related_objects(parked, Prefetch("attempts", queryset=latest, to_attr=_LOOKED_UP))
 
 
+def stored_allocated_bytes(run: Run) -> int | None:
+    """How many bytes of blocks discovery saw last of a run; None where it saw none, or where that is no number."""
+    size = run.facts.get("allocated_bytes") if isinstance(run.facts, dict) else None
+    return size if isinstance(size, int) else None
+
+
 def stored_decision(
     run: Run,
     policies: Iterable[ScopedPolicy],

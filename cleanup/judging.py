@@ -17,13 +17,12 @@ from django.db.models import OuterRef, Subquery
 
 from cleanup import gathering
 from cleanup.models import ClearAttempt, Phase, RetentionPolicy, Run, RunQuerySet, Tone
-from cleanup.policy.gates import BY_HOLD_FILE, Decision, Gate, GateResult, Verdict
+from cleanup.policy.gates import BY_HOLD_FILE, Decision, Gate, Verdict
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 
 logger = logging.getLogger(__name__)
 
-FAILED = (Phase.REFUSED, Phase.ABORTED, Phase.CONFLICT)
 # Only a clear reads every byte, so no later look at names and sizes can take this back.
 ONLY_BYTES_TELL = (Reason.NAS_CHECKSUM_MISMATCH,)
 # How many runs are read and written at a time.
@@ -53,7 +52,6 @@ class Judgement:
     tone: Tone
     source: Source
     reason: str = ""
-    refusal: GateResult | None = None
     opens_at: datetime | None = None
     judge_after: datetime | None = None
 
@@ -70,7 +68,7 @@ def judge(run: Run, attempt: ClearAttempt | None, decision: Decision | None) -> 
     if attempt is not None and attempt.is_active:
         return Judgement(tone=Tone.WORK, source=Source.CLEARING, reason=Reason.ALREADY_CLEARING)
     staged = _judge_staged(decision)
-    if attempt is not None and attempt.phase in FAILED and _knows_better(attempt, run, staged):
+    if attempt is not None and attempt.phase in ClearAttempt.FAILED and _knows_better(attempt, run, staged):
         return Judgement(tone=Tone.BLOCK, source=Source.FAILURE, reason=attempt.reason, judge_after=staged.judge_after)
     return staged
 
@@ -158,8 +156,7 @@ def _columns(run: Run, attempt: ClearAttempt | None, judgement: Judgement, now: 
     }
     if run.stood_since is None or (run.tone, run.reason) != (columns["tone"], columns["reason"]):
         columns["stood_since"] = now
-    allocated = run.facts.get("allocated_bytes") if isinstance(run.facts, dict) else None
-    allocated = allocated if isinstance(allocated, int) else None
+    allocated = gathering.stored_allocated_bytes(run)
     return columns if allocated == run.allocated_bytes else {**columns, "allocated_bytes": allocated}
 
 
@@ -200,7 +197,6 @@ def _judge_staged(decision: Decision) -> Judgement:
         tone=Tone.WAIT if waits else Tone.BLOCK,
         source=Source.REFUSAL,
         reason=refusal.reason or "",
-        refusal=refusal,
         opens_at=max(instants) if waits and len(instants) == len(refusals) else None,
         judge_after=first,
     )

@@ -16,8 +16,6 @@ _GUESS_AFTER = timedelta(seconds=10)
 _MOVES = timedelta(minutes=2)
 # However small a run is, its checks and its record take this long.
 _FOR_EACH_RUN = timedelta(seconds=1)
-_ENDED = (Phase.DONE, Phase.REFUSED, Phase.ABORTED, Phase.CONFLICT)
-_STAYED = (Phase.REFUSED, Phase.ABORTED, Phase.CONFLICT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,13 +111,13 @@ class Progress:
 def measure(batch: ClearBatch, now: datetime) -> Progress:
     """How far a batch is, from its rows alone."""
     attempts = ClearAttempt.objects.filter(batch=batch).order_by()
-    done, ended = Q(phase=Phase.DONE), Q(phase__in=_ENDED)
+    done, ended = Q(phase=Phase.DONE), Q(phase__in=[Phase.DONE, *ClearAttempt.FAILED])
     withdrawn = Q(phase=Phase.ABORTED, reason=Reason.WITHDRAWN)
     sums = attempts.aggregate(
         runs=Count("pk"),
         cleared=Count("pk", filter=done),
         incomplete=Count("pk", filter=done & Q(reason=Reason.REMOVAL_INCOMPLETE)),
-        stayed=Count("pk", filter=Q(phase__in=_STAYED) & ~withdrawn),
+        stayed=Count("pk", filter=Q(phase__in=ClearAttempt.FAILED) & ~withdrawn),
         withdrawn=Count("pk", filter=withdrawn),
         waiting=Count("pk", filter=Q(phase=Phase.QUEUED)),
         total_bytes=bytes_sum("run__bytes", default=0),
@@ -139,7 +137,7 @@ def measure(batch: ClearBatch, now: datetime) -> Progress:
     under_way = tuple(
         Work(attempt=attempt, to_compare=max(2 * (attempt.run.bytes or 0), attempt.compared_bytes)) for attempt in begun
     )
-    why = attempts.filter(phase__in=_STAYED).exclude(reason=Reason.WITHDRAWN).values_list("reason")
+    why = attempts.filter(phase__in=ClearAttempt.FAILED).exclude(reason=Reason.WITHDRAWN).values_list("reason")
     reasons = tuple(why.annotate(runs=Count("pk")).order_by("-runs", "reason"))
     if sums["waiting"] or under_way:
         sums["ended_at"] = None

@@ -97,6 +97,8 @@ class ClearAttempt(models.Model):
     """
 
     ACTIVE: ClassVar = (Phase.QUEUED, Phase.INTENT, Phase.COMMITTED)
+    # Ended, and the run stayed.
+    FAILED: ClassVar = (Phase.REFUSED, Phase.ABORTED, Phase.CONFLICT)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="attempts")

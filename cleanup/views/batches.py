@@ -135,7 +135,7 @@ def _show(request: SignedIn, batch: ClearBatch, now: datetime) -> HttpResponse:
 
 def _stayed(visible: Any) -> list[ClearAttempt]:  # noqa: ANN401
     """The first runs that stayed, with why: what somebody may have to look at."""
-    failed = visible.filter(phase__in=[Phase.REFUSED, Phase.ABORTED, Phase.CONFLICT]).exclude(reason=Reason.WITHDRAWN)
+    failed = visible.filter(phase__in=ClearAttempt.FAILED).exclude(reason=Reason.WITHDRAWN)
     return list(failed.select_related("run").defer("run__facts", "decision").order_by("phase_at", "pk")[:PAGE_SIZE])
 
 

@@ -37,7 +37,7 @@ COUNTED = 10_000
 FEW = 5_000
 # So many words of a search count: each of them may hand over as many names.
 WORDS = 6
-# Filters for which there is no index.
+# Filters that no index serves in the order of a page.
 SCANNED = {"q", "state", "kind", "reason", "opens"}
 # How many names a choice may offer.
 OFFERED = 1_000

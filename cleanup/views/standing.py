@@ -219,7 +219,7 @@ def _failed(attempt: ClearAttempt, before: Standing, now: datetime) -> Standing:
 
 def _tells_of_a_failure(attempt: ClearAttempt) -> bool:
     """Whether a failed attempt is worth a word where the gates have passed since."""
-    failed = attempt.phase in judging.FAILED and attempt.reason != Reason.WITHDRAWN
+    failed = attempt.phase in ClearAttempt.FAILED and attempt.reason != Reason.WITHDRAWN
     return failed and not judging.is_of_a_person(attempt)
 
 
