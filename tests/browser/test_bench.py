@@ -97,6 +97,7 @@ def test_the_list_and_the_card(page: Page, live_server, instrument, sign_in):
     page.get_by_role("link", name="Print the QR code").click()
     picture = page.get_by_role("img", name="QR code of")
     expect(picture).to_be_visible()
+    page.wait_for_load_state("load")  # the picture has its place before it has come
     assert picture.evaluate("picture => picture.naturalWidth") > 100
     expect_good_to_read(page)
     page.emulate_media(media="print")
