@@ -1,24 +1,27 @@
 """Safe clearing of laboratory staging disks.
 
-The three functions that ExLab-Wizard's own cleanup module offers are found here under their own names.
-They are imported on first use, so that the disk modules can be used without Django.
+The functions that ExLab-Wizard's own cleanup module offers are found here under their own names, and `aclear_run` for
+coroutines. They are imported on first use: all can be imported before Django is set up, `cleanup_eligible` and
+`freed_bytes_and_count` work without it.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cleanup.clearing import clear_run as clear_run
-    from cleanup.policy.retention import cleanup_eligible as cleanup_eligible
+    from cleanup.clears.now import aclear_run as aclear_run
+    from cleanup.clears.now import clear_run as clear_run
+    from cleanup.runs.eligibility import cleanup_eligible as cleanup_eligible
     from cleanup.staging.tree import freed_bytes_and_count as freed_bytes_and_count
 
 _HOMES = {
-    "cleanup_eligible": "cleanup.policy.retention",
-    "clear_run": "cleanup.clearing",
+    "aclear_run": "cleanup.clears.now",
+    "cleanup_eligible": "cleanup.runs.eligibility",
+    "clear_run": "cleanup.clears.now",
     "freed_bytes_and_count": "cleanup.staging.tree",
 }
 
-__all__ = ["cleanup_eligible", "clear_run", "freed_bytes_and_count"]
+__all__ = ["aclear_run", "cleanup_eligible", "clear_run", "freed_bytes_and_count"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

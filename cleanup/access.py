@@ -15,6 +15,8 @@ from cleanup.models import Access, Instrument, Run, RunQuerySet, StagingRoot
 VIEW = "cleanup.view_run"
 CLEAR = "cleanup.clear_run"
 HOLD = "cleanup.hold_run"
+CHANGE = "cleanup.change_run"
+ACCEPT = "cleanup.accept_bytes"
 
 
 @dataclass(frozen=True)

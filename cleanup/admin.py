@@ -11,6 +11,8 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_permission_codename
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import User
 from django.db.models import Field, Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -22,22 +24,29 @@ from django_q.models import Failure, OrmQ, Schedule, Success
 from cleanup import access
 from cleanup.access import Places
 from cleanup.forms import StagingRootForm
+from cleanup.lab import sessions
 from cleanup.models import (
+    AcceptedBytes,
     Access,
     Alert,
+    Announcement,
+    ByteCheck,
     ClearAttempt,
     ClearBatch,
     DiskUsage,
     Heartbeat,
     Hold,
+    HostClock,
     IngestEvent,
     Instrument,
     LedgerEntry,
+    Likeness,
     NasBreaker,
     Orphan,
     Project,
     Proof,
     RetentionPolicy,
+    RootNote,
     Run,
     StagingRoot,
     Surprise,
@@ -45,6 +54,8 @@ from cleanup.models import (
     SweepBreaker,
     SweptRun,
 )
+from cleanup.policy.wording import say_field
+from cleanup.runs import twins
 from cleanup.templatetags.passes import because
 from cleanup.templatetags.words import exact_bytes, in_units, instant, sentence, visible
 
@@ -149,12 +160,29 @@ class StagingRootAdmin(Placed):
         "token",
         "nas_path",
         "nas_token",
+        "nas_layout",
+        "instrument_nas",
         "allow_same_filesystem",
+        "allow_union_nas",
+        "nas_writes_through",
         "created_at",
         "discovered_at",
         "trouble",
     )
-    readonly_fields = ("host", "path", "token", "nas_token", "created_at", "discovered_at", "trouble")
+    readonly_fields = (
+        "host",
+        "path",
+        "token",
+        "nas_token",
+        "instrument_nas",
+        "created_at",
+        "discovered_at",
+        "trouble",
+    )
+
+    def save_model(self, request: HttpRequest, obj: StagingRoot, form: Any, change: bool) -> None:  # noqa: ANN401
+        super().save_model(request, obj, form, change)
+        twins.note_places(obj)
 
     @admin.display(description="problem")
     def trouble(self, root: StagingRoot) -> str:
@@ -231,11 +259,12 @@ class RetentionPolicyAdmin(ReadOnly):
         "project",
         "run_kind",
         "mode",
-        "retain_hours",
+        "kept",
         "proof",
         "rehearsal",
         "why",
         "written_by",
+        "typed",
         "created_at",
     )
     list_filter = ("mode", "rehearsal", "equipment", "project")
@@ -245,6 +274,14 @@ class RetentionPolicyAdmin(ReadOnly):
     def why(self, policy: RetentionPolicy) -> str:
         return visible(policy.note)
 
+    @admin.display(description="retain hours", ordering="retain_hours")
+    def kept(self, policy: RetentionPolicy) -> str:
+        return say_field("retain_hours", policy.retain_hours)
+
+    @admin.display(description="typed by the account", ordering="typed_by")
+    def typed(self, policy: RetentionPolicy) -> str:
+        return visible(policy.typed_by)
+
     @admin.display(description="author", ordering="author")
     def written_by(self, policy: RetentionPolicy) -> str:
         return visible(policy.author)
@@ -253,8 +290,8 @@ class RetentionPolicyAdmin(ReadOnly):
 @admin.register(ClearAttempt)
 class ClearAttemptAdmin(ReadOnly):
     place = OF_A_RUN
-    list_display = ("created_at", "run", "phase", "requester", "actor", "freed_files", "size", "why", "told")
-    list_filter = ("phase", "requester", "actor", ("told_at", admin.EmptyFieldListFilter))
+    list_display = ("created_at", "run", "kind", "phase", "requester", "actor", "freed_files", "size", "why", "told")
+    list_filter = ("phase", "kind", "requester", "actor", ("told_at", admin.EmptyFieldListFilter))
     list_select_related = ("run",)
     search_fields = ("run__run_path", "note")
     date_hierarchy = "created_at"
@@ -275,8 +312,8 @@ class ClearAttemptAdmin(ReadOnly):
 @admin.register(Proof)
 class ProofAdmin(ReadOnly):
     place = OF_A_RUN
-    list_display = ("at", "run", "level", "files", "size", "host")
-    list_filter = ("level",)
+    list_display = ("at", "run", "kind", "files", "size", "host")
+    list_filter = ("level", ("accepted", admin.EmptyFieldListFilter))
     list_select_related = ("run",)
     search_fields = ("run__run_path",)
 
@@ -285,12 +322,65 @@ class ProofAdmin(ReadOnly):
         return in_units(proof.bytes)
 
 
+@admin.register(ByteCheck)
+class ByteCheckAdmin(ReadOnly):
+    """Comparisons of all bytes that people have asked for on runs' pages."""
+
+    place = OF_A_RUN
+    list_display = ("created_at", "run", "asked_for_by", "phase", "outcome", "files", "size", "why")
+    list_filter = ("phase", "outcome")
+    list_select_related = ("run",)
+    search_fields = ("run__run_path",)
+
+    @admin.display(description="asked for by", ordering="actor")
+    def asked_for_by(self, check: ByteCheck) -> str:
+        return visible(check.actor)
+
+    @admin.display(description="logical", ordering="bytes")
+    def size(self, check: ByteCheck) -> str:
+        return in_units(check.bytes)
+
+    @admin.display(description="reason", ordering="reason")
+    def why(self, check: ByteCheck) -> str:
+        return sentence(check.reason)
+
+
+@admin.register(AcceptedBytes)
+class AcceptedBytesAdmin(ReadOnly):
+    """Bytes that admins have accepted in place of manifests, on runs' pages."""
+
+    place = OF_A_RUN
+    list_display = ("at", "run", "accepted_by", "said", "withdrawn_at", "withdrawn_by")
+    list_filter = (("withdrawn_at", admin.EmptyFieldListFilter),)
+    list_select_related = ("run",)
+    search_fields = ("run__run_path",)
+
+    @admin.display(description="accepted by", ordering="actor")
+    def accepted_by(self, accepted: AcceptedBytes) -> str:
+        return visible(accepted.actor)
+
+    @admin.display(description="reason given", ordering="note")
+    def said(self, accepted: AcceptedBytes) -> str:
+        return visible(accepted.note)
+
+
 @admin.register(Hold)
 class HoldAdmin(ReadOnly):
     """Holds are laid and released on a run's page, by commands, or by a file in the run."""
 
     place = OF_A_RUN
-    list_display = ("created_at", "run", "source", "owned_by", "because", "until", "released_at", "released_by")
+    list_display = (
+        "created_at",
+        "run",
+        "source",
+        "owned_by",
+        "typed",
+        "because",
+        "until",
+        "released_at",
+        "released_by",
+        "release_typed",
+    )
     list_filter = ("source", "owner", ("released_at", admin.EmptyFieldListFilter))
     list_select_related = ("run",)
     search_fields = ("run__run_path", "owner", "reason")
@@ -299,9 +389,40 @@ class HoldAdmin(ReadOnly):
     def owned_by(self, hold: Hold) -> str:
         return visible(hold.owner)
 
+    @admin.display(description="typed by the account", ordering="typed_by")
+    def typed(self, hold: Hold) -> str:
+        return visible(hold.typed_by)
+
+    @admin.display(description="release typed by the account", ordering="released_typed_by")
+    def release_typed(self, hold: Hold) -> str:
+        return visible(hold.released_typed_by)
+
     @admin.display(description="reason", ordering="reason")
     def because(self, hold: Hold) -> str:
         return visible(hold.reason)
+
+
+@admin.register(Likeness)
+class LikenessAdmin(ReadOnly):
+    """Runs that may be one and the same; on a run's page a person says that they are not."""
+
+    place = OF_A_RUN
+    list_display = ("found_at", "run", "other", "by_what", "denied_at", "said_by", "why")
+    list_filter = (("denied_at", admin.EmptyFieldListFilter),)
+    list_select_related = ("run", "other")
+    search_fields = ("run__run_path",)
+
+    @admin.display(description="by what", ordering="evidence")
+    def by_what(self, alike: Likeness) -> str:
+        return visible(alike.evidence)
+
+    @admin.display(description="denied by", ordering="denied_by")
+    def said_by(self, alike: Likeness) -> str:
+        return visible(alike.denied_by)
+
+    @admin.display(description="reason given", ordering="note")
+    def why(self, alike: Likeness) -> str:
+        return visible(alike.note)
 
 
 @admin.register(LedgerEntry)
@@ -316,14 +437,16 @@ class LedgerEntryAdmin(ReadOnly):
         "path_shown",
         "requester",
         "actor",
+        "typed",
         "files",
         "logical",
         "allocated",
+        "measured",
         "proof_level",
         "why",
     )
-    list_filter = ("at", "kind", "equipment", "project", "actor", "requester")
-    search_fields = ("run_path", "actor")
+    list_filter = ("at", "kind", "equipment", "project", "actor", "requester", "typed_by")
+    search_fields = ("run_path", "actor", "typed_by")
     date_hierarchy = "at"
 
     @admin.display(description="at", ordering="at")
@@ -334,6 +457,10 @@ class LedgerEntryAdmin(ReadOnly):
     def path_shown(self, entry: LedgerEntry) -> str:
         return visible(entry.run_path)
 
+    @admin.display(description="typed by the account", ordering="typed_by")
+    def typed(self, entry: LedgerEntry) -> str:
+        return visible(entry.typed_by)
+
     @admin.display(description="logical bytes", ordering="bytes")
     def logical(self, entry: LedgerEntry) -> str:
         return exact_bytes(entry.bytes)
@@ -341,6 +468,10 @@ class LedgerEntryAdmin(ReadOnly):
     @admin.display(description="allocated bytes", ordering="allocated_bytes")
     def allocated(self, entry: LedgerEntry) -> str:
         return exact_bytes(entry.allocated_bytes)
+
+    @admin.display(description="measured bytes", ordering="measured_bytes")
+    def measured(self, entry: LedgerEntry) -> str:
+        return "—" if entry.measured_bytes is None else exact_bytes(entry.measured_bytes)
 
     @admin.display(description="reason", ordering="reason")
     def why(self, entry: LedgerEntry) -> str:
@@ -351,7 +482,25 @@ class LedgerEntryAdmin(ReadOnly):
         context: dict[str, Any] | None = getattr(response, "context_data", None)
         if context and "cl" in context:
             context["totals"] = context["cl"].queryset.totals()
+            context["measured"] = context["cl"].queryset.measured()
         return response
+
+
+@admin.register(Announcement)
+class AnnouncementAdmin(ReadOnly):
+    """What people were told before passes took it."""
+
+    list_display = ("at", "root", "first_pass_at", "runs", "size", "mails", "unsent")
+    list_filter = (("root", RootFilter), ("mail_problem", admin.EmptyFieldListFilter))
+    list_select_related = ("root",)
+
+    @admin.display(description="logical bytes", ordering="bytes")
+    def size(self, announcement: Announcement) -> str:
+        return exact_bytes(announcement.bytes)
+
+    @admin.display(description="why a mail was not sent", ordering="mail_problem")
+    def unsent(self, announcement: Announcement) -> str:
+        return visible(announcement.mail_problem)
 
 
 @admin.register(NasBreaker)
@@ -372,6 +521,21 @@ class NasBreakerAdmin(ReadOnly):
 @admin.register(Heartbeat)
 class HeartbeatAdmin(ReadOnly):
     list_display = ("cluster", "host", "at")
+
+
+@admin.register(HostClock)
+class HostClockAdmin(ReadOnly):
+    """The clocks of hosts; a person who says that one is right does so with the sweeps that it has stopped."""
+
+    list_display = ("host", "seen_at", "doubted_since", "sure_at", "said", "mended_at", "mended_in_words")
+
+    @admin.display(description="why it is in doubt")
+    def said(self, clock: HostClock) -> str:
+        return visible(clock.detail)
+
+    @admin.display(description="what was mended")
+    def mended_in_words(self, clock: HostClock) -> str:
+        return visible(clock.mended)
 
 
 @admin.register(Sweep)
@@ -431,7 +595,7 @@ class SweptRunAdmin(ReadOnly):
 class SweepBreakerAdmin(ReadOnly):
     """What stopped the sweeps; people let them go on from the page of the sweeps, or by `go_on`."""
 
-    list_display = ("opened_at", "root", "kind", "saw_in_words", "closed_at", "gone_on_by", "said")
+    list_display = ("opened_at", "root", "kind", "saw_in_words", "closed_at", "gone_on_by", "typed", "said")
     list_filter = ("kind", "root", ("closed_at", admin.EmptyFieldListFilter))
     list_select_related = ("root",)
 
@@ -443,9 +607,31 @@ class SweepBreakerAdmin(ReadOnly):
     def gone_on_by(self, breaker: SweepBreaker) -> str:
         return visible(breaker.closed_by)
 
+    @admin.display(description="typed by the account", ordering="typed_by")
+    def typed(self, breaker: SweepBreaker) -> str:
+        return visible(breaker.typed_by)
+
     @admin.display(description="note", ordering="note")
     def said(self, breaker: SweepBreaker) -> str:
         return visible(breaker.note)
+
+
+@admin.register(RootNote)
+class RootNoteAdmin(ReadOnly):
+    """The first nights of staging roots: when they began, what surprised, and who said that they are over."""
+
+    place = OF_A_ROOT
+    list_display = ("at", "root", "event", "policy_version", "run", "said_by", "said")
+    list_filter = ("event", ("root", RootFilter))
+    list_select_related = ("root", "run")
+
+    @admin.display(description="author", ordering="author")
+    def said_by(self, note: RootNote) -> str:
+        return visible(note.author)
+
+    @admin.display(description="note")
+    def said(self, note: RootNote) -> str:
+        return visible(note.note)
 
 
 @admin.register(Surprise)
@@ -682,6 +868,21 @@ class LogEntryAdmin(ReadOnly):
     @admin.display(description="object")
     def what(self, entry: LogEntry) -> str:
         return visible(entry.object_repr)
+
+
+admin.site.unregister(User)
+
+
+@admin.register(User)
+class PersonAdmin(UserAdmin):  # type: ignore[type-arg]
+    """Django's own page of users, with an end for sessions that were left open somewhere."""
+
+    actions = ("sign_out_everywhere",)
+
+    @admin.action(description="Sign out everywhere", permissions=["change"])
+    def sign_out_everywhere(self, request: HttpRequest, users: QuerySet[User]) -> None:
+        ended = sum(sessions.end(user, by=request.user.get_username()) for user in users)
+        self.message_user(request, f"{ended} session{'' if ended == 1 else 's'} ha{'s' if ended == 1 else 've'} ended.")
 
 
 # The queue's own pages would let anybody who may add a schedule run any function of any module.

@@ -7,6 +7,7 @@ from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
 from cleanup.models import Outcome, Phase, Run, Sweep, SweepKind, SweptRun
+from cleanup.policy.lifecycle import State
 
 # Instants outside are answered as if these had been asked for; nothing was ever swept before the one.
 _EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
@@ -25,6 +26,40 @@ class Answer:
     kind: SweepKind
     sweep: Sweep | None = None
     said: SweptRun | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gone:
+    """What was on staging of a run that was cleared, and how it went: files and logical bytes, there and freed.
+
+    `by` is who asked for it, or the program that did it; the counts are None where that was not this one.
+    """
+
+    at: datetime | None
+    by: str
+    files: int | None
+    bytes: int | None
+    freed_files: int | None = None
+    freed_bytes: int | None = None
+    attempt: str = ""
+
+
+def gone(run: Run) -> Gone | None:
+    """How a cleared run went; None for one that is not cleared."""
+    if run.state != State.CLEARED:
+        return None
+    done = run.attempts.clears().filter(phase__in=(Phase.COMMITTED, Phase.DONE)).order_by("-created_at").first()
+    if done is None:
+        return Gone(at=run.cleared_at, by=run.cleared_by or "another program", files=run.files, bytes=run.bytes)
+    return Gone(
+        at=run.cleared_at,
+        by=done.actor or done.requester,
+        files=done.planned_files,
+        bytes=done.planned_bytes,
+        freed_files=done.freed_files,
+        freed_bytes=done.freed_bytes,
+        attempt=str(done.pk),
+    )
 
 
 def answer(run: Run, at: datetime) -> list[Answer]:
@@ -78,7 +113,7 @@ def _cleared_before(run: Run, sweep: Sweep) -> bool:
     """Whether a run had gone when a pass began. `cleared_at` is cut to whole seconds; the attempt knows it better."""
     if run.cleared_at is None or run.cleared_at > sweep.started_at:
         return False
-    gone = run.attempts.filter(phase__in=(Phase.COMMITTED, Phase.DONE))
+    gone = run.attempts.clears().filter(phase__in=(Phase.COMMITTED, Phase.DONE))
     return run.cleared_at + _CUT <= sweep.started_at or not gone.filter(created_at__gte=sweep.started_at).exists()
 
 

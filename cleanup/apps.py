@@ -1,7 +1,9 @@
 """The one app."""
 
 from django.apps import AppConfig
-from django.db.models.signals import post_migrate
+from django.contrib.auth.signals import user_logged_in
+from django.db.backends.signals import connection_created
+from django.db.models.signals import post_migrate, pre_migrate
 
 
 class CleanupConfig(AppConfig):
@@ -11,6 +13,12 @@ class CleanupConfig(AppConfig):
 
     def ready(self) -> None:
         from cleanup import append_only, checks, schedules  # noqa: F401 (checks register themselves)
+        from cleanup.lab import lock_waits
+        from cleanup.runs import picks
 
+        connection_created.connect(lock_waits.limit)
+        pre_migrate.connect(lock_waits.lift, sender=self)
+        post_migrate.connect(lock_waits.restore, sender=self)
         post_migrate.connect(append_only.install, sender=self)
         post_migrate.connect(schedules.create, sender=self)
+        user_logged_in.connect(picks.bring_back, dispatch_uid="cleanup.picks")

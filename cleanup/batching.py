@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
-from django_q.models import OrmQ
 
 from cleanup import access, clearing, gathering, queueing
 from cleanup.choosing import Asked, Preview, preview
+from cleanup.clears import again
 from cleanup.models import ClearAttempt, ClearBatch, LedgerEntry, LedgerKind, Phase, Run, RunQuerySet
 from cleanup.policy.reasons import Reason
 
@@ -67,8 +67,13 @@ def place(
         if ClearBatch.objects.filter(pk=key).exists():  # somebody else's, or made from another preview
             raise Changed(shown)
         batch = ClearBatch.objects.create(pk=key, actor=user.get_username(), note=note, digest=digest, created_at=now)
-        queueing.request_many([(item.run, item.policy.version) for item in shown.going], batch=batch, now=now)
+        queueing.request_many([(item.run, item.policy) for item in shown.going], batch=batch, now=now)
     return batch
+
+
+def is_placed(key: uuid.UUID | None) -> bool:
+    """Whether a batch with this key has been asked for already, as by a button that was pressed twice."""
+    return key is not None and ClearBatch.objects.filter(pk=key).exists()
 
 
 def place_one(
@@ -111,8 +116,7 @@ def pause(batch: ClearBatch, *, actor: str, now: datetime) -> bool:
 
     When this returns, no attempt begins any more that had not begun.
     """
-    waiting = ClearAttempt.objects.filter(batch=batch, phase=Phase.QUEUED)
-    if not waiting.exists():
+    if not _to_come(batch).exists():
         return False
     open_one = ClearBatch.objects.filter(pk=batch.pk, paused_at=None, stopped_at=None)
     return bool(open_one.update(paused_at=now, paused_by=actor))
@@ -133,17 +137,23 @@ def resume(batch: ClearBatch, *, now: datetime) -> bool:
 def stop(batch: ClearBatch, *, actor: str, now: datetime) -> int:
     """Begin no run of a batch any more: what still waits is withdrawn, what is under way is finished.
 
-    Returns how many were withdrawn. A batch that was stopped already stays as it is.
+    Returns how many were withdrawn, with those that would have been tried again. A batch that was stopped already stays
+    as it is.
     """
     with transaction.atomic():
         found = _locked(batch, stopped_at=None)
-        if found is None or not found.attempts.filter(phase=Phase.QUEUED).exists():
+        if found is None or not _to_come(found).exists():
             return 0
         paused = 0.0 if found.paused_at is None else max((now - found.paused_at).total_seconds(), 0)
         ClearBatch.objects.filter(pk=batch.pk).update(
             stopped_at=now, stopped_by=actor, paused_at=None, paused_seconds=F("paused_seconds") + paused
         )
-        return _withdraw(found, actor, now)
+        return again.given_up(found) + _withdraw(found, actor, now)
+
+
+def _to_come(batch: ClearBatch) -> QuerySet[ClearAttempt]:
+    """The attempts of a batch that wait, in the queue or for another try."""
+    return ClearAttempt.objects.filter(batch=batch).filter(Q(phase=Phase.QUEUED) | Q(again_after__isnull=False))
 
 
 def forgotten(user: User | AnonymousUser, now: datetime) -> QuerySet[ClearBatch]:
@@ -178,9 +188,7 @@ def _locked(batch: ClearBatch, **wanted: object) -> ClearBatch | None:
 
 
 def _enqueue_again(batch: ClearBatch, now: datetime) -> None:
-    """Queue the waiting attempts whose task has ended without them, or is about to: a worker may hold it already."""
-    kept = {task.task_id() for task in OrmQ.objects.filter(Q(lock=None) | Q(lock__lte=now))}
+    """Queue the waiting attempts whose task has ended without them, or is about to."""
     waiting = batch.attempts.filter(phase=Phase.QUEUED).select_related("run")
-    lost = [attempt for attempt in waiting if attempt.task_id not in kept]
-    if lost:
-        queueing.enqueue(sorted(lost, key=lambda attempt: (-(attempt.run.bytes or 0), -attempt.run_id)))
+    largest_first = sorted(waiting, key=lambda attempt: (-(attempt.run.bytes or 0), -attempt.run_id))
+    queueing.enqueue_again(largest_first, now=now)

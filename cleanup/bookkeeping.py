@@ -4,6 +4,7 @@ from datetime import datetime
 
 from django.conf import settings
 
+from cleanup.lab import typist
 from cleanup.models import LedgerEntry, LedgerKind, Requester, Run
 
 
@@ -20,6 +21,7 @@ def write_entry(run: Run, *, kind: LedgerKind, actor: str, now: datetime, reason
         run_kind=run.run_kind,
         requester=Requester.OPERATOR,
         actor=actor,
+        typed_by=typist.current(),
         host=settings.EXLAB_HOST,
         policy_version=0,
         reason=reason,

@@ -14,6 +14,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cleanup import append_only, readiness
 from cleanup.models import StagingRoot
+from exlab import places
+from exlab.settings import read
 
 NO_STAGING_ROOT = "cleanup.W002"
 
@@ -47,20 +49,34 @@ def check_kernel(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:  # noq
 
 @register()
 def check_data_directory(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:  # noqa: ANN401
-    """W001: the place for locks, plans, tombstones and the secret key is ours alone."""
+    """E005, W001, W005: the place for locks, plans, tombstones and the secret key can be used, and is ours alone."""
     path = settings.EXLAB_DATA_DIR
-    nearest = next(place for place in (path, *path.parents) if place.exists())
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        problem = f"The data directory {path} cannot be written."
-        hint = "Give it to the user that runs this program, or set EXLAB_DATA_DIR."
-    elif path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
-        problem = (
-            f"The data directory {path} is open to other users: it holds the secret key and the records of clears."
-        )
-        hint = f"chmod 700 {path}"
-    else:
+    if problem := places.trouble(path):
+        return [Error(problem, id="cleanup.E005")]
+    if not path.exists():
         return []
-    return [Warning(problem, hint=hint, id="cleanup.W001")]
+    messages: list[CheckMessage] = []
+    status = path.stat()
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        problem = (
+            f"The data directory {path} is open to other users, and it holds the secret key and records of clears."
+        )
+        messages.append(Warning(problem, hint=f"chmod 700 {path}", id="cleanup.W001"))
+    if os.geteuid() == 0 != status.st_uid:
+        problem = (
+            f"The data directory {path} belongs to {places.owner(path)}, and files that root makes keep others out."
+        )
+        messages.append(Warning(problem, hint=f"sudo -u {places.owner(path)} ...", id="cleanup.W005"))
+    return messages
+
+
+@register()
+def check_names_of_settings(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:  # noqa: ANN401
+    """W004: what is set is read; a name that is nearly a setting's has kept everything from starting."""
+    return [
+        Warning(f"{name} is set, and there is no such setting.", hint="docs/settings.md names all.", id="cleanup.W004")
+        for name in read.strangers
+    ]
 
 
 @register(Tags.database)

@@ -14,8 +14,9 @@ from django.db.models.functions import Coalesce
 
 from cleanup import access, gathering, judging, proving, readiness
 from cleanup.judging import Source
+from cleanup.lab.nas import nas_flags, twin_of
 from cleanup.models import ClearAttempt, Proof, RetentionPolicy, Run, RunQuerySet, StagingRoot, Tone
-from cleanup.policy.gates import Finding
+from cleanup.policy.gates import AcceptedFacts, Finding
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import Policy, ProofLevel, ScopedPolicy, effective_policy
@@ -65,12 +66,24 @@ class Item:
     @property
     def nas_path(self) -> str:
         """Where the run's twin lies, as this host sees the NAS; empty where no NAS root is registered."""
-        return f"{self.run.root.nas_path}/{self.run.run_path}" if self.run.root.nas_path else ""
+        return twin_of(self.run).full_path
 
     @property
     def on_trust(self) -> bool:
         """Whether it goes without anybody asking the NAS: the wizard's record alone says that a twin is there."""
-        return self.policy.proof is ProofLevel.RECORD or not self.nas_path
+        by_record = self.policy.proof is ProofLevel.RECORD and self.run.returned_at is None
+        return by_record or not self.nas_path
+
+    @property
+    def only_here(self) -> str:
+        """What the run has besides its bytes and the NAS lacks, in words; empty if nothing. It goes with the run."""
+        found = gathering.stored_only_here(self.run)
+        return found.words if found else ""
+
+    @property
+    def accepted(self) -> AcceptedFacts | None:
+        """The bytes that an admin has accepted in place of its manifest; a clear reads every byte then."""
+        return gathering.stored_accepted(self.run)
 
     @property
     def allocated_bytes(self) -> int | None:
@@ -98,15 +111,17 @@ class Item:
                 self.allocated_bytes,
                 self.fate,
                 self.reason,
+                self.only_here,
                 self.policy.version,
                 self.policy.proof,
                 run.root.path,
                 run.root.token,
-                run.root.nas_token,
-                run.root.allow_same_filesystem,
+                twin_of(run).root.token,
+                nas_flags(run.root),
                 self.nas_path,
                 # What somebody has stopped is asked for again by a look that knows of it, not by an older one.
                 str(self.attempt.pk) if self.attempt is not None else "",
+                self.accepted.key if self.accepted is not None else None,
             ]
         ).encode()
 
@@ -322,7 +337,9 @@ def _decide(
             return replace(item, reason=Reason.ALREADY_CLEARING)
         return replace(item, reason=refusal.reason, detail=refusal.detail, opens_at=refusal.opens_at)
     if decision.needs_full_comparison:
-        return replace(item, fate=Fate.FULL, reason=Reason.CHANGED_SINCE_VERIFICATION)
+        known = decision.main_refusal(operator=True)
+        reason, detail = (known.reason, known.detail) if known and decision.is_known_to_differ else (None, "")
+        return replace(item, fate=Fate.FULL, reason=reason or Reason.CHANGED_SINCE_VERIFICATION, detail=detail)
     judgement = judging.judge(run, attempt, decision)
     if judgement.source in (Source.FAILURE, Source.PARKED):
         last = attempt.detail if attempt is not None and judgement.source is Source.FAILURE else ""
@@ -333,5 +350,5 @@ def _decide(
 def _whole_proofs(keys: Iterable[int], now: datetime) -> dict[int, Proof]:
     """The latest comparison of every byte of each run that a clear may still use, by the run's key."""
     recent = Proof.objects.filter(run__in=list(keys), level=ProofLevel.CHECKSUM).exclude(evidence="")
-    recent = recent.filter(at__gt=now - proving.PROOF_MAX_AGE, at__lte=now)
+    recent = recent.filter(at__gt=now - proving.PROOF_MAX_AGE, at__lte=now, run__difference=None)
     return {proof.run_id: proof for proof in recent.order_by("at")}

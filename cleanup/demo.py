@@ -22,6 +22,7 @@ from cleanup import clearing, discovery, holding, measuring, orphans, registerin
 from cleanup.models import RetentionPolicy, Run, StagingRoot
 from cleanup.policy.lifecycle import State
 from cleanup.policy.retention import Mode
+from cleanup.storage.staging.metadata import LEFT_BY_THE_WIZARD
 
 logger = logging.getLogger(__name__)
 
@@ -240,7 +241,8 @@ class Built:
     def write(self) -> None:
         self._write_data(self.staged)
         self._write_metadata(self.staged)
-        (self.staged / METADATA / "ingest.json.lock").touch()
+        for lock in (name for name in LEFT_BY_THE_WIZARD if name.endswith(".lock")):
+            (self.staged / METADATA / lock).touch()
         if self.planned.state is State.SYNC_VERIFIED:
             if self.planned.awkward != "no twin":
                 self._write_data(self.twin)

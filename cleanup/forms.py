@@ -4,7 +4,7 @@ import os.path
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.forms.boundfield import BoundField
@@ -18,6 +18,7 @@ from cleanup.policy.retention import (
     ROOT_FIELDS,
     RUN_FIELDS,
     SWEEP_FIELDS,
+    Beyond,
     Mode,
     ProofLevel,
     Scope,
@@ -28,7 +29,10 @@ from cleanup.policy.retention import (
     limits_of,
 )
 from cleanup.policy.typed import READERS, names_near
-from cleanup.policy.wording import say_field
+from cleanup.policy.units import AT_ONCE
+from cleanup.policy.wording import say_field, say_typed
+from cleanup.runs import twins
+from cleanup.storage.twin_paths import MAX_LENGTH, NAMED, LayoutError, parse_layout
 from cleanup.templatetags.words import visible
 
 # Not states of a run but of our knowledge of it.
@@ -57,6 +61,8 @@ SORT_CHOICES = [
 ]
 # Of runs that wait those that time alone will open within 24 hours.
 WITHIN_A_DAY = "day"
+# Of cleared runs those that were freed within seven days, by who asked for it.
+BY_SCHEDULE, BY_HAND = "schedule", "hand"
 # More than this of a search is not read.
 MAX_SEARCH = 100
 
@@ -86,6 +92,9 @@ class FilterForm(forms.Form):
         widget=forms.HiddenInput,
     )
     opens = forms.ChoiceField(choices=[("", ""), (WITHIN_A_DAY, "")], required=False, widget=forms.HiddenInput)
+    freed = forms.ChoiceField(
+        choices=[("", ""), (BY_SCHEDULE, ""), (BY_HAND, "")], required=False, widget=forms.HiddenInput
+    )
 
     def __init__(
         self,
@@ -110,7 +119,10 @@ class FilterForm(forms.Form):
     def chosen(self) -> dict[str, str]:
         """The filters that are set and make sense."""
         self.is_valid()
-        return {name: value for name, value in self.cleaned_data.items() if value}
+        chosen = {name: value for name, value in self.cleaned_data.items() if value}
+        if chosen.get("state") != State.CLEARED:
+            chosen.pop("freed", None)  # it says nothing of runs that are staged
+        return chosen
 
 
 class ClearForm(forms.Form):
@@ -140,9 +152,39 @@ class ClearForm(forms.Form):
 class StagingRootForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itself has no such brackets
     """What the admin may change of a staging root; the token decides whether the NAS root is the right one."""
 
+    nas_layout = forms.CharField(
+        label="Layout of the NAS",
+        required=False,
+        max_length=MAX_LENGTH,
+        help_text="Where the copy of a run lies below its NAS root: run-path, equipment/leaf, leaf, or a template of "
+        "{equipment} {project} {kind} {leaf}.",
+    )
+
     class Meta:
         model = StagingRoot
-        fields = ("name", "nas_path", "allow_same_filesystem")
+        fields = (
+            "name",
+            "nas_path",
+            "nas_layout",
+            "allow_same_filesystem",
+            "allow_union_nas",
+            "nas_writes_through",
+        )
+        help_texts: ClassVar = {
+            "allow_same_filesystem": "For trials only: that is no second copy.",
+            "allow_union_nas": "As mergerfs or overlay; only if none of its layers lies on the staging disk.",
+            "nas_writes_through": "As rclone, s3fs or davfs2; only with its cache off.",
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        proposal = self.instance.layout_proposal
+        if proposal and proposal["layout"] != self.instance.nas_layout:
+            self.fields[
+                "nas_layout"
+            ].help_text += (
+                f" Under {proposal['layout']}, {proposal['found']} of {proposal['of']} verified runs have a copy."
+            )
 
     def clean_nas_path(self) -> str:
         path: str = self.cleaned_data["nas_path"]
@@ -153,6 +195,17 @@ class StagingRootForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itse
         if any(_lies_within(path, other) or _lies_within(other, path) for other in self._staging_paths()):
             raise forms.ValidationError("A NAS root and a staging root may not lie within each other.")
         return path
+
+    def clean_nas_layout(self) -> str:
+        """The layout as it is stored; what is left empty stays as it was."""
+        try:
+            nas_layout = parse_layout(self.cleaned_data["nas_layout"] or self.instance.nas_layout)
+        except LayoutError as error:
+            raise forms.ValidationError(str(error)) from None
+        pairs = twins.collisions(self.instance, nas_layout) if nas_layout not in NAMED else []
+        if pairs:
+            raise forms.ValidationError(f"The runs {pairs[0][0]} and {pairs[0][1]} would have one twin.")
+        return nas_layout
 
     def _staging_paths(self) -> list[str]:
         return list(StagingRoot.objects.filter(host=self.instance.host).values_list("path", flat=True))
@@ -207,7 +260,7 @@ class TypedField(forms.CharField):
     def __init__(self, name: str, label: str, hint: str, *, stored: float | None) -> None:
         self.read: Callable[[str], float] = READERS[name]
         self.stored = stored
-        self.said = "" if stored is None else say_field(name, stored)
+        self.said = "" if stored is None else say_typed(name, stored)
         super().__init__(
             label=label,
             help_text=hint,
@@ -262,6 +315,9 @@ class PolicyForm(forms.Form):
         unset = _said_elsewhere(scope, scoped)
         self.fields["mode"] = _choice_or_unset("Mode", MODES, self._stored("mode"), unset["mode"])
         self.fields["proof"] = _choice_or_unset("Proof", PROOFS, self._stored("proof"), unset["proof"], PROOF_HINT)
+        self.fields["only_here"] = _choice_or_unset(
+            LABELS["only_here"], BEYOND, self._stored("only_here"), unset["only_here"], BEYOND_HINT
+        )
         for name, (label, hint) in TYPED.items():
             hint = f"{hint} Empty: {unset[name]}."
             self.fields[name] = TypedField(name, label, hint, stored=self._stored(name))
@@ -292,7 +348,7 @@ class PolicyForm(forms.Form):
 
     def changed_fields(self) -> dict[str, Any]:
         """The fields that say something else than the version before; all others are carried over."""
-        sent = {name: self.cleaned_data[name] for name in ("mode", "proof", *TYPED) if name in self.data}
+        sent = {name: self.cleaned_data[name] for name in (*CHOSEN, *TYPED) if name in self.data}
         return {name: value for name, value in sent.items() if value != self._stored(name)}
 
     @property
@@ -315,7 +371,7 @@ class PolicyForm(forms.Form):
             "A sweep's bounds are set for a staging root, or for the whole lab." if narrow else "",
         )
         return [
-            self._group("What goes, and when", ("mode", "retain_hours", "min_retain_hours", "proof")),
+            self._group("What goes, and when", ("mode", "retain_hours", "min_retain_hours", "proof", "only_here")),
             of_root,
             of_sweep,
             self._group("Alarms", ("stalled_after_hours",)),
@@ -330,7 +386,7 @@ class PolicyForm(forms.Form):
     def _stored(self, name: str) -> Any:  # noqa: ANN401
         """What the version before says of a field; the words of a choice are never None."""
         if self.before is None:
-            return "" if name in ("mode", "proof") else None
+            return "" if name in CHOSEN else None
         return getattr(self.before, name)
 
     def _rehearsed_before(self) -> bool:
@@ -352,14 +408,22 @@ PROOFS = (
 )
 PROOF_HINT = "Beware of record: nothing on the NAS is looked at, and a copy that is lost or damaged there goes unseen."
 
+BEYOND = (
+    (Beyond.TELL.value, "Told: before the click, and in the receipt"),
+    (Beyond.BLOCK.value, "Blocked: the run stays until the NAS has them"),
+)
+BEYOND_HINT = "The bytes of files are compared in any case. Attributes are extended ones and access lists."
+# The fields that are one word of a few.
+CHOSEN = ("mode", "proof", "only_here")
+
 _HOURS = "Such as 7d, 36h or 90m; a plain number is hours."
 _SIZE = "Such as 8TB, 500GB or 200GiB."
 _COUNT = "A whole number."
 # The fields that are typed: what each is called, and how it is written. Where a group's title says half of it, or the
 # form asks for what a version tells, the name is another one than in `LABELS`.
 TYPED = {
-    "retain_hours": ("Keep after the verification", _HOURS),
-    "min_retain_hours": ("Keep at least, where the disk is too full", _HOURS),
+    "retain_hours": ("Keep after the verification", f"{_HOURS} 0 h: {AT_ONCE}."),
+    "min_retain_hours": ("Keep at least, where the disk is too full", f"{_HOURS} 0 h: {AT_ONCE}."),
     "stalled_after_hours": ("Call a run stalled that stands in one state for", _HOURS),
     "max_bytes": (LABELS["max_bytes"], f"For a staging root. {_SIZE}"),
     "max_runs": (LABELS["max_runs"], f"For a staging root. {_COUNT}"),
@@ -373,7 +437,7 @@ TYPED = {
     ),
     "max_share": (
         "Stop and ask where it would take more of the staged bytes than",
-        "For a staging root, or the whole lab. Such as 50% or 0.5.",
+        "In one pass, or in all passes of 24 hours. For a staging root, or the whole lab. Such as 50% or 0.5.",
     ),
     "rehearsal_nights": ("Clean nights before it is promoted", f"{_COUNT} 0: only an admin promotes it."),
 }

@@ -12,12 +12,14 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.mail import EmailMessage, get_connection
 from django.db import transaction
-from django.db.models import DateTimeField, Exists, F, OuterRef, Q, Value
+from django.db.models import DateTimeField, Exists, F, OuterRef, Q, QuerySet, Value
 
 from cleanup import gathering
-from cleanup.models import Hold, HoldQuerySet, HoldSource, Run
+from cleanup.lab import days, typist
+from cleanup.models import Hold, HoldQuerySet, HoldSource, Likeness, Run
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
+from cleanup.runs import held
 from cleanup.staging import holdfile
 from cleanup.staging.holdfile import HoldFile
 
@@ -29,6 +31,8 @@ ENDING_WITHIN = timedelta(days=3)
 # A file has no end of its own: whether it is still needed is asked after so long, and again after as long.
 OLD_AFTER = timedelta(days=30)
 REASON_LENGTH = 500
+# So many holds one mail names of each kind; the page has them all.
+TOLD_IN_A_MAIL = 100
 
 _DAY = timedelta(days=1)
 
@@ -80,7 +84,10 @@ def hold(run: Run, *, owner: str, reason: str, until: datetime, now: datetime) -
         raise HoldRefused("A hold may last ten years at the most; it can be laid again.")
     with transaction.atomic():
         # A clear's commit changes this row and then looks for holds: whoever comes first, the other one knows of it.
-        found = Run.objects.select_for_update(of=("self",)).get(pk=run.pk)
+        # So it is with the rows that may be the same run: this hold keeps them, too. One order for all, and none waits
+        # for another in a circle.
+        locked = Run.objects.select_for_update(of=("self",)).filter(pk__in=held.kept_by_holds_of(run.pk).values("pk"))
+        found = {each.pk: each for each in locked.order_by("pk")}[run.pk]
         if found.state == State.CLEARED:
             raise HoldRefused("This run has been cleared; there is nothing left to hold.")
         if found.gone_at is not None:
@@ -88,8 +95,8 @@ def hold(run: Run, *, owner: str, reason: str, until: datetime, now: datetime) -
         same = {"source": HoldSource.PERSON, "owner": owner, "reason": reason, "until": until}
         if laid := in_force(now).filter(run=found, **same).first():
             return laid
-        laid = Hold.objects.create(run=found, created_at=now, **same)
-        Run.objects.filter(pk=found.pk).doubt()
+        laid = Hold.objects.create(run=found, created_at=now, typed_by=typist.current(), **same)
+        held.kept_by_holds_of(found.pk).doubt()
     logger.info("held %s until %s by %s: %s", run.run_path, until.isoformat(), owner, reason)
     return laid
 
@@ -109,7 +116,7 @@ def extend(hold: Hold, *, until: datetime, actor: str, now: datetime) -> bool:
         # Its owner is reminded anew, before the new end.
         if not Hold.objects.filter(pk__in=mine.values("pk")).update(until=until, reminded_at=None):
             return False
-        Run.objects.filter(pk=hold.run_id).doubt()
+        held.kept_by_holds_of(hold.run_id).doubt()
     logger.info("extended %s to %s by %s: the hold of %s", hold.run.run_path, until.isoformat(), actor, hold.owner)
     hold.until, hold.reminded_at = until, None
     return True
@@ -119,18 +126,28 @@ def release(hold: Hold, *, actor: str, now: datetime) -> bool:
     """Release one person's hold, whoever's it is. False if it is not in force any more, or lies in a file."""
     mine = Hold.objects.in_force(now).filter(pk=hold.pk, source=HoldSource.PERSON)
     with transaction.atomic():
-        if not mine.update(released_at=now, released_by=actor):
+        if not mine.update(released_at=now, released_by=actor, released_typed_by=typist.current()):
             return False
-        Run.objects.filter(pk=hold.run_id).doubt()
+        held.kept_by_holds_of(hold.run_id).doubt()
     hold.released_at, hold.released_by = now, actor
     logger.info("released %s by %s: the hold of %s", hold.run.run_path, actor, hold.owner)
     return True
 
 
 def release_run(run: Run, *, actor: str, now: datetime) -> list[Hold]:
-    """Release all holds that people have laid on a run; returns those that were in force. A file's hold stays."""
-    laid = Hold.objects.in_force(now).filter(run=run, source=HoldSource.PERSON).select_related("run").order_by("pk")
-    return [hold for hold in laid if release(hold, actor=actor, now=now)]
+    """Release all holds that people have laid on a run; returns those that were in force. A file's hold stays.
+
+    So it is with those of another row that may be this run, where nothing lies at that one's place: it is this run
+    that they keep. One whose own run is there keeps both until it is released there.
+    """
+    laid = held.holding(run, Hold.objects.in_force(now)).select_related("run__root").order_by("pk")
+    mine = [each for each in laid if each.run_id == run.pk or not held.is_there(each.run)]
+    return [each for each in mine if release(each, actor=actor, now=now)]
+
+
+def still_held(run: Run, *, now: datetime) -> list[str]:
+    """In words the holds of people that keep a run all the same: those laid on other runs that may be this one."""
+    return [held.said(each, run) for each in held.holding(run, Hold.objects.in_force(now)).order_by("pk")]
 
 
 def look_for_file(run: Run, *, now: datetime) -> Hold | None:
@@ -160,8 +177,12 @@ def note_file(run: Run, found: HoldFile | None, *, now: datetime) -> bool:
 
 
 def in_force(now: datetime) -> HoldQuerySet:
-    """The holds that keep something on a staging disk: in force, and their runs not cleared and not gone."""
-    return Hold.objects.in_force(now).filter(run__gone_at=None).exclude(run__state=State.CLEARED)
+    """The holds that keep something on a staging disk: in force, and their runs not cleared and not gone.
+
+    A run that is gone from its path, by what a person or a record says, may lie under another one: then it is kept.
+    """
+    lies_there = Q(run__gone_at=None) & ~Q(run__state=State.CLEARED)
+    return Hold.objects.in_force(now).filter(lies_there | Exists(_elsewhere()))
 
 
 def ending(now: datetime) -> HoldQuerySet:
@@ -180,7 +201,11 @@ def ending(now: datetime) -> HoldQuerySet:
 
 def ended_at(hold: Hold, now: datetime) -> datetime | None:
     """When a hold stopped to keep anything: over, released, or its run cleared or gone. None if it still does."""
-    ends = [end for end in (hold.until, hold.released_at, hold.run.cleared_at, hold.run.gone_at) if end is not None]
+    run = hold.run
+    ends = [end for end in (hold.until, hold.released_at) if end is not None]
+    left = [end for end in (run.cleared_at, run.gone_at) if end is not None]
+    if left and not held.elsewhere().filter(run=run).exists():
+        ends += left
     return min((end for end in ends if end <= now), default=None)
 
 
@@ -206,33 +231,59 @@ def total_cost(holds: Iterable[Hold], now: datetime) -> Cost:
 
 def reminders(now: datetime) -> list[Reminder]:
     """What should be thought of as long as it is so: an alert for each can stay open until it is no longer here."""
-    found = ending(now).exclude(run__problem=Reason.MISSING_DIRECTORY)
-    return [_reminder(hold) for hold in found.select_related("run__root").defer("run__facts").order_by("pk")]
+    return [_reminder(hold) for hold in _there(ending(now))]
 
 
 def remind(now: datetime) -> list[Reminder]:
     """All reminders that stand now. Those that were not given yet, or a month ago, also go out as e-mail, once.
 
-    `reminded_at` is written before the mail is sent: whoever runs this at the same time, and whatever becomes of the
-    mail, nobody gets it twice. A mail server that fails is only logged, and not asked again in this pass.
+    An owner gets one mail for all of them, and in it those that would follow within a day. `reminded_at` is written
+    before the mail is sent: whoever runs this at the same time, and whatever becomes of the mail, no owner gets it
+    twice. A mail server that fails is only logged, and not asked again in this pass.
     """
     found = reminders(now)
-    for reminder in found:
-        hold = reminder.hold
-        if hold.reminded_at is not None and (hold.source == HoldSource.PERSON or hold.reminded_at > now - OLD_AFTER):
-            continue
-        if not Hold.objects.filter(pk=hold.pk, reminded_at=hold.reminded_at).update(reminded_at=now):
-            continue  # somebody else does it
-        hold.reminded_at = now
-        if not _mail(reminder):
+    due = {reminder.hold.owner for reminder in found if _is_due(reminder.hold, now)}
+    soon = [_reminder(hold) for hold in _there(_following(now).filter(owner__in=due))]
+    for owner in sorted(due):
+        of_owner = {each.hold.pk: each for each in (*soon, *found) if each.hold.owner == owner}
+        mine = [each for each in of_owner.values() if _is_due(each.hold, now) and _claim(each.hold, now)]
+        if mine and not _mail(owner, mine):
             break
     return found
 
 
+def _following(now: datetime) -> HoldQuerySet:
+    """The holds of people that end so soon that a reminder of them would follow a day later."""
+    return in_force(now).filter(source=HoldSource.PERSON, until__lte=now + ENDING_WITHIN + _DAY)
+
+
+def _there(holds: HoldQuerySet) -> HoldQuerySet:
+    """Those of some holds whose runs lie on the staging disk, at their own paths or perhaps under others."""
+    missing = Q(run__problem=Reason.MISSING_DIRECTORY) & ~Exists(_elsewhere())
+    return holds.exclude(missing).select_related("run__root").defer("run__facts").order_by("pk")
+
+
+def _elsewhere() -> QuerySet[Likeness]:
+    return held.elsewhere().filter(run=OuterRef("run"))
+
+
+def _is_due(hold: Hold, now: datetime) -> bool:
+    """Whether a mail for a hold is to be sent: once for a person's, every month for a file's."""
+    return hold.reminded_at is None or (hold.source == HoldSource.FILE and hold.reminded_at <= now - OLD_AFTER)
+
+
+def _claim(hold: Hold, now: datetime) -> bool:
+    """Write down that its owner is reminded now; False where another process does it."""
+    if not Hold.objects.filter(pk=hold.pk, reminded_at=hold.reminded_at).update(reminded_at=now):
+        return False
+    hold.reminded_at = now
+    return True
+
+
 def _reminder(hold: Hold) -> Reminder:
     by_file = hold.source == HoldSource.FILE
-    since = f"by the file .exlab-hold of {hold.owner}, seen since {_instant(hold.created_at)}"
-    until = f"by {hold.owner}, until {_instant(hold.until)}" if hold.until else ""
+    since = f"by the file .exlab-hold of {hold.owner}, seen since {days.say(hold.created_at)}"
+    until = f"by {hold.owner}, until {days.say(hold.until)}" if hold.until else ""
     said = f": {hold.reason}" if hold.reason else ""
     return Reminder(
         subject=f"hold:{hold.pk}",
@@ -243,24 +294,43 @@ def _reminder(hold: Hold) -> Reminder:
     )
 
 
-def _mail(reminder: Reminder) -> bool:
-    """Write to the owner of a hold, where that is a user with an address. False if the mail server fails."""
+def _mail(owner: str, given: list[Reminder]) -> bool:
+    """Write to the owner of some holds, where that is a user with an address. False if the mail server fails."""
     if not settings.EXLAB_EMAIL:
         return True
-    user = get_user_model().objects.filter(username=reminder.hold.owner, is_active=True).exclude(email="").first()
+    user = get_user_model().objects.filter(username=owner, is_active=True).exclude(email="").first()
     if user is None:
         return True
-    name = reminder.run.run_path
-    text = f"{name}\n{reminder.run.root.name} on {reminder.run.root.host}\n\n{reminder.reason.sentence}\n"
-    text += f"Held {reminder.detail}\n\n{reminder.reason.advice}\n"
-    subject = " ".join(f"{reminder.reason.sentence} {reminder.run.leaf}".split())
+    subject, text = _letter(given)
     try:
         with get_connection() as connection:
             EmailMessage(subject, text, to=[user.email], connection=connection).send()
     except Exception:  # whatever a mail server or its settings may do: the reminder stands on the pages all the same
-        logger.exception("the reminder of a hold on %s could not be sent", name)
+        logger.exception("the reminder of %d holds of %s could not be sent", len(given), owner)
         return False
     return True
+
+
+def _letter(given: list[Reminder]) -> tuple[str, str]:
+    """Subject and text of the one mail for some reminders: of each why it is given, the run, and the advice once."""
+    given = sorted(given, key=lambda each: (each.reason, each.hold.until or each.hold.created_at, each.hold.pk))
+    reasons = list(dict.fromkeys(each.reason for each in given))
+    told = given[0].run.leaf if len(given) == 1 else f"({len(given)} holds)"
+    parts = []
+    for reason in reasons:
+        of_reason = [each for each in given if each.reason is reason]
+        lines = [_line(each) for each in of_reason[:TOLD_IN_A_MAIL]]
+        if len(of_reason) > TOLD_IN_A_MAIL:
+            lines.append(f"And {len(of_reason) - TOLD_IN_A_MAIL} more: see the page Holds.")
+        parts.append("\n\n".join([reason.sentence, *lines, reason.advice]))
+    return " ".join(f"{reasons[0].sentence} {told}".split()), "\n\n\n".join(parts) + "\n"
+
+
+def _line(reminder: Reminder) -> str:
+    run = reminder.run
+    elsewhere = held.elsewhere().filter(run=run).select_related("other").first()
+    moved = f"\nIt may lie at {elsewhere.other.run_path} now." if elsewhere and run.problem else ""
+    return f"{run.run_path}\n{run.root.name} on {run.root.host}\nHeld {reminder.detail}{moved}"
 
 
 def _end(hold: Hold, now: datetime) -> datetime:
@@ -276,7 +346,3 @@ def _covered(spans: list[tuple[datetime, datetime]]) -> timedelta:
         if end > start:
             covered, reached = covered + (end - start), end
     return covered
-
-
-def _instant(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M} UTC"

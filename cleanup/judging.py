@@ -17,7 +17,7 @@ from django.db.models import OuterRef, Subquery
 
 from cleanup import gathering
 from cleanup.models import ClearAttempt, Phase, RetentionPolicy, Run, RunQuerySet, Tone
-from cleanup.policy.gates import BY_HOLD_FILE, Decision, Gate, Verdict
+from cleanup.policy.gates import BY_HOLD_FILE, BY_RECORD, Decision, Gate, Verdict
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 
@@ -68,6 +68,8 @@ def judge(run: Run, attempt: ClearAttempt | None, decision: Decision | None) -> 
     if attempt is not None and attempt.is_active:
         return Judgement(tone=Tone.WORK, source=Source.CLEARING, reason=Reason.ALREADY_CLEARING)
     staged = _judge_staged(decision)
+    if attempt is not None and decision.accepts and attempt.reason in ONLY_BYTES_TELL and accepted_since(attempt, run):
+        return staged
     if attempt is not None and attempt.phase in ClearAttempt.FAILED and _knows_better(attempt, run, staged):
         return Judgement(tone=Tone.BLOCK, source=Source.FAILURE, reason=attempt.reason, judge_after=staged.judge_after)
     return staged
@@ -75,7 +77,7 @@ def judge(run: Run, attempt: ClearAttempt | None, decision: Decision | None) -> 
 
 def latest_attempts(runs: RunQuerySet) -> dict[int, ClearAttempt]:
     """The latest attempt of each run that has one, by the run's key."""
-    newest = ClearAttempt.objects.filter(run=OuterRef("pk")).order_by("-created_at").values("pk")[:1]
+    newest = ClearAttempt.objects.clears().filter(run=OuterRef("pk")).order_by("-created_at").values("pk")[:1]
     wanted = runs.annotate(latest=Subquery(newest)).values_list("latest", flat=True)
     return {attempt.run_id: attempt for attempt in ClearAttempt.objects.in_bulk(filter(None, wanted)).values()}
 
@@ -188,7 +190,7 @@ def _judge_staged(decision: Decision) -> Judgement:
     instants = [refusal.opens_at for refusal in refusals if refusal.opens_at is not None]
     first = min((at for at in instants if at > decision.now), default=None)
     refusal = decision.main_refusal(operator=True)
-    if refusal is None and decision.gate(Gate.ATTEMPTS).verdict is not Verdict.PASS:
+    if refusal is None and decision.gate(Gate.ATTEMPTS).verdict is Verdict.BLOCK:
         return Judgement(tone=Tone.BLOCK, source=Source.PARKED, reason=Reason.PARKED)
     if refusal is None:
         return Judgement(tone=Tone.GO, source=Source.NOBODY)
@@ -202,9 +204,15 @@ def _judge_staged(decision: Decision) -> Judgement:
     )
 
 
+def accepted_since(attempt: ClearAttempt, run: Run) -> bool:
+    """Whether an admin has accepted a run's bytes since an attempt found that they are not the manifest's."""
+    accepted = gathering.stored_facts(run).accepted
+    return accepted is not None and accepted.holds and accepted.at >= attempt.phase_at
+
+
 def is_of_a_person(attempt: ClearAttempt) -> bool:
-    """Whether a hold stopped an attempt that a person laid, and not the file in the run."""
-    return attempt.reason == Reason.HELD and not attempt.detail.startswith(BY_HOLD_FILE)
+    """Whether a hold stopped an attempt that a person laid, and not a file in the run."""
+    return attempt.reason == Reason.HELD and not attempt.detail.startswith((BY_HOLD_FILE, BY_RECORD))
 
 
 def _knows_better(attempt: ClearAttempt, run: Run, staged: Judgement) -> bool:
@@ -218,4 +226,8 @@ def _knows_better(attempt: ClearAttempt, run: Run, staged: Judgement) -> bool:
         return False
     if staged.source is Source.PARKED or is_of_a_person(attempt):
         return False
+    if attempt.reason == Reason.NAS_SLOW and run.nas_retry_at is not None:
+        return True  # nothing has shown since that it answers in time
+    if staged.reason == attempt.reason and attempt.reason in ONLY_BYTES_TELL:
+        return False  # what it found still stands, as the gates say
     return not run.looked_at or attempt.phase_at >= run.looked_at or attempt.reason in ONLY_BYTES_TELL

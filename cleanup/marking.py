@@ -4,13 +4,15 @@ The row keeps its history and is not called cleared, nothing counts as freed, an
 """
 
 import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
 
-from cleanup import bookkeeping, gathering, orphans
+from cleanup import bookkeeping, discovery, gathering
 from cleanup.gathering import Unreachable
-from cleanup.models import LedgerKind, Orphan, Run
+from cleanup.models import LedgerKind, Orphan, Run, StagingRoot
 from cleanup.policy.gates import Finding
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
@@ -25,7 +27,7 @@ class NotGone(Exception):
     """A run is not marked as gone. `finding` says why, None where its directory is simply there."""
 
     def __init__(self, finding: Finding | None) -> None:
-        said = f"{finding.reason.sentence} {finding.detail}".rstrip() if finding else "The run's directory is there."
+        said = finding.said if finding else "The run's directory is there."
         super().__init__(said)
         self.finding = finding
 
@@ -49,6 +51,41 @@ def mark_gone(run: Run, *, actor: str, reason: str, now: datetime) -> None:
     logger.info("marked_gone %s by %s: %s", run.run_path, actor, reason.strip())
 
 
+@dataclass(frozen=True)
+class Marked:
+    """What became of one of many: `refused` says why the run is not marked as gone."""
+
+    run: Run
+    refused: NotGone | None = None
+
+
+def mark_all(runs: Iterable[Run], *, actor: str, reason: str, now: datetime, dry_run: bool = False) -> list[Marked]:
+    """Mark runs as gone with one reason, each for itself as `mark_gone` does; a dry run only asks for each.
+
+    Raises ValueError for an empty reason.
+    """
+    marked = []
+    for run in runs:
+        try:
+            if dry_run:
+                _refuse_unfit(run)
+                _refuse_if_there(run)
+            else:
+                mark_gone(run, actor=actor, reason=reason, now=now)
+        except NotGone as error:
+            marked.append(Marked(run, error))
+        else:
+            marked.append(Marked(run))
+    return marked
+
+
+def missing_runs(root: StagingRoot, *, equipment: str = "", project: str = "") -> list[Run]:
+    """The staged runs of a root whose directory discovery did not find; only those of an instrument or a project."""
+    runs = Run.objects.staged().with_root().filter(root=root, problem=Reason.MISSING_DIRECTORY)
+    wanted = {"equipment": equipment, "project": project}
+    return list(runs.filter(**{name: value for name, value in wanted.items() if value}).order_by("run_path"))
+
+
 def _refuse_unfit(run: Run) -> None:
     run.refresh_from_db(fields=["state", "gone_at", "identity"])
     if run.state == State.CLEARED:
@@ -69,7 +106,7 @@ def _refuse_if_there(run: Run) -> None:
             except Unreachable as error:
                 if error.finding.reason is not Reason.MISSING_DIRECTORY:
                     raise
-            fence = orphans.fence_of(run, root)
+            fence = discovery.fence_of(run, root)
     except Unreachable as error:
         raise NotGone(error.finding) from None
     if fence is not None:

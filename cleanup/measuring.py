@@ -1,18 +1,23 @@
 """How full the disks of the staging roots are, how fast they fill, and when they will be full at that pace."""
 
-import os
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from django.db.models import OuterRef, Q, Subquery
+from django.db import DatabaseError, transaction
+from django.db.models import F, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce, Least
 
 from cleanup import gathering
 from cleanup.gathering import Unreachable
 from cleanup.models import DiskUsage, LedgerEntry, StagingRoot
 from cleanup.models.sums import bytes_sum
+from cleanup.storage.freed_space import Fill, fill_of
 
-# One sample in ten minutes is enough to see how a disk fills, and few enough to keep for a quarter of a year.
+logger = logging.getLogger(__name__)
+
+# A sample in ten minutes is enough to see how a disk fills, and few enough to keep for a quarter of a year.
 BETWEEN_SAMPLES = timedelta(minutes=10)
 KEPT = timedelta(days=90)
 # The pace is that of the last week; what was seen for less than some hours may be one run that was just written.
@@ -64,26 +69,35 @@ class Outlook:
 
 
 def measure(root: StagingRoot, now: datetime) -> DiskUsage | None:
-    """Write down how full the disk of a staging root of this host is, at most once in ten minutes.
+    """Write down how full the disk of a staging root of this host is; None where the root is not there, or another.
 
-    None where it was measured a short while ago, and where the root is not there or is another one. Samples older than
-    90 days are removed.
+    There are two samples in ten minutes at the most: the one before and the latest, which takes the place of a younger
+    one. Samples older than 90 days are removed.
     """
-    samples = DiskUsage.objects.filter(root=root)
-    if samples.filter(at__gt=now - BETWEEN_SAMPLES, at__lte=now).exists():
-        return None
     try:
         with gathering.open_root(root) as descriptor:
-            found = os.fstatvfs(descriptor)
-    except Unreachable:
+            return _keep(root, fill_of(descriptor), now)
+    except (Unreachable, OSError):
         return None
-    samples.filter(at__lt=now - KEPT).delete()
-    # What is reserved for the superuser belongs neither to the whole nor to the free space of anybody else.
-    total = (found.f_blocks - found.f_bfree + found.f_bavail) * found.f_frsize
-    sample, _new = DiskUsage.objects.get_or_create(
-        root=root, at=now, defaults={"total_bytes": total, "free_bytes": found.f_bavail * found.f_frsize}
-    )
-    return sample
+
+
+def note(root: StagingRoot, descriptor: int, now: datetime) -> None:
+    """The same of a root that is open, after a clear. That it cannot be written down is no fault of the clear."""
+    try:
+        _keep(root, fill_of(descriptor), now)
+    except (OSError, DatabaseError) as error:
+        logger.warning("how full the disk of %s is could not be kept: %s", root, error)
+
+
+def _keep(root: StagingRoot, fill: Fill, now: datetime) -> DiskUsage:
+    samples = DiskUsage.objects.filter(root=root)
+    found = {"total_bytes": fill.total, "free_bytes": fill.free}
+    with transaction.atomic():
+        latest = list(samples.filter(at__lte=now).order_by("-at")[:2])
+        if len(latest) == 2 and now - latest[1].at < BETWEEN_SAMPLES:
+            samples.filter(pk=latest[0].pk).delete()
+        samples.filter(at__lt=now - KEPT).delete()
+        return DiskUsage.objects.update_or_create(root=root, at=now, defaults=found)[0]
 
 
 def outlook(root: StagingRoot, now: datetime) -> Outlook | None:
@@ -110,14 +124,18 @@ def _first_and_last(roots: Sequence[StagingRoot], now: datetime) -> dict[int, tu
 
 
 def _freed(roots: Sequence[StagingRoot], pairs: dict[int, tuple[DiskUsage, DiskUsage]]) -> dict[str, int]:
-    """The allocated bytes that our clears gave back to each root's disk between its two samples, by the root's name."""
+    """What our clears gave back to each root's disk between its two samples, by the root's name.
+
+    As measured, but no more than was removed; where it could not be measured, the allocated bytes.
+    """
     between = Q(pk__in=[])
     for root in roots:
         if root.pk in pairs:
             first, last = pairs[root.pk]
             between |= Q(root_name=root.name, at__gt=first.at, at__lte=last.at)
     sums = LedgerEntry.objects.freeing().filter(between).order_by().values_list("root_name")
-    return {name: int(size) for name, size in sums.annotate(size=bytes_sum("allocated_bytes", default=0))}
+    given_back = Coalesce(Least(F("measured_bytes"), F("allocated_bytes")), F("allocated_bytes"))
+    return {name: int(size) for name, size in sums.annotate(size=bytes_sum(given_back, default=0))}
 
 
 def _look_out(first: DiskUsage, last: DiskUsage, freed: int) -> Outlook:

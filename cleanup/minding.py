@@ -1,15 +1,18 @@
 """Minding the pass that nobody watches: is what it is about to do, and what it then really does, anything abnormal?
 
+What earlier passes took by themselves within the last 24 hours counts, and what a person has let go does not.
+
 What a pass is compared with is the latest timed one that was found sound to its end. A pass that was killed or stopped
 before it could be asked about must not make the next one think that all has been seen.
 """
 
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cleanup import breaking, recording
-from cleanup.models import RetentionPolicy, Run, StagingRoot
-from cleanup.policy.breakers import Clock, Planned, Sight, abnormal, clock_jump
+from cleanup.models import RetentionPolicy, Run, StagingRoot, Sweep
+from cleanup.policy.breakers import RECENT_SWEEPS, Clock, Planned, Sight, abnormal
 from cleanup.policy.pressure import Candidate
 from cleanup.policy.retention import (
     ROOT_FIELDS,
@@ -22,6 +25,7 @@ from cleanup.policy.retention import (
     limits_of,
     loosens,
 )
+from cleanup.sweeps.day import Foretold, Recently
 
 # Where no pass has been found sound so far, a policy is new that was younger than this at the first one.
 _FRESH = timedelta(days=1)
@@ -31,14 +35,34 @@ class Minder:
     """Looks at one timed pass over a staging root, before it takes anything and before each run that it takes."""
 
     def __init__(
-        self, root: StagingRoot, policies: list[ScopedPolicy], *, now: datetime, clock: Clock | None, staged_bytes: int
+        self,
+        root: StagingRoot,
+        policies: list[ScopedPolicy],
+        *,
+        now: datetime,
+        staged_bytes: int,
+        clock: Clock | None = None,
+        doubt: Sight | None = None,
+        sweep: Sweep | None = None,
+        let_go: Container[int] = (),
+        foretold: Sequence[Foretold] = (),
     ) -> None:
-        self._root, self._policies, self._now, self._clock = root, policies, now, clock
-        self._staged_bytes = staged_bytes
+        """`clock` is the look that the pass took at this host's clock, `doubt` what speaks against it.
+
+        Of a pass that is still to come, `foretold` are those that come before it.
+        """
+        self._root, self._policies, self._now = root, policies, now
+        self._doubt = [doubt] if doubt else []
+        self._staged_bytes, self._let_go = staged_bytes, let_go
+        self._recently = Recently(root, clock or Clock(wall=now), but=sweep, foretold=foretold)
+        self._day = self._recently.look()
         self._limits = limits_of(policies, root.name)
-        self._recent = recording.recent_sizes(root)
+        sizes = [one.size for one in reversed(foretold) if one.takes]
+        self._recent = [*sizes, *recording.recent_sizes(root)][:RECENT_SWEEPS]
         self._sound = recording.last_sound(root)
         self._version_before = self._sound.policy_version if self._sound else self._version_at_first()
+        if foretold:  # a pass has looked at these policies by then, and was found sound
+            self._version_before = max((policy.version for policy in policies), default=0)
         self._old = RetentionPolicy.objects.scoped(as_of=self._version_before)
         # Written since, never rehearsed, and such as may take what their scope's version of then would not.
         of_then = {policy.scope: policy for policy in self._old}
@@ -56,31 +80,34 @@ class Minder:
     def look_at_plan(self, plan: list[tuple[Run, Candidate]]) -> list[Sight]:
         """What is abnormal about the pass as it is planned, as far as no person has let it go on."""
         planned = self.taken
-        for run, candidate in plan:
+        asked = [(run, candidate) for run, candidate in plan if candidate.key not in self._let_go]
+        for run, candidate in asked:
             planned = self._with(planned, run, candidate)
-        self.taken = replace(self.taken, of_runs=len(plan))
-        return self._not_allowed([*self._clock_sights(), *self._judge(planned)])
+        self.taken = replace(self.taken, of_runs=len(asked))
+        return self._not_allowed([*self._doubt, *self._judge(planned)])
 
     def look_at_next(self, run: Run, candidate: Candidate) -> list[Sight]:
         """The same of what was taken so far and one run more: refusals may have made other runs of the plan."""
+        if candidate.key in self._let_go:
+            return []
         return self._not_allowed(self._judge(self._with(self.taken, run, candidate)))
 
     def took(self, run: Run, candidate: Candidate) -> None:
         """This run has gone."""
-        self.taken = self._with(self.taken, run, candidate)
+        if candidate.key not in self._let_go:
+            self.taken = self._with(self.taken, run, candidate)
 
     def _judge(self, planned: Planned) -> list[Sight]:
-        return abnormal(planned, recent=self._recent, staged_bytes=self._staged_bytes, max_share=self._limits.max_share)
+        return abnormal(
+            planned,
+            recent=self._recent,
+            staged_bytes=self._staged_bytes,
+            max_share=self._limits.unasked.max_share,
+            day=self._day,
+        )
 
     def _not_allowed(self, sights: list[Sight]) -> list[Sight]:
         return breaking.not_allowed(self._root, sights, now=self._now) if sights else []
-
-    def _clock_sights(self) -> list[Sight]:
-        before = self._sound or recording.first_timed(self._root)
-        if self._clock is None or before is None:
-            return []
-        jump = clock_jump(breaking.clock_of(before), self._clock)
-        return [jump] if jump else []
 
     def _version_at_first(self) -> int:
         first = recording.first_timed(self._root)
@@ -88,12 +115,14 @@ class Minder:
         return older.order_by("-version").values_list("version", flat=True).first() or 0
 
     def _with(self, planned: Planned, run: Run, candidate: Candidate) -> Planned:
-        return Planned(
+        passing = self._recently.is_passing(run.first_seen_at, run.verified_at)
+        return replace(
+            planned,
             runs=planned.runs + 1,
             bytes=planned.bytes + candidate.size,
             by_fresh_policy=planned.by_fresh_policy + self._is_fresh(run, candidate),
-            version=planned.version,
-            of_runs=planned.of_runs,
+            passing_runs=planned.passing_runs + passing,
+            passing_bytes=planned.passing_bytes + candidate.size * passing,
         )
 
     def _is_fresh(self, run: Run, candidate: Candidate) -> bool:
@@ -110,5 +139,5 @@ class Minder:
     def _is_over(self, candidate: Candidate, policy: Policy) -> bool:
         if policy.mode is not Mode.SCHEDULED:
             return False
-        opened = due_at(candidate.verified_at, policy)
+        opened = due_at(candidate.kept_from or candidate.verified_at, policy)
         return opened is not None and opened <= self._now

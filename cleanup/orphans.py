@@ -1,10 +1,11 @@
 """Orphans: what lies on a staging disk and is no known run, and runs that are known and lie there no more.
 
-They are listed with size, age and a safe next step. None is ever removed, however old or large: past a ceiling the
-admin is told. The disk is only read.
+They are listed with size, age and a safe next step. None is ever removed by itself, however old or large: past a
+ceiling the admin is told. The disk is only read.
 """
 
 import enum
+import functools
 import hashlib
 import logging
 import os
@@ -18,13 +19,15 @@ from typing import Any
 from django.db import InterfaceError, OperationalError
 from django.db.models import BigIntegerField, QuerySet
 
-from cleanup import alerting, discovery, gathering
+from cleanup import alerting, discovery, gathering, proving
 from cleanup.gathering import Unreachable
-from cleanup.models import AlertKind, ClearAttempt, Orphan, OrphanKind, Run, StagingRoot
+from cleanup.models import AlertKind, ClearAttempt, Orphan, OrphanKind, Run, SetAside, StagingRoot
 from cleanup.policy.gates import Finding
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
+from cleanup.runs import shells
 from cleanup.staging import layout, tree
+from cleanup.storage.staging import set_aside
 from cleanup.walking import Measure, Shape, Sight, measure, walk
 
 logger = logging.getLogger(__name__)
@@ -88,12 +91,15 @@ class NextStep(enum.StrEnum):
     ADOPT = "adopt"
     LOOK_AGAIN = "look_again"
     MARK_GONE = "mark_gone"
+    REMOVE_SHELL = "remove_shell"
 
 
 def next_step(orphan: Orphan) -> NextStep:
-    """The next step for one orphan. None of them removes anything."""
+    """The next step for one orphan. None of them removes any data."""
     if orphan.kind == OrphanKind.MISSING:
         return NextStep.MARK_GONE
+    if orphan.kind == OrphanKind.SHELL and orphan.run_id is not None:
+        return NextStep.REMOVE_SHELL
     if orphan.kind in (OrphanKind.NO_RECORD, OrphanKind.UNKNOWN):
         return NextStep.ADOPT
     return NextStep.LOOK_AGAIN
@@ -162,19 +168,6 @@ def adopt(orphan: Orphan, *, now: datetime) -> Run | None:
     return Run.objects.staged().with_root().filter(root=orphan.root, run_path=orphan.path).first()
 
 
-def fence_of(run: Run, root: int) -> str | None:
-    """The name under which a clear has put a run aside, if that lies beside its path; `root` is the open root."""
-    for attempt in run.attempts.values_list("pk", flat=True):
-        name = tree.fence_name(attempt.hex)
-        try:
-            with gathering.open_run(root, run.run_path, name=name):
-                return layout.show(name)
-        except Unreachable as error:
-            if error.finding.reason is not Reason.MISSING_DIRECTORY:
-                return layout.show(name)  # what cannot be opened is there
-    return None
-
-
 class _Pass:
     """One pass over one staging root: what is there, what the rows say, and what becomes of both."""
 
@@ -212,11 +205,14 @@ class _Pass:
 
     def find(self) -> None:
         # As the walk goes on runs come and go; a run that is known and not seen is asked for afterwards.
-        sights, further = _without_crowds(list(walk(self.descriptor)))
+        known = discovery.known_in_unusual_places(self.root)
+        sights, further = _without_crowds(list(walk(self.descriptor, known=known)))
         self.things |= {thing.path: thing for thing in further}
-        known = Run.objects.filter(root=self.root, gone_at=None).exclude(state=State.CLEARED, problem="").defer("facts")
+        # Where the wizard cleared a run by itself, its record stays: that is known, and no orphan.
+        rows = Run.objects.filter(root=self.root, gone_at=None).defer("facts")
+        there = rows.exclude(state=State.CLEARED, problem="", cleared_by="")
         # Staged ones last: what was called cleared and is still there may have a new row beside it.
-        runs = {run.run_path: run for run in sorted(known, key=lambda run: run.state != State.CLEARED)}
+        runs = {run.run_path: run for run in sorted(there, key=lambda run: run.state != State.CLEARED)}
         active = set(
             ClearAttempt.objects.filter(run__root=self.root, phase__in=ClearAttempt.ACTIVE).values_list(
                 "run__run_path", flat=True
@@ -241,6 +237,8 @@ class _Pass:
         """What a sight is, if it is an orphan at all, with what is misplaced inside of it."""
         path, run = _fit(sight.path), runs.get(sight.path)
         if sight.shape is Shape.RUN or (sight.shape is Shape.BLOCKED and _is_run_path(sight.path)):
+            if (run is None or run.problem == Reason.SHELL_LEFT) and (shell := self.shell_at(path, sight)):
+                return [shell]
             if run is None:
                 said = sight.problem.detail if sight.problem else ""
                 return [_Thing(path, OrphanKind.UNKNOWN, Reason.UNKNOWN_DIRECTORY, said, sight)]
@@ -248,6 +246,8 @@ class _Pass:
                 return [_Thing(path, OrphanKind.NO_RECORD, Reason.INGEST_UNREADABLE, _why_unreadable(run), sight, run)]
             return []
         if sight.shape is Shape.FENCE:
+            if (left := discovery.left_aside(self.root, self.descriptor, sight)) is not None:
+                return [_Thing(path, OrphanKind.SHELL, Reason.SHELL_LEFT, left.detail, sight, left.run)]
             if not discovery.is_stray_fence(self.root, self.descriptor, sight):
                 return []
             return [_Thing(path, OrphanKind.LEFTOVER, Reason.STRAY_FENCE, "", sight)]
@@ -255,8 +255,14 @@ class _Pass:
             return [
                 _Thing(path, OrphanKind.LEFTOVER, Reason.STRAY_FILE, "a reserve is laid at a root's top only", sight)
             ]
+        if sight.shape is Shape.PASSED_OVER:
+            said = sight.problem.detail if sight.problem else ""
+            return [_Thing(path, OrphanKind.MISPLACED, Reason.PASSED_OVER, said, sight)]
         if sight.shape is Shape.MISPLACED:
             return [_Thing(path, OrphanKind.MISPLACED, Reason.MISPLACED_RUN, "", sight)]
+        if sight.shape is Shape.ASIDE and (names := self.unknown_aside(sight)):
+            said = f"files that were set aside, of which the database knows nothing: {proving.name_some(names)}"
+            return [_Thing(path, OrphanKind.STRAY, Reason.STRAY_FILE, said, sight)]
         if sight.shape is Shape.STRAY and run is None:
             said = sight.problem.detail if sight.problem else ""
             inside = [Sight(Shape.MISPLACED, raw, is_directory=True) for raw in sight.within]
@@ -265,6 +271,35 @@ class _Pass:
                 *(_Thing(_fit(at.path), OrphanKind.MISPLACED, Reason.MISPLACED_RUN, "", at) for at in inside),
             ]
         return []
+
+    def unknown_aside(self, sight: Sight) -> list[str]:
+        """What lies in a folder of files set aside, and is in no row that says of it that it lies there."""
+        try:
+            with layout.opened(layout.open_beneath(self.descriptor, sight.raw)) as folder:
+                found = tree.scan(folder)
+        except OSError as error:
+            return [os.strerror(error.errno or 0)]
+        files = (entry.path for entry in found.entries if entry.is_file)
+        unknown = [layout.show(path) for path in files if sight.raw + b"/" + path not in self.asides]
+        return sorted(unknown) + [problem.detail for problem in found.problems]
+
+    @functools.cached_property
+    def asides(self) -> frozenset[bytes]:
+        """Where files lie that were set aside, or are on their way, relative to the staging root."""
+        rows = (SetAside.objects.there() | SetAside.objects.under_way()).filter(run__root=self.root)
+        known = rows.select_related("run").defer("run__facts")
+        places = ((row.parents, set_aside.place_of(os.fsencode(row.leaf), row.name)) for row in known)
+        return frozenset(b"/".join((parent, place)) for parents, place in places for parent in parents)
+
+    def shell_at(self, path: str, sight: Sight) -> _Thing | None:
+        """The shell that lies at a run path, if it is one."""
+        try:
+            run_path = layout.parse_run_path(sight.path)
+            with gathering.open_run(self.descriptor, sight.path) as opened:
+                left = shells.left_at(self.root, run_path, opened)
+        except (OSError, Unreachable):
+            return None
+        return _Thing(path, OrphanKind.SHELL, Reason.SHELL_LEFT, left.detail, sight, left.run) if left else None
 
     def find_missing(self, sights: list[Sight], runs: list[Run]) -> None:
         """Staged runs of which the disk says, asked for each, that there is no such directory."""
@@ -279,7 +314,7 @@ class _Pass:
                 if error.finding.reason is not Reason.MISSING_DIRECTORY:
                     self.open_questions.add(_fit(run.run_path))
                     continue
-            if fence_of(run, self.descriptor) is None:
+            if discovery.fence_of(run, self.descriptor) is None:
                 thing = _Thing(_fit(run.run_path), OrphanKind.MISSING, Reason.MISSING_DIRECTORY, "", None, run)
                 self.add(thing)
 
@@ -470,6 +505,8 @@ def _turn(row: Orphan | None, now: datetime) -> tuple[bool, datetime]:
 
 def _grace_ends(orphan: Orphan, now: datetime) -> datetime:
     """When an hour has passed since the newest modification; a time that is not known, or to come, says nothing."""
+    if orphan.reason == Reason.PASSED_OVER:
+        return orphan.first_seen_at  # an instrument that goes on writing into it would never be told of
     if orphan.modified_at is None or orphan.modified_at > now:
         return orphan.first_seen_at + GRACE
     return orphan.modified_at + GRACE

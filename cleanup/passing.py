@@ -6,9 +6,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
 
 from cleanup import alerting, breaking, clearing, gathering, recording, rehearsing
+from cleanup.clears.freed import Lately
 from cleanup.gathering import Unreachable
+from cleanup.lab import clocks
 from cleanup.minding import Minder
 from cleanup.models import (
     AlertKind,
@@ -18,9 +23,11 @@ from cleanup.models import (
     Run,
     StagingRoot,
     Sweep,
+    SweepBreaker,
     SweepKind,
 )
 from cleanup.policy.breakers import Clock, Kind, Sight, too_many_failures
+from cleanup.policy.freed import Freed
 from cleanup.policy.gates import Decision, Facts, Finding, Gate, Verdict, evaluate
 from cleanup.policy.lifecycle import State
 from cleanup.policy.pressure import (
@@ -29,9 +36,11 @@ from cleanup.policy.pressure import (
     Fill,
     Picker,
     Pressure,
+    Taken,
     budget_of,
+    candidates_of,
     in_order,
-    pressure_of,
+    plan_of,
 )
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import (
@@ -39,10 +48,14 @@ from cleanup.policy.retention import (
     ScopedPolicy,
     effective_policy,
     limits_of,
+    sources_as_json,
 )
+from cleanup.policy.shown import Shown
 from cleanup.policy.units import say_count
 from cleanup.recording import Recorder, Said
+from cleanup.runs import slow_twins
 from cleanup.staging import tree
+from cleanup.sweeps import outlook
 from cleanup.taking import FREEING, Action, Asked, RunAction, fail, rehearse, skip, take
 
 logger = logging.getLogger(__name__)
@@ -62,12 +75,16 @@ class Problem:
 
 @dataclass
 class Swept:
-    """One pass: `scanned` staged runs, of which `candidates` were due by state, policy and time, or by pressure."""
+    """One pass: `scanned` staged runs, of which `candidates` were due by state, policy and time, or by pressure.
+
+    The runs that are not verified yet are only counted: `runs` lists all others.
+    """
 
     dry_run: bool
     now: datetime
     scanned: int = 0
     candidates: int = 0
+    not_verified: int = 0
     runs: list[RunAction] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -80,12 +97,36 @@ class Swept:
         return [run for run in self.runs if run.action in FREEING and run.reason != Reason.REHEARSAL]
 
     @property
+    def only_rehearsed(self) -> list[RunAction]:
+        """The runs that would have gone by the schedule, if their policy were not rehearsed."""
+        return [run for run in self.runs if run.reason == Reason.REHEARSAL or run.rehearsed]
+
+    def rehearsed_as_json(self) -> dict[str, int]:
+        """How many those are of a dry run, and their logical bytes, for the record; empty for none."""
+        runs = self.only_rehearsed if self.dry_run else []
+        return {"runs": len(runs), "bytes": sum(run.bytes for run in runs)} if runs else {}
+
+    @property
     def files(self) -> int:
         return sum(run.files for run in self.freeing)
 
     @property
     def bytes_freed(self) -> int:
         return sum(run.bytes for run in self.freeing)
+
+    @property
+    def allocated_bytes(self) -> int:
+        return sum(run.allocated for run in self.freeing)
+
+    @property
+    def measured(self) -> Freed | None:
+        """What disks gave back, of the runs of which that could be measured; None if of none."""
+        known = [(run.allocated, run.measured) for run in self.freeing if run.measured is not None]
+        return Freed(sum(one for one, _ in known), sum(one for _, one in known)) if known else None
+
+    def freed_as_json(self) -> dict[str, int]:
+        """The same for the record; empty where nothing could be measured."""
+        return vars(self.measured) if self.measured else {}
 
     @property
     def failed(self) -> int:
@@ -120,9 +161,16 @@ class Due:
     policy: Policy
     candidate: Candidate
 
+    @property
+    def takes_by(self) -> Policy:
+        """The policy by which the pass would take it, or note it if that is only rehearsed."""
+        policy = self.policy if self.candidate.rehearsed else self.policy.unasked
+        return policy if self.candidate.due else policy.under_pressure()
+
     def decide(self, now: datetime, **findings: Finding) -> Decision:
         """Its gates as far as they are known, with what the pass itself has against it."""
-        return evaluate(replace(self.facts, **findings), self.policy, now)  # type: ignore[arg-type]
+        policy = self.policy if self.candidate.rehearsed else self.policy.unasked
+        return evaluate(replace(self.facts, **findings), policy, now)  # type: ignore[arg-type]
 
 
 class Pass:
@@ -141,17 +189,23 @@ class Pass:
         self.limits = limits_of(policies, root.name)
         self.before = recording.latest(root)
         self.began = time.monotonic()
-        self.actions: list[RunAction] = []
         self.scanned = 0
         self.staged_bytes = 0
         self.candidates = 0
-        self.due: dict[int, Due] = {}
+        self.due: dict[tuple[int, bool], Due] = {}
+        self.decided_by: dict[int, dict[str, Any]] = {}
+        self.rehearsing: set[int] = set()
         self.outcomes: list[bool] = []
         self.attempts: dict[int, ClearAttempt] = {}
         self.stopped: Finding | None = None
         self.sights: list[Sight] = []
         self.minder: Minder | None = None
+        self.doubt: Sight | None = None
+        self.let_go: dict[int, SweepBreaker] = {}
         self.left_over = False
+        self.lately = Lately()
+        self.unasked: Pressure | None = None
+        self.picker: Picker | None = None
         self.recorder: Recorder
         self.sweep: Sweep
 
@@ -164,31 +218,59 @@ class Pass:
             now=self.now,
             actor=wish.actor,
             policy_version=max((policy.version for policy in self.policies), default=0),
-            clock=breaking.clock_as_json(wish.clock or Clock(wall=wish.now)) if not wish.dry_run else {},
+            clock=clocks.as_json(wish.clock or Clock(wall=wish.now)) if not wish.dry_run else {},
         )
         self.sweep = self.recorder.sweep
+        self.doubt = self._doubt_of_clock()  # before any hold is asked whether it is over
         self._remember(self._cursor())  # at once: a pass that dies while it decides must not lose the place
         standing = breaking.standing(self.root)
         self._decide(breaking.finding_of(standing) if standing and breaking.stops(standing, self._kind) else None)
         pressure = self._pressure()
         candidates = in_order((due.candidate for due in self.due.values()), after=self._cursor())
-        picker = Picker(candidates, pressure)
+        if self.stopped is None and wish.timed:
+            self.let_go = breaking.let_go(self.root, self._shown(candidates).runs, now=self.now)
+            # First: a go-on is for one pass, and its budget may not suffice for the others as well.
+            candidates.sort(key=lambda candidate: candidate.key not in self.let_go)
+        picker = self.picker = self._picker(candidates, pressure)
         if self.stopped is None and wish.timed:
             self.minder = Minder(
-                self.root, self.policies, now=self.now, clock=wish.clock, staged_bytes=self.staged_bytes
+                self.root,
+                self.policies,
+                now=self.now,
+                clock=wish.clock,
+                doubt=self.doubt,
+                staged_bytes=self.staged_bytes,
+                sweep=self.sweep,
+                let_go=self.let_go,
             )
             # Before anything is removed: is the pass, as it is planned, abnormal, and has no person let it go on?
-            self._stop(self.minder.look_at_plan(self._plan(candidates, pressure)))
+            plan = self._plan(candidates, pressure, self._budget())
+            self._stop(self.minder.look_at_plan(plan), [candidate for _run, candidate in plan])
         self.recorder.flush()
+        # At once: of a pass that dies it must be known to how many runs it did not come.
+        Sweep.objects.filter(pk=self.sweep.pk).update(scanned=self.scanned, staged_bytes=self.staged_bytes)
         self._take(picker, candidates)
-        self._warn(picker.pressure)
-        self._finish(pressure, picker.pressure)
-        if wish.timed and not wish.dry_run:
+        warning = self._in_vain(pressure) or self._unmet(picker)
+        self._warn(picker.pressure, warning)
+        self._finish(pressure, picker.pressure, warning)
+        if wish.timed and not wish.dry_run and self.doubt is None:  # nights that such a clock has passed are none
             self._learn()
 
     @property
     def _kind(self) -> SweepKind:
         return SweepKind.TIMED if self.wish.timed else SweepKind.TYPED
+
+    def _doubt_of_clock(self) -> Sight | None:
+        """What speaks against this host's clock, as far as no person has said that it is right."""
+        wish = self.wish
+        if wish.clock is None:
+            return None
+        sight = clocks.look(wish.clock, ask=not wish.dry_run, write=not wish.dry_run).sight
+        if sight is None or breaking.not_allowed(self.root, [sight], now=self.now):
+            return sight
+        if wish.timed and not wish.dry_run:
+            clocks.confirm(wish.clock, why=sight.detail)
+        return None
 
     # Deciding
 
@@ -209,57 +291,68 @@ class Pass:
     def _decide_of(self, run: Run, *, busy: bool) -> None:
         policy = effective_policy(self.policies, run.scope)
         if not self.wish.timed:
+            self.rehearsing |= {run.pk} if policy.rehearsing else set()
             policy = policy.in_earnest()
+        self.decided_by[run.pk] = sources_as_json(policy.unasked)
         facts = gathering.stored_facts(run, other_attempt=busy, hindrances=self.hindrances, breaker=self.stopped)
         decision = evaluate(facts, policy, self.now)
         if decision.gate(Gate.STATE).verdict is Verdict.WAIT:
             self._note(run, skip(run, Finding(Reason.NOT_SYNC_VERIFIED), decision), listed=False)
             return
-        known = evaluate(facts, policy.in_earnest(), self.now)
-        due = _known_refusal(run, known) is None
-        pressed = evaluate(facts, policy.in_earnest().under_pressure(), self.now)
-        eligible = _known_refusal(run, pressed) is None
-        refusal = next(iter(self.hindrances), None) or (None if due or eligible else _known_refusal(run, known))
-        if refusal is not None or run.verified_at is None:
-            self._note(run, skip(run, refusal or Finding(Reason.NO_VERIFIED_TIMESTAMP), decision))
-            return
-        rehearsed = bool(policy.rehearsing or (not due and self.wish.timed and self.limits.rehearsing))
-        self.due[run.pk] = Due(
-            run,
-            facts,
-            policy,
-            Candidate(
-                key=run.pk,
-                verified_at=run.verified_at,
-                due=due,
-                eligible=eligible,
-                rehearsed=rehearsed,
-                size=run.bytes or 0,
-                allocated=facts.allocated_bytes or 0,
-            ),
+        rehearses = bool(policy.rehearsing or (self.wish.timed and self.limits.rehearsing))
+        candidates = (
+            []
+            if run.verified_at is None
+            else candidates_of(
+                outlook.undecided(run, run.verified_at, facts, self.now),
+                self._lets_go(run, facts, policy.unasked),
+                self._lets_go(run, facts, policy.in_earnest()) if rehearses else None,
+            )
         )
+        refusal = next(iter(self.hindrances), None)
+        if refusal is None and not candidates:
+            known = _known_refusal(run, evaluate(facts, policy.in_earnest(), self.now))
+            refusal = known or Finding(Reason.NO_VERIFIED_TIMESTAMP)
+        if refusal is not None:
+            self._note(run, skip(run, refusal, decision))
+            return
+        for candidate in candidates:
+            self.due[run.pk, candidate.rehearsed] = Due(run, facts, policy, candidate)
+
+    def _lets_go(self, run: Run, facts: Facts, policy: Policy) -> Taken:
+        """Whether a policy lets a run go, as far as no fresh look is needed for that."""
+        due, eligible = (
+            _known_refusal(run, evaluate(facts, each, self.now)) is None for each in (policy, policy.under_pressure())
+        )
+        return Taken(due=due, eligible=eligible)
 
     def _pressure(self) -> Pressure:
-        free_bytes = None
-        if self.limits.free_start_bytes is not None:
-            with contextlib.suppress(Unreachable, OSError), gathering.open_root(self.root) as root:
-                free_bytes = tree.free_bytes(root)
-        going_on = bool(self.before and self.before.pressure.get("left", {}).get("free_wanted"))
+        free_bytes = self._free_bytes() if self.limits.free_start_bytes is not None else None
         fill = Fill(staged_bytes=self.staged_bytes, staged_runs=self.scanned, free_bytes=free_bytes)
-        return pressure_of(self.limits, fill, going_on=going_on)
+        pressure, unasked = outlook.pressures(self.limits, fill, going_on=outlook.going_on(self.before))
+        if self.wish.timed and self.limits.meanwhile:
+            self.unasked = unasked
+        if pressure.for_space:
+            self.lately = Lately.of(self.root, self.now, free_bytes=self._free_bytes())
+        return pressure
 
-    def _plan(self, candidates: Sequence[Candidate], pressure: Pressure) -> list[tuple[Run, Candidate]]:
+    def _picker(self, candidates: Sequence[Candidate], pressure: Pressure) -> Picker:
+        return Picker(candidates, pressure, unasked=self.unasked, helps=self.lately.helps)
+
+    def _free_bytes(self) -> int | None:
+        with contextlib.suppress(Unreachable, OSError), gathering.open_root(self.root) as root:
+            return tree.free_bytes(root)
+        return None
+
+    def _plan(self, candidates: Sequence[Candidate], pressure: Pressure, budget: Budget) -> list[tuple[Run, Candidate]]:
         """The runs that go if every one of them may; what is only rehearsed is none of them."""
-        budget, picker = self._budget(), Picker(candidates, pressure)
-        plan = []
-        for candidate, _causes in picker:
-            if not candidate.rehearsed:
-                if budget.exhausted_by(candidate.size, minutes=0):
-                    break
-                budget = budget.less(candidate.size)
-                plan.append((self.due[candidate.key].run, candidate))
-            picker.gone(candidate, size=candidate.size, allocated=candidate.allocated)
-        return plan
+        plan = plan_of(self._picker(candidates, pressure), budget)
+        return [(self.due[candidate.key, False].run, candidate) for candidate in plan]
+
+    def _shown(self, candidates: Sequence[Candidate]) -> Shown:
+        """Candidates as the question of a breaker shows them; what is only rehearsed is none of them."""
+        earnest = [self.due[candidate.key, False] for candidate in candidates if not candidate.rehearsed]
+        return Shown({due.run.pk: outlook.shown(due.run, due.policy, due.candidate, self.limits) for due in earnest})
 
     # Doing
 
@@ -269,15 +362,18 @@ class Pass:
         budget = self._budget()
         exhausted = ""
         for candidate, causes in picker:
-            due = self.due[candidate.key]
+            due = self.due[candidate.key, candidate.rehearsed]
             self.candidates += 1
             if not exhausted and not candidate.rehearsed:
                 # The first one has its turn however long it took to decide, or a small budget would never clear any.
                 exhausted = budget.exhausted_by(candidate.size, minutes=self._minutes() if handled else 0)
-            handled.add(candidate.key)
             if self.minder and not (exhausted or self.stopped or candidate.rehearsed):
-                self._stop(self.minder.look_at_next(due.run, candidate))
-            if self.stopped is not None:
+                rest = [each for each in candidates if each.key not in handled]
+                sights = self.minder.look_at_next(due.run, candidate)
+                plan = self._plan(rest, picker.pressure, budget) if sights else []
+                self._stop(sights, [each for _run, each in plan])
+            handled.add(candidate.key)
+            if self.stopped is not None and not self._goes_all_the_same(candidate):
                 self._leave(due, breaker_finding=self.stopped)
                 picker.left_over(candidate)
                 continue
@@ -286,34 +382,47 @@ class Pass:
                 self._leave(due, budget_finding=Finding(Reason.BUDGET_EXHAUSTED, exhausted))
                 picker.left_over(candidate)
                 continue
-            self._remember((candidate.verified_at, candidate.key))
+            if not exhausted:  # what is only noted leaves the turn to those that a budget has left over
+                self._remember((candidate.verified_at, candidate.key))
             taken = self._take_one(due, cause="+".join(causes))
             if taken.action in FREEING:
                 allocated = candidate.allocated if candidate.rehearsed else taken.allocated
-                picker.gone(candidate, size=taken.bytes, allocated=allocated)
+                self.lately.add(taken.attempt)
+                picker.gone(candidate, size=taken.bytes, allocated=allocated, freed=taken.freed)
             if taken.action in FREEING and not candidate.rehearsed:
                 budget = budget.less(taken.bytes)
-                if self.minder:
-                    self.minder.took(due.run, candidate)
+            if self.minder and taken.action in (*FREEING, Action.FAILED) and not candidate.rehearsed:
+                self.minder.took(due.run, candidate)  # one that failed may be gone for all that
             if not candidate.rehearsed:
                 self._watch_failures(taken)
         if not self.left_over and self.stopped is None:
             self._remember(None)
-        for candidate in candidates:
+        in_vain = self._in_vain(picker.pressure)
+        for candidate in {candidate.key: candidate for candidate in candidates}.values():
             if candidate.key not in handled:  # only pressure would have taken it, and there is none (any more)
-                self._leave_to_time(self.due[candidate.key])
+                self._leave_to_time(self.due[candidate.key, candidate.rehearsed], in_vain)
 
     def _take_one(self, due: Due, *, cause: str) -> RunAction:
-        run, policy = due.run, due.policy if due.candidate.due else due.policy.under_pressure()
+        run, policy = due.run, due.takes_by
+        self.decided_by[run.pk] = sources_as_json(policy)
         if due.candidate.rehearsed:
             taken = rehearse(run, policy, self.now, cause=cause)
             if taken.gates is None:
                 taken = replace(taken, gates=clearing.decision_as_json(evaluate(due.facts, policy, self.now)))
         else:
-            asked = Asked(requester=Requester.SCHEDULE, actor=self.wish.actor, cause=cause)
+            asked = Asked(
+                requester=Requester.SCHEDULE,
+                actor=self.wish.actor,
+                cause=cause,
+                sweep=self.sweep,
+                let_go=self.let_go.get(run.pk),
+            )
             taken = take(run, policy, self.now, asked=asked, dry_run=self.wish.dry_run)
+            taken = replace(taken, rehearsed=taken.action is Action.WOULD_CLEAR and run.pk in self.rehearsing)
         if taken.attempt is not None:
             self.attempts[run.pk] = taken.attempt
+        elif not self.wish.dry_run:
+            slow_twins.note(run, taken.reason, taken.detail, now=timezone.now())
         self._note(run, taken)
         self.recorder.flush()
         return taken
@@ -326,31 +435,44 @@ class Pass:
         if sight := too_many_failures(self.outcomes):
             self._stop([sight])
 
-    def _stop(self, sights: list[Sight]) -> None:
-        """Take nothing more if anything was seen; a dry run only shows that it would stop here."""
+    def _goes_all_the_same(self, candidate: Candidate) -> bool:
+        """Whether a person has let this run go, and what has stopped the pass since is about the number of others."""
+        counted = self.minder is not None and all(sight.kind.counts for sight in self.sights)
+        return counted and candidate.key in self.let_go
+
+    def _stop(self, sights: list[Sight], plan: Sequence[Candidate] = ()) -> None:
+        """Take nothing more if anything was seen; a dry run only shows that it would stop here.
+
+        The question shows the runs of the plan that no person has let go so far.
+        """
         self.sights += sights
         if not sights:
             return
         if self.wish.dry_run:
             self.stopped = Finding(Reason.BREAKER_OPEN, " ".join(sight.detail for sight in sights))
         else:
-            self.stopped = breaking.finding_of(breaking.open_breaker(self.sweep, sights, now=self.now))
+            shown = self._shown([candidate for candidate in plan if candidate.key not in self.let_go])
+            opened = breaking.open_breaker(self.sweep, sights, now=self.now, shown=shown)
+            self.stopped = breaking.finding_of(opened)
 
     def _leave(self, due: Due, **findings: Finding) -> None:
         (finding,) = findings.values()
         self._note(due.run, skip(due.run, finding, due.decide(self.now, **findings)))
 
-    def _leave_to_time(self, due: Due) -> None:
+    def _in_vain(self, pressure: Pressure) -> Finding | None:
+        """Why no run goes for the sake of space, where that is wanted."""
+        nothing = self.lately.nothing if pressure.for_space else None
+        return Finding(Reason.CLEARING_FREES_NOTHING, f"Lately: {nothing}") if nothing else None
+
+    def _leave_to_time(self, due: Due, in_vain: Finding | None) -> None:
         decision = due.decide(self.now)
-        refusal = _known_refusal(due.run, decision) or Finding(Reason.RETENTION_NOT_ELAPSED)
+        before_time = in_vain if due.candidate.eligible else None
+        refusal = before_time or _known_refusal(due.run, decision) or Finding(Reason.RETENTION_NOT_ELAPSED)
         self._note(due.run, skip(due.run, refusal, decision))
 
     def _cursor(self) -> tuple[datetime, int] | None:
         """The last candidate that was handled by a pass before this one that did not come to its end."""
-        before = self.before
-        if before is None or before.cursor_verified_at is None or before.cursor_run is None:
-            return None
-        return before.cursor_verified_at, before.cursor_run
+        return outlook.cursor_of(self.before)
 
     def _remember(self, cursor: tuple[datetime, int] | None) -> None:
         """Where the next pass begins, if this one does not come to its end: after the one that is taken now.
@@ -359,7 +481,8 @@ class Pass:
         """
         if not self.wish.dry_run:
             at, key = cursor or (None, None)
-            Sweep.objects.filter(pk=self.sweep.pk).update(cursor_verified_at=at, cursor_run=key)
+            place = {"cursor_verified_at": at, "cursor_run": key, "candidates": self.candidates}
+            Sweep.objects.filter(pk=self.sweep.pk).update(**place)
 
     def _learn(self) -> None:
         """What this pass has shown of the policies: those that surprise go back to rehearsal, others are promoted."""
@@ -374,9 +497,11 @@ class Pass:
     # Telling
 
     def _note(self, run: Run, action: RunAction, *, listed: bool = True) -> None:
+        action = replace(action, decided_by=self.decided_by.pop(run.pk, {}))
         if listed:
-            self.actions.append(action)
             self.result.runs.append(action)
+        else:
+            self.result.not_verified += 1
         version = self.sweep.policy_version
         self.recorder.note(
             run,
@@ -386,47 +511,50 @@ class Pass:
                 detail=action.detail,
                 gates=action.gates or [],
                 policy_version=version,
+                decided_by=action.decided_by,
                 files=action.files,
                 bytes=action.bytes,
             ),
         )
 
-    def _warn(self, pressure: Pressure) -> None:
+    def _unmet(self, picker: Picker) -> Finding | None:
         """A root that stays beyond its limits is a person's affair; one that the next sweep goes on with is not yet."""
-        unmet = bool(pressure) and not self.left_over and self.stopped is None
-        subject = f"root:{self.root.pk}"
-        detail = _describe(pressure)
-        if unmet:
-            self.result.problems.append(Problem(self.root.name, Reason.LIMIT_EXCEEDED, detail))
+        if not picker.pressure or picker.is_met or self.left_over or self.stopped is not None:
+            return None
+        return Finding(Reason.LIMIT_EXCEEDED, _describe(picker.pressure))
+
+    def _warn(self, pressure: Pressure, warning: Finding | None) -> None:
+        if warning:
+            self.result.problems.append(Problem(self.root.name, warning.reason, warning.detail))
         if self.stopped:
             self.result.problems.append(Problem(self.root.name, self.stopped.reason, self.stopped.detail))
         if self.wish.dry_run:
             return
-        if unmet:
-            reason = Reason.LIMIT_EXCEEDED
-            alerting.open_alert(AlertKind.PRESSURE, subject, reason=reason, now=self.now, detail=detail, root=self.root)
+        kind, subject = AlertKind.PRESSURE, f"root:{self.root.pk}"
+        if warning:
+            reason, detail = warning.reason, warning.detail
+            alerting.open_alert(kind, subject, reason=reason, now=self.now, detail=detail, root=self.root)
         elif not pressure:
-            alerting.end_alert(AlertKind.PRESSURE, subject, now=self.now)
+            alerting.end_alert(kind, subject, now=self.now)
 
-    def _finish(self, before: Pressure, after: Pressure) -> None:
+    def _finish(self, before: Pressure, after: Pressure, warning: Finding | None) -> None:
         self.result.scanned += self.scanned
         self.result.candidates += self.candidates
-        mine = Swept(self.wish.dry_run, self.now, runs=self.actions)
-        warning = Finding(Reason.LIMIT_EXCEEDED, _describe(after)) if after and not self.left_over else None
+        mine = replace(self.result, runs=[one for one in self.result.runs if one.root == self.root.name])
         finding = self.stopped or self._not_there() or warning
         self.recorder.finish(
             Outcome.STOPPED if self.stopped else Outcome.DONE,
             scanned=self.scanned,
             candidates=self.candidates,
-            cleared=mine.count(Action.CLEARED, Action.PARTIAL),
-            would_clear=mine.count(Action.WOULD_CLEAR),
-            skipped=mine.count(Action.SKIPPED),
-            failed=mine.failed,
-            files=mine.files,
-            bytes=mine.bytes_freed,
             reason=finding.reason if finding else "",
             detail=finding.detail if finding else "",
-            pressure={"wanted": vars(before), "left": vars(after)},
+            pressure={
+                "wanted": vars(before),
+                "left": vars(after),
+                "freed": mine.freed_as_json(),
+                "rehearsed": mine.rehearsed_as_json(),
+                **self._meanwhile(),
+            },
             clock={**self.sweep.clock, "sound": self._was_sound()},
         )
         if self.minder is not None and not self.wish.dry_run:
@@ -440,6 +568,10 @@ class Pass:
         except Unreachable as error:
             return error.finding
 
+    def _meanwhile(self) -> dict[str, Any]:
+        """What is left of the pressure for which runs go, where another one is rehearsed."""
+        return {} if self.picker is None or self.unasked is None else {"meanwhile": vars(self.picker.unasked)}
+
     def _was_sound(self) -> bool:
         """Whether the next timed pass may be compared with this one; clears that failed say nothing against that."""
         asked = self.minder is not None and not self.hindrances
@@ -447,7 +579,8 @@ class Pass:
 
     def _budget(self) -> Budget:
         """What is left to take; a person's limit counts over all staging roots together."""
-        budget = budget_of(self.limits, limit=self.wish.limit)
+        limits = self.limits.unasked if self.wish.timed else self.limits
+        budget = budget_of(limits, limit=self.wish.limit)
         taken = 0 if self.wish.limit is None else len(self.result.freeing)
         return replace(budget, taken_runs=taken)
 

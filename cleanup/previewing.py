@@ -6,7 +6,7 @@ but rows, and nothing is written.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,25 +14,27 @@ from typing import Any
 from django.db.models import Count, Max
 
 from cleanup import breaking, gathering, recording
+from cleanup.clears.freed import Lately
 from cleanup.minding import Minder
-from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot
+from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot, SweepBreaker
 from cleanup.models.policies import draft_version
 from cleanup.models.sums import bytes_sum
-from cleanup.policy.gates import Facts, evaluate
-from cleanup.policy.pressure import Candidate, Fill, Picker, budget_of, in_order, pressure_of
-from cleanup.policy.reasons import Reason
+from cleanup.policy.at_once import becomes_so
+from cleanup.policy.gates import Facts
+from cleanup.policy.pressure import Candidate, Fill, Picker, budget_of, in_order
 from cleanup.policy.rehearsal import nights_wanted
 from cleanup.policy.retention import (
+    Limits,
     Mode,
     Policy,
-    ProofLevel,
     Scope,
     ScopedPolicy,
     Stage,
     effective_policy,
     limits_of,
-    unset_since,
 )
+from cleanup.sweeps import outlook as outlook_of
+from cleanup.sweeps.day import Foretold
 
 # So many runs of a staging root are weighed gate by gate, those verified first, and so many looked at for their time:
 # more than some sweeps take, and no more than somebody waits for who has pressed a button.
@@ -80,7 +82,8 @@ class Preview:
     """What a drafted version would change in its scope. Bytes are logical.
 
     `stopped` are the roots whose sweeps have stopped and wait for a person. `cut`: there are more runs than were
-    weighed. `digest` stands for all of it: the same draft with the same digest does what was shown.
+    weighed. `digest` stands for all of it: the same draft with the same digest does what was shown. `at_once`: runs may
+    go as soon as they are verified by it, and may not as things are.
     """
 
     draft: RetentionPolicy
@@ -91,6 +94,7 @@ class Preview:
     seen_at: datetime | None
     cut: bool
     digest: str
+    at_once: bool = False
 
     @property
     def rehearses(self) -> bool:
@@ -130,13 +134,20 @@ class Preview:
 
 @dataclass(frozen=True)
 class _Stock:
-    """What is staged on one root: the runs that are weighed, and how full it is altogether."""
+    """What is staged on one root: the runs that are weighed, and how full it is altogether.
+
+    `going_on`, `cursor` and `foretold` are what the passes leave that come before.
+    """
 
     root: StagingRoot
     runs: list[tuple[Run, Facts]]
     fill: Fill
-    going_on: bool
+    going_on: tuple[bool, bool]
+    lately: Lately
     cut: bool
+    gone_on: list[SweepBreaker]
+    cursor: tuple[datetime, int] | None = None
+    foretold: tuple[Foretold, ...] = ()
 
 
 def draft(
@@ -159,9 +170,7 @@ def draft(
 def preview(drafted: RetentionPolicy, now: datetime) -> Preview:
     """What the next timed pass would take with a drafted version in force, and what it takes as things are."""
     today = RetentionPolicy.objects.scoped()
-    value = drafted.as_value()
-    value = replace(value, unset=unset_since(_settled(drafted), value))
-    then = [policy for policy in today if policy.scope != value.scope] + [value]
+    value, then = drafted.as_value(), RetentionPolicy.objects.scoped(drafted=drafted)
     roots = [drafted.root] if drafted.root else list(StagingRoot.objects.order_by("name"))
     now_taken, then_taken, cut = Outlook(), Outlook(), False
     for root in roots:
@@ -179,24 +188,74 @@ def preview(drafted: RetentionPolicy, now: datetime) -> Preview:
         seen_at=min(looked_at, default=None),
         cut=cut,
         digest=_digest(drafted, value, now_taken, then_taken),
+        at_once=becomes_so(today, then, value.scope),
     )
 
 
-def _settled(drafted: RetentionPolicy) -> ScopedPolicy | None:
-    """The newest version of the same scope that was not in rehearsal."""
-    same = RetentionPolicy.objects.filter(
-        root=drafted.root, equipment=drafted.equipment, project=drafted.project, run_kind=drafted.run_kind
-    )
-    newest = same.exclude(rehearsal=Stage.REHEARSING).order_by("-version").first()
-    return newest.as_value() if newest else None
+def outlooks(
+    root: StagingRoot, instants: Sequence[datetime], policies_at: Callable[[datetime], list[ScopedPolicy]]
+) -> list[Outlook]:
+    """What timed passes over a root at some instants would take, each after the ones before it, by what is known now.
+
+    Where a breaker would stop one, it is the last that is told. Nothing is read but rows, and nothing is written.
+    """
+    if not instants:
+        return []
+    last = instants[-1]
+    stock = _stock(root, Scope(), [policies_at(instants[0]), policies_at(last)], last)
+    stock = replace(stock, gone_on=breaking.gone_on(root, now=instants[0]))
+    # What no pass until the last one may take need not be weighed for each of them: time only opens gates.
+    possible = _possible_until(stock, policies_at(last), last)
+    stock = replace(stock, runs=[(run, facts) for run, facts in stock.runs if run.pk in possible])
+    something_goes = any(possible.values())
+    found = []
+    for at in instants:
+        outlook, stock = Outlook(), replace(stock, foretold=(*stock.foretold, Foretold(at)))
+        # Where no pass takes anything the last one notes all that is rehearsed.
+        if stock.runs and (something_goes or at == last):
+            stock = _weigh(stock, policies_at(at), Scope(), at, into=outlook, mind=True)
+        found.append(outlook)
+        if outlook.sights:
+            break
+        stock = _without(stock, outlook.going)
+    return found
+
+
+def _possible_until(stock: _Stock, policies: list[ScopedPolicy], last: datetime) -> dict[int, bool]:
+    """The runs that may go until an instant: by their time, or if the root is too full by now, to ease that.
+
+    Each with whether it may go in truth, and not only by what is rehearsed. It only becomes less full by what passes
+    take.
+    """
+    limits = limits_of(policies, stock.root.name)
+    full = any(outlook_of.pressures(limits, stock.fill, going_on=stock.going_on))
+    known = {of_run: effective_policy(policies, of_run) for of_run in {run.scope for run, _facts in stock.runs}}
+    found: dict[int, bool] = {}
+    for run, facts in stock.runs:
+        for one in outlook_of.candidates_for(run, facts, known[run.scope], last, limited=bool(limits.rehearsing)):
+            if one.due or full:
+                found[run.pk] = found.get(run.pk, False) or not one.rehearsed
+    return found
+
+
+def _without(stock: _Stock, gone: list[Run]) -> _Stock:
+    """What is left of a root's runs after a pass has taken some."""
+    keys = {run.pk for run in gone}
+    fill = stock.fill
+    if fill.free_bytes is not None:
+        allocated = sum(facts.allocated_bytes or 0 for run, facts in stock.runs if run.pk in keys)
+        fill = replace(fill, free_bytes=fill.free_bytes + allocated)
+    fill = replace(fill, staged_bytes=fill.staged_bytes - _size(gone), staged_runs=fill.staged_runs - len(keys))
+    return replace(stock, runs=[(run, facts) for run, facts in stock.runs if run.pk not in keys], fill=fill)
 
 
 def _stock(root: StagingRoot, scope: Scope, policies: Sequence[list[ScopedPolicy]], now: datetime) -> _Stock:
     keys, cut = _possible(root, scope, policies, now)
-    runs = list(Run.objects.filter(pk__in=keys).prefetch_related("holds"))
-    staged = Run.objects.here().filter(root=root).aggregate(runs=Count("pk"), bytes=bytes_sum("bytes"))
+    runs = list(Run.objects.with_root().filter(pk__in=keys))
+    staged = Run.objects.staged().filter(root=root).aggregate(runs=Count("pk"), bytes=bytes_sum("bytes"))
     usage = DiskUsage.objects.filter(root=root).order_by("-at").first()
     before = recording.latest(root)
+    free_bytes = usage.free_bytes if usage else None
     for run in runs:
         run.root = root
     return _Stock(
@@ -205,10 +264,13 @@ def _stock(root: StagingRoot, scope: Scope, policies: Sequence[list[ScopedPolicy
         fill=Fill(
             staged_bytes=staged["bytes"] or 0,
             staged_runs=staged["runs"],
-            free_bytes=usage.free_bytes if usage else None,
+            free_bytes=free_bytes,
         ),
-        going_on=bool(before and before.pressure.get("left", {}).get("free_wanted")),
+        going_on=outlook_of.going_on(before),
+        lately=Lately.of(root, now, free_bytes=free_bytes),
         cut=cut,
+        gone_on=breaking.gone_on(root, now=now),
+        cursor=outlook_of.cursor_of(before),
     )
 
 
@@ -245,8 +307,11 @@ def _latest_possible(found: Iterable[Policy], now: datetime) -> datetime | None:
 
 def _weigh(
     stock: _Stock, policies: list[ScopedPolicy], scope: Scope, now: datetime, *, into: Outlook, mind: bool
-) -> None:
-    """What a pass over one root would take, as it plans it; only the runs of the scope are told."""
+) -> _Stock:
+    """What a pass over one root would take, as it plans it; only the runs of the scope are told.
+
+    Returns the stock with what the pass leaves to the one after it; its runs are still there.
+    """
     limits = limits_of(policies, stock.root.name)
     runs, candidates = {}, []
     known: dict[Scope, Policy] = {}
@@ -254,57 +319,66 @@ def _weigh(
         of_run = run.scope
         if (policy := known.get(of_run)) is None:
             policy = known[of_run] = effective_policy(policies, of_run)
-        if (candidate := _candidate(run, facts, policy, now, limited=bool(limits.rehearsing))) is not None:
-            runs[run.pk] = run
-            candidates.append(candidate)
-    ordered = in_order(candidates, after=None)
-    budget = budget_of(limits, limit=None)
-    picker = Picker(ordered, pressure_of(limits, stock.fill, going_on=stock.going_on))
-    plan, exhausted = [], False
+        runs[run.pk] = run
+        candidates += outlook_of.candidates_for(run, facts, policy, now, limited=bool(limits.rehearsing))
+    let_go = _let_go(stock, runs, candidates, known, limits)
+    ordered = sorted(in_order(candidates, after=stock.cursor), key=lambda candidate: candidate.key not in let_go)
+    budget = budget_of(limits.unasked, limit=None)
+    pressure, unasked = outlook_of.pressures(limits, stock.fill, going_on=stock.going_on)
+    picker = Picker(ordered, pressure, unasked=unasked, helps=stock.lately.helps)
+    plan, exhausted, cursor = [], False, None
     for candidate, _causes in picker:
         run = runs[candidate.key]
         told = scope.covers(run.scope)
-        if candidate.rehearsed:
-            into.rehearsed += [run] * told
-        elif exhausted or budget.exhausted_by(candidate.size, minutes=0):
-            exhausted = True
+        if not exhausted and not candidate.rehearsed:
+            exhausted = bool(budget.exhausted_by(candidate.size, minutes=0))
+        if exhausted and not candidate.rehearsed:
             into.left_over += [run] * told
             picker.left_over(candidate)
             continue
+        if not exhausted:
+            cursor = candidate.verified_at, candidate.key
+        if candidate.rehearsed:
+            into.rehearsed += [run] * told
         else:
             budget = budget.less(candidate.size)
             plan.append((run, candidate))
             into.going += [run] * told
         picker.gone(candidate, size=candidate.size, allocated=candidate.allocated)
+    before = stock.foretold[:-1]
     if mind and plan:
-        minder = Minder(stock.root, policies, now=now, clock=None, staged_bytes=stock.fill.staged_bytes)
+        minder = Minder(
+            stock.root, policies, now=now, staged_bytes=stock.fill.staged_bytes, let_go=let_go, foretold=before
+        )
         into.sights += [f"{stock.root.name}: {sight.detail}" for sight in minder.look_at_plan(plan)]
-
-
-def _candidate(run: Run, facts: Facts, policy: Policy, now: datetime, *, limited: bool) -> Candidate | None:
-    """A run that the pass might take, by its time or under pressure; None of one that it would leave alone."""
-    if policy.mode is not Mode.SCHEDULED or run.verified_at is None:
-        return None
-    earnest = policy.in_earnest()
-    due = _may_go(facts, earnest, now)
-    if not due and not _may_go(facts, earnest.under_pressure(), now):
-        return None
-    return Candidate(
-        key=run.pk,
-        verified_at=run.verified_at,
-        due=due,
-        eligible=True,
-        rehearsed=bool(policy.rehearsing or (not due and limited)),
-        size=run.bytes or 0,
-        allocated=facts.allocated_bytes or 0,
+    takes = Foretold(now, [(run, candidate.size, candidate.key in let_go) for run, candidate in plan])
+    return replace(
+        stock,
+        going_on=(
+            bool(picker.pressure.free_wanted),
+            bool((picker.unasked if limits.meanwhile else picker.pressure).free_wanted),
+        ),
+        cursor=cursor if exhausted else None,
+        foretold=(*before, takes),
     )
 
 
-def _may_go(facts: Facts, policy: Policy, now: datetime) -> bool:
-    """Whether every gate is open to the schedule, or only touched files stand in the way, which a full look settles."""
-    refusals = evaluate(facts, policy, now).refusals(operator=False)
-    touched = [refusal.reason for refusal in refusals] == [Reason.CHANGED_SINCE_VERIFICATION]
-    return not refusals or (touched and policy.proof is ProofLevel.CHECKSUM)
+def _let_go(
+    stock: _Stock,
+    runs: Mapping[int, Run],
+    candidates: Iterable[Candidate],
+    policies: Mapping[Scope, Policy],
+    limits: Limits,
+) -> Container[int]:
+    """The runs that people have let go, which is for the next pass alone."""
+    if len(stock.foretold) > 1 or not stock.gone_on:
+        return ()
+    shown = {
+        one.key: outlook_of.shown(runs[one.key], policies[runs[one.key].scope], one, limits)
+        for one in candidates
+        if not one.rehearsed
+    }
+    return breaking.let_go_by(stock.gone_on, shown)
 
 
 def _digest(drafted: RetentionPolicy, value: ScopedPolicy, today: Outlook, then: Outlook) -> str:

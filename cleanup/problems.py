@@ -14,13 +14,16 @@ from django.db.models import Case, Count, Exists, F, IntegerField, Max, Min, Out
 from django.db.models.functions import Coalesce, Concat, StrIndex, Substr
 
 from cleanup import access, batching, orphans, readiness, watching
+from cleanup.lab.nas import nas_roots
 from cleanup.models import (
     Alert,
     AlertKind,
     ClearBatch,
     Heartbeat,
+    HostClock,
     NasBreaker,
     Orphan,
+    OrphanKind,
     Run,
     RunQuerySet,
     StagingRoot,
@@ -82,9 +85,11 @@ _OF_KIND = {
     AlertKind.SCHEDULE: Urgency.NOBODY_WORKS,
     AlertKind.PRESSURE: Urgency.FULL,
     AlertKind.STALLED_ATTEMPT: Urgency.UNFINISHED,
+    AlertKind.CONFLICT: Urgency.UNFINISHED,
     AlertKind.ORPHAN: Urgency.BLOCKED,
     AlertKind.STALLED_RUN: Urgency.STALLED,
     AlertKind.HOLD: Urgency.HOLDS,
+    AlertKind.TWIN: Urgency.BLOCKED,
 }
 # A clear began, or failed again and again, and somebody has to look at what is left of it.
 _UNFINISHED = frozenset(
@@ -141,10 +146,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Checked:
-    """When things were last looked at: the disk of each root, and the last word of a watchdog."""
+    """When things were last looked at: the disk of each root, the last word of a watchdog, and clocks by others."""
 
     roots: list[StagingRoot]
     watched_at: datetime | None
+    clocks: list[HostClock]
 
 
 def listed(user: User, now: datetime, *, hindrances: tuple[Finding, ...]) -> list[Group]:
@@ -192,8 +198,10 @@ def count(user: User, now: datetime, *, hindrances: tuple[Finding, ...] | None =
 def checked(user: User) -> Checked:
     """When what somebody may see was last looked at."""
     roots = list(access.roots(user).order_by("name"))
-    beats = Heartbeat.objects.filter(cluster=watching.WATCH, host__in=[root.host for root in roots])
-    return Checked(roots, beats.aggregate(at=Max("at"))["at"])
+    hosts = {root.host for root in roots}
+    beats = Heartbeat.objects.filter(cluster=watching.WATCH, host__in=hosts)
+    clocks = HostClock.objects.filter(host__in=hosts).exclude(compared={})
+    return Checked(roots, beats.aggregate(at=Max("at"))["at"], list(clocks))
 
 
 def alerts(user: User) -> QuerySet[Alert]:
@@ -222,8 +230,10 @@ def roots_in_trouble(user: User) -> QuerySet[StagingRoot]:
 
 def nas_in_trouble(user: User, now: datetime) -> QuerySet[NasBreaker]:
     """The NAS roots that are not asked just now."""
-    mine = access.roots(user).filter(host=OuterRef("host"), nas_token=OuterRef("token")).exclude(nas_token="")
-    return NasBreaker.objects.filter(Exists(mine.order_by()), open_until__gt=now)
+    mine = [(root.host, nas.token) for root in access.roots(user) for nas in nas_roots(root) if nas.token]
+    tokens = {token for _host, token in mine}
+    found = NasBreaker.objects.filter(open_until__gt=now, token__in=tokens)
+    return found.filter(pk__in=[breaker.pk for breaker in found if (breaker.host, breaker.token) in mine])
 
 
 def visible_orphans(user: User, *, among: QuerySet[Orphan] | None = None) -> QuerySet[Orphan]:
@@ -257,7 +267,7 @@ def _of_roots(user: User) -> Iterable[Problem]:
 
 
 def _of_nas(user: User, now: datetime) -> Iterable[Problem]:
-    by_nas = {(root.host, root.nas_token): root for root in access.roots(user).order_by("-name")}
+    by_nas = {(root.host, nas.token): root for root in access.roots(user).order_by("-name") for nas in nas_roots(root)}
     for breaker in nas_in_trouble(user, now).order_by("host", "token"):
         yield Problem(
             urgency=Urgency.NOTHING_GOES,
@@ -345,8 +355,9 @@ def _blocked(user: User) -> Iterable[Problem]:
 
 
 def _largest_blocked(user: User) -> RunQuerySet:
-    """The blocked runs that are looked at; those that stand among the orphans are told there."""
+    """The blocked runs that are looked at; those that stand among the orphans, or have a conflict, are told there."""
     blocked = access.runs(user).here().filter(tone=Tone.BLOCK)
     largest = blocked.order_by("tone", Coalesce("bytes", 0).desc(), F("pk").desc())[:BLOCKED_LOOKED_AT]
-    told = orphans.listed().filter(run=OuterRef("pk"))
-    return Run.objects.filter(~Exists(told), pk__in=largest.values("pk"))
+    told = orphans.listed().filter(run=OuterRef("pk")).exclude(kind=OrphanKind.SHELL)
+    alerted = Alert.objects.filter(run=OuterRef("pk"), kind=AlertKind.CONFLICT, ended_at=None)
+    return Run.objects.filter(~Exists(told), ~Exists(alerted), pk__in=largest.values("pk"))

@@ -3,120 +3,32 @@
 Nothing here decides. A comparison ends in `ProofFacts` with findings or without; `policy.gates` does the rest.
 """
 
-import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import NamedTuple
 
 from django.conf import settings
-from django.utils import timezone
 
-from cleanup.models import NasBreaker, Proof, Run, StagingRoot
+from cleanup.lab import two_places
+from cleanup.lab.nas import Reader, twin_of, with_way_out
+from cleanup.models import Difference, Proof, Run
 from cleanup.policy.gates import Finding, ProofFacts
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import ProofLevel
-from cleanup.staging import hashing, manifest, nas, tree
-from cleanup.staging.layout import Problem, show
-
-T = TypeVar("T")
+from cleanup.staging import hashing, layout, manifest, nas, tree
+from cleanup.staging.layout import show
+from cleanup.storage.inode_kinds import keeps_inodes
+from cleanup.storage.places import Place
 
 NAMES_SHOWN = 3
 # How long a proof may be used again while nothing on either side has changed.
 PROOF_MAX_AGE = timedelta(hours=24)
 # A file that is changed again within the grain of its filesystem's clock keeps its time.
 _GRAIN = timedelta(seconds=2)
-# How long nobody asks a NAS that hung, or that answered with an error so many times in a row.
-_BREAKER_PAUSE = timedelta(minutes=5)
-_BREAKER_FAILURES = 3
-NOT_ASKED = "it is not asked again for five minutes"
-
-
-class Reader(Protocol):
-    """Whoever can say what the NAS holds of a run: `nas.NasReader`, or one behind a breaker."""
-
-    @property
-    def given_up(self) -> bool: ...
-
-    def read(self, run_path: str, *, with_bytes: bool, progress: Callable[[int], None] = ...) -> nas.Listing: ...
-
-    def tell(self, run_path: str, history: list[dict[str, Any]], attempt: str) -> bool: ...
-
-
-class GuardedReader:
-    """A reader of one NAS root behind the breaker that all processes share.
-
-    A NAS that hung, or that answered with an error three times in a row, is not asked again for five minutes; any
-    other answer of it, a refusal as well, closes the breaker. While it is open every call raises NasError at once.
-    """
-
-    def __init__(self, reader: Reader, token: str) -> None:
-        self._reader = reader
-        self._key = {"host": settings.EXLAB_HOST, "token": token}
-        self._breaker: NasBreaker | None = None
-
-    @property
-    def given_up(self) -> bool:
-        return self._reader.given_up
-
-    def read(
-        self, run_path: str, *, with_bytes: bool, progress: Callable[[int], None] = lambda size: None
-    ) -> nas.Listing:
-        """As `nas.NasReader.read`."""
-        return self._guarded(lambda: self._reader.read(run_path, with_bytes=with_bytes, progress=progress))
-
-    def tell(self, run_path: str, history: list[dict[str, Any]], attempt: str) -> bool:
-        """As `nas.NasReader.tell`."""
-        return self._guarded(lambda: self._reader.tell(run_path, history, attempt))
-
-    def _guarded(self, ask: Callable[[], T]) -> T:
-        if self._reader.given_up:  # it would only repeat itself
-            raise nas.NasError(Problem(Reason.NAS_TIMEOUT, "it did not answer earlier in this pass"))
-        breaker = self._state()
-        if breaker.open_until is not None and timezone.now() < breaker.open_until:
-            # No instant: what discovery stores of this must not be new with every pass.
-            raise nas.NasError(Problem(breaker.reason, f"{breaker.detail}; {NOT_ASKED}"))
-        try:
-            answer = ask()
-        except nas.NasError as error:
-            self._note(error.problem if error.ill else None)
-            raise
-        self._note(None)
-        return answer
-
-    def _state(self) -> NasBreaker:
-        if self._breaker is None:
-            self._breaker = NasBreaker.objects.filter(**self._key).first() or NasBreaker(**self._key)
-        return self._breaker
-
-    def _note(self, problem: Problem | None) -> None:
-        """Count a failure, or forget those before a good answer. Writes only what has changed."""
-        breaker = self._state()
-        if problem is None:
-            if breaker.failures:
-                breaker.failures, breaker.open_until, breaker.since = 0, None, None
-                self._save(breaker)
-            return
-        breaker.failures += 1
-        breaker.since = breaker.since or timezone.now()
-        breaker.reason, breaker.detail = problem.reason, problem.detail[:400]
-        if problem.reason == Reason.NAS_TIMEOUT or breaker.failures >= _BREAKER_FAILURES:
-            breaker.open_until = timezone.now() + _BREAKER_PAUSE
-        self._save(breaker)
-
-    def _save(self, breaker: NasBreaker) -> None:
-        values = {name: getattr(breaker, name) for name in ("failures", "since", "open_until", "reason", "detail")}
-        NasBreaker.objects.update_or_create(**self._key, defaults=values)
-
-
-@contextlib.contextmanager
-def reader_for(root: StagingRoot) -> Iterator[Reader]:
-    """A process that reads the NAS root of a staging root, behind its breaker."""
-    with nas.NasReader(root.nas_path, root.nas_token, timeout=settings.EXLAB_NAS_TIMEOUT) as reader:
-        yield GuardedReader(reader, root.nas_token)
 
 
 @dataclass(frozen=True)
@@ -132,35 +44,53 @@ class Compared:
     other_size: int = 0
 
 
-def compare_names(run: Run, scanned: tree.Scan, reader: Reader, listed: manifest.Manifest | None) -> Compared:
-    """Whether the NAS holds every data file, by name and size. Level `size`."""
-    return _compare(run, scanned, reader, listed, with_bytes=False, progress=lambda size: None)
+def compare_names(
+    run: Run,
+    scanned: tree.Scan,
+    reader: Reader,
+    listed: manifest.Manifest | None,
+    *,
+    staging: int,
+    recent: bool = False,
+) -> Compared:
+    """Whether the NAS holds every data file, by name and size. Level `size`.
+
+    `staging` is the open staging root, `recent` as for `nas.NasReader.read`.
+    """
+    return _compare(
+        run, scanned, reader, listed, staging=staging, with_bytes=False, recent=recent, progress=lambda size: None
+    )
 
 
 def compare_bytes(
     run: Run,
     opened: int,
     scanned: tree.Scan,
-    listed: manifest.Manifest,
+    listed: manifest.Manifest | None,
     reader: Reader,
     progress: Callable[[int], None],
+    *,
+    staging: int,
 ) -> Compared:
     """Read every staged byte and every byte on the NAS again, and compare both with the manifest. Level `checksum`.
 
-    `opened` is the run's descriptor; `progress` is told the bytes read on either side since it was last told.
+    Without a manifest they are compared with each other. `opened` is the run's descriptor, `staging` that of its root;
+    `progress` is told the bytes read on either side since it was last told.
     """
-    compared = _compare(run, scanned, reader, listed, with_bytes=True, progress=progress)
+    compared = _compare(run, scanned, reader, listed, staging=staging, with_bytes=True, recent=False, progress=progress)
     proof, listing = replace(compared.proof, level=ProofLevel.CHECKSUM), compared.listing
     if proof.findings or listing is None:
         return Compared(proof, listing)
+    files = scanned.data_files
+    expected = _expected(files, listed, listing)
     wrong = [
         f"{show(entry.path)} on the NAS"
-        for entry in scanned.data_files
-        if listing.files[entry.path].digest != listed.entries.get(entry.path)
+        for entry in files
+        if not expected(entry.path) or listing.files[entry.path].digest != expected(entry.path)
     ]
-    for batch in hashing.batches(scanned.data_files):
+    for batch in hashing.batches(files):
         try:
-            wrong += _staged_differences(opened, batch, listed, progress)
+            wrong += _staged_differences(opened, batch, expected, progress)
         except OSError as error:
             name = f"{error.filename}: " if isinstance(error.filename, str) else ""
             reason = Reason.PERMISSION_DENIED if error.errno == errno.EACCES else Reason.STAGING_IO_ERROR
@@ -172,15 +102,35 @@ def compare_bytes(
     return Compared(proof, listing)
 
 
+def _expected(
+    files: Collection[tree.Entry], listed: manifest.Manifest | None, listing: nas.Listing
+) -> Callable[[bytes], bytes | None]:
+    """The digest that a data file must have on both sides, by its path.
+
+    Where the manifest and the NAS agree on every file, the NAS's digests stand for the manifest's: those of a run of
+    very many files would be held in memory twice.
+    """
+    paths = {entry.path for entry in files}
+    if listed is None or _agree(listed, listing, paths):
+        return lambda path: listing.files[path].digest
+    return listed.digests_of(paths).get
+
+
+def _agree(listed: manifest.Manifest, listing: nas.Listing, paths: Collection[bytes]) -> bool:
+    """Whether each of `paths`, all of them on the NAS, is listed with the digest that was read there."""
+    equal = (listing.files[path].digest == digest for path, digest in listed.items() if path in paths)
+    return sum(equal) == len(paths)
+
+
 def _staged_differences(
-    opened: int, batch: list[tree.Entry], listed: manifest.Manifest, progress: Callable[[int], None]
+    opened: int, batch: list[tree.Entry], expected: Callable[[bytes], bytes | None], progress: Callable[[int], None]
 ) -> list[str]:
-    """The files of one batch whose staged bytes are not what the manifest says."""
+    """The files of one batch whose staged bytes are not what was expected."""
     hashed = hashing.hash_batch(opened, [entry.path for entry in batch], beat=progress)
     return [
         f"{show(entry.path)} in staging"
         for entry, (digest, status) in zip(batch, hashed, strict=True)
-        if digest != listed.entries.get(entry.path) or (status.ino, status.size) != (entry.ino, entry.size)
+        if digest != expected(entry.path) or (status.ino, status.size) != (entry.ino, entry.size)
     ]
 
 
@@ -190,7 +140,9 @@ def _compare(
     reader: Reader,
     listed: manifest.Manifest | None,
     *,
+    staging: int,
     with_bytes: bool,
+    recent: bool,
     progress: Callable[[int], None],
 ) -> Compared:
     files = scanned.data_files
@@ -200,16 +152,19 @@ def _compare(
         bytes=tree.count(files).bytes,
         manifest_sha256=listed.sha256 if listed else "",
     )
-    if not run.root.nas_path:
+    twin = twin_of(run)
+    if not twin.root.path:
         return Compared(replace(proof, findings=(Finding(Reason.NAS_NOT_CONFIGURED),)))
     try:
-        listing = reader.read(run.run_path, with_bytes=with_bytes, progress=progress)
+        wanted = [entry.path for entry in files]
+        listing = reader.read(twin.path, with_bytes=with_bytes, recent=recent, wanted=wanted, progress=progress)
     except nas.NasError as error:
-        problem = error.problem
+        problem = with_way_out(run, error.problem)
         return Compared(replace(proof, findings=(Finding(Reason(problem.reason), problem.detail),)))
     missing = [entry for entry in files if entry.path not in listing.files]
     other = [entry for entry in files if entry.path in listing.files and listing.files[entry.path].size != entry.size]
-    findings = [*_same_filesystem(run, scanned.device, files, listing)]
+    findings = [*two_places.findings(run.root, staging, listing.place)]
+    findings += _same_filesystem(run, scanned.device, files, listing, known={found.reason for found in findings})
     for reason, entries in ((Reason.NAS_MISSING_FILE, missing), (Reason.NAS_SIZE_MISMATCH, other)):
         if entries:
             names = name_some([show(entry.path) for entry in entries])
@@ -217,9 +172,11 @@ def _compare(
     return Compared(replace(proof, findings=tuple(findings)), listing, len(missing), len(other))
 
 
-def _same_filesystem(run: Run, device: int, files: Iterable[tree.Entry], listing: nas.Listing) -> Iterator[Finding]:
+def _same_filesystem(
+    run: Run, device: int, files: Iterable[tree.Entry], listing: nas.Listing, *, known: Collection[Reason]
+) -> Iterator[Finding]:
     if listing.device == device:
-        if not run.root.allow_same_filesystem:
+        if not run.root.allow_same_filesystem and Reason.NAS_SAME_FILESYSTEM not in known:
             yield Finding(Reason.NAS_SAME_FILESYSTEM)
         one = [entry for entry in files if entry.path in listing.files and listing.files[entry.path].ino == entry.ino]
         if one:
@@ -227,25 +184,48 @@ def _same_filesystem(run: Run, device: int, files: Iterable[tree.Entry], listing
             yield Finding(Reason.NAS_SAME_FILESYSTEM, f"the very same file: {names}")
 
 
-def changed_on_nas(run: Run, before: nas.Listing, files: Iterable[tree.Entry], reader: Reader) -> Finding | None:
+class Renumbered(NamedTuple):
+    """Files of a twin that may have changed though their sizes and times are as before.
+
+    Those of `paths` have other inode numbers, on a mount that need not keep them. Those that are `rewritten` have
+    another ctime: perhaps other bytes and their old time given back, as copying in place does, perhaps only another
+    mode or place.
+    """
+
+    paths: frozenset[bytes]
+    rewritten: tuple[str, ...]
+
+
+def changed_on_nas(
+    run: Run, before: nas.Listing, files: Iterable[tree.Entry], reader: Reader, *, staging: int
+) -> Finding | Renumbered | None:
     """What keeps the NAS listing of a comparison from being true now, asked again just before the commit.
 
-    `files` are the data files that the plan removes; more files on the NAS than those are no matter.
+    `files` are the data files that the plan removes; more files on the NAS than those are no matter. `staging` is the
+    open staging root: that the NAS is a second place is judged again as well.
     """
+    paths = [entry.path for entry in files]
     try:
-        now = reader.read(run.run_path, with_bytes=False)
+        now = reader.read(twin_of(run).path, with_bytes=False, wanted=paths)
     except nas.NasError as error:
         return Finding(Reason(error.problem.reason), error.problem.detail)
-    if now.device != before.device:
+    if one_place := next(two_places.findings(run.root, staging, now.place), None):
+        return one_place
+    if (now.device, now.place.mounting) != (before.device, before.place.mounting):
         return Finding(Reason.NOT_COMPARED, "another filesystem is mounted there since it was compared")
-    paths = [entry.path for entry in files]
     missing = [show(path) for path in paths if path not in now.files]
     if missing:
         return Finding(Reason.NAS_MISSING_FILE, f"gone since it was compared: {name_some(missing)}")
-    changed = [show(path) for path in paths if _marks(now.files[path]) != _marks(before.files[path])]
+    known = 0 if keeps_inodes(now.place) and keeps_inodes(before.place) else 1
+    changed = [path for path in paths if _marks(now.files[path])[known:] != _marks(before.files[path])[known:]]
     if changed:
-        return Finding(Reason.NOT_COMPARED, f"changed on the NAS since it was compared: {name_some(changed)}")
-    return None
+        names = name_some([show(path) for path in changed])
+        return Finding(Reason.NOT_COMPARED, f"changed on the NAS since it was compared: {names}")
+    rewritten = [path for path in paths if now.files[path].ctime_ns != before.files[path].ctime_ns]
+    renumbered = [path for path in paths if now.files[path].ino != before.files[path].ino]
+    if not rewritten and not renumbered:
+        return None
+    return Renumbered(frozenset(renumbered), tuple(map(show, rewritten)))
 
 
 def _marks(twin: nas.Twin) -> tuple[int, int, int]:
@@ -253,31 +233,87 @@ def _marks(twin: nas.Twin) -> tuple[int, int, int]:
     return twin.ino, twin.size, twin.mtime_ns
 
 
-def evidence(run: Run, scanned: tree.Scan, listed: manifest.Manifest, listing: nas.Listing, at: datetime) -> str:
+def evidence(run: Run, scanned: tree.Scan, listed: manifest.Manifest | None, listing: nas.Listing, at: datetime) -> str:
     """The digest of everything by which a change on either side would show; empty if no later look could be sure.
 
-    The staged entries' inode, size, mtime and ctime, the NAS files' inode, size and mtime, the manifest's digest, and
-    which roots they are. Not sure: a file on the NAS that was written a moment before it was read.
+    The inode, size, mtime and ctime of the staged entries (without the wizard's locks) and of the NAS files, the
+    manifest's digest, which roots they are, and what is mounted as the NAS: a disk that was copied to another as a
+    whole has the same inodes and times, and may have other bytes. Not sure: a file on the NAS that was written a moment
+    before it was read.
     """
-    twins = [(entry.path, listing.files[entry.path]) for entry in scanned.data_files if entry.path in listing.files]
-    newest = max((twin.mtime_ns for _path, twin in twins), default=0)
+    newest = max((listing.files[path].mtime_ns for path in _on_both(scanned, listing)), default=0)
     if newest >= (at - _GRAIN).timestamp() * 1e9:
         return ""
+    mounted = map(_storage, listing.place.all_beneath())
+    return _digest(run, scanned, listed, listing, mounted, lambda twin: (*_marks(twin), twin.ctime_ns))
+
+
+def lasting_evidence(run: Run, scanned: tree.Scan, listed: manifest.Manifest | None, listing: nas.Listing) -> str:
+    """As `evidence`, for what more is taken for unchanged: a difference, which can only keep a run, or accepted bytes.
+
+    What is mounted as the NAS is no part of it: a disk that goes and comes back is the same damaged one. Nor is an
+    inode number where the mount need not keep it. By the time of the last change that the NAS tells a mended file shows
+    though it has its old size and time.
+    """
+    numbered = keeps_inodes(listing.place)
+
+    def marks(twin: nas.Twin) -> tuple[int, ...]:
+        return (twin.ino if numbered else 0, twin.size, twin.mtime_ns, twin.ctime_ns)
+
+    return _digest(run, scanned, listed, listing, (), marks)
+
+
+def written_between(scanned: tree.Scan, listing: nas.Listing, since: datetime, until: datetime) -> bool:
+    """Whether a twin file is dated between two instants, or within the grain of the NAS's clock before or after."""
+    first, last = (since - _GRAIN).timestamp(), (until + _GRAIN).timestamp()
+    twins = (listing.files[path] for path in _on_both(scanned, listing))
+    return any(first <= twin.mtime_ns / 1e9 <= last for twin in twins)
+
+
+def _digest(
+    run: Run,
+    scanned: tree.Scan,
+    listed: manifest.Manifest | None,
+    listing: nas.Listing,
+    mounted: Iterable[object],
+    marks: Callable[[nas.Twin], tuple[int, ...]],
+) -> str:
+    """The SHA-256 of the staged entries' marks, the manifest's digest, which roots they are, and what the NAS shows.
+
+    `marks` are what counts of a file on the NAS.
+    """
     seen = hashlib.sha256()
-    seen.update(repr((run.root.token, run.root.nas_token, run.run_path, scanned.ino, listed.sha256)).encode())
-    for entry in sorted(scanned.entries, key=lambda entry: entry.path):
-        marks = (entry.path, entry.is_file, entry.ino, entry.size, entry.mtime_ns, entry.ctime_ns)
-        seen.update(repr(marks).encode())
-    for path, twin in sorted(twins, key=lambda pair: pair[0]):
-        seen.update(repr((path, *_marks(twin))).encode())
+    place = twin_of(run)
+    places = (run.root.token, place.root.token, run.run_path, place.path, scanned.ino, listed.sha256 if listed else "")
+    seen.update(repr((*places, *mounted)).encode())
+    for entry in sorted(scanned.compared, key=lambda entry: entry.path):
+        # The folder of the wizard's locks gets another time with each that comes or goes; what is in it is asked for.
+        times = () if entry.path == layout.METADATA else (entry.mtime_ns, entry.ctime_ns)
+        seen.update(repr((entry.path, entry.is_file, entry.ino, entry.size, *times)).encode())
+    for path in sorted(_on_both(scanned, listing)):
+        seen.update(repr((path, *marks(listing.files[path]))).encode())
     return seen.hexdigest()
 
 
+def _on_both(scanned: tree.Scan, listing: nas.Listing) -> Iterator[bytes]:
+    """The paths of the data files that the NAS holds as well."""
+    return (entry.path for entry in scanned.data_files if entry.path in listing.files)
+
+
+def _storage(place: Place) -> tuple[object, ...]:
+    """What tells one storage from another that took its place, for as long as the host runs and it stays mounted."""
+    return place.mount.fstype, place.mount.source, place.path, place.signs, place.mounting
+
+
 def reusable(run: Run, found: str, now: datetime) -> Proof | None:
-    """The newest proof by checksum with this evidence, a day old at the most. None: read it all anew."""
-    if not found:
+    """The newest proof by checksum with this evidence, a day old at the most. None: read it all anew.
+
+    So it is where a later comparison has found a difference, until one finds every byte equal: whoever gives a file its
+    old time back gives it no old bytes.
+    """
+    if not found or Difference.objects.filter(run=run).exists():
         return None
-    by_bytes = run.proofs.filter(level=ProofLevel.CHECKSUM, evidence=found)
+    by_bytes = run.proofs.filter(level=ProofLevel.CHECKSUM, evidence=found, accepted=None)
     return by_bytes.filter(at__gt=now - PROOF_MAX_AGE, at__lte=now).order_by("-at").first()
 
 
@@ -292,6 +328,7 @@ def keep(run: Run, proof: ProofFacts, level: ProofLevel, evidence: str, now: dat
         bytes=proof.bytes,
         manifest_sha256=proof.manifest_sha256,
         evidence=evidence,
+        accepted_id=proof.accepted,
     )
 
 

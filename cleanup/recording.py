@@ -10,14 +10,16 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from cleanup import clearing
-from cleanup.models import ClearAttempt, Outcome, Phase, Requester, Run, StagingRoot, Sweep, SweepKind, SweptRun
+from cleanup.lab import typist
+from cleanup.models import ClearAttempt, Outcome, Phase, Requester, Run, StagingRoot, Sweep, SweepKind, SweptRun, Tally
+from cleanup.models.sums import bytes_sum
 from cleanup.policy.breakers import RECENT_SWEEPS
 from cleanup.policy.reasons import Reason
-from cleanup.taking import Action
+from cleanup.taking import FREEING, Action
 
 # So many runs are written at once.
 _BATCH = 200
@@ -29,6 +31,7 @@ class Said:
     """What one pass says of one run: the columns of a `SweptRun` that tell one answer from another.
 
     The version of the newest policy is no part of that: policies of other runs change it, and this run's gates stay.
+    What decided of this run is.
     """
 
     action: str
@@ -36,6 +39,7 @@ class Said:
     detail: str = ""
     gates: list[dict[str, Any]]
     policy_version: int = field(default=0, compare=False)
+    decided_by: dict[str, Any] = field(default_factory=dict)
     files: int = 0
     bytes: int = 0
 
@@ -70,15 +74,16 @@ class Recorder:
                 SweptRun.objects.filter(pk__in=self._same, last__lt=self.sweep).update(last=self.sweep)
         self._new, self._same = [], []
 
-    def finish(self, outcome: Outcome, **counts: Any) -> None:  # noqa: ANN401
-        """Write what is left, and how the pass ended."""
+    def finish(self, outcome: Outcome, **more: Any) -> None:  # noqa: ANN401
+        """Write what is left, and how the pass ended; its counts are those of its rows."""
         self.flush()
         sweep, ended_at = self.sweep, timezone.now()
         fields = {
             "outcome": outcome,
             "ended_at": ended_at,
             "seconds": (ended_at - sweep.started_at) / timedelta(seconds=1),
-            **counts,
+            **tally(sweep).columns(),
+            **more,
         }
         Sweep.objects.filter(pk=sweep.pk).update(**fields)
         for name, value in fields.items():
@@ -106,6 +111,7 @@ def begin(
         previous=Sweep.objects.filter(root=root, kind=kind).order_by("-pk").first(),
         host=settings.EXLAB_HOST,
         actor=actor,
+        typed_by=typist.current(),
         now=now,
         started_at=timezone.now(),
         policy_version=policy_version,
@@ -121,7 +127,6 @@ def interrupt(sweep: Sweep, *, reason: str = "", detail: str = "") -> None:
     never go side by side over one root, so what was made before the next one began is this one's.
     """
     done = {} if sweep.kind == SweepKind.DRY_RUN else _done_by(sweep)
-    freeing = [attempt for attempt, action in done.values() if action in (Action.CLEARED, Action.PARTIAL)]
     with transaction.atomic():
         known = set(_rows_saying(sweep).values_list("run", flat=True))
         SweptRun.objects.bulk_create(
@@ -136,6 +141,7 @@ def interrupt(sweep: Sweep, *, reason: str = "", detail: str = "") -> None:
                 detail=attempt.detail,
                 gates=attempt.decision,
                 policy_version=sweep.policy_version,
+                decided_by=attempt.decided_by,
                 files=attempt.freed_files,
                 bytes=attempt.freed_bytes,
             )
@@ -147,16 +153,36 @@ def interrupt(sweep: Sweep, *, reason: str = "", detail: str = "") -> None:
             ended_at=timezone.now(),
             reason=reason,
             detail=detail,
-            cleared=len(freeing),
-            failed=sum(action in (Action.FAILED, Action.PARTIAL) for _attempt, action in done.values()),
-            files=sum(attempt.freed_files for attempt in freeing),
-            bytes=sum(attempt.freed_bytes for attempt in freeing),
+            **tally(sweep).columns(),
         )
+
+
+def tally(sweep: Sweep) -> Tally:
+    """What the rows of a pass come to so far, whether it is under way, has ended or was interrupted."""
+    rehearsed = Q(action=Action.WOULD_CLEAR, reason=Reason.REHEARSAL)
+    freeing = Q(action__in=FREEING) & ~rehearsed
+    actions = {"cleared": Action.CLEARED, "partial": Action.PARTIAL, "would_clear": Action.WOULD_CLEAR}
+    actions |= {"skipped": Action.SKIPPED, "failed": Action.FAILED}
+    sums = _rows_saying(sweep).aggregate(
+        **{name: Count("pk", filter=Q(action=action)) for name, action in actions.items()},
+        freed_files=bytes_sum("files", default=0, filter=freeing),
+        freed_bytes=bytes_sum("bytes", default=0, filter=freeing),
+        rehearsed_runs=Count("pk", filter=rehearsed),
+        rehearsed_bytes=bytes_sum("bytes", default=0, filter=rehearsed),
+    )
+    return Tally(**{name.removeprefix("freed_"): int(value) for name, value in sums.items()})
 
 
 def latest(root: StagingRoot) -> Sweep | None:
     """The latest pass over a root that was no dry run."""
     return Sweep.objects.filter(root=root).exclude(kind=SweepKind.DRY_RUN).order_by("-pk").first()
+
+
+def is_going_on(before: Sweep | None, *, unasked: bool = False) -> bool:
+    """Whether a pass has left free space to be won; `unasked`: of that for which runs go, where more is rehearsed."""
+    said = before.pressure if before else {}
+    left = said.get("meanwhile", said.get("left", {})) if unasked else said.get("left", {})
+    return bool(left.get("free_wanted"))
 
 
 def first_timed(root: StagingRoot) -> Sweep | None:
@@ -226,6 +252,7 @@ def _said(row: SweptRun) -> Said:
         detail=row.detail,
         gates=row.gates,
         policy_version=row.policy_version,
+        decided_by=row.decided_by,
         files=row.files,
         bytes=row.bytes,
     )

@@ -14,10 +14,12 @@ from django.conf import settings
 from django.utils import timezone
 
 from cleanup import clearing, gathering, queueing
+from cleanup.clears import conflicts, shells
 from cleanup.gathering import OpenRun, Unreachable
-from cleanup.models import ClearAttempt, Phase, Run
+from cleanup.models import ClearAttempt, Phase, Run, SetAside
 from cleanup.policy.gates import Finding
 from cleanup.policy.reasons import Reason
+from cleanup.runs import set_aside
 from cleanup.staging import kernel, layout, tree
 from cleanup.staging.plan import Plan, PlanError
 
@@ -32,19 +34,21 @@ _CHANGING = [
     "emptied",
     "done_files",
     "done_bytes",
-    "freed_files",
-    "freed_bytes",
-    "freed_allocated_bytes",
+    *clearing.FREED,
 ]
 
 
 @dataclass
 class Recovered:
-    """What one pass settled: attempts rolled back, rolled forward, and those that could not be settled, with why."""
+    """What one pass settled: attempts rolled back, rolled forward, and those that could not be settled, with why.
+
+    `set_aside` are the files that a crash had left on their way out of a run, or back into it.
+    """
 
     rolled_back: list[ClearAttempt] = field(default_factory=list)
     rolled_forward: list[ClearAttempt] = field(default_factory=list)
     unsettled: list[tuple[ClearAttempt, Finding]] = field(default_factory=list)
+    set_aside: list[SetAside] = field(default_factory=list)
 
 
 def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> Recovered:
@@ -52,12 +56,14 @@ def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> Recovered:
     gathering.data_dir().relieve()
     attempts = ClearAttempt.objects.filter(host=settings.EXLAB_HOST).select_related("run__root", "proof")
     if runs is not None:
-        attempts = attempts.filter(run__in=list(runs))
+        runs = list(runs)
+        attempts = attempts.filter(run__in=runs)
     # Sweeps and commands perform their attempts at once, without a task; one still queued has lost its process.
     abandoned = attempts.filter(phase=Phase.QUEUED, task_id="", phase_at__lt=now - queueing.LOST_AFTER)
     interrupted = attempts.filter(phase__in=[Phase.INTENT, Phase.COMMITTED, Phase.CONFLICT])
     incomplete = attempts.filter(phase=Phase.DONE, reason=Reason.REMOVAL_INCOMPLETE)
-    result = Recovered()
+    conflicts.settle(now=now)
+    result = Recovered(set_aside=set_aside.recover(now=now, runs=runs))
     for attempt in [*interrupted, *incomplete, *abandoned]:
         try:
             _settle(attempt, result, now)
@@ -75,42 +81,54 @@ def _settle(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
         if attempt.phase == Phase.DONE and not attempt.incomplete:
             return
         try:
-            if attempt.phase in (Phase.COMMITTED, Phase.DONE):
+            if not attempt.is_clear:
+                _settle_shell(attempt, result, now)
+            elif attempt.phase in (Phase.COMMITTED, Phase.DONE):
                 if _roll_forward(attempt, now):
                     result.rolled_forward.append(attempt)
-            elif attempt.phase in (Phase.INTENT, Phase.QUEUED, Phase.CONFLICT) and _roll_back(attempt, now):
+            elif attempt.phase in (Phase.INTENT, Phase.QUEUED, Phase.CONFLICT):
+                _roll_back(attempt, now)
                 result.rolled_back.append(attempt)
         except BlockingIOError:
             return  # a process that keeps its locks elsewhere is at it
         except (Unreachable, OSError) as error:
             finding = error.finding if isinstance(error, Unreachable) else gathering.way_blocked(error)
             result.unsettled.append((attempt, finding))
-            _tell(attempt, finding)
+            clearing.tell_of_wait(attempt, finding)
             logger.warning("%s stays %s: %s", attempt.run.run_path, attempt.phase, error)
 
 
-def _tell(attempt: ClearAttempt, finding: Finding) -> None:
-    """Let the pages say what an interrupted attempt waits for; one that is done has told its own story."""
-    said = " ".join(part for part in (finding.reason.sentence, finding.detail) if part)
-    unfinished = ClearAttempt.objects.filter(pk=attempt.pk, phase__in=[Phase.INTENT, Phase.COMMITTED])
-    unfinished.exclude(detail=said).update(detail=said)
+def _settle_shell(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
+    forward = shells.settle(attempt, now=now)
+    if forward is not None:
+        (result.rolled_forward if forward else result.rolled_back).append(attempt)
 
 
-def _roll_back(attempt: ClearAttempt, now: datetime) -> bool:
-    """Put an uncommitted attempt's run back, also after a conflict that a person has resolved. False: not yet."""
-    phase, finding = Phase.ABORTED, Finding(Reason.INTERRUPTED)
+def _roll_back(attempt: ClearAttempt, now: datetime) -> None:
+    """Put an uncommitted attempt's run back, also after a conflict that a person has resolved.
+
+    Raises Unreachable where it stays in its fence: something else lies at its path, or a program holds its lock in a
+    shell there.
+    """
+    # Nothing was tried if it was still queued; and a conflict has counted already.
+    failed = attempt.phase == Phase.INTENT
     try:
         if attempt.phase != Phase.QUEUED:
             with _alone(attempt):
-                clearing.roll_back(attempt, attempt.run)
+                _put_back(attempt)
     except FileExistsError:
-        if attempt.phase == Phase.CONFLICT:
-            return False
-        phase, finding = Phase.CONFLICT, clearing.occupied(attempt)
-    # Nothing was tried if it was still queued; and a conflict has counted already.
-    failed = attempt.phase == Phase.INTENT
-    clearing.finish_without_clear(attempt, phase, finding, now=now, failed=failed)
-    return True
+        finding = clearing.occupied(attempt)
+        if attempt.phase != Phase.CONFLICT:
+            clearing.finish_without_clear(attempt, Phase.CONFLICT, finding, now=now, failed=failed)
+        raise Unreachable(finding) from None
+    clearing.finish_without_clear(attempt, Phase.ABORTED, Finding(Reason.INTERRUPTED), now=now, failed=failed)
+
+
+def _put_back(attempt: ClearAttempt) -> None:
+    try:
+        clearing.roll_back(attempt, attempt.run)
+    except BlockingIOError as error:
+        raise Unreachable(Finding(Reason.WRITER_ACTIVE, error.strerror or "")) from None
 
 
 @contextlib.contextmanager
@@ -142,7 +160,7 @@ def _roll_forward(attempt: ClearAttempt, now: datetime) -> bool:
         try:
             with gathering.open_run(root, run.run_path, name=fence) as opened, layout.flocked(opened.run):
                 _expect_same(opened, attempt, plan)
-                clearing.roll_forward(attempt, opened, plan, now=now)
+                clearing.roll_forward(attempt, opened, plan, now=now, interrupted=True)
         except Unreachable as error:
             if error.finding.reason is not Reason.MISSING_DIRECTORY:
                 raise
@@ -157,6 +175,8 @@ def _fence_again(root: int, attempt: ClearAttempt, plan: Plan) -> None:
     """
     run = attempt.run
     with contextlib.suppress(Unreachable), gathering.open_run(root, run.run_path) as opened:
+        if kernel.status(opened.run).ino == plan.ino:
+            tree.discard_challenge(opened.run, tree.challenge_name(attempt.pk.hex))
         found = tree.scan(opened.run)
         if found.ino == plan.ino and not found.problems and not tree.differences(plan.entries, found.entries):
             tree.fence(opened.parent, run.leaf.encode(), tree.fence_name(attempt.pk.hex))

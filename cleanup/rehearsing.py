@@ -8,13 +8,15 @@ import enum
 import logging
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache, partial
 
 from django.db import IntegrityError, transaction
-from django.db.models import Max, QuerySet
+from django.db.models import Max, Prefetch, QuerySet
 
 from cleanup import gathering
+from cleanup.lab import first_nights, typist
+from cleanup.lab.first_nights import LATELY, Waiting
 from cleanup.models import (
     ClearAttempt,
     Outcome,
@@ -49,8 +51,6 @@ logger = logging.getLogger(__name__)
 SCHEDULE = "schedule"
 # What a row of a timed pass says of a run that only a rehearsal kept.
 WOULD_CLEAR = "would_clear"
-# Passes before that are not looked at: it is more nights than any version can ask for.
-LATELY = timedelta(days=400)
 
 
 class Superseded(Exception):
@@ -64,6 +64,7 @@ class Settled:
     surprises: list[Surprise] = field(default_factory=list)
     promoted: list[RetentionPolicy] = field(default_factory=list)
     sent_back: list[RetentionPolicy] = field(default_factory=list)
+    roots: list[StagingRoot] = field(default_factory=list)
 
 
 class Became(enum.StrEnum):
@@ -124,11 +125,45 @@ def settle(now: datetime, root: StagingRoot | None = None) -> Settled:
             if version.rehearsal == Stage.PROMOTED and surprise is not None:
                 settled.sent_back.append(send_back(version, author=SCHEDULE, reason=_name(surprise), now=now))
             elif (had := nights.get(version.version)) is not None and ready(version.rehearsal_nights, had):
-                plural = "night" if had == 1 else "nights"
-                settled.promoted.append(promote(version, SCHEDULE, now, note=f"after {had} clean {plural}"))
+                promoted = promote(version, SCHEDULE, now, note=_after(had))
+                first_nights.leave_out(version, promoted, _begun([version])[version.version], now)
+                settled.promoted.append(promoted)
         except Superseded:
             logger.info("policy version %d was changed by somebody else", version.version)
+    for waiting in first_nights.waiting(now, root):
+        if not _surprises_new_root(waiting, now) and waiting.ready:
+            first_nights.over(waiting.root, now, author=SCHEDULE, note=_after(waiting.nights))
+            settled.roots.append(waiting.root)
     return settled
+
+
+def promote_root(root: StagingRoot, author: str, now: datetime, *, note: str = "") -> None:
+    """End the first nights of a staging root: what is promoted covers it from now on. Raises Superseded."""
+    with transaction.atomic():
+        # Of two who promote it at once the second one finds nothing left to promote.
+        StagingRoot.objects.select_for_update(of=("self",)).get(pk=root.pk)
+        if not first_nights.waiting(now, root):
+            raise Superseded(f"{root.name} is not in its first nights")
+        first_nights.over(root, now, author=author, note=note)
+
+
+def _surprises_new_root(waiting: Waiting, now: datetime) -> bool:
+    """Note the runs that the first nights of a root would have taken and should not have; whether there was one."""
+    said = SweptRun.objects.filter(kind=SweepKind.TIMED, action=WOULD_CLEAR, reason=Reason.REHEARSAL)
+    rows = said.filter(root=waiting.root, last__started_at__gte=waiting.since).order_by("pk")
+    staged = rows.exclude(run__state=State.CLEARED).filter(run__gone_at=None)
+    last, found = _last_rows(staged), False
+    of_runs = Prefetch("run", queryset=Run.objects.with_root())
+    latest = {row.run_id: row for row in staged.select_related("first", "last").prefetch_related(of_runs)}
+    for row in latest.values():
+        if finding := _surprise(_Said(0, row, row), last[row.run_id], now):
+            first_nights.surprised(row.run, now, note=f"{row.run.run_path}: {finding.reason} {finding.detail}".rstrip())
+            found = True
+    return found
+
+
+def _after(nights: int) -> str:
+    return f"after {nights} clean {'night' if nights == 1 else 'nights'}"
 
 
 def note_surprise(run: Run, versions: Iterable[int], reason: str, detail: str, now: datetime) -> bool:
@@ -154,8 +189,10 @@ def note_refusal(attempt: ClearAttempt, policy: Policy, now: datetime) -> bool:
         return False
     if Surprise.objects.filter(run=attempt.run_id, reason=attempt.reason).exists():
         return False
+    # What is rehearsed meanwhile takes at least what has gone by the approved version.
+    versions = {*policy.unasked.promoted, *(policy.rehearsing if policy.meanwhile else ())}
     return note_surprise(
-        attempt.run, [*policy.promoted, *_pressed_by(attempt, policy)], attempt.reason, attempt.detail, now
+        attempt.run, sorted({*versions, *_pressed_by(attempt, policy)}), attempt.reason, attempt.detail, now
     )
 
 
@@ -215,9 +252,7 @@ def nights_by_version(versions: Collection[RetentionPolicy], now: datetime) -> d
     """
     if not versions:
         return {}
-    surprised = Surprise.objects.filter(policy_version__in=[version.version for version in versions])
-    latest = dict(surprised.order_by().values_list("policy_version").annotate(at=Max("at")))
-    since = {each.version: max(each.created_at, latest.get(each.version, each.created_at)) for each in versions}
+    since = _begun(versions)
     passes: dict[int, list[datetime]] = {}
     done = Sweep.objects.filter(kind=SweepKind.TIMED, outcome=Outcome.DONE)
     done = done.filter(started_at__gte=max(min(since.values()), now - LATELY))
@@ -230,6 +265,13 @@ def nights_by_version(versions: Collection[RetentionPolicy], now: datetime) -> d
         roots = staged if version.root_id is None else [version.root_id]
         nights[version.version] = min((clean_nights(begun, passes.get(root, ()), now) for root in roots), default=0)
     return nights
+
+
+def _begun(versions: Collection[RetentionPolicy]) -> dict[int, datetime]:
+    """Since when the nights of each version count: its creation, or its last surprise."""
+    surprised = Surprise.objects.filter(policy_version__in=[version.version for version in versions])
+    latest = dict(surprised.order_by().values_list("policy_version").annotate(at=Max("at")))
+    return {each.version: max(each.created_at, latest.get(each.version, each.created_at)) for each in versions}
 
 
 def promote(version: RetentionPolicy, author: str, now: datetime, *, note: str = "") -> RetentionPolicy:
@@ -256,7 +298,13 @@ def _restage(
                 raise Superseded(f"version {version.version} was followed by version {later.version}")
             scope = {name: getattr(version, name) for name in ("equipment", "project", "run_kind")}
             written = RetentionPolicy.objects.add_version(
-                root=version.root, author=author, now=now, stage=after, note=note[:500], **scope
+                root=version.root,
+                author=author,
+                typed_by=typist.current(),
+                now=now,
+                stage=after,
+                note=note[:500],
+                **scope,
             )
             if written.version != newest + 1:
                 raise Superseded(f"version {written.version - 1} was written meanwhile")
@@ -288,7 +336,8 @@ def _rows(version: int) -> QuerySet[SweptRun]:
 def _said(rows: QuerySet[SweptRun], versions: set[int]) -> Iterable[_Said]:
     """The rows by version and run, as far as these versions were behind them."""
     scoped_as_of = cache(lambda version: RetentionPolicy.objects.scoped(as_of=version))
-    told = rows.select_related("run__root", "first", "last").prefetch_related("run__holds").defer("gates")
+    of_runs = Prefetch("run", queryset=Run.objects.with_root())
+    told = rows.select_related("first", "last").prefetch_related(of_runs).defer("gates")
     said: dict[tuple[int, int], _Said] = {}
     for row in told:
         for version in versions & _kept_by(row, scoped_as_of(row.policy_version)):
@@ -300,7 +349,8 @@ def _said(rows: QuerySet[SweptRun], versions: set[int]) -> Iterable[_Said]:
 def _kept_by(row: SweptRun, policies: list[ScopedPolicy]) -> set[int]:
     """The versions whose rehearsal alone kept a run: those behind its policy, and behind the limits if they took it."""
     policy = effective_policy(policies, row.run.scope)
-    due = due_at(row.run.verified_at, policy) if row.run.verified_at else None
+    kept_from = gathering.stored_facts(row.run).kept_from or row.run.verified_at
+    due = due_at(kept_from, policy) if kept_from else None
     by_time = due is not None and due <= row.last.now
     return {*policy.rehearsing, *(() if by_time else limits_of(policies, row.run.root.name).rehearsing)}
 
@@ -321,9 +371,11 @@ def _surprise(said: _Said, last: SweptRun, now: datetime) -> Finding | None:
 
 def _attempts_done(rows: QuerySet[SweptRun]) -> dict[int, ClearAttempt]:
     """The clear of each run that was cleared, by run."""
-    done = ClearAttempt.objects.filter(
-        phase__in=[Phase.COMMITTED, Phase.DONE], run__in=rows.order_by().values("run")
-    ).order_by("created_at")
+    done = (
+        ClearAttempt.objects.clears()
+        .filter(phase__in=[Phase.COMMITTED, Phase.DONE], run__in=rows.order_by().values("run"))
+        .order_by("created_at")
+    )
     return {attempt.run_id: attempt for attempt in done.defer("decision")}
 
 

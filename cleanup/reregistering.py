@@ -9,7 +9,7 @@ import contextlib
 import enum
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -17,12 +17,16 @@ from django.db import transaction
 
 from cleanup import bookkeeping, gathering, registering
 from cleanup.gathering import OpenRun, Unreachable
+from cleanup.lab import first_nights
+from cleanup.lab.nas import record_places
 from cleanup.models import ClearAttempt, LedgerKind, Phase, Run, StagingRoot
 from cleanup.policy.gates import Finding
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 from cleanup.registering import RegistrationError
+from cleanup.runs import twins
 from cleanup.staging import ingest, kernel, layout, tree
+from cleanup.storage.staging.records import Records
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +58,17 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one run; `finding` says why it was refused or declared gone."""
+    """What became of one run; `finding` says why it was refused or declared gone, `said` where no reason fits.
+
+    `moved_from` and `moved_to` are run paths, where a run has another one now or would have.
+    """
 
     run: Run
     action: Action
     finding: Finding | None = None
+    said: str = ""
+    moved_from: str = ""
+    moved_to: str = ""
 
 
 @dataclass
@@ -84,7 +94,7 @@ def reregister_runs(runs: Iterable[Run], order: Order) -> list[Outcome]:
     outcomes = []
     for run in runs:
         try:
-            with _undisturbed(run.root, order), gathering.open_root(run.root) as descriptor:
+            with undisturbed(run.root, order), gathering.open_root(run.root) as descriptor:
                 outcomes.append(_settle(run, descriptor, order))
         except Unreachable as error:
             outcomes.append(Outcome(run, Action.REFUSED, error.finding))
@@ -92,7 +102,13 @@ def reregister_runs(runs: Iterable[Run], order: Order) -> list[Outcome]:
 
 
 def reregister_root(
-    root: StagingRoot, order: Order, *, path: str = "", nas_path: str = "", with_runs: bool = True
+    root: StagingRoot,
+    order: Order,
+    *,
+    path: str = "",
+    nas_path: str = "",
+    instrument_nas: Mapping[str, str] | None = None,
+    with_runs: bool = True,
 ) -> Moved:
     """Register a staging root again, in another place if one is named, and then every staged run that lies there.
 
@@ -102,8 +118,8 @@ def reregister_root(
 
     Raises RegistrationError where the place must not be this root, or a clear of the root has not come to its end.
     """
-    with _undisturbed(root, order):
-        place = registering.inspect_place(root, path=path, nas_path=nas_path)
+    with undisturbed(root, order):
+        place = registering.inspect_place(root, path=path, nas_path=nas_path, instrument_nas=instrument_nas)
         _refuse_fences(root, place)
         moved = Moved(place, _warnings(root, place))
         runs = list(Run.objects.staged().with_root().filter(root=root).order_by("run_path")) if with_runs else []
@@ -114,7 +130,7 @@ def reregister_root(
         if not order.dry_run:
             if path:
                 registering.prepare_place(place)
-            _save(root, place)
+            _save(root, place, order)
         else:
             _refuse_active(root)
         if with_runs:
@@ -124,7 +140,7 @@ def reregister_root(
 
 
 @contextlib.contextmanager
-def _undisturbed(root: StagingRoot, order: Order) -> Iterator[None]:
+def undisturbed(root: StagingRoot, order: Order) -> Iterator[None]:
     """Keep discovery from looking at a root meanwhile: it would write down what it saw in the old place."""
     with contextlib.ExitStack() as stack:
         if not order.dry_run:
@@ -204,7 +220,7 @@ def _refuse_active(root: StagingRoot) -> None:
         )
 
 
-def _save(root: StagingRoot, place: StagingRoot) -> None:
+def _save(root: StagingRoot, place: StagingRoot, order: Order) -> None:
     """Register the place. While the rows of its runs are locked, no attempt on one of them can begin."""
     with transaction.atomic():
         list(Run.objects.select_for_update().filter(root=root).values_list("pk", flat=True))
@@ -214,8 +230,13 @@ def _save(root: StagingRoot, place: StagingRoot) -> None:
             token=place.token,
             nas_path=place.nas_path,
             nas_token=place.nas_token,
+            instrument_nas=place.instrument_nas,
             problem="" if place.path != root.path else root.problem,
         )
+        if first_nights.place_of(place) != first_nights.place_of(root):
+            first_nights.came(place, order.now, note="it was registered in another place", author=order.actor)
+        # Other runs may have the same twins from now on, and a clear may come before discovery.
+        twins.note_places(place)
     if (place.path, place.token, place.nas_path, place.nas_token) != (
         root.path,
         root.token,
@@ -244,7 +265,7 @@ def _settle(run: Run, root: int, order: Order, *, place: StagingRoot | None = No
     with contextlib.ExitStack() as stack:
         if not order.dry_run and not stack.enter_context(gathering.data_dir().lock(str(run.pk))):
             return Outcome(run, Action.REFUSED, Finding(Reason.ALREADY_CLEARING))
-        if (finding := _unfit(run)) is not None:
+        if (finding := unfit(run)) is not None:
             return Outcome(run, Action.REFUSED, finding)
         sight = _look(run, root)
         action = _decide(run, sight, order)
@@ -256,7 +277,7 @@ def _settle(run: Run, root: int, order: Order, *, place: StagingRoot | None = No
     return Outcome(run, action, sight.objection)
 
 
-def _unfit(run: Run) -> Finding | None:
+def unfit(run: Run) -> Finding | None:
     """Why a run cannot be registered again whatever lies at its path."""
     run.refresh_from_db(fields=["state", "gone_at", "identity"])
     if run.state == State.CLEARED:
@@ -275,7 +296,7 @@ def _decide(run: Run, sight: _Sight, order: Order) -> Action:
 def _look(run: Run, root: int) -> _Sight:
     try:
         with gathering.open_run(root, run.run_path) as opened:
-            if (fence := _own_fence(run, opened)) is not None:
+            if (fence := own_fence(run, opened)) is not None:
                 return _Sight(objection=Finding(Reason.PATH_OCCUPIED, f"it lies beside it as {fence}"))
             return _compare(run, opened)
     except Unreachable as error:
@@ -284,7 +305,7 @@ def _look(run: Run, root: int) -> _Sight:
         return _Sight(objection=gathering.way_blocked(error))
 
 
-def _own_fence(run: Run, opened: OpenRun) -> str | None:
+def own_fence(run: Run, opened: OpenRun) -> str | None:
     """The name under which a clear of this very run has put it aside and could not put it back."""
     ours = {tree.fence_name(attempt.hex) for attempt in run.attempts.values_list("pk", flat=True)}
     return next((layout.show(name) for name in tree.fences(opened.parent) if name in ours), None)
@@ -294,24 +315,43 @@ def _compare(run: Run, opened: OpenRun) -> _Sight:
     """Whether the record in an open directory is this run's: its history must continue the one that is known."""
     status = kernel.status(opened.run)
     try:
-        record, _data = gathering.read_ingest(opened, layout.parse_run_path(run.run_path))
+        record = gathering.read_records(opened, *record_places(run))
     except ingest.IngestError as error:
         seen = gathering.identity(status, None)
         # In its own directory an unreadable record is a damaged one, and no sign of another run.
         another = not gathering.same_identity(run.identity, seen)
         return _Sight(seen, Finding(Reason(error.reason), error.detail), another=another)
     seen = gathering.identity(status, record)
+    objection = objection_to(run, record, seen)
+    return _Sight(seen, objection, another=objection is not None)
+
+
+def objection_to(run: Run, record: Records, seen: str) -> Finding | None:
+    """Why an accepted record cannot be this run's: its history does not continue the one that is known.
+
+    `seen` is the identity of the directory that it lies in: where no history is known, that alone tells.
+    """
+    if not record.main.history:
+        return _compare_origin(run, seen)
     known = list(run.events.order_by("position").values_list("digest", flat=True))
     if not known:
         if gathering.same_identity(run.identity, seen):
-            return _Sight(seen)
-        return _Sight(seen, Finding(Reason.IDENTITY_MISMATCH, "no history of this run is known"), another=True)
-    written = [entry.digest for entry in record.history]
+            return None
+        return Finding(Reason.IDENTITY_MISMATCH, "no history of this run is known")
+    written = [entry.digest for entry in record.main.history]
     if written[: len(known)] == known:
-        return _Sight(seen)
+        return None
     if written[0] != known[0]:
-        return _Sight(seen, Finding(Reason.IDENTITY_MISMATCH, "its history begins otherwise"), another=True)
-    return _Sight(seen, Finding(Reason.INGEST_DISAGREES, "its history is not the one that is known"), another=True)
+        return Finding(Reason.IDENTITY_MISMATCH, "its history begins otherwise")
+    return Finding(Reason.INGEST_DISAGREES, "its history is not the one that is known")
+
+
+def _compare_origin(run: Run, seen: str) -> Finding | None:
+    """Whether a record without a history is this run's: it must have begun with the same `creation.json`."""
+    ours, theirs = run.identity.rpartition(":")[2], seen.rpartition(":")[2]
+    if gathering.same_identity(run.identity, seen) or (ours == theirs and ours != "-"):
+        return None
+    return Finding(Reason.IDENTITY_MISMATCH, "its creation.json is not the one that is known")
 
 
 def _write(run: Run, sight: _Sight, action: Action, order: Order, place: StagingRoot | None) -> bool:
@@ -319,6 +359,8 @@ def _write(run: Run, sight: _Sight, action: Action, order: Order, place: Staging
     if action is Action.REREGISTERED:
         # What was seen of the other directory is no fact about this one: the next discovery looks anew.
         changes = {"identity": sight.identity, "facts": {}, "problem": "", "failures": 0}
+        if run.returned_at is not None:
+            changes["returned_at"] = order.now  # what lies there was copied back later than what was seen first
         detail = f"from {run.identity} to {sight.identity}"
     else:
         changes = {"gone_at": order.now}

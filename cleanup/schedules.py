@@ -27,6 +27,7 @@ SCHEDULES = [
     ("cleanup judgement", "cleanup.tasks.judge", 1, None),
     ("cleanup discovery", "cleanup.tasks.discover", 5, None),
     ("cleanup reminders", "cleanup.tasks.remind", 60, None),
+    ("cleanup announcements", "cleanup.tasks.announce", 5, None),
     (SWEEP, "cleanup.tasks.sweep", 60, settings.EXLAB_CLEAR_CLUSTER),
 ]
 
@@ -81,6 +82,19 @@ def next_sweeps() -> Callable[[str], datetime | None]:
     return of
 
 
+def passes_between(host: str, now: datetime, until: datetime) -> list[datetime]:
+    """When the timed passes of a host begin from now until an instant, as they are planned.
+
+    One that is due, or planned further ahead than they lie apart, may begin at any moment. Where none is planned a
+    script may start them, so from now on one is expected as often as otherwise.
+    """
+    (every,) = (timedelta(minutes=minutes) for name, _func, minutes, _cluster in SCHEDULES if name == SWEEP)
+    planned = next_sweeps()(host)
+    first = planned if planned is not None and now <= planned <= now + every else now
+    number = max(0, -((first - until) // every))
+    return [first + each * every for each in range(number)]
+
+
 def _lay(existing: QuerySet[Schedule], queue: Callable[[str | None], str | None], *, using: str = "default") -> None:
     """Make these rows our schedules. Names are not unique in the table, so doubles are removed here, and here only."""
     with transaction.atomic(using=using):
@@ -102,9 +116,29 @@ def _lay(existing: QuerySet[Schedule], queue: Callable[[str | None], str | None]
             row, _new = existing.update_or_create(
                 name=name, defaults=fields, create_defaults={**fields, "next_run": soon}
             )
-            # A clock that was once ahead set it there, and nothing would start it before that day has come.
-            if row.next_run is None or row.next_run > now + timedelta(minutes=minutes + 1):
+            if _is_put_off(row, minutes, now):
                 existing.filter(pk=row.pk).update(next_run=soon)
+
+
+def mend(host: str, now: datetime) -> list[str]:
+    """Start again soon the timed tasks of a host that wait for a future that was a mistake; returns their names."""
+    every = {name: minutes for name, _func, minutes, _cluster in SCHEDULES}
+    mended = []
+    for row in rows_of(host).filter(name__in=every).order_by("name", "pk"):
+        if not _is_put_off(row, every[row.name], now):
+            continue
+        same = Schedule.objects.filter(pk=row.pk, next_run=row.next_run)  # its cluster may just have started it
+        if same.update(next_run=now + timedelta(seconds=5)):
+            mended.append(row.name)
+    return mended
+
+
+def _is_put_off(row: Schedule, minutes: int, now: datetime) -> bool:
+    """Whether a timed task waits for longer than its interval.
+
+    A clock that was once ahead has done that, and nothing would start it before that day has come.
+    """
+    return row.next_run is None or row.next_run > now + timedelta(minutes=minutes + 1)
 
 
 def _own_queues(host: str) -> list[str]:

@@ -23,7 +23,7 @@ from cleanup.models import (
 from cleanup.passing import Pass, Problem, Swept, Wish
 from cleanup.policy.breakers import Clock
 from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import effective_policy
+from cleanup.policy.retention import Beyond, effective_policy, sources_as_json
 from cleanup.taking import Action, Asked, RunAction, take
 
 logger = logging.getLogger(__name__)
@@ -123,8 +123,20 @@ def _refresh_connection() -> None:
         connection.close_if_unusable_or_obsolete()
 
 
-def clear(runs: Iterable[Run], *, now: datetime, dry_run: bool = False, actor: str = "", note: str = "") -> Swept:
-    """An operator's clear of some runs, at once and in this process; a run that is cleared already is skipped."""
+def clear(
+    runs: Iterable[Run],
+    *,
+    now: datetime,
+    dry_run: bool = False,
+    actor: str = "",
+    note: str = "",
+    accept_loss: bool = True,
+) -> Swept:
+    """An operator's clear of some runs, at once and in this process; a run that is cleared already is skipped.
+
+    Without `accept_loss` a run stays that has anything besides its bytes which the NAS lacks, whatever the policy says:
+    a command has no page that tells of it before.
+    """
     runs = list(runs)
     if not dry_run:
         recovery.recover(now=now, runs=runs)
@@ -133,8 +145,10 @@ def clear(runs: Iterable[Run], *, now: datetime, dry_run: bool = False, actor: s
     asked = Asked(requester=Requester.OPERATOR, actor=actor, note=note)
     for run in runs:
         policy = effective_policy(policies, run.scope)
+        if not accept_loss:
+            policy = replace(policy, only_here=Beyond.BLOCK)
         taken = take(run, policy, now, asked=asked, dry_run=dry_run)
         if taken.action is Action.SKIPPED and taken.reason != Reason.ALREADY_CLEARED:
             taken = replace(taken, action=Action.REFUSED)
-        result.runs.append(taken)
+        result.runs.append(replace(taken, decided_by=sources_as_json(policy)))
     return result

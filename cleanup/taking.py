@@ -8,11 +8,14 @@ from typing import Any
 
 from cleanup import clearing, gathering, queueing
 from cleanup.gathering import Unreachable
-from cleanup.models import ClearAttempt, Phase, Requester, Run
+from cleanup.lab import lock_waits
+from cleanup.models import ClearAttempt, Phase, Requester, Run, Sweep, SweepBreaker
+from cleanup.policy.freed import EVERYTHING
 from cleanup.policy.gates import Decision, Finding
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import Policy
+from cleanup.runs import differences
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +39,12 @@ FREEING = (Action.CLEARED, Action.WOULD_CLEAR, Action.PARTIAL)
 class RunAction:
     """What one pass did with one run, or would do; files and bytes (logical, allocated) are what was or would be freed.
 
+    `measured` is what the disk gave back by its own count; `unmeasured` is the code for why that is unknown.
+
     `reason` is a reason code; of a run that a sweep cleared, or would, it is why: the causes, as in
-    `retention+max_bytes`. `gates` is the decision behind it and `attempt` the try at
-    it, where they were made.
+    `retention+max_bytes`. `gates` is the decision behind it and `attempt` the try at it, where they were made;
+    `decided_by` says which versions of the policy decided (`retention.sources_as_json`). `rehearsed`: a person's sweep
+    would clear it, and the schedule only notes it, because the policy is still rehearsed.
     """
 
     root: str
@@ -49,18 +55,34 @@ class RunAction:
     files: int = 0
     bytes: int = 0
     allocated: int = field(default=0, compare=False)
+    measured: int | None = field(default=None, compare=False)
+    unmeasured: str = field(default="", compare=False)
     gates: list[dict[str, Any]] | None = field(default=None, compare=False, repr=False)
     attempt: ClearAttempt | None = field(default=None, compare=False, repr=False)
+    decided_by: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    rehearsed: bool = field(default=False, compare=False)
+
+    @property
+    def freed(self) -> int | None:
+        """What the disk gave back, where that is clearly less than was removed; None where it may have been all."""
+        if self.measured is None or self.measured >= EVERYTHING * self.allocated:
+            return None
+        return self.measured
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """Who asks for a clear, and why: `cause` is the schedule's, `note` a person's."""
+    """Who asks for a clear, and why: `cause` is the schedule's, `note` a person's.
+
+    `sweep` is the pass that takes it, `let_go` the breaker after which a person let this run go.
+    """
 
     requester: Requester
     actor: str = ""
     note: str = ""
     cause: str = ""
+    sweep: Sweep | None = None
+    let_go: SweepBreaker | None = None
 
     @property
     def operator(self) -> bool:
@@ -75,8 +97,9 @@ def skip(run: Run, finding: Finding, decision: Decision | None = None) -> RunAct
 
 def fail(run: Run, error: Exception) -> RunAction:
     """A fault of our own with one run: told and logged with its trace, and no reason to leave the others alone."""
-    logger.error("%s failed", run.run_path, exc_info=error)
-    return RunAction(run.root.name, run.run_path, Action.FAILED, "", f"{type(error).__name__}: {error}")
+    said = lock_waits.say(error)
+    logger.error("%s failed %s", run.run_path, said, exc_info=None if said else error)
+    return RunAction(run.root.name, run.run_path, Action.FAILED, "", said or f"{type(error).__name__}: {error}")
 
 
 def take(run: Run, policy: Policy, now: datetime, *, asked: Asked, dry_run: bool) -> RunAction:
@@ -126,12 +149,16 @@ def _attempt(run: Run, policy: Policy, now: datetime, asked: Asked) -> ClearAtte
         cause=asked.cause,
         now=now,
         policy=policy,
+        sweep=asked.sweep,
+        let_go=asked.let_go,
     )
 
 
 def _rehearse(run: Run, policy: Policy, now: datetime, asked: Asked) -> RunAction:
     if run.active_attempt:
         return skip(run, Finding(Reason.ALREADY_CLEARING))
+    if conflict := gathering.standing_conflict(run):
+        return skip(run, conflict)
     try:
         with gathering.reached(run) as (opened, reader):
             look, decision = gathering.look(run, opened, reader, policy, now, operator=asked.operator)
@@ -155,8 +182,8 @@ def _rehearse(run: Run, policy: Policy, now: datetime, asked: Asked) -> RunActio
 
 def _cheap_refusal(run: Run, policy: Policy, now: datetime) -> RunAction | None:
     """What a fresh look without reading bytes says against a clear, so that no attempt is made every hour in vain."""
-    decision = gathering.quick_decision(run, policy, now)
-    if decision.needs_full_comparison:
+    decision = gathering.quick_decision(run, policy, now, for_granted=differences.READ_AGAIN_AFTER)
+    if decision.needs_full_comparison and not decision.is_known_to_differ:
         return None
     refusal = decision.main_refusal(operator=False)
     if refusal is None or refusal.reason is None:
@@ -184,6 +211,8 @@ def _outcome(run: Run, attempt: ClearAttempt, asked: Asked) -> RunAction:
         files=attempt.freed_files,
         bytes=attempt.freed_bytes,
         allocated=attempt.freed_allocated_bytes,
+        measured=attempt.measured_bytes,
+        unmeasured=attempt.unmeasured,
         gates=attempt.decision,
         attempt=attempt,
     )

@@ -9,7 +9,11 @@ from django_q.conf import Conf
 
 from cleanup import breaking, discovery, holding, judging, measuring, orphans, queueing, recovery, sweeping, telling
 from cleanup.clearing import perform
-from cleanup.models import ClearAttempt, Heartbeat, StagingRoot
+from cleanup.clears import again, shells
+from cleanup.lab import clocks
+from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, StagingRoot
+from cleanup.monitoring import announcements
+from cleanup.runs import set_aside, verifying
 
 logger = logging.getLogger(__name__)
 
@@ -18,20 +22,28 @@ JUDGED_AT_ONCE = 100_000
 
 
 def clear(attempt_id: str) -> str:
-    """Carry out one operator's clear."""
+    """Carry out one operator's clear, or the removal of a shell."""
     now = timezone.now()
     attempt = ClearAttempt.objects.select_related("run__root", "batch").get(pk=attempt_id)
     if queueing.keeps_waiting(attempt):
         return f"{attempt.run.run_path}: waits, its batch is paused or stopped"
     recovery.recover(now=now, runs=[attempt.run])
-    attempt = perform(attempt, now=now)
+    clocks.look(breaking.read_clock(now), ask=False)  # no hold may end by a clock that jumped a moment ago
+    attempt = perform(attempt, now=now) if attempt.is_clear else shells.perform(attempt, now=now)
     judging.judge_runs([attempt.run_id], timezone.now())
     return f"{attempt.run.run_path}: {attempt.phase} {attempt.reason}".strip()
+
+
+def verify_again(key: str) -> str:
+    """Compare every byte of one run on both sides, for the person who has asked; nothing is touched."""
+    check = verifying.perform(ByteCheck.objects.select_related("run").get(pk=key), now=timezone.now())
+    return f"{check.run.run_path}: {check.phase} {check.outcome} {check.reason}".strip()
 
 
 def sweep() -> str:
     """The timed pass over the staging roots of this host."""
     now = timezone.now()
+    announcements.announce_all(_roots(), now)  # what could not be told earlier is told at least before it happens
     swept = sweeping.sweep(now=now, timed=True, roots=_roots(), clock=breaking.read_clock(now))
     said = f"scanned {swept.scanned}, candidates {swept.candidates}, cleared {swept.count(sweeping.Action.CLEARED)}"
     problems = (f"{one.root}: {one.reason} {one.detail}".rstrip() for one in swept.problems)
@@ -60,10 +72,11 @@ def discover() -> str:
 
 
 def _discover(root: StagingRoot) -> list[str]:
-    measuring.measure(root, now=timezone.now())
+    measuring.measure(root, timezone.now())
     if (done := discovery.discover(root, now=timezone.now(), wait=False)) is None:
         return []
     inspected = orphans.inspect(root, now=timezone.now(), wait=False)
+    set_aside.look(root, now=timezone.now())
     return [f"{root}: {done.found} found{_count_orphans(inspected)}"]
 
 
@@ -72,14 +85,16 @@ def _count_orphans(inspected: orphans.Inspected | None) -> str:
 
 
 def recover() -> str:
-    """Settle interrupted attempts, queue those again whose task was lost, and tell the NAS what was cleared."""
+    """Settle interrupted attempts, queue again what was lost or interrupted, and tell the NAS what was cleared."""
     now = timezone.now()
     settled = recovery.recover(now=now)
+    verifying.settle_lost(host=settings.EXLAB_HOST, now=now)
     requeued = queueing.enqueue_lost(host=settings.EXLAB_HOST, now=now)
+    tried = again.ask(now=timezone.now())
     told = telling.tell(now=timezone.now())  # last, and by its own clock: a recovery may take hours
     return (
         f"rolled back {len(settled.rolled_back)}, rolled forward {len(settled.rolled_forward)}, "
-        f"unsettled {len(settled.unsettled)}, queued again {requeued}, "
+        f"unsettled {len(settled.unsettled)}, queued again {requeued}, {f'tried again {tried}, ' if tried else ''}"
         f"told the NAS of {told}"
     )
 
@@ -92,6 +107,11 @@ def judge() -> str:
 def remind() -> str:
     """Write to the owners of holds that end soon, and of files that have held a run for long."""
     return f"{len(holding.remind(now=timezone.now()))} holds to think of"
+
+
+def announce() -> str:
+    """Tell people what the timed passes to come will take, in the evening before and where that was not told."""
+    return f"{announcements.announce_all(_roots(), timezone.now())} announcements"
 
 
 def heartbeat() -> None:

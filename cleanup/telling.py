@@ -5,7 +5,6 @@ that a NAS that hangs or may not be written keeps nobody waiting. What the twin'
 `staging.twin`; here is only when, and what came of it.
 """
 
-import json
 import logging
 import time
 from collections.abc import Iterable
@@ -18,13 +17,14 @@ from django.conf import settings
 from django.utils import timezone
 
 from cleanup import gathering
+from cleanup.lab.nas import NasRoot, Reader, Twin, record_places, twin_of
 from cleanup.models import ClearAttempt, NasBreaker, Phase, Run
 from cleanup.policy.gates import Finding
-from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
-from cleanup.proving import Reader
-from cleanup.staging import ingest, layout, nas
+from cleanup.staging import ingest, nas, tree
 from cleanup.staging.datadir import TombstoneError
+from cleanup.storage.staging import records
+from cleanup.storage.staging.records import RecordFormat
 
 logger = logging.getLogger(__name__)
 
@@ -81,28 +81,32 @@ def tell(*, now: datetime, runs: Iterable[Run] | None = None) -> int:
 
 
 def _tell_due(this: _Pass, runs: Iterable[Run] | None) -> int:
-    due = ClearAttempt.objects.filter(
-        run__root__host=settings.EXLAB_HOST, phase=Phase.DONE, told_at=None, tell_after__lte=this.now
-    ).select_related("run__root")
+    due = (
+        ClearAttempt.objects.clears()
+        .filter(run__root__host=settings.EXLAB_HOST, phase=Phase.DONE, told_at=None, tell_after__lte=this.now)
+        .select_related("run__root")
+    )
     if runs is not None:
         due = due.filter(run__in=list(runs))
-    by_nas = groupby(due.order_by("run__root__nas_path", "run__root__nas_token", "tell_after"), _nas_of)
-    return sum(_tell_one_nas(path, token, list(attempts), this) for (path, token), attempts in by_nas)
+    in_order = sorted(due.order_by("tell_after"), key=lambda attempt: (_nas_of(attempt).path, _nas_of(attempt).token))
+    return sum(_tell_one_nas(root, list(attempts), this) for root, attempts in groupby(in_order, _nas_of))
 
 
-def _nas_of(attempt: ClearAttempt) -> tuple[str, str]:
-    return attempt.run.root.nas_path, attempt.run.root.nas_token
+def _nas_of(attempt: ClearAttempt) -> NasRoot:
+    return twin_of(attempt.run).root
 
 
-def _tell_one_nas(path: str, token: str, attempts: list[ClearAttempt], this: _Pass) -> int:
-    breaker = NasBreaker.objects.filter(host=settings.EXLAB_HOST, token=token, open_until__gt=timezone.now()).first()
-    if path and breaker is not None and breaker.open_until is not None:
+def _tell_one_nas(root: NasRoot, attempts: list[ClearAttempt], this: _Pass) -> int:
+    open_now = NasBreaker.objects.filter(host=settings.EXLAB_HOST, token=root.token, open_until__gt=timezone.now())
+    breaker = open_now.first()
+    if root.path and breaker is not None and breaker.open_until is not None:
         finding = Finding(Reason(breaker.reason), breaker.detail)
         for attempt in attempts:
             _note(attempt, finding, this.now, pause=breaker.open_until - timezone.now())
         return 0
     told = 0
-    with gathering.reader_for(attempts[0].run.root) as reader:
+    with gathering.reader_for(attempts[0].run.root) as readers:
+        reader = readers.of(attempts[0].run)
         for attempt in attempts:
             # What hung once is not asked again in this pass, so the rest of its attempts need no time.
             if this.is_over and not reader.given_up:
@@ -130,29 +134,43 @@ def _tell_one(attempt: ClearAttempt, reader: Reader, now: datetime) -> bool:
 
 def _hand_over(attempt: ClearAttempt, reader: Reader) -> None:
     run = attempt.run
-    if not run.root.nas_path:
+    twin = twin_of(run)
+    if not twin.root.path:
         raise _NotTold(Finding(Reason.NAS_NOT_CONFIGURED))
     if reader.given_up:
         raise _NotTold(Finding(Reason.NAS_TIMEOUT, "it did not answer earlier in this pass"))
     try:
-        reader.tell(run.run_path, _final_history(attempt), attempt.pk.hex)
+        form = _form_of(attempt).name
+        place = _place_then(attempt, twin)
+        reader.tell(place, run.record_path or run.run_path, _final_history(attempt), attempt.pk.hex, form=form)
     except nas.NasError as error:
         raise _NotTold(Finding(Reason(error.problem.reason), error.problem.detail)) from None
 
 
+def _place_then(attempt: ClearAttempt, twin: Twin) -> str:
+    """The path of the twin below its NAS root as it was at the clear: the layout may have become another since."""
+    above = f"{twin.root.path}/"
+    return attempt.twin_path.removeprefix(above) if attempt.twin_path.startswith(above) else twin.path
+
+
+def _form_of(attempt: ClearAttempt) -> RecordFormat:
+    """The format of the record that the clear published."""
+    return records.by_file(tree.record_file(attempt.prepared).decode())
+
+
 def _final_history(attempt: ClearAttempt) -> list[dict[str, Any]]:
-    """The raw entries of the record that the clear published, from the attempt's tombstone."""
+    """What the record that the clear published says to its twin, from the attempt's tombstone."""
+    form = _form_of(attempt)
     try:
-        data = gathering.data_dir().read_record(attempt.pk.hex)
-        record = ingest.parse(data, layout.parse_run_path(attempt.run.run_path))
+        data = gathering.data_dir().read_record(attempt.pk.hex, file=form.file.decode())
+        return form.message(data, *record_places(attempt.run))
     except TombstoneError as error:
-        raise _NotTold(Finding(Reason.TOMBSTONE_MISSING, f"no final record in it: {error}")) from None
+        reason = Reason.LOOK_FAILED if error.may_pass else Reason.TOMBSTONE_MISSING
+        raise _NotTold(Finding(reason, f"no final record in it: {error}")) from None
+    except records.NotCleared as error:
+        raise _NotTold(Finding(Reason(error.reason), f"the tombstone's record {error.detail}")) from None
     except ingest.IngestError as error:
         raise _NotTold(Finding(Reason(error.reason), f"in the tombstone: {error.detail}")) from None
-    if record.current_state != State.CLEARED:
-        raise _NotTold(Finding(Reason.INGEST_DISAGREES, f"the tombstone's record ends with {record.current_state}"))
-    history: list[dict[str, Any]] = json.loads(data)["history"]
-    return history
 
 
 def _note(attempt: ClearAttempt, finding: Finding, now: datetime, *, pause: timedelta | None = None) -> None:

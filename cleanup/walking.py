@@ -1,22 +1,28 @@
 """The walk over a staging root: the runs on it, and what lies among them that is none. It reads, and changes nothing.
 
-By directory descriptors, through no link and into no mount, four levels deep. What stands in runs is not looked at.
+By directory descriptors, through no link and into no mount, four levels deep. What stands in runs is not looked at, but
+for the record of a directory that is a run only if its record says so.
 """
 
+import contextlib
 import enum
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from cleanup import gathering
 from cleanup.staging import kernel, layout, tree
-from cleanup.staging.layout import FENCE_PREFIX, KIND_FOLDERS, TOKEN, Problem, show
+from cleanup.staging.layout import FENCE_PREFIX, KIND_FOLDERS, TOKEN, Problem, RunPath, UnsafePath, show
 from cleanup.staging.tree import RESERVE
+from cleanup.storage import desktop_files, named_places, passed_over
+from cleanup.storage.staging import set_aside
 
 _EQUIPMENT, _PROJECT, _FOLDER, _LEAF = range(4)
 # A folder that is no part of the layout is searched for runs so many levels deep, and so many names far.
 _SEARCH_DEPTH = 3
 _SEARCH_NAMES = 10_000
+# The wizard writes one for each project, among the folders of its runs.
+_PROJECTS_OWN = b"README.md"
 
 
 class Shape(enum.StrEnum):
@@ -27,6 +33,8 @@ class Shape(enum.StrEnum):
     LEFTOVER = "leftover"
     MISPLACED = "misplaced"
     STRAY = "stray"
+    ASIDE = "aside"
+    PASSED_OVER = "passed_over"
     BLOCKED = "blocked"
 
 
@@ -51,13 +59,29 @@ class Sight:
         return show(self.raw)
 
 
-def walk(root: int, *, strays: bool = True) -> Iterator[Sight]:
+def walk(root: int, *, strays: bool = True, known: Collection[str] = ()) -> Iterator[Sight]:
     """Everything on an open staging root down to the runs, in the order of the names.
 
-    Names that begin with a dot belong to programs and are passed over, but for those that look like ours. What goes
-    while it is looked at was not there. Without `strays` only runs, the way to them and what looks like ours is asked.
+    Names that begin with a dot belong to programs and are passed over, but for those that look like ours; so are the
+    files and folders that desktops and NAS systems lay everywhere. Where runs lie in such a folder, it is told. What
+    goes while it is looked at was not there. Without `strays` only runs, the way to them and what looks like ours is
+    asked.
+
+    A directory with an unusual name, or in an unusual place, is a run where its record names that place. One of the
+    run paths in `known` is a run even if its record says otherwise by now.
     """
-    yield from _walk(root, b"", _EQUIPMENT, strays)
+    yield from _walk(
+        root, b"", _EQUIPMENT, _Asked(strays, frozenset(known), passed_over.Budget(passed_over.MOST_NAMES))
+    )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a walk is asked for, as `walk` is."""
+
+    strays: bool
+    known: frozenset[str]
+    budget: passed_over.Budget
 
 
 def is_run_shaped(name: str) -> bool:
@@ -65,26 +89,39 @@ def is_run_shaped(name: str) -> bool:
     return any(layout.is_leaf_name(name, folder) for folder in KIND_FOLDERS)
 
 
-def _walk(descriptor: int, above: bytes, level: int, strays: bool) -> Iterator[Sight]:
+def _walk(descriptor: int, above: bytes, level: int, asked: _Asked) -> Iterator[Sight]:
     try:
         names = sorted(os.fsencode(name) for name in os.listdir(descriptor))
     except OSError as error:
         yield Sight(Shape.BLOCKED, above, _problem(error), is_directory=True)
         return
     for name in names:
-        ours = _is_ours(name, level)
-        if (name.startswith(b".") and not ours) or name == b"lost+found":
+        if name == set_aside.FOLDER and asked.strays:
+            yield from _aside(descriptor, above)
             continue
+        ours = _is_ours(name, level)
         raw = above + b"/" + name if above else name
-        belongs = _belongs(os.fsdecode(name), above, level)
-        if not (strays or belongs or ours):
+        if (name.startswith(b".") and not ours) or desktop_files.is_system_folder(name):
+            yield from _passed_over(descriptor, raw, name, level, asked.budget)
+            continue
+        belongs = _belongs(os.fsdecode(name), above, level) or os.fsdecode(raw) in asked.known
+        unusual = None if belongs or ours else _unusual(os.fsdecode(raw))
+        if not (asked.strays or belongs or ours or unusual):
             continue
         try:
             status = kernel.status(descriptor, name)
+            if unusual is not None and status.is_directory:
+                belongs = _is_named(descriptor, name, unusual)
+            if not asked.strays and not (belongs or ours):
+                continue
+            if level == _FOLDER and name == _PROJECTS_OWN and status.is_file:
+                continue
+            if status.is_file and desktop_files.is_named(name) and status.size <= desktop_files.MAX_FILE_BYTES:
+                continue
             if ours:
                 yield _sight(Shape.FENCE if name.startswith(FENCE_PREFIX) else Shape.LEFTOVER, raw, status)
             elif belongs and status.is_directory and _problem_with_name(name, level) is None:
-                yield from _enter(descriptor, raw, name, status, level, strays)
+                yield from _enter(descriptor, raw, name, status, level, asked)
             else:
                 yield _out_of_place(descriptor, raw, name, status, level, belongs=belongs)
         except FileNotFoundError:
@@ -94,17 +131,36 @@ def _walk(descriptor: int, above: bytes, level: int, strays: bool) -> Iterator[S
                 yield Sight(Shape.BLOCKED, raw, _problem(error), is_directory=True)
 
 
+def _aside(parent: int, above: bytes) -> Iterator[Sight]:
+    """What was set aside in one folder of runs: a folder for each of them. What cannot be entered is not looked at."""
+    with contextlib.suppress(OSError), layout.opened(layout.open_beneath(parent, set_aside.FOLDER)) as folder:
+        for name in sorted(os.fsencode(name) for name in os.listdir(folder)):
+            raw = b"/".join((*filter(None, [above]), set_aside.FOLDER, name))
+            yield _sight(Shape.ASIDE, raw, kernel.status(folder, name))
+
+
+def _passed_over(parent: int, raw: bytes, name: bytes, level: int, budget: passed_over.Budget) -> Iterator[Sight]:
+    """A folder that is passed over for its name, if runs lie in it."""
+    if not passed_over.is_passed_over(name):
+        return
+    with contextlib.suppress(OSError):
+        status = kernel.status(parent, name)
+        if status.is_directory and (run := passed_over.find_run(parent, name, level, budget)):
+            said = f"{passed_over.why(name)}; in it lies {show(run)}"
+            yield _sight(Shape.PASSED_OVER, raw, status, Problem("passed_over", said))
+
+
 def _enter(
-    descriptor: int, raw: bytes, name: bytes, status: kernel.Status, level: int, strays: bool
+    descriptor: int, raw: bytes, name: bytes, status: kernel.Status, level: int, asked: _Asked
 ) -> Iterator[Sight]:
     """A directory where one is expected: a run, or the way to runs. Raises OSError where it cannot be opened."""
     with layout.opened(layout.open_beneath(descriptor, name)) as below:
-        if level == _LEAF:
+        if level == _LEAF or (level == _FOLDER and os.fsdecode(name) not in KIND_FOLDERS):
             yield _sight(Shape.RUN, raw, status)
             return
         if is_run_shaped(os.fsdecode(name)):
             yield _sight(Shape.MISPLACED, raw, status)
-        yield from _walk(below, raw, level + 1, strays)
+        yield from _walk(below, raw, level + 1, asked)
 
 
 def _out_of_place(
@@ -140,6 +196,26 @@ def _belongs(name: str, above: bytes, level: int) -> bool:
     if level == _LEAF:
         return layout.is_leaf_name(name, os.fsdecode(above.rpartition(b"/")[2]))
     return True
+
+
+def _unusual(path: str) -> RunPath | None:
+    """The path as a run's, if one may lie there that only its own record can tell."""
+    try:
+        found = layout.parse_run_path(path)
+    except UnsafePath:
+        return None
+    return None if found.is_usual else found
+
+
+def _is_named(parent: int, name: bytes, path: RunPath) -> bool:
+    """Whether the record in a directory names its place. Raises FileNotFoundError where the directory is gone."""
+    try:
+        with layout.opened(layout.open_beneath(parent, name)) as run:
+            return named_places.names_place(run, path)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return False
 
 
 def _is_ours(name: bytes, level: int) -> bool:

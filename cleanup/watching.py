@@ -17,16 +17,20 @@ from typing import Any, cast
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.db.models import Min, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 
 from cleanup import alerting, gathering, holding, schedules
 from cleanup.alerting import Trouble
+from cleanup.clears import conflicts
 from cleanup.models import (
     Alert,
     AlertKind,
     ClearAttempt,
     Heartbeat,
+    HostClock,
     IngestEvent,
     Phase,
+    RecordSight,
     RetentionPolicy,
     Run,
     StagingRoot,
@@ -42,6 +46,7 @@ logger = logging.getLogger(__name__)
 WATCH = "watch"
 # What the alerts are about that pages show in another way too; the key of the root follows.
 _BREAKER, _ROOT = "breaker:", "root:"
+_CLOCK = "clock:"
 # An attempt is looked at twice before it is called stuck: recovery holds its lock for a moment every minute.
 _SECOND_LOOK_SECONDS = 1.0
 _AT_ONCE = 500
@@ -65,7 +70,7 @@ def watch(*, now: datetime, listening_since: datetime | None = None) -> Watched:
     """
     Heartbeat.objects.update_or_create(cluster=WATCH, host=settings.EXLAB_HOST, defaults={"at": now})
     failed = []
-    for rule in (_runs, _attempts, _schedules, _clusters, _hosts, _breakers, _holds):
+    for rule in (_runs, _attempts, _conflicts, _schedules, _clusters, _hosts, _clocks, _breakers, _holds):
         try:
             rule(now, listening_since)
         except (OperationalError, InterfaceError):
@@ -128,13 +133,18 @@ def lock_holders(data_dir: Path) -> set[int]:
 
 def _runs(now: datetime, listening_since: datetime | None) -> None:
     last = IngestEvent.objects.filter(run=OuterRef("pk")).order_by("-position")
+    # A record without a history moves on with each of its contents.
+    sight = RecordSight.objects.filter(run=OuterRef("pk")).order_by("-first_seen_at", "-pk").values("first_seen_at")
     waiting = (
         Run.objects.staged()
         .filter(state__in=rules.WAITING)
-        .exclude(problem=Reason.MISSING_DIRECTORY)  # whoever looks for orphans tells that
+        .exclude(problem__in=[Reason.MISSING_DIRECTORY, Reason.SHELL_LEFT])  # told among the orphans
         .select_related("root")
         .defer("facts")
-        .annotate(entry_at=Subquery(last.values("at")[:1]), entry_seen_at=Subquery(last.values("first_seen_at")[:1]))
+        .annotate(
+            entry_at=Subquery(last.values("at")[:1]),
+            entry_seen_at=Coalesce(Subquery(last.values("first_seen_at")[:1]), Subquery(sight[:1])),
+        )
     )
     scoped = RetentionPolicy.objects.scoped()
     policies: dict[Scope, Policy] = {}
@@ -181,6 +191,11 @@ def _attempts(now: datetime, listening_since: datetime | None) -> None:
         for attempt in stuck
     ]
     alerting.settle(AlertKind.STALLED_ATTEMPT, troubles, now=now, prefix=f"{host}:")
+
+
+def _conflicts(now: datetime, listening_since: datetime | None) -> None:
+    """Runs that could not be put back. Recovery says so as well, at once."""
+    conflicts.settle(now=now)
 
 
 def _stuck(attempts: QuerySet[ClearAttempt], now: datetime) -> list[ClearAttempt]:
@@ -286,6 +301,19 @@ def _heard(beat: datetime | None, now: datetime) -> str:
     if beat is None:
         return "never heard"
     return f"last heard at {_instant(beat)}{', by a clock that was ahead' if rules.is_ahead(beat, now) else ''}"
+
+
+def _clocks(now: datetime, listening_since: datetime | None) -> None:
+    """This host's own, as the looks at it have found it, and what was mended of late after it went back."""
+    host = settings.EXLAB_HOST
+    subject, clock, troubles = f"{_CLOCK}{host}:", HostClock.objects.filter(host=host).first(), []
+    if clock is not None and clock.doubted_since is not None:
+        words = f"{host}: {clock.detail}"
+        troubles.append(Trouble(subject=f"{subject}doubt", reason=Reason.CLOCK_IN_DOUBT, detail=words))
+    if clock is not None and clock.mended_at is not None and abs(now - clock.mended_at) <= rules.TOLD_FOR:
+        words = f"{host}, {_instant(clock.mended_at)}: {clock.mended}"
+        troubles.append(Trouble(subject=f"{subject}back", reason=Reason.CLOCK_WENT_BACK, detail=words))
+    alerting.settle(AlertKind.SCHEDULE, troubles, now=now, prefix=subject)
 
 
 def _breakers(now: datetime, listening_since: datetime | None) -> None:

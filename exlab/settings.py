@@ -1,68 +1,154 @@
 """Settings come from the environment, or from a `.env` file beside manage.py; see the README's table."""
 
-import os
-import secrets
 import socket
 import warnings
+from datetime import timedelta
 from pathlib import Path
 
-import environ
 from csp.constants import NONE, SELF
+
+from exlab import addresses, connections, dotenv, kinds, places, sqlite
+from exlab.reading import Reader, items
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = environ.Env()
-environ.Env.read_env(BASE_DIR / ".env")
+# Every setting is read here, and nowhere else: one call each, in the order of the README's table.
+read = Reader(dotenv.environment(BASE_DIR / ".env"))
 
-# Everything the product writes for itself: the database, locks, plans, tombstones, the secret key.
-EXLAB_DATA_DIR = Path(env("EXLAB_DATA_DIR", default=str(BASE_DIR / "var"))).absolute()
-
-# The host whose staging disks this process serves; it is written into attempts and history entries.
-EXLAB_HOST = env("EXLAB_HOST", default=socket.gethostname())
-
-# Seconds of silence after which a NAS is given up.
-EXLAB_NAS_TIMEOUT = env.float("EXLAB_NAS_TIMEOUT", default=60.0)
-
-# Where reminders go out by mail; without it they stand on the pages alone.
-EXLAB_EMAIL = env("EXLAB_EMAIL_URL", default="")
-vars().update(env.email_url_config(EXLAB_EMAIL or "dummymail://"))
-EMAIL_TIMEOUT = 10
-DEFAULT_FROM_EMAIL = env("EXLAB_EMAIL_FROM", default=f"exlab-staging@{EXLAB_HOST}")
-
-
-def _kept_secret_key() -> str:
-    """A secret key made once and kept beside the data, so that a lab has nothing to invent."""
-    EXLAB_DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = EXLAB_DATA_DIR / "secret-key"
-    if not path.exists():
-        # Two processes may start at once: each writes its own file, and the first link wins.
-        mine = EXLAB_DATA_DIR / f"secret-key.{os.getpid()}"
-        descriptor = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(50))
-        try:
-            os.link(mine, path)
-        except FileExistsError:
-            pass
-        finally:
-            mine.unlink()
-    return path.read_text().strip()
-
-
-SECRET_KEY = env("EXLAB_SECRET_KEY", default="") or _kept_secret_key()
-DEBUG = env.bool("EXLAB_DEBUG", default=False)
-ALLOWED_HOSTS = env.list("EXLAB_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]", EXLAB_HOST])
-
+EXLAB_DATA_DIR = read.value(
+    "EXLAB_DATA_DIR",
+    kinds.path_from(BASE_DIR),
+    BASE_DIR / "var",
+    said="`var/` in the checkout",
+    may_be="a path; a relative one counts from the checkout, `~` is a home",
+    means="everything that the program keeps for itself",
+)
+_database = read.value(
+    "DATABASE_URL",
+    connections.database(BASE_DIR),
+    connections.sqlite_file(EXLAB_DATA_DIR / "db.sqlite3"),
+    said="SQLite in the data directory",
+    may_be="`postgres://…` or `sqlite:///…`, with [some characters encoded](#passwords-in-addresses)",
+    means="as in `postgres://user:password@host/name`",
+)
+EXLAB_HOST = read.value(
+    "EXLAB_HOST",
+    kinds.parse_host,
+    socket.gethostname(),
+    said="the host's name",
+    may_be="a name without commas and blanks",
+    means="the host whose staging disks this process serves",
+)
+_own_names = [name for name in ("localhost", "127.0.0.1", "[::1]", EXLAB_HOST) if addresses.is_host_name(name)]
+ALLOWED_HOSTS = read.value(
+    "EXLAB_ALLOWED_HOSTS",
+    lambda text: addresses.host_names(items(text)),
+    _own_names,
+    said="localhost and this host's name",
+    may_be="names of hosts",
+    means="names by which browsers may call the pages, with commas",
+)
 # One switch, because many labs serve plain http inside: redirect to https, and cookies over https only.
-EXLAB_HTTPS = env.bool("EXLAB_HTTPS", default=False)
+EXLAB_HTTPS = read.flag(
+    "EXLAB_HTTPS", means="`1` behind a proxy that speaks https: redirect to it, and send cookies over it only"
+)
+# Whose word counts on scheme, host and client of a request; every client can write such headers.
+EXLAB_TRUSTED_PROXIES = read.value(
+    "EXLAB_TRUSTED_PROXIES",
+    lambda text: addresses.networks(items(text), setting="EXLAB_TRUSTED_PROXIES"),
+    addresses.networks(["127.0.0.0/8", "::1"], setting="EXLAB_TRUSTED_PROXIES"),
+    nothing=(),
+    said="this host itself",
+    may_be="addresses and networks; set to nothing it believes none",
+    means="addresses or networks of the proxies that are believed, with commas: [docs/proxy.md](docs/proxy.md)",
+)
+# Addresses of pages whose forms are taken although the server takes its own address for another one.
+CSRF_TRUSTED_ORIGINS: list[str] = read.value(
+    "EXLAB_TRUSTED_ORIGINS",
+    lambda text: addresses.origins(items(text), setting="EXLAB_TRUSTED_ORIGINS"),
+    [],
+    said="none",
+    may_be="addresses with `http://` or `https://`",
+    means="further addresses from which forms are taken, as in `https://lab.example:8443`, where a proxy loses a part "
+    "of the address",
+)
+_secret_key = read.value(
+    "EXLAB_SECRET_KEY",
+    str,
+    "",
+    said="made once, kept in the data directory",
+    may_be="a long text that is hard to guess",
+    means="signs the sessions",
+)
+DEBUG = read.flag("EXLAB_DEBUG", means="for developers only")
+EXLAB_NAS_TIMEOUT = read.seconds(
+    "EXLAB_NAS_TIMEOUT",
+    60.0,
+    low=1,
+    high=86_400,
+    means="seconds of silence after which a read is given up: a NAS that does not answer otherwise either is not asked "
+    "again for five minutes, a run whose copy alone is slow has its turn after the others",
+)
+# Where reminders go out by mail; without it they stand on the pages alone.
+_mail_server = read.value(
+    "EXLAB_EMAIL_URL",
+    connections.mail,
+    None,
+    said="off",
+    may_be="`smtp+tls://…`, `smtp+ssl://…` or `smtp://…`, with [some characters encoded](#passwords-in-addresses)",
+    means="the mail server that sends reminders of holds and what goes tonight, as in `smtp+tls://user:password@mail.example:587`",
+)
+DEFAULT_FROM_EMAIL = read.value(
+    "EXLAB_EMAIL_FROM",
+    kinds.parse_mail_address,
+    f"exlab-staging@{EXLAB_HOST}",
+    said="`exlab-staging@` and the host",
+    may_be="a mail address",
+    means="the sender of these mails",
+)
+TIME_ZONE = read.value(
+    "EXLAB_TIME_ZONE",
+    kinds.parse_zone,
+    "UTC",
+    may_be="a name of the IANA database",
+    means="the time zone of the lab, as in `Europe/Zurich`: pages tell times in it, the days of holds end in it",
+)
+# A session ends when its person has clicked nothing for so long; pages that ask by themselves do not count.
+EXLAB_SESSION_IDLE = timedelta(
+    hours=read.whole(
+        "EXLAB_SESSION_IDLE_HOURS",
+        12,
+        low=1,
+        high=8760,
+        of="hours",
+        means="hours without a click after which a session ends",
+    )
+)
+read.finish()
+
+# A child of ours reads the same place, also where `.env` or its own folder has changed.
+read.hand_on("EXLAB_DATA_DIR", str(EXLAB_DATA_DIR))
+read.hand_on("DATABASE_URL", connections.absolute(_database, read.text("DATABASE_URL")))
+read.hand_on("EXLAB_HOST", EXLAB_HOST)
+read.hand_on("EXLAB_TRUSTED_PROXIES", ",".join(map(str, EXLAB_TRUSTED_PROXIES)))
+
+SECRET_KEY = _secret_key or places.kept_secret_key(EXLAB_DATA_DIR)
+read.hand_on("EXLAB_SECRET_KEY", SECRET_KEY)  # so that a child makes no directory for one of its own
+
+EXLAB_EMAIL = read.text("EXLAB_EMAIL_URL")
+vars().update(_mail_server or connections.mail("dummymail://"))
+EMAIL_TIMEOUT = 10
+
+CSRF_FAILURE_VIEW = "cleanup.views.refusals.csrf_failure"
+# `BelieveTrustedProxies` leaves these headers only where a trusted proxy has written them.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+USE_X_FORWARDED_HOST = True
 SECURE_SSL_REDIRECT = EXLAB_HTTPS
 SESSION_COOKIE_SECURE = EXLAB_HTTPS
 CSRF_COOKIE_SECURE = EXLAB_HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if EXLAB_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = EXLAB_HTTPS
 SECURE_HSTS_PRELOAD = EXLAB_HTTPS
-if EXLAB_HTTPS:
-    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
@@ -78,21 +164,28 @@ INSTALLED_APPS = [
     "django_htmx",
     "template_partials",
     "csp",
+    "axes",
 ]
 
 MIDDLEWARE = [
-    "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
+    "cleanup.views.proxies.BelieveTrustedProxies",
+    "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "cleanup.views.caching.KeepNothing",
     "django.middleware.gzip.GZipMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "cleanup.views.session.SignInFirst",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "cleanup.views.session.EndIdle",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "cleanup.views.refusals.SayWhatOnlyButtonsDo",
+    "cleanup.views.busy.BusyDatabase",
+    "axes.middleware.AxesMiddleware",
 ]
 
 CONTENT_SECURITY_POLICY = {
@@ -123,14 +216,15 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{EXLAB_DATA_DIR / 'db.sqlite3'}")}
-if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+DATABASES = {"default": _database}
+if _database["ENGINE"] == connections.SQLITE:
     # IMMEDIATE and the timeout: without them two writers fail each other with "database is locked".
     # WAL with synchronous=FULL: the other journals and NORMAL lose committed rows when the power goes.
     # recursive_triggers: without it REPLACE goes round the triggers of the append-only tables.
-    DATABASES["default"].setdefault("OPTIONS", {}).update(
+    _database.setdefault("OPTIONS", {}).update(
         transaction_mode="IMMEDIATE",
-        timeout=20,
+        timeout=10,
+        factory=sqlite.ExistingDatabase,
         init_command=(
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA recursive_triggers=ON; PRAGMA foreign_keys=ON"
         ),
@@ -161,12 +255,35 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+AUTHENTICATION_BACKENDS = ["cleanup.lab.sign_ins.Throttle", "django.contrib.auth.backends.ModelBackend"]
+# A person who mistypes may go on soon; what keeps an attacker off besides stands in `cleanup.lab.sign_ins`.
+AXES_HANDLER = "cleanup.lab.sign_ins.SignIns"
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # or an attacker could keep an account locked for ever
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_USERNAME_CALLABLE = "cleanup.lab.sign_ins.account_of"
+AXES_CLIENT_IP_CALLABLE = "cleanup.lab.sign_ins.address_of"
+AXES_LOCKOUT_CALLABLE = "cleanup.views.refusals.locked_out"
+# axes keeps the fields of a form, with stars in place of these.
+AXES_SENSITIVE_PARAMETERS = [
+    "username",
+    "csrfmiddlewaretoken",
+    "next",
+    "old_password",
+    "new_password1",
+    "new_password2",
+]
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+
+SESSION_COOKIE_AGE = int(EXLAB_SESSION_IDLE.total_seconds())
+
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "overview"
 LOGOUT_REDIRECT_URL = "login"
 
 LANGUAGE_CODE = "en-gb"
-TIME_ZONE = env("EXLAB_TIME_ZONE", default="UTC")
 USE_I18N = False
 USE_TZ = True
 
@@ -192,5 +309,6 @@ LOGGING = {
     "loggers": {
         "cleanup": {"level": "INFO"},
         "django.request": {"level": "ERROR"},
+        "axes": {"level": "CRITICAL"},  # `cleanup.lab.sign_ins` tells it, without what was typed
     },
 }

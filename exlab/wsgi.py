@@ -1,9 +1,11 @@
 """What gunicorn serves."""
 
-import os
-
 from django.core.wsgi import get_wsgi_application
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "exlab.settings")
+from exlab import starting
+from exlab.slow_clients import WholeRequests
 
-application = get_wsgi_application()
+# Of its workers' ends gunicorn takes this one for a start that will never succeed; with another it would try for ever.
+with starting.guarded(status=3):
+    starting.expect_settings()
+    application = WholeRequests(get_wsgi_application())

@@ -3,7 +3,8 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager, ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,21 @@ _EACH_VARIABLE = "EXLAB_TESTS_ON_EACH_ENGINE"
 # Tests that know no database, or for which one engine is as good as the other: each on one of the engines.
 _SHARED = (
     "staging/",
+    "storage/",
     "policy/",
     "faults/test_scale.py",
     "test_architecture.py",
+    "test_behind_nginx.py",
+    "test_data_places.py",
     "test_demo.py",
     "test_packaging.py",
     "test_parity.py",
+    "test_places.py",
     "test_promises.py",
+    "test_settings.py",
+    "test_slow_clients.py",
+    "test_starting.py",
+    "test_takeover.py",
     "test_up.py",
     "test_worker.py",
 )
@@ -44,6 +53,7 @@ _SHARED = (
 # those that take a sample, of what the exhaustive run explores on both in full, take it on one.
 _SHARED_BY_CASE = (
     "browser/",
+    "clears/test_again.py",
     "faults/test_adversary.py",
     "faults/test_blackbox.py::test_a_clear_refuses_when_its_nas_reader_is_killed",
     "faults/test_blackbox.py::test_failing_at_chosen_calls",
@@ -53,16 +63,27 @@ _SHARED_BY_CASE = (
     "faults/test_explorer.py::test_a_clear_that_stands_still",
     "faults/test_explorer.py::test_a_recovery_that_is_killed",
     "faults/test_explorer.py::test_a_run_that_is_changed",
+    "faults/test_lying.py::test_a_",
     "faults/test_matrix_",
     "faults/test_mutants.py",
     "faults/test_reference_defects.py",
+    "monitoring/",
+    "runs/test_moving.py",
+    "runs/test_set_aside.py",
+    "runs/test_slow_twins.py",
+    "runs/test_returned.py",
+    "runs/test_verifying.py",
     "test_adversary_sweeps.py",
     "test_batching.py",
     "test_breakers.py",
     "test_budgets.py",
+    "test_cleared_by_wizard.py",
     "test_clearing.py",
+    "test_clocks.py",
     "test_commands.py",
+    "test_desktop_files.py",
     "test_discovery.py",
+    "test_freed.py",
     "test_gathering.py",
     "test_hold_commands.py",
     "test_holding.py",
@@ -73,18 +94,25 @@ _SHARED_BY_CASE = (
     "test_parking.py",
     "test_pressure.py",
     "test_previewing.py",
+    "test_promotion.py",
     "test_proving.py",
+    "test_records.py",
+    "test_rehearsed_only.py",
     "test_recovery.py",
     "test_registering.py",
     "test_rehearsing.py",
     "test_reregistering.py",
+    "test_set_aside_command.py",
     "test_set_policy.py",
+    "test_shapes.py",
     "test_sweep_commands.py",
     "test_sweep_properties.py",
     "test_sweep_record.py",
     "test_sweeping.py",
     "test_telling.py",
     "test_timed_pass.py",
+    "test_two_places.py",
+    "test_typed_by.py",
     "test_walking.py",
     "test_watching.py",
     "views/",
@@ -98,6 +126,7 @@ _ON_BOTH = (
     "test_batching.py::test_nothing_of_a_paused_batch",
     "test_batching.py::test_progress_counts",
     "test_batching.py::test_two_operators_at_once",
+    "clears/test_again.py::test_what_the_nas_refused",
     # The main journeys, in a real browser and before the real cluster.
     "browser/test_clear.py::test_a_refusal_is_told",
     "browser/test_clear.py::test_everything_works_without_scripts",
@@ -106,7 +135,16 @@ _ON_BOTH = (
     "browser/test_policies.py::test_an_admin_writes",
     "browser/test_policies.py::test_an_operator_extends",
     "browser/test_problems.py::test_an_admin_looks_again",
+    "browser/test_set_aside.py::test_a_run_with_a_file_more",
     "browser/test_sweeps.py::test_an_operator_sees_what",
+    "monitoring/test_announcements.py::test_it_is_told_once",
+    "monitoring/test_announcements.py::test_the_evening_before",
+    "runs/test_set_aside.py::test_put_back",
+    "runs/test_set_aside.py::test_the_file_goes",
+    "browser/test_ways_verify.py::test_a_",
+    "runs/test_returned.py::test_it_is_cleared_again",
+    "runs/test_verifying.py::test_accepted_bytes_clear",
+    "runs/test_verifying.py::test_withdrawn",
     "test_breakers.py::test_a_go_on_lets_the_next_sweep",
     "test_budgets.py::test_what_is_left_over_says_so",
     "test_clearing.py::test_an_attempt_waits",
@@ -114,6 +152,12 @@ _ON_BOTH = (
     "test_clearing.py::test_clears_a_verified_run",
     "test_clearing.py::test_everything_is_recorded_before",
     "test_clearing.py::test_one_run_has_one_attempt",
+    "test_clocks.py::test_a_server_that",
+    "test_clocks.py::test_a_start_with",
+    "test_clocks.py::test_neither_a_click",
+    "test_clocks.py::test_no_held_run_goes",
+    "test_clocks.py::test_this_database",
+    "test_clocks.py::test_what_",
     "test_commands.py::test_from_a_staging_tree_to_cleared_runs",
     "test_commands.py::test_the_same_on_a_sample",
     "test_discovery.py::test_a_new_run_at_the_path_of_a_cleared_one",
@@ -125,6 +169,14 @@ _ON_BOTH = (
     "test_judging.py::test_a_doubt_that_is_raised",
     "test_judging.py::test_two_judges_at_once",
     "test_pressure.py::test_as_many_runs_as_are_too_many",
+    "test_promotion.py::test_a_second_pc",
+    "test_promotion.py::test_an_archive",
+    "test_promotion.py::test_what_is_approved",
+    "test_records.py::TestClear::test_clears_and_keeps",
+    "test_records.py::TestClear::test_with_both",
+    "test_records.py::TestDiscovery::test_a_run_that_the_wizard_cleared",
+    "test_records.py::TestDiscovery::test_files_that_come",
+    "test_records.py::TestDiscovery::test_the_state_falls_back",
     "test_rehearsing.py::test_a_version_written_in_between",
     "test_rehearsing.py::test_from_the_first_night_to_the_first_clear",
     "test_sweep_record.py::test_a_pass_that_was_killed",
@@ -142,6 +194,8 @@ _ON_BOTH = (
     "views/test_list.py::test_pages_of_fifty",
     "views/test_list.py::test_the_sums",
     "views/test_run_page.py::test_few_queries",
+    "views/test_selection.py::test_a_page_that_was_left_open",
+    "views/test_selection.py::test_a_selection_comes_back",
 )
 # Tests on one engine that take long, placed so that both engines come to their end at about the same time.
 _PLACED = {
@@ -339,6 +393,13 @@ def now() -> datetime:
     return datetime(2026, 6, 15, 8, 0, tzinfo=UTC)
 
 
+@pytest.fixture(autouse=True)
+def _sessions_last(settings: Any) -> None:
+    """Tests set the clock by months, and a person who has signed in before stays so; what ends sessions undoes it."""
+    settings.EXLAB_SESSION_IDLE = timedelta(days=3650)
+    settings.SESSION_COOKIE_AGE = int(settings.EXLAB_SESSION_IDLE.total_seconds())
+
+
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
     """An empty lab: build runs with `lab.run(...)`."""
@@ -369,3 +430,19 @@ def policy(db: None, now: datetime) -> Callable[..., Any]:
         return RetentionPolicy.objects.add_version(author="admin", now=now, **fields)
 
     return add
+
+
+@pytest.fixture
+def enter() -> Iterator[Callable[[AbstractContextManager[Any]], None]]:
+    """Mount something for the rest of the test; skips it with a sentence where that cannot be."""
+    from tests.faults.means import Unavailable, skip_or_fail  # which need Django, and that is not ready yet
+
+    with ExitStack() as stack:
+
+        def enter_context(context: AbstractContextManager[Any]) -> None:
+            try:
+                stack.enter_context(context)
+            except Unavailable as missing:
+                skip_or_fail(missing)
+
+        yield enter_context

@@ -6,12 +6,15 @@ one engine split its tests among them. Without workers (`-n 0`, `-p no:xdist`) t
 TEST_DATABASE_URL.
 """
 
+import contextlib
 import fcntl
 import os
 import secrets
 import shutil
+import signal
 import socket
 import tempfile
+import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,7 +86,13 @@ def prepare() -> None:
             "EXLAB_HOST": socket.gethostname(),
             "EXLAB_DEBUG": "0",
             "EXLAB_HTTPS": "0",
+            "EXLAB_TRUSTED_ORIGINS": "",
+            "EXLAB_TRUSTED_PROXIES": "127.0.0.0/8,::1",
+            "EXLAB_SESSION_IDLE_HOURS": "12",
             "EXLAB_TIME_ZONE": "UTC",
+            "EXLAB_NAS_TIMEOUT": "60",
+            "EXLAB_EMAIL_URL": "",
+            "EXLAB_EMAIL_FROM": "",
             "DATABASE_URL": _database_url(),
         }
     )
@@ -112,6 +121,36 @@ def finish() -> None:
     shutil.rmtree(BASE if not WORKER else HERE)
     for left in [DATABASE_DIR] if WORKER else _MEMORY.glob(f"{BASE.name}-*"):
         shutil.rmtree(left, ignore_errors=True)  # where it was `HERE`, it is gone
+
+
+def can_kill_server() -> bool:
+    """Whether this worker has a PostgreSQL server of its own."""
+    return _server is not None
+
+
+def kill_server() -> None:
+    """Kill this worker's PostgreSQL server, as a machine short of memory does, and start it again on what it left."""
+    assert _server is not None
+    os.kill(_server.get_pid(), signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while _servers_processes():  # they end by themselves, and share its memory until then
+        assert time.monotonic() < deadline, "processes of the killed server live on"
+        time.sleep(0.05)
+    # Nobody may have waited for the dead process, and then its number is still taken.
+    (DATABASE_DIR / "postgres" / "postmaster.pid").unlink(missing_ok=True)
+    for lock in DATABASE_DIR.glob("postgres/.s.PGSQL.*.lock"):
+        lock.unlink()
+    _server.ensure_postgres_running()
+
+
+def _servers_processes() -> list[int]:
+    """The living processes that work in the server's directory; those that are dead have none."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (entry / "cwd").readlink() == DATABASE_DIR / "postgres":
+                found.append(int(entry.name))
+    return found
 
 
 def url_of(database: Mapping[str, object]) -> str:

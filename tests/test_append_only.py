@@ -10,18 +10,20 @@ from django.core.management import call_command
 from django.db import DatabaseError, connection, models, transaction
 
 from cleanup import append_only, clear_run, rehearsing
-from cleanup.models import AppendOnly, IngestEvent, LedgerEntry, Proof, RetentionPolicy, Surprise
+from cleanup.models import AppendOnly, IngestEvent, LedgerEntry, Proof, RecordSight, RetentionPolicy, RootNote, Surprise
 from cleanup.policy.reasons import Reason
 from tests.faults.scene import set_scene
 from tests.lab import Lab
 
-TABLES = [IngestEvent, LedgerEntry, Proof, RetentionPolicy, Surprise]
+TABLES = [IngestEvent, LedgerEntry, Proof, RecordSight, RetentionPolicy, RootNote, Surprise]
 # A number in each table that a test may try to change.
 COLUMNS = {
     IngestEvent: "position",
     LedgerEntry: "files",
     Proof: "files",
+    RecordSight: "run_id",
     RetentionPolicy: "version",
+    RootNote: "policy_version",
     Surprise: "policy_version",
 }
 
@@ -36,6 +38,7 @@ def rows(lab: Lab, root: Any, now: datetime, policy: Any) -> Iterator[dict[type,
     policy(mode="manual")
     run = set_scene(lab, root, now).run
     clear_run(run, now=now)
+    RecordSight.objects.create(run=run, digest="0" * 64, first_seen_at=now)
     rehearsing.note_surprise(run, [1], Reason.HELD, "by ada", now)
     before = contents()
     assert all(before.values())

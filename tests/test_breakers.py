@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from cleanup import breaking, discovery, passing
-from cleanup.models import ClearAttempt, Run, Sweep, SweepBreaker
+from cleanup.models import ClearAttempt, RetentionPolicy, Run, Sweep, SweepBreaker, SweptRun
 from cleanup.policy.breakers import Clock, Kind, Sight
 from cleanup.staging import kernel
 from cleanup.staging.datadir import DataDir
@@ -38,6 +38,7 @@ def crowd(real: Run, now: datetime) -> Callable[[int], None]:
     large = {"run_path": f"{FOLDER}/Run_2026-01-02T10-00", "state": "staging", "bytes": 10**9}
     known = Run.objects.filter(pk=real.pk).values().get()
     unverified = {**known["facts"], "recorded_state": "staging", "ingest_state": "staging"}
+    known |= {"twin_key": "", "twin_place": ""}  # each lies at a place of its own
     Run.objects.create(**{**known, "id": None, "facts": unverified, **large})
 
     def add(count: int) -> None:
@@ -82,7 +83,9 @@ def test_a_fresh_policy_that_was_not_rehearsed_waits_for_a_person(
     assert "26 of 26 runs are due by a policy that is new" in breaker.detail
     assert [(problem.reason, problem.detail) for problem in swept.problems] == [("breaker_open", breaker.detail)]
     sweep_row = Sweep.objects.get()
-    assert (sweep_row.outcome, sweep_row.reason, sweep_row.skipped) == ("stopped", "breaker_open", 26)
+    # All that it looked at stayed; the 26 that were due and the one that is not verified.
+    assert (sweep_row.outcome, sweep_row.reason, sweep_row.skipped) == ("stopped", "breaker_open", 27)
+    assert SweptRun.objects.filter(first=sweep_row).count() == 27
 
 
 def test_it_stays_open_however_often_the_schedule_asks(crowd: Any, now: datetime, policy: Callable[..., Any]) -> None:
@@ -313,9 +316,13 @@ def test_a_version_written_under_an_open_breaker_is_asked_about_as_well(
     assert SweepBreaker.objects.get().kind == "share"
     policy(mode="scheduled", retain_hours=24, equipment="FLOW_01", rehearse=False)
     policy(mode="manual", stage="promoted")
-    go_on(now)
+    # What would go by now, and by which version, was not shown: the go-on is refused until it was.
+    assert not go_on(now)
     assert reasons(timed(now + timedelta(hours=1))) == {"breaker_open"}
-    assert SweepBreaker.objects.get(closed_at=None).kind == "policy"
+    newest = RetentionPolicy.objects.filter(equipment="FLOW_01").get()
+    assert SweepBreaker.objects.get().lets_go.versions == (newest.version,)
+    assert go_on(now)
+    assert timed(now + timedelta(hours=1)).count(Action.CLEARED) == 1
 
 
 def test_a_pass_that_could_take_nothing_makes_no_policy_old(

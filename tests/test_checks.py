@@ -12,6 +12,7 @@ from django.db import connection
 from cleanup import append_only, checks
 from cleanup.models import StagingRoot
 from cleanup.staging import kernel
+from tests.staging.children import NOBODY
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -46,12 +47,30 @@ def test_w001_wants_the_data_directory_private(tmp_path: Path, settings: Any) ->
     assert ids(checks.check_data_directory(None)) == ["cleanup.W001"]
 
 
-def test_w001_wants_the_data_directory_writable(tmp_path: Path, settings: Any) -> None:
+def test_e005_wants_the_data_directory_usable(tmp_path: Path, settings: Any) -> None:
     (tmp_path / "in-the-way").touch()
     settings.EXLAB_DATA_DIR = tmp_path / "in-the-way" / "data"
     (message,) = checks.check_data_directory(None)
-    assert message.id == "cleanup.W001"
-    assert "cannot be written" in message.msg
+    assert message.id == "cleanup.E005"
+    assert "EXLAB_DATA_DIR" in message.msg
+    assert "is no directory" in message.msg
+
+
+def test_w005_warns_root_of_files_that_keep_the_owner_out(tmp_path: Path, settings: Any) -> None:
+    if os.geteuid():
+        pytest.skip("only root makes files in another user's folder")
+    (tmp_path / "data").mkdir(mode=0o700)
+    settings.EXLAB_DATA_DIR = tmp_path / "data"
+    assert checks.check_data_directory(None) == []
+    os.chown(tmp_path / "data", NOBODY, NOBODY)
+    assert ids(checks.check_data_directory(None)) == ["cleanup.W005"]
+
+
+def test_w004_names_what_no_setting_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checks.check_names_of_settings(None) == []
+    monkeypatch.setattr(checks.read, "strangers", ("EXLAB_COLOUR",))
+    (message,) = checks.check_names_of_settings(None)
+    assert (message.id, "EXLAB_COLOUR" in message.msg) == ("cleanup.W004", True)
 
 
 @pytest.mark.django_db

@@ -78,6 +78,7 @@ def test_a_killed_holder_leaves_nothing_behind(holder: Any, root: Any) -> None:
 
 
 def test_a_process_with_another_data_directory_is_noticed(holder: Any, root: Any, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
     _child, said = holder(EXLAB_DATA_DIR=str(tmp_path / "other"))
     assert said == "held"
     assert not held(root)
@@ -86,6 +87,7 @@ def test_a_process_with_another_data_directory_is_noticed(holder: Any, root: Any
 @pytest.mark.skipif("postgresql" not in connection.vendor, reason="SQLite serves one host; its locks are the disk's")
 def test_another_host_is_noticed(holder: Any, root: Any, tmp_path: Path) -> None:
     """It shares neither a data directory nor, as far as its locks can tell, the disk: only the database."""
+    (tmp_path / "other").mkdir()
     _child, said = holder(EXLAB_DATA_DIR=str(tmp_path / "other"), EXLAB_HOST="another-host")
     assert said == "held"
     assert not held(root)

@@ -1,5 +1,7 @@
 """The clear of one run: what it removes and what it records. What it refuses is the fault matrix's."""
 
+import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -7,23 +9,22 @@ import os
 import subprocess
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.db import transaction
 
-from cleanup import cleanup_eligible, clear_run, freed_bytes_and_count, gathering, queueing
+from cleanup import clear_run, discovery, gathering, queueing
 from cleanup.clearing import Refused, perform
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Proof, Requester, Run
 from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import Mode, Policy
 from cleanup.staging import ingest, nas, tree
-from tests.faults.means import flocked_elsewhere
+from tests.faults.means import before, flocked_elsewhere
 from tests.faults.scene import Scene, inodes, is_root, set_scene, states_on_disk
-from tests.lab import METADATA, RUN_PATH, Lab, census, read_ingest, snapshot
+from tests.lab import METADATA, RUN_PATH, Lab, census, linked_lock, read_ingest, snapshot
 
 OTHER_RUN = "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-18T09-10"
 TILE = "tiles/t_0001.tif"
@@ -53,6 +54,71 @@ def test_clears_a_verified_run(scene: Scene, policy: Callable[..., Any], level: 
     assert (attempt.policy_version, attempt.proof.level) == (1, level)
     assert (attempt.planned_files, attempt.planned_bytes) == (scene.files, scene.bytes)
     assert {entry["verdict"] for entry in attempt.decision if entry["gate"] != "retention"} == {"pass"}
+
+
+LOCK, OTHER_LOCK = f"{METADATA}/ingest.json.lock", f"{METADATA}/creation.json.lock"
+
+
+@pytest.mark.parametrize(
+    ("change", "more"),
+    [
+        (lambda run: os.utime(run / LOCK, (1, 1)), 0),
+        (lambda run: (run / LOCK).unlink(), -1),
+        (lambda run: ((run / LOCK).unlink(), (run / LOCK).touch()), 0),
+        (lambda run: (run / METADATA / "readme_fields.json.lock").touch(), 1),
+    ],
+    ids=["touched", "deleted", "made anew", "one more"],
+)
+@pytest.mark.parametrize("late", [True, False])
+def test_the_wizards_locks_come_and_go_until_the_fence(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], Any], more: int, late: bool
+) -> None:
+    """As versions of its lock library do at every take and release. Every file that goes is counted, once."""
+    with contextlib.ExitStack() as stack:
+        if late:
+            stack.enter_context(before(monkeypatch, tree, "fence", lambda: change(scene.path)))
+        else:
+            change(scene.path)
+        counted = clear_run(scene.run, now=scene.now)
+    assert counted == (scene.files + more, scene.bytes)
+    assert scene.kinds() == ["authorised", "completed"]
+    scene.assert_freed(*counted)
+    assert not scene.path.exists()
+    assert scene.leftovers() == []
+
+
+def test_a_linked_lock_that_a_crash_of_the_wizard_left_goes_with_the_run(scene: Scene) -> None:
+    """A lock and its second name are one file, and nothing is left of the folders around it."""
+    link = linked_lock(scene.path)
+    for path in (link, *link.parents[:3]):
+        os.utime(path, (1, 1))
+    counted = clear_run(scene.run, now=scene.now)
+    assert counted == (scene.files, scene.bytes)
+    assert scene.kinds() == ["authorised", "completed"]
+    scene.assert_freed(*counted)
+    assert not scene.path.exists()
+    assert scene.leftovers() == []
+
+
+def test_a_lock_that_comes_and_goes_is_no_news(scene: Scene, root: Any, now: datetime) -> None:
+    """A parked run stays parked: what discovery stores of it says the same."""
+    Run.objects.update(failures=3)
+    (scene.path / LOCK).unlink()
+    os.utime(scene.path / OTHER_LOCK, (1, 1))
+    discovery.discover(root, now=now + timedelta(minutes=5))
+    assert Run.objects.get().failures == 3
+
+
+def test_a_proof_holds_while_only_the_locks_change(scene: Scene, policy: Callable[..., Any]) -> None:
+    policy(proof="checksum")
+    with mock.patch.object(tree, "prepare_record", side_effect=OSError(errno.EIO, "planted")):
+        first = perform(scene.attempt(), now=scene.now)
+    assert first.phase == "refused" and first.proof_id
+    (scene.path / LOCK).unlink()
+    os.utime(scene.path / OTHER_LOCK, (1, 1))
+    second = perform(scene.attempt(), now=scene.now + timedelta(hours=1))
+    assert second.phase == "done"
+    assert second.proof_id == first.proof_id
 
 
 def test_a_reader_of_the_nas_that_is_started_as_in_the_lab(
@@ -259,64 +325,6 @@ def test_the_decision_of_a_refusal_names_every_gate(scene: Scene) -> None:
         "budget": None,
         "breaker": None,
     }
-
-
-# The wizard's own functions, under their own names
-
-
-@dataclass(frozen=True)
-class Entry:
-    state: str
-    at: datetime | None
-
-
-@dataclass(frozen=True)
-class Record:
-    current_state: str
-    history: tuple[Entry, ...]
-
-
-SCHEDULED = Policy(mode=Mode.SCHEDULED, retain_hours=24)
-
-
-def record_of(now: datetime, *, age: timedelta | None, state: str = "sync_verified") -> Record:
-    at = None if age is None else now - age
-    return Record(state, (Entry("staging", now - timedelta(days=90)), Entry("sync_verified", at)))
-
-
-@pytest.mark.parametrize(
-    ("age", "eligible"),
-    [(timedelta(hours=24), True), (timedelta(hours=24) - timedelta(seconds=1), False), (None, False)],
-)
-def test_eligible_at_the_boundary(now: datetime, age: timedelta | None, eligible: bool) -> None:
-    assert cleanup_eligible(ingest=record_of(now, age=age), policy=SCHEDULED, now_utc=now) is eligible
-
-
-def test_manual_is_never_eligible(now: datetime) -> None:
-    old = record_of(now, age=timedelta(days=3000))
-    assert not cleanup_eligible(ingest=old, policy=Policy(retain_hours=0), now_utc=now)
-
-
-@pytest.mark.parametrize("state", ["staging", "complete", "sync_queued", "cleared"])
-def test_no_other_state_is_eligible(now: datetime, state: str) -> None:
-    old = record_of(now, age=timedelta(days=3000), state=state)
-    assert not cleanup_eligible(ingest=old, policy=SCHEDULED, now_utc=now)
-
-
-def test_the_latest_verification_counts(now: datetime) -> None:
-    old = record_of(now, age=timedelta(days=30))
-    again = Record("sync_verified", (*old.history, Entry("sync_verified", now - timedelta(hours=1))))
-    assert cleanup_eligible(ingest=old, policy=SCHEDULED, now_utc=now)
-    assert not cleanup_eligible(ingest=again, policy=SCHEDULED, now_utc=now)
-
-
-def test_freed_bytes_and_count_counts_like_the_clear(scene: Scene) -> None:
-    assert freed_bytes_and_count(scene.path) == (scene.files, scene.bytes)
-    assert freed_bytes_and_count(scene.path / "not there") == (0, 0)
-    (scene.path / "link").symlink_to(scene.twin)
-    os.link(scene.path / TILE, scene.path / "twice.tif")
-    assert freed_bytes_and_count(scene.path) == (scene.files, scene.bytes)
-    assert freed_bytes_and_count(scene.path / "link") == (0, 0)
 
 
 # Helpers

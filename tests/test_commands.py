@@ -142,7 +142,14 @@ def walk_the_whole_way(lab: Lab, manage: Manage) -> None:
     total = manage("audit", "--json").json["total"]
     assert (total["runs"], total["files"], total["bytes_freed"]) == (5, files, size)
     settled = manage("recover", "--json")
-    assert settled.json == {"rolled_back": [], "rolled_forward": [], "unsettled": [], "queued_again": 0, "told": 0}
+    assert settled.json == {
+        "rolled_back": [],
+        "rolled_forward": [],
+        "unsettled": [],
+        "queued_again": 0,
+        "tried_again": 0,
+        "told": 0,
+    }
 
 
 # A lab to ask about
@@ -209,10 +216,16 @@ def test_the_shape_of_a_sweep(known: Lab, manage: Manage) -> None:
         "cleared": 0,
         "skipped": 0,
         "failed": 0,
+        "not_verified": 0,
         "files": files,
         "bytes_freed": size,
         "problems": [],
+        "allocated_bytes": run["allocated_bytes"],
+        "measured_bytes": None,
+        "measured_of_bytes": None,
     }
+    assert set(run.pop("policy")) == {"mode", "retain_hours", "proof"}
+    assert run["allocated_bytes"] > 0
     assert run == {
         "root": "lab",
         "run_path": RUN_PATH,
@@ -221,6 +234,9 @@ def test_the_shape_of_a_sweep(known: Lab, manage: Manage) -> None:
         "detail": "",
         "files": files,
         "bytes": size,
+        "allocated_bytes": run["allocated_bytes"],
+        "measured_bytes": None,
+        "unmeasured": None,
     }
 
 
@@ -248,12 +264,14 @@ def test_an_operator_clears_from_the_command_line(known: Lab, manage: Manage) ->
             "files": files,
             "bytes_freed": size,
             "allocated_bytes": by_operator["total"]["allocated_bytes"],
+            "measured_bytes": by_operator["total"]["measured_bytes"],
+            "measured_of_bytes": by_operator["total"]["measured_of_bytes"],
         }
     ]
 
 
 def test_a_refused_clear_is_status_1_and_a_skip_in_a_sweep_is_none(known: Lab, manage: Manage) -> None:
-    manage("set_policy", "--mode", "scheduled", "--retain-hours", "0")
+    manage("set_policy", "--mode", "scheduled", "--retain-hours", "0", "--at-once")
     (known.staging / RUN_PATH / METADATA / "checksums.sha256").unlink()
     before = everything(known)
     refused = manage("clear", RUN_PATH, "--json")
@@ -274,8 +292,11 @@ def test_evaluate_shows_every_gate_and_changes_nothing(known: Lab, manage: Manag
     answer = manage("evaluate", "--json").json
     assert set(answer) == {"now", "runs"}
     (run,) = answer["runs"]
-    gates = run.pop("gates")
-    assert run == {"root": "lab", "run_path": RUN_PATH, "state": "sync_verified", "clearable": True}
+    gates, policy = run.pop("gates"), run.pop("policy")
+    assert run == {"root": "lab", "run_path": RUN_PATH, "state": "sync_verified", "clearable": True, "cleared": None}
+    everywhere = {"root": None, "equipment": None, "project": None, "run_kind": None}
+    assert policy["retain_hours"] == {"value": 240.0, "version": 1, "scope": everywhere}
+    assert policy["proof"] == {"value": "checksum", "version": None, "scope": None}
     names = " ".join(gate["gate"] for gate in gates)
     assert names == "state clock retention hold path unchanged proof free attempts budget breaker"
     assert all(set(gate) == {"gate", "verdict", "reason", "detail", "opens_at"} for gate in gates)

@@ -15,7 +15,9 @@ from cleanup import clear_run, discovery, gathering, judging
 from cleanup.clearing import Refused
 from cleanup.discovery import Discovered
 from cleanup.models import IngestEvent, Run, StagingRoot
+from cleanup.policy.gates import Finding
 from cleanup.policy.reasons import Reason
+from tests.faults.means import before
 from tests.faults.scene import everything, set_scene
 from tests.lab import METADATA, RUN_PATH, Lab, census, read_ingest
 
@@ -549,6 +551,33 @@ def test_runs_with_an_active_attempt_are_left_to_it(lab: Lab, root: Any, now: da
     found = discover(root, now + timedelta(hours=1))
     assert (found.problems, found.updated) == ([], 0)
     assert (rows(), list(Run.objects.values())) == before
+
+
+def test_a_run_that_is_cleared_while_it_is_looked_at_is_no_problem(
+    lab: Lab, root: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = set_scene(lab, root, now)
+    with before(monkeypatch, gathering, "quick_look", lambda: clear_run(scene.run, now=scene.now)):
+        found = discover(root, now + timedelta(hours=1))
+    assert not scene.path.exists()
+    assert (found.problems, counts(found)) == ([], (1, 0, 0, 1))
+    run = Run.objects.get()
+    assert (run.state, run.problem) == ("cleared", "")
+
+
+def test_a_look_that_is_cut_short_by_a_clear_is_no_problem(
+    lab: Lab, root: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = set_scene(lab, root, now)
+
+    def cut_short(*_: Any, **__: Any) -> None:
+        monkeypatch.undo()
+        clear_run(scene.run, now=scene.now)
+        raise gathering.Unreachable(Finding(Reason.UNSAFE_PATH, ".exlab-wizard: No such file or directory"))
+
+    monkeypatch.setattr(gathering, "quick_look", cut_short)
+    found = discover(root, now + timedelta(hours=1))
+    assert (found.problems, counts(found)) == ([], (1, 0, 0, 1))
 
 
 # A bad neighbour

@@ -13,7 +13,20 @@ from hypothesis import strategies as st
 from cleanup import discovery, gathering, proving
 from cleanup.gathering import freeze, identity, same_identity, thaw
 from cleanup.models import RetentionPolicy, Run
-from cleanup.policy.gates import MAX_FAILURES, Facts, Finding, Gate, LargeFile, ProofFacts, TwinFacts, Verdict, evaluate
+from cleanup.policy.gates import (
+    MAX_FAILURES,
+    AcceptedFacts,
+    Facts,
+    Finding,
+    FutureFiles,
+    Gate,
+    LargeFile,
+    OnlyHere,
+    ProofFacts,
+    TwinFacts,
+    Verdict,
+    evaluate,
+)
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import Policy, ProofLevel
@@ -47,6 +60,23 @@ _large_files = st.builds(
     LargeFile, path=st.text(max_size=9), bytes=_sizes, modified_at=st.none() | _instants, nas_bytes=_counts
 )
 _twins = st.builds(TwinFacts, files=_sizes, bytes=_sizes, newest_at=st.none() | _instants, missing=_sizes)
+_future_files = st.builds(
+    FutureFiles,
+    count=st.integers(1, 9),
+    names=st.lists(st.text(max_size=5), max_size=3).map(tuple),
+    newest_at=_instants,
+    others_at=st.none() | _instants,
+    digest=st.just("d1"),
+    since=_instants,
+)
+_accepted = st.builds(
+    AcceptedFacts,
+    key=st.integers(1, 99),
+    actor=st.text(max_size=9),
+    at=_instants,
+    note=st.text(max_size=9),
+    holds=st.booleans(),
+)
 _facts = st.builds(
     Facts,
     gathered_at=_instants,
@@ -60,11 +90,22 @@ _facts = st.builds(
     bytes=_counts,
     allocated_bytes=_counts,
     newest_data_at=st.none() | _instants,
+    future=st.none() | _future_files,
+    only_here=st.none()
+    | st.builds(
+        OnlyHere,
+        attributes=st.integers(0, 9),
+        access_lists=st.integers(0, 9),
+        folders=st.integers(0, 9),
+        names=st.lists(st.text(max_size=5), max_size=3).map(tuple),
+    ),
     newer_files=st.lists(st.text(max_size=5), max_size=3).map(tuple),
     newer_count=st.integers(0, 9),
     tree_findings=_findings,
     proof=st.none() | _proofs,
     hold_file=st.none() | st.text(max_size=9),
+    returned=st.booleans(),
+    accepted=st.none() | _accepted,
     data_files=_counts,
     data_bytes=_counts,
     largest=st.lists(_large_files, max_size=3).map(tuple),
@@ -79,7 +120,9 @@ def test_facts_are_kept_and_found_again(facts: Facts) -> None:
 
 def test_every_fact_is_covered_above() -> None:
     of_the_moment = {"fresh", "other_attempt", "host_findings", "failures", "last_failure"}
+    of_the_moment |= {"nas_retry_at"}
     of_the_moment |= {"holds", "budget_finding", "breaker_finding"}
+    of_the_moment |= {"returned", "accepted"}  # kept only where it is so
     kept = {field.name for field in dataclasses.fields(Facts)} - of_the_moment
     assert set(freeze(Facts(gathered_at=datetime(2026, 1, 1, tzinfo=UTC)))) == kept
 

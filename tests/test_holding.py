@@ -405,6 +405,52 @@ def test_a_reminder_stands_as_long_as_it_is_true_and_is_mailed_once(run: Run, no
     assert Hold.objects.get().reminded_at == now + 8 * DAY
 
 
+def test_an_owner_of_many_holds_gets_one_mail(lab: Lab, root: Any, now: datetime, mailing: None) -> None:
+    """Those that would be told of a day later are in it; the others have their own time, and owners their own mails."""
+    paths = [f"FLOW_01/P/Runs/Run_2026-04-17T{number:02}-00" for number in range(12)]
+    for path in paths:
+        lab.run(path, files={})
+    discovery.discover(root, now=now)
+    runs = {run.run_path: run for run in Run.objects.with_root()}
+    for number, path in enumerate(paths[:10]):
+        lay(runs[path], now, until=now + 10 * DAY + number * timedelta(hours=2))
+    lay(runs[paths[10]], now, until=now + 30 * DAY)
+    lay(runs[paths[11]], now, owner="lab")
+    for hours in range(48):
+        holding.remind(now + 7 * DAY + timedelta(hours=hours))
+    ours, theirs = sorted(mail.outbox, key=lambda letter: letter.to)
+    assert (ours.to, theirs.to) == (["ada@lab.example"], ["lab@lab.example"])
+    assert ours.subject == "A hold ends soon. (10 holds)"
+    assert all(path in ours.body for path in paths[:10])
+    assert paths[10] not in ours.body
+    assert ours.body.count(Reason.HOLD_ENDING.advice) == 1
+    assert not Hold.objects.filter(run__run_path=paths[10]).exclude(reminded_at=None).exists()
+
+
+def test_a_mail_of_very_many_names_the_first_hundred(
+    lab: Lab, root: Any, run: Run, now: datetime, mailing: None
+) -> None:
+    for number in range(103):
+        lay(run, now, reason=f"figure {number}")
+    holding.remind(now + 8 * DAY)
+    (letter,) = mail.outbox
+    assert letter.body.count("Held by ada") == 100
+    assert "And 3 more: see the page Holds." in letter.body
+
+
+def test_the_owner_of_a_run_that_was_renamed_is_reminded_and_told_where_it_lies(
+    lab: Lab, root: Any, run: Run, now: datetime, mailing: None
+) -> None:
+    lay(run, now)
+    new = RUN_PATH.replace("PROJ-0042", "PROJ-0077")
+    (lab.staging / new).parent.mkdir(parents=True)
+    (lab.staging / RUN_PATH).rename(lab.staging / new)
+    discovery.discover(root, now=now)
+    holding.remind(now + 8 * DAY)
+    (letter,) = mail.outbox
+    assert f"It may lie at {new} now." in letter.body
+
+
 def test_a_file_s_owner_is_reminded_every_thirty_days(run: Run, now: datetime, mailing: None) -> None:
     holding.note_file(run, HoldFile("", "lab"), now=now)
     for days in (29, 30, 31, 59, 60, 61):
@@ -431,7 +477,7 @@ def test_a_mail_server_that_fails_breaks_nothing_and_is_asked_once_a_pass(
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1  # nobody listens there
     lay(run, now)
-    lay(run, now, reason="another")
+    lay(run, now, owner="lab")
     with caplog.at_level(logging.ERROR):
         assert len(holding.remind(now + 8 * DAY)) == 2
         assert [bool(hold.reminded_at) for hold in Hold.objects.order_by("pk")] == [True, False]

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from cleanup.storage.staging.metadata import LEFT_BY_THE_WIZARD
 from tests.lab import RUN_PATH, STATES, Lab, census, read_ingest, snapshot
 
 
@@ -20,13 +21,15 @@ def test_a_verified_run_is_whole_and_has_its_twin(lab: Lab) -> None:
     assert ingest["history"][1]["at"] == "2026-04-17T16:09:00Z"
     assert ingest["history"][-1]["nas_path"] == RUN_PATH
     files, size = census(run)
-    assert files == ingest["history"][1]["files_received"] + 5
+    assert {path.name for path in (run / ".exlab-wizard").iterdir()} == {*LEFT_BY_THE_WIZARD, "wizard.labpc-04.log"}
+    assert files == ingest["history"][1]["files_received"] + len(LEFT_BY_THE_WIZARD) + 1
     assert size > ingest["history"][1]["bytes_received"]
     for name in ("ingest.json", "checksums.sha256"):
         assert stat.S_IMODE((run / ".exlab-wizard" / name).stat().st_mode) == 0o600
-    assert (run / ".exlab-wizard/ingest.json.lock").read_bytes() == b""
+    for lock in ("ingest.json.lock", "creation.json.lock"):
+        assert (run / ".exlab-wizard" / lock).read_bytes() == b""
     mine, twin = snapshot(run), snapshot(lab.twin())
-    assert mine.keys() - twin.keys() == {".exlab-wizard/ingest.json.lock"}
+    assert mine.keys() - twin.keys() == {".exlab-wizard/ingest.json.lock", ".exlab-wizard/creation.json.lock"}
     assert all(mine[name].content == twin[name].content for name in twin)
     verified = datetime(2026, 4, 17, 16, 15, 43, tzinfo=UTC).timestamp()
     assert all(seen.mtime_ns < verified * 1e9 for seen in mine.values())

@@ -9,7 +9,9 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
+from cleanup import clear_run, discovery
 from cleanup.models import Access, ClearAttempt, Instrument, Project, Run, Tone
+from tests.lab import RUN_PATH, Lab, census
 
 BEFORE, COLUMNS = "0005_groups", "0006_pages"
 
@@ -112,3 +114,22 @@ def test_all_the_way_back_and_up_again(upgraded: None, migrate: Callable[[str], 
     assert ClearAttempt.objects.count() == attempts
     assert Instrument.objects.count() == Project.objects.count() == 2
     assert places() == ["mkhan", "operator", "viewer"]
+
+
+def test_a_lab_of_the_version_before_goes_on_without_a_command(
+    migrate: Callable[[str], Any], lab: Lab, root: Any, now: Any
+) -> None:
+    """Its run is proven and cleared, and the marker that it lacked is laid. Costs migrations of some seconds."""
+    lab.run()
+    discovery.discover(root, now=now)
+    (marker,) = lab.staging.glob(".exlab-staging-*")
+    marker.unlink()
+    migrate("0008_indexes")
+    call_command("migrate", verbosity=0)
+    (run,) = Run.objects.with_root()
+    assert (run.root.nas_layout, run.twin_key, run.record_format) == ("run-path", "", "ingest")
+    files, size = census(lab.staging / RUN_PATH)
+    assert clear_run(run, now=now) == (files, size)
+    assert marker.exists()
+    discovery.discover(run.root, now=now)
+    assert Run.objects.get().twin_key

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import time_machine
+from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
 from cleanup import discovery
@@ -144,6 +145,56 @@ def test_a_refusal_names_its_reason(lab: Lab, root: StagingRoot, now: datetime) 
     status, out = call("mark_gone", RUN_PATH, "--reason", "x")
     assert (status, Reason.ROOT_NOT_MOUNTED.sentence in out) == (1, True)
     assert Run.objects.get().gone_at is None
+
+
+def test_many_missing_runs_are_marked_with_one_reason(lab: Lab, root: StagingRoot, now: datetime) -> None:
+    others = [f"{project}/Runs/Run_2026-05-0{day}T10-00" for project in ("FLOW_01/P", "FLOW_01/Q") for day in (1, 2)]
+    paths = [lab.run(run_path, twin=False) for run_path in (RUN_PATH, *others)]
+    discovery.discover(root, now=now)
+    for number, path in enumerate(paths):
+        path.rename(lab.base / f"away {number}")
+    discovery.discover(root, now=now)
+    (lab.base / "away 4").rename(paths[4])  # back since
+    every = ("mark_gone", "--missing", "--root", "lab", "--reason", "archive")
+    said = answer(*every, "--project", "P", "--dry-run")
+    assert (said["dry_run"], said["marked"], said["refused"]) == (True, 2, 0)
+    assert not LedgerEntry.objects.exists()
+    said = answer(
+        *every, "--equipment", "FLOW_01", "--project", "P", "--user", User.objects.create_user("ada").username
+    )
+    assert [(run["run_path"], run["marked"]) for run in said["runs"]] == [(path, True) for path in others[:2]]
+    status, out = call(*every, "--json")
+    assert (status, json.loads(out)["marked"], json.loads(out)["refused"]) == (1, 2, 1)
+    assert [run["detail"] for run in json.loads(out)["runs"] if not run["marked"]] == ["The run's directory is there."]
+    assert Run.objects.staged().get().run_path == others[3]
+    assert {entry.detail.rpartition("; ")[2] for entry in LedgerEntry.objects.all()} == {"archive"}
+    assert "1 run marked as gone" not in call(*every)[1]
+
+
+def test_several_runs_that_are_named(lab: Lab, root: StagingRoot, now: datetime) -> None:
+    other = "FLOW_01/P/Runs/Run_2026-05-01T10-00"
+    for run_path in (RUN_PATH, other):
+        lab.run(run_path, twin=False)
+    discovery.discover(root, now=now)
+    (lab.staging / "FLOW_01").rename(lab.base / "away")
+    status, out = call("mark_gone", RUN_PATH, other, other, "--reason", "archive")
+    assert (status, out.splitlines()[-1]) == (1, "1 run marked as gone, 1 not")
+    assert Run.objects.staged().get().run_path == RUN_PATH
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--missing",),
+        (RUN_PATH, "--missing", "--root", "lab"),
+        (RUN_PATH, "--project", "P"),
+        ("--missing", "--root", "lab", "--user", "unknown"),
+    ],
+)
+def test_bad_usage_of_mark_gone(root: StagingRoot, found: Any, arguments: tuple[str, ...]) -> None:
+    assert call("mark_gone", *arguments, "--reason", "x")[0] == 2
+    assert not LedgerEntry.objects.exists()
 
 
 def test_a_missing_run_is_listed_with_its_step(lab: Lab, root: StagingRoot) -> None:

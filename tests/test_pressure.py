@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cleanup import discovery
+from cleanup import discovery, recording
 from cleanup.models import Alert, ClearAttempt, LedgerEntry, Run, Sweep
 from cleanup.staging import tree
 from cleanup.sweeping import Action, Swept, sweep
@@ -202,3 +202,21 @@ def test_a_rehearsal_says_no_more_than_would_go(
     rehearsed = sweep(now=now, timed=True)
     assert list(cleared(rehearsed)) == list(cleared(sweep(now=now, dry_run=True))) == [OLDEST, OLD]
     assert set(cleared(rehearsed).values()) == {"rehearsal"}
+
+
+@pytest.mark.parametrize(
+    ("pressure", "all_of_it", "unasked"),
+    [
+        ({}, False, False),
+        ({"left": {"free_wanted": 5}}, True, True),
+        ({"left": {"free_wanted": 5}, "meanwhile": {"free_wanted": 0}}, True, False),
+        ({"left": {"free_wanted": 0}, "meanwhile": {"free_wanted": 5}}, False, True),
+    ],
+)
+def test_room_that_was_begun_goes_on_by_what_is_approved_and_by_what_is_rehearsed(
+    pressure: dict[str, Any], all_of_it: bool, unasked: bool
+) -> None:
+    before = Sweep(pressure=pressure)
+    assert recording.is_going_on(before) is all_of_it
+    assert recording.is_going_on(before, unasked=True) is unasked
+    assert not recording.is_going_on(None)

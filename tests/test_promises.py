@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import invariants
+from tests.faults import invariants, mutants
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+README = (CHECKOUT / "README.md").read_text()
 PROMISES = (CHECKOUT / "docs" / "promises.md").read_text()
 
 
@@ -53,6 +54,13 @@ def assert_exist(named: list[str]) -> None:
 def test_the_numbers_are_those_of_the_checks() -> None:
     checked = re.findall(r"^ ?(\d+) ", invariants.__doc__ or "", flags=re.MULTILINE)
     assert [int(number) for number in checked] == list(promises()) == list(range(1, 13))
+
+
+def test_the_first_promise_names_the_signs_that_must_not_be_left_out() -> None:
+    named = re.findall(r"^- \*\*(.+)\*\*", parts()["1. Twin"].replace("**,", ".**"), flags=re.MULTILINE)
+    assert [name.rstrip(".").lower() for name in named] == [sign.name for sign in mutants.SIGNS]
+    assert "No arrangement of mounts lets a run vouch for itself" in parts()["1. Twin"]
+    assert "no arrangement of mounts" in README
 
 
 @pytest.mark.parametrize("number", range(1, 13))

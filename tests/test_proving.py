@@ -12,12 +12,15 @@ from django.utils import timezone
 
 from cleanup import clear_run, clearing, proving
 from cleanup.clearing import Refused
+from cleanup.lab import nas as lab_nas
 from cleanup.models import NasBreaker, Proof, Run
 from cleanup.policy.gates import ProofFacts
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import ProofLevel
-from cleanup.staging import hashing, nas, tree
+from cleanup.staging import hashing, layout, nas, tree
 from cleanup.staging.layout import Problem
+from cleanup.storage import places
+from tests.faults.means import change_keeping_size_and_time
 from tests.faults.scene import Scene, set_scene
 from tests.lab import Lab
 
@@ -114,6 +117,7 @@ def ctime_only(path: Path) -> None:
 
 HARMLESS = {
     "a twin's time": lambda scene: touched(scene.twin / TILE),
+    "a twin's ctime": lambda scene: ctime_only(scene.twin / TILE),
     "a twin's inode": lambda scene: rewritten(scene.twin / TILE),
     "a staged time": lambda scene: touched(scene.path / TILE),
     "a staged inode": lambda scene: rewritten(scene.path / TILE),
@@ -134,6 +138,13 @@ def test_whatever_has_changed_on_either_side_is_read_again(proven: Scene, read: 
 def test_a_twin_that_has_rotten_meanwhile_is_found(proven: Scene) -> None:
     tile = proven.twin / TILE
     tile.write_bytes(tile.read_bytes()[::-1])
+    with pytest.raises(Refused) as refused:
+        clear_run(proven.run, now=proven.now)
+    assert refused.value.finding.reason is Reason.NAS_CHECKSUM_MISMATCH
+
+
+def test_a_twin_that_was_changed_in_place_with_its_size_and_time_is_found(proven: Scene) -> None:
+    change_keeping_size_and_time(proven.twin / TILE)
     with pytest.raises(Refused) as refused:
         clear_run(proven.run, now=proven.now)
     assert refused.value.finding.reason is Reason.NAS_CHECKSUM_MISMATCH
@@ -242,12 +253,14 @@ class Nas:
     def __init__(self) -> None:
         self.problem: Problem | None = None
         self.asked = 0
+        with layout.opened(layout.open_root("/")) as here:
+            self.place = places.describe(here)
 
-    def read(self, run_path: str, **how: Any) -> nas.Listing:
+    def read(self, twin: str, **how: Any) -> nas.Listing:
         self.asked += 1
         if self.problem is not None:
             raise nas.NasError(self.problem, ill=self.problem.reason in ("nas_timeout", "nas_io_error"))
-        return nas.Listing(1, {})
+        return nas.Listing(1, {}, self.place)
 
 
 @pytest.fixture
@@ -258,7 +271,7 @@ def answering() -> Nas:
 def ask(answering: Nas) -> Problem | None:
     """What a process of its own, with a reader of its own, is told."""
     try:
-        proving.GuardedReader(answering, "a token").read("a run", with_bytes=False)  # type: ignore[arg-type]
+        lab_nas.GuardedReader(answering, "a token").read("a run", with_bytes=False)  # type: ignore[arg-type]
     except nas.NasError as error:
         return error.problem
     return None
@@ -274,7 +287,7 @@ def test_a_nas_that_hung_is_not_asked_again_by_anybody_for_five_minutes(answerin
     assert ask(answering) == HANGS
     answering.problem = None
     refused = ask(answering)
-    assert refused == ("nas_timeout", f"silent for 60 s; {proving.NOT_ASKED}")
+    assert refused == ("nas_timeout", f"silent for 60 s; {lab_nas.NOT_ASKED}")
     assert answering.asked == 1
     time_machine.move_to("2026-06-15T08:05:00Z", tick=False)
     assert ask(answering) is None
@@ -289,7 +302,7 @@ def test_errors_open_the_breaker_at_the_third_in_a_row(answering: Nas) -> None:
     answering.problem = FAILS
     asked = [ask(answering) for _ in range(4)]
     assert asked[:3] == [FAILS] * 3
-    assert asked[3] is not None and proving.NOT_ASKED in asked[3].detail
+    assert asked[3] is not None and lab_nas.NOT_ASKED in asked[3].detail
     assert answering.asked == 6
 
 
@@ -304,7 +317,7 @@ def test_each_nas_root_has_a_breaker_of_its_own(answering: Nas) -> None:
     answering.problem = HANGS
     ask(answering)
     answering.problem = None
-    proving.GuardedReader(answering, "another token").read("a run", with_bytes=False)  # type: ignore[arg-type]
+    lab_nas.GuardedReader(answering, "another token").read("a run", with_bytes=False)  # type: ignore[arg-type]
 
 
 def test_while_the_breaker_is_open_a_clear_is_refused_at_once_with_the_reason(scene: Scene) -> None:
@@ -320,14 +333,15 @@ def test_while_the_breaker_is_open_a_clear_is_refused_at_once_with_the_reason(sc
     with pytest.raises(Refused) as refused:
         clear_run(scene.run, now=scene.now)
     assert refused.value.finding.reason is Reason.NAS_TIMEOUT
-    assert proving.NOT_ASKED in refused.value.finding.detail
+    assert lab_nas.NOT_ASKED in refused.value.finding.detail
     scene.assert_whole()
 
 
 def test_a_real_nas_that_hangs_is_asked_once_by_a_whole_sweep(
     lab: Lab, root: Any, now: Any, policy: Callable[..., Any], settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reading process is stopped, as one is that waits for a dead mount."""
+    """Every reading process is stopped, as one is that waits for a dead mount: the one that reads a run, and the one
+    that asks whether the NAS itself answers."""
     import signal
     import subprocess
     import time
@@ -353,5 +367,6 @@ def test_a_real_nas_that_hangs_is_asked_once_by_a_whole_sweep(
     swept = sweeping.sweep(now=now)
     assert time.monotonic() - began < 20
     assert [run.reason for run in swept.runs] == ["nas_timeout"] * 3
-    assert len(started) == 1
-    started[0].wait(timeout=10)
+    assert len(started) == 2
+    for child in started:
+        child.wait(timeout=10)

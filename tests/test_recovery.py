@@ -6,10 +6,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
-from cleanup import clear_run, discovery, recovery
+from cleanup import clear_run, clearing, discovery, recovery
 from cleanup.models import ClearAttempt, Requester, Run
 from cleanup.policy.reasons import Reason
 from cleanup.queueing import new_attempt
@@ -29,6 +30,9 @@ BEFORE_THE_COMMIT = {
     "after the fence": f"{TREE}:fence:after:1",
     "after the record": f"{TREE}:prepare_record:after:1",
     "while the tombstone is written": "os:rename:before:2",
+    "while the challenge lies": f"{TREE}:lay_challenge:after:1",
+    "before the challenge goes": f"{TREE}:discard_challenge:before:1",
+    "after the challenge": f"{TREE}:discard_challenge:after:1",
     "before the commit": f"{CLEARING}:_commit:before:1",
     "at the end of the commit": f"{CLEARING}:write_ledger:after:1",
 }
@@ -64,6 +68,56 @@ def crash(scene: Scene, subprocess_env: dict[str, str]) -> Callable[[str], Clear
         return attempt
 
     return clear_and_die
+
+
+# What a power failure brings back
+
+
+def challenge_of(attempt: ClearAttempt) -> str:
+    return f".exlab-challenge-{attempt.pk.hex}"
+
+
+def lay_anew(scene: Scene, attempt: ClearAttempt, where: str) -> Path:
+    """Let the challenge be there again, with the run in its fence or back at its path; where the run lies."""
+    lies = scene.path.with_name(f".exlab-clearing-{attempt.pk.hex}")
+    if where == "at its path":
+        lies = lies.rename(scene.path)
+    (lies / challenge_of(attempt)).touch()
+    return lies
+
+
+ANOTHERS_CHALLENGE = ".exlab-challenge-" + "5" * 32
+
+
+@pytest.mark.parametrize("where", ["in the fence", "at its path"])
+def test_a_challenge_that_comes_back_before_the_commit_goes_and_no_other_name(
+    scene: Scene, crash: Callable[[str], ClearAttempt], where: str
+) -> None:
+    attempt = crash(BEFORE_THE_COMMIT["after the challenge"])
+    (lay_anew(scene, attempt, where) / ANOTHERS_CHALLENGE).touch()
+    recovery.recover(now=scene.now)
+    assert sorted(path.name for path in scene.path.glob(".exlab-challenge-*")) == [ANOTHERS_CHALLENGE]
+    assert scene.leftovers() == []
+
+
+def test_what_was_written_under_the_name_of_a_challenge_is_not_ours(
+    scene: Scene, crash: Callable[[str], ClearAttempt]
+) -> None:
+    attempt = crash(BEFORE_THE_COMMIT["while the challenge lies"])
+    fence = scene.path.with_name(f".exlab-clearing-{attempt.pk.hex}")
+    (fence / challenge_of(attempt)).write_text("mine")
+    recovery.recover(now=scene.now)
+    assert (scene.path / challenge_of(attempt)).read_text() == "mine"
+
+
+@pytest.mark.parametrize("where", ["in the fence", "at its path"])
+def test_a_challenge_that_comes_back_after_the_commit_goes_with_the_run(
+    scene: Scene, crash: Callable[[str], ClearAttempt], where: str
+) -> None:
+    attempt = crash(AFTER_THE_COMMIT["after the commit"])
+    lay_anew(scene, attempt, where)
+    recovery.recover(now=scene.now)
+    scene.assert_cleared()
 
 
 # Killed on the way
@@ -608,3 +662,13 @@ def test_another_folder_under_the_name_of_a_finished_fence_stays(
     assert finding.reason in (Reason.IDENTITY_MISMATCH, Reason.INGEST_DISAGREES)
     assert (fence / "work").read_text() == "somebody's"
     scene.assert_freed(scene.files, scene.bytes)
+
+
+@pytest.mark.parametrize("done", [[], [None]], ids=["the challenge has no time yet", "the challenge is gone"])
+def test_a_crash_before_the_run_got_its_time_back(scene: Scene, done: list[None]) -> None:
+    """The folder has the time at which the challenge came or went: the plan knows the one before."""
+    attempt = scene.attempt()
+    with mock.patch("os.utime", side_effect=[*done, KeyboardInterrupt]), pytest.raises(KeyboardInterrupt):
+        clearing.perform(attempt, now=scene.now)
+    recovery.recover(now=scene.now)
+    scene.assert_whole()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cleanup import registering
+from cleanup.lab import two_places
 from cleanup.models import StagingRoot
 from cleanup.registering import RegistrationError, register
 from cleanup.staging import kernel, tree
@@ -65,10 +66,56 @@ def test_lays_tokens_and_reserve(built: Lab, now: datetime) -> None:
     assert (built.staging / RESERVE).stat().st_blocks * 512 >= 1 << 20  # real room, no hole
     assert not (built.nas / RESERVE).exists()
     after = snapshot(built.staging)
-    assert after.keys() - before.keys() == {TOKEN, RESERVE}
+    marker = f".exlab-staging-{root.token}"
+    assert after.keys() - before.keys() == {TOKEN, RESERVE, marker}
+    assert [path.stat().st_size for path in (built.staging / marker, built.nas / f".exlab-nas-{root.nas_token}")] == [
+        0,
+        0,
+    ]
     assert {name: seen for name, seen in after.items() if name in before and name != "."} == {
         name: seen for name, seen in before.items() if name != "."
     }
+
+
+def test_a_nas_that_shows_a_staging_disk(built: Lab, now: datetime) -> None:
+    """Any staging disk, known here or not; nothing is written there."""
+    marker = built.nas / f".exlab-staging-{uuid.uuid4()}"
+    marker.touch()
+    how = {"nas_path": str(built.nas), "allow_same_filesystem": True, "now": now}
+    refused("shows a staging disk", "lab", str(built.staging), **how)
+    marker.rename(built.base / marker.name)  # a folder of it was chosen as the NAS root
+    refused("delete it there", "lab", str(built.staging), **how)
+    assert not (built.nas / TOKEN).exists()
+    # What carries a token already is registered, as mounts change; what stands against it is said, and keeps every run.
+    (built.nas / TOKEN).write_text(str(uuid.uuid4()))
+    problems = two_places.remarks(do(built, now)).problems
+    assert f"{marker.name} lies in {built.base}" in problems[0]
+    assert not list(built.nas.glob(".exlab-nas-*"))
+
+
+def test_a_staging_root_that_does_not_show_what_is_written_there(
+    built: Lab, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registering.tree, "lay_marker", lambda directory, name: None)
+    refused("is not seen", "lab", str(built.staging), now=now)
+
+
+def test_a_nas_root_that_may_not_be_written_gets_no_marker(built: Lab, now: datetime) -> None:
+    """The token was laid by the NAS's own admin; without the marker nothing is said."""
+    if is_root():
+        pytest.skip("root may write everywhere")
+    (built.nas / TOKEN).write_text(str(uuid.uuid4()))
+    built.nas.chmod(0o555)
+    try:
+        assert do(built, now).nas_token
+        assert not list(built.nas.glob(".exlab-nas-*"))
+    finally:
+        built.nas.chmod(0o755)
+
+
+def test_a_name_like_a_marker_without_a_uuid_is_ignored_and_told(built: Lab, now: datetime) -> None:
+    (built.nas / ".exlab-staging-notes").touch()
+    assert registering.malformed_markers(do(built, now)) == [f"{built.nas}/.exlab-staging-notes"]
 
 
 def test_twice_is_harmless(built: Lab, now: datetime) -> None:

@@ -36,6 +36,7 @@ HOUR, NIGHT = timedelta(hours=1), timedelta(days=1)
 OTHER = "FLOW_01/PROJ-0060/Runs/Run_2026-05-28T16-20"
 THIRD = "FLOW_01/PROJ-0060/Runs/Run_2026-05-29T16-20"
 
+RUN_PATHS = (RUN_PATH, OTHER, THIRD)
 Rehearse = Callable[..., Sweep]
 
 
@@ -49,7 +50,7 @@ def rehearsed(policy: Any) -> RetentionPolicy:
 
 @pytest.fixture
 def runs(lab: Lab, root: StagingRoot, now: datetime) -> dict[str, Run]:
-    for path in (RUN_PATH, OTHER, THIRD):
+    for path in RUN_PATHS:
         lab.run(path)
     return look(root, now)
 
@@ -67,7 +68,14 @@ def a_pass(root: StagingRoot) -> Rehearse:
         newest = RetentionPolicy.objects.order_by("-version").first()
         version = newest.version if newest else 0
         sweep = Sweep.objects.create(
-            root=root, kind=SweepKind.TIMED, outcome=outcome, host="h", now=at, started_at=at, policy_version=version
+            root=root,
+            kind=SweepKind.TIMED,
+            outcome=outcome,
+            host="h",
+            now=at,
+            started_at=at,
+            policy_version=version,
+            scanned=len(RUN_PATHS),
         )
         common = {"root": root, "kind": SweepKind.TIMED, "first": sweep, "last": sweep, "policy_version": version}
         for run in runs:

@@ -81,7 +81,7 @@ def test_every_field_can_be_set_and_unset(manage: Manage, root: StagingRoot) -> 
 
 def test_what_is_not_named_stays_as_it_was(manage: Manage, root: StagingRoot) -> None:
     manage("set_policy", "--root", "lab", "--mode", "scheduled", "--max-bytes", "1TB", "--rehearsal-nights", "0")
-    answer = manage("set_policy", "--root", "lab", "--retain-hours", "0", "--json").json
+    answer = manage("set_policy", "--root", "lab", "--retain-hours", "0", "--at-once", "--json").json
     assert (answer["mode"], answer["retain_hours"], answer["max_bytes"]) == ("scheduled", 0, 10**12)
     assert (answer["version"], answer["rehearsal_nights"]) == (2, 0)
 
@@ -206,7 +206,7 @@ def test_the_limits_are_said(manage: Manage, root: StagingRoot) -> None:
         "(24 h where the disk is too full), proven by checksum; rehearsed until somebody promotes it; "
         "too full above 1.5 TB; too full above 1,000 runs; too full below 100 GB free, until 250 GB are free; "
         "a sweep takes at most 20 runs, 90 min; "
-        "a sweep that would take more than 50 % of the staged bytes stops and asks"
+        "sweeps that would take more than 50 % of the staged bytes in a day stop and ask"
     )
 
 
@@ -222,7 +222,7 @@ def stage(manage: Manage, *arguments: str) -> str:
 def test_rehearsal_is_the_rule_and_can_be_turned_off_and_on(manage: Manage) -> None:
     assert stage(manage, "--mode", "scheduled") == "rehearsing"
     assert stage(manage, "--no-rehearsal") == "off"
-    assert stage(manage, "--retain-hours", "0") == "off"
+    assert stage(manage, "--retain-hours", "0", "--at-once") == "off"
     assert stage(manage, "--rehearsal") == "rehearsing"
     assert stage(manage, "--retain-hours", "1") == "rehearsing"
 
@@ -268,6 +268,7 @@ def test_shows_which_version_decided_what_of_a_run(known: Run, manage: Manage) -
     manage("set_policy", "--mode", "scheduled", "--no-rehearsal")
     manage("set_policy", "--equipment", "CONFOCAL_01", "--retain-hours", "6", "--stalled-after", "12")
     answer = manage("show_policy", RUN_PATH, "--json").json
+    everywhere = dict.fromkeys(("root", "equipment", "project", "run_kind"))
     assert answer == {
         "root": "lab",
         "run_path": RUN_PATH,
@@ -275,13 +276,19 @@ def test_shows_which_version_decided_what_of_a_run(known: Run, manage: Manage) -
             "mode": {"value": "scheduled", "version": 1},
             "retain_hours": {"value": 6, "version": 2},
             "proof": {"value": "checksum", "version": None},
+            "only_here": {"value": "tell", "version": None},
             "min_retain_hours": {"value": 6, "version": None},
             "stalled_after_hours": {"value": 12, "version": 2},
         },
         "rehearsing": [2],
+        "meanwhile": {
+            "mode": {"value": "scheduled", "version": 1, "scope": everywhere},
+            "retain_hours": {"value": 168, "version": None, "scope": None},
+            "proof": {"value": "checksum", "version": None, "scope": None},
+        },
     }
     text = manage("show_policy", RUN_PATH).out
-    assert "rehearsed with version 2: the schedule takes nothing yet" in text
+    assert "rehearsed with version 2: until it is promoted the run is kept 7 days" in text
     assert "version 2, CONFOCAL_01" in text
     assert manage("show_policy", "CONFOCAL_01/nothing").status == 2
 
@@ -305,3 +312,31 @@ def test_the_schedule_keeps_by_a_new_policy_until_it_is_promoted(known: Run, man
     assert effective(known).rehearsing == ()
     assert known.verified_at is not None
     assert known.verified_at < now - timedelta(hours=1)
+
+
+def test_keeping_nothing_back_is_asked_about(manage: Manage, known: Run) -> None:
+    """0 h under the schedule is a sentence with what it would take, and is written when that is said to be meant."""
+    for hours in ("0", "0h", "0.0d"):
+        done = manage("set_policy", "--mode", "scheduled", "--retain-hours", hours)
+        assert done.status == 2
+        assert "0 h: a run goes at once, as soon as verified; now that would be 1 run, " in done.err
+        assert "--at-once" in done.err
+    assert not RetentionPolicy.objects.exists()
+    assert manage("set_policy", "--retain-hours", "0").status == 0  # nothing goes by itself
+    assert manage("set_policy", "--mode", "scheduled").status == 2  # now it would
+    done = manage("set_policy", "--mode", "scheduled", "--at-once")
+    assert (done.status, "scheduled, cleared at once, as soon as verified, proven by" in done.out) == (0, True)
+    assert "retain hours         at once, as soon as verified" in manage("show_policy", known.run_path).out
+    assert manage("set_policy", "--max-share", "40%").status == 0  # which changes nothing of that
+
+
+def test_a_floor_of_nothing_is_asked_about_too(manage: Manage, known: Run) -> None:
+    done = manage("set_policy", "--mode", "scheduled", "--retain-hours", "2d", "--min-retain-hours", "0")
+    assert (done.status, RetentionPolicy.objects.count()) == (2, 0)
+
+
+def test_a_narrower_schedule_that_takes_its_hours_from_here_counts(manage: Manage, known: Run) -> None:
+    assert manage("set_policy", "--equipment", known.equipment, "--mode", "scheduled").status == 0
+    assert manage("set_policy", "--retain-hours", "0").status == 2
+    assert manage("set_policy", "--project", known.project, "--retain-hours", "0").status == 2
+    assert manage("set_policy", "--equipment", "ANOTHER", "--new", "--retain-hours", "0").status == 0

@@ -11,7 +11,7 @@ import time_machine
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
-from cleanup import discovery
+from cleanup import discovery, sweeping
 from cleanup.models import Outcome, Run, StagingRoot, Sweep, SweepBreaker, SweepKind, SweptRun
 from cleanup.policy.reasons import Reason
 from tests.lab import RUN_PATH, Lab
@@ -76,6 +76,9 @@ def test_go_on_closes_what_is_open(breaker, now):
             "detail": "The clock has jumped.",
             "opened_at": (now - timedelta(hours=2)).isoformat(),
             "sweep": breaker.sweep_id,
+            "runs": [],
+            "bytes": 0,
+            "policy_versions": [],
         }
     ]
     breaker.refresh_from_db()
@@ -148,6 +151,7 @@ def test_why_as_json(run, swept, root, now):
         "detail": "",
         "since": (now - timedelta(hours=30)).isoformat(),
         "policy_version": 0,
+        "policy": None,
         "files": 0,
         "bytes": 0,
         "gates": [],
@@ -164,6 +168,34 @@ def test_why_with_bad_usage(run):
 def test_why_says_when_a_pass_said_nothing(run, swept):
     swept(1, outcome=Outcome.INTERRUPTED)
     assert "The pass was interrupted before it came to this run." in call("why", RUN_PATH)
+
+
+def test_why_and_evaluate_say_of_a_cleared_run_that_it_was_cleared(run, policy, now):
+    policy(mode="manual")
+    call("sweep", "--as-scheduled")
+    sweeping.clear([run], now=now, actor="mkhan")
+    run.refresh_from_db()
+    (attempt,) = run.attempts.all()
+    said = "It was cleared 2026-06-15 08:00:00 UTC by mkhan. On staging it was: "
+    for command in ("why", "evaluate"):
+        assert said in call(command, RUN_PATH), command
+    expected = {
+        "at": run.cleared_at.isoformat(),
+        "by": "mkhan",
+        "files": attempt.planned_files,
+        "bytes": attempt.planned_bytes,
+        "freed_files": attempt.freed_files,
+        "freed_bytes": attempt.freed_bytes,
+        "attempt": str(attempt.pk),
+    }
+    assert json.loads(call("why", RUN_PATH, "--json"))["cleared"] == expected
+    (evaluated,) = json.loads(call("evaluate", RUN_PATH, "--json"))["runs"]
+    assert (evaluated["cleared"], evaluated["clearable"]) == (expected, False)
+
+
+def test_why_says_of_a_staged_run_no_such_thing(run):
+    assert "cleared" not in call("why", RUN_PATH)
+    assert json.loads(call("why", RUN_PATH, "--json"))["cleared"] is None
 
 
 def test_why_of_a_real_pass(run, policy, now):

@@ -25,6 +25,7 @@ from cleanup.management import household as households
 from cleanup.management.commands import up
 from cleanup.management.household import SILENT_AFTER, Child, Household, has_fallen_silent, holds_a_lock
 from cleanup.models import Heartbeat
+from tests.faults import means
 from tests.lab import outlines
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -132,8 +133,8 @@ def data(tmp_path: Path) -> Path:
 def start(subprocess_env: dict[str, str], data: Path) -> Iterator[Callable[..., Running]]:
     running: list[Running] = []
 
-    def start_one(*options: str, port: int | None = None) -> Running:
-        running.append(Running(subprocess_env, data, *options, port=port))
+    def start_one(*options: str, port: int | None = None, env: dict[str, str] | None = None) -> Running:
+        running.append(Running({**subprocess_env, **(env or {})}, data, *options, port=port))
         return running[-1]
 
     yield start_one
@@ -201,21 +202,84 @@ def test_the_death_of_one_child_stops_the_others(start: Callable[..., Running], 
     assert members(running.sessions) == set()
 
 
-def test_orphans_keep_a_second_one_from_starting(start: Callable[..., Running]) -> None:
+def test_orphans_keep_a_second_one_from_starting_and_one_command_ends_them(
+    start: Callable[..., Running], data: Path, tmp_path: Path
+) -> None:
+    """Four starts, two of them refused: a data directory behind a link, of a killed `up`, and then moved away."""
+    (tmp_path / "real").mkdir()
+    data.symlink_to(tmp_path / "real")
     running = start()
     running.wait_until_up()
     running.process.kill()
     running.process.wait()
-    assert members(running.sessions)
+    left = members(running.sessions)
+    assert left
     second = start()
     assert second.process.wait(PATIENCE) == 2
     words = second.errors.read_text()
     assert "left processes behind" in words
-    assert all(str(pid) in words for pid in running.sessions)
-    wait_for(lambda: not kill_all(running.sessions), "the end of the orphans", 20)
-    third = start()
+    named = {int(number) for number in re.findall(r"\b\d+\b", words.partition("its lock: ")[2])}
+    assert left <= named <= members(running.sessions)  # a cluster may have been starting still
+    for name in ("the web server", "the task cluster", "the clearing cluster", "the watchdog"):
+        assert f"{name} (" in words
+    assert "`manage.py up --replace` ends them and starts anew." in words
+
+    third = start("--replace")
     third.wait_until_up()
-    assert third.stop() == 0
+    assert members(running.sessions) == set()
+    assert "Ending these processes: " in third.errors.read_text()
+
+    (tmp_path / "real").rename(tmp_path / "away")
+    moved_at = time.monotonic()
+    assert third.process.wait(PATIENCE) == 2
+    assert time.monotonic() - moved_at < 30
+    assert members(third.sessions) == set()
+    assert f"The data directory {data} was moved, unmounted or replaced" in third.errors.read_text()
+    assert not (tmp_path / "real").exists()
+    fourth = start()
+    assert fourth.process.wait(PATIENCE) == 2
+    assert re.search(r"is not (back|there)", fourth.errors.read_text())
+    assert not (tmp_path / "real").exists()
+
+
+@pytest.mark.exhaustive
+def test_a_running_one_is_replaced_and_of_two_at_once_one_stays(start: Callable[..., Running]) -> None:
+    """Four starts: the first ends in order, with all that it has started, and serves its address no more."""
+    running = start()
+    running.wait_until_up()
+    second = start("--replace", port=running.port)
+    second.wait_until_up()
+    assert running.process.wait(PATIENCE) == 0
+    assert members(running.sessions) == set()
+    both = [start("--replace"), start("--replace")]
+    wait_for(lambda: any(one.process.poll() is not None for one in both), "the one that is refused")
+    assert second.process.wait(PATIENCE) == 0
+    assert members(second.sessions) == set()
+    (stays,) = [one for one in both if one.process.poll() is None]
+    stays.wait_until_up()
+    assert stays.stop() == 0
+
+
+@pytest.mark.exhaustive
+def test_a_data_directory_that_is_unmounted_ends_it(start: Callable[..., Running], data: Path) -> None:
+    """One start, with the database in the data directory: none is made anew, neither by its children nor later."""
+    try:
+        means.need_root("may mount")
+    except means.Unavailable as missing:
+        means.skip_or_fail(missing)
+    data.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(data)], check=True)
+    try:
+        running = start(env={"DATABASE_URL": f"sqlite:///{data / 'db.sqlite3'}", "EXLAB_SECRET_KEY": ""})
+        running.wait_until_up()
+        subprocess.run(["umount", "--lazy", str(data)], check=True)
+        assert running.process.wait(PATIENCE) == 2
+        assert members(running.sessions) == set()
+        assert "was moved, unmounted or replaced" in running.errors.read_text()
+        assert list(data.iterdir()) == []
+    finally:
+        if os.path.ismount(data):
+            subprocess.run(["umount", "--lazy", str(data)], check=True)
 
 
 @pytest.mark.parametrize("bind", ["8000", "127.0.0.1:", "127.0.0.1:eighty", ":8000", "127.0.0.1:99999"])

@@ -74,10 +74,15 @@ def start(subprocess_env: dict[str, str], data: Path) -> Iterator[Callable[..., 
         one.clear_away()
 
 
-def test_serves_a_host_without_a_web_server_and_ends_without_a_trace(start: Callable[..., Worker], data: Path) -> None:
+def test_serves_a_host_without_a_web_server_and_ends_without_a_trace(
+    start: Callable[..., Worker], data: Path, root: StagingRoot
+) -> None:
     Heartbeat.objects.all().delete()
+    marker = Path(root.path) / f".exlab-staging-{root.token}"
+    marker.unlink()  # as of a root that a version before markers has registered
     worker = start()
     commands = sorted(command.split()[-1] for command in worker.wait_until_up().values())
+    assert marker.exists()
     assert commands == ["qcluster", "qcluster", "watch"]
     wanted = {*watching.clusters(), watching.WATCH}
     wait_for(

@@ -105,7 +105,9 @@ def python(words: Sequence[object], env: dict[str, str], **how: Any) -> Child:
 def instead_of_subprocess() -> Any:
     """What the product's module that starts the readers of the NAS is to take for `subprocess`."""
     start_waiting()
-    return SimpleNamespace(Popen=read_nas, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
+    return SimpleNamespace(
+        Popen=read_nas, PIPE=subprocess.PIPE, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired
+    )
 
 
 def start_waiting() -> None:

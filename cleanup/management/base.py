@@ -1,23 +1,28 @@
 """What the commands share: `--json`, the exit status, and how a run is named on the command line."""
 
 import argparse
-import getpass
 import json
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError, connection
 from django.utils import timezone
 
+from cleanup import answering
+from cleanup.lab import lock_waits, typist
 from cleanup.models import Hold, Run, StagingRoot
+from cleanup.policy.freed import say_freed
 from cleanup.policy.reasons import Reason
 from cleanup.staging.datadir import DataDir
 from cleanup.staging.ingest import parse_instant
 from cleanup.sweeping import Swept
 from cleanup.taking import FREEING, Action
 from cleanup.templatetags import words
+from exlab import databases
 
 USAGE = 2
 FAILED = 1
@@ -34,6 +39,8 @@ class LabCommand(BaseCommand):
     """A command with `--json`: then stdout holds one object and nothing else, and logs go to stderr."""
 
     requires_migrations_checks = True
+    # Whether what it writes down is the act of the account that types it.
+    acts = True
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:  # noqa: ANN401
         parser = super().create_parser(prog_name, subcommand, **kwargs)
@@ -45,10 +52,20 @@ class LabCommand(BaseCommand):
         data = DataDir(str(settings.EXLAB_DATA_DIR))
         relieved = data.relieve()
         try:
-            return super().execute(*args, **options)
+            with typist.typing(typist.account() if self.acts else ""):
+                return super().execute(*args, **options)
+        except OperationalError as error:
+            if not (busy := lock_waits.say(error)):
+                raise
+            raise CommandError(busy, returncode=FAILED) from None
         finally:
             if relieved:
                 data.lay_reserve()
+
+    def check_migrations(self) -> None:
+        """What `requires_migrations_checks` asks for: a database of this version, or a sentence. Raises UsageError."""
+        if unready := databases.trouble(connection):
+            raise UsageError(unready.said)
 
     def report(self, as_json: bool, answer: dict[str, Any], text: str) -> None:
         """Print the answer in the one form or the other."""
@@ -73,7 +90,7 @@ def user_named(name: str | None) -> str:
     """Whose act a command is: the user that is named, else the account that runs it. Raises UsageError if unknown."""
     if name and not get_user_model().objects.filter(username=name).exists():
         raise UsageError(f"No user {name} is known.")
-    return name or getpass.getuser()
+    return name or typist.name()
 
 
 def find_roots(name: str | None) -> list[StagingRoot]:
@@ -112,6 +129,25 @@ def parse_iso(text: str) -> datetime:
     return instant
 
 
+def gone_as_json(run: Run) -> dict[str, Any] | None:
+    """How a cleared run went, in the shape that scripts depend on; None for one that is not cleared."""
+    gone = answering.gone(run)
+    return None if gone is None else asdict(gone)
+
+
+def gone_as_text(run: Run) -> str:
+    """The same in a line for a person; empty for a run that is not cleared."""
+    gone = answering.gone(run)
+    if gone is None:
+        return ""
+    when = words.instant(gone.at) if gone.at else "at an unknown time"
+    was = f"{words.files(gone.files)}, {words.in_units(gone.bytes or 0)}" if gone.files is not None else "unknown"
+    freed = ""
+    if gone.freed_files is not None and gone.freed_files != gone.files:
+        freed = f"; {words.files(gone.freed_files)}, {words.in_units(gone.freed_bytes or 0)} of that are removed so far"
+    return f"It was cleared {when} by {words.visible(gone.by)}. On staging it was: {was}{freed}."
+
+
 def sweep_as_json(swept: Swept) -> dict[str, Any]:
     """A sweep, or a clear, in the shape that scripts depend on."""
     return {
@@ -122,8 +158,12 @@ def sweep_as_json(swept: Swept) -> dict[str, Any]:
         "cleared": swept.count(Action.CLEARED),
         "skipped": swept.count(Action.SKIPPED, Action.REFUSED),
         "failed": swept.failed,
+        "not_verified": swept.not_verified,
         "files": swept.files,
         "bytes_freed": swept.bytes_freed,
+        "allocated_bytes": swept.allocated_bytes,
+        "measured_bytes": swept.measured.measured if swept.measured else None,
+        "measured_of_bytes": swept.measured.allocated if swept.measured else None,
         "runs": [
             {
                 "root": run.root,
@@ -133,6 +173,10 @@ def sweep_as_json(swept: Swept) -> dict[str, Any]:
                 "detail": run.detail,
                 "files": run.files,
                 "bytes": run.bytes,
+                "policy": run.decided_by or None,
+                "allocated_bytes": run.allocated,
+                "measured_bytes": run.measured,
+                "unmeasured": run.unmeasured or None,
             }
             for run in swept.runs
         ],
@@ -149,16 +193,20 @@ def sweep_as_text(swept: Swept) -> str:
         rehearsed = run.reason == Reason.REHEARSAL
         why = Reason(run.reason).sentence if run.reason in set(Reason) and not rehearsed else run.reason
         size = f"{words.files(run.files)}, {words.exact_bytes(run.bytes)}" if run.action in FREEING else ""
-        parts = [part for part in (size, why, run.detail) if part]
+        given_back = say_freed(run.allocated, run.measured, run.unmeasured)
+        parts = [part for part in (size, given_back, why, run.detail) if part]
         lines.append(f"{run.action.replace('_', ' '):12} {run.run_path}  {'; '.join(parts)}")
     cleared, freed = ("would be cleared", "would free") if swept.dry_run else ("cleared", "freed")
     lines.append(
         f"{words.runs(swept.scanned)} scanned, {swept.candidates} candidates, {len(swept.freeing)} {cleared}, "
         f"{swept.failed} failed; {freed} {words.files(swept.files)}, {words.exact_bytes(swept.bytes_freed)}"
     )
-    if only_rehearsed := [run for run in swept.runs if run.reason == Reason.REHEARSAL]:
-        total = sum(run.bytes for run in only_rehearsed)
-        lines.append(f"{words.runs(len(only_rehearsed))}, {words.exact_bytes(total)} rehearsed: promote the policy")
+    if only_rehearsed := swept.only_rehearsed:
+        total = words.exact_bytes(sum(run.bytes for run in only_rehearsed))
+        lines.append(
+            f"rehearsed only: {len(only_rehearsed):,} would have gone by the schedule, {total}; "
+            "they go once the policy is promoted"
+        )
     for problem in swept.problems:
         lines.append(f"{problem.root}: {' '.join(part for part in (problem.reason.sentence, problem.detail) if part)}")
     return "\n".join(lines)
@@ -171,7 +219,7 @@ def hold_as_json(hold: Hold) -> dict[str, Any]:
         "owner": hold.owner,
         "reason": hold.reason,
         "since": hold.created_at,
-        "until": hold.until,
+        "until": hold.until and timezone.localtime(hold.until),
         "released_at": hold.released_at,
         "released_by": hold.released_by or None,
     }
@@ -180,3 +228,45 @@ def hold_as_json(hold: Hold) -> dict[str, Any]:
 def now() -> datetime:
     """The one look at the clock that a command takes."""
     return timezone.now()
+
+
+def add_registration_flags(parser: CommandParser) -> None:
+    """The flags under which a staging root is registered."""
+    parser.add_argument(
+        "--allow-same-filesystem",
+        action="store_true",
+        help="Accept a NAS root on the same filesystem. That is no second copy: for trials only.",
+    )
+    parser.add_argument(
+        "--allow-union-nas",
+        action="store_true",
+        help="Accept a NAS root on a union of directories, such as mergerfs or overlay. May be given later.",
+    )
+    parser.add_argument(
+        "--nas-writes-through",
+        action="store_true",
+        help="Accept a NAS root on a mount that may hold writes back, such as rclone, s3fs or davfs2, with its cache "
+        "off. May be given later.",
+    )
+    parser.add_argument(
+        "--accept-empty",
+        action="store_true",
+        help="Lay tokens even in empty directories, which may be mount points without their disks.",
+    )
+
+
+def nas_roots_given(given: list[str]) -> tuple[str, dict[str, str]]:
+    """The root's own NAS root (empty if none is named), and those of instruments by equipment."""
+    plain: list[str] = []
+    own: dict[str, str] = {}
+    for text in given:
+        equipment, equals, path = text.partition("=")
+        if not text or (equals and not path):
+            raise UsageError(f"--nas-root {text}: there is no path in it.")
+        if text.startswith("/") or not equals:
+            plain.append(text)
+        elif own.setdefault(equipment, path) != path:
+            raise UsageError(f"Two NAS roots are named for {equipment}.")
+    if len(plain) > 1:
+        raise UsageError("Name one NAS root for the staging root, and others as EQUIPMENT=PATH.")
+    return (plain[0] if plain else ""), own

@@ -1,7 +1,6 @@
 """The processes of `up` and of `worker`: started together, looked after, ended together; one such household a host."""
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
@@ -16,19 +15,27 @@ from types import FrameType
 from django.conf import settings
 from django.core.checks import run_checks
 from django.core.management.base import CommandError
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError, close_old_connections, connection
 from django.utils import timezone
 from django_q.tasks import async_task
 
 from cleanup import queueing, recovery, schedules, watching
+from cleanup.lab import markers
+from cleanup.management import data_places, takeover
 from cleanup.models import Heartbeat
 from cleanup.policy.watching import AHEAD, SILENT_AFTER
+from cleanup.staging.datadir import DataDir
+from cleanup.storage import data_place
+from cleanup.storage.data_place import Place
+from exlab import databases, places
+from exlab import settings as project
 
 BAD_USAGE = 2
 _LOOK_EVERY_SECONDS = 0.5
 _LISTEN_FOR_HEARTBEATS_EVERY_SECONDS = 30.0
 # How long a child may take to come to its end; a clear that is cut short by it is settled by recovery.
 _GRACE_SECONDS = 30.0
+_LOST_GRACE_SECONDS = 5.0
 
 Say = Callable[[str], object]
 
@@ -50,10 +57,12 @@ class Child:
 
     def start(self, lock: int) -> None:
         """Start it with the lock's descriptor, so that an orphan still holds the lock."""
-        environment = dict(os.environ)
+        environment = {**os.environ, **project.read.handed_on()}
         environment.pop("Q_CLUSTER_NAME", None)
         if self.queue:
             environment["Q_CLUSTER_NAME"] = self.queue
+        # With this a child makes nothing in the place of a data directory that is not there any more.
+        environment[data_place.VARIABLE] = data_place.identity_of(lock)
         self.process = subprocess.Popen(
             self.command,
             cwd=settings.BASE_DIR,
@@ -76,11 +85,13 @@ class Child:
 
 @dataclass
 class Household:
-    """The children of one `up` or `worker`."""
+    """The children of one `up` or `worker`, and the files that must stay where they are while these live."""
 
     lock: int
     children: list[Child]
     interrupted: bool = field(default=False)
+    place: Place = field(default_factory=Place)
+    missed: bool = False
 
     def start(self) -> None:
         """Start everybody, after giving back what an earlier household's clusters had taken."""
@@ -94,6 +105,13 @@ class Household:
     def dead(self) -> Child | None:
         return next((child for child in self.children if child.exit_status is not None), None)
 
+    def expect_in_place(self) -> None:
+        """Raise CommandError once the data directory, or the database in a file, is seen twice not to be the same."""
+        lost = self.place.lost()
+        if lost and self.missed:
+            raise data_places.taken_away(settings.EXLAB_DATA_DIR, lost)
+        self.missed = bool(lost)
+
     def stop(self, children: list[Child] | None = None) -> None:
         """Ask each main process to end, wait, then kill what is left of its session.
 
@@ -103,7 +121,8 @@ class Household:
         for process in processes:
             if process.poll() is None:
                 process.terminate()
-        deadline = time.monotonic() + _GRACE_SECONDS
+        # Without their data directory they can bring nothing to a good end.
+        deadline = time.monotonic() + (_LOST_GRACE_SECONDS if self.missed else _GRACE_SECONDS)
         for process in processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, deadline - time.monotonic()))
@@ -118,9 +137,13 @@ class Household:
         _ask_for_a_sign(child)
 
     def tend(self, say: Say) -> None:
-        """Return when interrupted; raise CommandError when a child dies; restart one that has fallen silent."""
+        """Return when interrupted; raise CommandError when a child dies; restart one that has fallen silent.
+
+        Also raise it where the data directory is not there any more.
+        """
         listened = time.monotonic()
         while not self.interrupted:
+            self.expect_in_place()
             if dead := self.dead():
                 raise CommandError(f"{dead.name} ended by itself (status {dead.exit_status}).")
             if time.monotonic() - listened > _LISTEN_FOR_HEARTBEATS_EVERY_SECONDS:
@@ -166,11 +189,31 @@ def check_system(say: Say, *, apart_from: str = "") -> None:
         raise CommandError("Nothing was started: see the errors above.", returncode=BAD_USAGE)
 
 
+def expect_data_directory() -> None:
+    """Raises CommandError where the data directory, or what lies in it, cannot be used."""
+    if found := places.trouble(settings.EXLAB_DATA_DIR, deep=True):
+        raise CommandError(found, returncode=BAD_USAGE)
+    DataDir(str(settings.EXLAB_DATA_DIR)).relieve()  # on a full disk nothing below could be written
+
+
+def expect_database(*, migrated: bool) -> None:
+    """Raises CommandError for a database that cannot be used, or, with `migrated`, not before it is migrated."""
+    unready = databases.trouble(connection)
+    if unready and (migrated or not unready.can_be_migrated):
+        raise CommandError(unready.said, returncode=BAD_USAGE)
+
+
 def settle_interrupted(say: Say) -> None:
     """Complete or undo what a crash has left of this host's clears."""
     settled = recovery.recover(now=timezone.now())
     for attempt in [*settled.rolled_back, *settled.rolled_forward]:
         say(f"Settled an interrupted clear: {attempt.run.run_path}.")
+
+
+def lay_markers(say: Say) -> None:
+    """Lay the markers of this host's staging roots, also of those that a version before markers has registered."""
+    for root, finding in markers.lay_on_this_host():
+        say(f"{root.name}: {finding.reason.sentence} {finding.detail}")
 
 
 def has_fallen_silent(child: Child) -> bool:
@@ -214,39 +257,25 @@ def _ask_for_a_sign(child: Child) -> None:
 
 
 @contextlib.contextmanager
-def sole_holder(data_dir: Path, command: str) -> Iterator[int]:
-    """Hold the data directory's lock: two of us would run every task twice. Raises CommandError if it is held."""
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = data_dir / "up.lock"
+def sole_holder(data_dir: Path, command: str, *, replace: bool = False, say: Say = print) -> Iterator[int]:
+    """Hold the data directory's lock: two of us would run every task twice. Raises CommandError if it is held.
+
+    With `replace` those that hold it are ended first.
+    """
+    data_places.prepare(data_dir)
+    path = data_dir / data_place.LOCK
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CommandError(_who_holds(path), returncode=BAD_USAGE) from None
+        if not takeover.take(descriptor):
+            if not replace:
+                raise CommandError(takeover.say_held(descriptor, path, command), returncode=BAD_USAGE)
+            with DataDir(str(data_dir)).lock("replace") as alone:
+                if not alone:
+                    problem = f"Another `--replace` is ending what runs on {data_dir} just now."
+                    raise CommandError(problem, returncode=BAD_USAGE)
+                takeover.end_holders(descriptor, path, say)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()} {command}\n".encode())
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _who_holds(path: Path) -> str:
-    holder, _space, command = path.read_text().strip().partition(" ")
-    if holder and Path(f"/proc/{holder}").exists():
-        return f"`manage.py {command or 'up'}` is running already on {path.parent} (process {holder})."
-    left = ", ".join(str(pid) for pid in _holders(path)) or "they cannot be seen from here"
-    return (
-        f"An earlier `manage.py {command or 'up'}` on {path.parent} was killed and left processes behind: {left}. "
-        "End them first (kill), then start again."
-    )
-
-
-def _holders(path: Path) -> list[int]:
-    """The processes that have a file open, as far as this user may see."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if any(link.resolve() == path for link in (process / "fd").iterdir()):
-                found.append(int(process.name))
-    return sorted(found)

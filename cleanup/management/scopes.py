@@ -2,17 +2,23 @@
 
 import argparse
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.core.management.base import CommandError
+from django.db import IntegrityError
 
-from cleanup.management.base import UsageError
+from cleanup import previewing
+from cleanup.lab import typist
+from cleanup.management.base import FAILED, UsageError, now
 from cleanup.models import RetentionPolicy, Run, RunKind, StagingRoot
 from cleanup.policy.retention import effective_policy
 from cleanup.policy.typed import names_near
+from cleanup.policy.units import AT_ONCE
 from cleanup.policy.wording import describe
 from cleanup.staging.layout import is_folder_name
-from cleanup.templatetags.words import visible
+from cleanup.templatetags.words import in_units, runs, visible
 
 # Longer names fit no column.
 MAX_NAME = 255
@@ -45,6 +51,50 @@ def find_root(name: str) -> StagingRoot:
     return root
 
 
+def write_version(
+    scope: dict[str, Any],
+    fields: dict[str, Any],
+    *,
+    rehearse: bool | None,
+    note: str,
+    option_of: Callable[[str], str],
+    at_once: bool = False,
+) -> RetentionPolicy:
+    """Write a new policy version in the name of the account that runs the command.
+
+    The arguments are those of `add_version`; `option_of` names the option that sets a field, `at_once` says that runs
+    may go as soon as they are verified. Raises UsageError for fields that make no policy, or one by which they may
+    where that was not said, CommandError where another version was written at the same moment.
+    """
+    at = now()
+    try:
+        if not at_once:
+            _expect_none_at_once(scope, fields, rehearse=rehearse, at=at)
+        return RetentionPolicy.objects.add_version(
+            author=typist.name(),
+            typed_by=typist.current(),
+            now=at,
+            rehearse=rehearse,
+            note=note,
+            **scope,
+            **fields,
+        )
+    except ValidationError as error:
+        raise UsageError(sentences(error, option_of)) from None
+    except IntegrityError:
+        raise CommandError("Another version was written at the same moment: try again.", returncode=FAILED) from None
+
+
+def _expect_none_at_once(scope: dict[str, Any], fields: dict[str, Any], *, rehearse: bool | None, at: datetime) -> None:
+    """Raise UsageError if by the new version runs may go at once that may not now; ValidationError if it is none."""
+    before = RetentionPolicy.objects.filter(**scope).order_by("-version").first()
+    drafted = previewing.draft(before, author=typist.name(), now=at, rehearse=rehearse, **scope, **fields)
+    shown = previewing.preview(drafted, at)
+    if shown.at_once:
+        size = f"{runs(len(shown.then.wanted))}, {in_units(shown.then.wanted_bytes)}"
+        raise UsageError(f"0 h: a run goes {AT_ONCE}; now that would be {size}. Add --at-once if that is meant.")
+
+
 def version_as_json(version: RetentionPolicy) -> dict[str, Any]:
     """A policy version in the shape that scripts depend on; null is what the version leaves to wider scopes."""
     value = version.as_value()
@@ -62,6 +112,7 @@ def version_as_json(version: RetentionPolicy) -> dict[str, Any]:
         "budget_bytes",
         "budget_minutes",
         "max_share",
+        "only_here",
     )
     return {
         "version": version.version,
@@ -74,6 +125,7 @@ def version_as_json(version: RetentionPolicy) -> dict[str, Any]:
         "rehearsal_nights": version.rehearsal_nights,
         "note": version.note,
         "author": version.author,
+        "typed_by": version.typed_by or None,
         "created_at": version.created_at,
         "means": meaning_of(version),
     }

@@ -1,8 +1,11 @@
 """What exists: staging roots, runs with their ingest history, policies, attempts, the ledger, sweeps, what is wrong."""
 
 from cleanup.models.access import Access
+from cleanup.models.announcements import Announcement, Forecast
 from cleanup.models.base import AppendOnly, RunKind
+from cleanup.models.checks_here import AcceptedBytes, ByteCheck
 from cleanup.models.clears import (
+    AttemptKind,
     ClearAttempt,
     ClearBatch,
     LedgerEntry,
@@ -12,30 +15,47 @@ from cleanup.models.clears import (
     Proof,
     Requester,
 )
+from cleanup.models.clocks import HostClock
+from cleanup.models.differences import Difference
+from cleanup.models.first_nights import RootEvent, RootNote
 from cleanup.models.holds import Hold, HoldQuerySet, HoldSource
+from cleanup.models.likeness import Likeness, LikenessQuerySet
 from cleanup.models.policies import RetentionPolicy, Surprise
 from cleanup.models.roots import DiskUsage, Heartbeat, Instrument, NasBreaker, Project, StagingRoot
-from cleanup.models.runs import IngestEvent, Run, RunQuerySet, Tone
-from cleanup.models.sweeps import Outcome, Sweep, SweepBreaker, SweepKind, SweptRun
+from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Tone
+from cleanup.models.selections import KeptSelection
+from cleanup.models.set_aside import AsideState, SetAside
+from cleanup.models.sweeps import Outcome, Sweep, SweepBreaker, SweepKind, SweptRun, Tally
 from cleanup.models.troubles import Alert, AlertKind, Orphan, OrphanKind
 
 __all__ = [
+    "AcceptedBytes",
     "Access",
     "Alert",
     "AlertKind",
+    "Announcement",
     "AppendOnly",
+    "AsideState",
+    "AttemptKind",
+    "ByteCheck",
     "ClearAttempt",
     "ClearBatch",
+    "Difference",
     "DiskUsage",
+    "Forecast",
     "Heartbeat",
     "Hold",
     "HoldQuerySet",
     "HoldSource",
+    "HostClock",
     "IngestEvent",
     "Instrument",
+    "KeptSelection",
     "LedgerEntry",
     "LedgerKind",
     "LedgerQuerySet",
+    "Likeness",
+    "LikenessQuerySet",
     "NasBreaker",
     "Orphan",
     "OrphanKind",
@@ -43,16 +63,21 @@ __all__ = [
     "Phase",
     "Project",
     "Proof",
+    "RecordSight",
     "Requester",
     "RetentionPolicy",
+    "RootEvent",
+    "RootNote",
     "Run",
     "RunKind",
     "RunQuerySet",
+    "SetAside",
     "StagingRoot",
     "Surprise",
     "Sweep",
     "SweepBreaker",
     "SweepKind",
     "SweptRun",
+    "Tally",
     "Tone",
 ]

@@ -9,8 +9,10 @@ from django.db import models, transaction
 from django.db.models import Q
 
 from cleanup.models.base import AppendOnly
+from cleanup.models.checks_here import AcceptedBytes
 from cleanup.models.runs import Run
 from cleanup.models.sums import bytes_sum
+from cleanup.policy.gates import ONLY_HERE, Gate
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import ProofLevel
 
@@ -19,7 +21,8 @@ class Proof(AppendOnly):
     """The dated evidence that the NAS held a run: how far the comparison went and what it covered.
 
     `evidence` is the SHA-256 of everything by which a change on either side would show (see `proving.py`); the proof
-    is reused only while that stays the same. Empty: never.
+    is reused only while that stays the same. Empty: never. `accepted`: the bytes were the same on both sides and those
+    that an admin has accepted, and not those of the manifest.
     """
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="proofs")
@@ -30,6 +33,14 @@ class Proof(AppendOnly):
     bytes = models.BigIntegerField("logical bytes")
     manifest_sha256 = models.CharField(max_length=64, blank=True)
     evidence = models.CharField(max_length=64, blank=True)
+    accepted = models.ForeignKey(
+        AcceptedBytes,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="proofs",
+        verbose_name="accepted as",
+    )
 
     class Meta:
         ordering = ("-at",)
@@ -38,7 +49,12 @@ class Proof(AppendOnly):
         ]
 
     def __str__(self) -> str:
-        return f"{self.level} of {self.files} files at {self.at:%Y-%m-%d %H:%M}"
+        return f"{self.kind} of {self.files} files at {self.at:%Y-%m-%d %H:%M}"
+
+    @property
+    def kind(self) -> str:
+        """What was shown, for ledger and pages: the level, or `accepted` where that took the manifest's place."""
+        return "accepted" if self.accepted_id else self.level
 
 
 class Phase(models.TextChoices):
@@ -51,6 +67,13 @@ class Phase(models.TextChoices):
     REFUSED = "refused"
     ABORTED = "aborted"
     CONFLICT = "conflict"
+
+
+class AttemptKind(models.TextChoices):
+    """What an attempt removes: a run's staging copy, or the empty shell that the wizard left at a run's path."""
+
+    CLEAR = "clear"
+    SHELL = "shell"
 
 
 class Requester(models.TextChoices):
@@ -84,18 +107,55 @@ class ClearBatch(models.Model):
         return f"clears asked for by {self.actor} at {self.created_at:%Y-%m-%d %H:%M}"
 
 
+class ClearAttemptQuerySet(models.QuerySet["ClearAttempt"]):
+    def clears(self) -> Self:
+        """Those that clear runs; without the removals of shells, which say nothing of a run."""
+        return self.filter(kind=AttemptKind.CLEAR)
+
+    def last_tries(self) -> Self:
+        """One for each run asked for: without those that were tried again."""
+        return self.filter(repeated_by=None)
+
+    def waiting_for_another_try(self) -> Self:
+        """Those that ended without a clear and are tried again by themselves."""
+        return self.filter(again_after__isnull=False)
+
+
 class ClearAttempt(models.Model):
-    """One try at one clear. Its id names the fence, the plan and the tombstone.
+    """One try at one clear, or at the removal of a shell. Its id names the fence, the plan and the tombstone.
+
+    `policy_version` is the newest version of any policy at the time: no weaker a proof is accepted than it promised.
+    `decided_by` says by which version of which scope mode, hours and proof of this run were decided
+    (`retention.sources_as_json`); rows of an earlier program lack it.
 
     `planned_*` is what the plan holds, `freed_*` what was really removed so far; `compared_bytes` and
     `done_*` are the progress of what is under way, `progress_at` when that last moved. `cause` says why the schedule
     took the run, as in `retention+max_bytes`. `plan_sha256` and `prepared` tell recovery what is ours, `emptied`
-    that nothing but the record was left of the run.
+    that nothing but the record was left of the run. `step` and `checked_files` say how far the look under the fence is.
+    `nas_flags` names the flags of the staging root that were in force, as in `allow_union_nas`; `twin_path` is where
+    the twin lay on this host when it was proven. Of the removal of a shell the run is the one at whose path it was
+    made, and `prepared` holds the shell's `path` below the staging root.
+
+    `sweep` is the pass that made it, `let_go` the breaker whose go-on covers the run, where one does: both are empty of
+    what a person asked for, and in rows of an earlier program.
+
+    `repeats` is the attempt that this one tries again (see `clears.again`); `tries` counts the tries
+    before it, and `interruptions` those of them that a fault had ended. `again_after` is when it is tried again at the
+    earliest (never, if empty). `asked_version` is the policy's version when a person asked: what was promised of the
+    proof then holds for every try.
+
+    `measured_bytes` is what the disk gave back by its own count; where that is unknown, `unmeasured` is the code for
+    why (see `policy.freed`). Both are empty in rows from before that was measured. `disk_*` is how full the disk was,
+    as an ordinary user may have it.
 
     `told_at` is when the history on the NAS got its `cleared` entry; until then `tell_reason` says why not, and
     `tell_after` when it is tried next (never, if empty).
     """
 
+    # Not stored: the names of shells that were moved aside when the run went back to its path.
+    shells: tuple[str, ...] = ()
+    # Not stored: whether a challenge lies in the fence, or may, so that the run may not have its own time.
+    challenging: bool = False
     ACTIVE: ClassVar = (Phase.QUEUED, Phase.INTENT, Phase.COMMITTED)
     # Ended, and the run stayed.
     FAILED: ClassVar = (Phase.REFUSED, Phase.ABORTED, Phase.CONFLICT)
@@ -103,17 +163,38 @@ class ClearAttempt(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="attempts")
     batch = models.ForeignKey(ClearBatch, on_delete=models.PROTECT, null=True, blank=True, related_name="attempts")
+    kind = models.CharField(max_length=5, choices=AttemptKind, default=AttemptKind.CLEAR)
     phase = models.CharField(max_length=9, choices=Phase, default=Phase.QUEUED)
     host = models.CharField(max_length=255)
     requester = models.CharField(max_length=8, choices=Requester)
     actor = models.CharField(max_length=150)
+    typed_by = models.CharField("typed by the account", max_length=255, blank=True)
     note = models.CharField("reason given", max_length=500, blank=True)
     policy_version = models.PositiveIntegerField(default=0)
+    decided_by = models.JSONField("policy that decided", default=dict, blank=True)
     cause = models.CharField("why the schedule took it", max_length=60, blank=True)
+    sweep = models.ForeignKey(
+        "cleanup.Sweep", on_delete=models.PROTECT, null=True, blank=True, related_name="attempts", verbose_name="pass"
+    )
+    let_go = models.ForeignKey(
+        "cleanup.SweepBreaker",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="attempts",
+        verbose_name="let go after",
+    )
     proof = models.ForeignKey(Proof, on_delete=models.PROTECT, null=True, blank=True, related_name="attempts")
     created_at = models.DateTimeField()
     phase_at = models.DateTimeField()
     task_id = models.CharField(max_length=32, blank=True)
+    repeats = models.OneToOneField(
+        "self", on_delete=models.PROTECT, null=True, blank=True, related_name="repeated_by", verbose_name="tries again"
+    )
+    tries = models.PositiveSmallIntegerField("tries before this one", default=0)
+    interruptions = models.PositiveSmallIntegerField("tries before that were interrupted", default=0)
+    again_after = models.DateTimeField("tried again after", null=True, blank=True)
+    asked_version = models.PositiveIntegerField("policy version when it was asked for", null=True, blank=True)
     decision = models.JSONField(default=list, blank=True)
     reason = models.CharField(max_length=40, blank=True)
     detail = models.TextField(blank=True)
@@ -122,12 +203,21 @@ class ClearAttempt(models.Model):
     planned_files = models.BigIntegerField(default=0)
     planned_bytes = models.BigIntegerField("planned logical bytes", default=0)
     compared_bytes = models.BigIntegerField("bytes compared so far", default=0)
+    step = models.CharField("step under way", max_length=20, blank=True)
+    checked_files = models.BigIntegerField("twin files opened again so far", default=0)
+    twin_path = models.CharField("where the twin lay", max_length=8192, blank=True)
+    nas_flags = models.CharField("flags in force", max_length=200, blank=True)
     progress_at = models.DateTimeField("last progress", null=True, blank=True)
     done_files = models.BigIntegerField(default=0)
     done_bytes = models.BigIntegerField("logical bytes removed so far", default=0)
     freed_files = models.BigIntegerField(default=0)
     freed_bytes = models.BigIntegerField("freed logical bytes", default=0)
     freed_allocated_bytes = models.BigIntegerField(default=0)
+    measured_bytes = models.BigIntegerField("bytes that the disk gave back", null=True, blank=True)
+    unmeasured = models.CharField("why that is not known", max_length=16, blank=True)
+    disk_bytes = models.BigIntegerField("size of the disk", null=True, blank=True)
+    disk_free_before = models.BigIntegerField("free before the removal", null=True, blank=True)
+    disk_free_after = models.BigIntegerField("free after the removal", null=True, blank=True)
     emptied = models.BooleanField(default=False)
     told_at = models.DateTimeField("the NAS was told at", null=True, blank=True)
     tell_after = models.DateTimeField("the NAS is told after", null=True, blank=True)
@@ -135,11 +225,14 @@ class ClearAttempt(models.Model):
     tell_reason = models.CharField("why the NAS was not told", max_length=40, blank=True)
     tell_detail = models.TextField(blank=True)
 
+    objects = ClearAttemptQuerySet.as_manager()
+
     class Meta:
         ordering = ("-created_at",)
         constraints: ClassVar = [
             models.CheckConstraint(condition=Q(phase__in=Phase.values), name="attempt_phase_is_known"),
             models.CheckConstraint(condition=Q(requester__in=Requester.values), name="attempt_requester_is_known"),
+            models.CheckConstraint(condition=Q(kind__in=AttemptKind.values), name="attempt_kind_is_known"),
             models.UniqueConstraint(
                 fields=["run"],
                 condition=Q(phase__in=["queued", "intent", "committed"]),
@@ -148,15 +241,37 @@ class ClearAttempt(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["phase", "host"], name="attempt_by_phase"),
+            models.Index(fields=["again_after"], condition=Q(again_after__isnull=False), name="attempt_to_try_again"),
             models.Index(fields=["tell_after"], condition=Q(tell_after__isnull=False), name="attempt_to_tell"),
         ]
 
     def __str__(self) -> str:
-        return f"{self.phase} clear of {self.run}"
+        return f"{self.phase} {'clear' if self.kind == AttemptKind.CLEAR else 'removal of a shell'} of {self.run}"
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether it clears a run, and does not remove a shell at a run's path."""
+        return self.kind == AttemptKind.CLEAR
 
     @property
     def is_active(self) -> bool:
         return self.phase in self.ACTIVE
+
+    @property
+    def promised_version(self) -> int:
+        """The version of the policy by which a person asked; `policy_version` becomes that by which it was decided."""
+        return self.policy_version if self.asked_version is None else self.asked_version
+
+    @property
+    def waits_for_another_try(self) -> bool:
+        """Whether it ended without a clear and is tried again by itself."""
+        return self.again_after is not None
+
+    @property
+    def only_here(self) -> str:
+        """What the run had besides its bytes and the NAS lacked, in words; empty if nothing."""
+        details = (gate["detail"] or "" for gate in self.decision or () if gate["gate"] == Gate.PROOF)
+        return next((detail.partition(ONLY_HERE)[2].strip() for detail in details if ONLY_HERE in detail), "")
 
     @property
     def incomplete(self) -> bool:
@@ -186,6 +301,22 @@ class LedgerKind(models.TextChoices):
     CONFLICT = "conflict"
     REREGISTERED = "reregistered"
     MARKED_GONE = "marked_gone"
+    SHELL = "shell"
+    SET_ASIDE = "set_aside"
+    PUT_BACK = "put_back"
+    ACCEPTED = "accepted"
+
+
+def measured_sums() -> dict[str, Any]:
+    """The sums of what disks gave back, and of the allocated bytes of the same rows of the ledger.
+
+    Name them before a sum that is called as a column is: the ones after it would mean the sum.
+    """
+    known = Q(measured_bytes__isnull=False)
+    return {
+        "measured_of_bytes": bytes_sum("allocated_bytes", filter=known, default=0),
+        "measured_bytes": bytes_sum("measured_bytes", default=0),
+    }
 
 
 class LedgerQuerySet(models.QuerySet["LedgerEntry"]):
@@ -203,13 +334,20 @@ class LedgerQuerySet(models.QuerySet["LedgerEntry"]):
         )
         return {name: int(value) for name, value in sums.items()}
 
+    def measured(self) -> dict[str, int]:
+        """What disks gave back by their own count, and of how many allocated bytes: of the rows that were measured."""
+        return {name: int(value) for name, value in self.freeing().aggregate(**measured_sums()).items()}
+
 
 class LedgerEntry(AppendOnly):
     """What was authorised, removed or refused, when, where and by whom.
 
     Names are copied, not referenced: a row must still tell its story when users and roots are long gone. In
-    `authorised` the counts are the plan's; in `partial` and `completed` they are what this step removed. Only a run
-    that was registered again, or marked as gone, has a row without an attempt.
+    `authorised` the counts are the plan's; in `partial` and `completed` they are what this step removed, and
+    `measured_bytes` what the disk gave back for it (`unmeasured`: why that is not known; older rows have neither).
+    Only a run that was registered again, or marked as gone, or of which a file was set aside or put back, or whose
+    bytes were accepted, has a row without an attempt. `policy_version` and `decided_by` are the attempt's. `typed_by`
+    is the operating system's account that typed the command, if one asked for it: `--user` may name another person.
     """
 
     at = models.DateTimeField()
@@ -223,16 +361,21 @@ class LedgerEntry(AppendOnly):
     run_kind = models.CharField(max_length=12)
     requester = models.CharField(max_length=8, choices=Requester)
     actor = models.CharField(max_length=150)
+    typed_by = models.CharField("typed by the account", max_length=255, blank=True)
     host = models.CharField(max_length=255)
     policy_version = models.PositiveIntegerField()
+    decided_by = models.JSONField("policy that decided", default=dict, blank=True)
     cause = models.CharField("why the schedule took it", max_length=60, blank=True)
     proof_level = models.CharField(max_length=8, blank=True)
     files = models.BigIntegerField(default=0)
     bytes = models.BigIntegerField("logical bytes", default=0)
     allocated_bytes = models.BigIntegerField(default=0)
+    measured_bytes = models.BigIntegerField("bytes that the disk gave back", null=True, blank=True)
+    unmeasured = models.CharField("why that is not known", max_length=16, blank=True)
     reason = models.CharField(max_length=40, blank=True)
     detail = models.TextField(blank=True)
     plan_sha256 = models.CharField(max_length=64, blank=True)
+    nas_flags = models.CharField("flags in force", max_length=200, blank=True)
 
     objects = LedgerQuerySet.as_manager()
 
@@ -242,7 +385,8 @@ class LedgerEntry(AppendOnly):
         constraints: ClassVar = [
             models.CheckConstraint(condition=Q(kind__in=LedgerKind.values), name="ledger_kind_is_known"),
             models.CheckConstraint(
-                condition=Q(attempt__isnull=False) | Q(kind__in=["reregistered", "marked_gone"]),
+                condition=Q(attempt__isnull=False)
+                | Q(kind__in=["reregistered", "marked_gone", "set_aside", "put_back", "accepted"]),
                 name="ledger_entry_has_its_attempt",
             ),
             models.UniqueConstraint(

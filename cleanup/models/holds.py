@@ -6,6 +6,8 @@ from typing import ClassVar, Self
 from django.db import models
 from django.db.models import Q
 
+from cleanup.models.clocks import sure_at
+from cleanup.models.roots import StagingRoot
 from cleanup.models.runs import Run
 
 
@@ -18,8 +20,13 @@ class HoldSource(models.TextChoices):
 
 class HoldQuerySet(models.QuerySet["Hold"]):
     def in_force(self, now: datetime) -> Self:
-        """Holds that pin their run at this instant: neither released nor over."""
-        return self.filter(released_at=None).filter(Q(until=None) | Q(until__gt=now))
+        """Holds that pin their run at this instant: neither released nor over, nor over by a clock in doubt alone."""
+        lasting = Q(until=None) | Q(until__gt=now) | Q(until__gt=sure_at(StagingRoot, "run_id"))
+        return self.filter(released_at=None).filter(lasting)
+
+    def with_clock(self) -> Self:
+        """Holds with the instant by which they end, where their host's clock is in doubt."""
+        return self.annotate(sure_at=sure_at(StagingRoot, "run_id"))
 
 
 class Hold(models.Model):
@@ -32,10 +39,12 @@ class Hold(models.Model):
     source = models.CharField(max_length=6, choices=HoldSource, default=HoldSource.PERSON)
     owner = models.CharField(max_length=150)
     reason = models.CharField(max_length=500)
+    typed_by = models.CharField("typed by the account", max_length=255, blank=True)
     created_at = models.DateTimeField()
     until = models.DateTimeField(null=True, blank=True)
     released_at = models.DateTimeField(null=True, blank=True)
     released_by = models.CharField(max_length=150, blank=True)
+    released_typed_by = models.CharField("release typed by the account", max_length=255, blank=True)
     reminded_at = models.DateTimeField(null=True, blank=True)
 
     objects = HoldQuerySet.as_manager()

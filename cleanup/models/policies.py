@@ -1,23 +1,27 @@
 """Retention policies, every version of them."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from cleanup.models.base import AppendOnly, RunKind
+from cleanup.models.first_nights import RootNote
 from cleanup.models.roots import StagingRoot
 from cleanup.models.runs import Run
+from cleanup.policy.approval import approve_all, approved_of
 from cleanup.policy.retention import (
     MAX_BUDGET_MINUTES,
     MAX_RETAIN_HOURS,
     ROOT_FIELDS,
     SWEEP_FIELDS,
+    Beyond,
     Limits,
     Mode,
     Policy,
@@ -28,7 +32,7 @@ from cleanup.policy.retention import (
     effective_policy,
     limits_of,
     stage_of_next,
-    unset_since,
+    values_besides,
 )
 
 
@@ -41,16 +45,25 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
             newest[policy.scope] = policy
         return list(newest.values())
 
-    def scoped(self, *, as_of: int | None = None) -> list[ScopedPolicy]:
-        """The policies in force, now or as of a version, as values for `effective_policy`."""
-        newest: dict[Scope, ScopedPolicy] = {}
-        settled: dict[Scope, ScopedPolicy] = {}
-        versions = self if as_of is None else self.filter(version__lte=as_of)
-        for value in (policy.as_value() for policy in versions.select_related("root").order_by("version")):
-            newest[value.scope] = value
-            if value.stage is not Stage.REHEARSING:
-                settled[value.scope] = value
-        return [replace(value, unset=unset_since(settled.get(scope), value)) for scope, value in newest.items()]
+    def scoped(self, *, as_of: int | None = None, drafted: "RetentionPolicy | None" = None) -> list[ScopedPolicy]:
+        """The policies in force, now or as of a version, as values for `effective_policy`.
+
+        With one that is only `drafted` they are those that would be in force with it.
+        """
+        chains = self.chains(as_of=as_of)
+        if drafted is not None:
+            chains.setdefault(drafted.scope, []).append(drafted.as_value())
+        return approve_all(chains, RootNote.objects.first_nights(as_of=as_of))
+
+    def chains(self, *, as_of: int | None = None) -> dict[Scope, list[ScopedPolicy]]:
+        """Every version of each scope, the first one first, now or when `as_of` was the newest of all."""
+        chains: dict[Scope, list[ScopedPolicy]] = {}
+        surprises = Surprise.objects.filter(policy_version=OuterRef("version"))
+        versions = (self if as_of is None else self.filter(version__lte=as_of)).annotate(surprised=Exists(surprises))
+        for policy in cast("Iterable[Any]", versions.select_related("root").order_by("version")):
+            value: ScopedPolicy = replace(policy.as_value(), surprised=policy.surprised)
+            chains.setdefault(value.scope, []).append(value)
+        return chains
 
     def effective_for(self, run: Run) -> Policy:
         return effective_policy(self.scoped(), run.scope)
@@ -90,8 +103,8 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
                 **fields,
             )
             policy.save()
-            if policy.proof != (before.proof if before else ""):
-                # Of a policy only the proof decides how a run stands for an operator; all else binds the schedule.
+            if any(getattr(policy, name) != (getattr(before, name) if before else "") for name in _FOR_OPERATORS):
+                # These decide how a run stands for an operator; all else binds the schedule.
                 named = {name: value for name, value in scope.items() if value}
                 Run.objects.staged().filter(**named, **({"root": root} if root else {})).doubt()
         return policy
@@ -129,16 +142,30 @@ def draft_version(
     # Whether the number is free is for the database to say at the write: asked before, it may not be by then.
     policy.full_clean(exclude={"version"})
     if stage is None:
-        earlier = before.as_value() if before else None
-        policy.rehearsal = stage_of_next(earlier, policy.as_value(), rehearse=rehearse)
+        policy.rehearsal = _stage_after(before, policy.as_value(), rehearse=rehearse)
     return policy
 
 
+def _stage_after(before: "RetentionPolicy | None", after: ScopedPolicy, *, rehearse: bool | None) -> Stage:
+    """The stage at which a version begins that follows the one before: what only keeps longer needs no rehearsal."""
+    chains = RetentionPolicy.objects.chains()
+    chain = chains.get(after.scope, [])
+    return stage_of_next(
+        before.as_value() if before else None,
+        after,
+        rehearse=rehearse,
+        approved=approved_of(chain),
+        wider=values_besides(approve_all(chains, RootNote.objects.first_nights()), after.scope),
+    )
+
+
+_FOR_OPERATORS = ("proof", "only_here")
 # What a version says besides its scope, and the next one carries over.
 VERSIONED = (
     "mode",
     "retain_hours",
     "proof",
+    "only_here",
     "min_retain_hours",
     "stalled_after_hours",
     *ROOT_FIELDS,
@@ -169,6 +196,7 @@ class RetentionPolicy(AppendOnly):
         null=True, blank=True, validators=[MinValueValidator(0), MaxValueValidator(MAX_RETAIN_HOURS)]
     )
     proof = models.CharField(max_length=8, blank=True, choices=[(level.value, level.value) for level in ProofLevel])
+    only_here = models.CharField(max_length=5, blank=True, choices=[(each.value, each.value) for each in Beyond])
     min_retain_hours = _hours()
     stalled_after_hours = _hours()
     max_bytes = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(0)])
@@ -185,6 +213,7 @@ class RetentionPolicy(AppendOnly):
     rehearsal_nights = models.PositiveSmallIntegerField(null=True, blank=True, validators=[MaxValueValidator(365)])
     note = models.CharField(max_length=500, blank=True)
     author = models.CharField(max_length=150)
+    typed_by = models.CharField("typed by the account", max_length=255, blank=True)
     created_at = models.DateTimeField()
 
     objects = RetentionPolicyQuerySet.as_manager()
@@ -195,6 +224,7 @@ class RetentionPolicy(AppendOnly):
         constraints: ClassVar = [
             models.CheckConstraint(condition=Q(mode__in=["", *Mode]), name="policy_mode_is_known"),
             models.CheckConstraint(condition=Q(proof__in=["", *ProofLevel]), name="policy_proof_is_known"),
+            models.CheckConstraint(condition=Q(only_here__in=["", *Beyond]), name="policy_only_here_is_known"),
             models.CheckConstraint(condition=Q(run_kind__in=["", *RunKind.values]), name="policy_run_kind_is_known"),
             models.CheckConstraint(condition=Q(rehearsal__in=list(Stage)), name="policy_rehearsal_is_known"),
             models.CheckConstraint(
@@ -258,6 +288,7 @@ class RetentionPolicy(AppendOnly):
             mode=Mode(self.mode) if self.mode else None,
             retain_hours=self.retain_hours,
             proof=ProofLevel(self.proof) if self.proof else None,
+            only_here=Beyond(self.only_here) if self.only_here else None,
             min_retain_hours=self.min_retain_hours,
             stalled_after_hours=self.stalled_after_hours,
             **{name: getattr(self, name) for name in (*ROOT_FIELDS, *SWEEP_FIELDS)},

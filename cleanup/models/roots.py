@@ -12,6 +12,11 @@ class StagingRoot(models.Model):
 
     `token` is the UUID in the token file at the root's top; without that file nothing is done there. A token that is
     empty has not been laid yet, because the directory was empty: perhaps its disk was not mounted.
+
+    `nas_layout` says where the twin of a run lies below its NAS root (see `storage.twin_paths`). `instrument_nas` holds
+    the NAS roots of instruments that have one of their own: `{equipment: {"path": …, "token": …}}`. `allow_union_nas`
+    and `nas_writes_through` accept kinds of mounts that are refused without them (see `storage.mount_kinds`).
+    `layout_proposal` is what discovery last found out about other layouts.
     """
 
     name = models.CharField(max_length=64, unique=True)
@@ -20,7 +25,12 @@ class StagingRoot(models.Model):
     token = models.CharField(max_length=36, blank=True)
     nas_path = models.CharField("NAS root", max_length=4096, blank=True)
     nas_token = models.CharField("NAS token", max_length=36, blank=True)
+    nas_layout = models.CharField("layout of the NAS", max_length=255, default="run-path")
+    instrument_nas = models.JSONField("NAS roots of instruments", default=dict, blank=True)
+    layout_proposal = models.JSONField(default=dict, blank=True)
     allow_same_filesystem = models.BooleanField(default=False)
+    allow_union_nas = models.BooleanField("accept a union mount as the NAS", default=False)
+    nas_writes_through = models.BooleanField("the NAS mount writes through", default=False)
     created_at = models.DateTimeField(auto_now_add=True)
     discovered_at = models.DateTimeField(null=True, blank=True)
     problem = models.CharField(max_length=40, blank=True)
@@ -90,6 +100,7 @@ class NasBreaker(models.Model):
     """What a NAS root was like of late, seen from one host: after trouble nobody asks it again before `open_until`.
 
     A mount that hangs costs everybody a minute who asks; one breaker for all processes lets only one of them pay.
+    `abandoned` are processes that read it, were killed and did not die of that: number and start in clock ticks.
     """
 
     host = models.CharField(max_length=255)
@@ -99,6 +110,7 @@ class NasBreaker(models.Model):
     open_until = models.DateTimeField("not asked until", null=True, blank=True)
     reason = models.CharField(max_length=40, blank=True)
     detail = models.CharField(max_length=500, blank=True)
+    abandoned = models.JSONField("reading processes given up", default=list, blank=True)
 
     class Meta:
         constraints: ClassVar = [

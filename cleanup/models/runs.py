@@ -1,9 +1,10 @@
 """Runs, their ingest history, and the holds that pin them."""
 
-from typing import TYPE_CHECKING, ClassVar, Self
+import uuid
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, OuterRef, Prefetch, Q, Subquery
 from django.db.models.functions import Coalesce
 
 from cleanup.models.base import STATES, AppendOnly, RunKind
@@ -13,6 +14,8 @@ from cleanup.policy.retention import Scope
 
 if TYPE_CHECKING:
     from cleanup.models.clears import ClearAttempt
+    from cleanup.models.holds import Hold
+    from cleanup.models.likeness import Likeness
 
 
 class Tone(models.IntegerChoices):
@@ -30,6 +33,20 @@ class Tone(models.IntegerChoices):
         return self.name.lower()
 
 
+# The attribute of a run that holds the key of the attempt whose conflict stands, where it was asked for.
+_CONFLICT = "standing_conflict"
+
+
+def _key_of_conflict() -> Subquery:
+    attempts = cast("type[ClearAttempt]", Run.attempts.rel.related_model)  # which is defined after this
+    return Subquery(attempts.objects.filter(run=OuterRef("pk"), phase="conflict").values("pk")[:1])
+
+
+def _holds(lookup: str) -> "Prefetch[Any, Any, Any]":
+    holds = cast("type[Hold]", Run.holds.rel.related_model)  # as above
+    return Prefetch(lookup, queryset=holds.objects.with_clock())
+
+
 class RunQuerySet(models.QuerySet["Run"]):
     def staged(self) -> Self:
         """Runs whose staging copy has not been cleared, as far as anybody knows."""
@@ -39,8 +56,11 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.filter(state=State.SYNC_VERIFIED)
 
     def with_root(self) -> Self:
-        """Runs with what every decision asks for: their root and their holds."""
-        return self.select_related("root").prefetch_related("holds")
+        """Runs with what every decision asks for: root, holds, runs that they may be, and a conflict that stands."""
+        alike = cast("type[Likeness]", Run.likenesses.rel.related_model).objects.standing()
+        alike = alike.select_related("other").defer("other__facts").prefetch_related(_holds("other__holds"))
+        prefetched = (_holds("holds"), Prefetch("likenesses", queryset=alike))
+        return self.select_related("root").prefetch_related(*prefetched).annotate(**{_CONFLICT: _key_of_conflict()})
 
     def here(self) -> Self:
         """Runs whose files are on the staging disk, as far as they were judged; also those that are going just now."""
@@ -69,6 +89,15 @@ class Run(models.Model):
     `here`, `tone`, `reason`, `stood_since` and `opens_at` say how the run stood when it was last judged (see
     `judging.py`), so that lists of a million runs can filter, sort and add up; what a page says of one run is decided
     anew. `doubts` counts what has changed since the beginning, `judged` how much of that the judgement knew of.
+
+    `record_format` names the module that reads the run's record. `record_path` is the path that the record names where
+    an admin said that the run was moved; empty: its own. `twin_key` and `twin_place` are digests of where its twin
+    lies, by the NAS root's token and by the host's path: two runs with one of them in common have one twin.
+    `cleared_by`: another program that cleared the run, as its record says. `returned_at`: when the files of a run that
+    we had cleared before, `returned_from`, were first seen at its path again.
+
+    `nas_slow_times` counts how often in a row the twin kept silent while the NAS itself answered. The schedule asks for
+    it again from `nas_retry_at`, and after all others; see `policy.slowness`.
     """
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="runs")
@@ -85,12 +114,30 @@ class Run(models.Model):
     files = models.BigIntegerField(null=True, blank=True)
     bytes = models.BigIntegerField("logical bytes", null=True, blank=True)
     allocated_bytes = models.BigIntegerField(null=True, blank=True)
+    record_format = models.CharField(max_length=16, default="ingest")
+    record_path = models.CharField("path that the record names", max_length=1024, blank=True)
+    manifest_sha256 = models.CharField("SHA-256 of its manifest", max_length=64, blank=True)
+    traits = models.CharField("digest of what it was last compared by", max_length=64, blank=True)
+    twin_key = models.CharField(max_length=64, blank=True)
+    twin_place = models.CharField(max_length=64, blank=True)
+    cleared_by = models.CharField("cleared by another program", max_length=16, blank=True)
     facts = models.JSONField(default=dict, blank=True)
     problem = models.CharField(max_length=40, blank=True)
     first_seen_at = models.DateTimeField()
     looked_at = models.DateTimeField(null=True, blank=True)
     failures = models.PositiveSmallIntegerField("failed attempts in a row", default=0)
+    nas_slow_times = models.PositiveSmallIntegerField("times its twin was silent", default=0)
+    nas_retry_at = models.DateTimeField("its twin is asked again from", null=True, blank=True)
     gone_at = models.DateTimeField("declared gone at", null=True, blank=True)
+    returned_at = models.DateTimeField("first seen again after it was cleared", null=True, blank=True)
+    returned_from = models.ForeignKey(
+        "self",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="returns",
+        verbose_name="cleared before as",
+    )
     here = models.BooleanField("lies on the staging disk", default=True)
     tone = models.PositiveSmallIntegerField("how it stands", choices=Tone, default=Tone.WAIT)
     reason = models.CharField("why it stands so", max_length=40, blank=True)
@@ -139,6 +186,8 @@ class Run(models.Model):
                 name="run_here_sums",
             ),
             models.Index(fields=["-cleared_at", "-id"], condition=Q(state=State.CLEARED), name="run_cleared_at"),
+            models.Index(fields=["twin_key"], name="run_by_twin_key"),
+            models.Index(fields=["twin_place"], name="run_by_twin_place"),
         ]
 
     def __str__(self) -> str:
@@ -147,6 +196,22 @@ class Run(models.Model):
     @property
     def scope(self) -> Scope:
         return Scope(root=self.root.name, equipment=self.equipment, project=self.project, run_kind=self.run_kind)
+
+    @property
+    def conflict(self) -> "uuid.UUID | None":
+        """The key of the attempt that could not put the run back, which lies in its fence; None if there is none.
+
+        Such a run is neither at its path nor gone, so it is not cleared again before that has been settled.
+        """
+        if _CONFLICT in vars(self):
+            found: uuid.UUID | None = vars(self)[_CONFLICT]
+            return found
+        return self.attempts.filter(phase="conflict").values_list("pk", flat=True).first()
+
+    @property
+    def origin(self) -> str:
+        """What its record began with: the last part of its identity, `-` where that is not known."""
+        return self.identity.rpartition(":")[2] or "-"
 
     @property
     def active_attempt(self) -> "ClearAttempt | None":
@@ -182,3 +247,24 @@ class IngestEvent(AppendOnly):
 
     def __str__(self) -> str:
         return f"{self.position}: {self.state}"
+
+
+class RecordSight(AppendOnly):
+    """One content of a run's record that keeps no history of its own (`sync_state.json`), and when it was first seen.
+
+    `digest` is the SHA-256 of what it says of the run's files, `verified_at` the latest verification in it.
+    """
+
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="record_sights")
+    digest = models.CharField(max_length=64)
+    verified_at = models.DateTimeField(null=True, blank=True)
+    first_seen_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("run", "first_seen_at", "id")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["run", "digest"], name="one_record_sight_per_content"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.digest[:12]} of {self.run}"

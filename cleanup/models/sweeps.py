@@ -1,5 +1,6 @@
 """Sweeps: what each pass saw and did, and the breakers that stop them."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from django.db import models
@@ -7,6 +8,7 @@ from django.db.models import Q
 
 from cleanup.models.roots import StagingRoot
 from cleanup.models.runs import Run
+from cleanup.policy.shown import Shown
 
 
 class SweepKind(models.TextChoices):
@@ -26,11 +28,50 @@ class Outcome(models.TextChoices):
     INTERRUPTED = "interrupted"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """How many runs a pass did what with, by its rows: each run is counted once, under what became of it.
+
+    `partial` are those that were cleared with files left. `files` and `bytes` (logical) are what was freed, or in a dry
+    run would be; `rehearsed_*` what would have gone under a policy that is only rehearsed.
+    """
+
+    cleared: int = 0
+    partial: int = 0
+    would_clear: int = 0
+    skipped: int = 0
+    failed: int = 0
+    files: int = 0
+    bytes: int = 0
+    rehearsed_runs: int = 0
+    rehearsed_bytes: int = 0
+
+    @property
+    def runs(self) -> int:
+        """All of them: as many as the pass has rows."""
+        return self.cleared + self.partial + self.would_clear + self.skipped + self.failed
+
+    def columns(self) -> dict[str, int]:
+        """As the row of a pass keeps it: a clear that left files is one of the cleared and of the failed."""
+        return {
+            "cleared": self.cleared + self.partial,
+            "partial": self.partial,
+            "would_clear": self.would_clear,
+            "skipped": self.skipped,
+            "failed": self.failed + self.partial,
+            "files": self.files,
+            "bytes": self.bytes,
+        }
+
+
 class Sweep(models.Model):
     """One pass over one staging root, with its counts; bytes are logical.
 
+    The counts are those of its rows (`recording.tally`); `partial` of the cleared left files, and count as failed, too.
+
     `now` is the instant by which it decided, `started_at` and `ended_at` are the clock's. `previous` is the pass of the
-    same kind before it on this root. `cursor_*` name the last candidate that was handled where a budget ended the pass.
+    same kind before it on this root. `staged_bytes` is what all of the `scanned` runs came to when it began (older rows
+    lack it). `cursor_*` name the last candidate that was handled where a budget ended the pass.
     `reason` and `detail` say what stopped it, or what it warns of.
     """
 
@@ -40,13 +81,16 @@ class Sweep(models.Model):
     previous = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     host = models.CharField(max_length=255)
     actor = models.CharField(max_length=150, blank=True)
+    typed_by = models.CharField("typed by the account", max_length=255, blank=True)
     now = models.DateTimeField()
     started_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True, blank=True)
     policy_version = models.PositiveIntegerField(default=0)
     scanned = models.PositiveIntegerField(default=0)
+    staged_bytes = models.BigIntegerField("logical bytes when it began", null=True, blank=True)
     candidates = models.PositiveIntegerField(default=0)
     cleared = models.PositiveIntegerField(default=0)
+    partial = models.PositiveIntegerField("cleared with files left", default=0)
     would_clear = models.PositiveIntegerField(default=0)
     skipped = models.PositiveIntegerField(default=0)
     failed = models.PositiveIntegerField(default=0)
@@ -71,12 +115,17 @@ class Sweep(models.Model):
     def __str__(self) -> str:
         return f"{self.get_kind_display()} of {self.root} at {self.now:%Y-%m-%d %H:%M}"
 
+    @property
+    def only_failed(self) -> int:
+        """How many runs failed, without those that were cleared with files left."""
+        return self.failed - self.partial
+
 
 class SweptRun(models.Model):
     """What passes of one kind decided of one run, and did: one row for as many passes in a row as said the same.
 
     It stands for every pass of its kind and root from `first` to `last`, both included. `gates` is the whole decision,
-    `files` and `bytes` (logical) what was freed or would have been.
+    `files` and `bytes` (logical) what was freed or would have been, `decided_by` as in an attempt.
     """
 
     # The indexes below begin with the run and the root; of this table, the largest, none is kept twice.
@@ -90,6 +139,7 @@ class SweptRun(models.Model):
     detail = models.TextField(blank=True)
     gates = models.JSONField(default=list, blank=True)
     policy_version = models.PositiveIntegerField(default=0)
+    decided_by = models.JSONField("policy that decided", default=dict, blank=True)
     files = models.BigIntegerField(default=0)
     bytes = models.BigIntegerField("logical bytes", default=0)
 
@@ -107,7 +157,9 @@ class SweptRun(models.Model):
 class SweepBreaker(models.Model):
     """Something abnormal that stopped the sweeps of one staging root until a person says "go on".
 
-    `saw` is what it saw, in numbers; what a go-on allows is measured by it. `used` is the pass that went on.
+    `saw` is what it saw, in numbers. `shown` are the runs that its question shows, with the versions of the policy that
+    let them go (`policy.shown`): a go-on is for these and no others. Rows of an earlier program lack them, and a go-on
+    there is for none. `used` is the pass that went on.
     """
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="breakers")
@@ -115,9 +167,11 @@ class SweepBreaker(models.Model):
     kind = models.CharField(max_length=12)
     detail = models.TextField()
     saw = models.JSONField(default=dict, blank=True)
+    shown = models.JSONField(default=dict, blank=True)
     opened_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True)
     closed_by = models.CharField(max_length=150, blank=True)
+    typed_by = models.CharField("typed by the account", max_length=255, blank=True)
     note = models.CharField(max_length=500, blank=True)
     used = models.ForeignKey(Sweep, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
 
@@ -132,3 +186,18 @@ class SweepBreaker(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} on {self.root}"
+
+    @property
+    def lets_go(self) -> Shown:
+        """The runs that its question has shown, or that its go-on is for."""
+        return Shown.of_json(self.shown)
+
+    @property
+    def code(self) -> str:
+        """What a form with its question brings back."""
+        return self.code_of(self.lets_go)
+
+    def code_of(self, shown: Shown) -> str:
+        """Of the runs and of what was seen: an answer to clears that fail is none to a clock that has jumped since."""
+        kinds = "+".join(sorted({sight["kind"] for sight in self.saw.get("sights", [])}))
+        return f"{self.pk}-{kinds}-{shown.code}"

@@ -20,6 +20,8 @@ class AlertKind(models.TextChoices):
     PRESSURE = "pressure"
     HOLD = "hold"
     ORPHAN = "orphan"
+    CONFLICT = "conflict"
+    TWIN = "twin"
 
 
 class Alert(models.Model):
@@ -60,6 +62,7 @@ class OrphanKind(models.TextChoices):
     LEFTOVER = "leftover"
     MISPLACED = "misplaced"
     STRAY = "stray"
+    SHELL = "shell"
 
 
 class Orphan(models.Model):

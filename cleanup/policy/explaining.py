@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cleanup.policy.retention import Mode, Policy, ProofLevel, ScopedPolicy, Stage
-from cleanup.policy.units import say_hours
+from cleanup.policy.units import AT_ONCE, say_hours
 from cleanup.policy.wording import FIELDS, say_field
 
 PROVEN = {
@@ -16,6 +16,7 @@ LABELS = {
     "mode": "Mode",
     "retain_hours": "Kept after the verification",
     "proof": "Proof",
+    "only_here": "Attributes and empty folders that the NAS lacks",
     "min_retain_hours": "Kept at least, where the disk is too full",
     "stalled_after_hours": "Called stalled after",
     "max_bytes": "Too full above this size of staged runs",
@@ -25,7 +26,7 @@ LABELS = {
     "budget_runs": "Runs that one sweep takes at most",
     "budget_bytes": "Bytes that one sweep takes at most",
     "budget_minutes": "One sweep begins nothing more after",
-    "max_share": "Stops and asks above this share of the staged bytes",
+    "max_share": "Stops and asks above this share of the staged bytes in a day",
 }
 STAGES = {
     Stage.REHEARSING: "rehearsed first",
@@ -48,15 +49,25 @@ def explain(runs: str, policy: Policy) -> str:
     proven = PROVEN[policy.proof]
     if policy.mode is not Mode.SCHEDULED:
         return f"{runs} are kept until an operator clears them, {proven}."
-    after = f"{say_hours(policy.retain_hours)} after verification" if policy.retain_hours else "once verified"
-    said = f"{runs} are cleared {after}, {proven}"
+    said = f"{runs} are cleared {_after(policy)}, {proven}"
     if policy.min_retain_hours < policy.retain_hours:
-        floor = f"{say_hours(policy.min_retain_hours)} after it" if policy.min_retain_hours else "at once"
+        floor = f"{say_hours(policy.min_retain_hours)} after it" if policy.min_retain_hours else AT_ONCE
         said += f"; where the disk is too full, {floor}"
     if policy.rehearsing:
         numbers = ", ".join(map(str, policy.rehearsing))
-        said += f". Not yet: version {numbers} is still rehearsed, and nothing goes by itself"
+        said += f". Not yet: version {numbers} is still rehearsed, and {_meanwhile(policy.unasked)}"
     return f"{said}."
+
+
+def _meanwhile(policy: Policy) -> str:
+    """What goes by itself while a version is rehearsed."""
+    if policy.mode is not Mode.SCHEDULED:
+        return "nothing goes by itself"
+    return f"until then runs are cleared {_after(policy)}, {PROVEN[policy.proof]}"
+
+
+def _after(policy: Policy) -> str:
+    return f"{say_hours(policy.retain_hours)} after verification" if policy.retain_hours else AT_ONCE
 
 
 def differences(before: ScopedPolicy | None, after: ScopedPolicy) -> list[Change]:

@@ -1,7 +1,8 @@
 """Pressure: when a staging root is too full, what has to go so that it is not, and which runs may go for that."""
 
 import enum
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -53,6 +54,16 @@ class Pressure:
             free_wanted=max(0, self.free_wanted - allocated),
         )
 
+    @property
+    def by_number(self) -> "Pressure":
+        """What is left of it where no space comes free: the number of runs alone."""
+        return Pressure(runs_over=self.runs_over)
+
+    @property
+    def for_space(self) -> bool:
+        """Whether bytes are wanted."""
+        return bool(self.bytes_over or self.free_wanted)
+
     def is_eased_by(self, candidate: "Candidate") -> bool:
         """Whether it would help that a run goes: one whose files have other links frees no space."""
         return bool(
@@ -86,7 +97,8 @@ class Candidate:
     """A verified run that the schedule might take; `key` is the caller's.
 
     `due`: its retention is over. `eligible`: what it is kept for under pressure is over. `rehearsed`: it would only be
-    noted, and frees nothing. Bytes are those known before a fresh look.
+    noted, and frees nothing. Bytes are those known before a fresh look. `kept_from`: from when it is kept, where that
+    is not its verification. `last`: it has its turn after all others (`slowness.comes_last`).
     """
 
     key: int
@@ -96,18 +108,29 @@ class Candidate:
     rehearsed: bool = False
     size: int = 0
     allocated: int = 0
+    kept_from: datetime | None = None
+    last: bool = False
 
 
 def in_order(candidates: Iterable[Candidate], *, after: tuple[datetime, int] | None) -> list[Candidate]:
     """Oldest verification first; where the sweep before had to leave some over, those first.
 
     `after` is the instant and key of the last one that it handled: what follows it comes first, the rest after that.
+    Those that come last do so in any case.
     """
     ordered = sorted(candidates, key=lambda candidate: (candidate.verified_at, candidate.key))
-    if after is None:
-        return ordered
-    left_over = [candidate for candidate in ordered if (candidate.verified_at, candidate.key) > after]
-    return left_over + ordered[: len(ordered) - len(left_over)]
+    if after is not None:
+        left_over = [candidate for candidate in ordered if (candidate.verified_at, candidate.key) > after]
+        ordered = left_over + ordered[: len(ordered) - len(left_over)]
+    return sorted(ordered, key=lambda candidate: candidate.last)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Whether a policy lets a run go by its time, and whether under pressure."""
+
+    due: bool
+    eligible: bool
 
 
 class Picker:
@@ -116,27 +139,73 @@ class Picker:
     The caller says after each pick what it came to; a run that could not go leaves the pressure as it was. What is only
     rehearsed takes away from the pressure that the rehearsed runs see, not from that of the others. `pressure` is what
     is left of it in truth.
+
+    `unasked` is the pressure for which runs go in truth, where a limit is only rehearsed. One that may go by what is
+    approved may have a candidate of its own besides, for what is rehearsed: it counts if the other had no turn.
+
+    `helps` is asked before each run that would go before its time, whether clearing frees any space: where it does
+    not, such runs go for their number alone.
     """
 
-    def __init__(self, candidates: Sequence[Candidate], pressure: Pressure) -> None:
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        pressure: Pressure,
+        *,
+        unasked: Pressure | None = None,
+        helps: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._helps = helps
         self._due = [candidate for candidate in candidates if candidate.due]
         self._others = [candidate for candidate in candidates if candidate.eligible and not candidate.due]
+        self._twice = {candidate.key for candidate in candidates if candidate.rehearsed}
+        self._twice &= {candidate.key for candidate in candidates if not candidate.rehearsed}
         self.pressure = pressure
-        self._expected = {False: pressure, True: pressure}  # as runs see it that are rehearsed, and the others
+        # As runs see it that are rehearsed, and the others.
+        self._expected = {False: pressure if unasked is None else unasked, True: pressure}
+
+    @property
+    def is_met(self) -> bool:
+        """Whether as much has gone as should be enough, whatever the disk has given back of it so far."""
+        return not self._expected[False]
+
+    @property
+    def unasked(self) -> Pressure:
+        """What is left of the pressure for which runs go in truth, if each of them gave back what it holds."""
+        return self._expected[False]
 
     def __iter__(self) -> Iterator[tuple[Candidate, tuple[Cause, ...]]]:
-        for candidate in self._due:
-            yield candidate, (Cause.RETENTION, *self._expected[candidate.rehearsed].causes)
-        for candidate in self._others:
+        had: set[int] = set()
+        for candidate, causes in self._in_turn(had, put_off=self._twice):
+            had.add(candidate.key)
+            yield candidate, causes
+        # Only now it is known which of these have not gone: what is approved comes before what is rehearsed.
+        yield from self._in_turn(had, only=self._twice)
+
+    def _in_turn(
+        self, had: set[int], *, put_off: AbstractSet[int] = frozenset(), only: AbstractSet[int] | None = None
+    ) -> Iterator[tuple[Candidate, tuple[Cause, ...]]]:
+        for candidate in (*self._due, *self._others):
+            second = candidate.rehearsed and candidate.key in put_off
+            if second or (only is not None and not (candidate.rehearsed and candidate.key in only - had)):
+                continue
             pressure = self._expected[candidate.rehearsed]
+            if candidate.due:
+                yield candidate, (Cause.RETENTION, *pressure.causes)
+                continue
+            if not self._helps():
+                pressure = pressure.by_number
             if pressure.is_eased_by(candidate):
                 yield candidate, pressure.causes
 
-    def gone(self, candidate: Candidate, *, size: int, allocated: int) -> None:
-        """This one has gone, or would have, and freed so much."""
+    def gone(self, candidate: Candidate, *, size: int, allocated: int, freed: int | None = None) -> None:
+        """This one has gone, or would have, and so much with it; `freed` is what the disk has given back for it.
+
+        No other run goes in its place where that is less: who holds the space may be about to let it go.
+        """
         self._expect(candidate, size, allocated)
         if not candidate.rehearsed:
-            self.pressure = self.pressure.after(size=size, allocated=allocated)
+            self.pressure = self.pressure.after(size=size, allocated=allocated if freed is None else freed)
 
     def left_over(self, candidate: Candidate) -> None:
         """This one has its turn in a later sweep: no other one need go in its place."""
@@ -173,6 +242,29 @@ class Budget:
     def less(self, size: int) -> "Budget":
         """The budget after one more run."""
         return replace(self, taken_runs=self.taken_runs + 1, taken_bytes=self.taken_bytes + size)
+
+
+def candidates_of(candidate: Candidate, taken: "Taken", rehearsed: "Taken | None") -> list[Candidate]:
+    """What a pass may do with a run: take it by what is approved, and note it by what is rehearsed, if that is more."""
+    found = []
+    if taken.due or taken.eligible:
+        found.append(replace(candidate, due=taken.due, eligible=taken.eligible))
+    if rehearsed is not None and not taken.due and (rehearsed.due or rehearsed.eligible):
+        found.append(replace(candidate, due=rehearsed.due, eligible=rehearsed.eligible, rehearsed=True))
+    return found
+
+
+def plan_of(picker: Picker, budget: Budget) -> list[Candidate]:
+    """The candidates that go within a budget if every one of them may; what is only rehearsed is none of them."""
+    plan = []
+    for candidate, _causes in picker:
+        if not candidate.rehearsed:
+            if budget.exhausted_by(candidate.size, minutes=0):
+                break
+            budget = budget.less(candidate.size)
+            plan.append(candidate)
+        picker.gone(candidate, size=candidate.size, allocated=candidate.allocated)
+    return plan
 
 
 def budget_of(limits: Limits, *, limit: int | None) -> Budget:

@@ -8,7 +8,7 @@ when that happens later.
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from cleanup.policy.gates import BY_HOLD_FILE, QUIET_PERIOD, Facts, Finding
+from cleanup.policy.gates import BY_HOLD_FILE, BY_RECORD, QUIET_PERIOD, Facts, Finding
 from cleanup.policy.reasons import Reason
 from cleanup.policy.retention import DEFAULT_REHEARSAL_NIGHTS
 
@@ -21,7 +21,9 @@ CHANGED = frozenset(
         Reason.NOT_IN_MANIFEST,
         Reason.MISSING_FILE,
         Reason.CHANGED_SINCE_VERIFICATION,
+        Reason.SYNC_STATE_DIFFERS,
         Reason.NOT_QUIET,
+        Reason.FUTURE_DATED,
         Reason.WRITER_ACTIVE,
     }
 )
@@ -63,9 +65,11 @@ def surprise_in(facts: Facts, said_at: datetime, now: datetime) -> Finding | Non
     """
     if facts.hold_file is not None and facts.gathered_at > said_at:
         return Finding(Reason.HELD, f"{BY_HOLD_FILE} in the run")
+    if facts.kept_local and facts.gathered_at > said_at:
+        return Finding(Reason.HELD, f"{BY_RECORD} {facts.kept_local}")
     for hold in facts.holds:
-        if hold.until > now:
-            return Finding(Reason.HELD, f"by {hold.owner}: {hold.reason}")
+        if hold.lasts(now):
+            return Finding(Reason.HELD, hold.said)
     if facts.gathered_at <= said_at:
         return None
     proof_findings = facts.proof.findings if facts.proof else ()
@@ -73,6 +77,8 @@ def surprise_in(facts: Facts, said_at: datetime, now: datetime) -> Finding | Non
         if finding.reason in CHANGED | LOST_TWIN:
             return finding
     written_at = facts.newest_data_at
+    if facts.future is not None:  # those times tell nothing, but when they were first seen does
+        written_at = max(filter(None, [facts.future.others_at, facts.future.since]))
     if written_at is not None and written_at > said_at:
         reason = Reason.NOT_QUIET if now - written_at < QUIET_PERIOD else Reason.CHANGED_SINCE_VERIFICATION
         return Finding(reason, "data was written after the rehearsal")

@@ -10,6 +10,9 @@ from decimal import Decimal
 
 from cleanup.policy.retention import MAX_BUDGET_MINUTES, MAX_RETAIN_HOURS
 
+# What keeping a run for 0 h means.
+AT_ONCE = "at once, as soon as verified"
+
 # More digits than any limit needs; without a bound a number of a megabyte would be read for minutes.
 _NUMBER = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?) ?([A-Za-z%]*)")
 _SECONDS = {"s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86_400)}
@@ -74,6 +77,11 @@ def say_hours(hours: float) -> str:
     return f"{hours:g} h"
 
 
+def say_kept(hours: float) -> str:
+    """How long a run is kept after its verification: as `say_hours`, but 0 means more than a short time."""
+    return say_hours(hours) if hours else AT_ONCE
+
+
 def say_bytes(size: int) -> str:
     """`500 GB`, `1.5 TB`: the largest unit that says it exactly with two decimals at the most."""
     for unit, factor in _SAID_BYTES:
@@ -81,6 +89,19 @@ def say_bytes(size: int) -> str:
         if size >= factor and number == round(number, 2):
             return f"{number.normalize():f} {unit}"
     return f"{size} B"
+
+
+def say_about(size: int) -> str:
+    """`412.8 GB`: two decimals below ten, one above."""
+    if abs(size) < 1000:
+        return f"{size} B"
+    value, units = size / 1000, ["kB", "MB", "GB", "TB", "PB", "EB"]
+    # 999.95 would be printed as 1000.0: that is one of the next unit.
+    while round(abs(value), 1) >= 1000 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    decimals = 2 if round(abs(value), 2) < 10 else 1
+    return f"{value:.{decimals}f} {units[0]}"
 
 
 def say_count(number: int, noun: str) -> str:

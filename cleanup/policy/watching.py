@@ -25,6 +25,9 @@ SCHEDULE_LEEWAY = timedelta(minutes=3)
 # A sign of life that lies further ahead was given by a clock that was wrong, and says nothing.
 AHEAD = timedelta(minutes=2)
 
+# So long it is told that something was mended after a clock went back.
+TOLD_FOR = timedelta(days=1)
+
 # A longer break between two looks was not the watchdog's: the machine slept, or its clock was set.
 _LONGEST_BREAK = timedelta(minutes=2)
 
@@ -42,11 +45,15 @@ def waiting_since(at: datetime | None, entry_seen_at: datetime | None, first_see
     """Since when a run stands in its state, by the last entry of its history.
 
     The entry's own instant, but never later than our first sight of it: a clock that is ahead must not hide the run.
-    Without an entry that can be read it is the run's first sight.
+    Nor is it before our first sight of the run, where that showed an earlier state: that clock is behind. Without an
+    entry that can be read it is the run's first sight.
     """
     if entry_seen_at is None:
         return first_seen_at
-    return entry_seen_at if at is None else min(at, entry_seen_at)
+    if at is None:
+        return entry_seen_at
+    earliest = first_seen_at if first_seen_at < entry_seen_at else at
+    return min(max(at, earliest), entry_seen_at)
 
 
 def is_stalled(since: datetime, policy: Policy, now: datetime) -> bool:

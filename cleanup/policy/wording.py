@@ -6,24 +6,31 @@ from cleanup.policy.rehearsal import nights_wanted
 from cleanup.policy.retention import (
     ROOT_FIELDS,
     SWEEP_FIELDS,
+    Beyond,
     Mode,
     Policy,
     Scope,
     ScopedPolicy,
     Stage,
 )
-from cleanup.policy.units import say_bytes, say_count, say_hours
+from cleanup.policy.units import AT_ONCE, say_bytes, say_count, say_hours, say_kept
 
 # What a version says, in the order in which it is told.
 FIELDS = (
     "mode",
     "retain_hours",
     "proof",
+    "only_here",
     "min_retain_hours",
     "stalled_after_hours",
     *ROOT_FIELDS,
     *SWEEP_FIELDS,
 )
+
+
+# What says how long a run is kept.
+KEPT = ("retain_hours", "min_retain_hours")
+ONLY_HERE = {Beyond.TELL: "told before a clear", Beyond.BLOCK: "blocks a clear"}
 
 
 def name_scope(scope: Scope) -> str:
@@ -57,6 +64,11 @@ def describe_stage(version: ScopedPolicy, *, nights: int | None) -> str:
 
 def say_field(name: str, value: Any) -> str:  # noqa: ANN401
     """A field's value as people say it; an unset one is left to wider scopes."""
+    return AT_ONCE if name in KEPT and value == 0 else say_typed(name, value)
+
+
+def say_typed(name: str, value: Any) -> str:  # noqa: ANN401
+    """The same in words that can be typed again."""
     if value is None:
         return "unset"
     if name.endswith("_hours"):
@@ -74,16 +86,24 @@ def _taking(version: ScopedPolicy, policy: Policy, nights: int | None) -> str:
     proven = f"proven by {policy.proof}"
     if policy.mode is not Mode.SCHEDULED:
         return f"manual, cleared by an operator alone, {proven}"
-    kept = f"kept {say_hours(policy.retain_hours)} after verification"
+    kept = f"{_kept(policy)} after verification" if policy.retain_hours else _kept(policy)
     if policy.min_retain_hours < policy.retain_hours:
-        kept += f" ({say_hours(policy.min_retain_hours)} where the disk is too full)"
+        floor = say_kept(policy.min_retain_hours)
+        kept += f" ({floor}{'' if policy.min_retain_hours else ','} where the disk is too full)"
     return f"scheduled, {kept}, {proven}; {_rehearsed(version, policy, nights)}"
+
+
+def _kept(policy: Policy) -> str:
+    return f"kept {say_hours(policy.retain_hours)}" if policy.retain_hours else f"cleared {AT_ONCE}"
 
 
 def _rehearsed(version: ScopedPolicy, policy: Policy, nights: int | None) -> str:
     others = [number for number in policy.rehearsing if number != version.version]
     if version.stage is Stage.REHEARSING or not others:
-        return describe_stage(version, nights=nights)
+        meanwhile = policy.meanwhile if version.version in policy.rehearsing else None
+        goes = meanwhile is not None and meanwhile.mode is Mode.SCHEDULED
+        kept = f", until then {_kept(meanwhile)}" if meanwhile and goes else ""
+        return describe_stage(version, nights=nights) + kept
     return f"still rehearsed with version {', '.join(map(str, others))}"
 
 
@@ -106,8 +126,10 @@ def _bounds(version: ScopedPolicy) -> list[str]:
         bounds.append(f"a sweep takes at most {', '.join(part for part in budget if part)}")
     if version.max_share is not None:
         bounds.append(
-            f"a sweep that would take more than {version.max_share * 100:g} % of the staged bytes stops and asks"
+            f"sweeps that would take more than {version.max_share * 100:g} % of the staged bytes in a day stop and ask"
         )
+    if version.only_here is not None:
+        bounds.append(f"what the NAS lacks besides bytes: {ONLY_HERE[version.only_here]}")
     if version.stalled_after_hours is not None:
         bounds.append(f"stalled after {say_hours(version.stalled_after_hours)}")
     return bounds

@@ -1,6 +1,7 @@
 """What the product keeps for itself on this host: locks, plans and tombstones, all in the data directory."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import io
@@ -8,19 +9,31 @@ import json
 import os
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cleanup.staging import layout, manifest, tree
 from cleanup.staging.plan import Plan, PlanError, decode
+from cleanup.storage import data_place, desktop_files
+from cleanup.storage.staging.metadata import is_link_folder, may_be_lock
 
 # With less than this free, the next commit may already fail on a database that lies here.
 LOW_WATER_BYTES = 2 * tree.RESERVE_BYTES
+_TO_KEEP = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+_PROVEN = "checksums.sha256"
+
+
+# What lies there is no tombstone, and will be none later. With any other error of the system it may be read again.
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 
 
 class TombstoneError(Exception):
-    """A tombstone that is gone or cannot be read."""
+    """A tombstone that is gone or cannot be read; `may_pass`: perhaps only now, as where no more files may be open."""
+
+    def __init__(self, detail: str, *, may_pass: bool = False) -> None:
+        super().__init__(detail)
+        self.may_pass = may_pass
 
 
 @dataclass(frozen=True)
@@ -58,42 +71,70 @@ class DataDir:
         except OSError as error:
             raise PlanError(f"the plan cannot be read: {os.strerror(error.errno or 0)}") from None
 
-    def write_tombstone(self, attempt: str, run: int, story: dict[str, Any], record: bytes) -> None:
-        """Keep all metadata of the run open as `run` and its final `ingest.json`, durably. Raises OSError.
+    def write_tombstone(
+        self,
+        attempt: str,
+        run: int,
+        story: dict[str, Any],
+        record: bytes,
+        *,
+        file: str = "ingest.json",
+        digests: Mapping[bytes, bytes] | None = None,
+        desktop: Collection[bytes] = (),
+    ) -> None:
+        """Keep all metadata of the run open as `run` and its final record, durably. Raises OSError.
 
-        `tombstones/<attempt>.tar.gz` holds `tombstone.json` (`story`), `ingest.json` (`record`) and `metadata/` with
-        every file of the run's `.exlab-wizard` as it was.
+        `tombstones/<attempt>.tar.gz` holds `tombstone.json` (`story`), the `record` under its name (`file`) and
+        `metadata/` with every file of the run's `.exlab-wizard` as it was. `digests` are the SHA-256 that the data
+        files were proven to have, kept as `checksums.sha256` where the run has no manifest that says so. `desktop` are
+        the paths of the run's files of desktops and NAS systems, which no twin has: `desktop/` holds them whole.
         """
 
-        def write(file: io.BufferedWriter) -> None:
-            with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        def write(kept: io.BufferedWriter) -> None:
+            with tarfile.open(fileobj=kept, mode="w:gz") as archive:
                 _add(archive, "tombstone.json", json.dumps(story, indent=1, sort_keys=True).encode())
-                _add(archive, "ingest.json", record)
-                _add_metadata(archive, run)
+                _add(archive, file, record)
+                if digests:
+                    _add(archive, _PROVEN, manifest.encode(digests))
+                _add_metadata(archive, run, desktop)
+                for path in sorted(desktop):
+                    _add_file(archive, run, path, f"desktop/{os.fsdecode(path)}")
 
         self._keep("tombstones", f"{attempt}.tar.gz", write)
 
-    def read_record(self, attempt: str) -> bytes:
-        """The final `ingest.json` that an attempt's tombstone holds. Raises TombstoneError."""
+    def read_record(self, attempt: str, *, file: str = "ingest.json") -> bytes:
+        """The final record that an attempt's tombstone holds, by its file name. Raises TombstoneError."""
         with self._tombstone(attempt) as archive:
-            return _member(archive, "ingest.json")
+            return _member(archive, file)
+
+    def read_story(self, attempt: str) -> dict[str, Any]:
+        """What an attempt's tombstone tells of the clear. Raises TombstoneError."""
+        with self._tombstone(attempt) as archive:
+            story: dict[str, Any] = json.loads(_member(archive, "tombstone.json"))
+        return story
 
     def read_digests(self, attempt: str) -> dict[bytes, bytes]:
         """SHA-256 of every file of a cleared run by its path, from its tombstone: what its bytes were proven to be.
 
-        Data files as the verified manifest lists them, metadata files as they were kept. Raises TombstoneError.
+        Data files as the verified manifest lists them, or as they were read; metadata files, and those of desktops, as
+        they were kept. Raises TombstoneError.
         """
         folder = layout.METADATA + b"/"
         digests: dict[bytes, bytes] = {}
+        proven: dict[bytes, bytes] = {}  # as they were read: that is so whatever the manifest says
         with self._tombstone(attempt) as archive:
             for member in archive.getmembers():
                 top, _, name = member.name.partition("/")
-                if top == "metadata" and member.isfile():
+                if member.name == _PROVEN:
+                    proven = _listed(_member(archive, _PROVEN))
+                elif top == "desktop" and member.isfile():
+                    digests[os.fsencode(name)] = hashlib.sha256(_member(archive, member.name)).digest()
+                elif top == "metadata" and member.isfile():
                     content = _member(archive, member.name)
                     digests[folder + os.fsencode(name)] = hashlib.sha256(content).digest()
                     if os.fsencode(name) == layout.MANIFEST:
                         digests |= _listed(content)
-        return digests
+        return digests | proven
 
     @contextlib.contextmanager
     def _tombstone(self, attempt: str) -> Iterator[tarfile.TarFile]:
@@ -101,7 +142,12 @@ class DataDir:
             with tarfile.open(self.tombstone_path(attempt), "r:gz") as archive:
                 yield archive
         except (OSError, EOFError, KeyError, zlib.error, tarfile.TarError) as error:
-            raise TombstoneError(f"{type(error).__name__}: {error}") from None
+            may_pass = isinstance(error, OSError) and error.errno is not None and error.errno not in _NO_FILE
+            raise TombstoneError(f"{type(error).__name__}: {error}", may_pass=may_pass) from None
+
+    def removals(self, name: str) -> str:
+        """The file that counts the removals on one filesystem, by the name for it. Raises OSError."""
+        return self._in("removals", name)
 
     def tombstone_path(self, attempt: str) -> str:
         """Where an attempt's tombstone lies, or would."""
@@ -135,9 +181,11 @@ class DataDir:
         return layout.opened(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
     def _in(self, folder: str, name: str) -> str:
+        data_place.expect_same(self.path)
         directory = os.path.join(self.path, folder)
         if not os.path.isdir(directory):
-            os.makedirs(directory, mode=0o700, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(directory, mode=0o700)  # never the data directory itself: it may have been taken away
             with self._opened() as above:
                 os.fsync(above)  # or a power cut takes the new folder away with the first plan in it
         return os.path.join(directory, name)
@@ -189,10 +237,22 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     archive.addfile(info, io.BytesIO(data))
 
 
-def _add_metadata(archive: tarfile.TarFile, run: int) -> None:
-    """Every file at the top of the run's `.exlab-wizard`, with mode, owner and time."""
+def _add_metadata(archive: tarfile.TarFile, run: int, desktop: Collection[bytes]) -> None:
+    """Every file at the top of the run's `.exlab-wizard`, with mode, owner and time, but for those in `desktop`."""
     with layout.opened(layout.open_beneath(run, layout.METADATA)) as metadata:
         for name in sorted(os.listdir(metadata)):
-            descriptor = layout.open_beneath(metadata, os.fsencode(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            with os.fdopen(descriptor, "rb") as file:
-                archive.addfile(archive.gettarinfo(arcname=f"metadata/{name}", fileobj=file), file)
+            raw = os.fsencode(name)
+            if is_link_folder(raw):
+                continue  # in it lies nothing but another name of an empty lock
+            if desktop_files.is_folder(raw) or layout.METADATA + b"/" + raw in desktop:
+                continue
+            try:
+                _add_file(archive, metadata, raw, f"metadata/{name}")
+            except FileNotFoundError:
+                if not may_be_lock(raw):
+                    raise
+
+
+def _add_file(archive: tarfile.TarFile, directory: int, path: bytes, name: str) -> None:
+    with os.fdopen(layout.open_beneath(directory, path, _TO_KEEP), "rb") as file:
+        archive.addfile(archive.gettarinfo(arcname=name, fileobj=file), file)

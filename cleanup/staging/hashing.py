@@ -3,12 +3,13 @@
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from cleanup.staging import kernel, layout
 
 _BLOCK = 1 << 20
+_END = 4096
 _BATCH_BYTES = 16 << 20
 _BATCH_FILES = 500
 
@@ -45,6 +46,42 @@ def hash_file(
     if (before.size, before.mtime_ns, before.ctime_ns) != (after.size, after.mtime_ns, after.ctime_ns):
         raise OSError(errno.EBUSY, "changed while it was read", layout.show(path))
     return digest.digest(), after
+
+
+def ends(
+    directory: int, path: bytes, *, pieces: Sequence[tuple[int, int]] = (), drop_cache: bool = False
+) -> tuple[int, bytes]:
+    """Size in bytes, and SHA-256 of the first and the last 4096 bytes, of a regular file.
+
+    Of `pieces` instead where they are given, each an offset and a size in bytes. `drop_cache` as for `hash_file`.
+    Raises OSError; EINVAL for anything but a regular file, EIO for one that ends too early.
+    """
+    with layout.opened(_open_quietly(directory, path)) as descriptor:
+        status = kernel.status(descriptor)
+        if not status.is_file:
+            raise OSError(errno.EINVAL, "not a regular file", layout.show(path))
+        if drop_cache:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        digest = hashlib.sha256()
+        for offset, size in pieces or _ends_of(status.size):
+            for start in range(offset, offset + size, _BLOCK):
+                digest.update(_read_at(descriptor, start, min(_BLOCK, offset + size - start)))
+    return status.size, digest.digest()
+
+
+def _ends_of(size: int) -> list[tuple[int, int]]:
+    first = (0, min(size, _END))
+    return [first, (size - _END, _END)] if size > _END else [first]
+
+
+def _read_at(descriptor: int, offset: int, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        part = os.pread(descriptor, size - len(data), offset + len(data))
+        if not part:
+            raise OSError(errno.EIO, "it ends too early")
+        data += part
+    return data
 
 
 def batches(files: Iterable[T]) -> Iterator[list[T]]:

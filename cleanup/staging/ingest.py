@@ -5,6 +5,7 @@ encoding, its keys, its schema, its states, and whether it lies where it says it
 one is `policy.lifecycle`'s question.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from cleanup.staging.layout import RunPath, show
+from cleanup.storage.staging import near_misses
 
 MAX_BYTES = 4 * 1024 * 1024
 SCHEMA_MAJOR = 1
@@ -97,6 +99,23 @@ def parse(data: bytes, run_path: RunPath) -> Ingest:
     )
 
 
+def parse_at(data: bytes, *places: RunPath) -> tuple[Ingest, RunPath]:
+    """As `parse`, of a record that may name one of several places: what it says, and the place that it names.
+
+    Raises IngestError as `parse` does for the first place.
+    """
+    first, *others = places
+    try:
+        return parse(data, first), first
+    except IngestError as error:
+        if error.reason != "ingest_disagrees":
+            raise
+        for place in others:
+            with contextlib.suppress(IngestError):
+                return parse(data, place), place
+        raise
+
+
 def with_cleared(data: bytes, *, at: datetime, host: str) -> tuple[bytes, dict[str, Any]]:
     """The bytes of an accepted `ingest.json` with a `cleared` entry appended, and that entry.
 
@@ -116,8 +135,19 @@ def digest(entry: dict[str, Any]) -> str:
 
 
 def _load(data: bytes) -> dict[str, Any]:
-    if len(data) > MAX_BYTES:
-        _unreadable(f"larger than {MAX_BYTES} bytes")
+    return load_strictly(data, MAX_BYTES)
+
+
+def _encoded(data: bytes) -> str:
+    """How a record is encoded, where its first bytes say that it is not as the wizard writes; else empty."""
+    encoding = near_misses.of_encoding(data)
+    return encoding and f"it is {encoding}; the wizard writes plain UTF-8: let it write the record anew"
+
+
+def load_strictly(data: bytes, max_bytes: int) -> dict[str, Any]:
+    """The JSON object in the bytes of a record. Raises IngestError for all that a later reader could stumble on."""
+    if len(data) > max_bytes:
+        _unreadable(f"larger than {max_bytes} bytes")
     if b"\\u0000" in data:
         _unreadable("holds a NUL character")  # which no PostgreSQL column can keep
     try:
@@ -127,11 +157,11 @@ def _load(data: bytes) -> dict[str, Any]:
         # JSON may spell half a surrogate pair, which no database and no page can hold.
         json.dumps(record, ensure_ascii=False).encode("utf-8")
     except UnicodeError:
-        _unreadable("not UTF-8")
+        _unreadable(_encoded(data) or "not UTF-8")
     except RecursionError:
         _unreadable("nested too deeply")
     except ValueError as error:
-        _unreadable(f"no valid JSON: {error}")
+        _unreadable(_encoded(data) or f"no valid JSON: {error}")
     if not isinstance(record, dict):
         _unreadable("not a JSON object")
     if _nesting(record) > MAX_NESTING:

@@ -1,10 +1,12 @@
-"""The three Linux calls that Python does not offer, typed: openat2, renameat2 and statx."""
+"""The Linux calls that Python does not offer, typed: openat2, renameat2, statx, syncfs, and quota projects."""
 
 import ctypes
 import enum
 import errno
+import fcntl
 import os
 import stat
+import struct
 from dataclasses import dataclass
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -14,10 +16,16 @@ _SYS_OPENAT2 = 437
 _RENAME_NOREPLACE = 1
 _AT_SYMLINK_NOFOLLOW = 0x100
 _AT_EMPTY_PATH = 0x1000
+_AT_STATX_FORCE_SYNC = 0x2000
 _STATX_BASIC_AND_BTIME = 0x7FF | 0x800
 _STATX_BTIME = 0x800
+_STATX_MNT_ID_UNIQUE = 0x4000  # Linux 6.8
 _STATX_ATTR_FIXED = 0x10 | 0x20  # immutable, append-only
 _STATX_ATTR_MOUNT_ROOT = 0x2000
+_FS_IOC_FSGETXATTR = 0x801C581F
+# Flags, extent size, number of extents, project, extent size of shared ones; eight bytes are spare.
+_FSXATTR = struct.Struct("=IIIII8x")
+_XFLAG_PROJINHERIT = 0x200
 
 
 class Resolve(enum.IntFlag):
@@ -62,7 +70,8 @@ class _Statx(ctypes.Structure):
         ("rdev_minor", ctypes.c_uint32),
         ("dev_major", ctypes.c_uint32),
         ("dev_minor", ctypes.c_uint32),
-        ("spare", ctypes.c_uint64 * 14),
+        ("mnt_id", ctypes.c_uint64),
+        ("spare", ctypes.c_uint64 * 13),
     )
 
 
@@ -138,11 +147,14 @@ def rename_noreplace(source_directory: int, source: bytes, target_directory: int
         _raise_errno(source)
 
 
-def status(directory: int, name: bytes = b"") -> Status:
-    """statx of an entry, symbolic links not followed; without a name, of the open descriptor itself."""
+def status(directory: int, name: bytes = b"", *, fresh: bool = False) -> Status:
+    """statx of an entry, symbolic links not followed; without a name, of the open descriptor itself.
+
+    `fresh`: a network filesystem asks its server and not its own cache of attributes.
+    """
     _refuse_zero_bytes(name)
     buffer = _Statx()
-    flags = _AT_SYMLINK_NOFOLLOW if name else _AT_EMPTY_PATH
+    flags = (_AT_SYMLINK_NOFOLLOW if name else _AT_EMPTY_PATH) | (_AT_STATX_FORCE_SYNC if fresh else 0)
     if _libc.statx(directory, name, flags, ctypes.c_uint(_STATX_BASIC_AND_BTIME), ctypes.byref(buffer)):
         _raise_errno(name)
     return Status(
@@ -159,6 +171,41 @@ def status(directory: int, name: bytes = b"") -> Status:
         is_mount_root=bool(buffer.attributes & _STATX_ATTR_MOUNT_ROOT),
         is_fixed=bool(buffer.attributes & _STATX_ATTR_FIXED),
     )
+
+
+def sync_filesystem(descriptor: int) -> None:
+    """Have the filesystem of an open file write out what it holds back. Other threads go on. Raises OSError."""
+    if _libc.syncfs(descriptor):
+        _raise_errno(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """The quota project of a directory, 0 for none. `inherits`: what is made in it gets it, and no other enters."""
+
+    number: int
+    inherits: bool
+
+
+def project(descriptor: int) -> Project | None:
+    """The quota project of an open file or directory; None where its filesystem knows none, or does not say."""
+    try:
+        found = fcntl.ioctl(descriptor, _FS_IOC_FSGETXATTR, bytes(_FSXATTR.size))
+    except OSError:  # programs that serve a filesystem have answers of their own to what they do not know
+        return None
+    flags, _extent_size, _extents, number, _shared_extent_size = _FSXATTR.unpack(found)
+    return Project(number, bool(flags & _XFLAG_PROJINHERIT))
+
+
+def mounting(descriptor: int) -> int | None:
+    """The number of the mount that an open file lies on, which no other mount has had since the machine was started.
+
+    None where the kernel knows only numbers that it gives again.
+    """
+    buffer = _Statx()
+    if _libc.statx(descriptor, b"", _AT_EMPTY_PATH, ctypes.c_uint(_STATX_MNT_ID_UNIQUE), ctypes.byref(buffer)):
+        _raise_errno(b"")
+    return int(buffer.mnt_id) if buffer.mask & _STATX_MNT_ID_UNIQUE else None
 
 
 def _nanoseconds(time: _Timestamp) -> int:

@@ -15,15 +15,22 @@ from cleanup.staging import kernel
 METADATA = b".exlab-wizard"
 INGEST = b"ingest.json"
 INGEST_LOCK = b"ingest.json.lock"
+SYNC_STATE = b"sync_state.json"
+CREATION = b"creation.json"
 MANIFEST = b"checksums.sha256"
 
 TOKEN = b".exlab-root"
 FENCE_PREFIX = b".exlab-clearing-"
 PREPARED_SUFFIX = b".ingest.json"
+CHALLENGE_PREFIX = b".exlab-challenge-"
 
 _LEAF = re.compile(r"(?P<kind>Run|TestRun)_\d{4}-\d{2}-\d{2}T\d{2}-\d{2}(-\d{2})?", re.ASCII)
 KIND_FOLDERS = {"Runs": "Run", "TestRuns": "TestRun"}
-_KINDS = {"Runs": "experimental", "TestRuns": "test"}
+_KINDS = {"Run": "experimental", "TestRun": "test"}
+# The wizard takes any name with one of these beginnings for a run's, below its kind's folder or in the project itself.
+_POSSIBLE_LEAF = re.compile(r"(?P<kind>Run|TestRun)_.+")
+# Characters of a leaf that the database keeps.
+_MAX_LEAF = 64
 _MAX_TOKEN = 256
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -50,7 +57,7 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class RunPath:
-    """The four steps from a staging root to a run."""
+    """The steps from a staging root to a run; `folder` is empty where the run lies in its project's folder itself."""
 
     equipment: str
     project: str
@@ -59,15 +66,20 @@ class RunPath:
 
     @property
     def run_kind(self) -> str:
-        """`experimental` or `test`, as the folder says."""
-        return _KINDS[self.folder]
+        """`experimental` or `test`, as the leaf says."""
+        return _KINDS[self.leaf.partition("_")[0]]
 
     @property
     def parent(self) -> bytes:
-        return os.fsencode(f"{self.equipment}/{self.project}/{self.folder}")
+        return os.fsencode(str(self).rpartition("/")[0])
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether what lies here is a run by its path alone; anywhere else its record must name the path."""
+        return self.folder in KIND_FOLDERS and is_leaf_name(self.leaf, self.folder)
 
     def __str__(self) -> str:
-        return f"{self.equipment}/{self.project}/{self.folder}/{self.leaf}"
+        return "/".join(step for step in (self.equipment, self.project, self.folder, self.leaf) if step)
 
 
 def is_folder_name(name: str) -> bool:
@@ -82,22 +94,52 @@ def is_folder_name(name: str) -> bool:
 
 
 def is_leaf_name(name: str, folder: str) -> bool:
-    """Whether a directory below `Runs` or `TestRuns` is named as a run is."""
+    """Whether a directory below `Runs` or `TestRuns` is named as a run is: by its kind and its date."""
     match = _LEAF.fullmatch(name)
     return match is not None and match["kind"] == KIND_FOLDERS[folder]
 
 
+def is_possible_leaf(name: str, folder: str) -> bool:
+    """Whether a directory below `Runs` or `TestRuns`, or in a project (an empty `folder`), may be a run's.
+
+    Any text may follow `Run_` or `TestRun_`. By such a name alone it is no run: see `RunPath.is_usual`.
+    """
+    match = _POSSIBLE_LEAF.fullmatch(name)
+    if match is None or len(name) > _MAX_LEAF or not is_folder_name(name):
+        return False
+    return not folder or match["kind"] == KIND_FOLDERS[folder]
+
+
 def parse_run_path(text: str) -> RunPath:
-    """Read `<EQUIPMENT>/<PROJECT>/{Runs,TestRuns}/<leaf>`. Raises UnsafePath for everything else."""
-    parts = text.split("/")
-    if len(parts) != 4:
+    """Read `<EQUIPMENT>/<PROJECT>/{Runs,TestRuns}/<leaf>`, or `<EQUIPMENT>/<PROJECT>/<leaf>`.
+
+    A leaf is `Run_` or `TestRun_` with any text. Raises UnsafePath for everything else.
+    """
+    equipment, project, folder, leaf = _steps(text)
+    if not (is_folder_name(equipment) and is_folder_name(project)):
         raise UnsafePath(f"{_show_text(text)} is not EQUIPMENT/PROJECT/Runs/Run_DATE")
-    equipment, project, folder, leaf = parts
-    if not (is_folder_name(equipment) and is_folder_name(project) and folder in KIND_FOLDERS):
-        raise UnsafePath(f"{_show_text(text)} is not EQUIPMENT/PROJECT/Runs/Run_DATE")
-    if not is_leaf_name(leaf, folder):
-        raise UnsafePath(f"{_show_text(leaf)} is not the name of a run below {folder}")
+    if not is_possible_leaf(leaf, folder):
+        raise UnsafePath(f"{_show_text(leaf)} is not the name of a run below {folder or 'a project'}")
     return RunPath(equipment, project, folder, leaf)
+
+
+def _steps(text: str) -> tuple[str, str, str, str]:
+    """The four steps of a run path, the third of them empty where the run lies in its project. Raises UnsafePath."""
+    parts = text.split("/")
+    if len(parts) == 4 and parts[2] in KIND_FOLDERS:
+        return parts[0], parts[1], parts[2], parts[3]
+    # `Runs` in a project's place is a folder of runs whose project is missing.
+    if len(parts) == 3 and parts[1] not in KIND_FOLDERS:
+        return parts[0], parts[1], "", parts[2]
+    raise UnsafePath(f"{_show_text(text)} is not EQUIPMENT/PROJECT/Runs/Run_DATE")
+
+
+def is_usual(text: str) -> bool:
+    """Whether a text is the path of a run that is one by its path alone."""
+    try:
+        return parse_run_path(text).is_usual
+    except UnsafePath:
+        return False
 
 
 def show(name: bytes) -> str:
@@ -167,15 +209,22 @@ def read_file(directory: int, name: bytes, limit: int) -> bytes:
 
     Raises OSError; EINVAL for anything but a regular file, which is never read.
     """
-    descriptor = open_beneath(directory, name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with opened(descriptor):
-        if not kernel.status(descriptor).is_file:
-            raise OSError(errno.EINVAL, "not a regular file", show(name))
+    with opened_file(directory, name) as descriptor:
         parts = []
         while limit >= 0 and (part := os.read(descriptor, min(limit + 1, 1 << 20))):
             parts.append(part)
             limit -= len(part)
     return b"".join(parts)
+
+
+@contextlib.contextmanager
+def opened_file(directory: int, name: bytes) -> Iterator[int]:
+    """A regular file beneath a descriptor, open for reading. Raises OSError; EINVAL for anything else."""
+    descriptor = open_beneath(directory, name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with opened(descriptor):
+        if not kernel.status(descriptor).is_file:
+            raise OSError(errno.EINVAL, "not a regular file", show(name))
+        yield descriptor
 
 
 def write_all(descriptor: int, data: bytes) -> None:

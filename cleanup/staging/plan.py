@@ -22,11 +22,18 @@ class Plan:
     run_path: str
     ino: int
     entries: tuple[Entry, ...]
+    modified_ns: int | None = None
+
+    @property
+    def names(self) -> list[bytes]:
+        """The names at the run's top."""
+        return [entry.path for entry in self.entries if b"/" not in entry.path]
 
 
 def encode(plan: Plan) -> bytes:
     """The plan as JSON lines: a head, then one entry a line."""
     head = {"format": FORMAT, "attempt": plan.attempt, "run_path": plan.run_path, "ino": plan.ino}
+    head["modified_ns"] = plan.modified_ns
     lines = [json.dumps(head)]
     lines += [
         json.dumps([os.fsdecode(e.path), e.is_file, e.ino, e.nlink, e.size, e.allocated, e.mtime_ns, e.ctime_ns])
@@ -47,4 +54,4 @@ def decode(data: bytes, sha256: str) -> Plan:
     for line in lines:
         path, *rest = json.loads(line)
         entries.append(Entry(os.fsencode(path), *rest))
-    return Plan(head["attempt"], head["run_path"], head["ino"], tuple(entries))
+    return Plan(head["attempt"], head["run_path"], head["ino"], tuple(entries), head.get("modified_ns"))

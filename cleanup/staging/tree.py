@@ -6,17 +6,20 @@ does not still look as it did when the plan was made.
 
 import contextlib
 import errno
+import functools
 import os
 import re
 import stat
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cleanup.staging import hashing, holdfile, kernel, layout
 from cleanup.staging.layout import METADATA, Problem, show
+from cleanup.storage import desktop_files
+from cleanup.storage.staging import metadata, near_misses
 
 MAX_DEPTH = 128
 # Below PATH_MAX, so that a path beneath an open directory can always be handed to the kernel in one piece.
@@ -32,11 +35,12 @@ T = TypeVar("T")
 Proven = Callable[[bytes], bytes | None]
 
 INGEST_PATH = METADATA + b"/" + layout.INGEST
+SYNC_STATE_PATH = METADATA + b"/" + layout.SYNC_STATE
 MANIFEST_PATH = METADATA + b"/" + layout.MANIFEST
+# What lies there under a run's name, if it cannot be opened for one of these, is none that we have fenced.
+_NO_RUN_OF_OURS = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.EACCES)
 KEPT_LAST = "kept until the rest is gone"
-_KNOWN_METADATA = re.compile(
-    rb"ingest\.json|ingest\.json\.lock|checksums\.sha256|creation\.json|readme_fields\.json|wizard\.[^/]*\.log"
-)
+_FENCE = re.compile(re.escape(layout.FENCE_PREFIX) + rb"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +88,10 @@ class Count:
 
 @dataclass(frozen=True)
 class Scan:
-    """Everything below one run, the run's directory itself apart. `ino` and `birth_ns` are that directory's.
+    """Everything below one run, the directory itself apart, whose are `ino`, `birth_ns` and `modified_ns`.
 
     `unseen` are those of the problems behind which there may be more that was not seen. `is_held`: a hold file lies at
-    the run's top, whatever it is.
+    the run's top, whatever it is. `desktop` are the paths of the files of desktops and NAS systems, which are no data.
     """
 
     ino: int
@@ -97,11 +101,20 @@ class Scan:
     problems: tuple[Problem, ...]
     unseen: tuple[Problem, ...] = ()
     is_held: bool = False
+    modified_ns: int | None = None
+    desktop: frozenset[bytes] = frozenset()
 
     @property
     def data_files(self) -> list[Entry]:
-        """The files outside the run's top-level metadata folder, a hold file apart."""
-        return [entry for entry in self.entries if entry.is_file and is_data(entry.path)]
+        """The files outside the run's top-level metadata folder, a hold file and those of desktops apart."""
+        return [
+            entry for entry in self.entries if entry.is_file and is_data(entry.path) and entry.path not in self.desktop
+        ]
+
+    @property
+    def compared(self) -> list[Entry]:
+        """All entries by which a change of the run would show: without the wizard's locks."""
+        return [entry for entry in self.entries if not is_lock(entry)]
 
     @property
     def metadata_files(self) -> list[Entry]:
@@ -124,6 +137,29 @@ def is_metadata(path: bytes) -> bool:
 def is_data(path: bytes) -> bool:
     """Whether a relative path is the run's own: neither metadata nor its hold file."""
     return not is_metadata(path) and not holdfile.is_hold(path)
+
+
+def is_lock(entry: Entry) -> bool:
+    """Whether an entry is one of the wizard's locks, which may come, go or change until the commit."""
+    return is_metadata(entry.path) and metadata.is_lock(entry.path.removeprefix(METADATA + b"/"), entry)
+
+
+def _is_linked_lock(entry: Entry) -> bool:
+    return is_metadata(entry.path) and metadata.is_linked_lock(entry.path.removeprefix(METADATA + b"/"), entry)
+
+
+def locks(run: int) -> list[Entry]:
+    """The wizard's locks in a run as they are now. Raises OSError where its metadata folder cannot be read."""
+    found = []
+    with layout.opened(layout.open_beneath(run, METADATA)) as folder:
+        for name in filter(metadata.may_be_lock, _names(folder)):
+            with contextlib.suppress(FileNotFoundError):
+                found.append(_entry(METADATA + b"/" + name, kernel.status(folder, name)))
+    return [entry for entry in found if is_lock(entry)]
+
+
+def _may_be_lock(path: bytes) -> bool:
+    return is_metadata(path) and metadata.may_be_lock(path.removeprefix(METADATA + b"/"))
 
 
 def scan(run: int) -> Scan:
@@ -163,7 +199,30 @@ def scan(run: int) -> Scan:
         (*problems, *closed),
         (*closed, *unseen, *too_deep),
         is_held,
+        top.mtime_ns,
+        _desktop_files(run, entries),
     )
+
+
+def _desktop_files(run: int, entries: Iterable[Entry]) -> frozenset[bytes]:
+    """The paths of the files of desktops and NAS systems, as far as a tombstone can keep them; a hold file is none."""
+    named = (entry for entry in entries if entry.is_file and not holdfile.is_hold(entry.path))
+    return desktop_files.bounded(
+        entry
+        for entry in named
+        if desktop_files.is_named(entry.path) or (desktop_files.is_beside(entry.path) and _is_apple_double(run, entry))
+    )
+
+
+def _is_apple_double(run: int, entry: Entry) -> bool:
+    """Whether a file begins as those do that macOS lays beside others; one that cannot be read is like any other."""
+    magic = desktop_files.APPLE_DOUBLE
+    if not len(magic) <= entry.size <= desktop_files.MAX_FILE_BYTES:
+        return False
+    try:
+        return layout.read_file(run, entry.path, len(magic) - 1)[: len(magic)] == magic
+    except OSError:
+        return False
 
 
 def _is_held(run: int) -> bool:
@@ -189,7 +248,12 @@ def _scan_directory(
             problems.append(Problem("permission_denied", f"{show(directory or b'.')} may not be emptied"))
         for name in _names(descriptor):
             path = directory + b"/" + name if directory else name
-            status = kernel.status(descriptor, name)
+            try:
+                status = kernel.status(descriptor, name)
+            except FileNotFoundError:
+                if not _may_be_lock(path):
+                    raise
+                continue
             problem = _objection(path, status, device)
             if path == holdfile.NAME:
                 if problem is None:
@@ -276,19 +340,62 @@ def _entry(path: bytes, status: kernel.Status) -> Entry:
     )
 
 
-def unexpected_metadata(scanned: Scan) -> list[Problem]:
-    """`unexpected_metadata` for whatever in `.exlab-wizard` is not on the closed list, or for too much of it."""
+def unexpected_metadata(scanned: Scan, now_ns: int) -> list[Problem]:
+    """`unexpected_metadata` for what in `.exlab-wizard` is not on the closed list, or for too much of it.
+
+    `writer_active` for what only a crash leaves, as a record's draft, if it is less than an hour old at `now_ns`, in
+    nanoseconds since 1970.
+    """
     top = METADATA + b"/"
-    problems = [
-        Problem("unexpected_metadata", show(entry.path))
-        for entry in scanned.entries
-        if entry.path.startswith(top)
-        and not (entry.is_file and _KNOWN_METADATA.fullmatch(entry.path.removeprefix(top)))
-    ]
-    size = sum(entry.size for entry in scanned.metadata_files if entry.path != MANIFEST_PATH)
+    problems = [problem for entry in _within(scanned) if (problem := _unexpected(entry, _name_within(entry), now_ns))]
+    # Two files grow with the run, and each has a bound of its own where it is read.
+    apart = scanned.desktop | {MANIFEST_PATH, SYNC_STATE_PATH}
+    counted = {entry.path.removeprefix(top): entry.size for entry in scanned.metadata_files if entry.path not in apart}
+    size = sum(counted.values())
     if size > MAX_METADATA_BYTES:
-        problems.append(Problem("unexpected_metadata", f"{size} bytes of metadata, {MAX_METADATA_BYTES} at the most"))
+        said = f"{size} bytes of metadata, {MAX_METADATA_BYTES} at the most{near_misses.of_size(counted)}"
+        problems.append(Problem("unexpected_metadata", said))
     return problems
+
+
+def unexpected_files(scanned: Scan, now_ns: int) -> list[Entry]:
+    """The files at the top of `.exlab-wizard` that are `unexpected_metadata` by their names."""
+    return [
+        entry
+        for entry in _within(scanned)
+        if entry.is_file
+        and b"/" not in _name_within(entry)
+        and (problem := _unexpected(entry, _name_within(entry), now_ns))
+        and problem.reason == "unexpected_metadata"
+    ]
+
+
+def _within(scanned: Scan) -> list[Entry]:
+    """What lies in `.exlab-wizard`, but for files of desktops."""
+    top = METADATA + b"/"
+    return [entry for entry in scanned.entries if entry.path.startswith(top) and not _is_desktops(scanned, entry)]
+
+
+def _name_within(entry: Entry) -> bytes:
+    return entry.path.removeprefix(METADATA + b"/")
+
+
+def _is_desktops(scanned: Scan, entry: Entry) -> bool:
+    return entry.path in scanned.desktop if entry.is_file else desktop_files.is_folder(entry.path)
+
+
+def _unexpected(entry: Entry, name: bytes, now_ns: int) -> Problem | None:
+    if entry.is_file and metadata.is_known(name):
+        return None
+    if entry.is_file and desktop_files.is_open(name):
+        return Problem("writer_active", f"{show(entry.path)} was deleted and is still open")
+    if not metadata.may_be_left(name, entry):
+        return Problem("unexpected_metadata", show(entry.path) + near_misses.of_metadata(name))
+    # A time in the future is one of a wrong clock; when this host wrote the entry it knows itself.
+    written_ns = entry.mtime_ns if entry.mtime_ns <= now_ns else entry.ctime_ns
+    if now_ns - written_ns < metadata.STALE_DRAFT_SECONDS * 1_000_000_000:
+        return Problem("writer_active", f"{show(entry.path)} was written less than an hour ago")
+    return None
 
 
 def count(entries: Iterable[Entry]) -> Count:
@@ -318,13 +425,13 @@ def freed(entries: Iterable[Entry], left: Collection[bytes]) -> Count:
     )
 
 
-def freed_bytes_and_count(path: str | os.PathLike[str]) -> tuple[int, int]:
+def freed_bytes_and_count(run_path: str | os.PathLike[str]) -> tuple[int, int]:
     """(file count, bytes) below a directory, as ExLab-Wizard's function of this name counts them.
 
     Files only, the metadata folder included; a missing path is (0, 0). Unlike the wizard's, it follows no symbolic
     link, counts no inode twice, and raises OSError where something cannot be read instead of leaving it out.
     """
-    name = os.fspath(path)
+    name = os.fspath(run_path)
     try:
         # With a slash at its end, a link would be followed.
         descriptor = os.open(name.rstrip("/") or name[:1], layout.DIRECTORY)
@@ -337,7 +444,7 @@ def freed_bytes_and_count(path: str | os.PathLike[str]) -> tuple[int, int]:
     with layout.opened(descriptor):
         scanned = scan(descriptor)
     if scanned.unseen:
-        raise OSError(errno.EIO, f"cannot be counted: {scanned.unseen[0].detail}", os.fspath(path))
+        raise OSError(errno.EIO, f"cannot be counted: {scanned.unseen[0].detail}", os.fspath(run_path))
     counted = count(scanned.entries)
     return counted.files, counted.bytes
 
@@ -345,11 +452,12 @@ def freed_bytes_and_count(path: str | os.PathLike[str]) -> tuple[int, int]:
 def differences(planned: Iterable[Entry], found: Iterable[Entry], *, strict: bool = False) -> list[str]:
     """What distinguishes two scans of one run, in words; empty if they are the same tree unchanged.
 
-    `strict`: files with several links must have kept their ctime too, as they do until a link of theirs goes.
+    The wizard's locks are left out: they may come, go or change. `strict`: files with several links must have kept
+    their ctime too, as they do until a link of theirs goes.
     """
     same = Entry.is_unchanged if strict else Entry.same_as
-    before = {entry.path: entry for entry in planned}
-    after = {entry.path: entry for entry in found}
+    before = {entry.path: entry for entry in planned if not is_lock(entry)}
+    after = {entry.path: entry for entry in found if not is_lock(entry)}
     words = [f"{show(path)} is gone" for path in before.keys() - after.keys()]
     words += [f"{show(path)} is new" for path in after.keys() - before.keys()]
     words += [
@@ -363,8 +471,13 @@ def fence_name(attempt: str) -> bytes:
     return layout.FENCE_PREFIX + attempt.encode("ascii")
 
 
+def is_fence_name(name: bytes) -> bool:
+    """Whether a name is that of a fence of some attempt, ours or not."""
+    return _FENCE.fullmatch(name) is not None
+
+
 def prepared_name(attempt: str) -> bytes:
-    """The sibling file that holds the new `ingest.json` until it is published."""
+    """The sibling file that holds the new record, of any format, until it is published."""
     return fence_name(attempt) + layout.PREPARED_SUFFIX
 
 
@@ -380,10 +493,23 @@ def put_back(parent: int, name: bytes, leaf: bytes) -> None:
     os.fsync(parent)
 
 
-def prepare_record(parent: int, name: bytes, data: bytes, like: os.stat_result) -> dict[str, int]:
-    """Write the new `ingest.json` beside the fence, with the mode (and where possible the owner) of the old one.
+def record_path(file: bytes) -> bytes:
+    """Where a record with this file name lies in a run."""
+    return METADATA + b"/" + file
 
-    Returns what identifies it: `ino`, `size`, `mtime_ns`. Raises OSError; what was written by then is taken away.
+
+def record_file(record: Mapping[str, Any]) -> bytes:
+    """The file name of a prepared record, as `prepare_record` returned it."""
+    return os.fsencode(record.get("file", os.fsdecode(layout.INGEST)))
+
+
+def prepare_record(
+    parent: int, name: bytes, data: bytes, like: os.stat_result, file: bytes = layout.INGEST
+) -> dict[str, int | str]:
+    """Write the new record beside the fence, with the mode (and where possible the owner) of the old one.
+
+    Returns what identifies it: `ino`, `size`, `mtime_ns`, and the `file` name under which it is to be published where
+    that is not `ingest.json`. Raises OSError; what was written by then is taken away.
     """
     descriptor = os.open(
         name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
@@ -400,7 +526,8 @@ def prepare_record(parent: int, name: bytes, data: bytes, like: os.stat_result) 
     except OSError:
         discard_prepared(parent, name)
         raise
-    return {"ino": written.ino, "size": written.size, "mtime_ns": written.mtime_ns}
+    marks: dict[str, int | str] = {"ino": written.ino, "size": written.size, "mtime_ns": written.mtime_ns}
+    return marks if file == layout.INGEST else {**marks, "file": os.fsdecode(file)}
 
 
 def discard_prepared(parent: int, name: bytes) -> None:
@@ -412,30 +539,130 @@ def discard_prepared(parent: int, name: bytes) -> None:
     os.fsync(parent)
 
 
-def publish(parent: int, name: bytes, fenced: int) -> None:
-    """Move the prepared record into the fenced run, durably; harmless when that has happened already."""
-    with contextlib.suppress(FileNotFoundError), layout.opened(layout.open_beneath(fenced, METADATA)) as metadata:
+def challenge_name(attempt: str) -> bytes:
+    """The empty file that is laid in a fenced run for a moment, to see whether the NAS shows it."""
+    return layout.CHALLENGE_PREFIX + attempt.encode("ascii")
+
+
+def lay_challenge(fenced: int, name: bytes) -> None:
+    """Make an empty file in a fenced run. It gets the run's own time, which is given back when it goes.
+
+    Raises OSError.
+    """
+    before = os.fstat(fenced)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with layout.opened(os.open(name, flags, 0o600, dir_fd=fenced)) as descriptor:
+        os.utime(descriptor, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def discard_challenge(run: int, name: bytes) -> None:
+    """Take a challenge out of an open run again, durably, and give the run its time back; harmless when it is gone.
+
+    Only an empty file is one of ours. Raises OSError.
+    """
+    try:
+        found = kernel.status(run, name)
+    except FileNotFoundError:
+        return
+    if not found.is_file or found.size:
+        return
+    _with_write_permission(run, lambda: os.unlink(name, dir_fd=run))
+    os.fsync(run)
+    with contextlib.suppress(PermissionError):  # a group may write in a folder, and only its owner may set its time
+        os.utime(run, ns=(os.fstat(run).st_atime_ns, found.mtime_ns))
+
+
+def discard_challenge_in(parent: int, run: bytes, name: bytes) -> None:
+    """As `discard_challenge`, in the run of this name; harmless where there is none. Raises OSError."""
+    with contextlib.ExitStack() as stack:
+        if (descriptor := _enter_run(stack, parent, run)) is not None:
+            discard_challenge(descriptor, name)
+
+
+def give_time_back(parent: int, run: bytes, ino: int, names: Collection[bytes], modified_ns: int) -> None:
+    """Give the run of this name, known by its inode, the time that it had when its plan was made. Raises OSError.
+
+    A crash just before or after a challenge leaves it with another. Only if `names` are all that it holds at its top,
+    as they were: then nothing but the challenge has come or gone. Harmless where there is no such run.
+    """
+    with contextlib.ExitStack() as stack:
+        if (descriptor := _enter_run(stack, parent, run)) is None:
+            return
+        found = os.fstat(descriptor)
+        if found.st_ino == ino and found.st_mtime_ns != modified_ns and set(_names(descriptor)) == set(names):
+            with contextlib.suppress(PermissionError):
+                os.utime(descriptor, ns=(found.st_atime_ns, modified_ns))
+
+
+def _enter_run(stack: contextlib.ExitStack, parent: int, run: bytes) -> int | None:
+    """The run of this name, open until the stack ends; None where none of ours lies there. Raises OSError."""
+    try:
+        return stack.enter_context(layout.opened(layout.open_beneath(parent, run)))
+    except OSError as error:
+        if error.errno in _NO_RUN_OF_OURS:
+            return None
+        raise
+
+
+def publish(parent: int, name: bytes, fenced: int, file: bytes = layout.INGEST) -> None:
+    """Move the prepared record into the fenced run, durably; harmless when that has happened already.
+
+    Raises OSError; EXDEV where the run is storage of its own, into which nothing can be renamed from beside it.
+    """
+    with contextlib.suppress(FileNotFoundError), layout.opened(layout.open_beneath(fenced, METADATA)) as folder:
         with contextlib.suppress(FileNotFoundError):  # moved already, but whoever did it may have died before this
-            _with_write_permission(
-                metadata, lambda: os.rename(name, layout.INGEST, src_dir_fd=parent, dst_dir_fd=metadata)
-            )
-        os.fsync(metadata)
+            _with_write_permission(folder, lambda: os.rename(name, file, src_dir_fd=parent, dst_dir_fd=folder))
+        os.fsync(folder)
     os.fsync(parent)
 
 
-def may_be_emptied(fenced: int, record: dict[str, int]) -> bool:
+def draft_name(attempt: str, file: bytes) -> bytes:
+    """The name of a record that is written inside the fenced run until it takes its place: as the wizard's drafts."""
+    return file + b"." + attempt[:16].encode("ascii") + b".tmp"
+
+
+def copy_prepared(parent: int, name: bytes, fenced: int, draft: bytes, file: bytes) -> dict[str, int | str] | None:
+    """Copy the prepared record into the fenced run's metadata folder, durably, where it cannot be renamed there.
+
+    Returns what identifies the copy, as `prepare_record` does; None where no prepared record lies beside the fence, as
+    after it was published. A copy that a crash has left is made anew. Raises OSError.
+    """
+    try:
+        with layout.opened(layout.open_beneath(parent, name, os.O_RDONLY | os.O_NOFOLLOW)) as descriptor:
+            like = os.fstat(descriptor)
+        data = layout.read_file(parent, name, like.st_size)
+    except FileNotFoundError:
+        return None
+    with layout.opened(layout.open_beneath(fenced, METADATA)) as folder:
+        discard_prepared(folder, draft)
+        made: list[dict[str, int | str]] = []
+        _with_write_permission(folder, lambda: made.append(prepare_record(folder, draft, data, like, file)))
+        return made[0]
+
+
+def publish_copy(parent: int, name: bytes, fenced: int, draft: bytes, file: bytes) -> None:
+    """Move the copy of a prepared record into its place, durably, and only then take away what it is a copy of."""
+    with layout.opened(layout.open_beneath(fenced, METADATA)) as folder:
+        os.rename(draft, file, src_dir_fd=folder, dst_dir_fd=folder)
+        os.fsync(folder)
+    discard_prepared(parent, name)
+
+
+def may_be_emptied(fenced: int, record: Mapping[str, Any]) -> bool:
     """Whether the published record, identified as by `prepare_record`, lies in a fenced run, or nothing else does."""
     try:
-        with layout.opened(layout.open_beneath(fenced, METADATA)) as metadata:
-            if _is_record(kernel.status(metadata, layout.INGEST), record):
+        with layout.opened(layout.open_beneath(fenced, METADATA)) as folder:
+            if _is_record(kernel.status(folder, record_file(record)), record):
                 return True
     except FileNotFoundError:
         pass  # an earlier removal came as far as that
-    return not any(entry.is_file and entry.path != INGEST_PATH for entry in scan(fenced).entries)
+    path = record_path(record_file(record))
+    return not any(entry.is_file and entry.path != path for entry in scan(fenced).compared)
 
 
-def _is_record(found: kernel.Status, record: dict[str, int]) -> bool:
-    return {"ino": found.ino, "size": found.size, "mtime_ns": found.mtime_ns} == record
+def _is_record(found: kernel.Status, record: Mapping[str, Any]) -> bool:
+    marks = {name: value for name, value in record.items() if name != "file"}
+    return {"ino": found.ino, "size": found.size, "mtime_ns": found.mtime_ns} == marks
 
 
 def remove(
@@ -444,7 +671,7 @@ def remove(
     fenced: int,
     planned: Collection[Entry],
     *,
-    record: dict[str, int],
+    record: Mapping[str, Any],
     proven: Proven = lambda path: None,
     progress: Callable[[int, int], None] = lambda files, size: None,
     before_the_record: Callable[[], None] = lambda: None,
@@ -452,16 +679,18 @@ def remove(
     """Remove the planned entries of the fenced run, and the fence itself when it is empty.
 
     Each entry is compared with the plan just before it goes; what differs, what is not in the plan and what the
-    filesystem will not give up stays and is reported. Where only the ctime differs, as after the chmod or chattr that
-    a person needed to make a file removable, the bytes are read and must have the digest that `proven` gives.
-    `record` identifies the published `ingest.json`, which goes last, and only if nothing else is left; just before
+    filesystem will not give up stays and is reported. The wizard's locks go as they are found, planned or not. Where
+    only the ctime differs, as after the chmod or chattr that a person needed to make a file removable, the bytes are
+    read and must have the digest that `proven` gives.
+    `record` identifies the published record, which goes last, and only if nothing else is left; just before
     that `before_the_record` is called. Entries that are gone already count as removed, so that an interrupted removal
     can be taken up again. `progress` is called after each batch with the files and bytes handled so far.
     """
     left: dict[bytes, str] = {}
     directories = {entry.path: entry for entry in planned if not entry.is_file}
     done_files = done_bytes = 0
-    for path, files in batches(entry for entry in planned if entry.is_file and entry.path != INGEST_PATH):
+    last = record_path(record_file(record))
+    for path, files in batches(entry for entry in planned if entry.is_file and entry.path != last):
         left |= _unlink_batch(fenced, path, directories.get(path), files, proven)
         done_files += len(files)
         done_bytes += sum(entry.size for entry in files)
@@ -503,13 +732,26 @@ def _unlink_batch(
         return {entry.path: errno.errorcode.get(error.errno or 0, "error") for entry in files}
     left: dict[bytes, str] = {}
     with layout.opened(descriptor):
-        if directory is not None and kernel.status(descriptor).ino != directory.ino:
+        ino = kernel.status(descriptor).ino
+        if directory is not None and ino != directory.ino:
             return {entry.path: "another directory lies there" for entry in files}
         for entry in files:
-            why = _unlink_planned(descriptor, entry, proven)
+            # Through an open directory files are reached wherever it lies by now: a person may have put it elsewhere.
+            why = _unlink_planned(descriptor, entry, proven) if _lies_at(fenced, path, ino) else "its folder was moved"
             if why:
                 left[entry.path] = why
     return left
+
+
+def _lies_at(fenced: int, path: bytes, ino: int) -> bool:
+    """Whether the directory with this inode lies at a path of the fenced run now; the run itself always does."""
+    if not path:
+        return True
+    try:
+        with layout.opened(layout.open_beneath(fenced, path, os.O_PATH)) as found:
+            return kernel.status(found).ino == ino
+    except OSError:
+        return False
 
 
 def _unlink_planned(directory: int, entry: Entry, proven: Proven) -> str:
@@ -517,7 +759,8 @@ def _unlink_planned(directory: int, entry: Entry, proven: Proven) -> str:
     name = entry.path.rpartition(b"/")[2]
     try:
         found = _entry(entry.path, kernel.status(directory, name))
-        if not (entry.is_unchanged(found) or _holds_proven_bytes(directory, name, entry, found, proven)):
+        no_bytes = all(is_lock(one) or _is_linked_lock(one) for one in (entry, found))
+        if not (no_bytes or entry.is_unchanged(found) or _holds_proven_bytes(directory, name, entry, found, proven)):
             return "changed"
         _with_write_permission(directory, lambda: os.unlink(name, dir_fd=directory))
     except FileNotFoundError:
@@ -567,44 +810,54 @@ def _remove_directory(fenced: int, directory: Entry) -> dict[bytes, str]:
 
 def _remove_record_last(
     fenced: int,
-    metadata: Entry,
-    record: dict[str, int],
+    top: Entry,
+    record: Mapping[str, Any],
     left: dict[bytes, str],
     before_the_record: Callable[[], None],
 ) -> dict[bytes, str]:
-    """Unlink the published `ingest.json` and its folder; while anything else is left it stays and tells the story."""
+    """Unlink the published record and its folder; while anything else is left it stays and tells the story."""
+    file = record_file(record)
+    path = record_path(file)
     unplanned = [name for name in _names(fenced) if name != METADATA and name not in left]
     if left or unplanned:
-        return {**_kept_record(fenced), **dict.fromkeys(unplanned, "not in the plan")}
+        return {**_kept_record(fenced, file), **dict.fromkeys(unplanned, "not in the plan")}
     try:
         with layout.opened(layout.open_beneath(fenced, METADATA)) as directory:
-            unplanned = [name for name in _names(directory) if name != layout.INGEST]
+            _unlink_locks(directory)
+            unplanned = [name for name in _names(directory) if name != file]
             if unplanned:
                 return {
-                    INGEST_PATH: KEPT_LAST,
+                    path: KEPT_LAST,
                     METADATA: f"{show(unplanned[0])} is not in the plan",
                 }
-            if not _is_record(kernel.status(directory, layout.INGEST), record):
-                return {INGEST_PATH: "changed"}
+            if not _is_record(kernel.status(directory, file), record):
+                return {path: "changed"}
             before_the_record()
-            _with_write_permission(directory, lambda: os.unlink(layout.INGEST, dir_fd=directory))
+            _with_write_permission(directory, lambda: os.unlink(file, dir_fd=directory))
     except FileNotFoundError:
         pass
     except OSError as error:
-        return {INGEST_PATH: errno.errorcode.get(error.errno or 0, "error")}
-    return _remove_directory(fenced, metadata)
+        return {path: errno.errorcode.get(error.errno or 0, "error")}
+    return _remove_directory(fenced, top)
 
 
-def _kept_record(fenced: int) -> dict[bytes, str]:
+def _unlink_locks(directory: int) -> None:
+    """Remove the wizard's locks that came after the plan was made; they are empty, and hold nothing."""
+    for name in _names(directory):
+        if metadata.may_be_lock(name) and metadata.is_lock(name, kernel.status(directory, name)):
+            _with_write_permission(directory, functools.partial(os.unlink, name, dir_fd=directory))
+
+
+def _kept_record(fenced: int, file: bytes) -> dict[bytes, str]:
     """The record, if it is still there: what an earlier removal took is not left."""
     try:
         with layout.opened(layout.open_beneath(fenced, METADATA)) as directory:
-            kernel.status(directory, layout.INGEST)
+            kernel.status(directory, file)
     except FileNotFoundError:
         return {}
     except OSError:
         pass  # what lies there cannot be looked into, so it is left
-    return {INGEST_PATH: KEPT_LAST}
+    return {record_path(file): KEPT_LAST}
 
 
 def _moved(fenced: int, planned: Collection[Entry], left: Collection[bytes]) -> dict[bytes, str]:
@@ -667,21 +920,45 @@ def lay_token(root: int) -> str:
     return token
 
 
-def lay_reserve(directory: int) -> None:
-    """Keep 1 MiB at the top of a root, for the day when its disk is full; harmless when it is there.
+def lay_marker(directory: int, name: bytes) -> bool:
+    """Make an empty file of this name in an open directory, durably; False when the name was there.
+
+    Raises OSError where it cannot be made.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        os.close(os.open(name, flags, 0o644, dir_fd=directory))
+    except FileExistsError:
+        return False
+    os.fsync(directory)
+    return True
+
+
+def take_back(directory: int, name: bytes) -> None:
+    """Take away a file that was laid at the top of a root a moment ago, durably; harmless when it is gone.
+
+    Raises OSError.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory)
+    os.fsync(directory)
+
+
+def lay_reserve(directory: int) -> bool:
+    """Keep 1 MiB at the top of a root, for the day when its disk is full; False when it is there.
 
     One that a crash left unfinished is made anew. Raises OSError where it cannot be written.
     """
     with contextlib.suppress(FileNotFoundError):
         found = kernel.status(directory, RESERVE)
         if not found.is_file or found.size >= RESERVE_BYTES:
-            return
+            return False
         os.unlink(RESERVE, dir_fd=directory)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         descriptor = os.open(RESERVE, flags, 0o600, dir_fd=directory)
     except FileExistsError:
-        return  # another process was faster
+        return False  # another process was faster
     try:
         with layout.opened(descriptor):
             os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
@@ -689,6 +966,7 @@ def lay_reserve(directory: int) -> None:
     except OSError:
         os.unlink(RESERVE, dir_fd=directory)
         raise
+    return True
 
 
 def release_reserve(directory: int) -> bool:

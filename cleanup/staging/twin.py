@@ -8,7 +8,6 @@ next try takes away.
 
 import contextlib
 import errno
-import json
 import os
 import stat
 from collections.abc import Iterator
@@ -16,10 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from cleanup.staging import ingest, layout
-from cleanup.staging.layout import Problem, RunPath, UnsafePath, show
+from cleanup.staging.layout import Problem, UnsafePath, show
+from cleanup.storage.staging import records
+from cleanup.storage.staging.records import RecordFormat
 
 # Not the prefix of a fence: nobody must take a draft for a run that a clear has put aside.
 DRAFT_PREFIX = b".exlab-telling-"
+_BLOCK = 1 << 20
 _WITHOUT_WAITING = os.O_NOFOLLOW | os.O_NONBLOCK
 # The mount itself is ill, and not only one run on it: then nobody else needs to ask.
 ILL = frozenset(
@@ -65,6 +67,7 @@ class NotTold(Exception):
 class _Record:
     """The twin's record as it was read; its descriptor stays open, so that no other file can get its inode."""
 
+    form: RecordFormat
     descriptor: int
     data: bytes
     status: os.stat_result
@@ -75,11 +78,15 @@ def draft_name(attempt: str) -> bytes:
     return DRAFT_PREFIX + attempt.encode("ascii")
 
 
-def tell(root: int, run_path: str, history: list[dict[str, Any]], attempt: str) -> bool:
+def tell(
+    root: int, twin: str, run_path: str, history: list[dict[str, Any]], attempt: str, *, form: str = "ingest"
+) -> bool:
     """Let the record of a run's twin have this history, which ends with `cleared`. False if it has it already.
 
-    `root` is the open NAS root, whose token has been checked; `history` are the raw entries of our own final record.
-    All keys of the twin's record but `history` and `current_state` are kept. Raises NotTold, and nothing has changed:
+    `root` is the open NAS root, whose token has been checked; `twin` is the path of the copy relative to it, and
+    `run_path` what its record must name; `history` is what our own final record, of the format `form`, says to it
+    (`RecordFormat.message`): of `ingest.json` the raw entries. All other keys of the twin's record are kept. Raises
+    NotTold, and nothing has changed:
 
     - `nas_missing_file`: there is no such run or no record in it;
     - `ingest_disagrees`, `ingest_unreadable`, `ingest_schema_unsupported`: its record is no beginning of ours;
@@ -89,12 +96,12 @@ def tell(root: int, run_path: str, history: list[dict[str, Any]], attempt: str) 
     - `nas_io_error`: anything else; the one case in which it may have changed, which the next try will find.
     """
     try:
-        path = layout.parse_run_path(run_path)
-        with _folder_of(root, path) as folder, _wizard_locked(folder):
+        path, known = layout.parse_run_path(run_path), records.by_name(form)
+        with _folder_of(root, twin) as folder, _wizard_locked(folder, known):
             draft = draft_name(attempt)
             _take_away(folder, draft)
-            with _opened_record(folder) as record:
-                data = _extended(record.data, path, history)
+            with _opened_record(folder, known) as record:
+                data = known.told(record.data, path, history)
                 if data is None:
                     os.fsync(record.descriptor)
                 else:
@@ -103,6 +110,8 @@ def tell(root: int, run_path: str, history: list[dict[str, Any]], attempt: str) 
             return data is not None
     except UnsafePath as error:
         raise NotTold("unsafe_path", str(error)) from None
+    except records.NoCopy as error:
+        raise NotTold(error.reason, error.detail) from None
     except ingest.IngestError as error:
         raise NotTold(error.reason, f"on the NAS: {error.detail}") from None
     except BlockingIOError:
@@ -113,11 +122,11 @@ def tell(root: int, run_path: str, history: list[dict[str, Any]], attempt: str) 
 
 
 @contextlib.contextmanager
-def _folder_of(root: int, path: RunPath) -> Iterator[int]:
+def _folder_of(root: int, twin: str) -> Iterator[int]:
     """The twin's metadata folder, reached without following a link or crossing a mount."""
     with contextlib.ExitStack() as stack:
         try:
-            run = stack.enter_context(layout.opened(layout.open_beneath(root, os.fsencode(str(path)))))
+            run = stack.enter_context(layout.opened(layout.open_beneath(root, os.fsencode(twin))))
         except FileNotFoundError:
             raise NotTold("nas_missing_file", "the NAS holds no such run") from None
         try:
@@ -128,12 +137,12 @@ def _folder_of(root: int, path: RunPath) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _wizard_locked(folder: int) -> Iterator[None]:
+def _wizard_locked(folder: int, form: RecordFormat) -> Iterator[None]:
     """Hold the wizard's own lock on the record; where there is no such file, nobody is writing."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(FileNotFoundError):
-            descriptor = stack.enter_context(layout.opened(layout.open_to_lock(folder, layout.INGEST_LOCK)))
-            _expect_plain(descriptor, layout.INGEST_LOCK)
+            descriptor = stack.enter_context(layout.opened(layout.open_to_lock(folder, form.lock)))
+            _expect_plain(descriptor, form.lock)
             stack.enter_context(layout.flocked(descriptor))
         yield
 
@@ -146,46 +155,27 @@ def _expect_plain(descriptor: int, name: bytes) -> os.stat_result:
 
 
 @contextlib.contextmanager
-def _opened_record(folder: int) -> Iterator[_Record]:
+def _opened_record(folder: int, form: RecordFormat) -> Iterator[_Record]:
     try:
-        descriptor = layout.open_beneath(folder, layout.INGEST, os.O_RDONLY | _WITHOUT_WAITING)
+        descriptor = layout.open_beneath(folder, form.file, os.O_RDONLY | _WITHOUT_WAITING)
     except FileNotFoundError:
-        raise NotTold("nas_missing_file", f"no {show(layout.INGEST)} on the NAS") from None
+        raise NotTold("nas_missing_file", f"no {show(form.file)} on the NAS") from None
     with layout.opened(descriptor):
-        status = _expect_plain(descriptor, layout.INGEST)
-        yield _Record(descriptor, _read(descriptor), status)
+        status = _expect_plain(descriptor, form.file)
+        yield _Record(form, descriptor, _read(descriptor, form.max_bytes), status)
 
 
-def _read(descriptor: int) -> bytes:
+def _read(descriptor: int, max_bytes: int) -> bytes:
     """All bytes of an open record, one more than it may have at the most."""
-    data = b""
-    while len(data) <= ingest.MAX_BYTES:
-        part = os.pread(descriptor, ingest.MAX_BYTES + 1 - len(data), len(data))
+    parts: list[bytes] = []
+    size = 0
+    while size <= max_bytes:
+        part = os.pread(descriptor, min(max_bytes + 1 - size, _BLOCK), size)
         if not part:
             break
-        data += part
-    return data
-
-
-def _extended(data: bytes, path: RunPath, history: list[dict[str, Any]]) -> bytes | None:
-    """The twin's record with our history in place of its own; None where it has all of it.
-
-    Raises IngestError or NotTold unless its own is the beginning of ours, entry by entry.
-    """
-    there = [entry.digest for entry in ingest.parse(data, path).history]
-    here = [ingest.digest(entry) for entry in history]
-    for position, (theirs, ours) in enumerate(zip(there, here, strict=False), 1):
-        if theirs != ours:
-            raise NotTold("ingest_disagrees", f"history entry {position} on the NAS is not the one that was here")
-    if len(there) > len(here):
-        raise NotTold("ingest_disagrees", f"the history on the NAS has {len(there)} entries, the one here {len(here)}")
-    if there == here:
-        return None
-    record = json.loads(data.decode())
-    record |= {"history": history, "current_state": "cleared"}
-    extended = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
-    ingest.parse(extended, path)  # nothing is written that could not be read again
-    return extended
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
 
 
 def _take_away(folder: int, draft: bytes) -> None:
@@ -223,7 +213,7 @@ def _replace(folder: int, draft: bytes, record: _Record, data: bytes) -> None:
                 _make_alike(descriptor, record.status)
                 os.fsync(descriptor)
                 _expect_unchanged(folder, record)
-                os.rename(draft, layout.INGEST, src_dir_fd=folder, dst_dir_fd=folder)
+                os.rename(draft, record.form.file, src_dir_fd=folder, dst_dir_fd=folder)
         except BlockingIOError:
             raise
         except (OSError, NotTold):
@@ -246,8 +236,8 @@ def _make_alike(descriptor: int, like: os.stat_result) -> None:
 
 def _expect_unchanged(folder: int, record: _Record) -> None:
     """The record must still be the one that was read, at its name and byte for byte."""
-    found = os.stat(layout.INGEST, dir_fd=folder, follow_symlinks=False)
-    if _marks(found) != _marks(record.status) or _read(record.descriptor) != record.data:
+    found = os.stat(record.form.file, dir_fd=folder, follow_symlinks=False)
+    if _marks(found) != _marks(record.status) or _read(record.descriptor, record.form.max_bytes) != record.data:
         raise NotTold("writer_active", "the record on the NAS was changed at this moment")
 
 

@@ -5,10 +5,14 @@ from typing import Any
 
 from django import template
 
-from cleanup.models import Outcome, Sweep, SweepKind
+from cleanup.models import Outcome, Sweep, SweepKind, Tally
+from cleanup.policy.freed import say_freed
 from cleanup.policy.pressure import Cause
 from cleanup.policy.reasons import Reason
-from cleanup.templatetags.words import in_units, runs, sentence
+from cleanup.policy.retention import Scope
+from cleanup.policy.shown import Shown, say_shown
+from cleanup.policy.wording import name_scope, say_field
+from cleanup.templatetags.words import in_units, runs, sentence, visible
 
 register = template.Library()
 
@@ -34,8 +38,22 @@ CAUSES = {
     Cause.MAX_RUNS: "The staging root held more runs than it may.",
     Cause.FREE_SPACE: "The staging disk had too little free space.",
 }
+# What a policy decides of a run, as a person calls it.
+_CALLED = {"mode": "mode", "retain_hours": "hours", "proof": "proof"}
 TONES = {"cleared": "pass", "would_clear": "pass", "skipped": "rest", "refused": "wait"}
 OUTCOME_TONES = {"done": "pass", "running": "rest"}
+
+
+@register.filter
+def lets_go(shown: Shown) -> str:
+    """What a go-on is for: `30 runs (60.0 GB) by policy version 3`."""
+    return say_shown(shown)
+
+
+@register.filter
+def scope_name(scope: Scope) -> str:
+    """Where a version of the policy applies."""
+    return visible(name_scope(scope))
 
 
 @register.filter
@@ -51,19 +69,26 @@ def called(kind: str) -> str:
 
 
 @register.filter
-def came_to(sweep: Sweep) -> str:
-    """What a pass came to, in a sentence or two; bytes are logical."""
+def came_to(sweep: Sweep, tally: Tally | None = None) -> str:
+    """What a pass came to, in a sentence or two, by its rows or else by what it kept of them; bytes are logical."""
     if sweep.outcome == Outcome.RUNNING:
         return "It is under way."
-    freed = f"{runs(sweep.would_clear if sweep.kind == SweepKind.DRY_RUN else sweep.cleared)}, {in_units(sweep.bytes)}"
-    if sweep.kind == SweepKind.DRY_RUN:
-        said = [f"Would clear {freed}." if sweep.would_clear else "Would clear nothing."]
+    found = tally.columns() if tally is not None else vars(sweep)
+    dry_run = sweep.kind == SweepKind.DRY_RUN
+    number, would_clear, partial = found["cleared"], found["would_clear"], found["partial"]
+    freed = f"{runs(would_clear if dry_run else number)}, {in_units(found['bytes'])}"
+    if dry_run:
+        said = [f"Would clear {freed}." if would_clear else "Would clear nothing."]
+        if rehearsed := sweep.pressure.get("rehearsed"):
+            said.append(f"By the schedule rehearsed only: {runs(rehearsed['runs'])} would have gone.")
     else:
-        said = [f"Cleared {freed}." if sweep.cleared else "Cleared nothing."]
-        if sweep.would_clear:
-            said.append(f"Rehearsed only: {runs(sweep.would_clear)} would have gone.")
-    if sweep.failed:
-        said.append(f"{runs(sweep.failed)} failed.")
+        said = [f"Cleared {freed}." if number else "Cleared nothing."]
+        if partial:
+            said.append(f"Files are left of {runs(partial)}.")
+        if would_clear:
+            said.append(f"Rehearsed only: {runs(would_clear)} would have gone.")
+    if failed := found["failed"] - partial:
+        said.append(f"{runs(failed)} failed.")
     return " ".join(said)
 
 
@@ -107,6 +132,12 @@ def pressed(pressure: dict[str, int] | None) -> str:
 
 
 @register.filter
+def given_back_by_pass(freed: dict[str, int] | None) -> str:
+    """What disks gave back for the runs of a pass, as it recorded it; empty where that was not measured."""
+    return say_freed(freed["allocated"], freed["measured"]) if freed else ""
+
+
+@register.filter
 def shut(gates: list[dict[str, Any]]) -> int:
     """How many of the gates did not pass."""
     return sum(gate.get("verdict") != "pass" for gate in gates)
@@ -116,3 +147,30 @@ def shut(gates: list[dict[str, Any]]) -> int:
 def parsed(text: str | None) -> datetime | None:
     """The instant that a recorded gate keeps as text."""
     return datetime.fromisoformat(text) if text else None
+
+
+@register.filter
+def deciders(by: dict[str, Any], newest: int | None = None) -> str:
+    """Which versions of the policy decided of a run, and in which scope; of an older row only the newest is known."""
+    if not by:
+        return f"version {newest}, the newest at the time" if newest else "none was written: the defaults"
+    told = [(what, said) for what, _value, said in decided(by)]
+    if len({said for _what, said in told}) == 1:
+        (_what, said), *_others = told
+        return said
+    return "; ".join(f"{what} by {said}" for what, said in told)
+
+
+@register.filter
+def decided(by: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What was decided of a run: what, as what, and by which version of the policy."""
+    # In our own order: a database may keep the names in another.
+    known = [(name, by[name]) for name in _CALLED if name in by]
+    return [(_CALLED[name], say_field(name, source.get("value")), _decider(source)) for name, source in known]
+
+
+def _decider(source: dict[str, Any]) -> str:
+    scope = source.get("scope")
+    if not scope:
+        return "the default"
+    return f"version {source.get('version')} ({name_scope(Scope(**scope))})"

@@ -6,16 +6,33 @@ from datetime import datetime, timedelta
 from django import template
 from django.utils import timezone
 
+from cleanup.lab.nas import twin_of
+from cleanup.models import ClearAttempt, LedgerEntry, Run, StagingRoot
+from cleanup.policy.freed import say_fill, say_freed
 from cleanup.policy.reasons import Reason
+from cleanup.policy.units import say_about
 
 register = template.Library()
 
 UNKNOWN = "—"
-UNITS = ("kB", "MB", "GB", "TB", "PB", "EB")
+FLAGS = {
+    "allow_same_filesystem": "The twin lies on the same disk: for trials only (--allow-same-filesystem).",
+    "allow_union_nas": "The NAS may be a union of several directories (--allow-union-nas).",
+    "nas_writes_through": "The NAS mount is trusted to hold no writes back (--nas-writes-through).",
+}
 SPANS = ((86_400, "day"), (3_600, "h"), (60, "min"), (1, "s"))
 # Characters that draw nothing, or that change how their neighbours are drawn; a lone surrogate stands for
 # a byte of a file name that is no UTF-8.
 UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+@register.filter
+def twin_place(run: Run, clear: ClearAttempt | None = None) -> str:
+    """The path of a run's twin on the NAS as its host sees it; empty where no NAS root is registered.
+
+    With the `clear` that removed the run it is where the twin lay then, even if the layout is another one since.
+    """
+    return (clear.twin_path if clear else "") or twin_of(run).full_path
 
 
 @register.filter("bytes")
@@ -23,15 +40,7 @@ def in_units(size: int | None) -> str:
     """`412.8 GB`; two decimals below ten, one above; an unknown size is a dash."""
     if size is None:
         return UNKNOWN
-    if abs(size) < 1000:
-        return f"{size} B"
-    value, units = size / 1000, list(UNITS)
-    # 999.95 would be printed as 1000.0: that is one of the next unit.
-    while round(abs(value), 1) >= 1000 and len(units) > 1:
-        value /= 1000
-        units.pop(0)
-    decimals = 2 if round(abs(value), 2) < 10 else 1
-    return f"{value:.{decimals}f} {units[0]}"
+    return say_about(size)
 
 
 @register.filter
@@ -40,6 +49,31 @@ def exact_bytes(size: int | None) -> str:
     if size is None:
         return "size unknown"
     return f"{size:,} byte" if abs(size) == 1 else f"{size:,} bytes"
+
+
+@register.filter
+def given_back(clear: ClearAttempt | LedgerEntry) -> str:
+    """What the disk gave back for a clear, or for one step of it; empty where that was never measured."""
+    removed = clear.freed_allocated_bytes if isinstance(clear, ClearAttempt) else clear.allocated_bytes
+    return say_freed(removed, clear.measured_bytes, clear.unmeasured)
+
+
+@register.filter
+def fuller(clear: ClearAttempt) -> str:
+    """`100 % → 34 %`: how full the disk was before a clear and after it; empty where that is not known."""
+    return say_fill(clear.disk_bytes, clear.disk_free_before, clear.disk_free_after)
+
+
+@register.filter
+def flag_sentences(names: str) -> list[str]:
+    """What the flags of a staging root mean that are named as in `allow_union_nas, nas_writes_through`."""
+    return [FLAGS[name] for name in names.split(", ") if name in FLAGS]
+
+
+@register.filter
+def mount_flags(root: StagingRoot) -> list[str]:
+    """What the flags mean that accept a kind of mount as the NAS of a staging root; none where none is in force."""
+    return [FLAGS[name] for name in ("allow_union_nas", "nas_writes_through") if getattr(root, name)]
 
 
 @register.filter

@@ -18,7 +18,8 @@ from cleanup import access, batching
 from cleanup.models import ClearAttempt, ClearBatch, Phase
 from cleanup.models.sums import bytes_sum
 from cleanup.policy.reasons import Reason
-from cleanup.progress import Progress, measure
+from cleanup.progress import Progress, disks, measure
+from cleanup.views.caching import reload_page, wants_fragment
 from cleanup.views.permits import may_clear, may_look
 from cleanup.views.requests import SignedIn
 from cleanup.views.runs import queue_is_silent
@@ -28,6 +29,8 @@ PAGE_SIZE = 50
 SHOWN = 50
 # A screen reader is told at every tenth of the way, not every second.
 STEP_PERCENT = 10
+# A run counts once in its batch, however often it was tried.
+LAST_TRY = Q(attempts__repeated_by=None)
 
 
 @require_safe
@@ -39,9 +42,11 @@ def batch_list(request: SignedIn) -> HttpResponse:
     batches = (
         ClearBatch.objects.filter(pk__in=latest)
         .annotate(
-            runs=Count("attempts"),
+            runs=Count("attempts", filter=LAST_TRY),
             cleared=Count("attempts", filter=Q(attempts__phase=Phase.DONE)),
-            waiting=Count("attempts", filter=Q(attempts__phase__in=ClearAttempt.ACTIVE)),
+            waiting=Count(
+                "attempts", filter=Q(attempts__phase__in=ClearAttempt.ACTIVE) | Q(attempts__again_after__isnull=False)
+            ),
             freed_bytes=bytes_sum("attempts__freed_bytes", default=0),
         )
         .order_by("-created_at", "-pk")
@@ -52,7 +57,20 @@ def batch_list(request: SignedIn) -> HttpResponse:
 @require_safe
 @may_look
 def batch_detail(request: SignedIn, key: UUID) -> HttpResponse:
-    return _show(request, _find(request, key), timezone.now())
+    batch = _find(request, key)
+    if wants_fragment(request):
+        return reload_page()
+    return _show(request, batch, timezone.now(), "cleanup/batch.html")
+
+
+@require_safe
+@may_look
+def batch_progress(request: SignedIn, key: UUID) -> HttpResponse:
+    """How far a batch is: what its page asks for each second, at an address that no person opens."""
+    batch = _find(request, key)
+    if not wants_fragment(request):
+        return redirect("batch", key=key)
+    return _show(request, batch, timezone.now(), "cleanup/_batch.html")
 
 
 @require_POST
@@ -87,7 +105,7 @@ def _act(request: SignedIn, key: UUID, act: Callable[[ClearBatch, str, datetime]
         raise PermissionDenied
     act(batch, request.user.get_username(), now)
     if request.htmx:
-        return _show(request, _find(request, key), now)
+        return _show(request, _find(request, key), now, "cleanup/_batch.html")
     return redirect("batch", key=key)
 
 
@@ -108,11 +126,11 @@ def _may_steer(request: SignedIn, batch: ClearBatch) -> bool:
     return not ClearAttempt.objects.filter(batch=batch).exclude(run__in=mine).exists()
 
 
-def _show(request: SignedIn, batch: ClearBatch, now: datetime) -> HttpResponse:
+def _show(request: SignedIn, batch: ClearBatch, now: datetime, template: str) -> HttpResponse:
     progress = measure(batch, now)
     visible = ClearAttempt.objects.filter(batch=batch, run__in=access.runs(request.user))
     # The order in which they are taken; it stays, whatever becomes of them, so that nothing jumps about.
-    rows = visible.select_related("run").defer("run__facts", "decision")
+    rows = visible.last_tries().select_related("run").defer("run__facts", "decision")
     rows = rows.order_by(Coalesce("run__bytes", 0).desc(), F("run_id").desc())
     page = Paginator(rows, PAGE_SIZE).get_page(request.GET.get("page", "1"))
     hosts = visible.filter(phase=Phase.QUEUED).order_by().values_list("host", flat=True).distinct()
@@ -122,6 +140,7 @@ def _show(request: SignedIn, batch: ClearBatch, now: datetime) -> HttpResponse:
         "page": page,
         "hidden": progress.runs - page.paginator.count,
         "stayed": _stayed(visible),
+        "disks": [] if progress.open else disks(visible),
         "visible_keys": set(
             visible.filter(pk__in=[one.attempt.pk for one in progress.under_way]).values_list("pk", flat=True)
         ),
@@ -130,12 +149,13 @@ def _show(request: SignedIn, batch: ClearBatch, now: datetime) -> HttpResponse:
         "step": _step(progress),
         "now": now,
     }
-    return render(request, "cleanup/_batch.html" if request.htmx else "cleanup/batch.html", context)
+    return render(request, template, context)
 
 
 def _stayed(visible: Any) -> list[ClearAttempt]:  # noqa: ANN401
     """The first runs that stayed, with why: what somebody may have to look at."""
-    failed = visible.filter(phase__in=ClearAttempt.FAILED).exclude(reason=Reason.WITHDRAWN)
+    failed = visible.last_tries().filter(phase__in=ClearAttempt.FAILED, again_after=None)
+    failed = failed.exclude(reason=Reason.WITHDRAWN)
     return list(failed.select_related("run").defer("run__facts", "decision").order_by("phase_at", "pk")[:PAGE_SIZE])
 
 

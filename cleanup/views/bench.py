@@ -14,10 +14,10 @@ from django.contrib.auth.views import redirect_to_login
 from django.core.paginator import Paginator
 from django.db.models import Case, Count, F, Max, OuterRef, Q, QuerySet, Subquery, When
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.cache import cache_control, never_cache
+from django.utils.cache import patch_cache_control
 from django.views.decorators.http import require_safe
 
 from cleanup import access, judging, readiness
@@ -26,6 +26,7 @@ from cleanup.models.sums import bytes_sum
 from cleanup.policy.reasons import Reason
 from cleanup.policy.watching import AHEAD
 from cleanup.templatetags.words import duration, in_units, runs, sentence
+from cleanup.views.caching import reload_page, wants_fragment
 from cleanup.views.permits import JUDGED_AT_ONCE, may_look
 from cleanup.views.requests import SignedIn
 
@@ -68,13 +69,28 @@ class CountRows(Subquery):
 
 
 @login_not_required
-@never_cache
 @require_safe
 def bench(request: SignedIn, token: uuid.UUID) -> HttpResponse:
     """The page on the bench; nobody can do anything here, so whoever holds the address of a public one may see it."""
     instrument = _find(request, token)
     if instrument is None:
         return redirect_to_login(request.get_full_path())
+    if wants_fragment(request):
+        return reload_page()
+    return _show(request, instrument, "cleanup/bench.html")
+
+
+@login_not_required
+@require_safe
+def bench_now(request: SignedIn, token: uuid.UUID) -> HttpResponse:
+    """The sign and the latest runs: what the page on the bench asks for every 30 s."""
+    instrument = _find(request, token)
+    if instrument is None or not wants_fragment(request):
+        return redirect("bench", token=token)
+    return _show(request, instrument, "cleanup/_bench.html")
+
+
+def _show(request: SignedIn, instrument: Instrument, template: str) -> HttpResponse:
     now = timezone.now()
     staged = Run.objects.here().filter(root=instrument.root, equipment=instrument.equipment)
     judging.judge_stale(now, limit=JUDGED_AT_ONCE, runs=staged)
@@ -87,12 +103,10 @@ def bench(request: SignedIn, token: uuid.UUID) -> HttpResponse:
         "listed": request.user.has_perm(access.VIEW),
         "now": now,
     }
-    template = "cleanup/_bench.html" if request.htmx else "cleanup/bench.html"
     return render(request, template, context)
 
 
 @login_not_required
-@cache_control(private=True, max_age=3600)
 @require_safe
 def bench_qr(request: SignedIn, token: uuid.UUID) -> HttpResponse:
     """The QR code of the bench page, as a picture of its own."""
@@ -102,7 +116,10 @@ def bench_qr(request: SignedIn, token: uuid.UUID) -> HttpResponse:
     picture = io.BytesIO()
     code = segno.make_qr(_address(request, instrument), error=CORRECTION)
     code.save(picture, kind="svg", scale=8, dark="#000", light="#fff", svgclass=None, lineclass=None)
-    return HttpResponse(picture.getvalue(), content_type="image/svg+xml")
+    response = HttpResponse(picture.getvalue(), content_type="image/svg+xml")
+    if instrument.public:
+        patch_cache_control(response, private=True, max_age=3600)
+    return response
 
 
 @require_safe

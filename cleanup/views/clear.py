@@ -19,6 +19,7 @@ from cleanup.forms import ClearForm
 from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot
 from cleanup.templatetags.words import count
 from cleanup.views import listing, selection
+from cleanup.views.caching import wants_fragment
 from cleanup.views.permits import JUDGED_AT_ONCE, may_clear
 from cleanup.views.requests import SignedIn
 from cleanup.views.runs import queue_is_silent
@@ -69,7 +70,7 @@ def _confirm(
         "queue_is_silent": queue_is_silent(now, host=item.run.root.host),
         "now": now,
     }
-    if not request.htmx:
+    if not wants_fragment(request):
         return render(request, "cleanup/clear_confirm.html", context, status=status)
     answer = render(request, "cleanup/_confirm.html", context)  # htmx shows nothing of an answer with an error status
     if request.method == "POST":  # the form is meant for the row, this for the place of the dialog
@@ -149,6 +150,13 @@ def _place(request: SignedIn, root: StagingRoot | None, now: datetime) -> HttpRe
     asked = Asked.parse(wish.get("runs", ""))
     if form.errors:
         return _show(request, root, asked, form, now, status=MISTAKE)
+    if (
+        root is None
+        and not batching.is_placed(wish["batch"])
+        and (gone := selection.dropped_since(request, asked.marks))
+    ):
+        asked = Asked.of(selection.chosen(request))
+        return _show(request, root, asked, ClearForm(), now, status=CONFLICT, dropped=len(gone))
     try:
         batch = batching.place(
             request.user,
@@ -180,8 +188,9 @@ def _show(
     *,
     shown: Preview | None = None,
     status: int = 200,
+    dropped: int = 0,
 ) -> HttpResponse:
-    """The preview; `shown` is given where it has been decided already."""
+    """The preview; `shown` is given where it has been decided already, `dropped` counts what another page let go."""
     hindrances = readiness.hindrances()
     shown = shown or choosing.preview(request.user, asked, now, hindrances=hindrances)
     left = choosing.left_over(choosing.safe_on(request.user, root), asked) if root else 0
@@ -200,6 +209,8 @@ def _show(
         "form": form,
         "key": uuid.uuid4(),
         "changed": status == CONFLICT,
+        "dropped": dropped,
+        "selection_version": selection.selection_of(request).version,
         "not_permitted": choosing.NOT_PERMITTED,
         "hindrances": hindrances,
         "unjudged": waiting,

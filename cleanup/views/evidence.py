@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cleanup.models import ClearAttempt
-from cleanup.policy.gates import AT_THE_CLEAR, SCHEDULE_ONLY, Decision, Facts, Gate, Verdict
+from cleanup.policy.gates import AT_THE_CLEAR, BY_ACCEPTANCE, SCHEDULE_ONLY, Decision, Facts, Gate, GateResult, Verdict
 from cleanup.policy.retention import ProofLevel
 
 # What a gate that passes comes to.
@@ -55,9 +55,14 @@ def lines(decision: Decision, facts: Facts) -> Iterator[Line]:
             reason=result.reason or "",
             detail=result.detail,
             opens_at=result.opens_at,
-            by_disk=result.gate in _SEEN_ON_DISK or (result.gate is Gate.HOLD and facts.hold_file is not None),
+            by_disk=result.gate in _SEEN_ON_DISK or _held_on_disk(result, facts),
             passed=_passed(result.gate, result.verdict, result.detail),
         )
+
+
+def _held_on_disk(result: GateResult, facts: Facts) -> bool:
+    """Whether a file in the run holds it, and no person."""
+    return result.gate is Gate.HOLD and (facts.hold_file is not None or bool(facts.kept_local))
 
 
 def recorded_lines(attempt: ClearAttempt | None) -> Iterator[Line]:
@@ -80,6 +85,8 @@ def _passed(gate: str, verdict: str, detail: str) -> str:
         return "The NAS has every file with its name and size; every byte is read again at the clear."
     if gate == Gate.PROOF and detail.startswith(ProofLevel.RECORD):
         return "Nothing is asked of the NAS."
+    if gate == Gate.UNCHANGED and detail == BY_ACCEPTANCE:
+        return "An admin has accepted the bytes that lie here and on the NAS in place of the manifest."
     if gate == Gate.UNCHANGED and detail:
         return "Files were touched since the verification; their bytes are the same."
     return PASSED[Gate(gate)]

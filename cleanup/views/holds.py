@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -20,9 +20,12 @@ from django_htmx.http import reswap, retarget
 
 from cleanup import access, holding
 from cleanup.holding import Cost, HoldRefused
-from cleanup.models import Hold, HoldQuerySet, HoldSource, Run
+from cleanup.lab import days
+from cleanup.models import Hold, HoldQuerySet, HoldSource, Likeness, Run
 from cleanup.policy.lifecycle import State
+from cleanup.runs import held
 from cleanup.templatetags.words import visible
+from cleanup.views.caching import wants_fragment
 from cleanup.views.permits import may_hold
 from cleanup.views.requests import SignedIn
 
@@ -63,8 +66,7 @@ class HoldForm(forms.Form):
     @property
     def until(self) -> datetime:
         """The first instant after the last day."""
-        after = self.cleaned_data["last_day"] + timedelta(days=1)
-        return datetime.combine(after, time.min, tzinfo=timezone.get_current_timezone())
+        return days.end_of(self.cleaned_data["last_day"])
 
 
 class ExtendForm(HoldForm):
@@ -82,12 +84,16 @@ class ExtendForm(HoldForm):
 
 @dataclass(frozen=True)
 class Line:
-    """One hold as a page shows it. `ended_at` is when it stopped to hold, None while it does."""
+    """One hold as a page shows it. `ended_at` is when it stopped to hold, None while it does.
+
+    `alike`: it was laid on another run, and this is why it keeps the one that the page is about.
+    """
 
     hold: Hold
     cost: Cost
     ended_at: datetime | None
     may_hold: bool = True
+    alike: Likeness | None = None
 
     @property
     def may_be_released(self) -> bool:
@@ -186,7 +192,14 @@ def release_hold(request: SignedIn, pk: int) -> HttpResponse:
         messages.info(request, "This hold is over already.")
     if request.POST.get("back") == "list":
         return redirect("hold-list")
-    return redirect("run-detail", pk=hold.run_id)
+    return redirect("run-detail", pk=_page_of(request, hold))
+
+
+def _page_of(request: SignedIn, hold: Hold) -> int:
+    """The run from whose page a hold was released: another one that may be the held run has it, too."""
+    back = request.POST.get("back", "")
+    kept = [run.pk for run in held.kept_by_holds_of(hold.run_id).only("pk") if str(run.pk) == back]
+    return kept[0] if kept else hold.run_id
 
 
 def _visible(user: User) -> HoldQuerySet:
@@ -202,21 +215,33 @@ def _expect_may(user: User, run: Run) -> None:
 
 def _render(request: SignedIn, name: str, context: dict[str, Any], form: forms.Form) -> HttpResponse:
     """A form as a dialog for htmx, which shows nothing of an answer with an error status; else as a page."""
-    if not request.htmx:
+    if not wants_fragment(request):
         return render(request, f"cleanup/{name}_form.html", context, status=422 if form.errors else 200)
     response = render(request, f"cleanup/_{name}_dialog.html", context)
     return reswap(retarget(response, "#slot"), "innerHTML")
 
 
-def panel(run: Run, now: datetime) -> dict[str, Any]:
+def panel(run: Run, now: datetime, user: User) -> dict[str, Any]:
     """What a run's page shows of its holds: all that there were, what they cost together, and the form for another."""
     holds = list(run.holds.all())
     return {
-        "lines": _lines(holds, now),
+        "lines": [*_lines_of_others(run, now, user), *_lines(holds, now)],
         "total": holding.total_cost(holds, now),
         "form": HoldForm(),
         "may_be_held": _may_be_held(run),
     }
+
+
+def _lines_of_others(run: Run, now: datetime, user: User) -> list[Line]:
+    """The holds in force of other runs that may be this one."""
+    lines = []
+    for alike in held.alike_runs(run) if _may_be_held(run) else ():
+        for hold in (
+            Hold.objects.in_force(now).filter(run=alike.other_id, source=HoldSource.PERSON).select_related("run")
+        ):
+            may_hold = access.may(user, access.HOLD, hold.run)
+            lines.append(Line(hold, holding.cost(hold, now), None, may_hold=may_hold, alike=alike))
+    return lines
 
 
 def _may_be_held(run: Run) -> bool:

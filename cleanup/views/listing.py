@@ -9,10 +9,12 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Count, Exists, OuterRef, Q
 
 from cleanup import access, breaking, gathering, judging, readiness
-from cleanup.forms import UNREADABLE, WITHIN_A_DAY
+from cleanup.forms import BY_SCHEDULE, UNREADABLE, WITHIN_A_DAY
 from cleanup.models import (
     ClearAttempt,
+    LedgerEntry,
     Project,
+    Requester,
     RetentionPolicy,
     Run,
     RunQuerySet,
@@ -24,6 +26,7 @@ from cleanup.models.sums import bytes_sum
 from cleanup.policy.gates import Finding
 from cleanup.policy.lifecycle import State
 from cleanup.policy.retention import ScopedPolicy
+from cleanup.policy.watching import AHEAD
 from cleanup.templatetags.words import visible
 from cleanup.views.paging import or_nothing
 from cleanup.views.standing import Standing, stand
@@ -44,6 +47,7 @@ OFFERED = 1_000
 # A run that may go within the hour is shown anew when it may.
 SOON = timedelta(hours=1)
 A_DAY = timedelta(days=1)
+A_WEEK = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Total:
 
 
 def latest_attempt(run: Run) -> ClearAttempt | None:
-    return ClearAttempt.objects.filter(run=run).select_related("proof").order_by("-created_at").first()
+    return ClearAttempt.objects.clears().filter(run=run).select_related("proof").order_by("-created_at").first()
 
 
 def row_of(run: Run, now: datetime, user: Somebody | None = None, picked: Collection[int] = ()) -> Row:
@@ -120,11 +124,21 @@ def opening_within_a_day(now: datetime) -> Q:
     return Q(tone=Tone.WAIT, opens_at__lte=now + A_DAY)
 
 
+def freed_lately(now: datetime, *, by: str) -> Exists:
+    """The runs of which something was freed within a week, by the schedule or by hand, as the overview counts them."""
+    entries = LedgerEntry.objects.freeing().filter(run=OuterRef("pk"), at__gt=now - A_WEEK, at__lte=now + AHEAD)
+    scheduled = Q(requester=Requester.SCHEDULE)
+    return Exists(entries.filter(scheduled if by == BY_SCHEDULE else ~scheduled).order_by())
+
+
 def filtered(user: Somebody, chosen: dict[str, str], now: datetime) -> RunQuerySet:
     """The runs that somebody sees and has chosen, whatever their verdict: staged ones, or if asked for the cleared."""
     runs = access.runs(user)
     state = chosen.get("state")
-    runs = runs.filter(state=State.CLEARED) if state == State.CLEARED else runs.here()
+    if "freed" in chosen:  # whatever has become of the run since: these are counted elsewhere, and must be as many
+        runs = runs.filter(freed_lately(now, by=chosen["freed"]))
+    else:
+        runs = runs.filter(state=State.CLEARED) if state == State.CLEARED else runs.here()
     if state == UNREADABLE:
         runs = runs.filter(state="")
     elif state and state != State.CLEARED:

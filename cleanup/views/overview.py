@@ -1,20 +1,20 @@
 """What a lab person opens with a full disk: how full each disk is, what may go now, and why the rest stays."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.contrib.auth.models import User
 from django.db.models import Count, OuterRef, Q, Subquery
 from django.http import HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import urlencode
 from django.views.decorators.http import require_safe
 
 from cleanup import access, judging, measuring, readiness, schedules, watching
-from cleanup.forms import WITHIN_A_DAY
+from cleanup.forms import BY_HAND, BY_SCHEDULE, WITHIN_A_DAY
 from cleanup.measuring import Outlook
 from cleanup.models import (
     ClearAttempt,
@@ -30,16 +30,17 @@ from cleanup.models import (
     Tone,
 )
 from cleanup.models.sums import bytes_sum
+from cleanup.monitoring import forecasts
 from cleanup.policy.gates import Finding
-from cleanup.policy.retention import Mode, ScopedPolicy
+from cleanup.policy.lifecycle import State
 from cleanup.policy.watching import AHEAD
-from cleanup.views import listing
+from cleanup.views import coming, listing
+from cleanup.views.caching import wants_fragment
 from cleanup.views.capacity import Amount, Bar, draw
 from cleanup.views.permits import JUDGED_AT_ONCE, may_look
 from cleanup.views.requests import SignedIn
 from cleanup.views.sums import add_up
 
-WEEK = timedelta(days=7)
 # As many reasons are named; the list of runs has them all.
 NAMED = 3
 # A disk that was measured longer ago says so.
@@ -106,6 +107,7 @@ class Card:
     last_sweep: Sweep | None
     next_sweep: datetime | None
     freed: Freed
+    coming: coming.Shown | None
     whole: bool
     added_up_at: datetime
     links: Mapping[str, str] = field(default_factory=dict)
@@ -139,6 +141,19 @@ class Card:
 @require_safe
 @may_look
 def overview(request: SignedIn) -> HttpResponse:
+    return _show(request, "cleanup/overview.html")
+
+
+@require_safe
+@may_look
+def overview_now(request: SignedIn) -> HttpResponse:
+    """The cards alone: what the overview asks for every 30 s."""
+    if not wants_fragment(request):
+        return redirect("overview")
+    return _show(request, "cleanup/_overview.html")
+
+
+def _show(request: SignedIn, template: str) -> HttpResponse:
     now = timezone.now()
     judging.judge_stale(now, limit=JUDGED_AT_ONCE)
     hindrances = readiness.hindrances()
@@ -153,7 +168,7 @@ def overview(request: SignedIn) -> HttpResponse:
         "outdated": now - OUTDATED,
         "now": now,
     }
-    return render(request, "cleanup/overview.html", context)
+    return render(request, template, context)
 
 
 def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...], now: datetime) -> list[Card]:
@@ -167,6 +182,7 @@ def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...]
     next_sweeps = schedules.next_sweeps()
     breakers = {one.root_id: one for one in SweepBreaker.objects.filter(closed_at=None, root__in=roots)}
     freed = _freed(user, now)
+    foreseen = coming.coming(user, roots, policies, now)
     places = access.places(user, access.VIEW)
     cards = []
     for root in roots:
@@ -187,10 +203,11 @@ def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...]
                 silent=root.host not in beating,
                 unwatched=root.host in unwatched,
                 breaker=breakers.get(root.pk),
-                scheduled=_is_scheduled(root, policies),
+                scheduled=forecasts.is_scheduled(root, policies),
                 last_sweep=sweeps.get(root.pk),
                 next_sweep=next_sweeps(root.host),
                 freed=freed.get(root.name, Freed()),
+                coming=foreseen.get(root.pk),
                 added_up_at=sums.at,
                 whole=places.include(root.pk, ""),
                 links=_links(root),
@@ -235,13 +252,10 @@ def _links(root: StagingRoot) -> dict[str, str]:
         "soon": _list_of(root, verdict="wait", opens=WITHIN_A_DAY),
         "block": _list_of(root, verdict="block"),
         "work": _list_of(root, verdict="work"),
+        "by_schedule": _list_of(root, state=State.CLEARED, freed=BY_SCHEDULE),
+        "by_hand": _list_of(root, state=State.CLEARED, freed=BY_HAND),
         "clear": f"{reverse('clear-runs')}?{urlencode({'root': root.name})}",
     }
-
-
-def _is_scheduled(root: StagingRoot, policies: Iterable[ScopedPolicy]) -> bool:
-    """Whether any policy lets the schedule take runs of a root."""
-    return any(policy.mode is Mode.SCHEDULED and policy.scope.root in (None, root.name) for policy in policies)
 
 
 def _last_sweeps(roots: Sequence[StagingRoot]) -> dict[int, Sweep]:
@@ -255,7 +269,7 @@ def _last_sweeps(roots: Sequence[StagingRoot]) -> dict[int, Sweep]:
 def _freed(user: User, now: datetime) -> dict[str, Freed]:
     """What was freed in the last week of what somebody may see, by the root's name."""
     places = access.places(user, access.VIEW).q(root="run__root")
-    entries = LedgerEntry.objects.freeing().filter(places, at__gt=now - WEEK, at__lte=now + AHEAD).order_by()
+    entries = LedgerEntry.objects.freeing().filter(places, at__gt=now - listing.A_WEEK, at__lte=now + AHEAD).order_by()
     scheduled = Q(requester=Requester.SCHEDULE)
     sums = entries.values("root_name").annotate(
         runs=Count("run", distinct=True),
@@ -280,8 +294,12 @@ def _under_way(user: User) -> list[UnderWay]:
     if not keys:
         return []
     batches = ClearBatch.objects.filter(pk__in=keys).annotate(
-        runs=Count("attempts"),
-        ended=Count("attempts", filter=~Q(attempts__phase__in=ClearAttempt.ACTIVE)),
+        runs=Count("attempts", filter=Q(attempts__repeated_by=None)),
+        ended=Count(
+            "attempts",
+            filter=Q(attempts__repeated_by=None, attempts__again_after=None)
+            & ~Q(attempts__phase__in=ClearAttempt.ACTIVE),
+        ),
         freed=bytes_sum("attempts__freed_bytes", default=0),
         going=bytes_sum("attempts__done_bytes", filter=Q(attempts__phase=Phase.COMMITTED), default=0),
     )

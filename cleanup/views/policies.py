@@ -12,17 +12,21 @@ from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Count
 from django.http import Http404, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
 from cleanup import access, rehearsing
-from cleanup.models import Instrument, RetentionPolicy, RunKind, Surprise
+from cleanup.lab import first_nights
+from cleanup.lab.first_nights import Waiting
+from cleanup.models import Instrument, RetentionPolicy, RunKind, StagingRoot, Surprise
+from cleanup.monitoring import announcements
 from cleanup.policy.explaining import Change, differences, explain
 from cleanup.policy.rehearsal import nights_wanted
 from cleanup.policy.retention import Policy, Scope, ScopedPolicy, Stage, effective_policy
 from cleanup.policy.wording import describe, describe_stage, name_scope
 from cleanup.rehearsing import Became, Compared, Superseded
+from cleanup.templatetags.words import visible
 from cleanup.views.policy_form import WRITE, query_of
 from cleanup.views.requests import SignedIn
 
@@ -100,6 +104,9 @@ def policy_list(request: SignedIn) -> HttpResponse:
         "in_force": in_force,
         "page": page,
         "lines": _explain(instruments[:SHOWN_INSTRUMENTS], RetentionPolicy.objects.scoped()),
+        "first_nights": [
+            (waiting, _may_promote(request.user, waiting.root)) for waiting in _first_nights(request.user, now)
+        ],
         "unexplained": max(0, instruments.count() - SHOWN_INSTRUMENTS),
         "now": now,
     }
@@ -129,6 +136,11 @@ def policy_detail(request: SignedIn, number: int) -> HttpResponse:
         "totals": _totals(compared),
         "surprises": surprises.select_related("run").order_by("-at")[:SHOWN_RUNS],
         "may_write": _may_write(request.user, version),
+        "first_nights": [
+            waiting
+            for waiting in _first_nights(request.user, now)
+            if number in waiting.versions or (shown.rehearsed and version.root_id in (None, waiting.root.pk))
+        ],
         "now": now,
     }
     return render(request, "cleanup/policies_detail.html", context)
@@ -144,6 +156,28 @@ def promote_policy(request: SignedIn, number: int) -> HttpResponse:
         return rehearsing.promote(version, author, now, note=note)
 
     return _restage(request, number, promote, "From the next pass on it clears what is due.")
+
+
+@require_http_methods(["POST"])
+@may_look_at_policies
+@may_set_policies
+def promote_root(request: SignedIn, pk: int) -> HttpResponse:
+    """End the first nights of a staging root that is new under the policies in force."""
+    root = get_object_or_404(access.roots(request.user), pk=pk)
+    if not _may_promote(request.user, root):
+        raise PermissionDenied
+    form = NoteForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, f"Nothing was changed: {' '.join(map(str, form.errors['note']))}")
+        return redirect("policy-list")
+    try:
+        rehearsing.promote_root(root, request.user.get_username(), timezone.now(), note=form.cleaned_data["note"])
+    except Superseded as error:
+        messages.error(request, f"Nothing was changed: {visible(error)}.")
+    else:
+        said = f"The first nights of {root.name} are over: from the next pass on what is due goes there."
+        messages.success(request, f"{visible(said)}{_coming(request.user, [root])}")
+    return redirect("policy-list")
 
 
 @require_http_methods(["POST"])
@@ -172,8 +206,18 @@ def _restage(
     except Superseded as error:
         messages.error(request, f"Nothing was changed: {error}.")
         return redirect("policy-detail", number=number)
-    messages.success(request, f"Version {written.version} was written. {said}")
+    roots = [written.root] if written.root else StagingRoot.objects.order_by("name")
+    coming = _coming(request.user, roots) if written.rehearsal == Stage.PROMOTED else ""
+    messages.success(request, f"Version {written.version} was written. {said}{coming}")
     return redirect("policy-detail", number=written.version)
+
+
+def _coming(user: User, roots: Iterable[StagingRoot]) -> str:
+    """What the next passes over some staging roots take, as far as a person sees the whole of them."""
+    places = access.places(user, access.VIEW)
+    seen = [root for root in roots if places.include(root.pk, "")]
+    said = announcements.say_next(seen, timezone.now())
+    return f" {visible(said)}" if said else ""
 
 
 def _tell_all(user: User, now: datetime) -> list[Shown]:
@@ -203,6 +247,17 @@ def _may_write(user: User, version: RetentionPolicy) -> bool:
     """Whether somebody may write a version for all that this one covers."""
     wanted = (access.VIEW, WRITE)
     return all(access.places(user, each).include(version.root_id, version.equipment) for each in wanted)
+
+
+def _first_nights(user: User, now: datetime) -> list[Waiting]:
+    """The staging roots in their first nights that a person may see."""
+    found = first_nights.waiting(now)
+    seen = set(access.roots(user).values_list("pk", flat=True)) if found else set()
+    return [waiting for waiting in found if waiting.root.pk in seen]
+
+
+def _may_promote(user: User, root: StagingRoot) -> bool:
+    return all(access.places(user, each).include(root.pk, "") for each in (access.VIEW, WRITE))
 
 
 def _explain(instruments: Iterable[Instrument], scoped: list[ScopedPolicy]) -> list[Line]:

@@ -37,7 +37,7 @@ SCOPE_FIELDS = ("root", "equipment", "project", "run_kind")
 
 # How a version begins, after the sentence that says what it means.
 BEGINS = {
-    Stage.REHEARSING: "It is rehearsed first: the timed pass only records what it would clear until it is promoted.",
+    Stage.REHEARSING: "It is rehearsed first: until then the timed pass only records what more it would clear.",
     Stage.PROMOTED: "It is in force from the next pass on.",
     Stage.OFF: "It is in force from the next pass on, and never rehearsed.",
 }
@@ -80,13 +80,16 @@ def _change(request: SignedIn, where: ScopeForm) -> HttpResponse:
     before, scoped = _in_force(where.scope), RetentionPolicy.objects.scoped()
     data = request.POST if request.method == "POST" else None
     form = PolicyForm(data, scope=where.scope, before=before, scoped=scoped)
-    newer, shown, seen = None, None, data.get("seen", "") if data else ""
+    newer, shown, asks = None, None, False
+    meant = data.get("at_once", "") if data else ""  # said once more, to the question what 0 h means
+    seen = (data.get("seen", "") or meant) if data else ""
     if form.is_bound:
         try:
             if form.is_valid():
                 _expect_in_force(form, before)
                 shown = _preview(form, author=request.user.get_username(), now=now)
-                if seen == shown.digest:
+                asks = seen == shown.digest and shown.at_once and meant != shown.digest
+                if seen == shown.digest and not asks:
                     written = _write(form, author=request.user.get_username(), now=now)
                     messages.success(request, visible(f"Version {written.version} was written. {_meaning(written)}"))
                     return _go_to(request, reverse("policy-detail", args=[written.version]))
@@ -106,7 +109,8 @@ def _change(request: SignedIn, where: ScopeForm) -> HttpResponse:
         "newer": newer,
         "preview": shown,
         "meaning": _describe(shown) if shown else "",
-        "changed": bool(shown and seen),
+        "changed": bool(shown and seen and not asks),
+        "asks_at_once": asks,
         "shown_runs": SHOWN_RUNS,
         "looked_at": previewing.LOOKED_AT,
         "now": now,

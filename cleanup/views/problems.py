@@ -1,5 +1,6 @@
 """What somebody should look at: alerts, breakers, orphans, and the next step for each."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlencode
@@ -17,21 +18,22 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from cleanup import access, holding, judging, marking, orphans, problems, readiness
+from cleanup import access, holding, judging, marking, orphans, problems, queueing, readiness
+from cleanup.clears import shells
 from cleanup.gathering import Unreachable
 from cleanup.marking import NotGone
-from cleanup.models import AlertKind, Orphan, OrphanKind, Run
+from cleanup.models import AlertKind, AttemptKind, ClearAttempt, Orphan, OrphanKind, Run
 from cleanup.orphans import NextStep
+from cleanup.policy.reasons import Reason
 from cleanup.problems import Group, Kind, Problem, Urgency
 from cleanup.templatetags.words import visible
+from cleanup.views import set_asides
 from cleanup.views.permits import JUDGED_AT_ONCE, may_clear, may_look
 from cleanup.views.requests import SignedIn
 from cleanup.views.sweeps import roots_to_go_on
 
 PAGE_SIZE = 50
-CHANGE = "cleanup.change_run"
-
-may_mark = permission_required(CHANGE, raise_exception=True)
+may_mark = permission_required(access.CHANGE, raise_exception=True)
 
 
 class MarkGoneForm(forms.Form):
@@ -88,6 +90,9 @@ class Row:
     step: NextStep
     may_look_again: bool
     may_mark: bool
+    may_remove: bool = False
+    being_removed: bool = False
+    failed: ClearAttempt | None = None
 
 
 @require_safe
@@ -106,7 +111,9 @@ def problem_list(request: SignedIn) -> HttpResponse:
         "breakers": problems.breakers(user).select_related("root", "sweep"),
         "may_go_on": roots_to_go_on(user),
         "page": page,
-        "rows": [_row(user, orphan) for orphan in page.object_list],
+        "rows": _rows(user, page.object_list),
+        "many_missing": _may_mark_many(user, found),
+        "asides": set_asides.seen_by(user),
         "checked": problems.checked(user),
         "cut": problems.BLOCKED_LOOKED_AT if blocked >= problems.BLOCKED_LOOKED_AT else 0,
         "hindrances": hindrances,
@@ -124,6 +131,25 @@ def look_again(request: SignedIn, pk: int) -> HttpResponse:
     orphan = get_object_or_404(_visible(request.user), pk=pk)
     _expect(request.user, access.CLEAR, orphan)
     messages.add_message(request, *_look(orphan, now))
+    return redirect("problem-list")
+
+
+@require_POST
+@may_look
+@may_clear
+def remove_shell(request: SignedIn, pk: int) -> HttpResponse:
+    """Remove the empty folder that the data wizard has made at a run's path; the host of the disk does it."""
+    orphan = get_object_or_404(_visible(request.user).filter(kind=OrphanKind.SHELL, run__isnull=False), pk=pk)
+    _expect(request.user, access.CLEAR, orphan)
+    path = visible(orphan.path)
+    try:
+        shells.request_removal(orphan, actor=request.user.get_username(), now=timezone.now())
+    except queueing.AlreadyClearing:
+        messages.info(request, f"{path}: it, or the run that lay there, is being removed already.")
+    except ValueError:
+        messages.info(request, f"{path}: it is no problem any more.")
+    else:
+        messages.success(request, f"{path}: the empty folder is being removed. What is in it is kept.")
     return redirect("problem-list")
 
 
@@ -149,7 +175,7 @@ def mark_gone(request: SignedIn, pk: int) -> HttpResponse:
     """Ask where a missing run went; a POST marks it as gone, if the disk says the same at that moment."""
     now = timezone.now()
     orphan = get_object_or_404(_visible(request.user).filter(kind=OrphanKind.MISSING), pk=pk)
-    _expect(request.user, CHANGE, orphan)
+    _expect(request.user, access.CHANGE, orphan)
     form = MarkGoneForm(request.POST if request.method == "POST" else None)
     run = get_object_or_404(Run.objects.with_root(), orphans=orphan)
     if request.method != "POST" or not form.is_valid():
@@ -176,14 +202,37 @@ def _expect(user: User, permission: str, orphan: Orphan) -> None:
         raise PermissionDenied
 
 
-def _row(user: User, orphan: Orphan) -> Row:
+def _rows(user: User, found: Iterable[Orphan]) -> list[Row]:
+    listed = list(found)
+    removals = _latest_removals([orphan for orphan in listed if orphan.kind == OrphanKind.SHELL])
+    return [_row(user, orphan, removals.get((orphan.run_id, orphan.path))) for orphan in listed]
+
+
+def _latest_removals(listed: list[Orphan]) -> dict[tuple[int | None, str], ClearAttempt]:
+    """The latest try at the removal of each shell, by its run and path."""
+    if not listed:
+        return {}
+    tried = ClearAttempt.objects.filter(kind=AttemptKind.SHELL, run__in=[orphan.run_id for orphan in listed])
+    return {(one.run_id, str(one.prepared["path"])): one for one in tried.order_by("created_at").defer("decision")}
+
+
+def _row(user: User, orphan: Orphan, removal: ClearAttempt | None) -> Row:
     step = orphans.next_step(orphan)
     return Row(
         orphan,
         step,
         may_look_again=problems.may(user, access.CLEAR, orphan),
-        may_mark=step is NextStep.MARK_GONE and problems.may(user, CHANGE, orphan),
+        may_mark=step is NextStep.MARK_GONE and problems.may(user, access.CHANGE, orphan),
+        may_remove=step is NextStep.REMOVE_SHELL and problems.may(user, access.CLEAR, orphan),
+        being_removed=removal is not None and removal.is_active,
+        failed=removal if removal is not None and removal.phase in ClearAttempt.FAILED else None,
     )
+
+
+def _may_mark_many(user: User, found: QuerySet[Orphan]) -> bool:
+    """Whether several runs are missing that a person may mark as gone."""
+    missing = found.filter(kind=OrphanKind.MISSING).order_by("pk")
+    return user.has_perm(access.CHANGE) and len(missing[:2]) == 2
 
 
 def _line(problem: Problem) -> Line:
@@ -197,6 +246,8 @@ def _line(problem: Problem) -> Line:
         return Line(problem, "Resume or stop it", reverse("batch", args=[problem.batch.pk]))
     if problem.kind == Kind.RUNS:
         return Line(problem, "See these runs", f"{runs}?{urlencode({'verdict': 'block', 'reason': problem.reason})}")
+    if problem.reason == Reason.CLOCK_IN_DOUBT:
+        return Line(problem, "See the sweeps", reverse("sweep-list"))
     if problem.root is None:
         return Line(problem)
     of_root = {"root": problem.root.name}

@@ -45,10 +45,11 @@ def said_filter(data: Any, said: Iterable[tuple[str, str, int]]) -> Filter:  # n
 
 
 class GoOnForm(forms.Form):
-    """What a person says who has understood why the sweeps were stopped."""
+    """What a person says who has understood why the sweeps were stopped; `code` is that of the question seen."""
 
     note = forms.CharField(
         required=False,
         max_length=SweepBreaker._meta.get_field("note").max_length,
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
+    code = forms.CharField(required=False, max_length=200, widget=forms.HiddenInput)

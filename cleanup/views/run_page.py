@@ -5,19 +5,32 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.http import Http404, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from cleanup import access, gathering, readiness, watching
-from cleanup.models import ClearAttempt, LedgerEntry, LedgerKind, Phase, RetentionPolicy, Run
+from cleanup import access, gathering, orphans, readiness, watching
+from cleanup.models import (
+    ClearAttempt,
+    LedgerEntry,
+    LedgerKind,
+    Orphan,
+    OrphanKind,
+    Phase,
+    RetentionPolicy,
+    Run,
+)
 from cleanup.policy.gates import SCHEDULE_ONLY, Facts, Finding
 from cleanup.policy.lifecycle import State
-from cleanup.views import evidence, holds, listing, timeline
+from cleanup.policy.reasons import Reason
+from cleanup.views import evidence, holds, listing, set_asides, timeline
+from cleanup.views.caching import reload_page, wants_fragment
 from cleanup.views.permits import may_look
 from cleanup.views.requests import SignedIn
 from cleanup.views.runs import queue_is_silent
 from cleanup.views.standing import stand
+from cleanup.views.verified import panel
+from cleanup.views.ways import page as ways_out
 
 # What the run page shows of a long life; the admin has it all.
 SHOWN_ATTEMPTS = 20
@@ -28,20 +41,28 @@ CLEARED_IN = (Phase.COMMITTED, Phase.DONE)
 @require_safe
 @may_look
 def run_detail(request: SignedIn, pk: int) -> HttpResponse:
-    """One run. While a clear is under way the page asks for its head and its attempts again, each second.
-
-    Such a request says in which phase the page saw the attempt; once that is another one, it gets the whole page.
-    """
-    now = timezone.now()
+    """One run, and everything that is known of it."""
     run = get_object_or_404(access.runs(request.user).with_root(), pk=pk)
-    context = _head(request, run, now)
-    asks_again = request.htmx and not request.htmx.history_restore_request
-    if asks_again and context["live"] and request.GET.get("phase") == context["attempt"].phase:
+    if wants_fragment(request):
+        return reload_page()
+    context = _head(request, run, timezone.now())
+    return render(request, "cleanup/run_detail.html", context | _body(context))
+
+
+@require_safe
+@may_look
+def run_live(request: SignedIn, pk: int) -> HttpResponse:
+    """The head and the attempts of a run: what its page asks for each second while a clear is under way.
+
+    Such a request says in which phase the page saw the attempt; once that is another one, it gets all of the run.
+    """
+    run = get_object_or_404(access.runs(request.user).with_root(), pk=pk)
+    if not wants_fragment(request):
+        return redirect("run-detail", pk=pk)
+    context = _head(request, run, timezone.now())
+    if context["live"] and request.GET.get("phase") == context["attempt"].phase:
         return render(request, "cleanup/_run_live.html", context)
-    context |= _body(context)
-    if not asks_again:
-        return render(request, "cleanup/run_detail.html", context)
-    response = render(request, "cleanup/_run.html", context)
+    response = render(request, "cleanup/_run.html", context | _body(context))
     response["HX-Retarget"] = "#run"
     return response
 
@@ -49,11 +70,16 @@ def run_detail(request: SignedIn, pk: int) -> HttpResponse:
 @require_safe
 @may_look
 def receipt(request: SignedIn, pk: int) -> HttpResponse:
-    """What became of a run that we have cleared, to be printed and kept."""
+    """What became of a run that was cleared, by us or as its record says by the wizard, to be printed and kept."""
     run = get_object_or_404(access.runs(request.user).select_related("root"), pk=pk)
-    attempts = ClearAttempt.objects.filter(run=run, phase=Phase.DONE).select_related("proof", "batch")
+    attempts = (
+        ClearAttempt.objects.clears().filter(run=run, phase=Phase.DONE).select_related("proof__accepted", "batch")
+    )
     attempt = attempts.order_by("-created_at").first()
     authorised = attempt and attempt.ledger.filter(kind=LedgerKind.AUTHORISED).first()
+    if attempt is None and run.cleared_by and run.state == State.CLEARED:
+        said = run.events.filter(state=State.CLEARED).first()
+        return render(request, "cleanup/receipt_other.html", {"run": run, "said": said, "now": timezone.now()})
     if attempt is None or authorised is None:
         raise Http404
     freeing = attempt.ledger.freeing().order_by("at", "pk")
@@ -65,6 +91,7 @@ def receipt(request: SignedIn, pk: int) -> HttpResponse:
         "more_entries": max(freeing.count() - SHOWN_ENTRIES, 0),
         "left_files": attempt.planned_files - attempt.freed_files,
         "left_bytes": attempt.planned_bytes - attempt.freed_bytes,
+        "returns": run.returns.order_by("pk"),
         "now": timezone.now(),
     }
     return render(request, "cleanup/receipt.html", context)
@@ -79,6 +106,7 @@ def _head(request: SignedIn, run: Run, now: datetime) -> dict[str, Any]:
     standing, decision = stand(run, attempt, RetentionPolicy.objects.scoped(), hindrances, now, breaker=breaker)
     return {
         "run": run,
+        "user": request.user,
         "standing": standing,
         "decision": decision,
         "attempts": attempts,
@@ -88,8 +116,11 @@ def _head(request: SignedIn, run: Run, now: datetime) -> dict[str, Any]:
         "hindrances": hindrances,
         "queue_is_silent": queue_is_silent(now, host=run.root.host),
         "unwatched": watching.silent_watches(now),
+        "was": run.gone_at is not None or (run.state == State.CLEARED and run.problem != Reason.ALREADY_CLEARED),
         "may_clear": access.may(request.user, access.CLEAR, run),
         "may_hold": access.may(request.user, access.HOLD, run),
+        "may_mark": access.may(request.user, access.CHANGE, run),
+        "ways": ways_out.offered(request, run, decision, now),
         "whole": "all" in request.GET,
         "schedule_only": SCHEDULE_ONLY,
         "now": now,
@@ -114,8 +145,18 @@ def _body(head: dict[str, Any]) -> dict[str, Any]:
         "cleared_by": cleared_by,
         "entries": entries[:SHOWN_ENTRIES],
         "more_entries": len(entries) > SHOWN_ENTRIES,
-        "holds": holds.panel(run, now),
+        "holds": holds.panel(run, now, head["user"]),
+        "asides": set_asides.of_run(run, now),
+        "verified": panel(run, facts, now),
+        "missing": _missing(run) if head["may_mark"] else None,
     }
+
+
+def _missing(run: Run) -> Orphan | None:
+    """The run among the orphans, where it is listed as missing."""
+    if run.problem != Reason.MISSING_DIRECTORY:
+        return None
+    return orphans.listed().filter(run=run, kind=OrphanKind.MISSING).first()
 
 
 def _cleared_by(run: Run, attempts: list[ClearAttempt]) -> ClearAttempt | None:
@@ -134,4 +175,4 @@ def _silence(facts: Facts) -> Finding | None:
 
 
 def _attempts(run: Run) -> "QuerySet[ClearAttempt]":
-    return run.attempts.select_related("proof", "batch").order_by("-created_at")
+    return run.attempts.clears().select_related("proof", "batch").order_by("-created_at")

@@ -160,6 +160,7 @@ def _filter_links(chosen: dict[str, str]) -> dict[str, Any]:
         "query": query_of(chosen),
         "without_reason": address_of(chosen, reason=""),
         "without_opens": address_of(chosen, opens=""),
+        "without_freed": address_of(chosen, freed=""),
         "columns": {name: _column(chosen, orders) for name, orders in COLUMNS.items()},
     }
 

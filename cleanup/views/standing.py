@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cleanup import gathering, judging
+from cleanup.clears.second_look import REOPENING
 from cleanup.judging import Judgement, Source
 from cleanup.models import ClearAttempt, Phase, Run, Tone
-from cleanup.policy.gates import Decision, Finding, Gate, GateResult, Verdict
+from cleanup.policy.gates import BY_RECORD, BY_THE_RECORD, Decision, Finding, Gate, GateResult, Verdict
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import Mode, ProofLevel, ScopedPolicy
+from cleanup.policy.retention import Mode, ScopedPolicy
 from cleanup.templatetags.words import advice, ago, count, duration, files, in_units, instant, sentence
 
 PARKED = "Parked"
@@ -37,6 +38,7 @@ class Standing:
     schedule: str = ""
     action: Action | None = None
     progress: tuple[int, int] | None = None
+    conflict: bool = False
 
     @property
     def clears_now(self) -> bool:
@@ -73,11 +75,17 @@ def stand(
         ), None
     if decision is None:
         return _cleared(run, attempt, judgement, now), None
+    if conflict := gathering.standing_conflict(run):
+        return _in_conflict(conflict), decision
     if attempt is not None and judgement.source is Source.CLEARING:
         return _clearing(attempt), decision
     standing = _staged(decision, judgement)
     if attempt is not None and judgement.source is Source.FAILURE:
-        return _failed(attempt, standing, now), decision
+        standing = _failed(attempt, standing, now)
+    if judgement.reason == Reason.NAS_SLOW:
+        standing = replace(standing, detail=f"{standing.detail}. {_asked_again(run, decision)}")
+    if judgement.source is Source.FAILURE:
+        return standing, decision
     if attempt is not None and judgement.tone is Tone.GO and _tells_of_a_failure(attempt):
         said = f"Last try, {ago(attempt.phase_at, now)}: {sentence(attempt.reason)}"
         return replace(standing, detail=f"{standing.detail} {said}".strip()), decision
@@ -89,7 +97,7 @@ def why_not(result: GateResult) -> tuple[str, str]:
     if result.reason is Reason.CHANGED_SINCE_VERIFICATION and result.detail:
         return _capital(result.detail), ""
     if result.reason is Reason.NOT_SYNC_VERIFIED:
-        return sentence(result.reason), ""
+        return sentence(result.reason), _capital(result.detail.partition("; ")[2])
     return sentence(result.reason or ""), result.detail
 
 
@@ -97,7 +105,7 @@ def _staged(decision: Decision, judgement: Judgement) -> Standing:
     """What the gates say of a run, whatever became of the last attempt."""
     refusal = decision.main_refusal(operator=True)
     parked = decision.gate(Gate.ATTEMPTS)
-    if refusal is None and parked.verdict is not Verdict.PASS:
+    if refusal is None and parked.verdict is Verdict.BLOCK:
         because, detail = why_not(parked)
         return Standing(
             tone=Tone.BLOCK,
@@ -108,7 +116,7 @@ def _staged(decision: Decision, judgement: Judgement) -> Standing:
             action=Action.RETRY,
         )
     if refusal is None:
-        trusted = decision.policy.proof is ProofLevel.RECORD
+        trusted = decision.gate(Gate.PROOF).detail.startswith(BY_THE_RECORD)
         return Standing(
             tone=Tone.GO,
             headline="Safe to clear",
@@ -118,7 +126,7 @@ def _staged(decision: Decision, judgement: Judgement) -> Standing:
         )
     because, detail = why_not(refusal)
     if refusal.reason is Reason.NOT_SYNC_VERIFIED:
-        return Standing(tone=judgement.tone, headline="Not verified yet", because=because)
+        return Standing(tone=judgement.tone, headline="Not verified yet", because=because, detail=detail)
     if refusal.reason is Reason.HELD and refusal.opens_at:
         headline = f"On hold until {instant(refusal.opens_at)}"
         return Standing(tone=judgement.tone, headline=headline, because=_capital(detail), advice=advice(Reason.HELD))
@@ -127,6 +135,8 @@ def _staged(decision: Decision, judgement: Judgement) -> Standing:
         return Standing(tone=judgement.tone, headline=f"Waits{left}", because=because, detail=detail)
     if refusal.reason is Reason.HELD:
         ends = "It ends when the file .exlab-hold is taken out of the run."
+        if detail.startswith(BY_RECORD):
+            ends = "It ends when these files are pinned no more in the data wizard."
         return Standing(tone=judgement.tone, headline="On hold", because=_capital(detail), advice=ends)
     action = Action.COMPARE if decision.needs_full_comparison else None
     return Standing(
@@ -168,7 +178,7 @@ def _clearing(attempt: ClearAttempt) -> Standing:
         return Standing(
             tone=Tone.WORK,
             headline="Checking…",
-            because=f"{in_units(attempt.compared_bytes)} compared so far; nothing has been removed.",
+            because=f"{_checked(attempt)}; nothing has been removed.",
         )
     return Standing(
         tone=Tone.WORK,
@@ -176,6 +186,13 @@ def _clearing(attempt: ClearAttempt) -> Standing:
         because=asked,
         progress=(attempt.done_files, max(attempt.planned_files, 1)),
     )
+
+
+def _checked(attempt: ClearAttempt) -> str:
+    """How far the checks are: the bytes compared, and after that the files of the twin that were opened once more."""
+    if attempt.step == REOPENING:
+        return f"{files(attempt.checked_files)} on the NAS opened once more"
+    return f"{in_units(attempt.compared_bytes)} compared so far"
 
 
 def _cleared(run: Run, attempt: ClearAttempt | None, judgement: Judgement, now: datetime) -> Standing:
@@ -188,7 +205,13 @@ def _cleared(run: Run, attempt: ClearAttempt | None, judgement: Judgement, now: 
         )
     when = ago(run.cleared_at, now) if run.cleared_at else ""
     if attempt is None or attempt.phase not in (Phase.DONE, Phase.COMMITTED):
-        return Standing(tone=judgement.tone, headline=f"Cleared {when}".rstrip())
+        if not run.cleared_by:
+            return Standing(tone=judgement.tone, headline=f"Cleared {when}".rstrip())
+        return Standing(
+            tone=judgement.tone,
+            headline=f"Cleared by the {run.cleared_by} {when}".rstrip(),
+            because="Its record says so. Nothing counts as freed here.",
+        )
     if attempt.phase == Phase.COMMITTED:
         return _clearing(attempt)
     freed = f"{files(attempt.freed_files)}, {in_units(attempt.freed_bytes)} freed"
@@ -204,6 +227,18 @@ def _cleared(run: Run, attempt: ClearAttempt | None, judgement: Judgement, now: 
     )
 
 
+def _in_conflict(conflict: Finding) -> Standing:
+    """A run that could not be put back: nothing else counts until that is settled."""
+    return Standing(
+        tone=Tone.BLOCK,
+        headline="Could not be put back",
+        because=sentence(conflict.reason),
+        detail=f"{_capital(conflict.detail)}.",
+        advice=advice(conflict.reason),
+        conflict=True,
+    )
+
+
 def _failed(attempt: ClearAttempt, before: Standing, now: datetime) -> Standing:
     """A run of which the last attempt knows better than the gates on stored facts."""
     headline = {Phase.REFUSED: "Refused", Phase.ABORTED: "Not cleared", Phase.CONFLICT: "Needs a look"}
@@ -215,6 +250,16 @@ def _failed(attempt: ClearAttempt, before: Standing, now: datetime) -> Standing:
         advice=advice(attempt.reason),
         action=before.action,
     )
+
+
+def _asked_again(run: Run, decision: Decision) -> str:
+    """When a twin that kept silent is asked again by itself."""
+    discovered = decision.gate(Gate.PROOF).reason is Reason.NAS_SLOW
+    if not discovered and decision.policy.mode is not Mode.SCHEDULED:
+        return "The policy is manual: its bytes are asked for again by a click."
+    if run.nas_retry_at is not None and run.nas_retry_at > decision.now:
+        return f"It is asked for again from {instant(run.nas_retry_at)}, after all other runs; by a click at once."
+    return "It is asked for again by the next sweep, after all other runs; by a click at once."
 
 
 def _tells_of_a_failure(attempt: ClearAttempt) -> bool:

@@ -1,6 +1,7 @@
 """The record of sweeps: every pass, what one of them said of its runs, and the breakers that stopped them."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
@@ -13,13 +14,13 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from cleanup import access, answering, breaking, dryruns
+from cleanup import access, answering, breaking, dryruns, recording
+from cleanup.breaking import Answer
 from cleanup.dryruns import Expected
-from cleanup.models import StagingRoot, Sweep, SweepBreaker, SweepKind
-from cleanup.models.sums import bytes_sum
-from cleanup.policy.reasons import Reason
+from cleanup.models import RetentionPolicy, Run, StagingRoot, Sweep, SweepBreaker, SweepKind
 from cleanup.taking import FREEING, Action
 from cleanup.templatetags.words import visible
+from cleanup.views.caching import reload_page, wants_fragment
 from cleanup.views.permits import may_clear
 from cleanup.views.questions import GoOnForm, said_filter, sweeps_filter
 from cleanup.views.requests import SignedIn
@@ -28,6 +29,8 @@ from cleanup.views.runs import queue_is_silent
 PAGE_SIZE = 50
 # Past breakers that the history shows; the admin has them all.
 SHOWN_BREAKERS = 20
+# So many runs are listed, the largest, of those that a go-on would let go.
+SHOWN_RUNS = 1_000
 _LARGEST_KEY = 2**63 - 1
 GO_ON = "cleanup.go_on"
 
@@ -60,14 +63,45 @@ class Stretch:
 @require_safe
 @may_look_at_sweeps
 def sweep_list(request: SignedIn) -> HttpResponse:
-    """Every pass, the latest first. A page that waits for a dry run asks for the list again until it has changed."""
-    now, user = timezone.now(), request.user
-    roots = list(access.roots(user).order_by("name"))
-    expected = dryruns.expected(roots, now=now)
-    waiting = [Waiting(root, expected[root.pk]) for root in roots if root.pk in expected]
-    state = ",".join(f"{each.root.pk}{'r' if each.dry_run.running else 'q'}" for each in waiting) or "none"
-    if request.htmx and request.GET.get("seen") == state:
+    """Every pass, the latest first."""
+    if wants_fragment(request):
+        return reload_page()
+    now, roots = timezone.now(), _roots(request.user)
+    return _show(request, roots, _waiting(roots, now), now, "cleanup/sweeps.html")
+
+
+@require_safe
+@may_look_at_sweeps
+def sweep_changes(request: SignedIn) -> HttpResponse:
+    """The list of passes for a page that waits for a dry run; nothing, as long as nothing has changed."""
+    if not wants_fragment(request):
+        return redirect("sweep-list")
+    now, roots = timezone.now(), _roots(request.user)
+    waiting = _waiting(roots, now)
+    if request.GET.get("seen") == _state(waiting):
         return HttpResponse(status=204)  # as it was: nothing is swapped, and no screen reader disturbed
+    return _show(request, roots, waiting, now, "cleanup/_passes.html")
+
+
+def _roots(user: User) -> list[StagingRoot]:
+    return list(access.roots(user).order_by("name"))
+
+
+def _waiting(roots: list[StagingRoot], now: datetime) -> list[Waiting]:
+    """The dry runs of these staging roots that are queued or running."""
+    expected = dryruns.expected(roots, now=now)
+    return [Waiting(root, expected[root.pk]) for root in roots if root.pk in expected]
+
+
+def _state(waiting: list[Waiting]) -> str:
+    """What a page has seen of the dry runs that it waits for, as in `3q,7r`."""
+    return ",".join(f"{each.root.pk}{'r' if each.dry_run.running else 'q'}" for each in waiting) or "none"
+
+
+def _show(
+    request: SignedIn, roots: list[StagingRoot], waiting: list[Waiting], now: datetime, template: str
+) -> HttpResponse:
+    user = request.user
     form = sweeps_filter(request.GET, [root.name for root in roots])
     chosen = form.chosen()
     sweeps = _visible(user)
@@ -84,13 +118,13 @@ def sweep_list(request: SignedIn) -> HttpResponse:
         "past_breakers": breakers.exclude(closed_at=None).order_by("-closed_at")[:SHOWN_BREAKERS],
         "may_go_on": roots_to_go_on(user),
         "waiting": waiting,
-        "state": state,
+        "state": _state(waiting),
         "to_try": access.roots(user, access.CLEAR).order_by("name"),
         "queue_is_silent": any(queue_is_silent(now, host=each.root.host) for each in waiting),
         "latest_dry_run": _visible(user).filter(kind=SweepKind.DRY_RUN).order_by("-pk").first(),
         "now": now,
     }
-    return render(request, "cleanup/_passes.html" if request.htmx else "cleanup/sweeps.html", context)
+    return render(request, template, context)
 
 
 @require_POST
@@ -121,13 +155,14 @@ def sweep_detail(request: SignedIn, pk: int) -> HttpResponse:
     sweep = get_object_or_404(_visible(request.user), pk=pk)
     places = access.places(request.user, access.VIEW)
     said = answering.said_by(sweep).filter(places.q("root", "run__equipment"))
-    tally = said.order_by().values_list("action", "reason").annotate(number=Count("pk"))
-    form = said_filter(request.GET, tally)
+    by_reason = said.order_by().values_list("action", "reason").annotate(number=Count("pk"))
+    form = said_filter(request.GET, by_reason)
     shown = said.filter(**form.chosen()).order_by(_FREEING_FIRST, "run__run_path", "pk")
-    rehearsed = said.filter(action=Action.WOULD_CLEAR, reason=Reason.REHEARSAL).order_by()
+    counted = recording.tally(sweep)
     context = {
         "sweep": sweep,
-        "rehearsed": rehearsed.aggregate(runs=Count("pk"), bytes=bytes_sum("bytes", default=0)),
+        "tally": counted,
+        "not_come_to": max(sweep.scanned - counted.runs, 0),
         "partly": not places.include(sweep.root_id, ""),
         "form": form,
         "chosen": form.chosen(),
@@ -150,13 +185,35 @@ def go_on(request: SignedIn, pk: int) -> HttpResponse:
         raise PermissionDenied
     form = GoOnForm(request.POST if request.method == "POST" else None)
     if request.method != "POST" or not form.is_valid():
-        context = {"breaker": breaker, "form": form, "now": now}
-        return render(request, "cleanup/sweeps_go_on.html", context, status=422 if form.errors else 200)
-    if breaking.go_on(breaker, actor=request.user.get_username(), note=form.cleaned_data["note"], now=now):
-        messages.success(request, f"The sweeps of {breaker.root.name} go on with the next pass.")
-    else:
-        messages.info(request, f"Somebody has let the sweeps of {breaker.root.name} go on already.")
+        return _ask(request, breaker, form, now, status=422 if form.errors else 200)
+    said = {"actor": request.user.get_username(), **form.cleaned_data}
+    match breaking.answer(breaker, now=now, **said):
+        case Answer.SEEN_MORE:
+            breaker.refresh_from_db()
+            return _ask(request, breaker, form, now, status=409)
+        case Answer.GONE_ON:
+            messages.success(request, f"The sweeps of {breaker.root.name} go on with the next pass.")
+        case Answer.ALREADY:
+            messages.info(request, f"Somebody has let the sweeps of {breaker.root.name} go on already.")
     return redirect("sweep-list")
+
+
+def _ask(request: SignedIn, breaker: SweepBreaker, form: GoOnForm, now: datetime, *, status: int) -> HttpResponse:
+    """The question with the runs that a go-on would let go; 409: those that were shown are not all by now."""
+    question = breaking.question(breaker, now=now) if breaker.closed_at is None else None
+    shown = question.shown if question else breaker.lets_go
+    runs = Run.objects.filter(pk__in=list(shown.runs)).select_related("root").order_by("-bytes", "pk")
+    context = {
+        "breaker": breaker,
+        "question": question,
+        "shown": shown,
+        "runs": runs[:SHOWN_RUNS],
+        "versions": RetentionPolicy.objects.filter(version__in=shown.versions).order_by("version"),
+        "form": form,
+        "refused": status == 409,
+        "now": now,
+    }
+    return render(request, "cleanup/sweeps_go_on.html", context, status=status)
 
 
 def roots_to_go_on(user: User) -> set[int]:

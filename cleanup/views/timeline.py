@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.db.models import Q
+
 from cleanup.models import (
     ClearAttempt,
     Hold,
@@ -19,8 +21,10 @@ from cleanup.models import (
     SweepKind,
     SweptRun,
 )
+from cleanup.policy.lifecycle import State
+from cleanup.storage.staging import records
 from cleanup.templatetags.passes import action, because, tone
-from cleanup.templatetags.words import count, exact_bytes, files, in_units, instant, sentence
+from cleanup.templatetags.words import count, exact_bytes, files, given_back, in_units, instant, sentence
 
 # Of each kind of thing a page tells so many; the admin has them all.
 LONGEST = 200
@@ -78,13 +82,14 @@ class Life:
 
 def life_of(run: Run, now: datetime, *, whole: bool) -> Life:
     """The life of a run that was read with its root and its holds; a bounded number of rows in five queries."""
-    attempts = run.attempts.select_related("proof").defer("decision", "prepared").order_by("-created_at")
+    attempts = run.attempts.clears().select_related("proof").defer("decision", "prepared").order_by("-created_at")
     holds = sorted(run.holds.all(), key=lambda hold: hold.created_at, reverse=True)
-    entries = LedgerEntry.objects.filter(run=run, attempt=None).order_by("-at", "-pk")
+    entries = LedgerEntry.objects.filter(Q(attempt=None) | Q(kind=LedgerKind.SHELL), run=run).order_by("-at", "-pk")
     tried, said = list(attempts[: LONGEST + 1]), list(entries[: LONGEST + 1])
     dated = [
         *_of_discovery(run),
-        *_of_record(run.events.order_by("position")[:LONGEST]),
+        *_of_record(run, run.events.order_by("position")[:LONGEST]),
+        *_of_sights(run),
         *_dated(_of_attempts(tried[:LONGEST])),
         *_dated(_of_holds(holds[:LONGEST], now)),
         *_dated(_of_entries(said[:LONGEST])),
@@ -102,11 +107,11 @@ def _dated(moments: Iterable[Moment]) -> Iterator[tuple[datetime, Moment]]:
 
 
 def _of_discovery(run: Run) -> Iterator[tuple[datetime, Moment]]:
-    title = "First seen on the staging disk"
+    title = "Seen on the staging disk again" if run.returned_at else "First seen on the staging disk"
     yield run.first_seen_at, Moment(source="discovery", title=title, at=run.first_seen_at, host=run.root.host)
 
 
-def _of_record(events: Iterable[IngestEvent]) -> Iterator[tuple[datetime, Moment]]:
+def _of_record(run: Run, events: Iterable[IngestEvent]) -> Iterator[tuple[datetime, Moment]]:
     """The entries of the ingest history; one without an instant has its place after the one before it."""
     place = None
     for event in events:
@@ -118,7 +123,7 @@ def _of_record(events: Iterable[IngestEvent]) -> Iterator[tuple[datetime, Moment
             place,
             Moment(
                 source="record",
-                title=event.get_state_display(),
+                title=_named(event, run.cleared_by),
                 at=event.at,
                 at_text=event.at_text or "none given",
                 tone="" if event.at else "block",
@@ -126,6 +131,26 @@ def _of_record(events: Iterable[IngestEvent]) -> Iterator[tuple[datetime, Moment
                 said=tuple(said),
             ),
         )
+
+
+def _named(event: IngestEvent, cleared_by: str) -> str:
+    """What an entry says; of a clear that was another program's, whose."""
+    if event.state == State.CLEARED and cleared_by:
+        return f"Cleared by the {cleared_by}"
+    return str(event.get_state_display())
+
+
+def _of_sights(run: Run) -> Iterator[tuple[datetime, Moment]]:
+    """The contents of a record without a history, as they came, and a clear by its writer."""
+    if run.record_format == records.INGEST.name and not run.cleared_by:
+        return
+    for sight in run.record_sights.order_by("-first_seen_at", "-pk")[:LONGEST]:
+        said = (("latest verification", instant(sight.verified_at)),) if sight.verified_at else ()
+        title = "The record lists the files so"
+        yield sight.first_seen_at, Moment(source="record", title=title, at=sight.first_seen_at, said=said)
+    if run.cleared_by and run.cleared_at and not run.events.filter(state=State.CLEARED).exists():
+        title = f"Cleared by the {run.cleared_by}"
+        yield run.cleared_at, Moment(source="record", title=title, at=run.cleared_at, tone="go")
 
 
 def _extra(name: str, value: Any) -> tuple[str, str]:  # noqa: ANN401
@@ -153,7 +178,7 @@ def _of_attempts(attempts: Iterable[ClearAttempt]) -> Iterator[Moment]:
         if proof is not None and proof.pk not in proofs:
             proofs.add(proof.pk)
             covers = f"{files(proof.files)}, {in_units(proof.bytes)} ({exact_bytes(proof.bytes)}, logical)"
-            title = f"Proven by {proof.level}"
+            title = f"Proven by {proof.kind}"
             yield Moment(source="proof", title=title, at=proof.at, tone="go", host=proof.host, said=(("", covers),))
         if attempt.phase not in (Phase.QUEUED, Phase.INTENT):
             yield _ended(attempt)
@@ -177,8 +202,13 @@ def _asked(attempt: ClearAttempt) -> Moment:
 
 def _wish(attempt: ClearAttempt) -> list[tuple[str, str]]:
     """Why a clear was wanted."""
-    said = [("reason given", attempt.note)] if attempt.note else []
+    said = [*_typed(attempt.typed_by), *([("reason given", attempt.note)] if attempt.note else [])]
     return [*said, ("", because(attempt.cause))] if attempt.cause else said
+
+
+def _typed(account: str) -> list[tuple[str, str]]:
+    """The account that typed a command, beside the person in whose name it did."""
+    return [("typed by", account)] if account else []
 
 
 def _batch(attempt: ClearAttempt) -> str:
@@ -203,6 +233,8 @@ def _ended(attempt: ClearAttempt) -> Moment:
     if attempt.phase == Phase.DONE:
         freed = f"{files(attempt.freed_files)}, {in_units(attempt.freed_bytes)} logical"
         said.insert(0, ("freed", f"{freed}, {in_units(attempt.freed_allocated_bytes)} allocated"))
+        if measured := given_back(attempt):
+            said.insert(1, ("on the disk", measured))
     return Moment(
         source="clear",
         title=title,
@@ -218,7 +250,7 @@ def _ended(attempt: ClearAttempt) -> Moment:
 def _of_holds(holds: Iterable[Hold], now: datetime) -> Iterator[Moment]:
     for hold in holds:
         by_file = hold.source == HoldSource.FILE
-        said = [("reason", hold.reason)] if hold.reason else []
+        said = [*_typed(hold.typed_by), *([("reason", hold.reason)] if hold.reason else [])]
         if hold.until:
             said.append(("until", instant(hold.until)))
         title = "Held by the file .exlab-hold" if by_file else "Held"
@@ -226,29 +258,40 @@ def _of_holds(holds: Iterable[Hold], now: datetime) -> Iterator[Moment]:
         of_whom = (("hold of", hold.owner),)
         if hold.released_at is not None:
             title = "The file .exlab-hold was taken away" if by_file else "Hold released"
-            yield Moment(source="hold", title=title, at=hold.released_at, who=hold.released_by, said=of_whom)
+            words = (*of_whom, *_typed(hold.released_typed_by))
+            yield Moment(source="hold", title=title, at=hold.released_at, who=hold.released_by, said=words)
         elif hold.until is not None and hold.until <= now:
             yield Moment(source="hold", title="Hold over", at=hold.until, said=of_whom)
 
 
 def _of_entries(entries: Iterable[LedgerEntry]) -> Iterator[Moment]:
-    """What people said of the run itself; every other row of the ledger is told by its attempt."""
+    """What people said of the run itself, and did with shells; every other row of the ledger is told by its attempt."""
     titles = {
         LedgerKind.REREGISTERED: "Registered again",
         LedgerKind.MARKED_GONE: "Marked as gone",
+        LedgerKind.SET_ASIDE: "A file was set aside",
+        LedgerKind.PUT_BACK: "A file was put back",
+        LedgerKind.ACCEPTED: "Bytes accepted by an admin, or that withdrawn",
     }
     for entry in entries:
         said = [("", sentence(entry.reason))] if entry.reason else []
         if entry.detail:
             said.append(("", entry.detail))
+        said += _typed(entry.typed_by)
         yield Moment(
             source="ledger",
-            title=titles.get(LedgerKind(entry.kind), entry.get_kind_display()),
+            title=_title_of_shell(entry) or titles.get(LedgerKind(entry.kind), entry.get_kind_display()),
             at=entry.at,
             who=entry.actor,
             host=entry.host,
             said=tuple(said),
         )
+
+
+def _title_of_shell(entry: LedgerEntry) -> str:
+    if entry.kind != LedgerKind.SHELL:
+        return ""
+    return f"An empty folder of the data wizard was {'left' if entry.reason else 'removed'}"
 
 
 def _of_passes(run: Run) -> Iterator[Moment]:

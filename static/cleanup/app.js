@@ -2,6 +2,14 @@
 
 // What htmx leaves to us: dialogs and their focus, a word to screen readers, a word when the server is silent, the keys.
 (() => {
+  // A page that a browser has kept aside may show what was so once, to a person who has signed out since.
+  window.addEventListener("pageshow", ({ persisted }) => {
+    if (persisted) location.reload();
+  });
+
+  // The answer to a form is kept nowhere, so Back would ask whether to send the form again. Its address asks anew.
+  if (document.body.dataset.posted !== undefined) history.replaceState(history.state, "", location.href);
+
   const phases = new Map();
   const byId = (id) => document.getElementById(id);
   const say = (words) => { byId("announce").textContent = words; };
@@ -75,13 +83,14 @@
     if (pulse && !document.hidden) htmx.trigger(pulse, "wake");
   });
 
-  document.addEventListener("htmx:afterRequest", ({ detail: { elt, successful } }) => {
+  document.addEventListener("htmx:afterRequest", ({ detail: { elt, successful, xhr } }) => {
     const trouble = byId("trouble");
     const dialog = elt.closest("dialog");
     if (dialog && elt.matches("form")) dialog.close();
     trouble.hidden = successful;
     if (!successful) {
-      trouble.textContent = "The server did not answer as it should. What you see may be old: reload the page.";
+      trouble.textContent = xhr.getResponseHeader("Exlab-Said")
+        ?? "The server did not answer as it should. What you see may be old: reload the page.";
     }
   });
 

@@ -79,7 +79,7 @@ def test_sign_in_filter_and_clear_with_the_real_cluster(page: Page, live_server,
     done = LedgerEntry.objects.get(kind="completed")
     assert (done.files, done.bytes, done.actor) == (files, size, "asmith")
 
-    page.get_by_role("link", name=SAFE.rpartition("/")[2]).click()
+    page.get_by_role("link", name=SAFE.rpartition("/")[2], exact=True).click()
     expect(page.get_by_role("heading", name="Where the data is now")).to_be_visible()
     expect(page.locator("main")).to_contain_text("disk is full")
 

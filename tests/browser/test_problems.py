@@ -6,13 +6,14 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from cleanup import alerting, discovery, orphans
-from cleanup.models import AlertKind, Sweep, SweepBreaker
+from cleanup import alerting, discovery, orphans, recovery
+from cleanup.models import AlertKind, ClearAttempt, Sweep, SweepBreaker
 from cleanup.orphans import GRACE
 from cleanup.policy.reasons import Reason
 from tests.browser.conftest import EXTRA, SAFE, TOUCHED
 from tests.browser.looks import expect_good_to_read
-from tests.lab import date_everything
+from tests.lab import METADATA, date_everything
+from tests.rows import clear_rows
 
 
 @pytest.fixture
@@ -31,6 +32,46 @@ def found(runs, lab, root):
     sweep = Sweep.objects.create(root=root, kind="timed", host="lab-pc", now=now, started_at=now)
     SweepBreaker.objects.create(root=root, sweep=sweep, kind="share", detail="94 % of the bytes", opened_at=now)
     return {orphan.kind: orphan for orphan in orphans.listed()}
+
+
+@pytest.fixture
+def shell_and_conflict(runs, lab, root):
+    """An empty folder of the wizard at a cleared run's path, and a run that could not be put back."""
+    now = timezone.now()
+    cleared, kept = runs[SAFE], runs[EXTRA]
+    (lab.staging / SAFE).rename(lab.base / "cleared")
+    type(cleared).objects.filter(pk=cleared.pk).update(state="cleared", cleared_at=now)
+    clear_rows(cleared, now - timedelta(hours=3), files=3, size=300)
+    (lab.staging / SAFE / METADATA).mkdir(parents=True)
+    attempt = ClearAttempt.objects.create(
+        run=kept, phase="intent", host=root.host, requester="operator", actor="ada", created_at=now, phase_at=now
+    )
+    path = lab.staging / EXTRA
+    path.rename(path.with_name(f".exlab-clearing-{attempt.pk.hex}"))
+    path.mkdir()
+    (path / "new.tif").write_bytes(b"new work")
+    recovery.recover(now=now)
+    for at in (now, now + 2 * GRACE):
+        discovery.discover(root, now=at)
+        orphans.inspect(root, now=at)
+    return kept
+
+
+def test_a_shell_and_a_conflict_are_good_to_read(page: Page, live_server, shell_and_conflict, sign_in):
+    """Some seconds, for two pages in two themes and five widths."""
+    sign_in("operator")
+    for address in ("/problems/", f"/runs/{shell_and_conflict.pk}/"):
+        page.goto(live_server.url + address)
+        expect_good_to_read(page)
+
+
+@pytest.mark.browser_context_args(java_script_enabled=False)
+def test_a_click_removes_a_shell_without_scripts(page: Page, live_server, shell_and_conflict, sign_in):
+    sign_in("operator")
+    page.goto(f"{live_server.url}/problems/")
+    page.get_by_role("button", name=f"Remove the empty folder: {SAFE}").click()
+    expect(page.get_by_text("the empty folder is being removed")).to_be_visible()
+    expect(page.get_by_text("Being removed…")).to_be_visible()
 
 
 @pytest.mark.exhaustive

@@ -111,6 +111,11 @@ def rehearse(stage: Stage) -> list[Operation]:
     return operations
 
 
+def the_commit(operations: list[Operation]) -> int:
+    """The number of the one operation after which there is no way back."""
+    return next(each.number for each in operations if (each.kind, each.function) == ("commit", "_commit"))
+
+
 def settle(stage: Stage, point: str) -> list[Violation]:
     """The checks after an accident: at once, after recovery, and after another look."""
     found = violations(point, at_every_moment(stage))
@@ -124,7 +129,7 @@ def renew(stage: Stage, found: Sequence[Violation]) -> None:
         stage.fresh()
 
 
-def _expect_hit(act: At, operation: Operation) -> None:
+def expect_hit(act: At, operation: Operation) -> None:
     """The same clear takes the same steps each time, or the explorer would not know where it is."""
     assert act.hit is not None and act.hit.is_like(operation), f"expected {operation}, came to {act.hit}"
 
@@ -165,7 +170,7 @@ def crashes(
             if lost is not None:
                 seam.lose_power(lost)
             if operation is not None:
-                _expect_hit(act, operation)
+                expect_hit(act, operation)
             found = settle(stage, str(act))
             explored.add(in_power_failure(found) if lost else found)
             if explored.enough:
@@ -185,6 +190,7 @@ def crashes_twice(
     lost: Lost | None = None,
     since: str = "",
     every: int = 1,
+    skip: int = 0,
     exhaustive: bool = True,
     limit: int = NEVER,
 ) -> Explored:
@@ -193,7 +199,7 @@ def crashes_twice(
     With `lost` it is the machine's power that ends recovery.
     """
     explored = Explored("killed twice" if lost is None else "killed, power lost", limit=limit)
-    for operation in _since(rehearse(stage), since)[::every]:
+    for operation in _since(rehearse(stage), since)[skip::every]:
         second = 1 if exhaustive else 1 + operation.number % 11
         while True:
             first = clear(stage, Crash(operation.number), power=lost is not None)
@@ -274,7 +280,7 @@ def faults(stage: Stage, *, every: int = 1, skip: int = 0, exhaustive: bool = Tr
         acts = _database_faults(operation) if operation.is_database else _disk_faults(operation)
         for act in acts if exhaustive else acts[operation.number % max(len(acts), 1) :][:1]:
             clear(stage, act, may_fail=True)
-            _expect_hit(act, operation)
+            expect_hit(act, operation)
             found = settle(stage, str(act))
             explored.add(found)
             if explored.enough:
@@ -314,10 +320,12 @@ class Fails(At):
         return str(self.database if self.hit and self.hit.is_database else self.disk)
 
 
-def failing_recoveries(stage: Stage, *, every: int = 1, exhaustive: bool = True, limit: int = NEVER) -> Explored:
+def failing_recoveries(
+    stage: Stage, *, every: int = 1, skip: int = 0, exhaustive: bool = True, limit: int = NEVER
+) -> Explored:
     """The worker is killed, and each operation of recovery fails, or one that varies; later it succeeds."""
     explored = Explored("killed, failed", limit=limit)
-    for operation in rehearse(stage)[::every]:
+    for operation in rehearse(stage)[skip::every]:
         second = 1 if exhaustive else 1 + operation.number % 7
         while True:
             clear(stage, Crash(operation.number))
@@ -366,7 +374,7 @@ def freezes(stage: Stage, *, every: int = 1, swept: bool = False, limit: int = N
         watched = Watched(stage, swept=swept)
         act = Frozen(operation.number, watched.recover)
         clear(stage, act, may_fail=swept)
-        _expect_hit(act, operation)
+        expect_hit(act, operation)
         found = settle(stage, str(act))
         if not swept:
             found += violations(str(act), watched.as_expected(is_held=is_held))

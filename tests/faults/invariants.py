@@ -1,6 +1,7 @@
 """The promises, each checked against what was noted before, with no code of the product.
 
- 1 twin          every byte that was staged is still there or identical on the NAS; metadata: there or in the tombstone
+ 1 twin          every byte that was staged is still there or identical on the NAS; metadata, and what a
+                desktop laid: there or in the tombstone
  2 recorded      something is missing: it was authorised before; the clear is over: it says so
  3 not torn      at the run's path lies the complete run or nothing, at every moment
  4 once          one `cleared` entry, one `authorised`, one `completed`
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from cleanup import discovery, recovery
 from tests.faults.stage import (
+    DESKTOP_FILE,
     LATER,
     Stage,
     Subject,
@@ -38,7 +40,6 @@ from tests.lab import METADATA
 
 RECORD = f"{METADATA}/ingest.json"
 _ACTIVE = ("queued", "intent", "committed")
-_HISTORY = ["staging", "complete", "sync_queued", "sync_verified"]
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,10 @@ def _kept(stage: Stage, at_path: Things, fenced: Things) -> Broken:
     twin = look(subject.twin) if gone else {}
     for name, thing in gone.items():
         copy = twin.get(name)
-        if not name.startswith(f"{METADATA}/"):
+        if name == DESKTOP_FILE:
+            if not any(thing.content == tombstone.get(f"desktop/{name}") for tombstone in _tombstones(stage)):
+                yield 1, f"{name} is gone and not in a tombstone"
+        elif not name.startswith(f"{METADATA}/"):
             if copy is None or copy.content != thing.content:
                 yield 1, f"{name} is gone and has no twin"
         elif not any(thing.content in _versions(tombstone, name) for tombstone in _tombstones(stage)):
@@ -142,13 +146,13 @@ def _recorded_first(subject: Subject, at_path: Things, fenced: Things) -> Broken
     there = at_path or fenced
     missing = {
         name for name, thing in subject.expected.items() if thing.kind == "-" and not thing.same_as(there.get(name))
-    } - {RECORD}
+    } - {subject.record}
     if not missing:
         return
     if not any(row["kind"] == "authorised" for row in subject.ledger()):
         yield 2, f"{len(missing)} files are gone or changed, and nothing was authorised"
-    others = [name for name, thing in fenced.items() if thing.kind == "-" and name != RECORD]
-    record = fenced.get(RECORD)
+    others = [name for name, thing in fenced.items() if thing.kind == "-" and name != subject.record]
+    record = fenced.get(subject.record)
     if record is None:
         if others:
             yield 2, f"the record is gone while {others[0]} is still there"
@@ -158,7 +162,10 @@ def _recorded_first(subject: Subject, at_path: Things, fenced: Things) -> Broken
 
 def _last_state(record: bytes) -> str:
     try:
-        return str(json.loads(record)["history"][-1]["state"])
+        said = json.loads(record)
+        if "history" not in said:
+            return "cleared" if "cleared_at" in said else "staged"
+        return str(said["history"][-1]["state"])
     except (ValueError, KeyError):
         return "unreadable"
 
@@ -185,7 +192,7 @@ def _back(stage: Stage) -> Broken:
         yield 11, f"the run did not come back as it was: {differences(subject.expected, after)}"
     if subject.state() != "sync_verified":
         yield 5, f"the run is {subject.state()}"
-    if [event["state"] for event in subject.events()] != _HISTORY:
+    if [event["state"] for event in subject.events()] != subject.history:
         yield 4, f"its history is {[event['state'] for event in subject.events()]}"
     claims = {"authorised", "completed", "partial"} & {row["kind"] for row in subject.ledger()}
     if claims:
@@ -209,7 +216,7 @@ def _gone(stage: Stage) -> Broken:
     subject = stage.subject
     if subject.path.exists():
         yield 5, "the run is called cleared and lies at its path"
-    if [event["state"] for event in subject.events()] != [*_HISTORY, "cleared"]:
+    if [event["state"] for event in subject.events()] != [*subject.history, "cleared"]:
         yield 4, f"its history is {[event['state'] for event in subject.events()]}"
     ledger = subject.ledger()
     kinds = [row["kind"] for row in ledger]
@@ -223,7 +230,8 @@ def _gone(stage: Stage) -> Broken:
     phases = [attempt["phase"] for attempt in subject.attempts()]
     if phases.count("done") != 1:
         yield 5, f"its attempts are {phases}"
-    if not any(_last_state(tombstone.get("ingest.json", b"")) == "cleared" for tombstone in _tombstones(stage)):
+    name = Path(subject.record).name
+    if not any(_last_state(tombstone.get(name, b"")) == "cleared" for tombstone in _tombstones(stage)):
         yield 2, "no tombstone holds the final record"
 
 
@@ -242,7 +250,7 @@ def what_went(stage: Stage) -> Things:
 
     def is_left(name: str, thing: Thing) -> bool:
         # By inode alone a file that was made since could be taken for one that has gone.
-        own = name in fenced and (fenced[name].ino == thing.ino or name == RECORD)
+        own = name in fenced and (fenced[name].ino == thing.ino or name == stage.subject.record)
         return own or (thing.ino, thing.content) in elsewhere
 
     return {name: thing for name, thing in stage.subject.before.items() if not is_left(name, thing)}

@@ -19,7 +19,10 @@ import pytest
 from django.conf import settings
 
 from cleanup import gathering
-from cleanup.staging import layout, nas
+from cleanup.lab.nas import OneReader
+from cleanup.staging import nas
+from cleanup.storage import markers
+from cleanup.storage.nas import ways
 from tests.faults.scene import is_root
 
 REQUIRE = "EXLAB_REQUIRE_FAULTS"
@@ -183,19 +186,19 @@ class ReaderHere(nas.NasReader):
         return next(self._answers)
 
     def _look(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        try:
-            with layout.opened(nas.open_nas(self._path, self._token)) as root:
-                yield from nas._listing(
-                    root, request["run_path"], with_bytes=request["with_bytes"], beat=lambda size: None
-                )
-        except nas.NasError as error:
-            yield {"problem": list(error.problem)}
-        except OSError as error:
-            yield {"problem": ["nas_io_error", os.strerror(error.errno or 0)]}
+        marker = markers.staging_marker(self._staging) if self._staging else b""
+        yield from nas.answers(ways.Ways(self._path, marker), self._token, request, lambda size: None)
+
+
+@contextmanager
+def reader_here(root: Any) -> Iterator[OneReader]:
+    """What stands in for `gathering.reader_for` where the NAS is to be read in this process."""
+    with ReaderHere(root.nas_path, root.nas_token, staging=root.token) as reader:
+        yield OneReader(reader)
 
 
 def reading_here(monkeypatch: pytest.MonkeyPatch) -> Any:
-    return replaced(monkeypatch, gathering, "reader_for", lambda root: ReaderHere(root.nas_path, root.nas_token))
+    return replaced(monkeypatch, gathering, "reader_for", reader_here)
 
 
 def impatient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Any:

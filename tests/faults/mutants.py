@@ -18,9 +18,12 @@ from django.utils import timezone
 
 from cleanup import clearing, gathering, recovery
 from cleanup.models import ClearAttempt
-from cleanup.staging import datadir, layout, tree
-from tests.faults import explorer, meddling
+from cleanup.staging import datadir, layout, nas, tree
+from cleanup.storage import same_storage
+from cleanup.storage.nas import ways
+from tests.faults import explorer, lying, meddling
 from tests.faults.explorer import Explored
+from tests.faults.lying import Lie, Setting
 from tests.faults.seam import Lost
 from tests.faults.stage import Stage
 
@@ -35,6 +38,22 @@ class Mutant:
     plant: Plant
     explore: Callable[[Stage], Explored]
     breaks: int
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A sign that staging and NAS are two places, how to leave it out, and a setting in which no other sign tells it.
+
+    `name` is what the promises call it. `after`: the lie begins when this function has done its work.
+    """
+
+    name: str
+    leave_out: Plant
+    setting: Setting
+    after: str = ""
 
     def __str__(self) -> str:
         return self.name
@@ -201,11 +220,11 @@ def _undo(real: Callable[..., Any], attempt: ClearAttempt, now: Any) -> bool:
     return False
 
 
-def _publish_once(parent: int, name: bytes, fenced: int) -> None:
+def _publish_once(parent: int, name: bytes, fenced: int, file: bytes) -> None:
     """Where the record has been moved already, nothing is synced: who moved it may have died before that."""
     with contextlib.suppress(FileNotFoundError):
         with layout.opened(layout.open_beneath(fenced, layout.METADATA)) as metadata:
-            os.rename(name, layout.INGEST, src_dir_fd=parent, dst_dir_fd=metadata)
+            os.rename(name, file, src_dir_fd=parent, dst_dir_fd=metadata)
             os.fsync(metadata)
         os.fsync(parent)
 
@@ -213,6 +232,40 @@ def _publish_once(parent: int, name: bytes, fenced: int) -> None:
 def _is_in(folder: str) -> Callable[[str], bool]:
     return lambda path: f"/{folder}/" in path
 
+
+def _asked_without(name: str, nothing: object) -> Plant:
+    """One of the names that a clear has just made on staging is not looked for on the NAS."""
+    real = nas.NasReader.challenge
+    return lambda: mock.patch.object(
+        nas.NasReader, "challenge", lambda reader, twin, **names: real(reader, twin, **{**names, name: nothing})
+    )
+
+
+@contextlib.contextmanager
+def _no_look_beneath() -> Iterator[None]:
+    with _around(same_storage, "same_storage", _nothing_seen)(), _around(same_storage, "overlap", _nothing_seen)():
+        yield
+
+
+def _nothing_seen(real: Callable[..., Any], *places: Any) -> str:
+    return ""
+
+
+def _of_one_disk(*lies: Lie) -> Setting:
+    return replace(lying.DIRECT, lies=lies, one_disk=True)
+
+
+SIGNS = (
+    Sign("markers by name", _left_out(ways, "expect_none"), _of_one_disk(lying.SNAPSHOT), after="lay_marker"),
+    Sign("the fence's name", _asked_without("beside", ()), _of_one_disk(lying.COPY_AND_FOLDER)),
+    Sign(
+        "a challenge in the fence",
+        _asked_without("within", b""),
+        replace(lying.SERVED, lies=(lying.RUN_LINK,)),
+    ),
+    Sign("every twin file opened anew", _left_out(nas.NasReader, "reopen"), lying.REMEMBERED),
+    Sign("what lies beneath the mounts", _no_look_beneath, replace(lying.DIRECT, lies=(lying.COPY,))),
+)
 
 CORE = (
     Mutant("no fsync at all", lambda: _without(os, "fsync", tree, datadir, clearing), power_lost, breaks=12),
@@ -262,6 +315,12 @@ MORE = (
         _left_out(tree, "discard_prepared"),
         killed_since("prepare_record"),
         breaks=5,
+    ),
+    Mutant(
+        "a challenge is left in a run that is put back",
+        _left_out(tree, "discard_challenge_in"),
+        killed_since("lay_challenge"),
+        breaks=11,
     ),
     Mutant("a committed clear is undone", _around(recovery, "_roll_forward", _undo), killed_since("_commit"), breaks=5),
     Mutant(

@@ -34,7 +34,7 @@ Act = Callable[["Operation", Callable[[], Any]], Any]
 _PRODUCT = f"{Path(__file__).resolve().parents[2] / 'cleanup'}{os.sep}"
 _DEPTH = 40
 _WRITES = re.compile(r"\s*(INSERT|UPDATE|DELETE)\b[^\"]*\"(\w+)\"", re.IGNORECASE)
-_HEX = re.compile(r"[0-9a-f]{32}")
+_HEX = re.compile(r"[0-9a-f]{32}|(?<=\.json\.)[0-9a-f]{16}(?=\.tmp)")
 _RUN = re.compile(r"(Test)?Run_\d[^ ]*")
 
 
@@ -182,6 +182,7 @@ class _Disk:
         "fchown",
         "posix_fallocate",
         "ftruncate",
+        "utime",
     )
 
     def __init__(self, seam: Seam) -> None:
@@ -260,7 +261,12 @@ class _Disk:
     def unlink(self, path: Any, *, dir_fd: int | None = None) -> None:
         if not _exists(path, dir_fd):
             self._real["unlink"](path, dir_fd=dir_fd)  # which changes nothing and says so
-        self._seam.operation("unlink", _base(path), lambda: self._real["unlink"](path, dir_fd=dir_fd))
+        self._seam.operation(
+            "unlink",
+            _base(path),
+            lambda: self._real["unlink"](path, dir_fd=dir_fd),
+            durable=lambda journal: journal.unlinked(path, dir_fd),
+        )
 
     def rmdir(self, path: Any, *, dir_fd: int | None = None) -> None:
         self._seam.operation("rmdir", _base(path), lambda: self._real["rmdir"](path, dir_fd=dir_fd))
@@ -272,6 +278,10 @@ class _Disk:
         if _exists(path, dir_fd):
             do()
         self._seam.operation("mkdir", _base(path), do, durable=lambda journal: journal.made(path, dir_fd, "directory"))
+
+    def utime(self, path: Any, times: Any = None, **how: Any) -> None:
+        name = _name_of(path) if isinstance(path, int) else _base(path)
+        self._seam.operation("utime", name, lambda: self._real["utime"](path, times, **how))
 
     def link(
         self,
@@ -457,6 +467,18 @@ class _Journal:
                 _write_again(after, new, file)
 
         self._changes.append(_Change({_identity(before), _identity(after)}, undo))
+
+    def unlinked(self, path: Any, directory: int | None) -> None:
+        """A challenge comes back where nothing has synced its folder; what else was unlinked need not."""
+        if not _base(path).startswith(".exlab-challenge-"):
+            return
+        parent, name = self._parent(path, directory)
+
+        def undo() -> None:
+            with contextlib.suppress(FileNotFoundError):  # its folder is gone too
+                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=parent))
+
+        self._changes.append(_Change({_identity(parent)}, undo))
 
     def wrote(self, descriptor: int) -> None:
         identity = _identity(descriptor)

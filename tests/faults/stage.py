@@ -4,9 +4,11 @@ Everything is noted before the product touches it, and read again with nothing b
 """
 
 import contextlib
+import math
 import os
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,11 +18,15 @@ from uuid import UUID
 
 from django.db import connection
 from django.test import override_settings
+from django.utils import timezone
 
-from cleanup import discovery, gathering, registering
+from cleanup import clearing, discovery, gathering, registering, telling
+from cleanup.clears import second_look
+from cleanup.lab.nas import OneReader
 from cleanup.models import Run, StagingRoot
+from cleanup.runs import verifying
 from cleanup.staging import nas, writers
-from tests.lab import Lab
+from tests.lab import METADATA, Lab, read_sync_state, write_sync_state
 
 FOLDER = "CONFOCAL_01/PROJ-0042/Runs"
 NEIGHBOUR = f"{FOLDER}/Run_2026-01-01T00-00"
@@ -39,11 +45,14 @@ _SELDOM = 5
 # How many runs are discovered at once.
 _AT_ONCE = 6
 
-# A proof may be used again for a day. Every attempt is made after that, so that each one reads every byte anew.
+# A proof may be used again for a day. Unless a stage says otherwise, every attempt is made after that, so that each one
+# reads every byte anew.
 _BETWEEN = timedelta(hours=25)
 # From when on an attempt whose process was lost is recovery's.
 LATER = timedelta(minutes=3)
 
+# In every run, and in no twin and no manifest.
+DESKTOP_FILE = "wells/.DS_Store"
 _LARGE = b"pixels " * 700
 _DATA = {
     "plate.raw": _LARGE,
@@ -139,7 +148,10 @@ def census(things: Things) -> Census:
 
 @dataclass
 class Subject:
-    """One verified run as it was before anything touched it; `expected` as it is since a test has changed it."""
+    """One verified run as it was before anything touched it; `expected` as it is since a test has changed it.
+
+    `twin` is where the copy lies on the other storage itself, not where a mount shows it.
+    """
 
     run: Run
     path: Path
@@ -148,6 +160,17 @@ class Subject:
     twin_before: Things
     expected: Things
     ledger_before: list[dict[str, Any]] = field(default_factory=list)
+    watched: bool = True  # it has an `ingest.json`, and with it a history
+
+    @property
+    def record(self) -> str:
+        """The name of the run's record."""
+        return f"{METADATA}/{'ingest' if self.watched else 'sync_state'}.json"
+
+    @property
+    def history(self) -> list[str]:
+        """The states that the database knew before anything touched the run."""
+        return ["staging", "complete", "sync_queued", "sync_verified"] if self.watched else []
 
     @property
     def census(self) -> Census:
@@ -184,14 +207,42 @@ def hexadecimal(key: object) -> str:
 class Stage:
     """A staging root with a neighbour that nobody may touch, names that only look like ours, and one run at a time."""
 
-    def __init__(self, base: Path, root: StagingRoot, lab: Lab, data: Path, now: datetime, *, new_data: bool) -> None:
-        """`new_data`: every attempt is the first that this data directory sees."""
+    def __init__(
+        self,
+        base: Path,
+        root: StagingRoot,
+        lab: Lab,
+        data: Path,
+        now: datetime,
+        *,
+        new_data: bool,
+        record: str,
+        returned: bool,
+        accepted: bool,
+        when_furnished: Callable[[], object],
+        make_folder: Callable[[Path], object],
+    ) -> None:
+        """`new_data`: every attempt is the first that this data directory sees.
+
+        `returned`: every run has been cleared before and was copied back, half of them before the NAS was told.
+        `accepted`: no run has a manifest, and an admin has accepted its bytes; for that the copies must lie on a disk
+        of their own.
+        `record`: as in `Lab.run`. `make_folder` makes the folder of a run. `when_furnished` is called when more copies
+        have come to lie on the NAS.
+        """
+        self.record = record
+        self.returned = returned
+        self.accepted = accepted
         self.base = base
         self.lab = lab
         self.root = root
+        self.marker = f".exlab-staging-{root.token}"
         self.data = data
         self.new_data = new_data
+        self.when_furnished = when_furnished
+        self.make_folder = make_folder
         self.now = now
+        self.between = _BETWEEN
         self._made = 0
         self._turn = 0
         self._spare: list[tuple[str, Path]] = []
@@ -217,10 +268,11 @@ class Stage:
         run_path, aside = self._spare.pop()
         path = self.lab.staging / run_path
         aside.rename(path)
-        run = Run.objects.with_root().get(run_path=run_path, root=self.root)
+        run = Run.objects.staged().with_root().get(run_path=run_path, root=self.root)
         twin = self.lab.twin(run_path)
         before = look(path)
-        self.subject = Subject(run, path, twin, before, look(twin), expected=before)
+        watched = self.record != "sync_state"
+        self.subject = Subject(run, path, twin, before, look(twin), expected=before, watched=watched)
         self.around = self.surroundings()
         return self.subject
 
@@ -230,23 +282,52 @@ class Stage:
             self._made += 1
             run_path = f"{FOLDER}/Run_2026-02-01T{self._made // 60:02}-{self._made % 60:02}"
             self._spare.append((run_path, self.base / f"spare-{self._made}"))
-            _furnish(self.lab, run_path)
+            (self.lab.staging / run_path).parent.mkdir(parents=True, exist_ok=True)
+            self.make_folder(self.lab.staging / run_path)
+            _furnish(self.lab, run_path, self.record)
+        self.when_furnished()
         discovery.discover(self.root, now=self.now)
+        if self.returned:
+            for number, (run_path, _aside) in enumerate(self._spare):
+                self._copy_back(run_path, told=bool(number % 2))
+            discovery.discover(self.root, now=self.now)
+        if self.accepted:
+            for run_path, _aside in self._spare:
+                self._accept(run_path)
         for run_path, aside in self._spare:
             (self.lab.staging / run_path).rename(aside)
 
+    def _copy_back(self, run_path: str, *, told: bool) -> None:
+        """Clear a run, and let its copy on the NAS be copied back."""
+        run = Run.objects.with_root().get(run_path=run_path, root=self.root)
+        clearing.clear_run(run, now=self.now)
+        if told:
+            telling.tell(now=timezone.now() + LATER, runs=[run])
+        shutil.copytree(self.lab.twin(run_path), self.lab.staging / run_path)
+        _shape(self.lab.staging / run_path)
+
+    def _accept(self, run_path: str) -> None:
+        """Take a run's manifest away, and let an admin accept the bytes that lie on both sides."""
+        (self.lab.staging / run_path / METADATA / "checksums.sha256").unlink()
+        run = Run.objects.with_root().get(run_path=run_path, root=self.root)
+        check = verifying.request(run, actor="ada", now=self.now)
+        verifying.perform(check, now=self.now)
+        verifying.accept(check, actor="eve", note="compared by hand", now=self.now)
+
     def next_attempt(self) -> datetime:
         """Get ready for an attempt that does all that the first one on a new host does; returns its instant."""
-        self.now += _BETWEEN
+        self.now += self.between
         for kept in self.data.glob("*/*"):
             kept.unlink()
-        for folder in (self.data / name for name in ("locks", "plans", "tombstones")):
+        for folder in (self.data / name for name in ("locks", "plans", "removals", "tombstones")):
             folder.mkdir(exist_ok=True)
             if self.new_data:
                 folder.rmdir()
         for reserve in (self.data / RESERVE, self.lab.staging / RESERVE):
             if not reserve.exists():
                 reserve.write_bytes(bytes(1 << 20))
+        # Each attempt lays what a root has not got that an earlier version has registered.
+        (self.lab.staging / self.marker).unlink(missing_ok=True)
         self.subject.ledger_before = self.subject.ledger()
         return self.now
 
@@ -270,9 +351,14 @@ class Stage:
     def surroundings(self) -> Things:
         """Everything that is none of the subject's business: the rest of the staging root, its twin, a canary."""
         mine = {self.subject.path.name, *(path.name for path in self.ours())}
-        found = {f"staging/{name}": thing for name, thing in look(self.lab.staging).items() if _is_foreign(name, mine)}
+        there = look(self.lab.staging)
+        there.pop(self.marker, None)
+        found = {f"staging/{name}": thing for name, thing in there.items() if _is_foreign(name, mine)}
         found |= {f"twin/{name}": thing for name, thing in look(self.subject.twin).items()}
-        return found | {f"canary/{name}": thing for name, thing in look(self.canary).items()}
+        # A challenge that went away with the run is taken out of it there: it was never another's.
+        own = {f".exlab-challenge-{hexadecimal(attempt['id'])}" for attempt in self.subject.attempts()}
+        outside = {name: thing for name, thing in look(self.canary).items() if Path(name).name not in own}
+        return found | {f"canary/{name}": thing for name, thing in outside.items()}
 
 
 def _is_foreign(name: str, mine: set[str]) -> bool:
@@ -281,37 +367,81 @@ def _is_foreign(name: str, mine: set[str]) -> bool:
     return name not in (FOLDER, ".", RESERVE) and (below == name or below.split("/")[0] not in mine)
 
 
-def _furnish(lab: Lab, run_path: str) -> Path:
+def _furnish(lab: Lab, run_path: str, record: str = "ingest") -> Path:
     """A verified run with a folder, a read-only one, an empty one, two names of one file, and an empty file."""
-    path = lab.run(run_path, files=_DATA)
+    path = lab.run(run_path, files=_DATA, record=record)
+    _shape(path)
+    if record != "ingest":
+        said = read_sync_state(path)
+        first, again = (said["files"][f"wells/{name}.raw"] for name in ("a1", "a1-again"))
+        again["synced_signature"] = first["synced_signature"]
+        write_sync_state(path, said)
+    return path
+
+
+def _shape(path: Path) -> None:
+    """What copies seldom keep: two names of one file, an empty folder, a read-only one."""
     folder = path / "wells"
     (folder / "a1-again.raw").unlink()
     os.link(folder / "a1.raw", folder / "a1-again.raw")
     (path / "empty" / "within").mkdir(parents=True)
+    (path / DESKTOP_FILE).write_bytes(b"Bud1")  # a person has looked into the folder with a Mac
     (path / "locked").chmod(0o500)
-    return path
 
 
 @contextlib.contextmanager
-def staged(base: Path, now: datetime, *, new_data: bool = False) -> Iterator[Stage]:
-    """A stage of its own below `base`, with a data directory and with one NAS reader for everything that happens."""
+def staged(
+    base: Path,
+    now: datetime,
+    *,
+    new_data: bool = False,
+    record: str = "ingest",
+    returned: bool = False,
+    accepted: bool = False,
+    nas_path: Path | None = None,
+    when_furnished: Callable[[], object] = lambda: None,
+    read_by: type[nas.NasReader] = nas.NasReader,
+    make_folder: Callable[[Path], object] = Path.mkdir,
+    **flags: bool,
+) -> Iterator[Stage]:
+    """A stage of its own below `base`, with a data directory and with one NAS reader for everything that happens.
+
+    `nas_path` is where the product sees the NAS, where that is not where the lab keeps it, and `read_by` what reads it
+    there; `flags` are the root's.
+    """
     data = base / "data"
     lab = Lab(base / "lab")
+    flags = {"allow_same_filesystem": True, **flags}
     with override_settings(EXLAB_DATA_DIR=data), contextlib.ExitStack() as stack:
         root = registering.register(
             f"stage-{base.name}",
             str(lab.staging),
-            nas_path=str(lab.nas),
-            allow_same_filesystem=True,
+            nas_path=str(nas_path or lab.nas),
             accept_empty=True,
             now=now,
+            **flags,
         )
-        reader = stack.enter_context(nas.NasReader(root.nas_path, root.nas_token))
-        one = mock.patch.object(gathering, "reader_for", lambda root: contextlib.nullcontext(reader))
+        reader = stack.enter_context(read_by(root.nas_path, root.nas_token, staging=root.token))
+        one = mock.patch.object(gathering, "reader_for", lambda root: contextlib.nullcontext(OneReader(reader)))
         stack.enter_context(one)
+        # Progress is written once a second: on a busy machine the same clear would take other steps each time.
+        for noting in (clearing, second_look):
+            stack.enter_context(mock.patch.object(noting, "_PROGRESS_SECONDS", math.inf))
         # Who else writes is not what is explored here, and all of `/proc` is long to read twice a clear.
         stack.enter_context(mock.patch.object(writers, "find_writers", return_value=[]))
-        stage = Stage(base, root, lab, data, now, new_data=new_data)
+        stage = Stage(
+            base,
+            root,
+            lab,
+            data,
+            now,
+            new_data=new_data,
+            record=record,
+            returned=returned,
+            accepted=accepted,
+            when_furnished=when_furnished,
+            make_folder=make_folder,
+        )
         try:
             yield stage
         finally:

@@ -454,12 +454,12 @@ def test_frozen_at_many_calls(box: Box) -> None:
     [
         (KILL, "3", "nas_io_error"),
         (KILL, "6", "nas_io_error"),
-        (STOP, "1", "nas_timeout"),
-        (STOP, "5", "nas_timeout"),
+        (STOP, "1", "nas_slow"),
+        (STOP, "5", "nas_slow"),
         ("error=EIO", "1", "nas_io_error"),
         ("error=ESTALE", "5", "nas_io_error"),
         (KILL, "9", "nas_io_error"),
-        (STOP, "10", "nas_timeout"),
+        (STOP, "10", "nas_slow"),
         ("error=EIO", "11", "nas_io_error"),
     ],
 )

@@ -1,14 +1,24 @@
 """A clear meets every trouble at every one of its steps, and every promise holds."""
 
+import contextlib
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from django.db import connection
 
-from tests.faults import explorer, meddling, report
+from cleanup import proving
+from cleanup.clears import second_look
+from cleanup.models import ClearAttempt
+from cleanup.policy.gates import Finding
+from cleanup.policy.reasons import Reason
+from cleanup.storage.staging import own_storage
+from tests.faults import explorer, means, meddling, mounts, report
+from tests.faults.drifting import Drifting
 from tests.faults.explorer import Explored
+from tests.faults.means import Unavailable, skip_or_fail
 from tests.faults.seam import Lost
 from tests.faults.stage import Stage, staged
 
@@ -34,6 +44,46 @@ def test_a_clear_that_is_killed_anywhere_loses_nothing(stage: Stage) -> None:
 
 def test_a_clear_whose_machine_loses_its_power_anywhere_loses_nothing(stage: Stage) -> None:
     expect_none(explorer.crashes(stage, lost=Lost(), every=2, skip=skip()), at_least=25)
+
+
+@pytest.mark.parametrize("record", ["sync_state", "both"])
+def test_a_clear_by_another_record_that_is_killed_anywhere(tmp_path: Path, now: datetime, record: str) -> None:
+    """Some four seconds each: every other step of a clear."""
+    with staged(tmp_path / record, now, record=record) as stage:
+        expect_none(explorer.crashes(stage, every=2, skip=skip()), at_least=25)
+
+
+def test_a_clear_by_another_record_whose_machine_loses_its_power(tmp_path: Path, now: datetime) -> None:
+    """Two seconds: every fourth step of a clear."""
+    with staged(tmp_path / "sync_state", now, record="sync_state") as stage:
+        expect_none(explorer.crashes(stage, lost=Lost(), every=4, skip=skip()), at_least=12)
+
+
+def test_a_clear_of_a_run_that_was_copied_back(tmp_path: Path, now: datetime) -> None:
+    """Some eight seconds: every fourth step, killed and without power, and some of what a person may change."""
+    with staged(tmp_path / "returned", now, returned=True) as stage:
+        expect_none(explorer.crashes(stage, every=4, skip=skip()), at_least=12)
+        expect_none(explorer.crashes(stage, lost=Lost(), every=4, skip=skip() + 2), at_least=12)
+        expect_none(meddling.meddle(stage, every=6, exhaustive=False), at_least=5)
+
+
+@contextlib.contextmanager
+def accepted(base: Path, now: datetime) -> Iterator[Stage]:
+    """A stage on two disks, whose runs have no manifest and accepted bytes. Root alone can mount one."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(means.tiny_disk(base / "lab/nas", "64m"))
+        except means.Unavailable as missing:
+            means.skip_or_fail(missing)
+        yield stack.enter_context(staged(base, now, accepted=True, allow_same_filesystem=False))
+
+
+def test_a_clear_by_accepted_bytes(tmp_path: Path, now: datetime) -> None:
+    """Some eight seconds: every fourth step, killed and without power, and some of what a person may change."""
+    with accepted(tmp_path / "accepted", now) as stage:
+        expect_none(explorer.crashes(stage, every=4, skip=skip()), at_least=12)
+        expect_none(explorer.crashes(stage, lost=Lost(), every=4, skip=skip() + 2), at_least=12)
+        expect_none(meddling.meddle(stage, every=6, exhaustive=False), at_least=5)
 
 
 def skip() -> int:
@@ -62,32 +112,107 @@ def test_a_run_that_is_changed_meanwhile_is_left_as_it_was_changed(stage: Stage)
     expect_none(meddling.meddle(stage, exhaustive=False), at_least=35)
 
 
+@contextlib.contextmanager
+def on_subvolumes(base: Path, now: datetime) -> Iterator[Stage]:
+    """Runs that are subvolumes, and no gate that says so: the record has to be written inside the fence."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(mounts.disk(base / "image", base / "disk", "btrfs", "128M"))
+        except Unavailable as missing:
+            skip_or_fail(missing)
+        stack.enter_context(mock.patch.object(own_storage, "objection", return_value=None))
+        yield stack.enter_context(staged(base / "disk/stage", now, make_folder=mounts.subvolume))
+
+
+def test_a_subvolume_that_was_committed_is_cleared_whatever_happens(tmp_path: Path, now: datetime) -> None:
+    """Three seconds: every other step after the commit, on a real btrfs."""
+    with on_subvolumes(tmp_path, now) as stage:
+        expect_none(explorer.crashes(stage, since="_commit", every=2, skip=skip()), at_least=10)
+
+
+@contextlib.contextmanager
+def where_numbers_drift(base: Path, now: datetime) -> Iterator[Stage]:
+    """Files on the NAS have other inode numbers each time that they are listed."""
+    with (
+        mock.patch.object(proving, "keeps_inodes", return_value=False),
+        staged(base / "drift", now, read_by=Drifting) as stage,
+    ):
+        yield stage
+
+
+def doubting_once(attempt: ClearAttempt, *_: object) -> Finding | None:
+    """The first comparison of blocks in an attempt fails, and the second does not."""
+    first = attempt not in _DOUBTED
+    _DOUBTED.append(attempt)
+    return Finding(Reason.NAS_IO_ERROR, "planted") if first else None
+
+
+_DOUBTED: list[ClearAttempt] = []
+
+
+def test_a_clear_whose_twin_has_other_numbers_each_time(tmp_path: Path, now: datetime) -> None:
+    """Three seconds: every fourth step, where the run is fenced twice."""
+    doubting = mock.patch.object(second_look, "compare_blocks", doubting_once)
+    with where_numbers_drift(tmp_path, now) as stage, doubting:
+        expect_none(explorer.crashes(stage, every=4, skip=skip()), at_least=12)
+
+
 @pytest.mark.exhaustive
 class TestExhaustive:
-    """Everything that the tests above take a sample of, and what they leave out."""
+    """Everything that the tests above take a sample of, and what they leave out.
+
+    Of the longest searches each engine takes every other step, so that both together take all.
+    """
 
     @pytest.mark.parametrize("lost", [Lost(), Lost(names=False), Lost(data=False)], ids=["both", "data", "names"])
     def test_power_lost(self, stage: Stage, lost: Lost) -> None:
         expect_none(explorer.crashes(stage, lost=lost), at_least=50)
 
+    @pytest.mark.parametrize("lost", [None, Lost()], ids=["killed", "power lost"])
+    @pytest.mark.parametrize("record", ["sync_state", "both"])
+    def test_another_record(self, tmp_path: Path, now: datetime, record: str, lost: Lost | None) -> None:
+        with staged(tmp_path / record, now, record=record) as stage:
+            expect_none(explorer.crashes(stage, lost=lost), at_least=50)
+
+    @pytest.mark.parametrize("lost", [None, Lost(), Lost(names=False)], ids=["killed", "power lost", "data lost"])
+    def test_copied_back(self, tmp_path: Path, now: datetime, lost: Lost | None) -> None:
+        with staged(tmp_path / "returned", now, returned=True) as stage:
+            expect_none(explorer.crashes(stage, lost=lost, every=2, skip=skip()), at_least=25)
+
+    @pytest.mark.timeout(600)
+    def test_copied_back_and_meddled_with(self, tmp_path: Path, now: datetime) -> None:
+        with staged(tmp_path / "returned", now, returned=True) as stage:
+            expect_none(meddling.meddle(stage, every=3), at_least=80)
+
+    @pytest.mark.parametrize("lost", [None, Lost()], ids=["killed", "power lost"])
+    def test_accepted(self, tmp_path: Path, now: datetime, lost: Lost | None) -> None:
+        with accepted(tmp_path / "accepted", now) as stage:
+            expect_none(explorer.crashes(stage, lost=lost, every=2, skip=skip()), at_least=25)
+
+    @pytest.mark.timeout(600)
+    def test_accepted_and_meddled_with(self, tmp_path: Path, now: datetime) -> None:
+        """Every sixth step: each change needs a run of its own, since it makes the acceptance void."""
+        with accepted(tmp_path / "accepted", now) as stage:
+            expect_none(meddling.meddle(stage, every=6), at_least=40)
+
     @pytest.mark.timeout(600)
     def test_killed_twice(self, stage: Stage) -> None:
-        expect_none(explorer.crashes_twice(stage), at_least=500)
+        expect_none(explorer.crashes_twice(stage, every=2, skip=skip()), at_least=250)
 
     @pytest.mark.timeout(600)
     def test_killed_and_power_lost(self, stage: Stage) -> None:
-        expect_none(explorer.crashes_twice(stage, lost=Lost()), at_least=500)
+        expect_none(explorer.crashes_twice(stage, lost=Lost(), every=2, skip=skip()), at_least=250)
 
     @pytest.mark.timeout(600)
     def test_failed(self, stage: Stage) -> None:
-        expect_none(explorer.faults(stage), at_least=300)
+        expect_none(explorer.faults(stage, every=2, skip=skip()), at_least=150)
 
     def test_frozen(self, stage: Stage) -> None:
         expect_none(explorer.freezes(stage), at_least=45)
 
     @pytest.mark.timeout(600)
     def test_meddled_with(self, stage: Stage) -> None:
-        expect_none(meddling.meddle(stage), at_least=250)
+        expect_none(meddling.meddle(stage, every=2, skip=skip()), at_least=125)
 
     @pytest.mark.parametrize("lost", [None, Lost()], ids=["killed", "power lost"])
     def test_refusing(self, stage: Stage, lost: Lost | None) -> None:
@@ -95,7 +220,27 @@ class TestExhaustive:
 
     @pytest.mark.timeout(600)
     def test_recovery_fails(self, stage: Stage) -> None:
-        expect_none(explorer.failing_recoveries(stage), at_least=400)
+        expect_none(explorer.failing_recoveries(stage, every=2, skip=skip()), at_least=200)
+
+    @pytest.mark.timeout(600)
+    @pytest.mark.parametrize("lost", [None, Lost()], ids=["killed", "power lost"])
+    def test_subvolumes(self, tmp_path: Path, now: datetime, lost: Lost | None) -> None:
+        with on_subvolumes(tmp_path, now) as stage:
+            expect_none(explorer.crashes(stage, lost=lost, every=2, skip=skip()), at_least=30)
+            expect_none(explorer.crashes_twice(stage, lost=lost, since="_commit", every=3), at_least=60)
+
+    def test_subvolumes_where_all_fails(self, tmp_path: Path, now: datetime) -> None:
+        with on_subvolumes(tmp_path, now) as stage:
+            expect_none(explorer.faults(stage, every=2, skip=skip()), at_least=100)
+
+    @pytest.mark.timeout(600)
+    @pytest.mark.parametrize("lost", [None, Lost()], ids=["killed", "power lost"])
+    def test_other_numbers_each_time(self, tmp_path: Path, now: datetime, lost: Lost | None) -> None:
+        with where_numbers_drift(tmp_path, now) as stage:
+            expect_none(explorer.crashes(stage, lost=lost, every=2, skip=skip()), at_least=25)
+            with mock.patch.object(second_look, "compare_blocks", doubting_once):
+                expect_none(explorer.crashes(stage, lost=lost, every=2, skip=skip()), at_least=30)
+                expect_none(explorer.faults(stage, every=2, skip=skip(), exhaustive=False), at_least=25)
 
     def test_frozen_and_locks_swept(self, stage: Stage) -> None:
         expect_none(explorer.freezes(stage, swept=True), at_least=45)

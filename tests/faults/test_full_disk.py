@@ -3,10 +3,8 @@
 import json
 import os
 import shutil
-import site
 import sqlite3
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,19 +18,15 @@ from django.conf import settings
 from django.db import connection
 
 from cleanup import discovery, registering
-from tests import engines
+from tests import engines, ordinary
 from tests.faults import means
 from tests.faults.children import CHECKOUT
-from tests.faults.scene import is_root
 from tests.lab import RUN_PATH, Lab, census
 from tests.staging.children import NOBODY
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
 RESERVE = 1 << 20
-# What a clear needs of its Python: the packages, and children of its own.
-TRIAL = "import django_q, environ, subprocess, sys; subprocess.run([sys.executable, '-m', 'django'], check=True)"
 
 
 @dataclass(frozen=True)
@@ -61,17 +55,11 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def python() -> dict[str, str]:
-    """The environment in which an ordinary user's Python finds this program; `PYTHON` is that Python."""
-    if not is_root():
-        pytest.skip("only root may make a disk and then be somebody else")
-    path = os.pathsep.join([str(CHECKOUT), *site.getsitepackages()])
-    for candidate in (sys.executable, "/usr/bin/python3"):
-        env = {**os.environ, "PYTHONPATH": path, "PYTHON": candidate, "HOME": "/"}
-        tried = [*AS_NOBODY, candidate, "-c", TRIAL]
-        if shutil.which("setpriv") and not subprocess.run(tried, env=env, cwd="/", capture_output=True).returncode:
-            return env
-    means.skip_or_fail(means.Unavailable("no Python that an ordinary user could run finds this program"))
-    raise AssertionError("unreachable")
+    try:
+        return ordinary.python_env()
+    except means.Unavailable as missing:
+        means.skip_or_fail(missing)
+        raise AssertionError("unreachable") from None
 
 
 def give_away(top: Path) -> None:
@@ -89,7 +77,16 @@ def copy_the_database(to: Path) -> None:
 def clear(env: dict[str, str], data: Path) -> Any:
     """`manage.py clear` as an ordinary user; its answer."""
     env = {**env, "EXLAB_DATA_DIR": str(data), "DATABASE_URL": f"sqlite:///{data / 'db.sqlite3'}"}
-    command = [*AS_NOBODY, env["PYTHON"], "manage.py", "clear", RUN_PATH, "--json", "--reason", "the disk is full"]
+    command = [
+        *ordinary.AS_NOBODY,
+        env["PYTHON"],
+        "manage.py",
+        "clear",
+        RUN_PATH,
+        "--json",
+        "--reason",
+        "the disk is full",
+    ]
     done = subprocess.run(command, env=env, cwd=CHECKOUT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr + done.stdout
     return json.loads(done.stdout)

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from cleanup import discovery, holding
+from cleanup import clearing, discovery, holding
 from cleanup.policy.reasons import Reason
 from cleanup.staging import tree
 from cleanup.staging.datadir import DataDir
@@ -138,6 +138,29 @@ def changed(change: Callable[[Stage], Any]) -> Case:
     return puts_back(Reason.CHANGED_SINCE_VERIFICATION, meanwhile(change))
 
 
+@contextmanager
+def lock_taken_while_it_is_compared(stage: Stage) -> Iterator[None]:
+    """Every byte has been compared, and the run is about to be fenced."""
+    with ExitStack() as stack:
+
+        def take() -> None:
+            stack.enter_context(means.flocked_elsewhere(stage.path / LOCK))
+
+        stack.enter_context(means.after(stage.monkeypatch, clearing, "_pass_gates", take))
+        yield
+
+
+@contextmanager
+def lock_taken_under_the_fence(stage: Stage) -> Iterator[None]:
+    with ExitStack() as stack:
+
+        def take() -> None:
+            stack.enter_context(means.flocked_elsewhere(stage.fence / LOCK))
+
+        stack.enter_context(means.after(stage.monkeypatch, DataDir, "write_tombstone", take))
+        yield
+
+
 def touched_and_cleared(stage: Stage) -> None:
     """The bytes were read again and are what they were: that is said, and is enough."""
     cleared(stage)
@@ -159,6 +182,18 @@ def at_the_last_moment(change: Callable[[Stage], Any]) -> Callable[[Stage], Any]
             stage.note_the_disk()
 
         return means.after(stage.monkeypatch, DataDir, "write_tombstone", act)
+
+    return make
+
+
+def once(change: Callable[[Stage], Any]) -> Callable[[Stage], Any]:
+    """The change, and nothing when it is asked for again, as a clear does that compares a second time."""
+    made: list[Stage] = []
+
+    def make(stage: Stage) -> None:
+        if stage not in made:
+            made.append(stage)
+            change(stage)
 
     return make
 
@@ -304,6 +339,9 @@ CASES = {
         swept=True,
     ),
     # other programs
+    "a file deleted while open, on NFS": Case(
+        Reason.WRITER_ACTIVE, lambda s: add_old_file(s, "tiles/.nfs00000000018a2c4f00000001")
+    ),
     "a program appends": Case(Reason.WRITER_ACTIVE, lambda s: means.opened_elsewhere(s.path / TILE, "a"), by_hand=True),
     "a program has a file open for update": Case(
         Reason.WRITER_ACTIVE, lambda s: means.opened_elsewhere(s.path / TILE, "r+"), swept=True
@@ -314,6 +352,11 @@ CASES = {
     "the wizard holds its lock": Case(
         Reason.WRITER_ACTIVE, lambda s: means.flocked_elsewhere(s.path / LOCK), swept=True
     ),
+    "the wizard holds the lock of another record": Case(
+        Reason.WRITER_ACTIVE, lambda s: means.flocked_elsewhere(s.path / METADATA / "creation.json.lock")
+    ),
+    "meanwhile: the wizard takes its lock": Case(Reason.WRITER_ACTIVE, lock_taken_while_it_is_compared),
+    "last: the wizard takes its lock": puts_back(Reason.WRITER_ACTIVE, lock_taken_under_the_fence),
     "a program holds the run's own lock": Case(Reason.WRITER_ACTIVE, lambda s: means.flocked_elsewhere(s.path)),
     "the lock file is a link": Case(Reason.UNSAFE_PATH, lock_is_a_link),
     # while the clear is at it
@@ -346,6 +389,12 @@ CASES = {
     "last: a file shorter on the nas": lost_late(Reason.NOT_COMPARED, lambda s: os.truncate(s.twin / TILE, 9)),
     "last: a file made anew on the nas": lost_late(Reason.NOT_COMPARED, lambda s: remake(s.twin / TILE)),
     "last: a file touched on the nas": lost_late(Reason.NOT_COMPARED, lambda s: touch(s.twin / TILE, OLD)),
+    "last: a file rewritten in place on the nas": lost_late(
+        Reason.NAS_CHECKSUM_MISMATCH, lambda s: change_keeping_size_and_time(s.twin / TILE)
+    ),
+    "last: another mode on the nas": Case(
+        None, at_the_last_moment(once(lambda s: (s.twin / TILE).chmod(0o640))), "cleared", gone
+    ),
     "last: the run gone on the nas": lost_late(Reason.NAS_MISSING_FILE, lambda s: s.twin.rename(s.outside / "twin")),
     "last: the nas unplugged": lost_late(Reason.NAS_NOT_MOUNTED, lambda s: s.lab.nas.rename(s.lab.base / "unplugged")),
     "last: another nas": lost_late(

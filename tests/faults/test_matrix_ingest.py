@@ -11,6 +11,7 @@ from tests.faults.cases import (
     ELSEWHERE,
     RECORD,
     SIBLING,
+    TILE,
     Answer,
     Case,
     Stage,
@@ -20,7 +21,7 @@ from tests.faults.cases import (
     page,
 )
 from tests.faults.means import rename_aside
-from tests.lab import RUN_PATH, read_ingest
+from tests.lab import METADATA, RUN_PATH, read_ingest, read_sync_state, write_sync_state
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -99,9 +100,105 @@ def reported(reason: Reason, change: Change) -> Case:
     return Case(reason, edited(change), "reported", unchanged_in_the_database, act=look_again)
 
 
+def synced(change: Change) -> Callable[[Stage], None]:
+    """Another `sync_state.json` in its place."""
+
+    def edit_it(stage: Stage) -> None:
+        record = read_sync_state(stage.path)
+        change(record)
+        write_sync_state(stage.path, record)
+
+    return edit_it
+
+
+def of_a_tile(**fields: Any) -> Change:
+    """Something else is said of one file; None takes a key away."""
+
+    def change(record: dict[str, Any]) -> None:
+        entry = record["files"][TILE]
+        entry |= fields
+        record["files"][TILE] = {key: value for key, value in entry.items() if value is not None}
+
+    return change
+
+
+def touch_a_tile(stage: Stage) -> None:
+    before = (stage.path / TILE).stat().st_mtime_ns
+    os.utime(stage.path / TILE, ns=(before, before - 1))
+
+
+ALONE, BOTH = {"record": "sync_state"}, {"record": "both"}
+
 BIDI = "Cortex \u202egnp.exe\u202c \u0007 \u200b"
 
 CASES = {
+    # the newer wizard's record, by itself
+    "sync_state.json: as it is": clears(built=ALONE, swept=True),
+    "sync_state.json: by names and sizes": clears(built=ALONE, level="size"),
+    "sync_state.json: by the record": clears(built=ALONE, level="record"),
+    "sync_state.json: gone": Case(
+        Reason.INGEST_UNREADABLE, lambda s: (s.path / METADATA / "sync_state.json").unlink(), built=ALONE
+    ),
+    "sync_state.json: a file not listed": Case(
+        Reason.NOT_SYNC_VERIFIED, synced(lambda record: record["files"].pop(TILE)), built=ALONE
+    ),
+    "sync_state.json: a file not verified": Case(
+        Reason.NOT_SYNC_VERIFIED, synced(of_a_tile(verified_at=None)), built=ALONE
+    ),
+    "sync_state.json: a file not copied": Case(
+        Reason.NOT_SYNC_VERIFIED, synced(of_a_tile(synced_signature=None)), built=ALONE
+    ),
+    "sync_state.json: a file with another time": Case(Reason.NOT_SYNC_VERIFIED, touch_a_tile, built=ALONE),
+    "sync_state.json: a file with another time, by the record": Case(
+        Reason.NOT_SYNC_VERIFIED, touch_a_tile, built=ALONE, level="record"
+    ),
+    "sync_state.json: a listed file is gone": Case(
+        Reason.MISSING_FILE, lambda s: (s.path / TILE).unlink(), built=ALONE, level="record"
+    ),
+    "sync_state.json: a pin": Case(Reason.HELD, synced(of_a_tile(keep_local=True)), built=ALONE),
+    "sync_state.json: cleared already": Case(
+        Reason.ALREADY_CLEARED, synced(lambda record: record.update(cleared_at="2026-04-20T10:00:00Z")), built=ALONE
+    ),
+    "sync_state.json: another version": Case(
+        Reason.INGEST_SCHEMA_UNSUPPORTED, synced(lambda record: record.update(schema_version="1.1")), built=ALONE
+    ),
+    "sync_state.json: an unknown key": Case(
+        Reason.INGEST_SCHEMA_UNSUPPORTED, synced(of_a_tile(checksum="00")), built=ALONE
+    ),
+    "sync_state.json: a climbing path": Case(
+        Reason.INGEST_UNREADABLE, synced(lambda record: record["files"].update({"../x": {}})), built=ALONE
+    ),
+    "sync_state.json: another creation.json": Case(
+        Reason.IDENTITY_MISMATCH,
+        lambda s: (s.path / METADATA / "creation.json").write_text('{"created_at": "another"}'),
+        built=ALONE,
+    ),
+    "sync_state.json: other bytes on the NAS": Case(
+        Reason.NAS_CHECKSUM_MISMATCH,
+        lambda s: (s.twin / TILE).write_bytes(bytes((s.twin / TILE).stat().st_size)),
+        built=ALONE,
+    ),
+    # and beside an `ingest.json`
+    "both records: as they are": clears(built=BOTH),
+    "both records: a file not verified": Case(
+        Reason.SYNC_STATE_DIFFERS, synced(of_a_tile(verified_at=None)), built=BOTH, swept=True
+    ),
+    "both records: a file not listed": Case(
+        Reason.SYNC_STATE_DIFFERS, synced(lambda record: record["files"].pop(TILE)), built=BOTH
+    ),
+    "both records: another size": Case(
+        Reason.SYNC_STATE_DIFFERS, synced(of_a_tile(synced_signature=[1, 1])), built=BOTH, level="record"
+    ),
+    "both records: a pin": Case(Reason.HELD, synced(of_a_tile(keep_local=True)), built=BOTH),
+    "both records: cleared already": Case(
+        Reason.ALREADY_CLEARED, synced(lambda record: record.update(cleared_at="2026-04-20T10:00:00Z")), built=BOTH
+    ),
+    "both records: a negative size": Case(
+        Reason.INGEST_UNREADABLE, synced(of_a_tile(synced_signature=[-1, 1])), built=BOTH
+    ),
+    "both records: no ingest.json any more": Case(
+        Reason.INGEST_DISAGREES, lambda s: (s.path / RECORD).unlink(), built=BOTH
+    ),
     # no record at all
     "gone": Case(Reason.INGEST_UNREADABLE, lambda s: (s.path / RECORD).unlink(), swept=True),
     "empty": unreadable(lambda content: b""),

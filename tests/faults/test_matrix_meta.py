@@ -18,21 +18,29 @@ MODULES = sorted(
 )
 # What only the telling of the NAS says, long after the clear: tests/test_telling.py.
 TOLD = {Reason.NAS_NOT_WRITABLE, Reason.TOMBSTONE_MISSING}
-# What the watchdog says of runs, clusters and holds; no clear is refused for it: tests/test_watching.py.
+# What the watchdog says of runs, clusters, clocks and holds, and discovery of copies; no clear is refused for it:
+# tests/test_watching.py, tests/test_clocks.py, tests/runs/test_twins.py.
 WATCHED = {
     Reason.STALLED,
     Reason.NO_PROGRESS,
     Reason.SCHEDULE_MISSED,
     Reason.CLUSTER_SILENT,
     Reason.HOST_UNSERVED,
+    Reason.CLOCK_IN_DOUBT,
+    Reason.CLOCK_WENT_BACK,
     Reason.HOLD_ENDING,
     Reason.HOLD_OLD,
+    Reason.TWIN_OVERWRITTEN,
 }
 # What is said of things on a staging disk that are no known run, and never cleared: tests/test_orphans.py.
 ORPHANED = {Reason.UNKNOWN_DIRECTORY, Reason.MISPLACED_RUN, Reason.STRAY_FILE, Reason.ORPHANS_ESCALATED}
+ORPHANED |= {Reason.PASSED_OVER}  # tests/storage/test_passed_over.py
+# What is said of the folders that a waiting wizard makes where a run lay: tests/test_shells.py.
+ORPHANED |= {Reason.SHELL_LEFT, Reason.NOT_A_SHELL}
 # What a sweep says of its own limits; the clear itself knows none of them: tests/test_budgets.py, test_pressure.py,
-# test_breakers.py, test_claiming.py, test_sweep_record.py.
+# test_breakers.py, test_claiming.py, test_sweep_record.py, test_freed.py.
 SWEPT = {
+    Reason.CLEARING_FREES_NOTHING,
     Reason.BUDGET_EXHAUSTED,
     Reason.LIMIT_EXCEEDED,
     Reason.BREAKER_OPEN,

@@ -3,21 +3,43 @@
 import glob
 import os
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from cleanup.models import StagingRoot
+from cleanup.models import AcceptedBytes, RetentionPolicy, Run, StagingRoot
 from cleanup.policy.reasons import Reason
-from tests.faults import means
-from tests.faults.cases import ELSEWHERE, MANIFEST, OTHER_TOKEN, TILE, Case, Stage, clears, matrix
+from cleanup.runs import verifying
+from cleanup.runs.twins import note_places
+from cleanup.staging import tree
+from cleanup.storage import markers
+from tests.faults import means, mounts
+from tests.faults.cases import (
+    ELSEWHERE,
+    MANIFEST,
+    OTHER_TOKEN,
+    RECORD,
+    TILE,
+    Answer,
+    Case,
+    Stage,
+    clears,
+    click,
+    discover,
+    matrix,
+    puts_back,
+    timed,
+)
 from tests.faults.means import change_keeping_size_and_time, rename_aside
 from tests.lab import touch
 
 TOKEN = ".exlab-root"
+MARKER = ".exlab-staging-11111111-2222-4333-8444-555555555555"
 
 
 def set_root(stage: Stage, **fields: Any) -> None:
@@ -54,6 +76,126 @@ def twin_under_the_run(stage: Stage) -> Any:
     return means.mounted("--bind", stage.path, stage.twin)
 
 
+def another_run_with_the_same_leaf(stage: Stage) -> None:
+    set_root(stage, nas_layout="leaf")
+    stage.twin.rename(stage.lab.nas / stage.twin.name)
+    place = {"root": stage.root, "equipment": "FLOW_01", "project": "PROJ-0060", "run_kind": "experimental"}
+    run_path = f"FLOW_01/PROJ-0060/Runs/{stage.twin.name}"
+    Run.objects.create(**place, run_path=run_path, leaf=stage.twin.name, state="cleared", first_seen_at=stage.now)
+    note_places(StagingRoot.objects.get(pk=stage.root.pk))
+
+
+def twin_of_another_run(stage: Stage) -> None:
+    set_root(stage, nas_layout="leaf")
+    record = stage.twin / RECORD
+    record.write_text(record.read_text().replace("PROJ-0042", "PROJ-0043"))
+    stage.twin.rename(stage.lab.nas / stage.twin.name)
+
+
+def blocking_what_is_only_here(stage: Stage) -> Answer:
+    """A pass of the schedule under a policy that blocks what the NAS lacks besides bytes."""
+    RetentionPolicy.objects.add_version(
+        author="admin", now=stage.now, equipment="CONFOCAL_01", mode="scheduled", retain_hours=24, only_here="block"
+    )
+    stage.note()
+    return replace(timed(stage), shown="")  # the page speaks of what was seen before
+
+
+@contextmanager
+def union_as_nas(stage: Stage, *more: Path) -> Iterator[None]:
+    """The NAS root is an overlay over what it was, and over more."""
+    far = stage.lab.base / "what the union shows"
+    stage.lab.nas.rename(far)
+    stage.lab.nas.mkdir()
+    with mounts.overlay(stage.lab.nas, far, *(more or [stage.outside])):
+        yield
+
+
+def accepted_union(stage: Stage) -> Any:
+    set_root(stage, allow_union_nas=True)
+    return union_as_nas(stage)
+
+
+def union_with_the_staging_disk(stage: Stage) -> Any:
+    """Every flag is given, and yet the twin may be the run itself."""
+    set_root(stage, allow_union_nas=True, nas_writes_through=True)
+    return union_as_nas(stage, stage.lab.staging)
+
+
+def click_before_a_union(stage: Stage) -> Answer:
+    """The union comes when the run is fenced and all but committed, and has gone again when it is looked at."""
+    with (
+        ExitStack() as stack,
+        means.after(
+            stage.monkeypatch,
+            tree,
+            "prepare_record",
+            lambda: stack.enter_context(mounts.overlay(stage.lab.nas, stage.lab.nas, stage.outside)),
+        ),
+    ):
+        return click(stage)
+
+
+def note(stage: Stage, marker: Path) -> None:
+    """Make a marker while a clear is under way."""
+    marker.touch()
+    stage.note_the_disk()
+
+
+def marker_that_does_not_stay(stage: Stage) -> Any:
+    """The staging disk takes the marker, and it is not there: nothing real does that without a cache gone wrong."""
+    (stage.lab.staging / f".exlab-staging-{stage.root.token}").unlink()
+    return means.replaced(stage.monkeypatch, tree, "lay_marker", lambda directory, name: None)
+
+
+def marker_that_is_not_listed(stage: Stage) -> Any:
+    return means.replaced(stage.monkeypatch, markers, "names_in", lambda directory: [])
+
+
+def a_marker_without_an_id(stage: Stage) -> Answer:
+    """Told once, however many runs there are, and no obstacle."""
+    (stage.twin / ".exlab-staging-notes").touch()
+    (stage.lab.nas / ".exlab-staging-").touch()
+    told = [problem for problem in discover(stage).problems if problem[1] is Reason.MARKER_MALFORMED]
+    assert told == [("", Reason.MARKER_MALFORMED, name) for name in (".exlab-staging-", ".exlab-staging-notes")]
+    return Answer("reported", told[0][1], told[0][1].sentence)
+
+
+def told_and_cleared(stage: Stage) -> None:
+    assert click(stage).action == "cleared"
+
+
+@contextmanager
+def accepted_on_two_disks(stage: Stage, **forged: str) -> Iterator[None]:
+    """The copies lie on a disk of their own, the manifest is gone, and an admin has accepted what lies on both."""
+    far = stage.tmp_path / "far"
+    with means.tiny_disk(far, "16m"):
+        subprocess.run(["cp", "-a", f"{stage.lab.nas}/.", far], check=True)
+        with means.mounted("--bind", far, stage.lab.nas):
+            set_root(stage, allow_same_filesystem=False)
+            (stage.path / MANIFEST).unlink()
+            check = verifying.request(stage.run, actor="eve", now=stage.now)
+            verifying.perform(check, now=stage.now)
+            verifying.accept(check, actor="eve", note="compared by hand", now=stage.now)
+            AcceptedBytes.objects.update(**forged)
+            discover(stage)
+            yield
+
+
+def timed_by_a_schedule(stage: Stage) -> Answer:
+    RetentionPolicy.objects.add_version(
+        author="admin",
+        now=stage.now,
+        mode="scheduled",
+        retain_hours=0,
+        equipment="CONFOCAL_01",
+        project="PROJ-0042",
+        stage="off",
+    )
+    stage.note()
+    return timed(stage)
+
+
 def failing_at(path: Callable[[Stage], Path], calls: str, fault: str) -> Callable[[Stage], Any]:
     return lambda stage: means.nas_failing(stage.monkeypatch, stage.tmp_path, path(stage), calls, fault)
 
@@ -84,11 +226,11 @@ def stopped(stage: Stage) -> Any:
 
 
 @contextmanager
-def hanging_in_the_kernel(stage: Stage) -> Iterator[None]:
+def slow_file(stage: Stage) -> Iterator[None]:
     with ExitStack() as stack:
         hang = failing_at(tile, "readv", "delay_enter=20000000:when=1")
         stack.enter_context(hang(stage))
-        stack.enter_context(means.impatient(stage.monkeypatch, 0.6))
+        stack.enter_context(means.impatient(stage.monkeypatch, 1.5))
         yield
 
 
@@ -137,10 +279,52 @@ CASES = {
     "nas token without an id": Case(Reason.NAS_IDENTITY_MISMATCH, lambda s: (s.lab.nas / TOKEN).write_text("?")),
     "nas is a link": Case(Reason.NAS_IO_ERROR, lambda s: s.lab.nas.symlink_to(rename_aside(s.lab.nas).name)),
     "same filesystem": Case(Reason.NAS_SAME_FILESYSTEM, lambda s: set_root(s, allow_same_filesystem=False)),
-    "nas is the staging disk under another name": Case(Reason.NAS_SAME_FILESYSTEM, staging_under_another_name),
-    "the twin is the run under another name": Case(Reason.NAS_IO_ERROR, twin_under_the_run),
+    "nas is a union": Case(Reason.NAS_MOUNT_NOT_ACCEPTED, union_as_nas, swept=True),
+    "nas is a union, at size": Case(Reason.NAS_MOUNT_NOT_ACCEPTED, union_as_nas, level="size"),
+    "nas is a union since a moment ago": puts_back(
+        Reason.NAS_MOUNT_NOT_ACCEPTED, lambda s: None, act=click_before_a_union
+    ),
+    "nas is a union with the staging disk": Case(Reason.NAS_IS_STAGING, union_with_the_staging_disk),
+    "nas is the staging disk under another name": Case(Reason.NAS_IS_STAGING, staging_under_another_name),
+    "a staging marker at its top": Case(Reason.NAS_IS_STAGING, lambda s: (s.lab.nas / MARKER).touch(), swept=True),
+    "a staging marker on the way": Case(Reason.NAS_IS_STAGING, lambda s: (s.twin.parents[2] / MARKER).touch()),
+    "a staging marker above it": Case(Reason.NAS_IS_STAGING, lambda s: (s.lab.base / MARKER).touch()),
+    "a staging marker in the twin": Case(Reason.NAS_IS_STAGING, lambda s: (s.twin / "tiles" / MARKER).touch()),
+    "a staging marker in the twin's metadata": Case(
+        Reason.NAS_IS_STAGING, lambda s: (s.twin / ".exlab-wizard" / MARKER).touch()
+    ),
+    "a staging marker, at size": Case(Reason.NAS_IS_STAGING, lambda s: (s.twin / MARKER).touch(), level="size"),
+    "a staging marker that came during the clear": puts_back(
+        Reason.NAS_IS_STAGING, lambda s: means.after(s.monkeypatch, tree, "fence", lambda: note(s, s.lab.nas / MARKER))
+    ),
+    "the nas's marker on staging": Case(
+        Reason.NAS_IS_STAGING, lambda s: (s.path.parents[1] / f".exlab-nas-{s.root.nas_token}").touch()
+    ),
+    "the nas's token on staging": Case(
+        Reason.NAS_IS_STAGING, lambda s: (s.path.parents[2] / TOKEN).write_text(s.root.nas_token)
+    ),
+    "a marker that is not seen on staging": Case(Reason.MARKER_NOT_SEEN, marker_that_does_not_stay),
+    "a marker that is not listed on staging": Case(Reason.MARKER_NOT_SEEN, marker_that_is_not_listed),
+    "a marker without an id": Case(
+        Reason.MARKER_MALFORMED, action="reported", then=told_and_cleared, act=a_marker_without_an_id
+    ),
+    "the twin is the run under another name": Case(Reason.NAS_MOUNT_BELOW, twin_under_the_run),
     "the twin of a file is the very same file": Case(Reason.NAS_SAME_FILESYSTEM, link_the_twin),
     "the twin of a file is the very same file, at size": Case(Reason.NAS_SAME_FILESYSTEM, link_the_twin, level="size"),
+    # what an admin has accepted in place of the manifest
+    "accepted bytes, and the schedule": Case(
+        Reason.ACCEPTED_BYTES,
+        accepted_on_two_disks,
+        action="skipped",
+        then=lambda s: s.assert_unchanged(),
+        act=timed_by_a_schedule,
+    ),
+    "other bytes than those accepted": Case(
+        Reason.ACCEPTANCE_VOID,
+        lambda s: accepted_on_two_disks(s, digest="0" * 64),
+        then=lambda s: s.assert_unchanged(),
+        act=click,
+    ),
     # what it holds
     "the run is missing": Case(Reason.NAS_MISSING_FILE, lambda s: rename_aside(s.twin)),
     "the run is a link": Case(Reason.NAS_IO_ERROR, lambda s: s.twin.symlink_to(rename_aside(s.twin).name)),
@@ -180,6 +364,15 @@ CASES = {
         Reason.NAS_CHECKSUM_MISMATCH,
         lambda s: (s.path / MANIFEST).write_bytes(b"0" * 64 + (s.path / MANIFEST).read_bytes()[64:]),
     ),
+    # another layout
+    "another run has the same twin": Case(Reason.AMBIGUOUS_TWIN, another_run_with_the_same_leaf, swept=True),
+    "another run has the same twin, at record": Case(
+        Reason.AMBIGUOUS_TWIN, another_run_with_the_same_leaf, level="record"
+    ),
+    "the twin names another run, at size": Case(Reason.TWIN_UNNAMED, twin_of_another_run, level="size"),
+    "a share below the NAS root": Case(
+        Reason.NAS_MOUNT_BELOW, lambda s: means.mounted("-t", "tmpfs", "tmpfs", s.lab.nas / "CONFOCAL_01")
+    ),
     # no answer
     "input/output error on the root": Case(Reason.NAS_IO_ERROR, failing_at(nas_root, "openat", "error=EIO")),
     "stale handle on the root": Case(Reason.NAS_IO_ERROR, failing_at(nas_root, "openat", "error=ESTALE")),
@@ -187,15 +380,21 @@ CASES = {
     "no access to the root": Case(Reason.NAS_IO_ERROR, failing_at(nas_root, "openat", "error=EACCES")),
     "the host is down": Case(Reason.NAS_IO_ERROR, failing_at(nas_root, "openat", "error=EHOSTDOWN")),
     "stale handle on the token": Case(Reason.NAS_IO_ERROR, failing_at(nas_root, "openat2", "error=ESTALE:when=1")),
-    "no access to the run": Case(Reason.NAS_IO_ERROR, failing_at(nas_root, "openat2", "error=EACCES:when=2")),
+    # After the token and the four folders on the way, which are asked for markers.
+    "no access to the run": Case(Reason.NAS_IO_ERROR, failing_at(nas_root, "openat2", "error=EACCES:when=6")),
     "stale handle while listing": Case(Reason.NAS_IO_ERROR, failing_at(twin, "getdents64", "error=ESTALE")),
     "input/output error on an entry": Case(Reason.NAS_IO_ERROR, failing_at(twin, "statx", "error=EIO")),
     "input/output error while reading": Case(Reason.NAS_IO_ERROR, failing_at(tile, "readv", "error=EIO"), swept=True),
     "a file is written while it is read": Case(Reason.NAS_IO_ERROR, rewritten_while_it_is_read, by_hand=True),
     "the reading process dies": Case(Reason.NAS_IO_ERROR, dying),
     "the reading process is stopped": Case(Reason.NAS_TIMEOUT, stopped),
-    "the mount hangs while reading": Case(Reason.NAS_TIMEOUT, hanging_in_the_kernel),
+    # The second process, which asks for the NAS's own token, is answered.
+    "one file of the twin is slow": Case(Reason.NAS_SLOW, slow_file),
     # what is no obstacle
+    "a union that was accepted": clears(accepted_union),
+    "an empty folder that the nas lacks": Case(
+        Reason.ONLY_HERE, lambda s: (s.path / "tiles/empty").mkdir(), act=blocking_what_is_only_here, action="skipped"
+    ),
     "more files on the nas": clears(lambda s: (s.twin / "tiles/more.tif").write_bytes(b"more")),
     "a link beside the files": clears(lambda s: (s.twin / "tiles/link").symlink_to("/")),
     "other times on the nas": clears(lambda s: touch(s.twin / TILE, s.now)),
@@ -207,10 +406,12 @@ CASES = {
 
 
 RARE = {
+    "nas is a union, at size",
+    "a staging marker in the twin's metadata",
+    "a staging marker, at size",
     "nas is gone",
     "the run is a link",
     "stale handle while listing",
-    "the mount hangs while reading",
     "a file is a fifo",
     "nas token missing, at size",
     "nas token without an id",

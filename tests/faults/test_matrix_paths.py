@@ -96,6 +96,16 @@ def mount_a_file(stage: Stage) -> Any:
     return bind(stage.outside / "canary", stage.path / TILE)
 
 
+def project_of_its_own(stage: Stage) -> Any:
+    """Planted: a kernel without quotas mounts no filesystem that knows projects. Subvolumes: tests/clears."""
+    own = stage.path.stat().st_ino
+
+    def project(descriptor: int) -> kernel.Project:
+        return kernel.Project(7 if os.fstat(descriptor).st_ino == own else 0, inherits=False)
+
+    return means.replaced(stage.monkeypatch, kernel, "project", project)
+
+
 @contextmanager
 def read_only_disk(stage: Stage) -> Iterator[None]:
     with bind(stage.lab.staging, stage.lab.staging):
@@ -190,6 +200,7 @@ CASES = {
     "something mounted over the project": out_of_reach(
         Reason.MOUNT_INSIDE, lambda s: bind(s.path.parents[1], s.path.parents[1])
     ),
+    "a quota project of its own": Case(Reason.OWN_STORAGE, project_of_its_own),
     "read-only disk": Case(Reason.PERMISSION_DENIED, read_only_disk),
     # inside
     "link to the world": Case(Reason.UNSAFE_PATH, lambda s: (s.path / "tiles/all").symlink_to("/")),

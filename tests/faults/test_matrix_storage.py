@@ -69,6 +69,8 @@ def full_staging_disk(stage: Stage, *, reserve: bool) -> Iterator[None]:
         root = registering.register("small", str(lab.staging), nas_path="", accept_empty=True, now=stage.now)
         type(root).objects.filter(pk=root.pk).update(nas_path=stage.root.nas_path, nas_token=stage.root.nas_token)
         root.refresh_from_db()
+        # One twin is no proof for two runs, so the lab's other run of this path is of no concern any more.
+        Run.objects.filter(root=stage.root, run_path=RUN_PATH).update(gone_at=stage.now)
         discovery.discover(root, now=stage.now)
         stage.scene = scene_of(lab, root, stage.now, RUN_PATH, path)
         if not reserve:
@@ -476,7 +478,7 @@ CASES = {
         Reason.ROOT_NOT_MOUNTED, unplug, "unsettled", nothing_more_is_removed, act=recovered, alone=True
     ),
     # what stays
-    "the run's path is taken": Case(Reason.PATH_OCCUPIED, occupied, "conflict", both_are_kept, act=click_and_recover),
+    "the run's path is taken": Case(Reason.PATH_OCCUPIED, occupied, "unsettled", both_are_kept, act=click_and_recover),
     "files come after the commit": Case(
         Reason.REMOVAL_INCOMPLETE, arrives_late, "partial", what_is_not_in_the_plan_stays, swept=True
     ),

@@ -90,8 +90,8 @@ CASES = {
     "verified six minutes ahead": ahead(built=verified(minutes=-6)),
     "verified years ahead": ahead(built=verified(days=-3000)),
     "verified ahead in another zone": ahead(spoil=at("2026-06-15T08:06:00-00:30")),
-    "a file from the future": Case(Reason.NOT_QUIET, dated(NOW + timedelta(days=300))),
-    "a file from the end of time": Case(Reason.NOT_QUIET, dated(datetime(2440, 1, 1, tzinfo=UTC))),
+    "a file from the future": Case(Reason.FUTURE_DATED, dated(NOW + timedelta(days=300))),
+    "a file from the end of time": Case(Reason.FUTURE_DATED, dated(datetime(2440, 1, 1, tzinfo=UTC))),
     # the policy
     "a policy of hands": Case(Reason.POLICY_MANUAL, action="skipped", act=scheduled(mode="manual", retain_hours=0)),
     "no policy": Case(Reason.POLICY_MANUAL, action="skipped", act=timed),

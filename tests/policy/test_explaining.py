@@ -17,17 +17,29 @@ from cleanup.policy.wording import FIELDS
         ),
         (
             Policy(mode=Mode.SCHEDULED, retain_hours=0, min_retain_hours=0, proof=ProofLevel.RECORD),
-            "FLOW_01 runs are cleared once verified, on the wizard's word alone.",
+            "FLOW_01 runs are cleared at once, as soon as verified, on the wizard's word alone.",
         ),
         (
             Policy(mode=Mode.SCHEDULED, retain_hours=48, min_retain_hours=0, proof=ProofLevel.SIZE),
             "FLOW_01 runs are cleared 2 days after verification, proven by names and sizes; "
-            "where the disk is too full, at once.",
+            "where the disk is too full, at once, as soon as verified.",
         ),
         (
             Policy(mode=Mode.SCHEDULED, retain_hours=48, min_retain_hours=24, rehearsing=(3,)),
             "FLOW_01 runs are cleared 2 days after verification, proven by checksum; where the disk is too full, "
             "24 h after it. Not yet: version 3 is still rehearsed, and nothing goes by itself.",
+        ),
+        (
+            Policy(
+                mode=Mode.SCHEDULED,
+                retain_hours=0,
+                min_retain_hours=0,
+                proof=ProofLevel.SIZE,
+                rehearsing=(3,),
+                meanwhile=Policy(mode=Mode.SCHEDULED, retain_hours=0, min_retain_hours=0),
+            ),
+            "FLOW_01 runs are cleared at once, as soon as verified, proven by names and sizes. Not yet: version 3 is "
+            "still rehearsed, and until then runs are cleared at once, as soon as verified, proven by checksum.",
         ),
     ],
 )
@@ -41,7 +53,7 @@ def test_tells_two_versions_apart_field_by_field():
     assert differences(before, after) == [
         Change("Kept after the verification", "24 h", "2 days"),
         Change("Proof", "left to wider scopes", "size"),
-        Change("Stops and asks above this share of the staged bytes", "50 %", "left to wider scopes"),
+        Change("Stops and asks above this share of the staged bytes in a day", "50 %", "left to wider scopes"),
         Change("Rehearsal", "never", "rehearsed first"),
     ]
     assert differences(None, before)[0] == Change("Kept after the verification", "", "24 h")

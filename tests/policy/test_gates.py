@@ -14,6 +14,7 @@ from cleanup.policy.gates import (
     Decision,
     Facts,
     Finding,
+    FutureFiles,
     Gate,
     GateResult,
     ProofFacts,
@@ -33,6 +34,15 @@ PASS, WAIT, BLOCK = Verdict.PASS, Verdict.WAIT, Verdict.BLOCK
 
 SIZES = ProofFacts(level=ProofLevel.SIZE, files=7, bytes=4096)
 EVERY_BYTE = ProofFacts(level=ProofLevel.CHECKSUM, files=7, bytes=4096)
+# A file of a wrong clock, first seen just now.
+FUTURE = FutureFiles(
+    count=1,
+    names=("a.tif",),
+    newest_at=NOW + 9 * QUIET_PERIOD,
+    others_at=VERIFIED_AT - timedelta(minutes=1),
+    digest="d1",
+    since=NOW,
+)
 
 # A run that may go: fresh facts, verified two days ago, every byte compared.
 GOOD = Facts(
@@ -225,6 +235,40 @@ class TestUnchanged:
     def test_a_file_from_the_end_of_the_calendar_is_never_quiet(self) -> None:
         verdict, reason, _opens_at = answer(Gate.UNCHANGED, facts(newest_data_at=datetime.max.replace(tzinfo=UTC)))
         assert (verdict, reason) == (WAIT, Reason.NOT_QUIET)
+
+    def test_what_a_wrong_clock_has_dated_must_stay_as_it_is_for_ten_minutes(self) -> None:
+        dated = facts(newest_data_at=NOW + 9 * QUIET_PERIOD, newer_count=1, newer_files=("a.tif",), future=FUTURE)
+        opens = NOW + QUIET_PERIOD
+        assert answer(Gate.UNCHANGED, dated, now=opens - SECOND) == (WAIT, Reason.FUTURE_DATED, opens)
+        waiting = evaluate(dated, DAILY, NOW).gate(Gate.UNCHANGED)
+        assert f"dated {FUTURE.newest_at:%Y-%m-%d %H:%M} UTC" in waiting.detail
+        assert f"clock said {NOW:%Y-%m-%d %H:%M} UTC" in waiting.detail
+
+    @pytest.mark.parametrize("newer", [0, 1])
+    def test_after_that_only_the_bytes_count(self, newer: int) -> None:
+        seen = facts(newest_data_at=NOW + 9 * QUIET_PERIOD, newer_count=newer, newer_files=("a.tif",), future=FUTURE)
+        dated = replace(seen, proof=SIZES)
+        later = NOW + QUIET_PERIOD
+        assert answer(Gate.UNCHANGED, dated, now=later)[:2] == (BLOCK, Reason.CHANGED_SINCE_VERIFICATION)
+        compared = replace(dated, fresh=True, proof=EVERY_BYTE)
+        assert answer(Gate.UNCHANGED, compared, now=later)[0] is PASS
+        assert answer(Gate.UNCHANGED, replace(compared, proof=SIZES), now=later)[0] is BLOCK
+        assert answer(Gate.UNCHANGED, replace(compared, fresh=False), now=later)[0] is BLOCK
+        assert answer(Gate.UNCHANGED, compared, now=later - SECOND)[0] is WAIT
+
+    def test_beside_files_of_a_wrong_clock_another_one_was_just_written(self) -> None:
+        dated = replace(FUTURE, others_at=NOW)
+        written = facts(newest_data_at=NOW + 9 * QUIET_PERIOD, future=dated, fresh=True, proof=EVERY_BYTE)
+        just_before = NOW + QUIET_PERIOD - SECOND
+        assert answer(Gate.UNCHANGED, written, now=just_before)[:2] == (WAIT, Reason.NOT_QUIET)
+
+    def test_a_date_that_has_come_is_a_date_like_others(self) -> None:
+        dated = facts(newest_data_at=NOW + SECOND, future=replace(FUTURE, newest_at=NOW + SECOND))
+        assert answer(Gate.UNCHANGED, dated, now=NOW + 2 * SECOND) == (
+            WAIT,
+            Reason.NOT_QUIET,
+            NOW + SECOND + QUIET_PERIOD,
+        )
 
     def test_a_run_without_data_has_no_quiet_period(self) -> None:
         assert answer(Gate.UNCHANGED, facts(newest_data_at=None))[0] is PASS

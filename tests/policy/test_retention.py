@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import cleanup
+from cleanup import cleanup_eligible
+from cleanup.policy.approval import approve
 from cleanup.policy.lifecycle import State
 from cleanup.policy.retention import (
     DEFAULT_BUDGET_RUNS,
@@ -17,6 +18,7 @@ from cleanup.policy.retention import (
     DEFAULT_RETAIN_HOURS,
     MAX_RETAIN_HOURS,
     TAKING_FIELDS,
+    Beyond,
     Limits,
     Mode,
     Policy,
@@ -24,13 +26,11 @@ from cleanup.policy.retention import (
     Scope,
     ScopedPolicy,
     Stage,
-    cleanup_eligible,
     due_at,
     effective_policy,
     limits_of,
     loosens,
     stage_of_next,
-    unset_since,
     verified_at,
 )
 
@@ -151,9 +151,6 @@ class TestVerifiedAt:
 
 
 class TestCleanupEligible:
-    def test_stands_under_its_own_name_at_the_top(self) -> None:
-        assert cleanup.cleanup_eligible is cleanup_eligible
-
     def test_the_boundary_counts_to_the_second(self) -> None:
         due = VERIFIED_AT + timedelta(hours=24)
         assert not cleanup_eligible(ingest=record(), policy=DAILY, now_utc=due - SECOND)
@@ -351,6 +348,7 @@ TAKING: dict[str, st.SearchStrategy[Any]] = {
     "mode": modes,
     "retain_hours": some_hours,
     "proof": levels,
+    "only_here": st.sampled_from(Beyond),
     "min_retain_hours": some_hours,
     "max_bytes": sizes,
     "max_runs": sizes,
@@ -399,14 +397,13 @@ def test_what_is_left_to_a_wider_scope_is_rehearsed_too() -> None:
     narrow = Scope(equipment="CONFOCAL_01")
     kept = scoped(2, scope=narrow, mode=Mode.MANUAL, stage=Stage.PROMOTED)
     assert stage_of_next(kept, scoped(3, scope=narrow), rehearse=None) is Stage.REHEARSING
-    let_go = scoped(3, scope=narrow, stage=Stage.REHEARSING)
-    let_go = replace(let_go, unset=unset_since(kept, let_go))
-    assert let_go.unset == ("mode",)
+    let_go = approve([kept, scoped(3, scope=narrow, stage=Stage.REHEARSING)], {})
     assert effective_policy([lab, let_go], RUN).rehearsing == (3,)
     assert effective_policy([lab, let_go], replace(RUN, equipment="FLOW_01")).rehearsing == ()
     test_runs = scoped(4, scope=Scope(run_kind="test"), mode=Mode.SCHEDULED, stage=Stage.PROMOTED)
     assert effective_policy([lab, let_go, test_runs], RUN).rehearsing == ()
-    assert unset_since(None, let_go) == unset_since(kept, replace(let_go, stage=Stage.PROMOTED)) == ()
+    promoted = approve([kept, let_go, scoped(4, scope=narrow, stage=Stage.PROMOTED)], {})
+    assert effective_policy([lab, promoted], RUN).rehearsing == ()
 
 
 @given(
@@ -421,7 +418,7 @@ def test_a_change_that_takes_more_is_rehearsed(
     earlier = scoped(1, scope=scope, **before, stage=Stage.PROMOTED)
     later = scoped(2, scope=scope, **after)
     later = replace(later, stage=stage_of_next(earlier, later, rehearse=None))
-    later = replace(later, unset=unset_since(earlier, later))
+    later = approve([earlier, later], {})
     rest = [
         scoped(3, scope=other, **fields, stage=Stage.PROMOTED)
         for other, fields in {other: fields for other, fields in others if other != scope}.items()

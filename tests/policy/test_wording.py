@@ -2,8 +2,8 @@
 
 import pytest
 
-from cleanup.policy.retention import Scope, ScopedPolicy, Stage
-from cleanup.policy.wording import FIELDS, describe_stage, name_scope, say_field
+from cleanup.policy.retention import Mode, Policy, Scope, ScopedPolicy, Stage
+from cleanup.policy.wording import FIELDS, describe, describe_stage, name_scope, say_field, say_typed
 
 
 def version(**fields):
@@ -29,7 +29,7 @@ def test_a_scope_has_a_name(scope, said):
 
 
 def test_every_field_of_a_version_is_told():
-    fields = set(ScopedPolicy.__dataclass_fields__) - {"scope", "version", "stage", "unset"}
+    fields = set(ScopedPolicy.__dataclass_fields__) - {"scope", "version", "stage", "surprised", "layers", "layers_on"}
     assert set(FIELDS) == fields
     for name in fields:
         assert say_field(name, None) == "unset"
@@ -41,3 +41,13 @@ def test_stages():
     assert describe_stage(version(stage=Stage.REHEARSING), nights=0) == "rehearsed until somebody promotes it"
     assert describe_stage(version(stage=Stage.PROMOTED), nights=None) == "in force"
     assert describe_stage(version(stage=Stage.OFF), nights=None) == "in force, never rehearsed"
+
+
+def test_keeping_a_run_for_no_time_is_said_as_what_it_does():
+    assert say_field("retain_hours", 0) == say_field("min_retain_hours", 0.0) == "at once, as soon as verified"
+    assert (say_field("stalled_after_hours", 0), say_typed("retain_hours", 0)) == ("0 h", "0 h")
+    at_once = Policy(mode=Mode.SCHEDULED, retain_hours=0, min_retain_hours=0)
+    assert "scheduled, cleared at once, as soon as verified, proven" in describe(version(), at_once, nights=None)
+    full = Policy(mode=Mode.SCHEDULED, retain_hours=48, min_retain_hours=0)
+    said = "kept 2 days after verification (at once, as soon as verified, where the disk is too full), proven"
+    assert said in describe(version(), full, nights=None)

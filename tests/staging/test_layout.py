@@ -43,19 +43,46 @@ class TestRunPath:
     @pytest.mark.parametrize(
         "leaf",
         [
+            "Run_calibration",
             "Run_2026-04-17",
             "Run_2026-04-17T14:32",
             "Run_2026-04-17T14-32-",
             "Run_2026-04-17T14-32-5",
             "Run_2026-04-17T14-32-59-01",
-            "Run_2026-04-17T14-32 ",
-            "Run_2026-04-17T14-32\n",
-            " Run_2026-04-17T14-32",
             "Run_2026-04-17T14-32.bak",
             "Run_26-04-17T14-32",
+            "Run_٢٠٢٦-04-17T14-32",
+            "Run_Kalibrierung µm",
+            f"Run_{'x' * 60}",
+        ],
+    )
+    def test_leaves_that_only_a_record_makes_a_run(self, leaf: str) -> None:
+        path = parse_run_path(f"E/P/Runs/{leaf}")
+        assert (str(path), path.run_kind, path.is_usual) == (f"E/P/Runs/{leaf}", "experimental", False)
+        assert parse_run_path(RUN_PATH).is_usual
+
+    @pytest.mark.parametrize(
+        ("leaf", "kind"), [("Run_2026-04-17T14-32", "experimental"), ("TestRun_x", "test"), ("Run_x", "experimental")]
+    )
+    def test_a_run_in_its_project_itself(self, leaf: str, kind: str) -> None:
+        path = parse_run_path(f"E/P/{leaf}")
+        assert path == RunPath("E", "P", "", leaf)
+        assert (str(path), path.parent, path.run_kind) == (f"E/P/{leaf}", b"E/P", kind)
+        assert not path.is_usual
+
+    @pytest.mark.parametrize(
+        "leaf",
+        [
+            "Run_",
+            f"Run_{'x' * 61}",
+            "Run_2026-04-17T14-32 ",
+            "Run_2026-04-17T14-32\n",
+            "Run_a\tb",
+            "Run_\udcff",
+            "Run",
+            " Run_2026-04-17T14-32",
             "run_2026-04-17T14-32",
             "Run2026-04-17T14-32",
-            "Run_٢٠٢٦-04-17T14-32",
             "TestRun_2026-04-17T14-32",
             ".exlab-clearing-0123456789abcdef",
             "",
@@ -101,6 +128,10 @@ class TestRunPath:
             "E/P/runs/Run_2026-04-17T14-32",
             "E/P/Other/Run_2026-04-17T14-32",
             "E/Runs/Run_2026-04-17T14-32",
+            "E/TestRuns/TestRun_2026-04-17T14-32",
+            "E/P/Run_2026-04-17T14-32/Run_2026-04-17T14-32",
+            "E/Run_2026-04-17T14-32",
+            "E//Run_2026-04-17T14-32",
         ],
     )
     def test_paths_of_another_shape(self, path: str) -> None:

@@ -3,8 +3,10 @@
 import hashlib
 import os
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -18,6 +20,7 @@ from tests.lab import Lab
 A, B = hashlib.sha256(b"a"), hashlib.sha256(b"b")
 HEX = A.hexdigest().encode()
 OTHER = B.hexdigest().encode()
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def line(path: bytes, separator: bytes = b"  ", digest: bytes = HEX) -> bytes:
@@ -138,6 +141,92 @@ class TestParse:
             for found in entries:
                 assert not os.path.isabs(found)
                 assert os.path.normpath(b"/run/" + found).startswith(b"/run/")
+
+
+def listing(paths: Iterable[bytes]) -> bytes:
+    return b"".join(line(path, digest=hashlib.sha256(path).hexdigest().encode()) for path in paths)
+
+
+class TestLarge:
+    """A manifest that is read in more than one part."""
+
+    PATHS: ClassVar = [b"tiles/plane_%02d/t_%06d.tif" % (number % 37, number) for number in range(30_000)]
+
+    @pytest.mark.parametrize("order", ["as made", "sorted", "CRLF"])
+    def test_is_read_whole(self, order: str) -> None:
+        data = listing(sorted(self.PATHS) if order == "sorted" else self.PATHS)
+        if order == "CRLF":
+            data = data.replace(b"\n", b"\r\n")
+        parsed = parse(data)
+        assert len(parsed.packs) > 1
+        assert parsed.entries == {path: hashlib.sha256(path).digest() for path in self.PATHS}
+        assert parsed.sha256 == hashlib.sha256(data).hexdigest()
+        assert len(list(parsed.paths())) == len(self.PATHS)
+        some = {*self.PATHS[::1000], b"not listed"}
+        assert parsed.digests_of(some) == {path: hashlib.sha256(path).digest() for path in self.PATHS[::1000]}
+
+    def test_a_line_that_stands_in_two_parts_counts_once(self) -> None:
+        parsed = parse(
+            listing(self.PATHS)
+            + listing([self.PATHS[7], b"./" + self.PATHS[8]]).replace(
+                hashlib.sha256(b"./" + self.PATHS[8]).hexdigest().encode(),
+                hashlib.sha256(self.PATHS[8]).hexdigest().encode(),
+            )
+        )
+        assert sorted(parsed.paths()) == sorted(self.PATHS)
+
+    def test_contradictions_are_found_across_parts(self) -> None:
+        with pytest.raises(ManifestError, match=f"two lines give {self.PATHS[7].decode()} two checksums"):
+            parse(listing(self.PATHS) + line(self.PATHS[7]))
+
+    @pytest.mark.parametrize("odd", [b"../a", b"/a", b"a//b", b"a/..", b"a/", b"./", b"a\0b"])
+    def test_an_odd_line_among_plain_ones_is_found_and_numbered(self, odd: bytes) -> None:
+        with pytest.raises(ManifestError, match=r"line 20001 names .*, (outside the run|which no file can have)"):
+            parse(listing(self.PATHS[:20_000]) + line(odd) + listing(self.PATHS[20_000:]))
+
+    def test_a_line_without_an_end_is_not_collected(self) -> None:
+        with pytest.raises(ManifestError, match="a line is longer than 1048576 bytes"):
+            parse(HEX + b"  " + b"a" * (3 << 20))
+
+
+@pytest.mark.parametrize(
+    ("lines", "order"),
+    [
+        (150_000, "sorted"),
+        (150_000, "as made"),
+        pytest.param(3_000_000, "sorted", marks=pytest.mark.exhaustive),
+        pytest.param(3_000_000, "as made", marks=pytest.mark.exhaustive),
+    ],
+)
+def test_millions_of_lines_take_little_room_and_time(lines: int, order: str, tmp_path: Path) -> None:
+    """Three million lines: under 300 MB and 10 s of a processor, in a process of its own; others in proportion.
+
+    Costs some 2 s for each small manifest, a minute for each large one, most of it to write them.
+    """
+    numbers: Iterable[int] = range(lines)
+    if order == "as made":
+        numbers = (number * 7919 % lines for number in numbers)
+    (tmp_path / ".exlab-wizard").mkdir()
+    with (tmp_path / ".exlab-wizard/checksums.sha256").open("wb") as file:
+        for number in numbers:
+            digest = hashlib.sha256(b"%d" % number).hexdigest().encode()
+            file.write(line(b"tiles/plane_0042/stack_%07d.tif" % number, digest=digest))
+    script = (
+        "import os, re, sys, time\nfrom cleanup.staging import manifest\n"
+        "room = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) / 1024\n"
+        "run, before, began = os.open(sys.argv[1], os.O_RDONLY), room(), time.process_time()\n"
+        "listed = manifest.read(run)\nseconds = time.process_time() - began\n"
+        "print(sum(1 for _ in listed.paths()), before, room(), seconds)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script, tmp_path], capture_output=True, check=True, text=True, cwd=CHECKOUT
+    ).stdout
+    listed, before, room, seconds = map(float, said.split())
+    share = lines / 3_000_000
+    assert listed == lines
+    assert room < before + (300 - before) * share + 15, f"{room} MB; one part and what Python makes of it take 15"
+    assert room < 300
+    assert seconds < 10 * share + 0.5
 
 
 def test_reads_what_sha256sum_writes(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ import pytest
 
 from cleanup.staging import layout, nas, tree
 from cleanup.staging.nas import NasError, NasReader
+from cleanup.storage.nas.processes import Process
+from tests.faults import means
 from tests.lab import RUN_PATH, Lab
 from tests.staging.children import mount, with_own_mounts
 
@@ -45,6 +47,14 @@ def problem_of(reader: NasReader, run_path: str = RUN_PATH, *, with_bytes: bool 
         reader.read(run_path, with_bytes=with_bytes)
     assert refused.value.problem.detail.isprintable()
     return tuple(refused.value.problem)
+
+
+def never_ready(tmp_path: Path) -> Path:
+    """An interpreter that stops at once, as the second process does that asks a mount that hangs."""
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nkill -STOP $$\n")
+    program.chmod(0o755)
+    return program
 
 
 def child_of(reader: NasReader) -> "subprocess.Popen[bytes]":
@@ -113,7 +123,7 @@ class TestListing:
         script = (
             "import sys; from cleanup.staging import nas; nas._BEAT_SECONDS = 0\nnas._serve(sys.argv[1], sys.argv[2])"
         )
-        request = json.dumps({"run_path": RUN_PATH, "with_bytes": True}).encode()
+        request = json.dumps({"twin": RUN_PATH, "with_bytes": True}).encode()
         said = subprocess.run(
             [sys.executable, "-c", script, lab.nas, token], input=request, capture_output=True, check=True, cwd=CHECKOUT
         ).stdout
@@ -187,7 +197,7 @@ class TestProves:
 
     def test_nothing_behind_another_mount_and_says_so_legibly(self, lab: Lab, token: str, tmp_path: Path) -> None:
         (tmp_path / "elsewhere").mkdir()
-        mounted = Path(os.fsdecode(os.fsencode(lab.twin()) + b"/\xff\x1b"))
+        mounted = Path(os.fsdecode(os.fsencode(lab.twin()) + b"/tiles/\xff\x1b"))
         mounted.mkdir(parents=True)
 
         def on_a_bind_mount() -> tuple[str, str]:
@@ -196,20 +206,104 @@ class TestProves:
                 return problem_of(reader)
 
         reason, detail = with_own_mounts(on_a_bind_mount)
-        assert reason == "nas_io_error"
-        assert detail == f"{chr(92)}xff{chr(92)}x1b: {os.strerror(errno.EXDEV)}"
+        assert reason == "nas_mount_below"
+        where = f"tiles/{chr(92)}xff{chr(92)}x1b"
+        assert detail == f"another filesystem is mounted at {where} in the copy itself", "by its whole path in the twin"
+
+
+class Counted:
+    """What was told of the children that live on after they were given up."""
+
+    def __init__(self, *, most: int = 3) -> None:
+        self.noted: list[Process] = []
+        self.most = most
+
+    def note(self, process: Process) -> None:
+        self.noted.append(process)
+
+    def may_ask_again(self) -> bool:
+        return len(self.noted) < self.most
+
+
+class TestSlowTwin:
+    """A read that is silent while the NAS answers others: a child that has been stopped, and one that has not."""
+
+    def test_is_that_runs_affair_alone(self, lab: Lab, token: str) -> None:
+        lab.run()
+        lab.run(OTHER_RUN)
+        with NasReader(str(lab.nas), token, timeout=30) as reader:
+            reader.read(RUN_PATH, with_bytes=False)
+            reader._timeout = 1.5
+            os.kill(child_of(reader).pid, signal.SIGSTOP)
+            with pytest.raises(NasError) as refused:
+                reader.read(RUN_PATH, with_bytes=True)
+            assert refused.value.problem == ("nas_slow", "silent for 1.5 s, while the NAS itself answered")
+            assert not refused.value.ill
+            assert not reader.given_up
+            assert reader.read(OTHER_RUN, with_bytes=True).files
+
+    def test_nobody_is_asked_who_might_hang_as_a_fourth(self, lab: Lab, token: str) -> None:
+        with NasReader(str(lab.nas), token, timeout=30, abandoned=Counted(most=0)) as reader:
+            reader.present([])
+            reader._timeout = 0.3
+            os.kill(child_of(reader).pid, signal.SIGSTOP)
+            assert problem_of(reader) == ("nas_timeout", "silent for 0.3 s")
+
+    def test_a_token_that_is_gone_is_no_answer(self, lab: Lab, token: str) -> None:
+        with NasReader(str(lab.nas), token, timeout=30) as reader:
+            reader.present([])
+            reader._timeout = 0.5
+            (lab.nas / ".exlab-root").unlink()
+            os.kill(child_of(reader).pid, signal.SIGSTOP)
+            assert problem_of(reader)[0] == "nas_timeout"
+
+    def test_an_error_of_one_file_is_that_runs_affair_and_names_the_file(
+        self, lab: Lab, token: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """The kernel's own EIO for the reads of one file."""
+        lab.run(files={"tiles/deep/t.tif": b"t" * 100})
+        bad = lab.twin() / "tiles/deep/t.tif"
+        try:
+            with (
+                means.nas_failing(monkeypatch, tmp_path, bad, "readv", "error=EIO"),
+                NasReader(str(lab.nas), token, timeout=30) as reader,
+                pytest.raises(NasError) as refused,
+            ):
+                reader.read(RUN_PATH, with_bytes=True)
+        except means.Unavailable as missing:
+            means.skip_or_fail(missing)
+        assert refused.value.problem == ("nas_io_error", f"tiles/deep/t.tif: {os.strerror(errno.EIO)}")
+        assert not refused.value.ill
+
+    def test_an_error_of_the_token_too_is_the_nas(
+        self, lab: Lab, token: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        lab.run()
+        try:
+            with (
+                means.nas_failing(monkeypatch, tmp_path, lab.nas / ".exlab-root", "read", "error=EIO"),
+                NasReader(str(lab.nas), token, timeout=30) as reader,
+                pytest.raises(NasError) as refused,
+            ):
+                reader.read(RUN_PATH, with_bytes=True)
+        except means.Unavailable as missing:
+            means.skip_or_fail(missing)
+        assert refused.value.ill
 
 
 class TestSilentChild:
-    """A mount that hangs, played by a child that has been stopped."""
+    """A mount that hangs, played by children that have been stopped."""
 
-    def test_is_given_up_and_not_waited_for(self, lab: Lab, token: str) -> None:
+    def test_is_given_up_and_not_waited_for(
+        self, lab: Lab, token: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
         lab.run()
         with NasReader(str(lab.nas), token, timeout=30) as reader:
             reader.read(RUN_PATH, with_bytes=False)
             reader._timeout = 0.3
             child = child_of(reader)
             os.kill(child.pid, signal.SIGSTOP)
+            monkeypatch.setattr(nas.sys, "executable", str(never_ready(tmp_path)))
             started = time.monotonic()
             assert problem_of(reader) == ("nas_timeout", "silent for 0.3 s")
             assert problem_of(reader, OTHER_RUN) == ("nas_timeout", "it did not answer earlier in this pass")
@@ -240,7 +334,7 @@ class TestChild:
 
     def test_killed_in_the_middle_of_an_answer_proves_nothing(self, lab: Lab, reader: NasReader) -> None:
         lab.run(files={f"{number:06}.tif": b"" for number in range(1500)})
-        reader._ask({"run_path": RUN_PATH, "with_bytes": False})
+        reader._ask({"twin": RUN_PATH, "with_bytes": False})
         reader._answer()
         child_of(reader).kill()
         with pytest.raises(NasError, match="the reading process ended"):
@@ -252,7 +346,7 @@ class TestChild:
         lab.run(files={f"{number:06}.tif": b"" for number in range(1000)})
         lab.run(OTHER_RUN, files={"other.tif": b"x"})
         reader.read(OTHER_RUN, with_bytes=False)
-        reader._ask({"run_path": RUN_PATH, "with_bytes": False})
+        reader._ask({"twin": RUN_PATH, "with_bytes": False})
         reader._answer()  # as when whoever is told of the progress raises
         assert reader.read(OTHER_RUN, with_bytes=False).files.keys() == {b"other.tif", b"README.md", b"run_complete"}
 
@@ -267,7 +361,37 @@ class TestChild:
         assert {name for name in open_files if name.startswith("/") and not name.startswith("/proc/")} <= {
             os.path.realpath("/proc/self/fd/2"),
             str(lab.nas),
+            os.devnull,
         }
+
+    def test_whoever_reads_our_errors_does_not_wait_for_it(self, lab: Lab, token: str) -> None:
+        """A reader that hangs outlives the command; a pipe on what the command says ends with the command."""
+        script = (
+            "import os, signal, sys\nfrom cleanup.staging.nas import NasReader\n"
+            "reader = NasReader(sys.argv[1], sys.argv[2])\nreader.present([])\n"
+            "os.kill(reader._child.pid, signal.SIGSTOP)\nprint(reader._child.pid, flush=True)\nos._exit(0)"
+        )
+        said = subprocess.run(
+            [sys.executable, "-c", script, lab.nas, token], capture_output=True, check=True, cwd=CHECKOUT, timeout=20
+        )
+        left = int(said.stdout)
+        try:
+            assert "cleanup.staging.nas" in Path(f"/proc/{left}/cmdline").read_text()
+        finally:
+            os.kill(left, signal.SIGKILL)
+
+    def test_a_fault_of_its_own_is_told_and_logged(
+        self, lab: Lab, reader: NasReader, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Its standard error is nobody's, so it says by its answer what would go there."""
+        lab.run()
+        reader.present([])
+        reader._send(child_of(reader).stdin.fileno(), b"no request\n")  # type: ignore[union-attr]
+        reason, detail = problem_of(reader)
+        assert reason == "nas_io_error"
+        assert detail.startswith("the reading process failed: JSONDecodeError")
+        assert "Traceback" in caplog.text
+        assert reader.read(RUN_PATH, with_bytes=False).files  # by a new one
 
     def test_leaves_nothing_open_and_nobody_behind(self, lab: Lab, token: str) -> None:
         lab.run()

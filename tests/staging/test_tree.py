@@ -19,12 +19,14 @@ import cleanup
 from cleanup.staging import kernel, layout, tree
 from cleanup.staging.layout import Problem
 from cleanup.staging.tree import Count, Entry, Removal, freed_bytes_and_count
-from tests.lab import Lab, census, snapshot
+from tests.lab import Lab, census, linked_lock, snapshot
 from tests.staging.children import NOBODY, as_ordinary_user, give_away, mount, with_own_mounts
 
 Open = Callable[[Path], int]
 ATTEMPT = "0123456789abcdef0123456789abcdef"
 FENCE = f".exlab-clearing-{ATTEMPT}"
+NOW_NS = 1_781_510_400_000_000_000  # 2026-06-15 08:00 UTC
+HOUR_NS = 3600 * 1_000_000_000
 
 
 def scan(path: Path) -> tree.Scan:
@@ -295,9 +297,11 @@ class TestHoldFile:
 class TestUnexpectedMetadata:
     def test_the_wizards_own_files_are_known(self, lab: Lab) -> None:
         run = lab.run()
-        write(run / ".exlab-wizard/readme_fields.json")
-        write(run / ".exlab-wizard/wizard.another-host.log")
-        assert tree.unexpected_metadata(scan(run)) == []
+        for name in ("readme_fields.json", "readme_fields.json.lock", "sync_state.json", "sync_state.json.lock"):
+            write(run / ".exlab-wizard" / name)
+        for name in ("wizard.another-host.log", "wizard.another-host.log.1", "wizard.labpc-04.log.12"):
+            write(run / ".exlab-wizard" / name)
+        assert tree.unexpected_metadata(scan(run), NOW_NS) == []
 
     @pytest.mark.parametrize(
         "name",
@@ -307,6 +311,11 @@ class TestUnexpectedMetadata:
             "Ingest.json",
             "ingest.json\n",
             "wizard.log",
+            "wizard.labpc-04.log.old",
+            "notes.json.lock",
+            "ingest.json.lock.lock",
+            "ingest.json.tmp",
+            "ingest.json.a1b2c3d4.tmp~",
             "folder/ingest.json",
             "wizard.x/a.log",
         ],
@@ -314,14 +323,50 @@ class TestUnexpectedMetadata:
     def test_anything_else_is_not(self, name: str, lab: Lab) -> None:
         run = lab.run()
         write(run / ".exlab-wizard" / name)
-        found = tree.unexpected_metadata(scan(run))
+        found = tree.unexpected_metadata(scan(run), NOW_NS)
         assert found
         assert {problem.reason for problem in found} == {"unexpected_metadata"}
+
+    @pytest.mark.parametrize(("age", "reason"), [(HOUR_NS - 1, ["writer_active"]), (HOUR_NS, [])])
+    @pytest.mark.parametrize("of", ["ingest.json", "checksums.sha256"])
+    def test_a_draft_is_left_over_once_it_is_an_hour_old(self, lab: Lab, of: str, age: int, reason: list[str]) -> None:
+        run = lab.run()
+        draft = write(run / f".exlab-wizard/{of}.k3_x9a0b.tmp", b"{")
+        os.utime(draft, ns=(NOW_NS - age, NOW_NS - age))
+        assert [problem.reason for problem in tree.unexpected_metadata(scan(run), NOW_NS)] == reason
+
+    @pytest.mark.parametrize(("age", "reason"), [(HOUR_NS - 1, {"writer_active"}), (HOUR_NS, set())])
+    def test_a_linked_lock_is_left_over_once_it_is_an_hour_old(self, lab: Lab, age: int, reason: set[str]) -> None:
+        run = lab.run()
+        link = linked_lock(run)
+        for path in (link, *link.parents[:3]):
+            os.utime(path, ns=(NOW_NS - age, NOW_NS - age))
+        assert {problem.reason for problem in tree.unexpected_metadata(scan(run), NOW_NS)} == reason
+
+    @pytest.mark.parametrize("more", ["notes.txt", "0123456789abcdef/notes.txt", "0123456789abcdef/lock.db", "lock.db"])
+    def test_anything_else_beside_a_linked_lock_is_not(self, lab: Lab, more: str) -> None:
+        run = lab.run()
+        link = linked_lock(run)
+        other = write(link.parents[2] / more)
+        for path in (link, *link.parents[:3], other, other.parent):
+            os.utime(path, (1, 1))
+        found = tree.unexpected_metadata(scan(run), NOW_NS)
+        assert [problem.detail for problem in found] == [str(other.relative_to(run))]
+
+    def test_a_linked_lock_with_bytes_in_it_is_not(self, lab: Lab) -> None:
+        run = lab.run()
+        link = linked_lock(run)
+        link.write_bytes(b"SQLite format 3")
+        for path in (link, *link.parents[:3]):
+            os.utime(path, (1, 1))
+        assert {problem.reason for problem in tree.unexpected_metadata(scan(run), NOW_NS)} == {"unexpected_metadata"}
 
     def test_a_folder_named_like_a_known_file_is_not(self, lab: Lab) -> None:
         run = lab.run()
         (run / ".exlab-wizard/wizard.x.log").mkdir()
-        assert tree.unexpected_metadata(scan(run)) == [Problem("unexpected_metadata", ".exlab-wizard/wizard.x.log")]
+        assert tree.unexpected_metadata(scan(run), NOW_NS) == [
+            Problem("unexpected_metadata", ".exlab-wizard/wizard.x.log")
+        ]
 
     def test_there_may_be_four_mebibytes_apart_from_the_manifest(self, lab: Lab) -> None:
         run = lab.run()
@@ -330,9 +375,43 @@ class TestUnexpectedMetadata:
         others = sum(path.stat().st_size for path in metadata.iterdir() if path.name != "checksums.sha256")
         with (metadata / "wizard.big.log").open("wb") as log:
             log.truncate(tree.MAX_METADATA_BYTES - others)
-        assert tree.unexpected_metadata(scan(run)) == []
+        assert tree.unexpected_metadata(scan(run), NOW_NS) == []
         os.truncate(metadata / "wizard.big.log", tree.MAX_METADATA_BYTES - others + 1)
-        assert [problem.reason for problem in tree.unexpected_metadata(scan(run))] == ["unexpected_metadata"]
+        assert [problem.reason for problem in tree.unexpected_metadata(scan(run), NOW_NS)] == ["unexpected_metadata"]
+
+
+class TestLocks:
+    """Versions of the wizard's lock library touch a lock at every take, or delete it at every release."""
+
+    def change(self, run: Path) -> None:
+        folder = run / ".exlab-wizard"
+        (folder / "ingest.json.lock").unlink()
+        os.utime(folder / "creation.json.lock", (1, 1))
+        (folder / "sync_state.json.lock").touch()
+
+    def test_they_count_in_no_comparison(self, lab: Lab) -> None:
+        run = lab.run()
+        before = scan(run)
+        self.change(run)
+        after = scan(run)
+        assert tree.differences(before.entries, after.entries, strict=True) == []
+        assert [entry for entry in before.compared if entry.is_file] == [
+            entry for entry in after.compared if entry.is_file
+        ]
+        assert len(before.entries) == len(before.compared) + 2
+
+    def test_one_with_content_is_a_file_like_others(self, lab: Lab) -> None:
+        run = lab.run()
+        before = scan(run)
+        (run / ".exlab-wizard/ingest.json.lock").write_bytes(b"1")
+        assert tree.differences(before.entries, scan(run).entries) == [".exlab-wizard/ingest.json.lock is new"]
+
+    @pytest.mark.parametrize("name", ["ingest.json.lock", "tiles/ingest.json.lock", "tiles/.exlab-wizard/a.json.lock"])
+    def test_only_those_in_the_folder_of_the_run(self, lab: Lab, name: str) -> None:
+        run = lab.run()
+        before = scan(run)
+        write(run / name, b"")
+        assert f"{name} is new" in tree.differences(before.entries, scan(run).entries)
 
 
 class TestCount:
@@ -386,7 +465,7 @@ class TestFreedBytesAndCount:
     def test_counts_a_whole_run(self, lab: Lab) -> None:
         run = lab.run()
         assert freed_bytes_and_count(run) == freed_bytes_and_count(str(run)) == census(run)
-        assert census(run)[0] == 12
+        assert census(run)[0] == 13
 
     def test_what_is_not_there_is_nothing(self, tmp_path: Path) -> None:
         write(tmp_path / "file")
@@ -725,7 +804,7 @@ class TestRemove:
         first = scene.remove()
         assert scene.remove() == first
 
-    @pytest.mark.parametrize("stop", range(14))
+    @pytest.mark.parametrize("stop", range(15))
     def test_broken_off_anywhere_it_can_be_taken_up_again(
         self, stop: int, scene: Scene, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -745,7 +824,7 @@ class TestRemove:
                 scene.remove()
             except KeyboardInterrupt:
                 assert (scene.fence / ".exlab-wizard/ingest.json").exists()
-        assert len(done) == min(stop, 12)
+        assert len(done) == min(stop, 13)
         assert scene.remove() == Removal(counted, ())
         assert os.listdir(scene.run.parent) == []
 
@@ -766,7 +845,7 @@ class TestRemove:
         counted = tree.count(scene.plan)
         assert scene.remove() == Removal(counted, ())
         assert (tmp_path / "elsewhere").read_bytes() == content
-        assert counted.files == 12
+        assert counted.files == 13
 
     def test_both_names_of_a_file_go_while_its_bytes_are_the_proven_ones(self, scene: Scene, tmp_path: Path) -> None:
         os.link(scene.run / "README.md", scene.run / "tiles/same")

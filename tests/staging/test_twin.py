@@ -47,7 +47,7 @@ class Copy:
             return self.tell_beneath(root, run_path)
 
     def tell_beneath(self, root: int, run_path: str = RUN_PATH) -> bool:
-        return twin.tell(root, run_path, self.history, ATTEMPT)
+        return twin.tell(root, run_path, run_path, self.history, ATTEMPT)
 
     def refusal(self, run_path: str = RUN_PATH) -> tuple[str, str]:
         with layout.opened(layout.open_root(str(self.nas))) as root:

@@ -7,12 +7,13 @@ from django.urls import reverse
 from django_q.models import Failure, OrmQ, Schedule
 from django_q.tasks import async_task
 
-from cleanup import clearing
+from cleanup import clearing, discovery
 from cleanup.models import ClearAttempt, LedgerEntry, LedgerKind, StagingRoot
 from tests.lab import census
 from tests.views.conftest import EXTRA, SAFE, TEST_RUN
 
 READ_ONLY = ["run", "ingestevent", "retentionpolicy", "clearattempt", "proof", "ledgerentry", "heartbeat"]
+READ_ONLY += ["rootnote", "hostclock", "likeness", "announcement"]
 
 
 @pytest.fixture
@@ -144,6 +145,34 @@ def test_an_impossible_nas_root_is_refused(people, root, path):
     path = path.format(staging=root.path, above=root.path.rpartition("/")[0])
     assert people.admin.post(address, root_form(root, nas_path=path)).status_code == 200
     assert StagingRoot.objects.get().nas_path == root.nas_path
+
+
+def test_a_proposed_layout_is_chosen(people, runs, root):
+    """The overview leads to the form, which says what was found; once it is chosen the overview proposes it no more."""
+    StagingRoot.objects.update(layout_proposal={"layout": "equipment/leaf", "found": 12, "of": 14})
+    address = reverse("admin:cleanup_stagingroot_change", args=[root.pk])
+    said = "12 of 14 verified runs have a copy under <code>equipment/leaf</code>"
+    overview = people.admin.get("/").content.decode()
+    assert said in overview
+    assert f'href="{address}"' in overview
+    assert "An admin can choose the layout of the NAS." in people.operator.get("/").content.decode()
+    form = people.admin.get(address).content.decode()
+    assert "Under equipment/leaf, 12 of 14 verified runs have a copy." in form
+    assert people.admin.post(address, root_form(root, nas_layout="equipment/leaf")).status_code == 302
+    assert StagingRoot.objects.get().nas_layout == "equipment/leaf"
+    assert said not in people.admin.get("/").content.decode()
+    assert people.admin.post(address, root_form(root)).status_code == 302
+    assert StagingRoot.objects.get().nas_layout == "equipment/leaf"  # what is left empty stays
+
+
+@pytest.mark.parametrize("nas_layout", ["{equipment}", "{leaf}/..", "{host}/{leaf}", "copies-of-{project}-{leaf}"])
+def test_a_layout_that_gives_runs_one_twin_is_refused(people, root, lab, now, nas_layout):
+    for equipment in ("FLOW_01", "FLOW_02"):
+        lab.run(f"{equipment}/PROJ-0042/Runs/Run_2026-04-17T14-32")
+    discovery.discover(root, now=now)
+    address = reverse("admin:cleanup_stagingroot_change", args=[root.pk])
+    assert people.admin.post(address, root_form(root, nas_layout=nas_layout)).status_code == 200
+    assert StagingRoot.objects.get().nas_layout == "run-path"
 
 
 def test_the_admin_is_for_staff(people, root):

@@ -188,7 +188,9 @@ def test_the_latest_twenty_in_as_many_queries_as_one(people, instrument, now, dj
 
 
 def test_a_poll_gets_the_fragment(people, instrument):
-    answer = people.viewer.get(address(instrument), headers={"HX-Request": "true"})
+    where = reverse("bench-now", args=[instrument.token])
+    assert f'hx-get="{where}"' in people.viewer.get(address(instrument)).content.decode()
+    answer = people.viewer.get(where, headers={"HX-Request": "true"})
     assert answer.content.decode().startswith('<div id="bench"')
     assert "<html" not in answer.content.decode()
 

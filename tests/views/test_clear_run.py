@@ -9,7 +9,7 @@ from django.test import Client
 from django_q.models import OrmQ
 
 from cleanup import clearing, discovery, queueing
-from cleanup.models import ClearAttempt, Phase, Run
+from cleanup.models import ClearAttempt, Phase, Run, StagingRoot
 from cleanup.policy.reasons import Reason
 from tests.lab import snapshot
 from tests.views.conftest import BROKEN, EXTRA, SAFE, TOUCHED
@@ -77,6 +77,19 @@ def test_the_question_names_run_files_bytes_twin_and_proof(people, runs, lab):
         assert words in text
     assert "<html" in text
     assert not ClearAttempt.objects.exists()
+
+
+def test_the_question_names_the_flags_in_force(people, runs):
+    assert "--allow-union-nas" not in text_of(people.operator.get(address(runs[SAFE])))
+    StagingRoot.objects.update(allow_union_nas=True)
+    assert "union of several directories (--allow-union-nas)" in text_of(people.operator.get(address(runs[SAFE])))
+    assert "--nas-writes-through" not in text_of(people.operator.get(address(runs[SAFE])))
+    StagingRoot.objects.update(nas_writes_through=True)
+    assert "(--nas-writes-through)" in text_of(people.operator.get(address(runs[SAFE])))
+    several = people.operator.get(f"/clear/?root={StagingRoot.objects.get().name}")
+    assert "(--nas-writes-through)" in text_of(several)
+    assert "(--nas-writes-through)" in text_of(people.operator.get(f"/runs/{runs[SAFE].pk}/"))
+    assert "(--nas-writes-through)" in text_of(people.operator.get("/"))
 
 
 def test_the_question_in_a_dialog_for_htmx(people, runs):

@@ -72,17 +72,30 @@ ASKS = (200, 302, 422)
 
 NEEDS: dict[str, Need] = {
     "overview": Need(LOOK),
+    "overview-now": Need(LOOK, answers=(200, 302)),
     "run-list": Need(LOOK),
     "run-changes": Need(LOOK, answers=(200, 204)),
     "run-detail": Need(LOOK, of="run"),
+    "run-live": Need(LOOK, of="run", answers=(200, 302)),
     "run-row": Need(LOOK, of="run"),
     "receipt": Need(LOOK, of="cleared"),
     "answers": Need(LOOK, of="run"),
+    "way-set-aside": Need("change_run", of="run", methods=FORM, answers=ASKS),
+    "way-put-back": Need("change_run", of="run", methods=FORM, answers=ASKS),
+    "way-look-again": Need(CLEAR, of="run", methods=FORM, answers=ASKS),
+    "way-verify-again": Need(CLEAR, of="run", methods=FORM, answers=ASKS),
+    "way-accept-bytes": Need("accept_bytes", of="run", methods=FORM, answers=ASKS),
+    "way-withdraw-acceptance": Need("accept_bytes", of="run", methods=FORM, answers=ASKS),
+    "run-verified": Need(LOOK, of="run", answers=(200, 302)),
+    "way-same-run": Need("change_run", of="run", methods=FORM, answers=ASKS),
+    "way-another-run": Need("change_run", of="run", methods=FORM, answers=ASKS),
+    "way-not-the-same": Need(HOLD, of="run", methods=FORM, answers=ASKS),
     "clear-run": Need(CLEAR, of="run", methods=FORM, answers=ASKS),
     "clear-runs": Need(CLEAR, methods=FORM, answers=(*ASKS, 409)),
     "select-runs": Need(CLEAR, methods=POST, answers=ASKS, posted={"action": "add"}),
     "batch-list": Need(LOOK),
     "batch": Need(LOOK, of="batch"),
+    "batch-progress": Need(LOOK, of="batch", answers=(200, 302)),
     "pause-batch": Need(CLEAR, of="batch", methods=POST, answers=ASKS),
     "resume-batch": Need(CLEAR, of="batch", methods=POST, answers=ASKS),
     "stop-batch": Need(CLEAR, of="batch", methods=POST, answers=ASKS),
@@ -94,24 +107,36 @@ NEEDS: dict[str, Need] = {
     "policy-detail": Need(POLICIES, of="policy"),
     "change-policy": Need(WRITE, methods=FORM, answers=ASKS),
     "promote-policy": Need(WRITE, of="policy", methods=POST, answers=ASKS),
+    "promote-root": Need(WRITE, of="root", methods=POST, answers=ASKS, whole=True),
     "rehearse-policy": Need(WRITE, of="policy", methods=POST, answers=ASKS),
     "sweep-list": Need(SWEEPS),
+    "sweep-changes": Need(SWEEPS, answers=(200, 302)),
     "sweep-detail": Need(SWEEPS, of="sweep"),
     "dry-run": Need(CLEAR, of="root", methods=POST, answers=ASKS, posted={"root": "east"}),
-    "go-on": Need(GO_ON, of="breaker", methods=FORM, answers=ASKS, whole=True),
+    "go-on": Need(GO_ON, of="breaker", methods=FORM, answers=(*ASKS, 409), whole=True),
     "problem-list": Need(LOOK),
     "look-again": Need(CLEAR, of="stranger", methods=POST, answers=ASKS),
+    "remove-shell": Need(CLEAR, of="shell", methods=POST, answers=ASKS),
     "mark-gone": Need("change_run", of="missing", methods=FORM, answers=ASKS),
+    "move-runs": Need("change_run", of="missing", methods=FORM, answers=ASKS),
+    "mark-all-gone": Need("change_run", methods=FORM, answers=ASKS),
     "instrument-list": Need(LOOK),
     "instrument-card": Need(LOOK, of="instrument"),
     # These have rules of their own, and tests of their own below.
     "bench": Need(None, of="instrument"),
+    "bench-now": Need(None, of="instrument"),
     "bench-qr": Need(None, of="instrument"),
     "login": Need(None),
     "logout": Need(None),
+    # What concerns the one who asks alone, with tests of its own.
+    "account": Need(None),
+    "change-password": Need(None),
+    "sign-out-everywhere": Need(None),
 }
-OPEN = {"bench", "bench-qr", "login", "logout"}
+OPEN = {"bench", "bench-now", "bench-qr", "login", "logout", "account", "change-password", "sign-out-everywhere"}
 # What lists show of everything that there is, and so must leave out.
+# Parts of such pages, which only htmx gets.
+PARTS = {"overview-now", "sweep-changes"}
 LISTS = [name for name, need in NEEDS.items() if not need.of and "GET" in need.methods and name not in OPEN]
 
 
@@ -135,7 +160,12 @@ TARGET = FLOW
 
 VIEWING = {LOOK, SWEEPS, POLICIES, "view_hold"}
 OPERATING = VIEWING | {CLEAR, HOLD, GO_ON}
-PERMISSIONS = {"none": set(), "viewer": VIEWING, "operator": OPERATING, "admin": OPERATING | {WRITE, "change_run"}}
+PERMISSIONS = {
+    "none": set(),
+    "viewer": VIEWING,
+    "operator": OPERATING,
+    "admin": OPERATING | {WRITE, "change_run", "accept_bytes"},
+}
 
 ROLES = [
     Role("anonymous", "none"),
@@ -251,6 +281,7 @@ def _of_an_instrument(there: SimpleNamespace, equipment: str, number: int, now) 
         path=f"{equipment}/{project.code}/Runs/{folder}", kind="no_record", reason="ingest_unreadable", **orphan
     )
     missing = Orphan.objects.create(path=lost.run_path, kind="missing", reason="missing_directory", run=lost, **orphan)
+    shell = Orphan.objects.create(path=gone.run_path, kind="shell", reason="shell_left", run=gone, **orphan)
     Alert.objects.create(
         kind="stalled_run",
         subject=f"stalled {staged.pk}",
@@ -279,6 +310,7 @@ def _of_an_instrument(there: SimpleNamespace, equipment: str, number: int, now) 
         "policy": policy,
         "stranger": stranger,
         "missing": missing,
+        "shell": shell,
         "secrets": secrets,
     }
 
@@ -430,7 +462,7 @@ def test_lists_show_what_one_may_see_and_nothing_else(scene, name):
     for listed in LISTS:
         for asked in ({}, {"equipment": hidden.instrument.equipment}, question):
             with undone():
-                response = client.get(reverse(listed), asked)
+                response = client.get(reverse(listed), asked, headers=HTMX if listed in PARTS else {})
             found.check(response.status_code in (200, 204, 403, 404), listed, asked, response.status_code)
             # what was typed comes back, and is no news to whoever typed it
             typed = asked.get("q", "-")
@@ -497,13 +529,14 @@ def test_the_bench(scene, role):
         instrument = scene.places[TARGET].instrument
         Instrument.objects.filter(pk=instrument.pk).update(public=public)
         sees = public or TARGET in role.look
-        allowed = 200 if sees else 302 if role.name == "anonymous" else 404
-        for name in ("bench", "bench-qr"):
+        seen = 200 if sees else 302 if role.name == "anonymous" else 404
+        for name in ("bench", "bench-now", "bench-qr"):
             address = reverse(name, args=[instrument.token])
             for method in METHODS:
                 for headers in ({}, HTMX) if method == "GET" else ({},):
                     with undone() as written:
                         response = client.generic(method, address, headers=headers)
+                    allowed = 302 if sees and name == "bench-now" and not headers else seen
                     wanted = allowed if method in SAFE else 405
                     found.check(response.status_code == wanted, public, method, address, response.status_code, wanted)
                     found.check(set(written) <= {"django_session", "cleanup_run"}, method, address, *written)

@@ -29,7 +29,7 @@ from cleanup.models import (
 from cleanup.policy.lifecycle import State
 from cleanup.policy.reasons import Reason
 from cleanup.views.capacity import WIDTH, Amount, draw
-from tests.views.conftest import SAFE, TEST_RUN, TOUCHED
+from tests.views.conftest import EXTRA, QUEUED, SAFE, TEST_RUN, TOUCHED
 
 pytestmark = pytest.mark.django_db
 
@@ -343,7 +343,33 @@ def test_what_was_freed_in_a_week(people, runs, root, now):
     found = card_of(people.operator).freed
     assert (found.bytes, found.by_schedule, found.by_hand) == (3 * GB, 1, 1)
     assert "Freed in 7 days 3.00 GB" in text_of(people.operator.get("/"))
-    assert 'href="/batches/">by hand' in people.operator.get("/").content.decode()
+
+
+def test_by_hand_and_by_schedule_lead_to_the_runs_that_they_count(people, runs, root, now):
+    """Also to a run of which a part was freed by each, and to one that lies there again since."""
+
+    def freed(path: str, days: float, requester: str) -> None:
+        fields = {"host": "h", "requester": requester, "actor": "a", "created_at": now, "phase_at": now}
+        attempt = runs[path].attempts.create(phase="done", **fields)
+        add_freed(runs[path], attempt, now - days * DAY)
+
+    for path in (SAFE, EXTRA):
+        Run.objects.filter(pk=runs[path].pk).update(state="cleared", cleared_at=now, here=False)
+    for path, days, requester in (
+        (SAFE, 1, "schedule"),
+        (SAFE, 2, "operator"),
+        (EXTRA, 3, "operator"),
+        (TOUCHED, 4, "operator"),
+        (QUEUED, 8, "operator"),
+    ):
+        freed(path, days, requester)
+    card = card_of(people.operator)
+    assert (card.freed.by_schedule, card.freed.by_hand) == (1, 3)
+    for which, number in (("by_schedule", 1), ("by_hand", 3)):
+        assert f'href="{card.links[which].replace("&", "&amp;")}"' in people.operator.get("/").content.decode()
+        listed = people.operator.get(card.links[which])
+        assert (listed.context["number"], len(listed.context["rows"])) == (number, number)
+    assert "Freed in 7 days by hand" in people.operator.get(card.links["by_hand"]).content.decode()
 
 
 def test_the_last_sweep_and_the_next(people, runs, root, now, policy):

@@ -7,6 +7,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from cleanup import rehearsing
+from cleanup.lab import first_nights
 from cleanup.models import Access, Hold, Outcome, RetentionPolicy, StagingRoot, Sweep, SweepKind, SweptRun
 from cleanup.policy.reasons import Reason
 from tests.views.conftest import SAFE, TEST_RUN
@@ -271,6 +272,40 @@ def test_pages_ask_no_more_for_many_runs(people, runs, many, passes, root, djang
 def test_the_page_asks_no_more_for_many_scopes(people, passes, policy, django_assert_max_num_queries):
     for number in range(20):
         policy(equipment=f"SCOPE_{number:02}", mode="scheduled", retain_hours=24)
-    with django_assert_max_num_queries(22):
+    with django_assert_max_num_queries(26):
         text = page(people.viewer, "/policies/")
     assert text.count("clean nights so far") == 21
+
+
+def test_a_root_in_its_first_nights_is_shown_and_promoted(people, root, policy, now):
+    second = StagingRoot.objects.create(name="second <pc>", host="h", path="/second")
+    version = policy(mode="scheduled", retain_hours=24, stage="promoted")
+    assert "first nights" not in page(people.viewer, "/policies/")
+    first_nights.came(second, now, note="it was registered")
+    text = page(people.viewer, "/policies/")
+    assert "Staging roots in their first nights" in text
+    assert "second &lt;pc&gt;" in text
+    assert "0 of 3 clean nights so far" in text
+    assert "/promote/" not in text
+    assert "Not on second &lt;pc&gt; yet" in page(people.viewer, f"/policies/{version.version}/")
+    address = f"/policies/roots/{second.pk}/promote/"
+    assert address in page(people.admin, "/policies/")
+    assert people.operator.post(address).status_code == 403
+    assert people.admin.post(address, {"note": "x" * 501}, follow=True).status_code == 200
+    assert first_nights.waiting(now)
+    answer = people.admin.post(address, {"note": "looks right"}, follow=True)
+    assert "The first nights of second &lt;pc&gt; are over" in answer.content.decode()
+    assert not first_nights.waiting(now)
+    note = second.notes.latest("pk")
+    assert (note.event, note.author, note.note) == ("over", "admin", "looks right")
+    assert "is not in its first nights" in people.admin.post(address, follow=True).content.decode()
+
+
+def test_the_button_says_that_a_new_root_is_covered_too(people, root, policy, now):
+    second = StagingRoot.objects.create(name="second", host="h", path="/second")
+    policy(mode="scheduled", retain_hours=48, stage="promoted")
+    first_nights.came(second, now)
+    policy(mode="scheduled", retain_hours=24)
+    assert "second too, which is in its first nights" in page(people.admin, "/policies/2/")
+    assert people.admin.post("/policies/2/promote/").status_code == 302
+    assert not first_nights.waiting(now)

@@ -195,6 +195,29 @@ def test_a_duration_of_nothing_is_a_value(people, policy):
     assert people.admin.get(LAB).context["form"]["retain_hours"].value() == "0 h"
 
 
+def test_to_let_runs_go_at_once_is_asked_about(people, runs):
+    """Shown, saved, asked with the number of runs that go, and only then written."""
+    sent = filled(people.admin, LAB, mode="scheduled", retain_hours="0", rehearse="no")
+    shown = people.admin.post(ADDRESS, sent)
+    assert "0 h: a run goes at once, as soon as verified." in shown.content.decode()
+    digest = shown.context["preview"].digest
+    number = len(shown.context["preview"].then.wanted)
+    asked = people.admin.post(ADDRESS, {**sent, "seen": digest})
+    assert asked.status_code == 200
+    assert "Is 0 h meant?" in asked.content.decode()
+    assert number > 0
+    assert f"as soon as verified: {number} runs, " in asked.content.decode()
+    assert not RetentionPolicy.objects.exists()
+    assert people.admin.post(ADDRESS, {**sent, "seen": digest, "at_once": "something else"}).status_code == 200
+    assert not RetentionPolicy.objects.exists()
+    assert people.admin.post(ADDRESS, {**sent, "at_once": digest}).status_code == 302
+    assert RetentionPolicy.objects.get().retain_hours == 0
+    text = html.unescape(page(people.admin, "/policies/"))
+    assert "cleared at once, as soon as verified" in text
+    assert "0 h" not in text
+    assert people.admin.get(LAB).context["form"]["retain_hours"].value() == "0 h"  # which can be typed again
+
+
 def test_what_is_left_as_it_stands_keeps_its_very_value(people, policy):
     policy(mode="scheduled", retain_hours=100.123456789, min_retain_hours=1e-7, max_share=1 / 3)
     response = save(people.admin, LAB, stalled_after_hours="2d")

@@ -198,3 +198,12 @@ def test_many_entries_cost_no_more(people, row, django_assert_max_num_queries):
         text = receipt(people.viewer, row)
     assert "and 151 more" in text
     assert len(text) < 50_000
+
+
+def test_the_flags_in_force_are_named(people, row):
+    assert "Flags in force" not in words(receipt(people.viewer, row))
+    ClearAttempt.objects.filter(run=row).update(nas_flags="allow_union_nas, nas_writes_through")
+    text = words(receipt(people.viewer, row))
+    assert "Flags in force The NAS may be a union of several directories (--allow-union-nas)." in text
+    assert "(--nas-writes-through)" in text
+    assert "(--allow-same-filesystem)" not in text

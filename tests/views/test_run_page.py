@@ -165,6 +165,22 @@ def test_a_live_page_without_scripts_reloads_itself(people, safe, now):
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_cleared_run_tells_what_was_on_staging(people, safe, lab, now):
+    before = page(people.viewer, safe)
+    assert "Staging and NAS" in card(before, "sides")
+    assert "as it was on staging" not in card(before, "facts")
+    clearing.clear_run(safe, now=now, actor="mkhan")
+    attempt = ClearAttempt.objects.get()
+    text = page(people.viewer, safe)
+    sides = card(text, "sides")
+    assert "What was on staging, and on the NAS last seen" in sides
+    assert "Of this nothing is on staging any more: 13 files" in sides
+    assert (attempt.freed_files, "Was on staging Was on the NAS" in sides) == (13, True)
+    assert "The run as it was on staging" in card(text, "facts")
+    assert "Files then 13" in card(text, "facts")
+    assert "that were on staging" in card(text, "largest")
+
+
 def test_a_cleared_run_tells_where_its_data_is_and_how_that_was_proven(people, safe, lab, now):
     clearing.clear_run(safe, now=now, actor="mkhan", note="disk is full")
     text = page(people.viewer, safe)
@@ -343,15 +359,15 @@ def test_an_attempt_names_its_batch(people, safe, now):
 
 def test_while_a_clear_is_under_way_only_head_and_attempts_come_anew(people, safe, now):
     attempt = queueing.request_clear(safe, actor="mkhan", now=now)
-    assert f'hx-get="/runs/{safe.pk}/?phase=queued"' in page(people.operator, safe)
+    assert f'hx-get="/runs/{safe.pk}/live/?phase=queued"' in page(people.operator, safe)
     asked = {"headers": {"hx-request": "true"}}
-    same = people.operator.get(f"/runs/{safe.pk}/?phase=queued", **asked)
+    same = people.operator.get(f"/runs/{safe.pk}/live/?phase=queued", **asked)
     assert "hx-retarget" not in same
     text = same.content.decode()
     assert re.findall(r'<(?:section|div)[^>]* id="(\w+)"', text) == ["head", "attempts"]
     assert 'id="attempts" hx-swap-oob="true"' in text
     attempt.advance([Phase.QUEUED], Phase.REFUSED, now=now, reason=Reason.HELD)
-    changed = people.operator.get(f"/runs/{safe.pk}/?phase=queued", **asked)
+    changed = people.operator.get(f"/runs/{safe.pk}/live/?phase=queued", **asked)
     assert changed["HX-Retarget"] == "#run"
     assert changed.content.decode().lstrip().startswith('<div id="run"')
     assert "hx-swap-oob" not in changed.content.decode()
@@ -365,5 +381,15 @@ def test_a_run_nobody_has_looked_at(people, safe):
 
 def test_few_queries(people, safe, now, django_assert_max_num_queries):
     queueing.request_clear(safe, actor="mkhan", now=now)
-    with django_assert_max_num_queries(31):
+    # One for a comparison that a person may have asked for, one for new roots, one for runs that it may be.
+    with django_assert_max_num_queries(34):
         page(people.operator, safe)
+
+
+def test_a_clear_that_opens_the_files_of_the_twin_once_more_counts_them(people, safe, now):
+    attempt = queueing.new_attempt(safe, requester="operator", actor="mkhan", now=now)
+    attempt.advance([Phase.QUEUED], Phase.INTENT, now=now)
+    ClearAttempt.objects.filter(pk=attempt.pk).update(step="reopening", checked_files=1234)
+    text = page(people.viewer, safe)
+    assert "1,234 files on the NAS opened once more; nothing has been removed." in card(text, "head")
+    assert "1,234 files on the NAS opened once more." in card(text, "attempts")

@@ -1,5 +1,6 @@
 """The pages of the record of sweeps: every pass, one pass, one run's answers, and the breakers."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -59,6 +60,14 @@ def breaker(swept, root, now):
     return SweepBreaker.objects.create(
         root=root, sweep=stopped, kind="share", detail=sight["detail"], saw={"sights": [sight]}, opened_at=now - HOUR
     )
+
+
+def answer(client, breaker, note="", **options):
+    """Say "go on" to the question as it stands on the page."""
+    asked = client.get(f"/breakers/{breaker.pk}/go-on/").content.decode()
+    found = re.search(r'name="code" value="([^"]*)"', asked)
+    posted = {"note": note, "code": found[1] if found else ""}
+    return client.post(f"/breakers/{breaker.pk}/go-on/", posted, **options)
 
 
 def page(client, address):
@@ -306,7 +315,7 @@ def test_an_open_breaker_is_shown_and_operators_have_the_button(people, breaker)
 
 
 def test_go_on_closes_the_breaker_with_name_and_note(people, breaker, now):
-    response = people.operator.post(f"/breakers/{breaker.pk}/go-on/", {"note": "the new microscope"}, follow=True)
+    response = answer(people.operator, breaker, "the new microscope", follow=True)
     assert response.redirect_chain == [("/sweeps/", 302)]
     text = response.content.decode()
     assert "The sweeps of lab go on with the next pass." in text
@@ -316,12 +325,32 @@ def test_go_on_closes_the_breaker_with_name_and_note(people, breaker, now):
 
 
 def test_a_breaker_is_closed_once(people, breaker):
-    people.operator.post(f"/breakers/{breaker.pk}/go-on/", {"note": "first"})
+    answer(people.operator, breaker, "first")
     again = people.admin.post(f"/breakers/{breaker.pk}/go-on/", {"note": "second"}, follow=True)
     assert "Somebody has let the sweeps of lab go on already." in again.content.decode()
     breaker.refresh_from_db()
     assert (breaker.closed_by, breaker.note) == ("operator", "first")
     assert "Gone on already" in page(people.operator, f"/breakers/{breaker.pk}/go-on/")
+
+
+def test_an_answer_to_what_was_not_shown_is_no_answer(people, runs, breaker, policy):
+    """As from a tab that is older than what the breaker has seen."""
+    policy(mode="scheduled", retain_hours=1, rehearse=False)
+    address = f"/breakers/{breaker.pk}/go-on/"
+    for code in ({}, {"code": breaker.code}, {"code": "1--nonsense"}):
+        response = people.operator.post(address, {"note": "the new microscope", **code})
+        assert response.status_code == 409
+        text = response.content.decode()
+        assert "Nothing goes on yet:" in text
+        assert "the new microscope" in text
+        assert runs[SAFE].run_path in text
+        assert "by policy version 1" in text
+        assert "version 1: the whole lab" in text
+        assert SweepBreaker.objects.get().closed_at is None
+    assert "Since then: a pass would take" in page(people.operator, "/sweeps/")
+    assert "“Go on” is for" in page(people.operator, "/sweeps/")
+    assert answer(people.operator, breaker).status_code == 302
+    assert "That was for" in page(people.operator, address)
 
 
 def test_a_look_at_the_question_closes_nothing(people, breaker):
@@ -351,7 +380,7 @@ def test_the_list_and_the_run_say_that_the_schedule_has_stopped(people, runs, br
     assert words in text
     assert "It would clear 41 runs." in text
     assert "Safe to clear" in text
-    people.operator.post(f"/breakers/{breaker.pk}/go-on/")
+    answer(people.operator, breaker)
     assert "Scheduled: goes with the next sweep." in page(people.viewer, f"/runs/{runs[SAFE].pk}/")
 
 
@@ -460,17 +489,17 @@ def test_the_list_waits_for_it_and_shows_what_it_says(people, runs, root, policy
     assert "every 2s" not in page(people.viewer, "/sweeps/")
     ask(people.operator)
     text = page(people.viewer, "/sweeps/?root=lab")
-    assert f'hx-get="/sweeps/?root=lab&amp;seen={root.pk}q"' in text
+    assert f'hx-get="/sweeps/changes/?root=lab&amp;seen={root.pk}q"' in text
     htmx = {"HTTP_HX_REQUEST": "true"}
-    assert people.viewer.get(f"/sweeps/?seen={root.pk}q", **htmx).status_code == 204
+    assert people.viewer.get(f"/sweeps/changes/?seen={root.pk}q", **htmx).status_code == 204
     OrmQ.objects.update(lock=now + HOUR)
-    fragment = people.viewer.get(f"/sweeps/?seen={root.pk}q", **htmx).content.decode()
+    fragment = people.viewer.get(f"/sweeps/changes/?seen={root.pk}q", **htmx).content.decode()
     assert "is under way" in fragment
     assert "<html" not in fragment
     (args,) = queued()
     assert tasks.dry_run(*args) == "lab: would clear 3 of 6 runs"
     OrmQ.objects.all().delete()
-    fragment = people.viewer.get(f"/sweeps/?seen={root.pk}r", **htmx).content.decode()
+    fragment = people.viewer.get(f"/sweeps/changes/?seen={root.pk}r", **htmx).content.decode()
     assert "every 2s" not in fragment
     assert 'hx-swap-oob="innerHTML">The dry run of lab is over. Would clear 3 runs, ' in fragment
     sweep = Sweep.objects.get()
@@ -536,4 +565,4 @@ def test_who_has_one_instrument_lets_no_sweep_of_all_go_on(keeper, runs, breaker
     assert "It would clear 41 runs." in page(client, "/sweeps/")
     assert "/go-on/" not in page(client, "/sweeps/")
     assert client.post(f"/breakers/{breaker.pk}/go-on/", {"note": ""}).status_code == 403
-    assert keeper(root=root).post(f"/breakers/{breaker.pk}/go-on/", {"note": ""}).status_code == 302
+    assert answer(keeper(root=root), breaker).status_code == 302

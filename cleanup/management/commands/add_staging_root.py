@@ -1,12 +1,14 @@
 """Register a staging root."""
 
+import sys
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import CommandParser
 
-from cleanup.management.base import LabCommand, UsageError, now
-from cleanup.registering import RegistrationError, register, shares_its_disk
+from cleanup import measuring, registering
+from cleanup.lab import first_nights
+from cleanup.management.base import FAILED, LabCommand, UsageError, add_registration_flags, nas_roots_given, now
+from cleanup.registering import RegistrationError, register
 
 
 class Command(LabCommand):
@@ -15,44 +17,43 @@ class Command(LabCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", help="A short name, such as lab.")
         parser.add_argument("path", help="The directory that holds EQUIPMENT/PROJECT/Runs/Run_DATE.")
-        parser.add_argument("--nas-root", default="", metavar="PATH", help="The mounted directory that mirrors it.")
         parser.add_argument(
-            "--allow-same-filesystem",
-            action="store_true",
-            help="Accept a NAS root on the same filesystem. That is no second copy: for trials only.",
+            "--nas-root",
+            action="append",
+            default=[],
+            metavar="[EQUIPMENT=]PATH",
+            help="The mounted directory that holds the copies; with EQUIPMENT= that of one instrument. More than once.",
         )
         parser.add_argument(
-            "--accept-empty",
-            action="store_true",
-            help="Lay the token even in an empty directory, which may be a mount point without its disk.",
+            "--nas-layout",
+            metavar="LAYOUT",
+            help="Where the copy of a run lies below a NAS root: run-path (default), equipment/leaf, leaf, or a "
+            "template of {equipment} {project} {kind} {leaf}. Can be given later.",
         )
+        add_registration_flags(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        nas_path, instrument_nas = nas_roots_given(options["nas_root"])
+        at = now()
         try:
             root = register(
                 options["name"],
                 options["path"],
-                nas_path=options["nas_root"],
+                nas_path=nas_path,
+                nas_layout=options["nas_layout"],
+                instrument_nas=instrument_nas,
                 allow_same_filesystem=options["allow_same_filesystem"],
+                allow_union_nas=options["allow_union_nas"],
+                nas_writes_through=options["nas_writes_through"],
                 accept_empty=options["accept_empty"],
-                now=now(),
+                now=at,
             )
         except RegistrationError as error:
             raise UsageError(str(error)) from None
-        warnings = []
-        for path, token in ((root.path, root.token), (root.nas_path, root.nas_token)):
-            if path and not token:
-                warnings.append(
-                    f"{path} is empty, so perhaps it is not mounted: nothing is done there until this command is "
-                    "given again with its disk in place (or with --accept-empty)."
-                )
-        if not root.nas_path:
-            warnings.append("No NAS root is registered: runs can be seen, and none can be proven.")
-        if shares_its_disk(root):
-            warnings.append(
-                f"The data directory {settings.EXLAB_DATA_DIR} lies on the same filesystem as {root.path}: when runs "
-                "fill that disk, the database can hardly write either. Keep it elsewhere (EXLAB_DATA_DIR)."
-            )
+        measuring.measure(root, at)
+        remarks = registering.remarks(root)
+        found = first_nights.waiting(at, root)
+        warnings = [*remarks.problems, *remarks.warnings]
         answer = {
             "name": root.name,
             "host": root.host,
@@ -60,11 +61,18 @@ class Command(LabCommand):
             "token": root.token or None,
             "nas_root": root.nas_path or None,
             "nas_token": root.nas_token or None,
+            "nas_layout": root.nas_layout,
+            "instrument_nas_roots": {equipment: own["path"] for equipment, own in root.instrument_nas.items()},
             "allow_same_filesystem": root.allow_same_filesystem,
+            "allow_union_nas": root.allow_union_nas,
+            "nas_writes_through": root.nas_writes_through,
             "warnings": warnings,
+            "first_nights": found[0].as_json() if found else None,
         }
         for warning in warnings:
             self.stderr.write(warning)
-        self.report(
-            options["json"], answer, f"{root.name}: {root.path} on {root.host}, NAS root {root.nas_path or '-'}"
-        )
+        lines = [f"{root.name}: {root.path} on {root.host}, NAS root {root.nas_path or '-'}"]
+        lines += [waiting.sentence for waiting in found]
+        self.report(options["json"], answer, "\n".join(lines))
+        if remarks.problems:
+            sys.exit(FAILED)  # registered, and yet this NAS proves nothing

@@ -7,8 +7,10 @@ from django.db.models import Count, F
 from django.db.models.functions import TruncMonth
 
 from cleanup.management.base import LabCommand, parse_iso
-from cleanup.models import LedgerEntry
+from cleanup.models import LedgerEntry, LedgerQuerySet
+from cleanup.models.clears import measured_sums
 from cleanup.models.sums import bytes_sum
+from cleanup.policy.freed import say_freed
 from cleanup.templatetags import words
 
 _KEYS: dict[str, Any] = {
@@ -32,12 +34,13 @@ class Command(LabCommand):
             entries = entries.filter(at__gte=options["since"])
         groups = []
         if options["by"]:
-            rows = entries.freeing().order_by().values(key=_KEYS[options["by"]])
+            rows: Any = entries.freeing().order_by().values(key=_KEYS[options["by"]])
             for row in rows.annotate(
                 runs=Count("run", distinct=True),
                 files=bytes_sum("files"),
                 freed=bytes_sum("bytes"),
                 allocated=bytes_sum("allocated_bytes"),
+                **measured_sums(),
             ).order_by("key"):
                 key = row["key"].strftime("%Y-%m") if options["by"] == "month" else row["key"] or "(schedule)"
                 groups.append(
@@ -47,15 +50,41 @@ class Command(LabCommand):
                         "files": int(row["files"]),
                         "bytes_freed": int(row["freed"]),
                         "allocated_bytes": int(row["allocated"]),
+                        "measured_bytes": int(row["measured_bytes"]),
+                        "measured_of_bytes": int(row["measured_of_bytes"]),
                     }
                 )
-        totals = entries.totals()
+        totals = {**entries.totals(), **entries.measured()}
         totals["bytes_freed"] = totals.pop("bytes")
         answer = {"since": options["since"], "by": options["by"], "groups": groups, "total": totals}
-        lines = [_line(group[options["by"]], group) for group in groups] + [_line("total", totals)]
+        lines = [_line(group[options["by"]], group) for group in groups]
+        if options["by"] == "operator":
+            answer["typed_by"] = _typed_by(entries)
+            lines += [_line(f"  {one['operator']}, typed by {one['account']}", one) for one in answer["typed_by"]]
+        lines.append(_line("total", totals))
         self.report(options["json"], answer, "\n".join(lines))
+
+
+def _typed_by(entries: LedgerQuerySet) -> list[dict[str, Any]]:
+    """What accounts of the operating system have freed in whose name, by commands: `--user` names people unasked."""
+    typed: Any = entries.freeing().exclude(typed_by="").order_by().values("actor", "typed_by")
+    rows = typed.annotate(runs=Count("run", distinct=True), files=bytes_sum("files"), freed=bytes_sum("bytes"))
+    return [
+        {
+            "operator": row["actor"] or "(schedule)",
+            "account": row["typed_by"],
+            "runs": row["runs"],
+            "files": int(row["files"]),
+            "bytes_freed": int(row["freed"]),
+        }
+        for row in rows.order_by("actor", "typed_by")
+    ]
 
 
 def _line(name: str, freed: dict[str, Any]) -> str:
     size = words.exact_bytes(freed["bytes_freed"])
-    return f"{name}: {words.runs(freed['runs'])}, {words.files(freed['files'])}, {size} freed"
+    name = words.visible(name)
+    told = f"{name}: {words.runs(freed['runs'])}, {words.files(freed['files'])}, {size} freed"
+    if not freed.get("measured_of_bytes"):
+        return told
+    return f"{told}; on disks {say_freed(freed['measured_of_bytes'], freed['measured_bytes'])}"

@@ -1,23 +1,23 @@
 """An operator's clear, at once."""
 
-import getpass
 import sys
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import CommandParser
 
 from cleanup import sweeping, telling
+from cleanup.lab import clocks
 from cleanup.management.base import (
     FAILED,
     LabCommand,
-    UsageError,
     add_root_argument,
+    add_user_argument,
     find_roots,
     find_run,
     now,
     sweep_as_json,
     sweep_as_text,
+    user_named,
 )
 
 
@@ -27,18 +27,25 @@ class Command(LabCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("run_paths", nargs="+", metavar="RUN_PATH")
         parser.add_argument("--dry-run", action="store_true", help="Show what would be cleared and touch nothing.")
-        parser.add_argument("--user", metavar="NAME", help="Who clears; by default the account that runs this command.")
+        add_user_argument(parser, "Who clears; by default the account that runs this command.")
         parser.add_argument("--reason", default="", metavar="TEXT", help="Kept with the attempt.")
+        parser.add_argument(
+            "--accept-loss",
+            action="store_true",
+            help="Clear runs too whose attributes, access lists or empty folders the NAS lacks; without it such a run "
+            "stays, and what it has is named.",
+        )
         add_root_argument(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         at = now()
         roots = find_roots(options["root"])
-        if options["user"] and not get_user_model().objects.filter(username=options["user"]).exists():
-            raise UsageError(f"No user {options['user']} is known.")
+        actor = user_named(options["user"])
         runs = list({run.pk: run for run in (find_run(path, roots) for path in options["run_paths"])}.values())
-        actor = options["user"] or getpass.getuser()
-        swept = sweeping.clear(runs, now=at, dry_run=options["dry_run"], actor=actor, note=options["reason"][:500])
+        if not options["dry_run"]:
+            clocks.look(clocks.read_clock(at), ask=False)  # no hold may end by a clock that jumped
+        how = {"dry_run": options["dry_run"], "accept_loss": options["accept_loss"]}
+        swept = sweeping.clear(runs, now=at, actor=actor, note=options["reason"][:500], **how)
         self.report(options["json"], sweep_as_json(swept), sweep_as_text(swept))
         if not options["dry_run"]:
             telling.tell(now=now(), runs=runs)

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup import discovery
+from cleanup import discovery, measuring
 from cleanup.management.base import LabCommand, add_root_argument, find_roots, now
 
 
@@ -17,6 +17,8 @@ class Command(LabCommand):
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         at = now()
         roots = find_roots(options["root"])
+        for root in roots:
+            measuring.measure(root, at)
         passes = [found for root in roots if (found := discovery.discover(root, now=at))]
         problems = [
             {"root": found.root.name, "run_path": path, "reason": reason, "detail": detail}
@@ -26,9 +28,17 @@ class Command(LabCommand):
         totals = {
             name: sum(getattr(found, name) for found in passes) for name in ("found", "new", "updated", "unchanged")
         }
+        proposals = [{"root": found.root.name, **found.proposal} for found in passes if found.proposal]
         answer = {"root": roots[0].name if len(roots) == 1 else None, **totals, "problems": problems}
+        if proposals:
+            answer["proposals"] = proposals
         lines = [", ".join(f"{count} {name}" for name, count in totals.items())]
         lines += [
             f"{problem['run_path'] or problem['root']}: {problem['reason']} {problem['detail']}" for problem in problems
+        ]
+        lines += [
+            f"{proposal['root']}: {proposal['found']} of {proposal['of']} verified runs have a copy under the layout "
+            f"{proposal['layout']} (add_staging_root … --nas-layout {proposal['layout']})"
+            for proposal in proposals
         ]
         self.report(options["json"], answer, "\n".join(lines))

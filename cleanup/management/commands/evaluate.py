@@ -6,10 +6,18 @@ from django.core.management.base import CommandParser
 
 from cleanup import gathering
 from cleanup.clearing import decision_as_json
-from cleanup.management.base import LabCommand, add_root_argument, find_roots, find_run, now
+from cleanup.management.base import (
+    LabCommand,
+    add_root_argument,
+    find_roots,
+    find_run,
+    gone_as_json,
+    gone_as_text,
+    now,
+)
 from cleanup.models import RetentionPolicy, Run
 from cleanup.policy.gates import Decision
-from cleanup.policy.retention import effective_policy
+from cleanup.policy.retention import effective_policy, sources_as_json
 
 
 class Command(LabCommand):
@@ -37,6 +45,8 @@ class Command(LabCommand):
                     "state": run.state or None,
                     "clearable": decision.clearable,
                     "gates": decision_as_json(decision),
+                    "cleared": gone_as_json(run),
+                    "policy": sources_as_json(decision.policy),
                 }
                 for run, decision in decided
             ],
@@ -46,6 +56,8 @@ class Command(LabCommand):
 
 def _describe(run: Run, decision: Decision) -> str:
     lines = [f"{run.run_path}  {run.state or 'no state'}, {'clearable' if decision.clearable else 'not clearable'}"]
+    if cleared := gone_as_text(run):
+        return "\n".join([*lines, f"  {cleared}"])
     for result in decision.gates:
         said = [result.reason.sentence if result.reason else "", result.detail]
         if result.opens_at:

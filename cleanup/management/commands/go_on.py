@@ -1,48 +1,108 @@
 """Let the sweeps go on after something abnormal has stopped them."""
 
-import getpass
+import sys
+from datetime import datetime
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import CommandParser
 
 from cleanup import breaking
-from cleanup.management.base import LabCommand, UsageError, add_root_argument, find_roots, now
-from cleanup.models import SweepBreaker
+from cleanup.breaking import Answer
+from cleanup.management.base import (
+    FAILED,
+    LabCommand,
+    add_root_argument,
+    add_user_argument,
+    find_roots,
+    now,
+    user_named,
+)
+from cleanup.models import Run, SweepBreaker
+from cleanup.policy.shown import Shown, say_shown
 
 
 class Command(LabCommand):
-    help = "Close the open breakers: the next sweep may do what they have stopped. Every gate stands."
+    help = (
+        "Close the open breakers: the next sweep may take the runs that they have shown. Every gate stands. "
+        "Where others would go as well by now nothing is closed, and they are shown."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--user", metavar="NAME", help="Who says so; by default the account that runs this.")
+        add_user_argument(parser, "Who says so; by default the account that runs this.")
         parser.add_argument("--reason", default="", metavar="TEXT", help="Kept with the breaker.")
+        parser.add_argument("--show", action="store_true", help="Show every run that would go, and close nothing.")
+        parser.add_argument(
+            "--code", metavar="CODE", help="Answer the one question that --show has shown with this code."
+        )
         add_root_argument(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         at = now()
-        if options["user"] and not get_user_model().objects.filter(username=options["user"]).exists():
-            raise UsageError(f"No user {options['user']} is known.")
-        actor = options["user"] or getpass.getuser()
+        actor = user_named(options["user"])
         roots = find_roots(options["root"])
         breakers = SweepBreaker.objects.filter(closed_at=None, root__in=roots).select_related("root").order_by("pk")
-        closed = [
-            breaker
-            for breaker in breakers
-            if breaking.go_on(breaker, actor=actor, note=options["reason"][:500], now=at)
-        ]
-        answer = {
+        if options["show"]:
+            self._show(list(breakers), at, as_json=options["json"])
+            return
+        said = {"actor": actor, "note": options["reason"][:500], "code": options["code"]}
+        closed, refused = [], []
+        for breaker in breakers:
+            if options["code"] and not options["code"].startswith(f"{breaker.pk}-"):
+                continue
+            match breaking.answer(breaker, now=at, **said):
+                case Answer.GONE_ON:
+                    closed.append(breaker)
+                case Answer.SEEN_MORE:
+                    refused.append(breaker)
+        for breaker in (*closed, *refused):
+            breaker.refresh_from_db(fields=["detail", "shown"])
+        report = {
             "now": at,
-            "breakers": [
-                {
-                    "root": breaker.root.name,
-                    "kind": breaker.kind,
-                    "detail": breaker.detail,
-                    "opened_at": breaker.opened_at,
-                    "sweep": breaker.sweep_id,
-                }
-                for breaker in closed
-            ],
+            "breakers": [_as_json(breaker, breaker.lets_go) for breaker in closed],
+            "refused": [{**_as_json(breaker, breaker.lets_go), "code": breaker.code} for breaker in refused],
         }
-        text = "\n".join(f"{breaker.root.name}: goes on after: {breaker.detail}" for breaker in closed)
-        self.report(options["json"], answer, text or "No breaker is open.")
+        lines = [f"{breaker.root.name}: goes on after: {breaker.detail}{_for(breaker)}" for breaker in closed]
+        lines += [_refusal(breaker) for breaker in refused]
+        self.report(options["json"], report, "\n".join(lines) or "No breaker is open.")
+        if refused:
+            sys.exit(FAILED)
+
+    def _show(self, breakers: list[SweepBreaker], at: datetime, *, as_json: bool) -> None:
+        asked = [(breaker, breaking.question(breaker, now=at)) for breaker in breakers]
+        report = {"now": at, "breakers": [{**_as_json(one, what.shown), "code": what.code} for one, what in asked]}
+        lines = [
+            "\n".join([f"{one.root.name}: {one.detail} With --code {what.code} these go:", _listed(what.shown)])
+            for one, what in asked
+        ]
+        self.report(as_json, report, "\n".join(lines) or "No breaker is open.")
+
+
+def _as_json(breaker: SweepBreaker, shown: Shown) -> dict[str, Any]:
+    return {
+        "root": breaker.root.name,
+        "kind": breaker.kind,
+        "detail": breaker.detail,
+        "opened_at": breaker.opened_at,
+        "sweep": breaker.sweep_id,
+        "runs": _paths(shown),
+        "bytes": shown.bytes,
+        "policy_versions": list(shown.versions),
+    }
+
+
+def _paths(shown: Shown) -> list[str]:
+    found = Run.objects.filter(pk__in=list(shown.runs)).order_by("run_path", "pk")
+    return list(found.values_list("run_path", flat=True))
+
+
+def _for(breaker: SweepBreaker) -> str:
+    return f" For {say_shown(breaker.lets_go)}." if breaker.lets_go.runs else ""
+
+
+def _refusal(breaker: SweepBreaker) -> str:
+    said = f"{breaker.root.name}: nothing goes on, for by now this is not what was shown. {breaker.detail}"
+    return "\n".join([said, _listed(breaker.lets_go), "Say it again to let these go."])
+
+
+def _listed(shown: Shown) -> str:
+    return "\n".join([f"  {say_shown(shown)}", *(f"  {path}" for path in _paths(shown))])

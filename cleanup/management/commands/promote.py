@@ -1,14 +1,17 @@
 """Let a policy loose that was rehearsed, or rehearse it again."""
 
-import getpass
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
 from cleanup import rehearsing
+from cleanup.lab import first_nights, typist
 from cleanup.management.base import FAILED, LabCommand, UsageError, now
-from cleanup.management.scopes import add_scope_arguments, meaning_of, scope_of, version_as_json
-from cleanup.models import RetentionPolicy
+from cleanup.management.scopes import add_scope_arguments, find_root, meaning_of, scope_of, version_as_json
+from cleanup.models import RetentionPolicy, StagingRoot
+from cleanup.monitoring import announcements
 from cleanup.policy.retention import Stage
 from cleanup.policy.wording import name_scope
 from cleanup.templatetags.words import count, in_units, runs, visible
@@ -19,6 +22,11 @@ class Command(LabCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_scope_arguments(parser)
+        parser.add_argument(
+            "--first-nights",
+            metavar="NAME",
+            help="End the first nights of a staging root: what is in force goes there.",
+        )
         parser.add_argument("--back", action="store_true", help="Rehearse it again, from the next pass on.")
         parser.add_argument("--note", default="", metavar="TEXT", help="Kept with the version.")
 
@@ -26,6 +34,9 @@ class Command(LabCommand):
         at = now()
         if not options["note"].isprintable():
             raise UsageError("--note: write one line of text.")
+        if options["first_nights"] is not None:
+            self._end_first_nights(options, at)
+            return
         scope = scope_of(options, new=True)
         version = RetentionPolicy.objects.filter(**scope).order_by("-version").first()
         if version is None:
@@ -39,15 +50,41 @@ class Command(LabCommand):
         compared = rehearsing.comparison(version, at)
         try:
             if options["back"]:
-                written = rehearsing.send_back(version, getpass.getuser(), options["note"], at)
+                written = rehearsing.send_back(version, typist.name(), options["note"], at)
             else:
-                written = rehearsing.promote(version, getpass.getuser(), at, note=options["note"])
+                written = rehearsing.promote(version, typist.name(), at, note=options["note"])
         except rehearsing.Superseded as error:
             raise CommandError(f"Nothing was changed: {error}.", returncode=FAILED) from None
         text = f"policy version {written.version}: {meaning_of(written)}"
         if not options["back"]:
             text += f"\n{_what_it_showed(compared)}"
+            roots = [written.root] if written.root else StagingRoot.objects.order_by("name")
+            text += _next_sweep(roots, at)
         self.report(options["json"], version_as_json(written), text)
+
+    def _end_first_nights(self, options: dict[str, Any], at: datetime) -> None:
+        """Let what is in force loose on one staging root that is new."""
+        if options["back"] or any(options[name] for name in ("root", "equipment", "project", "run_kind")):
+            raise UsageError("--first-nights: for a staging root as a whole, so without a scope or --back.")
+        root = find_root(options["first_nights"])
+        found = first_nights.waiting(at, root)
+        answer = {"root": root.name, "promoted": bool(found), "was": found[0].as_json() if found else None}
+        if not found:
+            text = f"nothing to do: {visible(root.name)} is not in its first nights"
+            self.report(options["json"], answer, text)
+            return
+        try:
+            rehearsing.promote_root(root, typist.name(), at, note=options["note"])
+        except rehearsing.Superseded as error:
+            raise CommandError(f"Nothing was changed: {error}.", returncode=FAILED) from None
+        numbers = ", ".join(map(str, found[0].versions))
+        text = f"{visible(root.name)}: its first nights are over, and policy version {numbers} is in force there"
+        text += _next_sweep([root], at)
+        self.report(options["json"], answer, text)
+
+
+def _next_sweep(roots: Iterable[StagingRoot], at: datetime) -> str:
+    return f"\nnext sweep: {visible(announcements.say_next(roots, at) or 'nothing goes')}"
 
 
 def _stage_in_words(version: RetentionPolicy) -> str:

@@ -1,4 +1,4 @@
-"""Settle interrupted attempts, and tell the NAS what was cleared."""
+"""Settle interrupted attempts, try again what may be, and tell the NAS what was cleared."""
 
 import sys
 from typing import Any
@@ -6,12 +6,15 @@ from typing import Any
 from django.conf import settings
 
 from cleanup import queueing, recovery, telling
+from cleanup.clears import again
 from cleanup.management.base import FAILED, LabCommand, now
 
 
 class Command(LabCommand):
+    acts = False
     help = (
-        "Undo interrupted attempts that had not been committed, complete those that had, and let the records on the "
+        "Undo interrupted attempts that had not been committed, complete those that had, queue again what a fault "
+        "interrupted or an answering NAS had refused in a batch, and let the records on the "
         "NAS say what was cleared."
     )
 
@@ -26,11 +29,17 @@ class Command(LabCommand):
                 for attempt, finding in settled.unsettled
             ],
             "queued_again": queueing.enqueue_lost(host=settings.EXLAB_HOST, now=at),
+            "tried_again": again.ask(now=now()),
             "told": telling.tell(now=now()),
         }
+        if settled.set_aside:
+            answer["set_aside"] = [
+                {"run_path": row.run_path, "file": row.path, "state": row.state} for row in settled.set_aside
+            ]
         text = (
             f"rolled back {len(settled.rolled_back)}, rolled forward {len(settled.rolled_forward)}, "
             f"unsettled {len(settled.unsettled)}, queued again {answer['queued_again']}, "
+            f"tried again {answer['tried_again']}, "
             f"told the NAS of {answer['told']}"
         )
         self.report(options["json"], answer, text)

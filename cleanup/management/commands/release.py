@@ -35,24 +35,27 @@ class Command(LabCommand):
         run = find_run(options["run_path"], find_roots(options["root"]))
         released = holding.release_run(run, actor=actor, now=at)
         by_file = holding.look_for_file(run, now=at)
+        still = holding.still_held(run, now=at)
         answer = {
             "root": run.root.name,
             "run_path": run.run_path,
             "released": [hold_as_json(hold) for hold in released],
             "held_by_file": hold_as_json(by_file) if by_file else None,
+            "still_held": still,
         }
-        self.report(options["json"], answer, "\n".join(_lines(run, released, by_file)))
-        if by_file and not released:
+        self.report(options["json"], answer, "\n".join(_lines(run, released, by_file, still)))
+        if (by_file or still) and not released:
             sys.exit(FAILED)
 
 
-def _lines(run: Run, released: list[Hold], by_file: Hold | None) -> list[str]:
+def _lines(run: Run, released: list[Hold], by_file: Hold | None, still: list[str]) -> list[str]:
     lines = [f"released {run.run_path}: the hold of {hold.owner}: {hold.reason}" for hold in released]
+    lines += [f"{run.run_path} is still held {visible(each)}" for each in still]
     if by_file:
         said = f" ({visible(by_file.reason)})" if by_file.reason else ""
-        still = "is still" if released else "is"
+        verb = "is still" if released else "is"
         lines.append(
-            f"{run.run_path} {still} held by the file .exlab-hold of {by_file.owner}{said}: "
+            f"{run.run_path} {verb} held by the file .exlab-hold of {by_file.owner}{said}: "
             f"take {run.root.path}/{run.run_path}/.exlab-hold away to end that"
         )
     return lines or [f"{run.run_path} is not held"]

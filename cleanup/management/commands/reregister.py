@@ -1,17 +1,29 @@
 """Register again what lies on another disk than before."""
 
-import getpass
 import sys
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import CommandParser
 
 from cleanup import reregistering
-from cleanup.management.base import FAILED, LabCommand, UsageError, add_root_argument, find_roots, find_run, now
+from cleanup.gathering import Unreachable
+from cleanup.management.base import (
+    FAILED,
+    LabCommand,
+    UsageError,
+    add_root_argument,
+    add_user_argument,
+    find_roots,
+    find_run,
+    nas_roots_given,
+    now,
+    user_named,
+)
 from cleanup.models import StagingRoot
 from cleanup.registering import RegistrationError
 from cleanup.reregistering import Action, Moved, Order, Outcome
+from cleanup.runs import moving
+from cleanup.runs.moving import NotMoved
 
 
 class Command(LabCommand):
@@ -22,42 +34,56 @@ class Command(LabCommand):
         add_root_argument(parser)
         parser.add_argument("--all", action="store_true", help="Every staged run of the staging root that is named.")
         parser.add_argument("--path", default="", metavar="PATH", help="With --all: where the staging root lies now.")
-        parser.add_argument("--nas-root", default="", metavar="PATH", help="With --root: where its NAS root lies now.")
+        parser.add_argument(
+            "--nas-root",
+            action="append",
+            default=[],
+            metavar="[EQUIPMENT=]PATH",
+            help="With --root: where its NAS root lies now, or that of one instrument.",
+        )
+        parser.add_argument(
+            "--moved",
+            nargs=2,
+            metavar=("OLD", "NEW"),
+            help="A run or a folder that was renamed on both sides: its runs are at NEW now. Both are below the root.",
+        )
         parser.add_argument(
             "--replaced",
             action="store_true",
             help="Declare a run gone where another one lies at its path; only for runs that are named.",
         )
-        parser.add_argument(
-            "--user", metavar="NAME", help="Who says so; by default the account that runs this command."
-        )
+        add_user_argument(parser, "Who says so; by default the account that runs this command.")
         parser.add_argument("--reason", default="", metavar="TEXT", help="Kept in the ledger.")
         parser.add_argument("--dry-run", action="store_true", help="Show what would be done and change nothing.")
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         _refuse_misuse(options)
         roots = find_roots(options["root"])
-        if options["user"] and not get_user_model().objects.filter(username=options["user"]).exists():
-            raise UsageError(f"No user {options['user']} is known.")
+        actor = user_named(options["user"])
         order = Order(
             now=now(),
-            actor=options["user"] or getpass.getuser(),
+            actor=actor,
             note=options["reason"][:500],
             replaced=options["replaced"],
             dry_run=options["dry_run"],
         )
         moved: Moved | None = None
         problem = ""
+        outcomes: list[Outcome] = []
         if options["run_paths"]:
             runs = {run.pk: run for run in (find_run(path, roots) for path in options["run_paths"])}
-            outcomes = reregistering.reregister_runs(runs.values(), order)
+            outcomes = moving.reregister_runs(runs.values(), order)
+        elif options["moved"]:
+            outcomes, problem = _move(options["moved"], roots, order)
         else:
             try:
+                nas_path, instrument_nas = nas_roots_given(options["nas_root"])
                 moved = reregistering.reregister_root(
                     roots[0],
                     order,
                     path=options["path"],
-                    nas_path=options["nas_root"],
+                    nas_path=nas_path,
+                    instrument_nas=instrument_nas,
                     with_runs=options["all"],
                 )
             except RegistrationError as error:
@@ -72,8 +98,32 @@ class Command(LabCommand):
             sys.exit(FAILED)
 
 
+def _move(folders: list[str], roots: list[StagingRoot], order: Order) -> tuple[list[Outcome], str]:
+    """Say of the runs of a folder that they lie in another now; what came of each, and why nothing was done at all."""
+    try:
+        move = moving.read_move(*folders)
+    except NotMoved as error:
+        raise UsageError(error.said) from None
+    known = [root for root in roots if moving.runs_of(root, move)]
+    if not known:
+        raise UsageError(f"No staged run is known at or below {move.old}; both names are paths below the staging root.")
+    if len(known) > 1:
+        names = ", ".join(sorted(root.name for root in known))
+        raise UsageError(f"{move.old} is known in {names}: say which with --root.")
+    try:
+        return moving.move_runs(known[0], move, order), ""
+    except NotMoved as error:
+        return [], error.said
+    except Unreachable as error:
+        return [], f"{known[0].name}: {error.finding.reason.sentence} {error.finding.detail}"
+
+
 def _refuse_misuse(options: dict[str, Any]) -> None:
     whole = options["all"] or options["path"] or options["nas_root"]
+    if options["moved"] and (options["run_paths"] or whole or options["replaced"]):
+        raise UsageError("With --moved name the old folder and the new one, and nothing else.")
+    if options["moved"]:
+        return
     if options["run_paths"] and whole:
         raise UsageError("Name runs, or a whole root with --all, not both.")
     if not options["run_paths"] and not whole:
@@ -100,10 +150,11 @@ def _as_json(order: Order, moved: Moved | None, problem: str, outcomes: list[Out
         "runs": [
             {
                 "root": outcome.run.root.name,
-                "run_path": outcome.run.run_path,
+                "run_path": outcome.moved_from or outcome.run.run_path,
                 "action": outcome.action,
                 "reason": outcome.finding.reason if outcome.finding else None,
-                "detail": outcome.finding.detail if outcome.finding else "",
+                "detail": outcome.finding.detail if outcome.finding else outcome.said,
+                **({"moved_to": outcome.moved_to} if outcome.moved_to else {}),
             }
             for outcome in outcomes
         ],
@@ -125,7 +176,9 @@ def _as_text(order: Order, moved: Moved | None, outcomes: list[Outcome]) -> str:
     for outcome in outcomes:
         finding = outcome.finding
         why = "; ".join(part for part in (finding.reason.sentence, finding.detail) if part) if finding else ""
-        lines.append(f"{outcome.action.replace('_', ' '):16} {outcome.run.run_path}  {why}".rstrip())
+        path = outcome.moved_from or outcome.run.run_path
+        path = f"{path} -> {outcome.moved_to}" if outcome.moved_to else path
+        lines.append(f"{outcome.action.replace('_', ' '):16} {path}  {why or outcome.said}".rstrip())
     if moved:
         place = moved.root
         verb = "would lie" if order.dry_run else "lies"

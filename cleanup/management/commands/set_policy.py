@@ -1,18 +1,15 @@
 """Write a new policy version."""
 
 import argparse
-import getpass
 from collections.abc import Callable
 from typing import Any
 
-from django.core.exceptions import ValidationError
-from django.core.management.base import CommandError, CommandParser
-from django.db import IntegrityError
+from django.core.management.base import CommandParser
 
-from cleanup.management.base import FAILED, LabCommand, UsageError, now
-from cleanup.management.scopes import add_scope_arguments, meaning_of, scope_of, sentences, version_as_json
-from cleanup.models import RetentionPolicy, StagingRoot
-from cleanup.policy.retention import DEFAULT_REHEARSAL_NIGHTS, ROOT_FIELDS, Mode, ProofLevel
+from cleanup.management.base import LabCommand, UsageError
+from cleanup.management.scopes import add_scope_arguments, meaning_of, scope_of, version_as_json, write_version
+from cleanup.models import StagingRoot
+from cleanup.policy.retention import DEFAULT_REHEARSAL_NIGHTS, ROOT_FIELDS, Beyond, Mode, ProofLevel
 from cleanup.policy.typed import READERS
 from cleanup.templatetags.words import visible
 
@@ -28,7 +25,12 @@ UNSET = Unset()
 
 # Option, the field it sets, and what it says.
 LIMITS: tuple[tuple[str, str, str, str], ...] = (
-    ("--retain-hours", "retain_hours", "H", "Keep so long after the verification; also 30d, 60m."),
+    (
+        "--retain-hours",
+        "retain_hours",
+        "H",
+        "Keep so long after the verification; also 30d, 60m; with 0 a run goes at once, as soon as verified.",
+    ),
     ("--min-retain-hours", "min_retain_hours", "H", "Keep at least so long where the disk is too full."),
     ("--stalled-after", "stalled_after_hours", "H", "Call a run stalled that stands in one state for so long."),
     ("--max-bytes", "max_bytes", "SIZE", "Too full above this size of staged runs, as in 1.5TB (with --root)."),
@@ -38,9 +40,11 @@ LIMITS: tuple[tuple[str, str, str, str], ...] = (
     ("--budget-runs", "budget_runs", "N", "One sweep takes so many runs at most."),
     ("--budget-bytes", "budget_bytes", "SIZE", "One sweep takes so much at most."),
     ("--budget-minutes", "budget_minutes", "MIN", "One sweep begins nothing more after so long."),
-    ("--max-share", "max_share", "SHARE", "A sweep that would take more of a root stops and asks."),
+    ("--max-share", "max_share", "SHARE", "Sweeps that would take more of a root in a day stop and ask."),
     ("--rehearsal-nights", "rehearsal_nights", "N", "Promote after so many; 0: only by a person."),
 )
+# The fields that are one word of a few.
+CHOSEN = ("mode", "proof", "only_here")
 OPTIONS = {field: option for option, field, *_rest in LIMITS}
 
 
@@ -56,6 +60,12 @@ class Command(LabCommand):
         parser.add_argument("--new", action="store_true", help="The instrument or project has no run yet.")
         parser.add_argument("--mode", choices=[*Mode, NONE])
         parser.add_argument("--proof", choices=[*ProofLevel, NONE])
+        parser.add_argument(
+            "--only-here",
+            dest="only_here",
+            choices=[*Beyond, NONE],
+            help="Whether attributes, access lists and empty folders that the NAS lacks block a clear, or are told.",
+        )
         for option, field, metavar, means in LIMITS:
             parser.add_argument(option, dest=field, type=_or_none(READERS[field]), metavar=metavar, help=means)
         parser.add_argument(
@@ -64,6 +74,7 @@ class Command(LabCommand):
             action=argparse.BooleanOptionalAction,
             help="Whether the schedule rehearses it first, now and after later changes.",
         )
+        parser.add_argument("--at-once", action="store_true", help="Say that runs may go as soon as they are verified.")
         parser.add_argument("--note", default="", metavar="TEXT", help="Kept with the version.")
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
@@ -74,28 +85,21 @@ class Command(LabCommand):
         _refuse_limits_without_a_root(fields, scope)
         if not options["note"].isprintable():
             raise UsageError("--note: write one line of text.")
-        try:
-            version = RetentionPolicy.objects.add_version(
-                author=getpass.getuser(),
-                now=now(),
-                rehearse=options["rehearse"],
-                note=options["note"],
-                **scope,
-                **fields,
-            )
-        except ValidationError as error:
-            raise UsageError(sentences(error, _option_of)) from None
-        except IntegrityError:
-            raise CommandError(
-                "Another version was written at the same moment: try again.", returncode=FAILED
-            ) from None
+        version = write_version(
+            scope,
+            fields,
+            rehearse=options["rehearse"],
+            note=options["note"],
+            option_of=_option_of,
+            at_once=options["at_once"],
+        )
         text = f"policy version {version.version}: {meaning_of(version)}"
         self.report(options["json"], version_as_json(version), text)
 
 
 def _fields(options: dict[str, Any]) -> dict[str, Any]:
     """The fields that the options set; what is unset is empty, a text for a choice and nothing for a number."""
-    fields = {name: "" if options[name] == NONE else options[name] for name in ("mode", "proof") if options[name]}
+    fields = {name: "" if options[name] == NONE else options[name] for name in CHOSEN if options[name]}
     given = {field: options[field] for field in OPTIONS if options[field] is not None}
     return fields | {field: None if value is UNSET else value for field, value in given.items()}
 

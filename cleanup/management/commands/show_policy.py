@@ -6,11 +6,22 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from cleanup import rehearsing
+from cleanup.lab import first_nights
 from cleanup.management.base import LabCommand, add_root_argument, find_roots, find_run, now
 from cleanup.management.scopes import meaning_of, version_as_json
 from cleanup.models import RetentionPolicy, Run
 from cleanup.policy.rehearsal import nights_wanted
-from cleanup.policy.retention import RUN_FIELDS, Policy, ScopedPolicy, Stage, decided_by, effective_policy
+from cleanup.policy.retention import (
+    RUN_FIELDS,
+    Mode,
+    Policy,
+    ScopedPolicy,
+    Stage,
+    decided_by,
+    effective_policy,
+    sources_as_json,
+)
+from cleanup.policy.units import AT_ONCE, say_hours
 from cleanup.policy.wording import name_scope, say_field
 from cleanup.templatetags.words import visible
 
@@ -34,6 +45,9 @@ class Command(LabCommand):
             versions = [version for version in versions if version.root_id in (None, root.pk)]
         answer = {"policies": [{**version_as_json(version), "nights": _nights(version, at)} for version in versions]}
         lines = [f"version {version.version}: {meaning_of(version)}{_so_far(version, at)}" for version in versions]
+        found = first_nights.waiting(at, *([root] if options["root"] else []))
+        answer["first_nights"] = [waiting.as_json() for waiting in found]
+        lines += [waiting.sentence for waiting in found]
         self.report(options["json"], answer, "\n".join(lines) or "No policy has been set: every run is kept.")
 
 
@@ -46,6 +60,7 @@ def _applied(run: Run) -> tuple[dict[str, Any], str]:
         "run_path": run.run_path,
         "fields": {name: {"value": getattr(policy, name), "version": _number(by.get(name))} for name in RUN_FIELDS},
         "rehearsing": list(policy.rehearsing),
+        "meanwhile": sources_as_json(policy.meanwhile) if policy.meanwhile else None,
     }
     lines = [f"{run.run_path}  {_rehearsed(policy)}".rstrip()]
     for name in RUN_FIELDS:
@@ -63,7 +78,12 @@ def _number(version: ScopedPolicy | None) -> int | None:
 def _rehearsed(policy: Policy) -> str:
     if not policy.rehearsing:
         return ""
-    return f"rehearsed with version {', '.join(map(str, policy.rehearsing))}: the schedule takes nothing yet"
+    said = f"rehearsed with version {', '.join(map(str, policy.rehearsing))}"
+    if policy.unasked.mode is not Mode.SCHEDULED:
+        return f"{said}: the schedule takes nothing yet"
+    hours = policy.unasked.retain_hours
+    kept = f"is kept {say_hours(hours)}" if hours else f"goes {AT_ONCE}"
+    return f"{said}: until it is promoted the run {kept}"
 
 
 def _nights(version: RetentionPolicy, at: datetime) -> int | None:

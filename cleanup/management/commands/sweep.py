@@ -1,13 +1,13 @@
 """Apply the policy now."""
 
 import argparse
-import getpass
 import sys
 from typing import Any
 
 from django.core.management.base import CommandParser
 
 from cleanup import breaking, sweeping, telling
+from cleanup.lab import typist
 from cleanup.management.base import (
     FAILED,
     LabCommand,
@@ -47,7 +47,7 @@ class Command(LabCommand):
             timed=timed,
             limit=options["limit"],
             roots=find_roots(options["root"]),
-            actor="" if timed else getpass.getuser(),
+            actor="" if timed else typist.name(),
             clock=None if options["now"] else breaking.read_clock(at),
         )
         self.report(options["json"], sweep_as_json(swept), sweep_as_text(swept))

@@ -14,11 +14,15 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from cleanup import checks, demo, schedules
+from cleanup.management import data_places
 from cleanup.management.household import (
     BAD_USAGE,
     Child,
     Household,
     check_system,
+    expect_data_directory,
+    expect_database,
+    lay_markers,
     servants,
     settle_interrupted,
     sole_holder,
@@ -35,14 +39,19 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--bind", default="127.0.0.1:8000", metavar="HOST:PORT", help="where the pages are served")
         parser.add_argument("--demo", action="store_true", help="first make a demonstration lab, once")
+        parser.add_argument(
+            "--replace", action="store_true", help="first end what runs on this data directory, or was left there"
+        )
         parser.add_argument("--json", action="store_true", help="tell address and users as one object on stdout")
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         host, port = _parse_bind(options["bind"])
-        with sole_holder(settings.EXLAB_DATA_DIR, "up") as lock:
+        expect_data_directory()
+        holder = sole_holder(settings.EXLAB_DATA_DIR, "up", replace=options["replace"], say=self.stderr.write)
+        with holder as lock:
             _expect_free(host, port)
             made = self._prepare(demo_wanted=options["demo"])
-            household = Household(lock, [*servants(), _web_server(options["bind"])])
+            household = Household(lock, [*servants(), _web_server(options["bind"])], place=data_places.place_of(lock))
             household.stop_on_signals()
             try:
                 household.start()
@@ -55,6 +64,7 @@ class Command(BaseCommand):
 
     def _prepare(self, *, demo_wanted: bool) -> demo.Demo | None:
         """Bring database and static files up to date, settle what a crash left; returns the demonstration's users."""
+        expect_database(migrated=False)
         self.stderr.write(f"Preparing {settings.EXLAB_DATA_DIR}.")
         call_command("migrate", interactive=False, verbosity=0)
         schedules.serve_in_common(settings.EXLAB_HOST)
@@ -62,6 +72,7 @@ class Command(BaseCommand):
         check_system(self.stderr.write, apart_from=checks.NO_STAGING_ROOT if demo_wanted else "")
         call_command("collectstatic", interactive=False, verbosity=0)
         settle_interrupted(self.stderr.write)
+        lay_markers(self.stderr.write)
         if not demo_wanted:
             return None
         self.stderr.write("Making the demonstration lab.")

@@ -14,6 +14,7 @@ from django.db import InterfaceError, OperationalError, close_old_connections, c
 from django.utils import timezone
 
 from cleanup import watching
+from cleanup.lab import clocks
 from cleanup.management.base import FAILED, LabCommand, now
 from cleanup.models import Alert
 from cleanup.policy.reasons import Reason
@@ -35,6 +36,7 @@ def seconds(text: str) -> float:
 
 
 class Command(LabCommand):
+    acts = False
     help = "Look every 30 seconds for what stands still, and open alerts."
     requires_migrations_checks = False  # a database that is away must not keep it from starting
 
@@ -46,7 +48,10 @@ class Command(LabCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         if options["once"]:
-            watched = watching.watch(now=now())
+            self.check_migrations()
+            looked_at = now()
+            clocks.tend(looked_at)
+            watched = watching.watch(now=looked_at)
             self.report(options["json"], as_json(watched), as_text(watched))
             if watched.failed:
                 sys.exit(FAILED)
@@ -66,6 +71,7 @@ class Command(LabCommand):
             last = looked_at
             try:
                 close_old_connections()
+                clocks.tend(looked_at)  # first: what it mends is no alert
                 watched = watching.watch(now=looked_at, listening_since=listening_since)
                 if as_lines:
                     self.report(True, as_json(watched), "")

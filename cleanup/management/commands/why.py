@@ -6,7 +6,16 @@ from django.core.management.base import CommandParser
 
 from cleanup import answering
 from cleanup.answering import Answer
-from cleanup.management.base import LabCommand, UsageError, add_root_argument, find_roots, find_run, now
+from cleanup.management.base import (
+    LabCommand,
+    UsageError,
+    add_root_argument,
+    find_roots,
+    find_run,
+    gone_as_json,
+    gone_as_text,
+    now,
+)
 from cleanup.models import Run, Sweep
 from cleanup.templatetags import passes, words
 
@@ -36,9 +45,11 @@ class Command(LabCommand):
             "run_path": run.run_path,
             "state": run.state or None,
             "cleared_at": run.cleared_at,
+            "cleared": gone_as_json(run),
             "answers": [_as_json(answer) for answer in answers],
         }
-        lines = [f"{run.run_path}  as of {words.instant(at)}", *(_as_text(run, answer) for answer in answers)]
+        first = [f"{run.run_path}  as of {words.instant(at)}", gone_as_text(run)]
+        lines = [*filter(None, first), *(_as_text(run, answer) for answer in answers)]
         self.report(options["json"], answer, "\n".join(lines))
 
 
@@ -52,6 +63,7 @@ def _as_json(answer: Answer) -> dict[str, Any]:
         "detail": said.detail if said else "",
         "since": said.first.started_at if said else None,
         "policy_version": sweep.policy_version if sweep and said else None,
+        "policy": (said.decided_by or None) if said else None,
         "files": said.files if said else 0,
         "bytes": said.bytes if said else 0,
         "gates": said.gates if said else [],

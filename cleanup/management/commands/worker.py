@@ -5,15 +5,16 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
-from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
+from django.core.management.base import BaseCommand
 
 from cleanup import schedules
+from cleanup.management import data_places
 from cleanup.management.household import (
-    BAD_USAGE,
     Household,
     check_system,
+    expect_data_directory,
+    expect_database,
+    lay_markers,
     servants,
     settle_interrupted,
     sole_holder,
@@ -26,15 +27,21 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--replace", action="store_true", help="first end what runs on this data directory, or was left there"
+        )
         parser.add_argument("--json", action="store_true", help="tell what is served as one object on stdout")
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
-        with sole_holder(settings.EXLAB_DATA_DIR, "worker") as lock:
-            _expect_migrated()
+        expect_data_directory()
+        holder = sole_holder(settings.EXLAB_DATA_DIR, "worker", replace=options["replace"], say=self.stderr.write)
+        with holder as lock:
+            expect_database(migrated=True)
             check_system(self.stderr.write)
             schedules.serve_apart(settings.EXLAB_HOST)
             settle_interrupted(self.stderr.write)
-            household = Household(lock, servants())
+            lay_markers(self.stderr.write)
+            household = Household(lock, servants(), place=data_places.place_of(lock))
             household.stop_on_signals()
             try:
                 household.start()
@@ -52,11 +59,3 @@ class Command(BaseCommand):
         else:
             self.stdout.write(f"Serving {', '.join(roots) or 'no staging root yet'} on {host} (Ctrl-C stops it)")
         self.stdout.flush()
-
-
-def _expect_migrated() -> None:
-    """Only one host brings the database up to date, and it is not a worker. Raises CommandError."""
-    executor = MigrationExecutor(connection)
-    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
-        problem = "The database is not of this version: run `manage.py migrate` (or `up`) on one host first."
-        raise CommandError(problem, returncode=BAD_USAGE)

@@ -1,0 +1,81 @@
+"""What it costs to measure the space that a removal gives back: .venv/bin/python bench/freed_space.py, as root.
+
+Each filesystem for which there is an mkfs gets a disk image below the temporary directory; 100 MB are removed from it,
+three times as one file and three times as 2,000. Printed are the medians: the removal alone, what the measuring adds
+before and after it, and the share that had come back when it was done.
+"""
+
+import contextlib
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from cleanup.storage import freed_space
+
+SIZE = 100_000_000
+TIMES = 3
+
+
+@contextlib.contextmanager
+def disk(base: Path, kind: str) -> Iterator[Path]:
+    """A filesystem of its own in an image."""
+    image, place = base / f"{kind}.img", base / kind
+    place.mkdir()
+    subprocess.run(["truncate", "-s", "1G", image], check=True)
+    subprocess.run([f"mkfs.{kind}", "-q", image], check=True, capture_output=True)
+    subprocess.run(["mount", "-o", "loop", image, place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def written(folder: Path, files: int) -> int:
+    """Files of 100 MB together, written out; returns their allocated bytes."""
+    folder.mkdir()
+    for number in range(files):
+        (folder / str(number)).write_bytes(os.urandom(SIZE // files))
+    os.sync()
+    return sum(file.stat().st_blocks * 512 for file in folder.iterdir())
+
+
+def removed(top: Path, counter: Path, files: int) -> tuple[float, float, float]:
+    """Milliseconds of a removal and of its measuring, and the share that came back."""
+    size = written(top / "run", files)
+    descriptor = os.open(top, os.O_RDONLY)
+    began = time.perf_counter()
+    with freed_space.watched(descriptor, str(counter), planned=size) as space:
+        ready = time.perf_counter()
+        for file in (top / "run").iterdir():
+            file.unlink()
+        (top / "run").rmdir()
+        done = time.perf_counter()
+        gain = space.gain(size, patience=lambda: freed_space.PATIENCE_SECONDS)
+    measured = time.perf_counter()
+    os.close(descriptor)
+    return 1000 * (done - ready), 1000 * (ready - began + measured - done), (gain.bytes or 0) / size
+
+
+def main() -> None:
+    """Print a line for each filesystem and number of files."""
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    with tempfile.TemporaryDirectory() as name:
+        for kind in filter(lambda kind: shutil.which(f"mkfs.{kind}"), ("ext4", "xfs", "btrfs")):
+            with disk(Path(name), kind) as top:
+                for files in (1, 2000):
+                    tries = [removed(top, Path(name) / "count", files) for _ in range(TIMES)]
+                    removal, added, share = (statistics.median(column) for column in zip(*tries, strict=True))
+                    told = f"removal {removal:6.1f} ms, measuring {added:5.1f} ms, {share:.0%} back"
+                    print(f"{kind:6} {files:5,} files: {told}")
+
+
+if __name__ == "__main__":
+    main()

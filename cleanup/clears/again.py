@@ -1,0 +1,216 @@
+"""Clears that are tried again by themselves: what a fault has interrupted, and what the NAS refused in a batch.
+
+The request stays a person's. So a new attempt is made in the same batch, in the same name and with the same promise of
+a proof, and only while that person would still get it: never after a stop, while the batch is paused, without the
+right, after a new hold, or a day after the request. It asks every gate anew.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from cleanup import access, gathering, queueing
+from cleanup.lab.nas import NasRoot, twin_of
+from cleanup.models import ClearAttempt, ClearBatch, Hold, Phase, Requester, Run
+from cleanup.policy import slowness
+from cleanup.policy.gates import Finding
+from cleanup.policy.lifecycle import State
+from cleanup.policy.reasons import Reason
+from cleanup.staging import nas
+
+logger = logging.getLogger(__name__)
+
+# A request is as old as its first attempt; an older one a person has to make anew.
+AS_LONG_AS = timedelta(hours=24)
+# What kills its worker three more times is no accident of the database.
+MOST_INTERRUPTIONS = 3
+# A NAS that answers and refuses the same run again is left alone twice as long each time: ten times in a day.
+FIRST_PAUSE = timedelta(minutes=1)
+# The database or the process was at fault, and no gate.
+INTERRUPTIONS = frozenset({Reason.INTERRUPTED, Reason.DATABASE_ERROR})
+# The NAS gave no answer that says anything of the run.
+UNANSWERED = frozenset({Reason.NAS_TIMEOUT, Reason.NAS_SLOW, Reason.NAS_IO_ERROR, Reason.NAS_NOT_MOUNTED})
+
+
+def due_after(attempt: ClearAttempt, finding: Finding, now: datetime) -> datetime | None:
+    """When an attempt that ends with this finding, and without a clear, is tried again at the earliest; None: never.
+
+    Only what a person has asked for through the queue: a sweep comes back by itself, and a command's user sees how it
+    ended. Call it while the attempt has the phase that it ends from, in the transaction that ends it.
+    """
+    if not (attempt.is_clear and attempt.task_id and attempt.requester == Requester.OPERATOR):
+        return None
+    if attempt.phase != Phase.INTENT:  # it had not begun, or a person had to see to it
+        return None
+    if attempt.batch_id is not None and not _still_wanted(attempt.batch_id):
+        return None
+    if finding.reason in INTERRUPTIONS:
+        return now if attempt.interruptions < MOST_INTERRUPTIONS else None
+    if finding.reason in UNANSWERED and attempt.batch_id is not None:
+        refused_before: int = attempt.tries - attempt.interruptions
+        if finding.reason is Reason.NAS_SLOW:  # as long as the schedule leaves such a twin alone
+            return now + slowness.pause_after(refused_before + 1)
+        return now + FIRST_PAUSE * (1 << refused_before)
+    return None
+
+
+def ask(*, now: datetime) -> int:
+    """Queue new attempts for what is due on this host; returns how many. Twice at once is harmless."""
+    due = _due(now).select_related("run__root", "batch").defer("run__facts", "decision")
+    wishes: defaultdict[object, list[ClearAttempt]] = defaultdict(list)
+    answers: dict[NasRoot, bool] = {}
+    for attempt in due:
+        # Before the database is locked: a NAS may take its time.
+        if attempt.reason in INTERRUPTIONS or _is_old(attempt, now) or _answers(attempt, answers):
+            wishes[attempt.batch_id or attempt.pk].append(attempt)
+    return sum(_ask_together(attempts, now) for attempts in wishes.values())
+
+
+def given_up(batch: ClearBatch) -> int:
+    """Try no run of a batch again; returns how many would have been. Call it in the transaction that stops it."""
+    return batch.attempts.waiting_for_another_try().update(again_after=None)
+
+
+def withdrawn(attempt: ClearAttempt) -> Finding | None:
+    """Why a new attempt of an old wish must not begin, though it was queued; None for any other attempt."""
+    if attempt.repeats_id is None:
+        return None
+    why = _no_longer_wanted(attempt, _wished_at(attempt), _asker(attempt), timezone.now())
+    return Finding(Reason.WITHDRAWN, why) if why else None
+
+
+def _due(now: datetime) -> QuerySet[ClearAttempt]:
+    due = ClearAttempt.objects.filter(host=settings.EXLAB_HOST, again_after__lte=now)
+    due = due.filter(Q(batch=None) | Q(batch__paused_at=None, batch__stopped_at=None))
+    return due.order_by(Coalesce("run__bytes", 0).desc(), F("run_id").desc())
+
+
+def _answers(attempt: ClearAttempt, known: dict[NasRoot, bool]) -> bool:
+    """Whether the NAS of an attempt answers; each is asked once, and not while its breaker is open."""
+    root = twin_of(attempt.run).root
+    if root not in known:
+        try:
+            with gathering.reader_for(attempt.run.root) as readers:
+                readers.of(attempt.run).present([])
+            known[root] = True
+        except nas.NasError:
+            known[root] = False
+    return known[root]
+
+
+def _ask_together(attempts: Sequence[ClearAttempt], now: datetime) -> int:
+    """Try again what belongs to one batch, or one attempt without a batch."""
+    batch = attempts[0].batch
+    with transaction.atomic():
+        if batch is not None and not _goes_on(batch):
+            return 0
+        found = _due(now).select_for_update(of=("self",)).select_related("run__root", "batch")
+        due = list(found.filter(pk__in=[attempt.pk for attempt in attempts]))
+        runs = _locked(attempt.run_id for attempt in due)
+        asker = _asker(attempts[0])
+        wanted = [attempt for attempt in due if attempt.run_id in runs and _settle(attempt, asker, now)]
+        wanted.sort(key=lambda attempt: attempt.reason == Reason.NAS_SLOW)  # which come last
+        return _queue([(attempt, runs[attempt.run_id]) for attempt in wanted], now)
+
+
+def _still_wanted(batch: UUID) -> bool:
+    """Whether a batch was not stopped, and is not before the transaction ends."""
+    return ClearBatch.objects.select_for_update(no_key=True).filter(pk=batch, stopped_at=None).first() is not None
+
+
+def _goes_on(batch: ClearBatch) -> bool:
+    """Whether a batch is neither paused nor stopped; it stays so until the transaction ends."""
+    going = ClearBatch.objects.select_for_update(no_key=True).filter(pk=batch.pk, paused_at=None, stopped_at=None)
+    return going.first() is not None
+
+
+def _locked(keys: Iterable[int]) -> dict[int, Run]:
+    """The runs without an attempt under way. To lay a hold or an attempt locks the run's row, so none comes between."""
+    runs = Run.objects.filter(pk__in=list(keys))
+    list(runs.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
+    busy = ClearAttempt.objects.filter(run__in=runs, phase__in=ClearAttempt.ACTIVE).values("run")
+    return {run.pk: run for run in runs.with_root().exclude(pk__in=busy)}
+
+
+def _settle(attempt: ClearAttempt, asker: User | None, now: datetime) -> bool:
+    """Whether an attempt is tried again; one that never will be says why, and is not asked about any more."""
+    why = _no_longer_wanted(attempt, _wished_at(attempt), asker, now)
+    if why:
+        attempt.detail = "; ".join(part for part in (attempt.detail, f"not tried again: {why}") if part)
+        logger.info("%s is not tried again: %s", attempt.run.run_path, why)
+    attempt.again_after = None
+    attempt.save(update_fields=["again_after", "detail"])
+    return not why
+
+
+def _is_old(attempt: ClearAttempt, now: datetime) -> bool:
+    return now - _wished_at(attempt) >= AS_LONG_AS
+
+
+def _wished_at(attempt: ClearAttempt) -> datetime:
+    """When a person asked for the clear."""
+    if attempt.batch is not None:
+        return attempt.batch.created_at
+    while attempt.repeats is not None:
+        attempt = attempt.repeats
+    return attempt.created_at
+
+
+def _asker(attempt: ClearAttempt) -> User | None:
+    return User.objects.filter(username=attempt.actor).first()
+
+
+def _no_longer_wanted(attempt: ClearAttempt, wished_at: datetime, asker: User | None, now: datetime) -> str:
+    """Why a wish does not hold any more, in words; empty if it does."""
+    run = attempt.run
+    if now - wished_at >= AS_LONG_AS:
+        return "a day has passed"
+    if asker is None or not access.may(asker, access.CLEAR, run):
+        return f"{attempt.actor} may not clear it any more"
+    if Hold.objects.filter(run=run, created_at__gte=wished_at).exists():
+        return "a hold was laid since it was asked for"
+    if run.state == State.CLEARED or run.gone_at is not None:
+        return "it is cleared or gone"
+    later = ClearAttempt.objects.clears().filter(run=run, requester=Requester.OPERATOR)
+    if later.filter(created_at__gt=attempt.created_at).exists():
+        return "it was asked for anew"
+    return ""
+
+
+def _queue(wanted: Sequence[tuple[ClearAttempt, Run]], now: datetime) -> int:
+    made = [_repeat(attempt, run, now) for attempt, run in wanted]
+    Run.objects.filter(pk__in=[attempt.run_id for attempt in made]).doubt()
+    ClearAttempt.objects.bulk_create(made)
+    queueing.enqueue(made)
+    if made:
+        logger.info("%d clears asked for by %s are tried again", len(made), made[0].actor)
+    return len(made)
+
+
+def _repeat(attempt: ClearAttempt, run: Run, now: datetime) -> ClearAttempt:
+    return ClearAttempt(
+        run=run,
+        batch=attempt.batch,
+        repeats=attempt,
+        tries=attempt.tries + 1,
+        interruptions=attempt.interruptions + (attempt.reason in INTERRUPTIONS),
+        host=run.root.host,
+        requester=attempt.requester,
+        actor=attempt.actor,
+        typed_by=attempt.typed_by,
+        note=attempt.note,
+        policy_version=attempt.promised_version,
+        asked_version=attempt.promised_version,
+        decided_by=attempt.decided_by,
+        created_at=now,
+        phase_at=now,
+    )

@@ -1,0 +1,35 @@
+"""The record of a clear that cannot be renamed into its run: it is written inside the fence, durably, in its place.
+
+The gates refuse a run that is storage of its own. But an earlier version has committed clears of such runs, a quota
+project may be set after the gates were asked, and a union may put the two on different disks.
+"""
+
+import errno
+
+from django.utils import timezone
+
+from cleanup.gathering import OpenRun
+from cleanup.models import ClearAttempt
+from cleanup.staging import tree
+
+
+def publish(attempt: ClearAttempt, opened: OpenRun) -> None:
+    """Put the prepared record of a committed attempt into its fenced run. Twice is harmless. Raises OSError."""
+    name, file = attempt.pk.hex, tree.record_file(attempt.prepared)
+    try:
+        tree.publish(opened.parent, tree.prepared_name(name), opened.run, file)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _write_inside(attempt, opened, name, file)
+
+
+def _write_inside(attempt: ClearAttempt, opened: OpenRun, name: str, file: bytes) -> None:
+    prepared, draft = tree.prepared_name(name), tree.draft_name(name, file)
+    marks = tree.with_reserve(opened.root, lambda: tree.copy_prepared(opened.parent, prepared, opened.run, draft, file))
+    if marks is None:
+        return
+    # By these marks a later recovery knows the record: so they are written down before it takes its place.
+    ClearAttempt.objects.filter(pk=attempt.pk).update(prepared=marks, progress_at=timezone.now())
+    attempt.prepared = marks
+    tree.publish_copy(opened.parent, prepared, opened.run, draft, file)

@@ -1,0 +1,135 @@
+"""What a clear asks of the NAS when the run lies fenced, before the commit: is the twin another place than the run?
+
+By then the run has another name, and for a moment a file that it never had. A NAS that shows either shows the staging
+disk; and one that keeps names after their files have gone is found out when every twin file is opened anew.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Sequence
+
+from django.utils import timezone
+
+from cleanup.gathering import OpenRun
+from cleanup.lab.nas import Reader, Twin, twin_of
+from cleanup.models import ClearAttempt
+from cleanup.policy.gates import Finding
+from cleanup.policy.reasons import Reason
+from cleanup.staging import hashing, layout, nas, tree
+from cleanup.staging.layout import show
+from cleanup.storage.nas.challenge import Ends
+
+# What `ClearAttempt.step` says while the files of the twin are opened anew.
+REOPENING = "reopening"
+# At most 256 files are asked for in one request; the page hears of the count at most once a second.
+_BATCH_FILES = 256
+_PROGRESS_SECONDS = 1.0
+# Of files with other inode numbers: blocks of this size are compared, at places that no other program can know; at most
+# so many bytes in all, and at most so many of one file.
+_BLOCK = 64 << 10
+_ALL_BLOCKS = 1 << 30
+_MOST_OF_A_FILE = 16 << 20
+
+
+class _Unreadable(Exception):
+    """A staged file that cannot be read any more; `finding` says which."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.detail)
+        self.finding = finding
+
+
+def ask(attempt: ClearAttempt, opened: OpenRun, reader: Reader, files: Sequence[tree.Entry]) -> Finding | None:
+    """What speaks against the twin being another place; None if nothing does.
+
+    `files` are the data files of the plan, and the run lies open in its fence. Lays a file in it where it may be
+    written as it stands, and takes it out again; what an error leaves of that, `roll_back` takes away. Raises OSError
+    where the file cannot be laid.
+    """
+    twin = twin_of(attempt.run)
+    try:
+        if not _challenge(attempt, opened, reader, twin):
+            _reopen(attempt, opened, reader, twin, files)
+    except nas.NasError as error:
+        return Finding(Reason(error.problem.reason), error.problem.detail)
+    except _Unreadable as error:
+        return error.finding
+    return None
+
+
+def _challenge(attempt: ClearAttempt, opened: OpenRun, reader: Reader, twin: Twin) -> bool:
+    """Lay the challenge, ask, take it away; whether the NAS is plain and local. Raises NasError, OSError."""
+    name = attempt.pk.hex
+    folder = layout.parse_run_path(attempt.run.run_path).parent
+    beside = [tree.fence_name(name), tree.prepared_name(name)]
+    challenge = tree.challenge_name(name) if tree.may_write(opened.run) else b""
+    if challenge:
+        attempt.challenging = True
+        tree.with_reserve(opened.root, lambda: tree.lay_challenge(opened.run, challenge))
+    plain_local = reader.challenge(twin.path, folder=folder, beside=beside, within=challenge)
+    if challenge:
+        tree.discard_challenge(opened.run, challenge)
+        attempt.challenging = False
+    return plain_local
+
+
+def compare_blocks(
+    attempt: ClearAttempt, opened: OpenRun, reader: Reader, files: Sequence[tree.Entry]
+) -> Finding | None:
+    """Whether the twins of some files hold what the fenced ones do, in blocks here and there; what speaks against it.
+
+    Small files are compared as a whole.
+    """
+    share = max(_BLOCK, min(_MOST_OF_A_FILE, _ALL_BLOCKS // max(len(files), 1)))
+    try:
+        _reopen(attempt, opened, reader, twin_of(attempt.run), files, lambda size: _blocks_of(size, share))
+    except nas.NasError as error:
+        return Finding(Reason(error.problem.reason), error.problem.detail)
+    except _Unreadable as error:
+        return error.finding
+    return None
+
+
+def _blocks_of(size: int, share: int) -> tuple[tuple[int, int], ...]:
+    """The whole of a small file; of a larger one the first and the last block, and others at random."""
+    if size <= share:
+        return ((0, size),)
+    count = -(-size // _BLOCK)
+    chosen = {0, count - 1} | {secrets.randbelow(count) for _ in range(share // _BLOCK - 2)}
+    return tuple((number * _BLOCK, min(_BLOCK, size - number * _BLOCK)) for number in sorted(chosen))
+
+
+def _reopen(
+    attempt: ClearAttempt,
+    opened: OpenRun,
+    reader: Reader,
+    twin: Twin,
+    files: Sequence[tree.Entry],
+    pieces: Callable[[int], tuple[tuple[int, int], ...]] = lambda size: (),
+) -> None:
+    """Have files of the twin opened anew, their ends compared with those of the fenced ones. Raises NasError.
+
+    `pieces` says of which parts of a file of some size, where the ends are not enough.
+    """
+    _note(attempt, 0)
+    noted = time.monotonic()
+    for start in range(0, len(files), _BATCH_FILES):
+        batch = files[start : start + _BATCH_FILES]
+        reader.reopen(twin.path, [_ends(opened.run, entry, pieces(entry.size)) for entry in batch])
+        if time.monotonic() - noted >= _PROGRESS_SECONDS:
+            _note(attempt, start + len(batch))
+            noted = time.monotonic()
+
+
+def _ends(run: int, entry: tree.Entry, pieces: tuple[tuple[int, int], ...]) -> Ends:
+    try:
+        return Ends(entry.path, *hashing.ends(run, entry.path, pieces=pieces), pieces)
+    except OSError as error:
+        detail = f"{show(entry.path)}: {os.strerror(error.errno or 0)}"
+        raise _Unreadable(Finding(Reason.STAGING_IO_ERROR, detail)) from None
+
+
+def _note(attempt: ClearAttempt, files: int) -> None:
+    now = timezone.now()
+    ClearAttempt.objects.filter(pk=attempt.pk).update(step=REOPENING, checked_files=files, progress_at=now)

@@ -1,0 +1,304 @@
+"""The removal of a shell: a small clear of its own, asked for by a person.
+
+Plan, fence, one more look, tombstone, commit, removal; before the commit the shell goes back, after it the rest goes
+too. What came to it in the meantime stays. The run at whose path it was made only lends its lock and its row: neither
+its state nor what the ledger says was freed of runs changes.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError, connection, transaction
+from django.db import Error as DjangoDatabaseError
+from django.utils import timezone
+
+from cleanup import clearing, gathering, queueing, readiness
+from cleanup.clearing import Refused
+from cleanup.gathering import Unreachable
+from cleanup.models import ClearAttempt, LedgerKind, Orphan, OrphanKind, Phase
+from cleanup.policy.gates import Finding
+from cleanup.policy.reasons import Reason
+from cleanup.runs.shells import fenced_since_ns, read_at
+from cleanup.staging import kernel, layout, tree
+from cleanup.staging.layout import show
+from cleanup.staging.plan import Plan, PlanError, encode
+from cleanup.storage import record_locks, shells
+from cleanup.storage.shells import Shell
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a shell lies: the open root, the open folder that holds it, and its name there."""
+
+    root: int
+    parent: int
+    name: bytes
+
+
+def request_removal(orphan: Orphan, *, actor: str, now: datetime) -> ClearAttempt:
+    """Ask for the removal of a shell that is listed: a queued attempt with its task, or neither.
+
+    Raises AlreadyClearing if its run has an active attempt, ValueError for anything but a shell of a known run.
+    """
+    if orphan.kind != OrphanKind.SHELL or orphan.run is None or orphan.gone_at is not None:
+        raise ValueError("no shell of a known run")
+    with transaction.atomic():
+        attempt = queueing.new_removal(orphan.run, path=orphan.path, actor=actor, now=now)
+        queueing.enqueue([attempt])
+    return attempt
+
+
+def perform(attempt: ClearAttempt, *, now: datetime) -> ClearAttempt:
+    """Carry out a queued removal of this host; returns it as it ended, or as it stands where another worker has it."""
+    if attempt.host != settings.EXLAB_HOST or attempt.is_clear:
+        return attempt
+    with gathering.data_dir().lock(str(attempt.run_id)) as free:
+        if free and attempt.advance([Phase.QUEUED], Phase.INTENT, now=timezone.now()):
+            try:
+                _remove(attempt)
+            except Refused as refused:
+                _end(attempt, refused.phase, refused.finding, timezone.now())
+            except Unreachable as error:
+                _end(attempt, Phase.REFUSED, error.finding, timezone.now())
+    attempt.refresh_from_db()
+    return attempt
+
+
+def settle(attempt: ClearAttempt, *, now: datetime) -> bool | None:
+    """Settle an interrupted removal: True if the rest of it was removed, False if it went back, None: nothing to do.
+
+    Call it with the run's lock held. Raises Unreachable or OSError where that cannot be done yet.
+    """
+    if attempt.phase in (Phase.QUEUED, Phase.INTENT):
+        with _placed(attempt) as place:
+            _put_back(attempt, place)
+        _end(attempt, Phase.ABORTED, Finding(Reason.INTERRUPTED), now)
+        return False
+    if attempt.phase not in (Phase.COMMITTED, Phase.DONE):
+        return None
+    try:
+        plan = gathering.data_dir().read_plan(attempt.pk.hex, attempt.plan_sha256)
+    except PlanError as error:
+        raise Unreachable(Finding(Reason.PLAN_MISSING, str(error))) from None
+    with _placed(attempt) as place:
+        _fence_again(attempt, plan, place)
+        _finish(attempt, plan, place)
+    return True
+
+
+@contextlib.contextmanager
+def _placed(attempt: ClearAttempt) -> Iterator[_Place]:
+    """Where the shell of an attempt lies, or lay. Raises Unreachable."""
+    run = attempt.run
+    name = os.fsencode(str(attempt.prepared["path"]).rpartition("/")[2])
+    with gathering.open_root(run.root) as root, contextlib.ExitStack() as stack:
+        try:
+            folder = layout.parse_run_path(run.run_path).parent
+            parent = stack.enter_context(layout.opened(layout.open_beneath(root, folder)))
+        except OSError as error:
+            raise Unreachable(gathering.way_blocked(error)) from None
+        yield _Place(root, parent, name)
+
+
+def _remove(attempt: ClearAttempt) -> None:
+    """The removal from its beginning to its end. Raises Refused or Unreachable with the shell at its place again."""
+    if hindrances := readiness.hindrances():
+        raise Refused(hindrances[0])
+    if missing := kernel.missing_calls():
+        raise Refused(Finding(Reason.CLEARING_UNSUPPORTED, f"missing: {', '.join(missing)}"))
+    with _placed(attempt) as place, contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(layout.opened(layout.open_beneath(place.parent, place.name)))
+            stack.enter_context(layout.flocked(folder))
+        except BlockingIOError:
+            raise Refused(Finding(Reason.WRITER_ACTIVE, "the folder is locked")) from None
+        except OSError as error:
+            raise Refused(gathering.way_blocked(error)) from None
+        plan = _plan(attempt, _expect_shell(attempt, folder, place.name))
+        _fence(attempt, plan, place, folder)
+        _commit(attempt, place)
+        _finish(attempt, plan, place)
+
+
+def _expect_shell(attempt: ClearAttempt, folder: int, name: bytes) -> Shell:
+    """What is open must be a shell in which no program is at work. Raises Refused."""
+    path = layout.parse_run_path(attempt.run.run_path)
+    try:
+        held = record_locks.held_lock(folder, patience_seconds=record_locks.PATIENCE_SECONDS)
+        shell = shells.read(folder, path, since_ns=_since_ns(attempt))
+    except OSError as error:
+        raise Refused(gathering.way_blocked(error)) from None
+    if held is not None:
+        raise Refused(Finding(Reason.WRITER_ACTIVE, f"a program holds {show(held)}"))
+    if shell is None or not shell.complete:
+        raise Refused(Finding(Reason.NOT_A_SHELL))
+    if busy := gathering.find_writers(shell.scan, [name, tree.fence_name(attempt.pk.hex)]):
+        raise Refused(busy[0])
+    return shell
+
+
+def _since_ns(attempt: ClearAttempt) -> int | None:
+    """Since when a shell may be there; what was moved aside has been asked that before."""
+    path = attempt.run.run_path
+    if attempt.prepared["path"] != path:
+        return None
+    made = ClearAttempt.objects.clears().filter(run=attempt.run, phase__in=[Phase.COMMITTED, Phase.DONE])
+    clear = made.order_by("-created_at").first()
+    return fenced_since_ns(clear) if clear is not None else None
+
+
+def _plan(attempt: ClearAttempt, shell: Shell) -> Plan:
+    """Write down durably what may go. Raises Refused."""
+    name = attempt.pk.hex
+    plan = Plan(name, str(attempt.prepared["path"]), shell.scan.ino, shell.scan.entries)
+    data, counted = encode(plan), tree.count(plan.entries)
+    try:
+        gathering.data_dir().write_plan(name, data)
+    except OSError as error:
+        _forget(attempt)
+        raise Refused(Finding(Reason.STORAGE_ERROR, os.strerror(error.errno or 0))) from None
+    fields: dict[str, Any] = {
+        "plan_sha256": hashlib.sha256(data).hexdigest(),
+        "planned_files": counted.files,
+        "planned_bytes": counted.bytes,
+        "prepared": {**attempt.prepared, "record": shell.record},
+    }
+    if not attempt.advance([Phase.INTENT], Phase.INTENT, now=timezone.now(), **fields):
+        _forget(attempt)
+        raise Refused(Finding(Reason.INTERRUPTED))
+    return plan
+
+
+def _fence(attempt: ClearAttempt, plan: Plan, place: _Place, folder: int) -> None:
+    """Fence the shell, look at it once more, and keep what is in it. Raises Refused, the shell back in its place."""
+    fence = tree.fence_name(plan.attempt)
+    try:
+        tree.fence(place.parent, place.name, fence)
+        if kernel.status(place.parent, fence).ino != plan.ino:
+            raise Refused(Finding(Reason.IDENTITY_MISMATCH, "another folder lies there"))
+        _keep(attempt, folder)
+        shell = _expect_shell(attempt, folder, place.name)
+        if changes := tree.differences(plan.entries, shell.scan.entries, strict=True):
+            raise Refused(Finding(Reason.NOT_A_SHELL, "; ".join(changes[:3])))
+    except OSError as error:
+        _put_back(attempt, place)
+        raise Refused(Finding(Reason.STORAGE_ERROR, os.strerror(error.errno or 0))) from None
+    except Refused:
+        _put_back(attempt, place)
+        raise
+
+
+def _keep(attempt: ClearAttempt, folder: int) -> None:
+    """The tombstone: everything that is in the shell, and who asked for its removal."""
+    story = {
+        "attempt": attempt.pk.hex,
+        "kind": attempt.kind,
+        "run_path": attempt.run.run_path,
+        "path": attempt.prepared["path"],
+        "staging_root": attempt.run.root.name,
+        "host": settings.EXLAB_HOST,
+        "actor": attempt.actor,
+        "plan_sha256": attempt.plan_sha256,
+        "files": attempt.planned_files,
+        "bytes": attempt.planned_bytes,
+    }
+    gathering.data_dir().write_tombstone(attempt.pk.hex, folder, story, b"")
+
+
+def _commit(attempt: ClearAttempt, place: _Place) -> None:
+    """The point of no return, in one durable transaction with its row in the ledger. Raises Refused.
+
+    After an error the attempt is read again on a new connection; if that fails too, recovery decides later.
+    """
+    try:
+        with transaction.atomic(durable=True):
+            now = timezone.now()
+            if not attempt.advance([Phase.INTENT], Phase.COMMITTED, now=now):
+                raise DatabaseError("the attempt was changed by another worker")
+            counts = {"files": attempt.planned_files, "bytes": attempt.planned_bytes}
+            clearing.write_ledger(attempt, LedgerKind.SHELL, now, detail=str(attempt.prepared["path"]), **counts)
+    except DjangoDatabaseError as error:
+        connection.close()
+        clearing.settle_phase(attempt)
+        if attempt.phase != Phase.COMMITTED:
+            _put_back(attempt, place)
+            raise Refused(Finding(Reason.DATABASE_ERROR, type(error).__name__)) from error
+
+
+def _fence_again(attempt: ClearAttempt, plan: Plan, place: _Place) -> None:
+    """A committed shell that a power failure put back goes to its fence again, if it is all still there."""
+    shell = read_at(place.parent, place.name, attempt.run)
+    if shell is not None and shell.scan.ino == plan.ino and not tree.differences(plan.entries, shell.scan.entries):
+        tree.fence(place.parent, place.name, tree.fence_name(plan.attempt))
+
+
+def _finish(attempt: ClearAttempt, plan: Plan, place: _Place) -> None:
+    """Remove what the plan holds, and say so. What came to it stays, under a name aside. Twice is harmless."""
+    fence = tree.fence_name(plan.attempt)
+    try:
+        folder = layout.open_beneath(place.parent, fence)
+    except FileNotFoundError:
+        os.fsync(place.parent)
+        _end(attempt, Phase.DONE, None, timezone.now())
+        return
+    with layout.opened(folder):
+        if kernel.status(folder).ino != plan.ino:
+            raise Unreachable(Finding(Reason.IDENTITY_MISMATCH, "another folder lies at the fence"))
+        record = attempt.prepared.get("record", {})
+        removal = tree.remove(place.parent, fence, folder, plan.entries, record=record)
+    os.fsync(place.parent)
+    if not removal.left:
+        _end(attempt, Phase.DONE, None, timezone.now())
+        return
+    aside = _set_aside(attempt, place)
+    left = ", ".join(f"{show(path)}: {why}" for path, why in removal.left[:3])
+    _end(attempt, Phase.DONE, Finding(Reason.NOT_A_SHELL, f"{show(aside)} keeps what is left ({left})"), timezone.now())
+
+
+def _put_back(attempt: ClearAttempt, place: _Place) -> None:
+    """The shell stands at its place again; where something else does by now it is kept under a name aside."""
+    try:
+        tree.put_back(place.parent, tree.fence_name(attempt.pk.hex), place.name)
+    except FileNotFoundError:
+        os.fsync(place.parent)
+    except FileExistsError:
+        _set_aside(attempt, place)
+    _forget(attempt)
+
+
+def _set_aside(attempt: ClearAttempt, place: _Place) -> bytes:
+    """Give the fence a name under which it is listed, durably. Raises OSError."""
+    return shells.rename_aside(place.parent, tree.fence_name(attempt.pk.hex), attempt.pk.hex)
+
+
+def _forget(attempt: ClearAttempt) -> None:
+    with contextlib.suppress(OSError):
+        gathering.data_dir().discard(attempt.pk.hex)
+
+
+def _end(attempt: ClearAttempt, phase: Phase, finding: Finding | None, now: datetime) -> None:
+    """End a removal in one transaction. Its row in the ledger stands already where it was committed."""
+    reason, detail = (finding.reason, finding.detail) if finding else ("", "")
+    before = [Phase.COMMITTED, Phase.DONE] if phase == Phase.DONE else [Phase.QUEUED, Phase.INTENT]
+    freed = {"freed_files": attempt.planned_files, "freed_bytes": attempt.planned_bytes} if finding is None else {}
+    with transaction.atomic():
+        # That it is done and left something is no promise to try again: what is left is no shell of ours any more.
+        told = {"reason": "" if phase == Phase.DONE else reason, "detail": detail}
+        if not attempt.advance(before, phase, now=now, **told, **freed):
+            return
+        if finding is not None:
+            clearing.write_ledger(attempt, LedgerKind.SHELL, now, reason=reason, detail=detail)
+        if phase == Phase.DONE:
+            Orphan.objects.filter(
+                root=attempt.run.root_id, path=str(attempt.prepared["path"]), kind=OrphanKind.SHELL, gone_at=None
+            ).update(gone_at=now)
+    logger.info("shell %s of %s: %s %s", attempt.prepared["path"], attempt.run.run_path, phase, detail or reason)

@@ -1,0 +1,1 @@
+"""The laboratory: staging roots, their NAS roots, and how they are reached."""

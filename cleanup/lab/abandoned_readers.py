@@ -1,0 +1,44 @@
+"""The processes that were given up on a NAS root and live on: counted over all processes of this host, at most three.
+
+A process that hangs in the kernel keeps its memory and its place in the mount's queue until the mount answers, and
+nothing ends it. Where several programs do not see each other's processes, as in containers, each counts its own.
+"""
+
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+
+from cleanup.models import NasBreaker
+from cleanup.storage.nas.processes import Process
+
+MOST = 3
+
+
+class AbandonedReaders:
+    """Those of one NAS root, by its token."""
+
+    def __init__(self, token: str) -> None:
+        self._key: dict[str, Any] = {"host": settings.EXLAB_HOST, "token": token}
+        self._known: list[Process] | None = None
+
+    def note(self, process: Process) -> None:
+        """Remember one more, and forget those that have ended."""
+        with transaction.atomic():
+            NasBreaker.objects.get_or_create(**self._key)
+            breaker = NasBreaker.objects.select_for_update().get(**self._key)
+            self._known = [known for known in (*_processes(breaker), process) if known.is_living()]
+            breaker.abandoned = [[known.pid, known.started] for known in self._known]
+            breaker.save(update_fields=["abandoned"])
+
+    def may_ask_again(self) -> bool:
+        """Whether one more may be risked; asked of the database once, since then of what was noted here."""
+        if self._known is None:
+            breaker = NasBreaker.objects.filter(**self._key).first()
+            self._known = _processes(breaker) if breaker else []
+        self._known = [known for known in self._known if known.is_living()]
+        return len(self._known) < MOST
+
+
+def _processes(breaker: NasBreaker) -> list[Process]:
+    return [Process(pid, started) for pid, started in breaker.abandoned]

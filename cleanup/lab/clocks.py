@@ -1,0 +1,161 @@
+"""This host's clock: looked at by the watchdog and by each pass, kept durably, and mended after where it went back.
+
+A look that nothing speaks against is kept as the last sound one. One that is in doubt never takes its place: not by a
+second look, not by a restart; only a clock that is right again, other clocks, or a person's word ends it.
+"""
+
+import logging
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+
+from cleanup import schedules
+from cleanup.lab import other_clocks
+from cleanup.lab.nas import BREAKER_PAUSE
+from cleanup.models import Hold, HostClock, NasBreaker, Outcome, Run, Sweep, SweepKind
+from cleanup.policy import slowness
+from cleanup.policy.breakers import CLOCK_TOLERANCE, Clock
+from cleanup.policy.clocks import Asked, Judged, Known, Verdict, confirmed, judge
+
+logger = logging.getLogger(__name__)
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def read_clock(now: datetime) -> Clock:
+    """This host's clock, beside the time since it was started, which no person can set."""
+    try:
+        boot_id = _BOOT_ID.read_text().strip()
+    except OSError:
+        boot_id = ""
+    return Clock(wall=now, boot_id=boot_id, boot_seconds=time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
+def as_json(clock: Clock) -> dict[str, Any]:
+    """A look at a clock as rows keep it."""
+    return {"wall": clock.wall.isoformat(), "boot_id": clock.boot_id, "boot_seconds": clock.boot_seconds}
+
+
+def from_json(kept: dict[str, Any]) -> Clock:
+    """The inverse of `as_json`."""
+    wall = datetime.fromisoformat(kept["wall"])
+    return Clock(wall=wall, boot_id=kept["boot_id"], boot_seconds=kept["boot_seconds"])
+
+
+def look(clock: Clock, *, ask: bool, write: bool = True) -> Judged:
+    """Judge a look at this host's clock and keep it. `ask`: other clocks are asked, where they are needed.
+
+    Asking touches the NAS, so the watchdog does not. The first look of all is a pass's.
+    """
+    known = _known(HostClock.objects.filter(host=settings.EXLAB_HOST).first())
+    judged = judge(known, clock, asked=None)
+    asked = other_clocks.ask() if ask and judged.verdict is not Verdict.SOUND else None
+    if not write or (known is None and not ask):
+        return judge(known, clock, asked=asked)
+    with transaction.atomic():
+        # Another process may have looked meanwhile, or a person said that the clock is right.
+        row = _locked(clock)
+        judged = judge(_known(row), clock, asked=asked)
+        _keep(row, clock, judged, asked)
+    return judged
+
+
+def reached(now: datetime) -> datetime:
+    """An instant that has been reached at least: `now`, or what a clock that went back has shown before.
+
+    What is seen for the first time by such a clock is dated by this, else it would look old once the clock is right.
+    """
+    known = _known(HostClock.objects.filter(host=settings.EXLAB_HOST).first())
+    sure = judge(known, read_clock(now), asked=None).known.sure
+    return max(now, sure.wall) if sure else now
+
+
+def confirm(clock: Clock, *, why: str) -> None:
+    """Keep a look as sound because a person says that the clock is right."""
+    with transaction.atomic():
+        said = Judged(verdict=Verdict.SOUND, known=confirmed(clock))
+        _keep(_locked(clock), clock, said, None)
+    logger.warning("the clock of %s is right, as a person says: %s", settings.EXLAB_HOST, why)
+
+
+def tend(now: datetime) -> None:
+    """A look without asking anything but rows, and a mend of what waits for a future that was a mistake."""
+    look(read_clock(now), ask=False)
+    mend(now)
+
+
+def mend(now: datetime) -> str:
+    """Start again on this host what a clock that was ahead has put off; says what was mended, empty if nothing was."""
+    host = settings.EXLAB_HOST
+    names = schedules.mend(host, now)
+    nas = NasBreaker.objects.filter(host=host, open_until__gt=now + BREAKER_PAUSE + CLOCK_TOLERANCE)
+    twins = Run.objects.filter(root__host=host, nas_retry_at__gt=now + slowness.LONGEST_PAUSE + CLOCK_TOLERANCE)
+    done = [f"{name} is started again" for name in names]
+    if nas.update(open_until=None, since=None, failures=0):
+        done.append("the NAS is asked again")
+    if twins.exists():
+        Run.objects.filter(pk__in=list(twins.values_list("pk", flat=True))).doubt()
+        twins.update(nas_retry_at=now)
+        done.append("slow copies are asked for again")
+    if not done:
+        return ""
+    said = "; ".join(done)
+    logger.warning("the clock of %s went back, and what waited for a future that was none is mended: %s", host, said)
+    told = {"mended_at": now, "mended": said}
+    HostClock.objects.update_or_create(host=host, defaults=told, create_defaults={**told, "seen_at": now})
+    return said
+
+
+def _locked(clock: Clock) -> HostClock:
+    """This host's row; made here where it has none, for two processes may look for the first time."""
+    row, _new = HostClock.objects.get_or_create(host=settings.EXLAB_HOST, defaults={"seen_at": clock.wall})
+    return HostClock.objects.select_for_update().get(pk=row.pk)
+
+
+def _keep(row: HostClock, clock: Clock, judged: Judged, asked: Asked | None) -> None:
+    before, seen_at = row.sure_at, row.seen_at
+    row.sure_at = None if judged.known.sure is None else judged.known.sure.wall
+    row.seen_at, row.known = clock.wall, _known_as_json(judged.known)
+    if asked is not None:
+        names, none = [other.name for other in asked.others], list(asked.none)
+        row.compared = {"at": clock.wall.isoformat(), "others": names, "none": none}
+    if judged.verdict is Verdict.SOUND:
+        if row.doubted_since is not None:
+            logger.warning("the clock of %s is right again", row.host)
+        row.doubted_since, row.detail, row.seconds = None, "", 0
+    elif judged.verdict is Verdict.DOUBT:
+        if row.doubted_since is None:
+            logger.warning("the clock of %s is in doubt: %s", row.host, judged.detail)
+        if row.doubted_since is None or asked is not None:
+            row.detail, row.seconds = judged.detail, judged.seconds
+        row.doubted_since = row.doubted_since or clock.wall
+    row.save()
+    if before != row.sure_at:
+        ends = [end for end in (before, row.sure_at) if end is not None]
+        _judge_again(row.host, min(ends), max(*ends, clock.wall, seen_at))
+
+
+def _judge_again(host: str, after: datetime, until: datetime) -> None:
+    """Have the runs judged again of which a hold ends between two instants."""
+    ending = Hold.objects.filter(run__root__host=host, released_at=None, until__gt=after, until__lte=until)
+    Run.objects.filter(pk__in=ending.values("run")).doubt()
+
+
+def _known(row: HostClock | None) -> Known | None:
+    if row is not None and row.known:
+        kept = row.known
+        sure = from_json(kept["sure"]) if kept["sure"] else None
+        return Known(sound=from_json(kept["sound"]), anchor=from_json(kept["anchor"]), sure=sure, ahead=kept["ahead"])
+    # Before looks were kept for themselves the passes kept them.
+    timed = Sweep.objects.filter(host=settings.EXLAB_HOST, kind=SweepKind.TIMED).exclude(outcome=Outcome.RUNNING)
+    found = timed.filter(clock__sound=True).order_by("-pk").first() or timed.order_by("pk").first()
+    return confirmed(from_json(found.clock)) if found is not None and found.clock else None
+
+
+def _known_as_json(known: Known) -> dict[str, Any]:
+    sure = as_json(known.sure) if known.sure else None
+    return {"sound": as_json(known.sound), "anchor": as_json(known.anchor), "sure": sure, "ahead": known.ahead}

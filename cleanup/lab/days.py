@@ -1,0 +1,100 @@
+"""Days of the lab: what a date, or a time without a zone, means where the lab is."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from django.conf import settings
+from django.utils import timezone
+
+from cleanup.staging.ingest import parse_instant
+
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_NAMES_ITS_ZONE = re.compile(r".*(?:Z|[+-]\d\d:?\d\d)")
+# An instant as the wizard writes it has seconds; people leave them out.
+_TO_THE_MINUTE = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d)(Z|[+-]\d\d:?\d\d)?$")
+# A zone by its name, after a blank or in brackets.
+_WITH_ZONE = re.compile(r"(?P<when>[^\s\[]+(?:\s+\d\d?:[^\s\[]*)?)(?:\s+(?P<zone>\S+)|\[(?P<bracketed>[^\]]*)\])?")
+
+
+class NoInstant(ValueError):
+    """What a person wrote is neither a day nor an instant; the words say why."""
+
+
+@dataclass(frozen=True)
+class Until:
+    """The end that a person named: an instant, and the day of which it is the end, if it is one's."""
+
+    at: datetime
+    day: date | None = None
+
+    @property
+    def said(self) -> str:
+        """The instant in the lab's zone, by its name, and the day that ends with it."""
+        local = timezone.localtime(self.at)
+        of_day = f", the end of {self.day}" if self.day else ""
+        return f"{local:%Y-%m-%d %H:%M:%S} {local.tzname()} ({settings.TIME_ZONE}{of_day})"
+
+
+def end_of(day: date, zone: tzinfo | None = None) -> datetime:
+    """The first instant after a day, in a zone, else in the lab's. Raises NoInstant for the last day of the calendar.
+
+    A day may have 23 hours or 25, and where clocks are set at midnight the next one may begin at one o'clock.
+    """
+    try:
+        return _latest(datetime.combine(day + timedelta(days=1), time.min), zone)
+    except OverflowError:
+        raise NoInstant(f"{day} is too far away.") from None
+
+
+def read_until(text: str) -> Until:
+    """The end that a person wrote: a day, which counts whole, or an instant.
+
+    `2027-01-05`, `2027-01-05T18:00` (the T may be a blank), `2027-01-05T18:00:00+01:00`; without a zone in the lab's,
+    or with one by its name: `2027-01-05 Europe/Zurich`. Raises NoInstant.
+    """
+    found = _WITH_ZONE.fullmatch(text.strip())
+    if found is None:
+        raise NoInstant(f"{text} is neither a day such as 2027-01-05 nor an instant such as 2027-01-05T18:00.")
+    named = found["zone"] if found["zone"] is not None else found["bracketed"]
+    zone = None if named is None else _zone(named)
+    if _DAY.fullmatch(found["when"]):
+        day = _day(found["when"])
+        return Until(end_of(day, zone), day)
+    return Until(_instant("T".join(found["when"].split()), zone))
+
+
+def say(at: datetime) -> str:
+    """An instant to the minute in the lab's zone: `2027-01-06 00:00 CET`."""
+    local = timezone.localtime(at)
+    return f"{local:%Y-%m-%d %H:%M} {local.tzname()}"
+
+
+def _zone(name: str) -> tzinfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise NoInstant(f"There is no time zone {name}: name one such as Europe/Zurich.") from None
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise NoInstant(f"There is no day {text}.") from None
+
+
+def _instant(text: str, zone: tzinfo | None) -> datetime:
+    at = parse_instant(_TO_THE_MINUTE.sub(r"\1:00\2", text))
+    if at is None:
+        raise NoInstant(f"{text} is neither a day such as 2027-01-05 nor an instant such as 2027-01-05T18:00.")
+    if _NAMES_ITS_ZONE.fullmatch(text):
+        return at
+    return _latest(at.replace(tzinfo=None), zone)
+
+
+def _latest(local: datetime, zone: tzinfo | None) -> datetime:
+    """A local time as an instant; the later one of two where clocks are set: what a person holds never ends early."""
+    aware = local.replace(tzinfo=zone or timezone.get_default_timezone())
+    return max(aware.replace(fold=fold).astimezone(UTC) for fold in (0, 1))

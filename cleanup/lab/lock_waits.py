@@ -1,0 +1,173 @@
+"""How long the program waits for a lock of the database, and what it says when that was too long."""
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.transaction import TransactionManagementError
+
+# A page that takes longer is reloaded, and a command interrupted; the same as SQLite's `timeout` in the settings.
+LONGEST_SECONDS = 10
+# A migration changes whole tables, and waits longer for those who use them.
+_MIGRATION_SECONDS = 120
+_SHOWN = 3
+# Of a longer name PostgreSQL keeps the beginning, in bytes.
+_LONGEST_NAME = 63
+
+# The sessions that hold what others wait for, or may: in a transaction that has lasted as long as the wait, with a lock
+# that keeps writers out. What others wait for is known while they wait, and our own wait is over by then.
+_HOLDERS = """
+SELECT pid, application_name, usename, host(client_addr), state,
+       extract(epoch FROM clock_timestamp() - xact_start)::int
+FROM pg_stat_activity
+WHERE pid <> pg_backend_pid() AND datname = current_database() AND wait_event_type IS DISTINCT FROM 'Lock'
+  AND (xact_start IS NULL OR xact_start < clock_timestamp() - %(seconds)s * interval '1 second')
+  AND pid IN (
+    SELECT unnest(pg_blocking_pids(waiting.pid)) FROM pg_stat_activity waiting
+    WHERE waiting.datname = current_database() AND waiting.wait_event_type = 'Lock'
+    UNION
+    SELECT pid FROM pg_locks
+    WHERE granted AND locktype = 'relation' AND mode NOT IN ('AccessShareLock')
+      AND (%(table)s::text IS NULL OR relation = to_regclass(%(table)s::text))
+  )
+ORDER BY xact_start NULLS LAST, pid LIMIT %(most)s
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """A session of the database that may hold the lock. Empty and None: the database does not tell us."""
+
+    process: int
+    program: str
+    user: str
+    address: str
+    idle: bool
+    seconds: int | None
+
+    def __str__(self) -> str:
+        names = ", ".join(part for part in (self.program, self.user and f"user {self.user}", self.address) if part)
+        at_it = "" if self.seconds is None else f", in its transaction for {self.seconds} s"
+        return f"process {self.process} ({names}{at_it}{', idle' if self.idle else ''})"
+
+
+def limit(*, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:  # noqa: ANN401
+    """Let a new connection wait no longer than LONGEST_SECONDS; a handler of `connection_created`.
+
+    In PostgreSQL it says by its name what it is, so that others can tell who holds them up.
+    """
+    if connection.vendor != "postgresql":
+        return  # SQLite is told when it is opened
+    name = "coalesce(nullif(current_setting('application_name'), ''), %s)"
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT set_config('application_name', {name}, false)", [_what_runs()])
+        _set_limit(cursor, connection, LONGEST_SECONDS)
+
+
+def lift(*, using: str, **kwargs: Any) -> None:  # noqa: ANN401
+    """Let a migration wait; a handler of `pre_migrate`."""
+    _change(using, _MIGRATION_SECONDS)
+
+
+def restore(*, using: str, **kwargs: Any) -> None:  # noqa: ANN401
+    """The migration is over; a handler of `post_migrate`."""
+    _change(using, LONGEST_SECONDS)
+
+
+@contextmanager
+def not_waiting() -> Iterator[None]:
+    """For a write that may as well be left out: SQLite, which locks all at once, refuses it if another is writing."""
+    if connection.vendor != "sqlite":
+        yield
+        return
+    with connection.cursor() as cursor:
+        before = cursor.execute("PRAGMA busy_timeout").fetchone()[0]
+        cursor.execute("PRAGMA busy_timeout = 0")
+        try:
+            yield
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout = {before}")
+
+
+def is_at_fault(error: BaseException | None) -> bool:
+    """Whether an error, or one that it comes from, says that a lock was waited for in vain."""
+    return any(_is_of_a_lock(one) for one in _chain(error))
+
+
+def say(error: BaseException) -> str:
+    """What a person is told of such an error, in one sentence or two; empty for any other error."""
+    if not is_at_fault(error):
+        return ""
+    begin = f"The database was busy with something else for {LONGEST_SECONDS} seconds, so this was given up."
+    holders = "; ".join(map(str, find_holders(error)))
+    return f"{begin} {f'Busy: {holders}. ' if holders else ''}Try again in a moment."
+
+
+def find_holders(error: BaseException) -> list[Holder]:
+    """Who holds the lock, or may, the longest first; nobody where the database cannot tell."""
+    if connection.vendor != "postgresql":
+        return []
+    asked = {"seconds": LONGEST_SECONDS - 1, "table": _table_of(error), "most": _SHOWN}
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(_HOLDERS, asked)
+            return [_holder(*row) for row in cursor.fetchall()]
+    except (DatabaseError, TransactionManagementError):
+        return []  # in a transaction that has failed nothing can be asked
+
+
+def _holder(pid: int, program: str | None, user: str | None, address: str | None, state: str | None, s: Any) -> Holder:  # noqa: ANN401
+    idle = (state or "").startswith("idle")
+    return Holder(process=pid, program=program or "", user=user or "", address=address or "", idle=idle, seconds=s)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_of_a_lock(error: BaseException) -> bool:
+    busy = str(getattr(error, "sqlite_errorname", "")).startswith("SQLITE_BUSY")
+    return busy or getattr(error, "sqlstate", None) == "55P03"
+
+
+def _table_of(error: BaseException) -> str | None:
+    """The table or index of which PostgreSQL says that a row was waited for, quoted; None if it does not say."""
+    for one in _chain(error):
+        context = getattr(getattr(one, "diag", None), "context", None)
+        if context and (named := re.search(r'"\w+"', context)):
+            return named.group()
+    return None
+
+
+def _change(using: str, seconds: int) -> None:
+    from django.db import connections
+
+    changed = connections[using]
+    with changed.cursor() as cursor:
+        _set_limit(cursor, changed, seconds)
+
+
+def _set_limit(cursor: Any, connection: BaseDatabaseWrapper, seconds: int) -> None:  # noqa: ANN401
+    if connection.vendor == "postgresql":
+        cursor.execute("SELECT set_config('lock_timeout', %s, false)", [f"{seconds}s"])
+    else:
+        cursor.execute(f"PRAGMA busy_timeout = {seconds * 1000}")
+
+
+def _what_runs() -> str:
+    """This process in words, as in `exlab sweep on labpc-04`."""
+    program = Path(sys.argv[0])
+    if program.name == "manage.py":
+        doing = " ".join(sys.argv[1:2])
+    else:
+        doing = "web server" if "gunicorn" in program.parts or program.name == "gunicorn" else f"in {program.name}"
+    return f"exlab {doing} on {settings.EXLAB_HOST}"[:_LONGEST_NAME]

@@ -1,0 +1,68 @@
+"""The markers of this host's staging roots: laid, seen again, and those of the NAS that must not be seen here."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+
+from django.conf import settings
+
+from cleanup.lab.nas import nas_root_of
+from cleanup.models import Run, StagingRoot
+from cleanup.policy.gates import Finding
+from cleanup.policy.reasons import Reason
+from cleanup.staging import layout, tree
+from cleanup.storage import markers
+
+# The top of a staging root may belong to an admin alone; the other signs must do there.
+_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def lay(directory: int, token: str) -> Finding | None:
+    """Lay the marker of a staging root, open as `directory`, and look for it there; what keeps a clear from going on.
+
+    A root whose top may not be written goes without. Writes: for a registration, a start or a clear, never for a look.
+    """
+    name = markers.staging_marker(token)
+    try:
+        if not markers.exists(directory, name):
+            tree.with_reserve(directory, lambda: tree.lay_marker(directory, name))
+        if not markers.is_seen(directory, name):
+            return Finding(Reason.MARKER_NOT_SEEN, layout.show(name))
+    except OSError as error:
+        if error.errno in _NOT_OURS:
+            return None
+        return Finding(Reason.STORAGE_ERROR, f"{layout.show(name)}: {os.strerror(error.errno or 0)}")
+    return None
+
+
+def lay_on_this_host() -> Iterator[tuple[StagingRoot, Finding]]:
+    """Lay the markers of this host's staging roots that carry their tokens; those where that failed, and why.
+
+    A root that an earlier version has registered gets its marker so.
+    """
+    for root in StagingRoot.objects.filter(host=settings.EXLAB_HOST).exclude(token=""):
+        with contextlib.suppress(OSError, layout.WrongToken), layout.opened(layout.open_root(root.path)) as directory:
+            layout.check_token(directory, root.token)
+            if finding := lay(directory, root.token):
+                yield root, finding
+
+
+def nas_on_staging(run: Run, directory: int) -> Finding | None:
+    """`nas_is_staging` where the marker or the token of the run's NAS root lies on staging, on the way to the run.
+
+    `directory` is the open staging root. Raises OSError where a folder on the way cannot be asked.
+    """
+    token = nas_root_of(run.root, run.equipment).token
+    if not token:
+        return None
+    with contextlib.ExitStack() as stack:
+        folders = [("", directory)]
+        steps = run.run_path.split("/")[:-1]
+        for count in range(1, len(steps) + 1):
+            path = "/".join(steps[:count])
+            folders.append(
+                (path, stack.enter_context(layout.opened(layout.open_beneath(directory, os.fsencode(path)))))
+            )
+        seen = markers.nas_seen_at(folders, token)
+    return Finding(Reason.NAS_IS_STAGING, seen) if seen else None

@@ -1,0 +1,362 @@
+"""The NAS roots of a staging root as this host sees them: where a run's twin lies, and who reads it.
+
+A staging root has one NAS root, and an instrument may have one of its own. Each is read by a process of its own, behind
+the breaker that all processes of this host share.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+
+from django.conf import settings
+from django.utils import timezone
+
+from cleanup.lab.abandoned_readers import MOST, AbandonedReaders
+from cleanup.models import NasBreaker, Run, StagingRoot
+from cleanup.policy.reasons import Reason
+from cleanup.staging import layout, nas
+from cleanup.staging.layout import Problem, RunPath
+from cleanup.storage.nas import clock
+from cleanup.storage.nas.challenge import Ends
+from cleanup.storage.nas.extras import mount_below
+from cleanup.storage.staging.beyond_bytes import BeyondBytes
+from cleanup.storage.twin_paths import as_one_name, twin_path
+
+T = TypeVar("T")
+
+# How long a NAS is not asked that hung, or that answered with an error three times in a row.
+BREAKER_PAUSE = timedelta(minutes=5)
+_BREAKER_FAILURES = 3
+NOT_ASKED = "it is not asked again for five minutes"
+
+
+@dataclass(frozen=True)
+class NasRoot:
+    """One NAS root: its mounted directory and the token that it must carry. An empty `path`: none is registered."""
+
+    path: str
+    token: str
+
+
+@dataclass(frozen=True)
+class Twin:
+    """Where the twin of a run lies: its NAS root, and its path relative to that."""
+
+    root: NasRoot
+    path: str
+
+    @property
+    def full_path(self) -> str:
+        """The path of the twin on this host; empty where no NAS root is registered. For people only."""
+        return f"{self.root.path}/{self.path}" if self.root.path else ""
+
+    @property
+    def key(self) -> str:
+        """A digest of where the twin lies by its NAS root's token: equal for what may be one twin, on any host."""
+        return _digest(self.root.token, self.path) if self.root.token else ""
+
+    def place(self, host: str) -> str:
+        """A digest of where the twin lies by its path on a host: the same where NAS roots lie in one another."""
+        return _digest(host, self.full_path) if self.root.path else ""
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(map(as_one_name, parts)).encode()).hexdigest()
+
+
+def nas_root_of(root: StagingRoot, equipment: str) -> NasRoot:
+    """The NAS root that holds the twins of an instrument's runs."""
+    own = root.instrument_nas.get(equipment)
+    return NasRoot(own["path"], own["token"]) if own else NasRoot(root.nas_path, root.nas_token)
+
+
+def nas_roots(root: StagingRoot) -> list[NasRoot]:
+    """All NAS roots of a staging root, its own first; none is listed twice."""
+    found = [NasRoot(root.nas_path, root.nas_token)] if root.nas_path else []
+    found += [NasRoot(own["path"], own["token"]) for own in root.instrument_nas.values()]
+    return list(dict.fromkeys(found))
+
+
+def twin_of(run: Run, *, nas_layout: str | None = None) -> Twin:
+    """Where the twin of a run lies, as its root's layout says, or as `nas_layout` would. No database, no disk.
+
+    A NAS root of an instrument that lies on the way from the root's own to the twin, as a share that is mounted there
+    does, holds the twin at the same full path.
+    """
+    root = nas_root_of(run.root, run.equipment)
+    try:
+        path = layout.parse_run_path(run.run_path)
+    except layout.UnsafePath:  # a damaged row takes no page down; no such path is ever opened
+        return Twin(root, run.run_path)
+    place = twin_path(nas_layout or run.root.nas_layout, path)
+    return Twin(
+        root, f"{run.root.nas_path}/{place}".removeprefix(f"{root.path}/") if _is_on_the_way(run, place) else place
+    )
+
+
+def _is_on_the_way(run: Run, place: str) -> bool:
+    """Whether the NAS root of a run's instrument is a folder between the root's own and the twin at `place`."""
+    above, own = run.root.nas_path, nas_root_of(run.root, run.equipment).path
+    return bool(above) and own.startswith(f"{above}/") and f"{above}/{place}".startswith(f"{own}/")
+
+
+def with_way_out(run: Run, problem: Problem) -> Problem:
+    """What speaks against the twin of a run, with what an admin can type where a share is mounted on the way to it."""
+    if problem.reason != Reason.NAS_MOUNT_BELOW:
+        return problem
+    if problem.detail != mount_below(run.equipment.encode()).detail:
+        return problem._replace(detail=f"{problem.detail}; only the share of a whole instrument can be registered")
+    share = f"{run.equipment}={twin_of(run).root.path}/{run.equipment}"
+    command = f"add_staging_root {run.root.name} {run.root.path} --nas-root {share}"
+    return problem._replace(detail=f"{problem.detail}: register it ({command})")
+
+
+def record_places(run: Run) -> tuple[RunPath, ...]:
+    """The paths that a run's record may name: its own, and the one that an admin said it was moved from."""
+    paths = dict.fromkeys(path for path in (run.run_path, run.record_path) if path)
+    return tuple(layout.parse_run_path(path) for path in paths)
+
+
+def nas_flags(root: StagingRoot) -> str:
+    """The flags of a staging root that are in force, for attempt, ledger and pages: `allow_union_nas` and so on."""
+    names = ("allow_same_filesystem", "allow_union_nas", "nas_writes_through")
+    return ", ".join(name for name in names if getattr(root, name))
+
+
+class Reader(Protocol):
+    """A reader of one NAS root: `nas.NasReader`, or one behind a breaker. Paths are relative to the NAS root."""
+
+    @property
+    def given_up(self) -> bool: ...
+
+    def read(
+        self,
+        twin: str,
+        *,
+        with_bytes: bool,
+        recent: bool = ...,
+        wanted: Collection[bytes] | None = ...,
+        progress: Callable[[int], None] = ...,
+    ) -> nas.Listing: ...
+
+    def present(self, twins: list[str]) -> list[str]: ...
+
+    def read_record(self, twin: str, name: str) -> bytes: ...
+
+    def challenge(self, twin: str, *, folder: bytes, beside: Sequence[bytes], within: bytes) -> bool: ...
+
+    def reopen(self, twin: str, files: Sequence[Ends]) -> None: ...
+
+    def lacking(self, twin: str, asked: BeyondBytes) -> BeyondBytes: ...
+
+    def tell(
+        self, twin: str, run_path: str, history: list[dict[str, Any]], attempt: str, *, form: str = "ingest"
+    ) -> bool: ...
+
+    def clock(self) -> clock.Reading: ...
+
+
+class Readers(Protocol):
+    """The readers of a staging root's NAS roots."""
+
+    def of(self, run: Run) -> Reader:
+        """The reader of the NAS root that holds the twin of a run."""
+        ...
+
+
+class GuardedReader:
+    """A reader of one NAS root behind the breaker that all processes share.
+
+    A NAS that hung, or that answered with an error three times in a row, is not asked again for five minutes; any
+    other answer of it, a refusal as well, closes the breaker. While it is open every call raises NasError at once.
+    So does every call while three processes hang in it that were given up, whatever they were reading.
+    """
+
+    def __init__(self, reader: Reader, token: str, abandoned: AbandonedReaders | None = None) -> None:
+        """`abandoned` as the reader has them."""
+        self._reader = reader
+        self._abandoned = abandoned or AbandonedReaders(token)
+        self._key: dict[str, Any] = {"host": settings.EXLAB_HOST, "token": token}
+        self._breaker: NasBreaker | None = None
+
+    @property
+    def given_up(self) -> bool:
+        return self._reader.given_up
+
+    def read(
+        self,
+        twin: str,
+        *,
+        with_bytes: bool,
+        recent: bool = False,
+        wanted: Collection[bytes] | None = None,
+        progress: Callable[[int], None] = lambda size: None,
+    ) -> nas.Listing:
+        """As `nas.NasReader.read`."""
+        return self._guarded(
+            lambda: self._reader.read(twin, with_bytes=with_bytes, recent=recent, wanted=wanted, progress=progress)
+        )
+
+    def present(self, twins: list[str]) -> list[str]:
+        """As `nas.NasReader.present`."""
+        return self._guarded(lambda: self._reader.present(twins))
+
+    def read_record(self, twin: str, name: str) -> bytes:
+        """As `nas.NasReader.read_record`."""
+        return self._guarded(lambda: self._reader.read_record(twin, name))
+
+    def challenge(self, twin: str, *, folder: bytes, beside: Sequence[bytes], within: bytes) -> bool:
+        """As `nas.NasReader.challenge`."""
+        return self._guarded(lambda: self._reader.challenge(twin, folder=folder, beside=beside, within=within))
+
+    def reopen(self, twin: str, files: Sequence[Ends]) -> None:
+        """As `nas.NasReader.reopen`."""
+        self._guarded(lambda: self._reader.reopen(twin, files))
+
+    def lacking(self, twin: str, asked: BeyondBytes) -> BeyondBytes:
+        """As `nas.NasReader.lacking`."""
+        return self._guarded(lambda: self._reader.lacking(twin, asked))
+
+    def tell(
+        self, twin: str, run_path: str, history: list[dict[str, Any]], attempt: str, *, form: str = "ingest"
+    ) -> bool:
+        """As `nas.NasReader.tell`."""
+        return self._guarded(lambda: self._reader.tell(twin, run_path, history, attempt, form=form))
+
+    def clock(self) -> clock.Reading:
+        """As `nas.NasReader.clock`."""
+        return self._guarded(self._reader.clock)
+
+    def _guarded(self, ask: Callable[[], T]) -> T:
+        if self._reader.given_up:  # it would only repeat itself
+            raise nas.NasError(Problem(Reason.NAS_TIMEOUT, "it did not answer earlier in this pass"))
+        breaker = self._state()
+        if breaker.open_until is not None and timezone.now() < breaker.open_until:
+            # No instant: what discovery stores of this must not be new with every pass.
+            raise nas.NasError(Problem(breaker.reason, f"{breaker.detail}; {NOT_ASKED}"))
+        if not self._abandoned.may_ask_again():
+            problem = Problem(Reason.NAS_TIMEOUT, f"{MOST} reading processes still hang in it")
+            self._note(problem)
+            raise nas.NasError(problem, ill=True)
+        try:
+            answer = ask()
+        except nas.NasError as error:
+            self._note(error.problem if error.ill else None)
+            raise
+        self._note(None)
+        return answer
+
+    def _state(self) -> NasBreaker:
+        if self._breaker is None:
+            self._breaker = NasBreaker.objects.filter(**self._key).first() or NasBreaker(**self._key)
+        return self._breaker
+
+    def _note(self, problem: Problem | None) -> None:
+        """Count a failure, or forget those before a good answer. Writes only what has changed."""
+        breaker = self._state()
+        if problem is None:
+            if breaker.failures:
+                breaker.failures, breaker.open_until, breaker.since = 0, None, None
+                self._save(breaker)
+            return
+        breaker.failures += 1
+        breaker.since = breaker.since or timezone.now()
+        breaker.reason, breaker.detail = problem.reason, problem.detail[:400]
+        if problem.reason == Reason.NAS_TIMEOUT or breaker.failures >= _BREAKER_FAILURES:
+            breaker.open_until = timezone.now() + BREAKER_PAUSE
+        self._save(breaker)
+
+    def _save(self, breaker: NasBreaker) -> None:
+        values = {name: getattr(breaker, name) for name in ("failures", "since", "open_until", "reason", "detail")}
+        NasBreaker.objects.update_or_create(**self._key, defaults=values)
+
+
+class NotAsked:
+    """What stands in for the reader where a policy trusts the wizard's record: it never answers."""
+
+    given_up = False
+
+    def read(self, twin: str, **how: Any) -> nas.Listing:  # noqa: ANN401
+        """Raises NasError, always."""
+        raise nas.NasError(Problem(Reason.NOT_COMPARED, "the policy trusts the record, so the NAS was not asked"))
+
+    def present(self, twins: list[str]) -> list[str]:
+        """Raises NasError, always."""
+        self.read("")
+        return []
+
+    def read_record(self, twin: str, name: str) -> bytes:
+        """Raises NasError, always."""
+        self.read(twin)
+        return b""
+
+    def challenge(self, twin: str, **how: Any) -> bool:  # noqa: ANN401
+        """Raises NasError, always."""
+        self.read(twin)
+        return False
+
+    def reopen(self, twin: str, files: Sequence[Ends]) -> None:
+        """Raises NasError, always."""
+        self.read(twin)
+
+    def lacking(self, twin: str, asked: BeyondBytes) -> BeyondBytes:
+        """Raises NasError, always."""
+        self.read(twin)
+        return asked
+
+    def tell(
+        self, twin: str, run_path: str, history: list[dict[str, Any]], attempt: str, *, form: str = "ingest"
+    ) -> bool:
+        """Raises NasError, always."""
+        self.read(twin)
+        return False
+
+    def clock(self) -> clock.Reading:
+        """Raises NasError, always."""
+        self.read("")
+        raise AssertionError("unreachable")
+
+
+class OneReader:
+    """The same reader for every run: for a staging root whose runs have one NAS root, and for tests."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def of(self, run: Run) -> Reader:
+        """That reader."""
+        return self._reader
+
+
+def reader_of(root: NasRoot, staging: str, stack: contextlib.ExitStack) -> GuardedReader:
+    """A reader of a NAS root, which the stack ends; `staging` is the token of the staging root."""
+    how: dict[str, Any] = {"staging": staging, "timeout": settings.EXLAB_NAS_TIMEOUT}
+    abandoned = AbandonedReaders(root.token)
+    child = nas.NasReader(root.path, root.token, **how, abandoned=abandoned)
+    return GuardedReader(stack.enter_context(child), root.token, abandoned)
+
+
+class RootReaders:
+    """The readers of a staging root's NAS roots, each started when it is first asked for."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        """`stack` ends the processes."""
+        self._stack = stack
+        self._readers: dict[NasRoot, Reader] = {}
+
+    def of(self, run: Run) -> Reader:
+        """The reader of the NAS root that holds the twin of a run."""
+        root = twin_of(run).root
+        if root not in self._readers:
+            self._readers[root] = reader_of(root, run.root.token, self._stack)
+        return self._readers[root]
+
+
+@contextlib.contextmanager
+def readers_for(root: StagingRoot) -> Iterator[Readers]:
+    """Processes that read the NAS roots of a staging root, behind their breakers."""
+    with contextlib.ExitStack() as stack:
+        yield RootReaders(stack)

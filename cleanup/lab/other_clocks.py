@@ -1,0 +1,103 @@
+"""Clocks that are not this host's: those of its NAS roots, and the PostgreSQL server's.
+
+That a clock is another one is shown, never assumed. A NAS's is one only where the mount's server is another host. The
+server's is one where it runs under another kernel, or where what it says lies outside of the time that asking took: the
+same clock, asked through a container or a port of this host, never does.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from django.conf import settings
+from django.db import DatabaseError, connection, transaction
+
+from cleanup.lab.nas import NasRoot, nas_roots, reader_of
+from cleanup.models import StagingRoot
+from cleanup.policy.clocks import Asked, Other
+from cleanup.staging.nas import NasError
+from cleanup.storage.nas import clock
+
+_QUESTIONS = 3
+# The server tells microseconds, rounded.
+_GRAIN_SECONDS = 0.0001
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+# As many are named.
+_NAMED = 3
+
+
+def ask() -> Asked:
+    """Ask all that this host knows of; each is asked once, and one that does not answer is none."""
+    others: list[Other] = []
+    none: list[str] = []
+    for answer in (*_of_nas_roots(), _of_database()):
+        if isinstance(answer, Other):
+            others.append(answer)
+        else:
+            none.append(answer)
+    return Asked(others=tuple(others), none=tuple(dict.fromkeys(none)))
+
+
+def _of_nas_roots() -> Iterator[Other | str]:
+    roots = {nas: root for root in StagingRoot.objects.filter(host=settings.EXLAB_HOST) for nas in nas_roots(root)}
+    if not clock.any_mounted():
+        names = [nas.path for nas in roots]
+        more = ", …" if len(names) > _NAMED else ""
+        yield f"times on {', '.join(names[:_NAMED])}{more} are this host's own" if names else "no NAS is registered"
+        return
+    for nas, root in roots.items():
+        yield _of_nas(nas, root)
+
+
+def _of_nas(nas: NasRoot, root: StagingRoot) -> Other | str:
+    name = f"the NAS at {nas.path}"
+    with contextlib.ExitStack() as stack:
+        try:
+            reading = reader_of(nas, root.token, stack).clock()
+        except clock.NoClock as error:
+            return f"{name}: {error}"
+        except NasError as error:
+            return f"{name}: {error.problem.detail or error.problem.reason}"
+    return Other(name=name, at=_instant(reading.server_ns / 1e9))
+
+
+def _of_database() -> Other | str:
+    if connection.vendor != "postgresql":
+        return "the database is a file of this host"
+    if _by_a_socket():
+        return "the PostgreSQL server runs on this host"
+    outside = []
+    at = 0.0
+    for _ in range(_QUESTIONS):
+        with connection.cursor() as cursor:
+            before = time.time()
+            cursor.execute("SELECT extract(epoch FROM clock_timestamp())")
+            at, after = float(cursor.fetchone()[0]), time.time()
+        outside.append(max(before - at, at - after))
+    if min(outside) > _GRAIN_SECONDS or _runs_under_another_kernel():
+        return Other(name="the PostgreSQL server", at=_instant(at))
+    return "the PostgreSQL server may run on this host"
+
+
+def _by_a_socket() -> bool:
+    """Whether the server is reached in the filesystem: both ends have one kernel then."""
+    with connection.cursor():
+        return str(connection.connection.info.host).startswith("/")
+
+
+def _runs_under_another_kernel() -> bool:
+    """Whether the server's host was started another time than this one; only some accounts may ask that."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT pg_read_file(%s)", [_BOOT_ID])
+            theirs = str(cursor.fetchone()[0]).strip()
+        ours = Path(_BOOT_ID).read_text().strip()
+    except (DatabaseError, OSError):
+        return False
+    return bool(theirs) and theirs != ours
+
+
+def _instant(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,40 @@
+"""The file of a SQLite database: made by `migrate` alone."""
+
+import os
+from pathlib import Path
+
+from django.conf import settings
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+# What a data directory holds only after a clear, also where the database is lost.
+_RECORDS = ("tombstones", "plans")
+
+
+class Refused(Exception):
+    """Why no database is made; the message says it in a sentence or two."""
+
+
+def path_of(database: BaseDatabaseWrapper) -> Path | None:
+    """Where a database lies, if it is a file."""
+    name = str(database.settings_dict["NAME"])
+    in_memory = name == ":memory:" or name.startswith("file:")
+    return None if database.vendor != "sqlite" or in_memory else Path(name)
+
+
+def lay(database: BaseDatabaseWrapper) -> None:
+    """Make the empty file of a database that does not exist yet. Raises Refused."""
+    path = path_of(database)
+    if path is None or path.exists():
+        return
+    data_dir = Path(settings.EXLAB_DATA_DIR)
+    if path.parent == data_dir and (
+        left := [name for name in _RECORDS if (data_dir / name).is_dir() and any((data_dir / name).iterdir())]
+    ):
+        raise Refused(
+            f"{data_dir} holds records of clears ({', '.join(left)}) and no database. Put {path.name} back from a "
+            "backup; to begin without it, move these folders elsewhere."
+        )
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
+    except OSError as error:
+        raise Refused(f"No database can be made at {path}: {os.strerror(error.errno or 0)}.") from None

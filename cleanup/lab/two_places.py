@@ -1,0 +1,86 @@
+"""Whether a NAS root is a second place for what lies on a staging root, as its mounts look now.
+
+Mounts change after a registration, so this is judged with each comparison and under the fence, on what the process that
+reads the NAS says of its own side.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cleanup.lab.nas import nas_roots
+from cleanup.models import StagingRoot
+from cleanup.policy.gates import Finding
+from cleanup.policy.reasons import Reason
+from cleanup.staging import layout
+from cleanup.storage import markers, places, same_storage
+from cleanup.storage.mount_kinds import Acceptance, judge
+from cleanup.storage.nas import ways
+from cleanup.storage.places import Place
+
+
+def findings(root: StagingRoot, staging: int, nas: Place) -> Iterator[Finding]:
+    """What speaks against a NAS as a second place, under the flags of its staging root.
+
+    `staging` is the open staging root; `nas` was described by the process that reads it. What shows the staging
+    directory itself is refused under every flag: a run would prove itself.
+    """
+    try:
+        here = places.describe(staging)
+    except OSError as error:
+        yield Finding(Reason.STAGING_IO_ERROR, f"its mount cannot be told: {error.strerror}")
+        return
+    if detail := same_storage.overlap(here, nas):
+        yield Finding(Reason.NAS_SAME_FILESYSTEM, detail)
+    elif not root.allow_same_filesystem and (detail := same_storage.same_storage(here, nas)):
+        yield Finding(Reason.NAS_SAME_FILESYSTEM, f"{detail}: --allow-same-filesystem accepts that for a trial")
+    problem = acceptance(root, nas).problem
+    if problem is not None:
+        yield Finding(Reason(problem.reason), problem.detail)
+
+
+def acceptance(root: StagingRoot, nas: Place) -> Acceptance:
+    """What the table of mounts says of a NAS, under the flags of its staging root."""
+    return judge(nas, allow_union=root.allow_union_nas, writes_through=root.nas_writes_through)
+
+
+@dataclass(frozen=True)
+class Remarks:
+    """What a person should know of how the NAS roots of a staging root are mounted, as sentences.
+
+    While there are `problems`, no run can be cleared; `warnings` are only said.
+    """
+
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def remarks(root: StagingRoot) -> Remarks:
+    """How the mounts of a staging root's NAS roots look now, under its flags; of a root that cannot be opened, nothing.
+
+    It touches the NAS in this process: for commands that have just done so anyway.
+    """
+    problems: list[str] = []
+    warnings: list[str] = []
+    for nas in nas_roots(root):
+        try:
+            with layout.opened(layout.open_root(root.path)) as here, layout.opened(layout.open_root(nas.path)) as there:
+                place = places.describe(there)
+                found = [*_markers_seen(nas.path, there), *findings(root, here, place)]
+        except OSError:
+            continue
+        problems += [_as_sentence(finding) for finding in found]
+        if not found:
+            warnings += filter(None, [acceptance(root, place).warning])
+    return Remarks(tuple(problems), tuple(warnings))
+
+
+def _markers_seen(path: str, there: int) -> Iterator[Finding]:
+    """A staging marker at an open NAS root, or above it. Raises OSError."""
+    try:
+        ways.Ways(path).ask(there, b".", recent=False)
+    except markers.IsStaging as error:
+        yield Finding(Reason.NAS_IS_STAGING, error.problem.detail)
+
+
+def _as_sentence(finding: Finding) -> str:
+    return f"No run can be cleared as it is: {finding.reason.sentence} {finding.detail}."

@@ -1,0 +1,236 @@
+"""Register what ExLab-Wizard's own configuration says."""
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandParser
+
+from cleanup import measuring, registering
+from cleanup.lab.two_places import Remarks
+from cleanup.lab.wizard_config import WizardCleanup, WizardConfig, default_path, read_config
+from cleanup.lab.wizard_plan import Answers, Plan, Registered, planned, staging_path
+from cleanup.lab.wizard_yaml import WizardConfigError
+from cleanup.management.base import FAILED, LabCommand, UsageError, add_registration_flags, nas_roots_given, now
+from cleanup.management.scopes import meaning_of, write_version
+from cleanup.models import RetentionPolicy, StagingRoot
+from cleanup.policy.retention import Mode
+from cleanup.policy.units import AT_ONCE, say_hours
+from cleanup.registering import RegistrationError, register
+from cleanup.templatetags.words import visible
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `--apply` has registered and written, and what is to be said of that."""
+
+    root: StagingRoot
+    version: RetentionPolicy | None
+    remarks: Remarks
+
+
+class Command(LabCommand):
+    help = (
+        "Show which staging root, NAS roots and policy follow from ExLab-Wizard's config.yaml, and what of the wizard "
+        "would clear beside this program. With --apply it is done; the file itself is only read."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("path", nargs="?", help="The wizard's config.yaml; without it, the one of this user.")
+        parser.add_argument("--apply", action="store_true", help="Register the staging root and write the policy.")
+        parser.add_argument("--name", default="", help="The staging root's name, instead of the wizard's label.")
+        parser.add_argument(
+            "--staging-root", default="", metavar="PATH", help="Where staging lies on this host, if not there."
+        )
+        parser.add_argument(
+            "--nas-root",
+            action="append",
+            default=[],
+            metavar="[EQUIPMENT=]PATH",
+            help="Where the wizard's remote is mounted on this host, for all instruments or for one; may be repeated.",
+        )
+        parser.add_argument("--at-once", action="store_true", help="Say that runs may go as soon as they are verified.")
+        add_registration_flags(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        path = options["path"] or default_path(os.environ)
+        try:
+            config = read_config(path)
+            answers = _answers(options)
+            known = _known(config, answers)
+            plan = _plan(config, answers, known)
+        except WizardConfigError as error:
+            raise UsageError(visible(error)) from None
+        own = _own_policy(known)
+        policy = plan.policy if own is None else None
+        written = _apply(plan, policy, options) if options["apply"] else None
+        answer = _as_json(path, plan, policy, own, written)
+        for warning in answer["warnings"]:
+            self.stderr.write(warning)
+        self.report(options["json"], answer, "\n".join(_lines(path, plan, policy, written)))
+        if written and written.remarks.problems:
+            sys.exit(FAILED)  # registered, and yet this NAS proves nothing
+
+
+# What is asked, and what is known
+
+
+def _answers(options: dict[str, Any]) -> Answers:
+    """What was said on the command line. Raises UsageError where two values are given for one thing."""
+    nas_path, own = nas_roots_given(options["nas_root"])
+    staging = options["staging_root"]
+    return Answers(
+        name=options["name"],
+        staging_root=os.path.abspath(staging) if staging else "",
+        nas_path=os.path.abspath(nas_path) if nas_path else "",
+        instrument_nas={equipment: os.path.abspath(path) for equipment, path in own.items()},
+    )
+
+
+def _known(config: WizardConfig, answers: Answers) -> StagingRoot | None:
+    """The staging root that is registered for this path on this host."""
+    path, _obstacles = staging_path(config, answers, settings.EXLAB_HOST)
+    return StagingRoot.objects.filter(host=settings.EXLAB_HOST, path=os.path.realpath(path)).first()
+
+
+def _plan(config: WizardConfig, answers: Answers, known: StagingRoot | None) -> Plan:
+    others = StagingRoot.objects.exclude(pk=known.pk) if known else StagingRoot.objects.all()
+    return planned(
+        config,
+        host=settings.EXLAB_HOST,
+        answers=answers,
+        registered=_registered(known) if known else None,
+        taken=set(others.values_list("name", flat=True)),
+    )
+
+
+def _registered(root: StagingRoot) -> Registered:
+    return Registered(
+        name=root.name,
+        nas_path=root.nas_path,
+        nas_layout=root.nas_layout,
+        instrument_nas={name: own["path"] for name, own in root.instrument_nas.items()},
+    )
+
+
+def _own_policy(known: StagingRoot | None) -> RetentionPolicy | None:
+    """The version in force that says for this root alone when runs go: what people decided here is not written over."""
+    if known is None:
+        return None
+    own = RetentionPolicy.objects.filter(root=known, equipment="", project="", run_kind="").order_by("-version").first()
+    return own if own and (own.mode or own.retain_hours is not None) else None
+
+
+# Doing it
+
+
+def _apply(plan: Plan, policy: WizardCleanup | None, options: dict[str, Any]) -> Written:
+    """Register, then write the policy. Raises UsageError before anything was done."""
+    if plan.obstacles:
+        raise UsageError(visible(" ".join(plan.obstacles)))
+    if policy and policy.mode is Mode.SCHEDULED and not policy.retain_hours and not options["at_once"]:
+        raise UsageError(f"The wizard keeps runs for 0 h: one goes {AT_ONCE}. Add --at-once if that is meant here.")
+    at = now()
+    try:
+        root = register(
+            plan.name,
+            plan.path,
+            nas_path=plan.nas_path,
+            nas_layout=plan.nas_layout,
+            instrument_nas=dict(plan.instrument_nas) or None,
+            allow_same_filesystem=options["allow_same_filesystem"],
+            allow_union_nas=options["allow_union_nas"],
+            nas_writes_through=options["nas_writes_through"],
+            accept_empty=options["accept_empty"],
+            now=at,
+        )
+    except RegistrationError as error:
+        raise UsageError(visible(error)) from None
+    measuring.measure(root, at)
+    return Written(root, _write(root, policy) if policy else None, registering.remarks(root))
+
+
+def _write(root: StagingRoot, policy: WizardCleanup) -> RetentionPolicy:
+    return write_version(
+        {"root": root},
+        {"mode": policy.mode.value, "retain_hours": policy.retain_hours},
+        rehearse=True,
+        note="as in ExLab-Wizard's configuration",
+        option_of=lambda field: f"orchestrator.staging_cleanup.{field}",
+        at_once=True,  # or it was refused before anything was done
+    )
+
+
+# Telling it
+
+
+def _as_json(
+    path: str, plan: Plan, policy: WizardCleanup | None, own: RetentionPolicy | None, written: Written | None
+) -> dict[str, Any]:
+    version, remarks = (written.version, written.remarks) if written else (None, Remarks())
+    said = (*plan.warnings, *_of_policy(plan, own), *remarks.problems, *remarks.warnings)
+    return {
+        "config": path,
+        "applied": written is not None,
+        "name": plan.name,
+        "host": settings.EXLAB_HOST,
+        "path": plan.path,
+        "nas_root": plan.nas_path or None,
+        "nas_layout": plan.nas_layout,
+        "instrument_nas": dict(plan.instrument_nas),
+        "policy": policy and {"mode": policy.mode, "retain_hours": policy.retain_hours},
+        "policy_version": version and version.version,
+        "copies": [
+            {"equipment": one.equipment, "remote": one.remote or None, "here": one.here or None} for one in plan.copies
+        ],
+        "obstacles": [visible(obstacle) for obstacle in plan.obstacles],
+        "questions": [visible(question) for question in plan.questions],
+        "warnings": [visible(warning) for warning in said],
+    }
+
+
+def _of_policy(plan: Plan, own: RetentionPolicy | None) -> list[str]:
+    if plan.policy is None or own is None:
+        return []
+    if (own.mode, own.retain_hours) == (plan.policy.mode, plan.policy.retain_hours):
+        return []
+    return [
+        f"{plan.name} has a policy of its own, version {own.version}, which stays. The wizard's says "
+        f"{_words(plan.policy)}; set_policy writes it."
+    ]
+
+
+def _words(policy: WizardCleanup) -> str:
+    if not policy.retain_hours:
+        return f"{policy.mode}, a run goes {AT_ONCE}"
+    return f"{policy.mode}, kept for {say_hours(policy.retain_hours)}"
+
+
+def _lines(path: str, plan: Plan, policy: WizardCleanup | None, written: Written | None) -> list[str]:
+    """The plan in lines for a person."""
+    lines = [
+        f"{visible(path)} on {settings.EXLAB_HOST}:",
+        _line("staging root", f"{plan.name}: {plan.path}"),
+    ]
+    if plan.nas_path:
+        lines.append(_line("NAS root", plan.nas_path))
+    lines += [_line("NAS root", f"{equipment}: {top}") for equipment, top in plan.instrument_nas]
+    lines += [_line("layout", plan.nas_layout)] if plan.nas_layout else []
+    for one in plan.copies:
+        if one.remote:
+            called = f" ({one.shown_as})" if one.shown_as else ""
+            lines.append(_line("copies", f"{one.equipment}: {one.remote}{called}, here {one.here or 'unknown'}"))
+    if written and written.version:
+        lines.append(_line("policy", f"version {written.version.version}: {meaning_of(written.version)}"))
+    elif policy:
+        lines.append(_line("policy", f"{_words(policy)}; rehearsed first, unless it only keeps more"))
+    lines += [_line("obstacle", obstacle) for obstacle in plan.obstacles]
+    lines += [_line("to be said", question) for question in plan.questions]
+    lines.append("Done." if written else "Nothing is written yet; --apply does it.")
+    return lines
+
+
+def _line(word: str, text: str) -> str:
+    return f"  {word:12}  {visible(text)}"

@@ -1,0 +1,34 @@
+"""`manage.py migrate`: Django's own, which makes a SQLite database that is not there; nothing else does.
+
+A database that a newer version of this program has changed is refused.
+"""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.commands import migrate
+from django.db import connections
+
+from cleanup.lab import own_database
+from cleanup.management import data_places
+from cleanup.management.base import UsageError
+from exlab import databases, places
+
+
+class Command(migrate.Command):
+    help = "Bring the database up to date."
+
+    def execute(self, *args: Any, **options: Any) -> str | None:  # noqa: ANN401
+        # Before the system checks, which ask the database.
+        database = connections[options["database"]]
+        if (path := own_database.path_of(database)) and not path.exists():
+            data_places.prepare(settings.EXLAB_DATA_DIR)
+        places.make(settings.EXLAB_DATA_DIR)
+        unready = databases.trouble(database)
+        if unready and not unready.can_be_migrated:
+            raise UsageError(unready.said)
+        try:
+            own_database.lay(database)
+        except own_database.Refused as error:
+            raise UsageError(str(error)) from None
+        return super().execute(*args, **options)

@@ -1,0 +1,219 @@
+"""Who holds the data directory's lock, in words, and how those are ended whose place another `up` is to take."""
+
+import contextlib
+import fcntl
+import os
+import pwd
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from django.conf import settings
+from django.core.management.base import CommandError
+
+from cleanup.storage import lock_holders
+from cleanup.storage.lock_holders import Holder
+
+BAD_USAGE = 2
+_HEADS = ("up", "worker")
+_LOOK_EVERY_SECONDS = 0.3
+# An `up` that is asked to end gives its children 30 seconds, and kills what is left of them.
+_GRACE_SECONDS = 45.0
+# What was killed is gone by then, unless it hangs in the kernel.
+_KILLED_SECONDS = 10.0
+# Between the end of a process and that of its locks a moment passes.
+_RELEASE_SECONDS = 2.0
+
+Say = Callable[[str], object]
+
+
+def take(lock: int) -> bool:
+    """Take the lock open as `lock`, if nothing holds it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def say_held(lock: int, path: Path, command: str) -> str:
+    """Why the lock cannot be taken, and which one command helps: `command` is `up` or `worker`, which was asked for."""
+    holders = lock_holders.holders_of(lock)
+    if refusal := _refusal(holders, path):
+        return refusal
+    replace = f"`manage.py {command} --replace`"
+    if head := _head(holders):
+        running = f"`manage.py {_head_command(head)}` is running already on {path.parent} (process {head.pid})."
+        return f"{running} {replace} ends it and takes its place."
+    return (
+        f"An earlier `manage.py {_recorded(path)}` on {path.parent} was killed and left processes behind that hold its "
+        f"lock: {_named(holders)}. {replace} ends them and starts anew."
+    )
+
+
+def end_holders(lock: int, path: Path, say: Say) -> None:
+    """End the processes that hold the lock: ask, wait, then kill; and take it.
+
+    Only processes of this user that hold this very lock are ended, and what they start meanwhile. A clear in the middle
+    is settled by recovery. Raises CommandError where some cannot be ended, or another program was faster.
+    """
+    holders = lock_holders.holders_of(lock)
+    if refusal := _refusal(holders, path):
+        raise CommandError(refusal, returncode=BAD_USAGE)
+    say(f"Ending these processes: {_named(holders)}.")
+    with contextlib.ExitStack() as stack:
+        ending = _Ending(lock, holders, stack)
+        ending.signal(_foremost(holders), signal.SIGTERM)
+        if left := ending.wait(_GRACE_SECONDS):
+            say(f"Killing what did not end within {_GRACE_SECONDS:g} s: {_named(left)}.")
+            ending.signal(left, signal.SIGKILL)
+            if left := ending.wait(_KILLED_SECONDS, kill=True):
+                raise CommandError(
+                    f"These were killed and have not ended: {_named(left)}. Perhaps they wait for a disk that does "
+                    f"not answer; until it does they hold {path}.",
+                    returncode=BAD_USAGE,
+                )
+    if not _take_soon(lock):
+        raise CommandError(say_held(lock, path, _recorded(path)), returncode=BAD_USAGE)
+    say("They have ended.")
+
+
+class _Ending:
+    """The end of one household. A signal goes through a descriptor of the process, never to a number alone."""
+
+    def __init__(self, lock: int, holders: list[Holder], stack: contextlib.ExitStack) -> None:
+        self.lock = lock
+        self.stack = stack
+        self.handles: dict[Holder, int] = {}
+        self.known = {holder.process for holder in holders}
+        # Its clusters and its web server lead sessions of their own; what they fork belongs to them.
+        self.sessions = {holder.pid for holder in holders if holder.session == holder.pid and not _is_head(holder)}
+
+    def signal(self, holders: list[Holder], number: signal.Signals) -> None:
+        for holder in holders:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._handle(holder), number)
+
+    def wait(self, seconds: float, *, kill: bool = False) -> list[Holder]:
+        """Wait for all of them to end; with `kill`, kill those that were started meanwhile. Those that are left."""
+        deadline = time.monotonic() + seconds
+        while left := self.left():
+            if time.monotonic() > deadline:
+                break
+            if kill:
+                self.signal(left, signal.SIGKILL)
+            time.sleep(_LOOK_EVERY_SECONDS)
+        return left
+
+    def left(self) -> list[Holder]:
+        return [
+            holder
+            for holder in lock_holders.holders_of(self.lock)
+            if holder.process in self.known or holder.session in self.sessions
+        ]
+
+    def _handle(self, holder: Holder) -> int:
+        """A descriptor of the process, which still is the one that holds the lock. Raises ProcessLookupError."""
+        if (known := self.handles.get(holder)) is not None:
+            return known
+        handle = os.pidfd_open(holder.pid)
+        self.stack.callback(os.close, handle)
+        if not lock_holders.is_holder(holder, self.lock):
+            raise ProcessLookupError
+        self.handles[holder] = handle
+        return handle
+
+
+def _refusal(holders: list[Holder], path: Path) -> str:
+    """Why these cannot be ended from here; empty: they can be."""
+    if not holders:
+        return (
+            f"{path} is locked by processes that cannot be seen from here: those of another user, in another "
+            "container, or on another host that shares the directory. End them there, then start again."
+        )
+    if strangers := [holder for holder in holders if holder.user != os.geteuid()]:
+        users = ", ".join(sorted({_user_name(holder.user) for holder in strangers}))
+        return (
+            f"{path} is locked by processes of another user ({users}): {_named(strangers)}. Nothing was ended: run "
+            "this command as that user."
+        )
+    if ours := [holder for holder in holders if holder.pid in _own_line()]:
+        return f"{path} is locked by what has started this command: {_named(ours)}."
+    return ""
+
+
+def _foremost(holders: list[Holder]) -> list[Holder]:
+    """Those to be asked: a signal to all processes of a cluster would end a task half way, and hang."""
+    pids = {holder.pid for holder in holders}
+    return [holder for holder in holders if holder.parent not in pids]
+
+
+def _head(holders: list[Holder]) -> Holder | None:
+    """The `up` or `worker` that has started the others, if it lives."""
+    return next((holder for holder in holders if _is_head(holder)), None)
+
+
+def _is_head(holder: Holder) -> bool:
+    return _head_command(holder) in _HEADS
+
+
+def _head_command(holder: Holder) -> str:
+    """The subcommand of a command line of this project; empty for any other."""
+    words = iter(holder.command)
+    return next(words, "") if any(Path(word).name == "manage.py" for word in words) else ""
+
+
+def _recorded(path: Path) -> str:
+    """The command that took the lock last."""
+    with contextlib.suppress(OSError, IndexError):
+        return path.read_text().split()[1]
+    return "up"
+
+
+def _named(holders: list[Holder]) -> str:
+    """What the processes are, each kind with its numbers."""
+    kinds: dict[str, list[str]] = {}
+    for holder in holders:
+        kinds.setdefault(_kind(holder), []).append(str(holder.pid))
+    return ", ".join(f"{kind} ({', '.join(pids)})" for kind, pids in kinds.items())
+
+
+def _kind(holder: Holder) -> str:
+    subcommand = _head_command(holder)
+    if subcommand == "qcluster":
+        clears = holder.queue.partition("@")[0] == settings.EXLAB_CLEAR_CLUSTER
+        return "the clearing cluster" if clears else "the task cluster"
+    if subcommand == "watch":
+        return "the watchdog"
+    if subcommand:
+        return f"`manage.py {subcommand}`"
+    if "gunicorn" in holder.command:
+        return "the web server"
+    return f"`{Path(holder.command[0]).name if holder.command else 'a program'}`"
+
+
+def _user_name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
+
+
+def _own_line() -> Iterator[int]:
+    """This process and those that it comes from."""
+    pid = os.getpid()
+    while pid > 0:
+        yield pid
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                pid = int(file.read().rpartition(b") ")[2].split()[1])
+        except OSError:
+            return
+
+
+def _take_soon(lock: int) -> bool:
+    deadline = time.monotonic() + _RELEASE_SECONDS
+    while not (taken := take(lock)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return taken

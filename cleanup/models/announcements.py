@@ -1,0 +1,52 @@
+"""What timed passes will take, as it was foreseen, and what people were told of it before."""
+
+from typing import ClassVar
+
+from django.db import models
+
+from cleanup.models.roots import StagingRoot
+
+
+class Forecast(models.Model):
+    """What the timed passes over one staging root would take, as it was last foreseen; pages show it.
+
+    `coming` are the passes as values (see `monitoring.forecasts`), `policy_version` the newest version at the time.
+    """
+
+    root = models.OneToOneField(StagingRoot, on_delete=models.PROTECT, related_name="forecast")
+    at = models.DateTimeField()
+    policy_version = models.PositiveIntegerField(default=0)
+    coming = models.JSONField(default=dict)
+
+    def __str__(self) -> str:
+        return f"what passes over {self.root} will take, foreseen at {self.at:%Y-%m-%d %H:%M}"
+
+
+class Announcement(models.Model):
+    """What people were told before timed passes over one staging root took it; bytes are logical.
+
+    `coming` is what was foreseen, `run_keys` the runs of it, `versions` those policy versions whose first pass in
+    earnest it tells of. The announcements of a root are numbered, so of two hosts that tell the same only one does.
+    `mails` is how many people it was sent to; `mail_problem` says why some or all of them got none.
+    """
+
+    root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="announcements")
+    number = models.PositiveIntegerField()
+    at = models.DateTimeField("told at")
+    runs = models.PositiveIntegerField()
+    bytes = models.BigIntegerField("logical bytes")
+    first_pass_at = models.DateTimeField("first of the passes")
+    coming = models.JSONField(default=dict)
+    run_keys = models.JSONField(default=list)
+    versions = models.JSONField("first passes of these policy versions", default=list, blank=True)
+    mails = models.PositiveIntegerField("sent to so many people", default=0)
+    mail_problem = models.CharField("why a mail was not sent", max_length=500, blank=True)
+
+    class Meta:
+        ordering = ("-at", "-id")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["root", "number"], name="one_announcement_of_each_number"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.runs} runs of {self.root} announced at {self.at:%Y-%m-%d %H:%M}"

@@ -1,0 +1,128 @@
+"""Verified again here: a comparison of all bytes that a person has asked for, and bytes that an admin has accepted."""
+
+import uuid
+from datetime import datetime
+from typing import ClassVar, Self
+
+from django.db import models
+from django.db.models import Q
+
+from cleanup.models.runs import Run
+
+
+class ByteCheck(models.Model):
+    """One comparison of every byte of a run on staging and on the NAS, asked for by a person; it changes nothing.
+
+    `compared_bytes` of `planned_bytes` were read so far on both sides together. `outcome` is what it showed, and
+    `reason` and `detail` why it showed nothing. `differing` data files are not the same on both sides, and `against`
+    are the same and not what the manifest says; `named` lists the first of them with what is known of each. `missing`
+    counts the files that the manifest lists and staging has not. `manifest` is the reason for which there was no usable
+    manifest. `digest` is that of all names and bytes, and `evidence` that of everything by which a change would show
+    (see `runs.comparing`).
+    """
+
+    class Phase(models.TextChoices):
+        QUEUED = "queued"
+        RUNNING = "running"
+        DONE = "done"
+
+    class Outcome(models.TextChoices):
+        """As the manifest says; the same on both sides and not as the manifest says; not the same; not comparable."""
+
+        AS_MANIFEST = "as_manifest"
+        ALIKE = "alike"
+        DIFFERENT = "different"
+        NOT_COMPARED = "not_compared"
+
+    ACTIVE: ClassVar = (Phase.QUEUED, Phase.RUNNING)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="byte_checks")
+    host = models.CharField(max_length=255)
+    actor = models.CharField(max_length=150)
+    phase = models.CharField(max_length=7, choices=Phase, default=Phase.QUEUED)
+    created_at = models.DateTimeField()
+    phase_at = models.DateTimeField()
+    task_id = models.CharField(max_length=32, blank=True)
+    compared_bytes = models.BigIntegerField("bytes compared so far", default=0)
+    planned_bytes = models.BigIntegerField("bytes to compare", default=0)
+    progress_at = models.DateTimeField("last progress", null=True, blank=True)
+    outcome = models.CharField(max_length=12, choices=Outcome, blank=True)
+    reason = models.CharField(max_length=40, blank=True)
+    detail = models.TextField(blank=True)
+    files = models.BigIntegerField(default=0)
+    bytes = models.BigIntegerField("logical bytes", default=0)
+    differing = models.BigIntegerField("files that differ", default=0)
+    against = models.BigIntegerField("files that are not as the manifest says", default=0)
+    missing = models.BigIntegerField("files of the manifest that are not staged", default=0)
+    named = models.JSONField(default=list, blank=True)
+    manifest = models.CharField("why there is no usable manifest", max_length=40, blank=True)
+    manifest_sha256 = models.CharField(max_length=64, blank=True)
+    digest = models.CharField(max_length=64, blank=True)
+    evidence = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        ordering = ("-created_at",)
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(phase__in=["queued", "running", "done"]), name="byte_check_phase_is_known"
+            ),
+            models.UniqueConstraint(
+                fields=["run"], condition=Q(phase__in=["queued", "running"]), name="one_active_byte_check_per_run"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.phase} check of {self.run}"
+
+    @property
+    def is_active(self) -> bool:
+        return self.phase in self.ACTIVE
+
+    def advance(self, before: str, after: str, *, now: datetime, **fields: object) -> bool:
+        """Change the phase by compare-and-set. False: another process was faster, and nothing was changed."""
+        changes = {"phase": after, "phase_at": now, **fields}
+        if not ByteCheck.objects.filter(pk=self.pk, phase=before).update(**changes):
+            return False
+        for name, value in changes.items():
+            setattr(self, name, value)
+        return True
+
+
+class AcceptedBytesQuerySet(models.QuerySet["AcceptedBytes"]):
+    def standing(self) -> Self:
+        """Those that no admin has withdrawn. Whether they still hold only a look at both sides tells."""
+        return self.filter(withdrawn_at=None)
+
+
+class AcceptedBytes(models.Model):
+    """Bytes that an admin has accepted in place of a run's manifest: the same on staging and on the NAS when compared.
+
+    They count for a clear by a person, and only while everything that `evidence` covers is as it was; every byte is
+    read again then, and must give `digest`.
+    """
+
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="accepted_bytes")
+    check_here = models.OneToOneField(ByteCheck, on_delete=models.PROTECT, related_name="accepted")
+    actor = models.CharField(max_length=150)
+    note = models.CharField("reason given", max_length=500)
+    at = models.DateTimeField()
+    digest = models.CharField(max_length=64)
+    evidence = models.CharField(max_length=64)
+    withdrawn_at = models.DateTimeField(null=True, blank=True)
+    withdrawn_by = models.CharField(max_length=150, blank=True)
+
+    objects = AcceptedBytesQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-at",)
+        verbose_name_plural = "accepted bytes"
+        permissions: ClassVar = [("accept_bytes", "Can accept a run's bytes in place of its manifest")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["run"], condition=Q(withdrawn_at=None), name="one_standing_acceptance_per_run"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"bytes of {self.run} accepted by {self.actor}"

@@ -1,0 +1,41 @@
+"""Runs that may be one and the same, as far as anybody can tell: a hold of the one keeps the other as well."""
+
+from typing import ClassVar, Self
+
+from django.db import models
+
+from cleanup.models.runs import Run
+
+
+class LikenessQuerySet(models.QuerySet["Likeness"]):
+    def standing(self) -> Self:
+        """Those that no person has denied."""
+        return self.filter(denied_at=None)
+
+
+class Likeness(models.Model):
+    """One run that may be another one, and by what; each pair has two rows, one for either run.
+
+    `denied_at` is when a person said that they are two runs: from then on no look says otherwise.
+    """
+
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="likenesses")
+    other = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="+")
+    evidence = models.CharField("by what it may be that run", max_length=200)
+    found_at = models.DateTimeField()
+    denied_at = models.DateTimeField(null=True, blank=True)
+    denied_by = models.CharField(max_length=150, blank=True)
+    note = models.CharField("reason given", max_length=500, blank=True)
+
+    objects = LikenessQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("pk",)
+        verbose_name_plural = "likenesses"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["run", "other"], name="one_likeness_per_pair"),
+            models.CheckConstraint(condition=~models.Q(run=models.F("other")), name="no_run_is_like_itself"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.run} may be {self.other}"

@@ -1,0 +1,184 @@
+"""Telling people what timed passes will take before they take it: on the pages, and by mail where that is set up.
+
+In the evening the passes of the coming day are told, if they take much or if one is the first in earnest of a policy;
+what turns up later and was not told then is told at once. A mail that cannot be sent keeps no pass from its work.
+"""
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
+from django.core.mail import EmailMessage, get_connection
+from django.db import IntegrityError, InterfaceError, OperationalError, transaction
+from django.db.models import Max
+from django.utils import timezone
+
+from cleanup import access
+from cleanup.models import Announcement, RetentionPolicy, Run, StagingRoot
+from cleanup.models.sums import bytes_sum
+from cleanup.monitoring import forecasts
+from cleanup.monitoring.forecasts import Coming, Foreseen
+from cleanup.policy.announcing import Amount, is_news, last_evening, name_moment
+from cleanup.policy.units import say_about, say_count
+
+logger = logging.getLogger(__name__)
+
+# Who may set a policy can stop a pass for all runs, who may hold a run for that one: both are told.
+_MAY_STOP = ("cleanup.add_retentionpolicy", access.HOLD)
+_AT_ONCE = 500
+_FOOTER = (
+    "This is what is known now. Each run is checked again just before it goes, and stays if it is held or if its copy "
+    "on the NAS is not what it should be. To keep a run, hold it on its page; what goes by itself stands under "
+    "Policies.\n"
+)
+
+
+def announce_all(roots: Iterable[StagingRoot], now: datetime) -> int:
+    """Tell of some staging roots what is coming and was not told; how many of them had something to tell."""
+    told = 0
+    for root in roots:
+        try:
+            told += announce(root, now) is not None
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:  # one bad root must keep neither the others nor the pass itself from going on
+            logger.exception("what the passes over %s will take could not be told", root)
+    return told
+
+
+def announce(root: StagingRoot, now: datetime) -> Announcement | None:
+    """Look at what is coming on one staging root, keep that for the pages, and tell it if it is news.
+
+    Any number of processes on any number of hosts may do so: one of them tells. None if there is nothing to tell.
+    """
+    version = RetentionPolicy.objects.aggregate(newest=Max("version"))["newest"] or 0
+    foreseen = forecasts.foresee(root, now)
+    forecasts.keep(root, foreseen, version)
+    # The number first: what another host tells after that has taken the next one, what it told before is known.
+    number = Announcement.objects.filter(root=root).aggregate(last=Max("number"))["last"] or 0
+    told = list(Announcement.objects.filter(root=root, at__gte=last_evening(now, zone())))
+    known = {key for one in told for key in one.run_keys}
+    first_of = frozenset(foreseen.first_of) - {version for one in told for version in one.versions}
+    untold = _amount_of([key for key in foreseen.keys if key not in known])
+    if not is_news(
+        foreseen.amount, untold, staged_bytes=foreseen.staged_bytes, told_this_evening=bool(told), first_of=first_of
+    ):
+        return None
+    try:
+        with transaction.atomic():
+            told_now = Announcement.objects.create(
+                root=root,
+                number=number + 1,
+                at=now,
+                runs=foreseen.amount.runs,
+                bytes=foreseen.amount.bytes,
+                first_pass_at=foreseen.passes[0].at,
+                coming=foreseen.as_json(),
+                run_keys=foreseen.keys,
+                versions=foreseen.first_of,
+            )
+    except IntegrityError:
+        return None  # another host tells it
+    logger.info("%s: %s", root.name, say_pass(foreseen.passes[0], now))
+    _send(told_now, foreseen, now)
+    return told_now
+
+
+def say_next(roots: Iterable[StagingRoot], now: datetime) -> str:
+    """What the next passes over some staging roots take, in a sentence for each that takes something; empty if none."""
+    scoped = RetentionPolicy.objects.scoped()
+    told = []
+    for root in roots:
+        foreseen = forecasts.of_roots([root], scoped, now, kept_for_pages=True).get(root.pk)
+        if foreseen is not None and foreseen.passes:
+            told.append(f"{root.name}: {say_pass(foreseen.passes[0], now)}.")
+    return " ".join(told)
+
+
+def say_pass(coming: Coming, now: datetime) -> str:
+    """`tonight at 02:00: 34 runs, 164 GB`."""
+    amount = forecasts.total(coming.by_instrument.values())
+    return f"{name_moment(coming.at, now, zone())}: {say_amount(amount)}"
+
+
+def say_amount(amount: Amount) -> str:
+    """`34 runs, 164.0 GB`; bytes are logical."""
+    return f"{say_count(amount.runs, 'run')}, {say_about(amount.bytes)}"
+
+
+def say_rehearsed(amount: Amount) -> str:
+    """`rehearsed only: 34 runs, 164.0 GB, would have gone`."""
+    return f"rehearsed only: {say_amount(amount)}, would have gone"
+
+
+def _send(announcement: Announcement, foreseen: Foreseen, now: datetime) -> None:
+    """Write to those who may stop what is coming; what became of it is kept with the announcement."""
+    if not settings.EXLAB_EMAIL:
+        return
+    messages = list(_messages(announcement.root, foreseen, now))
+    sent, problem = 0, "" if messages else "no user who may stop a pass here has an address"
+    try:
+        with get_connection() as connection:
+            for message in messages:
+                message.connection = connection
+                sent += message.send()
+    except Exception as error:  # a mail server may fail in any way: the pages tell it all the same
+        logger.exception("what the passes over %s will take could not be mailed", announcement.root)
+        problem = f"{type(error).__name__}: {error}"[:500]
+    Announcement.objects.filter(pk=announcement.pk).update(mails=sent, mail_problem=problem)
+    announcement.mails, announcement.mail_problem = sent, problem
+
+
+def _messages(root: StagingRoot, foreseen: Foreseen, now: datetime) -> Iterable[EmailMessage]:
+    for user in get_user_model().objects.filter(is_active=True).exclude(email="").order_by("pk"):
+        passes = list(forecasts.shown(foreseen, _stoppable(user, root, foreseen)))
+        if passes:
+            first = say_pass(passes[0], now)
+            yield EmailMessage(f"{root.name}: {first}", _text(root, foreseen, passes, now), to=[user.email])
+
+
+def _stoppable(user: User, root: StagingRoot, foreseen: Foreseen) -> set[str]:
+    """The instruments of a root that a person sees and whose runs that person may keep from going."""
+    seen = access.places(user, access.VIEW)
+    may = [access.places(user, permission) for permission in _MAY_STOP if user.has_perm(permission)]
+    names = {name for coming in foreseen.passes for name in coming.by_instrument}
+    return {
+        name for name in names if seen.include(root.pk, name) and any(places.include(root.pk, name) for places in may)
+    }
+
+
+def _text(root: StagingRoot, foreseen: Foreseen, passes: list[Coming], now: datetime) -> str:
+    lines = [f"Staging root {root.name} on {root.host}, {root.path}", ""]
+    if foreseen.first_of:
+        lines += ["It is the first pass that clears anything by this policy.", ""]
+    for coming in passes:
+        said = say_pass(coming, now)
+        lines.append(f"{said[0].upper()}{said[1:]}")
+        lines += [f"  {name}: {say_amount(amount)}" for name, amount in sorted(coming.by_instrument.items())]
+    if foreseen.stops and foreseen.stops_at:
+        lines += ["", f"{name_moment(foreseen.stops_at, now, zone())} the pass would stop and ask: {foreseen.stops}"]
+    rehearsed = forecasts.total(
+        amount for name, amount in foreseen.rehearsed.items() if any(name in one.by_instrument for one in passes)
+    )
+    if rehearsed.runs:
+        lines += ["", f"Besides, {say_rehearsed(rehearsed)}."]
+    return "\n".join(
+        [*lines, "", f"Times are those of {timezone.get_default_timezone_name()}; sizes are logical.", "", _FOOTER]
+    )
+
+
+def _amount_of(keys: list[int]) -> Amount:
+    found = Amount()
+    for start in range(0, len(keys), _AT_ONCE):
+        some = Run.objects.filter(pk__in=keys[start : start + _AT_ONCE])
+        found += Amount(runs=some.count(), bytes=int(some.aggregate(bytes=bytes_sum("bytes"))["bytes"] or 0))
+    return found
+
+
+def zone() -> ZoneInfo:
+    """The lab's zone, in which evenings are reckoned and times are told."""
+    return ZoneInfo(timezone.get_default_timezone_name())

@@ -1,0 +1,20 @@
+"""Twins that keep silent while the NAS itself answers: when they are asked again, and after which others."""
+
+from datetime import datetime, timedelta
+
+# After the first silence the next sweep asks again; then the pauses double.
+FIRST_PAUSE = timedelta(minutes=30)
+LONGEST_PAUSE = timedelta(hours=24)
+# A run is not kept at the end for longer than this once its pause is over: where every sweep's budget is used up before
+# the end, it would never have its turn.
+LAST_FOR = timedelta(hours=24)
+
+
+def pause_after(times: int) -> timedelta:
+    """How long a twin is not asked again that kept silent so many times in a row."""
+    return min(FIRST_PAUSE * (1 << min(max(times - 1, 0), 8)), LONGEST_PAUSE)
+
+
+def comes_last(retry_at: datetime | None, now: datetime) -> bool:
+    """Whether a run has its turn after all others; `retry_at` is from when its twin is asked again."""
+    return retry_at is not None and now < retry_at + LAST_FOR

@@ -1,0 +1,84 @@
+"""Accepted bytes: what an admin has said of a run whose manifest is wrong or missing, and whether it still holds.
+
+An acceptance is bound to both sides as they were compared. Here is only what tells whether they are so still; what it
+settles is decided by the gates.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from cleanup import proving
+from cleanup.models import AcceptedBytes, Run
+from cleanup.policy.gates import AcceptedFacts, Finding
+from cleanup.policy.reasons import Reason
+from cleanup.staging import manifest, nas, tree
+
+
+def standing(run: Run) -> AcceptedBytes | None:
+    """The acceptance of a run's bytes that no admin has withdrawn, whether it holds or not."""
+    return run.accepted_bytes.standing().first() if run.pk else None
+
+
+def facts_of(
+    accepted: AcceptedBytes | None,
+    run: Run,
+    scanned: tree.Scan,
+    listed: manifest.Manifest | None,
+    listing: nas.Listing | None,
+) -> AcceptedFacts | None:
+    """What the gates are told of an acceptance. Without an answer of the NAS it does not hold, nor on one disk."""
+    if accepted is None:
+        return None
+    holds = listing is not None and evidence(run, scanned, listed, listing) == accepted.evidence
+    return AcceptedFacts(
+        key=accepted.pk,
+        actor=accepted.actor,
+        at=accepted.at,
+        note=accepted.note,
+        holds=holds and not run.root.allow_same_filesystem,
+    )
+
+
+def holds(
+    accepted: AcceptedFacts, run: Run, scanned: tree.Scan, listed: manifest.Manifest | None, listing: nas.Listing
+) -> bool:
+    """Whether an acceptance that held a moment ago does so for a later listing of the NAS."""
+    row = AcceptedBytes.objects.standing().filter(pk=accepted.key).first()
+    return row is not None and evidence(run, scanned, listed, listing) == row.evidence
+
+
+def evidence(run: Run, scanned: tree.Scan, listed: manifest.Manifest | None, listing: nas.Listing) -> str:
+    """The digest of everything by which a change on either side would show, for as long as the files themselves stay.
+
+    That of `proving.lasting_evidence`, which leaves out what is mounted, and inode numbers that a mount does not keep:
+    a NAS may be mounted anew between an acceptance and the clear, which reads every byte once more in any case.
+    """
+    return proving.lasting_evidence(run, scanned, listed, listing)
+
+
+def may_go(key: int) -> bool:
+    """Whether an acceptance stands at the commit. Call it in the transaction that has locked the run's row."""
+    return AcceptedBytes.objects.standing().filter(pk=key).exists()
+
+
+def digest(files: Iterable[tree.Entry], digests: Mapping[bytes, bytes]) -> str:
+    """The digest of the names and bytes of data files, by the SHA-256 of each."""
+    seen = hashlib.sha256()
+    for path in sorted(entry.path for entry in files):
+        seen.update(repr((path, digests.get(path))).encode())
+    return seen.hexdigest()
+
+
+def compared(
+    accepted: AcceptedFacts, scanned: tree.Scan, listed: manifest.Manifest | None, found: proving.Compared
+) -> proving.Compared:
+    """A comparison of the bytes of both sides with each other, held against those that were accepted."""
+    row = AcceptedBytes.objects.standing().filter(pk=accepted.key).first()
+    proof = replace(found.proof, accepted=accepted.key, manifest_sha256=listed.sha256 if listed else "")
+    if proof.findings or found.listing is None:
+        return replace(found, proof=proof)
+    digests = {path: twin.digest for path, twin in found.listing.files.items() if twin.digest}
+    if row is None or digest(scanned.data_files, digests) != row.digest:
+        proof = replace(proof, findings=(Finding(Reason.ACCEPTANCE_VOID, "the bytes are others"),))
+    return replace(found, proof=proof)

@@ -1,0 +1,103 @@
+"""Differences of bytes that were found and still stand: a damaged twin is not read anew by every sweep.
+
+A difference can only keep a run, so it may rest on less than a proof: what is mounted where counts for nothing, and a
+twin that was mended with its old size and times is found by the comparison that comes in any case, after a week or at
+a person's click.
+"""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from django.conf import settings
+
+from cleanup import proving
+from cleanup.models import Difference, Run
+from cleanup.policy.gates import Finding
+from cleanup.policy.reasons import Reason
+from cleanup.policy.retention import ProofLevel
+from cleanup.proving import Compared
+from cleanup.staging import manifest, tree
+
+# The schedule takes a difference for granted for so long.
+READ_AGAIN_AFTER = timedelta(days=7)
+# And pages for as long as nothing has changed.
+ALWAYS = timedelta.max
+
+
+def keep(
+    run: Run,
+    compared: Compared,
+    scanned: tree.Scan,
+    listed: manifest.Manifest | None,
+    *,
+    now: datetime,
+    until: datetime,
+) -> None:
+    """Write down what a comparison of every byte has found that was made from `now` to `until`; or that all is equal.
+
+    Where either side could not be read to its end, what was known stays: an error may pass, and nothing would show it.
+    A twin that was written meanwhile is not sure: the next sweep reads it again.
+    """
+    if compared.listing is None:
+        return
+    first = next(iter(compared.proof.findings), None)
+    if first is None:
+        forget(run)
+    if first is None or first.reason is not Reason.NAS_CHECKSUM_MISMATCH:
+        return
+    found = {"at": now, "host": settings.EXLAB_HOST, "reason": first.reason, "detail": first.detail}
+    is_sure = not proving.written_between(scanned, compared.listing, now, until)
+    found["evidence"] = proving.lasting_evidence(run, scanned, listed, compared.listing) if is_sure else ""
+    Difference.objects.update_or_create(run=run, defaults=found)
+
+
+def note(run: Run, names: list[str], *, now: datetime) -> None:
+    """Write down that a comparison for a person found files different: nothing counts but their bytes from now on.
+
+    The next sweep reads them all the same, since it was another comparison.
+    """
+    found = {"at": now, "host": settings.EXLAB_HOST, "evidence": "", "detail": proving.name_some(names)}
+    Difference.objects.update_or_create(run=run, defaults={**found, "reason": Reason.NAS_CHECKSUM_MISMATCH})
+
+
+def forget(run: Run) -> None:
+    """Take nothing for granted of a run any more: both sides were compared, and are the same."""
+    Difference.objects.filter(run=run).delete()
+
+
+def was_found(run: Run) -> bool:
+    """Whether the latest comparison of every byte has found a difference, whatever has changed since."""
+    return Difference.objects.filter(run=run).exists()
+
+
+def standing(run: Run, compared: Compared, scanned: tree.Scan, listed: manifest.Manifest | None) -> Difference | None:
+    """The difference that was found of a run, if nothing on either side has changed since.
+
+    `compared` is a comparison of names and sizes that was made now.
+    """
+    if compared.listing is None or compared.proof.findings:
+        return None
+    known = Difference.objects.filter(run=run).first()
+    if known is None or known.evidence != proving.lasting_evidence(run, scanned, listed, compared.listing):
+        return None
+    return known
+
+
+def counted(compared: Compared, known: Difference) -> Compared:
+    """A comparison of names and sizes with the difference that is known of the bytes."""
+    proof = replace(compared.proof, level=ProofLevel.CHECKSUM, findings=(as_finding(known),), found_at=known.at)
+    return replace(compared, proof=proof)
+
+
+def as_finding(known: Difference) -> Finding:
+    """What was found, when, and when it is looked for again."""
+    again = known.at + READ_AGAIN_AFTER
+    return Finding(
+        Reason(known.reason),
+        f"{known.detail}; compared on {_text(known.at)}, nothing has changed since; "
+        f"the schedule reads it again from {_text(again)} on, a click at once",
+    )
+
+
+def _text(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,122 @@
+"""Whether the schedule would take a run, asked as ExLab-Wizard asks it: with its own objects or with ours.
+
+No Django is needed here, and nothing is read from a disk.
+"""
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cleanup.policy.retention import Mode, Policy, is_eligible
+from cleanup.staging.ingest import parse_instant
+
+
+@dataclass(frozen=True)
+class _Entry:
+    state: object
+    at: datetime | None
+
+
+@dataclass(frozen=True)
+class _Record:
+    current_state: object
+    history: tuple[_Entry, ...]
+
+
+class _Unreadable(Exception):
+    """What was given as a record holds no current state, or no list of entries."""
+
+
+def cleanup_eligible(
+    *,
+    ingest: object,
+    config: object = None,
+    policy: Policy | None = None,
+    now_utc: datetime | None = None,
+) -> bool:
+    """Whether the schedule would clear this run now, as ExLab-Wizard's function of this name decides it.
+
+    Manual mode never; scheduled when the current state is `sync_verified` and the latest `sync_verified` entry is
+    `retain_hours` old or older (the boundary counts). This is the wizard's condition alone: a clear asks all gates of
+    `policy.gates.evaluate` besides.
+
+    `ingest` is the wizard's `IngestJson`, a record of `staging.ingest`, or what `json.loads` makes of an
+    `ingest.json`. Either `config` says what applies, the wizard's with its mode and hours under
+    `orchestrator.staging_cleanup` (an object or plain dicts), or `policy` does, one of `policy.retention`. `now_utc`
+    left out is the present.
+
+    Stricter than the wizard's: an instant that is not written as the wizard writes it, a record or an entry that
+    cannot be read, and hours beyond the calendar are not eligible, where the wizard takes any ISO date or crashes.
+
+    Raises TypeError where neither `config` nor `policy` is given, or both, or one that says nothing of mode and hours,
+    and where `now_utc` has no zone; ValueError for hours below 0.
+    """
+    applies = _policy_of(config, policy)
+    now = datetime.now(UTC) if now_utc is None else now_utc
+    if now.utcoffset() is None:
+        raise TypeError("now_utc needs a time zone, as in datetime.now(UTC).")
+    try:
+        record = _record_of(ingest)
+    except _Unreadable:
+        return False
+    return is_eligible(record, applies, now)
+
+
+def _policy_of(config: object, policy: Policy | None) -> Policy:
+    if (config is None) == (policy is None):
+        raise TypeError("cleanup_eligible needs either a policy, or a config with orchestrator.staging_cleanup.")
+    if policy is None:
+        return _policy_of_wizard(config)
+    if not isinstance(policy, Policy):
+        raise TypeError("policy must be a Policy of cleanup.policy.retention; the wizard's goes into config.")
+    return policy
+
+
+def _policy_of_wizard(config: object) -> Policy:
+    """The mode and hours of a wizard's configuration; a mode that is not known here keeps the run."""
+    try:
+        cleanup = _get(_get(config, "orchestrator"), "staging_cleanup")
+        if _plain(_get(cleanup, "mode")) != Mode.SCHEDULED:
+            return Policy(mode=Mode.MANUAL)
+        hours = _get(cleanup, "retain_hours")
+    except _Unreadable as error:
+        raise TypeError(f"The config says nothing of orchestrator.staging_cleanup: it has no {error}.") from None
+    if not isinstance(hours, int | float) or isinstance(hours, bool):
+        raise TypeError(f"orchestrator.staging_cleanup.retain_hours is {hours!r} and not a number of hours.")
+    if not hours >= 0:
+        raise ValueError(f"orchestrator.staging_cleanup.retain_hours is {hours!r} and not 0 or more.")
+    return Policy(mode=Mode.SCHEDULED, retain_hours=hours)
+
+
+def _record_of(ingest: object) -> _Record:
+    """What a record says of its states; raises _Unreadable."""
+    history = _get(ingest, "history")
+    if not isinstance(history, Sequence) or isinstance(history, str | bytes):
+        raise _Unreadable("history")
+    entries = tuple(_Entry(_plain(_get(entry, "state")), _instant(entry)) for entry in history)
+    return _Record(_plain(_get(ingest, "current_state")), entries)
+
+
+def _instant(entry: object) -> datetime | None:
+    """When an entry was written; without a zone it is UTC, and what cannot be understood is None."""
+    try:
+        at = _get(entry, "at")
+    except _Unreadable:
+        return None
+    if isinstance(at, datetime):
+        return at.replace(tzinfo=UTC) if at.utcoffset() is None else at
+    return parse_instant(at)
+
+
+def _get(holder: object, name: str) -> object:
+    """A field of an object or of a dict; raises _Unreadable with its name where there is none."""
+    try:
+        return holder[name] if isinstance(holder, Mapping) else getattr(holder, name)
+    except (KeyError, AttributeError):
+        raise _Unreadable(name) from None
+
+
+def _plain(value: object) -> object:
+    """The value that a member of an enum stands for; everything else as it is."""
+    return value.value if isinstance(value, enum.Enum) else value

@@ -1,0 +1,55 @@
+"""Data files that are dated later than now: a clock was wrong, so their times do not tell when they were written.
+
+What tells is that nothing of them has changed since an earlier look, whose instant is kept with the facts of the run.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+
+from cleanup.policy.gates import FutureFiles
+from cleanup.staging import tree
+from cleanup.staging.layout import show
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The end of the calendar as far as file times are concerned: with a zone's offset 9999 would overflow.
+_LATEST = datetime(9990, 1, 1, tzinfo=UTC)
+_NAMES_SHOWN = 3
+
+
+def future_files(
+    files: Iterable[tree.Entry], stored: Callable[[], FutureFiles | None], now: datetime
+) -> FutureFiles | None:
+    """The data files that are dated later than `now`; None if there are none.
+
+    `stored` gives what an earlier look has kept: if size, mtime and ctime of each are as they were then, the files are
+    known to be so since then.
+    """
+    past: list[tree.Entry] = []
+    future: list[tree.Entry] = []
+    for entry in files:
+        (future if instant(entry.mtime_ns) > now else past).append(entry)
+    if not future:
+        return None
+    digest, before = _digest(future), stored()
+    known = before is not None and before.digest == digest and before.since <= now
+    return FutureFiles(
+        count=len(future),
+        names=tuple(show(entry.path) for entry in future[:_NAMES_SHOWN]),
+        newest_at=instant(max(entry.mtime_ns for entry in future)),
+        others_at=instant(max(entry.mtime_ns for entry in past)) if past else None,
+        digest=digest,
+        since=before.since if known and before is not None else now,
+    )
+
+
+def _digest(files: list[tree.Entry]) -> str:
+    seen = hashlib.sha256()
+    for entry in sorted(files, key=lambda entry: entry.path):
+        seen.update(repr((entry.path, entry.size, entry.mtime_ns, entry.ctime_ns)).encode())
+    return seen.hexdigest()
+
+
+def instant(nanoseconds: int) -> datetime:
+    """A file time as an instant. Forged ones stay far ahead, but where every zone can show them."""
+    return _EPOCH + min(timedelta(microseconds=max(nanoseconds, 0) // 1000), _LATEST - _EPOCH)

@@ -1,0 +1,75 @@
+"""The holds that keep a run: those laid on it, and those laid on another run that may be this one.
+
+A hold follows its run by identity. Where a folder was renamed or copied, or a record written anew, the row that
+discovery makes of it is another one than that which a person has held, and nothing but likeness connects the two.
+"""
+
+from django.db.models import Q, QuerySet
+
+from cleanup.models import Hold, HoldQuerySet, HoldSource, Likeness, Run, RunQuerySet
+from cleanup.policy.gates import Held
+from cleanup.policy.lifecycle import State
+from cleanup.policy.reasons import Reason
+
+
+def holds_of(run: Run) -> tuple[Held, ...]:
+    """The holds of people that keep a run and were not released; those that are over are the gate's affair.
+
+    Asks nothing of the database where the run was read with `with_root`.
+    """
+    own = [_held(hold) for hold in _of_people(run)]
+    return (*own, *(_held(hold, alike) for alike in alike_runs(run) for hold in _of_people(alike.other)))
+
+
+def alike_runs(run: Run) -> list[Likeness]:
+    """What tells that a run may be another one, as far as no person has denied it."""
+    return [alike for alike in run.likenesses.all() if alike.denied_at is None] if run.pk else []
+
+
+def holding(run: Run, holds: HoldQuerySet) -> HoldQuerySet:
+    """Those of some holds that people have laid on a run, or on another one that it may be, straight from the rows."""
+    others = Likeness.objects.standing().filter(run=run).order_by()
+    return holds.filter(Q(run=run) | Q(run__in=others.values("other")), source=HoldSource.PERSON)
+
+
+def kept_by_holds_of(run: int) -> RunQuerySet:
+    """The runs that a hold of the run with this key keeps: itself, and those that may be it."""
+    others = Likeness.objects.standing().filter(other=run).order_by()
+    return Run.objects.filter(Q(pk=run) | Q(pk__in=others.values("run")))
+
+
+def elsewhere() -> QuerySet[Likeness]:
+    """What tells of a run that it may lie on a staging disk under another path."""
+    staged = Q(other__gone_at=None) & ~Q(other__state=State.CLEARED) & ~Q(other__problem=Reason.MISSING_DIRECTORY)
+    return Likeness.objects.standing().filter(staged)
+
+
+def is_there(run: Run) -> bool:
+    """Whether a run lies at its own path, as discovery has last seen."""
+    return run.gone_at is None and run.state != State.CLEARED and run.problem != Reason.MISSING_DIRECTORY
+
+
+def said(hold: Hold, run: Run) -> str:
+    """Who holds a run and why, as the gate says it, by a hold that `holding` has found."""
+    alike = None if hold.run_id == run.pk else Likeness.objects.standing().filter(run=run, other=hold.run_id).first()
+    return _held(hold, alike).said
+
+
+def _of_people(run: Run) -> list[Hold]:
+    laid = [hold for hold in run.holds.all() if hold.until is not None and hold.released_at is None]
+    if laid and not hasattr(laid[0], "sure_at"):  # the run was not read together with its holds
+        laid = list(run.holds.with_clock().filter(pk__in=[hold.pk for hold in laid]))
+    return laid
+
+
+def _held(hold: Hold, alike: Likeness | None = None) -> Held:
+    assert hold.until is not None  # noqa: S101
+    laid_on, because = (alike.other.run_path, alike.evidence) if alike else ("", "")
+    return Held(
+        owner=hold.owner,
+        until=hold.until,
+        reason=hold.reason,
+        sure_at=getattr(hold, "sure_at", None),
+        laid_on=laid_on,
+        because=because,
+    )

@@ -1,0 +1,328 @@
+"""Moved runs: a folder was renamed on staging and on the NAS, and what lies in it are the same runs still.
+
+A person says which folder became which. Each run must carry its record under the new name, with the history that is
+known here; its bytes are compared by the next clear, as always. The row takes the new path and keeps everything else,
+and the old path stays the one that its record may name. Nothing is touched on disk.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.db import transaction
+
+from cleanup import bookkeeping, discovery, gathering, reregistering
+from cleanup.gathering import OpenRun, Unreachable
+from cleanup.lab.nas import record_places
+from cleanup.models import Hold, HoldSource, Instrument, LedgerKind, Orphan, Project, Run, StagingRoot
+from cleanup.policy.gates import Finding
+from cleanup.policy.reasons import Reason
+from cleanup.reregistering import Action, Order, Outcome
+from cleanup.runs import twins
+from cleanup.staging import ingest, kernel, layout, tree
+from cleanup.staging.layout import RunPath
+from cleanup.storage.staging.records import Records
+
+logger = logging.getLogger(__name__)
+
+
+class NotMoved(Exception):
+    """Why a run is not at its new place, or why nothing is: a finding, or a sentence where no reason fits."""
+
+    def __init__(self, why: Finding | str) -> None:
+        self.finding = why if isinstance(why, Finding) else None
+        self.said = why if isinstance(why, str) else ""
+        super().__init__(self.said or f"{self.finding}")
+
+
+@dataclass(frozen=True)
+class Move:
+    """What a person says: what lay at or below `old` lies at or below `new` now. Both are below the staging root."""
+
+    old: str
+    new: str
+
+    def target(self, run: Run) -> str:
+        """Where a run lies now."""
+        return self.new + run.run_path.removeprefix(self.old)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What lies at the new path: its identity, and the path that its record names."""
+
+    identity: str
+    named: RunPath
+
+
+def read_move(old: str, new: str) -> Move:
+    """A move as a person wrote it, with or without a slash at the end. Raises NotMoved for what is no move."""
+    move = Move(old.strip().rstrip("/"), new.strip().rstrip("/"))
+    if not (move.old and move.new):
+        raise NotMoved("Name the folder as it was, and as it is now.")
+    if move.old == move.new:
+        raise NotMoved("The folder is named as it was before.")
+    return move
+
+
+def runs_of(root: StagingRoot, move: Move) -> list[Run]:
+    """The staged runs at or below the old path, by path."""
+    below = Run.objects.staged().with_root().filter(root=root, run_path__startswith=move.old).order_by("run_path")
+    return [run for run in below if run.run_path == move.old or run.run_path.startswith(f"{move.old}/")]
+
+
+def guess(run: Run) -> Move | None:
+    """Which folder was renamed, judged by a run that is missing and the one directory elsewhere that is its own."""
+    elsewhere = Run.objects.staged().filter(root=run.root_id).exclude(pk=run.pk).order_by("pk")
+    same_file = elsewhere.filter(identity__startswith=f"{run.identity.partition(':')[0]}:")
+    found = [other for other in same_file if gathering.same_identity(run.identity, other.identity)]
+    return _between(run.run_path, found[0].run_path) if len(found) == 1 else None
+
+
+def _between(old: str, new: str) -> Move:
+    """The move without the steps at the end that both paths have in common."""
+    before, after = old.split("/"), new.split("/")
+    while len(before) > 1 and len(after) > 1 and before[-1] == after[-1]:
+        before, after = before[:-1], after[:-1]
+    return Move("/".join(before), "/".join(after))
+
+
+def known_elsewhere(run: Run) -> Run | None:
+    """The run whose own directory lies at the path of this one, which nothing but its place is known of; else None.
+
+    So it is where a folder was renamed, or moved, and discovery has found it anew: the record names the old path.
+    """
+    if run.events.exists() or run.record_sights.exists():
+        return None
+    elsewhere = Run.objects.staged().with_root().filter(root=run.root_id).exclude(pk=run.pk).order_by("pk")
+    same_file = elsewhere.filter(identity__startswith=f"{run.identity.partition(':')[0]}:")
+    found = [other for other in same_file if gathering.same_identity(run.identity, other.identity)]
+    return found[0] if len(found) == 1 else None
+
+
+def reregister_runs(runs: Iterable[Run], order: Order) -> list[Outcome]:
+    """Take what lies at the paths of these runs for them, as `reregistering.reregister_runs`.
+
+    A run that is known elsewhere, and whose own directory lies at one of these paths, takes that path: the very same
+    directory, with its record as it is known and no fewer bytes than were seen last. Twice is harmless.
+    """
+    outcomes = []
+    for run in runs:
+        known = known_elsewhere(run)
+        outcomes += reregistering.reregister_runs([run], order) if known is None else [_bring(known, run, order)]
+    return outcomes
+
+
+def _bring(known: Run, found: Run, order: Order) -> Outcome:
+    """Let a known run take the path at which its own directory was found."""
+    path = found.run_path
+    try:
+        with reregistering.undisturbed(known.root, order), gathering.open_root(known.root) as root:
+            _expect_as_seen(known, path, root)
+            return _settle(known, path, root, order)
+    except NotMoved as error:
+        return Outcome(known, Action.REFUSED, error.finding, said=error.said, moved_to=path)
+    except Unreachable as error:
+        return Outcome(known, Action.REFUSED, error.finding, moved_to=path)
+
+
+def _expect_as_seen(known: Run, path: str, root: int) -> None:
+    """In the directory must lie what was seen of the run last. Raises NotMoved, Unreachable."""
+    with gathering.open_run(root, path) as opened:
+        try:
+            scanned = tree.scan(opened.run)
+        except OSError as error:
+            raise NotMoved(gathering.way_blocked(error)) from None
+    if not gathering.same_identity(known.identity, gathering.identity(scanned, None)):
+        raise NotMoved(Finding(Reason.IDENTITY_MISMATCH, f"another directory than that of {known.run_path}"))
+    # Logs and locks of the wizard may have come since; what is there no more is what matters.
+    size = tree.count(scanned.entries).bytes
+    if known.bytes is not None and size < known.bytes:
+        raise NotMoved(
+            f"It holds {size} bytes, and {known.bytes} were seen of {known.run_path} last. Find out what is missing; "
+            "if it is right so, say with reregister --moved OLD NEW that its folder was renamed."
+        )
+
+
+def move_runs(root: StagingRoot, move: Move, order: Order) -> list[Outcome]:
+    """Take what lies below the new path for the runs that are known below the old one, one by one.
+
+    Raises NotMoved where no run is known there, Unreachable where the root is not there. Twice is harmless: what has
+    moved is known below the old path no more.
+    """
+    runs = runs_of(root, move)
+    if not runs:
+        raise NotMoved(f"No staged run is known at or below {move.old}.")
+    with reregistering.undisturbed(root, order), gathering.open_root(root) as descriptor:
+        return [_settle(run, move.target(run), descriptor, order) for run in runs]
+
+
+def _settle(run: Run, target: str, root: int, order: Order) -> Outcome:
+    """One run, under its lock and that of what was found at its new path. A rehearsal takes no lock."""
+    with contextlib.ExitStack() as stack:
+        try:
+            path = _parsed(target)
+            other = Run.objects.staged().filter(root=run.root_id, run_path=target).first()
+            for row in (run, other) if other else (run,):
+                if not order.dry_run and not stack.enter_context(gathering.data_dir().lock(str(row.pk))):
+                    raise NotMoved(Finding(Reason.ALREADY_CLEARING))
+            if (finding := reregistering.unfit(run)) is not None:
+                raise NotMoved(finding)
+            _expect_gone(run, root)
+            found = _find(run, path, root)
+            if other is not None:
+                _expect_duplicate(run, other, found, order)
+            if order.dry_run:
+                return Outcome(run, Action.WOULD_REREGISTER, moved_to=target)
+            before = run.run_path
+            if not _write(run, path, found, other, order):
+                raise NotMoved(Finding(Reason.ALREADY_CLEARING))
+            logger.info("reregistered %s as %s by %s", before, target, order.actor)
+            return Outcome(run, Action.REREGISTERED, moved_from=before, moved_to=target)
+        except NotMoved as error:
+            return Outcome(run, Action.REFUSED, error.finding, said=error.said, moved_to=target)
+
+
+def _parsed(target: str) -> RunPath:
+    try:
+        return layout.parse_run_path(target)
+    except layout.UnsafePath as error:
+        raise NotMoved(Finding(Reason.UNSAFE_PATH, str(error))) from None
+
+
+def _expect_gone(run: Run, root: int) -> None:
+    """The run must not lie at its old path, under its own name or in a fence; another directory may lie there."""
+    if (fence := discovery.fence_of(run, root)) is not None:
+        raise NotMoved(Finding(Reason.PATH_OCCUPIED, f"it lies beside its old path as {fence}"))
+    try:
+        with gathering.open_run(root, run.run_path) as opened:
+            seen = gathering.identity(kernel.status(opened.run), None)
+    except Unreachable as error:
+        if error.finding.reason is not Reason.MISSING_DIRECTORY:
+            raise NotMoved(error.finding) from None
+        return
+    if gathering.same_identity(run.identity, seen):
+        raise NotMoved("It still lies at its old path.")
+
+
+def _find(run: Run, path: RunPath, root: int) -> _Found:
+    """What lies at the new path, if it is the run."""
+    try:
+        with gathering.open_run(root, str(path)) as opened:
+            if (fence := reregistering.own_fence(run, opened)) is not None:
+                raise NotMoved(Finding(Reason.PATH_OCCUPIED, f"it lies beside its new path as {fence}"))
+            return _compare(run, path, opened)
+    except Unreachable as error:
+        raise NotMoved(error.finding) from None
+    except OSError as error:
+        raise NotMoved(gathering.way_blocked(error)) from None
+
+
+def _compare(run: Run, path: RunPath, opened: OpenRun) -> _Found:
+    """The record must continue the history that is known, and name the old path.
+
+    One that names the new path is the run's only in the run's own directory: short histories of two runs may be alike.
+    """
+    record, named = _read(opened, *record_places(run), path)
+    seen = gathering.identity(kernel.status(opened.run), record)
+    objection = reregistering.objection_to(run, record, seen)
+    if objection is not None:
+        raise NotMoved(objection)
+    if named == path and not gathering.same_identity(run.identity, seen):
+        raise NotMoved(Finding(Reason.INGEST_DISAGREES, f"its record does not name {run.run_path}"))
+    return _Found(seen, named)
+
+
+def _read(opened: OpenRun, *places: RunPath) -> tuple[Records, RunPath]:
+    """The record, and the first of the places that it names."""
+    first: ingest.IngestError | None = None
+    for place in places:
+        try:
+            return gathering.read_records(opened, place), place
+        except ingest.IngestError as error:
+            first = first or error
+    assert first is not None  # noqa: S101
+    raise NotMoved(Finding(Reason(first.reason), first.detail))
+
+
+def _expect_duplicate(run: Run, other: Run, found: _Found, order: Order) -> None:
+    """What discovery made a row of at the new path must be this run's directory, with nothing of its own to lose."""
+    if other.active_attempt:
+        raise NotMoved(Finding(Reason.ALREADY_CLEARING))
+    if other.attempts.exists():
+        raise NotMoved("Another run is known at the new path, and a clear of it was tried.")
+    if Hold.objects.in_force(order.now).filter(run=other, source=HoldSource.PERSON).exists():
+        raise NotMoved(Finding(Reason.HELD, "the run that was found at the new path; release that hold first"))
+    if not gathering.same_identity(other.identity, found.identity):
+        raise NotMoved(Finding(Reason.IDENTITY_MISMATCH, "another run is known at the new path"))
+    if other.events.exists() and not gathering.same_identity(run.identity, found.identity):
+        raise NotMoved("Another run with a history of its own is known at the new path.")
+
+
+def _write(run: Run, path: RunPath, found: _Found, other: Run | None, order: Order) -> bool:
+    """Change the row and say so in the ledger, in one transaction. False: a clear of one of them has begun."""
+    before = run.run_path
+    with transaction.atomic():
+        wanted = {row.pk: row.identity for row in (run, other) if row is not None}
+        locked = Run.objects.select_for_update().staged().filter(pk__in=wanted).order_by("pk")
+        if {row.pk: row.identity for row in locked} != wanted or any(row.active_attempt for row in locked):
+            return False
+        if other is not None:
+            _declare_duplicate(other, before, order)
+        _take_path(run, path, found)
+        detail = f"moved from {before}; {_described(run, found)}"
+        run.identity = found.identity
+        bookkeeping.write_entry(
+            run,
+            kind=LedgerKind.REREGISTERED,
+            actor=order.actor,
+            now=order.now,
+            reason="",
+            detail=f"{detail}; {order.note}" if order.note else detail,
+        )
+        Orphan.objects.filter(run=run, gone_at=None).update(gone_at=order.now)
+        Run.objects.filter(pk=run.pk).doubt()
+    return True
+
+
+def _take_path(run: Run, path: RunPath, found: _Found) -> None:
+    """Give a row its new path. What was seen at the old one is no fact any more: the next discovery looks anew."""
+    run.run_path, run.leaf = str(path), path.leaf
+    run.equipment, run.project, run.run_kind = path.equipment, path.project, path.run_kind
+    Run.objects.filter(pk=run.pk).update(
+        run_path=run.run_path,
+        leaf=run.leaf,
+        equipment=run.equipment,
+        project=run.project,
+        run_kind=run.run_kind,
+        record_path="" if found.named == path else str(found.named),
+        identity=found.identity,
+        facts={},
+        problem="",
+        failures=0,
+    )
+    twins.note_place(run)
+    Instrument.objects.get_or_create(root=run.root, equipment=run.equipment)
+    Project.objects.get_or_create(code=run.project)
+
+
+def _described(run: Run, found: _Found) -> str:
+    same = gathering.same_identity(run.identity, found.identity)
+    directory = "the same directory" if same else f"another directory: {run.identity} became {found.identity}"
+    return f"{directory}; its record names {found.named}"
+
+
+def _declare_duplicate(other: Run, before: str, order: Order) -> None:
+    """The row that discovery made at the new path tells of no run of its own."""
+    Run.objects.filter(pk=other.pk).update(gone_at=order.now)
+    Run.objects.filter(pk=other.pk).doubt()
+    Orphan.objects.filter(run=other, gone_at=None).update(gone_at=order.now)
+    bookkeeping.write_entry(
+        other,
+        kind=LedgerKind.REREGISTERED,
+        actor=order.actor,
+        now=order.now,
+        reason=Reason.IDENTITY_MISMATCH,
+        detail=f"declared gone: what was found here is the run that was at {before}",
+    )

@@ -1,0 +1,124 @@
+"""Returned runs: files of a cleared run that lie at its path again, because a person has copied them back to work on.
+
+They get a row of their own that names the former one, so every gate is asked anew. What differs: the schedule keeps
+them from our first sight of them, and a record that ends in the `cleared` entry of our own clear counts as if that
+entry were not there. A clear of them publishes that same entry, so a run's history has one `cleared` however often
+its files come back.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from cleanup.models import IngestEvent, Phase, Run, StagingRoot
+from cleanup.policy.lifecycle import State
+from cleanup.staging import ingest
+from cleanup.storage.staging.records import Record, RecordFormat, Records
+
+
+def former_of(root: StagingRoot, run_path: str, record: Records | None) -> Run | None:
+    """The run that we cleared at a path and whose files lie there again, as their record says; None if it is no such.
+
+    The record must be the one that was known when the run was cleared, or a beginning of it: copies on a NAS are often
+    made before the run is verified, and may not have been told of the clear.
+    """
+    if record is None:
+        return None
+    cleared = Run.objects.filter(root=root, run_path=run_path, state=State.CLEARED, gone_at=None)
+    for former in cleared.order_by("-cleared_at", "-pk"):
+        if (entry := entry_of(former)) is not None and _continues(former, record, entry):
+            return former if _is_over(former) else None
+    return None
+
+
+def entry_of(former: Run) -> dict[str, Any] | None:
+    """The `cleared` entry that our own clear has written into a run's record; None where another program did."""
+    event: IngestEvent | None = former.events.filter(state=State.CLEARED).first()
+    if event is None or former.cleared_by:
+        return None
+    entry = {"state": State.CLEARED.value, "at": event.at_text, "host": event.host}
+    return entry if ingest.digest(entry) == event.digest else None
+
+
+def as_staged(run: Run, record: Records) -> Records:
+    """The record of a returned run without the `cleared` of our own clear; every other record as it is."""
+    entry = entry_of(run.returned_from) if run.returned_from else None
+    if entry is None:
+        return record
+    main, *beside = (_without(each, entry) for each in (record.main, *record.beside))
+    return replace(record, main=main, beside=tuple(beside))
+
+
+def says_no_more(run: Run, record: Record) -> bool:
+    """Whether what a twin's record says of a clear is our former one, long before the files of a run came back."""
+    entry = entry_of(run.returned_from) if run.returned_from else None
+    return entry is not None and _without(record, entry) != record
+
+
+def with_cleared(run: Run, form: RecordFormat, data: bytes, *, at: datetime, host: str) -> tuple[bytes, dict[str, Any]]:
+    """The record that a clear publishes, and the entry in it that the database keeps, as `RecordFormat.with_cleared`.
+
+    Of a returned run it is the entry of the former clear, and a record that has it already stays byte for byte. One
+    whose history went on since, because the wizard has verified the run anew, gets an entry like any other.
+    """
+    entry = entry_of(run.returned_from) if run.returned_from else None
+    if run.returned_from is None or entry is None or not _is_before(run, run.returned_from):
+        return form.with_cleared(data, at=at, host=host)
+    if _ends_so(form, data, entry):
+        return data, entry
+    written = ingest.parse_instant(entry["at"])
+    return form.with_cleared(data, at=written or at, host=entry["host"])
+
+
+def kept_from(run: Run, since: datetime | None) -> datetime | None:
+    """From when the policy keeps a run, where that is not its verification: for a returned one, when it was first seen.
+
+    `since` is what its record says of that, None if nothing.
+    """
+    return max(filter(None, (since, run.verified_at, run.returned_at))) if run.returned_at else since
+
+
+def _continues(former: Run, record: Records, entry: dict[str, Any]) -> bool:
+    """Whether a record is that of a former run, or a beginning of it."""
+    if record.main.history:
+        known = list(former.events.order_by("position").values_list("digest", flat=True))
+        written = [each.digest for each in record.main.history]
+        return written == known[: len(written)]
+    same = former.origin != "-" and record.origin == former.origin
+    return same and record.cleared_at in (None, ingest.parse_instant(entry["at"]))
+
+
+def _is_over(former: Run) -> bool:
+    """Whether the former clear removed everything that it had to: what is left of one is no copy."""
+    attempts = former.attempts.clears()
+    return not former.active_attempt and any(
+        attempt.phase == Phase.DONE and not attempt.incomplete for attempt in attempts
+    )
+
+
+def _is_before(run: Run, former: Run) -> bool:
+    """Whether the former run's history is that of the run, but for the `cleared` at its end."""
+    return list(_digests(former))[:-1] == list(_digests(run))
+
+
+def _digests(run: Run) -> Iterator[str]:
+    return iter(run.events.order_by("position").values_list("digest", flat=True))
+
+
+def _without(record: Record, entry: dict[str, Any]) -> Record:
+    if len(record.history) > 1 and record.history[-1].digest == ingest.digest(entry):
+        history = record.history[:-1]
+        return replace(record, history=history, current_state=history[-1].state)
+    if not record.history and record.cleared_at == ingest.parse_instant(entry["at"]):
+        return replace(record, cleared_at=None)
+    return record
+
+
+def _ends_so(form: RecordFormat, data: bytes, entry: dict[str, Any]) -> bool:
+    """Whether a record has the `cleared` of the former clear already. Its place was accepted before."""
+    said = ingest.load_strictly(data, form.max_bytes)
+    history = said.get("history")
+    if isinstance(history, list) and history:
+        return bool(ingest.digest(history[-1]) == ingest.digest(entry))
+    return bool(said.get("cleared_at") == entry["at"])

@@ -1,0 +1,488 @@
+"""Setting aside: a person takes a file that the manifest does not list out of a run, without removing it.
+
+It is renamed into `.exlab-set-aside/<leaf>/` beside the run, under the run's lock, and can be put back. A row says so
+before the disk is touched. After a crash the disk says how far it came: the file lies in one of two places.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from cleanup import bookkeeping, gathering, readiness
+from cleanup.gathering import OpenRun, Unreachable
+from cleanup.lab.nas import record_places
+from cleanup.models import AsideState, Hold, LedgerKind, Run, SetAside, StagingRoot
+from cleanup.policy.gates import BY_HOLD_FILE, QUIET_PERIOD, Finding
+from cleanup.policy.lifecycle import State
+from cleanup.policy.reasons import Reason
+from cleanup.runs import held, returned
+from cleanup.staging import ingest, kernel, layout, manifest, tree, writers
+from cleanup.staging.layout import show
+from cleanup.storage import desktop_files, record_locks
+from cleanup.storage.staging import near_misses
+from cleanup.storage.staging import set_aside as disk
+
+logger = logging.getLogger(__name__)
+
+# Characters of the reason that are kept.
+MAX_REASON = 500
+# So many missing files are asked whether a file that nothing lists may be one of them.
+_MISSING_NAMED = 10_000
+# At most 200 files are set aside at once; for more, the page asks again.
+MAX_FILES = 200
+
+
+class NotSetAside(Exception):
+    """A file is not set aside, or not put back. What was done before it of the same request stays done."""
+
+    def __init__(self, finding: Finding | str) -> None:
+        said = finding if isinstance(finding, str) else finding.said
+        super().__init__(said)
+        self.finding = None if isinstance(finding, str) else finding
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A file of a run that nothing lists, and that is none of a desktop's nor of the wizard's. Size in bytes."""
+
+    path: bytes
+    size: int
+    modified_ns: int
+    ino: int
+
+    @property
+    def shown(self) -> str:
+        return show(self.path)
+
+    @property
+    def marks(self) -> str:
+        return _marks(self.ino, self.size, self.modified_ns)
+
+
+def extras(run: Run) -> list[Extra]:
+    """The files of a staged run that may be set aside, by path. Reads the disk. Raises NotSetAside, Unreachable."""
+    with gathering.open_root(run.root) as root, gathering.open_run(root, run.run_path) as opened:
+        return _look(run, opened).extras
+
+
+def digest(found: Iterable[Extra]) -> str:
+    """What tells one list of such files from another."""
+    return hashlib.sha256(repr([(extra.path, extra.marks) for extra in found]).encode()).hexdigest()
+
+
+def set_aside(
+    run: Run, paths: Sequence[bytes] | None, *, actor: str, reason: str, now: datetime, seen: str = ""
+) -> list[SetAside]:
+    """Set files of a run aside, by their paths in it; None: all that may be, if they are still those of `seen`.
+
+    Returns their rows. Raises NotSetAside for a file that is listed, and wherever something speaks against it;
+    Unreachable where the run cannot be opened; ValueError for an empty reason.
+    """
+    note = _note(reason)
+    with _locked(run) as opened:
+        looked = _look(run, opened)
+        if paths is None and digest(looked.extras) != seen:
+            raise NotSetAside("The files have changed since they were shown.")
+        chosen = looked.choose(paths)
+        _refuse_busy(run, opened, looked, now)
+        return [_set_one(run, opened, extra, actor, note) for extra in chosen]
+
+
+def put_back(row: SetAside, *, actor: str, reason: str) -> None:
+    """Put a file back to where it lay in its run. Raises as `set_aside`."""
+    note = _note(reason)
+    run = row.run = Run.objects.with_root().get(pk=row.run_id)
+    with _locked(run) as opened, _beside(row, opened.root) as parent:
+        row.refresh_from_db(fields=["state"])
+        place = _place(row)
+        found = disk.find(parent, place)
+        if row.state != AsideState.DONE or found is None or not found.is_file:
+            raise NotSetAside(f"{row.path} is not set aside any more.")
+        if busy := writers.find_writers(found.device, {found.ino}, [os.fsencode(row.leaf)]):
+            raise NotSetAside(Finding(Reason.WRITER_ACTIVE, busy[0]))
+        told = {"undone_by": actor, "undone_note": note, "marks": _marks(found.ino, found.size, found.mtime_ns)}
+        if not row.advance(AsideState.DONE, AsideState.UNDOING, now=timezone.now(), **told):
+            raise NotSetAside(f"{row.path} is not set aside any more.")
+        why = _move(lambda: disk.move(parent, place, opened.run, row.name, ino=found.ino))
+        _settle(row, opened.root, parent, timezone.now())
+    if row.state != AsideState.UNDONE:
+        raise NotSetAside(f"{row.path} was not put back: {why or 'it lies where it was'}.")
+
+
+def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> list[SetAside]:
+    """Settle what a crash left in the middle, of this host or of some runs; returns the rows that it settled.
+
+    What cannot be reached, or is in another worker's hands, is left to the next pass.
+    """
+    rows = SetAside.objects.under_way().filter(host=settings.EXLAB_HOST).select_related("run__root")
+    if runs is not None:
+        rows = rows.filter(run__in=list(runs))
+    settled = []
+    for row in rows:
+        with gathering.data_dir().lock(str(row.run_id)) as free:
+            if not free:
+                continue
+            row.refresh_from_db(fields=["state"])
+            row.run.refresh_from_db(fields=["run_path"])
+            if row.state not in (AsideState.INTENT, AsideState.UNDOING):  # another worker was faster
+                continue
+            try:
+                with gathering.open_root(row.run.root) as root, _beside(row, root) as parent:
+                    _settle(row, root, parent, now)
+            except (Unreachable, OSError) as error:
+                logger.warning("%s stays %s: %s", row, row.state, error)
+                continue
+            settled.append(row)
+    return settled
+
+
+def look(root: StagingRoot, *, now: datetime) -> int:
+    """Say of what was set aside on a staging root of this host and lies there no more that it was taken; how many.
+
+    What was called taken and lies there again is listed again, and what was moved with its folder where it is now.
+    Raises Unreachable where the root is not there.
+    """
+    rows = SetAside.objects.filter(run__root=root, state__in=[AsideState.DONE, AsideState.TAKEN])
+    known = list(rows.select_related("run").defer("run__facts"))
+    if not known:
+        return 0
+    with gathering.open_root(root) as descriptor:
+        return sum(_look_for(row, descriptor, now) for row in known)
+
+
+def _look_for(row: SetAside, root: int, now: datetime) -> bool:
+    """Bring one row to what the disk shows; whether its file was taken. Nothing is said of what cannot be asked."""
+    with contextlib.suppress(Unreachable, OSError, IntegrityError), _beside(row, root) as parent:
+        found = disk.find(parent, _place(row))
+        if row.state == AsideState.TAKEN:
+            if _is_it(row, found):
+                with transaction.atomic():  # which fails where a file of this name was set aside since
+                    row.advance(AsideState.TAKEN, AsideState.DONE, now=now)
+        elif found is None:
+            return row.advance(AsideState.DONE, AsideState.TAKEN, now=now)
+        if found is not None and (moved := _moved_to(row, root, parent)):
+            SetAside.objects.filter(pk=row.pk).update(run_path=moved)
+    return False
+
+
+def _moved_to(row: SetAside, root: int, parent: int) -> str:
+    """The path of the run beside which a file lies by now, if that is another than its row says; else nothing."""
+    for folder in row.parents[1:]:
+        with layout.opened(layout.open_beneath(root, folder)) as other:
+            if os.path.samestat(os.fstat(other), os.fstat(parent)):
+                return f"{os.fsdecode(folder)}/{row.leaf}"
+    return ""
+
+
+def where(row: SetAside) -> str:
+    """Where a file that was set aside lies, below the staging root, as a person can read it."""
+    return show(row.parent + b"/" + _place(row))
+
+
+# Looking
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """A look at a run: its files, those that nothing lists, and how the others would answer to being asked for."""
+
+    scan: tree.Scan
+    extras: list[Extra]
+
+    def choose(self, paths: Sequence[bytes] | None) -> list[Extra]:
+        """The files that are asked for. Raises NotSetAside."""
+        if paths is None:
+            if not self.extras:
+                raise NotSetAside("The run holds no file that may be set aside.")
+            return self.extras[:MAX_FILES]
+        by_path = {extra.path: extra for extra in self.extras}
+        for path in paths:
+            if path not in by_path:
+                raise NotSetAside(self._why_not(path))
+        return [by_path[path] for path in dict.fromkeys(paths)]
+
+    def _why_not(self, path: bytes) -> str:
+        there = {entry.path for entry in self.scan.entries if entry.is_file}
+        if path not in there:
+            return f"{show(path)} is no file of the run."
+        if not tree.is_data(path):
+            return f"{show(path)} is no data file: it is cleared with the run, or holds it."
+        if path in self.scan.desktop:
+            return f"{show(path)} is a file of a desktop or a NAS system: it keeps no run, and goes with it."
+        if desktop_files.is_open(path):
+            return f"{show(path)} was deleted and is still open: close the program that has it."
+        return f"{show(path)} belongs to the run: its manifest lists it. It is never set aside."
+
+
+def _look(run: Run, opened: OpenRun) -> _Looked:
+    """What nothing lists. Raises NotSetAside where it is not known what the run's own files are."""
+    scan = tree.scan(opened.run)
+    staged = {entry.path for entry in scan.data_files}
+    expected, missing = _expected(run, opened, staged, scan.desktop)
+    found = [
+        Extra(entry.path, entry.size, entry.mtime_ns, entry.ino)
+        for entry in scan.data_files
+        if entry.path not in expected and not desktop_files.is_open(entry.path)
+    ]
+    foreign = tree.unexpected_files(scan, int(timezone.now().timestamp()) * 1_000_000_000)
+    found += [Extra(entry.path, entry.size, entry.mtime_ns, entry.ino) for entry in foreign]
+    if words := near_misses.written_otherwise([extra.path for extra in found], missing):
+        said = "Files are missing that the manifest lists, and those that it does not list may be these"
+        raise NotSetAside(f"{said}: it writes names {words}. They belong to the run then, and none is set aside.")
+    return _Looked(scan, sorted(found, key=lambda extra: extra.path))
+
+
+def _expected(
+    run: Run, opened: OpenRun, staged: Collection[bytes], desktop: Collection[bytes]
+) -> tuple[set[bytes], list[bytes]]:
+    """Those of the staged files that the manifest or a record lists, and what the manifest lists that is missing."""
+    try:
+        record = returned.as_staged(run, gathering.read_records(opened, *record_places(run)))
+    except ingest.IngestError as error:
+        raise NotSetAside(Finding(Reason(error.reason), error.detail)) from None
+    if record.cleared_at is not None:
+        raise NotSetAside(Finding(Reason.ALREADY_CLEARED))
+    if record.main.history and record.main.current_state != State.SYNC_VERIFIED:
+        raise NotSetAside(Finding(Reason.NOT_SYNC_VERIFIED))
+    expected: set[bytes] = set()
+    for one in (record.main, *record.beside):
+        expected.update(one.listed)
+    try:
+        listed = manifest.read(opened.run)
+    except manifest.ManifestError as error:
+        if record.main.history or error.reason != Reason.MANIFEST_MISSING:
+            raise NotSetAside(Finding(Reason(error.reason), error.detail)) from None
+        gone = (path for path in expected if path not in staged and tree.is_data(path))
+        return expected, [path for path in gone if not desktop_files.may_be_missing(path, expected)]
+    expected.update(path for path in listed.paths() if path in staged)  # of millions of lines few may lie here
+    return expected, gathering.missing_files(listed, staged, desktop, named=_MISSING_NAMED)[1]
+
+
+# Refusing
+
+
+@contextlib.contextmanager
+def _locked(run: Run) -> Iterator[OpenRun]:
+    """The run, open and locked as for a clear, with nothing under way. Raises NotSetAside, Unreachable."""
+    with contextlib.ExitStack() as stack:
+        if not stack.enter_context(gathering.data_dir().lock(str(run.pk))):
+            raise NotSetAside(Finding(Reason.ALREADY_CLEARING, "Or a file of it is on its way just now."))
+        _refuse_unfit(run)
+        opened = stack.enter_context(_opened(run))
+        try:
+            stack.enter_context(layout.flocked(opened.run))
+        except BlockingIOError:
+            raise NotSetAside(Finding(Reason.WRITER_ACTIVE, "the run's directory is locked")) from None
+        if not gathering.same_identity(run.identity, gathering.identity(kernel.status(opened.run), None)):
+            raise NotSetAside(Finding(Reason.IDENTITY_MISMATCH))
+        try:
+            yield opened
+        except OSError as error:
+            # The row says what is under way, and recovery looks where the file lies.
+            raise NotSetAside(f"It is not known yet what became of it: {os.strerror(error.errno or 0)}.") from error
+
+
+@contextlib.contextmanager
+def _opened(run: Run) -> Iterator[OpenRun]:
+    with gathering.open_root(run.root) as root, gathering.open_run(root, run.run_path) as opened:
+        yield opened
+
+
+def _refuse_unfit(run: Run) -> None:
+    run.refresh_from_db(fields=["state", "gone_at", "identity", "run_path"])
+    if run.state == State.CLEARED:
+        raise NotSetAside(Finding(Reason.ALREADY_CLEARED))
+    if run.gone_at is not None:
+        raise NotSetAside(Finding(Reason.MISSING_DIRECTORY, "it was marked as gone"))
+    if run.active_attempt:
+        raise NotSetAside(Finding(Reason.ALREADY_CLEARING))
+    if conflict := gathering.standing_conflict(run):
+        raise NotSetAside(conflict)
+    if hindrances := readiness.hindrances():
+        raise NotSetAside(hindrances[0])
+
+
+def _refuse_busy(run: Run, opened: OpenRun, looked: _Looked, now: datetime) -> None:
+    """A run that is held, written to, or not quiet stays as it is. Raises NotSetAside."""
+    if looked.scan.is_held:
+        raise NotSetAside(Finding(Reason.HELD, BY_HOLD_FILE))
+    if hold := held.holding(run, Hold.objects.in_force(now)).first():
+        raise NotSetAside(Finding(Reason.HELD, held.said(hold, run)))
+    try:
+        lock = record_locks.held_lock(opened.run, patience_seconds=record_locks.PATIENCE_SECONDS)
+    except OSError as error:
+        raise NotSetAside(gathering.way_blocked(error)) from None
+    if lock is not None:
+        raise NotSetAside(Finding(Reason.WRITER_ACTIVE, f"a program holds {show(lock)}"))
+    if busy := gathering.find_writers(looked.scan, [os.fsencode(run.leaf)]):
+        raise NotSetAside(busy[0])
+    # A time in the far future is a wrong clock, and no write of a moment ago.
+    written = {entry.path: entry.mtime_ns for entry in looked.scan.data_files}
+    written |= {extra.path: extra.modified_ns for extra in looked.extras}
+    late = [path for path, modified_ns in written.items() if abs(_ago(modified_ns, now)) < QUIET_PERIOD]
+    if late:
+        raise NotSetAside(Finding(Reason.NOT_QUIET, show(late[0])))
+
+
+def _ago(modified_ns: int, now: datetime) -> timedelta:
+    seconds = now.astimezone(UTC).timestamp() - modified_ns / 1e9
+    return timedelta(seconds=max(min(seconds, 1e9), -1e9))
+
+
+def _note(reason: str) -> str:
+    if not reason.strip():
+        raise ValueError("a reason must be given")
+    return reason.strip()[:MAX_REASON]
+
+
+# Doing
+
+
+def _set_one(run: Run, opened: OpenRun, extra: Extra, actor: str, note: str) -> SetAside:
+    place = disk.place_of(os.fsencode(run.leaf), extra.path)
+    try:
+        taken = disk.find(opened.parent, place) is not None
+    except OSError as error:  # a link, or a file, where the folder should be
+        raise NotSetAside(f"{extra.shown} stays where it is: {show(place)}: {os.strerror(error.errno or 0)}.") from None
+    if taken:
+        raise NotSetAside(f"{extra.shown} stays where it is: {show(place)} lies there already. Take that away first.")
+    row = _intend(run, extra, actor, note)
+    with _beside(row, opened.root) as parent:
+        why = _move(lambda: disk.move(opened.run, extra.path, parent, place, ino=extra.ino))
+        _settle(row, opened.root, parent, timezone.now())
+    if row.state != AsideState.DONE:
+        raise NotSetAside(f"{row.path} stays where it is: {why or 'it was replaced'}.")
+    logger.info("set aside %s of %s by %s: %s", row.path, run.run_path, actor, note)
+    return row
+
+
+def _intend(run: Run, extra: Extra, actor: str, note: str) -> SetAside:
+    now = timezone.now()
+    row = SetAside(
+        run=run,
+        run_path=run.run_path,
+        path=extra.shown,
+        raw=extra.path,
+        key=hashlib.sha256(extra.path).hexdigest(),
+        size=extra.size,
+        marks=extra.marks,
+        host=settings.EXLAB_HOST,
+        actor=actor,
+        note=note,
+        at=now,
+        state_at=now,
+    )
+    try:
+        # Durable: what the disk shows after a crash must be known to be ours.
+        with transaction.atomic(durable=True):
+            row.save()
+    except IntegrityError:
+        raise NotSetAside(f"{extra.shown}: a file of this name is set aside already.") from None
+    return row
+
+
+def _move(act: Callable[[], None]) -> str:
+    """Move a file, and say how that failed; the disk says afterwards where the file lies."""
+    try:
+        act()
+    except FileExistsError:
+        return "a file of this name lies there"
+    except OSError as error:
+        return os.strerror(error.errno or 0)
+    return ""
+
+
+@contextlib.contextmanager
+def _beside(row: SetAside, root: int) -> Iterator[int]:
+    """The folder beside whose runs the file lies, open; where it lies in none, the first that is there.
+
+    That is the one in which the run lay, or the one in which it lies now: a folder may have been renamed with all in
+    it, and another made in its place; or the run alone was moved. Raises Unreachable.
+    """
+    with contextlib.ExitStack() as stack:
+        there: list[int] = []
+        try:
+            for path in row.parents:
+                with contextlib.suppress(FileNotFoundError):
+                    there.append(stack.enter_context(layout.opened(layout.open_beneath(root, path))))
+            holding = [parent for parent in there if disk.find(parent, _place(row)) is not None]
+        except OSError as error:
+            raise Unreachable(gathering.way_blocked(error)) from None
+        if not there:
+            raise Unreachable(Finding(Reason.MISSING_DIRECTORY))
+        yield (holding or there)[0]
+
+
+def _place(row: SetAside) -> bytes:
+    return disk.place_of(os.fsencode(row.leaf), row.name)
+
+
+def _settle(row: SetAside, root: int, parent: int, now: datetime) -> None:
+    """Bring a row that is under way to what the disk shows, made durable first. Raises OSError.
+
+    `parent` is open as by `_beside`. Where the file lies at neither place it never came to be, or has been taken.
+    """
+    before = AsideState(row.state)
+    place, home = _place(row), os.fsencode(row.run.run_path) + b"/" + row.name
+    found_aside, found_home = disk.find(parent, place), disk.find(root, home)
+    is_aside, is_home = _is_it(row, found_aside), _is_it(row, found_home)
+    if is_aside and is_home:  # one of them only looks the same
+        is_aside, is_home = _has_number(row, found_aside), _has_number(row, found_home)
+        if is_aside == is_home:  # the numbers do not tell, so nothing was renamed
+            is_aside, is_home = before == AsideState.UNDOING, before == AsideState.INTENT
+    disk.sync(parent, place)
+    disk.sync(root, home)
+    if is_aside:
+        _end(row, before, AsideState.DONE, now)
+        return
+    disk.tidy(parent, place)
+    if before == AsideState.INTENT:
+        _end(row, before, AsideState.ABORTED, now)
+    else:
+        _end(row, before, AsideState.UNDONE if is_home else AsideState.TAKEN, now)
+
+
+def _end(row: SetAside, before: AsideState, after: AsideState, now: datetime) -> None:
+    """Change the state, in one transaction with the ledger's row where something was done."""
+    done = {
+        (AsideState.INTENT, AsideState.DONE): (LedgerKind.SET_ASIDE, row.actor, row.note),
+        (AsideState.UNDOING, AsideState.UNDONE): (LedgerKind.PUT_BACK, row.undone_by, row.undone_note),
+    }.get((before, after))
+    with transaction.atomic():
+        if not row.advance(before, after, now=now):
+            return
+        Run.objects.filter(pk=row.run_id).doubt()
+        if done is not None:
+            kind, actor, note = done
+            said = f"{row.path} ({row.size} bytes), {'to' if kind == LedgerKind.SET_ASIDE else 'from'} {where(row)}"
+            bookkeeping.write_entry(
+                row.run,
+                kind=kind,
+                actor=actor,
+                now=now,
+                reason=Reason.NOT_IN_MANIFEST,
+                detail=f"{said}; {note}",
+            )
+
+
+def _is_it(row: SetAside, found: kernel.Status | None) -> bool:
+    """Whether it is the file of a row: by size and time, since some mounts keep no inode numbers."""
+    if found is None or not found.is_file:
+        return False
+    return _marks(found.ino, found.size, found.mtime_ns).partition(":")[2] == row.marks.partition(":")[2]
+
+
+def _has_number(row: SetAside, found: kernel.Status | None) -> bool:
+    return found is not None and row.marks.partition(":")[0] == str(found.ino)
+
+
+def _marks(ino: int, size: int, modified_ns: int) -> str:
+    return f"{ino}:{size}:{modified_ns}"

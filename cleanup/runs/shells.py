@@ -1,0 +1,118 @@
+"""Shells: folders without data that the wizard has made at the path of a run which a clear had put aside or removed.
+
+What a shell is, the disk tells (`storage/shells.py`); whose it is and since when it may be there, the attempts tell.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cleanup import gathering
+from cleanup.models import ClearAttempt, Phase, Run, StagingRoot
+from cleanup.policy.lifecycle import State
+from cleanup.staging import ingest, layout, tree
+from cleanup.staging.datadir import TombstoneError
+from cleanup.staging.layout import RunPath, show
+from cleanup.storage import shells
+from cleanup.storage.shells import Shell
+
+# A disk's clock runs behind ours by some milliseconds.
+_COARSE = timedelta(seconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Left:
+    """A shell that lies on a staging disk. `run` is the one at whose path it was made; None where we know of none."""
+
+    run: Run | None
+    detail: str = ""
+
+
+def move_shell_aside(attempt: ClearAttempt, run: Run, parent: int) -> bytes:
+    """Move the shell at a run's path aside; `parent` is the open folder of the run. Raises as `shells.move_aside`."""
+    path = layout.parse_run_path(run.run_path)
+    return shells.move_aside(parent, path, attempt.pk.hex, since_ns=fenced_since_ns(attempt))
+
+
+def fenced_since_ns(attempt: ClearAttempt) -> int:
+    """Since when another folder may lie at the path of an attempt's run, in nanoseconds since 1970.
+
+    The rename to the fence gave the run's folder the instant of the filesystem's own clock, and the tombstone keeps it.
+    Without a tombstone it is at the earliest when the attempt was made.
+    """
+    try:
+        return int(gathering.data_dir().read_story(attempt.pk.hex)["fenced_ns"])
+    except (TombstoneError, KeyError, TypeError, ValueError):
+        return (attempt.created_at - _COARSE - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def left_at(root: StagingRoot, path: RunPath, opened: gathering.OpenRun) -> Left | None:
+    """The shell that lies at a run's path, where that run was cleared, or lies in a fence of which nothing is known.
+
+    None for anything else: a run that the wizard has begun there has more in it. Raises OSError.
+    """
+    shell = shells.read(opened.run, path, since_ns=None)
+    if shell is None:
+        return None
+    cleared = _cleared_at(root, path)
+    if cleared is not None:
+        born = shell.scan.birth_ns
+        if born is not None and born < fenced_since_ns(cleared):
+            return None
+        return Left(cleared.run)
+    fence = _unknown_fence_of(path, opened.parent)
+    return Left(None, f"the run itself lies beside it as {show(fence)}") if fence else None
+
+
+def _cleared_at(root: StagingRoot, path: RunPath) -> ClearAttempt | None:
+    """The latest clear of ours at a run's path, if the run that came to lie there last was cleared."""
+    gone = ClearAttempt.objects.clears().filter(
+        run__root=root, run__run_path=str(path), run__state=State.CLEARED, phase__in=[Phase.COMMITTED, Phase.DONE]
+    )
+    return gone.select_related("run__root").order_by("-created_at").first()
+
+
+def _unknown_fence_of(path: RunPath, parent: int) -> bytes | None:
+    """A fence beside a run's path whose record names that path, and which no attempt of ours has made."""
+    for name in tree.fences(parent):
+        attempt = name.removeprefix(layout.FENCE_PREFIX).decode("ascii", "replace")
+        if not (tree.is_fence_name(name) and _names(parent, name, path)):
+            continue
+        if not ClearAttempt.objects.filter(pk=attempt).exists():
+            return name
+    return None
+
+
+def _names(parent: int, fence: bytes, path: RunPath) -> bool:
+    try:
+        with layout.opened(layout.open_beneath(parent, fence)) as fenced:
+            ingest.parse(layout.read_file(fenced, tree.INGEST_PATH, ingest.MAX_BYTES), path)
+    except (OSError, ingest.IngestError):
+        return False
+    return True
+
+
+def left_aside(root: StagingRoot, descriptor: int, raw: bytes) -> Left | None:
+    """The shell that was moved aside under a name of ours, below the open root; None for anything else.
+
+    Raises OSError.
+    """
+    folder, _, name = raw.rpartition(b"/")
+    attempt = shells.attempt_of(name)
+    if attempt is None:
+        return None
+    found = ClearAttempt.objects.filter(pk=attempt, run__root=root).select_related("run__root").first()
+    if found is None or layout.parse_run_path(found.run.run_path).parent != folder:
+        return None
+    with layout.opened(layout.open_beneath(descriptor, raw)) as opened:
+        shell = shells.read(opened, layout.parse_run_path(found.run.run_path), since_ns=None)
+    return Left(found.run, "moved aside when the run went back to its path") if shell else None
+
+
+def read_at(parent: int, name: bytes, run: Run) -> Shell | None:
+    """The shell of a run under a name in the open folder of the run; None where it is none, or is gone."""
+    try:
+        with layout.opened(layout.open_beneath(parent, name)) as opened:
+            return shells.read(opened, layout.parse_run_path(run.run_path), since_ns=None)
+    except OSError:
+        return None

@@ -1,0 +1,209 @@
+"""Verify again here: what a person asks for, the task that does it, and what an admin may make of the answer.
+
+The wizard verifies a run once. After that only this comparison tells whether both sides are the same still. A worker
+does it, since it may take hours; it holds no lock that a clear wants, and changes nothing on either side.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.utils import timezone
+from django_q.models import OrmQ
+from django_q.tasks import async_task
+
+from cleanup import bookkeeping, gathering, queueing
+from cleanup.gathering import Unreachable
+from cleanup.models import AcceptedBytes, ByteCheck, LedgerKind, Run
+from cleanup.policy.gates import Finding
+from cleanup.policy.lifecycle import State
+from cleanup.policy.reasons import Reason
+from cleanup.runs import accepted, comparing, differences
+from cleanup.runs.comparing import NotComparable
+
+logger = logging.getLogger(__name__)
+
+Phase = ByteCheck.Phase
+
+# A row is written for progress at most this often.
+_PROGRESS_SECONDS = 1.0
+MAX_REASON = 500
+
+
+class NotAccepted(Exception):
+    """Bytes are not accepted, or an acceptance is not withdrawn; `said` tells the person why."""
+
+    def __init__(self, said: str | Finding) -> None:
+        text = said.said if isinstance(said, Finding) else said
+        super().__init__(text)
+        self.said = text
+
+
+def request(run: Run, *, actor: str, now: datetime) -> ByteCheck:
+    """Ask for a comparison of a run's bytes: a row with its task, or neither. One under way is returned as it is."""
+    try:
+        with transaction.atomic():
+            check = ByteCheck.objects.create(run=run, host=run.root.host, actor=actor, created_at=now, phase_at=now)
+            queue = queueing.queue_for(check.host)
+            check.task_id = async_task(
+                "cleanup.tasks.verify_again", str(check.pk), cluster=queue, task_name=f"verify {check.pk}"
+            )
+            check.save(update_fields=["task_id"])
+    except IntegrityError:
+        under_way = active(run)
+        if under_way is None:
+            raise
+        return under_way
+    return check
+
+
+def active(run: Run) -> ByteCheck | None:
+    """The comparison of a run that waits or is under way."""
+    return run.byte_checks.filter(phase__in=ByteCheck.ACTIVE).first()
+
+
+def latest(run: Run) -> ByteCheck | None:
+    """The newest comparison of a run, whatever came of it."""
+    return run.byte_checks.order_by("-created_at", "-phase_at").first()
+
+
+def perform(check: ByteCheck, *, now: datetime) -> ByteCheck:
+    """Carry out a comparison that waits on this host. One that another process has is returned as it stands."""
+    if check.host != settings.EXLAB_HOST:
+        return check
+    with gathering.data_dir().lock(f"verify-{check.run_id}") as free:
+        if not free or not check.advance(Phase.QUEUED, Phase.RUNNING, now=timezone.now()):
+            return check
+        run = Run.objects.with_root().get(pk=check.run_id)
+        try:
+            answer = comparing.compare(run, now, _planned(check), _progress(check))
+        except NotComparable as error:
+            _end(check, error.finding)
+            return check
+        # First, so that a crash in between forgets no difference.
+        if answer.outcome == ByteCheck.Outcome.AS_MANIFEST:
+            differences.forget(run)
+        else:
+            differences.note(run, [file["path"] for file in answer.named], now=now)
+        check.advance(Phase.RUNNING, Phase.DONE, now=timezone.now(), **asdict(answer))
+        Run.objects.filter(pk=run.pk).doubt()
+    logger.info("verified again %s: %s", run.run_path, check.outcome)
+    return check
+
+
+def settle_lost(*, host: str, now: datetime) -> int:
+    """End the comparisons of a host whose worker or task is gone; returns how many. A person may ask once more."""
+    lost = 0
+    tasks = {queued.task_id() for queued in OrmQ.objects.filter(key=queueing.queue_for(host))}
+    old = now - queueing.LOST_AFTER
+    for check in ByteCheck.objects.filter(host=host, phase__in=ByteCheck.ACTIVE, phase_at__lt=old):
+        with gathering.data_dir().lock(f"verify-{check.run_id}") as free:
+            check.refresh_from_db()
+            waits = check.phase == Phase.QUEUED and check.task_id in tasks
+            if free and check.is_active and not waits:
+                lost += _end(check, Finding(Reason.INTERRUPTED, "its worker or its task is gone"))
+    return lost
+
+
+def accept(check: ByteCheck, *, actor: str, note: str, now: datetime) -> AcceptedBytes:
+    """Take the bytes that a comparison has shown to be the same on both sides in place of the run's manifest.
+
+    Both sides are looked at once more, and must be as they were compared. Raises NotAccepted, also where the NAS cannot
+    be read or is no second place; ValueError for an empty reason.
+    """
+    if not note.strip():
+        raise ValueError("a reason must be given")
+    run = Run.objects.with_root().get(pk=check.run_id)
+    _refuse_unfit(check, run)
+    _refuse_changed(check, run, now)
+    with transaction.atomic():
+        staged = Run.objects.select_for_update().staged().filter(pk=run.pk, state=State.SYNC_VERIFIED).first()
+        if staged is None or run.active_attempt:
+            raise NotAccepted(Finding(Reason.ALREADY_CLEARING))
+        if AcceptedBytes.objects.filter(check_here=check).exists():
+            raise NotAccepted("These bytes were accepted already.")
+        run.accepted_bytes.standing().update(withdrawn_at=now, withdrawn_by=actor)
+        taken = AcceptedBytes.objects.create(
+            run=run,
+            check_here=check,
+            actor=actor,
+            note=note.strip()[:MAX_REASON],
+            at=now,
+            digest=check.digest,
+            evidence=check.evidence,
+        )
+        _write(
+            run, actor, now, f"accepted {check.files} files, {check.bytes} bytes, digest {check.digest}; {note.strip()}"
+        )
+    logger.info("bytes of %s accepted by %s: %s", run.run_path, actor, note.strip())
+    return taken
+
+
+def withdraw(run: Run, *, actor: str, note: str, now: datetime) -> None:
+    """Take an acceptance back; no clear relies on it from then on. Raises NotAccepted where there is none."""
+    with transaction.atomic():
+        Run.objects.select_for_update().get(pk=run.pk)  # as a commit does: one of the two comes first
+        if not run.accepted_bytes.standing().update(withdrawn_at=now, withdrawn_by=actor):
+            raise NotAccepted("There is no acceptance any more that could be withdrawn.")
+        _write(run, actor, now, f"acceptance withdrawn; {note.strip()}")
+
+
+def _write(run: Run, actor: str, now: datetime, detail: str) -> None:
+    Run.objects.filter(pk=run.pk).update(doubts=F("doubts") + 1)
+    bookkeeping.write_entry(run, kind=LedgerKind.ACCEPTED, actor=actor, now=now, reason="", detail=detail)
+
+
+def _refuse_unfit(check: ByteCheck, run: Run) -> None:
+    if check.outcome != ByteCheck.Outcome.ALIKE or latest(run) != check:
+        raise NotAccepted("The latest comparison does not show the same bytes on both sides.")
+    if run.root.allow_same_filesystem:
+        raise NotAccepted(Finding(Reason.NAS_SAME_FILESYSTEM, "On one disk no bytes are accepted."))
+    if run.root.host != settings.EXLAB_HOST:
+        raise NotAccepted(f"The disk belongs to host {run.root.host}; accept the bytes on a page of that host.")
+
+
+def _refuse_changed(check: ByteCheck, run: Run, now: datetime) -> None:
+    """Both sides must answer now, and be as they were compared."""
+    try:
+        with gathering.reached(run) as (opened, reader):
+            seen = comparing.look_at(run, opened, reader, now)
+    except Unreachable as error:
+        raise NotAccepted(error.finding) from None
+    except NotComparable as error:
+        raise NotAccepted(error.finding) from None
+    assert seen.scan is not None and seen.listing is not None  # noqa: S101
+    if accepted.evidence(run, seen.scan, seen.listed, seen.listing) != check.evidence:
+        raise NotAccepted("Something has changed here or on the NAS since it was compared. Verify it again here first.")
+
+
+def _end(check: ByteCheck, finding: Finding) -> bool:
+    """End a comparison that showed nothing."""
+    fields = {"outcome": ByteCheck.Outcome.NOT_COMPARED, "reason": finding.reason, "detail": finding.detail}
+    logger.info("not verified again %s: %s %s", check.run.run_path, finding.reason, finding.detail)
+    return check.advance(check.phase, Phase.DONE, now=timezone.now(), **fields)
+
+
+def _planned(check: ByteCheck) -> Callable[[int], None]:
+    def planned(size: int) -> None:
+        ByteCheck.objects.filter(pk=check.pk).update(planned_bytes=size, progress_at=timezone.now())
+
+    return planned
+
+
+def _progress(check: ByteCheck) -> Callable[[int], None]:
+    """Write the bytes compared so far into the row, now and then."""
+    compared, last = 0, time.monotonic()
+
+    def progress(size: int) -> None:
+        nonlocal compared, last
+        compared += size
+        if time.monotonic() - last >= _PROGRESS_SECONDS:
+            ByteCheck.objects.filter(pk=check.pk).update(compared_bytes=compared, progress_at=timezone.now())
+            last = time.monotonic()
+
+    return progress

@@ -1,0 +1,90 @@
+"""Caches of mounts that hold writes back, or answer from this host: which one is on, where that can be seen."""
+
+import os
+import re
+from collections.abc import Callable
+
+from cleanup.storage.fuse import Server, servers_of
+from cleanup.storage.mounts import Mount
+
+_OFF = {"", "off", "0", "false", "no"}
+_DAVFS_CONFIGURATION = "/etc/davfs2/davfs2.conf"
+# What davfs2 waits after a file was closed, where its configuration says nothing.
+_DAVFS_DELAY = "10"
+_WORDS = re.compile(r'"([^"]*)"|(\S+)')
+
+
+def visible(mount: Mount) -> str:
+    """The cache of a mount that is seen to be on, in words; empty where none is, or none can be seen."""
+    if is_davfs(mount):
+        return _davfs(mount)
+    reader = _READERS.get(mount.fstype)
+    if reader is None:
+        return ""
+    return next(filter(None, map(reader, servers_of(mount))), "")
+
+
+def is_davfs(mount: Mount) -> bool:
+    """Whether davfs2 serves a mount, which calls itself plainly `fuse` and has an address of the web as its source."""
+    web = mount.source.startswith(("http://", "https://"))
+    return mount.fstype in ("davfs", "fuse.davfs", "fuse.davfs2") or (mount.fstype == "fuse" and web)
+
+
+def _rclone(server: Server) -> str:
+    """rclone's `--vfs-cache-mode`: on its command line, as an option of mount(8), or in its environment."""
+    named = [value for name, value in server.options() if name.endswith("vfs-cache-mode")]
+    for variable in server.environment:
+        name, _, value = variable.partition("=")
+        if name == "RCLONE_VFS_CACHE_MODE":
+            named.insert(0, value)
+    mode = named[-1].lower() if named else ""
+    return "" if mode in _OFF else f"vfs-cache-mode {mode}"
+
+
+def _named(*names: str) -> Callable[[Server], str]:
+    """A reader of caches that are on as soon as an option is set to anything but off."""
+
+    def read(server: Server) -> str:
+        return next((f"{name} {value}" for name, value in server.options() if name in names and value not in _OFF), "")
+
+    return read
+
+
+def _juicefs(server: Server) -> str:
+    """JuiceFS's `--writeback`, which stands alone or with a value."""
+    given = [value.lower() for name, value in server.options() if name == "writeback"]
+    return "writeback" if given and given[-1] not in ("0", "f", "false") else ""
+
+
+def _davfs(mount: Mount) -> str:
+    """davfs2 uploads a closed file some seconds later, unless its configuration sets `delay_upload 0`."""
+    try:
+        with open(_DAVFS_CONFIGURATION, encoding="utf-8", errors="surrogateescape") as file:
+            text = file.read()
+    except OSError:
+        text = ""
+    delay = davfs_delay(text, mount.mount_point)
+    return "" if delay == "0" else f"delay_upload {delay}"
+
+
+def davfs_delay(configuration: str, mount_point: str) -> str:
+    """The seconds of `delay_upload` that a configuration of davfs2 sets for a mount point."""
+    delays: dict[str, str] = {}
+    section = ""
+    for line in configuration.splitlines():
+        words = [quoted or plain for quoted, plain in _WORDS.findall(line.partition("#")[0])]
+        if words and words[0].startswith("[") and words[-1].endswith("]"):
+            section = os.path.normpath(" ".join(words)[1:-1])
+        elif words[:1] == ["delay_upload"] and len(words) == 2:
+            delays[section] = words[1]
+    return delays.get(mount_point, delays.get("", _DAVFS_DELAY))
+
+
+_READERS: dict[str, Callable[[Server], str]] = {
+    "fuse.rclone": _rclone,
+    "fuse.s3fs": _named("use-cache"),
+    "fuse.juicefs": _juicefs,
+    "fuse.goofys": _named("cache"),
+    "fuse.gcsfuse": _named("cache-dir"),
+    "fuse.geesefs": _named("cache"),
+}

@@ -1,0 +1,129 @@
+"""The programs that serve FUSE mounts: what they were told on their command lines, which no table of mounts shows."""
+
+import contextlib
+import glob
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cleanup.storage.mounts import Mount
+
+_SETTINGS = {"RCLONE_VFS_CACHE_MODE", "RCLONE_CONFIG", "XDG_CONFIG_HOME", "HOME"}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A process that serves a mount: its arguments, the folder that it works in (empty if unknown), settings
+    in its environment."""
+
+    arguments: tuple[str, ...]
+    folder: str = ""
+    environment: tuple[str, ...] = ()
+
+    def options(self) -> Iterator[tuple[str, str]]:
+        """Every option with its value, long ones and those of `-o`; names in small letters with `-` for `_`.
+
+        The value of a long option may be its next argument, and then it is given for both readings.
+        """
+        arguments = self.arguments[1:]
+        for position, argument in enumerate(arguments):
+            following = arguments[position + 1] if position + 1 < len(arguments) else ""
+            if argument.startswith("--"):
+                name, equals, value = argument[2:].partition("=")
+                yield _plain(name), value if equals else following
+            if argument in ("-o", "--option"):
+                yield from _comma_options(following)
+            elif argument.startswith("-o"):
+                yield from _comma_options(argument[2:])
+
+    def short(self, letter: str) -> Iterator[str]:
+        """The values of a short option, as in `-p 22` or `-p22`."""
+        arguments = self.arguments[1:]
+        for argument, following in zip(arguments, (*arguments[1:], ""), strict=True):
+            if argument.startswith(f"-{letter}"):
+                yield argument[2:] or following
+
+    def resolve(self, path: str) -> str:
+        """A path as the process means it; empty where its folder would have to be known, and is not."""
+        if not path.startswith("/") and not self.folder:
+            return ""
+        return os.path.normpath(os.path.join(self.folder, path))
+
+
+def _comma_options(text: str) -> Iterator[tuple[str, str]]:
+    for option in text.split(","):
+        name, _, value = option.partition("=")
+        yield _plain(name), value
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("_", "-")
+
+
+def servers_of(mount: Mount) -> list[Server]:
+    """The processes of this host that serve a FUSE mount, as far as they can be seen.
+
+    Newer kernels name the connection of each open /dev/fuse, and then exactly those are meant that hold the mount's;
+    else those that name the mount point in their arguments.
+    """
+    program = mount.fstype.partition(".")[2] or "dav"
+    found = []
+    for path in glob.glob("/proc/[0-9]*"):
+        server = _server(path)
+        # Only what may serve such a mount is looked at more closely: a host has hundreds of processes.
+        if server is None or not (_names(server, mount.mount_point) or program in "\0".join(server.arguments)):
+            continue
+        held = _connections(path)
+        if os.minor(mount.device) in held if held else held is None and _names(server, mount.mount_point):
+            found.append(server)
+    return found
+
+
+def _server(process: str) -> Server | None:
+    try:
+        with open(f"{process}/cmdline", "rb") as file:
+            arguments = os.fsdecode(file.read()).rstrip("\0").split("\0")
+    except OSError:
+        return None
+    folder, environment = "", ""
+    with contextlib.suppress(OSError):
+        folder = os.readlink(f"{process}/cwd")
+        with open(f"{process}/environ", "rb") as file:
+            environment = os.fsdecode(file.read())
+    # No more of it than what sets a mount: an environment holds passwords.
+    settings = (variable for variable in environment.split("\0") if variable.partition("=")[0] in _SETTINGS)
+    return Server(tuple(arguments), folder, tuple(settings))
+
+
+def _names(server: Server, mount_point: str) -> bool:
+    """Whether an argument is the mount point. Its last step is not followed, which the mount itself would answer."""
+    meant = filter(None, map(server.resolve, filter(None, server.arguments[1:])))
+    return any(mount_point in (path, _without_links(path)) for path in meant)
+
+
+def _without_links(path: str) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(os.path.realpath(folder), name)
+
+
+def _connections(process: str) -> set[int] | None:
+    """The FUSE connections that a process holds; None where the kernel does not tell, or not us."""
+    found, unknown = set(), False
+    try:
+        names = os.listdir(f"{process}/fd")
+    except OSError:
+        return None
+    for name in names:
+        try:
+            if os.readlink(f"{process}/fd/{name}") == "/dev/fuse":
+                connection = _connection(f"{process}/fdinfo/{name}")
+                found |= connection
+                unknown |= not connection
+        except (OSError, ValueError):
+            continue
+    return None if unknown and not found else found
+
+
+def _connection(path: str) -> set[int]:
+    with open(path, "rb") as file:
+        return {int(line.partition(b":")[2]) for line in file if line.startswith(b"fuse_connection:")}

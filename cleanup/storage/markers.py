@@ -1,0 +1,109 @@
+"""Markers: empty files whose names say of which root a directory is a part, wherever it is seen.
+
+A token file can be hidden: a union shows the one of its first branch. A name that is like no other cannot, so every
+staging root carries `.exlab-staging-<uuid>` besides, and a NAS root `.exlab-nas-<uuid>` where it may be written. A
+staging marker that is seen on the NAS says that the NAS shows a staging disk, and a run could vouch for itself.
+"""
+
+import os
+import uuid
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from cleanup.staging import kernel, layout
+from cleanup.staging.layout import Problem, show
+
+STAGING_PREFIX = b".exlab-staging-"
+NAS_PREFIX = b".exlab-nas-"
+
+
+class IsStaging(Exception):
+    """The NAS shows a staging disk; `problem` says where that was seen. It is no illness of the NAS."""
+
+    ill = False
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.problem = Problem("nas_is_staging", detail)
+
+
+class Marks(NamedTuple):
+    """The staging markers among some names, and the names that only begin like one and hold no UUID."""
+
+    staging: tuple[bytes, ...]
+    malformed: tuple[bytes, ...]
+
+
+def staging_marker(token: str) -> bytes:
+    """The marker of the staging root with this token."""
+    return STAGING_PREFIX + token.encode("ascii")
+
+
+def nas_marker(token: str) -> bytes:
+    """The marker of the NAS root with this token."""
+    return NAS_PREFIX + token.encode("ascii")
+
+
+def marks(names: Iterable[bytes]) -> Marks:
+    """What of some names concerns staging markers."""
+    alike = sorted(name for name in names if name.startswith(STAGING_PREFIX))
+    genuine = tuple(name for name in alike if _holds_uuid(name.removeprefix(STAGING_PREFIX)))
+    return Marks(genuine, tuple(name for name in alike if name not in genuine))
+
+
+def _holds_uuid(text: bytes) -> bool:
+    try:
+        # `uuid.UUID` also takes braces and a `urn:`, which no marker has.
+        return str(uuid.UUID(text.decode("ascii"))) == text.decode("ascii").lower()
+    except ValueError:
+        return False
+
+
+def exists(directory: int, name: bytes) -> bool:
+    """Whether a name is found by looking it up in an open directory. Raises OSError where that cannot be told."""
+    try:
+        kernel.status(directory, name)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def names_in(directory: int) -> list[bytes]:
+    """The names that a listing of an open directory shows. Raises OSError."""
+    with os.scandir(directory) as entries:
+        return [os.fsencode(entry.name) for entry in entries]
+
+
+def is_seen(directory: int, name: bytes) -> bool:
+    """Whether a name is found in an open directory both by looking it up and in a listing. Raises OSError."""
+    if not exists(directory, name):
+        return False
+    # Opened anew: btrfs lists by a descriptor only what was there when that was opened.
+    with layout.opened(layout.open_beneath(directory, b".")) as anew:
+        return name in names_in(anew)
+
+
+def is_found(directory: int, name: bytes, names: Iterable[bytes]) -> bool:
+    """Whether a name is found in an open directory, by looking it up or in its listing `names`. Raises OSError."""
+    return name in names or exists(directory, name)
+
+
+def nas_seen_at(folders: Iterable[tuple[str, int]], token: str) -> str:
+    """Where on staging the marker or the token of a NAS root is seen, in words; empty if nowhere.
+
+    `folders` are open directories with their paths for people. Raises OSError.
+    """
+    marker = nas_marker(token)
+    for path, directory in folders:
+        if exists(directory, marker):
+            return f"{show(marker)} of the NAS lies on staging, in {path or 'its top'}"
+        if _token_in(directory) == token:
+            return f"the token of the NAS lies on staging, in {path or 'its top'}"
+    return ""
+
+
+def _token_in(directory: int) -> str | None:
+    try:
+        return layout.read_token(directory)
+    except (ValueError, OSError):
+        return None  # what holds no token is no sign; the root's own token has been checked before

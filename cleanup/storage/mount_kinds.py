@@ -1,0 +1,144 @@
+"""Which mounts count as a NAS: one table, told again in docs/mounts.md."""
+
+import enum
+from typing import NamedTuple
+
+from cleanup.staging.layout import Problem
+from cleanup.storage.caches import is_davfs
+from cleanup.storage.mounts import Mount
+from cleanup.storage.places import Place
+
+_REASON = "nas_mount_not_accepted"
+
+
+class Kind(enum.Enum):
+    """What a mount is, as far as a NAS is concerned."""
+
+    LOCAL = "a plain local filesystem"
+    OTHER = "another accepted filesystem"
+    UNION = "a union of other directories"
+    WRITES_BACK = "a mount that may hold writes back"
+    UNKNOWN = "unknown"
+
+
+LOCAL = (
+    "bcachefs",
+    "btrfs",
+    "exfat",
+    "ext2",
+    "ext3",
+    "ext4",
+    "f2fs",
+    "jfs",
+    "ntfs3",
+    "reiserfs",
+    "tmpfs",
+    "udf",
+    "vfat",
+    "xfs",
+    "zfs",
+)
+OTHER = (
+    "9p",
+    "afs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "fuse.ceph",
+    "fuse.ceph-fuse",
+    "fuse.glusterfs",
+    "fuse.sshfs",
+    "fuseblk",
+    "gpfs",
+    "lustre",
+    "nfs",
+    "nfs4",
+    "smb3",
+    "smbfs",
+    "vboxsf",
+    "virtiofs",
+)
+UNION = (
+    "aufs",
+    "fuse.fuse-overlayfs",
+    "fuse.mergerfs",
+    "fuse.mhddfs",
+    "fuse.shfs",
+    "fuse.unionfs",
+    "fuse.unionfs-fuse",
+    "overlay",
+    "unionfs",
+)
+WRITES_BACK = (
+    "davfs",
+    "fuse.blobfuse",
+    "fuse.blobfuse2",
+    "fuse.cosfs",
+    "fuse.davfs",
+    "fuse.davfs2",
+    "fuse.gcsfuse",
+    "fuse.geesefs",
+    "fuse.google-drive-ocamlfuse",
+    "fuse.goofys",
+    "fuse.juicefs",
+    "fuse.mountpoint-s3",
+    "fuse.onedriver",
+    "fuse.ossfs",
+    "fuse.rclone",
+    "fuse.s3fs",
+    "fuse.seadrive",
+)
+TABLE = {Kind.LOCAL: LOCAL, Kind.OTHER: OTHER, Kind.UNION: UNION, Kind.WRITES_BACK: WRITES_BACK}
+_KINDS = {fstype: kind for kind, fstypes in TABLE.items() for fstype in fstypes}
+
+
+class Acceptance(NamedTuple):
+    """Whether a mount counts as a NAS: the problem that speaks against it, and what a person should know anyway."""
+
+    problem: Problem | None = None
+    warning: str = ""
+
+
+def kind_of(mount: Mount) -> Kind:
+    """The line of the table that a mount stands in."""
+    return Kind.WRITES_BACK if is_davfs(mount) else _KINDS.get(mount.fstype, Kind.UNKNOWN)
+
+
+def is_plain_local(mount: Mount) -> bool:
+    """Whether a mount is of the closed list of plain local filesystems: what it shows is on its disk, or nowhere."""
+    return kind_of(mount) is Kind.LOCAL
+
+
+def judge(nas: Place, *, allow_union: bool, writes_through: bool) -> Acceptance:
+    """Whether a place counts as a NAS, with every layer beneath it, under the flags of its staging root."""
+    warnings = []
+    for place in nas.all_beneath():
+        found = _judge(place, allow_union=allow_union, writes_through=writes_through)
+        if found.problem is not None:
+            return found
+        warnings.append(found.warning)
+    return Acceptance(None, next(filter(None, warnings), ""))
+
+
+def _judge(place: Place, *, allow_union: bool, writes_through: bool) -> Acceptance:
+    mount, kind = place.mount, kind_of(place.mount)
+    called = f"{mount.mount_point} is mounted as {_name(mount)}"
+    if kind is Kind.UNION and not allow_union:
+        return _refused(f"{called}, which shows several directories as one: --allow-union-nas accepts it")
+    if kind is Kind.WRITES_BACK and not writes_through:
+        return _refused(f"{called}, which may hold writes back on this host: --nas-writes-through accepts it")
+    if place.cache:
+        return _refused(f"{called} with its cache on, {place.cache}: turn that off, no flag accepts it")
+    if kind is Kind.UNKNOWN:
+        return Acceptance(
+            None, f"{called}, a kind that is not known here: see that it writes what it shows to the NAS."
+        )
+    return Acceptance()
+
+
+def _refused(detail: str) -> Acceptance:
+    return Acceptance(Problem(_REASON, detail))
+
+
+def _name(mount: Mount) -> str:
+    return "davfs2" if is_davfs(mount) else mount.fstype.removeprefix("fuse.")

@@ -1,0 +1,1 @@
+"""The NAS side of files: what the process that reads a NAS root does there."""

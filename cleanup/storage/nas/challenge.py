@@ -1,0 +1,113 @@
+"""The look under the fence: what a clear has just made on staging must not be seen on the NAS, and its bytes still be.
+
+What shows a fenced run under its new name, or a file that was laid in it a moment ago, shows the staging disk. And what
+shows files of a run that has been renamed may show them out of a cache: so each is opened anew, and its ends read.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from cleanup.staging import hashing, layout
+from cleanup.staging.layout import Problem, show
+from cleanup.staging.twin import ILL
+from cleanup.storage import markers, mount_kinds
+from cleanup.storage.markers import IsStaging
+from cleanup.storage.mounts import mount_of
+
+# Files that are opened at a time: over a network each costs a journey there and back.
+AT_A_TIME = 16
+# A place that no way leads to, but over a link or a mount, shows nothing to the reader of the twin either.
+_LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV)
+
+
+class Changed(Exception):
+    """A file that the NAS lists is not the one on staging, or none; `problem` says which and why."""
+
+    def __init__(self, reason: str, detail: str, *, ill: bool = False) -> None:
+        """`ill`: the NAS as a whole fails, and not only this file."""
+        super().__init__(f"{reason}: {detail}")
+        self.problem = Problem(reason, detail)
+        self.ill = ill
+
+
+class Ends(NamedTuple):
+    """A file as both sides must have it: its path relative to the run, its size in bytes, and `hashing.ends` of it.
+
+    `pieces` are those of which that was taken, where it was not of the ends.
+    """
+
+    path: bytes
+    size: int
+    digest: bytes
+    pieces: tuple[tuple[int, int], ...] = ()
+
+
+def challenge(root: int, twin: bytes, *, folder: bytes, beside: Sequence[bytes], within: bytes) -> bool:
+    """Look for what a clear has made on staging; whether the twin lies on a plain local filesystem.
+
+    `root` is the open NAS root and `twin` the path of the twin below it. No name of `beside` may be found in the folder
+    that holds the twin, nor in `folder`, where the run lies on staging; `within`, unless empty, not in the twin. Each
+    is looked up and looked for in a listing. Raises IsStaging for a name that is found, Changed where the twin is
+    gone, OSError.
+    """
+    for place in dict.fromkeys([os.path.dirname(twin), folder]):
+        _expect_absent(root, place, beside, "the folder that holds the twin")
+    if within:
+        _expect_absent(root, twin, [within], "the twin")
+    try:
+        with layout.opened(layout.open_beneath(root, twin)) as descriptor:
+            return is_plain_local(descriptor)
+    except FileNotFoundError:
+        raise Changed("nas_missing_file", "the NAS holds no such run any more") from None
+
+
+def _expect_absent(root: int, place: bytes, names: Sequence[bytes], what: str) -> None:
+    try:
+        descriptor = layout.open_beneath(root, place or b".")
+    except PermissionError:
+        # It may be passed and not listed, as it was before: the names are looked up one by one.
+        seen = [name for name in names if markers.exists(root, place + b"/" + name if place else name)]
+    except OSError as error:
+        if error.errno in _LEADS_NOWHERE:
+            return
+        raise
+    else:
+        with layout.opened(descriptor):
+            listed = markers.names_in(descriptor)
+            seen = [name for name in names if markers.is_found(descriptor, name, listed)]
+    if seen:
+        raise IsStaging(f"{show(seen[0])}, just made on staging, is seen in {what}")
+
+
+def reopen(root: int, twin: bytes, files: Sequence[Ends], beat: Callable[[int], None]) -> None:
+    """Open each file of a twin anew, by its whole path, and compare its ends, or pieces, with those of the staged file.
+
+    Raises Changed with `nas_missing_file`, `nas_io_error` or `nas_checksum_mismatch`, each with the file's name.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # long to import, and needed by few NAS roots
+
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        try:
+            for _ in pool.map(lambda file: _compare(root, twin, file), files):
+                beat(0)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # after the first that differs the rest is not needed
+
+
+def _compare(root: int, twin: bytes, file: Ends) -> None:
+    try:
+        found = hashing.ends(root, twin + b"/" + file.path, pieces=file.pieces, drop_cache=True)
+    except FileNotFoundError:
+        raise Changed("nas_missing_file", f"{show(file.path)} is listed and cannot be opened") from None
+    except OSError as error:
+        detail = f"{show(file.path)}: {os.strerror(error.errno or 0)}"
+        raise Changed("nas_io_error", detail, ill=error.errno in ILL) from None
+    if found != (file.size, file.digest):
+        raise Changed("nas_checksum_mismatch", f"{show(file.path)} on the NAS, opened again")
+
+
+def is_plain_local(descriptor: int) -> bool:
+    """Whether an open directory lies on a plain local filesystem. Raises OSError where that cannot be told."""
+    return mount_kinds.is_plain_local(mount_of(descriptor))

@@ -1,0 +1,78 @@
+"""The NAS's clock: the time that its server gives to a folder which is made there for that, and taken away at once.
+
+A folder and no file: it holds no bytes that a client could keep back and date by its own clock. Only where a server
+gives the times this tells another clock than our own. On a local filesystem, a bind mount of one, or one that a program
+of this host serves, they are our kernel's; some network filesystems let the client date what it makes.
+"""
+
+import contextlib
+import os
+import socket
+import time
+import uuid
+from typing import NamedTuple
+
+from cleanup.staging import kernel
+from cleanup.storage import places
+from cleanup.storage.mounts import Mount, mount_of
+
+PREFIX = b".exlab-clock-"
+# The filesystems whose server dates a new folder. A kind that is not listed here may do so, and is not asked.
+SERVER_DATES = frozenset({"cifs", "fuse.sshfs", "nfs", "nfs4", "smb3"})
+_MOUNTS = "/proc/self/mounts"
+
+
+class NoClock(Exception):
+    """Why a NAS root tells no clock that is independent of this host's, in words."""
+
+
+class Reading(NamedTuple):
+    """What the server's clock said between two looks at our own, all in nanoseconds since 1970."""
+
+    before_ns: int
+    server_ns: int
+    after_ns: int
+
+
+def any_mounted() -> bool:
+    """Whether this host has any mount whose server dates what is made there. Touches no mount."""
+    with open(_MOUNTS, "rb") as table:
+        return any(os.fsdecode(line.split(b" ")[2]) in SERVER_DATES for line in table)
+
+
+def read(root: int) -> Reading:
+    """Ask the server of an open NAS root for its time. Raises NoClock where it is not asked, OSError where it fails."""
+    expect_own_clock(mount_of(root))
+    name = PREFIX + uuid.uuid4().hex.encode()  # one that no cache can know
+    before = time.time_ns()
+    try:
+        os.mkdir(name, 0o700, dir_fd=root)
+    except OSError as error:
+        raise NoClock(f"nothing may be written there ({os.strerror(error.errno or 0)})") from None
+    try:
+        # Of ctime no client decides; asked of the server itself, for its attributes may be cached.
+        server = kernel.status(root, name, fresh=True).ctime_ns
+    finally:
+        os.rmdir(name, dir_fd=root)
+    return Reading(before, server, time.time_ns())
+
+
+def expect_own_clock(mount: Mount) -> None:
+    """Raise NoClock unless a mount's times come from a server that is known to be another host."""
+    if mount.fstype not in SERVER_DATES:
+        raise NoClock(f"its times are not a server's (it is mounted as {mount.fstype})")
+    remote = places.remote_of(mount)
+    if remote is None:
+        raise NoClock(f"its mount does not tell its server ({mount.source})")
+    hosts, own = remote[0], places.own_names()
+    addresses = {address for host in hosts for address in _addresses(host)}
+    if not addresses:
+        raise NoClock(f"where its server is cannot be told ({mount.source})")
+    if (hosts | addresses) & own or any(address.startswith("127.") for address in addresses):
+        raise NoClock(f"it is served from this host, or through it ({mount.source})")
+
+
+def _addresses(host: str) -> set[str]:
+    with contextlib.suppress(OSError, UnicodeError):
+        return {str(found[4][0]).partition("%")[0] for found in socket.getaddrinfo(host, None)}
+    return set()

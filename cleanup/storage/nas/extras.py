@@ -1,0 +1,45 @@
+"""What lies in a twin and cannot be listed: no matter, unless a file that a comparison asks for lies there."""
+
+import errno
+import os
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from cleanup.staging.layout import Problem, show
+
+
+class Unread(NamedTuple):
+    """A path in a twin, relative to it, that could not be listed or looked at, and the number of the error."""
+
+    path: bytes
+    code: int
+
+    @property
+    def problem(self) -> Problem:
+        """What speaks against a run of which this is a part."""
+        if self.code == errno.EXDEV:
+            return mount_below(self.path, "in the copy itself")
+        if self.code == errno.ENAMETOOLONG:
+            return Problem("nas_io_error", f"{show(self.path[:60])}… is nested too deeply")
+        return Problem("nas_io_error", f"{show(self.path)}: {os.strerror(self.code)}")
+
+
+def mount_below(place: bytes, where: str = "") -> Problem:
+    """Another filesystem is mounted at a path below a NAS root, or at one below a twin, as `where` says."""
+    return Problem("nas_mount_below", f"another filesystem is mounted at {show(place)} {where}".rstrip())
+
+
+def in_the_way(unread: Iterable[Unread], wanted: Collection[bytes] | None) -> Unread | None:
+    """The first that is a wanted path, or a folder on the way to one; None if there is none.
+
+    Without `wanted` every path is.
+    """
+    found = list(unread)
+    if not found or wanted is None:
+        return found[0] if found else None
+    ways = {b"/".join(steps[:count]) for steps in (path.split(b"/") for path in wanted) for count in _counts(steps)}
+    return next((one for one in found if one.path in ways), None)
+
+
+def _counts(steps: list[bytes]) -> range:
+    return range(1, len(steps) + 1)

@@ -1,0 +1,108 @@
+"""The way to a twin: every folder on it is asked for staging markers, which no NAS may show.
+
+From the folders above the NAS root down to the folder that holds the twin. Each is asked by looking the known marker up
+and by a listing, since caches keep the two apart.
+"""
+
+import errno
+import os
+import time
+from dataclasses import dataclass, field
+
+from cleanup.staging import kernel, layout
+from cleanup.staging.layout import show
+from cleanup.storage import markers
+from cleanup.storage.markers import IsStaging, Marks
+
+# How long discovery relies on what a folder showed: a folder of 10,000 runs is on the way to each of them.
+KEPT_SECONDS = 60.0
+# How many folders are kept at a time.
+_MOST_KEPT = 10_000
+_NOTHING = Marks((), ())
+_FOLLOWED = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+@dataclass
+class Ways:
+    """The folders on the ways to the twins of one NAS root, `path`; `marker` is the marker of its staging root."""
+
+    path: str
+    marker: bytes = b""
+    _kept: dict[bytes, tuple[float, Marks]] = field(default_factory=dict)
+
+    def ask(self, root: int, twin: bytes, *, recent: bool) -> tuple[str, ...]:
+        """Raise IsStaging if a staging marker is seen on the way to a twin; `root` is the open NAS root.
+
+        `recent`: an answer of the last minute will do. Returns the names that only look like a marker, with their
+        folders, for people. Raises OSError where a folder cannot be asked; one that may not be listed is asked by the
+        marker's name alone.
+        """
+        malformed: list[str] = []
+        for place, found in (*self._above(recent), *self._below(root, twin, recent)):
+            expect_none(place, found)
+            malformed += [show(place + b"/" + name if place else name) for name in found.malformed]
+        return tuple(malformed)
+
+    def _above(self, recent: bool) -> list[tuple[bytes, Marks]]:
+        """The folders above the NAS root: a share of a whole staging disk may be registered by a folder in it."""
+        folder = os.path.dirname(os.fsencode(self.path))
+        found = []
+        while folder not in (b"", b"/"):
+            found.append((folder, self._marks(-1, folder, recent)))
+            folder = os.path.dirname(folder)
+        return found
+
+    def _below(self, root: int, twin: bytes, recent: bool) -> list[tuple[bytes, Marks]]:
+        """The NAS root and the folders between it and the twin."""
+        steps = twin.split(b"/")[:-1]
+        found = [(b"", self._marks(root, b"", recent))]
+        for count in range(1, len(steps) + 1):
+            folder = b"/".join(steps[:count])
+            try:
+                found.append((folder, self._marks(root, folder, recent)))
+            except FileNotFoundError:
+                break  # there is no twin either, as its reader will say
+            except OSError as error:
+                if error.errno == errno.EXDEV:
+                    break  # a mount, into which the reader of the twin will not go either
+                raise
+        return found
+
+    def _marks(self, root: int, folder: bytes, recent: bool) -> Marks:
+        at, kept = self._kept.get(folder, (0.0, _NOTHING))
+        if recent and at and time.monotonic() - at < KEPT_SECONDS:
+            return kept
+        if len(self._kept) >= _MOST_KEPT:
+            self._kept.clear()
+        asked = time.monotonic()
+        found = self._look(root, folder)
+        self._kept[folder] = asked, found
+        return found
+
+    def _look(self, root: int, folder: bytes) -> Marks:
+        try:
+            # Above the NAS root lies what its path has led through, links included.
+            descriptor = os.open(folder, _FOLLOWED) if root < 0 else layout.open_beneath(root, folder or b".")
+        except PermissionError:
+            return self._by_name(root, folder)
+        with layout.opened(descriptor):
+            found = markers.marks(markers.names_in(descriptor))
+            if self.marker and self.marker not in found.staging and markers.exists(descriptor, self.marker):
+                return Marks((*found.staging, self.marker), found.malformed)
+            return found
+
+    def _by_name(self, root: int, folder: bytes) -> Marks:
+        """A folder that may be passed and not listed is asked for the one name that is known."""
+        if not self.marker:
+            return _NOTHING
+        try:
+            kernel.status(root, folder + b"/" + self.marker)
+        except (FileNotFoundError, PermissionError):
+            return _NOTHING
+        return Marks((self.marker,), ())
+
+
+def expect_none(place: bytes, found: Marks) -> None:
+    """Raise IsStaging if there is a staging marker among what was found in a place."""
+    if found.staging:
+        raise IsStaging(f"{show(found.staging[0])} lies in {show(place) or 'the top of the NAS root'}")

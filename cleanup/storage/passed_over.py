@@ -1,0 +1,91 @@
+"""Folders that a walk passes over for their names, though runs may lie in them, as in `.CONFOCAL`.
+
+A wizard's record where one would lie is the sign. The search follows no link, enters no mount, and has an end.
+"""
+
+import itertools
+import os
+from dataclasses import dataclass
+
+from cleanup.staging import layout
+from cleanup.storage import desktop_files
+
+# So many names one walk looks at in all such folders together, in one of them, and in one directory within.
+MOST_NAMES = 10_000
+MOST_NAMES_OF_ONE = 3_000
+_MOST_NAMES_OF_DIRECTORY = 1_000
+_OURS = b".exlab"
+_RECORDS = (layout.INGEST, layout.SYNC_STATE, layout.CREATION)
+# In these lie older states of everything, and to look into some of them is to mount them.
+_SNAPSHOTS = frozenset({b".zfs", b".snapshot", b".snapshots", b"#snapshot", b"~snapshot", b"@recently-snapshot"})
+# The steps from a staging root to a run: EQUIPMENT/PROJECT/Runs/LEAF, or without the folder of its kind.
+_STEPS = (3, 4)
+
+
+@dataclass
+class Budget:
+    """How many names may still be looked at."""
+
+    names: int
+
+
+def is_passed_over(name: bytes) -> bool:
+    """Whether a folder of this name is passed over and belongs to none of us: a record in it would be a surprise."""
+    hidden = name.startswith(b".") or desktop_files.is_system_folder(name)
+    return hidden and not name.startswith(_OURS) and name.lower() not in _SNAPSHOTS
+
+
+def why(name: bytes) -> str:
+    """What about a name it is, in words."""
+    if name.startswith(b"."):
+        return "its name begins with a dot"
+    return "its name is one that filesystems, Windows or NAS systems give their own folders"
+
+
+def find_run(parent: int, name: bytes, level: int, budget: Budget) -> bytes | None:
+    """The first run in a folder, as a path that begins with `name`; None if there is none, or none within the budget.
+
+    `parent` is the open directory in which it lies, `level` 0 for the staging root itself, 1 for an instrument, 2 for a
+    project, 3 for the folder of a kind.
+    """
+    pending = [name]
+    mine = Budget(min(budget.names, MOST_NAMES_OF_ONE))
+    budget.names -= mine.names
+    found = None
+    while pending and found is None:
+        path = pending.pop()
+        steps = level + 1 + path.count(b"/")
+        try:
+            with layout.opened(layout.open_beneath(parent, path)) as descriptor:
+                if steps in _STEPS and _has_record(descriptor):
+                    found = path
+                elif steps < max(_STEPS):
+                    pending += [path + b"/" + below for below in _folders(descriptor, mine)]
+        except OSError:
+            continue  # a folder that is not ours to read
+    budget.names += mine.names
+    return found
+
+
+def _has_record(directory: int) -> bool:
+    return any(_is_file(directory, layout.METADATA + b"/" + name) for name in _RECORDS)
+
+
+def _is_file(directory: int, path: bytes) -> bool:
+    try:
+        with layout.opened_file(directory, path):
+            return True
+    except OSError:
+        return False
+
+
+def _folders(directory: int, budget: Budget) -> list[bytes]:
+    """The folders in one, the first by name last, as far as the budget goes."""
+    found = []
+    most = min(budget.names, _MOST_NAMES_OF_DIRECTORY)
+    with os.scandir(directory) as entries:
+        for entry in itertools.islice(entries, most):
+            budget.names -= 1
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(_OURS.decode()):
+                found.append(os.fsencode(entry.name))
+    return sorted(found, reverse=True)

@@ -1,0 +1,254 @@
+"""Where a directory really lies: its mount, the storage beneath that, and the directories that it shows.
+
+A place is described in the process that may touch it, and travels as plain values. What cannot be seen is left out: a
+layer that is not reachable, a filesystem that tells no UUID. A comparison of places finds sameness, never difference.
+"""
+
+import contextlib
+import fcntl
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+from cleanup.staging import kernel
+from cleanup.storage import blocks, caches, layers, rclone
+from cleanup.storage.fuse import servers_of
+from cleanup.storage.mounts import Mount, mount_of
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NONBLOCK
+# Unions upon unions end somewhere; a loop of them must end too.
+_DEEPEST = 4
+_BTRFS_FS_INFO = 0x8400941F
+_GET_UUID = 0x80111500
+_BTRFS_INFO_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a directory lies.
+
+    `device` is the device number of the directory itself, `path` its path within the filesystem, `name` its path on
+    this host. `signs` name the storage in words that are the same under every name it may be seen by. `remote` is the
+    server with the path there, as the mount's source names them. `beneath` are the layers of a union at this directory,
+    `shown` the directories of this host that a network mount or a program serves here. `cache` says which cache of the
+    mount holds writes back, where one is seen. `mounting` tells this mount from one before it at the same place; empty
+    where the kernel cannot.
+    """
+
+    mount: Mount
+    device: int
+    path: str
+    name: str
+    signs: tuple[str, ...] = ()
+    beneath: tuple["Place", ...] = ()
+    shown: tuple["Place", ...] = ()
+    cache: str = ""
+    mounting: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, for a pipe."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The inverse of `as_json`."""
+        mount = values["mount"]
+        return cls(
+            mount=Mount(**{**mount, "options": tuple(mount["options"])}),
+            device=values["device"],
+            path=values["path"],
+            name=values["name"],
+            signs=tuple(values["signs"]),
+            beneath=tuple(cls.from_json(one) for one in values["beneath"]),
+            shown=tuple(cls.from_json(one) for one in values["shown"]),
+            cache=values["cache"],
+            mounting=values["mounting"],
+        )
+
+    def all_beneath(self) -> Iterator["Place"]:
+        """This place and every layer beneath it."""
+        yield self
+        for layer in self.beneath:
+            yield from layer.all_beneath()
+
+    @property
+    def remote(self) -> tuple[frozenset[str], str] | None:
+        """The names of the server that holds the mount, with the path there; None for what is no `host:/path`."""
+        return remote_of(self.mount)
+
+
+def describe(descriptor: int) -> Place:
+    """Where an open directory lies. Raises UnknownMount, or OSError where it cannot be asked."""
+    return _describe(descriptor, _DEEPEST)
+
+
+def _describe(descriptor: int, depth: int) -> Place:
+    mount = mount_of(descriptor)
+    name = os.readlink(f"/proc/self/fd/{descriptor}")
+    device = os.fstat(descriptor).st_dev
+    signs = {*source_signs(mount), *_asked_signs(descriptor, mount), *blocks.signs(device), *blocks.signs(mount.device)}
+    place = Place(
+        mount=mount,
+        device=device,
+        path=_joined(mount.root, _below(name, mount.mount_point)),
+        name=name,
+        signs=tuple(sorted(signs)),
+        cache=caches.visible(mount),
+        mounting=_mounting(descriptor),
+    )
+    if not depth:
+        return place
+    inner = place.path.strip("/")
+    return replace(
+        place,
+        beneath=tuple(_open_all(layers.layers_of(mount), inner, depth, device)),
+        shown=tuple(_open_all(_served_from(mount), inner, depth, device)),
+    )
+
+
+def _mounting(descriptor: int) -> str:
+    number = kernel.mounting(descriptor)
+    if number is None:
+        return ""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return f"{file.read().strip()} {number}"
+
+
+def _open_all(directories: list[str], inner: str, depth: int, device: int) -> Iterator[Place]:
+    """The places of these directories, each as if the directory `inner` in it were meant, whether or not it is there.
+
+    A directory that cannot be opened shows nothing, and neither does one that only the mounting program could find, or
+    that the mount itself covers by now, of this `device`.
+    """
+    for directory in dict.fromkeys(filter(os.path.isabs, directories)):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(directory, _DIRECTORY)
+            try:
+                if os.fstat(descriptor).st_dev == device:
+                    continue
+                place = _describe(descriptor, depth - 1)
+            finally:
+                os.close(descriptor)
+            yield replace(place, path=_joined(place.path, inner), name=_joined(place.name, inner))
+
+
+def _below(name: str, mount_point: str) -> str:
+    """The path of a directory below its mount point; empty for the mount point itself."""
+    if mount_point == "/":
+        return name.strip("/")
+    return name[len(mount_point) + 1 :] if name.startswith(f"{mount_point}/") else ""
+
+
+def _joined(top: str, inner: str) -> str:
+    return f"{top.rstrip('/')}/{inner}".rstrip("/") or "/"
+
+
+def source_signs(mount: Mount) -> Iterator[str]:
+    """What the source of a mount names: a pool of ZFS, or a device."""
+    if mount.fstype == "zfs":
+        yield f"the ZFS pool {mount.source.partition('/')[0]}"
+    if mount.source.startswith("/dev/") and not mount.is_fuse:  # many a program calls its mounts /dev/fuse
+        yield f"the device {os.path.realpath(mount.source)}"
+
+
+def filesystem_of(descriptor: int) -> str:
+    """What names the filesystem of an open directory, the same from all subvolumes and datasets that share its space.
+
+    Raises UnknownMount, or OSError where it cannot be asked.
+    """
+    mount = mount_of(descriptor)
+    signs = (*source_signs(mount), *_asked_signs(descriptor, mount))
+    shared = (sign for sign in signs if sign.startswith(("the btrfs", "the ZFS")))
+    return next(shared, f"device number {os.fstat(descriptor).st_dev}")
+
+
+def _asked_signs(descriptor: int, mount: Mount) -> Iterator[str]:
+    """What the filesystem answers when it is asked who it is."""
+    if mount.fstype == "btrfs":
+        info = _ask(descriptor, _BTRFS_FS_INFO, _BTRFS_INFO_BYTES)
+        if info is not None and any(info[16:32]):
+            yield f"the btrfs filesystem {uuid.UUID(bytes=bytes(info[16:32]))}"
+        return
+    found = _ask(descriptor, _GET_UUID, 17)
+    if found is not None and found[0] == 16 and any(found[1:17]):
+        yield f"the filesystem {uuid.UUID(bytes=bytes(found[1:17]))}"
+
+
+def _ask(descriptor: int, request: int, size: int) -> bytearray | None:
+    """What the filesystem answers to a request of its own; None where it knows none."""
+    answer = bytearray(size)
+    try:
+        fcntl.ioctl(descriptor, request, answer)
+    except OSError:
+        return None
+    return answer
+
+
+def remote_of(mount: Mount) -> tuple[frozenset[str], str] | None:
+    """The names of a mount's server, small, and the path there; None where the source is no `host:/path`.
+
+    A share's path (`//host/share`) begins with two slashes, since it is none in the server's own filesystem.
+    """
+    if mount.fstype == "fuse.rclone":
+        return None  # what stands before the colon is a name in its configuration, and no host
+    if mount.source.startswith("//"):
+        host, _, path = mount.source[2:].partition("/")
+        path = f"//{path.casefold()}"
+    else:
+        host, colon, path = mount.source.partition(":/")
+        if mount.source.startswith("["):
+            host, colon, path = mount.source.partition("]:/")
+        if not colon or "/" in host:
+            return None
+        path = f"/{path}"
+    host = host.rpartition("@")[2].strip("[]").lower()
+    if not host or host in ("http", "https"):
+        return None
+    return frozenset({host, *mount.values("addr")}), path.rstrip("/") or "/"
+
+
+def _served_from(mount: Mount) -> list[str]:
+    """The directories of this very host that a mount serves, where its source says so."""
+    remote = remote_of(mount)
+    if remote is not None:
+        hosts, path = remote
+        # NFS 4 calls the top of what a server exports `/`, wherever that lies; the name of a share is no path at all.
+        is_path = not path.startswith("//") and (path != "/" or mount.fstype != "nfs4")
+        return [path] if is_path and hosts & own_names() and not _through_a_tunnel(mount) else []
+    if mount.fstype == "fuse.rclone":
+        return rclone.local_paths(mount)
+    return [mount.source] if mount.is_fuse and mount.source.startswith("/") else []
+
+
+def _through_a_tunnel(mount: Mount) -> bool:
+    """Whether a mount from this host goes to another port than usual, behind which another host may answer."""
+    if mount.fstype == "fuse.sshfs":
+        ports = [value for server in servers_of(mount) for name, value in server.options() if name == "port"]
+        ports += [value for server in servers_of(mount) for value in server.short("p")]
+        return bool(set(ports) - {"22"})
+    return bool({*mount.values("port")} - {"0", "2049"})
+
+
+def own_names() -> frozenset[str]:
+    """What this host may be called in the source of a mount: its names and its addresses. Asks no other host."""
+    name = socket.gethostname().lower()
+    found = {"localhost", "localhost.localdomain", "ip6-localhost", "::1", name, name.partition(".")[0]}
+    return frozenset(found | set(_addresses()))
+
+
+def _addresses() -> Iterator[str]:
+    """The addresses of this host, as the kernel's tables of routes and interfaces hold them."""
+    with contextlib.suppress(OSError), open("/proc/net/fib_trie") as file:
+        address = ""
+        for line in file:
+            words = line.split()
+            if words[:1] == ["|--"]:
+                address = words[1]
+            elif words[:3] == ["/32", "host", "LOCAL"]:
+                yield address
+    with contextlib.suppress(OSError), open("/proc/net/if_inet6") as file:
+        for line in file:
+            yield socket.inet_ntop(socket.AF_INET6, bytes.fromhex(line.split()[0]))

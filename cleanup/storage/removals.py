@@ -1,0 +1,79 @@
+"""How many removals of ours have begun on one filesystem: by that a removal knows whether it was the only one.
+
+The count is the size of a file in the data directory: a size needs no room, so it can be raised where the disk is full.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cleanup.staging import layout
+
+# The count is held for some microseconds; a process that stands still with it must not keep others from removing.
+_TRIES = 50
+_PAUSE_SECONDS = 0.002
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def counter_of(filesystem: str) -> str:
+    """The name of the file that counts the removals on a filesystem."""
+    return hashlib.sha256(filesystem.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One removal among those that are counted."""
+
+    _count: int
+    _number: int
+    _alone: bool
+
+    def was_alone(self) -> bool:
+        """Whether no other removal was under way when this one began, and none has begun since. Raises OSError."""
+        with _held(self._count):
+            return self._alone and os.fstat(self._count).st_size == self._number
+
+
+@contextlib.contextmanager
+def counted(path: str) -> Iterator[Turn]:
+    """Take part in the count at a path for the length of a removal. Raises OSError.
+
+    That a removal is under way is told by a lock that dies with its process.
+    """
+    with (
+        layout.opened(os.open(path, _FLAGS, 0o600)) as count,
+        layout.opened(os.open(f"{path}.active", _FLAGS, 0o600)) as active,
+    ):
+        with _held(count):
+            alone = _locked(active, fcntl.LOCK_EX)
+            fcntl.flock(active, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            number = os.fstat(count).st_size + 1
+            os.ftruncate(count, number)
+        yield Turn(count, number, alone)
+
+
+@contextlib.contextmanager
+def _held(count: int) -> Iterator[None]:
+    for _ in range(_TRIES):
+        if _locked(count, fcntl.LOCK_EX):
+            break
+        time.sleep(_PAUSE_SECONDS)
+    else:
+        raise BlockingIOError(errno.EAGAIN, "the count of removals is held")
+    try:
+        yield
+    finally:
+        fcntl.flock(count, fcntl.LOCK_UN)
+
+
+def _locked(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

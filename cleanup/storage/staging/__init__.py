@@ -1,0 +1,1 @@
+"""The run tree on a staging disk."""

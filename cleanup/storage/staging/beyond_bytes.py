@@ -1,0 +1,121 @@
+"""What a run has besides the bytes of its files: attributes, access lists and empty folders. No manifest lists them.
+
+Samba keeps the alternate streams of Windows in `user.DosStream.*`. `user.DOSATTRIB` is on every file that Samba has
+written, and holds no more than flags and a time, so it is left out.
+"""
+
+import contextlib
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cleanup.staging import layout, tree
+from cleanup.staging.tree import Entry
+
+_USER = "user."
+_FLAGS_OF_SAMBA = "user.DOSATTRIB"
+ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
+# Digests by the name of an attribute, by the path of a file or folder.
+Attributes = dict[bytes, dict[str, str]]
+
+
+@dataclass(frozen=True)
+class BeyondBytes:
+    """Attributes by path, each with the SHA-256 of its value, and folders in which no file lies."""
+
+    attributes: Attributes = field(default_factory=dict)
+    folders: tuple[bytes, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.attributes or self.folders)
+
+
+def found_in(run: int, entries: Iterable[Entry], apart: Collection[bytes] = ()) -> BeyondBytes:
+    """What the run that is open as `run` has besides bytes; its metadata folder and its hold file apart.
+
+    Of what is named in `apart`, as the files of desktops, no attributes are told. What cannot be asked has none, as on
+    a filesystem without attributes.
+    """
+    data = [entry for entry in entries if tree.is_data(entry.path) and entry.path != layout.METADATA]
+    by_folder: dict[bytes, list[bytes]] = defaultdict(list)
+    for entry in data:
+        if entry.path not in apart:
+            by_folder[entry.path.rpartition(b"/")[0]].append(entry.path)
+    attributes: Attributes = {}
+    for folder, paths in by_folder.items():
+        with contextlib.suppress(OSError), layout.opened(layout.open_beneath(run, folder or b".")) as descriptor:
+            for path in paths:
+                if found := attributes_of(descriptor, path.rpartition(b"/")[2]):
+                    attributes[path] = found
+    return BeyondBytes(attributes, tuple(_without_files(data)))
+
+
+def attributes_of(folder: int, name: bytes) -> dict[str, str]:
+    """The attributes of an entry in an open folder, each with the SHA-256 of its value in hex."""
+    path = b"/proc/self/fd/%d/%s" % (folder, name)
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+    except OSError:
+        return {}
+    found = {}
+    for attribute in filter(_counts, names):
+        with contextlib.suppress(OSError):
+            value = os.getxattr(path, attribute, follow_symlinks=False)
+            found[attribute] = hashlib.sha256(value).hexdigest()
+    return found
+
+
+def _counts(attribute: str) -> bool:
+    is_own = attribute.startswith(_USER) and attribute != _FLAGS_OF_SAMBA
+    return is_own or attribute in ACCESS_LISTS
+
+
+def _without_files(entries: list[Entry]) -> list[bytes]:
+    """The folders without any file beneath them; of those in one another the uppermost alone."""
+    holding = {path for entry in entries if entry.is_file for path in _above(entry.path)}
+    empty = {entry.path for entry in entries if not entry.is_file and entry.path not in holding}
+    return sorted(path for path in empty if not any(above in empty for above in _above(path)))
+
+
+def _above(path: bytes) -> list[bytes]:
+    steps = path.split(b"/")
+    return [b"/".join(steps[:count]) for count in range(1, len(steps))]
+
+
+def lacking(twin: int, asked: BeyondBytes) -> BeyondBytes:
+    """What of `asked` the twin that is open as `twin` has not, or has with another value."""
+    folders = tuple(path for path in asked.folders if not _is_folder(twin, path))
+    attributes: Attributes = {}
+    for path, wanted in asked.attributes.items():
+        above, _, name = path.rpartition(b"/")
+        there: Mapping[str, str] = {}
+        with contextlib.suppress(OSError), layout.opened(layout.open_beneath(twin, above or b".")) as folder:
+            there = attributes_of(folder, name)
+        if lost := {attribute: value for attribute, value in wanted.items() if there.get(attribute) != value}:
+            attributes[path] = lost
+    return BeyondBytes(attributes, folders)
+
+
+def _is_folder(twin: int, path: bytes) -> bool:
+    try:
+        os.close(layout.open_beneath(twin, path))
+    except OSError:
+        return False
+    return True
+
+
+def as_json(found: BeyondBytes) -> dict[str, object]:
+    """Plain values, for a pipe."""
+    return {
+        "folders": [os.fsdecode(path) for path in found.folders],
+        "attributes": [[os.fsdecode(path), values] for path, values in found.attributes.items()],
+    }
+
+
+def from_json(values: Mapping[str, Any]) -> BeyondBytes:
+    """The inverse of `as_json`."""
+    attributes = {os.fsencode(path): dict(found) for path, found in values["attributes"]}
+    return BeyondBytes(attributes, tuple(os.fsencode(path) for path in values["folders"]))

@@ -1,0 +1,83 @@
+"""What ExLab-Wizard leaves at the top of a run's `.exlab-wizard`: the closed list of names that a clear may remove.
+
+Every one of these files is kept whole in the tombstone before it goes. Anything else in the folder is unexpected.
+"""
+
+import re
+from typing import Protocol
+
+# What a record may be called; the wizard replaces each by way of `<name>.<random>.tmp`, under the lock `<name>.lock`.
+RECORDS = ("ingest.json", "sync_state.json", "creation.json", "readme_fields.json")
+# What the wizard always leaves in a verified run, for test labs, demonstration and samples.
+LEFT_BY_THE_WIZARD = (
+    "ingest.json",
+    "ingest.json.lock",
+    "creation.json",
+    "creation.json.lock",
+    "checksums.sha256",
+)
+# A draft that is younger may be in a writer's hands.
+STALE_DRAFT_SECONDS = 3600
+
+_RECORD = "|".join(re.escape(name) for name in RECORDS)
+_KNOWN = re.compile(rf"(?:{_RECORD})(?:\.lock)?|checksums\.sha256|wizard\.[^/]*\.log(?:\.\d{{1,3}})?".encode())
+_DRAFT = re.compile(rb"(?:[^/]+\.json|checksums\.sha256)\.[A-Za-z0-9_]{4,16}\.tmp")
+_LOCK = re.compile(rb"[^/]+\.json\.lock")
+_LINK_FOLDER = re.compile(rb"\.filelock-[A-Za-z0-9_-]+(?:/[0-9a-f]{16}){0,2}")
+_LINKED_LOCK = re.compile(rb"\.filelock-[A-Za-z0-9_-]+(?:/[0-9a-f]{16}){2}/lock\.db")
+
+
+class _File(Protocol):
+    @property
+    def is_file(self) -> bool: ...
+
+    @property
+    def size(self) -> int: ...
+
+
+def is_known(name: bytes) -> bool:
+    """Whether a file of this name belongs at the top of a run's `.exlab-wizard`."""
+    return _KNOWN.fullmatch(name) is not None
+
+
+def is_draft(name: bytes) -> bool:
+    """Whether this is the name of a record's or the manifest's next version before it takes that one's place.
+
+    The wizard writes `<name>.<random>.tmp` (its `atomic_write`), and a crash leaves it behind.
+    """
+    return _DRAFT.fullmatch(name) is not None
+
+
+def is_link_folder(name: bytes) -> bool:
+    """Whether a folder of this name holds no more than a second name of one of the wizard's locks.
+
+    Where others may write `.exlab-wizard`, `filelock` 4.3 links a lock that it reads under into
+    `.filelock-<process>/<random>/<random>/lock.db`, and takes all of that away afterwards; a crash leaves it behind.
+    """
+    return _LINK_FOLDER.fullmatch(name) is not None
+
+
+def may_be_left(name: bytes, file: _File) -> bool:
+    """Whether this is what a crash of the wizard leaves: a record's draft, or the folders of a linked lock."""
+    if not file.is_file:
+        return is_link_folder(name)
+    return is_draft(name) or is_linked_lock(name, file)
+
+
+def is_linked_lock(name: bytes, file: _File) -> bool:
+    """Whether this is the second name of a lock, in the folders that `is_link_folder` knows: empty, as the lock is."""
+    return file.is_file and file.size == 0 and _LINKED_LOCK.fullmatch(name) is not None
+
+
+def may_be_lock(name: bytes) -> bool:
+    """Whether this is the name of a lock of the wizard's `filelock` library."""
+    return _LOCK.fullmatch(name) is not None
+
+
+def is_lock(name: bytes, file: _File) -> bool:
+    """Whether a file at the top of `.exlab-wizard` is one of the wizard's locks: named so, and empty.
+
+    Versions of `filelock` touch a lock at every take (3.16), or delete it at every release (3.20 to 3.25), so until the
+    commit it may come, go or change: it counts in no comparison and no evidence, and goes as it is found.
+    """
+    return file.is_file and file.size == 0 and may_be_lock(name)

@@ -1,0 +1,33 @@
+"""A run that is storage of its own: what is made beside it cannot be renamed into it, nor it within its folder.
+
+That is a subvolume, whose device is another than its folder's, or a folder in a quota project of its own.
+"""
+
+from cleanup.staging import kernel, layout
+from cleanup.staging.kernel import Project
+from cleanup.staging.layout import Problem, show
+
+_REASON = "own_storage"
+_NONE = Project(0, inherits=False)
+
+
+def objection(parent: int, run: int) -> Problem | None:
+    """What speaks against renaming the run that is open as `run` within `parent`, and a record into it.
+
+    Raises OSError.
+    """
+    if kernel.status(run).device != kernel.status(parent).device:
+        return Problem(_REASON, "it is a subvolume, or another device than the folder that holds it")
+    above, own = (kernel.project(descriptor) or _NONE for descriptor in (parent, run))
+    if own.number != above.number:
+        return Problem(_REASON, f"its quota project is {own.number}, that of its folder {above.number}")
+    try:
+        with layout.opened(layout.open_beneath(run, layout.METADATA)) as folder:
+            within = kernel.project(folder) or _NONE
+    except OSError:
+        return None  # what keeps its record from being read is said elsewhere
+    born = above.number if above.inherits else 0
+    if within.number != above.number or (within.inherits and within.number != born):
+        name = show(layout.METADATA)
+        return Problem(_REASON, f"the quota project of its {name} is {within.number}, that of its folder {born}")
+    return None

@@ -1,0 +1,192 @@
+"""The records of a run: one module for each format that the wizard has had, behind one interface.
+
+Where several lie in one run, the first of `FORMATS` among them is the run's record: it gives state and history, a clear
+writes into it, and it goes last. The others can only hold the run back.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from cleanup.staging import ingest, kernel, layout, tree
+from cleanup.staging.ingest import IngestError
+from cleanup.staging.layout import RunPath, show
+from cleanup.storage import desktop_files
+from cleanup.storage.staging.records.base import (
+    Differences,
+    ListedFile,
+    NoCopy,
+    NotCleared,
+    Record,
+    RecordFormat,
+    Staged,
+    compare,
+)
+from cleanup.storage.staging.records.ingest_record import IngestRecord
+from cleanup.storage.staging.records.sync_state import SyncState
+
+__all__ = [
+    "FORMATS",
+    "Differences",
+    "ListedFile",
+    "NoCopy",
+    "NotCleared",
+    "Record",
+    "RecordFormat",
+    "Records",
+    "by_file",
+    "by_name",
+    "origin_of",
+    "read",
+]
+
+INGEST = IngestRecord()
+SYNC_STATE = SyncState()
+FORMATS: tuple[RecordFormat, ...] = (INGEST, SYNC_STATE)
+
+# What the wizard changes in `creation.json` as a run goes on; the rest of it is written once.
+_CHANGING = frozenset({"sync_status", "validation_overrides"})
+# What `sync_status` says of a run whose data the wizard has removed here, because the NAS has it (`nas_cleanup`).
+_PRUNED = "cleaned"
+# How an identity says that it was taken from `creation.json`, and not from a history.
+OF_CREATION = "creation."
+
+
+@dataclass(frozen=True)
+class Records:
+    """The record of a run, those beside it, and what tells the run from others at its path (`origin`).
+
+    `pruned_at`: since when `creation.json` says that the wizard has removed the data, which is in no other record.
+    """
+
+    main: Record
+    beside: tuple[Record, ...]
+    origin: str
+    pruned_at: datetime | None = None
+
+    @property
+    def cleared_at(self) -> datetime | None:
+        """When the wizard cleared the run, as a record without a history says."""
+        return next((record.cleared_at for record in (self.main, *self.beside) if record.cleared_at), None)
+
+    @property
+    def kept_local(self) -> list[bytes]:
+        return sorted({path for record in (self.main, *self.beside) for path in record.kept_local})
+
+    @property
+    def asks_the_tree(self) -> bool:
+        """Whether the state cannot be told without a look at the files."""
+        return not self.main.history or self.cleared_at is not None or self.pruned_at is not None
+
+    @property
+    def may_be_pruned(self) -> bool:
+        """Whether the run may have been pruned: the wizard does so only after it has verified the copy."""
+        return self.pruned_at is not None and (not self.main.history or self.main.current_state == "sync_verified")
+
+    def compare(self, staged: Sequence[Staged], desktop: Collection[bytes] = ()) -> Differences:
+        """How the data files differ from what the record that lists files says of them.
+
+        `desktop` are the paths of the files on the disk that are no data.
+        """
+        for record in (self.main, *self.beside):
+            if not record.history:
+                # Metadata changes as the wizard works, and a hold file may go.
+                data = {path: file for path, file in record.listed.items() if tree.is_data(path)}
+                expected = desktop_files.expected(data, {file.path for file in staged}, desktop)
+                return compare({path: data[path] for path in expected}, staged)
+        return Differences()
+
+    def state(self, staged: Sequence[Staged], differences: Differences, *, whole: bool = True) -> str:
+        """The state as it follows from the record and the data files on the disk.
+
+        `whole`: nothing else lies there, and nothing may be hidden.
+        """
+        if (self.cleared_at is not None or self.may_be_pruned) and not staged and whole:
+            return "cleared"
+        if self.main.history:
+            return self.main.current_state
+        if staged and not differences.open_files:
+            return "sync_verified"
+        return "sync_queued" if any(file.size is not None for file in self.main.listed.values()) else "staging"
+
+    @property
+    def verified_at(self) -> datetime | None:
+        """The latest verification of a data file, of a record without a history."""
+        listed = self.main.listed.items()
+        return max((file.verified_at for path, file in listed if file.verified_at and tree.is_data(path)), default=None)
+
+
+def by_name(name: str) -> RecordFormat:
+    """The format that the database calls so. Raises KeyError."""
+    return {form.name: form for form in FORMATS}[name]
+
+
+def by_file(name: str) -> RecordFormat:
+    """The format whose file is called so. Raises KeyError."""
+    return {form.file.decode(): form for form in FORMATS}[name]
+
+
+def read(run: int, *places: RunPath) -> Records:
+    """The records in the run open as `run`, all of them accepted where they name one of `places`.
+
+    Raises IngestError.
+    """
+    found = [record for record in (_read_one(run, form, *places) for form in FORMATS) if record is not None]
+    if not found:
+        raise IngestError("ingest_unreadable", "there is none")
+    main, *beside = found
+    origin = main.history[0].digest[:32] if main.history else origin_of(run)
+    return Records(main, tuple(beside), origin, _pruned_at(run))
+
+
+def _read_one(run: int, form: RecordFormat, *places: RunPath) -> Record | None:
+    try:
+        data = layout.read_file(run, layout.METADATA + b"/" + form.file, form.max_bytes)
+        return form.parse(data, *places)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        reason, detail = "ingest_unreadable", os.strerror(error.errno or 0)
+    except IngestError as error:
+        reason, detail = error.reason, error.detail
+    raise IngestError(reason, detail if form is INGEST else f"{show(form.file)}: {detail}")
+
+
+def origin_of(run: int) -> str:
+    """The digest of what the `creation.json` of an open run says for good; `-` where there is none.
+
+    Raises IngestError for one that cannot be read.
+    """
+    try:
+        said = _creation(run)
+    except FileNotFoundError:
+        return "-"
+    except OSError as error:
+        raise IngestError("ingest_unreadable", f"creation.json: {os.strerror(error.errno or 0)}") from None
+    except IngestError as error:
+        raise IngestError(error.reason, f"creation.json: {error.detail}") from None
+    lasting = {key: value for key, value in said.items() if key not in _CHANGING}
+    canonical = json.dumps(lasting, sort_keys=True, separators=(",", ":"))
+    return OF_CREATION + hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def _creation(run: int) -> dict[str, Any]:
+    """What the `creation.json` of an open run says. Raises OSError, IngestError."""
+    data = layout.read_file(run, layout.METADATA + b"/" + layout.CREATION, ingest.MAX_BYTES)
+    return ingest.load_strictly(data, ingest.MAX_BYTES)
+
+
+def _pruned_at(run: int) -> datetime | None:
+    """Since when `creation.json` says that the data was removed. It names no time, so its own is taken."""
+    try:
+        if _creation(run).get("sync_status") != _PRUNED:
+            return None
+        with layout.opened(layout.open_beneath(run, layout.METADATA)) as folder:
+            written = kernel.status(folder, layout.CREATION).mtime_ns
+        return datetime.fromtimestamp(written // 1_000_000_000, UTC)
+    except (OSError, OverflowError, ValueError, IngestError):
+        return None

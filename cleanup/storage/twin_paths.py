@@ -1,0 +1,75 @@
+"""Where the twin of a run lies below its NAS root: the layouts, and the path that each gives to a run.
+
+A layout is a template of `{equipment}`, `{project}`, `{kind}` (`Runs` or `TestRuns`) and `{leaf}`, or one of the names
+in `NAMED`. ExLab-Wizard's own transport copies to `<remote path>/<leaf>`, which the default does not find.
+"""
+
+import re
+import unicodedata
+
+from cleanup.staging.layout import RunPath
+
+RUN_PATH = "run-path"
+NAMED = {
+    RUN_PATH: "{equipment}/{project}/{kind}/{leaf}",
+    "equipment/leaf": "{equipment}/{leaf}",
+    "leaf": "{leaf}",
+}
+_FIELD = re.compile(r"\{(\w*)\}")
+_FIELDS = frozenset({"equipment", "project", "kind", "leaf"})
+MAX_LENGTH = 255
+
+
+class LayoutError(ValueError):
+    """Why a layout cannot be used, as a sentence for a person."""
+
+
+def parse_layout(text: str) -> str:
+    """The layout as it is stored: a name of `NAMED`, or a template. Raises LayoutError.
+
+    A template that is spelled like a named layout is that layout.
+    """
+    if text in NAMED:
+        return text
+    for name, template in NAMED.items():
+        if text == template:
+            return name
+    if len(text) > MAX_LENGTH:
+        raise LayoutError(f"A layout has at most {MAX_LENGTH} characters.")
+    unknown = [field for field in _FIELD.findall(text) if field not in _FIELDS]
+    if unknown:
+        raise LayoutError(f"The layout {text} names {{{unknown[0]}}}; known are {', '.join(sorted(_FIELDS))}.")
+    if "{leaf}" not in text:
+        raise LayoutError(f"The layout {text} has no {{leaf}}, so all runs would have one twin.")
+    literal = _FIELD.sub("x", text)
+    if "{" in literal or "}" in literal:
+        raise LayoutError(f"The layout {text} has a brace that opens or closes no field.")
+    if not literal.isprintable() or any(part in ("", ".", "..") or part.startswith(".") for part in literal.split("/")):
+        raise LayoutError(f"The layout {text} is no relative path of visible folders.")
+    return text
+
+
+def twin_path(layout: str, run_path: RunPath) -> str:
+    """The path of a run's twin relative to its NAS root. `layout` is one that `parse_layout` has returned.
+
+    A run without `Runs` or `TestRuns` in its path has no folder to put there: that step is left out.
+    """
+    values = {
+        "equipment": run_path.equipment,
+        "project": run_path.project,
+        "kind": run_path.folder,
+        "leaf": run_path.leaf,
+    }
+    filled = _FIELD.sub(lambda found: values[found[1]], NAMED.get(layout, layout))
+    return "/".join(part for part in filled.split("/") if part)
+
+
+def as_one_name(path: str) -> str:
+    """A path as the least particular NAS keeps it: paths with equal results may be one folder there.
+
+    Many take upper and lower case for the same, ZFS and APFS the ways to spell an accent, Windows shares a name with
+    dots or blanks at its end and the name without.
+    """
+    steps = (step.rstrip(". ") or step for step in path.split("/"))
+    spelt = unicodedata.normalize("NFKC", "/".join(steps)).casefold()
+    return unicodedata.normalize("NFKC", spelt)

@@ -1,0 +1,1 @@
+"""Sweeps: what the passes over a staging root come to, beyond a single one."""

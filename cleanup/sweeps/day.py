@@ -1,0 +1,137 @@
+"""What the passes over a staging root took by themselves within a day: the breakers judge a pass together with it.
+
+It is read from the ledger, in the same transaction as a clear's commit: what a pass took counts, also where it died.
+How long ago that was is told from pass to pass by the time since boot, where the machine was not started in between.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import Q, QuerySet
+
+from cleanup.models import LedgerEntry, LedgerKind, Requester, Run, StagingRoot, Sweep, SweepKind
+from cleanup.policy.breakers import RECENT_SWEEPS, WINDOW, Clock, Day, elapsed
+
+# More passes than a month of hourly ones has, with some that people typed.
+_LOOKED_AT = 1_000
+
+
+@dataclass(frozen=True)
+class Past:
+    """An earlier pass, and how long ago it began."""
+
+    sweep: Sweep
+    ago: timedelta
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """What a pass that is still to come will take: each run with its bytes, and whether a person has let it go."""
+
+    at: datetime
+    takes: Sequence[tuple[Run, int, bool]] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """All runs of it and their bytes."""
+        return len(self.takes), sum(size for _run, size, _let_go in self.takes)
+
+
+def clock_of(sweep: Sweep) -> Clock | None:
+    """The look at the clock that a sweep took; None if it took none."""
+    if not sweep.clock:
+        return None
+    return Clock(
+        wall=datetime.fromisoformat(sweep.clock["wall"]),
+        boot_id=sweep.clock["boot_id"],
+        boot_seconds=sweep.clock["boot_seconds"],
+    )
+
+
+class Recently:
+    """The 24 hours before a pass over a root, or before now; `but` is the pass itself.
+
+    Of a pass to come `foretold` are those that come before it.
+    """
+
+    def __init__(
+        self, root: StagingRoot, clock: Clock, *, but: Sweep | None, foretold: Sequence[Foretold] = ()
+    ) -> None:
+        self._root, self._clock, self._foretold = root, clock, foretold
+        self._past = _past(root, clock, but)
+        within = [past for past in self._past if past.ago < WINDOW]
+        self._first = next((past.sweep for past in reversed(within) if past.sweep.staged_bytes is not None), None)
+
+    def is_passing(self, first_seen_at: datetime, verified_at: datetime | None) -> bool:
+        """Whether a run came in, and was verified, after the first of these passes had begun: it was not there."""
+        if self._first is None or verified_at is None:
+            return False
+        return min(first_seen_at, verified_at) > self._first.now
+
+    def look(self) -> Day:
+        """What went in it, what was there when it began, and what went on the latest days before it."""
+        went = [*self._went(), *self._will_have_gone()]
+        passing = [size for size, first_seen_at, verified_at in went if self.is_passing(first_seen_at, verified_at)]
+        return Day(
+            runs=len(went),
+            bytes=sum(size for size, *_instants in went),
+            passing_runs=len(passing),
+            passing_bytes=sum(passing),
+            staged_runs=self._first.scanned if self._first else None,
+            staged_bytes=self._first.staged_bytes if self._first else None,
+            earlier=_earlier(self._past),
+        )
+
+    def _went(self) -> list[tuple[int, datetime, datetime | None]]:
+        """Logical bytes, first sight and verification of each run that a timed pass took and no person let go."""
+        # A long pass may have begun before the day and taken something in it: no pass goes on beside the next one.
+        reach = next((number for number, past in enumerate(self._past) if past.ago >= WINDOW), len(self._past))
+        timed = {past.sweep.pk: past for past in self._past[: reach + 1] if past.sweep.kind == SweepKind.TIMED}
+        columns = ("attempt__sweep", "at", "bytes", "run__first_seen_at", "run__verified_at")
+        found = []
+        for key, at, size, first_seen_at, verified_at in self._authorised(timed).values_list(*columns):
+            past = timed.get(key)
+            if past is None or past.ago - max(at - past.sweep.started_at, timedelta(0)) < WINDOW:
+                found.append((size, first_seen_at, verified_at))
+        return found
+
+    def _will_have_gone(self) -> list[tuple[int, datetime, datetime | None]]:
+        """The same of what the passes take that come before."""
+        recent = [one for one in self._foretold if self._clock.wall - one.at < WINDOW]
+        return [
+            (size, run.first_seen_at, run.verified_at)
+            for one in recent
+            for run, size, let_go in one.takes
+            if not let_go
+        ]
+
+    def _authorised(self, timed: dict[int, Past]) -> "QuerySet[LedgerEntry]":
+        mine = Q(attempt__sweep__in=list(timed), attempt__let_go=None)
+        # Of an earlier program, whose clears do not say which pass made them; one that a person typed has a name.
+        older = Q(attempt__sweep=None, requester=Requester.SCHEDULE, actor="", at__gt=self._clock.wall - WINDOW)
+        return LedgerEntry.objects.filter(mine | older, run__root=self._root, kind=LedgerKind.AUTHORISED)
+
+
+def _past(root: StagingRoot, clock: Clock, but: Sweep | None) -> list[Past]:
+    """The passes over a root that were no dry runs, the latest first."""
+    sweeps = Sweep.objects.filter(root=root).exclude(kind=SweepKind.DRY_RUN).order_by("-pk")
+    if but is not None:
+        sweeps = sweeps.filter(pk__lt=but.pk)
+    columns = ("kind", "clock", "now", "started_at", "scanned", "staged_bytes", "cleared", "bytes")
+    past, ago, after = [], timedelta(0), clock
+    for sweep in sweeps.only(*columns)[:_LOOKED_AT]:
+        before = clock_of(sweep) or Clock(wall=sweep.now)
+        ago, after = ago + elapsed(before, after), before
+        past.append(Past(sweep, ago))
+    return past
+
+
+def _earlier(past: Sequence[Past]) -> list[tuple[int, int]]:
+    """Runs and bytes of the latest days before the last one on which passes cleared something."""
+    days: dict[int, tuple[int, int]] = {}
+    for one in past:
+        if (day := one.ago // WINDOW) and one.sweep.cleared:
+            runs, size = days.get(day, (0, 0))
+            days[day] = runs + one.sweep.cleared, size + one.sweep.bytes
+    return [days[day] for day in sorted(days)[:RECENT_SWEEPS]]

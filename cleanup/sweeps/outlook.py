@@ -1,0 +1,131 @@
+"""What the next timed pass over a staging root would take, as far as rows tell: for the question of a breaker.
+
+The pass itself looks at every run again. Nothing is read but rows, and nothing is written.
+"""
+
+from datetime import datetime
+
+from django.db.models import Count
+
+from cleanup import gathering, recording
+from cleanup.clears.freed import Lately
+from cleanup.models import ClearAttempt, DiskUsage, RetentionPolicy, Run, StagingRoot, Sweep
+from cleanup.models.sums import bytes_sum
+from cleanup.policy.gates import Facts, evaluate
+from cleanup.policy.pressure import (
+    Candidate,
+    Fill,
+    Picker,
+    Pressure,
+    Taken,
+    budget_of,
+    candidates_of,
+    in_order,
+    plan_of,
+    pressure_of,
+)
+from cleanup.policy.reasons import Reason
+from cleanup.policy.retention import Limits, Mode, Policy, ProofLevel, effective_policy, limits_of
+from cleanup.policy.shown import Shown, ShownRun, shown_run
+from cleanup.policy.slowness import comes_last
+
+
+def would_take(root: StagingRoot, now: datetime) -> Shown:
+    """The runs that a timed pass would take now if nothing stopped it, with the versions that let them go."""
+    policies = RetentionPolicy.objects.scoped()
+    limits = limits_of(policies, root.name)
+    active = ClearAttempt.objects.filter(run__root=root, phase__in=ClearAttempt.ACTIVE).values("run")
+    found: dict[int, tuple[Run, Policy]] = {}
+    candidates: list[Candidate] = []
+    for run in Run.objects.staged().verified().with_root().filter(root=root).exclude(pk__in=active):
+        policy = effective_policy(policies, run.scope)
+        found[run.pk] = run, policy
+        candidates += candidates_for(run, gathering.stored_facts(run), policy, now, limited=bool(limits.rehearsing))
+    before = recording.latest(root)
+    plan = _plan(in_order(candidates, after=cursor_of(before)), root, limits, before, now)
+    return Shown({one.key: shown(*found[one.key], one, limits) for one in plan})
+
+
+def shown(run: Run, policy: Policy, candidate: Candidate, limits: Limits) -> ShownRun:
+    """A candidate as a question shows it."""
+    return shown_run(
+        identity=run.identity,
+        verified_at=run.verified_at,
+        size=run.bytes or 0,
+        due=candidate.due,
+        policy=policy.unasked,
+        limits=limits.unasked,
+    )
+
+
+def cursor_of(before: Sweep | None) -> tuple[datetime, int] | None:
+    """The last candidate that was handled by a pass that did not come to its end."""
+    if before is None or before.cursor_verified_at is None or before.cursor_run is None:
+        return None
+    return before.cursor_verified_at, before.cursor_run
+
+
+def undecided(run: Run, verified_at: datetime, facts: Facts, now: datetime) -> Candidate:
+    """A verified run of which it is not yet said whether it goes; sizes in bytes."""
+    return Candidate(
+        key=run.pk,
+        verified_at=verified_at,
+        due=False,
+        eligible=False,
+        size=run.bytes or 0,
+        allocated=facts.allocated_bytes or 0,
+        kept_from=facts.kept_from,
+        last=comes_last(run.nas_retry_at, now),
+    )
+
+
+def candidates_for(run: Run, facts: Facts, policy: Policy, now: datetime, *, limited: bool) -> list[Candidate]:
+    """What a pass might do with a run: take it, by its time or under pressure, or only note it.
+
+    `limited`: limits from which pressure comes are rehearsed.
+    """
+    if policy.mode is not Mode.SCHEDULED or run.verified_at is None:
+        return []
+    return candidates_of(
+        undecided(run, run.verified_at, facts, now),
+        _lets_go(facts, policy.unasked, now),
+        _lets_go(facts, policy.in_earnest(), now) if policy.rehearsing or limited else None,
+    )
+
+
+def _plan(
+    candidates: list[Candidate], root: StagingRoot, limits: Limits, before: Sweep | None, now: datetime
+) -> list[Candidate]:
+    usage = DiskUsage.objects.filter(root=root).order_by("-at").first()
+    free_bytes = usage.free_bytes if usage else None
+    staged = Run.objects.staged().filter(root=root).aggregate(runs=Count("pk"), bytes=bytes_sum("bytes"))
+    fill = Fill(staged_bytes=staged["bytes"] or 0, staged_runs=staged["runs"], free_bytes=free_bytes)
+    pressure, unasked = pressures(limits, fill, going_on=going_on(before))
+    helps = Lately.of(root, now, free_bytes=free_bytes).helps
+    picker = Picker(candidates, pressure, unasked=unasked, helps=helps)
+    return plan_of(picker, budget_of(limits.unasked, limit=None))
+
+
+def going_on(before: Sweep | None) -> tuple[bool, bool]:
+    """Whether the pass before has left free space to be won: by the limits, and by those that are approved so far."""
+    return recording.is_going_on(before), recording.is_going_on(before, unasked=True)
+
+
+def pressures(limits: Limits, fill: Fill, *, going_on: tuple[bool, bool]) -> tuple[Pressure, Pressure]:
+    """What has to be freed by the limits, and by those that are approved so far; `going_on` as above."""
+    all_of_it, unasked = going_on
+    return pressure_of(limits, fill, going_on=all_of_it), pressure_of(limits.unasked, fill, going_on=unasked)
+
+
+def _lets_go(facts: Facts, policy: Policy, now: datetime) -> Taken:
+    """Whether a policy lets a run go by its time, and whether under pressure: what is due goes in any case."""
+    due = _may_go(facts, policy, now)
+    sooner = not due and policy.min_retain_hours < policy.retain_hours
+    return Taken(due=due, eligible=due or (sooner and _may_go(facts, policy.under_pressure(), now)))
+
+
+def _may_go(facts: Facts, policy: Policy, now: datetime) -> bool:
+    """Whether every gate is open to the schedule, or only touched files stand in the way, which a full look settles."""
+    refusals = evaluate(facts, policy, now).refusals(operator=False)
+    touched = [refusal.reason for refusal in refusals] == [Reason.CHANGED_SINCE_VERIFICATION]
+    return not refusals or (touched and facts.wanted_proof(policy) is ProofLevel.CHECKSUM)

@@ -1,0 +1,82 @@
+"""What timed passes will take of the runs that a person sees, for the overview."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.contrib.auth.models import User
+
+from cleanup import access
+from cleanup.models import Announcement, StagingRoot
+from cleanup.monitoring import announcements, forecasts
+from cleanup.monitoring.forecasts import Coming, Foreseen
+from cleanup.policy.announcing import Amount, is_much, last_evening, name_moment
+from cleanup.policy.retention import ScopedPolicy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What is coming on one staging root, in words; `first` is the next pass that takes something, `rest` all others.
+
+    `loud`: people are told of so much before, or it is the first pass in earnest. `unsent` says why a mail about it
+    was not sent.
+    """
+
+    first: str = ""
+    rest: str = ""
+    rehearsed: str = ""
+    stops: str = ""
+    earnest: bool = False
+    loud: bool = False
+    unsent: str = ""
+
+
+def coming(user: User, roots: Sequence[StagingRoot], scoped: list[ScopedPolicy], now: datetime) -> Mapping[int, Shown]:
+    """What is coming on each root of which a policy lets the schedule take anything, as far as a person sees it."""
+    found = forecasts.of_roots(roots, scoped, now)
+    unsent = _unsent(found, now) if found else {}
+    places = access.places(user, access.VIEW)
+    shown = {}
+    for root in roots:
+        if (foreseen := found.get(root.pk)) is not None:
+            names = {name for one in foreseen.passes for name in one.by_instrument} | {*foreseen.rehearsed}
+            seen = {name for name in names if places.include(root.pk, name)}
+            shown[root.pk] = _show(foreseen, seen, unsent.get(root.pk, ""), now)
+    return shown
+
+
+def _show(foreseen: Foreseen, seen: set[str], unsent: str, now: datetime) -> Shown:
+    passes = list(forecasts.shown(foreseen, seen))
+    rehearsed = forecasts.total(amount for name, amount in foreseen.rehearsed.items() if name in seen)
+    amounts = [_amount(one) for one in passes]
+    return Shown(
+        first=_capital(announcements.say_pass(passes[0], now)) if passes else "",
+        rest=announcements.say_amount(forecasts.total(amounts[1:])) if amounts[1:] else "",
+        rehearsed=_capital(announcements.say_rehearsed(rehearsed)) if rehearsed.runs else "",
+        stops=_stops(foreseen, now),
+        earnest=bool(passes and foreseen.first_of),
+        loud=bool(passes and foreseen.first_of)
+        or any(is_much(amount, staged_bytes=foreseen.staged_bytes) for amount in amounts),
+        unsent=unsent if passes else "",
+    )
+
+
+def _stops(foreseen: Foreseen, now: datetime) -> str:
+    if not foreseen.stops or foreseen.stops_at is None:
+        return ""
+    moment = name_moment(foreseen.stops_at, now, announcements.zone())
+    return f"{_capital(moment)} the pass would stop and ask. {foreseen.stops}"
+
+
+def _unsent(roots: Iterable[int], now: datetime) -> dict[int, str]:
+    """Why a mail of this evening was not sent, by the key of the staging root."""
+    tonight = Announcement.objects.filter(root__in=roots, at__gte=last_evening(now, announcements.zone()))
+    return dict(tonight.exclude(mail_problem="").order_by("pk").values_list("root", "mail_problem"))
+
+
+def _amount(one: Coming) -> Amount:
+    return forecasts.total(one.by_instrument.values())
+
+
+def _capital(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}"

@@ -1,0 +1,50 @@
+"""What lies set aside, as the pages show it: of one run, or of all that a person may see."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.contrib.auth.models import User
+from django.db.models import Count, Q, QuerySet
+
+from cleanup import access
+from cleanup.models import AsideState, Run, SetAside
+from cleanup.models.sums import bytes_sum
+from cleanup.runs import set_aside
+
+SHOWN = 50
+# So long a page says of a file that it was taken away.
+_TOLD = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Asides:
+    """The first of the files, and how many there are, with their logical bytes; each row knows its place (`where`)."""
+
+    rows: list[SetAside]
+    count: int
+    bytes: int
+
+    @property
+    def more(self) -> int:
+        return max(self.count - len(self.rows), 0)
+
+
+def of_run(run: Run, now: datetime) -> Asides | None:
+    """What was set aside of a run and lies there, or was taken away of late; None for nothing."""
+    told = Q(state=AsideState.TAKEN, state_at__gt=now - _TOLD) | Q(state=AsideState.DONE)
+    return _shown(SetAside.objects.filter(run=run).filter(told))
+
+
+def seen_by(user: User) -> Asides | None:
+    """Everything that lies set aside where a person may look; None for nothing."""
+    return _shown(SetAside.objects.there().filter(access.places(user, access.VIEW).q("run__root", "run__equipment")))
+
+
+def _shown(found: QuerySet[SetAside]) -> Asides | None:
+    totals = found.order_by().aggregate(count=Count("pk"), bytes=bytes_sum("size", default=0))
+    if not totals["count"]:
+        return None
+    rows = list(found.select_related("run__root").defer("run__facts")[:SHOWN])
+    for row in rows:
+        row.where = set_aside.where(row)
+    return Asides(rows, totals["count"], int(totals["bytes"]))

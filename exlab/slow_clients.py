@@ -1,0 +1,158 @@
+"""Browsers that are slow, or never finish what they ask: they keep a thread waiting for a while, and no page.
+
+A thread of gunicorn belongs to one connection for as long as a request is read. So there are many threads, most of
+which only wait, and few that work at a time; and what is not sent within a time is not waited for any longer. Nor is
+a client that takes nothing of its answer.
+"""
+
+import contextlib
+import fcntl
+import io
+import socket
+import struct
+import termios
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import close_old_connections
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+# Seconds within which a request has to be there; as many as a large form needs on a bad line.
+READ_WITHIN = 20
+# The same for a server that is to stop.
+READ_WITHIN_AT_THE_END = 2
+# Seconds for which a client may take nothing of an answer that is there for it.
+TAKE_WITHIN = 20
+# Bytes that a request may bring along: our forms have a few KiB, and Django reads 2.5 MiB of one.
+LARGEST_BODY = 4 * 1024 * 1024
+# Requests of one worker that are worked on at a time; each of them holds a connection to the database.
+AT_A_TIME = 8
+_TOO_LARGE = "413 Content Too Large", b"This is more than any form here sends, so it was not read.\n"
+_TOO_SLOW = "408 Request Timeout", b"The request did not come in whole, so nothing was done.\n"
+
+
+@dataclass
+class Untaken:
+    """How many bytes of its answer a client has not taken, and since when as many."""
+
+    left: int
+    since: float
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's threaded worker, with an end to every request that does not come, and every answer that stays."""
+
+    def init_process(self) -> None:
+        self.reading: dict[TConn, float] = {}
+        self.answering: dict[TConn, Untaken] = {}
+        super().init_process()
+
+    def handle(self, conn: TConn) -> object:
+        now = time.monotonic()
+        self.reading[conn], self.answering[conn] = now, Untaken(0, now)
+        try:
+            keep = super().handle(conn)
+        finally:
+            self.reading.pop(conn, None)
+            self.answering.pop(conn, None)
+        if not keep:
+            _close(conn)
+        return keep
+
+    def murder_pending(self) -> None:
+        """What gunicorn calls every second; the end of reading leaves answers that are under way alone."""
+        super().murder_pending()
+        within = READ_WITHIN if self.alive else READ_WITHIN_AT_THE_END
+        late = time.monotonic() - within
+        for conn in [conn for conn, since in self.reading.copy().items() if since < late]:
+            self.reading.pop(conn, None)
+            _end_reading(conn)
+        self.end_what_is_not_taken()
+
+    def end_what_is_not_taken(self) -> None:
+        """Cut off the clients that take nothing; slow ones that take a little now and then go on."""
+        now = time.monotonic()
+        late = now - (TAKE_WITHIN if self.alive else READ_WITHIN_AT_THE_END)
+        for conn, untaken in self.answering.copy().items():
+            left = _left_in(conn)
+            if not left or left != untaken.left:
+                untaken.left, untaken.since = left, now
+            elif untaken.since < late:
+                _cut(conn)
+
+
+class WholeRequests:
+    """The application, asked only when a request has come in whole, and by few at a time."""
+
+    def __init__(self, application: Any) -> None:  # noqa: ANN401
+        self.application = application
+        self.turns = threading.BoundedSemaphore(AT_A_TIME)
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:  # noqa: ANN401
+        length = _announced(environ)
+        if length > LARGEST_BODY:
+            return _refuse(_TOO_LARGE, start_response)
+        body = _read(environ, length)
+        if len(body) > LARGEST_BODY:
+            return _refuse(_TOO_LARGE, start_response)
+        if len(body) < length:  # a form of which the end is missing says something else
+            return _refuse(_TOO_SLOW, start_response)
+        environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(body), str(len(body))
+        with self.turns:
+            answer: Iterable[bytes] = self.application(environ, start_response)
+        if not getattr(answer, "streaming", False):
+            close_old_connections()  # a page is there as a whole, and who takes it slowly needs no database for that
+        return answer
+
+
+def _announced(environ: dict[str, Any]) -> int:
+    text = environ.get("CONTENT_LENGTH") or ""
+    return int(text) if text.isdecimal() else 0
+
+
+def _read(environ: dict[str, Any], length: int) -> bytes:
+    """What a request brings along, up to one byte more than it may."""
+    if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
+        length = LARGEST_BODY + 1
+    body: bytes = environ["wsgi.input"].read(length) if length else b""
+    return body
+
+
+def _refuse(answer: tuple[str, bytes], start_response: Any) -> list[bytes]:  # noqa: ANN401
+    status, words = answer
+    start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(words)))])
+    return [words]
+
+
+def _close(conn: TConn) -> None:
+    """Close a connection here: a client that does not hang up keeps gunicorn's only loop waiting for two seconds."""
+    with contextlib.suppress(OSError):
+        conn.close(graceful=True)
+    conn.close = _closed_already
+
+
+def _closed_already(*, graceful: bool = False) -> None:
+    pass
+
+
+def _end_reading(conn: TConn) -> None:
+    with contextlib.suppress(OSError):  # it has gone by itself
+        conn.sock.shutdown(socket.SHUT_RD)
+
+
+def _left_in(conn: TConn) -> int:
+    """The bytes of an answer that the kernel still keeps for a client."""
+    with contextlib.suppress(OSError, ValueError):  # it is closed
+        told = fcntl.ioctl(conn.sock.fileno(), termios.TIOCOUTQ, b"\0" * 4)
+        return int(struct.unpack("i", told)[0])
+    return 0
+
+
+def _cut(conn: TConn) -> None:
+    """End a connection in both directions, and let the kernel keep nothing of it."""
+    with contextlib.suppress(OSError):
+        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        conn.sock.shutdown(socket.SHUT_RDWR)

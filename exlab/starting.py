@@ -1,0 +1,67 @@
+"""What keeps the program from starting, said in one sentence: settings, data directory, database."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+import django
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection
+
+from exlab import databases, places
+from exlab.reading import WrongSettings
+
+BAD_USAGE = 2
+
+
+@contextlib.contextmanager
+def guarded(*, status: int = BAD_USAGE) -> Iterator[None]:
+    """Where the block meets what a person has to mend, end the process with a sentence on stderr and this status."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "exlab.settings")
+    try:
+        yield
+    except WrongSettings as wrong:
+        _end(str(wrong), status)
+    except ModuleNotFoundError as error:
+        if not error.name or not f"{os.environ['DJANGO_SETTINGS_MODULE']}.".startswith(f"{error.name}."):
+            raise
+        _end(f"DJANGO_SETTINGS_MODULE: there is no module {error.name!r} here; leave it unset.", status)
+    except (DatabaseError, InterfaceError, OSError) as error:
+        if not (said := _say(error)):
+            raise
+        _end(said, status)
+
+
+def expect_settings() -> None:
+    """Read the settings and try the data directory. Raises WrongSettings."""
+    if found := places.trouble(settings.EXLAB_DATA_DIR):
+        raise WrongSettings(found)
+
+
+def expect_all() -> None:
+    """Settings, every file of the data directory, and the database. Raises WrongSettings."""
+    if found := places.trouble(settings.EXLAB_DATA_DIR, deep=True):
+        raise WrongSettings(found)
+    django.setup()
+    if unready := databases.trouble(connection):
+        raise WrongSettings(unready.said)
+    connection.close()  # a server that forks must not share it
+
+
+def _say(error: Exception) -> str:
+    """Whether the fault lies with database or data directory as they are now; empty if both are well."""
+    if not settings.configured:
+        return ""
+    if databases.is_busy(error):
+        return "The database is kept busy by another program; try again in a moment."
+    if isinstance(error, OSError):
+        return places.trouble(settings.EXLAB_DATA_DIR, deep=True)
+    connection.close()
+    unready = databases.trouble(connection)
+    return places.trouble(settings.EXLAB_DATA_DIR, deep=True) or (unready.said if unready else "")
+
+
+def _end(said: str, status: int) -> None:
+    sys.stderr.write(f"{said}\n")
+    sys.exit(status)

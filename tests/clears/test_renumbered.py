@@ -1,0 +1,199 @@
+"""A NAS that gives its files new inode numbers: settled by their bytes under the fence, never by a number alone."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cleanup import clearing, discovery, gathering, proving, queueing, registering
+from cleanup.clears import second_look
+from cleanup.lab.nas import OneReader
+from cleanup.models import ClearAttempt, Phase, Requester
+from cleanup.policy.reasons import Reason
+from cleanup.staging import hashing, nas, tree
+from tests.faults import mounts
+from tests.faults.drifting import Drifting
+from tests.faults.means import before, change_keeping_size_and_time, replaced
+from tests.faults.mounts import Enter
+from tests.faults.scene import Scene, set_scene
+from tests.lab import RUN_PATH, Lab
+from tests.storage.test_inode_kinds import forget_names, need_forgetting
+
+pytestmark = pytest.mark.django_db(transaction=True)
+LARGE = "big.raw"
+
+
+@pytest.fixture
+def scene(lab: Lab, root: Any, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    """A verified run whose NAS gives every file another number each time it is asked."""
+    files = {LARGE: os.urandom(400_000), "small.raw": b"well a1"}
+    with drifting(monkeypatch):
+        yield set_scene(lab, root, now, files=files)
+
+
+@contextmanager
+def drifting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    @contextmanager
+    def reader(root: Any) -> Iterator[OneReader]:
+        with Drifting(root.nas_path, root.nas_token, staging=root.token) as one:
+            yield OneReader(one)
+
+    with (
+        replaced(monkeypatch, gathering, "reader_for", reader),
+        replaced(monkeypatch, proving, "keeps_inodes", lambda place: False),
+    ):
+        yield
+
+
+def clear(scene: Scene) -> ClearAttempt:
+    return clearing.perform(scene.attempt(), now=scene.now)
+
+
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is hashed whole on the NAS from now on, file by file."""
+    seen: list[str] = []
+    real = hashing.hash_file
+
+    def hash_file(directory: int, path: bytes, *, drop_cache: bool = False, **how: Any) -> Any:
+        if drop_cache:
+            seen.append(os.fsdecode(path))
+        return real(directory, path, drop_cache=drop_cache, **how)
+
+    monkeypatch.setattr(hashing, "hash_file", hash_file)
+    return seen
+
+
+def test_new_numbers_and_the_same_bytes_are_cleared_at_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = compared(monkeypatch)
+    attempt = clear(scene)
+    assert (attempt.phase, attempt.reason) == (Phase.DONE, "")
+    assert read.count(LARGE) == 1
+    scene.assert_cleared()
+
+
+def test_a_filesystem_that_keeps_its_numbers_shows_another_file_by_another_number(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with replaced(monkeypatch, proving, "keeps_inodes", lambda place: True):
+        attempt = clear(scene)
+    assert attempt.reason == Reason.NOT_COMPARED
+    scene.assert_whole()
+
+
+@pytest.mark.parametrize("name", ["small.raw", LARGE])
+def test_other_bytes_are_found_and_the_run_stays(scene: Scene, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The last bit of a file, changed on the NAS when the run has been fenced; size and times are as before."""
+    twin = scene.twin / name
+    with (
+        before(monkeypatch, second_look, "compare_blocks", lambda: change_keeping_size_and_time(twin)),
+        replaced(monkeypatch, nas, "Twin", _without_ctime),
+    ):
+        attempt = clear(scene)
+    assert (attempt.phase, attempt.reason) == (Phase.REFUSED, Reason.NAS_CHECKSUM_MISMATCH)
+    assert name in attempt.detail
+    assert Path(scene.path).is_dir()
+    assert scene.leftovers() == []
+
+
+def _without_ctime(size: int, mtime_ns: int, ino: int, digest: bytes | None, ctime_ns: int) -> nas.Twin:
+    """As sshfs tells it, which has no such time."""
+    return _TWIN(size, mtime_ns, ino, digest, mtime_ns)
+
+
+_TWIN = nas.Twin
+
+
+def test_a_file_that_was_written_anew_is_compared_whole_and_fenced_once_more(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mover puts it on another disk with its time: another change time, the same bytes."""
+    twin = scene.twin / LARGE
+    read = compared(monkeypatch)
+    fenced: list[bytes] = []
+    monkeypatch.setattr(tree, "fence", _noting(tree.fence, fenced))
+
+    def move() -> None:
+        at = twin.stat()
+        twin.write_bytes(twin.read_bytes())
+        os.utime(twin, ns=(at.st_atime_ns, at.st_mtime_ns))
+
+    with before(monkeypatch, proving, "changed_on_nas", move):
+        attempt = clear(scene)
+    assert (attempt.phase, attempt.reason) == (Phase.DONE, "")
+    assert read.count(LARGE) == 2
+    assert len(fenced) == 2
+
+
+def test_a_second_doubt_is_the_last(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def doubt(*args: Any, **how: Any) -> None:
+        raise clearing.Doubted(clearing.Finding(Reason.NOT_COMPARED, "once more"))
+
+    monkeypatch.setattr(clearing, "_expect_same_bytes", doubt)
+    attempt = clear(scene)
+    assert (attempt.phase, attempt.detail) == (Phase.REFUSED, "once more")
+    assert attempt.ledger.filter(kind="refused").count() == 1
+    scene.assert_whole()
+
+
+def _noting(act: Callable[..., Any], seen: list[bytes]) -> Callable[..., Any]:
+    def noted(parent: int, leaf: bytes, name: bytes) -> None:
+        seen.append(name)
+        act(parent, leaf, name)
+
+    return noted
+
+
+def test_sshfs_whose_names_are_forgotten_under_the_fence(
+    lab: Lab, now: datetime, db: None, tmp_path: Path, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two seconds, for a server and its mount."""
+    need_forgetting()
+    far = tmp_path / "far"
+    far.mkdir()
+    path = lab.run(files={LARGE: os.urandom(300_000)})
+    (lab.nas / "CONFOCAL_01").rename(far / "CONFOCAL_01")
+    (far / ".exlab-root").write_text("11111111-2222-4333-8444-555555555555\n")
+    enter(mounts.sshfs(lab.nas, far))
+    root = registering.register("lab", str(lab.staging), nas_path=str(lab.nas), allow_same_filesystem=True, now=now)
+    discovery.discover(root, now=now)
+    run = root.runs.get(run_path=RUN_PATH)
+    numbers = {file: (lab.twin() / file).stat().st_ino for file in (LARGE, "README.md")}
+    attempt = queueing.new_attempt(run, requester=Requester.OPERATOR, actor="ada", now=now)
+    with before(monkeypatch, tree, "fence", forget_names):
+        attempt = clearing.perform(attempt, now=now)
+    assert numbers != {file: (lab.twin() / file).stat().st_ino for file in numbers}
+    assert (attempt.phase, attempt.reason, attempt.detail) == (Phase.DONE, "", "")
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("level", ["checksum", "size"])
+def test_other_bytes_under_a_new_number_that_stays_are_refused_and_not_fenced_again(
+    lab: Lab, root: Any, now: datetime, monkeypatch: pytest.MonkeyPatch, policy: Callable[..., Any], level: str
+) -> None:
+    """The file was replaced once, by other bytes of its size and time: the proof of the first try counts no more."""
+    policy(proof=level)
+    scene = set_scene(lab, root, now, files={LARGE: os.urandom(400_000), "small.raw": b"well a1"})
+    twin = scene.twin / LARGE
+    fenced: list[bytes] = []
+    monkeypatch.setattr(tree, "fence", _noting(tree.fence, fenced))
+
+    def put_another() -> None:
+        at, other = twin.stat(), twin.with_name("other")
+        other.write_bytes(os.urandom(at.st_size))
+        os.utime(other, ns=(at.st_atime_ns, at.st_mtime_ns))
+        other.rename(twin)
+
+    with (
+        replaced(monkeypatch, proving, "keeps_inodes", lambda place: False),
+        before(monkeypatch, proving, "changed_on_nas", put_another),
+    ):
+        attempt = clear(scene)
+    assert (attempt.phase, attempt.reason) == (Phase.REFUSED, Reason.NAS_CHECKSUM_MISMATCH)
+    assert attempt.proof is None
+    assert len(fenced) == 1
+    assert Path(scene.path).is_dir()
+    assert scene.leftovers() == []

@@ -1,0 +1,19 @@
+"""A NAS whose files have other inode numbers each time they are listed, as behind sshfs when names are forgotten."""
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+from cleanup.staging import nas
+from tests.faults.means import ReaderHere
+
+_NUMBERS = itertools.count(1 << 40)
+
+
+class Drifting(ReaderHere):
+    """Reads the NAS in this process, and makes the numbers up."""
+
+    def read(self, twin: str, **how: Any) -> nas.Listing:
+        found = super().read(twin, **how)
+        renumbered = {path: replace(file, ino=next(_NUMBERS)) for path, file in found.files.items()}
+        return replace(found, files=renumbered)
