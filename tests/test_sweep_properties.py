@@ -143,7 +143,10 @@ def check(example: Example, base: Path) -> list[str]:
     by_path = {path_of(number, built): built for number, built in enumerate(example.runs)}
     policies = RetentionPolicy.objects.scoped()
     sizes = dict(Run.objects.values_list("run_path", "bytes"))
+    # A timed pass takes runs by what is approved: while a version rehearses, by the versions in force without it.
     effective = {run.run_path: effective_policy(policies, run.scope) for run in Run.objects.with_root()}
+    if example.timed:
+        effective = {run_path: policy.unasked for run_path, policy in effective.items()}
     before = everything(lab)
 
     shown = sweep(now=NOW, dry_run=True, timed=example.timed, roots=[root])
@@ -161,7 +164,6 @@ def check(example: Example, base: Path) -> list[str]:
         assert not built.damage
         assert policy.mode is Mode.SCHEDULED
         assert built.hours >= policy.min_retain_hours
-        assert not (example.timed and policy.rehearsing)
         if not example.limits.keys() & {"max_bytes", "max_runs"}:
             assert built.hours >= policy.retain_hours
     _check_pressure(example, by_path, effective, sizes, taken)
@@ -192,7 +194,6 @@ def _check_pressure(
         and built.hold != "person"
         and effective[run_path].mode is Mode.SCHEDULED
         and built.hours >= effective[run_path].min_retain_hours
-        and not (example.timed and effective[run_path].rehearsing)
     ]
     budget = limits.get("budget_runs", 99)
     if over(left_runs, left_bytes) and len(went(taken)) < budget and not example.timed:
