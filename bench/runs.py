@@ -81,14 +81,15 @@ def _make(number: int, staged: float) -> None:
     """One real run, and as many rows as it takes that look like it."""
     from django.db import connection
 
-    from cleanup import discovery, registering
+    from cleanup.lab import roots
     from cleanup.models import Heartbeat, Instrument, Project, Run
+    from cleanup.runs import discovery
     from tests.lab import Lab
 
     now = datetime.now(UTC)
     lab = Lab(engines.HERE / "lab")
     lab.run(verified_at=now - timedelta(days=6))
-    root = registering.register(
+    root = roots.register(
         "lab", str(lab.staging), nas_path=str(lab.nas), allow_same_filesystem=True, accept_empty=True, now=now
     )
     discovery.discover(root, now=now)

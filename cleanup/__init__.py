@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from cleanup.clears.now import aclear_run as aclear_run
     from cleanup.clears.now import clear_run as clear_run
     from cleanup.runs.eligibility import cleanup_eligible as cleanup_eligible
-    from cleanup.staging.tree import freed_bytes_and_count as freed_bytes_and_count
+    from cleanup.storage.staging.run_tree import freed_bytes_and_count as freed_bytes_and_count
 
 _HOMES = {
     "aclear_run": "cleanup.clears.now",
     "cleanup_eligible": "cleanup.runs.eligibility",
     "clear_run": "cleanup.clears.now",
-    "freed_bytes_and_count": "cleanup.staging.tree",
+    "freed_bytes_and_count": "cleanup.storage.staging.run_tree",
 }
 
 __all__ = ["aclear_run", "cleanup_eligible", "clear_run", "freed_bytes_and_count"]

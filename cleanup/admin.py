@@ -21,10 +21,9 @@ from django.utils.safestring import SafeString
 from django_q import admin as queue_admin  # noqa: F401  # registers its pages, which are taken away below
 from django_q.models import Failure, OrmQ, Schedule, Success
 
-from cleanup import access
-from cleanup.access import Places
 from cleanup.forms import StagingRootForm
-from cleanup.lab import sessions
+from cleanup.lab import permissions, sessions, twins
+from cleanup.lab.permissions import Places
 from cleanup.models import (
     AcceptedBytes,
     Access,
@@ -54,8 +53,7 @@ from cleanup.models import (
     SweepBreaker,
     SweptRun,
 )
-from cleanup.policy.wording import say_field
-from cleanup.runs import twins
+from cleanup.rules.sentences import say_field
 from cleanup.templatetags.passes import because
 from cleanup.templatetags.words import exact_bytes, in_units, instant, sentence, visible
 
@@ -86,7 +84,7 @@ class Placed(admin.ModelAdmin):  # type: ignore[type-arg]  # Django itself has n
 
     def places(self, request: HttpRequest, action: str) -> Places:
         """Where somebody may `view` or `change` rows of this table."""
-        return access.places(request.user, f"{self.opts.app_label}.{get_permission_codename(action, self.opts)}")
+        return permissions.places(request.user, f"{self.opts.app_label}.{get_permission_codename(action, self.opts)}")
 
 
 class RootFilter(admin.RelatedFieldListFilter):
@@ -98,7 +96,7 @@ class RootFilter(admin.RelatedFieldListFilter):
         request: HttpRequest,
         model_admin: "admin.ModelAdmin[Any]",
     ) -> list[tuple[str, Any]]:
-        return [(str(root.pk), root.name) for root in access.roots(request.user)]
+        return [(str(root.pk), root.name) for root in permissions.roots(request.user)]
 
 
 class InstrumentFilter(admin.SimpleListFilter):
@@ -107,7 +105,7 @@ class InstrumentFilter(admin.SimpleListFilter):
     title = parameter_name = "equipment"
 
     def lookups(self, request: HttpRequest, model_admin: "admin.ModelAdmin[Any]") -> list[tuple[str, str]]:
-        found = access.instruments(request.user).order_by("equipment").values_list("equipment", flat=True)
+        found = permissions.instruments(request.user).order_by("equipment").values_list("equipment", flat=True)
         return [(name, visible(name)) for name in found.distinct()]
 
     def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
@@ -120,7 +118,7 @@ class ProjectFilter(admin.SimpleListFilter):
     title = parameter_name = "project"
 
     def lookups(self, request: HttpRequest, model_admin: "admin.ModelAdmin[Any]") -> list[tuple[str, str]]:
-        if not access.places(request.user, access.VIEW).everywhere:
+        if not permissions.places(request.user, permissions.VIEW).everywhere:
             return []
         return [(code, visible(code)) for code in Project.objects.values_list("code", flat=True)]
 

@@ -12,13 +12,16 @@ class CleanupConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from cleanup import append_only, checks, schedules  # noqa: F401 (checks register themselves)
-        from cleanup.lab import lock_waits
+        from cleanup.lab import (
+            lock_waits,
+            task_queues,
+        )
+        from cleanup.models import triggers
         from cleanup.runs import picks
 
         connection_created.connect(lock_waits.limit)
         pre_migrate.connect(lock_waits.lift, sender=self)
         post_migrate.connect(lock_waits.restore, sender=self)
-        post_migrate.connect(append_only.install, sender=self)
-        post_migrate.connect(schedules.create, sender=self)
+        post_migrate.connect(triggers.install, sender=self)
+        post_migrate.connect(task_queues.create, sender=self)
         user_logged_in.connect(picks.bring_back, dispatch_uid="cleanup.picks")

@@ -12,8 +12,8 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from cleanup import append_only, readiness
-from cleanup.models import StagingRoot
+from cleanup.lab import readiness
+from cleanup.models import StagingRoot, triggers
 from exlab import places
 from exlab.settings import read
 
@@ -33,9 +33,9 @@ def check_kernel(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:  # noq
                 id="cleanup.E004",
             )
         ]
-    from cleanup.staging import kernel
+    from cleanup.storage import linux
 
-    missing = kernel.missing_calls()
+    missing = linux.missing_calls()
     if not missing:
         return []
     return [
@@ -89,7 +89,7 @@ def check_append_only(
     messages: list[CheckMessage] = []
     for connection in _connections(databases):
         existing = connection.introspection.table_names()
-        bare = [table for table in append_only.missing(connection) if table in existing]
+        bare = [table for table in triggers.missing(connection) if table in existing]
         if bare:
             messages.append(
                 Error(

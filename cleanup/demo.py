@@ -18,10 +18,12 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import Group, User
 
-from cleanup import clearing, discovery, holding, measuring, orphans, registering
+from cleanup.clears import protocol
+from cleanup.lab import disk_usage, roots
 from cleanup.models import RetentionPolicy, Run, StagingRoot
-from cleanup.policy.lifecycle import State
-from cleanup.policy.retention import Mode
+from cleanup.rules.policy import Mode
+from cleanup.rules.states import State
+from cleanup.runs import discovery, holds, orphans
 from cleanup.storage.staging.metadata import LEFT_BY_THE_WIZARD
 
 logger = logging.getLogger(__name__)
@@ -175,7 +177,7 @@ def _note(base: Path) -> Path:
 def _bring_in(base: Path, now: datetime) -> None:
     """Register the lab, give it policies, discover it, and clear the few runs that are meant to be gone."""
     staging, nas = str(base / "staging"), str(base / "nas")
-    root = registering.register(ROOT_NAME, staging, nas_path=nas, allow_same_filesystem=True, now=now)
+    root = roots.register(ROOT_NAME, staging, nas_path=nas, allow_same_filesystem=True, now=now)
     if not root.policies.exists():
         # For this root only: a real lab beside the demonstration keeps its own policies.
         add = partial(RetentionPolicy.objects.add_version, root=root, author="demo", now=now)
@@ -185,15 +187,15 @@ def _bring_in(base: Path, now: datetime) -> None:
         plates: dict[str, Any] = {"equipment": "PLATE_READER_02", "note": "plates are kept five days"}
         add(mode=Mode.SCHEDULED, retain_hours=24 * 5, rehearsal_nights=0, **plates)
     if root.discovered_at is None:
-        measuring.measure(root, now)
+        disk_usage.measure(root, now)
         discovery.discover(root, now=now)
         orphans.inspect(root, now=now)
         _hold_one(root, now)
     to_clear = json.loads(_note(base).read_text())
     for run in Run.objects.verified().with_root().filter(root=root, run_path__in=to_clear):
         try:
-            clearing.clear_run(run, actor="operator", note="checked on the NAS", now=now)
-        except clearing.Refused as refused:  # a demonstration with one run too many is one all the same
+            protocol.clear_run(run, actor="operator", note="checked on the NAS", now=now)
+        except protocol.Refused as refused:  # a demonstration with one run too many is one all the same
             logger.warning("%s was not cleared: %s", run.run_path, refused)
 
 
@@ -203,7 +205,7 @@ def _hold_one(root: StagingRoot, now: datetime) -> None:
     if run is not None:
         until = now + timedelta(days=2)
         since = now - timedelta(days=5)
-        holding.hold(run, owner="operator", reason="read again for a figure", until=until, now=since)
+        holds.hold(run, owner="operator", reason="read again for a figure", until=until, now=since)
 
 
 def _users(base: Path) -> dict[str, str]:

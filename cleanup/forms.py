@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 from django import forms
 from django.forms.boundfield import BoundField
 
+from cleanup.lab import twins
 from cleanup.models import ClearAttempt, Project, RetentionPolicy, RunKind, StagingRoot
-from cleanup.policy.explaining import LABELS
-from cleanup.policy.lifecycle import State
-from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import (
+from cleanup.rules.explanations import LABELS
+from cleanup.rules.fields import READERS, names_near
+from cleanup.rules.policy import (
     DEFAULT_REHEARSAL_NIGHTS,
     ROOT_FIELDS,
     RUN_FIELDS,
@@ -28,10 +28,10 @@ from cleanup.policy.retention import (
     effective_policy,
     limits_of,
 )
-from cleanup.policy.typed import READERS, names_near
-from cleanup.policy.units import AT_ONCE
-from cleanup.policy.wording import say_field, say_typed
-from cleanup.runs import twins
+from cleanup.rules.quantities import AT_ONCE
+from cleanup.rules.reasons import Reason
+from cleanup.rules.sentences import say_field, say_typed
+from cleanup.rules.states import State
 from cleanup.storage.twin_paths import MAX_LENGTH, NAMED, LayoutError, parse_layout
 from cleanup.templatetags.words import visible
 

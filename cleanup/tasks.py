@@ -7,13 +7,13 @@ from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from django_q.conf import Conf
 
-from cleanup import breaking, discovery, holding, judging, measuring, orphans, queueing, recovery, sweeping, telling
-from cleanup.clearing import perform
-from cleanup.clears import again, shells
-from cleanup.lab import clocks
+from cleanup.clears import again, nas_history, queue, recovery, shells
+from cleanup.clears.protocol import perform
+from cleanup.lab import clocks, disk_usage
 from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, StagingRoot
 from cleanup.monitoring import announcements
-from cleanup.runs import set_aside, verifying
+from cleanup.runs import discovery, holds, orphans, run_status, set_aside, verifying
+from cleanup.sweeps import all_roots, breakers
 
 logger = logging.getLogger(__name__)
 
@@ -25,12 +25,12 @@ def clear(attempt_id: str) -> str:
     """Carry out one operator's clear, or the removal of a shell."""
     now = timezone.now()
     attempt = ClearAttempt.objects.select_related("run__root", "batch").get(pk=attempt_id)
-    if queueing.keeps_waiting(attempt):
+    if queue.keeps_waiting(attempt):
         return f"{attempt.run.run_path}: waits, its batch is paused or stopped"
     recovery.recover(now=now, runs=[attempt.run])
-    clocks.look(breaking.read_clock(now), ask=False)  # no hold may end by a clock that jumped a moment ago
+    clocks.look(breakers.read_clock(now), ask=False)  # no hold may end by a clock that jumped a moment ago
     attempt = perform(attempt, now=now) if attempt.is_clear else shells.perform(attempt, now=now)
-    judging.judge_runs([attempt.run_id], timezone.now())
+    run_status.judge_runs([attempt.run_id], timezone.now())
     return f"{attempt.run.run_path}: {attempt.phase} {attempt.reason}".strip()
 
 
@@ -44,8 +44,8 @@ def sweep() -> str:
     """The timed pass over the staging roots of this host."""
     now = timezone.now()
     announcements.announce_all(_roots(), now)  # what could not be told earlier is told at least before it happens
-    swept = sweeping.sweep(now=now, timed=True, roots=_roots(), clock=breaking.read_clock(now))
-    said = f"scanned {swept.scanned}, candidates {swept.candidates}, cleared {swept.count(sweeping.Action.CLEARED)}"
+    swept = all_roots.sweep(now=now, timed=True, roots=_roots(), clock=breakers.read_clock(now))
+    said = f"scanned {swept.scanned}, candidates {swept.candidates}, cleared {swept.count(all_roots.Action.CLEARED)}"
     problems = (f"{one.root}: {one.reason} {one.detail}".rstrip() for one in swept.problems)
     return "; ".join((said, *problems))
 
@@ -53,8 +53,8 @@ def sweep() -> str:
 def dry_run(root_id: int, actor: str) -> str:
     """Show what a sweep of one staging root would clear, for the person who has asked; nothing is touched."""
     root = StagingRoot.objects.get(pk=root_id)
-    swept = sweeping.sweep(now=timezone.now(), dry_run=True, roots=[root], actor=actor)
-    return f"{root}: would clear {swept.count(sweeping.Action.WOULD_CLEAR)} of {swept.scanned} runs"
+    swept = all_roots.sweep(now=timezone.now(), dry_run=True, roots=[root], actor=actor)
+    return f"{root}: would clear {swept.count(all_roots.Action.WOULD_CLEAR)} of {swept.scanned} runs"
 
 
 def discover() -> str:
@@ -72,7 +72,7 @@ def discover() -> str:
 
 
 def _discover(root: StagingRoot) -> list[str]:
-    measuring.measure(root, timezone.now())
+    disk_usage.measure(root, timezone.now())
     if (done := discovery.discover(root, now=timezone.now(), wait=False)) is None:
         return []
     inspected = orphans.inspect(root, now=timezone.now(), wait=False)
@@ -89,9 +89,9 @@ def recover() -> str:
     now = timezone.now()
     settled = recovery.recover(now=now)
     verifying.settle_lost(host=settings.EXLAB_HOST, now=now)
-    requeued = queueing.enqueue_lost(host=settings.EXLAB_HOST, now=now)
+    requeued = queue.enqueue_lost(host=settings.EXLAB_HOST, now=now)
     tried = again.ask(now=timezone.now())
-    told = telling.tell(now=timezone.now())  # last, and by its own clock: a recovery may take hours
+    told = nas_history.tell(now=timezone.now())  # last, and by its own clock: a recovery may take hours
     return (
         f"rolled back {len(settled.rolled_back)}, rolled forward {len(settled.rolled_forward)}, "
         f"unsettled {len(settled.unsettled)}, queued again {requeued}, {f'tried again {tried}, ' if tried else ''}"
@@ -101,12 +101,12 @@ def recover() -> str:
 
 def judge() -> str:
     """Judge anew how runs stand of which something has changed, or for which time may have opened a gate."""
-    return f"{judging.judge_stale(timezone.now(), limit=JUDGED_AT_ONCE)} runs judged"
+    return f"{run_status.judge_stale(timezone.now(), limit=JUDGED_AT_ONCE)} runs judged"
 
 
 def remind() -> str:
     """Write to the owners of holds that end soon, and of files that have held a run for long."""
-    return f"{len(holding.remind(now=timezone.now()))} holds to think of"
+    return f"{len(holds.remind(now=timezone.now()))} holds to think of"
 
 
 def announce() -> str:

@@ -16,7 +16,7 @@ with starting.guarded(status=1):
     from django.utils import timezone
 
     from cleanup.models import Heartbeat
-    from cleanup.policy.watching import AHEAD, SILENT_AFTER
+    from cleanup.rules.liveness import AHEAD, SILENT_AFTER
 
     now = timezone.now()
     beats = Heartbeat.objects.filter(host=settings.EXLAB_HOST, at__gte=now - SILENT_AFTER, at__lte=now + AHEAD)

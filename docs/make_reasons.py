@@ -9,8 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from cleanup.policy.reasons import Reason
-from cleanup.policy.remedies import REMEDIES, Remedy
+from cleanup.rules.reasons import Reason
+from cleanup.rules.remedies import REMEDIES, Remedy
 
 HEAD = """# Every reason, and its way out
 

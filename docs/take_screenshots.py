@@ -135,11 +135,11 @@ def _prepare(data: Path) -> None:
 
 def _measure_for_a_week(now: object) -> None:
     """Samples as a disk leaves them that was watched while these runs arrived."""
-    from cleanup import measuring
+    from cleanup.lab import disk_usage
     from cleanup.models import DiskUsage, Run, StagingRoot
 
     root = StagingRoot.objects.get()
-    measuring.measure(root, now)  # type: ignore[arg-type]
+    disk_usage.measure(root, now)  # type: ignore[arg-type]
     today = DiskUsage.objects.get()
     for days in range(1, 8):
         at = today.at - timedelta(days=days)

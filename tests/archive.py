@@ -10,10 +10,10 @@ from typing import Any
 
 from django.utils import timezone
 
-from cleanup import discovery
+from cleanup.clears.run_action import Action, Asked, RunAction
 from cleanup.models import Run, StagingRoot
-from cleanup.policy.retention import Policy
-from cleanup.taking import Action, Asked, RunAction
+from cleanup.rules.policy import Policy
+from cleanup.runs import discovery
 from tests.lab import Lab
 from tests.rows import clear_rows
 

@@ -27,7 +27,7 @@ class Baseline:
         """Leave the database as it was, all triggers standing, and the schedules as new."""
         from django_q.models import Schedule
 
-        from cleanup import append_only
+        from cleanup.models import triggers as table_triggers
 
         with transaction.atomic(), connection.cursor() as cursor:
             _keep_writers_out(cursor, self._tables)
@@ -39,8 +39,8 @@ class Baseline:
                 for table in changed:
                     _write(cursor, table, self._rows.get(table, []))
             Schedule.objects.update(next_run=timezone.now() + timedelta(seconds=5))
-        if append_only.missing(connection):
-            append_only.install(using=connection.alias)
+        if table_triggers.missing(connection):
+            table_triggers.install(using=connection.alias)
 
     def _filled(self, cursor: Any) -> list[str]:
         """The tables that have any rows."""

@@ -348,11 +348,11 @@ def subprocess_env(transactional_db: None) -> dict[str, str]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _removal_guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    from cleanup.staging import kernel
+    from cleanup.storage import linux
 
     GUARD.allow(tmp_path_factory.getbasetemp(), engines.HERE, engines.DATABASE_DIR, *HOUSEKEEPING)
     sys.addaudithook(GUARD.hook)
-    kernel.rename_noreplace = GUARD.guarded(kernel.rename_noreplace)
+    linux.rename_noreplace = GUARD.guarded(linux.rename_noreplace)
     GUARD.active = True
     yield
     GUARD.active = False
@@ -377,9 +377,9 @@ def _nothing_removed_outside() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _warm_processes() -> Iterator[None]:
     """The product's readers of the NAS, and what tests start by `tests.warm`, need not import anything first."""
-    from cleanup.staging import nas
+    from cleanup.storage.nas import client
 
-    nas.subprocess = warm.instead_of_subprocess()  # type: ignore[misc]
+    client.subprocess = warm.instead_of_subprocess()  # type: ignore[misc]
     yield
     warm.end()
 
@@ -409,9 +409,9 @@ def lab(tmp_path: Path) -> Lab:
 @pytest.fixture
 def root(lab: Lab, now: datetime, db: None) -> Any:
     """The lab's staging root, registered with its NAS root on the same filesystem."""
-    from cleanup import registering
+    from cleanup.lab import roots
 
-    return registering.register(
+    return roots.register(
         "lab",
         str(lab.staging),
         nas_path=str(lab.nas),

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from cleanup.models import ClearAttempt, LedgerEntry, Phase, Run, StagingRoot
-from cleanup.staging.layout import parse_run_path
+from cleanup.storage.run_paths import parse_run_path
 
 _OF_THE_RUN = ("run_path", "equipment", "project", "run_kind")
 _OF_THE_ATTEMPT = ("actor", "requester", "host", "policy_version", "cause")

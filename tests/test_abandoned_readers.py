@@ -13,7 +13,7 @@ from django.utils import timezone
 from cleanup.lab.abandoned_readers import MOST, AbandonedReaders
 from cleanup.lab.nas import GuardedReader
 from cleanup.models import NasBreaker
-from cleanup.staging import nas
+from cleanup.storage.nas import client
 from cleanup.storage.nas.processes import Process, process_of
 
 pytestmark = pytest.mark.django_db
@@ -56,7 +56,7 @@ def test_after_three_no_process_of_the_host_asks_until_one_has_ended(
         assert AbandonedReaders(TOKEN).may_ask_again()
         AbandonedReaders(TOKEN).note(process(child))
     asked = Asked()
-    with pytest.raises(nas.NasError, match="nas_timeout: 3 reading processes still hang in it"):
+    with pytest.raises(client.NasError, match="nas_timeout: 3 reading processes still hang in it"):
         GuardedReader(asked, TOKEN).present([])  # type: ignore[arg-type]
     assert asked.times == 0
     breaker = NasBreaker.objects.get(host=settings.EXLAB_HOST, token=TOKEN)

@@ -3,8 +3,8 @@
 import pytest
 from django.contrib.auth.models import AnonymousUser, Group, Permission, User
 
-from cleanup import access
-from cleanup.access import CLEAR, VIEW, Places
+from cleanup.lab import permissions as lab_permissions
+from cleanup.lab.permissions import CLEAR, VIEW, Places
 from cleanup.models import Access, Instrument, Run, StagingRoot
 
 CONFOCAL, FLOW, PLATE = "CONFOCAL_01", "FLOW_01", "PLATE_READER_02"
@@ -57,12 +57,12 @@ def team(person, *permissions):
 def seen(person, permission=VIEW):
     """Where somebody has a permission, as pairs of names, asked of the database and of each run alike."""
     person = User.objects.get(pk=person.pk)  # what was asked before is remembered with the object
-    found = {(run.root.name, run.equipment) for run in access.runs(person, permission).select_related("root")}
+    found = {(run.root.name, run.equipment) for run in lab_permissions.runs(person, permission).select_related("root")}
     for run in Run.objects.select_related("root"):
-        assert access.may(person, permission, run) == ((run.root.name, run.equipment) in found)
-    there = {(item.root.name, item.equipment) for item in access.instruments(person, permission)}
+        assert lab_permissions.may(person, permission, run) == ((run.root.name, run.equipment) in found)
+    there = {(item.root.name, item.equipment) for item in lab_permissions.instruments(person, permission)}
     assert there == found
-    assert {root.name for root in access.roots(person, permission)} == {root for root, _ in found}
+    assert {root.name for root in lab_permissions.roots(person, permission)} == {root for root, _ in found}
     return found
 
 
@@ -102,8 +102,8 @@ def test_a_narrower_place(places, person, root, equipment, expected):
     if expected:
         assert seen(person) == seen(person, CLEAR) == expected
     else:
-        assert set(access.runs(person)) == set()
-        assert {root.name for root in access.roots(person)} == permission_there
+        assert set(lab_permissions.runs(person)) == set()
+        assert {root.name for root in lab_permissions.roots(person)} == permission_there
 
 
 def test_several_places_add_up(places, person):
@@ -196,8 +196,8 @@ def test_who_is_no_longer_active_may_do_nothing(places, person):
 
 
 def test_who_has_not_signed_in_may_do_nothing(places):
-    assert list(access.runs(AnonymousUser())) == list(access.roots(AnonymousUser())) == []
-    assert access.places(AnonymousUser(), VIEW).nowhere
+    assert list(lab_permissions.runs(AnonymousUser())) == list(lab_permissions.roots(AnonymousUser())) == []
+    assert lab_permissions.places(AnonymousUser(), VIEW).nowhere
 
 
 def test_the_groups_of_the_product_may_everywhere(places, person):
@@ -211,13 +211,13 @@ def test_places_are_asked_for_once(places, person, django_assert_num_queries):
     permit(person, "view_run", "clear_run")
     give(person, "east")
     person = User.objects.get(pk=person.pk)
-    assert access.may(person, CLEAR, places["east", FLOW])
+    assert lab_permissions.may(person, CLEAR, places["east", FLOW])
     with django_assert_num_queries(0):
-        assert access.may(person, CLEAR, places["east", CONFOCAL])
-        assert not access.may(person, CLEAR, places["west", CONFOCAL])
-        assert not access.may(person, VIEW, places["west", CONFOCAL])
+        assert lab_permissions.may(person, CLEAR, places["east", CONFOCAL])
+        assert not lab_permissions.may(person, CLEAR, places["west", CONFOCAL])
+        assert not lab_permissions.may(person, VIEW, places["west", CONFOCAL])
     with django_assert_num_queries(1):
-        assert len(access.runs(person, CLEAR)) == 2
+        assert len(lab_permissions.runs(person, CLEAR)) == 2
 
 
 def test_thousands_of_places_are_one_condition(places, person, django_assert_num_queries):
@@ -226,11 +226,11 @@ def test_thousands_of_places_are_one_condition(places, person, django_assert_num
     names = [f"{FLOW}_{number}" for number in range(1500)]
     Access.objects.bulk_create([Access(user=person, equipment=name) for name in names])
     Access.objects.bulk_create([Access(user=person, root=east, equipment=name) for name in [*names, FLOW]])
-    assert not access.places(person, VIEW).everywhere
+    assert not lab_permissions.places(person, VIEW).everywhere
     with django_assert_num_queries(1):
-        assert [run.equipment for run in access.runs(person)] == [FLOW]
+        assert [run.equipment for run in lab_permissions.runs(person)] == [FLOW]
     with django_assert_num_queries(1):
-        assert list(access.roots(person)) == [east]
+        assert list(lab_permissions.roots(person)) == [east]
 
 
 def test_what_knows_no_instrument_belongs_to_whoever_has_one_of_its_root(places, person):
@@ -239,7 +239,7 @@ def test_what_knows_no_instrument_belongs_to_whoever_has_one_of_its_root(places,
     east = StagingRoot.objects.get(name="east")
     Instrument.objects.filter(equipment=FLOW).exclude(root=east).delete()
     give(person, None, FLOW)
-    condition = access.places(person, VIEW).q(root="pk", equipment="")
+    condition = lab_permissions.places(person, VIEW).q(root="pk", equipment="")
     assert list(StagingRoot.objects.filter(condition)) == [east]
 
 

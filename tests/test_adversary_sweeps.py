@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from cleanup import discovery, holding
 from cleanup.models import Hold, LedgerEntry, Run, Sweep
-from cleanup.passing import Pass
-from cleanup.recording import Recorder
-from cleanup.sweeping import Action, Swept, clear, sweep
+from cleanup.runs import discovery, holds
+from cleanup.sweeps.all_roots import Action, Swept, clear, sweep
+from cleanup.sweeps.one_root import Pass
+from cleanup.sweeps.record import Recorder
 from tests.faults.scene import everything
 from tests.lab import Lab
 
@@ -103,7 +103,7 @@ def test_a_hold_laid_between_two_clears_of_a_pass_is_kept(
         if runs[0].exists() or Hold.objects.exists():
             return
         for run in Run.objects.staged():
-            holding.hold(run, owner="ada", reason="needed", until=now + timedelta(days=1), now=now)
+            holds.hold(run, owner="ada", reason="needed", until=now + timedelta(days=1), now=now)
 
     monkeypatch.setattr(Recorder, "flush", hold_the_rest)
     swept = sweep(now=now, timed=True)

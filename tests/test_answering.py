@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from cleanup import answering
 from cleanup.models import ClearAttempt, Outcome, Run, StagingRoot, Sweep, SweepKind, SweptRun
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
+from cleanup.sweeps import history
 from tests.rows import run_row
 
 pytestmark = pytest.mark.django_db
@@ -41,7 +41,7 @@ def say(run: Run, first: Sweep, last: Sweep | None = None, **fields: Any) -> Swe
 
 def reasons(run: Run, at: datetime) -> list[tuple[Sweep | None, str | None]]:
     """The answers for timed, typed and dry runs: the pass, and its reason."""
-    found = answering.answer(run, at)
+    found = history.answer(run, at)
     assert [answer.kind for answer in found] == list(SweepKind)
     return [(answer.sweep, answer.said.reason if answer.said else None) for answer in found]
 
@@ -81,7 +81,7 @@ def test_a_pass_that_said_nothing_of_the_run_hides_what_earlier_ones_said(run, s
     first, second = swept(9 * HOUR), swept(3 * HOUR, outcome=Outcome.INTERRUPTED)
     say(run, first)
     assert reasons(run, now)[0] == (second, None)
-    assert answering.silence(run, second) == "The pass was interrupted before it came to this run."
+    assert history.silence(run, second) == "The pass was interrupted before it came to this run."
 
 
 def test_other_roots_and_other_runs_do_not_answer(run, swept, root, now):
@@ -108,7 +108,7 @@ def test_other_roots_and_other_runs_do_not_answer(run, swept, root, now):
 def test_silence_has_its_reason(run, swept, now, fields, words):
     for name, hours in fields.items():
         setattr(run, name, now - hours * HOUR)
-    assert answering.silence(run, swept(3 * HOUR)) == words
+    assert history.silence(run, swept(3 * HOUR)) == words
 
 
 def test_a_run_that_the_pass_itself_cleared_had_not_been_cleared_before(run, swept, now):
@@ -118,14 +118,14 @@ def test_a_run_that_the_pass_itself_cleared_had_not_been_cleared_before(run, swe
     run.save()
     attempt = {"run": run, "host": "h", "requester": "schedule", "actor": "", "phase": "done", "phase_at": now}
     made = ClearAttempt.objects.create(**attempt, created_at=now + timedelta(seconds=0.1))
-    assert answering.silence(run, sweep) == "The run had been cleared before."
+    assert history.silence(run, sweep) == "The run had been cleared before."
     made.delete()
     ClearAttempt.objects.create(**attempt, created_at=now + timedelta(seconds=0.8))
-    assert answering.silence(run, sweep) == "The pass was interrupted before it came to this run."
+    assert history.silence(run, sweep) == "The pass was interrupted before it came to this run."
 
 
 def test_silence_of_a_pass_that_is_under_way(run, swept):
-    assert "not yet" in answering.silence(run, swept(HOUR, outcome=Outcome.RUNNING, ended_at=None))
+    assert "not yet" in history.silence(run, swept(HOUR, outcome=Outcome.RUNNING, ended_at=None))
 
 
 def test_two_queries_however_many_passes(run, swept, now, django_assert_num_queries):
@@ -133,16 +133,16 @@ def test_two_queries_however_many_passes(run, swept, now, django_assert_num_quer
     for kind in range(3):
         say(run, sweeps[kind], sweeps[-3 + kind])
     with django_assert_num_queries(2):
-        assert all(answer.said for answer in answering.answer(run, now))
+        assert all(answer.said for answer in history.answer(run, now))
 
 
 def test_a_pass_with_all_it_said(run, swept):
     first, second, third = swept(9 * HOUR), swept(6 * HOUR), swept(3 * HOUR)
     row = say(run, first, second)
     later = say(run, third)
-    assert [list(answering.said_by(sweep)) for sweep in (first, second, third)] == [[row], [row], [later]]
-    assert list(answering.all_said(run, third.started_at)) == [later, row]
-    assert list(answering.all_said(run, second.started_at)) == [row]
+    assert [list(history.said_by(sweep)) for sweep in (first, second, third)] == [[row], [row], [later]]
+    assert list(history.all_said(run, third.started_at)) == [later, row]
+    assert list(history.all_said(run, second.started_at)) == [row]
 
 
 @pytest.mark.parametrize(
@@ -164,4 +164,4 @@ def test_a_pass_with_all_it_said(run, swept):
 )
 def test_what_a_person_means_by_a_date(day, clock, moment):
     with timezone.override("Europe/Zurich"):
-        assert answering.moment_of(day, clock) == moment
+        assert history.moment_of(day, clock) == moment

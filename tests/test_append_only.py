@@ -9,9 +9,20 @@ from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import DatabaseError, connection, models, transaction
 
-from cleanup import append_only, clear_run, rehearsing
-from cleanup.models import AppendOnly, IngestEvent, LedgerEntry, Proof, RecordSight, RetentionPolicy, RootNote, Surprise
-from cleanup.policy.reasons import Reason
+from cleanup import clear_run
+from cleanup.models import (
+    AppendOnly,
+    IngestEvent,
+    LedgerEntry,
+    Proof,
+    RecordSight,
+    RetentionPolicy,
+    RootNote,
+    Surprise,
+    triggers,
+)
+from cleanup.rules.reasons import Reason
+from cleanup.sweeps import rehearsal
 from tests.faults.scene import set_scene
 from tests.lab import Lab
 
@@ -39,7 +50,7 @@ def rows(lab: Lab, root: Any, now: datetime, policy: Any) -> Iterator[dict[type,
     run = set_scene(lab, root, now).run
     clear_run(run, now=now)
     RecordSight.objects.create(run=run, digest="0" * 64, first_seen_at=now)
-    rehearsing.note_surprise(run, [1], Reason.HELD, "by ada", now)
+    rehearsal.note_surprise(run, [1], Reason.HELD, "by ada", now)
     before = contents()
     assert all(before.values())
     yield before
@@ -61,8 +72,8 @@ def refused(statement: str, *parameters: Any) -> None:
 
 def test_every_append_only_model_is_meant() -> None:
     assert set(AppendOnly.__subclasses__()) == set(TABLES)
-    assert sorted(append_only.tables()) == sorted(model._meta.db_table for model in TABLES)
-    assert append_only.missing(connection) == []
+    assert sorted(triggers.tables()) == sorted(model._meta.db_table for model in TABLES)
+    assert triggers.missing(connection) == []
 
 
 # Rows for all tables cost a clear: each of these tests tries every table on the same ones.
@@ -89,7 +100,7 @@ def test_querysets_are_refused_by_the_database(rows: dict[type, list[Any]]) -> N
 
 
 def test_statements_are_refused(rows: dict[type, list[Any]]) -> None:
-    for table in append_only.tables():
+    for table in triggers.tables():
         refused(f'UPDATE "{table}" SET id = id')
         refused(f'UPDATE "{table}" SET id = id + 1000 WHERE id = (SELECT min(id) FROM "{table}")')
         refused(f'DELETE FROM "{table}"')
@@ -98,7 +109,7 @@ def test_statements_are_refused(rows: dict[type, list[Any]]) -> None:
 
 @on_sqlite
 def test_replace_is_refused(rows: dict[type, list[Any]]) -> None:
-    for table in append_only.tables():
+    for table in triggers.tables():
         refused(f'REPLACE INTO "{table}" SELECT * FROM "{table}"')
         refused(f'INSERT OR REPLACE INTO "{table}" SELECT * FROM "{table}" LIMIT 1')
         refused(f'UPDATE OR REPLACE "{table}" SET id = 1')
@@ -107,7 +118,7 @@ def test_replace_is_refused(rows: dict[type, list[Any]]) -> None:
 @on_postgresql
 @pytest.mark.django_db(transaction=True)
 def test_truncate_is_refused(rows: dict[type, list[Any]]) -> None:
-    for table in append_only.tables():
+    for table in triggers.tables():
         refused(f'TRUNCATE "{table}" CASCADE')
 
 
@@ -142,15 +153,15 @@ def test_a_table_that_is_remade_gets_its_triggers_back(model: type[models.Model]
     with connection.schema_editor() as editor:
         editor.remove_field(model, field)
     if connection.vendor == "sqlite":
-        assert append_only.missing(connection) == [model._meta.db_table]
+        assert triggers.missing(connection) == [model._meta.db_table]
     call_command("migrate", verbosity=0)
-    assert append_only.missing(connection) == []
+    assert triggers.missing(connection) == []
 
 
 @pytest.mark.django_db(transaction=True)
 def test_the_triggers_work_after_they_were_laid_again(rows: dict[type, list[Any]]) -> None:
-    append_only.remove(connection)
-    assert sorted(append_only.missing(connection)) == sorted(append_only.tables())
+    triggers.remove(connection)
+    assert sorted(triggers.missing(connection)) == sorted(triggers.tables())
     call_command("migrate", verbosity=0)
     for model in TABLES:
         refused(f'DELETE FROM "{model._meta.db_table}"')
@@ -158,6 +169,6 @@ def test_the_triggers_work_after_they_were_laid_again(rows: dict[type, list[Any]
 
 
 def test_laying_them_twice_is_harmless() -> None:
-    before = sorted(append_only.standing(connection))
-    append_only.install(using="default")
-    assert sorted(append_only.standing(connection)) == before
+    before = sorted(triggers.standing(connection))
+    triggers.install(using="default")
+    assert sorted(triggers.standing(connection)) == before

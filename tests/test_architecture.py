@@ -126,13 +126,13 @@ MAY_REMOVE = {
     ("cleanup.management.data_places", "_expect_back"): "its own note that the data directory was taken away",
     ("exlab.places", "_make_key"): "its own draft of the secret key in the data directory",
     ("cleanup.demo", "make"): "the demonstration lab that it has just built, before anybody knows of it",
-    ("cleanup.staging.datadir", "*"): "locks, plans and the reserve of the data directory",
+    ("cleanup.storage.datadir", "*"): "locks, plans and the reserve of the data directory",
     ("cleanup.storage.nas.clock", "read"): "the empty folder that it has just made on the NAS, to see its time",
-    ("cleanup.staging.twin", "_take_away"): "our own draft beside the record on the NAS",
-    ("cleanup.staging.twin", "_replace"): "that draft, which takes the place of the record it extends",
+    ("cleanup.storage.nas.record", "_take_away"): "our own draft beside the record on the NAS",
+    ("cleanup.storage.nas.record", "_replace"): "that draft, which takes the place of the record it extends",
 }
 # `set_aside` renames files that a person takes out of a run, and removes no more than folders that it has emptied.
-REMOVERS = {"cleanup.staging.tree", "cleanup.staging.kernel", "cleanup.storage.staging.set_aside"}
+REMOVERS = {"cleanup.storage.staging.run_tree", "cleanup.storage.linux", "cleanup.storage.staging.set_aside"}
 
 REMOVING_FUNCTIONS = {"remove", "unlink", "rmdir", "rename", "renames", "replace", "removedirs", "rmtree", "move"}
 REMOVING_METHODS = {"unlink", "rmdir", "rename", "rename_noreplace", "rmtree", "removedirs"}
@@ -186,7 +186,7 @@ def _imports(module: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield line, f"{room} imports {top}"
         elif room == "policy" and top in ("time", "os", "pathlib", "shutil"):
             yield line, f"policy imports {top}"
-        elif top == "ctypes" and module != "cleanup.staging.kernel":
+        elif top == "ctypes" and module != "cleanup.storage.linux":
             yield line, "ctypes outside kernel.py"
 
 
@@ -240,7 +240,7 @@ def _deeds(module: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield node.lineno, name
             elif _removes(node) and not _may_remove(module, function):
                 yield node.lineno, f"{name} in {function or 'the module'}"
-            elif module.startswith("cleanup.policy") and _asks_the_clock(node):
+            elif module.startswith("cleanup.rules") and _asks_the_clock(node):
                 yield node.lineno, f"policy asks the clock: {name}"
 
 
@@ -285,41 +285,41 @@ def test_keeps_the_rules(path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "source", "rule"),
     [
-        ("cleanup.staging.tree", "import django", "staging imports django"),
-        ("cleanup.staging.tree", "from cleanup.models import Run", "staging imports models"),
-        ("cleanup.staging.tree", "from cleanup import models", "staging imports models"),
-        ("cleanup.staging.tree", "from .. import models", "staging imports models"),
-        ("cleanup.staging.nas", "from cleanup.policy.reasons import Reason", "staging imports policy"),
-        ("cleanup.policy.gates", "from django.utils import timezone", "policy imports django"),
-        ("cleanup.policy.gates", "from cleanup.staging import layout", "policy imports staging"),
-        ("cleanup.policy.gates", "import os", "policy imports os"),
+        ("cleanup.storage.staging.run_tree", "import django", "staging imports django"),
+        ("cleanup.storage.staging.run_tree", "from cleanup.models import Run", "staging imports models"),
+        ("cleanup.storage.staging.run_tree", "from cleanup import models", "staging imports models"),
+        ("cleanup.storage.staging.run_tree", "from .. import models", "staging imports models"),
+        ("cleanup.storage.nas.client", "from cleanup.rules.reasons import Reason", "staging imports policy"),
+        ("cleanup.rules.gates", "from django.utils import timezone", "policy imports django"),
+        ("cleanup.rules.gates", "from cleanup.staging import layout", "policy imports staging"),
+        ("cleanup.rules.gates", "import os", "policy imports os"),
         ("cleanup.lab.wizard_plan", "from django.conf import settings", "lab.wizard_plan imports django"),
-        ("cleanup.policy.gates", "def f():\n    import time", "policy imports time"),
-        ("cleanup.policy.gates", "now = datetime.now(UTC)", "policy asks the clock: now"),
-        ("cleanup.policy.gates", "today = date.today()", "policy asks the clock: today"),
+        ("cleanup.rules.gates", "def f():\n    import time", "policy imports time"),
+        ("cleanup.rules.gates", "now = datetime.now(UTC)", "policy asks the clock: now"),
+        ("cleanup.rules.gates", "today = date.today()", "policy asks the clock: today"),
         ("cleanup.models", "from cleanup.staging import tree", "models imports staging"),
-        ("cleanup.models", "import_module('cleanup.clearing')", "models imports clearing"),
-        ("cleanup.gathering", "from cleanup.discovery import discover", "gathering imports discovery"),
-        ("cleanup.clearing", "from cleanup.recovery import recover", "clearing imports recovery"),
-        ("cleanup.recovery", "from cleanup.sweeping import sweep", "recovery imports sweeping"),
-        ("cleanup.clearing", "from cleanup.telling import tell", "clearing imports telling"),
-        ("cleanup.discovery", "from cleanup.views.runs import run_list", "discovery imports views"),
+        ("cleanup.models", "import_module('cleanup.clears.protocol')", "models imports clearing"),
+        ("cleanup.runs.inspection", "from cleanup.runs.discovery import discover", "gathering imports discovery"),
+        ("cleanup.clears.protocol", "from cleanup.clears.recovery import recover", "clearing imports recovery"),
+        ("cleanup.clears.recovery", "from cleanup.sweeps.all_roots import sweep", "recovery imports sweeping"),
+        ("cleanup.clears.protocol", "from cleanup.clears.nas_history import tell", "clearing imports telling"),
+        ("cleanup.runs.discovery", "from cleanup.views.runs import run_list", "discovery imports views"),
         ("cleanup.tasks", "from cleanup.views.runs import run_list", "tasks imports views"),
         ("cleanup.admin", "from cleanup.tasks import clear", "admin imports tasks"),
         ("exlab.settings", "from cleanup.models import Run", "project imports models"),
         ("cleanup.views.runs", "import ctypes", "ctypes outside kernel.py"),
-        ("cleanup.clearing", "import os\nos.unlink('x')", "unlink in the module"),
-        ("cleanup.clearing", "def f():\n    os.rename('a', 'b')", "rename in f"),
-        ("cleanup.clearing", "os.replace('a', 'b')", "replace in the module"),
-        ("cleanup.clearing", "path.unlink(missing_ok=True)", "unlink in the module"),
-        ("cleanup.clearing", "path.replace(target)", "replace in the module"),
-        ("cleanup.clearing", "kernel.rename_noreplace(a, b, c, d)", "rename_noreplace in the module"),
-        ("cleanup.staging.plan", "os.rmdir('x')", "rmdir in the module"),
-        ("cleanup.staging.twin", "def tell():\n    os.unlink('x')", "unlink in tell"),
+        ("cleanup.clears.protocol", "import os\nos.unlink('x')", "unlink in the module"),
+        ("cleanup.clears.protocol", "def f():\n    os.rename('a', 'b')", "rename in f"),
+        ("cleanup.clears.protocol", "os.replace('a', 'b')", "replace in the module"),
+        ("cleanup.clears.protocol", "path.unlink(missing_ok=True)", "unlink in the module"),
+        ("cleanup.clears.protocol", "path.replace(target)", "replace in the module"),
+        ("cleanup.clears.protocol", "kernel.rename_noreplace(a, b, c, d)", "rename_noreplace in the module"),
+        ("cleanup.storage.staging.plan", "os.rmdir('x')", "rmdir in the module"),
+        ("cleanup.storage.nas.record", "def tell():\n    os.unlink('x')", "unlink in tell"),
         ("cleanup.views.runs", "shutil.move('a', 'b')", "move in the module"),
-        ("cleanup.clearing", "from os import unlink as away", "unlink imported by its own name"),
-        ("cleanup.staging.tree", "shutil.rmtree('x')", "rmtree"),
-        ("cleanup.staging.tree", "os.removedirs('x')", "removedirs"),
+        ("cleanup.clears.protocol", "from os import unlink as away", "unlink imported by its own name"),
+        ("cleanup.storage.staging.run_tree", "shutil.rmtree('x')", "rmtree"),
+        ("cleanup.storage.staging.run_tree", "os.removedirs('x')", "removedirs"),
         ("cleanup.tasks", "f(ignore_errors=True)", "ignore_errors"),
         ("cleanup.tasks", "subprocess.run('ls', shell=True)", "shell"),
         ("cleanup.tasks", "try:\n    f()\nexcept:\n    pass", "bare except"),
@@ -332,12 +332,15 @@ def test_each_rule_bites(module: str, source: str, rule: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("cleanup.sweeping", "from cleanup.recovery import recover\nfrom cleanup.staging import tree"),
+        ("cleanup.sweeps.all_roots", "from cleanup.clears.recovery import recover\nfrom cleanup.staging import tree"),
         ("cleanup.views.clear", "from cleanup.tasks import clear\nfrom cleanup.templatetags.words import ago"),
-        ("cleanup.clearing", "'a'.replace('a', 'b')\nreplace(facts, fresh=True)\nnow.replace(year=1)\nitems.remove(1)"),
-        ("cleanup.clearing", "tree.remove(parent, name, fenced, planned, record=record)"),
-        ("cleanup.staging.tree", "os.unlink(name, dir_fd=parent)"),
-        ("cleanup.policy.gates", "def evaluate(facts, now): return now > facts.verified_at"),
+        (
+            "cleanup.clears.protocol",
+            "'a'.replace('a', 'b')\nreplace(facts, fresh=True)\nnow.replace(year=1)\nitems.remove(1)",
+        ),
+        ("cleanup.clears.protocol", "tree.remove(parent, name, fenced, planned, record=record)"),
+        ("cleanup.storage.staging.run_tree", "os.unlink(name, dir_fd=parent)"),
+        ("cleanup.rules.gates", "def evaluate(facts, now): return now > facts.verified_at"),
     ],
 )
 def test_the_rules_let_good_code_through(module: str, source: str) -> None:

@@ -15,21 +15,11 @@ from django.db import connection
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from cleanup import (
-    batching,
-    choosing,
-    clearing,
-    discovery,
-    gathering,
-    holding,
-    judging,
-    proving,
-    queueing,
-    recovery,
-    tasks,
-)
-from cleanup.batching import Changed, NotConfirmed
-from cleanup.choosing import Asked, Fate, Preview
+from cleanup import tasks
+from cleanup.clears import batches, preview, protocol, queue, recovery
+from cleanup.clears.batches import Changed, NotConfirmed
+from cleanup.clears.preview import Asked, Fate, Preview
+from cleanup.clears.progress import measure
 from cleanup.models import (
     Access,
     ClearAttempt,
@@ -42,10 +32,10 @@ from cleanup.models import (
     StagingRoot,
     Tone,
 )
-from cleanup.policy.gates import Finding, ProofFacts
-from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import ProofLevel
-from cleanup.progress import measure
+from cleanup.rules.gates import Finding, ProofFacts
+from cleanup.rules.policy import ProofLevel
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, holds, inspection, proofs, run_status
 from tests.faults.scene import everything
 from tests.lab import Lab, touch
 
@@ -75,14 +65,14 @@ class Room:
 
     def look(self, *, at: datetime | None = None, user: User | None = None) -> Preview:
         who = User.objects.get(pk=(user or self.operator).pk)  # places are kept with the object
-        return choosing.preview(who, Asked.of(self.keys), at or self.now)
+        return preview.preview(who, Asked.of(self.keys), at or self.now)
 
     def place(
         self, shown: Preview, *, user: User | None = None, key: uuid.UUID | None = None, **more: Any
     ) -> ClearBatch:
         who = User.objects.get(pk=(user or self.operator).pk)
         asked = Asked.parse(shown.keys)
-        return batching.place(who, asked, digest=shown.digest, key=key or uuid.uuid4(), now=self.now, **more)
+        return batches.place(who, asked, digest=shown.digest, key=key or uuid.uuid4(), now=self.now, **more)
 
     def batch(self) -> ClearBatch:
         return self.place(self.look())
@@ -166,12 +156,12 @@ def test_what_stays_is_grouped_by_its_reason(room: Room) -> None:
 def test_a_touched_run_goes_only_with_every_byte_compared_and_a_failed_one_says_how_it_failed(room: Room) -> None:
     touch(room.lab.staging / BIG / "stack.tif", room.now - timedelta(days=1))
     room.discover()
-    failed = queueing.new_attempt(
+    failed = queue.new_attempt(
         Run.objects.with_root().get(run_path=SMALL), requester="operator", actor="ada", now=room.now
     )
     later = room.now + timedelta(hours=1)
     finding = Finding(Reason.NAS_TIMEOUT)
-    clearing.finish_without_clear(failed, Phase.REFUSED, finding, now=later)
+    protocol.finish_without_clear(failed, Phase.REFUSED, finding, now=later)
     fates = {item.run.run_path: (item.fate, item.reason) for item in room.look(at=later).items}
     assert fates == {
         BIG: (Fate.FULL, Reason.CHANGED_SINCE_VERIFICATION),
@@ -192,7 +182,7 @@ def test_what_is_gone_cleared_or_on_a_root_in_trouble_stays(room: Room) -> None:
 
 
 def test_what_nobody_knows_is_counted_and_not_named(room: Room) -> None:
-    shown = choosing.preview(room.operator, Asked.of([*room.keys, NOBODY_KNOWS]), room.now)
+    shown = preview.preview(room.operator, Asked.of([*room.keys, NOBODY_KNOWS]), room.now)
     assert (len(shown.items), shown.unknown) == (3, (NOBODY_KNOWS,))
     room.place(shown)
 
@@ -206,21 +196,21 @@ def test_a_recent_comparison_of_every_byte_is_shown(room: Room) -> None:
 
 
 def test_at_most_so_many_go_at_once_and_the_others_are_counted(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    judging.judge_stale(room.now)
-    monkeypatch.setattr(choosing, "MAX_RUNS", 2)
-    safe = choosing.safe_on(room.operator, room.root)
-    chosen = choosing.choose(safe)
+    run_status.judge_stale(room.now)
+    monkeypatch.setattr(preview, "MAX_RUNS", 2)
+    safe = preview.safe_on(room.operator, room.root)
+    chosen = preview.choose(safe)
     assert list(chosen.marks) == [room.key(BIG), room.key(MIDDLE)]
-    assert choosing.left_over(safe, chosen) == 1
-    assert choosing.left_over(safe, Asked.of([room.key(BIG)])) == 0
+    assert preview.left_over(safe, chosen) == 1
+    assert preview.left_over(safe, Asked.of([room.key(BIG)])) == 0
     assert len(Asked.parse(room.look().keys + " 3.x 4.x 5.x").marks) == 2
 
 
 def test_the_rest_of_a_root_is_told_by_its_reasons(room: Room) -> None:
     hold(room, MIDDLE)
-    judging.judge_stale(room.now)
-    assert [run.run_path for run in choosing.safe_on(room.operator, room.root).order_by("pk")] == [BIG, SMALL]
-    (stays,) = choosing.staying_on(room.operator, room.root)
+    run_status.judge_stale(room.now)
+    assert [run.run_path for run in preview.safe_on(room.operator, room.root).order_by("pk")] == [BIG, SMALL]
+    (stays,) = preview.staying_on(room.operator, room.root)
     size = Run.objects.get(run_path=MIDDLE).bytes
     assert (stays.tone, stays.reason, stays.runs, stays.bytes) == (Tone.WAIT, Reason.HELD, 1, size)
 
@@ -273,7 +263,7 @@ def lose_root(room: Room, policy: Callable[..., Any]) -> None:
 
 
 def ask_elsewhere(room: Room, policy: Callable[..., Any]) -> None:
-    queueing.request_clear(Run.objects.with_root().get(run_path=SMALL), actor="bob", now=room.now)
+    queue.request_clear(Run.objects.with_root().get(run_path=SMALL), actor="bob", now=room.now)
 
 
 def narrow(room: Room, policy: Callable[..., Any]) -> None:
@@ -327,11 +317,11 @@ def test_ages_alone_change_nothing(room: Room) -> None:
     again = room.look(at=room.now + timedelta(hours=3))
     assert again.digest == shown.digest
     assert proof_of(again, BIG) is not None
-    assert not choosing.preview(room.operator, Asked.parse(shown.keys), room.now).changed
+    assert not preview.preview(room.operator, Asked.parse(shown.keys), room.now).changed
 
 
 def test_the_order_in_which_runs_are_named_is_no_matter(room: Room) -> None:
-    backwards = choosing.preview(room.operator, Asked.of(room.keys[::-1]), room.now)
+    backwards = preview.preview(room.operator, Asked.of(room.keys[::-1]), room.now)
     assert backwards.digest == room.look().digest
 
 
@@ -363,7 +353,7 @@ def test_a_preview_without_anything_that_goes_places_nothing(room: Room) -> None
         hold(room, path)
     with pytest.raises(Changed):
         room.place(room.look())
-    empty = choosing.preview(room.operator, Asked.of([]), room.now)
+    empty = preview.preview(room.operator, Asked.of([]), room.now)
     with pytest.raises(Changed):
         room.place(empty)
     assert not ClearBatch.objects.exists()
@@ -399,7 +389,7 @@ def test_a_second_window_is_told_that_they_go_already(room: Room) -> None:
 
 
 def test_more_than_a_few_go_only_with_their_number_typed(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing, "CONFIRM_ABOVE_RUNS", 2)
+    monkeypatch.setattr(preview, "CONFIRM_ABOVE_RUNS", 2)
     shown = room.look()
     assert (shown.confirms, shown.number) == (True, 3)
     for typed in (None, 0, 2, 30):
@@ -410,35 +400,35 @@ def test_more_than_a_few_go_only_with_their_number_typed(room: Room, monkeypatch
 
 
 def test_a_terabyte_goes_only_with_its_number_typed_alone_too(room: Room) -> None:
-    Run.objects.filter(run_path=BIG).update(bytes=choosing.CONFIRM_ABOVE_BYTES + 1, files=142)
+    Run.objects.filter(run_path=BIG).update(bytes=preview.CONFIRM_ABOVE_BYTES + 1, files=142)
     run = Run.objects.with_root().get(run_path=BIG)
-    shown = choosing.preview(room.operator, Asked.of([run.pk]), room.now)
+    shown = preview.preview(room.operator, Asked.of([run.pk]), room.now)
     assert (shown.confirms, shown.number) == (True, 142)
     with pytest.raises(NotConfirmed):
-        batching.place_one(room.operator, run, digest=shown.digest, typed=1, now=room.now)
-    attempt = batching.place_one(room.operator, run, digest=shown.digest, typed=142, now=room.now)
+        batches.place_one(room.operator, run, digest=shown.digest, typed=1, now=room.now)
+    attempt = batches.place_one(room.operator, run, digest=shown.digest, typed=142, now=room.now)
     assert (attempt.phase, attempt.batch) == ("queued", None)
 
 
 def test_one_run_goes_only_as_it_was_shown(room: Room) -> None:
     run = Run.objects.with_root().get(run_path=BIG)
-    digest = choosing.preview(room.operator, Asked.of([run.pk]), room.now).digest
+    digest = preview.preview(room.operator, Asked.of([run.pk]), room.now).digest
     hold(room, BIG)
     for some in (digest, "", "0" * 64):
         with pytest.raises(Changed):
-            batching.place_one(room.operator, run, digest=some, now=room.now)
+            batches.place_one(room.operator, run, digest=some, now=room.now)
     assert not ClearAttempt.objects.exists()
 
 
 def test_a_crash_in_between_leaves_nothing(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = queueing.async_task, iter(range(10))
+    real, calls = queue.async_task, iter(range(10))
 
     def fail(*args: Any, **kwargs: Any) -> str:
         if next(calls) == 1:
             raise ConnectionError("no queue")
         return str(real(*args, **kwargs))
 
-    monkeypatch.setattr(queueing, "async_task", fail)
+    monkeypatch.setattr(queue, "async_task", fail)
     with pytest.raises(ConnectionError):
         room.place(room.look())
     assert (ClearBatch.objects.count(), ClearAttempt.objects.count(), OrmQ.objects.count()) == (0, 0, 0)
@@ -452,7 +442,7 @@ def test_permissions_that_were_narrowed_meanwhile_count(room: Room) -> None:
     with pytest.raises(Changed) as raised:
         room.place(shown)
     reasons = {item.run.run_path: item.reason for item in raised.value.preview.items}
-    assert reasons == {BIG: choosing.NOT_PERMITTED, MIDDLE: "", SMALL: ""}
+    assert reasons == {BIG: preview.NOT_PERMITTED, MIDDLE: "", SMALL: ""}
     room.operator.groups.clear()
     with pytest.raises(Changed) as raised:
         room.place(shown)
@@ -463,8 +453,8 @@ def test_nobody_locks_a_run_that_they_may_not_see(room: Room, monkeypatch: pytes
     shown = room.look()
     Access.objects.filter(group__name="operator").update(equipment="FLOW_01")
     locked: list[int] = []
-    lock = batching._lock
-    monkeypatch.setattr(batching, "_lock", lambda runs: (locked.extend(run.pk for run in runs), lock(runs)))
+    lock = batches._lock
+    monkeypatch.setattr(batches, "_lock", lambda runs: (locked.extend(run.pk for run in runs), lock(runs)))
     with pytest.raises(Changed):
         room.place(shown)
     assert sorted(locked) == sorted([room.key(MIDDLE), room.key(SMALL)])
@@ -527,20 +517,20 @@ def test_a_batch_clears_its_runs_one_after_the_other(room: Room) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_nothing_of_a_paused_batch_begins_until_it_goes_on(room: Room) -> None:
     batch = room.batch()
-    assert batching.pause(batch, actor="bob", now=room.now)
+    assert batches.pause(batch, actor="bob", now=room.now)
     before = everything(room.lab)
     assert run_tasks() == []
     assert not OrmQ.objects.exists()  # the tasks have ended, and nothing was touched
     assert everything(room.lab) == before
     assert set(phases(batch).values()) == {"queued"}
 
-    assert queueing.enqueue_lost(host=settings.EXLAB_HOST, now=room.now + timedelta(days=3)) == 0
+    assert queue.enqueue_lost(host=settings.EXLAB_HOST, now=room.now + timedelta(days=3)) == 0
     recovery.recover(now=room.now + timedelta(days=3))
     assert set(phases(batch).values()) == {"queued"}
 
     batch.refresh_from_db()
     assert (batch.paused_by, measure(batch, room.now).paused) == ("bob", True)
-    assert batching.resume(batch, now=room.now + timedelta(minutes=5))
+    assert batches.resume(batch, now=room.now + timedelta(minutes=5))
     assert OrmQ.objects.count() == 3
     batch.refresh_from_db()
     assert (batch.paused_at, batch.paused_seconds) == (None, 300)
@@ -554,7 +544,7 @@ def test_a_pause_in_the_very_last_moment_holds(room: Room, monkeypatch: pytest.M
     real = recovery.recover
 
     def pause_meanwhile(**how: Any) -> Any:
-        batching.pause(batch, actor="bob", now=room.now)
+        batches.pause(batch, actor="bob", now=room.now)
         return real(**how)
 
     monkeypatch.setattr(recovery, "recover", pause_meanwhile)
@@ -569,14 +559,14 @@ def test_the_run_under_way_is_finished_when_a_batch_is_paused_or_stopped(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = room.batch()
-    real = gathering.look
+    real = inspection.look
 
     def stop_amid(*args: Any, **kwargs: Any) -> Any:
-        assert batching.stop(batch, actor="bob", now=room.now) == 2
-        monkeypatch.setattr(gathering, "look", real)
+        assert batches.stop(batch, actor="bob", now=room.now) == 2
+        monkeypatch.setattr(inspection, "look", real)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(gathering, "look", stop_amid)
+    monkeypatch.setattr(inspection, "look", stop_amid)
     assert run_tasks() == [BIG]
     assert phases(batch) == {BIG: "done", MIDDLE: "aborted", SMALL: "aborted"}
     assert room.paths() == {MIDDLE, SMALL}
@@ -584,11 +574,11 @@ def test_the_run_under_way_is_finished_when_a_batch_is_paused_or_stopped(
 
 def test_what_was_queued_when_a_batch_goes_on_is_not_queued_twice(room: Room) -> None:
     batch = room.batch()
-    batching.pause(batch, actor="bob", now=room.now)
+    batches.pause(batch, actor="bob", now=room.now)
     OrmQ.objects.order_by("pk")[0].delete()  # its task has ended while the batch was paused
     (second, _third) = OrmQ.objects.order_by("pk")
     OrmQ.objects.filter(pk=second.pk).update(lock=timezone.now() + timedelta(days=1))  # a worker has this one in hand
-    batching.resume(batch, now=timezone.now())
+    batches.resume(batch, now=timezone.now())
     assert sorted(task.task["args"][0] for task in OrmQ.objects.filter(lock__lte=timezone.now())) == sorted(
         str(attempt.pk) for attempt in batch.attempts.all()
     )
@@ -596,32 +586,32 @@ def test_what_was_queued_when_a_batch_goes_on_is_not_queued_twice(room: Room) ->
 
 def test_pause_and_resume_twice_are_harmless(room: Room) -> None:
     batch = room.batch()
-    assert not batching.resume(batch, now=timezone.now())
-    assert batching.pause(batch, actor="ada", now=room.now)
-    assert not batching.pause(batch, actor="bob", now=room.now)
-    assert batching.resume(batch, now=timezone.now())
-    assert not batching.resume(batch, now=timezone.now())
+    assert not batches.resume(batch, now=timezone.now())
+    assert batches.pause(batch, actor="ada", now=room.now)
+    assert not batches.pause(batch, actor="bob", now=room.now)
+    assert batches.resume(batch, now=timezone.now())
+    assert not batches.resume(batch, now=timezone.now())
     assert OrmQ.objects.count() == 3
     ClearAttempt.objects.update(phase=Phase.DONE)
-    assert not batching.pause(batch, actor="ada", now=room.now)
+    assert not batches.pause(batch, actor="ada", now=room.now)
 
 
 def test_a_batch_that_is_paused_for_more_than_an_hour_is_forgotten_while_something_waits(room: Room) -> None:
     batch = room.batch()
     late = room.now + timedelta(hours=1)
-    assert not batching.forgotten(room.operator, late)
-    batching.pause(batch, actor="ada", now=room.now)
-    assert not batching.forgotten(room.operator, late - timedelta(seconds=1))
-    assert list(batching.forgotten(room.operator, late)) == [batch]
-    assert not batching.forgotten(User.objects.create_user("nobody"), late)
-    batching.stop(batch, actor="ada", now=late)
-    assert not batching.forgotten(room.operator, late)
+    assert not batches.forgotten(room.operator, late)
+    batches.pause(batch, actor="ada", now=room.now)
+    assert not batches.forgotten(room.operator, late - timedelta(seconds=1))
+    assert list(batches.forgotten(room.operator, late)) == [batch]
+    assert not batches.forgotten(User.objects.create_user("nobody"), late)
+    batches.stop(batch, actor="ada", now=late)
+    assert not batches.forgotten(room.operator, late)
 
 
 def test_a_stop_withdraws_what_waits_and_counts_as_nobodys_failure(room: Room) -> None:
     batch = room.batch()
-    batching.pause(batch, actor="ada", now=room.now)
-    assert batching.stop(batch, actor="bob", now=room.now + timedelta(seconds=60)) == 3
+    batches.pause(batch, actor="ada", now=room.now)
+    assert batches.stop(batch, actor="bob", now=room.now + timedelta(seconds=60)) == 3
     for attempt in batch.attempts.all():
         assert (attempt.phase, attempt.reason, attempt.detail) == ("aborted", Reason.WITHDRAWN, "by bob")
     assert set(LedgerEntry.objects.values_list("kind", "reason")) == {("aborted", Reason.WITHDRAWN)}
@@ -629,9 +619,9 @@ def test_a_stop_withdraws_what_waits_and_counts_as_nobodys_failure(room: Room) -
     assert set(Run.objects.values_list("failures", flat=True)) == {0}
     batch.refresh_from_db()
     assert (batch.stopped_by, batch.paused_at, batch.paused_seconds) == ("bob", None, 60)
-    assert batching.stop(batch, actor="cyd", now=room.now) == 0
-    assert not batching.resume(batch, now=room.now)
-    assert queueing.enqueue_lost(host=settings.EXLAB_HOST, now=room.now + timedelta(days=3)) == 0
+    assert batches.stop(batch, actor="cyd", now=room.now) == 0
+    assert not batches.resume(batch, now=room.now)
+    assert queue.enqueue_lost(host=settings.EXLAB_HOST, now=room.now + timedelta(days=3)) == 0
     assert run_tasks() == []
     told = measure(batch, room.now)
     assert (told.withdrawn, told.stayed, told.reasons, told.open) == (3, 0, (), False)
@@ -639,10 +629,10 @@ def test_a_stop_withdraws_what_waits_and_counts_as_nobodys_failure(room: Room) -
 
 def test_what_was_withdrawn_may_be_asked_for_again(room: Room) -> None:
     first = room.look()
-    batching.stop(room.place(first), actor="ada", now=room.now + timedelta(minutes=1))
+    batches.stop(room.place(first), actor="ada", now=room.now + timedelta(minutes=1))
     again = room.look(at=room.now + timedelta(minutes=2))
     assert {item.fate for item in again.items} == {Fate.CLEARS}
-    judging.judge_stale(room.now + timedelta(minutes=2))
+    run_status.judge_stale(room.now + timedelta(minutes=2))
     assert set(Run.objects.values_list("tone", "reason")) == {(Tone.GO, "")}  # nothing speaks against any of them
     assert room.place(again).attempts.count() == 3
 
@@ -650,7 +640,7 @@ def test_what_was_withdrawn_may_be_asked_for_again(room: Room) -> None:
 def test_a_form_from_before_a_stop_asks_for_nothing(room: Room) -> None:
     """In another tab, with a key of its own: what a colleague has stopped meanwhile is shown anew."""
     shown = room.look()
-    batching.stop(room.place(shown), actor="bob", now=room.now)
+    batches.stop(room.place(shown), actor="bob", now=room.now)
     with pytest.raises(Changed):
         room.place(shown)
     assert not ClearAttempt.objects.filter(phase__in=ClearAttempt.ACTIVE).exists()
@@ -668,16 +658,16 @@ def test_another_root_than_was_shown_queues_nothing(room: Room, change: str) -> 
 
 def test_a_crash_in_a_stop_leaves_everything_as_it_was(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = room.batch()
-    real, calls = clearing.ledger_entry, iter(range(10))
+    real, calls = protocol.ledger_entry, iter(range(10))
 
     def fail(*args: Any, **kwargs: Any) -> LedgerEntry:
         if next(calls) == 1:
             raise ConnectionError("no database")
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(clearing, "ledger_entry", fail)
+    monkeypatch.setattr(protocol, "ledger_entry", fail)
     with pytest.raises(ConnectionError):
-        batching.stop(batch, actor="bob", now=room.now)
+        batches.stop(batch, actor="bob", now=room.now)
     batch.refresh_from_db()
     assert (batch.stopped_at, set(phases(batch).values())) == (None, {"queued"})
     assert not LedgerEntry.objects.exists()
@@ -692,14 +682,14 @@ def test_a_stop_and_a_begin_at_the_same_moment_are_one_after_the_other(room: Roo
     def begin(attempt: ClearAttempt) -> bool:
         try:
             barrier.wait(20)
-            return clearing._claim(attempt)
+            return protocol._claim(attempt)
         finally:
             connection.close()
 
     def stop() -> int:
         try:
             barrier.wait(20)
-            return batching.stop(batch, actor="bob", now=room.now)
+            return batches.stop(batch, actor="bob", now=room.now)
         finally:
             connection.close()
 
@@ -755,7 +745,7 @@ def test_no_time_left_is_said_where_it_would_be_a_lie(room: Room, why: str) -> N
     for attempt in batch.attempts.all()[: 1 if why == "one run alone" else 2]:
         attempt.advance([Phase.QUEUED], Phase.DONE, now=now, freed_bytes=1000)
     if why == "paused":
-        batching.pause(batch, actor="ada", now=now)
+        batches.pause(batch, actor="ada", now=now)
         batch.refresh_from_db()
     found = measure(batch, now + timedelta(minutes=3) if why == "stands still" else now)
     assert (found.open, found.left) == (True, None)
@@ -764,7 +754,7 @@ def test_no_time_left_is_said_where_it_would_be_a_lie(room: Room, why: str) -> N
 def test_runs_that_stayed_are_counted_by_their_reasons(room: Room) -> None:
     batch = room.batch()
     for attempt, reason in zip(batch.attempts.all(), [Reason.NAS_TIMEOUT, Reason.HELD, Reason.HELD], strict=True):
-        clearing.finish_without_clear(attempt, Phase.REFUSED, Finding(reason), now=room.now)
+        protocol.finish_without_clear(attempt, Phase.REFUSED, Finding(reason), now=room.now)
     found = measure(batch, room.now)
     assert (found.stayed, found.cleared, found.open) == (3, 0, False)
     assert found.reasons == ((Reason.HELD, 2), (Reason.NAS_TIMEOUT, 1))
@@ -775,12 +765,12 @@ def test_runs_that_stayed_are_counted_by_their_reasons(room: Room) -> None:
 
 def hold(room: Room, run_path: str) -> None:
     run = Run.objects.with_root().get(run_path=run_path)
-    holding.hold(run, owner="bob", until=room.now + timedelta(days=2), reason="figure", now=room.now)
+    holds.hold(run, owner="bob", until=room.now + timedelta(days=2), reason="figure", now=room.now)
 
 
 def keep_proof(run: Run, at: datetime) -> Proof:
     facts = ProofFacts(level=ProofLevel.CHECKSUM, files=run.files or 0, bytes=run.bytes or 0)
-    return proving.keep(run, facts, ProofLevel.CHECKSUM, "e" * 64, at)
+    return proofs.keep(run, facts, ProofLevel.CHECKSUM, "e" * 64, at)
 
 
 def proof_of(shown: Preview, run_path: str) -> Proof | None:

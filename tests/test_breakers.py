@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from cleanup import breaking, discovery, passing
 from cleanup.models import ClearAttempt, RetentionPolicy, Run, Sweep, SweepBreaker, SweptRun
-from cleanup.policy.breakers import Clock, Kind, Sight
-from cleanup.staging import kernel
-from cleanup.staging.datadir import DataDir
-from cleanup.sweeping import Action, Swept, sweep
+from cleanup.rules.anomalies import Clock, Kind, Sight
+from cleanup.runs import discovery
+from cleanup.storage import linux
+from cleanup.storage.datadir import DataDir
+from cleanup.sweeps import breakers, one_root
+from cleanup.sweeps.all_roots import Action, Swept, sweep
 from tests.faults.scene import everything
 from tests.lab import Lab
 
@@ -60,7 +61,7 @@ def reasons(swept: Swept) -> set[str]:
 
 
 def go_on(now: datetime, note: str = "") -> bool:
-    return breaking.go_on(SweepBreaker.objects.get(closed_at=None), actor="ada", note=note, now=now)
+    return breakers.go_on(SweepBreaker.objects.get(closed_at=None), actor="ada", note=note, now=now)
 
 
 # A fresh policy
@@ -101,7 +102,7 @@ def test_a_go_on_lets_the_next_sweep_do_what_was_stopped(crowd: Any, now: dateti
     policy(mode="scheduled", retain_hours=24, rehearse=False)
     timed(now)
     assert go_on(now, "the new policy is meant")
-    assert not breaking.go_on(SweepBreaker.objects.get(), actor="bob", note="", now=now), "said once is said"
+    assert not breakers.go_on(SweepBreaker.objects.get(), actor="bob", note="", now=now), "said once is said"
     swept = timed(now + timedelta(hours=1))
     assert [run.run_path for run in swept.runs if run.action is Action.CLEARED] == [FIRST]
     assert reasons(swept) == {"retention", "missing_directory"}
@@ -201,8 +202,8 @@ def test_a_clock_that_jumps_stops_the_pass(real: Run, lab: Lab, now: datetime, p
 
 
 def test_this_hosts_clock_is_read_with_the_time_since_its_boot() -> None:
-    first = breaking.read_clock(timezone.now())
-    second = breaking.read_clock(timezone.now())
+    first = breakers.read_clock(timezone.now())
+    second = breakers.read_clock(timezone.now())
     assert first.boot_id == second.boot_id != ""
     assert first.boot_seconds is not None and second.boot_seconds is not None
     assert 0 <= second.boot_seconds - first.boot_seconds < 60
@@ -268,7 +269,7 @@ def die(*args: Any, **options: Any) -> None:
 def killed(now: datetime, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
     """A timed pass that dies after it has begun, before it has looked for anything abnormal."""
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(passing.Pass, "_pressure", die)
+        patch.setattr(one_root.Pass, "_pressure", die)
         timed(now, **options)
 
 
@@ -331,7 +332,7 @@ def test_a_pass_that_could_take_nothing_makes_no_policy_old(
     crowd(25)
     policy(mode="scheduled", retain_hours=24, rehearse=False)
     with monkeypatch.context() as patch:
-        patch.setattr(kernel, "missing_calls", lambda: ["openat2"])
+        patch.setattr(linux, "missing_calls", lambda: ["openat2"])
         assert reasons(timed(now)) == {"clearing_unsupported"}
     assert reasons(timed(now + timedelta(days=2))) == {"breaker_open"}
 
@@ -403,7 +404,7 @@ def test_failures_are_told_under_another_open_breaker(failing: Any, now: datetim
     assert sweep(now=now).failed == 0
     breaker = SweepBreaker.objects.get()
     assert breaker.detail == "Half of it. 3 clears in a row have failed."
-    assert [sight.kind for sight in breaking.sights_of(breaker)] == ["share", "failures"]
+    assert [sight.kind for sight in breakers.sights_of(breaker)] == ["share", "failures"]
 
 
 def test_a_killed_pass_keeps_a_go_on_and_its_place(

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from cleanup import clearing, discovery
+from cleanup.clears import protocol
 from cleanup.models import ClearAttempt, Run, Sweep
-from cleanup.sweeping import Action, Swept, sweep
+from cleanup.runs import discovery
+from cleanup.sweeps.all_roots import Action, Swept, sweep
 from tests.lab import Lab
 
 pytestmark = pytest.mark.django_db
@@ -65,7 +66,9 @@ def test_a_budget_of_bytes(due: Callable[..., Any], now: datetime) -> None:
 def test_a_budget_of_minutes(due: Callable[..., Any], now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     due(budget_minutes=10)
     minutes = iter([5, 10, 11, 12])  # the first run has its turn without being asked
-    monkeypatch.setattr("cleanup.passing.Pass._minutes", lambda self: next(minutes))  # nobody waits for ten minutes
+    monkeypatch.setattr(
+        "cleanup.sweeps.one_root.Pass._minutes", lambda self: next(minutes)
+    )  # nobody waits for ten minutes
     swept = sweep(now=now)
     assert paths(swept, Action.CLEARED) == PATHS[:2]
     assert {run.detail for run in swept.runs if run.reason == "budget_exhausted"} == {"10 minutes"}
@@ -90,7 +93,7 @@ def test_runs_that_use_up_the_minutes_in_vain_do_not_starve_the_others(
     due(budget_minutes=1)
     (lab.staging / PATHS[0] / "extra").write_bytes(b"x")
     minutes = iter([1, 1, 1, 1] * 9)
-    monkeypatch.setattr("cleanup.passing.Pass._minutes", lambda self: next(minutes))
+    monkeypatch.setattr("cleanup.sweeps.one_root.Pass._minutes", lambda self: next(minutes))
     assert paths(sweep(now=now), Action.CLEARED) == []
     assert paths(sweep(now=now), Action.CLEARED) == [PATHS[1]]
 
@@ -99,14 +102,14 @@ def test_a_run_that_kills_every_sweep_does_not_starve_the_others(
     due: Callable[..., Any], now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     due()
-    perform = clearing.perform
+    perform = protocol.perform
 
     def die(attempt: ClearAttempt, **options: Any) -> ClearAttempt:
         if attempt.run.run_path == PATHS[1]:
             raise SystemExit("killed")  # what no `except Exception` sees, as the end of a process is
         return perform(attempt, **options)
 
-    monkeypatch.setattr(clearing, "perform", die)
+    monkeypatch.setattr(protocol, "perform", die)
     with pytest.raises(SystemExit):
         sweep(now=now)
     assert paths(sweep(now=now), Action.CLEARED) == PATHS[2:]
@@ -127,6 +130,6 @@ def test_a_small_budget_of_minutes_still_clears_one(
 ) -> None:
     """To decide of all runs may take longer than the whole budget."""
     due(budget_minutes=1)
-    monkeypatch.setattr("cleanup.passing.Pass._minutes", lambda self: 5)
+    monkeypatch.setattr("cleanup.sweeps.one_root.Pass._minutes", lambda self: 5)
     assert paths(sweep(now=now), Action.CLEARED) == PATHS[:1]
     assert paths(sweep(now=now), Action.CLEARED) == PATHS[1:2]

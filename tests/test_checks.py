@@ -9,9 +9,9 @@ from django.conf import settings
 from django.core.checks import run_checks
 from django.db import connection
 
-from cleanup import append_only, checks
-from cleanup.models import StagingRoot
-from cleanup.staging import kernel
+from cleanup import checks
+from cleanup.models import StagingRoot, triggers
+from cleanup.storage import linux
 from tests.staging.children import NOBODY
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -26,7 +26,7 @@ def test_this_machine_passes() -> None:
 
 
 def test_e001_names_what_the_kernel_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "missing_calls", lambda: ["openat2"])
+    monkeypatch.setattr(linux, "missing_calls", lambda: ["openat2"])
     (message,) = checks.check_kernel(None)
     assert message.id == "cleanup.E001"
     assert "openat2" in message.msg
@@ -76,7 +76,7 @@ def test_w004_names_what_no_setting_reads(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.django_db
 def test_e002_misses_a_trigger() -> None:
     assert checks.check_append_only(None, databases=["default"]) == []
-    table, name = append_only.standing(connection)[0]
+    table, name = triggers.standing(connection)[0]
     on = f' ON "{table}"' if connection.vendor == "postgresql" else ""
     with connection.cursor() as cursor:
         cursor.execute(f'DROP TRIGGER "{name}"{on}')
@@ -128,10 +128,10 @@ def test_the_command_runs_them_all(subprocess_env: dict[str, str]) -> None:
 
 def test_migrate_repairs_before_the_tables_are_complete(subprocess_env: dict[str, str]) -> None:
     """The hint of E002 works: migrate itself would be refused by its own check."""
-    append_only.remove(connection)
+    triggers.remove(connection)
     command = [sys.executable, "manage.py", "migrate", "--skip-checks", "-v", "0"]
     subprocess.run(command, cwd=CHECKOUT, env=subprocess_env, check=True)
-    assert append_only.missing(connection) == []
+    assert triggers.missing(connection) == []
 
 
 def test_deployment_settings_pass(tmp_path: Path) -> None:

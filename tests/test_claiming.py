@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from cleanup import claiming, discovery, gathering
+from cleanup.lab import opening, root_lock
 from cleanup.models import Sweep
-from cleanup.sweeping import Action, sweep
+from cleanup.runs import discovery
+from cleanup.sweeps.all_roots import Action, sweep
 from tests.lab import RUN_PATH, Lab
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -56,7 +57,7 @@ def holder(root: Any, subprocess_env: dict[str, str]) -> Any:
 
 
 def held(root: Any) -> bool:
-    with claiming.claim(root) as claimed:
+    with root_lock.claim(root) as claimed:
         return claimed
 
 
@@ -117,7 +118,7 @@ def test_the_claim_is_no_lock_of_a_run(root: Any, lab: Lab, now: datetime) -> No
     """An operator's clear goes on beside a sweep that takes hours."""
     lab.run()
     discovery.discover(root, now=now)
-    with claiming.claim(root) as claimed, gathering.open_root(root) as descriptor:
+    with root_lock.claim(root) as claimed, opening.open_root(root) as descriptor:
         assert claimed
-        with gathering.open_run(descriptor, RUN_PATH) as opened:
+        with opening.open_run(descriptor, RUN_PATH) as opened:
             assert os.fstat(opened.run)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from cleanup import discovery, orphans
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Orphan, Phase, Run, StagingRoot
-from cleanup.policy.reasons import Reason
-from cleanup.staging import nas
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, orphans
+from cleanup.storage.nas import client
 from tests.faults import means
 from tests.faults.scene import Scene, set_scene
 from tests.lab import METADATA, RUN_PATH, Lab, snapshot
@@ -203,7 +203,7 @@ def test_a_nas_that_hangs_leaves_it_missing(scene: Scene, monkeypatch: pytest.Mo
     edit(scene.twin, say_cleared)
     vanish(scene)
     monkeypatch.setattr(
-        nas.NasReader,
+        client.NasReader,
         "_start",
         lambda reader: means.subprocess.Popen(["sleep", "60"], stdin=-1, stdout=-1, start_new_session=True),
     )

@@ -17,11 +17,15 @@ from unittest import mock
 import pytest
 from django.db import transaction
 
-from cleanup import clear_run, discovery, gathering, queueing
-from cleanup.clearing import Refused, perform
+from cleanup import clear_run
+from cleanup.clears import queue
+from cleanup.clears.protocol import Refused, perform
+from cleanup.lab import opening
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Proof, Requester, Run
-from cleanup.policy.reasons import Reason
-from cleanup.staging import ingest, nas, tree
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
+from cleanup.storage.nas import client
+from cleanup.storage.staging import ingest, run_tree
 from tests.faults.means import before, flocked_elsewhere
 from tests.faults.scene import Scene, inodes, is_root, set_scene, states_on_disk
 from tests.lab import METADATA, RUN_PATH, Lab, census, linked_lock, read_ingest, snapshot
@@ -76,7 +80,7 @@ def test_the_wizards_locks_come_and_go_until_the_fence(
     """As versions of its lock library do at every take and release. Every file that goes is counted, once."""
     with contextlib.ExitStack() as stack:
         if late:
-            stack.enter_context(before(monkeypatch, tree, "fence", lambda: change(scene.path)))
+            stack.enter_context(before(monkeypatch, run_tree, "fence", lambda: change(scene.path)))
         else:
             change(scene.path)
         counted = clear_run(scene.run, now=scene.now)
@@ -111,7 +115,7 @@ def test_a_lock_that_comes_and_goes_is_no_news(scene: Scene, root: Any, now: dat
 
 def test_a_proof_holds_while_only_the_locks_change(scene: Scene, policy: Callable[..., Any]) -> None:
     policy(proof="checksum")
-    with mock.patch.object(tree, "prepare_record", side_effect=OSError(errno.EIO, "planted")):
+    with mock.patch.object(run_tree, "prepare_record", side_effect=OSError(errno.EIO, "planted")):
         first = perform(scene.attempt(), now=scene.now)
     assert first.phase == "refused" and first.proof_id
     (scene.path / LOCK).unlink()
@@ -125,7 +129,7 @@ def test_a_reader_of_the_nas_that_is_started_as_in_the_lab(
     scene: Scene, policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Elsewhere readers are forked from one that waits, with everything imported."""
-    monkeypatch.setattr(nas, "subprocess", subprocess)
+    monkeypatch.setattr(client, "subprocess", subprocess)
     policy(proof="checksum")
     assert clear_run(scene.run, now=scene.now, actor="ada") == (scene.files, scene.bytes)
     scene.assert_cleared()
@@ -137,7 +141,7 @@ def test_a_clear_that_waited_asks_for_the_stronger_of_both_proofs(
 ) -> None:
     """What a person was told at the click holds, and so does what the lab has asked for since."""
     policy(proof=asked)
-    attempt = queueing.new_attempt(scene.run, requester=Requester.OPERATOR, actor="ada", now=scene.now)
+    attempt = queue.new_attempt(scene.run, requester=Requester.OPERATOR, actor="ada", now=scene.now)
     policy(proof=later, rehearse=False)
     scene.lab.twin().rename(scene.lab.base / "lost")
     attempt = perform(attempt, now=scene.now)
@@ -177,7 +181,7 @@ def test_the_tombstone_keeps_all_metadata(scene: Scene) -> None:
     before = {path.name: path.read_bytes() for path in (scene.path / METADATA).iterdir()}
     clear_run(scene.run, now=scene.now, actor="ada")
     attempt = scene.run.attempts.get()
-    path = Path(gathering.data_dir().tombstone_path(attempt.pk.hex))
+    path = Path(opening.data_dir().tombstone_path(attempt.pk.hex))
     assert path.stat().st_mode & 0o077 == 0
     with tarfile.open(path) as archive:
         kept = {member.name: _read(archive, member) for member in archive.getmembers()}
@@ -201,7 +205,7 @@ def test_the_tombstone_keeps_all_metadata(scene: Scene) -> None:
 def test_the_plan_is_kept_and_names_every_entry(scene: Scene) -> None:
     clear_run(scene.run, now=scene.now)
     attempt = scene.run.attempts.get()
-    plan = gathering.data_dir().read_plan(attempt.pk.hex, attempt.plan_sha256)
+    plan = opening.data_dir().read_plan(attempt.pk.hex, attempt.plan_sha256)
     assert plan.run_path == RUN_PATH
     assert {os.fsdecode(entry.path): entry.ino for entry in plan.entries} | {".": plan.ino} == scene.inodes
 
@@ -209,7 +213,7 @@ def test_the_plan_is_kept_and_names_every_entry(scene: Scene) -> None:
 def test_everything_is_recorded_before_the_first_removal(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the moment of the first unlink the ledger, the history and the record on disk all say so already."""
     seen: list[Any] = []
-    remove = tree.remove
+    remove = run_tree.remove
 
     def look_and_remove(parent: int, name: bytes, fenced: int, *args: Any, **kwargs: Any) -> Any:
         fence = scene.path.parent / os.fsdecode(name)
@@ -225,12 +229,12 @@ def test_everything_is_recorded_before_the_first_removal(scene: Scene, monkeypat
                 "census": census(fence)[0],
                 "mode": (fence / METADATA / "ingest.json").stat().st_mode & 0o777,
                 "at its path": scene.path.exists(),
-                "tombstone": Path(gathering.data_dir().tombstone_path(attempt.pk.hex)).exists(),
+                "tombstone": Path(opening.data_dir().tombstone_path(attempt.pk.hex)).exists(),
             }
         )
         return remove(parent, name, fenced, *args, **kwargs)
 
-    monkeypatch.setattr(tree, "remove", look_and_remove)
+    monkeypatch.setattr(run_tree, "remove", look_and_remove)
     clear_run(scene.run, now=scene.now)
     assert seen == [
         {
@@ -254,21 +258,21 @@ def test_keeps_the_owner_of_the_record(scene: Scene, monkeypatch: pytest.MonkeyP
     record = scene.path / METADATA / "ingest.json"
     os.chown(record, 4321, 4322)
     owners = []
-    remove = tree.remove
+    remove = run_tree.remove
 
     def look_and_remove(parent: int, name: bytes, *args: Any, **kwargs: Any) -> Any:
         seen = (scene.path.parent / os.fsdecode(name) / METADATA / "ingest.json").stat()
         owners.append((seen.st_uid, seen.st_gid))
         return remove(parent, name, *args, **kwargs)
 
-    monkeypatch.setattr(tree, "remove", look_and_remove)
+    monkeypatch.setattr(run_tree, "remove", look_and_remove)
     clear_run(scene.run, now=scene.now)
     assert owners == [(4321, 4322)]
 
 
 def test_the_reserve_is_there_afterwards(scene: Scene) -> None:
     clear_run(scene.run, now=scene.now)
-    assert (scene.lab.staging / ".exlab-reserve").stat().st_size == tree.RESERVE_BYTES
+    assert (scene.lab.staging / ".exlab-reserve").stat().st_size == run_tree.RESERVE_BYTES
 
 
 # Twice is harmless

@@ -16,8 +16,7 @@ from django_q.models import OrmQ, Schedule
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cleanup import breaking, discovery, holding, judging, registering, rehearsing, schedules, sweeping, watching
-from cleanup.lab import clocks, other_clocks
+from cleanup.lab import clocks, other_clocks, roots, task_queues
 from cleanup.models import (
     Alert,
     Heartbeat,
@@ -31,13 +30,16 @@ from cleanup.models import (
     SweepBreaker,
     Tone,
 )
-from cleanup.policy.breakers import Clock
-from cleanup.policy.clocks import BETWEEN_LOOKS, LONGEST_PAUSE, Asked, Other
-from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import Stage
-from cleanup.staging import layout
+from cleanup.monitoring import watchdog
+from cleanup.rules.anomalies import Clock
+from cleanup.rules.clocks import BETWEEN_LOOKS, LONGEST_PAUSE, Asked, Other
+from cleanup.rules.policy import Stage
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, holds, run_status
+from cleanup.storage import run_paths
 from cleanup.storage.nas import clock as nas_clock
-from cleanup.sweeping import Action, Swept
+from cleanup.sweeps import all_roots, breakers, rehearsal
+from cleanup.sweeps.all_roots import Action, Swept
 from tests.faults import means, mounts
 from tests.faults.mounts import Enter
 from tests.lab import Lab, snapshot
@@ -66,7 +68,7 @@ def lay(lab: Lab, root: StagingRoot, now: datetime, policy: Callable[..., Any], 
     discovery.discover(root, now=now)
     for path in paths[:held]:
         run = Run.objects.get(run_path=path)
-        holding.hold(run, owner="ann", reason="figure", until=now + HELD_FOR, now=now)
+        holds.hold(run, owner="ann", reason="figure", until=now + HELD_FOR, now=now)
     policy(mode="scheduled", retain_hours=240, proof="size", stage="promoted")
     assert outcomes(night(now)) == {"retention_not_elapsed": runs}
     return paths[:held]
@@ -75,7 +77,7 @@ def lay(lab: Lab, root: StagingRoot, now: datetime, policy: Callable[..., Any], 
 def night(wall: datetime, *, boot: str = "a", true: datetime | None = None, **options: Any) -> Swept:
     """A timed pass by a clock that shows `wall`; what has really passed, no clock that can be set tells."""
     passed = ((true or wall) - datetime(2026, 6, 1, tzinfo=UTC)).total_seconds()
-    return sweeping.sweep(now=wall, timed=True, clock=Clock(wall=wall, boot_id=boot, boot_seconds=passed), **options)
+    return all_roots.sweep(now=wall, timed=True, clock=Clock(wall=wall, boot_id=boot, boot_seconds=passed), **options)
 
 
 def outcomes(swept: Swept) -> dict[str, int]:
@@ -91,7 +93,7 @@ def staged() -> int:
 
 def go_on(now: datetime) -> None:
     for breaker in SweepBreaker.objects.filter(closed_at=None):
-        assert breaking.go_on(breaker, actor="ada", note="the clock is right", now=now)
+        assert breakers.go_on(breaker, actor="ada", note="the clock is right", now=now)
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, *others: Other, none: tuple[str, ...] = ()) -> list[bool]:
@@ -131,12 +133,12 @@ def test_neither_a_click_nor_a_page_lets_a_hold_end_by_it(held: list[str], now: 
     wall = now + 20 * DAY
     night(wall, boot="b")
     run = Run.objects.get(run_path=held[0])
-    cleared = sweeping.clear([run], now=wall, actor="ada").runs[0]
+    cleared = all_roots.clear([run], now=wall, actor="ada").runs[0]
     assert (cleared.action, cleared.reason) == (Action.REFUSED, "held")
     assert "by ann: figure; it would be over by this host's clock, which is in doubt" in cleared.detail
-    assert Hold.objects.in_force(wall).count() == holding.in_force(wall).count() == HELD
-    assert sweeping.sweep(now=wall, limit=50).count(Action.CLEARED) == RUNS - HELD, "a typed sweep is a person's act"
-    judging.judge_stale(wall)
+    assert Hold.objects.in_force(wall).count() == holds.in_force(wall).count() == HELD
+    assert all_roots.sweep(now=wall, limit=50).count(Action.CLEARED) == RUNS - HELD, "a typed sweep is a person's act"
+    run_status.judge_stale(wall)
     run.refresh_from_db()
     assert (run.tone, run.reason) == (Tone.WAIT, "held")
     go_on(wall)
@@ -146,11 +148,11 @@ def test_neither_a_click_nor_a_page_lets_a_hold_end_by_it(held: list[str], now: 
 
 def test_what_stands_on_pages_follows_the_doubt(held: list[str], now: datetime) -> None:
     """Judged when the holds were over by the clock, and again when it was doubted, and set right."""
-    judging.judge_stale(now + 16 * DAY)
+    run_status.judge_stale(now + 16 * DAY)
     ended = Run.objects.filter(run_path__in=held)
     assert set(ended.values_list("tone", flat=True)) == {Tone.GO}
     night(now + 20 * DAY, boot="b", true=now + HOUR)
-    judging.judge_stale(now + 20 * DAY)
+    run_status.judge_stale(now + 20 * DAY)
     assert set(ended.values_list("tone", "reason")) == {(Tone.WAIT, "held")}
     night(now + 2 * HOUR, boot="c", true=now + 2 * HOUR)
     assert not HostClock.objects.exclude(doubted_since=None).exists()
@@ -223,7 +225,7 @@ def test_nights_by_a_wrong_clock_promote_nothing(held: list[str], now: datetime,
     )
     night(now + HOUR)
     night(now + 20 * DAY, boot="b", true=now + 2 * HOUR)
-    assert not RetentionPolicy.objects.filter(author=rehearsing.SCHEDULE).exists()
+    assert not RetentionPolicy.objects.filter(author=rehearsal.SCHEDULE).exists()
 
 
 # With other clocks
@@ -260,12 +262,12 @@ def test_the_watchdog_asks_no_nas_and_lets_no_hold_end_before_a_pass_has(
     clocks.tend(wall)
     assert not asked
     assert Hold.objects.in_force(wall).count() == HELD
-    watching.watch(now=wall)
+    watchdog.watch(now=wall)
     assert Alert.objects.get(reason=Reason.CLOCK_IN_DOUBT, ended_at=None).detail.endswith(
         "Other clocks are asked with the next timed sweep."
     )
-    sweeping.sweep(now=wall, timed=True, clock=clocks.read_clock(wall))
-    watching.watch(now=wall)
+    all_roots.sweep(now=wall, timed=True, clock=clocks.read_clock(wall))
+    watchdog.watch(now=wall)
     assert not Alert.objects.filter(reason=Reason.CLOCK_IN_DOUBT, ended_at=None).exists()
     assert not Hold.objects.in_force(wall).exists()
 
@@ -286,12 +288,12 @@ def far(lab: Lab, tmp_path: Path) -> Path:
     """A folder on "another host" that will be mounted as the NAS."""
     folder = tmp_path / "far"
     folder.mkdir()
-    (folder / layout.TOKEN.decode()).write_text("11111111-2222-4333-8444-555555555555\n")
+    (folder / run_paths.TOKEN.decode()).write_text("11111111-2222-4333-8444-555555555555\n")
     return folder
 
 
 def registered(lab: Lab) -> StagingRoot:
-    return registering.register(
+    return roots.register(
         "lab",
         str(lab.staging),
         nas_path=str(lab.nas),
@@ -337,8 +339,8 @@ def test_a_mount_whose_times_are_our_own_is_no_other_clock(
             "bindfs": lambda: mounts.served(lab.nas, "bindfs", "-f", below, lab.nas),
         }
         enter(over[kind]())
-    descriptor = layout.open_root(str(lab.nas))
-    with layout.opened(descriptor), pytest.raises(nas_clock.NoClock):
+    descriptor = run_paths.open_root(str(lab.nas))
+    with run_paths.opened(descriptor), pytest.raises(nas_clock.NoClock):
         nas_clock.read(descriptor)
     assert not list(far.glob(".exlab-clock-*"))
 
@@ -346,8 +348,8 @@ def test_a_mount_whose_times_are_our_own_is_no_other_clock(
 def test_a_nas_that_may_only_be_read_is_no_other_clock(lab: Lab, far: Path, tmp_path: Path, enter: Enter) -> None:
     enter(mounts.far_sshfs(lab.nas, far, tmp_path / "ssh", ahead_seconds=0))
     enter(means.mounted("-o", "remount,ro,bind", lab.nas))
-    descriptor = layout.open_root(str(lab.nas))
-    with layout.opened(descriptor), pytest.raises(nas_clock.NoClock, match="nothing may be written there"):
+    descriptor = run_paths.open_root(str(lab.nas))
+    with run_paths.opened(descriptor), pytest.raises(nas_clock.NoClock, match="nothing may be written there"):
         nas_clock.read(descriptor)
 
 
@@ -378,15 +380,15 @@ def test_what_waits_for_a_future_that_was_a_mistake_is_started_again(
 ) -> None:
     lab.run(verified_at=now - DAY)
     discovery.discover(root, now=now)
-    schedules.serve_apart("elsewhere")
+    task_queues.serve_apart("elsewhere")
     Schedule.objects.update(next_run=now + 20 * DAY)
-    theirs = schedules.rows_of("elsewhere")
+    theirs = task_queues.rows_of("elsewhere")
     due = Schedule.objects.create(name="somebody's own", func="math.sqrt", next_run=now + 20 * DAY)
     NasBreaker.objects.create(host=root.host, token=root.nas_token, open_until=now + 20 * DAY, failures=3)
     Run.objects.update(nas_retry_at=now + 20 * DAY)
     said = clocks.mend(now)
-    assert said.count("is started again") == len(schedules.SCHEDULES)
-    rows = schedules.rows_of(root.host).exclude(pk=due.pk)
+    assert said.count("is started again") == len(task_queues.SCHEDULES)
+    rows = task_queues.rows_of(root.host).exclude(pk=due.pk)
     assert set(rows.values_list("next_run", flat=True)) == {now + timedelta(seconds=5)}
     assert set(theirs.values_list("next_run", flat=True)) == {now + 20 * DAY}, "those are for their own host to mend"
     due.refresh_from_db()
@@ -395,10 +397,10 @@ def test_what_waits_for_a_future_that_was_a_mistake_is_started_again(
     assert Run.objects.get().nas_retry_at == now
     assert "went back" in caplog.text
     assert clocks.mend(now) == "", "once is enough"
-    watching.watch(now=now + MINUTE)
+    watchdog.watch(now=now + MINUTE)
     alert = Alert.objects.get(reason=Reason.CLOCK_WENT_BACK, ended_at=None)
     assert "cleanup sweep is started again" in alert.detail
-    watching.watch(now=now + 2 * DAY)
+    watchdog.watch(now=now + 2 * DAY)
     assert not Alert.objects.filter(reason=Reason.CLOCK_WENT_BACK, ended_at=None).exists()
 
 
@@ -412,7 +414,7 @@ def test_what_is_not_put_off_is_left_alone(root: StagingRoot, now: datetime) -> 
 def test_the_watchdogs_own_command_mends(root: StagingRoot) -> None:
     Schedule.objects.update(next_run=timezone.now() + 20 * DAY)
     call_command("watch", once=True, verbosity=0)
-    assert Schedule.objects.filter(next_run__lt=timezone.now() + MINUTE).count() == len(schedules.SCHEDULES)
+    assert Schedule.objects.filter(next_run__lt=timezone.now() + MINUTE).count() == len(task_queues.SCHEDULES)
 
 
 # Pages
@@ -422,9 +424,9 @@ def test_pages_say_that_a_clock_is_in_doubt_or_cannot_be_compared(
     held: list[str], now: datetime, client: Client, admin_user: User
 ) -> None:
     client.force_login(admin_user)  # by the real time, as sessions end by it; the doubt stands until it is ended
-    Heartbeat.objects.create(cluster=watching.WATCH, host="lab", at=now)
+    Heartbeat.objects.create(cluster=watchdog.WATCH, host="lab", at=now)
     night(now + 20 * DAY, boot="b", true=now + HOUR)
-    watching.watch(now=now + 20 * DAY)
+    watchdog.watch(now=now + 20 * DAY)
     page = client.get("/problems/").content.decode()
     assert Reason.CLOCK_IN_DOUBT.sentence in page
     assert re.search(
@@ -472,7 +474,7 @@ def _no_held_run_goes(steps: list[tuple[int, int, bool]], held: list[str], now: 
         if restarted:
             boots, began = boots + 1, true
         look = Clock(wall=true + wrong, boot_id=str(boots), boot_seconds=(true - began).total_seconds())
-        sweeping.sweep(now=true + wrong, timed=True, clock=look)
+        all_roots.sweep(now=true + wrong, timed=True, clock=look)
         assert Run.objects.staged().filter(run_path__in=held).count() == HELD
 
 
@@ -485,7 +487,7 @@ def test_a_real_scheduler_starts_what_was_mended(root: StagingRoot, subprocess_e
     """Three seconds, for two ticks of the queue's own scheduler in processes of their own."""
     from tests.test_schedules import tick
 
-    schedules.create()
+    task_queues.create()
     Schedule.objects.update(next_run=timezone.now() + 20 * DAY)
     tick(subprocess_env)
     assert not OrmQ.objects.exists()

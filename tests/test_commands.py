@@ -11,8 +11,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from cleanup import discovery, registering
+from cleanup.lab import roots
 from cleanup.models import Run, StagingRoot
+from cleanup.runs import discovery
 from tests import warm
 from tests.command_line import Done, Manage
 from tests.faults.scene import everything, inodes
@@ -160,7 +161,7 @@ def known(lab: Lab) -> Lab:
     """One verified run, discovered by the real clock."""
     now = timezone.now()
     lab.run(verified_at=now - timedelta(hours=30))
-    root = registering.register("lab", str(lab.staging), nas_path=str(lab.nas), allow_same_filesystem=True, now=now)
+    root = roots.register("lab", str(lab.staging), nas_path=str(lab.nas), allow_same_filesystem=True, now=now)
     discovery.discover(root, now=now)
     return lab
 
@@ -170,7 +171,7 @@ def test_bad_usage_is_status_2_and_one_sentence(
 ) -> None:
     other = Lab(tmp_path / "second")
     other.run()
-    root = registering.register("second", str(other.staging), now=now)
+    root = roots.register("second", str(other.staging), now=now)
     discovery.discover(root, now=now)
     before = everything(known), list(Run.objects.order_by("pk").values())
     unknown = "FLOW_01/PROJ-0060/Runs/Run_2026-06-01T13-00"
@@ -332,7 +333,7 @@ def test_an_empty_nas_is_told_at_once(lab: Lab, manage: Manage) -> None:
 def test_several_roots_have_no_one_name(known: Lab, manage: Manage, tmp_path: Path) -> None:
     other = Lab(tmp_path / "second")
     other.run()
-    registering.register("second", str(other.staging), now=timezone.now())
+    roots.register("second", str(other.staging), now=timezone.now())
     assert manage("discover", "--json").json["root"] is None
     assert manage("discover", "--root", "second", "--json").json["root"] == "second"
     refused = manage("clear", RUN_PATH, "--root", "second", "--json")

@@ -17,8 +17,8 @@ from django.core.management.base import CommandError
 from cleanup.lab import own_database
 from cleanup.management import data_places
 from cleanup.management.household import Household, sole_holder
-from cleanup.staging.datadir import DataDir
 from cleanup.storage import data_place
+from cleanup.storage.datadir import DataDir
 from exlab import sqlite
 from tests.faults import means
 

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 import time_machine
 
-from cleanup import breaking, discovery, passing, registering
+from cleanup.lab import roots
 from cleanup.models import ClearAttempt, LedgerEntry, Run, StagingRoot, Sweep, SweepBreaker
-from cleanup.policy import breakers
-from cleanup.policy.breakers import Clock
-from cleanup.sweeping import Action, Swept, sweep
+from cleanup.rules import anomalies
+from cleanup.rules.anomalies import Clock
+from cleanup.runs import discovery
+from cleanup.sweeps import breakers as sweep_breakers
+from cleanup.sweeps import one_root
+from cleanup.sweeps.all_roots import Action, Swept, sweep
 from cleanup.sweeps.day import Recently
 from tests.archive import archive, clears_rows
 from tests.lab import Lab
@@ -26,7 +29,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture(autouse=True)
 def _rows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passing, "take", clears_rows())
+    monkeypatch.setattr(one_root, "take", clears_rows())
 
 
 @pytest.fixture
@@ -82,7 +85,7 @@ def test_the_first_nights_of_an_archive_of_three_hundred(
     breaker = SweepBreaker.objects.get()
     assert len(breaker.lets_go.runs) == 70
     with time_machine.travel(now + 4 * HOUR, tick=False):
-        assert breaking.go_on(breaker, actor="ada", note="", now=now + 4 * HOUR)
+        assert sweep_breakers.go_on(breaker, actor="ada", note="", now=now + 4 * HOUR)
     assert went(night(5)) == 70
     assert went(night(6)) == 0
     assert "140 runs (140.0 kB) went unasked; these 70 (70.0 kB) would make 210 of 300" in standing()
@@ -96,9 +99,9 @@ def test_a_second_pc_has_a_day_and_a_go_on_of_its_own(
     night(0)
     second = Lab(tmp_path / "second")
     places = {"nas_path": str(second.nas), "allow_same_filesystem": True, "accept_empty": True}
-    other = registering.register("second", str(second.staging), **places, now=now)
+    other = roots.register("second", str(second.staging), **places, now=now)
     archive(second, other, now, runs=40)
-    breaking.go_on(SweepBreaker.objects.get(root=root), actor="ada", note="", now=now)
+    sweep_breakers.go_on(SweepBreaker.objects.get(root=root), actor="ada", note="", now=now)
     swept = night(1)
     assert {run.root for run in swept.runs if run.action is Action.CLEARED} == {"lab"}
     assert went(swept) == 40
@@ -130,7 +133,7 @@ def test_real_runs_are_counted_as_rows_are(
 ) -> None:
     """Of a lab in which two runs are never abnormal, not twenty."""
     monkeypatch.undo()
-    monkeypatch.setattr(breakers, "MIN_RUNS", 2)
+    monkeypatch.setattr(anomalies, "MIN_RUNS", 2)
     for day in range(1, 7):
         lab.run(f"FLOW_01/PROJ-0001/Runs/Run_2026-01-{day:02}T10-00", files={"a.bin": b"x" * 999})
     discovery.discover(root, now=now)
@@ -166,7 +169,7 @@ def test_a_pass_that_died_and_a_root_of_another_name_hide_nothing(
     archive(lab, root, now, runs=100)
     policy(mode="scheduled", retain_hours=168, budget_runs=25, stage="promoted")
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(passing, "take", clears_rows(until=15))
+        patch.setattr(one_root, "take", clears_rows(until=15))
         night(0)
     assert Run.objects.filter(state="cleared").count() == 15
     assert went(night(1)) == 25
@@ -226,7 +229,7 @@ def test_a_clock_that_is_set_ahead_begins_no_new_day(
     assert [went(night(hours)) for hours in range(2)] == [20, 20]
     assert went(night(2, ahead=25)) == 0
     breaker = SweepBreaker.objects.get(closed_at=None)
-    assert {sight.kind for sight in breaking.sights_of(breaker)} == {"clock", "share"}
+    assert {sight.kind for sight in sweep_breakers.sights_of(breaker)} == {"clock", "share"}
     assert len(breaker.lets_go.runs) == 20
 
 

@@ -15,11 +15,12 @@ from django.utils import timezone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleanup import discovery, sweeping
 from cleanup.lab import days
 from cleanup.lab.days import NoInstant
 from cleanup.management.base import UsageError
 from cleanup.models import Hold, Run
+from cleanup.runs import discovery
+from cleanup.sweeps import all_roots
 from tests.lab import RUN_PATH, Lab
 
 ZONES = ("UTC", "Europe/Zurich", "America/Los_Angeles", "Asia/Kolkata", "America/Havana", "America/Santiago")
@@ -133,7 +134,7 @@ def test_the_command_holds_to_the_end_of_the_day_and_names_that_moment(
     assert Hold.objects.get().until == end
     for at, there in ((end - timedelta(minutes=1), True), (end, False)):
         with time_machine.travel(at, tick=False):
-            sweeping.sweep(now=at, timed=True)
+            all_roots.sweep(now=at, timed=True)
         assert (lab.staging / RUN_PATH).exists() is there
 
 

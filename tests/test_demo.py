@@ -10,10 +10,12 @@ import pytest
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
 
-from cleanup import demo, gathering, holding, orphans, sweeping
+from cleanup import demo
 from cleanup.models import LedgerEntry, RetentionPolicy, Run, StagingRoot
-from cleanup.policy.gates import Decision
-from cleanup.policy.reasons import Reason
+from cleanup.rules.gates import Decision
+from cleanup.rules.reasons import Reason
+from cleanup.runs import holds, inspection, orphans
+from cleanup.sweeps import all_roots
 from tests.lab import outlines
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -35,7 +37,7 @@ def made(tmp_path: Path, settings: Any, moment: datetime) -> demo.Demo:
 def decisions(moment: datetime) -> dict[str, Decision]:
     policies = RetentionPolicy.objects.scoped()
     runs = Run.objects.staged().with_root()
-    return {run.run_path: gathering.stored_decision(run, policies, moment) for run in runs}
+    return {run.run_path: inspection.stored_decision(run, policies, moment) for run in runs}
 
 
 def test_shows_every_state_and_every_kind_of_verdict(made: demo.Demo, moment: datetime) -> None:
@@ -64,7 +66,7 @@ def test_shows_every_state_and_every_kind_of_verdict(made: demo.Demo, moment: da
 
 def test_shows_an_orphan_and_a_hold_that_ends_soon(made: demo.Demo, moment: datetime) -> None:
     assert {orphan.kind for orphan in orphans.listed()} == {"stray", "no_record"}
-    (reminder,) = holding.reminders(moment)
+    (reminder,) = holds.reminders(moment)
     assert (reminder.reason, reminder.hold.owner) == (Reason.HOLD_ENDING, "operator")
 
 
@@ -79,10 +81,10 @@ def test_cleared_through_the_product(made: demo.Demo) -> None:
 
 def test_does_not_clear_itself_empty(made: demo.Demo, moment: datetime) -> None:
     """By its schedule, that is; a person's own sweep takes what the rehearsed policy says, and is meant to."""
-    today = sweeping.sweep(now=moment, dry_run=True, timed=True)
+    today = all_roots.sweep(now=moment, dry_run=True, timed=True)
     assert today.freeing == []
-    assert today.count(sweeping.Action.WOULD_CLEAR) >= 2  # only rehearsed
-    in_a_week = sweeping.sweep(now=moment + timedelta(days=7), dry_run=True, timed=True)
+    assert today.count(all_roots.Action.WOULD_CLEAR) >= 2  # only rehearsed
+    in_a_week = all_roots.sweep(now=moment + timedelta(days=7), dry_run=True, timed=True)
     assert len(in_a_week.freeing) <= 3
 
 

@@ -11,10 +11,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from cleanup import clear_run, discovery, gathering, orphans
-from cleanup.clearing import Refused
+from cleanup import clear_run
+from cleanup.clears.protocol import Refused
+from cleanup.lab import opening
 from cleanup.models import ClearAttempt, Run, StagingRoot
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, orphans
 from cleanup.storage import desktop_files
 from tests.lab import METADATA, Lab, census, read_sync_state, some_files, touch, write_sync_state
 
@@ -40,7 +42,7 @@ def cleared(root: StagingRoot, now: datetime) -> dict[str, bytes]:
     assert clear_run(run, now=now, actor="ada") == counted
     assert not path.exists()
     attempt = ClearAttempt.objects.get()
-    with tarfile.open(gathering.data_dir().tombstone_path(attempt.pk.hex)) as archive:
+    with tarfile.open(opening.data_dir().tombstone_path(attempt.pk.hex)) as archive:
         kept = [member for member in archive.getmembers() if member.name.startswith("desktop/")]
         return {member.name.removeprefix("desktop/"): archive.extractfile(member).read() for member in kept}  # type: ignore[union-attr]
 
@@ -67,7 +69,7 @@ def test_what_came_after_the_verification_is_kept_whole_and_goes(lab: Lab, root:
     for name, content in laid.items():
         lay(path / name, content, at=now)
     assert cleared(root, now) == laid
-    digests = gathering.data_dir().read_digests(ClearAttempt.objects.get().pk.hex)
+    digests = opening.data_dir().read_digests(ClearAttempt.objects.get().pk.hex)
     assert {os.fsencode(name) for name in laid} <= digests.keys()
 
 
@@ -84,7 +86,7 @@ def test_an_admin_gets_them_back_by_the_way_that_the_readme_tells(
     client.force_login(admin_user)
     page = client.get(f"/runs/{Run.objects.get().pk}/receipt/").content.decode()
     (archive,) = re.findall(r"tombstones/[0-9a-f]{32}[.]tar[.]gz", page)
-    subprocess.run(["tar", "-xzf", gathering.data_dir().path + "/" + archive, "-C", tmp_path], check=True)
+    subprocess.run(["tar", "-xzf", opening.data_dir().path + "/" + archive, "-C", tmp_path], check=True)
     assert {name: (tmp_path / "desktop" / os.fsdecode(name)).read_bytes() for name in laid} == laid
     assert (tmp_path / "metadata/creation.json").read_bytes() == record
 
@@ -151,15 +153,15 @@ def test_one_that_comes_under_the_fence_still_stops_the_clear(
 ) -> None:
     path = lab.run()
     discovery.discover(root, now=now)
-    from cleanup import clearing
+    from cleanup.clears import protocol
 
-    fence = clearing.tree.fence
+    fence = protocol.tree.fence
 
     def lay_and_fence(parent: int, leaf: bytes, name: bytes) -> None:
         lay(path / ".DS_Store")
         fence(parent, leaf, name)
 
-    monkeypatch.setattr(clearing.tree, "fence", lay_and_fence)
+    monkeypatch.setattr(protocol.tree, "fence", lay_and_fence)
     with pytest.raises(Refused) as refused:
         clear_run(Run.objects.with_root().get(), now=now)
     assert refused.value.finding.reason is Reason.CHANGED_SINCE_VERIFICATION

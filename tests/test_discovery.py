@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from cleanup import clear_run, discovery, gathering, judging
-from cleanup.clearing import Refused
-from cleanup.discovery import Discovered
+from cleanup import clear_run
+from cleanup.clears.protocol import Refused
+from cleanup.lab import opening
 from cleanup.models import IngestEvent, Run, StagingRoot
-from cleanup.policy.gates import Finding
-from cleanup.policy.reasons import Reason
+from cleanup.rules.gates import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, inspection, run_status
+from cleanup.runs.discovery import Discovered
 from tests.faults.means import before
 from tests.faults.scene import everything, set_scene
 from tests.lab import METADATA, RUN_PATH, Lab, census, read_ingest
@@ -165,7 +167,7 @@ def test_what_pages_alone_show_is_no_news(lab: Lab, root: Any, now: datetime) ->
     lab.run()
     discover(root, now)
     run = Run.objects.get()
-    before = {name: value for name, value in run.facts.items() if name not in gathering.ONLY_SHOWN}
+    before = {name: value for name, value in run.facts.items() if name not in inspection.ONLY_SHOWN}
     Run.objects.update(failures=3, facts=before)
     assert counts(discover(root, now)) == (1, 0, 0, 1)
     (lab.twin() / "analysis.txt").write_text("by somebody else")
@@ -424,7 +426,7 @@ def test_without_its_token_a_root_is_only_marked(lab: Lab, root: Any, now: datet
 
 
 def test_a_root_that_has_no_token_yet(lab: Lab, now: datetime) -> None:
-    from cleanup.registering import register
+    from cleanup.lab.roots import register
 
     root = register("lab", str(lab.staging), now=now)
     lab.run()
@@ -443,7 +445,7 @@ def test_a_root_of_another_host(lab: Lab, root: Any, now: datetime, settings: An
 
 def test_only_one_pass_at_a_time(lab: Lab, root: Any, now: datetime) -> None:
     lab.run()
-    with gathering.data_dir().lock(f"discovery-{root.pk}") as free:
+    with opening.data_dir().lock(f"discovery-{root.pk}") as free:
         assert free
         assert discovery.discover(root, now=now, wait=False) is None
     assert not Run.objects.exists()
@@ -542,7 +544,7 @@ def test_runs_with_an_active_attempt_are_left_to_it(lab: Lab, root: Any, now: da
     scene.attempt()
     append(scene.path, "cleared")
     # How it stands is no fact, and may be judged at any time.
-    judging.judge_runs([scene.run.pk], now)
+    run_status.judge_runs([scene.run.pk], now)
     before = rows(), list(Run.objects.values())
     found = discover(root, now + timedelta(hours=1))
     assert (found.problems, found.updated, found.new) == ([], 0, 0)
@@ -557,7 +559,7 @@ def test_a_run_that_is_cleared_while_it_is_looked_at_is_no_problem(
     lab: Lab, root: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = set_scene(lab, root, now)
-    with before(monkeypatch, gathering, "quick_look", lambda: clear_run(scene.run, now=scene.now)):
+    with before(monkeypatch, inspection, "quick_look", lambda: clear_run(scene.run, now=scene.now)):
         found = discover(root, now + timedelta(hours=1))
     assert not scene.path.exists()
     assert (found.problems, counts(found)) == ([], (1, 0, 0, 1))
@@ -573,9 +575,9 @@ def test_a_look_that_is_cut_short_by_a_clear_is_no_problem(
     def cut_short(*_: Any, **__: Any) -> None:
         monkeypatch.undo()
         clear_run(scene.run, now=scene.now)
-        raise gathering.Unreachable(Finding(Reason.UNSAFE_PATH, ".exlab-wizard: No such file or directory"))
+        raise opening.Unreachable(Finding(Reason.UNSAFE_PATH, ".exlab-wizard: No such file or directory"))
 
-    monkeypatch.setattr(gathering, "quick_look", cut_short)
+    monkeypatch.setattr(inspection, "quick_look", cut_short)
     found = discover(root, now + timedelta(hours=1))
     assert (found.problems, counts(found)) == ([], (1, 0, 0, 1))
 
@@ -616,6 +618,6 @@ def test_nas_trouble_does_not_stop_the_pass(lab: Lab, root: Any, now: datetime) 
     found = discover(root, now)
     assert (counts(found), found.problems) == ((1, 1, 0, 0), [])
     run = Run.objects.with_root().get()
-    decision = gathering.stored_decision(run, [], now)
+    decision = inspection.stored_decision(run, [], now)
     assert not decision.clearable
     assert [gate.reason for gate in decision.refusals(operator=True)] == [Reason.NAS_NOT_MOUNTED]

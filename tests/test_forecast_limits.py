@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import time_machine
 
-from cleanup import breaking, passing, previewing
 from cleanup.models import RetentionPolicy, StagingRoot, SweepBreaker
-from cleanup.policy.breakers import Clock
-from cleanup.policy.retention import Stage
-from cleanup.sweeping import sweep
+from cleanup.rules.anomalies import Clock
+from cleanup.rules.policy import Stage
+from cleanup.sweeps import breakers, one_root, policy_preview
+from cleanup.sweeps.all_roots import sweep
 from tests.archive import archive, clears_rows
 from tests.lab import Lab
 
@@ -26,12 +26,12 @@ def careful(now: datetime, **fields: Any) -> RetentionPolicy:
 
 def foretold(root: StagingRoot, first: datetime, passes: int) -> list[tuple[int, bool]]:
     instants = [first + number * HOUR for number in range(passes)]
-    found = previewing.outlooks(root, instants, lambda _at: RetentionPolicy.objects.scoped())
+    found = policy_preview.outlooks(root, instants, lambda _at: RetentionPolicy.objects.scoped())
     return [(len(one.going), bool(one.sights)) for one in found]
 
 
 def go(now: datetime, patch: pytest.MonkeyPatch) -> int:
-    patch.setattr(passing, "take", clears_rows())
+    patch.setattr(one_root, "take", clears_rows())
     with time_machine.travel(now, tick=False):
         return len(sweep(now=now, timed=True, clock=Clock(wall=now)).freeing)
 
@@ -52,7 +52,7 @@ def test_what_a_person_has_let_go_is_foretold_to_go_once(
     careful(now, budget_runs=40)
     assert go(now, monkeypatch) == 0
     breaker = SweepBreaker.objects.get()
-    assert breaking.go_on(breaker, actor="ada", note="", now=now)
+    assert breakers.go_on(breaker, actor="ada", note="", now=now)
     assert foretold(root, now + HOUR, 2) == [(40, False), (20, False)]
     assert [go(now + HOUR, monkeypatch), go(now + 2 * HOUR, monkeypatch)] == [40, 20]
 

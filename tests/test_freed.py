@@ -15,15 +15,18 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from cleanup import clear_run, clearing, discovery, progress, recovery, registering, sweeping
-from cleanup.clears import freed
+from cleanup import clear_run
+from cleanup.clears import freed, progress, protocol, recovery
+from cleanup.lab import roots
 from cleanup.management.base import sweep_as_json, sweep_as_text
 from cleanup.models import Alert, ClearAttempt, ClearBatch, DiskUsage, LedgerEntry, Run, StagingRoot, Sweep, SweptRun
-from cleanup.policy import freed as rules
-from cleanup.policy.freed import Unmeasured
-from cleanup.staging import tree
+from cleanup.rules import freed as rules
+from cleanup.rules.freed import Unmeasured
+from cleanup.runs import discovery
 from cleanup.storage import freed_space, removals
 from cleanup.storage.places import filesystem_of
+from cleanup.storage.staging import run_tree
+from cleanup.sweeps import all_roots
 from tests.faults import mounts
 from tests.faults.mounts import Enter
 from tests.lab import Lab
@@ -66,7 +69,7 @@ def staged(lab: Lab, enter: Enter, now: datetime, tmp_path: Path) -> Staged:
         if snapshot:
             take_snapshot(top)
         given = {"nas_path": str(lab.nas), "allow_same_filesystem": True, "now": now}
-        root = registering.register("lab", str(top / "staging"), **given)
+        root = roots.register("lab", str(top / "staging"), **given)
         discovery.discover(root, now=now)
         return root
 
@@ -107,7 +110,7 @@ def test_on_ext4_the_disk_gives_back_what_was_removed(staged: Staged, now: datet
 
 def test_what_a_snapshot_holds_is_told_everywhere(staged: Staged, now: datetime, admin_client: Client) -> None:
     staged("btrfs", snapshot=True)
-    swept = sweeping.clear(Run.objects.with_root(), now=now, actor="ada")
+    swept = all_roots.clear(Run.objects.with_root(), now=now, actor="ada")
     attempt = ClearAttempt.objects.get()
     assert (attempt.measured_bytes, attempt.unmeasured) == (0, "")
     assert LedgerEntry.objects.get(kind="completed").measured_bytes == 0
@@ -128,7 +131,7 @@ def test_a_removal_at_the_same_time_makes_it_not_measurable(
 ) -> None:
     root = staged("ext4")
     descriptor = os.open(root.path, os.O_RDONLY)
-    counter = clearing.gathering.data_dir().removals(removals.counter_of(filesystem_of(descriptor)))
+    counter = protocol.gathering.data_dir().removals(removals.counter_of(filesystem_of(descriptor)))
     os.close(descriptor)
     with removals.counted(counter):
         attempt = cleared(now)
@@ -147,7 +150,7 @@ def test_a_disk_that_cannot_be_measured_is_cleared_all_the_same(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(freed_space, "fill_of", fail)
-    monkeypatch.setattr(clearing.measuring, "fill_of", fail)
+    monkeypatch.setattr(protocol.measuring, "fill_of", fail)
     attempt = cleared(now)
     assert (attempt.phase, attempt.unmeasured) == ("done", Unmeasured.UNKNOWN)
 
@@ -186,9 +189,9 @@ def crash(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *, at: int = 1
 @pytest.mark.parametrize(
     ("place", "measured"),
     [
-        ((tree, "remove", 1), True),  # before the first unlink: recovery makes the whole removal
-        ((tree, "_unlink_batch", 2), False),  # between two of them
-        ((clearing, "finish", 1), False),  # after the last one
+        ((run_tree, "remove", 1), True),  # before the first unlink: recovery makes the whole removal
+        ((run_tree, "_unlink_batch", 2), False),  # between two of them
+        ((protocol, "finish", 1), False),  # after the last one
     ],
     ids=["before", "amid", "after"],
 )
@@ -215,13 +218,13 @@ def test_after_a_crash_only_a_whole_removal_is_measured(
 def test_two_steps_of_one_clear_add_up(staged: Staged, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that cannot be removed at first; mocked, since one that really cannot is refused beforehand."""
     staged("ext4", more={"other.tif": os.urandom(BIG)})
-    unlink = tree._unlink_planned
+    unlink = run_tree._unlink_planned
 
-    def busy(directory: int, entry: tree.Entry, proven: tree.Proven) -> str:
+    def busy(directory: int, entry: run_tree.Entry, proven: run_tree.Proven) -> str:
         return "EBUSY" if entry.path == b"other.tif" else unlink(directory, entry, proven)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tree, "_unlink_planned", busy)
+        patch.setattr(run_tree, "_unlink_planned", busy)
         assert cleared(now).incomplete
     recovery.recover(now=timezone.now())
     attempt = ClearAttempt.objects.get()
@@ -295,15 +298,15 @@ def pressed(staged: Staged, policy: Callable[..., Any]) -> Callable[..., Staging
     return press
 
 
-def gone(swept: sweeping.Swept) -> list[str]:
-    return [run.run_path for run in swept.runs if run.action is sweeping.Action.CLEARED]
+def gone(swept: all_roots.Swept) -> list[str]:
+    return [run.run_path for run in swept.runs if run.action is all_roots.Action.CLEARED]
 
 
 def test_a_pass_takes_no_further_run_for_space_once_one_freed_nothing(
     pressed: Callable[..., StagingRoot], now: datetime, admin_client: Client
 ) -> None:
     root = pressed()
-    swept = sweeping.sweep(now=now)
+    swept = all_roots.sweep(now=now)
     assert gone(swept) == NAMES[:1]
     (problem,) = swept.problems
     assert (problem.reason, problem.detail) == ("clearing_frees_nothing", "Lately: 10.5 MB removed, 0 B freed")
@@ -321,31 +324,31 @@ def test_nor_does_any_later_pass_until_space_comes_free(
     pressed: Callable[..., StagingRoot], now: datetime, tmp_path: Path
 ) -> None:
     pressed()
-    assert gone(sweeping.sweep(now=now)) == NAMES[:1]
+    assert gone(all_roots.sweep(now=now)) == NAMES[:1]
     for dry_run in (True, False):
-        later = sweeping.sweep(now=now, dry_run=dry_run)
+        later = all_roots.sweep(now=now, dry_run=dry_run)
         assert [run.action for run in later.runs] == ["skipped"] * 4
     drop_snapshot(tmp_path / "disk")
-    assert gone(sweeping.sweep(now=now)) == NAMES[1:]
+    assert gone(all_roots.sweep(now=now)) == NAMES[1:]
     assert not Alert.objects.filter(kind="pressure", reason="clearing_frees_nothing", ended_at=None).exists()
 
 
 def test_what_is_due_by_time_goes_all_the_same(pressed: Callable[..., StagingRoot], now: datetime) -> None:
     pressed(due=3)
-    assert gone(sweeping.sweep(now=now)) == NAMES[:3]
-    assert gone(sweeping.sweep(now=now + timedelta(hours=1))) == NAMES[3:4]  # due by now
+    assert gone(all_roots.sweep(now=now)) == NAMES[:3]
+    assert gone(all_roots.sweep(now=now + timedelta(hours=1))) == NAMES[3:4]  # due by now
 
 
 def test_the_number_of_runs_is_another_matter(pressed: Callable[..., StagingRoot], now: datetime) -> None:
     pressed(max_runs=2, max_bytes=2 * MIB)
-    assert gone(sweeping.sweep(now=now)) == NAMES[:3]
+    assert gone(all_roots.sweep(now=now)) == NAMES[:3]
 
 
 def test_where_clearing_frees_space_as_many_go_as_are_needed(
     pressed: Callable[..., StagingRoot], now: datetime
 ) -> None:
     pressed(snapshot=False)
-    swept = sweeping.sweep(now=now)
+    swept = all_roots.sweep(now=now)
     assert gone(swept) == NAMES
     assert swept.problems == []
 
@@ -357,12 +360,12 @@ def test_free_space_that_did_not_come_is_still_wanted(
     found = os.statvfs(tmp_path / "disk")
     free = found.f_bavail * found.f_frsize
     policy(root=root, free_start_bytes=free + MIB, free_stop_bytes=free + 2 * MIB)
-    assert gone(sweeping.sweep(now=now)) == NAMES[:1]
+    assert gone(all_roots.sweep(now=now)) == NAMES[:1]
     pressure = Sweep.objects.get().pressure
     assert pressure["wanted"]["free_wanted"] == pytest.approx(2 * MIB, abs=MIB // 2)
     assert pressure["left"]["free_wanted"] == pressure["wanted"]["free_wanted"]
     assert Alert.objects.get(ended_at=None).reason == "clearing_frees_nothing"
-    assert gone(sweeping.sweep(now=now)) == []
+    assert gone(all_roots.sweep(now=now)) == []
 
 
 def test_a_clear_by_hand_that_frees_space_lets_sweeps_go_on(root: StagingRoot, now: datetime) -> None:

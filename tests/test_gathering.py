@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanup import discovery, gathering, proving
-from cleanup.gathering import freeze, identity, same_identity, thaw
+from cleanup.lab import opening
 from cleanup.models import RetentionPolicy, Run
-from cleanup.policy.gates import (
+from cleanup.rules.gates import (
     MAX_FAILURES,
     AcceptedFacts,
     Facts,
@@ -27,10 +26,12 @@ from cleanup.policy.gates import (
     Verdict,
     evaluate,
 )
-from cleanup.policy.lifecycle import State
-from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import Policy, ProofLevel
-from cleanup.staging import layout
+from cleanup.rules.policy import Policy, ProofLevel
+from cleanup.rules.reasons import Reason
+from cleanup.rules.states import State
+from cleanup.runs import discovery, inspection, proofs
+from cleanup.runs.inspection import freeze, identity, same_identity, thaw
+from cleanup.storage import run_paths
 from tests.faults.scene import Scene, everything, set_scene
 from tests.lab import Lab, touch
 
@@ -136,7 +137,7 @@ def test_what_is_true_of_a_moment_is_not_kept(facts: Facts) -> None:
 @given(_facts)
 def test_facts_that_an_older_version_has_stored_are_read(facts: Facts) -> None:
     """Of what pages alone show it knew nothing, and nothing else is lost by that."""
-    stored = {name: value for name, value in freeze(facts).items() if name not in gathering.ONLY_SHOWN}
+    stored = {name: value for name, value in freeze(facts).items() if name not in inspection.ONLY_SHOWN}
     assert thaw(stored) == dataclasses.replace(facts, data_files=None, data_bytes=None, largest=(), twin=None)
 
 
@@ -173,10 +174,10 @@ def test_identity_is_inode_birth_and_first_entry(scene: Scene) -> None:
     assert int(inode) == scene.path.stat().st_ino
     assert birth == "-" or birth.isdigit()
     assert scene.run.events.get(position=0).digest.startswith(first)
-    with gathering.reached(scene.run) as (opened, _reader):
-        from cleanup.staging import kernel
+    with opening.reached(scene.run) as (opened, _reader):
+        from cleanup.storage import linux
 
-        assert same_identity(scene.run.identity, identity(kernel.status(opened.run), None))
+        assert same_identity(scene.run.identity, identity(linux.status(opened.run), None))
 
 
 # Stored facts decide pages
@@ -184,11 +185,11 @@ def test_identity_is_inode_birth_and_first_entry(scene: Scene) -> None:
 
 @pytest.mark.django_db
 def test_pages_decide_from_names_and_sizes(scene: Scene, now: datetime) -> None:
-    decision = gathering.stored_decision(scene.run, RetentionPolicy.objects.scoped(), now)
+    decision = inspection.stored_decision(scene.run, RetentionPolicy.objects.scoped(), now)
     assert decision.clearable
     assert not decision.due
     assert "proof_at_clear" in decision.gate(Gate.PROOF).detail
-    facts = gathering.stored_facts(scene.run)
+    facts = inspection.stored_facts(scene.run)
     assert (facts.files, facts.bytes) == (scene.files, scene.bytes)
     assert (facts.gathered_at, facts.fresh) == (now, False)
     assert facts.verified_first_seen_at == now
@@ -197,10 +198,10 @@ def test_pages_decide_from_names_and_sizes(scene: Scene, now: datetime) -> None:
 @pytest.mark.django_db
 def test_stored_facts_know_what_the_database_knows_by_now(scene: Scene, now: datetime) -> None:
     scene.run.state = "cleared"
-    decision = gathering.stored_decision(scene.run, [], now)
+    decision = inspection.stored_decision(scene.run, [], now)
     assert decision.gate(Gate.STATE).reason is Reason.ALREADY_CLEARED
     scene.run.state = "sync_verified"
-    decision = gathering.stored_decision(scene.run, [], now, other_attempt=True)
+    decision = inspection.stored_decision(scene.run, [], now, other_attempt=True)
     assert decision.gate(Gate.FREE).reason is Reason.ALREADY_CLEARING
 
 
@@ -213,7 +214,7 @@ def test_both_sides_are_described_with_the_largest_files(scene: Scene, lab: Lab,
     (lab.twin() / "big 0\u202e.raw").unlink()
     (lab.twin() / "more.txt").write_text("only here")
     discovery.discover(root, now=now)
-    facts = gathering.stored_facts(Run.objects.with_root().get())
+    facts = inspection.stored_facts(Run.objects.with_root().get())
     found = [(file.path, file.bytes, file.nas_bytes) for file in facts.largest[:4]]
     assert found == [
         ("big 1\\u202e.raw", 9000, 9000),
@@ -224,7 +225,7 @@ def test_both_sides_are_described_with_the_largest_files(scene: Scene, lab: Lab,
     assert facts.largest[0].modified_at is not None
     data = {path: path.stat() for path in scene.path.rglob("*") if path.is_file() and ".exlab-wizard" not in path.parts}
     assert (facts.data_files, facts.data_bytes) == (len(data), sum(status.st_size for status in data.values()))
-    assert len(facts.largest) == min(len(data), gathering.LARGEST_SHOWN)
+    assert len(facts.largest) == min(len(data), inspection.LARGEST_SHOWN)
     twin = facts.twin
     assert twin is not None
     assert (twin.files, twin.missing, twin.other_size, twin.more) == (len(data), 1, 1, 1)
@@ -240,7 +241,7 @@ def test_few_large_files_are_kept_and_no_endless_name(lab: Lab, root: Any, now: 
     lab.run(files={f"{deep}/{number:03}.raw": b"x" * 99 for number in range(30)})
     discovery.discover(root, now=now)
     facts = Run.objects.get().facts
-    assert len(facts["largest"]) == gathering.LARGEST_SHOWN
+    assert len(facts["largest"]) == inspection.LARGEST_SHOWN
     paths = [file["path"] for file in facts["largest"]]
     assert {len(path) for path in paths} == {300}
     assert [path[-7:] for path in paths] == [f"{number:03}.raw" for number in range(10)]
@@ -250,19 +251,19 @@ def test_few_large_files_are_kept_and_no_endless_name(lab: Lab, root: Any, now: 
 def test_of_a_run_without_a_twin_everything_is_missing(lab: Lab, root: Any, now: datetime) -> None:
     lab.run(twin=False)
     discovery.discover(root, now=now)
-    facts = gathering.stored_facts(Run.objects.with_root().get())
+    facts = inspection.stored_facts(Run.objects.with_root().get())
     assert facts.data_files
     assert facts.twin == TwinFacts(files=0, bytes=0, missing=facts.data_files)
     lab.nas.rename(lab.nas.with_name("elsewhere"))
     discovery.discover(root, now=now)
-    assert gathering.stored_facts(Run.objects.with_root().get()).twin is None
+    assert inspection.stored_facts(Run.objects.with_root().get()).twin is None
 
 
 @pytest.mark.django_db
 def test_a_run_that_is_not_verified_has_no_twin_to_describe(lab: Lab, root: Any, now: datetime) -> None:
     lab.run(state="complete")
     discovery.discover(root, now=now)
-    facts = gathering.stored_facts(Run.objects.with_root().get())
+    facts = inspection.stored_facts(Run.objects.with_root().get())
     assert facts.twin is None
     assert facts.largest
     assert {file.nas_bytes for file in facts.largest} == {None}
@@ -272,7 +273,7 @@ def test_a_run_that_is_not_verified_has_no_twin_to_describe(lab: Lab, root: Any,
 def test_a_run_that_nobody_looked_at_is_not_clearable(scene: Scene, now: datetime) -> None:
     Run.objects.update(facts={})
     run = Run.objects.with_root().get()
-    decision = gathering.stored_decision(run, [], now)
+    decision = inspection.stored_decision(run, [], now)
     assert not decision.clearable
     reasons = {result.gate: result.reason for result in decision.gates}
     assert reasons[Gate.PATH] is Reason.NOT_LOOKED_AT
@@ -285,7 +286,7 @@ def test_a_run_that_nobody_looked_at_is_not_clearable(scene: Scene, now: datetim
 @pytest.mark.django_db
 def test_facts_of_another_version_are_as_good_as_none(scene: Scene, now: datetime, changes: dict[str, Any]) -> None:
     Run.objects.update(facts=scene.run.facts | changes)
-    decision = gathering.stored_decision(Run.objects.with_root().get(), [], now)
+    decision = inspection.stored_decision(Run.objects.with_root().get(), [], now)
     assert not decision.clearable
     assert decision.gate(Gate.PATH).reason is Reason.NOT_LOOKED_AT
 
@@ -296,7 +297,7 @@ def test_old_facts_never_authorise(scene: Scene, now: datetime) -> None:
     touch(scene.path / TILE, now - timedelta(hours=1))
     discovery.discover(scene.root, now=now)
     run = Run.objects.with_root().get()
-    decision = gathering.stored_decision(run, [], now)
+    decision = inspection.stored_decision(run, [], now)
     assert decision.gate(Gate.UNCHANGED).reason is Reason.CHANGED_SINCE_VERIFICATION
     assert decision.needs_full_comparison
 
@@ -304,9 +305,9 @@ def test_old_facts_never_authorise(scene: Scene, now: datetime) -> None:
 # Fresh looks
 
 
-def full_look(run: Run, policy: Policy, now: datetime) -> tuple[gathering.Look, Any]:
-    with gathering.reached(run) as (opened, reader):
-        return gathering.look(run, opened, reader, policy, now, operator=True)
+def full_look(run: Run, policy: Policy, now: datetime) -> tuple[inspection.Look, Any]:
+    with opening.reached(run) as (opened, reader):
+        return inspection.look(run, opened, reader, policy, now, operator=True)
 
 
 @pytest.mark.django_db
@@ -339,7 +340,7 @@ def test_bytes_are_not_read_where_something_else_refuses(
 ) -> None:
     (scene.path / "extra").write_bytes(b"x")
     read: list[Any] = []
-    monkeypatch.setattr(proving, "compare_bytes", lambda *args: read.append(args))
+    monkeypatch.setattr(proofs, "compare_bytes", lambda *args: read.append(args))
     seen, decision = full_look(scene.run, Policy(), now)
     assert (read, seen.facts.fresh, decision.clearable) == ([], False, False)
 
@@ -347,8 +348,8 @@ def test_bytes_are_not_read_where_something_else_refuses(
 @pytest.mark.django_db
 def test_the_bytes_compared_are_told_on_the_way(scene: Scene, now: datetime) -> None:
     told: list[int] = []
-    with gathering.reached(scene.run) as (opened, reader):
-        gathering.look(scene.run, opened, reader, Policy(), now, operator=True, progress=told.append)
+    with opening.reached(scene.run) as (opened, reader):
+        inspection.look(scene.run, opened, reader, Policy(), now, operator=True, progress=told.append)
     assert sum(told) >= scene.bytes - sum(
         seen.size for name, seen in scene.entries.items() if name.startswith(".exlab-wizard")
     )
@@ -359,7 +360,7 @@ def test_several_findings_are_all_told(scene: Scene, now: datetime) -> None:
     for number in range(5):
         (scene.path / f"extra-{number}").write_bytes(b"x")
     (scene.path / TILE).unlink()
-    decision = gathering.quick_decision(scene.run, Policy(), now)
+    decision = inspection.quick_decision(scene.run, Policy(), now)
     unchanged = decision.gate(Gate.UNCHANGED)
     assert unchanged.verdict is Verdict.BLOCK
     assert unchanged.reason is Reason.NOT_IN_MANIFEST
@@ -370,7 +371,7 @@ def test_several_findings_are_all_told(scene: Scene, now: datetime) -> None:
 @pytest.mark.django_db
 def test_hostile_names_are_shown_as_a_person_can_read_them(scene: Scene, now: datetime) -> None:
     (scene.path / os.fsdecode(b"bad\xffname\x1b[31m\n")).write_bytes(b"x")
-    detail = gathering.quick_decision(scene.run, Policy(), now).gate(Gate.UNCHANGED).detail
+    detail = inspection.quick_decision(scene.run, Policy(), now).gate(Gate.UNCHANGED).detail
     assert "bad\\xffname\\x1b[31m\\n" in detail
     assert detail.isprintable()
 
@@ -378,7 +379,7 @@ def test_hostile_names_are_shown_as_a_person_can_read_them(scene: Scene, now: da
 @pytest.mark.django_db
 def test_an_unreachable_run_has_a_decision(scene: Scene, now: datetime) -> None:
     scene.path.rename(scene.lab.base / "away")
-    decision = gathering.quick_decision(scene.run, Policy(), now)
+    decision = inspection.quick_decision(scene.run, Policy(), now)
     assert decision.gate(Gate.PATH).reason is Reason.MISSING_DIRECTORY
     assert not decision.clearable
 
@@ -392,10 +393,10 @@ def test_a_row_with_an_impossible_path_opens_nothing(
 ) -> None:
     Run.objects.update(run_path=run_path)
     run = Run.objects.with_root().get()
-    decision = gathering.quick_decision(run, Policy(), now)
+    decision = inspection.quick_decision(run, Policy(), now)
     assert decision.gate(Gate.PATH).reason is Reason.UNSAFE_PATH
-    with gathering.open_root(run.root) as root, pytest.raises(gathering.Unreachable):
-        gathering.open_run(root, run_path).__enter__()
+    with opening.open_root(run.root) as root, pytest.raises(opening.Unreachable):
+        opening.open_run(root, run_path).__enter__()
 
 
 @pytest.mark.django_db
@@ -405,14 +406,17 @@ def test_descriptors_are_closed(scene: Scene, now: datetime) -> None:
         full_look(scene.run, Policy(proof=level), now)
     discovery.discover(scene.root, now=now)
     (scene.lab.staging / ".exlab-root").unlink()
-    gathering.quick_decision(scene.run, Policy(), now)
+    inspection.quick_decision(scene.run, Policy(), now)
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 def test_the_token_is_read_from_a_plain_file_only(tmp_path: Any) -> None:
     os.mkfifo(tmp_path / ".exlab-root")
-    with layout.opened(layout.open_root(str(tmp_path))) as descriptor, pytest.raises((OSError, layout.WrongToken)):
-        layout.check_token(descriptor, "11111111-2222-3333-4444-555555555555")
+    with (
+        run_paths.opened(run_paths.open_root(str(tmp_path))) as descriptor,
+        pytest.raises((OSError, run_paths.WrongToken)),
+    ):
+        run_paths.check_token(descriptor, "11111111-2222-3333-4444-555555555555")
 
 
 def test_how_parked_runs_failed_last_is_asked_at_once(lab: Lab, root: Any, now: datetime) -> None:
@@ -429,13 +433,13 @@ def test_how_parked_runs_failed_last_is_asked_at_once(lab: Lab, root: Any, now: 
             run.attempts.create(
                 host="h", requester="operator", actor="a", created_at=at, phase=phase, phase_at=at, reason=reason
             )
-    one_by_one = [gathering.stored_facts(run).last_failure for run in Run.objects.with_root().order_by("run_path")]
+    one_by_one = [inspection.stored_facts(run).last_failure for run in Run.objects.with_root().order_by("run_path")]
     runs = list(Run.objects.with_root().order_by("run_path"))
     with CaptureQueriesContext(connection) as asked:
-        gathering.look_up_failures(runs)
+        inspection.look_up_failures(runs)
     assert len(asked) == 1
     with CaptureQueriesContext(connection) as asked:
-        at_once = [gathering.stored_facts(run).last_failure for run in runs]
+        at_once = [inspection.stored_facts(run).last_failure for run in runs]
     assert len(asked) == 0
     assert at_once == one_by_one
     assert [Reason.INTERRUPTED.sentence in said for said in at_once] == [True, True, False]

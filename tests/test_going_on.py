@@ -10,12 +10,12 @@ import pytest
 import time_machine
 from django.core.management import call_command
 
-from cleanup import breaking, passing
-from cleanup.breaking import Answer
 from cleanup.models import ClearAttempt, Hold, Run, StagingRoot, Sweep, SweepBreaker
-from cleanup.policy.breakers import Clock, Kind, Sight
-from cleanup.policy.shown import Shown
-from cleanup.sweeping import Action, Swept, sweep
+from cleanup.rules.anomalies import Clock, Kind, Sight
+from cleanup.rules.shown import Shown
+from cleanup.sweeps import breakers, one_root
+from cleanup.sweeps.all_roots import Action, Swept, sweep
+from cleanup.sweeps.breakers import Answer
 from cleanup.sweeps.day import Recently
 from tests.archive import archive, clears_rows
 from tests.lab import Lab
@@ -27,7 +27,7 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture(autouse=True)
 def _rows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passing, "take", clears_rows())
+    monkeypatch.setattr(one_root, "take", clears_rows())
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def others(lab: Lab, root: StagingRoot, now: datetime, policy: Any) -> Callable[
 
 
 def answer(breaker: SweepBreaker, at: datetime, **options: Any) -> Answer:
-    return breaking.answer(breaker, actor="ada", note="", now=at, **options)
+    return breakers.answer(breaker, actor="ada", note="", now=at, **options)
 
 
 def went(swept: Swept) -> set[str]:
@@ -183,7 +183,7 @@ def test_what_stays_by_now_is_no_more_than_was_shown(stopped: SweepBreaker, now:
 
 def test_another_thing_that_was_seen_since_is_shown_first(stopped: SweepBreaker, now: datetime) -> None:
     known = stopped.code
-    breaking.open_breaker(stopped.sweep, [Sight(kind=Kind.FAILURES, detail="3 clears in a row have failed.")], now=now)
+    breakers.open_breaker(stopped.sweep, [Sight(kind=Kind.FAILURES, detail="3 clears in a row have failed.")], now=now)
     assert answer(stopped, now, code=known) is Answer.SEEN_MORE
 
 

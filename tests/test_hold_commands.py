@@ -15,9 +15,10 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from cleanup import clearing, discovery, holding
+from cleanup.clears import protocol
 from cleanup.management.base import UsageError
 from cleanup.models import Hold, HoldSource, Run
+from cleanup.runs import discovery, holds
 from tests.lab import RUN_PATH, Lab
 
 pytestmark = pytest.mark.django_db
@@ -84,7 +85,7 @@ def test_releases_whatever_people_have_laid(run: Run) -> None:
     answer = json.loads(said)
     assert (status, answer["held_by_file"]) == (0, None)
     assert [one["released_by"] for one in answer["released"]] == ["bob", "bob"]
-    assert not holding.in_force(datetime.now(UTC)).exists()
+    assert not holds.in_force(datetime.now(UTC)).exists()
 
 
 def test_a_hold_by_a_file_is_not_released_and_it_is_told_how_it_ends(run: Run, path: Path) -> None:
@@ -160,7 +161,7 @@ def test_an_end_and_a_reason_are_needed(run: Run, arguments: list[str]) -> None:
 def test_laying_a_hold_locks_the_run_first(run: Run, now: datetime) -> None:
     """As the commit of a clear does, which then looks for holds: neither slips through between the other's steps."""
     with CaptureQueriesContext(connection) as captured:
-        holding.hold(run, owner="ada", reason="x", until=now + timedelta(days=1), now=now)
+        holds.hold(run, owner="ada", reason="x", until=now + timedelta(days=1), now=now)
     first = next(query["sql"] for query in captured.captured_queries if "SAVEPOINT" not in query["sql"])
     assert 'FROM "cleanup_run"' in first
     assert connection.vendor == "sqlite" or "FOR UPDATE" in first
@@ -168,12 +169,12 @@ def test_laying_a_hold_locks_the_run_first(run: Run, now: datetime) -> None:
 
 def test_a_run_has_one_hold_by_file_at_a_time(run: Run, now: datetime) -> None:
     for _ in range(2):
-        holding.note_file(run, holding.HoldFile("mine", "lab"), now=now)
+        holds.note_file(run, holds.HoldFile("mine", "lab"), now=now)
     row = Hold.objects.get()
     with pytest.raises(IntegrityError), transaction.atomic():
         Hold.objects.create(run=run, source=HoldSource.FILE, owner="lab", reason="", created_at=now)
-    holding.note_file(run, None, now=now)
-    holding.note_file(run, holding.HoldFile("again", "lab"), now=now)
+    holds.note_file(run, None, now=now)
+    holds.note_file(run, holds.HoldFile("again", "lab"), now=now)
     assert Hold.objects.exclude(pk=row.pk).get().released_at is None
 
 
@@ -196,10 +197,10 @@ def in_a_thread(act: Callable[[], Any]) -> Future[Any]:
 def test_a_hold_waits_for_a_clear_that_is_just_committed_and_is_refused(run: Run, now: datetime) -> None:
     with transaction.atomic():
         Run.objects.filter(pk=run.pk).update(state="cleared")
-        held = in_a_thread(lambda: holding.hold(run, owner="ada", reason="x", until=now + timedelta(1), now=now))
+        held = in_a_thread(lambda: holds.hold(run, owner="ada", reason="x", until=now + timedelta(1), now=now))
         with pytest.raises(TimeoutError):
             held.result(timeout=0.3)
-    with pytest.raises(holding.HoldRefused, match="has been cleared"):
+    with pytest.raises(holds.HoldRefused, match="has been cleared"):
         held.result(timeout=20)
     assert not Hold.objects.exists()
 
@@ -210,22 +211,22 @@ def test_a_commit_waits_for_a_hold_that_is_just_laid_and_is_refused(
 ) -> None:
     """The gates were passed and everything was looked at once more, when somebody lays a hold and is not quite done."""
     looked, laid = Event(), Event()
-    look_again = clearing._expect_planned
+    look_again = protocol._expect_planned
 
     def look_and_wait(*args: Any) -> None:
         look_again(*args)
         looked.set()
         assert laid.wait(timeout=20)
 
-    monkeypatch.setattr(clearing, "_expect_planned", look_and_wait)
-    cleared = in_a_thread(lambda: clearing.clear_run(run, now=now, actor="bob"))
+    monkeypatch.setattr(protocol, "_expect_planned", look_and_wait)
+    cleared = in_a_thread(lambda: protocol.clear_run(run, now=now, actor="bob"))
     assert looked.wait(timeout=20)
     with transaction.atomic():
-        holding.hold(run, owner="ada", reason="x", until=now + timedelta(days=3000), now=now)
+        holds.hold(run, owner="ada", reason="x", until=now + timedelta(days=3000), now=now)
         laid.set()
         with pytest.raises(TimeoutError):
             cleared.result(timeout=0.3)
-    with pytest.raises(clearing.Refused, match="held: by ada: x"):
+    with pytest.raises(protocol.Refused, match="held: by ada: x"):
         cleared.result(timeout=20)
     assert path.is_dir()
     assert Run.objects.get().state == "sync_verified"

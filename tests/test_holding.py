@@ -13,14 +13,17 @@ import pytest
 from django.contrib.auth.models import User
 from django.core import mail
 
-from cleanup import clearing, discovery, gathering, holding, sweeping
-from cleanup.clearing import Refused
-from cleanup.holding import HoldRefused
+from cleanup.clears import protocol
+from cleanup.clears.protocol import Refused
+from cleanup.lab import opening
 from cleanup.models import ClearAttempt, Hold, HoldSource, LedgerEntry, Phase, Requester, Run
-from cleanup.policy.gates import Gate, Verdict
-from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import Policy
-from cleanup.staging.holdfile import HoldFile
+from cleanup.rules.gates import Gate, Verdict
+from cleanup.rules.policy import Policy
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, holds, inspection
+from cleanup.runs.holds import HoldRefused
+from cleanup.storage.staging.hold_file import HoldFile
+from cleanup.sweeps import all_roots
 from tests.lab import RUN_PATH, Lab, snapshot, touch
 
 pytestmark = pytest.mark.django_db
@@ -39,14 +42,14 @@ def run(path: Path, root: Any, now: datetime) -> Run:
 
 
 def lay(run: Run, now: datetime, **more: Any) -> Hold:
-    return holding.hold(run, **{"owner": "ada", "reason": "referees", "until": now + 10 * DAY, "now": now, **more})
+    return holds.hold(run, **{"owner": "ada", "reason": "referees", "until": now + 10 * DAY, "now": now, **more})
 
 
 def decided(run: Run, now: datetime) -> tuple[str, Reason | None, str]:
     """What the gate says, on stored facts as on a fresh look."""
     run = Run.objects.with_root().get(pk=run.pk)
-    stored = gathering.stored_decision(run, [], now).gate(Gate.HOLD)
-    fresh = gathering.quick_decision(run, Policy(), now).gate(Gate.HOLD)
+    stored = inspection.stored_decision(run, [], now).gate(Gate.HOLD)
+    fresh = inspection.quick_decision(run, Policy(), now).gate(Gate.HOLD)
     assert stored == fresh
     return stored.verdict, stored.reason, stored.detail
 
@@ -65,7 +68,7 @@ def test_holds_until_its_end_and_not_a_moment_longer(run: Run, now: datetime) ->
 def test_the_gate_opens_with_the_last_of_several_holds(run: Run, now: datetime) -> None:
     lay(run, now)
     lay(run, now, owner="bob", until=now + 20 * DAY)
-    gate = gathering.stored_decision(Run.objects.with_root().get(pk=run.pk), [], now).gate(Gate.HOLD)
+    gate = inspection.stored_decision(Run.objects.with_root().get(pk=run.pk), [], now).gate(Gate.HOLD)
     assert (gate.detail, gate.opens_at) == ("by ada: referees; by bob: referees", now + 20 * DAY)
 
 
@@ -110,11 +113,11 @@ def test_refuses_a_run_that_is_not_there_any_more(run: Run, now: datetime, field
 
 def test_a_released_hold_holds_no_more_and_says_who_released_it(run: Run, now: datetime) -> None:
     laid = lay(run, now)
-    assert holding.release(laid, actor="bob", now=now + DAY)
+    assert holds.release(laid, actor="bob", now=now + DAY)
     assert decided(run, now + DAY)[0] == Verdict.PASS
     row = Hold.objects.get()
     assert (row.owner, row.released_by, row.released_at) == ("ada", "bob", now + DAY)
-    assert not holding.release(laid, actor="eve", now=now + 2 * DAY)
+    assert not holds.release(laid, actor="eve", now=now + 2 * DAY)
     row.refresh_from_db()
     assert (row.released_by, row.released_at) == ("bob", now + DAY)
 
@@ -122,13 +125,13 @@ def test_a_released_hold_holds_no_more_and_says_who_released_it(run: Run, now: d
 def test_releasing_a_run_releases_all_that_people_laid_and_no_file(run: Run, path: Path, now: datetime) -> None:
     laid = [lay(run, now), lay(run, now, owner="bob")]
     over = lay(run, now, owner="eve", until=now + timedelta(hours=1))
-    holding.note_file(run, HoldFile("mine", "lab"), now=now)
-    assert holding.release_run(run, actor="cy", now=now + DAY) == laid
-    assert holding.release_run(run, actor="cy", now=now + DAY) == []
+    holds.note_file(run, HoldFile("mine", "lab"), now=now)
+    assert holds.release_run(run, actor="cy", now=now + DAY) == laid
+    assert holds.release_run(run, actor="cy", now=now + DAY) == []
     over.refresh_from_db()
     assert (over.released_at, over.released_by) == (None, "")
     assert Hold.objects.get(source=HoldSource.FILE).released_at is None
-    assert not holding.release(Hold.objects.get(source=HoldSource.FILE), actor="cy", now=now + DAY)
+    assert not holds.release(Hold.objects.get(source=HoldSource.FILE), actor="cy", now=now + DAY)
 
 
 # The file
@@ -165,18 +168,18 @@ def test_nothing_is_known_of_a_file_while_the_run_cannot_be_opened(
     path.rename(path.with_name("away"))
     discovery.discover(root, now=now + DAY)
     assert Hold.objects.get().released_at is None
-    assert holding.reminders(now + 60 * DAY) == []
+    assert holds.reminders(now + 60 * DAY) == []
     path.with_name("away").rename(path)
     discovery.discover(root, now=now + 2 * DAY)
     assert Hold.objects.get().released_at is None
-    assert len(holding.reminders(now + 60 * DAY)) == 1
+    assert len(holds.reminders(now + 60 * DAY)) == 1
 
 
 def test_the_file_is_exempt_from_unchanged(run: Run, path: Path, now: datetime) -> None:
     """Laid this moment, newer than the verification and in no manifest: it holds, and nothing else is wrong."""
     (path / ".exlab-hold").write_text("mine")
     touch(path / ".exlab-hold", now)
-    decision = gathering.quick_decision(run, Policy(), now)
+    decision = inspection.quick_decision(run, Policy(), now)
     assert [result.gate for result in decision.refusals(operator=True)] == [Gate.HOLD]
 
 
@@ -187,12 +190,12 @@ def test_what_was_held_when_it_was_verified_can_go_afterwards(lab: Lab, root: An
     discovery.discover(root, now=now)
     run = Run.objects.with_root().get()
     with pytest.raises(Refused) as refused:
-        clearing.clear_run(run, now=now, actor="ada")
+        protocol.clear_run(run, now=now, actor="ada")
     assert refused.value.finding.reason is Reason.HELD
     (path / ".exlab-hold").unlink()
-    assert clearing.clear_run(run, now=now, actor="ada")[0] > 0  # before discovery has seen that it is gone
+    assert protocol.clear_run(run, now=now, actor="ada")[0] > 0  # before discovery has seen that it is gone
     assert not path.exists()
-    assert not holding.in_force(now).exists()
+    assert not holds.in_force(now).exists()
 
 
 def test_twins_of_hold_files_are_not_compared(lab: Lab, root: Any, now: datetime) -> None:
@@ -201,24 +204,24 @@ def test_twins_of_hold_files_are_not_compared(lab: Lab, root: Any, now: datetime
     lab.run("FLOW_01/PROJ-0001/Runs/Run_2026-04-17T14-32", files={".exlab-hold": b"alone"})
     discovery.discover(root, now=now)
     run = Run.objects.with_root().get(run_path=RUN_PATH)
-    finding = gathering.quick_decision(run, Policy(), now).gate(Gate.PROOF)
+    finding = inspection.quick_decision(run, Policy(), now).gate(Gate.PROOF)
     assert finding.reason is Reason.NAS_MISSING_FILE
     (path / ".exlab-hold").unlink()
-    assert ".exlab-hold" not in gathering.quick_decision(run, Policy(), now).gate(Gate.PROOF).detail
+    assert ".exlab-hold" not in inspection.quick_decision(run, Policy(), now).gate(Gate.PROOF).detail
 
 
 def test_a_proof_is_still_good_when_a_hold_came_and_went(run: Run, path: Path, now: datetime) -> None:
     """The file changes nothing of what was proven, so the bytes are not read again because of it."""
     for made in path.parents[3].parent.glob("nas/**/*"):
         touch(made, now - DAY)
-    with gathering.reached(run) as (opened, reader):
+    with opening.reached(run) as (opened, reader):
         looks = []
         for step in ("before", "held", "after"):
             if step == "held":
                 (path / ".exlab-hold").touch()
             if step == "after":
                 (path / ".exlab-hold").unlink()
-            looks.append(gathering.look(run, opened, reader, Policy(), now, operator=True)[0])
+            looks.append(inspection.look(run, opened, reader, Policy(), now, operator=True)[0])
     assert (looks[0].evidence != "", looks[1].evidence) == (True, "")
     assert looks[2].evidence == looks[0].evidence
 
@@ -227,7 +230,7 @@ def test_facts_that_were_stored_before_there_were_hold_files_thaw(run: Run, now:
     old = {name: value for name, value in run.facts.items() if name != "hold_file"}
     assert old != run.facts
     Run.objects.filter(pk=run.pk).update(facts=old)
-    found = gathering.stored_facts(Run.objects.with_root().get(pk=run.pk))
+    found = inspection.stored_facts(Run.objects.with_root().get(pk=run.pk))
     assert (found.hold_file, found.files) == (None, run.files)
 
 
@@ -235,12 +238,12 @@ def test_facts_that_were_stored_before_there_were_hold_files_thaw(run: Run, now:
 
 
 def test_a_hold_laid_while_it_is_queued_stops_the_clear(run: Run, path: Path, now: datetime) -> None:
-    from cleanup import queueing
+    from cleanup.clears import queue
 
-    attempt = queueing.new_attempt(run, requester=Requester.OPERATOR, actor="ada", now=now)
+    attempt = queue.new_attempt(run, requester=Requester.OPERATOR, actor="ada", now=now)
     lay(run, now, until=now + 3650 * DAY)
     before = snapshot(path)
-    assert clearing.perform(attempt, now=now).reason == Reason.HELD
+    assert protocol.perform(attempt, now=now).reason == Reason.HELD
     assert snapshot(path) == before
 
 
@@ -249,15 +252,15 @@ def test_a_hold_laid_up_to_the_commit_stops_the_clear(
     run: Run, path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """The gates were passed, the run is fenced: whoever lays a hold now is still heard, and all is put back."""
-    original = getattr(clearing, step)
+    original = getattr(protocol, step)
 
     def and_hold(*args: Any) -> None:
         original(*args)
         lay(run, now, until=now + 3650 * DAY)
 
-    monkeypatch.setattr(clearing, step, and_hold)
+    monkeypatch.setattr(protocol, step, and_hold)
     with pytest.raises(Refused) as refused:
-        clearing.clear_run(run, now=now, actor="ada")
+        protocol.clear_run(run, now=now, actor="ada")
     assert (refused.value.finding.reason, refused.value.finding.detail) == (Reason.HELD, "by ada: referees")
     assert path.is_dir()
     assert [entry.kind for entry in LedgerEntry.objects.all()] == ["refused"]
@@ -268,16 +271,16 @@ def test_a_hold_file_laid_after_the_commit_is_left_and_told(
     run: Run, path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is committed is carried out, but not one byte goes that is not in the plan."""
-    original = clearing._commit
+    original = protocol._commit
 
-    def and_hold(attempt: ClearAttempt, run: Run, opened: gathering.OpenRun, prepared: clearing.Prepared) -> None:
+    def and_hold(attempt: ClearAttempt, run: Run, opened: opening.OpenRun, prepared: protocol.Prepared) -> None:
         original(attempt, run, opened, prepared)
         descriptor = os.open(".exlab-hold", os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=opened.run)
         os.write(descriptor, b"too late")
         os.close(descriptor)
 
-    monkeypatch.setattr(clearing, "_commit", and_hold)
-    clearing.clear_run(run, now=now, actor="ada")
+    monkeypatch.setattr(protocol, "_commit", and_hold)
+    protocol.clear_run(run, now=now, actor="ada")
     attempt = ClearAttempt.objects.get()
     assert (attempt.phase, attempt.reason) == (Phase.DONE, Reason.REMOVAL_INCOMPLETE)
     assert ".exlab-hold: not in the plan" in attempt.detail
@@ -288,10 +291,10 @@ def test_a_hold_file_laid_after_the_commit_is_left_and_told(
 def test_the_schedule_passes_a_held_run_by(run: Run, path: Path, now: datetime, policy: Callable[..., Any]) -> None:
     policy(mode="scheduled", retain_hours=0, rehearse=False)
     lay(run, now)
-    (action,) = sweeping.sweep(now=now).runs
+    (action,) = all_roots.sweep(now=now).runs
     assert (action.action, action.reason) == ("skipped", "held")
-    holding.release_run(run, actor="ada", now=now)
-    (action,) = sweeping.sweep(now=now).runs
+    holds.release_run(run, actor="ada", now=now)
+    (action,) = all_roots.sweep(now=now).runs
     assert action.action == "cleared"
     assert not path.exists()
 
@@ -302,25 +305,25 @@ def test_the_schedule_passes_a_held_run_by(run: Run, path: Path, now: datetime, 
 def test_a_hold_costs_bytes_times_days_so_far(run: Run, now: datetime) -> None:
     Run.objects.filter(pk=run.pk).update(bytes=4_000)
     hold = Hold.objects.select_related("run").get(pk=lay(run, now).pk)
-    assert holding.cost(hold, now).byte_days == 0
-    assert holding.cost(hold, now + 3 * DAY / 2) == holding.Cost(4_000, 1.5)
-    assert holding.cost(hold, now + 3 * DAY / 2).byte_days == 6_000
-    assert holding.cost(hold, now + 90 * DAY).days == 10
-    holding.release(hold, actor="bob", now=now + 2 * DAY)
-    assert holding.cost(hold, now + 90 * DAY).byte_days == 8_000
+    assert holds.cost(hold, now).byte_days == 0
+    assert holds.cost(hold, now + 3 * DAY / 2) == holds.Cost(4_000, 1.5)
+    assert holds.cost(hold, now + 3 * DAY / 2).byte_days == 6_000
+    assert holds.cost(hold, now + 90 * DAY).days == 10
+    holds.release(hold, actor="bob", now=now + 2 * DAY)
+    assert holds.cost(hold, now + 90 * DAY).byte_days == 8_000
 
 
 def test_it_costs_nothing_more_once_the_run_is_cleared(run: Run, now: datetime) -> None:
     lay(run, now)
     Run.objects.filter(pk=run.pk).update(bytes=1, state="cleared", cleared_at=now + DAY)
-    assert holding.cost(Hold.objects.get(), now + 5 * DAY).days == 1
+    assert holds.cost(Hold.objects.get(), now + 5 * DAY).days == 1
 
 
 def test_a_run_of_unknown_size_has_no_price(run: Run, now: datetime) -> None:
     lay(run, now)
     Run.objects.filter(pk=run.pk).update(bytes=None)
-    assert holding.cost(Hold.objects.get(), now + DAY).byte_days is None
-    assert holding.total_cost(Hold.objects.all(), now + DAY).byte_days == 0
+    assert holds.cost(Hold.objects.get(), now + DAY).byte_days is None
+    assert holds.total_cost(Hold.objects.all(), now + DAY).byte_days == 0
 
 
 def test_sums_count_a_run_once_however_many_hold_it(run: Run, lab: Lab, root: Any, now: datetime) -> None:
@@ -332,9 +335,9 @@ def test_sums_count_a_run_once_however_many_hold_it(run: Run, lab: Lab, root: An
     lay(run, now + DAY, owner="bob", until=now + 2 * DAY)
     lay(run, now + 4 * DAY, owner="eve", until=now + 12 * DAY)
     lay(other, now, until=now + DAY)
-    total = holding.total_cost(Hold.objects.select_related("run"), now + 20 * DAY)
+    total = holds.total_cost(Hold.objects.select_related("run"), now + 20 * DAY)
     assert (total.bytes, total.byte_days) == (200, pytest.approx(12 * 100 + 1 * 100))
-    assert holding.total_cost([], now) == holding.Cost(0, 0.0)
+    assert holds.total_cost([], now) == holds.Cost(0, 0.0)
 
 
 # Reminders
@@ -342,46 +345,46 @@ def test_sums_count_a_run_once_however_many_hold_it(run: Run, lab: Lab, root: An
 
 def test_people_are_reminded_three_days_before_the_end(run: Run, now: datetime) -> None:
     hold = lay(run, now)
-    assert holding.reminders(now + 7 * DAY - timedelta(seconds=1)) == []
-    (reminder,) = holding.reminders(now + 7 * DAY)
+    assert holds.reminders(now + 7 * DAY - timedelta(seconds=1)) == []
+    (reminder,) = holds.reminders(now + 7 * DAY)
     assert (reminder.subject, reminder.run, reminder.reason) == (f"hold:{hold.pk}", run, Reason.HOLD_ENDING)
     assert reminder.detail == "by ada, until 2026-06-25 08:00 UTC: referees"
-    assert holding.reminders(now + 10 * DAY) == []
+    assert holds.reminders(now + 10 * DAY) == []
 
 
 def test_a_short_hold_has_its_first_half_in_peace(run: Run, now: datetime) -> None:
     hold = lay(run, now, until=now + 2 * DAY)
-    assert holding.reminders(now) == []
-    assert holding.reminders(now + DAY - timedelta(seconds=1)) == []
-    assert [reminder.hold for reminder in holding.reminders(now + DAY)] == [hold]
+    assert holds.reminders(now) == []
+    assert holds.reminders(now + DAY - timedelta(seconds=1)) == []
+    assert [reminder.hold for reminder in holds.reminders(now + DAY)] == [hold]
 
 
 def test_nobody_is_reminded_while_another_hold_lasts_longer(run: Run, path: Path, now: datetime) -> None:
     hold = lay(run, now)
     longer = lay(run, now, owner="bob", until=now + 30 * DAY)
-    assert holding.reminders(now + 8 * DAY) == []
-    holding.release(longer, actor="bob", now=now + 8 * DAY)
-    assert [reminder.hold for reminder in holding.reminders(now + 8 * DAY)] == [hold]
-    holding.note_file(run, HoldFile("mine", "lab"), now=now + 8 * DAY)
-    assert holding.reminders(now + 8 * DAY) == []
+    assert holds.reminders(now + 8 * DAY) == []
+    holds.release(longer, actor="bob", now=now + 8 * DAY)
+    assert [reminder.hold for reminder in holds.reminders(now + 8 * DAY)] == [hold]
+    holds.note_file(run, HoldFile("mine", "lab"), now=now + 8 * DAY)
+    assert holds.reminders(now + 8 * DAY) == []
 
 
 def test_a_file_is_asked_after_when_it_has_held_for_thirty_days(run: Run, path: Path, now: datetime) -> None:
-    holding.note_file(run, HoldFile("mine", "lab"), now=now)
-    assert holding.reminders(now + 30 * DAY - timedelta(seconds=1)) == []
-    (reminder,) = holding.reminders(now + 30 * DAY)
+    holds.note_file(run, HoldFile("mine", "lab"), now=now)
+    assert holds.reminders(now + 30 * DAY - timedelta(seconds=1)) == []
+    (reminder,) = holds.reminders(now + 30 * DAY)
     assert reminder.reason is Reason.HOLD_OLD
     assert reminder.detail == "by the file .exlab-hold of lab, seen since 2026-06-15 08:00 UTC: mine"
-    assert len(holding.reminders(now + 400 * DAY)) == 1
-    holding.note_file(run, None, now=now + 31 * DAY)
-    assert holding.reminders(now + 32 * DAY) == []
+    assert len(holds.reminders(now + 400 * DAY)) == 1
+    holds.note_file(run, None, now=now + 31 * DAY)
+    assert holds.reminders(now + 32 * DAY) == []
 
 
 @pytest.mark.parametrize("fields", [{"state": "cleared"}, {"gone_at": datetime.fromisoformat("2026-06-01T00:00Z")}])
 def test_nobody_is_reminded_of_what_is_gone(run: Run, now: datetime, fields: dict[str, Any]) -> None:
     lay(run, now)
     Run.objects.filter(pk=run.pk).update(**fields)
-    assert holding.reminders(now + 8 * DAY) == []
+    assert holds.reminders(now + 8 * DAY) == []
 
 
 @pytest.fixture
@@ -393,10 +396,10 @@ def mailing(settings: Any, db: None) -> None:
 
 def test_a_reminder_stands_as_long_as_it_is_true_and_is_mailed_once(run: Run, now: datetime, mailing: None) -> None:
     lay(run, now)
-    assert holding.remind(now) == []
+    assert holds.remind(now) == []
     assert mail.outbox == []
     for hours in range(3):
-        (reminder,) = holding.remind(now + 8 * DAY + timedelta(hours=hours))
+        (reminder,) = holds.remind(now + 8 * DAY + timedelta(hours=hours))
         assert reminder.reason is Reason.HOLD_ENDING
     (letter,) = mail.outbox
     assert letter.to == ["ada@lab.example"]
@@ -417,7 +420,7 @@ def test_an_owner_of_many_holds_gets_one_mail(lab: Lab, root: Any, now: datetime
     lay(runs[paths[10]], now, until=now + 30 * DAY)
     lay(runs[paths[11]], now, owner="lab")
     for hours in range(48):
-        holding.remind(now + 7 * DAY + timedelta(hours=hours))
+        holds.remind(now + 7 * DAY + timedelta(hours=hours))
     ours, theirs = sorted(mail.outbox, key=lambda letter: letter.to)
     assert (ours.to, theirs.to) == (["ada@lab.example"], ["lab@lab.example"])
     assert ours.subject == "A hold ends soon. (10 holds)"
@@ -432,7 +435,7 @@ def test_a_mail_of_very_many_names_the_first_hundred(
 ) -> None:
     for number in range(103):
         lay(run, now, reason=f"figure {number}")
-    holding.remind(now + 8 * DAY)
+    holds.remind(now + 8 * DAY)
     (letter,) = mail.outbox
     assert letter.body.count("Held by ada") == 100
     assert "And 3 more: see the page Holds." in letter.body
@@ -446,15 +449,15 @@ def test_the_owner_of_a_run_that_was_renamed_is_reminded_and_told_where_it_lies(
     (lab.staging / new).parent.mkdir(parents=True)
     (lab.staging / RUN_PATH).rename(lab.staging / new)
     discovery.discover(root, now=now)
-    holding.remind(now + 8 * DAY)
+    holds.remind(now + 8 * DAY)
     (letter,) = mail.outbox
     assert f"It may lie at {new} now." in letter.body
 
 
 def test_a_file_s_owner_is_reminded_every_thirty_days(run: Run, now: datetime, mailing: None) -> None:
-    holding.note_file(run, HoldFile("", "lab"), now=now)
+    holds.note_file(run, HoldFile("", "lab"), now=now)
     for days in (29, 30, 31, 59, 60, 61):
-        holding.remind(now + days * DAY)
+        holds.remind(now + days * DAY)
     assert len(mail.outbox) == 2
 
 
@@ -463,11 +466,11 @@ def test_nothing_is_mailed_without_a_server_an_address_or_a_user(run: Run, now: 
     User.objects.create_user("ada", email="ada@lab.example")
     User.objects.create_user("bob")
     settings.EXLAB_EMAIL = ""
-    assert len(holding.remind(now + 8 * DAY)) == 1
+    assert len(holds.remind(now + 8 * DAY)) == 1
     settings.EXLAB_EMAIL = "smtp://mail.example"
     for owner in ("bob", "nobody known"):
         lay(run, now, owner=owner)
-    assert len(holding.remind(now + 8 * DAY)) == 3
+    assert len(holds.remind(now + 8 * DAY)) == 3
     assert mail.outbox == []
 
 
@@ -479,10 +482,10 @@ def test_a_mail_server_that_fails_breaks_nothing_and_is_asked_once_a_pass(
     lay(run, now)
     lay(run, now, owner="lab")
     with caplog.at_level(logging.ERROR):
-        assert len(holding.remind(now + 8 * DAY)) == 2
+        assert len(holds.remind(now + 8 * DAY)) == 2
         assert [bool(hold.reminded_at) for hold in Hold.objects.order_by("pk")] == [True, False]
-        assert len(holding.remind(now + 8 * DAY)) == 2
-        assert len(holding.remind(now + 8 * DAY)) == 2
+        assert len(holds.remind(now + 8 * DAY)) == 2
+        assert len(holds.remind(now + 8 * DAY)) == 2
     assert len([record for record in caplog.records if "could not be sent" in record.message]) == 2
 
 

@@ -10,9 +10,9 @@ import pytest
 from django.conf import settings
 from django.core.management.base import CommandError
 
-from cleanup import discovery
 from cleanup.models import RetentionPolicy, Run, StagingRoot
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
 from tests.command_line import Done, Manage
 from tests.lab import RUN_PATH, Lab, snapshot
 from tests.wizard_files import newer, older, rclone

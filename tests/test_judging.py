@@ -8,11 +8,12 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 
-from cleanup import discovery, gathering, holding, judging, marking, queueing, reregistering
+from cleanup.clears import queue
 from cleanup.models import ClearAttempt, Hold, Phase, Requester, RetentionPolicy, Run, Tone
-from cleanup.policy.gates import MAX_FAILURES
-from cleanup.policy.lifecycle import State
-from cleanup.policy.reasons import Reason
+from cleanup.rules.gates import MAX_FAILURES
+from cleanup.rules.reasons import Reason
+from cleanup.rules.states import State
+from cleanup.runs import discovery, gone, holds, inspection, reregistration, run_status
 from cleanup.views.standing import stand
 from tests.lab import RUN_PATH, touch
 
@@ -142,7 +143,7 @@ HERE_NO_MORE = ("cleared", "cleared by somebody else", "cleared, with files left
 def test_the_columns_say_what_the_page_says(found, now, case):
     happen, tone, reason = CASES[case]
     happen(found, now)
-    judging.judge_runs([found.pk], now)
+    run_status.judge_runs([found.pk], now)
     run = Run.objects.with_root().get()
     attempt = run.attempts.order_by("-created_at").first()
     standing, _decision = stand(run, attempt, RetentionPolicy.objects.scoped(), (), now)
@@ -159,20 +160,20 @@ def test_a_run_that_was_just_written_waits_and_says_until_when(lab, root, now):
     run = Run.objects.get()
     assert (run.tone, run.reason) == (Tone.WAIT, Reason.NOT_QUIET)
     assert run.judge_after == now + timedelta(minutes=6)
-    assert judging.judge_stale(now + timedelta(minutes=6) - timedelta(seconds=1)) == 0
-    assert judging.judge_stale(now + timedelta(minutes=6)) == 1
+    assert run_status.judge_stale(now + timedelta(minutes=6) - timedelta(seconds=1)) == 0
+    assert run_status.judge_stale(now + timedelta(minutes=6)) == 1
     run.refresh_from_db()
     assert (run.tone, run.reason) == (Tone.BLOCK, Reason.CHANGED_SINCE_VERIFICATION)
     assert run.judge_after is None
 
 
 def test_a_hold_ends_by_time_alone(found, columns, now):
-    holding.hold(found, owner="ada", reason="a figure", until=now + timedelta(days=2), now=now)
-    judging.judge_stale(now)
+    holds.hold(found, owner="ada", reason="a figure", until=now + timedelta(days=2), now=now)
+    run_status.judge_stale(now)
     assert columns() == (Tone.WAIT, Reason.HELD)
     assert Run.objects.get().opens_at == now + timedelta(days=2)
-    assert judging.judge_stale(now + timedelta(days=1)) == 0
-    assert judging.judge_stale(now + timedelta(days=2)) == 1
+    assert run_status.judge_stale(now + timedelta(days=1)) == 0
+    assert run_status.judge_stale(now + timedelta(days=2)) == 1
     assert columns() == (Tone.GO, "")
 
 
@@ -180,11 +181,11 @@ def test_a_hold_ends_by_time_alone(found, columns, now):
 
 
 def test_a_hold_and_its_release(found, columns, now):
-    hold = holding.hold(found, owner="ada", reason="a figure", until=now + timedelta(days=2), now=now)
-    judging.judge_stale(now)
+    hold = holds.hold(found, owner="ada", reason="a figure", until=now + timedelta(days=2), now=now)
+    run_status.judge_stale(now)
     assert columns() == (Tone.WAIT, Reason.HELD)
-    holding.release(hold, actor="ada", now=now)
-    judging.judge_stale(now)
+    holds.release(hold, actor="ada", now=now)
+    run_status.judge_stale(now)
     assert columns() == (Tone.GO, "")
 
 
@@ -198,21 +199,21 @@ def test_the_hold_of_a_file(found, columns, lab, root, now):
 
 
 def test_the_phases_of_an_attempt(found, columns, now):
-    attempt = queueing.new_attempt(found, requester=Requester.OPERATOR, actor="mkhan", now=now)
-    judging.judge_stale(now)
+    attempt = queue.new_attempt(found, requester=Requester.OPERATOR, actor="mkhan", now=now)
+    run_status.judge_stale(now)
     assert columns() == (Tone.WORK, Reason.ALREADY_CLEARING)
     attempt.advance([Phase.QUEUED], Phase.INTENT, now=now)
-    judging.judge_stale(now)
+    run_status.judge_stale(now)
     assert columns() == (Tone.WORK, Reason.ALREADY_CLEARING)
     attempt.advance([Phase.INTENT], Phase.REFUSED, now=now, reason=Reason.NAS_TIMEOUT)
-    judging.judge_stale(now)
+    run_status.judge_stale(now)
     assert columns() == (Tone.BLOCK, Reason.NAS_TIMEOUT)
 
 
 def test_a_newer_look_takes_a_refusal_back(found, columns, root, now):
     attempt = attempt_of(found, Phase.INTENT, now)
     attempt.advance([Phase.INTENT], Phase.REFUSED, now=now, reason=Reason.NAS_TIMEOUT)
-    judging.judge_stale(now)
+    run_status.judge_stale(now)
     assert columns() == (Tone.BLOCK, Reason.NAS_TIMEOUT)
     discovery.discover(root, now=now + LATER)
     assert columns() == (Tone.GO, "")
@@ -234,19 +235,19 @@ def test_a_policy_that_asks_for_another_proof(found, columns, lab, root, policy,
     discovery.discover(root, now=now)
     assert columns() == (Tone.BLOCK, Reason.NAS_MISSING_FILE)
     policy(proof="record")
-    assert judging.unjudged() == 1
-    judging.judge_stale(now)
+    assert run_status.unjudged() == 1
+    run_status.judge_stale(now)
     assert columns() == (Tone.GO, "")
     policy(proof="record", equipment="ANOTHER")
-    assert judging.unjudged() == 0
+    assert run_status.unjudged() == 0
 
 
 def test_a_run_that_is_declared_gone(found, lab, root, now):
     (lab.staging / RUN_PATH).rename(lab.base / "elsewhere")
     discovery.discover(root, now=now)
     assert Run.objects.get().here
-    marking.mark_gone(Run.objects.with_root().get(), actor="ada", reason="taken away", now=now)
-    judging.judge_stale(now)
+    gone.mark_gone(Run.objects.with_root().get(), actor="ada", reason="taken away", now=now)
+    run_status.judge_stale(now)
     run = Run.objects.get()
     assert (run.tone, run.here) == (Tone.DONE, False)
 
@@ -260,9 +261,9 @@ def test_a_run_that_is_registered_again(found, columns, lab, root, now):
         entry.rename(path / entry.name)
     discovery.discover(root, now=now)
     assert columns() == (Tone.BLOCK, Reason.IDENTITY_MISMATCH)
-    order = reregistering.Order(actor="ada", note="restored", now=now)
-    reregistering.reregister_runs([Run.objects.with_root().get()], order)
-    assert judging.unjudged() == 1
+    order = reregistration.Order(actor="ada", note="restored", now=now)
+    reregistration.reregister_runs([Run.objects.with_root().get()], order)
+    assert run_status.unjudged() == 1
     discovery.discover(root, now=now + LATER)
     assert columns() == (Tone.GO, "")
 
@@ -271,35 +272,35 @@ def test_a_run_that_is_registered_again(found, columns, lab, root, now):
 
 
 def test_a_doubt_that_is_raised_during_a_judgement_is_not_lost(found, columns, now, monkeypatch):
-    decide = gathering.stored_decision
+    decide = inspection.stored_decision
 
     def meanwhile(run, *args, **kwargs):
         decision = decide(run, *args, **kwargs)
-        holding.hold(found, owner="ada", reason="a figure", until=now + timedelta(days=2), now=now)
-        monkeypatch.setattr(gathering, "stored_decision", decide)
+        holds.hold(found, owner="ada", reason="a figure", until=now + timedelta(days=2), now=now)
+        monkeypatch.setattr(inspection, "stored_decision", decide)
         return decision
 
     Run.objects.doubt()
-    monkeypatch.setattr(gathering, "stored_decision", meanwhile)
-    judging.judge_stale(now, limit=1)
+    monkeypatch.setattr(inspection, "stored_decision", meanwhile)
+    run_status.judge_stale(now, limit=1)
     assert Run.objects.get().tone == Tone.GO
-    assert judging.unjudged() == 1
-    judging.judge_stale(now)
+    assert run_status.unjudged() == 1
+    run_status.judge_stale(now)
     assert columns() == (Tone.WAIT, Reason.HELD)
 
 
 def test_a_judgement_that_knew_less_does_not_count(found, columns, now, monkeypatch):
-    decide = gathering.stored_decision
+    decide = inspection.stored_decision
 
     def meanwhile(run, *args, **kwargs):
         decision = decide(run, *args, **kwargs)
-        monkeypatch.setattr(gathering, "stored_decision", decide)
-        holding.hold(found, owner="ada", reason="a figure", until=now + timedelta(days=2), now=now)
-        judging.judge_stale(now)
+        monkeypatch.setattr(inspection, "stored_decision", decide)
+        holds.hold(found, owner="ada", reason="a figure", until=now + timedelta(days=2), now=now)
+        run_status.judge_stale(now)
         return decision
 
-    monkeypatch.setattr(gathering, "stored_decision", meanwhile)
-    assert judging.judge_runs([found.pk], now) == 0
+    monkeypatch.setattr(inspection, "stored_decision", meanwhile)
+    assert run_status.judge_runs([found.pk], now) == 0
     assert columns() == (Tone.WAIT, Reason.HELD)
 
 
@@ -312,7 +313,7 @@ def test_two_judges_at_once_come_to_the_same(found, more, now):
     def judge():
         try:
             for _ in range(3):
-                judging.judge_stale(now)
+                run_status.judge_stale(now)
         except Exception as fault:
             faults.append(fault)
         finally:
@@ -324,8 +325,8 @@ def test_two_judges_at_once_come_to_the_same(found, more, now):
     for one in judges:
         one.join(60)
     assert faults == []
-    judging.judge_stale(now)
-    assert judging.unjudged() == 0
+    run_status.judge_stale(now)
+    assert run_status.unjudged() == 0
     assert set(Run.objects.values_list("tone", flat=True)) == {Tone.GO}
 
 
@@ -354,16 +355,16 @@ def more(found):
 def test_few_statements_for_many_runs(found, more, now, django_assert_max_num_queries):
     more(400)
     with django_assert_max_num_queries(13):
-        assert judging.judge_stale(now) == 400
+        assert run_status.judge_stale(now) == 400
     assert Run.objects.filter(tone=Tone.GO, judged=1).count() == 400
 
 
 def test_no_more_than_were_asked_for(found, more, now):
     more(30)
-    assert judging.judge_stale(now, limit=20) == 20
-    assert judging.unjudged() == 10
-    assert judging.unjudged(limit=3) == 3
-    assert judging.judge_stale(now, limit=20) == 10
+    assert run_status.judge_stale(now, limit=20) == 20
+    assert run_status.unjudged() == 10
+    assert run_status.unjudged(limit=3) == 3
+    assert run_status.judge_stale(now, limit=20) == 10
 
 
 def test_it_is_remembered_since_when_a_run_stands_as_it_does(lab, root, now):

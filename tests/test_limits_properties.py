@@ -17,11 +17,12 @@ from django.db import transaction
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from cleanup import breaking, passing
 from cleanup.models import RetentionPolicy, Run, StagingRoot, SweepBreaker
-from cleanup.policy import breakers
-from cleanup.policy.breakers import Clock
-from cleanup.sweeping import sweep
+from cleanup.rules import anomalies
+from cleanup.rules.anomalies import Clock
+from cleanup.sweeps import breakers as sweep_breakers
+from cleanup.sweeps import one_root
+from cleanup.sweeps.all_roots import sweep
 from tests.archive import archive, clears_rows
 from tests.lab import Lab
 
@@ -94,7 +95,7 @@ def go(step: tuple[str, Any], told: Told, lab: Lab, root: StagingRoot, patch: py
             wall = told.at + told.ahead
             told.passes.append((told.at, staged_bytes()))
             dies = None if what == "night" else value
-            patch.setattr(passing, "take", observed(told, clears_rows(until=dies)))
+            patch.setattr(one_root, "take", observed(told, clears_rows(until=dies)))
             clock = Clock(wall=wall, boot_id="a", boot_seconds=told.at.timestamp())
             with contextlib.suppress(SystemExit):
                 sweep(now=wall, timed=True, clock=clock)
@@ -115,10 +116,10 @@ def go(step: tuple[str, Any], told: Told, lab: Lab, root: StagingRoot, patch: py
         case "go on":
             breaker = SweepBreaker.objects.filter(closed_at=None).select_related("root").first()
             if breaker is not None:
-                question = breaking.question(breaker, now=wall)
+                question = sweep_breakers.question(breaker, now=wall)
                 if value:  # something becomes due between the look and the answer
                     archive(lab, root, wall - timedelta(seconds=Run.objects.count()), runs=1)
-                if breaking.go_on(breaker, actor="ada", note="", now=wall, code=question.code):
+                if sweep_breakers.go_on(breaker, actor="ada", note="", now=wall, code=question.code):
                     told.shown[breaker.pk] = set(question.shown.runs)
 
 
@@ -135,7 +136,7 @@ def run_example(
     steps: list[tuple[str, Any]], share: float, lab: Lab, root: StagingRoot, now: datetime, patch: pytest.MonkeyPatch
 ) -> Told:
     told = Told(at=now)
-    patch.setattr(breakers, "MIN_RUNS", NEVER_ABNORMAL)
+    patch.setattr(anomalies, "MIN_RUNS", NEVER_ABNORMAL)
     try:
         with transaction.atomic(), time_machine.travel(now, tick=False) as traveller:
             archive(lab, root, now, runs=12)
@@ -191,6 +192,6 @@ def test_the_check_notices_a_go_on_for_too_much(
 ) -> None:
     steps = [*NIGHTS, ("go on", False), ("policy", 100), ("night", 1)]
     run_example(steps, 0.5, lab, root, now, monkeypatch)
-    monkeypatch.setattr("cleanup.policy.shown.Shown.covers", lambda *run: True)
+    monkeypatch.setattr("cleanup.rules.shown.Shown.covers", lambda *run: True)
     with pytest.raises(AssertionError):
         run_example([*steps[:-2], ("arrive", 6), ("budget", 5), ("night", 1)], 0.5, lab, root, now, monkeypatch)

@@ -14,7 +14,7 @@ from django.db import OperationalError, connection, transaction
 from django.test import Client
 from django.urls import reverse
 
-from cleanup import batching
+from cleanup.clears import batches
 from cleanup.lab import lock_waits
 from cleanup.models import ClearBatch, Run
 from tests.test_batching import Room, room, run_tasks  # noqa: F401 (a fixture)
@@ -122,7 +122,7 @@ def test_a_fault_that_is_no_lock_is_no_busy_page(room: Room, monkeypatch: pytest
     def fail(*args: Any, **kwargs: Any) -> None:
         raise OperationalError("the disk is full")
 
-    monkeypatch.setattr(batching, "pause", fail)
+    monkeypatch.setattr(batches, "pause", fail)
     answer = client.post(reverse("pause-batch", args=[room.batch().pk]))
     assert (answer.status_code, "Exlab-Said" in answer.headers) == (500, False)
 

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from cleanup import clearing, discovery, walking
+from cleanup.clears import protocol
 from cleanup.lab.markers import lay_on_this_host
 from cleanup.management import household
 from cleanup.models import StagingRoot
-from cleanup.policy.reasons import Reason
-from cleanup.staging import layout, nas, tree
-from cleanup.storage import markers
-from cleanup.storage.nas import ways
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
+from cleanup.storage import markers, run_paths
+from cleanup.storage.nas import client, ways
+from cleanup.storage.staging import run_tree, walk
 from tests.faults import means
 from tests.faults.scene import is_root, set_scene
 from tests.lab import RUN_PATH, Lab
@@ -79,8 +80,8 @@ class TestLaidAtTheStart:
         disk.mkdir()
         with means.mounted("-t", "tmpfs", "-o", "size=3m,nr_inodes=5", "tmpfs", disk):
             (disk / ".exlab-root").write_text(root.token)
-            with layout.opened(layout.open_root(str(disk))) as directory:
-                tree.lay_reserve(directory)
+            with run_paths.opened(run_paths.open_root(str(disk))) as directory:
+                run_tree.lay_reserve(directory)
                 for number in range(2):
                     (disk / f"filler-{number}").touch()
                 with pytest.raises(OSError, match="space"):
@@ -93,7 +94,7 @@ class TestLaidAtTheStart:
 def test_a_clear_lays_what_is_missing(lab: Lab, root: StagingRoot, now: Any) -> None:
     scene = set_scene(lab, root, now)
     marker_of(lab, root).unlink()
-    assert clearing.clear_run(scene.run, now=now) == (scene.files, scene.bytes)
+    assert protocol.clear_run(scene.run, now=now) == (scene.files, scene.bytes)
     assert marker_of(lab, root).exists()
 
 
@@ -103,15 +104,15 @@ def test_a_clear_of_a_root_whose_top_may_not_be_written_goes_without(lab: Lab, r
     scene = set_scene(lab, root, now)
     marker_of(lab, root).unlink()
     with means.flagged(lab.staging, "i"):
-        assert clearing.clear_run(scene.run, now=now) == (scene.files, scene.bytes)
+        assert protocol.clear_run(scene.run, now=now) == (scene.files, scene.bytes)
     assert not marker_of(lab, root).exists()
 
 
 def test_markers_are_no_strays(lab: Lab, root: StagingRoot) -> None:
     (lab.staging / f".exlab-nas-{ANY}").touch()
     assert marker_of(lab, root).exists()
-    with layout.opened(layout.open_root(str(lab.staging))) as directory:
-        assert [sight.path for sight in walking.walk(directory) if ".exlab" in sight.path] == []
+    with run_paths.opened(run_paths.open_root(str(lab.staging))) as directory:
+        assert [sight.path for sight in walk.walk(directory) if ".exlab" in sight.path] == []
 
 
 class TestAskedOfTheNas:
@@ -122,7 +123,7 @@ class TestAskedOfTheNas:
         clock = [1000.0]
         monkeypatch.setattr(ways.time, "monotonic", lambda: clock[0])
         way = ways.Ways(str(lab.nas))
-        with layout.opened(layout.open_root(str(lab.nas))) as nas_root:
+        with run_paths.opened(run_paths.open_root(str(lab.nas))) as nas_root:
             twin = RUN_PATH.encode()
             assert way.ask(nas_root, twin, recent=True) == ()
             (lab.nas / f".exlab-staging-{ANY}").touch()
@@ -142,7 +143,7 @@ class TestAskedOfTheNas:
         (lab.twin().parent / f".exlab-staging-{ANY}").touch()
         monkeypatch.setattr(markers, "names_in", lambda directory: [])
         way = ways.Ways(str(lab.nas), f".exlab-staging-{ANY}".encode())
-        with layout.opened(layout.open_root(str(lab.nas))) as nas_root, pytest.raises(markers.IsStaging):
+        with run_paths.opened(run_paths.open_root(str(lab.nas))) as nas_root, pytest.raises(markers.IsStaging):
             way.ask(nas_root, RUN_PATH.encode(), recent=False)
 
     def test_what_discovery_tells(self, lab: Lab, root: StagingRoot, now: Any) -> None:
@@ -170,13 +171,13 @@ class TestAskedOfTheNas:
         (lab.staging / f".exlab-nas-{token}").touch()
         assert refusal(scene.run, now) is Reason.NAS_IS_STAGING
         (lab.staging / f".exlab-nas-{token}").unlink()
-        assert clearing.clear_run(scene.run, now=now) == (scene.files, scene.bytes)
+        assert protocol.clear_run(scene.run, now=now) == (scene.files, scene.bytes)
 
 
 def refusal(run: Any, now: Any) -> Reason:
     run = type(run).objects.with_root().get(pk=run.pk)
-    with pytest.raises(clearing.Refused) as refused:
-        clearing.clear_run(run, now=now)
+    with pytest.raises(protocol.Refused) as refused:
+        protocol.clear_run(run, now=now)
     return refused.value.finding.reason
 
 
@@ -190,7 +191,7 @@ def test_a_folder_on_the_way_that_may_not_be_listed_is_no_obstacle(tmp_path: Pat
     folder.chmod(0o311)
     (lab.nas / ".exlab-root").write_text(ANY)
     try:
-        with nas.NasReader(str(lab.nas), ANY, staging=ANY) as reader:
+        with client.NasReader(str(lab.nas), ANY, staging=ANY) as reader:
             assert reader.read(RUN_PATH, with_bytes=False).files
     finally:
         folder.chmod(0o755)

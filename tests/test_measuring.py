@@ -7,8 +7,10 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from cleanup import clear_run, discovery, measuring, tasks
+from cleanup import clear_run, tasks
+from cleanup.lab import disk_usage
 from cleanup.models import DiskUsage, LedgerEntry, Run, StagingRoot
+from cleanup.runs import discovery
 from tests.lab import Lab
 
 pytestmark = pytest.mark.django_db
@@ -21,14 +23,14 @@ def sample(root: StagingRoot, at: datetime, free: int, total: int = 8 * TB) -> D
     return DiskUsage.objects.create(root=root, at=at, total_bytes=total, free_bytes=free)
 
 
-def look(root: StagingRoot, now: datetime) -> measuring.Outlook:
-    found = measuring.outlook(root, now)
+def look(root: StagingRoot, now: datetime) -> disk_usage.Outlook:
+    found = disk_usage.outlook(root, now)
     assert found is not None
     return found
 
 
 def test_measures_what_an_ordinary_user_may_have(root: StagingRoot, lab: Lab, now: datetime) -> None:
-    usage = measuring.measure(root, now)
+    usage = disk_usage.measure(root, now)
     assert usage is not None
     disk = os.statvfs(lab.staging)
     assert usage.total_bytes == (disk.f_blocks - disk.f_bfree + disk.f_bavail) * disk.f_frsize
@@ -40,33 +42,33 @@ def test_keeps_two_samples_in_ten_minutes_at_most(root: StagingRoot, now: dateti
     """Each is taken, since a clear may just have changed the disk; the latest takes the place of a younger one."""
     minutes = (0, 5, 9, 12, 13, 21, 40)
     for after in minutes:
-        assert measuring.measure(root, now + timedelta(minutes=after)) is not None
+        assert disk_usage.measure(root, now + timedelta(minutes=after)) is not None
     kept = [(sample.at - now) / timedelta(minutes=1) for sample in DiskUsage.objects.order_by("at")]
     assert kept == [0, 9, 13, 21, 40]
 
 
 def test_a_sample_of_a_clock_that_was_ahead_keeps_nobody_from_measuring(root: StagingRoot, now: datetime) -> None:
     sample(root, now + 3 * DAY, free=0)
-    assert measuring.measure(root, now) is not None
+    assert disk_usage.measure(root, now) is not None
     assert look(root, now).at == now
 
 
 def test_forgets_after_ninety_days(root: StagingRoot, now: datetime) -> None:
     for days in (91, 90, 89):
         sample(root, now - days * DAY, free=TB)
-    measuring.measure(root, now)
+    disk_usage.measure(root, now)
     assert list(DiskUsage.objects.order_by("at").values_list("at", flat=True)) == [now - 90 * DAY, now - 89 * DAY, now]
 
 
 def test_measures_no_disk_but_the_right_one(root: StagingRoot, lab: Lab, now: datetime) -> None:
     token = root.token
     root.token = "11111111-1111-4111-8111-111111111111"
-    assert measuring.measure(root, now) is None
+    assert disk_usage.measure(root, now) is None
     root.token, root.host = token, "another-host"
-    assert measuring.measure(root, now) is None
+    assert disk_usage.measure(root, now) is None
     root.host = settings.EXLAB_HOST
     lab.staging.rename(lab.base / "away")
-    assert measuring.measure(root, now) is None
+    assert disk_usage.measure(root, now) is None
     assert not DiskUsage.objects.exists()
 
 
@@ -76,12 +78,12 @@ def test_each_discovery_measures(root: StagingRoot) -> None:
 
 
 def test_a_disk_that_was_never_measured_has_no_outlook(root: StagingRoot, now: datetime) -> None:
-    assert measuring.outlook(root, now) is None
+    assert disk_usage.outlook(root, now) is None
 
 
 def test_one_sample_tells_no_pace(root: StagingRoot, now: datetime) -> None:
     sample(root, now, free=TB)
-    assert look(root, now) == measuring.Outlook(at=now, total_bytes=8 * TB, free_bytes=TB)
+    assert look(root, now) == disk_usage.Outlook(at=now, total_bytes=8 * TB, free_bytes=TB)
 
 
 def test_some_hours_are_needed_for_a_pace(root: StagingRoot, now: datetime) -> None:
@@ -153,7 +155,7 @@ def test_each_root_by_itself_and_no_query_more_for_many(
         sample(other, now, free=TB - number)
         roots.append(other)
     with django_assert_num_queries(3):
-        found = measuring.outlooks(roots, now)
+        found = disk_usage.outlooks(roots, now)
     assert root.pk not in found
     assert [found[other.pk].free_bytes for other in roots[1:]] == [TB - number for number in range(5)]
     assert [found[other.pk].pace for other in roots[1:]] == [TB + number for number in range(5)]

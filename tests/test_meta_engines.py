@@ -12,8 +12,7 @@ from django.contrib.auth.models import Group
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
-from cleanup import append_only
-from cleanup.models import RetentionPolicy
+from cleanup.models import RetentionPolicy, triggers
 from tests import engines
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -97,7 +96,7 @@ def test_an_engine_has_its_workers_do_about_equally_much(number: int) -> None:
 
 @pytest.mark.django_db
 def test_triggers_stand_in_tests(policy: Any) -> None:
-    assert append_only.missing(connection) == []
+    assert triggers.missing(connection) == []
     policy(mode="manual")
     with pytest.raises(DatabaseError, match="never changed or removed"), transaction.atomic():
         RetentionPolicy.objects.update(author="somebody else")
@@ -109,7 +108,7 @@ def test_triggers_stand_in_tests(policy: Any) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_a_transactional_test_may_leave_append_only_rows(policy: Any) -> None:
     policy(mode="manual")
-    assert append_only.missing(connection) == []
+    assert triggers.missing(connection) == []
     with pytest.raises(DatabaseError, match="never changed or removed"):
         RetentionPolicy.objects.all()._raw_delete("default")
 
@@ -118,20 +117,20 @@ def test_a_transactional_test_may_leave_append_only_rows(policy: Any) -> None:
 def test_it_may_take_away_what_was_there(policy: Any) -> None:
     from django_q.models import Schedule
 
-    assert append_only.missing(connection) == []
+    assert triggers.missing(connection) == []
     assert not RetentionPolicy.objects.exists()
     policy(mode="manual")
     Group.objects.all().delete()
     Schedule.objects.filter(name="cleanup heartbeat").delete()
     Schedule.objects.update(next_run=timezone.now() + timedelta(days=1))
-    append_only.remove(connection)
+    triggers.remove(connection)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_after_it_everything_stands_again() -> None:
     from django_q.models import Schedule
 
-    assert append_only.missing(connection) == []
+    assert triggers.missing(connection) == []
     assert not RetentionPolicy.objects.exists()
     assert Schedule.objects.filter(name="cleanup heartbeat").exists()
     assert not Schedule.objects.filter(next_run__gt=timezone.now() + timedelta(minutes=1)).exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.staging import kernel
+from cleanup.storage import linux
 from tests.guard import Guard, RemovalOutsideTests, place_of
 
 
@@ -38,7 +38,7 @@ def by_descriptor(call: Callable[..., None], name: str, directory: Path) -> None
 def by_renameat2(source: Path, target: Path) -> None:
     first, second = os.open(source.parent, os.O_RDONLY), os.open(target.parent, os.O_RDONLY)
     try:
-        kernel.rename_noreplace(first, os.fsencode(source.name), second, os.fsencode(target.name))
+        linux.rename_noreplace(first, os.fsencode(source.name), second, os.fsencode(target.name))
     finally:
         os.close(first)
         os.close(second)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.staging import nas
+from cleanup.storage.nas import client
 from tests import warm
 from tests.faults.child import DIE
 
@@ -19,7 +19,7 @@ def status_of(pid: int) -> list[str]:
 
 
 def test_the_reader_of_the_nas_is_our_own_child_in_a_session_of_its_own() -> None:
-    child = nas.subprocess.Popen([*warm.NAS_READER, "/nowhere", ""], stdin=-1, stdout=-1, start_new_session=True)
+    child = client.subprocess.Popen([*warm.NAS_READER, "/nowhere", ""], stdin=-1, stdout=-1, start_new_session=True)
     parent, group, session, *_ = status_of(child.pid)
     assert (int(parent), int(group), int(session)) == (os.getpid(), child.pid, child.pid)
     said, _ = child.communicate(b'{"run_path": "x", "with_bytes": false}\n', timeout=20)
@@ -28,14 +28,14 @@ def test_the_reader_of_the_nas_is_our_own_child_in_a_session_of_its_own() -> Non
 
 
 def test_one_that_is_killed_says_by_which_signal() -> None:
-    child = nas.subprocess.Popen([*warm.NAS_READER, "/nowhere", ""], stdin=-1, stdout=-1, start_new_session=True)
+    child = client.subprocess.Popen([*warm.NAS_READER, "/nowhere", ""], stdin=-1, stdout=-1, start_new_session=True)
     child.kill()
     assert child.wait(20) == -signal.SIGKILL
     child.communicate()
 
 
 def test_any_other_reader_is_started_as_it_says() -> None:
-    child = nas.subprocess.Popen(["/bin/echo", "another"], stdout=-1)
+    child = client.subprocess.Popen(["/bin/echo", "another"], stdout=-1)
     assert child.communicate() == (b"another\n", None)
 
 
@@ -50,7 +50,7 @@ def test_a_command_ends_and_speaks_as_it_would(subprocess_env: dict[str, str], c
 
 def test_what_one_child_is_told_the_next_does_not_hear(subprocess_env: dict[str, str]) -> None:
     command = ["-m", "tests.faults.child", "recover", "2026-06-15T08:00:00+00:00"]
-    for told, ended in ({DIE: "cleanup.recovery:recover:before:1"}, -signal.SIGKILL), ({}, 0):
+    for told, ended in ({DIE: "cleanup.clears.recovery:recover:before:1"}, -signal.SIGKILL), ({}, 0):
         child = warm.python(command, {**subprocess_env, **told}, stdout=-1)
         child.communicate(timeout=60)
         assert child.returncode == ended, told

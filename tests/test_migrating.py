@@ -9,8 +9,9 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from cleanup import clear_run, discovery
+from cleanup import clear_run
 from cleanup.models import Access, ClearAttempt, Instrument, Project, Run, Tone
+from cleanup.runs import discovery
 from tests.lab import RUN_PATH, Lab, census
 
 BEFORE, COLUMNS = "0005_groups", "0006_pages"

@@ -18,8 +18,8 @@ from cleanup.models import (
     Run,
     StagingRoot,
 )
-from cleanup.policy.lifecycle import State
-from cleanup.policy.retention import Mode, ProofLevel, Scope
+from cleanup.rules.policy import Mode, ProofLevel, Scope
+from cleanup.rules.states import State
 
 pytestmark = pytest.mark.django_db
 

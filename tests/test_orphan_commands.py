@@ -10,10 +10,10 @@ import time_machine
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
-from cleanup import discovery
 from cleanup.models import LedgerEntry, Orphan, Run, StagingRoot
-from cleanup.orphans import GRACE
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
+from cleanup.runs.orphans import GRACE
 from tests.lab import METADATA, RUN_PATH, Lab, census, date_everything, snapshot
 
 pytestmark = pytest.mark.django_db

@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 
-from cleanup import discovery, gathering, holding, orphans, registering, tasks
-from cleanup.gathering import Unreachable
-from cleanup.marking import NotGone, mark_gone
+from cleanup import tasks
+from cleanup.lab import opening, roots
+from cleanup.lab.opening import Unreachable
 from cleanup.models import Alert, ClearAttempt, LedgerEntry, Orphan, Phase, Run, StagingRoot
-from cleanup.orphans import GRACE, MAX_AGE, Inspected, adopt, inspect, listed, look_again
-from cleanup.policy.reasons import Reason
-from cleanup.staging.holdfile import HoldFile
-from cleanup.walking import Measure, measure
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, holds, orphans
+from cleanup.runs.gone import NotGone, mark_gone
+from cleanup.runs.orphans import GRACE, MAX_AGE, Inspected, adopt, inspect, listed, look_again
+from cleanup.storage.staging.hold_file import HoldFile
+from cleanup.storage.staging.walk import Measure, measure
 from tests.faults import means
 from tests.faults.scene import everything, set_scene
 from tests.lab import METADATA, RUN_PATH, Lab, census, outlines
@@ -607,7 +609,7 @@ def test_runs_with_an_active_attempt_are_left_to_it(lab: Lab, root: StagingRoot,
 
 def test_one_pass_at_a_time(lab: Lab, root: StagingRoot, now: datetime, old: datetime) -> None:
     put(lab.staging / "notes.txt", old)
-    with gathering.data_dir().lock(f"orphans-{root.pk}") as free:
+    with opening.data_dir().lock(f"orphans-{root.pk}") as free:
         assert free
         assert inspect(root, now=now, wait=False) is None
     assert not Orphan.objects.exists()
@@ -655,7 +657,7 @@ def test_the_ceiling_is_the_lower_of_two(
 ) -> None:
     """No disk of any size can be had: what it says of itself is put in its mouth."""
     monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_blocks=disk // 1000, f_frsize=1000))
-    with gathering.open_root(root) as descriptor:
+    with opening.open_root(root) as descriptor:
         assert orphans.ceiling(descriptor) == limit
 
 
@@ -746,7 +748,7 @@ def test_looking_again_where_somebody_is_at_it(lab: Lab, root: StagingRoot, now:
     without_record(lab, old)
     both(root, now)
     for lock, path in (("orphans", "notes.txt"), ("orphans", RUN_PATH), ("discovery", RUN_PATH)):
-        with gathering.data_dir().lock(f"{lock}-{root.pk}"):
+        with opening.data_dir().lock(f"{lock}-{root.pk}"):
             assert look_again(listed().get(path=path), now=now) is None
 
 
@@ -793,11 +795,11 @@ def test_a_run_that_comes_back_is_held_as_it_was(lab: Lab, root: StagingRoot, no
     path, away, until = lab.run(), lab.base / "away", now + timedelta(days=30)
     both(root, now)
     run = Run.objects.with_root().get()
-    holding.hold(run, owner="ada", reason="paper", until=until, now=now)
-    holding.hold(run, owner="eve", reason="paper", until=until, now=now)
-    holding.hold(run, owner="bob", reason="short", until=now + SECOND, now=now)
-    holding.release(holding.hold(run, owner="cy", reason="released", until=until, now=now), actor="cy", now=now)
-    holding.note_file(run, HoldFile("mine", "lab"), now=now)
+    holds.hold(run, owner="ada", reason="paper", until=until, now=now)
+    holds.hold(run, owner="eve", reason="paper", until=until, now=now)
+    holds.hold(run, owner="bob", reason="short", until=now + SECOND, now=now)
+    holds.release(holds.hold(run, owner="cy", reason="released", until=until, now=now), actor="cy", now=now)
+    holds.note_file(run, HoldFile("mine", "lab"), now=now)
     for hours, owners in ((1, {"ada", "eve"}), (2, {"ada"})):
         at = now + hours * GRACE
         path.rename(away)
@@ -807,7 +809,7 @@ def test_a_run_that_comes_back_is_held_as_it_was(lab: Lab, root: StagingRoot, no
         run = Run.objects.staged().with_root().get()
         assert {hold.owner for hold in run.holds.in_force(at)} == owners
         assert set(run.holds.values_list("source", "until", "released_at")) == {("person", until, None)}
-        holding.release(run.holds.filter(owner="eve").first() or run.holds.get(), actor="ada", now=at)
+        holds.release(run.holds.filter(owner="eve").first() or run.holds.get(), actor="ada", now=at)
 
 
 def test_what_is_there_is_not_marked_as_gone(lab: Lab, root: StagingRoot, now: datetime) -> None:
@@ -825,7 +827,7 @@ def test_what_is_there_is_not_marked_as_gone(lab: Lab, root: StagingRoot, now: d
         mark_gone(run, actor="ada", reason="gone", now=now)
     assert refused.value.finding is not None
     assert refused.value.finding.reason is Reason.UNSAFE_PATH
-    with gathering.data_dir().lock(str(run.pk)), pytest.raises(NotGone):
+    with opening.data_dir().lock(str(run.pk)), pytest.raises(NotGone):
         mark_gone(run, actor="ada", reason="gone", now=now)
     assert (Run.objects.get().gone_at, LedgerEntry.objects.exists()) == (None, False)
 
@@ -855,7 +857,7 @@ def test_one_root_that_cannot_be_looked_at_does_not_hide_the_others(
     lab: Lab, root: StagingRoot, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (lab.base / "before").mkdir()
-    registering.register("before", str(lab.base / "before"), now=datetime(2020, 1, 1, tzinfo=UTC))
+    roots.register("before", str(lab.base / "before"), now=datetime(2020, 1, 1, tzinfo=UTC))
     put(lab.staging / "notes.txt", datetime(2020, 1, 1, tzinfo=UTC))
 
     def fail(root: StagingRoot, **options: Any) -> Any:

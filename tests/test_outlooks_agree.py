@@ -13,14 +13,15 @@ from django.db import transaction
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from cleanup import breaking, gathering, passing, previewing, rehearsing
+from cleanup.clears.run_action import RunAction
 from cleanup.models import DiskUsage, Outcome, RetentionPolicy, Run, StagingRoot, Sweep, SweepBreaker
-from cleanup.policy import breakers
-from cleanup.policy.breakers import Clock
-from cleanup.policy.retention import Stage
-from cleanup.sweeping import Action, sweep
-from cleanup.sweeps import outlook
-from cleanup.taking import RunAction
+from cleanup.rules import anomalies
+from cleanup.rules.anomalies import Clock
+from cleanup.rules.policy import Stage
+from cleanup.runs import inspection
+from cleanup.sweeps import breakers as sweep_breakers
+from cleanup.sweeps import one_root, outlook, policy_preview, rehearsal
+from cleanup.sweeps.all_roots import Action, sweep
 from tests.archive import archive, clears_rows
 from tests.lab import Lab
 
@@ -88,7 +89,7 @@ def write(said: dict[str, Any], root: StagingRoot, now: datetime) -> None:
     rehearse = False if stage is Stage.OFF else None
     version = RetentionPolicy.objects.add_version(author="ada", now=now, rehearse=rehearse, **scope, **fields)
     if stage == "promote" and version.rehearsal == Stage.REHEARSING:
-        rehearsing.promote(version, "ada", now)
+        rehearsal.promote(version, "ada", now)
 
 
 def frees(freed: list[int]) -> Any:
@@ -96,7 +97,7 @@ def frees(freed: list[int]) -> Any:
     clear = clears_rows()
 
     def take(run: Run, *arguments: Any, **more: Any) -> RunAction:
-        allocated = gathering.stored_facts(run).allocated_bytes or 0
+        allocated = inspection.stored_facts(run).allocated_bytes or 0
         freed.append(allocated)
         return replace(clear(run, *arguments, **more), allocated=allocated)
 
@@ -118,7 +119,7 @@ def check(root: StagingRoot, first: datetime, *, goes_on: bool) -> None:
     """Two passes, an hour apart, against what was told before the first of them."""
     instants = [first, first + HOUR]
     shown = set(outlook.would_take(root, first).runs)
-    told = previewing.outlooks(root, instants, lambda _at: RetentionPolicy.objects.scoped())
+    told = policy_preview.outlooks(root, instants, lambda _at: RetentionPolicy.objects.scoped())
     assert {run.pk for run in told[0].going} == shown
     took = go(first)
     assert stopped(first) == bool(told[0].sights)
@@ -126,10 +127,10 @@ def check(root: StagingRoot, first: datetime, *, goes_on: bool) -> None:
         assert not took
         breaker = SweepBreaker.objects.get(closed_at=None)
         assert set(breaker.lets_go.runs) == shown
-        assert not breaking.question(breaker, now=first).more
+        assert not sweep_breakers.question(breaker, now=first).more
         if goes_on:
-            assert breaking.go_on(breaker, actor="ada", note="", now=first)
-            again = previewing.outlooks(root, [first + HOUR], lambda _at: RetentionPolicy.objects.scoped())
+            assert sweep_breakers.go_on(breaker, actor="ada", note="", now=first)
+            again = policy_preview.outlooks(root, [first + HOUR], lambda _at: RetentionPolicy.objects.scoped())
             took = go(first + HOUR)
             assert stopped(first + HOUR) == bool(again[0].sights)
             assert shown <= took or again[0].sights or RetentionPolicy.objects.count() == 0
@@ -152,16 +153,16 @@ def run_example(
     *,
     goes_on: bool,
 ) -> None:
-    patch.setattr(breakers, "MIN_RUNS", NEVER_ABNORMAL)
+    patch.setattr(anomalies, "MIN_RUNS", NEVER_ABNORMAL)
     freed: list[int] = []
-    patch.setattr(passing, "take", frees(freed))
+    patch.setattr(one_root, "take", frees(freed))
     try:
         with transaction.atomic(), time_machine.travel(now, tick=False) as traveller:
             archive(lab, root, now - DAY, runs=5, days=10)
             archive(lab, root, now - DAY + HOUR, runs=4, equipment="CONFOCAL_01", days=3)
             archive(lab, root, now - 2 * HOUR, runs=3, days=0.75)
             Run.objects.exclude(bytes=0).update(here=True)
-            patch.setattr(passing.Pass, "_free_bytes", lambda _self: free + sum(freed))
+            patch.setattr(one_root.Pass, "_free_bytes", lambda _self: free + sum(freed))
             DiskUsage.objects.create(root=root, at=now, free_bytes=free, total_bytes=100_000)
             for number, said in enumerate(versions):
                 write(said, root, now - 3 * DAY + number * HOUR)

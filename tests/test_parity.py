@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import cleanup
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PARITY = (CHECKOUT / "docs" / "parity.md").read_text()

@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 
-from cleanup import clear_run, clearing, discovery, recovery, sweeping
-from cleanup.clearing import Refused
+from cleanup import clear_run
+from cleanup.clears import protocol, recovery
+from cleanup.clears.protocol import Refused
+from cleanup.clears.queue import new_attempt
 from cleanup.models import Phase, Requester, Run
-from cleanup.policy.reasons import Reason
-from cleanup.queueing import new_attempt
-from cleanup.staging.datadir import DataDir
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
+from cleanup.storage.datadir import DataDir
+from cleanup.sweeps import all_roots
 from tests.faults.scene import Scene, set_scene
 from tests.lab import METADATA, Lab
 
@@ -40,7 +43,7 @@ def failures(scene: Scene) -> int:
 
 def sweep(scene: Scene) -> tuple[str, str]:
     """What a sweep does with the scene's run."""
-    (run,) = sweeping.sweep(now=scene.now).runs
+    (run,) = all_roots.sweep(now=scene.now).runs
     return run.action, run.reason
 
 
@@ -86,7 +89,7 @@ def test_a_run_that_kills_its_worker_is_parked_too(scene: Scene) -> None:
     """The queue would deliver such a task for ever; the attempts are counted in our own rows."""
     for _ in range(3):
         attempt = new_attempt(scene.run, requester=Requester.SCHEDULE, actor="", now=scene.now)
-        assert clearing._claim(attempt)
+        assert protocol._claim(attempt)
         recovery.recover(now=scene.now)
         attempt.refresh_from_db()
         assert attempt.phase == Phase.ABORTED
@@ -100,7 +103,7 @@ def test_a_failed_commit_counts(scene: Scene, monkeypatch: pytest.MonkeyPatch) -
     def fail(*args: Any) -> None:
         raise OperationalError("the disk of the database is full")
 
-    monkeypatch.setattr(clearing, "_write_commit", fail)
+    monkeypatch.setattr(protocol, "_write_commit", fail)
     with pytest.raises(Refused) as refused:
         clear_run(scene.run, now=scene.now)
     assert refused.value.finding.reason is Reason.DATABASE_ERROR
@@ -108,14 +111,14 @@ def test_a_failed_commit_counts(scene: Scene, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_gate_says_how_the_last_attempt_failed(scene: Scene, full: pytest.MonkeyPatch) -> None:
-    from cleanup import gathering
     from cleanup.models import RetentionPolicy
-    from cleanup.policy.gates import Gate
+    from cleanup.rules.gates import Gate
+    from cleanup.runs import inspection
 
     for _ in range(3):
         sweep(scene)
     run = Run.objects.with_root().get()
-    result = gathering.stored_decision(run, RetentionPolicy.objects.scoped(), scene.now).gate(Gate.ATTEMPTS)
+    result = inspection.stored_decision(run, RetentionPolicy.objects.scoped(), scene.now).gate(Gate.ATTEMPTS)
     assert result.reason is Reason.PARKED
     assert Reason.STORAGE_ERROR.sentence in result.detail
     assert "No space left on device" in result.detail

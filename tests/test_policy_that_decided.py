@@ -12,11 +12,12 @@ from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
 
-from cleanup import batching, choosing, clearing, discovery, holding
+from cleanup.clears import batches, preview, protocol
+from cleanup.clears.queue import new_attempt
 from cleanup.models import ClearAttempt, LedgerEntry, Phase, Requester, Run, SweptRun
-from cleanup.policy.retention import Policy
-from cleanup.queueing import new_attempt
-from cleanup.sweeping import clear, sweep
+from cleanup.rules.policy import Policy
+from cleanup.runs import discovery, holds
+from cleanup.sweeps.all_roots import clear, sweep
 from tests.lab import Lab
 
 pytestmark = pytest.mark.django_db
@@ -92,7 +93,7 @@ def test_what_was_written_before_is_shown_as_the_newest_at_the_time(run: Run, no
 
 
 def test_a_refusal_names_it_as_well(run: Run, now: Any) -> None:
-    holding.hold(run, owner="ada", reason="read", until=timezone.now() + timedelta(days=900), now=now)
+    holds.hold(run, owner="ada", reason="read", until=timezone.now() + timedelta(days=900), now=now)
     clear([run], now=now, actor="ada")
     (entry,) = LedgerEntry.objects.all()
     assert (entry.kind, entry.decided_by) == ("refused", expected())
@@ -113,14 +114,14 @@ def test_a_proof_that_was_promised_is_named_with_the_version_that_promised_it(
     """The attempt waits while the policy asks for less: what was promised of the proof still holds."""
     attempt = new_attempt(run, requester=Requester.OPERATOR, actor="ada", now=now)
     policy(proof="record", rehearse=False)
-    clearing.perform(attempt, now=now)
+    protocol.perform(attempt, now=now)
     kept = ClearAttempt.objects.get()
     assert (kept.phase, kept.decided_by["proof"]["version"], kept.proof and kept.proof.level) == ("done", 2, "size")
 
 
 def test_the_runs_of_a_batch_keep_it_from_the_wish_on(run: Run, now: Any, admin_user: Any) -> None:
-    shown = choosing.preview(admin_user, choosing.Asked.of([run.pk]), now)
-    batching.place_one(admin_user, run, digest=shown.digest, typed="", note="", now=now)
+    shown = preview.preview(admin_user, preview.Asked.of([run.pk]), now)
+    batches.place_one(admin_user, run, digest=shown.digest, typed="", note="", now=now)
     assert ClearAttempt.objects.get().decided_by == expected()
 
 

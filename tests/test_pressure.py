@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from cleanup import discovery, recording
 from cleanup.models import Alert, ClearAttempt, LedgerEntry, Run, Sweep
-from cleanup.staging import tree
-from cleanup.sweeping import Action, Swept, sweep
+from cleanup.runs import discovery
+from cleanup.storage.staging import run_tree
+from cleanup.sweeps import record
+from cleanup.sweeps.all_roots import Action, Swept, sweep
 from tests.faults.scene import everything
 from tests.lab import Lab
 
@@ -145,7 +146,7 @@ def test_free_space_is_made_up_to_the_upper_mark(
     """Mocked, because no test fills a disk to the byte; tests/faults/test_full_disk.py fills a real one."""
     allocated = Run.objects.get(run_path=OLD).facts["allocated_bytes"]
     free = 10**6
-    monkeypatch.setattr(tree, "free_bytes", lambda directory: free)
+    monkeypatch.setattr(run_tree, "free_bytes", lambda directory: free)
     full(free_start_bytes=free, free_stop_bytes=free + 2 * allocated)
     assert cleared(sweep(now=now, dry_run=True)) == {OLDEST: "retention"}  # not below the lower mark
     full(free_start_bytes=free + 1, free_stop_bytes=free + allocated + 1)
@@ -157,7 +158,7 @@ def test_free_space_goes_on_where_a_budget_stopped_it(
 ) -> None:
     allocated = Run.objects.get(run_path=OLD).facts["allocated_bytes"]
     free = 10**6
-    monkeypatch.setattr(tree, "free_bytes", lambda directory: free)
+    monkeypatch.setattr(run_tree, "free_bytes", lambda directory: free)
     full(free_start_bytes=free + 1, free_stop_bytes=free + 3 * allocated, budget_runs=1)
     assert cleared(sweep(now=now)) == {OLDEST: "retention+free_space"}
     free += allocated  # above the lower mark by now, and below the upper one
@@ -188,7 +189,7 @@ def test_free_space_is_not_looked_for_in_runs_that_free_none(
     discovery.discover(root, now=now)
     assert Run.objects.get(run_path=OLD).facts["allocated_bytes"] == 0
     allocated = Run.objects.get(run_path=YOUNG).facts["allocated_bytes"]
-    monkeypatch.setattr(tree, "free_bytes", lambda directory: 10**6)
+    monkeypatch.setattr(run_tree, "free_bytes", lambda directory: 10**6)
     full(free_start_bytes=10**6 + 1, free_stop_bytes=10**6 + 2 * allocated)
     assert cleared(sweep(now=now)) == {OLDEST: "retention+free_space", YOUNG: "free_space"}
 
@@ -197,7 +198,7 @@ def test_a_rehearsal_says_no_more_than_would_go(
     full: Callable[..., Any], now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allocated = Run.objects.get(run_path=OLD).facts["allocated_bytes"]
-    monkeypatch.setattr(tree, "free_bytes", lambda directory: 10**6)
+    monkeypatch.setattr(run_tree, "free_bytes", lambda directory: 10**6)
     full(free_start_bytes=10**6 + 1, free_stop_bytes=10**6 + 2 * allocated)
     rehearsed = sweep(now=now, timed=True)
     assert list(cleared(rehearsed)) == list(cleared(sweep(now=now, dry_run=True))) == [OLDEST, OLD]
@@ -217,6 +218,6 @@ def test_room_that_was_begun_goes_on_by_what_is_approved_and_by_what_is_rehearse
     pressure: dict[str, Any], all_of_it: bool, unasked: bool
 ) -> None:
     before = Sweep(pressure=pressure)
-    assert recording.is_going_on(before) is all_of_it
-    assert recording.is_going_on(before, unasked=True) is unasked
-    assert not recording.is_going_on(None)
+    assert record.is_going_on(before) is all_of_it
+    assert record.is_going_on(before, unasked=True) is unasked
+    assert not record.is_going_on(None)

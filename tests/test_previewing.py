@@ -4,8 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from cleanup import breaking, discovery, holding, previewing, sweeping
 from cleanup.models import DiskUsage, RetentionPolicy, Run, Sweep, SweepBreaker
+from cleanup.runs import discovery, holds
+from cleanup.sweeps import all_roots, breakers, policy_preview
 from tests.lab import touch
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -28,7 +29,7 @@ def runs(lab, root, now):
     touch(lab.staging / TOUCHED / "stack.ome.xml", now - DAY)
     discovery.discover(root, now=now - HOUR)
     found = {run.run_path: run for run in Run.objects.with_root()}
-    holding.hold(found[HELD], owner="ada", reason="needed", until=now + DAY, now=now)
+    holds.hold(found[HELD], owner="ada", reason="needed", until=now + DAY, now=now)
     return found
 
 
@@ -39,8 +40,8 @@ def look(now):
     def look(*, root=None, rehearse=False, **fields):
         scope = {name: fields.get(name, "") for name in ("equipment", "project", "run_kind")}
         before = RetentionPolicy.objects.filter(root=root, **scope).order_by("-version").first()
-        drafted = previewing.draft(before, root=root, author="ada", now=now, rehearse=rehearse, **fields)
-        return previewing.preview(drafted, now)
+        drafted = policy_preview.draft(before, root=root, author="ada", now=now, rehearse=rehearse, **fields)
+        return policy_preview.preview(drafted, now)
 
     return look
 
@@ -68,8 +69,8 @@ def test_the_preview_is_what_the_next_timed_pass_does(runs, root, look, now, fie
     scope = {"root": root} if fields.pop("of_root", False) else {}
     shown = look(**scope, **fields)
     RetentionPolicy.objects.add_version(author="ada", now=now - 2 * DAY, rehearse=False, **scope, **fields)
-    swept = sweeping.sweep(now=now, timed=True, actor="")
-    cleared = {run.run_path for run in swept.runs if run.action == sweeping.Action.CLEARED}
+    swept = all_roots.sweep(now=now, timed=True, actor="")
+    cleared = {run.run_path for run in swept.runs if run.action == all_roots.Action.CLEARED}
     assert paths(shown.then.going) == cleared
     assert shown.then.going_bytes == swept.bytes_freed
     if fields["mode"] == "scheduled":
@@ -133,7 +134,7 @@ def test_a_breaker_is_foretold(runs, root, look, now):
     assert any("more than 50%" in sight for sight in shown.then.sights)
     assert look(mode="scheduled", retain_hours=24, max_share=1).then.sights != shown.then.sights
     sweep = Sweep.objects.create(root=root, kind="timed", host="h", now=now, started_at=now)
-    breaking.open_breaker(sweep, breaking.sights_of(SweepBreaker(saw={"sights": [_sight()]})), now=now)
+    breakers.open_breaker(sweep, breakers.sights_of(SweepBreaker(saw={"sights": [_sight()]})), now=now)
     assert look(mode="scheduled", retain_hours=24).stopped == [root]
 
 
@@ -148,12 +149,12 @@ def test_the_digest_stands_for_what_goes_and_for_what_is_written(runs, look, pol
     assert look(mode="scheduled", retain_hours=24, rehearse=True).digest != shown.digest
     policy(equipment="NOWHERE", mode="manual")
     assert look(mode="scheduled", retain_hours=24).digest == shown.digest
-    holding.hold(runs[OLD], owner="ada", reason="needed", until=now + DAY, now=now)
+    holds.hold(runs[OLD], owner="ada", reason="needed", until=now + DAY, now=now)
     assert look(mode="scheduled", retain_hours=24).digest != shown.digest
 
 
 def test_more_runs_than_are_weighed_are_said_to_be_more(runs, look, monkeypatch):
-    monkeypatch.setattr(previewing, "LOOKED_AT", 2)
+    monkeypatch.setattr(policy_preview, "LOOKED_AT", 2)
     shown = look(mode="scheduled", retain_hours=24)
     assert shown.cut
     assert len(shown.then.going) == 2

@@ -9,8 +9,7 @@ import pytest
 import time_machine
 from django.core.management import call_command
 
-from cleanup import discovery, registering, rehearsing, reregistering, sweeping
-from cleanup.lab import first_nights
+from cleanup.lab import first_nights, roots
 from cleanup.models import (
     ClearAttempt,
     LedgerEntry,
@@ -23,9 +22,11 @@ from cleanup.models import (
     SweepKind,
     SweptRun,
 )
-from cleanup.policy.reasons import Reason
-from cleanup.rehearsing import Superseded
-from cleanup.sweeping import Swept
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, reregistration
+from cleanup.sweeps import all_roots, rehearsal
+from cleanup.sweeps.all_roots import Swept
+from cleanup.sweeps.rehearsal import Superseded
 from tests.lab import Lab
 
 pytestmark = pytest.mark.django_db
@@ -63,7 +64,7 @@ def write(now: datetime) -> Callable[..., RetentionPolicy]:
 @pytest.fixture
 def promoted(first: dict[int, str], write: Any, now: datetime) -> RetentionPolicy:
     """One week for everything, promoted with the first root in sight."""
-    return rehearsing.promote(write(mode="scheduled", retain_hours=WEEK, proof="size"), "ada", now)
+    return rehearsal.promote(write(mode="scheduled", retain_hours=WEEK, proof="size"), "ada", now)
 
 
 def night(at: datetime) -> Swept:
@@ -71,7 +72,7 @@ def night(at: datetime) -> Swept:
     with time_machine.travel(at, tick=False):
         for each in StagingRoot.objects.all():
             discovery.discover(each, now=at)
-        return sweeping.sweep(now=at, timed=True)
+        return all_roots.sweep(now=at, timed=True)
 
 
 def went(swept: Swept) -> set[str]:
@@ -88,7 +89,7 @@ def stages() -> list[tuple[int, str]]:
 
 def second_pc(lab: Lab, now: datetime, name: str = "second") -> tuple[StagingRoot, Lab]:
     other = Lab(lab.base / name)
-    root = registering.register(
+    root = roots.register(
         name, str(other.staging), nas_path=str(other.nas), allow_same_filesystem=True, accept_empty=True, now=now
     )
     return root, other
@@ -162,9 +163,9 @@ def test_a_person_ends_the_first_nights_and_only_once(
     second, other = second_pc(lab, now)
     path = old(other, 1, 30 * NIGHT, now, equipment="FLOW_02")
     night(now + HOUR)
-    rehearsing.promote_root(second, "ada", now + HOUR, note="looks right")
+    rehearsal.promote_root(second, "ada", now + HOUR, note="looks right")
     with pytest.raises(Superseded, match="is not in its first nights"):
-        rehearsing.promote_root(second, "bob", now + HOUR)
+        rehearsal.promote_root(second, "bob", now + HOUR)
     note = RootNote.objects.filter(root=second).latest("pk")
     assert (note.event, note.author, note.note) == ("over", "ada", "looks right")
     assert went(night(now + 2 * HOUR)) == {path}
@@ -177,7 +178,7 @@ def test_promoting_another_version_with_the_root_in_sight_covers_it(
     path = old(other, 1, 30 * NIGHT, now, equipment="FLOW_02")
     flow = write(equipment="FLOW_02", mode="scheduled", retain_hours=WEEK, proof="size")
     night(now + HOUR)
-    rehearsing.promote(flow, "ada", now + HOUR)
+    rehearsal.promote(flow, "ada", now + HOUR)
     assert path in went(night(now + 2 * HOUR)), "of that instrument all is said by its own policy"
     assert first_nights.waiting(now + 2 * HOUR), "and of others nothing is approved there"
 
@@ -211,18 +212,18 @@ def test_what_makes_a_root_new(lab: Lab, root: StagingRoot, promoted: RetentionP
         return list(RootNote.objects.filter(root=root).order_by("pk").values_list("note", flat=True))
 
     known = {"nas_path": str(lab.nas), "allow_same_filesystem": True}
-    registering.register("lab", str(lab.staging), **known, now=now + HOUR)
+    roots.register("lab", str(lab.staging), **known, now=now + HOUR)
     assert notes() == ["it was registered"]
     own = lab.base / "nas-of-flow"
     own.mkdir()
     (own / "seen").write_text("")
-    registering.register("lab", str(lab.staging), **known, instrument_nas={"FLOW_01": str(own)}, now=now + HOUR)
+    roots.register("lab", str(lab.staging), **known, instrument_nas={"FLOW_01": str(own)}, now=now + HOUR)
     assert notes() == ["it was registered", "its NAS is another one"]
     lab.staging.rename(lab.base / "elsewhere")
-    order = reregistering.Order(now=now + HOUR, actor="ada")
-    reregistering.reregister_root(StagingRoot.objects.get(), order, path=str(lab.base / "elsewhere"))
+    order = reregistration.Order(now=now + HOUR, actor="ada")
+    reregistration.reregister_root(StagingRoot.objects.get(), order, path=str(lab.base / "elsewhere"))
     assert notes()[2:] == ["it was registered in another place"]
-    reregistering.reregister_root(StagingRoot.objects.get(), order)
+    reregistration.reregister_root(StagingRoot.objects.get(), order)
     assert len(notes()) == 3
     assert first_nights.waiting(now + HOUR)[0].root == root
 
@@ -267,7 +268,7 @@ def test_what_is_approved_still_goes_while_fewer_hours_are_rehearsed(
     rows = {row.run.run_path: row for row in SweptRun.objects.select_related("run")}
     assert rows[first[20]].decided_by["retain_hours"] == attempt.decided_by["retain_hours"]
     assert rows[first[6]].decided_by["retain_hours"]["version"] == edited.version
-    rehearsing.promote(edited, "ada", now + HOUR)
+    rehearsal.promote(edited, "ada", now + HOUR)
     assert went(night(now + 2 * HOUR)) == {first[6]}
 
 
@@ -318,7 +319,7 @@ def test_a_scope_that_keeps_shorter_is_rehearsed_and_the_wider_one_decides_meanw
     swept = night(now + HOUR)
     assert went(swept) == {first[8], first[12], first[20]}
     assert rehearsed(swept) == {first[3], first[6]}
-    rehearsing.promote(narrow, "ada", now + HOUR)
+    rehearsal.promote(narrow, "ada", now + HOUR)
     assert write(equipment="FLOW_01", retain_hours=None).rehearsal == "promoted", "the lab's week only keeps longer"
     assert went(night(now + 2 * HOUR)) == set()
 
@@ -326,7 +327,7 @@ def test_a_scope_that_keeps_shorter_is_rehearsed_and_the_wider_one_decides_meanw
 def test_what_was_sent_back_lets_nothing_go(
     first: dict[int, str], promoted: RetentionPolicy, write: Any, now: datetime
 ) -> None:
-    rehearsing.send_back(promoted, "ada", "not yet", now)
+    rehearsal.send_back(promoted, "ada", "not yet", now)
     assert went(night(now + HOUR)) == set()
     assert write(retain_hours=240).rehearsal == "rehearsing", "there is nothing against which it keeps longer"
     assert went(night(now + 2 * HOUR)) == set()
@@ -336,7 +337,7 @@ def test_a_surprise_under_the_approved_version_stops_it_while_another_is_rehears
     lab: Lab, first: dict[int, str], promoted: RetentionPolicy, write: Any, now: datetime
 ) -> None:
     write(retain_hours=144)
-    rehearsing.note_surprise(
+    rehearsal.note_surprise(
         Run.objects.get(run_path=first[20]), [promoted.version], Reason.NAS_CHECKSUM_MISMATCH, "a.bin", now
     )
     assert went(night(now + HOUR)) == set()
@@ -366,7 +367,7 @@ def test_a_budget_is_the_smaller_one_meanwhile(
 def test_a_person_is_not_held_up(first: dict[int, str], promoted: RetentionPolicy, write: Any, now: datetime) -> None:
     write(retain_hours=144)
     with time_machine.travel(now + HOUR, tick=False):
-        assert went(sweeping.sweep(now=now + HOUR)) == {first[6], first[8], first[12], first[20]}
+        assert went(all_roots.sweep(now=now + HOUR)) == {first[6], first[8], first[12], first[20]}
 
 
 def test_the_run_says_which_version_decides(
@@ -376,12 +377,12 @@ def test_the_run_says_which_version_decides(
     now: datetime,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from cleanup import gathering
-    from cleanup.policy.gates import Gate, Verdict
+    from cleanup.rules.gates import Gate, Verdict
+    from cleanup.runs import inspection
 
     write(retain_hours=120)
     run = Run.objects.with_root().get(run_path=first[6])
-    gate = gathering.stored_decision(run, RetentionPolicy.objects.scoped(), now).gate(Gate.RETENTION)
+    gate = inspection.stored_decision(run, RetentionPolicy.objects.scoped(), now).gate(Gate.RETENTION)
     assert (gate.verdict, gate.reason) == (Verdict.WAIT, Reason.REHEARSAL)
     assert gate.detail == "policy version 3; until it is promoted version 2 decides: kept 168 h"
     assert gate.opens_at == run.verified_at + timedelta(hours=WEEK)

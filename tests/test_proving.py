@@ -10,16 +10,19 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from cleanup import clear_run, clearing, proving
-from cleanup.clearing import Refused
+from cleanup import clear_run
+from cleanup.clears import protocol
+from cleanup.clears.protocol import Refused
 from cleanup.lab import nas as lab_nas
 from cleanup.models import NasBreaker, Proof, Run
-from cleanup.policy.gates import ProofFacts
-from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import ProofLevel
-from cleanup.staging import hashing, layout, nas, tree
-from cleanup.staging.layout import Problem
-from cleanup.storage import places
+from cleanup.rules.gates import ProofFacts
+from cleanup.rules.policy import ProofLevel
+from cleanup.rules.reasons import Reason
+from cleanup.runs import proofs
+from cleanup.storage import hashing, places, run_paths
+from cleanup.storage.nas import client
+from cleanup.storage.run_paths import Problem
+from cleanup.storage.staging import run_tree
 from tests.faults.means import change_keeping_size_and_time
 from tests.faults.scene import Scene, set_scene
 from tests.lab import Lab
@@ -39,10 +42,10 @@ def scene(lab: Lab, root: Any, now: Any) -> Scene:
 def proven(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
     """A run whose clear compared every byte and then could not write its plan."""
     with monkeypatch.context() as patch:
-        patch.setattr(clearing, "encode", _no_space)
+        patch.setattr(protocol, "encode", _no_space)
         with pytest.raises(OSError, match="no space"):
             clear_run(scene.run, now=scene.now)
-    from cleanup import recovery
+    from cleanup.clears import recovery
 
     recovery.recover(now=scene.now)
     scene.assert_whole()
@@ -157,7 +160,7 @@ def test_a_file_that_was_written_a_moment_before_it_was_read_is_not_trusted_late
     just_now = (scene.now - timedelta(seconds=1)).timestamp()
     os.utime(scene.twin / TILE, (just_now, just_now))
     with monkeypatch.context() as patch:
-        patch.setattr(clearing, "encode", _no_space)
+        patch.setattr(protocol, "encode", _no_space)
         with pytest.raises(OSError, match="no space"):
             clear_run(scene.run, now=scene.now)
     assert Proof.objects.get().evidence == ""
@@ -165,11 +168,11 @@ def test_a_file_that_was_written_a_moment_before_it_was_read_is_not_trusted_late
 
 def test_only_a_proof_by_checksum_is_used_again(proven: Scene) -> None:
     evidence = Proof.objects.get().evidence
-    assert proving.reusable(proven.run, evidence, proven.now) == Proof.objects.get()
+    assert proofs.reusable(proven.run, evidence, proven.now) == Proof.objects.get()
     sizes = ProofFacts(level=ProofLevel.SIZE)
-    weaker = proving.keep(proven.run, sizes, ProofLevel.SIZE, "e" * 64, proven.now)
-    assert proving.reusable(proven.run, weaker.evidence, proven.now) is None
-    assert proving.reusable(proven.run, "", proven.now) is None
+    weaker = proofs.keep(proven.run, sizes, ProofLevel.SIZE, "e" * 64, proven.now)
+    assert proofs.reusable(proven.run, weaker.evidence, proven.now) is None
+    assert proofs.reusable(proven.run, "", proven.now) is None
 
 
 def test_a_proof_of_another_run_proves_nothing(proven: Scene) -> None:
@@ -177,7 +180,7 @@ def test_a_proof_of_another_run_proves_nothing(proven: Scene) -> None:
         root=proven.root, run_path="A/B/Runs/Run_2026-01-01T00-00", identity="1:-:-", equipment="A", project="B",
         run_kind="experimental", leaf="Run_2026-01-01T00-00", first_seen_at=proven.now,
     )  # fmt: skip
-    assert proving.reusable(other, Proof.objects.get().evidence, proven.now) is None
+    assert proofs.reusable(other, Proof.objects.get().evidence, proven.now) is None
 
 
 # The last look before the commit
@@ -185,13 +188,13 @@ def test_a_proof_of_another_run_proves_nothing(proven: Scene) -> None:
 
 def late(scene: Scene, monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> Reason:
     """Why the clear refuses when something changes after every byte was compared."""
-    prepare = tree.prepare_record
+    prepare = run_tree.prepare_record
 
     def change_and_prepare(*args: Any) -> Any:
         change()
         return prepare(*args)
 
-    monkeypatch.setattr(tree, "prepare_record", change_and_prepare)
+    monkeypatch.setattr(run_tree, "prepare_record", change_and_prepare)
     with pytest.raises(Refused) as refused:
         clear_run(scene.run, now=scene.now)
     return refused.value.finding.reason
@@ -224,13 +227,13 @@ def test_a_nas_that_changes_before_the_commit_stops_the_clear(
 
 
 def test_more_files_on_the_nas_are_no_matter(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare = tree.prepare_record
+    prepare = run_tree.prepare_record
 
     def add_and_prepare(*args: Any) -> Any:
         (scene.twin / "analysis.csv").write_text("made on the NAS")
         return prepare(*args)
 
-    monkeypatch.setattr(tree, "prepare_record", add_and_prepare)
+    monkeypatch.setattr(run_tree, "prepare_record", add_and_prepare)
     assert clear_run(scene.run, now=scene.now) == (scene.files, scene.bytes)
 
 
@@ -253,14 +256,14 @@ class Nas:
     def __init__(self) -> None:
         self.problem: Problem | None = None
         self.asked = 0
-        with layout.opened(layout.open_root("/")) as here:
+        with run_paths.opened(run_paths.open_root("/")) as here:
             self.place = places.describe(here)
 
-    def read(self, twin: str, **how: Any) -> nas.Listing:
+    def read(self, twin: str, **how: Any) -> client.Listing:
         self.asked += 1
         if self.problem is not None:
-            raise nas.NasError(self.problem, ill=self.problem.reason in ("nas_timeout", "nas_io_error"))
-        return nas.Listing(1, {}, self.place)
+            raise client.NasError(self.problem, ill=self.problem.reason in ("nas_timeout", "nas_io_error"))
+        return client.Listing(1, {}, self.place)
 
 
 @pytest.fixture
@@ -272,7 +275,7 @@ def ask(answering: Nas) -> Problem | None:
     """What a process of its own, with a reader of its own, is told."""
     try:
         lab_nas.GuardedReader(answering, "a token").read("a run", with_bytes=False)  # type: ignore[arg-type]
-    except nas.NasError as error:
+    except client.NasError as error:
         return error.problem
     return None
 
@@ -346,7 +349,8 @@ def test_a_real_nas_that_hangs_is_asked_once_by_a_whole_sweep(
     import subprocess
     import time
 
-    from cleanup import discovery, sweeping
+    from cleanup.runs import discovery
+    from cleanup.sweeps import all_roots
 
     policy(mode="scheduled", retain_hours=0)
     for minute in range(3):
@@ -362,9 +366,9 @@ def test_a_real_nas_that_hangs_is_asked_once_by_a_whole_sweep(
         return child
 
     settings.EXLAB_NAS_TIMEOUT = 0.3
-    monkeypatch.setattr(nas.subprocess, "Popen", stopped)
+    monkeypatch.setattr(client.subprocess, "Popen", stopped)
     began = time.monotonic()
-    swept = sweeping.sweep(now=now)
+    swept = all_roots.sweep(now=now)
     assert time.monotonic() - began < 20
     assert [run.reason for run in swept.runs] == ["nas_timeout"] * 3
     assert len(started) == 2

@@ -14,9 +14,11 @@ from django_q.models import OrmQ
 from django_q.signing import SignedPackage
 from django_q.tasks import async_task
 
-from cleanup import queueing, schedules, tasks
+from cleanup import tasks
+from cleanup.clears import queue
+from cleanup.clears.queue import AlreadyClearing, enqueue_lost, request_clear
+from cleanup.lab import task_queues
 from cleanup.models import ClearAttempt, Heartbeat, IngestEvent, Run, StagingRoot
-from cleanup.queueing import AlreadyClearing, enqueue_lost, request_clear
 from tests.faults.scene import Scene, set_scene
 from tests.lab import Lab
 
@@ -57,7 +59,7 @@ def test_no_attempt_without_its_task(scene: Scene, now: datetime, monkeypatch: p
     def fail(*args: Any, **kwargs: Any) -> str:
         raise ConnectionError("no queue")
 
-    monkeypatch.setattr(queueing, "async_task", fail)
+    monkeypatch.setattr(queue, "async_task", fail)
     with pytest.raises(ConnectionError):
         request_clear(scene.run, actor="ada", now=now)
     assert not ClearAttempt.objects.exists()
@@ -146,7 +148,7 @@ def test_a_task_that_a_killed_worker_had_taken_is_given_back(scene: Scene, now: 
     clearing, short = get_broker(settings.EXLAB_CLEAR_CLUSTER), get_broker()
     taken = [*clearing.dequeue(), *short.dequeue()]
     assert (len(taken), clearing.dequeue(), short.dequeue()) == (2, None, None)
-    assert queueing.release(settings.EXLAB_CLEAR_CLUSTER, now=timezone.now()) == 1
+    assert queue.release(settings.EXLAB_CLEAR_CLUSTER, now=timezone.now()) == 1
     ((_pk, payload),) = clearing.dequeue()
     task = SignedPackage.loads(payload)
     assert (task["id"], task["args"]) == (attempt.task_id, (str(attempt.pk),))
@@ -190,16 +192,16 @@ def test_what_was_queued_anew_a_moment_ago_is_not_queued_twice(
     """Two recoveries at once, the second of which has read the attempts before the first queued them."""
     request_clear(scene.run, actor="ada", now=now)
     OrmQ.objects.all().delete()
-    real = queueing._rows_by_attempt
+    real = queue._rows_by_attempt
     late = now + timedelta(minutes=5)
 
     def another_is_faster() -> Any:
         found = real()
-        monkeypatch.setattr(queueing, "_rows_by_attempt", real)
+        monkeypatch.setattr(queue, "_rows_by_attempt", real)
         assert enqueue_lost(host=settings.EXLAB_HOST, now=late) == 1
         return found
 
-    monkeypatch.setattr(queueing, "_rows_by_attempt", another_is_faster)
+    monkeypatch.setattr(queue, "_rows_by_attempt", another_is_faster)
     assert enqueue_lost(host=settings.EXLAB_HOST, now=late) == 0
     assert OrmQ.objects.count() == 1
 
@@ -216,7 +218,7 @@ def test_two_thousand_that_wait_for_half_an_hour_have_one_row_each(scene: Scene,
     )
     with time_machine.travel(now, tick=False) as clock:
         OrmQ.objects.update(lock=now)
-        queueing.enqueue(attempts)
+        queue.enqueue(attempts)
         rows = set(OrmQ.objects.values_list("pk", flat=True))
         broker = get_broker(settings.EXLAB_CLEAR_CLUSTER)
         given_back = 0
@@ -240,14 +242,14 @@ def _copy(row: Any, **changes: Any) -> Any:
 
 
 def test_a_clear_goes_to_the_queue_of_the_host_that_has_the_disk(scene: Scene, now: datetime) -> None:
-    schedules.serve_apart("labpc-77")
+    task_queues.serve_apart("labpc-77")
     StagingRoot.objects.update(host="labpc-77")
     scene.run.root.refresh_from_db()
     attempt = request_clear(scene.run, actor="ada", now=now)
     assert [task.key for task in OrmQ.objects.all()] == [f"{settings.EXLAB_CLEAR_CLUSTER}@labpc-77"]
     late = now + timedelta(days=1)
     assert enqueue_lost(host="labpc-77", now=late) == 0
-    schedules.serve_in_common("labpc-77")
+    task_queues.serve_in_common("labpc-77")
     assert enqueue_lost(host="labpc-77", now=late) == 1, "nobody reads that queue any more"
     # Moved, not doubled: an attempt never has two rows.
     assert [task.key for task in OrmQ.objects.all()] == [settings.EXLAB_CLEAR_CLUSTER]

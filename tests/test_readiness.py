@@ -5,12 +5,15 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from cleanup import clear_run, gathering, readiness, sweeping
-from cleanup.clearing import Refused
+from cleanup import clear_run
+from cleanup.clears.protocol import Refused
+from cleanup.lab import readiness
 from cleanup.models import RetentionPolicy
-from cleanup.policy.gates import Gate
-from cleanup.policy.reasons import Reason
-from cleanup.staging import kernel
+from cleanup.rules.gates import Gate
+from cleanup.rules.reasons import Reason
+from cleanup.runs import inspection
+from cleanup.storage import linux
+from cleanup.sweeps import all_roots
 from tests.faults.scene import Scene, set_scene
 from tests.lab import Lab
 
@@ -26,7 +29,7 @@ def scene(lab: Lab, root: Any, now: Any) -> Scene:
 def unfit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A host that may not clear, and the reason."""
     if request.param == "kernel":
-        monkeypatch.setattr(kernel, "missing_calls", lambda: ["openat2"])
+        monkeypatch.setattr(linux, "missing_calls", lambda: ["openat2"])
         yield Reason.CLEARING_UNSUPPORTED
         return
     with connection.cursor() as cursor:
@@ -50,14 +53,14 @@ def test_nothing_is_cleared(scene: Scene, unfit: Reason, policy: Any) -> None:
     with pytest.raises(Refused) as refused:
         clear_run(scene.run, now=scene.now)
     assert refused.value.finding.reason is unfit
-    (swept,) = sweeping.sweep(now=scene.now).runs
+    (swept,) = all_roots.sweep(now=scene.now).runs
     assert (swept.action, swept.reason) == ("skipped", unfit)
     scene.assert_whole()
 
 
 def test_a_decision_on_stored_facts_says_so(scene: Scene, unfit: Reason) -> None:
     hindrances = readiness.hindrances()
-    decision = gathering.stored_decision(scene.run, RetentionPolicy.objects.scoped(), scene.now, hindrances=hindrances)
+    decision = inspection.stored_decision(scene.run, RetentionPolicy.objects.scoped(), scene.now, hindrances=hindrances)
     assert decision.gate(Gate.PATH).reason is unfit
     assert not decision.worth_trying
 

@@ -16,11 +16,14 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from cleanup import clearing, discovery, gathering, orphans, recovery, reregistering, telling, watching
+from cleanup.clears import nas_history, protocol, recovery
+from cleanup.lab import opening
 from cleanup.models import Alert, IngestEvent, Orphan, RecordSight, RetentionPolicy, Run
-from cleanup.policy.gates import Decision, Gate
-from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import ProofLevel
+from cleanup.monitoring import watchdog
+from cleanup.rules.gates import Decision, Gate
+from cleanup.rules.policy import ProofLevel
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, inspection, orphans, reregistration
 from cleanup.views import timeline
 from tests.lab import METADATA, RUN_PATH, Lab, census, read_ingest, read_sync_state, snapshot, touch, write_sync_state
 
@@ -37,7 +40,7 @@ def discover(root: Any, now: datetime) -> discovery.Discovered:
 
 def stored(run: Run, now: datetime) -> Decision:
     """What a page says of a run."""
-    return gathering.stored_decision(run, RetentionPolicy.objects.scoped(), now)
+    return inspection.stored_decision(run, RetentionPolicy.objects.scoped(), now)
 
 
 def only_run() -> Run:
@@ -137,8 +140,8 @@ class TestDiscovery:
         discover(root, now)
         gate = stored(only_run(), now).gate(Gate.HOLD)
         assert (gate.reason, TILE in gate.detail) == (Reason.HELD, True)
-        with pytest.raises(clearing.Refused) as refused:
-            clearing.clear_run(only_run(), now=now)
+        with pytest.raises(protocol.Refused) as refused:
+            protocol.clear_run(only_run(), now=now)
         assert refused.value.finding.reason is Reason.HELD
 
     def test_a_run_that_the_wizard_cleared_is_no_orphan(self, lab: Lab, root: Any, now: datetime, record: str) -> None:
@@ -202,8 +205,8 @@ class TestDiscovery:
         gate = decision.gate(Gate.STATE)
         assert (gate.reason, TILE in gate.detail) == (Reason.ALREADY_CLEARED, True)
         assert decision.gate(Gate.HOLD).reason is Reason.HELD
-        with pytest.raises(clearing.Refused):
-            clearing.clear_run(run, now=now)
+        with pytest.raises(protocol.Refused):
+            protocol.clear_run(run, now=now)
         assert (path / TILE).exists()
 
     def test_a_run_that_the_wizard_pruned_is_cleared_by_it(self, lab: Lab, root: Any, now: datetime) -> None:
@@ -362,7 +365,7 @@ class TestRetention:
         path = lab.run(record="sync_state")
         discover(root, now - timedelta(days=2))
         edit(path, lambda record: record["files"][TILE].update(verified_at="2026-04-17T16:15:44Z"))
-        decision = gathering.quick_decision(only_run(), RetentionPolicy.objects.effective_for(only_run()), now)
+        decision = inspection.quick_decision(only_run(), RetentionPolicy.objects.effective_for(only_run()), now)
         assert decision.gate(Gate.RETENTION).opens_at == now + timedelta(hours=1)
 
 
@@ -376,20 +379,20 @@ class TestClear:
         discover(root, now)
         counted = census(path)
         before = (path / METADATA / "sync_state.json").read_bytes()
-        assert clearing.clear_run(only_run(), now=now) == counted
+        assert protocol.clear_run(only_run(), now=now) == counted
         assert not path.exists()
         run = only_run()
         assert (run.state, run.cleared_by) == ("cleared", "")
         (event,) = run.events.all()
         assert (event.position, event.state, event.at) == (0, "cleared", run.cleared_at)
         attempt = run.attempts.get()
-        with tarfile.open(gathering.data_dir().tombstone_path(attempt.pk.hex)) as kept:
+        with tarfile.open(opening.data_dir().tombstone_path(attempt.pk.hex)) as kept:
             names = set(kept.getnames())
             assert kept.extractfile("metadata/sync_state.json").read() == before  # type: ignore[union-attr]
             final = json.load(kept.extractfile("sync_state.json"))  # type: ignore[arg-type]
         assert ("checksums.sha256" in names) == (level is ProofLevel.CHECKSUM)
         assert final == json.loads(before) | {"cleared_at": event.at_text}
-        assert telling.tell(now=now + timedelta(days=400)) == 1
+        assert nas_history.tell(now=now + timedelta(days=400)) == 1
         assert read_sync_state(lab.twin()) == final
         assert discover(root, now).problems == []
         assert Run.objects.count() == 1
@@ -399,10 +402,10 @@ class TestClear:
         discover(root, now)
         counted = census(path)
         said = read_sync_state(path)
-        assert clearing.clear_run(only_run(), now=now) == counted
+        assert protocol.clear_run(only_run(), now=now) == counted
         assert not path.exists()
         assert [event.state for event in only_run().events.all()][-2:] == ["sync_verified", "cleared"]
-        assert telling.tell(now=now + timedelta(days=400)) == 1
+        assert nas_history.tell(now=now + timedelta(days=400)) == 1
         assert read_ingest(lab.twin())["current_state"] == "cleared"
         assert read_sync_state(lab.twin()) == said
 
@@ -412,7 +415,7 @@ class TestClear:
         path = lab.run(record="sync_state")
         discover(root, now)
         seen: list[tuple[int, bool]] = []
-        fence = clearing.tree._unlink_planned
+        fence = protocol.tree._unlink_planned
 
         def watched(directory: int, entry: Any, proven: Any) -> str:
             (fenced,) = path.parent.glob(".exlab-clearing-*")
@@ -420,9 +423,9 @@ class TestClear:
             seen.append((len(left), "cleared_at" in read_sync_state(fenced)))
             return fence(directory, entry, proven)
 
-        monkeypatch.setattr(clearing.tree, "_unlink_planned", watched)
+        monkeypatch.setattr(protocol.tree, "_unlink_planned", watched)
         files, _size = census(path)
-        clearing.clear_run(only_run(), now=now)
+        protocol.clear_run(only_run(), now=now)
         assert seen
         assert all(said for _left, said in seen)
         assert seen[0][0] == files
@@ -443,8 +446,8 @@ class TestClear:
         if change != "gone":
             os.utime(twin, ns=(at, at))
         before = snapshot(path)
-        with pytest.raises(clearing.Refused) as refused:
-            clearing.clear_run(only_run(), now=now)
+        with pytest.raises(protocol.Refused) as refused:
+            protocol.clear_run(only_run(), now=now)
         wanted = {"bytes": "nas_checksum_mismatch", "size": "nas_size_mismatch", "gone": "nas_missing_file"}
         assert refused.value.finding.reason == wanted[change]
         assert snapshot(path) == before
@@ -457,8 +460,8 @@ class TestClear:
         path = lab.run(record="sync_state")
         discover(root, now)
         os.utime(path / TILE, ns=(0, 0))
-        with pytest.raises(clearing.Refused) as refused:
-            clearing.clear_run(only_run(), now=now)
+        with pytest.raises(protocol.Refused) as refused:
+            protocol.clear_run(only_run(), now=now)
         assert refused.value.finding.reason is Reason.NOT_SYNC_VERIFIED
         assert TILE in refused.value.finding.detail
 
@@ -468,8 +471,8 @@ class TestClear:
         listed = path / METADATA / "checksums.sha256"
         listed.write_text(listed.read_text().replace("a", "b", 1))
         discover(root, now)
-        with pytest.raises(clearing.Refused) as refused:
-            clearing.clear_run(only_run(), now=now)
+        with pytest.raises(protocol.Refused) as refused:
+            protocol.clear_run(only_run(), now=now)
         assert refused.value.finding.reason is Reason.NAS_CHECKSUM_MISMATCH
 
     def test_the_wizards_lock_on_the_record_refuses(self, lab: Lab, root: Any, now: datetime) -> None:
@@ -478,8 +481,8 @@ class TestClear:
         discover(root, now)
         with (path / METADATA / "sync_state.json.lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            with pytest.raises(clearing.Refused) as refused:
-                clearing.clear_run(only_run(), now=now)
+            with pytest.raises(protocol.Refused) as refused:
+                protocol.clear_run(only_run(), now=now)
         assert refused.value.finding.reason is Reason.WRITER_ACTIVE
         assert path.exists()
 
@@ -488,15 +491,15 @@ class TestClear:
     ) -> None:
         path = lab.run(record="sync_state")
         discover(root, now)
-        unlink = clearing.tree._unlink_planned
+        unlink = protocol.tree._unlink_planned
         monkeypatch.setattr(
-            clearing.tree,
+            protocol.tree,
             "_unlink_planned",
             lambda directory, entry, proven: (
                 "EPERM" if entry.path == TILE.encode() else unlink(directory, entry, proven)
             ),
         )
-        clearing.clear_run(only_run(), now=now)
+        protocol.clear_run(only_run(), now=now)
         monkeypatch.undo()
         run = only_run()
         assert run.attempts.get().reason == Reason.REMOVAL_INCOMPLETE
@@ -512,13 +515,13 @@ class TestTwin:
     def cleared(self, lab: Lab, root: Any, now: datetime) -> None:
         lab.run(record="sync_state")
         discover(root, now)
-        clearing.clear_run(only_run(), now=now)
+        protocol.clear_run(only_run(), now=now)
 
     def test_another_list_of_files_is_left_alone(self, lab: Lab, root: Any, now: datetime) -> None:
         self.cleared(lab, root, now)
         edit(lab.twin(), lambda record: record["files"].pop(TILE))
         before = snapshot(lab.twin())
-        assert telling.tell(now=now + timedelta(days=400)) == 0
+        assert nas_history.tell(now=now + timedelta(days=400)) == 0
         attempt = only_run().attempts.get()
         assert (attempt.tell_reason, attempt.tell_after) == (Reason.INGEST_DISAGREES, None)
         assert snapshot(lab.twin()) == before
@@ -526,7 +529,7 @@ class TestTwin:
     def test_a_pin_there_stays(self, lab: Lab, root: Any, now: datetime) -> None:
         self.cleared(lab, root, now)
         edit(lab.twin(), pin)
-        assert telling.tell(now=now + timedelta(days=400)) == 1
+        assert nas_history.tell(now=now + timedelta(days=400)) == 1
         said = read_sync_state(lab.twin())
         assert "cleared_at" in said
         assert said["files"][TILE]["keep_local"] is True
@@ -534,14 +537,14 @@ class TestTwin:
     def test_a_twin_without_a_record_is_told_so(self, lab: Lab, root: Any, now: datetime) -> None:
         self.cleared(lab, root, now)
         (lab.twin() / METADATA / "sync_state.json").unlink()
-        assert telling.tell(now=now + timedelta(days=400)) == 0
+        assert nas_history.tell(now=now + timedelta(days=400)) == 0
         attempt = only_run().attempts.get()
         assert (attempt.tell_reason, attempt.tell_detail) == ("nas_missing_file", "no sync_state.json on the NAS")
 
 
 class TestReregistering:
-    def order(self, now: datetime) -> reregistering.Order:
-        return reregistering.Order(now=now, actor="ada", note="restored")
+    def order(self, now: datetime) -> reregistration.Order:
+        return reregistration.Order(now=now, actor="ada", note="restored")
 
     def test_a_restored_run_is_known_by_its_creation(self, lab: Lab, root: Any, now: datetime) -> None:
         path = lab.run(record="sync_state")
@@ -550,8 +553,8 @@ class TestReregistering:
         shutil.copytree(path, kept)
         path.rename(lab.base / "old")
         kept.rename(path)
-        (outcome,) = reregistering.reregister_runs([only_run()], self.order(now))
-        assert outcome.action is reregistering.Action.REREGISTERED
+        (outcome,) = reregistration.reregister_runs([only_run()], self.order(now))
+        assert outcome.action is reregistration.Action.REREGISTERED
         discover(root, now)
         assert stored(only_run(), now).clearable
 
@@ -560,10 +563,10 @@ class TestReregistering:
         discover(root, now)
         path.rename(lab.base / "old")
         lab.run(record="sync_state", project_name="Another", twin=False)
-        (outcome,) = reregistering.reregister_runs([only_run()], self.order(now))
+        (outcome,) = reregistration.reregister_runs([only_run()], self.order(now))
         assert outcome.finding is not None
         assert (outcome.action, outcome.finding.reason) == (
-            reregistering.Action.REFUSED,
+            reregistration.Action.REFUSED,
             Reason.IDENTITY_MISMATCH,
         )
 
@@ -574,9 +577,9 @@ def test_facts_that_were_stored_before_still_thaw(lab: Lab, root: Any, now: date
     run = only_run()
     for name in ("kept_from", "unverified", "kept_local"):
         del run.facts[name]
-    facts = gathering.thaw(run.facts)
+    facts = inspection.thaw(run.facts)
     assert (facts.kept_from, facts.unverified, facts.kept_local) == (None, "", "")
-    assert gathering.thaw(gathering.freeze(replace(facts, kept_from=now))).kept_from == now
+    assert inspection.thaw(inspection.freeze(replace(facts, kept_from=now))).kept_from == now
 
 
 class TestOtherLayouts:
@@ -636,7 +639,7 @@ class TestPages:
     def test_our_own_clear_stands_in_the_life_once(self, lab: Lab, root: Any, now: datetime) -> None:
         lab.run(record="sync_state")
         discover(root, now)
-        clearing.clear_run(only_run(), now=now)
+        protocol.clear_run(only_run(), now=now)
         run = only_run()
         assert "Cleared by the wizard" not in self.page(run)
         life = timeline.life_of(run, now, whole=True)
@@ -651,7 +654,7 @@ def test_a_run_that_waits_for_its_next_files_is_stalled_from_its_last_record_on(
     discover(root, now - timedelta(days=30))
     edit(path, lambda record: record["files"][TILE].update(verified_at="2026-06-15T07:00:00Z"))
     discover(root, now - timedelta(hours=1))
-    watching.watch(now=now, listening_since=now)
+    watchdog.watch(now=now, listening_since=now)
     assert not Alert.objects.filter(kind="stalled_run").exists()
-    watching.watch(now=now + timedelta(days=2), listening_since=now)
+    watchdog.watch(now=now + timedelta(days=2), listening_since=now)
     assert Alert.objects.filter(kind="stalled_run").exists()

@@ -10,17 +10,19 @@ from unittest import mock
 
 import pytest
 
-from cleanup import clear_run, clearing, discovery, recovery
+from cleanup import clear_run
+from cleanup.clears import protocol, recovery
+from cleanup.clears.queue import new_attempt
 from cleanup.models import ClearAttempt, Requester, Run
-from cleanup.policy.reasons import Reason
-from cleanup.queueing import new_attempt
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
 from tests.faults import children
 from tests.faults.scene import Scene, everything, inodes, set_scene, states_on_disk
 from tests.lab import METADATA, Lab, snapshot
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-CLEARING, TREE = "cleanup.clearing", "cleanup.staging.tree"
+CLEARING, TREE = "cleanup.clears.protocol", "cleanup.storage.staging.run_tree"
 
 # Where the process dies: nothing has been recorded, so the run must come back.
 BEFORE_THE_COMMIT = {
@@ -669,6 +671,6 @@ def test_a_crash_before_the_run_got_its_time_back(scene: Scene, done: list[None]
     """The folder has the time at which the challenge came or went: the plan knows the one before."""
     attempt = scene.attempt()
     with mock.patch("os.utime", side_effect=[*done, KeyboardInterrupt]), pytest.raises(KeyboardInterrupt):
-        clearing.perform(attempt, now=scene.now)
+        protocol.perform(attempt, now=scene.now)
     recovery.recover(now=scene.now)
     scene.assert_whole()

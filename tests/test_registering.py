@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from cleanup import registering
-from cleanup.lab import two_places
+from cleanup.lab import roots, two_places
+from cleanup.lab.roots import RegistrationError, register
 from cleanup.models import StagingRoot
-from cleanup.registering import RegistrationError, register
-from cleanup.staging import kernel, tree
+from cleanup.storage import linux
+from cleanup.storage.staging import run_tree
 from tests.faults.scene import is_root
 from tests.lab import Lab, snapshot
 
@@ -96,7 +96,7 @@ def test_a_nas_that_shows_a_staging_disk(built: Lab, now: datetime) -> None:
 def test_a_staging_root_that_does_not_show_what_is_written_there(
     built: Lab, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registering.tree, "lay_marker", lambda directory, name: None)
+    monkeypatch.setattr(roots.tree, "lay_marker", lambda directory, name: None)
     refused("is not seen", "lab", str(built.staging), now=now)
 
 
@@ -115,7 +115,7 @@ def test_a_nas_root_that_may_not_be_written_gets_no_marker(built: Lab, now: date
 
 def test_a_name_like_a_marker_without_a_uuid_is_ignored_and_told(built: Lab, now: datetime) -> None:
     (built.nas / ".exlab-staging-notes").touch()
-    assert registering.malformed_markers(do(built, now)) == [f"{built.nas}/.exlab-staging-notes"]
+    assert roots.malformed_markers(do(built, now)) == [f"{built.nas}/.exlab-staging-notes"]
 
 
 def test_twice_is_harmless(built: Lab, now: datetime) -> None:
@@ -147,7 +147,7 @@ def test_the_data_directory_gets_a_reserve_as_well(
     settings.EXLAB_DATA_DIR = tmp_path / "made by the way"
     do(built, now)
     reserve = settings.EXLAB_DATA_DIR / RESERVE
-    assert reserve.stat().st_size == tree.RESERVE_BYTES
+    assert reserve.stat().st_size == run_tree.RESERVE_BYTES
     assert settings.EXLAB_DATA_DIR.stat().st_mode & 0o777 == 0o700
     reserve.unlink()
     with monkeypatch.context() as full:
@@ -373,7 +373,7 @@ def test_another_path_under_a_known_name(built: Lab, now: datetime, tmp_path: Pa
 
 
 def test_a_kernel_that_cannot_do_it_safely(built: Lab, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "missing_calls", lambda: ["renameat2"])
+    monkeypatch.setattr(linux, "missing_calls", lambda: ["renameat2"])
     refused("lacks renameat2", "lab", str(built.staging), now=now)
 
 
@@ -381,7 +381,7 @@ def test_a_filesystem_without_the_rename(built: Lab, now: datetime, monkeypatch:
     def rename(*args: Any) -> None:
         raise OSError(22, "Invalid argument")
 
-    monkeypatch.setattr(kernel, "rename_noreplace", rename)
+    monkeypatch.setattr(linux, "rename_noreplace", rename)
     refused("lacks the rename", "lab", str(built.staging), now=now)
     assert [path.name for path in built.staging.iterdir() if path.name.startswith(".exlab-clearing")] == []
 
@@ -404,14 +404,14 @@ def test_a_disk_without_room_for_the_reserve(built: Lab, now: datetime, monkeypa
     assert not (built.staging / RESERVE).exists()
     monkeypatch.undo()
     assert do(built, now).token == token_of(built.staging)
-    assert registering.register("lab", str(built.staging), now=now).token
-    assert (built.staging / RESERVE).stat().st_size == tree.RESERVE_BYTES
+    assert roots.register("lab", str(built.staging), now=now).token
+    assert (built.staging / RESERVE).stat().st_size == run_tree.RESERVE_BYTES
 
 
 def test_a_data_directory_on_the_disk_that_fills_is_noticed(lab: Lab, root: Any, settings: Any, tmp_path: Path) -> None:
     settings.EXLAB_DATA_DIR = tmp_path
-    assert registering.shares_its_disk(root)
+    assert roots.shares_its_disk(root)
     settings.EXLAB_DATA_DIR = Path("/proc")
-    assert not registering.shares_its_disk(root)
+    assert not roots.shares_its_disk(root)
     settings.EXLAB_DATA_DIR = tmp_path / "none"
-    assert not registering.shares_its_disk(root)
+    assert not roots.shares_its_disk(root)

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from cleanup import discovery, sweeping
 from cleanup.management.base import sweep_as_text
 from cleanup.models import StagingRoot, Sweep
+from cleanup.runs import discovery
+from cleanup.sweeps import all_roots
 from cleanup.templatetags.passes import came_to
 from tests.lab import Lab
 
@@ -23,7 +24,7 @@ def rehearsed(lab: Lab, root: StagingRoot, policy: Any, now: datetime) -> None:
 
 @pytest.mark.parametrize("kind", [{"dry_run": True}, {"dry_run": True, "timed": True}, {"timed": True}])
 def test_lines_and_pages_say_so(rehearsed: None, kind: dict[str, bool], now: datetime, admin_client: Client) -> None:
-    text = sweep_as_text(sweeping.sweep(now=now, **kind))
+    text = sweep_as_text(all_roots.sweep(now=now, **kind))
     assert "rehearsed only: 3 would have gone by the schedule, " in text
     said, row = "ehearsed only: 3 runs would have gone.", Sweep.objects.get()
     assert said in came_to(row)
@@ -32,12 +33,12 @@ def test_lines_and_pages_say_so(rehearsed: None, kind: dict[str, bool], now: dat
 
 
 def test_what_a_person_clears_in_earnest_is_not_rehearsed(rehearsed: None, now: datetime) -> None:
-    text = sweep_as_text(sweeping.sweep(now=now, actor="ada"))
+    text = sweep_as_text(all_roots.sweep(now=now, actor="ada"))
     assert "3 cleared" in text
     assert "rehearsed" not in text
 
 
 def test_a_policy_in_force_says_nothing_of_it(rehearsed: None, policy: Any, now: datetime) -> None:
     policy(stage="promoted")
-    assert "rehearsed" not in sweep_as_text(sweeping.sweep(now=now, dry_run=True))
+    assert "rehearsed" not in sweep_as_text(all_roots.sweep(now=now, dry_run=True))
     assert came_to(Sweep.objects.get()).startswith("Would clear 3 runs")

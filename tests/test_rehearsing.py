@@ -10,7 +10,7 @@ import pytest
 import time_machine
 from django.db import connection, transaction
 
-from cleanup import clear_run, discovery, rehearsing, sweeping
+from cleanup import clear_run
 from cleanup.models import (
     ClearAttempt,
     Hold,
@@ -25,9 +25,11 @@ from cleanup.models import (
     SweepKind,
     SweptRun,
 )
-from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import Policy
-from cleanup.rehearsing import Became, Superseded
+from cleanup.rules.policy import Policy
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
+from cleanup.sweeps import all_roots, rehearsal
+from cleanup.sweeps.rehearsal import Became, Superseded
 from tests.lab import RUN_PATH, Lab, touch
 
 pytestmark = pytest.mark.django_db
@@ -93,7 +95,7 @@ def hold(run: Run, now: datetime, until: timedelta = NIGHT) -> Hold:
 
 
 def surprises(root: StagingRoot, now: datetime) -> dict[str, str]:
-    return {run.run_path: finding.reason for run, _version, finding in rehearsing.surprises_since_rehearsal(root, now)}
+    return {run.run_path: finding.reason for run, _version, finding in rehearsal.surprises_since_rehearsal(root, now)}
 
 
 # Surprises
@@ -179,9 +181,9 @@ def test_a_surprise_is_the_affair_of_the_version_that_was_rehearsed(
     policy(project="PROJ-9999", mode="manual")
     a_pass(now, *runs.values())
     hold(runs[OTHER], now)
-    found = list(rehearsing.surprises_since_rehearsal(root, now))
+    found = list(rehearsal.surprises_since_rehearsal(root, now))
     assert [(run.run_path, version) for run, version, _finding in found] == [(OTHER, flow.version)]
-    assert rehearsing.comparison(confocal, now)[0].run == runs[RUN_PATH]
+    assert rehearsal.comparison(confocal, now)[0].run == runs[RUN_PATH]
 
 
 def test_a_limit_is_rehearsed_only_by_the_runs_that_pressure_took(
@@ -190,16 +192,16 @@ def test_a_limit_is_rehearsed_only_by_the_runs_that_pressure_took(
     promoted = policy(mode="scheduled", retain_hours=24 * 30, min_retain_hours=1, stage="promoted")
     limit = policy(root=root, max_runs=1)
     a_pass(now, *runs.values())  # the first is two months old, the others two and a half weeks
-    compared = rehearsing.comparison(limit, now)
+    compared = rehearsal.comparison(limit, now)
     assert {one.run.run_path for one in compared} == {OTHER, THIRD}
-    assert rehearsing.comparison(promoted, now) == []
+    assert rehearsal.comparison(promoted, now) == []
 
 
 def test_noting_a_surprise_twice_is_harmless(runs: dict[str, Run], rehearsed: RetentionPolicy, now: datetime) -> None:
     run = runs[RUN_PATH]
-    assert rehearsing.note_surprise(run, [1, 2], Reason.HELD, "by ada", now)
-    assert not rehearsing.note_surprise(run, [1, 2], Reason.HELD, "by ada", now + HOUR)
-    assert rehearsing.note_surprise(run, [2, 3], Reason.HELD, "by ada", now + HOUR)
+    assert rehearsal.note_surprise(run, [1, 2], Reason.HELD, "by ada", now)
+    assert not rehearsal.note_surprise(run, [1, 2], Reason.HELD, "by ada", now + HOUR)
+    assert rehearsal.note_surprise(run, [2, 3], Reason.HELD, "by ada", now + HOUR)
     assert sorted(Surprise.objects.values_list("policy_version", flat=True)) == [1, 2, 3]
 
 
@@ -231,11 +233,11 @@ def test_what_a_clear_finds_is_noted_for_promoted_versions(
         created_at=now,
         phase_at=now,
     )
-    assert not rehearsing.note_refusal(attempt, Policy(rehearsing=(1,), unrehearsed=(2,)), now)
-    assert rehearsing.note_refusal(attempt, Policy(promoted=(3, 4)), now) is surprising
+    assert not rehearsal.note_refusal(attempt, Policy(rehearsing=(1,), unrehearsed=(2,)), now)
+    assert rehearsal.note_refusal(attempt, Policy(promoted=(3, 4)), now) is surprising
     assert sorted(Surprise.objects.values_list("policy_version", flat=True)) == ([3, 4] if surprising else [])
     # What is known surprises nobody again: one bad run must not send the policy back for ever.
-    assert not rehearsing.note_refusal(attempt, Policy(promoted=(6,)), now + NIGHT)
+    assert not rehearsal.note_refusal(attempt, Policy(promoted=(6,)), now + NIGHT)
 
 
 @pytest.mark.parametrize(("cause", "versions"), [("max_runs", [1, 2]), ("retention+max_runs", [1]), ("retention", [1])])
@@ -256,9 +258,9 @@ def test_a_limit_goes_back_by_what_was_taken_for_it_alone(
         created_at=now,
         phase_at=now,
     )
-    assert rehearsing.note_refusal(attempt, RetentionPolicy.objects.effective_for(runs[OTHER]), now)
+    assert rehearsal.note_refusal(attempt, RetentionPolicy.objects.effective_for(runs[OTHER]), now)
     assert sorted(Surprise.objects.values_list("policy_version", flat=True)) == versions
-    sent_back = {version.scope for version in rehearsing.settle(now).sent_back}
+    sent_back = {version.scope for version in rehearsal.settle(now).sent_back}
     assert (limit.scope in sent_back) is (limit.version in versions)
 
 
@@ -271,14 +273,14 @@ def test_promoted_after_its_clean_nights_and_not_before(
     for night in range(3):
         at = now + night * NIGHT + HOUR
         a_pass(at, *runs.values())
-        assert rehearsing.settle(at) == rehearsing.Settled()
-        assert rehearsing.nights_of(rehearsed, at) == night
-    (promoted,) = rehearsing.settle(now + 3 * NIGHT).promoted
+        assert rehearsal.settle(at) == rehearsal.Settled()
+        assert rehearsal.nights_of(rehearsed, at) == night
+    (promoted,) = rehearsal.settle(now + 3 * NIGHT).promoted
     assert (promoted.rehearsal, promoted.author, promoted.note) == ("promoted", "schedule", "after 3 clean nights")
     assert (promoted.version, promoted.mode, promoted.retain_hours) == (rehearsed.version + 1, "scheduled", 168)
     assert promoted.created_at == now + 3 * NIGHT
     assert RetentionPolicy.objects.effective_for(runs[RUN_PATH]).rehearsing == ()
-    assert rehearsing.settle(now + 4 * NIGHT) == rehearsing.Settled()
+    assert rehearsal.settle(now + 4 * NIGHT) == rehearsal.Settled()
 
 
 def test_a_night_without_a_pass_or_with_a_stopped_one_shows_nothing(
@@ -289,8 +291,8 @@ def test_a_night_without_a_pass_or_with_a_stopped_one_shows_nothing(
     Sweep.objects.create(
         root=root, kind=SweepKind.TYPED, outcome=Outcome.DONE, host="h", now=now, started_at=now + HOUR
     )
-    assert rehearsing.nights_of(rehearsed, now + 9 * NIGHT) == 0
-    assert rehearsing.settle(now + 9 * NIGHT).promoted == []
+    assert rehearsal.nights_of(rehearsed, now + 9 * NIGHT) == 0
+    assert rehearsal.settle(now + 9 * NIGHT).promoted == []
 
 
 def test_passes_over_another_root_are_no_nights_of_this_one(
@@ -301,15 +303,15 @@ def test_passes_over_another_root_are_no_nights_of_this_one(
     theirs = policy(root=other, mode="scheduled", rehearsal_nights=1)
     lab_wide = policy(mode="scheduled", rehearsal_nights=1)
     a_pass(now + HOUR)
-    assert rehearsing.nights_of(theirs, now + NIGHT) == 0
-    assert rehearsing.nights_of(lab_wide, now + NIGHT) == 1
+    assert rehearsal.nights_of(theirs, now + NIGHT) == 0
+    assert rehearsal.nights_of(lab_wide, now + NIGHT) == 1
     known = Run.objects.filter(pk=runs[RUN_PATH].pk).values().get()
     Run.objects.create(**{**known, "id": None, "root_id": other.pk})
-    assert rehearsing.nights_of(lab_wide, now + NIGHT) == 0
-    assert lab_wide not in rehearsing.settle(now + NIGHT, root).promoted
+    assert rehearsal.nights_of(lab_wide, now + NIGHT) == 0
+    assert lab_wide not in rehearsal.settle(now + NIGHT, root).promoted
     assert RetentionPolicy.objects.count() == 2
     Run.objects.filter(root=other).delete()
-    assert rehearsing.settle(now + NIGHT, other).promoted[0].note == "after 1 clean night"
+    assert rehearsal.settle(now + NIGHT, other).promoted[0].note == "after 1 clean night"
 
 
 def test_passes_over_a_disk_that_was_not_there_are_no_nights(
@@ -317,9 +319,9 @@ def test_passes_over_a_disk_that_was_not_there_are_no_nights(
 ) -> None:
     for night in range(4):
         a_pass(now + night * NIGHT + HOUR)
-    assert rehearsing.nights_of(rehearsed, now + 4 * NIGHT) == 4
+    assert rehearsal.nights_of(rehearsed, now + 4 * NIGHT) == 4
     Sweep.objects.update(reason="root_not_mounted")
-    assert rehearsing.nights_of(rehearsed, now + 4 * NIGHT) == 0
+    assert rehearsal.nights_of(rehearsed, now + 4 * NIGHT) == 0
 
 
 def test_none_is_promoted_by_itself_that_only_a_person_may(
@@ -328,7 +330,7 @@ def test_none_is_promoted_by_itself_that_only_a_person_may(
     policy(mode="scheduled", rehearsal_nights=0)
     for night in range(10):
         a_pass(now + night * NIGHT)
-    assert rehearsing.settle(now + 10 * NIGHT).promoted == []
+    assert rehearsal.settle(now + 10 * NIGHT).promoted == []
 
 
 def test_a_surprise_begins_the_nights_anew(
@@ -339,31 +341,31 @@ def test_a_surprise_begins_the_nights_anew(
     hold(runs[RUN_PATH], now + 2 * NIGHT, until=2 * NIGHT)
     at = now + 2 * NIGHT + HOUR
     Sweep.objects.filter(started_at__gt=at).update(outcome=Outcome.RUNNING)
-    assert rehearsing.settle(at).promoted == []
+    assert rehearsal.settle(at).promoted == []
     (surprise,) = Surprise.objects.all()
     assert (surprise.policy_version, surprise.run, surprise.at) == (rehearsed.version, runs[RUN_PATH], at)
     Sweep.objects.update(outcome=Outcome.DONE)
-    assert rehearsing.settle(at + 3 * NIGHT - HOUR).promoted == []
-    assert len(rehearsing.settle(at + 3 * NIGHT).promoted) == 1
+    assert rehearsal.settle(at + 3 * NIGHT - HOUR).promoted == []
+    assert len(rehearsal.settle(at + 3 * NIGHT).promoted) == 1
 
 
 def test_a_promoted_version_goes_back_after_a_surprise_and_only_once(
     root: StagingRoot, runs: dict[str, Run], rehearsed: RetentionPolicy, a_pass: Rehearse, now: datetime
 ) -> None:
-    promoted = rehearsing.promote(rehearsed, "ada", now, note="looks right")
-    rehearsing.note_surprise(runs[OTHER], [promoted.version], Reason.NAS_CHECKSUM_MISMATCH, "a.tif", now + HOUR)
-    (back,) = rehearsing.settle(now + HOUR).sent_back
+    promoted = rehearsal.promote(rehearsed, "ada", now, note="looks right")
+    rehearsal.note_surprise(runs[OTHER], [promoted.version], Reason.NAS_CHECKSUM_MISMATCH, "a.tif", now + HOUR)
+    (back,) = rehearsal.settle(now + HOUR).sent_back
     assert (back.rehearsal, back.author) == ("rehearsing", "schedule")
     assert back.note == f"{OTHER}: nas_checksum_mismatch a.tif"
     assert (back.mode, back.retain_hours) == ("scheduled", 168)
-    assert rehearsing.settle(now + 2 * HOUR) == rehearsing.Settled()
+    assert rehearsal.settle(now + 2 * HOUR) == rehearsal.Settled()
     assert RetentionPolicy.objects.effective_for(runs[OTHER]).rehearsing == (back.version,)
 
 
 def test_a_person_promotes_and_sends_back(rehearsed: RetentionPolicy, now: datetime) -> None:
-    promoted = rehearsing.promote(rehearsed, "ada", now, note="looks right")
+    promoted = rehearsal.promote(rehearsed, "ada", now, note="looks right")
     assert (promoted.rehearsal, promoted.author, promoted.note) == ("promoted", "ada", "looks right")
-    back = rehearsing.send_back(promoted, "bob", "not yet", now + HOUR)
+    back = rehearsal.send_back(promoted, "bob", "not yet", now + HOUR)
     assert (back.rehearsal, back.author, back.note, back.created_at) == ("rehearsing", "bob", "not yet", now + HOUR)
     assert RetentionPolicy.objects.count() == 3
 
@@ -371,14 +373,14 @@ def test_a_person_promotes_and_sends_back(rehearsed: RetentionPolicy, now: datet
 def test_only_the_version_in_force_is_promoted(rehearsed: RetentionPolicy, policy: Any, now: datetime) -> None:
     newer = policy(mode="scheduled", retain_hours=1)
     with pytest.raises(Superseded, match="followed by version 2"):
-        rehearsing.promote(rehearsed, "ada", now)
+        rehearsal.promote(rehearsed, "ada", now)
     with pytest.raises(Superseded, match="followed by version 2"):
-        rehearsing.send_back(_promoted(rehearsed), "ada", "", now)
-    assert rehearsing.promote(newer, "ada", now).version == 3
+        rehearsal.send_back(_promoted(rehearsed), "ada", "", now)
+    assert rehearsal.promote(newer, "ada", now).version == 3
     with pytest.raises(Superseded):
-        rehearsing.promote(newer, "ada", now)
+        rehearsal.promote(newer, "ada", now)
     with pytest.raises(Superseded, match="is promoted"):
-        rehearsing.promote(RetentionPolicy.objects.get(version=3), "ada", now)
+        rehearsal.promote(RetentionPolicy.objects.get(version=3), "ada", now)
     assert RetentionPolicy.objects.count() == 3
 
 
@@ -401,7 +403,7 @@ def test_a_version_written_in_between_stops_a_promotion(
     monkeypatch.setattr(type(RetentionPolicy.objects.all()), "add_version", another_is_faster)
     monkeypatch.setattr(type(RetentionPolicy.objects), "add_version", another_is_faster)
     with pytest.raises(Superseded, match="version 2 was written meanwhile"), transaction.atomic():
-        rehearsing.promote(rehearsed, "ada", now)
+        rehearsal.promote(rehearsed, "ada", now)
     assert RetentionPolicy.objects.count() == 1
 
 
@@ -409,7 +411,7 @@ def test_a_version_written_in_between_stops_a_promotion(
 def test_of_many_who_promote_at_once_one_is_first(rehearsed: RetentionPolicy, now: datetime) -> None:
     def promote(author: int) -> str:
         try:
-            return str(rehearsing.promote(rehearsed, str(author), now).author)
+            return str(rehearsal.promote(rehearsed, str(author), now).author)
         except Superseded:
             return "too late"
         finally:
@@ -444,7 +446,7 @@ def test_a_number_taken_by_another_process_in_between_is_too_late(
 
     monkeypatch.setattr(RetentionPolicy, "full_clean", after_another)
     with pytest.raises(Superseded, match="at the same moment"):
-        rehearsing.promote(rehearsed, "ada", now)
+        rehearsal.promote(rehearsed, "ada", now)
     assert [version.author for version in RetentionPolicy.objects.filter(version__gt=1)] == ["bob"]
 
 
@@ -483,7 +485,7 @@ def test_the_comparison_says_what_became_of_every_run(
     )
     Run.objects.filter(pk=attempt.run_id).update(state="cleared", cleared_at=now + HOUR)
 
-    compared = {one.run.run_path: one for one in rehearsing.comparison(version, now + 2 * HOUR)}
+    compared = {one.run.run_path: one for one in rehearsal.comparison(version, now + 2 * HOUR)}
     assert {path: one.became for path, one in compared.items()} == {
         path: became for became, path in paths.items() if became != "nothing"
     }
@@ -499,9 +501,9 @@ def test_a_surprise_is_told_even_after_it_is_over(
 ) -> None:
     a_pass(now, *runs.values())
     pin = hold(runs[RUN_PATH], now)
-    rehearsing.settle(now + HOUR)
+    rehearsal.settle(now + HOUR)
     Hold.objects.filter(pk=pin.pk).update(released_at=now + HOUR)
-    compared = {one.run.run_path: one for one in rehearsing.comparison(rehearsed, now + 2 * HOUR)}
+    compared = {one.run.run_path: one for one in rehearsal.comparison(rehearsed, now + 2 * HOUR)}
     assert (compared[RUN_PATH].became, compared[RUN_PATH].at) == (Became.HELD, now + HOUR)
     assert compared[OTHER].became is Became.STILL_THERE
 
@@ -512,8 +514,8 @@ def test_the_comparison_ends_with_the_version(
     a_pass(now, runs[RUN_PATH])
     later = policy(retain_hours=24)
     a_pass(now + HOUR, runs[OTHER])
-    assert [one.run for one in rehearsing.comparison(rehearsed, now)] == [runs[RUN_PATH]]
-    assert [one.run for one in rehearsing.comparison(later, now)] == [runs[OTHER]]
+    assert [one.run for one in rehearsal.comparison(rehearsed, now)] == [runs[RUN_PATH]]
+    assert [one.run for one in rehearsal.comparison(later, now)] == [runs[OTHER]]
 
 
 # With the sweep itself
@@ -528,19 +530,19 @@ def test_what_is_left_to_a_wider_scope_again_is_rehearsed_first(
     policy(mode="manual", equipment="FLOW_01")
     let_go = policy(mode="", equipment="FLOW_01")
     assert let_go.rehearsal == "rehearsing"
-    sweeping.sweep(now=now, timed=True, roots=[root])
+    all_roots.sweep(now=now, timed=True, roots=[root])
     assert {run.run_path for run in Run.objects.staged()} == {OTHER, THIRD}
-    assert {one.run.run_path for one in rehearsing.comparison(let_go, now)} == {OTHER, THIRD}
+    assert {one.run.run_path for one in rehearsal.comparison(let_go, now)} == {OTHER, THIRD}
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_real_pass_rehearses_and_a_person_clears(
     root: StagingRoot, runs: dict[str, Run], rehearsed: RetentionPolicy, now: datetime
 ) -> None:
-    swept = sweeping.sweep(now=now, timed=True, roots=[root])
+    swept = all_roots.sweep(now=now, timed=True, roots=[root])
     assert {(run.action, run.reason) for run in swept.runs} == {("would_clear", "rehearsal")}
     clear_run(runs[RUN_PATH], actor="ada", now=now + HOUR)
-    compared = {one.run.run_path: one.became for one in rehearsing.comparison(rehearsed, now + HOUR)}
+    compared = {one.run.run_path: one.became for one in rehearsal.comparison(rehearsed, now + HOUR)}
     assert compared == {
         RUN_PATH: Became.CLEARED_BY_PERSON,
         OTHER: Became.STILL_THERE,
@@ -564,7 +566,7 @@ def test_from_the_first_night_to_the_first_clear_and_back_to_rehearsal(
         at = now + half * NIGHT / 2
         with time_machine.travel(at, tick=False):
             look(root, at)
-            sweeping.sweep(now=at, timed=True, roots=[root])
+            all_roots.sweep(now=at, timed=True, roots=[root])
         newest = RetentionPolicy.objects.latest("version")
         stages.append((newest.rehearsal, Run.objects.filter(state="cleared").count()))
     assert stages == [("rehearsing", 0)] * 6 + [("promoted", 0), ("rehearsing", 2)]

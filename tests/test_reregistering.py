@@ -19,13 +19,17 @@ from django.core.management.base import CommandError
 from django.db.models import QuerySet
 from django.test import Client
 
-from cleanup import clear_run, discovery, gathering, judging, recovery, registering, reregistering, sweeping
-from cleanup.clearing import Refused
+from cleanup import clear_run
+from cleanup.clears import recovery
+from cleanup.clears.protocol import Refused
+from cleanup.lab import opening, roots
+from cleanup.lab.roots import RegistrationError
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Phase, Run, StagingRoot
-from cleanup.policy.reasons import Reason
-from cleanup.registering import RegistrationError
-from cleanup.reregistering import Action, Moved, Order, Outcome
-from cleanup.staging import tree
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, inspection, reregistration, run_status
+from cleanup.runs.reregistration import Action, Moved, Order, Outcome
+from cleanup.storage.staging import run_tree
+from cleanup.sweeps import all_roots
 from tests.faults.scene import Scene, everything, inodes, scene_of, set_scene
 from tests.lab import METADATA, RUN_PATH, Lab, census, read_ingest, snapshot
 
@@ -72,7 +76,7 @@ def edit_record(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def one(run: Run, order: Order) -> Outcome:
-    (outcome,) = reregistering.reregister_runs([Run.objects.with_root().get(pk=run.pk)], order)
+    (outcome,) = reregistration.reregister_runs([Run.objects.with_root().get(pk=run.pk)], order)
     return outcome
 
 
@@ -131,7 +135,7 @@ def test_what_was_seen_of_the_other_directory_is_forgotten(scene: Scene, order: 
     scene.run.refresh_from_db()
     assert (scene.run.problem, scene.run.facts, scene.run.failures) == ("", {}, 0)
     assert (scene.run.files, scene.run.bytes) == census(scene.path)
-    decision = gathering.stored_decision(scene.run, [], scene.now)
+    decision = inspection.stored_decision(scene.run, [], scene.now)
     assert Reason.NOT_LOOKED_AT in [gate.reason for gate in decision.refusals(operator=True)]
 
 
@@ -262,7 +266,7 @@ def test_what_lies_there_instead_becomes_a_run_of_its_own(scene: Scene, now: dat
     discover(scene.root, now)
     assert Run.objects.get().problem == Reason.INGEST_DISAGREES
     assert one(scene.run, Order(now=now, actor="ada", replaced=True)).action is Action.DECLARED_GONE
-    judging.judge_runs([scene.run.pk], now)  # the next pass would, and that is no change of the run
+    run_status.judge_runs([scene.run.pk], now)  # the next pass would, and that is no change of the run
     gone = list(Run.objects.filter(pk=scene.run.pk).values())
     later = now + timedelta(hours=1)
     found = discover(scene.root, later)
@@ -378,7 +382,7 @@ def test_a_fresh_proof_of_the_old_directory_is_no_proof_of_the_new_one(scene: Sc
         def full(*args: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        patch.setattr(tree, "fence", full)
+        patch.setattr(run_tree, "fence", full)
         refuse_clear(scene.run, scene.now, Reason.STORAGE_ERROR)
     assert scene.run.proofs.exists()
     restore(scene.path)
@@ -402,7 +406,7 @@ def test_a_run_that_is_being_cleared_is_refused(scene: Scene, order: Order) -> N
 
 def test_a_run_whose_lock_is_held_is_refused(scene: Scene, order: Order) -> None:
     restore(scene.path)
-    with gathering.data_dir().lock(str(scene.run.pk)) as free:
+    with opening.data_dir().lock(str(scene.run.pk)) as free:
         assert free
         outcome = assert_changes_nothing(scene.lab, lambda: one(scene.run, order))
     assert (outcome.action, outcome.finding.reason) == (Action.REFUSED, Reason.ALREADY_CLEARING)
@@ -413,13 +417,13 @@ def test_an_attempt_that_comes_between_look_and_record_is_left_alone(
     scene: Scene, order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restore(scene.path)
-    real = reregistering._look
+    real = reregistration._look
 
     def look(run: Run, root: int) -> Any:
         scene.attempt()
         return real(run, root)
 
-    monkeypatch.setattr(reregistering, "_look", look)
+    monkeypatch.setattr(reregistration, "_look", look)
     outcome = one(scene.run, order)
     assert (outcome.action, outcome.finding.reason) == (Action.REFUSED, Reason.ALREADY_CLEARING)
     assert list(Run.objects.values_list("identity", flat=True)) == [scene.run.identity]
@@ -431,7 +435,7 @@ def test_a_run_that_lies_aside_behind_its_fence_is_not_the_one_at_its_path(scene
     attempt = scene.attempt()
     attempt.advance([Phase.QUEUED], Phase.CONFLICT, now=now, reason=Reason.PATH_OCCUPIED)
     restore(scene.path)
-    fence = scene.path.with_name(os.fsdecode(tree.fence_name(attempt.pk.hex)))
+    fence = scene.path.with_name(os.fsdecode(run_tree.fence_name(attempt.pk.hex)))
     shutil.copytree(scene.path, fence)
     insisting = Order(now=now, actor="ada", replaced=True)
     outcome = assert_changes_nothing(scene.lab, lambda: one(scene.run, insisting))
@@ -470,7 +474,7 @@ def unmount(lab: Lab) -> Path:
 
 def move(root: StagingRoot, order: Order, **how: Any) -> Moved:
     root.refresh_from_db()
-    return reregistering.reregister_root(root, order, **how)
+    return reregistration.reregister_root(root, order, **how)
 
 
 def refused(root: StagingRoot, order: Order, match: str, **how: Any) -> None:
@@ -566,7 +570,7 @@ def test_a_disk_without_token_gets_a_new_one(full: Lab, root: StagingRoot, now: 
     moved = move(root, order, path=str(new))
     root.refresh_from_db()
     assert root.token == token_of(new) == moved.root.token != old == token_of(full.staging)
-    assert (new / ".exlab-reserve").stat().st_size == tree.RESERVE_BYTES
+    assert (new / ".exlab-reserve").stat().st_size == run_tree.RESERVE_BYTES
     assert_clears(root, new, now)
 
 
@@ -588,7 +592,7 @@ def test_an_old_disk_that_still_carries_the_token_is_told_of(full: Lab, root: St
     assert f"remove {full.staging}/{TOKEN}" in warning
     assert snapshot(full.staging) == before
     with pytest.raises(RegistrationError, match="carries the token"):
-        registering.register("again", str(full.staging), now=order.now)
+        roots.register("again", str(full.staging), now=order.now)
     full.staging.rename(full.base / "old")
     new.rename(full.staging)  # and back to the first place, where a mount of the old disk would be another one again
     assert move(root, order, path=str(full.staging)).warnings == []
@@ -637,7 +641,7 @@ def test_a_move_that_was_interrupted_is_completed_by_the_next(
 
     for step in ("_save", "_settle"):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(reregistering, step, die)
+            patch.setattr(reregistration, step, die)
             move(root, order, path=str(new))
     assert actions(move(root, order)) == dict.fromkeys(PATHS, Action.REREGISTERED)
     root.refresh_from_db()
@@ -653,7 +657,7 @@ def another_lab(tmp_path: Path, now: datetime) -> tuple[Lab, StagingRoot]:
     for run_path in PATHS:
         other.run(run_path, files={"data": b"1"})
     nas = {"nas_path": str(other.nas), "allow_same_filesystem": True}
-    return other, registering.register("other", str(other.staging), now=now, **nas)
+    return other, roots.register("other", str(other.staging), now=now, **nas)
 
 
 def test_refuses_places_that_no_root_may_have(
@@ -739,7 +743,7 @@ def test_an_unmounted_disk_changes_no_row(
             (full.staging / "stray.txt").write_text(content)
         for later in (now, now + timedelta(days=1)):
             discover(root, later)
-            sweeping.sweep(now=later)
+            all_roots.sweep(now=later)
             recovery.recover(now=later)
             with pytest.raises(RegistrationError, match="does not carry its token"):
                 move(root, order)
@@ -759,17 +763,17 @@ def test_what_a_clear_left_half_removed_comes_first(
 ) -> None:
     """Its plan names inodes of the disk that it was made on: a copy of it could never be finished."""
     run = Run.objects.with_root().get(run_path=OTHER_PATH)
-    real = tree.fence
+    real = run_tree.fence
 
     def fence(parent: int, leaf: bytes, name: bytes) -> None:
         real(parent, leaf, name)
-        monkeypatch.setattr(tree, "remove", stay)
+        monkeypatch.setattr(run_tree, "remove", stay)
 
-    def stay(*args: Any, **how: Any) -> tree.Removal:
-        return tree.Removal(tree.Count(), left=((b"stack.ome.xml", "EPERM"),))
+    def stay(*args: Any, **how: Any) -> run_tree.Removal:
+        return run_tree.Removal(run_tree.Count(), left=((b"stack.ome.xml", "EPERM"),))
 
     with monkeypatch.context():
-        monkeypatch.setattr(tree, "fence", fence)
+        monkeypatch.setattr(run_tree, "fence", fence)
         clear_run(run, now=now)
     attempt = ClearAttempt.objects.get()
     assert attempt.incomplete
@@ -779,7 +783,7 @@ def test_what_a_clear_left_half_removed_comes_first(
     refused(root, order, "could not remove")
     full.staging.rename(full.base / "broken")
     refused(root, order, "could not remove", path=str(new))  # the copy of the fence
-    shutil.rmtree(new / Path(OTHER_PATH).parent / os.fsdecode(tree.fence_name(attempt.pk.hex)))
+    shutil.rmtree(new / Path(OTHER_PATH).parent / os.fsdecode(run_tree.fence_name(attempt.pk.hex)))
     moved = move(root, order, path=str(new))
     assert actions(moved) == dict.fromkeys((RUN_PATH, THIRD_PATH), Action.REREGISTERED)
 

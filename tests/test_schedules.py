@@ -17,13 +17,16 @@ from django.core.management import call_command
 from django.utils import timezone
 from django_q.models import OrmQ, Schedule, Task
 
-from cleanup import discovery, queueing, schedules, tasks
+from cleanup import tasks
+from cleanup.clears import queue as clear_queue
+from cleanup.lab import task_queues
 from cleanup.models import ClearAttempt, Heartbeat
+from cleanup.runs import discovery
 from tests.faults.scene import Scene, scene_of
 from tests.lab import RUN_PATH, Lab
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-NAMES = {name for name, *_rest in schedules.SCHEDULES}
+NAMES = {name for name, *_rest in task_queues.SCHEDULES}
 
 pytestmark = pytest.mark.django_db
 
@@ -59,7 +62,7 @@ def test_long_work_runs_on_a_cluster_of_its_own() -> None:
 def test_twice_is_harmless() -> None:
     before = rows()
     call_command("migrate", verbosity=0)
-    schedules.create()
+    task_queues.create()
     assert rows() == before
 
 
@@ -69,7 +72,7 @@ def test_doubles_and_old_ones_of_ours_go_and_others_stay() -> None:
         Schedule.objects.create(name=name, func="cleanup.tasks.sweep", schedule_type=Schedule.ONCE)
     Schedule.objects.create(name="cleanup of an older version", func="cleanup.tasks.gone")
     other = Schedule.objects.create(name="somebody's own", func="math.sqrt")
-    schedules.create()
+    task_queues.create()
     assert rows()[:-1] == before
     assert Schedule.objects.filter(pk=other.pk).exists()
 
@@ -77,7 +80,7 @@ def test_doubles_and_old_ones_of_ours_go_and_others_stay() -> None:
 def test_what_was_changed_by_hand_is_put_right_and_keeps_its_next_run() -> None:
     soon = timezone.now() + timedelta(minutes=17)
     Schedule.objects.filter(name="cleanup sweep").update(func="os.abort", cluster=None, next_run=soon, repeats=3)
-    schedules.create()
+    task_queues.create()
     sweep = Schedule.objects.get(name="cleanup sweep")
     assert (sweep.func, sweep.cluster, sweep.repeats) == ("cleanup.tasks.sweep", settings.EXLAB_CLEAR_CLUSTER, -1)
     assert sweep.next_run == soon
@@ -87,7 +90,7 @@ def test_what_was_changed_by_hand_is_put_right_and_keeps_its_next_run() -> None:
 def test_what_a_clock_ahead_has_put_off_is_pulled_in(ahead: timedelta | None) -> None:
     now = timezone.now()
     Schedule.objects.filter(name="cleanup sweep").update(next_run=now + ahead if ahead else None)
-    schedules.create()
+    task_queues.create()
     assert Schedule.objects.get(name="cleanup sweep").next_run < now + timedelta(minutes=1)
 
 
@@ -98,47 +101,47 @@ def test_a_host_that_is_served_apart_has_rows_and_queues_of_its_own() -> None:
     common = rows()
     clear = settings.EXLAB_CLEAR_CLUSTER
     for host in ("labpc-1", "labpc-2", "labpc-1"):
-        schedules.serve_apart(host)
+        task_queues.serve_apart(host)
     assert rows()[: len(common)] == common
     assert Schedule.objects.count() == 3 * len(NAMES)
-    assert schedules.queue_of(clear, "labpc-1") == f"{clear}@labpc-1"
-    assert schedules.queue_of(clear, "labpc-3") == clear
-    own = schedules.rows_of("labpc-2")
+    assert task_queues.queue_of(clear, "labpc-1") == f"{clear}@labpc-1"
+    assert task_queues.queue_of(clear, "labpc-3") == clear
+    own = task_queues.rows_of("labpc-2")
     assert set(own.values_list("name", flat=True)) == NAMES
     assert set(own.values_list("cluster", flat=True)) == {"exlab@labpc-2", f"{clear}@labpc-2"}
     assert set(own.filter(cluster=f"{clear}@labpc-2").values_list("func", flat=True)) == {
         "cleanup.tasks.sweep",
         "cleanup.tasks.heartbeat",
     }
-    assert set(schedules.rows_of("labpc-3").values_list("pk", flat=True)) == {row["pk"] for row in common}
+    assert set(task_queues.rows_of("labpc-3").values_list("pk", flat=True)) == {row["pk"] for row in common}
 
 
 def test_neither_migrate_nor_up_on_another_host_takes_them_away() -> None:
-    schedules.serve_apart("labpc-1")
+    task_queues.serve_apart("labpc-1")
     before = rows()
-    schedules.create()
-    schedules.serve_in_common("labpc-2")
+    task_queues.create()
+    task_queues.serve_in_common("labpc-2")
     assert rows() == before
-    schedules.serve_in_common("labpc-1")
+    task_queues.serve_in_common("labpc-1")
     assert Schedule.objects.count() == len(NAMES)
-    assert schedules.queue_of(settings.EXLAB_CLEAR_CLUSTER, "labpc-1") == settings.EXLAB_CLEAR_CLUSTER
+    assert task_queues.queue_of(settings.EXLAB_CLEAR_CLUSTER, "labpc-1") == settings.EXLAB_CLEAR_CLUSTER
 
 
 def test_doubles_of_its_own_go_and_its_next_run_stays() -> None:
-    schedules.serve_apart("labpc-1")
+    task_queues.serve_apart("labpc-1")
     before = rows()
     Schedule.objects.create(name="cleanup sweep", func="os.abort", cluster="exlab@labpc-1")
-    schedules.serve_apart("labpc-1")
+    task_queues.serve_apart("labpc-1")
     assert rows() == before
 
 
 def test_a_host_with_a_long_name_has_a_queue_too() -> None:
     host = "h" * 255
-    schedules.serve_apart(host)
-    queue = schedules.queue_of(settings.EXLAB_CLEAR_CLUSTER, host)
+    task_queues.serve_apart(host)
+    queue = task_queues.queue_of(settings.EXLAB_CLEAR_CLUSTER, host)
     assert "@" in queue
     assert len(queue) <= 100
-    assert queue != schedules.queue_of(settings.EXLAB_CLEAR_CLUSTER, "h" * 254)
+    assert queue != task_queues.queue_of(settings.EXLAB_CLEAR_CLUSTER, "h" * 254)
 
 
 # Real clusters
@@ -198,14 +201,14 @@ def scene(lab: Lab, root: Any) -> Scene:
 
 @pytest.mark.django_db(transaction=True)
 def test_real_clusters_beat_and_clear(scene: Scene, subprocess_env: dict[str, str]) -> None:
-    schedules.create()
+    task_queues.create()
     Schedule.objects.update(next_run=timezone.now() - timedelta(seconds=1))
     tick(subprocess_env)
     with clusters(subprocess_env) as processes:
         # Once more, after the clear, it would tell the NAS, and here that is to be as it was.
         wait_until(lambda: Task.objects.filter(func="cleanup.tasks.recover", success=True).exists(), 60, processes)
         Schedule.objects.filter(func="cleanup.tasks.recover").update(next_run=timezone.now() + timedelta(hours=1))
-        attempt = queueing.request_clear(scene.run, actor="ada", now=timezone.now())
+        attempt = clear_queue.request_clear(scene.run, actor="ada", now=timezone.now())
         wait_until(lambda: ClearAttempt.objects.get(pk=attempt.pk).phase == "done", 60, processes)
         wait_until(lambda: Heartbeat.objects.count() == 2, 60, processes)
         wait_until(lambda: not OrmQ.objects.exists(), 30, processes)
@@ -219,7 +222,7 @@ def test_real_clusters_beat_and_clear(scene: Scene, subprocess_env: dict[str, st
     assert scene.kinds() == ["authorised", "completed"]
     assert {task.func for task in Task.objects.filter(success=True)} == {
         "cleanup.tasks.clear",
-        *(func for _name, func, *_rest in schedules.SCHEDULES),
+        *(func for _name, func, *_rest in task_queues.SCHEDULES),
     }
     assert not Task.objects.filter(success=False).exists()
     assert [process.returncode for process in processes] == [0, 0]

@@ -21,12 +21,15 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections
 
 import cleanup
-from cleanup import aclear_run, cleanup_eligible, clear_run, discovery, freed_bytes_and_count, registering
-from cleanup.clearing import Refused
+from cleanup import aclear_run, cleanup_eligible, clear_run, freed_bytes_and_count
+from cleanup.clears.protocol import Refused
+from cleanup.lab import roots
 from cleanup.models import ClearAttempt, IngestEvent, Run, StagingRoot
-from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import Mode, Policy
-from cleanup.staging import ingest, layout
+from cleanup.rules.policy import Mode, Policy
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
+from cleanup.storage import run_paths
+from cleanup.storage.staging import ingest
 from tests.faults import mounts
 from tests.faults.cases import survey
 from tests.faults.means import Unavailable, skip_or_fail
@@ -168,7 +171,7 @@ class TestEligible:
     def test_the_record_of_a_real_run(self, rule: Any, lab: Lab) -> None:
         path = lab.run(verified_at=VERIFIED_AT)
         data = (path / METADATA / "ingest.json").read_bytes()
-        for ingest_ in (json.loads(data), ingest.parse(data, layout.parse_run_path(RUN_PATH))):
+        for ingest_ in (json.loads(data), ingest.parse(data, run_paths.parse_run_path(RUN_PATH))):
             assert not cleanup_eligible(ingest=ingest_, now_utc=VERIFIED_AT + DAY - SECOND, **rule("scheduled", 24))
             assert cleanup_eligible(ingest=ingest_, now_utc=VERIFIED_AT + DAY, **rule("scheduled", 24))
 
@@ -557,7 +560,7 @@ class TestNoOtherPath:
     def test_where_two_roots_have_it_the_path_must_say_which(self, scene: Scene, now: datetime) -> None:
         """Whether discovery has seen them or not."""
         other = Lab(scene.lab.base / "west")
-        registering.register(
+        roots.register(
             "west", str(other.staging), nas_path=str(other.nas), allow_same_filesystem=True, accept_empty=True, now=now
         )
         for lab in (scene.lab, other):

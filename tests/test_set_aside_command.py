@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import time_machine
 
-from cleanup import discovery
 from cleanup.models import LedgerEntry, StagingRoot
+from cleanup.runs import discovery
 from tests.lab import RUN_PATH, Lab, touch
 from tests.test_orphan_commands import answer, call
 

@@ -7,8 +7,8 @@ from importlib import import_module
 import pytest
 from django.core.management.base import CommandError
 
-from cleanup import discovery
 from cleanup.models import RetentionPolicy, Run, StagingRoot
+from cleanup.runs import discovery
 from tests.command_line import Done, Manage
 from tests.lab import RUN_PATH, Lab
 

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from cleanup import clear_run, discovery, gathering, orphans, recovery, telling
+from cleanup import clear_run
+from cleanup.clears import nas_history, recovery
+from cleanup.lab import opening
 from cleanup.models import ClearAttempt, Orphan, Phase, Run
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, orphans
 from tests.faults import children
 from tests.faults.scene import Scene, set_scene
 from tests.lab import METADATA, RUN_PATH, Lab, date_everything, read_ingest, snapshot
@@ -61,7 +64,7 @@ def test_its_record_names_the_place_and_it_is_a_run(lab: Lab, root: Any, now: da
     assert (found.found, found.problems, kinds()) == (1, [], {})
     assert clear_run(scene.run, now=now) == (scene.files, scene.bytes)
     scene.assert_cleared()
-    assert telling.tell(now=timezone.now()) == 1
+    assert nas_history.tell(now=timezone.now()) == 1
     assert read_ingest(scene.twin)["current_state"] == "cleared"
     assert pass_over(root, now + LATER).found == 0
     assert (kinds(), Run.objects.count()) == ({}, 1)
@@ -167,9 +170,9 @@ def test_one_that_vanishes_is_missing(lab: Lab, root: Any, now: datetime) -> Non
 @pytest.mark.parametrize(
     ("place", "phase", "settled"),
     [
-        ("cleanup.staging.tree:fence:after:1", "intent", "rolled_back"),
-        ("cleanup.clearing:_commit:after:1", "committed", "rolled_forward"),
-        ("cleanup.staging.tree:_unlink_planned:after:3", "committed", "rolled_forward"),
+        ("cleanup.storage.staging.run_tree:fence:after:1", "intent", "rolled_back"),
+        ("cleanup.clears.protocol:_commit:after:1", "committed", "rolled_forward"),
+        ("cleanup.storage.staging.run_tree:_unlink_planned:after:3", "committed", "rolled_forward"),
     ],
 )
 def test_a_killed_clear_is_settled(
@@ -240,7 +243,7 @@ def test_pages_show_one_in_its_project(lab: Lab, root: Any, now: datetime, admin
         assert admin_client.get(address).status_code == 200
     assert IN_ITS_PROJECT in admin_client.get(f"/runs/{scene.run.pk}/").content.decode()
     assert not Orphan.objects.exists()
-    with gathering.reached(scene.run) as (opened, _reader):
+    with opening.reached(scene.run) as (opened, _reader):
         assert os.fstat(opened.parent).st_ino == (lab.staging / PROJECT).stat().st_ino
 
 

@@ -15,9 +15,10 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from cleanup import clear_run, clearing, discovery, gathering, orphans, recovery, sweeping, taking, watching
-from cleanup.clearing import Refused
-from cleanup.clears import shells
+from cleanup import clear_run
+from cleanup.clears import protocol, recovery, run_action, shells
+from cleanup.clears.protocol import Refused
+from cleanup.clears.queue import AlreadyClearing
 from cleanup.models import (
     Alert,
     AlertKind,
@@ -30,10 +31,12 @@ from cleanup.models import (
     RetentionPolicy,
     Run,
 )
-from cleanup.policy.reasons import Reason
-from cleanup.queueing import AlreadyClearing
-from cleanup.staging import tree
-from cleanup.staging.datadir import DataDir
+from cleanup.monitoring import watchdog
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, inspection, orphans
+from cleanup.storage.datadir import DataDir
+from cleanup.storage.staging import run_tree
+from cleanup.sweeps import all_roots
 from tests.command_line import Done, Manage
 from tests.faults import means
 from tests.faults.means import flocked_elsewhere
@@ -96,7 +99,7 @@ def hold(scene: Scene) -> None:
     )
 
 
-def refuse(scene: Scene, make: Callable[[], Any], *, at: tuple[Any, str] = (tree, "fence")) -> ClearAttempt:
+def refuse(scene: Scene, make: Callable[[], Any], *, at: tuple[Any, str] = (run_tree, "fence")) -> ClearAttempt:
     """A clear that is refused at its commit, and since the fence another program has been at the run's path."""
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         stack.enter_context(means.after(patch, *at, make))
@@ -152,14 +155,14 @@ def test_shells_after_one_another_get_names_of_their_own(scene: Scene) -> None:
     """Between the move of the first and the return of the run the wizard makes a second."""
     made = iter([lambda: make_shell(scene.path)] * 2)
     with pytest.MonkeyPatch.context() as patch:
-        original = tree.fence
+        original = run_tree.fence
 
         def fence(parent: int, leaf: bytes, name: bytes) -> None:
             original(parent, leaf, name)
             next(made, lambda: None)()
 
-        patch.setattr(tree, "fence", fence)
-        attempt = refuse(scene, lambda: None, at=(clearing, "_prepare"))
+        patch.setattr(run_tree, "fence", fence)
+        attempt = refuse(scene, lambda: None, at=(protocol, "_prepare"))
     assert_back(scene)
     assert [name.partition(".shell")[2] for name in scene.leftovers()] == ["", "-2"]
     assert all(name in attempt.detail for name in scene.leftovers())
@@ -206,7 +209,7 @@ def test_a_folder_that_was_born_before_the_fence_is_a_conflict(scene: Scene, tmp
 
 def test_what_comes_while_it_is_moved_brings_it_back(scene: Scene) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        original, calls = tree.fence, 0
+        original, calls = run_tree.fence, 0
 
         def fence(parent: int, leaf: bytes, name: bytes) -> None:
             nonlocal calls
@@ -215,8 +218,8 @@ def test_what_comes_while_it_is_moved_brings_it_back(scene: Scene) -> None:
             if calls == 2:
                 (scene.path.parent / os.fsdecode(name) / "first.tif").write_bytes(b"first")
 
-        patch.setattr(tree, "fence", fence)
-        attempt = refuse(scene, lambda: make_shell(scene.path), at=(clearing, "_prepare"))
+        patch.setattr(run_tree, "fence", fence)
+        attempt = refuse(scene, lambda: make_shell(scene.path), at=(protocol, "_prepare"))
     assert attempt.phase == "conflict"
     assert (scene.path / "first.tif").read_bytes() == b"first"
     assert scene.leftovers() == [f".exlab-clearing-{attempt.pk.hex}"]
@@ -249,7 +252,7 @@ def test_while_its_lock_is_held_the_run_waits(scene: Scene) -> None:
 def test_after_a_crash_recovery_moves_it_aside(scene: Scene) -> None:
     attempt = scene.attempt()
     with Seam(killed_at_the_tombstone), pytest.raises(Killed):
-        clearing.perform(attempt, now=scene.now)
+        protocol.perform(attempt, now=scene.now)
     make_shell(scene.path)
     settled = recovery.recover(now=scene.now)
     assert [one.pk for one in settled.rolled_back] == [attempt.pk]
@@ -263,7 +266,7 @@ def test_a_recovery_that_is_killed_anywhere_is_settled_by_the_next(scene: Scene)
     while True:
         attempt = scene.attempt()
         with Seam(killed_at_the_tombstone), pytest.raises(Killed):
-            clearing.perform(attempt, now=scene.now)
+            protocol.perform(attempt, now=scene.now)
         make_shell(scene.path)
         kept += 1
         with contextlib.suppress(Killed), Seam(_killed_before(number)) as seam:
@@ -307,7 +310,7 @@ def test_a_conflict_stays_unsettled_and_is_an_alert(scene: Scene, conflict: Clea
         settled = recovery.recover(now=scene.now)
         assert [(one.pk, finding.reason) for one, finding in settled.unsettled] == [(conflict.pk, Reason.PATH_OCCUPIED)]
         assert settled.rolled_back == []
-    watching.watch(now=scene.now)
+    watchdog.watch(now=scene.now)
     assert Alert.objects.get(kind=AlertKind.CONFLICT).ended_at is None
     assert scene.kinds() == ["conflict"]
 
@@ -338,7 +341,7 @@ def test_no_clear_is_offered_or_done(scene: Scene, conflict: ClearAttempt, polic
     policy(mode="scheduled", retain_hours=0, rehearse=False)
     discovery.discover(scene.root, now=scene.now)
     run = Run.objects.with_root().get()
-    decision = gathering.stored_decision(run, RetentionPolicy.objects.scoped(), scene.now)
+    decision = inspection.stored_decision(run, RetentionPolicy.objects.scoped(), scene.now)
     assert not decision.worth_trying
     assert (refusal := decision.main_refusal(operator=True)) is not None
     assert (refusal.reason, refusal.detail) == (Reason.PATH_OCCUPIED, conflict.detail)
@@ -347,8 +350,8 @@ def test_no_clear_is_offered_or_done(scene: Scene, conflict: ClearAttempt, polic
     with pytest.raises(Refused) as refused:
         clear_run(run, now=scene.now, actor="ada")
     assert refused.value.finding.reason is Reason.PATH_OCCUPIED
-    swept = sweeping.sweep(now=scene.now)
-    assert [(one.action, one.reason) for one in swept.runs] == [(taking.Action.SKIPPED, Reason.PATH_OCCUPIED)]
+    swept = all_roots.sweep(now=scene.now)
+    assert [(one.action, one.reason) for one in swept.runs] == [(run_action.Action.SKIPPED, Reason.PATH_OCCUPIED)]
     assert (scene.path / "new.tif").exists()
 
 
@@ -402,7 +405,7 @@ def test_it_is_called_what_it_is(scene: Scene, left: Path) -> None:
         RUN_PATH,
     )
     assert (orphan.files, orphan.bytes) == census(left)
-    watched = watching.watch(now=scene.now + timedelta(days=30))
+    watched = watchdog.watch(now=scene.now + timedelta(days=30))
     assert AlertKind.STALLED_RUN not in {alert.kind for alert in watched.alerts}
     assert watched.failed == []
 
@@ -475,7 +478,7 @@ def test_what_comes_under_the_fence_brings_it_back(scene: Scene, left: Path) -> 
             (fence,) = (path for path in left.parent.iterdir() if path.name.startswith(".exlab-clearing-"))
             (fence / "first.tif").write_bytes(b"first")
 
-        with means.after(patch, tree, "fence", write):
+        with means.after(patch, run_tree, "fence", write):
             attempt = remove(orphan, scene.now)
     assert (attempt.phase, attempt.reason) == ("refused", Reason.NOT_A_SHELL)
     assert (left / "first.tif").read_bytes() == b"first"
@@ -498,7 +501,7 @@ def test_a_shell_that_an_earlier_version_took_for_a_run(scene: Scene, left: Path
     assert Run.objects.staged().filter(run_path=RUN_PATH, state="staging").exists()
     discovery.discover(scene.root, now=scene.now)
     assert listed_shell(scene).kind == "shell"
-    watched = watching.watch(now=scene.now + timedelta(days=30))
+    watched = watchdog.watch(now=scene.now + timedelta(days=30))
     assert AlertKind.STALLED_RUN not in {alert.kind for alert in watched.alerts}
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from django.db.models import Q
 
-from cleanup import discovery
 from cleanup.models import LedgerEntry, Run
-from cleanup.models.sums import bytes_sum
+from cleanup.models.aggregates import bytes_sum
+from cleanup.runs import discovery
 from tests.lab import Lab
 
 pytestmark = pytest.mark.django_db

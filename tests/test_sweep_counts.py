@@ -21,11 +21,13 @@ from django.test import Client
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from cleanup import clearing, discovery, recording
+from cleanup.clears import protocol
 from cleanup.models import Outcome, RetentionPolicy, StagingRoot, Sweep, SweepBreaker, SweptRun
-from cleanup.passing import Pass
-from cleanup.policy.reasons import Reason
-from cleanup.sweeping import sweep
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
+from cleanup.sweeps import record
+from cleanup.sweeps.all_roots import sweep
+from cleanup.sweeps.one_root import Pass
 from tests.lab import Lab
 from tests.test_sweep_properties import NOW, Built, Undo, labs  # noqa: F401
 from tests.test_sweep_properties import Example as Runs
@@ -111,7 +113,7 @@ def build(example: Example, base: Path) -> StagingRoot:
 def befall(example: Example, root: StagingRoot, patch: pytest.MonkeyPatch) -> None:
     """What goes wrong with the run that a pass takes after so many others."""
     taken = iter(range(1_000))
-    take_one, roll_forward = Pass._take_one, clearing.roll_forward
+    take_one, roll_forward = Pass._take_one, protocol.roll_forward
 
     def take(self: Pass, *args: Any, **how: Any) -> Any:
         mine = next(taken) >= example.at
@@ -141,9 +143,9 @@ def befall(example: Example, root: StagingRoot, patch: pytest.MonkeyPatch) -> No
         }
         SweepBreaker.objects.create(**saw)
     if example.fault == "left":
-        patch.setattr(clearing, "roll_forward", leave_a_file)
+        patch.setattr(protocol, "roll_forward", leave_a_file)
     if example.fault == "fails":
-        patch.setattr(clearing, "encode", fail)
+        patch.setattr(protocol, "encode", fail)
 
 
 def check(example: Example, base: Path, client: Client) -> Counter[str]:
@@ -158,7 +160,7 @@ def check(example: Example, base: Path, client: Client) -> Counter[str]:
             except Killed:
                 expect_equal(Sweep.objects.latest("pk"), client)
     for killed in Sweep.objects.filter(outcome=Outcome.RUNNING):
-        recording.interrupt(killed)
+        record.interrupt(killed)
     seen: Counter[str] = Counter()
     for one in Sweep.objects.order_by("pk"):
         expect_equal(one, client)

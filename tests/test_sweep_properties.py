@@ -17,10 +17,11 @@ from django.db import transaction
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from cleanup import discovery, registering
+from cleanup.lab import roots
 from cleanup.models import Hold, LedgerEntry, RetentionPolicy, Run, StagingRoot
-from cleanup.policy.retention import Mode, effective_policy
-from cleanup.sweeping import Swept, sweep
+from cleanup.rules.policy import Mode, effective_policy
+from cleanup.runs import discovery
+from cleanup.sweeps.all_roots import Swept, sweep
 from tests.faults.scene import everything
 from tests.lab import Lab
 
@@ -92,7 +93,7 @@ class Undo(Exception):
 
 def build(example: Example, base: Path) -> tuple[Lab, StagingRoot]:
     lab = Lab(base)
-    root = registering.register(
+    root = roots.register(
         "lab", str(lab.staging), nas_path=str(lab.nas), allow_same_filesystem=True, accept_empty=True, now=NOW
     )
     for number, built in enumerate(example.runs):
@@ -256,7 +257,7 @@ def test_the_check_notices_one_run_too_many(tmp_path: Path, monkeypatch: pytest.
         timed=False,
     )
     assert run_example(example, tmp_path / "good") == [path_of(0, example.runs[0])]
-    monkeypatch.setattr("cleanup.policy.pressure.Picker.gone", lambda *args, **sizes: None)
+    monkeypatch.setattr("cleanup.rules.pressure.Picker.gone", lambda *args, **sizes: None)
     with pytest.raises(AssertionError, match="was met already"):
         run_example(example, tmp_path / "bad")
 

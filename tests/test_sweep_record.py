@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
-from cleanup import claiming, clearing, discovery, gathering, recording, registering, tasks
+from cleanup import tasks
+from cleanup.clears import protocol
+from cleanup.lab import root_lock, roots
 from cleanup.models import Alert, ClearAttempt, LedgerEntry, Run, Sweep, SweepKind, SweptRun
-from cleanup.passing import Pass
-from cleanup.sweeping import Action, clear, sweep
+from cleanup.runs import discovery, inspection
+from cleanup.sweeps import record as sweep_record
+from cleanup.sweeps.all_roots import Action, clear, sweep
+from cleanup.sweeps.one_root import Pass
 from tests.faults.scene import Scene, scene_of
 from tests.lab import Lab
 
@@ -154,14 +158,14 @@ def test_a_rehearsal_is_recorded_and_clears_nothing(
 def test_one_bad_row_does_not_stop_the_pass(
     scenes: dict[str, Scene], now: datetime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stored_facts = gathering.stored_facts
+    stored_facts = inspection.stored_facts
 
     def fail_for_one(run: Run, **options: Any) -> Any:
         if run.run_path == YOUNG:
             raise RuntimeError("a fault of our own")
         return stored_facts(run, **options)
 
-    monkeypatch.setattr(gathering, "stored_facts", fail_for_one)
+    monkeypatch.setattr(inspection, "stored_facts", fail_for_one)
     swept = sweep(now=now, timed=True)
     assert {run.run_path: run.action for run in swept.runs} == {OLD: Action.CLEARED, YOUNG: Action.FAILED}
     kept = Sweep.objects.get()
@@ -177,7 +181,7 @@ def test_a_failed_clear_is_counted_with_its_trace(
     def fail(attempt: ClearAttempt, **options: Any) -> ClearAttempt:
         raise RuntimeError("a fault of our own")
 
-    monkeypatch.setattr(clearing, "perform", fail)
+    monkeypatch.setattr(protocol, "perform", fail)
     sweep(now=now, timed=True)
     kept = Sweep.objects.get()
     assert (kept.cleared, kept.failed) == (0, 1)
@@ -188,15 +192,15 @@ def test_one_bad_root_does_not_stop_the_others(
     scenes: dict[str, Scene], now: datetime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Lab(tmp_path / "another")
-    registering.register("another", str(other.staging), accept_empty=True, now=now)  # it comes first
-    begin = recording.begin
+    roots.register("another", str(other.staging), accept_empty=True, now=now)  # it comes first
+    begin = sweep_record.begin
 
     def fail_for_one(root: Any, *args: Any, **options: Any) -> Any:
         if root.name == "another":
             raise RuntimeError("a fault of our own")
         return begin(root, *args, **options)
 
-    monkeypatch.setattr(recording, "begin", fail_for_one)
+    monkeypatch.setattr(sweep_record, "begin", fail_for_one)
     swept = sweep(now=now, timed=True)
     assert swept.count(Action.CLEARED) == 1
     (problem,) = swept.problems
@@ -234,7 +238,7 @@ def test_a_root_that_cannot_be_claimed_is_told_too(
     def fail(root: Any) -> None:
         raise RuntimeError("a fault of our own")
 
-    monkeypatch.setattr(claiming, "claim", fail)
+    monkeypatch.setattr(root_lock, "claim", fail)
     sweep(now=now, timed=True)
     assert Alert.objects.get(ended_at=None).reason == "sweep_failed"
     monkeypatch.undo()
@@ -255,7 +259,7 @@ def test_a_pass_that_was_killed_says_so(
     def die(*args: Any, **options: Any) -> None:
         raise SystemExit  # as the end of its process is, it passes by every `except Exception`
 
-    monkeypatch.setattr(clearing, "perform", die)
+    monkeypatch.setattr(protocol, "perform", die)
     with pytest.raises(SystemExit):
         sweep(now=now, timed=True)
     monkeypatch.undo()
@@ -275,7 +279,9 @@ def die(*args: Any, **options: Any) -> None:
 def test_a_killed_pass_has_the_counts_and_rows_of_what_it_did(
     scenes: dict[str, Scene], now: datetime, root: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording.Recorder, "note", lambda *_args: die())  # after the clear, before it is written down
+    monkeypatch.setattr(
+        sweep_record.Recorder, "note", lambda *_args: die()
+    )  # after the clear, before it is written down
     monkeypatch.setattr(Pass, "_decide_of", _only_note_nothing(Pass._decide_of))
     with pytest.raises(SystemExit):
         sweep(now=now, timed=True)
@@ -286,7 +292,7 @@ def test_a_killed_pass_has_the_counts_and_rows_of_what_it_did(
     # What a person clears after that is not the pass's doing.
     clear([scenes[YOUNG].run], now=now + timedelta(hours=30), actor="ada")
     assert ClearAttempt.objects.filter(phase="done").count() == 2
-    assert recording.recent_sizes(root) == []
+    assert sweep_record.recent_sizes(root) == []
     sweep(now=now, timed=True)
     killed.refresh_from_db()
     assert (killed.outcome, killed.cleared, killed.failed) == ("interrupted", 1, 0)
@@ -301,7 +307,7 @@ def test_a_killed_pass_has_the_counts_and_rows_of_what_it_did(
     assert row.gates == ClearAttempt.objects.get(run=scenes[OLD].run).decision
     assert len(row.gates) == 11
     assert YOUNG not in rows(killed)
-    assert recording.recent_sizes(root) == [(1, scenes[OLD].bytes)]
+    assert sweep_record.recent_sizes(root) == [(1, scenes[OLD].bytes)]
     freed = LedgerEntry.objects.filter(requester="schedule").totals()
     assert freed["runs"] == sum(Sweep.objects.values_list("cleared", flat=True))
     assert freed["bytes"] == sum(Sweep.objects.values_list("bytes", flat=True))
@@ -320,7 +326,7 @@ def _only_note_nothing(decide_of: Callable[..., None]) -> Callable[..., None]:
 def test_a_killed_pass_has_what_was_rolled_back_as_failed(
     scenes: dict[str, Scene], now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clearing, "_clear", die)  # between the claim and the commit
+    monkeypatch.setattr(protocol, "_clear", die)  # between the claim and the commit
     with pytest.raises(SystemExit):
         sweep(now=now, timed=True)
     monkeypatch.undo()
@@ -332,12 +338,12 @@ def test_a_killed_pass_has_what_was_rolled_back_as_failed(
 
 
 def test_no_pass_is_credited_with_the_attempts_of_another(scenes: dict[str, Scene], now: datetime, root: Any) -> None:
-    recorder = recording.begin(root, SweepKind.TIMED, now=now, actor="", policy_version=1, clock={})
+    recorder = sweep_record.begin(root, SweepKind.TIMED, now=now, actor="", policy_version=1, clock={})
     early = recorder.sweep
-    recording.interrupt(early)
+    sweep_record.interrupt(early)
     sweep(now=now, timed=True)
     Sweep.objects.filter(pk=early.pk).update(outcome="running")  # as if nobody had said so at once
-    recording.interrupt(early)
+    sweep_record.interrupt(early)
     early.refresh_from_db()
     assert (early.outcome, early.cleared) == ("interrupted", 0)
     assert OLD not in rows(early)

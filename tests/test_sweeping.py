@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from cleanup import clearing, discovery, recovery
+from cleanup.clears import protocol, recovery
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Proof, Run
-from cleanup.policy.reasons import Reason
-from cleanup.sweeping import Action, Swept, clear, sweep
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
+from cleanup.sweeps.all_roots import Action, Swept, clear, sweep
 from tests.faults.scene import Scene, everything, scene_of
 from tests.lab import METADATA, Lab, census, snapshot
 
@@ -225,14 +226,14 @@ def test_one_bad_run_does_not_stop_the_others(
     scenes: dict[str, Scene], now: datetime, policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy(mode="scheduled", retain_hours=0)
-    perform = clearing.perform
+    perform = protocol.perform
 
     def perform_badly(attempt: ClearAttempt, **options: Any) -> ClearAttempt:
         if attempt.run.run_path == CONFOCAL:
             raise RuntimeError("a fault of our own")
         return perform(attempt, **options)
 
-    monkeypatch.setattr(clearing, "perform", perform_badly)
+    monkeypatch.setattr(protocol, "perform", perform_badly)
     swept = sweep(now=now)
     assert paths(swept, Action.FAILED) == [CONFOCAL]
     assert swept.runs[0].detail == "RuntimeError: a fault of our own"
@@ -258,13 +259,13 @@ def test_a_pass_ends_under_the_policies_with_which_it_began(
 ) -> None:
     """It once counted at once; but then a pass was decided by one policy and carried out by another."""
     policy(mode="scheduled", retain_hours=24)
-    perform = clearing.perform
+    perform = protocol.perform
 
     def change_and_perform(attempt: ClearAttempt, **options: Any) -> ClearAttempt:
         policy(mode="manual")
         return perform(attempt, **options)
 
-    monkeypatch.setattr(clearing, "perform", change_and_perform)
+    monkeypatch.setattr(protocol, "perform", change_and_perform)
     swept = sweep(now=now)
     assert paths(swept, Action.CLEARED) == [CONFOCAL, TEST_RUN, BOUNDARY]
     assert set(LedgerEntry.objects.values_list("policy_version", flat=True)) == {1}

@@ -21,10 +21,13 @@ from django.conf import settings
 from django.core.management import call_command
 from django.utils import timezone
 
-from cleanup import clear_run, gathering, tasks, telling
+from cleanup import clear_run, tasks
+from cleanup.clears import nas_history
+from cleanup.lab import opening
 from cleanup.models import ClearAttempt, NasBreaker, Run, StagingRoot
-from cleanup.policy.reasons import Reason
-from cleanup.staging import layout, nas
+from cleanup.rules.reasons import Reason
+from cleanup.storage import run_paths
+from cleanup.storage.nas import client
 from tests.faults.scene import Scene, set_scene
 from tests.lab import METADATA, RUN_PATH, Lab, Seen, read_ingest, snapshot
 
@@ -84,8 +87,8 @@ def keep_tombstone(attempt: ClearAttempt, staged: Path) -> None:
     record = read_ingest(staged)
     record["history"].append({"state": "cleared", "at": "2026-06-15T08:00:00Z", "host": "labpc-04"})
     record["current_state"] = "cleared"
-    with layout.opened(layout.open_root(str(staged))) as run:
-        gathering.data_dir().write_tombstone(attempt.pk.hex, run, {}, json.dumps(record).encode())
+    with run_paths.opened(run_paths.open_root(str(staged))) as run:
+        opening.data_dir().write_tombstone(attempt.pk.hex, run, {}, json.dumps(record).encode())
 
 
 @pytest.fixture
@@ -131,74 +134,74 @@ def test_a_clear_itself_writes_nothing_on_the_nas_and_the_telling_writes_what_it
     assert (attempt.told_at, attempt.tell_tries, attempt.tell_reason) == (None, 0, "")
     assert snapshot(scene.lab.nas) == before
     rest = but_the_record(scene.lab)
-    assert telling.tell(now=attempt.tell_after) == 1
-    assert read_ingest(scene.twin) == json.loads(gathering.data_dir().read_record(attempt.pk.hex))
+    assert nas_history.tell(now=attempt.tell_after) == 1
+    assert read_ingest(scene.twin) == json.loads(opening.data_dir().read_record(attempt.pk.hex))
     assert states(scene.twin) == HISTORY
     assert but_the_record(scene.lab) == rest
 
 
 def test_what_was_told_is_written_down(cleared: Cleared) -> None:
-    assert telling.tell(now=cleared.now) == 1
+    assert nas_history.tell(now=cleared.now) == 1
     assert story(cleared) == (cleared.now, None, 0, "")
     assert cleared.attempt.tell_detail == ""
     assert states(cleared.twin) == HISTORY
 
 
 def test_a_second_pass_has_nothing_to_do(cleared: Cleared) -> None:
-    telling.tell(now=cleared.now)
+    nas_history.tell(now=cleared.now)
     before = snapshot(cleared.lab.nas)
-    assert telling.tell(now=cleared.now + DAY) == 0
+    assert nas_history.tell(now=cleared.now + DAY) == 0
     assert snapshot(cleared.lab.nas) == before
     assert story(cleared)[0] == cleared.now
 
 
 def test_a_process_killed_after_the_write_finds_it_told_the_next_time(cleared: Cleared) -> None:
-    telling.tell(now=cleared.now)
+    nas_history.tell(now=cleared.now)
     inode = cleared.record.stat().st_ino
     ClearAttempt.objects.update(told_at=None, tell_after=cleared.now)  # as it was before
-    assert telling.tell(now=cleared.now + MINUTE) == 1
+    assert nas_history.tell(now=cleared.now + MINUTE) == 1
     assert story(cleared) == (cleared.now + MINUTE, None, 0, "")
     assert cleared.record.stat().st_ino == inode
 
 
 def test_nothing_is_told_before_it_is_due(cleared: Cleared) -> None:
-    assert telling.tell(now=cleared.now - timedelta(seconds=1)) == 0
+    assert nas_history.tell(now=cleared.now - timedelta(seconds=1)) == 0
     ClearAttempt.objects.update(tell_after=None)
-    assert telling.tell(now=cleared.now + DAY) == 0
+    assert nas_history.tell(now=cleared.now + DAY) == 0
     assert states(cleared.twin) == HISTORY[:4]
 
 
 def test_only_the_runs_that_are_asked_for(two: list[Cleared]) -> None:
     first, second = two
-    assert telling.tell(now=first.now, runs=[second.attempt.run]) == 1
+    assert nas_history.tell(now=first.now, runs=[second.attempt.run]) == 1
     assert (states(first.twin), states(second.twin)) == (HISTORY[:4], HISTORY)
-    assert telling.tell(now=first.now) == 1
+    assert nas_history.tell(now=first.now) == 1
     assert states(first.twin) == HISTORY
 
 
 def test_another_host_tells_of_its_own(cleared: Cleared) -> None:
     StagingRoot.objects.update(host="labpc-99")
-    assert telling.tell(now=cleared.now) == 0
+    assert nas_history.tell(now=cleared.now) == 0
     assert story(cleared)[0] is None
 
 
 def test_only_of_a_clear_that_is_done(cleared: Cleared) -> None:
     for phase in ("queued", "intent", "committed", "refused", "aborted", "conflict"):
         ClearAttempt.objects.update(phase=phase)
-        assert telling.tell(now=cleared.now) == 0
+        assert nas_history.tell(now=cleared.now) == 0
     assert states(cleared.twin) == HISTORY[:4]
 
 
 def test_a_clear_that_left_files_behind_is_told_as_well(cleared: Cleared) -> None:
     ClearAttempt.objects.update(reason=Reason.REMOVAL_INCOMPLETE)
-    assert telling.tell(now=cleared.now) == 1
+    assert nas_history.tell(now=cleared.now) == 1
     assert states(cleared.twin) == HISTORY
 
 
 def test_a_due_date_left_over_from_before_is_not_asked_for_ever(cleared: Cleared) -> None:
-    telling.tell(now=cleared.now)
+    nas_history.tell(now=cleared.now)
     ClearAttempt.objects.update(tell_after=cleared.now)
-    assert telling.tell(now=cleared.now) == 0
+    assert nas_history.tell(now=cleared.now) == 0
 
 
 # What will not change
@@ -225,25 +228,25 @@ def no_json(cleared: Cleared) -> None:
 
 
 def no_tombstone(cleared: Cleared) -> None:
-    os.unlink(gathering.data_dir().tombstone_path(cleared.attempt.pk.hex))
+    os.unlink(opening.data_dir().tombstone_path(cleared.attempt.pk.hex))
 
 
 def damaged_tombstone(cleared: Cleared) -> None:
-    path = gathering.data_dir().tombstone_path(cleared.attempt.pk.hex)
+    path = opening.data_dir().tombstone_path(cleared.attempt.pk.hex)
     os.truncate(path, os.path.getsize(path) // 2)
 
 
 def another_runs_tombstone(cleared: Cleared) -> None:
     other = set_cleared(cleared.lab, cleared.root, cleared.now, OTHER_RUN)
-    path = gathering.data_dir().tombstone_path
+    path = opening.data_dir().tombstone_path
     shutil.copy(path(other.attempt.pk.hex), path(cleared.attempt.pk.hex))
     ClearAttempt.objects.filter(pk=other.attempt.pk).update(tell_after=None)
 
 
 def tombstone_without_the_end(cleared: Cleared) -> None:
-    with layout.opened(layout.open_root(str(cleared.twin))) as run:
+    with run_paths.opened(run_paths.open_root(str(cleared.twin))) as run:
         name = cleared.attempt.pk.hex
-        gathering.data_dir().write_tombstone(name, run, {}, cleared.record.read_bytes())
+        opening.data_dir().write_tombstone(name, run, {}, cleared.record.read_bytes())
 
 
 @pytest.mark.parametrize(
@@ -266,10 +269,10 @@ def test_is_given_up_for_good_and_says_why(
 ) -> None:
     break_it(cleared)
     before = snapshot(cleared.lab.nas)
-    assert telling.tell(now=cleared.now) == 0
+    assert nas_history.tell(now=cleared.now) == 0
     assert story(cleared) == (None, None, 1, reason)
     assert cleared.attempt.tell_detail.startswith(detail)
-    assert telling.tell(now=cleared.now + 30 * DAY) == 0
+    assert nas_history.tell(now=cleared.now + 30 * DAY) == 0
     assert story(cleared)[2] == 1
     assert snapshot(cleared.lab.nas) == before
 
@@ -328,20 +331,20 @@ def test_is_tried_again_and_then_told(
     cleared: Cleared, hinder: Callable[[Cleared], Callable[[], object]], reason: str, pause: timedelta
 ) -> None:
     make_right = hinder(cleared)
-    assert telling.tell(now=cleared.now) == 0
+    assert nas_history.tell(now=cleared.now) == 0
     assert story(cleared) == (None, cleared.now + pause, 1, reason)
-    assert telling.tell(now=cleared.now + pause / 2) == 0
+    assert nas_history.tell(now=cleared.now + pause / 2) == 0
     assert story(cleared)[2] == 1
     make_right()
-    assert telling.tell(now=cleared.now + pause) == 1
+    assert nas_history.tell(now=cleared.now + pause) == 1
     assert story(cleared) == (cleared.now + pause, None, 1, "")
     assert states(cleared.twin) == HISTORY
 
 
 def test_a_nas_that_may_not_be_written_is_tried_once_a_day(cleared: Cleared, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = nas.NasError(layout.Problem("nas_not_writable", "on the NAS: Read-only file system"))
-    monkeypatch.setattr(nas.NasReader, "tell", mock.Mock(side_effect=refused))
-    assert telling.tell(now=cleared.now) == 0
+    refused = client.NasError(run_paths.Problem("nas_not_writable", "on the NAS: Read-only file system"))
+    monkeypatch.setattr(client.NasReader, "tell", mock.Mock(side_effect=refused))
+    assert nas_history.tell(now=cleared.now) == 0
     assert story(cleared) == (None, cleared.now + DAY, 1, "nas_not_writable")
     assert cleared.attempt.tell_detail == "on the NAS: Read-only file system"
 
@@ -350,12 +353,12 @@ def test_the_pauses_double_up_to_a_day(cleared: Cleared) -> None:
     another_nas(cleared)
     at, seen = cleared.now, []
     for _ in range(3):
-        telling.tell(now=at)
+        nas_history.tell(now=at)
         after = story(cleared)[1]
         seen.append((after - at) / MINUTE)
         at = after
     assert seen == [1, 2, 4]
-    pauses = [telling.pause_after(tries, Reason.NAS_TIMEOUT) / MINUTE for tries in (4, 11, 12, 13, 10**6)]
+    pauses = [nas_history.pause_after(tries, Reason.NAS_TIMEOUT) / MINUTE for tries in (4, 11, 12, 13, 10**6)]
     assert pauses == [8, 1024, 1440, 1440, 1440]
 
 
@@ -367,26 +370,26 @@ def hanging(monkeypatch: pytest.MonkeyPatch, settings: Any) -> list[int]:
     """Reading processes stop before they can answer; returns those that were asked."""
     settings.EXLAB_NAS_TIMEOUT = 0.3
     asked: list[int] = []
-    send = nas.NasReader._send
+    send = client.NasReader._send
 
-    def stop_and_send(reader: nas.NasReader, pipe: int, data: bytes) -> None:
+    def stop_and_send(reader: client.NasReader, pipe: int, data: bytes) -> None:
         assert reader._child is not None
         os.kill(reader._child.pid, signal.SIGSTOP)
         asked.append(reader._child.pid)
         send(reader, pipe, data)
 
-    monkeypatch.setattr(nas.NasReader, "_send", stop_and_send)
+    monkeypatch.setattr(client.NasReader, "_send", stop_and_send)
     return asked
 
 
 def test_a_nas_that_hangs_is_asked_once_in_a_pass(
     two: list[Cleared], hanging: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(telling, "_PASS_SECONDS", 0.2)  # over by the time when it is given up
-    final_history = mock.Mock(wraps=telling._final_history)
-    monkeypatch.setattr(telling, "_final_history", final_history)
+    monkeypatch.setattr(nas_history, "_PASS_SECONDS", 0.2)  # over by the time when it is given up
+    final_history = mock.Mock(wraps=nas_history._final_history)
+    monkeypatch.setattr(nas_history, "_final_history", final_history)
     started = time.monotonic()
-    assert telling.tell(now=two[0].now) == 0
+    assert nas_history.tell(now=two[0].now) == 0
     assert time.monotonic() - started < 5
     # The process that was to tell, and the one that asks whether the NAS itself answers.
     assert (len(hanging), final_history.call_count) == (2, 1)
@@ -394,9 +397,9 @@ def test_a_nas_that_hangs_is_asked_once_in_a_pass(
 
 
 def test_a_long_history_does_not_hold_us_where_nobody_reads_it(cleared: Cleared, hanging: list[int]) -> None:
-    with nas.NasReader(str(cleared.lab.nas), cleared.root.nas_token, timeout=0.3) as reader:
+    with client.NasReader(str(cleared.lab.nas), cleared.root.nas_token, timeout=0.3) as reader:
         started = time.monotonic()
-        with pytest.raises(nas.NasError, match="nas_timeout"):
+        with pytest.raises(client.NasError, match="nas_timeout"):
             reader.tell(RUN_PATH, RUN_PATH, [{"state": "cleared", "note": "n" * 1_000_000}], "0" * 32)
         assert time.monotonic() - started < 5
 
@@ -406,7 +409,7 @@ def test_a_history_longer_than_a_pipe_holds_gets_through(cleared: Cleared) -> No
     record["history"][1]["note"] = "n" * 200_000
     cleared.record.write_text(json.dumps(record))
     keep_tombstone(cleared.attempt, cleared.twin)
-    assert telling.tell(now=cleared.now) == 1
+    assert nas_history.tell(now=cleared.now) == 1
     assert states(cleared.twin) == HISTORY
     assert read_ingest(cleared.twin)["history"][1] == record["history"][1]
 
@@ -421,7 +424,7 @@ def test_a_nas_whose_breaker_is_open_is_not_asked_and_that_is_no_try(cleared: Cl
         reason="nas_timeout",
         detail="silent for 60 s",
     )
-    assert telling.tell(now=cleared.now) == 0
+    assert nas_history.tell(now=cleared.now) == 0
     told_at, after, tries, reason = story(cleared)
     assert (told_at, tries, reason, hanging) == (None, 0, "nas_timeout", [])
     assert cleared.now + timedelta(minutes=4) < after <= cleared.now + timedelta(minutes=5)
@@ -433,25 +436,25 @@ def test_a_nas_whose_breaker_was_open_is_asked_again(cleared: Cleared) -> None:
     NasBreaker.objects.create(
         host=settings.EXLAB_HOST, token=cleared.root.nas_token, failures=1, open_until=until, reason="nas_timeout"
     )
-    assert telling.tell(now=cleared.now) == 1
+    assert nas_history.tell(now=cleared.now) == 1
 
 
 def test_a_pass_that_takes_long_leaves_the_rest_for_the_next(
     two: list[Cleared], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(telling, "_PASS_SECONDS", 0.0)
-        assert telling.tell(now=two[0].now) == 0
+        patched.setattr(nas_history, "_PASS_SECONDS", 0.0)
+        assert nas_history.tell(now=two[0].now) == 0
     assert {story(one) for one in two} == {(None, two[0].now, 0, "")}
-    assert telling.tell(now=two[0].now) == 2
+    assert nas_history.tell(now=two[0].now) == 2
 
 
 def test_while_another_process_is_at_it_nothing_is_asked(cleared: Cleared) -> None:
-    with gathering.data_dir().lock("telling") as ours:
+    with opening.data_dir().lock("telling") as ours:
         assert ours
-        assert telling.tell(now=cleared.now) == 0
+        assert nas_history.tell(now=cleared.now) == 0
     assert story(cleared) == (None, cleared.now, 0, "")
-    assert telling.tell(now=cleared.now) == 1
+    assert nas_history.tell(now=cleared.now) == 1
 
 
 # Nothing depends on it
@@ -460,22 +463,22 @@ def test_while_another_process_is_at_it_nothing_is_asked(cleared: Cleared) -> No
 def test_one_that_fails_unexpectedly_does_not_keep_the_others(
     two: list[Cleared], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    final_history = telling._final_history
+    final_history = nas_history._final_history
 
     def fail(attempt: ClearAttempt) -> list[dict[str, Any]]:
         if attempt.pk == two[0].attempt.pk:
             raise ZeroDivisionError
         return final_history(attempt)
 
-    monkeypatch.setattr(telling, "_final_history", fail)
-    assert telling.tell(now=two[0].now) == 1
+    monkeypatch.setattr(nas_history, "_final_history", fail)
+    assert nas_history.tell(now=two[0].now) == 1
     assert story(two[0]) == (None, two[0].now + MINUTE, 1, "look_failed")
     assert story(two[1])[0] == two[0].now
     assert "ZeroDivisionError" in caplog.text
 
 
 def break_telling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telling, "_tell_due", mock.Mock(side_effect=ZeroDivisionError))
+    monkeypatch.setattr(nas_history, "_tell_due", mock.Mock(side_effect=ZeroDivisionError))
 
 
 def test_the_minutely_task_tells_and_does_not_fail_for_it(cleared: Cleared, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -544,8 +547,8 @@ def test_two_tellers_at_once_tell_it_once(cleared: Cleared, subprocess_env: dict
 
 def test_a_tombstone_that_cannot_be_opened_just_now_is_asked_for_again(cleared: Cleared) -> None:
     with mock.patch("tarfile.open", side_effect=OSError(errno.EDQUOT, "Disk quota exceeded")):
-        assert telling.tell(now=cleared.now) == 0
+        assert nas_history.tell(now=cleared.now) == 0
     attempt = ClearAttempt.objects.get(pk=cleared.attempt.pk)
     assert (attempt.tell_reason, attempt.told_at) == ("look_failed", None)
     assert attempt.tell_after is not None
-    assert telling.tell(now=attempt.tell_after) == 1
+    assert nas_history.tell(now=attempt.tell_after) == 1

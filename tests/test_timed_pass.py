@@ -8,9 +8,11 @@ import pytest
 import time_machine
 from django.utils import timezone
 
-from cleanup import breaking, clear_run, discovery, holding, tasks
+from cleanup import clear_run, tasks
 from cleanup.models import RetentionPolicy, Run, StagingRoot, Surprise, Sweep
-from cleanup.policy.breakers import Clock
+from cleanup.rules.anomalies import Clock
+from cleanup.runs import discovery, holds
+from cleanup.sweeps import breakers
 from tests.faults.scene import Scene, scene_of
 from tests.lab import Lab
 
@@ -26,7 +28,7 @@ def clock(now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     The time since boot, which nobody can set, would tell that it jumps; so it is not asked here.
     """
-    monkeypatch.setattr(breaking, "read_clock", lambda now: Clock(wall=now))
+    monkeypatch.setattr(breakers, "read_clock", lambda now: Clock(wall=now))
     with time_machine.travel(now, tick=True) as traveller:
         yield traveller
 
@@ -86,7 +88,7 @@ def test_a_hold_is_a_surprise_and_the_nights_begin_anew(
     policy(mode="scheduled", retain_hours=24, proof="size")
     night(clock)
     until = timezone.now() + timedelta(days=90)
-    holding.hold(scenes[OLD].run, owner="ada", reason="still being read", until=until, now=timezone.now())
+    holds.hold(scenes[OLD].run, owner="ada", reason="still being read", until=until, now=timezone.now())
     for _half_day in range(6):
         night(clock)
     assert Surprise.objects.get().reason == "held"

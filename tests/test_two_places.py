@@ -13,15 +13,17 @@ from unittest.mock import Mock
 import pytest
 from django.core.management import call_command
 
-from cleanup import clear_run, discovery, gathering
-from cleanup.clearing import Refused
+from cleanup import clear_run
+from cleanup.clears.protocol import Refused
 from cleanup.lab import two_places
+from cleanup.lab.roots import register
 from cleanup.models import ClearAttempt, LedgerEntry, Run, StagingRoot
-from cleanup.policy.gates import Gate
-from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import Policy
-from cleanup.registering import register
-from cleanup.staging import kernel, layout, tree
+from cleanup.rules.gates import Gate
+from cleanup.rules.policy import Policy
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, inspection
+from cleanup.storage import linux, run_paths
+from cleanup.storage.staging import run_tree
 from tests.command_line import Done, Manage
 from tests.faults import means, mounts
 from tests.faults.means import Unavailable, skip_or_fail, tiny_disk
@@ -77,7 +79,7 @@ def clear(now: datetime) -> tuple[str, str]:
 
 def proof_gate(now: datetime) -> tuple[str, str]:
     """What the page says."""
-    decision = gathering.quick_decision(Run.objects.with_root().get(), Policy(), now)
+    decision = inspection.quick_decision(Run.objects.with_root().get(), Policy(), now)
     (gate,) = [result for result in decision.gates if result.gate is Gate.PROOF]
     return str(gate.reason or ""), gate.detail
 
@@ -198,7 +200,7 @@ def test_a_union_that_comes_under_the_fence_puts_the_run_back(
         ExitStack() as stack,
         means.after(
             monkeypatch,
-            tree,
+            run_tree,
             "prepare_record",
             lambda: stack.enter_context(mounts.overlay(lab.nas, far, lab.staging)),
         ),
@@ -222,7 +224,7 @@ def test_a_cache_that_is_turned_on_between_the_looks_is_seen(
         ExitStack() as stack,
         means.after(
             monkeypatch,
-            tree,
+            run_tree,
             "prepare_record",
             lambda: stack.enter_context(
                 mounts.rclone(lab.nas, far, tmp_path / "cache", "--vfs-cache-mode", "full", "--allow-non-empty")
@@ -282,7 +284,7 @@ def test_a_proof_does_not_speak_for_a_disk_that_took_the_place_of_the_nas(
         enter(mounts.disk(image, far))
         enter(means.mounted("--bind", far / "lab", lab.nas))
 
-    def fence(parent: int, leaf: bytes, name: bytes, before: Callable[..., None] = tree.fence) -> None:
+    def fence(parent: int, leaf: bytes, name: bytes, before: Callable[..., None] = run_tree.fence) -> None:
         swap()
         before(parent, leaf, name)
 
@@ -299,10 +301,10 @@ def test_a_proof_does_not_speak_for_a_disk_that_took_the_place_of_the_nas(
     bytes_before = tile.read_bytes()
     with monkeypatch.context() as patch:
         if when == "before the fence":
-            patch.setattr(tree, "fence", fence)
+            patch.setattr(run_tree, "fence", fence)
             assert clear(now)[0] == Reason.NOT_COMPARED
         else:
-            patch.setattr(tree, "prepare_record", Mock(side_effect=OSError(errno.EIO, "planted")))
+            patch.setattr(run_tree, "prepare_record", Mock(side_effect=OSError(errno.EIO, "planted")))
             assert clear(now)[0] == Reason.STORAGE_ERROR
             swap()
     assert clear(now + timedelta(hours=1))[0] == Reason.NAS_CHECKSUM_MISMATCH
@@ -310,5 +312,5 @@ def test_a_proof_does_not_speak_for_a_disk_that_took_the_place_of_the_nas(
 
 
 def kernel_tells_mounts_apart(folder: Path) -> bool:
-    with layout.opened(layout.open_root(str(folder))) as descriptor:
-        return kernel.mounting(descriptor) is not None
+    with run_paths.opened(run_paths.open_root(str(folder))) as descriptor:
+        return linux.mounting(descriptor) is not None

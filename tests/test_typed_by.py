@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from cleanup import discovery
 from cleanup.lab import typist
 from cleanup.models import ClearAttempt, Hold, LedgerEntry, RetentionPolicy, Run, Sweep
+from cleanup.runs import discovery
 from tests import warm
 from tests.command_line import Done, Manage
 from tests.lab import Lab
@@ -83,9 +83,9 @@ def test_holds_policies_and_passes_keep_it_too(known: Lab, manage: Manage, mine:
 
 
 def test_what_no_command_did_has_no_typist(known: Lab, policy: Any, now: Any) -> None:
-    from cleanup import sweeping
+    from cleanup.sweeps import all_roots
 
     policy(mode="scheduled", retain_hours=24, rehearse=False)
-    sweeping.sweep(now=now, timed=True)
+    all_roots.sweep(now=now, timed=True)
     assert set(LedgerEntry.objects.values_list("typed_by", flat=True)) == {""}
     assert typist.current() == ""

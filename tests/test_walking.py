@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.walking import Measure, Shape, measure, walk
+from cleanup.storage.staging.walk import Measure, Shape, measure, walk
 from tests.lab import RUN_PATH, Lab, census, outlines
 
 FOLDER = "CONFOCAL_01/PROJ-0042/Runs"
@@ -50,7 +50,7 @@ def test_the_search_for_runs_in_a_folder_has_an_end(lab: Lab, top: int, monkeypa
     (folder / "1/2/3/Run_2026-04-17T14-33").mkdir(parents=True)
     (scratch,) = walk(top)
     assert [Path(os.fsdecode(path)).name for path in scratch.within] == ["Run_2026-04-17T14-32"]
-    monkeypatch.setattr("cleanup.walking._SEARCH_NAMES", 2)
+    monkeypatch.setattr("cleanup.storage.staging.walk._SEARCH_NAMES", 2)
     (scratch,) = walk(top)
     assert scratch.within == ()
 

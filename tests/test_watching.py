@@ -19,7 +19,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django_q.models import Schedule
 
-from cleanup import breaking, discovery, gathering, schedules, watching
+from cleanup.lab import opening, task_queues
 from cleanup.management.commands.watch import seconds
 from cleanup.models import (
     Alert,
@@ -32,7 +32,10 @@ from cleanup.models import (
     Sweep,
     SweepBreaker,
 )
-from cleanup.policy.reasons import Reason
+from cleanup.monitoring import watchdog
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
+from cleanup.sweeps import breakers
 from cleanup.views.runs import queue_is_silent
 from tests.lab import RUN_PATH, Lab
 
@@ -46,20 +49,20 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def all_is_well(db: None, now: datetime, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Clusters that beat and schedules that run, by the tests' clock; each test breaks one thing."""
-    monkeypatch.setattr(watching, "_SECOND_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(watchdog, "_SECOND_LOOK_SECONDS", 0.01)
     beat_all(now, settings.EXLAB_HOST)
-    schedules.create()
+    task_queues.create()
     Schedule.objects.update(next_run=now + MINUTE)
 
 
 def beat_all(at: datetime, host: str) -> None:
-    for cluster in watching.clusters():
+    for cluster in watchdog.clusters():
         Heartbeat.objects.update_or_create(cluster=cluster, host=host, defaults={"at": at})
 
 
 def look(now: datetime, **more: Any) -> dict[str, tuple[str, str]]:
     """Subject, kind and reason of what is wrong after one look."""
-    watched = watching.watch(now=now, **more)
+    watched = watchdog.watch(now=now, **more)
     assert watched.failed == []
     return {alert.subject: (alert.kind, alert.reason) for alert in watched.alerts}
 
@@ -74,7 +77,7 @@ def seen(lab: Lab, root: StagingRoot, at: datetime, state: str = "sync_queued", 
 def test_nothing_is_wrong_in_a_lab_where_all_is_well(lab: Lab, root: Any, now: datetime) -> None:
     seen(lab, root, now, state="sync_verified")
     assert look(now) == {}
-    assert Heartbeat.objects.get(cluster=watching.WATCH).at == now
+    assert Heartbeat.objects.get(cluster=watchdog.WATCH).at == now
 
 
 # Runs
@@ -143,10 +146,10 @@ def test_a_run_that_is_missing_is_left_to_those_who_look_for_it(lab: Lab, root: 
 
 def test_a_run_that_moves_on_while_it_is_looked_at_gets_no_alert(lab: Lab, root: Any, now: datetime) -> None:
     run = seen(lab, root, now)
-    stale = watching.Trouble(subject="x", reason=Reason.STALLED, run=run, root=root)
-    assert watching._still_waiting([stale]) == [stale]
+    stale = watchdog.Trouble(subject="x", reason=Reason.STALLED, run=run, root=root)
+    assert watchdog._still_waiting([stale]) == [stale]
     Run.objects.filter(pk=run.pk).update(state="sync_verified")
-    assert watching._still_waiting([stale]) == []
+    assert watchdog._still_waiting([stale]) == []
 
 
 def test_two_thousand_waiting_runs_cost_few_queries(
@@ -182,7 +185,7 @@ def attempt(lab: Lab, root: Any, now: datetime) -> ClearAttempt:
 
 @pytest.fixture
 def held(attempt: ClearAttempt) -> Iterator[None]:
-    with gathering.data_dir().lock(str(attempt.run_id)) as free:
+    with opening.data_dir().lock(str(attempt.run_id)) as free:
         assert free
         yield
 
@@ -224,7 +227,7 @@ def test_an_attempt_is_read_again_before_anything_is_said(
 ) -> None:
     """It ends, or moves, in the moment between the two looks."""
     fields = {name: now if value == "now" else value for name, value in change.items()}
-    monkeypatch.setattr(watching.time, "sleep", lambda seconds: ClearAttempt.objects.update(**fields))
+    monkeypatch.setattr(watchdog.time, "sleep", lambda seconds: ClearAttempt.objects.update(**fields))
     assert look(now) == {}
     assert not Alert.objects.exists()
 
@@ -232,10 +235,10 @@ def test_an_attempt_is_read_again_before_anything_is_said(
 def test_a_clear_says_when_it_last_made_progress(
     attempt: ClearAttempt, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cleanup import clearing
+    from cleanup.clears import protocol
 
-    monkeypatch.setattr(clearing, "_PROGRESS_SECONDS", 0.0)
-    proof, removal = clearing._progress_of_proof(attempt), clearing._progress_of_removal(attempt)
+    monkeypatch.setattr(protocol, "_PROGRESS_SECONDS", 0.0)
+    proof, removal = protocol._progress_of_proof(attempt), protocol._progress_of_removal(attempt)
     for report in (lambda: proof(5), lambda: removal(1, 5)):
         ClearAttempt.objects.update(progress_at=None)
         before = timezone.now()
@@ -281,7 +284,7 @@ def test_a_timed_task_that_does_not_run_is_told(now: datetime, change: dict[str,
     Schedule.objects.filter(name=name).update(**fields)
     assert look(now) == {subject: (AlertKind.SCHEDULE, Reason.SCHEDULE_MISSED)}
     Schedule.objects.filter(name="something else").delete()
-    schedules.create()
+    task_queues.create()
     Schedule.objects.update(next_run=now + MINUTE)
     assert look(now + SECOND) == {}
 
@@ -308,15 +311,15 @@ def test_a_timed_task_that_a_clock_ahead_has_put_off_is_told_and_put_right(now: 
 
 def test_what_a_clock_ahead_has_written_is_no_sign_of_life(root: Any, now: datetime, settings: Any) -> None:
     StagingRoot.objects.update(created_at=now - HOUR)
-    Heartbeat.objects.create(cluster=watching.WATCH, host=root.host, at=now + 400 * DAY)
+    Heartbeat.objects.create(cluster=watchdog.WATCH, host=root.host, at=now + 400 * DAY)
     Heartbeat.objects.update(at=now + 400 * DAY)
-    assert watching.silent_watches(now) == [root.host]
+    assert watchdog.silent_watches(now) == [root.host]
     assert queue_is_silent(now)
     settings.EXLAB_HOST = ELSEWHERE
     assert look(now) == {root.host: (AlertKind.HOST, Reason.HOST_UNSERVED)}
     assert "by a clock that was ahead" in Alert.objects.get().detail
     settings.EXLAB_HOST = root.host
-    assert look(now).keys() == {f"{root.host}:{cluster}" for cluster in watching.clusters()}
+    assert look(now).keys() == {f"{root.host}:{cluster}" for cluster in watchdog.clusters()}
 
 
 # Sweeps and staging roots
@@ -331,7 +334,7 @@ def test_an_open_breaker_is_told_until_a_person_lets_the_sweeps_go_on(
     assert (Alert.objects.get().detail, Alert.objects.get().root) == ("94 % of it", root)
     assert "94 % of it" in caplog.text
     assert look(now + SECOND)
-    assert breaking.go_on(breaker, actor="ada", note="", now=now)
+    assert breakers.go_on(breaker, actor="ada", note="", now=now)
     assert look(now + MINUTE) == {}
 
 
@@ -344,7 +347,7 @@ def test_a_staging_root_that_is_not_there_is_told(root: Any, now: datetime, capl
 
 
 def test_a_cluster_without_heartbeat_is_told(root: Any, now: datetime) -> None:
-    task_cluster, clearing_cluster = watching.clusters()
+    task_cluster, clearing_cluster = watchdog.clusters()
     Heartbeat.objects.filter(cluster=clearing_cluster).update(at=now - 3 * MINUTE)
     Heartbeat.objects.filter(cluster=task_cluster).update(at=now - 3 * MINUTE + SECOND)
     assert look(now) == {f"{root.host}:{clearing_cluster}": (AlertKind.CLUSTER, Reason.CLUSTER_SILENT)}
@@ -363,7 +366,7 @@ def test_a_host_without_staging_roots_needs_no_clusters(now: datetime) -> None:
 
 def test_a_cluster_that_works_is_not_silent(root: Any, now: datetime, settings: Any) -> None:
     """All workers may be clearing for hours. Which cluster a process belongs to is told by its environment."""
-    task_cluster, clearing_cluster = watching.clusters()
+    task_cluster, clearing_cluster = watchdog.clusters()
     Heartbeat.objects.all().update(at=now - HOUR)
     lock = Path(settings.EXLAB_DATA_DIR) / "locks" / "17"
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -390,7 +393,7 @@ def test_a_host_that_nobody_serves_is_told_by_another(root: Any, now: datetime, 
     Heartbeat.objects.update(at=now - 5 * MINUTE)
     assert look(now) == {root.host: (AlertKind.HOST, Reason.HOST_UNSERVED)}
     assert "staging roots: lab" in Alert.objects.get().detail
-    Heartbeat.objects.create(cluster=watching.WATCH, host=root.host, at=now - MINUTE)
+    Heartbeat.objects.create(cluster=watchdog.WATCH, host=root.host, at=now - MINUTE)
     assert look(now) == {}
 
 
@@ -404,7 +407,7 @@ def test_a_host_that_is_new_has_a_moment(root: Any, now: datetime, settings: Any
 def test_two_watchdogs_leave_each_others_alerts_alone(
     attempt: ClearAttempt, held: None, root: Any, now: datetime, settings: Any
 ) -> None:
-    Heartbeat.objects.filter(cluster=watching.clusters()[0]).update(at=now - 3 * MINUTE)
+    Heartbeat.objects.filter(cluster=watchdog.clusters()[0]).update(at=now - 3 * MINUTE)
     mine = look(now)
     assert len(mine) == 2
     settings.EXLAB_HOST = ELSEWHERE
@@ -418,16 +421,16 @@ def test_two_watchdogs_leave_each_others_alerts_alone(
 
 
 def test_its_own_silence_is_told(root: Any, now: datetime, settings: Any) -> None:
-    assert watching.silent_watches(now)
+    assert watchdog.silent_watches(now)
     look(now)
-    assert not watching.silent_watches(now + 2 * MINUTE - SECOND)
-    assert watching.silent_watches(now + 2 * MINUTE)
-    Heartbeat.objects.create(cluster=watching.WATCH, host=ELSEWHERE, at=now + 2 * MINUTE)
-    assert watching.silent_watches(now + 2 * MINUTE) == [root.host], "another host's watchdog does not see this one"
+    assert not watchdog.silent_watches(now + 2 * MINUTE - SECOND)
+    assert watchdog.silent_watches(now + 2 * MINUTE)
+    Heartbeat.objects.create(cluster=watchdog.WATCH, host=ELSEWHERE, at=now + 2 * MINUTE)
+    assert watchdog.silent_watches(now + 2 * MINUTE) == [root.host], "another host's watchdog does not see this one"
 
 
 def test_without_staging_roots_there_is_nothing_to_watch(now: datetime) -> None:
-    assert not watching.silent_watches(now)
+    assert not watchdog.silent_watches(now)
 
 
 def test_one_bad_rule_does_not_silence_the_others(
@@ -436,14 +439,14 @@ def test_one_bad_rule_does_not_silence_the_others(
     def fall(*args: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(watching.rules, "waiting_since", fall)
+    monkeypatch.setattr(watchdog.rules, "waiting_since", fall)
     Run.objects.create(
         root=root, run_path=RUN_PATH, identity="1:1:-", state="staging", run_kind="test", first_seen_at=now
     )
     Schedule.objects.update(repeats=0)
-    watched = watching.watch(now=now)
+    watched = watchdog.watch(now=now)
     assert watched.failed == ["runs"]
-    assert len(watched.alerts) == len(schedules.SCHEDULES)
+    assert len(watched.alerts) == len(task_queues.SCHEDULES)
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -501,9 +504,9 @@ def test_the_real_process_shows_a_stalled_run_and_its_end_at_the_next_look(
     Run.objects.filter(pk=run.pk).update(state="sync_verified")
     while watch.line()["alerts"]:
         assert time.monotonic() - began < 40
-    assert not watching.silent_watches(timezone.now())
+    assert not watchdog.silent_watches(timezone.now())
     assert watch.end() == 0
-    assert watching.silent_watches(timezone.now() + 2 * MINUTE), "a watchdog that was ended is noticed"
+    assert watchdog.silent_watches(timezone.now() + 2 * MINUTE), "a watchdog that was ended is noticed"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -560,6 +563,6 @@ def test_the_pages_say_that_nobody_watches(lab: Lab, root: Any, now: datetime, a
     pages = (reverse("run-list"), reverse("run-detail", args=[run.pk]))
     for page in pages:
         assert f"Nobody watches {root.host}" in admin_client.get(page).content.decode()
-    watching.watch(now=timezone.now())
+    watchdog.watch(now=timezone.now())
     for page in pages:
         assert "Nobody watches" not in admin_client.get(page).content.decode()

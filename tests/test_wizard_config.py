@@ -13,7 +13,7 @@ from cleanup.lab.wizard_config import (
     read_config,
 )
 from cleanup.lab.wizard_yaml import WizardConfigError
-from cleanup.policy.retention import Mode
+from cleanup.rules.policy import Mode
 from tests.wizard_files import newer, older, pushed, rclone, rsync
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from cleanup import clear_run, discovery
+from cleanup import clear_run
 from cleanup.models import Run
+from cleanup.runs import discovery
 from tests.lab import METADATA, Lab
 
 pytestmark = pytest.mark.django_db

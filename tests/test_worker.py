@@ -14,8 +14,10 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from cleanup import discovery, queueing, watching
+from cleanup.clears import queue
 from cleanup.models import ClearAttempt, Heartbeat, Run, StagingRoot
+from cleanup.monitoring import watchdog
+from cleanup.runs import discovery
 from tests.lab import Lab
 from tests.test_up import CHECKOUT, PATIENCE, kill_all, members, sessions_of, wait_for
 
@@ -84,7 +86,7 @@ def test_serves_a_host_without_a_web_server_and_ends_without_a_trace(
     commands = sorted(command.split()[-1] for command in worker.wait_until_up().values())
     assert marker.exists()
     assert commands == ["qcluster", "qcluster", "watch"]
-    wanted = {*watching.clusters(), watching.WATCH}
+    wanted = {*watchdog.clusters(), watchdog.WATCH}
     wait_for(
         lambda: set(Heartbeat.objects.filter(host=settings.EXLAB_HOST).values_list("cluster", flat=True)) == wanted,
         "a heartbeat of each",
@@ -121,11 +123,11 @@ def test_two_hosts_on_one_database_do_their_own_work(
     for worker in workers:
         worker.wait_until_up()
     assert [worker.told["roots"] for worker in workers] == [[], ["lab"]]
-    attempt = queueing.request_clear(Run.objects.with_root().get(), actor="ada", now=timezone.now())
+    attempt = queue.request_clear(Run.objects.with_root().get(), actor="ada", now=timezone.now())
     assert attempt.host == "labpc-2"
     wait_for(lambda: ClearAttempt.objects.get().phase == "done", "the clear by the host that has the disk")
     assert len(list((tmp_path / "labpc-2/data/tombstones").iterdir())) == 1
-    wanted = {(host, beat) for host in ("labpc-1", "labpc-2") for beat in (*watching.clusters(), watching.WATCH)}
+    wanted = {(host, beat) for host in ("labpc-1", "labpc-2") for beat in (*watchdog.clusters(), watchdog.WATCH)}
     wait_for(lambda: wanted <= set(Heartbeat.objects.values_list("host", "cluster")), "a heartbeat of each")
 
 

@@ -23,7 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-NAS_READER = [sys.executable, "-S", "-m", "cleanup.staging.nas"]
+NAS_READER = [sys.executable, "-S", "-m", "cleanup.storage.nas.client"]
 # What a process may be told although the one that it is forked from has been told something else.
 TOLD = ("EXLAB_TEST_DIE", "EXLAB_TEST_WAIT", "PYTEST_CURRENT_TEST")
 _LARGEST_REQUEST = 1 << 16
@@ -183,10 +183,10 @@ def _prepared(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def prepare_nas() -> Callable[[list[str]], None]:
-    from cleanup.staging import nas
+    from cleanup.storage.nas import client
 
     def serve(words: list[str]) -> None:
-        nas._serve(*words)
+        client._serve(*words)
         sys.stdout.flush()
         os._exit(0)  # there is nothing to put away, and that would take longer than it has lived
 

@@ -18,14 +18,15 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from cleanup import access, gathering, queueing
+from cleanup.clears import queue
+from cleanup.lab import opening, permissions
 from cleanup.lab.nas import NasRoot, twin_of
 from cleanup.models import ClearAttempt, ClearBatch, Hold, Phase, Requester, Run
-from cleanup.policy import slowness
-from cleanup.policy.gates import Finding
-from cleanup.policy.lifecycle import State
-from cleanup.policy.reasons import Reason
-from cleanup.staging import nas
+from cleanup.rules import slowness
+from cleanup.rules.gates import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.rules.states import State
+from cleanup.storage.nas import client
 
 logger = logging.getLogger(__name__)
 
@@ -99,10 +100,10 @@ def _answers(attempt: ClearAttempt, known: dict[NasRoot, bool]) -> bool:
     root = twin_of(attempt.run).root
     if root not in known:
         try:
-            with gathering.reader_for(attempt.run.root) as readers:
+            with opening.reader_for(attempt.run.root) as readers:
                 readers.of(attempt.run).present([])
             known[root] = True
-        except nas.NasError:
+        except client.NasError:
             known[root] = False
     return known[root]
 
@@ -174,7 +175,7 @@ def _no_longer_wanted(attempt: ClearAttempt, wished_at: datetime, asker: User | 
     run = attempt.run
     if now - wished_at >= AS_LONG_AS:
         return "a day has passed"
-    if asker is None or not access.may(asker, access.CLEAR, run):
+    if asker is None or not permissions.may(asker, permissions.CLEAR, run):
         return f"{attempt.actor} may not clear it any more"
     if Hold.objects.filter(run=run, created_at__gte=wished_at).exists():
         return "a hold was laid since it was asked for"
@@ -190,7 +191,7 @@ def _queue(wanted: Sequence[tuple[ClearAttempt, Run]], now: datetime) -> int:
     made = [_repeat(attempt, run, now) for attempt, run in wanted]
     Run.objects.filter(pk__in=[attempt.run_id for attempt in made]).doubt()
     ClearAttempt.objects.bulk_create(made)
-    queueing.enqueue(made)
+    queue.enqueue(made)
     if made:
         logger.info("%d clears asked for by %s are tried again", len(made), made[0].actor)
     return len(made)

@@ -9,14 +9,16 @@ from django.conf import settings
 from django.utils import timezone
 from django.utils.asyncio import async_unsafe
 
-from cleanup import clearing, discovery, gathering
-from cleanup.clearing import Refused
-from cleanup.gathering import Unreachable
+from cleanup.clears import protocol
+from cleanup.clears.protocol import Refused
+from cleanup.lab import opening
+from cleanup.lab.opening import Unreachable
 from cleanup.models import Run, StagingRoot
-from cleanup.policy.gates import Finding
-from cleanup.policy.lifecycle import State
-from cleanup.policy.reasons import Reason
-from cleanup.staging import layout
+from cleanup.rules.gates import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.rules.states import State
+from cleanup.runs import discovery
+from cleanup.storage import errors, run_paths
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ def clear(
     if timezone.is_naive(now):
         raise ValueError("now needs a time zone, as in datetime.now(UTC).")
     run = wanted if isinstance(wanted, Run) else find(os.fsdecode(wanted), now=now)
-    return (0, 0) if run is None else clearing.clear_run(run, now=now, actor=actor, note=note)
+    return (0, 0) if run is None else protocol.clear_run(run, now=now, actor=actor, note=note)
 
 
 def find(path: str, *, now: datetime) -> Run | None:
@@ -144,7 +146,7 @@ def _expect_spelling(root: StagingRoot, below: str) -> None:
         try:
             listed = os.listdir(folder)
         except OSError as error:
-            raise Refused(gathering.way_blocked(error)) from None
+            raise Refused(errors.way_blocked(error)) from None
         if name not in listed:
             raise Refused(Finding(Reason.UNSAFE_PATH, f"{folder} lists no {name}: the disk spells it otherwise"))
         folder = os.path.join(folder, name)
@@ -158,10 +160,10 @@ def _is_out_of_sight(root: StagingRoot, below: str) -> bool:
         return True
 
 
-def _run_path(below: str) -> layout.RunPath:
+def _run_path(below: str) -> run_paths.RunPath:
     try:
-        return layout.parse_run_path(below)
-    except layout.UnsafePath as error:
+        return run_paths.parse_run_path(below)
+    except run_paths.UnsafePath as error:
         raise Refused(Finding(Reason.UNSAFE_PATH, str(error))) from None
 
 
@@ -177,12 +179,12 @@ def _why_not(seen: discovery.Discovered | None, run: Run | None) -> Finding:
 def _lies_there(root: StagingRoot, below: str) -> bool:
     """Whether anything lies at a path below a staging root. Raises Refused where that cannot be told."""
     try:
-        with gathering.open_root(root):
+        with opening.open_root(root):
             os.lstat(os.path.join(root.path, below))
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise Refused(gathering.way_blocked(error)) from None
+        raise Refused(errors.way_blocked(error)) from None
     except Unreachable as error:
         raise Refused(error.finding) from None
     return True
@@ -197,6 +199,6 @@ def _refuse_if_there(path: str, roots: Sequence[StagingRoot]) -> None:
     except FileNotFoundError:
         logger.warning("nothing to clear: %s, and nothing is there", detail)
     except OSError as error:
-        raise Refused(gathering.way_blocked(error)) from None
+        raise Refused(errors.way_blocked(error)) from None
     else:
         raise Refused(Finding(Reason.UNSAFE_PATH, detail))

@@ -4,10 +4,11 @@ from datetime import datetime
 
 from django.conf import settings
 
-from cleanup import alerting, gathering
-from cleanup.alerting import Trouble
+from cleanup.lab import alerts
+from cleanup.lab.alerts import Trouble
 from cleanup.models import AlertKind, ClearAttempt, Phase
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
+from cleanup.runs import inspection
 
 
 def settle(*, now: datetime) -> None:
@@ -18,10 +19,10 @@ def settle(*, now: datetime) -> None:
         Trouble(
             subject=f"{host}:{attempt.pk.hex}",
             reason=Reason.PATH_OCCUPIED,
-            detail=gathering.conflict_of(attempt.pk).detail,
+            detail=inspection.conflict_of(attempt.pk).detail,
             root=attempt.run.root,
             run=attempt.run,
         )
         for attempt in standing.defer("run__facts", "decision")
     ]
-    alerting.settle(AlertKind.CONFLICT, troubles, now=now, prefix=f"{host}:")
+    alerts.settle(AlertKind.CONFLICT, troubles, now=now, prefix=f"{host}:")

@@ -9,15 +9,15 @@ from typing import Any
 
 from django.utils import timezone
 
-from cleanup import gathering
-from cleanup.gathering import OpenRun
+from cleanup.lab import opening
+from cleanup.lab.opening import OpenRun
 from cleanup.models import ClearAttempt, LedgerEntry, StagingRoot
-from cleanup.policy.freed import Freed, Unmeasured, frees_nothing
-from cleanup.staging import tree
-from cleanup.staging.plan import Plan
+from cleanup.rules.freed import Freed, Unmeasured, frees_nothing
 from cleanup.storage import freed_space, removals
 from cleanup.storage.freed_space import Gain, Space
 from cleanup.storage.places import filesystem_of
+from cleanup.storage.staging import run_tree
+from cleanup.storage.staging.plan import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Watch:
 
         return looked
 
-    def gain(self, removal: tree.Removal) -> Gain:
+    def gain(self, removal: run_tree.Removal) -> Gain:
         """What this step of the removal gave back; waits for it where the disk is late."""
         if self._space is None:
             return Gain(why=Unmeasured.UNKNOWN)
@@ -79,8 +79,8 @@ def watching(attempt: ClearAttempt, opened: OpenRun, plan: Plan, *, interrupted:
     with contextlib.ExitStack() as stack:
         space = None
         try:
-            counter = gathering.data_dir().removals(removals.counter_of(filesystem_of(opened.root)))
-            planned = tree.count(plan.entries).allocated
+            counter = opening.data_dir().removals(removals.counter_of(filesystem_of(opened.root)))
+            planned = run_tree.count(plan.entries).allocated
             space = stack.enter_context(freed_space.watched(opened.root, counter, planned=planned))
         except OSError as error:
             logger.warning("the disk of %s cannot be measured: %s", attempt.run.root, error)
@@ -89,19 +89,19 @@ def watching(attempt: ClearAttempt, opened: OpenRun, plan: Plan, *, interrupted:
 
 def _is_whole(attempt: ClearAttempt, opened: OpenRun, plan: Plan) -> bool:
     """Whether nothing is gone of the run but what an earlier step has recorded."""
-    there = {entry.path for entry in tree.scan(opened.run).entries if entry.is_file}
-    gone = tree.freed(plan.entries, left=there)
+    there = {entry.path for entry in run_tree.scan(opened.run).entries if entry.is_file}
+    gone = run_tree.freed(plan.entries, left=there)
     return (gone.bytes, gone.allocated) == (attempt.freed_bytes, attempt.freed_allocated_bytes)
 
 
-def of_step(step: tree.Count, gain: Gain) -> dict[str, Any]:
+def of_step(step: run_tree.Count, gain: Gain) -> dict[str, Any]:
     """The columns of a ledger row that say what its step gave back."""
     if not step.files:
         return {}
     return {"measured_bytes": gain.bytes, "unmeasured": gain.why}
 
 
-def of_attempt(attempt: ClearAttempt, step: tree.Count, gain: Gain) -> dict[str, Any]:
+def of_attempt(attempt: ClearAttempt, step: run_tree.Count, gain: Gain) -> dict[str, Any]:
     """The columns of an attempt that say what all its steps together gave back, and how full the disk was."""
     if not step.files:
         return {}

@@ -11,14 +11,16 @@ from collections.abc import Callable, Sequence
 
 from django.utils import timezone
 
-from cleanup.gathering import OpenRun
 from cleanup.lab.nas import Reader, Twin, twin_of
+from cleanup.lab.opening import OpenRun
 from cleanup.models import ClearAttempt
-from cleanup.policy.gates import Finding
-from cleanup.policy.reasons import Reason
-from cleanup.staging import hashing, layout, nas, tree
-from cleanup.staging.layout import show
+from cleanup.rules.gates import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.storage import hashing, run_paths
+from cleanup.storage.nas import client
 from cleanup.storage.nas.challenge import Ends
+from cleanup.storage.run_paths import show
+from cleanup.storage.staging import run_tree
 
 # What `ClearAttempt.step` says while the files of the twin are opened anew.
 REOPENING = "reopening"
@@ -40,7 +42,7 @@ class _Unreadable(Exception):
         self.finding = finding
 
 
-def ask(attempt: ClearAttempt, opened: OpenRun, reader: Reader, files: Sequence[tree.Entry]) -> Finding | None:
+def ask(attempt: ClearAttempt, opened: OpenRun, reader: Reader, files: Sequence[run_tree.Entry]) -> Finding | None:
     """What speaks against the twin being another place; None if nothing does.
 
     `files` are the data files of the plan, and the run lies open in its fence. Lays a file in it where it may be
@@ -51,7 +53,7 @@ def ask(attempt: ClearAttempt, opened: OpenRun, reader: Reader, files: Sequence[
     try:
         if not _challenge(attempt, opened, reader, twin):
             _reopen(attempt, opened, reader, twin, files)
-    except nas.NasError as error:
+    except client.NasError as error:
         return Finding(Reason(error.problem.reason), error.problem.detail)
     except _Unreadable as error:
         return error.finding
@@ -61,21 +63,21 @@ def ask(attempt: ClearAttempt, opened: OpenRun, reader: Reader, files: Sequence[
 def _challenge(attempt: ClearAttempt, opened: OpenRun, reader: Reader, twin: Twin) -> bool:
     """Lay the challenge, ask, take it away; whether the NAS is plain and local. Raises NasError, OSError."""
     name = attempt.pk.hex
-    folder = layout.parse_run_path(attempt.run.run_path).parent
-    beside = [tree.fence_name(name), tree.prepared_name(name)]
-    challenge = tree.challenge_name(name) if tree.may_write(opened.run) else b""
+    folder = run_paths.parse_run_path(attempt.run.run_path).parent
+    beside = [run_tree.fence_name(name), run_tree.prepared_name(name)]
+    challenge = run_tree.challenge_name(name) if run_tree.may_write(opened.run) else b""
     if challenge:
         attempt.challenging = True
-        tree.with_reserve(opened.root, lambda: tree.lay_challenge(opened.run, challenge))
+        run_tree.with_reserve(opened.root, lambda: run_tree.lay_challenge(opened.run, challenge))
     plain_local = reader.challenge(twin.path, folder=folder, beside=beside, within=challenge)
     if challenge:
-        tree.discard_challenge(opened.run, challenge)
+        run_tree.discard_challenge(opened.run, challenge)
         attempt.challenging = False
     return plain_local
 
 
 def compare_blocks(
-    attempt: ClearAttempt, opened: OpenRun, reader: Reader, files: Sequence[tree.Entry]
+    attempt: ClearAttempt, opened: OpenRun, reader: Reader, files: Sequence[run_tree.Entry]
 ) -> Finding | None:
     """Whether the twins of some files hold what the fenced ones do, in blocks here and there; what speaks against it.
 
@@ -84,7 +86,7 @@ def compare_blocks(
     share = max(_BLOCK, min(_MOST_OF_A_FILE, _ALL_BLOCKS // max(len(files), 1)))
     try:
         _reopen(attempt, opened, reader, twin_of(attempt.run), files, lambda size: _blocks_of(size, share))
-    except nas.NasError as error:
+    except client.NasError as error:
         return Finding(Reason(error.problem.reason), error.problem.detail)
     except _Unreadable as error:
         return error.finding
@@ -105,7 +107,7 @@ def _reopen(
     opened: OpenRun,
     reader: Reader,
     twin: Twin,
-    files: Sequence[tree.Entry],
+    files: Sequence[run_tree.Entry],
     pieces: Callable[[int], tuple[tuple[int, int], ...]] = lambda size: (),
 ) -> None:
     """Have files of the twin opened anew, their ends compared with those of the fenced ones. Raises NasError.
@@ -122,7 +124,7 @@ def _reopen(
             noted = time.monotonic()
 
 
-def _ends(run: int, entry: tree.Entry, pieces: tuple[tuple[int, int], ...]) -> Ends:
+def _ends(run: int, entry: run_tree.Entry, pieces: tuple[tuple[int, int], ...]) -> Ends:
     try:
         return Ends(entry.path, *hashing.ends(run, entry.path, pieces=pieces), pieces)
     except OSError as error:

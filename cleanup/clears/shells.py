@@ -19,18 +19,20 @@ from django.db import DatabaseError, connection, transaction
 from django.db import Error as DjangoDatabaseError
 from django.utils import timezone
 
-from cleanup import clearing, gathering, queueing, readiness
-from cleanup.clearing import Refused
-from cleanup.gathering import Unreachable
+from cleanup.clears import protocol, queue
+from cleanup.clears.protocol import Refused
+from cleanup.lab import opening, readiness
+from cleanup.lab.opening import Unreachable
 from cleanup.models import ClearAttempt, LedgerKind, Orphan, OrphanKind, Phase
-from cleanup.policy.gates import Finding
-from cleanup.policy.reasons import Reason
+from cleanup.rules.gates import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.runs import inspection
 from cleanup.runs.shells import fenced_since_ns, read_at
-from cleanup.staging import kernel, layout, tree
-from cleanup.staging.layout import show
-from cleanup.staging.plan import Plan, PlanError, encode
-from cleanup.storage import record_locks, shells
+from cleanup.storage import errors, linux, record_locks, run_paths, shells
+from cleanup.storage.run_paths import show
 from cleanup.storage.shells import Shell
+from cleanup.storage.staging import run_tree
+from cleanup.storage.staging.plan import Plan, PlanError, encode
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +54,8 @@ def request_removal(orphan: Orphan, *, actor: str, now: datetime) -> ClearAttemp
     if orphan.kind != OrphanKind.SHELL or orphan.run is None or orphan.gone_at is not None:
         raise ValueError("no shell of a known run")
     with transaction.atomic():
-        attempt = queueing.new_removal(orphan.run, path=orphan.path, actor=actor, now=now)
-        queueing.enqueue([attempt])
+        attempt = queue.new_removal(orphan.run, path=orphan.path, actor=actor, now=now)
+        queue.enqueue([attempt])
     return attempt
 
 
@@ -61,7 +63,7 @@ def perform(attempt: ClearAttempt, *, now: datetime) -> ClearAttempt:
     """Carry out a queued removal of this host; returns it as it ended, or as it stands where another worker has it."""
     if attempt.host != settings.EXLAB_HOST or attempt.is_clear:
         return attempt
-    with gathering.data_dir().lock(str(attempt.run_id)) as free:
+    with opening.data_dir().lock(str(attempt.run_id)) as free:
         if free and attempt.advance([Phase.QUEUED], Phase.INTENT, now=timezone.now()):
             try:
                 _remove(attempt)
@@ -86,7 +88,7 @@ def settle(attempt: ClearAttempt, *, now: datetime) -> bool | None:
     if attempt.phase not in (Phase.COMMITTED, Phase.DONE):
         return None
     try:
-        plan = gathering.data_dir().read_plan(attempt.pk.hex, attempt.plan_sha256)
+        plan = opening.data_dir().read_plan(attempt.pk.hex, attempt.plan_sha256)
     except PlanError as error:
         raise Unreachable(Finding(Reason.PLAN_MISSING, str(error))) from None
     with _placed(attempt) as place:
@@ -100,12 +102,12 @@ def _placed(attempt: ClearAttempt) -> Iterator[_Place]:
     """Where the shell of an attempt lies, or lay. Raises Unreachable."""
     run = attempt.run
     name = os.fsencode(str(attempt.prepared["path"]).rpartition("/")[2])
-    with gathering.open_root(run.root) as root, contextlib.ExitStack() as stack:
+    with opening.open_root(run.root) as root, contextlib.ExitStack() as stack:
         try:
-            folder = layout.parse_run_path(run.run_path).parent
-            parent = stack.enter_context(layout.opened(layout.open_beneath(root, folder)))
+            folder = run_paths.parse_run_path(run.run_path).parent
+            parent = stack.enter_context(run_paths.opened(run_paths.open_beneath(root, folder)))
         except OSError as error:
-            raise Unreachable(gathering.way_blocked(error)) from None
+            raise Unreachable(errors.way_blocked(error)) from None
         yield _Place(root, parent, name)
 
 
@@ -113,16 +115,16 @@ def _remove(attempt: ClearAttempt) -> None:
     """The removal from its beginning to its end. Raises Refused or Unreachable with the shell at its place again."""
     if hindrances := readiness.hindrances():
         raise Refused(hindrances[0])
-    if missing := kernel.missing_calls():
+    if missing := linux.missing_calls():
         raise Refused(Finding(Reason.CLEARING_UNSUPPORTED, f"missing: {', '.join(missing)}"))
     with _placed(attempt) as place, contextlib.ExitStack() as stack:
         try:
-            folder = stack.enter_context(layout.opened(layout.open_beneath(place.parent, place.name)))
-            stack.enter_context(layout.flocked(folder))
+            folder = stack.enter_context(run_paths.opened(run_paths.open_beneath(place.parent, place.name)))
+            stack.enter_context(run_paths.flocked(folder))
         except BlockingIOError:
             raise Refused(Finding(Reason.WRITER_ACTIVE, "the folder is locked")) from None
         except OSError as error:
-            raise Refused(gathering.way_blocked(error)) from None
+            raise Refused(errors.way_blocked(error)) from None
         plan = _plan(attempt, _expect_shell(attempt, folder, place.name))
         _fence(attempt, plan, place, folder)
         _commit(attempt, place)
@@ -131,17 +133,17 @@ def _remove(attempt: ClearAttempt) -> None:
 
 def _expect_shell(attempt: ClearAttempt, folder: int, name: bytes) -> Shell:
     """What is open must be a shell in which no program is at work. Raises Refused."""
-    path = layout.parse_run_path(attempt.run.run_path)
+    path = run_paths.parse_run_path(attempt.run.run_path)
     try:
         held = record_locks.held_lock(folder, patience_seconds=record_locks.PATIENCE_SECONDS)
         shell = shells.read(folder, path, since_ns=_since_ns(attempt))
     except OSError as error:
-        raise Refused(gathering.way_blocked(error)) from None
+        raise Refused(errors.way_blocked(error)) from None
     if held is not None:
         raise Refused(Finding(Reason.WRITER_ACTIVE, f"a program holds {show(held)}"))
     if shell is None or not shell.complete:
         raise Refused(Finding(Reason.NOT_A_SHELL))
-    if busy := gathering.find_writers(shell.scan, [name, tree.fence_name(attempt.pk.hex)]):
+    if busy := inspection.find_writers(shell.scan, [name, run_tree.fence_name(attempt.pk.hex)]):
         raise Refused(busy[0])
     return shell
 
@@ -160,9 +162,9 @@ def _plan(attempt: ClearAttempt, shell: Shell) -> Plan:
     """Write down durably what may go. Raises Refused."""
     name = attempt.pk.hex
     plan = Plan(name, str(attempt.prepared["path"]), shell.scan.ino, shell.scan.entries)
-    data, counted = encode(plan), tree.count(plan.entries)
+    data, counted = encode(plan), run_tree.count(plan.entries)
     try:
-        gathering.data_dir().write_plan(name, data)
+        opening.data_dir().write_plan(name, data)
     except OSError as error:
         _forget(attempt)
         raise Refused(Finding(Reason.STORAGE_ERROR, os.strerror(error.errno or 0))) from None
@@ -180,14 +182,14 @@ def _plan(attempt: ClearAttempt, shell: Shell) -> Plan:
 
 def _fence(attempt: ClearAttempt, plan: Plan, place: _Place, folder: int) -> None:
     """Fence the shell, look at it once more, and keep what is in it. Raises Refused, the shell back in its place."""
-    fence = tree.fence_name(plan.attempt)
+    fence = run_tree.fence_name(plan.attempt)
     try:
-        tree.fence(place.parent, place.name, fence)
-        if kernel.status(place.parent, fence).ino != plan.ino:
+        run_tree.fence(place.parent, place.name, fence)
+        if linux.status(place.parent, fence).ino != plan.ino:
             raise Refused(Finding(Reason.IDENTITY_MISMATCH, "another folder lies there"))
         _keep(attempt, folder)
         shell = _expect_shell(attempt, folder, place.name)
-        if changes := tree.differences(plan.entries, shell.scan.entries, strict=True):
+        if changes := run_tree.differences(plan.entries, shell.scan.entries, strict=True):
             raise Refused(Finding(Reason.NOT_A_SHELL, "; ".join(changes[:3])))
     except OSError as error:
         _put_back(attempt, place)
@@ -211,7 +213,7 @@ def _keep(attempt: ClearAttempt, folder: int) -> None:
         "files": attempt.planned_files,
         "bytes": attempt.planned_bytes,
     }
-    gathering.data_dir().write_tombstone(attempt.pk.hex, folder, story, b"")
+    opening.data_dir().write_tombstone(attempt.pk.hex, folder, story, b"")
 
 
 def _commit(attempt: ClearAttempt, place: _Place) -> None:
@@ -225,10 +227,10 @@ def _commit(attempt: ClearAttempt, place: _Place) -> None:
             if not attempt.advance([Phase.INTENT], Phase.COMMITTED, now=now):
                 raise DatabaseError("the attempt was changed by another worker")
             counts = {"files": attempt.planned_files, "bytes": attempt.planned_bytes}
-            clearing.write_ledger(attempt, LedgerKind.SHELL, now, detail=str(attempt.prepared["path"]), **counts)
+            protocol.write_ledger(attempt, LedgerKind.SHELL, now, detail=str(attempt.prepared["path"]), **counts)
     except DjangoDatabaseError as error:
         connection.close()
-        clearing.settle_phase(attempt)
+        protocol.settle_phase(attempt)
         if attempt.phase != Phase.COMMITTED:
             _put_back(attempt, place)
             raise Refused(Finding(Reason.DATABASE_ERROR, type(error).__name__)) from error
@@ -237,24 +239,24 @@ def _commit(attempt: ClearAttempt, place: _Place) -> None:
 def _fence_again(attempt: ClearAttempt, plan: Plan, place: _Place) -> None:
     """A committed shell that a power failure put back goes to its fence again, if it is all still there."""
     shell = read_at(place.parent, place.name, attempt.run)
-    if shell is not None and shell.scan.ino == plan.ino and not tree.differences(plan.entries, shell.scan.entries):
-        tree.fence(place.parent, place.name, tree.fence_name(plan.attempt))
+    if shell is not None and shell.scan.ino == plan.ino and not run_tree.differences(plan.entries, shell.scan.entries):
+        run_tree.fence(place.parent, place.name, run_tree.fence_name(plan.attempt))
 
 
 def _finish(attempt: ClearAttempt, plan: Plan, place: _Place) -> None:
     """Remove what the plan holds, and say so. What came to it stays, under a name aside. Twice is harmless."""
-    fence = tree.fence_name(plan.attempt)
+    fence = run_tree.fence_name(plan.attempt)
     try:
-        folder = layout.open_beneath(place.parent, fence)
+        folder = run_paths.open_beneath(place.parent, fence)
     except FileNotFoundError:
         os.fsync(place.parent)
         _end(attempt, Phase.DONE, None, timezone.now())
         return
-    with layout.opened(folder):
-        if kernel.status(folder).ino != plan.ino:
+    with run_paths.opened(folder):
+        if linux.status(folder).ino != plan.ino:
             raise Unreachable(Finding(Reason.IDENTITY_MISMATCH, "another folder lies at the fence"))
         record = attempt.prepared.get("record", {})
-        removal = tree.remove(place.parent, fence, folder, plan.entries, record=record)
+        removal = run_tree.remove(place.parent, fence, folder, plan.entries, record=record)
     os.fsync(place.parent)
     if not removal.left:
         _end(attempt, Phase.DONE, None, timezone.now())
@@ -267,7 +269,7 @@ def _finish(attempt: ClearAttempt, plan: Plan, place: _Place) -> None:
 def _put_back(attempt: ClearAttempt, place: _Place) -> None:
     """The shell stands at its place again; where something else does by now it is kept under a name aside."""
     try:
-        tree.put_back(place.parent, tree.fence_name(attempt.pk.hex), place.name)
+        run_tree.put_back(place.parent, run_tree.fence_name(attempt.pk.hex), place.name)
     except FileNotFoundError:
         os.fsync(place.parent)
     except FileExistsError:
@@ -277,12 +279,12 @@ def _put_back(attempt: ClearAttempt, place: _Place) -> None:
 
 def _set_aside(attempt: ClearAttempt, place: _Place) -> bytes:
     """Give the fence a name under which it is listed, durably. Raises OSError."""
-    return shells.rename_aside(place.parent, tree.fence_name(attempt.pk.hex), attempt.pk.hex)
+    return shells.rename_aside(place.parent, run_tree.fence_name(attempt.pk.hex), attempt.pk.hex)
 
 
 def _forget(attempt: ClearAttempt) -> None:
     with contextlib.suppress(OSError):
-        gathering.data_dir().discard(attempt.pk.hex)
+        opening.data_dir().discard(attempt.pk.hex)
 
 
 def _end(attempt: ClearAttempt, phase: Phase, finding: Finding | None, now: datetime) -> None:
@@ -296,7 +298,7 @@ def _end(attempt: ClearAttempt, phase: Phase, finding: Finding | None, now: date
         if not attempt.advance(before, phase, now=now, **told, **freed):
             return
         if finding is not None:
-            clearing.write_ledger(attempt, LedgerKind.SHELL, now, reason=reason, detail=detail)
+            protocol.write_ledger(attempt, LedgerKind.SHELL, now, reason=reason, detail=detail)
         if phase == Phase.DONE:
             Orphan.objects.filter(
                 root=attempt.run.root_id, path=str(attempt.prepared["path"]), kind=OrphanKind.SHELL, gone_at=None

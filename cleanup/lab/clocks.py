@@ -13,13 +13,12 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
-from cleanup import schedules
-from cleanup.lab import other_clocks
+from cleanup.lab import other_clocks, task_queues
 from cleanup.lab.nas import BREAKER_PAUSE
 from cleanup.models import Hold, HostClock, NasBreaker, Outcome, Run, Sweep, SweepKind
-from cleanup.policy import slowness
-from cleanup.policy.breakers import CLOCK_TOLERANCE, Clock
-from cleanup.policy.clocks import Asked, Judged, Known, Verdict, confirmed, judge
+from cleanup.rules import slowness
+from cleanup.rules.anomalies import CLOCK_TOLERANCE, Clock
+from cleanup.rules.clocks import Asked, Judged, Known, Verdict, confirmed, judge
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +90,7 @@ def tend(now: datetime) -> None:
 def mend(now: datetime) -> str:
     """Start again on this host what a clock that was ahead has put off; says what was mended, empty if nothing was."""
     host = settings.EXLAB_HOST
-    names = schedules.mend(host, now)
+    names = task_queues.mend(host, now)
     nas = NasBreaker.objects.filter(host=host, open_until__gt=now + BREAKER_PAUSE + CLOCK_TOLERANCE)
     twins = Run.objects.filter(root__host=host, nas_retry_at__gt=now + slowness.LONGEST_PAUSE + CLOCK_TOLERANCE)
     done = [f"{name} is started again" for name in names]

@@ -22,9 +22,9 @@ from cleanup.models import (
     Sweep,
     SweepKind,
 )
-from cleanup.policy.reasons import Reason
-from cleanup.policy.rehearsal import clean_nights, nights_wanted, ready
-from cleanup.policy.retention import Mode, ScopedPolicy, Stage
+from cleanup.rules.policy import Mode, ScopedPolicy, Stage
+from cleanup.rules.reasons import Reason
+from cleanup.rules.rehearsal import clean_nights, nights_wanted, ready
 
 # Passes before that are not looked at: it is more nights than any version can ask for.
 LATELY = timedelta(days=400)

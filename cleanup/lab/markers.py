@@ -9,10 +9,10 @@ from django.conf import settings
 
 from cleanup.lab.nas import nas_root_of
 from cleanup.models import Run, StagingRoot
-from cleanup.policy.gates import Finding
-from cleanup.policy.reasons import Reason
-from cleanup.staging import layout, tree
-from cleanup.storage import markers
+from cleanup.rules.gates import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.storage import markers, run_paths
+from cleanup.storage.staging import run_tree
 
 # The top of a staging root may belong to an admin alone; the other signs must do there.
 _NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -26,13 +26,13 @@ def lay(directory: int, token: str) -> Finding | None:
     name = markers.staging_marker(token)
     try:
         if not markers.exists(directory, name):
-            tree.with_reserve(directory, lambda: tree.lay_marker(directory, name))
+            run_tree.with_reserve(directory, lambda: run_tree.lay_marker(directory, name))
         if not markers.is_seen(directory, name):
-            return Finding(Reason.MARKER_NOT_SEEN, layout.show(name))
+            return Finding(Reason.MARKER_NOT_SEEN, run_paths.show(name))
     except OSError as error:
         if error.errno in _NOT_OURS:
             return None
-        return Finding(Reason.STORAGE_ERROR, f"{layout.show(name)}: {os.strerror(error.errno or 0)}")
+        return Finding(Reason.STORAGE_ERROR, f"{run_paths.show(name)}: {os.strerror(error.errno or 0)}")
     return None
 
 
@@ -42,8 +42,11 @@ def lay_on_this_host() -> Iterator[tuple[StagingRoot, Finding]]:
     A root that an earlier version has registered gets its marker so.
     """
     for root in StagingRoot.objects.filter(host=settings.EXLAB_HOST).exclude(token=""):
-        with contextlib.suppress(OSError, layout.WrongToken), layout.opened(layout.open_root(root.path)) as directory:
-            layout.check_token(directory, root.token)
+        with (
+            contextlib.suppress(OSError, run_paths.WrongToken),
+            run_paths.opened(run_paths.open_root(root.path)) as directory,
+        ):
+            run_paths.check_token(directory, root.token)
             if finding := lay(directory, root.token):
                 yield root, finding
 
@@ -62,7 +65,7 @@ def nas_on_staging(run: Run, directory: int) -> Finding | None:
         for count in range(1, len(steps) + 1):
             path = "/".join(steps[:count])
             folders.append(
-                (path, stack.enter_context(layout.opened(layout.open_beneath(directory, os.fsencode(path)))))
+                (path, stack.enter_context(run_paths.opened(run_paths.open_beneath(directory, os.fsencode(path)))))
             )
         seen = markers.nas_seen_at(folders, token)
     return Finding(Reason.NAS_IS_STAGING, seen) if seen else None

@@ -16,12 +16,12 @@ from django.utils import timezone
 
 from cleanup.lab.abandoned_readers import MOST, AbandonedReaders
 from cleanup.models import NasBreaker, Run, StagingRoot
-from cleanup.policy.reasons import Reason
-from cleanup.staging import layout, nas
-from cleanup.staging.layout import Problem, RunPath
-from cleanup.storage.nas import clock
+from cleanup.rules.reasons import Reason
+from cleanup.storage import run_paths
+from cleanup.storage.nas import client, clock
 from cleanup.storage.nas.challenge import Ends
 from cleanup.storage.nas.extras import mount_below
+from cleanup.storage.run_paths import Problem, RunPath
 from cleanup.storage.staging.beyond_bytes import BeyondBytes
 from cleanup.storage.twin_paths import as_one_name, twin_path
 
@@ -88,8 +88,8 @@ def twin_of(run: Run, *, nas_layout: str | None = None) -> Twin:
     """
     root = nas_root_of(run.root, run.equipment)
     try:
-        path = layout.parse_run_path(run.run_path)
-    except layout.UnsafePath:  # a damaged row takes no page down; no such path is ever opened
+        path = run_paths.parse_run_path(run.run_path)
+    except run_paths.UnsafePath:  # a damaged row takes no page down; no such path is ever opened
         return Twin(root, run.run_path)
     place = twin_path(nas_layout or run.root.nas_layout, path)
     return Twin(
@@ -117,7 +117,7 @@ def with_way_out(run: Run, problem: Problem) -> Problem:
 def record_places(run: Run) -> tuple[RunPath, ...]:
     """The paths that a run's record may name: its own, and the one that an admin said it was moved from."""
     paths = dict.fromkeys(path for path in (run.run_path, run.record_path) if path)
-    return tuple(layout.parse_run_path(path) for path in paths)
+    return tuple(run_paths.parse_run_path(path) for path in paths)
 
 
 def nas_flags(root: StagingRoot) -> str:
@@ -140,7 +140,7 @@ class Reader(Protocol):
         recent: bool = ...,
         wanted: Collection[bytes] | None = ...,
         progress: Callable[[int], None] = ...,
-    ) -> nas.Listing: ...
+    ) -> client.Listing: ...
 
     def present(self, twins: list[str]) -> list[str]: ...
 
@@ -194,7 +194,7 @@ class GuardedReader:
         recent: bool = False,
         wanted: Collection[bytes] | None = None,
         progress: Callable[[int], None] = lambda size: None,
-    ) -> nas.Listing:
+    ) -> client.Listing:
         """As `nas.NasReader.read`."""
         return self._guarded(
             lambda: self._reader.read(twin, with_bytes=with_bytes, recent=recent, wanted=wanted, progress=progress)
@@ -232,18 +232,18 @@ class GuardedReader:
 
     def _guarded(self, ask: Callable[[], T]) -> T:
         if self._reader.given_up:  # it would only repeat itself
-            raise nas.NasError(Problem(Reason.NAS_TIMEOUT, "it did not answer earlier in this pass"))
+            raise client.NasError(Problem(Reason.NAS_TIMEOUT, "it did not answer earlier in this pass"))
         breaker = self._state()
         if breaker.open_until is not None and timezone.now() < breaker.open_until:
             # No instant: what discovery stores of this must not be new with every pass.
-            raise nas.NasError(Problem(breaker.reason, f"{breaker.detail}; {NOT_ASKED}"))
+            raise client.NasError(Problem(breaker.reason, f"{breaker.detail}; {NOT_ASKED}"))
         if not self._abandoned.may_ask_again():
             problem = Problem(Reason.NAS_TIMEOUT, f"{MOST} reading processes still hang in it")
             self._note(problem)
-            raise nas.NasError(problem, ill=True)
+            raise client.NasError(problem, ill=True)
         try:
             answer = ask()
-        except nas.NasError as error:
+        except client.NasError as error:
             self._note(error.problem if error.ill else None)
             raise
         self._note(None)
@@ -279,9 +279,9 @@ class NotAsked:
 
     given_up = False
 
-    def read(self, twin: str, **how: Any) -> nas.Listing:  # noqa: ANN401
+    def read(self, twin: str, **how: Any) -> client.Listing:  # noqa: ANN401
         """Raises NasError, always."""
-        raise nas.NasError(Problem(Reason.NOT_COMPARED, "the policy trusts the record, so the NAS was not asked"))
+        raise client.NasError(Problem(Reason.NOT_COMPARED, "the policy trusts the record, so the NAS was not asked"))
 
     def present(self, twins: list[str]) -> list[str]:
         """Raises NasError, always."""
@@ -335,7 +335,7 @@ def reader_of(root: NasRoot, staging: str, stack: contextlib.ExitStack) -> Guard
     """A reader of a NAS root, which the stack ends; `staging` is the token of the staging root."""
     how: dict[str, Any] = {"staging": staging, "timeout": settings.EXLAB_NAS_TIMEOUT}
     abandoned = AbandonedReaders(root.token)
-    child = nas.NasReader(root.path, root.token, **how, abandoned=abandoned)
+    child = client.NasReader(root.path, root.token, **how, abandoned=abandoned)
     return GuardedReader(stack.enter_context(child), root.token, abandoned)
 
 

@@ -16,9 +16,9 @@ from django.db import DatabaseError, connection, transaction
 
 from cleanup.lab.nas import NasRoot, nas_roots, reader_of
 from cleanup.models import StagingRoot
-from cleanup.policy.clocks import Asked, Other
-from cleanup.staging.nas import NasError
+from cleanup.rules.clocks import Asked, Other
 from cleanup.storage.nas import clock
+from cleanup.storage.nas.client import NasError
 
 _QUESTIONS = 3
 # The server tells microseconds, rounded.

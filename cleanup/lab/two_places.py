@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 from cleanup.lab.nas import nas_roots
 from cleanup.models import StagingRoot
-from cleanup.policy.gates import Finding
-from cleanup.policy.reasons import Reason
-from cleanup.staging import layout
-from cleanup.storage import markers, places, same_storage
+from cleanup.rules.gates import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.storage import markers, places, run_paths, same_storage
 from cleanup.storage.mount_kinds import Acceptance, judge
 from cleanup.storage.nas import ways
 from cleanup.storage.places import Place
@@ -63,7 +62,10 @@ def remarks(root: StagingRoot) -> Remarks:
     warnings: list[str] = []
     for nas in nas_roots(root):
         try:
-            with layout.opened(layout.open_root(root.path)) as here, layout.opened(layout.open_root(nas.path)) as there:
+            with (
+                run_paths.opened(run_paths.open_root(root.path)) as here,
+                run_paths.opened(run_paths.open_root(nas.path)) as there,
+            ):
                 place = places.describe(there)
                 found = [*_markers_seen(nas.path, there), *findings(root, here, place)]
         except OSError:

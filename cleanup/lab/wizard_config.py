@@ -11,8 +11,8 @@ from enum import Enum
 from typing import Any
 
 from cleanup.lab.wizard_yaml import WizardConfigError, values_in
-from cleanup.policy.retention import MAX_RETAIN_HOURS, Mode
-from cleanup.staging.layout import is_folder_name
+from cleanup.rules.policy import MAX_RETAIN_HOURS, Mode
+from cleanup.storage.run_paths import is_folder_name
 
 # A real one has a few kilobytes.
 MAX_BYTES = 1 << 20

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from cleanup.lab.wizard_config import Remote, WizardCleanup, WizardConfig, WizardInstrument
 from cleanup.lab.wizard_yaml import WizardConfigError
-from cleanup.policy.retention import Mode
-from cleanup.policy.typed import names_near
+from cleanup.rules.fields import names_near
+from cleanup.rules.policy import Mode
 from cleanup.storage.twin_paths import NAMED, LayoutError, parse_layout
 
 MAX_NAME = 64

@@ -12,15 +12,15 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from cleanup import answering
+from cleanup.clears.run_action import FREEING, Action
 from cleanup.lab import lock_waits, typist
 from cleanup.models import Hold, Run, StagingRoot
-from cleanup.policy.freed import say_freed
-from cleanup.policy.reasons import Reason
-from cleanup.staging.datadir import DataDir
-from cleanup.staging.ingest import parse_instant
-from cleanup.sweeping import Swept
-from cleanup.taking import FREEING, Action
+from cleanup.rules.freed import say_freed
+from cleanup.rules.reasons import Reason
+from cleanup.storage.datadir import DataDir
+from cleanup.storage.staging.ingest import parse_instant
+from cleanup.sweeps import history
+from cleanup.sweeps.all_roots import Swept
 from cleanup.templatetags import words
 from exlab import databases
 
@@ -131,13 +131,13 @@ def parse_iso(text: str) -> datetime:
 
 def gone_as_json(run: Run) -> dict[str, Any] | None:
     """How a cleared run went, in the shape that scripts depend on; None for one that is not cleared."""
-    gone = answering.gone(run)
+    gone = history.gone(run)
     return None if gone is None else asdict(gone)
 
 
 def gone_as_text(run: Run) -> str:
     """The same in a line for a person; empty for a run that is not cleared."""
-    gone = answering.gone(run)
+    gone = history.gone(run)
     if gone is None:
         return ""
     when = words.instant(gone.at) if gone.at else "at an unknown time"

@@ -19,14 +19,16 @@ from django.db import DatabaseError, close_old_connections, connection
 from django.utils import timezone
 from django_q.tasks import async_task
 
-from cleanup import queueing, recovery, schedules, watching
-from cleanup.lab import markers
+from cleanup.clears import queue as clear_queue
+from cleanup.clears import recovery
+from cleanup.lab import markers, task_queues
 from cleanup.management import data_places, takeover
 from cleanup.models import Heartbeat
-from cleanup.policy.watching import AHEAD, SILENT_AFTER
-from cleanup.staging.datadir import DataDir
+from cleanup.monitoring import watchdog
+from cleanup.rules.liveness import AHEAD, SILENT_AFTER
 from cleanup.storage import data_place
 from cleanup.storage.data_place import Place
+from cleanup.storage.datadir import DataDir
 from exlab import databases, places
 from exlab import settings as project
 
@@ -168,10 +170,10 @@ def servants() -> list[Child]:
     """What serves this host's staging roots: both task clusters, each on its queue, and the watchdog."""
     names = ("The task cluster", "The clearing cluster")
     clusters = [
-        Child(name, manage("qcluster"), beat=cluster, queue=schedules.queue_of(cluster, settings.EXLAB_HOST))
-        for name, cluster in zip(names, watching.clusters(), strict=True)
+        Child(name, manage("qcluster"), beat=cluster, queue=task_queues.queue_of(cluster, settings.EXLAB_HOST))
+        for name, cluster in zip(names, watchdog.clusters(), strict=True)
     ]
-    return [*clusters, Child("The watchdog", manage("watch"), beat=watching.WATCH)]
+    return [*clusters, Child("The watchdog", manage("watch"), beat=watchdog.WATCH)]
 
 
 def manage(*arguments: str) -> list[str]:
@@ -237,7 +239,7 @@ def holds_a_lock(session: int) -> bool:
 
     All workers of a cluster may be busy with such work, and then its heartbeat waits behind them.
     """
-    for pid in watching.lock_holders(settings.EXLAB_DATA_DIR):
+    for pid in watchdog.lock_holders(settings.EXLAB_DATA_DIR):
         with contextlib.suppress(ProcessLookupError):
             if os.getsid(pid) == session:
                 return True
@@ -247,7 +249,7 @@ def holds_a_lock(session: int) -> bool:
 def _release_tasks(child: Child) -> None:
     """Give back what an earlier cluster had taken in advance, or a clear would wait for a day."""
     if child.queue:
-        queueing.release(child.queue, now=timezone.now())
+        clear_queue.release(child.queue, now=timezone.now())
 
 
 def _ask_for_a_sign(child: Child) -> None:

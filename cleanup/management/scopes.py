@@ -9,15 +9,15 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 from django.db import IntegrityError
 
-from cleanup import previewing
 from cleanup.lab import typist
 from cleanup.management.base import FAILED, UsageError, now
 from cleanup.models import RetentionPolicy, Run, RunKind, StagingRoot
-from cleanup.policy.retention import effective_policy
-from cleanup.policy.typed import names_near
-from cleanup.policy.units import AT_ONCE
-from cleanup.policy.wording import describe
-from cleanup.staging.layout import is_folder_name
+from cleanup.rules.fields import names_near
+from cleanup.rules.policy import effective_policy
+from cleanup.rules.quantities import AT_ONCE
+from cleanup.rules.sentences import describe
+from cleanup.storage.run_paths import is_folder_name
+from cleanup.sweeps import policy_preview
 from cleanup.templatetags.words import in_units, runs, visible
 
 # Longer names fit no column.
@@ -88,8 +88,8 @@ def write_version(
 def _expect_none_at_once(scope: dict[str, Any], fields: dict[str, Any], *, rehearse: bool | None, at: datetime) -> None:
     """Raise UsageError if by the new version runs may go at once that may not now; ValidationError if it is none."""
     before = RetentionPolicy.objects.filter(**scope).order_by("-version").first()
-    drafted = previewing.draft(before, author=typist.name(), now=at, rehearse=rehearse, **scope, **fields)
-    shown = previewing.preview(drafted, at)
+    drafted = policy_preview.draft(before, author=typist.name(), now=at, rehearse=rehearse, **scope, **fields)
+    shown = policy_preview.preview(drafted, at)
     if shown.at_once:
         size = f"{runs(len(shown.then.wanted))}, {in_units(shown.then.wanted_bytes)}"
         raise UsageError(f"0 h: a run goes {AT_ONCE}; now that would be {size}. Add --at-once if that is meant.")

@@ -1,7 +1,7 @@
 import django.db.models.functions.comparison
 from django.db import migrations, models
 
-import cleanup.policy.lifecycle
+import cleanup.rules.states
 
 
 class Migration(migrations.Migration):

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import models
 
-from cleanup.policy.lifecycle import State
+from cleanup.rules.states import State
 
 STATES = [(state.value, state.value.replace("_", " ")) for state in State]
 

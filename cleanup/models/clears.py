@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Self
 from django.db import models, transaction
 from django.db.models import Q
 
+from cleanup.models.aggregates import bytes_sum
 from cleanup.models.base import AppendOnly
 from cleanup.models.checks_here import AcceptedBytes
 from cleanup.models.runs import Run
-from cleanup.models.sums import bytes_sum
-from cleanup.policy.gates import ONLY_HERE, Gate
-from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import ProofLevel
+from cleanup.rules.gates import ONLY_HERE, Gate
+from cleanup.rules.policy import ProofLevel
+from cleanup.rules.reasons import Reason
 
 
 class Proof(AppendOnly):

@@ -15,8 +15,8 @@ from cleanup.models.base import AppendOnly, RunKind
 from cleanup.models.first_nights import RootNote
 from cleanup.models.roots import StagingRoot
 from cleanup.models.runs import Run
-from cleanup.policy.approval import approve_all, approved_of
-from cleanup.policy.retention import (
+from cleanup.rules.approval import approve_all, approved_of
+from cleanup.rules.policy import (
     MAX_BUDGET_MINUTES,
     MAX_RETAIN_HOURS,
     ROOT_FIELDS,

@@ -9,8 +9,8 @@ from django.db.models.functions import Coalesce
 
 from cleanup.models.base import STATES, AppendOnly, RunKind
 from cleanup.models.roots import StagingRoot
-from cleanup.policy.lifecycle import State
-from cleanup.policy.retention import Scope
+from cleanup.rules.policy import Scope
+from cleanup.rules.states import State
 
 if TYPE_CHECKING:
     from cleanup.models.clears import ClearAttempt

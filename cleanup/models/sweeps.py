@@ -8,7 +8,7 @@ from django.db.models import Q
 
 from cleanup.models.roots import StagingRoot
 from cleanup.models.runs import Run
-from cleanup.policy.shown import Shown
+from cleanup.rules.shown import Shown
 
 
 class SweepKind(models.TextChoices):

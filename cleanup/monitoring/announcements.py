@@ -17,18 +17,18 @@ from django.db import IntegrityError, InterfaceError, OperationalError, transact
 from django.db.models import Max
 from django.utils import timezone
 
-from cleanup import access
+from cleanup.lab import permissions
 from cleanup.models import Announcement, RetentionPolicy, Run, StagingRoot
-from cleanup.models.sums import bytes_sum
+from cleanup.models.aggregates import bytes_sum
 from cleanup.monitoring import forecasts
 from cleanup.monitoring.forecasts import Coming, Foreseen
-from cleanup.policy.announcing import Amount, is_news, last_evening, name_moment
-from cleanup.policy.units import say_about, say_count
+from cleanup.rules.announcements import Amount, is_news, last_evening, name_moment
+from cleanup.rules.quantities import say_about, say_count
 
 logger = logging.getLogger(__name__)
 
 # Who may set a policy can stop a pass for all runs, who may hold a run for that one: both are told.
-_MAY_STOP = ("cleanup.add_retentionpolicy", access.HOLD)
+_MAY_STOP = ("cleanup.add_retentionpolicy", permissions.HOLD)
 _AT_ONCE = 500
 _FOOTER = (
     "This is what is known now. Each run is checked again just before it goes, and stays if it is held or if its copy "
@@ -143,8 +143,8 @@ def _messages(root: StagingRoot, foreseen: Foreseen, now: datetime) -> Iterable[
 
 def _stoppable(user: User, root: StagingRoot, foreseen: Foreseen) -> set[str]:
     """The instruments of a root that a person sees and whose runs that person may keep from going."""
-    seen = access.places(user, access.VIEW)
-    may = [access.places(user, permission) for permission in _MAY_STOP if user.has_perm(permission)]
+    seen = permissions.places(user, permissions.VIEW)
+    may = [permissions.places(user, permission) for permission in _MAY_STOP if user.has_perm(permission)]
     names = {name for coming in foreseen.passes for name in coming.by_instrument}
     return {
         name for name in names if seen.include(root.pk, name) and any(places.include(root.pk, name) for places in may)

@@ -12,13 +12,13 @@ from zoneinfo import ZoneInfo
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
-from cleanup import breaking, previewing, rehearsing, schedules
-from cleanup.lab import first_nights
+from cleanup.lab import first_nights, task_queues
 from cleanup.models import Forecast, RetentionPolicy, RootEvent, RootNote, Run, StagingRoot, Sweep, SweepKind
-from cleanup.models.sums import bytes_sum
-from cleanup.policy.announcing import Amount, told_until
-from cleanup.policy.rehearsal import ready
-from cleanup.policy.retention import Mode, ScopedPolicy, Stage, effective_policy, limits_of
+from cleanup.models.aggregates import bytes_sum
+from cleanup.rules.announcements import Amount, told_until
+from cleanup.rules.policy import Mode, ScopedPolicy, Stage, effective_policy, limits_of
+from cleanup.rules.rehearsal import ready
+from cleanup.sweeps import breakers, policy_preview, rehearsal
 
 # A page takes what was foreseen so long ago; the task that tells people looks more often.
 KEPT_FOR = timedelta(minutes=15)
@@ -87,11 +87,11 @@ def foresee(root: StagingRoot, now: datetime) -> Foreseen:
     until = told_until(now, ZoneInfo(timezone.get_default_timezone_name()))
     scoped = RetentionPolicy.objects.scoped()
     nothing = Foreseen(at=now, until=until, staged_bytes=_staged_bytes(root))
-    if not is_scheduled(root, scoped) or breaking.standing(root) is not None:
+    if not is_scheduled(root, scoped) or breakers.standing(root) is not None:
         return nothing
-    instants = schedules.passes_between(root.host, now, until)
+    instants = task_queues.passes_between(root.host, now, until)
     policies = _Policies(root, scoped, instants)
-    found = previewing.outlooks(root, instants, policies.at)
+    found = policy_preview.outlooks(root, instants, policies.at)
     going = [run for outlook in found for run in outlook.going]
     stopped = bool(found and found[-1].sights)
     if stopped:  # it stops before it takes anything
@@ -176,7 +176,7 @@ class _Policies:
             waiting = [one for one in rehearsed if one.version not in self._promoted]
             if not waiting:
                 break
-            nights = rehearsing.nights_by_version(waiting, at)
+            nights = rehearsal.nights_by_version(waiting, at)
             ended = [one for one in waiting if ready(one.rehearsal_nights, nights[one.version])]
             self._promoted |= {one.version: at for one in ended}
 

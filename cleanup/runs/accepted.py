@@ -8,11 +8,12 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from cleanup import proving
 from cleanup.models import AcceptedBytes, Run
-from cleanup.policy.gates import AcceptedFacts, Finding
-from cleanup.policy.reasons import Reason
-from cleanup.staging import manifest, nas, tree
+from cleanup.rules.gates import AcceptedFacts, Finding
+from cleanup.rules.reasons import Reason
+from cleanup.runs import proofs
+from cleanup.storage.nas import client
+from cleanup.storage.staging import manifest, run_tree
 
 
 def standing(run: Run) -> AcceptedBytes | None:
@@ -23,9 +24,9 @@ def standing(run: Run) -> AcceptedBytes | None:
 def facts_of(
     accepted: AcceptedBytes | None,
     run: Run,
-    scanned: tree.Scan,
+    scanned: run_tree.Scan,
     listed: manifest.Manifest | None,
-    listing: nas.Listing | None,
+    listing: client.Listing | None,
 ) -> AcceptedFacts | None:
     """What the gates are told of an acceptance. Without an answer of the NAS it does not hold, nor on one disk."""
     if accepted is None:
@@ -41,20 +42,20 @@ def facts_of(
 
 
 def holds(
-    accepted: AcceptedFacts, run: Run, scanned: tree.Scan, listed: manifest.Manifest | None, listing: nas.Listing
+    accepted: AcceptedFacts, run: Run, scanned: run_tree.Scan, listed: manifest.Manifest | None, listing: client.Listing
 ) -> bool:
     """Whether an acceptance that held a moment ago does so for a later listing of the NAS."""
     row = AcceptedBytes.objects.standing().filter(pk=accepted.key).first()
     return row is not None and evidence(run, scanned, listed, listing) == row.evidence
 
 
-def evidence(run: Run, scanned: tree.Scan, listed: manifest.Manifest | None, listing: nas.Listing) -> str:
+def evidence(run: Run, scanned: run_tree.Scan, listed: manifest.Manifest | None, listing: client.Listing) -> str:
     """The digest of everything by which a change on either side would show, for as long as the files themselves stay.
 
     That of `proving.lasting_evidence`, which leaves out what is mounted, and inode numbers that a mount does not keep:
     a NAS may be mounted anew between an acceptance and the clear, which reads every byte once more in any case.
     """
-    return proving.lasting_evidence(run, scanned, listed, listing)
+    return proofs.lasting_evidence(run, scanned, listed, listing)
 
 
 def may_go(key: int) -> bool:
@@ -62,7 +63,7 @@ def may_go(key: int) -> bool:
     return AcceptedBytes.objects.standing().filter(pk=key).exists()
 
 
-def digest(files: Iterable[tree.Entry], digests: Mapping[bytes, bytes]) -> str:
+def digest(files: Iterable[run_tree.Entry], digests: Mapping[bytes, bytes]) -> str:
     """The digest of the names and bytes of data files, by the SHA-256 of each."""
     seen = hashlib.sha256()
     for path in sorted(entry.path for entry in files):
@@ -71,8 +72,8 @@ def digest(files: Iterable[tree.Entry], digests: Mapping[bytes, bytes]) -> str:
 
 
 def compared(
-    accepted: AcceptedFacts, scanned: tree.Scan, listed: manifest.Manifest | None, found: proving.Compared
-) -> proving.Compared:
+    accepted: AcceptedFacts, scanned: run_tree.Scan, listed: manifest.Manifest | None, found: proofs.Compared
+) -> proofs.Compared:
     """A comparison of the bytes of both sides with each other, held against those that were accepted."""
     row = AcceptedBytes.objects.standing().filter(pk=accepted.key).first()
     proof = replace(found.proof, accepted=accepted.key, manifest_sha256=listed.sha256 if listed else "")

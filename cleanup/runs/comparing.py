@@ -9,15 +9,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from cleanup import gathering
-from cleanup.gathering import Look, OpenRun, Unreachable
+from cleanup.lab import opening
 from cleanup.lab.nas import Reader, twin_of
+from cleanup.lab.opening import OpenRun, Unreachable
 from cleanup.models import ByteCheck, Run
-from cleanup.policy.gates import Finding
-from cleanup.policy.reasons import Reason
-from cleanup.runs import accepted
-from cleanup.staging import hashing, nas, tree
-from cleanup.staging.layout import show
+from cleanup.rules.gates import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.runs import accepted, inspection
+from cleanup.runs.inspection import Look
+from cleanup.storage import hashing
+from cleanup.storage.nas import client
+from cleanup.storage.run_paths import show
+from cleanup.storage.staging import run_tree
 
 Outcome = ByteCheck.Outcome
 
@@ -60,11 +63,11 @@ def compare(run: Run, now: datetime, planned: Callable[[int], None], progress: C
     NotComparable where one side cannot be read, may be the other, or changes meanwhile.
     """
     try:
-        with gathering.reached(run) as (opened, reader):
+        with opening.reached(run) as (opened, reader):
             return _compare(run, opened, reader, now, planned, progress)
     except Unreachable as error:
         raise NotComparable(error.finding) from None
-    except nas.NasError as error:
+    except client.NasError as error:
         raise NotComparable(Finding(Reason(error.problem.reason), error.problem.detail)) from None
     except OSError as error:
         reason = Reason.PERMISSION_DENIED if error.errno == errno.EACCES else Reason.STAGING_IO_ERROR
@@ -74,13 +77,13 @@ def compare(run: Run, now: datetime, planned: Callable[[int], None], progress: C
 
 def look_at(run: Run, opened: OpenRun, reader: Reader, now: datetime) -> Look:
     """A quick look at a run whose bytes can be compared. Raises NotComparable."""
-    seen = gathering.quick_look(run, opened, reader, now)
+    seen = inspection.quick_look(run, opened, reader, now)
     facts = seen.facts
     against = [*facts.ingest_findings, *facts.path_findings, *facts.twin_findings]
     if facts.proof is not None:
         against += [finding for finding in facts.proof.findings if finding.reason not in _SHOWN]
     if seen.scan is not None:
-        against += gathering.find_writers(seen.scan, [os.fsencode(run.leaf)])
+        against += inspection.find_writers(seen.scan, [os.fsencode(run.leaf)])
     if against:
         raise NotComparable(against[0])
     if seen.scan is None or seen.listing is None:
@@ -114,7 +117,9 @@ def _compare(
     return _answer(seen, staged, listing, evidence)
 
 
-def _staged_digests(opened: OpenRun, files: list[tree.Entry], progress: Callable[[int], None]) -> dict[bytes, bytes]:
+def _staged_digests(
+    opened: OpenRun, files: list[run_tree.Entry], progress: Callable[[int], None]
+) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
     for batch in hashing.batches(files):
         hashed = hashing.hash_batch(opened.run, [entry.path for entry in batch], beat=progress)
@@ -125,7 +130,7 @@ def _staged_digests(opened: OpenRun, files: list[tree.Entry], progress: Callable
     return found
 
 
-def _answer(seen: Look, staged: Mapping[bytes, bytes], listing: nas.Listing, evidence: str) -> Answer:
+def _answer(seen: Look, staged: Mapping[bytes, bytes], listing: client.Listing, evidence: str) -> Answer:
     assert seen.scan is not None  # noqa: S101
     there = {path: twin.digest for path, twin in listing.files.items() if twin.digest}
     files = seen.scan.data_files
@@ -135,7 +140,7 @@ def _answer(seen: Look, staged: Mapping[bytes, bytes], listing: nas.Listing, evi
     against = sorted(path for path in alike if listed and staged[path] != listed.get(path))
     missing, gone = 0, list[bytes]()
     if seen.listed:
-        missing, gone = gathering.missing_files(seen.listed, staged, seen.scan.desktop, named=NAMED)
+        missing, gone = inspection.missing_files(seen.listed, staged, seen.scan.desktop, named=NAMED)
     manifest = next((each.reason for each in seen.facts.tree_findings if each.reason in _NO_MANIFEST), "")
     outcome = Outcome.AS_MANIFEST
     if differing:

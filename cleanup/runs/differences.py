@@ -10,13 +10,13 @@ from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 
-from cleanup import proving
 from cleanup.models import Difference, Run
-from cleanup.policy.gates import Finding
-from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import ProofLevel
-from cleanup.proving import Compared
-from cleanup.staging import manifest, tree
+from cleanup.rules.gates import Finding
+from cleanup.rules.policy import ProofLevel
+from cleanup.rules.reasons import Reason
+from cleanup.runs import proofs
+from cleanup.runs.proofs import Compared
+from cleanup.storage.staging import manifest, run_tree
 
 # The schedule takes a difference for granted for so long.
 READ_AGAIN_AFTER = timedelta(days=7)
@@ -27,7 +27,7 @@ ALWAYS = timedelta.max
 def keep(
     run: Run,
     compared: Compared,
-    scanned: tree.Scan,
+    scanned: run_tree.Scan,
     listed: manifest.Manifest | None,
     *,
     now: datetime,
@@ -46,8 +46,8 @@ def keep(
     if first is None or first.reason is not Reason.NAS_CHECKSUM_MISMATCH:
         return
     found = {"at": now, "host": settings.EXLAB_HOST, "reason": first.reason, "detail": first.detail}
-    is_sure = not proving.written_between(scanned, compared.listing, now, until)
-    found["evidence"] = proving.lasting_evidence(run, scanned, listed, compared.listing) if is_sure else ""
+    is_sure = not proofs.written_between(scanned, compared.listing, now, until)
+    found["evidence"] = proofs.lasting_evidence(run, scanned, listed, compared.listing) if is_sure else ""
     Difference.objects.update_or_create(run=run, defaults=found)
 
 
@@ -56,7 +56,7 @@ def note(run: Run, names: list[str], *, now: datetime) -> None:
 
     The next sweep reads them all the same, since it was another comparison.
     """
-    found = {"at": now, "host": settings.EXLAB_HOST, "evidence": "", "detail": proving.name_some(names)}
+    found = {"at": now, "host": settings.EXLAB_HOST, "evidence": "", "detail": proofs.name_some(names)}
     Difference.objects.update_or_create(run=run, defaults={**found, "reason": Reason.NAS_CHECKSUM_MISMATCH})
 
 
@@ -70,7 +70,9 @@ def was_found(run: Run) -> bool:
     return Difference.objects.filter(run=run).exists()
 
 
-def standing(run: Run, compared: Compared, scanned: tree.Scan, listed: manifest.Manifest | None) -> Difference | None:
+def standing(
+    run: Run, compared: Compared, scanned: run_tree.Scan, listed: manifest.Manifest | None
+) -> Difference | None:
     """The difference that was found of a run, if nothing on either side has changed since.
 
     `compared` is a comparison of names and sizes that was made now.
@@ -78,7 +80,7 @@ def standing(run: Run, compared: Compared, scanned: tree.Scan, listed: manifest.
     if compared.listing is None or compared.proof.findings:
         return None
     known = Difference.objects.filter(run=run).first()
-    if known is None or known.evidence != proving.lasting_evidence(run, scanned, listed, compared.listing):
+    if known is None or known.evidence != proofs.lasting_evidence(run, scanned, listed, compared.listing):
         return None
     return known
 

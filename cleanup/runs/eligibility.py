@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from cleanup.policy.retention import Mode, Policy, is_eligible
-from cleanup.staging.ingest import parse_instant
+from cleanup.rules.policy import Mode, Policy, is_eligible
+from cleanup.storage.staging.ingest import parse_instant
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _policy_of(config: object, policy: Policy | None) -> Policy:
     if policy is None:
         return _policy_of_wizard(config)
     if not isinstance(policy, Policy):
-        raise TypeError("policy must be a Policy of cleanup.policy.retention; the wizard's goes into config.")
+        raise TypeError("policy must be a Policy of cleanup.rules.policy; the wizard's goes into config.")
     return policy
 
 

@@ -8,7 +8,7 @@ the run counts as recorded; else an archive would be kept anew from the day on w
 from datetime import datetime
 
 from cleanup.models import IngestEvent, Run
-from cleanup.policy.lifecycle import State
+from cleanup.rules.states import State
 from cleanup.runs import held
 
 

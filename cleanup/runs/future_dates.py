@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
-from cleanup.policy.gates import FutureFiles
-from cleanup.staging import tree
-from cleanup.staging.layout import show
+from cleanup.rules.gates import FutureFiles
+from cleanup.storage.run_paths import show
+from cleanup.storage.staging import run_tree
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The end of the calendar as far as file times are concerned: with a zone's offset 9999 would overflow.
@@ -18,15 +18,15 @@ _NAMES_SHOWN = 3
 
 
 def future_files(
-    files: Iterable[tree.Entry], stored: Callable[[], FutureFiles | None], now: datetime
+    files: Iterable[run_tree.Entry], stored: Callable[[], FutureFiles | None], now: datetime
 ) -> FutureFiles | None:
     """The data files that are dated later than `now`; None if there are none.
 
     `stored` gives what an earlier look has kept: if size, mtime and ctime of each are as they were then, the files are
     known to be so since then.
     """
-    past: list[tree.Entry] = []
-    future: list[tree.Entry] = []
+    past: list[run_tree.Entry] = []
+    future: list[run_tree.Entry] = []
     for entry in files:
         (future if instant(entry.mtime_ns) > now else past).append(entry)
     if not future:
@@ -43,7 +43,7 @@ def future_files(
     )
 
 
-def _digest(files: list[tree.Entry]) -> str:
+def _digest(files: list[run_tree.Entry]) -> str:
     seen = hashlib.sha256()
     for entry in sorted(files, key=lambda entry: entry.path):
         seen.update(repr((entry.path, entry.size, entry.mtime_ns, entry.ctime_ns)).encode())

@@ -15,13 +15,15 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
-from cleanup import bookkeeping, gathering
+from cleanup.lab import opening
+from cleanup.ledger import entries
 from cleanup.models import Hold, HoldSource, LedgerKind, Likeness, Phase, Run
-from cleanup.policy.gates import Facts
-from cleanup.policy.lifecycle import State
-from cleanup.policy.likeness import UNKNOWN, Traits, likeness
-from cleanup.policy.reasons import Reason
-from cleanup.staging import kernel
+from cleanup.rules.gates import Facts
+from cleanup.rules.likeness import UNKNOWN, Traits, likeness
+from cleanup.rules.reasons import Reason
+from cleanup.rules.states import State
+from cleanup.runs import inspection
+from cleanup.storage import linux
 
 logger = logging.getLogger(__name__)
 
@@ -178,7 +180,7 @@ def deny(run: Run, others: Iterable[int], *, actor: str, note: str, now: datetim
         Likeness.objects.standing().filter(pairs).update(denied_at=now, denied_by=actor, note=note)
         Run.objects.filter(pk__in=[run.pk, *keys]).doubt()
         for alike in standing:
-            bookkeeping.write_entry(
+            entries.write_entry(
                 run,
                 kind=LedgerKind.REREGISTERED,
                 actor=actor,
@@ -200,10 +202,10 @@ def is_away(run: Run) -> bool:
     if run.active_attempt is not None or run.attempts.filter(phase=Phase.CONFLICT).exists():
         return False  # it is in its fence
     try:
-        with gathering.open_root(run.root) as root, gathering.open_run(root, run.run_path) as opened:
-            seen = gathering.identity(kernel.status(opened.run), None)
-            return not gathering.same_identity(run.identity, seen)
-    except (gathering.Unreachable, OSError):
+        with opening.open_root(run.root) as root, opening.open_run(root, run.run_path) as opened:
+            seen = inspection.identity(linux.status(opened.run), None)
+            return not inspection.same_identity(run.identity, seen)
+    except (opening.Unreachable, OSError):
         return True
 
 

@@ -12,16 +12,18 @@ from dataclasses import dataclass
 
 from django.db import transaction
 
-from cleanup import bookkeeping, discovery, gathering, reregistering
-from cleanup.gathering import OpenRun, Unreachable
+from cleanup.lab import opening, twins
 from cleanup.lab.nas import record_places
+from cleanup.lab.opening import OpenRun, Unreachable
+from cleanup.ledger import entries
 from cleanup.models import Hold, HoldSource, Instrument, LedgerKind, Orphan, Project, Run, StagingRoot
-from cleanup.policy.gates import Finding
-from cleanup.policy.reasons import Reason
-from cleanup.reregistering import Action, Order, Outcome
-from cleanup.runs import twins
-from cleanup.staging import ingest, kernel, layout, tree
-from cleanup.staging.layout import RunPath
+from cleanup.rules.gates import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, inspection, reregistration
+from cleanup.runs.reregistration import Action, Order, Outcome
+from cleanup.storage import errors, linux, run_paths
+from cleanup.storage.run_paths import RunPath
+from cleanup.storage.staging import ingest, run_tree
 from cleanup.storage.staging.records import Records
 
 logger = logging.getLogger(__name__)
@@ -76,7 +78,7 @@ def guess(run: Run) -> Move | None:
     """Which folder was renamed, judged by a run that is missing and the one directory elsewhere that is its own."""
     elsewhere = Run.objects.staged().filter(root=run.root_id).exclude(pk=run.pk).order_by("pk")
     same_file = elsewhere.filter(identity__startswith=f"{run.identity.partition(':')[0]}:")
-    found = [other for other in same_file if gathering.same_identity(run.identity, other.identity)]
+    found = [other for other in same_file if inspection.same_identity(run.identity, other.identity)]
     return _between(run.run_path, found[0].run_path) if len(found) == 1 else None
 
 
@@ -97,7 +99,7 @@ def known_elsewhere(run: Run) -> Run | None:
         return None
     elsewhere = Run.objects.staged().with_root().filter(root=run.root_id).exclude(pk=run.pk).order_by("pk")
     same_file = elsewhere.filter(identity__startswith=f"{run.identity.partition(':')[0]}:")
-    found = [other for other in same_file if gathering.same_identity(run.identity, other.identity)]
+    found = [other for other in same_file if inspection.same_identity(run.identity, other.identity)]
     return found[0] if len(found) == 1 else None
 
 
@@ -110,7 +112,7 @@ def reregister_runs(runs: Iterable[Run], order: Order) -> list[Outcome]:
     outcomes = []
     for run in runs:
         known = known_elsewhere(run)
-        outcomes += reregistering.reregister_runs([run], order) if known is None else [_bring(known, run, order)]
+        outcomes += reregistration.reregister_runs([run], order) if known is None else [_bring(known, run, order)]
     return outcomes
 
 
@@ -118,7 +120,7 @@ def _bring(known: Run, found: Run, order: Order) -> Outcome:
     """Let a known run take the path at which its own directory was found."""
     path = found.run_path
     try:
-        with reregistering.undisturbed(known.root, order), gathering.open_root(known.root) as root:
+        with reregistration.undisturbed(known.root, order), opening.open_root(known.root) as root:
             _expect_as_seen(known, path, root)
             return _settle(known, path, root, order)
     except NotMoved as error:
@@ -129,15 +131,15 @@ def _bring(known: Run, found: Run, order: Order) -> Outcome:
 
 def _expect_as_seen(known: Run, path: str, root: int) -> None:
     """In the directory must lie what was seen of the run last. Raises NotMoved, Unreachable."""
-    with gathering.open_run(root, path) as opened:
+    with opening.open_run(root, path) as opened:
         try:
-            scanned = tree.scan(opened.run)
+            scanned = run_tree.scan(opened.run)
         except OSError as error:
-            raise NotMoved(gathering.way_blocked(error)) from None
-    if not gathering.same_identity(known.identity, gathering.identity(scanned, None)):
+            raise NotMoved(errors.way_blocked(error)) from None
+    if not inspection.same_identity(known.identity, inspection.identity(scanned, None)):
         raise NotMoved(Finding(Reason.IDENTITY_MISMATCH, f"another directory than that of {known.run_path}"))
     # Logs and locks of the wizard may have come since; what is there no more is what matters.
-    size = tree.count(scanned.entries).bytes
+    size = run_tree.count(scanned.entries).bytes
     if known.bytes is not None and size < known.bytes:
         raise NotMoved(
             f"It holds {size} bytes, and {known.bytes} were seen of {known.run_path} last. Find out what is missing; "
@@ -154,7 +156,7 @@ def move_runs(root: StagingRoot, move: Move, order: Order) -> list[Outcome]:
     runs = runs_of(root, move)
     if not runs:
         raise NotMoved(f"No staged run is known at or below {move.old}.")
-    with reregistering.undisturbed(root, order), gathering.open_root(root) as descriptor:
+    with reregistration.undisturbed(root, order), opening.open_root(root) as descriptor:
         return [_settle(run, move.target(run), descriptor, order) for run in runs]
 
 
@@ -165,9 +167,9 @@ def _settle(run: Run, target: str, root: int, order: Order) -> Outcome:
             path = _parsed(target)
             other = Run.objects.staged().filter(root=run.root_id, run_path=target).first()
             for row in (run, other) if other else (run,):
-                if not order.dry_run and not stack.enter_context(gathering.data_dir().lock(str(row.pk))):
+                if not order.dry_run and not stack.enter_context(opening.data_dir().lock(str(row.pk))):
                     raise NotMoved(Finding(Reason.ALREADY_CLEARING))
-            if (finding := reregistering.unfit(run)) is not None:
+            if (finding := reregistration.unfit(run)) is not None:
                 raise NotMoved(finding)
             _expect_gone(run, root)
             found = _find(run, path, root)
@@ -186,8 +188,8 @@ def _settle(run: Run, target: str, root: int, order: Order) -> Outcome:
 
 def _parsed(target: str) -> RunPath:
     try:
-        return layout.parse_run_path(target)
-    except layout.UnsafePath as error:
+        return run_paths.parse_run_path(target)
+    except run_paths.UnsafePath as error:
         raise NotMoved(Finding(Reason.UNSAFE_PATH, str(error))) from None
 
 
@@ -196,27 +198,27 @@ def _expect_gone(run: Run, root: int) -> None:
     if (fence := discovery.fence_of(run, root)) is not None:
         raise NotMoved(Finding(Reason.PATH_OCCUPIED, f"it lies beside its old path as {fence}"))
     try:
-        with gathering.open_run(root, run.run_path) as opened:
-            seen = gathering.identity(kernel.status(opened.run), None)
+        with opening.open_run(root, run.run_path) as opened:
+            seen = inspection.identity(linux.status(opened.run), None)
     except Unreachable as error:
         if error.finding.reason is not Reason.MISSING_DIRECTORY:
             raise NotMoved(error.finding) from None
         return
-    if gathering.same_identity(run.identity, seen):
+    if inspection.same_identity(run.identity, seen):
         raise NotMoved("It still lies at its old path.")
 
 
 def _find(run: Run, path: RunPath, root: int) -> _Found:
     """What lies at the new path, if it is the run."""
     try:
-        with gathering.open_run(root, str(path)) as opened:
-            if (fence := reregistering.own_fence(run, opened)) is not None:
+        with opening.open_run(root, str(path)) as opened:
+            if (fence := reregistration.own_fence(run, opened)) is not None:
                 raise NotMoved(Finding(Reason.PATH_OCCUPIED, f"it lies beside its new path as {fence}"))
             return _compare(run, path, opened)
     except Unreachable as error:
         raise NotMoved(error.finding) from None
     except OSError as error:
-        raise NotMoved(gathering.way_blocked(error)) from None
+        raise NotMoved(errors.way_blocked(error)) from None
 
 
 def _compare(run: Run, path: RunPath, opened: OpenRun) -> _Found:
@@ -225,11 +227,11 @@ def _compare(run: Run, path: RunPath, opened: OpenRun) -> _Found:
     One that names the new path is the run's only in the run's own directory: short histories of two runs may be alike.
     """
     record, named = _read(opened, *record_places(run), path)
-    seen = gathering.identity(kernel.status(opened.run), record)
-    objection = reregistering.objection_to(run, record, seen)
+    seen = inspection.identity(linux.status(opened.run), record)
+    objection = reregistration.objection_to(run, record, seen)
     if objection is not None:
         raise NotMoved(objection)
-    if named == path and not gathering.same_identity(run.identity, seen):
+    if named == path and not inspection.same_identity(run.identity, seen):
         raise NotMoved(Finding(Reason.INGEST_DISAGREES, f"its record does not name {run.run_path}"))
     return _Found(seen, named)
 
@@ -239,7 +241,7 @@ def _read(opened: OpenRun, *places: RunPath) -> tuple[Records, RunPath]:
     first: ingest.IngestError | None = None
     for place in places:
         try:
-            return gathering.read_records(opened, place), place
+            return inspection.read_records(opened, place), place
         except ingest.IngestError as error:
             first = first or error
     assert first is not None  # noqa: S101
@@ -254,9 +256,9 @@ def _expect_duplicate(run: Run, other: Run, found: _Found, order: Order) -> None
         raise NotMoved("Another run is known at the new path, and a clear of it was tried.")
     if Hold.objects.in_force(order.now).filter(run=other, source=HoldSource.PERSON).exists():
         raise NotMoved(Finding(Reason.HELD, "the run that was found at the new path; release that hold first"))
-    if not gathering.same_identity(other.identity, found.identity):
+    if not inspection.same_identity(other.identity, found.identity):
         raise NotMoved(Finding(Reason.IDENTITY_MISMATCH, "another run is known at the new path"))
-    if other.events.exists() and not gathering.same_identity(run.identity, found.identity):
+    if other.events.exists() and not inspection.same_identity(run.identity, found.identity):
         raise NotMoved("Another run with a history of its own is known at the new path.")
 
 
@@ -273,7 +275,7 @@ def _write(run: Run, path: RunPath, found: _Found, other: Run | None, order: Ord
         _take_path(run, path, found)
         detail = f"moved from {before}; {_described(run, found)}"
         run.identity = found.identity
-        bookkeeping.write_entry(
+        entries.write_entry(
             run,
             kind=LedgerKind.REREGISTERED,
             actor=order.actor,
@@ -308,7 +310,7 @@ def _take_path(run: Run, path: RunPath, found: _Found) -> None:
 
 
 def _described(run: Run, found: _Found) -> str:
-    same = gathering.same_identity(run.identity, found.identity)
+    same = inspection.same_identity(run.identity, found.identity)
     directory = "the same directory" if same else f"another directory: {run.identity} became {found.identity}"
     return f"{directory}; its record names {found.named}"
 
@@ -318,7 +320,7 @@ def _declare_duplicate(other: Run, before: str, order: Order) -> None:
     Run.objects.filter(pk=other.pk).update(gone_at=order.now)
     Run.objects.filter(pk=other.pk).doubt()
     Orphan.objects.filter(run=other, gone_at=None).update(gone_at=order.now)
-    bookkeeping.write_entry(
+    entries.write_entry(
         other,
         kind=LedgerKind.REREGISTERED,
         actor=order.actor,

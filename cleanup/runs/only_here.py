@@ -2,12 +2,12 @@
 
 from cleanup.lab.nas import Reader, twin_of
 from cleanup.models import Run
-from cleanup.policy.gates import OnlyHere
-from cleanup.staging import nas
-from cleanup.staging.layout import show
-from cleanup.staging.tree import Scan
+from cleanup.rules.gates import OnlyHere
+from cleanup.storage.nas import client
+from cleanup.storage.run_paths import show
 from cleanup.storage.staging import beyond_bytes
 from cleanup.storage.staging.beyond_bytes import ACCESS_LISTS, BeyondBytes
+from cleanup.storage.staging.run_tree import Scan
 
 _NAMES_SHOWN = 5
 _LONGEST_NAME = 120
@@ -20,7 +20,7 @@ def only_here(run: Run, opened: int, scanned: Scan, reader: Reader) -> OnlyHere 
         return None
     try:
         lacking = reader.lacking(twin_of(run).path, found)
-    except nas.NasError:
+    except client.NasError:
         lacking = found
     return _described(lacking) if lacking else None
 

@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from cleanup.models import IngestEvent, Phase, Run, StagingRoot
-from cleanup.policy.lifecycle import State
-from cleanup.staging import ingest
+from cleanup.rules.states import State
+from cleanup.storage.staging import ingest
 from cleanup.storage.staging.records import Record, RecordFormat, Records
 
 

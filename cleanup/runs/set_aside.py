@@ -16,18 +16,18 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from cleanup import bookkeeping, gathering, readiness
-from cleanup.gathering import OpenRun, Unreachable
+from cleanup.lab import opening, readiness
 from cleanup.lab.nas import record_places
+from cleanup.lab.opening import OpenRun, Unreachable
+from cleanup.ledger import entries
 from cleanup.models import AsideState, Hold, LedgerKind, Run, SetAside, StagingRoot
-from cleanup.policy.gates import BY_HOLD_FILE, QUIET_PERIOD, Finding
-from cleanup.policy.lifecycle import State
-from cleanup.policy.reasons import Reason
-from cleanup.runs import held, returned
-from cleanup.staging import ingest, kernel, layout, manifest, tree, writers
-from cleanup.staging.layout import show
-from cleanup.storage import desktop_files, record_locks
-from cleanup.storage.staging import near_misses
+from cleanup.rules.gates import BY_HOLD_FILE, QUIET_PERIOD, Finding
+from cleanup.rules.reasons import Reason
+from cleanup.rules.states import State
+from cleanup.runs import held, inspection, returned
+from cleanup.storage import desktop_files, errors, linux, record_locks, run_paths
+from cleanup.storage.run_paths import show
+from cleanup.storage.staging import ingest, manifest, near_misses, run_tree, writers
 from cleanup.storage.staging import set_aside as disk
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Extra:
 
 def extras(run: Run) -> list[Extra]:
     """The files of a staged run that may be set aside, by path. Reads the disk. Raises NotSetAside, Unreachable."""
-    with gathering.open_root(run.root) as root, gathering.open_run(root, run.run_path) as opened:
+    with opening.open_root(run.root) as root, opening.open_run(root, run.run_path) as opened:
         return _look(run, opened).extras
 
 
@@ -127,7 +127,7 @@ def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> list[SetAsid
         rows = rows.filter(run__in=list(runs))
     settled = []
     for row in rows:
-        with gathering.data_dir().lock(str(row.run_id)) as free:
+        with opening.data_dir().lock(str(row.run_id)) as free:
             if not free:
                 continue
             row.refresh_from_db(fields=["state"])
@@ -135,7 +135,7 @@ def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> list[SetAsid
             if row.state not in (AsideState.INTENT, AsideState.UNDOING):  # another worker was faster
                 continue
             try:
-                with gathering.open_root(row.run.root) as root, _beside(row, root) as parent:
+                with opening.open_root(row.run.root) as root, _beside(row, root) as parent:
                     _settle(row, root, parent, now)
             except (Unreachable, OSError) as error:
                 logger.warning("%s stays %s: %s", row, row.state, error)
@@ -154,7 +154,7 @@ def look(root: StagingRoot, *, now: datetime) -> int:
     known = list(rows.select_related("run").defer("run__facts"))
     if not known:
         return 0
-    with gathering.open_root(root) as descriptor:
+    with opening.open_root(root) as descriptor:
         return sum(_look_for(row, descriptor, now) for row in known)
 
 
@@ -176,7 +176,7 @@ def _look_for(row: SetAside, root: int, now: datetime) -> bool:
 def _moved_to(row: SetAside, root: int, parent: int) -> str:
     """The path of the run beside which a file lies by now, if that is another than its row says; else nothing."""
     for folder in row.parents[1:]:
-        with layout.opened(layout.open_beneath(root, folder)) as other:
+        with run_paths.opened(run_paths.open_beneath(root, folder)) as other:
             if os.path.samestat(os.fstat(other), os.fstat(parent)):
                 return f"{os.fsdecode(folder)}/{row.leaf}"
     return ""
@@ -194,7 +194,7 @@ def where(row: SetAside) -> str:
 class _Looked:
     """A look at a run: its files, those that nothing lists, and how the others would answer to being asked for."""
 
-    scan: tree.Scan
+    scan: run_tree.Scan
     extras: list[Extra]
 
     def choose(self, paths: Sequence[bytes] | None) -> list[Extra]:
@@ -213,7 +213,7 @@ class _Looked:
         there = {entry.path for entry in self.scan.entries if entry.is_file}
         if path not in there:
             return f"{show(path)} is no file of the run."
-        if not tree.is_data(path):
+        if not run_tree.is_data(path):
             return f"{show(path)} is no data file: it is cleared with the run, or holds it."
         if path in self.scan.desktop:
             return f"{show(path)} is a file of a desktop or a NAS system: it keeps no run, and goes with it."
@@ -224,7 +224,7 @@ class _Looked:
 
 def _look(run: Run, opened: OpenRun) -> _Looked:
     """What nothing lists. Raises NotSetAside where it is not known what the run's own files are."""
-    scan = tree.scan(opened.run)
+    scan = run_tree.scan(opened.run)
     staged = {entry.path for entry in scan.data_files}
     expected, missing = _expected(run, opened, staged, scan.desktop)
     found = [
@@ -232,7 +232,7 @@ def _look(run: Run, opened: OpenRun) -> _Looked:
         for entry in scan.data_files
         if entry.path not in expected and not desktop_files.is_open(entry.path)
     ]
-    foreign = tree.unexpected_files(scan, int(timezone.now().timestamp()) * 1_000_000_000)
+    foreign = run_tree.unexpected_files(scan, int(timezone.now().timestamp()) * 1_000_000_000)
     found += [Extra(entry.path, entry.size, entry.mtime_ns, entry.ino) for entry in foreign]
     if words := near_misses.written_otherwise([extra.path for extra in found], missing):
         said = "Files are missing that the manifest lists, and those that it does not list may be these"
@@ -245,7 +245,7 @@ def _expected(
 ) -> tuple[set[bytes], list[bytes]]:
     """Those of the staged files that the manifest or a record lists, and what the manifest lists that is missing."""
     try:
-        record = returned.as_staged(run, gathering.read_records(opened, *record_places(run)))
+        record = returned.as_staged(run, inspection.read_records(opened, *record_places(run)))
     except ingest.IngestError as error:
         raise NotSetAside(Finding(Reason(error.reason), error.detail)) from None
     if record.cleared_at is not None:
@@ -260,10 +260,10 @@ def _expected(
     except manifest.ManifestError as error:
         if record.main.history or error.reason != Reason.MANIFEST_MISSING:
             raise NotSetAside(Finding(Reason(error.reason), error.detail)) from None
-        gone = (path for path in expected if path not in staged and tree.is_data(path))
+        gone = (path for path in expected if path not in staged and run_tree.is_data(path))
         return expected, [path for path in gone if not desktop_files.may_be_missing(path, expected)]
     expected.update(path for path in listed.paths() if path in staged)  # of millions of lines few may lie here
-    return expected, gathering.missing_files(listed, staged, desktop, named=_MISSING_NAMED)[1]
+    return expected, inspection.missing_files(listed, staged, desktop, named=_MISSING_NAMED)[1]
 
 
 # Refusing
@@ -273,15 +273,15 @@ def _expected(
 def _locked(run: Run) -> Iterator[OpenRun]:
     """The run, open and locked as for a clear, with nothing under way. Raises NotSetAside, Unreachable."""
     with contextlib.ExitStack() as stack:
-        if not stack.enter_context(gathering.data_dir().lock(str(run.pk))):
+        if not stack.enter_context(opening.data_dir().lock(str(run.pk))):
             raise NotSetAside(Finding(Reason.ALREADY_CLEARING, "Or a file of it is on its way just now."))
         _refuse_unfit(run)
         opened = stack.enter_context(_opened(run))
         try:
-            stack.enter_context(layout.flocked(opened.run))
+            stack.enter_context(run_paths.flocked(opened.run))
         except BlockingIOError:
             raise NotSetAside(Finding(Reason.WRITER_ACTIVE, "the run's directory is locked")) from None
-        if not gathering.same_identity(run.identity, gathering.identity(kernel.status(opened.run), None)):
+        if not inspection.same_identity(run.identity, inspection.identity(linux.status(opened.run), None)):
             raise NotSetAside(Finding(Reason.IDENTITY_MISMATCH))
         try:
             yield opened
@@ -292,7 +292,7 @@ def _locked(run: Run) -> Iterator[OpenRun]:
 
 @contextlib.contextmanager
 def _opened(run: Run) -> Iterator[OpenRun]:
-    with gathering.open_root(run.root) as root, gathering.open_run(root, run.run_path) as opened:
+    with opening.open_root(run.root) as root, opening.open_run(root, run.run_path) as opened:
         yield opened
 
 
@@ -304,7 +304,7 @@ def _refuse_unfit(run: Run) -> None:
         raise NotSetAside(Finding(Reason.MISSING_DIRECTORY, "it was marked as gone"))
     if run.active_attempt:
         raise NotSetAside(Finding(Reason.ALREADY_CLEARING))
-    if conflict := gathering.standing_conflict(run):
+    if conflict := inspection.standing_conflict(run):
         raise NotSetAside(conflict)
     if hindrances := readiness.hindrances():
         raise NotSetAside(hindrances[0])
@@ -319,10 +319,10 @@ def _refuse_busy(run: Run, opened: OpenRun, looked: _Looked, now: datetime) -> N
     try:
         lock = record_locks.held_lock(opened.run, patience_seconds=record_locks.PATIENCE_SECONDS)
     except OSError as error:
-        raise NotSetAside(gathering.way_blocked(error)) from None
+        raise NotSetAside(errors.way_blocked(error)) from None
     if lock is not None:
         raise NotSetAside(Finding(Reason.WRITER_ACTIVE, f"a program holds {show(lock)}"))
-    if busy := gathering.find_writers(looked.scan, [os.fsencode(run.leaf)]):
+    if busy := inspection.find_writers(looked.scan, [os.fsencode(run.leaf)]):
         raise NotSetAside(busy[0])
     # A time in the far future is a wrong clock, and no write of a moment ago.
     written = {entry.path: entry.mtime_ns for entry in looked.scan.data_files}
@@ -412,10 +412,10 @@ def _beside(row: SetAside, root: int) -> Iterator[int]:
         try:
             for path in row.parents:
                 with contextlib.suppress(FileNotFoundError):
-                    there.append(stack.enter_context(layout.opened(layout.open_beneath(root, path))))
+                    there.append(stack.enter_context(run_paths.opened(run_paths.open_beneath(root, path))))
             holding = [parent for parent in there if disk.find(parent, _place(row)) is not None]
         except OSError as error:
-            raise Unreachable(gathering.way_blocked(error)) from None
+            raise Unreachable(errors.way_blocked(error)) from None
         if not there:
             raise Unreachable(Finding(Reason.MISSING_DIRECTORY))
         yield (holding or there)[0]
@@ -463,7 +463,7 @@ def _end(row: SetAside, before: AsideState, after: AsideState, now: datetime) ->
         if done is not None:
             kind, actor, note = done
             said = f"{row.path} ({row.size} bytes), {'to' if kind == LedgerKind.SET_ASIDE else 'from'} {where(row)}"
-            bookkeeping.write_entry(
+            entries.write_entry(
                 row.run,
                 kind=kind,
                 actor=actor,
@@ -473,14 +473,14 @@ def _end(row: SetAside, before: AsideState, after: AsideState, now: datetime) ->
             )
 
 
-def _is_it(row: SetAside, found: kernel.Status | None) -> bool:
+def _is_it(row: SetAside, found: linux.Status | None) -> bool:
     """Whether it is the file of a row: by size and time, since some mounts keep no inode numbers."""
     if found is None or not found.is_file:
         return False
     return _marks(found.ino, found.size, found.mtime_ns).partition(":")[2] == row.marks.partition(":")[2]
 
 
-def _has_number(row: SetAside, found: kernel.Status | None) -> bool:
+def _has_number(row: SetAside, found: linux.Status | None) -> bool:
     return found is not None and row.marks.partition(":")[0] == str(found.ino)
 
 

@@ -6,14 +6,14 @@ What a shell is, the disk tells (`storage/shells.py`); whose it is and since whe
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from cleanup import gathering
+from cleanup.lab import opening
 from cleanup.models import ClearAttempt, Phase, Run, StagingRoot
-from cleanup.policy.lifecycle import State
-from cleanup.staging import ingest, layout, tree
-from cleanup.staging.datadir import TombstoneError
-from cleanup.staging.layout import RunPath, show
-from cleanup.storage import shells
+from cleanup.rules.states import State
+from cleanup.storage import run_paths, shells
+from cleanup.storage.datadir import TombstoneError
+from cleanup.storage.run_paths import RunPath, show
 from cleanup.storage.shells import Shell
+from cleanup.storage.staging import ingest, run_tree
 
 # A disk's clock runs behind ours by some milliseconds.
 _COARSE = timedelta(seconds=1)
@@ -30,7 +30,7 @@ class Left:
 
 def move_shell_aside(attempt: ClearAttempt, run: Run, parent: int) -> bytes:
     """Move the shell at a run's path aside; `parent` is the open folder of the run. Raises as `shells.move_aside`."""
-    path = layout.parse_run_path(run.run_path)
+    path = run_paths.parse_run_path(run.run_path)
     return shells.move_aside(parent, path, attempt.pk.hex, since_ns=fenced_since_ns(attempt))
 
 
@@ -41,12 +41,12 @@ def fenced_since_ns(attempt: ClearAttempt) -> int:
     Without a tombstone it is at the earliest when the attempt was made.
     """
     try:
-        return int(gathering.data_dir().read_story(attempt.pk.hex)["fenced_ns"])
+        return int(opening.data_dir().read_story(attempt.pk.hex)["fenced_ns"])
     except (TombstoneError, KeyError, TypeError, ValueError):
         return (attempt.created_at - _COARSE - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
-def left_at(root: StagingRoot, path: RunPath, opened: gathering.OpenRun) -> Left | None:
+def left_at(root: StagingRoot, path: RunPath, opened: opening.OpenRun) -> Left | None:
     """The shell that lies at a run's path, where that run was cleared, or lies in a fence of which nothing is known.
 
     None for anything else: a run that the wizard has begun there has more in it. Raises OSError.
@@ -74,9 +74,9 @@ def _cleared_at(root: StagingRoot, path: RunPath) -> ClearAttempt | None:
 
 def _unknown_fence_of(path: RunPath, parent: int) -> bytes | None:
     """A fence beside a run's path whose record names that path, and which no attempt of ours has made."""
-    for name in tree.fences(parent):
-        attempt = name.removeprefix(layout.FENCE_PREFIX).decode("ascii", "replace")
-        if not (tree.is_fence_name(name) and _names(parent, name, path)):
+    for name in run_tree.fences(parent):
+        attempt = name.removeprefix(run_paths.FENCE_PREFIX).decode("ascii", "replace")
+        if not (run_tree.is_fence_name(name) and _names(parent, name, path)):
             continue
         if not ClearAttempt.objects.filter(pk=attempt).exists():
             return name
@@ -85,8 +85,8 @@ def _unknown_fence_of(path: RunPath, parent: int) -> bytes | None:
 
 def _names(parent: int, fence: bytes, path: RunPath) -> bool:
     try:
-        with layout.opened(layout.open_beneath(parent, fence)) as fenced:
-            ingest.parse(layout.read_file(fenced, tree.INGEST_PATH, ingest.MAX_BYTES), path)
+        with run_paths.opened(run_paths.open_beneath(parent, fence)) as fenced:
+            ingest.parse(run_paths.read_file(fenced, run_tree.INGEST_PATH, ingest.MAX_BYTES), path)
     except (OSError, ingest.IngestError):
         return False
     return True
@@ -102,17 +102,17 @@ def left_aside(root: StagingRoot, descriptor: int, raw: bytes) -> Left | None:
     if attempt is None:
         return None
     found = ClearAttempt.objects.filter(pk=attempt, run__root=root).select_related("run__root").first()
-    if found is None or layout.parse_run_path(found.run.run_path).parent != folder:
+    if found is None or run_paths.parse_run_path(found.run.run_path).parent != folder:
         return None
-    with layout.opened(layout.open_beneath(descriptor, raw)) as opened:
-        shell = shells.read(opened, layout.parse_run_path(found.run.run_path), since_ns=None)
+    with run_paths.opened(run_paths.open_beneath(descriptor, raw)) as opened:
+        shell = shells.read(opened, run_paths.parse_run_path(found.run.run_path), since_ns=None)
     return Left(found.run, "moved aside when the run went back to its path") if shell else None
 
 
 def read_at(parent: int, name: bytes, run: Run) -> Shell | None:
     """The shell of a run under a name in the open folder of the run; None where it is none, or is gone."""
     try:
-        with layout.opened(layout.open_beneath(parent, name)) as opened:
-            return shells.read(opened, layout.parse_run_path(run.run_path), since_ns=None)
+        with run_paths.opened(run_paths.open_beneath(parent, name)) as opened:
+            return shells.read(opened, run_paths.parse_run_path(run.run_path), since_ns=None)
     except OSError:
         return None

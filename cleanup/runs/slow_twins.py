@@ -8,11 +8,11 @@ from django.db.models import F
 
 from cleanup.lab.nas import NotAsked, Reader, Readers
 from cleanup.models import ClearAttempt, Run
-from cleanup.policy.gates import Facts
-from cleanup.policy.reasons import Reason
-from cleanup.policy.slowness import pause_after
-from cleanup.staging import nas
-from cleanup.staging.layout import Problem
+from cleanup.rules.gates import Facts
+from cleanup.rules.reasons import Reason
+from cleanup.rules.slowness import pause_after
+from cleanup.storage.nas import client
+from cleanup.storage.run_paths import Problem
 
 
 def note(run: Run, reason: str, detail: str, *, now: datetime) -> None:
@@ -21,7 +21,7 @@ def note(run: Run, reason: str, detail: str, *, now: datetime) -> None:
     A silence of the NAS as a whole says little of the run. But it was this run's file that was being read, so it comes
     last in the next sweep all the same, without a pause: should it be the cause, the others are done before it.
     """
-    if not nas.is_silence(Problem(reason, detail)):
+    if not client.is_silence(Problem(reason, detail)):
         return
     slow = reason == Reason.NAS_SLOW
     times = run.nas_slow_times + slow
@@ -31,7 +31,7 @@ def note(run: Run, reason: str, detail: str, *, now: datetime) -> None:
 
 def learn(attempt: ClearAttempt, reason: str, detail: str, *, now: datetime) -> None:
     """Note of the run of an attempt what that has shown of its twin."""
-    if nas.is_silence(Problem(reason, detail)):
+    if client.is_silence(Problem(reason, detail)):
         note(attempt.run, reason, detail, now=now)
     elif attempt.proof_id is not None or reason == Reason.NAS_CHECKSUM_MISMATCH:
         forget(attempt.run)  # every byte was read, whatever stood against the clear after that
@@ -85,9 +85,9 @@ class StillSilent(NotAsked):
     def __init__(self, before: Problem) -> None:
         self._before = before
 
-    def read(self, twin: str, **how: Any) -> nas.Listing:  # noqa: ANN401
+    def read(self, twin: str, **how: Any) -> client.Listing:  # noqa: ANN401
         """Raises NasError, always."""
-        raise nas.NasError(self._before)
+        raise client.NasError(self._before)
 
 
 def _silence_stored(run: Run) -> Problem | None:

@@ -17,12 +17,13 @@ from django.utils import timezone
 from django_q.models import OrmQ
 from django_q.tasks import async_task
 
-from cleanup import bookkeeping, gathering, queueing
-from cleanup.gathering import Unreachable
+from cleanup.lab import opening, task_queues
+from cleanup.lab.opening import Unreachable
+from cleanup.ledger import entries
 from cleanup.models import AcceptedBytes, ByteCheck, LedgerKind, Run
-from cleanup.policy.gates import Finding
-from cleanup.policy.lifecycle import State
-from cleanup.policy.reasons import Reason
+from cleanup.rules.gates import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.rules.states import State
 from cleanup.runs import accepted, comparing, differences
 from cleanup.runs.comparing import NotComparable
 
@@ -49,7 +50,7 @@ def request(run: Run, *, actor: str, now: datetime) -> ByteCheck:
     try:
         with transaction.atomic():
             check = ByteCheck.objects.create(run=run, host=run.root.host, actor=actor, created_at=now, phase_at=now)
-            queue = queueing.queue_for(check.host)
+            queue = task_queues.queue_for(check.host)
             check.task_id = async_task(
                 "cleanup.tasks.verify_again", str(check.pk), cluster=queue, task_name=f"verify {check.pk}"
             )
@@ -76,7 +77,7 @@ def perform(check: ByteCheck, *, now: datetime) -> ByteCheck:
     """Carry out a comparison that waits on this host. One that another process has is returned as it stands."""
     if check.host != settings.EXLAB_HOST:
         return check
-    with gathering.data_dir().lock(f"verify-{check.run_id}") as free:
+    with opening.data_dir().lock(f"verify-{check.run_id}") as free:
         if not free or not check.advance(Phase.QUEUED, Phase.RUNNING, now=timezone.now()):
             return check
         run = Run.objects.with_root().get(pk=check.run_id)
@@ -99,10 +100,10 @@ def perform(check: ByteCheck, *, now: datetime) -> ByteCheck:
 def settle_lost(*, host: str, now: datetime) -> int:
     """End the comparisons of a host whose worker or task is gone; returns how many. A person may ask once more."""
     lost = 0
-    tasks = {queued.task_id() for queued in OrmQ.objects.filter(key=queueing.queue_for(host))}
-    old = now - queueing.LOST_AFTER
+    tasks = {queued.task_id() for queued in OrmQ.objects.filter(key=task_queues.queue_for(host))}
+    old = now - task_queues.LOST_AFTER
     for check in ByteCheck.objects.filter(host=host, phase__in=ByteCheck.ACTIVE, phase_at__lt=old):
-        with gathering.data_dir().lock(f"verify-{check.run_id}") as free:
+        with opening.data_dir().lock(f"verify-{check.run_id}") as free:
             check.refresh_from_db()
             waits = check.phase == Phase.QUEUED and check.task_id in tasks
             if free and check.is_active and not waits:
@@ -155,7 +156,7 @@ def withdraw(run: Run, *, actor: str, note: str, now: datetime) -> None:
 
 def _write(run: Run, actor: str, now: datetime, detail: str) -> None:
     Run.objects.filter(pk=run.pk).update(doubts=F("doubts") + 1)
-    bookkeeping.write_entry(run, kind=LedgerKind.ACCEPTED, actor=actor, now=now, reason="", detail=detail)
+    entries.write_entry(run, kind=LedgerKind.ACCEPTED, actor=actor, now=now, reason="", detail=detail)
 
 
 def _refuse_unfit(check: ByteCheck, run: Run) -> None:
@@ -170,7 +171,7 @@ def _refuse_unfit(check: ByteCheck, run: Run) -> None:
 def _refuse_changed(check: ByteCheck, run: Run, now: datetime) -> None:
     """Both sides must answer now, and be as they were compared."""
     try:
-        with gathering.reached(run) as (opened, reader):
+        with opening.reached(run) as (opened, reader):
             seen = comparing.look_at(run, opened, reader, now)
     except Unreachable as error:
         raise NotAccepted(error.finding) from None

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cleanup.staging import kernel
+from cleanup.storage import linux
 from cleanup.storage.mounts import mount_of
 from cleanup.storage.removals import Turn, counted
 
@@ -174,7 +174,7 @@ def _start_sync(descriptor: int) -> threading.Thread:
     def sync() -> None:
         try:
             with contextlib.suppress(OSError):
-                kernel.sync_filesystem(own)
+                linux.sync_filesystem(own)
         finally:
             os.close(own)
 

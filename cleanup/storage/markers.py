@@ -10,8 +10,8 @@ import uuid
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from cleanup.staging import kernel, layout
-from cleanup.staging.layout import Problem, show
+from cleanup.storage import linux, run_paths
+from cleanup.storage.run_paths import Problem, show
 
 STAGING_PREFIX = b".exlab-staging-"
 NAS_PREFIX = b".exlab-nas-"
@@ -62,7 +62,7 @@ def _holds_uuid(text: bytes) -> bool:
 def exists(directory: int, name: bytes) -> bool:
     """Whether a name is found by looking it up in an open directory. Raises OSError where that cannot be told."""
     try:
-        kernel.status(directory, name)
+        linux.status(directory, name)
     except FileNotFoundError:
         return False
     return True
@@ -79,7 +79,7 @@ def is_seen(directory: int, name: bytes) -> bool:
     if not exists(directory, name):
         return False
     # Opened anew: btrfs lists by a descriptor only what was there when that was opened.
-    with layout.opened(layout.open_beneath(directory, b".")) as anew:
+    with run_paths.opened(run_paths.open_beneath(directory, b".")) as anew:
         return name in names_in(anew)
 
 
@@ -104,6 +104,6 @@ def nas_seen_at(folders: Iterable[tuple[str, int]], token: str) -> str:
 
 def _token_in(directory: int) -> str | None:
     try:
-        return layout.read_token(directory)
+        return run_paths.read_token(directory)
     except (ValueError, OSError):
         return None  # what holds no token is no sign; the root's own token has been checked before

@@ -3,10 +3,10 @@
 import enum
 from typing import NamedTuple
 
-from cleanup.staging.layout import Problem
 from cleanup.storage.caches import is_davfs
 from cleanup.storage.mounts import Mount
 from cleanup.storage.places import Place
+from cleanup.storage.run_paths import Problem
 
 _REASON = "nas_mount_not_accepted"
 

@@ -5,8 +5,9 @@ without a time, a run in its project's folder. Those are runs only where their o
 that a person made beside a run carries the record of that run.
 """
 
-from cleanup.staging import ingest, layout, tree
-from cleanup.staging.layout import RunPath
+from cleanup.storage import run_paths
+from cleanup.storage.run_paths import RunPath
+from cleanup.storage.staging import ingest, run_tree
 
 
 def names_place(run: int, path: RunPath) -> bool:
@@ -20,7 +21,7 @@ def names_place(run: int, path: RunPath) -> bool:
 def _ingest_names(run: int, path: RunPath) -> bool:
     """`ingest.json` names the path, the instrument and the kind of its run."""
     try:
-        ingest.parse(layout.read_file(run, tree.INGEST_PATH, ingest.MAX_BYTES), path)
+        ingest.parse(run_paths.read_file(run, run_tree.INGEST_PATH, ingest.MAX_BYTES), path)
     except (OSError, ingest.IngestError):
         return False
     return True

@@ -7,15 +7,14 @@ import itertools
 import os
 from dataclasses import dataclass
 
-from cleanup.staging import layout
-from cleanup.storage import desktop_files
+from cleanup.storage import desktop_files, run_paths
 
 # So many names one walk looks at in all such folders together, in one of them, and in one directory within.
 MOST_NAMES = 10_000
 MOST_NAMES_OF_ONE = 3_000
 _MOST_NAMES_OF_DIRECTORY = 1_000
 _OURS = b".exlab"
-_RECORDS = (layout.INGEST, layout.SYNC_STATE, layout.CREATION)
+_RECORDS = (run_paths.INGEST, run_paths.SYNC_STATE, run_paths.CREATION)
 # In these lie older states of everything, and to look into some of them is to mount them.
 _SNAPSHOTS = frozenset({b".zfs", b".snapshot", b".snapshots", b"#snapshot", b"~snapshot", b"@recently-snapshot"})
 # The steps from a staging root to a run: EQUIPMENT/PROJECT/Runs/LEAF, or without the folder of its kind.
@@ -56,7 +55,7 @@ def find_run(parent: int, name: bytes, level: int, budget: Budget) -> bytes | No
         path = pending.pop()
         steps = level + 1 + path.count(b"/")
         try:
-            with layout.opened(layout.open_beneath(parent, path)) as descriptor:
+            with run_paths.opened(run_paths.open_beneath(parent, path)) as descriptor:
                 if steps in _STEPS and _has_record(descriptor):
                     found = path
                 elif steps < max(_STEPS):
@@ -68,12 +67,12 @@ def find_run(parent: int, name: bytes, level: int, budget: Budget) -> bytes | No
 
 
 def _has_record(directory: int) -> bool:
-    return any(_is_file(directory, layout.METADATA + b"/" + name) for name in _RECORDS)
+    return any(_is_file(directory, run_paths.METADATA + b"/" + name) for name in _RECORDS)
 
 
 def _is_file(directory: int, path: bytes) -> bool:
     try:
-        with layout.opened_file(directory, path):
+        with run_paths.opened_file(directory, path):
             return True
     except OSError:
         return False

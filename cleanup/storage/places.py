@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-from cleanup.staging import kernel
-from cleanup.storage import blocks, caches, layers, rclone
+from cleanup.storage import blocks, caches, layers, linux, rclone
 from cleanup.storage.fuse import servers_of
 from cleanup.storage.mounts import Mount, mount_of
 
@@ -110,7 +109,7 @@ def _describe(descriptor: int, depth: int) -> Place:
 
 
 def _mounting(descriptor: int) -> str:
-    number = kernel.mounting(descriptor)
+    number = linux.mounting(descriptor)
     if number is None:
         return ""
     with open("/proc/sys/kernel/random/boot_id") as file:

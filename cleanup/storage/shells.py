@@ -10,12 +10,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cleanup.staging import ingest, kernel, layout, tree
-from cleanup.staging.layout import METADATA, RunPath
-from cleanup.storage import record_locks
-from cleanup.storage.staging import metadata
+from cleanup.storage import linux, record_locks, run_paths
+from cleanup.storage.run_paths import METADATA, RunPath
+from cleanup.storage.staging import ingest, metadata, run_tree
 
-_ASIDE = re.compile(re.escape(layout.FENCE_PREFIX) + rb"(?P<attempt>[0-9a-f]{32})\.shell(-[2-9])?")
+_ASIDE = re.compile(re.escape(run_paths.FENCE_PREFIX) + rb"(?P<attempt>[0-9a-f]{32})\.shell(-[2-9])?")
 _FIRST_STATE = "staging"
 
 
@@ -23,14 +22,14 @@ _FIRST_STATE = "staging"
 class Shell:
     """What a shell holds. In one that is not `complete` the wizard was about to write its first record."""
 
-    scan: tree.Scan
+    scan: run_tree.Scan
     complete: bool = True
 
     @property
     def record(self) -> dict[str, int]:
         """What identifies its `ingest.json`, as for `tree.remove`; empty where there is none."""
         for entry in self.scan.entries:
-            if entry.path == tree.INGEST_PATH:
+            if entry.path == run_tree.INGEST_PATH:
                 return {"ino": entry.ino, "size": entry.size, "mtime_ns": entry.mtime_ns}
         return {}
 
@@ -44,7 +43,7 @@ def read(folder: int, path: RunPath, *, since_ns: int | None) -> Shell | None:
     """
     if not _holds_metadata_alone(folder):
         return None
-    scanned = tree.scan(folder)
+    scanned = run_tree.scan(folder)
     early = None not in (since_ns, scanned.birth_ns) and (scanned.birth_ns or 0) < (since_ns or 0)
     if scanned.problems or scanned.is_held or early:
         return None
@@ -52,7 +51,7 @@ def read(folder: int, path: RunPath, *, since_ns: int | None) -> Shell | None:
     if not all(map(_may_be_in_a_shell, inside)):
         return None
     drafts = [entry for entry in inside if metadata.is_draft(_name(entry))]
-    has_record = any(entry.path == tree.INGEST_PATH for entry in inside)
+    has_record = any(entry.path == run_tree.INGEST_PATH for entry in inside)
     if has_record and not _is_first_record(folder, path):
         return None
     return Shell(scanned, complete=not drafts)
@@ -65,18 +64,18 @@ def _holds_metadata_alone(folder: int) -> bool:
     return names == [METADATA]
 
 
-def _name(entry: tree.Entry) -> bytes:
+def _name(entry: run_tree.Entry) -> bytes:
     return entry.path.removeprefix(METADATA + b"/")
 
 
-def _may_be_in_a_shell(entry: tree.Entry) -> bool:
-    known = entry.path == tree.INGEST_PATH or tree.is_lock(entry) or metadata.is_draft(_name(entry))
-    return entry.is_file and tree.is_metadata(entry.path) and known
+def _may_be_in_a_shell(entry: run_tree.Entry) -> bool:
+    known = entry.path == run_tree.INGEST_PATH or run_tree.is_lock(entry) or metadata.is_draft(_name(entry))
+    return entry.is_file and run_tree.is_metadata(entry.path) and known
 
 
 def _is_first_record(folder: int, path: RunPath) -> bool:
     try:
-        record = ingest.parse(layout.read_file(folder, tree.INGEST_PATH, ingest.MAX_BYTES), path)
+        record = ingest.parse(run_paths.read_file(folder, run_tree.INGEST_PATH, ingest.MAX_BYTES), path)
     except (ingest.IngestError, OSError):
         return False
     return [entry.state for entry in record.history] == [_FIRST_STATE]
@@ -84,7 +83,7 @@ def _is_first_record(folder: int, path: RunPath) -> bool:
 
 def aside_names(attempt: str) -> Iterator[bytes]:
     """The names that a shell may get while the run of an attempt goes back to its path."""
-    first = tree.fence_name(attempt) + b".shell"
+    first = run_tree.fence_name(attempt) + b".shell"
     yield first
     yield from (b"%s-%d" % (first, number) for number in range(2, 10))
 
@@ -97,7 +96,7 @@ def attempt_of(name: bytes) -> str | None:
 
 def kept_aside(parent: int, attempt: str) -> list[bytes]:
     """The shells of an attempt that lie aside in the folder of its run."""
-    return [name for name in tree.fences(parent) if attempt_of(name) == attempt]
+    return [name for name in run_tree.fences(parent) if attempt_of(name) == attempt]
 
 
 def move_aside(parent: int, path: RunPath, attempt: str, *, since_ns: int | None) -> bytes:
@@ -108,17 +107,17 @@ def move_aside(parent: int, path: RunPath, attempt: str, *, since_ns: int | None
     """
     leaf = os.fsencode(path.leaf)
     try:
-        folder = layout.open_beneath(parent, leaf)
+        folder = run_paths.open_beneath(parent, leaf)
     except OSError:
         raise _occupied(leaf) from None
-    with layout.opened(folder):
+    with run_paths.opened(folder):
         _expect_shell(folder, path, since_ns, leaf)
         name = rename_aside(parent, leaf, attempt)
         try:
             _expect_same(parent, name, folder)
             _expect_shell(folder, path, since_ns, leaf)
         except OSError:
-            tree.put_back(parent, name, leaf)
+            run_tree.put_back(parent, name, leaf)
             raise
     return name
 
@@ -134,7 +133,7 @@ def _expect_shell(folder: int, path: RunPath, since_ns: int | None, leaf: bytes)
 
 
 def _expect_same(parent: int, name: bytes, folder: int) -> None:
-    if kernel.status(parent, name).ino != kernel.status(folder).ino:
+    if linux.status(parent, name).ino != linux.status(folder).ino:
         raise _occupied(name)
 
 
@@ -142,7 +141,7 @@ def rename_aside(parent: int, leaf: bytes, attempt: str) -> bytes:
     """Give what lies under a name the first free name aside of an attempt, durably. Raises OSError."""
     for name in aside_names(attempt):
         try:
-            tree.fence(parent, leaf, name)
+            run_tree.fence(parent, leaf, name)
         except FileExistsError:
             continue
         return name

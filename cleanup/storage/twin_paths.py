@@ -7,7 +7,7 @@ in `NAMED`. ExLab-Wizard's own transport copies to `<remote path>/<leaf>`, which
 import re
 import unicodedata
 
-from cleanup.staging.layout import RunPath
+from cleanup.storage.run_paths import RunPath
 
 RUN_PATH = "run-path"
 NAMED = {

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from django.db.models import Q, QuerySet
 
 from cleanup.models import LedgerEntry, LedgerKind, Requester, Run, StagingRoot, Sweep, SweepKind
-from cleanup.policy.breakers import RECENT_SWEEPS, WINDOW, Clock, Day, elapsed
+from cleanup.rules.anomalies import RECENT_SWEEPS, WINDOW, Clock, Day, elapsed
 
 # More passes than a month of hourly ones has, with some that people typed.
 _LOOKED_AT = 1_000

@@ -7,12 +7,12 @@ from datetime import datetime
 
 from django.db.models import Count
 
-from cleanup import gathering, recording
 from cleanup.clears.freed import Lately
 from cleanup.models import ClearAttempt, DiskUsage, RetentionPolicy, Run, StagingRoot, Sweep
-from cleanup.models.sums import bytes_sum
-from cleanup.policy.gates import Facts, evaluate
-from cleanup.policy.pressure import (
+from cleanup.models.aggregates import bytes_sum
+from cleanup.rules.gates import Facts, evaluate
+from cleanup.rules.policy import Limits, Mode, Policy, ProofLevel, effective_policy, limits_of
+from cleanup.rules.pressure import (
     Candidate,
     Fill,
     Picker,
@@ -24,10 +24,11 @@ from cleanup.policy.pressure import (
     plan_of,
     pressure_of,
 )
-from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import Limits, Mode, Policy, ProofLevel, effective_policy, limits_of
-from cleanup.policy.shown import Shown, ShownRun, shown_run
-from cleanup.policy.slowness import comes_last
+from cleanup.rules.reasons import Reason
+from cleanup.rules.shown import Shown, ShownRun, shown_run
+from cleanup.rules.slowness import comes_last
+from cleanup.runs import inspection
+from cleanup.sweeps import record
 
 
 def would_take(root: StagingRoot, now: datetime) -> Shown:
@@ -40,8 +41,8 @@ def would_take(root: StagingRoot, now: datetime) -> Shown:
     for run in Run.objects.staged().verified().with_root().filter(root=root).exclude(pk__in=active):
         policy = effective_policy(policies, run.scope)
         found[run.pk] = run, policy
-        candidates += candidates_for(run, gathering.stored_facts(run), policy, now, limited=bool(limits.rehearsing))
-    before = recording.latest(root)
+        candidates += candidates_for(run, inspection.stored_facts(run), policy, now, limited=bool(limits.rehearsing))
+    before = record.latest(root)
     plan = _plan(in_order(candidates, after=cursor_of(before)), root, limits, before, now)
     return Shown({one.key: shown(*found[one.key], one, limits) for one in plan})
 
@@ -108,7 +109,7 @@ def _plan(
 
 def going_on(before: Sweep | None) -> tuple[bool, bool]:
     """Whether the pass before has left free space to be won: by the limits, and by those that are approved so far."""
-    return recording.is_going_on(before), recording.is_going_on(before, unasked=True)
+    return record.is_going_on(before), record.is_going_on(before, unasked=True)
 
 
 def pressures(limits: Limits, fill: Fill, *, going_on: tuple[bool, bool]) -> tuple[Pressure, Pressure]:

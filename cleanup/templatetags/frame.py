@@ -4,7 +4,7 @@ from django import template
 from django.contrib.auth.models import User
 from django.http import HttpRequest
 
-from cleanup import access
+from cleanup.lab import permissions
 
 register = template.Library()
 
@@ -36,4 +36,4 @@ def current(request: HttpRequest | None, place: str, address: str) -> str:
 @register.simple_tag
 def has_no_place(user: User) -> bool:
     """Whether somebody who may look at runs has been given no place where."""
-    return access.places(user, access.VIEW).nowhere
+    return permissions.places(user, permissions.VIEW).nowhere

@@ -6,12 +6,12 @@ from typing import Any
 from django import template
 
 from cleanup.models import Outcome, Sweep, SweepKind, Tally
-from cleanup.policy.freed import say_freed
-from cleanup.policy.pressure import Cause
-from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import Scope
-from cleanup.policy.shown import Shown, say_shown
-from cleanup.policy.wording import name_scope, say_field
+from cleanup.rules.freed import say_freed
+from cleanup.rules.policy import Scope
+from cleanup.rules.pressure import Cause
+from cleanup.rules.reasons import Reason
+from cleanup.rules.sentences import name_scope, say_field
+from cleanup.rules.shown import Shown, say_shown
 from cleanup.templatetags.words import in_units, runs, sentence, visible
 
 register = template.Library()

@@ -6,7 +6,7 @@ from django import template
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from cleanup import problems
+from cleanup.monitoring import problems
 
 register = template.Library()
 

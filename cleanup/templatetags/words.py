@@ -8,9 +8,9 @@ from django.utils import timezone
 
 from cleanup.lab.nas import twin_of
 from cleanup.models import ClearAttempt, LedgerEntry, Run, StagingRoot
-from cleanup.policy.freed import say_fill, say_freed
-from cleanup.policy.reasons import Reason
-from cleanup.policy.units import say_about
+from cleanup.rules.freed import say_fill, say_freed
+from cleanup.rules.quantities import say_about
+from cleanup.rules.reasons import Reason
 
 register = template.Library()
 

@@ -8,10 +8,11 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from cleanup import access, answering
-from cleanup.answering import Answer
+from cleanup.lab import permissions
 from cleanup.models import Run, Sweep, SweepKind, SweptRun
-from cleanup.policy.gates import SCHEDULE_ONLY
+from cleanup.rules.gates import SCHEDULE_ONLY
+from cleanup.sweeps import history
+from cleanup.sweeps.history import Answer
 from cleanup.views.permits import may_look
 from cleanup.views.requests import SignedIn
 
@@ -39,11 +40,11 @@ class Told:
 @may_look
 def answers(request: SignedIn, pk: int) -> HttpResponse:
     now = timezone.now()
-    run = get_object_or_404(access.runs(request.user).with_root(), pk=pk)
+    run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     day, clock = request.GET.get("at", ""), request.GET.get("time", "")
-    moment = answering.moment_of(day, clock)
+    moment = history.moment_of(day, clock)
     at = min(moment, now) if moment else now
-    told = [_told(run, found, at) for found in answering.answer(run, at)]
+    told = [_told(run, found, at) for found in history.answer(run, at)]
     local = timezone.localtime(at)
     context = {
         "run": run,
@@ -54,7 +55,7 @@ def answers(request: SignedIn, pk: int) -> HttpResponse:
         "in_future": moment is not None and timezone.localtime(moment).date() > timezone.localtime(now).date(),
         "timed": told[0],
         "others": [other for other in told[1:] if other.sweep],
-        "earlier": answering.all_said(run, at)[:SHOWN],
+        "earlier": history.all_said(run, at)[:SHOWN],
         "schedule_only": SCHEDULE_ONLY,
         "zone": timezone.get_current_timezone_name(),
         "now": now,
@@ -68,6 +69,6 @@ def _told(run: Run, found: Answer, at: datetime) -> Told:
         title=KINDS[found.kind],
         sweep=sweep,
         said=found.said,
-        silence=answering.silence(run, sweep) if sweep and not found.said else "",
+        silence=history.silence(run, sweep) if sweep and not found.said else "",
         same_day=sweep is not None and timezone.localtime(sweep.started_at).date() == timezone.localtime(at).date(),
     )

@@ -14,11 +14,12 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from cleanup import access, batching
+from cleanup.clears import batches as clear_batches
+from cleanup.clears.progress import Progress, disks, measure
+from cleanup.lab import permissions
 from cleanup.models import ClearAttempt, ClearBatch, Phase
-from cleanup.models.sums import bytes_sum
-from cleanup.policy.reasons import Reason
-from cleanup.progress import Progress, disks, measure
+from cleanup.models.aggregates import bytes_sum
+from cleanup.rules.reasons import Reason
 from cleanup.views.caching import reload_page, wants_fragment
 from cleanup.views.permits import may_clear, may_look
 from cleanup.views.requests import SignedIn
@@ -37,7 +38,7 @@ LAST_TRY = Q(attempts__repeated_by=None)
 @may_look
 def batch_list(request: SignedIn) -> HttpResponse:
     """The latest batches of which somebody may see at least one run."""
-    seen = Exists(ClearAttempt.objects.filter(batch=OuterRef("pk"), run__in=access.runs(request.user)))
+    seen = Exists(ClearAttempt.objects.filter(batch=OuterRef("pk"), run__in=permissions.runs(request.user)))
     latest = list(ClearBatch.objects.filter(seen).order_by("-created_at", "-pk").values_list("pk", flat=True)[:SHOWN])
     batches = (
         ClearBatch.objects.filter(pk__in=latest)
@@ -78,7 +79,7 @@ def batch_progress(request: SignedIn, key: UUID) -> HttpResponse:
 @may_clear
 def pause_batch(request: SignedIn, key: UUID) -> HttpResponse:
     """Begin no other run; what is under way is finished."""
-    return _act(request, key, lambda batch, actor, now: batching.pause(batch, actor=actor, now=now))
+    return _act(request, key, lambda batch, actor, now: clear_batches.pause(batch, actor=actor, now=now))
 
 
 @require_POST
@@ -86,7 +87,7 @@ def pause_batch(request: SignedIn, key: UUID) -> HttpResponse:
 @may_clear
 def resume_batch(request: SignedIn, key: UUID) -> HttpResponse:
     """Go on after a pause."""
-    return _act(request, key, lambda batch, actor, now: batching.resume(batch, now=now))
+    return _act(request, key, lambda batch, actor, now: clear_batches.resume(batch, now=now))
 
 
 @require_POST
@@ -94,7 +95,7 @@ def resume_batch(request: SignedIn, key: UUID) -> HttpResponse:
 @may_clear
 def stop_batch(request: SignedIn, key: UUID) -> HttpResponse:
     """Withdraw what has not begun; what is under way is finished."""
-    return _act(request, key, lambda batch, actor, now: batching.stop(batch, actor=actor, now=now))
+    return _act(request, key, lambda batch, actor, now: clear_batches.stop(batch, actor=actor, now=now))
 
 
 def _act(request: SignedIn, key: UUID, act: Callable[[ClearBatch, str, datetime], object]) -> HttpResponse:
@@ -111,7 +112,7 @@ def _act(request: SignedIn, key: UUID, act: Callable[[ClearBatch, str, datetime]
 
 def _find(request: SignedIn, key: UUID) -> ClearBatch:
     """A batch of which somebody may see at least one run; Http404 otherwise."""
-    seen = ClearAttempt.objects.filter(batch=key, run__in=access.runs(request.user))
+    seen = ClearAttempt.objects.filter(batch=key, run__in=permissions.runs(request.user))
     batch = ClearBatch.objects.filter(pk=key).first() if seen.exists() else None
     if batch is None:
         raise Http404
@@ -120,15 +121,15 @@ def _find(request: SignedIn, key: UUID) -> ClearBatch:
 
 def _may_steer(request: SignedIn, batch: ClearBatch) -> bool:
     """Whether somebody may clear every run of a batch."""
-    if not request.user.has_perm(access.CLEAR):
+    if not request.user.has_perm(permissions.CLEAR):
         return False
-    mine = access.runs(request.user, access.CLEAR)
+    mine = permissions.runs(request.user, permissions.CLEAR)
     return not ClearAttempt.objects.filter(batch=batch).exclude(run__in=mine).exists()
 
 
 def _show(request: SignedIn, batch: ClearBatch, now: datetime, template: str) -> HttpResponse:
     progress = measure(batch, now)
-    visible = ClearAttempt.objects.filter(batch=batch, run__in=access.runs(request.user))
+    visible = ClearAttempt.objects.filter(batch=batch, run__in=permissions.runs(request.user))
     # The order in which they are taken; it stays, whatever becomes of them, so that nothing jumps about.
     rows = visible.last_tries().select_related("run").defer("run__facts", "decision")
     rows = rows.order_by(Coalesce("run__bytes", 0).desc(), F("run_id").desc())

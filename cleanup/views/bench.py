@@ -20,11 +20,12 @@ from django.utils import timezone
 from django.utils.cache import patch_cache_control
 from django.views.decorators.http import require_safe
 
-from cleanup import access, judging, readiness
+from cleanup.lab import permissions, readiness
 from cleanup.models import Instrument, Orphan, OrphanKind, Run, RunQuerySet, StagingRoot, Tone
-from cleanup.models.sums import bytes_sum
-from cleanup.policy.reasons import Reason
-from cleanup.policy.watching import AHEAD
+from cleanup.models.aggregates import bytes_sum
+from cleanup.rules.liveness import AHEAD
+from cleanup.rules.reasons import Reason
+from cleanup.runs import run_status
 from cleanup.templatetags.words import duration, in_units, runs, sentence
 from cleanup.views.caching import reload_page, wants_fragment
 from cleanup.views.permits import JUDGED_AT_ONCE, may_look
@@ -93,14 +94,14 @@ def bench_now(request: SignedIn, token: uuid.UUID) -> HttpResponse:
 def _show(request: SignedIn, instrument: Instrument, template: str) -> HttpResponse:
     now = timezone.now()
     staged = Run.objects.here().filter(root=instrument.root, equipment=instrument.equipment)
-    judging.judge_stale(now, limit=JUDGED_AT_ONCE, runs=staged)
+    run_status.judge_stale(now, limit=JUDGED_AT_ONCE, runs=staged)
     latest = staged.defer("facts").order_by("-first_seen_at", "-pk")[:SHOWN]
     context = {
         "instrument": instrument,
         "sign": _sign(instrument, staged, now),
         "lines": [Line(run, _sign_of_run(run, now)) for run in latest],
         "shown": SHOWN,
-        "listed": request.user.has_perm(access.VIEW),
+        "listed": request.user.has_perm(permissions.VIEW),
         "now": now,
     }
     return render(request, template, context)
@@ -126,11 +127,11 @@ def bench_qr(request: SignedIn, token: uuid.UUID) -> HttpResponse:
 @may_look
 def instrument_list(request: SignedIn) -> HttpResponse:
     now = timezone.now()
-    judging.judge_stale(now, limit=JUDGED_AT_ONCE, runs=access.runs(request.user))
+    run_status.judge_stale(now, limit=JUDGED_AT_ONCE, runs=permissions.runs(request.user))
     staged = Run.objects.here().filter(root=OuterRef("root"), equipment=OuterRef("equipment")).order_by()
     newest = staged.values("equipment").annotate(newest=Max("first_seen_at")).values("newest")
     known = (
-        access.instruments(request.user)
+        permissions.instruments(request.user)
         .select_related("root")
         .annotate(
             staged=CountRows(staged.values("pk")[: MANY + 1]),
@@ -148,7 +149,7 @@ def instrument_list(request: SignedIn) -> HttpResponse:
 @may_look
 def instrument_card(request: SignedIn, pk: int) -> HttpResponse:
     """A card to print and to put beside the instrument."""
-    instrument = get_object_or_404(access.instruments(request.user).select_related("root"), pk=pk)
+    instrument = get_object_or_404(permissions.instruments(request.user).select_related("root"), pk=pk)
     address = _address(request, instrument)
     context = {"instrument": instrument, "bench_address": address, "here_only": urlsplit(address).hostname in LOOPBACK}
     return render(request, "cleanup/instruments_card.html", context)
@@ -161,7 +162,7 @@ def _find(request: SignedIn, token: uuid.UUID) -> Instrument | None:
         return instrument
     if not request.user.is_authenticated:
         return None
-    if not access.instruments(request.user).filter(pk=instrument.pk).exists():
+    if not permissions.instruments(request.user).filter(pk=instrument.pk).exists():
         raise Http404
     return instrument
 

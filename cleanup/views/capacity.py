@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cleanup.measuring import Outlook
+from cleanup.lab.disk_usage import Outlook
 from cleanup.models import Tone
 
 # The bar's whole width, in units of its own.

@@ -12,11 +12,13 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 from django_htmx.http import HttpResponseClientRedirect, reswap, retarget
 
-from cleanup import access, batching, choosing, judging, queueing, readiness
-from cleanup.batching import Changed, NotConfirmed
-from cleanup.choosing import Asked, Preview
+from cleanup.clears import batches, preview, queue
+from cleanup.clears.batches import Changed, NotConfirmed
+from cleanup.clears.preview import Asked, Preview
 from cleanup.forms import ClearForm
+from cleanup.lab import permissions, readiness
 from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot
+from cleanup.runs import run_status
 from cleanup.templatetags.words import count
 from cleanup.views import listing, selection
 from cleanup.views.caching import wants_fragment
@@ -38,8 +40,8 @@ CONFLICT, MISTAKE = 409, 422
 @may_clear
 def clear_run(request: SignedIn, pk: int) -> HttpResponse:
     """Show what would go and ask; a POST writes the wish and its task. What becomes of it is read from the attempt."""
-    run = get_object_or_404(access.runs(request.user).with_root(), pk=pk)
-    if not access.may(request.user, access.CLEAR, run):
+    run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
+    if not permissions.may(request.user, permissions.CLEAR, run):
         raise PermissionDenied
     now = timezone.now()
     if request.method == "POST":
@@ -52,7 +54,7 @@ def _confirm(
 ) -> HttpResponse:
     """The question about one run; `shown` is given where it has been decided already."""
     hindrances = readiness.hindrances()
-    shown = shown or choosing.preview(request.user, Asked.of([run.pk]), now, hindrances=hindrances)
+    shown = shown or preview.preview(request.user, Asked.of([run.pk]), now, hindrances=hindrances)
     (item,) = shown.items
     breaker = listing.open_breakers().get(item.run.root_id)
     standing, _decision = stand(
@@ -84,8 +86,8 @@ def _ask_for(request: SignedIn, run: Run, now: datetime) -> HttpResponse:
         return _confirm(request, run, form, now, status=MISTAKE)
     wish = form.cleaned_data
     try:
-        batching.place_one(request.user, run, digest=wish["digest"], typed=wish["typed"], note=wish["note"], now=now)
-    except queueing.AlreadyClearing:
+        batches.place_one(request.user, run, digest=wish["digest"], typed=wish["typed"], note=wish["note"], now=now)
+    except queue.AlreadyClearing:
         _tell(request, messages.INFO, "This run is being cleared already; here is how far it is.")
     except NotConfirmed as wrong:
         form.add_error("typed", f"To clear this much, type {count(wrong.preview.number)}.")
@@ -118,7 +120,7 @@ def clear_runs(request: SignedIn) -> HttpResponse:
     """What would become of the safe runs of a staging root, or of the selected ones; a POST asks for exactly that."""
     now = timezone.now()
     root = _root_of(request)
-    judging.judge_stale(now, limit=JUDGED_AT_ONCE)
+    run_status.judge_stale(now, limit=JUDGED_AT_ONCE)
     if request.method == "POST":
         return _place(request, root, now)
     return _show(request, root, _chosen(request, root), ClearForm(), now)
@@ -131,8 +133,8 @@ def _root_of(request: SignedIn) -> StagingRoot | None:
         return None
     if "\0" in name:  # which PostgreSQL takes in no text
         raise Http404
-    root = get_object_or_404(access.roots(request.user), name=name)
-    if not access.roots(request.user, access.CLEAR).filter(pk=root.pk).exists():
+    root = get_object_or_404(permissions.roots(request.user), name=name)
+    if not permissions.roots(request.user, permissions.CLEAR).filter(pk=root.pk).exists():
         raise PermissionDenied
     return root
 
@@ -140,7 +142,7 @@ def _root_of(request: SignedIn) -> StagingRoot | None:
 def _chosen(request: SignedIn, root: StagingRoot | None) -> Asked:
     if root is None:
         return Asked.of(selection.chosen(request))
-    return choosing.choose(choosing.safe_on(request.user, root))
+    return preview.choose(preview.safe_on(request.user, root))
 
 
 def _place(request: SignedIn, root: StagingRoot | None, now: datetime) -> HttpResponse:
@@ -152,13 +154,13 @@ def _place(request: SignedIn, root: StagingRoot | None, now: datetime) -> HttpRe
         return _show(request, root, asked, form, now, status=MISTAKE)
     if (
         root is None
-        and not batching.is_placed(wish["batch"])
+        and not batches.is_placed(wish["batch"])
         and (gone := selection.dropped_since(request, asked.marks))
     ):
         asked = Asked.of(selection.chosen(request))
         return _show(request, root, asked, ClearForm(), now, status=CONFLICT, dropped=len(gone))
     try:
-        batch = batching.place(
+        batch = batches.place(
             request.user,
             asked,
             digest=wish["digest"],
@@ -172,7 +174,7 @@ def _place(request: SignedIn, root: StagingRoot | None, now: datetime) -> HttpRe
         return _show(request, root, asked, form, now, shown=wrong.preview, status=MISTAKE)
     except Changed as changed:
         return _show(request, root, asked, form, now, shown=changed.preview, status=CONFLICT)
-    except queueing.AlreadyClearing:
+    except queue.AlreadyClearing:
         return _show(request, root, asked, form, now, status=CONFLICT)
     selection.forget(request, asked.marks)
     address = resolve_url("batch", batch.pk)
@@ -192,9 +194,11 @@ def _show(
 ) -> HttpResponse:
     """The preview; `shown` is given where it has been decided already, `dropped` counts what another page let go."""
     hindrances = readiness.hindrances()
-    shown = shown or choosing.preview(request.user, asked, now, hindrances=hindrances)
-    left = choosing.left_over(choosing.safe_on(request.user, root), asked) if root else 0
-    waiting = judging.unjudged(access.runs(request.user).filter(root=root), limit=choosing.COUNTED) if root else 0
+    shown = shown or preview.preview(request.user, asked, now, hindrances=hindrances)
+    left = preview.left_over(preview.safe_on(request.user, root), asked) if root else 0
+    waiting = (
+        run_status.unjudged(permissions.runs(request.user).filter(root=root), limit=preview.COUNTED) if root else 0
+    )
     roots = shown.roots
     context: dict[str, Any] = {
         "preview": shown,
@@ -202,16 +206,16 @@ def _show(
         "folded": shown.going[IN_SIGHT:],
         "root": root,
         "left": left,
-        "left_is_more": left >= choosing.COUNTED,
-        "most": choosing.MAX_RUNS,
-        "staying_on": choosing.staying_on(request.user, root) if root else [],
+        "left_is_more": left >= preview.COUNTED,
+        "most": preview.MAX_RUNS,
+        "staying_on": preview.staying_on(request.user, root) if root else [],
         "space": _space_after(shown, roots[0]) if len(roots) == 1 else None,
         "form": form,
         "key": uuid.uuid4(),
         "changed": status == CONFLICT,
         "dropped": dropped,
         "selection_version": selection.selection_of(request).version,
-        "not_permitted": choosing.NOT_PERMITTED,
+        "not_permitted": preview.NOT_PERMITTED,
         "hindrances": hindrances,
         "unjudged": waiting,
         "queue_is_silent": any(queue_is_silent(now, host=host) for host in {root.host for root in roots}),

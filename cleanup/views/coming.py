@@ -6,12 +6,12 @@ from datetime import datetime
 
 from django.contrib.auth.models import User
 
-from cleanup import access
+from cleanup.lab import permissions
 from cleanup.models import Announcement, StagingRoot
 from cleanup.monitoring import announcements, forecasts
 from cleanup.monitoring.forecasts import Coming, Foreseen
-from cleanup.policy.announcing import Amount, is_much, last_evening, name_moment
-from cleanup.policy.retention import ScopedPolicy
+from cleanup.rules.announcements import Amount, is_much, last_evening, name_moment
+from cleanup.rules.policy import ScopedPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ def coming(user: User, roots: Sequence[StagingRoot], scoped: list[ScopedPolicy],
     """What is coming on each root of which a policy lets the schedule take anything, as far as a person sees it."""
     found = forecasts.of_roots(roots, scoped, now)
     unsent = _unsent(found, now) if found else {}
-    places = access.places(user, access.VIEW)
+    places = permissions.places(user, permissions.VIEW)
     shown = {}
     for root in roots:
         if (foreseen := found.get(root.pk)) is not None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cleanup.models import ClearAttempt
-from cleanup.policy.gates import AT_THE_CLEAR, BY_ACCEPTANCE, SCHEDULE_ONLY, Decision, Facts, Gate, GateResult, Verdict
-from cleanup.policy.retention import ProofLevel
+from cleanup.rules.gates import AT_THE_CLEAR, BY_ACCEPTANCE, SCHEDULE_ONLY, Decision, Facts, Gate, GateResult, Verdict
+from cleanup.rules.policy import ProofLevel
 
 # What a gate that passes comes to.
 PASSED = {

@@ -18,12 +18,12 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import reswap, retarget
 
-from cleanup import access, holding
-from cleanup.holding import Cost, HoldRefused
-from cleanup.lab import days
+from cleanup.lab import days, permissions
 from cleanup.models import Hold, HoldQuerySet, HoldSource, Likeness, Run
-from cleanup.policy.lifecycle import State
+from cleanup.rules.states import State
 from cleanup.runs import held
+from cleanup.runs import holds as run_holds
+from cleanup.runs.holds import Cost, HoldRefused
 from cleanup.templatetags.words import visible
 from cleanup.views.caching import wants_fragment
 from cleanup.views.permits import may_hold
@@ -51,7 +51,7 @@ class HoldForm(forms.Form):
         input_formats=["%Y-%m-%d"],
     )
     reason = forms.CharField(
-        max_length=holding.REASON_LENGTH, widget=forms.TextInput(attrs={"autocomplete": "off"}), strip=True
+        max_length=run_holds.REASON_LENGTH, widget=forms.TextInput(attrs={"autocomplete": "off"}), strip=True
     )
 
     def __init__(self, data: Any = None) -> None:  # noqa: ANN401
@@ -59,7 +59,7 @@ class HoldForm(forms.Form):
 
     def clean_last_day(self) -> date:
         day: date = self.cleaned_data["last_day"]
-        if day > timezone.localdate() + holding.LONGEST:  # also far from the end of the calendar
+        if day > timezone.localdate() + run_holds.LONGEST:  # also far from the end of the calendar
             raise forms.ValidationError("A hold may last ten years at the most; it can be laid again.")
         return day
 
@@ -107,8 +107,8 @@ def hold_list(request: SignedIn) -> HttpResponse:
     shown = dict(SHOWN)
     chosen = request.GET.get("show", "")
     chosen = chosen if chosen in shown else SHOWN[0][0]
-    places = access.places(request.user, access.VIEW).q("run__root", "run__equipment")
-    holds = (holding.ending(now) if chosen == "ending" else holding.in_force(now)).filter(places)
+    places = permissions.places(request.user, permissions.VIEW).q("run__root", "run__equipment")
+    holds = (run_holds.ending(now) if chosen == "ending" else run_holds.in_force(now)).filter(places)
     if chosen == "mine":
         holds = holds.filter(owner=request.user.get_username(), source=HoldSource.PERSON)
     ordered = holds.order_by(F("until").asc(nulls_last=True), "created_at", "pk")
@@ -119,7 +119,7 @@ def hold_list(request: SignedIn) -> HttpResponse:
         "chosen": chosen,
         "page": page,
         "lines": _lines(page.object_list, now, request.user),
-        "total": holding.total_cost(found[:ADDED_UP], now),
+        "total": run_holds.total_cost(found[:ADDED_UP], now),
         "cut": ADDED_UP if len(found) > ADDED_UP else 0,
         "runs": len({hold.run_id for hold in found}),
         "now": now,
@@ -132,14 +132,14 @@ def hold_list(request: SignedIn) -> HttpResponse:
 @may_hold
 def hold_run(request: SignedIn, pk: int) -> HttpResponse:
     """Lay a hold, its owner whoever asks for it: on a page of its own, or in a dialog before the list of runs."""
-    run = get_object_or_404(access.runs(request.user).with_root(), pk=pk)
+    run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     _expect_may(request.user, run)
     now = timezone.now()
     form = HoldForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         owner = request.user.get_username()
         try:
-            laid = holding.hold(run, owner=owner, reason=form.cleaned_data["reason"], until=form.until, now=now)
+            laid = run_holds.hold(run, owner=owner, reason=form.cleaned_data["reason"], until=form.until, now=now)
         except HoldRefused as refused:
             form.add_error(None, str(refused))
         else:
@@ -166,14 +166,14 @@ def extend_hold(request: SignedIn, pk: int) -> HttpResponse:
             messages.SUCCESS,
         )
         try:
-            if not holding.extend(hold, until=form.until, actor=request.user.get_username(), now=now):
+            if not run_holds.extend(hold, until=form.until, actor=request.user.get_username(), now=now):
                 words, level = "This hold is over, or was changed meanwhile. Nothing was done.", messages.ERROR
         except HoldRefused as refused:
             form.add_error("last_day", str(refused))
         else:
             messages.add_message(request, level, words)
             return redirect("hold-list")
-    extendable = hold.source == HoldSource.PERSON and holding.ended_at(hold, now) is None
+    extendable = hold.source == HoldSource.PERSON and run_holds.ended_at(hold, now) is None
     return _render(request, "extend", {"hold": hold, "form": form, "extendable": extendable, "now": now}, form)
 
 
@@ -186,7 +186,7 @@ def release_hold(request: SignedIn, pk: int) -> HttpResponse:
     _expect_may(request.user, hold.run)
     if hold.source == HoldSource.FILE:
         messages.error(request, "This hold lies in the run: it ends when the file .exlab-hold is taken away.")
-    elif holding.release(hold, actor=request.user.get_username(), now=timezone.now()):
+    elif run_holds.release(hold, actor=request.user.get_username(), now=timezone.now()):
         messages.success(request, f"Released: the hold of {hold.owner} on {visible(hold.run.leaf)}.")
     else:
         messages.info(request, "This hold is over already.")
@@ -204,12 +204,12 @@ def _page_of(request: SignedIn, hold: Hold) -> int:
 
 def _visible(user: User) -> HoldQuerySet:
     """The holds of the runs that somebody may see."""
-    places = access.places(user, access.VIEW).q("run__root", "run__equipment")
+    places = permissions.places(user, permissions.VIEW).q("run__root", "run__equipment")
     return Hold.objects.filter(places).select_related("run__root").defer("run__facts")
 
 
 def _expect_may(user: User, run: Run) -> None:
-    if not access.may(user, access.HOLD, run):
+    if not permissions.may(user, permissions.HOLD, run):
         raise PermissionDenied
 
 
@@ -226,7 +226,7 @@ def panel(run: Run, now: datetime, user: User) -> dict[str, Any]:
     holds = list(run.holds.all())
     return {
         "lines": [*_lines_of_others(run, now, user), *_lines(holds, now)],
-        "total": holding.total_cost(holds, now),
+        "total": run_holds.total_cost(holds, now),
         "form": HoldForm(),
         "may_be_held": _may_be_held(run),
     }
@@ -239,8 +239,8 @@ def _lines_of_others(run: Run, now: datetime, user: User) -> list[Line]:
         for hold in (
             Hold.objects.in_force(now).filter(run=alike.other_id, source=HoldSource.PERSON).select_related("run")
         ):
-            may_hold = access.may(user, access.HOLD, hold.run)
-            lines.append(Line(hold, holding.cost(hold, now), None, may_hold=may_hold, alike=alike))
+            may_hold = permissions.may(user, permissions.HOLD, hold.run)
+            lines.append(Line(hold, run_holds.cost(hold, now), None, may_hold=may_hold, alike=alike))
     return lines
 
 
@@ -253,9 +253,9 @@ def _lines(holds: Iterable[Hold], now: datetime, user: User | None = None) -> li
     return [
         Line(
             hold,
-            holding.cost(hold, now),
-            holding.ended_at(hold, now),
-            may_hold=user is None or access.may(user, access.HOLD, hold.run),
+            run_holds.cost(hold, now),
+            run_holds.ended_at(hold, now),
+            may_hold=user is None or permissions.may(user, permissions.HOLD, hold.run),
         )
         for hold in holds
     ]

@@ -8,8 +8,8 @@ from math import ceil
 from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Count, Exists, OuterRef, Q
 
-from cleanup import access, breaking, gathering, judging, readiness
 from cleanup.forms import BY_SCHEDULE, UNREADABLE, WITHIN_A_DAY
+from cleanup.lab import permissions, readiness
 from cleanup.models import (
     ClearAttempt,
     LedgerEntry,
@@ -22,11 +22,13 @@ from cleanup.models import (
     SweepBreaker,
     Tone,
 )
-from cleanup.models.sums import bytes_sum
-from cleanup.policy.gates import Finding
-from cleanup.policy.lifecycle import State
-from cleanup.policy.retention import ScopedPolicy
-from cleanup.policy.watching import AHEAD
+from cleanup.models.aggregates import bytes_sum
+from cleanup.rules.gates import Finding
+from cleanup.rules.liveness import AHEAD
+from cleanup.rules.policy import ScopedPolicy
+from cleanup.rules.states import State
+from cleanup.runs import inspection, run_status
+from cleanup.sweeps import breakers as sweep_breakers
 from cleanup.templatetags.words import visible
 from cleanup.views.paging import or_nothing
 from cleanup.views.standing import Standing, stand
@@ -99,18 +101,20 @@ def rows_of(
     keys: Sequence[int], hindrances: tuple[Finding, ...], now: datetime, user: Somebody, picked: Collection[int] = ()
 ) -> list[Row]:
     """The runs with these keys as rows, in their order, decided anew; those that somebody may not see are left out."""
-    runs = access.runs(user).filter(pk__in=keys)
+    runs = permissions.runs(user).filter(pk__in=keys)
     policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
-    attempts = judging.latest_attempts(runs)
+    attempts = run_status.latest_attempts(runs)
     found = {run.pk: run for run in runs.with_root()}
-    gathering.look_up_failures(found.values())
+    inspection.look_up_failures(found.values())
     rows = (_row(found[key], attempts.get(key), policies, hindrances, breakers, now) for key in keys if key in found)
     return [_for(row, user, picked, now) for row in rows]
 
 
 def open_breakers() -> dict[int, Finding]:
     """What has stopped the sweeps, by the key of the staging root."""
-    return {breaker.root_id: breaking.finding_of(breaker) for breaker in SweepBreaker.objects.filter(closed_at=None)}
+    return {
+        breaker.root_id: sweep_breakers.finding_of(breaker) for breaker in SweepBreaker.objects.filter(closed_at=None)
+    }
 
 
 def troubled_roots(hindrances: tuple[Finding, ...]) -> list[int]:
@@ -133,7 +137,7 @@ def freed_lately(now: datetime, *, by: str) -> Exists:
 
 def filtered(user: Somebody, chosen: dict[str, str], now: datetime) -> RunQuerySet:
     """The runs that somebody sees and has chosen, whatever their verdict: staged ones, or if asked for the cleared."""
-    runs = access.runs(user)
+    runs = permissions.runs(user)
     state = chosen.get("state")
     if "freed" in chosen:  # whatever has become of the run since: these are counted elsewhere, and must be as many
         runs = runs.filter(freed_lately(now, by=chosen["freed"]))
@@ -145,7 +149,7 @@ def filtered(user: Somebody, chosen: dict[str, str], now: datetime) -> RunQueryS
         runs = runs.filter(state=state)
     if "root" in chosen:
         # By its key: joined by its name, no database would use the indexes that begin with the tone.
-        named = access.roots(user).filter(name=chosen["root"]).values_list("pk", flat=True).first()
+        named = permissions.roots(user).filter(name=chosen["root"]).values_list("pk", flat=True).first()
         runs = runs.filter(root=named) if named is not None else runs.none()
     same = {"equipment": "equipment", "project": "project", "kind": "run_kind"}
     runs = runs.filter(**{column: chosen[name] for name, column in same.items() if name in chosen})
@@ -201,19 +205,19 @@ def counted(runs: RunQuerySet) -> int:
 
 
 def root_choices(user: Somebody) -> list[str]:
-    return list(access.roots(user).values_list("name", flat=True))
+    return list(permissions.roots(user).values_list("name", flat=True))
 
 
 def equipment_choices(user: Somebody) -> list[str]:
-    seen = access.instruments(user).order_by("equipment")
+    seen = permissions.instruments(user).order_by("equipment")
     return list(seen.values_list("equipment", flat=True).distinct()[:OFFERED])
 
 
 def project_choices(user: Somebody) -> list[tuple[str, str]]:
     """Each project with the title that it was given last; of somebody who does not see all, those with staged runs."""
     projects = Project.objects.order_by("code")
-    if not access.places(user, access.VIEW).everywhere:
-        projects = projects.filter(Exists(access.runs(user).here().filter(project=OuterRef("code")).order_by()))
+    if not permissions.places(user, permissions.VIEW).everywhere:
+        projects = projects.filter(Exists(permissions.runs(user).here().filter(project=OuterRef("code")).order_by()))
     return [
         (code, visible(f"{code} · {title}" if title else code))
         for code, title in projects.values_list("code", "title")[:OFFERED]
@@ -239,8 +243,8 @@ def _for(row: Row, user: Somebody, picked: Collection[int], now: datetime) -> Ro
         run,
         row.standing,
         row.attempt,
-        may_clear=user.has_perm(access.CLEAR) and access.may(user, access.CLEAR, run),
-        may_hold=user.has_perm(access.HOLD) and access.may(user, access.HOLD, run),
+        may_clear=user.has_perm(permissions.CLEAR) and permissions.may(user, permissions.CLEAR, run),
+        may_hold=user.has_perm(permissions.HOLD) and permissions.may(user, permissions.HOLD, run),
         chosen=run.pk in picked,
         asks_in=ceil((opens_at - now).total_seconds()) + 1 if opens_at is not None and soon else None,
     )

@@ -11,14 +11,16 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
-from cleanup import access, discovery, marking, orphans, problems
-from cleanup.gathering import Unreachable
-from cleanup.marking import Marked
+from cleanup.lab import permissions
+from cleanup.lab.opening import Unreachable
 from cleanup.models import Orphan, OrphanKind, Run, RunQuerySet
-from cleanup.reregistering import Action, Order, Outcome
-from cleanup.runs import moving
+from cleanup.monitoring import problems
+from cleanup.runs import discovery, moving, orphans
+from cleanup.runs import gone as gone_runs
+from cleanup.runs.gone import Marked
 from cleanup.runs.moving import Move, NotMoved
-from cleanup.staging import layout
+from cleanup.runs.reregistration import Action, Order, Outcome
+from cleanup.storage import run_paths
 from cleanup.templatetags.words import runs as counted
 from cleanup.templatetags.words import visible
 from cleanup.views.permits import may_look
@@ -39,7 +41,7 @@ class MoveForm(forms.Form):
     old = forms.CharField(max_length=1024, widget=forms.TextInput(attrs={"autocomplete": "off"}))
     new = forms.CharField(max_length=1024, widget=forms.TextInput(attrs={"autocomplete": "off"}))
     note = forms.CharField(
-        max_length=marking.MAX_REASON, required=False, widget=forms.TextInput(attrs={"autocomplete": "off"})
+        max_length=gone_runs.MAX_REASON, required=False, widget=forms.TextInput(attrs={"autocomplete": "off"})
     )
 
 
@@ -57,7 +59,7 @@ def mark_all_gone(request: SignedIn) -> HttpResponse:
     chosen = [run for run in runs[:AT_ONCE] if run.pk in ticked]
     if request.method == "POST" and form.is_valid() and chosen:
         actor = request.user.get_username()
-        _tell(request, marking.mark_all(chosen, actor=actor, reason=form.cleaned_data["note"], now=now))
+        _tell(request, gone_runs.mark_all(chosen, actor=actor, reason=form.cleaned_data["note"], now=now))
         return redirect("problem-list")
     posted = request.method == "POST"
     context = {
@@ -99,7 +101,7 @@ def _orphan(user: User, pk: int) -> Orphan:
     """A missing run among the orphans that a person may see and change, also one that is missing no more."""
     found = problems.visible_orphans(user, among=Orphan.objects.filter(kind=OrphanKind.MISSING))
     orphan = get_object_or_404(found.select_related("root"), pk=pk)
-    if not problems.may(user, access.CHANGE, orphan):
+    if not problems.may(user, permissions.CHANGE, orphan):
         raise PermissionDenied
     return orphan
 
@@ -121,7 +123,10 @@ def _missing(user: User) -> RunQuerySet:
     """The missing runs that a person may mark as gone."""
     listed = orphans.listed().filter(kind=OrphanKind.MISSING).values("run")
     return (
-        access.runs(user, access.CHANGE).filter(pk__in=access.runs(user).values("pk")).filter(pk__in=listed).with_root()
+        permissions.runs(user, permissions.CHANGE)
+        .filter(pk__in=permissions.runs(user).values("pk"))
+        .filter(pk__in=listed)
+        .with_root()
     )
 
 
@@ -141,14 +146,16 @@ def _tell(request: SignedIn, marked: list[Marked]) -> None:
 def _guessed(user: User, run: Run) -> dict[str, str]:
     """What the form begins with: the folder that seems to have been renamed, else the run's project."""
     guess = moving.guess(run)
-    if guess is not None and access.places(user, access.CHANGE).include(run.root_id, guess.new.partition("/")[0]):
+    if guess is not None and permissions.places(user, permissions.CHANGE).include(
+        run.root_id, guess.new.partition("/")[0]
+    ):
         return {"old": guess.old, "new": guess.new}
     return {"old": "/".join(run.run_path.split("/")[:2]), "new": ""}
 
 
 def _expect_places(user: User, run: Run, move: Move) -> None:
     """Who moves runs must have the right to change them where they are known, and where they are to be known."""
-    places = access.places(user, access.CHANGE)
+    places = permissions.places(user, permissions.CHANGE)
     there = {path.partition("/")[0] for path in (move.old, move.new)}
     if not all(places.include(run.root_id, equipment) for equipment in there):
         raise PermissionDenied
@@ -157,7 +164,7 @@ def _expect_places(user: User, run: Run, move: Move) -> None:
 def _moved(request: SignedIn, run: Run, outcomes: list[Outcome], now: datetime) -> HttpResponse:
     moved = [outcome for outcome in outcomes if outcome.action is Action.REREGISTERED]
     for outcome in moved[:_LOOKED_AT]:
-        discovery.look_at_path(run.root, layout.parse_run_path(outcome.moved_to), now=now)
+        discovery.look_at_path(run.root, run_paths.parse_run_path(outcome.moved_to), now=now)
     if moved:
         verb = "has its new path" if len(moved) == 1 else "have their new paths"
         messages.success(request, f"{counted(len(moved))} {verb}. A clear compares every byte, as always.")

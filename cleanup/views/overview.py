@@ -13,9 +13,9 @@ from django.utils import timezone
 from django.utils.http import urlencode
 from django.views.decorators.http import require_safe
 
-from cleanup import access, judging, measuring, readiness, schedules, watching
 from cleanup.forms import BY_HAND, BY_SCHEDULE, WITHIN_A_DAY
-from cleanup.measuring import Outlook
+from cleanup.lab import disk_usage, permissions, readiness, task_queues
+from cleanup.lab.disk_usage import Outlook
 from cleanup.models import (
     ClearAttempt,
     ClearBatch,
@@ -29,11 +29,12 @@ from cleanup.models import (
     SweepKind,
     Tone,
 )
-from cleanup.models.sums import bytes_sum
-from cleanup.monitoring import forecasts
-from cleanup.policy.gates import Finding
-from cleanup.policy.lifecycle import State
-from cleanup.policy.watching import AHEAD
+from cleanup.models.aggregates import bytes_sum
+from cleanup.monitoring import forecasts, watchdog
+from cleanup.rules.gates import Finding
+from cleanup.rules.liveness import AHEAD
+from cleanup.rules.states import State
+from cleanup.runs import run_status
 from cleanup.views import coming, listing
 from cleanup.views.caching import wants_fragment
 from cleanup.views.capacity import Amount, Bar, draw
@@ -155,16 +156,16 @@ def overview_now(request: SignedIn) -> HttpResponse:
 
 def _show(request: SignedIn, template: str) -> HttpResponse:
     now = timezone.now()
-    judging.judge_stale(now, limit=JUDGED_AT_ONCE)
+    run_status.judge_stale(now, limit=JUDGED_AT_ONCE)
     hindrances = readiness.hindrances()
     user = request.user
-    roots = list(access.roots(user))
+    roots = list(permissions.roots(user))
     context = {
         "cards": _cards(user, roots, hindrances, now),
         "any_root": bool(roots) or StagingRoot.objects.exists(),
         "batches": _under_way(user),
         "hindrances": hindrances,
-        "unjudged": judging.unjudged(access.runs(user), limit=listing.COUNTED),
+        "unjudged": run_status.unjudged(permissions.runs(user), limit=listing.COUNTED),
         "outdated": now - OUTDATED,
         "now": now,
     }
@@ -174,16 +175,16 @@ def _show(request: SignedIn, template: str) -> HttpResponse:
 def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...], now: datetime) -> list[Card]:
     """A card for each root; as many queries for many as for one."""
     sums = add_up(user, now)
-    outlooks = measuring.outlooks(roots, now)
+    outlooks = disk_usage.outlooks(roots, now)
     policies = RetentionPolicy.objects.scoped()
-    beating = watching.beating_hosts(now)
-    unwatched = set(watching.silent_watches(now))
+    beating = watchdog.beating_hosts(now)
+    unwatched = set(watchdog.silent_watches(now))
     sweeps = _last_sweeps(roots) if user.has_perm("cleanup.view_sweep") else {}
-    next_sweeps = schedules.next_sweeps()
+    next_sweeps = task_queues.next_sweeps()
     breakers = {one.root_id: one for one in SweepBreaker.objects.filter(closed_at=None, root__in=roots)}
     freed = _freed(user, now)
     foreseen = coming.coming(user, roots, policies, now)
-    places = access.places(user, access.VIEW)
+    places = permissions.places(user, permissions.VIEW)
     cards = []
     for root in roots:
         troubled = bool(hindrances or root.problem)
@@ -268,7 +269,7 @@ def _last_sweeps(roots: Sequence[StagingRoot]) -> dict[int, Sweep]:
 
 def _freed(user: User, now: datetime) -> dict[str, Freed]:
     """What was freed in the last week of what somebody may see, by the root's name."""
-    places = access.places(user, access.VIEW).q(root="run__root")
+    places = permissions.places(user, permissions.VIEW).q(root="run__root")
     entries = LedgerEntry.objects.freeing().filter(places, at__gt=now - listing.A_WEEK, at__lte=now + AHEAD).order_by()
     scheduled = Q(requester=Requester.SCHEDULE)
     sums = entries.values("root_name").annotate(
@@ -289,7 +290,7 @@ def _under_way(user: User) -> list[UnderWay]:
     """The batches that are at work on runs that somebody may see, the latest first."""
     active = ClearAttempt.objects.filter(phase__in=ClearAttempt.ACTIVE, batch__isnull=False)
     keys = list(
-        active.filter(run__in=access.runs(user).order_by()).order_by().values_list("batch", flat=True).distinct()
+        active.filter(run__in=permissions.runs(user).order_by()).order_by().values_list("batch", flat=True).distinct()
     )
     if not keys:
         return []

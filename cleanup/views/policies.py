@@ -16,16 +16,16 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
-from cleanup import access, rehearsing
-from cleanup.lab import first_nights
+from cleanup.lab import first_nights, permissions
 from cleanup.lab.first_nights import Waiting
 from cleanup.models import Instrument, RetentionPolicy, RunKind, StagingRoot, Surprise
 from cleanup.monitoring import announcements
-from cleanup.policy.explaining import Change, differences, explain
-from cleanup.policy.rehearsal import nights_wanted
-from cleanup.policy.retention import Policy, Scope, ScopedPolicy, Stage, effective_policy
-from cleanup.policy.wording import describe, describe_stage, name_scope
-from cleanup.rehearsing import Became, Compared, Superseded
+from cleanup.rules.explanations import Change, differences, explain
+from cleanup.rules.policy import Policy, Scope, ScopedPolicy, Stage, effective_policy
+from cleanup.rules.rehearsal import nights_wanted
+from cleanup.rules.sentences import describe, describe_stage, name_scope
+from cleanup.sweeps import rehearsal
+from cleanup.sweeps.rehearsal import Became, Compared, Superseded
 from cleanup.templatetags.words import visible
 from cleanup.views.policy_form import WRITE, query_of
 from cleanup.views.requests import SignedIn
@@ -99,7 +99,7 @@ def policy_list(request: SignedIn) -> HttpResponse:
     told = _tell_all(request.user, now)
     in_force = sorted((shown for shown in told if shown.in_force), key=lambda shown: _order(shown.version.scope))
     page = Paginator(told, PAGE_SIZE).get_page(request.GET.get("page", "1"))
-    instruments = access.instruments(request.user).select_related("root").order_by("root__name", "equipment")
+    instruments = permissions.instruments(request.user).select_related("root").order_by("root__name", "equipment")
     context = {
         "in_force": in_force,
         "page": page,
@@ -119,10 +119,8 @@ def policy_detail(request: SignedIn, number: int) -> HttpResponse:
     """One version: what its rehearsal would have cleared, and what people did."""
     now = timezone.now()
     version = _visible_version(request.user, number)
-    places = access.places(request.user, access.VIEW)
-    compared = [
-        one for one in rehearsing.comparison(version, now) if places.include(one.run.root_id, one.run.equipment)
-    ]
+    places = permissions.places(request.user, permissions.VIEW)
+    compared = [one for one in rehearsal.comparison(version, now) if places.include(one.run.root_id, one.run.equipment)]
     same_scope = RetentionPolicy.objects.filter(
         root=version.root_id, equipment=version.equipment, project=version.project, run_kind=version.run_kind
     )
@@ -153,7 +151,7 @@ def promote_policy(request: SignedIn, number: int) -> HttpResponse:
     """Let a version loose before it has its nights, or where only a person may."""
 
     def promote(version: RetentionPolicy, author: str, note: str, now: datetime) -> RetentionPolicy:
-        return rehearsing.promote(version, author, now, note=note)
+        return rehearsal.promote(version, author, now, note=note)
 
     return _restage(request, number, promote, "From the next pass on it clears what is due.")
 
@@ -163,7 +161,7 @@ def promote_policy(request: SignedIn, number: int) -> HttpResponse:
 @may_set_policies
 def promote_root(request: SignedIn, pk: int) -> HttpResponse:
     """End the first nights of a staging root that is new under the policies in force."""
-    root = get_object_or_404(access.roots(request.user), pk=pk)
+    root = get_object_or_404(permissions.roots(request.user), pk=pk)
     if not _may_promote(request.user, root):
         raise PermissionDenied
     form = NoteForm(request.POST)
@@ -171,7 +169,7 @@ def promote_root(request: SignedIn, pk: int) -> HttpResponse:
         messages.error(request, f"Nothing was changed: {' '.join(map(str, form.errors['note']))}")
         return redirect("policy-list")
     try:
-        rehearsing.promote_root(root, request.user.get_username(), timezone.now(), note=form.cleaned_data["note"])
+        rehearsal.promote_root(root, request.user.get_username(), timezone.now(), note=form.cleaned_data["note"])
     except Superseded as error:
         messages.error(request, f"Nothing was changed: {visible(error)}.")
     else:
@@ -185,7 +183,7 @@ def promote_root(request: SignedIn, pk: int) -> HttpResponse:
 @may_set_policies
 def rehearse_policy(request: SignedIn, number: int) -> HttpResponse:
     """Rehearse a version again."""
-    return _restage(request, number, rehearsing.send_back, "From the next pass on it only records what it would clear.")
+    return _restage(request, number, rehearsal.send_back, "From the next pass on it only records what it would clear.")
 
 
 def _restage(
@@ -214,7 +212,7 @@ def _restage(
 
 def _coming(user: User, roots: Iterable[StagingRoot]) -> str:
     """What the next passes over some staging roots take, as far as a person sees the whole of them."""
-    places = access.places(user, access.VIEW)
+    places = permissions.places(user, permissions.VIEW)
     seen = [root for root in roots if places.include(root.pk, "")]
     said = announcements.say_next(seen, timezone.now())
     return f" {visible(said)}" if said else ""
@@ -235,7 +233,7 @@ def _visible_version(user: User, number: int) -> RetentionPolicy:
 
 def _sees(user: User, version: RetentionPolicy) -> bool:
     """Whether a version may apply to runs that somebody may see."""
-    places = access.places(user, access.VIEW)
+    places = permissions.places(user, permissions.VIEW)
     return places.everywhere or any(
         None in (version.root_id, root) or version.root_id == root
         for root, instrument in places.pairs
@@ -245,19 +243,19 @@ def _sees(user: User, version: RetentionPolicy) -> bool:
 
 def _may_write(user: User, version: RetentionPolicy) -> bool:
     """Whether somebody may write a version for all that this one covers."""
-    wanted = (access.VIEW, WRITE)
-    return all(access.places(user, each).include(version.root_id, version.equipment) for each in wanted)
+    wanted = (permissions.VIEW, WRITE)
+    return all(permissions.places(user, each).include(version.root_id, version.equipment) for each in wanted)
 
 
 def _first_nights(user: User, now: datetime) -> list[Waiting]:
     """The staging roots in their first nights that a person may see."""
     found = first_nights.waiting(now)
-    seen = set(access.roots(user).values_list("pk", flat=True)) if found else set()
+    seen = set(permissions.roots(user).values_list("pk", flat=True)) if found else set()
     return [waiting for waiting in found if waiting.root.pk in seen]
 
 
 def _may_promote(user: User, root: StagingRoot) -> bool:
-    return all(access.places(user, each).include(root.pk, "") for each in (access.VIEW, WRITE))
+    return all(permissions.places(user, each).include(root.pk, "") for each in (permissions.VIEW, WRITE))
 
 
 def _explain(instruments: Iterable[Instrument], scoped: list[ScopedPolicy]) -> list[Line]:
@@ -306,7 +304,7 @@ def _tell(versions: list[RetentionPolicy], wanted: list[RetentionPolicy], now: d
         latest[value.scope] = value
     in_force = [version for version in wanted if version.version in newest.values()]
     scoped = RetentionPolicy.objects.scoped() if in_force else []  # what is rehearsed may leave fields to wider scopes
-    nights = rehearsing.nights_by_version([each for each in in_force if each.rehearsal == Stage.REHEARSING], now)
+    nights = rehearsal.nights_by_version([each for each in in_force if each.rehearsal == Stage.REHEARSING], now)
     noted = Surprise.objects.filter(policy_version__in=[version.version for version in in_force]).order_by()
     surprises = dict(noted.values_list("policy_version").annotate(count=Count("pk")))
     told = []

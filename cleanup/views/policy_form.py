@@ -17,13 +17,14 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 from django_htmx.http import HttpResponseClientRedirect
 
-from cleanup import access, previewing
 from cleanup.forms import PolicyForm, ScopeForm
+from cleanup.lab import permissions
 from cleanup.models import RetentionPolicy, StagingRoot
-from cleanup.policy.retention import Scope, Stage, effective_policy
-from cleanup.policy.wording import describe, name_scope
-from cleanup.previewing import Preview
-from cleanup.rehearsing import Superseded
+from cleanup.rules.policy import Scope, Stage, effective_policy
+from cleanup.rules.sentences import describe, name_scope
+from cleanup.sweeps import policy_preview
+from cleanup.sweeps.policy_preview import Preview
+from cleanup.sweeps.rehearsal import Superseded
 from cleanup.templatetags.words import visible
 from cleanup.views.requests import SignedIn
 
@@ -65,11 +66,11 @@ def query_of(scope: Scope) -> str:
 
 def _scope_form(user: User, data: QueryDict | None) -> ScopeForm:
     """Asks for a scope by the names that somebody may see: of runs, and of policies that there are already."""
-    places = access.places(user, access.VIEW)
-    equipment = {*access.instruments(user).order_by().values_list("equipment", flat=True)}
+    places = permissions.places(user, permissions.VIEW)
+    equipment = {*permissions.instruments(user).order_by().values_list("equipment", flat=True)}
     of_policies = RetentionPolicy.objects.exclude(equipment="").order_by().values_list("equipment", flat=True)
     equipment |= {name for name in of_policies.distinct() if places.include(None, name)}
-    roots = access.roots(user).order_by("name").values_list("name", flat=True)
+    roots = permissions.roots(user).order_by("name").values_list("name", flat=True)
     return ScopeForm(data, roots=roots, equipment=sorted(equipment))
 
 
@@ -112,7 +113,7 @@ def _change(request: SignedIn, where: ScopeForm) -> HttpResponse:
         "changed": bool(shown and seen and not asks),
         "asks_at_once": asks,
         "shown_runs": SHOWN_RUNS,
-        "looked_at": previewing.LOOKED_AT,
+        "looked_at": policy_preview.LOOKED_AT,
         "now": now,
     }
     if request.htmx:  # which shows nothing of an answer with an error status
@@ -127,15 +128,15 @@ def _go_to(request: SignedIn, address: str) -> HttpResponse:
 def _expect_place(user: User, scope: Scope) -> None:
     """Raise PermissionDenied unless somebody may write policies for all that a scope covers."""
     root = StagingRoot.objects.get(name=scope.root).pk if scope.root else None
-    for permission in (access.VIEW, WRITE):
-        if not access.places(user, permission).include(root, scope.equipment or ""):
+    for permission in (permissions.VIEW, WRITE):
+        if not permissions.places(user, permission).include(root, scope.equipment or ""):
             raise PermissionDenied
 
 
 def _preview(form: PolicyForm, author: str, now: datetime) -> Preview:
     """What the version that a valid form says would change. Raises ValidationError."""
-    drafted = previewing.draft(form.before, author=author, now=now, rehearse=form.rehearse, **_fields(form))
-    return previewing.preview(drafted, now)
+    drafted = policy_preview.draft(form.before, author=author, now=now, rehearse=form.rehearse, **_fields(form))
+    return policy_preview.preview(drafted, now)
 
 
 def _describe(shown: Preview) -> str:

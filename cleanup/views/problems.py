@@ -18,14 +18,17 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from cleanup import access, holding, judging, marking, orphans, problems, queueing, readiness
-from cleanup.clears import shells
-from cleanup.gathering import Unreachable
-from cleanup.marking import NotGone
+from cleanup.clears import queue, shells
+from cleanup.lab import permissions, readiness
+from cleanup.lab.opening import Unreachable
 from cleanup.models import AlertKind, AttemptKind, ClearAttempt, Orphan, OrphanKind, Run
-from cleanup.orphans import NextStep
-from cleanup.policy.reasons import Reason
-from cleanup.problems import Group, Kind, Problem, Urgency
+from cleanup.monitoring import problems
+from cleanup.monitoring.problems import Group, Kind, Problem, Urgency
+from cleanup.rules.reasons import Reason
+from cleanup.runs import gone, orphans, run_status
+from cleanup.runs import holds as run_holds
+from cleanup.runs.gone import NotGone
+from cleanup.runs.orphans import NextStep
 from cleanup.templatetags.words import visible
 from cleanup.views import set_asides
 from cleanup.views.permits import JUDGED_AT_ONCE, may_clear, may_look
@@ -33,14 +36,14 @@ from cleanup.views.requests import SignedIn
 from cleanup.views.sweeps import roots_to_go_on
 
 PAGE_SIZE = 50
-may_mark = permission_required(access.CHANGE, raise_exception=True)
+may_mark = permission_required(permissions.CHANGE, raise_exception=True)
 
 
 class MarkGoneForm(forms.Form):
     """Why a person says that a run is gone."""
 
     note = forms.CharField(
-        max_length=marking.MAX_REASON,
+        max_length=gone.MAX_REASON,
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
 
@@ -99,7 +102,7 @@ class Row:
 @may_look
 def problem_list(request: SignedIn) -> HttpResponse:
     now, user = timezone.now(), request.user
-    judging.judge_stale(now, limit=JUDGED_AT_ONCE)
+    run_status.judge_stale(now, limit=JUDGED_AT_ONCE)
     found = problems.visible_orphans(user).select_related("root", "run").defer("run__facts")
     ordered = found.order_by(F("escalated_at").asc(nulls_last=True), F("bytes").desc(nulls_last=True), "pk")
     page = Paginator(ordered, PAGE_SIZE).get_page(request.GET.get("page", "1"))
@@ -129,7 +132,7 @@ def look_again(request: SignedIn, pk: int) -> HttpResponse:
     """Look at one orphan now: whatever can be adopted is."""
     now = timezone.now()
     orphan = get_object_or_404(_visible(request.user), pk=pk)
-    _expect(request.user, access.CLEAR, orphan)
+    _expect(request.user, permissions.CLEAR, orphan)
     messages.add_message(request, *_look(orphan, now))
     return redirect("problem-list")
 
@@ -140,11 +143,11 @@ def look_again(request: SignedIn, pk: int) -> HttpResponse:
 def remove_shell(request: SignedIn, pk: int) -> HttpResponse:
     """Remove the empty folder that the data wizard has made at a run's path; the host of the disk does it."""
     orphan = get_object_or_404(_visible(request.user).filter(kind=OrphanKind.SHELL, run__isnull=False), pk=pk)
-    _expect(request.user, access.CLEAR, orphan)
+    _expect(request.user, permissions.CLEAR, orphan)
     path = visible(orphan.path)
     try:
         shells.request_removal(orphan, actor=request.user.get_username(), now=timezone.now())
-    except queueing.AlreadyClearing:
+    except queue.AlreadyClearing:
         messages.info(request, f"{path}: it, or the run that lay there, is being removed already.")
     except ValueError:
         messages.info(request, f"{path}: it is no problem any more.")
@@ -175,16 +178,16 @@ def mark_gone(request: SignedIn, pk: int) -> HttpResponse:
     """Ask where a missing run went; a POST marks it as gone, if the disk says the same at that moment."""
     now = timezone.now()
     orphan = get_object_or_404(_visible(request.user).filter(kind=OrphanKind.MISSING), pk=pk)
-    _expect(request.user, access.CHANGE, orphan)
+    _expect(request.user, permissions.CHANGE, orphan)
     form = MarkGoneForm(request.POST if request.method == "POST" else None)
     run = get_object_or_404(Run.objects.with_root(), orphans=orphan)
     if request.method != "POST" or not form.is_valid():
-        holds = holding.in_force(now).filter(run=run).order_by("created_at", "pk")
+        holds = run_holds.in_force(now).filter(run=run).order_by("created_at", "pk")
         context = {"orphan": orphan, "run": run, "form": form, "holds": holds, "now": now}
         return render(request, "cleanup/problems_mark_gone.html", context, status=422 if form.errors else 200)
     path = visible(run.run_path)
     try:
-        marking.mark_gone(run, actor=request.user.get_username(), reason=form.cleaned_data["note"], now=now)
+        gone.mark_gone(run, actor=request.user.get_username(), reason=form.cleaned_data["note"], now=now)
     except NotGone as error:
         messages.error(request, f"{path} is not marked as gone. {visible(error)}")
     else:
@@ -221,9 +224,9 @@ def _row(user: User, orphan: Orphan, removal: ClearAttempt | None) -> Row:
     return Row(
         orphan,
         step,
-        may_look_again=problems.may(user, access.CLEAR, orphan),
-        may_mark=step is NextStep.MARK_GONE and problems.may(user, access.CHANGE, orphan),
-        may_remove=step is NextStep.REMOVE_SHELL and problems.may(user, access.CLEAR, orphan),
+        may_look_again=problems.may(user, permissions.CLEAR, orphan),
+        may_mark=step is NextStep.MARK_GONE and problems.may(user, permissions.CHANGE, orphan),
+        may_remove=step is NextStep.REMOVE_SHELL and problems.may(user, permissions.CLEAR, orphan),
         being_removed=removal is not None and removal.is_active,
         failed=removal if removal is not None and removal.phase in ClearAttempt.FAILED else None,
     )
@@ -232,7 +235,7 @@ def _row(user: User, orphan: Orphan, removal: ClearAttempt | None) -> Row:
 def _may_mark_many(user: User, found: QuerySet[Orphan]) -> bool:
     """Whether several runs are missing that a person may mark as gone."""
     missing = found.filter(kind=OrphanKind.MISSING).order_by("pk")
-    return user.has_perm(access.CHANGE) and len(missing[:2]) == 2
+    return user.has_perm(permissions.CHANGE) and len(missing[:2]) == 2
 
 
 def _line(problem: Problem) -> Line:

@@ -9,7 +9,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from cleanup import access, gathering, orphans, readiness, watching
+from cleanup.lab import permissions, readiness
 from cleanup.models import (
     ClearAttempt,
     LedgerEntry,
@@ -20,9 +20,11 @@ from cleanup.models import (
     RetentionPolicy,
     Run,
 )
-from cleanup.policy.gates import SCHEDULE_ONLY, Facts, Finding
-from cleanup.policy.lifecycle import State
-from cleanup.policy.reasons import Reason
+from cleanup.monitoring import watchdog
+from cleanup.rules.gates import SCHEDULE_ONLY, Facts, Finding
+from cleanup.rules.reasons import Reason
+from cleanup.rules.states import State
+from cleanup.runs import inspection, orphans
 from cleanup.views import evidence, holds, listing, set_asides, timeline
 from cleanup.views.caching import reload_page, wants_fragment
 from cleanup.views.permits import may_look
@@ -42,7 +44,7 @@ CLEARED_IN = (Phase.COMMITTED, Phase.DONE)
 @may_look
 def run_detail(request: SignedIn, pk: int) -> HttpResponse:
     """One run, and everything that is known of it."""
-    run = get_object_or_404(access.runs(request.user).with_root(), pk=pk)
+    run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     if wants_fragment(request):
         return reload_page()
     context = _head(request, run, timezone.now())
@@ -56,7 +58,7 @@ def run_live(request: SignedIn, pk: int) -> HttpResponse:
 
     Such a request says in which phase the page saw the attempt; once that is another one, it gets all of the run.
     """
-    run = get_object_or_404(access.runs(request.user).with_root(), pk=pk)
+    run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     if not wants_fragment(request):
         return redirect("run-detail", pk=pk)
     context = _head(request, run, timezone.now())
@@ -71,7 +73,7 @@ def run_live(request: SignedIn, pk: int) -> HttpResponse:
 @may_look
 def receipt(request: SignedIn, pk: int) -> HttpResponse:
     """What became of a run that was cleared, by us or as its record says by the wizard, to be printed and kept."""
-    run = get_object_or_404(access.runs(request.user).select_related("root"), pk=pk)
+    run = get_object_or_404(permissions.runs(request.user).select_related("root"), pk=pk)
     attempts = (
         ClearAttempt.objects.clears().filter(run=run, phase=Phase.DONE).select_related("proof__accepted", "batch")
     )
@@ -115,11 +117,11 @@ def _head(request: SignedIn, run: Run, now: datetime) -> dict[str, Any]:
         "live": attempt is not None and attempt.is_active,
         "hindrances": hindrances,
         "queue_is_silent": queue_is_silent(now, host=run.root.host),
-        "unwatched": watching.silent_watches(now),
+        "unwatched": watchdog.silent_watches(now),
         "was": run.gone_at is not None or (run.state == State.CLEARED and run.problem != Reason.ALREADY_CLEARED),
-        "may_clear": access.may(request.user, access.CLEAR, run),
-        "may_hold": access.may(request.user, access.HOLD, run),
-        "may_mark": access.may(request.user, access.CHANGE, run),
+        "may_clear": permissions.may(request.user, permissions.CLEAR, run),
+        "may_hold": permissions.may(request.user, permissions.HOLD, run),
+        "may_mark": permissions.may(request.user, permissions.CHANGE, run),
         "ways": ways_out.offered(request, run, decision, now),
         "whole": "all" in request.GET,
         "schedule_only": SCHEDULE_ONLY,
@@ -130,7 +132,7 @@ def _head(request: SignedIn, run: Run, now: datetime) -> dict[str, Any]:
 def _body(head: dict[str, Any]) -> dict[str, Any]:
     """Everything else that the page tells of a run."""
     run, now, decision = head["run"], head["now"], head["decision"]
-    facts = gathering.stored_facts(run)
+    facts = inspection.stored_facts(run)
     cleared_by = _cleared_by(run, head["attempts"])
     gates = evidence.lines(decision, facts) if decision else evidence.recorded_lines(cleared_by)
     entries = list(LedgerEntry.objects.filter(run=run).order_by("-at", "-pk")[: SHOWN_ENTRIES + 1])

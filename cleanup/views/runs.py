@@ -9,9 +9,11 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from cleanup import access, judging, readiness, watching
+from cleanup.lab import permissions, readiness
 from cleanup.models import RunQuerySet
-from cleanup.policy.lifecycle import State
+from cleanup.monitoring import watchdog
+from cleanup.rules.states import State
+from cleanup.runs import run_status
 from cleanup.views import listing, selection
 from cleanup.views.filters import address_of, chosen_filters, filter_form, query_of, without_empty
 from cleanup.views.paging import CLEARED_ORDER, LARGEST, ORDERS, PAGE_SIZE, Order, Page, page_of
@@ -44,9 +46,9 @@ def run_list(request: SignedIn) -> HttpResponse:
         "form": form,
         "chosen": chosen,
         "several_roots": form.has_several_roots,
-        "roots_in_trouble": access.roots(request.user).exclude(problem=""),
+        "roots_in_trouble": permissions.roots(request.user).exclude(problem=""),
         "queue_is_silent": queue_is_silent(now),
-        "unwatched": watching.silent_watches(now),
+        "unwatched": watchdog.silent_watches(now),
         "hindrances": hindrances,
         "selection": selection.selection_of(request),
         "here": request.get_full_path(),
@@ -73,7 +75,7 @@ def run_list(request: SignedIn) -> HttpResponse:
 def run_row(request: SignedIn, pk: int) -> HttpResponse:
     """One row, for a list that watches a clear."""
     now = timezone.now()
-    run = get_object_or_404(access.runs(request.user).with_root(), pk=pk)
+    run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     row = listing.row_of(run, now, request.user, selection.picked(request))
     return render(request, "cleanup/_row.html", {"row": row, "now": now})
 
@@ -87,8 +89,8 @@ def run_changes(request: SignedIn) -> HttpResponse:
     """
     now = timezone.now()
     seen = _read_seen(request.GET.get("seen", ""))
-    judging.judge_stale(now, limit=JUDGED_AT_ONCE)
-    standing = access.runs(request.user).filter(pk__in=seen).order_by().values_list("pk", "doubts", "judge_after")
+    run_status.judge_stale(now, limit=JUDGED_AT_ONCE)
+    standing = permissions.runs(request.user).filter(pk__in=seen).order_by().values_list("pk", "doubts", "judge_after")
     found = list(standing)
     changed = [key for key, doubts, _at in found if doubts != seen[key]]
     ticking = [key for key, _doubts, at in found if at is not None and now < at <= now + COUNTED_DOWN]
@@ -107,12 +109,12 @@ def run_changes(request: SignedIn) -> HttpResponse:
 
 def queue_is_silent(now: datetime, *, host: str | None = None) -> bool:
     """Whether the cluster that clears, on one host or on any, has run no task lately: a clear would only wait."""
-    beating = watching.beating_hosts(now)
+    beating = watchdog.beating_hosts(now)
     return not beating if host is None else host not in beating
 
 
 def _staged(request: SignedIn, chosen: dict[str, str], context: dict[str, Any], now: datetime) -> dict[str, Any]:
-    judging.judge_stale(now, limit=JUDGED_AT_ONCE)
+    run_status.judge_stale(now, limit=JUDGED_AT_ONCE)
     hindrances = context["hindrances"]
     verdict = chosen.get("verdict", "")
     runs, troubled = listing.filtered(request.user, chosen, now), listing.troubled_roots(hindrances)
@@ -124,7 +126,7 @@ def _staged(request: SignedIn, chosen: dict[str, str], context: dict[str, Any], 
         "totals": totals,
         "number": sum(total.runs for total in counted),
         "more": any(total.more for total in counted),
-        "unjudged": judging.unjudged(access.runs(request.user), limit=listing.COUNTED),
+        "unjudged": run_status.unjudged(permissions.runs(request.user), limit=listing.COUNTED),
         "safe": next(one["total"] for one in totals if one["total"].tone.code == "go"),
     }
 
@@ -138,7 +140,7 @@ def _cleared(request: SignedIn, chosen: dict[str, str], now: datetime) -> dict[s
 
 def _page(request: SignedIn, order: Order, runs: RunQuerySet) -> Page:
     after, before = request.GET.get("after", ""), request.GET.get("before", "")
-    return page_of(runs, order, among=access.runs(request.user), after=after, before=before)
+    return page_of(runs, order, among=permissions.runs(request.user), after=after, before=before)
 
 
 def _totals(runs: RunQuerySet, chosen: dict[str, str], troubled: Sequence[int]) -> list[dict[str, Any]]:

@@ -12,10 +12,10 @@ from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
-from cleanup import access, readiness
+from cleanup.lab import permissions, readiness
 from cleanup.models import RunQuerySet
-from cleanup.models.sums import bytes_sum
-from cleanup.policy.lifecycle import State
+from cleanup.models.aggregates import bytes_sum
+from cleanup.rules.states import State
 from cleanup.runs import picks
 from cleanup.templatetags.words import runs
 from cleanup.views import listing
@@ -139,7 +139,7 @@ def _unheard(
 
 
 def _open_to(request: SignedIn) -> RunQuerySet:
-    return access.runs(request.user, access.CLEAR).here().staged()
+    return permissions.runs(request.user, permissions.CLEAR).here().staged()
 
 
 def _safe(request: SignedIn, number: int) -> frozenset[int]:

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from django.contrib.auth.models import User
 from django.db.models import Count, Q, QuerySet
 
-from cleanup import access
+from cleanup.lab import permissions
 from cleanup.models import AsideState, Run, SetAside
-from cleanup.models.sums import bytes_sum
+from cleanup.models.aggregates import bytes_sum
 from cleanup.runs import set_aside
 
 SHOWN = 50
@@ -37,7 +37,9 @@ def of_run(run: Run, now: datetime) -> Asides | None:
 
 def seen_by(user: User) -> Asides | None:
     """Everything that lies set aside where a person may look; None for nothing."""
-    return _shown(SetAside.objects.there().filter(access.places(user, access.VIEW).q("run__root", "run__equipment")))
+    return _shown(
+        SetAside.objects.there().filter(permissions.places(user, permissions.VIEW).q("run__root", "run__equipment"))
+    )
 
 
 def _shown(found: QuerySet[SetAside]) -> Asides | None:

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from cleanup import gathering, judging
 from cleanup.clears.second_look import REOPENING
-from cleanup.judging import Judgement, Source
 from cleanup.models import ClearAttempt, Phase, Run, Tone
-from cleanup.policy.gates import BY_RECORD, BY_THE_RECORD, Decision, Finding, Gate, GateResult, Verdict
-from cleanup.policy.lifecycle import State
-from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import Mode, ScopedPolicy
+from cleanup.rules.gates import BY_RECORD, BY_THE_RECORD, Decision, Finding, Gate, GateResult, Verdict
+from cleanup.rules.policy import Mode, ScopedPolicy
+from cleanup.rules.reasons import Reason
+from cleanup.rules.states import State
+from cleanup.runs import inspection, run_status
+from cleanup.runs.run_status import Judgement, Source
 from cleanup.templatetags.words import advice, ago, count, duration, files, in_units, instant, sentence
 
 PARKED = "Parked"
@@ -66,16 +66,18 @@ def stand(
     decision = (
         None
         if over
-        else gathering.stored_decision(run, policies, now, other_attempt=active, hindrances=hindrances, breaker=breaker)
+        else inspection.stored_decision(
+            run, policies, now, other_attempt=active, hindrances=hindrances, breaker=breaker
+        )
     )
-    judgement = judging.judge(run, attempt, decision)
+    judgement = run_status.judge(run, attempt, decision)
     if run.gone_at:
         return Standing(
             tone=judgement.tone, headline="Declared gone", because=f"{_capital(ago(run.gone_at, now))}."
         ), None
     if decision is None:
         return _cleared(run, attempt, judgement, now), None
-    if conflict := gathering.standing_conflict(run):
+    if conflict := inspection.standing_conflict(run):
         return _in_conflict(conflict), decision
     if attempt is not None and judgement.source is Source.CLEARING:
         return _clearing(attempt), decision
@@ -265,7 +267,7 @@ def _asked_again(run: Run, decision: Decision) -> str:
 def _tells_of_a_failure(attempt: ClearAttempt) -> bool:
     """Whether a failed attempt is worth a word where the gates have passed since."""
     failed = attempt.phase in ClearAttempt.FAILED and attempt.reason != Reason.WITHDRAWN
-    return failed and not judging.is_of_a_person(attempt)
+    return failed and not run_status.is_of_a_person(attempt)
 
 
 def _known(code: str) -> Reason:

@@ -9,9 +9,9 @@ from django.contrib.auth.models import User
 from django.db.models import Count, Q
 from django.db.models.functions import Coalesce
 
-from cleanup import access
+from cleanup.lab import permissions
 from cleanup.models import ClearAttempt, LedgerEntry, RunQuerySet, Tone
-from cleanup.models.sums import bytes_sum
+from cleanup.models.aggregates import bytes_sum
 from cleanup.views.capacity import Amount
 from cleanup.views.listing import opening_within_a_day
 
@@ -21,7 +21,7 @@ KEPT_FOR = timedelta(seconds=15)
 _MOST_KEPT = 200
 
 # Whose sums they are, and what had been cleared when they were added up.
-_Key = tuple[access.Places, access.Places, tuple[int, int]]
+_Key = tuple[permissions.Places, permissions.Places, tuple[int, int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,12 @@ def add_up(user: User, now: datetime) -> Sums:
 
     Where there are very many runs the sums may be a little older, but none is older than the last clear.
     """
-    seen = access.places(user, access.VIEW)
-    mine = access.places(user, access.CLEAR) if user.has_perm(access.CLEAR) else access.Places(everywhere=False)
+    seen = permissions.places(user, permissions.VIEW)
+    mine = (
+        permissions.places(user, permissions.CLEAR)
+        if user.has_perm(permissions.CLEAR)
+        else permissions.Places(everywhere=False)
+    )
     key = (seen, mine, _last_clear())
     kept = _kept.get(key)
     if kept is not None and now - KEPT_FOR < kept.at <= now:
@@ -70,12 +74,12 @@ def _last_clear() -> tuple[int, int]:
     return ClearAttempt.objects.filter(phase__in=ClearAttempt.ACTIVE).count(), newest or 0
 
 
-def _add_up(user: User, seen: access.Places, mine: access.Places, now: datetime) -> Sums:
+def _add_up(user: User, seen: permissions.Places, mine: permissions.Places, now: datetime) -> Sums:
     by_reason: dict[int, dict[tuple[Tone, str], Amount]] = {}
     soon: dict[int, Amount] = {}
     opens = opening_within_a_day(now)
     extra = {"soon_runs": Count("pk", filter=opens), "soon_bytes": bytes_sum("bytes", filter=opens)}
-    for row in _grouped(access.runs(user).here(), "root", "tone", "reason", **extra):
+    for row in _grouped(permissions.runs(user).here(), "root", "tone", "reason", **extra):
         found = by_reason.setdefault(row["root"], {})
         found[Tone(row["tone"]), row["reason"]] = _amount(row)
         opening = Amount(runs=row["soon_runs"], bytes=int(row["soon_bytes"] or 0))
@@ -85,15 +89,15 @@ def _add_up(user: User, seen: access.Places, mine: access.Places, now: datetime)
 
 def _mine(
     user: User,
-    seen: access.Places,
-    mine: access.Places,
+    seen: permissions.Places,
+    mine: permissions.Places,
     by_reason: Mapping[int, Mapping[tuple[Tone, str], Amount]],
 ) -> dict[int, Amount]:
     if mine.nowhere:
         return {}
     if mine == seen:
         return {root: found[Tone.GO, ""] for root, found in by_reason.items() if (Tone.GO, "") in found}
-    safe = access.runs(user, access.CLEAR).here().filter(tone=Tone.GO)
+    safe = permissions.runs(user, permissions.CLEAR).here().filter(tone=Tone.GO)
     return {row["root"]: _amount(row) for row in _grouped(safe, "root")}
 
 

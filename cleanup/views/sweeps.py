@@ -14,11 +14,13 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from cleanup import access, answering, breaking, dryruns, recording
-from cleanup.breaking import Answer
-from cleanup.dryruns import Expected
+from cleanup.clears.run_action import FREEING, Action
+from cleanup.lab import permissions
 from cleanup.models import RetentionPolicy, Run, StagingRoot, Sweep, SweepBreaker, SweepKind
-from cleanup.taking import FREEING, Action
+from cleanup.sweeps import breakers as sweep_breakers
+from cleanup.sweeps import dry_runs, history, record
+from cleanup.sweeps.breakers import Answer
+from cleanup.sweeps.dry_runs import Expected
 from cleanup.templatetags.words import visible
 from cleanup.views.caching import reload_page, wants_fragment
 from cleanup.views.permits import may_clear
@@ -84,12 +86,12 @@ def sweep_changes(request: SignedIn) -> HttpResponse:
 
 
 def _roots(user: User) -> list[StagingRoot]:
-    return list(access.roots(user).order_by("name"))
+    return list(permissions.roots(user).order_by("name"))
 
 
 def _waiting(roots: list[StagingRoot], now: datetime) -> list[Waiting]:
     """The dry runs of these staging roots that are queued or running."""
-    expected = dryruns.expected(roots, now=now)
+    expected = dry_runs.expected(roots, now=now)
     return [Waiting(root, expected[root.pk]) for root in roots if root.pk in expected]
 
 
@@ -119,7 +121,7 @@ def _show(
         "may_go_on": roots_to_go_on(user),
         "waiting": waiting,
         "state": _state(waiting),
-        "to_try": access.roots(user, access.CLEAR).order_by("name"),
+        "to_try": permissions.roots(user, permissions.CLEAR).order_by("name"),
         "queue_is_silent": any(queue_is_silent(now, host=each.root.host) for each in waiting),
         "latest_dry_run": _visible(user).filter(kind=SweepKind.DRY_RUN).order_by("-pk").first(),
         "now": now,
@@ -136,12 +138,12 @@ def dry_run(request: SignedIn) -> HttpResponse:
     It removes nothing, but it reads what a sweep would read, and that is no viewer's to ask for.
     """
     now, name = timezone.now(), request.POST.get("root", "")
-    root = next((root for root in access.roots(request.user) if root.name == name), None)
+    root = next((root for root in permissions.roots(request.user) if root.name == name), None)
     if root is None:
         raise Http404
-    if not access.roots(request.user, access.CLEAR).filter(pk=root.pk).exists():
+    if not permissions.roots(request.user, permissions.CLEAR).filter(pk=root.pk).exists():
         raise PermissionDenied
-    if dryruns.ask_for(root, actor=request.user.get_username(), now=now):
+    if dry_runs.ask_for(root, actor=request.user.get_username(), now=now):
         messages.success(request, visible(f"A dry run of {root.name} is queued. What it says will stand here."))
     else:
         messages.info(request, visible(f"A dry run of {root.name} is queued or running already."))
@@ -153,12 +155,12 @@ def dry_run(request: SignedIn) -> HttpResponse:
 def sweep_detail(request: SignedIn, pk: int) -> HttpResponse:
     """One pass, and what it said of every run that it came to."""
     sweep = get_object_or_404(_visible(request.user), pk=pk)
-    places = access.places(request.user, access.VIEW)
-    said = answering.said_by(sweep).filter(places.q("root", "run__equipment"))
+    places = permissions.places(request.user, permissions.VIEW)
+    said = history.said_by(sweep).filter(places.q("root", "run__equipment"))
     by_reason = said.order_by().values_list("action", "reason").annotate(number=Count("pk"))
     form = said_filter(request.GET, by_reason)
     shown = said.filter(**form.chosen()).order_by(_FREEING_FIRST, "run__run_path", "pk")
-    counted = recording.tally(sweep)
+    counted = record.tally(sweep)
     context = {
         "sweep": sweep,
         "tally": counted,
@@ -187,7 +189,7 @@ def go_on(request: SignedIn, pk: int) -> HttpResponse:
     if request.method != "POST" or not form.is_valid():
         return _ask(request, breaker, form, now, status=422 if form.errors else 200)
     said = {"actor": request.user.get_username(), **form.cleaned_data}
-    match breaking.answer(breaker, now=now, **said):
+    match sweep_breakers.answer(breaker, now=now, **said):
         case Answer.SEEN_MORE:
             breaker.refresh_from_db()
             return _ask(request, breaker, form, now, status=409)
@@ -200,7 +202,7 @@ def go_on(request: SignedIn, pk: int) -> HttpResponse:
 
 def _ask(request: SignedIn, breaker: SweepBreaker, form: GoOnForm, now: datetime, *, status: int) -> HttpResponse:
     """The question with the runs that a go-on would let go; 409: those that were shown are not all by now."""
-    question = breaking.question(breaker, now=now) if breaker.closed_at is None else None
+    question = sweep_breakers.question(breaker, now=now) if breaker.closed_at is None else None
     shown = question.shown if question else breaker.lets_go
     runs = Run.objects.filter(pk__in=list(shown.runs)).select_related("root").order_by("-bytes", "pk")
     context = {
@@ -219,17 +221,17 @@ def _ask(request: SignedIn, breaker: SweepBreaker, form: GoOnForm, now: datetime
 def roots_to_go_on(user: User) -> set[int]:
     """The staging roots whose sweeps somebody may let go on. A sweep takes every instrument's runs, so nobody may for
     one instrument alone."""
-    wanted = [access.places(user, permission) for permission in (access.VIEW, GO_ON)]
-    return {root.pk for root in access.roots(user) if all(places.include(root.pk, "") for places in wanted)}
+    wanted = [permissions.places(user, permission) for permission in (permissions.VIEW, GO_ON)]
+    return {root.pk for root in permissions.roots(user) if all(places.include(root.pk, "") for places in wanted)}
 
 
 def _visible(user: User) -> "QuerySet[Sweep]":
     """The passes over the staging roots that somebody may see."""
-    return Sweep.objects.filter(root__in=access.roots(user).order_by()).select_related("root", "previous")
+    return Sweep.objects.filter(root__in=permissions.roots(user).order_by()).select_related("root", "previous")
 
 
 def _visible_breakers(user: User) -> "QuerySet[SweepBreaker]":
-    return SweepBreaker.objects.filter(root__in=access.roots(user).order_by()).select_related("root", "sweep")
+    return SweepBreaker.objects.filter(root__in=permissions.roots(user).order_by()).select_related("root", "sweep")
 
 
 def _stretch(sweeps: "QuerySet[Sweep]", *, before: int | None, after: int | None) -> Stretch:

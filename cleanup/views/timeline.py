@@ -21,7 +21,7 @@ from cleanup.models import (
     SweepKind,
     SweptRun,
 )
-from cleanup.policy.lifecycle import State
+from cleanup.rules.states import State
 from cleanup.storage.staging import records
 from cleanup.templatetags.passes import action, because, tone
 from cleanup.templatetags.words import count, exact_bytes, files, given_back, in_units, instant, sentence

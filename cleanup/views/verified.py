@@ -8,10 +8,10 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from cleanup import access, gathering
+from cleanup.lab import permissions
 from cleanup.models import AcceptedBytes, ByteCheck, Run
-from cleanup.policy.gates import Facts
-from cleanup.runs import accepted, verifying
+from cleanup.rules.gates import Facts
+from cleanup.runs import accepted, inspection, verifying
 from cleanup.views.permits import may_look
 from cleanup.views.requests import SignedIn
 
@@ -99,11 +99,11 @@ def panel(run: Run, facts: Facts, now: datetime) -> Verified | None:
 @may_look
 def run_verified(request: SignedIn, pk: int) -> HttpResponse:
     """How far a comparison is, for the run's page that asks again and again; everyone else gets the page itself."""
-    run = get_object_or_404(access.runs(request.user).with_root(), pk=pk)
+    run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     if not request.htmx or request.htmx.history_restore_request:
         return redirect("run-detail", pk=pk)
     now = timezone.now()
-    found = panel(run, gathering.stored_facts(run), now)
+    found = panel(run, inspection.stored_facts(run), now)
     if found is None or found.check is None or not found.check.is_active:
         response = HttpResponse()
         response["HX-Refresh"] = "true"  # what it showed has changed the whole page

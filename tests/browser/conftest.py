@@ -112,8 +112,8 @@ def sign_in(context: BrowserContext, live_server: Any, transactional_db: None) -
 @pytest.fixture
 def runs(transactional_db: None, lab: Lab, root: "StagingRoot") -> "dict[str, Run]":
     """A few runs, verified some days ago by the real clock, and discovered just now."""
-    from cleanup import discovery
     from cleanup.models import Run
+    from cleanup.runs import discovery
 
     now = datetime.now(UTC)
 

@@ -10,9 +10,10 @@ from django.contrib.auth.models import Group, User
 from django.utils import timezone
 from playwright.sync_api import BrowserContext, BrowserType, Page, expect
 
-from cleanup import batching, choosing, dryruns, queueing
-from cleanup.choosing import Asked
+from cleanup.clears import batches, preview, queue
+from cleanup.clears.preview import Asked
 from cleanup.models import ClearBatch, Run
+from cleanup.sweeps import dry_runs
 from tests.browser.conftest import EXTRA, QUEUED, SAFE, TEST_RUN
 
 # What the tests' browser is told to do without, and a person's is not.
@@ -22,8 +23,8 @@ KEPT_ASIDE = "--disable-back-forward-cache"
 def batch_of(run: Run) -> ClearBatch:
     user, now = User.objects.get(username="mkhan"), timezone.now()
     asked = Asked.of([run.pk])
-    digest = choosing.preview(user, asked, now).digest
-    return batching.place(user, asked, digest=digest, key=None, typed="", note="", now=now)
+    digest = preview.preview(user, asked, now).digest
+    return batches.place(user, asked, digest=digest, key=None, typed="", note="", now=now)
 
 
 def expect_page(page: Page, words: str) -> None:
@@ -39,8 +40,8 @@ def test_back_to_a_page_that_renews_a_part_of_itself_shows_the_page(
     """A batch, a run and the sweeps, each after its page has asked for its part. Takes 8 s: they ask every 1 or 2 s."""
     sign_in()
     batch = batch_of(runs[SAFE])
-    queueing.request_clear(runs[TEST_RUN], actor="mkhan", now=timezone.now())
-    dryruns.ask_for(root, actor="mkhan", now=timezone.now())
+    queue.request_clear(runs[TEST_RUN], actor="mkhan", now=timezone.now())
+    dry_runs.ask_for(root, actor="mkhan", now=timezone.now())
     for address, part, words in (
         (f"/batches/{batch.pk}/", "progress", "Clearing 1 run"),
         (f"/runs/{runs[TEST_RUN].pk}/", "live", "TestRun_"),
@@ -99,7 +100,7 @@ def test_a_page_that_a_browser_brings_back_as_it_was_loads_itself_anew(
     """Some browsers keep pages aside even where that is forbidden, this one does not: so the test says it instead."""
     sign_in()
     page.goto(f"{live_server.url}/runs/{runs[SAFE].pk}/")
-    queueing.request_clear(runs[SAFE], actor="jlee", now=timezone.now())
+    queue.request_clear(runs[SAFE], actor="jlee", now=timezone.now())
     page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
     expect(page.locator("#head")).to_contain_text("Waiting in the queue")
 
@@ -153,7 +154,7 @@ def test_a_page_that_was_kept_aside_is_loaded_anew(
     sign_in_by_form(page, live_server, operator)
     page.goto(f"{live_server.url}/runs/{runs[SAFE].pk}/")
     page.goto(f"{live_server.url}/runs/")
-    queueing.request_clear(runs[SAFE], actor="jlee", now=timezone.now())
+    queue.request_clear(runs[SAFE], actor="jlee", now=timezone.now())
     page.go_back()
     expect(page.locator("#head")).to_contain_text("Waiting in the queue", timeout=3_000)
     page.get_by_role("button", name="Sign out").click()

@@ -13,9 +13,9 @@ from django.contrib.auth.models import Group, User
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from cleanup import clearing
+from cleanup.clears import protocol
 from cleanup.models import ClearAttempt, LedgerEntry, Phase
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
 from tests.browser.conftest import EXTRA, QUEUED, SAFE, TEST_RUN, TOUCHED
 from tests.lab import census, snapshot
 
@@ -43,7 +43,7 @@ def row(page, run):
 
 
 def perform_queued():
-    clearing.perform(ClearAttempt.objects.get(phase=Phase.QUEUED), now=timezone.now())
+    protocol.perform(ClearAttempt.objects.get(phase=Phase.QUEUED), now=timezone.now())
 
 
 def test_sign_in_filter_and_clear_with_the_real_cluster(page: Page, live_server, runs, lab, subprocess_env):
@@ -127,7 +127,7 @@ def test_a_touched_run_goes_when_every_byte_is_the_same(page: Page, live_server,
 
 
 def test_a_run_that_changed_meanwhile_is_refused_without_an_attempt(page: Page, live_server, runs, lab, root, sign_in):
-    from cleanup import discovery
+    from cleanup.runs import discovery
 
     sign_in()
     page.goto(f"{live_server.url}/runs/")

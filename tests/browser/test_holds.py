@@ -6,8 +6,9 @@ from zoneinfo import ZoneInfo
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from cleanup import discovery, sweeping
 from cleanup.models import Hold, RetentionPolicy
+from cleanup.runs import discovery
+from cleanup.sweeps import all_roots
 from tests.browser.conftest import SAFE
 from tests.browser.looks import expect_good_to_read
 from tests.lab import METADATA
@@ -33,7 +34,7 @@ def test_a_hold_to_the_end_of_a_day_in_zurich(page: Page, live_server, runs, lab
     expect(page.get_by_text(f"Held to the end of {day}, by mkhan.")).to_be_visible()
     expect(page.get_by_text(f"On hold until {end:%Y-%m-%d} 00:00:00 {end.tzname()}").first).to_be_visible()
     assert Hold.objects.get().until == end
-    sweeping.sweep(now=end - timedelta(minutes=1), timed=True, roots=[root])
+    all_roots.sweep(now=end - timedelta(minutes=1), timed=True, roots=[root])
     assert (lab.staging / SAFE).exists()
 
     new = SAFE.replace("PROJ-0042", "PROJ-0077")

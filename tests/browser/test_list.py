@@ -8,8 +8,9 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from cleanup import holding, queueing
+from cleanup.clears import queue
 from cleanup.models import ClearAttempt, Run
+from cleanup.runs import holds
 from tests.browser.conftest import EXTRA, QUEUED, SAFE, TEST_RUN
 from tests.browser.looks import expect_good_to_read, expect_readable
 
@@ -193,8 +194,8 @@ def test_rows_follow_what_happens_elsewhere(listed, page: Page, runs):
     link(page, runs[SAFE]).focus()
     before = page.locator("table.runs").bounding_box()
     now = timezone.now()
-    holding.hold(runs[SAFE], owner="ada", reason="a figure", until=now + timedelta(days=3), now=now)
-    queueing.request_clear(runs[TEST_RUN], actor="mkhan", now=now)
+    holds.hold(runs[SAFE], owner="ada", reason="a figure", until=now + timedelta(days=3), now=now)
+    queue.request_clear(runs[TEST_RUN], actor="mkhan", now=now)
     page.evaluate("htmx.trigger('#pulse', 'wake')")
     expect(row(page, runs[SAFE])).to_contain_text("On hold until")
     expect(row(page, runs[TEST_RUN])).to_contain_text("Waiting in the queue")

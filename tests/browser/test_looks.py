@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from cleanup import clearing, queueing
+from cleanup.clears import protocol, queue
 from cleanup.models import Heartbeat
 from tests.browser.conftest import EXTRA, LONG, SAFE, TEST_RUN, TOUCHED
 from tests.browser.looks import expect_good_to_read
@@ -39,9 +39,9 @@ def visit(page: Page, live_server, runs, sign_in):
         if name in ("overview", "list", "run", "question"):
             Heartbeat.objects.create(cluster="exlab-clear", host="h", at=now)
         if name == "live":
-            queueing.request_clear(runs[SAFE], actor="mkhan", now=now)
+            queue.request_clear(runs[SAFE], actor="mkhan", now=now)
         if name in ("cleared", "done"):
-            clearing.clear_run(runs[TEST_RUN], now=now, actor="mkhan", note="disk is full")
+            protocol.clear_run(runs[TEST_RUN], now=now, actor="mkhan", note="disk is full")
         addresses = {
             "sign-in": "/login/",
             "overview": "/",
@@ -90,7 +90,7 @@ def test_what_can_be_pressed_on_a_phone_is_large_enough(visit, page: Page):
 @pytest.mark.parametrize("model", ["ledgerentry", "stagingroot", "run", "clearattempt", "retentionpolicy"])
 def test_the_admin_lives_under_the_strict_policy(page: Page, live_server, runs, sign_in, model):
     sign_in("admin")
-    clearing.clear_run(runs[SAFE], now=timezone.now(), actor="mkhan")
+    protocol.clear_run(runs[SAFE], now=timezone.now(), actor="mkhan")
     page.goto(f"{live_server.url}/admin/cleanup/{model}/")
     expect(page.locator("#content h1")).to_be_visible()
     if model == "ledgerentry":

@@ -7,9 +7,9 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from cleanup import discovery, orphans
 from cleanup.models import Run
-from cleanup.orphans import GRACE
+from cleanup.runs import discovery, orphans
+from cleanup.runs.orphans import GRACE
 from tests.browser.conftest import EXTRA, SAFE, TOUCHED
 from tests.browser.looks import expect_good_to_read
 

@@ -7,9 +7,9 @@ from django.contrib.auth.models import Group, User
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from cleanup import judging
 from cleanup.models import DiskUsage, Heartbeat, Run, StagingRoot, Tone
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
+from cleanup.runs import run_status
 from tests.browser.conftest import SAFE
 from tests.browser.looks import expect_good_to_read
 
@@ -67,7 +67,7 @@ def test_a_hidden_page_asks_nothing_and_catches_up_when_it_is_seen(page: Page, l
 
 def test_with_every_part_of_the_bar_and_every_note_it_is_good_to_read(page: Page, live_server, runs, sign_in):
     now = timezone.now()
-    judging.judge_stale(now)
+    run_status.judge_stale(now)
     root = StagingRoot.objects.get()
     for days in (7, 0):
         free = (1 + days) * TB // 2

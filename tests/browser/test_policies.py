@@ -8,7 +8,7 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from cleanup.models import Hold, Outcome, RetentionPolicy, Sweep, SweepKind, SweptRun
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
 from tests.browser.conftest import LONG, SAFE, TEST_RUN
 from tests.browser.looks import expect_good_to_read, expect_readable
 

@@ -6,10 +6,12 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from cleanup import alerting, discovery, orphans, recovery
+from cleanup.clears import recovery
+from cleanup.lab import alerts
 from cleanup.models import AlertKind, ClearAttempt, Sweep, SweepBreaker
-from cleanup.orphans import GRACE
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, orphans
+from cleanup.runs.orphans import GRACE
 from tests.browser.conftest import EXTRA, SAFE, TOUCHED
 from tests.browser.looks import expect_good_to_read
 from tests.lab import METADATA, date_everything
@@ -28,7 +30,7 @@ def found(runs, lab, root):
         discovery.discover(root, now=at)
         orphans.inspect(root, now=at)
     orphans.listed().filter(kind="stray").update(escalated_at=now, detail="x" * 200)
-    alerting.open_alert(AlertKind.CLUSTER, "clear on lab-pc", reason=Reason.CLUSTER_SILENT, now=now, detail="y" * 200)
+    alerts.open_alert(AlertKind.CLUSTER, "clear on lab-pc", reason=Reason.CLUSTER_SILENT, now=now, detail="y" * 200)
     sweep = Sweep.objects.create(root=root, kind="timed", host="lab-pc", now=now, started_at=now)
     SweepBreaker.objects.create(root=root, sweep=sweep, kind="share", detail="94 % of the bytes", opened_at=now)
     return {orphan.kind: orphan for orphan in orphans.listed()}

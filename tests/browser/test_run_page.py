@@ -6,9 +6,10 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from cleanup import clearing, discovery, holding, queueing
+from cleanup.clears import protocol, queue
 from cleanup.models import ClearAttempt, Phase, Run, StagingRoot
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, holds
 from tests.browser.conftest import EXTRA, LONG, QUEUED, SAFE, TEST_RUN
 from tests.browser.looks import expect_good_to_read
 
@@ -43,12 +44,12 @@ def held_for_long(runs, lab):
     refuse(run, 22)
     (lab.staging / LONG / ("n" * 200 + "\u202e.raw")).write_bytes(b"x" * 9999)
     discovery.discover(run.root, now=now)
-    holding.hold(run, owner="jlee", reason=NASTY, until=now + timedelta(days=3), now=now)
+    holds.hold(run, owner="jlee", reason=NASTY, until=now + timedelta(days=3), now=now)
     return run
 
 
 def partly_cleared(runs, lab):
-    clearing.clear_run(runs[TEST_RUN], now=timezone.now(), actor="mkhan", note="disk is full")
+    protocol.clear_run(runs[TEST_RUN], now=timezone.now(), actor="mkhan", note="disk is full")
     ClearAttempt.objects.update(reason=Reason.REMOVAL_INCOMPLETE, detail="1 of 9 files left (a: EACCES)", freed_files=8)
     return runs[TEST_RUN]
 
@@ -98,7 +99,7 @@ def test_a_page_stays_calm_while_a_clear_is_under_way(page: Page, live_server, r
     sign_in()
     run = runs[SAFE]
     refuse(run, 1)
-    attempt = queueing.new_attempt(run, requester="operator", actor="mkhan", now=timezone.now())
+    attempt = queue.new_attempt(run, requester="operator", actor="mkhan", now=timezone.now())
     attempt.advance([Phase.QUEUED], Phase.INTENT, now=timezone.now())
     page.goto(f"{live_server.url}/runs/{run.pk}/")
     page.locator("#attempts summary").click()

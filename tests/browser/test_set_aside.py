@@ -6,8 +6,9 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from cleanup import clearing, discovery
+from cleanup.clears import protocol
 from cleanup.models import ClearAttempt, Phase
+from cleanup.runs import discovery
 from tests.browser.conftest import EXTRA, SAFE
 from tests.browser.looks import expect_good_to_read
 from tests.lab import touch
@@ -19,7 +20,7 @@ def clear(page: Page, address: str) -> None:
     page.goto(address)
     page.get_by_role("link", name="Clear now…").click()
     page.get_by_role("button", name="Clear").first.click()
-    clearing.perform(ClearAttempt.objects.get(phase=Phase.QUEUED), now=timezone.now())
+    protocol.perform(ClearAttempt.objects.get(phase=Phase.QUEUED), now=timezone.now())
 
 
 def test_a_run_with_a_file_more_and_one_with_thumbs(page: Page, live_server, runs, lab, root, sign_in):

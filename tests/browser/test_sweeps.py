@@ -4,8 +4,8 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from cleanup import sweeping
 from cleanup.models import RetentionPolicy, Run, Sweep, SweepBreaker
+from cleanup.sweeps import all_roots
 from tests.browser.conftest import EXTRA
 from tests.browser.looks import expect_good_to_read, expect_readable
 from tests.browser.test_clear import cluster
@@ -16,8 +16,8 @@ def record(runs, root):
     """A dry run, a rehearsal, and a breaker that is open."""
     now = timezone.now()
     RetentionPolicy.objects.add_version(author="admin", now=now, mode="scheduled", retain_hours=1, rehearse=True)
-    sweeping.sweep(now=now, dry_run=True)
-    sweeping.sweep(now=now, timed=True)
+    all_roots.sweep(now=now, dry_run=True)
+    all_roots.sweep(now=now, timed=True)
     return SweepBreaker.objects.create(
         root=root,
         sweep=Sweep.objects.latest("pk"),

@@ -5,8 +5,10 @@ import shutil
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from cleanup import clearing, discovery, tasks, telling
+from cleanup import tasks
+from cleanup.clears import nas_history, protocol
 from cleanup.models import ByteCheck, Run
+from cleanup.runs import discovery
 from tests.browser.conftest import SAFE
 from tests.browser.looks import expect_good_to_read
 from tests.browser.test_clear import perform_queued
@@ -60,8 +62,8 @@ def test_a_damaged_copy_is_kept_named_mended_and_then_cleared(page: Page, live_s
 def test_a_run_that_was_copied_back_is_cleared_again(page: Page, live_server, runs, lab, root, sign_in):
     """Some five seconds: two clears and three pages."""
     sign_in("operator")
-    clearing.clear_run(runs[SAFE], now=timezone.now(), actor="asmith")
-    telling.tell(now=timezone.now())
+    protocol.clear_run(runs[SAFE], now=timezone.now(), actor="asmith")
+    nas_history.tell(now=timezone.now())
     shutil.copytree(lab.twin(SAFE), lab.staging / SAFE)
     discovery.discover(root, now=timezone.now())
     run = Run.objects.staged().get(run_path=SAFE)

@@ -14,12 +14,14 @@ from django.urls import reverse
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from cleanup import batching, clearing, gathering, holding, queueing, recovery, sweeping, tasks
-from cleanup.clears import again
+from cleanup import tasks
+from cleanup.clears import again, batches, protocol, queue, recovery
+from cleanup.clears.progress import measure
 from cleanup.models import ClearAttempt, ClearBatch, LedgerEntry, NasBreaker, Phase, RetentionPolicy, Run
-from cleanup.policy.gates import Finding
-from cleanup.policy.reasons import Reason
-from cleanup.progress import measure
+from cleanup.rules.gates import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.runs import holds, inspection
+from cleanup.sweeps import all_roots
 from tests.faults.scene import everything
 from tests.test_batching import BIG, MIDDLE, SMALL, Room, phases, room, run_tasks  # noqa: F401 (a fixture)
 
@@ -61,7 +63,7 @@ def later(**span: float) -> datetime:
 
 def interrupt(attempt: ClearAttempt) -> ClearAttempt:
     """Let a worker claim an attempt and die, and recovery settle what it left."""
-    assert clearing._claim(attempt)
+    assert protocol._claim(attempt)
     OrmQ.objects.all().delete()
     recovery.recover(now=timezone.now())
     attempt.refresh_from_db()
@@ -111,9 +113,9 @@ def test_a_twin_that_is_slow_comes_last_and_later(room: Room, refused: ClearBatc
     queued = [ClearAttempt.objects.get(pk=row.task["args"][0]) for row in OrmQ.objects.order_by("pk")]
     assert [attempt.run.run_path for attempt in queued] == [MIDDLE, SMALL, BIG]
     (last,) = (attempt for attempt in queued if attempt.run_id == slow.run_id)
-    assert clearing._claim(last)
+    assert protocol._claim(last)
     now = timezone.now()
-    clearing.finish_without_clear(last, Phase.REFUSED, Finding(Reason.NAS_SLOW, "stack.tif"), now=now)
+    protocol.finish_without_clear(last, Phase.REFUSED, Finding(Reason.NAS_SLOW, "stack.tif"), now=now)
     last.refresh_from_db()
     assert last.again_after == now + timedelta(hours=1)
 
@@ -136,7 +138,7 @@ def test_a_nas_behind_its_breaker_is_not_asked(
 
 
 def test_not_after_a_stop(room: Room, refused: ClearBatch) -> None:  # noqa: F811
-    assert batching.stop(refused, actor="bob", now=timezone.now()) == 3
+    assert batches.stop(refused, actor="bob", now=timezone.now()) == 3
     assert again.ask(now=later(minutes=2)) == 0
     told = measure(refused, timezone.now())
     assert (told.open, told.again, told.stayed, told.reasons) == (False, 0, 3, ((Reason.NAS_NOT_MOUNTED, 3),))
@@ -144,19 +146,19 @@ def test_not_after_a_stop(room: Room, refused: ClearBatch) -> None:  # noqa: F81
 
 
 def test_not_while_it_is_paused(room: Room, refused: ClearBatch) -> None:  # noqa: F811
-    assert batching.pause(refused, actor="bob", now=timezone.now())
+    assert batches.pause(refused, actor="bob", now=timezone.now())
     assert again.ask(now=later(minutes=2)) == 0
     assert measure(ClearBatch.objects.get(), timezone.now()).paused
-    assert batching.resume(refused, now=later(minutes=3))
+    assert batches.resume(refused, now=later(minutes=3))
     assert not OrmQ.objects.exists()
     assert again.ask(now=later(minutes=4)) == 3
 
 
 def test_nothing_begins_that_was_queued_before_a_pause(room: Room, refused: ClearBatch) -> None:  # noqa: F811
     assert again.ask(now=later(minutes=2)) == 3
-    batching.pause(refused, actor="bob", now=timezone.now())
+    batches.pause(refused, actor="bob", now=timezone.now())
     assert run_tasks() == []
-    assert batching.stop(refused, actor="bob", now=timezone.now()) == 3
+    assert batches.stop(refused, actor="bob", now=timezone.now()) == 3
     assert len(room.paths()) == 3
 
 
@@ -170,13 +172,13 @@ def leave(room: Room) -> None:  # noqa: F811
 
 def hold(room: Room) -> None:  # noqa: F811
     for run in Run.objects.all():
-        holding.hold(run, owner="bob", until=later(days=2), reason="figure", now=timezone.now())
+        holds.hold(run, owner="bob", until=later(days=2), reason="figure", now=timezone.now())
 
 
 def hold_and_release(room: Room) -> None:  # noqa: F811
     hold(room)
     for run in Run.objects.all():
-        holding.release_run(run, actor="bob", now=timezone.now())
+        holds.release_run(run, actor="bob", now=timezone.now())
 
 
 @pytest.mark.parametrize(
@@ -225,9 +227,9 @@ def test_not_a_day_after_it_was_asked_for(room: Room, refused: ClearBatch) -> No
 def test_not_a_day_after_the_wish_though_it_was_queued_before(room: Room, refused: ClearBatch) -> None:  # noqa: F811
     """A batch may be paused for days; what a person wished for then is theirs to ask for anew."""
     assert again.ask(now=later(minutes=2)) == 3
-    assert batching.pause(refused, actor="bob", now=timezone.now())
+    assert batches.pause(refused, actor="bob", now=timezone.now())
     ClearBatch.objects.update(created_at=later(hours=-24))
-    assert batching.resume(refused, now=timezone.now())
+    assert batches.resume(refused, now=timezone.now())
     run_tasks()
     assert len(room.paths()) == 3
     assert {attempt.reason for attempt in refused.attempts.last_tries()} == {Reason.WITHDRAWN}
@@ -292,9 +294,9 @@ def test_an_interrupted_attempt_is_tried_three_times_more(room: Room) -> None:  
     batch = room.batch()
     ClearBatch.objects.update(created_at=timezone.now())
     attempt = batch.attempts.get(run__run_path=BIG)
-    batching.pause(batch, actor="ada", now=timezone.now())
+    batches.pause(batch, actor="ada", now=timezone.now())
     ClearAttempt.objects.exclude(pk=attempt.pk).delete()
-    batching.resume(batch, now=timezone.now())
+    batches.resume(batch, now=timezone.now())
     for tried in range(3):
         assert interrupt(attempt).phase == Phase.ABORTED
         assert again.ask(now=timezone.now()) == 1
@@ -313,8 +315,8 @@ def test_not_what_was_interrupted_when_its_batch_had_been_stopped(room: Room) ->
     batch = room.batch()
     ClearBatch.objects.update(created_at=timezone.now())
     first = batch.attempts.get(run__run_path=BIG)
-    assert clearing._claim(first)
-    assert batching.stop(batch, actor="bob", now=timezone.now()) == 2
+    assert protocol._claim(first)
+    assert batches.stop(batch, actor="bob", now=timezone.now()) == 2
     recovery.recover(now=timezone.now())
     told = measure(batch, timezone.now())
     assert (told.open, told.again, told.stayed, told.withdrawn) == (False, 0, 1, 2)
@@ -323,7 +325,7 @@ def test_not_what_was_interrupted_when_its_batch_had_been_stopped(room: Room) ->
 
 def test_one_alone_is_tried_again_as_well(room: Room) -> None:  # noqa: F811
     run = Run.objects.with_root().get(run_path=SMALL)
-    interrupt(queueing.request_clear(run, actor="ada", note="full", now=timezone.now()))
+    interrupt(queue.request_clear(run, actor="ada", note="full", now=timezone.now()))
     assert tasks.recover().count("tried again 1") == 1
     assert run_tasks() == [SMALL]
     assert ClearAttempt.objects.get(phase="done").note == "full"
@@ -341,7 +343,7 @@ def test_a_commit_that_the_database_refused_is_tried_again(
         raise OperationalError("server closed the connection unexpectedly")
 
     with monkeypatch.context() as patched:
-        patched.setattr(clearing, "_write_commit", gone)
+        patched.setattr(protocol, "_write_commit", gone)
         run_tasks()
     assert {attempt.reason for attempt in batch.attempts.all()} == {Reason.DATABASE_ERROR}
     assert again.ask(now=later(seconds=1)) == 3
@@ -356,8 +358,8 @@ def test_an_interrupted_sweep_comes_back_by_itself(room: Room, policy: Any, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(gathering, "look", die)
-        sweeping.sweep(now=room.now)
+        patched.setattr(inspection, "look", die)
+        all_roots.sweep(now=room.now)
     recovery.recover(now=timezone.now())
     assert ClearAttempt.objects.get().reason == Reason.INTERRUPTED
     assert again.ask(now=later(minutes=2)) == 0

@@ -20,12 +20,12 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from cleanup import batching, choosing, discovery, queueing, recovery
-from cleanup.choosing import Asked
-from cleanup.clears import again
+from cleanup.clears import again, batches, preview, queue, recovery
+from cleanup.clears.preview import Asked
+from cleanup.clears.progress import measure
 from cleanup.models import ClearBatch, LedgerEntry, LedgerKind, Phase, Run
-from cleanup.policy.reasons import Reason
-from cleanup.progress import measure
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
 from tests import engines
 from tests.lab import Lab, census, snapshot
 from tests.test_batching import operator
@@ -50,7 +50,7 @@ class Cluster:
 
     def start(self) -> None:
         self.deaths += 1
-        queueing.release(settings.EXLAB_CLEAR_CLUSTER, now=timezone.now())
+        queue.release(settings.EXLAB_CLEAR_CLUSTER, now=timezone.now())
         with self._said.open("ab") as said:
             self.process = subprocess.Popen(
                 [sys.executable, "manage.py", "qcluster"],
@@ -114,16 +114,16 @@ def place(lab: Lab, root: Any, runs: int) -> tuple[ClearBatch, dict[str, tuple[i
     discovery.discover(root, now=now)
     user = operator("ada")
     asked = Asked.of(Run.objects.values_list("pk", flat=True))
-    shown = choosing.preview(user, asked, now)
+    shown = preview.preview(user, asked, now)
     who = User.objects.get(pk=user.pk)
-    batch = batching.place(who, asked, digest=shown.digest, key=uuid4(), typed=shown.number, now=now)
+    batch = batches.place(who, asked, digest=shown.digest, key=uuid4(), typed=shown.number, now=now)
     return batch, sizes
 
 
 def recover() -> None:
     """What the other cluster does every minute, as if more than two of them had gone by since the last time."""
     recovery.recover(now=timezone.now())
-    queueing.enqueue_lost(host=settings.EXLAB_HOST, now=timezone.now() + timedelta(minutes=3))
+    queue.enqueue_lost(host=settings.EXLAB_HOST, now=timezone.now() + timedelta(minutes=3))
     again.ask(now=timezone.now())
 
 

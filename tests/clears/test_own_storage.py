@@ -9,13 +9,13 @@ from unittest import mock
 
 import pytest
 
-from cleanup import clearing, queueing, recovery, registering
-from cleanup.clears import record_inside
+from cleanup.clears import protocol, queue, record_inside, recovery
+from cleanup.lab import roots
 from cleanup.models import Phase, Requester, Run
-from cleanup.policy.reasons import Reason
-from cleanup.staging import kernel, layout, tree
-from cleanup.staging.kernel import Project
-from cleanup.storage.staging import own_storage
+from cleanup.rules.reasons import Reason
+from cleanup.storage import linux, run_paths
+from cleanup.storage.linux import Project
+from cleanup.storage.staging import own_storage, run_tree
 from tests.faults import mounts
 from tests.faults.mounts import Enter
 from tests.faults.scene import Scene, set_scene
@@ -30,7 +30,7 @@ def subvolume(tmp_path: Path, enter: Enter, now: datetime) -> Scene:
     """A verified run that is a subvolume of the staging disk."""
     enter(mounts.disk(tmp_path / "image", tmp_path / "disk", "btrfs", "128M"))
     lab = Lab(tmp_path / "disk/lab")
-    root = registering.register(
+    root = roots.register(
         "lab", str(lab.staging), nas_path=str(lab.nas), allow_same_filesystem=True, accept_empty=True, now=now
     )
     (lab.staging / RUN_PATH).parent.mkdir(parents=True)
@@ -39,7 +39,7 @@ def subvolume(tmp_path: Path, enter: Enter, now: datetime) -> Scene:
 
 
 def test_a_subvolume_is_refused_with_that_reason(subvolume: Scene) -> None:
-    attempt = clearing.perform(subvolume.attempt(), now=subvolume.now)
+    attempt = protocol.perform(subvolume.attempt(), now=subvolume.now)
     assert (attempt.phase, attempt.reason) == (Phase.REFUSED, Reason.OWN_STORAGE)
     assert "subvolume" in attempt.detail
     assert Run.objects.get().problem == Reason.OWN_STORAGE
@@ -54,7 +54,7 @@ def test_what_an_earlier_version_has_committed_is_rolled_forward(subvolume: Scen
         mock.patch.object(record_inside, "_write_inside", side_effect=stuck),
         pytest.raises(OSError, match="cross-device"),
     ):
-        clearing.perform(subvolume.attempt(), now=subvolume.now)
+        protocol.perform(subvolume.attempt(), now=subvolume.now)
     fence, _prepared = subvolume.leftovers()
     assert (subvolume.path.parent / fence / "tiles").is_dir()
     recovered = recovery.recover(now=subvolume.now + LATER)
@@ -90,8 +90,8 @@ def test_a_quota_project_of_its_own(
         scene.path.stat().st_ino: run,
         (scene.path / METADATA).stat().st_ino: metadata,
     }
-    monkeypatch.setattr(kernel, "project", lambda descriptor: projects[kernel.status(descriptor).ino])
-    attempt = clearing.perform(scene.attempt(), now=now)
+    monkeypatch.setattr(linux, "project", lambda descriptor: projects[linux.status(descriptor).ino])
+    attempt = protocol.perform(scene.attempt(), now=now)
     assert attempt.reason == (Reason.OWN_STORAGE if detail else "")
     assert detail in attempt.detail
     if detail:
@@ -99,10 +99,10 @@ def test_a_quota_project_of_its_own(
 
 
 def test_the_kernel_is_asked_for_the_project_of_a_real_folder(tmp_path: Path) -> None:
-    with layout.opened(layout.open_root(str(tmp_path))) as descriptor:
-        assert kernel.project(descriptor) in (None, Project(0, inherits=False))
+    with run_paths.opened(run_paths.open_root(str(tmp_path))) as descriptor:
+        assert linux.project(descriptor) in (None, Project(0, inherits=False))
     with open("/proc/self/status") as file:
-        assert kernel.project(file.fileno()) is None
+        assert linux.project(file.fileno()) is None
 
 
 def test_a_project_that_is_set_after_the_gates_refuses_and_puts_back(
@@ -111,8 +111,8 @@ def test_a_project_that_is_set_after_the_gates_refuses_and_puts_back(
     """What the filesystem itself says when a run is to be renamed out of its project."""
     scene = set_scene(lab, root, now)
     failing = mock.Mock(side_effect=OSError(errno.EXDEV, "Invalid cross-device link"))
-    monkeypatch.setattr(tree, "fence", failing)
-    attempt = clearing.perform(scene.attempt(), now=now)
+    monkeypatch.setattr(run_tree, "fence", failing)
+    attempt = protocol.perform(scene.attempt(), now=now)
     assert (attempt.phase, attempt.reason) == (Phase.REFUSED, Reason.OWN_STORAGE)
     assert Run.objects.get().failures == 0
     scene.assert_whole()
@@ -123,10 +123,10 @@ def test_a_record_that_cannot_be_renamed_into_the_run_is_written_there(
 ) -> None:
     """A project that came after the last look, or a union of disks: the clear goes on all the same."""
     scene = set_scene(lab, root, now)
-    monkeypatch.setattr(tree, "publish", mock.Mock(side_effect=OSError(errno.EXDEV, "Invalid cross-device link")))
+    monkeypatch.setattr(run_tree, "publish", mock.Mock(side_effect=OSError(errno.EXDEV, "Invalid cross-device link")))
     (scene.path / METADATA).chmod(0o500)
     seen: dict[str, Any] = {}
-    real = tree.remove
+    real = run_tree.remove
 
     def look_before(parent: int, name: bytes, fenced: int, *args: Any, **how: Any) -> Any:
         (fence,) = (path for path in scene.path.parent.iterdir() if path.name == name.decode())
@@ -134,9 +134,9 @@ def test_a_record_that_cannot_be_renamed_into_the_run_is_written_there(
         seen["mode"] = (fence / METADATA / "ingest.json").stat().st_mode & 0o777
         return real(parent, name, fenced, *args, **how)
 
-    monkeypatch.setattr(tree, "remove", look_before)
-    attempt = queueing.new_attempt(scene.run, requester=Requester.OPERATOR, actor="ada", now=now)
-    clearing.perform(attempt, now=now)
+    monkeypatch.setattr(run_tree, "remove", look_before)
+    attempt = queue.new_attempt(scene.run, requester=Requester.OPERATOR, actor="ada", now=now)
+    protocol.perform(attempt, now=now)
     assert seen == {"states": 1, "mode": 0o600}
     scene.assert_cleared()
 
@@ -145,8 +145,8 @@ class TestRegistration:
     """A refused registration leaves nothing behind."""
 
     def refused(self, path: Path, **how: Any) -> None:
-        with pytest.raises(registering.RegistrationError):
-            registering.register("other", str(path), now=datetime.fromisoformat("2026-06-15T08:00Z"), **how)
+        with pytest.raises(roots.RegistrationError):
+            roots.register("other", str(path), now=datetime.fromisoformat("2026-06-15T08:00Z"), **how)
 
     def names(self, *places: Path) -> list[list[str]]:
         return [sorted(path.name for path in place.iterdir()) for place in places]
@@ -188,8 +188,8 @@ class TestRegistration:
         staging = tmp_path / "second"
         (staging / "CONFOCAL_01").mkdir(parents=True)
         with (
-            mock.patch.object(registering.StagingRoot, "full_clean", side_effect=ValueError("planted")),
+            mock.patch.object(roots.StagingRoot, "full_clean", side_effect=ValueError("planted")),
             pytest.raises(ValueError, match="planted"),
         ):
-            registering.register("other", str(staging), now=datetime.fromisoformat("2026-06-15T08:00Z"))
+            roots.register("other", str(staging), now=datetime.fromisoformat("2026-06-15T08:00Z"))
         assert self.names(staging) == [["CONFOCAL_01"]]

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
-from cleanup import clearing, discovery, gathering, proving, queueing, registering
-from cleanup.clears import second_look
+from cleanup.clears import protocol, queue, second_look
+from cleanup.lab import opening, roots
 from cleanup.lab.nas import OneReader
 from cleanup.models import ClearAttempt, Phase, Requester
-from cleanup.policy.reasons import Reason
-from cleanup.staging import hashing, nas, tree
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, proofs
+from cleanup.storage import hashing
+from cleanup.storage.nas import client
+from cleanup.storage.staging import run_tree
 from tests.faults import mounts
 from tests.faults.drifting import Drifting
 from tests.faults.means import before, change_keeping_size_and_time, replaced
@@ -43,14 +46,14 @@ def drifting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             yield OneReader(one)
 
     with (
-        replaced(monkeypatch, gathering, "reader_for", reader),
-        replaced(monkeypatch, proving, "keeps_inodes", lambda place: False),
+        replaced(monkeypatch, opening, "reader_for", reader),
+        replaced(monkeypatch, proofs, "keeps_inodes", lambda place: False),
     ):
         yield
 
 
 def clear(scene: Scene) -> ClearAttempt:
-    return clearing.perform(scene.attempt(), now=scene.now)
+    return protocol.perform(scene.attempt(), now=scene.now)
 
 
 def compared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -78,7 +81,7 @@ def test_new_numbers_and_the_same_bytes_are_cleared_at_once(scene: Scene, monkey
 def test_a_filesystem_that_keeps_its_numbers_shows_another_file_by_another_number(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with replaced(monkeypatch, proving, "keeps_inodes", lambda place: True):
+    with replaced(monkeypatch, proofs, "keeps_inodes", lambda place: True):
         attempt = clear(scene)
     assert attempt.reason == Reason.NOT_COMPARED
     scene.assert_whole()
@@ -90,7 +93,7 @@ def test_other_bytes_are_found_and_the_run_stays(scene: Scene, monkeypatch: pyte
     twin = scene.twin / name
     with (
         before(monkeypatch, second_look, "compare_blocks", lambda: change_keeping_size_and_time(twin)),
-        replaced(monkeypatch, nas, "Twin", _without_ctime),
+        replaced(monkeypatch, client, "Twin", _without_ctime),
     ):
         attempt = clear(scene)
     assert (attempt.phase, attempt.reason) == (Phase.REFUSED, Reason.NAS_CHECKSUM_MISMATCH)
@@ -99,12 +102,12 @@ def test_other_bytes_are_found_and_the_run_stays(scene: Scene, monkeypatch: pyte
     assert scene.leftovers() == []
 
 
-def _without_ctime(size: int, mtime_ns: int, ino: int, digest: bytes | None, ctime_ns: int) -> nas.Twin:
+def _without_ctime(size: int, mtime_ns: int, ino: int, digest: bytes | None, ctime_ns: int) -> client.Twin:
     """As sshfs tells it, which has no such time."""
     return _TWIN(size, mtime_ns, ino, digest, mtime_ns)
 
 
-_TWIN = nas.Twin
+_TWIN = client.Twin
 
 
 def test_a_file_that_was_written_anew_is_compared_whole_and_fenced_once_more(
@@ -114,14 +117,14 @@ def test_a_file_that_was_written_anew_is_compared_whole_and_fenced_once_more(
     twin = scene.twin / LARGE
     read = compared(monkeypatch)
     fenced: list[bytes] = []
-    monkeypatch.setattr(tree, "fence", _noting(tree.fence, fenced))
+    monkeypatch.setattr(run_tree, "fence", _noting(run_tree.fence, fenced))
 
     def move() -> None:
         at = twin.stat()
         twin.write_bytes(twin.read_bytes())
         os.utime(twin, ns=(at.st_atime_ns, at.st_mtime_ns))
 
-    with before(monkeypatch, proving, "changed_on_nas", move):
+    with before(monkeypatch, proofs, "changed_on_nas", move):
         attempt = clear(scene)
     assert (attempt.phase, attempt.reason) == (Phase.DONE, "")
     assert read.count(LARGE) == 2
@@ -130,9 +133,9 @@ def test_a_file_that_was_written_anew_is_compared_whole_and_fenced_once_more(
 
 def test_a_second_doubt_is_the_last(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     def doubt(*args: Any, **how: Any) -> None:
-        raise clearing.Doubted(clearing.Finding(Reason.NOT_COMPARED, "once more"))
+        raise protocol.Doubted(protocol.Finding(Reason.NOT_COMPARED, "once more"))
 
-    monkeypatch.setattr(clearing, "_expect_same_bytes", doubt)
+    monkeypatch.setattr(protocol, "_expect_same_bytes", doubt)
     attempt = clear(scene)
     assert (attempt.phase, attempt.detail) == (Phase.REFUSED, "once more")
     assert attempt.ledger.filter(kind="refused").count() == 1
@@ -158,13 +161,13 @@ def test_sshfs_whose_names_are_forgotten_under_the_fence(
     (lab.nas / "CONFOCAL_01").rename(far / "CONFOCAL_01")
     (far / ".exlab-root").write_text("11111111-2222-4333-8444-555555555555\n")
     enter(mounts.sshfs(lab.nas, far))
-    root = registering.register("lab", str(lab.staging), nas_path=str(lab.nas), allow_same_filesystem=True, now=now)
+    root = roots.register("lab", str(lab.staging), nas_path=str(lab.nas), allow_same_filesystem=True, now=now)
     discovery.discover(root, now=now)
     run = root.runs.get(run_path=RUN_PATH)
     numbers = {file: (lab.twin() / file).stat().st_ino for file in (LARGE, "README.md")}
-    attempt = queueing.new_attempt(run, requester=Requester.OPERATOR, actor="ada", now=now)
-    with before(monkeypatch, tree, "fence", forget_names):
-        attempt = clearing.perform(attempt, now=now)
+    attempt = queue.new_attempt(run, requester=Requester.OPERATOR, actor="ada", now=now)
+    with before(monkeypatch, run_tree, "fence", forget_names):
+        attempt = protocol.perform(attempt, now=now)
     assert numbers != {file: (lab.twin() / file).stat().st_ino for file in numbers}
     assert (attempt.phase, attempt.reason, attempt.detail) == (Phase.DONE, "", "")
     assert not path.exists()
@@ -179,7 +182,7 @@ def test_other_bytes_under_a_new_number_that_stays_are_refused_and_not_fenced_ag
     scene = set_scene(lab, root, now, files={LARGE: os.urandom(400_000), "small.raw": b"well a1"})
     twin = scene.twin / LARGE
     fenced: list[bytes] = []
-    monkeypatch.setattr(tree, "fence", _noting(tree.fence, fenced))
+    monkeypatch.setattr(run_tree, "fence", _noting(run_tree.fence, fenced))
 
     def put_another() -> None:
         at, other = twin.stat(), twin.with_name("other")
@@ -188,8 +191,8 @@ def test_other_bytes_under_a_new_number_that_stays_are_refused_and_not_fenced_ag
         other.rename(twin)
 
     with (
-        replaced(monkeypatch, proving, "keeps_inodes", lambda place: False),
-        before(monkeypatch, proving, "changed_on_nas", put_another),
+        replaced(monkeypatch, proofs, "keeps_inodes", lambda place: False),
+        before(monkeypatch, proofs, "changed_on_nas", put_another),
     ):
         attempt = clear(scene)
     assert (attempt.phase, attempt.reason) == (Phase.REFUSED, Reason.NAS_CHECKSUM_MISMATCH)

@@ -346,7 +346,7 @@ def _become(request: dict[str, Any]) -> None:
 
 def _ignore_writers() -> None:
     """Leave out the look at other processes' descriptors: it opens as many files as the machine happens to run."""
-    from cleanup.staging import writers
+    from cleanup.storage.staging import writers
 
     writers.find_writers = lambda *args: []
 

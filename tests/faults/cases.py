@@ -20,7 +20,7 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
-from cleanup import clearing, discovery, recovery, sweeping
+from cleanup.clears import protocol, recovery
 from cleanup.management.base import sweep_as_text
 from cleanup.models import (
     ClearAttempt,
@@ -32,7 +32,9 @@ from cleanup.models import (
     Run,
     StagingRoot,
 )
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
+from cleanup.sweeps import all_roots
 from tests.faults.means import Unavailable, reading_here, skip_or_fail
 from tests.faults.scene import Scene, scene_of
 from tests.lab import METADATA, RUN_PATH, Lab
@@ -169,16 +171,16 @@ class Answer:
 
 def click(stage: Stage) -> Answer:
     """An operator's clear, at once."""
-    swept = sweeping.clear([stage.run], now=stage.now, actor="ada")
+    swept = all_roots.clear([stage.run], now=stage.now, actor="ada")
     return _answer(stage, swept)
 
 
 def timed(stage: Stage) -> Answer:
     """A pass of the schedule."""
-    return _answer(stage, sweeping.sweep(now=stage.now))
+    return _answer(stage, all_roots.sweep(now=stage.now))
 
 
-def _answer(stage: Stage, swept: sweeping.Swept) -> Answer:
+def _answer(stage: Stage, swept: all_roots.Swept) -> Answer:
     found = [action for action in swept.runs if action.run_path == stage.scene.run.run_path]
     assert len(found) == 1, swept
     return Answer(str(found[0].action), found[0].reason, sweep_as_text(swept), page(stage))
@@ -222,7 +224,7 @@ def _assert_refused(stage: Stage) -> None:
     assert (run.cleared_at, scene.states()[-1:]) == (None, [run.state] if has_history else [])
     assert set(scene.kinds()) <= {"refused"}
     # What fails before any gate was asked is the host's fault, not the run's.
-    failed = [attempt for attempt in run.attempts.filter(reason__in=clearing.FAILURES) if attempt.decision]
+    failed = [attempt for attempt in run.attempts.filter(reason__in=protocol.FAILURES) if attempt.decision]
     assert run.failures == len(failed)
     assert [attempt.phase for attempt in run.attempts.all()] == ["refused"] * len(scene.kinds())
     assert left_in_data_directory(stage) == []
@@ -361,7 +363,7 @@ def run_case(case: Case, asker: str, stage: Stage, policy: Callable[..., Any]) -
 
 def _expect(case: Case, asker: str, answer: Answer) -> None:
     by_schedule = case.act is None and asker == Requester.SCHEDULE
-    by_itself = "failed" if case.reason in clearing.FAILURES else "skipped"
+    by_itself = "failed" if case.reason in protocol.FAILURES else "skipped"
     action = case.action or (by_itself if by_schedule else "refused")
     reason = case.scheduled if by_schedule and case.scheduled else case.reason
     said = "" if (answer.action, answer.reason) == ("cleared", "retention") else answer.reason  # a sweep's why

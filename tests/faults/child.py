@@ -59,8 +59,9 @@ def main() -> None:
     import django
 
     django.setup()
-    from cleanup import clearing, recovery, sweeping
+    from cleanup.clears import protocol, recovery
     from cleanup.models import ClearAttempt
+    from cleanup.sweeps import all_roots
 
     for variable, act in ((DIE, die), (WAIT, wait)):
         if place := os.environ.get(variable):
@@ -68,13 +69,13 @@ def main() -> None:
     what, at, *arguments = sys.argv[1:]
     now = datetime.fromisoformat(at)
     if what == "clear":
-        attempt = clearing.perform(ClearAttempt.objects.get(pk=arguments[0]), now=now)
+        attempt = protocol.perform(ClearAttempt.objects.get(pk=arguments[0]), now=now)
         answer = [attempt.phase, attempt.freed_files, attempt.freed_bytes]
     elif what == "recover":
         settled = recovery.recover(now=now)
         answer = [len(settled.rolled_back), len(settled.rolled_forward), len(settled.unsettled)]
     else:
-        swept = sweeping.sweep(now=now)
+        swept = all_roots.sweep(now=now)
         answer = [[action.run_path, action.action, action.reason] for action in swept.runs]
     say(json.dumps(answer))
 

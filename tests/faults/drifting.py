@@ -4,7 +4,7 @@ import itertools
 from dataclasses import replace
 from typing import Any
 
-from cleanup.staging import nas
+from cleanup.storage.nas import client
 from tests.faults.means import ReaderHere
 
 _NUMBERS = itertools.count(1 << 40)
@@ -13,7 +13,7 @@ _NUMBERS = itertools.count(1 << 40)
 class Drifting(ReaderHere):
     """Reads the NAS in this process, and makes the numbers up."""
 
-    def read(self, twin: str, **how: Any) -> nas.Listing:
+    def read(self, twin: str, **how: Any) -> client.Listing:
         found = super().read(twin, **how)
         renumbered = {path: replace(file, ino=next(_NUMBERS)) for path, file in found.files.items()}
         return replace(found, files=renumbered)

@@ -14,7 +14,7 @@ from typing import Any
 
 from django.db import OperationalError
 
-from cleanup import clearing, queueing, recovery
+from cleanup.clears import protocol, queue, recovery
 from cleanup.models import ClearAttempt, Requester
 from tests.faults.invariants import (
     Broken,
@@ -79,13 +79,13 @@ class At:
 def new_attempt(stage: Stage) -> ClearAttempt:
     """A queued attempt on the stage's run, so late that it reads every byte anew."""
     now = stage.next_attempt()
-    return queueing.new_attempt(stage.subject.run, requester=Requester.OPERATOR, actor="ada", now=now)
+    return queue.new_attempt(stage.subject.run, requester=Requester.OPERATOR, actor="ada", now=now)
 
 
 def clear(stage: Stage, act: Act = let, *, power: bool = False, may_fail: bool = False) -> Seam:
     """Let a worker clear the stage's run. It may be killed; `may_fail`: any exception may come of it."""
     attempt = new_attempt(stage)
-    return _work(lambda: clearing.perform(attempt, now=stage.now), act, power=power, may_fail=may_fail)
+    return _work(lambda: protocol.perform(attempt, now=stage.now), act, power=power, may_fail=may_fail)
 
 
 def recover(stage: Stage, act: Act = let, *, after: Seam | None = None, may_fail: bool = False) -> Seam:

@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cleanup import discovery, recovery
+from cleanup.clears import recovery
+from cleanup.runs import discovery
 from tests.faults.stage import (
     DESKTOP_FILE,
     LATER,

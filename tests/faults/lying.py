@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cleanup.staging import nas
+from cleanup.storage.nas import client
 from tests.faults import means, mounts
 from tests.faults.explorer import (
     NEVER,
@@ -324,7 +324,7 @@ class Begins(At):
 
 @contextlib.contextmanager
 def apart(
-    base: Path, now: datetime, setting: Setting, *, read_by: type[nas.NasReader] = nas.NasReader
+    base: Path, now: datetime, setting: Setting, *, read_by: type[client.NasReader] = client.NasReader
 ) -> Iterator[tuple[Place, Stage]]:
     """A stage whose copies lie on a disk of their own, with the NAS mounted in this way. Raises Unavailable."""
     place = Place(base)

@@ -18,11 +18,10 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from cleanup import gathering
+from cleanup.lab import opening
 from cleanup.lab.nas import OneReader
-from cleanup.staging import nas
 from cleanup.storage import markers
-from cleanup.storage.nas import ways
+from cleanup.storage.nas import client, ways
 from tests.faults.scene import is_root
 
 REQUIRE = "EXLAB_REQUIRE_FAULTS"
@@ -141,7 +140,7 @@ def reading_through(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *wrapper: s
     python.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
     python.chmod(0o755)
     with monkeypatch.context() as patch:
-        patch.setattr(nas.sys, "executable", str(python))
+        patch.setattr(client.sys, "executable", str(python))
         yield
 
 
@@ -176,7 +175,7 @@ def _may_trace(strace: str) -> bool:
     )
 
 
-class ReaderHere(nas.NasReader):
+class ReaderHere(client.NasReader):
     """Reads the NAS in this process: as true, and quicker, where the child that reads it is not what matters."""
 
     def _ask(self, request: dict[str, Any]) -> None:
@@ -187,7 +186,7 @@ class ReaderHere(nas.NasReader):
 
     def _look(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         marker = markers.staging_marker(self._staging) if self._staging else b""
-        yield from nas.answers(ways.Ways(self._path, marker), self._token, request, lambda size: None)
+        yield from client.answers(ways.Ways(self._path, marker), self._token, request, lambda size: None)
 
 
 @contextmanager
@@ -198,7 +197,7 @@ def reader_here(root: Any) -> Iterator[OneReader]:
 
 
 def reading_here(monkeypatch: pytest.MonkeyPatch) -> Any:
-    return replaced(monkeypatch, gathering, "reader_for", reader_here)
+    return replaced(monkeypatch, opening, "reader_for", reader_here)
 
 
 def impatient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Any:

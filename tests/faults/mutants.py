@@ -16,11 +16,12 @@ from unittest import mock
 
 from django.utils import timezone
 
-from cleanup import clearing, gathering, recovery
+from cleanup.clears import protocol, recovery
 from cleanup.models import ClearAttempt
-from cleanup.staging import datadir, layout, nas, tree
-from cleanup.storage import same_storage
-from cleanup.storage.nas import ways
+from cleanup.runs import inspection
+from cleanup.storage import datadir, run_paths, same_storage
+from cleanup.storage.nas import client, ways
+from cleanup.storage.staging import run_tree
 from tests.faults import explorer, lying, meddling
 from tests.faults.explorer import Explored
 from tests.faults.lying import Lie, Setting
@@ -123,13 +124,13 @@ def _no_fsync_of(wanted: Callable[[str], bool]) -> Plant:
     def is_it(descriptor: int) -> bool:
         return wanted(os.readlink(f"/proc/self/fd/{descriptor}"))
 
-    return lambda: _without(os, "fsync", tree, datadir, clearing, when=is_it)
+    return lambda: _without(os, "fsync", run_tree, datadir, protocol, when=is_it)
 
 
 def _no_fsync_in(function: str) -> Plant:
     """No fsync while this function of the tree's is at work."""
     at_work: list[str] = []
-    real = getattr(tree, function)
+    real = getattr(run_tree, function)
 
     def noted(*args: Any, **kwargs: Any) -> Any:
         at_work.append(function)
@@ -140,7 +141,10 @@ def _no_fsync_in(function: str) -> Plant:
 
     @contextlib.contextmanager
     def plant() -> Iterator[None]:
-        with mock.patch.object(tree, function, noted), _without(os, "fsync", tree, when=lambda *args: bool(at_work)):
+        with (
+            mock.patch.object(run_tree, function, noted),
+            _without(os, "fsync", run_tree, when=lambda *args: bool(at_work)),
+        ):
             yield
 
     return plant
@@ -155,7 +159,7 @@ def _remove_first(real: Callable[..., Any], attempt: ClearAttempt, run: Any, ope
     """The data files go before the commit, where that needs no change of modes."""
     prepared = real(attempt, run, opened, *rest)
     for entry in prepared.plan.entries:
-        if entry.is_file and not tree.is_metadata(entry.path) and not entry.path.startswith(b"locked/"):
+        if entry.is_file and not run_tree.is_metadata(entry.path) and not entry.path.startswith(b"locked/"):
             os.unlink(entry.path, dir_fd=opened.run)
     return prepared
 
@@ -170,12 +174,12 @@ def _advance_anyway(attempt: ClearAttempt, before: Any, after: str, *, now: Any,
 
 def _remove_the_tree(
     real: Callable[..., Any], parent: int, name: bytes, fenced: int, planned: Any, **kwargs: Any
-) -> tree.Removal:
+) -> run_tree.Removal:
     for entry in planned:
         if not entry.is_file:
             os.chmod(entry.path, 0o700, dir_fd=fenced)
     shutil.rmtree(name, dir_fd=parent)
-    return tree.Removal(tree.count(planned), ())
+    return run_tree.Removal(run_tree.count(planned), ())
 
 
 def _nothing_against_it(real: Callable[..., Any], facts: Any, policy: Any, now: Any) -> Any:
@@ -183,30 +187,30 @@ def _nothing_against_it(real: Callable[..., Any], facts: Any, policy: Any, now: 
     return real(replace(facts, proof=replace(facts.proof, findings=())) if facts.proof else facts, policy, now)
 
 
-def _claim_the_plan(real: Callable[..., Any], entries: Any, left: Any) -> tree.Count:
-    count: tree.Count = real(entries, frozenset())
+def _claim_the_plan(real: Callable[..., Any], entries: Any, left: Any) -> run_tree.Count:
+    count: run_tree.Count = real(entries, frozenset())
     return count
 
 
 @contextlib.contextmanager
 def _proof_ignored() -> Iterator[None]:
-    with _around(gathering, "evaluate", _nothing_against_it)(), _left_out(clearing, "_expect_twin")():
+    with _around(inspection, "evaluate", _nothing_against_it)(), _left_out(protocol, "_expect_twin")():
         yield
 
 
 @contextlib.contextmanager
 def _record_published_late() -> Iterator[None]:
     """The record is moved into place when all the rest has gone."""
-    publish, later = tree.publish, list[tuple[Any, ...]]()
+    publish, later = run_tree.publish, list[tuple[Any, ...]]()
 
     def publish_and_remove(real: Callable[..., Any], *args: Any) -> Any:
         publish(*later[-1])
         return real(*args)
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(tree, "publish", lambda *args: later.append(args)))
-        stack.enter_context(mock.patch.object(tree, "may_be_emptied", return_value=True))
-        stack.enter_context(_around(tree, "_remove_record_last", publish_and_remove)())
+        stack.enter_context(mock.patch.object(run_tree, "publish", lambda *args: later.append(args)))
+        stack.enter_context(mock.patch.object(run_tree, "may_be_emptied", return_value=True))
+        stack.enter_context(_around(run_tree, "_remove_record_last", publish_and_remove)())
         yield
 
 
@@ -215,7 +219,7 @@ def _left_out(owner: Any, name: str) -> Plant:
 
 
 def _undo(real: Callable[..., Any], attempt: ClearAttempt, now: Any) -> bool:
-    clearing.roll_back(attempt, attempt.run)
+    protocol.roll_back(attempt, attempt.run)
     ClearAttempt.objects.filter(pk=attempt.pk).update(phase="aborted", phase_at=timezone.now())
     return False
 
@@ -223,7 +227,7 @@ def _undo(real: Callable[..., Any], attempt: ClearAttempt, now: Any) -> bool:
 def _publish_once(parent: int, name: bytes, fenced: int, file: bytes) -> None:
     """Where the record has been moved already, nothing is synced: who moved it may have died before that."""
     with contextlib.suppress(FileNotFoundError):
-        with layout.opened(layout.open_beneath(fenced, layout.METADATA)) as metadata:
+        with run_paths.opened(run_paths.open_beneath(fenced, run_paths.METADATA)) as metadata:
             os.rename(name, file, src_dir_fd=parent, dst_dir_fd=metadata)
             os.fsync(metadata)
         os.fsync(parent)
@@ -235,9 +239,9 @@ def _is_in(folder: str) -> Callable[[str], bool]:
 
 def _asked_without(name: str, nothing: object) -> Plant:
     """One of the names that a clear has just made on staging is not looked for on the NAS."""
-    real = nas.NasReader.challenge
+    real = client.NasReader.challenge
     return lambda: mock.patch.object(
-        nas.NasReader, "challenge", lambda reader, twin, **names: real(reader, twin, **{**names, name: nothing})
+        client.NasReader, "challenge", lambda reader, twin, **names: real(reader, twin, **{**names, name: nothing})
     )
 
 
@@ -263,12 +267,12 @@ SIGNS = (
         _asked_without("within", b""),
         replace(lying.SERVED, lies=(lying.RUN_LINK,)),
     ),
-    Sign("every twin file opened anew", _left_out(nas.NasReader, "reopen"), lying.REMEMBERED),
+    Sign("every twin file opened anew", _left_out(client.NasReader, "reopen"), lying.REMEMBERED),
     Sign("what lies beneath the mounts", _no_look_beneath, replace(lying.DIRECT, lies=(lying.COPY,))),
 )
 
 CORE = (
-    Mutant("no fsync at all", lambda: _without(os, "fsync", tree, datadir, clearing), power_lost, breaks=12),
+    Mutant("no fsync at all", lambda: _without(os, "fsync", run_tree, datadir, protocol), power_lost, breaks=12),
     Mutant("no fsync of the plan", _no_fsync_of(_is_in("plans")), power_lost, breaks=12),
     Mutant("no fsync of the plan's folder", _no_fsync_of(lambda path: path.endswith("/plans")), power_lost, breaks=12),
     Mutant("no fsync of the fence's folder", _no_fsync_of(lambda path: path.endswith("/Runs")), power_lost, breaks=12),
@@ -277,25 +281,28 @@ CORE = (
     Mutant("no fsync of the published record", _no_fsync_in("publish"), power_lost, breaks=12),
     Mutant(
         "removal before the commit",
-        _around(clearing, "_fence_and_prepare", _remove_first),
+        _around(protocol, "_fence_and_prepare", _remove_first),
         killed_since("_prepare"),
         breaks=2,
     ),
-    Mutant("no lock", lambda: _without(fcntl, "flock", datadir, layout), frozen, breaks=8),
+    Mutant("no lock", lambda: _without(fcntl, "flock", datadir, run_paths), frozen, breaks=8),
     Mutant("no compare-and-set", lambda: mock.patch.object(ClearAttempt, "advance", _advance_anyway), frozen, breaks=5),
     Mutant(
-        "the whole tree instead of the plan", _around(tree, "remove", _remove_the_tree), changed_late(ADDED), breaks=1
+        "the whole tree instead of the plan",
+        _around(run_tree, "remove", _remove_the_tree),
+        changed_late(ADDED),
+        breaks=1,
     ),
     Mutant("the proof is ignored", _proof_ignored, changed_early(DAMAGED), breaks=1),
     Mutant(
-        "the plan is claimed, not what went", _around(tree, "freed", _claim_the_plan), changed_late(ADDED), breaks=9
+        "the plan is claimed, not what went", _around(run_tree, "freed", _claim_the_plan), changed_late(ADDED), breaks=9
     ),
 )
 
 MORE = (
     Mutant(
         "a record that is in its place already is not synced",
-        lambda: mock.patch.object(tree, "publish", _publish_once),
+        lambda: mock.patch.object(run_tree, "publish", _publish_once),
         power_lost_while_removing_again,
         breaks=12,
     ),
@@ -306,26 +313,26 @@ MORE = (
         power_lost,
         breaks=12,
     ),
-    Mutant("no second look at the run", _left_out(clearing, "_expect_planned"), changed_early(ADDED), breaks=11),
-    Mutant("no second look at the NAS", _left_out(clearing, "_expect_twin"), changed_early(REMOVED), breaks=11),
+    Mutant("no second look at the run", _left_out(protocol, "_expect_planned"), changed_early(ADDED), breaks=11),
+    Mutant("no second look at the NAS", _left_out(protocol, "_expect_twin"), changed_early(REMOVED), breaks=11),
     Mutant("the record is published late", _record_published_late, killed_since("_commit"), breaks=2),
-    Mutant("a run is not put back", _left_out(tree, "put_back"), killed_since("fence"), breaks=11),
+    Mutant("a run is not put back", _left_out(run_tree, "put_back"), killed_since("fence"), breaks=11),
     Mutant(
         "a prepared record is not taken away",
-        _left_out(tree, "discard_prepared"),
+        _left_out(run_tree, "discard_prepared"),
         killed_since("prepare_record"),
         breaks=5,
     ),
     Mutant(
         "a challenge is left in a run that is put back",
-        _left_out(tree, "discard_challenge_in"),
+        _left_out(run_tree, "discard_challenge_in"),
         killed_since("lay_challenge"),
         breaks=11,
     ),
     Mutant("a committed clear is undone", _around(recovery, "_roll_forward", _undo), killed_since("_commit"), breaks=5),
     Mutant(
         "a plan is carried out without a look",
-        _around(tree.Entry, "is_unchanged", lambda *args: True),
+        _around(run_tree.Entry, "is_unchanged", lambda *args: True),
         changed_late(GROWN),
         breaks=1,
     ),

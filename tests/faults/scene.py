@@ -6,8 +6,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cleanup import discovery, queueing
+from cleanup.clears import queue
 from cleanup.models import ClearAttempt, LedgerEntry, Phase, Requester, Run
+from cleanup.runs import discovery
 from tests.lab import RUN_PATH, Lab, Seen, census, read_ingest, snapshot
 
 
@@ -29,7 +30,7 @@ class Scene:
 
     def attempt(self) -> ClearAttempt:
         """A queued attempt, as "Clear now" writes it."""
-        return queueing.new_attempt(self.run, requester=Requester.OPERATOR, actor="ada", now=self.now)
+        return queue.new_attempt(self.run, requester=Requester.OPERATOR, actor="ada", now=self.now)
 
     def kinds(self) -> list[str]:
         """What the ledger says of the run, oldest first."""

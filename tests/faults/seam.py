@@ -27,7 +27,7 @@ from typing import Any
 
 from django.db import OperationalError, connection
 
-from cleanup.staging import kernel
+from cleanup.storage import linux
 
 Act = Callable[["Operation", Callable[[], Any]], Any]
 
@@ -162,7 +162,7 @@ def _replacements(seam: Seam) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
     disk = _Disk(seam)
     for name in _Disk.CALLS:
         yield os, name, getattr(disk, name)
-    yield kernel, "rename_noreplace", disk.rename_noreplace
+    yield linux, "rename_noreplace", disk.rename_noreplace
     yield builtins, "open", disk.open_file
 
 
@@ -188,7 +188,7 @@ class _Disk:
     def __init__(self, seam: Seam) -> None:
         self._seam = seam
         self._real = {name: getattr(os, name) for name in self.CALLS}
-        self._rename_noreplace = kernel.rename_noreplace
+        self._rename_noreplace = linux.rename_noreplace
         self._open_file = builtins.open
 
     def open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:

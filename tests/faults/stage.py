@@ -20,12 +20,13 @@ from django.db import connection
 from django.test import override_settings
 from django.utils import timezone
 
-from cleanup import clearing, discovery, gathering, registering, telling
-from cleanup.clears import second_look
+from cleanup.clears import nas_history, protocol, second_look
+from cleanup.lab import opening, roots
 from cleanup.lab.nas import OneReader
 from cleanup.models import Run, StagingRoot
-from cleanup.runs import verifying
-from cleanup.staging import nas, writers
+from cleanup.runs import discovery, verifying
+from cleanup.storage.nas import client
+from cleanup.storage.staging import writers
 from tests.lab import METADATA, Lab, read_sync_state, write_sync_state
 
 FOLDER = "CONFOCAL_01/PROJ-0042/Runs"
@@ -300,9 +301,9 @@ class Stage:
     def _copy_back(self, run_path: str, *, told: bool) -> None:
         """Clear a run, and let its copy on the NAS be copied back."""
         run = Run.objects.with_root().get(run_path=run_path, root=self.root)
-        clearing.clear_run(run, now=self.now)
+        protocol.clear_run(run, now=self.now)
         if told:
-            telling.tell(now=timezone.now() + LATER, runs=[run])
+            nas_history.tell(now=timezone.now() + LATER, runs=[run])
         shutil.copytree(self.lab.twin(run_path), self.lab.staging / run_path)
         _shape(self.lab.staging / run_path)
 
@@ -400,7 +401,7 @@ def staged(
     accepted: bool = False,
     nas_path: Path | None = None,
     when_furnished: Callable[[], object] = lambda: None,
-    read_by: type[nas.NasReader] = nas.NasReader,
+    read_by: type[client.NasReader] = client.NasReader,
     make_folder: Callable[[Path], object] = Path.mkdir,
     **flags: bool,
 ) -> Iterator[Stage]:
@@ -413,7 +414,7 @@ def staged(
     lab = Lab(base / "lab")
     flags = {"allow_same_filesystem": True, **flags}
     with override_settings(EXLAB_DATA_DIR=data), contextlib.ExitStack() as stack:
-        root = registering.register(
+        root = roots.register(
             f"stage-{base.name}",
             str(lab.staging),
             nas_path=str(nas_path or lab.nas),
@@ -422,10 +423,10 @@ def staged(
             **flags,
         )
         reader = stack.enter_context(read_by(root.nas_path, root.nas_token, staging=root.token))
-        one = mock.patch.object(gathering, "reader_for", lambda root: contextlib.nullcontext(OneReader(reader)))
+        one = mock.patch.object(opening, "reader_for", lambda root: contextlib.nullcontext(OneReader(reader)))
         stack.enter_context(one)
         # Progress is written once a second: on a busy machine the same clear would take other steps each time.
-        for noting in (clearing, second_look):
+        for noting in (protocol, second_look):
             stack.enter_context(mock.patch.object(noting, "_PROGRESS_SECONDS", math.inf))
         # Who else writes is not what is explored here, and all of `/proc` is long to read twice a clear.
         stack.enter_context(mock.patch.object(writers, "find_writers", return_value=[]))

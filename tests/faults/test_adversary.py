@@ -13,18 +13,22 @@ from django.db import OperationalError
 from django.db.models import Q
 from django.utils import timezone
 
-from cleanup import clear_run, clearing, discovery, gathering, recovery, registering, telling
-from cleanup.clearing import Refused
+from cleanup import clear_run
+from cleanup.clears import nas_history, protocol, recovery
+from cleanup.clears.protocol import Refused
+from cleanup.lab import opening, roots
 from cleanup.models import ClearAttempt, LedgerEntry, NasBreaker, Phase, Requester, Run
-from cleanup.policy.reasons import Reason
-from cleanup.staging import kernel, layout, tree
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
+from cleanup.storage import linux, run_paths
+from cleanup.storage.staging import run_tree
 from tests.faults import children, means
 from tests.faults.scene import Scene, inodes, is_root, scene_of, set_scene
 from tests.lab import METADATA, RUN_PATH, Lab, census, snapshot
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-CLEARING, TREE = "cleanup.clearing", "cleanup.staging.tree"
+CLEARING, TREE = "cleanup.clears.protocol", "cleanup.storage.staging.run_tree"
 
 
 @pytest.fixture
@@ -61,7 +65,7 @@ def test_a_run_put_into_safety_while_its_bytes_are_compared_is_not_followed_ther
 ) -> None:
     """Comparing takes hours: somebody moves the run away and puts other work at its path meanwhile."""
     safe = tmp_path / "kept by hand"
-    fence = tree.fence
+    fence = run_tree.fence
 
     def swap_and_fence(*args: Any) -> None:
         scene.path.rename(safe)
@@ -69,7 +73,7 @@ def test_a_run_put_into_safety_while_its_bytes_are_compared_is_not_followed_ther
         (scene.path / "new work").write_bytes(b"without any twin")
         fence(*args)
 
-    monkeypatch.setattr(tree, "fence", swap_and_fence)
+    monkeypatch.setattr(run_tree, "fence", swap_and_fence)
     with pytest.raises(Refused):
         clear_run(scene.run, now=scene.now)
     assert inodes(safe) == scene.inodes
@@ -134,7 +138,7 @@ def test_what_a_person_takes_out_of_a_fence_is_not_claimed(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A removal left something; a person moves the rest elsewhere on the same disk."""
-    publish = tree.publish
+    publish = run_tree.publish
 
     def change_and_publish(*args: Any) -> None:
         publish(*args)
@@ -143,7 +147,7 @@ def test_what_a_person_takes_out_of_a_fence_is_not_claimed(
             tile.write_bytes(b"changed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(tree, "publish", change_and_publish)
+        patch.setattr(run_tree, "publish", change_and_publish)
         freed = clear_run(scene.run, now=scene.now)
     (fence,) = scene.path.parent.glob(".exlab-clearing-*")
     fence.rename(tmp_path / "rescued")
@@ -223,7 +227,7 @@ def test_a_file_with_two_names_rewritten_after_the_comparison_stops_the_clear(
 ) -> None:
     policy(mode="manual", proof=level)
     with (
-        means.before(monkeypatch, clearing, "_fence_and_prepare", lambda: write_in_secret(linked.path / TWO_NAMES[0])),
+        means.before(monkeypatch, protocol, "_fence_and_prepare", lambda: write_in_secret(linked.path / TWO_NAMES[0])),
         pytest.raises(Refused) as refused,
     ):
         clear_run(linked.run, now=linked.now)
@@ -237,7 +241,7 @@ def test_a_file_with_two_names_rewritten_after_the_comparison_stops_the_clear(
 def test_a_file_with_two_names_rewritten_after_the_commit_stays_and_is_named(
     linked: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with means.before(monkeypatch, clearing, "roll_forward", lambda: write_in_secret(fence_of(linked) / TWO_NAMES[0])):
+    with means.before(monkeypatch, protocol, "roll_forward", lambda: write_in_secret(fence_of(linked) / TWO_NAMES[0])):
         clear_run(linked.run, now=linked.now)
     recovery.recover(now=linked.now)
     fence = fence_of(linked)
@@ -330,7 +334,7 @@ def test_three_twins_that_cannot_be_told_do_not_close_the_nas_for_the_fourth(
     for run in Run.objects.filter(run_path__in=BAD):
         (lab.twin(run.run_path) / METADATA / "ingest.json.lock").mkdir()
         clear_run(run, now=now)
-    assert telling.tell(now=timezone.now() + timedelta(minutes=1)) == 0
+    assert nas_history.tell(now=timezone.now() + timedelta(minutes=1)) == 0
     assert ClearAttempt.objects.filter(tell_tries=1).count() == 3
     assert not NasBreaker.objects.filter(failures__gt=0).exists()
     assert clear_run(Run.objects.get(run_path=GOOD), now=now)[0] > 0
@@ -356,13 +360,13 @@ def test_what_another_host_sees_of_a_nas_is_no_matter(scene: Scene) -> None:
 def test_a_commit_that_fails_while_the_roots_token_is_away_leaves_nothing_in_the_fence(
     scene: Scene, quick: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    token, away = scene.lab.staging / os.fsdecode(layout.TOKEN), tmp_path / "away"
+    token, away = scene.lab.staging / os.fsdecode(run_paths.TOKEN), tmp_path / "away"
 
     def fail(*_args: Any) -> None:
         token.rename(away)
         raise OperationalError("database is locked")
 
-    with means.replaced(monkeypatch, clearing, "_write_commit", fail), pytest.raises(Refused) as refused:
+    with means.replaced(monkeypatch, protocol, "_write_commit", fail), pytest.raises(Refused) as refused:
         clear_run(scene.run, now=scene.now)
     assert refused.value.finding.reason is Reason.DATABASE_ERROR
     scene.assert_whole()
@@ -396,8 +400,8 @@ def test_a_folder_moved_away_before_the_commit_keeps_its_run(
     tmp_path: Path,
 ) -> None:
     moved: list[Path] = []
-    with means.after(monkeypatch, clearing, "_prepare", lambda: moved.append(move(scene, tmp_path))):
-        attempt = clearing.attempt_now(scene.run, requester=Requester.OPERATOR, actor="ada", now=scene.now)
+    with means.after(monkeypatch, protocol, "_prepare", lambda: moved.append(move(scene, tmp_path))):
+        attempt = protocol.attempt_now(scene.run, requester=Requester.OPERATOR, actor="ada", now=scene.now)
     assert (attempt.phase, attempt.reason) == (Phase.REFUSED, Reason.MISSING_DIRECTORY)
     assert scene.kinds() == ["refused"]
     (folder,) = moved
@@ -410,7 +414,7 @@ def test_a_folder_moved_away_before_the_commit_keeps_its_run(
 def test_a_conflict_that_a_person_resolves_ends_with_the_run_back(
     scene: Scene, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attempt = die_after(monkeypatch, scene, tree, "fence")
+    attempt = die_after(monkeypatch, scene, run_tree, "fence")
     scene.path.mkdir()
     (scene.path / "new work").write_bytes(b"without any twin")
     assert recovered(scene) == [Reason.PATH_OCCUPIED]
@@ -451,7 +455,7 @@ def test_a_fence_moved_elsewhere_is_reported_though_its_attempt_is_known(
     tmp_path: Path,
 ) -> None:
     other = Lab(tmp_path / "other")
-    other_root = registering.register(
+    other_root = roots.register(
         "other",
         str(other.staging),
         nas_path=str(scene.lab.nas),
@@ -459,7 +463,7 @@ def test_a_fence_moved_elsewhere_is_reported_though_its_attempt_is_known(
         accept_empty=True,
         now=scene.now,
     )
-    attempt = die_after(monkeypatch, scene, clearing, "_commit")
+    attempt = die_after(monkeypatch, scene, protocol, "_commit")
     fence = fence_of(scene)
     assert seen_by_discovery(root, scene.now) == []  # where it is expected it is no stray
     moved = fence.rename(elsewhere(scene, other) / fence.name)
@@ -476,7 +480,7 @@ def test_a_fence_moved_elsewhere_is_reported_though_its_attempt_is_known(
 
 def leave_incomplete(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Clear the run while somebody writes into its fence, which is returned: nothing but `late` and the record stay."""
-    with means.after(monkeypatch, tree, "publish", lambda: (fence_of(scene) / "late").write_bytes(b"late")):
+    with means.after(monkeypatch, run_tree, "publish", lambda: (fence_of(scene) / "late").write_bytes(b"late")):
         clear_run(scene.run, now=scene.now)
     assert scene.run.attempts.get().incomplete
     return fence_of(scene)
@@ -492,8 +496,8 @@ def test_a_new_folder_with_the_inode_of_a_fence_is_left_alone(
 ) -> None:
     """A disk gives the inode of what was removed to the next new folder: only the time of its birth is another."""
     fence = leave_incomplete(scene, monkeypatch)
-    with layout.opened(layout.open_root(str(fence))) as descriptor:
-        status = kernel.status(descriptor)
+    with run_paths.opened(run_paths.open_root(str(fence))) as descriptor:
+        status = linux.status(descriptor)
     if status.birth_ns is None:
         pytest.skip("this filesystem does not tell when a folder was made")
     shutil.rmtree(fence / METADATA)
@@ -580,10 +584,10 @@ def test_without_the_tombstone_a_file_with_two_names_that_has_changed_stays(
 ) -> None:
     def lose_and_write() -> None:
         attempt = linked.run.attempts.get()
-        Path(gathering.data_dir().tombstone_path(attempt.pk.hex)).rename(linked.lab.base / "tombstone")
+        Path(opening.data_dir().tombstone_path(attempt.pk.hex)).rename(linked.lab.base / "tombstone")
         write_in_secret(fence_of(linked) / TWO_NAMES[0])
 
-    with means.before(monkeypatch, clearing, "roll_forward", lose_and_write):
+    with means.before(monkeypatch, protocol, "roll_forward", lose_and_write):
         clear_run(linked.run, now=linked.now)
     assert {(fence_of(linked) / name).read_bytes() for name in TWO_NAMES} == {NEW_WORK}
 

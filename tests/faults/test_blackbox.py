@@ -24,9 +24,11 @@ from django.conf import settings
 from django.db import connection, connections
 from django.utils import timezone
 
-from cleanup import clear_run, discovery, recovery, telling
+from cleanup import clear_run
+from cleanup.clears import nas_history, recovery
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Phase, Run
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
 from tests.faults import blackbox, report
 from tests.faults.blackbox import Call, Ended, Fault, Programs, Traced
 from tests.faults.scene import Scene, inodes, scene_of, states_on_disk
@@ -133,7 +135,7 @@ class Box:
     def settle(self, scene: Scene, ended: Ended) -> None:
         """Let recovery and the outbox do their work, and check every promise about the run."""
         assert recover(scene).unsettled == []
-        telling.tell(now=later(), runs=[scene.run])
+        nas_history.tell(now=later(), runs=[scene.run])
         scene.run.refresh_from_db()
         cleared = scene.run.state == "cleared"
         if ended.status == 0:
@@ -146,7 +148,7 @@ class Box:
         known, lying = records(), self.everything()
         again = recover(scene)
         assert (again.rolled_back, again.rolled_forward, again.unsettled) == ([], [], [])
-        assert telling.tell(now=later(), runs=[scene.run]) == 0
+        assert nas_history.tell(now=later(), runs=[scene.run]) == 0
         assert (records(), self.everything()) == (known, lying)
 
     def others(self, scene: Scene) -> Any:

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from cleanup import discovery, queueing
+from cleanup.clears import queue
 from cleanup.models import Hold, Requester, RetentionPolicy, Run, Sweep
-from cleanup.policy.gates import MAX_FAILURES
-from cleanup.policy.reasons import Reason
+from cleanup.rules.gates import MAX_FAILURES
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
 from tests.faults import blackbox, mutating
 from tests.faults.blackbox import Ended, Programs
 from tests.faults.scene import everything
@@ -95,7 +96,7 @@ def blocked(lab: Lab, root: Any, verified_at: datetime) -> dict[str, Reason | No
     runs = {run.run_path: run for run in Run.objects.with_root()}
     path_of = {reason: run_path for run_path, reason in expected.items() if reason}
     Run.objects.filter(run_path=path_of[Reason.PARKED]).update(failures=MAX_FAILURES)
-    queueing.new_attempt(
+    queue.new_attempt(
         runs[path_of[Reason.ALREADY_CLEARING]], requester=Requester.OPERATOR, actor="ada", now=timezone.now()
     )
     # Of a second of its own, or it might be the run whose folder is missing.

@@ -9,11 +9,11 @@ from unittest import mock
 import pytest
 from django.db import connection
 
-from cleanup import proving
 from cleanup.clears import second_look
 from cleanup.models import ClearAttempt
-from cleanup.policy.gates import Finding
-from cleanup.policy.reasons import Reason
+from cleanup.rules.gates import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.runs import proofs
 from cleanup.storage.staging import own_storage
 from tests.faults import explorer, means, meddling, mounts, report
 from tests.faults.drifting import Drifting
@@ -134,7 +134,7 @@ def test_a_subvolume_that_was_committed_is_cleared_whatever_happens(tmp_path: Pa
 def where_numbers_drift(base: Path, now: datetime) -> Iterator[Stage]:
     """Files on the NAS have other inode numbers each time that they are listed."""
     with (
-        mock.patch.object(proving, "keeps_inodes", return_value=False),
+        mock.patch.object(proofs, "keeps_inodes", return_value=False),
         staged(base / "drift", now, read_by=Drifting) as stage,
     ):
         yield stage

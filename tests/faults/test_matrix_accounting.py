@@ -8,10 +8,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from cleanup import clear_run, recovery
+from cleanup import clear_run
+from cleanup.clears import recovery
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Run
-from cleanup.policy.reasons import Reason
-from cleanup.staging import tree
+from cleanup.rules.reasons import Reason
+from cleanup.storage.staging import run_tree
 from tests.faults import means
 from tests.faults.cases import (
     MANIFEST,
@@ -130,7 +131,7 @@ def gone_already(stage: Stage) -> Answer:
 def one_stays(stage: Stage) -> Any:
     """One file changes after the commit."""
     return means.after(
-        stage.monkeypatch, tree, "publish", lambda: means.change_keeping_size_and_time(stage.fence / TILE)
+        stage.monkeypatch, run_tree, "publish", lambda: means.change_keeping_size_and_time(stage.fence / TILE)
     )
 
 

@@ -9,10 +9,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from cleanup import clearing, discovery, holding
-from cleanup.policy.reasons import Reason
-from cleanup.staging import tree
-from cleanup.staging.datadir import DataDir
+from cleanup.clears import protocol
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, holds
+from cleanup.storage.datadir import DataDir
+from cleanup.storage.staging import run_tree
 from tests.faults import means
 from tests.faults.cases import (
     MANIFEST,
@@ -106,7 +107,7 @@ def mmap_writer(stage: Stage) -> Iterator[None]:
             assert program.stdout.readline() == "written\n"
             stage.note_the_disk()
 
-        stack.enter_context(means.before(stage.monkeypatch, tree, "fence", write))
+        stack.enter_context(means.before(stage.monkeypatch, run_tree, "fence", write))
         yield
 
 
@@ -118,7 +119,7 @@ def meanwhile(change: Callable[[Stage], Any]) -> Callable[[Stage], Any]:
             change(stage)
             stage.note_the_disk()
 
-        return means.before(stage.monkeypatch, tree, "fence", act)
+        return means.before(stage.monkeypatch, run_tree, "fence", act)
 
     return make
 
@@ -130,7 +131,7 @@ def late_writer(stage: Stage) -> Iterator[None]:
         def open_late() -> None:
             stack.enter_context(means.opened_elsewhere(stage.path / TILE, "a"))
 
-        stack.enter_context(means.before(stage.monkeypatch, tree, "fence", open_late))
+        stack.enter_context(means.before(stage.monkeypatch, run_tree, "fence", open_late))
         yield
 
 
@@ -146,7 +147,7 @@ def lock_taken_while_it_is_compared(stage: Stage) -> Iterator[None]:
         def take() -> None:
             stack.enter_context(means.flocked_elsewhere(stage.path / LOCK))
 
-        stack.enter_context(means.after(stage.monkeypatch, clearing, "_pass_gates", take))
+        stack.enter_context(means.after(stage.monkeypatch, protocol, "_pass_gates", take))
         yield
 
 
@@ -233,17 +234,17 @@ def remake(path: Path) -> None:
 def hold(stage: Stage) -> None:
     """A person's hold, of years: the commit asks the real clock."""
     until = stage.now + timedelta(days=3000)
-    holding.hold(stage.run, owner="grace", reason="the referees ask", until=until, now=stage.now)
+    holds.hold(stage.run, owner="grace", reason="the referees ask", until=until, now=stage.now)
 
 
 def hold_and_release(stage: Stage) -> None:
     hold(stage)
-    assert holding.release_run(stage.run, actor="ada", now=stage.now)
+    assert holds.release_run(stage.run, actor="ada", now=stage.now)
 
 
 def hold_that_is_over(stage: Stage) -> None:
     begun = stage.now - timedelta(days=2)
-    holding.hold(stage.run, owner="grace", reason="for a day", until=begun + timedelta(days=1), now=begun)
+    holds.hold(stage.run, owner="grace", reason="for a day", until=begun + timedelta(days=1), now=begun)
 
 
 def hold_by_file(folder: Path) -> None:

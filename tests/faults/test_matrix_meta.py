@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
 from tests.faults import cases
 from tests.faults.cases import REGISTRY, TILE, Case, run_case, set_stage
 from tests.lab import Lab

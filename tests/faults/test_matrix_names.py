@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
 from tests.faults.cases import MANIFEST, Case, Stage, clears, matrix
 from tests.lab import METADATA
 

@@ -12,12 +12,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from cleanup.lab.twins import note_places
 from cleanup.models import AcceptedBytes, RetentionPolicy, Run, StagingRoot
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
 from cleanup.runs import verifying
-from cleanup.runs.twins import note_places
-from cleanup.staging import tree
 from cleanup.storage import markers
+from cleanup.storage.staging import run_tree
 from tests.faults import means, mounts
 from tests.faults.cases import (
     ELSEWHERE,
@@ -128,7 +128,7 @@ def click_before_a_union(stage: Stage) -> Answer:
         ExitStack() as stack,
         means.after(
             stage.monkeypatch,
-            tree,
+            run_tree,
             "prepare_record",
             lambda: stack.enter_context(mounts.overlay(stage.lab.nas, stage.lab.nas, stage.outside)),
         ),
@@ -145,7 +145,7 @@ def note(stage: Stage, marker: Path) -> None:
 def marker_that_does_not_stay(stage: Stage) -> Any:
     """The staging disk takes the marker, and it is not there: nothing real does that without a cache gone wrong."""
     (stage.lab.staging / f".exlab-staging-{stage.root.token}").unlink()
-    return means.replaced(stage.monkeypatch, tree, "lay_marker", lambda directory, name: None)
+    return means.replaced(stage.monkeypatch, run_tree, "lay_marker", lambda directory, name: None)
 
 
 def marker_that_is_not_listed(stage: Stage) -> Any:
@@ -295,7 +295,8 @@ CASES = {
     ),
     "a staging marker, at size": Case(Reason.NAS_IS_STAGING, lambda s: (s.twin / MARKER).touch(), level="size"),
     "a staging marker that came during the clear": puts_back(
-        Reason.NAS_IS_STAGING, lambda s: means.after(s.monkeypatch, tree, "fence", lambda: note(s, s.lab.nas / MARKER))
+        Reason.NAS_IS_STAGING,
+        lambda s: means.after(s.monkeypatch, run_tree, "fence", lambda: note(s, s.lab.nas / MARKER)),
     ),
     "the nas's marker on staging": Case(
         Reason.NAS_IS_STAGING, lambda s: (s.path.parents[1] / f".exlab-nas-{s.root.nas_token}").touch()

@@ -11,8 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cleanup.policy.reasons import Reason
-from cleanup.staging import hashing, kernel
+from cleanup.rules.reasons import Reason
+from cleanup.storage import hashing, linux
 from tests.faults import means
 from tests.faults.cases import (
     OTHER_TOKEN,
@@ -100,10 +100,10 @@ def project_of_its_own(stage: Stage) -> Any:
     """Planted: a kernel without quotas mounts no filesystem that knows projects. Subvolumes: tests/clears."""
     own = stage.path.stat().st_ino
 
-    def project(descriptor: int) -> kernel.Project:
-        return kernel.Project(7 if os.fstat(descriptor).st_ino == own else 0, inherits=False)
+    def project(descriptor: int) -> linux.Project:
+        return linux.Project(7 if os.fstat(descriptor).st_ino == own else 0, inherits=False)
 
-    return means.replaced(stage.monkeypatch, kernel, "project", project)
+    return means.replaced(stage.monkeypatch, linux, "project", project)
 
 
 @contextmanager
@@ -224,10 +224,10 @@ CASES = {
     "append-only record": Case(Reason.PERMISSION_DENIED, lambda s: means.flagged(s.path / RECORD, "a")),
     # the disk fails
     "input/output error on an entry": Case(
-        Reason.STAGING_IO_ERROR, lambda s: fail_for(s, kernel, "status", b"t_0001.tif", errno.EIO)
+        Reason.STAGING_IO_ERROR, lambda s: fail_for(s, linux, "status", b"t_0001.tif", errno.EIO)
     ),
     "input/output error on a folder": Case(
-        Reason.STAGING_IO_ERROR, lambda s: fail_for(s, kernel, "openat2", b"tiles", errno.EIO)
+        Reason.STAGING_IO_ERROR, lambda s: fail_for(s, linux, "openat2", b"tiles", errno.EIO)
     ),
     "input/output error while reading": Case(
         Reason.STAGING_IO_ERROR, lambda s: fail_for(s, hashing, "hash_file", TILE.encode(), errno.EIO)

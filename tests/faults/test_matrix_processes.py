@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from cleanup import clearing, discovery, gathering, queueing, recovery
+from cleanup.clears import protocol, queue, recovery
+from cleanup.lab import task_queues
 from cleanup.models import ClearAttempt, RetentionPolicy
-from cleanup.policy.gates import Gate
-from cleanup.policy.reasons import Reason
+from cleanup.rules.gates import Gate
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, inspection
 from tests.faults import children, means
 from tests.faults.cases import (
     Answer,
@@ -28,7 +30,7 @@ from tests.faults.cases import (
 from tests.faults.scene import inodes
 from tests.lab import METADATA, RUN_PATH, read_ingest
 
-CLEARING, TREE = "cleanup.clearing", "cleanup.staging.tree"
+CLEARING, TREE = "cleanup.clears.protocol", "cleanup.storage.staging.run_tree"
 
 
 def told(stage: Stage, attempt: ClearAttempt) -> Answer:
@@ -38,7 +40,7 @@ def told(stage: Stage, attempt: ClearAttempt) -> Answer:
 
 def wish(stage: Stage) -> None:
     """Somebody has clicked already, and the task is on its way."""
-    queueing.request_clear(stage.run, actor="bob", now=stage.now)
+    queue.request_clear(stage.run, actor="bob", now=stage.now)
 
 
 def untouched(stage: Stage) -> None:
@@ -62,14 +64,14 @@ def locked_elsewhere(stage: Stage) -> Any:
 def delivered_twice(stage: Stage) -> Answer:
     attempt = stage.scene.attempt()
     for _ in range(2):
-        clearing.perform(ClearAttempt.objects.get(pk=attempt.pk), now=stage.now)
+        protocol.perform(ClearAttempt.objects.get(pk=attempt.pk), now=stage.now)
     return told(stage, attempt)
 
 
 def of_another_host(stage: Stage) -> Answer:
     attempt = stage.scene.attempt()
     with means.replaced(stage.monkeypatch, settings, "EXLAB_HOST", "another-pc"):
-        clearing.perform(attempt, now=stage.now)
+        protocol.perform(attempt, now=stage.now)
         recovery.recover(now=stage.now)
     return told(stage, attempt)
 
@@ -81,8 +83,8 @@ def two_at_once(stage: Stage) -> Answer:
     holder = children.pause_at(f"{CLEARING}:_pass_gates:before:1", stage.env, "clear", stage.now, str(attempt.pk))
     assert children.run(stage.env, "clear", stage.now, str(attempt.pk)) == ["intent", 0, 0]
     assert children.run(stage.env, "recover", stage.now) == [0, 0, 0]
-    with pytest.raises(clearing.Refused) as refused:
-        clearing.clear_run(stage.run, now=stage.now)
+    with pytest.raises(protocol.Refused) as refused:
+        protocol.clear_run(stage.run, now=stage.now)
     assert refused.value.finding.reason is Reason.ALREADY_CLEARING
     assert stage.disk() == before
     assert children.resume(holder) == ["done", stage.scene.files, stage.scene.bytes]
@@ -131,7 +133,7 @@ def cleared_by_the_other(stage: Stage) -> None:
 def nobody_performs_it(stage: Stage) -> Answer:
     """A sweep was killed between its wish and its first step, so no task will come for it."""
     attempt = stage.scene.attempt()
-    recovery.recover(now=stage.now + queueing.LOST_AFTER * 2)
+    recovery.recover(now=stage.now + task_queues.LOST_AFTER * 2)
     return told(stage, attempt)
 
 
@@ -177,7 +179,7 @@ def fail_to_look(stage: Stage) -> Answer:
 
 def gate_on_page(stage: Stage, gate: Gate) -> Answer:
     """What a page's gate says, where no clear can be asked for."""
-    decision = gathering.stored_decision(stage.run, [], stage.now)
+    decision = inspection.stored_decision(stage.run, [], stage.now)
     assert not decision.worth_trying
     return Answer("shown", decision.gate(gate).reason or "", page(stage))
 

@@ -17,11 +17,13 @@ import pytest
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
 
-from cleanup import clearing, discovery, readiness, recovery, registering
+from cleanup.clears import protocol, recovery
+from cleanup.lab import readiness, roots
 from cleanup.models import ClearAttempt, Run
-from cleanup.policy.reasons import Reason
-from cleanup.staging import tree
-from cleanup.staging.datadir import DataDir
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
+from cleanup.storage.datadir import DataDir
+from cleanup.storage.staging import run_tree
 from tests.faults import children, means
 from tests.faults.cases import (
     RECORD,
@@ -39,7 +41,7 @@ from tests.faults.cases import (
 from tests.faults.scene import inodes, scene_of, states_on_disk
 from tests.lab import RUN_PATH, Lab, census
 
-CLEARING, TREE = "cleanup.clearing", "cleanup.staging.tree"
+CLEARING, TREE = "cleanup.clears.protocol", "cleanup.storage.staging.run_tree"
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
 BROKEN = OSError(errno.EIO, "Input/output error")
 
@@ -66,7 +68,7 @@ def full_staging_disk(stage: Stage, *, reserve: bool) -> Iterator[None]:
     with means.tiny_disk(stage.lab.base / "disk"):
         lab = TwoDisks(stage.lab.base)
         path = lab.run(twin=False)
-        root = registering.register("small", str(lab.staging), nas_path="", accept_empty=True, now=stage.now)
+        root = roots.register("small", str(lab.staging), nas_path="", accept_empty=True, now=stage.now)
         type(root).objects.filter(pk=root.pk).update(nas_path=stage.root.nas_path, nas_token=stage.root.nas_token)
         root.refresh_from_db()
         # One twin is no proof for two runs, so the lab's other run of this path is of no concern any more.
@@ -124,14 +126,14 @@ def fsync_failing_once(stage: Stage) -> Any:
 @contextmanager
 def failing_commit(stage: Stage) -> Iterator[None]:
     """The last row of the commit cannot be written, as on a full disk."""
-    original = clearing.write_ledger
+    original = protocol.write_ledger
 
     def write(attempt: ClearAttempt, kind: str, *args: Any, **kwargs: Any) -> None:
         if kind == "authorised":
             raise OperationalError("the disk of the database is full")
         original(attempt, kind, *args, **kwargs)
 
-    with means.replaced(stage.monkeypatch, clearing, "write_ledger", write):
+    with means.replaced(stage.monkeypatch, protocol, "write_ledger", write):
         yield
 
 
@@ -163,14 +165,14 @@ def changed_by_somebody_else(stage: Stage) -> Iterator[None]:
     def interfere() -> None:
         Run.objects.filter(pk=stage.scene.run.pk).update(state="sync_queued")
 
-    with means.after(stage.monkeypatch, clearing, "_prepare", interfere):
-        original = clearing.roll_back
+    with means.after(stage.monkeypatch, protocol, "_prepare", interfere):
+        original = protocol.roll_back
 
         def roll_back(*args: Any, **how: Any) -> None:
             Run.objects.filter(pk=stage.scene.run.pk).update(state="sync_verified")
             original(*args, **how)
 
-        with means.replaced(stage.monkeypatch, clearing, "roll_back", roll_back):
+        with means.replaced(stage.monkeypatch, protocol, "roll_back", roll_back):
             yield
 
 
@@ -178,10 +180,10 @@ def away_for_good(stage: Stage) -> Answer:
     """Neither the commit nor the look at it afterwards reaches the database: recovery decides later."""
     gone = means.failing(OperationalError("no connection"))
     with ExitStack() as stack:
-        stack.enter_context(means.replaced(stage.monkeypatch, clearing, "_write_commit", gone))
-        stack.enter_context(means.replaced(stage.monkeypatch, clearing, "settle_phase", gone))
+        stack.enter_context(means.replaced(stage.monkeypatch, protocol, "_write_commit", gone))
+        stack.enter_context(means.replaced(stage.monkeypatch, protocol, "settle_phase", gone))
         with pytest.raises(OperationalError):
-            clearing.clear_run(Run.objects.with_root().filter(pk=stage.scene.run.pk)[0], now=stage.now)
+            protocol.clear_run(Run.objects.with_root().filter(pk=stage.scene.run.pk)[0], now=stage.now)
     assert inodes(stage.fence) == stage.scene.inodes
     return recovered(stage)
 
@@ -276,7 +278,7 @@ def occupied(stage: Stage) -> Iterator[None]:
         (stage.path / "new.tif").write_bytes(b"new work")
         (stage.fence / "late").touch()
 
-    with means.after(stage.monkeypatch, tree, "fence", occupy):
+    with means.after(stage.monkeypatch, run_tree, "fence", occupy):
         yield
 
 
@@ -304,7 +306,7 @@ def arrives_late(stage: Stage) -> Any:
         (stage.fence / "tiles/late.tif").write_bytes(b"late")
         means.change_keeping_size_and_time(stage.fence / TILE)
 
-    return means.after(stage.monkeypatch, tree, "publish", arrive)
+    return means.after(stage.monkeypatch, run_tree, "publish", arrive)
 
 
 def what_is_not_in_the_plan_stays(stage: Stage) -> None:
@@ -334,7 +336,7 @@ def stubborn(stage: Stage) -> Iterator[None]:
     if not (means.set_flag(folder, "+i") and means.set_flag(folder, "-i")):
         raise means.Unavailable("this filesystem knows no immutable files")
     try:
-        with means.after(stage.monkeypatch, tree, "publish", lambda: means.set_flag(stage.fence / "tiles", "+i")):
+        with means.after(stage.monkeypatch, run_tree, "publish", lambda: means.set_flag(stage.fence / "tiles", "+i")):
             yield
     finally:
         for place in stage.parent.glob("*/tiles"):
@@ -404,7 +406,7 @@ CASES = {
     "a full data disk without its reserve": Case(Reason.STORAGE_ERROR, lambda s: full_data_disk(s, reserve=False)),
     # failing disks
     "the plan cannot be written": Case(Reason.STORAGE_ERROR, failing(DataDir, "write_plan", BROKEN), swept=True),
-    "the fence cannot be made": puts_back(Reason.STORAGE_ERROR, failing(tree, "fence", BROKEN)),
+    "the fence cannot be made": puts_back(Reason.STORAGE_ERROR, failing(run_tree, "fence", BROKEN)),
     "the fence cannot be made durable": puts_back(Reason.STORAGE_ERROR, fsync_failing_once, by_hand=True),
     "the data directory is read-only": Case(
         Reason.STORAGE_ERROR,
@@ -412,11 +414,11 @@ CASES = {
         act=click,
     ),
     "the name of the fence is taken": puts_back(
-        Reason.STORAGE_ERROR, failing(tree, "fence", FileExistsError(errno.EEXIST, "File exists"))
+        Reason.STORAGE_ERROR, failing(run_tree, "fence", FileExistsError(errno.EEXIST, "File exists"))
     ),
-    "the record cannot be prepared": puts_back(Reason.STORAGE_ERROR, failing(tree, "prepare_record", BROKEN)),
+    "the record cannot be prepared": puts_back(Reason.STORAGE_ERROR, failing(run_tree, "prepare_record", BROKEN)),
     "the tombstone cannot be written": puts_back(Reason.STORAGE_ERROR, failing(DataDir, "write_tombstone", NO_SPACE)),
-    "the fenced run cannot be read": puts_back(Reason.STORAGE_ERROR, failing(clearing, "_expect_planned", BROKEN)),
+    "the fenced run cannot be read": puts_back(Reason.STORAGE_ERROR, failing(protocol, "_expect_planned", BROKEN)),
     # the database
     "the commit fails": puts_back(Reason.DATABASE_ERROR, failing_commit, alone=True, swept=True),
     "somebody else changes the run": puts_back(Reason.DATABASE_ERROR, changed_by_somebody_else, alone=True),
@@ -432,7 +434,7 @@ CASES = {
         alone=True,
     ),
     "a filesystem that cannot rename without replacing": puts_back(
-        Reason.CLEARING_UNSUPPORTED, failing(tree, "fence", OSError(errno.EINVAL, "Invalid argument"))
+        Reason.CLEARING_UNSUPPORTED, failing(run_tree, "fence", OSError(errno.EINVAL, "Invalid argument"))
     ),
     "a C library without renameat2": Case(
         Reason.CLEARING_UNSUPPORTED,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cleanup.models import RetentionPolicy
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
 from tests.faults.cases import (
     TILE,
     Answer,

@@ -12,11 +12,15 @@ from typing import Any
 
 import pytest
 
-from cleanup import clear_run, discovery, freed_bytes_and_count, gathering, recovery, sweeping
-from cleanup.clearing import Refused
+from cleanup import clear_run, freed_bytes_and_count
+from cleanup.clears import recovery
+from cleanup.clears.protocol import Refused
+from cleanup.lab import opening
 from cleanup.models import LedgerEntry, Run
-from cleanup.policy.reasons import Reason
-from cleanup.staging import tree
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
+from cleanup.storage.staging import run_tree
+from cleanup.sweeps import all_roots
 from tests.faults import children, means
 from tests.faults.cases import survey
 from tests.faults.scene import Scene, set_scene, states_on_disk
@@ -86,8 +90,8 @@ def test_only_what_is_gone_is_claimed(scene: Scene, monkeypatch: pytest.MonkeyPa
             raise PermissionError(1, "Operation not permitted")
         unlink(path, *args, **kwargs)
 
-    with means.replaced(monkeypatch, tree.os, "unlink", unlink_but_one):
-        swept = sweeping.clear([scene.run], now=scene.now, actor="ada")
+    with means.replaced(monkeypatch, run_tree.os, "unlink", unlink_but_one):
+        swept = all_roots.clear([scene.run], now=scene.now, actor="ada")
     (fence,) = (path for path in scene.path.parent.iterdir() if path.name.startswith(".exlab-clearing-"))
     left = census(fence)
     assert left[0] == 2  # the file, and the record that tells its story
@@ -107,7 +111,7 @@ def test_the_history_outlives_the_run(scene: Scene) -> None:
     before = json.loads((scene.path / METADATA / "ingest.json").read_bytes())
     clear_run(scene.run, now=scene.now)
     attempt = scene.run.attempts.get()
-    with tarfile.open(gathering.data_dir().tombstone_path(attempt.pk.hex)) as archive:
+    with tarfile.open(opening.data_dir().tombstone_path(attempt.pk.hex)) as archive:
         member = archive.extractfile("ingest.json")
         assert member is not None
         kept = json.loads(member.read())
@@ -129,7 +133,7 @@ def test_the_record_says_cleared_as_long_as_anything_is_left(scene: Scene, monke
             seen.append((states_on_disk(fences[0])[-1], Run.objects.get(pk=scene.run.pk).state))
         unlink(path, *args, **kwargs)
 
-    with means.replaced(monkeypatch, tree.os, "unlink", look_and_unlink):
+    with means.replaced(monkeypatch, run_tree.os, "unlink", look_and_unlink):
         clear_run(scene.run, now=scene.now)
     assert len(seen) >= scene.files
     assert set(seen) == {("cleared", "cleared")}
@@ -145,7 +149,7 @@ def test_a_clear_that_was_killed_is_completed(
 ) -> None:
     attempt = scene.attempt()
     children.kill_at(
-        "cleanup.staging.tree:_unlink_planned:after:2", subprocess_env, "clear", scene.now, str(attempt.pk)
+        "cleanup.storage.staging.run_tree:_unlink_planned:after:2", subprocess_env, "clear", scene.now, str(attempt.pk)
     )
     assert Run.objects.get().state == "cleared"
     assert scene.leftovers() != []
@@ -154,7 +158,7 @@ def test_a_clear_that_was_killed_is_completed(
         recovery.recover(now=scene.now)
     else:
         policy(mode="scheduled", retain_hours=0)
-        sweeping.sweep(now=scene.now)
+        all_roots.sweep(now=scene.now)
     scene.assert_cleared()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cleanup import discovery
+from cleanup.runs import discovery
 from tests.lab import RUN_PATH, Lab
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent

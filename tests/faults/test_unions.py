@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from cleanup import clearing, discovery
+from cleanup.clears import protocol
 from cleanup.models import ClearAttempt, Run, StagingRoot
-from cleanup.policy.reasons import Reason
-from cleanup.staging import nas, tree
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
+from cleanup.storage.nas import client
+from cleanup.storage.staging import run_tree
 from tests.faults import means, mounts, unions
 from tests.faults.means import Unavailable, skip_or_fail
 from tests.faults.scene import Scene, inodes, is_root, scene_of
@@ -56,8 +58,8 @@ def expect_refused(scene: Scene) -> Reason:
     """Every byte stays where it was, the very same inodes; returns why."""
     before, was = snapshot(scene.path), inodes(scene.path)
     run = Run.objects.with_root().get(pk=scene.run.pk)
-    with pytest.raises(clearing.Refused) as refused:
-        clearing.clear_run(run, now=scene.now)
+    with pytest.raises(protocol.Refused) as refused:
+        protocol.clear_run(run, now=scene.now)
     assert snapshot(scene.path) == before
     assert inodes(scene.path) == was
     assert scene.leftovers() == []
@@ -116,8 +118,8 @@ def test_without_any_sign_the_only_copy_would_go(
     run = Run.objects.with_root().get(pk=scene.run.pk)
     # Only the last look, which lists the twin once more, may notice that it went with the run; a cache hides that.
     with means.reading_here(monkeypatch), unions.without(*SIGNS):
-        monkeypatch.setattr(clearing, "_expect_twin", lambda *args: None)
-        assert clearing.clear_run(run, now=scene.now) == (scene.files, scene.bytes)
+        monkeypatch.setattr(protocol, "_expect_twin", lambda *args: None)
+        assert protocol.clear_run(run, now=scene.now) == (scene.files, scene.bytes)
     assert not [path for top in (lab.staging, unions.archive_of(lab)) for path in top.rglob("*.tif")]
 
 
@@ -151,7 +153,7 @@ def cached(honest: Callable[..., Scene]) -> Scene:
 
 
 def test_an_honest_nas_behind_a_cache_is_no_obstacle(cached: Scene, lab: Lab) -> None:
-    assert clearing.clear_run(cached.run, now=cached.now) == (cached.files, cached.bytes)
+    assert protocol.clear_run(cached.run, now=cached.now) == (cached.files, cached.bytes)
     attempt = ClearAttempt.objects.get()
     assert (attempt.step, attempt.phase) == ("reopening", "done")
 
@@ -163,7 +165,7 @@ def test_a_name_is_shown_whose_bytes_are_gone(
     """Removed on the NAS itself between the proof and the commit: no listing through the cache tells."""
     policy(proof=level)
     gone = unions.archive_of(lab) / RUN_PATH / "tiles"
-    with means.after(monkeypatch, tree, "fence", lambda: shutil.rmtree(gone)):
+    with means.after(monkeypatch, run_tree, "fence", lambda: shutil.rmtree(gone)):
         assert expect_refused(cached) in {Reason.NAS_IO_ERROR, Reason.NAS_MISSING_FILE}
     assert (lab.twin() / "tiles/t_0001.tif").exists()  # as the cache has it
 
@@ -174,7 +176,7 @@ def test_a_name_is_shown_that_has_other_bytes_by_now(
     """With the size and the time that it had: no listing tells."""
     scene = honest(lambda lab: mounts.served(lab.nas, "bindfs", unions.archive_of(lab), lab.nas))
     tile = unions.archive_of(lab) / RUN_PATH / "tiles/t_0001.tif"
-    with means.after(monkeypatch, tree, "fence", lambda: means.change_keeping_size_and_time(tile)):
+    with means.after(monkeypatch, run_tree, "fence", lambda: means.change_keeping_size_and_time(tile)):
         assert expect_refused(scene) is Reason.NAS_CHECKSUM_MISMATCH
 
 
@@ -185,5 +187,5 @@ def test_at_record_the_nas_is_not_asked(
     scene = staged("bind")
     policy(proof="record")
     run = Run.objects.with_root().get(pk=scene.run.pk)
-    monkeypatch.setattr(nas.NasReader, "_start", means.failing(AssertionError("it was asked")))
-    assert clearing.clear_run(run, now=scene.now) == (scene.files, scene.bytes)
+    monkeypatch.setattr(client.NasReader, "_start", means.failing(AssertionError("it was asked")))
+    assert protocol.clear_run(run, now=scene.now) == (scene.files, scene.bytes)

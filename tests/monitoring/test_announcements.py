@@ -13,10 +13,11 @@ from django.db import connection
 from django.test import Client
 from django_q.models import Schedule
 
-from cleanup import discovery, holding, rehearsing, schedules, sweeping
-from cleanup.lab import first_nights
+from cleanup.lab import first_nights, task_queues
 from cleanup.models import Access, Announcement, Forecast, RetentionPolicy, Run, StagingRoot
 from cleanup.monitoring import announcements, forecasts
+from cleanup.runs import discovery, holds
+from cleanup.sweeps import all_roots, rehearsal
 from tests.lab import Lab
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -48,7 +49,7 @@ def stock(lab: Lab, root: StagingRoot) -> Callable[..., None]:
 def _hourly(db: None) -> None:
     """The timed pass comes at every full hour."""
     at = EVENING + timedelta(minutes=60)
-    Schedule.objects.filter(name=schedules.SWEEP, cluster=project.EXLAB_CLEAR_CLUSTER).update(next_run=at)
+    Schedule.objects.filter(name=task_queues.SWEEP, cluster=project.EXLAB_CLEAR_CLUSTER).update(next_run=at)
 
 
 def promoted(now: datetime = EVENING - 2 * DAY, **fields: Any) -> RetentionPolicy:
@@ -56,8 +57,8 @@ def promoted(now: datetime = EVENING - 2 * DAY, **fields: Any) -> RetentionPolic
     return RetentionPolicy.objects.add_version(author="admin", now=now, **fields)
 
 
-def passed(root: StagingRoot, now: datetime) -> sweeping.Swept:
-    return sweeping.sweep(now=now, timed=True, roots=[root])
+def passed(root: StagingRoot, now: datetime) -> all_roots.Swept:
+    return all_roots.sweep(now=now, timed=True, roots=[root])
 
 
 def test_the_evening_before_says_what_the_pass_then_takes(
@@ -77,7 +78,7 @@ def test_the_evening_before_says_what_the_pass_then_takes(
     page = client.get("/").content.decode()
     assert "Tonight at 02:00: 12 runs, " in page
     swept = passed(root, TWO)
-    assert (swept.count(sweeping.Action.CLEARED), swept.bytes_freed) == (12, told.bytes)
+    assert (swept.count(all_roots.Action.CLEARED), swept.bytes_freed) == (12, told.bytes)
 
 
 def test_it_is_told_once_whoever_looks_and_at_the_same_moment(
@@ -173,7 +174,7 @@ def test_first_nights_that_end_in_the_night_are_reckoned_with(stock: Any, root: 
     assert announcements.announce(root, evening + HOUR) is None
     _at(passed, root, begun + 72 * HOUR)
     assert not first_nights.waiting(begun + 72 * HOUR)
-    assert _at(passed, root, two).count(sweeping.Action.CLEARED) == 3
+    assert _at(passed, root, two).count(all_roots.Action.CLEARED) == 3
 
 
 def test_a_person_who_ends_first_nights_is_told_what_goes(stock: Any, root: StagingRoot, mailing: None) -> None:
@@ -183,7 +184,7 @@ def test_a_person_who_ends_first_nights_is_told_what_goes(stock: Any, root: Stag
     _at(passed, root, EVENING - HOUR)
     assert announcements.announce(root, EVENING) is None
     assert announcements.say_next([root], EVENING) == ""
-    rehearsing.promote_root(root, "ada", EVENING + timedelta(minutes=1))
+    rehearsal.promote_root(root, "ada", EVENING + timedelta(minutes=1))
     assert "1 run" in announcements.say_next([root], EVENING + timedelta(minutes=2))
     told = announcements.announce(root, EVENING + timedelta(minutes=2))
     assert told is not None
@@ -203,7 +204,7 @@ def test_nights_that_end_in_the_night_are_reckoned_with(stock: Any, root: Stagin
     _at(passed, root, begun + 72 * HOUR)
     assert RetentionPolicy.objects.order_by("-version")[0].rehearsal == "promoted"
     assert announcements.announce(root, begun + 73 * HOUR) is None  # the very runs were told
-    assert _at(passed, root, TWO).count(sweeping.Action.CLEARED) == 3
+    assert _at(passed, root, TWO).count(all_roots.Action.CLEARED) == 3
     assert len(mail.outbox) == 1
 
 
@@ -215,7 +216,7 @@ def test_what_turns_up_after_the_evening_is_told_at_once(
     written = promoted(stage="rehearsing")
     assert announcements.announce(root, EVENING) is None
     night = TWO - HOUR
-    rehearsing.promote(written, "admin", night)
+    rehearsal.promote(written, "admin", night)
     told = announcements.announce(root, night)
     assert told is not None
     assert told.runs == 12
@@ -230,7 +231,7 @@ def test_a_held_run_a_rehearsed_one_and_a_stopped_root_are_not_promised(
 ) -> None:
     stock(12)
     promoted()
-    holding.hold(Run.objects.earliest("pk"), owner="ada", reason="x", until=EVENING + 9 * DAY, now=EVENING - HOUR)
+    holds.hold(Run.objects.earliest("pk"), owner="ada", reason="x", until=EVENING + 9 * DAY, now=EVENING - HOUR)
     assert forecasts.foresee(root, EVENING).amount.runs == 11
     promoted(stage="rehearsing", equipment="FLOW_01", retain_hours=150)
     assert forecasts.foresee(root, EVENING).amount.runs == 11, "by what is approved they go all the same"
@@ -264,7 +265,7 @@ def test_a_mail_that_cannot_be_sent_is_said_on_the_page_and_stops_no_pass(
     page = client.get("/").content.decode()
     assert "The mail about it could not be sent:" in page
     assert "refused" in page
-    assert passed(root, TWO).count(sweeping.Action.CLEARED) == 12
+    assert passed(root, TWO).count(all_roots.Action.CLEARED) == 12
 
 
 def test_people_are_told_of_the_runs_that_they_may_keep(stock: Any, root: StagingRoot, mailing: None) -> None:
@@ -349,7 +350,7 @@ def test_the_overview_is_looked_at_anew_when_policies_change_and_when_a_pass_has
 
 
 def test_moments_have_names_in_the_labs_zone() -> None:
-    from cleanup.policy.announcing import name_moment
+    from cleanup.rules.announcements import name_moment
 
     zone = ZoneInfo("Europe/Zurich")
     six = datetime(2026, 6, 15, 16, 0, tzinfo=UTC)
@@ -364,7 +365,7 @@ def test_moments_have_names_in_the_labs_zone() -> None:
     ]
 
 
-def _at(act: Callable[[StagingRoot, datetime], sweeping.Swept], root: StagingRoot, now: datetime) -> sweeping.Swept:
+def _at(act: Callable[[StagingRoot, datetime], all_roots.Swept], root: StagingRoot, now: datetime) -> all_roots.Swept:
     """A pass with the clock where it says that it is: nights are counted by when passes really began."""
     import time_machine as clock
 

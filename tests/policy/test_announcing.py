@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleanup.policy.announcing import Amount, is_much, is_news, last_evening, told_until
+from cleanup.rules.announcements import Amount, is_much, is_news, last_evening, told_until
 
 ZURICH = ZoneInfo("Europe/Zurich")
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

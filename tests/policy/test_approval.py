@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cleanup.policy.approval import FirstNights, approve, approve_all, approved_of
-from cleanup.policy.retention import (
+from cleanup.rules.approval import FirstNights, approve, approve_all, approved_of
+from cleanup.rules.policy import (
     Mode,
     Policy,
     ProofLevel,

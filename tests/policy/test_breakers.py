@@ -5,17 +5,7 @@ from typing import Any
 
 import pytest
 
-from cleanup.policy.breakers import (
-    Clock,
-    Day,
-    Kind,
-    Planned,
-    Sight,
-    abnormal,
-    allows,
-    elapsed,
-    too_many_failures,
-)
+from cleanup.rules.anomalies import Clock, Day, Kind, Planned, Sight, abnormal, allows, elapsed, too_many_failures
 
 NOW = datetime(2026, 6, 15, 8, tzinfo=UTC)
 GB = 10**9

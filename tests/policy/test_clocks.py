@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleanup.policy.breakers import CLOCK_TOLERANCE, Clock, Kind
-from cleanup.policy.clocks import BETWEEN_LOOKS, LONGEST_PAUSE, Asked, Judged, Known, Other, Verdict, confirmed, judge
+from cleanup.rules.anomalies import CLOCK_TOLERANCE, Clock, Kind
+from cleanup.rules.clocks import BETWEEN_LOOKS, LONGEST_PAUSE, Asked, Judged, Known, Other, Verdict, confirmed, judge
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
 HOUR, DAY, SECOND = timedelta(hours=1), timedelta(days=1), timedelta(seconds=1)

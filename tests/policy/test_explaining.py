@@ -2,9 +2,9 @@
 
 import pytest
 
-from cleanup.policy.explaining import LABELS, Change, differences, explain
-from cleanup.policy.retention import Mode, Policy, ProofLevel, Scope, ScopedPolicy, Stage
-from cleanup.policy.wording import FIELDS
+from cleanup.rules.explanations import LABELS, Change, differences, explain
+from cleanup.rules.policy import Mode, Policy, ProofLevel, Scope, ScopedPolicy, Stage
+from cleanup.rules.sentences import FIELDS
 
 
 @pytest.mark.parametrize(

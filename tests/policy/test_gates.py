@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanup.policy.gates import (
+from cleanup.rules.gates import (
     CLOCK_TOLERANCE,
     QUIET_PERIOD,
     Decision,
@@ -21,9 +21,9 @@ from cleanup.policy.gates import (
     Verdict,
     evaluate,
 )
-from cleanup.policy.lifecycle import State
-from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import Mode, Policy, ProofLevel
+from cleanup.rules.policy import Mode, Policy, ProofLevel
+from cleanup.rules.reasons import Reason
+from cleanup.rules.states import State
 
 NOW = datetime(2026, 6, 15, 8, 0, tzinfo=UTC)
 VERIFIED_AT = NOW - timedelta(days=2)

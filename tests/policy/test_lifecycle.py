@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanup.policy.lifecycle import ORDER, State, first_illegal_step, may_follow
+from cleanup.rules.states import ORDER, State, first_illegal_step, may_follow
 
 LEGAL_STEPS = {
     (None, State.STAGING),

@@ -7,18 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanup.policy.pressure import (
-    Budget,
-    Candidate,
-    Cause,
-    Fill,
-    Picker,
-    Pressure,
-    budget_of,
-    in_order,
-    pressure_of,
-)
-from cleanup.policy.retention import DEFAULT_BUDGET_RUNS, Limits
+from cleanup.rules.policy import DEFAULT_BUDGET_RUNS, Limits
+from cleanup.rules.pressure import Budget, Candidate, Cause, Fill, Picker, Pressure, budget_of, in_order, pressure_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 FULL = Fill(staged_bytes=1000, staged_runs=10, free_bytes=50)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
 
 STAGING = Path(__file__).resolve().parents[2] / "cleanup" / "staging"
 CARRIERS = {"Problem", "IngestError", "ManifestError"}

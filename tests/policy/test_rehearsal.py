@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanup.policy.gates import Facts, Finding, Held, ProofFacts
-from cleanup.policy.reasons import Reason
-from cleanup.policy.rehearsal import clean_nights, nights_wanted, ready, surprise_in
-from cleanup.policy.retention import DEFAULT_REHEARSAL_NIGHTS, ProofLevel
+from cleanup.rules.gates import Facts, Finding, Held, ProofFacts
+from cleanup.rules.policy import DEFAULT_REHEARSAL_NIGHTS, ProofLevel
+from cleanup.rules.reasons import Reason
+from cleanup.rules.rehearsal import clean_nights, nights_wanted, ready, surprise_in
 
 SINCE = datetime(2026, 6, 1, 15, 30, tzinfo=UTC)
 HOUR, NIGHT, SECOND = timedelta(hours=1), timedelta(days=1), timedelta(seconds=1)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.policy.reasons import Reason
-from cleanup.policy.remedies import REMEDIES, Where
+from cleanup.rules.reasons import Reason
+from cleanup.rules.remedies import REMEDIES, Where
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

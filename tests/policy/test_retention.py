@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanup import cleanup_eligible
-from cleanup.policy.approval import approve
-from cleanup.policy.lifecycle import State
-from cleanup.policy.retention import (
+from cleanup.rules.approval import approve
+from cleanup.rules.policy import (
     DEFAULT_BUDGET_RUNS,
     DEFAULT_MAX_SHARE,
     DEFAULT_RETAIN_HOURS,
@@ -33,6 +32,7 @@ from cleanup.policy.retention import (
     stage_of_next,
     verified_at,
 )
+from cleanup.rules.states import State
 
 VERIFIED_AT = datetime(2026, 4, 17, 16, 15, 43, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cleanup.policy.pressure import Candidate, in_order
-from cleanup.policy.slowness import FIRST_PAUSE, LAST_FOR, comes_last, pause_after
+from cleanup.rules.pressure import Candidate, in_order
+from cleanup.rules.slowness import FIRST_PAUSE, LAST_FOR, comes_last, pause_after
 
 NOW = datetime(2026, 6, 15, 8, tzinfo=UTC)
 HOUR = timedelta(hours=1)

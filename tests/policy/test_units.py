@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanup.policy import units
-from cleanup.policy.retention import MAX_BUDGET_MINUTES, MAX_RETAIN_HOURS
+from cleanup.rules import quantities
+from cleanup.rules.policy import MAX_BUDGET_MINUTES, MAX_RETAIN_HOURS
 
 # What `float` or `int` would take, and nobody means; and what nothing should take.
 NEVER = [
@@ -38,7 +38,13 @@ NEVER = [
     "d",
     "none",
 ]
-PARSERS = [units.parse_hours, units.parse_minutes, units.parse_bytes, units.parse_share, units.parse_count]
+PARSERS = [
+    quantities.parse_hours,
+    quantities.parse_minutes,
+    quantities.parse_bytes,
+    quantities.parse_share,
+    quantities.parse_count,
+]
 
 
 @pytest.mark.parametrize("parse", PARSERS)
@@ -57,7 +63,7 @@ def test_any_text_is_a_sane_value_or_a_refusal(text):
         except ValueError:
             continue
         assert math.isfinite(value)
-        assert 0 <= value <= units.MAX_BYTES
+        assert 0 <= value <= quantities.MAX_BYTES
 
 
 @pytest.mark.parametrize(
@@ -77,23 +83,23 @@ def test_any_text_is_a_sane_value_or_a_refusal(text):
     ],
 )
 def test_hours(text, hours):
-    assert units.parse_hours(text) == hours
+    assert quantities.parse_hours(text) == hours
 
 
 @pytest.mark.parametrize("text", ["87661", "3653d", "99999999999999999999"])
 def test_absurd_hours_are_refused_with_the_bounds(text):
     with pytest.raises(ValueError, match="between 0 and 87660 hours"):
-        units.parse_hours(text)
+        quantities.parse_hours(text)
 
 
 def test_minutes():
-    assert units.parse_minutes("90") == 90
-    assert units.parse_minutes("2h") == 120
-    assert units.parse_minutes("30s") == 0.5
-    assert units.parse_minutes("7d") == MAX_BUDGET_MINUTES
+    assert quantities.parse_minutes("90") == 90
+    assert quantities.parse_minutes("2h") == 120
+    assert quantities.parse_minutes("30s") == 0.5
+    assert quantities.parse_minutes("7d") == MAX_BUDGET_MINUTES
     for text in ("0", "0h", "8d"):
         with pytest.raises(ValueError, match="is no duration above 0"):
-            units.parse_minutes(text)
+            quantities.parse_minutes(text)
 
 
 @pytest.mark.parametrize(
@@ -111,35 +117,35 @@ def test_minutes():
     ],
 )
 def test_sizes(text, size):
-    assert units.parse_bytes(text) == size
-    assert isinstance(units.parse_bytes(text), int)
+    assert quantities.parse_bytes(text) == size
+    assert isinstance(quantities.parse_bytes(text), int)
 
 
 @pytest.mark.parametrize("text", ["1.5", "0.0001kB", "1001PB", "1024PiB", "5G", "5Gb/s", "50%"])
 def test_sizes_that_are_none(text):
     with pytest.raises(ValueError, match="is no size such as"):
-        units.parse_bytes(text)
+        quantities.parse_bytes(text)
 
 
 def test_a_size_is_exact_where_a_float_is_not():
-    assert units.parse_bytes("900000000000000001") == 900_000_000_000_000_001
-    assert units.parse_bytes("0.1TB") == 100_000_000_000
+    assert quantities.parse_bytes("900000000000000001") == 900_000_000_000_000_001
+    assert quantities.parse_bytes("0.1TB") == 100_000_000_000
 
 
 def test_shares():
-    assert units.parse_share("0.5") == units.parse_share("50%") == 0.5
-    assert units.parse_share("1") == units.parse_share("100%") == 1
+    assert quantities.parse_share("0.5") == quantities.parse_share("50%") == 0.5
+    assert quantities.parse_share("1") == quantities.parse_share("100%") == 1
     for text in ("0", "0%", "1.01", "101%", "50"):
         with pytest.raises(ValueError, match="is no share"):
-            units.parse_share(text)
+            quantities.parse_share(text)
 
 
 def test_counts():
-    assert units.parse_count("0") == 0
-    assert units.parse_count("500") == 500
+    assert quantities.parse_count("0") == 0
+    assert quantities.parse_count("500") == 500
     for text in ("1.5", "1000000001", "12345678901"):
         with pytest.raises(ValueError, match="is no whole number"):
-            units.parse_count(text)
+            quantities.parse_count(text)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +153,7 @@ def test_counts():
     [(0, "0 h"), (6, "6 h"), (24, "24 h"), (48, "2 days"), (168, "7 days"), (1 / 3, "20 min"), (1.5, "90 min")],
 )
 def test_hours_are_said_in_whole_numbers(hours, said):
-    assert units.say_hours(hours) == said
+    assert quantities.say_hours(hours) == said
 
 
 @pytest.mark.parametrize(
@@ -155,20 +161,20 @@ def test_hours_are_said_in_whole_numbers(hours, said):
     [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (1_500_000_000_000, "1.5 TB"), (500 * 10**9, "500 GB")],
 )
 def test_sizes_are_said_in_the_units_of_disks(size, said):
-    assert units.say_bytes(size) == said
+    assert quantities.say_bytes(size) == said
 
 
 def test_one_is_no_plural():
-    assert units.say_count(1, "run") == "1 run"
-    assert units.say_count(0, "run") == "0 runs"
-    assert units.say_count(2000, "run") == "2,000 runs"
+    assert quantities.say_count(1, "run") == "1 run"
+    assert quantities.say_count(0, "run") == "0 runs"
+    assert quantities.say_count(2000, "run") == "2,000 runs"
 
 
-@given(st.integers(0, units.MAX_BYTES))
+@given(st.integers(0, quantities.MAX_BYTES))
 def test_a_size_that_is_said_can_be_typed(size):
-    assert units.parse_bytes(units.say_bytes(size)) == size
+    assert quantities.parse_bytes(quantities.say_bytes(size)) == size
 
 
 @given(st.integers(0, int(MAX_RETAIN_HOURS) * 3600))
 def test_whole_seconds_that_are_said_can_be_typed(seconds):
-    assert units.parse_hours(units.say_hours(seconds / 3600)) == pytest.approx(seconds / 3600)
+    assert quantities.parse_hours(quantities.say_hours(seconds / 3600)) == pytest.approx(seconds / 3600)

@@ -4,9 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cleanup.policy.lifecycle import State
-from cleanup.policy.retention import Policy
-from cleanup.policy.watching import (
+from cleanup.rules.liveness import (
     AHEAD,
     NO_PROGRESS_AFTER,
     SILENT_AFTER,
@@ -21,6 +19,8 @@ from cleanup.policy.watching import (
     unserved,
     waiting_since,
 )
+from cleanup.rules.policy import Policy
+from cleanup.rules.states import State
 
 NOW = datetime(2026, 6, 15, 8, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

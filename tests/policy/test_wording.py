@@ -2,8 +2,8 @@
 
 import pytest
 
-from cleanup.policy.retention import Mode, Policy, Scope, ScopedPolicy, Stage
-from cleanup.policy.wording import FIELDS, describe, describe_stage, name_scope, say_field, say_typed
+from cleanup.rules.policy import Mode, Policy, Scope, ScopedPolicy, Stage
+from cleanup.rules.sentences import FIELDS, describe, describe_stage, name_scope, say_field, say_typed
 
 
 def version(**fields):

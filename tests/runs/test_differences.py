@@ -14,14 +14,14 @@ import pytest
 from django.core.management import call_command
 from django.test import Client
 
-from cleanup import clearing, discovery, proving
+from cleanup.clears import protocol
+from cleanup.clears.run_action import RunAction
 from cleanup.models import Difference, Proof, Run
-from cleanup.policy.gates import Finding
-from cleanup.policy.reasons import Reason
-from cleanup.runs import differences
-from cleanup.staging import hashing
-from cleanup.sweeping import Action, clear, sweep
-from cleanup.taking import RunAction
+from cleanup.rules.gates import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.runs import differences, discovery, proofs
+from cleanup.storage import hashing
+from cleanup.sweeps.all_roots import Action, clear, sweep
 from tests.faults import means
 from tests.faults.scene import Scene, set_scene
 from tests.lab import METADATA, Lab
@@ -210,7 +210,7 @@ def test_no_earlier_proof_counts_once_a_difference_was_found(
     twin.write_bytes((damaged.path / TILE).read_bytes())
     os.utime(twin, (LONG_AGO - 1, LONG_AGO - 1))
     with monkeypatch.context() as patch:
-        patch.setattr(clearing, "_keep_plan", means.failing(clearing.Refused(Finding(Reason.STORAGE_ERROR))))
+        patch.setattr(protocol, "_keep_plan", means.failing(protocol.Refused(Finding(Reason.STORAGE_ERROR))))
         swept(damaged.now)
     assert Proof.objects.get().evidence
     damage(twin)
@@ -229,14 +229,14 @@ def test_an_error_is_no_difference_and_takes_nothing_for_granted(
 ) -> None:
     """A disk that fails once may read the next time, and nothing on either side would show it."""
     with monkeypatch.context() as patch:
-        patch.setattr(proving, "_staged_differences", means.failing(OSError(errno.EIO, "it failed", TILE)))
+        patch.setattr(proofs, "_staged_differences", means.failing(OSError(errno.EIO, "it failed", TILE)))
         assert swept(damaged.now).reason == Reason.STAGING_IO_ERROR
     assert not Difference.objects.exists()
     read.clear()
     assert swept(damaged.now + hours(1)).reason == Reason.NAS_CHECKSUM_MISMATCH
     assert read
     with monkeypatch.context() as patch:
-        patch.setattr(proving, "_staged_differences", means.failing(OSError(errno.EIO, "it failed", TILE)))
+        patch.setattr(proofs, "_staged_differences", means.failing(OSError(errno.EIO, "it failed", TILE)))
         clear([damaged.run], now=damaged.now + hours(2), actor="ada")
     assert Difference.objects.get().at == damaged.now + hours(1)
 
@@ -272,9 +272,9 @@ def test_what_was_found_while_the_nas_was_gone_for_a_while_still_stands(
 ) -> None:
     """Another mount of the same disk is no news of a damaged file: a proof asks for more, and it may."""
     swept(damaged.now)
-    from cleanup import proving
+    from cleanup.runs import proofs
 
-    monkeypatch.setattr(proving, "_storage", lambda place: ("mounted anew",))
+    monkeypatch.setattr(proofs, "_storage", lambda place: ("mounted anew",))
     read.clear()
     assert "nothing has changed since" in swept(damaged.now + hours(1)).detail
     assert read == []
@@ -285,19 +285,19 @@ def test_inode_numbers_count_only_where_the_mount_keeps_them(
     damaged: Scene, read: list[bytes], monkeypatch: pytest.MonkeyPatch, kept: bool
 ) -> None:
     """Such a mount gives a file another number after it has forgotten its name; all times stay."""
-    from cleanup import proving
-    from cleanup.staging import nas
+    from cleanup.runs import proofs
+    from cleanup.storage.nas import client
 
-    monkeypatch.setattr(proving, "keeps_inodes", lambda place: kept)
+    monkeypatch.setattr(proofs, "keeps_inodes", lambda place: kept)
     swept(damaged.now)
-    listed = nas.NasReader.read
+    listed = client.NasReader.read
 
-    def renumbered(*args: Any, **how: Any) -> nas.Listing:
+    def renumbered(*args: Any, **how: Any) -> client.Listing:
         found = listed(*args, **how)
         files = {path: replace(twin, ino=twin.ino + 1) for path, twin in found.files.items()}
         return replace(found, files=files)
 
-    monkeypatch.setattr(nas.NasReader, "read", renumbered)
+    monkeypatch.setattr(client.NasReader, "read", renumbered)
     read.clear()
     swept(damaged.now + hours(1))
     assert bool(read) is kept

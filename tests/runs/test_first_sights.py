@@ -10,13 +10,15 @@ import time_machine
 from django.core.management import call_command
 from django.test import Client
 
-from cleanup import discovery, gathering, previewing, sweeping, watching
 from cleanup.lab import other_clocks
 from cleanup.models import RetentionPolicy, Run, StagingRoot
-from cleanup.policy.breakers import Clock
-from cleanup.policy.clocks import Asked, Other
-from cleanup.policy.gates import Gate, GateResult
-from cleanup.policy.reasons import Reason
+from cleanup.monitoring import watchdog
+from cleanup.rules.anomalies import Clock
+from cleanup.rules.clocks import Asked, Other
+from cleanup.rules.gates import Gate, GateResult
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, inspection
+from cleanup.sweeps import all_roots, policy_preview
 from tests.lab import METADATA, RUN_PATH, Lab, touch
 
 pytestmark = pytest.mark.django_db
@@ -47,9 +49,9 @@ def kept(run: Run, at: datetime) -> GateResult:
     """What the gate says, on stored facts as on a fresh look."""
     policies = RetentionPolicy.objects.scoped()
     run = Run.objects.with_root().get(pk=run.pk)
-    stored = gathering.stored_decision(run, policies, at).gate(Gate.RETENTION)
+    stored = inspection.stored_decision(run, policies, at).gate(Gate.RETENTION)
     policy = RetentionPolicy.objects.effective_for(run)
-    assert gathering.quick_decision(run, policy, at).gate(Gate.RETENTION) == stored
+    assert inspection.quick_decision(run, policy, at).gate(Gate.RETENTION) == stored
     return stored
 
 
@@ -65,7 +67,7 @@ def test_a_clock_thirty_days_behind_gives_nothing_away(
         "seen verified here on 2026-06-15 08:00 UTC: counted from 2026-06-15 08:00 UTC"
     )
     for at, there in ((now + timedelta(minutes=3), True), (now + 7 * DAY - HOUR, True), (now + 7 * DAY, False)):
-        sweeping.sweep(now=at, timed=timed, roots=[root])
+        all_roots.sweep(now=at, timed=timed, roots=[root])
         assert (lab.staging / RUN_PATH).exists() is there
 
 
@@ -77,7 +79,7 @@ def test_what_our_own_clock_saw_while_it_was_years_behind_is_not_old_when_it_is_
 
     def look_about(wall: datetime, boot: str) -> None:
         clock = Clock(wall=wall, boot_id=boot, boot_seconds=(wall - now).total_seconds() + 1e9)
-        sweeping.sweep(now=wall, timed=True, roots=[root], clock=clock)
+        all_roots.sweep(now=wall, timed=True, roots=[root], clock=clock)
 
     look_about(now - 2 * HOUR, "a")
     wrong = now - 2000 * DAY
@@ -99,9 +101,9 @@ def test_a_history_that_was_old_when_we_met_it_counts_as_recorded(
     lab.run(verified_at=now - 30 * DAY)
     discovery.discover(root, now=now)
     run = Run.objects.with_root().get()
-    assert gathering.stored_facts(run).kept_from is None
+    assert inspection.stored_facts(run).kept_from is None
     assert kept(run, now).reason is None
-    sweeping.sweep(now=now, timed=True)
+    all_roots.sweep(now=now, timed=True)
     assert not (lab.staging / RUN_PATH).exists()
 
 
@@ -169,7 +171,7 @@ def test_every_prediction_counts_from_the_same_moment(
     run = grow(lab, root, now - 30 * DAY, seen=now - 3 * HOUR, then=now)
     due = now + 7 * DAY
     for at, going in ((due - HOUR, []), (due, [RUN_PATH])):
-        drafted = previewing.draft(
+        drafted = policy_preview.draft(
             RetentionPolicy.objects.get(),
             root=None,
             author="ada",
@@ -178,8 +180,8 @@ def test_every_prediction_counts_from_the_same_moment(
             mode="scheduled",
             retain_hours=168,
         )
-        assert [each.run_path for each in previewing.preview(drafted, at).then.going] == going
-        assert [each.run_path for each in sweeping.sweep(now=at, dry_run=True).freeing] == going
+        assert [each.run_path for each in policy_preview.preview(drafted, at).then.going] == going
+        assert [each.run_path for each in all_roots.sweep(now=at, dry_run=True).freeing] == going
         with time_machine.travel(at, tick=False):
             out = StringIO()
             call_command("evaluate", RUN_PATH, "--json", stdout=out)
@@ -200,7 +202,7 @@ def test_under_pressure_too(lab: Lab, root: StagingRoot, now: datetime, policy: 
     policy(root=root, max_runs=0, rehearse=False)
     grow(lab, root, now - 30 * DAY, seen=now - 3 * HOUR, then=now)
     for at, there in ((now + DAY - HOUR, True), (now + DAY, False)):
-        sweeping.sweep(now=at, roots=[root])
+        all_roots.sweep(now=at, roots=[root])
         assert (lab.staging / RUN_PATH).exists() is there
 
 
@@ -216,5 +218,5 @@ def test_a_clock_behind_makes_no_run_stalled_at_once(
     discovery.discover(root, now=now - HOUR)
     record.write_text(json.dumps(whole))
     discovery.discover(root, now=now)
-    watched = watching.watch(now=now + hours * HOUR)
+    watched = watchdog.watch(now=now + hours * HOUR)
     assert (Reason.STALLED in {alert.reason for alert in watched.alerts}) is stalled

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from cleanup import clearing, discovery, gathering
+from cleanup.clears import protocol
 from cleanup.models import ClearAttempt, Run
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, inspection
 from tests.faults.scene import Scene, set_scene
 from tests.lab import METADATA, Lab, touch
 
@@ -41,7 +42,7 @@ def redate(run: Path) -> None:
 
 
 def clear(scene: Scene, now: datetime) -> ClearAttempt:
-    return clearing.perform(scene.attempt(), now=now)
+    return protocol.perform(scene.attempt(), now=now)
 
 
 def test_it_waits_and_then_goes(scene: Scene) -> None:
@@ -57,7 +58,7 @@ def test_it_waits_and_then_goes(scene: Scene) -> None:
 def test_the_first_look_counts_however_often_it_is_looked_at(scene: Scene) -> None:
     discovery.discover(scene.root, now=scene.now + LATER / 2)
     run = Run.objects.get()
-    assert gathering.stored_facts(run).future.since == scene.now
+    assert inspection.stored_facts(run).future.since == scene.now
     assert clear(scene, scene.now + LATER).phase == "done"
 
 

@@ -16,14 +16,16 @@ from django.db import transaction
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from cleanup import clear_run, discovery, gathering, holding, marking, registering, sweeping
-from cleanup.clearing import Refused
+from cleanup import clear_run
+from cleanup.clears.protocol import Refused
+from cleanup.lab import roots
 from cleanup.models import Hold, LedgerEntry, Likeness, RetentionPolicy, Run, StagingRoot
-from cleanup.policy.gates import Gate
-from cleanup.policy.likeness import Traits, likeness
-from cleanup.policy.reasons import Reason
-from cleanup.reregistering import Order
-from cleanup.runs import held, likenesses, moving
+from cleanup.rules.gates import Gate
+from cleanup.rules.likeness import Traits, likeness
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, gone, held, holds, inspection, likenesses, moving
+from cleanup.runs.reregistration import Order
+from cleanup.sweeps import all_roots
 from tests.lab import METADATA, RUN_PATH, Lab, manifest_of, some_files, touch
 
 pytestmark = pytest.mark.django_db
@@ -43,7 +45,7 @@ def known(lab: Lab, root: StagingRoot, now: datetime, policy: Callable[..., Any]
     discovery.discover(root, now=now)
     policy(mode="scheduled", retain_hours=168, rehearse=False, max_share=1.0)
     run = Run.objects.with_root().get(run_path=RUN_PATH)
-    holding.hold(run, owner="ada", reason="a figure", until=now + 60 * DAY, now=now)
+    holds.hold(run, owner="ada", reason="a figure", until=now + 60 * DAY, now=now)
     return run
 
 
@@ -150,12 +152,12 @@ def test_a_held_run_stays_held(
     path = kind(lab)
     discovery.discover(root, now=now + HOUR)
     found = run_at(path)
-    gate = gathering.stored_decision(found, RetentionPolicy.objects.scoped(), now + HOUR).gate(Gate.HOLD)
+    gate = inspection.stored_decision(found, RetentionPolicy.objects.scoped(), now + HOUR).gate(Gate.HOLD)
     assert (gate.reason, gate.opens_at) == (Reason.HELD, now + 60 * DAY)
     assert f"by ada: a figure (laid on {RUN_PATH}, which may be this run: " in gate.detail
     assert "release that hold, or say on this run's page that it is not the same run" in gate.detail
     for timed in (True, False):
-        sweeping.sweep(now=now + 2 * HOUR, timed=timed, roots=[root])
+        all_roots.sweep(now=now + 2 * HOUR, timed=timed, roots=[root])
     with pytest.raises(Refused):
         clear_run(found, now=now + 2 * HOUR, actor="bob")
     assert (lab.staging / path / "README.md").exists()
@@ -168,9 +170,9 @@ def test_the_end_of_the_hold_is_the_end_for_the_renamed_run(
 ) -> None:
     path = kind(lab)
     discovery.discover(root, now=now + HOUR)
-    assert holding.release_run(run_at(path), actor="ada", now=now + HOUR)
+    assert holds.release_run(run_at(path), actor="ada", now=now + HOUR)
     assert not Hold.objects.in_force(now + HOUR).exists()
-    sweeping.sweep(now=now + 2 * HOUR, roots=[root])
+    all_roots.sweep(now=now + 2 * HOUR, roots=[root])
     assert not (lab.staging / path).exists()
 
 
@@ -193,8 +195,8 @@ def test_first_one_side_then_the_other(lab: Lab, root: StagingRoot, known: Run, 
     for number, step in enumerate(steps, start=1):
         step()
         discovery.discover(root, now=now + number * HOUR)
-        sweeping.sweep(now=now + number * HOUR, roots=[root])
-    assert gathering.stored_decision(run_at(new), [], now + 4 * HOUR).gate(Gate.HOLD).reason is Reason.HELD
+        all_roots.sweep(now=now + number * HOUR, roots=[root])
+    assert inspection.stored_decision(run_at(new), [], now + 4 * HOUR).gate(Gate.HOLD).reason is Reason.HELD
     assert (lab.staging / new).exists()
 
 
@@ -204,9 +206,9 @@ def test_renamed_twice_with_other_files_in_between(lab: Lab, root: StagingRoot, 
     copied(lab, "CONFOCAL_01/PROJ-0077", "CONFOCAL_9/PROJ-0099")
     rewrite(lab, "CONFOCAL_9", ("PROJ-0077", "PROJ-0099"), ("CONFOCAL_01", "CONFOCAL_9"), ("labpc-04", "labpc-05"))
     discovery.discover(root, now=now + 2 * HOUR)
-    sweeping.sweep(now=now + 3 * HOUR, roots=[root])
+    all_roots.sweep(now=now + 3 * HOUR, roots=[root])
     path = f"CONFOCAL_9/PROJ-0099/Runs/{LEAF}"
-    assert gathering.stored_decision(run_at(path), [], now + 3 * HOUR).gate(Gate.HOLD).reason is Reason.HELD
+    assert inspection.stored_decision(run_at(path), [], now + 3 * HOUR).gate(Gate.HOLD).reason is Reason.HELD
     assert (lab.staging / path).exists()
 
 
@@ -215,7 +217,7 @@ def test_moved_to_another_root_of_the_same_host(
 ) -> None:
     second = Lab(tmp_path / "second")
     given = {"nas_path": str(second.nas), "allow_same_filesystem": True, "accept_empty": True, "now": now}
-    other = registering.register("second", str(second.staging), **given)
+    other = roots.register("second", str(second.staging), **given)
     new = RUN_PATH.replace("PROJ-0042", "PROJ-0077")
     for old_side, new_side in ((lab.staging, second.staging), (lab.nas, second.nas)):
         (new_side / new).parent.mkdir(parents=True)
@@ -223,8 +225,8 @@ def test_moved_to_another_root_of_the_same_host(
     rewrite(second, new, ("PROJ-0042", "PROJ-0077"))
     discovery.discover(other, now=now + HOUR)
     discovery.discover(root, now=now + HOUR)
-    sweeping.sweep(now=now + 2 * HOUR)
-    assert gathering.stored_decision(run_at(new), [], now + 2 * HOUR).gate(Gate.HOLD).reason is Reason.HELD
+    all_roots.sweep(now=now + 2 * HOUR)
+    assert inspection.stored_decision(run_at(new), [], now + 2 * HOUR).gate(Gate.HOLD).reason is Reason.HELD
     assert (second.staging / new).exists()
 
 
@@ -235,13 +237,13 @@ def test_a_hold_that_is_laid_extended_or_released_later_counts_at_once(
     new = project_renamed(lab)
     discovery.discover(root, now=now + HOUR)
     (hold,) = Hold.objects.all()
-    assert holding.extend(hold, until=now + 90 * DAY, actor="ada", now=now + HOUR)
-    gate = gathering.stored_decision(run_at(new), [], now + HOUR).gate(Gate.HOLD)
+    assert holds.extend(hold, until=now + 90 * DAY, actor="ada", now=now + HOUR)
+    gate = inspection.stored_decision(run_at(new), [], now + HOUR).gate(Gate.HOLD)
     assert gate.opens_at == now + 90 * DAY
     assert run_at(new).judged < run_at(new).doubts
-    assert holding.release(hold, actor="ada", now=now + HOUR)
-    assert gathering.stored_decision(run_at(new), [], now + HOUR).gate(Gate.HOLD).reason is None
-    holding.hold(Run.objects.get(pk=known.pk), owner="eve", reason="again", until=now + 9 * DAY, now=now + HOUR)
+    assert holds.release(hold, actor="ada", now=now + HOUR)
+    assert inspection.stored_decision(run_at(new), [], now + HOUR).gate(Gate.HOLD).reason is None
+    holds.hold(Run.objects.get(pk=known.pk), owner="eve", reason="again", until=now + 9 * DAY, now=now + HOUR)
     with pytest.raises(Refused, match="held"):
         clear_run(run_at(new), now=now + 2 * HOUR, actor="bob")
 
@@ -249,11 +251,11 @@ def test_a_hold_that_is_laid_extended_or_released_later_counts_at_once(
 def test_to_mark_the_old_row_as_gone_releases_nothing(lab: Lab, root: StagingRoot, known: Run, now: datetime) -> None:
     new = project_renamed(lab)
     discovery.discover(root, now=now + HOUR)
-    marking.mark_gone(Run.objects.with_root().get(pk=known.pk), actor="bob", reason="renamed", now=now + HOUR)
+    gone.mark_gone(Run.objects.with_root().get(pk=known.pk), actor="bob", reason="renamed", now=now + HOUR)
     discovery.discover(root, now=now + 2 * HOUR)
-    sweeping.sweep(now=now + 3 * HOUR, roots=[root])
+    all_roots.sweep(now=now + 3 * HOUR, roots=[root])
     assert (lab.staging / new).exists()
-    assert [hold.run_id for hold in holding.in_force(now + 3 * HOUR)] == [known.pk]
+    assert [hold.run_id for hold in holds.in_force(now + 3 * HOUR)] == [known.pk]
 
 
 def test_the_held_run_comes_back_after_another_one_lay_and_went_at_its_path(
@@ -262,16 +264,16 @@ def test_the_held_run_comes_back_after_another_one_lay_and_went_at_its_path(
     """Its hold was laid on that one too, and released there: it was another run."""
     rename(lab, RUN_PATH, "aside")
     discovery.discover(root, now=now + HOUR)
-    marking.mark_gone(Run.objects.with_root().get(pk=known.pk), actor="bob", reason="taken", now=now + HOUR)
+    gone.mark_gone(Run.objects.with_root().get(pk=known.pk), actor="bob", reason="taken", now=now + HOUR)
     lab.run(RUN_PATH, files={"other.bin": b"other"}, verified_at=now - 20 * DAY)
     discovery.discover(root, now=now + 2 * HOUR)
-    assert [hold.owner for hold in holding.release_run(run_at(RUN_PATH), actor="bob", now=now + 2 * HOUR)] == ["ada"]
+    assert [hold.owner for hold in holds.release_run(run_at(RUN_PATH), actor="bob", now=now + 2 * HOUR)] == ["ada"]
     clear_run(run_at(RUN_PATH), now=now + 3 * HOUR, actor="bob")
     for side in (lab.staging, lab.nas):
         shutil.rmtree(side / RUN_PATH, ignore_errors=True)
     rename(lab, "aside", RUN_PATH)
     discovery.discover(root, now=now + 4 * HOUR)
-    sweeping.sweep(now=now + 5 * HOUR, roots=[root])
+    all_roots.sweep(now=now + 5 * HOUR, roots=[root])
     assert (lab.staging / RUN_PATH).exists()
     assert held.holding(run_at(RUN_PATH), Hold.objects.in_force(now + 5 * HOUR)).get().run == known
 
@@ -283,7 +285,7 @@ def test_two_runs_that_changed_their_places(lab: Lab, root: StagingRoot, known: 
     rewrite(lab, OTHER, (RUN_PATH, OTHER), ("CONFOCAL_01", "FLOW_01"))
     rewrite(lab, RUN_PATH, (OTHER, RUN_PATH), ("FLOW_01", "CONFOCAL_01"))
     discovery.discover(root, now=now + HOUR)
-    sweeping.sweep(now=now + 2 * HOUR, roots=[root])
+    all_roots.sweep(now=now + 2 * HOUR, roots=[root])
     assert (lab.staging / OTHER).exists()
 
 
@@ -338,7 +340,7 @@ def test_a_person_says_that_it_is_not_the_same_run_and_no_look_says_otherwise(
     Run.objects.update(traits="")
     discovery.discover(root, now=now + 2 * HOUR)
     assert not Likeness.objects.standing().exists()
-    sweeping.sweep(now=now + 3 * HOUR, roots=[root])
+    all_roots.sweep(now=now + 3 * HOUR, roots=[root])
     assert ((lab.staging / new).exists(), (lab.staging / RUN_PATH).exists()) == (False, True)
 
 
@@ -348,7 +350,7 @@ def test_to_release_the_copy_does_not_release_the_run(
     new = a_copy_of_it(lab)
     discovery.discover(root, now=now + HOUR)
     Hold.objects.update(until=now + 3000 * DAY)  # the command asks the clock
-    assert holding.release_run(run_at(new), actor="bob", now=now + HOUR) == []
+    assert holds.release_run(run_at(new), actor="bob", now=now + HOUR) == []
     with pytest.raises(SystemExit):
         call_command("release", new)
     assert f"{new} is still held by ada: a figure (laid on {RUN_PATH}, which may be this run" in capsys.readouterr().out
@@ -404,7 +406,7 @@ def test_no_acceptance_and_no_other_mark_is_carried_over(
     discovery.discover(root, now=now + HOUR)
     found = run_at(new)
     assert not found.accepted_bytes.exists()
-    assert gathering.stored_accepted(found) is None
+    assert inspection.stored_accepted(found) is None
 
 
 # What is not kept
@@ -419,9 +421,9 @@ def test_runs_that_merely_began_in_the_same_second_are_not_alike(
     for path in paths:
         lab.run(path, verified_at=at)
     discovery.discover(root, now=now)
-    holding.hold(Run.objects.get(run_path=paths[0]), owner="ada", reason="x", until=now + DAY, now=now)
+    holds.hold(Run.objects.get(run_path=paths[0]), owner="ada", reason="x", until=now + DAY, now=now)
     policy(mode="scheduled", retain_hours=168, rehearse=False, max_share=1.0)
-    sweeping.sweep(now=now + HOUR, roots=[root])
+    all_roots.sweep(now=now + HOUR, roots=[root])
     assert [(lab.staging / path).exists() for path in paths] == [True, False, False]
     assert not Likeness.objects.exists()
 
@@ -435,7 +437,7 @@ def test_what_many_runs_share_makes_only_a_held_one_alike(
     for path in old:
         lab.run(path, files={"a.bin": path.encode()}, verified_at=at)
     discovery.discover(root, now=now)
-    holding.hold(Run.objects.get(run_path=old[0]), owner="ada", reason="x", until=now + 9 * DAY, now=now)
+    holds.hold(Run.objects.get(run_path=old[0]), owner="ada", reason="x", until=now + 9 * DAY, now=now)
     for path in old[:3]:
         shutil.rmtree(lab.staging / path)
     discovery.discover(root, now=now + HOUR)
@@ -446,7 +448,7 @@ def test_what_many_runs_share_makes_only_a_held_one_alike(
     linked = Likeness.objects.filter(run__run_path__in=new).values_list("other__run_path", flat=True)
     assert set(linked) - set(new) == {old[0]}
     policy(mode="scheduled", retain_hours=168, rehearse=False, max_share=1.0)
-    sweeping.sweep(now=now + 3 * HOUR, roots=[root])
+    all_roots.sweep(now=now + 3 * HOUR, roots=[root])
     assert [path for path in new if not (lab.staging / path).exists()] == []
 
 
@@ -516,7 +518,7 @@ def apply(step: str, lab: Lab, root: StagingRoot, place: list[str], number: int,
     if step == "discover":
         discovery.discover(root, now=at)
     elif step == "sweep":
-        sweeping.sweep(now=at, timed=bool(number % 2), roots=[root])
+        all_roots.sweep(now=at, timed=bool(number % 2), roots=[root])
     elif step == "record":
         for side in (lab.staging, lab.nas):
             for record in (side / before).glob(f"{METADATA}/ingest.json"):
@@ -527,7 +529,7 @@ def apply(step: str, lab: Lab, root: StagingRoot, place: list[str], number: int,
             shutil.copytree(lab.staging / before, lab.nas / before)
     elif step == "gone":
         for run in Run.objects.staged().with_root().filter(problem=Reason.MISSING_DIRECTORY):
-            marking.mark_gone(run, actor="bob", reason="not there", now=at)
+            gone.mark_gone(run, actor="bob", reason="not there", now=at)
     elif step == "reregister":
         moving.reregister_runs(list(Run.objects.staged().with_root()), Order(now=at, actor="bob"))
     else:
@@ -553,13 +555,13 @@ def check(base: Path, steps: list[str], hours: float) -> None:
     """A held run after some steps, a look, and a pass of each kind: it is there, with its files."""
     lab = Lab(base)
     given = {"nas_path": str(lab.nas), "allow_same_filesystem": True, "accept_empty": True, "now": NOW}
-    root = registering.register("lab", str(lab.staging), **given)
+    root = roots.register("lab", str(lab.staging), **given)
     lab.run()
     discovery.discover(root, now=NOW)
     RetentionPolicy.objects.add_version(
         author="admin", now=NOW, mode="scheduled", retain_hours=hours, proof="size", rehearse=False
     )
-    holding.hold(Run.objects.get(), owner="ada", reason="needed", until=NOW + 60 * DAY, now=NOW)
+    holds.hold(Run.objects.get(), owner="ada", reason="needed", until=NOW + 60 * DAY, now=NOW)
     place, at = RUN_PATH.split("/"), NOW
     for number, step in enumerate((*steps, "record", "discover", "sweep", "sweep"), start=1):
         at += HOUR

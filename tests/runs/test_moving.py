@@ -14,13 +14,15 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.utils import timezone
 
-from cleanup import clear_run, discovery, gathering, holding, orphans, queueing, telling
-from cleanup.clearing import Refused
+from cleanup import clear_run
+from cleanup.clears import nas_history, queue
+from cleanup.clears.protocol import Refused
+from cleanup.lab import opening
 from cleanup.models import ClearAttempt, Hold, LedgerEntry, Orphan, Phase, Requester, Run, StagingRoot
-from cleanup.policy.reasons import Reason
-from cleanup.reregistering import Action, Order, Outcome
-from cleanup.runs import moving
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, holds, moving, orphans
 from cleanup.runs.moving import Move, NotMoved
+from cleanup.runs.reregistration import Action, Order, Outcome
 from tests.faults.scene import Scene, everything, scene_of
 from tests.lab import METADATA, RUN_PATH, Lab, read_ingest
 
@@ -109,13 +111,13 @@ def test_the_record_may_name_the_old_path_for_clear_and_tell(known: Scene, order
     run = assert_moved(known)
     assert clear_run(run, now=order.now) == (known.files, known.bytes)
     assert not (known.lab.staging / NEW_PATH).exists()
-    assert telling.tell(now=timezone.now()) == 1
+    assert nas_history.tell(now=timezone.now()) == 1
     told = read_ingest(known.lab.nas / NEW_PATH)
     assert (told["current_state"], told["run_path"]) == ("cleared", RUN_PATH)
 
 
 def test_holds_attempts_and_history_stay(known: Scene, order: Order) -> None:
-    holding.hold(known.run, owner="eve", reason="thesis", now=order.now, until=order.now + timedelta(days=9))
+    holds.hold(known.run, owner="eve", reason="thesis", now=order.now, until=order.now + timedelta(days=9))
     attempt = known.attempt()
     ClearAttempt.objects.filter(pk=attempt.pk).update(phase=Phase.REFUSED)
     rename(known.lab)
@@ -286,10 +288,10 @@ def test_what_people_did_with_the_duplicate_stands_in_the_way(known: Scene, orde
     rename(known.lab)
     discovery.discover(known.root, now=order.now)
     duplicate = Run.objects.with_root().get(run_path=NEW_PATH)
-    holding.hold(duplicate, owner="eve", reason="why twice?", now=order.now, until=order.now + timedelta(days=9))
+    holds.hold(duplicate, owner="eve", reason="why twice?", now=order.now, until=order.now + timedelta(days=9))
     refused(known, order, Reason.HELD)
     Hold.objects.update(released_at=order.now, released_by="eve")
-    attempt = queueing.new_attempt(duplicate, requester=Requester.OPERATOR, actor="eve", now=order.now)
+    attempt = queue.new_attempt(duplicate, requester=Requester.OPERATOR, actor="eve", now=order.now)
     refused(known, order, Reason.ALREADY_CLEARING)
     ClearAttempt.objects.filter(pk=attempt.pk).update(phase=Phase.REFUSED)
     refused(known, order, "Another run is known at the new path, and a clear of it was tried.")
@@ -300,7 +302,7 @@ def test_a_clear_that_is_under_way(known: Scene, order: Order) -> None:
     known.attempt()
     refused(known, order, Reason.ALREADY_CLEARING)
     ClearAttempt.objects.update(phase=Phase.REFUSED)
-    with gathering.data_dir().lock(str(known.run.pk)):
+    with opening.data_dir().lock(str(known.run.pk)):
         refused(known, order, Reason.ALREADY_CLEARING)
 
 

@@ -14,11 +14,12 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
 
-from cleanup import clearing, discovery, gathering
+from cleanup.clears import protocol
 from cleanup.models import Phase
-from cleanup.policy.reasons import Reason
-from cleanup.staging import layout, tree
-from cleanup.storage.staging import beyond_bytes
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, inspection
+from cleanup.storage import run_paths
+from cleanup.storage.staging import beyond_bytes, run_tree
 from cleanup.storage.staging.beyond_bytes import BeyondBytes
 from tests.faults.scene import Scene, set_scene
 from tests.lab import METADATA, Lab, date_everything
@@ -45,12 +46,12 @@ def scene(lab: Lab, root: Any, now: datetime) -> Scene:
 
 
 def found(path: Path) -> BeyondBytes:
-    with layout.opened(layout.open_root(str(path))) as run:
-        return beyond_bytes.found_in(run, tree.scan(run).entries)
+    with run_paths.opened(run_paths.open_root(str(path))) as run:
+        return beyond_bytes.found_in(run, run_tree.scan(run).entries)
 
 
 def lacking(path: Path, asked: BeyondBytes) -> BeyondBytes:
-    with layout.opened(layout.open_root(str(path))) as twin:
+    with run_paths.opened(run_paths.open_root(str(path))) as twin:
         return beyond_bytes.lacking(twin, asked)
 
 
@@ -82,7 +83,7 @@ def test_the_page_tells_of_it_before_the_click_and_the_receipt_after_it(scene: S
     assert "Not on the NAS:" in page
     assert "1 attribute, 1 empty folder" in page
     assert "channels/" in page
-    attempt = clearing.perform(scene.attempt(), now=scene.now)
+    attempt = protocol.perform(scene.attempt(), now=scene.now)
     assert attempt.phase == Phase.DONE
     assert attempt.only_here.startswith("1 attribute, 1 empty folder: ")
     receipt = client.get(f"/runs/{scene.run.pk}/receipt/").content.decode()
@@ -95,15 +96,15 @@ def test_the_page_of_a_run_whose_twin_has_all_says_nothing(lab: Lab, root: Any, 
     client = Client()
     client.force_login(User.objects.create_superuser("ada"))
     assert "Not on the NAS:" not in client.get(f"/runs/{scene.run.pk}/clear/").content.decode()
-    assert gathering.stored_facts(scene.run).only_here is None
+    assert inspection.stored_facts(scene.run).only_here is None
 
 
 def test_a_policy_that_blocks(scene: Scene, policy: Callable[..., Any]) -> None:
     policy(only_here="block")
-    attempt = clearing.perform(scene.attempt(), now=scene.now)
+    attempt = protocol.perform(scene.attempt(), now=scene.now)
     assert (attempt.phase, attempt.reason) == (Phase.REFUSED, Reason.ONLY_HERE)
     policy(only_here="tell", project="PROJ-0042")
-    assert clearing.perform(scene.attempt(), now=scene.now).phase == Phase.DONE
+    assert protocol.perform(scene.attempt(), now=scene.now).phase == Phase.DONE
 
 
 def test_the_record_alone_tells_of_no_twin(scene: Scene, policy: Callable[..., Any]) -> None:
@@ -111,7 +112,7 @@ def test_the_record_alone_tells_of_no_twin(scene: Scene, policy: Callable[..., A
     policy(proof="record", only_here="block")
     os.setxattr(scene.twin / TILE, STREAM, b"objective=63x")
     (scene.twin / "channels").mkdir()
-    assert clearing.perform(scene.attempt(), now=scene.now).reason == Reason.ONLY_HERE
+    assert protocol.perform(scene.attempt(), now=scene.now).reason == Reason.ONLY_HERE
 
 
 def test_the_command_keeps_such_a_run_unless_it_is_told(scene: Scene) -> None:
@@ -138,6 +139,6 @@ def test_a_folder_that_appears_meanwhile_shows_in_the_gate(scene: Scene) -> None
     date_everything(scene.path, scene.now, scene.now)
     discovery.discover(scene.root, now=scene.now)
     scene.run.refresh_from_db()
-    facts = gathering.stored_facts(scene.run).only_here
+    facts = inspection.stored_facts(scene.run).only_here
     assert facts is not None
     assert facts.folders == 2

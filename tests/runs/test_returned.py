@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 import time_machine
 
-from cleanup import clear_run, discovery, gathering, reregistering, sweeping, telling
-from cleanup.clearing import Refused
+from cleanup import clear_run
+from cleanup.clears import nas_history
+from cleanup.clears.protocol import Refused
+from cleanup.lab import opening
 from cleanup.models import ClearAttempt, LedgerEntry, Run, StagingRoot
-from cleanup.policy.gates import Gate
-from cleanup.policy.reasons import Reason
-from cleanup.reregistering import Order
-from cleanup.runs import set_aside
+from cleanup.rules.gates import Gate
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, inspection, reregistration, set_aside
+from cleanup.runs.reregistration import Order
 from cleanup.storage.staging import records
+from cleanup.sweeps import all_roots
 from tests.lab import METADATA, RUN_PATH, Lab, read_ingest, read_sync_state, snapshot, touch
 
 pytestmark = pytest.mark.django_db
@@ -35,7 +38,7 @@ def first_clear(lab: Lab, root: StagingRoot, now: datetime, *, told: bool = True
     clear_run(run, now=now, actor="ada")
     assert not (lab.staging / RUN_PATH).exists()
     if told:
-        assert telling.tell(now=now + 400 * DAY) == 1
+        assert nas_history.tell(now=now + 400 * DAY) == 1
     return Run.objects.get()
 
 
@@ -65,7 +68,7 @@ def test_it_is_cleared_again_and_its_history_gets_no_second_end(
     former = first_clear(lab, root, now, told=told)
     run = come_back(lab, root, now + DAY)
     assert (run.returned_from, run.returned_at, run.state) == (former, now + DAY, "sync_verified")
-    published = gathering.data_dir().read_record(former.attempts.get().pk.hex)
+    published = opening.data_dir().read_record(former.attempts.get().pk.hex)
     twin = snapshot(lab.twin())
     clear_run(run, now=now + DAY, actor="ben", note="not needed any more")
     assert not (lab.staging / RUN_PATH).exists()
@@ -76,10 +79,10 @@ def test_it_is_cleared_again_and_its_history_gets_no_second_end(
     ours, theirs = ([(event.state, event.digest) for event in each] for each in events)
     assert [state for state, _ in ours] == HISTORY and ours == theirs
     attempt = run.attempts.get()
-    assert gathering.data_dir().read_record(attempt.pk.hex) == published
+    assert opening.data_dir().read_record(attempt.pk.hex) == published
     kinds = LedgerEntry.objects.filter(run=run).order_by("pk").values_list("kind", "actor")
     assert list(kinds) == [("authorised", "ben"), ("completed", "ben")]
-    assert telling.tell(now=now + 400 * DAY) == (1 if told else 2)
+    assert nas_history.tell(now=now + 400 * DAY) == (1 if told else 2)
     if told:
         assert snapshot(lab.twin()) == twin  # it says so already
     assert [entry["state"] for entry in read_ingest(lab.twin())["history"]] == HISTORY
@@ -95,7 +98,7 @@ def test_the_record_stays_byte_for_byte_where_it_says_cleared_already(
     discovery.discover(root, now=now + DAY)
     before, run = record_of(path), Run.objects.staged().get()
     clear_run(run, now=now + DAY)
-    assert gathering.data_dir().read_record(run.attempts.get().pk.hex) == before
+    assert opening.data_dir().read_record(run.attempts.get().pk.hex) == before
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -105,14 +108,14 @@ def test_the_schedule_keeps_it_from_when_it_was_seen_again(
     policy(mode="scheduled", retain_hours=24, stage="off")
     first_clear(lab, root, now, told=told)
     run = come_back(lab, root, now)
-    (soon,) = sweeping.sweep(now=now + HOUR, timed=False, roots=[root], actor="ada").runs
+    (soon,) = all_roots.sweep(now=now + HOUR, timed=False, roots=[root], actor="ada").runs
     assert (soon.action, soon.reason) == ("skipped", Reason.RETENTION_NOT_ELAPSED)
-    decision = gathering.stored_decision(run, [], now)
+    decision = inspection.stored_decision(run, [], now)
     assert decision.gate(Gate.STATE).reason is None
     assert "after its files were seen here again" in soon.detail
     discovery.discover(root, now=now + DAY)
     assert Run.objects.staged().get().returned_at == now  # our first sight of it
-    (later,) = sweeping.sweep(now=now + DAY, timed=False, roots=[root], actor="ada").runs
+    (later,) = all_roots.sweep(now=now + DAY, timed=False, roots=[root], actor="ada").runs
     assert later.action == "cleared"
 
 
@@ -134,7 +137,7 @@ def test_one_that_was_seen_before_its_record_had_been_copied_is_one_too(
     discovery.discover(root, now=now + DAY)
     run = Run.objects.staged().get()
     assert (run.returned_from, run.returned_at, run.state) == (former, now + DAY, "sync_verified")
-    (soon,) = sweeping.sweep(now=now + DAY + HOUR, timed=False, roots=[root], actor="ada").runs
+    (soon,) = all_roots.sweep(now=now + DAY + HOUR, timed=False, roots=[root], actor="ada").runs
     assert (soon.action, soon.reason) == ("skipped", Reason.RETENTION_NOT_ELAPSED)
     clear_run(run, now=now + DAY)
     ends = [run.events.filter(state="cleared"), former.events.filter(state="cleared")]
@@ -151,10 +154,10 @@ def test_one_that_was_copied_back_anew_is_kept_from_then_on(
     (lab.staging / RUN_PATH).rename(lab.staging.parent / "away")
     discovery.discover(root, now=now + 2 * DAY)
     copy_back(lab)
-    (outcome,) = reregistering.reregister_runs([Run.objects.with_root().staged().get()], Order(now + 30 * DAY, "ada"))
+    (outcome,) = reregistration.reregister_runs([Run.objects.with_root().staged().get()], Order(now + 30 * DAY, "ada"))
     assert outcome.action == "reregistered"
     discovery.discover(root, now=now + 30 * DAY)
-    (soon,) = sweeping.sweep(now=now + 30 * DAY + HOUR, timed=False, roots=[root], actor="ada").runs
+    (soon,) = all_roots.sweep(now=now + 30 * DAY + HOUR, timed=False, roots=[root], actor="ada").runs
     assert (soon.action, soon.reason) == ("skipped", Reason.RETENTION_NOT_ELAPSED)
 
 
@@ -178,9 +181,9 @@ def test_a_run_of_the_newer_wizard_comes_back_as_well(lab: Lab, root: StagingRoo
     discovery.discover(root, now=now + DAY)
     run = Run.objects.staged().get()
     assert (run.returned_from, run.state) == (former, "sync_verified")
-    published = gathering.data_dir().read_record(former.attempts.get().pk.hex, file="sync_state.json")
+    published = opening.data_dir().read_record(former.attempts.get().pk.hex, file="sync_state.json")
     clear_run(run, now=now + DAY)
-    again = gathering.data_dir().read_record(run.attempts.get().pk.hex, file="sync_state.json")
+    again = opening.data_dir().read_record(run.attempts.get().pk.hex, file="sync_state.json")
     assert records.SYNC_STATE.parse(again).cleared_at == records.SYNC_STATE.parse(published).cleared_at
 
 
@@ -274,7 +277,7 @@ def test_its_bytes_are_compared_whatever_the_policy_asks_for(
     with pytest.raises(Refused) as refused:
         clear_run(run, now=now + 3 * DAY)
     assert refused.value.finding.reason is reason
-    (swept,) = sweeping.sweep(now=now + 3 * DAY, timed=False, roots=[root], actor="ada").runs
+    (swept,) = all_roots.sweep(now=now + 3 * DAY, timed=False, roots=[root], actor="ada").runs
     assert (swept.action, swept.reason) == ("skipped", reason)
     assert (lab.staging / RUN_PATH / "tiles/t_0001.tif").exists()
 

@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from cleanup import clear_run, discovery, gathering, holding, orphans, recovery
+from cleanup import clear_run
+from cleanup.clears import recovery
+from cleanup.lab import opening
 from cleanup.models import AsideState, LedgerEntry, Run, SetAside, StagingRoot
-from cleanup.policy.reasons import Reason
-from cleanup.reregistering import Order
-from cleanup.runs import moving, set_aside
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, holds, moving, orphans, set_aside
 from cleanup.runs.moving import Move
+from cleanup.runs.reregistration import Order
 from cleanup.runs.set_aside import NotSetAside
 from cleanup.storage import desktop_files
 from tests.lab import METADATA, RUN_PATH, Lab, census, read_sync_state, snapshot, some_files, touch, write_sync_state
@@ -173,7 +175,7 @@ def test_what_one_record_lists_alone_belongs_to_the_run(lab: Lab, root: StagingR
 
 
 def hold(path: Path, now: datetime) -> None:
-    holding.hold(the_run(), owner="bob", until=now + timedelta(days=9), reason="mine", now=now)
+    holds.hold(the_run(), owner="bob", until=now + timedelta(days=9), reason="mine", now=now)
 
 
 WITHHELD: dict[str, tuple[Reason, Callable[[Path, datetime], object]]] = {
@@ -206,12 +208,12 @@ def test_a_program_that_writes_in_the_run_stops_it(path: Path, now: datetime) ->
 
 
 def test_a_clear_under_way_stops_it(path: Path, now: datetime) -> None:
-    from cleanup import queueing
+    from cleanup.clears import queue
 
-    attempt = queueing.new_attempt(the_run(), requester="operator", actor="bob", now=now)
+    attempt = queue.new_attempt(the_run(), requester="operator", actor="bob", now=now)
     assert refused(now).finding.reason is Reason.ALREADY_CLEARING  # type: ignore[union-attr]
     attempt.advance(["queued"], "aborted", now=now)
-    with gathering.data_dir().lock(str(the_run().pk)):
+    with opening.data_dir().lock(str(the_run().pk)):
         assert refused(now).finding.reason is Reason.ALREADY_CLEARING  # type: ignore[union-attr]
 
 

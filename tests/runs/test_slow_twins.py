@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from cleanup import clearing, discovery, gathering, judging
+from cleanup.clears import protocol
+from cleanup.lab import opening
 from cleanup.lab.nas import NOT_ASKED, OneReader, Reader
 from cleanup.models import ClearAttempt, NasBreaker, Phase, Requester, RetentionPolicy, Run, Tone
-from cleanup.policy.gates import Finding, Gate, Verdict
-from cleanup.policy.reasons import Reason
-from cleanup.policy.slowness import FIRST_PAUSE
-from cleanup.staging import nas
-from cleanup.staging.layout import Problem, parse_run_path
-from cleanup.sweeping import Swept, clear, sweep
+from cleanup.rules.gates import Finding, Gate, Verdict
+from cleanup.rules.reasons import Reason
+from cleanup.rules.slowness import FIRST_PAUSE
+from cleanup.runs import discovery, inspection, run_status
+from cleanup.storage.nas import client
+from cleanup.storage.run_paths import Problem, parse_run_path
+from cleanup.sweeps.all_roots import Swept, clear, sweep
 from cleanup.templatetags.words import instant
 from cleanup.views.standing import Standing
 from cleanup.views.standing import stand as standing_of
@@ -76,7 +78,7 @@ def refused(run: Run, reason: Reason, detail: str, now: datetime, **fields: Any)
     """A run of which an attempt has just ended so."""
     who = {"host": "h", "requester": Requester.SCHEDULE, "actor": "schedule"}
     attempt = ClearAttempt.objects.create(run=run, phase=Phase.INTENT, phase_at=now, created_at=now, **who, **fields)
-    clearing.finish_without_clear(attempt, Phase.REFUSED, Finding(reason, detail), now=now)
+    protocol.finish_without_clear(attempt, Phase.REFUSED, Finding(reason, detail), now=now)
     return run_at(run.run_path)
 
 
@@ -158,7 +160,7 @@ def test_what_the_schedule_waits_for_is_a_gate_with_its_instant(runs: list[str])
     run, now = run_at(SLOW), timezone.now()
     run = refused(run, Reason.NAS_SLOW, "silent for 60 s, while the NAS itself answered", now)
     for at, verdict in ((now, Verdict.WAIT), (now + FIRST_PAUSE, Verdict.PASS)):
-        decision = gathering.stored_decision(run, RetentionPolicy.objects.scoped(), at)
+        decision = inspection.stored_decision(run, RetentionPolicy.objects.scoped(), at)
         gate = decision.gate(Gate.ATTEMPTS)
         assert gate.verdict is verdict
         assert gate.opens_at == (run.nas_retry_at if verdict is Verdict.WAIT else None)
@@ -168,7 +170,7 @@ def test_what_the_schedule_waits_for_is_a_gate_with_its_instant(runs: list[str])
 def test_the_page_says_when_it_is_asked_again(runs: list[str], policy: Callable[..., Any]) -> None:
     now = timezone.now()
     run = refused(run_at(SLOW), Reason.NAS_SLOW, "silent for 60 s, while the NAS itself answered", now)
-    judging.judge_stale(now)
+    run_status.judge_stale(now)
     run.refresh_from_db()
     assert (run.tone, run.reason) == (Tone.BLOCK, "nas_slow")
     discovery.discover(run.root, now=now + MINUTE)  # which sees names and sizes, and they come at once
@@ -193,11 +195,11 @@ class Silent:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.reader, name)
 
-    def read(self, twin: str, **how: Any) -> nas.Listing:
+    def read(self, twin: str, **how: Any) -> client.Listing:
         if twin != self.slow:
             return self.reader.read(twin, **how)
         self.asked += 1
-        raise nas.NasError(Problem("nas_slow", "silent for 60 s, while the NAS itself answered"))
+        raise client.NasError(Problem("nas_slow", "silent for 60 s, while the NAS itself answered"))
 
 
 def test_discovery_asks_no_more_often_for_names_than_the_pauses_allow(
@@ -207,7 +209,7 @@ def test_discovery_asks_no_more_often_for_names_than_the_pauses_allow(
     now = timezone.now()
     with reader_here(root) as here:
         silent = Silent(here.of(run_at(SLOW)), SLOW)
-        with replaced(monkeypatch, gathering, "reader_for", lambda root: nullcontext(OneReader(silent))):
+        with replaced(monkeypatch, opening, "reader_for", lambda root: nullcontext(OneReader(silent))):
             discovery.discover(root, now=now)
             discovery.discover(root, now=now + MINUTE)
             assert silent.asked == 1

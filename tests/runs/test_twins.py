@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from cleanup import clear_run, discovery, registering, telling
-from cleanup.clearing import Refused
+from cleanup import clear_run
+from cleanup.clears import nas_history
+from cleanup.clears.protocol import Refused
+from cleanup.lab import roots as lab_roots
 from cleanup.lab.nas import twin_of
+from cleanup.lab.roots import RegistrationError
 from cleanup.models import Alert, ClearAttempt, Run, StagingRoot
-from cleanup.policy.reasons import Reason
-from cleanup.registering import RegistrationError
-from cleanup.reregistering import Order, reregister_root
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
+from cleanup.runs.reregistration import Order, reregister_root
 from tests.lab import RUN_PATH, Lab, read_ingest
 
 FLOW = "FLOW_01/PROJ-0060/Runs/Run_2026-05-28T16-20"
@@ -27,7 +30,7 @@ pytestmark = pytest.mark.django_db
 
 def register(lab: Lab, now: datetime, name: str = "lab", **options: Any) -> StagingRoot:
     places = {"nas_path": str(lab.nas), "allow_same_filesystem": True, "accept_empty": True}
-    return registering.register(name, str(lab.staging), now=now, **{**places, **options})
+    return lab_roots.register(name, str(lab.staging), now=now, **{**places, **options})
 
 
 def move_twin(lab: Lab, run_path: str, place: Path) -> Path:
@@ -72,7 +75,7 @@ def test_a_run_whose_twin_lies_elsewhere_is_cleared_and_told(
     discover(root, now)
     clear_run(run_at(RUN_PATH), now=now)
     assert ClearAttempt.objects.get().twin_path == str(twin)
-    assert telling.tell(now=timezone.now()) == 1
+    assert nas_history.tell(now=timezone.now()) == 1
     assert [entry["state"] for entry in read_ingest(twin)["history"]][-1] == "cleared"
 
 
@@ -88,7 +91,7 @@ def test_an_instrument_may_have_a_nas_root_of_its_own(lab: Lab, now: datetime, p
     discover(root, now)
     for run_path in (RUN_PATH, FLOW):
         clear_run(run_at(run_path), now=now)
-    assert telling.tell(now=timezone.now()) == 2
+    assert nas_history.tell(now=timezone.now()) == 2
     shutil.rmtree(share)
     share.mkdir()
     lab.run("CONFOCAL_01/PROJ-0042/Runs/Run_2026-05-01T10-00")
@@ -339,5 +342,5 @@ def test_the_history_is_told_where_the_twin_lay_at_the_clear(lab: Lab, root: Any
     discover(root, now)
     clear_run(run_at(RUN_PATH), now=now)
     register(lab, now, nas_layout="leaf")
-    assert telling.tell(now=timezone.now()) == 1
+    assert nas_history.tell(now=timezone.now()) == 1
     assert [entry["state"] for entry in read_ingest(lab.twin())["history"]][-1] == "cleared"

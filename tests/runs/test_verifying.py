@@ -15,16 +15,19 @@ import pytest
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from cleanup import clear_run, clearing, discovery, gathering, sweeping, tasks
-from cleanup.clearing import Refused
+from cleanup import clear_run, tasks
+from cleanup.clears import protocol
+from cleanup.clears.protocol import Refused
+from cleanup.lab import opening
+from cleanup.lab.roots import register
 from cleanup.models import AcceptedBytes, ByteCheck, ClearAttempt, LedgerEntry, Proof, Run, StagingRoot
-from cleanup.policy.gates import Finding, Gate
-from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import Policy
-from cleanup.registering import register
-from cleanup.runs import accepted, verifying
+from cleanup.rules.gates import Finding, Gate
+from cleanup.rules.policy import Policy
+from cleanup.rules.reasons import Reason
+from cleanup.runs import accepted, discovery, inspection, verifying
 from cleanup.runs.verifying import NotAccepted
-from cleanup.staging import tree
+from cleanup.storage.staging import run_tree
+from cleanup.sweeps import all_roots
 from tests.clears.test_renumbered import drifting
 from tests.faults import means, mounts
 from tests.faults.means import before, change_keeping_size_and_time, failing, replaced
@@ -67,8 +70,8 @@ class Place:
 
     def clear(self, actor: str = "ben") -> ClearAttempt:
         """An operator's clear, as it ended."""
-        return clearing.attempt_now(
-            self.run, requester=clearing.Requester.OPERATOR, actor=actor, now=self.now + timedelta(hours=1)
+        return protocol.attempt_now(
+            self.run, requester=protocol.Requester.OPERATOR, actor=actor, now=self.now + timedelta(hours=1)
         )
 
     def both(self, change: Callable[[Path], Any]) -> None:
@@ -151,7 +154,7 @@ def test_what_it_finds_keeps_earlier_proofs_and_mere_sizes_from_counting(
 ) -> None:
     """The run was proven, and its twin has rotten since without a trace: the person who saw it must not lose it."""
     refused = Refused(Finding(Reason.STORAGE_ERROR))
-    with replaced(monkeypatch, clearing, "_keep_plan", failing(refused)):
+    with replaced(monkeypatch, protocol, "_keep_plan", failing(refused)):
         place.clear()
     assert Proof.objects.get().evidence
     rewrite(place.twin)
@@ -226,7 +229,7 @@ def test_what_cannot_be_compared_says_why(place: Place, fault: Callable[[Place],
 
 
 def test_what_is_written_meanwhile_was_not_compared(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cleanup.staging import hashing
+    from cleanup.storage import hashing
 
     with before(monkeypatch, hashing, "hash_batch", lambda: (place.path / "new.txt").write_bytes(b"new")):
         check = place.verify()
@@ -283,9 +286,9 @@ def test_accepted_bytes_clear_by_a_person_with_a_proof_of_their_own(place: Place
         ("completed", "ben", "accepted"),
     ]
     assert "repaired by hand" in LedgerEntry.objects.get(kind="accepted").detail
-    story = gathering.data_dir().read_story(attempt.pk.hex)
+    story = opening.data_dir().read_story(attempt.pk.hex)
     assert story["proof"] == "accepted"
-    kept = gathering.data_dir().read_digests(attempt.pk.hex)[TILE.encode()]
+    kept = opening.data_dir().read_digests(attempt.pk.hex)[TILE.encode()]
     assert kept == hashlib.sha256(b"x" * 4096).digest()  # and not what the manifest says
 
 
@@ -299,9 +302,9 @@ def test_the_schedule_never_takes_them(place: Place, policy: Callable[..., Any])
     without_manifest(place)
     place.accept()
     for limits in ({}, {"limit": 5}):
-        (action,) = sweeping.sweep(now=place.now, roots=[place.root], **limits).runs
+        (action,) = all_roots.sweep(now=place.now, roots=[place.root], **limits).runs
         assert (action.action, action.reason) == ("skipped", Reason.ACCEPTED_BYTES)
-    decision = gathering.quick_decision(place.run, Policy(), place.now)
+    decision = inspection.quick_decision(place.run, Policy(), place.now)
     assert (decision.clearable, decision.due) == (True, False)
     with pytest.raises(Refused, match="accepted_bytes"):
         clear_run(place.run, now=place.now)  # as a program calls it, by no person's name
@@ -346,7 +349,7 @@ def test_any_change_makes_it_void(place: Place, change: Callable[[Place], Any]) 
     place.accept()
     change(place)
     run = place.look()
-    facts = gathering.stored_facts(run)
+    facts = inspection.stored_facts(run)
     assert facts.accepted is not None and not facts.accepted.holds
     assert place.clear().phase == "refused"
     assert place.path.exists()
@@ -395,7 +398,7 @@ def test_on_one_disk_nothing_is_accepted(place: Place) -> None:
     verifying.accept(check, actor="ada", note="two disks", now=place.now)
     StagingRoot.objects.update(allow_same_filesystem=True)  # given later, it makes it void
     run = place.look()
-    assert gathering.stored_decision(run, [], place.now).gate(Gate.UNCHANGED).reason is Reason.MANIFEST_MISSING
+    assert inspection.stored_decision(run, [], place.now).gate(Gate.UNCHANGED).reason is Reason.MANIFEST_MISSING
     assert place.clear().reason == Reason.MANIFEST_MISSING
 
 
@@ -443,13 +446,13 @@ def test_withdrawn_it_counts_no_more_even_amid_a_clear(place: Place, monkeypatch
     def withdraw() -> None:
         verifying.withdraw(run, actor="ada", note="a mistake", now=place.now)
 
-    with before(monkeypatch, clearing, "_commit", withdraw):
+    with before(monkeypatch, protocol, "_commit", withdraw):
         attempt = place.clear()
     assert (attempt.phase, attempt.reason) == ("refused", Reason.ACCEPTANCE_VOID)
     assert place.path.exists() and accepted.standing(run) is None
     with pytest.raises(NotAccepted):
         withdraw()
-    refusal = gathering.quick_decision(run, Policy(), place.now).main_refusal(operator=True)
+    refusal = inspection.quick_decision(run, Policy(), place.now).main_refusal(operator=True)
     assert refusal is not None and refusal.reason is Reason.MANIFEST_MISSING
 
 
@@ -458,18 +461,18 @@ def test_what_changes_between_the_comparison_and_the_fence_stops_it(
 ) -> None:
     without_manifest(place)
     place.accept()
-    with before(monkeypatch, tree, "fence", lambda: (place.path / TILE).write_bytes(b"x" * 4096)):
+    with before(monkeypatch, run_tree, "fence", lambda: (place.path / TILE).write_bytes(b"x" * 4096)):
         attempt = place.clear()
     assert attempt.phase == "refused" and (place.path / TILE).read_bytes() == b"x" * 4096
 
 
 def test_a_clear_that_died_after_the_commit_is_completed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cleanup import recovery
+    from cleanup.clears import recovery
 
     without_manifest(place)
     place.accept()
     with (
-        replaced(monkeypatch, tree, "remove", failing(KeyboardInterrupt())),
+        replaced(monkeypatch, run_tree, "remove", failing(KeyboardInterrupt())),
         pytest.raises(KeyboardInterrupt),
     ):
         place.clear()

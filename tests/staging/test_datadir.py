@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.staging import tree
-from cleanup.staging.datadir import DataDir, TombstoneError
-from cleanup.staging.plan import Plan, PlanError, encode
+from cleanup.storage.datadir import DataDir, TombstoneError
+from cleanup.storage.staging import run_tree
+from cleanup.storage.staging.plan import Plan, PlanError, encode
 from tests.lab import Lab
 from tests.staging.children import mount, with_own_mounts
 
@@ -48,7 +48,7 @@ def contents(folder: Path) -> dict[bytes, tuple[bytes, int, int]]:
 
 class TestLock:
     HOLDER = (
-        "import sys; from cleanup.staging.datadir import DataDir\n"
+        "import sys; from cleanup.storage.datadir import DataDir\n"
         "with DataDir(sys.argv[1]).lock('7') as free: print(free, flush=True); sys.stdin.read()"
     )
 
@@ -222,7 +222,7 @@ def test_a_full_disk_gives_up_its_reserve_and_fails_only_after_that(tmp_path: Pa
         mount("-t", "tmpfs", "-o", "size=5m", "tmpfs", tmp_path / "small")
         data = DataDir(str(tmp_path / "small"))
         directory = os.open(data.path, os.O_RDONLY)
-        tree.lay_reserve(directory)
+        run_tree.lay_reserve(directory)
         fill(tmp_path / "small/filler")
         data.write_plan(ATTEMPT, b"x" * 500_000)
         kept_without = not (tmp_path / "small/.exlab-reserve").exists()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.staging.hashing import batches, hash_batch, hash_file
-from cleanup.staging.tree import Entry
+from cleanup.storage.hashing import batches, hash_batch, hash_file
+from cleanup.storage.staging.run_tree import Entry
 from tests.staging.children import as_ordinary_user, give_away
 
 Open = Callable[[Path], int]

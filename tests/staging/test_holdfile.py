@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.staging import holdfile, layout
-from cleanup.staging.holdfile import HoldFile
+from cleanup.storage import run_paths
+from cleanup.storage.staging import hold_file
+from cleanup.storage.staging.hold_file import HoldFile
 
 
 def read(run: Path) -> HoldFile | None:
-    with layout.opened(layout.open_root(str(run))) as descriptor:
-        return holdfile.read(descriptor)
+    with run_paths.opened(run_paths.open_root(str(run))) as descriptor:
+        return hold_file.read(descriptor)
 
 
 def text_of(run: Path, content: bytes) -> str:
@@ -89,4 +90,4 @@ def test_what_is_no_file_holds_and_is_not_opened(tmp_path: Path, kind: str) -> N
     ],
 )
 def test_knows_its_own_name(path: bytes, expected: bool) -> None:
-    assert holdfile.is_hold(path) is expected
+    assert hold_file.is_hold(path) is expected

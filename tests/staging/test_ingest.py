@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanup.policy.lifecycle import State
-from cleanup.policy.reasons import Reason
-from cleanup.staging import ingest
-from cleanup.staging.ingest import MAX_BYTES, MAX_NESTING, IngestError, parse, parse_instant, with_cleared
-from cleanup.staging.layout import RunPath
+from cleanup.rules.reasons import Reason
+from cleanup.rules.states import State
+from cleanup.storage.run_paths import RunPath
+from cleanup.storage.staging import ingest
+from cleanup.storage.staging.ingest import MAX_BYTES, MAX_NESTING, IngestError, parse, parse_instant, with_cleared
 from tests.lab import RUN_PATH, Lab
 
 RUN = RunPath("CONFOCAL_01", "PROJ-0042", "Runs", "Run_2026-04-17T14-32")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.staging import kernel
+from cleanup.storage import linux
 from tests.staging.children import mount, with_own_mounts
 
 Open = Callable[[Path], int]
@@ -15,7 +15,7 @@ Open = Callable[[Path], int]
 
 def test_this_machine_has_every_call() -> None:
     before = os.listdir("/proc/self/fd")
-    assert kernel.missing_calls() == []
+    assert linux.missing_calls() == []
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
@@ -32,7 +32,7 @@ class TestStatus:
         os.utime(tmp_path / "file", ns=(1, 1_776_442_543_123_456_789))
         os.utime(tmp_path / "directory", ns=(-1, -1_500_000_000))
         expected = (tmp_path / name).lstat()
-        found = kernel.status(open_directory(tmp_path), name.encode())
+        found = linux.status(open_directory(tmp_path), name.encode())
         assert (found.mode, found.uid, found.ino, found.nlink, found.size, found.allocated) == (
             expected.st_mode,
             expected.st_uid,
@@ -54,17 +54,17 @@ class TestStatus:
         assert not found.is_mount_root
 
     def test_without_a_name_it_is_the_descriptors_own(self, tmp_path: Path, open_directory: Open) -> None:
-        assert kernel.status(open_directory(tmp_path)).ino == tmp_path.stat().st_ino
+        assert linux.status(open_directory(tmp_path)).ino == tmp_path.stat().st_ino
 
     def test_says_what_is_missing(self, tmp_path: Path, open_directory: Open) -> None:
         with pytest.raises(FileNotFoundError) as missing:
-            kernel.status(open_directory(tmp_path), b"nothing\xff")
+            linux.status(open_directory(tmp_path), b"nothing\xff")
         assert os.fsencode(missing.value.filename) == b"nothing\xff"
 
     def test_a_name_is_not_cut_off_at_a_zero_byte(self, tmp_path: Path, open_directory: Open) -> None:
         (tmp_path / "a").touch()
         with pytest.raises(OSError, match="zero byte"):
-            kernel.status(open_directory(tmp_path), b"a\0b")
+            linux.status(open_directory(tmp_path), b"a\0b")
 
     def test_knows_a_mount_even_of_a_single_file(self, tmp_path: Path) -> None:
         for name in ("source", "target"):
@@ -76,7 +76,7 @@ class TestStatus:
             mount("--bind", tmp_path / "source.file", tmp_path / "target.file")
             directory = os.open(tmp_path, os.O_RDONLY)
             names = (b"source", b"source.file", b"target", b"target.file")
-            return [kernel.status(directory, name).is_mount_root for name in names]
+            return [linux.status(directory, name).is_mount_root for name in names]
 
         assert with_own_mounts(on_bind_mounts) == [False, False, True, True]
 
@@ -86,7 +86,7 @@ class TestRenameNoreplace:
         (tmp_path / "a/run").mkdir(parents=True)
         (tmp_path / "b").mkdir()
         inode = (tmp_path / "a/run").stat().st_ino
-        kernel.rename_noreplace(open_directory(tmp_path / "a"), b"run", open_directory(tmp_path / "b"), b"fence")
+        linux.rename_noreplace(open_directory(tmp_path / "a"), b"run", open_directory(tmp_path / "b"), b"fence")
         assert (tmp_path / "b/fence").stat().st_ino == inode
         assert not (tmp_path / "a/run").exists()
 
@@ -103,19 +103,19 @@ class TestRenameNoreplace:
         inodes = {path.name: path.lstat().st_ino for path in tmp_path.iterdir()}
         directory = open_directory(tmp_path)
         with pytest.raises(FileExistsError):
-            kernel.rename_noreplace(directory, b"run", directory, b"taken")
+            linux.rename_noreplace(directory, b"run", directory, b"taken")
         assert {path.name: path.lstat().st_ino for path in tmp_path.iterdir()} == inodes
 
     def test_says_what_is_missing(self, tmp_path: Path, open_directory: Open) -> None:
         directory = open_directory(tmp_path)
         with pytest.raises(FileNotFoundError):
-            kernel.rename_noreplace(directory, b"run", directory, b"fence")
+            linux.rename_noreplace(directory, b"run", directory, b"fence")
 
     def test_a_name_is_not_cut_off_at_a_zero_byte(self, tmp_path: Path, open_directory: Open) -> None:
         (tmp_path / "a").mkdir()
         directory = open_directory(tmp_path)
         for names in ((b"a\0", b"b"), (b"a", b"b\0c")):
             with pytest.raises(OSError, match="zero byte") as error:
-                kernel.rename_noreplace(directory, names[0], directory, names[1])
+                linux.rename_noreplace(directory, names[0], directory, names[1])
             assert error.value.errno == errno.EINVAL
         assert (tmp_path / "a").is_dir()

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanup.staging import layout, tree
-from cleanup.staging.layout import RunPath, UnsafePath, WrongToken, parse_run_path, show
+from cleanup.storage import run_paths
+from cleanup.storage.run_paths import RunPath, UnsafePath, WrongToken, parse_run_path, show
+from cleanup.storage.staging import run_tree
 from tests.lab import RUN_PATH
 from tests.staging.children import as_ordinary_user, give_away, mount, with_own_mounts
 
@@ -107,7 +108,7 @@ class TestRunPath:
         ],
     )
     def test_names_that_no_folder_may_have(self, name: str) -> None:
-        assert not layout.is_folder_name(name)
+        assert not run_paths.is_folder_name(name)
         for path in (f"{name}/P/Runs/Run_2026-04-17T14-32", f"E/{name}/Runs/Run_2026-04-17T14-32"):
             with pytest.raises(UnsafePath):
                 parse_run_path(path)
@@ -175,42 +176,42 @@ class TestShow:
 class TestTokens:
     def test_a_token_is_laid_once_and_adopted_after_that(self, tmp_path: Path, open_directory: Open) -> None:
         root = open_directory(tmp_path)
-        assert layout.read_token(root) is None
-        token = tree.lay_token(root)
+        assert run_paths.read_token(root) is None
+        token = run_tree.lay_token(root)
         assert str(uuid.UUID(token)) == token
         laid = (tmp_path / ".exlab-root").stat()
-        assert tree.lay_token(root) == token
-        assert layout.read_token(root) == token
+        assert run_tree.lay_token(root) == token
+        assert run_paths.read_token(root) == token
         again = (tmp_path / ".exlab-root").stat()
         assert (again.st_ino, again.st_mtime_ns) == (laid.st_ino, laid.st_mtime_ns)
 
     def test_another_programs_token_is_adopted(self, tmp_path: Path, open_directory: Open) -> None:
         token = uuid.uuid4()
         (tmp_path / ".exlab-root").write_text(f"  {{{str(token).upper()}}}\r\n")
-        assert tree.lay_token(open_directory(tmp_path)) == str(token)
+        assert run_tree.lay_token(open_directory(tmp_path)) == str(token)
 
     def test_two_roots_have_two_tokens(self, tmp_path: Path, open_directory: Open) -> None:
         (tmp_path / "a").mkdir()
         (tmp_path / "b").mkdir()
-        tokens = {tree.lay_token(open_directory(tmp_path / name)) for name in "ab"}
+        tokens = {run_tree.lay_token(open_directory(tmp_path / name)) for name in "ab"}
         assert len(tokens) == 2
 
     def test_the_right_token_passes(self, tmp_path: Path, open_directory: Open) -> None:
         root = open_directory(tmp_path)
-        layout.check_token(root, tree.lay_token(root))
+        run_paths.check_token(root, run_tree.lay_token(root))
 
     @pytest.mark.parametrize("expected", ["", str(uuid.uuid4())])
     def test_a_wrong_token_is_told(self, tmp_path: Path, expected: str, open_directory: Open) -> None:
         root = open_directory(tmp_path)
-        token = tree.lay_token(root)
+        token = run_tree.lay_token(root)
         with pytest.raises(WrongToken) as wrong:
-            layout.check_token(root, expected)
+            run_paths.check_token(root, expected)
         assert wrong.value.found == token
 
     @pytest.mark.parametrize("expected", ["", str(uuid.uuid4())])
     def test_no_token_is_none(self, tmp_path: Path, expected: str, open_directory: Open) -> None:
         with pytest.raises(WrongToken) as wrong:
-            layout.check_token(open_directory(tmp_path), expected)
+            run_paths.check_token(open_directory(tmp_path), expected)
         assert wrong.value.found is None
 
     @pytest.mark.parametrize("content", [b"", b"\n", b"not a token", b"\xff" * 36, b"0" * 300, b"\0" * 36])
@@ -220,9 +221,9 @@ class TestTokens:
         (tmp_path / ".exlab-root").write_bytes(content)
         root = open_directory(tmp_path)
         with pytest.raises(ValueError):
-            tree.lay_token(root)
+            run_tree.lay_token(root)
         with pytest.raises(WrongToken) as wrong:
-            layout.check_token(root, str(uuid.uuid4()))
+            run_paths.check_token(root, str(uuid.uuid4()))
         assert wrong.value.found == "unreadable"
         assert (tmp_path / ".exlab-root").read_bytes() == content
 
@@ -238,36 +239,36 @@ class TestTokens:
                 (tmp_path / "token").write_text(token)
             (root / ".exlab-root").symlink_to(tmp_path / "token")
         with pytest.raises(OSError, match=r"Is a directory|symbolic"):
-            layout.check_token(open_directory(root), token)
+            run_paths.check_token(open_directory(root), token)
         with pytest.raises(OSError, match=r"Is a directory|symbolic"):
-            tree.lay_token(open_directory(root))
+            run_tree.lay_token(open_directory(root))
         assert kind != "dangling symlink" or not (tmp_path / "token").exists()
 
     def test_a_pipe_for_a_token_does_not_hang(self, tmp_path: Path, open_directory: Open) -> None:
         os.mkfifo(tmp_path / ".exlab-root")
         with pytest.raises(WrongToken):
-            layout.check_token(open_directory(tmp_path), str(uuid.uuid4()))
+            run_paths.check_token(open_directory(tmp_path), str(uuid.uuid4()))
 
     def test_an_unreadable_token_is_an_error_and_not_missing(self, tmp_path: Path, open_directory: Open) -> None:
-        token = tree.lay_token(open_directory(tmp_path))
+        token = run_tree.lay_token(open_directory(tmp_path))
         (tmp_path / ".exlab-root").chmod(0)
         give_away(tmp_path)
         root = open_directory(tmp_path)
         with pytest.raises(PermissionError):
-            as_ordinary_user(lambda: layout.check_token(root, token))
+            as_ordinary_user(lambda: run_paths.check_token(root, token))
 
     def test_an_empty_root_holds_nothing(self, tmp_path: Path, open_directory: Open) -> None:
         root = open_directory(tmp_path)
         (tmp_path / "lost+found").mkdir()
-        assert not layout.holds_anything(root)
+        assert not run_paths.holds_anything(root)
         (tmp_path / ".hidden").touch()
-        assert layout.holds_anything(root)
+        assert run_paths.holds_anything(root)
 
 
 class TestOpenBeneath:
     def test_opens_what_lies_beneath(self, tmp_path: Path, open_directory: Open) -> None:
         (tmp_path / "a/b").mkdir(parents=True)
-        with layout.opened(layout.open_beneath(open_directory(tmp_path), b"a/b")) as descriptor:
+        with run_paths.opened(run_paths.open_beneath(open_directory(tmp_path), b"a/b")) as descriptor:
             assert os.fstat(descriptor).st_ino == (tmp_path / "a/b").stat().st_ino
             assert not os.get_inheritable(descriptor)
 
@@ -294,7 +295,7 @@ class TestOpenBeneath:
 
         def on_a_bind_mount() -> tuple[int, int]:
             mount("--bind", tmp_path / "elsewhere", tmp_path / "root/mounted")
-            root = layout.open_root(str(tmp_path / "root"))
+            root = run_paths.open_root(str(tmp_path / "root"))
             return error_of(root, b"mounted"), error_of(root, b"mounted/deep")
 
         assert with_own_mounts(on_a_bind_mount) == (errno.EXDEV, errno.EXDEV)
@@ -305,14 +306,14 @@ class TestOpenBeneath:
 
     def test_says_what_is_missing(self, tmp_path: Path, open_directory: Open) -> None:
         with pytest.raises(FileNotFoundError) as missing:
-            layout.open_beneath(open_directory(tmp_path), b"a/b")
+            run_paths.open_beneath(open_directory(tmp_path), b"a/b")
         assert missing.value.filename == "a/b"
         assert error_of(open_directory(tmp_path), b"") == errno.ENOENT
 
 
-def error_of(directory: int, path: bytes, flags: int = layout.DIRECTORY) -> int:
+def error_of(directory: int, path: bytes, flags: int = run_paths.DIRECTORY) -> int:
     with pytest.raises(OSError) as error:
-        layout.open_beneath(directory, path, flags)
+        run_paths.open_beneath(directory, path, flags)
     return error.value.errno or 0
 
 
@@ -321,14 +322,14 @@ class TestOpenRoot:
         (tmp_path / "real").mkdir()
         (tmp_path / "link").symlink_to("real")
         with pytest.raises(OSError, match=r"Not a directory|symbolic"):
-            layout.open_root(str(tmp_path / "link"))
+            run_paths.open_root(str(tmp_path / "link"))
 
     def test_refuses_a_file_and_nothing(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(NotADirectoryError):
-            layout.open_root(str(tmp_path / "file"))
+            run_paths.open_root(str(tmp_path / "file"))
         with pytest.raises(FileNotFoundError):
-            layout.open_root(str(tmp_path / "nowhere"))
+            run_paths.open_root(str(tmp_path / "nowhere"))
 
 
 class TestReadFile:
@@ -336,9 +337,9 @@ class TestReadFile:
         (tmp_path / "file").write_bytes(b"x" * 5_000_000)
         directory = open_directory(tmp_path)
         for limit in (0, 10, 1 << 20, (1 << 20) + 1, 4_999_999):
-            assert len(layout.read_file(directory, b"file", limit)) == limit + 1
+            assert len(run_paths.read_file(directory, b"file", limit)) == limit + 1
         for limit in (5_000_000, 5_000_001):
-            assert len(layout.read_file(directory, b"file", limit)) == 5_000_000
+            assert len(run_paths.read_file(directory, b"file", limit)) == 5_000_000
 
     @pytest.mark.parametrize("kind", ["fifo", "directory", "socket"])
     def test_never_reads_what_is_no_file(self, kind: str, tmp_path: Path, open_directory: Open) -> None:
@@ -348,13 +349,16 @@ class TestReadFile:
         else:
             os.mknod(path, 0o600 | (stat.S_IFIFO if kind == "fifo" else stat.S_IFSOCK))
         with pytest.raises(OSError, match=r"not a regular file|No such device") as error:
-            layout.read_file(open_directory(tmp_path), b"odd", 10)
+            run_paths.read_file(open_directory(tmp_path), b"odd", 10)
         assert error.value.errno in (errno.EINVAL, errno.ENXIO)
 
 
 def test_an_flock_excludes_another_descriptor_and_ends_with_its_block(tmp_path: Path) -> None:
-    with layout.opened(layout.open_root(str(tmp_path))) as one, layout.opened(layout.open_root(str(tmp_path))) as two:
-        with layout.flocked(one), pytest.raises(BlockingIOError), layout.flocked(two):
+    with (
+        run_paths.opened(run_paths.open_root(str(tmp_path))) as one,
+        run_paths.opened(run_paths.open_root(str(tmp_path))) as two,
+    ):
+        with run_paths.flocked(one), pytest.raises(BlockingIOError), run_paths.flocked(two):
             pass
-        with layout.flocked(two):
+        with run_paths.flocked(two):
             pass

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanup.policy.reasons import Reason
-from cleanup.staging import manifest
-from cleanup.staging.manifest import ManifestError, parse, read
+from cleanup.rules.reasons import Reason
+from cleanup.storage.staging import manifest
+from cleanup.storage.staging.manifest import ManifestError, parse, read
 from tests.lab import Lab
 
 A, B = hashlib.sha256(b"a"), hashlib.sha256(b"b")

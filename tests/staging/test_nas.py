@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.staging import layout, nas, tree
-from cleanup.staging.nas import NasError, NasReader
+from cleanup.storage import run_paths
+from cleanup.storage.nas import client
+from cleanup.storage.nas.client import NasError, NasReader
 from cleanup.storage.nas.processes import Process
+from cleanup.storage.staging import run_tree
 from tests.faults import means
 from tests.lab import RUN_PATH, Lab
 from tests.staging.children import mount, with_own_mounts
@@ -27,13 +29,13 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 @pytest.fixture(autouse=True)
 def _started_as_outside_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """How the reading process starts, and what it inherits, is a subject of these tests."""
-    monkeypatch.setattr(nas, "subprocess", subprocess)
+    monkeypatch.setattr(client, "subprocess", subprocess)
 
 
 @pytest.fixture
 def token(lab: Lab) -> str:
-    with layout.opened(layout.open_root(str(lab.nas))) as root:
-        return tree.lay_token(root)
+    with run_paths.opened(run_paths.open_root(str(lab.nas))) as root:
+        return run_tree.lay_token(root)
 
 
 @pytest.fixture
@@ -303,7 +305,7 @@ class TestSilentChild:
             reader._timeout = 0.3
             child = child_of(reader)
             os.kill(child.pid, signal.SIGSTOP)
-            monkeypatch.setattr(nas.sys, "executable", str(never_ready(tmp_path)))
+            monkeypatch.setattr(client.sys, "executable", str(never_ready(tmp_path)))
             started = time.monotonic()
             assert problem_of(reader) == ("nas_timeout", "silent for 0.3 s")
             assert problem_of(reader, OTHER_RUN) == ("nas_timeout", "it did not answer earlier in this pass")
@@ -367,7 +369,7 @@ class TestChild:
     def test_whoever_reads_our_errors_does_not_wait_for_it(self, lab: Lab, token: str) -> None:
         """A reader that hangs outlives the command; a pipe on what the command says ends with the command."""
         script = (
-            "import os, signal, sys\nfrom cleanup.staging.nas import NasReader\n"
+            "import os, signal, sys\nfrom cleanup.storage.nas.client import NasReader\n"
             "reader = NasReader(sys.argv[1], sys.argv[2])\nreader.present([])\n"
             "os.kill(reader._child.pid, signal.SIGSTOP)\nprint(reader._child.pid, flush=True)\nos._exit(0)"
         )
@@ -376,7 +378,7 @@ class TestChild:
         )
         left = int(said.stdout)
         try:
-            assert "cleanup.staging.nas" in Path(f"/proc/{left}/cmdline").read_text()
+            assert "cleanup.storage.nas.client" in Path(f"/proc/{left}/cmdline").read_text()
         finally:
             os.kill(left, signal.SIGKILL)
 
@@ -426,9 +428,9 @@ def test_an_unreadable_folder_is_an_error_and_not_a_missing_file(lab: Lab, token
 
 def test_open_nas_gives_the_right_root_and_leaks_nothing(lab: Lab, token: str) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    with layout.opened(nas.open_nas(str(lab.nas), token)) as root:
+    with run_paths.opened(client.open_nas(str(lab.nas), token)) as root:
         assert os.fstat(root).st_ino == lab.nas.stat().st_ino
     for wrong in ("", "11111111-2222-3333-4444-555555555555"):
         with pytest.raises(NasError):
-            nas.open_nas(str(lab.nas), wrong)
+            client.open_nas(str(lab.nas), wrong)
     assert len(os.listdir("/proc/self/fd")) == before

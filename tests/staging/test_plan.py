@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanup.staging.plan import Plan, PlanError, decode, encode
-from cleanup.staging.tree import Entry
+from cleanup.storage.staging.plan import Plan, PlanError, decode, encode
+from cleanup.storage.staging.run_tree import Entry
 
 ENTRY = Entry(
     path=b"tiles/t.tif", is_file=True, ino=7, nlink=2, size=4096, allocated=8192, mtime_ns=1 << 60, ctime_ns=-1

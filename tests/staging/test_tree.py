@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cleanup
-from cleanup.staging import kernel, layout, tree
-from cleanup.staging.layout import Problem
-from cleanup.staging.tree import Count, Entry, Removal, freed_bytes_and_count
+from cleanup.storage import linux, run_paths
+from cleanup.storage.run_paths import Problem
+from cleanup.storage.staging import run_tree
+from cleanup.storage.staging.run_tree import Count, Entry, Removal, freed_bytes_and_count
 from tests.lab import Lab, census, linked_lock, snapshot
 from tests.staging.children import NOBODY, as_ordinary_user, give_away, mount, with_own_mounts
 
@@ -29,9 +30,9 @@ NOW_NS = 1_781_510_400_000_000_000  # 2026-06-15 08:00 UTC
 HOUR_NS = 3600 * 1_000_000_000
 
 
-def scan(path: Path) -> tree.Scan:
-    with layout.opened(layout.open_root(str(path))) as descriptor:
-        return tree.scan(descriptor)
+def scan(path: Path) -> run_tree.Scan:
+    with run_paths.opened(run_paths.open_root(str(path))) as descriptor:
+        return run_tree.scan(descriptor)
 
 
 def problems(path: Path) -> list[tuple[str, str]]:
@@ -121,20 +122,20 @@ class TestScan:
     ) -> None:
         # A subvolume has inode numbers of its own, and openat2 sees no mount there.
         write(tmp_path / "subvolume/file")
-        status = kernel.status
+        status = linux.status
 
-        def with_subvolume(directory: int, name: bytes = b"") -> kernel.Status:
+        def with_subvolume(directory: int, name: bytes = b"") -> linux.Status:
             found = status(directory, name)
             return replace(found, device=found.device + 1) if name == b"subvolume" else found
 
-        monkeypatch.setattr(kernel, "status", with_subvolume)
+        monkeypatch.setattr(linux, "status", with_subvolume)
         assert problems(tmp_path) == [("mount_inside", "subvolume")]
 
     def test_depth_ends_where_it_is_still_safe(self, tmp_path: Path) -> None:
-        for levels in (tree.MAX_DEPTH - 1, tree.MAX_DEPTH):
+        for levels in (run_tree.MAX_DEPTH - 1, run_tree.MAX_DEPTH):
             run = tmp_path / str(levels)
             write(run / ("d/" * levels + "file"))
-            assert bool(problems(run)) == (levels == tree.MAX_DEPTH)
+            assert bool(problems(run)) == (levels == run_tree.MAX_DEPTH)
         assert problems(run)[0][0] == "tree_too_deep"
         assert problems(run)[0][1].endswith("is 128 levels deep")
 
@@ -156,9 +157,9 @@ class TestScan:
         write(tmp_path / "plain")
         give_away(tmp_path / "secret", tmp_path / "plain", tmp_path)
         (tmp_path / "secret").chmod(0)
-        run = layout.open_root(str(tmp_path))
-        with layout.opened(run):
-            seen = as_ordinary_user(lambda: tree.scan(run))
+        run = run_paths.open_root(str(tmp_path))
+        with run_paths.opened(run):
+            seen = as_ordinary_user(lambda: run_tree.scan(run))
         assert [tuple(problem) for problem in seen.problems] == [("permission_denied", "secret may not be read")]
 
     def test_an_unreadable_directory_is_told(self, tmp_path: Path) -> None:
@@ -167,9 +168,9 @@ class TestScan:
             give_away(tmp_path / name / "file", tmp_path / name)
             (tmp_path / name).chmod(mode)
         give_away(tmp_path)
-        run = layout.open_root(str(tmp_path))
+        run = run_paths.open_root(str(tmp_path))
         try:
-            seen = as_ordinary_user(lambda: tree.scan(run))
+            seen = as_ordinary_user(lambda: run_tree.scan(run))
         finally:
             os.close(run)
             for name in ("closed", "unlisted", "unentered"):
@@ -200,7 +201,7 @@ class TestScan:
         (tmp_path / "folder").chmod(mode)
         give_away(tmp_path)
         run = open_directory(tmp_path)
-        seen = as_ordinary_user(lambda: tree.scan(run))
+        seen = as_ordinary_user(lambda: run_tree.scan(run))
         assert [tuple(problem) for problem in seen.problems] == [("permission_denied", detail) for detail in told]
 
     def test_what_not_even_root_could_remove_is_told(self, tmp_path: Path) -> None:
@@ -252,7 +253,7 @@ class TestHoldFile:
         else:
             # A socket's path is short: bound where it lies, whatever the length of the way there.
             here = os.open(run, os.O_RDONLY)
-            with layout.opened(here), socket.socket(socket.AF_UNIX) as made:
+            with run_paths.opened(here), socket.socket(socket.AF_UNIX) as made:
                 made.bind(f"/proc/self/fd/{here}/.exlab-hold")
 
     @pytest.mark.parametrize(
@@ -271,11 +272,11 @@ class TestHoldFile:
     def test_where_nobody_can_tell_whether_it_is_held_that_is_a_problem(self, tmp_path: Path) -> None:
         """An empty run that may be listed and not entered: no name to stumble over but that of the hold file."""
         give_away(tmp_path)
-        descriptor = layout.open_root(str(tmp_path))
+        descriptor = run_paths.open_root(str(tmp_path))
         tmp_path.chmod(0o400)
         try:
-            with layout.opened(descriptor):
-                seen = as_ordinary_user(lambda: tree.scan(descriptor))
+            with run_paths.opened(descriptor):
+                seen = as_ordinary_user(lambda: run_tree.scan(descriptor))
         finally:
             tmp_path.chmod(0o700)
         assert not seen.is_held
@@ -301,7 +302,7 @@ class TestUnexpectedMetadata:
             write(run / ".exlab-wizard" / name)
         for name in ("wizard.another-host.log", "wizard.another-host.log.1", "wizard.labpc-04.log.12"):
             write(run / ".exlab-wizard" / name)
-        assert tree.unexpected_metadata(scan(run), NOW_NS) == []
+        assert run_tree.unexpected_metadata(scan(run), NOW_NS) == []
 
     @pytest.mark.parametrize(
         "name",
@@ -323,7 +324,7 @@ class TestUnexpectedMetadata:
     def test_anything_else_is_not(self, name: str, lab: Lab) -> None:
         run = lab.run()
         write(run / ".exlab-wizard" / name)
-        found = tree.unexpected_metadata(scan(run), NOW_NS)
+        found = run_tree.unexpected_metadata(scan(run), NOW_NS)
         assert found
         assert {problem.reason for problem in found} == {"unexpected_metadata"}
 
@@ -333,7 +334,7 @@ class TestUnexpectedMetadata:
         run = lab.run()
         draft = write(run / f".exlab-wizard/{of}.k3_x9a0b.tmp", b"{")
         os.utime(draft, ns=(NOW_NS - age, NOW_NS - age))
-        assert [problem.reason for problem in tree.unexpected_metadata(scan(run), NOW_NS)] == reason
+        assert [problem.reason for problem in run_tree.unexpected_metadata(scan(run), NOW_NS)] == reason
 
     @pytest.mark.parametrize(("age", "reason"), [(HOUR_NS - 1, {"writer_active"}), (HOUR_NS, set())])
     def test_a_linked_lock_is_left_over_once_it_is_an_hour_old(self, lab: Lab, age: int, reason: set[str]) -> None:
@@ -341,7 +342,7 @@ class TestUnexpectedMetadata:
         link = linked_lock(run)
         for path in (link, *link.parents[:3]):
             os.utime(path, ns=(NOW_NS - age, NOW_NS - age))
-        assert {problem.reason for problem in tree.unexpected_metadata(scan(run), NOW_NS)} == reason
+        assert {problem.reason for problem in run_tree.unexpected_metadata(scan(run), NOW_NS)} == reason
 
     @pytest.mark.parametrize("more", ["notes.txt", "0123456789abcdef/notes.txt", "0123456789abcdef/lock.db", "lock.db"])
     def test_anything_else_beside_a_linked_lock_is_not(self, lab: Lab, more: str) -> None:
@@ -350,7 +351,7 @@ class TestUnexpectedMetadata:
         other = write(link.parents[2] / more)
         for path in (link, *link.parents[:3], other, other.parent):
             os.utime(path, (1, 1))
-        found = tree.unexpected_metadata(scan(run), NOW_NS)
+        found = run_tree.unexpected_metadata(scan(run), NOW_NS)
         assert [problem.detail for problem in found] == [str(other.relative_to(run))]
 
     def test_a_linked_lock_with_bytes_in_it_is_not(self, lab: Lab) -> None:
@@ -359,12 +360,14 @@ class TestUnexpectedMetadata:
         link.write_bytes(b"SQLite format 3")
         for path in (link, *link.parents[:3]):
             os.utime(path, (1, 1))
-        assert {problem.reason for problem in tree.unexpected_metadata(scan(run), NOW_NS)} == {"unexpected_metadata"}
+        assert {problem.reason for problem in run_tree.unexpected_metadata(scan(run), NOW_NS)} == {
+            "unexpected_metadata"
+        }
 
     def test_a_folder_named_like_a_known_file_is_not(self, lab: Lab) -> None:
         run = lab.run()
         (run / ".exlab-wizard/wizard.x.log").mkdir()
-        assert tree.unexpected_metadata(scan(run), NOW_NS) == [
+        assert run_tree.unexpected_metadata(scan(run), NOW_NS) == [
             Problem("unexpected_metadata", ".exlab-wizard/wizard.x.log")
         ]
 
@@ -374,10 +377,12 @@ class TestUnexpectedMetadata:
         os.truncate(metadata / "checksums.sha256", 1 << 30)
         others = sum(path.stat().st_size for path in metadata.iterdir() if path.name != "checksums.sha256")
         with (metadata / "wizard.big.log").open("wb") as log:
-            log.truncate(tree.MAX_METADATA_BYTES - others)
-        assert tree.unexpected_metadata(scan(run), NOW_NS) == []
-        os.truncate(metadata / "wizard.big.log", tree.MAX_METADATA_BYTES - others + 1)
-        assert [problem.reason for problem in tree.unexpected_metadata(scan(run), NOW_NS)] == ["unexpected_metadata"]
+            log.truncate(run_tree.MAX_METADATA_BYTES - others)
+        assert run_tree.unexpected_metadata(scan(run), NOW_NS) == []
+        os.truncate(metadata / "wizard.big.log", run_tree.MAX_METADATA_BYTES - others + 1)
+        assert [problem.reason for problem in run_tree.unexpected_metadata(scan(run), NOW_NS)] == [
+            "unexpected_metadata"
+        ]
 
 
 class TestLocks:
@@ -394,7 +399,7 @@ class TestLocks:
         before = scan(run)
         self.change(run)
         after = scan(run)
-        assert tree.differences(before.entries, after.entries, strict=True) == []
+        assert run_tree.differences(before.entries, after.entries, strict=True) == []
         assert [entry for entry in before.compared if entry.is_file] == [
             entry for entry in after.compared if entry.is_file
         ]
@@ -404,20 +409,20 @@ class TestLocks:
         run = lab.run()
         before = scan(run)
         (run / ".exlab-wizard/ingest.json.lock").write_bytes(b"1")
-        assert tree.differences(before.entries, scan(run).entries) == [".exlab-wizard/ingest.json.lock is new"]
+        assert run_tree.differences(before.entries, scan(run).entries) == [".exlab-wizard/ingest.json.lock is new"]
 
     @pytest.mark.parametrize("name", ["ingest.json.lock", "tiles/ingest.json.lock", "tiles/.exlab-wizard/a.json.lock"])
     def test_only_those_in_the_folder_of_the_run(self, lab: Lab, name: str) -> None:
         run = lab.run()
         before = scan(run)
         write(run / name, b"")
-        assert f"{name} is new" in tree.differences(before.entries, scan(run).entries)
+        assert f"{name} is new" in run_tree.differences(before.entries, scan(run).entries)
 
 
 class TestCount:
     def test_counts_files_with_the_metadata_folder_and_no_directory(self, lab: Lab) -> None:
         run = lab.run()
-        counted = tree.count(scan(run).entries)
+        counted = run_tree.count(scan(run).entries)
         assert (counted.files, counted.bytes) == census(run)
         assert counted.allocated == sum(p.stat().st_blocks * 512 for p in run.rglob("*") if p.is_file())
 
@@ -425,13 +430,13 @@ class TestCount:
         file = write(tmp_path / "a/file", b"x" * 10_000)
         (tmp_path / "b").mkdir()
         os.link(file, tmp_path / "b/same")
-        assert tree.count(scan(tmp_path).entries) == Count(1, 10_000, file.stat().st_blocks * 512)
+        assert run_tree.count(scan(tmp_path).entries) == Count(1, 10_000, file.stat().st_blocks * 512)
 
     def test_a_link_elsewhere_keeps_the_blocks(self, tmp_path: Path) -> None:
         file = write(tmp_path / "run/file", b"x" * 10_000)
         os.link(file, tmp_path / "run/same")
         os.link(file, tmp_path / "elsewhere")
-        assert tree.count(scan(tmp_path / "run").entries) == Count(1, 10_000, 0)
+        assert run_tree.count(scan(tmp_path / "run").entries) == Count(1, 10_000, 0)
 
     def test_freed_is_the_plan_less_what_remains(self, tmp_path: Path) -> None:
         kept, linked = write(tmp_path / "kept", b"x" * 100), write(tmp_path / "linked", b"x" * 5000)
@@ -439,11 +444,11 @@ class TestCount:
         write(tmp_path / "gone", b"x" * 300)
         entries = scan(tmp_path).entries
         gone_blocks = (tmp_path / "gone").stat().st_blocks * 512
-        assert tree.freed(entries, {b"kept", b"linked"}) == Count(1, 300, gone_blocks)
+        assert run_tree.freed(entries, {b"kept", b"linked"}) == Count(1, 300, gone_blocks)
         both = gone_blocks + linked.stat().st_blocks * 512
-        assert tree.freed(entries, {b"kept"}) == Count(2, 5300, both)
-        assert tree.freed(entries, {entry.path for entry in entries}) == Count()
-        assert tree.freed(entries, {b".", b"something else"}) == tree.count(entries)
+        assert run_tree.freed(entries, {b"kept"}) == Count(2, 5300, both)
+        assert run_tree.freed(entries, {entry.path for entry in entries}) == Count()
+        assert run_tree.freed(entries, {b".", b"something else"}) == run_tree.count(entries)
         assert kept.exists()
 
     @given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3)), max_size=8), st.integers(0, 255))
@@ -453,9 +458,9 @@ class TestCount:
             for number, (ino, _) in enumerate(inodes)
         ]
         left = {entry.path for number, entry in enumerate(entries) if chosen >> number & 1}
-        freed, remaining = tree.freed(entries, left), {entry.ino for entry in entries if entry.path in left}
+        freed, remaining = run_tree.freed(entries, left), {entry.ino for entry in entries if entry.path in left}
         assert freed.files + len(remaining) == len({entry.ino for entry in entries})
-        assert freed.bytes + sum(ino * 10 for ino in remaining) == tree.count(entries).bytes
+        assert freed.bytes + sum(ino * 10 for ino in remaining) == run_tree.count(entries).bytes
 
 
 class TestFreedBytesAndCount:
@@ -547,23 +552,23 @@ class Scene:
         """Plan, fence, prepare and publish, as a clear does before its first removal."""
         self.plan = scan(self.run).entries
         self.to_fence()
-        self.record = tree.prepare_record(
+        self.record = run_tree.prepare_record(
             self.parent,
-            tree.prepared_name(ATTEMPT),
+            run_tree.prepared_name(ATTEMPT),
             b'{"cleared":1}',
             (self.fence / ".exlab-wizard/ingest.json").stat(),
         )
-        tree.publish(self.parent, tree.prepared_name(ATTEMPT), self.fenced)
+        run_tree.publish(self.parent, run_tree.prepared_name(ATTEMPT), self.fenced)
 
     def to_fence(self) -> None:
-        tree.fence(self.parent, self.run.name.encode(), tree.fence_name(ATTEMPT))
-        self.fenced = layout.open_beneath(self.parent, tree.fence_name(ATTEMPT))
+        run_tree.fence(self.parent, self.run.name.encode(), run_tree.fence_name(ATTEMPT))
+        self.fenced = run_paths.open_beneath(self.parent, run_tree.fence_name(ATTEMPT))
 
     def remove(self, **options: object) -> Removal:
         assert self.record is not None
-        return tree.remove(
+        return run_tree.remove(
             self.parent,
-            tree.fence_name(ATTEMPT),
+            run_tree.fence_name(ATTEMPT),
             self.fenced,
             self.plan,
             record=self.record,
@@ -586,7 +591,7 @@ class TestFence:
         scene.to_fence()
         assert not scene.run.exists()
         assert scene.fence.stat().st_ino == inode
-        tree.put_back(scene.parent, tree.fence_name(ATTEMPT), scene.run.name.encode())
+        run_tree.put_back(scene.parent, run_tree.fence_name(ATTEMPT), scene.run.name.encode())
         assert not scene.fence.exists()
         assert snapshot(scene.run) == before
 
@@ -595,7 +600,7 @@ class TestFence:
         make(scene.fence)
         inode = scene.fence.lstat().st_ino
         with pytest.raises(FileExistsError):
-            tree.fence(scene.parent, scene.run.name.encode(), tree.fence_name(ATTEMPT))
+            run_tree.fence(scene.parent, scene.run.name.encode(), run_tree.fence_name(ATTEMPT))
         assert scene.run.is_dir()
         assert scene.fence.lstat().st_ino == inode
 
@@ -605,22 +610,22 @@ class TestFence:
         make(scene.run)
         inode = scene.run.lstat().st_ino
         with pytest.raises(FileExistsError):
-            tree.put_back(scene.parent, tree.fence_name(ATTEMPT), scene.run.name.encode())
+            run_tree.put_back(scene.parent, run_tree.fence_name(ATTEMPT), scene.run.name.encode())
         assert scene.fence.is_dir()
         assert scene.run.lstat().st_ino == inode
 
     def test_a_missing_run_or_fence_is_told(self, scene: Scene) -> None:
         with pytest.raises(FileNotFoundError):
-            tree.fence(scene.parent, b"Run_2000-01-01T00-00", tree.fence_name(ATTEMPT))
+            run_tree.fence(scene.parent, b"Run_2000-01-01T00-00", run_tree.fence_name(ATTEMPT))
         with pytest.raises(FileNotFoundError):
-            tree.put_back(scene.parent, tree.fence_name(ATTEMPT), scene.run.name.encode())
+            run_tree.put_back(scene.parent, run_tree.fence_name(ATTEMPT), scene.run.name.encode())
 
     def test_look_alikes_are_listed(self, scene: Scene) -> None:
         scene.to_fence()
         write(scene.run.with_name(f"{FENCE}.ingest.json"))
         write(scene.run.with_name(".exlab-clearing-"))
         (scene.run.with_name(".exlab-clearing-mine")).mkdir()
-        assert sorted(tree.fences(scene.parent)) == [
+        assert sorted(run_tree.fences(scene.parent)) == [
             b".exlab-clearing-",
             FENCE.encode(),
             FENCE.encode() + b".ingest.json",
@@ -635,7 +640,7 @@ class TestPrepareAndPublish:
         old.chmod(mode)
         give_away(old)
         like = old.stat()
-        found = tree.prepare_record(scene.parent, tree.prepared_name(ATTEMPT), b"new", like)
+        found = run_tree.prepare_record(scene.parent, run_tree.prepared_name(ATTEMPT), b"new", like)
         written = scene.run.with_name(f"{FENCE}.ingest.json")
         status = written.stat()
         assert (status.st_mode, status.st_uid, status.st_gid) == (like.st_mode, like.st_uid, like.st_gid)
@@ -645,19 +650,19 @@ class TestPrepareAndPublish:
     def test_replaces_nothing(self, scene: Scene) -> None:
         taken = write(scene.run.with_name(f"{FENCE}.ingest.json"), b"somebody's")
         with pytest.raises(FileExistsError):
-            tree.prepare_record(scene.parent, tree.prepared_name(ATTEMPT), b"new", scene.run.stat())
+            run_tree.prepare_record(scene.parent, run_tree.prepared_name(ATTEMPT), b"new", scene.run.stat())
         assert taken.read_bytes() == b"somebody's"
 
     def test_follows_no_link(self, scene: Scene, tmp_path: Path) -> None:
         scene.run.with_name(f"{FENCE}.ingest.json").symlink_to(tmp_path / "elsewhere")
         with pytest.raises(FileExistsError):
-            tree.prepare_record(scene.parent, tree.prepared_name(ATTEMPT), b"new", scene.run.stat())
+            run_tree.prepare_record(scene.parent, run_tree.prepared_name(ATTEMPT), b"new", scene.run.stat())
         assert not (tmp_path / "elsewhere").exists()
 
     def test_can_be_taken_away_twice(self, scene: Scene) -> None:
-        tree.prepare_record(scene.parent, tree.prepared_name(ATTEMPT), b"new", scene.run.stat())
-        tree.discard_prepared(scene.parent, tree.prepared_name(ATTEMPT))
-        tree.discard_prepared(scene.parent, tree.prepared_name(ATTEMPT))
+        run_tree.prepare_record(scene.parent, run_tree.prepared_name(ATTEMPT), b"new", scene.run.stat())
+        run_tree.discard_prepared(scene.parent, run_tree.prepared_name(ATTEMPT))
+        run_tree.discard_prepared(scene.parent, run_tree.prepared_name(ATTEMPT))
         assert os.listdir(scene.run.parent) == [scene.run.name]
 
     def test_publish_moves_it_into_the_run_and_may_come_twice(self, scene: Scene) -> None:
@@ -665,34 +670,34 @@ class TestPrepareAndPublish:
         record = scene.fence / ".exlab-wizard/ingest.json"
         assert record.read_bytes() == b'{"cleared":1}'
         assert record.stat().st_ino == scene.record["ino"]
-        tree.publish(scene.parent, tree.prepared_name(ATTEMPT), scene.fenced)
+        run_tree.publish(scene.parent, run_tree.prepared_name(ATTEMPT), scene.fenced)
         assert record.read_bytes() == b'{"cleared":1}'
         assert os.listdir(scene.run.parent) == [FENCE]
 
     def test_publish_into_a_read_only_folder(self, scene: Scene) -> None:
         scene.to_fence()
         folder = scene.fence / ".exlab-wizard"
-        tree.prepare_record(scene.parent, tree.prepared_name(ATTEMPT), b"new", (folder / "ingest.json").stat())
+        run_tree.prepare_record(scene.parent, run_tree.prepared_name(ATTEMPT), b"new", (folder / "ingest.json").stat())
         folder.chmod(0o500)
         give_away(scene.run.parent, folder)
         scene.fence.chmod(0o755)
-        as_ordinary_user(lambda: tree.publish(scene.parent, tree.prepared_name(ATTEMPT), scene.fenced))
+        as_ordinary_user(lambda: run_tree.publish(scene.parent, run_tree.prepared_name(ATTEMPT), scene.fenced))
         assert (folder / "ingest.json").read_bytes() == b"new"
 
     def test_publish_again_when_the_removal_has_come_to_the_folder_itself(self, scene: Scene) -> None:
         (scene.run.parent / "empty").mkdir()
-        with layout.opened(layout.open_beneath(scene.parent, b"empty")) as fenced:
-            tree.publish(scene.parent, tree.prepared_name(ATTEMPT), fenced)
+        with run_paths.opened(run_paths.open_beneath(scene.parent, b"empty")) as fenced:
+            run_tree.publish(scene.parent, run_tree.prepared_name(ATTEMPT), fenced)
         assert os.listdir(scene.run.parent / "empty") == []
 
     def test_publish_follows_no_link(self, scene: Scene, tmp_path: Path) -> None:
         scene.to_fence()
-        tree.prepare_record(scene.parent, tree.prepared_name(ATTEMPT), b"new", scene.fence.stat())
+        run_tree.prepare_record(scene.parent, run_tree.prepared_name(ATTEMPT), b"new", scene.fence.stat())
         (scene.fence / ".exlab-wizard").rename(tmp_path / "elsewhere")
         before = snapshot(tmp_path / "elsewhere")
         (scene.fence / ".exlab-wizard").symlink_to(tmp_path / "elsewhere")
         with pytest.raises(OSError, match=r"symbolic|Not a directory"):
-            tree.publish(scene.parent, tree.prepared_name(ATTEMPT), scene.fenced)
+            run_tree.publish(scene.parent, run_tree.prepared_name(ATTEMPT), scene.fenced)
         assert snapshot(tmp_path / "elsewhere") == before
 
 
@@ -700,7 +705,7 @@ class TestDifferences:
     def test_the_same_tree_has_none(self, scene: Scene) -> None:
         before = scan(scene.run).entries
         scene.to_fence()
-        assert tree.differences(before, scan(scene.fence).entries) == []
+        assert run_tree.differences(before, scan(scene.fence).entries) == []
 
     @pytest.mark.parametrize(
         ("change", "words"),
@@ -721,35 +726,35 @@ class TestDifferences:
         (scene.run / "empty").mkdir()
         before = scan(scene.run).entries
         change(scene.run)
-        assert tree.differences(before, scan(scene.run).entries) == words
+        assert run_tree.differences(before, scan(scene.run).entries) == words
 
     def test_another_link_that_goes_is_no_change_but_one_that_comes_is(self, scene: Scene, tmp_path: Path) -> None:
         os.link(scene.run / "README.md", tmp_path / "same")
         before = scan(scene.run).entries
         (tmp_path / "same").unlink()
-        assert tree.differences(before, scan(scene.run).entries) == []
+        assert run_tree.differences(before, scan(scene.run).entries) == []
         before = scan(scene.run).entries
         os.link(scene.run / "README.md", tmp_path / "same")
-        assert tree.differences(before, scan(scene.run).entries) == ["README.md has changed"]
+        assert run_tree.differences(before, scan(scene.run).entries) == ["README.md has changed"]
 
     def test_before_the_commit_not_even_another_link_may_go(self, scene: Scene, tmp_path: Path) -> None:
         os.link(scene.run / "README.md", tmp_path / "same")
         before = scan(scene.run).entries
-        assert tree.differences(before, scan(scene.run).entries, strict=True) == []
+        assert run_tree.differences(before, scan(scene.run).entries, strict=True) == []
         (tmp_path / "same").unlink()
-        assert tree.differences(before, scan(scene.run).entries, strict=True) == ["README.md has changed"]
+        assert run_tree.differences(before, scan(scene.run).entries, strict=True) == ["README.md has changed"]
 
     def test_before_the_commit_a_file_with_two_names_cannot_be_rewritten_in_secret(self, scene: Scene) -> None:
         os.link(scene.run / "README.md", scene.run / "tiles/same")
         before = scan(scene.run).entries
         rewrite_in_secret(scene.run / "README.md")
         changes = ["README.md has changed", "tiles/same has changed"]
-        assert tree.differences(before, scan(scene.run).entries, strict=True) == changes
+        assert run_tree.differences(before, scan(scene.run).entries, strict=True) == changes
 
     def test_before_the_commit_a_directory_is_known_by_its_inode_too(self, scene: Scene) -> None:
         before = scan(scene.run).entries
         os.utime(scene.run / "tiles", (1, 1))
-        assert tree.differences(before, scan(scene.run).entries, strict=True) == []
+        assert run_tree.differences(before, scan(scene.run).entries, strict=True) == []
 
 
 def replace_file(path: Path) -> None:
@@ -790,7 +795,7 @@ class TestRemove:
     def test_removes_the_whole_run_and_counts_it(self, scene: Scene) -> None:
         files, _ = census(scene.run)
         scene.prepare()
-        counted = tree.count(scene.plan)
+        counted = run_tree.count(scene.plan)
         told: list[tuple[int, int]] = []
         removal = scene.remove(progress=lambda files, size: told.append((files, size)))
         assert removal == Removal(counted, ())
@@ -809,7 +814,7 @@ class TestRemove:
         self, stop: int, scene: Scene, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         scene.prepare()
-        counted = tree.count(scene.plan)
+        counted = run_tree.count(scene.plan)
         unlink, done = os.unlink, []
 
         def unlink_some(name: bytes, *, dir_fd: int) -> None:
@@ -842,7 +847,7 @@ class TestRemove:
         os.link(scene.run / "stack.ome.xml", tmp_path / "elsewhere")
         content = (tmp_path / "elsewhere").read_bytes()
         scene.prepare()
-        counted = tree.count(scene.plan)
+        counted = run_tree.count(scene.plan)
         assert scene.remove() == Removal(counted, ())
         assert (tmp_path / "elsewhere").read_bytes() == content
         assert counted.files == 13
@@ -853,7 +858,7 @@ class TestRemove:
         proven = digests_of(scene.run)
         scene.prepare()
         (tmp_path / "elsewhere").unlink()
-        assert scene.remove(proven=proven.get) == Removal(tree.count(scene.plan), ())
+        assert scene.remove(proven=proven.get) == Removal(run_tree.count(scene.plan), ())
         assert not scene.fence.exists()
 
     @pytest.mark.parametrize("other", ["tiles/same", "../elsewhere"])
@@ -867,12 +872,12 @@ class TestRemove:
         mine = {"README.md", other} - {"../elsewhere"}
         assert {os.fsdecode(path) for path, why in removal.left if why == "changed"} == mine
         assert {(scene.fence / name).read_bytes() for name in mine} == {work}
-        assert removal.freed.files == tree.count(scene.plan).files - 2  # it and the record
+        assert removal.freed.files == run_tree.count(scene.plan).files - 2  # it and the record
 
     def test_a_record_that_an_earlier_removal_took_is_not_called_left(self, scene: Scene) -> None:
         scene.prepare()
         (scene.fence / "late").write_bytes(b"late")
-        assert dict(scene.remove().left)[tree.INGEST_PATH] == tree.KEPT_LAST
+        assert dict(scene.remove().left)[run_tree.INGEST_PATH] == run_tree.KEPT_LAST
         (scene.fence / ".exlab-wizard/ingest.json").unlink()
         assert scene.remove().left == ((b"late", "not in the plan"),)
         assert (scene.fence / "late").read_bytes() == b"late"
@@ -899,9 +904,9 @@ class TestRemove:
         left = dict(removal.left)
         assert left[b"tiles/t_0001.tif"] == "changed"
         assert left[b"tiles"] == "ENOTEMPTY"
-        assert tree.INGEST_PATH in left
-        whole = tree.count(scene.plan)
-        ingest_size = next(entry.size for entry in scene.plan if entry.path == tree.INGEST_PATH)
+        assert run_tree.INGEST_PATH in left
+        whole = run_tree.count(scene.plan)
+        ingest_size = next(entry.size for entry in scene.plan if entry.path == run_tree.INGEST_PATH)
         assert removal.freed.files == whole.files - 2
         assert removal.freed.bytes == whole.bytes - size - ingest_size
         assert (scene.fence / ".exlab-wizard/ingest.json").read_bytes() == b'{"cleared":1}'
@@ -913,17 +918,17 @@ class TestRemove:
         new = write(scene.fence / where / name, b"somebody's")
         removal = scene.remove()
         assert new.read_bytes() == b"somebody's"
-        reported = " ".join(f"{layout.show(path)} {why}" for path, why in removal.left)
+        reported = " ".join(f"{run_paths.show(path)} {why}" for path, why in removal.left)
         assert where.rstrip("/") in reported
         assert "plan" in reported or "ENOTEMPTY" in reported
         assert (scene.fence / ".exlab-wizard/ingest.json").read_bytes() == b'{"cleared":1}'
-        assert tree.INGEST_PATH in dict(removal.left)
-        assert removal.freed.files == tree.count(scene.plan).files - 1
+        assert run_tree.INGEST_PATH in dict(removal.left)
+        assert removal.freed.files == run_tree.count(scene.plan).files - 1
 
         new.unlink()
         if where == "brand new/":
             new.parent.rmdir()
-        assert scene.remove() == Removal(tree.count(scene.plan), ())
+        assert scene.remove() == Removal(run_tree.count(scene.plan), ())
         assert not scene.fence.exists()
 
     def test_a_replaced_directory_stays_with_everything_in_it(self, scene: Scene) -> None:
@@ -935,7 +940,7 @@ class TestRemove:
         left = dict(removal.left)
         assert left[b"tiles"] == "another directory lies there"
         assert len([path for path in left if path.startswith(b"tiles/")]) == 4
-        assert removal.freed.files == tree.count(scene.plan).files - 5
+        assert removal.freed.files == run_tree.count(scene.plan).files - 5
 
     @pytest.mark.parametrize("folder", ["tiles", ".exlab-wizard"])
     def test_a_link_in_a_directorys_place_is_never_followed(self, folder: str, scene: Scene, tmp_path: Path) -> None:
@@ -955,7 +960,7 @@ class TestRemove:
         before = snapshot(scene.fence / "moved")
         removal = scene.remove()
         assert snapshot(scene.fence / "moved") == before
-        assert removal.freed.files == tree.count(scene.plan).files - 5
+        assert removal.freed.files == run_tree.count(scene.plan).files - 5
         left = dict(removal.left)
         assert left[b"moved"] == "not in the plan"
         assert left[b"tiles/t_0001.tif"] == "moved to moved/t_0001.tif"
@@ -966,9 +971,9 @@ class TestRemove:
 
         def with_a_bind_mount() -> Removal:
             mount("--bind", tmp_path / "precious", scene.fence / "tiles")
-            parent = layout.open_root(str(scene.run.parent))
-            fenced = layout.open_beneath(parent, tree.fence_name(ATTEMPT))
-            return tree.remove(parent, tree.fence_name(ATTEMPT), fenced, scene.plan, record=scene.record or {})
+            parent = run_paths.open_root(str(scene.run.parent))
+            fenced = run_paths.open_beneath(parent, run_tree.fence_name(ATTEMPT))
+            return run_tree.remove(parent, run_tree.fence_name(ATTEMPT), fenced, scene.plan, record=scene.record or {})
 
         left = dict(with_own_mounts(with_a_bind_mount).left)
         assert left[b"tiles/t_0001.tif"] == "EXDEV"
@@ -981,7 +986,7 @@ class TestRemove:
         give_away(scene.run.parent, *directories)
         for directory in directories:
             directory.chmod(0o555)
-        counted = tree.count(scene.plan)
+        counted = run_tree.count(scene.plan)
         removal = as_ordinary_user(scene.remove)
         assert removal == Removal(counted, ())
         assert os.listdir(scene.run.parent) == []
@@ -995,7 +1000,7 @@ class TestRemove:
         left = dict(removal.left)
         assert left[b"tiles/t_0000.tif"] == "EACCES"
         assert left[b"tiles"] == "ENOTEMPTY"
-        assert removal.freed.files == tree.count(scene.plan).files - 5
+        assert removal.freed.files == run_tree.count(scene.plan).files - 5
         assert (scene.fence / ".exlab-wizard/ingest.json").exists()
 
     def test_a_record_that_was_written_to_stays(self, scene: Scene) -> None:
@@ -1003,9 +1008,9 @@ class TestRemove:
         record = scene.fence / ".exlab-wizard/ingest.json"
         record.write_bytes(b"somebody's")
         removal = scene.remove()
-        assert removal.left == ((tree.INGEST_PATH, "changed"),)
+        assert removal.left == ((run_tree.INGEST_PATH, "changed"),)
         assert record.read_bytes() == b"somebody's"
-        assert removal.freed.files == tree.count(scene.plan).files - 1
+        assert removal.freed.files == run_tree.count(scene.plan).files - 1
 
     def test_a_stranger_at_the_fences_name_stays(self, scene: Scene) -> None:
         scene.prepare()
@@ -1062,29 +1067,29 @@ def mischief(rng: random.Random, fence: Path) -> None:
 class TestReserve:
     def test_is_laid_once_and_released_once(self, tmp_path: Path, open_directory: Open) -> None:
         root = open_directory(tmp_path)
-        tree.lay_reserve(root)
-        tree.lay_reserve(root)
+        run_tree.lay_reserve(root)
+        run_tree.lay_reserve(root)
         status = (tmp_path / ".exlab-reserve").stat()
-        assert status.st_size == tree.RESERVE_BYTES
-        assert status.st_blocks * 512 >= tree.RESERVE_BYTES
-        assert tree.release_reserve(root)
-        assert not tree.release_reserve(root)
+        assert status.st_size == run_tree.RESERVE_BYTES
+        assert status.st_blocks * 512 >= run_tree.RESERVE_BYTES
+        assert run_tree.release_reserve(root)
+        assert not run_tree.release_reserve(root)
         assert os.listdir(tmp_path) == []
 
     def test_other_errors_do_not_touch_it(self, tmp_path: Path, open_directory: Open) -> None:
         root = open_directory(tmp_path)
-        tree.lay_reserve(root)
+        run_tree.lay_reserve(root)
 
         def fails() -> None:
             raise PermissionError(errno.EACCES, "no")
 
         with pytest.raises(PermissionError):
-            tree.with_reserve(root, fails)
+            run_tree.with_reserve(root, fails)
         assert (tmp_path / ".exlab-reserve").exists()
 
     def test_a_full_disk_is_helped_once(self, tmp_path: Path, open_directory: Open) -> None:
         root = open_directory(tmp_path)
-        tree.lay_reserve(root)
+        run_tree.lay_reserve(root)
         tries: list[bool] = []
 
         def fails_once() -> str:
@@ -1093,7 +1098,7 @@ class TestReserve:
                 raise OSError(errno.EDQUOT, "quota")
             return "done"
 
-        assert tree.with_reserve(root, fails_once) == "done"
+        assert run_tree.with_reserve(root, fails_once) == "done"
         assert tries == [True, False]
         assert (tmp_path / ".exlab-reserve").exists()
 
@@ -1103,8 +1108,8 @@ class TestReserve:
         def on_a_small_disk() -> tuple[str, bytes, bool, bool, list[str]]:
             small = tmp_path / "small"
             mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", small)
-            root = layout.open_root(str(small))
-            tree.lay_reserve(root)
+            root = run_paths.open_root(str(small))
+            run_tree.lay_reserve(root)
             like = small.stat()
             with (small / "filler").open("wb", buffering=0) as file:
                 try:
@@ -1112,14 +1117,14 @@ class TestReserve:
                         file.write(b"x" * 4096)
                 except OSError as error:
                     full = errno.errorcode[error.errno or 0]
-            tree.with_reserve(root, lambda: tree.prepare_record(root, b"record", b"y" * 9000, like))
+            run_tree.with_reserve(root, lambda: run_tree.prepare_record(root, b"record", b"y" * 9000, like))
             kept, taken = (small / "record").read_bytes(), not (small / ".exlab-reserve").exists()
             try:
-                tree.prepare_record(root, b"too large", b"y" * (4 << 20), like)
+                run_tree.prepare_record(root, b"too large", b"y" * (4 << 20), like)
             except OSError:
                 left = not (small / "too large").exists()
             (small / "filler").unlink()
-            tree.renew_reserve(root)
+            run_tree.renew_reserve(root)
             return full, kept, taken, left, sorted(os.listdir(small))
 
         full, kept, taken, left, names = with_own_mounts(on_a_small_disk)
@@ -1132,8 +1137,8 @@ class TestReserve:
 
 def test_the_probe_leaves_nothing_behind_even_twice(tmp_path: Path, open_directory: Open) -> None:
     root = open_directory(tmp_path)
-    tree.probe(root)
-    tree.probe(root)
+    run_tree.probe(root)
+    run_tree.probe(root)
     assert os.listdir(tmp_path) == []
 
 
@@ -1146,7 +1151,7 @@ def test_a_token_is_laid_whole_or_not_at_all(tmp_path: Path) -> None:
         mount("-t", "tmpfs", "-o", "size=64k", "tmpfs", small)
         (small / "filler").write_bytes(b"x" * (64 << 10))
         try:
-            tree.lay_token(layout.open_root(str(small)))
+            run_tree.lay_token(run_paths.open_root(str(small)))
         except OSError as error:
             return errno.errorcode[error.errno or 0], os.listdir(small)
         return "laid", os.listdir(small)
@@ -1157,8 +1162,8 @@ def test_a_token_is_laid_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_reserve_that_a_crash_left_unfinished_is_made_anew(tmp_path: Path, open_directory: Open) -> None:
     (tmp_path / ".exlab-reserve").touch()
     directory = open_directory(tmp_path)
-    tree.lay_reserve(directory)
-    assert (tmp_path / ".exlab-reserve").stat().st_size == tree.RESERVE_BYTES
+    run_tree.lay_reserve(directory)
+    assert (tmp_path / ".exlab-reserve").stat().st_size == run_tree.RESERVE_BYTES
     whole = (tmp_path / ".exlab-reserve").stat().st_ino
-    tree.lay_reserve(directory)
+    run_tree.lay_reserve(directory)
     assert (tmp_path / ".exlab-reserve").stat().st_ino == whole

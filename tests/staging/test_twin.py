@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from cleanup.staging import ingest, layout, twin
-from cleanup.staging.twin import NotTold
+from cleanup.storage import run_paths
+from cleanup.storage.nas import record as nas_record
+from cleanup.storage.nas.record import NotTold
+from cleanup.storage.staging import ingest
 from tests.lab import METADATA, RUN_PATH, Lab, Seen, snapshot
 from tests.staging.children import as_ordinary_user, give_away, mount, with_own_mounts
 
@@ -43,14 +45,14 @@ class Copy:
         return self.path / METADATA
 
     def tell(self, run_path: str = RUN_PATH) -> bool:
-        with layout.opened(layout.open_root(str(self.nas))) as root:
+        with run_paths.opened(run_paths.open_root(str(self.nas))) as root:
             return self.tell_beneath(root, run_path)
 
     def tell_beneath(self, root: int, run_path: str = RUN_PATH) -> bool:
-        return twin.tell(root, run_path, run_path, self.history, ATTEMPT)
+        return nas_record.tell(root, run_path, run_path, self.history, ATTEMPT)
 
     def refusal(self, run_path: str = RUN_PATH) -> tuple[str, str]:
-        with layout.opened(layout.open_root(str(self.nas))) as root:
+        with run_paths.opened(run_paths.open_root(str(self.nas))) as root:
             return self.refusal_beneath(root, run_path)
 
     def refusal_beneath(self, root: int, run_path: str = RUN_PATH) -> tuple[str, str]:
@@ -60,7 +62,7 @@ class Copy:
         return tuple(refused.value.problem)
 
     def refusal_of_an_ordinary_user(self) -> tuple[str, str]:
-        with layout.opened(layout.open_root(str(self.nas))) as root:  # which only root can reach by its path
+        with run_paths.opened(run_paths.open_root(str(self.nas))) as root:  # which only root can reach by its path
             return as_ordinary_user(lambda: self.refusal_beneath(root))
 
     def untouched(self) -> dict[str, Seen]:
@@ -93,7 +95,7 @@ def test_appends_what_the_twin_lacks_and_touches_nothing_else(copy: Copy) -> Non
     assert copy.tell() is True
     assert copy.read() == old | {"history": [*old["history"], CLEARED], "current_state": "cleared"}
     assert copy.untouched() == before
-    assert ingest.parse(copy.record.read_bytes(), layout.parse_run_path(RUN_PATH)).current_state == "cleared"
+    assert ingest.parse(copy.record.read_bytes(), run_paths.parse_run_path(RUN_PATH)).current_state == "cleared"
 
 
 def test_a_second_time_writes_nothing(copy: Copy) -> None:
@@ -365,7 +367,7 @@ def test_holds_the_wizards_lock_while_it_writes(copy: Copy, monkeypatch: pytest.
                 held.append(True)
         os.write(descriptor, data)
 
-    monkeypatch.setattr(layout, "write_all", write)
+    monkeypatch.setattr(run_paths, "write_all", write)
     assert copy.tell() is True
     assert held == [True]
 
@@ -385,14 +387,14 @@ def by_rename(copy: Copy) -> None:
 def test_never_replaces_another_record_than_the_one_it_read(
     copy: Copy, change: Callable[[Copy], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_alike = twin._make_alike
+    make_alike = nas_record._make_alike
 
     def changed_meanwhile(descriptor: int, like: os.stat_result) -> None:
         make_alike(descriptor, like)
         change(copy)
         monkeypatch.undo()
 
-    monkeypatch.setattr(twin, "_make_alike", changed_meanwhile)
+    monkeypatch.setattr(nas_record, "_make_alike", changed_meanwhile)
     assert copy.refusal() == ("writer_active", "the record on the NAS was changed at this moment")
     assert copy.read()["current_state"] == "sync_verified"
     assert not (copy.folder / DRAFT).exists()
@@ -408,7 +410,7 @@ def test_two_at_once_do_it_once_and_neither_publishes_the_others_half(copy: Copy
         os.write(descriptor, data[40:])
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(layout, "write_all", write)
+        patched.setattr(run_paths, "write_all", write)
         assert copy.tell() is True
     assert met == [("writer_active", "the record on the NAS is locked")]
     assert copy.read()["history"] == copy.history
@@ -417,14 +419,14 @@ def test_two_at_once_do_it_once_and_neither_publishes_the_others_half(copy: Copy
 
 def test_a_draft_that_was_taken_for_a_leftover_is_not_published(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another teller came between making the draft and locking it, and has made its own."""
-    flocked = layout.flocked
+    flocked = run_paths.flocked
 
     def late(descriptor: int) -> Any:
         (copy.folder / DRAFT).unlink()
         (copy.folder / DRAFT).write_bytes(b"theirs")
         return flocked(descriptor)
 
-    monkeypatch.setattr(layout, "flocked", late)
+    monkeypatch.setattr(run_paths, "flocked", late)
     assert copy.refusal() == ("writer_active", "the record on the NAS is locked")
     assert copy.read()["current_state"] == "sync_verified"
     assert (copy.folder / DRAFT).read_bytes() == b"theirs"
@@ -463,7 +465,7 @@ def interposed(step: int, act: Callable[[], None], *, after: bool) -> Iterator[l
             return call
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(twin, "os", Meddling())
+        patched.setattr(nas_record, "os", Meddling())
         yield count
 
 

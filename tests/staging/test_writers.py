@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.staging.writers import find_writers
+from cleanup.storage.staging.writers import find_writers
 from tests.staging.children import mount, with_own_mounts
 
 LEAF = b"Run_2026-04-17T14-32"

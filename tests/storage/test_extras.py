@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from cleanup import clearing, gathering
+from cleanup.clears import protocol
 from cleanup.models import Phase, Run
-from cleanup.policy.gates import Gate
-from cleanup.policy.reasons import Reason
-from cleanup.policy.retention import Policy
-from cleanup.staging import hashing
+from cleanup.rules.gates import Gate
+from cleanup.rules.policy import Policy
+from cleanup.rules.reasons import Reason
+from cleanup.runs import inspection
+from cleanup.storage import hashing
 from cleanup.storage.nas.extras import Unread, in_the_way
 from tests.faults import means
 from tests.faults.mounts import Enter
@@ -104,7 +105,7 @@ def test_more_on_the_nas_is_no_matter(
     more(twin)
     try:
         with as_an_ordinary_account(monkeypatch, tmp_path):
-            attempt = clearing.perform(scene.attempt(), now=now)
+            attempt = protocol.perform(scene.attempt(), now=now)
     finally:
         for path in twin.rglob("*"):
             if not stat.S_IMODE(path.lstat().st_mode):
@@ -131,7 +132,7 @@ def test_a_folder_with_a_file_of_the_run_that_cannot_be_read_is_an_error(
     (scene.twin / "tiles").chmod(0)
     try:
         with as_an_ordinary_account(monkeypatch, tmp_path):
-            attempt = clearing.perform(scene.attempt(), now=now)
+            attempt = protocol.perform(scene.attempt(), now=now)
     finally:
         (scene.twin / "tiles").chmod(0o755)
     assert (attempt.reason, attempt.detail) == (Reason.NAS_IO_ERROR, "tiles: Permission denied")
@@ -151,11 +152,11 @@ def test_what_is_more_is_never_read(lab: Lab, root: Any, now: datetime, monkeypa
 
     monkeypatch.setattr(hashing, "hash_file", noted)
     with means.reading_here(monkeypatch):
-        attempt = clearing.perform(scene.attempt(), now=now)
+        attempt = protocol.perform(scene.attempt(), now=now)
     assert attempt.phase == Phase.DONE
     assert b"t_0001.tif" in read
     assert b"more.tif" not in read
-    assert gathering.stored_facts(scene.run).twin is not None
+    assert inspection.stored_facts(scene.run).twin is not None
 
 
 @pytest.mark.django_db(transaction=True)
@@ -171,7 +172,7 @@ def test_a_share_that_is_mounted_below_the_nas_root_is_named_and_what_is_said_of
     call_command("add_staging_root", "lab", lab.staging, "--nas-root", lab.nas, "--allow-same-filesystem")
     call_command("discover")
     run = Run.objects.with_root().get()
-    decision = gathering.quick_decision(run, Policy(), now)
+    decision = inspection.quick_decision(run, Policy(), now)
     found = decision.gate(Gate.PROOF)
     assert found.reason == Reason.NAS_MOUNT_BELOW
     assert found.detail.startswith("another filesystem is mounted at CONFOCAL_01: register it (")
@@ -187,7 +188,7 @@ def test_a_share_that_is_mounted_below_the_nas_root_is_named_and_what_is_said_of
 def test_any_other_mount_is_named_as_what_it_is(lab: Lab, root: Any, now: datetime, enter: Enter, place: str) -> None:
     scene = set_scene(lab, root, now)
     enter(means.tiny_disk(scene.twin / place if place == "tiles" else lab.nas / place))
-    attempt = clearing.perform(scene.attempt(), now=now)
+    attempt = protocol.perform(scene.attempt(), now=now)
     assert attempt.reason == Reason.NAS_MOUNT_BELOW
     assert f"another filesystem is mounted at {place}" in attempt.detail
     scene.run.refresh_from_db()

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.policy.freed import Unmeasured
-from cleanup.staging import kernel
-from cleanup.storage import freed_space
+from cleanup.rules.freed import Unmeasured
+from cleanup.storage import freed_space, linux
 from cleanup.storage.freed_space import Gain, Space
 from tests.faults import mounts
 from tests.faults.means import fill
@@ -121,7 +120,7 @@ def test_a_disk_that_is_not_done_with_its_sync_is_no_evidence(disk: Disk, monkey
     top = disk("btrfs")
     removed = written(top / "big")
     snapshot_of(top)
-    monkeypatch.setattr(kernel, "sync_filesystem", lambda descriptor: time.sleep(1))
+    monkeypatch.setattr(linux, "sync_filesystem", lambda descriptor: time.sleep(1))
     monkeypatch.setattr(freed_space, "_SYNC_FIRST_SECONDS", 0.01)
     gain = removing(top, top / "big", removed=removed, patience=0.2)
     assert (gain.bytes, gain.why) == (None, Unmeasured.SLOW)

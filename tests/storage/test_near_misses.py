@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from cleanup import clearing
+from cleanup.clears import protocol
 from cleanup.models import Phase
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
 from cleanup.storage.staging import near_misses
 from tests.faults.scene import set_scene
 from tests.lab import METADATA, Lab
@@ -123,7 +123,7 @@ def test_the_run_stays_and_the_detail_names_the_cause(
     for path in scene.path.rglob("*"):
         at = times.get(path, min(times.values()))
         os.utime(path, ns=(at, at))
-    attempt = clearing.perform(scene.attempt(), now=now)
+    attempt = protocol.perform(scene.attempt(), now=now)
     assert (attempt.phase, attempt.reason) == (Phase.REFUSED, reason), attempt.detail
     assert said in attempt.detail
     assert scene.path.is_dir()

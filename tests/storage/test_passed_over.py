@@ -10,11 +10,11 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from cleanup import discovery, orphans
 from cleanup.models import Orphan, OrphanKind, Run, StagingRoot
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, orphans
 from cleanup.storage import passed_over
-from cleanup.walking import Shape, walk
+from cleanup.storage.staging.walk import Shape, walk
 from tests.lab import RUN_PATH, Lab, outlines
 
 PROJECT = "PROJ-0042"

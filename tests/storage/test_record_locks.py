@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.staging import layout
-from cleanup.storage import record_locks
+from cleanup.storage import record_locks, run_paths
 from tests.faults.means import flocked_elsewhere
 from tests.lab import METADATA
 
@@ -18,7 +17,7 @@ def run(tmp_path: Path) -> Iterator[int]:
     (tmp_path / METADATA).mkdir()
     for name in record_locks.LOCKS:
         (tmp_path / METADATA / os.fsdecode(name)).touch()
-    with layout.opened(os.open(tmp_path, layout.DIRECTORY)) as descriptor:
+    with run_paths.opened(os.open(tmp_path, run_paths.DIRECTORY)) as descriptor:
         yield descriptor
 
 
@@ -47,7 +46,7 @@ def test_a_lock_is_neither_made_nor_changed(run: int, tmp_path: Path) -> None:
 
 
 def test_a_run_without_metadata_has_no_locks(tmp_path: Path) -> None:
-    with layout.opened(os.open(tmp_path, layout.DIRECTORY)) as descriptor:
+    with run_paths.opened(os.open(tmp_path, run_paths.DIRECTORY)) as descriptor:
         assert record_locks.held_lock(descriptor) is None
 
 

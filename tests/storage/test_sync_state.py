@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cleanup.staging import layout
-from cleanup.staging.ingest import IngestError
+from cleanup.storage import run_paths
 from cleanup.storage.staging import records
+from cleanup.storage.staging.ingest import IngestError
 from cleanup.storage.staging.records import SYNC_STATE, NoCopy, NotCleared, sync_state
 from cleanup.storage.staging.records.base import compare
 
-PATH = layout.parse_run_path("CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-17T14-32")
+PATH = run_paths.parse_run_path("CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-17T14-32")
 AT = datetime(2026, 6, 15, 8, 0, tzinfo=UTC)
 NOON = "2026-06-01T12:00:00Z"
 ENTRY = {"synced_signature": [4096, 1_760_000_000_000_000_001], "verified_at": NOON}
@@ -339,7 +339,7 @@ class TestRead:
         metadata.mkdir(exist_ok=True)
         for name, data in files.items():
             (metadata / f"{name}.json").write_bytes(data)
-        with layout.opened(os.open(tmp_path, layout.DIRECTORY)) as run:
+        with run_paths.opened(os.open(tmp_path, run_paths.DIRECTORY)) as run:
             return records.read(run, PATH)
 
     def test_none(self, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cleanup.staging.layout import RunPath
+from cleanup.storage.run_paths import RunPath
 from cleanup.storage.twin_paths import NAMED, LayoutError, as_one_name, parse_layout, twin_path
 
 RUN = RunPath("CONFOCAL_01", "PROJ-0042", "Runs", "Run_2026-04-17T14-32")

@@ -75,8 +75,8 @@ def beating(db: None, now: datetime) -> None:
 @pytest.fixture
 def runs(lab: Lab, root: "StagingRoot", now: datetime) -> "dict[str, Run]":
     """One run of each kind, discovered, by run path."""
-    from cleanup import discovery
     from cleanup.models import Run
+    from cleanup.runs import discovery
 
     lab.run(SAFE)
     lab.run(TEST_RUN, files={"plate.csv": b"1,2\n"})

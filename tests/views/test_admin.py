@@ -7,8 +7,9 @@ from django.urls import reverse
 from django_q.models import Failure, OrmQ, Schedule
 from django_q.tasks import async_task
 
-from cleanup import clearing, discovery
+from cleanup.clears import protocol
 from cleanup.models import ClearAttempt, LedgerEntry, LedgerKind, StagingRoot
+from cleanup.runs import discovery
 from tests.lab import census
 from tests.views.conftest import EXTRA, SAFE, TEST_RUN
 
@@ -114,7 +115,7 @@ def test_the_totals_follow_the_filters(people, ledger, query, files):
 @pytest.mark.django_db(transaction=True)
 def test_the_totals_are_what_was_counted_on_disk(people, runs, lab, now):
     files, size = census(lab.staging / SAFE)
-    clearing.clear_run(runs[SAFE], now=now, actor="mkhan")
+    protocol.clear_run(runs[SAFE], now=now, actor="mkhan")
     totals = people.admin.get(reverse("admin:cleanup_ledgerentry_changelist")).context["totals"]
     assert (totals["runs"], totals["files"], totals["bytes"]) == (1, files, size)
     assert LedgerEntry.objects.filter(kind=LedgerKind.COMPLETED).count() == 1

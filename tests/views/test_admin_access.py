@@ -8,7 +8,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from cleanup import access
+from cleanup.lab import permissions as lab_permissions
 from cleanup.models import Access, ClearBatch, DiskUsage, Instrument, Project, StagingRoot
 
 
@@ -37,8 +37,8 @@ def test_an_operator_gets_one_instrument(people, instrument):
     answer = people.admin.post(reverse("admin:cleanup_access_add"), form)
     assert answer.status_code == 302
     mkhan = User.objects.get(pk=mkhan.pk)
-    assert access.places(mkhan, access.VIEW).everywhere
-    assert access.places(mkhan, access.CLEAR).pairs == {(instrument.root.pk, "FLOW_01")}
+    assert lab_permissions.places(mkhan, lab_permissions.VIEW).everywhere
+    assert lab_permissions.places(mkhan, lab_permissions.CLEAR).pairs == {(instrument.root.pk, "FLOW_01")}
     (logged,) = LogEntry.objects.all()
     assert (logged.user.username, logged.object_repr) == ("admin", "mkhan: FLOW_01 on east")
     assert "FLOW_01 on east" in people.admin.get(reverse("admin:admin_logentry_changelist")).content.decode()

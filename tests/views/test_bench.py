@@ -11,8 +11,8 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from cleanup import judging
 from cleanup.models import Access, Hold, Instrument, Orphan, Run, StagingRoot, Tone
+from cleanup.runs import run_status
 from tests.views.conftest import EXTRA, QUEUED, SAFE, TEST_RUN
 
 CONFOCAL = "CONFOCAL_01"
@@ -107,9 +107,9 @@ def test_a_wait_without_an_end_is_none(people, instrument, now):
 
 
 def test_what_is_being_cleared_is_not_touched(people, instrument, now):
-    from cleanup import queueing
+    from cleanup.clears import queue
 
-    queueing.request_clear(Run.objects.get(run_path=OTHER_SAFE), actor="mkhan", note="", now=now)
+    queue.request_clear(Run.objects.get(run_path=OTHER_SAFE), actor="mkhan", note="", now=now)
     said, why = word(people.viewer, instrument)
     assert (said, why) == ("DO NOT TOUCH", "1 run: It is being cleared just now.")
 
@@ -157,16 +157,16 @@ def test_a_look_of_half_an_hour_ago_still_counts(people, instrument, now):
 
 
 def test_where_this_host_cannot_clear_nobody_touches(people, instrument, monkeypatch):
-    from cleanup import readiness
-    from cleanup.policy.gates import Finding
-    from cleanup.policy.reasons import Reason
+    from cleanup.lab import readiness
+    from cleanup.rules.gates import Finding
+    from cleanup.rules.reasons import Reason
 
     monkeypatch.setattr(readiness, "hindrances", lambda: (Finding(Reason.DATABASE_NOT_DURABLE, "fsync is off"),))
     assert word(people.viewer, instrument)[0] == "DO NOT TOUCH"
 
 
 def test_a_judgement_that_is_not_made_yet_is_no_green_light(people, instrument, monkeypatch):
-    monkeypatch.setattr(judging, "judge_stale", lambda *args, **kwargs: 0)
+    monkeypatch.setattr(run_status, "judge_stale", lambda *args, **kwargs: 0)
     Run.objects.filter(run_path=OTHER_SAFE).update(doubts=2)
     answer = people.viewer.get(address(instrument))
     assert answer.context["sign"].word == "DO NOT TOUCH"

@@ -6,8 +6,8 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from cleanup import batching, choosing
-from cleanup.choosing import Asked
+from cleanup.clears import batches, preview
+from cleanup.clears.preview import Asked
 from cleanup.models import ClearBatch, Instrument
 from tests.views.conftest import SAFE
 
@@ -20,8 +20,8 @@ def batch(people, runs, now) -> ClearBatch:
     from django.contrib.auth.models import User
 
     user = User.objects.get(username="operator")
-    shown = choosing.preview(user, Asked.of([runs[SAFE].pk]), now)
-    return batching.place(user, Asked.of([runs[SAFE].pk]), digest=shown.digest, key=None, typed="", note="", now=now)
+    shown = preview.preview(user, Asked.of([runs[SAFE].pk]), now)
+    return batches.place(user, Asked.of([runs[SAFE].pk]), digest=shown.digest, key=None, typed="", note="", now=now)
 
 
 def pages_of(runs, batch) -> dict[str, str]:

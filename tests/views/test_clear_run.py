@@ -8,9 +8,10 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django_q.models import OrmQ
 
-from cleanup import clearing, discovery, queueing
+from cleanup.clears import protocol, queue
 from cleanup.models import ClearAttempt, Phase, Run, StagingRoot
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
 from tests.lab import snapshot
 from tests.views.conftest import BROKEN, EXTRA, SAFE, TOUCHED
 
@@ -170,7 +171,7 @@ class TestOutcomes:
 
     def ask_and_perform(self, client, run, now):
         text_of(ask(client, run, htmx=True))
-        clearing.perform(ClearAttempt.objects.get(phase=Phase.QUEUED), now=now)
+        protocol.perform(ClearAttempt.objects.get(phase=Phase.QUEUED), now=now)
         return text_of(client.get(f"/runs/{run.pk}/row/", headers=HTMX))
 
     def test_cleared_with_what_was_freed(self, people, runs, lab, now):
@@ -216,7 +217,7 @@ class TestOutcomes:
 
 
 def test_incomplete_removal_says_so(people, runs, now):
-    attempt = queueing.request_clear(runs[SAFE], actor="mkhan", now=now)
+    attempt = queue.request_clear(runs[SAFE], actor="mkhan", now=now)
     attempt.advance(
         [Phase.QUEUED],
         Phase.DONE,

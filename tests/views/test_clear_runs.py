@@ -11,10 +11,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django_q.models import OrmQ
 
-from cleanup import choosing, clearing, judging, readiness
+from cleanup.clears import preview, protocol
+from cleanup.lab import readiness
 from cleanup.models import Access, ClearAttempt, ClearBatch, DiskUsage, Phase, Run, StagingRoot
-from cleanup.policy.gates import Finding
-from cleanup.policy.reasons import Reason
+from cleanup.rules.gates import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.runs import run_status
 from tests.views.conftest import BROKEN, EXTRA, QUEUED, SAFE, TEST_RUN, TOUCHED
 
 HTMX = {"HX-Request": "true"}
@@ -167,7 +169,7 @@ def test_as_many_queries_for_many_runs_as_for_few(people, runs, many):
     from django.db import connection
 
     def queries():
-        judging.judge_stale(runs[SAFE].root.discovered_at + timedelta(minutes=2))
+        run_status.judge_stale(runs[SAFE].root.discovered_at + timedelta(minutes=2))
         with CaptureQueriesContext(connection) as seen:
             text_of(people.operator.get(ROOT))
         return len(seen)
@@ -219,7 +221,7 @@ def test_a_stale_preview_asks_for_nothing_and_shows_what_has_changed(people, run
 
 
 def test_what_is_left_for_the_next_batch_is_said_again_after_a_refusal(people, runs, policy, monkeypatch):
-    monkeypatch.setattr(choosing, "MAX_RUNS", 1)
+    monkeypatch.setattr(preview, "MAX_RUNS", 1)
     text = text_of(people.operator.get(ROOT))
     assert "1 run is left for the next batch" in text
     wish = wish_of(text)
@@ -337,7 +339,7 @@ def test_runs_that_somebody_may_not_see_are_only_counted(people, runs, batch, no
     text = text_of(people.viewer.get(page_of(batch)))
     assert safe.run.run_path in text
     assert "a run that you may not see" in text
-    clearing.finish_without_clear(hidden, Phase.REFUSED, Finding(Reason.NAS_TIMEOUT, "secret"), now=now)
+    protocol.finish_without_clear(hidden, Phase.REFUSED, Finding(Reason.NAS_TIMEOUT, "secret"), now=now)
     text = text_of(people.viewer.get(page_of(batch)))
     assert "1 run more that you may not see" in text
     for words in (SAFE, "secret"):
@@ -382,7 +384,7 @@ def test_pause_go_on_and_stop(people, runs, batch):
 def test_a_batch_tells_what_became_of_each_run(people, runs, batch, now):
     done, refused = batch.attempts.get(run__run_path=SAFE), batch.attempts.get(run__run_path=TEST_RUN)
     done.advance([Phase.QUEUED], Phase.DONE, now=now, freed_files=142, freed_bytes=3_100_000_000)
-    clearing.finish_without_clear(refused, Phase.REFUSED, Finding(Reason.NAS_TIMEOUT, "nas01"), now=now)
+    protocol.finish_without_clear(refused, Phase.REFUSED, Finding(Reason.NAS_TIMEOUT, "nas01"), now=now)
     text = text_of(people.operator.get(page_of(batch)))
     for words in ("1 of 2 runs cleared", "3.10 GB", "1 stayed", Reason.NAS_TIMEOUT.sentence, "nas01"):
         assert words in text
@@ -413,7 +415,7 @@ def test_the_list_of_batches(people, runs, batch):
 def test_few_queries_however_large_the_batch(people, runs, many, monkeypatch):
     from django.db import connection
 
-    monkeypatch.setattr(choosing, "CONFIRM_ABOVE_RUNS", 1000)
+    monkeypatch.setattr(preview, "CONFIRM_ABOVE_RUNS", 1000)
     many(60)
     ask(people.operator)
     with CaptureQueriesContext(connection) as seen:

@@ -6,8 +6,9 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from cleanup import clearing, discovery, holding
+from cleanup.clears import protocol
 from cleanup.models import Access, Hold, Run
+from cleanup.runs import discovery, holds
 from tests.views.conftest import EXTRA, SAFE
 
 DAY = timedelta(days=1)
@@ -20,7 +21,7 @@ def text_of(response, status=200):
 
 
 def lay(run, now, **more):
-    return holding.hold(run, **{"owner": "operator", "reason": "referees", "until": now + 10 * DAY, "now": now, **more})
+    return holds.hold(run, **{"owner": "operator", "reason": "referees", "until": now + 10 * DAY, "now": now, **more})
 
 
 def address(run):
@@ -127,7 +128,7 @@ def test_today_can_be_the_last_day(people, runs, now):
 
 
 def test_a_cleared_run_cannot_be_held(people, runs, now):
-    clearing.clear_run(runs[SAFE], now=now, actor="ada")
+    protocol.clear_run(runs[SAFE], now=now, actor="ada")
     assert "nothing left to hold" in text_of(people.operator.get(address(runs[SAFE])))
     assert "nothing left to hold" in text_of(people.operator.post(address(runs[SAFE]), FORM), 422)
     assert 'id="holds"' not in text_of(people.operator.get(f"/runs/{runs[SAFE].pk}/"))
@@ -148,7 +149,7 @@ def test_anybody_who_may_hold_releases_anybodys_hold(people, runs, now):
 
 
 def test_a_file_is_not_released_by_a_click(people, runs, now):
-    holding.note_file(runs[SAFE], holding.HoldFile("mine", "lab"), now=now)
+    holds.note_file(runs[SAFE], holds.HoldFile("mine", "lab"), now=now)
     hold = Hold.objects.get()
     page = text_of(people.operator.get(f"/runs/{runs[SAFE].pk}/"))
     assert f"/holds/{hold.pk}/release/" not in page
@@ -197,7 +198,7 @@ def test_a_hold_never_gets_shorter_by_extending(people, runs, now, day):
 
 def test_what_is_over_or_lies_in_a_file_is_not_extended(people, runs, now):
     hold = lay(runs[SAFE], now)
-    holding.release(hold, actor="ada", now=now)
+    holds.release(hold, actor="ada", now=now)
     file = Hold.objects.create(run=runs[EXTRA], source="file", owner="lab", reason="x", created_at=now)
     for pk in (hold.pk, file.pk):
         assert (
@@ -278,10 +279,10 @@ def test_what_blocks_a_held_run_is_told_first(people, runs, now):
 
 def test_an_attempt_that_a_hold_stopped_is_no_failure_to_look_into(people, runs, now):
     hold = lay(runs[SAFE], now, until=now + 3650 * DAY)
-    with pytest.raises(clearing.Refused):
-        clearing.clear_run(runs[SAFE], now=now, actor="ada")
+    with pytest.raises(protocol.Refused):
+        protocol.clear_run(runs[SAFE], now=now, actor="ada")
     assert "<strong>On hold until" in text_of(people.viewer.get(f"/runs/{runs[SAFE].pk}/"))
-    holding.release(hold, actor="ada", now=now)
+    holds.release(hold, actor="ada", now=now)
     assert "<strong>Safe to clear</strong>" in text_of(people.viewer.get(f"/runs/{runs[SAFE].pk}/"))
 
 
@@ -301,7 +302,7 @@ def test_lists_what_is_held_with_its_cost(people, runs, now):
     Run.objects.update(bytes=3_000_000_000)
     lay(runs[SAFE], now - 4 * DAY, until=now + 20 * DAY)
     lay(runs[SAFE], now - 2 * DAY, owner="ada", until=now + 2 * DAY)
-    holding.note_file(runs[EXTRA], holding.HoldFile("please keep", "lab"), now=now - 40 * DAY)
+    holds.note_file(runs[EXTRA], holds.HoldFile("please keep", "lab"), now=now - 40 * DAY)
     everything = text_of(people.viewer.get("/holds/"))
     assert "2 runs held" in everything
     assert "132.0 GB·days" in everything  # 4 days of the one and 40 of the other
@@ -319,7 +320,7 @@ def test_lists_what_is_held_with_its_cost(people, runs, now):
 
 def test_what_is_over_released_or_cleared_is_not_listed(people, runs, now):
     lay(runs[SAFE], now - 2 * DAY, until=now - DAY)
-    holding.release(lay(runs[SAFE], now), actor="ada", now=now)
+    holds.release(lay(runs[SAFE], now), actor="ada", now=now)
     lay(runs[EXTRA], now)
     Run.objects.filter(pk=runs[EXTRA].pk).update(state="cleared", cleared_at=now)
     assert "Nothing is held." in text_of(people.viewer.get("/holds/"))

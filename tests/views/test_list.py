@@ -9,10 +9,11 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from cleanup import clearing, discovery, holding, judging
+from cleanup.clears import protocol
 from cleanup.models import Access, ClearAttempt, Phase, Requester, Run, StagingRoot, Tone
-from cleanup.policy.gates import MAX_FAILURES
-from cleanup.policy.reasons import Reason
+from cleanup.rules.gates import MAX_FAILURES
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, holds, run_status
 from cleanup.views import listing, paging
 from cleanup.views import runs as run_views
 from tests.lab import touch
@@ -209,12 +210,12 @@ def test_one_query_plan_however_many_runs(people, runs, many, number, django_ass
     with django_assert_max_num_queries(38):
         page(people.operator)
     Run.objects.update(failures=MAX_FAILURES)
-    assert judging.judge_stale(now) == 0
+    assert run_status.judge_stale(now) == 0
     with django_assert_max_num_queries(38):
         page(people.operator)
     Run.objects.doubt()
     with django_assert_max_num_queries(24):
-        judging.judge_stale(now)
+        run_status.judge_stale(now)
     Run.objects.update(state="cleared", cleared_at=now)
     with django_assert_max_num_queries(38):
         page(people.operator, "?state=cleared")
@@ -353,7 +354,7 @@ def test_what_has_changed_of_the_rows(people, runs, now):
     people.operator.get("/runs/")
     seen = ",".join(f"{run.pk}.{run.doubts}" for run in Run.objects.all())
     assert people.operator.get(f"/runs/changes/?seen={seen}").status_code == 204
-    holding.hold(runs[SAFE], owner="ada", reason="a figure", until=now + timedelta(days=30), now=now)
+    holds.hold(runs[SAFE], owner="ada", reason="a figure", until=now + timedelta(days=30), now=now)
     answer = people.operator.get(f"/runs/changes/?seen={seen}&equipment=CONFOCAL_01")
     text = answer.content.decode()
     assert leaves(text) == [leaf(SAFE)]
@@ -456,7 +457,7 @@ def test_a_beating_cluster_is_not(people, runs, beating):
 
 
 def test_a_cleared_run_moves_to_the_cleared_ones(people, runs, now):
-    files, size = clearing.clear_run(runs[SAFE], now=now, actor="mkhan")
+    files, size = protocol.clear_run(runs[SAFE], now=now, actor="mkhan")
     assert leaf(SAFE) not in leaves(page(people.operator))
     text = page(people.operator, "?state=cleared")
     assert leaves(text) == [leaf(SAFE)]

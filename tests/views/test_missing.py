@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from cleanup import discovery, orphans
 from cleanup.models import LedgerEntry, Orphan, Run
-from cleanup.orphans import GRACE
+from cleanup.runs import discovery, orphans
+from cleanup.runs.orphans import GRACE
 from tests.lab import snapshot
 from tests.views.conftest import EXTRA, SAFE, TEST_RUN, TOUCHED
 

@@ -9,8 +9,8 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from django_q.models import Schedule
 
-from cleanup import queueing
-from cleanup.measuring import Outlook
+from cleanup.clears import queue
+from cleanup.lab.disk_usage import Outlook
 from cleanup.models import (
     Access,
     ClearAttempt,
@@ -26,8 +26,8 @@ from cleanup.models import (
     SweepKind,
     Tone,
 )
-from cleanup.policy.lifecycle import State
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
+from cleanup.rules.states import State
 from cleanup.views.capacity import WIDTH, Amount, draw
 from tests.views.conftest import EXTRA, QUEUED, SAFE, TEST_RUN, TOUCHED
 
@@ -223,10 +223,10 @@ def test_on_a_root_in_trouble_nothing_is_offered(people, runs, root):
 
 
 def test_on_a_host_that_cannot_clear_nothing_is_offered(people, runs, monkeypatch):
-    from cleanup.policy.gates import Finding
+    from cleanup.rules.gates import Finding
 
     found = (Finding(Reason.DATABASE_NOT_DURABLE, "synchronous is 1"),)
-    monkeypatch.setattr("cleanup.readiness.hindrances", lambda: found)
+    monkeypatch.setattr("cleanup.lab.readiness.hindrances", lambda: found)
     answer = people.operator.get("/")
     assert "Nothing can be cleared here." in text_of(answer)
     assert "/clear/?root=" not in answer.content.decode()
@@ -477,7 +477,7 @@ def test_the_sums_of_very_many_runs_are_kept_a_while_and_say_how_old_they_are(pe
 
 def test_sums_are_not_kept_beyond_a_clear(people, runs, kept, now):
     assert card_of(people.operator).mine.runs == 2
-    attempt = queueing.request_clear(runs[SAFE], actor="jlee", now=now)
+    attempt = queue.request_clear(runs[SAFE], actor="jlee", now=now)
     card = card_of(people.operator)
     assert (card.mine.runs, card.sums[Tone.WORK].runs) == (1, 1)
     # that one ends while the next begins: as many are under way, and still it is another sum
@@ -485,7 +485,7 @@ def test_sums_are_not_kept_beyond_a_clear(people, runs, kept, now):
     add_freed(runs[SAFE], attempt, now)
     Run.objects.filter(pk=runs[SAFE].pk).update(state=State.CLEARED)
     Run.objects.filter(pk=runs[SAFE].pk).doubt()
-    queueing.request_clear(runs[TEST_RUN], actor="jlee", now=now)
+    queue.request_clear(runs[TEST_RUN], actor="jlee", now=now)
     card = card_of(people.operator)
     assert (card.mine.runs, card.sums[Tone.WORK].runs) == (0, 1)
     assert card.runs == len(runs) - 1

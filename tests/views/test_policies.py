@@ -6,10 +6,10 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from cleanup import rehearsing
 from cleanup.lab import first_nights
 from cleanup.models import Access, Hold, Outcome, RetentionPolicy, StagingRoot, Sweep, SweepKind, SweptRun
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
+from cleanup.sweeps import rehearsal
 from tests.views.conftest import SAFE, TEST_RUN
 
 HOUR, NIGHT = timedelta(hours=1), timedelta(days=1)
@@ -141,7 +141,7 @@ def test_a_rehearsal_is_told_of_visible_runs_alone(people, runs, root, passes, n
     user = User.objects.create_user("keeper")
     user.user_permissions.set(Permission.objects.filter(content_type__app_label="cleanup"))
     Access.objects.create(user=user, root=root, equipment="FLOW_01")
-    rehearsing.note_surprise(runs[SAFE], [1], Reason.NAS_MISSING_FILE, "a.tif", now)
+    rehearsal.note_surprise(runs[SAFE], [1], Reason.NAS_MISSING_FILE, "a.tif", now)
     client = Client()
     client.force_login(user)
     text = page(client, "/policies/1/")
@@ -188,7 +188,7 @@ def test_the_comparison_with_what_people_did(people, runs, passes, now):
 
 
 def test_a_surprise_is_shown(people, runs, passes, now):
-    rehearsing.note_surprise(runs[SAFE], [1], Reason.NAS_MISSING_FILE, "a.tif", now)
+    rehearsal.note_surprise(runs[SAFE], [1], Reason.NAS_MISSING_FILE, "a.tif", now)
     assert "The NAS does not hold all files of the run." in page(people.viewer, "/policies/1/")
     assert "0 of 3 clean nights so far, 1 surprise." in page(people.viewer, "/policies/")
 

@@ -9,9 +9,9 @@ from django.contrib.auth.models import Permission, User
 from django.db import IntegrityError
 from django.test import Client
 
-from cleanup import holding
 from cleanup.models import Access, RetentionPolicy, StagingRoot
-from cleanup.policy.retention import ROOT_FIELDS, SWEEP_FIELDS
+from cleanup.rules.policy import ROOT_FIELDS, SWEEP_FIELDS
+from cleanup.runs import holds
 from tests.views.conftest import SAFE
 
 ADDRESS = "/policies/change/"
@@ -493,7 +493,7 @@ def test_a_rehearsal_is_said_in_words(people, runs):
 def test_what_has_changed_since_it_was_shown_is_shown_again(people, runs, policy, now):
     sent = filled(people.admin, LAB, mode="scheduled", retain_hours="1h", rehearse="no")
     seen = people.admin.post(ADDRESS, sent).context["preview"].digest
-    holding.hold(runs[SAFE], owner="bob", reason="needed", until=now + timedelta(days=1), now=now)
+    holds.hold(runs[SAFE], owner="bob", reason="needed", until=now + timedelta(days=1), now=now)
     response = people.admin.post(ADDRESS, {**sent, "seen": seen})
     assert response.status_code == 200
     assert "what would go is not what you had seen" in response.content.decode()

@@ -8,7 +8,8 @@ from django.contrib.auth.models import Permission, User
 from django.db.models import F
 from django.test import Client
 
-from cleanup import alerting, discovery, gathering, holding, orphans, problems, queueing, readiness, watching
+from cleanup.clears import queue
+from cleanup.lab import alerts, opening, readiness
 from cleanup.models import (
     Access,
     Alert,
@@ -24,9 +25,11 @@ from cleanup.models import (
     SweepBreaker,
     Tone,
 )
-from cleanup.orphans import GRACE
-from cleanup.policy.gates import Finding
-from cleanup.policy.reasons import Reason
+from cleanup.monitoring import problems, watchdog
+from cleanup.rules.gates import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, holds, orphans
+from cleanup.runs.orphans import GRACE
 from tests.lab import METADATA, date_everything, snapshot
 from tests.views.conftest import BROKEN, SAFE
 
@@ -34,7 +37,7 @@ from tests.views.conftest import BROKEN, SAFE
 @pytest.fixture(autouse=True)
 def _watched(db, settings, now):
     """A watchdog that has looked a moment ago."""
-    Heartbeat.objects.create(cluster=watching.WATCH, host=settings.EXLAB_HOST, at=now - timedelta(seconds=40))
+    Heartbeat.objects.create(cluster=watchdog.WATCH, host=settings.EXLAB_HOST, at=now - timedelta(seconds=40))
 
 
 def page(client, query=""):
@@ -158,7 +161,7 @@ def test_looking_again_at_what_was_taken_away(people, found, lab):
 
 def test_looking_again_while_somebody_does_or_without_the_disk(people, found, lab, root):
     address = f"/problems/{found['stray'].pk}/look/"
-    with gathering.data_dir().lock(f"orphans-{root.pk}"):
+    with opening.data_dir().lock(f"orphans-{root.pk}"):
         assert "somebody is looking" in people.operator.post(address, follow=True).content.decode()
     (lab.staging / ".exlab-root").unlink()
     assert Reason.ROOT_NOT_MOUNTED.sentence in people.operator.post(address, follow=True).content.decode()
@@ -167,7 +170,7 @@ def test_looking_again_while_somebody_does_or_without_the_disk(people, found, la
 def test_a_missing_run_is_marked_as_gone_with_a_reason(people, found, now):
     address = f"/problems/{found['missing'].pk}/gone/"
     held = Run.objects.with_root().get(run_path=SAFE)
-    holding.hold(held, owner="ada", reason="a <b>paper</b>", until=now + timedelta(days=3), now=now)
+    holds.hold(held, owner="ada", reason="a <b>paper</b>", until=now + timedelta(days=3), now=now)
     text = people.admin.get(address).content.decode()
     assert SAFE in text
     assert "Held by ada until 2026-06-18 08:00:00 UTC: a &lt;b&gt;paper&lt;/b&gt;" in text
@@ -194,7 +197,7 @@ def test_a_run_that_came_back_is_not_marked(people, found, lab):
 
 
 def test_alerts_and_breakers(people, runs, root, now):
-    alerting.open_alert(
+    alerts.open_alert(
         AlertKind.STALLED_RUN,
         "run:1",
         reason=Reason.STALLED,
@@ -202,9 +205,9 @@ def test_alerts_and_breakers(people, runs, root, now):
         detail="since <b>Monday</b>",
         run=runs[SAFE],
     )
-    alerting.open_alert(AlertKind.CLUSTER, "clear on lab-pc", reason=Reason.CLUSTER_SILENT, now=now)
-    alerting.open_alert(AlertKind.HOST, "other", reason=Reason.HOST_UNSERVED, now=now)
-    alerting.end_alert(AlertKind.HOST, "other", now=now)
+    alerts.open_alert(AlertKind.CLUSTER, "clear on lab-pc", reason=Reason.CLUSTER_SILENT, now=now)
+    alerts.open_alert(AlertKind.HOST, "other", reason=Reason.HOST_UNSERVED, now=now)
+    alerts.end_alert(AlertKind.HOST, "other", now=now)
     sweep = Sweep.objects.create(root=root, kind="timed", host="lab-pc", now=now, started_at=now)
     SweepBreaker.objects.create(root=root, sweep=sweep, kind="share", detail="94 % of the bytes", opened_at=now)
     text = page(people.viewer)
@@ -224,8 +227,8 @@ def test_what_the_watchdog_says_of_a_breaker_or_a_root_is_shown_once(people, roo
     SweepBreaker.objects.create(root=root, sweep=sweep, kind="share", detail="94 % of the bytes", opened_at=now)
     StagingRoot.objects.update(problem=Reason.ROOT_NOT_MOUNTED)
     assert nav(page(people.viewer)) == "2"
-    watching._breakers(now, None)
-    watching._hosts(now, now)
+    watchdog._breakers(now, None)
+    watchdog._hosts(now, now)
     assert Alert.objects.filter(ended_at=None).count() == 2
     text = page(people.viewer)
     assert nav(text) == "2"
@@ -284,7 +287,7 @@ def test_one_query_plan_however_many(people, found, root, now, django_assert_max
 
 @pytest.mark.parametrize("client", ["viewer", "operator", "admin"])
 def test_the_navigation_counts_what_the_page_lists(people, found, root, now, client):
-    alerting.open_alert(AlertKind.CLUSTER, "clear on lab-pc", reason=Reason.CLUSTER_SILENT, now=now)
+    alerts.open_alert(AlertKind.CLUSTER, "clear on lab-pc", reason=Reason.CLUSTER_SILENT, now=now)
     StagingRoot.objects.update(problem=Reason.ROOT_NOT_MOUNTED)
     sweep = Sweep.objects.create(root=root, kind="timed", host="lab-pc", now=now, started_at=now)
     SweepBreaker.objects.create(root=root, sweep=sweep, kind="share", detail="94 %", opened_at=now)
@@ -341,7 +344,7 @@ def test_a_host_that_nobody_watches(people, root, now):
 
 def test_who_has_one_instrument_sees_its_problems_alone(keeper, people, found, runs, root, now):
     for path in (SAFE, BROKEN):
-        alerting.open_alert(AlertKind.STALLED_RUN, path, reason=Reason.STALLED, now=now, detail=path, run=runs[path])
+        alerts.open_alert(AlertKind.STALLED_RUN, path, reason=Reason.STALLED, now=now, detail=path, run=runs[path])
     client = keeper(root=root, equipment="CONFOCAL_01")
     text = page(client)
     assert {kind for kind, orphan in found.items() if f"orphan-{orphan.pk}" in text} == {"stray", "missing"}
@@ -370,7 +373,7 @@ def test_a_batch_that_was_paused_and_forgotten_is_told_with_its_next_step(keeper
         paused_at=now - timedelta(hours=2),
         paused_by="ada",
     )
-    attempt = queueing.request_clear(runs[SAFE], actor="jlee", now=now)
+    attempt = queue.request_clear(runs[SAFE], actor="jlee", now=now)
     before = page(people.viewer)
     attempt.batch = batch
     attempt.save()
@@ -414,7 +417,7 @@ def test_who_may_look_everywhere_and_clear_on_one_root_looks_again_there_alone(p
 
 @pytest.mark.parametrize("table", ["orphan", "alert"])
 def test_the_admin_shows_them_all_and_changes_none(people, found, now, table):
-    alerting.open_alert(AlertKind.CLUSTER, "clear\u202e on lab-pc", reason=Reason.CLUSTER_SILENT, now=now)
+    alerts.open_alert(AlertKind.CLUSTER, "clear\u202e on lab-pc", reason=Reason.CLUSTER_SILENT, now=now)
     answer = people.admin.get(f"/admin/cleanup/{table}/")
     assert answer.status_code == 200
     assert "\u202e" not in answer.content.decode()

@@ -8,9 +8,9 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from cleanup import clearing
+from cleanup.clears import protocol
 from cleanup.models import Access, ClearAttempt, ClearBatch, LedgerEntry, Phase, Proof, Run, StagingRoot
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
 from tests.rows import clear_rows, run_row
 from tests.views.conftest import QUEUED, SAFE
 
@@ -72,7 +72,7 @@ def row(db: None, now: Any) -> Run:
 def test_a_real_clear_is_told_from_end_to_end(people, runs, lab, now):
     run = runs[SAFE]
     assert people.viewer.get(f"/runs/{run.pk}/receipt/").status_code == 404
-    clearing.clear_run(run, now=now, actor="mkhan", note="disk is full")
+    protocol.clear_run(run, now=now, actor="mkhan", note="disk is full")
     attempt = ClearAttempt.objects.select_related("proof").get(run=run)
     text = words(receipt(people.viewer, run))
     for part in (

@@ -9,7 +9,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from cleanup import bookkeeping, clearing, discovery, holding, queueing, sweeping
+from cleanup.clears import protocol, queue
+from cleanup.ledger import entries as ledger_entries
 from cleanup.models import (
     Access,
     ClearAttempt,
@@ -22,8 +23,10 @@ from cleanup.models import (
     Run,
     StagingRoot,
 )
-from cleanup.policy.gates import Gate
-from cleanup.policy.reasons import Reason
+from cleanup.rules.gates import Gate
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, holds
+from cleanup.sweeps import all_roots
 from cleanup.views import timeline
 from tests.views.conftest import BROKEN, EXTRA, QUEUED, SAFE, TEST_RUN
 
@@ -160,7 +163,7 @@ def test_buttons_are_for_operators_and_runs_that_may_go(people, runs):
 
 def test_a_live_page_without_scripts_reloads_itself(people, safe, now):
     assert "http-equiv" not in page(people.operator, safe)
-    queueing.request_clear(safe, actor="mkhan", now=now)
+    queue.request_clear(safe, actor="mkhan", now=now)
     assert '<noscript><meta http-equiv="refresh" content="3"></noscript>' in page(people.operator, safe)
 
 
@@ -169,7 +172,7 @@ def test_a_cleared_run_tells_what_was_on_staging(people, safe, lab, now):
     before = page(people.viewer, safe)
     assert "Staging and NAS" in card(before, "sides")
     assert "as it was on staging" not in card(before, "facts")
-    clearing.clear_run(safe, now=now, actor="mkhan")
+    protocol.clear_run(safe, now=now, actor="mkhan")
     attempt = ClearAttempt.objects.get()
     text = page(people.viewer, safe)
     sides = card(text, "sides")
@@ -182,7 +185,7 @@ def test_a_cleared_run_tells_what_was_on_staging(people, safe, lab, now):
 
 
 def test_a_cleared_run_tells_where_its_data_is_and_how_that_was_proven(people, safe, lab, now):
-    clearing.clear_run(safe, now=now, actor="mkhan", note="disk is full")
+    protocol.clear_run(safe, now=now, actor="mkhan", note="disk is full")
     text = page(people.viewer, safe)
     assert f"{lab.nas}/{SAFE}" in text
     assert "Proven by <strong>checksum</strong>" in text
@@ -232,14 +235,14 @@ def test_facts_that_an_older_version_has_stored_leave_the_page_whole(people, saf
 
 def test_one_line_joins_record_holds_attempts_and_what_people_said(people, safe, now):
     hour = timedelta(hours=1)
-    laid = holding.hold(safe, owner="jlee", reason="read again", until=now + hour, now=now - 5 * hour)
-    holding.release(laid, actor="mkhan", now=now - 4 * hour)
+    laid = holds.hold(safe, owner="jlee", reason="read again", until=now + hour, now=now - 5 * hour)
+    holds.release(laid, actor="mkhan", now=now - 4 * hour)
     Hold.objects.create(run=safe, owner="ana", reason="", created_at=now - 4.5 * hour, until=now - 3 * hour)
     Hold.objects.create(run=safe, source="file", owner="fcs", reason="wait", created_at=now - 2.5 * hour)
     tried(safe, now, created_at=now - 2 * hour, phase_at=now - 2 * hour, note="disk is full").save()
     tried(safe, now, phase=Phase.ABORTED, requester="schedule", actor="", cause="retention+max_bytes").save()
     said = {"actor": "admin", "reason": "", "detail": "1:2:3 is now 4:5:6"}
-    bookkeeping.write_entry(safe, kind=LedgerKind.REREGISTERED, now=now - timedelta(minutes=30), **said)
+    ledger_entries.write_entry(safe, kind=LedgerKind.REREGISTERED, now=now - timedelta(minutes=30), **said)
     text = page(people.viewer, safe)
     assert titles(text) == [
         "First seen on the staging disk",
@@ -279,7 +282,7 @@ def test_an_instant_that_cannot_be_read_is_shown_in_its_place(people, runs, now)
 
 
 def test_the_last_word_of_the_timed_pass_stands_there(people, safe, root, now):
-    sweeping.sweep(now=now, timed=True)
+    all_roots.sweep(now=now, timed=True)
     assert "The timed pass: left alone" in titles(page(people.viewer, safe))
 
 
@@ -326,11 +329,11 @@ def test_what_instruments_and_people_wrote_is_made_visible(people, safe, lab, ro
     entry = {"at": None, "at_text": NASTY[:64], "host": NASTY, "digest": "f" * 64, "first_seen_at": now}
     extra = {NASTY: {"deep": [NASTY] * 50}} | {f"more {number}": number for number in range(50)}
     IngestEvent.objects.create(run=safe, position=9, state="cleared", extra=extra, **entry)
-    holding.hold(safe, owner=NASTY[:150], reason=NASTY, until=now + timedelta(days=1), now=now)
+    holds.hold(safe, owner=NASTY[:150], reason=NASTY, until=now + timedelta(days=1), now=now)
     gate = {"gate": NASTY, "verdict": "block", "reason": NASTY, "detail": NASTY, "opens_at": None}
     tried(safe, now, actor=NASTY[:150], host=NASTY, note=NASTY, detail=NASTY, cause=NASTY[:60], decision=[gate]).save()
     said = {"actor": NASTY[:150], "reason": NASTY[:40], "detail": NASTY}
-    bookkeeping.write_entry(safe, kind=LedgerKind.REREGISTERED, now=now, **said)
+    ledger_entries.write_entry(safe, kind=LedgerKind.REREGISTERED, now=now, **said)
     text = page(people.operator, safe)
     assert "\u202e" not in text
     assert "\x07" not in text
@@ -342,7 +345,7 @@ def test_what_instruments_and_people_wrote_is_made_visible(people, safe, lab, ro
 
 def test_a_run_that_was_declared_gone(people, safe, now):
     said = {"actor": "admin", "reason": Reason.MISSING_DIRECTORY, "detail": "taken to the archive"}
-    bookkeeping.write_entry(safe, kind=LedgerKind.MARKED_GONE, now=now, **said)
+    ledger_entries.write_entry(safe, kind=LedgerKind.MARKED_GONE, now=now, **said)
     Run.objects.filter(pk=safe.pk).update(gone_at=now)
     text = page(people.operator, safe)
     assert titles(text)[0] == "Marked as gone"
@@ -358,7 +361,7 @@ def test_an_attempt_names_its_batch(people, safe, now):
 
 
 def test_while_a_clear_is_under_way_only_head_and_attempts_come_anew(people, safe, now):
-    attempt = queueing.request_clear(safe, actor="mkhan", now=now)
+    attempt = queue.request_clear(safe, actor="mkhan", now=now)
     assert f'hx-get="/runs/{safe.pk}/live/?phase=queued"' in page(people.operator, safe)
     asked = {"headers": {"hx-request": "true"}}
     same = people.operator.get(f"/runs/{safe.pk}/live/?phase=queued", **asked)
@@ -380,14 +383,14 @@ def test_a_run_nobody_has_looked_at(people, safe):
 
 
 def test_few_queries(people, safe, now, django_assert_max_num_queries):
-    queueing.request_clear(safe, actor="mkhan", now=now)
+    queue.request_clear(safe, actor="mkhan", now=now)
     # One for a comparison that a person may have asked for, one for new roots, one for runs that it may be.
     with django_assert_max_num_queries(34):
         page(people.operator, safe)
 
 
 def test_a_clear_that_opens_the_files_of_the_twin_once_more_counts_them(people, safe, now):
-    attempt = queueing.new_attempt(safe, requester="operator", actor="mkhan", now=now)
+    attempt = queue.new_attempt(safe, requester="operator", actor="mkhan", now=now)
     attempt.advance([Phase.QUEUED], Phase.INTENT, now=now)
     ClearAttempt.objects.filter(pk=attempt.pk).update(step="reopening", checked_files=1234)
     text = page(people.viewer, safe)

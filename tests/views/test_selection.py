@@ -7,9 +7,9 @@ from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.models import Session
 from django.test import Client
 
-from cleanup import clearing
+from cleanup.clears import protocol
 from cleanup.models import Access, ClearAttempt, Run, StagingRoot
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
 from cleanup.runs import picks
 from cleanup.views import selection
 from tests.views.conftest import BROKEN, EXTRA, QUEUED, SAFE, TEST_RUN
@@ -121,7 +121,7 @@ def test_no_more_than_somebody_can_look_through(people, runs, many, monkeypatch)
 
 def test_runs_that_are_gone_fall_out(people, runs, now, rf):
     pick(people.operator, "add", [runs[SAFE], runs[EXTRA]])
-    clearing.clear_run(runs[SAFE], now=now, actor="mkhan")
+    protocol.clear_run(runs[SAFE], now=now, actor="mkhan")
     text = people.operator.get("/runs/").content.decode()
     assert "1 run" in text.partition('id="selection"')[2]
     request = rf.get("/")

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from cleanup import clear_run, discovery
+from cleanup import clear_run
 from cleanup.models import LedgerEntry, Run, SetAside
-from cleanup.runs import set_aside
+from cleanup.runs import discovery, set_aside
 from tests.lab import touch
 from tests.views.conftest import SAFE
 

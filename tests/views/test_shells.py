@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import pytest
 from django.test import Client
 
-from cleanup import discovery, orphans, recovery, tasks
-from cleanup.clears import conflicts
+from cleanup import tasks
+from cleanup.clears import conflicts, recovery
 from cleanup.models import Alert, AlertKind, ClearAttempt, Orphan, Run
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery, orphans
 from tests.lab import METADATA
 from tests.rows import clear_rows
 from tests.views.conftest import SAFE

@@ -9,9 +9,11 @@ from django.test import Client
 from django_q.models import OrmQ
 from django_q.tasks import async_task
 
-from cleanup import dryruns, schedules, sweeping, tasks
+from cleanup import tasks
+from cleanup.lab import task_queues
 from cleanup.models import Access, Hold, Outcome, StagingRoot, Surprise, Sweep, SweepBreaker, SweepKind, SweptRun
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
+from cleanup.sweeps import all_roots, dry_runs
 from cleanup.templatetags.words import in_units
 from cleanup.views.sweeps import PAGE_SIZE
 from tests.views.conftest import EXTRA, SAFE
@@ -225,8 +227,8 @@ def test_the_pressure_of_a_pass_is_told_with_units(people, swept):
 
 def test_a_real_rehearsal_and_a_real_dry_run_are_told(people, runs, policy, now):
     policy(mode="scheduled", retain_hours=1, rehearse=True)
-    sweeping.sweep(now=now, timed=True)
-    sweeping.sweep(now=now, dry_run=True)
+    all_roots.sweep(now=now, timed=True)
+    all_roots.sweep(now=now, dry_run=True)
     timed, dry = Sweep.objects.order_by("pk")
     text = page(people.viewer, f"/sweeps/{timed.pk}/?reason=rehearsal")
     assert SAFE in text
@@ -511,24 +513,24 @@ def test_the_list_waits_for_it_and_shows_what_it_says(people, runs, root, policy
 
 def test_another_queue_and_other_tasks_are_no_dry_runs_of_this_root(root, now):
     other = StagingRoot.objects.create(name="other", host="elsewhere", path="/other")
-    schedules.serve_apart("elsewhere")
+    task_queues.serve_apart("elsewhere")
     async_task("cleanup.tasks.clear", "an attempt", cluster="clear")
-    assert dryruns.ask_for(other, actor="ada", now=now)
-    assert dryruns.expected([root], now=now) == {}
-    assert [*dryruns.expected([root, other], now=now)] == [other.pk]
+    assert dry_runs.ask_for(other, actor="ada", now=now)
+    assert dry_runs.expected([root], now=now) == {}
+    assert [*dry_runs.expected([root, other], now=now)] == [other.pk]
     assert OrmQ.objects.latest("pk").key.endswith("@elsewhere")
 
 
 def test_a_task_that_waits_is_unpacked_once_however_often_a_page_asks(root, now, settings):
     for _ in range(5):
         async_task("cleanup.tasks.clear", "an attempt", cluster=settings.EXLAB_CLEAR_CLUSTER)
-    dryruns._read.cache_clear()
-    assert dryruns.ask_for(root, actor="ada", now=now)
-    assert not dryruns.ask_for(root, actor="bob", now=now)
+    dry_runs._read.cache_clear()
+    assert dry_runs.ask_for(root, actor="ada", now=now)
+    assert not dry_runs.ask_for(root, actor="bob", now=now)
     for running, lock in ((False, None), (True, now + HOUR), (False, now - HOUR)):
         OrmQ.objects.update(lock=lock)
-        assert dryruns.expected([root], now=now) == {root.pk: dryruns.Expected(root.pk, "ada", running=running)}
-    assert dryruns._read.cache_info().misses == 6
+        assert dry_runs.expected([root], now=now) == {root.pk: dry_runs.Expected(root.pk, "ada", running=running)}
+    assert dry_runs._read.cache_info().misses == 6
 
 
 # Who sees what

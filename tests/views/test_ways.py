@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from cleanup import discovery
 from cleanup.models import Run
+from cleanup.runs import discovery
 from tests.lab import touch
 from tests.views.conftest import SAFE
 

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from cleanup import discovery
 from cleanup.models import LedgerEntry, Run
+from cleanup.runs import discovery
 from tests.lab import METADATA, read_ingest
 from tests.views.conftest import SAFE, TEST_RUN
 

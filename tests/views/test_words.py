@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.template import Context, Template
 
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
 from cleanup.templatetags import words
 
 NOW = datetime(2026, 4, 17, 12, 0, tzinfo=UTC)

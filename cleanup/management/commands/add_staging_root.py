@@ -5,10 +5,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup import measuring, registering
-from cleanup.lab import first_nights
+from cleanup.lab import disk_usage, first_nights, roots
+from cleanup.lab.roots import RegistrationError, register
 from cleanup.management.base import FAILED, LabCommand, UsageError, add_registration_flags, nas_roots_given, now
-from cleanup.registering import RegistrationError, register
 
 
 class Command(LabCommand):
@@ -50,8 +49,8 @@ class Command(LabCommand):
             )
         except RegistrationError as error:
             raise UsageError(str(error)) from None
-        measuring.measure(root, at)
-        remarks = registering.remarks(root)
+        disk_usage.measure(root, at)
+        remarks = roots.remarks(root)
         found = first_nights.waiting(at, root)
         warnings = [*remarks.problems, *remarks.warnings]
         answer = {

@@ -8,9 +8,9 @@ from django.db.models.functions import TruncMonth
 
 from cleanup.management.base import LabCommand, parse_iso
 from cleanup.models import LedgerEntry, LedgerQuerySet
+from cleanup.models.aggregates import bytes_sum
 from cleanup.models.clears import measured_sums
-from cleanup.models.sums import bytes_sum
-from cleanup.policy.freed import say_freed
+from cleanup.rules.freed import say_freed
 from cleanup.templatetags import words
 
 _KEYS: dict[str, Any] = {

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup import sweeping, telling
+from cleanup.clears import nas_history
 from cleanup.lab import clocks
 from cleanup.management.base import (
     FAILED,
@@ -19,6 +19,7 @@ from cleanup.management.base import (
     sweep_as_text,
     user_named,
 )
+from cleanup.sweeps import all_roots
 
 
 class Command(LabCommand):
@@ -45,9 +46,9 @@ class Command(LabCommand):
         if not options["dry_run"]:
             clocks.look(clocks.read_clock(at), ask=False)  # no hold may end by a clock that jumped
         how = {"dry_run": options["dry_run"], "accept_loss": options["accept_loss"]}
-        swept = sweeping.clear(runs, now=at, actor=actor, note=options["reason"][:500], **how)
+        swept = all_roots.clear(runs, now=at, actor=actor, note=options["reason"][:500], **how)
         self.report(options["json"], sweep_as_json(swept), sweep_as_text(swept))
         if not options["dry_run"]:
-            telling.tell(now=now(), runs=runs)
-        if swept.failed or swept.count(sweeping.Action.REFUSED):
+            nas_history.tell(now=now(), runs=runs)
+        if swept.failed or swept.count(all_roots.Action.REFUSED):
             sys.exit(FAILED)

@@ -4,8 +4,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup import discovery, measuring
+from cleanup.lab import disk_usage
 from cleanup.management.base import LabCommand, add_root_argument, find_roots, now
+from cleanup.runs import discovery
 
 
 class Command(LabCommand):
@@ -18,7 +19,7 @@ class Command(LabCommand):
         at = now()
         roots = find_roots(options["root"])
         for root in roots:
-            measuring.measure(root, at)
+            disk_usage.measure(root, at)
         passes = [found for root in roots if (found := discovery.discover(root, now=at))]
         problems = [
             {"root": found.root.name, "run_path": path, "reason": reason, "detail": detail}

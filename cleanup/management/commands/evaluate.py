@@ -4,8 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup import gathering
-from cleanup.clearing import decision_as_json
+from cleanup.clears.protocol import decision_as_json
 from cleanup.management.base import (
     LabCommand,
     add_root_argument,
@@ -16,8 +15,9 @@ from cleanup.management.base import (
     now,
 )
 from cleanup.models import RetentionPolicy, Run
-from cleanup.policy.gates import Decision
-from cleanup.policy.retention import effective_policy, sources_as_json
+from cleanup.rules.gates import Decision
+from cleanup.rules.policy import effective_policy, sources_as_json
+from cleanup.runs import inspection
 
 
 class Command(LabCommand):
@@ -35,7 +35,7 @@ class Command(LabCommand):
         else:
             runs = list(Run.objects.staged().with_root().filter(root__in=roots))
         policies = RetentionPolicy.objects.scoped()
-        decided = [(run, gathering.quick_decision(run, effective_policy(policies, run.scope), at)) for run in runs]
+        decided = [(run, inspection.quick_decision(run, effective_policy(policies, run.scope), at)) for run in runs]
         answer = {
             "now": at,
             "runs": [

@@ -6,8 +6,6 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup import breaking
-from cleanup.breaking import Answer
 from cleanup.management.base import (
     FAILED,
     LabCommand,
@@ -18,7 +16,9 @@ from cleanup.management.base import (
     user_named,
 )
 from cleanup.models import Run, SweepBreaker
-from cleanup.policy.shown import Shown, say_shown
+from cleanup.rules.shown import Shown, say_shown
+from cleanup.sweeps import breakers as sweep_breakers
+from cleanup.sweeps.breakers import Answer
 
 
 class Command(LabCommand):
@@ -49,7 +49,7 @@ class Command(LabCommand):
         for breaker in breakers:
             if options["code"] and not options["code"].startswith(f"{breaker.pk}-"):
                 continue
-            match breaking.answer(breaker, now=at, **said):
+            match sweep_breakers.answer(breaker, now=at, **said):
                 case Answer.GONE_ON:
                     closed.append(breaker)
                 case Answer.SEEN_MORE:
@@ -68,7 +68,7 @@ class Command(LabCommand):
             sys.exit(FAILED)
 
     def _show(self, breakers: list[SweepBreaker], at: datetime, *, as_json: bool) -> None:
-        asked = [(breaker, breaking.question(breaker, now=at)) for breaker in breakers]
+        asked = [(breaker, sweep_breakers.question(breaker, now=at)) for breaker in breakers]
         report = {"now": at, "breakers": [{**_as_json(one, what.shown), "code": what.code} for one, what in asked]}
         lines = [
             "\n".join([f"{one.root.name}: {one.detail} With --code {what.code} these go:", _listed(what.shown)])

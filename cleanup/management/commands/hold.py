@@ -5,8 +5,6 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from cleanup import holding
-from cleanup.holding import HoldRefused
 from cleanup.lab import days
 from cleanup.management.base import (
     FAILED,
@@ -20,6 +18,8 @@ from cleanup.management.base import (
     now,
     user_named,
 )
+from cleanup.runs import holds
+from cleanup.runs.holds import HoldRefused
 
 
 class Command(LabCommand):
@@ -43,7 +43,7 @@ class Command(LabCommand):
         owner = user_named(options["user"])
         run = find_run(options["run_path"], find_roots(options["root"]))
         try:
-            laid = holding.hold(run, owner=owner, reason=options["reason"], until=until.at, now=at)
+            laid = holds.hold(run, owner=owner, reason=options["reason"], until=until.at, now=at)
         except HoldRefused as refused:
             raise CommandError(str(refused), returncode=FAILED) from None
         answer = {"root": run.root.name, "run_path": run.run_path, "hold": hold_as_json(laid)}

@@ -8,7 +8,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandParser
 
-from cleanup import measuring, registering
+from cleanup.lab import disk_usage, roots
+from cleanup.lab.roots import RegistrationError, register
 from cleanup.lab.two_places import Remarks
 from cleanup.lab.wizard_config import WizardCleanup, WizardConfig, default_path, read_config
 from cleanup.lab.wizard_plan import Answers, Plan, Registered, planned, staging_path
@@ -16,9 +17,8 @@ from cleanup.lab.wizard_yaml import WizardConfigError
 from cleanup.management.base import FAILED, LabCommand, UsageError, add_registration_flags, nas_roots_given, now
 from cleanup.management.scopes import meaning_of, write_version
 from cleanup.models import RetentionPolicy, StagingRoot
-from cleanup.policy.retention import Mode
-from cleanup.policy.units import AT_ONCE, say_hours
-from cleanup.registering import RegistrationError, register
+from cleanup.rules.policy import Mode
+from cleanup.rules.quantities import AT_ONCE, say_hours
 from cleanup.templatetags.words import visible
 
 
@@ -148,8 +148,8 @@ def _apply(plan: Plan, policy: WizardCleanup | None, options: dict[str, Any]) ->
         )
     except RegistrationError as error:
         raise UsageError(visible(error)) from None
-    measuring.measure(root, at)
-    return Written(root, _write(root, policy) if policy else None, registering.remarks(root))
+    disk_usage.measure(root, at)
+    return Written(root, _write(root, policy) if policy else None, roots.remarks(root))
 
 
 def _write(root: StagingRoot, policy: WizardCleanup) -> RetentionPolicy:

@@ -5,7 +5,6 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup import marking
 from cleanup.management.base import (
     FAILED,
     LabCommand,
@@ -17,8 +16,9 @@ from cleanup.management.base import (
     now,
     user_named,
 )
-from cleanup.marking import Marked
 from cleanup.models import Run, StagingRoot
+from cleanup.runs import gone as gone_runs
+from cleanup.runs.gone import Marked
 from cleanup.templatetags import words
 
 
@@ -39,12 +39,12 @@ class Command(LabCommand):
         at = now()
         _refuse_misuse(options)
         roots = find_roots(options["root"])
-        reason = options["reason"].strip()[: marking.MAX_REASON]
+        reason = options["reason"].strip()[: gone_runs.MAX_REASON]
         if not reason:
             raise UsageError("Say with --reason where the run went.")
         actor = user_named(options["user"])
         runs = _wanted(options, roots)
-        marked = marking.mark_all(runs, actor=actor, reason=reason, now=at, dry_run=options["dry_run"])
+        marked = gone_runs.mark_all(runs, actor=actor, reason=reason, now=at, dry_run=options["dry_run"])
         one = len(marked) == 1 and not (options["missing"] or options["dry_run"])
         answer = _as_json(marked[0]) if one else _all_as_json(marked, dry_run=options["dry_run"])
         self.report(options["json"], answer, _as_text(marked, dry_run=options["dry_run"]))
@@ -63,7 +63,7 @@ def _refuse_misuse(options: dict[str, Any]) -> None:
 
 def _wanted(options: dict[str, Any], roots: list[StagingRoot]) -> list[Run]:
     if options["missing"]:
-        return marking.missing_runs(roots[0], equipment=options["equipment"], project=options["project"])
+        return gone_runs.missing_runs(roots[0], equipment=options["equipment"], project=options["project"])
     return list({run.pk: run for run in (find_run(path, roots) for path in options["run_paths"])}.values())
 
 

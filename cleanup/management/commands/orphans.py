@@ -5,10 +5,10 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup import orphans
 from cleanup.management.base import LabCommand, add_root_argument, find_roots, now
 from cleanup.models import Orphan, OrphanKind
-from cleanup.orphans import Inspected
+from cleanup.runs import orphans
+from cleanup.runs.orphans import Inspected
 from cleanup.templatetags import words
 
 

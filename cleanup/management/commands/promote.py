@@ -6,14 +6,14 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from cleanup import rehearsing
 from cleanup.lab import first_nights, typist
 from cleanup.management.base import FAILED, LabCommand, UsageError, now
 from cleanup.management.scopes import add_scope_arguments, find_root, meaning_of, scope_of, version_as_json
 from cleanup.models import RetentionPolicy, StagingRoot
 from cleanup.monitoring import announcements
-from cleanup.policy.retention import Stage
-from cleanup.policy.wording import name_scope
+from cleanup.rules.policy import Stage
+from cleanup.rules.sentences import name_scope
+from cleanup.sweeps import rehearsal
 from cleanup.templatetags.words import count, in_units, runs, visible
 
 
@@ -47,13 +47,13 @@ class Command(LabCommand):
             text = f"nothing to do: policy version {version.version} is {_stage_in_words(version)}"
             self.report(options["json"], version_as_json(version), text)
             return
-        compared = rehearsing.comparison(version, at)
+        compared = rehearsal.comparison(version, at)
         try:
             if options["back"]:
-                written = rehearsing.send_back(version, typist.name(), options["note"], at)
+                written = rehearsal.send_back(version, typist.name(), options["note"], at)
             else:
-                written = rehearsing.promote(version, typist.name(), at, note=options["note"])
-        except rehearsing.Superseded as error:
+                written = rehearsal.promote(version, typist.name(), at, note=options["note"])
+        except rehearsal.Superseded as error:
             raise CommandError(f"Nothing was changed: {error}.", returncode=FAILED) from None
         text = f"policy version {written.version}: {meaning_of(written)}"
         if not options["back"]:
@@ -74,8 +74,8 @@ class Command(LabCommand):
             self.report(options["json"], answer, text)
             return
         try:
-            rehearsing.promote_root(root, typist.name(), at, note=options["note"])
-        except rehearsing.Superseded as error:
+            rehearsal.promote_root(root, typist.name(), at, note=options["note"])
+        except rehearsal.Superseded as error:
             raise CommandError(f"Nothing was changed: {error}.", returncode=FAILED) from None
         numbers = ", ".join(map(str, found[0].versions))
         text = f"{visible(root.name)}: its first nights are over, and policy version {numbers} is in force there"
@@ -92,7 +92,7 @@ def _stage_in_words(version: RetentionPolicy) -> str:
     return words.get(Stage(version.rehearsal), "being rehearsed already")
 
 
-def _what_it_showed(compared: list[rehearsing.Compared]) -> str:
+def _what_it_showed(compared: list[rehearsal.Compared]) -> str:
     """What the rehearsal would have cleared, for the log of whoever promotes."""
     size, bad = sum(one.bytes for one in compared), sum(one.became.surprising for one in compared)
     return f"its rehearsal would have cleared {runs(len(compared))}, {in_units(size)}; {count(bad)} of them a surprise"

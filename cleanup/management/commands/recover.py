@@ -5,8 +5,7 @@ from typing import Any
 
 from django.conf import settings
 
-from cleanup import queueing, recovery, telling
-from cleanup.clears import again
+from cleanup.clears import again, nas_history, queue, recovery
 from cleanup.management.base import FAILED, LabCommand, now
 
 
@@ -28,9 +27,9 @@ class Command(LabCommand):
                 {"run_path": attempt.run.run_path, "reason": finding.reason, "detail": finding.detail}
                 for attempt, finding in settled.unsettled
             ],
-            "queued_again": queueing.enqueue_lost(host=settings.EXLAB_HOST, now=at),
+            "queued_again": queue.enqueue_lost(host=settings.EXLAB_HOST, now=at),
             "tried_again": again.ask(now=now()),
-            "told": telling.tell(now=now()),
+            "told": nas_history.tell(now=now()),
         }
         if settled.set_aside:
             answer["set_aside"] = [

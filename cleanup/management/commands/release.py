@@ -5,7 +5,6 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup import holding
 from cleanup.management.base import (
     FAILED,
     LabCommand,
@@ -18,6 +17,7 @@ from cleanup.management.base import (
     user_named,
 )
 from cleanup.models import Hold, Run
+from cleanup.runs import holds
 from cleanup.templatetags.words import visible
 
 
@@ -33,9 +33,9 @@ class Command(LabCommand):
         at = now()
         actor = user_named(options["user"])
         run = find_run(options["run_path"], find_roots(options["root"]))
-        released = holding.release_run(run, actor=actor, now=at)
-        by_file = holding.look_for_file(run, now=at)
-        still = holding.still_held(run, now=at)
+        released = holds.release_run(run, actor=actor, now=at)
+        by_file = holds.look_for_file(run, now=at)
+        still = holds.still_held(run, now=at)
         answer = {
             "root": run.root.name,
             "run_path": run.run_path,

@@ -5,8 +5,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup import reregistering
-from cleanup.gathering import Unreachable
+from cleanup.lab.opening import Unreachable
+from cleanup.lab.roots import RegistrationError
 from cleanup.management.base import (
     FAILED,
     LabCommand,
@@ -20,10 +20,9 @@ from cleanup.management.base import (
     user_named,
 )
 from cleanup.models import StagingRoot
-from cleanup.registering import RegistrationError
-from cleanup.reregistering import Action, Moved, Order, Outcome
-from cleanup.runs import moving
+from cleanup.runs import moving, reregistration
 from cleanup.runs.moving import NotMoved
+from cleanup.runs.reregistration import Action, Moved, Order, Outcome
 
 
 class Command(LabCommand):
@@ -78,7 +77,7 @@ class Command(LabCommand):
         else:
             try:
                 nas_path, instrument_nas = nas_roots_given(options["nas_root"])
-                moved = reregistering.reregister_root(
+                moved = reregistration.reregister_root(
                     roots[0],
                     order,
                     path=options["path"],

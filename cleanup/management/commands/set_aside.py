@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup.gathering import Unreachable
+from cleanup.lab.opening import Unreachable
 from cleanup.management.base import (
     FAILED,
     LabCommand,

@@ -9,8 +9,8 @@ from django.core.management.base import CommandParser
 from cleanup.management.base import LabCommand, UsageError
 from cleanup.management.scopes import add_scope_arguments, meaning_of, scope_of, version_as_json, write_version
 from cleanup.models import StagingRoot
-from cleanup.policy.retention import DEFAULT_REHEARSAL_NIGHTS, ROOT_FIELDS, Beyond, Mode, ProofLevel
-from cleanup.policy.typed import READERS
+from cleanup.rules.fields import READERS
+from cleanup.rules.policy import DEFAULT_REHEARSAL_NIGHTS, ROOT_FIELDS, Beyond, Mode, ProofLevel
 from cleanup.templatetags.words import visible
 
 # What is typed to leave a field to wider scopes again.

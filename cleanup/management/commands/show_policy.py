@@ -5,13 +5,11 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup import rehearsing
 from cleanup.lab import first_nights
 from cleanup.management.base import LabCommand, add_root_argument, find_roots, find_run, now
 from cleanup.management.scopes import meaning_of, version_as_json
 from cleanup.models import RetentionPolicy, Run
-from cleanup.policy.rehearsal import nights_wanted
-from cleanup.policy.retention import (
+from cleanup.rules.policy import (
     RUN_FIELDS,
     Mode,
     Policy,
@@ -21,8 +19,10 @@ from cleanup.policy.retention import (
     effective_policy,
     sources_as_json,
 )
-from cleanup.policy.units import AT_ONCE, say_hours
-from cleanup.policy.wording import name_scope, say_field
+from cleanup.rules.quantities import AT_ONCE, say_hours
+from cleanup.rules.rehearsal import nights_wanted
+from cleanup.rules.sentences import name_scope, say_field
+from cleanup.sweeps import rehearsal
 from cleanup.templatetags.words import visible
 
 
@@ -87,7 +87,7 @@ def _rehearsed(policy: Policy) -> str:
 
 
 def _nights(version: RetentionPolicy, at: datetime) -> int | None:
-    return rehearsing.nights_of(version, at) if version.rehearsal == Stage.REHEARSING else None
+    return rehearsal.nights_of(version, at) if version.rehearsal == Stage.REHEARSING else None
 
 
 def _so_far(version: RetentionPolicy, at: datetime) -> str:

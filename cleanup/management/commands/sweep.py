@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup import breaking, sweeping, telling
+from cleanup.clears import nas_history
 from cleanup.lab import typist
 from cleanup.management.base import (
     FAILED,
@@ -19,6 +19,7 @@ from cleanup.management.base import (
     sweep_as_json,
     sweep_as_text,
 )
+from cleanup.sweeps import all_roots, breakers
 
 
 def positive(text: str) -> int:
@@ -41,17 +42,17 @@ class Command(LabCommand):
         if options["now"] and not options["dry_run"]:
             raise UsageError("--now goes together with --dry-run only.")
         at, timed = options["now"] or now(), options["as_scheduled"]
-        swept = sweeping.sweep(
+        swept = all_roots.sweep(
             now=at,
             dry_run=options["dry_run"],
             timed=timed,
             limit=options["limit"],
             roots=find_roots(options["root"]),
             actor="" if timed else typist.name(),
-            clock=None if options["now"] else breaking.read_clock(at),
+            clock=None if options["now"] else breakers.read_clock(at),
         )
         self.report(options["json"], sweep_as_json(swept), sweep_as_text(swept))
         if not options["dry_run"]:
-            telling.tell(now=now())
+            nas_history.tell(now=now())
         if swept.failed:
             sys.exit(FAILED)

@@ -13,7 +13,9 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from cleanup import checks, demo, schedules
+from cleanup import checks, demo
+from cleanup.lab import task_queues
+from cleanup.lab.roots import RegistrationError
 from cleanup.management import data_places
 from cleanup.management.household import (
     BAD_USAGE,
@@ -27,7 +29,6 @@ from cleanup.management.household import (
     settle_interrupted,
     sole_holder,
 )
-from cleanup.registering import RegistrationError
 
 _READY_SECONDS = 60.0
 
@@ -67,7 +68,7 @@ class Command(BaseCommand):
         expect_database(migrated=False)
         self.stderr.write(f"Preparing {settings.EXLAB_DATA_DIR}.")
         call_command("migrate", interactive=False, verbosity=0)
-        schedules.serve_in_common(settings.EXLAB_HOST)
+        task_queues.serve_in_common(settings.EXLAB_HOST)
         # The demonstration brings a staging root.
         check_system(self.stderr.write, apart_from=checks.NO_STAGING_ROOT if demo_wanted else "")
         call_command("collectstatic", interactive=False, verbosity=0)

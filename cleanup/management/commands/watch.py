@@ -13,12 +13,12 @@ from django.core.management.base import CommandParser
 from django.db import InterfaceError, OperationalError, close_old_connections, connection
 from django.utils import timezone
 
-from cleanup import watching
 from cleanup.lab import clocks
 from cleanup.management.base import FAILED, LabCommand, now
 from cleanup.models import Alert
-from cleanup.policy.reasons import Reason
-from cleanup.policy.watching import listens_since
+from cleanup.monitoring import watchdog
+from cleanup.rules.liveness import listens_since
+from cleanup.rules.reasons import Reason
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Command(LabCommand):
             self.check_migrations()
             looked_at = now()
             clocks.tend(looked_at)
-            watched = watching.watch(now=looked_at)
+            watched = watchdog.watch(now=looked_at)
             self.report(options["json"], as_json(watched), as_text(watched))
             if watched.failed:
                 sys.exit(FAILED)
@@ -72,7 +72,7 @@ class Command(LabCommand):
             try:
                 close_old_connections()
                 clocks.tend(looked_at)  # first: what it mends is no alert
-                watched = watching.watch(now=looked_at, listening_since=listening_since)
+                watched = watchdog.watch(now=looked_at, listening_since=listening_since)
                 if as_lines:
                     self.report(True, as_json(watched), "")
                     self.stdout.flush()
@@ -90,7 +90,7 @@ def _end(number: int, frame: FrameType | None) -> None:
     sys.exit(0)
 
 
-def as_json(watched: watching.Watched) -> dict[str, Any]:
+def as_json(watched: watchdog.Watched) -> dict[str, Any]:
     """What is wrong, in the shape that scripts depend on."""
     return {
         "now": watched.now,
@@ -111,7 +111,7 @@ def as_json(watched: watching.Watched) -> dict[str, Any]:
     }
 
 
-def as_text(watched: watching.Watched) -> str:
+def as_text(watched: watchdog.Watched) -> str:
     """What is wrong, in lines for a person."""
     lines = [_line(alert) for alert in watched.alerts]
     lines += [f"could not look at the {rule}: see the log" for rule in watched.failed]

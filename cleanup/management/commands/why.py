@@ -4,8 +4,6 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup import answering
-from cleanup.answering import Answer
 from cleanup.management.base import (
     LabCommand,
     UsageError,
@@ -17,6 +15,8 @@ from cleanup.management.base import (
     now,
 )
 from cleanup.models import Run, Sweep
+from cleanup.sweeps import history
+from cleanup.sweeps.history import Answer
 from cleanup.templatetags import passes, words
 
 
@@ -33,12 +33,12 @@ class Command(LabCommand):
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         at = now()
         if options["at"] is not None:
-            moment = answering.moment_of(options["at"])
+            moment = history.moment_of(options["at"])
             if moment is None:
                 raise UsageError(f"{options['at']} is no date such as 2026-04-17 and no instant.")
             at = min(at, moment)
         run = find_run(options["run_path"], find_roots(options["root"]), gone=True)
-        answers = answering.answer(run, at)
+        answers = history.answer(run, at)
         answer = {
             "at": at,
             "root": run.root.name,
@@ -87,7 +87,7 @@ def _as_text(run: Run, answer: Answer) -> str:
         return f"{answer.kind.label}: no such pass by then"
     began = f"{answer.kind.label}, {words.instant(sweep.started_at)}"
     if said is None:
-        return f"{began}: {answering.silence(run, sweep)}"
+        return f"{began}: {history.silence(run, sweep)}"
     why = " ".join(part for part in (passes.because(said.reason), said.detail) if part)
     lines = [f"{began}: {passes.action(said.action)}. {why}".rstrip()]
     for gate in said.gates:

@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-from cleanup import schedules
+from cleanup.lab import task_queues
 from cleanup.management import data_places
 from cleanup.management.household import (
     Household,
@@ -38,7 +38,7 @@ class Command(BaseCommand):
         with holder as lock:
             expect_database(migrated=True)
             check_system(self.stderr.write)
-            schedules.serve_apart(settings.EXLAB_HOST)
+            task_queues.serve_apart(settings.EXLAB_HOST)
             settle_interrupted(self.stderr.write)
             lay_markers(self.stderr.write)
             household = Household(lock, servants(), place=data_places.place_of(lock))

@@ -9,12 +9,11 @@ import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from cleanup.staging import hashing, layout
-from cleanup.staging.layout import Problem, show
-from cleanup.staging.twin import ILL
-from cleanup.storage import markers, mount_kinds
+from cleanup.storage import hashing, markers, mount_kinds, run_paths
 from cleanup.storage.markers import IsStaging
 from cleanup.storage.mounts import mount_of
+from cleanup.storage.nas.record import ILL
+from cleanup.storage.run_paths import Problem, show
 
 # Files that are opened at a time: over a network each costs a journey there and back.
 AT_A_TIME = 16
@@ -57,7 +56,7 @@ def challenge(root: int, twin: bytes, *, folder: bytes, beside: Sequence[bytes],
     if within:
         _expect_absent(root, twin, [within], "the twin")
     try:
-        with layout.opened(layout.open_beneath(root, twin)) as descriptor:
+        with run_paths.opened(run_paths.open_beneath(root, twin)) as descriptor:
             return is_plain_local(descriptor)
     except FileNotFoundError:
         raise Changed("nas_missing_file", "the NAS holds no such run any more") from None
@@ -65,7 +64,7 @@ def challenge(root: int, twin: bytes, *, folder: bytes, beside: Sequence[bytes],
 
 def _expect_absent(root: int, place: bytes, names: Sequence[bytes], what: str) -> None:
     try:
-        descriptor = layout.open_beneath(root, place or b".")
+        descriptor = run_paths.open_beneath(root, place or b".")
     except PermissionError:
         # It may be passed and not listed, as it was before: the names are looked up one by one.
         seen = [name for name in names if markers.exists(root, place + b"/" + name if place else name)]
@@ -74,7 +73,7 @@ def _expect_absent(root: int, place: bytes, names: Sequence[bytes], what: str) -
             return
         raise
     else:
-        with layout.opened(descriptor):
+        with run_paths.opened(descriptor):
             listed = markers.names_in(descriptor)
             seen = [name for name in names if markers.is_found(descriptor, name, listed)]
     if seen:

@@ -12,8 +12,7 @@ import time
 import uuid
 from typing import NamedTuple
 
-from cleanup.staging import kernel
-from cleanup.storage import places
+from cleanup.storage import linux, places
 from cleanup.storage.mounts import Mount, mount_of
 
 PREFIX = b".exlab-clock-"
@@ -51,7 +50,7 @@ def read(root: int) -> Reading:
         raise NoClock(f"nothing may be written there ({os.strerror(error.errno or 0)})") from None
     try:
         # Of ctime no client decides; asked of the server itself, for its attributes may be cached.
-        server = kernel.status(root, name, fresh=True).ctime_ns
+        server = linux.status(root, name, fresh=True).ctime_ns
     finally:
         os.rmdir(name, dir_fd=root)
     return Reading(before, server, time.time_ns())

@@ -5,7 +5,7 @@ import os
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from cleanup.staging.layout import Problem, show
+from cleanup.storage.run_paths import Problem, show
 
 
 class Unread(NamedTuple):

@@ -9,10 +9,9 @@ import os
 import time
 from dataclasses import dataclass, field
 
-from cleanup.staging import kernel, layout
-from cleanup.staging.layout import show
-from cleanup.storage import markers
+from cleanup.storage import linux, markers, run_paths
 from cleanup.storage.markers import IsStaging, Marks
+from cleanup.storage.run_paths import show
 
 # How long discovery relies on what a folder showed: a folder of 10,000 runs is on the way to each of them.
 KEPT_SECONDS = 60.0
@@ -82,10 +81,10 @@ class Ways:
     def _look(self, root: int, folder: bytes) -> Marks:
         try:
             # Above the NAS root lies what its path has led through, links included.
-            descriptor = os.open(folder, _FOLLOWED) if root < 0 else layout.open_beneath(root, folder or b".")
+            descriptor = os.open(folder, _FOLLOWED) if root < 0 else run_paths.open_beneath(root, folder or b".")
         except PermissionError:
             return self._by_name(root, folder)
-        with layout.opened(descriptor):
+        with run_paths.opened(descriptor):
             found = markers.marks(markers.names_in(descriptor))
             if self.marker and self.marker not in found.staging and markers.exists(descriptor, self.marker):
                 return Marks((*found.staging, self.marker), found.malformed)
@@ -96,7 +95,7 @@ class Ways:
         if not self.marker:
             return _NOTHING
         try:
-            kernel.status(root, folder + b"/" + self.marker)
+            linux.status(root, folder + b"/" + self.marker)
         except (FileNotFoundError, PermissionError):
             return _NOTHING
         return Marks((self.marker,), ())

@@ -12,8 +12,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cleanup.staging import layout, tree
-from cleanup.staging.tree import Entry
+from cleanup.storage import run_paths
+from cleanup.storage.staging import run_tree
+from cleanup.storage.staging.run_tree import Entry
 
 _USER = "user."
 _FLAGS_OF_SAMBA = "user.DOSATTRIB"
@@ -39,14 +40,14 @@ def found_in(run: int, entries: Iterable[Entry], apart: Collection[bytes] = ()) 
     Of what is named in `apart`, as the files of desktops, no attributes are told. What cannot be asked has none, as on
     a filesystem without attributes.
     """
-    data = [entry for entry in entries if tree.is_data(entry.path) and entry.path != layout.METADATA]
+    data = [entry for entry in entries if run_tree.is_data(entry.path) and entry.path != run_paths.METADATA]
     by_folder: dict[bytes, list[bytes]] = defaultdict(list)
     for entry in data:
         if entry.path not in apart:
             by_folder[entry.path.rpartition(b"/")[0]].append(entry.path)
     attributes: Attributes = {}
     for folder, paths in by_folder.items():
-        with contextlib.suppress(OSError), layout.opened(layout.open_beneath(run, folder or b".")) as descriptor:
+        with contextlib.suppress(OSError), run_paths.opened(run_paths.open_beneath(run, folder or b".")) as descriptor:
             for path in paths:
                 if found := attributes_of(descriptor, path.rpartition(b"/")[2]):
                     attributes[path] = found
@@ -92,7 +93,7 @@ def lacking(twin: int, asked: BeyondBytes) -> BeyondBytes:
     for path, wanted in asked.attributes.items():
         above, _, name = path.rpartition(b"/")
         there: Mapping[str, str] = {}
-        with contextlib.suppress(OSError), layout.opened(layout.open_beneath(twin, above or b".")) as folder:
+        with contextlib.suppress(OSError), run_paths.opened(run_paths.open_beneath(twin, above or b".")) as folder:
             there = attributes_of(folder, name)
         if lost := {attribute: value for attribute, value in wanted.items() if there.get(attribute) != value}:
             attributes[path] = lost
@@ -101,7 +102,7 @@ def lacking(twin: int, asked: BeyondBytes) -> BeyondBytes:
 
 def _is_folder(twin: int, path: bytes) -> bool:
     try:
-        os.close(layout.open_beneath(twin, path))
+        os.close(run_paths.open_beneath(twin, path))
     except OSError:
         return False
     return True

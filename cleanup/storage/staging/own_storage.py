@@ -3,9 +3,9 @@
 That is a subvolume, whose device is another than its folder's, or a folder in a quota project of its own.
 """
 
-from cleanup.staging import kernel, layout
-from cleanup.staging.kernel import Project
-from cleanup.staging.layout import Problem, show
+from cleanup.storage import linux, run_paths
+from cleanup.storage.linux import Project
+from cleanup.storage.run_paths import Problem, show
 
 _REASON = "own_storage"
 _NONE = Project(0, inherits=False)
@@ -16,18 +16,18 @@ def objection(parent: int, run: int) -> Problem | None:
 
     Raises OSError.
     """
-    if kernel.status(run).device != kernel.status(parent).device:
+    if linux.status(run).device != linux.status(parent).device:
         return Problem(_REASON, "it is a subvolume, or another device than the folder that holds it")
-    above, own = (kernel.project(descriptor) or _NONE for descriptor in (parent, run))
+    above, own = (linux.project(descriptor) or _NONE for descriptor in (parent, run))
     if own.number != above.number:
         return Problem(_REASON, f"its quota project is {own.number}, that of its folder {above.number}")
     try:
-        with layout.opened(layout.open_beneath(run, layout.METADATA)) as folder:
-            within = kernel.project(folder) or _NONE
+        with run_paths.opened(run_paths.open_beneath(run, run_paths.METADATA)) as folder:
+            within = linux.project(folder) or _NONE
     except OSError:
         return None  # what keeps its record from being read is said elsewhere
     born = above.number if above.inherits else 0
     if within.number != above.number or (within.inherits and within.number != born):
-        name = show(layout.METADATA)
+        name = show(run_paths.METADATA)
         return Problem(_REASON, f"the quota project of its {name} is {within.number}, that of its folder {born}")
     return None

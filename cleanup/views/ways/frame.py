@@ -9,12 +9,12 @@ from typing import Any
 from django import forms
 from django.contrib.auth.models import User
 
-from cleanup import discovery
-from cleanup.gathering import Unreachable
+from cleanup.lab.opening import Unreachable
 from cleanup.models import Run
-from cleanup.policy.gates import Decision, Facts
-from cleanup.policy.reasons import Reason
-from cleanup.staging import layout
+from cleanup.rules.gates import Decision, Facts
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
+from cleanup.storage import run_paths
 
 
 class NotDone(Exception):
@@ -106,4 +106,4 @@ def look_at_once(scene: Scene, path: str = "") -> None:
     Where the disk cannot be reached discovery does so later.
     """
     with contextlib.suppress(Unreachable):
-        discovery.look_at_path(scene.run.root, layout.parse_run_path(path or scene.run.run_path), now=scene.now)
+        discovery.look_at_path(scene.run.root, run_paths.parse_run_path(path or scene.run.run_path), now=scene.now)

@@ -6,10 +6,10 @@ from typing import Any
 
 from django.conf import settings
 
-from cleanup import access
-from cleanup.policy.reasons import Reason
-from cleanup.reregistering import Action, Order, Outcome
+from cleanup.lab import permissions
+from cleanup.rules.reasons import Reason
 from cleanup.runs import moving
+from cleanup.runs.reregistration import Action, Order, Outcome
 from cleanup.views.ways.frame import NotDone, Scene, Way, look_at_once
 
 
@@ -76,7 +76,7 @@ SAME_RUN = Way(
     label="It is the same run…",
     title="Is it the same run?",
     confirm="It is the same run",
-    permission=access.CHANGE,
+    permission=permissions.CHANGE,
     offered=_may_be_same,
     asks=_shown,
     act=_say_same,
@@ -88,7 +88,7 @@ ANOTHER_RUN = Way(
     label="It is another run…",
     title="Is it another run?",
     confirm="It is another run",
-    permission=access.CHANGE,
+    permission=permissions.CHANGE,
     offered=_may_be_another,
     act=_say_another,
     seen=_seen,

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from cleanup import access
+from cleanup.lab import permissions
 from cleanup.models import Hold, HoldSource, Likeness
 from cleanup.runs import held, likenesses
 from cleanup.views.ways.frame import NotDone, Scene, Way
@@ -19,7 +19,7 @@ def _held_as(scene: Scene) -> list[Likeness]:
         holds.filter(run__in=[each.other_id for each in held.alike_runs(scene.run)]).values_list("run", flat=True)
     )
     found = [each for each in held.alike_runs(scene.run) if each.other_id in others]
-    return [each for each in found if access.may(scene.user, access.HOLD, each.other)]
+    return [each for each in found if permissions.may(scene.user, permissions.HOLD, each.other)]
 
 
 def _is_held_as_another(scene: Scene) -> bool:
@@ -49,7 +49,7 @@ NOT_THE_SAME = Way(
     label="It is not the held run…",
     title="Is it not the held run?",
     confirm="It is not the held run",
-    permission=access.HOLD,
+    permission=permissions.HOLD,
     offered=_is_held_as_another,
     asks=_asks,
     act=_say_not_the_same,

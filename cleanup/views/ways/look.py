@@ -5,12 +5,13 @@ from typing import Any
 
 from django.conf import settings
 
-from cleanup import access, discovery
-from cleanup.gathering import Unreachable
+from cleanup.lab import permissions
+from cleanup.lab.opening import Unreachable
 from cleanup.models import Run
-from cleanup.policy.gates import AT_THE_CLEAR, Gate, Verdict
-from cleanup.policy.reasons import Reason
-from cleanup.staging import layout
+from cleanup.rules.gates import AT_THE_CLEAR, Gate, Verdict
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
+from cleanup.storage import run_paths
 from cleanup.views.ways.frame import NoReasonForm, NotDone, Scene, Way
 
 _BY_DISK = frozenset({Gate.STATE, Gate.PATH, Gate.HOLD, Gate.UNCHANGED, Gate.PROOF})
@@ -33,7 +34,7 @@ def _offered(scene: Scene) -> bool:
 def _act(scene: Scene, _data: Mapping[str, Any]) -> str:
     run = scene.run
     try:
-        seen = discovery.look_at_path(run.root, layout.parse_run_path(run.run_path), now=scene.now)
+        seen = discovery.look_at_path(run.root, run_paths.parse_run_path(run.run_path), now=scene.now)
     except Unreachable as error:
         raise NotDone(error.finding.said) from None
     if seen is None:
@@ -47,7 +48,7 @@ LOOK_AGAIN = Way(
     label="Look again",
     title="Look at this run again?",
     confirm="Look again",
-    permission=access.CLEAR,
+    permission=permissions.CLEAR,
     offered=_offered,
     act=_act,
     template="cleanup/way_look.html",

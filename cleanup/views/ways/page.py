@@ -10,10 +10,11 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
-from cleanup import access, gathering, readiness
+from cleanup.lab import permissions, readiness
 from cleanup.models import RetentionPolicy, Run
-from cleanup.policy.gates import Decision
-from cleanup.policy.lifecycle import State
+from cleanup.rules.gates import Decision
+from cleanup.rules.states import State
+from cleanup.runs import inspection
 from cleanup.templatetags.words import visible
 from cleanup.views import listing
 from cleanup.views.permits import may_look
@@ -31,8 +32,8 @@ def way_out(request: SignedIn, pk: int, name: str) -> HttpResponse:
     way = _BY_NAME[name]
     if not request.user.has_perm(way.permission):  # nowhere, so which runs there are is not told either
         raise PermissionDenied(way.denied)
-    run = get_object_or_404(access.runs(request.user).with_root(), pk=pk)
-    if not access.may(request.user, way.permission, run):
+    run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
+    if not permissions.may(request.user, way.permission, run):
         raise PermissionDenied(way.denied)
     scene = _scene(request, run, timezone.now())
     if not way.offered(scene):
@@ -57,8 +58,8 @@ def way_out(request: SignedIn, pk: int, name: str) -> HttpResponse:
 
 def offered(request: SignedIn, run: Run, decision: Decision | None, now: datetime) -> list[Way]:
     """The ways out that a run's page shows to whom asks for it."""
-    scene = Scene(run, gathering.stored_facts(run), decision, request.user, now)
-    return [way for way in WAYS if access.may(request.user, way.permission, run) and way.offered(scene)]
+    scene = Scene(run, inspection.stored_facts(run), decision, request.user, now)
+    return [way for way in WAYS if permissions.may(request.user, way.permission, run) and way.offered(scene)]
 
 
 def _now_there(run: Run) -> Run:
@@ -70,7 +71,7 @@ def _now_there(run: Run) -> Run:
 def _scene(request: SignedIn, run: Run, now: datetime) -> Scene:
     decision = None
     if run.state != State.CLEARED and run.gone_at is None:
-        decision = gathering.stored_decision(
+        decision = inspection.stored_decision(
             run,
             RetentionPolicy.objects.scoped(),
             now,
@@ -78,7 +79,7 @@ def _scene(request: SignedIn, run: Run, now: datetime) -> Scene:
             hindrances=readiness.hindrances(),
             breaker=listing.open_breakers().get(run.root_id),
         )
-    return Scene(run, gathering.stored_facts(run), decision, request.user, now)
+    return Scene(run, inspection.stored_facts(run), decision, request.user, now)
 
 
 def _question(request: SignedIn, way: Way, scene: Scene, *, form: object = None) -> HttpResponse:

@@ -6,11 +6,11 @@ from typing import Any
 
 from django.conf import settings
 
-from cleanup import access
-from cleanup.gathering import Unreachable
+from cleanup.lab import permissions
+from cleanup.lab.opening import Unreachable
 from cleanup.models import Run, SetAside
-from cleanup.policy.lifecycle import State
-from cleanup.policy.reasons import Reason
+from cleanup.rules.reasons import Reason
+from cleanup.rules.states import State
 from cleanup.runs import set_aside
 from cleanup.runs.set_aside import MAX_FILES, Extra, NotSetAside
 from cleanup.templatetags.words import files
@@ -118,7 +118,7 @@ SET_ASIDE = Way(
     label="Set files aside…",
     title="Set these files aside?",
     confirm="Set aside",
-    permission=access.CHANGE,
+    permission=permissions.CHANGE,
     offered=_may_set_aside,
     act=_set_aside,
     template="cleanup/way_set_aside.html",
@@ -130,7 +130,7 @@ PUT_BACK = Way(
     label="Put files back…",
     title="Put these files back?",
     confirm="Put back",
-    permission=access.CHANGE,
+    permission=permissions.CHANGE,
     offered=_may_put_back,
     act=_put_back,
     template="cleanup/way_put_back.html",

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cleanup import access
+from cleanup.lab import permissions
 from cleanup.models import ByteCheck, ClearAttempt, Difference
-from cleanup.policy.gates import Gate, Verdict
-from cleanup.policy.lifecycle import State
-from cleanup.policy.reasons import Reason
+from cleanup.rules.gates import Gate, Verdict
+from cleanup.rules.reasons import Reason
+from cleanup.rules.states import State
 from cleanup.runs import accepted, verifying
 from cleanup.runs.verifying import NotAccepted
 from cleanup.views.ways.frame import NoReasonForm, NotDone, Scene, Way, look_at_once
@@ -120,7 +120,7 @@ VERIFY_AGAIN = Way(
     label="Verify again here…",
     title="Verify this run again here?",
     confirm="Compare every byte",
-    permission=access.CLEAR,
+    permission=permissions.CLEAR,
     offered=_may_verify,
     act=_verify,
     template="cleanup/way_verify.html",
@@ -131,7 +131,7 @@ ACCEPT = Way(
     label="Accept these bytes…",
     title="Accept these bytes in place of the manifest?",
     confirm="Accept these bytes",
-    permission=access.ACCEPT,
+    permission=permissions.ACCEPT,
     offered=_may_accept,
     asks=_check_of,
     seen=_key_of,
@@ -144,7 +144,7 @@ WITHDRAW = Way(
     label="Withdraw the acceptance…",
     title="Withdraw the acceptance?",
     confirm="Withdraw it",
-    permission=access.ACCEPT,
+    permission=permissions.ACCEPT,
     offered=_may_withdraw,
     asks=_acceptance,
     seen=_key_of_acceptance,

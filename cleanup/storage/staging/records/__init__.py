@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from cleanup.staging import ingest, kernel, layout, tree
-from cleanup.staging.ingest import IngestError
-from cleanup.staging.layout import RunPath, show
-from cleanup.storage import desktop_files
+from cleanup.storage import desktop_files, linux, run_paths
+from cleanup.storage.run_paths import RunPath, show
+from cleanup.storage.staging import ingest, run_tree
+from cleanup.storage.staging.ingest import IngestError
 from cleanup.storage.staging.records.base import (
     Differences,
     ListedFile,
@@ -95,7 +95,7 @@ class Records:
         for record in (self.main, *self.beside):
             if not record.history:
                 # Metadata changes as the wizard works, and a hold file may go.
-                data = {path: file for path, file in record.listed.items() if tree.is_data(path)}
+                data = {path: file for path, file in record.listed.items() if run_tree.is_data(path)}
                 expected = desktop_files.expected(data, {file.path for file in staged}, desktop)
                 return compare({path: data[path] for path in expected}, staged)
         return Differences()
@@ -117,7 +117,9 @@ class Records:
     def verified_at(self) -> datetime | None:
         """The latest verification of a data file, of a record without a history."""
         listed = self.main.listed.items()
-        return max((file.verified_at for path, file in listed if file.verified_at and tree.is_data(path)), default=None)
+        return max(
+            (file.verified_at for path, file in listed if file.verified_at and run_tree.is_data(path)), default=None
+        )
 
 
 def by_name(name: str) -> RecordFormat:
@@ -145,7 +147,7 @@ def read(run: int, *places: RunPath) -> Records:
 
 def _read_one(run: int, form: RecordFormat, *places: RunPath) -> Record | None:
     try:
-        data = layout.read_file(run, layout.METADATA + b"/" + form.file, form.max_bytes)
+        data = run_paths.read_file(run, run_paths.METADATA + b"/" + form.file, form.max_bytes)
         return form.parse(data, *places)
     except FileNotFoundError:
         return None
@@ -176,7 +178,7 @@ def origin_of(run: int) -> str:
 
 def _creation(run: int) -> dict[str, Any]:
     """What the `creation.json` of an open run says. Raises OSError, IngestError."""
-    data = layout.read_file(run, layout.METADATA + b"/" + layout.CREATION, ingest.MAX_BYTES)
+    data = run_paths.read_file(run, run_paths.METADATA + b"/" + run_paths.CREATION, ingest.MAX_BYTES)
     return ingest.load_strictly(data, ingest.MAX_BYTES)
 
 
@@ -185,8 +187,8 @@ def _pruned_at(run: int) -> datetime | None:
     try:
         if _creation(run).get("sync_status") != _PRUNED:
             return None
-        with layout.opened(layout.open_beneath(run, layout.METADATA)) as folder:
-            written = kernel.status(folder, layout.CREATION).mtime_ns
+        with run_paths.opened(run_paths.open_beneath(run, run_paths.METADATA)) as folder:
+            written = linux.status(folder, run_paths.CREATION).mtime_ns
         return datetime.fromtimestamp(written // 1_000_000_000, UTC)
     except (OSError, OverflowError, ValueError, IngestError):
         return None

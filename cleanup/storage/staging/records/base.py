@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Protocol
 
-from cleanup.staging.ingest import HistoryEntry, IngestError
-from cleanup.staging.layout import RunPath
+from cleanup.storage.run_paths import RunPath
+from cleanup.storage.staging.ingest import HistoryEntry, IngestError
 
 
 class NotCleared(IngestError):

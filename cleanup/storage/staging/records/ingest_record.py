@@ -4,8 +4,9 @@ import json
 from datetime import datetime
 from typing import Any
 
-from cleanup.staging import ingest, layout
-from cleanup.staging.layout import RunPath
+from cleanup.storage import run_paths
+from cleanup.storage.run_paths import RunPath
+from cleanup.storage.staging import ingest
 from cleanup.storage.staging.records.base import NoCopy, NotCleared, Record, RecordFormat
 
 
@@ -13,7 +14,7 @@ class IngestRecord(RecordFormat):
     """The record of the wizard's watcher."""
 
     name = "ingest"
-    file = layout.INGEST
+    file = run_paths.INGEST
     max_bytes = ingest.MAX_BYTES
 
     def parse(self, data: bytes, *places: RunPath) -> Record:

@@ -12,9 +12,10 @@ import re
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-from cleanup.staging import ingest, layout
-from cleanup.staging.ingest import IngestError
-from cleanup.staging.layout import RunPath, show
+from cleanup.storage import run_paths
+from cleanup.storage.run_paths import RunPath, show
+from cleanup.storage.staging import ingest
+from cleanup.storage.staging.ingest import IngestError
 from cleanup.storage.staging.records.base import ListedFile, NoCopy, NotCleared, Record, RecordFormat
 
 VERSIONS = frozenset({"1.0"})
@@ -35,7 +36,7 @@ class SyncState(RecordFormat):
     """The record of the newer wizard."""
 
     name = "sync_state"
-    file = layout.SYNC_STATE
+    file = run_paths.SYNC_STATE
     max_bytes = MAX_BYTES
 
     def parse(self, data: bytes, *places: RunPath) -> Record:

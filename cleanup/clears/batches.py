@@ -1,0 +1,194 @@
+"""Clears of many runs at once: the wish for exactly what a preview has shown, and pause, go on and stop.
+
+A person decides by a preview (see `choosing`). What is asked for afterwards is decided anew, and nothing is queued
+unless it comes to the very same; then the clears are queued together or not at all. Each of them still asks every gate
+by itself.
+"""
+
+import logging
+import uuid
+from datetime import datetime, timedelta
+
+from django.contrib.auth.models import AnonymousUser, User
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
+
+from cleanup.clears import again, protocol, queue
+from cleanup.clears.preview import Asked, Preview, preview
+from cleanup.lab import opening, permissions
+from cleanup.models import ClearAttempt, ClearBatch, LedgerEntry, LedgerKind, Phase, Run, RunQuerySet
+from cleanup.rules.reasons import Reason
+
+logger = logging.getLogger(__name__)
+
+# Paused so long, a batch may have been forgotten; so many of them are told of at once.
+FORGOTTEN_AFTER = timedelta(hours=1)
+FORGOTTEN_AT_ONCE = 20
+
+
+class Changed(Exception):
+    """What is asked for is no longer what was shown. Nothing has been queued; `preview` is how it is now."""
+
+    def __init__(self, preview: Preview) -> None:
+        super().__init__("the runs are not as they were shown")
+        self.preview = preview
+
+
+class NotConfirmed(Exception):
+    """So much goes only with its number typed. Nothing has been queued."""
+
+    def __init__(self, preview: Preview) -> None:
+        super().__init__(f"{preview.number} was not typed")
+        self.preview = preview
+
+
+def place(
+    user: User,
+    asked: Asked,
+    *,
+    digest: str,
+    key: uuid.UUID,
+    typed: int | None = None,
+    note: str = "",
+    now: datetime,
+) -> ClearBatch:
+    """Queue the clears that a preview has shown, all in one transaction with their tasks.
+
+    `digest` is that of the preview and `key` the batch's, made with the preview: the same wish that comes twice leads
+    to one batch. Raises Changed, NotConfirmed or AlreadyClearing, and nothing is queued then.
+    """
+    opening.data_dir().relieve()
+    with transaction.atomic():
+        _lock(permissions.runs(user).filter(pk__in=list(asked.marks)))
+        placed = ClearBatch.objects.filter(pk=key, actor=user.get_username(), digest=digest).first()
+        if placed is not None:
+            return placed
+        shown = _expect_as_shown(user, asked, digest, typed, now)
+        if ClearBatch.objects.filter(pk=key).exists():  # somebody else's, or made from another preview
+            raise Changed(shown)
+        batch = ClearBatch.objects.create(pk=key, actor=user.get_username(), note=note, digest=digest, created_at=now)
+        queue.request_many([(item.run, item.policy) for item in shown.going], batch=batch, now=now)
+    return batch
+
+
+def is_placed(key: uuid.UUID | None) -> bool:
+    """Whether a batch with this key has been asked for already, as by a button that was pressed twice."""
+    return key is not None and ClearBatch.objects.filter(pk=key).exists()
+
+
+def place_one(
+    user: User, run: Run, *, digest: str, typed: int | None = None, note: str = "", now: datetime
+) -> ClearAttempt:
+    """Queue the clear of one run, as its preview has shown it; it has no batch.
+
+    Raises Changed, NotConfirmed or AlreadyClearing, and nothing is queued then.
+    """
+    opening.data_dir().relieve()
+    asked = Asked.of([run.pk])
+    with transaction.atomic():
+        _lock(permissions.runs(user).filter(pk=run.pk))
+        (item,) = _expect_as_shown(user, asked, digest, typed, now).going
+        return queue.request_clear(item.run, actor=user.get_username(), note=note, now=now)
+
+
+def _lock(runs: RunQuerySet) -> None:
+    """Let nobody change these runs until the transaction ends: a hold, a look and an attempt all lock the run's row.
+
+    Always in the same order, so that two who lock many cannot wait for one another.
+    """
+    list(runs.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
+
+
+def _expect_as_shown(user: User, asked: Asked, digest: str, typed: int | None, now: datetime) -> Preview:
+    found = preview(user, asked, now)
+    if found.digest != digest or not found.going:
+        raise Changed(found)
+    if found.confirms and typed != found.number:
+        raise NotConfirmed(found)
+    return found
+
+
+# Pause, go on, stop
+
+
+def pause(batch: ClearBatch, *, actor: str, now: datetime) -> bool:
+    """Begin no other run of a batch; what is under way is finished. False: there was nothing to pause.
+
+    When this returns, no attempt begins any more that had not begun.
+    """
+    if not _to_come(batch).exists():
+        return False
+    open_one = ClearBatch.objects.filter(pk=batch.pk, paused_at=None, stopped_at=None)
+    return bool(open_one.update(paused_at=now, paused_by=actor))
+
+
+def resume(batch: ClearBatch, *, now: datetime) -> bool:
+    """Let a paused batch go on: its waiting attempts are queued again. False: it was not paused."""
+    with transaction.atomic():
+        paused = _locked(batch, paused_at__isnull=False, stopped_at=None)
+        if paused is None or paused.paused_at is None:
+            return False
+        seconds = paused.paused_seconds + max((now - paused.paused_at).total_seconds(), 0)
+        ClearBatch.objects.filter(pk=batch.pk).update(paused_at=None, paused_by="", paused_seconds=seconds)
+        _enqueue_again(batch, now)
+    return True
+
+
+def stop(batch: ClearBatch, *, actor: str, now: datetime) -> int:
+    """Begin no run of a batch any more: what still waits is withdrawn, what is under way is finished.
+
+    Returns how many were withdrawn, with those that would have been tried again. A batch that was stopped already stays
+    as it is.
+    """
+    with transaction.atomic():
+        found = _locked(batch, stopped_at=None)
+        if found is None or not _to_come(found).exists():
+            return 0
+        paused = 0.0 if found.paused_at is None else max((now - found.paused_at).total_seconds(), 0)
+        ClearBatch.objects.filter(pk=batch.pk).update(
+            stopped_at=now, stopped_by=actor, paused_at=None, paused_seconds=F("paused_seconds") + paused
+        )
+        return again.given_up(found) + _withdraw(found, actor, now)
+
+
+def _to_come(batch: ClearBatch) -> QuerySet[ClearAttempt]:
+    """The attempts of a batch that wait, in the queue or for another try."""
+    return ClearAttempt.objects.filter(batch=batch).filter(Q(phase=Phase.QUEUED) | Q(again_after__isnull=False))
+
+
+def forgotten(user: User | AnonymousUser, now: datetime) -> QuerySet[ClearBatch]:
+    """Batches that were paused more than an hour ago and whose runs still wait, the longest first.
+
+    At most FORGOTTEN_AT_ONCE, and those alone of which somebody may see a run that waits.
+    """
+    waiting = ClearAttempt.objects.filter(batch=OuterRef("pk"), phase=Phase.QUEUED, run__in=permissions.runs(user))
+    paused = ClearBatch.objects.filter(paused_at__lte=now - FORGOTTEN_AFTER, stopped_at=None)
+    return paused.filter(Exists(waiting)).order_by("paused_at", "pk")[:FORGOTTEN_AT_ONCE]
+
+
+def _withdraw(batch: ClearBatch, actor: str, now: datetime) -> int:
+    """End what waits; the batch is locked, so nothing of it begins meanwhile."""
+    queued = batch.attempts.filter(phase=Phase.QUEUED).select_for_update(of=("self",))
+    waiting = list(queued.select_related("run__root", "proof").order_by("pk"))
+    runs = Run.objects.filter(pk__in=[attempt.run_id for attempt in waiting])
+    _lock(runs)
+    runs.doubt()
+    why = {"reason": Reason.WITHDRAWN, "detail": f"by {actor}"}
+    keys = [attempt.pk for attempt in waiting]
+    ClearAttempt.objects.filter(pk__in=keys).update(phase=Phase.ABORTED, phase_at=now, **why)
+    entries = [protocol.ledger_entry(attempt, LedgerKind.ABORTED, now, **why) for attempt in waiting]
+    LedgerEntry.objects.bulk_create(entries, batch_size=100)
+    logger.info("%d clears of the batch %s were withdrawn by %s", len(waiting), batch.pk, actor)
+    return len(waiting)
+
+
+def _locked(batch: ClearBatch, **wanted: object) -> ClearBatch | None:
+    """The batch as it is now, if it is as wanted; whoever is about to begin one of its runs waits meanwhile."""
+    return ClearBatch.objects.select_for_update(no_key=True).filter(pk=batch.pk, **wanted).first()
+
+
+def _enqueue_again(batch: ClearBatch, now: datetime) -> None:
+    """Queue the waiting attempts whose task has ended without them, or is about to."""
+    waiting = batch.attempts.filter(phase=Phase.QUEUED).select_related("run")
+    largest_first = sorted(waiting, key=lambda attempt: (-(attempt.run.bytes or 0), -attempt.run_id))
+    queue.enqueue_again(largest_first, now=now)

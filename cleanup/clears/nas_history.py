@@ -1,0 +1,191 @@
+"""The history travels with the data: after a clear, the twin's record on the NAS gets the `cleared` entry as well.
+
+An outbox: the clear sets `tell_after`, and this delivers what is due, apart from every clear and every recovery, so
+that a NAS that hangs or may not be written keeps nobody waiting. What the twin's record becomes is decided and done in
+`staging.twin`; here is only when, and what came of it.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from cleanup.lab import opening
+from cleanup.lab.nas import NasRoot, Reader, Twin, record_places, twin_of
+from cleanup.models import ClearAttempt, NasBreaker, Phase, Run
+from cleanup.rules.gates import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.storage.datadir import TombstoneError
+from cleanup.storage.nas import client
+from cleanup.storage.staging import ingest, records, run_tree
+from cleanup.storage.staging.records import RecordFormat
+
+logger = logging.getLogger(__name__)
+
+# After a vain try the next one comes in a minute, then in two, in four, at last once a day.
+FIRST_PAUSE = timedelta(minutes=1)
+LONGEST_PAUSE = timedelta(hours=24)
+# Somebody has to do something first, so there is no hurry.
+SLOW = frozenset({Reason.NAS_NOT_WRITABLE, Reason.UNSAFE_PATH, Reason.MOUNT_INSIDE, Reason.SPECIAL_FILE})
+# Trying again would find the same: what lies there is no beginning of our history, or there is nothing.
+FINAL = frozenset(
+    {
+        Reason.NAS_NOT_CONFIGURED,
+        Reason.NAS_MISSING_FILE,
+        Reason.INGEST_DISAGREES,
+        Reason.INGEST_UNREADABLE,
+        Reason.INGEST_SCHEMA_UNSUPPORTED,
+        Reason.TOMBSTONE_MISSING,
+    }
+)
+# No try is begun in a pass that has taken this long: whoever calls has other work.
+_PASS_SECONDS = 30.0
+
+
+class _NotTold(Exception):
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.detail)
+        self.finding = finding
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One pass over what is due: its instant, and when it begins nothing more (by the monotonic clock)."""
+
+    now: datetime
+    until: float
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self.until
+
+
+def tell(*, now: datetime, runs: Iterable[Run] | None = None) -> int:
+    """Tell the NAS what is due on this host, or of some of its runs; returns how many histories are there now.
+
+    Never raises, and no other work depends on it: what fails is logged, written down and tried again.
+    """
+    try:
+        # One pass at a time: where the NAS hangs, only one process has to wait for it.
+        with opening.data_dir().lock("telling") as free:
+            return _tell_due(_Pass(now, time.monotonic() + _PASS_SECONDS), runs) if free else 0
+    except Exception:  # nobody's clear or recovery may fail for a message about it
+        logger.exception("the NAS cannot be told of what was cleared")
+        return 0
+
+
+def _tell_due(this: _Pass, runs: Iterable[Run] | None) -> int:
+    due = (
+        ClearAttempt.objects.clears()
+        .filter(run__root__host=settings.EXLAB_HOST, phase=Phase.DONE, told_at=None, tell_after__lte=this.now)
+        .select_related("run__root")
+    )
+    if runs is not None:
+        due = due.filter(run__in=list(runs))
+    in_order = sorted(due.order_by("tell_after"), key=lambda attempt: (_nas_of(attempt).path, _nas_of(attempt).token))
+    return sum(_tell_one_nas(root, list(attempts), this) for root, attempts in groupby(in_order, _nas_of))
+
+
+def _nas_of(attempt: ClearAttempt) -> NasRoot:
+    return twin_of(attempt.run).root
+
+
+def _tell_one_nas(root: NasRoot, attempts: list[ClearAttempt], this: _Pass) -> int:
+    open_now = NasBreaker.objects.filter(host=settings.EXLAB_HOST, token=root.token, open_until__gt=timezone.now())
+    breaker = open_now.first()
+    if root.path and breaker is not None and breaker.open_until is not None:
+        finding = Finding(Reason(breaker.reason), breaker.detail)
+        for attempt in attempts:
+            _note(attempt, finding, this.now, pause=breaker.open_until - timezone.now())
+        return 0
+    told = 0
+    with opening.reader_for(attempts[0].run.root) as readers:
+        reader = readers.of(attempts[0].run)
+        for attempt in attempts:
+            # What hung once is not asked again in this pass, so the rest of its attempts need no time.
+            if this.is_over and not reader.given_up:
+                break
+            told += _tell_one(attempt, reader, this.now)
+    return told
+
+
+def _tell_one(attempt: ClearAttempt, reader: Reader, now: datetime) -> bool:
+    """Tell the NAS of one clear, and write down what came of it."""
+    try:
+        _hand_over(attempt, reader)
+    except _NotTold as error:
+        _note(attempt, error.finding, now)
+        return False
+    except Exception:  # one history must not keep the others from being told
+        logger.exception("the NAS cannot be told of %s", attempt.run.run_path)
+        _note(attempt, Finding(Reason.LOOK_FAILED), now)
+        return False
+    untold = ClearAttempt.objects.filter(pk=attempt.pk, told_at=None)
+    if untold.update(told_at=now, tell_after=None, tell_reason="", tell_detail=""):
+        logger.info("the NAS has the history of %s", attempt.run.run_path)
+    return True
+
+
+def _hand_over(attempt: ClearAttempt, reader: Reader) -> None:
+    run = attempt.run
+    twin = twin_of(run)
+    if not twin.root.path:
+        raise _NotTold(Finding(Reason.NAS_NOT_CONFIGURED))
+    if reader.given_up:
+        raise _NotTold(Finding(Reason.NAS_TIMEOUT, "it did not answer earlier in this pass"))
+    try:
+        form = _form_of(attempt).name
+        place = _place_then(attempt, twin)
+        reader.tell(place, run.record_path or run.run_path, _final_history(attempt), attempt.pk.hex, form=form)
+    except client.NasError as error:
+        raise _NotTold(Finding(Reason(error.problem.reason), error.problem.detail)) from None
+
+
+def _place_then(attempt: ClearAttempt, twin: Twin) -> str:
+    """The path of the twin below its NAS root as it was at the clear: the layout may have become another since."""
+    above = f"{twin.root.path}/"
+    return attempt.twin_path.removeprefix(above) if attempt.twin_path.startswith(above) else twin.path
+
+
+def _form_of(attempt: ClearAttempt) -> RecordFormat:
+    """The format of the record that the clear published."""
+    return records.by_file(run_tree.record_file(attempt.prepared).decode())
+
+
+def _final_history(attempt: ClearAttempt) -> list[dict[str, Any]]:
+    """What the record that the clear published says to its twin, from the attempt's tombstone."""
+    form = _form_of(attempt)
+    try:
+        data = opening.data_dir().read_record(attempt.pk.hex, file=form.file.decode())
+        return form.message(data, *record_places(attempt.run))
+    except TombstoneError as error:
+        reason = Reason.LOOK_FAILED if error.may_pass else Reason.TOMBSTONE_MISSING
+        raise _NotTold(Finding(reason, f"no final record in it: {error}")) from None
+    except records.NotCleared as error:
+        raise _NotTold(Finding(Reason(error.reason), f"the tombstone's record {error.detail}")) from None
+    except ingest.IngestError as error:
+        raise _NotTold(Finding(Reason(error.reason), f"in the tombstone: {error.detail}")) from None
+
+
+def _note(attempt: ClearAttempt, finding: Finding, now: datetime, *, pause: timedelta | None = None) -> None:
+    """Write down why the NAS was not told, and when it is tried again. `pause`: nobody asked, so it was no try."""
+    tries = attempt.tell_tries + (pause is None)
+    after = None if finding.reason in FINAL else now + (pause or pause_after(tries, finding.reason))
+    ClearAttempt.objects.filter(pk=attempt.pk, told_at=None, tell_tries=attempt.tell_tries).update(
+        tell_after=after, tell_tries=tries, tell_reason=finding.reason, tell_detail=finding.detail
+    )
+    logger.info("the NAS was not told of %s: %s %s", attempt.run.run_path, finding.reason, finding.detail)
+
+
+def pause_after(tries: int, reason: Reason) -> timedelta:
+    """How long to wait after so many vain tries, the last of which ended with `reason`."""
+    if reason in SLOW:
+        return LONGEST_PAUSE
+    doublings = min(max(tries - 1, 0), 11)
+    return min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE)

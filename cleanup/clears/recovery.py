@@ -1,0 +1,220 @@
+"""After a crash: whatever an attempt had begun is undone before its commit and completed after it.
+
+Runs at start, every minute, and when a clear or a sweep is asked for. Everything here is harmless when done twice, and
+a crash in the middle of it is settled by the next pass. A run whose lock is held is left to its holder.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.conf import settings
+from django.utils import timezone
+
+from cleanup.clears import conflicts, protocol, shells
+from cleanup.lab import opening, task_queues
+from cleanup.lab.opening import OpenRun, Unreachable
+from cleanup.models import ClearAttempt, Phase, Run, SetAside
+from cleanup.rules.gates import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.runs import inspection, set_aside
+from cleanup.storage import errors, linux, run_paths
+from cleanup.storage.staging import run_tree
+from cleanup.storage.staging.plan import Plan, PlanError
+
+logger = logging.getLogger(__name__)
+
+_CHANGING = [
+    "phase",
+    "reason",
+    "plan_sha256",
+    "prepared",
+    "planned_files",
+    "emptied",
+    "done_files",
+    "done_bytes",
+    *protocol.FREED,
+]
+
+
+@dataclass
+class Recovered:
+    """What one pass settled: attempts rolled back, rolled forward, and those that could not be settled, with why.
+
+    `set_aside` are the files that a crash had left on their way out of a run, or back into it.
+    """
+
+    rolled_back: list[ClearAttempt] = field(default_factory=list)
+    rolled_forward: list[ClearAttempt] = field(default_factory=list)
+    unsettled: list[tuple[ClearAttempt, Finding]] = field(default_factory=list)
+    set_aside: list[SetAside] = field(default_factory=list)
+
+
+def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> Recovered:
+    """Settle the interrupted attempts of this host, or of some of its runs. Never raises for one bad attempt."""
+    opening.data_dir().relieve()
+    attempts = ClearAttempt.objects.filter(host=settings.EXLAB_HOST).select_related("run__root", "proof")
+    if runs is not None:
+        runs = list(runs)
+        attempts = attempts.filter(run__in=runs)
+    # Sweeps and commands perform their attempts at once, without a task; one still queued has lost its process.
+    abandoned = attempts.filter(phase=Phase.QUEUED, task_id="", phase_at__lt=now - task_queues.LOST_AFTER)
+    interrupted = attempts.filter(phase__in=[Phase.INTENT, Phase.COMMITTED, Phase.CONFLICT])
+    incomplete = attempts.filter(phase=Phase.DONE, reason=Reason.REMOVAL_INCOMPLETE)
+    conflicts.settle(now=now)
+    result = Recovered(set_aside=set_aside.recover(now=now, runs=runs))
+    for attempt in [*interrupted, *incomplete, *abandoned]:
+        try:
+            _settle(attempt, result, now)
+        except Exception:  # one bad attempt must not keep the others from being settled
+            logger.exception("the attempt %s on %s cannot be settled", attempt.pk.hex, attempt.run.run_path)
+    return result
+
+
+def _settle(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
+    with opening.data_dir().lock(str(attempt.run_id)) as free:
+        if not free:
+            return
+        ClearAttempt.objects.filter(pk=attempt.pk).update(progress_at=timezone.now())  # it is in hand again
+        protocol.settle_phase(attempt, *_CHANGING)  # somebody may have had it since it was listed
+        if attempt.phase == Phase.DONE and not attempt.incomplete:
+            return
+        try:
+            if not attempt.is_clear:
+                _settle_shell(attempt, result, now)
+            elif attempt.phase in (Phase.COMMITTED, Phase.DONE):
+                if _roll_forward(attempt, now):
+                    result.rolled_forward.append(attempt)
+            elif attempt.phase in (Phase.INTENT, Phase.QUEUED, Phase.CONFLICT):
+                _roll_back(attempt, now)
+                result.rolled_back.append(attempt)
+        except BlockingIOError:
+            return  # a process that keeps its locks elsewhere is at it
+        except (Unreachable, OSError) as error:
+            finding = error.finding if isinstance(error, Unreachable) else errors.way_blocked(error)
+            result.unsettled.append((attempt, finding))
+            protocol.tell_of_wait(attempt, finding)
+            logger.warning("%s stays %s: %s", attempt.run.run_path, attempt.phase, error)
+
+
+def _settle_shell(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
+    forward = shells.settle(attempt, now=now)
+    if forward is not None:
+        (result.rolled_forward if forward else result.rolled_back).append(attempt)
+
+
+def _roll_back(attempt: ClearAttempt, now: datetime) -> None:
+    """Put an uncommitted attempt's run back, also after a conflict that a person has resolved.
+
+    Raises Unreachable where it stays in its fence: something else lies at its path, or a program holds its lock in a
+    shell there.
+    """
+    # Nothing was tried if it was still queued; and a conflict has counted already.
+    failed = attempt.phase == Phase.INTENT
+    try:
+        if attempt.phase != Phase.QUEUED:
+            with _alone(attempt):
+                _put_back(attempt)
+    except FileExistsError:
+        finding = protocol.occupied(attempt)
+        if attempt.phase != Phase.CONFLICT:
+            protocol.finish_without_clear(attempt, Phase.CONFLICT, finding, now=now, failed=failed)
+        raise Unreachable(finding) from None
+    protocol.finish_without_clear(attempt, Phase.ABORTED, Finding(Reason.INTERRUPTED), now=now, failed=failed)
+
+
+def _put_back(attempt: ClearAttempt) -> None:
+    try:
+        protocol.roll_back(attempt, attempt.run)
+    except BlockingIOError as error:
+        raise Unreachable(Finding(Reason.WRITER_ACTIVE, error.strerror or "")) from None
+
+
+@contextlib.contextmanager
+def _alone(attempt: ClearAttempt) -> Iterator[None]:
+    """Hold the flock of the run's own directory, under whichever name it lies. Raises BlockingIOError if it is held.
+
+    A clear holds it as well. It still tells us apart where the lock files do not: another data directory, or one that
+    was swept clean.
+    """
+    with contextlib.ExitStack() as stack:
+        root = stack.enter_context(opening.open_root(attempt.run.root))
+        for name in (None, run_tree.fence_name(attempt.pk.hex)):
+            with contextlib.suppress(Unreachable):
+                opened = stack.enter_context(opening.open_run(root, attempt.run.run_path, name=name))
+                stack.enter_context(run_paths.flocked(opened.run))
+        yield
+
+
+def _roll_forward(attempt: ClearAttempt, now: datetime) -> bool:
+    """Complete a committed attempt, or a done one that left something. False if there is nothing to do."""
+    run = attempt.run
+    with opening.open_root(run.root) as root:
+        try:
+            plan = opening.data_dir().read_plan(attempt.pk.hex, attempt.plan_sha256)
+        except PlanError as error:
+            raise Unreachable(Finding(Reason.PLAN_MISSING, str(error))) from None
+        _fence_again(root, attempt, plan)
+        fence = run_tree.fence_name(attempt.pk.hex)
+        try:
+            with opening.open_run(root, run.run_path, name=fence) as opened, run_paths.flocked(opened.run):
+                _expect_same(opened, attempt, plan)
+                protocol.roll_forward(attempt, opened, plan, now=now, interrupted=True)
+        except Unreachable as error:
+            if error.finding.reason is not Reason.MISSING_DIRECTORY:
+                raise
+            _finish_gone(root, attempt, plan, now)
+        return True
+
+
+def _fence_again(root: int, attempt: ClearAttempt, plan: Plan) -> None:
+    """A committed run that a power failure put back at its own path goes to its fence again, if it is all still there.
+
+    Only if inode and tree equal the plan: anything else at that path is somebody's new work.
+    """
+    run = attempt.run
+    with contextlib.suppress(Unreachable), opening.open_run(root, run.run_path) as opened:
+        if linux.status(opened.run).ino == plan.ino:
+            run_tree.discard_challenge(opened.run, run_tree.challenge_name(attempt.pk.hex))
+        found = run_tree.scan(opened.run)
+        if found.ino == plan.ino and not found.problems and not run_tree.differences(plan.entries, found.entries):
+            run_tree.fence(opened.parent, run.leaf.encode(), run_tree.fence_name(attempt.pk.hex))
+
+
+def _expect_same(opened: OpenRun, attempt: ClearAttempt, plan: Plan) -> None:
+    """A disk gives the inode of what was removed to the next new folder: the time of birth tells them apart."""
+    status = linux.status(opened.run)
+    found = inspection.identity(status, None)
+    if status.ino != plan.ino or not inspection.same_identity(attempt.run.identity, found):
+        raise Unreachable(Finding(Reason.IDENTITY_MISMATCH, "another directory lies at the fence"))
+
+
+def _finish_gone(root: int, attempt: ClearAttempt, plan: Plan, now: datetime) -> None:
+    """The fence is gone: all that was left of the clear is to say so. Unless the run lies at its own path, changed."""
+    run_path = attempt.run.run_path
+    came_back = False
+    with contextlib.suppress(Unreachable), opening.open_run(root, run_path) as opened:
+        # The disk may have given the old inode to a new run: the time of birth tells them apart.
+        found = inspection.identity(linux.status(opened.run), None)
+        came_back = inspection.same_identity(attempt.run.identity, found)
+    if came_back:
+        raise Unreachable(Finding(Reason.PATH_OCCUPIED, "the cleared run lies at its own path, changed"))
+    # Without the folder that held it there is no telling: it may have been moved with the fence in it.
+    with run_paths.opened(run_paths.open_beneath(root, run_paths.parse_run_path(run_path).parent)) as parent:
+        run_tree.discard_prepared(parent, run_tree.prepared_name(attempt.pk.hex))
+    protocol.finish(attempt, _gone(attempt, plan), now)
+
+
+def _gone(attempt: ClearAttempt, plan: Plan) -> run_tree.Removal:
+    """What we freed of a run whose fence is gone: no more than we know that we removed."""
+    if attempt.phase == Phase.DONE:
+        # We left it with something in it, so somebody else took that away.
+        freed = run_tree.Count(attempt.freed_files, attempt.freed_bytes, attempt.freed_allocated_bytes)
+        return run_tree.Removal(freed, left=())
+    if attempt.emptied:
+        return run_tree.Removal(run_tree.count(plan.entries), left=())
+    # Somebody took the fence away while we were at it. How far we had come is known to the second, not to the file.
+    freed = run_tree.Count(attempt.done_files, attempt.done_bytes, allocated=0)
+    return run_tree.Removal(freed, left=((b".", "somebody else took the rest away"),))

@@ -1,0 +1,218 @@
+"""One run of a pass: taken, rehearsed or left alone, with what became of it."""
+
+import enum
+import logging
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from cleanup.clears import protocol, queue
+from cleanup.lab import lock_waits, opening
+from cleanup.lab.opening import Unreachable
+from cleanup.models import ClearAttempt, Phase, Requester, Run, Sweep, SweepBreaker
+from cleanup.rules.freed import EVERYTHING
+from cleanup.rules.gates import Decision, Finding
+from cleanup.rules.policy import Policy
+from cleanup.rules.reasons import Reason
+from cleanup.rules.states import State
+from cleanup.runs import differences, inspection
+
+logger = logging.getLogger(__name__)
+
+
+class Action(enum.StrEnum):
+    """What became of one run."""
+
+    CLEARED = "cleared"
+    WOULD_CLEAR = "would_clear"
+    SKIPPED = "skipped"
+    REFUSED = "refused"
+    PARTIAL = "partial"
+    FAILED = "failed"
+
+
+# What frees bytes, or would.
+FREEING = (Action.CLEARED, Action.WOULD_CLEAR, Action.PARTIAL)
+
+
+@dataclass(frozen=True)
+class RunAction:
+    """What one pass did with one run, or would do; files and bytes (logical, allocated) are what was or would be freed.
+
+    `measured` is what the disk gave back by its own count; `unmeasured` is the code for why that is unknown.
+
+    `reason` is a reason code; of a run that a sweep cleared, or would, it is why: the causes, as in
+    `retention+max_bytes`. `gates` is the decision behind it and `attempt` the try at it, where they were made;
+    `decided_by` says which versions of the policy decided (`retention.sources_as_json`). `rehearsed`: a person's sweep
+    would clear it, and the schedule only notes it, because the policy is still rehearsed.
+    """
+
+    root: str
+    run_path: str
+    action: Action
+    reason: str = ""
+    detail: str = ""
+    files: int = 0
+    bytes: int = 0
+    allocated: int = field(default=0, compare=False)
+    measured: int | None = field(default=None, compare=False)
+    unmeasured: str = field(default="", compare=False)
+    gates: list[dict[str, Any]] | None = field(default=None, compare=False, repr=False)
+    attempt: ClearAttempt | None = field(default=None, compare=False, repr=False)
+    decided_by: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    rehearsed: bool = field(default=False, compare=False)
+
+    @property
+    def freed(self) -> int | None:
+        """What the disk gave back, where that is clearly less than was removed; None where it may have been all."""
+        if self.measured is None or self.measured >= EVERYTHING * self.allocated:
+            return None
+        return self.measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Who asks for a clear, and why: `cause` is the schedule's, `note` a person's.
+
+    `sweep` is the pass that takes it, `let_go` the breaker after which a person let this run go.
+    """
+
+    requester: Requester
+    actor: str = ""
+    note: str = ""
+    cause: str = ""
+    sweep: Sweep | None = None
+    let_go: SweepBreaker | None = None
+
+    @property
+    def operator(self) -> bool:
+        return self.requester is Requester.OPERATOR
+
+
+def skip(run: Run, finding: Finding, decision: Decision | None = None) -> RunAction:
+    """The run is left alone, for a reason."""
+    gates = protocol.decision_as_json(decision) if decision else None
+    return RunAction(run.root.name, run.run_path, Action.SKIPPED, finding.reason, finding.detail, gates=gates)
+
+
+def fail(run: Run, error: Exception) -> RunAction:
+    """A fault of our own with one run: told and logged with its trace, and no reason to leave the others alone."""
+    said = lock_waits.say(error)
+    logger.error("%s failed %s", run.run_path, said, exc_info=None if said else error)
+    return RunAction(run.root.name, run.run_path, Action.FAILED, "", said or f"{type(error).__name__}: {error}")
+
+
+def take(run: Run, policy: Policy, now: datetime, *, asked: Asked, dry_run: bool) -> RunAction:
+    """Clear one run by a policy, or in a dry run decide exactly so and stop there. Never raises for the run's sake."""
+    try:
+        if gone := _cleared_meanwhile(run):
+            return gone
+        if dry_run:
+            return _rehearse(run, policy, now, asked)
+        if not asked.operator and (refused := _cheap_refusal(run, policy, now)):
+            return refused
+        return _outcome(run, _attempt(run, policy, now, asked), asked)
+    except queue.AlreadyClearing:
+        return skip(run, Finding(Reason.ALREADY_CLEARING))
+    except Exception as error:  # one bad run must not keep the others from being cleared
+        return fail(run, error)
+
+
+def rehearse(run: Run, policy: Policy, now: datetime, *, cause: str) -> RunAction:
+    """What the timed pass would do with a run whose policy is still rehearsed, by names and sizes alone."""
+    try:
+        if gone := _cleared_meanwhile(run):
+            return gone
+        if refused := _cheap_refusal(run, policy.in_earnest(), now):
+            return refused
+        said = f"It would go once the policy is promoted ({cause})."
+        files, size = run.files or 0, run.bytes or 0
+        return RunAction(
+            run.root.name, run.run_path, Action.WOULD_CLEAR, Reason.REHEARSAL, said, files=files, bytes=size
+        )
+    except Exception as error:  # as above
+        return fail(run, error)
+
+
+def _cleared_meanwhile(run: Run) -> RunAction | None:
+    """A pass takes hours, and others clear as well."""
+    run.refresh_from_db(fields=["state", "holds"])
+    return skip(run, Finding(Reason.ALREADY_CLEARED)) if run.state == State.CLEARED else None
+
+
+def _attempt(run: Run, policy: Policy, now: datetime, asked: Asked) -> ClearAttempt:
+    return protocol.attempt_now(
+        run,
+        requester=asked.requester,
+        actor=asked.actor,
+        note=asked.note,
+        cause=asked.cause,
+        now=now,
+        policy=policy,
+        sweep=asked.sweep,
+        let_go=asked.let_go,
+    )
+
+
+def _rehearse(run: Run, policy: Policy, now: datetime, asked: Asked) -> RunAction:
+    if run.active_attempt:
+        return skip(run, Finding(Reason.ALREADY_CLEARING))
+    if conflict := inspection.standing_conflict(run):
+        return skip(run, conflict)
+    try:
+        with opening.reached(run) as (opened, reader):
+            look, decision = inspection.look(run, opened, reader, policy, now, operator=asked.operator)
+    except Unreachable as error:
+        return skip(run, error.finding)
+    refusal = decision.main_refusal(operator=asked.operator)
+    if refusal is not None and refusal.reason is not None:
+        return skip(run, Finding(refusal.reason, refusal.detail), decision)
+    facts = look.facts
+    return RunAction(
+        run.root.name,
+        run.run_path,
+        Action.WOULD_CLEAR,
+        asked.cause,
+        files=facts.files or 0,
+        bytes=facts.bytes or 0,
+        allocated=facts.allocated_bytes or 0,
+        gates=protocol.decision_as_json(decision),
+    )
+
+
+def _cheap_refusal(run: Run, policy: Policy, now: datetime) -> RunAction | None:
+    """What a fresh look without reading bytes says against a clear, so that no attempt is made every hour in vain."""
+    decision = inspection.quick_decision(run, policy, now, for_granted=differences.READ_AGAIN_AFTER)
+    if decision.needs_full_comparison and not decision.is_known_to_differ:
+        return None
+    refusal = decision.main_refusal(operator=False)
+    if refusal is None or refusal.reason is None:
+        return None
+    return skip(run, Finding(refusal.reason, refusal.detail), decision)
+
+
+def _outcome(run: Run, attempt: ClearAttempt, asked: Asked) -> RunAction:
+    reason = attempt.reason
+    if attempt.phase == Phase.DONE:
+        action = Action.PARTIAL if attempt.incomplete else Action.CLEARED
+        reason = reason or asked.cause
+    elif attempt.phase == Phase.REFUSED and asked.operator:
+        action = Action.REFUSED
+    elif attempt.phase == Phase.REFUSED and attempt.reason not in protocol.FAILURES:
+        action = Action.SKIPPED
+    else:
+        action = Action.FAILED  # its gates were open
+    return RunAction(
+        run.root.name,
+        run.run_path,
+        action,
+        reason,
+        attempt.detail,
+        files=attempt.freed_files,
+        bytes=attempt.freed_bytes,
+        allocated=attempt.freed_allocated_bytes,
+        measured=attempt.measured_bytes,
+        unmeasured=attempt.unmeasured,
+        gates=attempt.decision,
+        attempt=attempt,
+    )

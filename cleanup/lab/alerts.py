@@ -1,0 +1,152 @@
+"""Alerts: opened when something is seen to be wrong, kept as long as it is seen, ended when it is right again.
+
+Any number of processes on any number of hosts may say the same at the same time: one open row for each kind and subject
+comes of it, and nobody fails because somebody else was faster.
+"""
+
+import hashlib
+import logging
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
+
+from cleanup.models import Alert, AlertKind, Run, StagingRoot
+from cleanup.rules.reasons import Reason
+
+logger = logging.getLogger(__name__)
+
+_MAX_SUBJECT = 255
+# A row that is ended while we look for it, again and again, is somebody else's quarrel.
+_TRIES = 3
+# Fewer than the number of variables that SQLite takes in one statement.
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trouble:
+    """Something that is wrong now. `subject` is a key that stays the same as long as it lasts."""
+
+    subject: str
+    reason: Reason
+    detail: str = ""
+    root: StagingRoot | None = None
+    run: Run | None = None
+
+
+def open_alert(
+    kind: AlertKind,
+    subject: str,
+    *,
+    reason: Reason,
+    now: datetime,
+    detail: str = "",
+    root: StagingRoot | None = None,
+    run: Run | None = None,
+) -> Alert:
+    """Open the alert of this kind and subject, or refresh the open one; `since` stays what it was.
+
+    A run's root is its alert's too. Raises IntegrityError only if the row cannot be written at all.
+    """
+    subject = _key(subject)
+    root = root or (run.root if run else None)
+    seen = {"reason": reason, "detail": detail, "seen_at": now, "root": root, "run": run}
+    for tries_left in reversed(range(_TRIES)):
+        if _opened(kind).filter(subject=subject).update(**seen):
+            if alert := _opened(kind).filter(subject=subject).first():
+                return alert
+            continue  # ended by somebody else in between
+        try:
+            with transaction.atomic():
+                alert = Alert.objects.create(kind=kind, subject=subject, since=now, **seen)
+        except IntegrityError:
+            if not tries_left:
+                raise
+            continue  # opened by somebody else in between
+        logger.warning("alert: %s %s: %s %s", kind, _name(subject, run), reason, _plain(detail))
+        return alert
+    return Alert.objects.create(kind=kind, subject=subject, since=now, **seen)
+
+
+def end_alert(kind: AlertKind, subject: str, *, now: datetime) -> bool:
+    """End the open alert of this kind and subject; False if there is none, or somebody else was faster."""
+    ended = bool(_opened(kind).filter(subject=_key(subject)).update(ended_at=now))
+    if ended:
+        logger.info("alert ended: %s %s", kind, _plain(subject))
+    return ended
+
+
+def keep_only(
+    kind: AlertKind, subjects: Iterable[str], *, now: datetime, root: StagingRoot | None = None, prefix: str = ""
+) -> int:
+    """End the open alerts of a kind that are not among the subjects; returns how many.
+
+    Whoever sees only a part says which: the alerts of one staging root, or those whose subject begins with `prefix`.
+    """
+    kept = {_key(subject) for subject in subjects}
+    past = [alert.subject for alert in _within(kind, root, prefix) if alert.subject not in kept]
+    return sum(end_alert(kind, subject, now=now) for subject in past)
+
+
+def settle(
+    kind: AlertKind,
+    troubles: Collection[Trouble],
+    *,
+    now: datetime,
+    root: StagingRoot | None = None,
+    prefix: str = "",
+    doubtful: Collection[str] = (),
+) -> None:
+    """Make the open alerts of a kind, or the part of them that is meant, exactly these; cheap where nothing changed.
+
+    `root` and `prefix` as in `keep_only`. `doubtful` are subjects of which nobody can tell yet: an alert of theirs that
+    is open stays, none is opened.
+    """
+    known = {alert.subject: alert for alert in _within(kind, root, prefix)}
+    same = []
+    for trouble in troubles:
+        alert = known.get(_key(trouble.subject))
+        if alert is not None and (alert.reason, alert.detail) == (trouble.reason, trouble.detail):
+            same.append(alert.pk)
+        else:
+            open_alert(
+                kind,
+                trouble.subject,
+                reason=trouble.reason,
+                now=now,
+                detail=trouble.detail,
+                root=trouble.root,
+                run=trouble.run,
+            )
+    for start in range(0, len(same), _AT_ONCE):
+        Alert.objects.filter(pk__in=same[start : start + _AT_ONCE], ended_at=None).update(seen_at=now)
+    keep_only(kind, [*(trouble.subject for trouble in troubles), *doubtful], now=now, root=root, prefix=prefix)
+
+
+def _opened(kind: AlertKind) -> QuerySet[Alert]:
+    return Alert.objects.filter(kind=kind, ended_at=None)
+
+
+def _within(kind: AlertKind, root: StagingRoot | None, prefix: str) -> list[Alert]:
+    alerts = _opened(kind).filter(subject__startswith=prefix) if prefix else _opened(kind)
+    # SQLite's "starts with" does not tell capitals from small letters.
+    return [alert for alert in (alerts.filter(root=root) if root else alerts) if alert.subject.startswith(prefix)]
+
+
+def _key(subject: str) -> str:
+    """The subject as it is stored: one that is too long is told apart by its digest."""
+    if len(subject) <= _MAX_SUBJECT:
+        return subject
+    digest = hashlib.sha256(subject.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    return f"{subject[: _MAX_SUBJECT - len(digest) - 1]} {digest}"
+
+
+def _name(subject: str, run: Run | None) -> str:
+    return _plain(f"{subject} ({run.run_path})" if run else subject)
+
+
+def _plain(text: str) -> str:
+    """One line for the log: names and notes from instruments may hold line ends and worse."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,91 @@
+"""Opening a staging root or a run beneath it: by descriptors, never through a link, and only the right one."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from cleanup.lab.nas import Reader, Readers, readers_for
+from cleanup.models import Run, StagingRoot
+from cleanup.rules.gates import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.storage import run_paths
+from cleanup.storage.datadir import DataDir
+from cleanup.storage.errors import way_blocked
+from cleanup.storage.run_paths import UnsafePath
+
+
+class Unreachable(Exception):
+    """A run, or its root, cannot be opened: the finding that says why."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(f"{finding.reason}: {finding.detail}")
+        self.finding = finding
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """Descriptors of a staging root, a run's parent and the run itself, opened without following a link."""
+
+    root: int
+    parent: int
+    run: int
+
+
+def data_dir() -> DataDir:
+    """The data directory of this host."""
+    return DataDir(str(settings.EXLAB_DATA_DIR))
+
+
+def reader_for(root: StagingRoot) -> contextlib.AbstractContextManager[Readers]:
+    """Processes that read the NAS roots of a staging root, each behind the breaker of its NAS root."""
+    return readers_for(root)
+
+
+@contextlib.contextmanager
+def open_root(root: StagingRoot) -> Iterator[int]:
+    """The staging root, if it is on this host, there, and the right one. Raises Unreachable, `root_not_mounted`."""
+    if root.host != settings.EXLAB_HOST:
+        raise Unreachable(Finding(Reason.ROOT_NOT_MOUNTED, f"it belongs to host {root.host}"))
+    try:
+        descriptor = run_paths.open_root(root.path)
+    except OSError as error:
+        raise Unreachable(Finding(Reason.ROOT_NOT_MOUNTED, os.strerror(error.errno or 0))) from None
+    with run_paths.opened(descriptor):
+        try:
+            run_paths.check_token(descriptor, root.token)
+        except run_paths.WrongToken as error:
+            detail = f"it carries {error.found}" if error.found else "no token file at its top"
+            raise Unreachable(Finding(Reason.ROOT_NOT_MOUNTED, detail)) from None
+        except OSError as error:
+            raise Unreachable(Finding(Reason.STAGING_IO_ERROR, os.strerror(error.errno or 0))) from None
+        yield descriptor
+
+
+@contextlib.contextmanager
+def open_run(root: int, run_path: str, *, name: bytes | None = None) -> Iterator[OpenRun]:
+    """A run beneath an open root; `name` stands in for its leaf where it has been fenced. Raises Unreachable."""
+    try:
+        path = run_paths.parse_run_path(run_path)
+    except UnsafePath as error:
+        raise Unreachable(Finding(Reason.UNSAFE_PATH, str(error))) from None
+    with contextlib.ExitStack() as stack:
+        try:
+            parent = stack.enter_context(run_paths.opened(run_paths.open_beneath(root, path.parent)))
+            run = stack.enter_context(run_paths.opened(run_paths.open_beneath(parent, name or os.fsencode(path.leaf))))
+        except OSError as error:
+            raise Unreachable(way_blocked(error)) from None
+        yield OpenRun(root, parent, run)
+
+
+@contextlib.contextmanager
+def reached(run: Run) -> Iterator[tuple[OpenRun, Reader]]:
+    """A run with its root and its NAS reader, for one look. Raises Unreachable."""
+    with (
+        open_root(run.root) as root,
+        open_run(root, run.run_path) as opened,
+        reader_for(run.root) as readers,
+    ):
+        yield opened, readers.of(run)

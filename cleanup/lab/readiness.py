@@ -1,0 +1,42 @@
+"""May this host clear at all: what kernel and database must offer before the first file goes."""
+
+from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from cleanup.rules.gates import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.storage import linux
+
+# What SQLite must answer so that a committed row survives a power cut and REPLACE cannot go round the triggers.
+_SQLITE_PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "recursive_triggers": 1, "foreign_keys": 1}
+_POSTGRES_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes")
+
+
+def hindrances() -> tuple[Finding, ...]:
+    """Why nothing may be cleared here, asked now: `clearing_unsupported`, `database_not_durable`. Empty: go on."""
+    found: tuple[Finding, ...] = ()
+    if missing := linux.missing_calls():
+        found += (Finding(Reason.CLEARING_UNSUPPORTED, f"missing: {', '.join(missing)}"),)
+    if lapses := durability_lapses(connection):
+        found += (Finding(Reason.DATABASE_NOT_DURABLE, ", ".join(lapses)),)
+    return found
+
+
+def durability_lapses(database: BaseDatabaseWrapper) -> list[str]:
+    """The settings with which a database may lose what it has committed, in words."""
+    return _sqlite_lapses(database) if database.vendor == "sqlite" else _postgres_lapses(database)
+
+
+def _sqlite_lapses(database: BaseDatabaseWrapper) -> list[str]:
+    with database.cursor() as cursor:
+        found = {}
+        for pragma in _SQLITE_PRAGMAS:
+            cursor.execute(f"PRAGMA {pragma}")
+            (found[pragma],) = cursor.fetchone()
+    return [f"{name} is {found[name]}" for name, wanted in _SQLITE_PRAGMAS.items() if found[name] != wanted]
+
+
+def _postgres_lapses(database: BaseDatabaseWrapper) -> list[str]:
+    with database.cursor() as cursor:
+        cursor.execute("SELECT name FROM pg_settings WHERE name = ANY(%s) AND setting = 'off'", [[*_POSTGRES_SETTINGS]])
+        return [f"{name} is off" for (name,) in cursor.fetchall()]

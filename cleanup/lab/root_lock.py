@@ -1,0 +1,50 @@
+"""One sweep at a time on a staging root, across processes and hosts, by claims that die with their holder."""
+
+import contextlib
+from collections.abc import Iterator
+
+from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from cleanup.lab import opening
+from cleanup.lab.opening import Unreachable
+from cleanup.models import StagingRoot
+from cleanup.storage import run_paths
+
+# The first key of our advisory locks on PostgreSQL; the second is the staging root.
+_SWEEPS = 0x45584C41
+
+
+@contextlib.contextmanager
+def claim(root: StagingRoot) -> Iterator[bool]:
+    """Hold a staging root for one sweep; yields False where another process or host is at it.
+
+    None of the claims can outlive its holder, and none expires under it: the flock on the data directory's lock file
+    and on the root's own directory (another data directory on this host) end with the process, the advisory lock of a
+    PostgreSQL (another host) with its connection. A root that cannot be opened is claimed without its directory: a
+    sweep will say why of each of its runs, and touch none.
+    """
+    with contextlib.ExitStack() as stack:
+        free = stack.enter_context(opening.data_dir().lock(f"sweep-{root.pk}"))
+        yield free and _claim_directory(root, stack) and _claim_in_database(root, stack)
+
+
+def _claim_directory(root: StagingRoot, stack: contextlib.ExitStack) -> bool:
+    try:
+        descriptor = stack.enter_context(opening.open_root(root))
+        stack.enter_context(run_paths.flocked(descriptor))
+    except BlockingIOError:
+        return False
+    except (Unreachable, OSError):
+        pass
+    return True
+
+
+def _claim_in_database(root: StagingRoot, stack: contextlib.ExitStack) -> bool:
+    if connection.vendor != "postgresql":
+        return True  # one host, and its locks have been asked
+    own: BaseDatabaseWrapper = connection.copy()  # a clear may close the other one when its commit fails
+    stack.callback(own.close)
+    with own.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [_SWEEPS, root.pk])
+        return bool(cursor.fetchone()[0])

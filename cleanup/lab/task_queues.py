@@ -1,0 +1,160 @@
+"""The timed tasks and the queues that they go to, in one place: created after migrate, known by their names.
+
+`up` serves its host by the common queues. A host with a `worker` has queues and timed tasks of its own, named
+`<cluster>@<host>`; its rows among the schedules are what says so.
+"""
+
+import hashlib
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import connections, transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+from django_q.models import Schedule
+
+_COMMON = str(settings.Q_CLUSTER["name"])
+
+SWEEP = "cleanup sweep"
+
+# name, what it calls, minutes between two runs, on which cluster
+SCHEDULES = [
+    ("cleanup heartbeat", "cleanup.tasks.heartbeat", 1, None),
+    ("cleanup heartbeat of the clearing cluster", "cleanup.tasks.heartbeat", 1, settings.EXLAB_CLEAR_CLUSTER),
+    ("cleanup recovery", "cleanup.tasks.recover", 1, None),
+    ("cleanup judgement", "cleanup.tasks.judge", 1, None),
+    ("cleanup discovery", "cleanup.tasks.discover", 5, None),
+    ("cleanup reminders", "cleanup.tasks.remind", 60, None),
+    ("cleanup announcements", "cleanup.tasks.announce", 5, None),
+    (SWEEP, "cleanup.tasks.sweep", 60, settings.EXLAB_CLEAR_CLUSTER),
+]
+
+
+# A task that is on its way from one queue to the next is not lost yet.
+LOST_AFTER = timedelta(minutes=2)
+# So much room has the queue's table for the name of a cluster.
+_MAX_NAME = 100
+
+
+def create(*, using: str = "default", **kwargs: Any) -> None:  # noqa: ANN401
+    """Bring the common schedules into the database; a handler of `post_migrate`, harmless when called again."""
+    if Schedule._meta.db_table not in connections[using].introspection.table_names():
+        return  # only one app was migrated
+    _lay(Schedule.objects.using(using).exclude(cluster__contains="@"), lambda cluster: cluster, using=using)
+
+
+def serve_apart(host: str) -> None:
+    """Give a host queues and timed tasks of its own, because it shares the database; harmless when called again.
+
+    A clear needs the disk of its host, so no cluster of another one may take its task.
+    """
+    own = Schedule.objects.filter(cluster__in=_own_queues(host))
+    _lay(own, lambda cluster: _own_queue(cluster or _COMMON, host))
+
+
+def serve_in_common(host: str) -> None:
+    """Let the common queues serve a host again; what waits in its own is queued again as lost."""
+    Schedule.objects.filter(cluster__in=_own_queues(host)).delete()
+
+
+def queue_for(host: str) -> str:
+    """The queue in which the clears of a host wait."""
+    return queue_of(settings.EXLAB_CLEAR_CLUSTER, host)
+
+
+def queue_of(cluster: str, host: str) -> str:
+    """The queue that a host's cluster reads: its own where it has one, else the common one of that name."""
+    own = _own_queue(cluster, host)
+    return own if Schedule.objects.filter(cluster=own).exists() else cluster
+
+
+def rows_of(host: str) -> QuerySet[Schedule]:
+    """The timed tasks that a host's clusters have to start."""
+    own: QuerySet[Schedule] = Schedule.objects.filter(cluster__in=_own_queues(host))
+    common: QuerySet[Schedule] = Schedule.objects.exclude(cluster__contains="@")
+    return own if own.exists() else common
+
+
+def next_sweeps() -> Callable[[str], datetime | None]:
+    """When the timed pass begins next on a host; asked once for all hosts. None where nothing starts it."""
+    rows = Schedule.objects.filter(name=SWEEP).values_list("cluster", "next_run")
+    by_queue: dict[str, datetime | None] = dict(rows)
+
+    def of(host: str) -> datetime | None:
+        common = by_queue.get(settings.EXLAB_CLEAR_CLUSTER)
+        return by_queue.get(_own_queue(settings.EXLAB_CLEAR_CLUSTER, host), common)
+
+    return of
+
+
+def passes_between(host: str, now: datetime, until: datetime) -> list[datetime]:
+    """When the timed passes of a host begin from now until an instant, as they are planned.
+
+    One that is due, or planned further ahead than they lie apart, may begin at any moment. Where none is planned a
+    script may start them, so from now on one is expected as often as otherwise.
+    """
+    (every,) = (timedelta(minutes=minutes) for name, _func, minutes, _cluster in SCHEDULES if name == SWEEP)
+    planned = next_sweeps()(host)
+    first = planned if planned is not None and now <= planned <= now + every else now
+    number = max(0, -((first - until) // every))
+    return [first + each * every for each in range(number)]
+
+
+def _lay(existing: QuerySet[Schedule], queue: Callable[[str | None], str | None], *, using: str = "default") -> None:
+    """Make these rows our schedules. Names are not unique in the table, so doubles are removed here, and here only."""
+    with transaction.atomic(using=using):
+        names = [name for name, *_rest in SCHEDULES]
+        existing.filter(name__startswith="cleanup ").exclude(name__in=names).delete()
+        for name, func, minutes, cluster in SCHEDULES:
+            same = existing.filter(name=name).order_by("pk")
+            if keep := same.first():
+                same.exclude(pk=keep.pk).delete()
+            fields = {
+                "func": func,
+                "schedule_type": Schedule.MINUTES,
+                "minutes": minutes,
+                "repeats": -1,
+                "cluster": queue(cluster),
+            }
+            now = timezone.now()
+            soon = now + timedelta(seconds=5)
+            row, _new = existing.update_or_create(
+                name=name, defaults=fields, create_defaults={**fields, "next_run": soon}
+            )
+            if _is_put_off(row, minutes, now):
+                existing.filter(pk=row.pk).update(next_run=soon)
+
+
+def mend(host: str, now: datetime) -> list[str]:
+    """Start again soon the timed tasks of a host that wait for a future that was a mistake; returns their names."""
+    every = {name: minutes for name, _func, minutes, _cluster in SCHEDULES}
+    mended = []
+    for row in rows_of(host).filter(name__in=every).order_by("name", "pk"):
+        if not _is_put_off(row, every[row.name], now):
+            continue
+        same = Schedule.objects.filter(pk=row.pk, next_run=row.next_run)  # its cluster may just have started it
+        if same.update(next_run=now + timedelta(seconds=5)):
+            mended.append(row.name)
+    return mended
+
+
+def _is_put_off(row: Schedule, minutes: int, now: datetime) -> bool:
+    """Whether a timed task waits for longer than its interval.
+
+    A clock that was once ahead has done that, and nothing would start it before that day has come.
+    """
+    return row.next_run is None or row.next_run > now + timedelta(minutes=minutes + 1)
+
+
+def _own_queues(host: str) -> list[str]:
+    return [_own_queue(cluster, host) for cluster in (_COMMON, settings.EXLAB_CLEAR_CLUSTER)]
+
+
+def _own_queue(cluster: str, host: str) -> str:
+    name = f"{cluster}@{host}"
+    if len(name) <= _MAX_NAME:
+        return name
+    digest = hashlib.sha256(host.encode()).hexdigest()[:32]
+    return f"{cluster}@{digest}"

@@ -1,0 +1,368 @@
+"""What waits for a person, as far as somebody may see it: the page lists it, and the navigation counts it.
+
+Everything here reads rows only and is bounded; of blocked runs the largest are looked at, and told reason by reason.
+"""
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db.models import Case, Count, Exists, F, IntegerField, Max, Min, OuterRef, Q, QuerySet, Value, When
+from django.db.models.functions import Coalesce, Concat, StrIndex, Substr
+
+from cleanup.clears import batches
+from cleanup.lab import permissions, readiness
+from cleanup.lab.nas import nas_roots
+from cleanup.models import (
+    Alert,
+    AlertKind,
+    ClearBatch,
+    Heartbeat,
+    HostClock,
+    NasBreaker,
+    Orphan,
+    OrphanKind,
+    Run,
+    RunQuerySet,
+    StagingRoot,
+    SweepBreaker,
+    Tone,
+)
+from cleanup.models.aggregates import bytes_sum
+from cleanup.monitoring import watchdog
+from cleanup.rules.gates import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.runs import orphans
+
+VIEW_SWEEP = "cleanup.view_sweep"
+# Of the blocked runs so many, the largest of them, are looked at for their reasons.
+BLOCKED_LOOKED_AT = 5_000
+# The count stops here.
+MOST = 1_000
+# The alerts that one page shows, the most urgent ones; the admin has them all.
+SHOWN_ALERTS = 100
+
+
+class Kind(enum.StrEnum):
+    """What a problem is about that no alert tells; the others carry the kind of their alert."""
+
+    OF_HOST = "of_host"
+    OF_ROOT = "of_root"
+    OF_NAS = "of_nas"
+    UNWATCHED = "unwatched"
+    RUNS = "runs"
+    PAUSED = "paused"
+
+
+class Urgency(enum.IntEnum):
+    """The groups of the page, the most urgent first."""
+
+    NOTHING_GOES = 0
+    NOBODY_WORKS = 1
+    FULL = 2
+    UNFINISHED = 3
+    BLOCKED = 4
+    STALLED = 5
+    HOLDS = 6
+
+    @property
+    def title(self) -> str:
+        return _TITLES[self]
+
+
+_TITLES = {
+    Urgency.NOTHING_GOES: "Nothing can be cleared",
+    Urgency.NOBODY_WORKS: "Something does not work or is not watched",
+    Urgency.FULL: "A disk is too full",
+    Urgency.UNFINISHED: "Clears that did not come to a good end",
+    Urgency.BLOCKED: "Runs that are blocked",
+    Urgency.STALLED: "Runs that do not move on",
+    Urgency.HOLDS: "Holds to think of",
+}
+_OF_KIND = {
+    AlertKind.CLUSTER: Urgency.NOBODY_WORKS,
+    AlertKind.HOST: Urgency.NOBODY_WORKS,
+    AlertKind.SCHEDULE: Urgency.NOBODY_WORKS,
+    AlertKind.PRESSURE: Urgency.FULL,
+    AlertKind.STALLED_ATTEMPT: Urgency.UNFINISHED,
+    AlertKind.CONFLICT: Urgency.UNFINISHED,
+    AlertKind.ORPHAN: Urgency.BLOCKED,
+    AlertKind.STALLED_RUN: Urgency.STALLED,
+    AlertKind.HOLD: Urgency.HOLDS,
+    AlertKind.TWIN: Urgency.BLOCKED,
+}
+# A clear began, or failed again and again, and somebody has to look at what is left of it.
+_UNFINISHED = frozenset(
+    {
+        Reason.ALREADY_CLEARED,
+        Reason.REMOVAL_INCOMPLETE,
+        Reason.PATH_OCCUPIED,
+        Reason.INTERRUPTED,
+        Reason.PLAN_MISSING,
+        Reason.STRAY_FENCE,
+        Reason.DATABASE_ERROR,
+        Reason.STORAGE_ERROR,
+        Reason.PARKED,
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that waits for a person: what it is by its reason, where, since when.
+
+    `runs` and `bytes` (logical) are those of a group of blocked runs, of which the first is so since `since` and
+    the last was looked at at `looked_at`; `until` is when a NAS is asked again. `kind` is the alert's, or says what
+    else it is about.
+    """
+
+    urgency: Urgency
+    reason: str
+    detail: str = ""
+    root: StagingRoot | None = None
+    run: Run | None = None
+    host: str = ""
+    batch: ClearBatch | None = None
+    kind: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    looked_at: datetime | None = None
+    runs: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Group:
+    """The problems of one urgency; `count` is how many there are, of which these are shown."""
+
+    urgency: Urgency
+    problems: list[Problem]
+    count: int
+
+    @property
+    def left_out(self) -> int:
+        return self.count - len(self.problems)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """When things were last looked at: the disk of each root, the last word of a watchdog, and clocks by others."""
+
+    roots: list[StagingRoot]
+    watched_at: datetime | None
+    clocks: list[HostClock]
+
+
+def listed(user: User, now: datetime, *, hindrances: tuple[Finding, ...]) -> list[Group]:
+    """Everything but breakers and orphans, the most urgent group first, each with its oldest problems first.
+
+    `hindrances` are those of this host.
+    """
+    found: list[Problem] = [*map(_of_finding, hindrances), *_of_roots(user), *_of_nas(user, now)]
+    found += _unwatched(user, now)
+    alerts = _of_alerts(user)
+    found += alerts
+    found += _paused(user, now)
+    found += _blocked(user)
+    left_out = _counted_alerts(user) if len(alerts) == SHOWN_ALERTS else {}
+    for problem in alerts if left_out else ():
+        left_out[problem.urgency] -= 1
+    groups = []
+    for urgency in Urgency:
+        problems = [problem for problem in found if problem.urgency is urgency]
+        if problems or left_out.get(urgency):
+            groups.append(Group(urgency, problems, len(problems) + left_out.get(urgency, 0)))
+    return groups
+
+
+def count(user: User, now: datetime, *, hindrances: tuple[Finding, ...] | None = None) -> int:
+    """How many problems the page lists for somebody, breakers and orphans with them; counted no further than `MOST`.
+
+    `hindrances` are those of this host, where somebody has asked for them already.
+    """
+    parts: list[QuerySet[Any, Any]] = [
+        alerts(user).order_by().values_list("reason"),
+        breakers(user).order_by().values_list("kind"),
+        roots_in_trouble(user).order_by().values_list("problem"),
+        visible_orphans(user).order_by().values_list("reason"),
+        nas_in_trouble(user, now).order_by().values_list("reason"),
+        _largest_blocked(user).order_by().values_list("reason").distinct(),
+        _silent_hosts(user, now).order_by().values_list("host").distinct(),
+        ClearBatch.objects.filter(pk__in=batches.forgotten(user, now).values("pk")).order_by().values_list("actor"),
+    ]
+    first, *others = parts
+    of_host = readiness.hindrances() if hindrances is None else hindrances
+    return int(first.union(*others, all=True)[:MOST].count()) + len(of_host)
+
+
+def checked(user: User) -> Checked:
+    """When what somebody may see was last looked at."""
+    roots = list(permissions.roots(user).order_by("name"))
+    hosts = {root.host for root in roots}
+    beats = Heartbeat.objects.filter(cluster=watchdog.WATCH, host__in=hosts)
+    clocks = HostClock.objects.filter(host__in=hosts).exclude(compared={})
+    return Checked(roots, beats.aggregate(at=Max("at"))["at"], list(clocks))
+
+
+def alerts(user: User) -> QuerySet[Alert]:
+    """The open alerts that somebody may see; what the page shows of roots and breakers itself is left out."""
+    shown_apart = watchdog.about_roots()
+    if user.has_perm(VIEW_SWEEP):
+        shown_apart |= watchdog.about_breakers()
+    places = permissions.places(user, permissions.VIEW)
+    of_host = Q(root=None, run=None)
+    of_root = Q(run=None) & places.q("root", "")
+    seen = Q() if places.everywhere else of_host | of_root | places.q("run__root", "run__equipment")
+    return Alert.objects.filter(ended_at=None).exclude(shown_apart).filter(seen)
+
+
+def breakers(user: User) -> QuerySet[SweepBreaker]:
+    """The open breakers of the staging roots that somebody may see."""
+    if not user.has_perm(VIEW_SWEEP):
+        return SweepBreaker.objects.none()
+    return SweepBreaker.objects.filter(closed_at=None, root__in=permissions.roots(user).order_by())
+
+
+def roots_in_trouble(user: User) -> QuerySet[StagingRoot]:
+    """The staging roots on which nothing is done."""
+    return permissions.roots(user).exclude(problem="")
+
+
+def nas_in_trouble(user: User, now: datetime) -> QuerySet[NasBreaker]:
+    """The NAS roots that are not asked just now."""
+    mine = [(root.host, nas.token) for root in permissions.roots(user) for nas in nas_roots(root) if nas.token]
+    tokens = {token for _host, token in mine}
+    found = NasBreaker.objects.filter(open_until__gt=now, token__in=tokens)
+    return found.filter(pk__in=[breaker.pk for breaker in found if (breaker.host, breaker.token) in mine])
+
+
+def visible_orphans(user: User, *, among: QuerySet[Orphan] | None = None) -> QuerySet[Orphan]:
+    """The orphans that somebody may see: those listed, or those of a query.
+
+    A path names its instrument first; where it does not, the orphan belongs to those who may see the whole root.
+    """
+    found = orphans.listed() if among is None else among
+    places = permissions.places(user, permissions.VIEW)
+    if places.everywhere:
+        return found
+    first = Substr("path", 1, StrIndex(Concat("path", Value("/")), Value("/")) - 1)
+    return found.alias(instrument=first).filter(places.q("root", "instrument"))
+
+
+def may(user: User, permission: str, orphan: Orphan) -> bool:
+    """Whether somebody who may see an orphan has a permission for it."""
+    return permissions.places(user, permission).include(orphan.root_id, orphan.path.partition("/")[0])
+
+
+def _of_finding(finding: Finding) -> Problem:
+    return Problem(urgency=Urgency.NOTHING_GOES, reason=finding.reason, detail=finding.detail, kind=Kind.OF_HOST)
+
+
+def _of_roots(user: User) -> Iterable[Problem]:
+    since = dict(Alert.objects.filter(watchdog.about_roots(), ended_at=None).order_by().values_list("root", "since"))
+    for root in roots_in_trouble(user).order_by("name"):
+        yield Problem(
+            urgency=Urgency.NOTHING_GOES, reason=root.problem, root=root, since=since.get(root.pk), kind=Kind.OF_ROOT
+        )
+
+
+def _of_nas(user: User, now: datetime) -> Iterable[Problem]:
+    by_nas = {
+        (root.host, nas.token): root for root in permissions.roots(user).order_by("-name") for nas in nas_roots(root)
+    }
+    for breaker in nas_in_trouble(user, now).order_by("host", "token"):
+        yield Problem(
+            urgency=Urgency.NOTHING_GOES,
+            reason=breaker.reason,
+            detail=breaker.detail,
+            root=by_nas[breaker.host, breaker.token],
+            since=breaker.since,
+            until=breaker.open_until,
+            kind=Kind.OF_NAS,
+        )
+
+
+def _unwatched(user: User, now: datetime) -> Iterable[Problem]:
+    hosts = list(_silent_hosts(user, now).order_by("host").values_list("host", flat=True).distinct())
+    beats = Heartbeat.objects.filter(cluster=watchdog.WATCH, host__in=hosts).values_list("host", "at")
+    heard = dict(beats) if hosts else {}
+    for host in hosts:
+        yield Problem(urgency=Urgency.NOBODY_WORKS, reason="", host=host, since=heard.get(host), kind=Kind.UNWATCHED)
+
+
+def _silent_hosts(user: User, now: datetime) -> QuerySet[StagingRoot]:
+    return permissions.roots(user).filter(host__in=watchdog.silent_watches(now))
+
+
+def _of_alerts(user: User) -> list[Problem]:
+    order = Case(
+        *(When(kind=kind, then=Value(int(urgency))) for kind, urgency in _OF_KIND.items()), output_field=IntegerField()
+    )
+    shown = alerts(user).select_related("root", "run").defer("run__facts").order_by(order, "since", "pk")
+    return [
+        Problem(
+            urgency=_OF_KIND[AlertKind(alert.kind)],
+            reason=alert.reason,
+            detail=alert.detail,
+            root=alert.root,
+            run=alert.run,
+            host="" if alert.root or alert.run else alert.subject,
+            since=alert.since,
+            kind=alert.kind,
+        )
+        for alert in shown[:SHOWN_ALERTS]
+    ]
+
+
+def _counted_alerts(user: User) -> dict[Urgency, int]:
+    counted = dict.fromkeys(Urgency, 0)
+    for kind, number in alerts(user).order_by().values_list("kind").annotate(number=Count("pk")):
+        counted[_OF_KIND[AlertKind(kind)]] += number
+    return counted
+
+
+def _paused(user: User, now: datetime) -> Iterable[Problem]:
+    """The batches that somebody has paused and not resumed: nothing else would ever tell of them."""
+    for batch in batches.forgotten(user, now):
+        yield Problem(
+            urgency=Urgency.UNFINISHED,
+            reason="",
+            detail=f"paused by {batch.paused_by}, asked for by {batch.actor}",
+            batch=batch,
+            since=batch.paused_at,
+            kind=Kind.PAUSED,
+        )
+
+
+def _blocked(user: User) -> Iterable[Problem]:
+    by_reason = (
+        _largest_blocked(user)
+        .order_by()
+        .values_list("reason")
+        .annotate(runs=Count("pk"), size=bytes_sum("bytes"), looked_at=Max("looked_at"), since=Min("stood_since"))
+    )
+    told = [
+        Problem(
+            urgency=Urgency.UNFINISHED if reason in _UNFINISHED else Urgency.BLOCKED,
+            reason=reason,
+            runs=runs,
+            bytes=size or 0,
+            since=since,
+            looked_at=looked_at,
+            kind=Kind.RUNS,
+        )
+        for reason, runs, size, looked_at, since in by_reason
+    ]
+    return sorted(told, key=lambda problem: -problem.bytes)
+
+
+def _largest_blocked(user: User) -> RunQuerySet:
+    """The blocked runs that are looked at; those that stand among the orphans, or have a conflict, are told there."""
+    blocked = permissions.runs(user).here().filter(tone=Tone.BLOCK)
+    largest = blocked.order_by("tone", Coalesce("bytes", 0).desc(), F("pk").desc())[:BLOCKED_LOOKED_AT]
+    told = orphans.listed().filter(run=OuterRef("pk")).exclude(kind=OrphanKind.SHELL)
+    alerted = Alert.objects.filter(run=OuterRef("pk"), kind=AlertKind.CONFLICT, ended_at=None)
+    return Run.objects.filter(~Exists(told), ~Exists(alerted), pk__in=largest.values("pk"))

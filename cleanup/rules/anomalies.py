@@ -1,0 +1,245 @@
+"""Breakers: what is too abnormal for sweeps that nobody watches to go on with, in one pass or within a day."""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from cleanup.rules.quantities import say_about, say_count
+
+# No more runs than that are never abnormal: in a small lab every sweep is a large share of all.
+MIN_RUNS = 20
+# A sweep is many times larger than the recent ones when it has so many times the runs or bytes of the largest of them.
+TIMES_LARGER = 5
+RECENT_SWEEPS = 10
+# What passes took by themselves is added up over so long: a day, but for the minute by which a daily pass may be early.
+WINDOW = timedelta(days=1) - timedelta(minutes=1)
+# Clears that failed: so many in a row, or at least so many in a sweep that make up such a share of it.
+FAILURES_IN_A_ROW = 3
+MIN_FAILURES = 5
+FAILURE_SHARE = 0.25
+# How far two clocks may differ before one of them is not believed.
+CLOCK_TOLERANCE = timedelta(minutes=5)
+# The jump of a clock that a person let go on may have grown by so much until it goes on.
+GROWTH = 1.25
+
+
+class Kind(enum.StrEnum):
+    """What a breaker saw."""
+
+    FAILURES = "failures"
+    SIZE = "size"
+    SHARE = "share"
+    CLOCK = "clock"
+    POLICY = "policy"
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts runs: then a go-on lets those go that it showed, and is no word for any others."""
+        return self in (Kind.SIZE, Kind.SHARE, Kind.POLICY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """One abnormal thing, in words and in numbers; bytes are logical, `seconds` how far ahead a clock has jumped."""
+
+    kind: Kind
+    detail: str
+    runs: int = 0
+    bytes: int = 0
+    version: int = 0
+    seconds: float = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """As a breaker's row keeps it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """What a sweep is about to take: runs and logical bytes, and how many of the runs are due by a fresh policy alone.
+
+    `of_runs` is how many its plan had, where this is what it has taken of it so far. A fresh policy is one under which
+    no sweep has run yet, and which was not rehearsed. `passing_runs` and `passing_bytes` are those that came in, and
+    were verified, after the day that is looked at had begun: no part of what was there.
+    """
+
+    runs: int
+    bytes: int
+    by_fresh_policy: int = 0
+    version: int = 0
+    of_runs: int = 0
+    passing_runs: int = 0
+    passing_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Day:
+    """What passes took by themselves in the 24 hours before this one, in runs and logical bytes.
+
+    What a person asked for, or let go on, is none of it. `passing_*` as in `Planned`. `staged_*` is what was there
+    when the 24 hours began; None: not known. `earlier` are runs and bytes of the latest days before that on which
+    passes cleared something.
+    """
+
+    runs: int = 0
+    bytes: int = 0
+    passing_runs: int = 0
+    passing_bytes: int = 0
+    staged_runs: int | None = None
+    staged_bytes: int | None = None
+    earlier: Sequence[tuple[int, int]] = field(default=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """A look at the clock: the wall's, and the seconds since this boot, by which a change of the former shows."""
+
+    wall: datetime
+    boot_id: str = ""
+    boot_seconds: float | None = None
+
+
+NO_DAY = Day()
+
+
+def abnormal(
+    planned: Planned,
+    *,
+    recent: Sequence[tuple[int, int]],
+    staged_bytes: int,
+    max_share: float,
+    day: Day = NO_DAY,
+) -> list[Sight]:
+    """What is abnormal about a sweep before it removes anything, by itself or together with the day before it.
+
+    `recent` are runs and bytes of the latest sweeps that cleared something; `staged_bytes` what the whole root holds.
+    """
+    crowd = max(planned.runs, planned.of_runs) > MIN_RUNS
+    size = _size_of_day(planned, day) or (_size(planned, recent) if crowd else "")
+    share = _share_of_day(planned, day, staged_bytes, max_share)
+    share = share or (_share(planned, staged_bytes, max_share) if crowd else "")
+    found = [
+        Sight(kind=kind, detail=detail, runs=planned.runs, bytes=planned.bytes)
+        for kind, detail in ((Kind.SIZE, size), (Kind.SHARE, share))
+        if detail
+    ]
+    if crowd and planned.by_fresh_policy > MIN_RUNS:
+        detail = (
+            f"{planned.by_fresh_policy} of {planned.runs} runs are due by a policy that is new since the last sweep "
+            f"and was not rehearsed (version {planned.version})."
+        )
+        found.append(Sight(kind=Kind.POLICY, detail=detail, runs=planned.by_fresh_policy, version=planned.version))
+    return found
+
+
+def elapsed(before: Clock, after: Clock) -> timedelta:
+    """How much time has really passed between two looks at the clock, as far as they tell; never less than none.
+
+    Where the machine has not been started anew that is the time since its boot, which no person can set: a clock that
+    is set ahead ends no day.
+    """
+    same_boot = after.boot_id != "" and after.boot_id == before.boot_id
+    if same_boot and before.boot_seconds is not None and after.boot_seconds is not None:
+        passed = timedelta(seconds=after.boot_seconds - before.boot_seconds)
+    else:
+        passed = after.wall - before.wall
+    return max(passed, timedelta(0))
+
+
+def too_many_failures(outcomes: Sequence[bool]) -> Sight | None:
+    """Whether clears fail in a row, or too many of them. `outcomes` are those of one sweep, True for a failure.
+
+    Refusals are no outcomes: they are the gates at work.
+    """
+    failures = sum(outcomes)
+    if len(outcomes) >= FAILURES_IN_A_ROW and all(outcomes[-FAILURES_IN_A_ROW:]):
+        return Sight(kind=Kind.FAILURES, detail=f"{FAILURES_IN_A_ROW} clears in a row have failed.", runs=failures)
+    if failures >= MIN_FAILURES and failures >= FAILURE_SHARE * len(outcomes):
+        return Sight(kind=Kind.FAILURES, detail=f"{failures} of {len(outcomes)} clears have failed.", runs=failures)
+    return None
+
+
+def allows(approved: Sequence[Sight], seen: Sight) -> bool:
+    """Whether what a person let go on covers a condition that is seen now: clears that fail, or such a jump.
+
+    What counts runs is covered by the runs that were shown, not by their number: see `policy.shown`.
+    """
+    return any(
+        sight.kind is seen.kind and (sight.kind is Kind.FAILURES or _is_no_larger_jump(sight, seen))
+        for sight in approved
+    )
+
+
+def _is_no_larger_jump(approved: Sight, seen: Sight) -> bool:
+    """Whether a clock has jumped the same way, and not much farther."""
+    if seen.kind is not Kind.CLOCK or approved.seconds * seen.seconds <= 0:
+        return False
+    tolerance = max((GROWTH - 1) * abs(approved.seconds), CLOCK_TOLERANCE.total_seconds())
+    return abs(seen.seconds) <= abs(approved.seconds) + tolerance
+
+
+def _size(planned: Planned, recent: Sequence[tuple[int, int]]) -> str:
+    """Why one pass is many times larger than the recent ones, in words; empty if it is not."""
+    if not recent:
+        return ""
+    most_runs, most_bytes = _largest(recent)
+    if planned.runs <= TIMES_LARGER * most_runs and planned.bytes <= TIMES_LARGER * most_bytes:
+        return ""
+    size, most = _say(planned.runs, planned.bytes), _say(most_runs, most_bytes)
+    return f"It would clear {size}; the largest recent sweep cleared {most}."
+
+
+def _size_of_day(planned: Planned, day: Day) -> str:
+    runs, size = day.runs + planned.runs, day.bytes + planned.bytes
+    if not (day.runs and day.earlier) or runs <= MIN_RUNS:
+        return ""
+    most_runs, most_bytes = _largest(day.earlier)
+    if runs <= TIMES_LARGER * most_runs and size <= TIMES_LARGER * most_bytes:
+        return ""
+    most = _say_about(most_runs, most_bytes)
+    return f"{_say_day(planned, day)} would make {_say_about(runs, size)}; the largest recent day had {most}."
+
+
+def _share(planned: Planned, staged_bytes: int, max_share: float) -> str:
+    """Why one pass takes too large a share of what is staged, in words; empty if it does not."""
+    if planned.bytes <= max_share * staged_bytes:
+        return ""
+    size = _say(planned.runs, planned.bytes)
+    return f"It would clear {size}: more than {max_share:.0%} of the {staged_bytes:,} bytes that are staged."
+
+
+def _share_of_day(planned: Planned, day: Day, staged_bytes: int, max_share: float) -> str:
+    """The same of a day, by what was there when it began: what is left grows less with every run that goes."""
+    if not day.runs:
+        return ""  # it is of this pass alone
+    runs = day.runs - day.passing_runs + planned.runs - planned.passing_runs
+    size = day.bytes - day.passing_bytes + planned.bytes - planned.passing_bytes
+    there = staged_bytes + day.bytes if day.staged_bytes is None else day.staged_bytes
+    if runs <= MIN_RUNS or size <= max_share * there:
+        return ""
+    of_runs = "" if day.staged_runs is None else f" of {day.staged_runs:,}"
+    return (
+        f"{_say_day(planned, day)} would make {runs:,}{of_runs} ({say_about(size)} of {say_about(there)}), "
+        f"more than {max_share:.0%} of the bytes."
+    )
+
+
+def _largest(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    return max(runs for runs, _size in sizes), max(size for _runs, size in sizes)
+
+
+def _say_day(planned: Planned, day: Day) -> str:
+    """How the sentence about a day begins: what went in it, and what is about to."""
+    before = f"In the last 24 hours {_say_about(day.runs, day.bytes)} went unasked"
+    these = "this one" if planned.runs == 1 else f"these {planned.runs:,}"
+    return f"{before}; {these} ({say_about(planned.bytes)})"
+
+
+def _say_about(runs: int, size: int) -> str:
+    return f"{say_count(runs, 'run')} ({say_about(size)})"
+
+
+def _say(runs: int, size: int) -> str:
+    return f"{say_count(runs, 'run')}, {say_count(size, 'byte')}"

@@ -1,0 +1,98 @@
+"""Approval: what the promotion of a policy version covers, and what goes until the next one is promoted.
+
+A promotion covers the staging roots that were there for it. A root that is new since then rehearses its own first
+nights. And a version that comes later takes nothing more, before it is promoted itself, than what every version since
+the last approved one would take.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from cleanup.rules.policy import TAKING_FIELDS, Layers, Scope, ScopedPolicy, Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstNights:
+    """A staging root as promotions see it. All are numbers of versions, which no clock can change.
+
+    `since` was the newest when the root came, None: it was there before that was written down. `unseen` were promoted
+    by nights in which it held no run. `over`: its own nights were over, or a person said so, when that was the newest.
+    """
+
+    since: int | None = None
+    unseen: frozenset[int] = frozenset()
+    over: int = 0
+
+    def was_there(self, promoted: int) -> bool:
+        """Whether a promotion was given with this root in sight, or the root has had its own nights since."""
+        in_sight = (self.since is None or promoted > self.since) and promoted not in self.unseen
+        return in_sight or promoted <= self.over
+
+
+def approve_all(chains: Mapping[Scope, Sequence[ScopedPolicy]], roots: Mapping[str, FirstNights]) -> list[ScopedPolicy]:
+    """The newest version of every scope, with what its approval covers."""
+    return [approve(chain, roots) for chain in chains.values()]
+
+
+def approve(chain: Sequence[ScopedPolicy], roots: Mapping[str, FirstNights]) -> ScopedPolicy:
+    """The newest version of a scope, with what its approval covers on each staging root.
+
+    `chain` are all versions of the scope, the first one first.
+    """
+    usual = layers_of(chain, FirstNights())
+    known = {name: layers_of(chain, root) for name, root in roots.items()}
+    return replace(
+        chain[-1], layers=usual, layers_on={name: layers for name, layers in known.items() if layers != usual}
+    )
+
+
+def layers_of(chain: Iterable[ScopedPolicy], root: FirstNights) -> Layers:
+    """What must take a run of a staging root so that the schedule takes it by this scope."""
+    layers, before, covered = Layers(absent=True), None, False
+    for version in chain:
+        if version.stage is Stage.OFF:
+            layers, covered = Layers(versions=(version,)), True
+        elif version.stage is Stage.PROMOTED:
+            inherits = before is not None and not _is_promotion(before, version)
+            covered = (covered if inherits else root.was_there(version.version)) or version.version <= root.over
+            if covered and not version.surprised:
+                layers = Layers(versions=(version,))
+            else:
+                layers = _with(layers, version, stopped=version.surprised)
+        else:
+            taken_back = before is not None and before.stage is not Stage.REHEARSING and _as_before(before, version)
+            taken_back = taken_back or (before is not None and before.stage is Stage.OFF)
+            layers = _with(layers, version, stopped=taken_back)
+            covered = covered and not taken_back
+        before = version
+    return layers
+
+
+def approved_of(chain: Sequence[ScopedPolicy]) -> tuple[ScopedPolicy, ...]:
+    """The versions that a new one may not loosen if it shall need no rehearsal: the last approved one and all since.
+
+    Where the wider scopes decide so far, one that says nothing stands for them. None if the approval was taken back: a
+    promotion alone gives a new one.
+    """
+    layers = layers_of(chain, FirstNights())
+    if layers.stopped or not chain:
+        return ()
+    nothing = (ScopedPolicy(scope=chain[-1].scope, version=0, stage=Stage.PROMOTED),)
+    return (*(nothing if layers.absent else ()), *layers.versions)
+
+
+def _with(layers: Layers, version: ScopedPolicy, *, stopped: bool) -> Layers:
+    """One version more that must take a run; of those that take the same, the newest is kept and the approved one."""
+    first = layers.versions if layers.absent else layers.versions[1:]
+    kept = tuple(each for each in first if not _as_before(each, version))
+    anchor = () if layers.absent else layers.versions[:1]
+    return Layers(versions=(*anchor, *kept, version), absent=layers.absent, stopped=layers.stopped or stopped)
+
+
+def _is_promotion(before: ScopedPolicy, version: ScopedPolicy) -> bool:
+    """Whether a promoted version is the promotion of the one before, and none that follows with less to take."""
+    return before.stage is Stage.OFF or (before.stage is Stage.REHEARSING and _as_before(before, version))
+
+
+def _as_before(one: ScopedPolicy, other: ScopedPolicy) -> bool:
+    return all(getattr(one, name) == getattr(other, name) for name in TAKING_FIELDS)

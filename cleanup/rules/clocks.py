@@ -1,0 +1,165 @@
+"""A host's clock: whether it may be believed, by the time since boot and by clocks that are not this host's.
+
+Holds and retentions end by the clock alone, so a clock that is wrong ends them early. A look at it is compared with the
+last one that was found sound: on one boot by the seconds since boot, which no person can set; across a reboot, or where
+those say otherwise, with other clocks. Small steps add up, since a boot is measured from its first sound look.
+"""
+
+import enum
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from cleanup.rules.anomalies import CLOCK_TOLERANCE, Clock, Kind, Sight
+
+# Another clock that differs by more says that this one is wrong. Clocks of NAS systems are seldom right to the minute.
+MAY_DIFFER = timedelta(hours=1)
+# A machine may have been off for so long without a person being asked, where no other clock can be.
+LONGEST_PAUSE = timedelta(days=3)
+# The last look before the machine went off and the first one after it may each lie some hours from that.
+BETWEEN_LOOKS = timedelta(hours=6)
+_TOLERANCE_SECONDS = CLOCK_TOLERANCE.total_seconds()
+
+
+class Verdict(enum.StrEnum):
+    """What a look at a clock comes to; unsettled: other clocks have to be asked first."""
+
+    SOUND = "sound"
+    DOUBT = "doubt"
+    UNSETTLED = "unsettled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Other:
+    """A clock that is not this host's, as in "the NAS at /mnt/nas", and the instant that it gave at the look."""
+
+    name: str
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The other clocks that could be asked, and of the rest why they are none, in words."""
+
+    others: tuple[Other, ...] = ()
+    none: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known of a clock: its last sound look, and the first sound one of that boot.
+
+    While it is in doubt or unsettled: `sure` is the instant that has been reached for certain, with boot and seconds of
+    that look. Of a doubt `ahead` is by how many seconds the clock stood ahead of it.
+    """
+
+    sound: Clock
+    anchor: Clock
+    sure: Clock | None = None
+    ahead: float = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What a look comes to, what is known after it, and of a doubt its words and by how many seconds it is ahead."""
+
+    verdict: Verdict
+    known: Known
+    detail: str = ""
+    seconds: float = 0
+
+    @property
+    def sight(self) -> Sight | None:
+        """The doubt as the breakers know it; None without one."""
+        if self.verdict is not Verdict.DOUBT:
+            return None
+        return Sight(kind=Kind.CLOCK, detail=self.detail, seconds=self.seconds)
+
+
+def judge(known: Known | None, now: Clock, *, asked: Asked | None) -> Judged:
+    """Whether a look at a clock is sound after what is known of it; `asked` is None where nobody has asked others yet.
+
+    Without others a forward jump across a reboot is left unsettled, or in doubt if no answer but theirs could help.
+    """
+    if known is None:
+        return _sound(None, now)
+    expected, measured = _expected(known, now)
+    jump = now.wall - expected
+    if measured and abs(jump) <= CLOCK_TOLERANCE:
+        return _sound(known, now)
+    doubtful = measured or jump < -CLOCK_TOLERANCE or jump > LONGEST_PAUSE + BETWEEN_LOOKS or _as_doubted(known, jump)
+    if asked is None and not doubtful:
+        return Judged(verdict=Verdict.UNSETTLED, known=replace(known, sure=_sure(now, jump)))
+    others = asked.others if asked else ()
+    if wrong := [other for other in others if abs(other.at - now.wall) > MAY_DIFFER]:
+        farthest = max((now.wall - other.at for other in wrong), key=abs)
+        said = [_jump(jump, measured=measured), *(_against(other, now) for other in wrong)]
+        return _doubt(known, now, jump, " ".join(said), farthest)
+    if others or not doubtful:
+        return _sound(None, now)
+    return _doubt(known, now, jump, f"{_jump(jump, measured=measured)} {_none(asked)}", jump)
+
+
+def confirmed(now: Clock) -> Known:
+    """What is known after a person has said that the clock is right."""
+    return Known(sound=now, anchor=now)
+
+
+def _expected(known: Known, now: Clock) -> tuple[datetime, bool]:
+    """What the clock should show at least, and whether it is exactly that."""
+    if (passed := _passed(known.anchor, now)) is not None:
+        return known.anchor.wall + passed, True
+    base = known.sure or known.sound
+    return base.wall + max(_passed(base, now) or timedelta(0), timedelta(0)), False
+
+
+def _as_doubted(known: Known, jump: timedelta) -> bool:
+    """Whether a clock that was in doubt stands where it stood: starting the machine anew settles nothing."""
+    return known.sure is not None and known.ahead > 0 and jump.total_seconds() > known.ahead - _TOLERANCE_SECONDS
+
+
+def _passed(before: Clock, now: Clock) -> timedelta | None:
+    """The time between two looks of one boot, which no clock that can be set has told; None across a reboot."""
+    if not now.boot_id or now.boot_id != before.boot_id or before.boot_seconds is None or now.boot_seconds is None:
+        return None
+    return timedelta(seconds=now.boot_seconds - before.boot_seconds)
+
+
+def _sound(known: Known | None, now: Clock) -> Judged:
+    return Judged(verdict=Verdict.SOUND, known=Known(sound=now, anchor=known.anchor if known else now))
+
+
+def _doubt(known: Known, now: Clock, jump: timedelta, detail: str, ahead: timedelta) -> Judged:
+    known = replace(known, sure=_sure(now, jump), ahead=jump.total_seconds())
+    return Judged(verdict=Verdict.DOUBT, known=known, detail=detail, seconds=ahead.total_seconds())
+
+
+def _sure(now: Clock, jump: timedelta) -> Clock:
+    return replace(now, wall=now.wall - jump)
+
+
+def _jump(jump: timedelta, *, measured: bool) -> str:
+    if measured:
+        way = "ahead of" if jump > timedelta(0) else "behind"
+        return f"The clock has jumped: it stands {words(jump)} {way} what the time since boot says."
+    if jump < -CLOCK_TOLERANCE:
+        return f"The clock stands {words(jump)} before its last sound reading, and the machine was started since."
+    return f"The clock stands {words(jump)} after its last sound reading, and the machine was started since."
+
+
+def _against(other: Other, now: Clock) -> str:
+    way = "ahead of" if now.wall > other.at else "behind"
+    return f"It stands {words(now.wall - other.at)} {way} {other.name}."
+
+
+def _none(asked: Asked | None) -> str:
+    if asked is None:
+        return "Other clocks are asked with the next timed sweep."
+    return f"It cannot be compared with another clock{': ' if asked.none else ''}{'; '.join(asked.none)}. Is it right?"
+
+
+def words(span: timedelta) -> str:
+    """How long a span is, without its sign."""
+    hours = abs(span) / timedelta(hours=1)
+    if hours < 1:
+        return f"{hours * 60:.0f} minutes"
+    return f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.1f} hours"

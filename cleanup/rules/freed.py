@@ -1,0 +1,89 @@
+"""What removals gave back to the disk: how that is said, and when it shows that clearing frees nothing."""
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cleanup.rules.quantities import say_about
+
+# Less than this share of what was removed is next to nothing.
+NEXT_TO_NOTHING = 0.1
+# From this share on everything has come back: directories and metadata count on one side only.
+EVERYTHING = 0.9
+# So many allocated bytes must have been removed before it says something of the disk that nothing came back.
+TELLING_BYTES = 100_000_000
+
+
+class Unmeasured(enum.StrEnum):
+    """Why it cannot be told what a removal gave back. The value is the code; `sentence` says it to a person."""
+
+    sentence: str
+
+    def __new__(cls, code: str, sentence: str = "") -> "Unmeasured":
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.sentence = sentence
+        return member
+
+    OVERLAPPED = "overlapped", "another run was removed on this disk at the same time"
+    FELL = "fell", "free space fell meanwhile, so other files were written"
+    MORE = "more", "more space came free than this run held, so other files were removed"
+    SMALL = "small", "too little was removed to tell it from what other programs write"
+    SLOW = "slow", "the disk was still writing when it had been waited for long enough"
+    INTERRUPTED = "interrupted", "the removal was interrupted, and only a part of it could be watched"
+    UNKNOWN = "unknown", "the disk could not be asked how full it is"
+
+
+@dataclass(frozen=True)
+class Freed:
+    """What was removed in allocated bytes, and the part of it that the disk has given back by its own count."""
+
+    allocated: int
+    measured: int
+
+    @property
+    def is_next_to_nothing(self) -> bool:
+        return self.measured < NEXT_TO_NOTHING * self.allocated
+
+    def __str__(self) -> str:
+        return f"{say_about(self.allocated)} removed, {say_about(self.measured)} freed"
+
+
+def say_freed(allocated: int, measured: int | None, why: str = "") -> str:
+    """`104.9 MB removed, 0 B freed: a snapshot may still hold them`; empty where nothing is known of it.
+
+    `why` is the code of `Unmeasured` where it could not be measured.
+    """
+    if measured is None:
+        known = why in set(Unmeasured)
+        return f"What the disk gave back is not measurable: {Unmeasured(why).sentence}" if known else ""
+    freed = Freed(allocated, measured)
+    if measured >= EVERYTHING * allocated:
+        return str(freed)
+    if freed.is_next_to_nothing:
+        return f"{freed}: a snapshot may still hold them"
+    return f"{freed}: the rest may be compressed, shared with copies or held by a snapshot"
+
+
+def say_fill(size: int | None, free_before: int | None, free_after: int | None) -> str:
+    """`100 % → 34 %`: how full a disk of so many bytes was before and after; empty where that is not known."""
+    if not size or free_before is None or free_after is None:
+        return ""
+    before, after = (round(100 * max(size - free, 0) / size) for free in (free_before, free_after))
+    return f"{before} % → {after} %"
+
+
+def frees_nothing(clears: Iterable[Freed]) -> Freed | None:
+    """What the latest clears removed, if that should have freed at least 100 MB and gave back next to nothing.
+
+    The latest comes first; no more of them are looked at than make up 100 MB. None: clearing frees space, or too
+    little was cleared to tell.
+    """
+    allocated = measured = 0
+    for one in clears:
+        allocated += one.allocated
+        measured += one.measured
+        if allocated >= TELLING_BYTES:
+            total = Freed(allocated, measured)
+            return total if total.is_next_to_nothing else None
+    return None

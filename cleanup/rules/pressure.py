@@ -1,0 +1,273 @@
+"""Pressure: when a staging root is too full, what has to go so that it is not, and which runs may go for that."""
+
+import enum
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from cleanup.rules.policy import Limits
+from cleanup.rules.quantities import say_count
+
+
+class Cause(enum.StrEnum):
+    """Why a sweep takes a run. Causes add up, as in `retention+max_bytes`."""
+
+    RETENTION = "retention"
+    MAX_BYTES = "max_bytes"
+    MAX_RUNS = "max_runs"
+    FREE_SPACE = "free_space"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fill:
+    """How full a staging root is: logical bytes and number of all its staged runs, and what its disk has free."""
+
+    staged_bytes: int
+    staged_runs: int
+    free_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pressure:
+    """What is still to be freed: logical bytes, runs, and allocated bytes of free space. All 0: no pressure."""
+
+    bytes_over: int = 0
+    runs_over: int = 0
+    free_wanted: int = 0
+
+    @property
+    def causes(self) -> tuple[Cause, ...]:
+        """The limits that are still exceeded."""
+        pairs = (
+            (Cause.MAX_BYTES, self.bytes_over),
+            (Cause.MAX_RUNS, self.runs_over),
+            (Cause.FREE_SPACE, self.free_wanted),
+        )
+        return tuple(cause for cause, wanted in pairs if wanted > 0)
+
+    def after(self, *, size: int, allocated: int) -> "Pressure":
+        """What is left of it once a run of so many logical and allocated bytes has gone."""
+        return Pressure(
+            bytes_over=max(0, self.bytes_over - size),
+            runs_over=max(0, self.runs_over - 1),
+            free_wanted=max(0, self.free_wanted - allocated),
+        )
+
+    @property
+    def by_number(self) -> "Pressure":
+        """What is left of it where no space comes free: the number of runs alone."""
+        return Pressure(runs_over=self.runs_over)
+
+    @property
+    def for_space(self) -> bool:
+        """Whether bytes are wanted."""
+        return bool(self.bytes_over or self.free_wanted)
+
+    def is_eased_by(self, candidate: "Candidate") -> bool:
+        """Whether it would help that a run goes: one whose files have other links frees no space."""
+        return bool(
+            self.runs_over or (self.bytes_over and candidate.size) or (self.free_wanted and candidate.allocated)
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.causes)
+
+
+def pressure_of(limits: Limits, fill: Fill, *, going_on: bool) -> Pressure:
+    """What a sweep has to free. `going_on`: the sweep before had begun to make room and did not come to the end.
+
+    Free space has two marks, so that a disk at the first one is not cleared run by run: below `free_start_bytes` it
+    begins, and then goes on until `free_stop_bytes` are free. Free space that cannot be told is no pressure.
+    """
+    free_wanted = 0
+    if limits.free_start_bytes is not None and limits.free_stop_bytes is not None and fill.free_bytes is not None:
+        begins = fill.free_bytes < limits.free_start_bytes
+        if begins or going_on:
+            free_wanted = max(0, limits.free_stop_bytes - fill.free_bytes)
+    return Pressure(
+        bytes_over=0 if limits.max_bytes is None else max(0, fill.staged_bytes - limits.max_bytes),
+        runs_over=0 if limits.max_runs is None else max(0, fill.staged_runs - limits.max_runs),
+        free_wanted=free_wanted,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A verified run that the schedule might take; `key` is the caller's.
+
+    `due`: its retention is over. `eligible`: what it is kept for under pressure is over. `rehearsed`: it would only be
+    noted, and frees nothing. Bytes are those known before a fresh look. `kept_from`: from when it is kept, where that
+    is not its verification. `last`: it has its turn after all others (`slowness.comes_last`).
+    """
+
+    key: int
+    verified_at: datetime
+    due: bool
+    eligible: bool
+    rehearsed: bool = False
+    size: int = 0
+    allocated: int = 0
+    kept_from: datetime | None = None
+    last: bool = False
+
+
+def in_order(candidates: Iterable[Candidate], *, after: tuple[datetime, int] | None) -> list[Candidate]:
+    """Oldest verification first; where the sweep before had to leave some over, those first.
+
+    `after` is the instant and key of the last one that it handled: what follows it comes first, the rest after that.
+    Those that come last do so in any case.
+    """
+    ordered = sorted(candidates, key=lambda candidate: (candidate.verified_at, candidate.key))
+    if after is not None:
+        left_over = [candidate for candidate in ordered if (candidate.verified_at, candidate.key) > after]
+        ordered = left_over + ordered[: len(ordered) - len(left_over)]
+    return sorted(ordered, key=lambda candidate: candidate.last)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Whether a policy lets a run go by its time, and whether under pressure."""
+
+    due: bool
+    eligible: bool
+
+
+class Picker:
+    """Which run comes next: first all whose retention is over, then under pressure no more than are needed for it.
+
+    The caller says after each pick what it came to; a run that could not go leaves the pressure as it was. What is only
+    rehearsed takes away from the pressure that the rehearsed runs see, not from that of the others. `pressure` is what
+    is left of it in truth.
+
+    `unasked` is the pressure for which runs go in truth, where a limit is only rehearsed. One that may go by what is
+    approved may have a candidate of its own besides, for what is rehearsed: it counts if the other had no turn.
+
+    `helps` is asked before each run that would go before its time, whether clearing frees any space: where it does
+    not, such runs go for their number alone.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        pressure: Pressure,
+        *,
+        unasked: Pressure | None = None,
+        helps: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._helps = helps
+        self._due = [candidate for candidate in candidates if candidate.due]
+        self._others = [candidate for candidate in candidates if candidate.eligible and not candidate.due]
+        self._twice = {candidate.key for candidate in candidates if candidate.rehearsed}
+        self._twice &= {candidate.key for candidate in candidates if not candidate.rehearsed}
+        self.pressure = pressure
+        # As runs see it that are rehearsed, and the others.
+        self._expected = {False: pressure if unasked is None else unasked, True: pressure}
+
+    @property
+    def is_met(self) -> bool:
+        """Whether as much has gone as should be enough, whatever the disk has given back of it so far."""
+        return not self._expected[False]
+
+    @property
+    def unasked(self) -> Pressure:
+        """What is left of the pressure for which runs go in truth, if each of them gave back what it holds."""
+        return self._expected[False]
+
+    def __iter__(self) -> Iterator[tuple[Candidate, tuple[Cause, ...]]]:
+        had: set[int] = set()
+        for candidate, causes in self._in_turn(had, put_off=self._twice):
+            had.add(candidate.key)
+            yield candidate, causes
+        # Only now it is known which of these have not gone: what is approved comes before what is rehearsed.
+        yield from self._in_turn(had, only=self._twice)
+
+    def _in_turn(
+        self, had: set[int], *, put_off: AbstractSet[int] = frozenset(), only: AbstractSet[int] | None = None
+    ) -> Iterator[tuple[Candidate, tuple[Cause, ...]]]:
+        for candidate in (*self._due, *self._others):
+            second = candidate.rehearsed and candidate.key in put_off
+            if second or (only is not None and not (candidate.rehearsed and candidate.key in only - had)):
+                continue
+            pressure = self._expected[candidate.rehearsed]
+            if candidate.due:
+                yield candidate, (Cause.RETENTION, *pressure.causes)
+                continue
+            if not self._helps():
+                pressure = pressure.by_number
+            if pressure.is_eased_by(candidate):
+                yield candidate, pressure.causes
+
+    def gone(self, candidate: Candidate, *, size: int, allocated: int, freed: int | None = None) -> None:
+        """This one has gone, or would have, and so much with it; `freed` is what the disk has given back for it.
+
+        No other run goes in its place where that is less: who holds the space may be about to let it go.
+        """
+        self._expect(candidate, size, allocated)
+        if not candidate.rehearsed:
+            self.pressure = self.pressure.after(size=size, allocated=allocated if freed is None else freed)
+
+    def left_over(self, candidate: Candidate) -> None:
+        """This one has its turn in a later sweep: no other one need go in its place."""
+        self._expect(candidate, candidate.size, candidate.allocated)
+
+    def _expect(self, candidate: Candidate, size: int, allocated: int) -> None:
+        for rehearsed in (True,) if candidate.rehearsed else (True, False):
+            self._expected[rehearsed] = self._expected[rehearsed].after(size=size, allocated=allocated)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What one sweep may still take: runs, logical bytes, minutes. None: no bound."""
+
+    runs: int | None = None
+    bytes: int | None = None
+    minutes: float | None = None
+    taken_runs: int = 0
+    taken_bytes: int = 0
+
+    def exhausted_by(self, size: int, *, minutes: float) -> str:
+        """What speaks against one more run of so many bytes after so many minutes; empty: it fits.
+
+        A run that alone is larger than the budget of bytes goes as the only one: else it would never go at all.
+        """
+        if self.runs is not None and self.taken_runs >= self.runs:
+            return say_count(self.runs, "run")
+        if self.bytes is not None and self.taken_runs and self.taken_bytes + size > self.bytes:
+            return say_count(self.bytes, "byte")
+        if self.minutes is not None and minutes >= self.minutes:
+            return f"{self.minutes:g} minutes"
+        return ""
+
+    def less(self, size: int) -> "Budget":
+        """The budget after one more run."""
+        return replace(self, taken_runs=self.taken_runs + 1, taken_bytes=self.taken_bytes + size)
+
+
+def candidates_of(candidate: Candidate, taken: "Taken", rehearsed: "Taken | None") -> list[Candidate]:
+    """What a pass may do with a run: take it by what is approved, and note it by what is rehearsed, if that is more."""
+    found = []
+    if taken.due or taken.eligible:
+        found.append(replace(candidate, due=taken.due, eligible=taken.eligible))
+    if rehearsed is not None and not taken.due and (rehearsed.due or rehearsed.eligible):
+        found.append(replace(candidate, due=rehearsed.due, eligible=rehearsed.eligible, rehearsed=True))
+    return found
+
+
+def plan_of(picker: Picker, budget: Budget) -> list[Candidate]:
+    """The candidates that go within a budget if every one of them may; what is only rehearsed is none of them."""
+    plan = []
+    for candidate, _causes in picker:
+        if not candidate.rehearsed:
+            if budget.exhausted_by(candidate.size, minutes=0):
+                break
+            budget = budget.less(candidate.size)
+            plan.append(candidate)
+        picker.gone(candidate, size=candidate.size, allocated=candidate.allocated)
+    return plan
+
+
+def budget_of(limits: Limits, *, limit: int | None) -> Budget:
+    """The budget of one sweep; `limit`, a person's own number of runs, takes the place of the policy's."""
+    runs = limits.budget_runs if limit is None else limit
+    return Budget(runs=runs, bytes=limits.budget_bytes, minutes=limits.budget_minutes)

@@ -1,0 +1,126 @@
+"""Durations, sizes, shares and counts as people type them, and as they are said again.
+
+A number is plain decimal digits with a point at the most: no sign, no exponent, no "nan". What is said can be typed
+again and means the same. Sizes come in decimal units, as disks are sold, or in binary ones where those are named.
+"""
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+
+from cleanup.rules.policy import MAX_BUDGET_MINUTES, MAX_RETAIN_HOURS
+
+# What keeping a run for 0 h means.
+AT_ONCE = "at once, as soon as verified"
+
+# More digits than any limit needs; without a bound a number of a megabyte would be read for minutes.
+_NUMBER = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?) ?([A-Za-z%]*)")
+_SECONDS = {"s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86_400)}
+_SECONDS |= {"min": _SECONDS["m"], "day": _SECONDS["d"], "days": _SECONDS["d"]}
+_BYTES = {
+    "": Decimal(1),
+    "b": Decimal(1),
+    **{f"{prefix}b": Decimal(1000**power) for power, prefix in enumerate("kmgtp", 1)},
+    **{f"{prefix}ib": Decimal(1024**power) for power, prefix in enumerate("kmgtp", 1)},
+}
+_SAID_BYTES = (("PB", 10**15), ("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3), ("B", 1))
+# An exabyte, and a billion runs: more is a slip of the finger, and fits no column.
+MAX_BYTES = 10**18
+MAX_COUNT = 10**9
+
+
+def parse_hours(text: str) -> float:
+    """A duration in hours: plain hours, or with a unit: 30d, 24h, 60m, 3600s. Raises ValueError with a sentence."""
+    return _duration(text, "h", Decimal(MAX_RETAIN_HOURS), f"between 0 and {MAX_RETAIN_HOURS:.0f} hours")
+
+
+def parse_minutes(text: str) -> float:
+    """A duration in minutes above 0: plain minutes, or with a unit as in 2h. Raises ValueError with a sentence."""
+    minutes = _duration(text, "m", Decimal(MAX_BUDGET_MINUTES), f"above 0 and up to {MAX_BUDGET_MINUTES:.0f} minutes")
+    if not minutes:
+        raise ValueError(f"{text} is no duration above 0")
+    return minutes
+
+
+def parse_bytes(text: str) -> int:
+    """A size in bytes: 500GB, 1.5TB, 200GiB, or plain bytes. Raises ValueError with a sentence."""
+    number, factor = _parts(text, _BYTES)
+    size = None if number is None else number * factor
+    if size is None or size != size.to_integral_value() or size > MAX_BYTES:
+        raise ValueError(f"{text} is no size such as 500GB, 1.5TB or 200GiB")
+    return int(size)
+
+
+def parse_share(text: str) -> float:
+    """A share above 0 and up to 1: 0.5 or 50%. Raises ValueError with a sentence."""
+    number, factor = _parts(text, {"": Decimal(1), "%": Decimal("0.01")})
+    share = Decimal(0) if number is None else number * factor
+    if not 0 < share <= 1:
+        raise ValueError(f"{text} is no share above 0 and up to 1, such as 0.5 or 50%")
+    return float(share)
+
+
+def parse_count(text: str) -> int:
+    """A whole number, 0 included. Raises ValueError with a sentence."""
+    if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) > MAX_COUNT:
+        raise ValueError(f"{text} is no whole number up to {MAX_COUNT}")
+    return int(text)
+
+
+def say_hours(hours: float) -> str:
+    """`7 days`, `36 h`, `90 min`, `45 s`: the largest unit that says it in whole numbers, else hours."""
+    seconds = round(Decimal(str(hours)) * 3600, 6)  # a third of an hour is no whole number of anything as a float
+    for word, least in (("days", 2), ("h", 1), ("min", 1), ("s", 1)):
+        number = seconds / _SECONDS[word]
+        if number >= least and number == int(number):
+            return f"{int(number)} {word}"
+    return f"{hours:g} h"
+
+
+def say_kept(hours: float) -> str:
+    """How long a run is kept after its verification: as `say_hours`, but 0 means more than a short time."""
+    return say_hours(hours) if hours else AT_ONCE
+
+
+def say_bytes(size: int) -> str:
+    """`500 GB`, `1.5 TB`: the largest unit that says it exactly with two decimals at the most."""
+    for unit, factor in _SAID_BYTES:
+        number = Decimal(size) / factor
+        if size >= factor and number == round(number, 2):
+            return f"{number.normalize():f} {unit}"
+    return f"{size} B"
+
+
+def say_about(size: int) -> str:
+    """`412.8 GB`: two decimals below ten, one above."""
+    if abs(size) < 1000:
+        return f"{size} B"
+    value, units = size / 1000, ["kB", "MB", "GB", "TB", "PB", "EB"]
+    # 999.95 would be printed as 1000.0: that is one of the next unit.
+    while round(abs(value), 1) >= 1000 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    decimals = 2 if round(abs(value), 2) < 10 else 1
+    return f"{value:.{decimals}f} {units[0]}"
+
+
+def say_count(number: int, noun: str) -> str:
+    """`1 run`, `2,000 runs`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _duration(text: str, plain: str, most: Decimal, bounds: str) -> float:
+    """In hours if `plain` is h, in minutes if it is m, as is the limit."""
+    number, factor = _parts(text, {"": _SECONDS[plain], **_SECONDS})
+    value = None if number is None else number * factor / _SECONDS[plain]
+    if value is None or value > most:
+        raise ValueError(f"{text} is no duration {bounds}, such as 24, 24h or 30d")
+    return float(value)
+
+
+def _parts(text: str, units: Mapping[str, Decimal]) -> tuple[Decimal | None, Decimal]:
+    """The number and its unit's factor; None for what is no number, or has another unit."""
+    match = _NUMBER.fullmatch(text.strip(" "))
+    if match is None or match[2].lower() not in units:
+        return None, Decimal(1)
+    return Decimal(match[1]), units[match[2].lower()]

@@ -1,0 +1,85 @@
+"""Rehearsal: what a night without a surprise is, and what a surprise is.
+
+A policy that is new to the schedule first only records what it would do. It is let loose by a person, or after some
+nights in which nothing that it would have cleared turned out to be needed or unsafe; and it goes back to rehearsal
+when that happens later.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from cleanup.rules.gates import BY_HOLD_FILE, BY_RECORD, QUIET_PERIOD, Facts, Finding
+from cleanup.rules.policy import DEFAULT_REHEARSAL_NIGHTS
+from cleanup.rules.reasons import Reason
+
+NIGHT = timedelta(days=1)
+
+# Somebody needs the run after all; somebody works on it; the twin on which everything rests is not what it was.
+HELD = frozenset({Reason.HELD})
+CHANGED = frozenset(
+    {
+        Reason.NOT_IN_MANIFEST,
+        Reason.MISSING_FILE,
+        Reason.CHANGED_SINCE_VERIFICATION,
+        Reason.SYNC_STATE_DIFFERS,
+        Reason.NOT_QUIET,
+        Reason.FUTURE_DATED,
+        Reason.WRITER_ACTIVE,
+    }
+)
+LOST_TWIN = frozenset({Reason.NAS_MISSING_FILE, Reason.NAS_SIZE_MISMATCH, Reason.NAS_CHECKSUM_MISMATCH})
+# A NAS that does not answer, a root that is not mounted and the like say nothing of the run.
+SURPRISING = HELD | CHANGED | LOST_TWIN
+# What only the clear itself finds, after every gate had been open to names and sizes.
+SURPRISING_AT_CLEAR = frozenset({Reason.NAS_CHECKSUM_MISMATCH, Reason.CHANGED_SINCE_VERIFICATION, Reason.PATH_OCCUPIED})
+
+
+def nights_wanted(nights: int | None) -> int:
+    """After how many clean nights a version is promoted, by what it says itself; 0: by a person only."""
+    return DEFAULT_REHEARSAL_NIGHTS if nights is None else nights
+
+
+def clean_nights(since: datetime, passes: Iterable[datetime], now: datetime) -> int:
+    """The nights since an instant, in which the policy was really tried.
+
+    `since` is the later of the version's creation and its last surprise, `passes` when its rehearsals ran. A night is
+    a full span of 24 hours since then; one in which no pass ran, as with the host switched off, has shown nothing.
+    """
+    if now <= since:
+        return 0
+    over = (now - since) // NIGHT
+    return len({night for at in passes if at >= since and (night := (at - since) // NIGHT) < over})
+
+
+def ready(wanted: int | None, nights: int) -> bool:
+    """Whether a version has the clean nights that it asks for; never where only a person may promote it."""
+    wanted = nights_wanted(wanted)
+    return bool(wanted) and nights >= wanted
+
+
+def surprise_in(facts: Facts, said_at: datetime, now: datetime) -> Finding | None:
+    """Why a run should not have gone after all that a rehearsal said at an instant it would clear; None if it may.
+
+    Holds count as of now. What discovery saw counts if it looked after that instant: before, the rehearsal had looked
+    later itself. Data that was touched before it had been weighed by then too.
+    """
+    if facts.hold_file is not None and facts.gathered_at > said_at:
+        return Finding(Reason.HELD, f"{BY_HOLD_FILE} in the run")
+    if facts.kept_local and facts.gathered_at > said_at:
+        return Finding(Reason.HELD, f"{BY_RECORD} {facts.kept_local}")
+    for hold in facts.holds:
+        if hold.lasts(now):
+            return Finding(Reason.HELD, hold.said)
+    if facts.gathered_at <= said_at:
+        return None
+    proof_findings = facts.proof.findings if facts.proof else ()
+    for finding in (*facts.tree_findings, *proof_findings):
+        if finding.reason in CHANGED | LOST_TWIN:
+            return finding
+    written_at = facts.newest_data_at
+    if facts.future is not None:  # those times tell nothing, but when they were first seen does
+        written_at = max(filter(None, [facts.future.others_at, facts.future.since]))
+    if written_at is not None and written_at > said_at:
+        reason = Reason.NOT_QUIET if now - written_at < QUIET_PERIOD else Reason.CHANGED_SINCE_VERIFICATION
+        return Finding(reason, "data was written after the rehearsal")
+    return None

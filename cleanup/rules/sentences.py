@@ -1,0 +1,130 @@
+"""A policy in one sentence: where it applies, what it does, and whether it is rehearsed first."""
+
+from typing import Any
+
+from cleanup.rules.policy import ROOT_FIELDS, SWEEP_FIELDS, Beyond, Mode, Policy, Scope, ScopedPolicy, Stage
+from cleanup.rules.quantities import AT_ONCE, say_bytes, say_count, say_hours, say_kept
+from cleanup.rules.rehearsal import nights_wanted
+
+# What a version says, in the order in which it is told.
+FIELDS = (
+    "mode",
+    "retain_hours",
+    "proof",
+    "only_here",
+    "min_retain_hours",
+    "stalled_after_hours",
+    *ROOT_FIELDS,
+    *SWEEP_FIELDS,
+)
+
+
+# What says how long a run is kept.
+KEPT = ("retain_hours", "min_retain_hours")
+ONLY_HERE = {Beyond.TELL: "told before a clear", Beyond.BLOCK: "blocks a clear"}
+
+
+def name_scope(scope: Scope) -> str:
+    """`the whole lab`, `FLOW_01, test runs`, `PROJ-0042 on CONFOCAL_01, staging root lab`."""
+    where = scope.equipment or ""
+    if scope.project:
+        where = f"{scope.project} on {where}" if where else scope.project
+    kind = f"{scope.run_kind} runs" if scope.run_kind else ""
+    root = f"staging root {scope.root}" if scope.root else ""
+    return ", ".join(part for part in (where, kind, root) if part) or "the whole lab"
+
+
+def describe(version: ScopedPolicy, policy: Policy, *, nights: int | None) -> str:
+    """What a version means, as a sentence for the page and the command line.
+
+    `policy` is what applies in the version's scope together with the wider ones, `nights` what the version says of its
+    rehearsal. A narrower scope may say otherwise. Names stand in it as instruments wrote them.
+    """
+    return f"{name_scope(version.scope)}: {'; '.join([_taking(version, policy, nights), *_bounds(version)])}"
+
+
+def describe_stage(version: ScopedPolicy, *, nights: int | None) -> str:
+    """How far a version has come with its rehearsal, in words."""
+    if version.stage is Stage.PROMOTED:
+        return "in force"
+    if version.stage is Stage.OFF:
+        return "in force, never rehearsed"
+    wanted = nights_wanted(nights)
+    return f"rehearsed first for {_nights(wanted)}" if wanted else "rehearsed until somebody promotes it"
+
+
+def say_field(name: str, value: Any) -> str:  # noqa: ANN401
+    """A field's value as people say it; an unset one is left to wider scopes."""
+    return AT_ONCE if name in KEPT and value == 0 else say_typed(name, value)
+
+
+def say_typed(name: str, value: Any) -> str:  # noqa: ANN401
+    """The same in words that can be typed again."""
+    if value is None:
+        return "unset"
+    if name.endswith("_hours"):
+        return say_hours(value)
+    if name.endswith("_bytes"):
+        return say_bytes(value)
+    if name == "budget_minutes":
+        return say_hours(value / 60)
+    if name == "max_share":
+        return f"{value * 100:g} %"
+    return str(value)
+
+
+def _taking(version: ScopedPolicy, policy: Policy, nights: int | None) -> str:
+    proven = f"proven by {policy.proof}"
+    if policy.mode is not Mode.SCHEDULED:
+        return f"manual, cleared by an operator alone, {proven}"
+    kept = f"{_kept(policy)} after verification" if policy.retain_hours else _kept(policy)
+    if policy.min_retain_hours < policy.retain_hours:
+        floor = say_kept(policy.min_retain_hours)
+        kept += f" ({floor}{'' if policy.min_retain_hours else ','} where the disk is too full)"
+    return f"scheduled, {kept}, {proven}; {_rehearsed(version, policy, nights)}"
+
+
+def _kept(policy: Policy) -> str:
+    return f"kept {say_hours(policy.retain_hours)}" if policy.retain_hours else f"cleared {AT_ONCE}"
+
+
+def _rehearsed(version: ScopedPolicy, policy: Policy, nights: int | None) -> str:
+    others = [number for number in policy.rehearsing if number != version.version]
+    if version.stage is Stage.REHEARSING or not others:
+        meanwhile = policy.meanwhile if version.version in policy.rehearsing else None
+        goes = meanwhile is not None and meanwhile.mode is Mode.SCHEDULED
+        kept = f", until then {_kept(meanwhile)}" if meanwhile and goes else ""
+        return describe_stage(version, nights=nights) + kept
+    return f"still rehearsed with version {', '.join(map(str, others))}"
+
+
+def _bounds(version: ScopedPolicy) -> list[str]:
+    """What the version itself says besides; what it leaves unset goes without saying."""
+    bounds = []
+    if version.max_bytes is not None:
+        bounds.append(f"too full above {say_bytes(version.max_bytes)}")
+    if version.max_runs is not None:
+        bounds.append(f"too full above {say_count(version.max_runs, 'run')}")
+    if version.free_start_bytes is not None and version.free_stop_bytes is not None:
+        start, stop = say_bytes(version.free_start_bytes), say_bytes(version.free_stop_bytes)
+        bounds.append(f"too full below {start} free, until {stop} are free")
+    budget = [
+        say_count(version.budget_runs, "run") if version.budget_runs is not None else "",
+        say_bytes(version.budget_bytes) if version.budget_bytes is not None else "",
+        say_hours(version.budget_minutes / 60) if version.budget_minutes is not None else "",
+    ]
+    if any(budget):
+        bounds.append(f"a sweep takes at most {', '.join(part for part in budget if part)}")
+    if version.max_share is not None:
+        bounds.append(
+            f"sweeps that would take more than {version.max_share * 100:g} % of the staged bytes in a day stop and ask"
+        )
+    if version.only_here is not None:
+        bounds.append(f"what the NAS lacks besides bytes: {ONLY_HERE[version.only_here]}")
+    if version.stalled_after_hours is not None:
+        bounds.append(f"stalled after {say_hours(version.stalled_after_hours)}")
+    return bounds
+
+
+def _nights(number: int) -> str:
+    return "1 night" if number == 1 else f"{number} nights"

@@ -1,0 +1,92 @@
+"""What the question of a breaker shows: the runs that would go, and the versions of the policy that say so.
+
+A go-on is an answer to that question. So it covers these runs as they were shown, and no others.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from cleanup.rules.policy import TAKING_FIELDS, Limits, Policy
+from cleanup.rules.quantities import say_about, say_count
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownRun:
+    """One run as it was shown: its logical bytes, the versions that let it go, and a mark that stands for all of it."""
+
+    bytes: int
+    versions: tuple[int, ...]
+    mark: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The runs of one staging root that a question shows, by their keys."""
+
+    runs: Mapping[int, ShownRun] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        return sum(run.bytes for run in self.runs.values())
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The versions of the policy by which the runs go."""
+        return tuple(sorted({version for run in self.runs.values() for version in run.versions}))
+
+    @cached_property
+    def code(self) -> str:
+        """What a form brings back: by it an answer says which question it is for."""
+        seen = json.dumps(sorted((key, run.mark) for key, run in self.runs.items()))
+        return hashlib.sha256(seen.encode()).hexdigest()[:16]
+
+    def covers(self, key: int, now: ShownRun) -> bool:
+        """Whether a run was shown, as it is now."""
+        return key in self.runs and self.runs[key].mark == now.mark
+
+    def lacks(self, now: "Shown") -> tuple[int, ...]:
+        """The runs that would go now and were not shown, or not so. What would stay by now is no more than was seen."""
+        return tuple(key for key, run in now.runs.items() if not self.covers(key, run))
+
+    def as_json(self) -> dict[str, Any]:
+        """As a breaker's row keeps it."""
+        return {"runs": [[key, run.bytes, list(run.versions), run.mark] for key, run in self.runs.items()]}
+
+    @classmethod
+    def of_json(cls, kept: Mapping[str, Any]) -> "Shown":
+        """Read that back; of an older row, which kept none, it is empty."""
+        return cls(
+            {
+                key: ShownRun(bytes=size, versions=tuple(versions), mark=mark)
+                for key, size, versions, mark in kept.get("runs", [])
+            }
+        )
+
+
+def say_shown(shown: Shown) -> str:
+    """`30 runs (60.0 GB) by policy versions 1, 3`."""
+    word = "version" if len(shown.versions) == 1 else "versions"
+    by = f" by policy {word} {', '.join(map(str, shown.versions))}" if shown.versions else ""
+    return f"{say_count(len(shown.runs), 'run')} ({say_about(shown.bytes)}){by}"
+
+
+def shown_run(
+    *, identity: str, verified_at: datetime | None, size: int, due: bool, policy: Policy, limits: Limits
+) -> ShownRun:
+    """One run of a plan. One that is not `due` goes by pressure alone, so the root's limits let it go as well."""
+    versions = versions_behind(policy if due else policy.under_pressure(), None if due else limits)
+    seen = json.dumps([identity, verified_at and verified_at.timestamp(), size, versions])
+    mark = hashlib.sha256(seen.encode()).hexdigest()[:12]
+    return ShownRun(bytes=size, versions=versions, mark=mark)
+
+
+def versions_behind(policy: Policy, limits: Limits | None) -> tuple[int, ...]:
+    """The versions that decide whether a run goes, each once, the lowest first."""
+    found: Iterable[int] = (by.version for name, by in policy.decided_by.items() if name in TAKING_FIELDS)
+    of_limits = () if limits is None else (*limits.rehearsing, *limits.promoted, *limits.unrehearsed)
+    return tuple(sorted({*found, *of_limits}))

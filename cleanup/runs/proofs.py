@@ -1,0 +1,344 @@
+"""The proof: does the NAS hold every byte of a run, and is what was shown of late still true.
+
+Nothing here decides. A comparison ends in `ProofFacts` with findings or without; `policy.gates` does the rest.
+"""
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from django.conf import settings
+
+from cleanup.lab import two_places
+from cleanup.lab.nas import Reader, twin_of, with_way_out
+from cleanup.models import Difference, Proof, Run
+from cleanup.rules.gates import Finding, ProofFacts
+from cleanup.rules.policy import ProofLevel
+from cleanup.rules.reasons import Reason
+from cleanup.storage import hashing, run_paths
+from cleanup.storage.inode_kinds import keeps_inodes
+from cleanup.storage.nas import client
+from cleanup.storage.places import Place
+from cleanup.storage.run_paths import show
+from cleanup.storage.staging import manifest, run_tree
+
+NAMES_SHOWN = 3
+# How long a proof may be used again while nothing on either side has changed.
+PROOF_MAX_AGE = timedelta(hours=24)
+# A file that is changed again within the grain of its filesystem's clock keeps its time.
+_GRAIN = timedelta(seconds=2)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A comparison: what it showed, and the NAS listing that it was made with (None if there was none).
+
+    `missing` and `other_size` count the staged data files that the NAS has not, or has in another size.
+    """
+
+    proof: ProofFacts
+    listing: client.Listing | None = None
+    missing: int = 0
+    other_size: int = 0
+
+
+def compare_names(
+    run: Run,
+    scanned: run_tree.Scan,
+    reader: Reader,
+    listed: manifest.Manifest | None,
+    *,
+    staging: int,
+    recent: bool = False,
+) -> Compared:
+    """Whether the NAS holds every data file, by name and size. Level `size`.
+
+    `staging` is the open staging root, `recent` as for `nas.NasReader.read`.
+    """
+    return _compare(
+        run, scanned, reader, listed, staging=staging, with_bytes=False, recent=recent, progress=lambda size: None
+    )
+
+
+def compare_bytes(
+    run: Run,
+    opened: int,
+    scanned: run_tree.Scan,
+    listed: manifest.Manifest | None,
+    reader: Reader,
+    progress: Callable[[int], None],
+    *,
+    staging: int,
+) -> Compared:
+    """Read every staged byte and every byte on the NAS again, and compare both with the manifest. Level `checksum`.
+
+    Without a manifest they are compared with each other. `opened` is the run's descriptor, `staging` that of its root;
+    `progress` is told the bytes read on either side since it was last told.
+    """
+    compared = _compare(run, scanned, reader, listed, staging=staging, with_bytes=True, recent=False, progress=progress)
+    proof, listing = replace(compared.proof, level=ProofLevel.CHECKSUM), compared.listing
+    if proof.findings or listing is None:
+        return Compared(proof, listing)
+    files = scanned.data_files
+    expected = _expected(files, listed, listing)
+    wrong = [
+        f"{show(entry.path)} on the NAS"
+        for entry in files
+        if not expected(entry.path) or listing.files[entry.path].digest != expected(entry.path)
+    ]
+    for batch in hashing.batches(files):
+        try:
+            wrong += _staged_differences(opened, batch, expected, progress)
+        except OSError as error:
+            name = f"{error.filename}: " if isinstance(error.filename, str) else ""
+            reason = Reason.PERMISSION_DENIED if error.errno == errno.EACCES else Reason.STAGING_IO_ERROR
+            finding = Finding(reason, f"{name}{os.strerror(error.errno or 0)}")
+            return Compared(replace(proof, findings=(finding,)), listing)
+    if wrong:
+        finding = Finding(Reason.NAS_CHECKSUM_MISMATCH, name_some(wrong))
+        return Compared(replace(proof, findings=(finding,)), listing)
+    return Compared(proof, listing)
+
+
+def _expected(
+    files: Collection[run_tree.Entry], listed: manifest.Manifest | None, listing: client.Listing
+) -> Callable[[bytes], bytes | None]:
+    """The digest that a data file must have on both sides, by its path.
+
+    Where the manifest and the NAS agree on every file, the NAS's digests stand for the manifest's: those of a run of
+    very many files would be held in memory twice.
+    """
+    paths = {entry.path for entry in files}
+    if listed is None or _agree(listed, listing, paths):
+        return lambda path: listing.files[path].digest
+    return listed.digests_of(paths).get
+
+
+def _agree(listed: manifest.Manifest, listing: client.Listing, paths: Collection[bytes]) -> bool:
+    """Whether each of `paths`, all of them on the NAS, is listed with the digest that was read there."""
+    equal = (listing.files[path].digest == digest for path, digest in listed.items() if path in paths)
+    return sum(equal) == len(paths)
+
+
+def _staged_differences(
+    opened: int, batch: list[run_tree.Entry], expected: Callable[[bytes], bytes | None], progress: Callable[[int], None]
+) -> list[str]:
+    """The files of one batch whose staged bytes are not what was expected."""
+    hashed = hashing.hash_batch(opened, [entry.path for entry in batch], beat=progress)
+    return [
+        f"{show(entry.path)} in staging"
+        for entry, (digest, status) in zip(batch, hashed, strict=True)
+        if digest != expected(entry.path) or (status.ino, status.size) != (entry.ino, entry.size)
+    ]
+
+
+def _compare(
+    run: Run,
+    scanned: run_tree.Scan,
+    reader: Reader,
+    listed: manifest.Manifest | None,
+    *,
+    staging: int,
+    with_bytes: bool,
+    recent: bool,
+    progress: Callable[[int], None],
+) -> Compared:
+    files = scanned.data_files
+    proof = ProofFacts(
+        level=ProofLevel.SIZE,
+        files=len(files),
+        bytes=run_tree.count(files).bytes,
+        manifest_sha256=listed.sha256 if listed else "",
+    )
+    twin = twin_of(run)
+    if not twin.root.path:
+        return Compared(replace(proof, findings=(Finding(Reason.NAS_NOT_CONFIGURED),)))
+    try:
+        wanted = [entry.path for entry in files]
+        listing = reader.read(twin.path, with_bytes=with_bytes, recent=recent, wanted=wanted, progress=progress)
+    except client.NasError as error:
+        problem = with_way_out(run, error.problem)
+        return Compared(replace(proof, findings=(Finding(Reason(problem.reason), problem.detail),)))
+    missing = [entry for entry in files if entry.path not in listing.files]
+    other = [entry for entry in files if entry.path in listing.files and listing.files[entry.path].size != entry.size]
+    findings = [*two_places.findings(run.root, staging, listing.place)]
+    findings += _same_filesystem(run, scanned.device, files, listing, known={found.reason for found in findings})
+    for reason, entries in ((Reason.NAS_MISSING_FILE, missing), (Reason.NAS_SIZE_MISMATCH, other)):
+        if entries:
+            names = name_some([show(entry.path) for entry in entries])
+            findings.append(Finding(reason, f"{len(entries)} of {len(files)}: {names}"))
+    return Compared(replace(proof, findings=tuple(findings)), listing, len(missing), len(other))
+
+
+def _same_filesystem(
+    run: Run, device: int, files: Iterable[run_tree.Entry], listing: client.Listing, *, known: Collection[Reason]
+) -> Iterator[Finding]:
+    if listing.device == device:
+        if not run.root.allow_same_filesystem and Reason.NAS_SAME_FILESYSTEM not in known:
+            yield Finding(Reason.NAS_SAME_FILESYSTEM)
+        one = [entry for entry in files if entry.path in listing.files and listing.files[entry.path].ino == entry.ino]
+        if one:
+            names = name_some([show(entry.path) for entry in one])
+            yield Finding(Reason.NAS_SAME_FILESYSTEM, f"the very same file: {names}")
+
+
+class Renumbered(NamedTuple):
+    """Files of a twin that may have changed though their sizes and times are as before.
+
+    Those of `paths` have other inode numbers, on a mount that need not keep them. Those that are `rewritten` have
+    another ctime: perhaps other bytes and their old time given back, as copying in place does, perhaps only another
+    mode or place.
+    """
+
+    paths: frozenset[bytes]
+    rewritten: tuple[str, ...]
+
+
+def changed_on_nas(
+    run: Run, before: client.Listing, files: Iterable[run_tree.Entry], reader: Reader, *, staging: int
+) -> Finding | Renumbered | None:
+    """What keeps the NAS listing of a comparison from being true now, asked again just before the commit.
+
+    `files` are the data files that the plan removes; more files on the NAS than those are no matter. `staging` is the
+    open staging root: that the NAS is a second place is judged again as well.
+    """
+    paths = [entry.path for entry in files]
+    try:
+        now = reader.read(twin_of(run).path, with_bytes=False, wanted=paths)
+    except client.NasError as error:
+        return Finding(Reason(error.problem.reason), error.problem.detail)
+    if one_place := next(two_places.findings(run.root, staging, now.place), None):
+        return one_place
+    if (now.device, now.place.mounting) != (before.device, before.place.mounting):
+        return Finding(Reason.NOT_COMPARED, "another filesystem is mounted there since it was compared")
+    missing = [show(path) for path in paths if path not in now.files]
+    if missing:
+        return Finding(Reason.NAS_MISSING_FILE, f"gone since it was compared: {name_some(missing)}")
+    known = 0 if keeps_inodes(now.place) and keeps_inodes(before.place) else 1
+    changed = [path for path in paths if _marks(now.files[path])[known:] != _marks(before.files[path])[known:]]
+    if changed:
+        names = name_some([show(path) for path in changed])
+        return Finding(Reason.NOT_COMPARED, f"changed on the NAS since it was compared: {names}")
+    rewritten = [path for path in paths if now.files[path].ctime_ns != before.files[path].ctime_ns]
+    renumbered = [path for path in paths if now.files[path].ino != before.files[path].ino]
+    if not rewritten and not renumbered:
+        return None
+    return Renumbered(frozenset(renumbered), tuple(map(show, rewritten)))
+
+
+def _marks(twin: client.Twin) -> tuple[int, int, int]:
+    """What tells that a file on the NAS has changed."""
+    return twin.ino, twin.size, twin.mtime_ns
+
+
+def evidence(
+    run: Run, scanned: run_tree.Scan, listed: manifest.Manifest | None, listing: client.Listing, at: datetime
+) -> str:
+    """The digest of everything by which a change on either side would show; empty if no later look could be sure.
+
+    The inode, size, mtime and ctime of the staged entries (without the wizard's locks) and of the NAS files, the
+    manifest's digest, which roots they are, and what is mounted as the NAS: a disk that was copied to another as a
+    whole has the same inodes and times, and may have other bytes. Not sure: a file on the NAS that was written a moment
+    before it was read.
+    """
+    newest = max((listing.files[path].mtime_ns for path in _on_both(scanned, listing)), default=0)
+    if newest >= (at - _GRAIN).timestamp() * 1e9:
+        return ""
+    mounted = map(_storage, listing.place.all_beneath())
+    return _digest(run, scanned, listed, listing, mounted, lambda twin: (*_marks(twin), twin.ctime_ns))
+
+
+def lasting_evidence(
+    run: Run, scanned: run_tree.Scan, listed: manifest.Manifest | None, listing: client.Listing
+) -> str:
+    """As `evidence`, for what more is taken for unchanged: a difference, which can only keep a run, or accepted bytes.
+
+    What is mounted as the NAS is no part of it: a disk that goes and comes back is the same damaged one. Nor is an
+    inode number where the mount need not keep it. By the time of the last change that the NAS tells a mended file shows
+    though it has its old size and time.
+    """
+    numbered = keeps_inodes(listing.place)
+
+    def marks(twin: client.Twin) -> tuple[int, ...]:
+        return (twin.ino if numbered else 0, twin.size, twin.mtime_ns, twin.ctime_ns)
+
+    return _digest(run, scanned, listed, listing, (), marks)
+
+
+def written_between(scanned: run_tree.Scan, listing: client.Listing, since: datetime, until: datetime) -> bool:
+    """Whether a twin file is dated between two instants, or within the grain of the NAS's clock before or after."""
+    first, last = (since - _GRAIN).timestamp(), (until + _GRAIN).timestamp()
+    twins = (listing.files[path] for path in _on_both(scanned, listing))
+    return any(first <= twin.mtime_ns / 1e9 <= last for twin in twins)
+
+
+def _digest(
+    run: Run,
+    scanned: run_tree.Scan,
+    listed: manifest.Manifest | None,
+    listing: client.Listing,
+    mounted: Iterable[object],
+    marks: Callable[[client.Twin], tuple[int, ...]],
+) -> str:
+    """The SHA-256 of the staged entries' marks, the manifest's digest, which roots they are, and what the NAS shows.
+
+    `marks` are what counts of a file on the NAS.
+    """
+    seen = hashlib.sha256()
+    place = twin_of(run)
+    places = (run.root.token, place.root.token, run.run_path, place.path, scanned.ino, listed.sha256 if listed else "")
+    seen.update(repr((*places, *mounted)).encode())
+    for entry in sorted(scanned.compared, key=lambda entry: entry.path):
+        # The folder of the wizard's locks gets another time with each that comes or goes; what is in it is asked for.
+        times = () if entry.path == run_paths.METADATA else (entry.mtime_ns, entry.ctime_ns)
+        seen.update(repr((entry.path, entry.is_file, entry.ino, entry.size, *times)).encode())
+    for path in sorted(_on_both(scanned, listing)):
+        seen.update(repr((path, *marks(listing.files[path]))).encode())
+    return seen.hexdigest()
+
+
+def _on_both(scanned: run_tree.Scan, listing: client.Listing) -> Iterator[bytes]:
+    """The paths of the data files that the NAS holds as well."""
+    return (entry.path for entry in scanned.data_files if entry.path in listing.files)
+
+
+def _storage(place: Place) -> tuple[object, ...]:
+    """What tells one storage from another that took its place, for as long as the host runs and it stays mounted."""
+    return place.mount.fstype, place.mount.source, place.path, place.signs, place.mounting
+
+
+def reusable(run: Run, found: str, now: datetime) -> Proof | None:
+    """The newest proof by checksum with this evidence, a day old at the most. None: read it all anew.
+
+    So it is where a later comparison has found a difference, until one finds every byte equal: whoever gives a file its
+    old time back gives it no old bytes.
+    """
+    if not found or Difference.objects.filter(run=run).exists():
+        return None
+    by_bytes = run.proofs.filter(level=ProofLevel.CHECKSUM, evidence=found, accepted=None)
+    return by_bytes.filter(at__gt=now - PROOF_MAX_AGE, at__lte=now).order_by("-at").first()
+
+
+def keep(run: Run, proof: ProofFacts, level: ProofLevel, evidence: str, now: datetime) -> Proof:
+    """Write down a proof that was made now; at `record` it says that nothing was compared but the record."""
+    return Proof.objects.create(
+        run=run,
+        level=level,
+        at=now,
+        host=settings.EXLAB_HOST,
+        files=proof.files,
+        bytes=proof.bytes,
+        manifest_sha256=proof.manifest_sha256,
+        evidence=evidence,
+        accepted_id=proof.accepted,
+    )
+
+
+def name_some(names: list[str]) -> str:
+    """The first few of many names, with the number of the others."""
+    shown = ", ".join(name for name in names[:NAMES_SHOWN] if name)
+    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"

@@ -1,0 +1,386 @@
+"""Registering again: the way out where a run, or a whole staging root, lies on another disk than before.
+
+A restored or copied directory has another inode, so nothing is done with it until a person says that it is the run.
+What lies there must still carry the run's record, with the history that is known here; its bytes are not looked at,
+since every clear compares them anyway. No run is touched on disk.
+"""
+
+import contextlib
+import enum
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.db import transaction
+
+from cleanup.lab import first_nights, opening, roots, twins
+from cleanup.lab.nas import record_places
+from cleanup.lab.opening import OpenRun, Unreachable
+from cleanup.lab.roots import RegistrationError
+from cleanup.ledger import entries
+from cleanup.models import ClearAttempt, LedgerKind, Phase, Run, StagingRoot
+from cleanup.rules.gates import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.rules.states import State
+from cleanup.runs import inspection
+from cleanup.storage import errors, linux, run_paths
+from cleanup.storage.staging import ingest, run_tree
+from cleanup.storage.staging.records import Records
+
+logger = logging.getLogger(__name__)
+
+
+class Action(enum.StrEnum):
+    """What became, or would become, of one run."""
+
+    REREGISTERED = "reregistered"
+    WOULD_REREGISTER = "would_reregister"
+    DECLARED_GONE = "declared_gone"
+    WOULD_DECLARE_GONE = "would_declare_gone"
+    UNCHANGED = "unchanged"
+    REFUSED = "refused"
+
+
+_REHEARSED = {Action.REREGISTERED: Action.WOULD_REREGISTER, Action.DECLARED_GONE: Action.WOULD_DECLARE_GONE}
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a person asks for. `replaced`: a run in whose place another one lies may be declared gone."""
+
+    now: datetime
+    actor: str
+    note: str = ""
+    replaced: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one run; `finding` says why it was refused or declared gone, `said` where no reason fits.
+
+    `moved_from` and `moved_to` are run paths, where a run has another one now or would have.
+    """
+
+    run: Run
+    action: Action
+    finding: Finding | None = None
+    said: str = ""
+    moved_from: str = ""
+    moved_to: str = ""
+
+
+@dataclass
+class Moved:
+    """What became of a staging root: how it is registered now, or would be, and its runs."""
+
+    root: StagingRoot
+    warnings: list[str] = field(default_factory=list)
+    runs: list[Outcome] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """What lies at a run's path: its identity, and why it is not that run. `another`: it may be declared so."""
+
+    identity: str = ""
+    objection: Finding | None = None
+    another: bool = False
+
+
+def reregister_runs(runs: Iterable[Run], order: Order) -> list[Outcome]:
+    """Take what lies at the paths of these runs for them, one by one, where its record says so. Twice is harmless."""
+    outcomes = []
+    for run in runs:
+        try:
+            with undisturbed(run.root, order), opening.open_root(run.root) as descriptor:
+                outcomes.append(_settle(run, descriptor, order))
+        except Unreachable as error:
+            outcomes.append(Outcome(run, Action.REFUSED, error.finding))
+    return outcomes
+
+
+def reregister_root(
+    root: StagingRoot,
+    order: Order,
+    *,
+    path: str = "",
+    nas_path: str = "",
+    instrument_nas: Mapping[str, str] | None = None,
+    with_runs: bool = True,
+) -> Moved:
+    """Register a staging root again, in another place if one is named, and then every staged run that lies there.
+
+    Without `path` it must carry its registered token. In a new place it may carry another one, or get one: never the
+    old, since the old disk may carry that still. Runs that are not there, or another one's, are listed as refused and
+    stay as they are. Twice is harmless.
+
+    Raises RegistrationError where the place must not be this root, or a clear of the root has not come to its end.
+    """
+    with undisturbed(root, order):
+        place = roots.inspect_place(root, path=path, nas_path=nas_path, instrument_nas=instrument_nas)
+        _refuse_fences(root, place)
+        moved = Moved(place, _warnings(root, place))
+        runs = list(Run.objects.staged().with_root().filter(root=root).order_by("run_path")) if with_runs else []
+        if path:
+            _refuse_unknown_place(root, place, runs)
+        elif with_runs:
+            _refuse_unreachable(root)
+        if not order.dry_run:
+            if path:
+                roots.prepare_place(place)
+            _save(root, place, order)
+        else:
+            _refuse_active(root)
+        if with_runs:
+            with _opened(place, order) as descriptor:
+                moved.runs = [_settle(run, descriptor, order, place=place) for run in runs]
+    return moved
+
+
+@contextlib.contextmanager
+def undisturbed(root: StagingRoot, order: Order) -> Iterator[None]:
+    """Keep discovery from looking at a root meanwhile: it would write down what it saw in the old place."""
+    with contextlib.ExitStack() as stack:
+        if not order.dry_run:
+            stack.enter_context(opening.data_dir().lock(f"discovery-{root.pk}", wait=True))
+        yield
+
+
+@contextlib.contextmanager
+def _opened(place: StagingRoot, order: Order) -> Iterator[int]:
+    """The root in its place. A rehearsal lays no token, so where there is none yet it goes without."""
+    if order.dry_run and not place.token:
+        with run_paths.opened(run_paths.open_root(place.path)) as descriptor:
+            yield descriptor
+        return
+    with opening.open_root(place) as descriptor:
+        yield descriptor
+
+
+def _refuse_unreachable(root: StagingRoot) -> None:
+    try:
+        with opening.open_root(root):
+            return
+    except Unreachable as error:
+        said = f"{error.finding.reason.sentence} ({error.finding.detail})"
+        raise RegistrationError(
+            f"{root.path}: {said} If another disk with the same runs lies there, say so with --path."
+        ) from None
+
+
+def _refuse_unknown_place(root: StagingRoot, place: StagingRoot, runs: list[Run]) -> None:
+    """A place without the root's own token must show by one run at least that it is the right one."""
+    if not runs or (root.token and place.token == root.token):
+        return
+    with run_paths.opened(run_paths.open_root(place.path)) as descriptor:
+        if not any(_look(run, descriptor).objection is None for run in runs):
+            raise RegistrationError(
+                f"None of the {len(runs)} staged runs of {root.name} lies in {place.path}: is it the right place?"
+            )
+
+
+def _refuse_fences(root: StagingRoot, place: StagingRoot) -> None:
+    """What a clear has left half removed can only be finished where its plan was made."""
+    incomplete = ClearAttempt.objects.filter(
+        run__root=root, phase=Phase.DONE, reason=Reason.REMOVAL_INCOMPLETE
+    ).select_related("run")
+    if not incomplete:
+        return
+    with contextlib.ExitStack() as stack:
+        places = []
+        with contextlib.suppress(OSError):
+            places.append(stack.enter_context(run_paths.opened(run_paths.open_root(place.path))))
+        with contextlib.suppress(Unreachable):
+            places.append(stack.enter_context(opening.open_root(root)))
+        for attempt in incomplete:
+            fence = run_tree.fence_name(attempt.pk.hex)
+            if any(_lies_there(descriptor, attempt.run, fence) for descriptor in places):
+                raise RegistrationError(
+                    f"{run_paths.show(fence)} beside {attempt.run.run_path} is what a clear could not remove. Let "
+                    "`recover` finish it where it was begun, or take it away by hand; then try again."
+                )
+
+
+def _lies_there(root: int, run: Run, name: bytes) -> bool:
+    try:
+        with opening.open_run(root, run.run_path, name=name):
+            return True
+    except Unreachable as error:
+        return error.finding.reason is not Reason.MISSING_DIRECTORY
+
+
+def _refuse_active(root: StagingRoot) -> None:
+    active = ClearAttempt.objects.filter(run__root=root, phase__in=ClearAttempt.ACTIVE).count()
+    if active:
+        raise RegistrationError(
+            f"{active} clears of {root.name} have not come to their end. Wait for them, or let `recover` settle them "
+            "with the disk in its old place; then try again."
+        )
+
+
+def _save(root: StagingRoot, place: StagingRoot, order: Order) -> None:
+    """Register the place. While the rows of its runs are locked, no attempt on one of them can begin."""
+    with transaction.atomic():
+        list(Run.objects.select_for_update().filter(root=root).values_list("pk", flat=True))
+        _refuse_active(root)
+        StagingRoot.objects.filter(pk=root.pk).update(
+            path=place.path,
+            token=place.token,
+            nas_path=place.nas_path,
+            nas_token=place.nas_token,
+            instrument_nas=place.instrument_nas,
+            problem="" if place.path != root.path else root.problem,
+        )
+        if first_nights.place_of(place) != first_nights.place_of(root):
+            first_nights.came(place, order.now, note="it was registered in another place", author=order.actor)
+        # Other runs may have the same twins from now on, and a clear may come before discovery.
+        twins.note_places(place)
+    if (place.path, place.token, place.nas_path, place.nas_token) != (
+        root.path,
+        root.token,
+        root.nas_path,
+        root.nas_token,
+    ):
+        logger.info("%s is registered again: %s, NAS root %s", root.name, place.path, place.nas_path or "-")
+
+
+def _warnings(root: StagingRoot, place: StagingRoot) -> list[str]:
+    """The old disk with the same token is no staging root any more, but it looks like one."""
+    if place.path == root.path or place.token != root.token:
+        return []
+    try:
+        with opening.open_root(root) as old, run_paths.opened(run_paths.open_root(place.path)) as new:
+            if os.path.samestat(os.fstat(old), os.fstat(new)):
+                return []
+    except Unreachable:
+        return []
+    token = f"{root.path}/{run_paths.TOKEN.decode()}"
+    return [f"{root.path} still carries the same token, and nobody looks there any more: remove {token}."]
+
+
+def _settle(run: Run, root: int, order: Order, *, place: StagingRoot | None = None) -> Outcome:
+    """One run, under its lock. A rehearsal takes no lock, which would keep a clear away."""
+    with contextlib.ExitStack() as stack:
+        if not order.dry_run and not stack.enter_context(opening.data_dir().lock(str(run.pk))):
+            return Outcome(run, Action.REFUSED, Finding(Reason.ALREADY_CLEARING))
+        if (finding := unfit(run)) is not None:
+            return Outcome(run, Action.REFUSED, finding)
+        sight = _look(run, root)
+        action = _decide(run, sight, order)
+        if action in _REHEARSED:
+            if order.dry_run:
+                action = _REHEARSED[action]
+            elif not _write(run, sight, action, order, place):
+                return Outcome(run, Action.REFUSED, Finding(Reason.ALREADY_CLEARING))
+    return Outcome(run, action, sight.objection)
+
+
+def unfit(run: Run) -> Finding | None:
+    """Why a run cannot be registered again whatever lies at its path."""
+    run.refresh_from_db(fields=["state", "gone_at", "identity"])
+    if run.state == State.CLEARED:
+        return Finding(Reason.ALREADY_CLEARED)
+    if run.gone_at is not None:
+        return Finding(Reason.IDENTITY_MISMATCH, f"it was declared gone on {run.gone_at:%Y-%m-%d}")
+    return Finding(Reason.ALREADY_CLEARING) if run.active_attempt else None
+
+
+def _decide(run: Run, sight: _Sight, order: Order) -> Action:
+    if sight.objection is not None:
+        return Action.DECLARED_GONE if sight.another and order.replaced else Action.REFUSED
+    return Action.UNCHANGED if inspection.same_identity(run.identity, sight.identity) else Action.REREGISTERED
+
+
+def _look(run: Run, root: int) -> _Sight:
+    try:
+        with opening.open_run(root, run.run_path) as opened:
+            if (fence := own_fence(run, opened)) is not None:
+                return _Sight(objection=Finding(Reason.PATH_OCCUPIED, f"it lies beside it as {fence}"))
+            return _compare(run, opened)
+    except Unreachable as error:
+        return _Sight(objection=error.finding)
+    except OSError as error:
+        return _Sight(objection=errors.way_blocked(error))
+
+
+def own_fence(run: Run, opened: OpenRun) -> str | None:
+    """The name under which a clear of this very run has put it aside and could not put it back."""
+    ours = {run_tree.fence_name(attempt.hex) for attempt in run.attempts.values_list("pk", flat=True)}
+    return next((run_paths.show(name) for name in run_tree.fences(opened.parent) if name in ours), None)
+
+
+def _compare(run: Run, opened: OpenRun) -> _Sight:
+    """Whether the record in an open directory is this run's: its history must continue the one that is known."""
+    status = linux.status(opened.run)
+    try:
+        record = inspection.read_records(opened, *record_places(run))
+    except ingest.IngestError as error:
+        seen = inspection.identity(status, None)
+        # In its own directory an unreadable record is a damaged one, and no sign of another run.
+        another = not inspection.same_identity(run.identity, seen)
+        return _Sight(seen, Finding(Reason(error.reason), error.detail), another=another)
+    seen = inspection.identity(status, record)
+    objection = objection_to(run, record, seen)
+    return _Sight(seen, objection, another=objection is not None)
+
+
+def objection_to(run: Run, record: Records, seen: str) -> Finding | None:
+    """Why an accepted record cannot be this run's: its history does not continue the one that is known.
+
+    `seen` is the identity of the directory that it lies in: where no history is known, that alone tells.
+    """
+    if not record.main.history:
+        return _compare_origin(run, seen)
+    known = list(run.events.order_by("position").values_list("digest", flat=True))
+    if not known:
+        if inspection.same_identity(run.identity, seen):
+            return None
+        return Finding(Reason.IDENTITY_MISMATCH, "no history of this run is known")
+    written = [entry.digest for entry in record.main.history]
+    if written[: len(known)] == known:
+        return None
+    if written[0] != known[0]:
+        return Finding(Reason.IDENTITY_MISMATCH, "its history begins otherwise")
+    return Finding(Reason.INGEST_DISAGREES, "its history is not the one that is known")
+
+
+def _compare_origin(run: Run, seen: str) -> Finding | None:
+    """Whether a record without a history is this run's: it must have begun with the same `creation.json`."""
+    ours, theirs = run.identity.rpartition(":")[2], seen.rpartition(":")[2]
+    if inspection.same_identity(run.identity, seen) or (ours == theirs and ours != "-"):
+        return None
+    return Finding(Reason.IDENTITY_MISMATCH, "its creation.json is not the one that is known")
+
+
+def _write(run: Run, sight: _Sight, action: Action, order: Order, place: StagingRoot | None) -> bool:
+    """Change the row and say so in the ledger, in one transaction. False: the run was taken by somebody meanwhile."""
+    if action is Action.REREGISTERED:
+        # What was seen of the other directory is no fact about this one: the next discovery looks anew.
+        changes = {"identity": sight.identity, "facts": {}, "problem": "", "failures": 0}
+        if run.returned_at is not None:
+            changes["returned_at"] = order.now  # what lies there was copied back later than what was seen first
+        detail = f"from {run.identity} to {sight.identity}"
+    else:
+        changes = {"gone_at": order.now}
+        detail = f"declared gone: {run.identity}; at its path lies {sight.identity}"
+    if place is not None and place.path != run.root.path:
+        detail += f"; the staging root moved from {run.root.path} to {place.path}"
+    with transaction.atomic():
+        mine = Run.objects.select_for_update().staged().filter(pk=run.pk, identity=run.identity)
+        if not mine or run.active_attempt or not Run.objects.filter(pk=run.pk).update(**changes):
+            return False
+        Run.objects.filter(pk=run.pk).doubt()
+        reason = "" if action is Action.REREGISTERED else Reason.IDENTITY_MISMATCH
+        entries.write_entry(
+            run,
+            kind=LedgerKind.REREGISTERED,
+            actor=order.actor,
+            now=order.now,
+            reason=reason,
+            detail=f"{detail}; {order.note}" if order.note else detail,
+        )
+    logger.info("%s %s by %s: %s", action.replace("_", " "), run.run_path, order.actor, detail)
+    return True

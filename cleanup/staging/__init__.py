@@ -1,1 +1,0 @@
-"""The disk. No Django here: these modules can be read, tried and trusted alone."""

@@ -1,0 +1,260 @@
+"""What the product keeps for itself on this host: locks, plans and tombstones, all in the data directory."""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import io
+import json
+import os
+import tarfile
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cleanup.storage import data_place, desktop_files, run_paths
+from cleanup.storage.staging import manifest, run_tree
+from cleanup.storage.staging.metadata import is_link_folder, may_be_lock
+from cleanup.storage.staging.plan import Plan, PlanError, decode
+
+# With less than this free, the next commit may already fail on a database that lies here.
+LOW_WATER_BYTES = 2 * run_tree.RESERVE_BYTES
+_TO_KEEP = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+_PROVEN = "checksums.sha256"
+
+
+# What lies there is no tombstone, and will be none later. With any other error of the system it may be read again.
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+
+
+class TombstoneError(Exception):
+    """A tombstone that is gone or cannot be read; `may_pass`: perhaps only now, as where no more files may be open."""
+
+    def __init__(self, detail: str, *, may_pass: bool = False) -> None:
+        super().__init__(detail)
+        self.may_pass = may_pass
+
+
+@dataclass(frozen=True)
+class DataDir:
+    """The data directory of this host. Attempts are named by their id in hex, runs by their number."""
+
+    path: str
+
+    @contextlib.contextmanager
+    def lock(self, name: str, *, wait: bool = False) -> Iterator[bool]:
+        """Hold a lock for the length of a block; yields False where another holder has it and `wait` is off.
+
+        It is an flock, so it dies with its process however that ends, and it cannot expire under a live one.
+        """
+        descriptor = os.open(self._in("locks", name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with run_paths.opened(descriptor):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    def write_plan(self, attempt: str, data: bytes) -> None:
+        """Keep a plan, durably. Raises OSError."""
+        self._keep("plans", attempt, lambda file: file.write(data))
+
+    def read_plan(self, attempt: str, sha256: str) -> Plan:
+        """The plan that an attempt names. Raises PlanError if it is gone or another one."""
+        try:
+            with open(self._in("plans", attempt), "rb") as file:
+                return decode(file.read(), sha256)
+        except FileNotFoundError:
+            raise PlanError("the plan is gone") from None
+        except OSError as error:
+            raise PlanError(f"the plan cannot be read: {os.strerror(error.errno or 0)}") from None
+
+    def write_tombstone(
+        self,
+        attempt: str,
+        run: int,
+        story: dict[str, Any],
+        record: bytes,
+        *,
+        file: str = "ingest.json",
+        digests: Mapping[bytes, bytes] | None = None,
+        desktop: Collection[bytes] = (),
+    ) -> None:
+        """Keep all metadata of the run open as `run` and its final record, durably. Raises OSError.
+
+        `tombstones/<attempt>.tar.gz` holds `tombstone.json` (`story`), the `record` under its name (`file`) and
+        `metadata/` with every file of the run's `.exlab-wizard` as it was. `digests` are the SHA-256 that the data
+        files were proven to have, kept as `checksums.sha256` where the run has no manifest that says so. `desktop` are
+        the paths of the run's files of desktops and NAS systems, which no twin has: `desktop/` holds them whole.
+        """
+
+        def write(kept: io.BufferedWriter) -> None:
+            with tarfile.open(fileobj=kept, mode="w:gz") as archive:
+                _add(archive, "tombstone.json", json.dumps(story, indent=1, sort_keys=True).encode())
+                _add(archive, file, record)
+                if digests:
+                    _add(archive, _PROVEN, manifest.encode(digests))
+                _add_metadata(archive, run, desktop)
+                for path in sorted(desktop):
+                    _add_file(archive, run, path, f"desktop/{os.fsdecode(path)}")
+
+        self._keep("tombstones", f"{attempt}.tar.gz", write)
+
+    def read_record(self, attempt: str, *, file: str = "ingest.json") -> bytes:
+        """The final record that an attempt's tombstone holds, by its file name. Raises TombstoneError."""
+        with self._tombstone(attempt) as archive:
+            return _member(archive, file)
+
+    def read_story(self, attempt: str) -> dict[str, Any]:
+        """What an attempt's tombstone tells of the clear. Raises TombstoneError."""
+        with self._tombstone(attempt) as archive:
+            story: dict[str, Any] = json.loads(_member(archive, "tombstone.json"))
+        return story
+
+    def read_digests(self, attempt: str) -> dict[bytes, bytes]:
+        """SHA-256 of every file of a cleared run by its path, from its tombstone: what its bytes were proven to be.
+
+        Data files as the verified manifest lists them, or as they were read; metadata files, and those of desktops, as
+        they were kept. Raises TombstoneError.
+        """
+        folder = run_paths.METADATA + b"/"
+        digests: dict[bytes, bytes] = {}
+        proven: dict[bytes, bytes] = {}  # as they were read: that is so whatever the manifest says
+        with self._tombstone(attempt) as archive:
+            for member in archive.getmembers():
+                top, _, name = member.name.partition("/")
+                if member.name == _PROVEN:
+                    proven = _listed(_member(archive, _PROVEN))
+                elif top == "desktop" and member.isfile():
+                    digests[os.fsencode(name)] = hashlib.sha256(_member(archive, member.name)).digest()
+                elif top == "metadata" and member.isfile():
+                    content = _member(archive, member.name)
+                    digests[folder + os.fsencode(name)] = hashlib.sha256(content).digest()
+                    if os.fsencode(name) == run_paths.MANIFEST:
+                        digests |= _listed(content)
+        return digests | proven
+
+    @contextlib.contextmanager
+    def _tombstone(self, attempt: str) -> Iterator[tarfile.TarFile]:
+        try:
+            with tarfile.open(self.tombstone_path(attempt), "r:gz") as archive:
+                yield archive
+        except (OSError, EOFError, KeyError, zlib.error, tarfile.TarError) as error:
+            may_pass = isinstance(error, OSError) and error.errno is not None and error.errno not in _NO_FILE
+            raise TombstoneError(f"{type(error).__name__}: {error}", may_pass=may_pass) from None
+
+    def removals(self, name: str) -> str:
+        """The file that counts the removals on one filesystem, by the name for it. Raises OSError."""
+        return self._in("removals", name)
+
+    def tombstone_path(self, attempt: str) -> str:
+        """Where an attempt's tombstone lies, or would."""
+        return self._in("tombstones", f"{attempt}.tar.gz")
+
+    def discard(self, attempt: str) -> None:
+        """Forget plan and tombstone of an attempt that removed nothing."""
+        for path in (self._in("plans", attempt), self.tombstone_path(attempt)):
+            for name in (path, f"{path}.part"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name)
+
+    def lay_reserve(self) -> None:
+        """Keep 1 MiB here too, for the day when this disk is full; without room for it now, the next write lays it."""
+        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        with self._opened() as directory:
+            run_tree.renew_reserve(directory, spare=LOW_WATER_BYTES)
+
+    def relieve(self) -> bool:
+        """Give up the reserve if this disk is nearly full, so that a database that lies here can still commit.
+
+        Call it before the first write of a clear or a recovery; `lay_reserve` takes it again. Whether it was given up.
+        """
+        with contextlib.suppress(OSError), self._opened() as directory:
+            if run_tree.free_bytes(directory) < LOW_WATER_BYTES:
+                return run_tree.release_reserve(directory)
+        return False
+
+    def _opened(self) -> contextlib.AbstractContextManager[int]:
+        # The admin named this directory, and may have put it behind a link.
+        return run_paths.opened(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+    def _in(self, folder: str, name: str) -> str:
+        data_place.expect_same(self.path)
+        directory = os.path.join(self.path, folder)
+        if not os.path.isdir(directory):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(directory, mode=0o700)  # never the data directory itself: it may have been taken away
+            with self._opened() as above:
+                os.fsync(above)  # or a power cut takes the new folder away with the first plan in it
+        return os.path.join(directory, name)
+
+    def _keep(self, folder: str, name: str, write: Callable[[io.BufferedWriter], object]) -> None:
+        """Write a file so that it is there whole and for good when this returns, or not at all."""
+        with self._opened() as directory:
+            run_tree.with_reserve(
+                directory, lambda: _write_durably(self._in(folder, name), write), spare=LOW_WATER_BYTES
+            )
+
+
+def _member(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    if file is None:
+        raise KeyError(name)
+    with file:
+        return file.read()
+
+
+def _listed(content: bytes) -> dict[bytes, bytes]:
+    """What a manifest lists; nothing for one that cannot be read (`record` asks for none)."""
+    try:
+        return manifest.parse(content).entries
+    except manifest.ManifestError:
+        return {}
+
+
+def _write_durably(path: str, write: Callable[[io.BufferedWriter], object]) -> None:
+    try:
+        with open(f"{path}.part", "wb", opener=_private) as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(f"{path}.part", path)
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{path}.part")
+        raise
+    with run_paths.opened(os.open(os.path.dirname(path), run_paths.DIRECTORY)) as directory:
+        os.fsync(directory)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    archive.addfile(info, io.BytesIO(data))
+
+
+def _add_metadata(archive: tarfile.TarFile, run: int, desktop: Collection[bytes]) -> None:
+    """Every file at the top of the run's `.exlab-wizard`, with mode, owner and time, but for those in `desktop`."""
+    with run_paths.opened(run_paths.open_beneath(run, run_paths.METADATA)) as metadata:
+        for name in sorted(os.listdir(metadata)):
+            raw = os.fsencode(name)
+            if is_link_folder(raw):
+                continue  # in it lies nothing but another name of an empty lock
+            if desktop_files.is_folder(raw) or run_paths.METADATA + b"/" + raw in desktop:
+                continue
+            try:
+                _add_file(archive, metadata, raw, f"metadata/{name}")
+            except FileNotFoundError:
+                if not may_be_lock(raw):
+                    raise
+
+
+def _add_file(archive: tarfile.TarFile, directory: int, path: bytes, name: str) -> None:
+    with os.fdopen(run_paths.open_beneath(directory, path, _TO_KEEP), "rb") as file:
+        archive.addfile(archive.gettarinfo(arcname=name, fileobj=file), file)

@@ -1,0 +1,121 @@
+"""SHA-256 of files beneath a descriptor, read anew and without a trace."""
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+from cleanup.storage import linux, run_paths
+
+_BLOCK = 1 << 20
+_END = 4096
+_BATCH_BYTES = 16 << 20
+_BATCH_FILES = 500
+
+
+class _Sized(Protocol):
+    @property
+    def size(self) -> int: ...
+
+
+T = TypeVar("T", bound=_Sized)
+
+
+def hash_file(
+    directory: int, path: bytes, *, drop_cache: bool = False, beat: Callable[[int], None] = lambda count: None
+) -> tuple[bytes, linux.Status]:
+    """Digest and status of a regular file; `beat` is told the bytes of every block.
+
+    With `drop_cache` the kernel is asked to forget what it holds of the file, so that the disk (or the NAS) answers.
+    Raises OSError; EINVAL for anything but a regular file, EBUSY for one that changed while it was read.
+    """
+    with run_paths.opened(_open_quietly(directory, path)) as descriptor:
+        before = linux.status(descriptor)
+        if not before.is_file:
+            raise OSError(errno.EINVAL, "not a regular file", run_paths.show(path))
+        if drop_cache:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        digest = hashlib.sha256()
+        buffer = bytearray(min(before.size, _BLOCK - 1) + 1)  # small files are many: a block each would be slow
+        view = memoryview(buffer)
+        while size := os.readv(descriptor, [view]):
+            digest.update(view[:size])
+            beat(size)
+        after = linux.status(descriptor)
+    if (before.size, before.mtime_ns, before.ctime_ns) != (after.size, after.mtime_ns, after.ctime_ns):
+        raise OSError(errno.EBUSY, "changed while it was read", run_paths.show(path))
+    return digest.digest(), after
+
+
+def ends(
+    directory: int, path: bytes, *, pieces: Sequence[tuple[int, int]] = (), drop_cache: bool = False
+) -> tuple[int, bytes]:
+    """Size in bytes, and SHA-256 of the first and the last 4096 bytes, of a regular file.
+
+    Of `pieces` instead where they are given, each an offset and a size in bytes. `drop_cache` as for `hash_file`.
+    Raises OSError; EINVAL for anything but a regular file, EIO for one that ends too early.
+    """
+    with run_paths.opened(_open_quietly(directory, path)) as descriptor:
+        status = linux.status(descriptor)
+        if not status.is_file:
+            raise OSError(errno.EINVAL, "not a regular file", run_paths.show(path))
+        if drop_cache:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        digest = hashlib.sha256()
+        for offset, size in pieces or _ends_of(status.size):
+            for start in range(offset, offset + size, _BLOCK):
+                digest.update(_read_at(descriptor, start, min(_BLOCK, offset + size - start)))
+    return status.size, digest.digest()
+
+
+def _ends_of(size: int) -> list[tuple[int, int]]:
+    first = (0, min(size, _END))
+    return [first, (size - _END, _END)] if size > _END else [first]
+
+
+def _read_at(descriptor: int, offset: int, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        part = os.pread(descriptor, size - len(data), offset + len(data))
+        if not part:
+            raise OSError(errno.EIO, "it ends too early")
+        data += part
+    return data
+
+
+def batches(files: Iterable[T]) -> Iterator[list[T]]:
+    """Files in pieces of work that share nothing: a big one by itself, small ones together."""
+    batch: list[T] = []
+    size = 0
+    for entry in files:
+        if batch and (len(batch) >= _BATCH_FILES or size + entry.size > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(entry)
+        size += entry.size
+    if batch:
+        yield batch
+
+
+def hash_batch(
+    directory: int, paths: Iterable[bytes], *, beat: Callable[[int], None] = lambda count: None
+) -> list[tuple[bytes, linux.Status]]:
+    """`hash_file` of each path, in order. Raises OSError for the first that cannot be read, its name in `filename`."""
+    hashed = []
+    for path in paths:
+        try:
+            hashed.append(hash_file(directory, path, beat=beat))
+        except OSError as error:
+            error.filename = run_paths.show(path)
+            raise
+    return hashed
+
+
+def _open_quietly(directory: int, path: bytes) -> int:
+    """Open without leaving an access time behind, where that is allowed: only to the owner and to root."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        return run_paths.open_beneath(directory, path, flags | os.O_NOATIME)
+    except PermissionError:
+        return run_paths.open_beneath(directory, path, flags)

@@ -1,0 +1,254 @@
+"""The twin's record gets the end of its run's history: the only write on a run there in the whole program.
+
+It runs in the child process of `nas.py`, works by descriptors beneath the NAS root, and replaces exactly one file: the
+record that it has just read and found to be the beginning of ours. Everything else is left as it is, and where there
+is any doubt nothing is written. A crash leaves at most a draft, `.exlab-telling-<attempt>` beside the record, which the
+next try takes away.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cleanup.storage import run_paths
+from cleanup.storage.run_paths import Problem, UnsafePath, show
+from cleanup.storage.staging import ingest, records
+from cleanup.storage.staging.records import RecordFormat
+
+# Not the prefix of a fence: nobody must take a draft for a run that a clear has put aside.
+DRAFT_PREFIX = b".exlab-telling-"
+_BLOCK = 1 << 20
+_WITHOUT_WAITING = os.O_NOFOLLOW | os.O_NONBLOCK
+# The mount itself is ill, and not only one run on it: then nobody else needs to ask.
+ILL = frozenset(
+    {
+        errno.EIO,
+        errno.ESTALE,
+        errno.ENOTCONN,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.ETIMEDOUT,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.ECONNABORTED,
+        errno.EREMOTEIO,
+    }
+)
+_REASONS = {
+    errno.ENOSPC: "storage_error",
+    errno.EDQUOT: "storage_error",
+    errno.EROFS: "nas_not_writable",
+    errno.EACCES: "nas_not_writable",
+    errno.EPERM: "nas_not_writable",
+    errno.ELOOP: "unsafe_path",
+    errno.ENOTDIR: "unsafe_path",
+    errno.EXDEV: "mount_inside",
+}
+
+
+class NotTold(Exception):
+    """Why the twin's record stays as it is: the code of a reason and what was seen."""
+
+    def __init__(self, reason: str, detail: str, *, ill: bool = False) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.problem = Problem(reason, detail)
+        self.ill = ill
+
+
+@dataclass(frozen=True)
+class _Record:
+    """The twin's record as it was read; its descriptor stays open, so that no other file can get its inode."""
+
+    form: RecordFormat
+    descriptor: int
+    data: bytes
+    status: os.stat_result
+
+
+def draft_name(attempt: str) -> bytes:
+    """The name of the new record until it takes the old one's place. `attempt` is the attempt's id in hex."""
+    return DRAFT_PREFIX + attempt.encode("ascii")
+
+
+def tell(
+    root: int, twin: str, run_path: str, history: list[dict[str, Any]], attempt: str, *, form: str = "ingest"
+) -> bool:
+    """Let the record of a run's twin have this history, which ends with `cleared`. False if it has it already.
+
+    `root` is the open NAS root, whose token has been checked; `twin` is the path of the copy relative to it, and
+    `run_path` what its record must name; `history` is what our own final record, of the format `form`, says to it
+    (`RecordFormat.message`): of `ingest.json` the raw entries. All other keys of the twin's record are kept. Raises
+    NotTold, and nothing has changed:
+
+    - `nas_missing_file`: there is no such run or no record in it;
+    - `ingest_disagrees`, `ingest_unreadable`, `ingest_schema_unsupported`: its record is no beginning of ours;
+    - `writer_active`: the wizard, or another process of ours, is at it;
+    - `nas_not_writable`, `storage_error`: it may not be written, or there is no room;
+    - `unsafe_path`, `special_file`, `mount_inside`: links, mounts, or no plain file;
+    - `nas_io_error`: anything else; the one case in which it may have changed, which the next try will find.
+    """
+    try:
+        path, known = run_paths.parse_run_path(run_path), records.by_name(form)
+        with _folder_of(root, twin) as folder, _wizard_locked(folder, known):
+            draft = draft_name(attempt)
+            _take_away(folder, draft)
+            with _opened_record(folder, known) as record:
+                data = known.told(record.data, path, history)
+                if data is None:
+                    os.fsync(record.descriptor)
+                else:
+                    _replace(folder, draft, record, data)
+            _sync(folder)  # where nothing was written as well: a crash may have kept an earlier try from it
+            return data is not None
+    except UnsafePath as error:
+        raise NotTold("unsafe_path", str(error)) from None
+    except records.NoCopy as error:
+        raise NotTold(error.reason, error.detail) from None
+    except ingest.IngestError as error:
+        raise NotTold(error.reason, f"on the NAS: {error.detail}") from None
+    except BlockingIOError:
+        raise NotTold("writer_active", "the record on the NAS is locked") from None
+    except OSError as error:
+        detail = f"on the NAS: {os.strerror(error.errno or 0)}"
+        raise NotTold(_REASONS.get(error.errno or 0, "nas_io_error"), detail, ill=error.errno in ILL) from None
+
+
+@contextlib.contextmanager
+def _folder_of(root: int, twin: str) -> Iterator[int]:
+    """The twin's metadata folder, reached without following a link or crossing a mount."""
+    with contextlib.ExitStack() as stack:
+        try:
+            run = stack.enter_context(run_paths.opened(run_paths.open_beneath(root, os.fsencode(twin))))
+        except FileNotFoundError:
+            raise NotTold("nas_missing_file", "the NAS holds no such run") from None
+        try:
+            folder = stack.enter_context(run_paths.opened(run_paths.open_beneath(run, run_paths.METADATA)))
+        except FileNotFoundError:
+            raise NotTold("nas_missing_file", f"no {show(run_paths.METADATA)} folder on the NAS") from None
+        yield folder
+
+
+@contextlib.contextmanager
+def _wizard_locked(folder: int, form: RecordFormat) -> Iterator[None]:
+    """Hold the wizard's own lock on the record; where there is no such file, nobody is writing."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = stack.enter_context(run_paths.opened(run_paths.open_to_lock(folder, form.lock)))
+            _expect_plain(descriptor, form.lock)
+            stack.enter_context(run_paths.flocked(descriptor))
+        yield
+
+
+def _expect_plain(descriptor: int, name: bytes) -> os.stat_result:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise NotTold("special_file", f"{show(name)} on the NAS is no plain file")
+    return status
+
+
+@contextlib.contextmanager
+def _opened_record(folder: int, form: RecordFormat) -> Iterator[_Record]:
+    try:
+        descriptor = run_paths.open_beneath(folder, form.file, os.O_RDONLY | _WITHOUT_WAITING)
+    except FileNotFoundError:
+        raise NotTold("nas_missing_file", f"no {show(form.file)} on the NAS") from None
+    with run_paths.opened(descriptor):
+        status = _expect_plain(descriptor, form.file)
+        yield _Record(form, descriptor, _read(descriptor, form.max_bytes), status)
+
+
+def _read(descriptor: int, max_bytes: int) -> bytes:
+    """All bytes of an open record, one more than it may have at the most."""
+    parts: list[bytes] = []
+    size = 0
+    while size <= max_bytes:
+        part = os.pread(descriptor, min(max_bytes + 1 - size, _BLOCK), size)
+        if not part:
+            break
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
+
+
+def _take_away(folder: int, draft: bytes) -> None:
+    """Remove the draft that an earlier try of this attempt has left. Raises BlockingIOError if it is still at it."""
+    try:
+        descriptor = run_paths.open_to_lock(folder, draft)
+    except FileNotFoundError:
+        return
+    with run_paths.opened(descriptor), run_paths.flocked(descriptor):
+        if _expect_plain(descriptor, draft).st_nlink > 1:
+            raise NotTold("unsafe_path", f"{show(draft)} on the NAS is not our own")
+        if _lies_at(folder, draft, descriptor):
+            os.unlink(draft, dir_fd=folder)
+
+
+def _lies_at(folder: int, name: bytes, descriptor: int) -> bool:
+    """Whether an open file still has this name."""
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(found, os.fstat(descriptor))
+
+
+def _replace(folder: int, draft: bytes, record: _Record, data: bytes) -> None:
+    """Write a draft beside the record and let it take the record's place. Whatever fails, the draft does not stay."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with run_paths.opened(os.open(draft, flags, 0o600, dir_fd=folder)) as descriptor:
+        try:
+            with run_paths.flocked(descriptor):
+                # Only who holds its lock moves a draft or takes it away. Before we had it, another try may have.
+                if not _lies_at(folder, draft, descriptor):
+                    raise BlockingIOError
+                run_paths.write_all(descriptor, data)
+                _make_alike(descriptor, record.status)
+                os.fsync(descriptor)
+                _expect_unchanged(folder, record)
+                os.rename(draft, record.form.file, src_dir_fd=folder, dst_dir_fd=folder)
+        except BlockingIOError:
+            raise
+        except (OSError, NotTold):
+            with contextlib.suppress(OSError):
+                os.unlink(draft, dir_fd=folder)
+            raise
+
+
+def _make_alike(descriptor: int, like: os.stat_result) -> None:
+    """Give the draft owner, group and mode of the record, so that nobody gains or loses a right by the exchange."""
+    found = os.fstat(descriptor)
+    if (found.st_uid, found.st_gid) != (like.st_uid, like.st_gid):
+        os.fchown(descriptor, like.st_uid, like.st_gid)
+    if stat.S_IMODE(found.st_mode) != stat.S_IMODE(like.st_mode):
+        os.fchmod(descriptor, stat.S_IMODE(like.st_mode))
+    found = os.fstat(descriptor)
+    if (found.st_uid, found.st_gid, found.st_mode) != (like.st_uid, like.st_gid, like.st_mode):
+        raise NotTold("nas_not_writable", "owner and mode of the record on the NAS cannot be kept")
+
+
+def _expect_unchanged(folder: int, record: _Record) -> None:
+    """The record must still be the one that was read, at its name and byte for byte."""
+    found = os.stat(record.form.file, dir_fd=folder, follow_symlinks=False)
+    if _marks(found) != _marks(record.status) or _read(record.descriptor, record.form.max_bytes) != record.data:
+        raise NotTold("writer_active", "the record on the NAS was changed at this moment")
+
+
+def _marks(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _sync(folder: int) -> None:
+    """Make the exchange durable. Some network filesystems know no sync of a folder: there it is by the server."""
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise

@@ -1,0 +1,246 @@
+"""`ingest.json`: read strictly into frozen records, and written again with one entry more.
+
+The file lies on a share that instrument PCs can write, so nothing in it is believed without a look: its size, its
+encoding, its keys, its schema, its states, and whether it lies where it says it lies. Whether the history is a legal
+one is `policy.lifecycle`'s question.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from cleanup.storage.run_paths import RunPath, show
+from cleanup.storage.staging import near_misses
+
+MAX_BYTES = 4 * 1024 * 1024
+SCHEMA_MAJOR = 1
+STATES = frozenset({"staging", "complete", "sync_queued", "sync_verified", "cleared"})
+MAX_NESTING = 32
+_SCHEMA = re.compile(rf"{SCHEMA_MAJOR}\.\d{{1,6}}", re.ASCII)
+_INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})?", re.ASCII)
+# Instants near the ends of the calendar overflow when a page shows them in its own zone.
+_YEARS = range(1970, 9999)
+_MAX_TEXT = 255
+
+
+class IngestError(Exception):
+    """Why an `ingest.json` is not accepted: the code of a reason and what exactly is wrong."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """One step of a run's life. `at` is aware, or None where `at_text` is no usable instant.
+
+    `extra` holds every other key as it was written; `digest` is the SHA-256 of the whole entry's canonical JSON.
+    """
+
+    state: str
+    at: datetime | None
+    at_text: str
+    host: str
+    digest: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """What an `ingest.json` says."""
+
+    schema_version: str
+    current_state: str
+    history: tuple[HistoryEntry, ...]
+    project_name: str
+
+
+def parse_instant(value: object) -> datetime | None:
+    """An ISO 8601 instant as the wizard writes it; without a zone it is UTC. None for anything else."""
+    if not isinstance(value, str) or not _INSTANT.fullmatch(value):
+        return None
+    try:
+        instant = datetime.fromisoformat(value)
+        instant = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return instant if instant.year in _YEARS else None
+
+
+def parse(data: bytes, run_path: RunPath) -> Ingest:
+    """Read the bytes of the `ingest.json` that was found at `run_path`.
+
+    Raises IngestError with `ingest_unreadable`, `ingest_schema_unsupported` or `ingest_disagrees`.
+    """
+    record = _load(data)
+    schema = _text(record, "schema_version")
+    if not _SCHEMA.fullmatch(schema):
+        raise IngestError("ingest_schema_unsupported", f"schema version {show(schema.encode())}")
+    entries = record.get("history")
+    if not isinstance(entries, list) or not entries:
+        _unreadable("history is not a list of entries")
+    history = tuple(_entry(entry, position) for position, entry in enumerate(entries))
+    current = _state(record.get("current_state"), "current_state")
+    if history[-1].state != current:
+        _disagrees(f"current_state is {current}, the history ends with {history[-1].state}")
+    _check_place(record, run_path)
+    return Ingest(
+        schema_version=schema,
+        current_state=current,
+        history=history,
+        project_name=_text(record, "project_name", optional=True),
+    )
+
+
+def parse_at(data: bytes, *places: RunPath) -> tuple[Ingest, RunPath]:
+    """As `parse`, of a record that may name one of several places: what it says, and the place that it names.
+
+    Raises IngestError as `parse` does for the first place.
+    """
+    first, *others = places
+    try:
+        return parse(data, first), first
+    except IngestError as error:
+        if error.reason != "ingest_disagrees":
+            raise
+        for place in others:
+            with contextlib.suppress(IngestError):
+                return parse(data, place), place
+        raise
+
+
+def with_cleared(data: bytes, *, at: datetime, host: str) -> tuple[bytes, dict[str, Any]]:
+    """The bytes of an accepted `ingest.json` with a `cleared` entry appended, and that entry.
+
+    Everything that was there stays as it was, unknown keys included. Raises IngestError if `data` is no JSON object.
+    """
+    record = _load(data)
+    entry = {"state": "cleared", "at": at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "host": host}
+    record["history"] = [*record["history"], entry]
+    record["current_state"] = "cleared"
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode(), entry
+
+
+def digest(entry: dict[str, Any]) -> str:
+    """SHA-256 of an entry's canonical JSON: the same entry has the same digest however it was formatted."""
+    canonical = json.dumps(entry, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _load(data: bytes) -> dict[str, Any]:
+    return load_strictly(data, MAX_BYTES)
+
+
+def _encoded(data: bytes) -> str:
+    """How a record is encoded, where its first bytes say that it is not as the wizard writes; else empty."""
+    encoding = near_misses.of_encoding(data)
+    return encoding and f"it is {encoding}; the wizard writes plain UTF-8: let it write the record anew"
+
+
+def load_strictly(data: bytes, max_bytes: int) -> dict[str, Any]:
+    """The JSON object in the bytes of a record. Raises IngestError for all that a later reader could stumble on."""
+    if len(data) > max_bytes:
+        _unreadable(f"larger than {max_bytes} bytes")
+    if b"\\u0000" in data:
+        _unreadable("holds a NUL character")  # which no PostgreSQL column can keep
+    try:
+        record = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_without_doubles, parse_constant=_no_constant, parse_float=_finite
+        )
+        # JSON may spell half a surrogate pair, which no database and no page can hold.
+        json.dumps(record, ensure_ascii=False).encode("utf-8")
+    except UnicodeError:
+        _unreadable(_encoded(data) or "not UTF-8")
+    except RecursionError:
+        _unreadable("nested too deeply")
+    except ValueError as error:
+        _unreadable(_encoded(data) or f"no valid JSON: {error}")
+    if not isinstance(record, dict):
+        _unreadable("not a JSON object")
+    if _nesting(record) > MAX_NESTING:
+        _unreadable("nested too deeply")  # what is taken here, every later reader must be able to follow
+    return record
+
+
+def _nesting(value: object) -> int:
+    """How many lists and objects lie within one another."""
+    levels = 0
+    within = [value]
+    while within := [item for item in within if isinstance(item, (dict, list))]:
+        levels += 1
+        within = [inner for item in within for inner in (item.values() if isinstance(item, dict) else item)]
+    return levels
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key stands twice")
+    return result
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number is beyond all bounds")
+    return number
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _unreadable(detail: str) -> NoReturn:
+    raise IngestError("ingest_unreadable", detail)
+
+
+def _disagrees(detail: str) -> NoReturn:
+    raise IngestError("ingest_disagrees", detail)
+
+
+def _text(record: dict[str, Any], key: str, *, optional: bool = False) -> str:
+    value = record.get(key)
+    if value is None and optional:
+        return ""
+    if not isinstance(value, str) or len(value) > _MAX_TEXT:
+        _unreadable(f"{key} is no short text")
+    return value
+
+
+def _state(value: object, where: str) -> str:
+    if not isinstance(value, str) or value not in STATES:
+        _unreadable(f"{where} is no known state")
+    return value
+
+
+def _entry(entry: object, position: int) -> HistoryEntry:
+    if not isinstance(entry, dict):
+        _unreadable(f"history entry {position + 1} is no object")
+    at_text = entry.get("at")
+    return HistoryEntry(
+        state=_state(entry.get("state"), f"the state of history entry {position + 1}"),
+        at=parse_instant(at_text),
+        at_text=at_text[:64] if isinstance(at_text, str) else "",
+        host=_text(entry, "host", optional=True),
+        digest=digest(entry),
+        extra={key: value for key, value in entry.items() if key not in ("state", "at", "host")},
+    )
+
+
+def _check_place(record: dict[str, Any], run_path: RunPath) -> None:
+    """The file must lie where it says it lies; its own words are compared, never opened."""
+    expected = {
+        "run_path": str(run_path),
+        "equipment_id": run_path.equipment,
+        "run_kind": run_path.run_kind,
+    }
+    for key, value in expected.items():
+        if _text(record, key) != value:
+            _disagrees(f"{key} is {show(record[key].encode())}, found at {run_path}")

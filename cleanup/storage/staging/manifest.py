@@ -1,0 +1,244 @@
+"""The manifest of checksums: one `<hex>  <relative path>` per line, in the format of GNU `sha256sum`.
+
+It is read as a stream and kept packed, since a run of millions of small files lists more than fits in memory as
+objects: three million lines take less than 200 MB and a few seconds.
+"""
+
+import hashlib
+import io
+import os
+import re
+import zlib
+from array import array
+from binascii import unhexlify
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from cleanup.storage import run_paths
+from cleanup.storage.staging import near_misses
+
+MAX_BYTES = 1 << 30
+# So much is read at a time, and a line is at most as long: no path that a kernel takes is.
+_PART = 1 << 20
+_LINE = re.compile(rb"(?P<escaped>\\)?(?P<hex>[0-9a-fA-F]{64}) [ *](?P<path>.+)", re.DOTALL)
+_ESCAPES = {b"\\\\": b"\\", b"\\n": b"\n", b"\\r": b"\r"}
+# Lines as almost all are: nothing escaped, nothing odd in the path. A part with any other is read line by line.
+_PLAIN = re.compile(rb"^([0-9a-fA-F]{64}) [ *](?:\./)?+((?!\.{0,2}[/\n])[^\n]+)\n", re.MULTILINE)
+# What the rest of an odd path has in it; to look for each is far quicker than one expression for all.
+_ODD = (b"\0", b"//", b"/\n", b"/./", b"/.\n", b"/../", b"/..\n")
+# In so many shares the paths of a manifest that is not sorted are compared: all at once would take as much room as it.
+_SHARES = 16
+
+
+class ManifestError(Exception):
+    """Why a manifest is not accepted: the code of a reason and what exactly is wrong."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class _Pack:
+    """Some lines of a manifest: their paths, joined by zero bytes and compressed, and their digests in that order."""
+
+    paths: bytes
+    digests: bytes
+
+    @classmethod
+    def of(cls, entries: Mapping[bytes, bytes]) -> "_Pack":
+        return cls.packed(entries, b"".join(entries.values()))
+
+    @classmethod
+    def packed(cls, paths: Iterable[bytes], digests: bytes) -> "_Pack":
+        return cls(zlib.compress(b"\0".join(paths), 1), digests)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(zlib.decompress(self.paths).split(b"\0"))
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        for number, path in enumerate(self):
+            yield path, self.digests[32 * number : 32 * number + 32]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The verified checksums, relative path (bytes, as on disk) by path, and the file's own digest in hex.
+
+    What is asked for more than once is better taken out by `digests_of`: the rest is unpacked each time.
+    """
+
+    packs: tuple[_Pack, ...] = field(repr=False)
+    sha256: str
+
+    def paths(self) -> Iterator[bytes]:
+        """Every path, none of them twice."""
+        for pack in self.packs:
+            yield from pack
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every path with its SHA-256 digest, none of them twice."""
+        for pack in self.packs:
+            yield from pack.items()
+
+    def digests_of(self, paths: Collection[bytes]) -> dict[bytes, bytes]:
+        """The SHA-256 digests of those of some paths that are listed."""
+        return {path: digest for path, digest in self.items() if path in paths}
+
+    @property
+    def entries(self) -> dict[bytes, bytes]:
+        """Every digest by its path: for manifests that are known to be small."""
+        return dict(self.items())
+
+
+def read(run: int) -> Manifest:
+    """Read the manifest of the run that is open as `run`.
+
+    Raises ManifestError with `manifest_missing`, `manifest_empty` or `manifest_unreadable`.
+    """
+    try:
+        with run_paths.opened_file(run, run_paths.METADATA + b"/" + run_paths.MANIFEST) as descriptor:
+            return _read(lambda: os.read(descriptor, _PART))
+    except FileNotFoundError:
+        raise ManifestError("manifest_missing") from None
+    except OSError as error:
+        raise ManifestError("manifest_unreadable", os.strerror(error.errno or 0)) from None
+
+
+def parse(data: bytes) -> Manifest:
+    """Read the bytes of a manifest. Raises ManifestError with `manifest_empty` or `manifest_unreadable`."""
+    stream = io.BytesIO(data)
+    return _read(lambda: stream.read(_PART))
+
+
+def encode(entries: Mapping[bytes, bytes]) -> bytes:
+    """The bytes of a manifest that lists these digests by path; a name with a line break is escaped as GNU does."""
+    return b"".join(_line(path, digest) for path, digest in sorted(entries.items()))
+
+
+def _line(path: bytes, digest: bytes) -> bytes:
+    escaped = path.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    mark = b"\\" if escaped != path else b""
+    return mark + digest.hex().encode() + b"  " + escaped + b"\n"
+
+
+def _read(more: Callable[[], bytes]) -> Manifest:
+    """Read a manifest by parts, each of whole lines."""
+    packs: list[_Pack] = []
+    sha256 = hashlib.sha256()
+    number, last, in_order = 1, b"", True
+    for lines in _whole_lines(more, sha256.update):
+        paths, digests = _entries(lines, number)
+        number += lines.count(b"\n")
+        if paths:
+            # Where each path follows the one before, none is listed twice.
+            in_order = in_order and paths[0] > last and paths == sorted(paths)
+            last = paths[-1]
+            packs.append(_Pack.packed(paths, digests))
+    if not packs:
+        raise ManifestError("manifest_empty")
+    return Manifest(tuple(packs if in_order else _without_repeats(packs)), sha256.hexdigest())
+
+
+def _whole_lines(more: Callable[[], bytes], told: Callable[[bytes], object]) -> Iterator[bytes]:
+    """The parts of a manifest, each ending with a line; `told` gets every byte as it was read."""
+    size, rest = 0, b""
+    while part := more():
+        told(part)
+        size += len(part)
+        if size > MAX_BYTES:
+            raise ManifestError("manifest_unreadable", f"larger than {MAX_BYTES} bytes")
+        lines, end, after = (rest + part).rpartition(b"\n")
+        if len(after) > _PART:
+            raise ManifestError("manifest_unreadable", f"a line is longer than {_PART} bytes")
+        yield lines + end
+        rest = after
+    if rest:
+        yield rest + b"\n"
+
+
+def _entries(lines: bytes, first: int) -> tuple[list[bytes], bytes]:
+    """The paths of some whole lines, none twice, and their digests in that order, joined. Raises ManifestError.
+
+    `first` is the number of the first line.
+    """
+    lines = lines.replace(b"\r\n", b"\n")
+    plain = _PLAIN.findall(lines)
+    if len(plain) == lines.count(b"\n") and not any(odd in lines for odd in _ODD):
+        paths = [path for _, path in plain]
+        if len(set(paths)) == len(paths):
+            return paths, unhexlify(b"".join([digest for digest, _ in plain]))
+    entries = _entries_by_line(lines, first)
+    return list(entries), b"".join(entries.values())
+
+
+def _entries_by_line(lines: bytes, first: int) -> dict[bytes, bytes]:
+    if first == 1 and (encoding := near_misses.of_encoding(lines)):
+        raise ManifestError("manifest_unreadable", f"it is {encoding}; the wizard writes plain UTF-8")
+    entries: dict[bytes, bytes] = {}
+    for number, line in enumerate(lines.split(b"\n"), start=first):
+        if not line:
+            continue
+        path, digest = _parse_line(line, number)
+        if entries.setdefault(path, digest) != digest:
+            raise _contradiction(path)
+    return entries
+
+
+def _parse_line(line: bytes, number: int) -> tuple[bytes, bytes]:
+    match = _LINE.fullmatch(line)
+    if match is None:
+        why = near_misses.of_manifest_line(line)
+        said = f"line {number} is no checksum and path{why and ': ' + why}"
+        raise ManifestError("manifest_unreadable", said)
+    path = match["path"]
+    if match["escaped"]:
+        path = re.sub(rb"\\.", lambda found: _ESCAPES.get(found[0], found[0]), path)
+    path = path.removeprefix(b"./")
+    if path.startswith(b"/") or any(part in (b"", b".", b"..") for part in path.split(b"/")):
+        raise ManifestError("manifest_unreadable", f"line {number} names {run_paths.show(path)}, outside the run")
+    if b"\0" in path:
+        raise ManifestError(
+            "manifest_unreadable", f"line {number} names {run_paths.show(path)}, which no file can have"
+        )
+    return path, bytes.fromhex(match["hex"].decode())
+
+
+def _contradiction(path: bytes) -> ManifestError:
+    return ManifestError("manifest_unreadable", f"two lines give {run_paths.show(path)} two checksums")
+
+
+def _without_repeats(packs: Sequence[_Pack]) -> Iterator[_Pack]:
+    """The packs with no path in two of them. Raises ManifestError where two lines contradict each other."""
+    suspects = _listed_twice(packs)
+    seen: dict[bytes, bytes] = {}
+    for pack in packs:
+        if not suspects or not any(hash(path) in suspects for path in pack):
+            yield pack
+            continue
+        kept = dict(pack.items())
+        for path in [path for path in kept if hash(path) in suspects]:
+            if path not in seen:
+                seen[path] = kept[path]
+            elif seen[path] == kept.pop(path):
+                continue
+            else:
+                raise _contradiction(path)
+        if kept:
+            yield _Pack.of(kept)
+
+
+def _listed_twice(packs: Iterable[_Pack]) -> set[int]:
+    """The hashes of the paths that may be in two packs."""
+    shares = [array("q") for _ in range(_SHARES)]
+    for pack in packs:
+        for one in map(hash, pack):
+            shares[one % _SHARES].append(one)
+    return {found for share in shares for found in _repeated(share)}
+
+
+def _repeated(hashes: Collection[int]) -> Iterator[int]:
+    if len(set(hashes)) < len(hashes):
+        yield from (one for one, other in pairwise(sorted(hashes)) if one == other)

@@ -1,0 +1,57 @@
+"""The plan of one clear: exactly which entries may go. Written before the fence, asked before every removal."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+
+from cleanup.storage.staging.run_tree import Entry
+
+FORMAT = 1
+
+
+class PlanError(Exception):
+    """A plan that cannot be read, or that is not the one its attempt names."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The entries of one run as they were seen, with the attempt and the run that the plan belongs to."""
+
+    attempt: str
+    run_path: str
+    ino: int
+    entries: tuple[Entry, ...]
+    modified_ns: int | None = None
+
+    @property
+    def names(self) -> list[bytes]:
+        """The names at the run's top."""
+        return [entry.path for entry in self.entries if b"/" not in entry.path]
+
+
+def encode(plan: Plan) -> bytes:
+    """The plan as JSON lines: a head, then one entry a line."""
+    head = {"format": FORMAT, "attempt": plan.attempt, "run_path": plan.run_path, "ino": plan.ino}
+    head["modified_ns"] = plan.modified_ns
+    lines = [json.dumps(head)]
+    lines += [
+        json.dumps([os.fsdecode(e.path), e.is_file, e.ino, e.nlink, e.size, e.allocated, e.mtime_ns, e.ctime_ns])
+        for e in plan.entries
+    ]
+    return "\n".join(lines).encode() + b"\n"
+
+
+def decode(data: bytes, sha256: str) -> Plan:
+    """Read a plan whose SHA-256 is known. Raises PlanError for any other bytes."""
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise PlanError("the plan is not the one that the attempt names")
+    head_line, *lines = data.splitlines()
+    head = json.loads(head_line)
+    if head["format"] != FORMAT:
+        raise PlanError(f"plan format {head['format']} is not known here")
+    entries = []
+    for line in lines:
+        path, *rest = json.loads(line)
+        entries.append(Entry(os.fsencode(path), *rest))
+    return Plan(head["attempt"], head["run_path"], head["ino"], tuple(entries), head.get("modified_ns"))

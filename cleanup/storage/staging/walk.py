@@ -1,0 +1,302 @@
+"""The walk over a staging root: the runs on it, and what lies among them that is none. It reads, and changes nothing.
+
+By directory descriptors, through no link and into no mount, four levels deep. What stands in runs is not looked at, but
+for the record of a directory that is a run only if its record says so.
+"""
+
+import contextlib
+import enum
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from cleanup.storage import desktop_files, errors, linux, named_places, passed_over, run_paths
+from cleanup.storage.run_paths import FENCE_PREFIX, KIND_FOLDERS, TOKEN, Problem, RunPath, UnsafePath, show
+from cleanup.storage.staging import run_tree, set_aside
+from cleanup.storage.staging.run_tree import RESERVE
+
+_EQUIPMENT, _PROJECT, _FOLDER, _LEAF = range(4)
+# A folder that is no part of the layout is searched for runs so many levels deep, and so many names far.
+_SEARCH_DEPTH = 3
+_SEARCH_NAMES = 10_000
+# The wizard writes one for each project, among the folders of its runs.
+_PROJECTS_OWN = b"README.md"
+
+
+class Shape(enum.StrEnum):
+    """What something on a staging disk looks like, by its name and place alone."""
+
+    RUN = "run"
+    FENCE = "fence"
+    LEFTOVER = "leftover"
+    MISPLACED = "misplaced"
+    STRAY = "stray"
+    ASIDE = "aside"
+    PASSED_OVER = "passed_over"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True)
+class Sight:
+    """One thing that the walk came by. `path` is `raw` as a person can read it, both relative to the root.
+
+    `problem` is what keeps a run, or a way to runs, from being entered; behind a `blocked` one there may be anything.
+    `modified_ns` and `size` are its own, `within` are the run-shaped directories inside a stray one.
+    """
+
+    shape: Shape
+    raw: bytes
+    problem: Problem | None = None
+    modified_ns: int | None = None
+    size: int = 0
+    is_directory: bool = False
+    within: tuple[bytes, ...] = ()
+
+    @property
+    def path(self) -> str:
+        return show(self.raw)
+
+
+def walk(root: int, *, strays: bool = True, known: Collection[str] = ()) -> Iterator[Sight]:
+    """Everything on an open staging root down to the runs, in the order of the names.
+
+    Names that begin with a dot belong to programs and are passed over, but for those that look like ours; so are the
+    files and folders that desktops and NAS systems lay everywhere. Where runs lie in such a folder, it is told. What
+    goes while it is looked at was not there. Without `strays` only runs, the way to them and what looks like ours is
+    asked.
+
+    A directory with an unusual name, or in an unusual place, is a run where its record names that place. One of the
+    run paths in `known` is a run even if its record says otherwise by now.
+    """
+    yield from _walk(
+        root, b"", _EQUIPMENT, _Asked(strays, frozenset(known), passed_over.Budget(passed_over.MOST_NAMES))
+    )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a walk is asked for, as `walk` is."""
+
+    strays: bool
+    known: frozenset[str]
+    budget: passed_over.Budget
+
+
+def is_run_shaped(name: str) -> bool:
+    """Whether a name is that of a run of either kind."""
+    return any(run_paths.is_leaf_name(name, folder) for folder in KIND_FOLDERS)
+
+
+def _walk(descriptor: int, above: bytes, level: int, asked: _Asked) -> Iterator[Sight]:
+    try:
+        names = sorted(os.fsencode(name) for name in os.listdir(descriptor))
+    except OSError as error:
+        yield Sight(Shape.BLOCKED, above, _problem(error), is_directory=True)
+        return
+    for name in names:
+        if name == set_aside.FOLDER and asked.strays:
+            yield from _aside(descriptor, above)
+            continue
+        ours = _is_ours(name, level)
+        raw = above + b"/" + name if above else name
+        if (name.startswith(b".") and not ours) or desktop_files.is_system_folder(name):
+            yield from _passed_over(descriptor, raw, name, level, asked.budget)
+            continue
+        belongs = _belongs(os.fsdecode(name), above, level) or os.fsdecode(raw) in asked.known
+        unusual = None if belongs or ours else _unusual(os.fsdecode(raw))
+        if not (asked.strays or belongs or ours or unusual):
+            continue
+        try:
+            status = linux.status(descriptor, name)
+            if unusual is not None and status.is_directory:
+                belongs = _is_named(descriptor, name, unusual)
+            if not asked.strays and not (belongs or ours):
+                continue
+            if level == _FOLDER and name == _PROJECTS_OWN and status.is_file:
+                continue
+            if status.is_file and desktop_files.is_named(name) and status.size <= desktop_files.MAX_FILE_BYTES:
+                continue
+            if ours:
+                yield _sight(Shape.FENCE if name.startswith(FENCE_PREFIX) else Shape.LEFTOVER, raw, status)
+            elif belongs and status.is_directory and _problem_with_name(name, level) is None:
+                yield from _enter(descriptor, raw, name, status, level, asked)
+            else:
+                yield _out_of_place(descriptor, raw, name, status, level, belongs=belongs)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if belongs:
+                yield Sight(Shape.BLOCKED, raw, _problem(error), is_directory=True)
+
+
+def _aside(parent: int, above: bytes) -> Iterator[Sight]:
+    """What was set aside in one folder of runs: a folder for each of them. What cannot be entered is not looked at."""
+    with contextlib.suppress(OSError), run_paths.opened(run_paths.open_beneath(parent, set_aside.FOLDER)) as folder:
+        for name in sorted(os.fsencode(name) for name in os.listdir(folder)):
+            raw = b"/".join((*filter(None, [above]), set_aside.FOLDER, name))
+            yield _sight(Shape.ASIDE, raw, linux.status(folder, name))
+
+
+def _passed_over(parent: int, raw: bytes, name: bytes, level: int, budget: passed_over.Budget) -> Iterator[Sight]:
+    """A folder that is passed over for its name, if runs lie in it."""
+    if not passed_over.is_passed_over(name):
+        return
+    with contextlib.suppress(OSError):
+        status = linux.status(parent, name)
+        if status.is_directory and (run := passed_over.find_run(parent, name, level, budget)):
+            said = f"{passed_over.why(name)}; in it lies {show(run)}"
+            yield _sight(Shape.PASSED_OVER, raw, status, Problem("passed_over", said))
+
+
+def _enter(
+    descriptor: int, raw: bytes, name: bytes, status: linux.Status, level: int, asked: _Asked
+) -> Iterator[Sight]:
+    """A directory where one is expected: a run, or the way to runs. Raises OSError where it cannot be opened."""
+    with run_paths.opened(run_paths.open_beneath(descriptor, name)) as below:
+        if level == _LEAF or (level == _FOLDER and os.fsdecode(name) not in KIND_FOLDERS):
+            yield _sight(Shape.RUN, raw, status)
+            return
+        if is_run_shaped(os.fsdecode(name)):
+            yield _sight(Shape.MISPLACED, raw, status)
+        yield from _walk(below, raw, level + 1, asked)
+
+
+def _out_of_place(
+    descriptor: int, raw: bytes, name: bytes, status: linux.Status, level: int, *, belongs: bool
+) -> Sight:
+    """What is no part of the layout; with a problem where a run, or a way to runs, is to be expected."""
+    if status.is_symlink:
+        return _sight(Shape.STRAY, raw, status, Problem("unsafe_path", "a symbolic link") if belongs else None)
+    if not status.is_directory:
+        return _sight(Shape.STRAY, raw, status)
+    if not belongs and is_run_shaped(os.fsdecode(name)):
+        return _sight(Shape.MISPLACED, raw, status)
+    return _sight(
+        Shape.STRAY,
+        raw,
+        status,
+        _problem_with_name(name, level) if belongs else None,
+        tuple(_runs_within(descriptor, name, raw)),
+    )
+
+
+def _sight(
+    shape: Shape, raw: bytes, status: linux.Status, problem: Problem | None = None, within: tuple[bytes, ...] = ()
+) -> Sight:
+    size = status.size if status.is_file else 0
+    return Sight(shape, raw, problem, status.mtime_ns, size, status.is_directory, within)
+
+
+def _belongs(name: str, above: bytes, level: int) -> bool:
+    """Whether a directory of this name would be a run, or on the way to runs."""
+    if level == _FOLDER:
+        return name in KIND_FOLDERS
+    if level == _LEAF:
+        return run_paths.is_leaf_name(name, os.fsdecode(above.rpartition(b"/")[2]))
+    return True
+
+
+def _unusual(path: str) -> RunPath | None:
+    """The path as a run's, if one may lie there that only its own record can tell."""
+    try:
+        found = run_paths.parse_run_path(path)
+    except UnsafePath:
+        return None
+    return None if found.is_usual else found
+
+
+def _is_named(parent: int, name: bytes, path: RunPath) -> bool:
+    """Whether the record in a directory names its place. Raises FileNotFoundError where the directory is gone."""
+    try:
+        with run_paths.opened(run_paths.open_beneath(parent, name)) as run:
+            return named_places.names_place(run, path)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return False
+
+
+def _is_ours(name: bytes, level: int) -> bool:
+    """Whether a name looks like one that a clear, or a registration, has left; the root's own two are no such."""
+    if level == _EQUIPMENT and name in (TOKEN, RESERVE):
+        return False
+    return name.startswith((FENCE_PREFIX, RESERVE))
+
+
+def _problem_with_name(name: bytes, level: int) -> Problem | None:
+    if level < _FOLDER and not run_paths.is_folder_name(os.fsdecode(name)):
+        return Problem("unsafe_path", "a name that no equipment or project can have")
+    return None
+
+
+def _problem(error: OSError) -> Problem:
+    finding = errors.way_blocked(error)
+    return Problem(finding.reason, finding.detail)
+
+
+def _runs_within(parent: int, name: bytes, raw: bytes) -> list[bytes]:
+    """The run-shaped directories in a folder that is no part of the layout, by path; not beyond a bound."""
+    found: list[bytes] = []
+    looked_at = 0
+    pending = [(name, raw, _SEARCH_DEPTH)]
+    while pending and looked_at < _SEARCH_NAMES:
+        way, path, depth = pending.pop()
+        try:
+            with run_paths.opened(run_paths.open_beneath(parent, way)) as descriptor, os.scandir(descriptor) as entries:
+                for entry in entries:
+                    looked_at += 1
+                    below = os.fsencode(entry.name)
+                    if looked_at > _SEARCH_NAMES or not entry.is_dir(follow_symlinks=False):
+                        continue
+                    if is_run_shaped(entry.name):
+                        found.append(path + b"/" + below)
+                    elif depth > 1:
+                        pending.append((way + b"/" + below, path + b"/" + below, depth - 1))
+        except OSError:
+            continue  # what cannot be read is said when the whole folder is measured
+    return sorted(found)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What something comes to: files and logical bytes, None where not all of it can be seen, and the newest time
+    that was seen.
+
+    `detail` says what could not be seen.
+    """
+
+    files: int | None
+    bytes: int | None
+    modified_ns: int | None
+    detail: str = ""
+
+
+def measure(root: int, raw: bytes, *, without: tuple[bytes, ...] = ()) -> Measure:
+    """Measure what lies at a path below an open root, apart from the paths in `without`; no link is followed.
+
+    Raises FileNotFoundError where nothing lies there, OSError where not even that can be told.
+    """
+    above, _, name = raw.rpartition(b"/")
+    with run_paths.opened(run_paths.open_beneath(root, above or b".")) as parent:
+        status = linux.status(parent, name)
+        if not status.is_directory:
+            return Measure(int(status.is_file), status.size if status.is_file else 0, status.mtime_ns)
+        try:
+            descriptor = run_paths.open_beneath(parent, name)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            return Measure(None, None, status.mtime_ns, _problem(error).detail)
+        with run_paths.opened(descriptor):
+            scanned = run_tree.scan(descriptor)
+    skipped = tuple(path.removeprefix(raw + b"/") for path in without)
+    entries = [entry for entry in scanned.entries if not _lies_in(entry.path, skipped)]
+    newest = max((status.mtime_ns, *(entry.mtime_ns for entry in entries)))
+    if scanned.unseen:
+        return Measure(None, None, newest, scanned.unseen[0].detail)
+    counted = run_tree.count(entries)
+    return Measure(counted.files, counted.bytes, newest)
+
+
+def _lies_in(path: bytes, folders: tuple[bytes, ...]) -> bool:
+    return any(path == folder or path.startswith(folder + b"/") for folder in folders)

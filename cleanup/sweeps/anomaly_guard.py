@@ -1,0 +1,143 @@
+"""Minding the pass that nobody watches: is what it is about to do, and what it then really does, anything abnormal?
+
+What earlier passes took by themselves within the last 24 hours counts, and what a person has let go does not.
+
+What a pass is compared with is the latest timed one that was found sound to its end. A pass that was killed or stopped
+before it could be asked about must not make the next one think that all has been seen.
+"""
+
+from collections.abc import Container, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from cleanup.models import RetentionPolicy, Run, StagingRoot, Sweep
+from cleanup.rules.anomalies import RECENT_SWEEPS, Clock, Planned, Sight, abnormal
+from cleanup.rules.policy import (
+    ROOT_FIELDS,
+    Mode,
+    Policy,
+    ScopedPolicy,
+    Stage,
+    due_at,
+    effective_policy,
+    limits_of,
+    loosens,
+)
+from cleanup.rules.pressure import Candidate
+from cleanup.sweeps import breakers, record
+from cleanup.sweeps.day import Foretold, Recently
+
+# Where no pass has been found sound so far, a policy is new that was younger than this at the first one.
+_FRESH = timedelta(days=1)
+
+
+class Minder:
+    """Looks at one timed pass over a staging root, before it takes anything and before each run that it takes."""
+
+    def __init__(
+        self,
+        root: StagingRoot,
+        policies: list[ScopedPolicy],
+        *,
+        now: datetime,
+        staged_bytes: int,
+        clock: Clock | None = None,
+        doubt: Sight | None = None,
+        sweep: Sweep | None = None,
+        let_go: Container[int] = (),
+        foretold: Sequence[Foretold] = (),
+    ) -> None:
+        """`clock` is the look that the pass took at this host's clock, `doubt` what speaks against it.
+
+        Of a pass that is still to come, `foretold` are those that come before it.
+        """
+        self._root, self._policies, self._now = root, policies, now
+        self._doubt = [doubt] if doubt else []
+        self._staged_bytes, self._let_go = staged_bytes, let_go
+        self._recently = Recently(root, clock or Clock(wall=now), but=sweep, foretold=foretold)
+        self._day = self._recently.look()
+        self._limits = limits_of(policies, root.name)
+        sizes = [one.size for one in reversed(foretold) if one.takes]
+        self._recent = [*sizes, *record.recent_sizes(root)][:RECENT_SWEEPS]
+        self._sound = record.last_sound(root)
+        self._version_before = self._sound.policy_version if self._sound else self._version_at_first()
+        if foretold:  # a pass has looked at these policies by then, and was found sound
+            self._version_before = max((policy.version for policy in policies), default=0)
+        self._old = RetentionPolicy.objects.scoped(as_of=self._version_before)
+        # Written since, never rehearsed, and such as may take what their scope's version of then would not.
+        of_then = {policy.scope: policy for policy in self._old}
+        self._unheard_of = [
+            policy
+            for policy in policies
+            if policy.version > self._version_before
+            and policy.stage is Stage.OFF
+            and loosens(of_then.get(policy.scope, ScopedPolicy(scope=policy.scope, version=0)), policy)
+        ]
+        old_limits = limits_of(self._old, root.name)
+        self._same_limits = all(getattr(old_limits, name) == getattr(self._limits, name) for name in ROOT_FIELDS)
+        self.taken = Planned(runs=0, bytes=0, version=max((policy.version for policy in policies), default=0))
+
+    def look_at_plan(self, plan: list[tuple[Run, Candidate]]) -> list[Sight]:
+        """What is abnormal about the pass as it is planned, as far as no person has let it go on."""
+        planned = self.taken
+        asked = [(run, candidate) for run, candidate in plan if candidate.key not in self._let_go]
+        for run, candidate in asked:
+            planned = self._with(planned, run, candidate)
+        self.taken = replace(self.taken, of_runs=len(asked))
+        return self._not_allowed([*self._doubt, *self._judge(planned)])
+
+    def look_at_next(self, run: Run, candidate: Candidate) -> list[Sight]:
+        """The same of what was taken so far and one run more: refusals may have made other runs of the plan."""
+        if candidate.key in self._let_go:
+            return []
+        return self._not_allowed(self._judge(self._with(self.taken, run, candidate)))
+
+    def took(self, run: Run, candidate: Candidate) -> None:
+        """This run has gone."""
+        if candidate.key not in self._let_go:
+            self.taken = self._with(self.taken, run, candidate)
+
+    def _judge(self, planned: Planned) -> list[Sight]:
+        return abnormal(
+            planned,
+            recent=self._recent,
+            staged_bytes=self._staged_bytes,
+            max_share=self._limits.unasked.max_share,
+            day=self._day,
+        )
+
+    def _not_allowed(self, sights: list[Sight]) -> list[Sight]:
+        return breakers.not_allowed(self._root, sights, now=self._now) if sights else []
+
+    def _version_at_first(self) -> int:
+        first = record.first_timed(self._root)
+        older = RetentionPolicy.objects.filter(created_at__lt=(first.now if first else self._now) - _FRESH)
+        return older.order_by("-version").values_list("version", flat=True).first() or 0
+
+    def _with(self, planned: Planned, run: Run, candidate: Candidate) -> Planned:
+        passing = self._recently.is_passing(run.first_seen_at, run.verified_at)
+        return replace(
+            planned,
+            runs=planned.runs + 1,
+            bytes=planned.bytes + candidate.size,
+            by_fresh_policy=planned.by_fresh_policy + self._is_fresh(run, candidate),
+            passing_runs=planned.passing_runs + passing,
+            passing_bytes=planned.passing_bytes + candidate.size * passing,
+        )
+
+    def _is_fresh(self, run: Run, candidate: Candidate) -> bool:
+        """Whether a run goes only because of a version that is new since, and was never rehearsed."""
+        scope = run.scope
+        if not any(policy.scope.covers(scope) for policy in self._unheard_of):
+            return False
+        old = effective_policy(self._old, scope)
+        if self._is_over(candidate, old):
+            return False
+        by_pressure = not candidate.due and self._same_limits and self._is_over(candidate, old.under_pressure())
+        return not by_pressure
+
+    def _is_over(self, candidate: Candidate, policy: Policy) -> bool:
+        if policy.mode is not Mode.SCHEDULED:
+            return False
+        opened = due_at(candidate.kept_from or candidate.verified_at, policy)
+        return opened is not None and opened <= self._now

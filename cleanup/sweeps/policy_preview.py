@@ -1,0 +1,387 @@
+"""What a policy would change before it is written: the runs that the next timed pass would take with it, and without.
+
+The decisions are those of the pass, made from stored facts: the pass itself looks at every run again. Nothing is read
+but rows, and nothing is written.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Count, Max
+
+from cleanup.clears.freed import Lately
+from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot, SweepBreaker
+from cleanup.models.aggregates import bytes_sum
+from cleanup.models.policies import draft_version
+from cleanup.rules.at_once import becomes_so
+from cleanup.rules.gates import Facts
+from cleanup.rules.policy import Limits, Mode, Policy, Scope, ScopedPolicy, Stage, effective_policy, limits_of
+from cleanup.rules.pressure import Candidate, Fill, Picker, budget_of, in_order
+from cleanup.rules.rehearsal import nights_wanted
+from cleanup.runs import inspection
+from cleanup.sweeps import breakers, record
+from cleanup.sweeps import outlook as outlook_of
+from cleanup.sweeps.anomaly_guard import Minder
+from cleanup.sweeps.day import Foretold
+
+# So many runs of a staging root are weighed gate by gate, those verified first, and so many looked at for their time:
+# more than some sweeps take, and no more than somebody waits for who has pressed a button.
+LOOKED_AT = 2_000
+_SIGHTED = 50_000
+
+
+@dataclass
+class Outlook:
+    """What the next timed pass would do with the runs of a scope, each list in its order.
+
+    `going` would be cleared, `rehearsed` only noted, `left_over` left to later passes by a budget. `sights` is what a
+    breaker would stop the pass for before it clears anything.
+    """
+
+    going: list[Run] = field(default_factory=list)
+    rehearsed: list[Run] = field(default_factory=list)
+    left_over: list[Run] = field(default_factory=list)
+    sights: list[str] = field(default_factory=list)
+
+    @property
+    def wanted(self) -> list[Run]:
+        """What would go once nothing of it is rehearsed any more."""
+        return [*self.going, *self.rehearsed]
+
+    @property
+    def going_bytes(self) -> int:
+        return _size(self.going)
+
+    @property
+    def rehearsed_bytes(self) -> int:
+        return _size(self.rehearsed)
+
+    @property
+    def left_over_bytes(self) -> int:
+        return _size(self.left_over)
+
+    @property
+    def wanted_bytes(self) -> int:
+        return _size(self.wanted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What a drafted version would change in its scope. Bytes are logical.
+
+    `stopped` are the roots whose sweeps have stopped and wait for a person. `cut`: there are more runs than were
+    weighed. `digest` stands for all of it: the same draft with the same digest does what was shown. `at_once`: runs may
+    go as soon as they are verified by it, and may not as things are.
+    """
+
+    draft: RetentionPolicy
+    policy: Policy
+    today: Outlook
+    then: Outlook
+    stopped: list[StagingRoot]
+    seen_at: datetime | None
+    cut: bool
+    digest: str
+    at_once: bool = False
+
+    @property
+    def rehearses(self) -> bool:
+        return self.draft.rehearsal == Stage.REHEARSING
+
+    @property
+    def nights(self) -> int:
+        """The clean nights after which it is promoted; 0: only by a person."""
+        return nights_wanted(self.draft.rehearsal_nights)
+
+    @property
+    def nothing_by_itself(self) -> bool:
+        return self.policy.mode is not Mode.SCHEDULED and not self.then.wanted
+
+    @property
+    def new(self) -> list[Run]:
+        """What would not go as things are."""
+        known = {run.pk for run in self.today.going}
+        return [run for run in self.then.wanted if run.pk not in known]
+
+    @property
+    def kept(self) -> list[Run]:
+        """What would go as things are, and would stay."""
+        wanted = {run.pk for run in self.then.wanted}
+        return [run for run in self.today.going if run.pk not in wanted]
+
+    @property
+    def kept_bytes(self) -> int:
+        return _size(self.kept)
+
+    @property
+    def held_up(self) -> list[Run]:
+        """What would go as things are, and waits for the end of a rehearsal."""
+        going = {run.pk for run in self.today.going}
+        return [run for run in self.then.rehearsed if run.pk in going]
+
+
+@dataclass(frozen=True)
+class _Stock:
+    """What is staged on one root: the runs that are weighed, and how full it is altogether.
+
+    `going_on`, `cursor` and `foretold` are what the passes leave that come before.
+    """
+
+    root: StagingRoot
+    runs: list[tuple[Run, Facts]]
+    fill: Fill
+    going_on: tuple[bool, bool]
+    lately: Lately
+    cut: bool
+    gone_on: list[SweepBreaker]
+    cursor: tuple[datetime, int] | None = None
+    foretold: tuple[Foretold, ...] = ()
+
+
+def draft(
+    before: RetentionPolicy | None,
+    *,
+    root: StagingRoot | None,
+    author: str,
+    now: datetime,
+    rehearse: bool | None,
+    note: str = "",
+    **fields: Any,  # noqa: ANN401
+) -> RetentionPolicy:
+    """The version that `add_version` would write after `before`, not saved. Raises ValidationError."""
+    newest = RetentionPolicy.objects.aggregate(version=Max("version"))["version"] or 0
+    return draft_version(
+        before, version=newest + 1, root=root, author=author, now=now, rehearse=rehearse, note=note, **fields
+    )
+
+
+def preview(drafted: RetentionPolicy, now: datetime) -> Preview:
+    """What the next timed pass would take with a drafted version in force, and what it takes as things are."""
+    today = RetentionPolicy.objects.scoped()
+    value, then = drafted.as_value(), RetentionPolicy.objects.scoped(drafted=drafted)
+    roots = [drafted.root] if drafted.root else list(StagingRoot.objects.order_by("name"))
+    now_taken, then_taken, cut = Outlook(), Outlook(), False
+    for root in roots:
+        stock = _stock(root, value.scope, [today, then], now)
+        cut = cut or stock.cut
+        _weigh(stock, today, value.scope, now, into=now_taken, mind=False)
+        _weigh(stock, then, value.scope, now, into=then_taken, mind=True)
+    looked_at = [root.discovered_at for root in roots if root.discovered_at]
+    return Preview(
+        draft=drafted,
+        policy=effective_policy(then, value.scope),
+        today=now_taken,
+        then=then_taken,
+        stopped=[root for root in roots if breakers.standing(root)],
+        seen_at=min(looked_at, default=None),
+        cut=cut,
+        digest=_digest(drafted, value, now_taken, then_taken),
+        at_once=becomes_so(today, then, value.scope),
+    )
+
+
+def outlooks(
+    root: StagingRoot, instants: Sequence[datetime], policies_at: Callable[[datetime], list[ScopedPolicy]]
+) -> list[Outlook]:
+    """What timed passes over a root at some instants would take, each after the ones before it, by what is known now.
+
+    Where a breaker would stop one, it is the last that is told. Nothing is read but rows, and nothing is written.
+    """
+    if not instants:
+        return []
+    last = instants[-1]
+    stock = _stock(root, Scope(), [policies_at(instants[0]), policies_at(last)], last)
+    stock = replace(stock, gone_on=breakers.gone_on(root, now=instants[0]))
+    # What no pass until the last one may take need not be weighed for each of them: time only opens gates.
+    possible = _possible_until(stock, policies_at(last), last)
+    stock = replace(stock, runs=[(run, facts) for run, facts in stock.runs if run.pk in possible])
+    something_goes = any(possible.values())
+    found = []
+    for at in instants:
+        outlook, stock = Outlook(), replace(stock, foretold=(*stock.foretold, Foretold(at)))
+        # Where no pass takes anything the last one notes all that is rehearsed.
+        if stock.runs and (something_goes or at == last):
+            stock = _weigh(stock, policies_at(at), Scope(), at, into=outlook, mind=True)
+        found.append(outlook)
+        if outlook.sights:
+            break
+        stock = _without(stock, outlook.going)
+    return found
+
+
+def _possible_until(stock: _Stock, policies: list[ScopedPolicy], last: datetime) -> dict[int, bool]:
+    """The runs that may go until an instant: by their time, or if the root is too full by now, to ease that.
+
+    Each with whether it may go in truth, and not only by what is rehearsed. It only becomes less full by what passes
+    take.
+    """
+    limits = limits_of(policies, stock.root.name)
+    full = any(outlook_of.pressures(limits, stock.fill, going_on=stock.going_on))
+    known = {of_run: effective_policy(policies, of_run) for of_run in {run.scope for run, _facts in stock.runs}}
+    found: dict[int, bool] = {}
+    for run, facts in stock.runs:
+        for one in outlook_of.candidates_for(run, facts, known[run.scope], last, limited=bool(limits.rehearsing)):
+            if one.due or full:
+                found[run.pk] = found.get(run.pk, False) or not one.rehearsed
+    return found
+
+
+def _without(stock: _Stock, gone: list[Run]) -> _Stock:
+    """What is left of a root's runs after a pass has taken some."""
+    keys = {run.pk for run in gone}
+    fill = stock.fill
+    if fill.free_bytes is not None:
+        allocated = sum(facts.allocated_bytes or 0 for run, facts in stock.runs if run.pk in keys)
+        fill = replace(fill, free_bytes=fill.free_bytes + allocated)
+    fill = replace(fill, staged_bytes=fill.staged_bytes - _size(gone), staged_runs=fill.staged_runs - len(keys))
+    return replace(stock, runs=[(run, facts) for run, facts in stock.runs if run.pk not in keys], fill=fill)
+
+
+def _stock(root: StagingRoot, scope: Scope, policies: Sequence[list[ScopedPolicy]], now: datetime) -> _Stock:
+    keys, cut = _possible(root, scope, policies, now)
+    runs = list(Run.objects.with_root().filter(pk__in=keys))
+    staged = Run.objects.staged().filter(root=root).aggregate(runs=Count("pk"), bytes=bytes_sum("bytes"))
+    usage = DiskUsage.objects.filter(root=root).order_by("-at").first()
+    before = record.latest(root)
+    free_bytes = usage.free_bytes if usage else None
+    for run in runs:
+        run.root = root
+    return _Stock(
+        root=root,
+        runs=[(run, inspection.stored_facts(run)) for run in runs],
+        fill=Fill(
+            staged_bytes=staged["bytes"] or 0,
+            staged_runs=staged["runs"],
+            free_bytes=free_bytes,
+        ),
+        going_on=outlook_of.going_on(before),
+        lately=Lately.of(root, now, free_bytes=free_bytes),
+        cut=cut,
+        gone_on=breakers.gone_on(root, now=now),
+        cursor=outlook_of.cursor_of(before),
+    )
+
+
+def _possible(
+    root: StagingRoot, scope: Scope, policies: Sequence[list[ScopedPolicy]], now: datetime
+) -> tuple[list[int], bool]:
+    """The runs of a root, the oldest first, that any of the policies could let go by their time, and if there are more.
+
+    Where they are too many to be weighed, those of the scope have the precedence.
+    """
+    verified = Run.objects.staged().verified().filter(root=root).order_by("verified_at", "pk")
+    columns = ("equipment", "project", "run_kind")
+    until: dict[tuple[str, ...], datetime | None] = {}
+    found: list[tuple[int, bool]] = []
+    rows = list(verified.values_list("pk", "verified_at", *columns)[: _SIGHTED + 1])
+    for key, verified_at, *names in rows[:_SIGHTED]:
+        kind = tuple(names)
+        of_run = Scope(root=root.name, **dict(zip(columns, kind, strict=True)))
+        if kind not in until:
+            until[kind] = _latest_possible([effective_policy(each, of_run) for each in policies], now)
+        latest = until[kind]
+        if latest is not None and verified_at is not None and verified_at <= latest:
+            found.append((key, scope.covers(of_run)))
+    if len(found) > LOOKED_AT:
+        found = [(key, covered) for key, covered in found if covered]
+    return [key for key, _covered in found[:LOOKED_AT]], len(found) > LOOKED_AT or len(rows) > _SIGHTED
+
+
+def _latest_possible(found: Iterable[Policy], now: datetime) -> datetime | None:
+    """Until when a run must have been verified to go by the time of one of the policies; None if it never does."""
+    hours = [policy.min_retain_hours for policy in found if policy.mode is Mode.SCHEDULED]
+    return now - timedelta(hours=min(hours)) if hours else None
+
+
+def _weigh(
+    stock: _Stock, policies: list[ScopedPolicy], scope: Scope, now: datetime, *, into: Outlook, mind: bool
+) -> _Stock:
+    """What a pass over one root would take, as it plans it; only the runs of the scope are told.
+
+    Returns the stock with what the pass leaves to the one after it; its runs are still there.
+    """
+    limits = limits_of(policies, stock.root.name)
+    runs, candidates = {}, []
+    known: dict[Scope, Policy] = {}
+    for run, facts in stock.runs:
+        of_run = run.scope
+        if (policy := known.get(of_run)) is None:
+            policy = known[of_run] = effective_policy(policies, of_run)
+        runs[run.pk] = run
+        candidates += outlook_of.candidates_for(run, facts, policy, now, limited=bool(limits.rehearsing))
+    let_go = _let_go(stock, runs, candidates, known, limits)
+    ordered = sorted(in_order(candidates, after=stock.cursor), key=lambda candidate: candidate.key not in let_go)
+    budget = budget_of(limits.unasked, limit=None)
+    pressure, unasked = outlook_of.pressures(limits, stock.fill, going_on=stock.going_on)
+    picker = Picker(ordered, pressure, unasked=unasked, helps=stock.lately.helps)
+    plan, exhausted, cursor = [], False, None
+    for candidate, _causes in picker:
+        run = runs[candidate.key]
+        told = scope.covers(run.scope)
+        if not exhausted and not candidate.rehearsed:
+            exhausted = bool(budget.exhausted_by(candidate.size, minutes=0))
+        if exhausted and not candidate.rehearsed:
+            into.left_over += [run] * told
+            picker.left_over(candidate)
+            continue
+        if not exhausted:
+            cursor = candidate.verified_at, candidate.key
+        if candidate.rehearsed:
+            into.rehearsed += [run] * told
+        else:
+            budget = budget.less(candidate.size)
+            plan.append((run, candidate))
+            into.going += [run] * told
+        picker.gone(candidate, size=candidate.size, allocated=candidate.allocated)
+    before = stock.foretold[:-1]
+    if mind and plan:
+        minder = Minder(
+            stock.root, policies, now=now, staged_bytes=stock.fill.staged_bytes, let_go=let_go, foretold=before
+        )
+        into.sights += [f"{stock.root.name}: {sight.detail}" for sight in minder.look_at_plan(plan)]
+    takes = Foretold(now, [(run, candidate.size, candidate.key in let_go) for run, candidate in plan])
+    return replace(
+        stock,
+        going_on=(
+            bool(picker.pressure.free_wanted),
+            bool((picker.unasked if limits.meanwhile else picker.pressure).free_wanted),
+        ),
+        cursor=cursor if exhausted else None,
+        foretold=(*before, takes),
+    )
+
+
+def _let_go(
+    stock: _Stock,
+    runs: Mapping[int, Run],
+    candidates: Iterable[Candidate],
+    policies: Mapping[Scope, Policy],
+    limits: Limits,
+) -> Container[int]:
+    """The runs that people have let go, which is for the next pass alone."""
+    if len(stock.foretold) > 1 or not stock.gone_on:
+        return ()
+    shown = {
+        one.key: outlook_of.shown(runs[one.key], policies[runs[one.key].scope], one, limits)
+        for one in candidates
+        if not one.rehearsed
+    }
+    return breakers.let_go_by(stock.gone_on, shown)
+
+
+def _digest(drafted: RetentionPolicy, value: ScopedPolicy, today: Outlook, then: Outlook) -> str:
+    said = {**asdict(value), "version": 0, "nights": drafted.rehearsal_nights}
+    taken = [
+        [sorted(run.pk for run in runs) for runs in (outlook.going, outlook.rehearsed, outlook.left_over)]
+        for outlook in (today, then)
+    ]
+    text = json.dumps([said, taken, bool(then.sights)], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _size(runs: Iterable[Run]) -> int:
+    return sum(run.bytes or 0 for run in runs)

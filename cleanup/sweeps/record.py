@@ -1,0 +1,258 @@
+"""The record of sweeps: what each pass saw and did, run by run, so that "why not last Tuesday?" has an answer.
+
+Of most runs most passes say the same, so a row of `SweptRun` stands for as many passes in a row as do, by the first and
+the last of them. Without that, an hourly sweep over a few thousand runs would write millions of rows a year.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Count, Q, QuerySet
+from django.utils import timezone
+
+from cleanup.clears import protocol
+from cleanup.clears.run_action import FREEING, Action
+from cleanup.lab import typist
+from cleanup.models import ClearAttempt, Outcome, Phase, Requester, Run, StagingRoot, Sweep, SweepKind, SweptRun, Tally
+from cleanup.models.aggregates import bytes_sum
+from cleanup.rules.anomalies import RECENT_SWEEPS
+from cleanup.rules.reasons import Reason
+
+# So many runs are written at once.
+_BATCH = 200
+_LONGEST_DRY_RUN = timedelta(days=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What one pass says of one run: the columns of a `SweptRun` that tell one answer from another.
+
+    The version of the newest policy is no part of that: policies of other runs change it, and this run's gates stay.
+    What decided of this run is.
+    """
+
+    action: str
+    reason: str = ""
+    detail: str = ""
+    gates: list[dict[str, Any]]
+    policy_version: int = field(default=0, compare=False)
+    decided_by: dict[str, Any] = field(default_factory=dict)
+    files: int = 0
+    bytes: int = 0
+
+
+class Recorder:
+    """Writes down one pass over one staging root, from its beginning to its end."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep = sweep
+        self._known = {} if sweep.previous_id is None else _rows_of(sweep)
+        self._new: list[SweptRun] = []
+        self._same: list[int] = []
+
+    def note(self, run: Run, said: Said) -> None:
+        """What this pass says of a run; written with the next `flush`, or once enough has come together."""
+        known = self._known.get(run.pk)
+        if known is not None and _said(known) == said and not _of_another_rehearsal(known, said):
+            self._same.append(known.pk)
+        else:
+            sweep = self.sweep
+            row = SweptRun(run=run, root=sweep.root, kind=sweep.kind, first=sweep, last=sweep, **vars(said))
+            self._new.append(row)
+        if len(self._new) + len(self._same) >= _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has been noted so far."""
+        with transaction.atomic():
+            SweptRun.objects.bulk_create(self._new)
+            if self._same:
+                # Two dry runs may go side by side: the later one has the last word.
+                SweptRun.objects.filter(pk__in=self._same, last__lt=self.sweep).update(last=self.sweep)
+        self._new, self._same = [], []
+
+    def finish(self, outcome: Outcome, **more: Any) -> None:  # noqa: ANN401
+        """Write what is left, and how the pass ended; its counts are those of its rows."""
+        self.flush()
+        sweep, ended_at = self.sweep, timezone.now()
+        fields = {
+            "outcome": outcome,
+            "ended_at": ended_at,
+            "seconds": (ended_at - sweep.started_at) / timedelta(seconds=1),
+            **tally(sweep).columns(),
+            **more,
+        }
+        Sweep.objects.filter(pk=sweep.pk).update(**fields)
+        for name, value in fields.items():
+            setattr(sweep, name, value)
+
+
+def begin(
+    root: StagingRoot, kind: SweepKind, *, now: datetime, actor: str, policy_version: int, clock: dict[str, Any]
+) -> Recorder:
+    """Begin the record of a pass, which the caller has claimed the root for unless it is a dry run.
+
+    A pass of this root that still seems to run was killed, for the claim died with it; of a dry run, which claims
+    nothing, a day tells.
+    """
+    running = Sweep.objects.filter(root=root, outcome=Outcome.RUNNING)
+    if kind == SweepKind.DRY_RUN:
+        running = running.filter(kind=kind, started_at__lt=timezone.now() - _LONGEST_DRY_RUN)
+    else:
+        running = running.exclude(kind=SweepKind.DRY_RUN)
+    for killed in running:
+        interrupt(killed)
+    sweep = Sweep.objects.create(
+        root=root,
+        kind=kind,
+        previous=Sweep.objects.filter(root=root, kind=kind).order_by("-pk").first(),
+        host=settings.EXLAB_HOST,
+        actor=actor,
+        typed_by=typist.current(),
+        now=now,
+        started_at=timezone.now(),
+        policy_version=policy_version,
+        clock=clock,
+    )
+    return Recorder(sweep)
+
+
+def interrupt(sweep: Sweep, *, reason: str = "", detail: str = "") -> None:
+    """Say that a pass did not come to its end, and write down what it did before it got to write that itself.
+
+    Its attempts tell: those that the schedule made on its host from its beginning on. Two passes that take something
+    never go side by side over one root, so what was made before the next one began is this one's.
+    """
+    done = {} if sweep.kind == SweepKind.DRY_RUN else _done_by(sweep)
+    with transaction.atomic():
+        known = set(_rows_saying(sweep).values_list("run", flat=True))
+        SweptRun.objects.bulk_create(
+            SweptRun(
+                run_id=run,
+                root_id=sweep.root_id,
+                kind=sweep.kind,
+                first=sweep,
+                last=sweep,
+                action=action,
+                reason=attempt.reason or attempt.cause,
+                detail=attempt.detail,
+                gates=attempt.decision,
+                policy_version=sweep.policy_version,
+                decided_by=attempt.decided_by,
+                files=attempt.freed_files,
+                bytes=attempt.freed_bytes,
+            )
+            for run, (attempt, action) in done.items()
+            if run not in known
+        )
+        Sweep.objects.filter(pk=sweep.pk, outcome=Outcome.RUNNING).update(
+            outcome=Outcome.INTERRUPTED,
+            ended_at=timezone.now(),
+            reason=reason,
+            detail=detail,
+            **tally(sweep).columns(),
+        )
+
+
+def tally(sweep: Sweep) -> Tally:
+    """What the rows of a pass come to so far, whether it is under way, has ended or was interrupted."""
+    rehearsed = Q(action=Action.WOULD_CLEAR, reason=Reason.REHEARSAL)
+    freeing = Q(action__in=FREEING) & ~rehearsed
+    actions = {"cleared": Action.CLEARED, "partial": Action.PARTIAL, "would_clear": Action.WOULD_CLEAR}
+    actions |= {"skipped": Action.SKIPPED, "failed": Action.FAILED}
+    sums = _rows_saying(sweep).aggregate(
+        **{name: Count("pk", filter=Q(action=action)) for name, action in actions.items()},
+        freed_files=bytes_sum("files", default=0, filter=freeing),
+        freed_bytes=bytes_sum("bytes", default=0, filter=freeing),
+        rehearsed_runs=Count("pk", filter=rehearsed),
+        rehearsed_bytes=bytes_sum("bytes", default=0, filter=rehearsed),
+    )
+    return Tally(**{name.removeprefix("freed_"): int(value) for name, value in sums.items()})
+
+
+def latest(root: StagingRoot) -> Sweep | None:
+    """The latest pass over a root that was no dry run."""
+    return Sweep.objects.filter(root=root).exclude(kind=SweepKind.DRY_RUN).order_by("-pk").first()
+
+
+def is_going_on(before: Sweep | None, *, unasked: bool = False) -> bool:
+    """Whether a pass has left free space to be won; `unasked`: of that for which runs go, where more is rehearsed."""
+    said = before.pressure if before else {}
+    left = said.get("meanwhile", said.get("left", {})) if unasked else said.get("left", {})
+    return bool(left.get("free_wanted"))
+
+
+def first_timed(root: StagingRoot) -> Sweep | None:
+    """The first timed pass over a root."""
+    return Sweep.objects.filter(root=root, kind=SweepKind.TIMED).order_by("pk").first()
+
+
+def last_sound(root: StagingRoot) -> Sweep | None:
+    """The latest timed pass over a root that came to its end with nothing abnormal about it but clears that failed."""
+    return Sweep.objects.filter(root=root, kind=SweepKind.TIMED, clock__sound=True).order_by("-pk").first()
+
+
+def recent_sizes(root: StagingRoot) -> list[tuple[int, int]]:
+    """Runs and bytes of the latest passes over a root that cleared something."""
+    sweeps = Sweep.objects.filter(root=root, cleared__gt=0).exclude(kind=SweepKind.DRY_RUN).order_by("-pk")
+    return list(sweeps.values_list("cleared", "bytes")[:RECENT_SWEEPS])
+
+
+def _done_by(sweep: Sweep) -> dict[int, tuple[ClearAttempt, Action]]:
+    """By run what a pass tried, and what became of it."""
+    attempts = ClearAttempt.objects.filter(
+        run__root=sweep.root_id, requester=Requester.SCHEDULE, host=sweep.host, created_at__gte=sweep.started_at
+    )
+    following = Sweep.objects.filter(root=sweep.root_id, pk__gt=sweep.pk).exclude(kind=SweepKind.DRY_RUN)
+    if (after := following.order_by("pk").first()) is not None:
+        attempts = attempts.filter(created_at__lt=after.started_at)
+    done = {}
+    for attempt in attempts.order_by("created_at"):
+        if (action := _became(attempt)) is not None:
+            done[attempt.run_id] = attempt, action
+    return done
+
+
+def _became(attempt: ClearAttempt) -> Action | None:
+    """What an attempt came to, as its pass would have told it; None of one that nothing has become of so far."""
+    match attempt.phase:
+        case Phase.DONE:
+            return Action.PARTIAL if attempt.incomplete else Action.CLEARED
+        case Phase.COMMITTED:  # it is gone, and recovery has not been able to remove all of it
+            return Action.PARTIAL
+        case Phase.REFUSED if attempt.reason not in protocol.FAILURES:
+            return Action.SKIPPED
+        case Phase.REFUSED | Phase.ABORTED | Phase.CONFLICT:
+            return Action.FAILED
+    return None
+
+
+def _rows_saying(sweep: Sweep) -> "QuerySet[SweptRun]":
+    return SweptRun.objects.filter(root=sweep.root_id, kind=sweep.kind, first__lte=sweep.pk, last__gte=sweep.pk)
+
+
+def _rows_of(sweep: Sweep) -> dict[int, SweptRun]:
+    """What the pass before this one said, by run."""
+    rows = SweptRun.objects.filter(root=sweep.root, kind=sweep.kind, last=sweep.previous_id)
+    return {row.run_id: row for row in rows}
+
+
+def _of_another_rehearsal(known: SweptRun, said: Said) -> bool:
+    """Whether a rehearsal says it under other policies: what a version was rehearsed by is told by its number alone."""
+    return said.reason == Reason.REHEARSAL and said.policy_version != known.policy_version
+
+
+def _said(row: SweptRun) -> Said:
+    return Said(
+        action=row.action,
+        reason=row.reason,
+        detail=row.detail,
+        gates=row.gates,
+        policy_version=row.policy_version,
+        decided_by=row.decided_by,
+        files=row.files,
+        bytes=row.bytes,
+    )
