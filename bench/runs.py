@@ -166,7 +166,7 @@ def _pages() -> Iterator[tuple[str, str]]:
     from django.urls import reverse
 
     from cleanup.models import Run
-    from cleanup.views import paging
+    from cleanup.web import paging
 
     runs = reverse("run-list")
     yield "overview", reverse("overview")
@@ -206,7 +206,7 @@ def _pages() -> Iterator[tuple[str, str]]:
 def _near_the_end(order: Any) -> str:
     """A place nine tenths down the order, found without asking how many there are."""
     from cleanup.models import Run
-    from cleanup.views import paging
+    from cleanup.web import paging
 
     runs = Run.objects.here()
     for key in order.keys:

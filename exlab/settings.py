@@ -139,7 +139,7 @@ EXLAB_EMAIL = read.text("EXLAB_EMAIL_URL")
 vars().update(_mail_server or connections.mail("dummymail://"))
 EMAIL_TIMEOUT = 10
 
-CSRF_FAILURE_VIEW = "cleanup.views.refusals.csrf_failure"
+CSRF_FAILURE_VIEW = "cleanup.web.refusals.csrf_failure"
 # `BelieveTrustedProxies` leaves these headers only where a trusted proxy has written them.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 USE_X_FORWARDED_HOST = True
@@ -169,22 +169,22 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
-    "cleanup.views.proxies.BelieveTrustedProxies",
+    "cleanup.web.proxies.BelieveTrustedProxies",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "cleanup.views.caching.KeepNothing",
+    "cleanup.web.caching.KeepNothing",
     "django.middleware.gzip.GZipMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "cleanup.views.session.SignInFirst",
+    "cleanup.web.account.SignInFirst",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "cleanup.views.session.EndIdle",
+    "cleanup.web.account.EndIdle",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "cleanup.views.refusals.SayWhatOnlyButtonsDo",
-    "cleanup.views.busy.BusyDatabase",
+    "cleanup.web.refusals.SayWhatOnlyButtonsDo",
+    "cleanup.web.busy.BusyDatabase",
     "axes.middleware.AxesMiddleware",
 ]
 
@@ -264,7 +264,7 @@ AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # or an attacker could ke
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_USERNAME_CALLABLE = "cleanup.lab.sign_ins.account_of"
 AXES_CLIENT_IP_CALLABLE = "cleanup.lab.sign_ins.address_of"
-AXES_LOCKOUT_CALLABLE = "cleanup.views.refusals.locked_out"
+AXES_LOCKOUT_CALLABLE = "cleanup.web.refusals.locked_out"
 # axes keeps the fields of a form, with stars in place of these.
 AXES_SENSITIVE_PARAMETERS = [
     "username",

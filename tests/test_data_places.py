@@ -16,7 +16,7 @@ from django.core.management.base import CommandError
 
 from cleanup.lab import own_database
 from cleanup.management import data_places
-from cleanup.management.household import Household, sole_holder
+from cleanup.management.supervisor import Household, sole_holder
 from cleanup.storage import data_place
 from cleanup.storage.datadir import DataDir
 from exlab import sqlite

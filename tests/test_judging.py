@@ -14,7 +14,7 @@ from cleanup.rules.gates import MAX_FAILURES
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.runs import discovery, gone, holds, inspection, reregistration, run_status
-from cleanup.views.standing import stand
+from cleanup.web.runs.status_text import stand
 from tests.lab import RUN_PATH, touch
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from cleanup.clears import protocol
 from cleanup.lab.markers import lay_on_this_host
-from cleanup.management import household
+from cleanup.management import supervisor
 from cleanup.models import StagingRoot
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
@@ -51,7 +51,7 @@ class TestLaidAtTheStart:
         marker_of(lab, root).unlink()
         said: list[str] = []
         for _ in range(2):
-            household.lay_markers(said.append)
+            supervisor.lay_markers(said.append)
             assert marker_of(lab, root).stat().st_size == 0
         assert said == []
 
@@ -70,7 +70,7 @@ class TestLaidAtTheStart:
     def test_what_fails_is_told(self, lab: Lab, root: StagingRoot, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(markers, "names_in", lambda directory: [])
         said: list[str] = []
-        household.lay_markers(said.append)
+        supervisor.lay_markers(said.append)
         assert said == [f"lab: {Reason.MARKER_NOT_SEEN.sentence} {marker_of(lab, root).name}"]
 
     @pytest.mark.skipif(not is_root(), reason="only root can mount")

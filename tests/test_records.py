@@ -24,7 +24,7 @@ from cleanup.rules.gates import Decision, Gate
 from cleanup.rules.policy import ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, inspection, orphans, reregistration
-from cleanup.views import timeline
+from cleanup.web.runs import timeline
 from tests.lab import METADATA, RUN_PATH, Lab, census, read_ingest, read_sync_state, snapshot, touch, write_sync_state
 
 pytestmark = pytest.mark.django_db(transaction=True)

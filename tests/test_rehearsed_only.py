@@ -10,7 +10,7 @@ from cleanup.management.base import sweep_as_text
 from cleanup.models import StagingRoot, Sweep
 from cleanup.runs import discovery
 from cleanup.sweeps import all_roots
-from cleanup.templatetags.passes import came_to
+from cleanup.text.sweeps import came_to
 from tests.lab import Lab
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
-from cleanup.management.household import Child
+from cleanup.management.supervisor import Child
 from exlab import dotenv
 from exlab.reading import Reader, WrongSettings
 from exlab.settings import read

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cleanup.management import takeover
-from cleanup.management.household import CommandError, sole_holder
+from cleanup.management.supervisor import CommandError, sole_holder
 from cleanup.storage import lock_holders
 from tests.faults import means
 from tests.test_up import wait_for

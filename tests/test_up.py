@@ -21,9 +21,9 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from cleanup.management import household as households
+from cleanup.management import supervisor as households
 from cleanup.management.commands import up
-from cleanup.management.household import SILENT_AFTER, Child, Household, has_fallen_silent, holds_a_lock
+from cleanup.management.supervisor import SILENT_AFTER, Child, Household, has_fallen_silent, holds_a_lock
 from cleanup.models import Heartbeat
 from tests.faults import means
 from tests.lab import outlines

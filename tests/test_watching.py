@@ -36,7 +36,7 @@ from cleanup.monitoring import watchdog
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.sweeps import breakers
-from cleanup.views.runs import queue_is_silent
+from cleanup.web.runs.run_list import queue_is_silent
 from tests.lab import RUN_PATH, Lab
 
 CHECKOUT = Path(__file__).resolve().parent.parent

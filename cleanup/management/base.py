@@ -21,7 +21,7 @@ from cleanup.storage.datadir import DataDir
 from cleanup.storage.staging.ingest import parse_instant
 from cleanup.sweeps import history
 from cleanup.sweeps.all_roots import Swept
-from cleanup.templatetags import words
+from cleanup.text import values
 from exlab import databases
 
 USAGE = 2
@@ -140,12 +140,14 @@ def gone_as_text(run: Run) -> str:
     gone = history.gone(run)
     if gone is None:
         return ""
-    when = words.instant(gone.at) if gone.at else "at an unknown time"
-    was = f"{words.files(gone.files)}, {words.in_units(gone.bytes or 0)}" if gone.files is not None else "unknown"
+    when = values.instant(gone.at) if gone.at else "at an unknown time"
+    was = f"{values.files(gone.files)}, {values.in_units(gone.bytes or 0)}" if gone.files is not None else "unknown"
     freed = ""
     if gone.freed_files is not None and gone.freed_files != gone.files:
-        freed = f"; {words.files(gone.freed_files)}, {words.in_units(gone.freed_bytes or 0)} of that are removed so far"
-    return f"It was cleared {when} by {words.visible(gone.by)}. On staging it was: {was}{freed}."
+        freed = (
+            f"; {values.files(gone.freed_files)}, {values.in_units(gone.freed_bytes or 0)} of that are removed so far"
+        )
+    return f"It was cleared {when} by {values.visible(gone.by)}. On staging it was: {was}{freed}."
 
 
 def sweep_as_json(swept: Swept) -> dict[str, Any]:
@@ -192,17 +194,17 @@ def sweep_as_text(swept: Swept) -> str:
     for run in swept.runs:
         rehearsed = run.reason == Reason.REHEARSAL
         why = Reason(run.reason).sentence if run.reason in set(Reason) and not rehearsed else run.reason
-        size = f"{words.files(run.files)}, {words.exact_bytes(run.bytes)}" if run.action in FREEING else ""
+        size = f"{values.files(run.files)}, {values.exact_bytes(run.bytes)}" if run.action in FREEING else ""
         given_back = say_freed(run.allocated, run.measured, run.unmeasured)
         parts = [part for part in (size, given_back, why, run.detail) if part]
         lines.append(f"{run.action.replace('_', ' '):12} {run.run_path}  {'; '.join(parts)}")
     cleared, freed = ("would be cleared", "would free") if swept.dry_run else ("cleared", "freed")
     lines.append(
-        f"{words.runs(swept.scanned)} scanned, {swept.candidates} candidates, {len(swept.freeing)} {cleared}, "
-        f"{swept.failed} failed; {freed} {words.files(swept.files)}, {words.exact_bytes(swept.bytes_freed)}"
+        f"{values.runs(swept.scanned)} scanned, {swept.candidates} candidates, {len(swept.freeing)} {cleared}, "
+        f"{swept.failed} failed; {freed} {values.files(swept.files)}, {values.exact_bytes(swept.bytes_freed)}"
     )
     if only_rehearsed := swept.only_rehearsed:
-        total = words.exact_bytes(sum(run.bytes for run in only_rehearsed))
+        total = values.exact_bytes(sum(run.bytes for run in only_rehearsed))
         lines.append(
             f"rehearsed only: {len(only_rehearsed):,} would have gone by the schedule, {total}; "
             "they go once the policy is promoted"

@@ -18,7 +18,7 @@ from cleanup.rules.quantities import AT_ONCE
 from cleanup.rules.sentences import describe
 from cleanup.storage.run_paths import is_folder_name
 from cleanup.sweeps import policy_preview
-from cleanup.templatetags.words import in_units, runs, visible
+from cleanup.text.values import in_units, runs, visible
 
 # Longer names fit no column.
 MAX_NAME = 255

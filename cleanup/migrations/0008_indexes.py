@@ -1,7 +1,6 @@
 import django.db.models.functions.comparison
 from django.db import migrations, models
 
-import cleanup.rules.states
 
 
 class Migration(migrations.Migration):
@@ -59,6 +58,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='run',
-            index=models.Index(condition=models.Q(('state', cleanup.policy.lifecycle.State['CLEARED'])), fields=['-cleared_at', '-id'], name='run_cleared_at'),
+            index=models.Index(condition=models.Q(('state', "cleared")), fields=['-cleared_at', '-id'], name='run_cleared_at'),
         ),
     ]

@@ -1,19 +1,10 @@
-"""How pages say what a hold costs."""
+"""What a hold costs, in words. The words themselves stand in `cleanup.text.holds`."""
 
 from django import template
 
-from cleanup.templatetags.words import UNKNOWN, in_units
+from cleanup.text import holds
 
 register = template.Library()
 
-
-@register.filter
-def byte_days(amount: float | None) -> str:
-    """`4.30 GB·days`: bytes times the days that they were held."""
-    return UNKNOWN if amount is None else f"{in_units(round(amount))}·days"
-
-
-@register.filter
-def days(number: float) -> str:
-    """`0.2 days`, `12 days`: how long a hold has lasted."""
-    return f"{number:.1f} days" if number < 10 else f"{number:,.0f} days"
+register.filter("byte_days", holds.byte_days)
+register.filter("days", holds.days)

@@ -1,176 +1,22 @@
-"""How pages say what a pass did with a run, and why."""
-
-from datetime import datetime
-from typing import Any
+"""What a pass did, in words. The words themselves stand in `cleanup.text.sweeps`."""
 
 from django import template
 
-from cleanup.models import Outcome, Sweep, SweepKind, Tally
-from cleanup.rules.freed import say_freed
-from cleanup.rules.policy import Scope
-from cleanup.rules.pressure import Cause
-from cleanup.rules.reasons import Reason
-from cleanup.rules.sentences import name_scope, say_field
-from cleanup.rules.shown import Shown, say_shown
-from cleanup.templatetags.words import in_units, runs, sentence, visible
+from cleanup.text import sweeps
 
 register = template.Library()
 
-# What became of a run, in two or three words.
-ACTIONS = {
-    "cleared": "cleared",
-    "would_clear": "would be cleared",
-    "skipped": "left alone",
-    "refused": "refused",
-    "partial": "cleared, removal incomplete",
-    "failed": "failed",
-}
-# How people call a pass, by its kind.
-KINDS = {
-    SweepKind.TIMED: "by the schedule",
-    SweepKind.TYPED: "by a person",
-    SweepKind.DRY_RUN: "dry run",
-}
-# Why a sweep takes a run; the codes add up, as in `retention+max_bytes`.
-CAUSES = {
-    Cause.RETENTION: "The time that the policy keeps it was over.",
-    Cause.MAX_BYTES: "The staging root held more bytes than it may.",
-    Cause.MAX_RUNS: "The staging root held more runs than it may.",
-    Cause.FREE_SPACE: "The staging disk had too little free space.",
-}
-# What a policy decides of a run, as a person calls it.
-_CALLED = {"mode": "mode", "retain_hours": "hours", "proof": "proof"}
-TONES = {"cleared": "pass", "would_clear": "pass", "skipped": "rest", "refused": "wait"}
-OUTCOME_TONES = {"done": "pass", "running": "rest"}
-
-
-@register.filter
-def lets_go(shown: Shown) -> str:
-    """What a go-on is for: `30 runs (60.0 GB) by policy version 3`."""
-    return say_shown(shown)
-
-
-@register.filter
-def scope_name(scope: Scope) -> str:
-    """Where a version of the policy applies."""
-    return visible(name_scope(scope))
-
-
-@register.filter
-def action(code: str) -> str:
-    """What became of a run, in words."""
-    return ACTIONS.get(code, code.replace("_", " "))
-
-
-@register.filter
-def called(kind: str) -> str:
-    """What kind of pass it is, in words."""
-    return KINDS[SweepKind(kind)]
-
-
-@register.filter
-def came_to(sweep: Sweep, tally: Tally | None = None) -> str:
-    """What a pass came to, in a sentence or two, by its rows or else by what it kept of them; bytes are logical."""
-    if sweep.outcome == Outcome.RUNNING:
-        return "It is under way."
-    found = tally.columns() if tally is not None else vars(sweep)
-    dry_run = sweep.kind == SweepKind.DRY_RUN
-    number, would_clear, partial = found["cleared"], found["would_clear"], found["partial"]
-    freed = f"{runs(would_clear if dry_run else number)}, {in_units(found['bytes'])}"
-    if dry_run:
-        said = [f"Would clear {freed}." if would_clear else "Would clear nothing."]
-        if rehearsed := sweep.pressure.get("rehearsed"):
-            said.append(f"By the schedule rehearsed only: {runs(rehearsed['runs'])} would have gone.")
-    else:
-        said = [f"Cleared {freed}." if number else "Cleared nothing."]
-        if partial:
-            said.append(f"Files are left of {runs(partial)}.")
-        if would_clear:
-            said.append(f"Rehearsed only: {runs(would_clear)} would have gone.")
-    if failed := found["failed"] - partial:
-        said.append(f"{runs(failed)} failed.")
-    return " ".join(said)
-
-
-@register.filter
-def tone(code: str) -> str:
-    """How an action is coloured."""
-    return TONES.get(code, "block")
-
-
-@register.filter
-def outcome_tone(code: str) -> str:
-    """How a pass's outcome is coloured."""
-    return OUTCOME_TONES.get(code, "block")
-
-
-@register.filter
-def because(code: str) -> str:
-    """A reason, or the causes of a clear, as sentences; a code from another version as it stands."""
-    if not code:
-        return ""
-    if code in Reason._value2member_map_:
-        return sentence(code)
-    causes = code.split("+")
-    if all(cause in CAUSES for cause in causes):
-        return " ".join(CAUSES[Cause(cause)] for cause in causes)
-    return sentence(code)
-
-
-@register.filter
-def pressed(pressure: dict[str, int] | None) -> str:
-    """What a staging root held too much of, or its disk too little, as a pass recorded it; empty: no pressure."""
-    found = pressure or {}
-    parts = []
-    if over := found.get("bytes_over", 0):
-        parts.append(f"{in_units(over)} (logical) more than max_bytes")
-    if over := found.get("runs_over", 0):
-        parts.append(f"{runs(over)} more than max_runs")
-    if wanted := found.get("free_wanted", 0):
-        parts.append(f"{in_units(wanted)} of free space short of free_stop")
-    return ", ".join(parts)
-
-
-@register.filter
-def given_back_by_pass(freed: dict[str, int] | None) -> str:
-    """What disks gave back for the runs of a pass, as it recorded it; empty where that was not measured."""
-    return say_freed(freed["allocated"], freed["measured"]) if freed else ""
-
-
-@register.filter
-def shut(gates: list[dict[str, Any]]) -> int:
-    """How many of the gates did not pass."""
-    return sum(gate.get("verdict") != "pass" for gate in gates)
-
-
-@register.filter
-def parsed(text: str | None) -> datetime | None:
-    """The instant that a recorded gate keeps as text."""
-    return datetime.fromisoformat(text) if text else None
-
-
-@register.filter
-def deciders(by: dict[str, Any], newest: int | None = None) -> str:
-    """Which versions of the policy decided of a run, and in which scope; of an older row only the newest is known."""
-    if not by:
-        return f"version {newest}, the newest at the time" if newest else "none was written: the defaults"
-    told = [(what, said) for what, _value, said in decided(by)]
-    if len({said for _what, said in told}) == 1:
-        (_what, said), *_others = told
-        return said
-    return "; ".join(f"{what} by {said}" for what, said in told)
-
-
-@register.filter
-def decided(by: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """What was decided of a run: what, as what, and by which version of the policy."""
-    # In our own order: a database may keep the names in another.
-    known = [(name, by[name]) for name in _CALLED if name in by]
-    return [(_CALLED[name], say_field(name, source.get("value")), _decider(source)) for name, source in known]
-
-
-def _decider(source: dict[str, Any]) -> str:
-    scope = source.get("scope")
-    if not scope:
-        return "the default"
-    return f"version {source.get('version')} ({name_scope(Scope(**scope))})"
+register.filter("lets_go", sweeps.lets_go)
+register.filter("scope_name", sweeps.scope_name)
+register.filter("action", sweeps.action)
+register.filter("called", sweeps.called)
+register.filter("came_to", sweeps.came_to)
+register.filter("tone", sweeps.tone)
+register.filter("outcome_tone", sweeps.outcome_tone)
+register.filter("because", sweeps.because)
+register.filter("pressed", sweeps.pressed)
+register.filter("given_back_by_pass", sweeps.given_back_by_pass)
+register.filter("shut", sweeps.shut)
+register.filter("parsed", sweeps.parsed)
+register.filter("deciders", sweeps.deciders)
+register.filter("decided", sweeps.decided)

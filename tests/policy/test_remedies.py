@@ -14,8 +14,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 def labels():
     """Everything that a button of the pages says."""
-    from cleanup.views.standing import Action
-    from cleanup.views.ways.every import WAYS
+    from cleanup.web.runs.status_text import Action
+    from cleanup.web.runs.ways.every import WAYS
 
     templates = "".join(path.read_text() for path in (CHECKOUT / "templates").rglob("*.html"))
     return templates, {way.label.rstrip("…") for way in WAYS} | {str(action) for action in Action}

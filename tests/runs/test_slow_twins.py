@@ -21,9 +21,9 @@ from cleanup.runs import discovery, inspection, run_status
 from cleanup.storage.nas import client
 from cleanup.storage.run_paths import Problem, parse_run_path
 from cleanup.sweeps.all_roots import Swept, clear, sweep
-from cleanup.templatetags.words import instant
-from cleanup.views.standing import Standing
-from cleanup.views.standing import stand as standing_of
+from cleanup.text.values import instant
+from cleanup.web.runs.status_text import Standing
+from cleanup.web.runs.status_text import stand as standing_of
 from tests.faults import mounts
 from tests.faults.means import Unavailable, reader_here, replaced, skip_or_fail
 from tests.lab import Lab

@@ -287,7 +287,7 @@ def test_a_card_that_no_phone_could_use_says_so(people, instrument, host, settin
 
 
 def test_the_list_counts_no_further_than_it_must(people, instrument, now, monkeypatch, django_assert_max_num_queries):
-    from cleanup.views import bench
+    from cleanup.web import instruments
 
     Instrument.objects.create(root=instrument.root, equipment="FLOW_01")
     row(instrument.root, EXTRA, now, tone=Tone.BLOCK, reason="not_in_manifest")
@@ -295,7 +295,7 @@ def test_the_list_counts_no_further_than_it_must(people, instrument, now, monkey
         answer = people.viewer.get(reverse("instrument-list"))
     found = {item.equipment: (item.staged, item.safe, item.blocked) for item in answer.context["page"]}
     assert found == {"CRYOEM_K3": (1, 1, 0), "FLOW_01": (1, 0, 1)}
-    monkeypatch.setattr(bench, "MANY", 3)
+    monkeypatch.setattr(instruments, "MANY", 3)
     for number in range(5):
         row(instrument.root, f"{EXTRA}-{number}", now)
     answer = people.viewer.get(reverse("instrument-list"), {"page": "999"})

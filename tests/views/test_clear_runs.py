@@ -250,7 +250,7 @@ def test_what_is_not_judged_yet_is_said(people, runs):
     assert "being looked at again" not in text_of(people.operator.get(ROOT))
     Run.objects.doubt()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cleanup.views.clear.JUDGED_AT_ONCE", 4)
+        patch.setattr("cleanup.web.clears.confirm.JUDGED_AT_ONCE", 4)
         assert "2 runs are being looked at again" in text_of(people.operator.get(ROOT))
 
 

@@ -14,9 +14,8 @@ from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from cleanup import urls
 from cleanup.lab import sessions
-from cleanup.views import session
+from cleanup.web import account, urls
 from tests.test_lock_waits import held
 from tests.views.conftest import SAFE
 
@@ -142,6 +141,6 @@ def test_every_address_that_pages_ask_for_by_themselves_is_known_as_such() -> No
                 asked |= set(re.findall(r"""hx-get="{% url '([a-z-]+)'""", tag))
         if "http-equiv" in text:
             reloading.add(path.stem)
-    assert asked == session.POLLS
+    assert asked == account.POLLS
     assert reloading == {"batch", "bench", "run_detail"}
-    assert {pattern.name for pattern in urls.urlpatterns} >= session.POLLS | session.RELOADING
+    assert {pattern.name for pattern in urls.urlpatterns} >= account.POLLS | account.RELOADING

@@ -14,8 +14,9 @@ from cleanup.models import Access, ClearAttempt, Phase, Requester, Run, StagingR
 from cleanup.rules.gates import MAX_FAILURES
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, holds, run_status
-from cleanup.views import listing, paging
-from cleanup.views import runs as run_views
+from cleanup.web import paging
+from cleanup.web.runs import run_list as run_views
+from cleanup.web.runs import run_rows
 from tests.lab import touch
 from tests.views.conftest import BROKEN, EXTRA, QUEUED, SAFE, TEST_RUN, TOUCHED
 
@@ -306,7 +307,7 @@ def test_what_opens_within_a_day_is_told_and_can_be_taken_out(people, runs, now)
 
 
 def test_more_than_anybody_needs_to_know_is_not_counted(people, runs, many, monkeypatch):
-    monkeypatch.setattr(listing, "COUNTED", 10)
+    monkeypatch.setattr(run_rows, "COUNTED", 10)
     many(20)
     text = page(people.operator)
     assert "More than" in text

@@ -19,7 +19,6 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, reverse
 from django.utils.http import urlencode
 
-from cleanup import urls
 from cleanup.models import (
     Access,
     Alert,
@@ -36,6 +35,7 @@ from cleanup.models import (
     SweptRun,
     Tone,
 )
+from cleanup.web import urls
 from tests.rows import clear_rows, run_row
 
 SAFE = ("GET", "HEAD")

@@ -75,7 +75,7 @@ def test_what_is_not_missing_cannot_be_marked(people, gone, lab, runs):
 
 
 def test_no_more_than_a_page_at_once(people, gone, monkeypatch):
-    monkeypatch.setattr("cleanup.views.missing.AT_ONCE", 3)
+    monkeypatch.setattr("cleanup.web.problems.missing.AT_ONCE", 3)
     text = people.admin.get(GONE).content.decode()
     assert (text.count('name="run"'), "Only the first 3 are listed" in text) == (3, True)
 

@@ -28,7 +28,7 @@ from cleanup.models import (
 )
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.views.capacity import WIDTH, Amount, draw
+from cleanup.web.overview.disk_bar import WIDTH, Amount, draw
 from tests.views.conftest import EXTRA, QUEUED, SAFE, TEST_RUN, TOUCHED
 
 pytestmark = pytest.mark.django_db
@@ -164,12 +164,12 @@ def test_runs_of_unknown_size_are_counted(people, runs):
 
 
 def test_a_backlog_of_judgements_is_told_to_whom_it_concerns(people, somebody, runs, monkeypatch):
-    monkeypatch.setattr("cleanup.views.overview.JUDGED_AT_ONCE", 1)
+    monkeypatch.setattr("cleanup.web.overview.overview.JUDGED_AT_ONCE", 1)
     Run.objects.filter(equipment="CONFOCAL_01").update(tone=Tone.WAIT, reason="")
     Run.objects.filter(equipment="CONFOCAL_01").doubt()
     text = text_of(people.operator.get("/"))
     assert "2 runs are being looked at again" in text
-    monkeypatch.setattr("cleanup.views.overview.JUDGED_AT_ONCE", 0)
+    monkeypatch.setattr("cleanup.web.overview.overview.JUDGED_AT_ONCE", 0)
     assert "looked at again" not in text_of(somebody.get("/"))
     Run.objects.filter(equipment="CONFOCAL_01").update(tone=Tone.WAIT)
     text = text_of(people.operator.get("/"))
@@ -456,10 +456,10 @@ def test_no_query_more_for_many_roots(people, runs, root, now, django_assert_num
 @pytest.fixture
 def kept(monkeypatch):
     """Sums are kept as they are of very many runs."""
-    from cleanup.views import sums
+    from cleanup.web.overview import totals as disk_totals
 
-    monkeypatch.setattr(sums, "_kept", {})
-    monkeypatch.setattr(sums, "KEPT_ABOVE_RUNS", 3)
+    monkeypatch.setattr(disk_totals, "_kept", {})
+    monkeypatch.setattr(disk_totals, "KEPT_ABOVE_RUNS", 3)
 
 
 def test_the_sums_of_very_many_runs_are_kept_a_while_and_say_how_old_they_are(people, runs, kept, now):

@@ -105,7 +105,7 @@ def test_what_happens_to_each_instruments_runs_in_a_sentence(people, runs, polic
 
 
 def test_of_very_many_projects_with_a_policy_some_are_told(people, runs, policy, monkeypatch):
-    monkeypatch.setattr("cleanup.views.policies.SHOWN_PROJECTS", 1)
+    monkeypatch.setattr("cleanup.web.policies.policy_list.SHOWN_PROJECTS", 1)
     for project in ("PROJ-0051", "PROJ-0060", "PROJ-0061"):
         policy(equipment="CONFOCAL_01", project=project, mode="scheduled", retain_hours=24)
     answer = people.viewer.get("/policies/")

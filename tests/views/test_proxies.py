@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 
-from cleanup.views.proxies import BelieveTrustedProxies
+from cleanup.web.proxies import BelieveTrustedProxies
 from exlab import addresses
 
 PASSWORD = "a password for a test"

@@ -27,7 +27,7 @@ from cleanup.rules.gates import Gate
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, holds
 from cleanup.sweeps import all_roots
-from cleanup.views import timeline
+from cleanup.web.runs import timeline
 from tests.views.conftest import BROKEN, EXTRA, QUEUED, SAFE, TEST_RUN
 
 NASTY = "bidi \u202e control \x07 <script>alert(1)</script> " + "w" * 200

@@ -11,7 +11,7 @@ from cleanup.clears import protocol
 from cleanup.models import Access, ClearAttempt, Run, StagingRoot
 from cleanup.rules.reasons import Reason
 from cleanup.runs import picks
-from cleanup.views import selection
+from cleanup.web.runs import selection
 from tests.views.conftest import BROKEN, EXTRA, QUEUED, SAFE, TEST_RUN
 
 HTMX = {"HX-Request": "true"}

@@ -3,7 +3,7 @@
 import pytest
 from django.test import Client
 
-from cleanup.views import runs as run_views
+from cleanup.web.runs import run_list as run_views
 from tests.views.conftest import SAFE
 
 

@@ -14,8 +14,8 @@ from cleanup.lab import task_queues
 from cleanup.models import Access, Hold, Outcome, StagingRoot, Surprise, Sweep, SweepBreaker, SweepKind, SweptRun
 from cleanup.rules.reasons import Reason
 from cleanup.sweeps import all_roots, dry_runs
-from cleanup.templatetags.words import in_units
-from cleanup.views.sweeps import PAGE_SIZE
+from cleanup.text.values import in_units
+from cleanup.web.sweeps.sweep_list import PAGE_SIZE
 from tests.views.conftest import EXTRA, SAFE
 
 HOUR = timedelta(hours=1)

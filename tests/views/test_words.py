@@ -6,7 +6,7 @@ import pytest
 from django.template import Context, Template
 
 from cleanup.rules.reasons import Reason
-from cleanup.templatetags import words
+from cleanup.text import values
 
 NOW = datetime(2026, 4, 17, 12, 0, tzinfo=UTC)
 
@@ -14,7 +14,7 @@ NOW = datetime(2026, 4, 17, 12, 0, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("size", "expected"),
     [
-        (None, words.UNKNOWN),
+        (None, values.UNKNOWN),
         (0, "0 B"),
         (999, "999 B"),
         (1000, "1.00 kB"),
@@ -30,26 +30,26 @@ NOW = datetime(2026, 4, 17, 12, 0, tzinfo=UTC)
     ],
 )
 def test_bytes_in_decimal_units(size, expected):
-    assert words.in_units(size) == expected
+    assert values.in_units(size) == expected
 
 
 def test_exact_bytes():
-    assert words.exact_bytes(412_800_000_000) == "412,800,000,000 bytes"
-    assert words.exact_bytes(1) == "1 byte"
-    assert words.exact_bytes(None) == "size unknown"
+    assert values.exact_bytes(412_800_000_000) == "412,800,000,000 bytes"
+    assert values.exact_bytes(1) == "1 byte"
+    assert values.exact_bytes(None) == "size unknown"
 
 
 def test_counts_with_their_noun():
-    assert words.files(1) == "1 file"
-    assert words.files(1204) == "1,204 files"
-    assert words.runs(0) == "0 runs"
-    assert words.count(None) == words.UNKNOWN
+    assert values.files(1) == "1 file"
+    assert values.files(1204) == "1,204 files"
+    assert values.runs(0) == "0 runs"
+    assert values.count(None) == values.UNKNOWN
 
 
 @pytest.mark.parametrize(
     ("length", "expected"),
     [
-        (None, words.UNKNOWN),
+        (None, values.UNKNOWN),
         (timedelta(seconds=-5), "0 s"),
         (timedelta(seconds=0), "0 s"),
         (timedelta(milliseconds=200), "1 s"),
@@ -64,7 +64,7 @@ def test_counts_with_their_noun():
     ],
 )
 def test_durations_never_promise_too_soon(length, expected):
-    assert words.duration(length) == expected
+    assert values.duration(length) == expected
 
 
 @pytest.mark.parametrize(
@@ -80,16 +80,16 @@ def test_durations_never_promise_too_soon(length, expected):
     ],
 )
 def test_ago(before, expected):
-    assert words.ago(NOW - before, NOW) == expected
+    assert values.ago(NOW - before, NOW) == expected
 
 
 def test_ago_of_nothing():
-    assert words.ago(None, NOW) == "never"
+    assert values.ago(None, NOW) == "never"
 
 
 def test_an_instant_names_its_zone(settings):
-    assert words.instant(NOW) == "2026-04-17 12:00:00 UTC"
-    assert words.instant(None) == "never"
+    assert values.instant(NOW) == "2026-04-17 12:00:00 UTC"
+    assert values.instant(None) == "never"
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_an_instant_names_its_zone(settings):
     ],
 )
 def test_unseen_characters_are_spelled_out(text, expected):
-    assert words.visible(text) == expected
+    assert values.visible(text) == expected
 
 
 def test_visible_text_is_still_escaped():
@@ -114,5 +114,5 @@ def test_visible_text_is_still_escaped():
 
 
 def test_every_reason_has_its_sentence_and_an_unknown_code_stands_as_it_is():
-    assert words.sentence(Reason.NOT_QUIET) == Reason.NOT_QUIET.sentence
-    assert words.sentence("from_the_future") == "from_the_future"
+    assert values.sentence(Reason.NOT_QUIET) == Reason.NOT_QUIET.sentence
+    assert values.sentence("from_the_future") == "from_the_future"

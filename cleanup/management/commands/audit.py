@@ -11,7 +11,7 @@ from cleanup.models import LedgerEntry, LedgerQuerySet
 from cleanup.models.aggregates import bytes_sum
 from cleanup.models.clears import measured_sums
 from cleanup.rules.freed import say_freed
-from cleanup.templatetags import words
+from cleanup.text import values
 
 _KEYS: dict[str, Any] = {
     "month": TruncMonth("at"),
@@ -82,9 +82,9 @@ def _typed_by(entries: LedgerQuerySet) -> list[dict[str, Any]]:
 
 
 def _line(name: str, freed: dict[str, Any]) -> str:
-    size = words.exact_bytes(freed["bytes_freed"])
-    name = words.visible(name)
-    told = f"{name}: {words.runs(freed['runs'])}, {words.files(freed['files'])}, {size} freed"
+    size = values.exact_bytes(freed["bytes_freed"])
+    name = values.visible(name)
+    told = f"{name}: {values.runs(freed['runs'])}, {values.files(freed['files'])}, {size} freed"
     if not freed.get("measured_of_bytes"):
         return told
     return f"{told}; on disks {say_freed(freed['measured_of_bytes'], freed['measured_bytes'])}"

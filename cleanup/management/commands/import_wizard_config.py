@@ -19,7 +19,7 @@ from cleanup.management.scopes import meaning_of, write_version
 from cleanup.models import RetentionPolicy, StagingRoot
 from cleanup.rules.policy import Mode
 from cleanup.rules.quantities import AT_ONCE, say_hours
-from cleanup.templatetags.words import visible
+from cleanup.text.values import visible
 
 
 @dataclass(frozen=True)

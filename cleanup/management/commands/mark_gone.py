@@ -19,7 +19,7 @@ from cleanup.management.base import (
 from cleanup.models import Run, StagingRoot
 from cleanup.runs import gone as gone_runs
 from cleanup.runs.gone import Marked
-from cleanup.templatetags import words
+from cleanup.text import values
 
 
 class Command(LabCommand):
@@ -96,5 +96,5 @@ def _as_text(marked: list[Marked], *, dry_run: bool) -> str:
     ]
     if len(marked) != 1:
         gone = sum(mark.refused is None for mark in marked)
-        lines.append(f"{words.runs(gone)} {said}, {len(marked) - gone} not")
+        lines.append(f"{values.runs(gone)} {said}, {len(marked) - gone} not")
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from cleanup.management.base import LabCommand, add_root_argument, find_roots, n
 from cleanup.models import Orphan, OrphanKind
 from cleanup.runs import orphans
 from cleanup.runs.orphans import Inspected
-from cleanup.templatetags import words
+from cleanup.text import values
 
 
 class Command(LabCommand):
@@ -61,15 +61,15 @@ def _as_json(orphan: Orphan) -> dict[str, Any]:
 
 def _as_lines(orphan: Orphan, at: datetime, *, several: bool) -> list[str]:
     path = f"{orphan.root.name}: {orphan.path}" if several else orphan.path
-    age = f"last written {words.ago(orphan.modified_at, at)}, " if orphan.modified_at else ""
-    size = f"{words.files(orphan.files)}, {words.exact_bytes(orphan.bytes)}"
+    age = f"last written {values.ago(orphan.modified_at, at)}, " if orphan.modified_at else ""
+    size = f"{values.files(orphan.files)}, {values.exact_bytes(orphan.bytes)}"
     over = "; past the ceiling: an admin decides" if orphan.escalated_at else ""
     way_out = (
         f" If it will not come back: mark_gone {orphan.path} --reason …" if orphan.kind == OrphanKind.MISSING else ""
     )
     return [
-        f"{orphan.kind:10} {path}  {size}; {age}first seen {words.ago(orphan.first_seen_at, at)}{over}",
-        f"{'':10} {words.sentence(orphan.reason)} {words.advice(orphan.reason)}{way_out} {orphan.detail}".rstrip(),
+        f"{orphan.kind:10} {path}  {size}; {age}first seen {values.ago(orphan.first_seen_at, at)}{over}",
+        f"{'':10} {values.sentence(orphan.reason)} {values.advice(orphan.reason)}{way_out} {orphan.detail}".rstrip(),
     ]
 
 

@@ -14,7 +14,7 @@ from cleanup.monitoring import announcements
 from cleanup.rules.policy import Stage
 from cleanup.rules.sentences import name_scope
 from cleanup.sweeps import rehearsal
-from cleanup.templatetags.words import count, in_units, runs, visible
+from cleanup.text.values import count, in_units, runs, visible
 
 
 class Command(LabCommand):

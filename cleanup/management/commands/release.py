@@ -18,7 +18,7 @@ from cleanup.management.base import (
 )
 from cleanup.models import Hold, Run
 from cleanup.runs import holds
-from cleanup.templatetags.words import visible
+from cleanup.text.values import visible
 
 
 class Command(LabCommand):

@@ -21,7 +21,7 @@ from cleanup.management.base import (
 from cleanup.models import Run, SetAside, StagingRoot
 from cleanup.runs import set_aside
 from cleanup.runs.set_aside import NotSetAside
-from cleanup.templatetags import words
+from cleanup.text import values
 
 
 class Command(LabCommand):
@@ -65,7 +65,7 @@ class Command(LabCommand):
         found = set_aside.extras(run)
         files = [{"file": extra.shown, "bytes": extra.size} for extra in found]
         answer = {"root": run.root.name, "run_path": run.run_path, "may_be_set_aside": files}
-        lines = [f"{words.files(len(found))} may be set aside", *(f"  {extra.shown}" for extra in found)]
+        lines = [f"{values.files(len(found))} may be set aside", *(f"  {extra.shown}" for extra in found)]
         self.report(options["json"], answer, "\n".join(lines))
 
     def _act(self, run: Run, paths: list[bytes], options: dict[str, Any], at: Any) -> None:  # noqa: ANN401
@@ -80,11 +80,11 @@ class Command(LabCommand):
             rows = set_aside.set_aside(run, paths, actor=actor, reason=reason, now=at)
         answer = {"root": run.root.name, "run_path": run.run_path, "refused": None, "files": list(map(_as_json, rows))}
         done = "put back" if options["undo"] else "set aside"
-        self.report(options["json"], answer, f"{words.files(len(rows))} {done}")
+        self.report(options["json"], answer, f"{values.files(len(rows))} {done}")
 
     def _list(self, options: dict[str, Any], roots: list[StagingRoot]) -> None:
         rows = list(SetAside.objects.there().filter(run__root__in=roots).select_related("run__root"))
-        lines = [f"{words.files(len(rows))} set aside"]
+        lines = [f"{values.files(len(rows))} set aside"]
         lines += [f"  {set_aside.where(row)} ({row.size} bytes), by {row.actor}: {row.note}" for row in rows]
         self.report(options["json"], {"set_aside": list(map(_as_json, rows))}, "\n".join(lines))
 

@@ -11,7 +11,7 @@ from cleanup.management.scopes import add_scope_arguments, meaning_of, scope_of,
 from cleanup.models import StagingRoot
 from cleanup.rules.fields import READERS
 from cleanup.rules.policy import DEFAULT_REHEARSAL_NIGHTS, ROOT_FIELDS, Beyond, Mode, ProofLevel
-from cleanup.templatetags.words import visible
+from cleanup.text.values import visible
 
 # What is typed to leave a field to wider scopes again.
 NONE = "none"

@@ -23,7 +23,7 @@ from cleanup.rules.quantities import AT_ONCE, say_hours
 from cleanup.rules.rehearsal import nights_wanted
 from cleanup.rules.sentences import name_scope, say_field
 from cleanup.sweeps import rehearsal
-from cleanup.templatetags.words import visible
+from cleanup.text.values import visible
 
 
 class Command(LabCommand):

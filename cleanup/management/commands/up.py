@@ -17,7 +17,7 @@ from cleanup import checks, demo
 from cleanup.lab import task_queues
 from cleanup.lab.roots import RegistrationError
 from cleanup.management import data_places
-from cleanup.management.household import (
+from cleanup.management.supervisor import (
     BAD_USAGE,
     Child,
     Household,

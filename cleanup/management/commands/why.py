@@ -17,7 +17,7 @@ from cleanup.management.base import (
 from cleanup.models import Run, Sweep
 from cleanup.sweeps import history
 from cleanup.sweeps.history import Answer
-from cleanup.templatetags import passes, words
+from cleanup.text import sweeps, values
 
 
 class Command(LabCommand):
@@ -48,7 +48,7 @@ class Command(LabCommand):
             "cleared": gone_as_json(run),
             "answers": [_as_json(answer) for answer in answers],
         }
-        first = [f"{run.run_path}  as of {words.instant(at)}", gone_as_text(run)]
+        first = [f"{run.run_path}  as of {values.instant(at)}", gone_as_text(run)]
         lines = [*filter(None, first), *(_as_text(run, answer) for answer in answers)]
         self.report(options["json"], answer, "\n".join(lines))
 
@@ -85,12 +85,12 @@ def _as_text(run: Run, answer: Answer) -> str:
     sweep, said = answer.sweep, answer.said
     if sweep is None:
         return f"{answer.kind.label}: no such pass by then"
-    began = f"{answer.kind.label}, {words.instant(sweep.started_at)}"
+    began = f"{answer.kind.label}, {values.instant(sweep.started_at)}"
     if said is None:
         return f"{began}: {history.silence(run, sweep)}"
-    why = " ".join(part for part in (passes.because(said.reason), said.detail) if part)
-    lines = [f"{began}: {passes.action(said.action)}. {why}".rstrip()]
+    why = " ".join(part for part in (sweeps.because(said.reason), said.detail) if part)
+    lines = [f"{began}: {sweeps.action(said.action)}. {why}".rstrip()]
     for gate in said.gates:
-        told = " ".join(part for part in (passes.because(gate["reason"] or ""), gate["detail"]) if part)
+        told = " ".join(part for part in (sweeps.because(gate["reason"] or ""), gate["detail"]) if part)
         lines.append(f"  {gate['gate']:10} {gate['verdict']:5} {told}".rstrip())
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand
 
 from cleanup.lab import task_queues
 from cleanup.management import data_places
-from cleanup.management.household import (
+from cleanup.management.supervisor import (
     Household,
     check_system,
     expect_data_directory,

@@ -2,8 +2,8 @@
 
 A network mount can hang in a way that no signal and no timeout of ours ends. So everything that touches it runs in a
 child process, `python -m cleanup.storage.nas.client`, which answers one JSON line a request; a child that stays silent
-is killed and abandoned, never waited for. It gets no descriptor of ours, not even for what it says of its errors: whoever
-reads our standard error would wait with it.
+is killed and abandoned, never waited for. It gets no descriptor of ours, not even for what it says of its errors: a
+process that reads our standard error would wait with it.
 
 One silent child says nothing of the NAS: the one file that it reads may lie on tape. So a second child is asked whether
 the NAS itself answers; if it does, the silence is the run's affair alone.

@@ -1,0 +1,95 @@
+"""What the tables of the admin share: each person sees the rows of their own places."""
+
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.contrib.auth import get_permission_codename
+from django.db.models import Field, Model, QuerySet
+from django.http import HttpRequest
+from django_q import admin as queue_admin  # noqa: F401  # registers its pages, which are taken away below
+
+from cleanup.lab import permissions
+from cleanup.lab.permissions import Places
+from cleanup.models import (
+    Project,
+)
+from cleanup.text.values import visible
+
+# The columns by which a row belongs to a staging root and an instrument.
+Place = tuple[str, str]
+OF_A_RUN: Place = ("run__root", "run__equipment")
+OF_A_ROOT: Place = ("root", "")
+
+
+class Placed(admin.ModelAdmin):  # type: ignore[type-arg]  # Django itself has no such brackets
+    """A table of which everybody sees the rows of their own places. Without `place` its rows belong to no place."""
+
+    place: ClassVar[Place | None] = None
+
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":
+        found = super().get_queryset(request)
+        places = self.places(request, "view")
+        if self.place is None:
+            return found if places.everywhere else found.none()
+        root, equipment = self.place
+        return found.filter(places.q(root, equipment))
+
+    def places(self, request: HttpRequest, action: str) -> Places:
+        """Where somebody may `view` or `change` rows of this table."""
+        return permissions.places(request.user, f"{self.opts.app_label}.{get_permission_codename(action, self.opts)}")
+
+
+class RootFilter(admin.RelatedFieldListFilter):
+    """Staging roots to filter by: those that one may see."""
+
+    def field_choices(
+        self,
+        field: "Field[Any, Any]",
+        request: HttpRequest,
+        model_admin: "admin.ModelAdmin[Any]",
+    ) -> list[tuple[str, Any]]:
+        return [(str(root.pk), root.name) for root in permissions.roots(request.user)]
+
+
+class InstrumentFilter(admin.SimpleListFilter):
+    """Instruments to filter runs by, without asking a million runs for them."""
+
+    title = parameter_name = "equipment"
+
+    def lookups(self, request: HttpRequest, model_admin: "admin.ModelAdmin[Any]") -> list[tuple[str, str]]:
+        found = permissions.instruments(request.user).order_by("equipment").values_list("equipment", flat=True)
+        return [(name, visible(name)) for name in found.distinct()]
+
+    def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
+        return queryset.filter(equipment=self.value()) if self.value() else queryset
+
+
+class ProjectFilter(admin.SimpleListFilter):
+    """Projects to filter runs by; which of them lie in somebody's places only the runs would tell."""
+
+    title = parameter_name = "project"
+
+    def lookups(self, request: HttpRequest, model_admin: "admin.ModelAdmin[Any]") -> list[tuple[str, str]]:
+        if not permissions.places(request.user, permissions.VIEW).everywhere:
+            return []
+        return [(code, visible(code)) for code in Project.objects.values_list("code", flat=True)]
+
+    def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
+        return queryset.filter(project=self.value()) if self.value() else queryset
+
+
+class ReadOnly(Placed):
+    """A table to look at: no adding, changing or deleting, not even as an action."""
+
+    actions = None
+    list_per_page = 50
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False

@@ -1,0 +1,1 @@
+"""Words for people, for pages, commands and the admin."""

@@ -1,0 +1,172 @@
+"""How pages say numbers, instants and names. Bytes are counted in decimal units, as disks are sold."""
+
+import unicodedata
+from datetime import datetime, timedelta
+
+from django.utils import timezone
+
+from cleanup.lab.nas import twin_of
+from cleanup.models import ClearAttempt, LedgerEntry, Run, StagingRoot
+from cleanup.rules.freed import say_fill, say_freed
+from cleanup.rules.quantities import say_about
+from cleanup.rules.reasons import Reason
+
+UNKNOWN = "—"
+FLAGS = {
+    "allow_same_filesystem": "The twin lies on the same disk: for trials only (--allow-same-filesystem).",
+    "allow_union_nas": "The NAS may be a union of several directories (--allow-union-nas).",
+    "nas_writes_through": "The NAS mount is trusted to hold no writes back (--nas-writes-through).",
+}
+SPANS = ((86_400, "day"), (3_600, "h"), (60, "min"), (1, "s"))
+# Characters that draw nothing, or that change how their neighbours are drawn; a lone surrogate stands for
+# a byte of a file name that is no UTF-8.
+UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def twin_place(run: Run, clear: ClearAttempt | None = None) -> str:
+    """The path of a run's twin on the NAS as its host sees it; empty where no NAS root is registered.
+
+    With the `clear` that removed the run it is where the twin lay then, even if the layout is another one since.
+    """
+    return (clear.twin_path if clear else "") or twin_of(run).full_path
+
+
+def in_units(size: int | None) -> str:
+    """`412.8 GB`; two decimals below ten, one above; an unknown size is a dash."""
+    if size is None:
+        return UNKNOWN
+    return say_about(size)
+
+
+def exact_bytes(size: int | None) -> str:
+    """`412,800,000,000 bytes`."""
+    if size is None:
+        return "size unknown"
+    return f"{size:,} byte" if abs(size) == 1 else f"{size:,} bytes"
+
+
+def given_back(clear: ClearAttempt | LedgerEntry) -> str:
+    """What the disk gave back for a clear, or for one step of it; empty where that was never measured."""
+    removed = clear.freed_allocated_bytes if isinstance(clear, ClearAttempt) else clear.allocated_bytes
+    return say_freed(removed, clear.measured_bytes, clear.unmeasured)
+
+
+def fuller(clear: ClearAttempt) -> str:
+    """`100 % → 34 %`: how full the disk was before a clear and after it; empty where that is not known."""
+    return say_fill(clear.disk_bytes, clear.disk_free_before, clear.disk_free_after)
+
+
+def flag_sentences(names: str) -> list[str]:
+    """What the flags of a staging root mean that are named as in `allow_union_nas, nas_writes_through`."""
+    return [FLAGS[name] for name in names.split(", ") if name in FLAGS]
+
+
+def mount_flags(root: StagingRoot) -> list[str]:
+    """What the flags mean that accept a kind of mount as the NAS of a staging root; none where none is in force."""
+    return [FLAGS[name] for name in ("allow_union_nas", "nas_writes_through") if getattr(root, name)]
+
+
+def count(number: int | None) -> str:
+    """`1,204`; an unknown number is a dash."""
+    return UNKNOWN if number is None else f"{number:,}"
+
+
+def files(number: int | None) -> str:
+    """`1,204 files`."""
+    return _plural(number, "file")
+
+
+def runs(number: int | None) -> str:
+    """`31 runs`."""
+    return _plural(number, "run")
+
+
+def duration(length: timedelta | None) -> str:
+    """`45 s`, `12 min`, `6 h 12 m`, `2 days 4 h`, `23 days`: as exact as a person needs it, never too short."""
+    if length is None:
+        return UNKNOWN
+    seconds = -(-length // timedelta(seconds=1))
+    if seconds <= 0:
+        return "0 s"
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes = -(-seconds // 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        return _two(minutes, 60, "{} h", "{} m")
+    hours = -(-minutes // 60)
+    days, rest = divmod(hours, 24)
+    words = "1 day" if days == 1 else f"{days:,} days"
+    return f"{words} {rest} h" if rest and days < 14 else words
+
+
+def ago(instant: datetime | None, now: datetime) -> str:
+    """`12 s ago`, `2 min ago`, `6 h ago`, `6 days ago`; an instant to come is `in 6 h 12 m`."""
+    if instant is None:
+        return "never"
+    if instant > now:
+        return f"in {duration(instant - now)}"
+    seconds = int((now - instant).total_seconds())
+    if seconds < 5:
+        return "just now"
+    size, unit = next((size, unit) for size, unit in SPANS if seconds >= size)
+    number = seconds // size
+    return f"{number:,} {unit}{'s' if unit == 'day' and number != 1 else ''} ago"
+
+
+def instant(moment: datetime | None) -> str:
+    """`2026-04-17 14:32:07 UTC`: the zone is always named."""
+    if moment is None:
+        return "never"
+    local = timezone.localtime(moment)
+    return f"{local:%Y-%m-%d %H:%M:%S} {local.tzname() or ''}".rstrip()
+
+
+def machine(moment: datetime | None) -> str:
+    """The instant for the `datetime` attribute of a `<time>`."""
+    return "" if moment is None else moment.isoformat()
+
+
+def visible(text: object) -> str:
+    r"""The text with its unseen characters spelled out: a right-to-left override is shown as `\u202e`.
+
+    Names come from instruments and from shares that anybody may write to.
+    """
+    return "".join(_spelled(char) for char in str(text))
+
+
+def sentence(code: str) -> str:
+    """The sentence of a reason code; a code from another version is shown as it stands."""
+    try:
+        return Reason(code).sentence
+    except ValueError:
+        return visible(code)
+
+
+def advice(code: str) -> str:
+    """What a person may do about a reason; nothing for a code from another version."""
+    try:
+        return Reason(code).advice
+    except ValueError:
+        return ""
+
+
+def _plural(number: int | None, noun: str) -> str:
+    if number is None:
+        return f"{UNKNOWN} {noun}s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _two(amount: int, size: int, big: str, small: str) -> str:
+    many, few = divmod(amount, size)
+    return " ".join(part for part in (big.format(many), small.format(few) if few else "") if part)
+
+
+def _spelled(char: str) -> str:
+    if unicodedata.category(char) not in UNSEEN:
+        return char
+    code = ord(char)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,0 +1,167 @@
+"""Signing in, staying signed in, and signing out."""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import SESSION_KEY, authenticate, logout
+from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.forms import PasswordChangeForm
+from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.contrib.auth.views import LoginView, PasswordChangeView, redirect_to_login
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.urls import reverse, reverse_lazy
+from django.utils.decorators import method_decorator
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.http import require_POST, require_safe
+from django_htmx.http import HttpResponseClientRedirect
+
+from cleanup.lab import sessions
+from cleanup.web.requests import SignedIn
+
+# What pages ask for by themselves.
+POLLS = {
+    "batch-progress",
+    "bench-now",
+    "overview-now",
+    "run-changes",
+    "run-live",
+    "run-row",
+    "run-verified",
+    "sweep-changes",
+}
+# Pages that load themselves anew where there are no scripts; the browser then names the page itself as where it was.
+RELOADING = {"batch", "bench", "run-detail"}
+
+
+class SignInFirst(LoginRequiredMiddleware):
+    """Lead to the sign-in page, and back to where a person was; for a form that is the page which it stood on."""
+
+    def handle_no_permission(self, request: HttpRequest, view_func: Callable[..., Any]) -> HttpResponseRedirect:
+        if request.method != "POST":
+            return super().handle_no_permission(request, view_func)
+        messages.info(request, "You were not signed in any more, so nothing was done. Sign in, and do it again.")
+        return redirect_to_login(_page_of(request) or reverse("overview"))
+
+
+def _page_of(request: HttpRequest) -> str:
+    """The page of ours that a form was sent from; empty where the browser does not say."""
+    page = request.META.get("HTTP_REFERER", "")
+    if not url_has_allowed_host_and_scheme(page, {request.get_host()}, require_https=request.is_secure()):
+        return ""
+    parts = urlsplit(page)
+    return f"{parts.path}?{parts.query}" if parts.query else parts.path
+
+
+@method_decorator(login_not_required, name="dispatch")
+class SignIn(LoginView):
+    """The sign-in page. A fragment that comes here because its session is over takes its whole page along."""
+
+    redirect_authenticated_user = True
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # noqa: ANN401
+        htmx: Any = getattr(request, "htmx", None)
+        if htmx:
+            here = htmx.current_url_abs_path or "/"
+            return HttpResponseClientRedirect(f"{reverse('login')}?{urlencode({'next': here})}")
+        return super().dispatch(request, *args, **kwargs)
+
+    def get_redirect_url(self, *args: Any, **kwargs: Any) -> str:  # noqa: ANN401
+        """Where a person was; the sign-in page itself would be a circle."""
+        wanted: str = super().get_redirect_url(*args, **kwargs)
+        return "" if urlsplit(wanted).path == reverse("login") else wanted
+
+
+class EndIdle:
+    """Sign out a person who did nothing for `EXLAB_SESSION_IDLE_HOURS`; what open pages ask for does not count."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if SESSION_KEY in request.session and sessions.idle(request.session) >= settings.EXLAB_SESSION_IDLE:
+            logout(request)
+        response = self.get_response(request)
+        if getattr(request, "noted_in", None) == request.session.session_key is not None:
+            _renew_cookie(request, response)
+        return response
+
+    def process_view(self, request: HttpRequest, *_view: object) -> None:
+        session = request.session
+        if SESSION_KEY not in session:
+            return
+        by_a_person = not _asks_by_itself(request) and sessions.idle(session) >= sessions.NOTED_EVERY
+        if (by_a_person or sessions.SEEN not in session) and sessions.note(session):
+            request.noted_in = session.session_key  # type: ignore[attr-defined]
+
+
+def _renew_cookie(request: HttpRequest, response: HttpResponseBase) -> None:
+    """Let the browser keep the session for as long as the server does."""
+    response.set_cookie(
+        settings.SESSION_COOKIE_NAME,
+        request.session.session_key or "",
+        max_age=settings.SESSION_COOKIE_AGE,
+        domain=settings.SESSION_COOKIE_DOMAIN,
+        path=settings.SESSION_COOKIE_PATH,
+        secure=settings.SESSION_COOKIE_SECURE,
+        httponly=settings.SESSION_COOKIE_HTTPONLY,
+        samesite=settings.SESSION_COOKIE_SAMESITE,
+    )
+
+
+def _asks_by_itself(request: HttpRequest) -> bool:
+    name = request.resolver_match.url_name if request.resolver_match else None
+    return name in POLLS or (name in RELOADING and _page_of(request) == request.get_full_path())
+
+
+@require_safe
+def account(request: SignedIn) -> HttpResponse:
+    """One's own account: the password, and where one is signed in."""
+    return render(request, "registration/account.html", {"signed_in": sessions.count(request.user)})
+
+
+@require_POST
+def sign_out_everywhere(request: SignedIn) -> HttpResponse:
+    """End all sessions of the one who asks, this one too."""
+    ended = sessions.end(request.user, by=request.user.get_username())
+    logout(request)
+    said = "this browser" if ended == 1 else f"all {ended} browsers"
+    messages.success(request, f"You are signed out in {said}.")
+    return redirect("login")
+
+
+class OwnPassword(PasswordChangeForm):
+    """The old password is as good a guess as one at the sign-in page, and counts as much."""
+
+    def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        self.request = request
+
+    def clean_old_password(self) -> str:
+        given: str = self.cleaned_data["old_password"]
+        if authenticate(self.request, username=self.user.get_username(), password=given) != self.user:
+            raise ValidationError(self.error_messages["password_incorrect"], code="password_incorrect")
+        return given
+
+
+class ChangePassword(PasswordChangeView):
+    """Choose a new password; wherever else one is signed in, that ends."""
+
+    form_class = OwnPassword
+    template_name = "registration/change_password.html"
+    success_url = reverse_lazy("account")
+
+    def get_form_kwargs(self) -> dict[str, Any]:
+        return {**super().get_form_kwargs(), "request": self.request}
+
+    def form_valid(self, form: PasswordChangeForm) -> HttpResponse:
+        answer = super().form_valid(form)
+        user: Any = self.request.user
+        sessions.end(user, by=user.get_username(), but=self.request.session.session_key)
+        messages.success(self.request, "Your password is changed, and everywhere else you are signed out.")
+        return answer

@@ -1,0 +1,169 @@
+"""Clears that were asked for together: how far they are, and pause, go on and stop."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import Count, Exists, F, OuterRef, Q
+from django.db.models.functions import Coalesce
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_POST, require_safe
+
+from cleanup.clears import batches as clear_batches
+from cleanup.clears.progress import Progress, disks, measure
+from cleanup.lab import permissions
+from cleanup.models import ClearAttempt, ClearBatch, Phase
+from cleanup.models.aggregates import bytes_sum
+from cleanup.rules.reasons import Reason
+from cleanup.web.caching import reload_page, wants_fragment
+from cleanup.web.decorators import may_clear, may_look
+from cleanup.web.requests import SignedIn
+from cleanup.web.runs.run_list import queue_is_silent
+
+PAGE_SIZE = 50
+# The list of batches is for finding the one of this morning.
+SHOWN = 50
+# A screen reader is told at every tenth of the way, not every second.
+STEP_PERCENT = 10
+# A run counts once in its batch, however often it was tried.
+LAST_TRY = Q(attempts__repeated_by=None)
+
+
+@require_safe
+@may_look
+def batch_list(request: SignedIn) -> HttpResponse:
+    """The latest batches of which somebody may see at least one run."""
+    seen = Exists(ClearAttempt.objects.filter(batch=OuterRef("pk"), run__in=permissions.runs(request.user)))
+    latest = list(ClearBatch.objects.filter(seen).order_by("-created_at", "-pk").values_list("pk", flat=True)[:SHOWN])
+    batches = (
+        ClearBatch.objects.filter(pk__in=latest)
+        .annotate(
+            runs=Count("attempts", filter=LAST_TRY),
+            cleared=Count("attempts", filter=Q(attempts__phase=Phase.DONE)),
+            waiting=Count(
+                "attempts", filter=Q(attempts__phase__in=ClearAttempt.ACTIVE) | Q(attempts__again_after__isnull=False)
+            ),
+            freed_bytes=bytes_sum("attempts__freed_bytes", default=0),
+        )
+        .order_by("-created_at", "-pk")
+    )
+    return render(request, "cleanup/batches.html", {"batches": batches, "shown": SHOWN, "now": timezone.now()})
+
+
+@require_safe
+@may_look
+def batch_detail(request: SignedIn, key: UUID) -> HttpResponse:
+    batch = _find(request, key)
+    if wants_fragment(request):
+        return reload_page()
+    return _show(request, batch, timezone.now(), "cleanup/batch.html")
+
+
+@require_safe
+@may_look
+def batch_progress(request: SignedIn, key: UUID) -> HttpResponse:
+    """How far a batch is: what its page asks for each second, at an address that no person opens."""
+    batch = _find(request, key)
+    if not wants_fragment(request):
+        return redirect("batch", key=key)
+    return _show(request, batch, timezone.now(), "cleanup/_batch.html")
+
+
+@require_POST
+@may_look
+@may_clear
+def pause_batch(request: SignedIn, key: UUID) -> HttpResponse:
+    """Begin no other run; what is under way is finished."""
+    return _act(request, key, lambda batch, actor, now: clear_batches.pause(batch, actor=actor, now=now))
+
+
+@require_POST
+@may_look
+@may_clear
+def resume_batch(request: SignedIn, key: UUID) -> HttpResponse:
+    """Go on after a pause."""
+    return _act(request, key, lambda batch, actor, now: clear_batches.resume(batch, now=now))
+
+
+@require_POST
+@may_look
+@may_clear
+def stop_batch(request: SignedIn, key: UUID) -> HttpResponse:
+    """Withdraw what has not begun; what is under way is finished."""
+    return _act(request, key, lambda batch, actor, now: clear_batches.stop(batch, actor=actor, now=now))
+
+
+def _act(request: SignedIn, key: UUID, act: Callable[[ClearBatch, str, datetime], object]) -> HttpResponse:
+    """Do it, whatever somebody else has done meanwhile, and show how the batch is now."""
+    now = timezone.now()
+    batch = _find(request, key)
+    if not _may_steer(request, batch):
+        raise PermissionDenied
+    act(batch, request.user.get_username(), now)
+    if request.htmx:
+        return _show(request, _find(request, key), now, "cleanup/_batch.html")
+    return redirect("batch", key=key)
+
+
+def _find(request: SignedIn, key: UUID) -> ClearBatch:
+    """A batch of which somebody may see at least one run; Http404 otherwise."""
+    seen = ClearAttempt.objects.filter(batch=key, run__in=permissions.runs(request.user))
+    batch = ClearBatch.objects.filter(pk=key).first() if seen.exists() else None
+    if batch is None:
+        raise Http404
+    return batch
+
+
+def _may_steer(request: SignedIn, batch: ClearBatch) -> bool:
+    """Whether somebody may clear every run of a batch."""
+    if not request.user.has_perm(permissions.CLEAR):
+        return False
+    mine = permissions.runs(request.user, permissions.CLEAR)
+    return not ClearAttempt.objects.filter(batch=batch).exclude(run__in=mine).exists()
+
+
+def _show(request: SignedIn, batch: ClearBatch, now: datetime, template: str) -> HttpResponse:
+    progress = measure(batch, now)
+    visible = ClearAttempt.objects.filter(batch=batch, run__in=permissions.runs(request.user))
+    # The order in which they are taken; it stays, whatever becomes of them, so that nothing jumps about.
+    rows = visible.last_tries().select_related("run").defer("run__facts", "decision")
+    rows = rows.order_by(Coalesce("run__bytes", 0).desc(), F("run_id").desc())
+    page = Paginator(rows, PAGE_SIZE).get_page(request.GET.get("page", "1"))
+    hosts = visible.filter(phase=Phase.QUEUED).order_by().values_list("host", flat=True).distinct()
+    context: dict[str, Any] = {
+        "batch": batch,
+        "progress": progress,
+        "page": page,
+        "hidden": progress.runs - page.paginator.count,
+        "stayed": _stayed(visible),
+        "disks": [] if progress.open else disks(visible),
+        "visible_keys": set(
+            visible.filter(pk__in=[one.attempt.pk for one in progress.under_way]).values_list("pk", flat=True)
+        ),
+        "may_steer": progress.open and _may_steer(request, batch),
+        "queue_is_silent": progress.open and any(queue_is_silent(now, host=host) for host in hosts),
+        "step": _step(progress),
+        "now": now,
+    }
+    return render(request, template, context)
+
+
+def _stayed(visible: Any) -> list[ClearAttempt]:  # noqa: ANN401
+    """The first runs that stayed, with why: what somebody may have to look at."""
+    failed = visible.last_tries().filter(phase__in=ClearAttempt.FAILED, again_after=None)
+    failed = failed.exclude(reason=Reason.WITHDRAWN)
+    return list(failed.select_related("run").defer("run__facts", "decision").order_by("phase_at", "pk")[:PAGE_SIZE])
+
+
+def _step(progress: Progress) -> str:
+    """What must change before a screen reader is told again."""
+    if not progress.open:
+        return "over"
+    if progress.paused:
+        return f"paused-{len(progress.under_way)}"
+    return f"at-{progress.percent // STEP_PERCENT}"

@@ -1,0 +1,241 @@
+""" "Clear now", for one run and for many: what would go, the question, and the wish."""
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render, resolve_url
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods
+from django_htmx.http import HttpResponseClientRedirect, reswap, retarget
+
+from cleanup.clears import batches, preview, queue
+from cleanup.clears.batches import Changed, NotConfirmed
+from cleanup.clears.preview import Asked, Preview
+from cleanup.lab import permissions, readiness
+from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot
+from cleanup.runs import run_status
+from cleanup.text.values import count
+from cleanup.web.caching import wants_fragment
+from cleanup.web.clears.forms import ClearForm
+from cleanup.web.decorators import JUDGED_AT_ONCE, may_clear
+from cleanup.web.requests import SignedIn
+from cleanup.web.runs import run_rows, selection
+from cleanup.web.runs.run_list import queue_is_silent
+from cleanup.web.runs.status_text import stand
+
+# So many runs of a preview are in sight at once; the others are unfolded.
+IN_SIGHT = 20
+# What has changed between a preview and its wish is a conflict, not a mistake in the form.
+CONFLICT, MISTAKE = 409, 422
+
+
+# One run
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@may_clear
+def clear_run(request: SignedIn, pk: int) -> HttpResponse:
+    """Show what would go and ask; a POST writes the wish and its task. What becomes of it is read from the attempt."""
+    run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
+    if not permissions.may(request.user, permissions.CLEAR, run):
+        raise PermissionDenied
+    now = timezone.now()
+    if request.method == "POST":
+        return _ask_for(request, run, now)
+    return _confirm(request, run, ClearForm(), now)
+
+
+def _confirm(
+    request: SignedIn, run: Run, form: ClearForm, now: datetime, *, shown: Preview | None = None, status: int = 200
+) -> HttpResponse:
+    """The question about one run; `shown` is given where it has been decided already."""
+    hindrances = readiness.hindrances()
+    shown = shown or preview.preview(request.user, Asked.of([run.pk]), now, hindrances=hindrances)
+    (item,) = shown.items
+    breaker = run_rows.open_breakers().get(item.run.root_id)
+    standing, _decision = stand(
+        item.run, item.attempt, RetentionPolicy.objects.scoped(), hindrances, now, breaker=breaker
+    )
+    context = {
+        "run": item.run,
+        "item": item,
+        "preview": shown,
+        "standing": standing,
+        "allowed": item.goes,
+        "changed": status == CONFLICT,
+        "form": form,
+        "hindrances": hindrances,
+        "queue_is_silent": queue_is_silent(now, host=item.run.root.host),
+        "now": now,
+    }
+    if not wants_fragment(request):
+        return render(request, "cleanup/clear_confirm.html", context, status=status)
+    answer = render(request, "cleanup/_confirm.html", context)  # htmx shows nothing of an answer with an error status
+    if request.method == "POST":  # the form is meant for the row, this for the place of the dialog
+        answer = reswap(retarget(answer, "#slot"), "innerHTML")
+    return answer
+
+
+def _ask_for(request: SignedIn, run: Run, now: datetime) -> HttpResponse:
+    form = ClearForm(request.POST)
+    if not form.is_valid():
+        return _confirm(request, run, form, now, status=MISTAKE)
+    wish = form.cleaned_data
+    try:
+        batches.place_one(request.user, run, digest=wish["digest"], typed=wish["typed"], note=wish["note"], now=now)
+    except queue.AlreadyClearing:
+        _tell(request, messages.INFO, "This run is being cleared already; here is how far it is.")
+    except NotConfirmed as wrong:
+        form.add_error("typed", f"To clear this much, type {count(wrong.preview.number)}.")
+        return _confirm(request, run, form, now, shown=wrong.preview, status=MISTAKE)
+    except Changed as changed:
+        (item,) = changed.preview.items
+        if item.goes:
+            return _confirm(request, run, form, now, shown=changed.preview, status=CONFLICT)
+        if item.attempt is not None and item.attempt.is_active:
+            _tell(request, messages.INFO, "This run is being cleared already; here is how far it is.")
+        else:
+            _tell(request, messages.ERROR, "Not cleared: this run may not go now, for the reason that stands here.")
+    if request.htmx:
+        row = run_rows.row_of(run, now, request.user, selection.picked(request))
+        return render(request, "cleanup/_row.html", {"row": row, "now": now})
+    return redirect("run-detail", pk=run.pk)
+
+
+def _tell(request: SignedIn, level: int, words: str) -> None:
+    if not request.htmx:  # the row says it itself
+        messages.add_message(request, level, words)
+
+
+# Many runs
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@may_clear
+def clear_runs(request: SignedIn) -> HttpResponse:
+    """What would become of the safe runs of a staging root, or of the selected ones; a POST asks for exactly that."""
+    now = timezone.now()
+    root = _root_of(request)
+    run_status.judge_stale(now, limit=JUDGED_AT_ONCE)
+    if request.method == "POST":
+        return _place(request, root, now)
+    return _show(request, root, _chosen(request, root), ClearForm(), now)
+
+
+def _root_of(request: SignedIn) -> StagingRoot | None:
+    """The staging root that the address names; None if it is about the selection."""
+    name = request.GET.get("root", "")
+    if not name:
+        return None
+    if "\0" in name:  # which PostgreSQL takes in no text
+        raise Http404
+    root = get_object_or_404(permissions.roots(request.user), name=name)
+    if not permissions.roots(request.user, permissions.CLEAR).filter(pk=root.pk).exists():
+        raise PermissionDenied
+    return root
+
+
+def _chosen(request: SignedIn, root: StagingRoot | None) -> Asked:
+    if root is None:
+        return Asked.of(selection.chosen(request))
+    return preview.choose(preview.safe_on(request.user, root))
+
+
+def _place(request: SignedIn, root: StagingRoot | None, now: datetime) -> HttpResponse:
+    form = ClearForm(request.POST)
+    form.is_valid()
+    wish = form.cleaned_data
+    asked = Asked.parse(wish.get("runs", ""))
+    if form.errors:
+        return _show(request, root, asked, form, now, status=MISTAKE)
+    if (
+        root is None
+        and not batches.is_placed(wish["batch"])
+        and (gone := selection.dropped_since(request, asked.marks))
+    ):
+        asked = Asked.of(selection.chosen(request))
+        return _show(request, root, asked, ClearForm(), now, status=CONFLICT, dropped=len(gone))
+    try:
+        batch = batches.place(
+            request.user,
+            asked,
+            digest=wish["digest"],
+            key=wish["batch"] or uuid.uuid4(),
+            typed=wish["typed"],
+            note=wish["note"],
+            now=now,
+        )
+    except NotConfirmed as wrong:
+        form.add_error("typed", f"To clear this much, type {count(wrong.preview.number)}.")
+        return _show(request, root, asked, form, now, shown=wrong.preview, status=MISTAKE)
+    except Changed as changed:
+        return _show(request, root, asked, form, now, shown=changed.preview, status=CONFLICT)
+    except queue.AlreadyClearing:
+        return _show(request, root, asked, form, now, status=CONFLICT)
+    selection.forget(request, asked.marks)
+    address = resolve_url("batch", batch.pk)
+    return HttpResponseClientRedirect(address) if request.htmx else redirect(address)
+
+
+def _show(
+    request: SignedIn,
+    root: StagingRoot | None,
+    asked: Asked,
+    form: ClearForm,
+    now: datetime,
+    *,
+    shown: Preview | None = None,
+    status: int = 200,
+    dropped: int = 0,
+) -> HttpResponse:
+    """The preview; `shown` is given where it has been decided already, `dropped` counts what another page let go."""
+    hindrances = readiness.hindrances()
+    shown = shown or preview.preview(request.user, asked, now, hindrances=hindrances)
+    left = preview.left_over(preview.safe_on(request.user, root), asked) if root else 0
+    waiting = (
+        run_status.unjudged(permissions.runs(request.user).filter(root=root), limit=preview.COUNTED) if root else 0
+    )
+    roots = shown.roots
+    context: dict[str, Any] = {
+        "preview": shown,
+        "in_sight": shown.going[:IN_SIGHT],
+        "folded": shown.going[IN_SIGHT:],
+        "root": root,
+        "left": left,
+        "left_is_more": left >= preview.COUNTED,
+        "most": preview.MAX_RUNS,
+        "staying_on": preview.staying_on(request.user, root) if root else [],
+        "space": _space_after(shown, roots[0]) if len(roots) == 1 else None,
+        "form": form,
+        "key": uuid.uuid4(),
+        "changed": status == CONFLICT,
+        "dropped": dropped,
+        "selection_version": selection.selection_of(request).version,
+        "not_permitted": preview.NOT_PERMITTED,
+        "hindrances": hindrances,
+        "unjudged": waiting,
+        "queue_is_silent": any(queue_is_silent(now, host=host) for host in {root.host for root in roots}),
+        "now": now,
+    }
+    if request.htmx:  # which shows nothing of an answer with an error status
+        return render(request, "cleanup/_clear.html", context)
+    return render(request, "cleanup/clear_runs.html", context, status=status)
+
+
+def _space_after(shown: Preview, root: StagingRoot) -> dict[str, Any] | None:
+    """How full the disk was when it was measured last, and how full it would have been without these runs."""
+    usage = DiskUsage.objects.filter(root=root).order_by("-at").first()
+    if usage is None or usage.total_bytes <= 0 or shown.allocated_bytes is None:
+        return None
+    used = usage.total_bytes - usage.free_bytes
+    after = max(used - shown.allocated_bytes, 0)
+    return {
+        "at": usage.at,
+        "before_percent": round(100 * used / usage.total_bytes),
+        "after_percent": round(100 * after / usage.total_bytes),
+        "free_after": usage.total_bytes - after,
+    }

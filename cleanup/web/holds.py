@@ -1,0 +1,261 @@
+"""Holds: who holds which run and at what cost, laying one, releasing one."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.decorators import permission_required
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import F
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_safe
+from django_htmx.http import reswap, retarget
+
+from cleanup.lab import days, permissions
+from cleanup.models import Hold, HoldQuerySet, HoldSource, Likeness, Run
+from cleanup.rules.states import State
+from cleanup.runs import held
+from cleanup.runs import holds as run_holds
+from cleanup.runs.holds import Cost, HoldRefused
+from cleanup.text.values import visible
+from cleanup.web.caching import wants_fragment
+from cleanup.web.decorators import may_hold
+from cleanup.web.requests import SignedIn
+
+PAGE_SIZE = 50
+# So many holds are listed and added up, those that end first.
+ADDED_UP = 5_000
+SHOWN = [("all", "All holds"), ("mine", "Mine"), ("ending", "Ending soon, or by a file for a month")]
+
+may_look = permission_required(["cleanup.view_run", "cleanup.view_hold"], raise_exception=True)
+
+
+def _in_a_week() -> date:
+    return timezone.localdate() + timedelta(days=7)
+
+
+class HoldForm(forms.Form):
+    """Until when, and why. The last day counts whole, in the zone of the pages."""
+
+    last_day = forms.DateField(
+        label="Hold to the end of",
+        initial=_in_a_week,
+        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+        input_formats=["%Y-%m-%d"],
+    )
+    reason = forms.CharField(
+        max_length=run_holds.REASON_LENGTH, widget=forms.TextInput(attrs={"autocomplete": "off"}), strip=True
+    )
+
+    def __init__(self, data: Any = None) -> None:  # noqa: ANN401
+        super().__init__(data, auto_id="hold-%s", label_suffix="")
+
+    def clean_last_day(self) -> date:
+        day: date = self.cleaned_data["last_day"]
+        if day > timezone.localdate() + run_holds.LONGEST:  # also far from the end of the calendar
+            raise forms.ValidationError("A hold may last ten years at the most; it can be laid again.")
+        return day
+
+    @property
+    def until(self) -> datetime:
+        """The first instant after the last day."""
+        return days.end_of(self.cleaned_data["last_day"])
+
+
+class ExtendForm(HoldForm):
+    """Until when a hold shall last instead."""
+
+    reason = None  # type: ignore[assignment]  # so Django takes a field away again
+
+    def __init__(self, data: Any = None, *, hold: Hold) -> None:  # noqa: ANN401
+        super().__init__(data)
+        if hold.until:
+            last_day = timezone.localtime(hold.until - timedelta(microseconds=1)).date()
+            self.fields["last_day"].initial = min(last_day + timedelta(days=7), date.max)
+            self.fields["last_day"].widget.attrs["min"] = f"{last_day + timedelta(days=1)}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One hold as a page shows it. `ended_at` is when it stopped to hold, None while it does.
+
+    `alike`: it was laid on another run, and this is why it keeps the one that the page is about.
+    """
+
+    hold: Hold
+    cost: Cost
+    ended_at: datetime | None
+    may_hold: bool = True
+    alike: Likeness | None = None
+
+    @property
+    def may_be_released(self) -> bool:
+        return self.may_hold and self.ended_at is None and self.hold.source == HoldSource.PERSON
+
+
+@require_safe
+@may_look
+def hold_list(request: SignedIn) -> HttpResponse:
+    now = timezone.now()
+    shown = dict(SHOWN)
+    chosen = request.GET.get("show", "")
+    chosen = chosen if chosen in shown else SHOWN[0][0]
+    places = permissions.places(request.user, permissions.VIEW).q("run__root", "run__equipment")
+    holds = (run_holds.ending(now) if chosen == "ending" else run_holds.in_force(now)).filter(places)
+    if chosen == "mine":
+        holds = holds.filter(owner=request.user.get_username(), source=HoldSource.PERSON)
+    ordered = holds.order_by(F("until").asc(nulls_last=True), "created_at", "pk")
+    found = list(ordered.select_related("run__root").defer("run__facts")[: ADDED_UP + 1])
+    page = Paginator(found[:ADDED_UP], PAGE_SIZE).get_page(request.GET.get("page"))
+    context = {
+        "shown": SHOWN,
+        "chosen": chosen,
+        "page": page,
+        "lines": _lines(page.object_list, now, request.user),
+        "total": run_holds.total_cost(found[:ADDED_UP], now),
+        "cut": ADDED_UP if len(found) > ADDED_UP else 0,
+        "runs": len({hold.run_id for hold in found}),
+        "now": now,
+    }
+    return render(request, "cleanup/holds.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@may_look
+@may_hold
+def hold_run(request: SignedIn, pk: int) -> HttpResponse:
+    """Lay a hold, its owner whoever asks for it: on a page of its own, or in a dialog before the list of runs."""
+    run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
+    _expect_may(request.user, run)
+    now = timezone.now()
+    form = HoldForm(request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        owner = request.user.get_username()
+        try:
+            laid = run_holds.hold(run, owner=owner, reason=form.cleaned_data["reason"], until=form.until, now=now)
+        except HoldRefused as refused:
+            form.add_error(None, str(refused))
+        else:
+            if request.htmx:  # the row says it itself
+                return redirect("run-row", pk=run.pk)
+            messages.success(request, f"Held to the end of {form.cleaned_data['last_day']}, by {laid.owner}.")
+            return redirect("run-detail", pk=run.pk)
+    context = {"run": run, "form": form, "may_be_held": _may_be_held(run), "now": now}
+    return _render(request, "hold", context, form)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@may_look
+@may_hold
+def extend_hold(request: SignedIn, pk: int) -> HttpResponse:
+    """Let a hold last longer, whoever's it is."""
+    hold = get_object_or_404(_visible(request.user), pk=pk)
+    _expect_may(request.user, hold.run)
+    now = timezone.now()
+    form = ExtendForm(request.POST if request.method == "POST" else None, hold=hold)
+    if request.method == "POST" and form.is_valid():
+        words, level = (
+            f"The hold of {hold.owner} lasts to the end of {form.cleaned_data['last_day']}.",
+            messages.SUCCESS,
+        )
+        try:
+            if not run_holds.extend(hold, until=form.until, actor=request.user.get_username(), now=now):
+                words, level = "This hold is over, or was changed meanwhile. Nothing was done.", messages.ERROR
+        except HoldRefused as refused:
+            form.add_error("last_day", str(refused))
+        else:
+            messages.add_message(request, level, words)
+            return redirect("hold-list")
+    extendable = hold.source == HoldSource.PERSON and run_holds.ended_at(hold, now) is None
+    return _render(request, "extend", {"hold": hold, "form": form, "extendable": extendable, "now": now}, form)
+
+
+@require_http_methods(["POST"])
+@may_look
+@may_hold
+def release_hold(request: SignedIn, pk: int) -> HttpResponse:
+    """Release somebody's hold, whoever's it is: the row says who did. Twice is harmless."""
+    hold = get_object_or_404(_visible(request.user), pk=pk)
+    _expect_may(request.user, hold.run)
+    if hold.source == HoldSource.FILE:
+        messages.error(request, "This hold lies in the run: it ends when the file .exlab-hold is taken away.")
+    elif run_holds.release(hold, actor=request.user.get_username(), now=timezone.now()):
+        messages.success(request, f"Released: the hold of {hold.owner} on {visible(hold.run.leaf)}.")
+    else:
+        messages.info(request, "This hold is over already.")
+    if request.POST.get("back") == "list":
+        return redirect("hold-list")
+    return redirect("run-detail", pk=_page_of(request, hold))
+
+
+def _page_of(request: SignedIn, hold: Hold) -> int:
+    """The run from whose page a hold was released: another one that may be the held run has it, too."""
+    back = request.POST.get("back", "")
+    kept = [run.pk for run in held.kept_by_holds_of(hold.run_id).only("pk") if str(run.pk) == back]
+    return kept[0] if kept else hold.run_id
+
+
+def _visible(user: User) -> HoldQuerySet:
+    """The holds of the runs that somebody may see."""
+    places = permissions.places(user, permissions.VIEW).q("run__root", "run__equipment")
+    return Hold.objects.filter(places).select_related("run__root").defer("run__facts")
+
+
+def _expect_may(user: User, run: Run) -> None:
+    if not permissions.may(user, permissions.HOLD, run):
+        raise PermissionDenied
+
+
+def _render(request: SignedIn, name: str, context: dict[str, Any], form: forms.Form) -> HttpResponse:
+    """A form as a dialog for htmx, which shows nothing of an answer with an error status; else as a page."""
+    if not wants_fragment(request):
+        return render(request, f"cleanup/{name}_form.html", context, status=422 if form.errors else 200)
+    response = render(request, f"cleanup/_{name}_dialog.html", context)
+    return reswap(retarget(response, "#slot"), "innerHTML")
+
+
+def panel(run: Run, now: datetime, user: User) -> dict[str, Any]:
+    """What a run's page shows of its holds: all that there were, what they cost together, and the form for another."""
+    holds = list(run.holds.all())
+    return {
+        "lines": [*_lines_of_others(run, now, user), *_lines(holds, now)],
+        "total": run_holds.total_cost(holds, now),
+        "form": HoldForm(),
+        "may_be_held": _may_be_held(run),
+    }
+
+
+def _lines_of_others(run: Run, now: datetime, user: User) -> list[Line]:
+    """The holds in force of other runs that may be this one."""
+    lines = []
+    for alike in held.alike_runs(run) if _may_be_held(run) else ():
+        for hold in (
+            Hold.objects.in_force(now).filter(run=alike.other_id, source=HoldSource.PERSON).select_related("run")
+        ):
+            may_hold = permissions.may(user, permissions.HOLD, hold.run)
+            lines.append(Line(hold, run_holds.cost(hold, now), None, may_hold=may_hold, alike=alike))
+    return lines
+
+
+def _may_be_held(run: Run) -> bool:
+    return run.state != State.CLEARED and run.gone_at is None
+
+
+def _lines(holds: Iterable[Hold], now: datetime, user: User | None = None) -> list[Line]:
+    """The holds as a page shows them; `user`, where their runs are not one run alone, is who may release some."""
+    return [
+        Line(
+            hold,
+            run_holds.cost(hold, now),
+            run_holds.ended_at(hold, now),
+            may_hold=user is None or permissions.may(user, permissions.HOLD, hold.run),
+        )
+        for hold in holds
+    ]

@@ -1,0 +1,263 @@
+"""Beside the instrument: one word, to be read from across the room, on what may happen to its runs; and its QR code."""
+
+import io
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import segno
+from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.views import redirect_to_login
+from django.core.paginator import Paginator
+from django.db.models import Case, Count, F, Max, OuterRef, Q, QuerySet, Subquery, When
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.cache import patch_cache_control
+from django.views.decorators.http import require_safe
+
+from cleanup.lab import permissions, readiness
+from cleanup.models import Instrument, Orphan, OrphanKind, Run, RunQuerySet, StagingRoot, Tone
+from cleanup.models.aggregates import bytes_sum
+from cleanup.rules.liveness import AHEAD
+from cleanup.rules.reasons import Reason
+from cleanup.runs import run_status
+from cleanup.text.values import duration, in_units, runs, sentence
+from cleanup.web.caching import reload_page, wants_fragment
+from cleanup.web.decorators import JUDGED_AT_ONCE, may_look
+from cleanup.web.requests import SignedIn
+
+# What was seen longer ago is no ground for a green light.
+OLD = timedelta(minutes=30)
+SHOWN = 20
+# As many reasons as one can take in from where one stands.
+REASONS = 3
+PAGE_SIZE = 50
+# Further than this nobody counts the runs of an instrument for the list.
+MANY = 1000
+# Reasons that wait, and yet nobody can say how long.
+WITHOUT_END = (Reason.HELD, Reason.NOT_SYNC_VERIFIED)
+BLOCK = Tone.BLOCK.code
+# A phone that scans such an address finds itself there.
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+# Light enough for a printer, safe enough for a scratched card.
+CORRECTION = "m"
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A word for everybody, `tone` for its colour and icon, and why."""
+
+    tone: str
+    word: str
+    because: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Line:
+    run: Run
+    sign: Sign
+
+
+class CountRows(Subquery):
+    """How many rows a subquery has; sliced, it counts no further."""
+
+    template = "(SELECT COUNT(*) FROM (%(subquery)s) counted)"
+
+
+@login_not_required
+@require_safe
+def bench(request: SignedIn, token: uuid.UUID) -> HttpResponse:
+    """The page on the bench; nobody can do anything here, so whoever holds the address of a public one may see it."""
+    instrument = _find(request, token)
+    if instrument is None:
+        return redirect_to_login(request.get_full_path())
+    if wants_fragment(request):
+        return reload_page()
+    return _show(request, instrument, "cleanup/bench.html")
+
+
+@login_not_required
+@require_safe
+def bench_now(request: SignedIn, token: uuid.UUID) -> HttpResponse:
+    """The sign and the latest runs: what the page on the bench asks for every 30 s."""
+    instrument = _find(request, token)
+    if instrument is None or not wants_fragment(request):
+        return redirect("bench", token=token)
+    return _show(request, instrument, "cleanup/_bench.html")
+
+
+def _show(request: SignedIn, instrument: Instrument, template: str) -> HttpResponse:
+    now = timezone.now()
+    staged = Run.objects.here().filter(root=instrument.root, equipment=instrument.equipment)
+    run_status.judge_stale(now, limit=JUDGED_AT_ONCE, runs=staged)
+    latest = staged.defer("facts").order_by("-first_seen_at", "-pk")[:SHOWN]
+    context = {
+        "instrument": instrument,
+        "sign": _sign(instrument, staged, now),
+        "lines": [Line(run, _sign_of_run(run, now)) for run in latest],
+        "shown": SHOWN,
+        "listed": request.user.has_perm(permissions.VIEW),
+        "now": now,
+    }
+    return render(request, template, context)
+
+
+@login_not_required
+@require_safe
+def bench_qr(request: SignedIn, token: uuid.UUID) -> HttpResponse:
+    """The QR code of the bench page, as a picture of its own."""
+    instrument = _find(request, token)
+    if instrument is None:
+        return redirect_to_login(request.get_full_path())
+    picture = io.BytesIO()
+    code = segno.make_qr(_address(request, instrument), error=CORRECTION)
+    code.save(picture, kind="svg", scale=8, dark="#000", light="#fff", svgclass=None, lineclass=None)
+    response = HttpResponse(picture.getvalue(), content_type="image/svg+xml")
+    if instrument.public:
+        patch_cache_control(response, private=True, max_age=3600)
+    return response
+
+
+@require_safe
+@may_look
+def instrument_list(request: SignedIn) -> HttpResponse:
+    now = timezone.now()
+    run_status.judge_stale(now, limit=JUDGED_AT_ONCE, runs=permissions.runs(request.user))
+    staged = Run.objects.here().filter(root=OuterRef("root"), equipment=OuterRef("equipment")).order_by()
+    newest = staged.values("equipment").annotate(newest=Max("first_seen_at")).values("newest")
+    known = (
+        permissions.instruments(request.user)
+        .select_related("root")
+        .annotate(
+            staged=CountRows(staged.values("pk")[: MANY + 1]),
+            safe=CountRows(staged.filter(tone=Tone.GO).values("pk")[: MANY + 1]),
+            blocked=CountRows(staged.filter(tone=Tone.BLOCK).values("pk")[: MANY + 1]),
+            newest=Case(When(staged__lte=MANY, then=Subquery(newest))),  # to look through more would take its time
+        )
+        .order_by("equipment", "root__name")
+    )
+    page = Paginator(known, PAGE_SIZE).get_page(request.GET.get("page"))
+    return render(request, "cleanup/instruments.html", {"page": page, "many": MANY, "now": now})
+
+
+@require_safe
+@may_look
+def instrument_card(request: SignedIn, pk: int) -> HttpResponse:
+    """A card to print and to put beside the instrument."""
+    instrument = get_object_or_404(permissions.instruments(request.user).select_related("root"), pk=pk)
+    address = _address(request, instrument)
+    context = {"instrument": instrument, "bench_address": address, "here_only": urlsplit(address).hostname in LOOPBACK}
+    return render(request, "cleanup/instruments_card.html", context)
+
+
+def _find(request: SignedIn, token: uuid.UUID) -> Instrument | None:
+    """The instrument of this address, None if one must sign in to see it; 404 if there is none for this person."""
+    instrument = get_object_or_404(Instrument.objects.select_related("root"), token=token)
+    if instrument.public:
+        return instrument
+    if not request.user.is_authenticated:
+        return None
+    if not permissions.instruments(request.user).filter(pk=instrument.pk).exists():
+        raise Http404
+    return instrument
+
+
+def _address(request: HttpRequest, instrument: Instrument) -> str:
+    return request.build_absolute_uri(reverse("bench", args=[instrument.token]))
+
+
+def _sign(instrument: Instrument, staged: RunQuerySet, now: datetime) -> Sign:
+    """The one word for all runs of an instrument: whatever is unknown, old or not settled says that nobody touches."""
+    if trouble := _trouble(instrument.root, now):
+        return _closed(trouble)
+    tally = list(
+        staged.order_by()
+        .values("tone", "reason")
+        .annotate(
+            runs=Count("pk"),
+            bytes=bytes_sum("bytes"),
+            until=Max("opens_at"),
+            doubted=Count("pk", filter=Q(judged__lt=F("doubts"))),
+        )
+    )
+    if any(row["doubted"] for row in tally):
+        return _closed("How the runs stand is being worked out just now.")
+    signs = [(row, _judged_sign(row["tone"], row["reason"], row["until"], now)) for row in tally]
+    against = sorted((row for row, sign in signs if sign.tone == BLOCK), key=lambda row: -row["runs"])
+    strangers = _strangers(instrument).count()
+    if against or strangers:
+        return _closed(*_against(strangers, against, of=sum(row["runs"] for row, _ in signs)))
+    if not signs:
+        return Sign("done", "NOTHING HERE", ("No run of this instrument is on the staging disk.",))
+    what = _what(sum(row["runs"] for row, _ in signs), sum(row["bytes"] or 0 for row, _ in signs))
+    if waits := [row["until"] for row, sign in signs if sign.tone == "wait"]:
+        return Sign("wait", f"WAIT {duration(max(waits) - now)}", (f"{what}: by then every one of them may go.",))
+    settled = f"{what}: verified on the NAS, and nothing speaks against clearing."
+    return Sign("go", "SAFE TO CLEAR", (settled, "They are cleared in ExLab staging; delete nothing by hand."))
+
+
+def _closed(*because: str) -> Sign:
+    return Sign(BLOCK, "DO NOT TOUCH", because)
+
+
+def _against(strangers: int, rows: Sequence[Any], *, of: int) -> Iterator[str]:
+    """What speaks against touching anything, the most frequent first."""
+    if strangers:
+        things = "1 thing" if strangers == 1 else f"{strangers:,} things"
+        yield f"{things} in the instrument's folder: no known run, perhaps one that is being written."
+    if rows and of > 1:
+        yield f"{sum(row['runs'] for row in rows):,} of {runs(of)} must stay."
+    for row in rows[:REASONS]:
+        yield f"{runs(row['runs'])}: {_why(row['tone'], row['reason'])}"
+    if len(rows) > REASONS:
+        yield "And others, for other reasons."
+
+
+def _sign_of_run(run: Run, now: datetime) -> Sign:
+    if run.judged < run.doubts:
+        return Sign(BLOCK, "Do not touch", ("How it stands is being worked out just now.",))
+    return _judged_sign(run.tone, run.reason, run.opens_at, now)
+
+
+def _judged_sign(tone: int, reason: str, until: datetime | None, now: datetime) -> Sign:
+    """What a judgement comes to beside the instrument: green and amber only where there is nothing to think about."""
+    if tone == Tone.GO:
+        return Sign("go", "Safe to clear")
+    if tone == Tone.WAIT and reason not in WITHOUT_END and until is not None and until > now:
+        return Sign("wait", f"Wait {duration(until - now)}", (sentence(reason),))
+    return Sign(BLOCK, "Do not touch", (_why(tone, reason),))
+
+
+def _why(tone: int, reason: str) -> str:
+    if tone == Tone.WORK:
+        return "It is being cleared just now."
+    return sentence(reason) if reason else "It is not settled yet."
+
+
+def _trouble(root: StagingRoot, now: datetime) -> str:
+    """Why nothing can be said of a whole staging disk."""
+    if root.problem:
+        return f"Nothing is done on this staging disk. {sentence(root.problem)}"
+    if root.discovered_at is None:
+        return "Nobody has looked at this staging disk yet."
+    if not now - OLD <= root.discovered_at <= now + AHEAD:
+        return f"Nobody has looked at this staging disk for {duration(abs(now - root.discovered_at))}."
+    if hindrances := readiness.hindrances():
+        return sentence(hindrances[0].reason)
+    return ""
+
+
+def _strangers(instrument: Instrument) -> "QuerySet[Orphan]":
+    """What lies in the instrument's folder and belongs to no run; it may be what is being written there just now."""
+    here = Orphan.objects.filter(root=instrument.root, gone_at=None, path__startswith=f"{instrument.equipment}/")
+    return here.exclude(kind=OrphanKind.MISSING)
+
+
+def _what(number: int, size: int) -> str:
+    """`All 7 runs, 1.20 TB`."""
+    return f"{runs(number) if number == 1 else f'All {runs(number)}'}, {in_units(size)} logical"

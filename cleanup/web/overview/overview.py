@@ -1,0 +1,310 @@
+"""What a lab person opens with a full disk: how full each disk is, what may go now, and why the rest stays."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.contrib.auth.models import User
+from django.db.models import Count, OuterRef, Q, Subquery
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.http import urlencode
+from django.views.decorators.http import require_safe
+
+from cleanup.lab import disk_usage, permissions, readiness, task_queues
+from cleanup.lab.disk_usage import Outlook
+from cleanup.models import (
+    ClearAttempt,
+    ClearBatch,
+    LedgerEntry,
+    Phase,
+    Requester,
+    RetentionPolicy,
+    StagingRoot,
+    Sweep,
+    SweepBreaker,
+    SweepKind,
+    Tone,
+)
+from cleanup.models.aggregates import bytes_sum
+from cleanup.monitoring import forecasts, watchdog
+from cleanup.rules.gates import Finding
+from cleanup.rules.liveness import AHEAD
+from cleanup.rules.states import State
+from cleanup.runs import run_status
+from cleanup.web.caching import wants_fragment
+from cleanup.web.decorators import JUDGED_AT_ONCE, may_look
+from cleanup.web.overview import coming
+from cleanup.web.overview.disk_bar import Amount, Bar, draw
+from cleanup.web.overview.totals import add_up
+from cleanup.web.requests import SignedIn
+from cleanup.web.runs import run_rows
+from cleanup.web.runs.forms import BY_HAND, BY_SCHEDULE, WITHIN_A_DAY
+
+# As many reasons are named; the list of runs has them all.
+NAMED = 3
+# A disk that was measured longer ago says so.
+OUTDATED = timedelta(minutes=30)
+# Less than this share of the sizes is worth a word.
+SPARSE = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocked:
+    """Why some runs stay until somebody does something, how many they are, and where they are listed."""
+
+    reason: str
+    sum: Amount
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Freed:
+    """What was freed on one staging root in a week: runs, logical bytes, and the runs by who asked for them."""
+
+    runs: int = 0
+    bytes: int = 0
+    by_schedule: int = 0
+    by_hand: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnderWay:
+    """A batch of clears that has not come to its end."""
+
+    batch: ClearBatch
+    runs: int
+    done: int
+    freed_bytes: int
+
+    @property
+    def number(self) -> int:
+        """Which of its runs is cleared just now."""
+        return min(self.done + 1, self.runs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One staging root as the overview shows it to somebody.
+
+    `mine` are the runs that are safe and that this person may clear: none where nothing is done at present. On a
+    `troubled` root what would be safe is blocked, as in the list of runs.
+    """
+
+    root: StagingRoot
+    outlook: Outlook | None
+    left: timedelta | None
+    bar: Bar
+    sums: Mapping[Tone, Amount]
+    soon: Amount
+    reasons: Sequence[Blocked]
+    mine: Amount
+    troubled: bool
+    silent: bool
+    unwatched: bool
+    breaker: SweepBreaker | None
+    scheduled: bool
+    last_sweep: Sweep | None
+    next_sweep: datetime | None
+    freed: Freed
+    coming: coming.Shown | None
+    whole: bool
+    added_up_at: datetime
+    links: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def runs(self) -> int:
+        return sum(found.runs for found in self.sums.values())
+
+    @property
+    def unknown(self) -> int:
+        return sum(found.unknown for found in self.sums.values())
+
+    @property
+    def wait(self) -> Amount:
+        return self.sums.get(Tone.WAIT, Amount())
+
+    @property
+    def go(self) -> Amount:
+        return self.sums.get(Tone.GO, Amount())
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the disk gets back much less than the sizes of what may go promise."""
+        return self.go.allocated_bytes < SPARSE * self.go.bytes
+
+    @property
+    def block(self) -> Amount:
+        return self.sums.get(Tone.BLOCK, Amount())
+
+
+@require_safe
+@may_look
+def overview(request: SignedIn) -> HttpResponse:
+    return _show(request, "cleanup/overview.html")
+
+
+@require_safe
+@may_look
+def overview_now(request: SignedIn) -> HttpResponse:
+    """The cards alone: what the overview asks for every 30 s."""
+    if not wants_fragment(request):
+        return redirect("overview")
+    return _show(request, "cleanup/_overview.html")
+
+
+def _show(request: SignedIn, template: str) -> HttpResponse:
+    now = timezone.now()
+    run_status.judge_stale(now, limit=JUDGED_AT_ONCE)
+    hindrances = readiness.hindrances()
+    user = request.user
+    roots = list(permissions.roots(user))
+    context = {
+        "cards": _cards(user, roots, hindrances, now),
+        "any_root": bool(roots) or StagingRoot.objects.exists(),
+        "batches": _under_way(user),
+        "hindrances": hindrances,
+        "unjudged": run_status.unjudged(permissions.runs(user), limit=run_rows.COUNTED),
+        "outdated": now - OUTDATED,
+        "now": now,
+    }
+    return render(request, template, context)
+
+
+def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...], now: datetime) -> list[Card]:
+    """A card for each root; as many queries for many as for one."""
+    sums = add_up(user, now)
+    outlooks = disk_usage.outlooks(roots, now)
+    policies = RetentionPolicy.objects.scoped()
+    beating = watchdog.beating_hosts(now)
+    unwatched = set(watchdog.silent_watches(now))
+    sweeps = _last_sweeps(roots) if user.has_perm("cleanup.view_sweep") else {}
+    next_sweeps = task_queues.next_sweeps()
+    breakers = {one.root_id: one for one in SweepBreaker.objects.filter(closed_at=None, root__in=roots)}
+    freed = _freed(user, now)
+    foreseen = coming.coming(user, roots, policies, now)
+    places = permissions.places(user, permissions.VIEW)
+    cards = []
+    for root in roots:
+        troubled = bool(hindrances or root.problem)
+        by_tone, reasons = _by_tone(root, sums.by_reason.get(root.pk, {}), troubled=troubled)
+        outlook = outlooks.get(root.pk)
+        cards.append(
+            Card(
+                root=root,
+                outlook=outlook,
+                left=outlook.full_at - now if outlook and outlook.full_at else None,
+                bar=draw(outlook, by_tone),
+                sums=by_tone,
+                soon=sums.soon.get(root.pk, Amount()),
+                reasons=reasons,
+                mine=Amount() if troubled else sums.mine.get(root.pk, Amount()),
+                troubled=troubled,
+                silent=root.host not in beating,
+                unwatched=root.host in unwatched,
+                breaker=breakers.get(root.pk),
+                scheduled=forecasts.is_scheduled(root, policies),
+                last_sweep=sweeps.get(root.pk),
+                next_sweep=next_sweeps(root.host),
+                freed=freed.get(root.name, Freed()),
+                coming=foreseen.get(root.pk),
+                added_up_at=sums.at,
+                whole=places.include(root.pk, ""),
+                links=_links(root),
+            )
+        )
+    return cards
+
+
+def _by_tone(
+    root: StagingRoot, found: Mapping[tuple[Tone, str], Amount], *, troubled: bool
+) -> tuple[dict[Tone, Amount], list[Blocked]]:
+    """The sums of one root by tone, and the commonest reasons why runs are blocked."""
+    by_tone: dict[Tone, Amount] = {}
+    blocked: dict[str, Amount] = {}
+    for (judged, code), amount in found.items():
+        stays = troubled and judged is Tone.GO
+        tone, reason = (Tone.BLOCK, root.problem) if stays else (judged, code)
+        by_tone[tone] = by_tone.get(tone, Amount()) + amount
+        if tone is Tone.BLOCK and reason:
+            blocked[reason] = blocked.get(reason, Amount()) + amount
+    commonest = sorted(blocked.items(), key=lambda item: (-item[1].runs, -item[1].bytes, item[0]))[:NAMED]
+    return by_tone, [
+        Blocked(reason=reason, sum=amount, address=_address(root, troubled, reason)) for reason, amount in commonest
+    ]
+
+
+def _address(root: StagingRoot, troubled: bool, reason: str) -> str:
+    """The list of the runs that are blocked for a reason; those that only the root's trouble stops have none."""
+    here = troubled and reason == root.problem
+    return _list_of(root, verdict="block") if here else _list_of(root, verdict="block", reason=reason)
+
+
+def _list_of(root: StagingRoot, **filters: str) -> str:
+    return f"{reverse('run-list')}?{urlencode({'root': root.name, **filters})}"
+
+
+def _links(root: StagingRoot) -> dict[str, str]:
+    return {
+        "all": _list_of(root),
+        "go": _list_of(root, verdict="go"),
+        "wait": _list_of(root, verdict="wait"),
+        "soon": _list_of(root, verdict="wait", opens=WITHIN_A_DAY),
+        "block": _list_of(root, verdict="block"),
+        "work": _list_of(root, verdict="work"),
+        "by_schedule": _list_of(root, state=State.CLEARED, freed=BY_SCHEDULE),
+        "by_hand": _list_of(root, state=State.CLEARED, freed=BY_HAND),
+        "clear": f"{reverse('clear-runs')}?{urlencode({'root': root.name})}",
+    }
+
+
+def _last_sweeps(roots: Sequence[StagingRoot]) -> dict[int, Sweep]:
+    """The latest pass over each root that was no dry run, by the root's key."""
+    latest = Sweep.objects.filter(root=OuterRef("pk")).exclude(kind=SweepKind.DRY_RUN).order_by("-pk").values("pk")[:1]
+    found = StagingRoot.objects.filter(pk__in=[root.pk for root in roots]).annotate(latest=Subquery(latest))
+    keys = found.exclude(latest=None).values_list("latest", flat=True)
+    return {sweep.root_id: sweep for sweep in Sweep.objects.in_bulk(keys).values()}
+
+
+def _freed(user: User, now: datetime) -> dict[str, Freed]:
+    """What was freed in the last week of what somebody may see, by the root's name."""
+    places = permissions.places(user, permissions.VIEW).q(root="run__root")
+    entries = LedgerEntry.objects.freeing().filter(places, at__gt=now - run_rows.A_WEEK, at__lte=now + AHEAD).order_by()
+    scheduled = Q(requester=Requester.SCHEDULE)
+    sums = entries.values("root_name").annotate(
+        runs=Count("run", distinct=True),
+        freed=bytes_sum("bytes"),
+        by_schedule=Count("run", distinct=True, filter=scheduled),
+        by_hand=Count("run", distinct=True, filter=~scheduled),
+    )
+    return {
+        row["root_name"]: Freed(
+            runs=row["runs"], bytes=int(row["freed"] or 0), by_schedule=row["by_schedule"], by_hand=row["by_hand"]
+        )
+        for row in sums
+    }
+
+
+def _under_way(user: User) -> list[UnderWay]:
+    """The batches that are at work on runs that somebody may see, the latest first."""
+    active = ClearAttempt.objects.filter(phase__in=ClearAttempt.ACTIVE, batch__isnull=False)
+    keys = list(
+        active.filter(run__in=permissions.runs(user).order_by()).order_by().values_list("batch", flat=True).distinct()
+    )
+    if not keys:
+        return []
+    batches = ClearBatch.objects.filter(pk__in=keys).annotate(
+        runs=Count("attempts", filter=Q(attempts__repeated_by=None)),
+        ended=Count(
+            "attempts",
+            filter=Q(attempts__repeated_by=None, attempts__again_after=None)
+            & ~Q(attempts__phase__in=ClearAttempt.ACTIVE),
+        ),
+        freed=bytes_sum("attempts__freed_bytes", default=0),
+        going=bytes_sum("attempts__done_bytes", filter=Q(attempts__phase=Phase.COMMITTED), default=0),
+    )
+    return [
+        UnderWay(batch=one, runs=one.runs, done=one.ended, freed_bytes=int(one.freed + one.going)) for one in batches
+    ]

@@ -1,0 +1,124 @@
+"""What the runs that somebody sees come to, by staging root, tone and reason, as they were judged."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db.models import Count, Q
+from django.db.models.functions import Coalesce
+
+from cleanup.lab import permissions
+from cleanup.models import ClearAttempt, LedgerEntry, RunQuerySet, Tone
+from cleanup.models.aggregates import bytes_sum
+from cleanup.web.overview.disk_bar import Amount
+from cleanup.web.runs.run_rows import opening_within_a_day
+
+# So many staged runs take long to add up, and every open page asks twice a minute: they are kept a while.
+KEPT_ABOVE_RUNS = 200_000
+KEPT_FOR = timedelta(seconds=15)
+_MOST_KEPT = 200
+
+# Whose sums they are, and what had been cleared when they were added up.
+_Key = tuple[permissions.Places, permissions.Places, tuple[int, int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sums:
+    """The runs of some staging roots, by the root's key, as they were at `at`.
+
+    `by_reason` has all of them; `soon` those that wait and may go within a day; `mine` those that are safe and that
+    this person may clear.
+    """
+
+    at: datetime
+    by_reason: Mapping[int, Mapping[tuple[Tone, str], Amount]] = field(default_factory=dict)
+    soon: Mapping[int, Amount] = field(default_factory=dict)
+    mine: Mapping[int, Amount] = field(default_factory=dict)
+
+    @property
+    def runs(self) -> int:
+        return sum(found.runs for reasons in self.by_reason.values() for found in reasons.values())
+
+
+_kept: dict[_Key, Sums] = {}
+
+
+def add_up(user: User, now: datetime) -> Sums:
+    """The sums of all that somebody sees, asked once for all roots.
+
+    Where there are very many runs the sums may be a little older, but none is older than the last clear.
+    """
+    seen = permissions.places(user, permissions.VIEW)
+    mine = (
+        permissions.places(user, permissions.CLEAR)
+        if user.has_perm(permissions.CLEAR)
+        else permissions.Places(everywhere=False)
+    )
+    key = (seen, mine, _last_clear())
+    kept = _kept.get(key)
+    if kept is not None and now - KEPT_FOR < kept.at <= now:
+        return kept
+    sums = _add_up(user, seen, mine, now)
+    if sums.runs > KEPT_ABOVE_RUNS:
+        if len(_kept) >= _MOST_KEPT:
+            _kept.clear()
+        _kept[key] = sums
+    return sums
+
+
+def _last_clear() -> tuple[int, int]:
+    """How many clears are under way, and the newest line of the ledger: each clear changes one of them."""
+    newest = LedgerEntry.objects.order_by("-pk").values_list("pk", flat=True).first()
+    return ClearAttempt.objects.filter(phase__in=ClearAttempt.ACTIVE).count(), newest or 0
+
+
+def _add_up(user: User, seen: permissions.Places, mine: permissions.Places, now: datetime) -> Sums:
+    by_reason: dict[int, dict[tuple[Tone, str], Amount]] = {}
+    soon: dict[int, Amount] = {}
+    opens = opening_within_a_day(now)
+    extra = {"soon_runs": Count("pk", filter=opens), "soon_bytes": bytes_sum("bytes", filter=opens)}
+    for row in _grouped(permissions.runs(user).here(), "root", "tone", "reason", **extra):
+        found = by_reason.setdefault(row["root"], {})
+        found[Tone(row["tone"]), row["reason"]] = _amount(row)
+        opening = Amount(runs=row["soon_runs"], bytes=int(row["soon_bytes"] or 0))
+        soon[row["root"]] = soon.get(row["root"], Amount()) + opening
+    return Sums(at=now, by_reason=by_reason, soon=soon, mine=_mine(user, seen, mine, by_reason))
+
+
+def _mine(
+    user: User,
+    seen: permissions.Places,
+    mine: permissions.Places,
+    by_reason: Mapping[int, Mapping[tuple[Tone, str], Amount]],
+) -> dict[int, Amount]:
+    if mine.nowhere:
+        return {}
+    if mine == seen:
+        return {root: found[Tone.GO, ""] for root, found in by_reason.items() if (Tone.GO, "") in found}
+    safe = permissions.runs(user, permissions.CLEAR).here().filter(tone=Tone.GO)
+    return {row["root"]: _amount(row) for row in _grouped(safe, "root")}
+
+
+def _grouped(runs: RunQuerySet, *columns: str, **extra: Any) -> Any:  # noqa: ANN401
+    return (
+        runs.order_by()
+        .values(*columns)
+        .annotate(
+            runs=Count("pk"),
+            logical=bytes_sum("bytes"),
+            allocated=bytes_sum(Coalesce("allocated_bytes", "bytes")),
+            unknown=Count("pk", filter=Q(bytes=None)),
+            **extra,
+        )
+    )
+
+
+def _amount(row: Mapping[str, Any]) -> Amount:
+    return Amount(
+        runs=row["runs"],
+        bytes=int(row["logical"] or 0),
+        allocated_bytes=int(row["allocated"] or 0),
+        unknown=row["unknown"],
+    )

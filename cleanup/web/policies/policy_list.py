@@ -1,0 +1,345 @@
+"""Policies: what is in force and who wrote it, what a rehearsal has shown, and letting a version loose."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.decorators import permission_required
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import Count
+from django.http import Http404, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_safe
+
+from cleanup.lab import first_nights, permissions
+from cleanup.lab.first_nights import Waiting
+from cleanup.models import Instrument, RetentionPolicy, RunKind, StagingRoot, Surprise
+from cleanup.monitoring import announcements
+from cleanup.rules.explanations import Change, differences, explain
+from cleanup.rules.policy import Policy, Scope, ScopedPolicy, Stage, effective_policy
+from cleanup.rules.rehearsal import nights_wanted
+from cleanup.rules.sentences import describe, describe_stage, name_scope
+from cleanup.sweeps import rehearsal
+from cleanup.sweeps.rehearsal import Became, Compared, Superseded
+from cleanup.text.values import visible
+from cleanup.web.policies.edit import WRITE, query_of
+from cleanup.web.requests import SignedIn
+
+PAGE_SIZE = 50
+# What the comparison lists; it adds up all there are.
+SHOWN_RUNS = 500
+# The instruments whose policies are spelled out.
+SHOWN_INSTRUMENTS = 200
+# And of each the projects that have a policy of their own.
+SHOWN_PROJECTS = 20
+
+may_look_at_policies = permission_required("cleanup.view_retentionpolicy", raise_exception=True)
+may_set_policies = permission_required(WRITE, raise_exception=True)
+
+
+class NoteForm(forms.Form):
+    """The words that are kept with a version."""
+
+    note = forms.CharField(required=False, max_length=RetentionPolicy._meta.get_field("note").max_length)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A version as the page tells it; `before` is the one before it in its scope.
+
+    `nights` of `wanted` are clean so far, where it is being rehearsed.
+    """
+
+    version: RetentionPolicy
+    scope: str
+    sentence: str
+    stage: str
+    in_force: bool
+    rehearsed: bool
+    changes: list[Change]
+    before: int | None = None
+    nights: int = 0
+    wanted: int = 0
+    surprises: int = 0
+
+    @property
+    def query(self) -> str:
+        """The scope as the page of its form names it."""
+        return query_of(self.version.scope)
+
+
+@dataclass(frozen=True)
+class Line:
+    """What the policies come to for the runs of one instrument, in sentences; so many projects are left out."""
+
+    instrument: Instrument
+    sentences: list[str]
+    left_out: int
+
+
+@dataclass(frozen=True)
+class Total:
+    """What the runs come to of which the same became; bytes are logical."""
+
+    became: Became
+    runs: int
+    bytes: int
+
+
+@require_safe
+@may_look_at_policies
+def policy_list(request: SignedIn) -> HttpResponse:
+    """The versions in force, scope by scope, and every version that ever was."""
+    now = timezone.now()
+    told = _tell_all(request.user, now)
+    in_force = sorted((shown for shown in told if shown.in_force), key=lambda shown: _order(shown.version.scope))
+    page = Paginator(told, PAGE_SIZE).get_page(request.GET.get("page", "1"))
+    instruments = permissions.instruments(request.user).select_related("root").order_by("root__name", "equipment")
+    context = {
+        "in_force": in_force,
+        "page": page,
+        "lines": _explain(instruments[:SHOWN_INSTRUMENTS], RetentionPolicy.objects.scoped()),
+        "first_nights": [
+            (waiting, _may_promote(request.user, waiting.root)) for waiting in _first_nights(request.user, now)
+        ],
+        "unexplained": max(0, instruments.count() - SHOWN_INSTRUMENTS),
+        "now": now,
+    }
+    return render(request, "cleanup/policies.html", context)
+
+
+@require_safe
+@may_look_at_policies
+def policy_detail(request: SignedIn, number: int) -> HttpResponse:
+    """One version: what its rehearsal would have cleared, and what people did."""
+    now = timezone.now()
+    version = _visible_version(request.user, number)
+    places = permissions.places(request.user, permissions.VIEW)
+    compared = [one for one in rehearsal.comparison(version, now) if places.include(one.run.root_id, one.run.equipment)]
+    same_scope = RetentionPolicy.objects.filter(
+        root=version.root_id, equipment=version.equipment, project=version.project, run_kind=version.run_kind
+    )
+    (shown,) = _tell(list(same_scope.select_related("root").order_by("version")), [version], now)
+    surprises = Surprise.objects.filter(places.q("run__root", "run__equipment"), policy_version=number)
+    context = {
+        "shown": shown,
+        "version": version,
+        "compared": sorted(compared, key=lambda one: not one.became.surprising)[:SHOWN_RUNS],
+        "left_out": max(0, len(compared) - SHOWN_RUNS),
+        "totals": _totals(compared),
+        "surprises": surprises.select_related("run").order_by("-at")[:SHOWN_RUNS],
+        "may_write": _may_write(request.user, version),
+        "first_nights": [
+            waiting
+            for waiting in _first_nights(request.user, now)
+            if number in waiting.versions or (shown.rehearsed and version.root_id in (None, waiting.root.pk))
+        ],
+        "now": now,
+    }
+    return render(request, "cleanup/policies_detail.html", context)
+
+
+@require_http_methods(["POST"])
+@may_look_at_policies
+@may_set_policies
+def promote_policy(request: SignedIn, number: int) -> HttpResponse:
+    """Let a version loose before it has its nights, or where only a person may."""
+
+    def promote(version: RetentionPolicy, author: str, note: str, now: datetime) -> RetentionPolicy:
+        return rehearsal.promote(version, author, now, note=note)
+
+    return _restage(request, number, promote, "From the next pass on it clears what is due.")
+
+
+@require_http_methods(["POST"])
+@may_look_at_policies
+@may_set_policies
+def promote_root(request: SignedIn, pk: int) -> HttpResponse:
+    """End the first nights of a staging root that is new under the policies in force."""
+    root = get_object_or_404(permissions.roots(request.user), pk=pk)
+    if not _may_promote(request.user, root):
+        raise PermissionDenied
+    form = NoteForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, f"Nothing was changed: {' '.join(map(str, form.errors['note']))}")
+        return redirect("policy-list")
+    try:
+        rehearsal.promote_root(root, request.user.get_username(), timezone.now(), note=form.cleaned_data["note"])
+    except Superseded as error:
+        messages.error(request, f"Nothing was changed: {visible(error)}.")
+    else:
+        said = f"The first nights of {root.name} are over: from the next pass on what is due goes there."
+        messages.success(request, f"{visible(said)}{_coming(request.user, [root])}")
+    return redirect("policy-list")
+
+
+@require_http_methods(["POST"])
+@may_look_at_policies
+@may_set_policies
+def rehearse_policy(request: SignedIn, number: int) -> HttpResponse:
+    """Rehearse a version again."""
+    return _restage(request, number, rehearsal.send_back, "From the next pass on it only records what it would clear.")
+
+
+def _restage(
+    request: SignedIn,
+    number: int,
+    write: Callable[[RetentionPolicy, str, str, datetime], RetentionPolicy],
+    said: str,
+) -> HttpResponse:
+    version = _visible_version(request.user, number)
+    if not _may_write(request.user, version):
+        raise PermissionDenied
+    form = NoteForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, f"Nothing was changed: {' '.join(map(str, form.errors['note']))}")
+        return redirect("policy-detail", number=number)
+    try:
+        written = write(version, request.user.get_username(), form.cleaned_data["note"], timezone.now())
+    except Superseded as error:
+        messages.error(request, f"Nothing was changed: {error}.")
+        return redirect("policy-detail", number=number)
+    roots = [written.root] if written.root else StagingRoot.objects.order_by("name")
+    coming = _coming(request.user, roots) if written.rehearsal == Stage.PROMOTED else ""
+    messages.success(request, f"Version {written.version} was written. {said}{coming}")
+    return redirect("policy-detail", number=written.version)
+
+
+def _coming(user: User, roots: Iterable[StagingRoot]) -> str:
+    """What the next passes over some staging roots take, as far as a person sees the whole of them."""
+    places = permissions.places(user, permissions.VIEW)
+    seen = [root for root in roots if places.include(root.pk, "")]
+    said = announcements.say_next(seen, timezone.now())
+    return f" {visible(said)}" if said else ""
+
+
+def _tell_all(user: User, now: datetime) -> list[Shown]:
+    """Every version that somebody may see, the latest first."""
+    versions = list(RetentionPolicy.objects.select_related("root").order_by("version"))
+    return _tell(versions, [version for version in versions if _sees(user, version)], now)[::-1]
+
+
+def _visible_version(user: User, number: int) -> RetentionPolicy:
+    version = RetentionPolicy.objects.select_related("root").filter(version=number).first()
+    if version is None or not _sees(user, version):
+        raise Http404
+    return version
+
+
+def _sees(user: User, version: RetentionPolicy) -> bool:
+    """Whether a version may apply to runs that somebody may see."""
+    places = permissions.places(user, permissions.VIEW)
+    return places.everywhere or any(
+        None in (version.root_id, root) or version.root_id == root
+        for root, instrument in places.pairs
+        if "" in (version.equipment, instrument) or version.equipment == instrument
+    )
+
+
+def _may_write(user: User, version: RetentionPolicy) -> bool:
+    """Whether somebody may write a version for all that this one covers."""
+    wanted = (permissions.VIEW, WRITE)
+    return all(permissions.places(user, each).include(version.root_id, version.equipment) for each in wanted)
+
+
+def _first_nights(user: User, now: datetime) -> list[Waiting]:
+    """The staging roots in their first nights that a person may see."""
+    found = first_nights.waiting(now)
+    seen = set(permissions.roots(user).values_list("pk", flat=True)) if found else set()
+    return [waiting for waiting in found if waiting.root.pk in seen]
+
+
+def _may_promote(user: User, root: StagingRoot) -> bool:
+    return all(permissions.places(user, each).include(root.pk, "") for each in (permissions.VIEW, WRITE))
+
+
+def _explain(instruments: Iterable[Instrument], scoped: list[ScopedPolicy]) -> list[Line]:
+    """What happens to each instrument's runs; a project with a policy of its own is told if that differs."""
+    lines = []
+    for instrument in instruments:
+        where = Scope(root=instrument.root.name, equipment=instrument.equipment)
+        here = [policy for policy in scoped if _may_cover(policy.scope, where)]
+        projects = sorted({policy.scope.project for policy in here if policy.scope.project})
+        usual = _by_kind(here, where)
+        sentences = _sentences(f"{instrument.equipment} ", "", usual)
+        for project in projects[:SHOWN_PROJECTS]:
+            of_project = _by_kind(here, replace(where, project=project))
+            other = {kind: policy for kind, policy in of_project.items() if policy != usual[kind]}
+            sentences += _sentences(f"{instrument.equipment} ", f" of {project}", other)
+        lines.append(Line(instrument, sentences, max(0, len(projects) - SHOWN_PROJECTS)))
+    return lines
+
+
+def _may_cover(scope: Scope, where: Scope) -> bool:
+    """Whether a scope covers any run of an instrument."""
+    return scope.root in (None, where.root) and scope.equipment in (None, where.equipment)
+
+
+def _by_kind(scoped: list[ScopedPolicy], where: Scope) -> dict[str, Policy]:
+    return {
+        kind: replace(effective_policy(scoped, replace(where, run_kind=kind)), version=0) for kind in RunKind.values
+    }
+
+
+def _sentences(whose: str, of: str, by_kind: dict[str, Policy]) -> list[str]:
+    """One sentence where all kinds of runs are treated alike, else one for each."""
+    if len(by_kind) > 1 and len({*by_kind.values()}) == 1:
+        by_kind = {"": next(iter(by_kind.values()))}
+    return [explain(f"{whose}{f'{kind} ' if kind else ''}runs{of}", policy) for kind, policy in by_kind.items()]
+
+
+def _tell(versions: list[RetentionPolicy], wanted: list[RetentionPolicy], now: datetime) -> list[Shown]:
+    """The wanted ones among all versions, the earliest first; asks no more queries for many than for one."""
+    values = {version.version: version.as_value() for version in versions}
+    newest = {value.scope: value.version for value in values.values()}
+    before: dict[int, ScopedPolicy | None] = {}
+    latest: dict[Scope, ScopedPolicy] = {}
+    for number, value in values.items():
+        before[number] = latest.get(value.scope)
+        latest[value.scope] = value
+    in_force = [version for version in wanted if version.version in newest.values()]
+    scoped = RetentionPolicy.objects.scoped() if in_force else []  # what is rehearsed may leave fields to wider scopes
+    nights = rehearsal.nights_by_version([each for each in in_force if each.rehearsal == Stage.REHEARSING], now)
+    noted = Surprise.objects.filter(policy_version__in=[version.version for version in in_force]).order_by()
+    surprises = dict(noted.values_list("policy_version").annotate(count=Count("pk")))
+    told = []
+    for version in wanted:
+        number, value = version.version, values[version.version]
+        applies = newest[value.scope] == number
+        effective = effective_policy(scoped, value.scope) if applies else None
+        earlier = before[number]
+        told.append(
+            Shown(
+                version=version,
+                scope=name_scope(value.scope),
+                sentence=describe(value, effective, nights=version.rehearsal_nights) if effective else "",
+                stage=describe_stage(value, nights=version.rehearsal_nights),
+                in_force=applies,
+                rehearsed=number in nights,
+                changes=differences(earlier, value),
+                before=earlier.version if earlier else None,
+                nights=nights.get(number, 0),
+                wanted=nights_wanted(version.rehearsal_nights),
+                surprises=surprises.get(number, 0),
+            )
+        )
+    return told
+
+
+def _order(scope: Scope) -> tuple[str, int, str, str, str]:
+    """The lab first, then root by root, the wider scopes before the narrower."""
+    return (scope.root or "", scope.rank, scope.equipment or "", scope.project or "", scope.run_kind or "")
+
+
+def _totals(compared: list[Compared]) -> list[Total]:
+    totals = []
+    for became in Became:
+        of_this = [one for one in compared if one.became is became]
+        if of_this:
+            totals.append(Total(became, len(of_this), sum(one.bytes for one in of_this)))
+    return totals

@@ -1,0 +1,182 @@
+"""Runs that are missing: where they went, many at once, and a folder that was renamed."""
+
+from datetime import datetime
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods
+
+from cleanup.lab import permissions
+from cleanup.lab.opening import Unreachable
+from cleanup.models import Orphan, OrphanKind, Run, RunQuerySet
+from cleanup.monitoring import problems
+from cleanup.runs import discovery, moving, orphans
+from cleanup.runs import gone as gone_runs
+from cleanup.runs.gone import Marked
+from cleanup.runs.moving import Move, NotMoved
+from cleanup.runs.reregistration import Action, Order, Outcome
+from cleanup.storage import run_paths
+from cleanup.text.values import runs as counted
+from cleanup.text.values import visible
+from cleanup.web.decorators import may_look
+from cleanup.web.problems.problem_list import MarkGoneForm, may_mark
+from cleanup.web.requests import SignedIn
+
+# One page lists at most 500 runs to be marked; the rest is asked about after them.
+AT_ONCE = 500
+# One answer tells at most five refusals.
+_TOLD = 5
+# After a move at most ten runs are looked at anew at once; discovery looks at the others.
+_LOOKED_AT = 10
+
+
+class MoveForm(forms.Form):
+    """Which folder was renamed."""
+
+    old = forms.CharField(max_length=1024, widget=forms.TextInput(attrs={"autocomplete": "off"}))
+    new = forms.CharField(max_length=1024, widget=forms.TextInput(attrs={"autocomplete": "off"}))
+    note = forms.CharField(
+        max_length=gone_runs.MAX_REASON, required=False, widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@may_look
+@may_mark
+def mark_all_gone(request: SignedIn) -> HttpResponse:
+    """List the missing runs, of one staging root if it is named; a POST marks those that are ticked as gone."""
+    now = timezone.now()
+    root = request.GET.get("root", "")
+    found = _missing(request.user)
+    runs = list((found.filter(root__name=root) if root else found).order_by("root__name", "run_path")[: AT_ONCE + 1])
+    form = MarkGoneForm(request.POST if request.method == "POST" else None)
+    ticked = {int(key) for key in request.POST.getlist("run") if key.isdecimal()}
+    chosen = [run for run in runs[:AT_ONCE] if run.pk in ticked]
+    if request.method == "POST" and form.is_valid() and chosen:
+        actor = request.user.get_username()
+        _tell(request, gone_runs.mark_all(chosen, actor=actor, reason=form.cleaned_data["note"], now=now))
+        return redirect("problem-list")
+    posted = request.method == "POST"
+    context = {
+        "runs": runs[:AT_ONCE],
+        "more": len(runs) > AT_ONCE,
+        "roots": sorted(set(found.values_list("root__name", flat=True))),
+        "root": root,
+        "form": form,
+        "ticked": ticked if posted else {run.pk for run in runs},
+        "nothing_ticked": posted and not chosen,
+        "now": now,
+    }
+    return render(request, "cleanup/missing_mark_gone.html", context, status=422 if posted else 200)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@may_look
+@may_mark
+def move_runs(request: SignedIn, pk: int) -> HttpResponse:
+    """Ask which folder was renamed; show which runs that moves, and at a second click let them have the new paths."""
+    now = timezone.now()
+    orphan = _orphan(request.user, pk)
+    run = get_object_or_404(Run.objects.with_root(), orphans=orphan)
+    context = {"orphan": orphan, "run": run, "now": now}
+    if request.method != "POST":
+        form = MoveForm(initial=_guessed(request.user, run))
+        return render(request, "cleanup/missing_moved.html", {**context, "form": form})
+    form = MoveForm(request.POST)
+    only_show = "confirm" not in request.POST
+    outcomes, said = _move(request.user, run, form, now, dry_run=only_show) if form.is_valid() else ([], "")
+    if outcomes and not only_show:
+        return _moved(request, run, outcomes, now)
+    movable = sum(outcome.action is Action.WOULD_REREGISTER for outcome in outcomes)
+    context |= {"form": form, "outcomes": outcomes, "movable": movable, "said": said}
+    return render(request, "cleanup/missing_moved.html", context, status=200 if outcomes else 422)
+
+
+def _orphan(user: User, pk: int) -> Orphan:
+    """A missing run among the orphans that a person may see and change, also one that is missing no more."""
+    found = problems.visible_orphans(user, among=Orphan.objects.filter(kind=OrphanKind.MISSING))
+    orphan = get_object_or_404(found.select_related("root"), pk=pk)
+    if not problems.may(user, permissions.CHANGE, orphan):
+        raise PermissionDenied
+    return orphan
+
+
+def _move(user: User, run: Run, form: MoveForm, now: datetime, *, dry_run: bool) -> tuple[list[Outcome], str]:
+    """What became of the runs that a valid form names, or why nothing was done at all."""
+    order = Order(now=now, actor=user.get_username(), note=form.cleaned_data["note"], dry_run=dry_run)
+    try:
+        move = moving.read_move(form.cleaned_data["old"], form.cleaned_data["new"])
+        _expect_places(user, run, move)
+        return moving.move_runs(run.root, move, order), ""
+    except NotMoved as error:
+        return [], error.said
+    except Unreachable as error:
+        return [], error.finding.said
+
+
+def _missing(user: User) -> RunQuerySet:
+    """The missing runs that a person may mark as gone."""
+    listed = orphans.listed().filter(kind=OrphanKind.MISSING).values("run")
+    return (
+        permissions.runs(user, permissions.CHANGE)
+        .filter(pk__in=permissions.runs(user).values("pk"))
+        .filter(pk__in=listed)
+        .with_root()
+    )
+
+
+def _tell(request: SignedIn, marked: list[Marked]) -> None:
+    gone = [mark for mark in marked if mark.refused is None]
+    refused = [mark for mark in marked if mark.refused is not None]
+    if gone:
+        verb = "is" if len(gone) == 1 else "are"
+        said = f"{counted(len(gone))} {verb} marked as gone. Nothing is called cleared, and nothing counts as freed."
+        messages.success(request, said)
+    for mark in refused[:_TOLD]:
+        messages.error(request, f"{visible(mark.run.run_path)} is not marked as gone. {visible(mark.refused)}")
+    if len(refused) > _TOLD:
+        messages.error(request, f"{len(refused) - _TOLD} more are not marked as gone either.")
+
+
+def _guessed(user: User, run: Run) -> dict[str, str]:
+    """What the form begins with: the folder that seems to have been renamed, else the run's project."""
+    guess = moving.guess(run)
+    if guess is not None and permissions.places(user, permissions.CHANGE).include(
+        run.root_id, guess.new.partition("/")[0]
+    ):
+        return {"old": guess.old, "new": guess.new}
+    return {"old": "/".join(run.run_path.split("/")[:2]), "new": ""}
+
+
+def _expect_places(user: User, run: Run, move: Move) -> None:
+    """Who moves runs must have the right to change them where they are known, and where they are to be known."""
+    places = permissions.places(user, permissions.CHANGE)
+    there = {path.partition("/")[0] for path in (move.old, move.new)}
+    if not all(places.include(run.root_id, equipment) for equipment in there):
+        raise PermissionDenied
+
+
+def _moved(request: SignedIn, run: Run, outcomes: list[Outcome], now: datetime) -> HttpResponse:
+    moved = [outcome for outcome in outcomes if outcome.action is Action.REREGISTERED]
+    for outcome in moved[:_LOOKED_AT]:
+        discovery.look_at_path(run.root, run_paths.parse_run_path(outcome.moved_to), now=now)
+    if moved:
+        verb = "has its new path" if len(moved) == 1 else "have their new paths"
+        messages.success(request, f"{counted(len(moved))} {verb}. A clear compares every byte, as always.")
+    refused = [outcome for outcome in outcomes if outcome.action is not Action.REREGISTERED]
+    for outcome in refused[:_TOLD]:
+        messages.error(request, f"{visible(outcome.run.run_path)} is not moved. {visible(_why_not(outcome))}")
+    if len(refused) > _TOLD:
+        messages.error(request, f"{len(refused) - _TOLD} more are not moved either.")
+    return redirect("problem-list")
+
+
+def _why_not(outcome: Outcome) -> str:
+    """Why a run is not moved, as a sentence."""
+    finding = outcome.finding
+    return finding.said if finding else outcome.said

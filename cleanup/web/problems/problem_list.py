@@ -1,0 +1,262 @@
+"""What somebody should look at: alerts, breakers, orphans, and the next step for each."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import urlencode
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.decorators import permission_required
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import F, QuerySet
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from cleanup.clears import queue, shells
+from cleanup.lab import permissions, readiness
+from cleanup.lab.opening import Unreachable
+from cleanup.models import AlertKind, AttemptKind, ClearAttempt, Orphan, OrphanKind, Run
+from cleanup.monitoring import problems
+from cleanup.monitoring.problems import Group, Kind, Problem, Urgency
+from cleanup.rules.reasons import Reason
+from cleanup.runs import gone, orphans, run_status
+from cleanup.runs import holds as run_holds
+from cleanup.runs.gone import NotGone
+from cleanup.runs.orphans import NextStep
+from cleanup.text.values import visible
+from cleanup.web.decorators import JUDGED_AT_ONCE, may_clear, may_look
+from cleanup.web.requests import SignedIn
+from cleanup.web.runs import set_asides
+from cleanup.web.sweeps.sweep_list import roots_to_go_on
+
+PAGE_SIZE = 50
+may_mark = permission_required(permissions.CHANGE, raise_exception=True)
+
+
+class MarkGoneForm(forms.Form):
+    """Why a person says that a run is gone."""
+
+    note = forms.CharField(
+        max_length=gone.MAX_REASON,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+
+
+@dataclass(frozen=True)
+class Line:
+    """One problem of the list with its safe next step: a link and what it says, where there is one."""
+
+    problem: Problem
+    label: str = ""
+    address: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One group of problems as the page shows it."""
+
+    group: Group
+    lines: list[Line]
+
+    @property
+    def before_breakers(self) -> bool:
+        return self.group.urgency < Urgency.FULL
+
+    @property
+    def before_orphans(self) -> bool:
+        return Urgency.FULL <= self.group.urgency <= Urgency.BLOCKED
+
+    @property
+    def after_all(self) -> bool:
+        return self.group.urgency > Urgency.BLOCKED
+
+    @property
+    def loud(self) -> bool:
+        return self.group.urgency is Urgency.NOTHING_GOES
+
+    @property
+    def of_blocked_runs(self) -> bool:
+        return self.group.urgency is Urgency.BLOCKED
+
+
+@dataclass(frozen=True)
+class Row:
+    """One orphan of the list with its next step, and whether whoever looks may take it."""
+
+    orphan: Orphan
+    step: NextStep
+    may_look_again: bool
+    may_mark: bool
+    may_remove: bool = False
+    being_removed: bool = False
+    failed: ClearAttempt | None = None
+
+
+@require_safe
+@may_look
+def problem_list(request: SignedIn) -> HttpResponse:
+    now, user = timezone.now(), request.user
+    run_status.judge_stale(now, limit=JUDGED_AT_ONCE)
+    found = problems.visible_orphans(user).select_related("root", "run").defer("run__facts")
+    ordered = found.order_by(F("escalated_at").asc(nulls_last=True), F("bytes").desc(nulls_last=True), "pk")
+    page = Paginator(ordered, PAGE_SIZE).get_page(request.GET.get("page", "1"))
+    hindrances = readiness.hindrances()
+    groups = problems.listed(user, now, hindrances=hindrances)
+    blocked = sum(problem.runs for group in groups for problem in group.problems)
+    context = {
+        "sections": [Section(group, list(map(_line, group.problems))) for group in groups],
+        "breakers": problems.breakers(user).select_related("root", "sweep"),
+        "may_go_on": roots_to_go_on(user),
+        "page": page,
+        "rows": _rows(user, page.object_list),
+        "many_missing": _may_mark_many(user, found),
+        "asides": set_asides.seen_by(user),
+        "checked": problems.checked(user),
+        "cut": problems.BLOCKED_LOOKED_AT if blocked >= problems.BLOCKED_LOOKED_AT else 0,
+        "hindrances": hindrances,
+        "now": now,
+    }
+    return render(request, "cleanup/problems.html", context)
+
+
+@require_POST
+@may_look
+@may_clear
+def look_again(request: SignedIn, pk: int) -> HttpResponse:
+    """Look at one orphan now: whatever can be adopted is."""
+    now = timezone.now()
+    orphan = get_object_or_404(_visible(request.user), pk=pk)
+    _expect(request.user, permissions.CLEAR, orphan)
+    messages.add_message(request, *_look(orphan, now))
+    return redirect("problem-list")
+
+
+@require_POST
+@may_look
+@may_clear
+def remove_shell(request: SignedIn, pk: int) -> HttpResponse:
+    """Remove the empty folder that the data wizard has made at a run's path; the host of the disk does it."""
+    orphan = get_object_or_404(_visible(request.user).filter(kind=OrphanKind.SHELL, run__isnull=False), pk=pk)
+    _expect(request.user, permissions.CLEAR, orphan)
+    path = visible(orphan.path)
+    try:
+        shells.request_removal(orphan, actor=request.user.get_username(), now=timezone.now())
+    except queue.AlreadyClearing:
+        messages.info(request, f"{path}: it, or the run that lay there, is being removed already.")
+    except ValueError:
+        messages.info(request, f"{path}: it is no problem any more.")
+    else:
+        messages.success(request, f"{path}: the empty folder is being removed. What is in it is kept.")
+    return redirect("problem-list")
+
+
+def _look(orphan: Orphan, now: datetime) -> tuple[int, str]:
+    path = visible(orphan.path)
+    try:
+        seen = orphans.look_again(orphan, now=now)
+    except Unreachable as error:
+        return messages.ERROR, f"{path}: {error.finding.reason.sentence} {visible(error.finding.detail)}"
+    if seen is None:
+        return messages.INFO, f"{path}: somebody is looking at this staging root just now; see what comes of it."
+    if seen.gone_at is None:
+        return messages.INFO, f"{path}: looked at just now, and it is as it was."
+    if seen.kind != OrphanKind.MISSING and Run.objects.staged().filter(root=seen.root, run_path=seen.path).exists():
+        return messages.SUCCESS, f"{path}: it is a known run now."
+    return messages.SUCCESS, f"{path}: it is no problem any more."
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@may_look
+@may_mark
+def mark_gone(request: SignedIn, pk: int) -> HttpResponse:
+    """Ask where a missing run went; a POST marks it as gone, if the disk says the same at that moment."""
+    now = timezone.now()
+    orphan = get_object_or_404(_visible(request.user).filter(kind=OrphanKind.MISSING), pk=pk)
+    _expect(request.user, permissions.CHANGE, orphan)
+    form = MarkGoneForm(request.POST if request.method == "POST" else None)
+    run = get_object_or_404(Run.objects.with_root(), orphans=orphan)
+    if request.method != "POST" or not form.is_valid():
+        holds = run_holds.in_force(now).filter(run=run).order_by("created_at", "pk")
+        context = {"orphan": orphan, "run": run, "form": form, "holds": holds, "now": now}
+        return render(request, "cleanup/problems_mark_gone.html", context, status=422 if form.errors else 200)
+    path = visible(run.run_path)
+    try:
+        gone.mark_gone(run, actor=request.user.get_username(), reason=form.cleaned_data["note"], now=now)
+    except NotGone as error:
+        messages.error(request, f"{path} is not marked as gone. {visible(error)}")
+    else:
+        messages.success(request, f"{path} is marked as gone. It is not called cleared, and nothing counts as freed.")
+    return redirect("problem-list")
+
+
+def _visible(user: User) -> QuerySet[Orphan]:
+    """The orphans that somebody may see, also those that are none any more."""
+    return problems.visible_orphans(user, among=Orphan.objects.all()).select_related("root", "run")
+
+
+def _expect(user: User, permission: str, orphan: Orphan) -> None:
+    if not problems.may(user, permission, orphan):
+        raise PermissionDenied
+
+
+def _rows(user: User, found: Iterable[Orphan]) -> list[Row]:
+    listed = list(found)
+    removals = _latest_removals([orphan for orphan in listed if orphan.kind == OrphanKind.SHELL])
+    return [_row(user, orphan, removals.get((orphan.run_id, orphan.path))) for orphan in listed]
+
+
+def _latest_removals(listed: list[Orphan]) -> dict[tuple[int | None, str], ClearAttempt]:
+    """The latest try at the removal of each shell, by its run and path."""
+    if not listed:
+        return {}
+    tried = ClearAttempt.objects.filter(kind=AttemptKind.SHELL, run__in=[orphan.run_id for orphan in listed])
+    return {(one.run_id, str(one.prepared["path"])): one for one in tried.order_by("created_at").defer("decision")}
+
+
+def _row(user: User, orphan: Orphan, removal: ClearAttempt | None) -> Row:
+    step = orphans.next_step(orphan)
+    return Row(
+        orphan,
+        step,
+        may_look_again=problems.may(user, permissions.CLEAR, orphan),
+        may_mark=step is NextStep.MARK_GONE and problems.may(user, permissions.CHANGE, orphan),
+        may_remove=step is NextStep.REMOVE_SHELL and problems.may(user, permissions.CLEAR, orphan),
+        being_removed=removal is not None and removal.is_active,
+        failed=removal if removal is not None and removal.phase in ClearAttempt.FAILED else None,
+    )
+
+
+def _may_mark_many(user: User, found: QuerySet[Orphan]) -> bool:
+    """Whether several runs are missing that a person may mark as gone."""
+    missing = found.filter(kind=OrphanKind.MISSING).order_by("pk")
+    return user.has_perm(permissions.CHANGE) and len(missing[:2]) == 2
+
+
+def _line(problem: Problem) -> Line:
+    """Where the next step for a problem is taken. What is to be done on a host, its advice says."""
+    runs = reverse("run-list")
+    if problem.run is not None:
+        held = problem.kind == AlertKind.HOLD
+        address = reverse("run-detail", args=[problem.run.pk])
+        return Line(problem, "See the hold" if held else "See the run", f"{address}#holds" if held else address)
+    if problem.batch is not None:
+        return Line(problem, "Resume or stop it", reverse("batch", args=[problem.batch.pk]))
+    if problem.kind == Kind.RUNS:
+        return Line(problem, "See these runs", f"{runs}?{urlencode({'verdict': 'block', 'reason': problem.reason})}")
+    if problem.reason == Reason.CLOCK_IN_DOUBT:
+        return Line(problem, "See the sweeps", reverse("sweep-list"))
+    if problem.root is None:
+        return Line(problem)
+    of_root = {"root": problem.root.name}
+    match problem.kind:
+        case AlertKind.PRESSURE:
+            return Line(problem, "See what may go", f"{runs}?{urlencode({'verdict': 'go', **of_root})}")
+        case AlertKind.SCHEDULE:
+            return Line(problem, "See its sweeps", f"{reverse('sweep-list')}?{urlencode(of_root)}")
+    return Line(problem, "See its runs", f"{runs}?{urlencode(of_root)}")

@@ -1,0 +1,181 @@
+"""Looking at one run: how it stands, everything behind that, and the receipt of its clear."""
+
+from datetime import datetime
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import Http404, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from cleanup.lab import permissions, readiness
+from cleanup.models import (
+    ClearAttempt,
+    LedgerEntry,
+    LedgerKind,
+    Orphan,
+    OrphanKind,
+    Phase,
+    RetentionPolicy,
+    Run,
+)
+from cleanup.monitoring import watchdog
+from cleanup.rules.gates import SCHEDULE_ONLY, Facts, Finding
+from cleanup.rules.reasons import Reason
+from cleanup.rules.states import State
+from cleanup.runs import inspection, orphans
+from cleanup.web import holds
+from cleanup.web.caching import reload_page, wants_fragment
+from cleanup.web.decorators import may_look
+from cleanup.web.requests import SignedIn
+from cleanup.web.runs import gate_lines, run_rows, set_asides, timeline
+from cleanup.web.runs.run_list import queue_is_silent
+from cleanup.web.runs.status_text import stand
+from cleanup.web.runs.verified import panel
+from cleanup.web.runs.ways import page as ways_out
+
+# What the run page shows of a long life; the admin has it all.
+SHOWN_ATTEMPTS = 20
+SHOWN_ENTRIES = 50
+CLEARED_IN = (Phase.COMMITTED, Phase.DONE)
+
+
+@require_safe
+@may_look
+def run_detail(request: SignedIn, pk: int) -> HttpResponse:
+    """One run, and everything that is known of it."""
+    run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
+    if wants_fragment(request):
+        return reload_page()
+    context = _head(request, run, timezone.now())
+    return render(request, "cleanup/run_detail.html", context | _body(context))
+
+
+@require_safe
+@may_look
+def run_live(request: SignedIn, pk: int) -> HttpResponse:
+    """The head and the attempts of a run: what its page asks for each second while a clear is under way.
+
+    Such a request says in which phase the page saw the attempt; once that is another one, it gets all of the run.
+    """
+    run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
+    if not wants_fragment(request):
+        return redirect("run-detail", pk=pk)
+    context = _head(request, run, timezone.now())
+    if context["live"] and request.GET.get("phase") == context["attempt"].phase:
+        return render(request, "cleanup/_run_live.html", context)
+    response = render(request, "cleanup/_run.html", context | _body(context))
+    response["HX-Retarget"] = "#run"
+    return response
+
+
+@require_safe
+@may_look
+def receipt(request: SignedIn, pk: int) -> HttpResponse:
+    """What became of a run that was cleared, by us or as its record says by the wizard, to be printed and kept."""
+    run = get_object_or_404(permissions.runs(request.user).select_related("root"), pk=pk)
+    attempts = (
+        ClearAttempt.objects.clears().filter(run=run, phase=Phase.DONE).select_related("proof__accepted", "batch")
+    )
+    attempt = attempts.order_by("-created_at").first()
+    authorised = attempt and attempt.ledger.filter(kind=LedgerKind.AUTHORISED).first()
+    if attempt is None and run.cleared_by and run.state == State.CLEARED:
+        said = run.events.filter(state=State.CLEARED).first()
+        return render(request, "cleanup/receipt_other.html", {"run": run, "said": said, "now": timezone.now()})
+    if attempt is None or authorised is None:
+        raise Http404
+    freeing = attempt.ledger.freeing().order_by("at", "pk")
+    context = {
+        "run": run,
+        "attempt": attempt,
+        "authorised": authorised,
+        "entries": freeing[:SHOWN_ENTRIES],
+        "more_entries": max(freeing.count() - SHOWN_ENTRIES, 0),
+        "left_files": attempt.planned_files - attempt.freed_files,
+        "left_bytes": attempt.planned_bytes - attempt.freed_bytes,
+        "returns": run.returns.order_by("pk"),
+        "now": timezone.now(),
+    }
+    return render(request, "cleanup/receipt.html", context)
+
+
+def _head(request: SignedIn, run: Run, now: datetime) -> dict[str, Any]:
+    """How a run stands, what may be done, and its attempts: what changes while a clear is under way."""
+    attempts = list(_attempts(run)[:SHOWN_ATTEMPTS])
+    attempt = attempts[0] if attempts else None
+    hindrances = readiness.hindrances()
+    breaker = run_rows.open_breakers().get(run.root_id)
+    standing, decision = stand(run, attempt, RetentionPolicy.objects.scoped(), hindrances, now, breaker=breaker)
+    return {
+        "run": run,
+        "user": request.user,
+        "standing": standing,
+        "decision": decision,
+        "attempts": attempts,
+        "attempt": attempt,
+        "more_attempts": len(attempts) == SHOWN_ATTEMPTS,
+        "live": attempt is not None and attempt.is_active,
+        "hindrances": hindrances,
+        "queue_is_silent": queue_is_silent(now, host=run.root.host),
+        "unwatched": watchdog.silent_watches(now),
+        "was": run.gone_at is not None or (run.state == State.CLEARED and run.problem != Reason.ALREADY_CLEARED),
+        "may_clear": permissions.may(request.user, permissions.CLEAR, run),
+        "may_hold": permissions.may(request.user, permissions.HOLD, run),
+        "may_mark": permissions.may(request.user, permissions.CHANGE, run),
+        "ways": ways_out.offered(request, run, decision, now),
+        "whole": "all" in request.GET,
+        "schedule_only": SCHEDULE_ONLY,
+        "now": now,
+    }
+
+
+def _body(head: dict[str, Any]) -> dict[str, Any]:
+    """Everything else that the page tells of a run."""
+    run, now, decision = head["run"], head["now"], head["decision"]
+    facts = inspection.stored_facts(run)
+    cleared_by = _cleared_by(run, head["attempts"])
+    gates = gate_lines.lines(decision, facts) if decision else gate_lines.recorded_lines(cleared_by)
+    entries = list(LedgerEntry.objects.filter(run=run).order_by("-at", "-pk")[: SHOWN_ENTRIES + 1])
+    return {
+        "gates": list(gates),
+        "facts": facts,
+        "seen_at": facts.gathered_at if run.facts else None,
+        "silence": _silence(facts),
+        "newest_proof": run.proofs.first(),
+        "life": timeline.life_of(run, now, whole=head["whole"]),
+        "longest": timeline.LONGEST,
+        "cleared_by": cleared_by,
+        "entries": entries[:SHOWN_ENTRIES],
+        "more_entries": len(entries) > SHOWN_ENTRIES,
+        "holds": holds.panel(run, now, head["user"]),
+        "asides": set_asides.of_run(run, now),
+        "verified": panel(run, facts, now),
+        "missing": _missing(run) if head["may_mark"] else None,
+    }
+
+
+def _missing(run: Run) -> Orphan | None:
+    """The run among the orphans, where it is listed as missing."""
+    if run.problem != Reason.MISSING_DIRECTORY:
+        return None
+    return orphans.listed().filter(run=run, kind=OrphanKind.MISSING).first()
+
+
+def _cleared_by(run: Run, attempts: list[ClearAttempt]) -> ClearAttempt | None:
+    """The attempt that has cleared a run; None where it is staged, or somebody else has cleared it."""
+    if run.state != State.CLEARED:
+        return None
+    found = next((attempt for attempt in attempts if attempt.phase in CLEARED_IN), None)
+    return found or _attempts(run).filter(phase__in=CLEARED_IN).first()
+
+
+def _silence(facts: Facts) -> Finding | None:
+    """Why the last look could not compare a run with the NAS; None where it did, or was not asked to yet."""
+    if facts.twin is not None or facts.proof is None:
+        return None
+    return next(iter(facts.proof.findings), None)
+
+
+def _attempts(run: Run) -> "QuerySet[ClearAttempt]":
+    return run.attempts.clears().select_related("proof", "batch").order_by("-created_at")

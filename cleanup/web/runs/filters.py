@@ -1,0 +1,41 @@
+"""The filters of the list as they stand in an address, which people send one another."""
+
+from django.http import HttpResponseRedirect
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.http import urlencode
+
+from cleanup.web.requests import SignedIn
+from cleanup.web.runs import run_rows
+from cleanup.web.runs.forms import FilterForm
+
+
+def filter_form(request: SignedIn) -> FilterForm:
+    return FilterForm(
+        request.GET,
+        roots=run_rows.root_choices(request.user),
+        equipment=run_rows.equipment_choices(request.user),
+        projects=run_rows.project_choices(request.user),
+    )
+
+
+def chosen_filters(request: SignedIn) -> dict[str, str]:
+    return filter_form(request).chosen()
+
+
+def query_of(chosen: dict[str, str], **changes: str) -> str:
+    """The filters with some of them changed, as the query of an address; empty ones are left out."""
+    wanted = {name: value for name, value in {**chosen, **changes}.items() if value}
+    return f"?{urlencode(wanted)}" if wanted else ""
+
+
+def address_of(chosen: dict[str, str], **changes: str) -> str:
+    return reverse("run-list") + query_of(chosen, **changes)
+
+
+def without_empty(request: SignedIn) -> HttpResponseRedirect | None:
+    """Where a form without scripts should have led: what it left empty has no place in an address."""
+    if "" not in (value for values in dict(request.GET.lists()).values() for value in values):
+        return None
+    pairs = [(name, value) for name, values in request.GET.lists() for value in values if value]
+    return redirect(f"{request.path}?{urlencode(pairs)}" if pairs else request.path)

@@ -1,0 +1,100 @@
+"""The filters of the list of runs."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django import forms
+
+from cleanup.models import RunKind
+from cleanup.rules.reasons import Reason
+from cleanup.rules.states import State
+from cleanup.text.values import visible
+
+# Not states of a run but of our knowledge of it.
+UNREADABLE = "unreadable"
+
+STATE_CHOICES = [
+    ("", "All staged runs"),
+    *((state.value, state.value.replace("_", " ")) for state in State if state is not State.CLEARED),
+    (UNREADABLE, "no readable record"),
+    (State.CLEARED.value, "cleared"),
+]
+VERDICT_CHOICES = [
+    ("", "Any verdict"),
+    ("go", "Safe to clear"),
+    ("wait", "Waits"),
+    ("block", "Blocked"),
+    ("work", "Under way"),
+]
+SORT_CHOICES = [
+    ("", "As they stand"),
+    ("size", "Largest first"),
+    ("oldest", "Verified first"),
+    ("newest", "Verified last"),
+    ("name", "By name"),
+    ("files", "Most files first"),
+]
+# Of runs that wait those that time alone will open within 24 hours.
+WITHIN_A_DAY = "day"
+# Of cleared runs those that were freed within seven days, by who asked for it.
+BY_SCHEDULE, BY_HAND = "schedule", "hand"
+# More than this of a search is not read.
+MAX_SEARCH = 100
+
+
+class SearchField(forms.CharField):
+    """A few words; what is too long is cut, since an address must lead to a page."""
+
+    def __init__(self) -> None:
+        attributes = {"type": "search", "maxlength": MAX_SEARCH, "autocomplete": "off", "spellcheck": "false"}
+        super().__init__(label="Search", required=False, widget=forms.TextInput(attrs=attributes))
+
+    def to_python(self, value: Any) -> str:  # noqa: ANN401
+        return " ".join(str(super().to_python(value) or "")[:MAX_SEARCH].split())
+
+
+class FilterForm(forms.Form):
+    """The filters of the list, and its order. A value that is no choice is dropped: every address leads to a page."""
+
+    q = SearchField()
+    state = forms.ChoiceField(choices=STATE_CHOICES, required=False)
+    verdict = forms.ChoiceField(choices=VERDICT_CHOICES, required=False)
+    kind = forms.ChoiceField(choices=[("", "Any kind"), *RunKind.choices], required=False)
+    sort = forms.ChoiceField(label="Order", choices=SORT_CHOICES, required=False)
+    reason = forms.ChoiceField(
+        choices=[("", ""), *((reason.value, reason.value) for reason in Reason)],
+        required=False,
+        widget=forms.HiddenInput,
+    )
+    opens = forms.ChoiceField(choices=[("", ""), (WITHIN_A_DAY, "")], required=False, widget=forms.HiddenInput)
+    freed = forms.ChoiceField(
+        choices=[("", ""), (BY_SCHEDULE, ""), (BY_HAND, "")], required=False, widget=forms.HiddenInput
+    )
+
+    def __init__(
+        self,
+        data: Any,  # noqa: ANN401
+        *,
+        roots: Iterable[str],
+        equipment: Iterable[str],
+        projects: Iterable[tuple[str, str]],
+    ) -> None:
+        super().__init__(data, auto_id="filter-%s", label_suffix="")
+        names = [("", "All staging roots"), *((name, visible(name)) for name in roots)]
+        instruments = [("", "All instruments"), *((name, visible(name)) for name in equipment)]
+        self.fields["root"] = forms.ChoiceField(label="Staging root", choices=names, required=False)
+        self.fields["equipment"] = forms.ChoiceField(label="Instrument", choices=instruments, required=False)
+        self.fields["project"] = forms.ChoiceField(choices=[("", "All projects"), *projects], required=False)
+        self.order_fields(["q", "root", "state", "verdict", "equipment", "project", "kind", "sort"])
+
+    @property
+    def has_several_roots(self) -> bool:
+        return len(self.fields["root"].choices) > 2  # type: ignore[attr-defined]  # it is a ChoiceField
+
+    def chosen(self) -> dict[str, str]:
+        """The filters that are set and make sense."""
+        self.is_valid()
+        chosen = {name: value for name, value in self.cleaned_data.items() if value}
+        if chosen.get("state") != State.CLEARED:
+            chosen.pop("freed", None)  # it says nothing of runs that are staged
+        return chosen

@@ -1,0 +1,186 @@
+"""Looking: the list of runs, one row of it, and what has changed of the rows that a list shows."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from cleanup.lab import permissions, readiness
+from cleanup.models import RunQuerySet
+from cleanup.monitoring import watchdog
+from cleanup.rules.states import State
+from cleanup.runs import run_status
+from cleanup.web.decorators import JUDGED_AT_ONCE, may_look
+from cleanup.web.paging import CLEARED_ORDER, LARGEST, ORDERS, PAGE_SIZE, Order, Page, page_of
+from cleanup.web.requests import SignedIn
+from cleanup.web.runs import run_rows, selection
+from cleanup.web.runs.filters import address_of, chosen_filters, filter_form, query_of, without_empty
+
+# What a run waits for is counted in minutes, as long as it is less than a day.
+COUNTED_DOWN = timedelta(days=1)
+# What a click on a column's name asks for: the orders that it goes through.
+COLUMNS = {
+    "name": ("name",),
+    "size": ("size",),
+    "files": ("files",),
+    "verified": ("oldest", "newest"),
+    "verdict": ("",),
+}
+DIRECTIONS = {"name": "ascending", "oldest": "ascending", "newest": "descending", "size": "descending"}
+
+
+@require_safe
+@may_look
+def run_list(request: SignedIn) -> HttpResponse:
+    if not request.htmx and (elsewhere := without_empty(request)) is not None:
+        return elsewhere
+    now = timezone.now()
+    form = filter_form(request)
+    chosen = form.chosen()
+    hindrances = readiness.hindrances()
+    context = {
+        "form": form,
+        "chosen": chosen,
+        "several_roots": form.has_several_roots,
+        "roots_in_trouble": permissions.roots(request.user).exclude(problem=""),
+        "queue_is_silent": queue_is_silent(now),
+        "unwatched": watchdog.silent_watches(now),
+        "hindrances": hindrances,
+        "selection": selection.selection_of(request),
+        "here": request.get_full_path(),
+        "now": now,
+        **_filter_links(chosen),
+    }
+    shown = (
+        _cleared(request, chosen, now)
+        if chosen.get("state") == State.CLEARED
+        else _staged(request, chosen, context, now)
+    )
+    page = shown["page"]
+    context["rows"] = run_rows.rows_of(page.keys, hindrances, now, request.user, context["selection"].keys)
+    links = {
+        "previous": page.before and address_of(chosen, before=page.before),
+        "next": page.after and address_of(chosen, after=page.after),
+        "first": page.before and address_of(chosen),
+    }
+    return render(request, "cleanup/run_list.html", {**context, **shown, "links": links})
+
+
+@require_safe
+@may_look
+def run_row(request: SignedIn, pk: int) -> HttpResponse:
+    """One row, for a list that watches a clear."""
+    now = timezone.now()
+    run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
+    row = run_rows.row_of(run, now, request.user, selection.picked(request))
+    return render(request, "cleanup/_row.html", {"row": row, "now": now})
+
+
+@require_safe
+@may_look
+def run_changes(request: SignedIn) -> HttpResponse:
+    """The rows that no longer stand as a list shows them, and the sums above it; nothing, if nothing has changed.
+
+    `seen` names the rows and what was known of each: `17.3,18.1`. A row that counts the minutes is always sent.
+    """
+    now = timezone.now()
+    seen = _read_seen(request.GET.get("seen", ""))
+    run_status.judge_stale(now, limit=JUDGED_AT_ONCE)
+    standing = permissions.runs(request.user).filter(pk__in=seen).order_by().values_list("pk", "doubts", "judge_after")
+    found = list(standing)
+    changed = [key for key, doubts, _at in found if doubts != seen[key]]
+    ticking = [key for key, _doubts, at in found if at is not None and now < at <= now + COUNTED_DOWN]
+    if not changed and not ticking:
+        return HttpResponse(status=204)
+    hindrances = readiness.hindrances()
+    keys = [key for key in seen if key in {*changed, *ticking}]
+    rows = run_rows.rows_of(keys, hindrances, now, request.user, selection.picked(request))
+    context: dict[str, Any] = {"rows": rows, "now": now, "oob": True}
+    chosen = chosen_filters(request)
+    if changed and chosen.get("state") != State.CLEARED:
+        runs, troubled = run_rows.filtered(request.user, chosen, now), run_rows.troubled_roots(hindrances)
+        context |= {"chosen": chosen, "totals": _totals(runs, chosen, troubled)}
+    return render(request, "cleanup/_changes.html", context)
+
+
+def queue_is_silent(now: datetime, *, host: str | None = None) -> bool:
+    """Whether the cluster that clears, on one host or on any, has run no task lately: a clear would only wait."""
+    beating = watchdog.beating_hosts(now)
+    return not beating if host is None else host not in beating
+
+
+def _staged(request: SignedIn, chosen: dict[str, str], context: dict[str, Any], now: datetime) -> dict[str, Any]:
+    run_status.judge_stale(now, limit=JUDGED_AT_ONCE)
+    hindrances = context["hindrances"]
+    verdict = chosen.get("verdict", "")
+    runs, troubled = run_rows.filtered(request.user, chosen, now), run_rows.troubled_roots(hindrances)
+    page = _page(request, ORDERS[chosen.get("sort", "")], run_rows.with_verdict(runs, verdict, troubled))
+    totals = _totals(runs, chosen, troubled)
+    counted = [one["total"] for one in totals if verdict in ("", one["total"].tone.code)]
+    return {
+        "page": page,
+        "totals": totals,
+        "number": sum(total.runs for total in counted),
+        "more": any(total.more for total in counted),
+        "unjudged": run_status.unjudged(permissions.runs(request.user), limit=run_rows.COUNTED),
+        "safe": next(one["total"] for one in totals if one["total"].tone.code == "go"),
+    }
+
+
+def _cleared(request: SignedIn, chosen: dict[str, str], now: datetime) -> dict[str, Any]:
+    runs = run_rows.filtered(request.user, chosen, now)
+    number = run_rows.counted(runs)
+    page = _page(request, CLEARED_ORDER, runs)
+    return {"page": page, "number": min(number, run_rows.COUNTED), "more": number > run_rows.COUNTED}
+
+
+def _page(request: SignedIn, order: Order, runs: RunQuerySet) -> Page:
+    after, before = request.GET.get("after", ""), request.GET.get("before", "")
+    return page_of(runs, order, among=permissions.runs(request.user), after=after, before=before)
+
+
+def _totals(runs: RunQuerySet, chosen: dict[str, str], troubled: Sequence[int]) -> list[dict[str, Any]]:
+    """The sums, each with the address that shows its runs, or takes them out of the filter again."""
+    found = run_rows.totals(runs, troubled)
+    current = chosen.get("verdict", "")
+    return [
+        {
+            "total": total,
+            "current": total.tone.code == current,
+            "href": address_of(chosen, verdict="" if total.tone.code == current else total.tone.code),
+        }
+        for total in found
+    ]
+
+
+def _filter_links(chosen: dict[str, str]) -> dict[str, Any]:
+    return {
+        "query": query_of(chosen),
+        "without_reason": address_of(chosen, reason=""),
+        "without_opens": address_of(chosen, opens=""),
+        "without_freed": address_of(chosen, freed=""),
+        "columns": {name: _column(chosen, orders) for name, orders in COLUMNS.items()},
+    }
+
+
+def _column(chosen: dict[str, str], orders: Sequence[str]) -> dict[str, str]:
+    current = chosen.get("sort", "")
+    position = orders.index(current) + 1 if current in orders else 0
+    wanted = orders[position % len(orders)]
+    sorted_now = DIRECTIONS.get(current, "other") if current in orders else ""
+    return {"href": address_of(chosen, sort=wanted), "sorted": sorted_now}
+
+
+def _read_seen(text: str) -> dict[int, int]:
+    """The rows that a list shows, with what it knew of each; what is no such thing is left out."""
+    seen: dict[int, int] = {}
+    for part in text[: 40 * PAGE_SIZE].split(",")[: 2 * PAGE_SIZE]:
+        key, _, doubts = part.partition(".")
+        plain = all(one.isascii() and one.isdigit() and len(one) < len(str(LARGEST)) for one in (key, doubts))
+        if plain:
+            seen[int(key)] = int(doubts)
+    return seen

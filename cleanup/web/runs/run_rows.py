@@ -1,0 +1,271 @@
+"""The list of runs: which, in what order, how each stands, and what they come to."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import ceil
+
+from django.contrib.auth.models import AnonymousUser, User
+from django.db.models import Count, Exists, OuterRef, Q
+
+from cleanup.lab import permissions, readiness
+from cleanup.models import (
+    ClearAttempt,
+    LedgerEntry,
+    Project,
+    Requester,
+    RetentionPolicy,
+    Run,
+    RunQuerySet,
+    StagingRoot,
+    SweepBreaker,
+    Tone,
+)
+from cleanup.models.aggregates import bytes_sum
+from cleanup.rules.gates import Finding
+from cleanup.rules.liveness import AHEAD
+from cleanup.rules.policy import ScopedPolicy
+from cleanup.rules.states import State
+from cleanup.runs import inspection, run_status
+from cleanup.sweeps import breakers as sweep_breakers
+from cleanup.text.values import visible
+from cleanup.web.paging import or_nothing
+from cleanup.web.runs.forms import BY_SCHEDULE, UNREADABLE, WITHIN_A_DAY
+from cleanup.web.runs.status_text import Standing, stand
+
+Somebody = User | AnonymousUser
+
+TONES = {tone.code: tone for tone in Tone}
+# Further than this nobody needs to know how many there are, and no page waits for it.
+COUNTED = 10_000
+# So many runs, or names, can be handed to the database one by one.
+FEW = 5_000
+# So many words of a search count: each of them may hand over as many names.
+WORDS = 6
+# Filters that no index serves in the order of a page.
+SCANNED = {"q", "state", "kind", "reason", "opens"}
+# How many names a choice may offer.
+OFFERED = 1_000
+# A run that may go within the hour is shown anew when it may.
+SOON = timedelta(hours=1)
+A_DAY = timedelta(days=1)
+A_WEEK = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run of the list, and what the person who looks may do with it.
+
+    A row whose latest attempt is under way is `live`: it asks again until that has settled.
+    """
+
+    run: Run
+    standing: Standing
+    attempt: ClearAttempt | None
+    may_clear: bool = True
+    may_hold: bool = True
+    chosen: bool = False
+    asks_in: int | None = None
+
+    @property
+    def live(self) -> bool:
+        return self.attempt is not None and self.attempt.is_active
+
+
+@dataclass(frozen=True)
+class Total:
+    """What the runs of one tone come to; `more` if there are more, and only the largest were added up.
+
+    Runs of unknown size count as nothing.
+    """
+
+    tone: Tone
+    words: str
+    runs: int
+    bytes: int
+    more: bool
+
+
+def latest_attempt(run: Run) -> ClearAttempt | None:
+    return ClearAttempt.objects.clears().filter(run=run).select_related("proof").order_by("-created_at").first()
+
+
+def row_of(run: Run, now: datetime, user: Somebody | None = None, picked: Collection[int] = ()) -> Row:
+    """One run as a row, for somebody, with the runs that somebody has picked."""
+    policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
+    row = _row(run, latest_attempt(run), policies, readiness.hindrances(), breakers, now)
+    return row if user is None else _for(row, user, picked, now)
+
+
+def rows_of(
+    keys: Sequence[int], hindrances: tuple[Finding, ...], now: datetime, user: Somebody, picked: Collection[int] = ()
+) -> list[Row]:
+    """The runs with these keys as rows, in their order, decided anew; those that somebody may not see are left out."""
+    runs = permissions.runs(user).filter(pk__in=keys)
+    policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
+    attempts = run_status.latest_attempts(runs)
+    found = {run.pk: run for run in runs.with_root()}
+    inspection.look_up_failures(found.values())
+    rows = (_row(found[key], attempts.get(key), policies, hindrances, breakers, now) for key in keys if key in found)
+    return [_for(row, user, picked, now) for row in rows]
+
+
+def open_breakers() -> dict[int, Finding]:
+    """What has stopped the sweeps, by the key of the staging root."""
+    return {
+        breaker.root_id: sweep_breakers.finding_of(breaker) for breaker in SweepBreaker.objects.filter(closed_at=None)
+    }
+
+
+def troubled_roots(hindrances: tuple[Finding, ...]) -> list[int]:
+    """The staging roots on which nothing is done at present: what is safe there is not offered to be cleared."""
+    roots = StagingRoot.objects.all() if hindrances else StagingRoot.objects.exclude(problem="")
+    return list(roots.values_list("pk", flat=True))
+
+
+def opening_within_a_day(now: datetime) -> Q:
+    """The runs that wait, and that time alone will open within 24 hours."""
+    return Q(tone=Tone.WAIT, opens_at__lte=now + A_DAY)
+
+
+def freed_lately(now: datetime, *, by: str) -> Exists:
+    """The runs of which something was freed within a week, by the schedule or by hand, as the overview counts them."""
+    entries = LedgerEntry.objects.freeing().filter(run=OuterRef("pk"), at__gt=now - A_WEEK, at__lte=now + AHEAD)
+    scheduled = Q(requester=Requester.SCHEDULE)
+    return Exists(entries.filter(scheduled if by == BY_SCHEDULE else ~scheduled).order_by())
+
+
+def filtered(user: Somebody, chosen: dict[str, str], now: datetime) -> RunQuerySet:
+    """The runs that somebody sees and has chosen, whatever their verdict: staged ones, or if asked for the cleared."""
+    runs = permissions.runs(user)
+    state = chosen.get("state")
+    if "freed" in chosen:  # whatever has become of the run since: these are counted elsewhere, and must be as many
+        runs = runs.filter(freed_lately(now, by=chosen["freed"]))
+    else:
+        runs = runs.filter(state=State.CLEARED) if state == State.CLEARED else runs.here()
+    if state == UNREADABLE:
+        runs = runs.filter(state="")
+    elif state and state != State.CLEARED:
+        runs = runs.filter(state=state)
+    if "root" in chosen:
+        # By its key: joined by its name, no database would use the indexes that begin with the tone.
+        named = permissions.roots(user).filter(name=chosen["root"]).values_list("pk", flat=True).first()
+        runs = runs.filter(root=named) if named is not None else runs.none()
+    same = {"equipment": "equipment", "project": "project", "kind": "run_kind"}
+    runs = runs.filter(**{column: chosen[name] for name, column in same.items() if name in chosen})
+    if reason := chosen.get("reason"):
+        runs = runs.filter(reason=reason)
+    if chosen.get("opens") == WITHIN_A_DAY:
+        runs = runs.filter(opening_within_a_day(now))
+    for word in [*dict.fromkeys(chosen.get("q", "").split())][:WORDS]:
+        titled = list(Project.objects.filter(title__icontains=word).values_list("code", flat=True)[:FEW])
+        in_path = Q(run_path__icontains=word)
+        # A condition on the path alone is answered from an index, without reading a single row.
+        runs = runs.filter(in_path | Q(project__in=titled) if titled else in_path)
+    scanned = {"q"} if state == State.CLEARED else SCANNED
+    return _narrowed(runs) if chosen.keys() & scanned else runs
+
+
+def _narrowed(runs: RunQuerySet) -> RunQuerySet:
+    """The same runs by their keys, if they are few: what no index finds is then looked for only once."""
+    keys = list(runs.order_by().values_list("pk", flat=True)[: FEW + 1])
+    return Run.objects.filter(pk__in=keys) if len(keys) <= FEW else runs
+
+
+def with_verdict(runs: RunQuerySet, verdict: str, troubled: Collection[int]) -> RunQuerySet:
+    """Of staged runs those with one verdict, or all of them; on a troubled staging root what is safe is blocked."""
+    tone = TONES.get(verdict)
+    if tone is None:
+        return runs
+    if tone is Tone.GO and troubled:
+        return runs.filter(tone=tone).exclude(root__in=troubled)
+    if tone is Tone.BLOCK and troubled:
+        return runs.filter(Q(tone=tone) | Q(tone=Tone.GO, root__in=troubled))
+    return runs.filter(tone=tone)
+
+
+def totals(runs: RunQuerySet, troubled: Collection[int]) -> list[Total]:
+    """The sums above the list, of the runs of every verdict."""
+    wanted = (
+        (Tone.GO, "Safe to clear now"),
+        (Tone.WAIT, "Waits"),
+        (Tone.BLOCK, "Blocked"),
+        (Tone.WORK, "Under way"),
+    )
+    # A few runs among very many are looked for once; where there are enough of them, each tone is found quickly.
+    few = _sums_of_few(runs, troubled)
+    if few is not None:
+        return [Total(tone, words, *few.get(tone, (0, 0)), more=False) for tone, words in wanted]
+    return [_total(with_verdict(runs, tone.code, troubled), tone, words) for tone, words in wanted]
+
+
+def counted(runs: RunQuerySet) -> int:
+    """How many runs these are, counted no further than one beyond `COUNTED`."""
+    return runs.order_by().values("pk")[: COUNTED + 1].count()
+
+
+def root_choices(user: Somebody) -> list[str]:
+    return list(permissions.roots(user).values_list("name", flat=True))
+
+
+def equipment_choices(user: Somebody) -> list[str]:
+    seen = permissions.instruments(user).order_by("equipment")
+    return list(seen.values_list("equipment", flat=True).distinct()[:OFFERED])
+
+
+def project_choices(user: Somebody) -> list[tuple[str, str]]:
+    """Each project with the title that it was given last; of somebody who does not see all, those with staged runs."""
+    projects = Project.objects.order_by("code")
+    if not permissions.places(user, permissions.VIEW).everywhere:
+        projects = projects.filter(Exists(permissions.runs(user).here().filter(project=OuterRef("code")).order_by()))
+    return [
+        (code, visible(f"{code} · {title}" if title else code))
+        for code, title in projects.values_list("code", "title")[:OFFERED]
+    ]
+
+
+def _row(
+    run: Run,
+    attempt: ClearAttempt | None,
+    policies: Sequence[ScopedPolicy],
+    hindrances: tuple[Finding, ...],
+    breakers: dict[int, Finding],
+    now: datetime,
+) -> Row:
+    standing, _decision = stand(run, attempt, policies, hindrances, now, breaker=breakers.get(run.root_id))
+    return Row(run, standing, attempt)
+
+
+def _for(row: Row, user: Somebody, picked: Collection[int], now: datetime) -> Row:
+    run, opens_at = row.run, row.run.judge_after
+    soon = opens_at is not None and now < opens_at <= now + SOON
+    return Row(
+        run,
+        row.standing,
+        row.attempt,
+        may_clear=user.has_perm(permissions.CLEAR) and permissions.may(user, permissions.CLEAR, run),
+        may_hold=user.has_perm(permissions.HOLD) and permissions.may(user, permissions.HOLD, run),
+        chosen=run.pk in picked,
+        asks_in=ceil((opens_at - now).total_seconds()) + 1 if opens_at is not None and soon else None,
+    )
+
+
+def _sums_of_few(runs: RunQuerySet, troubled: Collection[int]) -> dict[Tone, tuple[int, int]] | None:
+    """How many runs each tone has, and their bytes; None if they are more than are counted."""
+    some = runs.annotate(size=or_nothing("bytes")).order_by().values_list("tone", "root", "size")[: COUNTED + 1]
+    found = list(some)
+    if len(found) > COUNTED:
+        return None
+    sums: dict[Tone, tuple[int, int]] = {}
+    for code, root, size in found:
+        tone = Tone.BLOCK if code == Tone.GO and root in troubled else Tone(code)
+        number, total = sums.get(tone, (0, 0))
+        sums[tone] = number + 1, total + size
+    return sums
+
+
+def _total(runs: RunQuerySet, tone: Tone, words: str) -> Total:
+    # The largest first, as the index has them: where there are too many, at least the most that they hold is known.
+    largest = runs.annotate(size=or_nothing("bytes")).order_by("tone", "-size", "-pk")[: COUNTED + 1]
+    sums = largest.aggregate(runs=Count("pk"), bytes=bytes_sum("size", default=0))
+    return Total(tone, words, min(sums["runs"], COUNTED), int(sums["bytes"]), sums["runs"] > COUNTED)

@@ -1,0 +1,281 @@
+"""How a run stands, in words: one headline, the reason, and what a person may do about it."""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from cleanup.clears.second_look import REOPENING
+from cleanup.models import ClearAttempt, Phase, Run, Tone
+from cleanup.rules.gates import BY_RECORD, BY_THE_RECORD, Decision, Finding, Gate, GateResult, Verdict
+from cleanup.rules.policy import Mode, ScopedPolicy
+from cleanup.rules.reasons import Reason
+from cleanup.rules.states import State
+from cleanup.runs import inspection, run_status
+from cleanup.runs.run_status import Judgement, Source
+from cleanup.text.values import advice, ago, count, duration, files, in_units, instant, sentence
+
+PARKED = "Parked"
+
+
+class Action(enum.StrEnum):
+    """What the button says by which a person takes a run."""
+
+    CLEAR = "Clear now"
+    RETRY = "Try again"
+    COMPARE = "Compare every byte and clear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """A verdict in words. `advice` is what a person may do; `action` is the button, if there is one."""
+
+    tone: Tone
+    headline: str
+    because: str = ""
+    detail: str = ""
+    advice: str = ""
+    schedule: str = ""
+    action: Action | None = None
+    progress: tuple[int, int] | None = None
+    conflict: bool = False
+
+    @property
+    def clears_now(self) -> bool:
+        return self.action is Action.CLEAR
+
+
+def stand(
+    run: Run,
+    attempt: ClearAttempt | None,
+    policies: Sequence[ScopedPolicy],
+    hindrances: tuple[Finding, ...],
+    now: datetime,
+    *,
+    breaker: Finding | None = None,
+) -> tuple[Standing, Decision | None]:
+    """How a run stands after its latest attempt, and the decision behind it where one was made.
+
+    `hindrances` are those of `readiness`, asked once for a whole page, and so is `breaker`, of the run's staging root.
+    On a staging root that could not be looked at nothing may go, whatever was seen of the run before.
+    """
+    if run.root.problem:
+        hindrances += (Finding(_known(run.root.problem), f"staging root {run.root.name}"),)
+    over = run.state == State.CLEARED or run.gone_at is not None
+    active = attempt is not None and attempt.is_active
+    decision = (
+        None
+        if over
+        else inspection.stored_decision(
+            run, policies, now, other_attempt=active, hindrances=hindrances, breaker=breaker
+        )
+    )
+    judgement = run_status.judge(run, attempt, decision)
+    if run.gone_at:
+        return Standing(
+            tone=judgement.tone, headline="Declared gone", because=f"{_capital(ago(run.gone_at, now))}."
+        ), None
+    if decision is None:
+        return _cleared(run, attempt, judgement, now), None
+    if conflict := inspection.standing_conflict(run):
+        return _in_conflict(conflict), decision
+    if attempt is not None and judgement.source is Source.CLEARING:
+        return _clearing(attempt), decision
+    standing = _staged(decision, judgement)
+    if attempt is not None and judgement.source is Source.FAILURE:
+        standing = _failed(attempt, standing, now)
+    if judgement.reason == Reason.NAS_SLOW:
+        standing = replace(standing, detail=f"{standing.detail}. {_asked_again(run, decision)}")
+    if judgement.source is Source.FAILURE:
+        return standing, decision
+    if attempt is not None and judgement.tone is Tone.GO and _tells_of_a_failure(attempt):
+        said = f"Last try, {ago(attempt.phase_at, now)}: {sentence(attempt.reason)}"
+        return replace(standing, detail=f"{standing.detail} {said}".strip()), decision
+    return standing, decision
+
+
+def why_not(result: GateResult) -> tuple[str, str]:
+    """A refusal as a sentence and what exactly was seen; the detail alone where it says it better."""
+    if result.reason is Reason.CHANGED_SINCE_VERIFICATION and result.detail:
+        return _capital(result.detail), ""
+    if result.reason is Reason.NOT_SYNC_VERIFIED:
+        return sentence(result.reason), _capital(result.detail.partition("; ")[2])
+    return sentence(result.reason or ""), result.detail
+
+
+def _staged(decision: Decision, judgement: Judgement) -> Standing:
+    """What the gates say of a run, whatever became of the last attempt."""
+    refusal = decision.main_refusal(operator=True)
+    parked = decision.gate(Gate.ATTEMPTS)
+    if refusal is None and parked.verdict is Verdict.BLOCK:
+        because, detail = why_not(parked)
+        return Standing(
+            tone=Tone.BLOCK,
+            headline=PARKED,
+            because=because,
+            detail=detail,
+            advice=advice(Reason.PARKED),
+            action=Action.RETRY,
+        )
+    if refusal is None:
+        trusted = decision.gate(Gate.PROOF).detail.startswith(BY_THE_RECORD)
+        return Standing(
+            tone=Tone.GO,
+            headline="Safe to clear",
+            because="The wizard's record is trusted." if trusted else "Names and sizes agree with the NAS.",
+            schedule=_schedule(decision),
+            action=Action.CLEAR,
+        )
+    because, detail = why_not(refusal)
+    if refusal.reason is Reason.NOT_SYNC_VERIFIED:
+        return Standing(tone=judgement.tone, headline="Not verified yet", because=because, detail=detail)
+    if refusal.reason is Reason.HELD and refusal.opens_at:
+        headline = f"On hold until {instant(refusal.opens_at)}"
+        return Standing(tone=judgement.tone, headline=headline, because=_capital(detail), advice=advice(Reason.HELD))
+    if refusal.verdict is Verdict.WAIT:
+        left = f" {duration(refusal.opens_at - decision.now)}" if refusal.opens_at else ""
+        return Standing(tone=judgement.tone, headline=f"Waits{left}", because=because, detail=detail)
+    if refusal.reason is Reason.HELD:
+        ends = "It ends when the file .exlab-hold is taken out of the run."
+        if detail.startswith(BY_RECORD):
+            ends = "It ends when these files are pinned no more in the data wizard."
+        return Standing(tone=judgement.tone, headline="On hold", because=_capital(detail), advice=ends)
+    action = Action.COMPARE if decision.needs_full_comparison else None
+    return Standing(
+        tone=judgement.tone,
+        headline="Blocked",
+        because=because,
+        detail=detail,
+        advice=advice(refusal.reason or ""),
+        action=action,
+    )
+
+
+def _schedule(decision: Decision) -> str:
+    """What the schedule will do with a run that an operator may clear."""
+    policy = decision.policy
+    if policy.mode is not Mode.SCHEDULED:
+        return ""
+    result = decision.gate(Gate.RETENTION)
+    if result.reason is Reason.REHEARSAL:
+        return "Scheduled, rehearsed: would go with the next sweep, once the policy is promoted."
+    if result.verdict is Verdict.PASS and decision.gate(Gate.BREAKER).verdict is not Verdict.PASS:
+        return "Scheduled: would go with the next sweep, but something abnormal has stopped the sweeps."
+    if result.verdict is Verdict.PASS:
+        return "Scheduled: goes with the next sweep."
+    if result.opens_at is None:
+        return ""
+    kept = duration(timedelta(hours=policy.retain_hours))
+    sooner = ", or sooner where the disk is too full" if policy.min_retain_hours < policy.retain_hours else ""
+    return f"Scheduled: waits {duration(result.opens_at - decision.now)} (kept {kept} after the verification{sooner})."
+
+
+def _clearing(attempt: ClearAttempt) -> Standing:
+    asked = f"Asked for by {attempt.actor}."
+    if attempt.detail:  # recovery has tried, and says what it waits for
+        return Standing(tone=Tone.WORK, headline="Interrupted", because=attempt.detail, detail=asked)
+    if attempt.phase == Phase.QUEUED:
+        return Standing(tone=Tone.WORK, headline="Waiting in the queue", because=asked)
+    if attempt.phase == Phase.INTENT:
+        return Standing(
+            tone=Tone.WORK,
+            headline="Checking…",
+            because=f"{_checked(attempt)}; nothing has been removed.",
+        )
+    return Standing(
+        tone=Tone.WORK,
+        headline=f"Clearing… {count(attempt.done_files)} of {files(attempt.planned_files)}",
+        because=asked,
+        progress=(attempt.done_files, max(attempt.planned_files, 1)),
+    )
+
+
+def _checked(attempt: ClearAttempt) -> str:
+    """How far the checks are: the bytes compared, and after that the files of the twin that were opened once more."""
+    if attempt.step == REOPENING:
+        return f"{files(attempt.checked_files)} on the NAS opened once more"
+    return f"{in_units(attempt.compared_bytes)} compared so far"
+
+
+def _cleared(run: Run, attempt: ClearAttempt | None, judgement: Judgement, now: datetime) -> Standing:
+    if run.problem == Reason.ALREADY_CLEARED:
+        return Standing(
+            tone=judgement.tone,
+            headline="Blocked",
+            because="The run's own record says that it was cleared, yet its files are still here.",
+            detail="Another program wrote that and did not finish. Compare it with the NAS and remove it by hand.",
+        )
+    when = ago(run.cleared_at, now) if run.cleared_at else ""
+    if attempt is None or attempt.phase not in (Phase.DONE, Phase.COMMITTED):
+        if not run.cleared_by:
+            return Standing(tone=judgement.tone, headline=f"Cleared {when}".rstrip())
+        return Standing(
+            tone=judgement.tone,
+            headline=f"Cleared by the {run.cleared_by} {when}".rstrip(),
+            because="Its record says so. Nothing counts as freed here.",
+        )
+    if attempt.phase == Phase.COMMITTED:
+        return _clearing(attempt)
+    freed = f"{files(attempt.freed_files)}, {in_units(attempt.freed_bytes)} freed"
+    by = f"{_capital(when)}, by {attempt.actor}."
+    if not attempt.incomplete:
+        return Standing(tone=judgement.tone, headline=f"Cleared, {freed}", because=by)
+    return Standing(
+        tone=judgement.tone,
+        headline="Cleared, removal incomplete",
+        because=attempt.detail or sentence(attempt.reason),
+        advice=advice(attempt.reason),
+        detail=f"{freed}. {by} Recovery tries again every minute.",
+    )
+
+
+def _in_conflict(conflict: Finding) -> Standing:
+    """A run that could not be put back: nothing else counts until that is settled."""
+    return Standing(
+        tone=Tone.BLOCK,
+        headline="Could not be put back",
+        because=sentence(conflict.reason),
+        detail=f"{_capital(conflict.detail)}.",
+        advice=advice(conflict.reason),
+        conflict=True,
+    )
+
+
+def _failed(attempt: ClearAttempt, before: Standing, now: datetime) -> Standing:
+    """A run of which the last attempt knows better than the gates on stored facts."""
+    headline = {Phase.REFUSED: "Refused", Phase.ABORTED: "Not cleared", Phase.CONFLICT: "Needs a look"}
+    return Standing(
+        tone=Tone.BLOCK,
+        headline=f"{headline[Phase(attempt.phase)]} {ago(attempt.phase_at, now)}",
+        because=sentence(attempt.reason) if attempt.reason else "",
+        detail=attempt.detail,
+        advice=advice(attempt.reason),
+        action=before.action,
+    )
+
+
+def _asked_again(run: Run, decision: Decision) -> str:
+    """When a twin that kept silent is asked again by itself."""
+    discovered = decision.gate(Gate.PROOF).reason is Reason.NAS_SLOW
+    if not discovered and decision.policy.mode is not Mode.SCHEDULED:
+        return "The policy is manual: its bytes are asked for again by a click."
+    if run.nas_retry_at is not None and run.nas_retry_at > decision.now:
+        return f"It is asked for again from {instant(run.nas_retry_at)}, after all other runs; by a click at once."
+    return "It is asked for again by the next sweep, after all other runs; by a click at once."
+
+
+def _tells_of_a_failure(attempt: ClearAttempt) -> bool:
+    """Whether a failed attempt is worth a word where the gates have passed since."""
+    failed = attempt.phase in ClearAttempt.FAILED and attempt.reason != Reason.WITHDRAWN
+    return failed and not run_status.is_of_a_person(attempt)
+
+
+def _known(code: str) -> Reason:
+    try:
+        return Reason(code)
+    except ValueError:  # of another version
+        return Reason.LOOK_FAILED
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

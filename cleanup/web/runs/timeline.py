@@ -1,0 +1,315 @@
+"""The life of one run on one line: what its record says, and what people, the schedule and discovery did."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Q
+
+from cleanup.models import (
+    ClearAttempt,
+    Hold,
+    HoldSource,
+    IngestEvent,
+    LedgerEntry,
+    LedgerKind,
+    Phase,
+    Requester,
+    Run,
+    SweepKind,
+    SweptRun,
+)
+from cleanup.rules.states import State
+from cleanup.storage.staging import records
+from cleanup.text.sweeps import action, because, tone
+from cleanup.text.values import count, exact_bytes, files, given_back, in_units, instant, sentence
+
+# Of each kind of thing a page tells so many; the admin has them all.
+LONGEST = 200
+# A life is told whole up to so many moments; of a longer one the latest and the first, unless all are asked for.
+WHOLE_UP_TO = 18
+LATEST, FIRST = 10, 5
+# What a record adds to its entries is bounded by its file alone.
+EXTRAS = 10
+_CHARACTERS = 300
+# Attempts that ended as if they had never been.
+_NOTHING_DONE = (Phase.REFUSED, Phase.ABORTED)
+# How a pass's action is coloured, in the tones of verdicts.
+_TONES = {"pass": "go", "wait": "wait", "block": "block"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """Something that happened to a run. What it says comes from anywhere and is shown as it is, made visible.
+
+    `at` is None where a record gives no usable instant: `at_text` is what stands there. `said` are pairs of a label,
+    perhaps empty, and a text. `batch` is the key of the batch that a clear was asked for with.
+    """
+
+    source: str
+    title: str
+    at: datetime | None
+    at_text: str = ""
+    tone: str = ""
+    who: str = ""
+    host: str = ""
+    said: tuple[tuple[str, str], ...] = ()
+    batch: str = ""
+
+
+@dataclass(frozen=True)
+class Life:
+    """A run's moments, the latest first; `hidden` is how many lie between `latest` and `first` and are not told.
+
+    `cut`: more of one kind has happened than a page tells at all.
+    """
+
+    latest: list[Moment]
+    first: list[Moment]
+    hidden: int
+    cut: bool
+
+    @property
+    def moments(self) -> int:
+        return len(self.latest) + self.hidden + len(self.first)
+
+    @property
+    def is_long(self) -> bool:
+        return self.moments > WHOLE_UP_TO
+
+
+def life_of(run: Run, now: datetime, *, whole: bool) -> Life:
+    """The life of a run that was read with its root and its holds; a bounded number of rows in five queries."""
+    attempts = run.attempts.clears().select_related("proof").defer("decision", "prepared").order_by("-created_at")
+    holds = sorted(run.holds.all(), key=lambda hold: hold.created_at, reverse=True)
+    entries = LedgerEntry.objects.filter(Q(attempt=None) | Q(kind=LedgerKind.SHELL), run=run).order_by("-at", "-pk")
+    tried, said = list(attempts[: LONGEST + 1]), list(entries[: LONGEST + 1])
+    dated = [
+        *_of_discovery(run),
+        *_of_record(run, run.events.order_by("position")[:LONGEST]),
+        *_of_sights(run),
+        *_dated(_of_attempts(tried[:LONGEST])),
+        *_dated(_of_holds(holds[:LONGEST], now)),
+        *_dated(_of_entries(said[:LONGEST])),
+        *_dated(_of_passes(run)),
+    ]
+    moments = [moment for _at, moment in sorted(dated, key=lambda pair: pair[0])][::-1]
+    cut = max(len(tried), len(holds), len(said)) > LONGEST
+    if whole or len(moments) <= WHOLE_UP_TO:
+        return Life(moments, [], 0, cut)
+    return Life(moments[:LATEST], moments[-FIRST:], len(moments) - LATEST - FIRST, cut)
+
+
+def _dated(moments: Iterable[Moment]) -> Iterator[tuple[datetime, Moment]]:
+    return ((moment.at, moment) for moment in moments if moment.at is not None)
+
+
+def _of_discovery(run: Run) -> Iterator[tuple[datetime, Moment]]:
+    title = "Seen on the staging disk again" if run.returned_at else "First seen on the staging disk"
+    yield run.first_seen_at, Moment(source="discovery", title=title, at=run.first_seen_at, host=run.root.host)
+
+
+def _of_record(run: Run, events: Iterable[IngestEvent]) -> Iterator[tuple[datetime, Moment]]:
+    """The entries of the ingest history; one without an instant has its place after the one before it."""
+    place = None
+    for event in events:
+        place = event.at or place or event.first_seen_at
+        said = [_extra(name, value) for name, value in list(event.extra.items())[:EXTRAS]]
+        if event.at is None:
+            said.append(("first seen here", instant(event.first_seen_at)))
+        yield (
+            place,
+            Moment(
+                source="record",
+                title=_named(event, run.cleared_by),
+                at=event.at,
+                at_text=event.at_text or "none given",
+                tone="" if event.at else "block",
+                host=event.host,
+                said=tuple(said),
+            ),
+        )
+
+
+def _named(event: IngestEvent, cleared_by: str) -> str:
+    """What an entry says; of a clear that was another program's, whose."""
+    if event.state == State.CLEARED and cleared_by:
+        return f"Cleared by the {cleared_by}"
+    return str(event.get_state_display())
+
+
+def _of_sights(run: Run) -> Iterator[tuple[datetime, Moment]]:
+    """The contents of a record without a history, as they came, and a clear by its writer."""
+    if run.record_format == records.INGEST.name and not run.cleared_by:
+        return
+    for sight in run.record_sights.order_by("-first_seen_at", "-pk")[:LONGEST]:
+        said = (("latest verification", instant(sight.verified_at)),) if sight.verified_at else ()
+        title = "The record lists the files so"
+        yield sight.first_seen_at, Moment(source="record", title=title, at=sight.first_seen_at, said=said)
+    if run.cleared_by and run.cleared_at and not run.events.filter(state=State.CLEARED).exists():
+        title = f"Cleared by the {run.cleared_by}"
+        yield run.cleared_at, Moment(source="record", title=title, at=run.cleared_at, tone="go")
+
+
+def _extra(name: str, value: Any) -> tuple[str, str]:  # noqa: ANN401
+    """One more field of an entry: as it stands, but for counts, which get their units."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if whole and name.startswith("bytes"):
+        text = f"{in_units(value)} ({exact_bytes(value)})"
+    elif whole:
+        text = count(value)
+    else:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return _cut(name), _cut(text)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _CHARACTERS else f"{text[: _CHARACTERS - 1]}…"
+
+
+def _of_attempts(attempts: Iterable[ClearAttempt]) -> Iterator[Moment]:
+    proofs = set()
+    for attempt in attempts:
+        if attempt.phase not in _NOTHING_DONE:
+            yield _asked(attempt)
+        proof = attempt.proof
+        if proof is not None and proof.pk not in proofs:
+            proofs.add(proof.pk)
+            covers = f"{files(proof.files)}, {in_units(proof.bytes)} ({exact_bytes(proof.bytes)}, logical)"
+            title = f"Proven by {proof.kind}"
+            yield Moment(source="proof", title=title, at=proof.at, tone="go", host=proof.host, said=(("", covers),))
+        if attempt.phase not in (Phase.QUEUED, Phase.INTENT):
+            yield _ended(attempt)
+        if attempt.told_at is not None:
+            title = "The history on the NAS says cleared, too"
+            yield Moment(source="clear", title=title, at=attempt.told_at, host=attempt.host)
+
+
+def _asked(attempt: ClearAttempt) -> Moment:
+    by_person = attempt.requester == Requester.OPERATOR
+    return Moment(
+        source="clear",
+        title="Clear asked for" if by_person else "Clear begun by the schedule",
+        at=attempt.created_at,
+        who=attempt.actor,
+        host=attempt.host,
+        said=tuple(_wish(attempt)),
+        batch=_batch(attempt),
+    )
+
+
+def _wish(attempt: ClearAttempt) -> list[tuple[str, str]]:
+    """Why a clear was wanted."""
+    said = [*_typed(attempt.typed_by), *([("reason given", attempt.note)] if attempt.note else [])]
+    return [*said, ("", because(attempt.cause))] if attempt.cause else said
+
+
+def _typed(account: str) -> list[tuple[str, str]]:
+    """The account that typed a command, beside the person in whose name it did."""
+    return [("typed by", account)] if account else []
+
+
+def _batch(attempt: ClearAttempt) -> str:
+    return str(attempt.batch_id) if attempt.batch_id else ""
+
+
+def _ended(attempt: ClearAttempt) -> Moment:
+    """How an attempt ended; of one that did nothing this is all that is told."""
+    said = [("", sentence(attempt.reason))] if attempt.reason else []
+    if attempt.detail:
+        said.append(("", attempt.detail))
+    if attempt.phase in _NOTHING_DONE:
+        said += [("asked for", instant(attempt.created_at)), *_wish(attempt)]
+    titles = {
+        Phase.COMMITTED: ("Removal begun", "work"),
+        Phase.DONE: ("Cleared, removal incomplete", "block") if attempt.incomplete else ("Cleared", "go"),
+        Phase.REFUSED: ("Clear refused: nothing was removed", "block"),
+        Phase.ABORTED: ("Clear given up: nothing was removed", "block"),
+        Phase.CONFLICT: ("Not cleared: needs a look", "block"),
+    }
+    title, tone_ = titles[Phase(attempt.phase)]
+    if attempt.phase == Phase.DONE:
+        freed = f"{files(attempt.freed_files)}, {in_units(attempt.freed_bytes)} logical"
+        said.insert(0, ("freed", f"{freed}, {in_units(attempt.freed_allocated_bytes)} allocated"))
+        if measured := given_back(attempt):
+            said.insert(1, ("on the disk", measured))
+    return Moment(
+        source="clear",
+        title=title,
+        at=attempt.phase_at,
+        tone=tone_,
+        who=attempt.actor,
+        host=attempt.host,
+        said=tuple(said),
+        batch=_batch(attempt) if attempt.phase in _NOTHING_DONE else "",
+    )
+
+
+def _of_holds(holds: Iterable[Hold], now: datetime) -> Iterator[Moment]:
+    for hold in holds:
+        by_file = hold.source == HoldSource.FILE
+        said = [*_typed(hold.typed_by), *([("reason", hold.reason)] if hold.reason else [])]
+        if hold.until:
+            said.append(("until", instant(hold.until)))
+        title = "Held by the file .exlab-hold" if by_file else "Held"
+        yield Moment(source="hold", title=title, at=hold.created_at, tone="wait", who=hold.owner, said=tuple(said))
+        of_whom = (("hold of", hold.owner),)
+        if hold.released_at is not None:
+            title = "The file .exlab-hold was taken away" if by_file else "Hold released"
+            words = (*of_whom, *_typed(hold.released_typed_by))
+            yield Moment(source="hold", title=title, at=hold.released_at, who=hold.released_by, said=words)
+        elif hold.until is not None and hold.until <= now:
+            yield Moment(source="hold", title="Hold over", at=hold.until, said=of_whom)
+
+
+def _of_entries(entries: Iterable[LedgerEntry]) -> Iterator[Moment]:
+    """What people said of the run itself, and did with shells; every other row of the ledger is told by its attempt."""
+    titles = {
+        LedgerKind.REREGISTERED: "Registered again",
+        LedgerKind.MARKED_GONE: "Marked as gone",
+        LedgerKind.SET_ASIDE: "A file was set aside",
+        LedgerKind.PUT_BACK: "A file was put back",
+        LedgerKind.ACCEPTED: "Bytes accepted by an admin, or that withdrawn",
+    }
+    for entry in entries:
+        said = [("", sentence(entry.reason))] if entry.reason else []
+        if entry.detail:
+            said.append(("", entry.detail))
+        said += _typed(entry.typed_by)
+        yield Moment(
+            source="ledger",
+            title=_title_of_shell(entry) or titles.get(LedgerKind(entry.kind), entry.get_kind_display()),
+            at=entry.at,
+            who=entry.actor,
+            host=entry.host,
+            said=tuple(said),
+        )
+
+
+def _title_of_shell(entry: LedgerEntry) -> str:
+    if entry.kind != LedgerKind.SHELL:
+        return ""
+    return f"An empty folder of the data wizard was {'left' if entry.reason else 'removed'}"
+
+
+def _of_passes(run: Run) -> Iterator[Moment]:
+    """The last word of the timed passes."""
+    passes = SweptRun.objects.filter(run=run, kind=SweepKind.TIMED).select_related("first", "last").defer("gates")
+    said = passes.order_by("-last_id", "-pk").first()
+    if said is None:
+        return
+    words = [("", because(said.reason))] if said.reason else []
+    if said.detail:
+        words.append(("", said.detail))
+    if said.first_id != said.last_id:
+        words.append(("said so since", instant(said.first.started_at)))
+    yield Moment(
+        source="sweep",
+        title=f"The timed pass: {action(said.action)}",
+        at=said.last.started_at,
+        tone=_TONES.get(tone(said.action), ""),
+        host=said.last.host,
+        said=tuple(words),
+    )

@@ -1,0 +1,20 @@
+"""Every way out, in the order in which a run's page offers them."""
+
+from cleanup.web.runs.ways.frame import Way
+from cleanup.web.runs.ways.identity import ANOTHER_RUN, SAME_RUN
+from cleanup.web.runs.ways.likeness import NOT_THE_SAME
+from cleanup.web.runs.ways.look import LOOK_AGAIN
+from cleanup.web.runs.ways.set_aside import PUT_BACK, SET_ASIDE
+from cleanup.web.runs.ways.verify import ACCEPT, VERIFY_AGAIN, WITHDRAW
+
+WAYS: tuple[Way, ...] = (
+    SET_ASIDE,
+    VERIFY_AGAIN,
+    ACCEPT,
+    SAME_RUN,
+    ANOTHER_RUN,
+    NOT_THE_SAME,
+    LOOK_AGAIN,
+    PUT_BACK,
+    WITHDRAW,
+)

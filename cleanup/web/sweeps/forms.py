@@ -1,0 +1,55 @@
+"""What people may ask of the record of sweeps: filters, a date, and the words of a "go on"."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django import forms
+
+from cleanup.models import SweepBreaker, SweepKind
+from cleanup.text.sweeps import action
+from cleanup.text.values import count, visible
+
+
+class Filter(forms.Form):
+    """A value that is no choice is dropped, so every address leads to a page."""
+
+    def __init__(self, data: Any, **choices: Iterable[tuple[str, str]]) -> None:  # noqa: ANN401
+        super().__init__(data, auto_id="filter-%s", label_suffix="")
+        for name, offered in choices.items():
+            label = "Staging root" if name == "root" else None
+            self.fields[name] = forms.ChoiceField(label=label, choices=list(offered), required=False)
+
+    def chosen(self) -> dict[str, str]:
+        """The filters that are set and make sense."""
+        self.is_valid()
+        return {name: value for name, value in self.cleaned_data.items() if value}
+
+
+def sweeps_filter(data: Any, root_names: Iterable[str]) -> Filter:  # noqa: ANN401
+    """Which passes: of which staging root, of which kind."""
+    roots = [("", "All staging roots"), *((name, visible(name)) for name in root_names)]
+    return Filter(data, root=roots, kind=[("", "Every kind of pass"), *SweepKind.choices])
+
+
+def said_filter(data: Any, said: Iterable[tuple[str, str, int]]) -> Filter:  # noqa: ANN401
+    """Which runs of a pass: those with one action or reason; `said` are those that occur, with how often."""
+    actions: dict[str, int] = {}
+    reasons: dict[str, int] = {}
+    for code, reason, number in said:
+        actions[code] = actions.get(code, 0) + number
+        if reason:
+            reasons[reason] = reasons.get(reason, 0) + number
+    by_action = [(code, f"{action(code)} ({count(number)})") for code, number in sorted(actions.items())]
+    by_reason = [(code, f"{visible(code)} ({count(number)})") for code, number in sorted(reasons.items())]
+    return Filter(data, action=[("", "Every action"), *by_action], reason=[("", "Every reason"), *by_reason])
+
+
+class GoOnForm(forms.Form):
+    """What a person says who has understood why the sweeps were stopped; `code` is that of the question seen."""
+
+    note = forms.CharField(
+        required=False,
+        max_length=SweepBreaker._meta.get_field("note").max_length,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    code = forms.CharField(required=False, max_length=200, widget=forms.HiddenInput)

@@ -1,0 +1,75 @@
+from django.contrib.auth.views import LogoutView
+from django.urls import path
+
+from cleanup.web.account import ChangePassword, SignIn, account, sign_out_everywhere
+from cleanup.web.clears.batches import batch_detail, batch_list, batch_progress, pause_batch, resume_batch, stop_batch
+from cleanup.web.clears.confirm import clear_run, clear_runs
+from cleanup.web.holds import extend_hold, hold_list, hold_run, release_hold
+from cleanup.web.instruments import bench, bench_now, bench_qr, instrument_card, instrument_list
+from cleanup.web.overview.overview import overview, overview_now
+from cleanup.web.policies.edit import change_policy
+from cleanup.web.policies.policy_list import policy_detail, policy_list, promote_policy, promote_root, rehearse_policy
+from cleanup.web.problems.missing import mark_all_gone, move_runs
+from cleanup.web.problems.problem_list import look_again, mark_gone, problem_list, remove_shell
+from cleanup.web.runs.detail import receipt, run_detail, run_live
+from cleanup.web.runs.run_list import run_changes, run_list, run_row
+from cleanup.web.runs.selection import select_runs
+from cleanup.web.runs.verified import run_verified
+from cleanup.web.runs.ways.every import WAYS
+from cleanup.web.runs.ways.page import way_out
+from cleanup.web.sweeps.sweep_list import dry_run, go_on, sweep_changes, sweep_detail, sweep_list
+from cleanup.web.sweeps.why import answers
+
+urlpatterns = [
+    path("", overview, name="overview"),
+    path("overview/now/", overview_now, name="overview-now"),
+    path("runs/", run_list, name="run-list"),
+    path("runs/changes/", run_changes, name="run-changes"),
+    path("selection/", select_runs, name="select-runs"),
+    path("runs/<int:pk>/", run_detail, name="run-detail"),
+    path("runs/<int:pk>/live/", run_live, name="run-live"),
+    path("runs/<int:pk>/row/", run_row, name="run-row"),
+    path("runs/<int:pk>/clear/", clear_run, name="clear-run"),
+    path("runs/<int:pk>/receipt/", receipt, name="receipt"),
+    path("runs/<int:pk>/verified/", run_verified, name="run-verified"),
+    path("runs/<int:pk>/answers/", answers, name="answers"),
+    path("runs/<int:pk>/hold/", hold_run, name="hold-run"),
+    *(path(f"runs/<int:pk>/{way.name}/", way_out, {"name": way.name}, name=way.url_name) for way in WAYS),
+    path("clear/", clear_runs, name="clear-runs"),
+    path("batches/", batch_list, name="batch-list"),
+    path("batches/<uuid:key>/", batch_detail, name="batch"),
+    path("batches/<uuid:key>/progress/", batch_progress, name="batch-progress"),
+    path("batches/<uuid:key>/pause/", pause_batch, name="pause-batch"),
+    path("batches/<uuid:key>/resume/", resume_batch, name="resume-batch"),
+    path("batches/<uuid:key>/stop/", stop_batch, name="stop-batch"),
+    path("holds/", hold_list, name="hold-list"),
+    path("holds/<int:pk>/extend/", extend_hold, name="extend-hold"),
+    path("holds/<int:pk>/release/", release_hold, name="release-hold"),
+    path("policies/", policy_list, name="policy-list"),
+    path("policies/change/", change_policy, name="change-policy"),
+    path("policies/<int:number>/", policy_detail, name="policy-detail"),
+    path("policies/<int:number>/promote/", promote_policy, name="promote-policy"),
+    path("policies/<int:number>/rehearse/", rehearse_policy, name="rehearse-policy"),
+    path("policies/roots/<int:pk>/promote/", promote_root, name="promote-root"),
+    path("sweeps/", sweep_list, name="sweep-list"),
+    path("sweeps/changes/", sweep_changes, name="sweep-changes"),
+    path("sweeps/dry-run/", dry_run, name="dry-run"),
+    path("sweeps/<int:pk>/", sweep_detail, name="sweep-detail"),
+    path("breakers/<int:pk>/go-on/", go_on, name="go-on"),
+    path("problems/", problem_list, name="problem-list"),
+    path("problems/<int:pk>/look/", look_again, name="look-again"),
+    path("problems/<int:pk>/shell/", remove_shell, name="remove-shell"),
+    path("problems/<int:pk>/gone/", mark_gone, name="mark-gone"),
+    path("problems/<int:pk>/moved/", move_runs, name="move-runs"),
+    path("problems/gone/", mark_all_gone, name="mark-all-gone"),
+    path("bench/<uuid:token>/", bench, name="bench"),
+    path("bench/<uuid:token>/now/", bench_now, name="bench-now"),
+    path("bench/<uuid:token>/qr.svg", bench_qr, name="bench-qr"),
+    path("instruments/", instrument_list, name="instrument-list"),
+    path("instruments/<int:pk>/card/", instrument_card, name="instrument-card"),
+    path("login/", SignIn.as_view(), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+    path("account/", account, name="account"),
+    path("account/password/", ChangePassword.as_view(), name="change-password"),
+    path("account/sign-out/", sign_out_everywhere, name="sign-out-everywhere"),
+]
