@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 for name in [name for name in os.environ if name.startswith("PYTEST_")]:
     del os.environ[name]
 
-from tests import engines
+from tests.tools import engines
 
 TIMES = 5
 INSTRUMENTS = 40
@@ -84,7 +84,7 @@ def _make(number: int, staged: float) -> None:
     from cleanup.lab import roots
     from cleanup.models import Heartbeat, Instrument, Project, Run
     from cleanup.runs import discovery
-    from tests.lab import Lab
+    from tests.tools.lab import Lab
 
     now = datetime.now(UTC)
     lab = Lab(engines.HERE / "lab")

@@ -28,7 +28,7 @@ else
 import sys
 from pathlib import Path
 
-from tests.lab import Lab
+from tests.tools.lab import Lab
 
 lab = Lab(Path(sys.argv[1]))
 lab.run("CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-17T14-32")

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+from tests.tools.checkout import CHECKOUT
+
+pytestmark = pytest.mark.one_engine(by="function")
+
 
 # The rooms, lowest first. A room may import the rooms before it, and itself without a circle.
 ROOMS = ("rules", "storage", "models", "lab", "ledger", "runs", "clears", "sweeps", "monitoring")

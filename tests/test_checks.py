@@ -12,9 +12,8 @@ from django.db import connection
 from cleanup import checks
 from cleanup.models import StagingRoot, triggers
 from cleanup.storage import linux
-from tests.staging.children import NOBODY
-
-CHECKOUT = Path(__file__).resolve().parent.parent
+from tests.storage.children import NOBODY
+from tests.tools.checkout import CHECKOUT
 
 
 def ids(messages: list[Any]) -> list[str]:

@@ -16,9 +16,9 @@ from cleanup.rules.gates import Decision
 from cleanup.rules.reasons import Reason
 from cleanup.runs import holds, inspection, orphans
 from cleanup.sweeps import all_roots
-from tests.lab import outlines
+from tests.tools.lab import outlines
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine(by="function")]
 
 
 @pytest.fixture

@@ -12,9 +12,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from exlab.settings import read
-from tests.lab import Lab, snapshot
+from tests.tools.checkout import CHECKOUT
+from tests.tools.lab import Lab, snapshot
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.one_engine(by="function")
+
+
 README = (CHECKOUT / "README.md").read_text()
 CONSTRAINTS = (CHECKOUT / "constraints.txt").read_text().splitlines()
 PREFIX = 'python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e ".[dev]" && '

@@ -3,14 +3,16 @@
 import ast
 import functools
 import re
-from pathlib import Path
 
 import pytest
 
 import cleanup
 from cleanup.rules.reasons import Reason
+from tests.tools.checkout import CHECKOUT
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.one_engine(by="function")
+
+
 PARITY = (CHECKOUT / "docs" / "parity.md").read_text()
 SEEDS = ("ExLab-Wizard's cleanup", "agent-exec `gc`", "The orphan reaper", "moadim")
 WIZARD = ("ExLab-Wizard's cleanup", "`clear_run`", "`freed_bytes_and_count`", "Its watcher and its page")
@@ -86,9 +88,9 @@ def test_each_reason_has_reasons_of_ours(row: list[str]) -> None:
 
 
 def test_the_ids_are_those_that_pytest_takes() -> None:
-    assert "TestClock::test_no_instant_blocks" in ids_in("tests/policy/test_gates.py")
-    assert "test_no_instant_blocks" not in ids_in("tests/policy/test_gates.py")
-    assert "test_manual_clears_nothing_ever" in ids_in("tests/test_sweeping.py")
+    assert "TestClock::test_no_instant_blocks" in ids_in("tests/rules/test_gates.py")
+    assert "test_no_instant_blocks" not in ids_in("tests/rules/test_gates.py")
+    assert "test_manual_clears_nothing_ever" in ids_in("tests/sweeps/test_all_roots.py")
 
 
 @pytest.mark.parametrize("heading", WIZARD)

@@ -2,13 +2,15 @@
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
 
 from tests.faults import invariants, mutants
+from tests.tools.checkout import CHECKOUT
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.one_engine(by="function")
+
+
 README = (CHECKOUT / "README.md").read_text()
 PROMISES = (CHECKOUT / "docs" / "promises.md").read_text()
 

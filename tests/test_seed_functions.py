@@ -34,9 +34,9 @@ from tests.faults import mounts
 from tests.faults.cases import survey
 from tests.faults.means import Unavailable, skip_or_fail
 from tests.faults.scene import Scene, set_scene
-from tests.lab import METADATA, RUN_PATH, Lab, read_ingest
+from tests.tools.checkout import CHECKOUT
+from tests.tools.lab import METADATA, RUN_PATH, Lab, read_ingest
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 OTHER_RUN = "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-18T09-10"
 VERIFIED = "2026-04-17T16:15:43Z"
 VERIFIED_AT = datetime(2026, 4, 17, 16, 15, 43, tzinfo=UTC)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import BrowserContext, ConsoleMessage, Request, Response
 
-from tests.lab import Lab, touch
+from tests.tools.lab import Lab, touch
 
 if TYPE_CHECKING:
     from cleanup.models import Run, StagingRoot

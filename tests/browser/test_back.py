@@ -16,6 +16,9 @@ from cleanup.models import ClearBatch, Run
 from cleanup.sweeps import dry_runs
 from tests.browser.conftest import EXTRA, QUEUED, SAFE, TEST_RUN
 
+pytestmark = pytest.mark.one_engine
+
+
 # What the tests' browser is told to do without, and a person's is not.
 KEPT_ASIDE = "--disable-back-forward-cache"
 

@@ -9,7 +9,10 @@ from playwright.sync_api import Page, expect
 
 from cleanup.models import Instrument, Run, StagingRoot, Tone
 from tests.browser.looks import expect_good_to_read, expect_readable
-from tests.rows import run_row
+from tests.tools.rows import run_row
+
+pytestmark = pytest.mark.one_engine
+
 
 RUN = "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-17T14-32"
 

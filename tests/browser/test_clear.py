@@ -17,7 +17,9 @@ from cleanup.clears import protocol
 from cleanup.models import ClearAttempt, LedgerEntry, Phase
 from cleanup.rules.reasons import Reason
 from tests.browser.conftest import EXTRA, QUEUED, SAFE, TEST_RUN, TOUCHED
-from tests.lab import census, snapshot
+from tests.tools.lab import census, snapshot
+
+pytestmark = pytest.mark.one_engine
 
 
 @contextlib.contextmanager
@@ -46,6 +48,7 @@ def perform_queued():
     protocol.perform(ClearAttempt.objects.get(phase=Phase.QUEUED), now=timezone.now())
 
 
+@pytest.mark.both_engines
 def test_sign_in_filter_and_clear_with_the_real_cluster(page: Page, live_server, runs, lab, subprocess_env):
     User.objects.create_user("asmith", password="a long password").groups.add(Group.objects.get(name="operator"))
     files, size = census(lab.staging / SAFE)
@@ -101,6 +104,7 @@ def test_the_row_stops_asking_once_settled(page: Page, live_server, runs, sign_i
     assert asked == []
 
 
+@pytest.mark.both_engines
 def test_a_refusal_is_told_in_the_row(page: Page, live_server, runs, lab, sign_in):
     sign_in()
     page.goto(f"{live_server.url}/runs/")
@@ -184,6 +188,7 @@ def test_the_run_page_follows_a_clear(page: Page, live_server, runs, sign_in):
     expect(page.get_by_role("heading", name="Where the data is now")).to_be_visible()
 
 
+@pytest.mark.both_engines
 @pytest.mark.browser_context_args(java_script_enabled=False)
 def test_everything_works_without_scripts(page: Page, live_server, runs, lab):
     User.objects.create_user("asmith", password="a long password").groups.add(Group.objects.get(name="operator"))

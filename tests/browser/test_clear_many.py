@@ -13,7 +13,10 @@ from cleanup.models import ClearAttempt, ClearBatch, Phase, Run
 from tests.browser.conftest import LONG, SAFE, TEST_RUN
 from tests.browser.looks import expect_good_to_read
 from tests.browser.test_clear import cluster
-from tests.lab import snapshot
+from tests.tools.lab import snapshot
+
+pytestmark = pytest.mark.one_engine
+
 
 GOING = (SAFE, TEST_RUN, LONG)
 
@@ -36,6 +39,7 @@ def run_tasks() -> None:
         tasks.clear(str(attempt.pk))
 
 
+@pytest.mark.both_engines
 def test_many_runs_with_a_pause_and_the_real_cluster(
     page: Page, live_server: Any, runs: dict[str, Run], lab: Any, sign_in: Callable[..., None], subprocess_env: Any
 ) -> None:

@@ -3,6 +3,7 @@
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
@@ -11,7 +12,10 @@ from cleanup.runs import discovery
 from cleanup.sweeps import all_roots
 from tests.browser.conftest import SAFE
 from tests.browser.looks import expect_good_to_read
-from tests.lab import METADATA
+from tests.tools.lab import METADATA
+
+pytestmark = pytest.mark.one_engine
+
 
 ZURICH = ZoneInfo("Europe/Zurich")
 

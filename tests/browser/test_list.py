@@ -14,6 +14,8 @@ from cleanup.runs import holds
 from tests.browser.conftest import EXTRA, QUEUED, SAFE, TEST_RUN
 from tests.browser.looks import expect_good_to_read, expect_readable
 
+pytestmark = pytest.mark.one_engine
+
 
 def row(page, run):
     return page.locator(f"#run-{run.pk}")

@@ -11,6 +11,9 @@ from cleanup.models import Heartbeat
 from tests.browser.conftest import EXTRA, LONG, SAFE, TEST_RUN, TOUCHED
 from tests.browser.looks import expect_good_to_read
 
+pytestmark = pytest.mark.one_engine
+
+
 PAGES = [
     "sign-in",
     "overview",

@@ -13,6 +13,9 @@ from cleanup.runs.orphans import GRACE
 from tests.browser.conftest import EXTRA, SAFE, TOUCHED
 from tests.browser.looks import expect_good_to_read
 
+pytestmark = pytest.mark.one_engine
+
+
 OLD, NEW = "CONFOCAL_01/PROJ-0042", "CONFOCAL_01/PROJ-0042-cortex"
 
 

@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from django.contrib.auth.models import Group, User
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.looks import expect_good_to_read
+
+pytestmark = pytest.mark.one_engine
 
 
 def test_one_signs_in_although_a_proxy_tells_browsers_to_hide_the_address(

@@ -13,6 +13,9 @@ from cleanup.runs import run_status
 from tests.browser.conftest import SAFE
 from tests.browser.looks import expect_good_to_read
 
+pytestmark = pytest.mark.one_engine
+
+
 TB = 10**12
 
 

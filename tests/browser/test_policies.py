@@ -12,6 +12,8 @@ from cleanup.rules.reasons import Reason
 from tests.browser.conftest import LONG, SAFE, TEST_RUN
 from tests.browser.looks import expect_good_to_read, expect_readable
 
+pytestmark = pytest.mark.one_engine
+
 
 @pytest.fixture
 def rehearsed(runs):
@@ -66,6 +68,7 @@ def test_an_admin_promotes_by_a_click(page: Page, live_server, sign_in, rehearse
     assert trouble == []
 
 
+@pytest.mark.both_engines
 def test_an_admin_writes_a_policy_by_keyboard(page: Page, live_server, sign_in, rehearsed, trouble):
     sign_in("admin")
     page.goto(live_server.url + "/policies/")
@@ -107,6 +110,7 @@ def test_without_scripts_the_preview_is_a_page(browser, browser_context_args, li
     plain.close()
 
 
+@pytest.mark.both_engines
 def test_an_operator_extends_a_hold_and_releases_it(page: Page, live_server, sign_in, rehearsed, trouble):
     Hold.objects.update(until=timezone.now() + timedelta(days=3))
     sign_in("operator")

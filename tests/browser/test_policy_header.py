@@ -6,6 +6,8 @@ import pytest
 from django.urls import reverse
 from playwright.sync_api import Page
 
+pytestmark = pytest.mark.one_engine
+
 
 @pytest.mark.parametrize("policy", [None, {"default-src": ["'self'", "'unsafe-inline'"]}])
 def test_a_page_without_our_policy_is_trouble(

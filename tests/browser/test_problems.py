@@ -14,8 +14,10 @@ from cleanup.runs import discovery, orphans
 from cleanup.runs.orphans import GRACE
 from tests.browser.conftest import EXTRA, SAFE, TOUCHED
 from tests.browser.looks import expect_good_to_read
-from tests.lab import METADATA, date_everything
-from tests.rows import clear_rows
+from tests.tools.lab import METADATA, date_everything
+from tests.tools.rows import clear_rows
+
+pytestmark = pytest.mark.one_engine
 
 
 @pytest.fixture
@@ -84,6 +86,7 @@ def test_the_pages_are_good_to_read_and_fit_their_window(page: Page, live_server
         expect_good_to_read(page)
 
 
+@pytest.mark.both_engines
 def test_an_admin_looks_again_and_marks_a_run_as_gone(page: Page, live_server, found, lab, sign_in):
     sign_in("admin")
     page.goto(f"{live_server.url}/problems/")

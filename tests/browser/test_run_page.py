@@ -13,6 +13,9 @@ from cleanup.runs import discovery, holds
 from tests.browser.conftest import EXTRA, LONG, QUEUED, SAFE, TEST_RUN
 from tests.browser.looks import expect_good_to_read
 
+pytestmark = pytest.mark.one_engine
+
+
 NASTY = "\u202e<b>end</b>" + "without-any-space-" * 12
 
 

@@ -11,7 +11,10 @@ from cleanup.models import ClearAttempt, Phase
 from cleanup.runs import discovery
 from tests.browser.conftest import EXTRA, SAFE
 from tests.browser.looks import expect_good_to_read
-from tests.lab import touch
+from tests.tools.lab import touch
+
+pytestmark = pytest.mark.one_engine
+
 
 NAME = "notes after the run.txt"
 
@@ -23,6 +26,7 @@ def clear(page: Page, address: str) -> None:
     protocol.perform(ClearAttempt.objects.get(phase=Phase.QUEUED), now=timezone.now())
 
 
+@pytest.mark.both_engines
 def test_a_run_with_a_file_more_and_one_with_thumbs(page: Page, live_server, runs, lab, root, sign_in):
     """Some five seconds of a real browser: question, deed, and the clears that follow from it."""
     (lab.staging / SAFE / "Thumbs.db").write_bytes(b"seen")

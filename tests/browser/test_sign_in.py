@@ -12,6 +12,9 @@ from playwright.sync_api import Page, expect
 from cleanup.lab import sessions
 from tests.browser.looks import expect_good_to_read
 
+pytestmark = pytest.mark.one_engine
+
+
 LOOKS = [(375, "dark"), (1280, "light")]
 
 

@@ -10,6 +10,8 @@ from tests.browser.conftest import EXTRA
 from tests.browser.looks import expect_good_to_read, expect_readable
 from tests.browser.test_clear import cluster
 
+pytestmark = pytest.mark.one_engine
+
 
 @pytest.fixture
 def record(runs, root):
@@ -53,6 +55,7 @@ def test_an_operator_asks_why_and_lets_the_sweeps_go_on(page: Page, live_server,
     expect(page.get_by_text("“the new microscope”")).to_be_visible()
 
 
+@pytest.mark.both_engines
 def test_an_operator_sees_what_a_sweep_would_clear(page: Page, live_server, runs, subprocess_env, sign_in):
     RetentionPolicy.objects.add_version(
         author="admin", now=timezone.now(), mode="scheduled", retain_hours=1, rehearse=False

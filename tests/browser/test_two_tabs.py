@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from django.contrib.auth.models import Group, User
 from django.contrib.sessions.models import Session
 from playwright.sync_api import BrowserContext, Page, expect
@@ -11,6 +12,8 @@ from cleanup.models import ClearAttempt, Run
 from tests.browser.conftest import EXTRA, SAFE, TEST_RUN
 from tests.browser.looks import expect_good_to_read
 from tests.browser.test_back import sign_in_by_form
+
+pytestmark = pytest.mark.one_engine
 
 
 def box(page: Page, run: Run) -> Any:

@@ -22,10 +22,10 @@ from cleanup.rules.gates import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import holds, inspection
 from cleanup.sweeps import all_roots
+from tests.clears.test_batches import BIG, MIDDLE, SMALL, Room, phases, room, run_tasks  # noqa: F401 (a fixture)
 from tests.faults.scene import everything
-from tests.test_batching import BIG, MIDDLE, SMALL, Room, phases, room, run_tasks  # noqa: F401 (a fixture)
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine]
 
 MINUTE = timedelta(minutes=1)
 
@@ -73,6 +73,7 @@ def interrupt(attempt: ClearAttempt) -> ClearAttempt:
 # What the NAS refused in a batch
 
 
+@pytest.mark.both_engines
 def test_what_the_nas_refused_goes_when_it_answers(room: Room, refused: ClearBatch) -> None:  # noqa: F811
     before = everything(room.lab)
     told = measure(refused, timezone.now())

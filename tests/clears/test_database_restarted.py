@@ -26,10 +26,10 @@ from cleanup.clears.progress import measure
 from cleanup.models import ClearBatch, LedgerEntry, LedgerKind, Phase, Run
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
-from tests import engines
-from tests.lab import Lab, census, snapshot
-from tests.test_batching import operator
-from tests.test_up import CHECKOUT
+from tests.clears.test_batches import operator
+from tests.management.test_up import CHECKOUT
+from tests.tools import engines
+from tests.tools.lab import Lab, census, snapshot
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

@@ -19,7 +19,7 @@ from cleanup.storage.staging import own_storage, run_tree
 from tests.faults import mounts
 from tests.faults.mounts import Enter
 from tests.faults.scene import Scene, set_scene
-from tests.lab import METADATA, RUN_PATH, Lab
+from tests.tools.lab import METADATA, RUN_PATH, Lab
 
 pytestmark = pytest.mark.django_db(transaction=True)
 LATER = timedelta(minutes=5)

@@ -23,8 +23,8 @@ from tests.faults.drifting import Drifting
 from tests.faults.means import before, change_keeping_size_and_time, replaced
 from tests.faults.mounts import Enter
 from tests.faults.scene import Scene, set_scene
-from tests.lab import RUN_PATH, Lab
 from tests.storage.test_inode_kinds import forget_names, need_forgetting
+from tests.tools.lab import RUN_PATH, Lab
 
 pytestmark = pytest.mark.django_db(transaction=True)
 LARGE = "big.raw"

@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from tests import warm
+from tests.tools import warm
+from tests.tools.checkout import CHECKOUT
 
-CHECKOUT = Path(__file__).resolve().parent.parent.parent
 REQUIRED = "EXLAB_REQUIRE_STRACE"
 
 # The calls that change something on a disk, and those by which PostgreSQL is told to and by which it answers.

@@ -37,7 +37,7 @@ from cleanup.runs import discovery
 from cleanup.sweeps import all_roots
 from tests.faults.means import Unavailable, reading_here, skip_or_fail
 from tests.faults.scene import Scene, scene_of
-from tests.lab import METADATA, RUN_PATH, Lab
+from tests.tools.lab import METADATA, RUN_PATH, Lab
 
 SIBLING = "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-18T09-10"
 ELSEWHERE = "FLOW_01/PROJ-0060/Runs/Run_2026-04-19T10-00"

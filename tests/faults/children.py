@@ -4,13 +4,10 @@ import json
 import signal
 import subprocess
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from tests import warm
 from tests.faults.child import DIE, WAIT
-
-CHECKOUT = Path(__file__).resolve().parent.parent.parent
+from tests.tools import warm
 
 
 def start(env: dict[str, str], what: str, now: datetime, *arguments: str, **more_env: str) -> subprocess.Popen[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab import Lab
+from tests.tools.lab import Lab
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ from tests.faults.stage import (
     look,
     same,
 )
-from tests.lab import METADATA
+from tests.tools.lab import METADATA
 
 RECORD = f"{METADATA}/ingest.json"
 _ACTIVE = ("queued", "intent", "committed")

@@ -9,7 +9,7 @@ from typing import Any
 from cleanup.clears import queue
 from cleanup.models import ClearAttempt, LedgerEntry, Phase, Requester, Run
 from cleanup.runs import discovery
-from tests.lab import RUN_PATH, Lab, Seen, census, read_ingest, snapshot
+from tests.tools.lab import RUN_PATH, Lab, Seen, census, read_ingest, snapshot
 
 
 @dataclass(frozen=True)

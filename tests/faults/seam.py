@@ -21,17 +21,17 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from django.db import OperationalError, connection
 
 from cleanup.storage import linux
+from tests.tools.checkout import CHECKOUT
 
 Act = Callable[["Operation", Callable[[], Any]], Any]
 
-_PRODUCT = f"{Path(__file__).resolve().parents[2] / 'cleanup'}{os.sep}"
+_PRODUCT = f"{CHECKOUT / 'cleanup'}{os.sep}"
 _DEPTH = 40
 _WRITES = re.compile(r"\s*(INSERT|UPDATE|DELETE)\b[^\"]*\"(\w+)\"", re.IGNORECASE)
 _HEX = re.compile(r"[0-9a-f]{32}|(?<=\.json\.)[0-9a-f]{16}(?=\.tmp)")

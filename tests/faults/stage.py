@@ -27,7 +27,7 @@ from cleanup.models import Run, StagingRoot
 from cleanup.runs import discovery, verifying
 from cleanup.storage.nas import client
 from cleanup.storage.staging import writers
-from tests.lab import METADATA, Lab, read_sync_state, write_sync_state
+from tests.tools.lab import METADATA, Lab, read_sync_state, write_sync_state
 
 FOLDER = "CONFOCAL_01/PROJ-0042/Runs"
 NEIGHBOUR = f"{FOLDER}/Run_2026-01-01T00-00"

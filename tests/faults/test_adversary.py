@@ -24,9 +24,9 @@ from cleanup.storage import linux, run_paths
 from cleanup.storage.staging import run_tree
 from tests.faults import children, means
 from tests.faults.scene import Scene, inodes, is_root, scene_of, set_scene
-from tests.lab import METADATA, RUN_PATH, Lab, census, snapshot
+from tests.tools.lab import METADATA, RUN_PATH, Lab, census, snapshot
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine]
 
 CLEARING, TREE = "cleanup.clears.protocol", "cleanup.storage.staging.run_tree"
 

@@ -32,7 +32,7 @@ from cleanup.runs import discovery
 from tests.faults import blackbox, report
 from tests.faults.blackbox import Call, Ended, Fault, Programs, Traced
 from tests.faults.scene import Scene, inodes, scene_of, states_on_disk
-from tests.lab import METADATA, Lab, snapshot, some_files
+from tests.tools.lab import METADATA, Lab, snapshot, some_files
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("_strace")]
 
@@ -275,6 +275,7 @@ def test_killed_at_chosen_calls(box: Box) -> None:
     explore(box, "process killed", [at(call, KILL) for call in chosen])
 
 
+@pytest.mark.one_engine
 def test_failing_at_chosen_calls(box: Box) -> None:
     fails = [
         Fault("renameat2", "error=EIO", "1"),
@@ -283,6 +284,7 @@ def test_failing_at_chosen_calls(box: Box) -> None:
     explore(box, "system call fails once", fails)
 
 
+@pytest.mark.one_engine
 def test_frozen_amid_the_removal_it_is_left_alone(box: Box) -> None:
     _freeze(box, Fault("unlinkat", STOP, "3"))
 
@@ -310,6 +312,7 @@ def _freeze(box: Box, fault: Fault) -> None:
     report.explored("process frozen", 1, 0)
 
 
+@pytest.mark.one_engine
 def test_a_clear_refuses_when_its_nas_reader_is_killed(box: Box) -> None:
     _lose_the_reader(box, KILL, "1", "nas_io_error")
 
@@ -331,6 +334,7 @@ def _lose_the_reader(box: Box, what: str, when: str, reason: str) -> None:
     report.explored("NAS reader lost", 1, 0)
 
 
+@pytest.mark.one_engine
 def test_the_command_itself_killed_before_the_fence(box: Box, tmp_path: Path) -> None:
     """From the start of Python on, and not as a fork that has loaded everything."""
     scene = box.new_run()

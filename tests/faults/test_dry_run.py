@@ -19,9 +19,9 @@ from cleanup.runs import discovery
 from tests.faults import blackbox, mutating
 from tests.faults.blackbox import Ended, Programs
 from tests.faults.scene import everything
-from tests.lab import METADATA, Lab, some_files
+from tests.tools.lab import METADATA, Lab, some_files
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("_strace")]
+pytestmark = [pytest.mark.one_engine, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("_strace")]
 
 RUNS = "CONFOCAL_01/PROJ-0042/Runs"
 SAFE = f"{RUNS}/Run_2026-04-01T10-00"

@@ -96,6 +96,7 @@ def test_power_lost_in_the_first_clear_of_a_new_data_directory(tmp_path: Path, n
         expect_none(explorer.crashes(stage, lost=Lost(), since="_commit", every=5), at_least=5)
 
 
+@pytest.mark.one_engine
 def test_a_recovery_that_is_killed_as_well_loses_nothing(stage: Stage) -> None:
     expect_none(explorer.crashes_twice(stage, every=3, exhaustive=False), at_least=15)
 
@@ -104,10 +105,12 @@ def test_a_clear_whose_disk_or_database_fails_anywhere_loses_nothing(stage: Stag
     expect_none(explorer.faults(stage, every=2, skip=skip(), exhaustive=False), at_least=25)
 
 
+@pytest.mark.one_engine
 def test_a_clear_that_stands_still_anywhere_is_left_alone(stage: Stage) -> None:
     expect_none(explorer.freezes(stage, every=4), at_least=12)
 
 
+@pytest.mark.one_engine
 def test_a_run_that_is_changed_meanwhile_is_left_as_it_was_changed(stage: Stage) -> None:
     expect_none(meddling.meddle(stage, exhaustive=False), at_least=35)
 

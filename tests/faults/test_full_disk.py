@@ -19,11 +19,11 @@ from django.db import connection
 
 from cleanup.lab import roots
 from cleanup.runs import discovery
-from tests import engines, ordinary
 from tests.faults import means
-from tests.faults.children import CHECKOUT
-from tests.lab import RUN_PATH, Lab, census
-from tests.staging.children import NOBODY
+from tests.storage.children import NOBODY
+from tests.tools import engines, ordinary
+from tests.tools.checkout import CHECKOUT
+from tests.tools.lab import RUN_PATH, Lab, census
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -26,7 +26,7 @@ from tests.faults.means import Unavailable, skip_or_fail
 from tests.faults.mutants import SIGNS, Sign
 from tests.faults.stage import Stage, look, same
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine]
 
 FENCED = "cleanup.storage.staging.run_tree:fence:after:1"
 
@@ -59,6 +59,7 @@ def test_a_nas_that_becomes_one_with_staging(setting: Setting, late: int, tmp_pa
         assert explored.points > late, explored.kind
 
 
+@pytest.mark.both_engines
 @pytest.mark.exhaustive
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)

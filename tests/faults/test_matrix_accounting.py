@@ -8,6 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cleanup import clear_run
 from cleanup.clears import recovery
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Run
@@ -26,7 +28,10 @@ from tests.faults.cases import (
     matrix,
 )
 from tests.faults.scene import inodes
-from tests.lab import METADATA, census, manifest_of, touch
+from tests.tools.lab import METADATA, census, manifest_of, touch
+
+pytestmark = pytest.mark.one_engine
+
 
 OTHER_TILE = "tiles/t_0002.tif"
 OLD = VERIFIED_AT - timedelta(hours=1)

@@ -9,6 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cleanup.clears import protocol
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, holds
@@ -29,7 +31,10 @@ from tests.faults.cases import (
     puts_back,
 )
 from tests.faults.means import change_keeping_size_and_time
-from tests.lab import METADATA, touch
+from tests.tools.lab import METADATA, touch
+
+pytestmark = pytest.mark.one_engine
+
 
 LOCK = f"{METADATA}/ingest.json.lock"
 OLD = VERIFIED_AT - timedelta(hours=1)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cleanup.rules.reasons import Reason
 from tests.faults.cases import (
     ELSEWHERE,
@@ -21,7 +23,10 @@ from tests.faults.cases import (
     page,
 )
 from tests.faults.means import rename_aside
-from tests.lab import METADATA, RUN_PATH, read_ingest, read_sync_state, write_sync_state
+from tests.tools.lab import METADATA, RUN_PATH, read_ingest, read_sync_state, write_sync_state
+
+pytestmark = pytest.mark.one_engine
+
 
 Change = Callable[[dict[str, Any]], Any]
 

@@ -11,15 +11,18 @@ import pytest
 from cleanup.rules.reasons import Reason
 from tests.faults import cases
 from tests.faults.cases import REGISTRY, TILE, Case, run_case, set_stage
-from tests.lab import Lab
+from tests.tools.lab import Lab
+
+pytestmark = pytest.mark.one_engine
+
 
 MODULES = sorted(
     path.stem for path in Path(__file__).parent.glob("test_matrix_*.py") if path.stem != Path(__file__).stem
 )
-# What only the telling of the NAS says, long after the clear: tests/test_telling.py.
+# What only the telling of the NAS says, long after the clear: tests/clears/test_nas_history.py.
 TOLD = {Reason.NAS_NOT_WRITABLE, Reason.TOMBSTONE_MISSING}
 # What the watchdog says of runs, clusters, clocks and holds, and discovery of copies; no clear is refused for it:
-# tests/test_watching.py, tests/test_clocks.py, tests/runs/test_twins.py.
+# tests/monitoring/test_watchdog.py, tests/lab/test_clocks.py, tests/lab/test_twins.py.
 WATCHED = {
     Reason.STALLED,
     Reason.NO_PROGRESS,
@@ -32,13 +35,13 @@ WATCHED = {
     Reason.HOLD_OLD,
     Reason.TWIN_OVERWRITTEN,
 }
-# What is said of things on a staging disk that are no known run, and never cleared: tests/test_orphans.py.
+# What is said of things on a staging disk that are no known run, and never cleared: tests/runs/test_orphans.py.
 ORPHANED = {Reason.UNKNOWN_DIRECTORY, Reason.MISPLACED_RUN, Reason.STRAY_FILE, Reason.ORPHANS_ESCALATED}
 ORPHANED |= {Reason.PASSED_OVER}  # tests/storage/test_passed_over.py
-# What is said of the folders that a waiting wizard makes where a run lay: tests/test_shells.py.
+# What is said of the folders that a waiting wizard makes where a run lay: tests/clears/test_shells.py.
 ORPHANED |= {Reason.SHELL_LEFT, Reason.NOT_A_SHELL}
-# What a sweep says of its own limits; the clear itself knows none of them: tests/test_budgets.py, test_pressure.py,
-# test_breakers.py, test_claiming.py, test_sweep_record.py, test_freed.py.
+# What a sweep says of its own limits; the clear itself knows none of them: test_budgets.py, test_pressure.py,
+# test_breakers.py and test_record.py in tests/sweeps, tests/lab/test_root_lock.py, tests/clears/test_freed.py.
 SWEPT = {
     Reason.CLEARING_FREES_NOTHING,
     Reason.BUDGET_EXHAUSTED,
@@ -48,7 +51,7 @@ SWEPT = {
     Reason.SWEEP_RUNNING,
     Reason.REHEARSAL,
 }
-# What a person does to a clear that has not begun: tests/test_batching.py.
+# What a person does to a clear that has not begun: tests/clears/test_batches.py.
 STOPPED = {Reason.WITHDRAWN}
 GROUPS = {
     "accounting",

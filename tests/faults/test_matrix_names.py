@@ -6,9 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cleanup.rules.reasons import Reason
 from tests.faults.cases import MANIFEST, Case, Stage, clears, matrix
-from tests.lab import METADATA
+from tests.tools.lab import METADATA
+
+pytestmark = pytest.mark.one_engine
 
 
 def named(*names: bytes) -> Case:

@@ -12,6 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cleanup.lab.twins import note_places
 from cleanup.models import AcceptedBytes, RetentionPolicy, Run, StagingRoot
 from cleanup.rules.reasons import Reason
@@ -36,7 +38,10 @@ from tests.faults.cases import (
     timed,
 )
 from tests.faults.means import change_keeping_size_and_time, rename_aside
-from tests.lab import touch
+from tests.tools.lab import touch
+
+pytestmark = pytest.mark.one_engine
+
 
 TOKEN = ".exlab-root"
 MARKER = ".exlab-staging-11111111-2222-4333-8444-555555555555"

@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cleanup.rules.reasons import Reason
 from cleanup.storage import hashing, linux
 from tests.faults import means
@@ -24,7 +26,10 @@ from tests.faults.cases import (
     matrix,
 )
 from tests.faults.means import rename_aside
-from tests.lab import METADATA, RUN_PATH, manifest_of, touch
+from tests.tools.lab import METADATA, RUN_PATH, manifest_of, touch
+
+pytestmark = pytest.mark.one_engine
+
 
 EQUIPMENT, PROJECT, FOLDER, LEAF = RUN_PATH.split("/")
 

@@ -28,7 +28,10 @@ from tests.faults.cases import (
     page,
 )
 from tests.faults.scene import inodes
-from tests.lab import METADATA, RUN_PATH, read_ingest
+from tests.tools.lab import METADATA, RUN_PATH, read_ingest
+
+pytestmark = pytest.mark.one_engine
+
 
 CLEARING, TREE = "cleanup.clears.protocol", "cleanup.storage.staging.run_tree"
 

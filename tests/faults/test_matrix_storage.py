@@ -39,7 +39,10 @@ from tests.faults.cases import (
     timed,
 )
 from tests.faults.scene import inodes, scene_of, states_on_disk
-from tests.lab import RUN_PATH, Lab, census
+from tests.tools.lab import RUN_PATH, Lab, census
+
+pytestmark = pytest.mark.one_engine
+
 
 CLEARING, TREE = "cleanup.clears.protocol", "cleanup.storage.staging.run_tree"
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")

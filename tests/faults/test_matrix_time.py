@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cleanup.models import RetentionPolicy
 from cleanup.rules.reasons import Reason
 from tests.faults.cases import (
@@ -19,7 +21,10 @@ from tests.faults.cases import (
     timed,
 )
 from tests.faults.test_matrix_ingest import edit
-from tests.lab import touch
+from tests.tools.lab import touch
+
+pytestmark = pytest.mark.one_engine
+
 
 NOW = datetime(2026, 6, 15, 8, 0, tzinfo=UTC)
 

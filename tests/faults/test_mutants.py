@@ -9,7 +9,7 @@ from tests.faults import report
 from tests.faults.mutants import CORE, MORE, Mutant
 from tests.faults.stage import staged
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine]
 
 
 def expect_caught(mutant: Mutant, base: Path, now: datetime) -> None:

@@ -24,9 +24,9 @@ from cleanup.sweeps import all_roots
 from tests.faults import children, means
 from tests.faults.cases import survey
 from tests.faults.scene import Scene, set_scene, states_on_disk
-from tests.lab import METADATA, RUN_PATH, Lab, census, manifest_of, touch
+from tests.tools.lab import METADATA, RUN_PATH, Lab, census, manifest_of, touch
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
 
 TILE = "tiles/t_0001.tif"
 

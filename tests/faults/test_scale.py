@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 
 from cleanup.runs import discovery
-from tests.lab import RUN_PATH, Lab
+from tests.tools.checkout import CHECKOUT
+from tests.tools.lab import RUN_PATH, Lab
 
-CHECKOUT = Path(__file__).resolve().parent.parent.parent
+pytestmark = pytest.mark.one_engine(by="function")
+
+
 FILES = 100_000
 MEBIBYTE = 1 << 20
 

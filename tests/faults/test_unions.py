@@ -21,7 +21,7 @@ from tests.faults import means, mounts, unions
 from tests.faults.means import Unavailable, skip_or_fail
 from tests.faults.scene import Scene, inodes, is_root, scene_of
 from tests.faults.unions import ARRANGEMENTS, SIGNS
-from tests.lab import RUN_PATH, Lab, snapshot
+from tests.tools.lab import RUN_PATH, Lab, snapshot
 
 pytestmark = [pytest.mark.django_db, pytest.mark.skipif(not is_root(), reason="only root may mount")]
 

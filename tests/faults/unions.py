@@ -16,7 +16,7 @@ from cleanup.models import StagingRoot
 from cleanup.storage.nas import challenge, ways
 from tests.faults import mounts
 from tests.faults.means import mounted
-from tests.lab import Lab
+from tests.tools.lab import Lab
 
 Arrangement = Callable[[Lab, StagingRoot], AbstractContextManager[None]]
 

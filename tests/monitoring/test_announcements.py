@@ -18,7 +18,10 @@ from cleanup.models import Access, Announcement, Forecast, RetentionPolicy, Run,
 from cleanup.monitoring import announcements, forecasts
 from cleanup.runs import discovery, holds
 from cleanup.sweeps import all_roots, rehearsal
-from tests.lab import Lab
+from tests.tools.lab import Lab
+
+pytestmark = pytest.mark.one_engine
+
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 EVENING = datetime(2026, 6, 15, 18, 0, tzinfo=UTC)
@@ -61,6 +64,7 @@ def passed(root: StagingRoot, now: datetime) -> all_roots.Swept:
     return all_roots.sweep(now=now, timed=True, roots=[root])
 
 
+@pytest.mark.both_engines
 def test_the_evening_before_says_what_the_pass_then_takes(
     stock: Any, root: StagingRoot, mailing: None, client: Client, time_machine: Any
 ) -> None:
@@ -81,6 +85,7 @@ def test_the_evening_before_says_what_the_pass_then_takes(
     assert (swept.count(all_roots.Action.CLEARED), swept.bytes_freed) == (12, told.bytes)
 
 
+@pytest.mark.both_engines
 def test_it_is_told_once_whoever_looks_and_at_the_same_moment(
     stock: Any, root: StagingRoot, mailing: None, monkeypatch: Any
 ) -> None:
@@ -101,6 +106,7 @@ def test_it_is_told_once_whoever_looks_and_at_the_same_moment(
     assert (Announcement.objects.count(), len(mail.outbox)) == (1, 1)
 
 
+@pytest.mark.both_engines
 def test_it_is_told_once_where_another_host_tells_it_between_two_looks(
     stock: Any, root: StagingRoot, mailing: None
 ) -> None:

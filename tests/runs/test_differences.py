@@ -24,7 +24,7 @@ from cleanup.storage import hashing
 from cleanup.sweeps.all_roots import Action, clear, sweep
 from tests.faults import means
 from tests.faults.scene import Scene, set_scene
-from tests.lab import METADATA, Lab
+from tests.tools.lab import METADATA, Lab
 
 pytestmark = pytest.mark.django_db
 

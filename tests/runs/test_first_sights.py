@@ -19,7 +19,7 @@ from cleanup.rules.gates import Gate, GateResult
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, inspection
 from cleanup.sweeps import all_roots, policy_preview
-from tests.lab import METADATA, RUN_PATH, Lab, touch
+from tests.tools.lab import METADATA, RUN_PATH, Lab, touch
 
 pytestmark = pytest.mark.django_db
 

@@ -13,7 +13,7 @@ from cleanup.models import ClearAttempt, Run
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, inspection
 from tests.faults.scene import Scene, set_scene
-from tests.lab import METADATA, Lab, touch
+from tests.tools.lab import METADATA, Lab, touch
 
 pytestmark = pytest.mark.django_db(transaction=True)
 TILE = "tiles/t_0001.tif"
@@ -34,7 +34,7 @@ def scene(lab: Lab, root: Any, now: datetime, request: pytest.FixtureRequest) ->
 
 def redate(run: Path) -> None:
     """The signature of a file is made of its size and time when it was copied."""
-    from tests.lab import read_sync_state, write_sync_state
+    from tests.tools.lab import read_sync_state, write_sync_state
 
     said = read_sync_state(run)
     said["files"][TILE]["synced_signature"][1] = (run / TILE).stat().st_mtime_ns

@@ -26,7 +26,7 @@ from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, gone, held, holds, inspection, likenesses, moving
 from cleanup.runs.reregistration import Order
 from cleanup.sweeps import all_roots
-from tests.lab import METADATA, RUN_PATH, Lab, manifest_of, some_files, touch
+from tests.tools.lab import METADATA, RUN_PATH, Lab, manifest_of, some_files, touch
 
 pytestmark = pytest.mark.django_db
 

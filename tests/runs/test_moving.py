@@ -24,9 +24,9 @@ from cleanup.runs import discovery, holds, moving, orphans
 from cleanup.runs.moving import Move, NotMoved
 from cleanup.runs.reregistration import Action, Order, Outcome
 from tests.faults.scene import Scene, everything, scene_of
-from tests.lab import METADATA, RUN_PATH, Lab, read_ingest
+from tests.tools.lab import METADATA, RUN_PATH, Lab, read_ingest
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
 
 OLD, NEW = "CONFOCAL_01/PROJ-0042", "CONFOCAL_01/PROJ-0042-cortex"
 NEW_PATH = RUN_PATH.replace(OLD, NEW)

@@ -22,7 +22,7 @@ from cleanup.storage import run_paths
 from cleanup.storage.staging import beyond_bytes, run_tree
 from cleanup.storage.staging.beyond_bytes import BeyondBytes
 from tests.faults.scene import Scene, set_scene
-from tests.lab import METADATA, Lab, date_everything
+from tests.tools.lab import METADATA, Lab, date_everything
 
 pytestmark = pytest.mark.django_db(transaction=True)
 TILE, STREAM = "tiles/t_0001.tif", "user.DosStream.calibration:$DATA"

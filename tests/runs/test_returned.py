@@ -22,9 +22,9 @@ from cleanup.runs import discovery, inspection, reregistration, set_aside
 from cleanup.runs.reregistration import Order
 from cleanup.storage.staging import records
 from cleanup.sweeps import all_roots
-from tests.lab import METADATA, RUN_PATH, Lab, read_ingest, read_sync_state, snapshot, touch
+from tests.tools.lab import METADATA, RUN_PATH, Lab, read_ingest, read_sync_state, snapshot, touch
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 HISTORY = ["staging", "complete", "sync_queued", "sync_verified", "cleared"]
@@ -61,6 +61,7 @@ def record_of(run: Path) -> bytes:
     return (run / METADATA / "ingest.json").read_bytes()
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("told", [True, False])
 def test_it_is_cleared_again_and_its_history_gets_no_second_end(
     lab: Lab, root: StagingRoot, now: datetime, told: bool

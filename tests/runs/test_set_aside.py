@@ -23,9 +23,19 @@ from cleanup.runs.moving import Move
 from cleanup.runs.reregistration import Order
 from cleanup.runs.set_aside import NotSetAside
 from cleanup.storage import desktop_files
-from tests.lab import METADATA, RUN_PATH, Lab, census, read_sync_state, snapshot, some_files, touch, write_sync_state
+from tests.tools.lab import (
+    METADATA,
+    RUN_PATH,
+    Lab,
+    census,
+    read_sync_state,
+    snapshot,
+    some_files,
+    touch,
+    write_sync_state,
+)
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
 
 FILE = b"tiles/extra.tif"
 FOLDER = "CONFOCAL_01/PROJ-0042/Runs/.exlab-set-aside"
@@ -67,6 +77,7 @@ def refused(now: datetime, *names: bytes) -> NotSetAside:
     return caught.value
 
 
+@pytest.mark.both_engines
 def test_the_file_goes_beside_the_run_and_the_run_can_be_cleared(path: Path, root: StagingRoot, now: datetime) -> None:
     before, ino = snapshot(path), (path / "tiles/extra.tif").stat().st_ino
     (row,) = move(now)
@@ -83,6 +94,7 @@ def test_the_file_goes_beside_the_run_and_the_run_can_be_cleared(path: Path, roo
     assert aside(path).read_bytes() == b"more"
 
 
+@pytest.mark.both_engines
 def test_put_back_it_lies_where_it_was(path: Path, now: datetime) -> None:
     before = snapshot(path)
     (row,) = move(now)

@@ -26,9 +26,9 @@ from cleanup.web.runs.status_text import Standing
 from cleanup.web.runs.status_text import stand as standing_of
 from tests.faults import mounts
 from tests.faults.means import Unavailable, reader_here, replaced, skip_or_fail
-from tests.lab import Lab
+from tests.tools.lab import Lab
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
 
 RUNS = [f"CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-1{day}T14-32" for day in range(5, 9)]
 SLOW = RUNS[0]

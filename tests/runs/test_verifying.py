@@ -31,9 +31,9 @@ from cleanup.sweeps import all_roots
 from tests.clears.test_renumbered import drifting
 from tests.faults import means, mounts
 from tests.faults.means import before, change_keeping_size_and_time, failing, replaced
-from tests.lab import METADATA, RUN_PATH, Lab, snapshot
+from tests.tools.lab import METADATA, RUN_PATH, Lab, snapshot
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine]
 
 TILE, MANIFEST = "tiles/t_0001.tif", f"{METADATA}/checksums.sha256"
 MINUTE = timedelta(minutes=1)
@@ -266,6 +266,7 @@ def test_one_whose_worker_is_gone_ends(place: Place, phase: str) -> None:
 # What an admin may accept
 
 
+@pytest.mark.both_engines
 def test_accepted_bytes_clear_by_a_person_with_a_proof_of_their_own(place: Place) -> None:
     place.both(rewrite)
     assert place.clear().reason == Reason.NAS_CHECKSUM_MISMATCH
@@ -438,6 +439,7 @@ def test_accepted_twice_it_is_accepted_once(place: Place) -> None:
     assert AcceptedBytes.objects.standing().get().actor == "eve"
 
 
+@pytest.mark.both_engines
 def test_withdrawn_it_counts_no_more_even_amid_a_clear(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     without_manifest(place)
     place.accept()

@@ -13,6 +13,8 @@ from cleanup.storage.mounts import Mount, mount_of
 from tests.faults import mounts
 from tests.faults.mounts import Enter
 
+pytestmark = pytest.mark.one_engine(by="function")
+
 
 def mount_at(path: Path) -> Mount:
     descriptor = os.open(path, os.O_RDONLY)

@@ -6,6 +6,8 @@ import pytest
 
 from cleanup.storage import desktop_files
 
+pytestmark = pytest.mark.one_engine(by="function")
+
 
 @dataclass(frozen=True)
 class File:

@@ -21,6 +21,9 @@ from tests.faults import mounts
 from tests.faults.means import fill
 from tests.faults.mounts import Enter
 
+pytestmark = pytest.mark.one_engine(by="function")
+
+
 MIB = 1 << 20
 Disk = Callable[..., Path]
 

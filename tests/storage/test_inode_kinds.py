@@ -12,6 +12,8 @@ from tests.faults import mounts
 from tests.faults.means import Unavailable, need_root, skip_or_fail, tiny_disk
 from tests.faults.mounts import Enter
 
+pytestmark = pytest.mark.one_engine(by="function")
+
 
 def forget_names() -> None:
     """Let the kernel forget the names and inodes that it holds in memory."""

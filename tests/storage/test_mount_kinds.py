@@ -2,15 +2,18 @@
 
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from cleanup.storage.mount_kinds import TABLE, Acceptance, Kind, is_plain_local, judge, kind_of
 from cleanup.storage.mounts import Mount
 from cleanup.storage.places import Place
+from tests.tools.checkout import CHECKOUT
 
-DOCS = Path(__file__).resolve().parents[2] / "docs/mounts.md"
+pytestmark = pytest.mark.one_engine(by="function")
+
+
+DOCS = CHECKOUT / "docs/mounts.md"
 FLAGS = [(False, False), (True, False), (False, True), (True, True)]
 
 

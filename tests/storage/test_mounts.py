@@ -11,6 +11,9 @@ from cleanup.storage.mounts import Mount, UnknownMount, mount_of, parse
 from tests.faults.means import Unavailable, mounted, skip_or_fail, tiny_disk
 from tests.faults.mounts import Enter
 
+pytestmark = pytest.mark.one_engine(by="function")
+
+
 LINES = {
     b"22 27 0:21 / /proc rw,relatime - proc proc rw": Mount(
         22, os.makedev(0, 21), "/", "/proc", "proc", "proc", ("rw", "relatime", "rw")

@@ -15,7 +15,10 @@ from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, orphans
 from cleanup.storage import passed_over
 from cleanup.storage.staging.walk import Shape, walk
-from tests.lab import RUN_PATH, Lab, outlines
+from tests.tools.lab import RUN_PATH, Lab, outlines
+
+pytestmark = pytest.mark.one_engine(by="function")
+
 
 PROJECT = "PROJ-0042"
 LEAF = "Run_2026-04-17T14-32"

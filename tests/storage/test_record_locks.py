@@ -9,7 +9,9 @@ import pytest
 
 from cleanup.storage import record_locks, run_paths
 from tests.faults.means import flocked_elsewhere
-from tests.lab import METADATA
+from tests.tools.lab import METADATA
+
+pytestmark = pytest.mark.one_engine(by="function")
 
 
 @pytest.fixture

@@ -11,6 +11,9 @@ from cleanup.storage import removals
 from cleanup.storage.removals import counted
 from tests.faults.means import flocked_elsewhere
 
+pytestmark = pytest.mark.one_engine(by="function")
+
+
 _REMOVING = """
 import sys
 from cleanup.storage.removals import counted

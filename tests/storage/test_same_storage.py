@@ -17,6 +17,8 @@ from tests.faults import mounts
 from tests.faults.means import mounted, tiny_disk
 from tests.faults.mounts import Enter
 
+pytestmark = pytest.mark.one_engine(by="function")
+
 
 def at(path: Path) -> Place:
     """The place of a directory, as another process would hand it over."""

@@ -5,6 +5,9 @@ import pytest
 from cleanup.storage.run_paths import RunPath
 from cleanup.storage.twin_paths import NAMED, LayoutError, as_one_name, parse_layout, twin_path
 
+pytestmark = pytest.mark.one_engine(by="function")
+
+
 RUN = RunPath("CONFOCAL_01", "PROJ-0042", "Runs", "Run_2026-04-17T14-32")
 TEST_RUN = RunPath("CONFOCAL_01", "Cortex Q3", "TestRuns", "TestRun_2026-04-17T14-32")
 

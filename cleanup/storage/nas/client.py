@@ -24,6 +24,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, Self
 
+import cleanup
 from cleanup.storage import hashing, linux, markers, places, run_paths
 from cleanup.storage.mounts import UnknownMount
 from cleanup.storage.nas import challenge, clock, extras, processes, ways
@@ -348,7 +349,7 @@ class NasReader:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                cwd=os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))),
+                cwd=os.path.dirname(os.path.dirname(os.path.abspath(cleanup.__file__))),  # where it finds us
                 start_new_session=True,
             )
         except OSError as error:

@@ -1,0 +1,136 @@
+"""What an upgrade makes of the rows that there are, and that going back and up again makes nothing else of them."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, Permission, User
+from django.core.management import call_command
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+from cleanup import clear_run
+from cleanup.models import Access, ClearAttempt, Instrument, Project, Run, Tone
+from cleanup.runs import discovery
+from tests.tools.lab import RUN_PATH, Lab, census
+
+BEFORE, COLUMNS = "0005_groups", "0006_pages"
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def migrate(transactional_db: None) -> Iterator[Callable[[str], Any]]:
+    """Bring the tables to a migration, and hand out the models of that time; afterwards they are as new."""
+
+    def migrate(name: str) -> Any:
+        call_command("migrate", "cleanup", name, verbosity=0)
+        return MigrationExecutor(connection).loader.project_state([("cleanup", name)]).apps.get_model
+
+    yield migrate
+    call_command("migrate", verbosity=0)
+
+
+@pytest.fixture
+def upgraded(migrate: Callable[[str], Any], now: Any) -> None:
+    """A database of before with a run of each kind, and a person with a permission of their own, brought up to date."""
+    model = migrate(BEFORE)
+    root = model("cleanup", "StagingRoot").objects.create(name="lab", host="lab-pc", path="/srv/lab", token="t")
+
+    def run(leaf: str, **fields: Any) -> Any:
+        place = {"run_path": f"FLOW_01/PROJ-0060/Runs/{leaf}", "equipment": "FLOW_01", "project": "PROJ-0060"}
+        place |= {"run_kind": "experimental", "leaf": leaf, "first_seen_at": now}
+        return model("cleanup", "Run").objects.create(root=root, **{**place, **fields})
+
+    run("verified", state="sync_verified", verified_at=now, project_name="Dose response")
+    run("incomplete", problem="ingest_missing")
+    run("cleared", state="cleared", cleared_at=now)
+    run("odd", state="cleared", cleared_at=now, problem="ingest_missing")
+    run("gone", gone_at=now, equipment="CONFOCAL_01", project="PROJ-0042")
+    for leaf, phase, reason in (("going", "committed", ""), ("left over", "done", "io_error"), ("settled", "done", "")):
+        cleared = run(leaf, state="cleared", cleared_at=now)
+        attempt = {"host": "lab-pc", "requester": "operator", "actor": "mkhan", "phase": phase, "reason": reason}
+        model("cleanup", "ClearAttempt").objects.create(run=cleared, **attempt, created_at=now, phase_at=now)
+    User.objects.create_user("mkhan").user_permissions.add(Permission.objects.get(codename="clear_run"))
+    User.objects.create_user("guest")
+    call_command("migrate", verbosity=0)
+
+
+def judged() -> dict[str, tuple[bool, int, bool]]:
+    return {run.leaf: (run.here, run.tone, run.judged < run.doubts) for run in Run.objects.all()}
+
+
+def places() -> list[str]:
+    """Who has a place everywhere."""
+    return sorted(str(place.group or place.user) for place in Access.objects.filter(root=None, equipment=""))
+
+
+def test_an_upgrade_fills_the_new_tables(upgraded: None) -> None:
+    gone, to_be_judged = (False, Tone.DONE, False), (True, Tone.WAIT, True)
+    assert judged() == {
+        "verified": to_be_judged,
+        "incomplete": to_be_judged,
+        "cleared": gone,
+        "odd": to_be_judged,
+        "gone": gone,
+        "going": to_be_judged,
+        "left over": to_be_judged,
+        "settled": gone,
+    }
+    assert set(Instrument.objects.values_list("equipment", flat=True)) == {"FLOW_01", "CONFOCAL_01"}
+    assert dict(Project.objects.values_list("code", "title")) == {"PROJ-0060": "Dose response", "PROJ-0042": ""}
+    assert places() == ["mkhan", "operator", "viewer"]
+    assert Group.objects.get(name="viewer").permissions.filter(codename="view_clearbatch").exists()
+
+
+def test_back_to_the_columns_and_up_again(upgraded: None, migrate: Callable[[str], Any]) -> None:
+    """What was judged, named, opened and narrowed meanwhile stays."""
+    Run.objects.filter(leaf="verified").update(tone=Tone.GO, judged=1)
+    Run.objects.filter(leaf="cleared").update(doubts=3, judged=3)
+    Instrument.objects.filter(equipment="FLOW_01").update(public=True)
+    Project.objects.filter(code="PROJ-0060").update(title="Dose and response")
+    Access.objects.filter(group__name="viewer").delete()
+    Access.objects.filter(user__username="mkhan").update(equipment="FLOW_01")
+    rows = judged()
+    tokens = set(Instrument.objects.values_list("equipment", "token", "public"))
+    migrate(COLUMNS)
+    call_command("migrate", verbosity=0)
+    assert judged() == rows
+    assert set(Instrument.objects.values_list("equipment", "token", "public")) == tokens
+    assert Project.objects.get(code="PROJ-0060").title == "Dose and response"
+    assert places() == ["operator"]
+    assert Access.objects.get(user__username="mkhan").equipment == "FLOW_01"
+    assert Access.objects.count() == 2
+
+
+@pytest.mark.exhaustive
+def test_all_the_way_back_and_up_again(upgraded: None, migrate: Callable[[str], Any]) -> None:
+    """The columns and tables go, and come back as after the upgrade; attempts and runs are kept."""
+    rows, runs, attempts = judged(), Run.objects.count(), ClearAttempt.objects.count()
+    Access.objects.filter(group__name="viewer").delete()
+    model = migrate(BEFORE)
+    assert model("cleanup", "Run").objects.count() == runs
+    call_command("migrate", verbosity=0)
+    assert judged() == rows
+    assert ClearAttempt.objects.count() == attempts
+    assert Instrument.objects.count() == Project.objects.count() == 2
+    assert places() == ["mkhan", "operator", "viewer"]
+
+
+def test_a_lab_of_the_version_before_goes_on_without_a_command(
+    migrate: Callable[[str], Any], lab: Lab, root: Any, now: Any
+) -> None:
+    """Its run is proven and cleared, and the marker that it lacked is laid. Costs migrations of some seconds."""
+    lab.run()
+    discovery.discover(root, now=now)
+    (marker,) = lab.staging.glob(".exlab-staging-*")
+    marker.unlink()
+    migrate("0008_indexes")
+    call_command("migrate", verbosity=0)
+    (run,) = Run.objects.with_root()
+    assert (run.root.nas_layout, run.twin_key, run.record_format) == ("run-path", "", "ingest")
+    files, size = census(lab.staging / RUN_PATH)
+    assert clear_run(run, now=now) == (files, size)
+    assert marker.exists()
+    discovery.discover(run.root, now=now)
+    assert Run.objects.get().twin_key

@@ -1,0 +1,203 @@
+"""What is told of a pass before it and what the pass then takes is the same, whatever was written of policies before.
+
+Three tell it: the question of a breaker, the forecast, and the pass itself; here also for the second pass of two.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+import time_machine
+from django.db import transaction
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from cleanup.clears.run_action import RunAction
+from cleanup.models import DiskUsage, Outcome, RetentionPolicy, Run, StagingRoot, Sweep, SweepBreaker
+from cleanup.rules import anomalies
+from cleanup.rules.anomalies import Clock
+from cleanup.rules.policy import Stage
+from cleanup.runs import inspection
+from cleanup.sweeps import breakers as sweep_breakers
+from cleanup.sweeps import one_root, outlook, policy_preview, rehearsal
+from cleanup.sweeps.all_roots import Action, sweep
+from tests.tools.archive import archive, clears_rows
+from tests.tools.lab import Lab
+
+pytestmark = pytest.mark.django_db
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+NEVER_ABNORMAL = 3
+
+
+@pytest.fixture(autouse=True)
+def _pattern(lab: Lab, root: StagingRoot, now: datetime) -> None:
+    """The run of which the examples' are copies; it outlives them."""
+    archive(lab, root, now, runs=0)
+
+
+_hours = st.sampled_from([0, 20, 72, 168, 2000])
+_version = st.fixed_dictionaries(
+    {
+        "where": st.sampled_from(["lab", "root", "FLOW_01", "CONFOCAL_01"]),
+        "stage": st.sampled_from([None, None, "promote", Stage.OFF]),
+    },
+    optional={
+        "mode": st.sampled_from(["scheduled", "scheduled", "manual"]),
+        "retain_hours": _hours,
+        "min_retain_hours": st.sampled_from([0, 20]),
+        "max_bytes": st.sampled_from([1_000, 4_000, 9_000]),
+        "max_runs": st.sampled_from([1, 5, 11]),
+        "free": st.sampled_from([(5_000, 9_000), (2_000, 20_000), (500, 3_000)]),
+        "budget_runs": st.sampled_from([1, 2, 4]),
+        "budget_bytes": st.sampled_from([1_500, 3_000]),
+        "max_share": st.sampled_from([0.3, 0.5, 1.0]),
+    },
+)
+_examples = {
+    "versions": st.lists(_version, min_size=1, max_size=5),
+    "free": st.sampled_from([1_000, 4_000, 30_000]),
+    "goes_on": st.booleans(),
+}
+_settings = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
+
+
+class Undo(Exception):
+    """Ends an example: nothing of it is kept."""
+
+
+def write(said: dict[str, Any], root: StagingRoot, now: datetime) -> None:
+    """One version of a policy; what makes no sense in its scope is left out."""
+    fields = dict(said)
+    where, stage = fields.pop("where"), fields.pop("stage")
+    if free := fields.pop("free", None):
+        fields |= {"free_start_bytes": free[0], "free_stop_bytes": free[1]}
+    narrow = where not in ("lab", "root")
+    limits = ("max_bytes", "max_runs", "free_start_bytes", "free_stop_bytes")
+    bounds = ("budget_runs", "budget_bytes", "max_share")
+    for name in (*(limits if where != "root" else ()), *(bounds if narrow else ())):
+        fields.pop(name, None)
+    before = RetentionPolicy.objects.filter(
+        root=root if where == "root" else None, equipment=where if narrow else ""
+    ).order_by("-version")
+    hours = fields.get("retain_hours", getattr(before.first(), "retain_hours", None))
+    floor = fields.get("min_retain_hours", getattr(before.first(), "min_retain_hours", None))
+    if hours is not None and floor is not None and floor > hours:
+        fields["min_retain_hours"] = hours
+    scope: dict[str, Any] = {"root": root if where == "root" else None, "equipment": where if narrow else ""}
+    rehearse = False if stage is Stage.OFF else None
+    version = RetentionPolicy.objects.add_version(author="ada", now=now, rehearse=rehearse, **scope, **fields)
+    if stage == "promote" and version.rehearsal == Stage.REHEARSING:
+        rehearsal.promote(version, "ada", now)
+
+
+def frees(freed: list[int]) -> Any:
+    """The stand-in for a clear, on a disk that gives back what a run holds."""
+    clear = clears_rows()
+
+    def take(run: Run, *arguments: Any, **more: Any) -> RunAction:
+        allocated = inspection.stored_facts(run).allocated_bytes or 0
+        freed.append(allocated)
+        return replace(clear(run, *arguments, **more), allocated=allocated)
+
+    return take
+
+
+def go(now: datetime) -> set[int]:
+    """The runs that a timed pass takes."""
+    told = sweep(now=now, timed=True, clock=Clock(wall=now, boot_id="a", boot_seconds=now.timestamp()))
+    gone = {run.run_path for run in told.runs if run.action is Action.CLEARED}
+    return set(Run.objects.filter(run_path__in=gone).values_list("pk", flat=True))
+
+
+def stopped(at: datetime) -> bool:
+    return Sweep.objects.filter(now=at).get().outcome == Outcome.STOPPED
+
+
+def check(root: StagingRoot, first: datetime, *, goes_on: bool) -> None:
+    """Two passes, an hour apart, against what was told before the first of them."""
+    instants = [first, first + HOUR]
+    shown = set(outlook.would_take(root, first).runs)
+    told = policy_preview.outlooks(root, instants, lambda _at: RetentionPolicy.objects.scoped())
+    assert {run.pk for run in told[0].going} == shown
+    took = go(first)
+    assert stopped(first) == bool(told[0].sights)
+    if told[0].sights:
+        assert not took
+        breaker = SweepBreaker.objects.get(closed_at=None)
+        assert set(breaker.lets_go.runs) == shown
+        assert not sweep_breakers.question(breaker, now=first).more
+        if goes_on:
+            assert sweep_breakers.go_on(breaker, actor="ada", note="", now=first)
+            again = policy_preview.outlooks(root, [first + HOUR], lambda _at: RetentionPolicy.objects.scoped())
+            took = go(first + HOUR)
+            assert stopped(first + HOUR) == bool(again[0].sights)
+            assert shown <= took or again[0].sights or RetentionPolicy.objects.count() == 0
+            if not again[0].sights:
+                assert took == {run.pk for run in again[0].going}
+        return
+    assert took == shown
+    second = go(instants[1])
+    assert stopped(instants[1]) == bool(told[1].sights)
+    assert second == (set() if told[1].sights else {run.pk for run in told[1].going})
+
+
+def run_example(
+    versions: list[dict[str, Any]],
+    free: int,
+    lab: Lab,
+    root: StagingRoot,
+    now: datetime,
+    patch: pytest.MonkeyPatch,
+    *,
+    goes_on: bool,
+) -> None:
+    patch.setattr(anomalies, "MIN_RUNS", NEVER_ABNORMAL)
+    freed: list[int] = []
+    patch.setattr(one_root, "take", frees(freed))
+    try:
+        with transaction.atomic(), time_machine.travel(now, tick=False) as traveller:
+            archive(lab, root, now - DAY, runs=5, days=10)
+            archive(lab, root, now - DAY + HOUR, runs=4, equipment="CONFOCAL_01", days=3)
+            archive(lab, root, now - 2 * HOUR, runs=3, days=0.75)
+            Run.objects.exclude(bytes=0).update(here=True)
+            patch.setattr(one_root.Pass, "_free_bytes", lambda _self: free + sum(freed))
+            DiskUsage.objects.create(root=root, at=now, free_bytes=free, total_bytes=100_000)
+            for number, said in enumerate(versions):
+                write(said, root, now - 3 * DAY + number * HOUR)
+            traveller.move_to(now)
+            check(root, now, goes_on=goes_on)
+            raise Undo
+    except Undo:
+        root.refresh_from_db()
+
+
+@given(**_examples)
+@settings(max_examples=20, derandomize=True, phases=[Phase.generate], **_settings)  # type: ignore[arg-type]
+def test_question_forecast_and_pass_agree(
+    versions: Any,
+    free: int,
+    goes_on: bool,
+    lab: Lab,
+    root: StagingRoot,
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Costs two seconds: twenty small labs."""
+    run_example(versions, free, lab, root, now, monkeypatch, goes_on=goes_on)
+
+
+@pytest.mark.exhaustive
+@given(**_examples)
+@settings(max_examples=40, **_settings)  # type: ignore[arg-type]
+def test_they_always_do(
+    versions: Any,
+    free: int,
+    goes_on: bool,
+    lab: Lab,
+    root: StagingRoot,
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run_example(versions, free, lab, root, now, monkeypatch, goes_on=goes_on)

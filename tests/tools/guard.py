@@ -1,0 +1,87 @@
+"""The removal guard: while tests run, nothing outside their own directories can be removed or renamed."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.tools.checkout import CHECKOUT
+
+# What Python and the test tools keep in a checkout for themselves.
+HOUSEKEEPING = [CHECKOUT / name for name in (".hypothesis", ".pytest_cache", "test-results")]
+
+
+class RemovalOutsideTests(BaseException):
+    """Not an Exception, so that no handler in the product takes it for an error of the disk."""
+
+
+class Guard:
+    """An audit hook on removals and renames. Hooks cannot be taken away again, so this one can be switched off."""
+
+    def __init__(self) -> None:
+        self.allowed: list[bytes] = []
+        self.active = False
+        self.violations: list[str] = []
+
+    def allow(self, *directories: Path) -> None:
+        self.allowed += [os.fsencode(directory.resolve()) for directory in directories]
+
+    def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.active:
+            return
+        if event in ("os.remove", "os.rmdir", "shutil.rmtree"):
+            path, directory, *_rest = (*arguments, None)
+            self.check(event, path, directory)
+        elif event == "os.rename":
+            source, target, source_directory, target_directory = arguments
+            self.check(event, source, source_directory)
+            self.check(event, target, target_directory)
+
+    def check(self, event: str, path: Any, directory: int | None = None) -> None:
+        """Raise unless `path`, relative to a directory's descriptor, lies where tests may remove."""
+        place = place_of(path, directory)
+        if self._is_allowed(place):
+            return
+        self.violations.append(f"{event} {os.fsdecode(place)}")
+        raise RemovalOutsideTests(self.violations[-1])
+
+    def guarded(self, rename: Callable[..., None]) -> Callable[..., None]:
+        """A wrapper for the rename that Python does not offer, which raises no audit event."""
+
+        def checked(source_directory: int, source: bytes, target_directory: int, target: bytes) -> None:
+            if self.active:
+                self.check("renameat2", source, source_directory)
+                self.check("renameat2", target, target_directory)
+            rename(source_directory, source, target_directory, target)
+
+        return checked
+
+    def _is_allowed(self, place: bytes) -> bool:
+        # Hypothesis tidies up after itself with `os.renames`, which tries the folder above as well.
+        if b"/__pycache__/" in place or Path(os.fsdecode(place)) in HOUSEKEEPING:
+            return True
+        return any(place.startswith(directory + b"/") for directory in self.allowed)
+
+
+def place_of(path: Any, directory: int | None = None) -> bytes:
+    """The absolute name of an entry. Links on the way to it are followed, the entry itself is not."""
+    name = os.fsencode(path)
+    if not name.startswith(b"/"):
+        name = (os.getcwdb() if directory in (None, -1) else _name_of(directory)) + b"/" + name
+    parent, leaf = os.path.split(name.rstrip(b"/"))
+    return os.path.realpath(parent) + b"/" + leaf
+
+
+def _name_of(directory: int) -> bytes:
+    """The path of an open directory; of the nearest one above it that has a path the kernel can spell."""
+    try:
+        return os.readlink(f"/proc/self/fd/{directory}".encode())
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+    above = os.open("..", os.O_PATH | os.O_DIRECTORY, dir_fd=directory)
+    try:
+        return _name_of(above)
+    finally:
+        os.close(above)

@@ -1,0 +1,108 @@
+"""People, and a lab that has been discovered, at the instant at which tests take place."""
+
+import copy
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import time_machine
+from django.conf import settings as project
+from django.test import Client
+
+from tests.tools.lab import Lab, touch
+
+if TYPE_CHECKING:
+    from cleanup.models import Run, StagingRoot
+
+SAFE = "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-17T14-32"
+TEST_RUN = "CONFOCAL_01/PROJ-0042/TestRuns/TestRun_2026-04-17T09-12"
+QUEUED = "CONFOCAL_01/PROJ-0051/Runs/Run_2026-05-02T08-00"
+EXTRA = "FLOW_01/PROJ-0060/Runs/Run_2026-05-28T16-20"
+TOUCHED = "FLOW_01/PROJ-0060/Runs/Run_2026-05-29T16-20"
+BROKEN = "PLATE_READER_02/PROJ-0007/Runs/Run_2026-03-11T07-05"
+
+
+@pytest.fixture(autouse=True)
+def _clock(now: datetime) -> Iterator[None]:
+    with time_machine.travel(now, tick=False):
+        yield
+
+
+@pytest.fixture
+def people(db: None, settings: Any) -> SimpleNamespace:
+    """A client for everybody: `operator`, `viewer`, `stranger` without a group, `admin`, and `nobody` signed in."""
+    from django.contrib.auth.models import Group, User
+
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real one is slow on purpose
+    users = {name: User.objects.create_user(name, password=name) for name in ("operator", "viewer", "stranger")}
+    for name in ("operator", "viewer"):
+        users[name].groups.add(Group.objects.get(name=name))
+    users["admin"] = User.objects.create_superuser("admin", password="admin")
+    clients = {name: Client(raise_request_exception=False) for name in users}
+    for name, client in clients.items():
+        client.force_login(users[name])
+    return SimpleNamespace(**clients, nobody=Client())
+
+
+@pytest.fixture
+def keeper(people: SimpleNamespace) -> Callable[..., Client]:
+    """A client of somebody who may do what an operator may, on one instrument or staging root alone."""
+    from django.contrib.auth.models import Permission, User
+
+    from cleanup.models import Access
+
+    def sign_in(**place: Any) -> Client:
+        user = User.objects.create_user(f"keeper-{User.objects.count()}")
+        user.user_permissions.set(Permission.objects.filter(group__name="operator"))
+        Access.objects.create(user=user, **place)
+        client = Client(raise_request_exception=False)
+        client.force_login(user)
+        return client
+
+    return sign_in
+
+
+@pytest.fixture
+def beating(db: None, now: datetime) -> None:
+    """A cluster that answers."""
+    from cleanup.models import Heartbeat
+
+    Heartbeat.objects.create(cluster=project.EXLAB_CLEAR_CLUSTER, host="lab-pc", at=now - timedelta(seconds=30))
+
+
+@pytest.fixture
+def runs(lab: Lab, root: "StagingRoot", now: datetime) -> "dict[str, Run]":
+    """One run of each kind, discovered, by run path."""
+    from cleanup.models import Run
+    from cleanup.runs import discovery
+
+    lab.run(SAFE)
+    lab.run(TEST_RUN, files={"plate.csv": b"1,2\n"})
+    lab.run(QUEUED, state="sync_queued", project_name="Second project")
+    extra = lab.run(EXTRA, project_name="Immune panel")
+    (extra / "notes after.txt").write_text("late")
+    touch(extra / "notes after.txt", datetime(2026, 5, 28, 17, tzinfo=now.tzinfo))
+    touched = lab.run(TOUCHED, project_name="Immune panel")
+    touch(touched / "stack.ome.xml", datetime(2026, 6, 1, tzinfo=now.tzinfo))
+    broken = lab.run(BROKEN)
+    (broken / ".exlab-wizard/ingest.json").write_text("{broken")
+    discovery.discover(root, now=now - timedelta(minutes=2))
+    return {run.run_path: run for run in Run.objects.with_root()}
+
+
+@pytest.fixture
+def many(runs: "dict[str, Run]") -> Callable[[int], None]:
+    """More runs like the safe one, as rows alone."""
+
+    def add(number: int) -> None:
+        for index in range(number):
+            run = copy.copy(runs[SAFE])
+            run.pk, run.leaf, run._state = None, f"Run_{index:05}", copy.copy(run._state)
+            run._state.adding = True
+            run.run_path = f"CONFOCAL_01/PROJ-0042/Runs/{run.leaf}"
+            run.identity = f"{index}:-:-"
+            run.save()
+
+    return add

@@ -1,0 +1,84 @@
+"""Signing in and out, and the pages for when something is wrong."""
+
+import pytest
+from django.test import Client
+
+from cleanup.web.runs import run_list as run_views
+from tests.tools.pages import SAFE
+
+pytestmark = pytest.mark.one_engine
+
+
+def test_signing_in_leads_to_where_one_wanted_to_go(people):
+    client = Client()
+    answer = client.post("/login/", {"username": "operator", "password": "operator", "next": "/?state=cleared"})
+    assert (answer.status_code, answer.url) == (302, "/?state=cleared")
+    assert client.get("/runs/").status_code == 200
+
+
+@pytest.mark.parametrize("elsewhere", ["https://evil.example/", "//evil.example", "javascript:alert(1)"])
+def test_signing_in_leads_nowhere_else(people, elsewhere):
+    answer = Client().post("/login/", {"username": "operator", "password": "operator", "next": elsewhere})
+    assert answer.url == "/"
+
+
+def test_a_wrong_password_says_so_and_no_more(people):
+    answer = Client().post("/login/", {"username": "operator", "password": "wrong"})
+    assert "do not belong together" in answer.content.decode()
+
+
+def test_signing_out_is_by_post(people):
+    assert people.operator.get("/logout/").status_code == 405
+    assert people.operator.post("/logout/").url == "/login/"
+    assert people.operator.get("/").status_code == 302
+
+
+def test_a_fragment_of_an_ended_session_takes_its_page_to_the_sign_in(people, runs):
+    headers = {"HX-Request": "true", "HX-Current-URL": "http://testserver/?equipment=FLOW_01"}
+    answer = people.nobody.get(f"/runs/{runs[SAFE].pk}/row/", headers=headers, follow=True)
+    assert answer.headers["HX-Redirect"] == "/login/?next=%2F%3Fequipment%3DFLOW_01"
+
+
+@pytest.mark.parametrize("elsewhere", ["http://evil.example/", "http://testserver//evil.example/", "nonsense"])
+def test_nor_does_a_fragment_of_an_ended_session(people, elsewhere):
+    headers = {"HX-Request": "true", "HX-Current-URL": elsewhere}
+    answer = people.nobody.get("/login/", headers=headers)
+    assert answer.headers["HX-Redirect"].startswith("/login/?next=%2F")
+    to = Client().get(answer.headers["HX-Redirect"]).context["next"]
+    assert Client().post("/login/", {"username": "operator", "password": "operator", "next": to}).url == "/"
+
+
+def test_nothing_at_an_address(people):
+    answer = people.operator.get("/nothing/")
+    assert answer.status_code == 404
+    assert "There is nothing at this address" in answer.content.decode()
+    assert people.nobody.get("/nothing/").status_code == 404
+
+
+def test_a_fault_of_ours(people, runs, monkeypatch):
+    def fall(*args, **kwargs):
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(run_views, "queue_is_silent", fall)
+    answer = people.operator.get("/runs/")
+    assert answer.status_code == 500
+    assert "Something went wrong here" in answer.content.decode()
+
+
+def test_every_page_carries_the_strict_policy(people, runs):
+    for client, address in (
+        (people.nobody, "/login/"),
+        (people.operator, "/runs/"),
+        (people.operator, f"/runs/{runs[SAFE].pk}/"),
+        (people.admin, "/admin/"),
+    ):
+        answer = client.get(address)
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'self'" in policy
+        assert "unsafe" not in policy
+        text = answer.content.decode()
+        assert " style=" not in text
+        assert "<style" not in text
+        assert " on" + "click=" not in text
+        assert "hx-on" not in text
+        assert "<script>" not in text
