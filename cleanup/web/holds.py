@@ -124,7 +124,7 @@ def hold_list(request: SignedIn) -> HttpResponse:
         "runs": len({hold.run_id for hold in found}),
         "now": now,
     }
-    return render(request, "cleanup/holds.html", context)
+    return render(request, "cleanup/holds/list.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -216,8 +216,8 @@ def _expect_may(user: User, run: Run) -> None:
 def _render(request: SignedIn, name: str, context: dict[str, Any], form: forms.Form) -> HttpResponse:
     """A form as a dialog for htmx, which shows nothing of an answer with an error status; else as a page."""
     if not wants_fragment(request):
-        return render(request, f"cleanup/{name}_form.html", context, status=422 if form.errors else 200)
-    response = render(request, f"cleanup/_{name}_dialog.html", context)
+        return render(request, f"cleanup/holds/{name}.html", context, status=422 if form.errors else 200)
+    response = render(request, f"cleanup/holds/_{name}_dialog.html", context)
     return reswap(retarget(response, "#slot"), "innerHTML")
 
 

@@ -78,7 +78,7 @@ def bench(request: SignedIn, token: uuid.UUID) -> HttpResponse:
         return redirect_to_login(request.get_full_path())
     if wants_fragment(request):
         return reload_page()
-    return _show(request, instrument, "cleanup/bench.html")
+    return _show(request, instrument, "cleanup/instruments/bench.html")
 
 
 @login_not_required
@@ -88,7 +88,7 @@ def bench_now(request: SignedIn, token: uuid.UUID) -> HttpResponse:
     instrument = _find(request, token)
     if instrument is None or not wants_fragment(request):
         return redirect("bench", token=token)
-    return _show(request, instrument, "cleanup/_bench.html")
+    return _show(request, instrument, "cleanup/instruments/_bench.html")
 
 
 def _show(request: SignedIn, instrument: Instrument, template: str) -> HttpResponse:
@@ -142,7 +142,7 @@ def instrument_list(request: SignedIn) -> HttpResponse:
         .order_by("equipment", "root__name")
     )
     page = Paginator(known, PAGE_SIZE).get_page(request.GET.get("page"))
-    return render(request, "cleanup/instruments.html", {"page": page, "many": MANY, "now": now})
+    return render(request, "cleanup/instruments/list.html", {"page": page, "many": MANY, "now": now})
 
 
 @require_safe
@@ -152,7 +152,7 @@ def instrument_card(request: SignedIn, pk: int) -> HttpResponse:
     instrument = get_object_or_404(permissions.instruments(request.user).select_related("root"), pk=pk)
     address = _address(request, instrument)
     context = {"instrument": instrument, "bench_address": address, "here_only": urlsplit(address).hostname in LOOPBACK}
-    return render(request, "cleanup/instruments_card.html", context)
+    return render(request, "cleanup/instruments/card.html", context)
 
 
 def _find(request: SignedIn, token: uuid.UUID) -> Instrument | None:

@@ -52,7 +52,7 @@ def batch_list(request: SignedIn) -> HttpResponse:
         )
         .order_by("-created_at", "-pk")
     )
-    return render(request, "cleanup/batches.html", {"batches": batches, "shown": SHOWN, "now": timezone.now()})
+    return render(request, "cleanup/clears/batches.html", {"batches": batches, "shown": SHOWN, "now": timezone.now()})
 
 
 @require_safe
@@ -61,7 +61,7 @@ def batch_detail(request: SignedIn, key: UUID) -> HttpResponse:
     batch = _find(request, key)
     if wants_fragment(request):
         return reload_page()
-    return _show(request, batch, timezone.now(), "cleanup/batch.html")
+    return _show(request, batch, timezone.now(), "cleanup/clears/batch.html")
 
 
 @require_safe
@@ -71,7 +71,7 @@ def batch_progress(request: SignedIn, key: UUID) -> HttpResponse:
     batch = _find(request, key)
     if not wants_fragment(request):
         return redirect("batch", key=key)
-    return _show(request, batch, timezone.now(), "cleanup/_batch.html")
+    return _show(request, batch, timezone.now(), "cleanup/clears/_batch.html")
 
 
 @require_POST
@@ -106,7 +106,7 @@ def _act(request: SignedIn, key: UUID, act: Callable[[ClearBatch, str, datetime]
         raise PermissionDenied
     act(batch, request.user.get_username(), now)
     if request.htmx:
-        return _show(request, _find(request, key), now, "cleanup/_batch.html")
+        return _show(request, _find(request, key), now, "cleanup/clears/_batch.html")
     return redirect("batch", key=key)
 
 

@@ -73,8 +73,9 @@ def _confirm(
         "now": now,
     }
     if not wants_fragment(request):
-        return render(request, "cleanup/clear_confirm.html", context, status=status)
-    answer = render(request, "cleanup/_confirm.html", context)  # htmx shows nothing of an answer with an error status
+        return render(request, "cleanup/clears/confirm.html", context, status=status)
+    # htmx shows nothing of an answer with an error status.
+    answer = render(request, "cleanup/clears/_confirm_dialog.html", context)
     if request.method == "POST":  # the form is meant for the row, this for the place of the dialog
         answer = reswap(retarget(answer, "#slot"), "innerHTML")
     return answer
@@ -102,7 +103,7 @@ def _ask_for(request: SignedIn, run: Run, now: datetime) -> HttpResponse:
             _tell(request, messages.ERROR, "Not cleared: this run may not go now, for the reason that stands here.")
     if request.htmx:
         row = run_rows.row_of(run, now, request.user, selection.picked(request))
-        return render(request, "cleanup/_row.html", {"row": row, "now": now})
+        return render(request, "cleanup/runs/_row.html", {"row": row, "now": now})
     return redirect("run-detail", pk=run.pk)
 
 
@@ -222,8 +223,8 @@ def _show(
         "now": now,
     }
     if request.htmx:  # which shows nothing of an answer with an error status
-        return render(request, "cleanup/_clear.html", context)
-    return render(request, "cleanup/clear_runs.html", context, status=status)
+        return render(request, "cleanup/clears/_confirm_runs.html", context)
+    return render(request, "cleanup/clears/confirm_runs.html", context, status=status)
 
 
 def _space_after(shown: Preview, root: StagingRoot) -> dict[str, Any] | None:

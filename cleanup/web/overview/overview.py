@@ -143,7 +143,7 @@ class Card:
 @require_safe
 @may_look
 def overview(request: SignedIn) -> HttpResponse:
-    return _show(request, "cleanup/overview.html")
+    return _show(request, "cleanup/overview/overview.html")
 
 
 @require_safe
@@ -152,7 +152,7 @@ def overview_now(request: SignedIn) -> HttpResponse:
     """The cards alone: what the overview asks for every 30 s."""
     if not wants_fragment(request):
         return redirect("overview")
-    return _show(request, "cleanup/_overview.html")
+    return _show(request, "cleanup/overview/_overview.html")
 
 
 def _show(request: SignedIn, template: str) -> HttpResponse:

@@ -56,7 +56,7 @@ def change_policy(request: SignedIn) -> HttpResponse:
     context: dict[str, Any] = {"where": where}
     if posted:  # what was typed stays, to be sent again with a scope that is known
         context["form"] = PolicyForm(data, scope=Scope(), before=None, scoped=[])
-    return render(request, "cleanup/policies_change.html", context, status=422 if where.errors else 200)
+    return render(request, "cleanup/policies/change.html", context, status=422 if where.errors else 200)
 
 
 def query_of(scope: Scope) -> str:
@@ -117,8 +117,8 @@ def _change(request: SignedIn, where: ScopeForm) -> HttpResponse:
         "now": now,
     }
     if request.htmx:  # which shows nothing of an answer with an error status
-        return render(request, "cleanup/_policy_form.html", context)
-    return render(request, "cleanup/policies_change.html", context, status=422 if form.errors else 200)
+        return render(request, "cleanup/policies/_form.html", context)
+    return render(request, "cleanup/policies/change.html", context, status=422 if form.errors else 200)
 
 
 def _go_to(request: SignedIn, address: str) -> HttpResponse:

@@ -110,7 +110,7 @@ def policy_list(request: SignedIn) -> HttpResponse:
         "unexplained": max(0, instruments.count() - SHOWN_INSTRUMENTS),
         "now": now,
     }
-    return render(request, "cleanup/policies.html", context)
+    return render(request, "cleanup/policies/list.html", context)
 
 
 @require_safe
@@ -141,7 +141,7 @@ def policy_detail(request: SignedIn, number: int) -> HttpResponse:
         ],
         "now": now,
     }
-    return render(request, "cleanup/policies_detail.html", context)
+    return render(request, "cleanup/policies/detail.html", context)
 
 
 @require_http_methods(["POST"])

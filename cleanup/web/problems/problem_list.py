@@ -122,7 +122,7 @@ def problem_list(request: SignedIn) -> HttpResponse:
         "hindrances": hindrances,
         "now": now,
     }
-    return render(request, "cleanup/problems.html", context)
+    return render(request, "cleanup/problems/list.html", context)
 
 
 @require_POST
@@ -184,7 +184,7 @@ def mark_gone(request: SignedIn, pk: int) -> HttpResponse:
     if request.method != "POST" or not form.is_valid():
         holds = run_holds.in_force(now).filter(run=run).order_by("created_at", "pk")
         context = {"orphan": orphan, "run": run, "form": form, "holds": holds, "now": now}
-        return render(request, "cleanup/problems_mark_gone.html", context, status=422 if form.errors else 200)
+        return render(request, "cleanup/problems/mark_gone.html", context, status=422 if form.errors else 200)
     path = visible(run.run_path)
     try:
         gone.mark_gone(run, actor=request.user.get_username(), reason=form.cleaned_data["note"], now=now)

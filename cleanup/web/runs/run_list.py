@@ -67,7 +67,7 @@ def run_list(request: SignedIn) -> HttpResponse:
         "next": page.after and address_of(chosen, after=page.after),
         "first": page.before and address_of(chosen),
     }
-    return render(request, "cleanup/run_list.html", {**context, **shown, "links": links})
+    return render(request, "cleanup/runs/list.html", {**context, **shown, "links": links})
 
 
 @require_safe
@@ -77,7 +77,7 @@ def run_row(request: SignedIn, pk: int) -> HttpResponse:
     now = timezone.now()
     run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     row = run_rows.row_of(run, now, request.user, selection.picked(request))
-    return render(request, "cleanup/_row.html", {"row": row, "now": now})
+    return render(request, "cleanup/runs/_row.html", {"row": row, "now": now})
 
 
 @require_safe
@@ -104,7 +104,7 @@ def run_changes(request: SignedIn) -> HttpResponse:
     if changed and chosen.get("state") != State.CLEARED:
         runs, troubled = run_rows.filtered(request.user, chosen, now), run_rows.troubled_roots(hindrances)
         context |= {"chosen": chosen, "totals": _totals(runs, chosen, troubled)}
-    return render(request, "cleanup/_changes.html", context)
+    return render(request, "cleanup/runs/_changes.html", context)
 
 
 def queue_is_silent(now: datetime, *, host: str | None = None) -> bool:

@@ -69,7 +69,7 @@ def sweep_list(request: SignedIn) -> HttpResponse:
     if wants_fragment(request):
         return reload_page()
     now, roots = timezone.now(), _roots(request.user)
-    return _show(request, roots, _waiting(roots, now), now, "cleanup/sweeps.html")
+    return _show(request, roots, _waiting(roots, now), now, "cleanup/sweeps/list.html")
 
 
 @require_safe
@@ -82,7 +82,7 @@ def sweep_changes(request: SignedIn) -> HttpResponse:
     waiting = _waiting(roots, now)
     if request.GET.get("seen") == _state(waiting):
         return HttpResponse(status=204)  # as it was: nothing is swapped, and no screen reader disturbed
-    return _show(request, roots, waiting, now, "cleanup/_passes.html")
+    return _show(request, roots, waiting, now, "cleanup/sweeps/_list.html")
 
 
 def _roots(user: User) -> list[StagingRoot]:
@@ -173,7 +173,7 @@ def sweep_detail(request: SignedIn, pk: int) -> HttpResponse:
         "may_go_on": roots_to_go_on(request.user),
         "now": timezone.now(),
     }
-    return render(request, "cleanup/sweeps_detail.html", context)
+    return render(request, "cleanup/sweeps/detail.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -215,7 +215,7 @@ def _ask(request: SignedIn, breaker: SweepBreaker, form: GoOnForm, now: datetime
         "refused": status == 409,
         "now": now,
     }
-    return render(request, "cleanup/sweeps_go_on.html", context, status=status)
+    return render(request, "cleanup/sweeps/go_on.html", context, status=status)
 
 
 def roots_to_go_on(user: User) -> set[int]:

@@ -60,7 +60,7 @@ def answers(request: SignedIn, pk: int) -> HttpResponse:
         "zone": timezone.get_current_timezone_name(),
         "now": now,
     }
-    return render(request, "cleanup/sweeps_answers.html", context)
+    return render(request, "cleanup/sweeps/why.html", context)
 
 
 def _told(run: Run, found: Answer, at: datetime) -> Told:
