@@ -217,7 +217,7 @@ def _render(request: SignedIn, name: str, context: dict[str, Any], form: forms.F
     """A form as a dialog for htmx, which shows nothing of an answer with an error status; else as a page."""
     if not wants_fragment(request):
         return render(request, f"cleanup/holds/{name}.html", context, status=422 if form.errors else 200)
-    response = render(request, f"cleanup/holds/_{name}_dialog.html", context)
+    response = render(request, f"cleanup/holds/{name}.html#dialog", context)
     return reswap(retarget(response, "#slot"), "innerHTML")
 
 

@@ -88,7 +88,7 @@ def bench_now(request: SignedIn, token: uuid.UUID) -> HttpResponse:
     instrument = _find(request, token)
     if instrument is None or not wants_fragment(request):
         return redirect("bench", token=token)
-    return _show(request, instrument, "cleanup/instruments/_bench.html")
+    return _show(request, instrument, "cleanup/instruments/bench.html#now")
 
 
 def _show(request: SignedIn, instrument: Instrument, template: str) -> HttpResponse:

@@ -71,7 +71,7 @@ def batch_progress(request: SignedIn, key: UUID) -> HttpResponse:
     batch = _find(request, key)
     if not wants_fragment(request):
         return redirect("batch", key=key)
-    return _show(request, batch, timezone.now(), "cleanup/clears/_batch.html")
+    return _show(request, batch, timezone.now(), "cleanup/clears/batch.html#batch")
 
 
 @require_POST
@@ -106,7 +106,7 @@ def _act(request: SignedIn, key: UUID, act: Callable[[ClearBatch, str, datetime]
         raise PermissionDenied
     act(batch, request.user.get_username(), now)
     if request.htmx:
-        return _show(request, _find(request, key), now, "cleanup/clears/_batch.html")
+        return _show(request, _find(request, key), now, "cleanup/clears/batch.html#batch")
     return redirect("batch", key=key)
 
 

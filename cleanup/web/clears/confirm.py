@@ -75,7 +75,7 @@ def _confirm(
     if not wants_fragment(request):
         return render(request, "cleanup/clears/confirm.html", context, status=status)
     # htmx shows nothing of an answer with an error status.
-    answer = render(request, "cleanup/clears/_confirm_dialog.html", context)
+    answer = render(request, "cleanup/clears/confirm.html#dialog", context)
     if request.method == "POST":  # the form is meant for the row, this for the place of the dialog
         answer = reswap(retarget(answer, "#slot"), "innerHTML")
     return answer
@@ -223,7 +223,7 @@ def _show(
         "now": now,
     }
     if request.htmx:  # which shows nothing of an answer with an error status
-        return render(request, "cleanup/clears/_confirm_runs.html", context)
+        return render(request, "cleanup/clears/confirm_runs.html#question", context)
     return render(request, "cleanup/clears/confirm_runs.html", context, status=status)
 
 

@@ -152,7 +152,7 @@ def overview_now(request: SignedIn) -> HttpResponse:
     """The cards alone: what the overview asks for every 30 s."""
     if not wants_fragment(request):
         return redirect("overview")
-    return _show(request, "cleanup/overview/_overview.html")
+    return _show(request, "cleanup/overview/overview.html#now")
 
 
 def _show(request: SignedIn, template: str) -> HttpResponse:

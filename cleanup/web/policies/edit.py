@@ -117,7 +117,7 @@ def _change(request: SignedIn, where: ScopeForm) -> HttpResponse:
         "now": now,
     }
     if request.htmx:  # which shows nothing of an answer with an error status
-        return render(request, "cleanup/policies/_form.html", context)
+        return render(request, "cleanup/policies/change.html#form", context)
     return render(request, "cleanup/policies/change.html", context, status=422 if form.errors else 200)
 
 

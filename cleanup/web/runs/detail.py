@@ -64,8 +64,8 @@ def run_live(request: SignedIn, pk: int) -> HttpResponse:
         return redirect("run-detail", pk=pk)
     context = _head(request, run, timezone.now())
     if context["live"] and request.GET.get("phase") == context["attempt"].phase:
-        return render(request, "cleanup/runs/_live.html", context)
-    response = render(request, "cleanup/runs/_body.html", context | _body(context))
+        return render(request, "cleanup/runs/detail.html#live", context)
+    response = render(request, "cleanup/runs/detail.html#body", context | _body(context))
     response["HX-Retarget"] = "#run"
     return response
 

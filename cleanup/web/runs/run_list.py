@@ -104,7 +104,7 @@ def run_changes(request: SignedIn) -> HttpResponse:
     if changed and chosen.get("state") != State.CLEARED:
         runs, troubled = run_rows.filtered(request.user, chosen, now), run_rows.troubled_roots(hindrances)
         context |= {"chosen": chosen, "totals": _totals(runs, chosen, troubled)}
-    return render(request, "cleanup/runs/_changes.html", context)
+    return render(request, "cleanup/runs/list.html#changes", context)
 
 
 def queue_is_silent(now: datetime, *, host: str | None = None) -> bool:

@@ -105,7 +105,7 @@ def select_runs(request: SignedIn) -> HttpResponse:
         # Whoever ticks has ticked the next one by the time of our answer: it must not set the boxes back.
         tick = action != "these" or too_many or bool(left)
         context = {"selection": selection_of(request), "too_many": too_many, "most": MOST, "tell": True, "tick": tick}
-        return render(request, "cleanup/runs/_selection.html", {**context, "left": len(left)})
+        return render(request, "cleanup/runs/list.html#selection", {**context, "left": len(left)})
     if too_many:
         messages.error(request, f"At most {MOST:,} runs can be selected.")
     if left:

@@ -82,7 +82,7 @@ def sweep_changes(request: SignedIn) -> HttpResponse:
     waiting = _waiting(roots, now)
     if request.GET.get("seen") == _state(waiting):
         return HttpResponse(status=204)  # as it was: nothing is swapped, and no screen reader disturbed
-    return _show(request, roots, waiting, now, "cleanup/sweeps/_list.html")
+    return _show(request, roots, waiting, now, "cleanup/sweeps/list.html#passes")
 
 
 def _roots(user: User) -> list[StagingRoot]:
