@@ -1,6 +1,6 @@
 """What a lab person opens with a full disk: how full each disk is, what may go now, and why the rest stays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -162,7 +162,7 @@ def _show(request: SignedIn, template: str) -> HttpResponse:
     user = request.user
     roots = list(permissions.roots(user))
     context = {
-        "cards": _cards(user, roots, hindrances, now),
+        "cards": list(_cards(user, roots, hindrances, now)),
         "any_root": bool(roots) or StagingRoot.objects.exists(),
         "batches": _under_way(user),
         "hindrances": hindrances,
@@ -173,7 +173,7 @@ def _show(request: SignedIn, template: str) -> HttpResponse:
     return render(request, template, context)
 
 
-def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...], now: datetime) -> list[Card]:
+def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...], now: datetime) -> Iterator[Card]:
     """A card for each root; as many queries for many as for one."""
     sums = add_up(user, now)
     outlooks = disk_usage.outlooks(roots, now)
@@ -186,36 +186,32 @@ def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...]
     freed = _freed(user, now)
     foreseen = coming.coming(user, roots, policies, now)
     places = permissions.places(user, permissions.VIEW)
-    cards = []
     for root in roots:
         troubled = bool(hindrances or root.problem)
         by_tone, reasons = _by_tone(root, sums.by_reason.get(root.pk, {}), troubled=troubled)
         outlook = outlooks.get(root.pk)
-        cards.append(
-            Card(
-                root=root,
-                outlook=outlook,
-                left=outlook.full_at - now if outlook and outlook.full_at else None,
-                bar=draw(outlook, by_tone),
-                sums=by_tone,
-                soon=sums.soon.get(root.pk, Amount()),
-                reasons=reasons,
-                mine=Amount() if troubled else sums.mine.get(root.pk, Amount()),
-                troubled=troubled,
-                silent=root.host not in beating,
-                unwatched=root.host in unwatched,
-                breaker=breakers.get(root.pk),
-                scheduled=forecasts.is_scheduled(root, policies),
-                last_sweep=sweeps.get(root.pk),
-                next_sweep=next_sweeps(root.host),
-                freed=freed.get(root.name, Freed()),
-                coming=foreseen.get(root.pk),
-                added_up_at=sums.at,
-                whole=places.include(root.pk, ""),
-                links=_links(root),
-            )
+        yield Card(
+            root=root,
+            outlook=outlook,
+            left=outlook.full_at - now if outlook and outlook.full_at else None,
+            bar=draw(outlook, by_tone),
+            sums=by_tone,
+            soon=sums.soon.get(root.pk, Amount()),
+            reasons=reasons,
+            mine=Amount() if troubled else sums.mine.get(root.pk, Amount()),
+            troubled=troubled,
+            silent=root.host not in beating,
+            unwatched=root.host in unwatched,
+            breaker=breakers.get(root.pk),
+            scheduled=forecasts.is_scheduled(root, policies),
+            last_sweep=sweeps.get(root.pk),
+            next_sweep=next_sweeps(root.host),
+            freed=freed.get(root.name, Freed()),
+            coming=foreseen.get(root.pk),
+            added_up_at=sums.at,
+            whole=places.include(root.pk, ""),
+            links=_links(root),
         )
-    return cards
 
 
 def _by_tone(

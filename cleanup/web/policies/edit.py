@@ -102,23 +102,29 @@ def _change(request: SignedIn, where: ScopeForm) -> HttpResponse:
         except ValidationError as error:
             form.add_error(None, error)
     context = {
-        "where": where,
+        **_scope_context(where, now),
         "form": form,
-        "scope": name_scope(where.scope),
-        "query": query_of(where.scope),
         "before": before,
         "newer": newer,
         "preview": shown,
         "meaning": _describe(shown) if shown else "",
         "changed": bool(shown and seen and not asks),
         "asks_at_once": asks,
-        "shown_runs": SHOWN_RUNS,
-        "looked_at": policy_preview.LOOKED_AT,
-        "now": now,
     }
     if request.htmx:  # which shows nothing of an answer with an error status
         return render(request, "cleanup/policies/change.html#form", context)
     return render(request, "cleanup/policies/change.html", context, status=422 if form.errors else 200)
+
+
+def _scope_context(where: ScopeForm, now: datetime) -> dict[str, Any]:
+    return {
+        "where": where,
+        "scope": name_scope(where.scope),
+        "query": query_of(where.scope),
+        "shown_runs": SHOWN_RUNS,
+        "looked_at": policy_preview.LOOKED_AT,
+        "now": now,
+    }
 
 
 def _go_to(request: SignedIn, address: str) -> HttpResponse:

@@ -81,17 +81,24 @@ def stand(
         return _in_conflict(conflict), decision
     if attempt is not None and judgement.source is Source.CLEARING:
         return _clearing(attempt), decision
+    return _by_the_gates(run, attempt, decision, judgement, now), decision
+
+
+def _by_the_gates(
+    run: Run, attempt: ClearAttempt | None, decision: Decision, judgement: Judgement, now: datetime
+) -> Standing:
+    """What the gates say of a run, and with it how the latest attempt failed."""
     standing = _staged(decision, judgement)
     if attempt is not None and judgement.source is Source.FAILURE:
         standing = _failed(attempt, standing, now)
     if judgement.reason == Reason.NAS_SLOW:
         standing = replace(standing, detail=f"{standing.detail}. {_asked_again(run, decision)}")
     if judgement.source is Source.FAILURE:
-        return standing, decision
+        return standing
     if attempt is not None and judgement.tone is Tone.GO and _tells_of_a_failure(attempt):
         said = f"Last try, {ago(attempt.phase_at, now)}: {sentence(attempt.reason)}"
-        return replace(standing, detail=f"{standing.detail} {said}".strip()), decision
-    return standing, decision
+        return replace(standing, detail=f"{standing.detail} {said}".strip())
+    return standing
 
 
 def why_not(result: GateResult) -> tuple[str, str]:
@@ -126,6 +133,10 @@ def _staged(decision: Decision, judgement: Judgement) -> Standing:
             schedule=_schedule(decision),
             action=Action.CLEAR,
         )
+    return _refused(refusal, decision, judgement)
+
+
+def _refused(refusal: GateResult, decision: Decision, judgement: Judgement) -> Standing:
     because, detail = why_not(refusal)
     if refusal.reason is Reason.NOT_SYNC_VERIFIED:
         return Standing(tone=judgement.tone, headline="Not verified yet", because=because, detail=detail)
