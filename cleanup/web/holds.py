@@ -83,7 +83,7 @@ class ExtendForm(HoldForm):
 
 
 @dataclass(frozen=True)
-class Line:
+class HoldLine:
     """One hold as a page shows it. `ended_at` is when it stopped to hold, None while it does.
 
     `alike`: it was laid on another run, and this is why it keeps the one that the page is about.
@@ -232,7 +232,7 @@ def panel(run: Run, now: datetime, user: User) -> dict[str, Any]:
     }
 
 
-def _lines_of_others(run: Run, now: datetime, user: User) -> list[Line]:
+def _lines_of_others(run: Run, now: datetime, user: User) -> list[HoldLine]:
     """The holds in force of other runs that may be this one."""
     lines = []
     for alike in held.alike_runs(run) if _may_be_held(run) else ():
@@ -240,7 +240,7 @@ def _lines_of_others(run: Run, now: datetime, user: User) -> list[Line]:
             Hold.objects.in_force(now).filter(run=alike.other_id, source=HoldSource.PERSON).select_related("run")
         ):
             may_hold = permissions.may(user, permissions.HOLD, hold.run)
-            lines.append(Line(hold, run_holds.cost(hold, now), None, may_hold=may_hold, alike=alike))
+            lines.append(HoldLine(hold, run_holds.cost(hold, now), None, may_hold=may_hold, alike=alike))
     return lines
 
 
@@ -248,10 +248,10 @@ def _may_be_held(run: Run) -> bool:
     return run.state != State.CLEARED and run.gone_at is None
 
 
-def _lines(holds: Iterable[Hold], now: datetime, user: User | None = None) -> list[Line]:
+def _lines(holds: Iterable[Hold], now: datetime, user: User | None = None) -> list[HoldLine]:
     """The holds as a page shows them; `user`, where their runs are not one run alone, is who may release some."""
     return [
-        Line(
+        HoldLine(
             hold,
             run_holds.cost(hold, now),
             run_holds.ended_at(hold, now),

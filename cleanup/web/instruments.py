@@ -58,7 +58,7 @@ class Sign:
 
 
 @dataclass(frozen=True)
-class Line:
+class BenchLine:
     run: Run
     sign: Sign
 
@@ -99,7 +99,7 @@ def _show(request: SignedIn, instrument: Instrument, template: str) -> HttpRespo
     context = {
         "instrument": instrument,
         "sign": _sign(instrument, staged, now),
-        "lines": [Line(run, _sign_of_run(run, now)) for run in latest],
+        "lines": [BenchLine(run, _sign_of_run(run, now)) for run in latest],
         "shown": SHOWN,
         "listed": request.user.has_perm(permissions.VIEW),
         "now": now,

@@ -22,7 +22,7 @@ from cleanup.storage.nas import client
 from cleanup.storage.run_paths import Problem, parse_run_path
 from cleanup.sweeps.all_roots import Swept, clear, sweep
 from cleanup.text.values import instant
-from cleanup.web.runs.status_text import Standing
+from cleanup.web.runs.status_text import StatusText
 from cleanup.web.runs.status_text import stand as standing_of
 from tests.faults import mounts
 from tests.faults.means import Unavailable, reader_here, replaced, skip_or_fail
@@ -68,7 +68,7 @@ def outcome(swept: Swept) -> list[tuple[str, str, str]]:
     return [(action.run_path, str(action.action), action.reason) for action in swept.runs]
 
 
-def shown(run: Run, now: datetime) -> Standing:
+def shown(run: Run, now: datetime) -> StatusText:
     attempt = run.attempts.first()
     standing, _ = standing_of(run, attempt, RetentionPolicy.objects.scoped(), (), now)
     return standing

@@ -37,7 +37,7 @@ from cleanup.runs import run_status
 from cleanup.web.caching import wants_fragment
 from cleanup.web.decorators import JUDGED_AT_ONCE, may_look
 from cleanup.web.overview import coming
-from cleanup.web.overview.disk_bar import Amount, Bar, draw
+from cleanup.web.overview.disk_bar import Bar, RunSum, draw
 from cleanup.web.overview.totals import add_up
 from cleanup.web.requests import SignedIn
 from cleanup.web.runs import run_rows
@@ -56,12 +56,12 @@ class Blocked:
     """Why some runs stay until somebody does something, how many they are, and where they are listed."""
 
     reason: str
-    sum: Amount
+    sum: RunSum
     address: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Freed:
+class FreedLately:
     """What was freed on one staging root in a week: runs, logical bytes, and the runs by who asked for them."""
 
     runs: int = 0
@@ -97,10 +97,10 @@ class Card:
     outlook: Outlook | None
     left: timedelta | None
     bar: Bar
-    sums: Mapping[Tone, Amount]
-    soon: Amount
+    sums: Mapping[Tone, RunSum]
+    soon: RunSum
     reasons: Sequence[Blocked]
-    mine: Amount
+    mine: RunSum
     troubled: bool
     silent: bool
     unwatched: bool
@@ -108,8 +108,8 @@ class Card:
     scheduled: bool
     last_sweep: Sweep | None
     next_sweep: datetime | None
-    freed: Freed
-    coming: coming.Shown | None
+    freed: FreedLately
+    coming: coming.ComingText | None
     whole: bool
     added_up_at: datetime
     links: Mapping[str, str] = field(default_factory=dict)
@@ -123,12 +123,12 @@ class Card:
         return sum(found.unknown for found in self.sums.values())
 
     @property
-    def wait(self) -> Amount:
-        return self.sums.get(Tone.WAIT, Amount())
+    def wait(self) -> RunSum:
+        return self.sums.get(Tone.WAIT, RunSum())
 
     @property
-    def go(self) -> Amount:
-        return self.sums.get(Tone.GO, Amount())
+    def go(self) -> RunSum:
+        return self.sums.get(Tone.GO, RunSum())
 
     @property
     def sparse(self) -> bool:
@@ -136,8 +136,8 @@ class Card:
         return self.go.allocated_bytes < SPARSE * self.go.bytes
 
     @property
-    def block(self) -> Amount:
-        return self.sums.get(Tone.BLOCK, Amount())
+    def block(self) -> RunSum:
+        return self.sums.get(Tone.BLOCK, RunSum())
 
 
 @require_safe
@@ -196,9 +196,9 @@ def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...]
             left=outlook.full_at - now if outlook and outlook.full_at else None,
             bar=draw(outlook, by_tone),
             sums=by_tone,
-            soon=sums.soon.get(root.pk, Amount()),
+            soon=sums.soon.get(root.pk, RunSum()),
             reasons=reasons,
-            mine=Amount() if troubled else sums.mine.get(root.pk, Amount()),
+            mine=RunSum() if troubled else sums.mine.get(root.pk, RunSum()),
             troubled=troubled,
             silent=root.host not in beating,
             unwatched=root.host in unwatched,
@@ -206,7 +206,7 @@ def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...]
             scheduled=forecasts.is_scheduled(root, policies),
             last_sweep=sweeps.get(root.pk),
             next_sweep=next_sweeps(root.host),
-            freed=freed.get(root.name, Freed()),
+            freed=freed.get(root.name, FreedLately()),
             coming=foreseen.get(root.pk),
             added_up_at=sums.at,
             whole=places.include(root.pk, ""),
@@ -215,17 +215,17 @@ def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...]
 
 
 def _by_tone(
-    root: StagingRoot, found: Mapping[tuple[Tone, str], Amount], *, troubled: bool
-) -> tuple[dict[Tone, Amount], list[Blocked]]:
+    root: StagingRoot, found: Mapping[tuple[Tone, str], RunSum], *, troubled: bool
+) -> tuple[dict[Tone, RunSum], list[Blocked]]:
     """The sums of one root by tone, and the commonest reasons why runs are blocked."""
-    by_tone: dict[Tone, Amount] = {}
-    blocked: dict[str, Amount] = {}
+    by_tone: dict[Tone, RunSum] = {}
+    blocked: dict[str, RunSum] = {}
     for (judged, code), amount in found.items():
         stays = troubled and judged is Tone.GO
         tone, reason = (Tone.BLOCK, root.problem) if stays else (judged, code)
-        by_tone[tone] = by_tone.get(tone, Amount()) + amount
+        by_tone[tone] = by_tone.get(tone, RunSum()) + amount
         if tone is Tone.BLOCK and reason:
-            blocked[reason] = blocked.get(reason, Amount()) + amount
+            blocked[reason] = blocked.get(reason, RunSum()) + amount
     commonest = sorted(blocked.items(), key=lambda item: (-item[1].runs, -item[1].bytes, item[0]))[:NAMED]
     return by_tone, [
         Blocked(reason=reason, sum=amount, address=_address(root, troubled, reason)) for reason, amount in commonest
@@ -264,7 +264,7 @@ def _last_sweeps(roots: Sequence[StagingRoot]) -> dict[int, Sweep]:
     return {sweep.root_id: sweep for sweep in Sweep.objects.in_bulk(keys).values()}
 
 
-def _freed(user: User, now: datetime) -> dict[str, Freed]:
+def _freed(user: User, now: datetime) -> dict[str, FreedLately]:
     """What was freed in the last week of what somebody may see, by the root's name."""
     places = permissions.places(user, permissions.VIEW).q(root="run__root")
     entries = LedgerEntry.objects.freeing().filter(places, at__gt=now - run_rows.A_WEEK, at__lte=now + AHEAD).order_by()
@@ -276,7 +276,7 @@ def _freed(user: User, now: datetime) -> dict[str, Freed]:
         by_hand=Count("run", distinct=True, filter=~scheduled),
     )
     return {
-        row["root_name"]: Freed(
+        row["root_name"]: FreedLately(
             runs=row["runs"], bytes=int(row["freed"] or 0), by_schedule=row["by_schedule"], by_hand=row["by_hand"]
         )
         for row in sums

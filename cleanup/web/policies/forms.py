@@ -96,7 +96,7 @@ class TypedField(forms.CharField):
 
 
 @dataclass(frozen=True)
-class Group:
+class FieldGroup:
     """Fields of a policy that belong together. `elsewhere` says where they are set if not in this scope."""
 
     title: str
@@ -172,7 +172,7 @@ class PolicyForm(forms.Form):
         answer = self.cleaned_data["rehearse"]
         return answer == "yes" if answer else self._rehearsed_before()
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[FieldGroup]:
         """The fields in the order of the page; those that make no sense in this scope only if they are filled in."""
         narrow = bool(self.scope.equipment or self.scope.project or self.scope.run_kind)
         of_root = self._group(
@@ -194,9 +194,9 @@ class PolicyForm(forms.Form):
             self._group("This change", ("note",)),
         ]
 
-    def _group(self, title: str, names: Iterable[str], elsewhere: str = "") -> Group:
+    def _group(self, title: str, names: Iterable[str], elsewhere: str = "") -> FieldGroup:
         fields = [self[name] for name in names]
-        return Group(title, [field for field in fields if not elsewhere or field.value()], elsewhere)
+        return FieldGroup(title, [field for field in fields if not elsewhere or field.value()], elsewhere)
 
     def _stored(self, name: str) -> Any:  # noqa: ANN401
         """What the version before says of a field; the words of a choice are never None."""

@@ -49,7 +49,7 @@ class MarkGoneForm(forms.Form):
 
 
 @dataclass(frozen=True)
-class Line:
+class ProblemLine:
     """One problem of the list with its safe next step: a link and what it says, where there is one."""
 
     problem: Problem
@@ -62,7 +62,7 @@ class Section:
     """One group of problems as the page shows it."""
 
     group: Group
-    lines: list[Line]
+    lines: list[ProblemLine]
 
     @property
     def before_breakers(self) -> bool:
@@ -86,7 +86,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Row:
+class OrphanRow:
     """One orphan of the list with its next step, and whether whoever looks may take it."""
 
     orphan: Orphan
@@ -205,7 +205,7 @@ def _expect(user: User, permission: str, orphan: Orphan) -> None:
         raise PermissionDenied
 
 
-def _rows(user: User, found: Iterable[Orphan]) -> list[Row]:
+def _rows(user: User, found: Iterable[Orphan]) -> list[OrphanRow]:
     listed = list(found)
     removals = _latest_removals([orphan for orphan in listed if orphan.kind == OrphanKind.SHELL])
     return [_row(user, orphan, removals.get((orphan.run_id, orphan.path))) for orphan in listed]
@@ -219,9 +219,9 @@ def _latest_removals(listed: list[Orphan]) -> dict[tuple[int | None, str], Clear
     return {(one.run_id, str(one.prepared["path"])): one for one in tried.order_by("created_at").defer("decision")}
 
 
-def _row(user: User, orphan: Orphan, removal: ClearAttempt | None) -> Row:
+def _row(user: User, orphan: Orphan, removal: ClearAttempt | None) -> OrphanRow:
     step = orphans.next_step(orphan)
-    return Row(
+    return OrphanRow(
         orphan,
         step,
         may_look_again=problems.may(user, permissions.CLEAR, orphan),
@@ -238,25 +238,27 @@ def _may_mark_many(user: User, found: QuerySet[Orphan]) -> bool:
     return user.has_perm(permissions.CHANGE) and len(missing[:2]) == 2
 
 
-def _line(problem: Problem) -> Line:
+def _line(problem: Problem) -> ProblemLine:
     """Where the next step for a problem is taken. What is to be done on a host, its advice says."""
     runs = reverse("run-list")
     if problem.run is not None:
         held = problem.kind == AlertKind.HOLD
         address = reverse("run-detail", args=[problem.run.pk])
-        return Line(problem, "See the hold" if held else "See the run", f"{address}#holds" if held else address)
+        return ProblemLine(problem, "See the hold" if held else "See the run", f"{address}#holds" if held else address)
     if problem.batch is not None:
-        return Line(problem, "Resume or stop it", reverse("batch", args=[problem.batch.pk]))
+        return ProblemLine(problem, "Resume or stop it", reverse("batch", args=[problem.batch.pk]))
     if problem.kind == Kind.RUNS:
-        return Line(problem, "See these runs", f"{runs}?{urlencode({'verdict': 'block', 'reason': problem.reason})}")
+        return ProblemLine(
+            problem, "See these runs", f"{runs}?{urlencode({'verdict': 'block', 'reason': problem.reason})}"
+        )
     if problem.reason == Reason.CLOCK_IN_DOUBT:
-        return Line(problem, "See the sweeps", reverse("sweep-list"))
+        return ProblemLine(problem, "See the sweeps", reverse("sweep-list"))
     if problem.root is None:
-        return Line(problem)
+        return ProblemLine(problem)
     of_root = {"root": problem.root.name}
     match problem.kind:
         case AlertKind.PRESSURE:
-            return Line(problem, "See what may go", f"{runs}?{urlencode({'verdict': 'go', **of_root})}")
+            return ProblemLine(problem, "See what may go", f"{runs}?{urlencode({'verdict': 'go', **of_root})}")
         case AlertKind.SCHEDULE:
-            return Line(problem, "See its sweeps", f"{reverse('sweep-list')}?{urlencode(of_root)}")
-    return Line(problem, "See its runs", f"{runs}?{urlencode(of_root)}")
+            return ProblemLine(problem, "See its sweeps", f"{reverse('sweep-list')}?{urlencode(of_root)}")
+    return ProblemLine(problem, "See its runs", f"{runs}?{urlencode(of_root)}")

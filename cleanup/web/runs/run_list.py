@@ -15,7 +15,7 @@ from cleanup.monitoring import watchdog
 from cleanup.rules.states import State
 from cleanup.runs import run_status
 from cleanup.web.decorators import JUDGED_AT_ONCE, may_look
-from cleanup.web.paging import CLEARED_ORDER, LARGEST, ORDERS, PAGE_SIZE, Order, Page, page_of
+from cleanup.web.paging import CLEARED_ORDER, LARGEST, ORDERS, PAGE_SIZE, Page, RunOrder, page_of
 from cleanup.web.requests import SignedIn
 from cleanup.web.runs import run_rows, selection
 from cleanup.web.runs.filters import address_of, chosen_filters, filter_form, query_of, without_empty
@@ -138,7 +138,7 @@ def _cleared(request: SignedIn, chosen: dict[str, str], now: datetime) -> dict[s
     return {"page": page, "number": min(number, run_rows.COUNTED), "more": number > run_rows.COUNTED}
 
 
-def _page(request: SignedIn, order: Order, runs: RunQuerySet) -> Page:
+def _page(request: SignedIn, order: RunOrder, runs: RunQuerySet) -> Page:
     after, before = request.GET.get("after", ""), request.GET.get("before", "")
     return page_of(runs, order, among=permissions.runs(request.user), after=after, before=before)
 

@@ -31,7 +31,7 @@ from cleanup.sweeps import breakers as sweep_breakers
 from cleanup.text.values import visible
 from cleanup.web.paging import or_nothing
 from cleanup.web.runs.forms import BY_SCHEDULE, UNREADABLE, WITHIN_A_DAY
-from cleanup.web.runs.status_text import Standing, stand
+from cleanup.web.runs.status_text import StatusText, stand
 
 Somebody = User | AnonymousUser
 
@@ -53,14 +53,14 @@ A_WEEK = timedelta(days=7)
 
 
 @dataclass(frozen=True)
-class Row:
+class RunRow:
     """One run of the list, and what the person who looks may do with it.
 
     A row whose latest attempt is under way is `live`: it asks again until that has settled.
     """
 
     run: Run
-    standing: Standing
+    standing: StatusText
     attempt: ClearAttempt | None
     may_clear: bool = True
     may_hold: bool = True
@@ -73,7 +73,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Total:
+class ToneTotal:
     """What the runs of one tone come to; `more` if there are more, and only the largest were added up.
 
     Runs of unknown size count as nothing.
@@ -90,7 +90,7 @@ def latest_attempt(run: Run) -> ClearAttempt | None:
     return ClearAttempt.objects.clears().filter(run=run).select_related("proof").order_by("-created_at").first()
 
 
-def row_of(run: Run, now: datetime, user: Somebody | None = None, picked: Collection[int] = ()) -> Row:
+def row_of(run: Run, now: datetime, user: Somebody | None = None, picked: Collection[int] = ()) -> RunRow:
     """One run as a row, for somebody, with the runs that somebody has picked."""
     policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
     row = _row(run, latest_attempt(run), policies, readiness.hindrances(), breakers, now)
@@ -99,7 +99,7 @@ def row_of(run: Run, now: datetime, user: Somebody | None = None, picked: Collec
 
 def rows_of(
     keys: Sequence[int], hindrances: tuple[Finding, ...], now: datetime, user: Somebody, picked: Collection[int] = ()
-) -> list[Row]:
+) -> list[RunRow]:
     """The runs with these keys as rows, in their order, decided anew; those that somebody may not see are left out."""
     runs = permissions.runs(user).filter(pk__in=keys)
     policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
@@ -184,7 +184,7 @@ def with_verdict(runs: RunQuerySet, verdict: str, troubled: Collection[int]) -> 
     return runs.filter(tone=tone)
 
 
-def totals(runs: RunQuerySet, troubled: Collection[int]) -> list[Total]:
+def totals(runs: RunQuerySet, troubled: Collection[int]) -> list[ToneTotal]:
     """The sums above the list, of the runs of every verdict."""
     wanted = (
         (Tone.GO, "Safe to clear now"),
@@ -195,7 +195,7 @@ def totals(runs: RunQuerySet, troubled: Collection[int]) -> list[Total]:
     # A few runs among very many are looked for once; where there are enough of them, each tone is found quickly.
     few = _sums_of_few(runs, troubled)
     if few is not None:
-        return [Total(tone, words, *few.get(tone, (0, 0)), more=False) for tone, words in wanted]
+        return [ToneTotal(tone, words, *few.get(tone, (0, 0)), more=False) for tone, words in wanted]
     return [_total(with_verdict(runs, tone.code, troubled), tone, words) for tone, words in wanted]
 
 
@@ -231,15 +231,15 @@ def _row(
     hindrances: tuple[Finding, ...],
     breakers: dict[int, Finding],
     now: datetime,
-) -> Row:
+) -> RunRow:
     standing, _decision = stand(run, attempt, policies, hindrances, now, breaker=breakers.get(run.root_id))
-    return Row(run, standing, attempt)
+    return RunRow(run, standing, attempt)
 
 
-def _for(row: Row, user: Somebody, picked: Collection[int], now: datetime) -> Row:
+def _for(row: RunRow, user: Somebody, picked: Collection[int], now: datetime) -> RunRow:
     run, opens_at = row.run, row.run.judge_after
     soon = opens_at is not None and now < opens_at <= now + SOON
-    return Row(
+    return RunRow(
         run,
         row.standing,
         row.attempt,
@@ -264,8 +264,8 @@ def _sums_of_few(runs: RunQuerySet, troubled: Collection[int]) -> dict[Tone, tup
     return sums
 
 
-def _total(runs: RunQuerySet, tone: Tone, words: str) -> Total:
+def _total(runs: RunQuerySet, tone: Tone, words: str) -> ToneTotal:
     # The largest first, as the index has them: where there are too many, at least the most that they hold is known.
     largest = runs.annotate(size=or_nothing("bytes")).order_by("tone", "-size", "-pk")[: COUNTED + 1]
     sums = largest.aggregate(runs=Count("pk"), bytes=bytes_sum("size", default=0))
-    return Total(tone, words, min(sums["runs"], COUNTED), int(sums["bytes"]), sums["runs"] > COUNTED)
+    return ToneTotal(tone, words, min(sums["runs"], COUNTED), int(sums["bytes"]), sums["runs"] > COUNTED)

@@ -46,7 +46,7 @@ may_go_on = permission_required(GO_ON, raise_exception=True)
 
 
 @dataclass(frozen=True)
-class Waiting:
+class WaitingSweep:
     """A dry run that is queued or running."""
 
     root: StagingRoot
@@ -89,19 +89,19 @@ def _roots(user: User) -> list[StagingRoot]:
     return list(permissions.roots(user).order_by("name"))
 
 
-def _waiting(roots: list[StagingRoot], now: datetime) -> list[Waiting]:
+def _waiting(roots: list[StagingRoot], now: datetime) -> list[WaitingSweep]:
     """The dry runs of these staging roots that are queued or running."""
     expected = dry_runs.expected(roots, now=now)
-    return [Waiting(root, expected[root.pk]) for root in roots if root.pk in expected]
+    return [WaitingSweep(root, expected[root.pk]) for root in roots if root.pk in expected]
 
 
-def _state(waiting: list[Waiting]) -> str:
+def _state(waiting: list[WaitingSweep]) -> str:
     """What a page has seen of the dry runs that it waits for, as in `3q,7r`."""
     return ",".join(f"{each.root.pk}{'r' if each.dry_run.running else 'q'}" for each in waiting) or "none"
 
 
 def _show(
-    request: SignedIn, roots: list[StagingRoot], waiting: list[Waiting], now: datetime, template: str
+    request: SignedIn, roots: list[StagingRoot], waiting: list[WaitingSweep], now: datetime, template: str
 ) -> HttpResponse:
     user = request.user
     form = sweeps_filter(request.GET, [root.name for root in roots])

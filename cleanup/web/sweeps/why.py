@@ -26,7 +26,7 @@ KINDS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class ShownAnswer:
     """An answer as the page tells it; `silence` is why the pass said nothing of the run."""
 
     title: str
@@ -63,9 +63,9 @@ def answers(request: SignedIn, pk: int) -> HttpResponse:
     return render(request, "cleanup/sweeps/why.html", context)
 
 
-def _told(run: Run, found: Answer, at: datetime) -> Told:
+def _told(run: Run, found: Answer, at: datetime) -> ShownAnswer:
     sweep = found.sweep
-    return Told(
+    return ShownAnswer(
         title=KINDS[found.kind],
         sweep=sweep,
         said=found.said,
