@@ -244,9 +244,9 @@ def _trouble(root: StagingRoot, now: datetime) -> str:
     if root.problem:
         return f"Nothing is done on this staging disk. {sentence(root.problem)}"
     if root.discovered_at is None:
-        return "Nobody has looked at this staging disk yet."
+        return "This staging disk was not looked at yet."
     if not now - OLD <= root.discovered_at <= now + AHEAD:
-        return f"Nobody has looked at this staging disk for {duration(abs(now - root.discovered_at))}."
+        return f"This staging disk was not looked at for {duration(abs(now - root.discovered_at))}."
     if hindrances := readiness.hindrances():
         return sentence(hindrances[0].reason)
     return ""

@@ -178,7 +178,7 @@ def test_the_page_says_when_it_is_asked_again(runs: list[str], policy: Callable[
     assert (run.tone, run.reason) == (Tone.BLOCK, "nas_slow")
     assert run.nas_retry_at is not None
     assert f"asked for again from {instant(run.nas_retry_at)}" in shown(run, now + MINUTE).detail
-    assert "by the next sweep" in shown(run, run.nas_retry_at).detail
+    assert "The next pass asks for it again" in shown(run, run.nas_retry_at).detail
     policy(mode="manual")
     assert "by a click" in shown(run, now + MINUTE).detail
     assert shown(run, now + MINUTE).action == "Clear now"

@@ -234,7 +234,7 @@ def test_on_a_host_that_cannot_clear_nothing_is_offered(people, runs, monkeypatc
 
 def test_says_what_is_wrong_with_a_root(people, runs, root, now):
     text = text_of(people.operator.get("/"))
-    assert "The twin lies on the same disk: for trials only." in text
+    assert "The copy on the NAS lies on the same disk: for trials only." in text
     assert f"{root.host} gives no sign of life" in text
     for cluster in ("exlab-clear", "watch"):
         Heartbeat.objects.create(cluster=cluster, host=root.host, at=now)
@@ -249,7 +249,7 @@ def test_an_open_breaker_is_told(people, runs, root, now):
     sweep = Sweep.objects.create(root=root, kind=SweepKind.TIMED, host="h", now=now, started_at=now)
     SweepBreaker.objects.create(root=root, sweep=sweep, kind="size", detail="ten times as much", opened_at=now)
     text = text_of(people.operator.get("/"))
-    assert "The timed sweeps have stopped" in text
+    assert "Automatic clearing has stopped" in text
     assert "ten times as much" in text
 
 

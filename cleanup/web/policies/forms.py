@@ -181,9 +181,9 @@ class PolicyForm(forms.Form):
             "" if self.scope.root and not narrow else "These limits are set for one staging root as a whole.",
         )
         of_sweep = self._group(
-            "What one sweep may take",
+            "What one pass may take",
             SWEEP_FIELDS,
-            "A sweep's bounds are set for a staging root, or for the whole lab." if narrow else "",
+            "The limits of a pass are set for a staging root, or for the whole lab." if narrow else "",
         )
         return [
             self._group("What goes, and when", ("mode", "retain_hours", "min_retain_hours", "proof", "only_here")),

@@ -163,7 +163,7 @@ def _look(orphan: Orphan, now: datetime) -> tuple[int, str]:
     except Unreachable as error:
         return messages.ERROR, f"{path}: {error.finding.reason.sentence} {visible(error.finding.detail)}"
     if seen is None:
-        return messages.INFO, f"{path}: somebody is looking at this staging root just now; see what comes of it."
+        return messages.INFO, f"{path}: this staging root is being looked at just now; see what comes of it."
     if seen.gone_at is None:
         return messages.INFO, f"{path}: looked at just now, and it is as it was."
     if seen.kind != OrphanKind.MISSING and Run.objects.staged().filter(root=seen.root, run_path=seen.path).exists():
@@ -252,7 +252,7 @@ def _line(problem: Problem) -> ProblemLine:
             problem, "See these runs", f"{runs}?{urlencode({'verdict': 'block', 'reason': problem.reason})}"
         )
     if problem.reason == Reason.CLOCK_IN_DOUBT:
-        return ProblemLine(problem, "See the sweeps", reverse("sweep-list"))
+        return ProblemLine(problem, "See automatic clearing", reverse("sweep-list"))
     if problem.root is None:
         return ProblemLine(problem)
     of_root = {"root": problem.root.name}
@@ -260,5 +260,5 @@ def _line(problem: Problem) -> ProblemLine:
         case AlertKind.PRESSURE:
             return ProblemLine(problem, "See what may go", f"{runs}?{urlencode({'verdict': 'go', **of_root})}")
         case AlertKind.SCHEDULE:
-            return ProblemLine(problem, "See its sweeps", f"{reverse('sweep-list')}?{urlencode(of_root)}")
+            return ProblemLine(problem, "See its passes", f"{reverse('sweep-list')}?{urlencode(of_root)}")
     return ProblemLine(problem, "See its runs", f"{runs}?{urlencode(of_root)}")

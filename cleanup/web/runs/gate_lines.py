@@ -13,14 +13,14 @@ PASSED = {
     Gate.STATE: "The wizard has verified the copy, and record and database agree.",
     Gate.CLOCK: "The instant of the verification can be believed.",
     Gate.RETENTION: "It has been kept for as long as the policy asks.",
-    Gate.HOLD: "Nobody holds it.",
+    Gate.HOLD: "It is not held.",
     Gate.PATH: "It lies where it should, and nothing strange is in it.",
     Gate.UNCHANGED: "Nothing has changed since the verification.",
     Gate.PROOF: "The NAS has every file.",
     Gate.FREE: "No clear of it is under way.",
     Gate.ATTEMPTS: "The last attempts did not all fail.",
-    Gate.BUDGET: "Asked by sweeps alone.",
-    Gate.BREAKER: "Nothing abnormal has stopped the sweeps.",
+    Gate.BUDGET: "Only for automatic clearing.",
+    Gate.BREAKER: "Nothing abnormal has stopped automatic clearing.",
 }
 # What discovery saw on the disk or the NAS; everything else is known at any moment.
 _SEEN_ON_DISK = frozenset({Gate.STATE, Gate.PATH, Gate.UNCHANGED, Gate.PROOF})

@@ -169,11 +169,11 @@ def _schedule(decision: Decision) -> str:
         return ""
     result = decision.gate(Gate.RETENTION)
     if result.reason is Reason.REHEARSAL:
-        return "Scheduled, rehearsed: would go with the next sweep, once the policy is promoted."
+        return "Scheduled, rehearsed: would go with the next pass, once the policy is promoted."
     if result.verdict is Verdict.PASS and decision.gate(Gate.BREAKER).verdict is not Verdict.PASS:
-        return "Scheduled: would go with the next sweep, but something abnormal has stopped the sweeps."
+        return "Scheduled: would go with the next pass, but something abnormal has stopped automatic clearing."
     if result.verdict is Verdict.PASS:
-        return "Scheduled: goes with the next sweep."
+        return "Scheduled: goes with the next pass."
     if result.opens_at is None:
         return ""
     kept = duration(timedelta(hours=policy.retain_hours))
@@ -272,7 +272,7 @@ def _asked_again(run: Run, decision: Decision) -> str:
         return "The policy is manual: its bytes are asked for again by a click."
     if run.nas_retry_at is not None and run.nas_retry_at > decision.now:
         return f"It is asked for again from {instant(run.nas_retry_at)}, after all other runs; by a click at once."
-    return "It is asked for again by the next sweep, after all other runs; by a click at once."
+    return "The next pass asks for it again, after all other runs; a click asks at once."
 
 
 def _tells_of_a_failure(attempt: ClearAttempt) -> bool:

@@ -194,9 +194,9 @@ def go_on(request: SignedIn, pk: int) -> HttpResponse:
             breaker.refresh_from_db()
             return _ask(request, breaker, form, now, status=409)
         case Answer.GONE_ON:
-            messages.success(request, f"The sweeps of {breaker.root.name} go on with the next pass.")
+            messages.success(request, f"Automatic clearing of {breaker.root.name} goes on with the next pass.")
         case Answer.ALREADY:
-            messages.info(request, f"Somebody has let the sweeps of {breaker.root.name} go on already.")
+            messages.info(request, f"Automatic clearing of {breaker.root.name} was let go on already.")
     return redirect("sweep-list")
 
 

@@ -20,7 +20,7 @@ from cleanup.web.requests import SignedIn
 SHOWN = 50
 KINDS = {
     SweepKind.TIMED: "The timed pass",
-    SweepKind.TYPED: "The sweep that a person typed",
+    SweepKind.TYPED: "The pass that a person typed",
     SweepKind.DRY_RUN: "The dry run",
 }
 
