@@ -381,8 +381,8 @@ class Reason(enum.StrEnum):
         "clearing_frees_nothing",
         "The latest clears on this disk gave back next to no space, so no run goes before its time.",
         "Find out what holds the space: a snapshot (btrfs, ZFS, LVM), copies that share blocks, or a program that has "
-        "removed files open. When space comes free, or a clear by hand frees some, automatic clearing goes on by itself. "
-        "Runs whose time is over go as always.",
+        "removed files open. When space comes free, or a clear by hand frees some, automatic clearing goes on by "
+        "itself. Runs whose time is over go as always.",
     )
     LIMIT_EXCEEDED = (
         "limit_exceeded",
