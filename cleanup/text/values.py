@@ -131,7 +131,7 @@ def machine(moment: datetime | None) -> str:
 def visible(text: object) -> str:
     r"""The text with its unseen characters spelled out: a right-to-left override is shown as `\u202e`.
 
-    Names come from instruments and from shares that anybody may write to.
+    Names come from instruments and from shares that all may write to.
     """
     return "".join(_spelled(char) for char in str(text))
 

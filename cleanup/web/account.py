@@ -151,7 +151,7 @@ class OwnPassword(PasswordChangeForm):
 
 
 class ChangePassword(PasswordChangeView):
-    """Choose a new password; wherever else one is signed in, that ends."""
+    """Choose a new password; sessions in other browsers end."""
 
     form_class = OwnPassword
     template_name = "cleanup/account/change_password.html"

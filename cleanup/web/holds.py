@@ -131,7 +131,7 @@ def hold_list(request: SignedIn) -> HttpResponse:
 @may_look
 @may_hold
 def hold_run(request: SignedIn, pk: int) -> HttpResponse:
-    """Lay a hold, its owner whoever asks for it: on a page of its own, or in a dialog before the list of runs."""
+    """Lay a hold, owned by the user who asks for it: on a page of its own, or in a dialog before the list of runs."""
     run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     _expect_may(request.user, run)
     now = timezone.now()
@@ -155,7 +155,7 @@ def hold_run(request: SignedIn, pk: int) -> HttpResponse:
 @may_look
 @may_hold
 def extend_hold(request: SignedIn, pk: int) -> HttpResponse:
-    """Let a hold last longer, whoever's it is."""
+    """Let a hold last longer, also one of another user."""
     hold = get_object_or_404(_visible(request.user), pk=pk)
     _expect_may(request.user, hold.run)
     now = timezone.now()
@@ -181,7 +181,7 @@ def extend_hold(request: SignedIn, pk: int) -> HttpResponse:
 @may_look
 @may_hold
 def release_hold(request: SignedIn, pk: int) -> HttpResponse:
-    """Release somebody's hold, whoever's it is: the row says who did. Twice is harmless."""
+    """Release a hold, also one of another user: the row says who did. Twice is harmless."""
     hold = get_object_or_404(_visible(request.user), pk=pk)
     _expect_may(request.user, hold.run)
     if hold.source == HoldSource.FILE:
@@ -203,7 +203,7 @@ def _page_of(request: SignedIn, hold: Hold) -> int:
 
 
 def _visible(user: User) -> HoldQuerySet:
-    """The holds of the runs that somebody may see."""
+    """The holds of the runs that the user may see."""
     places = permissions.places(user, permissions.VIEW).q("run__root", "run__equipment")
     return Hold.objects.filter(places).select_related("run__root").defer("run__facts")
 

@@ -37,9 +37,9 @@ SHOWN = 20
 # As many reasons as one can take in from where one stands.
 REASONS = 3
 PAGE_SIZE = 50
-# Further than this nobody counts the runs of an instrument for the list.
+# The list counts the runs of an instrument up to this number.
 MANY = 1000
-# Reasons that wait, and yet nobody can say how long.
+# Reasons that wait for a time that is not known.
 WITHOUT_END = (Reason.HELD, Reason.NOT_SYNC_VERIFIED)
 BLOCK = Tone.BLOCK.code
 # A phone that scans such an address finds itself there.
@@ -50,7 +50,7 @@ CORRECTION = "m"
 
 @dataclass(frozen=True)
 class Sign:
-    """A word for everybody, `tone` for its colour and icon, and why."""
+    """One word for the reader, `tone` for its colour and icon, and why."""
 
     tone: str
     word: str
@@ -72,7 +72,7 @@ class CountRows(Subquery):
 @login_not_required
 @require_safe
 def bench(request: SignedIn, token: uuid.UUID) -> HttpResponse:
-    """The page on the bench; nobody can do anything here, so whoever holds the address of a public one may see it."""
+    """The page on the bench. It has no actions, so the address of a public one is enough to see it."""
     instrument = _find(request, token)
     if instrument is None:
         return redirect_to_login(request.get_full_path())
@@ -172,7 +172,7 @@ def _address(request: HttpRequest, instrument: Instrument) -> str:
 
 
 def _sign(instrument: Instrument, staged: RunQuerySet, now: datetime) -> Sign:
-    """The one word for all runs of an instrument: whatever is unknown, old or not settled says that nobody touches."""
+    """The one word for all runs of an instrument: anything unknown, old or not settled says: do not touch."""
     if trouble := _trouble(instrument.root, now):
         return _closed(trouble)
     tally = list(

@@ -1,7 +1,7 @@
 """Pages by keyset: a page begins after a place in an order, so the last of a million rows costs what the first does.
 
 A place is written as the values of the order's columns, so it outlives the row that it was taken from. Empty values
-come last, whatever the database thinks of them.
+come last on every database.
 """
 
 from collections.abc import Callable, Iterator, Sequence

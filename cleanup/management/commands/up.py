@@ -119,7 +119,7 @@ def _expect_free(host: str, port: int) -> None:
 
 
 def _wait_until_served(host: str, port: int, supervisor: Supervisor) -> bool:
-    """Whether the pages can be reached; False when a child died or somebody interrupted while we waited."""
+    """Whether the pages can be reached; False when a child died or a signal came while we waited."""
     deadline = time.monotonic() + _READY_SECONDS
     while not supervisor.interrupted and not supervisor.dead() and time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection((_reachable(host), port), timeout=1):

@@ -53,7 +53,7 @@ SPARSE = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class Blocked:
-    """Why some runs stay until somebody does something, how many they are, and where they are listed."""
+    """Why some runs stay until a person acts, how many they are, and where they are listed."""
 
     reason: str
     sum: RunSum
@@ -87,7 +87,7 @@ class UnderWay:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """One staging root as the overview shows it to somebody.
+    """One staging root as the overview shows it to a user.
 
     `mine` are the runs that are safe and that this person may clear: none where nothing is done at present. On a
     `troubled` root what would be safe is blocked, as in the list of runs.
@@ -265,7 +265,7 @@ def _last_sweeps(roots: Sequence[StagingRoot]) -> dict[int, Sweep]:
 
 
 def _freed(user: User, now: datetime) -> dict[str, FreedLately]:
-    """What was freed in the last week of what somebody may see, by the root's name."""
+    """What was freed in the last week of the runs that a user may see, by the root's name."""
     places = permissions.places(user, permissions.VIEW).q(root="run__root")
     entries = LedgerEntry.objects.freeing().filter(places, at__gt=now - run_rows.A_WEEK, at__lte=now + AHEAD).order_by()
     scheduled = Q(requester=Requester.SCHEDULE)
@@ -284,7 +284,7 @@ def _freed(user: User, now: datetime) -> dict[str, FreedLately]:
 
 
 def _under_way(user: User) -> list[UnderWay]:
-    """The batches that are at work on runs that somebody may see, the latest first."""
+    """The batches at work on runs that a user may see, the latest first."""
     active = ClearAttempt.objects.filter(phase__in=ClearAttempt.ACTIVE, batch__isnull=False)
     keys = list(
         active.filter(run__in=permissions.runs(user).order_by()).order_by().values_list("batch", flat=True).distinct()

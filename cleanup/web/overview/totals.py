@@ -1,4 +1,4 @@
-"""What the runs that somebody sees come to, by staging root, tone and reason, as they were judged."""
+"""The sums of the runs that a user sees, by staging root, tone and reason, as they were judged."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ _kept: dict[_Key, Sums] = {}
 
 
 def add_up(user: User, now: datetime) -> Sums:
-    """The sums of all that somebody sees, asked once for all roots.
+    """The sums of all that a user sees, asked once for all roots.
 
     Where there are very many runs the sums may be a little older, but none is older than the last clear.
     """

@@ -65,7 +65,7 @@ def query_of(scope: Scope) -> str:
 
 
 def _scope_form(user: User, data: QueryDict | None) -> ScopeForm:
-    """Asks for a scope by the names that somebody may see: of runs, and of policies that there are already."""
+    """Asks for a scope by the names that the user may see: of runs, and of policies that there are already."""
     places = permissions.places(user, permissions.VIEW)
     equipment = {*permissions.instruments(user).order_by().values_list("equipment", flat=True)}
     of_policies = RetentionPolicy.objects.exclude(equipment="").order_by().values_list("equipment", flat=True)
@@ -132,7 +132,7 @@ def _go_to(request: SignedIn, address: str) -> HttpResponse:
 
 
 def _expect_place(user: User, scope: Scope) -> None:
-    """Raise PermissionDenied unless somebody may write policies for all that a scope covers."""
+    """Raise PermissionDenied unless the user may write policies for all that a scope covers."""
     root = StagingRoot.objects.get(name=scope.root).pk if scope.root else None
     for permission in (permissions.VIEW, WRITE):
         if not permissions.places(user, permission).include(root, scope.equipment or ""):
@@ -150,11 +150,11 @@ def _describe(shown: Preview) -> str:
 
 
 def _write(form: PolicyForm, author: str, now: datetime) -> RetentionPolicy:
-    """The version that a valid form says. Raises ValidationError, or Superseded if somebody was faster."""
+    """The version that a valid form says. Raises ValidationError, or Superseded if another user was faster."""
     fields = _fields(form)
     try:
         with transaction.atomic():
-            # Numbers are unique and without gaps: if the next one is ours, nobody wrote another version in between.
+            # Numbers are unique and without gaps: if the next one is ours, no other version was written in between.
             newest = RetentionPolicy.objects.aggregate(version=Max("version"))["version"] or 0
             _expect_in_force(form, _in_force(form.scope))
             written = RetentionPolicy.objects.add_version(

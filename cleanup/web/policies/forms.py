@@ -31,7 +31,7 @@ from cleanup.text.values import visible
 
 
 class NameField(forms.ChoiceField):
-    """A name that somebody knows, or none for all of them; another one is refused with the names near it."""
+    """A known name, or none for all; another one is refused with the names near it."""
 
     def __init__(self, label: str, everything: str, known: Iterable[str], *, typed: str) -> None:
         self.known = list(known)
@@ -69,7 +69,7 @@ class ScopeForm(forms.Form):
 class TypedField(forms.CharField):
     """A field of a policy as people type it; its value is a number, or None where nothing is typed.
 
-    What stands as the form said it means the very number that it stood for, whatever was rounded in saying it.
+    What stands as the form said it means the very number that it stood for, also if the text was rounded.
     """
 
     def __init__(self, name: str, label: str, hint: str, *, stored: float | None) -> None:

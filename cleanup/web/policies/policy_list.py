@@ -219,7 +219,7 @@ def _coming(user: User, roots: Iterable[StagingRoot]) -> str:
 
 
 def _tell_all(user: User, now: datetime) -> list[ShownVersion]:
-    """Every version that somebody may see, the latest first."""
+    """Every version that the user may see, the latest first."""
     versions = list(RetentionPolicy.objects.select_related("root").order_by("version"))
     return _tell(versions, [version for version in versions if _sees(user, version)], now)[::-1]
 
@@ -232,7 +232,7 @@ def _visible_version(user: User, number: int) -> RetentionPolicy:
 
 
 def _sees(user: User, version: RetentionPolicy) -> bool:
-    """Whether a version may apply to runs that somebody may see."""
+    """Whether a version may apply to runs that the user may see."""
     places = permissions.places(user, permissions.VIEW)
     return places.everywhere or any(
         None in (version.root_id, root) or version.root_id == root
@@ -242,7 +242,7 @@ def _sees(user: User, version: RetentionPolicy) -> bool:
 
 
 def _may_write(user: User, version: RetentionPolicy) -> bool:
-    """Whether somebody may write a version for all that this one covers."""
+    """Whether the user may write a version for all that this one covers."""
     wanted = (permissions.VIEW, WRITE)
     return all(permissions.places(user, each).include(version.root_id, version.equipment) for each in wanted)
 

@@ -1,4 +1,4 @@
-"""What somebody should look at: alerts, breakers, orphans, and the next step for each."""
+"""What needs a look: alerts, breakers, orphans, and the next step for each."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -87,7 +87,7 @@ class Section:
 
 @dataclass(frozen=True)
 class OrphanRow:
-    """One orphan of the list with its next step, and whether whoever looks may take it."""
+    """One orphan of the list with its next step, and whether the user may take it."""
 
     orphan: Orphan
     step: NextStep
@@ -129,7 +129,7 @@ def problem_list(request: SignedIn) -> HttpResponse:
 @may_look
 @may_clear
 def look_again(request: SignedIn, pk: int) -> HttpResponse:
-    """Look at one orphan now: whatever can be adopted is."""
+    """Look at one orphan now; adopt it if that is possible."""
     now = timezone.now()
     orphan = get_object_or_404(_visible(request.user), pk=pk)
     _expect(request.user, permissions.CLEAR, orphan)
@@ -196,7 +196,7 @@ def mark_gone(request: SignedIn, pk: int) -> HttpResponse:
 
 
 def _visible(user: User) -> QuerySet[Orphan]:
-    """The orphans that somebody may see, also those that are none any more."""
+    """The orphans that the user may see, also those that are none any more."""
     return problems.visible_orphans(user, among=Orphan.objects.all()).select_related("root", "run")
 
 

@@ -163,7 +163,7 @@ def _missing(run: Run) -> Orphan | None:
 
 
 def _cleared_by(run: Run, attempts: list[ClearAttempt]) -> ClearAttempt | None:
-    """The attempt that has cleared a run; None where it is staged, or somebody else has cleared it."""
+    """The attempt that has cleared a run; None where it is staged, or another program has cleared it."""
     if run.state != State.CLEARED:
         return None
     found = next((attempt for attempt in attempts if attempt.phase in CLEARED_IN), None)

@@ -33,10 +33,10 @@ from cleanup.web.paging import or_nothing
 from cleanup.web.runs.forms import BY_SCHEDULE, UNREADABLE, WITHIN_A_DAY
 from cleanup.web.runs.status_text import StatusText, stand
 
-Somebody = User | AnonymousUser
+AnyUser = User | AnonymousUser
 
 TONES = {tone.code: tone for tone in Tone}
-# Further than this nobody needs to know how many there are, and no page waits for it.
+# Counts stop here: no page waits for an exact larger number.
 COUNTED = 10_000
 # So many runs, or names, can be handed to the database one by one.
 FEW = 5_000
@@ -90,17 +90,17 @@ def latest_attempt(run: Run) -> ClearAttempt | None:
     return ClearAttempt.objects.clears().filter(run=run).select_related("proof").order_by("-created_at").first()
 
 
-def row_of(run: Run, now: datetime, user: Somebody | None = None, picked: Collection[int] = ()) -> RunRow:
-    """One run as a row, for somebody, with the runs that somebody has picked."""
+def row_of(run: Run, now: datetime, user: AnyUser | None = None, picked: Collection[int] = ()) -> RunRow:
+    """One run as a row, for a user, with the runs that the user has picked."""
     policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
     row = _row(run, latest_attempt(run), policies, readiness.hindrances(), breakers, now)
     return row if user is None else _for(row, user, picked, now)
 
 
 def rows_of(
-    keys: Sequence[int], hindrances: tuple[Finding, ...], now: datetime, user: Somebody, picked: Collection[int] = ()
+    keys: Sequence[int], hindrances: tuple[Finding, ...], now: datetime, user: AnyUser, picked: Collection[int] = ()
 ) -> list[RunRow]:
-    """The runs with these keys as rows, in their order, decided anew; those that somebody may not see are left out."""
+    """The runs with these keys as rows, in their order, decided anew; those that the user may not see are left out."""
     runs = permissions.runs(user).filter(pk__in=keys)
     policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
     attempts = run_status.latest_attempts(runs)
@@ -135,11 +135,11 @@ def freed_lately(now: datetime, *, by: str) -> Exists:
     return Exists(entries.filter(scheduled if by == BY_SCHEDULE else ~scheduled).order_by())
 
 
-def filtered(user: Somebody, chosen: dict[str, str], now: datetime) -> RunQuerySet:
-    """The runs that somebody sees and has chosen, whatever their verdict: staged ones, or if asked for the cleared."""
+def filtered(user: AnyUser, chosen: dict[str, str], now: datetime) -> RunQuerySet:
+    """The runs that the user sees and has chosen, of every verdict: staged ones, or if asked for the cleared."""
     runs = permissions.runs(user)
     state = chosen.get("state")
-    if "freed" in chosen:  # whatever has become of the run since: these are counted elsewhere, and must be as many
+    if "freed" in chosen:  # also runs that have changed since: the overview counts them, and both must agree
         runs = runs.filter(freed_lately(now, by=chosen["freed"]))
     else:
         runs = runs.filter(state=State.CLEARED) if state == State.CLEARED else runs.here()
@@ -204,17 +204,17 @@ def counted(runs: RunQuerySet) -> int:
     return runs.order_by().values("pk")[: COUNTED + 1].count()
 
 
-def root_choices(user: Somebody) -> list[str]:
+def root_choices(user: AnyUser) -> list[str]:
     return list(permissions.roots(user).values_list("name", flat=True))
 
 
-def equipment_choices(user: Somebody) -> list[str]:
+def equipment_choices(user: AnyUser) -> list[str]:
     seen = permissions.instruments(user).order_by("equipment")
     return list(seen.values_list("equipment", flat=True).distinct()[:OFFERED])
 
 
-def project_choices(user: Somebody) -> list[tuple[str, str]]:
-    """Each project with the title that it was given last; of somebody who does not see all, those with staged runs."""
+def project_choices(user: AnyUser) -> list[tuple[str, str]]:
+    """Each project with the title that it was given last; for a user who does not see all, those with staged runs."""
     projects = Project.objects.order_by("code")
     if not permissions.places(user, permissions.VIEW).everywhere:
         projects = projects.filter(Exists(permissions.runs(user).here().filter(project=OuterRef("code")).order_by()))
@@ -236,7 +236,7 @@ def _row(
     return RunRow(run, standing, attempt)
 
 
-def _for(row: RunRow, user: Somebody, picked: Collection[int], now: datetime) -> RunRow:
+def _for(row: RunRow, user: AnyUser, picked: Collection[int], now: datetime) -> RunRow:
     run, opens_at = row.run, row.run.judge_after
     soon = opens_at is not None and now < opens_at <= now + SOON
     return RunRow(

@@ -57,7 +57,7 @@ def stand(
     """How a run stands after its latest attempt, and the decision behind it where one was made.
 
     `hindrances` are those of `readiness`, asked once for a whole page, and so is `breaker`, of the run's staging root.
-    On a staging root that could not be looked at nothing may go, whatever was seen of the run before.
+    On a staging root that could not be looked at nothing may go, even if the run was fine before.
     """
     if run.root.problem:
         hindrances += (Finding(_known(run.root.problem), f"staging root {run.root.name}"),)
@@ -111,7 +111,7 @@ def why_not(result: GateResult) -> tuple[str, str]:
 
 
 def _staged(decision: Decision, judgement: Judgement) -> StatusText:
-    """What the gates say of a run, whatever became of the last attempt."""
+    """What the gates say of a run, without the last attempt."""
     refusal = decision.main_refusal(operator=True)
     parked = decision.gate(Gate.ATTEMPTS)
     if refusal is None and parked.verdict is Verdict.BLOCK:

@@ -133,7 +133,7 @@ def _show(
 @may_look_at_sweeps
 @may_clear
 def dry_run(request: SignedIn) -> HttpResponse:
-    """Queue a dry run of one staging root, of which whoever asks may clear at least one instrument's runs.
+    """Queue a dry run of one staging root, for a user who may clear at least one instrument's runs there.
 
     It removes nothing, but it reads what a sweep would read, and that is no viewer's to ask for.
     """
@@ -219,14 +219,14 @@ def _ask(request: SignedIn, breaker: SweepBreaker, form: GoOnForm, now: datetime
 
 
 def roots_to_go_on(user: User) -> set[int]:
-    """The staging roots whose sweeps somebody may let go on. A sweep takes every instrument's runs, so nobody may for
+    """The staging roots whose sweeps the user may let go on. A sweep takes every instrument's runs, so none may for
     one instrument alone."""
     wanted = [permissions.places(user, permission) for permission in (permissions.VIEW, GO_ON)]
     return {root.pk for root in permissions.roots(user) if all(places.include(root.pk, "") for places in wanted)}
 
 
 def _visible(user: User) -> "QuerySet[Sweep]":
-    """The passes over the staging roots that somebody may see."""
+    """The passes over the staging roots that the user may see."""
     return Sweep.objects.filter(root__in=permissions.roots(user).order_by()).select_related("root", "previous")
 
 
