@@ -144,7 +144,7 @@ def dry_run(request: SignedIn) -> HttpResponse:
     if not permissions.roots(request.user, permissions.CLEAR).filter(pk=root.pk).exists():
         raise PermissionDenied
     if dry_runs.ask_for(root, actor=request.user.get_username(), now=now):
-        messages.success(request, visible(f"A dry run of {root.name} is queued. What it says will stand here."))
+        messages.success(request, visible(f"A dry run of {root.name} is queued. Its result will appear here."))
     else:
         messages.info(request, visible(f"A dry run of {root.name} is queued or running already."))
     return redirect("sweep-list")
