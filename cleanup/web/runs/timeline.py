@@ -306,7 +306,7 @@ def _of_passes(run: Run) -> Iterator[Moment]:
     if said.first_id != said.last_id:
         words.append(("said so since", instant(said.first.started_at)))
     yield Moment(
-        source="sweep",
+        source="automatic clearing",
         title=f"The timed pass: {action(said.action)}",
         at=said.last.started_at,
         tone=_TONES.get(tone(said.action), ""),
