@@ -96,7 +96,7 @@ def test_every_gate_and_the_whole_history(people, safe):
     for gate in Gate:
         assert f'scope="row">{gate}</th>' in text
     assert "policy_manual" in text
-    assert "Concerns the schedule only" in text
+    assert "This is for the schedule only" in text
     assert text.count('<time datetime="2026-04-17T') >= 4
     assert "2026-04-17 16:15:43 UTC" in text
     assert "files_received: 7" in text
