@@ -125,9 +125,7 @@ class TestListing:
 
     def test_progress_adds_up_at_the_end_of_a_long_reading(self, lab: Lab, token: str) -> None:
         lab.run()
-        script = (
-            "import sys; from cleanup.staging import nas; nas._BEAT_SECONDS = 0\nnas._serve(sys.argv[1], sys.argv[2])"
-        )
+        script = "import sys; from cleanup.storage.nas import client; client._BEAT_SECONDS = 0\nclient._serve(sys.argv[1], sys.argv[2])"
         request = json.dumps({"twin": RUN_PATH, "with_bytes": True}).encode()
         said = subprocess.run(
             [sys.executable, "-c", script, lab.nas, token], input=request, capture_output=True, check=True, cwd=CHECKOUT
