@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from cleanup.rules.gates import Gate
 from exlab.settings import read
 from tests.tools.checkout import CHECKOUT
 from tests.tools.lab import Lab, snapshot
@@ -111,6 +112,11 @@ def test_no_setting_has_a_row_in_two_documents() -> None:
     assert [name for name, found in rows.items() if set(found) & set(read.settings)] == ["docs/settings.md"]
 
 
+def test_every_gate_stands_in_the_document_in_its_order() -> None:
+    table = DOCUMENTS["docs/gates.md"].read_text().partition("## Gates\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `([a-z_]+)`", table, re.MULTILINE) == list(Gate)
+
+
 def anchors(path: Path) -> set[str]:
     """The headings of a document, as an address names them."""
     headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
@@ -126,6 +132,31 @@ def test_links_lead_somewhere(document: str) -> None:
         there = path.parent / target if target else path
         assert there.exists(), target
         assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
+
+
+ROOMS = {folder.name for folder in (CHECKOUT / "cleanup").iterdir() if folder.is_dir()}
+
+
+def modules_named_in(text: str) -> set[str]:
+    """The modules that a document names as `room.module` or `exlab.module`."""
+    named = re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)`", text)
+    return {name for name in named if name.partition(".")[0] in ROOMS | {"exlab"}}
+
+
+def files_named_in(text: str) -> set[str]:
+    """The files and folders that a document names by their paths in the checkout or in `cleanup`."""
+    named = re.findall(r"`((?:[a-z_]+/)+(?:\w+\.py)?)", text)
+    return {name for name in named if name.partition("/")[0] in ROOMS | {"cleanup", "exlab", "tests", "docs", "bench"}}
+
+
+@pytest.mark.parametrize("document", sorted(set(DOCUMENTS) - {"CHANGELOG.md"}))
+def test_what_a_document_names_of_the_code_is_there(document: str) -> None:
+    text = DOCUMENTS[document].read_text()
+    for name in modules_named_in(text):
+        place = (CHECKOUT if name.startswith("exlab.") else CHECKOUT / "cleanup") / name.replace(".", "/")
+        assert place.is_dir() or place.with_suffix(".py").exists(), name
+    for name in files_named_in(text):
+        assert (CHECKOUT / name).exists() or (CHECKOUT / "cleanup" / name).exists(), name
 
 
 @pytest.mark.parametrize("path", sorted((CHECKOUT / "docs").glob("*.png")), ids=lambda path: path.stem)
