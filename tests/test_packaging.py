@@ -137,10 +137,10 @@ def test_links_lead_somewhere(document: str) -> None:
 ROOMS = {folder.name for folder in (CHECKOUT / "cleanup").iterdir() if folder.is_dir()}
 
 
-def modules_named_in(text: str) -> set[str]:
-    """The modules that a document names as `room.module` or `exlab.module`."""
-    named = re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)`", text)
-    return {name for name in named if name.partition(".")[0] in ROOMS | {"exlab"}}
+def names_of_modules_in(text: str) -> set[tuple[str, str]]:
+    """The modules that a document names as `room.module` or `exlab.module`, each with the class that it names there."""
+    named = re.findall(r"`(?:cleanup\.)?([a-z_]+(?:\.[a-z_]+)+)(?:\.([A-Z]\w+))?`", text)
+    return {(name, inside) for name, inside in named if name.partition(".")[0] in ROOMS | {"exlab"}}
 
 
 def files_named_in(text: str) -> set[str]:
@@ -152,9 +152,10 @@ def files_named_in(text: str) -> set[str]:
 @pytest.mark.parametrize("document", sorted(set(DOCUMENTS) - {"CHANGELOG.md"}))
 def test_what_a_document_names_of_the_code_is_there(document: str) -> None:
     text = DOCUMENTS[document].read_text()
-    for name in modules_named_in(text):
+    for name, inside in names_of_modules_in(text):
         place = (CHECKOUT if name.startswith("exlab.") else CHECKOUT / "cleanup") / name.replace(".", "/")
         assert place.is_dir() or place.with_suffix(".py").exists(), name
+        assert not inside or f"class {inside}" in place.with_suffix(".py").read_text(), f"{name}.{inside}"
     for name in files_named_in(text):
         assert (CHECKOUT / name).exists() or (CHECKOUT / "cleanup" / name).exists(), name
 
