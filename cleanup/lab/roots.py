@@ -14,10 +14,10 @@ from cleanup.lab import first_nights, twins, two_places
 from cleanup.lab.nas import nas_roots
 from cleanup.lab.two_places import Remarks
 from cleanup.models import StagingRoot
-from cleanup.storage import linux, markers, run_paths
+from cleanup.storage import errors, handles, linux, markers, reserve, run_paths, tokens
 from cleanup.storage.datadir import DataDir
 from cleanup.storage.nas import ways
-from cleanup.storage.staging import run_tree
+from cleanup.storage.staging import fences
 from cleanup.storage.twin_paths import NAMED, LayoutError, parse_layout
 
 # Pairs of runs with one twin that a registration tells of.
@@ -50,8 +50,8 @@ class Laid:
 
     def _take_back(self) -> None:
         for path, name in reversed(self._found):
-            with suppress(OSError), run_paths.opened(run_paths.open_root(path)) as root:
-                run_tree.take_back(root, name)
+            with suppress(OSError), handles.opened(handles.open_root(path)) as root:
+                markers.take_back(root, name)
 
 
 def register(
@@ -206,7 +206,7 @@ def inspect_place(
             raise RegistrationError(f"{here} carries the token of the other side of {root.name}: it is that very disk.")
     for nas in nas_roots(moved):
         if nas not in nas_roots(root):
-            with suppress(OSError), run_paths.opened(run_paths.open_root(nas.path)) as directory:
+            with suppress(OSError), handles.opened(handles.open_root(nas.path)) as directory:
                 _refuse_staging_marker(directory, nas.path)
     return moved
 
@@ -225,9 +225,9 @@ def prepare_place(moved: StagingRoot) -> None:
 def _carried(path: str) -> str:
     """The token at the top of a directory that is not empty, or an empty text. Raises RegistrationError."""
     try:
-        with run_paths.opened(run_paths.open_root(path)) as root:
-            found = run_paths.read_token(root)
-            if found is None and not run_paths.holds_anything(root):
+        with handles.opened(handles.open_root(path)) as root:
+            found = tokens.read_token(root)
+            if found is None and not handles.holds_anything(root):
                 raise RegistrationError(f"{path} is empty: is its disk mounted?")
     except ValueError:
         raise RegistrationError(f"The token file at the top of {path} holds no UUID.") from None
@@ -245,7 +245,7 @@ def _carried_by_nas(path: str) -> str:
 
 
 def _by_hand(path: str) -> str:
-    return f"Write a UUID into {path}/{run_paths.TOKEN.decode()} yourself, then try again."
+    return f"Write a UUID into {path}/{tokens.TOKEN.decode()} yourself, then try again."
 
 
 def remarks(root: StagingRoot) -> Remarks:
@@ -259,8 +259,8 @@ def remarks(root: StagingRoot) -> Remarks:
 
 
 def _warnings(root: StagingRoot) -> Iterator[str]:
-    tokens = {root.path: root.token} | {nas.path: nas.token for nas in nas_roots(root)}
-    for path in (path for path, token in tokens.items() if not token):
+    by_path = {root.path: root.token} | {nas.path: nas.token for nas in nas_roots(root)}
+    for path in (path for path, token in by_path.items() if not token):
         yield (
             f"{path} is empty, so perhaps it is not mounted: nothing is done there until this command is given again "
             "with its disk in place (or with --accept-empty)."
@@ -359,7 +359,7 @@ def _refuse_known_tokens(root: StagingRoot) -> None:
 def _lay_staging_marker(root: int, path: str, token: str, laid: Laid) -> None:
     """Raises OSError where it cannot be made, RegistrationError where it is not seen."""
     marker = markers.staging_marker(token)
-    if run_tree.with_reserve(root, lambda: run_tree.lay_marker(root, marker)):
+    if reserve.with_reserve(root, lambda: markers.lay_marker(root, marker)):
         laid.note(path, marker)
     if not markers.is_seen(root, marker):
         raise RegistrationError(f"{path} does not show what is written there: {run_paths.show(marker)} is not seen.")
@@ -386,12 +386,12 @@ def _mark_nas_roots(root: StagingRoot, laid: Laid) -> None:
     seen, of which `two_places.remarks` speaks.
     """
     for nas in nas_roots(root):
-        seen = (OSError, run_paths.WrongToken, RegistrationError)
-        with suppress(*seen), run_paths.opened(run_paths.open_root(nas.path)) as directory:
-            run_paths.check_token(directory, nas.token)
+        seen = (OSError, errors.WrongToken, RegistrationError)
+        with suppress(*seen), handles.opened(handles.open_root(nas.path)) as directory:
+            tokens.check_token(directory, nas.token)
             _refuse_staging_marker(directory, nas.path)
             marker = markers.nas_marker(nas.token)
-            if run_tree.lay_marker(directory, marker):
+            if markers.lay_marker(directory, marker):
                 laid.note(nas.path, marker)
 
 
@@ -399,7 +399,7 @@ def malformed_markers(root: StagingRoot) -> list[str]:
     """What begins like a staging marker and holds no UUID at the tops of a root's NAS roots, by path."""
     found = []
     for nas in nas_roots(root):
-        with suppress(OSError), run_paths.opened(run_paths.open_root(nas.path)) as directory:
+        with suppress(OSError), handles.opened(handles.open_root(nas.path)) as directory:
             found += [
                 f"{nas.path}/{run_paths.show(name)}" for name in markers.marks(markers.names_in(directory)).malformed
             ]
@@ -410,22 +410,22 @@ def _token(path: str, known: str, laid: Laid, *, accept_empty: bool, staging: bo
     """The token at the top of a root, laid if need be; empty where the directory is."""
     with ExitStack() as stack:
         try:
-            root = stack.enter_context(run_paths.opened(run_paths.open_root(path)))
-            found = run_paths.read_token(root)
+            root = stack.enter_context(handles.opened(handles.open_root(path)))
+            found = tokens.read_token(root)
             if known and found != known:
                 carries = f"carries the token {found}" if found else "carries no token"
                 raise RegistrationError(f"{path} {carries}, but {known} was registered. Is the right disk mounted?")
-            if found is None and not accept_empty and not run_paths.holds_anything(root):
+            if found is None and not accept_empty and not handles.holds_anything(root):
                 return ""
             if found is None and not staging:
                 _refuse_staging_marker(root, path)  # before anything is written there
-            token = run_tree.lay_token(root)
+            token = tokens.lay_token(root)
             if found is None:
-                laid.note(path, run_paths.TOKEN)
+                laid.note(path, tokens.TOKEN)
             if staging:
-                run_tree.probe(root)
-                if run_tree.lay_reserve(root):
-                    laid.note(path, run_tree.RESERVE)
+                fences.probe(root)
+                if reserve.lay_reserve(root):
+                    laid.note(path, reserve.RESERVE)
                 _lay_staging_marker(root, path, token, laid)
         except ValueError:
             raise RegistrationError(f"The token file at the top of {path} holds no UUID.") from None

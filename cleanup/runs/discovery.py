@@ -33,10 +33,10 @@ from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State, first_illegal_step
 from cleanup.runs import differences, holds, inspection, likenesses, returned, run_status, shells, slow_twins
 from cleanup.runs.shells import Left
-from cleanup.storage import linux, named_places, run_paths
+from cleanup.storage import handles, linux, named_places, run_paths
 from cleanup.storage.nas.client import NasError
 from cleanup.storage.run_paths import RunPath, show
-from cleanup.storage.staging import ingest, records, run_tree
+from cleanup.storage.staging import fences, ingest, records, run_tree
 from cleanup.storage.staging.records import Record, Records
 from cleanup.storage.staging.walk import Shape, Sight, walk
 
@@ -225,7 +225,7 @@ def _hand_over(ours: QuerySet[ClearAttempt], root: int, path: bytes) -> bool:
         return False
     try:
         folder, _, name = path.rpartition(b"/")
-        with run_paths.opened(run_paths.open_beneath(root, folder)) as parent:
+        with handles.opened(handles.open_beneath(root, folder)) as parent:
             linux.status(parent, name)
     except FileNotFoundError:
         return True  # it was finished while we looked
@@ -237,7 +237,7 @@ def _hand_over(ours: QuerySet[ClearAttempt], root: int, path: bytes) -> bool:
 def fence_of(run: Run, root: int) -> str | None:
     """The name under which a clear has put a run aside, if that lies beside its path; `root` is the open root."""
     for attempt in run.attempts.values_list("pk", flat=True):
-        name = run_tree.fence_name(attempt.hex)
+        name = fences.fence_name(attempt.hex)
         try:
             with opening.open_run(root, run.run_path, name=name):
                 return run_paths.show(name)

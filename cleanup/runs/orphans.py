@@ -26,7 +26,7 @@ from cleanup.rules.gates import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.runs import discovery, proofs, shells
-from cleanup.storage import errors, run_paths
+from cleanup.storage import errors, handles, run_paths
 from cleanup.storage.staging import run_tree, set_aside
 from cleanup.storage.staging.walk import Measure, Shape, Sight, measure, walk
 
@@ -143,7 +143,7 @@ def look_again(orphan: Orphan, *, now: datetime) -> Orphan | None:
     """
     try:
         path = run_paths.parse_run_path(orphan.path)
-    except run_paths.UnsafePath:
+    except errors.UnsafePath:
         pass
     else:
         if discovery.look_at_path(orphan.root, path, now=now) is None:
@@ -275,7 +275,7 @@ class _Pass:
     def unknown_aside(self, sight: Sight) -> list[str]:
         """What lies in a folder of files set aside, and is in no row that says of it that it lies there."""
         try:
-            with run_paths.opened(run_paths.open_beneath(self.descriptor, sight.raw)) as folder:
+            with handles.opened(handles.open_beneath(self.descriptor, sight.raw)) as folder:
                 found = run_tree.scan(folder)
         except OSError as error:
             return [os.strerror(error.errno or 0)]
@@ -521,7 +521,7 @@ def _why_unreadable(run: Run) -> str:
 def _is_run_path(path: str) -> bool:
     try:
         run_paths.parse_run_path(path)
-    except run_paths.UnsafePath:
+    except errors.UnsafePath:
         return False
     return True
 

@@ -2,9 +2,29 @@
 
 import errno
 import os
+from typing import NamedTuple
 
 from cleanup.rules.gates import Finding
 from cleanup.rules.reasons import Reason
+
+
+class UnsafePath(ValueError):
+    """A path that no run can have."""
+
+
+class WrongToken(Exception):
+    """A root does not carry the expected token; `found` is what it carries, None for no token at all."""
+
+    def __init__(self, found: str | None) -> None:
+        super().__init__(found)
+        self.found = found
+
+
+class Problem(NamedTuple):
+    """Something on disk that speaks against a clear: the code of a reason (see `policy.reasons`) and what was seen."""
+
+    reason: str
+    detail: str = ""
 
 
 def way_blocked(error: OSError) -> Finding:

@@ -19,10 +19,10 @@ from cleanup.rules.gates import ProofFacts
 from cleanup.rules.policy import ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.runs import proofs
-from cleanup.storage import hashing, places, run_paths
+from cleanup.storage import handles, hashing, places
+from cleanup.storage.errors import Problem
 from cleanup.storage.nas import client
-from cleanup.storage.run_paths import Problem
-from cleanup.storage.staging import run_tree
+from cleanup.storage.staging import fences
 from tests.faults.means import change_keeping_size_and_time
 from tests.faults.scene import Scene, set_scene
 from tests.tools.lab import Lab
@@ -188,13 +188,13 @@ def test_a_proof_of_another_run_proves_nothing(proven: Scene) -> None:
 
 def late(scene: Scene, monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> Reason:
     """Why the clear refuses when something changes after every byte was compared."""
-    prepare = run_tree.prepare_record
+    prepare = fences.prepare_record
 
     def change_and_prepare(*args: Any) -> Any:
         change()
         return prepare(*args)
 
-    monkeypatch.setattr(run_tree, "prepare_record", change_and_prepare)
+    monkeypatch.setattr(fences, "prepare_record", change_and_prepare)
     with pytest.raises(Refused) as refused:
         clear_run(scene.run, now=scene.now)
     return refused.value.finding.reason
@@ -227,13 +227,13 @@ def test_a_nas_that_changes_before_the_commit_stops_the_clear(
 
 
 def test_more_files_on_the_nas_are_no_matter(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare = run_tree.prepare_record
+    prepare = fences.prepare_record
 
     def add_and_prepare(*args: Any) -> Any:
         (scene.twin / "analysis.csv").write_text("made on the NAS")
         return prepare(*args)
 
-    monkeypatch.setattr(run_tree, "prepare_record", add_and_prepare)
+    monkeypatch.setattr(fences, "prepare_record", add_and_prepare)
     assert clear_run(scene.run, now=scene.now) == (scene.files, scene.bytes)
 
 
@@ -256,7 +256,7 @@ class Nas:
     def __init__(self) -> None:
         self.problem: Problem | None = None
         self.asked = 0
-        with run_paths.opened(run_paths.open_root("/")) as here:
+        with handles.opened(handles.open_root("/")) as here:
             self.place = places.describe(here)
 
     def read(self, twin: str, **how: Any) -> client.Listing:

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, Self
 
 import cleanup
-from cleanup.storage import hashing, linux, markers, places, run_paths
+from cleanup.storage import errors, handles, hashing, linux, markers, places, run_paths, tokens
+from cleanup.storage.errors import Problem
 from cleanup.storage.mounts import UnknownMount
 from cleanup.storage.nas import challenge, clock, extras, processes, ways
 from cleanup.storage.nas import record as nas_record
@@ -33,7 +34,7 @@ from cleanup.storage.nas.challenge import Ends
 from cleanup.storage.nas.processes import Process
 from cleanup.storage.nas.record import ILL
 from cleanup.storage.places import Place
-from cleanup.storage.run_paths import Problem, show
+from cleanup.storage.run_paths import show
 from cleanup.storage.staging import beyond_bytes, ingest, records, run_tree
 from cleanup.storage.staging.beyond_bytes import BeyondBytes
 
@@ -417,12 +418,12 @@ def _abandon(child: "subprocess.Popen[bytes]") -> None:
 def open_nas(path: str, token: str) -> int:
     """Open a NAS root if it is the right one. Raises NasError, or OSError where the mount answers with an error."""
     try:
-        root = run_paths.open_root(path)
+        root = handles.open_root(path)
     except FileNotFoundError:
         raise NasError(Problem("nas_not_mounted", "its directory is missing")) from None
     try:
-        run_paths.check_token(root, token)
-    except run_paths.WrongToken as error:
+        tokens.check_token(root, token)
+    except errors.WrongToken as error:
         os.close(root)
         if error.found is None or not token:
             raise NasError(Problem("nas_not_mounted", "no token file at its top")) from None
@@ -446,7 +447,7 @@ def _listing(
 
     With `wanted` only those files are read; without it all are.
     """
-    with run_paths.opened(_open_twin(root, twin_path)) as run:
+    with handles.opened(_open_twin(root, twin_path)) as run:
         device = linux.status(run).device
         malformed += _expect_no_marker(run, run_paths.METADATA)
         pending = [b""]
@@ -512,7 +513,7 @@ def _named(path: Callable[[], bytes]) -> Iterator[None]:
 @contextlib.contextmanager
 def _folder(run: int, directory: bytes) -> Iterator[tuple[int, list[bytes]]]:
     """A folder of a twin, open, with the names in it. Raises OSError."""
-    with run_paths.opened(run_paths.open_beneath(run, directory or b".")) as descriptor:
+    with handles.opened(handles.open_beneath(run, directory or b".")) as descriptor:
         yield descriptor, markers.names_in(descriptor)
 
 
@@ -522,7 +523,7 @@ def _unread(path: bytes, error: OSError) -> dict[str, Any]:
 
 def _record(run: int) -> bytes | None:
     try:
-        return run_paths.read_file(run, run_tree.INGEST_PATH, ingest.MAX_BYTES)
+        return handles.read_file(run, run_tree.INGEST_PATH, ingest.MAX_BYTES)
     except OSError:
         return None
 
@@ -546,7 +547,7 @@ def _mounted_below(root: int, twin_path: str) -> bytes | None:
 
 def _answers(root: int, name: bytes) -> bool:
     """Whether the NAS says of a name that nothing has ever had that it is not there, and gives its token anew."""
-    hashing.hash_file(root, run_paths.TOKEN, drop_cache=True)
+    hashing.hash_file(root, tokens.TOKEN, drop_cache=True)
     return not markers.exists(root, name)
 
 
@@ -555,7 +556,7 @@ def _present(root: int, paths: list[str]) -> list[str]:
     found = []
     for path in paths:
         try:
-            os.close(run_paths.open_beneath(root, os.fsencode(path)))
+            os.close(handles.open_beneath(root, os.fsencode(path)))
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
@@ -569,9 +570,9 @@ def _present(root: int, paths: list[str]) -> list[str]:
 def _record_named(root: int, twin_path: str, name: str) -> dict[str, Any]:
     """The child's answer to a request for a record."""
     try:
-        with run_paths.opened(run_paths.open_beneath(root, os.fsencode(twin_path))) as run:
+        with handles.opened(handles.open_beneath(root, os.fsencode(twin_path))) as run:
             limit = {form.file: form.max_bytes for form in records.FORMATS}.get(os.fsencode(name), ingest.MAX_BYTES)
-            data = run_paths.read_file(run, run_paths.METADATA + b"/" + os.fsencode(name), limit)
+            data = handles.read_file(run, run_paths.METADATA + b"/" + os.fsencode(name), limit)
     except FileNotFoundError:
         raise NasError(Problem("nas_missing_file", f"no {name} in the run on the NAS")) from None
     return {"bytes": base64.b64encode(data).decode("ascii")}
@@ -579,7 +580,7 @@ def _record_named(root: int, twin_path: str, name: str) -> dict[str, Any]:
 
 def _open_twin(root: int, twin_path: str) -> int:
     try:
-        return run_paths.open_beneath(root, os.fsencode(twin_path))
+        return handles.open_beneath(root, os.fsencode(twin_path))
     except FileNotFoundError:
         raise NasError(Problem("nas_missing_file", "the NAS holds no such run")) from None
     except OSError as error:
@@ -598,10 +599,10 @@ def _malformed(directory: bytes, names: list[bytes]) -> list[str]:
 def _expect_no_marker(run: int, folder: bytes) -> list[str]:
     """As `_malformed`, for a folder of a twin that is not compared, and need be neither there nor readable."""
     try:
-        descriptor = run_paths.open_beneath(run, folder)
+        descriptor = handles.open_beneath(run, folder)
     except OSError:
         return []
-    with run_paths.opened(descriptor):
+    with handles.opened(descriptor):
         return _malformed(folder, markers.names_in(descriptor))
 
 
@@ -623,7 +624,7 @@ def answers(
 ) -> Iterator[dict[str, Any]]:
     """The child's answers to one request, the last of them a problem where there is one."""
     try:
-        with run_paths.opened(open_nas(way.path, token)) as root:
+        with handles.opened(open_nas(way.path, token)) as root:
             if "unheard_of" in request:
                 yield {"unheard_of": _answers(root, os.fsencode(request["unheard_of"]))}
             elif "clock" in request:
@@ -637,7 +638,7 @@ def answers(
                 how = request["history"], request["attempt"]
                 yield {"told": nas_record.tell(root, *where, *how, form=request["form"])}
             elif "beyond" in request:
-                with run_paths.opened(_open_twin(root, request["twin"])) as run:
+                with handles.opened(_open_twin(root, request["twin"])) as run:
                     asked = beyond_bytes.from_json(request["beyond"])
                     yield {"lacking": beyond_bytes.as_json(beyond_bytes.lacking(run, asked))}
             elif "ends" in request:

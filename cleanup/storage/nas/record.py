@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cleanup.storage import run_paths
-from cleanup.storage.run_paths import Problem, UnsafePath, show
+from cleanup.storage import handles, run_paths
+from cleanup.storage.errors import Problem, UnsafePath
+from cleanup.storage.run_paths import show
 from cleanup.storage.staging import ingest, records
 from cleanup.storage.staging.records import RecordFormat
 
@@ -126,11 +127,11 @@ def _folder_of(root: int, twin: str) -> Iterator[int]:
     """The twin's metadata folder, reached without following a link or crossing a mount."""
     with contextlib.ExitStack() as stack:
         try:
-            run = stack.enter_context(run_paths.opened(run_paths.open_beneath(root, os.fsencode(twin))))
+            run = stack.enter_context(handles.opened(handles.open_beneath(root, os.fsencode(twin))))
         except FileNotFoundError:
             raise NotTold("nas_missing_file", "the NAS holds no such run") from None
         try:
-            folder = stack.enter_context(run_paths.opened(run_paths.open_beneath(run, run_paths.METADATA)))
+            folder = stack.enter_context(handles.opened(handles.open_beneath(run, run_paths.METADATA)))
         except FileNotFoundError:
             raise NotTold("nas_missing_file", f"no {show(run_paths.METADATA)} folder on the NAS") from None
         yield folder
@@ -141,9 +142,9 @@ def _wizard_locked(folder: int, form: RecordFormat) -> Iterator[None]:
     """Hold the wizard's own lock on the record; where there is no such file, nobody is writing."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(FileNotFoundError):
-            descriptor = stack.enter_context(run_paths.opened(run_paths.open_to_lock(folder, form.lock)))
+            descriptor = stack.enter_context(handles.opened(handles.open_to_lock(folder, form.lock)))
             _expect_plain(descriptor, form.lock)
-            stack.enter_context(run_paths.flocked(descriptor))
+            stack.enter_context(handles.flocked(descriptor))
         yield
 
 
@@ -157,10 +158,10 @@ def _expect_plain(descriptor: int, name: bytes) -> os.stat_result:
 @contextlib.contextmanager
 def _opened_record(folder: int, form: RecordFormat) -> Iterator[_Record]:
     try:
-        descriptor = run_paths.open_beneath(folder, form.file, os.O_RDONLY | _WITHOUT_WAITING)
+        descriptor = handles.open_beneath(folder, form.file, os.O_RDONLY | _WITHOUT_WAITING)
     except FileNotFoundError:
         raise NotTold("nas_missing_file", f"no {show(form.file)} on the NAS") from None
-    with run_paths.opened(descriptor):
+    with handles.opened(descriptor):
         status = _expect_plain(descriptor, form.file)
         yield _Record(form, descriptor, _read(descriptor, form.max_bytes), status)
 
@@ -181,10 +182,10 @@ def _read(descriptor: int, max_bytes: int) -> bytes:
 def _take_away(folder: int, draft: bytes) -> None:
     """Remove the draft that an earlier try of this attempt has left. Raises BlockingIOError if it is still at it."""
     try:
-        descriptor = run_paths.open_to_lock(folder, draft)
+        descriptor = handles.open_to_lock(folder, draft)
     except FileNotFoundError:
         return
-    with run_paths.opened(descriptor), run_paths.flocked(descriptor):
+    with handles.opened(descriptor), handles.flocked(descriptor):
         if _expect_plain(descriptor, draft).st_nlink > 1:
             raise NotTold("unsafe_path", f"{show(draft)} on the NAS is not our own")
         if _lies_at(folder, draft, descriptor):
@@ -203,13 +204,13 @@ def _lies_at(folder: int, name: bytes, descriptor: int) -> bool:
 def _replace(folder: int, draft: bytes, record: _Record, data: bytes) -> None:
     """Write a draft beside the record and let it take the record's place. Whatever fails, the draft does not stay."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with run_paths.opened(os.open(draft, flags, 0o600, dir_fd=folder)) as descriptor:
+    with handles.opened(os.open(draft, flags, 0o600, dir_fd=folder)) as descriptor:
         try:
-            with run_paths.flocked(descriptor):
+            with handles.flocked(descriptor):
                 # Only who holds its lock moves a draft or takes it away. Before we had it, another try may have.
                 if not _lies_at(folder, draft, descriptor):
                     raise BlockingIOError
-                run_paths.write_all(descriptor, data)
+                handles.write_all(descriptor, data)
                 _make_alike(descriptor, record.status)
                 os.fsync(descriptor)
                 _expect_unchanged(folder, record)

@@ -10,10 +10,12 @@ import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from cleanup.storage import desktop_files, errors, linux, named_places, passed_over, run_paths
-from cleanup.storage.run_paths import FENCE_PREFIX, KIND_FOLDERS, TOKEN, Problem, RunPath, UnsafePath, show
+from cleanup.storage import desktop_files, errors, handles, linux, named_places, passed_over, run_paths
+from cleanup.storage.errors import Problem, UnsafePath
+from cleanup.storage.reserve import RESERVE
+from cleanup.storage.run_paths import FENCE_PREFIX, KIND_FOLDERS, RunPath, show
 from cleanup.storage.staging import run_tree, set_aside
-from cleanup.storage.staging.run_tree import RESERVE
+from cleanup.storage.tokens import TOKEN
 
 _EQUIPMENT, _PROJECT, _FOLDER, _LEAF = range(4)
 # A folder that is no part of the layout is searched for runs so many levels deep, and so many names far.
@@ -131,7 +133,7 @@ def _walk(descriptor: int, above: bytes, level: int, asked: _Asked) -> Iterator[
 
 def _aside(parent: int, above: bytes) -> Iterator[Sight]:
     """What was set aside in one folder of runs: a folder for each of them. What cannot be entered is not looked at."""
-    with contextlib.suppress(OSError), run_paths.opened(run_paths.open_beneath(parent, set_aside.FOLDER)) as folder:
+    with contextlib.suppress(OSError), handles.opened(handles.open_beneath(parent, set_aside.FOLDER)) as folder:
         for name in sorted(os.fsencode(name) for name in os.listdir(folder)):
             raw = b"/".join((*filter(None, [above]), set_aside.FOLDER, name))
             yield _sight(Shape.ASIDE, raw, linux.status(folder, name))
@@ -152,7 +154,7 @@ def _enter(
     descriptor: int, raw: bytes, name: bytes, status: linux.Status, level: int, asked: _Asked
 ) -> Iterator[Sight]:
     """A directory where one is expected: a run, or the way to runs. Raises OSError where it cannot be opened."""
-    with run_paths.opened(run_paths.open_beneath(descriptor, name)) as below:
+    with handles.opened(handles.open_beneath(descriptor, name)) as below:
         if level == _LEAF or (level == _FOLDER and os.fsdecode(name) not in KIND_FOLDERS):
             yield _sight(Shape.RUN, raw, status)
             return
@@ -208,7 +210,7 @@ def _unusual(path: str) -> RunPath | None:
 def _is_named(parent: int, name: bytes, path: RunPath) -> bool:
     """Whether the record in a directory names its place. Raises FileNotFoundError where the directory is gone."""
     try:
-        with run_paths.opened(run_paths.open_beneath(parent, name)) as run:
+        with handles.opened(handles.open_beneath(parent, name)) as run:
             return named_places.names_place(run, path)
     except FileNotFoundError:
         raise
@@ -242,7 +244,7 @@ def _runs_within(parent: int, name: bytes, raw: bytes) -> list[bytes]:
     while pending and looked_at < _SEARCH_NAMES:
         way, path, depth = pending.pop()
         try:
-            with run_paths.opened(run_paths.open_beneath(parent, way)) as descriptor, os.scandir(descriptor) as entries:
+            with handles.opened(handles.open_beneath(parent, way)) as descriptor, os.scandir(descriptor) as entries:
                 for entry in entries:
                     looked_at += 1
                     below = os.fsencode(entry.name)
@@ -277,17 +279,17 @@ def measure(root: int, raw: bytes, *, without: tuple[bytes, ...] = ()) -> Measur
     Raises FileNotFoundError where nothing lies there, OSError where not even that can be told.
     """
     above, _, name = raw.rpartition(b"/")
-    with run_paths.opened(run_paths.open_beneath(root, above or b".")) as parent:
+    with handles.opened(handles.open_beneath(root, above or b".")) as parent:
         status = linux.status(parent, name)
         if not status.is_directory:
             return Measure(int(status.is_file), status.size if status.is_file else 0, status.mtime_ns)
         try:
-            descriptor = run_paths.open_beneath(parent, name)
+            descriptor = handles.open_beneath(parent, name)
         except FileNotFoundError:
             raise
         except OSError as error:
             return Measure(None, None, status.mtime_ns, _problem(error).detail)
-        with run_paths.opened(descriptor):
+        with handles.opened(descriptor):
             scanned = run_tree.scan(descriptor)
     skipped = tuple(path.removeprefix(raw + b"/") for path in without)
     entries = [entry for entry in scanned.entries if not _lies_in(entry.path, skipped)]

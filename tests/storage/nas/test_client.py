@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.storage import run_paths
+from cleanup.storage import handles, tokens
 from cleanup.storage.nas import client
 from cleanup.storage.nas.client import NasError, NasReader
 from cleanup.storage.nas.processes import Process
-from cleanup.storage.staging import run_tree
 from tests.faults import means
 from tests.storage.children import mount, with_own_mounts
 from tests.tools.checkout import CHECKOUT
@@ -37,8 +36,8 @@ def _started_as_outside_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def token(lab: Lab) -> str:
-    with run_paths.opened(run_paths.open_root(str(lab.nas))) as root:
-        return run_tree.lay_token(root)
+    with handles.opened(handles.open_root(str(lab.nas))) as root:
+        return tokens.lay_token(root)
 
 
 @pytest.fixture
@@ -431,7 +430,7 @@ def test_an_unreadable_folder_is_an_error_and_not_a_missing_file(lab: Lab, token
 
 def test_open_nas_gives_the_right_root_and_leaks_nothing(lab: Lab, token: str) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    with run_paths.opened(client.open_nas(str(lab.nas), token)) as root:
+    with handles.opened(client.open_nas(str(lab.nas), token)) as root:
         assert os.fstat(root).st_ino == lab.nas.stat().st_ino
     for wrong in ("", "11111111-2222-3333-4444-555555555555"):
         with pytest.raises(NasError):
