@@ -38,7 +38,7 @@ from cleanup.storage.nas.client import NasError
 from cleanup.storage.run_paths import RunPath, show
 from cleanup.storage.staging import fences, ingest, records, run_tree
 from cleanup.storage.staging.records import Record, Records
-from cleanup.storage.staging.walk import Shape, Sight, walk
+from cleanup.storage.staging.walk import DiskEntry, Shape, walk
 
 logger = logging.getLogger(__name__)
 
@@ -178,12 +178,12 @@ def known_in_unusual_places(root: StagingRoot) -> list[str]:
     return [path for path in known.values_list("run_path", flat=True) if not run_paths.is_usual(path)]
 
 
-def _beside_runs(sight: Sight) -> bool:
+def _beside_runs(sight: DiskEntry) -> bool:
     """Whether something lies in a kind's folder, or in a project, where a run may lie as well."""
     return sight.raw.count(b"/") in (2, 3)
 
 
-def left_aside(root: StagingRoot, descriptor: int, sight: Sight) -> Left | None:
+def left_aside(root: StagingRoot, descriptor: int, sight: DiskEntry) -> Left | None:
     """The shell that was moved aside under what looks like a fence, if it is one still."""
     try:
         return shells.left_aside(root, descriptor, sight.raw)
@@ -191,7 +191,7 @@ def left_aside(root: StagingRoot, descriptor: int, sight: Sight) -> Left | None:
         return None
 
 
-def is_stray_fence(root: StagingRoot, descriptor: int, sight: Sight) -> bool:
+def is_stray_fence(root: StagingRoot, descriptor: int, sight: DiskEntry) -> bool:
     """Whether no attempt of ours will put back or finish what looks like a fence, as after a restore of the database.
 
     Writers of this tree do not see such a name, so a whole run may lie there without anybody knowing. One whose attempt

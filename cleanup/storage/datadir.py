@@ -119,22 +119,8 @@ class DataDir:
         Data files as the verified manifest lists them, or as they were read; metadata files, and those of desktops, as
         they were kept. Raises TombstoneError.
         """
-        folder = run_paths.METADATA + b"/"
-        digests: dict[bytes, bytes] = {}
-        proven: dict[bytes, bytes] = {}  # as they were read: that is so whatever the manifest says
         with self._tombstone(attempt) as archive:
-            for member in archive.getmembers():
-                top, _, name = member.name.partition("/")
-                if member.name == _PROVEN:
-                    proven = _listed(_member(archive, _PROVEN))
-                elif top == "desktop" and member.isfile():
-                    digests[os.fsencode(name)] = hashlib.sha256(_member(archive, member.name)).digest()
-                elif top == "metadata" and member.isfile():
-                    content = _member(archive, member.name)
-                    digests[folder + os.fsencode(name)] = hashlib.sha256(content).digest()
-                    if os.fsencode(name) == run_paths.MANIFEST:
-                        digests |= _listed(content)
-        return digests | proven
+            return _digests(archive)
 
     @contextlib.contextmanager
     def _tombstone(self, attempt: str) -> Iterator[tarfile.TarFile]:
@@ -204,6 +190,25 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
         raise KeyError(name)
     with file:
         return file.read()
+
+
+def _digests(archive: tarfile.TarFile) -> dict[bytes, bytes]:
+    """As `DataDir.read_digests`, from an open tombstone."""
+    folder = run_paths.METADATA + b"/"
+    digests: dict[bytes, bytes] = {}
+    proven: dict[bytes, bytes] = {}  # as they were read, so they go before what the manifest says
+    for member in archive.getmembers():
+        top, _, name = member.name.partition("/")
+        if member.name == _PROVEN:
+            proven = _listed(_member(archive, _PROVEN))
+        elif top == "desktop" and member.isfile():
+            digests[os.fsencode(name)] = hashlib.sha256(_member(archive, member.name)).digest()
+        elif top == "metadata" and member.isfile():
+            content = _member(archive, member.name)
+            digests[folder + os.fsencode(name)] = hashlib.sha256(content).digest()
+            if os.fsencode(name) == run_paths.MANIFEST:
+                digests |= _listed(content)
+    return digests | proven
 
 
 def _listed(content: bytes) -> dict[bytes, bytes]:

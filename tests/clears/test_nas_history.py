@@ -27,7 +27,7 @@ from cleanup.lab import opening
 from cleanup.models import ClearAttempt, NasBreaker, Run, StagingRoot
 from cleanup.rules.reasons import Reason
 from cleanup.storage import errors, handles
-from cleanup.storage.nas import client
+from cleanup.storage.nas import client, reader_process
 from tests.faults.scene import Scene, set_scene
 from tests.tools.checkout import CHECKOUT
 from tests.tools.lab import METADATA, RUN_PATH, Lab, Seen, read_ingest, snapshot
@@ -370,15 +370,15 @@ def hanging(monkeypatch: pytest.MonkeyPatch, settings: Any) -> list[int]:
     """Reading processes stop before they can answer; returns those that were asked."""
     settings.EXLAB_NAS_TIMEOUT = 0.3
     asked: list[int] = []
-    send = client.NasReader._send
+    send = reader_process.ReaderProcess._send
 
-    def stop_and_send(reader: client.NasReader, pipe: int, data: bytes) -> None:
+    def stop_and_send(reader: reader_process.ReaderProcess, pipe: int, data: bytes) -> None:
         assert reader._child is not None
         os.kill(reader._child.pid, signal.SIGSTOP)
         asked.append(reader._child.pid)
         send(reader, pipe, data)
 
-    monkeypatch.setattr(client.NasReader, "_send", stop_and_send)
+    monkeypatch.setattr(reader_process.ReaderProcess, "_send", stop_and_send)
     return asked
 
 

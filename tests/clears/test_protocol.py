@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import subprocess
 import tarfile
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -25,10 +24,11 @@ from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Proof, Reques
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.storage import reserve
-from cleanup.storage.nas import client
+from cleanup.storage.nas import reader_process
 from cleanup.storage.staging import fences, ingest, removal
 from tests.faults.means import before, flocked_elsewhere
 from tests.faults.scene import Scene, inodes, is_root, set_scene, states_on_disk
+from tests.tools import warm
 from tests.tools.lab import METADATA, RUN_PATH, Lab, census, linked_lock, read_ingest, snapshot
 
 OTHER_RUN = "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-18T09-10"
@@ -131,7 +131,7 @@ def test_a_reader_of_the_nas_that_is_started_as_in_the_lab(
     scene: Scene, policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Elsewhere readers are forked from one that waits, with everything imported."""
-    monkeypatch.setattr(client, "subprocess", subprocess)
+    monkeypatch.setattr(reader_process, "start", warm.real_start)
     policy(proof="checksum")
     assert clear_run(scene.run, now=scene.now, actor="ada") == (scene.files, scene.bytes)
     scene.assert_cleared()

@@ -17,6 +17,7 @@ from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, proofs
 from cleanup.storage import hashing
 from cleanup.storage.nas import client
+from cleanup.storage.nas import protocol as nas_protocol
 from cleanup.storage.staging import fences
 from tests.faults import mounts
 from tests.faults.drifting import Drifting
@@ -93,7 +94,7 @@ def test_other_bytes_are_found_and_the_run_stays(scene: Scene, monkeypatch: pyte
     twin = scene.twin / name
     with (
         before(monkeypatch, second_look, "compare_blocks", lambda: change_keeping_size_and_time(twin)),
-        replaced(monkeypatch, client, "Twin", _without_ctime),
+        replaced(monkeypatch, nas_protocol, "Twin", _without_ctime),
     ):
         attempt = clear(scene)
     assert (attempt.phase, attempt.reason) == (Phase.REFUSED, Reason.NAS_CHECKSUM_MISMATCH)

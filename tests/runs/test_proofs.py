@@ -1,7 +1,7 @@
 """The proof: when it is used again, when not; the last look before the commit; the breaker of a NAS that hangs."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from cleanup.rules.reasons import Reason
 from cleanup.runs import proofs
 from cleanup.storage import handles, hashing, places
 from cleanup.storage.errors import Problem
-from cleanup.storage.nas import client
+from cleanup.storage.nas import client, reader_process
 from cleanup.storage.staging import fences
 from tests.faults.means import change_keeping_size_and_time
 from tests.faults.scene import Scene, set_scene
@@ -357,16 +357,16 @@ def test_a_real_nas_that_hangs_is_asked_once_by_a_whole_sweep(
         lab.run(f"CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-17T14-3{minute}")
     discovery.discover(root, now=now)
     started: list[subprocess.Popen[bytes]] = []
-    popen = subprocess.Popen
+    start = reader_process.start
 
-    def stopped(*args: Any, **how: Any) -> subprocess.Popen[bytes]:
-        child = popen(*args, **how)
+    def stopped(words: Sequence[str]) -> subprocess.Popen[bytes]:
+        child = start(words)
         child.send_signal(signal.SIGSTOP)
         started.append(child)
         return child
 
     settings.EXLAB_NAS_TIMEOUT = 0.3
-    monkeypatch.setattr(client.subprocess, "Popen", stopped)
+    monkeypatch.setattr(reader_process, "start", stopped)
     began = time.monotonic()
     swept = all_roots.sweep(now=now)
     assert time.monotonic() - began < 20

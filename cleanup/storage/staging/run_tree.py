@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from cleanup.storage import desktop_files, handles, linux, run_paths
-from cleanup.storage.errors import Problem
+from cleanup.storage import desktop_files, errors, handles, linux, run_paths
+from cleanup.storage.errors import Problem, Where
 from cleanup.storage.run_paths import METADATA, show
 from cleanup.storage.staging import hold_file, metadata
 
@@ -286,18 +286,7 @@ def _objection(path: bytes, status: linux.Status, device: int) -> Problem | None
 
 
 def _problem_of(error: OSError, path: bytes) -> Problem:
-    reasons = {
-        errno.EACCES: "permission_denied",
-        errno.EPERM: "permission_denied",
-        errno.ELOOP: "unsafe_path",
-        errno.ENOTDIR: "unsafe_path",
-        errno.ENOENT: "unsafe_path",
-        errno.EXDEV: "mount_inside",
-    }
-    return Problem(
-        reasons.get(error.errno or 0, "staging_io_error"),
-        f"{show(path or b'.')}: {os.strerror(error.errno or 0)}",
-    )
+    return Problem(errors.reason_of(error, Where.IN_THE_RUN), f"{show(path or b'.')}: {errors.words_of(error)}")
 
 
 def entry_of(path: bytes, status: linux.Status) -> Entry:

@@ -39,7 +39,7 @@ class Shape(enum.StrEnum):
 
 
 @dataclass(frozen=True)
-class Sight:
+class DiskEntry:
     """One thing that the walk came by. `path` is `raw` as a person can read it, both relative to the root.
 
     `problem` is what keeps a run, or a way to runs, from being entered; behind a `blocked` one there may be anything.
@@ -59,7 +59,7 @@ class Sight:
         return show(self.raw)
 
 
-def walk(root: int, *, strays: bool = True, known: Collection[str] = ()) -> Iterator[Sight]:
+def walk(root: int, *, strays: bool = True, known: Collection[str] = ()) -> Iterator[DiskEntry]:
     """Everything on an open staging root down to the runs, in the order of the names.
 
     Names that begin with a dot belong to programs and are passed over, but for those that look like ours; so are the
@@ -89,11 +89,11 @@ def is_run_shaped(name: str) -> bool:
     return any(run_paths.is_leaf_name(name, folder) for folder in KIND_FOLDERS)
 
 
-def _walk(descriptor: int, above: bytes, level: int, asked: _Asked) -> Iterator[Sight]:
+def _walk(descriptor: int, above: bytes, level: int, asked: _Asked) -> Iterator[DiskEntry]:
     try:
         names = sorted(os.fsencode(name) for name in os.listdir(descriptor))
     except OSError as error:
-        yield Sight(Shape.BLOCKED, above, _problem(error), is_directory=True)
+        yield DiskEntry(Shape.BLOCKED, above, _problem(error), is_directory=True)
         return
     for name in names:
         if name == set_aside.FOLDER and asked.strays:
@@ -128,10 +128,10 @@ def _walk(descriptor: int, above: bytes, level: int, asked: _Asked) -> Iterator[
             continue
         except OSError as error:
             if belongs:
-                yield Sight(Shape.BLOCKED, raw, _problem(error), is_directory=True)
+                yield DiskEntry(Shape.BLOCKED, raw, _problem(error), is_directory=True)
 
 
-def _aside(parent: int, above: bytes) -> Iterator[Sight]:
+def _aside(parent: int, above: bytes) -> Iterator[DiskEntry]:
     """What was set aside in one folder of runs: a folder for each of them. What cannot be entered is not looked at."""
     with contextlib.suppress(OSError), handles.opened(handles.open_beneath(parent, set_aside.FOLDER)) as folder:
         for name in sorted(os.fsencode(name) for name in os.listdir(folder)):
@@ -139,7 +139,7 @@ def _aside(parent: int, above: bytes) -> Iterator[Sight]:
             yield _sight(Shape.ASIDE, raw, linux.status(folder, name))
 
 
-def _passed_over(parent: int, raw: bytes, name: bytes, level: int, budget: passed_over.Budget) -> Iterator[Sight]:
+def _passed_over(parent: int, raw: bytes, name: bytes, level: int, budget: passed_over.Budget) -> Iterator[DiskEntry]:
     """A folder that is passed over for its name, if runs lie in it."""
     if not passed_over.is_passed_over(name):
         return
@@ -152,7 +152,7 @@ def _passed_over(parent: int, raw: bytes, name: bytes, level: int, budget: passe
 
 def _enter(
     descriptor: int, raw: bytes, name: bytes, status: linux.Status, level: int, asked: _Asked
-) -> Iterator[Sight]:
+) -> Iterator[DiskEntry]:
     """A directory where one is expected: a run, or the way to runs. Raises OSError where it cannot be opened."""
     with handles.opened(handles.open_beneath(descriptor, name)) as below:
         if level == _LEAF or (level == _FOLDER and os.fsdecode(name) not in KIND_FOLDERS):
@@ -165,7 +165,7 @@ def _enter(
 
 def _out_of_place(
     descriptor: int, raw: bytes, name: bytes, status: linux.Status, level: int, *, belongs: bool
-) -> Sight:
+) -> DiskEntry:
     """What is no part of the layout; with a problem where a run, or a way to runs, is to be expected."""
     if status.is_symlink:
         return _sight(Shape.STRAY, raw, status, Problem("unsafe_path", "a symbolic link") if belongs else None)
@@ -184,9 +184,9 @@ def _out_of_place(
 
 def _sight(
     shape: Shape, raw: bytes, status: linux.Status, problem: Problem | None = None, within: tuple[bytes, ...] = ()
-) -> Sight:
+) -> DiskEntry:
     size = status.size if status.is_file else 0
-    return Sight(shape, raw, problem, status.mtime_ns, size, status.is_directory, within)
+    return DiskEntry(shape, raw, problem, status.mtime_ns, size, status.is_directory, within)
 
 
 def _belongs(name: str, above: bytes, level: int) -> bool:
