@@ -104,7 +104,7 @@ def planned(
     taken: Container[str] = (),
     is_directory: Callable[[str], bool] = os.path.isdir,
 ) -> Plan:
-    """What a wizard's configuration asks for on this `host`; `taken`: names of other roots. Raises WizardConfigError."""
+    """What a wizard's configuration asks for on this `host`; `taken`: other roots. Raises WizardConfigError."""
     answers = answers or Answers()
     _refuse_unknown_instruments(config, answers)
     path, obstacles = staging_path(config, answers, host, is_directory)
