@@ -28,7 +28,8 @@ from tests.tools.lab import METADATA, RUN_PATH, Lab, census, snapshot
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine]
 
-CLEARING, TREE = "cleanup.clears.protocol", "cleanup.storage.staging.run_tree"
+CLEARING = "cleanup.clears.protocol"
+FENCES, REMOVAL = "cleanup.storage.staging.fences", "cleanup.storage.staging.removal"
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_what_was_freed_is_counted_once_however_late_recovery_looks(
     scene: Scene, crash: Callable[[str], ClearAttempt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One recovery has read the attempt and is busy elsewhere while another finishes it with something left."""
-    crash(f"{TREE}:publish:after:1")
+    crash(f"{FENCES}:publish:after:1")
     (fence,) = scene.path.parent.glob(".exlab-clearing-*")
     (fence / "late").write_bytes(b"late")
     settle = recovery._settle
@@ -123,7 +124,7 @@ def test_a_project_folder_renamed_after_the_commit_is_not_taken_for_a_finished_c
 def test_a_project_folder_renamed_before_the_commit_does_not_hide_the_run(
     scene: Scene, crash: Callable[[str], ClearAttempt]
 ) -> None:
-    attempt = crash(f"{TREE}:fence:after:1")
+    attempt = crash(f"{FENCES}:fence:after:1")
     project = scene.path.parent.parent
     project.rename(project.with_name("PROJ-0042-old"))
     recovery.recover(now=scene.now)

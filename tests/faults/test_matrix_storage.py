@@ -44,7 +44,8 @@ from tests.tools.lab import RUN_PATH, Lab, census
 pytestmark = pytest.mark.one_engine
 
 
-CLEARING, TREE = "cleanup.clears.protocol", "cleanup.storage.staging.run_tree"
+CLEARING = "cleanup.clears.protocol"
+FENCES, REMOVAL = "cleanup.storage.staging.fences", "cleanup.storage.staging.removal"
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
 BROKEN = OSError(errno.EIO, "Input/output error")
 
@@ -228,7 +229,7 @@ def crashed_at(place: str) -> Callable[[Stage], None]:
 
 
 def lose_the_plan(stage: Stage, content: bytes | None) -> None:
-    plan = stage.data / "plans" / crash(stage, f"{TREE}:publish:after:1").pk.hex
+    plan = stage.data / "plans" / crash(stage, f"{FENCES}:publish:after:1").pk.hex
     if content is None:
         plan.unlink()
     else:
