@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 from django.conf import settings
 
+from cleanup.storage.nas import reader_process
 from tests.faults import report
 from tests.tools import distribution, engines, warm
 from tests.tools.database import django_db_modify_db_settings as django_db_modify_db_settings
@@ -60,9 +61,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _warm_processes() -> Iterator[None]:
     """The product's readers of the NAS, and what tests start by `tests.tools.warm`, need not import anything first."""
-    from cleanup.storage.nas import client
-
-    client.subprocess = warm.instead_of_subprocess()  # type: ignore[misc]
+    warm.start_waiting()
+    reader_process.start = warm.start_reader
     yield
     warm.end()
 
