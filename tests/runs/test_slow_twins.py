@@ -18,8 +18,9 @@ from cleanup.rules.gates import Finding, Gate, Verdict
 from cleanup.rules.reasons import Reason
 from cleanup.rules.slowness import FIRST_PAUSE
 from cleanup.runs import discovery, inspection, run_status
+from cleanup.storage.errors import Problem
 from cleanup.storage.nas import client
-from cleanup.storage.run_paths import Problem, parse_run_path
+from cleanup.storage.run_paths import parse_run_path
 from cleanup.sweeps.all_roots import Swept, clear, sweep
 from cleanup.text.values import instant
 from cleanup.web.runs.status_text import StatusText
