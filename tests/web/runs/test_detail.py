@@ -321,7 +321,7 @@ def test_the_longest_life_costs_as_many_queries_as_the_shortest(people, runs, no
     assert long[0] == short[0]
     assert "the latest 20; the admin" in card(long[1], "attempts")
     assert "the latest 50 entries" in card(long[1], "ledger")
-    assert f"Only the latest {timeline.LONGEST}" in card(long[1], "life")
+    assert f"This shows the latest {timeline.LONGEST}" in card(long[1], "life")
     assert len(long[1]) < 500_000
 
 
