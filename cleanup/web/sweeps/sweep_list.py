@@ -135,7 +135,7 @@ def _show(
 def dry_run(request: SignedIn) -> HttpResponse:
     """Queue a dry run of one staging root, for a user who may clear at least one instrument's runs there.
 
-    It removes nothing, but it reads what a sweep would read, and that is no viewer's to ask for.
+    It removes nothing, but reads as much as a sweep, so viewers may not ask for it.
     """
     now, name = timezone.now(), request.POST.get("root", "")
     root = next((root for root in permissions.roots(request.user) if root.name == name), None)
