@@ -44,8 +44,8 @@ _TONES = {"pass": "go", "wait": "wait", "block": "block"}
 class Moment:
     """One event of a run.
 
-    `at` is None where a record gives no usable instant; `at_text` is then its text. `said` holds pairs of a label, which
-    may be empty, and a text. `batch` is the key of the batch.
+    `at` is None where a record gives no usable instant; `at_text` is then its text. `said` holds pairs of a label
+    (may be empty) and a text. `batch` is the key of the batch.
     """
 
     source: str
