@@ -26,6 +26,8 @@ from exlab import databases
 
 USAGE = 2
 FAILED = 1
+# What a row keeps of a reason or a note.
+LONGEST_TEXT = 500
 
 
 class UsageError(CommandError):
@@ -91,6 +93,14 @@ def user_named(name: str | None) -> str:
     if name and not get_user_model().objects.filter(username=name).exists():
         raise UsageError(f"No user {name} is known.")
     return name or typist.name()
+
+
+def text_given(options: dict[str, Any], name: str) -> str:
+    """The reason or note that an option gives, which is kept whole. Raises UsageError if it is too long."""
+    text = str(options[name])
+    if len(text.strip()) > LONGEST_TEXT:
+        raise UsageError(f"--{name}: write at most {LONGEST_TEXT} characters; this has {len(text.strip())}.")
+    return text
 
 
 def find_roots(name: str | None) -> list[StagingRoot]:

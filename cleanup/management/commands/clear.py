@@ -17,6 +17,7 @@ from cleanup.management.base import (
     now,
     sweep_as_json,
     sweep_as_text,
+    text_given,
     user_named,
 )
 from cleanup.sweeps import all_roots
@@ -46,7 +47,7 @@ class Command(LabCommand):
         if not options["dry_run"]:
             clocks.look(clocks.read_clock(at), ask=False)  # no hold may end by a clock that jumped
         how = {"dry_run": options["dry_run"], "accept_loss": options["accept_loss"]}
-        swept = all_roots.clear(runs, now=at, actor=actor, note=options["reason"][:500], **how)
+        swept = all_roots.clear(runs, now=at, actor=actor, note=text_given(options, "reason"), **how)
         self.report(options["json"], sweep_as_json(swept), sweep_as_text(swept))
         if not options["dry_run"]:
             nas_history.tell(now=now(), runs=runs)

@@ -13,6 +13,7 @@ from cleanup.management.base import (
     add_user_argument,
     find_roots,
     now,
+    text_given,
     user_named,
 )
 from cleanup.models import Run, SweepBreaker
@@ -44,7 +45,7 @@ class Command(LabCommand):
         if options["show"]:
             self._show(list(breakers), at, as_json=options["json"])
             return
-        said = {"actor": actor, "note": options["reason"][:500], "code": options["code"]}
+        said = {"actor": actor, "note": text_given(options, "reason"), "code": options["code"]}
         closed, refused = [], []
         for breaker in breakers:
             if options["code"] and not options["code"].startswith(f"{breaker.pk}-"):

@@ -14,6 +14,7 @@ from cleanup.management.base import (
     find_roots,
     find_run,
     now,
+    text_given,
     user_named,
 )
 from cleanup.models import Run, StagingRoot
@@ -39,7 +40,7 @@ class Command(LabCommand):
         at = now()
         _refuse_misuse(options)
         roots = find_roots(options["root"])
-        reason = options["reason"].strip()[: gone_runs.MAX_REASON]
+        reason = text_given(options, "reason").strip()
         if not reason:
             raise UsageError("Say with --reason where the run went.")
         actor = user_named(options["user"])

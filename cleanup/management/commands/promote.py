@@ -7,7 +7,13 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from cleanup.lab import first_nights, typist
-from cleanup.management.base import FAILED, LabCommand, UsageError, now
+from cleanup.management.base import (
+    FAILED,
+    LabCommand,
+    UsageError,
+    now,
+    text_given,
+)
 from cleanup.management.scopes import add_scope_arguments, find_root, meaning_of, scope_of, version_as_json
 from cleanup.models import RetentionPolicy, StagingRoot
 from cleanup.monitoring import announcements
@@ -32,7 +38,7 @@ class Command(LabCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         at = now()
-        if not options["note"].isprintable():
+        if not text_given(options, "note").isprintable():
             raise UsageError("--note: write one line of text.")
         if options["first_nights"] is not None:
             self._end_first_nights(options, at)

@@ -17,6 +17,7 @@ from cleanup.management.base import (
     find_run,
     nas_roots_given,
     now,
+    text_given,
     user_named,
 )
 from cleanup.models import StagingRoot
@@ -62,7 +63,7 @@ class Command(LabCommand):
         order = Order(
             now=now(),
             actor=actor,
-            note=options["reason"][:500],
+            note=text_given(options, "reason"),
             replaced=options["replaced"],
             dry_run=options["dry_run"],
         )

@@ -16,6 +16,7 @@ from cleanup.management.base import (
     find_roots,
     find_run,
     now,
+    text_given,
     user_named,
 )
 from cleanup.models import Run, SetAside, StagingRoot
@@ -69,7 +70,7 @@ class Command(LabCommand):
         self.report(options["json"], answer, "\n".join(lines))
 
     def _act(self, run: Run, paths: list[bytes], options: dict[str, Any], at: Any) -> None:  # noqa: ANN401
-        reason, actor = options["reason"].strip()[: set_aside.MAX_REASON], user_named(options["user"])
+        reason, actor = text_given(options, "reason").strip(), user_named(options["user"])
         if not reason:
             raise UsageError("Say why with --reason.")
         if options["undo"]:
