@@ -1,8 +1,6 @@
 """The path grammar."""
 
 import os
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,9 +12,6 @@ from cleanup.storage.run_paths import RunPath, parse_run_path, show
 from tests.tools.lab import RUN_PATH
 
 pytestmark = pytest.mark.one_engine(by="function")
-
-
-Open = Callable[[Path], int]
 
 
 class TestRunPath:
