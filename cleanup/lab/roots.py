@@ -144,7 +144,9 @@ def _refuse_collisions(root: StagingRoot) -> None:
     pairs = twins.collisions(root, root.nas_layout) if root.nas_layout not in NAMED else []
     if pairs:
         one, other = pairs[0]
-        raise RegistrationError(f"Under the layout {root.nas_layout} the runs {one} and {other} would have one twin.")
+        raise RegistrationError(
+            f"Under the layout {root.nas_layout} the runs {one} and {other} would have one copy on the NAS."
+        )
 
 
 def inspect_place(
@@ -209,7 +211,7 @@ def _warnings(root: StagingRoot) -> Iterator[str]:
             "with its disk in place (or with --accept-empty)."
         )
     for one, other in twins.collisions(root, root.nas_layout)[:_COLLISIONS_TOLD]:
-        yield f"{one} and {other} have one twin under the layout {root.nas_layout}: both stay."
+        yield f"{one} and {other} have one copy on the NAS under the layout {root.nas_layout}: both stay."
     if not nas_roots(root):
         yield "No NAS root is registered: runs can be seen, and none can be proven."
     for path in malformed_markers(root):

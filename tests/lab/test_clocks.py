@@ -267,7 +267,7 @@ def test_the_watchdog_asks_no_nas_and_lets_no_hold_end_before_a_pass_has(
     assert Hold.objects.in_force(wall).count() == HELD
     watchdog.watch(now=wall)
     assert Alert.objects.get(reason=Reason.CLOCK_IN_DOUBT, ended_at=None).detail.endswith(
-        "Other clocks are asked with the next timed sweep."
+        "Other clocks are asked with the next timed pass."
     )
     all_roots.sweep(now=wall, timed=True, clock=clocks.read_clock(wall))
     watchdog.watch(now=wall)
