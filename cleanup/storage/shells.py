@@ -95,7 +95,7 @@ def attempt_of(name: bytes) -> str | None:
 
 def kept_aside(parent: int, attempt: str) -> list[bytes]:
     """The shells of an attempt that lie aside in the folder of its run."""
-    return [name for name in fences.names_in(parent) if attempt_of(name) == attempt]
+    return [name for name in fences.found_in(parent) if attempt_of(name) == attempt]
 
 
 def move_aside(parent: int, path: RunPath, attempt: str, *, since_ns: int | None) -> bytes:

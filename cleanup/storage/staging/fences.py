@@ -200,7 +200,7 @@ def publish_copy(parent: int, name: bytes, fenced: int, draft: bytes, file: byte
     discard_prepared(parent, name)
 
 
-def names_in(parent: int) -> Iterator[bytes]:
+def found_in(parent: int) -> Iterator[bytes]:
     """The names in a directory that look like a fence or a prepared record, ours or not."""
     for name in run_tree.sorted_names(parent):
         if name.startswith(run_paths.FENCE_PREFIX):

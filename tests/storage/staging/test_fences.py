@@ -55,7 +55,7 @@ class TestFence:
         write(scene.run.with_name(f"{FENCE}.ingest.json"))
         write(scene.run.with_name(".exlab-clearing-"))
         (scene.run.with_name(".exlab-clearing-mine")).mkdir()
-        assert sorted(fences.names_in(scene.parent)) == [
+        assert sorted(fences.found_in(scene.parent)) == [
             b".exlab-clearing-",
             FENCE.encode(),
             FENCE.encode() + b".ingest.json",
