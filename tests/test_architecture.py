@@ -34,7 +34,10 @@ ONLY = {"models": {"rules"}, "migrations": {"models", "rules"}, "exlab": set()}
 STANDARD_LIBRARY_ONLY = {"rules", "storage"}
 WITHOUT_DJANGO = {"cleanup.lab.wizard_yaml", "cleanup.lab.wizard_config", "cleanup.lab.wizard_plan"}
 # module: what it may not import, although it stands in the same room
-APART = {"cleanup.clears.protocol": {"cleanup.clears.recovery", "cleanup.clears.nas_history"}}
+APART = {
+    module: {"cleanup.clears.recovery", "cleanup.clears.nas_history"}
+    for module in ("cleanup.clears.protocol", "cleanup.clears.settlement")
+}
 
 # module and function: why it may remove or rename something that is no staged path
 MAY_REMOVE = {

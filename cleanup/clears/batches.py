@@ -13,9 +13,10 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
-from cleanup.clears import again, protocol, queue
+from cleanup.clears import again, queue
 from cleanup.clears.preview import Asked, Preview, preview
 from cleanup.lab import opening, permissions
+from cleanup.ledger import entries as ledger
 from cleanup.models import ClearAttempt, ClearBatch, LedgerEntry, LedgerKind, Phase, Run, RunQuerySet
 from cleanup.rules.reasons import Reason
 
@@ -176,7 +177,7 @@ def _withdraw(batch: ClearBatch, actor: str, now: datetime) -> int:
     why = {"reason": Reason.WITHDRAWN, "detail": f"by {actor}"}
     keys = [attempt.pk for attempt in waiting]
     ClearAttempt.objects.filter(pk__in=keys).update(phase=Phase.ABORTED, phase_at=now, **why)
-    entries = [protocol.ledger_entry(attempt, LedgerKind.ABORTED, now, **why) for attempt in waiting]
+    entries = [ledger.ledger_entry(attempt, LedgerKind.ABORTED, now, **why) for attempt in waiting]
     LedgerEntry.objects.bulk_create(entries, batch_size=100)
     logger.info("%d clears of the batch %s were withdrawn by %s", len(waiting), batch.pk, actor)
     return len(waiting)

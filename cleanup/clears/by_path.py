@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.asyncio import async_unsafe
 
 from cleanup.clears import protocol
-from cleanup.clears.protocol import Refused
+from cleanup.clears.refusal import Refused
 from cleanup.lab import opening
 from cleanup.lab.opening import Unreachable
 from cleanup.models import Run, StagingRoot

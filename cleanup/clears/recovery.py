@@ -13,7 +13,7 @@ from datetime import datetime
 from django.conf import settings
 from django.utils import timezone
 
-from cleanup.clears import conflicts, protocol, shells
+from cleanup.clears import conflicts, settlement, shells
 from cleanup.lab import opening, task_queues
 from cleanup.lab.opening import OpenRun, Unreachable
 from cleanup.models import ClearAttempt, Phase, Run, SetAside
@@ -35,7 +35,7 @@ _CHANGING = [
     "emptied",
     "done_files",
     "done_bytes",
-    *protocol.FREED,
+    *settlement.FREED,
 ]
 
 
@@ -78,7 +78,7 @@ def _settle(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
         if not free:
             return
         ClearAttempt.objects.filter(pk=attempt.pk).update(progress_at=timezone.now())  # it is in hand again
-        protocol.settle_phase(attempt, *_CHANGING)  # somebody may have had it since it was listed
+        settlement.settle_phase(attempt, *_CHANGING)  # somebody may have had it since it was listed
         if attempt.phase == Phase.DONE and not attempt.incomplete:
             return
         try:
@@ -95,7 +95,7 @@ def _settle(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
         except (Unreachable, OSError) as error:
             finding = error.finding if isinstance(error, Unreachable) else errors.way_blocked(error)
             result.unsettled.append((attempt, finding))
-            protocol.tell_of_wait(attempt, finding)
+            settlement.tell_of_wait(attempt, finding)
             logger.warning("%s stays %s: %s", attempt.run.run_path, attempt.phase, error)
 
 
@@ -118,16 +118,16 @@ def _roll_back(attempt: ClearAttempt, now: datetime) -> None:
             with _alone(attempt):
                 _put_back(attempt)
     except FileExistsError:
-        finding = protocol.occupied(attempt)
+        finding = settlement.occupied(attempt)
         if attempt.phase != Phase.CONFLICT:
-            protocol.finish_without_clear(attempt, Phase.CONFLICT, finding, now=now, failed=failed)
+            settlement.finish_without_clear(attempt, Phase.CONFLICT, finding, now=now, failed=failed)
         raise Unreachable(finding) from None
-    protocol.finish_without_clear(attempt, Phase.ABORTED, Finding(Reason.INTERRUPTED), now=now, failed=failed)
+    settlement.finish_without_clear(attempt, Phase.ABORTED, Finding(Reason.INTERRUPTED), now=now, failed=failed)
 
 
 def _put_back(attempt: ClearAttempt) -> None:
     try:
-        protocol.roll_back(attempt, attempt.run)
+        settlement.roll_back(attempt, attempt.run)
     except BlockingIOError as error:
         raise Unreachable(Finding(Reason.WRITER_ACTIVE, error.strerror or "")) from None
 
@@ -161,7 +161,7 @@ def _roll_forward(attempt: ClearAttempt, now: datetime) -> bool:
         try:
             with opening.open_run(root, run.run_path, name=fence) as opened, run_paths.flocked(opened.run):
                 _expect_same(opened, attempt, plan)
-                protocol.roll_forward(attempt, opened, plan, now=now, interrupted=True)
+                settlement.roll_forward(attempt, opened, plan, now=now, interrupted=True)
         except Unreachable as error:
             if error.finding.reason is not Reason.MISSING_DIRECTORY:
                 raise
@@ -204,7 +204,7 @@ def _finish_gone(root: int, attempt: ClearAttempt, plan: Plan, now: datetime) ->
     # Without the folder that held it there is no telling: it may have been moved with the fence in it.
     with run_paths.opened(run_paths.open_beneath(root, run_paths.parse_run_path(run_path).parent)) as parent:
         run_tree.discard_prepared(parent, run_tree.prepared_name(attempt.pk.hex))
-    protocol.finish(attempt, _gone(attempt, plan), now)
+    settlement.finish(attempt, _gone(attempt, plan), now)
 
 
 def _gone(attempt: ClearAttempt, plan: Plan) -> run_tree.Removal:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from cleanup.clears import protocol, queue
+from cleanup.clears import decisions, protocol, queue, settlement
 from cleanup.lab import lock_waits, opening
 from cleanup.lab.opening import Unreachable
 from cleanup.models import ClearAttempt, Phase, Requester, Run, Sweep, SweepBreaker
@@ -91,7 +91,7 @@ class Asked:
 
 def skip(run: Run, finding: Finding, decision: Decision | None = None) -> RunAction:
     """The run is left alone, for a reason."""
-    gates = protocol.decision_as_json(decision) if decision else None
+    gates = decisions.decision_as_json(decision) if decision else None
     return RunAction(run.root.name, run.run_path, Action.SKIPPED, finding.reason, finding.detail, gates=gates)
 
 
@@ -176,7 +176,7 @@ def _rehearse(run: Run, policy: Policy, now: datetime, asked: Asked) -> RunActio
         files=facts.files or 0,
         bytes=facts.bytes or 0,
         allocated=facts.allocated_bytes or 0,
-        gates=protocol.decision_as_json(decision),
+        gates=decisions.decision_as_json(decision),
     )
 
 
@@ -198,7 +198,7 @@ def _outcome(run: Run, attempt: ClearAttempt, asked: Asked) -> RunAction:
         reason = reason or asked.cause
     elif attempt.phase == Phase.REFUSED and asked.operator:
         action = Action.REFUSED
-    elif attempt.phase == Phase.REFUSED and attempt.reason not in protocol.FAILURES:
+    elif attempt.phase == Phase.REFUSED and attempt.reason not in settlement.FAILURES:
         action = Action.SKIPPED
     else:
         action = Action.FAILED  # its gates were open

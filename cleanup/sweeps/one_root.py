@@ -10,7 +10,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from cleanup.clears import protocol
+from cleanup.clears import decisions
 from cleanup.clears.freed import Lately
 from cleanup.clears.run_action import FREEING, Action, Asked, RunAction, fail, rehearse, skip, take
 from cleanup.lab import alerts, clocks, opening
@@ -402,7 +402,7 @@ class Pass:
         if due.candidate.rehearsed:
             taken = rehearse(run, policy, self.now, cause=cause)
             if taken.gates is None:
-                taken = replace(taken, gates=protocol.decision_as_json(evaluate(due.facts, policy, self.now)))
+                taken = replace(taken, gates=decisions.decision_as_json(evaluate(due.facts, policy, self.now)))
         else:
             asked = Asked(
                 requester=Requester.SCHEDULE,

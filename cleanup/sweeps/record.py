@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
-from cleanup.clears import protocol
+from cleanup.clears import settlement
 from cleanup.clears.run_action import FREEING, Action
 from cleanup.lab import typist
 from cleanup.models import ClearAttempt, Outcome, Phase, Requester, Run, StagingRoot, Sweep, SweepKind, SweptRun, Tally
@@ -223,7 +223,7 @@ def _became(attempt: ClearAttempt) -> Action | None:
             return Action.PARTIAL if attempt.incomplete else Action.CLEARED
         case Phase.COMMITTED:  # it is gone, and recovery has not been able to remove all of it
             return Action.PARTIAL
-        case Phase.REFUSED if attempt.reason not in protocol.FAILURES:
+        case Phase.REFUSED if attempt.reason not in settlement.FAILURES:
             return Action.SKIPPED
         case Phase.REFUSED | Phase.ABORTED | Phase.CONFLICT:
             return Action.FAILED

@@ -16,10 +16,11 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from cleanup import tasks
-from cleanup.clears import batches, preview, protocol, queue, recovery
+from cleanup.clears import batches, preview, protocol, queue, recovery, settlement
 from cleanup.clears.batches import Changed, NotConfirmed
 from cleanup.clears.preview import Asked, Fate, Preview
 from cleanup.clears.progress import measure
+from cleanup.ledger import entries
 from cleanup.models import (
     Access,
     ClearAttempt,
@@ -161,7 +162,7 @@ def test_a_touched_run_goes_only_with_every_byte_compared_and_a_failed_one_says_
     )
     later = room.now + timedelta(hours=1)
     finding = Finding(Reason.NAS_TIMEOUT)
-    protocol.finish_without_clear(failed, Phase.REFUSED, finding, now=later)
+    settlement.finish_without_clear(failed, Phase.REFUSED, finding, now=later)
     fates = {item.run.run_path: (item.fate, item.reason) for item in room.look(at=later).items}
     assert fates == {
         BIG: (Fate.FULL, Reason.CHANGED_SINCE_VERIFICATION),
@@ -663,14 +664,14 @@ def test_another_root_than_was_shown_queues_nothing(room: Room, change: str) -> 
 
 def test_a_crash_in_a_stop_leaves_everything_as_it_was(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = room.batch()
-    real, calls = protocol.ledger_entry, iter(range(10))
+    real, calls = entries.ledger_entry, iter(range(10))
 
     def fail(*args: Any, **kwargs: Any) -> LedgerEntry:
         if next(calls) == 1:
             raise ConnectionError("no database")
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(protocol, "ledger_entry", fail)
+    monkeypatch.setattr(entries, "ledger_entry", fail)
     with pytest.raises(ConnectionError):
         batches.stop(batch, actor="bob", now=room.now)
     batch.refresh_from_db()
@@ -761,7 +762,7 @@ def test_no_time_left_is_said_where_it_would_be_a_lie(room: Room, why: str) -> N
 def test_runs_that_stayed_are_counted_by_their_reasons(room: Room) -> None:
     batch = room.batch()
     for attempt, reason in zip(batch.attempts.all(), [Reason.NAS_TIMEOUT, Reason.HELD, Reason.HELD], strict=True):
-        protocol.finish_without_clear(attempt, Phase.REFUSED, Finding(reason), now=room.now)
+        settlement.finish_without_clear(attempt, Phase.REFUSED, Finding(reason), now=room.now)
     found = measure(batch, room.now)
     assert (found.stayed, found.cleared, found.open) == (3, 0, False)
     assert found.reasons == ((Reason.HELD, 2), (Reason.NAS_TIMEOUT, 1))

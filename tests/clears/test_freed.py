@@ -16,8 +16,8 @@ from django.test import Client
 from django.utils import timezone
 
 from cleanup import clear_run
-from cleanup.clears import freed, progress, protocol, recovery
-from cleanup.lab import roots
+from cleanup.clears import freed, progress, recovery, settlement
+from cleanup.lab import disk_usage, opening, roots
 from cleanup.management.base import sweep_as_json, sweep_as_text
 from cleanup.models import Alert, ClearAttempt, ClearBatch, DiskUsage, LedgerEntry, Run, StagingRoot, Sweep, SweptRun
 from cleanup.rules import freed as rules
@@ -131,7 +131,7 @@ def test_a_removal_at_the_same_time_makes_it_not_measurable(
 ) -> None:
     root = staged("ext4")
     descriptor = os.open(root.path, os.O_RDONLY)
-    counter = protocol.gathering.data_dir().removals(removals.counter_of(filesystem_of(descriptor)))
+    counter = opening.data_dir().removals(removals.counter_of(filesystem_of(descriptor)))
     os.close(descriptor)
     with removals.counted(counter):
         attempt = cleared(now)
@@ -150,7 +150,7 @@ def test_a_disk_that_cannot_be_measured_is_cleared_all_the_same(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(freed_space, "fill_of", fail)
-    monkeypatch.setattr(protocol.measuring, "fill_of", fail)
+    monkeypatch.setattr(disk_usage, "fill_of", fail)
     attempt = cleared(now)
     assert (attempt.phase, attempt.unmeasured) == ("done", Unmeasured.UNKNOWN)
 
@@ -191,7 +191,7 @@ def crash(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *, at: int = 1
     [
         ((run_tree, "remove", 1), True),  # before the first unlink: recovery makes the whole removal
         ((run_tree, "_unlink_batch", 2), False),  # between two of them
-        ((protocol, "finish", 1), False),  # after the last one
+        ((settlement, "finish", 1), False),  # after the last one
     ],
     ids=["before", "amid", "after"],
 )

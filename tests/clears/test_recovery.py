@@ -23,6 +23,7 @@ from tests.tools.lab import METADATA, Lab, snapshot
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine]
 
 CLEARING, TREE = "cleanup.clears.protocol", "cleanup.storage.staging.run_tree"
+SETTLEMENT, LEDGER = "cleanup.clears.settlement", "cleanup.ledger.entries"
 
 # Where the process dies: nothing has been recorded, so the run must come back.
 BEFORE_THE_COMMIT = {
@@ -36,7 +37,7 @@ BEFORE_THE_COMMIT = {
     "before the challenge goes": f"{TREE}:discard_challenge:before:1",
     "after the challenge": f"{TREE}:discard_challenge:after:1",
     "before the commit": f"{CLEARING}:_commit:before:1",
-    "at the end of the commit": f"{CLEARING}:write_ledger:after:1",
+    "at the end of the commit": f"{LEDGER}:write_ledger:after:1",
 }
 
 # It has been recorded, so the run must go, and the counts must be true.
@@ -50,7 +51,7 @@ AFTER_THE_COMMIT = {
     "when the record is gone": f"{TREE}:_remove_directory:before:2",
     "when the metadata is gone": f"{TREE}:_remove_fence:before:1",
     "when the fence is gone": f"{TREE}:_remove_fence:after:1",
-    "after the end is recorded, not durably": f"{CLEARING}:write_ledger:after:2",
+    "after the end is recorded, not durably": f"{LEDGER}:write_ledger:after:2",
 }
 
 
@@ -175,8 +176,8 @@ def assert_settled(scene: Scene) -> None:
         (f"{TREE}:fence:after:1", f"{TREE}:put_back:before:1"),
         (f"{TREE}:prepare_record:after:1", f"{TREE}:discard_prepared:after:1"),
         (f"{TREE}:prepare_record:after:1", f"{TREE}:put_back:after:1"),
-        (f"{CLEARING}:_commit:before:1", f"{CLEARING}:roll_back:after:1"),
-        (f"{CLEARING}:_commit:before:1", f"{CLEARING}:write_ledger:after:1"),
+        (f"{CLEARING}:_commit:before:1", f"{SETTLEMENT}:roll_back:after:1"),
+        (f"{CLEARING}:_commit:before:1", f"{LEDGER}:write_ledger:after:1"),
     ],
 )
 def test_a_crash_in_the_rolling_back(
@@ -202,7 +203,7 @@ def test_a_crash_in_the_rolling_back(
         (f"{TREE}:publish:before:1", f"{TREE}:_unlink_planned:after:3"),
         (f"{TREE}:_unlink_planned:after:2", f"{TREE}:_unlink_planned:after:8"),
         (f"{TREE}:_unlink_planned:after:2", f"{TREE}:_remove_fence:before:1"),
-        (f"{TREE}:_remove_fence:after:1", f"{CLEARING}:write_ledger:after:1"),
+        (f"{TREE}:_remove_fence:after:1", f"{LEDGER}:write_ledger:after:1"),
     ],
 )
 def test_a_crash_in_the_rolling_forward(
@@ -478,7 +479,7 @@ def test_a_new_run_at_the_path_of_a_cleared_one_is_not_taken_for_it(
     scene: Scene, crash: Callable[[str], ClearAttempt]
 ) -> None:
     """The disk gives a new folder the inode of the old one: its birth tells them apart."""
-    crash(f"{CLEARING}:finish:before:1")
+    crash(f"{SETTLEMENT}:finish:before:1")
     tried = [scene.path.with_name(f"try-{number}") for number in range(500)]
     for path in tried:
         path.mkdir()

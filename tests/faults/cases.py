@@ -20,7 +20,7 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
-from cleanup.clears import protocol, recovery
+from cleanup.clears import recovery, settlement
 from cleanup.management.base import sweep_as_text
 from cleanup.models import (
     ClearAttempt,
@@ -224,7 +224,7 @@ def _assert_refused(stage: Stage) -> None:
     assert (run.cleared_at, scene.states()[-1:]) == (None, [run.state] if has_history else [])
     assert set(scene.kinds()) <= {"refused"}
     # What fails before any gate was asked is the host's fault, not the run's.
-    failed = [attempt for attempt in run.attempts.filter(reason__in=protocol.FAILURES) if attempt.decision]
+    failed = [attempt for attempt in run.attempts.filter(reason__in=settlement.FAILURES) if attempt.decision]
     assert run.failures == len(failed)
     assert [attempt.phase for attempt in run.attempts.all()] == ["refused"] * len(scene.kinds())
     assert left_in_data_directory(stage) == []
@@ -363,7 +363,7 @@ def run_case(case: Case, asker: str, stage: Stage, policy: Callable[..., Any]) -
 
 def _expect(case: Case, asker: str, answer: Answer) -> None:
     by_schedule = case.act is None and asker == Requester.SCHEDULE
-    by_itself = "failed" if case.reason in protocol.FAILURES else "skipped"
+    by_itself = "failed" if case.reason in settlement.FAILURES else "skipped"
     action = case.action or (by_itself if by_schedule else "refused")
     reason = case.scheduled if by_schedule and case.scheduled else case.reason
     said = "" if (answer.action, answer.reason) == ("cleared", "retention") else answer.reason  # a sweep's why

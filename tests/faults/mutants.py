@@ -16,7 +16,7 @@ from unittest import mock
 
 from django.utils import timezone
 
-from cleanup.clears import protocol, recovery
+from cleanup.clears import last_checks, protocol, recovery, settlement
 from cleanup.models import ClearAttempt
 from cleanup.runs import inspection
 from cleanup.storage import datadir, run_paths, same_storage
@@ -124,7 +124,7 @@ def _no_fsync_of(wanted: Callable[[str], bool]) -> Plant:
     def is_it(descriptor: int) -> bool:
         return wanted(os.readlink(f"/proc/self/fd/{descriptor}"))
 
-    return lambda: _without(os, "fsync", run_tree, datadir, protocol, when=is_it)
+    return lambda: _without(os, "fsync", run_tree, datadir, settlement, when=is_it)
 
 
 def _no_fsync_in(function: str) -> Plant:
@@ -194,7 +194,7 @@ def _claim_the_plan(real: Callable[..., Any], entries: Any, left: Any) -> run_tr
 
 @contextlib.contextmanager
 def _proof_ignored() -> Iterator[None]:
-    with _around(inspection, "evaluate", _nothing_against_it)(), _left_out(protocol, "_expect_twin")():
+    with _around(inspection, "evaluate", _nothing_against_it)(), _left_out(last_checks, "expect_twin")():
         yield
 
 
@@ -219,7 +219,7 @@ def _left_out(owner: Any, name: str) -> Plant:
 
 
 def _undo(real: Callable[..., Any], attempt: ClearAttempt, now: Any) -> bool:
-    protocol.roll_back(attempt, attempt.run)
+    settlement.roll_back(attempt, attempt.run)
     ClearAttempt.objects.filter(pk=attempt.pk).update(phase="aborted", phase_at=timezone.now())
     return False
 
@@ -272,7 +272,7 @@ SIGNS = (
 )
 
 CORE = (
-    Mutant("no fsync at all", lambda: _without(os, "fsync", run_tree, datadir, protocol), power_lost, breaks=12),
+    Mutant("no fsync at all", lambda: _without(os, "fsync", run_tree, datadir, settlement), power_lost, breaks=12),
     Mutant("no fsync of the plan", _no_fsync_of(_is_in("plans")), power_lost, breaks=12),
     Mutant("no fsync of the plan's folder", _no_fsync_of(lambda path: path.endswith("/plans")), power_lost, breaks=12),
     Mutant("no fsync of the fence's folder", _no_fsync_of(lambda path: path.endswith("/Runs")), power_lost, breaks=12),
@@ -282,7 +282,7 @@ CORE = (
     Mutant(
         "removal before the commit",
         _around(protocol, "_fence_and_prepare", _remove_first),
-        killed_since("_prepare"),
+        killed_since("prepare"),
         breaks=2,
     ),
     Mutant("no lock", lambda: _without(fcntl, "flock", datadir, run_paths), frozen, breaks=8),
@@ -313,8 +313,8 @@ MORE = (
         power_lost,
         breaks=12,
     ),
-    Mutant("no second look at the run", _left_out(protocol, "_expect_planned"), changed_early(ADDED), breaks=11),
-    Mutant("no second look at the NAS", _left_out(protocol, "_expect_twin"), changed_early(REMOVED), breaks=11),
+    Mutant("no second look at the run", _left_out(last_checks, "expect_planned"), changed_early(ADDED), breaks=11),
+    Mutant("no second look at the NAS", _left_out(last_checks, "expect_twin"), changed_early(REMOVED), breaks=11),
     Mutant("the record is published late", _record_published_late, killed_since("_commit"), breaks=2),
     Mutant("a run is not put back", _left_out(run_tree, "put_back"), killed_since("fence"), breaks=11),
     Mutant(

@@ -14,7 +14,7 @@ import pytest
 
 from cleanup import clear_run, freed_bytes_and_count
 from cleanup.clears import recovery
-from cleanup.clears.protocol import Refused
+from cleanup.clears.refusal import Refused
 from cleanup.lab import opening
 from cleanup.models import LedgerEntry, Run
 from cleanup.rules.reasons import Reason

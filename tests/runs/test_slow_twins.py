@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from cleanup.clears import protocol
+from cleanup.clears import settlement
 from cleanup.lab import opening
 from cleanup.lab.nas import NOT_ASKED, OneReader, Reader
 from cleanup.models import ClearAttempt, NasBreaker, Phase, Requester, RetentionPolicy, Run, Tone
@@ -78,7 +78,7 @@ def refused(run: Run, reason: Reason, detail: str, now: datetime, **fields: Any)
     """A run of which an attempt has just ended so."""
     who = {"host": "h", "requester": Requester.SCHEDULE, "actor": "schedule"}
     attempt = ClearAttempt.objects.create(run=run, phase=Phase.INTENT, phase_at=now, created_at=now, **who, **fields)
-    protocol.finish_without_clear(attempt, Phase.REFUSED, Finding(reason, detail), now=now)
+    settlement.finish_without_clear(attempt, Phase.REFUSED, Finding(reason, detail), now=now)
     return run_at(run.run_path)
 
 

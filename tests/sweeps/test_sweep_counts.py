@@ -21,7 +21,7 @@ from django.test import Client
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from cleanup.clears import protocol
+from cleanup.clears import protocol, settlement
 from cleanup.models import Outcome, RetentionPolicy, StagingRoot, Sweep, SweepBreaker, SweptRun
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
@@ -113,7 +113,7 @@ def build(example: Example, base: Path) -> StagingRoot:
 def befall(example: Example, root: StagingRoot, patch: pytest.MonkeyPatch) -> None:
     """What goes wrong with the run that a pass takes after so many others."""
     taken = iter(range(1_000))
-    take_one, roll_forward = Pass._take_one, protocol.roll_forward
+    take_one, roll_forward = Pass._take_one, settlement.roll_forward
 
     def take(self: Pass, *args: Any, **how: Any) -> Any:
         mine = next(taken) >= example.at
@@ -143,7 +143,7 @@ def befall(example: Example, root: StagingRoot, patch: pytest.MonkeyPatch) -> No
         }
         SweepBreaker.objects.create(**saw)
     if example.fault == "left":
-        patch.setattr(protocol, "roll_forward", leave_a_file)
+        patch.setattr(settlement, "roll_forward", leave_a_file)
     if example.fault == "fails":
         patch.setattr(protocol, "encode", fail)
 
