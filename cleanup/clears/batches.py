@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from cleanup.clears import again, queue
-from cleanup.clears.preview import Asked, Preview, preview
+from cleanup.clears.preview import ClearPreview, RequestedRuns, preview
 from cleanup.lab import opening, permissions
 from cleanup.ledger import entries as ledger
 from cleanup.models import ClearAttempt, ClearBatch, LedgerEntry, LedgerKind, Phase, Run, RunQuerySet
@@ -30,7 +30,7 @@ FORGOTTEN_AT_ONCE = 20
 class Changed(Exception):
     """What is asked for is no longer what was shown. Nothing has been queued; `preview` is how it is now."""
 
-    def __init__(self, preview: Preview) -> None:
+    def __init__(self, preview: ClearPreview) -> None:
         super().__init__("the runs are not as they were shown")
         self.preview = preview
 
@@ -38,14 +38,14 @@ class Changed(Exception):
 class NotConfirmed(Exception):
     """So much goes only with its number typed. Nothing has been queued."""
 
-    def __init__(self, preview: Preview) -> None:
+    def __init__(self, preview: ClearPreview) -> None:
         super().__init__(f"{preview.number} was not typed")
         self.preview = preview
 
 
 def place(
     user: User,
-    asked: Asked,
+    asked: RequestedRuns,
     *,
     digest: str,
     key: uuid.UUID,
@@ -85,7 +85,7 @@ def place_one(
     Raises Changed, NotConfirmed or AlreadyClearing, and nothing is queued then.
     """
     opening.data_dir().relieve()
-    asked = Asked.of([run.pk])
+    asked = RequestedRuns.of([run.pk])
     with transaction.atomic():
         _lock(permissions.runs(user).filter(pk=run.pk))
         (item,) = _expect_as_shown(user, asked, digest, typed, now).going
@@ -100,7 +100,7 @@ def _lock(runs: RunQuerySet) -> None:
     list(runs.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
 
 
-def _expect_as_shown(user: User, asked: Asked, digest: str, typed: int | None, now: datetime) -> Preview:
+def _expect_as_shown(user: User, asked: RequestedRuns, digest: str, typed: int | None, now: datetime) -> ClearPreview:
     found = preview(user, asked, now)
     if found.digest != digest or not found.going:
         raise Changed(found)

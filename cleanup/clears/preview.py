@@ -141,7 +141,7 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preview:
+class ClearPreview:
     """What a person is shown before any clear, the largest first. Bytes are logical unless the name says otherwise.
 
     `unknown` are the keys of runs asked for that there are none of, or that this person may not see.
@@ -226,13 +226,13 @@ class Preview:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class RequestedRuns:
     """Runs by their keys, each with the mark that it carried when it was shown (empty: it was not)."""
 
     marks: dict[int, str]
 
     @classmethod
-    def parse(cls, text: str) -> "Asked":
+    def parse(cls, text: str) -> "RequestedRuns":
         """Read `Preview.keys` back, at most as many as go at once; what is no key is dropped."""
         marks: dict[int, str] = {}
         for word in text.split():
@@ -242,7 +242,7 @@ class Asked:
         return cls(marks=marks)
 
     @classmethod
-    def of(cls, keys: Iterable[int]) -> "Asked":
+    def of(cls, keys: Iterable[int]) -> "RequestedRuns":
         return cls(marks=dict.fromkeys(list(keys)[:MAX_RUNS], ""))
 
 
@@ -261,13 +261,13 @@ def safe_on(user: User | AnonymousUser, root: StagingRoot) -> RunQuerySet:
     return permissions.runs(user, permissions.CLEAR).here().filter(root=root, tone=Tone.GO)
 
 
-def choose(runs: RunQuerySet) -> Asked:
+def choose(runs: RunQuerySet) -> RequestedRuns:
     """The largest of some runs, as many as go at once."""
     largest = runs.order_by(Coalesce("bytes", 0).desc(), F("pk").desc())
-    return Asked.of(largest.values_list("pk", flat=True)[:MAX_RUNS])
+    return RequestedRuns.of(largest.values_list("pk", flat=True)[:MAX_RUNS])
 
 
-def left_over(runs: RunQuerySet, asked: Asked) -> int:
+def left_over(runs: RunQuerySet, asked: RequestedRuns) -> int:
     """How many of some runs are left for the next batch, counted as far as COUNTED; none while more may go at once."""
     if len(asked.marks) < MAX_RUNS:
         return 0
@@ -287,8 +287,8 @@ def staying_on(user: User | AnonymousUser, root: StagingRoot) -> list[Staying]:
 
 
 def preview(
-    user: User | AnonymousUser, asked: Asked, now: datetime, *, hindrances: tuple[Finding, ...] | None = None
-) -> Preview:
+    user: User | AnonymousUser, asked: RequestedRuns, now: datetime, *, hindrances: tuple[Finding, ...] | None = None
+) -> ClearPreview:
     """What would become of some runs, decided by the gates on stored facts; at most MAX_RUNS.
 
     What somebody may not see is counted, not named; what somebody may see and not clear stays. `hindrances` are those
@@ -311,7 +311,7 @@ def preview(
         known = asked.marks[run.pk]
         items.append(replace(item, proof=proofs.get(run.pk), changed=bool(known) and known != item.mark))
     found = {item.run.pk for item in items}
-    return Preview(
+    return ClearPreview(
         items=tuple(sorted(items, key=lambda item: item.sort_key)),
         unknown=tuple(key for key in keys if key not in found),
     )

@@ -71,7 +71,7 @@ class RunAction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class ClearRequest:
     """Who asks for a clear, and why: `cause` is the schedule's, `note` a person's.
 
     `sweep` is the pass that takes it, `let_go` the breaker after which a person let this run go.
@@ -102,16 +102,16 @@ def fail(run: Run, error: Exception) -> RunAction:
     return RunAction(run.root.name, run.run_path, Action.FAILED, "", said or f"{type(error).__name__}: {error}")
 
 
-def take(run: Run, policy: Policy, now: datetime, *, asked: Asked, dry_run: bool) -> RunAction:
+def take(run: Run, policy: Policy, now: datetime, *, request: ClearRequest, dry_run: bool) -> RunAction:
     """Clear one run by a policy, or in a dry run decide exactly so and stop there. Never raises for the run's sake."""
     try:
         if gone := _cleared_meanwhile(run):
             return gone
         if dry_run:
-            return _rehearse(run, policy, now, asked)
-        if not asked.operator and (refused := _cheap_refusal(run, policy, now)):
+            return _rehearse(run, policy, now, request)
+        if not request.operator and (refused := _cheap_refusal(run, policy, now)):
             return refused
-        return _outcome(run, _attempt(run, policy, now, asked), asked)
+        return _outcome(run, _attempt(run, policy, now, request), request)
     except queue.AlreadyClearing:
         return skip(run, Finding(Reason.ALREADY_CLEARING))
     except Exception as error:  # one bad run must not keep the others from being cleared
@@ -140,31 +140,31 @@ def _cleared_meanwhile(run: Run) -> RunAction | None:
     return skip(run, Finding(Reason.ALREADY_CLEARED)) if run.state == State.CLEARED else None
 
 
-def _attempt(run: Run, policy: Policy, now: datetime, asked: Asked) -> ClearAttempt:
+def _attempt(run: Run, policy: Policy, now: datetime, request: ClearRequest) -> ClearAttempt:
     return protocol.attempt_now(
         run,
-        requester=asked.requester,
-        actor=asked.actor,
-        note=asked.note,
-        cause=asked.cause,
+        requester=request.requester,
+        actor=request.actor,
+        note=request.note,
+        cause=request.cause,
         now=now,
         policy=policy,
-        sweep=asked.sweep,
-        let_go=asked.let_go,
+        sweep=request.sweep,
+        let_go=request.let_go,
     )
 
 
-def _rehearse(run: Run, policy: Policy, now: datetime, asked: Asked) -> RunAction:
+def _rehearse(run: Run, policy: Policy, now: datetime, request: ClearRequest) -> RunAction:
     if run.active_attempt:
         return skip(run, Finding(Reason.ALREADY_CLEARING))
     if conflict := inspection.standing_conflict(run):
         return skip(run, conflict)
     try:
         with opening.reached(run) as (opened, reader):
-            look, decision = inspection.look(run, opened, reader, policy, now, operator=asked.operator)
+            look, decision = inspection.look(run, opened, reader, policy, now, operator=request.operator)
     except Unreachable as error:
         return skip(run, error.finding)
-    refusal = decision.main_refusal(operator=asked.operator)
+    refusal = decision.main_refusal(operator=request.operator)
     if refusal is not None and refusal.reason is not None:
         return skip(run, Finding(refusal.reason, refusal.detail), decision)
     facts = look.facts
@@ -172,7 +172,7 @@ def _rehearse(run: Run, policy: Policy, now: datetime, asked: Asked) -> RunActio
         run.root.name,
         run.run_path,
         Action.WOULD_CLEAR,
-        asked.cause,
+        request.cause,
         files=facts.files or 0,
         bytes=facts.bytes or 0,
         allocated=facts.allocated_bytes or 0,
@@ -191,12 +191,12 @@ def _cheap_refusal(run: Run, policy: Policy, now: datetime) -> RunAction | None:
     return skip(run, Finding(refusal.reason, refusal.detail), decision)
 
 
-def _outcome(run: Run, attempt: ClearAttempt, asked: Asked) -> RunAction:
+def _outcome(run: Run, attempt: ClearAttempt, request: ClearRequest) -> RunAction:
     reason = attempt.reason
     if attempt.phase == Phase.DONE:
         action = Action.PARTIAL if attempt.incomplete else Action.CLEARED
-        reason = reason or asked.cause
-    elif attempt.phase == Phase.REFUSED and asked.operator:
+        reason = reason or request.cause
+    elif attempt.phase == Phase.REFUSED and request.operator:
         action = Action.REFUSED
     elif attempt.phase == Phase.REFUSED and attempt.reason not in settlement.FAILURES:
         action = Action.SKIPPED

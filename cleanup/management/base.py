@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connection
 from django.utils import timezone
 
+from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import FREEING, Action
 from cleanup.lab import lock_waits, typist
 from cleanup.models import Hold, Run, StagingRoot
@@ -20,7 +21,6 @@ from cleanup.rules.reasons import Reason
 from cleanup.storage.datadir import DataDir
 from cleanup.storage.staging.ingest import parse_instant
 from cleanup.sweeps import history
-from cleanup.sweeps.all_roots import Swept
 from cleanup.text import values
 from exlab import databases
 
@@ -150,7 +150,7 @@ def gone_as_text(run: Run) -> str:
     return f"It was cleared {when} by {values.visible(gone.by)}. On staging it was: {was}{freed}."
 
 
-def sweep_as_json(swept: Swept) -> dict[str, Any]:
+def sweep_as_json(swept: ClearReport) -> dict[str, Any]:
     """A sweep, or a clear, in the shape that scripts depend on."""
     return {
         "dry_run": swept.dry_run,
@@ -188,7 +188,7 @@ def sweep_as_json(swept: Swept) -> dict[str, Any]:
     }
 
 
-def sweep_as_text(swept: Swept) -> str:
+def sweep_as_text(swept: ClearReport) -> str:
     """A sweep, or a clear, in lines for a person."""
     lines = []
     for run in swept.runs:

@@ -111,7 +111,7 @@ _UNFINISHED = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class OpenProblem:
     """One thing that waits for a person: what it is by its reason, where, since when.
 
     `runs` and `bytes` (logical) are those of a group of blocked runs, of which the first is so since `since` and
@@ -139,7 +139,7 @@ class Group:
     """The problems of one urgency; `count` is how many there are, of which these are shown."""
 
     urgency: Urgency
-    problems: list[Problem]
+    problems: list[OpenProblem]
     count: int
 
     @property
@@ -161,7 +161,7 @@ def listed(user: User, now: datetime, *, hindrances: tuple[Finding, ...]) -> lis
 
     `hindrances` are those of this host.
     """
-    found: list[Problem] = [*map(_of_finding, hindrances), *_of_roots(user), *_of_nas(user, now)]
+    found: list[OpenProblem] = [*map(_of_finding, hindrances), *_of_roots(user), *_of_nas(user, now)]
     found += _unwatched(user, now)
     alerts = _of_alerts(user)
     found += alerts
@@ -257,24 +257,24 @@ def may(user: User, permission: str, orphan: Orphan) -> bool:
     return permissions.places(user, permission).include(orphan.root_id, orphan.path.partition("/")[0])
 
 
-def _of_finding(finding: Finding) -> Problem:
-    return Problem(urgency=Urgency.NOTHING_GOES, reason=finding.reason, detail=finding.detail, kind=Kind.OF_HOST)
+def _of_finding(finding: Finding) -> OpenProblem:
+    return OpenProblem(urgency=Urgency.NOTHING_GOES, reason=finding.reason, detail=finding.detail, kind=Kind.OF_HOST)
 
 
-def _of_roots(user: User) -> Iterable[Problem]:
+def _of_roots(user: User) -> Iterable[OpenProblem]:
     since = dict(Alert.objects.filter(watchdog.about_roots(), ended_at=None).order_by().values_list("root", "since"))
     for root in roots_in_trouble(user).order_by("name"):
-        yield Problem(
+        yield OpenProblem(
             urgency=Urgency.NOTHING_GOES, reason=root.problem, root=root, since=since.get(root.pk), kind=Kind.OF_ROOT
         )
 
 
-def _of_nas(user: User, now: datetime) -> Iterable[Problem]:
+def _of_nas(user: User, now: datetime) -> Iterable[OpenProblem]:
     by_nas = {
         (root.host, nas.token): root for root in permissions.roots(user).order_by("-name") for nas in nas_roots(root)
     }
     for breaker in nas_in_trouble(user, now).order_by("host", "token"):
-        yield Problem(
+        yield OpenProblem(
             urgency=Urgency.NOTHING_GOES,
             reason=breaker.reason,
             detail=breaker.detail,
@@ -285,25 +285,27 @@ def _of_nas(user: User, now: datetime) -> Iterable[Problem]:
         )
 
 
-def _unwatched(user: User, now: datetime) -> Iterable[Problem]:
+def _unwatched(user: User, now: datetime) -> Iterable[OpenProblem]:
     hosts = list(_silent_hosts(user, now).order_by("host").values_list("host", flat=True).distinct())
     beats = Heartbeat.objects.filter(cluster=watchdog.WATCH, host__in=hosts).values_list("host", "at")
     heard = dict(beats) if hosts else {}
     for host in hosts:
-        yield Problem(urgency=Urgency.NOBODY_WORKS, reason="", host=host, since=heard.get(host), kind=Kind.UNWATCHED)
+        yield OpenProblem(
+            urgency=Urgency.NOBODY_WORKS, reason="", host=host, since=heard.get(host), kind=Kind.UNWATCHED
+        )
 
 
 def _silent_hosts(user: User, now: datetime) -> QuerySet[StagingRoot]:
     return permissions.roots(user).filter(host__in=watchdog.silent_watches(now))
 
 
-def _of_alerts(user: User) -> list[Problem]:
+def _of_alerts(user: User) -> list[OpenProblem]:
     order = Case(
         *(When(kind=kind, then=Value(int(urgency))) for kind, urgency in _OF_KIND.items()), output_field=IntegerField()
     )
     shown = alerts(user).select_related("root", "run").defer("run__facts").order_by(order, "since", "pk")
     return [
-        Problem(
+        OpenProblem(
             urgency=_OF_KIND[AlertKind(alert.kind)],
             reason=alert.reason,
             detail=alert.detail,
@@ -324,10 +326,10 @@ def _counted_alerts(user: User) -> dict[Urgency, int]:
     return counted
 
 
-def _paused(user: User, now: datetime) -> Iterable[Problem]:
+def _paused(user: User, now: datetime) -> Iterable[OpenProblem]:
     """The batches that somebody has paused and not resumed: nothing else would ever tell of them."""
     for batch in batches.forgotten(user, now):
-        yield Problem(
+        yield OpenProblem(
             urgency=Urgency.UNFINISHED,
             reason="",
             detail=f"paused by {batch.paused_by}, asked for by {batch.actor}",
@@ -337,7 +339,7 @@ def _paused(user: User, now: datetime) -> Iterable[Problem]:
         )
 
 
-def _blocked(user: User) -> Iterable[Problem]:
+def _blocked(user: User) -> Iterable[OpenProblem]:
     by_reason = (
         _largest_blocked(user)
         .order_by()
@@ -345,7 +347,7 @@ def _blocked(user: User) -> Iterable[Problem]:
         .annotate(runs=Count("pk"), size=bytes_sum("bytes"), looked_at=Max("looked_at"), since=Min("stood_since"))
     )
     told = [
-        Problem(
+        OpenProblem(
             urgency=Urgency.UNFINISHED if reason in _UNFINISHED else Urgency.BLOCKED,
             reason=reason,
             runs=runs,

@@ -31,7 +31,7 @@ from cleanup.sweeps.day import Foretold, Recently
 _FRESH = timedelta(days=1)
 
 
-class Minder:
+class AnomalyGuard:
     """Looks at one timed pass over a staging root, before it takes anything and before each run that it takes."""
 
     def __init__(

@@ -25,7 +25,7 @@ from cleanup.rules.rehearsal import nights_wanted
 from cleanup.runs import inspection
 from cleanup.sweeps import breakers, record
 from cleanup.sweeps import outlook as outlook_of
-from cleanup.sweeps.anomaly_guard import Minder
+from cleanup.sweeps.anomaly_guard import AnomalyGuard
 from cleanup.sweeps.day import Foretold
 
 # So many runs of a staging root are weighed gate by gate, those verified first, and so many looked at for their time:
@@ -35,7 +35,7 @@ _SIGHTED = 50_000
 
 
 @dataclass
-class Outlook:
+class SweepForecast:
     """What the next timed pass would do with the runs of a scope, each list in its order.
 
     `going` would be cleared, `rehearsed` only noted, `left_over` left to later passes by a budget. `sights` is what a
@@ -70,7 +70,7 @@ class Outlook:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preview:
+class PolicyPreview:
     """What a drafted version would change in its scope. Bytes are logical.
 
     `stopped` are the roots whose sweeps have stopped and wait for a person. `cut`: there are more runs than were
@@ -80,8 +80,8 @@ class Preview:
 
     draft: RetentionPolicy
     policy: Policy
-    today: Outlook
-    then: Outlook
+    today: SweepForecast
+    then: SweepForecast
     stopped: list[StagingRoot]
     seen_at: datetime | None
     cut: bool
@@ -159,19 +159,19 @@ def draft(
     )
 
 
-def preview(drafted: RetentionPolicy, now: datetime) -> Preview:
+def preview(drafted: RetentionPolicy, now: datetime) -> PolicyPreview:
     """What the next timed pass would take with a drafted version in force, and what it takes as things are."""
     today = RetentionPolicy.objects.scoped()
     value, then = drafted.as_value(), RetentionPolicy.objects.scoped(drafted=drafted)
     roots = [drafted.root] if drafted.root else list(StagingRoot.objects.order_by("name"))
-    now_taken, then_taken, cut = Outlook(), Outlook(), False
+    now_taken, then_taken, cut = SweepForecast(), SweepForecast(), False
     for root in roots:
         stock = _stock(root, value.scope, [today, then], now)
         cut = cut or stock.cut
         _weigh(stock, today, value.scope, now, into=now_taken, mind=False)
         _weigh(stock, then, value.scope, now, into=then_taken, mind=True)
     looked_at = [root.discovered_at for root in roots if root.discovered_at]
-    return Preview(
+    return PolicyPreview(
         draft=drafted,
         policy=effective_policy(then, value.scope),
         today=now_taken,
@@ -186,7 +186,7 @@ def preview(drafted: RetentionPolicy, now: datetime) -> Preview:
 
 def outlooks(
     root: StagingRoot, instants: Sequence[datetime], policies_at: Callable[[datetime], list[ScopedPolicy]]
-) -> list[Outlook]:
+) -> list[SweepForecast]:
     """What timed passes over a root at some instants would take, each after the ones before it, by what is known now.
 
     Where a breaker would stop one, it is the last that is told. Nothing is read but rows, and nothing is written.
@@ -202,7 +202,7 @@ def outlooks(
     something_goes = any(possible.values())
     found = []
     for at in instants:
-        outlook, stock = Outlook(), replace(stock, foretold=(*stock.foretold, Foretold(at)))
+        outlook, stock = SweepForecast(), replace(stock, foretold=(*stock.foretold, Foretold(at)))
         # Where no pass takes anything the last one notes all that is rehearsed.
         if stock.runs and (something_goes or at == last):
             stock = _weigh(stock, policies_at(at), Scope(), at, into=outlook, mind=True)
@@ -298,7 +298,7 @@ def _latest_possible(found: Iterable[Policy], now: datetime) -> datetime | None:
 
 
 def _weigh(
-    stock: _Stock, policies: list[ScopedPolicy], scope: Scope, now: datetime, *, into: Outlook, mind: bool
+    stock: _Stock, policies: list[ScopedPolicy], scope: Scope, now: datetime, *, into: SweepForecast, mind: bool
 ) -> _Stock:
     """What a pass over one root would take, as it plans it; only the runs of the scope are told.
 
@@ -339,7 +339,7 @@ def _weigh(
         picker.gone(candidate, size=candidate.size, allocated=candidate.allocated)
     before = stock.foretold[:-1]
     if mind and plan:
-        minder = Minder(
+        minder = AnomalyGuard(
             stock.root, policies, now=now, staged_bytes=stock.fill.staged_bytes, let_go=let_go, foretold=before
         )
         into.sights += [f"{stock.root.name}: {sight.detail}" for sight in minder.look_at_plan(plan)]
@@ -373,7 +373,7 @@ def _let_go(
     return breakers.let_go_by(stock.gone_on, shown)
 
 
-def _digest(drafted: RetentionPolicy, value: ScopedPolicy, today: Outlook, then: Outlook) -> str:
+def _digest(drafted: RetentionPolicy, value: ScopedPolicy, today: SweepForecast, then: SweepForecast) -> str:
     said = {**asdict(value), "version": 0, "nights": drafted.rehearsal_nights}
     taken = [
         [sorted(run.pk for run in runs) for runs in (outlook.going, outlook.rehearsed, outlook.left_over)]

@@ -76,7 +76,7 @@ class Became(enum.StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class RehearsedRun:
     """One run that a rehearsal would have cleared at `said_at`, and what became of it; bytes are logical."""
 
     run: Run
@@ -214,7 +214,7 @@ def surprises_since_rehearsal(root: StagingRoot, now: datetime) -> Iterator[tupl
             yield said.latest.run, said.version, finding
 
 
-def comparison(version: RetentionPolicy, now: datetime) -> list[Compared]:
+def comparison(version: RetentionPolicy, now: datetime) -> list[RehearsedRun]:
     """What the rehearsal of a version would have cleared, and what became of it: the latest first."""
     rows = _rows(version.version)
     if (until := _successor(version)) is not None:
@@ -373,9 +373,9 @@ def _attempts_done(rows: QuerySet[SweptRun]) -> dict[int, ClearAttempt]:
 
 def _compare(
     said: _Said, last: SweptRun, noted: Surprise | None, cleared_by: ClearAttempt | None, now: datetime
-) -> Compared:
+) -> RehearsedRun:
     run = said.latest.run
-    one = partial(Compared, run=run, said_at=said.first.first.now, files=said.latest.files, bytes=said.latest.bytes)
+    one = partial(RehearsedRun, run=run, said_at=said.first.first.now, files=said.latest.files, bytes=said.latest.bytes)
     if noted is not None:
         return one(became=_class_of(noted.reason), at=noted.at, reason=noted.reason, detail=noted.detail)
     if run.state == State.CLEARED and cleared_by is not None:

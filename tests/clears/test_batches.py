@@ -18,7 +18,7 @@ from django_q.models import OrmQ
 from cleanup import tasks
 from cleanup.clears import batches, preview, protocol, queue, recovery, settlement
 from cleanup.clears.batches import Changed, NotConfirmed
-from cleanup.clears.preview import Asked, Fate, Preview
+from cleanup.clears.preview import ClearPreview, Fate, RequestedRuns
 from cleanup.clears.progress import measure
 from cleanup.ledger import entries
 from cleanup.models import (
@@ -64,15 +64,15 @@ class Room:
     def key(self, run_path: str) -> int:
         return Run.objects.get(run_path=run_path).pk
 
-    def look(self, *, at: datetime | None = None, user: User | None = None) -> Preview:
+    def look(self, *, at: datetime | None = None, user: User | None = None) -> ClearPreview:
         who = User.objects.get(pk=(user or self.operator).pk)  # places are kept with the object
-        return preview.preview(who, Asked.of(self.keys), at or self.now)
+        return preview.preview(who, RequestedRuns.of(self.keys), at or self.now)
 
     def place(
-        self, shown: Preview, *, user: User | None = None, key: uuid.UUID | None = None, **more: Any
+        self, shown: ClearPreview, *, user: User | None = None, key: uuid.UUID | None = None, **more: Any
     ) -> ClearBatch:
         who = User.objects.get(pk=(user or self.operator).pk)
-        asked = Asked.parse(shown.keys)
+        asked = RequestedRuns.parse(shown.keys)
         return batches.place(who, asked, digest=shown.digest, key=key or uuid.uuid4(), now=self.now, **more)
 
     def batch(self) -> ClearBatch:
@@ -183,7 +183,7 @@ def test_what_is_gone_cleared_or_on_a_root_in_trouble_stays(room: Room) -> None:
 
 
 def test_what_nobody_knows_is_counted_and_not_named(room: Room) -> None:
-    shown = preview.preview(room.operator, Asked.of([*room.keys, NOBODY_KNOWS]), room.now)
+    shown = preview.preview(room.operator, RequestedRuns.of([*room.keys, NOBODY_KNOWS]), room.now)
     assert (len(shown.items), shown.unknown) == (3, (NOBODY_KNOWS,))
     room.place(shown)
 
@@ -203,8 +203,8 @@ def test_at_most_so_many_go_at_once_and_the_others_are_counted(room: Room, monke
     chosen = preview.choose(safe)
     assert list(chosen.marks) == [room.key(BIG), room.key(MIDDLE)]
     assert preview.left_over(safe, chosen) == 1
-    assert preview.left_over(safe, Asked.of([room.key(BIG)])) == 0
-    assert len(Asked.parse(room.look().keys + " 3.x 4.x 5.x").marks) == 2
+    assert preview.left_over(safe, RequestedRuns.of([room.key(BIG)])) == 0
+    assert len(RequestedRuns.parse(room.look().keys + " 3.x 4.x 5.x").marks) == 2
 
 
 def test_the_rest_of_a_root_is_told_by_its_reasons(room: Room) -> None:
@@ -218,7 +218,7 @@ def test_the_rest_of_a_root_is_told_by_its_reasons(room: Room) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "-1.a", "0.a", "\u0661.a", "9" * 40, f"{2**63}.a", ". . .", "1e3"])
 def test_what_is_no_key_is_dropped(text: str) -> None:
-    assert Asked.parse(text).marks == {}
+    assert RequestedRuns.parse(text).marks == {}
 
 
 # The digest
@@ -318,11 +318,11 @@ def test_ages_alone_change_nothing(room: Room) -> None:
     again = room.look(at=room.now + timedelta(hours=3))
     assert again.digest == shown.digest
     assert proof_of(again, BIG) is not None
-    assert not preview.preview(room.operator, Asked.parse(shown.keys), room.now).changed
+    assert not preview.preview(room.operator, RequestedRuns.parse(shown.keys), room.now).changed
 
 
 def test_the_order_in_which_runs_are_named_is_no_matter(room: Room) -> None:
-    backwards = preview.preview(room.operator, Asked.of(room.keys[::-1]), room.now)
+    backwards = preview.preview(room.operator, RequestedRuns.of(room.keys[::-1]), room.now)
     assert backwards.digest == room.look().digest
 
 
@@ -354,7 +354,7 @@ def test_a_preview_without_anything_that_goes_places_nothing(room: Room) -> None
         hold(room, path)
     with pytest.raises(Changed):
         room.place(room.look())
-    empty = preview.preview(room.operator, Asked.of([]), room.now)
+    empty = preview.preview(room.operator, RequestedRuns.of([]), room.now)
     with pytest.raises(Changed):
         room.place(empty)
     assert not ClearBatch.objects.exists()
@@ -403,7 +403,7 @@ def test_more_than_a_few_go_only_with_their_number_typed(room: Room, monkeypatch
 def test_a_terabyte_goes_only_with_its_number_typed_alone_too(room: Room) -> None:
     Run.objects.filter(run_path=BIG).update(bytes=preview.CONFIRM_ABOVE_BYTES + 1, files=142)
     run = Run.objects.with_root().get(run_path=BIG)
-    shown = preview.preview(room.operator, Asked.of([run.pk]), room.now)
+    shown = preview.preview(room.operator, RequestedRuns.of([run.pk]), room.now)
     assert (shown.confirms, shown.number) == (True, 142)
     with pytest.raises(NotConfirmed):
         batches.place_one(room.operator, run, digest=shown.digest, typed=1, now=room.now)
@@ -413,7 +413,7 @@ def test_a_terabyte_goes_only_with_its_number_typed_alone_too(room: Room) -> Non
 
 def test_one_run_goes_only_as_it_was_shown(room: Room) -> None:
     run = Run.objects.with_root().get(run_path=BIG)
-    digest = preview.preview(room.operator, Asked.of([run.pk]), room.now).digest
+    digest = preview.preview(room.operator, RequestedRuns.of([run.pk]), room.now).digest
     hold(room, BIG)
     for some in (digest, "", "0" * 64):
         with pytest.raises(Changed):
@@ -781,5 +781,5 @@ def keep_proof(run: Run, at: datetime) -> Proof:
     return proofs.keep(run, facts, ProofLevel.CHECKSUM, "e" * 64, at)
 
 
-def proof_of(shown: Preview, run_path: str) -> Proof | None:
+def proof_of(shown: ClearPreview, run_path: str) -> Proof | None:
     return next(item.proof for item in shown.items if item.run.run_path == run_path)

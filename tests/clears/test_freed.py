@@ -16,7 +16,9 @@ from django.test import Client
 from django.utils import timezone
 
 from cleanup import clear_run
-from cleanup.clears import freed, progress, recovery, settlement
+from cleanup.clears import at_once, freed, progress, recovery, settlement
+from cleanup.clears.report import ClearReport
+from cleanup.clears.run_action import Action
 from cleanup.lab import disk_usage, opening, roots
 from cleanup.management.base import sweep_as_json, sweep_as_text
 from cleanup.models import Alert, ClearAttempt, ClearBatch, DiskUsage, LedgerEntry, Run, StagingRoot, Sweep, SweptRun
@@ -110,7 +112,7 @@ def test_on_ext4_the_disk_gives_back_what_was_removed(staged: Staged, now: datet
 
 def test_what_a_snapshot_holds_is_told_everywhere(staged: Staged, now: datetime, admin_client: Client) -> None:
     staged("btrfs", snapshot=True)
-    swept = all_roots.clear(Run.objects.with_root(), now=now, actor="ada")
+    swept = at_once.clear(Run.objects.with_root(), now=now, actor="ada")
     attempt = ClearAttempt.objects.get()
     assert (attempt.measured_bytes, attempt.unmeasured) == (0, "")
     assert LedgerEntry.objects.get(kind="completed").measured_bytes == 0
@@ -298,8 +300,8 @@ def pressed(staged: Staged, policy: Callable[..., Any]) -> Callable[..., Staging
     return press
 
 
-def gone(swept: all_roots.Swept) -> list[str]:
-    return [run.run_path for run in swept.runs if run.action is all_roots.Action.CLEARED]
+def gone(swept: ClearReport) -> list[str]:
+    return [run.run_path for run in swept.runs if run.action is Action.CLEARED]
 
 
 def test_a_pass_takes_no_further_run_for_space_once_one_freed_nothing(

@@ -20,7 +20,8 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
-from cleanup.clears import recovery, settlement
+from cleanup.clears import at_once, recovery, settlement
+from cleanup.clears.report import ClearReport
 from cleanup.management.base import sweep_as_text
 from cleanup.models import (
     ClearAttempt,
@@ -171,7 +172,7 @@ class Answer:
 
 def click(stage: Stage) -> Answer:
     """An operator's clear, at once."""
-    swept = all_roots.clear([stage.run], now=stage.now, actor="ada")
+    swept = at_once.clear([stage.run], now=stage.now, actor="ada")
     return _answer(stage, swept)
 
 
@@ -180,7 +181,7 @@ def timed(stage: Stage) -> Answer:
     return _answer(stage, all_roots.sweep(now=stage.now))
 
 
-def _answer(stage: Stage, swept: all_roots.Swept) -> Answer:
+def _answer(stage: Stage, swept: ClearReport) -> Answer:
     found = [action for action in swept.runs if action.run_path == stage.scene.run.run_path]
     assert len(found) == 1, swept
     return Answer(str(found[0].action), found[0].reason, sweep_as_text(swept), page(stage))

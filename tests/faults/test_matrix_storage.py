@@ -41,6 +41,7 @@ from tests.faults.cases import (
     timed,
 )
 from tests.faults.scene import inodes, scene_of, states_on_disk
+from tests.tools.checkout import CHECKOUT
 from tests.tools.lab import RUN_PATH, Lab, census
 
 pytestmark = pytest.mark.one_engine
@@ -394,7 +395,7 @@ def without_openat2(stage: Stage) -> Answer:
     command = [strace, "-qq", "-f", "--seccomp-bpf", "-o", "/dev/null", "-e", "inject=openat2:error=ENOSYS"]
     child = [sys.executable, "-m", "tests.faults.child", "clear", stage.now.isoformat(), str(attempt.pk)]
     done = subprocess.run(
-        [*command, *child], env=stage.env, cwd=children.CHECKOUT, capture_output=True, text=True, timeout=60, check=True
+        [*command, *child], env=stage.env, cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=True
     )
     assert json.loads(done.stdout) == ["refused", 0, 0]
     attempt.refresh_from_db()

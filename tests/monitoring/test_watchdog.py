@@ -20,6 +20,7 @@ from django.utils import timezone
 from django_q.models import Schedule
 
 from cleanup.lab import opening, task_queues
+from cleanup.lab.alerts import AlertState
 from cleanup.management.commands.watch import seconds
 from cleanup.models import (
     Alert,
@@ -146,7 +147,7 @@ def test_a_run_that_is_missing_is_left_to_those_who_look_for_it(lab: Lab, root: 
 
 def test_a_run_that_moves_on_while_it_is_looked_at_gets_no_alert(lab: Lab, root: Any, now: datetime) -> None:
     run = seen(lab, root, now)
-    stale = watchdog.Trouble(subject="x", reason=Reason.STALLED, run=run, root=root)
+    stale = AlertState(subject="x", reason=Reason.STALLED, run=run, root=root)
     assert watchdog._still_waiting([stale]) == [stale]
     Run.objects.filter(pk=run.pk).update(state="sync_verified")
     assert watchdog._still_waiting([stale]) == []

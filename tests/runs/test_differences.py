@@ -15,13 +15,14 @@ from django.core.management import call_command
 from django.test import Client
 
 from cleanup.clears import preparation, refusal
-from cleanup.clears.run_action import RunAction
+from cleanup.clears.at_once import clear
+from cleanup.clears.run_action import Action, RunAction
 from cleanup.models import Difference, Proof, Run
 from cleanup.rules.gates import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import differences, discovery, proofs
 from cleanup.storage import hashing
-from cleanup.sweeps.all_roots import Action, clear, sweep
+from cleanup.sweeps.all_roots import sweep
 from tests.faults import means
 from tests.faults.scene import Scene, set_scene
 from tests.tools.lab import METADATA, Lab

@@ -10,11 +10,13 @@ import pytest
 import time_machine
 from django.core.management import call_command
 
+from cleanup.clears.report import ClearReport
+from cleanup.clears.run_action import Action
 from cleanup.models import ClearAttempt, Hold, Run, StagingRoot, Sweep, SweepBreaker
 from cleanup.rules.anomalies import Clock, Kind, Sight
 from cleanup.rules.shown import Shown
-from cleanup.sweeps import breakers, one_root
-from cleanup.sweeps.all_roots import Action, Swept, sweep
+from cleanup.sweeps import breakers, taking
+from cleanup.sweeps.all_roots import sweep
 from cleanup.sweeps.breakers import Answer
 from cleanup.sweeps.day import Recently
 from tests.tools.archive import archive, clears_rows
@@ -27,12 +29,12 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture(autouse=True)
 def _rows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_root, "take", clears_rows())
+    monkeypatch.setattr(taking, "take", clears_rows())
 
 
 @pytest.fixture
-def night(now: datetime, root: StagingRoot) -> Callable[..., Swept]:
-    def go(hours: float) -> Swept:
+def night(now: datetime, root: StagingRoot) -> Callable[..., ClearReport]:
+    def go(hours: float) -> ClearReport:
         with time_machine.travel(now + hours * HOUR, tick=False):
             return sweep(now=now + hours * HOUR, timed=True)
 
@@ -63,7 +65,7 @@ def answer(breaker: SweepBreaker, at: datetime, **options: Any) -> Answer:
     return breakers.answer(breaker, actor="ada", note="", now=at, **options)
 
 
-def went(swept: Swept) -> set[str]:
+def went(swept: ClearReport) -> set[str]:
     return {run.run_path.split("/")[0] for run in swept.runs if run.action is Action.CLEARED}
 
 

@@ -92,7 +92,7 @@ def _stage_in_words(version: RetentionPolicy) -> str:
     return words.get(Stage(version.rehearsal), "being rehearsed already")
 
 
-def _what_it_showed(compared: list[rehearsal.Compared]) -> str:
+def _what_it_showed(compared: list[rehearsal.RehearsedRun]) -> str:
     """What the rehearsal would have cleared, for the log of whoever promotes."""
     size, bad = sum(one.bytes for one in compared), sum(one.became.surprising for one in compared)
     return f"its rehearsal would have cleared {runs(len(compared))}, {in_units(size)}; {count(bad)} of them a surprise"

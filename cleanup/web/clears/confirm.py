@@ -14,7 +14,7 @@ from django_htmx.http import HttpResponseClientRedirect, reswap, retarget
 
 from cleanup.clears import batches, preview, queue
 from cleanup.clears.batches import Changed, NotConfirmed
-from cleanup.clears.preview import Asked, Preview
+from cleanup.clears.preview import ClearPreview, RequestedRuns
 from cleanup.lab import permissions, readiness
 from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot
 from cleanup.runs import run_status
@@ -50,11 +50,11 @@ def clear_run(request: SignedIn, pk: int) -> HttpResponse:
 
 
 def _confirm(
-    request: SignedIn, run: Run, form: ClearForm, now: datetime, *, shown: Preview | None = None, status: int = 200
+    request: SignedIn, run: Run, form: ClearForm, now: datetime, *, shown: ClearPreview | None = None, status: int = 200
 ) -> HttpResponse:
     """The question about one run; `shown` is given where it has been decided already."""
     hindrances = readiness.hindrances()
-    shown = shown or preview.preview(request.user, Asked.of([run.pk]), now, hindrances=hindrances)
+    shown = shown or preview.preview(request.user, RequestedRuns.of([run.pk]), now, hindrances=hindrances)
     (item,) = shown.items
     breaker = run_rows.open_breakers().get(item.run.root_id)
     standing, _decision = stand(
@@ -139,9 +139,9 @@ def _root_of(request: SignedIn) -> StagingRoot | None:
     return root
 
 
-def _chosen(request: SignedIn, root: StagingRoot | None) -> Asked:
+def _chosen(request: SignedIn, root: StagingRoot | None) -> RequestedRuns:
     if root is None:
-        return Asked.of(selection.chosen(request))
+        return RequestedRuns.of(selection.chosen(request))
     return preview.choose(preview.safe_on(request.user, root))
 
 
@@ -149,7 +149,7 @@ def _place(request: SignedIn, root: StagingRoot | None, now: datetime) -> HttpRe
     form = ClearForm(request.POST)
     form.is_valid()
     wish = form.cleaned_data
-    asked = Asked.parse(wish.get("runs", ""))
+    asked = RequestedRuns.parse(wish.get("runs", ""))
     if form.errors:
         return _show(request, root, asked, form, now, status=MISTAKE)
     if (
@@ -157,7 +157,7 @@ def _place(request: SignedIn, root: StagingRoot | None, now: datetime) -> HttpRe
         and not batches.is_placed(wish["batch"])
         and (gone := selection.dropped_since(request, asked.marks))
     ):
-        asked = Asked.of(selection.chosen(request))
+        asked = RequestedRuns.of(selection.chosen(request))
         return _show(request, root, asked, ClearForm(), now, status=CONFLICT, dropped=len(gone))
     try:
         batch = batches.place(
@@ -184,11 +184,11 @@ def _place(request: SignedIn, root: StagingRoot | None, now: datetime) -> HttpRe
 def _show(
     request: SignedIn,
     root: StagingRoot | None,
-    asked: Asked,
+    asked: RequestedRuns,
     form: ClearForm,
     now: datetime,
     *,
-    shown: Preview | None = None,
+    shown: ClearPreview | None = None,
     status: int = 200,
     dropped: int = 0,
 ) -> HttpResponse:
@@ -226,7 +226,7 @@ def _show(
     return render(request, "cleanup/clear_runs.html", context, status=status)
 
 
-def _space_after(shown: Preview, root: StagingRoot) -> dict[str, Any] | None:
+def _space_after(shown: ClearPreview, root: StagingRoot) -> dict[str, Any] | None:
     """How full the disk was when it was measured last, and how full it would have been without these runs."""
     usage = DiskUsage.objects.filter(root=root).order_by("-at").first()
     if usage is None or usage.total_bytes <= 0 or shown.allocated_bytes is None:

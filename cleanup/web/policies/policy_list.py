@@ -25,7 +25,7 @@ from cleanup.rules.policy import Policy, Scope, ScopedPolicy, Stage, effective_p
 from cleanup.rules.rehearsal import nights_wanted
 from cleanup.rules.sentences import describe, describe_stage, name_scope
 from cleanup.sweeps import rehearsal
-from cleanup.sweeps.rehearsal import Became, Compared, Superseded
+from cleanup.sweeps.rehearsal import Became, RehearsedRun, Superseded
 from cleanup.text.values import visible
 from cleanup.web.policies.edit import WRITE, query_of
 from cleanup.web.requests import SignedIn
@@ -336,7 +336,7 @@ def _order(scope: Scope) -> tuple[str, int, str, str, str]:
     return (scope.root or "", scope.rank, scope.equipment or "", scope.project or "", scope.run_kind or "")
 
 
-def _totals(compared: list[Compared]) -> list[Total]:
+def _totals(compared: list[RehearsedRun]) -> list[Total]:
     totals = []
     for became in Became:
         of_this = [one for one in compared if one.became is became]
