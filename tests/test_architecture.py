@@ -319,3 +319,22 @@ def test_the_document_names_every_room_in_this_order() -> None:
     rows = (CHECKOUT / "docs/design.md").read_text().splitlines()
     named = [row.split("`")[1].strip("/") for row in rows if row.startswith("| `")]
     assert [name for name in named if name in ROOMS] == list(ROOMS)
+
+
+# Names that Django looks for in every model, form or command.
+DJANGOS_NAMES = {"Meta", "Media", "Command", "Migration"}
+TWICE_SO_FAR = {
+    *("Action", "Amount", "Budget", "Fill", "Freed", "Holder", "Kind", "Known", "Line", "Listing", "Order", "Outcome"),
+    *("Place", "Plan", "Planned", "Project", "Refused", "Row", "Shape", "Shown", "Sight", "Told", "Total", "Twin"),
+    *("Verdict", "Waiting", "_File", "_Pass", "_Record", "_Unreadable"),
+}
+
+
+def test_every_class_has_a_name_of_its_own() -> None:
+    names: dict[str, list[str]] = {}
+    for path in (CHECKOUT / "cleanup").rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                names.setdefault(node.name, []).append(module_of(path))
+    twice = {name: modules for name, modules in names.items() if len(modules) > 1}
+    assert set(twice) <= DJANGOS_NAMES | TWICE_SO_FAR, twice

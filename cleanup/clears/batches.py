@@ -27,7 +27,7 @@ FORGOTTEN_AFTER = timedelta(hours=1)
 FORGOTTEN_AT_ONCE = 20
 
 
-class Changed(Exception):
+class RunsChanged(Exception):
     """What is asked for is no longer what was shown. Nothing has been queued; `preview` is how it is now."""
 
     def __init__(self, preview: ClearPreview) -> None:
@@ -66,7 +66,7 @@ def place(
             return placed
         shown = _expect_as_shown(user, asked, digest, typed, now)
         if ClearBatch.objects.filter(pk=key).exists():  # somebody else's, or made from another preview
-            raise Changed(shown)
+            raise RunsChanged(shown)
         batch = ClearBatch.objects.create(pk=key, actor=user.get_username(), note=note, digest=digest, created_at=now)
         queue.request_many([(item.run, item.policy) for item in shown.going], batch=batch, now=now)
     return batch
@@ -103,7 +103,7 @@ def _lock(runs: RunQuerySet) -> None:
 def _expect_as_shown(user: User, asked: RequestedRuns, digest: str, typed: int | None, now: datetime) -> ClearPreview:
     found = preview(user, asked, now)
     if found.digest != digest or not found.going:
-        raise Changed(found)
+        raise RunsChanged(found)
     if found.confirms and typed != found.number:
         raise NotConfirmed(found)
     return found

@@ -55,7 +55,7 @@ class _NotTold(Exception):
 
 
 @dataclass(frozen=True)
-class _Pass:
+class _Round:
     """One pass over what is due: its instant, and when it begins nothing more (by the monotonic clock)."""
 
     now: datetime
@@ -74,13 +74,13 @@ def tell(*, now: datetime, runs: Iterable[Run] | None = None) -> int:
     try:
         # One pass at a time: where the NAS hangs, only one process has to wait for it.
         with opening.data_dir().lock("telling") as free:
-            return _tell_due(_Pass(now, time.monotonic() + _PASS_SECONDS), runs) if free else 0
+            return _tell_due(_Round(now, time.monotonic() + _PASS_SECONDS), runs) if free else 0
     except Exception:  # nobody's clear or recovery may fail for a message about it
         logger.exception("the NAS cannot be told of what was cleared")
         return 0
 
 
-def _tell_due(this: _Pass, runs: Iterable[Run] | None) -> int:
+def _tell_due(this: _Round, runs: Iterable[Run] | None) -> int:
     due = (
         ClearAttempt.objects.clears()
         .filter(run__root__host=settings.EXLAB_HOST, phase=Phase.DONE, told_at=None, tell_after__lte=this.now)
@@ -96,7 +96,7 @@ def _nas_of(attempt: ClearAttempt) -> NasRoot:
     return twin_of(attempt.run).root
 
 
-def _tell_one_nas(root: NasRoot, attempts: list[ClearAttempt], this: _Pass) -> int:
+def _tell_one_nas(root: NasRoot, attempts: list[ClearAttempt], this: _Round) -> int:
     open_now = NasBreaker.objects.filter(host=settings.EXLAB_HOST, token=root.token, open_until__gt=timezone.now())
     breaker = open_now.first()
     if root.path and breaker is not None and breaker.open_until is not None:

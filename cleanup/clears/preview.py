@@ -129,7 +129,7 @@ class Item:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class StayingGroup:
     """Runs that stay for one reason."""
 
     reason: str
@@ -159,12 +159,12 @@ class ClearPreview:
         return tuple(item for item in self.items if not item.goes)
 
     @cached_property
-    def groups(self) -> tuple[Group, ...]:
+    def groups(self) -> tuple[StayingGroup, ...]:
         """Those that stay, by reason, most bytes first."""
         by_reason: dict[str, list[Item]] = {}
         for item in self.staying:
             by_reason.setdefault(item.reason, []).append(item)
-        groups = (Group(reason=reason, items=tuple(items)) for reason, items in by_reason.items())
+        groups = (StayingGroup(reason=reason, items=tuple(items)) for reason, items in by_reason.items())
         return tuple(sorted(groups, key=lambda group: -group.bytes))
 
     @cached_property
@@ -233,7 +233,7 @@ class RequestedRuns:
 
     @classmethod
     def parse(cls, text: str) -> "RequestedRuns":
-        """Read `Preview.keys` back, at most as many as go at once; what is no key is dropped."""
+        """Read `ClearPreview.keys` back, at most as many as go at once; what is no key is dropped."""
         marks: dict[int, str] = {}
         for word in text.split():
             key, _dot, mark = word.partition(".")

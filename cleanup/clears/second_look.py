@@ -34,7 +34,7 @@ _ALL_BLOCKS = 1 << 30
 _MOST_OF_A_FILE = 16 << 20
 
 
-class _Unreadable(Exception):
+class _StagedUnreadable(Exception):
     """A staged file that cannot be read any more; `finding` says which."""
 
     def __init__(self, finding: Finding) -> None:
@@ -55,7 +55,7 @@ def ask(attempt: ClearAttempt, opened: OpenRun, reader: Reader, files: Sequence[
             _reopen(attempt, opened, reader, twin, files)
     except client.NasError as error:
         return Finding(Reason(error.problem.reason), error.problem.detail)
-    except _Unreadable as error:
+    except _StagedUnreadable as error:
         return error.finding
     return None
 
@@ -88,7 +88,7 @@ def compare_blocks(
         _reopen(attempt, opened, reader, twin_of(attempt.run), files, lambda size: _blocks_of(size, share))
     except client.NasError as error:
         return Finding(Reason(error.problem.reason), error.problem.detail)
-    except _Unreadable as error:
+    except _StagedUnreadable as error:
         return error.finding
     return None
 
@@ -129,7 +129,7 @@ def _ends(run: int, entry: run_tree.Entry, pieces: tuple[tuple[int, int], ...]) 
         return Ends(entry.path, *hashing.ends(run, entry.path, pieces=pieces), pieces)
     except OSError as error:
         detail = f"{show(entry.path)}: {os.strerror(error.errno or 0)}"
-        raise _Unreadable(Finding(Reason.STAGING_IO_ERROR, detail)) from None
+        raise _StagedUnreadable(Finding(Reason.STAGING_IO_ERROR, detail)) from None
 
 
 def _note(attempt: ClearAttempt, files: int) -> None:

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 from django.db import models
 from django.db.models import Q
 
-from cleanup.models.clocks import sure_at
+from cleanup.models.hosts import sure_at
 from cleanup.models.roots import StagingRoot
 from cleanup.models.runs import Run
 

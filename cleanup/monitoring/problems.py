@@ -46,7 +46,7 @@ MOST = 1_000
 SHOWN_ALERTS = 100
 
 
-class Kind(enum.StrEnum):
+class ProblemKind(enum.StrEnum):
     """What a problem is about that no alert tells; the others carry the kind of their alert."""
 
     OF_HOST = "of_host"
@@ -135,7 +135,7 @@ class OpenProblem:
 
 
 @dataclass(frozen=True)
-class Group:
+class ProblemGroup:
     """The problems of one urgency; `count` is how many there are, of which these are shown."""
 
     urgency: Urgency
@@ -156,7 +156,7 @@ class Checked:
     clocks: list[HostClock]
 
 
-def listed(user: User, now: datetime, *, hindrances: tuple[Finding, ...]) -> list[Group]:
+def listed(user: User, now: datetime, *, hindrances: tuple[Finding, ...]) -> list[ProblemGroup]:
     """Everything but breakers and orphans, the most urgent group first, each with its oldest problems first.
 
     `hindrances` are those of this host.
@@ -174,7 +174,7 @@ def listed(user: User, now: datetime, *, hindrances: tuple[Finding, ...]) -> lis
     for urgency in Urgency:
         problems = [problem for problem in found if problem.urgency is urgency]
         if problems or left_out.get(urgency):
-            groups.append(Group(urgency, problems, len(problems) + left_out.get(urgency, 0)))
+            groups.append(ProblemGroup(urgency, problems, len(problems) + left_out.get(urgency, 0)))
     return groups
 
 
@@ -258,14 +258,20 @@ def may(user: User, permission: str, orphan: Orphan) -> bool:
 
 
 def _of_finding(finding: Finding) -> OpenProblem:
-    return OpenProblem(urgency=Urgency.NOTHING_GOES, reason=finding.reason, detail=finding.detail, kind=Kind.OF_HOST)
+    return OpenProblem(
+        urgency=Urgency.NOTHING_GOES, reason=finding.reason, detail=finding.detail, kind=ProblemKind.OF_HOST
+    )
 
 
 def _of_roots(user: User) -> Iterable[OpenProblem]:
     since = dict(Alert.objects.filter(watchdog.about_roots(), ended_at=None).order_by().values_list("root", "since"))
     for root in roots_in_trouble(user).order_by("name"):
         yield OpenProblem(
-            urgency=Urgency.NOTHING_GOES, reason=root.problem, root=root, since=since.get(root.pk), kind=Kind.OF_ROOT
+            urgency=Urgency.NOTHING_GOES,
+            reason=root.problem,
+            root=root,
+            since=since.get(root.pk),
+            kind=ProblemKind.OF_ROOT,
         )
 
 
@@ -281,7 +287,7 @@ def _of_nas(user: User, now: datetime) -> Iterable[OpenProblem]:
             root=by_nas[breaker.host, breaker.token],
             since=breaker.since,
             until=breaker.open_until,
-            kind=Kind.OF_NAS,
+            kind=ProblemKind.OF_NAS,
         )
 
 
@@ -291,7 +297,7 @@ def _unwatched(user: User, now: datetime) -> Iterable[OpenProblem]:
     heard = dict(beats) if hosts else {}
     for host in hosts:
         yield OpenProblem(
-            urgency=Urgency.NOBODY_WORKS, reason="", host=host, since=heard.get(host), kind=Kind.UNWATCHED
+            urgency=Urgency.NOBODY_WORKS, reason="", host=host, since=heard.get(host), kind=ProblemKind.UNWATCHED
         )
 
 
@@ -335,7 +341,7 @@ def _paused(user: User, now: datetime) -> Iterable[OpenProblem]:
             detail=f"paused by {batch.paused_by}, asked for by {batch.actor}",
             batch=batch,
             since=batch.paused_at,
-            kind=Kind.PAUSED,
+            kind=ProblemKind.PAUSED,
         )
 
 
@@ -354,7 +360,7 @@ def _blocked(user: User) -> Iterable[OpenProblem]:
             bytes=size or 0,
             since=since,
             looked_at=looked_at,
-            kind=Kind.RUNS,
+            kind=ProblemKind.RUNS,
         )
         for reason, runs, size, looked_at, since in by_reason
     ]

@@ -27,7 +27,7 @@ GO_ON_LASTS = timedelta(days=1)
 _SINCE = " Since then:"
 
 
-class Answer(enum.Enum):
+class GoOnAnswer(enum.Enum):
     """What became of a person's "go on"."""
 
     GONE_ON = "gone on"
@@ -98,10 +98,10 @@ def question(breaker: SweepBreaker, *, now: datetime) -> Question:
 
 def go_on(breaker: SweepBreaker, *, actor: str, note: str, now: datetime, code: str | None = None) -> bool:
     """Whether a person's "go on" was taken: see `answer`."""
-    return answer(breaker, actor=actor, note=note, now=now, code=code) is Answer.GONE_ON
+    return answer(breaker, actor=actor, note=note, now=now, code=code) is GoOnAnswer.GONE_ON
 
 
-def answer(breaker: SweepBreaker, *, actor: str, note: str, now: datetime, code: str | None = None) -> Answer:
+def answer(breaker: SweepBreaker, *, actor: str, note: str, now: datetime, code: str | None = None) -> GoOnAnswer:
     """A person's "go on": the next sweep may take the runs that were shown, as long as they are as they were then.
 
     `code` is that of the question which the person has seen, by default the one that the breaker given has shown. Where
@@ -110,7 +110,7 @@ def answer(breaker: SweepBreaker, *, actor: str, note: str, now: datetime, code:
     seen = breaker.code if code is None else code
     now_open = SweepBreaker.objects.select_related("root").filter(pk=breaker.pk, closed_at=None).first()
     if now_open is None:
-        return Answer.ALREADY
+        return GoOnAnswer.ALREADY
     known, seen_now = now_open.lets_go, _would_go(now_open, now)
     answers = {now_open.code_of(seen_now): seen_now}
     if not known.lacks(seen_now):
@@ -121,7 +121,7 @@ def answer(breaker: SweepBreaker, *, actor: str, note: str, now: datetime, code:
     if seen not in answers:
         if known.lacks(seen_now):
             unclosed.update(shown=seen_now.as_json(), detail=_with_more(now_open, seen_now))
-        return Answer.SEEN_MORE
+        return GoOnAnswer.SEEN_MORE
     said = {
         "closed_at": now,
         "closed_by": actor,
@@ -130,9 +130,9 @@ def answer(breaker: SweepBreaker, *, actor: str, note: str, now: datetime, code:
         "shown": answers[seen].as_json(),
     }
     if unclosed.update(**said):
-        return Answer.GONE_ON
+        return GoOnAnswer.GONE_ON
     closed = SweepBreaker.objects.filter(pk=now_open.pk).exclude(closed_at=None)
-    return Answer.ALREADY if closed.exists() else Answer.SEEN_MORE
+    return GoOnAnswer.ALREADY if closed.exists() else GoOnAnswer.SEEN_MORE
 
 
 def let_go(root: StagingRoot, runs: Mapping[int, ShownRun], *, now: datetime) -> dict[int, SweepBreaker]:

@@ -17,7 +17,7 @@ _CUT = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
-class Answer:
+class SweepAnswer:
     """What the latest pass of one kind said of a run by some instant.
 
     `sweep` is None where no such pass had begun by then, `said` where that pass said nothing of this run.
@@ -62,7 +62,7 @@ def gone(run: Run) -> Gone | None:
     )
 
 
-def answer(run: Run, at: datetime) -> list[Answer]:
+def answer(run: Run, at: datetime) -> list[SweepAnswer]:
     """For each kind of pass the latest that had begun on the run's staging root by an instant, and what it said.
 
     What it decided by is its own `now`, which in a dry run may be any instant; `at` is compared with the clock.
@@ -78,7 +78,7 @@ def answer(run: Run, at: datetime) -> list[Answer]:
     answers = []
     for kind in SweepKind:
         sweep, pk = by_kind.get(kind, (None, None))
-        answers.append(Answer(kind, sweep, rows.get(pk) if pk else None))
+        answers.append(SweepAnswer(kind, sweep, rows.get(pk) if pk else None))
     return answers
 
 

@@ -17,7 +17,7 @@ from django_q.models import OrmQ
 
 from cleanup import tasks
 from cleanup.clears import batches, preview, protocol, queue, recovery, settlement
-from cleanup.clears.batches import Changed, NotConfirmed
+from cleanup.clears.batches import NotConfirmed, RunsChanged
 from cleanup.clears.preview import ClearPreview, Fate, RequestedRuns
 from cleanup.clears.progress import measure
 from cleanup.ledger import entries
@@ -293,7 +293,7 @@ def test_whatever_changes_between_look_and_click_queues_nothing(
     shown = room.look()
     change(room, policy)
     before = (ClearAttempt.objects.count(), OrmQ.objects.count())
-    with pytest.raises(Changed) as raised:
+    with pytest.raises(RunsChanged) as raised:
         room.place(shown)
     now_shown = raised.value.preview
     assert now_shown.digest != shown.digest
@@ -306,7 +306,7 @@ def test_whatever_changes_between_look_and_click_queues_nothing(
 def test_only_what_has_changed_is_marked(room: Room) -> None:
     shown = room.look()
     hold(room, MIDDLE)
-    with pytest.raises(Changed) as raised:
+    with pytest.raises(RunsChanged) as raised:
         room.place(shown)
     assert [item.run.run_path for item in raised.value.preview.changed] == [MIDDLE]
 
@@ -352,10 +352,10 @@ def test_what_stays_is_not_asked_for(room: Room) -> None:
 def test_a_preview_without_anything_that_goes_places_nothing(room: Room) -> None:
     for path in (BIG, MIDDLE, SMALL):
         hold(room, path)
-    with pytest.raises(Changed):
+    with pytest.raises(RunsChanged):
         room.place(room.look())
     empty = preview.preview(room.operator, RequestedRuns.of([]), room.now)
-    with pytest.raises(Changed):
+    with pytest.raises(RunsChanged):
         room.place(empty)
     assert not ClearBatch.objects.exists()
 
@@ -370,12 +370,12 @@ def test_the_same_wish_twice_is_one_batch(room: Room) -> None:
 def test_nobody_gets_into_the_batch_of_another(room: Room) -> None:
     shown, key = room.look(), uuid.uuid4()
     room.place(shown, key=key)
-    with pytest.raises(Changed) as raised:
+    with pytest.raises(RunsChanged) as raised:
         room.place(shown, key=key, user=operator("bob"))
     assert {item.reason for item in raised.value.preview.items} == {Reason.ALREADY_CLEARING}
     Run.objects.filter(run_path=BIG).update(state="cleared")
     ClearAttempt.objects.update(phase=Phase.DONE)
-    with pytest.raises(Changed):  # neither by a preview of their own
+    with pytest.raises(RunsChanged):  # neither by a preview of their own
         room.place(room.look(), key=key, user=User.objects.get(username="bob"))
     assert ClearBatch.objects.count() == 1
 
@@ -383,7 +383,7 @@ def test_nobody_gets_into_the_batch_of_another(room: Room) -> None:
 def test_a_second_window_is_told_that_they_go_already(room: Room) -> None:
     shown = room.look()
     room.place(shown)
-    with pytest.raises(Changed) as raised:
+    with pytest.raises(RunsChanged) as raised:
         room.place(shown)
     assert [group.reason for group in raised.value.preview.groups] == [Reason.ALREADY_CLEARING]
     assert ClearAttempt.objects.count() == 3
@@ -416,7 +416,7 @@ def test_one_run_goes_only_as_it_was_shown(room: Room) -> None:
     digest = preview.preview(room.operator, RequestedRuns.of([run.pk]), room.now).digest
     hold(room, BIG)
     for some in (digest, "", "0" * 64):
-        with pytest.raises(Changed):
+        with pytest.raises(RunsChanged):
             batches.place_one(room.operator, run, digest=some, now=room.now)
     assert not ClearAttempt.objects.exists()
 
@@ -440,12 +440,12 @@ def test_permissions_that_were_narrowed_meanwhile_count(room: Room) -> None:
     shown = room.look()
     Access.objects.filter(group__name="operator").update(equipment="FLOW_01")
     room.operator.groups.add(Group.objects.get(name="viewer"))
-    with pytest.raises(Changed) as raised:
+    with pytest.raises(RunsChanged) as raised:
         room.place(shown)
     reasons = {item.run.run_path: item.reason for item in raised.value.preview.items}
     assert reasons == {BIG: preview.NOT_PERMITTED, MIDDLE: "", SMALL: ""}
     room.operator.groups.clear()
-    with pytest.raises(Changed) as raised:
+    with pytest.raises(RunsChanged) as raised:
         room.place(shown)
     assert (raised.value.preview.items, sorted(raised.value.preview.unknown)) == ((), room.keys)
 
@@ -456,7 +456,7 @@ def test_nobody_locks_a_run_that_they_may_not_see(room: Room, monkeypatch: pytes
     locked: list[int] = []
     lock = batches._lock
     monkeypatch.setattr(batches, "_lock", lambda runs: (locked.extend(run.pk for run in runs), lock(runs)))
-    with pytest.raises(Changed):
+    with pytest.raises(RunsChanged):
         room.place(shown)
     assert sorted(locked) == sorted([room.key(MIDDLE), room.key(SMALL)])
 
@@ -472,7 +472,7 @@ def test_two_operators_at_once_get_one_attempt_for_each_run(room: Room) -> None:
         try:
             barrier.wait(20)
             return str(room.place(shown, user=user).actor)
-        except Changed as changed:
+        except RunsChanged as changed:
             assert {item.reason for item in changed.preview.items} == {Reason.ALREADY_CLEARING}
             return "told"
         finally:
@@ -647,7 +647,7 @@ def test_a_form_from_before_a_stop_asks_for_nothing(room: Room) -> None:
     """In another tab, with a key of its own: what a colleague has stopped meanwhile is shown anew."""
     shown = room.look()
     batches.stop(room.place(shown), actor="bob", now=room.now)
-    with pytest.raises(Changed):
+    with pytest.raises(RunsChanged):
         room.place(shown)
     assert not ClearAttempt.objects.filter(phase__in=ClearAttempt.ACTIVE).exists()
 
@@ -657,7 +657,7 @@ def test_another_root_than_was_shown_queues_nothing(room: Room, change: str) -> 
     shown = room.look()
     other = {"allow_same_filesystem": False}.get(change, str(uuid.uuid4()))
     StagingRoot.objects.update(**{change: other})
-    with pytest.raises(Changed):
+    with pytest.raises(RunsChanged):
         room.place(shown)
     assert not ClearAttempt.objects.exists()
 

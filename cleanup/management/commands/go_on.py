@@ -18,7 +18,7 @@ from cleanup.management.base import (
 from cleanup.models import Run, SweepBreaker
 from cleanup.rules.shown import Shown, say_shown
 from cleanup.sweeps import breakers as sweep_breakers
-from cleanup.sweeps.breakers import Answer
+from cleanup.sweeps.breakers import GoOnAnswer
 
 
 class Command(LabCommand):
@@ -50,9 +50,9 @@ class Command(LabCommand):
             if options["code"] and not options["code"].startswith(f"{breaker.pk}-"):
                 continue
             match sweep_breakers.answer(breaker, now=at, **said):
-                case Answer.GONE_ON:
+                case GoOnAnswer.GONE_ON:
                     closed.append(breaker)
-                case Answer.SEEN_MORE:
+                case GoOnAnswer.SEEN_MORE:
                     refused.append(breaker)
         for breaker in (*closed, *refused):
             breaker.refresh_from_db(fields=["detail", "shown"])

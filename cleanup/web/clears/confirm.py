@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods
 from django_htmx.http import HttpResponseClientRedirect, reswap, retarget
 
 from cleanup.clears import batches, preview, queue
-from cleanup.clears.batches import Changed, NotConfirmed
+from cleanup.clears.batches import NotConfirmed, RunsChanged
 from cleanup.clears.preview import ClearPreview, RequestedRuns
 from cleanup.lab import permissions, readiness
 from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot
@@ -92,7 +92,7 @@ def _ask_for(request: SignedIn, run: Run, now: datetime) -> HttpResponse:
     except NotConfirmed as wrong:
         form.add_error("typed", f"To clear this much, type {count(wrong.preview.number)}.")
         return _confirm(request, run, form, now, shown=wrong.preview, status=MISTAKE)
-    except Changed as changed:
+    except RunsChanged as changed:
         (item,) = changed.preview.items
         if item.goes:
             return _confirm(request, run, form, now, shown=changed.preview, status=CONFLICT)
@@ -172,7 +172,7 @@ def _place(request: SignedIn, root: StagingRoot | None, now: datetime) -> HttpRe
     except NotConfirmed as wrong:
         form.add_error("typed", f"To clear this much, type {count(wrong.preview.number)}.")
         return _show(request, root, asked, form, now, shown=wrong.preview, status=MISTAKE)
-    except Changed as changed:
+    except RunsChanged as changed:
         return _show(request, root, asked, form, now, shown=changed.preview, status=CONFLICT)
     except queue.AlreadyClearing:
         return _show(request, root, asked, form, now, status=CONFLICT)

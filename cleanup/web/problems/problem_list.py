@@ -23,7 +23,7 @@ from cleanup.lab import permissions, readiness
 from cleanup.lab.opening import Unreachable
 from cleanup.models import AlertKind, AttemptKind, ClearAttempt, Orphan, OrphanKind, Run
 from cleanup.monitoring import problems
-from cleanup.monitoring.problems import Group, Kind, OpenProblem, Urgency
+from cleanup.monitoring.problems import OpenProblem, ProblemGroup, ProblemKind, Urgency
 from cleanup.rules.reasons import Reason
 from cleanup.runs import gone, orphans, run_status
 from cleanup.runs import holds as run_holds
@@ -61,7 +61,7 @@ class Line:
 class Section:
     """One group of problems as the page shows it."""
 
-    group: Group
+    group: ProblemGroup
     lines: list[Line]
 
     @property
@@ -247,7 +247,7 @@ def _line(problem: OpenProblem) -> Line:
         return Line(problem, "See the hold" if held else "See the run", f"{address}#holds" if held else address)
     if problem.batch is not None:
         return Line(problem, "Resume or stop it", reverse("batch", args=[problem.batch.pk]))
-    if problem.kind == Kind.RUNS:
+    if problem.kind == ProblemKind.RUNS:
         return Line(problem, "See these runs", f"{runs}?{urlencode({'verdict': 'block', 'reason': problem.reason})}")
     if problem.reason == Reason.CLOCK_IN_DOUBT:
         return Line(problem, "See the sweeps", reverse("sweep-list"))
