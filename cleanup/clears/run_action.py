@@ -191,16 +191,27 @@ def _cheap_refusal(run: Run, policy: Policy, now: datetime) -> RunAction | None:
     return skip(run, Finding(refusal.reason, refusal.detail), decision)
 
 
+def became(attempt: ClearAttempt) -> Action | None:
+    """What an attempt of the schedule came to; None of one that nothing has become of so far."""
+    match attempt.phase:
+        case Phase.DONE:
+            return Action.PARTIAL if attempt.incomplete else Action.CLEARED
+        case Phase.COMMITTED:  # it is gone, and recovery has not been able to remove all of it
+            return Action.PARTIAL
+        case Phase.REFUSED if attempt.reason not in settlement.FAILURES:
+            return Action.SKIPPED
+        case Phase.REFUSED | Phase.ABORTED | Phase.CONFLICT:
+            return Action.FAILED
+    return None
+
+
 def _outcome(run: Run, attempt: ClearAttempt, request: ClearRequest) -> RunAction:
-    reason = attempt.reason
+    action, reason = became(attempt) or Action.FAILED, attempt.reason
     if attempt.phase == Phase.DONE:
-        action = Action.PARTIAL if attempt.incomplete else Action.CLEARED
         reason = reason or request.cause
     elif attempt.phase == Phase.REFUSED and request.operator:
         action = Action.REFUSED
-    elif attempt.phase == Phase.REFUSED and attempt.reason not in settlement.FAILURES:
-        action = Action.SKIPPED
-    else:
+    elif attempt.phase == Phase.COMMITTED:
         action = Action.FAILED  # its gates were open
     return RunAction(
         run.root.name,

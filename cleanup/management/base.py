@@ -24,6 +24,8 @@ from cleanup.sweeps import history
 from cleanup.text import values
 from exlab import databases
 
+# So many characters of a reason a row keeps.
+MAX_REASON = 500
 USAGE = 2
 FAILED = 1
 
@@ -84,6 +86,13 @@ def add_root_argument(parser: argparse.ArgumentParser) -> None:
 
 def add_user_argument(parser: argparse.ArgumentParser, words: str) -> None:
     parser.add_argument("--user", metavar="NAME", help=words)
+
+
+def reason_text(text: str) -> str:
+    """What is given as a reason on the command line. Raises ArgumentTypeError for more than a row keeps."""
+    if len(text) > MAX_REASON:
+        raise argparse.ArgumentTypeError(f"a reason has at most {MAX_REASON} characters, and this one has {len(text)}")
+    return text
 
 
 def user_named(name: str | None) -> str:

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from cleanup.models import Outcome, Phase, Run, Sweep, SweepKind, SweptRun
 from cleanup.rules.states import State
+from cleanup.sweeps import record
 
 # Instants outside are answered as if these had been asked for; nothing was ever swept before the one.
 _EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
@@ -90,8 +91,7 @@ def all_said(run: Run, until: datetime) -> "QuerySet[SweptRun]":
 
 def said_by(sweep: Sweep) -> "QuerySet[SweptRun]":
     """What one pass said of all the runs that it came to."""
-    rows = SweptRun.objects.filter(root=sweep.root_id, kind=sweep.kind, first__lte=sweep.pk, last__gte=sweep.pk)
-    return rows.select_related("run")
+    return record.rows_saying(sweep).select_related("run")
 
 
 def silence(run: Run, sweep: Sweep) -> str:

@@ -13,10 +13,9 @@ from django.db import transaction
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
-from cleanup.clears import settlement
-from cleanup.clears.run_action import FREEING, Action
+from cleanup.clears.run_action import FREEING, Action, became
 from cleanup.lab import typist
-from cleanup.models import ClearAttempt, Outcome, Phase, Requester, Run, StagingRoot, Sweep, SweepKind, SweptRun, Tally
+from cleanup.models import ClearAttempt, Outcome, Requester, Run, StagingRoot, Sweep, SweepKind, SweptRun, Tally
 from cleanup.models.aggregates import bytes_sum
 from cleanup.rules.anomalies import RECENT_SWEEPS
 from cleanup.rules.reasons import Reason
@@ -128,7 +127,7 @@ def interrupt(sweep: Sweep, *, reason: str = "", detail: str = "") -> None:
     """
     done = {} if sweep.kind == SweepKind.DRY_RUN else _done_by(sweep)
     with transaction.atomic():
-        known = set(_rows_saying(sweep).values_list("run", flat=True))
+        known = set(rows_saying(sweep).values_list("run", flat=True))
         SweptRun.objects.bulk_create(
             SweptRun(
                 run_id=run,
@@ -163,7 +162,7 @@ def tally(sweep: Sweep) -> Tally:
     freeing = Q(action__in=FREEING) & ~rehearsed
     actions = {"cleared": Action.CLEARED, "partial": Action.PARTIAL, "would_clear": Action.WOULD_CLEAR}
     actions |= {"skipped": Action.SKIPPED, "failed": Action.FAILED}
-    sums = _rows_saying(sweep).aggregate(
+    sums = rows_saying(sweep).aggregate(
         **{name: Count("pk", filter=Q(action=action)) for name, action in actions.items()},
         freed_files=bytes_sum("files", default=0, filter=freeing),
         freed_bytes=bytes_sum("bytes", default=0, filter=freeing),
@@ -211,26 +210,13 @@ def _done_by(sweep: Sweep) -> dict[int, tuple[ClearAttempt, Action]]:
         attempts = attempts.filter(created_at__lt=after.started_at)
     done = {}
     for attempt in attempts.order_by("created_at"):
-        if (action := _became(attempt)) is not None:
+        if (action := became(attempt)) is not None:
             done[attempt.run_id] = attempt, action
     return done
 
 
-def _became(attempt: ClearAttempt) -> Action | None:
-    """What an attempt came to, as its pass would have told it; None of one that nothing has become of so far."""
-    match attempt.phase:
-        case Phase.DONE:
-            return Action.PARTIAL if attempt.incomplete else Action.CLEARED
-        case Phase.COMMITTED:  # it is gone, and recovery has not been able to remove all of it
-            return Action.PARTIAL
-        case Phase.REFUSED if attempt.reason not in settlement.FAILURES:
-            return Action.SKIPPED
-        case Phase.REFUSED | Phase.ABORTED | Phase.CONFLICT:
-            return Action.FAILED
-    return None
-
-
-def _rows_saying(sweep: Sweep) -> "QuerySet[SweptRun]":
+def rows_saying(sweep: Sweep) -> QuerySet[SweptRun]:
+    """What a sweep said of all runs that it came to, be it new or the same as what the one before had said."""
     return SweptRun.objects.filter(root=sweep.root_id, kind=sweep.kind, first__lte=sweep.pk, last__gte=sweep.pk)
 
 

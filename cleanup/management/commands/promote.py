@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from cleanup.lab import first_nights, typist
-from cleanup.management.base import FAILED, LabCommand, UsageError, now
+from cleanup.management.base import FAILED, LabCommand, UsageError, now, reason_text
 from cleanup.management.scopes import add_scope_arguments, find_root, meaning_of, scope_of, version_as_json
 from cleanup.models import RetentionPolicy, StagingRoot
 from cleanup.monitoring import announcements
@@ -28,7 +28,7 @@ class Command(LabCommand):
             help="End the first nights of a staging root: what is in force goes there.",
         )
         parser.add_argument("--back", action="store_true", help="Rehearse it again, from the next pass on.")
-        parser.add_argument("--note", default="", metavar="TEXT", help="Kept with the version.")
+        parser.add_argument("--note", type=reason_text, default="", metavar="TEXT", help="Kept with the version.")
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         at = now()
