@@ -23,8 +23,8 @@ def clear(
 ) -> ClearReport:
     """Clear the runs given; one that is cleared already is skipped.
 
-    Without `accept_loss` a run stays that has anything besides its bytes which the NAS lacks, whatever the policy says:
-    a command has no page that tells of it before.
+    Without `accept_loss` a run stays that has anything besides its bytes which the NAS lacks, also where the policy
+    allows that: a command has no page that tells of it before.
     """
     runs = list(runs)
     if not dry_run:

@@ -1,4 +1,4 @@
-"""Clears of many runs at once: the wish for exactly what a preview has shown, and pause, go on and stop.
+"""Clears of many runs at once: a request for exactly what a preview has shown, and pause, go on and stop.
 
 A person decides by a preview (see `choosing`). What is asked for afterwards is decided anew, and nothing is queued
 unless it comes to the very same; then the clears are queued together or not at all. Each of them still asks every gate
@@ -65,7 +65,7 @@ def place(
         if placed is not None:
             return placed
         shown = _expect_as_shown(user, asked, digest, typed, now)
-        if ClearBatch.objects.filter(pk=key).exists():  # somebody else's, or made from another preview
+        if ClearBatch.objects.filter(pk=key).exists():  # another user's, or made from another preview
             raise RunsChanged(shown)
         batch = ClearBatch.objects.create(pk=key, actor=user.get_username(), note=note, digest=digest, created_at=now)
         queue.request_many([(item.run, item.policy) for item in shown.going], batch=batch, now=now)
@@ -93,7 +93,7 @@ def place_one(
 
 
 def _lock(runs: RunQuerySet) -> None:
-    """Let nobody change these runs until the transaction ends: a hold, a look and an attempt all lock the run's row.
+    """Lock these runs until the transaction ends: a hold, a look and an attempt all lock the run's row.
 
     Always in the same order, so that two who lock many cannot wait for one another.
     """
@@ -160,7 +160,7 @@ def _to_come(batch: ClearBatch) -> QuerySet[ClearAttempt]:
 def forgotten(user: User | AnonymousUser, now: datetime) -> QuerySet[ClearBatch]:
     """Batches that were paused more than an hour ago and whose runs still wait, the longest first.
 
-    At most FORGOTTEN_AT_ONCE, and those alone of which somebody may see a run that waits.
+    At most FORGOTTEN_AT_ONCE, and those alone of which the user may see a run that waits.
     """
     waiting = ClearAttempt.objects.filter(batch=OuterRef("pk"), phase=Phase.QUEUED, run__in=permissions.runs(user))
     paused = ClearBatch.objects.filter(paused_at__lte=now - FORGOTTEN_AFTER, stopped_at=None)
@@ -184,7 +184,7 @@ def _withdraw(batch: ClearBatch, actor: str, now: datetime) -> int:
 
 
 def _locked(batch: ClearBatch, **wanted: object) -> ClearBatch | None:
-    """The batch as it is now, if it is as wanted; whoever is about to begin one of its runs waits meanwhile."""
+    """The batch as it is now, if it is as wanted; a worker that is about to begin one of its runs waits meanwhile."""
     return ClearBatch.objects.select_for_update(no_key=True).filter(pk=batch.pk, **wanted).first()
 
 

@@ -49,7 +49,7 @@ def expect_own_fence(opened: OpenRun, plan: Plan) -> None:
 
 
 def expect_planned(run: Run, opened: OpenRun, plan: Plan) -> None:
-    """The fenced tree must equal the plan, and nobody may write in it. Raises Refused."""
+    """The fenced tree must equal the plan, and no program may write in it. Raises Refused."""
     found = run_tree.scan(opened.run)
     if found.is_held:
         raise Refused(Finding(Reason.HELD, f"{BY_HOLD_FILE}, laid while it was cleared"))
@@ -67,7 +67,7 @@ def expect_planned(run: Run, opened: OpenRun, plan: Plan) -> None:
 
 
 def _expect_in_place(run: Run, opened: OpenRun, plan: Plan) -> None:
-    """The folders above the run must still be those of its path: somebody may have put all of them elsewhere."""
+    """The folders above the run must still be those of its path: a person may have moved them all."""
     try:
         with (
             opening.open_root(run.root) as root,

@@ -1,4 +1,4 @@
-"""What would become of runs that somebody asks for together, before anything is asked for."""
+"""What would become of some runs if an operator asked to clear them."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ from cleanup.runs.run_status import Source
 
 # As many runs go at once; the others are for the next batch.
 MAX_RUNS = 1000
-# Above one of these a person types a number, so that nobody clears a whole disk by a click that went astray.
+# Above one of these a person types a number, so that no whole disk is cleared by a click that went astray.
 CONFIRM_ABOVE_RUNS = 20
 CONFIRM_ABOVE_BYTES = 10**12
 # So far the runs are counted that are left for the next batch, and the reasons why others stay.
@@ -72,7 +72,7 @@ class Item:
 
     @property
     def on_trust(self) -> bool:
-        """Whether it goes without anybody asking the NAS: the wizard's record alone says that a twin is there."""
+        """Whether it goes without a question to the NAS: the wizard's record alone says that a twin is there."""
         by_record = self.policy.proof is ProofLevel.RECORD and self.run.returned_at is None
         return by_record or not self.nas_path
 
@@ -121,7 +121,7 @@ class Item:
                 twin_of(run).root.token,
                 nas_flags(run.root),
                 self.nas_path,
-                # What somebody has stopped is asked for again by a look that knows of it, not by an older one.
+                # What an operator has stopped is asked for again by a look that knows of it, not by an older one.
                 str(self.attempt.pk) if self.attempt is not None else "",
                 self.accepted.key if self.accepted is not None else None,
             ]
@@ -257,7 +257,7 @@ class Staying:
 
 
 def safe_on(user: User | AnonymousUser, root: StagingRoot) -> RunQuerySet:
-    """The runs of a staging root that were safe to clear when they were judged, and that somebody may clear."""
+    """The runs of a staging root that were safe to clear when they were judged, and that a user may clear."""
     return permissions.runs(user, permissions.CLEAR).here().filter(root=root, tone=Tone.GO)
 
 
@@ -291,7 +291,7 @@ def preview(
 ) -> ClearPreview:
     """What would become of some runs, decided by the gates on stored facts; at most MAX_RUNS.
 
-    What somebody may not see is counted, not named; what somebody may see and not clear stays. `hindrances` are those
+    What the user may not see is counted, not named; what they may see and not clear stays. `hindrances` are those
     of this host, where the caller has asked for them already.
     """
     keys = list(asked.marks)[:MAX_RUNS]

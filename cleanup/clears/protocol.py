@@ -114,7 +114,7 @@ def attempt_now(
         let_go=let_go,
     )
     attempt = perform(made, now=now, policy=policy)
-    if attempt.phase == Phase.QUEUED:  # somebody else holds the run's lock, and no task will come back to it
+    if attempt.phase == Phase.QUEUED:  # another worker holds the run's lock, and no task will come back to it
         settlement.finish_without_clear(attempt, Phase.REFUSED, Finding(Reason.ALREADY_CLEARING), now=now)
     return attempt
 
@@ -122,7 +122,7 @@ def attempt_now(
 def perform(attempt: ClearAttempt, *, now: datetime, policy: Policy | None = None) -> ClearAttempt:
     """Carry out a `queued` attempt of this host by the policy given, else by the one in force; returns it as it ended.
 
-    An attempt that somebody else holds or has finished is returned as it stands: a task may be delivered twice.
+    An attempt that another worker holds or has finished is returned as it stands: a task may be delivered twice.
     """
     if attempt.host != settings.EXLAB_HOST or not attempt.is_clear:
         return attempt
@@ -281,7 +281,7 @@ def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, reader:
         preparation.prepare(attempt, run, opened, look, record)
         look = replace(look, listed=None)  # the manifest of a large run takes room beside two listings of the NAS
         last_checks.expect_another_place(attempt, opened, look, reader)
-        # The last thing before the commit, so that whatever changed until now still stops the clear. The NAS first:
+        # The last thing before the commit, so that a change until now still stops the clear. The NAS first:
         # it may take its time, and the staged run can be written to meanwhile.
         last_checks.expect_twin(attempt, opened, look, reader)
         del look  # what the NAS listed of a hundred thousand files takes room that the next scan needs
@@ -323,7 +323,7 @@ def _write_commit(attempt: ClearAttempt, run: Run, prepared: Prepared, now: date
     cleared = verified.update(state=State.CLEARED, cleared_at=cleared_at)
     if not cleared or not attempt.advance([Phase.INTENT], Phase.COMMITTED, now=now):
         raise DatabaseError("the run or its attempt was changed by somebody else")
-    # Whoever lays a hold locks the run's row first, as the update above does: so no hold can be laid in between.
+    # Laying a hold locks the run's row first, as the update above does: so none can be laid in between.
     # Of a hold file the row only tells what discovery saw; the fenced run itself has just been asked.
     if hold := held.holding(run, Hold.objects.in_force(now)).first():
         raise Refused(Finding(Reason.HELD, held.said(hold, run)))

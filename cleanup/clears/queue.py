@@ -1,4 +1,4 @@
-"""The wish for a clear and the task that fulfils it, written in one transaction."""
+"""The request for a clear and the task that does it, written in one transaction."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -50,10 +50,7 @@ def new_attempt(
     sweep: Sweep | None = None,
     let_go: SweepBreaker | None = None,
 ) -> ClearAttempt:
-    """Write a `queued` attempt; nothing is touched on disk before somebody performs it.
-
-    `policy` is the one by which a `sweep` takes the run, if that is not the one in force; `let_go` the breaker after
-    which a person let it go.
+    """Write a `queued` attempt. `policy` is the one by which a `sweep` takes the run, by default the one in force.
 
     Raises AlreadyClearing if the run has an active attempt.
     """
@@ -172,8 +169,8 @@ def keeps_waiting(attempt: ClearAttempt) -> bool:
 def may_begin(attempt: ClearAttempt) -> bool:
     """Whether the batch of an attempt, if it has one, lets it begin; call it in the transaction that begins it.
 
-    The batch's row stays locked until that transaction has ended: whoever has paused or stopped a batch knows that no
-    other attempt of it begins any more.
+    The batch's row stays locked until that transaction has ended: once a batch is paused or stopped, no other attempt
+    of it begins any more.
     """
     if attempt.batch_id is None:
         return True

@@ -1,4 +1,4 @@
-"""After a crash: whatever an attempt had begun is undone before its commit and completed after it.
+"""After a crash: what an attempt had begun is undone before its commit and completed after it.
 
 Runs at start, every minute, and when a clear or a sweep is asked for. Everything here is harmless when done twice, and
 a crash in the middle of it is settled by the next pass. A run whose lock is held is left to its holder.
@@ -78,7 +78,7 @@ def _settle(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
         if not free:
             return
         ClearAttempt.objects.filter(pk=attempt.pk).update(progress_at=timezone.now())  # it is in hand again
-        settlement.settle_phase(attempt, *_CHANGING)  # somebody may have had it since it was listed
+        settlement.settle_phase(attempt, *_CHANGING)  # another worker may have had it since it was listed
         if attempt.phase == Phase.DONE and not attempt.incomplete:
             return
         try:
@@ -172,7 +172,7 @@ def _roll_forward(attempt: ClearAttempt, now: datetime) -> bool:
 def _fence_again(root: int, attempt: ClearAttempt, plan: Plan) -> None:
     """A committed run that a power failure put back at its own path goes to its fence again, if it is all still there.
 
-    Only if inode and tree equal the plan: anything else at that path is somebody's new work.
+    Only if inode and tree equal the plan: anything else at that path is new work.
     """
     run = attempt.run
     with contextlib.suppress(Unreachable), opening.open_run(root, run.run_path) as opened:
@@ -210,11 +210,11 @@ def _finish_gone(root: int, attempt: ClearAttempt, plan: Plan, now: datetime) ->
 def _gone(attempt: ClearAttempt, plan: Plan) -> run_tree.Removal:
     """What we freed of a run whose fence is gone: no more than we know that we removed."""
     if attempt.phase == Phase.DONE:
-        # We left it with something in it, so somebody else took that away.
+        # We left it with something in it, so another program took that away.
         freed = run_tree.Count(attempt.freed_files, attempt.freed_bytes, attempt.freed_allocated_bytes)
         return run_tree.Removal(freed, left=())
     if attempt.emptied:
         return run_tree.Removal(run_tree.count(plan.entries), left=())
-    # Somebody took the fence away while we were at it. How far we had come is known to the second, not to the file.
+    # The fence was taken away while we were at it. How far we had come is known to the second, not to the file.
     freed = run_tree.Count(attempt.done_files, attempt.done_bytes, allocated=0)
     return run_tree.Removal(freed, left=((b".", "somebody else took the rest away"),))

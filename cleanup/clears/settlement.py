@@ -70,7 +70,7 @@ def tell_of_wait(attempt: ClearAttempt, finding: Finding) -> None:
 
 
 def roll_back(attempt: ClearAttempt, run: Run, *, parent: int | None = None) -> None:
-    """Undo whatever an uncommitted attempt did on disk: the run stands at its path again. Twice is harmless.
+    """Undo what an uncommitted attempt did on disk: the run stands at its path again. Twice is harmless.
 
     A shell that the wizard has made at the run's path is moved aside and kept; `attempt.shells` names it.
 
@@ -93,7 +93,7 @@ def roll_back(attempt: ClearAttempt, run: Run, *, parent: int | None = None) -> 
         try:
             _put_back(attempt, run, parent)
         except FileNotFoundError:
-            os.fsync(parent)  # it is back already, but whoever did it may have died before this
+            os.fsync(parent)  # it is back already, but the worker may have died before this
         attempt.shells = tuple(show(name) for name in shells.kept_aside(parent, attempt.pk.hex))
     opening.data_dir().discard(attempt.pk.hex)
 
@@ -151,7 +151,7 @@ def roll_forward(
 def _mark_emptied(attempt: ClearAttempt, plan: Plan) -> None:
     """Durably, before the record goes: all the rest of the plan is gone, and it was us.
 
-    Without this mark recovery could not tell a fence that we removed from one that somebody took away whole.
+    Without this mark recovery could not tell a fence that we removed from one that was taken away whole.
     """
     counted = run_tree.count(plan.entries)
     done = {"done_files": counted.files, "done_bytes": counted.bytes, "progress_at": timezone.now()}
@@ -159,7 +159,7 @@ def _mark_emptied(attempt: ClearAttempt, plan: Plan) -> None:
 
 
 def _proven(attempt: ClearAttempt) -> run_tree.Proven:
-    """What the bytes of a file have been proven to be, from the tombstone; read only if somebody asks."""
+    """What the bytes of a file have been proven to be, from the tombstone; read only if asked."""
     digests: dict[bytes, bytes] = {}
 
     def proven(path: bytes) -> bytes | None:
@@ -174,10 +174,8 @@ def _proven(attempt: ClearAttempt) -> run_tree.Proven:
 def finish(attempt: ClearAttempt, removal: run_tree.Removal, now: datetime, gain: Gain = freed.INTERRUPTED) -> None:
     """Record what a removal freed, in one transaction: `completed`, or `partial` with what is left and why.
 
-    `gain` is what the disk gave back for this step.
-
-    Each ledger row names what its own step freed, so that the rows of an attempt add up to the truth. Where somebody
-    else has finished the attempt meanwhile, or has counted more, nothing is written.
+    `gain` is what the disk gave back for this step. Each ledger row names what its own step freed, so that the rows of
+    an attempt add up to the truth. Nothing is written where another worker has finished it, or has counted more.
     """
     complete = not removal.left
     with transaction.atomic():
@@ -191,36 +189,7 @@ def finish(attempt: ClearAttempt, removal: run_tree.Removal, now: datetime, gain
             return
         remaining = attempt.planned_files - removal.freed.files
         detail = "" if complete else f"{remaining} of {attempt.planned_files} files left ({_name_left(removal)})"
-        reason = "" if complete else Reason.REMOVAL_INCOMPLETE
-        # A fence that a failing disk brought back is removed once more, and only what that changes is counted.
-        first_end = complete and not attempt.ledger.filter(kind=LedgerKind.COMPLETED).exists()
-        tell = {"tell_after": now} if attempt.phase == Phase.COMMITTED else {}
-        attempt.advance(
-            [Phase.COMMITTED, Phase.DONE],
-            Phase.DONE,
-            now=now,
-            reason=reason,
-            detail=detail,
-            freed_files=removal.freed.files,
-            freed_bytes=removal.freed.bytes,
-            freed_allocated_bytes=removal.freed.allocated,
-            done_files=removal.freed.files,
-            done_bytes=removal.freed.bytes,
-            **freed.of_attempt(attempt, step, gain),
-            **tell,
-        )
-        if first_end or step.files or not complete:
-            entries.write_ledger(
-                attempt,
-                LedgerKind.COMPLETED if first_end else LedgerKind.PARTIAL,
-                now,
-                files=step.files,
-                bytes=step.bytes,
-                allocated_bytes=step.allocated,
-                **freed.of_step(step, gain),
-                reason=reason,
-                detail=detail,
-            )
+        _write_end(attempt, removal, step, now, gain, detail)
     logger.info(
         "cleared %s: %d files, %d bytes freed by %s%s",
         attempt.run.run_path,
@@ -231,8 +200,45 @@ def finish(attempt: ClearAttempt, removal: run_tree.Removal, now: datetime, gain
     )
 
 
+def _write_end(
+    attempt: ClearAttempt, removal: run_tree.Removal, step: run_tree.Count, now: datetime, gain: Gain, detail: str
+) -> None:
+    """The counts into the attempt, and those of this step into the ledger; `detail` says what is left."""
+    complete = not removal.left
+    reason = "" if complete else Reason.REMOVAL_INCOMPLETE
+    # A fence that a failing disk brought back is removed once more, and only what that changes is counted.
+    first_end = complete and not attempt.ledger.filter(kind=LedgerKind.COMPLETED).exists()
+    tell = {"tell_after": now} if attempt.phase == Phase.COMMITTED else {}
+    attempt.advance(
+        [Phase.COMMITTED, Phase.DONE],
+        Phase.DONE,
+        now=now,
+        reason=reason,
+        detail=detail,
+        freed_files=removal.freed.files,
+        freed_bytes=removal.freed.bytes,
+        freed_allocated_bytes=removal.freed.allocated,
+        done_files=removal.freed.files,
+        done_bytes=removal.freed.bytes,
+        **freed.of_attempt(attempt, step, gain),
+        **tell,
+    )
+    if first_end or step.files or not complete:
+        entries.write_ledger(
+            attempt,
+            LedgerKind.COMPLETED if first_end else LedgerKind.PARTIAL,
+            now,
+            files=step.files,
+            bytes=step.bytes,
+            allocated_bytes=step.allocated,
+            **freed.of_step(step, gain),
+            reason=reason,
+            detail=detail,
+        )
+
+
 def _says_nothing_new(attempt: ClearAttempt, step: run_tree.Count, *, complete: bool) -> bool:
-    """Whether the end of an attempt has been told already: by somebody else, or by an earlier try that left as much."""
+    """Whether the end of an attempt was told already: by another worker, or by an earlier try that left as much."""
     if attempt.phase not in (Phase.COMMITTED, Phase.DONE) or step.files < 0:
         return True
     if attempt.phase == Phase.DONE and not attempt.incomplete:

@@ -17,9 +17,9 @@ def _or_none(name: str) -> Coalesce:
 
 
 class Access(models.Model):
-    """A place in which a person, or everybody of a group, may use the permissions that the person or the group has.
+    """A place in which a person, or each member of a group, may use the permissions that the person or the group has.
 
-    Without a staging root it is every one, without an instrument every one. Permissions say what somebody may do, and
+    Without a staging root it is every one, without an instrument every one. Permissions say what a person may do, and
     this says where: who has no row may do nothing anywhere. Superusers need none.
     """
 

@@ -123,32 +123,21 @@ class ClearAttemptQuerySet(models.QuerySet["ClearAttempt"]):
 class ClearAttempt(models.Model):
     """One try at one clear, or at the removal of a shell. Its id names the fence, the plan and the tombstone.
 
-    `policy_version` is the newest version of any policy at the time: no weaker a proof is accepted than it promised.
-    `decided_by` says by which version of which scope mode, hours and proof of this run were decided
-    (`retention.sources_as_json`); rows of an earlier program lack it.
+    `policy_version` is the newest version of any policy at the time, `asked_version` the one when a person asked: no
+    weaker a proof is accepted than that one promised. `decided_by` is that of `policy.sources_as_json`. `cause` says
+    why the schedule took the run (`retention+max_bytes`), `sweep` is the sweep that did, `let_go` the breaker whose
+    go-on covers the run. Rows of an earlier program lack what came later.
 
-    `planned_*` is what the plan holds, `freed_*` what was really removed so far; `compared_bytes` and
-    `done_*` are the progress of what is under way, `progress_at` when that last moved. `cause` says why the schedule
-    took the run, as in `retention+max_bytes`. `plan_sha256` and `prepared` tell recovery what is ours, `emptied`
-    that nothing but the record was left of the run. `step` and `checked_files` say how far the look under the fence is.
-    `nas_flags` names the flags of the staging root that were in force, as in `allow_union_nas`; `twin_path` is where
-    the twin lay on this host when it was proven. Of the removal of a shell the run is the one at whose path it was
-    made, and `prepared` holds the shell's `path` below the staging root.
+    `planned_*` is what the plan holds, `freed_*` what was really removed, `compared_bytes`, `checked_files` and
+    `done_*` how far it is, `progress_at` when that last moved. `plan_sha256` and `prepared` tell recovery what is ours,
+    `emptied` that nothing but the record was left. `measured_bytes` is what the disk gave back by its own count, else
+    `unmeasured` is the code for why that is unknown. Of a shell `prepared` holds the `path` below the staging root.
 
-    `sweep` is the pass that made it, `let_go` the breaker whose go-on covers the run, where one does: both are empty of
-    what a person asked for, and in rows of an earlier program.
-
-    `repeats` is the attempt that this one tries again (see `clears.again`); `tries` counts the tries
-    before it, and `interruptions` those of them that a fault had ended. `again_after` is when it is tried again at the
-    earliest (never, if empty). `asked_version` is the policy's version when a person asked: what was promised of the
-    proof then holds for every try.
-
-    `measured_bytes` is what the disk gave back by its own count; where that is unknown, `unmeasured` is the code for
-    why (see `policy.freed`). Both are empty in rows from before that was measured. `disk_*` is how full the disk was,
-    as an ordinary user may have it.
+    `repeats` is the attempt that this one tries again (see `clears.again`), `tries` counts those before it,
+    `interruptions` those of them that a fault had ended; it is tried again after `again_after`, if at all.
 
     `told_at` is when the history on the NAS got its `cleared` entry; until then `tell_reason` says why not, and
-    `tell_after` when it is tried next (never, if empty).
+    `tell_after` when it is tried next, if at all.
     """
 
     # Not stored: the names of shells that were moved aside when the run went back to its path.
@@ -278,7 +267,7 @@ class ClearAttempt(models.Model):
         return self.phase == Phase.DONE and self.reason == Reason.REMOVAL_INCOMPLETE
 
     def advance(self, before: Iterable[str], after: str, *, now: datetime, **fields: Any) -> bool:  # noqa: ANN401
-        """Change the phase by compare-and-set. False: somebody else was faster, and nothing was changed."""
+        """Change the phase by compare-and-set. False: another worker was faster, and nothing was changed."""
         changes = {"phase": after, "phase_at": now, **fields}
         with transaction.atomic():
             if not ClearAttempt.objects.filter(pk=self.pk, phase__in=list(before)).update(**changes):

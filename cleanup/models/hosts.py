@@ -39,9 +39,9 @@ def sure_at(roots: type[Model], run: str) -> Subquery:
 
 
 class NasBreaker(models.Model):
-    """What a NAS root was like of late, seen from one host: after trouble nobody asks it again before `open_until`.
+    """What a NAS root was like of late, seen from one host: after trouble no process asks it again before `open_until`.
 
-    A mount that hangs costs everybody a minute who asks; one breaker for all processes lets only one of them pay.
+    A mount that hangs costs each process that asks a minute; one breaker for all lets only one of them pay.
     `abandoned` are processes that read it, were killed and did not die of that: number and start in clock ticks.
     """
 

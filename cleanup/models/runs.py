@@ -49,7 +49,7 @@ def _holds(lookup: str) -> "Prefetch[Any, Any, Any]":
 
 class RunQuerySet(models.QuerySet["Run"]):
     def staged(self) -> Self:
-        """Runs whose staging copy has not been cleared, as far as anybody knows."""
+        """Runs whose staging copy has not been cleared, as far as is known."""
         return self.exclude(state=State.CLEARED).filter(gone_at=None)
 
     def verified(self) -> Self:

@@ -1,4 +1,4 @@
-"""What waits for a person, as far as somebody may see it: the page lists it, and the navigation counts it.
+"""What waits for a person, as far as the user may see it: the page lists it, and the navigation counts it.
 
 Everything here reads rows only and is bounded; of blocked runs the largest are looked at, and told reason by reason.
 """
@@ -94,7 +94,7 @@ _OF_KIND = {
     AlertKind.HOLD: Urgency.HOLDS,
     AlertKind.TWIN: Urgency.BLOCKED,
 }
-# A clear began, or failed again and again, and somebody has to look at what is left of it.
+# A clear began, or failed again and again, and a person has to look at what is left of it.
 _UNFINISHED = frozenset(
     {
         Reason.ALREADY_CLEARED,
@@ -179,9 +179,9 @@ def listed(user: User, now: datetime, *, hindrances: tuple[Finding, ...]) -> lis
 
 
 def count(user: User, now: datetime, *, hindrances: tuple[Finding, ...] | None = None) -> int:
-    """How many problems the page lists for somebody, breakers and orphans with them; counted no further than `MOST`.
+    """How many problems the page lists for a user, breakers and orphans with them; counted no further than `MOST`.
 
-    `hindrances` are those of this host, where somebody has asked for them already.
+    `hindrances` are those of this host, where they were asked for already.
     """
     parts: list[QuerySet[Any, Any]] = [
         alerts(user).order_by().values_list("reason"),
@@ -199,7 +199,7 @@ def count(user: User, now: datetime, *, hindrances: tuple[Finding, ...] | None =
 
 
 def checked(user: User) -> Checked:
-    """When what somebody may see was last looked at."""
+    """When what the user may see was last looked at."""
     roots = list(permissions.roots(user).order_by("name"))
     hosts = {root.host for root in roots}
     beats = Heartbeat.objects.filter(cluster=watchdog.WATCH, host__in=hosts)
@@ -208,7 +208,7 @@ def checked(user: User) -> Checked:
 
 
 def alerts(user: User) -> QuerySet[Alert]:
-    """The open alerts that somebody may see; what the page shows of roots and breakers itself is left out."""
+    """The open alerts that a user may see; what the page shows of roots and breakers itself is left out."""
     shown_apart = watchdog.about_roots()
     if user.has_perm(VIEW_SWEEP):
         shown_apart |= watchdog.about_breakers()
@@ -220,7 +220,7 @@ def alerts(user: User) -> QuerySet[Alert]:
 
 
 def breakers(user: User) -> QuerySet[SweepBreaker]:
-    """The open breakers of the staging roots that somebody may see."""
+    """The open breakers of the staging roots that a user may see."""
     if not user.has_perm(VIEW_SWEEP):
         return SweepBreaker.objects.none()
     return SweepBreaker.objects.filter(closed_at=None, root__in=permissions.roots(user).order_by())
@@ -240,7 +240,7 @@ def nas_in_trouble(user: User, now: datetime) -> QuerySet[NasBreaker]:
 
 
 def visible_orphans(user: User, *, among: QuerySet[Orphan] | None = None) -> QuerySet[Orphan]:
-    """The orphans that somebody may see: those listed, or those of a query.
+    """The orphans that a user may see: those listed, or those of a query.
 
     A path names its instrument first; where it does not, the orphan belongs to those who may see the whole root.
     """
@@ -253,7 +253,7 @@ def visible_orphans(user: User, *, among: QuerySet[Orphan] | None = None) -> Que
 
 
 def may(user: User, permission: str, orphan: Orphan) -> bool:
-    """Whether somebody who may see an orphan has a permission for it."""
+    """Whether a user who may see an orphan has a permission for it."""
     return permissions.places(user, permission).include(orphan.root_id, orphan.path.partition("/")[0])
 
 
@@ -333,7 +333,7 @@ def _counted_alerts(user: User) -> dict[Urgency, int]:
 
 
 def _paused(user: User, now: datetime) -> Iterable[OpenProblem]:
-    """The batches that somebody has paused and not resumed: nothing else would ever tell of them."""
+    """The batches that an operator has paused and not resumed: nothing else would ever tell of them."""
     for batch in batches.forgotten(user, now):
         yield OpenProblem(
             urgency=Urgency.UNFINISHED,

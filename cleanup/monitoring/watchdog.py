@@ -66,7 +66,7 @@ class Watched:
 def watch(*, now: datetime, listening_since: datetime | None = None) -> Watched:
     """Look once: open, refresh and end alerts, and give the watchdog's own sign of life for this host.
 
-    `listening_since` is when the watchdog began to look without a break; silence before it is nobody's fault. A rule
+    `listening_since` is when the watchdog began to look without a break; silence before it is no fault. A rule
     that fails is logged and does not stop the others. Raises OperationalError or InterfaceError where the database is
     away.
     """
@@ -201,7 +201,7 @@ def _conflicts(now: datetime, listening_since: datetime | None) -> None:
 
 
 def _stuck(attempts: QuerySet[ClearAttempt], now: datetime) -> list[ClearAttempt]:
-    """Those that make no progress although somebody holds their lock; without a holder they are recovery's affair."""
+    """Those that make no progress although a worker holds their lock; without a holder they are recovery's affair."""
     nas_timeout = timedelta(seconds=settings.EXLAB_NAS_TIMEOUT)
     return [
         attempt
@@ -215,7 +215,7 @@ def _moved_at(attempt: ClearAttempt) -> datetime:
 
 
 def _is_held(attempt: ClearAttempt) -> bool:
-    """Whether somebody holds the run's lock: asked of the lock itself, for a holder may live in another container."""
+    """Whether a worker holds the run's lock: asked of the lock itself, for a holder may live in another container."""
     with opening.data_dir().lock(str(attempt.run_id)) as free:
         return not free
 

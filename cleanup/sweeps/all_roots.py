@@ -38,12 +38,11 @@ def sweep(
     actor: str = "",
     clock: Clock | None = None,
 ) -> ClearReport:
-    """Clear, oldest verification first, every run whose policy is scheduled and due; `limit` runs at the most.
+    """Clear, oldest verification first, every run whose policy is scheduled and due; at most `limit` runs.
 
-    A run that a gate refuses is skipped with its reason; one that fails is counted and does not stop the others.
-    A dry run decides exactly so and stops before the first change. `timed` is the pass that nobody watches: it only
-    records what a policy in rehearsal would do, and stops before anything abnormal; `clock` is the look at the clock
-    by which it notices that it has jumped. Every pass ends under the policies with which it began.
+    A run that a gate refuses is skipped with its reason; one that fails is counted and does not stop the others. A dry
+    run decides exactly so and stops before the first change. A `timed` sweep, which no person watches, only records
+    what a policy in rehearsal would do, and stops before anything abnormal; by `clock` it sees that the clock jumped.
     """
     if not dry_run:
         recovery.recover(now=now)
@@ -113,6 +112,6 @@ def _said(error: Exception) -> str:
 
 
 def _refresh_connection() -> None:
-    """What a server has closed is of no use to whoever asks next."""
+    """What a server has closed is of no use to the next query."""
     if not connection.in_atomic_block:
         connection.close_if_unusable_or_obsolete()

@@ -1,4 +1,4 @@
-"""Minding the pass that nobody watches: is what it is about to do, and what it then really does, anything abnormal?
+"""Guard of the sweep that no person watches: is what it is about to do, or then does, anything abnormal?
 
 What earlier passes took by themselves within the last 24 hours counts, and what a person has let go does not.
 
@@ -64,18 +64,21 @@ class AnomalyGuard:
         if foretold:  # a pass has looked at these policies by then, and was found sound
             self._version_before = max((policy.version for policy in policies), default=0)
         self._old = RetentionPolicy.objects.scoped(as_of=self._version_before)
-        # Written since, never rehearsed, and such as may take what their scope's version of then would not.
+        self._unheard_of = self._new_and_looser()
+        old_limits = limits_of(self._old, root.name)
+        self._same_limits = all(getattr(old_limits, name) == getattr(self._limits, name) for name in ROOT_FIELDS)
+        self.taken = Planned(runs=0, bytes=0, version=max((policy.version for policy in policies), default=0))
+
+    def _new_and_looser(self) -> list[ScopedPolicy]:
+        """Policies written since, never rehearsed, that may take what their scope's version of then would not."""
         of_then = {policy.scope: policy for policy in self._old}
-        self._unheard_of = [
+        return [
             policy
-            for policy in policies
+            for policy in self._policies
             if policy.version > self._version_before
             and policy.stage is Stage.OFF
             and loosens(of_then.get(policy.scope, ScopedPolicy(scope=policy.scope, version=0)), policy)
         ]
-        old_limits = limits_of(self._old, root.name)
-        self._same_limits = all(getattr(old_limits, name) == getattr(self._limits, name) for name in ROOT_FIELDS)
-        self.taken = Planned(runs=0, bytes=0, version=max((policy.version for policy in policies), default=0))
 
     def look_at_plan(self, plan: list[tuple[Run, Candidate]]) -> list[Sight]:
         """What is abnormal about the pass as it is planned, as far as no person has let it go on."""

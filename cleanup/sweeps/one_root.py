@@ -1,32 +1,27 @@
 """One sweep of one staging root: decide of every run, take what may go, write down both."""
 
 import contextlib
-import logging
 import time
 from dataclasses import replace
 from datetime import datetime
 
 from cleanup.clears.freed import Lately
-from cleanup.clears.report import ClearReport, RootProblem
+from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import fail
-from cleanup.lab import alerts, clocks, opening
+from cleanup.lab import clocks, opening
 from cleanup.lab.opening import Unreachable
-from cleanup.models import AlertKind, ClearAttempt, Run, StagingRoot
+from cleanup.models import ClearAttempt, Run, StagingRoot
 from cleanup.rules.anomalies import Sight
 from cleanup.rules.gates import Finding
 from cleanup.rules.policy import ScopedPolicy, limits_of, sources_as_json
-from cleanup.rules.pressure import Budget, Fill, Pressure, budget_of, in_order
-from cleanup.rules.quantities import say_count
-from cleanup.rules.reasons import Reason
+from cleanup.rules.pressure import Budget, Fill, budget_of, in_order
 from cleanup.storage.staging import run_tree
-from cleanup.sweeps import breakers, journal, outlook, record, rehearsal, survey
+from cleanup.sweeps import breakers, ending, journal, outlook, record, survey
 from cleanup.sweeps.anomaly_guard import AnomalyGuard
 from cleanup.sweeps.brakes import Brakes
 from cleanup.sweeps.request import SweepRequest
 from cleanup.sweeps.survey import DueRun, Grounds, Survey
 from cleanup.sweeps.taking import Need, SweepPlan, Taking, shown
-
-logger = logging.getLogger(__name__)
 
 
 class RootSweep:
@@ -56,10 +51,10 @@ class RootSweep:
         self.journal.count(scanned=plan.survey.scanned, staged_bytes=plan.survey.staged_bytes)
         taking = Taking(plan, self.request, self.journal, self.brakes, began=self.began)
         taking.go()
-        self._finish(plan, taking)
+        ending.finish(self.root, taking, hindrances=self.hindrances)
         # Nights that a doubtful clock has passed are none.
         if self.request.timed and not self.request.dry_run and doubt is None:
-            self._learn(plan.survey, taking.attempts)
+            ending.learn(self.root, taking)
 
     def _doubt_of_clock(self) -> Sight | None:
         """What speaks against this host's clock, as far as no person has said that it is right."""
@@ -166,67 +161,3 @@ class RootSweep:
     def _cursor(self) -> tuple[datetime, int] | None:
         """The last candidate that was handled by a sweep before this one that did not come to its end."""
         return outlook.cursor_of(self.before)
-
-    # The end
-
-    def _finish(self, plan: SweepPlan, taking: Taking) -> None:
-        """Tell of pressure that stays and of a stop, and write down how the sweep ended."""
-        picker, stopped = taking.picker, self.brakes.stopped
-        warning = plan.need.in_vain(plan.need.pressure) or self._unmet(taking)
-        self._warn(picker.pressure, warning)
-        meanwhile = {} if plan.need.approved is None else {"meanwhile": vars(picker.unasked)}
-        self.journal.finish(
-            stopped or self._not_there() or warning,
-            stopped=stopped is not None,
-            scanned=plan.survey.scanned,
-            pressure={"wanted": vars(plan.need.pressure), "left": vars(picker.pressure), **meanwhile},
-            sound=self.brakes.was_sound(self.hindrances),
-        )
-        if self.brakes.guard is not None and not self.request.dry_run:
-            breakers.use_up(self.journal.sweep, now=self.request.now)
-
-    def _unmet(self, taking: Taking) -> Finding | None:
-        """A root that stays beyond its limits is a person's affair; one that the next sweep goes on with is not yet."""
-        picker = taking.picker
-        if not picker.pressure or picker.is_met or taking.left_over or self.brakes.stopped is not None:
-            return None
-        return Finding(Reason.LIMIT_EXCEEDED, _describe(picker.pressure))
-
-    def _warn(self, pressure: Pressure, warning: Finding | None) -> None:
-        for finding in filter(None, (warning, self.brakes.stopped)):
-            self.report.problems.append(RootProblem(self.root.name, finding.reason, finding.detail))
-        if self.request.dry_run:
-            return
-        kind, subject, now = AlertKind.PRESSURE, f"root:{self.root.pk}", self.request.now
-        if warning:
-            reason, detail = warning.reason, warning.detail
-            alerts.open_alert(kind, subject, reason=reason, now=now, detail=detail, root=self.root)
-        elif not pressure:
-            alerts.end_alert(kind, subject, now=now)
-
-    def _not_there(self) -> Finding | None:
-        """Why nothing could be looked at on this root; a sweep that could not look has shown nothing of any policy."""
-        try:
-            with opening.open_root(self.root):
-                return None
-        except Unreachable as error:
-            return error.finding
-
-    def _learn(self, found: Survey, attempts: dict[int, ClearAttempt]) -> None:
-        """What this sweep has shown of the policies: those that surprise are rehearsed again, others are promoted."""
-        try:
-            for due in found.due.values():
-                if due.run.pk in attempts:
-                    rehearsal.note_refusal(attempts[due.run.pk], due.policy, self.request.now)
-            rehearsal.settle(self.request.now, self.root)
-        except Exception:  # the sweep itself is done, and the next one tries this again
-            logger.exception("the rehearsals on %s could not be settled", self.root)
-
-
-def _describe(pressure: Pressure) -> str:
-    parts = (
-        (pressure.bytes_over, f"{say_count(pressure.bytes_over, 'byte')} above max_bytes"),
-        (pressure.runs_over, f"{say_count(pressure.runs_over, 'run')} above max_runs"),
-        (pressure.free_wanted, f"{say_count(pressure.free_wanted, 'byte')} of free space short of free_stop"),
-    )
-    return ", ".join(words for wanted, words in parts if wanted)

@@ -20,7 +20,7 @@ from cleanup.models.policies import draft_version
 from cleanup.rules.at_once import becomes_so
 from cleanup.rules.gates import Facts
 from cleanup.rules.policy import Limits, Mode, Policy, Scope, ScopedPolicy, Stage, effective_policy, limits_of
-from cleanup.rules.pressure import Candidate, Fill, Picker, budget_of, in_order
+from cleanup.rules.pressure import Budget, Candidate, Fill, Picker, budget_of, in_order
 from cleanup.rules.rehearsal import nights_wanted
 from cleanup.runs import inspection
 from cleanup.sweeps import breakers, record
@@ -29,7 +29,7 @@ from cleanup.sweeps.anomaly_guard import AnomalyGuard
 from cleanup.sweeps.day import Foretold
 
 # So many runs of a staging root are weighed gate by gate, those verified first, and so many looked at for their time:
-# more than some sweeps take, and no more than somebody waits for who has pressed a button.
+# more than some sweeps take, and no more than a person waits for who has pressed a button.
 LOOKED_AT = 2_000
 _SIGHTED = 50_000
 
@@ -315,10 +315,33 @@ def _weigh(
         candidates += outlook_of.candidates_for(run, facts, policy, now, limited=bool(limits.rehearsing))
     let_go = _let_go(stock, runs, candidates, known, limits)
     ordered = sorted(in_order(candidates, after=stock.cursor), key=lambda candidate: candidate.key not in let_go)
-    budget = budget_of(limits.unasked, limit=None)
     pressure, unasked = outlook_of.pressures(limits, stock.fill, going_on=stock.going_on)
     picker = Picker(ordered, pressure, unasked=unasked, helps=stock.lately.helps)
-    plan, exhausted, cursor = [], False, None
+    plan, cursor = _take(picker, runs, budget_of(limits.unasked, limit=None), scope, into)
+    before = stock.foretold[:-1]
+    if mind and plan:
+        guard = AnomalyGuard(
+            stock.root, policies, now=now, staged_bytes=stock.fill.staged_bytes, let_go=let_go, foretold=before
+        )
+        into.sights += [f"{stock.root.name}: {sight.detail}" for sight in guard.look_at_plan(plan)]
+    takes = Foretold(now, [(run, candidate.size, candidate.key in let_go) for run, candidate in plan])
+    return replace(
+        stock,
+        going_on=(
+            bool(picker.pressure.free_wanted),
+            bool((picker.unasked if limits.meanwhile else picker.pressure).free_wanted),
+        ),
+        cursor=cursor,
+        foretold=(*before, takes),
+    )
+
+
+def _take(
+    picker: Picker, runs: Mapping[int, Run], budget: Budget, scope: Scope, into: SweepForecast
+) -> tuple[list[tuple[Run, Candidate]], tuple[datetime, int] | None]:
+    """The runs that go if every one of them may, and the last one that had its turn where the budget ends before."""
+    plan: list[tuple[Run, Candidate]] = []
+    exhausted, cursor = False, None
     for candidate, _causes in picker:
         run = runs[candidate.key]
         told = scope.covers(run.scope)
@@ -337,22 +360,7 @@ def _weigh(
             plan.append((run, candidate))
             into.going += [run] * told
         picker.gone(candidate, size=candidate.size, allocated=candidate.allocated)
-    before = stock.foretold[:-1]
-    if mind and plan:
-        minder = AnomalyGuard(
-            stock.root, policies, now=now, staged_bytes=stock.fill.staged_bytes, let_go=let_go, foretold=before
-        )
-        into.sights += [f"{stock.root.name}: {sight.detail}" for sight in minder.look_at_plan(plan)]
-    takes = Foretold(now, [(run, candidate.size, candidate.key in let_go) for run, candidate in plan])
-    return replace(
-        stock,
-        going_on=(
-            bool(picker.pressure.free_wanted),
-            bool((picker.unasked if limits.meanwhile else picker.pressure).free_wanted),
-        ),
-        cursor=cursor if exhausted else None,
-        foretold=(*before, takes),
-    )
+    return plan, cursor if exhausted else None
 
 
 def _let_go(

@@ -39,14 +39,14 @@ from cleanup.runs import inspection
 
 logger = logging.getLogger(__name__)
 
-# The author of versions that nobody wrote.
+# The author of versions that no person wrote.
 SCHEDULE = "schedule"
 # What a row of a timed pass says of a run that only a rehearsal kept.
 WOULD_CLEAR = "would_clear"
 
 
 class Superseded(Exception):
-    """The version is not the one in force for its scope, or not at the stage that was meant: somebody was faster."""
+    """The version is not the one in force for its scope, or not at the stage that was meant: a change was faster."""
 
 
 @dataclass
@@ -173,7 +173,7 @@ def note_refusal(attempt: ClearAttempt, policy: Policy, now: datetime) -> bool:
     """Note the surprise, if it is one, of an attempt that the timed pass made and that did not clear its run.
 
     Every gate had been open to names and sizes; that the bytes are not what they should be, or that the run changed
-    while it was cleared, is what a rehearsal could not see. What is known of a run already surprises nobody again.
+    while it was cleared, is what a rehearsal could not see. What is known of a run already is no surprise again.
     A run that went by pressure alone sends the limits back, too. Returns whether it was new.
     """
     refused = attempt.phase == Phase.REFUSED and attempt.reason in SURPRISING_AT_CLEAR
@@ -200,7 +200,7 @@ def _pressed_by(attempt: ClearAttempt, policy: Policy) -> tuple[int, ...]:
 def surprises_since_rehearsal(root: StagingRoot, now: datetime) -> Iterator[tuple[Run, int, Finding]]:
     """The runs of a root that versions still rehearsed would have cleared and should not have: run, version, why.
 
-    Runs that a person has cleared meanwhile prove a version right. What nobody can tell, as with a NAS that does not
+    Runs that a person has cleared meanwhile prove a version right. What cannot be told, as with a NAS that does not
     answer, is no surprise.
     """
     rehearsing = [version.version for version in RetentionPolicy.objects.in_force() if _is_rehearsed_on(version, root)]
@@ -239,8 +239,8 @@ def nights_of(version: RetentionPolicy, now: datetime) -> int:
 def nights_by_version(versions: Collection[RetentionPolicy], now: datetime) -> dict[int, int]:
     """The clean nights that each version has had so far: on the root that has had the fewest, of late.
 
-    Else a lab-wide version would go live on a root where nobody has seen what it would do. A pass over a disk that was
-    not there has shown nothing. Asks no more queries for many versions than for one.
+    Else a lab-wide version would go live on a root where it was never rehearsed. A sweep of a disk that was not there
+    has shown nothing. Asks no more queries for many versions than for one.
     """
     if not versions:
         return {}
@@ -284,7 +284,7 @@ def _restage(
         raise Superseded(f"version {version.version} is {version.rehearsal}")
     try:
         with transaction.atomic():
-            # Numbers are unique and without gaps: if the next one is ours, nobody wrote another version in between.
+            # Numbers are unique and without gaps: if the next one is ours, no other version was written in between.
             newest = RetentionPolicy.objects.aggregate(version=Max("version"))["version"]
             if (later := _successor(version)) is not None:
                 raise Superseded(f"version {version.version} was followed by version {later.version}")
