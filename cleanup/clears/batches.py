@@ -1,8 +1,6 @@
 """Clears of many runs at once: a request for exactly what a preview has shown, and pause, go on and stop.
 
-A person decides by a preview (see `choosing`). What is asked for afterwards is decided anew, and nothing is queued
-unless it comes to the very same; then the clears are queued together or not at all. Each of them still asks every gate
-by itself.
+What is asked for is decided anew, and is queued only if it comes to what the preview had shown: all together, or none.
 """
 
 import logging
@@ -55,8 +53,8 @@ def place(
 ) -> ClearBatch:
     """Queue the clears that a preview has shown, all in one transaction with their tasks.
 
-    `digest` is that of the preview and `key` the batch's, made with the preview: the same wish that comes twice leads
-    to one batch. Raises Changed, NotConfirmed or AlreadyClearing, and nothing is queued then.
+    `digest` is the preview's, `key` the batch's, made with the preview: the same request twice leads to one batch.
+    Raises RunsChanged, NotConfirmed or AlreadyClearing with nothing queued.
     """
     opening.data_dir().relieve()
     with transaction.atomic():

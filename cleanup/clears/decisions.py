@@ -11,9 +11,9 @@ from cleanup.rules.reasons import Reason
 
 
 def policy_for(attempt: ClearAttempt, run: Run) -> Policy:
-    """The policy in force, with no weaker a proof than that of the policy under which the clear was asked for.
+    """The policy in force, with no weaker a proof than the policy under which the clear was asked for.
 
-    An attempt may have waited for days, in a batch that was paused; what a person was told of the proof still holds.
+    An attempt may wait for days in a paused batch; what the operator was told of the proof still holds.
     """
     policy = RetentionPolicy.objects.effective_for(run).in_earnest()
     asked = effective_policy(RetentionPolicy.objects.scoped(as_of=attempt.promised_version), run.scope)

@@ -23,10 +23,9 @@ from cleanup.storage.staging.plan import Plan
 
 
 def expect_no_writer(opened: OpenRun) -> None:
-    """No program may be in the middle of the run's records. Raises Refused.
+    """No program may be writing the run's records. Raises Refused.
 
-    The wizard's locks are asked for, never kept: a wizard that waits for one while every byte is read stands still for
-    hours, and one that waits across the rename makes the run's folder anew.
+    The wizard's locks are asked for, never kept: a wizard that waits for one across the rename makes the folder anew.
     """
     try:
         held = record_locks.held_lock(opened.run, patience_seconds=record_locks.PATIENCE_SECONDS)

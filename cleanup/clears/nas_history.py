@@ -1,8 +1,7 @@
 """The history travels with the data: after a clear, the twin's record on the NAS gets the `cleared` entry as well.
 
-An outbox: the clear sets `tell_after`, and this delivers what is due, apart from every clear and recovery, so that a
-NAS that hangs keeps none of them waiting. What the twin's record becomes is decided in `storage.nas.record`; here is
-only when, and what came of it.
+An outbox: the clear sets `tell_after`, and this delivers what is due, so that no clear waits for a NAS that hangs. What
+the twin's record becomes is decided in `storage.nas.record`.
 """
 
 import logging

@@ -47,8 +47,7 @@ class Fate(StrEnum):
 class Item:
     """One run of a preview. `reason` and `detail` say why it stays, or what stopped the last try.
 
-    `proof` is a comparison of every byte that the clear may use again, where nothing has changed since. `mark` is a
-    digest of what is shown of this run alone.
+    `proof` is a whole comparison that the clear may use again. `mark` is a digest of what is shown of this run.
     """
 
     run: Run
@@ -289,10 +288,10 @@ def staying_on(user: User | AnonymousUser, root: StagingRoot) -> list[Staying]:
 def preview(
     user: User | AnonymousUser, asked: RequestedRuns, now: datetime, *, hindrances: tuple[Finding, ...] | None = None
 ) -> ClearPreview:
-    """What would become of some runs, decided by the gates on stored facts; at most MAX_RUNS.
+    """What would become of some runs, by the gates on stored facts; at most MAX_RUNS.
 
-    What the user may not see is counted, not named; what they may see and not clear stays. `hindrances` are those
-    of this host, where the caller has asked for them already.
+    Runs that the user may not see are counted, not named; those they may see and not clear stay. `hindrances` are this
+    host's, where the caller has them.
     """
     keys = list(asked.marks)[:MAX_RUNS]
     visible = permissions.runs(user).filter(pk__in=keys)

@@ -32,10 +32,9 @@ class Work:
 class Progress:
     """How far a batch is. Bytes are logical unless the name says otherwise.
 
-    `cleared` runs are gone, of which `incomplete` have left something; `stayed` were refused or put back, `withdrawn`
-    stopped by a person before they had begun; `again` stayed so far and are tried again by themselves. `reasons`
-    counts why runs stayed, most frequent first. A run counts once, however often it was tried. `measured_bytes` is what
-    disks gave back of the `measured_of_bytes` that were removed from them; of `unmeasured` runs that could not be told.
+    A run counts once. `cleared` runs are gone, of which `incomplete` left something; `stayed` were refused or put back,
+    `withdrawn` stopped before they began, `again` are tried again by themselves. `reasons` counts why runs stayed, most
+    frequent first. `measured_bytes` came back of `measured_of_bytes` removed; of `unmeasured` runs that is unknown.
     """
 
     batch: ClearBatch

@@ -1,7 +1,7 @@
-"""The clear of one run: claim, gates, plan, fence, re-scan, record, commit, publish, remove, finish.
+"""The clear of one run, step by step: claim, gates, plan, fence, re-scan, record, commit, publish, remove, finish.
 
-Everything before the commit is undone by `roll_back`, everything after it completed by `roll_forward`; recovery calls
-the same two after a crash. The order of the steps is what keeps the promises, so none of them is optional:
+Before the commit all is undone by `roll_back`, after it completed by `roll_forward`, also by recovery. No step is
+optional, and their order keeps the promises:
 
 1. the run's lock is held from the claim to the end and dies with the process;
 2. nothing is removed before the commit has recorded it, durably, in one transaction;
@@ -64,9 +64,8 @@ def clear_run(
 ) -> tuple[int, int]:
     """Clear one run and return (file_count, bytes_freed), as ExLab-Wizard's function of this name does.
 
-    Every file counts, the metadata folder included. A run that is cleared already, or whose directory is gone, returns
-    (0, 0) and gets no history entry; the record precedes the removal. Unlike the wizard's it asks every gate first and
-    raises Refused if one does not pass, and it counts what was really removed.
+    The metadata folder counts. A run that is cleared or gone already returns (0, 0). Unlike the wizard's it asks every
+    gate first, raises Refused if one does not pass, and counts what was really removed.
     """
     run.refresh_from_db(fields=["state"])
     if run.state == State.CLEARED:
@@ -122,7 +121,7 @@ def attempt_now(
 def perform(attempt: ClearAttempt, *, now: datetime, policy: Policy | None = None) -> ClearAttempt:
     """Carry out a `queued` attempt of this host by the policy given, else by the one in force; returns it as it ended.
 
-    An attempt that another worker holds or has finished is returned as it stands: a task may be delivered twice.
+    One that another worker holds or has finished is returned as it stands: a task may come twice.
     """
     if attempt.host != settings.EXLAB_HOST or not attempt.is_clear:
         return attempt
@@ -296,10 +295,10 @@ def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, reader:
 
 
 def _commit(attempt: ClearAttempt, run: Run, opened: OpenRun, prepared: Prepared) -> None:
-    """The single point of no return, in one durable transaction. Raises Refused with everything put back.
+    """The point of no return, in one durable transaction. Raises Refused with everything put back.
 
-    An error here may come before or after the database has made the transaction durable, so the attempt is read again
-    on a new connection; if even that fails, the error rises and recovery decides later.
+    An error may come before or after the transaction became durable, so the attempt is read again on a new connection;
+    if that fails too, the error rises and recovery decides.
     """
     try:
         with transaction.atomic(durable=True):

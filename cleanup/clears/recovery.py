@@ -1,7 +1,7 @@
 """After a crash: what an attempt had begun is undone before its commit and completed after it.
 
-Runs at start, every minute, and when a clear or a sweep is asked for. Everything here is harmless when done twice, and
-a crash in the middle of it is settled by the next pass. A run whose lock is held is left to its holder.
+Runs at start, every minute, and before a clear or a sweep. Everything here may be done twice, and a crash in it is
+settled by the next pass. A run whose lock is held is left to its holder.
 """
 
 import contextlib
@@ -134,10 +134,9 @@ def _put_back(attempt: ClearAttempt) -> None:
 
 @contextlib.contextmanager
 def _alone(attempt: ClearAttempt) -> Iterator[None]:
-    """Hold the flock of the run's own directory, under whichever name it lies. Raises BlockingIOError if it is held.
+    """Hold the flock of the run's own directory, under either name. Raises BlockingIOError if it is held.
 
-    A clear holds it as well. It still tells us apart where the lock files do not: another data directory, or one that
-    was swept clean.
+    A clear holds it too. It works where lock files do not: another data directory, or one that was swept clean.
     """
     with contextlib.ExitStack() as stack:
         root = stack.enter_context(opening.open_root(attempt.run.root))

@@ -7,10 +7,10 @@ from cleanup.rules.gates import Finding
 
 
 class Refused(Exception):
-    """The clear does not happen; `finding` says why. Nothing has been changed on disk, or it has been put back.
+    """The clear does not happen; `finding` says why. Nothing was changed on disk, or it was put back.
 
-    With the phase `conflict` it could not be put back: something else lies at the run's path, and the run in its fence.
-    With `intent` it could not be put back yet, and recovery does that.
+    Phase `conflict`: something else lies at the run's path, and the run stays in its fence. Phase `intent`: it could
+    not be put back yet, and recovery does that.
     """
 
     def __init__(self, finding: Finding, phase: Phase = Phase.REFUSED) -> None:

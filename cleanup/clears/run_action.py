@@ -37,14 +37,11 @@ FREEING = (Action.CLEARED, Action.WOULD_CLEAR, Action.PARTIAL)
 
 @dataclass(frozen=True)
 class RunAction:
-    """What one pass did with one run, or would do; files and bytes (logical, allocated) are what was or would be freed.
+    """What was done with one run, or would be; files and bytes (logical, allocated) are what was or would be freed.
 
-    `measured` is what the disk gave back by its own count; `unmeasured` is the code for why that is unknown.
-
-    `reason` is a reason code; of a run that a sweep cleared, or would, it is why: the causes, as in
-    `retention+max_bytes`. `gates` is the decision behind it and `attempt` the try at it, where they were made;
-    `decided_by` says which versions of the policy decided (`retention.sources_as_json`). `rehearsed`: a person's sweep
-    would clear it, and the schedule only notes it, because the policy is still rehearsed.
+    `measured` is what the disk gave back, `unmeasured` the code for why that is unknown. `reason` is a reason code, or
+    of a cleared run the causes (`retention+max_bytes`). `gates` is the decision, `attempt` the try, where they were
+    made; `decided_by` is that of `policy.sources_as_json`. `rehearsed`: the schedule would only note it.
     """
 
     root: str

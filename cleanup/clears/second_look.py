@@ -1,7 +1,7 @@
 """What a clear asks of the NAS when the run lies fenced, before the commit: is the twin another place than the run?
 
-By then the run has another name, and for a moment a file that it never had. A NAS that shows either shows the staging
-disk; and one that keeps names after their files have gone is found out when every twin file is opened anew.
+By then the run has another name, and for a moment a file that it never had. A NAS that shows either is the staging
+disk; one that keeps names after their files have gone is found out when every twin file is opened anew.
 """
 
 import os
@@ -45,9 +45,8 @@ class _StagedUnreadable(Exception):
 def ask(attempt: ClearAttempt, opened: OpenRun, reader: Reader, files: Sequence[run_tree.Entry]) -> Finding | None:
     """What speaks against the twin being another place; None if nothing does.
 
-    `files` are the data files of the plan, and the run lies open in its fence. Lays a file in it where it may be
-    written as it stands, and takes it out again; what an error leaves of that, `roll_back` takes away. Raises OSError
-    where the file cannot be laid.
+    `files` are the data files of the plan. Lays a file in the fenced run and takes it out again; `roll_back` removes
+    what an error leaves of it. Raises OSError where the file cannot be laid.
     """
     twin = twin_of(attempt.run)
     try:

@@ -50,8 +50,8 @@ FREED = (
 def settle_phase(attempt: ClearAttempt, *more: str) -> None:
     """Read an attempt's phase, and `more` fields, when no transaction can change it any more.
 
-    A PostgreSQL server goes on with a commit whose client is gone: until that has ended, the row stays locked, and
-    without waiting for the lock it would be read as if nothing had been committed.
+    A PostgreSQL server goes on with a commit whose client is gone; read without waiting for its lock, the row would
+    look as if nothing was committed.
     """
     with transaction.atomic():
         attempt.refresh_from_db(fields=["phase", *more], from_queryset=ClearAttempt.objects.select_for_update())
@@ -72,12 +72,10 @@ def tell_of_wait(attempt: ClearAttempt, finding: Finding) -> None:
 def roll_back(attempt: ClearAttempt, run: Run, *, parent: int | None = None) -> None:
     """Undo what an uncommitted attempt did on disk: the run stands at its path again. Twice is harmless.
 
-    A shell that the wizard has made at the run's path is moved aside and kept; `attempt.shells` names it.
-
-    `parent` is the folder that holds the run as it was opened for the clear, wherever it lies by now; without it the
-    folder is looked up by its path. Raises Unreachable, FileNotFoundError when that folder is gone, perhaps moved with
-    the fence in it, or FileExistsError when something else lies at the run's path; the fence is then left as it is. So
-    it is while a program holds its lock in a shell there: BlockingIOError.
+    A shell at the run's path is moved aside and kept; `attempt.shells` names it. `parent` is the folder of the run as
+    it was opened for the clear, by default the one at its path. Raises Unreachable, FileNotFoundError when that folder
+    is gone, FileExistsError when something else lies at the run's path, and BlockingIOError while a program holds its
+    lock in a shell there; the fence is then left as it is.
     """
     unsure = parent is None or attempt.challenging  # a crash, or an error, may have come amid a challenge
     with contextlib.ExitStack() as stack:
@@ -121,8 +119,8 @@ def roll_forward(
 ) -> None:
     """Complete a committed attempt whose fence is open as `opened.run`: publish, remove, finish. Twice is harmless.
 
-    `interrupted`: an earlier process may have removed a part of it. Raises Unreachable where the record that was to be
-    published cannot be found: nothing is removed then.
+    `interrupted`: an earlier process may have removed a part. Raises Unreachable, with nothing removed, where the
+    record to publish cannot be found.
     """
     name = attempt.pk.hex
     fence = run_tree.fence_name(name)
@@ -174,8 +172,8 @@ def _proven(attempt: ClearAttempt) -> run_tree.Proven:
 def finish(attempt: ClearAttempt, removal: run_tree.Removal, now: datetime, gain: Gain = freed.INTERRUPTED) -> None:
     """Record what a removal freed, in one transaction: `completed`, or `partial` with what is left and why.
 
-    `gain` is what the disk gave back for this step. Each ledger row names what its own step freed, so that the rows of
-    an attempt add up to the truth. Nothing is written where another worker has finished it, or has counted more.
+    `gain` is what the disk gave back for this step. A ledger row names what its own step freed, so that rows add up.
+    Nothing is written where another worker has finished it or has counted more.
     """
     complete = not removal.left
     with transaction.atomic():

@@ -1,8 +1,7 @@
 """The removal of a shell: a small clear of its own, asked for by a person.
 
-Plan, fence, one more look, tombstone, commit, removal; before the commit the shell goes back, after it the rest goes
-too. What came to it in the meantime stays. The run at whose path it was made only lends its lock and its row: neither
-its state nor what the ledger says was freed of runs changes.
+Plan, fence, one more look, tombstone, commit, removal; before the commit the shell goes back, after it the rest goes.
+What came to it meanwhile stays. The run at its path only lends lock and row: its state and its ledger stay.
 """
 
 import contextlib

@@ -19,9 +19,8 @@ from cleanup.rules.reasons import Reason
 class Proof(AppendOnly):
     """The dated evidence that the NAS held a run: how far the comparison went and what it covered.
 
-    `evidence` is the SHA-256 of everything by which a change on either side would show (see `proving.py`); the proof
-    is reused only while that stays the same. Empty: never. `accepted`: the bytes were the same on both sides and those
-    that an admin has accepted, and not those of the manifest.
+    `evidence` is the SHA-256 of everything by which a change on either side would show (see `runs.proofs`); the proof
+    is reused only while it is the same, never if empty. `accepted`: the bytes are those that an admin has accepted.
     """
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="proofs")

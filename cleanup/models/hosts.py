@@ -7,11 +7,11 @@ from django.db.models import Model, OuterRef, Subquery
 
 
 class HostClock(models.Model):
-    """What the looks at one host's clock came to; `known` is `policy.clocks.Known` in plain values.
+    """What the looks at one host's clock came to; `known` is `rules.clocks.Known` in plain values.
 
-    While it is in doubt `sure_at` is the instant that has been reached for certain, by which holds end, `detail` says
-    why, and `seconds` by how many it is ahead. `compared` is what became of the latest question to other clocks.
-    `mended_at` is when timed tasks were last found to wait for a future that was a mistake, and `mended` what was done.
+    While it is in doubt holds end by `sure_at`, `detail` says why, and `seconds` by how much it is ahead. `compared` is
+    what other clocks said last. `mended_at` is when timed tasks last waited for a future by mistake, `mended` what was
+    done.
     """
 
     host = models.CharField(max_length=255, unique=True)
@@ -39,10 +39,10 @@ def sure_at(roots: type[Model], run: str) -> Subquery:
 
 
 class NasBreaker(models.Model):
-    """What a NAS root was like of late, seen from one host: after trouble no process asks it again before `open_until`.
+    """What a NAS root was like of late, seen from one host: after trouble no process asks it before `open_until`.
 
-    A mount that hangs costs each process that asks a minute; one breaker for all lets only one of them pay.
-    `abandoned` are processes that read it, were killed and did not die of that: number and start in clock ticks.
+    A mount that hangs costs each process that asks a minute; with one breaker for all, only one pays. `abandoned` are
+    readers that were killed and did not die: number and start in clock ticks.
     """
 
     host = models.CharField(max_length=255)

@@ -63,12 +63,10 @@ class LedgerQuerySet(models.QuerySet["LedgerEntry"]):
 class LedgerEntry(AppendOnly):
     """What was authorised, removed or refused, when, where and by whom.
 
-    Names are copied, not referenced: a row must still tell its story when users and roots are long gone. In
-    `authorised` the counts are the plan's; in `partial` and `completed` they are what this step removed, and
-    `measured_bytes` what the disk gave back for it (`unmeasured`: why that is not known; older rows have neither).
-    Only a run that was registered again, or marked as gone, or of which a file was set aside or put back, or whose
-    bytes were accepted, has a row without an attempt. `policy_version` and `decided_by` are the attempt's. `typed_by`
-    is the operating system's account that typed the command, if one asked for it: `--user` may name another person.
+    Names are copied: a row must tell its story when users and roots are gone. Counts in `authorised` are the plan's, in
+    `partial` and `completed` what this step removed; `measured_bytes` is what the disk gave back, or `unmeasured` why
+    that is unknown (older rows have neither). Only rows of what a person said of a run have no attempt. `typed_by` is
+    the account of the operating system that typed the command: `--user` may name another person.
     """
 
     at = models.DateTimeField()

@@ -24,8 +24,8 @@ class OrphanKind(models.TextChoices):
 class Orphan(models.Model):
     """One thing that discovery found and cannot place, by its path below the staging root. Never removed by us.
 
-    `modified_at` is the newest modification time found in it; `files` and `bytes` (logical) may be unknown. `gone_at`
-    is when it was no longer there, or no orphan any more; `escalated_at` when it had passed the ceiling.
+    `modified_at` is the newest modification in it; `files` and `bytes` (logical) may be unknown. `gone_at` is when it
+    was no orphan any more, `escalated_at` when it had passed the ceiling.
     """
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="orphans")

@@ -10,13 +10,10 @@ from django.db.models import Q
 class StagingRoot(models.Model):
     """A directory on one host that holds runs, and the NAS root that mirrors it.
 
-    `token` is the UUID in the token file at the root's top; without that file nothing is done there. A token that is
-    empty has not been laid yet, because the directory was empty: perhaps its disk was not mounted.
-
-    `nas_layout` says where the twin of a run lies below its NAS root (see `storage.twin_paths`). `instrument_nas` holds
-    the NAS roots of instruments that have one of their own: `{equipment: {"path": …, "token": …}}`. `allow_union_nas`
-    and `nas_writes_through` accept kinds of mounts that are refused without them (see `storage.mount_kinds`).
-    `layout_proposal` is what discovery last found out about other layouts.
+    `token` is the UUID in the token file at its top, without which nothing is done there; empty: not laid yet, as the
+    directory was empty. `nas_layout` says where twins lie (see `storage.twin_paths`), `instrument_nas` the NAS roots of
+    instruments that have their own: `{equipment: {"path": …, "token": …}}`. `allow_union_nas` and `nas_writes_through`
+    accept mounts that are refused else (see `storage.mount_kinds`). `layout_proposal` is what discovery found last.
     """
 
     name = models.CharField(max_length=64, unique=True)

@@ -114,9 +114,8 @@ _UNFINISHED = frozenset(
 class OpenProblem:
     """One thing that waits for a person: what it is by its reason, where, since when.
 
-    `runs` and `bytes` (logical) are those of a group of blocked runs, of which the first is so since `since` and
-    the last was looked at at `looked_at`; `until` is when a NAS is asked again. `kind` is the alert's, or says what
-    else it is about.
+    `runs` and `bytes` (logical) are those of a group of blocked runs, `looked_at` when the last of them was looked at;
+    `until` is when a NAS is asked again. `kind` is the alert's, or says what else it is about.
     """
 
     urgency: Urgency

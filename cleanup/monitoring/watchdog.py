@@ -1,7 +1,6 @@
-"""The watchdog: one look at what should move and does not, apart from the sweep and from the task queue.
+"""The watchdog: one look at what should move and does not, apart from sweep and task queue.
 
-It reads rows, lock files and nothing else: no staging disk and no NAS can make it hang. What it finds it writes down as
-alerts; it changes nothing else, ever.
+It reads rows and lock files alone, so no disk and no NAS can make it hang; it writes alerts and changes nothing else.
 """
 
 import contextlib
@@ -64,11 +63,10 @@ class Watched:
 
 
 def watch(*, now: datetime, listening_since: datetime | None = None) -> Watched:
-    """Look once: open, refresh and end alerts, and give the watchdog's own sign of life for this host.
+    """Look once: open, refresh and end alerts, and give the watchdog's sign of life for this host.
 
-    `listening_since` is when the watchdog began to look without a break; silence before it is no fault. A rule
-    that fails is logged and does not stop the others. Raises OperationalError or InterfaceError where the database is
-    away.
+    `listening_since` is when it began to look without a break; silence before is no fault. A rule that fails is logged
+    and stops no other. Raises OperationalError or InterfaceError where the database is away.
     """
     Heartbeat.objects.update_or_create(cluster=WATCH, host=settings.EXLAB_HOST, defaults={"at": now})
     failed = []

@@ -1,9 +1,7 @@
-"""Guard of the sweep that no person watches: is what it is about to do, or then does, anything abnormal?
+"""Guard of the timed sweep, which no person watches: is what it is about to do, or then does, abnormal?
 
-What earlier passes took by themselves within the last 24 hours counts, and what a person has let go does not.
-
-What a pass is compared with is the latest timed one that was found sound to its end. A pass that was killed or stopped
-before it could be asked about must not make the next one think that all has been seen.
+What sweeps took by themselves within 24 hours counts; what a person has let go does not. It is compared with the latest
+timed sweep that was found sound to its end: one that was killed or stopped before has shown nothing.
 """
 
 from collections.abc import Container, Sequence
