@@ -1,4 +1,4 @@
-"""One run of a pass: taken, rehearsed or left alone, with what became of it."""
+"""One run of a sweep: taken, rehearsed or left alone, with what became of it."""
 
 import enum
 import logging
@@ -71,7 +71,7 @@ class RunAction:
 class ClearRequest:
     """Who asks for a clear, and why: `cause` is the schedule's, `note` a person's.
 
-    `sweep` is the pass that takes it, `let_go` the breaker after which a person let this run go.
+    `sweep` is the sweep that takes it, `let_go` the breaker after which a person let this run go.
     """
 
     requester: Requester
@@ -116,7 +116,7 @@ def take(run: Run, policy: Policy, now: datetime, *, request: ClearRequest, dry_
 
 
 def rehearse(run: Run, policy: Policy, now: datetime, *, cause: str) -> RunAction:
-    """What the timed pass would do with a run whose policy is still rehearsed, by names and sizes alone."""
+    """What the timed sweep would do with a run whose policy is still rehearsed, by names and sizes alone."""
     try:
         if gone := _cleared_meanwhile(run):
             return gone
@@ -132,7 +132,7 @@ def rehearse(run: Run, policy: Policy, now: datetime, *, cause: str) -> RunActio
 
 
 def _cleared_meanwhile(run: Run) -> RunAction | None:
-    """A pass takes hours, and others clear as well."""
+    """A sweep takes hours, and others clear as well."""
     run.refresh_from_db(fields=["state", "holds"])
     return skip(run, Finding(Reason.ALREADY_CLEARED)) if run.state == State.CLEARED else None
 

@@ -1,4 +1,4 @@
-"""What timed passes will take, as it was foreseen, and what people were told of it before."""
+"""What timed sweeps will take, as it was foreseen, and what people were told of it before."""
 
 from typing import ClassVar
 
@@ -8,9 +8,9 @@ from cleanup.models.roots import StagingRoot
 
 
 class Forecast(models.Model):
-    """What the timed passes over one staging root would take, as it was last foreseen; pages show it.
+    """What the timed sweeps of one staging root would take, as it was last foreseen; pages show it.
 
-    `coming` are the passes as values (see `monitoring.forecasts`), `policy_version` the newest version at the time.
+    `coming` are the sweeps as values (see `monitoring.forecasts`), `policy_version` the newest version at the time.
     """
 
     root = models.OneToOneField(StagingRoot, on_delete=models.PROTECT, related_name="forecast")

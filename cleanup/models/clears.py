@@ -122,21 +122,17 @@ class ClearAttemptQuerySet(models.QuerySet["ClearAttempt"]):
 class ClearAttempt(models.Model):
     """One try at one clear, or at the removal of a shell. Its id names the fence, the plan and the tombstone.
 
-    `policy_version` is the newest version of any policy at the time, `asked_version` the one when a person asked: no
-    weaker a proof is accepted than that one promised. `decided_by` is that of `policy.sources_as_json`. `cause` says
-    why the schedule took the run (`retention+max_bytes`), `sweep` is the sweep that did, `let_go` the breaker whose
-    go-on covers the run. Rows of an earlier program lack what came later.
+    `policy_version` is the newest version of any policy, `asked_version` the one when a person asked: no weaker a proof
+    is accepted than that promised. `decided_by` is that of `sources_as_json`. `cause` says why the schedule took the
+    run (`retention+max_bytes`), `let_go` is the breaker whose go-on covers it. Older rows lack what came later.
 
     `planned_*` is what the plan holds, `freed_*` what was really removed, `compared_bytes`, `checked_files` and
-    `done_*` how far it is, `progress_at` when that last moved. `plan_sha256` and `prepared` tell recovery what is ours,
-    `emptied` that nothing but the record was left. `measured_bytes` is what the disk gave back by its own count, else
-    `unmeasured` is the code for why that is unknown. Of a shell `prepared` holds the `path` below the staging root.
+    `done_*` how far it is. `plan_sha256` and `prepared` tell recovery what is ours, `emptied` that nothing but the
+    record was left. `measured_bytes` came back by the disk's own count, else `unmeasured` says why that is unknown. Of
+    a shell `prepared` holds the `path`.
 
-    `repeats` is the attempt that this one tries again (see `clears.again`), `tries` counts those before it,
-    `interruptions` those of them that a fault had ended; it is tried again after `again_after`, if at all.
-
-    `told_at` is when the history on the NAS got its `cleared` entry; until then `tell_reason` says why not, and
-    `tell_after` when it is tried next, if at all.
+    `repeats` is the attempt that this one tries again (`clears.again`), `tries` counts those before, `interruptions`
+    the faults among them. `tell_reason` says why the history on the NAS has no `cleared` entry yet.
     """
 
     # Not stored: the names of shells that were moved aside when the run went back to its path.

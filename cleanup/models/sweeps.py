@@ -1,4 +1,4 @@
-"""Sweeps: what each pass saw and did, and the breakers that stop them."""
+"""Sweeps: what each of them saw and did, and the breakers that stop them."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,7 +12,7 @@ from cleanup.rules.shown import Shown
 
 
 class SweepKind(models.TextChoices):
-    """The timed pass, which rehearsal and breakers bind; a pass that a person typed; one that touches nothing."""
+    """The timed sweep, which rehearsal and breakers bind; a sweep that a person typed; one that touches nothing."""
 
     TIMED = "timed"
     TYPED = "typed"
@@ -20,7 +20,7 @@ class SweepKind(models.TextChoices):
 
 
 class Outcome(models.TextChoices):
-    """How a pass ended; `running` is also what one looks like whose process was killed a moment ago."""
+    """How a sweep ended; `running` is also what one looks like whose process was killed a moment ago."""
 
     RUNNING = "running"
     DONE = "done"
@@ -48,11 +48,11 @@ class Tally:
 
     @property
     def runs(self) -> int:
-        """All of them: as many as the pass has rows."""
+        """All of them: as many as the sweep has rows."""
         return self.cleared + self.partial + self.would_clear + self.skipped + self.failed
 
     def columns(self) -> dict[str, int]:
-        """As the row of a pass keeps it: a clear that left files is one of the cleared and of the failed."""
+        """As the row of a sweep keeps it: a clear that left files is one of the cleared and of the failed."""
         return {
             "cleared": self.cleared + self.partial,
             "partial": self.partial,

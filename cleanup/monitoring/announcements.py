@@ -27,7 +27,7 @@ from cleanup.rules.quantities import say_about, say_count
 
 logger = logging.getLogger(__name__)
 
-# Who may set a policy can stop a pass for all runs, who may hold a run for that one: both are told.
+# Who may set a policy can stop a sweep for all runs, who may hold a run for that one: both are told.
 _MAY_STOP = ("cleanup.add_retentionpolicy", permissions.HOLD)
 _AT_ONCE = 500
 _FOOTER = (
@@ -45,7 +45,7 @@ def announce_all(roots: Iterable[StagingRoot], now: datetime) -> int:
             told += announce(root, now) is not None
         except (OperationalError, InterfaceError):
             raise
-        except Exception:  # one bad root must keep neither the others nor the pass itself from going on
+        except Exception:  # one bad root must keep neither the others nor the sweep itself from going on
             logger.exception("what the passes over %s will take could not be told", root)
     return told
 

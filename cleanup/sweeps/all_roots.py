@@ -1,4 +1,4 @@
-"""The sweep: the pass that clears what the policy says is due, or shows what it would clear."""
+"""The sweep: it clears what the policy says is due, or shows what it would clear."""
 
 import contextlib
 import logging
@@ -40,9 +40,9 @@ def sweep(
 ) -> ClearReport:
     """Clear, oldest verification first, every run whose policy is scheduled and due; at most `limit` runs.
 
-    A run that a gate refuses is skipped with its reason; one that fails is counted and does not stop the others. A dry
-    run decides exactly so and stops before the first change. A `timed` sweep, which no person watches, only records
-    what a policy in rehearsal would do, and stops before anything abnormal; by `clock` it sees that the clock jumped.
+    A run that a gate refuses is skipped with its reason; one that fails stops no other. A dry run decides exactly so
+    and changes nothing. A `timed` sweep, which no person watches, only records what is in rehearsal and stops before
+    anything abnormal; by `clock` it sees that the clock jumped.
     """
     if not dry_run:
         recovery.recover(now=now)
@@ -71,7 +71,7 @@ def sweep(
 
 
 def _go(one: RootSweep) -> None:
-    """One pass over a claimed root; that it failed as a whole is written down as long as the root is claimed."""
+    """One sweep of a claimed root; that it failed as a whole is written down as long as the root is claimed."""
     try:
         one.go()
     except Exception as error:
@@ -83,14 +83,14 @@ def _go(one: RootSweep) -> None:
 
 
 def _interrupt(root: StagingRoot, detail: str) -> None:
-    """End the record of the pass: the claim of the root is held, so it is the only one that runs."""
+    """End the record of the sweep: the claim of the root is held, so it is the only one that runs."""
     running = Sweep.objects.filter(root=root, host=settings.EXLAB_HOST, outcome=Outcome.RUNNING)
     for killed in running.exclude(kind=SweepKind.DRY_RUN):
         record.interrupt(killed, reason=Reason.SWEEP_FAILED, detail=detail)
 
 
 def _tell(root: StagingRoot, detail: str, now: datetime) -> None:
-    """An alert until a pass over this root comes to its end."""
+    """An alert until a sweep of this root comes to its end."""
     words = f"{root.name}: {detail}"
     alerts.open_alert(AlertKind.SCHEDULE, _subject(root), reason=Reason.SWEEP_FAILED, now=now, detail=words, root=root)
 

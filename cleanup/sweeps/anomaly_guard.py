@@ -25,12 +25,12 @@ from cleanup.rules.pressure import Candidate
 from cleanup.sweeps import breakers, record
 from cleanup.sweeps.day import Foretold, Recently
 
-# Where no pass has been found sound so far, a policy is new that was younger than this at the first one.
+# Where no sweep has been found sound so far, a policy is new that was younger than this at the first one.
 _FRESH = timedelta(days=1)
 
 
 class AnomalyGuard:
-    """Looks at one timed pass over a staging root, before it takes anything and before each run that it takes."""
+    """Looks at one timed sweep of a staging root, before it takes anything and before each run that it takes."""
 
     def __init__(
         self,
@@ -45,9 +45,9 @@ class AnomalyGuard:
         let_go: Container[int] = (),
         foretold: Sequence[Foretold] = (),
     ) -> None:
-        """`clock` is the look that the pass took at this host's clock, `doubt` what speaks against it.
+        """`clock` is the look that the sweep took at this host's clock, `doubt` what speaks against it.
 
-        Of a pass that is still to come, `foretold` are those that come before it.
+        Of a sweep that is still to come, `foretold` are those that come before it.
         """
         self._root, self._policies, self._now = root, policies, now
         self._doubt = [doubt] if doubt else []
@@ -59,7 +59,7 @@ class AnomalyGuard:
         self._recent = [*sizes, *record.recent_sizes(root)][:RECENT_SWEEPS]
         self._sound = record.last_sound(root)
         self._version_before = self._sound.policy_version if self._sound else self._version_at_first()
-        if foretold:  # a pass has looked at these policies by then, and was found sound
+        if foretold:  # a sweep has looked at these policies by then, and was found sound
             self._version_before = max((policy.version for policy in policies), default=0)
         self._old = RetentionPolicy.objects.scoped(as_of=self._version_before)
         self._unheard_of = self._new_and_looser()
@@ -79,7 +79,7 @@ class AnomalyGuard:
         ]
 
     def look_at_plan(self, plan: list[tuple[Run, Candidate]]) -> list[Sight]:
-        """What is abnormal about the pass as it is planned, as far as no person has let it go on."""
+        """What is abnormal about the sweep as it is planned, as far as no person has let it go on."""
         planned = self.taken
         asked = [(run, candidate) for run, candidate in plan if candidate.key not in self._let_go]
         for run, candidate in asked:

@@ -1,6 +1,6 @@
 """Breakers of the sweep: opened by what is abnormal, closed by a person who says "go on".
 
-The question shows the runs that would go. A go-on is for these, as they were shown, and for one pass.
+The question shows the runs that would go. A go-on is for these, as they were shown, and for one sweep.
 """
 
 import enum
@@ -102,10 +102,10 @@ def go_on(breaker: SweepBreaker, *, actor: str, note: str, now: datetime, code: 
 
 
 def answer(breaker: SweepBreaker, *, actor: str, note: str, now: datetime, code: str | None = None) -> GoOnAnswer:
-    """A person's "go on": the next sweep may take the runs that were shown, as long as they are as they were then.
+    """A person's "go on": the next sweep may take the runs that were shown, as they were then.
 
-    `code` is that of the question which the person has seen, by default the one that the breaker given has shown. Where
-    others would go by now as well nothing goes on: the breaker keeps the new sight, for the person to look at.
+    `code` is that of the question that the person saw, by default the breaker's own. Where others would go by now as
+    well nothing goes on, and the breaker shows them.
     """
     seen = breaker.code if code is None else code
     now_open = SweepBreaker.objects.select_related("root").filter(pk=breaker.pk, closed_at=None).first()
@@ -116,7 +116,7 @@ def answer(breaker: SweepBreaker, *, actor: str, note: str, now: datetime, code:
     if not known.lacks(seen_now):
         answers[now_open.code_of(known)] = known
     unclosed = SweepBreaker.objects.filter(pk=now_open.pk, closed_at=None)
-    # It is as it was looked at, or nothing is written: a pass may add to it at any time.
+    # It is as it was looked at, or nothing is written: a sweep may add to it at any time.
     unclosed = unclosed.filter(detail=now_open.detail)
     if seen not in answers:
         if known.lacks(seen_now):
@@ -141,7 +141,7 @@ def let_go(root: StagingRoot, runs: Mapping[int, ShownRun], *, now: datetime) ->
 
 
 def gone_on(root: StagingRoot, *, now: datetime) -> list[SweepBreaker]:
-    """The breakers of a root after which people have said "go on", for the next pass; the latest first."""
+    """The breakers of a root after which people have said "go on", for the next sweep; the latest first."""
     return list(_gone_on(root, now).order_by("-pk"))
 
 

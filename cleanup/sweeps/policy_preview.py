@@ -1,7 +1,6 @@
-"""What a policy would change before it is written: the runs that the next timed pass would take with it, and without.
+"""What a policy would change before it is written: the runs that the next timed sweep takes with it, and without.
 
-The decisions are those of the pass, made from stored facts: the pass itself looks at every run again. Nothing is read
-but rows, and nothing is written.
+It decides as the sweep does, from rows alone, and writes nothing; the sweep itself looks at every run again.
 """
 
 import hashlib
@@ -36,10 +35,9 @@ _SIGHTED = 50_000
 
 @dataclass
 class SweepForecast:
-    """What the next timed pass would do with the runs of a scope, each list in its order.
+    """What the next timed sweep would do with the runs of a scope, each list in its order.
 
-    `going` would be cleared, `rehearsed` only noted, `left_over` left to later passes by a budget. `sights` is what a
-    breaker would stop the pass for before it clears anything.
+    `going` would be cleared, `rehearsed` only noted, `left_over` stay by a budget. `sights` would stop it before.
     """
 
     going: list[Run] = field(default_factory=list)
@@ -73,9 +71,8 @@ class SweepForecast:
 class PolicyPreview:
     """What a drafted version would change in its scope. Bytes are logical.
 
-    `stopped` are the roots whose sweeps have stopped and wait for a person. `cut`: there are more runs than were
-    weighed. `digest` stands for all of it: the same draft with the same digest does what was shown. `at_once`: runs may
-    go as soon as they are verified by it, and may not as things are.
+    `stopped` roots wait for a person. `cut`: there are more runs than were weighed. The same draft with the same
+    `digest` does what was shown. `at_once`: runs may go by it as soon as they are verified, and may not as things are.
     """
 
     draft: RetentionPolicy
@@ -128,7 +125,7 @@ class PolicyPreview:
 class _Stock:
     """What is staged on one root: the runs that are weighed, and how full it is altogether.
 
-    `going_on`, `cursor` and `foretold` are what the passes leave that come before.
+    `going_on`, `cursor` and `foretold` are what the sweeps leave that come before.
     """
 
     root: StagingRoot
@@ -160,7 +157,7 @@ def draft(
 
 
 def preview(drafted: RetentionPolicy, now: datetime) -> PolicyPreview:
-    """What the next timed pass would take with a drafted version in force, and what it takes as things are."""
+    """What the next timed sweep would take with a drafted version in force, and what it takes as things are."""
     today = RetentionPolicy.objects.scoped()
     value, then = drafted.as_value(), RetentionPolicy.objects.scoped(drafted=drafted)
     roots = [drafted.root] if drafted.root else list(StagingRoot.objects.order_by("name"))
@@ -187,23 +184,23 @@ def preview(drafted: RetentionPolicy, now: datetime) -> PolicyPreview:
 def outlooks(
     root: StagingRoot, instants: Sequence[datetime], policies_at: Callable[[datetime], list[ScopedPolicy]]
 ) -> list[SweepForecast]:
-    """What timed passes over a root at some instants would take, each after the ones before it, by what is known now.
+    """What timed sweeps of a root at some instants would take, each after the ones before it, by what is known now.
 
-    Where a breaker would stop one, it is the last that is told. Nothing is read but rows, and nothing is written.
+    The last is one that a breaker would stop. Rows are read and nothing is written.
     """
     if not instants:
         return []
     last = instants[-1]
     stock = _stock(root, Scope(), [policies_at(instants[0]), policies_at(last)], last)
     stock = replace(stock, gone_on=breakers.gone_on(root, now=instants[0]))
-    # What no pass until the last one may take need not be weighed for each of them: time only opens gates.
+    # What no sweep until the last one may take need not be weighed for each of them: time only opens gates.
     possible = _possible_until(stock, policies_at(last), last)
     stock = replace(stock, runs=[(run, facts) for run, facts in stock.runs if run.pk in possible])
     something_goes = any(possible.values())
     found = []
     for at in instants:
         outlook, stock = SweepForecast(), replace(stock, foretold=(*stock.foretold, Foretold(at)))
-        # Where no pass takes anything the last one notes all that is rehearsed.
+        # Where no sweep takes anything the last one notes all that is rehearsed.
         if stock.runs and (something_goes or at == last):
             stock = _weigh(stock, policies_at(at), Scope(), at, into=outlook, mind=True)
         found.append(outlook)
@@ -214,10 +211,9 @@ def outlooks(
 
 
 def _possible_until(stock: _Stock, policies: list[ScopedPolicy], last: datetime) -> dict[int, bool]:
-    """The runs that may go until an instant: by their time, or if the root is too full by now, to ease that.
+    """The runs that may go until an instant, by their time or to ease a root that is too full by now.
 
-    Each with whether it may go in truth, and not only by what is rehearsed. It only becomes less full by what passes
-    take.
+    Each with whether it may go in truth, not only by what is rehearsed. A root only becomes less full by sweeps.
     """
     limits = limits_of(policies, stock.root.name)
     full = any(outlook_of.pressures(limits, stock.fill, going_on=stock.going_on))
@@ -231,7 +227,7 @@ def _possible_until(stock: _Stock, policies: list[ScopedPolicy], last: datetime)
 
 
 def _without(stock: _Stock, gone: list[Run]) -> _Stock:
-    """What is left of a root's runs after a pass has taken some."""
+    """What is left of a root's runs after a sweep has taken some."""
     keys = {run.pk for run in gone}
     fill = stock.fill
     if fill.free_bytes is not None:
@@ -300,9 +296,9 @@ def _latest_possible(found: Iterable[Policy], now: datetime) -> datetime | None:
 def _weigh(
     stock: _Stock, policies: list[ScopedPolicy], scope: Scope, now: datetime, *, into: SweepForecast, mind: bool
 ) -> _Stock:
-    """What a pass over one root would take, as it plans it; only the runs of the scope are told.
+    """What a sweep of one root would take, as it plans it; only the runs of the scope are told.
 
-    Returns the stock with what the pass leaves to the one after it; its runs are still there.
+    Returns the stock with what the sweep leaves to the one after it; its runs are still there.
     """
     limits = limits_of(policies, stock.root.name)
     runs, candidates = {}, []
@@ -370,7 +366,7 @@ def _let_go(
     policies: Mapping[Scope, Policy],
     limits: Limits,
 ) -> Container[int]:
-    """The runs that people have let go, which is for the next pass alone."""
+    """The runs that people have let go, which is for the next sweep alone."""
     if len(stock.foretold) > 1 or not stock.gone_on:
         return ()
     shown = {

@@ -1,7 +1,7 @@
 """Rehearsals: what they have shown, and the versions that are let loose or sent back by it.
 
-A version in rehearsal is known by the runs of which timed passes have said that it would clear them. What became of
-those runs since is compared with that; what should not have gone is a surprise.
+A version in rehearsal is known by the runs that timed sweeps would have cleared by it. What became of those is
+compared; one that should not have gone is a surprise.
 """
 
 import enum
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 # The author of versions that no person wrote.
 SCHEDULE = "schedule"
-# What a row of a timed pass says of a run that only a rehearsal kept.
+# What a row of a timed sweep says of a run that only a rehearsal kept.
 WOULD_CLEAR = "would_clear"
 
 
@@ -102,7 +102,7 @@ class _Said:
 def settle(now: datetime, root: StagingRoot | None = None) -> Settled:
     """Note the surprises of one staging root, or of all; send back and promote what has earned it. Twice is harmless.
 
-    Called after a timed pass has recorded itself.
+    Called after a timed sweep has recorded itself.
     """
     settled = Settled()
     for each in StagingRoot.objects.all() if root is None else [root]:
@@ -170,11 +170,10 @@ def note_surprise(run: Run, versions: Iterable[int], reason: str, detail: str, n
 
 
 def note_refusal(attempt: ClearAttempt, policy: Policy, now: datetime) -> bool:
-    """Note the surprise, if it is one, of an attempt that the timed pass made and that did not clear its run.
+    """Note the surprise, if it is one, of an attempt of a timed sweep that did not clear its run.
 
-    Every gate had been open to names and sizes; that the bytes are not what they should be, or that the run changed
-    while it was cleared, is what a rehearsal could not see. What is known of a run already is no surprise again.
-    A run that went by pressure alone sends the limits back, too. Returns whether it was new.
+    A rehearsal goes by names and sizes: that bytes differ, or a run changed while it was cleared, it could not see. A
+    run that went by pressure alone sends the limits back, too. Returns whether it was new.
     """
     refused = attempt.phase == Phase.REFUSED and attempt.reason in SURPRISING_AT_CLEAR
     if not refused and attempt.phase != Phase.CONFLICT:
@@ -200,8 +199,7 @@ def _pressed_by(attempt: ClearAttempt, policy: Policy) -> tuple[int, ...]:
 def surprises_since_rehearsal(root: StagingRoot, now: datetime) -> Iterator[tuple[Run, int, Finding]]:
     """The runs of a root that versions still rehearsed would have cleared and should not have: run, version, why.
 
-    Runs that a person has cleared meanwhile prove a version right. What cannot be told, as with a NAS that does not
-    answer, is no surprise.
+    A run that a person has cleared proves a version right. What cannot be told, as without the NAS, is no surprise.
     """
     rehearsing = [version.version for version in RetentionPolicy.objects.in_force() if _is_rehearsed_on(version, root)]
     if not rehearsing:
@@ -239,8 +237,8 @@ def nights_of(version: RetentionPolicy, now: datetime) -> int:
 def nights_by_version(versions: Collection[RetentionPolicy], now: datetime) -> dict[int, int]:
     """The clean nights that each version has had so far: on the root that has had the fewest, of late.
 
-    Else a lab-wide version would go live on a root where it was never rehearsed. A sweep of a disk that was not there
-    has shown nothing. Asks no more queries for many versions than for one.
+    Else a lab-wide version would go live on a root where it was never rehearsed; nor does a night count without the
+    disk. As many queries for many versions as for one.
     """
     if not versions:
         return {}
@@ -348,14 +346,14 @@ def _kept_by(row: SweptRun, policies: list[ScopedPolicy]) -> set[int]:
 
 
 def _last_rows(rows: QuerySet[SweptRun]) -> dict[int, SweptRun]:
-    """The latest word of any timed pass on each run, by run."""
+    """The latest word of any timed sweep on each run, by run."""
     every = SweptRun.objects.filter(kind=SweepKind.TIMED, run__in=rows.order_by().values("run"))
     newest = every.order_by().values("run").annotate(newest=Max("pk")).values("newest")
     return {row.run_id: row for row in SweptRun.objects.filter(pk__in=newest).defer("gates")}
 
 
 def _surprise(said: _Said, last: SweptRun, now: datetime) -> Finding | None:
-    """Why a run should not have gone after all, by what the latest pass and discovery saw since it was said."""
+    """Why a run should not have gone after all, by what the latest sweep and discovery saw since it was said."""
     if last.pk > said.latest.pk and last.reason in SURPRISING:
         return Finding(Reason(last.reason), last.detail)
     return surprise_in(inspection.stored_facts(said.latest.run), said.latest.last.now, now)
