@@ -50,7 +50,7 @@ def new_attempt(
     sweep: Sweep | None = None,
     let_go: SweepBreaker | None = None,
 ) -> ClearAttempt:
-    """Write a `queued` attempt; `policy` is that of the `sweep`, by default the one in force. Raises AlreadyClearing."""
+    """Write a `queued` attempt; `policy` is that of a `sweep`, by default the one in force. Raises AlreadyClearing."""
     DataDir(str(settings.EXLAB_DATA_DIR)).relieve()
     in_force = RetentionPolicy.objects.effective_for(run)
     try:
