@@ -13,7 +13,7 @@ from cleanup.models import RetentionPolicy, StagingRoot
 from cleanup.monitoring import announcements
 from cleanup.rules.policy import Stage
 from cleanup.rules.sentences import name_scope
-from cleanup.sweeps import rehearsal
+from cleanup.sweeps import rehearsal, rehearsed_runs
 from cleanup.text.values import count, in_units, runs, visible
 
 
@@ -47,7 +47,7 @@ class Command(LabCommand):
             text = f"nothing to do: policy version {version.version} is {_stage_in_words(version)}"
             self.report(options["json"], version_as_json(version), text)
             return
-        compared = rehearsal.comparison(version, at)
+        compared = rehearsed_runs.comparison(version, at)
         try:
             if options["back"]:
                 written = rehearsal.send_back(version, typist.name(), options["note"], at)
@@ -92,7 +92,7 @@ def _stage_in_words(version: RetentionPolicy) -> str:
     return words.get(Stage(version.rehearsal), "being rehearsed already")
 
 
-def _what_it_showed(compared: list[rehearsal.RehearsedRun]) -> str:
+def _what_it_showed(compared: list[rehearsed_runs.RehearsedRun]) -> str:
     """What the rehearsal would have cleared, for the log of whoever promotes."""
     size, bad = sum(one.bytes for one in compared), sum(one.became.surprising for one in compared)
     return f"its rehearsal would have cleared {runs(len(compared))}, {in_units(size)}; {count(bad)} of them a surprise"
