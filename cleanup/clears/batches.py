@@ -80,7 +80,7 @@ def place_one(
 ) -> ClearAttempt:
     """Queue the clear of one run, as its preview has shown it; it has no batch.
 
-    Raises Changed, NotConfirmed or AlreadyClearing, and nothing is queued then.
+    Raises RunsChanged, NotConfirmed or AlreadyClearing, and nothing is queued then.
     """
     opening.data_dir().relieve()
     asked = RequestedRuns.of([run.pk])
