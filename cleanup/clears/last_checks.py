@@ -18,7 +18,7 @@ from cleanup.runs import inspection, proofs
 from cleanup.runs.inspection import Look
 from cleanup.storage import errors, linux, record_locks
 from cleanup.storage.run_paths import show
-from cleanup.storage.staging import own_storage, run_tree
+from cleanup.storage.staging import fences, own_storage, run_tree
 from cleanup.storage.staging.plan import Plan
 
 
@@ -43,7 +43,7 @@ def expect_no_own_storage(opened: OpenRun) -> None:
 
 def expect_own_fence(opened: OpenRun, plan: Plan) -> None:
     """Under the fence's name must lie the directory that was compared, not another one. Raises Refused."""
-    if linux.status(opened.parent, run_tree.fence_name(plan.attempt)).ino != plan.ino:
+    if linux.status(opened.parent, fences.fence_name(plan.attempt)).ino != plan.ino:
         raise Refused(Finding(Reason.IDENTITY_MISMATCH, "it was replaced while it was compared"))
 
 
@@ -58,7 +58,7 @@ def expect_planned(run: Run, opened: OpenRun, plan: Plan) -> None:
     if changes or found.ino != plan.ino:
         raise Refused(Finding(Reason.CHANGED_SINCE_VERIFICATION, "while it was cleared: " + proofs.name_some(changes)))
     expect_no_writer(opened)
-    busy = inspection.find_writers(found, [os.fsencode(run.leaf), run_tree.fence_name(plan.attempt)])
+    busy = inspection.find_writers(found, [os.fsencode(run.leaf), fences.fence_name(plan.attempt)])
     if busy:
         raise Refused(busy[0])
     expect_own_fence(opened, plan)
@@ -70,7 +70,7 @@ def _expect_in_place(run: Run, opened: OpenRun, plan: Plan) -> None:
     try:
         with (
             opening.open_root(run.root) as root,
-            opening.open_run(root, run.run_path, name=run_tree.fence_name(plan.attempt)) as found,
+            opening.open_run(root, run.run_path, name=fences.fence_name(plan.attempt)) as found,
         ):
             if os.path.samestat(os.fstat(found.run), os.fstat(opened.run)):
                 return

@@ -20,8 +20,8 @@ from cleanup.models import (
 from cleanup.rules.gates import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs.inspection import Look
-from cleanup.storage import linux
-from cleanup.storage.staging import run_tree
+from cleanup.storage import linux, reserve
+from cleanup.storage.staging import fences, run_tree
 from cleanup.storage.staging.plan import Plan, encode
 
 
@@ -72,9 +72,9 @@ def not_written(error: OSError) -> Finding:
 def prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, look: Look, record: bytes) -> None:
     """The new record beside the fence and the tombstone in the data directory, both durable."""
     name, file = attempt.pk.hex, look.form.file
-    like = os.stat(run_tree.record_path(file), dir_fd=opened.run, follow_symlinks=False)
-    prepared = run_tree.with_reserve(
-        opened.root, lambda: run_tree.prepare_record(opened.parent, run_tree.prepared_name(name), record, like, file)
+    like = os.stat(fences.record_path(file), dir_fd=opened.run, follow_symlinks=False)
+    prepared = reserve.with_reserve(
+        opened.root, lambda: fences.prepare_record(opened.parent, fences.prepared_name(name), record, like, file)
     )
     story = {
         "attempt": name,

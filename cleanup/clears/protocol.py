@@ -52,8 +52,8 @@ from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.runs import accepted, differences, held, inspection, likenesses, proofs, returned
 from cleanup.runs.inspection import Look
-from cleanup.storage import errors, linux, run_paths
-from cleanup.storage.staging import ingest, run_tree
+from cleanup.storage import errors, handles, linux
+from cleanup.storage.staging import fences, ingest
 from cleanup.storage.staging.plan import Plan, encode
 
 logger = logging.getLogger(__name__)
@@ -203,7 +203,7 @@ def _guarded(opened: OpenRun) -> Iterator[None]:
     """Hold the run's own flock, by which other clears tell that one is at it; no program of the lab takes it."""
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(run_paths.flocked(opened.run))
+            stack.enter_context(handles.flocked(opened.run))
         except BlockingIOError:
             raise Refused(Finding(Reason.WRITER_ACTIVE, "the run's directory is locked")) from None
         except OSError as error:
@@ -273,7 +273,7 @@ def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, reader:
     try:
         last_checks.expect_no_writer(opened)  # comparing took hours
         last_checks.expect_no_own_storage(opened)
-        run_tree.fence(opened.parent, os.fsencode(run.leaf), run_tree.fence_name(name))
+        fences.fence(opened.parent, os.fsencode(run.leaf), fences.fence_name(name))
         last_checks.expect_own_fence(opened, plan)  # comparing took hours, and the run was fenced by its name
         plan = preparation.with_locks_as_found(attempt, opened, plan)
         record, entry = returned.with_cleared(run, look.form, look.record, at=timezone.now(), host=settings.EXLAB_HOST)

@@ -23,11 +23,11 @@ from cleanup.rules.gates import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import inspection, proofs, slow_twins
 from cleanup.runs.shells import move_shell_aside
-from cleanup.storage import run_paths, shells
+from cleanup.storage import handles, reserve, run_paths, shells
 from cleanup.storage.datadir import TombstoneError
 from cleanup.storage.freed_space import Gain
 from cleanup.storage.run_paths import show
-from cleanup.storage.staging import run_tree
+from cleanup.storage.staging import fences, removal, run_tree
 from cleanup.storage.staging.plan import Plan, PlanError
 
 logger = logging.getLogger(__name__)
@@ -82,10 +82,10 @@ def roll_back(attempt: ClearAttempt, run: Run, *, parent: int | None = None) -> 
         if parent is None:
             root = stack.enter_context(opening.open_root(run.root))
             path = run_paths.parse_run_path(run.run_path)
-            parent = stack.enter_context(run_paths.opened(run_paths.open_beneath(root, path.parent)))
-        run_tree.discard_prepared(parent, run_tree.prepared_name(attempt.pk.hex))
-        for name in (run_tree.fence_name(attempt.pk.hex), os.fsencode(run.leaf)):
-            run_tree.discard_challenge_in(parent, name, run_tree.challenge_name(attempt.pk.hex))
+            parent = stack.enter_context(handles.opened(handles.open_beneath(root, path.parent)))
+        fences.discard_prepared(parent, fences.prepared_name(attempt.pk.hex))
+        for name in (fences.fence_name(attempt.pk.hex), os.fsencode(run.leaf)):
+            fences.discard_challenge_in(parent, name, fences.challenge_name(attempt.pk.hex))
             if unsure:
                 _give_time_back(attempt, parent, name)
         try:
@@ -101,17 +101,17 @@ def _give_time_back(attempt: ClearAttempt, parent: int, name: bytes) -> None:
     with contextlib.suppress(PlanError):
         plan = opening.data_dir().read_plan(attempt.pk.hex, attempt.plan_sha256)
         if plan.modified_ns is not None:
-            run_tree.give_time_back(parent, name, plan.ino, plan.names, plan.modified_ns)
+            fences.give_time_back(parent, name, plan.ino, plan.names, plan.modified_ns)
 
 
 def _put_back(attempt: ClearAttempt, run: Run, parent: int) -> None:
     """Rename the fence back to the run, past a shell or two. Raises as `roll_back`."""
-    fence = run_tree.fence_name(attempt.pk.hex)
+    fence = fences.fence_name(attempt.pk.hex)
     for _ in range(_SHELLS_PASSED):
         with contextlib.suppress(FileExistsError):
-            return run_tree.put_back(parent, fence, os.fsencode(run.leaf))
+            return fences.put_back(parent, fence, os.fsencode(run.leaf))
         move_shell_aside(attempt, run, parent)
-    return run_tree.put_back(parent, fence, os.fsencode(run.leaf))
+    return fences.put_back(parent, fence, os.fsencode(run.leaf))
 
 
 def roll_forward(
@@ -123,13 +123,13 @@ def roll_forward(
     record to publish cannot be found.
     """
     name = attempt.pk.hex
-    fence = run_tree.fence_name(name)
-    run_tree.discard_challenge(opened.run, run_tree.challenge_name(name))  # a power failure may have brought it back
+    fence = fences.fence_name(name)
+    fences.discard_challenge(opened.run, fences.challenge_name(name))  # a power failure may have brought it back
     record_inside.publish(attempt, opened)
-    if not run_tree.may_be_emptied(opened.run, attempt.prepared):
+    if not removal.may_be_emptied(opened.run, attempt.prepared):
         raise Unreachable(Finding(Reason.INGEST_DISAGREES, "the record of the clear is not in its place"))
     with freed.watching(attempt, opened, plan, interrupted=interrupted) as watch:
-        removal = run_tree.remove(
+        removed = removal.remove(
             opened.parent,
             fence,
             opened.run,
@@ -140,9 +140,9 @@ def roll_forward(
             before_the_record=lambda: _mark_emptied(attempt, plan),
         )
         os.fsync(opened.parent)
-        gain = watch.gain(removal)
-    run_tree.renew_reserve(opened.root)
-    finish(attempt, removal, now, gain)
+        gain = watch.gain(removed)
+    reserve.renew_reserve(opened.root)
+    finish(attempt, removed, now, gain)
     disk_usage.note(attempt.run.root, opened.root, timezone.now())
 
 
@@ -156,7 +156,7 @@ def _mark_emptied(attempt: ClearAttempt, plan: Plan) -> None:
     ClearAttempt.objects.filter(pk=attempt.pk).update(**done, emptied=True)
 
 
-def _proven(attempt: ClearAttempt) -> run_tree.Proven:
+def _proven(attempt: ClearAttempt) -> removal.Proven:
     """What the bytes of a file have been proven to be, from the tombstone; read only if asked."""
     digests: dict[bytes, bytes] = {}
 
@@ -169,40 +169,40 @@ def _proven(attempt: ClearAttempt) -> run_tree.Proven:
     return proven
 
 
-def finish(attempt: ClearAttempt, removal: run_tree.Removal, now: datetime, gain: Gain = freed.INTERRUPTED) -> None:
+def finish(attempt: ClearAttempt, removed: removal.Removal, now: datetime, gain: Gain = freed.INTERRUPTED) -> None:
     """Record what a removal freed, in one transaction: `completed`, or `partial` with what is left and why.
 
     `gain` is what the disk gave back for this step. A ledger row names what its own step freed, so that rows add up.
     Nothing is written where another worker has finished it or has counted more.
     """
-    complete = not removal.left
+    complete = not removed.left
     with transaction.atomic():
         settle_phase(attempt, "reason", *FREED)
         step = run_tree.Count(
-            files=removal.freed.files - attempt.freed_files,
-            bytes=removal.freed.bytes - attempt.freed_bytes,
-            allocated=removal.freed.allocated - attempt.freed_allocated_bytes,
+            files=removed.freed.files - attempt.freed_files,
+            bytes=removed.freed.bytes - attempt.freed_bytes,
+            allocated=removed.freed.allocated - attempt.freed_allocated_bytes,
         )
         if _says_nothing_new(attempt, step, complete=complete):
             return
-        remaining = attempt.planned_files - removal.freed.files
-        detail = "" if complete else f"{remaining} of {attempt.planned_files} files left ({_name_left(removal)})"
-        _write_end(attempt, removal, step, now, gain, detail)
+        remaining = attempt.planned_files - removed.freed.files
+        detail = "" if complete else f"{remaining} of {attempt.planned_files} files left ({_name_left(removed)})"
+        _write_end(attempt, removed, step, now, gain, detail)
     logger.info(
         "cleared %s: %d files, %d bytes freed by %s%s",
         attempt.run.run_path,
-        removal.freed.files,
-        removal.freed.bytes,
+        removed.freed.files,
+        removed.freed.bytes,
         attempt.actor or attempt.requester,
         f", {detail}" if detail else "",
     )
 
 
 def _write_end(
-    attempt: ClearAttempt, removal: run_tree.Removal, step: run_tree.Count, now: datetime, gain: Gain, detail: str
+    attempt: ClearAttempt, removed: removal.Removal, step: run_tree.Count, now: datetime, gain: Gain, detail: str
 ) -> None:
     """The counts into the attempt, and those of this step into the ledger; `detail` says what is left."""
-    complete = not removal.left
+    complete = not removed.left
     reason = "" if complete else Reason.REMOVAL_INCOMPLETE
     # A fence that a failing disk brought back is removed once more, and only what that changes is counted.
     first_end = complete and not attempt.ledger.filter(kind=LedgerKind.COMPLETED).exists()
@@ -213,11 +213,11 @@ def _write_end(
         now=now,
         reason=reason,
         detail=detail,
-        freed_files=removal.freed.files,
-        freed_bytes=removal.freed.bytes,
-        freed_allocated_bytes=removal.freed.allocated,
-        done_files=removal.freed.files,
-        done_bytes=removal.freed.bytes,
+        freed_files=removed.freed.files,
+        freed_bytes=removed.freed.bytes,
+        freed_allocated_bytes=removed.freed.allocated,
+        done_files=removed.freed.files,
+        done_bytes=removed.freed.bytes,
         **freed.of_attempt(attempt, step, gain),
         **tell,
     )
@@ -274,7 +274,7 @@ def finish_without_clear(
     logger.info("not cleared %s: %s %s", attempt.run.run_path, finding.reason, detail)
 
 
-def _name_left(removal: run_tree.Removal) -> str:
+def _name_left(removed: removal.Removal) -> str:
     """What is left and why; what only stays because something else does comes last."""
-    left = sorted(removal.left, key=lambda entry: entry[1] in (run_tree.KEPT_LAST, "ENOTEMPTY"))
+    left = sorted(removed.left, key=lambda entry: entry[1] in (removal.KEPT_LAST, "ENOTEMPTY"))
     return proofs.name_some([f"{show(path)}: {why}" for path, why in left])

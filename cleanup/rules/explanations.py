@@ -23,9 +23,9 @@ LABELS = {
     "max_runs": "Too full above so many staged runs",
     "free_start_bytes": "Too full with less free space than",
     "free_stop_bytes": "and until so much is free",
-    "budget_runs": "Runs that one sweep takes at most",
-    "budget_bytes": "Bytes that one sweep takes at most",
-    "budget_minutes": "One sweep begins nothing more after",
+    "budget_runs": "Runs that one pass takes at most",
+    "budget_bytes": "Bytes that one pass takes at most",
+    "budget_minutes": "One pass begins nothing more after",
     "max_share": "Stops and asks above this share of the staged bytes in a day",
 }
 STAGES = {

@@ -33,12 +33,12 @@ from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State, first_illegal_step
 from cleanup.runs import differences, holds, inspection, likenesses, returned, run_status, shells, slow_twins
 from cleanup.runs.shells import Left
-from cleanup.storage import linux, named_places, run_paths
+from cleanup.storage import handles, linux, named_places, run_paths
 from cleanup.storage.nas.client import NasError
 from cleanup.storage.run_paths import RunPath, show
-from cleanup.storage.staging import ingest, records, run_tree
+from cleanup.storage.staging import fences, ingest, records, run_tree
 from cleanup.storage.staging.records import Record, Records
-from cleanup.storage.staging.walk import Shape, Sight, walk
+from cleanup.storage.staging.walk import DiskEntry, Shape, walk
 
 logger = logging.getLogger(__name__)
 
@@ -178,12 +178,12 @@ def known_in_unusual_places(root: StagingRoot) -> list[str]:
     return [path for path in known.values_list("run_path", flat=True) if not run_paths.is_usual(path)]
 
 
-def _beside_runs(sight: Sight) -> bool:
+def _beside_runs(sight: DiskEntry) -> bool:
     """Whether something lies in a kind's folder, or in a project, where a run may lie as well."""
     return sight.raw.count(b"/") in (2, 3)
 
 
-def left_aside(root: StagingRoot, descriptor: int, sight: Sight) -> Left | None:
+def left_aside(root: StagingRoot, descriptor: int, sight: DiskEntry) -> Left | None:
     """The shell that was moved aside under what looks like a fence, if it is one still."""
     try:
         return shells.left_aside(root, descriptor, sight.raw)
@@ -191,7 +191,7 @@ def left_aside(root: StagingRoot, descriptor: int, sight: Sight) -> Left | None:
         return None
 
 
-def is_stray_fence(root: StagingRoot, descriptor: int, sight: Sight) -> bool:
+def is_stray_fence(root: StagingRoot, descriptor: int, sight: DiskEntry) -> bool:
     """Whether no attempt of ours will put back or finish what looks like a fence, as after a restore of the database.
 
     Writers of this tree do not see such a name, so a whole run may lie there without anybody knowing. One whose attempt
@@ -225,7 +225,7 @@ def _hand_over(ours: QuerySet[ClearAttempt], root: int, path: bytes) -> bool:
         return False
     try:
         folder, _, name = path.rpartition(b"/")
-        with run_paths.opened(run_paths.open_beneath(root, folder)) as parent:
+        with handles.opened(handles.open_beneath(root, folder)) as parent:
             linux.status(parent, name)
     except FileNotFoundError:
         return True  # it was finished while we looked
@@ -237,7 +237,7 @@ def _hand_over(ours: QuerySet[ClearAttempt], root: int, path: bytes) -> bool:
 def fence_of(run: Run, root: int) -> str | None:
     """The name under which a clear has put a run aside, if that lies beside its path; `root` is the open root."""
     for attempt in run.attempts.values_list("pk", flat=True):
-        name = run_tree.fence_name(attempt.hex)
+        name = fences.fence_name(attempt.hex)
         try:
             with opening.open_run(root, run.run_path, name=name):
                 return run_paths.show(name)

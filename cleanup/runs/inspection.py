@@ -41,9 +41,21 @@ from cleanup.runs.future_dates import future_files, instant
 from cleanup.runs.only_here import only_here
 from cleanup.runs.proofs import NAMES_SHOWN, name_some
 from cleanup.storage import desktop_files, linux
+from cleanup.storage.errors import Problem
 from cleanup.storage.nas import client
-from cleanup.storage.run_paths import Problem, RunPath, show
-from cleanup.storage.staging import hold_file, ingest, manifest, near_misses, own_storage, records, run_tree, writers
+from cleanup.storage.run_paths import RunPath, show
+from cleanup.storage.staging import (
+    fences,
+    hold_file,
+    ingest,
+    manifest,
+    near_misses,
+    own_storage,
+    records,
+    run_tree,
+    unexpected,
+    writers,
+)
 from cleanup.storage.staging.hold_file import HoldFile
 from cleanup.storage.staging.records import RecordFormat, Records
 
@@ -425,7 +437,7 @@ def standing_conflict(run: Run) -> Finding | None:
 
 def conflict_of(attempt: uuid.UUID) -> Finding:
     """The finding of an attempt that could not put its run back: it names where that lies."""
-    return Finding(Reason.PATH_OCCUPIED, f"the run lies beside it as {run_tree.fence_name(attempt.hex).decode()}")
+    return Finding(Reason.PATH_OCCUPIED, f"the run lies beside it as {fences.fence_name(attempt.hex).decode()}")
 
 
 def unreachable_facts(run: Run, finding: Finding, now: datetime) -> Facts:
@@ -648,7 +660,7 @@ def _compare_manifest(
     opened: OpenRun, scanned: run_tree.Scan, record: Records | None, now: datetime
 ) -> tuple[manifest.Manifest | None, bool, tuple[Finding, ...]]:
     """The manifest, whether the record's signatures stand in for it, and how the tree differs from both."""
-    findings = _findings(run_tree.unexpected_metadata(scanned, _nanoseconds(now))) + _compare_listed(scanned, record)
+    findings = _findings(unexpected.problems(scanned, _nanoseconds(now))) + _compare_listed(scanned, record)
     try:
         listed = manifest.read(opened.run)
     except manifest.ManifestError as error:

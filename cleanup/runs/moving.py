@@ -189,7 +189,7 @@ def _settle(run: Run, target: str, root: int, order: Order) -> Outcome:
 def _parsed(target: str) -> RunPath:
     try:
         return run_paths.parse_run_path(target)
-    except run_paths.UnsafePath as error:
+    except errors.UnsafePath as error:
         raise NotMoved(Finding(Reason.UNSAFE_PATH, str(error))) from None
 
 

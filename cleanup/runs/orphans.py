@@ -26,9 +26,9 @@ from cleanup.rules.gates import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.runs import discovery, proofs, shells
-from cleanup.storage import errors, run_paths
+from cleanup.storage import errors, handles, run_paths
 from cleanup.storage.staging import run_tree, set_aside
-from cleanup.storage.staging.walk import Measure, Shape, Sight, measure, walk
+from cleanup.storage.staging.walk import DiskEntry, Measure, Shape, measure, walk
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class _Thing:
     kind: OrphanKind
     reason: Reason
     detail: str = ""
-    sight: Sight | None = None
+    sight: DiskEntry | None = None
     run: Run | None = None
     summed: Measure | None = None
 
@@ -143,7 +143,7 @@ def look_again(orphan: Orphan, *, now: datetime) -> Orphan | None:
     """
     try:
         path = run_paths.parse_run_path(orphan.path)
-    except run_paths.UnsafePath:
+    except errors.UnsafePath:
         pass
     else:
         if discovery.look_at_path(orphan.root, path, now=now) is None:
@@ -233,7 +233,7 @@ class _Pass:
                 self.add(thing)
         self.find_missing(sights, [run for run in runs.values() if run.run_path not in active])
 
-    def judge(self, sight: Sight, runs: dict[str, Run]) -> list[_Thing]:
+    def judge(self, sight: DiskEntry, runs: dict[str, Run]) -> list[_Thing]:
         """What a sight is, if it is an orphan at all, with what is misplaced inside of it."""
         path, run = _fit(sight.path), runs.get(sight.path)
         if sight.shape is Shape.RUN or (sight.shape is Shape.BLOCKED and _is_run_path(sight.path)):
@@ -265,17 +265,17 @@ class _Pass:
             return [_Thing(path, OrphanKind.STRAY, Reason.STRAY_FILE, said, sight)]
         if sight.shape is Shape.STRAY and run is None:
             said = sight.problem.detail if sight.problem else ""
-            inside = [Sight(Shape.MISPLACED, raw, is_directory=True) for raw in sight.within]
+            inside = [DiskEntry(Shape.MISPLACED, raw, is_directory=True) for raw in sight.within]
             return [
                 _Thing(path, OrphanKind.STRAY, Reason.STRAY_FILE, said, sight),
                 *(_Thing(_fit(at.path), OrphanKind.MISPLACED, Reason.MISPLACED_RUN, "", at) for at in inside),
             ]
         return []
 
-    def unknown_aside(self, sight: Sight) -> list[str]:
+    def unknown_aside(self, sight: DiskEntry) -> list[str]:
         """What lies in a folder of files set aside, and is in no row that says of it that it lies there."""
         try:
-            with run_paths.opened(run_paths.open_beneath(self.descriptor, sight.raw)) as folder:
+            with handles.opened(handles.open_beneath(self.descriptor, sight.raw)) as folder:
                 found = run_tree.scan(folder)
         except OSError as error:
             return [os.strerror(error.errno or 0)]
@@ -291,7 +291,7 @@ class _Pass:
         places = ((row.parents, set_aside.place_of(os.fsencode(row.leaf), row.name)) for row in known)
         return frozenset(b"/".join((parent, place)) for parents, place in places for parent in parents)
 
-    def shell_at(self, path: str, sight: Sight) -> _Thing | None:
+    def shell_at(self, path: str, sight: DiskEntry) -> _Thing | None:
         """The shell that lies at a run path, if it is one."""
         try:
             run_path = run_paths.parse_run_path(sight.path)
@@ -301,7 +301,7 @@ class _Pass:
             return None
         return _Thing(path, OrphanKind.SHELL, Reason.SHELL_LEFT, left.detail, sight, left.run) if left else None
 
-    def find_missing(self, sights: list[Sight], runs: list[Run]) -> None:
+    def find_missing(self, sights: list[DiskEntry], runs: list[Run]) -> None:
         """Staged runs of which the disk says, asked for each, that there is no such directory."""
         seen = {sight.path for sight in sights}
         for run in runs:
@@ -369,7 +369,7 @@ class _Pass:
             # That it is gone may have been written down meanwhile, by whoever marked its run as gone.
             orphan.save(update_fields=_WRITTEN if row is not None else None)
 
-    def must_measure(self, orphan: Orphan, sight: Sight) -> bool:
+    def must_measure(self, orphan: Orphan, sight: DiskEntry) -> bool:
         if orphan.path in self.again:
             return True
         if orphan.measured_at is None:
@@ -378,7 +378,7 @@ class _Pass:
         newer = written is not None and (orphan.modified_at is None or written > orphan.modified_at)
         return newer or abs(self.now - orphan.measured_at) >= MEASURED_AGAIN
 
-    def measure(self, orphan: Orphan, thing: _Thing, sight: Sight) -> bool:
+    def measure(self, orphan: Orphan, thing: _Thing, sight: DiskEntry) -> bool:
         """Measure one thing; whether there is anything of its own."""
         try:
             found = measure(self.descriptor, sight.raw, without=sight.within)
@@ -462,7 +462,7 @@ def ceiling(root: int) -> int:
     return min(MAX_BYTES, found.f_blocks * found.f_frsize * MAX_SHARE_PERCENT // 100)
 
 
-def _without_crowds(sights: list[Sight]) -> tuple[list[Sight], list[_Thing]]:
+def _without_crowds(sights: list[DiskEntry]) -> tuple[list[DiskEntry], list[_Thing]]:
     """The sights but for those stray files of which there are too many in one folder: these are one thing together."""
     kept, crowds = [], defaultdict(list)
     for sight in sights:
@@ -521,7 +521,7 @@ def _why_unreadable(run: Run) -> str:
 def _is_run_path(path: str) -> bool:
     try:
         run_paths.parse_run_path(path)
-    except run_paths.UnsafePath:
+    except errors.UnsafePath:
         return False
     return True
 

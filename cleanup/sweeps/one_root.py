@@ -15,7 +15,7 @@ from cleanup.rules.anomalies import Sight
 from cleanup.rules.gates import Finding
 from cleanup.rules.policy import ScopedPolicy, limits_of, sources_as_json
 from cleanup.rules.pressure import Budget, Fill, budget_of, in_order
-from cleanup.storage.staging import run_tree
+from cleanup.storage import reserve
 from cleanup.sweeps import breakers, ending, journal, outlook, record, survey
 from cleanup.sweeps.anomaly_guard import AnomalyGuard
 from cleanup.sweeps.brakes import Brakes
@@ -132,7 +132,7 @@ class RootSweep:
 
     def _free_bytes(self) -> int | None:
         with contextlib.suppress(Unreachable, OSError), opening.open_root(self.root) as root:
-            return run_tree.free_bytes(root)
+            return reserve.free_bytes(root)
         return None
 
     def _budget(self) -> Budget:
