@@ -343,10 +343,23 @@ def test_the_document_names_every_room_in_this_order() -> None:
 
 # Names that Django looks for in every model, form or command.
 DJANGOS_NAMES = {"Meta", "Media", "Command", "Migration"}
+# These still wait for a better one.
 TWICE_SO_FAR = {
-    *("Action", "Amount", "Budget", "Fill", "Freed", "Holder", "Kind", "Known", "Line", "Listing", "Order", "Outcome"),
-    *("Place", "Plan", "Planned", "Project", "Refused", "Row", "Shape", "Shown", "Sight", "Told", "Total", "Twin"),
-    *("Verdict", "Waiting", "Where", "_File", "_Pass", "_Record", "_Unreadable"),
+    *(
+        "Action",
+        "Budget",
+        "Fill",
+        "Holder",
+        "Kind",
+        "Known",
+        "Listing",
+        "Outcome",
+        "Place",
+        "Plan",
+        "Planned",
+        "Project",
+    ),
+    *("Refused", "Shape", "Twin", "Verdict", "Where", "_File", "_Record"),
 }
 
 
