@@ -15,12 +15,13 @@ from django.db.models.functions import Coalesce
 from cleanup.lab import permissions, readiness
 from cleanup.lab.nas import nas_flags, twin_of
 from cleanup.models import ClearAttempt, Proof, RetentionPolicy, Run, RunQuerySet, StagingRoot, Tone
-from cleanup.rules.gates import AcceptedFacts, Finding
-from cleanup.rules.policy import Policy, ProofLevel, ScopedPolicy, effective_policy
+from cleanup.rules.effective import effective_policy
+from cleanup.rules.facts import AcceptedFacts, Finding
+from cleanup.rules.policy import Policy, ProofLevel, ScopedPolicy
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import inspection, run_status
 from cleanup.runs import proofs as run_proofs
+from cleanup.runs import run_status, stored_facts
 from cleanup.runs.run_status import Source
 
 # As many runs go at once; the others are for the next batch.
@@ -79,18 +80,18 @@ class Item:
     @property
     def only_here(self) -> str:
         """What the run has besides its bytes and the NAS lacks, in words; empty if nothing. It goes with the run."""
-        found = inspection.stored_only_here(self.run)
+        found = stored_facts.only_here(self.run)
         return found.words if found else ""
 
     @property
     def accepted(self) -> AcceptedFacts | None:
         """The bytes that an admin has accepted in place of its manifest; a clear reads every byte then."""
-        return inspection.stored_accepted(self.run)
+        return stored_facts.accepted(self.run)
 
     @property
     def allocated_bytes(self) -> int | None:
         """What was seen of the run's blocks; the column beside it follows a moment later."""
-        return inspection.stored_allocated_bytes(self.run)
+        return stored_facts.allocated_bytes(self.run)
 
     @property
     def sort_key(self) -> tuple[int, int]:
@@ -303,7 +304,7 @@ def preview(
     hindrances = readiness.hindrances() if hindrances is None else hindrances
     items: list[Item] = []
     runs = list(visible.with_root())
-    inspection.look_up_failures(runs)
+    stored_facts.look_up_failures(runs)
     for run in runs:
         item = _decide(run, attempts.get(run.pk), policies, hindrances, now)
         if run.pk not in permitted:
@@ -332,7 +333,7 @@ def _decide(
     if run.root.problem:
         return replace(item, reason=run.root.problem)
     active = attempt is not None and attempt.is_active
-    decision = inspection.stored_decision(run, policies, now, other_attempt=active, hindrances=hindrances)
+    decision = stored_facts.decision(run, policies, now, other_attempt=active, hindrances=hindrances)
     if not decision.worth_trying or active:
         refusal = decision.main_refusal(operator=True)
         if refusal is None or refusal.reason is None:  # it is being cleared, and nothing else speaks against it

@@ -42,11 +42,25 @@ from cleanup.models import (
     Sweep,
     SweepBreaker,
 )
-from cleanup.rules.gates import BY_HOLD_FILE, Decision, Finding, GateResult
-from cleanup.rules.policy import Policy, ProofLevel, effective_policy, sources_as_json
+from cleanup.rules.decisions import Decision, GateResult
+from cleanup.rules.effective import effective_policy, sources_as_json
+from cleanup.rules.facts import Finding
+from cleanup.rules.gates import BY_HOLD_FILE
+from cleanup.rules.policy import Policy, ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import accepted, differences, held, inspection, likenesses, proofs, returned, slow_twins
+from cleanup.runs import (
+    accepted,
+    differences,
+    findings,
+    held,
+    identity,
+    inspection,
+    likenesses,
+    proofs,
+    returned,
+    slow_twins,
+)
 from cleanup.runs.inspection import Look
 from cleanup.runs.shells import move_shell_aside
 from cleanup.storage import errors, linux, record_locks, run_paths, shells
@@ -202,7 +216,7 @@ def _clear(attempt: ClearAttempt, now: datetime, policy: Policy | None) -> None:
     attempt.decided_by = sources_as_json(policy)
     if run.gone_at is not None:
         raise Refused(Finding(Reason.IDENTITY_MISMATCH, "it was declared gone"))
-    if conflict := inspection.standing_conflict(run):
+    if conflict := identity.standing_conflict(run):
         raise Refused(conflict)
     if missing := linux.missing_calls():  # without them not even the root can be opened
         raise Refused(Finding(Reason.CLEARING_UNSUPPORTED, f"missing: {', '.join(missing)}"))
@@ -425,7 +439,7 @@ def _expect_planned(run: Run, opened: OpenRun, plan: Plan) -> None:
     if changes or found.ino != plan.ino:
         raise Refused(Finding(Reason.CHANGED_SINCE_VERIFICATION, "while it was cleared: " + proofs.name_some(changes)))
     _expect_no_writer(opened)
-    busy = inspection.find_writers(found, [_leaf(run), run_tree.fence_name(plan.attempt)])
+    busy = findings.find_writers(found, [_leaf(run), run_tree.fence_name(plan.attempt)])
     if busy:
         raise Refused(busy[0])
     _expect_own_fence(opened, plan)
@@ -600,7 +614,7 @@ def _undo(attempt: ClearAttempt, run: Run, parent: int) -> None:
 
 def occupied(attempt: ClearAttempt) -> Finding:
     """Nothing is lost: the run is whole under the fence's name, and a person has to say which one is right."""
-    return inspection.conflict_of(attempt.pk)
+    return identity.conflict_of(attempt.pk)
 
 
 def tell_of_wait(attempt: ClearAttempt, finding: Finding) -> None:

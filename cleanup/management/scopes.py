@@ -12,8 +12,8 @@ from django.db import IntegrityError
 from cleanup.lab import typist
 from cleanup.management.base import FAILED, UsageError, now
 from cleanup.models import RetentionPolicy, Run, RunKind, StagingRoot
+from cleanup.rules.effective import effective_policy
 from cleanup.rules.fields import names_near
-from cleanup.rules.policy import effective_policy
 from cleanup.rules.quantities import AT_ONCE
 from cleanup.rules.sentences import describe
 from cleanup.storage.run_paths import is_folder_name

@@ -16,6 +16,7 @@ from cleanup.models.first_nights import RootNote
 from cleanup.models.roots import StagingRoot
 from cleanup.models.runs import Run
 from cleanup.rules.approval import approve_all, approved_of
+from cleanup.rules.effective import effective_policy, limits_of
 from cleanup.rules.policy import (
     MAX_BUDGET_MINUTES,
     MAX_RETAIN_HOURS,
@@ -29,11 +30,8 @@ from cleanup.rules.policy import (
     Scope,
     ScopedPolicy,
     Stage,
-    effective_policy,
-    limits_of,
-    stage_of_next,
-    values_besides,
 )
+from cleanup.rules.versions import stage_of_next, values_besides
 
 
 class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):

@@ -16,7 +16,8 @@ from cleanup.lab import first_nights, task_queues
 from cleanup.models import Forecast, RetentionPolicy, RootEvent, RootNote, Run, StagingRoot, Sweep, SweepKind
 from cleanup.models.aggregates import bytes_sum
 from cleanup.rules.announcements import Amount, told_until
-from cleanup.rules.policy import Mode, ScopedPolicy, Stage, effective_policy, limits_of
+from cleanup.rules.effective import effective_policy, limits_of
+from cleanup.rules.policy import Mode, ScopedPolicy, Stage
 from cleanup.rules.rehearsal import ready
 from cleanup.sweeps import breakers, policy_preview, rehearsal
 

@@ -33,7 +33,7 @@ from cleanup.models import (
 )
 from cleanup.models.aggregates import bytes_sum
 from cleanup.monitoring import watchdog
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import orphans
 

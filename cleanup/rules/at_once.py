@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
 
-from cleanup.rules.policy import Mode, Policy, Scope, ScopedPolicy, effective_policy
+from cleanup.rules.effective import effective_policy
+from cleanup.rules.policy import Mode, Policy, Scope, ScopedPolicy
 
 
 def goes_at_once(policy: Policy) -> bool:

@@ -8,7 +8,8 @@ when that happens later.
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from cleanup.rules.gates import BY_HOLD_FILE, BY_RECORD, QUIET_PERIOD, Facts, Finding
+from cleanup.rules.facts import Facts, Finding
+from cleanup.rules.gates import BY_HOLD_FILE, BY_RECORD, QUIET_PERIOD
 from cleanup.rules.policy import DEFAULT_REHEARSAL_NIGHTS
 from cleanup.rules.reasons import Reason
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from cleanup.models import AcceptedBytes, Run
-from cleanup.rules.gates import AcceptedFacts, Finding
+from cleanup.rules.facts import AcceptedFacts, Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import proofs
 from cleanup.storage.nas import client

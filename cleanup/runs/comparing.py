@@ -13,9 +13,9 @@ from cleanup.lab import opening
 from cleanup.lab.nas import Reader, twin_of
 from cleanup.lab.opening import OpenRun, Unreachable
 from cleanup.models import ByteCheck, Run
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.runs import accepted, inspection
+from cleanup.runs import accepted, findings, inspection
 from cleanup.runs.inspection import Look
 from cleanup.storage import hashing
 from cleanup.storage.nas import client
@@ -83,7 +83,7 @@ def look_at(run: Run, opened: OpenRun, reader: Reader, now: datetime) -> Look:
     if facts.proof is not None:
         against += [finding for finding in facts.proof.findings if finding.reason not in _SHOWN]
     if seen.scan is not None:
-        against += inspection.find_writers(seen.scan, [os.fsencode(run.leaf)])
+        against += findings.find_writers(seen.scan, [os.fsencode(run.leaf)])
     if against:
         raise NotComparable(against[0])
     if seen.scan is None or seen.listing is None:
@@ -140,7 +140,7 @@ def _answer(seen: Look, staged: Mapping[bytes, bytes], listing: client.Listing, 
     against = sorted(path for path in alike if listed and staged[path] != listed.get(path))
     missing, gone = 0, list[bytes]()
     if seen.listed:
-        missing, gone = inspection.missing_files(seen.listed, staged, seen.scan.desktop, named=NAMED)
+        missing, gone = findings.missing_files(seen.listed, staged, seen.scan.desktop, named=NAMED)
     manifest = next((each.reason for each in seen.facts.tree_findings if each.reason in _NO_MANIFEST), "")
     outcome = Outcome.AS_MANIFEST
     if differing:

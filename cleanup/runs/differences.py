@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from django.conf import settings
 
 from cleanup.models import Difference, Run
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.policy import ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.runs import proofs

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from cleanup.rules.policy import Mode, Policy, is_eligible
+from cleanup.rules.eligibility import is_eligible
+from cleanup.rules.policy import Mode, Policy
 from cleanup.storage.staging.ingest import parse_instant
 
 

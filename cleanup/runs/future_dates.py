@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
-from cleanup.rules.gates import FutureFiles
+from cleanup.rules.facts import FutureFiles
 from cleanup.storage.run_paths import show
 from cleanup.storage.staging import run_tree
 

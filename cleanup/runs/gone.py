@@ -14,10 +14,10 @@ from cleanup.lab import opening
 from cleanup.lab.opening import Unreachable
 from cleanup.ledger import entries
 from cleanup.models import LedgerKind, Orphan, Run, StagingRoot
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import discovery
+from cleanup.runs import fences
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def _refuse_if_there(run: Run) -> None:
             except Unreachable as error:
                 if error.finding.reason is not Reason.MISSING_DIRECTORY:
                     raise
-            fence = discovery.fence_of(run, root)
+            fence = fences.fence_of(run, root)
     except Unreachable as error:
         raise NotGone(error.finding) from None
     if fence is not None:

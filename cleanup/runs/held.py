@@ -7,7 +7,7 @@ discovery makes of it is another one than that which a person has held, and noth
 from django.db.models import Q, QuerySet
 
 from cleanup.models import Hold, HoldQuerySet, HoldSource, Likeness, Run, RunQuerySet
-from cleanup.rules.gates import Held
+from cleanup.rules.facts import Held
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 

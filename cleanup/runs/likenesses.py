@@ -18,11 +18,11 @@ from django.db.models import Q
 from cleanup.lab import opening
 from cleanup.ledger import entries
 from cleanup.models import Hold, HoldSource, LedgerKind, Likeness, Phase, Run
-from cleanup.rules.gates import Facts
+from cleanup.rules.facts import Facts
 from cleanup.rules.likeness import UNKNOWN, Traits, likeness
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import inspection
+from cleanup.runs import identity
 from cleanup.storage import linux
 
 logger = logging.getLogger(__name__)
@@ -203,8 +203,8 @@ def is_away(run: Run) -> bool:
         return False  # it is in its fence
     try:
         with opening.open_root(run.root) as root, opening.open_run(root, run.run_path) as opened:
-            seen = inspection.identity(linux.status(opened.run), None)
-            return not inspection.same_identity(run.identity, seen)
+            seen = identity.of(linux.status(opened.run), None)
+            return not identity.same(run.identity, seen)
     except (opening.Unreachable, OSError):
         return True
 

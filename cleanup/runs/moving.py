@@ -17,9 +17,9 @@ from cleanup.lab.nas import record_places
 from cleanup.lab.opening import OpenRun, Unreachable
 from cleanup.ledger import entries
 from cleanup.models import Hold, HoldSource, Instrument, LedgerKind, Orphan, Project, Run, StagingRoot
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, inspection, reregistration
+from cleanup.runs import fences, findings, identity, reregistration
 from cleanup.runs.reregistration import Action, Order, Outcome
 from cleanup.storage import errors, linux, run_paths
 from cleanup.storage.run_paths import RunPath
@@ -78,7 +78,7 @@ def guess(run: Run) -> Move | None:
     """Which folder was renamed, judged by a run that is missing and the one directory elsewhere that is its own."""
     elsewhere = Run.objects.staged().filter(root=run.root_id).exclude(pk=run.pk).order_by("pk")
     same_file = elsewhere.filter(identity__startswith=f"{run.identity.partition(':')[0]}:")
-    found = [other for other in same_file if inspection.same_identity(run.identity, other.identity)]
+    found = [other for other in same_file if identity.same(run.identity, other.identity)]
     return _between(run.run_path, found[0].run_path) if len(found) == 1 else None
 
 
@@ -99,7 +99,7 @@ def known_elsewhere(run: Run) -> Run | None:
         return None
     elsewhere = Run.objects.staged().with_root().filter(root=run.root_id).exclude(pk=run.pk).order_by("pk")
     same_file = elsewhere.filter(identity__startswith=f"{run.identity.partition(':')[0]}:")
-    found = [other for other in same_file if inspection.same_identity(run.identity, other.identity)]
+    found = [other for other in same_file if identity.same(run.identity, other.identity)]
     return found[0] if len(found) == 1 else None
 
 
@@ -136,7 +136,7 @@ def _expect_as_seen(known: Run, path: str, root: int) -> None:
             scanned = run_tree.scan(opened.run)
         except OSError as error:
             raise NotMoved(errors.way_blocked(error)) from None
-    if not inspection.same_identity(known.identity, inspection.identity(scanned, None)):
+    if not identity.same(known.identity, identity.of(scanned, None)):
         raise NotMoved(Finding(Reason.IDENTITY_MISMATCH, f"another directory than that of {known.run_path}"))
     # Logs and locks of the wizard may have come since; what is there no more is what matters.
     size = run_tree.count(scanned.entries).bytes
@@ -195,16 +195,16 @@ def _parsed(target: str) -> RunPath:
 
 def _expect_gone(run: Run, root: int) -> None:
     """The run must not lie at its old path, under its own name or in a fence; another directory may lie there."""
-    if (fence := discovery.fence_of(run, root)) is not None:
+    if (fence := fences.fence_of(run, root)) is not None:
         raise NotMoved(Finding(Reason.PATH_OCCUPIED, f"it lies beside its old path as {fence}"))
     try:
         with opening.open_run(root, run.run_path) as opened:
-            seen = inspection.identity(linux.status(opened.run), None)
+            seen = identity.of(linux.status(opened.run), None)
     except Unreachable as error:
         if error.finding.reason is not Reason.MISSING_DIRECTORY:
             raise NotMoved(error.finding) from None
         return
-    if inspection.same_identity(run.identity, seen):
+    if identity.same(run.identity, seen):
         raise NotMoved("It still lies at its old path.")
 
 
@@ -227,11 +227,11 @@ def _compare(run: Run, path: RunPath, opened: OpenRun) -> _Found:
     One that names the new path is the run's only in the run's own directory: short histories of two runs may be alike.
     """
     record, named = _read(opened, *record_places(run), path)
-    seen = inspection.identity(linux.status(opened.run), record)
+    seen = identity.of(linux.status(opened.run), record)
     objection = reregistration.objection_to(run, record, seen)
     if objection is not None:
         raise NotMoved(objection)
-    if named == path and not inspection.same_identity(run.identity, seen):
+    if named == path and not identity.same(run.identity, seen):
         raise NotMoved(Finding(Reason.INGEST_DISAGREES, f"its record does not name {run.run_path}"))
     return _Found(seen, named)
 
@@ -241,7 +241,7 @@ def _read(opened: OpenRun, *places: RunPath) -> tuple[Records, RunPath]:
     first: ingest.IngestError | None = None
     for place in places:
         try:
-            return inspection.read_records(opened, place), place
+            return findings.read_records(opened, place), place
         except ingest.IngestError as error:
             first = first or error
     assert first is not None  # noqa: S101
@@ -256,9 +256,9 @@ def _expect_duplicate(run: Run, other: Run, found: _Found, order: Order) -> None
         raise NotMoved("Another run is known at the new path, and a clear of it was tried.")
     if Hold.objects.in_force(order.now).filter(run=other, source=HoldSource.PERSON).exists():
         raise NotMoved(Finding(Reason.HELD, "the run that was found at the new path; release that hold first"))
-    if not inspection.same_identity(other.identity, found.identity):
+    if not identity.same(other.identity, found.identity):
         raise NotMoved(Finding(Reason.IDENTITY_MISMATCH, "another run is known at the new path"))
-    if other.events.exists() and not inspection.same_identity(run.identity, found.identity):
+    if other.events.exists() and not identity.same(run.identity, found.identity):
         raise NotMoved("Another run with a history of its own is known at the new path.")
 
 
@@ -310,7 +310,7 @@ def _take_path(run: Run, path: RunPath, found: _Found) -> None:
 
 
 def _described(run: Run, found: _Found) -> str:
-    same = inspection.same_identity(run.identity, found.identity)
+    same = identity.same(run.identity, found.identity)
     directory = "the same directory" if same else f"another directory: {run.identity} became {found.identity}"
     return f"{directory}; its record names {found.named}"
 

@@ -2,7 +2,7 @@
 
 from cleanup.lab.nas import Reader, twin_of
 from cleanup.models import Run
-from cleanup.rules.gates import OnlyHere
+from cleanup.rules.facts import OnlyHere
 from cleanup.storage.nas import client
 from cleanup.storage.run_paths import show
 from cleanup.storage.staging import beyond_bytes

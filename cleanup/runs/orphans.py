@@ -22,10 +22,10 @@ from django.db.models import BigIntegerField, QuerySet
 from cleanup.lab import alerts, opening
 from cleanup.lab.opening import Unreachable
 from cleanup.models import AlertKind, ClearAttempt, Orphan, OrphanKind, Run, SetAside, StagingRoot
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import discovery, proofs, shells
+from cleanup.runs import discovery, fences, proofs, shells
 from cleanup.storage import errors, run_paths
 from cleanup.storage.staging import run_tree, set_aside
 from cleanup.storage.staging.walk import Measure, Shape, Sight, measure, walk
@@ -246,9 +246,9 @@ class _Pass:
                 return [_Thing(path, OrphanKind.NO_RECORD, Reason.INGEST_UNREADABLE, _why_unreadable(run), sight, run)]
             return []
         if sight.shape is Shape.FENCE:
-            if (left := discovery.left_aside(self.root, self.descriptor, sight)) is not None:
+            if (left := fences.left_aside(self.root, self.descriptor, sight)) is not None:
                 return [_Thing(path, OrphanKind.SHELL, Reason.SHELL_LEFT, left.detail, sight, left.run)]
-            if not discovery.is_stray_fence(self.root, self.descriptor, sight):
+            if not fences.is_stray_fence(self.root, self.descriptor, sight):
                 return []
             return [_Thing(path, OrphanKind.LEFTOVER, Reason.STRAY_FENCE, "", sight)]
         if sight.shape is Shape.LEFTOVER:
@@ -314,7 +314,7 @@ class _Pass:
                 if error.finding.reason is not Reason.MISSING_DIRECTORY:
                     self.open_questions.add(_fit(run.run_path))
                     continue
-            if discovery.fence_of(run, self.descriptor) is None:
+            if fences.fence_of(run, self.descriptor) is None:
                 thing = _Thing(_fit(run.run_path), OrphanKind.MISSING, Reason.MISSING_DIRECTORY, "", None, run)
                 self.add(thing)
 

@@ -16,7 +16,7 @@ from django.conf import settings
 from cleanup.lab import two_places
 from cleanup.lab.nas import Reader, twin_of, with_way_out
 from cleanup.models import Difference, Proof, Run
-from cleanup.rules.gates import Finding, ProofFacts
+from cleanup.rules.facts import Finding, ProofFacts
 from cleanup.rules.policy import ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.storage import hashing, run_paths

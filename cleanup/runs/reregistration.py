@@ -21,10 +21,10 @@ from cleanup.lab.opening import OpenRun, Unreachable
 from cleanup.lab.roots import RegistrationError
 from cleanup.ledger import entries
 from cleanup.models import ClearAttempt, LedgerKind, Phase, Run, StagingRoot
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import inspection
+from cleanup.runs import findings, identity
 from cleanup.storage import errors, linux, run_paths
 from cleanup.storage.staging import ingest, run_tree
 from cleanup.storage.staging.records import Records
@@ -291,7 +291,7 @@ def unfit(run: Run) -> Finding | None:
 def _decide(run: Run, sight: _Sight, order: Order) -> Action:
     if sight.objection is not None:
         return Action.DECLARED_GONE if sight.another and order.replaced else Action.REFUSED
-    return Action.UNCHANGED if inspection.same_identity(run.identity, sight.identity) else Action.REREGISTERED
+    return Action.UNCHANGED if identity.same(run.identity, sight.identity) else Action.REREGISTERED
 
 
 def _look(run: Run, root: int) -> _Sight:
@@ -316,13 +316,13 @@ def _compare(run: Run, opened: OpenRun) -> _Sight:
     """Whether the record in an open directory is this run's: its history must continue the one that is known."""
     status = linux.status(opened.run)
     try:
-        record = inspection.read_records(opened, *record_places(run))
+        record = findings.read_records(opened, *record_places(run))
     except ingest.IngestError as error:
-        seen = inspection.identity(status, None)
+        seen = identity.of(status, None)
         # In its own directory an unreadable record is a damaged one, and no sign of another run.
-        another = not inspection.same_identity(run.identity, seen)
+        another = not identity.same(run.identity, seen)
         return _Sight(seen, Finding(Reason(error.reason), error.detail), another=another)
-    seen = inspection.identity(status, record)
+    seen = identity.of(status, record)
     objection = objection_to(run, record, seen)
     return _Sight(seen, objection, another=objection is not None)
 
@@ -336,7 +336,7 @@ def objection_to(run: Run, record: Records, seen: str) -> Finding | None:
         return _compare_origin(run, seen)
     known = list(run.events.order_by("position").values_list("digest", flat=True))
     if not known:
-        if inspection.same_identity(run.identity, seen):
+        if identity.same(run.identity, seen):
             return None
         return Finding(Reason.IDENTITY_MISMATCH, "no history of this run is known")
     written = [entry.digest for entry in record.main.history]
@@ -350,7 +350,7 @@ def objection_to(run: Run, record: Records, seen: str) -> Finding | None:
 def _compare_origin(run: Run, seen: str) -> Finding | None:
     """Whether a record without a history is this run's: it must have begun with the same `creation.json`."""
     ours, theirs = run.identity.rpartition(":")[2], seen.rpartition(":")[2]
-    if inspection.same_identity(run.identity, seen) or (ours == theirs and ours != "-"):
+    if identity.same(run.identity, seen) or (ours == theirs and ours != "-"):
         return None
     return Finding(Reason.IDENTITY_MISMATCH, "its creation.json is not the one that is known")
 

@@ -16,10 +16,11 @@ from django.db import transaction
 from django.db.models import OuterRef, Subquery
 
 from cleanup.models import ClearAttempt, Phase, RetentionPolicy, Run, RunQuerySet, Tone
-from cleanup.rules.gates import BY_HOLD_FILE, BY_RECORD, Decision, Gate, Verdict
+from cleanup.rules.decisions import Decision, Gate, Verdict
+from cleanup.rules.gates import BY_HOLD_FILE, BY_RECORD
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import inspection
+from cleanup.runs import stored_facts
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ def _judge_batch(runs: RunQuerySet, now: datetime) -> int:
     """Judge these runs and write that down; returns for how many it counts."""
     # The rows first: whatever changes after that raises their doubts, and what is read later is the newer.
     rows = list(runs.with_root())
-    inspection.look_up_failures(rows)
+    stored_facts.look_up_failures(rows)
     policies = RetentionPolicy.objects.scoped()
     attempts = latest_attempts(runs)
     alike: defaultdict[tuple[tuple[str, Any], ...], list[int]] = defaultdict(list)
@@ -130,7 +131,7 @@ def _judge_batch(runs: RunQuerySet, now: datetime) -> int:
         over = run.state == State.CLEARED or run.gone_at is not None
         active = attempt is not None and attempt.is_active
         try:
-            decision = None if over else inspection.stored_decision(run, policies, now, other_attempt=active)
+            decision = None if over else stored_facts.decision(run, policies, now, other_attempt=active)
             judgement = judge(run, attempt, decision)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             # Facts that no look of ours has written: one damaged row must not take the others' judgement with it.
@@ -158,7 +159,7 @@ def _columns(run: Run, attempt: ClearAttempt | None, judgement: Judgement, now: 
     }
     if run.stood_since is None or (run.tone, run.reason) != (columns["tone"], columns["reason"]):
         columns["stood_since"] = now
-    allocated = inspection.stored_allocated_bytes(run)
+    allocated = stored_facts.allocated_bytes(run)
     return columns if allocated == run.allocated_bytes else {**columns, "allocated_bytes": allocated}
 
 
@@ -206,7 +207,7 @@ def _judge_staged(decision: Decision) -> Judgement:
 
 def accepted_since(attempt: ClearAttempt, run: Run) -> bool:
     """Whether an admin has accepted a run's bytes since an attempt found that they are not the manifest's."""
-    accepted = inspection.stored_facts(run).accepted
+    accepted = stored_facts.facts_of(run).accepted
     return accepted is not None and accepted.holds and accepted.at >= attempt.phase_at
 
 

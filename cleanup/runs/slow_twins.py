@@ -8,7 +8,7 @@ from django.db.models import F
 
 from cleanup.lab.nas import NotAsked, Reader, Readers
 from cleanup.models import ClearAttempt, Run
-from cleanup.rules.gates import Facts
+from cleanup.rules.facts import Facts
 from cleanup.rules.reasons import Reason
 from cleanup.rules.slowness import pause_after
 from cleanup.storage.nas import client

@@ -21,7 +21,7 @@ from cleanup.lab import opening, task_queues
 from cleanup.lab.opening import Unreachable
 from cleanup.ledger import entries
 from cleanup.models import AcceptedBytes, ByteCheck, LedgerKind, Run
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.runs import accepted, comparing, differences

@@ -3,7 +3,7 @@
 import errno
 import os
 
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 
 

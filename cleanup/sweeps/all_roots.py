@@ -23,7 +23,8 @@ from cleanup.models import (
     SweepKind,
 )
 from cleanup.rules.anomalies import Clock
-from cleanup.rules.policy import Beyond, effective_policy, sources_as_json
+from cleanup.rules.effective import effective_policy, sources_as_json
+from cleanup.rules.policy import Beyond
 from cleanup.rules.reasons import Reason
 from cleanup.sweeps import record
 from cleanup.sweeps.one_root import Pass, Problem, Swept, Wish

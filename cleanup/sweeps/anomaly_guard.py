@@ -12,18 +12,11 @@ from datetime import datetime, timedelta
 
 from cleanup.models import RetentionPolicy, Run, StagingRoot, Sweep
 from cleanup.rules.anomalies import RECENT_SWEEPS, Clock, Planned, Sight, abnormal
-from cleanup.rules.policy import (
-    ROOT_FIELDS,
-    Mode,
-    Policy,
-    ScopedPolicy,
-    Stage,
-    due_at,
-    effective_policy,
-    limits_of,
-    loosens,
-)
+from cleanup.rules.effective import effective_policy, limits_of
+from cleanup.rules.eligibility import due_at
+from cleanup.rules.policy import ROOT_FIELDS, Mode, Policy, ScopedPolicy, Stage
 from cleanup.rules.pressure import Candidate
+from cleanup.rules.versions import loosens
 from cleanup.sweeps import breakers, record
 from cleanup.sweeps.day import Foretold, Recently
 

@@ -15,7 +15,7 @@ from cleanup.lab import typist
 from cleanup.lab.clocks import read_clock as read_clock
 from cleanup.models import StagingRoot, Sweep, SweepBreaker, SweepKind
 from cleanup.rules.anomalies import Kind, Sight, allows
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.shown import Shown, ShownRun, say_shown
 from cleanup.sweeps import outlook

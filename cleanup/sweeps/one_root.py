@@ -27,9 +27,12 @@ from cleanup.models import (
     SweepKind,
 )
 from cleanup.rules.anomalies import Clock, Kind, Sight, too_many_failures
+from cleanup.rules.decisions import Decision, Gate, Verdict
+from cleanup.rules.effective import effective_policy, limits_of, sources_as_json
+from cleanup.rules.facts import Facts, Finding
 from cleanup.rules.freed import Freed
-from cleanup.rules.gates import Decision, Facts, Finding, Gate, Verdict, evaluate
-from cleanup.rules.policy import Policy, ScopedPolicy, effective_policy, limits_of, sources_as_json
+from cleanup.rules.gates import evaluate
+from cleanup.rules.policy import Policy, ScopedPolicy
 from cleanup.rules.pressure import (
     Budget,
     Candidate,
@@ -46,7 +49,7 @@ from cleanup.rules.quantities import say_count
 from cleanup.rules.reasons import Reason
 from cleanup.rules.shown import Shown
 from cleanup.rules.states import State
-from cleanup.runs import inspection, slow_twins
+from cleanup.runs import slow_twins, stored_facts
 from cleanup.storage.staging import run_tree
 from cleanup.sweeps import breakers, outlook, record, rehearsal
 from cleanup.sweeps.anomaly_guard import Minder
@@ -288,7 +291,7 @@ class Pass:
             self.rehearsing |= {run.pk} if policy.rehearsing else set()
             policy = policy.in_earnest()
         self.decided_by[run.pk] = sources_as_json(policy.unasked)
-        facts = inspection.stored_facts(run, other_attempt=busy, hindrances=self.hindrances, breaker=self.stopped)
+        facts = stored_facts.facts_of(run, other_attempt=busy, hindrances=self.hindrances, breaker=self.stopped)
         decision = evaluate(facts, policy, self.now)
         if decision.gate(Gate.STATE).verdict is Verdict.WAIT:
             self._note(run, skip(run, Finding(Reason.NOT_SYNC_VERIFIED), decision), listed=False)

@@ -10,8 +10,10 @@ from django.db.models import Count
 from cleanup.clears.freed import Lately
 from cleanup.models import ClearAttempt, DiskUsage, RetentionPolicy, Run, StagingRoot, Sweep
 from cleanup.models.aggregates import bytes_sum
-from cleanup.rules.gates import Facts, evaluate
-from cleanup.rules.policy import Limits, Mode, Policy, ProofLevel, effective_policy, limits_of
+from cleanup.rules.effective import effective_policy, limits_of
+from cleanup.rules.facts import Facts
+from cleanup.rules.gates import evaluate
+from cleanup.rules.policy import Limits, Mode, Policy, ProofLevel
 from cleanup.rules.pressure import (
     Candidate,
     Fill,
@@ -27,7 +29,7 @@ from cleanup.rules.pressure import (
 from cleanup.rules.reasons import Reason
 from cleanup.rules.shown import Shown, ShownRun, shown_run
 from cleanup.rules.slowness import comes_last
-from cleanup.runs import inspection
+from cleanup.runs import stored_facts
 from cleanup.sweeps import record
 
 
@@ -41,7 +43,7 @@ def would_take(root: StagingRoot, now: datetime) -> Shown:
     for run in Run.objects.staged().verified().with_root().filter(root=root).exclude(pk__in=active):
         policy = effective_policy(policies, run.scope)
         found[run.pk] = run, policy
-        candidates += candidates_for(run, inspection.stored_facts(run), policy, now, limited=bool(limits.rehearsing))
+        candidates += candidates_for(run, stored_facts.facts_of(run), policy, now, limited=bool(limits.rehearsing))
     before = record.latest(root)
     plan = _plan(in_order(candidates, after=cursor_of(before)), root, limits, before, now)
     return Shown({one.key: shown(*found[one.key], one, limits) for one in plan})

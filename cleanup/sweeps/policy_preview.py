@@ -18,11 +18,12 @@ from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot, SweepBr
 from cleanup.models.aggregates import bytes_sum
 from cleanup.models.policies import draft_version
 from cleanup.rules.at_once import becomes_so
-from cleanup.rules.gates import Facts
-from cleanup.rules.policy import Limits, Mode, Policy, Scope, ScopedPolicy, Stage, effective_policy, limits_of
+from cleanup.rules.effective import effective_policy, limits_of
+from cleanup.rules.facts import Facts
+from cleanup.rules.policy import Limits, Mode, Policy, Scope, ScopedPolicy, Stage
 from cleanup.rules.pressure import Candidate, Fill, Picker, budget_of, in_order
 from cleanup.rules.rehearsal import nights_wanted
-from cleanup.runs import inspection
+from cleanup.runs import stored_facts
 from cleanup.sweeps import breakers, record
 from cleanup.sweeps import outlook as outlook_of
 from cleanup.sweeps.anomaly_guard import Minder
@@ -252,7 +253,7 @@ def _stock(root: StagingRoot, scope: Scope, policies: Sequence[list[ScopedPolicy
         run.root = root
     return _Stock(
         root=root,
-        runs=[(run, inspection.stored_facts(run)) for run in runs],
+        runs=[(run, stored_facts.facts_of(run)) for run in runs],
         fill=Fill(
             staged_bytes=staged["bytes"] or 0,
             staged_runs=staged["runs"],

@@ -32,7 +32,7 @@ from cleanup.models import (
     StagingRoot,
     Tone,
 )
-from cleanup.rules.gates import Finding, ProofFacts
+from cleanup.rules.facts import Finding, ProofFacts
 from cleanup.rules.policy import ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, holds, inspection, proofs, run_status

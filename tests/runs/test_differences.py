@@ -17,7 +17,7 @@ from django.test import Client
 from cleanup.clears import protocol
 from cleanup.clears.run_action import RunAction
 from cleanup.models import Difference, Proof, Run
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import differences, discovery, proofs
 from cleanup.storage import hashing

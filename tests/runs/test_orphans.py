@@ -15,7 +15,7 @@ from cleanup.lab import opening, roots
 from cleanup.lab.opening import Unreachable
 from cleanup.models import Alert, ClearAttempt, LedgerEntry, Orphan, Phase, Run, StagingRoot
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, holds, orphans
+from cleanup.runs import discovery, holds, orphans, rows
 from cleanup.runs.gone import NotGone, mark_gone
 from cleanup.runs.orphans import GRACE, MAX_AGE, Inspected, adopt, inspect, listed, look_again
 from cleanup.storage.staging.hold_file import HoldFile
@@ -130,7 +130,7 @@ def test_a_directory_that_the_database_does_not_know(
         raise RuntimeError
 
     with monkeypatch.context() as patched:
-        patched.setattr(discovery, "_run_for", fail)
+        patched.setattr(rows, "row_for", fail)
         both(root, now)
         assert kinds() == {}
         both(root, now + SECOND)

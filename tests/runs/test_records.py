@@ -20,10 +20,10 @@ from cleanup.clears import nas_history, protocol, recovery
 from cleanup.lab import opening
 from cleanup.models import Alert, IngestEvent, Orphan, RecordSight, RetentionPolicy, Run
 from cleanup.monitoring import watchdog
-from cleanup.rules.gates import Decision, Gate
+from cleanup.rules.decisions import Decision, Gate
 from cleanup.rules.policy import ProofLevel
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, inspection, orphans, reregistration
+from cleanup.runs import discovery, inspection, orphans, reregistration, stored_facts
 from cleanup.web.runs import timeline
 from tests.tools.lab import (
     METADATA,
@@ -50,7 +50,7 @@ def discover(root: Any, now: datetime) -> discovery.Discovered:
 
 def stored(run: Run, now: datetime) -> Decision:
     """What a page says of a run."""
-    return inspection.stored_decision(run, RetentionPolicy.objects.scoped(), now)
+    return stored_facts.decision(run, RetentionPolicy.objects.scoped(), now)
 
 
 def only_run() -> Run:
@@ -592,9 +592,9 @@ def test_facts_that_were_stored_before_still_thaw(lab: Lab, root: Any, now: date
     run = only_run()
     for name in ("kept_from", "unverified", "kept_local"):
         del run.facts[name]
-    facts = inspection.thaw(run.facts)
+    facts = stored_facts.thaw(run.facts)
     assert (facts.kept_from, facts.unverified, facts.kept_local) == (None, "", "")
-    assert inspection.thaw(inspection.freeze(replace(facts, kept_from=now))).kept_from == now
+    assert stored_facts.thaw(stored_facts.freeze(replace(facts, kept_from=now))).kept_from == now
 
 
 class TestOtherLayouts:

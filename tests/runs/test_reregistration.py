@@ -26,7 +26,7 @@ from cleanup.lab import opening, roots
 from cleanup.lab.roots import RegistrationError
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Phase, Run, StagingRoot
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, inspection, reregistration, run_status
+from cleanup.runs import discovery, reregistration, run_status, stored_facts
 from cleanup.runs.reregistration import Action, Moved, Order, Outcome
 from cleanup.storage.staging import run_tree
 from cleanup.sweeps import all_roots
@@ -135,7 +135,7 @@ def test_what_was_seen_of_the_other_directory_is_forgotten(scene: Scene, order: 
     scene.run.refresh_from_db()
     assert (scene.run.problem, scene.run.facts, scene.run.failures) == ("", {}, 0)
     assert (scene.run.files, scene.run.bytes) == census(scene.path)
-    decision = inspection.stored_decision(scene.run, [], scene.now)
+    decision = stored_facts.decision(scene.run, [], scene.now)
     assert Reason.NOT_LOOKED_AT in [gate.reason for gate in decision.refusals(operator=True)]
 
 

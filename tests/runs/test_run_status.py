@@ -13,7 +13,7 @@ from cleanup.models import ClearAttempt, Hold, Phase, Requester, RetentionPolicy
 from cleanup.rules.gates import MAX_FAILURES
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import discovery, gone, holds, inspection, reregistration, run_status
+from cleanup.runs import discovery, gone, holds, reregistration, run_status, stored_facts
 from cleanup.web.runs.status_text import stand
 from tests.tools.lab import RUN_PATH, touch
 
@@ -275,16 +275,16 @@ def test_a_run_that_is_registered_again(found, columns, lab, root, now):
 
 @pytest.mark.both_engines
 def test_a_doubt_that_is_raised_during_a_judgement_is_not_lost(found, columns, now, monkeypatch):
-    decide = inspection.stored_decision
+    decide = stored_facts.decision
 
     def meanwhile(run, *args, **kwargs):
         decision = decide(run, *args, **kwargs)
         holds.hold(found, owner="ada", reason="a figure", until=now + timedelta(days=2), now=now)
-        monkeypatch.setattr(inspection, "stored_decision", decide)
+        monkeypatch.setattr(stored_facts, "decision", decide)
         return decision
 
     Run.objects.doubt()
-    monkeypatch.setattr(inspection, "stored_decision", meanwhile)
+    monkeypatch.setattr(stored_facts, "decision", meanwhile)
     run_status.judge_stale(now, limit=1)
     assert Run.objects.get().tone == Tone.GO
     assert run_status.unjudged() == 1
@@ -293,16 +293,16 @@ def test_a_doubt_that_is_raised_during_a_judgement_is_not_lost(found, columns, n
 
 
 def test_a_judgement_that_knew_less_does_not_count(found, columns, now, monkeypatch):
-    decide = inspection.stored_decision
+    decide = stored_facts.decision
 
     def meanwhile(run, *args, **kwargs):
         decision = decide(run, *args, **kwargs)
-        monkeypatch.setattr(inspection, "stored_decision", decide)
+        monkeypatch.setattr(stored_facts, "decision", decide)
         holds.hold(found, owner="ada", reason="a figure", until=now + timedelta(days=2), now=now)
         run_status.judge_stale(now)
         return decision
 
-    monkeypatch.setattr(inspection, "stored_decision", meanwhile)
+    monkeypatch.setattr(stored_facts, "decision", meanwhile)
     assert run_status.judge_runs([found.pk], now) == 0
     assert columns() == (Tone.WAIT, Reason.HELD)
 

@@ -14,10 +14,11 @@ from cleanup.clears import protocol
 from cleanup.lab import opening
 from cleanup.lab.nas import NOT_ASKED, OneReader, Reader
 from cleanup.models import ClearAttempt, NasBreaker, Phase, Requester, RetentionPolicy, Run, Tone
-from cleanup.rules.gates import Finding, Gate, Verdict
+from cleanup.rules.decisions import Gate, Verdict
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.slowness import FIRST_PAUSE
-from cleanup.runs import discovery, inspection, run_status
+from cleanup.runs import discovery, run_status, stored_facts
 from cleanup.storage.nas import client
 from cleanup.storage.run_paths import Problem, parse_run_path
 from cleanup.sweeps.all_roots import Swept, clear, sweep
@@ -160,7 +161,7 @@ def test_what_the_schedule_waits_for_is_a_gate_with_its_instant(runs: list[str])
     run, now = run_at(SLOW), timezone.now()
     run = refused(run, Reason.NAS_SLOW, "silent for 60 s, while the NAS itself answered", now)
     for at, verdict in ((now, Verdict.WAIT), (now + FIRST_PAUSE, Verdict.PASS)):
-        decision = inspection.stored_decision(run, RetentionPolicy.objects.scoped(), at)
+        decision = stored_facts.decision(run, RetentionPolicy.objects.scoped(), at)
         gate = decision.gate(Gate.ATTEMPTS)
         assert gate.verdict is verdict
         assert gate.opens_at == (run.nas_retry_at if verdict is Verdict.WAIT else None)

@@ -380,12 +380,12 @@ def test_the_run_says_which_version_decides(
     now: datetime,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from cleanup.rules.gates import Gate, Verdict
-    from cleanup.runs import inspection
+    from cleanup.rules.decisions import Gate, Verdict
+    from cleanup.runs import stored_facts
 
     write(retain_hours=120)
     run = Run.objects.with_root().get(run_path=first[6])
-    gate = inspection.stored_decision(run, RetentionPolicy.objects.scoped(), now).gate(Gate.RETENTION)
+    gate = stored_facts.decision(run, RetentionPolicy.objects.scoped(), now).gate(Gate.RETENTION)
     assert (gate.verdict, gate.reason) == (Verdict.WAIT, Reason.REHEARSAL)
     assert gate.detail == "policy version 3; until it is promoted version 2 decides: kept 168 h"
     assert gate.opens_at == run.verified_at + timedelta(hours=WEEK)

@@ -161,7 +161,7 @@ def test_a_look_of_half_an_hour_ago_still_counts(people, instrument, now):
 
 def test_where_this_host_cannot_clear_nobody_touches(people, instrument, monkeypatch):
     from cleanup.lab import readiness
-    from cleanup.rules.gates import Finding
+    from cleanup.rules.facts import Finding
     from cleanup.rules.reasons import Reason
 
     monkeypatch.setattr(readiness, "hindrances", lambda: (Finding(Reason.DATABASE_NOT_DURABLE, "fsync is off"),))

@@ -223,7 +223,7 @@ def test_on_a_root_in_trouble_nothing_is_offered(people, runs, root):
 
 
 def test_on_a_host_that_cannot_clear_nothing_is_offered(people, runs, monkeypatch):
-    from cleanup.rules.gates import Finding
+    from cleanup.rules.facts import Finding
 
     found = (Finding(Reason.DATABASE_NOT_DURABLE, "synchronous is 1"),)
     monkeypatch.setattr("cleanup.lab.readiness.hindrances", lambda: found)

@@ -30,7 +30,7 @@ from cleanup.models import (
 )
 from cleanup.models.aggregates import bytes_sum
 from cleanup.monitoring import forecasts, watchdog
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.liveness import AHEAD
 from cleanup.rules.states import State
 from cleanup.runs import run_status

@@ -19,7 +19,8 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from cleanup.lab import permissions
 from cleanup.models import RetentionPolicy, StagingRoot
-from cleanup.rules.policy import Scope, Stage, effective_policy
+from cleanup.rules.effective import effective_policy
+from cleanup.rules.policy import Scope, Stage
 from cleanup.rules.sentences import describe, name_scope
 from cleanup.sweeps import policy_preview
 from cleanup.sweeps.policy_preview import Preview

@@ -8,7 +8,7 @@ from django import forms
 from django.forms.boundfield import BoundField
 
 from cleanup.models import Project, RetentionPolicy, RunKind
-from cleanup.rules.explanations import LABELS
+from cleanup.rules.effective import decided_by, effective_policy, limits_of
 from cleanup.rules.fields import READERS, names_near
 from cleanup.rules.policy import (
     DEFAULT_REHEARSAL_NIGHTS,
@@ -21,12 +21,9 @@ from cleanup.rules.policy import (
     Scope,
     ScopedPolicy,
     Stage,
-    decided_by,
-    effective_policy,
-    limits_of,
 )
 from cleanup.rules.quantities import AT_ONCE
-from cleanup.rules.sentences import say_field, say_typed
+from cleanup.rules.sentences import LABELS, say_field, say_typed
 from cleanup.text.values import visible
 
 

@@ -22,11 +22,11 @@ from cleanup.models import (
     Tone,
 )
 from cleanup.models.aggregates import bytes_sum
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.liveness import AHEAD
 from cleanup.rules.policy import ScopedPolicy
 from cleanup.rules.states import State
-from cleanup.runs import inspection, run_status
+from cleanup.runs import run_status, stored_facts
 from cleanup.sweeps import breakers as sweep_breakers
 from cleanup.text.values import visible
 from cleanup.web.paging import or_nothing
@@ -105,7 +105,7 @@ def rows_of(
     policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
     attempts = run_status.latest_attempts(runs)
     found = {run.pk: run for run in runs.with_root()}
-    inspection.look_up_failures(found.values())
+    stored_facts.look_up_failures(found.values())
     rows = (_row(found[key], attempts.get(key), policies, hindrances, breakers, now) for key in keys if key in found)
     return [_for(row, user, picked, now) for row in rows]
 

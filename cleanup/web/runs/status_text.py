@@ -7,11 +7,13 @@ from datetime import datetime, timedelta
 
 from cleanup.clears.second_look import REOPENING
 from cleanup.models import ClearAttempt, Phase, Run, Tone
-from cleanup.rules.gates import BY_RECORD, BY_THE_RECORD, Decision, Finding, Gate, GateResult, Verdict
+from cleanup.rules.decisions import Decision, Gate, GateResult, Verdict
+from cleanup.rules.facts import Finding
+from cleanup.rules.gates import BY_RECORD, BY_THE_RECORD
 from cleanup.rules.policy import Mode, ScopedPolicy
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import inspection, run_status
+from cleanup.runs import identity, run_status, stored_facts
 from cleanup.runs.run_status import Judgement, Source
 from cleanup.text.values import advice, ago, count, duration, files, in_units, instant, sentence
 
@@ -66,9 +68,7 @@ def stand(
     decision = (
         None
         if over
-        else inspection.stored_decision(
-            run, policies, now, other_attempt=active, hindrances=hindrances, breaker=breaker
-        )
+        else stored_facts.decision(run, policies, now, other_attempt=active, hindrances=hindrances, breaker=breaker)
     )
     judgement = run_status.judge(run, attempt, decision)
     if run.gone_at:
@@ -77,7 +77,7 @@ def stand(
         ), None
     if decision is None:
         return _cleared(run, attempt, judgement, now), None
-    if conflict := inspection.standing_conflict(run):
+    if conflict := identity.standing_conflict(run):
         return _in_conflict(conflict), decision
     if attempt is not None and judgement.source is Source.CLEARING:
         return _clearing(attempt), decision

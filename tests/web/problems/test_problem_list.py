@@ -26,7 +26,7 @@ from cleanup.models import (
     Tone,
 )
 from cleanup.monitoring import problems, watchdog
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, holds, orphans
 from cleanup.runs.orphans import GRACE

@@ -1,0 +1,107 @@
+"""A new version of a policy beside the one before it: does it loosen anything, and where does it begin?"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cleanup.rules.policy import (
+    DEFAULT_RETAIN_HOURS,
+    ROOT_FIELDS,
+    RUN_FIELDS,
+    TAKING_FIELDS,
+    Beyond,
+    Mode,
+    ProofLevel,
+    Scope,
+    ScopedPolicy,
+    Stage,
+)
+
+# What holds where no version says anything.
+_DEFAULTS: dict[str, Any] = {
+    "mode": Mode.MANUAL,
+    "retain_hours": DEFAULT_RETAIN_HOURS,
+    "proof": ProofLevel.CHECKSUM,
+    "only_here": Beyond.TELL,
+}
+
+
+def stage_of_next(
+    before: ScopedPolicy | None,
+    after: ScopedPolicy,
+    *,
+    rehearse: bool | None,
+    approved: Sequence[ScopedPolicy] = (),
+    wider: Mapping[str, Sequence[Any]] | None = None,
+) -> Stage:
+    """The stage at which a new version of a scope begins, given the one before it.
+
+    `rehearse` is what its author asked for, None: as before, and of old: yes. What can only take less than what goes
+    already needs no new rehearsal. Where the one before is rehearsed itself, that is what the last approved version and
+    all since would take: these are `approved`, none if nothing is. `wider` are the values that a field may have where
+    the scope leaves it unset (`values_besides`).
+    """
+    if rehearse is None:
+        rehearse = before is None or before.stage is not Stage.OFF
+    if not rehearse:
+        return Stage.OFF
+    known: Sequence[ScopedPolicy] = [before or ScopedPolicy(scope=after.scope, version=0, stage=Stage.PROMOTED)]
+    if known[0].stage is Stage.REHEARSING and approved:
+        known = approved
+    elif known[0].stage is not Stage.PROMOTED:
+        return Stage.REHEARSING
+    return Stage.REHEARSING if any(loosens(each, after, wider) for each in known) else Stage.PROMOTED
+
+
+def loosens(before: ScopedPolicy, after: ScopedPolicy, wider: Mapping[str, Sequence[Any]] | None = None) -> bool:
+    """Whether the later version may take a run that the earlier one would not: in doubt, yes.
+
+    `wider` as in `stage_of_next`; without it a field that is left unset may be anything.
+    """
+    # That it is manual settles nothing: a narrower scope that is scheduled may take its hours from here.
+    changed = [name for name in TAKING_FIELDS if getattr(before, name) != getattr(after, name)]
+    return any(
+        not _is_stricter(name, one, other)
+        for name in changed
+        for one in _possible(name, before, wider)
+        for other in _possible(name, after, wider)
+        if one != other
+    )
+
+
+def _possible(name: str, policy: ScopedPolicy, wider: Mapping[str, Sequence[Any]] | None) -> Sequence[Any]:
+    value = getattr(policy, name)
+    return (value,) if value is not None or wider is None else wider.get(name, (None,))
+
+
+def values_besides(policies: Iterable[ScopedPolicy], scope: Scope) -> dict[str, tuple[Any, ...]]:
+    """The values that each field of a run in a scope may have by the wider ones, those not yet approved among them."""
+    besides = [policy for policy in policies if policy.scope.rank < scope.rank and policy.scope.meets(scope)]
+    found: dict[str, tuple[Any, ...]] = {}
+    for name in (name for name in RUN_FIELDS if name in TAKING_FIELDS):
+        values, certain = set(), False
+        for policy in besides:
+            versions = {version for layers in policy.approvals for version in layers.versions}
+            values |= {getattr(version, name) for version in versions} - {None}
+            certain = certain or (
+                policy.scope.contains(scope)
+                and not any(layers.absent for layers in policy.approvals)
+                and all(getattr(version, name) is not None for version in versions)
+            )
+        found[name] = tuple(values if certain else values | {_DEFAULTS.get(name)})
+    return found
+
+
+def _is_stricter(name: str, before: Any, after: Any) -> bool:  # noqa: ANN401
+    """Whether a field's later value can only keep more. Unset is unknown, but for a limit: there it is none at all."""
+    if name == "mode":
+        return bool(after is Mode.MANUAL)
+    if name == "only_here":
+        return bool(after is Beyond.BLOCK)
+    if name in ROOT_FIELDS and after is None:
+        return True
+    if before is None or after is None:
+        return False
+    if name == "proof":
+        return bool(after.strength >= before.strength)
+    smaller_keeps_more = name in ("free_start_bytes", "free_stop_bytes")
+    return bool(after <= before if smaller_keeps_more else after >= before)
