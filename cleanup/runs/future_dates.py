@@ -53,3 +53,8 @@ def _digest(files: list[run_tree.Entry]) -> str:
 def instant(nanoseconds: int) -> datetime:
     """A file time as an instant. Forged ones stay far ahead, but where every zone can show them."""
     return _EPOCH + min(timedelta(microseconds=max(nanoseconds, 0) // 1000), _LATEST - _EPOCH)
+
+
+def instant_if_known(nanoseconds: int | None) -> datetime | None:
+    """The same of a time that may be unknown."""
+    return None if nanoseconds is None else instant(nanoseconds)

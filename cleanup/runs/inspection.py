@@ -22,7 +22,7 @@ from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.runs import accepted as accepting
 from cleanup.runs import differences, findings, first_sights, identity, proofs, returned, shown_facts, stored_facts
-from cleanup.runs.future_dates import future_files
+from cleanup.runs.future_dates import future_files, instant_if_known
 from cleanup.runs.only_here import only_here
 from cleanup.runs.proofs import NAMES_SHOWN
 from cleanup.storage import linux
@@ -97,7 +97,7 @@ def quick_look(
         files=counted.files,
         bytes=counted.bytes,
         allocated_bytes=counted.allocated,
-        newest_data_at=shown_facts.instant_of(max((entry.mtime_ns for entry in data_files), default=None)),
+        newest_data_at=instant_if_known(max((entry.mtime_ns for entry in data_files), default=None)),
         newer_files=tuple(show(entry.path) for entry in newer[:NAMES_SHOWN]),
         newer_count=len(newer),
         future=future,

@@ -2,12 +2,11 @@
 
 import heapq
 from collections.abc import Sequence
-from datetime import datetime
 
 from cleanup.rules.facts import LargeFile, TwinFacts
 from cleanup.rules.reasons import Reason
 from cleanup.runs import proofs
-from cleanup.runs.future_dates import instant
+from cleanup.runs.future_dates import instant_if_known
 from cleanup.storage import desktop_files
 from cleanup.storage.nas import client
 from cleanup.storage.run_paths import show
@@ -32,7 +31,7 @@ def largest(files: Sequence[run_tree.Entry], listing: client.Listing | None) -> 
             LargeFile(
                 path=_cut(show(entry.path)),
                 bytes=entry.size,
-                modified_at=instant_of(entry.mtime_ns),
+                modified_at=instant_if_known(entry.mtime_ns),
                 nas_bytes=twin.size if twin is not None else None,
             )
         )
@@ -55,12 +54,8 @@ def describe_twin(staged: int, compared: proofs.Compared) -> TwinFacts | None:
     return TwinFacts(
         files=len(twins),
         bytes=sum(twin.size for twin in twins),
-        newest_at=instant_of(max((twin.mtime_ns for twin in twins), default=None)),
+        newest_at=instant_if_known(max((twin.mtime_ns for twin in twins), default=None)),
         missing=compared.missing,
         other_size=compared.other_size,
         more=len(twins) - (staged - compared.missing),
     )
-
-
-def instant_of(nanoseconds: int | None) -> datetime | None:
-    return None if nanoseconds is None else instant(nanoseconds)

@@ -29,7 +29,7 @@ from cleanup.monitoring import problems, watchdog
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, holds, orphans
-from cleanup.runs.orphans import GRACE
+from cleanup.runs.orphan_rows import GRACE
 from tests.tools.lab import METADATA, date_everything, snapshot
 from tests.tools.pages import BROKEN, SAFE
 
