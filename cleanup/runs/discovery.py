@@ -130,7 +130,7 @@ def _discover(descriptor: int, readers: Readers, result: Discovered, now: dateti
     ):
         if run.run_path not in present:
             _look_at_missing(run, descriptor, readers, result, now)
-    # What somebody else called cleared and left here: once it is gone, the row has nothing to complain of.
+    # What another program called cleared and left here: once it is gone, the row has nothing to complain of.
     left = Run.objects.filter(root=result.root, state=State.CLEARED, problem=Reason.ALREADY_CLEARED)
     for run in left:
         try:
@@ -181,8 +181,8 @@ def _look_at(descriptor: int, path: RunPath, readers: Readers, result: Discovere
             if run is None:
                 result.unchanged += 1
                 return
-            twin, known = slow_twins.Listing(run, readers, now, at_once=result.at_once), differences.ALWAYS
-            look = inspection.quick_look(run, opened, twin.reader, now, recent=True, seen=seen, for_granted=known)
+            twin, granted = slow_twins.Listing(run, readers, now, at_once=result.at_once), differences.ALWAYS
+            look = inspection.quick_look(run, opened, twin.reader, now, recent=True, seen=seen, for_granted=granted)
             twin.learn(look.facts)
             _note_markers(look, result)
             facts = look.facts
@@ -194,17 +194,25 @@ def _look_at(descriptor: int, path: RunPath, readers: Readers, result: Discovere
                 run = Run.objects.with_root().get(pk=run.pk)
                 facts = inspection.counted_anew(run, facts)
     except opening.Unreachable as error:
-        found = Run.objects.staged().with_root().filter(root=result.root, run_path=str(path)).first()
-        if found is None or found.active_attempt:
-            if _lies_at(descriptor, path):
-                result.problems.append((str(path), error.finding.reason, error.finding.detail))
-            else:
-                result.unchanged += 1  # a clear took it away while we looked
+        known = _known_at_unreachable(descriptor, path, result, error.finding)
+        if known is None:
             return
-        run, change = found, "unchanged"
+        run, change = known, "unchanged"
         facts = stored_facts.unreachable_facts(run, error.finding, now)
     changed = rows.store(run, facts, now)
     _tally(result, run, facts, change if change != "unchanged" or not changed else "updated")
+
+
+def _known_at_unreachable(descriptor: int, path: RunPath, result: Discovered, finding: Finding) -> Run | None:
+    """The run that is known at a path that cannot be opened; None, with what is told of it, where there is none."""
+    known = Run.objects.staged().with_root().filter(root=result.root, run_path=str(path)).first()
+    if known is not None and not known.active_attempt:
+        return known
+    if _lies_at(descriptor, path):
+        result.problems.append((str(path), finding.reason, finding.detail))
+    else:
+        result.unchanged += 1  # a clear took it away while we looked
+    return None
 
 
 def _read_record(root: StagingRoot, path: RunPath, opened: opening.OpenRun) -> Records | None:

@@ -77,44 +77,85 @@ def quick_look(
     """
     known_record, scanned = seen or (None, run_tree.scan(opened.run))
     record, ingest_findings = findings.compare_record(run, opened, known_record)
+    look = _look_at_disk(run, opened, scanned, record, ingest_findings, now)
+    if look.facts.recorded_state is not State.SYNC_VERIFIED:
+        return replace(look, facts=replace(look.facts, largest=shown_facts.largest(scanned.data_files, None)))
+    listed, by_signature, tree_findings = findings.compare_manifest(opened, scanned, record, now)
+    look = replace(look, facts=replace(look.facts, tree_findings=tree_findings))
+    look = replace(look, listed=listed, by_signature=by_signature)
+    return _with_names(look, scanned, run, opened, reader, now, recent=recent, for_granted=for_granted)
+
+
+def _look_at_disk(
+    run: Run,
+    opened: OpenRun,
+    scanned: run_tree.Scan,
+    record: Records | None,
+    ingest_findings: tuple[Finding, ...],
+    now: datetime,
+) -> Look:
+    """The look without the NAS: what the database knows, and what the tree and its record add to it."""
     data_files = scanned.data_files
     recorded = _as_recorded(stored_facts.recorded(run), run, record, scanned, now)
-    path_findings = findings.of(scanned.problems)
-    if not identity.same(run.identity, identity.of(scanned, record)):
-        path_findings += (Finding(Reason.IDENTITY_MISMATCH),)
-    if not run_tree.may_write(opened.parent) or linux.status(opened.parent).is_fixed:
-        path_findings += (Finding(Reason.PERMISSION_DENIED, "the folder that holds the run may not be written"),)
-    path_findings += findings.of(filter(None, [own_storage.objection(opened.parent, opened.run)]))
-    counted = run_tree.count(scanned.entries)
+    path_findings = _path_findings(run, opened, scanned, record)
+    facts = _with_counts(recorded, scanned)
     hold = (hold_file.read(opened.run) or GONE_HOLD) if scanned.is_held else None
     newer = findings.newer_files(record, recorded.verified_at, data_files)
-    future = future_files(data_files, lambda: stored_facts.future(run), now)
     facts = replace(
-        recorded,
+        facts,
         gathered_at=now,
         ingest_findings=ingest_findings + findings.cleared_by_the_wizard(record, data_files),
         path_findings=path_findings,
-        files=counted.files,
-        bytes=counted.bytes,
-        allocated_bytes=counted.allocated,
         newest_data_at=instant_if_known(max((entry.mtime_ns for entry in data_files), default=None)),
         newer_files=tuple(show(entry.path) for entry in newer[:NAMES_SHOWN]),
         newer_count=len(newer),
-        future=future,
+        future=future_files(data_files, lambda: stored_facts.future(run), now),
         hold_file=hold.text if hold else None,
         kept_local=findings.name_files(record.kept_local) if record and record.kept_local else "",
+    )
+    look = Look(facts, scanned, hold)
+    return look if record is None else replace(look, record=record.main.data, form=record.main.format)
+
+
+def _path_findings(run: Run, opened: OpenRun, scanned: run_tree.Scan, record: Records | None) -> tuple[Finding, ...]:
+    """What of the tree, or of the folder in which it lies, speaks against a clear."""
+    found = findings.of(scanned.problems)
+    if not identity.same(run.identity, identity.of(scanned, record)):
+        found += (Finding(Reason.IDENTITY_MISMATCH),)
+    if not run_tree.may_write(opened.parent) or linux.status(opened.parent).is_fixed:
+        found += (Finding(Reason.PERMISSION_DENIED, "the folder that holds the run may not be written"),)
+    return found + findings.of(filter(None, [own_storage.objection(opened.parent, opened.run)]))
+
+
+def _with_counts(facts: Facts, scanned: run_tree.Scan) -> Facts:
+    """The facts with how many files there are of each sort, and how large they are."""
+    counted, data_files = run_tree.count(scanned.entries), scanned.data_files
+    return replace(
+        facts,
+        files=counted.files,
+        bytes=counted.bytes,
+        allocated_bytes=counted.allocated,
         data_files=len(data_files),
         data_bytes=sum(entry.size for entry in data_files),
         desktop_files=len(scanned.desktop),
         desktop_bytes=sum(entry.size for entry in scanned.entries if entry.path in scanned.desktop),
         locks=len(scanned.entries) - len(scanned.compared),
     )
-    look = Look(facts, scanned, hold)
-    if record is not None:
-        look = replace(look, record=record.main.data, form=record.main.format)
-    if facts.recorded_state is not State.SYNC_VERIFIED:
-        return replace(look, facts=replace(facts, largest=shown_facts.largest(data_files, None)))
-    listed, by_signature, tree_findings = findings.compare_manifest(opened, scanned, record, now)
+
+
+def _with_names(
+    look: Look,
+    scanned: run_tree.Scan,
+    run: Run,
+    opened: OpenRun,
+    reader: Reader,
+    now: datetime,
+    *,
+    recent: bool,
+    for_granted: timedelta,
+) -> Look:
+    """The look with names and sizes compared with the NAS."""
+    listed, data_files = look.listed, scanned.data_files
     compared = proofs.compare_names(run, scanned, reader, listed, staging=opened.root, recent=recent)
     compared = _without_nas_on_staging(run, opened, compared)
     accepted = accepting.facts_of(accepting.standing(run), run, scanned, listed, compared.listing)
@@ -125,17 +166,16 @@ def quick_look(
         compared = differences.counted(compared, known)
     asked = compared.listing is not None or isinstance(reader, NotAsked)
     facts = replace(
-        facts,
+        look.facts,
         only_here=only_here(run, opened.run, scanned, reader) if asked else None,
         twin_findings=twins.ambiguous(run),
         twin_unnamed=twins.unnamed(run, compared.listing),
-        tree_findings=tree_findings,
         proof=compared.proof,
         accepted=accepted,
         largest=shown_facts.largest(data_files, compared.listing),
         twin=shown_facts.describe_twin(len(data_files), compared),
     )
-    return replace(look, facts=facts, listed=listed, by_signature=by_signature, listing=compared.listing)
+    return replace(look, facts=facts, listing=compared.listing)
 
 
 def _as_recorded(known: Facts, run: Run, record: Records | None, scanned: run_tree.Scan, now: datetime) -> Facts:
@@ -228,14 +268,7 @@ def look(
     """
     if differences.was_found(run):
         policy = replace(policy, proof=ProofLevel.CHECKSUM)
-    by_record = _trusts_the_record(run, policy)
-    if by_record and accepting.standing(run) is None:
-        reader = NotAsked()
-    for_granted = timedelta(0) if operator else differences.READ_AGAIN_AFTER
-    seen = quick_look(run, opened, reader, now, for_granted=for_granted)
-    if by_record and not seen.facts.accepts and not isinstance(reader, NotAsked):
-        # An acceptance that is void changes nothing: what only staging holds is told without the NAS, too.
-        seen = quick_look(run, opened, NotAsked(), now, for_granted=for_granted)
+    reader, seen = _look_first(run, opened, reader, policy, now, operator=operator)
     busy = findings.find_writers(seen.scan, [os.fsencode(run.leaf)]) if seen.scan else ()
     tree_findings = seen.facts.tree_findings + busy
     facts = replace(seen.facts, tree_findings=tree_findings, host_findings=readiness.hindrances())
@@ -250,6 +283,21 @@ def look(
         seen = _with_bytes(seen, run, opened, reader, now, progress, anew=anew)
     seen = replace(seen, facts=replace(seen.facts, fresh=True))
     return seen, evaluate(seen.facts, policy, now)
+
+
+def _look_first(
+    run: Run, opened: OpenRun, reader: Reader, policy: Policy, now: datetime, *, operator: bool
+) -> tuple[Reader, Look]:
+    """A quick look that asks the NAS only where it must, and the reader that it used."""
+    by_record = _trusts_the_record(run, policy)
+    if by_record and accepting.standing(run) is None:
+        reader = NotAsked()
+    for_granted = timedelta(0) if operator else differences.READ_AGAIN_AFTER
+    seen = quick_look(run, opened, reader, now, for_granted=for_granted)
+    if by_record and not seen.facts.accepts and not isinstance(reader, NotAsked):
+        # An acceptance that is void changes nothing: what only staging holds is told without the NAS, too.
+        seen = quick_look(run, opened, NotAsked(), now, for_granted=for_granted)
+    return reader, seen
 
 
 def _trusts_the_record(run: Run, policy: Policy) -> bool:

@@ -82,7 +82,7 @@ class Moved:
 
 
 @dataclass(frozen=True)
-class _Sight:
+class FoundDirectory:
     """What lies at a run's path: its identity, and why it is not that run. `another`: it may be declared so."""
 
     identity: str = ""
@@ -268,14 +268,14 @@ def _settle(run: Run, root: int, order: Order, *, place: StagingRoot | None = No
             return Outcome(run, Action.REFUSED, Finding(Reason.ALREADY_CLEARING))
         if (finding := unfit(run)) is not None:
             return Outcome(run, Action.REFUSED, finding)
-        sight = _look(run, root)
-        action = _decide(run, sight, order)
+        found = _look(run, root)
+        action = _decide(run, found, order)
         if action in _REHEARSED:
             if order.dry_run:
                 action = _REHEARSED[action]
-            elif not _write(run, sight, action, order, place):
+            elif not _write(run, found, action, order, place):
                 return Outcome(run, Action.REFUSED, Finding(Reason.ALREADY_CLEARING))
-    return Outcome(run, action, sight.objection)
+    return Outcome(run, action, found.objection)
 
 
 def unfit(run: Run) -> Finding | None:
@@ -288,22 +288,22 @@ def unfit(run: Run) -> Finding | None:
     return Finding(Reason.ALREADY_CLEARING) if run.active_attempt else None
 
 
-def _decide(run: Run, sight: _Sight, order: Order) -> Action:
-    if sight.objection is not None:
-        return Action.DECLARED_GONE if sight.another and order.replaced else Action.REFUSED
-    return Action.UNCHANGED if identity.same(run.identity, sight.identity) else Action.REREGISTERED
+def _decide(run: Run, found: FoundDirectory, order: Order) -> Action:
+    if found.objection is not None:
+        return Action.DECLARED_GONE if found.another and order.replaced else Action.REFUSED
+    return Action.UNCHANGED if identity.same(run.identity, found.identity) else Action.REREGISTERED
 
 
-def _look(run: Run, root: int) -> _Sight:
+def _look(run: Run, root: int) -> FoundDirectory:
     try:
         with opening.open_run(root, run.run_path) as opened:
             if (fence := own_fence(run, opened)) is not None:
-                return _Sight(objection=Finding(Reason.PATH_OCCUPIED, f"it lies beside it as {fence}"))
+                return FoundDirectory(objection=Finding(Reason.PATH_OCCUPIED, f"it lies beside it as {fence}"))
             return _compare(run, opened)
     except Unreachable as error:
-        return _Sight(objection=error.finding)
+        return FoundDirectory(objection=error.finding)
     except OSError as error:
-        return _Sight(objection=errors.way_blocked(error))
+        return FoundDirectory(objection=errors.way_blocked(error))
 
 
 def own_fence(run: Run, opened: OpenRun) -> str | None:
@@ -312,7 +312,7 @@ def own_fence(run: Run, opened: OpenRun) -> str | None:
     return next((run_paths.show(name) for name in run_tree.fences(opened.parent) if name in ours), None)
 
 
-def _compare(run: Run, opened: OpenRun) -> _Sight:
+def _compare(run: Run, opened: OpenRun) -> FoundDirectory:
     """Whether the record in an open directory is this run's: its history must continue the one that is known."""
     status = linux.status(opened.run)
     try:
@@ -321,10 +321,10 @@ def _compare(run: Run, opened: OpenRun) -> _Sight:
         seen = identity.of(status, None)
         # In its own directory an unreadable record is a damaged one, and no sign of another run.
         another = not identity.same(run.identity, seen)
-        return _Sight(seen, Finding(Reason(error.reason), error.detail), another=another)
+        return FoundDirectory(seen, Finding(Reason(error.reason), error.detail), another=another)
     seen = identity.of(status, record)
     objection = objection_to(run, record, seen)
-    return _Sight(seen, objection, another=objection is not None)
+    return FoundDirectory(seen, objection, another=objection is not None)
 
 
 def objection_to(run: Run, record: Records, seen: str) -> Finding | None:
@@ -355,17 +355,17 @@ def _compare_origin(run: Run, seen: str) -> Finding | None:
     return Finding(Reason.IDENTITY_MISMATCH, "its creation.json is not the one that is known")
 
 
-def _write(run: Run, sight: _Sight, action: Action, order: Order, place: StagingRoot | None) -> bool:
+def _write(run: Run, found: FoundDirectory, action: Action, order: Order, place: StagingRoot | None) -> bool:
     """Change the row and say so in the ledger, in one transaction. False: the run was taken by somebody meanwhile."""
     if action is Action.REREGISTERED:
         # What was seen of the other directory is no fact about this one: the next discovery looks anew.
-        changes = {"identity": sight.identity, "facts": {}, "problem": "", "failures": 0}
+        changes = {"identity": found.identity, "facts": {}, "problem": "", "failures": 0}
         if run.returned_at is not None:
             changes["returned_at"] = order.now  # what lies there was copied back later than what was seen first
-        detail = f"from {run.identity} to {sight.identity}"
+        detail = f"from {run.identity} to {found.identity}"
     else:
         changes = {"gone_at": order.now}
-        detail = f"declared gone: {run.identity}; at its path lies {sight.identity}"
+        detail = f"declared gone: {run.identity}; at its path lies {found.identity}"
     if place is not None and place.path != run.root.path:
         detail += f"; the staging root moved from {run.root.path} to {place.path}"
     with transaction.atomic():
