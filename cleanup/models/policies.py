@@ -17,11 +17,10 @@ from cleanup.models.roots import StagingRoot
 from cleanup.models.runs import Run
 from cleanup.rules.approval import approve_all, approved_of
 from cleanup.rules.effective import effective_policy, limits_of
+from cleanup.rules.fields import NAMES, ROOT_FIELDS, SWEEP_FIELDS
 from cleanup.rules.policy import (
     MAX_BUDGET_MINUTES,
     MAX_RETAIN_HOURS,
-    ROOT_FIELDS,
-    SWEEP_FIELDS,
     Beyond,
     Limits,
     Mode,
@@ -159,17 +158,7 @@ def _stage_after(before: "RetentionPolicy | None", after: ScopedPolicy, *, rehea
 
 _FOR_OPERATORS = ("proof", "only_here")
 # What a version says besides its scope, and the next one carries over.
-VERSIONED = (
-    "mode",
-    "retain_hours",
-    "proof",
-    "only_here",
-    "min_retain_hours",
-    "stalled_after_hours",
-    *ROOT_FIELDS,
-    *SWEEP_FIELDS,
-    "rehearsal_nights",
-)
+VERSIONED = (*NAMES, "rehearsal_nights")
 
 
 def _hours() -> "models.FloatField[float | None, float | None]":

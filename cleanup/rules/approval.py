@@ -8,7 +8,8 @@ the last approved one would take.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cleanup.rules.policy import TAKING_FIELDS, Layers, Scope, ScopedPolicy, Stage
+from cleanup.rules.fields import TAKING_FIELDS
+from cleanup.rules.policy import Layers, Scope, ScopedPolicy, Stage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,28 +1,11 @@
 """Which policy applies to a run, and which limits to a staging root: the most specific scope wins, field by field."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cleanup.rules.policy import (
-    DEFAULT_BUDGET_RUNS,
-    DEFAULT_MAX_SHARE,
-    DEFAULT_RETAIN_HOURS,
-    ROOT_FIELDS,
-    RUN_FIELDS,
-    SWEEP_FIELDS,
-    TAKING_FIELDS,
-    TOLD_FIELDS,
-    Beyond,
-    Limits,
-    Mode,
-    Policy,
-    ProofLevel,
-    Scope,
-    ScopedPolicy,
-    Stage,
-)
+from cleanup.rules.fields import FIELD, ROOT_FIELDS, RUN_FIELDS, SWEEP_FIELDS, TAKING_FIELDS, TOLD_FIELDS
+from cleanup.rules.policy import DEFAULT_RETAIN_HOURS, Limits, Mode, Policy, Scope, ScopedPolicy, Stage
 
 
 def effective_policy(policies: Iterable[ScopedPolicy], run: Scope) -> Policy:
@@ -81,26 +64,8 @@ def _strictest(
                 stopped.add(name)
             # The newest first: of two that say the same it is the one to name.
             options = values[::-1] + ([found[name]] if layers.absent else [])
-            found[name] = max(options, key=lambda version: _strictness(name, version and getattr(version, name)))
+            found[name] = max(options, key=lambda version: FIELD[name].keeps(version and getattr(version, name)))
     return found, stopped
-
-
-def _strictness(name: str, value: Any) -> float:  # noqa: ANN401
-    """The more, the more a field's value keeps; None is the default."""
-    if name == "mode":
-        return float(value is not Mode.SCHEDULED)
-    if name == "only_here":
-        return float(value is Beyond.BLOCK)
-    if name == "proof":
-        return float((value or ProofLevel.CHECKSUM).strength)
-    if name in ("free_start_bytes", "free_stop_bytes"):
-        return -value if value is not None else math.inf
-    if name in SWEEP_FIELDS:
-        default = {"budget_runs": DEFAULT_BUDGET_RUNS, "max_share": DEFAULT_MAX_SHARE}.get(name, math.inf)
-        return -(default if value is None else value)
-    # Kept under pressure as long as otherwise, and no limit from which pressure comes.
-    unset = {"retain_hours": DEFAULT_RETAIN_HOURS, "stalled_after_hours": 0.0}.get(name, math.inf)
-    return float(unset if value is None else value)
 
 
 def _unapproved(covering: Sequence[ScopedPolicy], by: Mapping[str, ScopedPolicy], root: str | None) -> tuple[int, ...]:

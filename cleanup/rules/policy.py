@@ -230,24 +230,3 @@ class ScopedPolicy:
     def approvals(self) -> tuple[Layers, ...]:
         """What its approval covers, on whichever root."""
         return (self.approval_on(None), *self.layers_on.values())
-
-
-# What may change what the schedule takes; a change of anything else needs no rehearsal.
-TAKING_FIELDS = (
-    "mode",
-    "retain_hours",
-    "proof",
-    "only_here",
-    "min_retain_hours",
-    "max_bytes",
-    "max_runs",
-    "free_start_bytes",
-    "free_stop_bytes",
-)
-# What is decided run by run.
-RUN_FIELDS = ("mode", "retain_hours", "proof", "only_here", "min_retain_hours", "stalled_after_hours")
-# Of which attempts, ledger and sweeps keep who decided.
-TOLD_FIELDS = ("mode", "retain_hours", "proof")
-# What makes sense for one staging root alone, and what for the whole lab besides.
-ROOT_FIELDS = ("max_bytes", "max_runs", "free_start_bytes", "free_stop_bytes")
-SWEEP_FIELDS = ("budget_runs", "budget_bytes", "budget_minutes", "max_share")

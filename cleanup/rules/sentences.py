@@ -3,22 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from cleanup.rules.policy import ROOT_FIELDS, SWEEP_FIELDS, Beyond, Mode, Policy, ProofLevel, Scope, ScopedPolicy, Stage
+from cleanup.rules.fields import FIELD, LABELS, NAMES, FieldKind
+from cleanup.rules.policy import Beyond, Mode, Policy, ProofLevel, Scope, ScopedPolicy, Stage
 from cleanup.rules.quantities import AT_ONCE, say_bytes, say_count, say_hours, say_kept
 from cleanup.rules.rehearsal import nights_wanted
-
-# What a version says, in the order in which it is told.
-FIELDS = (
-    "mode",
-    "retain_hours",
-    "proof",
-    "only_here",
-    "min_retain_hours",
-    "stalled_after_hours",
-    *ROOT_FIELDS,
-    *SWEEP_FIELDS,
-)
-
 
 # What says how long a run is kept.
 KEPT = ("retain_hours", "min_retain_hours")
@@ -27,23 +15,6 @@ PROVEN = {
     ProofLevel.RECORD: "on the wizard's word alone",
     ProofLevel.SIZE: "proven by names and sizes",
     ProofLevel.CHECKSUM: "proven by checksum",
-}
-# What the fields of a version are called where people read them.
-LABELS = {
-    "mode": "Mode",
-    "retain_hours": "Kept after the verification",
-    "proof": "Proof",
-    "only_here": "Attributes and empty folders that the NAS lacks",
-    "min_retain_hours": "Kept at least, where the disk is too full",
-    "stalled_after_hours": "Called stalled after",
-    "max_bytes": "Too full above this size of staged runs",
-    "max_runs": "Too full above so many staged runs",
-    "free_start_bytes": "Too full with less free space than",
-    "free_stop_bytes": "and until so much is free",
-    "budget_runs": "Runs that one sweep takes at most",
-    "budget_bytes": "Bytes that one sweep takes at most",
-    "budget_minutes": "One sweep begins nothing more after",
-    "max_share": "Stops and asks above this share of the staged bytes in a day",
 }
 STAGES = {
     Stage.REHEARSING: "rehearsed first",
@@ -90,13 +61,14 @@ def say_typed(name: str, value: Any) -> str:  # noqa: ANN401
     """The same in words that can be typed again."""
     if value is None:
         return "unset"
-    if name.endswith("_hours"):
+    kind = FIELD[name].kind if name in FIELD else None
+    if kind is FieldKind.HOURS:
         return say_hours(value)
-    if name.endswith("_bytes"):
+    if kind is FieldKind.BYTES:
         return say_bytes(value)
-    if name == "budget_minutes":
+    if kind is FieldKind.MINUTES:
         return say_hours(value / 60)
-    if name == "max_share":
+    if kind is FieldKind.SHARE:
         return f"{value * 100:g} %"
     return str(value)
 
@@ -196,7 +168,7 @@ def _after(policy: Policy) -> str:
 def differences(before: ScopedPolicy | None, after: ScopedPolicy) -> list[Change]:
     """What a version says else than the one before it in its scope, field by field."""
     told = []
-    for name in FIELDS:
+    for name in NAMES:
         old, new = getattr(before, name, None), getattr(after, name)
         if old != new:
             told.append(Change(LABELS[name], _say(name, old) if before else "", _say(name, new)))

@@ -11,7 +11,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from cleanup.rules.policy import TAKING_FIELDS, Limits, Policy
+from cleanup.rules.fields import TAKING_FIELDS
+from cleanup.rules.policy import Limits, Policy
 from cleanup.rules.quantities import say_about, say_count
 
 

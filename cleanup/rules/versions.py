@@ -3,26 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cleanup.rules.policy import (
-    DEFAULT_RETAIN_HOURS,
-    ROOT_FIELDS,
-    RUN_FIELDS,
-    TAKING_FIELDS,
-    Beyond,
-    Mode,
-    ProofLevel,
-    Scope,
-    ScopedPolicy,
-    Stage,
-)
-
-# What holds where no version says anything.
-_DEFAULTS: dict[str, Any] = {
-    "mode": Mode.MANUAL,
-    "retain_hours": DEFAULT_RETAIN_HOURS,
-    "proof": ProofLevel.CHECKSUM,
-    "only_here": Beyond.TELL,
-}
+from cleanup.rules.fields import FIELD, RUN_FIELDS, TAKING_FIELDS
+from cleanup.rules.policy import Scope, ScopedPolicy, Stage
 
 
 def stage_of_next(
@@ -60,7 +42,7 @@ def loosens(before: ScopedPolicy, after: ScopedPolicy, wider: Mapping[str, Seque
     # That it is manual settles nothing: a narrower scope that is scheduled may take its hours from here.
     changed = [name for name in TAKING_FIELDS if getattr(before, name) != getattr(after, name)]
     return any(
-        not _is_stricter(name, one, other)
+        not FIELD[name].is_stricter(one, other)
         for name in changed
         for one in _possible(name, before, wider)
         for other in _possible(name, after, wider)
@@ -87,21 +69,5 @@ def values_besides(policies: Iterable[ScopedPolicy], scope: Scope) -> dict[str, 
                 and not any(layers.absent for layers in policy.approvals)
                 and all(getattr(version, name) is not None for version in versions)
             )
-        found[name] = tuple(values if certain else values | {_DEFAULTS.get(name)})
+        found[name] = tuple(values if certain else values | {FIELD[name].default})
     return found
-
-
-def _is_stricter(name: str, before: Any, after: Any) -> bool:  # noqa: ANN401
-    """Whether a field's later value can only keep more. Unset is unknown, but for a limit: there it is none at all."""
-    if name == "mode":
-        return bool(after is Mode.MANUAL)
-    if name == "only_here":
-        return bool(after is Beyond.BLOCK)
-    if name in ROOT_FIELDS and after is None:
-        return True
-    if before is None or after is None:
-        return False
-    if name == "proof":
-        return bool(after.strength >= before.strength)
-    smaller_keeps_more = name in ("free_start_bytes", "free_stop_bytes")
-    return bool(after <= before if smaller_keeps_more else after >= before)

@@ -14,7 +14,8 @@ from cleanup.models import RetentionPolicy, Run, StagingRoot, Sweep
 from cleanup.rules.anomalies import RECENT_SWEEPS, Clock, Planned, Sight, abnormal
 from cleanup.rules.effective import effective_policy, limits_of
 from cleanup.rules.eligibility import due_at
-from cleanup.rules.policy import ROOT_FIELDS, Mode, Policy, ScopedPolicy, Stage
+from cleanup.rules.fields import ROOT_FIELDS
+from cleanup.rules.policy import Mode, Policy, ScopedPolicy, Stage
 from cleanup.rules.pressure import Candidate
 from cleanup.rules.versions import loosens
 from cleanup.sweeps import breakers, record

@@ -13,12 +13,12 @@ from cleanup import cleanup_eligible
 from cleanup.rules.approval import approve
 from cleanup.rules.effective import effective_policy, limits_of
 from cleanup.rules.eligibility import due_at, verified_at
+from cleanup.rules.fields import TAKING_FIELDS
 from cleanup.rules.policy import (
     DEFAULT_BUDGET_RUNS,
     DEFAULT_MAX_SHARE,
     DEFAULT_RETAIN_HOURS,
     MAX_RETAIN_HOURS,
-    TAKING_FIELDS,
     Beyond,
     Limits,
     Mode,

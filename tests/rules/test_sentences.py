@@ -2,10 +2,9 @@
 
 import pytest
 
+from cleanup.rules.fields import LABELS, NAMES
 from cleanup.rules.policy import Mode, Policy, ProofLevel, Scope, ScopedPolicy, Stage
 from cleanup.rules.sentences import (
-    FIELDS,
-    LABELS,
     Change,
     describe,
     describe_stage,
@@ -43,7 +42,7 @@ def test_a_scope_has_a_name(scope, said):
 
 def test_every_field_of_a_version_is_told():
     fields = set(ScopedPolicy.__dataclass_fields__) - {"scope", "version", "stage", "surprised", "layers", "layers_on"}
-    assert set(FIELDS) == fields
+    assert set(NAMES) == fields
     for name in fields:
         assert say_field(name, None) == "unset"
 
@@ -119,4 +118,4 @@ def test_tells_two_versions_apart_field_by_field():
 
 
 def test_every_field_has_its_name():
-    assert set(LABELS) == set(FIELDS)
+    assert set(LABELS) == set(NAMES)

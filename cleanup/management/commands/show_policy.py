@@ -10,7 +10,8 @@ from cleanup.management.base import LabCommand, add_root_argument, find_roots, f
 from cleanup.management.scopes import meaning_of, version_as_json
 from cleanup.models import RetentionPolicy, Run
 from cleanup.rules.effective import decided_by, effective_policy, sources_as_json
-from cleanup.rules.policy import RUN_FIELDS, Mode, Policy, ScopedPolicy, Stage
+from cleanup.rules.fields import RUN_FIELDS
+from cleanup.rules.policy import Mode, Policy, ScopedPolicy, Stage
 from cleanup.rules.quantities import AT_ONCE, say_hours
 from cleanup.rules.rehearsal import nights_wanted
 from cleanup.rules.sentences import name_scope, say_field
