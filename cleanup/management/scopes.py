@@ -7,11 +7,10 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
-from django.db import IntegrityError
 
 from cleanup.lab import typist
 from cleanup.management.base import FAILED, UsageError, now
-from cleanup.models import RetentionPolicy, Run, RunKind, StagingRoot
+from cleanup.models import RetentionPolicy, Run, RunKind, StagingRoot, Superseded
 from cleanup.rules.effective import effective_policy
 from cleanup.rules.fields import NAMES, names_near
 from cleanup.rules.quantities import AT_ONCE
@@ -70,7 +69,8 @@ def write_version(
     try:
         if not at_once:
             _expect_none_at_once(scope, fields, rehearse=rehearse, at=at)
-        return RetentionPolicy.objects.add_version(
+        return RetentionPolicy.objects.replace_version(
+            expected=None,
             author=typist.name(),
             typed_by=typist.current(),
             now=at,
@@ -81,7 +81,7 @@ def write_version(
         )
     except ValidationError as error:
         raise UsageError(sentences(error, option_of)) from None
-    except IntegrityError:
+    except Superseded:
         raise CommandError("Another version was written at the same moment: try again.", returncode=FAILED) from None
 
 

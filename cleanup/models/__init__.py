@@ -20,7 +20,7 @@ from cleanup.models.differences import Difference
 from cleanup.models.first_nights import RootEvent, RootNote
 from cleanup.models.holds import Hold, HoldQuerySet, HoldSource
 from cleanup.models.likeness import Likeness, LikenessQuerySet
-from cleanup.models.policies import RetentionPolicy, Surprise
+from cleanup.models.policies import RetentionPolicy, Superseded, Surprise
 from cleanup.models.roots import DiskUsage, Heartbeat, Instrument, NasBreaker, Project, StagingRoot
 from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Tone
 from cleanup.models.selections import KeptSelection
@@ -73,6 +73,7 @@ __all__ = [
     "RunQuerySet",
     "SetAside",
     "StagingRoot",
+    "Superseded",
     "Surprise",
     "Sweep",
     "SweepBreaker",

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models, transaction
+from django.db import IntegrityError, models, transaction
 from django.db.models import Exists, OuterRef, Q
 
 from cleanup.models.base import AppendOnly, RunKind
@@ -31,6 +31,10 @@ from cleanup.rules.policy import (
     Stage,
 )
 from cleanup.rules.versions import stage_of_next, values_besides
+
+
+class Superseded(Exception):
+    """Another version was written, so the one that was meant is not in force any more; the message says which."""
 
 
 class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
@@ -105,6 +109,27 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
                 named = {name: value for name, value in scope.items() if value}
                 Run.objects.staged().filter(**named, **({"root": root} if root else {})).doubt()
         return policy
+
+    def replace_version(self, *, expected: int | None, **version: Any) -> "RetentionPolicy":  # noqa: ANN401
+        """As `add_version`, but in place of the version `expected` alone; 0: the first of its scope, None: of any.
+
+        Raises Superseded where another version was written meanwhile; then nothing is stored.
+        """
+        scope = {name: version.get(name) or "" for name in ("equipment", "project", "run_kind")}
+        try:
+            with transaction.atomic():
+                # Numbers are unique and without gaps: if the next one is ours, no other was written in between.
+                newest = self.aggregate(version=models.Max("version"))["version"] or 0
+                before = self.filter(root=version.get("root"), **scope).order_by("-version").first()
+                if expected is not None and expected != (before.version if before else 0):
+                    said = f"was followed by version {before.version}" if before else "is none of this scope"
+                    raise Superseded(f"version {expected} {said}")
+                written = RetentionPolicy.objects.add_version(**version)
+                if expected is not None and written.version != newest + 1:
+                    raise Superseded(f"version {written.version - 1} was written meanwhile")
+        except IntegrityError as error:
+            raise Superseded("another version was written at the same moment") from error
+        return written
 
     def limits_of(self, root: StagingRoot) -> Limits:
         return limits_of(self.scoped(), root.name)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache, partial
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models import Max, Prefetch, QuerySet
 
 from cleanup.lab import first_nights, typist
@@ -24,6 +24,7 @@ from cleanup.models import (
     RetentionPolicy,
     Run,
     StagingRoot,
+    Superseded,
     Surprise,
     Sweep,
     SweepKind,
@@ -45,10 +46,6 @@ logger = logging.getLogger(__name__)
 SCHEDULE = "schedule"
 # What a row of a timed pass says of a run that only a rehearsal kept.
 WOULD_CLEAR = "would_clear"
-
-
-class Superseded(Exception):
-    """The version is not the one in force for its scope, or not at the stage that was meant: somebody was faster."""
 
 
 @dataclass
@@ -284,27 +281,17 @@ def _restage(
     """A new version that differs in its stage alone; only while the one given is in force, and at stage `before`."""
     if version.rehearsal == after or (before is not None and version.rehearsal != before):
         raise Superseded(f"version {version.version} is {version.rehearsal}")
-    try:
-        with transaction.atomic():
-            # Numbers are unique and without gaps: if the next one is ours, nobody wrote another version in between.
-            newest = RetentionPolicy.objects.aggregate(version=Max("version"))["version"]
-            if (later := _successor(version)) is not None:
-                raise Superseded(f"version {version.version} was followed by version {later.version}")
-            scope = {name: getattr(version, name) for name in ("equipment", "project", "run_kind")}
-            written = RetentionPolicy.objects.add_version(
-                root=version.root,
-                author=author,
-                typed_by=typist.current(),
-                now=now,
-                stage=after,
-                note=note[:500],
-                **scope,
-            )
-            if written.version != newest + 1:
-                raise Superseded(f"version {written.version - 1} was written meanwhile")
-    except IntegrityError as error:
-        raise Superseded("another version was written at the same moment") from error
-    return written
+    scope = {name: getattr(version, name) for name in ("equipment", "project", "run_kind")}
+    return RetentionPolicy.objects.replace_version(
+        expected=version.version,
+        root=version.root,
+        author=author,
+        typed_by=typist.current(),
+        now=now,
+        stage=after,
+        note=note[:500],
+        **scope,
+    )
 
 
 def _successor(version: RetentionPolicy) -> RetentionPolicy | None:

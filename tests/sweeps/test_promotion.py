@@ -17,6 +17,7 @@ from cleanup.models import (
     RootNote,
     Run,
     StagingRoot,
+    Superseded,
     Surprise,
     Sweep,
     SweepKind,
@@ -26,7 +27,6 @@ from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, reregistration
 from cleanup.sweeps import all_roots, rehearsal
 from cleanup.sweeps.all_roots import Swept
-from cleanup.sweeps.rehearsal import Superseded
 from tests.tools.lab import Lab
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]

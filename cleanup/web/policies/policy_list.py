@@ -18,14 +18,14 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from cleanup.lab import first_nights, permissions
 from cleanup.lab.first_nights import Waiting
-from cleanup.models import Instrument, RetentionPolicy, RunKind, StagingRoot, Surprise
+from cleanup.models import Instrument, RetentionPolicy, RunKind, StagingRoot, Superseded, Surprise
 from cleanup.monitoring import announcements
 from cleanup.rules.effective import effective_policy
 from cleanup.rules.policy import Policy, Scope, ScopedPolicy, Stage
 from cleanup.rules.rehearsal import nights_wanted
 from cleanup.rules.sentences import Change, describe, describe_stage, differences, explain, name_scope
 from cleanup.sweeps import rehearsal
-from cleanup.sweeps.rehearsal import Became, Compared, Superseded
+from cleanup.sweeps.rehearsal import Became, Compared
 from cleanup.text.values import visible
 from cleanup.web.policies.edit import WRITE, query_of
 from cleanup.web.requests import SignedIn
