@@ -48,7 +48,7 @@ def is_news(
 ) -> bool:
     """Whether what is coming has to be told now; `untold` is what of it has not been told since the last evening.
 
-    `first_of` are the versions whose first pass in earnest comes, and of which that has not been told.
+    `first_of` are the untold versions whose first pass in earnest comes.
     """
     if not untold.runs:
         return False

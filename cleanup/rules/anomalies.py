@@ -1,4 +1,4 @@
-"""Breakers: what is too abnormal for sweeps that nobody watches to go on with, in one pass or within a day."""
+"""Anomalies: what is too abnormal, in one sweep or within a day, for a sweep without a person to go on."""
 
 import enum
 from collections.abc import Sequence
@@ -58,11 +58,11 @@ class Sight:
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """What a sweep is about to take: runs and logical bytes, and how many of the runs are due by a fresh policy alone.
+    """What a sweep is about to take: runs, logical bytes, and how many runs are due by a fresh policy alone.
 
-    `of_runs` is how many its plan had, where this is what it has taken of it so far. A fresh policy is one under which
-    no sweep has run yet, and which was not rehearsed. `passing_runs` and `passing_bytes` are those that came in, and
-    were verified, after the day that is looked at had begun: no part of what was there.
+    A policy is fresh if no sweep has run under it and it was not rehearsed. `of_runs`: how many the whole plan had,
+    where this is what was taken so far. `passing_*` came in and were verified after the day that is looked at had
+    begun.
     """
 
     runs: int
@@ -76,11 +76,11 @@ class Planned:
 
 @dataclass(frozen=True, kw_only=True)
 class Day:
-    """What passes took by themselves in the 24 hours before this one, in runs and logical bytes.
+    """What sweeps took by themselves in the 24 hours before this one, in runs and logical bytes.
 
-    What a person asked for, or let go on, is none of it. `passing_*` as in `Planned`. `staged_*` is what was there
-    when the 24 hours began; None: not known. `earlier` are runs and bytes of the latest days before that on which
-    passes cleared something.
+    What a person asked for, or let go on, does not count. `passing_*` as in `Planned`. `staged_*` is what was there 24
+    hours ago, None if unknown. `earlier`: runs and bytes of the latest days before that on which sweeps cleared
+    something.
     """
 
     runs: int = 0
@@ -112,9 +112,9 @@ def abnormal(
     max_share: float,
     day: Day = NO_DAY,
 ) -> list[Sight]:
-    """What is abnormal about a sweep before it removes anything, by itself or together with the day before it.
+    """What is abnormal about a sweep before it removes anything, alone or together with the day before it.
 
-    `recent` are runs and bytes of the latest sweeps that cleared something; `staged_bytes` what the whole root holds.
+    `recent`: runs and bytes of the latest sweeps that cleared something. `staged_bytes`: what the whole root holds.
     """
     crowd = max(planned.runs, planned.of_runs) > MIN_RUNS
     size = _size_of_day(planned, day) or (_size(planned, recent) if crowd else "")
@@ -135,10 +135,9 @@ def abnormal(
 
 
 def elapsed(before: Clock, after: Clock) -> timedelta:
-    """How much time has really passed between two looks at the clock, as far as they tell; never less than none.
+    """How much time has passed between two looks at the clock; never less than none.
 
-    Where the machine has not been started anew that is the time since its boot, which no person can set: a clock that
-    is set ahead ends no day.
+    Within one boot it is the time since boot, which no person can set: a clock that is set ahead ends no day.
     """
     same_boot = after.boot_id != "" and after.boot_id == before.boot_id
     if same_boot and before.boot_seconds is not None and after.boot_seconds is not None:
@@ -151,7 +150,7 @@ def elapsed(before: Clock, after: Clock) -> timedelta:
 def too_many_failures(outcomes: Sequence[bool]) -> Sight | None:
     """Whether clears fail in a row, or too many of them. `outcomes` are those of one sweep, True for a failure.
 
-    Refusals are no outcomes: they are the gates at work.
+    Refusals are no outcomes.
     """
     failures = sum(outcomes)
     if len(outcomes) >= FAILURES_IN_A_ROW and all(outcomes[-FAILURES_IN_A_ROW:]):
@@ -162,9 +161,9 @@ def too_many_failures(outcomes: Sequence[bool]) -> Sight | None:
 
 
 def allows(approved: Sequence[Sight], seen: Sight) -> bool:
-    """Whether what a person let go on covers a condition that is seen now: clears that fail, or such a jump.
+    """Whether a go-on of a person covers a condition that is seen now: clears that fail, or a jump of the clock.
 
-    What counts runs is covered by the runs that were shown, not by their number: see `policy.shown`.
+    Conditions that count runs are covered by the runs that were shown, see `rules.shown`.
     """
     return any(
         sight.kind is seen.kind and (sight.kind is Kind.FAILURES or _is_no_larger_jump(sight, seen))

@@ -1,8 +1,8 @@
-"""A host's clock: whether it may be believed, by the time since boot and by clocks that are not this host's.
+"""A host's clock: whether it may be believed, by the time since boot and by other clocks.
 
-Holds and retentions end by the clock alone, so a clock that is wrong ends them early. A look at it is compared with the
-last one that was found sound: on one boot by the seconds since boot, which no person can set; across a reboot, or where
-those say otherwise, with other clocks. Small steps add up, since a boot is measured from its first sound look.
+Holds and retentions end by the clock, so a wrong clock ends them early. Each look is compared with the last sound one:
+within a boot by the seconds since boot, which no person can set; else with other clocks. Small steps add up, since a
+boot is measured from its first sound look.
 """
 
 import enum
@@ -46,10 +46,10 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What is known of a clock: its last sound look, and the first sound one of that boot.
+    """What is known of a clock: its last sound look, and the first sound look of that boot.
 
-    While it is in doubt or unsettled: `sure` is the instant that has been reached for certain, with boot and seconds of
-    that look. Of a doubt `ahead` is by how many seconds the clock stood ahead of it.
+    While it is in doubt or unsettled, `sure` is the instant that was reached for certain. `ahead`: by how many seconds
+    a doubted clock stood ahead of it.
     """
 
     sound: Clock
@@ -60,7 +60,7 @@ class Known:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What a look comes to, what is known after it, and of a doubt its words and by how many seconds it is ahead."""
+    """What a look comes to, and what is known after it; of a doubt the words, and by how many seconds it is ahead."""
 
     verdict: Verdict
     known: Known
@@ -76,9 +76,9 @@ class Judged:
 
 
 def judge(known: Known | None, now: Clock, *, asked: Asked | None) -> Judged:
-    """Whether a look at a clock is sound after what is known of it; `asked` is None where nobody has asked others yet.
+    """Whether a look at a clock is sound; `asked` is None where no other clock was asked yet.
 
-    Without others a forward jump across a reboot is left unsettled, or in doubt if no answer but theirs could help.
+    Without others a forward jump across a reboot stays unsettled, or in doubt if only they could help.
     """
     if known is None:
         return _sound(None, now)

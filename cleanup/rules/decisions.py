@@ -29,7 +29,7 @@ SCHEDULE_ONLY = frozenset({Gate.RETENTION, Gate.ATTEMPTS, Gate.BUDGET, Gate.BREA
 
 
 class Verdict(enum.StrEnum):
-    """What a gate says: open, opened by time alone, or closed until somebody acts."""
+    """What a gate says: open, opened by time alone, or closed until a person acts."""
 
     PASS = "pass"  # noqa: S105
     WAIT = "wait"
@@ -38,9 +38,9 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True)
 class GateResult:
-    """One gate's answer; `opens_at` is the instant at which a wait ends, where that is known.
+    """One gate's answer; `opens_at` is when a wait ends, where that is known.
 
-    `reading_settles`: it stays shut on what is known, and to read every byte at the clear may open it.
+    `reading_settles`: it is shut on what is known, and reading every byte at the clear may open it.
     """
 
     gate: Gate
@@ -72,10 +72,7 @@ class Decision:
 
     @property
     def needs_full_comparison(self) -> bool:
-        """Whether only that stands in the way which re-reading every byte at the clear could settle.
-
-        That are touched files, and a difference that was found before.
-        """
+        """Whether only touched files, or a known difference, stand in the way: reading every byte may settle these."""
         refusals = self.refusals(operator=True)
         return bool(refusals) and all(result.reading_settles for result in refusals)
 
@@ -101,7 +98,7 @@ class Decision:
     def main_refusal(self, *, operator: bool) -> GateResult | None:
         """The refusal to name first: a block before a wait, in the order of the gates.
 
-        Newer files come last among the blocks: where something else stands in the way, that is what tells more.
+        Newer files come last among the blocks: any other reason tells more.
         """
         refusals = self.refusals(operator=operator)
         blocks = [result for result in refusals if result.verdict is Verdict.BLOCK]

@@ -46,10 +46,10 @@ def _policy_of(by: Mapping[str, ScopedPolicy], version: int) -> Policy:
 def _strictest(
     covering: Iterable[ScopedPolicy], names: Sequence[str], root: str | None
 ) -> tuple[dict[str, ScopedPolicy | None], set[str]]:
-    """Which version decides each field if all that an approval needs must take a run; and the fields that stop it.
+    """Which version decides each field if every layer of an approval must take a run; and the fields that stop it.
 
-    What is taken is a matter of each field for itself, so the strictest value of each takes just what all of them take.
-    `covering` are the scopes that matter, the widest first.
+    The strictest value of each field takes just what all of them take. `covering`: the scopes that matter, widest
+    first.
     """
     found: dict[str, ScopedPolicy | None] = dict.fromkeys(names)
     stopped: set[str] = set()
@@ -86,9 +86,9 @@ def _unapproved(covering: Sequence[ScopedPolicy], by: Mapping[str, ScopedPolicy]
 
 
 def sources_as_json(policy: Policy) -> dict[str, dict[str, Any]]:
-    """What decided of a run: mode, hours and proof, each with the version and the scope that say so.
+    """What decided of a run: mode, hours and proof, each with its version and scope.
 
-    `version` and `scope` are None for a default; of the scope None means everywhere.
+    Both are None for a default; inside the scope None means everywhere.
     """
     return {name: _source(getattr(policy, name), policy.decided_by.get(name)) for name in TOLD_FIELDS}
 

@@ -39,9 +39,9 @@ def verified_at(history: Sequence[_HistoryEntry]) -> datetime | None:
 
 
 def is_eligible(record: _Ingest, policy: Policy, now: datetime) -> bool:
-    """Whether the schedule would take a run by what its record and its policy say: the wizard's condition alone.
+    """Whether the schedule would take a run by its record and its policy alone, as the wizard decides it.
 
-    A missing or malformed instant: not eligible. A clear asks all gates of `gates.evaluate` besides.
+    A missing or malformed instant: not eligible. A clear asks all gates besides.
     """
     if policy.mode is not Mode.SCHEDULED or record.current_state != State.SYNC_VERIFIED:
         return False

@@ -23,11 +23,10 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """A hold that a person with an account laid on a run, until an instant.
+    """A hold that a person laid on a run, until an instant.
 
-    `sure_at`, where the host's clock is in doubt, is what it has reached for certain: no hold ends by more than that.
-    `laid_on` is the path of another run on which it was laid and that may be this one, `because` by what; empty where
-    it was laid on the run itself.
+    `sure_at`: what a doubted clock has reached for certain; the hold ends by that, not by the clock. `laid_on`: the
+    path of another run that may be this one, and `because` of what; empty where it was laid on the run itself.
     """
 
     owner: str
@@ -55,13 +54,11 @@ class Held:
 
 @dataclass(frozen=True, kw_only=True)
 class ProofFacts:
-    """What a comparison with the NAS showed.
+    """What a comparison with the NAS showed; `files` and `bytes` count the data files that were compared.
 
-    `level` is how far it went; `files` and `bytes` count the data files that were compared. At `checksum`
-    every staged byte and every NAS byte was read, so `findings` is empty only if both equal the manifest; `reused_from`
-    is when that was, if not for this decision: nothing on either side has changed since. So with `found_at`, when
-    bytes were found to differ. `accepted`: both equal the bytes that an admin has accepted under this key, and not the
-    manifest.
+    At level `checksum` every byte of both sides was read, and without `findings` both equal the manifest, or the bytes
+    that were `accepted` under this key. `reused_from`: when they were read, if earlier. `found_at`: when bytes were
+    found to differ. Nothing has changed since either.
     """
 
     level: ProofLevel
@@ -87,9 +84,9 @@ class AcceptedFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class LargeFile:
-    """One of a run's largest data files: its path as a person can read it, cut to a bounded length.
+    """One of a run's largest data files; its path is readable and cut.
 
-    `nas_bytes` is the size of its twin, None where the NAS has none or was not asked.
+    `nas_bytes`: None where the NAS has none or was not asked.
     """
 
     path: str
@@ -102,7 +99,7 @@ class LargeFile:
 class TwinFacts:
     """What the NAS held of a run when names and sizes were compared; bytes are added up name by name.
 
-    Of the staged data files `missing` were not there and `other_size` had another size; `more` files lay there alone.
+    Of the staged data files `missing` were not there and `other_size` had another size; `more` lay on the NAS alone.
     """
 
     files: int
@@ -115,10 +112,7 @@ class TwinFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class OnlyHere:
-    """What a run has besides its bytes and the NAS lacks: attributes, entries with access lists, empty folders.
-
-    `names` are the first few, as a person can read them.
-    """
+    """How many attributes, access lists and empty folders a run has that the NAS lacks; `names` are the first few."""
 
     attributes: int
     access_lists: int
@@ -142,8 +136,8 @@ class OnlyHere:
 class FutureFiles:
     """Data files that are dated later than the look that found them; `newest_at` is the latest of their times.
 
-    `digest` tells sizes, mtimes and ctimes, which have been as they are `since` an earlier look, or this one. The
-    others of the run were written at `others_at` or before, None if there are none.
+    `digest` of sizes, mtimes and ctimes: unchanged `since` this or an earlier look. `others_at`: the newest time of the
+    run's other data files, None if there are none.
     """
 
     count: int
@@ -158,21 +152,17 @@ class FutureFiles:
 class Facts:
     """What was seen of one run, and when. Instants are aware; bytes are logical; None means unknown.
 
-    `fresh` tells a look made for this decision from one that was stored by discovery. `host_findings` speak against
-    any clear on this host; `failures` are the attempts that failed in a row, and `last_failure` says how; before
-    `nas_retry_at` the schedule does not ask for a twin again that kept silent. `hold_file`
-    is what the file `.exlab-hold` at the run's top says, None without one. `budget_finding` and `breaker_finding` are a
-    sweep's own: its limits, and what was abnormal. What people alone are shown, and no gate asks for: `data_files` and
-    `data_bytes`, added up name by name, the `largest` of them, and the `twin`, None where the NAS was not compared.
-    `desktop_files` of the `files`, with `desktop_bytes`, are those of desktops and NAS systems, which are no data.
-    `locks` of them are empty locks of the wizard's, which come and go. `twin_findings` speak against the place
-    of the twin, at any level; `twin_unnamed` says why the twin's own record does not name this run (None: it does, or
-    need not), which matters where no bytes are compared.
-    `kept_from` is from when the policy keeps the run, where that is not `verified_at`: our own first sight of the
-    verification, where an earlier state of the run was seen here. Of a record without a history `unverified` names the
-    files for which the record does not vouch. `kept_local` names those that a record pins.
-    A run that was `returned` is kept from when its files were first seen again. `accepted`: bytes that an admin has
-    accepted in place of the manifest.
+    `fresh`: looked at for this decision, not stored by discovery. `host_findings` block every clear on this host.
+    `failures` is the number of failed attempts in a row. Before `nas_retry_at` the schedule does not ask for a silent
+    twin again. `hold_file` is the text of `.exlab-hold`, None without one.
+
+    `kept_from`: from when the policy keeps the run, where that is not `verified_at`. `returned`: its files came back
+    after a clear. `unverified` and `kept_local` name files that a record does not vouch for, or pins. `twin_findings`
+    block at any proof level; `twin_unnamed` blocks where no bytes are compared. `accepted`: bytes that an admin
+    accepted in place of the manifest. `budget_finding` and `breaker_finding` are the sweep's own.
+
+    Shown to people alone: `data_files`, `data_bytes`, `largest`, `twin`; of the `files` also the `desktop_files` and
+    the wizard's empty `locks`.
     """
 
     gathered_at: datetime
@@ -225,6 +215,6 @@ class Facts:
     def wanted_proof(self, policy: Policy) -> ProofLevel:
         """How far a comparison must go: as the policy says, but every byte where no record vouches for them.
 
-        What the wizard has verified of a run that came back are the files of its former clear.
+        The record of a run that came back vouches for the files of its former clear.
         """
         return ProofLevel.CHECKSUM if self.accepts or self.returned else policy.proof

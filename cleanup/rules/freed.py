@@ -50,10 +50,7 @@ class Freed:
 
 
 def say_freed(allocated: int, measured: int | None, why: str = "") -> str:
-    """`104.9 MB removed, 0 B freed: a snapshot may still hold them`; empty where nothing is known of it.
-
-    `why` is the code of `Unmeasured` where it could not be measured.
-    """
+    """`104.9 MB removed, 0 B freed: a snapshot may still hold them`; empty if unknown. `why`: an `Unmeasured` code."""
     if measured is None:
         known = why in set(Unmeasured)
         return f"What the disk gave back is not measurable: {Unmeasured(why).sentence}" if known else ""
@@ -74,10 +71,9 @@ def say_fill(size: int | None, free_before: int | None, free_after: int | None) 
 
 
 def frees_nothing(clears: Iterable[Freed]) -> Freed | None:
-    """What the latest clears removed, if that should have freed at least 100 MB and gave back next to nothing.
+    """What the latest clears removed, if at least 100 MB, of which next to nothing was freed. The latest comes first.
 
-    The latest comes first; no more of them are looked at than make up 100 MB. None: clearing frees space, or too
-    little was cleared to tell.
+    None: clearing frees space, or too little was cleared to tell.
     """
     allocated = measured = 0
     for one in clears:

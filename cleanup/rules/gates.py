@@ -16,7 +16,7 @@ from cleanup.rules.states import State
 CLOCK_TOLERANCE = timedelta(minutes=5)
 # After so many failed attempts in a row the schedule leaves a run alone until something changes.
 MAX_FAILURES = 3
-# A run that was written to this recently may still be in somebody's hands.
+# A run that was written to this recently may still be worked on.
 QUIET_PERIOD = timedelta(minutes=10)
 # What accepted bytes settle: what the manifest says, or that it says nothing.
 _ACCEPTABLE = frozenset(

@@ -1,7 +1,7 @@
-"""Whether two runs may be one and the same, by what is known of each: then a hold of the one keeps the other as well.
+"""Whether two runs may be one and the same, by what is known of each: then a hold of one keeps the other as well.
 
-A folder is renamed or copied, a record is written anew: no single sign survives all of that, so any of several will do.
-A wrong yes keeps a run that could go, until a person says that it is another one; a wrong no ends a person's hold.
+Folders are renamed and copied, records are written anew, so any one of several signs is enough. A wrong yes keeps a run
+until a person says otherwise; a wrong no would end a person's hold.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ UNKNOWN = "-"
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
-    """What a run is known by.
+    """What a run is known by. `root` is the key of its staging root.
 
-    `inode`, `birth` and `origin` are the parts of its identity, `-` where unknown; `root` is the key of its staging
-    root. `manifest` is the SHA-256 of a manifest with at least one line, else empty.
+    `inode`, `birth` and `origin` are the parts of its identity, `-` if unknown. `manifest`: SHA-256 of one with at
+    least one line, else empty.
     """
 
     root: int
@@ -47,10 +47,10 @@ def same_folder(ours: Traits, theirs: Traits) -> bool:
 
 
 def likeness(ours: Traits, theirs: Traits, *, away: bool) -> str:
-    """By what a run may be another one, in words; empty where nothing tells so.
+    """By what a run may be another one, in words; empty if by nothing.
 
-    `away`: the other one does not lie at its place now. While it does, only a copy of it is meant: runs that began, or
-    were verified, in the same second are none.
+    `away`: the other one does not lie at its place now. While it does, only copies count: to have begun or been
+    verified in the same second does not.
     """
     if same_folder(ours, theirs):
         return "the same folder, by inode and time of birth"

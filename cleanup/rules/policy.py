@@ -55,14 +55,12 @@ class Stage(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What applies to one run. `version` names the newest policy version that was looked at.
+    """What applies to one run. `version` is the newest policy version that was looked at.
 
-    `min_retain_hours` is the floor under pressure, never above `retain_hours`. `promoted` are the versions behind it
-    that were rehearsed, `unrehearsed` those that never were. `decided_by` tells which version decided a field; one that
-    no version set is left out.
+    `min_retain_hours` is the floor under pressure, at most `retain_hours`. `decided_by`: the version that decides each
+    field, if any. `promoted` and `unrehearsed` are the versions behind it that were, or never were, rehearsed.
 
-    `rehearsing` are the versions behind this policy that are rehearsed, if the schedule may not do yet all that it
-    says; `meanwhile` is then the policy by which it takes runs until that is over.
+    `rehearsing`: the versions that are rehearsed; then the schedule takes runs by `meanwhile`.
     """
 
     mode: Mode = Mode.MANUAL
@@ -106,11 +104,10 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What applies to a staging root as a whole; None: no limit. Bytes are logical but those of the free space.
+    """What applies to a staging root as a whole; None: no limit. Bytes are logical, but those of free space.
 
-    Pressure begins where the staged runs exceed `max_bytes` or `max_runs`, or less than `free_start_bytes` are free,
-    and then lasts until `free_stop_bytes` are free. The budgets bound one sweep. `rehearsing`, `promoted`,
-    `unrehearsed` and `meanwhile` as in `Policy`, of the versions that set a limit from which pressure comes.
+    Pressure begins above `max_bytes` or `max_runs`, or below `free_start_bytes` and then lasts until `free_stop_bytes`
+    are free. The budgets bound one sweep. The rest as in `Policy`, of the versions that set pressure.
     """
 
     max_bytes: int | None = None
@@ -174,11 +171,10 @@ class Scope:
 
 @dataclass(frozen=True, kw_only=True)
 class Layers:
-    """What must take a run besides, so that the schedule takes it by a scope whose newest version is not approved.
+    """The versions that must all take a run, while the newest one of a scope is not approved.
 
-    `versions`: all since the last approved one, that one and the newest among them. `absent`: none of them is approved,
-    so the wider scopes, as if this one were not there, must take it too. `stopped`: the approval was taken back, and
-    nothing goes for which this scope matters.
+    `versions`: the last approved one and all since. `absent`: none is approved, so the wider scopes must take it too.
+    `stopped`: the approval was taken back, and nothing goes by this scope.
     """
 
     versions: "tuple[ScopedPolicy, ...]" = ()
@@ -193,11 +189,10 @@ class Layers:
 
 @dataclass(frozen=True, kw_only=True)
 class ScopedPolicy:
-    """The newest version of one scope; None leaves a field to the less specific scopes.
+    """The newest version of one scope; None leaves a field to wider scopes.
 
-    `layers` tells what its approval covers so far, `layers_on` the same of the staging roots, by name, of which
-    something else holds. Without them a version that is rehearsed lets nothing go, and any other is approved.
-    `surprised`: a run that it was about to take turned out to be needed or unsafe.
+    `layers`: what its approval covers, `layers_on` by the name of a root where that differs. Without them a rehearsed
+    version lets nothing go, and any other is approved. `surprised`: a run that it was to take was needed or unsafe.
     """
 
     scope: Scope

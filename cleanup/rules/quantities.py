@@ -1,7 +1,7 @@
 """Durations, sizes, shares and counts as people type them, and as they are said again.
 
-A number is plain decimal digits with a point at the most: no sign, no exponent, no "nan". What is said can be typed
-again and means the same. Sizes come in decimal units, as disks are sold, or in binary ones where those are named.
+Numbers are plain decimal digits, at most with a point. What is said can be typed again and means the same. Sizes are
+decimal, or binary where so named.
 """
 
 import re

@@ -34,10 +34,9 @@ def name_scope(scope: Scope) -> str:
 
 
 def describe(version: ScopedPolicy, policy: Policy, *, nights: int | None) -> str:
-    """What a version means, as a sentence for the page and the command line.
+    """What a version means, as a sentence for page and command line. Names stand in it as instruments wrote them.
 
-    `policy` is what applies in the version's scope together with the wider ones, `nights` what the version says of its
-    rehearsal. A narrower scope may say otherwise. Names stand in it as instruments wrote them.
+    `policy` is what applies in its scope together with the wider ones; `nights` is its own number of rehearsal nights.
     """
     return f"{name_scope(version.scope)}: {'; '.join([_taking(version, policy, nights), *_bounds(version)])}"
 

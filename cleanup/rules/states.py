@@ -20,7 +20,7 @@ ORDER = tuple(State)
 def may_follow(before: State | None, after: State) -> bool:
     """Whether a history may go from `before` to `after`; None stands for an empty history.
 
-    The rule is ExLab-Wizard's own: every history starts at `staging` and takes one step forward at a time.
+    As the wizard does: it starts at `staging` and takes one step at a time.
     """
     if before is None:
         return after is State.STAGING

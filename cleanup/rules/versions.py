@@ -17,10 +17,9 @@ def stage_of_next(
 ) -> Stage:
     """The stage at which a new version of a scope begins, given the one before it.
 
-    `rehearse` is what its author asked for, None: as before, and of old: yes. What can only take less than what goes
-    already needs no new rehearsal. Where the one before is rehearsed itself, that is what the last approved version and
-    all since would take: these are `approved`, none if nothing is. `wider` are the values that a field may have where
-    the scope leaves it unset (`values_besides`).
+    `rehearse`: what its author asked for; None: as before, and first yes. A version that can only keep more needs no
+    new rehearsal: more than the one before, or, where that is rehearsed itself, than all of `approved`. `wider`: the
+    values of fields that the scope leaves unset (`values_besides`).
     """
     if rehearse is None:
         rehearse = before is None or before.stage is not Stage.OFF
@@ -35,9 +34,9 @@ def stage_of_next(
 
 
 def loosens(before: ScopedPolicy, after: ScopedPolicy, wider: Mapping[str, Sequence[Any]] | None = None) -> bool:
-    """Whether the later version may take a run that the earlier one would not: in doubt, yes.
+    """Whether the later version may take a run that the earlier one would not; in doubt, yes.
 
-    `wider` as in `stage_of_next`; without it a field that is left unset may be anything.
+    Without `wider` (as in `stage_of_next`) an unset field may be anything.
     """
     # That it is manual settles nothing: a narrower scope that is scheduled may take its hours from here.
     changed = [name for name in TAKING_FIELDS if getattr(before, name) != getattr(after, name)]

@@ -1,7 +1,6 @@
-"""Accepted bytes: what an admin has said of a run whose manifest is wrong or missing, and whether it still holds.
+"""Accepted bytes: what an admin said of a run whose manifest is wrong or missing, and whether it still holds.
 
-An acceptance is bound to both sides as they were compared. Here is only what tells whether they are so still; what it
-settles is decided by the gates.
+An acceptance is bound to both sides as they were compared. What it settles, the gates decide.
 """
 
 import hashlib
@@ -50,10 +49,9 @@ def holds(
 
 
 def evidence(run: Run, scanned: run_tree.Scan, listed: manifest.Manifest | None, listing: client.Listing) -> str:
-    """The digest of everything by which a change on either side would show, for as long as the files themselves stay.
+    """The digest by which a change on either side would show, as long as the files themselves stay.
 
-    That of `proving.lasting_evidence`, which leaves out what is mounted, and inode numbers that a mount does not keep:
-    a NAS may be mounted anew between an acceptance and the clear, which reads every byte once more in any case.
+    As `proofs.lasting_evidence`: a NAS may be mounted anew between acceptance and clear, which reads every byte anyway.
     """
     return proofs.lasting_evidence(run, scanned, listed, listing)
 

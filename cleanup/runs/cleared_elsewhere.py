@@ -22,10 +22,9 @@ logger = logging.getLogger(__name__)
 
 
 def cleared_record(run: Run, readers: Readers) -> Record | None:
-    """The twin's record of a run that is not on the staging disk, if it says that the run was cleared.
+    """The twin's record of a run that left the staging disk, if it says that the run was cleared; else None.
 
-    The wizard writes that before it removes the staging copy. Anything else that is found on the NAS, or
-    keeps it from being asked, says nothing.
+    The wizard writes that before it removes the staging copy. A NAS that cannot be asked says nothing.
     """
     twin = twin_of(run)
     if not twin.root.path:
@@ -41,7 +40,7 @@ def cleared_record(run: Run, readers: Readers) -> Record | None:
 
 
 def _continued(run: Run, record: Record) -> Record | None:
-    """A twin's record that ends with `cleared`, with the whole history of its run; None where that is another one.
+    """A twin's record that ends with `cleared`, with the whole history of its run; None if it is another run's.
 
     The copy is often made before the run is verified, so the last entries before the clear may be ours alone.
     """

@@ -1,6 +1,6 @@
-"""Every byte of a run on both sides, compared with each other and with the manifest, because a person has asked.
+"""Comparing every byte of a run on both sides with each other and the manifest, because a person asked.
 
-Nothing is decided and nothing is changed here. What was compared is bound together, so that an admin may accept it.
+Nothing is decided or changed here. What was compared is bound together, so that an admin may accept it.
 """
 
 import errno
@@ -59,8 +59,8 @@ class Answer:
 def compare(run: Run, now: datetime, planned: Callable[[int], None], progress: Callable[[int], None]) -> Answer:
     """Read every byte of a run on both sides and tell how they stand to one another.
 
-    `planned` is told how many bytes there are to read, `progress` the bytes read since it was last told. Raises
-    NotComparable where one side cannot be read, may be the other, or changes meanwhile.
+    `planned` is told the bytes to read, `progress` those read since the last call. Raises NotComparable where one side
+    cannot be read, may be the other, or changes meanwhile.
     """
     try:
         with opening.reached(run) as (opened, reader):

@@ -50,8 +50,8 @@ logger = logging.getLogger(__name__)
 class Discovered:
     """What one pass over one staging root found. Problems are (run path or other path, reason, detail).
 
-    `sighted_at` is the instant that first sights get: later than that of the pass where this host's clock went back.
-    `proposal` is that of `twins.propose_layout`: another layout under which more copies would be found.
+    `sighted_at`: the instant for first sights, later than the pass's own where this host's clock went back. `proposal`:
+    another layout under which more copies would be found (`twins.propose_layout`).
     """
 
     root: StagingRoot
@@ -69,8 +69,8 @@ class Discovered:
 def discover(root: StagingRoot, *, now: datetime, wait: bool = True) -> Discovered | None:
     """Bring one staging root of this host up to date. Reads the disk and the NAS, changes neither.
 
-    Runs with an active attempt are left to their attempt. A root without its token is only marked so. Returns None
-    where another pass is at it and `wait` is off.
+    Runs with an active attempt are left to it. A root without its token is only marked so. Returns None where another
+    pass is at it and `wait` is off.
     """
     with opening.data_dir().lock(f"discovery-{root.pk}", wait=wait) as free:
         if not free:
@@ -91,7 +91,7 @@ def discover(root: StagingRoot, *, now: datetime, wait: bool = True) -> Discover
 
 
 def look_at_path(root: StagingRoot, path: RunPath, *, now: datetime) -> Discovered | None:
-    """Bring one run path of a staging root up to date, whether a run is known there or not.
+    """Bring one run path of a staging root up to date, known or not.
 
     Returns None where another pass is at the root. Raises Unreachable where the root is not there.
     """
@@ -218,7 +218,7 @@ def _known_at_unreachable(descriptor: int, path: RunPath, result: Discovered, fi
 def _read_record(root: StagingRoot, path: RunPath, opened: opening.OpenRun) -> Records | None:
     """The record of what lies at a run path; None where it cannot be accepted, and the quick look says why.
 
-    Of a run that an admin said was moved here it may name the path from where it was moved.
+    Of a run that an admin moved it may name the former path.
     """
     with contextlib.suppress(ingest.IngestError):
         return findings.read_records(opened, path)
@@ -239,7 +239,7 @@ def _is_run(root: StagingRoot, path: RunPath, opened: opening.OpenRun) -> bool:
 def _is_none(result: Discovered, path: RunPath, opened: opening.OpenRun, seen: str, now: datetime) -> bool:
     """Whether what lies at a run path is no run: in the place of one that could not be put back, or a shell.
 
-    It is told, and no row is made of it nor taken for it. A row that an earlier version made of a shell is marked.
+    It is told and gets no row. A row that an earlier version made of a shell is marked.
     """
     rows = Run.objects.staged().filter(root=result.root, run_path=str(path))
     standing = ClearAttempt.objects.filter(phase=Phase.CONFLICT, run__in=rows).select_related("run").first()

@@ -1,7 +1,4 @@
-"""Whether the schedule would take a run, asked as ExLab-Wizard asks it: with its own objects or with ours.
-
-No Django is needed here, and nothing is read from a disk.
-"""
+"""Whether the schedule would take a run, asked with ExLab-Wizard's own objects or with ours. Reads no disk."""
 
 import enum
 from collections.abc import Mapping, Sequence
@@ -36,22 +33,20 @@ def cleanup_eligible(
     policy: Policy | None = None,
     now_utc: datetime | None = None,
 ) -> bool:
-    """Whether the schedule would clear this run now, as ExLab-Wizard's function of this name decides it.
+    """Whether the schedule would clear this run now, decided as by ExLab-Wizard's function of this name.
 
-    Manual mode never; scheduled when the current state is `sync_verified` and the latest `sync_verified` entry is
-    `retain_hours` old or older (the boundary counts). This is the wizard's condition alone: a clear asks all gates of
-    `policy.gates.evaluate` besides.
+    Scheduled mode, current state `sync_verified`, and its latest entry `retain_hours` old or older. This is the
+    wizard's condition alone: a clear asks all gates of `rules.gates.evaluate` besides.
 
-    `ingest` is the wizard's `IngestJson`, a record of `staging.ingest`, or what `json.loads` makes of an
-    `ingest.json`. Either `config` says what applies, the wizard's with its mode and hours under
-    `orchestrator.staging_cleanup` (an object or plain dicts), or `policy` does, one of `policy.retention`. `now_utc`
-    left out is the present.
+    `ingest`: the wizard's `IngestJson`, a record of `storage.staging.ingest`, or the dict of an `ingest.json`. Either
+    `config` (the wizard's, with `orchestrator.staging_cleanup`, object or dicts) or `policy` (of `rules.policy`)
+    applies. `now_utc` is the present if left out.
 
-    Stricter than the wizard's: an instant that is not written as the wizard writes it, a record or an entry that
-    cannot be read, and hours beyond the calendar are not eligible, where the wizard takes any ISO date or crashes.
+    Stricter than the wizard's: unusual instants, unreadable records and hours beyond the calendar are not eligible,
+    where the wizard takes any ISO date or crashes.
 
-    Raises TypeError where neither `config` nor `policy` is given, or both, or one that says nothing of mode and hours,
-    and where `now_utc` has no zone; ValueError for hours below 0.
+    Raises TypeError for neither or both of `config` and `policy`, for a `config` without mode and hours, and for a
+    `now_utc` without zone; ValueError for hours below 0.
     """
     applies = _policy_of(config, policy)
     now = datetime.now(UTC) if now_utc is None else now_utc

@@ -40,8 +40,8 @@ def left_aside(root: StagingRoot, descriptor: int, sight: Sight) -> Left | None:
 def is_stray_fence(root: StagingRoot, descriptor: int, sight: Sight) -> bool:
     """Whether no attempt of ours will put back or finish what looks like a fence, as after a restore of the database.
 
-    Writers of this tree do not see such a name, so a whole run may lie there without anybody knowing. One whose attempt
-    had come to its end is handed back to recovery. `descriptor` is the open root.
+    A whole run may lie under such a name unseen. A fence whose attempt was done is handed back to recovery.
+    `descriptor` is the open root.
     """
     folder, _, name = sight.raw.rpartition(b"/")
     attempt = (
@@ -55,10 +55,7 @@ def is_stray_fence(root: StagingRoot, descriptor: int, sight: Sight) -> bool:
 
 
 def _is_awaited(ours: QuerySet[ClearAttempt]) -> bool:
-    """Whether recovery will see to the fence of an attempt, given as a queryset.
-
-    It looks for a fence only where the run was: `ours` is empty for one that lies anywhere else.
-    """
+    """Whether recovery will see to the fence of an attempt, given as a queryset; empty if the fence lies elsewhere."""
     return ours.filter(
         Q(phase__in=[*ClearAttempt.ACTIVE, Phase.CONFLICT]) | Q(phase=Phase.DONE, reason=Reason.REMOVAL_INCOMPLETE)
     ).exists()

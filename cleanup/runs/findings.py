@@ -139,7 +139,7 @@ def missing_files(
 ) -> tuple[int, list[bytes]]:
     """How many data files a manifest lists that must be staged and are not, and the first `named` of them.
 
-    Counted, not collected: a manifest of millions of lines may lie beside a few files.
+    Counted, not collected: a manifest may have millions of lines.
     """
 
     def away() -> Iterator[bytes]:

@@ -1,6 +1,6 @@
 """Data files that are dated later than now: a clock was wrong, so their times do not tell when they were written.
 
-What tells is that nothing of them has changed since an earlier look, whose instant is kept with the facts of the run.
+What tells is that nothing of them has changed since an earlier look, whose instant is kept with the run's facts.
 """
 
 import hashlib
@@ -22,8 +22,7 @@ def future_files(
 ) -> FutureFiles | None:
     """The data files that are dated later than `now`; None if there are none.
 
-    `stored` gives what an earlier look has kept: if size, mtime and ctime of each are as they were then, the files are
-    known to be so since then.
+    `stored` gives what an earlier look kept: if all sizes, mtimes and ctimes are the same, they are known since then.
     """
     past: list[run_tree.Entry] = []
     future: list[run_tree.Entry] = []

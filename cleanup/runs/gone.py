@@ -1,6 +1,6 @@
-"""Marking as gone: a person says of a run whose directory is not there any more that nobody need look for it.
+"""Marking as gone: a person says that a run whose directory is not there any more need not be looked for.
 
-The row keeps its history and is not called cleared, nothing counts as freed, and the disk is only asked.
+The row keeps its history, is not called cleared, and nothing counts as freed. The disk is only asked.
 """
 
 import logging
@@ -35,12 +35,11 @@ class NotGone(Exception):
 
 
 def mark_gone(run: Run, *, actor: str, reason: str, now: datetime) -> None:
-    """Mark a staged run as gone, with the reason that a person gives (it must say something).
+    """Mark a staged run as gone, with a person's reason.
 
-    The root must carry its token, and the disk must say at this moment that neither the run's directory nor a fence of
-    it is there. If the directory comes back, discovery finds a new run, which is held as
-    people hold this one. Raises NotGone for everything else, ValueError
-    for an empty reason.
+    The root must carry its token, and the disk must say now that neither the run nor a fence of it is there; else
+    NotGone is raised, and ValueError for an empty reason. If the directory comes back, discovery makes a new run, held
+    as this one was.
     """
     if not reason.strip():
         raise ValueError("a reason must be given")
@@ -62,10 +61,7 @@ class Marked:
 
 
 def mark_all(runs: Iterable[Run], *, actor: str, reason: str, now: datetime, dry_run: bool = False) -> list[Marked]:
-    """Mark runs as gone with one reason, each for itself as `mark_gone` does; a dry run only asks for each.
-
-    Raises ValueError for an empty reason.
-    """
+    """Mark each of some runs as gone, as `mark_gone`; a dry run only asks. Raises ValueError for an empty reason."""
     marked = []
     for run in runs:
         try:

@@ -1,7 +1,7 @@
 """The holds that keep a run: those laid on it, and those laid on another run that may be this one.
 
-A hold follows its run by identity. Where a folder was renamed or copied, or a record written anew, the row that
-discovery makes of it is another one than that which a person has held, and nothing but likeness connects the two.
+A hold follows its run by identity. After a rename, a copy or a new record discovery makes another row, and only
+likeness connects it with the one that was held.
 """
 
 from django.db.models import Q, QuerySet
@@ -13,9 +13,9 @@ from cleanup.rules.states import State
 
 
 def holds_of(run: Run) -> tuple[Held, ...]:
-    """The holds of people that keep a run and were not released; those that are over are the gate's affair.
+    """The holds of people that keep a run and were not released; which of them are over, the gate says.
 
-    Asks nothing of the database where the run was read with `with_root`.
+    Needs no query where the run was read with `with_root`.
     """
     own = [_held(hold) for hold in _of_people(run)]
     return (*own, *(_held(hold, alike) for alike in alike_runs(run) for hold in _of_people(alike.other)))

@@ -11,17 +11,17 @@ from cleanup.storage.staging.records import Records
 
 
 def of(status: linux.Status | run_tree.Scan, record: Records | None) -> str:
-    """What a run's directory is known by: inode, birth time where there is one, and what its record began with.
+    """What a run's directory is known by: inode, birth time if there is one, and what its record began with.
 
-    That is the first history entry, or `creation.json` where the record has no history.
+    That is the first history entry, or `creation.json` without a history.
     """
     return f"{status.ino}:{status.birth_ns or '-'}:{record.origin if record else '-'}"
 
 
 def same(recorded: str, seen: str) -> bool:
-    """Whether two identities are one run's; a part that is not known, written `-`, says nothing.
+    """Whether two identities are one run's; an unknown part, `-`, says nothing.
 
-    Neither does the beginning of a history beside a `creation.json`: a run may get a record of the other format.
+    Nor does a history beside a `creation.json`: a run may get a record of the other format.
     """
     return all(
         "-" in (ours, theirs) or ours == theirs or _of_creation(ours) != _of_creation(theirs)

@@ -1,7 +1,7 @@
-"""Facts: what one run looks like on disk, in the database and on the NAS, ready for the gates.
+"""What one run looks like on disk, in the database and on the NAS, as facts for the gates.
 
-A quick look compares names and sizes and is what pages and lists decide from, with its age. A full look re-reads every
-byte where the policy asks for that; only a full look may authorise a clear.
+A quick look compares names and sizes; pages and lists decide from it. A full look also reads every byte where the
+policy asks for that; only a full look may authorise a clear.
 """
 
 import os
@@ -40,10 +40,9 @@ GONE_HOLD = HoldFile("", "")
 class Look:
     """One look at a run: the facts, and what a plan is made from.
 
-    `record` are the bytes of its record, of the format `form`. `listing` is what the NAS held, `evidence` what tells
-    whether either side has changed since, and `reused` the earlier proof that this look relies on, if it does. `hold`
-    is the run's hold file, if there is one. `by_signature`: there is no manifest, and the record's sizes and times
-    stand in for it. `read` is the comparison of every byte, where it was made for this look.
+    `record`: the bytes of its record, of the format `form`. `listing`: what the NAS held. `evidence`: what tells
+    whether either side changes. `reused`: an earlier proof that this look relies on. `by_signature`: without a manifest
+    the record's sizes and times stand in. `read`: the comparison of every byte, if one was made.
     """
 
     facts: Facts
@@ -71,9 +70,8 @@ def quick_look(
 ) -> Look:
     """What can be seen of a run without reading its bytes: record, tree, manifest, and names and sizes on the NAS.
 
-    `recent`: what the folders on the way to the twin have shown in the last minute will do. `seen` are records and
-    tree, if the caller has read them already. A difference of bytes that was found is taken `for_granted` for so long
-    while nothing has changed on either side.
+    `recent`: what the folders on the NAS showed in the last minute will do. `seen`: records and tree, if read already.
+    A known difference of bytes is taken `for_granted` for so long, if neither side has changed.
     """
     known_record, scanned = seen or (None, run_tree.scan(opened.run))
     record, ingest_findings = findings.compare_record(run, opened, known_record)
@@ -229,9 +227,9 @@ def _without_nas_on_staging(run: Run, opened: OpenRun, compared: proofs.Compared
 
 
 def quick_decision(run: Run, policy: Policy, now: datetime, *, for_granted: timedelta = differences.ALWAYS) -> Decision:
-    """The gates on a quick look made now; an unreachable run's decision says so. `for_granted` as in `quick_look`.
+    """The gates on a quick look made now, `for_granted` as there; an unreachable run's decision says so.
 
-    Of a run that could not be put back another folder may lie at its path, so it is not looked at.
+    A run that could not be put back is not looked at: another folder may lie at its path.
     """
     if identity.standing_conflict(run):
         facts = stored_facts.facts_of(run)
@@ -256,15 +254,14 @@ def look(
     anew: bool = False,
     progress: Callable[[int], None] = lambda size: None,
 ) -> tuple[Look, Decision]:
-    """A full look and the decision on it. Bytes are only read if nothing else speaks against the clear.
+    """A full look and the decision on it. Bytes are read only if nothing else speaks against the clear.
 
-    They are not read either where a proof of the last day still holds, because nothing on either side has changed;
-    unless they are to be read `anew`.
-    A difference that was found and still stands is looked for again at an operator's word, for the schedule after a
-    while. What was found different goes by its bytes alone, whatever the policy asks for, until they are equal.
-    Else at `record` nothing is asked of the NAS, unless the twin's own record must name the run, or no record vouches
-    for its bytes (see `Facts.wanted_proof`). The result authorises a clear only if its facts are `fresh` and the
-    decision is clearable (for an operator) or due.
+    A proof of the last day is reused if neither side has changed, unless bytes are to be read `anew`. A known
+    difference is looked for again at once for an operator, later for the schedule; until all is equal, only bytes
+    count. At level `record` the NAS is not asked, unless the twin's record must name the run or no record vouches for
+    its bytes.
+
+    The result authorises a clear only if its facts are `fresh` and the decision is clearable (for an operator) or due.
     """
     if differences.was_found(run):
         policy = replace(policy, proof=ProofLevel.CHECKSUM)
@@ -340,10 +337,7 @@ def _with_bytes(
 def _with_accepted_bytes(
     seen: Look, run: Run, opened: OpenRun, reader: Reader, progress: Callable[[int], None]
 ) -> Look:
-    """The look with every byte of both sides compared with those that an admin has accepted, always anew.
-
-    Such a proof has no evidence, so no later look relies on it.
-    """
+    """The look with every byte of both sides compared with the accepted ones, always anew: it leaves no evidence."""
     accepted, scan = seen.facts.accepted, seen.scan
     if accepted is None or scan is None or seen.listing is None:
         return seen

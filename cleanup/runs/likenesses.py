@@ -1,7 +1,7 @@
 """Likenesses: which runs may be one and the same, found when a run is met under a path, and denied by a person.
 
-A run that was renamed, moved to another root of the lab or copied gets a row of its own; its record may name the new
-path by then. Nothing is merged by itself: a hold of the one row keeps the other until a person says what is right.
+A run that was renamed, moved or copied gets a row of its own. Nothing is merged by itself: a hold of one row keeps the
+other until a person says what is right.
 """
 
 import hashlib
@@ -38,8 +38,8 @@ _BY_ANOTHER = "like a third run, which may be both"
 class Known:
     """All runs that may turn up under another path, by what they are known by; read once, when first asked for.
 
-    `away` is kept for the pass in which it was asked: whether a run does not lie at its place. `kept` are those that
-    people hold, and those that may be one of these.
+    `away`: whether a run does not lie at its place, kept for the pass. `kept`: those that people hold, or that may be
+    one of these.
     """
 
     _traits: dict[int, Traits] = field(default_factory=dict)
@@ -145,11 +145,10 @@ def traits_of(run: Run) -> Traits:
 
 
 def note(run: Run, facts: Facts, known: Known, *, now: datetime) -> bool:
-    """Write down which other runs a run may be that was just looked at, if what it is known by has changed.
+    """Write down which other runs a run may be, if what it is known by has changed; returns whether any is new.
 
-    Returns whether it may be any that was not known; the row that was given does not know of them.
-    Call it before the look is stored: until then nothing takes the run. What was known of a run's manifest stays while
-    it has none that can be read, and nothing is learnt from another folder that lies at its path.
+    Call it before the look is stored: until then nothing takes the run. The row that was given does not know of new
+    ones. An unreadable manifest, or another folder at its path, changes nothing.
     """
     another = any(finding.reason is Reason.IDENTITY_MISMATCH for finding in facts.path_findings)
     if another or run.state == State.CLEARED:

@@ -1,8 +1,7 @@
-"""Moved runs: a folder was renamed on staging and on the NAS, and what lies in it are the same runs still.
+"""Moved runs: a folder was renamed on staging and on the NAS, and the runs in it are the same still.
 
-A person says which folder became which. Each run must carry its record under the new name, with the history that is
-known here; its bytes are compared by the next clear, as always. The row takes the new path and keeps everything else,
-and the old path stays the one that its record may name. Nothing is touched on disk.
+A person says which folder became which. Each run must carry its record under the new name, with the known history. The
+row takes the new path and keeps the rest; the next clear compares the bytes. Nothing is touched on disk.
 """
 
 import contextlib
@@ -91,9 +90,9 @@ def _between(old: str, new: str) -> Move:
 
 
 def known_elsewhere(run: Run) -> Run | None:
-    """The run whose own directory lies at the path of this one, which nothing but its place is known of; else None.
+    """The run whose own directory lies at the path of this one, of which only its place is known; else None.
 
-    So it is where a folder was renamed, or moved, and discovery has found it anew: the record names the old path.
+    Discovery makes such a row after a rename or move: the record names the old path.
     """
     if run.events.exists() or run.record_sights.exists():
         return None
@@ -104,10 +103,10 @@ def known_elsewhere(run: Run) -> Run | None:
 
 
 def reregister_runs(runs: Iterable[Run], order: Order) -> list[Outcome]:
-    """Take what lies at the paths of these runs for them, as `reregistering.reregister_runs`.
+    """Take what lies at the paths of these runs for them, as `reregistration.reregister_runs`. Twice is harmless.
 
-    A run that is known elsewhere, and whose own directory lies at one of these paths, takes that path: the very same
-    directory, with its record as it is known and no fewer bytes than were seen last. Twice is harmless.
+    A run that is known elsewhere, and whose own directory lies at one of these paths, takes that path, if it has its
+    record and no fewer bytes than were seen last.
     """
     outcomes = []
     for run in runs:
@@ -148,10 +147,9 @@ def _expect_as_seen(known: Run, path: str, root: int) -> None:
 
 
 def move_runs(root: StagingRoot, move: Move, order: Order) -> list[Outcome]:
-    """Take what lies below the new path for the runs that are known below the old one, one by one.
+    """Take what lies below the new path for the runs that are known below the old one. Twice is harmless.
 
-    Raises NotMoved where no run is known there, Unreachable where the root is not there. Twice is harmless: what has
-    moved is known below the old path no more.
+    Raises NotMoved where no run is known there, Unreachable where the root is not there.
     """
     runs = runs_of(root, move)
     if not runs:
@@ -224,7 +222,7 @@ def _find(run: Run, path: RunPath, root: int) -> _Found:
 def _compare(run: Run, path: RunPath, opened: OpenRun) -> _Found:
     """The record must continue the history that is known, and name the old path.
 
-    One that names the new path is the run's only in the run's own directory: short histories of two runs may be alike.
+    If it names the new path, it must lie in the run's own directory: short histories of two runs may be alike.
     """
     record, named = _read(opened, *record_places(run), path)
     seen = identity.of(linux.status(opened.run), record)

@@ -14,7 +14,7 @@ _LONGEST_NAME = 120
 
 
 def only_here(run: Run, opened: int, scanned: Scan, reader: Reader) -> OnlyHere | None:
-    """What the twin lacks of a run that is open as `opened`; None if nothing. All of it where the NAS is not asked."""
+    """What the twin lacks of a run that is open as `opened`, all of it if the NAS is not asked; None if nothing."""
     found = beyond_bytes.found_in(opened, scanned.entries, scanned.desktop)
     if not found:
         return None

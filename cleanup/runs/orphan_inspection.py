@@ -41,7 +41,7 @@ class Thing:
 class OrphanInspection:
     """What may be an orphan, by path; and the `undecided` paths, which are under way or cannot be entered.
 
-    Rows of undecided paths, and of what lies below them, keep saying what they said before.
+    Rows of undecided paths, and of what lies below them, stay as they are.
     """
 
     things: Mapping[str, Thing]

@@ -1,7 +1,7 @@
-"""Orphans: what lies on a staging disk and is no known run, and runs that are known and lie there no more.
+"""Orphans: what lies on a staging disk and is no known run, and known runs that lie there no more.
 
-They are listed with size, age and a safe next step. None is ever removed by itself, however old or large: past a
-ceiling the admin is told. The disk is only read.
+They are listed with size, age and a safe next step, and never removed by themselves: past a ceiling the admin is told.
+The disk is only read.
 """
 
 import enum
@@ -31,10 +31,10 @@ MAX_BYTES = 100_000_000_000
 
 @dataclass(frozen=True)
 class Inspected:
-    """What one pass over one staging root found. `waiting` are those that may yet turn out to be no orphans.
+    """What one pass over one staging root found. `waiting` may yet turn out to be no orphans.
 
-    `problem` says why the root could not be looked at; then no row was changed. `postponed` were not measured for lack
-    of time, `kept` could not be asked about, because something on the way to them cannot be entered.
+    `problem`: why the root could not be looked at; then no row changed. `postponed` were not measured for lack of time;
+    `kept` could not be asked about.
     """
 
     root: StagingRoot
@@ -83,8 +83,8 @@ def inspect(
 ) -> Inspected | None:
     """Bring the orphans of one staging root of this host up to date. Reads the disk and changes nothing there.
 
-    After `seconds` no further thing is measured (None: all are); those whose paths are in `again` are measured in any
-    case. A root without its token changes no row. Returns None where another pass is at it and `wait` is off.
+    After `seconds` nothing more is measured (None: all is), but the paths in `again` always. A root without its token
+    changes no row. Returns None where another pass is at it and `wait` is off.
     """
     with opening.data_dir().lock(f"orphans-{root.pk}", wait=wait) as free:
         if not free:
@@ -101,8 +101,8 @@ def inspect(
 def look_again(orphan: Orphan, *, now: datetime) -> Orphan | None:
     """Look at one orphan now: discovery takes it if it is a run with a record, and it is measured again.
 
-    Returns the orphan as it is after that, even if it is none any more; None where another pass is at its root, which
-    looks at it anyway. Raises Unreachable where the root is not there.
+    Returns it as it is then, orphan or not; None where another pass is at its root. Raises Unreachable where the root
+    is not there.
     """
     try:
         path = run_paths.parse_run_path(orphan.path)

@@ -1,7 +1,7 @@
-"""The runs that a person has picked, as the session keeps them, and as they come back at the next sign-in.
+"""The runs that a person has picked, kept in the session and over the next sign-in.
 
-Several pages of one person change one selection. Each change has a number, and a page says which it has seen: it speaks
-only for runs that nothing has changed since, so a page that was left open picks nothing again that another one dropped.
+Several pages change one selection. Each change has a number, and a page speaks only for runs that have not changed
+since the number that it has seen.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,9 +22,9 @@ _REMEMBERED = 4_000
 
 @dataclass(frozen=True)
 class Picks:
-    """The picked runs by key; `version` counts the changes, `changed` has the last one of each run.
+    """The picked runs by key.
 
-    What is not in `changed` was changed by `floor` at the latest.
+    `version` counts the changes, `changed` has the last one of each run, `floor` that of all others.
     """
 
     keys: frozenset[int] = frozenset()

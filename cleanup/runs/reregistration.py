@@ -1,8 +1,7 @@
 """Registering again: the way out where a run, or a whole staging root, lies on another disk than before.
 
-A restored or copied directory has another inode, so nothing is done with it until a person says that it is the run.
-What lies there must still carry the run's record, with the history that is known here; its bytes are not looked at,
-since every clear compares them anyway. No run is touched on disk.
+A restored or copied directory has another inode, so a person must say that it is the run. It must carry the run's
+record with the known history; every clear compares the bytes anyway. No run is touched on disk.
 """
 
 import contextlib
@@ -59,9 +58,9 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one run; `finding` says why it was refused or declared gone, `said` where no reason fits.
+    """What became of one run; `finding`: why it was refused or declared gone, `said` where no reason fits.
 
-    `moved_from` and `moved_to` are run paths, where a run has another one now or would have.
+    `moved_from` and `moved_to`: its old and new run path, if that changes.
     """
 
     run: Run
@@ -111,13 +110,12 @@ def reregister_root(
     instrument_nas: Mapping[str, str] | None = None,
     with_runs: bool = True,
 ) -> Moved:
-    """Register a staging root again, in another place if one is named, and then every staged run that lies there.
+    """Register a staging root again, in another place if `path` is given, and every staged run there.
 
-    Without `path` it must carry its registered token. In a new place it may carry another one, or get one: never the
-    old, since the old disk may carry that still. Runs that are not there, or another one's, are listed as refused and
-    stay as they are. Twice is harmless.
+    Without `path` it must carry its registered token; a new place never gets the old one. Runs that are not there, or
+    another one's, are refused and stay as they are. Twice is harmless.
 
-    Raises RegistrationError where the place must not be this root, or a clear of the root has not come to its end.
+    Raises RegistrationError where the place must not be this root, or a clear of the root is under way.
     """
     with undisturbed(root, order):
         place = roots.inspect_place(root, path=path, nas_path=nas_path, instrument_nas=instrument_nas)
@@ -279,7 +277,7 @@ def _settle(run: Run, root: int, order: Order, *, place: StagingRoot | None = No
 
 
 def unfit(run: Run) -> Finding | None:
-    """Why a run cannot be registered again whatever lies at its path."""
+    """Why a run cannot be registered again, without a look at its path."""
     run.refresh_from_db(fields=["state", "gone_at", "identity"])
     if run.state == State.CLEARED:
         return Finding(Reason.ALREADY_CLEARED)
@@ -328,9 +326,9 @@ def _compare(run: Run, opened: OpenRun) -> FoundDirectory:
 
 
 def objection_to(run: Run, record: Records, seen: str) -> Finding | None:
-    """Why an accepted record cannot be this run's: its history does not continue the one that is known.
+    """Why an accepted record cannot be this run's: its history does not continue the known one.
 
-    `seen` is the identity of the directory that it lies in: where no history is known, that alone tells.
+    `seen`: the identity of its directory; without a known history that alone tells.
     """
     if not record.main.history:
         return _compare_origin(run, seen)
@@ -356,7 +354,7 @@ def _compare_origin(run: Run, seen: str) -> Finding | None:
 
 
 def _write(run: Run, found: FoundDirectory, action: Action, order: Order, place: StagingRoot | None) -> bool:
-    """Change the row and say so in the ledger, in one transaction. False: the run was taken by somebody meanwhile."""
+    """Change the row and say so in the ledger, in one transaction. False: another process took the run meanwhile."""
     if action is Action.REREGISTERED:
         # What was seen of the other directory is no fact about this one: the next discovery looks anew.
         changes = {"identity": found.identity, "facts": {}, "problem": "", "failures": 0}

@@ -33,13 +33,13 @@ logger = logging.getLogger(__name__)
 
 # What a run that another program has cleared says of it.
 WIZARD = "wizard"
-# What is first seen of a run that is known comes after our first sight of the run, whatever the clock says by then.
+# What is first seen of a known run comes after our first sight of the run, even if the clock went back since.
 _LATER = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
 class Told:
-    """What a run's records say of it: its state, for some of them by a look at its files, and who cleared it when."""
+    """What a run's records say of it: its state, by a look at its files if need be, and when it was cleared."""
 
     record: Records
     state: str
@@ -59,8 +59,8 @@ class Told:
 def row_for(root: StagingRoot, path: RunPath, seen: str, told: Told | None, now: datetime) -> tuple[Run | None, str]:
     """The row of a run directory with its history brought up to date, and `new`, `updated` or `unchanged`.
 
-    No row is returned for a run with an active attempt. A directory at a cleared run's path is a new run, unless it
-    is the cleared run's own directory still. A run that was declared gone is no concern any more.
+    None for a run with an active attempt. A directory at a cleared run's path is a new run, unless it is that run's
+    own. Runs that were declared gone do not count.
     """
     with transaction.atomic():
         rows = (
@@ -132,9 +132,9 @@ def _new_run(root: StagingRoot, path: RunPath, seen: str, now: datetime, former:
 
 
 def _hold_again(run: Run, gone: Run, now: datetime) -> None:
-    """Hold a run as people hold the one that was last declared gone at its path: it may be the same one, come back.
+    """Hold a run as people held the one that was last declared gone at its path: it may be the same one.
 
-    Each such row has taken over what was in force on the one before it, so a hold that was released stays released.
+    Each such row took over what was in force on the one before, so a released hold stays released.
     """
     for hold in Hold.objects.in_force(now).filter(run=gone, source=HoldSource.PERSON).order_by("pk"):
         Hold.objects.create(
@@ -194,7 +194,7 @@ def _note_cleared(run: Run, told: Told) -> bool:
 def _follow(run: Run, told: Told, now: datetime) -> bool:
     """Take over the state of a record without a history, which may fall back; each of its contents is kept once.
 
-    A run of which a history is known has lost its `ingest.json`: then nothing is believed.
+    A run with a known history has lost its `ingest.json`: then nothing is believed.
     """
     if run.events.exists():
         return False
@@ -251,7 +251,7 @@ def store(run: Run, facts: Facts, now: datetime) -> bool:
     if is_cleared_out(run, facts):
         return False
     if run.state == State.CLEARED:
-        # Somebody else wrote `cleared` and left the files: they still fill the disk, so the row says so.
+        # Another program wrote `cleared` and left the files: they still fill the disk, so the row says so.
         changed = run.problem != Reason.ALREADY_CLEARED
         counts = {"files": facts.files, "bytes": facts.bytes}
         doubts = F("doubts") + int(changed)

@@ -1,7 +1,7 @@
-"""How runs stand, kept beside them, so that lists can filter, sort and add up without deciding a million runs anew.
+"""How runs stand, kept in their rows, so that lists filter, sort and add up without deciding a million runs anew.
 
-A judgement comes from the same stored facts and the same gates as the page that shows the run. It is made again when
-something has changed (`RunQuerySet.doubt`), and when time alone may have opened a gate (`judge_after`).
+It comes from the same facts and gates as the run's page. It is made again when something has changed
+(`RunQuerySet.doubt`), and when time may have opened a gate (`judge_after`).
 """
 
 import enum
@@ -46,8 +46,8 @@ class Source(enum.StrEnum):
 class Judgement:
     """How a run stands at one instant for an operator, and whose word that is.
 
-    `reason` is the code behind it, empty if nothing speaks against a clear. `opens_at` is when a run that waits may go,
-    where time alone will open it; `judge_after` when the first of its gates opens.
+    `reason`: the code behind it, empty if nothing speaks against a clear. `opens_at`: when time alone lets it go;
+    `judge_after`: when the first of its gates opens.
     """
 
     tone: Tone
@@ -58,10 +58,7 @@ class Judgement:
 
 
 def judge(run: Run, attempt: ClearAttempt | None, decision: Decision | None) -> Judgement:
-    """How a run stands after its latest attempt.
-
-    `decision` is `gathering.stored_decision` of it, None for one that is cleared or declared gone.
-    """
+    """How a run stands after its latest attempt; `decision` is None for a run that is cleared or declared gone."""
     if run.gone_at:
         return Judgement(tone=Tone.DONE, source=Source.GONE)
     if run.state == State.CLEARED or decision is None:
@@ -84,17 +81,17 @@ def latest_attempts(runs: RunQuerySet) -> dict[int, ClearAttempt]:
 
 
 def judge_runs(runs: Iterable[int], now: datetime) -> int:
-    """Judge the runs with these keys now, whether anything has changed or not; returns for how many it counts.
+    """Judge the runs with these keys now; returns for how many it counts.
 
-    A row that another transaction holds is left as it is, and a doubt about it stays.
+    A row that another transaction holds stays as it is, and its doubt too.
     """
     return _judge_batch(Run.objects.filter(pk__in=list(runs)), now)
 
 
 def judge_stale(now: datetime, *, limit: int | None = None, runs: RunQuerySet | None = None) -> int:
-    """Judge the runs of which something has changed, or for which a gate may have opened; at most `limit` of them.
+    """Judge at most `limit` runs of which something has changed, or for which a gate may have opened; returns how many.
 
-    Returns how many were judged. Twice at once is harmless: of two judgements the one that knew less does not count.
+    Twice at once is harmless: of two judgements the one that knew less does not count.
     """
     done, among = 0, Run.objects.all() if runs is None else runs
     while limit is None or done < limit:
@@ -120,7 +117,7 @@ def unjudged(runs: RunQuerySet | None = None, *, limit: int = 100_000) -> int:
 
 def _judge_batch(runs: RunQuerySet, now: datetime) -> int:
     """Judge these runs and write that down; returns for how many it counts."""
-    # The rows first: whatever changes after that raises their doubts, and what is read later is the newer.
+    # The rows first: a change after that raises their doubts, and what is read later is the newer.
     rows = list(runs.with_root())
     stored_facts.look_up_failures(rows)
     policies = RetentionPolicy.objects.scoped()
@@ -139,8 +136,8 @@ def _judge_batch(runs: RunQuerySet, now: datetime) -> int:
             judgement = Judgement(tone=Tone.BLOCK, source=Source.REFUSAL, reason=Reason.LOOK_FAILED)
         columns = _columns(run, attempt, judgement, now)
         alike[tuple(columns.items())].append(run.pk)
-    # Rows that somebody is changing just now are left out: they are in doubt anyway, and nobody waits for another here,
-    # so nobody can wait for ever.
+    # Rows that another transaction changes just now are left out: they are in doubt anyway, and to wait for one another
+    # could last for ever.
     with transaction.atomic():
         locked = Run.objects.select_for_update(skip_locked=True, of=("self",)).filter(pk__in=[run.pk for run in rows])
         free = set(locked.order_by().values_list("pk", flat=True))
@@ -219,9 +216,8 @@ def is_of_a_person(attempt: ClearAttempt) -> bool:
 def _knows_better(attempt: ClearAttempt, run: Run, staged: Judgement) -> bool:
     """Whether a failed attempt says more of a run than the look that discovery took of it.
 
-    It has looked at the run itself, so it knows better than an older look, and less than a newer one. Of people's
-    holds the database knows at every moment: one that stopped an attempt may have been released since. One that was
-    withdrawn has looked at nothing.
+    It knows better than an older look, and less than a newer one. A people's hold that stopped it may have been
+    released since. A withdrawn attempt has looked at nothing.
     """
     if attempt.reason == Reason.WITHDRAWN:
         return False

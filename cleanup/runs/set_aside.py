@@ -1,7 +1,7 @@
 """Setting aside: a person takes a file that the manifest does not list out of a run, without removing it.
 
 It is renamed into `.exlab-set-aside/<leaf>/` beside the run, under the run's lock, and can be put back. A row says so
-before the disk is touched. After a crash the disk says how far it came: the file lies in one of two places.
+before the disk is touched; after a crash the disk says in which of two places the file lies.
 """
 
 import contextlib
@@ -81,10 +81,10 @@ def digest(found: Iterable[Extra]) -> str:
 def set_aside(
     run: Run, paths: Sequence[bytes] | None, *, actor: str, reason: str, now: datetime, seen: str = ""
 ) -> list[SetAside]:
-    """Set files of a run aside, by their paths in it; None: all that may be, if they are still those of `seen`.
+    """Set files of a run aside, by their paths in it (None: all that may be, if they are still those of `seen`).
 
-    Returns their rows. Raises NotSetAside for a file that is listed, and wherever something speaks against it;
-    Unreachable where the run cannot be opened; ValueError for an empty reason.
+    Returns their rows. Raises NotSetAside for a listed file and wherever something speaks against it; Unreachable where
+    the run cannot be opened; ValueError for an empty reason.
     """
     note = _note(reason)
     with _locked(run) as opened:

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> list[SetAside]:
-    """Settle what a crash left in the middle, of this host or of some runs; returns the rows that it settled.
+    """Settle what a crash left in the middle, of this host or of some runs; returns the settled rows.
 
     What cannot be reached, or is in another worker's hands, is left to the next pass.
     """
@@ -50,10 +50,10 @@ def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> list[SetAsid
 
 
 def look(root: StagingRoot, *, now: datetime) -> int:
-    """Say of what was set aside on a staging root of this host and lies there no more that it was taken; how many.
+    """Mark as taken what was set aside on a staging root of this host and lies there no more; returns how many.
 
-    What was called taken and lies there again is listed again, and what was moved with its folder where it is now.
-    Raises Unreachable where the root is not there.
+    What lies there again is listed again, and what moved with its folder where it is now. Raises Unreachable where the
+    root is not there.
     """
     rows = SetAside.objects.filter(run__root=root, state__in=[AsideState.DONE, AsideState.TAKEN])
     known = list(rows.select_related("run").defer("run__facts"))
@@ -94,10 +94,9 @@ def where(row: SetAside) -> str:
 
 @contextlib.contextmanager
 def folder_beside(row: SetAside, root: int) -> Iterator[int]:
-    """The folder beside whose runs the file lies, open; where it lies in none, the first that is there.
+    """The open folder in which a file lies that was set aside; where it lies in none, the first that is there.
 
-    That is the one in which the run lay, or the one in which it lies now: a folder may have been renamed with all in
-    it, and another made in its place; or the run alone was moved. Raises Unreachable.
+    It lies beside its run, then or now: a folder may have been renamed, or the run moved. Raises Unreachable.
     """
     with contextlib.ExitStack() as stack:
         there: list[int] = []
@@ -120,7 +119,7 @@ def place_of(row: SetAside) -> bytes:
 def settle(row: SetAside, root: int, parent: int, now: datetime) -> None:
     """Bring a row that is under way to what the disk shows, made durable first. Raises OSError.
 
-    `parent` is open as by `_beside`. Where the file lies at neither place it never came to be, or has been taken.
+    `parent` is open as by `folder_beside`. Where the file lies at neither place it never came to be, or was taken.
     """
     before = AsideState(row.state)
     place, home = place_of(row), os.fsencode(row.run.run_path) + b"/" + row.name

@@ -16,10 +16,9 @@ from cleanup.storage.run_paths import Problem
 
 
 def note(run: Run, reason: str, detail: str, *, now: datetime) -> None:
-    """Note of a run that was asked for on the NAS that its twin kept silent, if that is what came of it.
+    """Note that the twin of a run kept silent when the NAS was asked, if that is what came of it.
 
-    A silence of the NAS as a whole says little of the run. But it was this run's file that was being read, so it comes
-    last in the next sweep all the same, without a pause: should it be the cause, the others are done before it.
+    Where the whole NAS is silent the run gets no pause, but it comes last in the next sweep: it may be the cause.
     """
     if not client.is_silence(Problem(reason, detail)):
         return
@@ -34,7 +33,7 @@ def learn(attempt: ClearAttempt, reason: str, detail: str, *, now: datetime) -> 
     if client.is_silence(Problem(reason, detail)):
         note(attempt.run, reason, detail, now=now)
     elif attempt.proof_id is not None or reason == Reason.NAS_CHECKSUM_MISMATCH:
-        forget(attempt.run)  # every byte was read, whatever stood against the clear after that
+        forget(attempt.run)  # every byte was read, even if something else stopped the clear after that
 
 
 def forget(run: Run) -> None:
@@ -46,10 +45,9 @@ def forget(run: Run) -> None:
 
 @dataclass(frozen=True)
 class Listing:
-    """What discovery asks of one run's twin, which is not more often than its silences allow.
+    """What discovery asks of one run's twin, no more often than its silences allow.
 
-    Only where names and sizes alone were too slow: where they come at once, it is the bytes that are slow, which
-    discovery does not ask for. `at_once`: a person asks, and no pause counts.
+    Only silences at names and sizes count: discovery asks for no bytes. `at_once`: a person asks, and no pause counts.
     """
 
     run: Run

@@ -47,10 +47,8 @@ def facts_of(
 ) -> Facts:
     """What discovery saw last of a run, with what the database knows by now.
 
-    `hindrances` are those of `readiness`, asked once for a whole page, and so is `breaker`, of the run's staging root.
-
-    Facts that another version of this program has stored in another shape are as good as none: the next pass of
-    discovery writes them anew.
+    `hindrances` are those of `readiness`, and `breaker` is its root's; both are asked once for a whole page. Facts of
+    another shape, from another version of this program, are as good as none.
     """
     try:
         facts = thaw(run.facts)
@@ -117,9 +115,9 @@ def freeze(facts: Facts) -> dict[str, Any]:
 
 
 def thaw(frozen: dict[str, Any]) -> Facts:
-    """The inverse of `freeze`; what an older version did not store yet is unknown.
+    """The inverse of `freeze`; what an older version did not store is unknown.
 
-    Raises KeyError, TypeError or ValueError for what is of another shape.
+    Raises KeyError, TypeError or ValueError for another shape.
     """
     values = dict(frozen)
     for name in ("gathered_at", "verified_at", "verified_first_seen_at", "newest_data_at"):
