@@ -78,8 +78,8 @@ class Planned:
 class Day:
     """What sweeps took by themselves in the 24 hours before this one, in runs and logical bytes.
 
-    What a person asked for, or let go on, does not count. `passing_*` as in `Planned`. `staged_*` is what was there 24
-    hours ago, None if unknown. `earlier`: runs and bytes of the latest days before that on which sweeps cleared
+    What a person asked for, or let go on, does not count. `passing_*` as of what is planned. `staged_*`: what was there
+    24 hours ago, None if unknown. `earlier`: runs and bytes of the latest days before that on which sweeps cleared
     something.
     """
 
