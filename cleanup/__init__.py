@@ -5,8 +5,11 @@ coroutines. They are imported on first use: all can be imported before Django is
 `freed_bytes_and_count` work without it.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from cleanup.former_names import Finder
 
 if TYPE_CHECKING:
     from cleanup.clears.now import aclear_run as aclear_run
@@ -20,6 +23,8 @@ _HOMES = {
     "clear_run": "cleanup.clears.now",
     "freed_bytes_and_count": "cleanup.storage.staging.run_tree",
 }
+
+sys.meta_path.append(Finder)
 
 __all__ = ["aclear_run", "cleanup_eligible", "clear_run", "freed_bytes_and_count"]
 

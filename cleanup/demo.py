@@ -181,7 +181,7 @@ def _bring_in(base: Path, now: datetime) -> None:
     if not root.policies.exists():
         # For this root only: a real lab beside the demonstration keeps its own policies.
         add = partial(RetentionPolicy.objects.add_version, root=root, author="demo", now=now)
-        # The one for test runs works from the first day on; the other is rehearsed until somebody promotes it.
+        # The one for test runs works from the first day on; the other is rehearsed until a person promotes it.
         add(mode=Mode.MANUAL)
         add(mode=Mode.SCHEDULED, retain_hours=24, run_kind="test", rehearse=False)
         plates: dict[str, Any] = {"equipment": "PLATE_READER_02", "note": "plates are kept five days"}

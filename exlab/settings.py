@@ -1,4 +1,4 @@
-"""Settings come from the environment, or from a `.env` file beside manage.py; see the README's table."""
+"""Settings come from the environment, or from a `.env` file beside manage.py; see docs/settings.md."""
 
 import socket
 import warnings
@@ -12,7 +12,7 @@ from exlab.reading import Reader, items
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-# Every setting is read here, and nowhere else: one call each, in the order of the README's table.
+# Every setting is read here, and nowhere else: one call each, in the order of docs/settings.md.
 read = Reader(dotenv.environment(BASE_DIR / ".env"))
 
 EXLAB_DATA_DIR = read.value(
@@ -60,7 +60,7 @@ EXLAB_TRUSTED_PROXIES = read.value(
     nothing=(),
     said="this host itself",
     may_be="addresses and networks; set to nothing it believes none",
-    means="addresses or networks of the proxies that are believed, with commas: [docs/proxy.md](docs/proxy.md)",
+    means="addresses or networks of the proxies that are believed, with commas: [proxy.md](proxy.md)",
 )
 # Addresses of pages whose forms are taken although the server takes its own address for another one.
 CSRF_TRUSTED_ORIGINS: list[str] = read.value(

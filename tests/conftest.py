@@ -1,7 +1,6 @@
 """What every test may rely on: both engines, a small lab, and a guard that keeps removals inside the tests."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime, timedelta
@@ -12,9 +11,15 @@ import hypothesis
 import pytest
 from django.conf import settings
 
+from cleanup.storage.nas import reader_process
 from tests.faults import report
 from tests.tools import distribution, engines, warm
-from tests.tools.guard import HOUSEKEEPING, Guard
+from tests.tools.database import django_db_modify_db_settings as django_db_modify_db_settings
+from tests.tools.database import django_db_setup as django_db_setup
+from tests.tools.database import subprocess_env as subprocess_env
+from tests.tools.guard import _nothing_removed_outside as _nothing_removed_outside
+from tests.tools.guard import _removal_guard as _removal_guard
+from tests.tools.guard import removal_guard as removal_guard
 from tests.tools.lab import Lab
 
 if settings.configured:
@@ -24,8 +29,6 @@ if settings.configured:
 engines.prepare()
 hypothesis.settings.register_profile("busy", deadline=None)  # a slow machine is no failure
 hypothesis.settings.load_profile("busy")
-
-GUARD = Guard()
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -52,77 +55,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     engines.finish()
 
 
-# The database
-
-
-@pytest.fixture(scope="session")
-def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
-    """SQLite's test database is a file, so that other processes can open it."""
-    from django.db import connection
-
-    if connection.vendor == "sqlite":
-        settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(engines.DATABASE_DIR / "test.sqlite3")
-
-
-@pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
-    from django.test import TransactionTestCase
-
-    from tests.tools.baseline import Baseline
-
-    with django_db_blocker.unblock():
-        baseline = Baseline()
-    TransactionTestCase._fixture_teardown = lambda test_case: baseline.restore()
-
-
-@pytest.fixture
-def subprocess_env(transactional_db: None) -> dict[str, str]:
-    """The environment in which `manage.py …` works on this test's database and data directory.
-
-    The test is transactional, because another process sees only what is committed.
-    """
-    from django.db import connection
-
-    return {**os.environ, "DATABASE_URL": engines.url_of(connection.settings_dict)}
-
-
-# The guard
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _removal_guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    from cleanup.storage import linux
-
-    GUARD.allow(tmp_path_factory.getbasetemp(), engines.HERE, engines.DATABASE_DIR, *HOUSEKEEPING)
-    sys.addaudithook(GUARD.hook)
-    linux.rename_noreplace = GUARD.guarded(linux.rename_noreplace)
-    GUARD.active = True
-    yield
-    GUARD.active = False
-
-
-@pytest.fixture
-def removal_guard() -> Guard:
-    return GUARD
-
-
-@pytest.fixture(autouse=True)
-def _nothing_removed_outside() -> Iterator[None]:
-    """Fail the test even where the guard's exception was lost on its way, as in a thread."""
-    yield
-    violations, GUARD.violations = GUARD.violations, []
-    assert not violations, "removed or renamed outside the tests' own directories"
-
-
 # Processes
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _warm_processes() -> Iterator[None]:
     """The product's readers of the NAS, and what tests start by `tests.tools.warm`, need not import anything first."""
-    from cleanup.storage.nas import client
-
-    client.subprocess = warm.instead_of_subprocess()  # type: ignore[misc]
+    warm.start_waiting()
+    reader_process.start = warm.start_reader
     yield
     warm.end()
 

@@ -1,4 +1,4 @@
-"""What a reader of the checkout relies on: pins, the README's commands and tables, scripts that run."""
+"""What a reader of the checkout relies on: pins, commands and tables in the documents, scripts that run."""
 
 import os
 import re
@@ -8,9 +8,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from django.core.management import load_command_class
+from django.core.management.base import BaseCommand
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from cleanup.rules.gates import Gate
 from exlab.settings import read
 from tests.tools.checkout import CHECKOUT
 from tests.tools.lab import Lab, snapshot
@@ -19,6 +22,10 @@ pytestmark = pytest.mark.one_engine(by="function")
 
 
 README = (CHECKOUT / "README.md").read_text()
+DOCUMENTS = {
+    path.relative_to(CHECKOUT).as_posix(): path for pattern in ("*.md", "docs/*.md") for path in CHECKOUT.glob(pattern)
+}
+COMMANDS = sorted(path.stem for path in (CHECKOUT / "cleanup/management/commands").glob("[a-z]*.py"))
 CONSTRAINTS = (CHECKOUT / "constraints.txt").read_text().splitlines()
 PREFIX = 'python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e ".[dev]" && '
 
@@ -44,29 +51,113 @@ def test_the_two_commands_of_the_readme() -> None:
     assert next(line for line in lines if ".venv/bin/pytest" in line) == f"{PREFIX}.venv/bin/pytest"
 
 
-def test_the_readme_names_every_command() -> None:
-    commands = {path.stem for path in (CHECKOUT / "cleanup/management/commands").glob("[a-z]*.py")}
-    named = {match[1] for match in re.finditer(r"^\| `([a-z_]+)", README, re.MULTILINE)}
-    assert commands <= named
+def test_the_readme_is_short_and_makes_seven_promises() -> None:
+    assert len(README.splitlines()) < 150
+    promises = README.partition("## What it promises\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^(\d)\. \*\*", promises, re.MULTILINE) == list("1234567")
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/settings.md"])
-def test_every_setting_stands_in_the_documents_as_it_is_read(document: str) -> None:
-    """Costs a process. What they say of a setting comes from the line that reads it."""
-    made = [sys.executable, "docs/make_settings.py", *(["--readme"] if document == "README.md" else [])]
-    lines = subprocess.run(made, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
-    assert lines in (CHECKOUT / document).read_text()
-    named = {match[1] for match in re.finditer(r"^\| `([A-Z_]+)`", README, re.MULTILINE)}
-    assert named == set(read.settings)
+# Commands and settings: each stands in one document, and nothing else stands there.
 
 
-@pytest.mark.parametrize(
-    "document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/design.md", "docs/guide.md", "docs/settings.md"]
-)
+def sections() -> dict[str, str]:
+    """What docs/commands.md says of each command."""
+    parts = re.split(r"^## ", DOCUMENTS["docs/commands.md"].read_text(), flags=re.MULTILINE)[1:]
+    return {part.partition("\n")[0]: part for part in parts}
+
+
+def options_of(command: BaseCommand) -> set[str]:
+    """The options that the help of a command lists."""
+    lines = re.findall(r"^  (-\S.*)$", command.create_parser("manage.py", "command").format_help(), re.MULTILINE)
+    return {option for line in lines for option in named_in(line.partition("  ")[0])}
+
+
+def own_options(name: str) -> set[str]:
+    """The options of a command, but for those that Django gives to all."""
+    return options_of(load_command_class("cleanup", name)) - options_of(BaseCommand())
+
+
+def named_in(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text))
+
+
+def test_the_document_has_every_command_and_no_other() -> None:
+    assert sorted(sections()) == COMMANDS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_document_has_every_option_of_a_command(name: str) -> None:
+    """`--json` alone is explained once for all of them."""
+    assert own_options(name) - {"--json"} - named_in(sections()[name]) == set()
+    assert ("--json" in own_options(name)) == (name not in ("check", "migrate"))
+
+
+def test_the_document_names_no_option_that_is_not_there() -> None:
+    options = {option for name in COMMANDS for option in own_options(name)}
+    assert named_in(DOCUMENTS["docs/commands.md"].read_text()) - options == set()
+
+
+def test_every_setting_stands_in_the_document_as_it_is_read() -> None:
+    """Costs a process. What it says of a setting comes from the line that reads it."""
+    made = subprocess.run(
+        [sys.executable, "docs/make_settings.py"], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    ).stdout
+    document = DOCUMENTS["docs/settings.md"].read_text()
+    assert document == made
+    assert re.findall(r"^\| `([A-Z_]+)`", document, re.MULTILINE) == list(read.settings)
+
+
+def test_no_setting_has_a_row_in_two_documents() -> None:
+    rows = {name: re.findall(r"^\| `([A-Z_]{3,})`", path.read_text(), re.MULTILINE) for name, path in DOCUMENTS.items()}
+    assert [name for name, found in rows.items() if set(found) & set(read.settings)] == ["docs/settings.md"]
+
+
+def test_every_gate_stands_in_the_document_in_its_order() -> None:
+    table = DOCUMENTS["docs/gates.md"].read_text().partition("## Gates\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `([a-z_]+)`", table, re.MULTILINE) == list(Gate)
+
+
+def anchors(path: Path) -> set[str]:
+    """The headings of a document, as an address names them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", sorted(DOCUMENTS))
 def test_links_lead_somewhere(document: str) -> None:
-    path = CHECKOUT / document
-    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
-        assert "://" in target or (path.parent / target).exists(), target
+    path = DOCUMENTS[document]
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", path.read_text()):
+        if "://" in target:
+            continue
+        there = path.parent / target if target else path
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
+
+
+ROOMS = {folder.name for folder in (CHECKOUT / "cleanup").iterdir() if folder.is_dir()}
+
+
+def names_of_modules_in(text: str) -> set[tuple[str, str]]:
+    """The modules that a document names as `room.module` or `exlab.module`, each with the class that it names there."""
+    named = re.findall(r"`(?:cleanup\.)?([a-z_]+(?:\.[a-z_]+)+)(?:\.([A-Z]\w+))?`", text)
+    return {(name, inside) for name, inside in named if name.partition(".")[0] in ROOMS | {"exlab"}}
+
+
+def files_named_in(text: str) -> set[str]:
+    """The files and folders that a document names by their paths in the checkout or in `cleanup`."""
+    named = re.findall(r"`((?:[a-z_]+/)+(?:\w+\.py)?)", text)
+    return {name for name in named if name.partition("/")[0] in ROOMS | {"cleanup", "exlab", "tests", "docs", "bench"}}
+
+
+@pytest.mark.parametrize("document", sorted(set(DOCUMENTS) - {"CHANGELOG.md"}))
+def test_what_a_document_names_of_the_code_is_there(document: str) -> None:
+    text = DOCUMENTS[document].read_text()
+    for name, inside in names_of_modules_in(text):
+        place = (CHECKOUT if name.startswith("exlab.") else CHECKOUT / "cleanup") / name.replace(".", "/")
+        assert place.is_dir() or place.with_suffix(".py").exists(), name
+        assert not inside or f"class {inside}" in place.with_suffix(".py").read_text(), f"{name}.{inside}"
+    for name in files_named_in(text):
+        assert (CHECKOUT / name).exists() or (CHECKOUT / "cleanup" / name).exists(), name
 
 
 @pytest.mark.parametrize("path", sorted((CHECKOUT / "docs").glob("*.png")), ids=lambda path: path.stem)

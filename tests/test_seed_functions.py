@@ -676,10 +676,9 @@ def test_the_names_are_those_of_the_wizard_and_one_for_coroutines() -> None:
         assert getattr(cleanup, name).__name__ == name
 
 
-def test_the_readme_shows_every_one() -> None:
-    section = (CHECKOUT / "README.md").read_text().partition("## From Python\n")[2].partition("\n## ")[0]
-    program = section.partition("```python\n")[2].partition("```")[0]
-    compile(program, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+def test_the_documents_show_every_one() -> None:
+    program = (CHECKOUT / "docs/from-python.md").read_text().partition("```python\n")[2].partition("```")[0]
+    compile(program, "from-python.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     assert f"from cleanup import {', '.join(cleanup.__all__)}\n" in program
     assert [name for name in cleanup.__all__ if f"{name}(" not in program] == []
 

@@ -22,7 +22,7 @@ OF_A_ROOT: Place = ("root", "")
 
 
 class Placed(admin.ModelAdmin):  # type: ignore[type-arg]  # Django itself has no such brackets
-    """A table of which everybody sees the rows of their own places. Without `place` its rows belong to no place."""
+    """A table of which users see the rows of their own places. Without `place` its rows belong to no place."""
 
     place: ClassVar[Place | None] = None
 
@@ -35,7 +35,7 @@ class Placed(admin.ModelAdmin):  # type: ignore[type-arg]  # Django itself has n
         return found.filter(places.q(root, equipment))
 
     def places(self, request: HttpRequest, action: str) -> Places:
-        """Where somebody may `view` or `change` rows of this table."""
+        """Where the user may `view` or `change` rows of this table."""
         return permissions.places(request.user, f"{self.opts.app_label}.{get_permission_codename(action, self.opts)}")
 
 
@@ -65,7 +65,7 @@ class InstrumentFilter(admin.SimpleListFilter):
 
 
 class ProjectFilter(admin.SimpleListFilter):
-    """Projects to filter runs by; which of them lie in somebody's places only the runs would tell."""
+    """Projects to filter runs by; which of them lie in the user's places only the runs would tell."""
 
     title = parameter_name = "project"
 

@@ -65,7 +65,7 @@ class StagingRootForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itse
             raise forms.ValidationError(str(error)) from None
         pairs = twins.collisions(self.instance, nas_layout) if nas_layout not in NAMED else []
         if pairs:
-            raise forms.ValidationError(f"The runs {pairs[0][0]} and {pairs[0][1]} would have one twin.")
+            raise forms.ValidationError(f"The runs {pairs[0][0]} and {pairs[0][1]} would have one copy on the NAS.")
         return nas_layout
 
     def _staging_paths(self) -> list[str]:

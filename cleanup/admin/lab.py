@@ -87,7 +87,7 @@ class StagingRootAdmin(Placed):
 
 @admin.register(NasBreaker)
 class NasBreakerAdmin(ReadOnly):
-    """Which NAS roots nobody asks just now, and why."""
+    """Which NAS roots are not asked just now, and why."""
 
     list_display = ("token", "host", "failures", "open_until", "trouble", "said")
 
@@ -171,7 +171,7 @@ class AccessAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             None,
             {
                 "fields": ("user", "group", "root", "equipment"),
-                "description": "Where somebody may do what the permissions of the user, or of the group, say."
+                "description": "Where the user, or the group, may do what its permissions say."
                 " Name either a user or a group.",
             },
         ),
@@ -184,7 +184,7 @@ class AccessAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="who")
     def whom(self, place: Access) -> str:
-        return f"everybody in {place.group.name}" if place.group else visible(place.user)
+        return f"all of {place.group.name}" if place.group else visible(place.user)
 
     @admin.display(description="staging root", ordering="root")
     def root_shown(self, place: Access) -> str:

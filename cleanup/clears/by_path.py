@@ -163,7 +163,7 @@ def _is_out_of_sight(root: StagingRoot, below: str) -> bool:
 def _run_path(below: str) -> run_paths.RunPath:
     try:
         return run_paths.parse_run_path(below)
-    except run_paths.UnsafePath as error:
+    except errors.UnsafePath as error:
         raise Refused(Finding(Reason.UNSAFE_PATH, str(error))) from None
 
 

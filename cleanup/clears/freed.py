@@ -16,7 +16,7 @@ from cleanup.rules.freed import Freed, Unmeasured, frees_nothing
 from cleanup.storage import freed_space, removals
 from cleanup.storage.freed_space import Gain, Space
 from cleanup.storage.places import filesystem_of
-from cleanup.storage.staging import run_tree
+from cleanup.storage.staging import removal, run_tree
 from cleanup.storage.staging.plan import Plan
 
 logger = logging.getLogger(__name__)
@@ -48,13 +48,13 @@ class Watch:
 
         return looked
 
-    def gain(self, removal: run_tree.Removal) -> Gain:
+    def gain(self, removed: removal.Removal) -> Gain:
         """What this step of the removal gave back; waits for it where the disk is late."""
         if self._space is None:
             return Gain(why=Unmeasured.UNKNOWN)
-        removed = removal.freed.allocated - self._attempt.freed_allocated_bytes
+        allocated = removed.freed.allocated - self._attempt.freed_allocated_bytes
         try:
-            found = self._space.gain(removed, patience=self._patience)
+            found = self._space.gain(allocated, patience=self._patience)
         except OSError as error:
             logger.warning("what %s gave back cannot be measured: %s", self._attempt, error)
             return Gain(why=Unmeasured.UNKNOWN)

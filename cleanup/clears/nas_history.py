@@ -23,7 +23,7 @@ from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage.datadir import TombstoneError
 from cleanup.storage.nas import client
-from cleanup.storage.staging import ingest, records, run_tree
+from cleanup.storage.staging import fences, ingest, records
 from cleanup.storage.staging.records import RecordFormat
 
 logger = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ def _place_then(attempt: ClearAttempt, twin: Twin) -> str:
 
 def _form_of(attempt: ClearAttempt) -> RecordFormat:
     """The format of the record that the clear published."""
-    return records.by_file(run_tree.record_file(attempt.prepared).decode())
+    return records.by_file(fences.record_file(attempt.prepared).decode())
 
 
 def _final_history(attempt: ClearAttempt) -> list[dict[str, Any]]:

@@ -63,11 +63,11 @@ from cleanup.runs import (
 )
 from cleanup.runs.inspection import Look
 from cleanup.runs.shells import move_shell_aside
-from cleanup.storage import errors, linux, record_locks, run_paths, shells
+from cleanup.storage import errors, handles, linux, record_locks, reserve, run_paths, shells
 from cleanup.storage.datadir import TombstoneError
 from cleanup.storage.freed_space import Gain
 from cleanup.storage.run_paths import show
-from cleanup.storage.staging import ingest, own_storage, run_tree
+from cleanup.storage.staging import fences, ingest, own_storage, removal, run_tree
 from cleanup.storage.staging.plan import Plan, PlanError, encode
 
 logger = logging.getLogger(__name__)
@@ -269,7 +269,7 @@ def _guarded(opened: OpenRun) -> Iterator[None]:
     """Hold the run's own flock, by which other clears tell that one is at it; no program of the lab takes it."""
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(run_paths.flocked(opened.run))
+            stack.enter_context(handles.flocked(opened.run))
         except BlockingIOError:
             raise Refused(Finding(Reason.WRITER_ACTIVE, "the run's directory is locked")) from None
         except OSError as error:
@@ -359,7 +359,7 @@ def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, reader:
     try:
         _expect_no_writer(opened)  # comparing took hours
         _expect_no_own_storage(opened)
-        run_tree.fence(opened.parent, _leaf(run), run_tree.fence_name(name))
+        fences.fence(opened.parent, _leaf(run), fences.fence_name(name))
         _expect_own_fence(opened, plan)  # comparing took hours, and the run was fenced by its name
         plan = _with_locks_as_found(attempt, opened, plan)
         record, entry = returned.with_cleared(run, look.form, look.record, at=timezone.now(), host=settings.EXLAB_HOST)
@@ -424,7 +424,7 @@ def _not_written(error: OSError) -> Finding:
 
 def _expect_own_fence(opened: OpenRun, plan: Plan) -> None:
     """Under the fence's name must lie the directory that was compared, not another one. Raises Refused."""
-    if linux.status(opened.parent, run_tree.fence_name(plan.attempt)).ino != plan.ino:
+    if linux.status(opened.parent, fences.fence_name(plan.attempt)).ino != plan.ino:
         raise Refused(Finding(Reason.IDENTITY_MISMATCH, "it was replaced while it was compared"))
 
 
@@ -439,7 +439,7 @@ def _expect_planned(run: Run, opened: OpenRun, plan: Plan) -> None:
     if changes or found.ino != plan.ino:
         raise Refused(Finding(Reason.CHANGED_SINCE_VERIFICATION, "while it was cleared: " + proofs.name_some(changes)))
     _expect_no_writer(opened)
-    busy = findings.find_writers(found, [_leaf(run), run_tree.fence_name(plan.attempt)])
+    busy = findings.find_writers(found, [_leaf(run), fences.fence_name(plan.attempt)])
     if busy:
         raise Refused(busy[0])
     _expect_own_fence(opened, plan)
@@ -451,7 +451,7 @@ def _expect_in_place(run: Run, opened: OpenRun, plan: Plan) -> None:
     try:
         with (
             opening.open_root(run.root) as root,
-            opening.open_run(root, run.run_path, name=run_tree.fence_name(plan.attempt)) as found,
+            opening.open_run(root, run.run_path, name=fences.fence_name(plan.attempt)) as found,
         ):
             if os.path.samestat(os.fstat(found.run), os.fstat(opened.run)):
                 return
@@ -500,9 +500,9 @@ def _expect_another_place(attempt: ClearAttempt, opened: OpenRun, look: Look, re
 def _prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, look: Look, record: bytes) -> None:
     """The new record beside the fence and the tombstone in the data directory, both durable."""
     name, file = attempt.pk.hex, look.form.file
-    like = os.stat(run_tree.record_path(file), dir_fd=opened.run, follow_symlinks=False)
-    prepared = run_tree.with_reserve(
-        opened.root, lambda: run_tree.prepare_record(opened.parent, run_tree.prepared_name(name), record, like, file)
+    like = os.stat(fences.record_path(file), dir_fd=opened.run, follow_symlinks=False)
+    prepared = reserve.with_reserve(
+        opened.root, lambda: fences.prepare_record(opened.parent, fences.prepared_name(name), record, like, file)
     )
     story = {
         "attempt": name,
@@ -639,10 +639,10 @@ def roll_back(attempt: ClearAttempt, run: Run, *, parent: int | None = None) -> 
         if parent is None:
             root = stack.enter_context(opening.open_root(run.root))
             path = run_paths.parse_run_path(run.run_path)
-            parent = stack.enter_context(run_paths.opened(run_paths.open_beneath(root, path.parent)))
-        run_tree.discard_prepared(parent, run_tree.prepared_name(attempt.pk.hex))
-        for name in (run_tree.fence_name(attempt.pk.hex), _leaf(run)):
-            run_tree.discard_challenge_in(parent, name, run_tree.challenge_name(attempt.pk.hex))
+            parent = stack.enter_context(handles.opened(handles.open_beneath(root, path.parent)))
+        fences.discard_prepared(parent, fences.prepared_name(attempt.pk.hex))
+        for name in (fences.fence_name(attempt.pk.hex), _leaf(run)):
+            fences.discard_challenge_in(parent, name, fences.challenge_name(attempt.pk.hex))
             if unsure:
                 _give_time_back(attempt, parent, name)
         try:
@@ -658,17 +658,17 @@ def _give_time_back(attempt: ClearAttempt, parent: int, name: bytes) -> None:
     with contextlib.suppress(PlanError):
         plan = opening.data_dir().read_plan(attempt.pk.hex, attempt.plan_sha256)
         if plan.modified_ns is not None:
-            run_tree.give_time_back(parent, name, plan.ino, plan.names, plan.modified_ns)
+            fences.give_time_back(parent, name, plan.ino, plan.names, plan.modified_ns)
 
 
 def _put_back(attempt: ClearAttempt, run: Run, parent: int) -> None:
     """Rename the fence back to the run, past a shell or two. Raises as `roll_back`."""
-    fence = run_tree.fence_name(attempt.pk.hex)
+    fence = fences.fence_name(attempt.pk.hex)
     for _ in range(_SHELLS_PASSED):
         with contextlib.suppress(FileExistsError):
-            return run_tree.put_back(parent, fence, _leaf(run))
+            return fences.put_back(parent, fence, _leaf(run))
         move_shell_aside(attempt, run, parent)
-    return run_tree.put_back(parent, fence, _leaf(run))
+    return fences.put_back(parent, fence, _leaf(run))
 
 
 def roll_forward(
@@ -680,13 +680,13 @@ def roll_forward(
     published cannot be found: nothing is removed then.
     """
     name = attempt.pk.hex
-    fence = run_tree.fence_name(name)
-    run_tree.discard_challenge(opened.run, run_tree.challenge_name(name))  # a power failure may have brought it back
+    fence = fences.fence_name(name)
+    fences.discard_challenge(opened.run, fences.challenge_name(name))  # a power failure may have brought it back
     record_inside.publish(attempt, opened)
-    if not run_tree.may_be_emptied(opened.run, attempt.prepared):
+    if not removal.may_be_emptied(opened.run, attempt.prepared):
         raise Unreachable(Finding(Reason.INGEST_DISAGREES, "the record of the clear is not in its place"))
     with freed.watching(attempt, opened, plan, interrupted=interrupted) as watch:
-        removal = run_tree.remove(
+        removed = removal.remove(
             opened.parent,
             fence,
             opened.run,
@@ -697,9 +697,9 @@ def roll_forward(
             before_the_record=lambda: _mark_emptied(attempt, plan),
         )
         os.fsync(opened.parent)
-        gain = watch.gain(removal)
-    run_tree.renew_reserve(opened.root)
-    finish(attempt, removal, now, gain)
+        gain = watch.gain(removed)
+    reserve.renew_reserve(opened.root)
+    finish(attempt, removed, now, gain)
     disk_usage.note(attempt.run.root, opened.root, timezone.now())
 
 
@@ -713,7 +713,7 @@ def _mark_emptied(attempt: ClearAttempt, plan: Plan) -> None:
     ClearAttempt.objects.filter(pk=attempt.pk).update(**done, emptied=True)
 
 
-def _proven(attempt: ClearAttempt) -> run_tree.Proven:
+def _proven(attempt: ClearAttempt) -> removal.Proven:
     """What the bytes of a file have been proven to be, from the tombstone; read only if somebody asks."""
     digests: dict[bytes, bytes] = {}
 
@@ -726,7 +726,7 @@ def _proven(attempt: ClearAttempt) -> run_tree.Proven:
     return proven
 
 
-def finish(attempt: ClearAttempt, removal: run_tree.Removal, now: datetime, gain: Gain = freed.INTERRUPTED) -> None:
+def finish(attempt: ClearAttempt, removed: removal.Removal, now: datetime, gain: Gain = freed.INTERRUPTED) -> None:
     """Record what a removal freed, in one transaction: `completed`, or `partial` with what is left and why.
 
     `gain` is what the disk gave back for this step.
@@ -734,18 +734,18 @@ def finish(attempt: ClearAttempt, removal: run_tree.Removal, now: datetime, gain
     Each ledger row names what its own step freed, so that the rows of an attempt add up to the truth. Where somebody
     else has finished the attempt meanwhile, or has counted more, nothing is written.
     """
-    complete = not removal.left
+    complete = not removed.left
     with transaction.atomic():
         settle_phase(attempt, "reason", *FREED)
         step = run_tree.Count(
-            files=removal.freed.files - attempt.freed_files,
-            bytes=removal.freed.bytes - attempt.freed_bytes,
-            allocated=removal.freed.allocated - attempt.freed_allocated_bytes,
+            files=removed.freed.files - attempt.freed_files,
+            bytes=removed.freed.bytes - attempt.freed_bytes,
+            allocated=removed.freed.allocated - attempt.freed_allocated_bytes,
         )
         if _says_nothing_new(attempt, step, complete=complete):
             return
-        remaining = attempt.planned_files - removal.freed.files
-        detail = "" if complete else f"{remaining} of {attempt.planned_files} files left ({_name_left(removal)})"
+        remaining = attempt.planned_files - removed.freed.files
+        detail = "" if complete else f"{remaining} of {attempt.planned_files} files left ({_name_left(removed)})"
         reason = "" if complete else Reason.REMOVAL_INCOMPLETE
         # A fence that a failing disk brought back is removed once more, and only what that changes is counted.
         first_end = complete and not attempt.ledger.filter(kind=LedgerKind.COMPLETED).exists()
@@ -756,11 +756,11 @@ def finish(attempt: ClearAttempt, removal: run_tree.Removal, now: datetime, gain
             now=now,
             reason=reason,
             detail=detail,
-            freed_files=removal.freed.files,
-            freed_bytes=removal.freed.bytes,
-            freed_allocated_bytes=removal.freed.allocated,
-            done_files=removal.freed.files,
-            done_bytes=removal.freed.bytes,
+            freed_files=removed.freed.files,
+            freed_bytes=removed.freed.bytes,
+            freed_allocated_bytes=removed.freed.allocated,
+            done_files=removed.freed.files,
+            done_bytes=removed.freed.bytes,
             **freed.of_attempt(attempt, step, gain),
             **tell,
         )
@@ -779,8 +779,8 @@ def finish(attempt: ClearAttempt, removal: run_tree.Removal, now: datetime, gain
     logger.info(
         "cleared %s: %d files, %d bytes freed by %s%s",
         attempt.run.run_path,
-        removal.freed.files,
-        removal.freed.bytes,
+        removed.freed.files,
+        removed.freed.bytes,
         attempt.actor or attempt.requester,
         f", {detail}" if detail else "",
     )
@@ -875,9 +875,9 @@ def _leaf(run: Run) -> bytes:
     return os.fsencode(run.leaf)
 
 
-def _name_left(removal: run_tree.Removal) -> str:
+def _name_left(removed: removal.Removal) -> str:
     """What is left and why; what only stays because something else does comes last."""
-    left = sorted(removal.left, key=lambda entry: entry[1] in (run_tree.KEPT_LAST, "ENOTEMPTY"))
+    left = sorted(removed.left, key=lambda entry: entry[1] in (removal.KEPT_LAST, "ENOTEMPTY"))
     return proofs.name_some([f"{show(path)}: {why}" for path, why in left])
 
 

@@ -10,14 +10,15 @@ from django.utils import timezone
 
 from cleanup.lab.opening import OpenRun
 from cleanup.models import ClearAttempt
-from cleanup.storage.staging import run_tree
+from cleanup.storage import reserve
+from cleanup.storage.staging import fences
 
 
 def publish(attempt: ClearAttempt, opened: OpenRun) -> None:
     """Put the prepared record of a committed attempt into its fenced run. Twice is harmless. Raises OSError."""
-    name, file = attempt.pk.hex, run_tree.record_file(attempt.prepared)
+    name, file = attempt.pk.hex, fences.record_file(attempt.prepared)
     try:
-        run_tree.publish(opened.parent, run_tree.prepared_name(name), opened.run, file)
+        fences.publish(opened.parent, fences.prepared_name(name), opened.run, file)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
@@ -25,13 +26,13 @@ def publish(attempt: ClearAttempt, opened: OpenRun) -> None:
 
 
 def _write_inside(attempt: ClearAttempt, opened: OpenRun, name: str, file: bytes) -> None:
-    prepared, draft = run_tree.prepared_name(name), run_tree.draft_name(name, file)
-    marks = run_tree.with_reserve(
-        opened.root, lambda: run_tree.copy_prepared(opened.parent, prepared, opened.run, draft, file)
+    prepared, draft = fences.prepared_name(name), fences.draft_name(name, file)
+    marks = reserve.with_reserve(
+        opened.root, lambda: fences.copy_prepared(opened.parent, prepared, opened.run, draft, file)
     )
     if marks is None:
         return
     # By these marks a later recovery knows the record: so they are written down before it takes its place.
     ClearAttempt.objects.filter(pk=attempt.pk).update(prepared=marks, progress_at=timezone.now())
     attempt.prepared = marks
-    run_tree.publish_copy(opened.parent, prepared, opened.run, draft, file)
+    fences.publish_copy(opened.parent, prepared, opened.run, draft, file)

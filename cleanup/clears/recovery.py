@@ -20,8 +20,8 @@ from cleanup.models import ClearAttempt, Phase, Run, SetAside
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import identity, set_aside_recovery
-from cleanup.storage import errors, linux, run_paths
-from cleanup.storage.staging import run_tree
+from cleanup.storage import errors, handles, linux, run_paths
+from cleanup.storage.staging import fences, removal, run_tree
 from cleanup.storage.staging.plan import Plan, PlanError
 
 logger = logging.getLogger(__name__)
@@ -141,10 +141,10 @@ def _alone(attempt: ClearAttempt) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         root = stack.enter_context(opening.open_root(attempt.run.root))
-        for name in (None, run_tree.fence_name(attempt.pk.hex)):
+        for name in (None, fences.fence_name(attempt.pk.hex)):
             with contextlib.suppress(Unreachable):
                 opened = stack.enter_context(opening.open_run(root, attempt.run.run_path, name=name))
-                stack.enter_context(run_paths.flocked(opened.run))
+                stack.enter_context(handles.flocked(opened.run))
         yield
 
 
@@ -157,9 +157,9 @@ def _roll_forward(attempt: ClearAttempt, now: datetime) -> bool:
         except PlanError as error:
             raise Unreachable(Finding(Reason.PLAN_MISSING, str(error))) from None
         _fence_again(root, attempt, plan)
-        fence = run_tree.fence_name(attempt.pk.hex)
+        fence = fences.fence_name(attempt.pk.hex)
         try:
-            with opening.open_run(root, run.run_path, name=fence) as opened, run_paths.flocked(opened.run):
+            with opening.open_run(root, run.run_path, name=fence) as opened, handles.flocked(opened.run):
                 _expect_same(opened, attempt, plan)
                 protocol.roll_forward(attempt, opened, plan, now=now, interrupted=True)
         except Unreachable as error:
@@ -177,10 +177,10 @@ def _fence_again(root: int, attempt: ClearAttempt, plan: Plan) -> None:
     run = attempt.run
     with contextlib.suppress(Unreachable), opening.open_run(root, run.run_path) as opened:
         if linux.status(opened.run).ino == plan.ino:
-            run_tree.discard_challenge(opened.run, run_tree.challenge_name(attempt.pk.hex))
+            fences.discard_challenge(opened.run, fences.challenge_name(attempt.pk.hex))
         found = run_tree.scan(opened.run)
         if found.ino == plan.ino and not found.problems and not run_tree.differences(plan.entries, found.entries):
-            run_tree.fence(opened.parent, run.leaf.encode(), run_tree.fence_name(attempt.pk.hex))
+            fences.fence(opened.parent, run.leaf.encode(), fences.fence_name(attempt.pk.hex))
 
 
 def _expect_same(opened: OpenRun, attempt: ClearAttempt, plan: Plan) -> None:
@@ -202,19 +202,19 @@ def _finish_gone(root: int, attempt: ClearAttempt, plan: Plan, now: datetime) ->
     if came_back:
         raise Unreachable(Finding(Reason.PATH_OCCUPIED, "the cleared run lies at its own path, changed"))
     # Without the folder that held it there is no telling: it may have been moved with the fence in it.
-    with run_paths.opened(run_paths.open_beneath(root, run_paths.parse_run_path(run_path).parent)) as parent:
-        run_tree.discard_prepared(parent, run_tree.prepared_name(attempt.pk.hex))
+    with handles.opened(handles.open_beneath(root, run_paths.parse_run_path(run_path).parent)) as parent:
+        fences.discard_prepared(parent, fences.prepared_name(attempt.pk.hex))
     protocol.finish(attempt, _gone(attempt, plan), now)
 
 
-def _gone(attempt: ClearAttempt, plan: Plan) -> run_tree.Removal:
+def _gone(attempt: ClearAttempt, plan: Plan) -> removal.Removal:
     """What we freed of a run whose fence is gone: no more than we know that we removed."""
     if attempt.phase == Phase.DONE:
         # We left it with something in it, so somebody else took that away.
         freed = run_tree.Count(attempt.freed_files, attempt.freed_bytes, attempt.freed_allocated_bytes)
-        return run_tree.Removal(freed, left=())
+        return removal.Removal(freed, left=())
     if attempt.emptied:
-        return run_tree.Removal(run_tree.count(plan.entries), left=())
+        return removal.Removal(run_tree.count(plan.entries), left=())
     # Somebody took the fence away while we were at it. How far we had come is known to the second, not to the file.
     freed = run_tree.Count(attempt.done_files, attempt.done_bytes, allocated=0)
-    return run_tree.Removal(freed, left=((b".", "somebody else took the rest away"),))
+    return removal.Removal(freed, left=((b".", "somebody else took the rest away"),))

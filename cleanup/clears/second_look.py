@@ -16,11 +16,11 @@ from cleanup.lab.opening import OpenRun
 from cleanup.models import ClearAttempt
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.storage import hashing, run_paths
+from cleanup.storage import hashing, reserve, run_paths
 from cleanup.storage.nas import client
 from cleanup.storage.nas.challenge import Ends
 from cleanup.storage.run_paths import show
-from cleanup.storage.staging import run_tree
+from cleanup.storage.staging import fences, run_tree
 
 # What `ClearAttempt.step` says while the files of the twin are opened anew.
 REOPENING = "reopening"
@@ -64,14 +64,14 @@ def _challenge(attempt: ClearAttempt, opened: OpenRun, reader: Reader, twin: Twi
     """Lay the challenge, ask, take it away; whether the NAS is plain and local. Raises NasError, OSError."""
     name = attempt.pk.hex
     folder = run_paths.parse_run_path(attempt.run.run_path).parent
-    beside = [run_tree.fence_name(name), run_tree.prepared_name(name)]
-    challenge = run_tree.challenge_name(name) if run_tree.may_write(opened.run) else b""
+    beside = [fences.fence_name(name), fences.prepared_name(name)]
+    challenge = fences.challenge_name(name) if run_tree.may_write(opened.run) else b""
     if challenge:
         attempt.challenging = True
-        run_tree.with_reserve(opened.root, lambda: run_tree.lay_challenge(opened.run, challenge))
+        reserve.with_reserve(opened.root, lambda: fences.lay_challenge(opened.run, challenge))
     plain_local = reader.challenge(twin.path, folder=folder, beside=beside, within=challenge)
     if challenge:
-        run_tree.discard_challenge(opened.run, challenge)
+        fences.discard_challenge(opened.run, challenge)
         attempt.challenging = False
     return plain_local
 

@@ -28,10 +28,10 @@ from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import findings
 from cleanup.runs.shells import fenced_since_ns, read_at
-from cleanup.storage import errors, linux, record_locks, run_paths, shells
+from cleanup.storage import errors, handles, linux, record_locks, run_paths, shells
 from cleanup.storage.run_paths import show
 from cleanup.storage.shells import Shell
-from cleanup.storage.staging import run_tree
+from cleanup.storage.staging import fences, removal, run_tree
 from cleanup.storage.staging.plan import Plan, PlanError, encode
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def _placed(attempt: ClearAttempt) -> Iterator[_Place]:
     with opening.open_root(run.root) as root, contextlib.ExitStack() as stack:
         try:
             folder = run_paths.parse_run_path(run.run_path).parent
-            parent = stack.enter_context(run_paths.opened(run_paths.open_beneath(root, folder)))
+            parent = stack.enter_context(handles.opened(handles.open_beneath(root, folder)))
         except OSError as error:
             raise Unreachable(errors.way_blocked(error)) from None
         yield _Place(root, parent, name)
@@ -119,8 +119,8 @@ def _remove(attempt: ClearAttempt) -> None:
         raise Refused(Finding(Reason.CLEARING_UNSUPPORTED, f"missing: {', '.join(missing)}"))
     with _placed(attempt) as place, contextlib.ExitStack() as stack:
         try:
-            folder = stack.enter_context(run_paths.opened(run_paths.open_beneath(place.parent, place.name)))
-            stack.enter_context(run_paths.flocked(folder))
+            folder = stack.enter_context(handles.opened(handles.open_beneath(place.parent, place.name)))
+            stack.enter_context(handles.flocked(folder))
         except BlockingIOError:
             raise Refused(Finding(Reason.WRITER_ACTIVE, "the folder is locked")) from None
         except OSError as error:
@@ -143,7 +143,7 @@ def _expect_shell(attempt: ClearAttempt, folder: int, name: bytes) -> Shell:
         raise Refused(Finding(Reason.WRITER_ACTIVE, f"a program holds {show(held)}"))
     if shell is None or not shell.complete:
         raise Refused(Finding(Reason.NOT_A_SHELL))
-    if busy := findings.find_writers(shell.scan, [name, run_tree.fence_name(attempt.pk.hex)]):
+    if busy := findings.find_writers(shell.scan, [name, fences.fence_name(attempt.pk.hex)]):
         raise Refused(busy[0])
     return shell
 
@@ -182,9 +182,9 @@ def _plan(attempt: ClearAttempt, shell: Shell) -> Plan:
 
 def _fence(attempt: ClearAttempt, plan: Plan, place: _Place, folder: int) -> None:
     """Fence the shell, look at it once more, and keep what is in it. Raises Refused, the shell back in its place."""
-    fence = run_tree.fence_name(plan.attempt)
+    fence = fences.fence_name(plan.attempt)
     try:
-        run_tree.fence(place.parent, place.name, fence)
+        fences.fence(place.parent, place.name, fence)
         if linux.status(place.parent, fence).ino != plan.ino:
             raise Refused(Finding(Reason.IDENTITY_MISMATCH, "another folder lies there"))
         _keep(attempt, folder)
@@ -240,36 +240,36 @@ def _fence_again(attempt: ClearAttempt, plan: Plan, place: _Place) -> None:
     """A committed shell that a power failure put back goes to its fence again, if it is all still there."""
     shell = read_at(place.parent, place.name, attempt.run)
     if shell is not None and shell.scan.ino == plan.ino and not run_tree.differences(plan.entries, shell.scan.entries):
-        run_tree.fence(place.parent, place.name, run_tree.fence_name(plan.attempt))
+        fences.fence(place.parent, place.name, fences.fence_name(plan.attempt))
 
 
 def _finish(attempt: ClearAttempt, plan: Plan, place: _Place) -> None:
     """Remove what the plan holds, and say so. What came to it stays, under a name aside. Twice is harmless."""
-    fence = run_tree.fence_name(plan.attempt)
+    fence = fences.fence_name(plan.attempt)
     try:
-        folder = run_paths.open_beneath(place.parent, fence)
+        folder = handles.open_beneath(place.parent, fence)
     except FileNotFoundError:
         os.fsync(place.parent)
         _end(attempt, Phase.DONE, None, timezone.now())
         return
-    with run_paths.opened(folder):
+    with handles.opened(folder):
         if linux.status(folder).ino != plan.ino:
             raise Unreachable(Finding(Reason.IDENTITY_MISMATCH, "another folder lies at the fence"))
         record = attempt.prepared.get("record", {})
-        removal = run_tree.remove(place.parent, fence, folder, plan.entries, record=record)
+        removed = removal.remove(place.parent, fence, folder, plan.entries, record=record)
     os.fsync(place.parent)
-    if not removal.left:
+    if not removed.left:
         _end(attempt, Phase.DONE, None, timezone.now())
         return
     aside = _set_aside(attempt, place)
-    left = ", ".join(f"{show(path)}: {why}" for path, why in removal.left[:3])
+    left = ", ".join(f"{show(path)}: {why}" for path, why in removed.left[:3])
     _end(attempt, Phase.DONE, Finding(Reason.NOT_A_SHELL, f"{show(aside)} keeps what is left ({left})"), timezone.now())
 
 
 def _put_back(attempt: ClearAttempt, place: _Place) -> None:
     """The shell stands at its place again; where something else does by now it is kept under a name aside."""
     try:
-        run_tree.put_back(place.parent, run_tree.fence_name(attempt.pk.hex), place.name)
+        fences.put_back(place.parent, fences.fence_name(attempt.pk.hex), place.name)
     except FileNotFoundError:
         os.fsync(place.parent)
     except FileExistsError:
@@ -279,7 +279,7 @@ def _put_back(attempt: ClearAttempt, place: _Place) -> None:
 
 def _set_aside(attempt: ClearAttempt, place: _Place) -> bytes:
     """Give the fence a name under which it is listed, durably. Raises OSError."""
-    return shells.rename_aside(place.parent, run_tree.fence_name(attempt.pk.hex), attempt.pk.hex)
+    return shells.rename_aside(place.parent, fences.fence_name(attempt.pk.hex), attempt.pk.hex)
 
 
 def _forget(attempt: ClearAttempt) -> None:

@@ -11,8 +11,7 @@ from cleanup.lab.nas import nas_root_of
 from cleanup.models import Run, StagingRoot
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.storage import markers, run_paths
-from cleanup.storage.staging import run_tree
+from cleanup.storage import errors, handles, markers, reserve, run_paths, tokens
 
 # The top of a staging root may belong to an admin alone; the other signs must do there.
 _NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -26,7 +25,7 @@ def lay(directory: int, token: str) -> Finding | None:
     name = markers.staging_marker(token)
     try:
         if not markers.exists(directory, name):
-            run_tree.with_reserve(directory, lambda: run_tree.lay_marker(directory, name))
+            reserve.with_reserve(directory, lambda: markers.lay_marker(directory, name))
         if not markers.is_seen(directory, name):
             return Finding(Reason.MARKER_NOT_SEEN, run_paths.show(name))
     except OSError as error:
@@ -43,10 +42,10 @@ def lay_on_this_host() -> Iterator[tuple[StagingRoot, Finding]]:
     """
     for root in StagingRoot.objects.filter(host=settings.EXLAB_HOST).exclude(token=""):
         with (
-            contextlib.suppress(OSError, run_paths.WrongToken),
-            run_paths.opened(run_paths.open_root(root.path)) as directory,
+            contextlib.suppress(OSError, errors.WrongToken),
+            handles.opened(handles.open_root(root.path)) as directory,
         ):
-            run_paths.check_token(directory, root.token)
+            tokens.check_token(directory, root.token)
             if finding := lay(directory, root.token):
                 yield root, finding
 
@@ -65,7 +64,7 @@ def nas_on_staging(run: Run, directory: int) -> Finding | None:
         for count in range(1, len(steps) + 1):
             path = "/".join(steps[:count])
             folders.append(
-                (path, stack.enter_context(run_paths.opened(run_paths.open_beneath(directory, os.fsencode(path)))))
+                (path, stack.enter_context(handles.opened(handles.open_beneath(directory, os.fsencode(path)))))
             )
         seen = markers.nas_seen_at(folders, token)
     return Finding(Reason.NAS_IS_STAGING, seen) if seen else None

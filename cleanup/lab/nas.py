@@ -17,11 +17,12 @@ from django.utils import timezone
 from cleanup.lab.abandoned_readers import MOST, AbandonedReaders
 from cleanup.models import NasBreaker, Run, StagingRoot
 from cleanup.rules.reasons import Reason
-from cleanup.storage import run_paths
+from cleanup.storage import errors, run_paths
+from cleanup.storage.errors import Problem
 from cleanup.storage.nas import client, clock
 from cleanup.storage.nas.challenge import Ends
 from cleanup.storage.nas.extras import mount_below
-from cleanup.storage.run_paths import Problem, RunPath
+from cleanup.storage.run_paths import RunPath
 from cleanup.storage.staging.beyond_bytes import BeyondBytes
 from cleanup.storage.twin_paths import as_one_name, twin_path
 
@@ -89,7 +90,7 @@ def twin_of(run: Run, *, nas_layout: str | None = None) -> Twin:
     root = nas_root_of(run.root, run.equipment)
     try:
         path = run_paths.parse_run_path(run.run_path)
-    except run_paths.UnsafePath:  # a damaged row takes no page down; no such path is ever opened
+    except errors.UnsafePath:  # a damaged row takes no page down; no such path is ever opened
         return Twin(root, run.run_path)
     place = twin_path(nas_layout or run.root.nas_layout, path)
     return Twin(

@@ -11,10 +11,9 @@ from cleanup.lab.nas import Reader, Readers, readers_for
 from cleanup.models import Run, StagingRoot
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.storage import run_paths
+from cleanup.storage import errors, handles, run_paths, tokens
 from cleanup.storage.datadir import DataDir
-from cleanup.storage.errors import way_blocked
-from cleanup.storage.run_paths import UnsafePath
+from cleanup.storage.errors import UnsafePath, way_blocked
 
 
 class Unreachable(Exception):
@@ -50,13 +49,13 @@ def open_root(root: StagingRoot) -> Iterator[int]:
     if root.host != settings.EXLAB_HOST:
         raise Unreachable(Finding(Reason.ROOT_NOT_MOUNTED, f"it belongs to host {root.host}"))
     try:
-        descriptor = run_paths.open_root(root.path)
+        descriptor = handles.open_root(root.path)
     except OSError as error:
         raise Unreachable(Finding(Reason.ROOT_NOT_MOUNTED, os.strerror(error.errno or 0))) from None
-    with run_paths.opened(descriptor):
+    with handles.opened(descriptor):
         try:
-            run_paths.check_token(descriptor, root.token)
-        except run_paths.WrongToken as error:
+            tokens.check_token(descriptor, root.token)
+        except errors.WrongToken as error:
             detail = f"it carries {error.found}" if error.found else "no token file at its top"
             raise Unreachable(Finding(Reason.ROOT_NOT_MOUNTED, detail)) from None
         except OSError as error:
@@ -73,8 +72,8 @@ def open_run(root: int, run_path: str, *, name: bytes | None = None) -> Iterator
         raise Unreachable(Finding(Reason.UNSAFE_PATH, str(error))) from None
     with contextlib.ExitStack() as stack:
         try:
-            parent = stack.enter_context(run_paths.opened(run_paths.open_beneath(root, path.parent)))
-            run = stack.enter_context(run_paths.opened(run_paths.open_beneath(parent, name or os.fsencode(path.leaf))))
+            parent = stack.enter_context(handles.opened(handles.open_beneath(root, path.parent)))
+            run = stack.enter_context(handles.opened(handles.open_beneath(parent, name or os.fsencode(path.leaf))))
         except OSError as error:
             raise Unreachable(way_blocked(error)) from None
         yield OpenRun(root, parent, run)

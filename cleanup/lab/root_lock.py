@@ -9,7 +9,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from cleanup.lab import opening
 from cleanup.lab.opening import Unreachable
 from cleanup.models import StagingRoot
-from cleanup.storage import run_paths
+from cleanup.storage import handles
 
 # The first key of our advisory locks on PostgreSQL; the second is the staging root.
 _SWEEPS = 0x45584C41
@@ -32,7 +32,7 @@ def claim(root: StagingRoot) -> Iterator[bool]:
 def _claim_directory(root: StagingRoot, stack: contextlib.ExitStack) -> bool:
     try:
         descriptor = stack.enter_context(opening.open_root(root))
-        stack.enter_context(run_paths.flocked(descriptor))
+        stack.enter_context(handles.flocked(descriptor))
     except BlockingIOError:
         return False
     except (Unreachable, OSError):

@@ -11,7 +11,7 @@ from cleanup.lab.nas import nas_roots
 from cleanup.models import StagingRoot
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.storage import markers, places, run_paths, same_storage
+from cleanup.storage import handles, markers, places, same_storage
 from cleanup.storage.mount_kinds import Acceptance, judge
 from cleanup.storage.nas import ways
 from cleanup.storage.places import Place
@@ -63,8 +63,8 @@ def remarks(root: StagingRoot) -> Remarks:
     for nas in nas_roots(root):
         try:
             with (
-                run_paths.opened(run_paths.open_root(root.path)) as here,
-                run_paths.opened(run_paths.open_root(nas.path)) as there,
+                handles.opened(handles.open_root(root.path)) as here,
+                handles.opened(handles.open_root(nas.path)) as there,
             ):
                 place = places.describe(there)
                 found = [*_markers_seen(nas.path, there), *findings(root, here, place)]

@@ -104,11 +104,7 @@ def planned(
     taken: Container[str] = (),
     is_directory: Callable[[str], bool] = os.path.isdir,
 ) -> Plan:
-    """What the configuration of a wizard on `host`, which is this host, asks for. `taken` are names of other roots.
-
-    A path on a remote is no path of this host: where the remote is mounted is asked for, unless the same path is a
-    directory here. Raises WizardConfigError for a staging root that no host could have, and for a wrong answer.
-    """
+    """What a wizard's configuration asks for on this `host`; `taken`: other roots. Raises WizardConfigError."""
     answers = answers or Answers()
     _refuse_unknown_instruments(config, answers)
     path, obstacles = staging_path(config, answers, host, is_directory)
@@ -116,16 +112,15 @@ def planned(
     if name in taken:
         obstacles.append(f"The name {name} stands for another staging root already: say another with --name.")
     copying = [one for one in config.instruments if one.copies]
-    answered = bool(answers.nas_path or answers.instrument_nas)
     kept = registered if registered and registered.has_nas else None
-    if kept and not answered:
+    changes = not kept or bool(answers.nas_path or answers.instrument_nas)
+    if kept and not changes:
         places, questions = _as_registered(kept, config, copying)
     else:
         places = _places(config, copying, answers, is_directory)
         questions = _questions(places, copying, kept)
         if kept and kept.nas_layout != places.layout:
             warnings += [f"The layout changes from {kept.nas_layout} to {places.layout}, for all NAS roots of {name}."]
-    changes = not (kept and not answered)
     return Plan(
         name=name,
         path=path,

@@ -31,7 +31,7 @@ def add_scope_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def scope_of(options: dict[str, Any], *, new: bool = False) -> dict[str, Any]:
-    """The scope that the options name, as `add_version` takes it. Raises UsageError for a name that nobody knows.
+    """The scope that the options name, as `add_version` takes it. Raises UsageError for an unknown name.
 
     A policy for an instrument that no run has is a slip of the finger, unless it is said to be `new`.
     """
@@ -43,7 +43,7 @@ def scope_of(options: dict[str, Any], *, new: bool = False) -> dict[str, Any]:
 
 
 def find_root(name: str) -> StagingRoot:
-    """A staging root by its name, on whatever host: policies know no hosts. Raises UsageError with those near it."""
+    """A staging root by its name, on any host: policies know no hosts. Raises UsageError with those near it."""
     if (root := StagingRoot.objects.filter(name=name).first()) is None:
         known = StagingRoot.objects.values_list("name", flat=True)
         raise UsageError(f"No staging root {visible(name)} is registered; nearest: {_nearest(name, known)}.")

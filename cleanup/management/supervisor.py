@@ -1,4 +1,4 @@
-"""The processes of `up` and of `worker`: started together, looked after, ended together; one such household a host."""
+"""The processes of `up` and of `worker`: started together, looked after, ended together; one set a data directory."""
 
 import contextlib
 import os
@@ -86,7 +86,7 @@ class Child:
 
 
 @dataclass
-class Household:
+class Supervisor:
     """The children of one `up` or `worker`, and the files that must stay where they are while these live."""
 
     lock: int
@@ -96,7 +96,7 @@ class Household:
     missed: bool = False
 
     def start(self) -> None:
-        """Start everybody, after giving back what an earlier household's clusters had taken."""
+        """Start every child, after giving back what an earlier supervisor's clusters had taken."""
         for child in self.children:
             _release_tasks(child)
         for child in self.children:
@@ -166,7 +166,7 @@ class Household:
             signal.signal(signal.SIGHUP, interrupt)
 
 
-def servants() -> list[Child]:
+def children() -> list[Child]:
     """What serves this host's staging roots: both task clusters, each on its queue, and the watchdog."""
     names = ("The task cluster", "The clearing cluster")
     clusters = [

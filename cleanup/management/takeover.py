@@ -80,7 +80,7 @@ def end_holders(lock: int, path: Path, say: Say) -> None:
 
 
 class _Ending:
-    """The end of one household. A signal goes through a descriptor of the process, never to a number alone."""
+    """The end of a supervisor and its children. A signal goes through a process descriptor, never to a number."""
 
     def __init__(self, lock: int, holders: list[Holder], stack: contextlib.ExitStack) -> None:
         self.lock = lock

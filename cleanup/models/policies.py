@@ -282,7 +282,7 @@ class RetentionPolicy(AppendOnly):
                 raise ValidationError({name: "A limit of this kind is set for one staging root as a whole."})
         for name in SWEEP_FIELDS:
             if getattr(self, name) is not None and narrow:
-                raise ValidationError({name: "A sweep's bounds are set for a staging root, or for the whole lab."})
+                raise ValidationError({name: "The limits of a pass are set for a staging root, or for the whole lab."})
 
     @property
     def scope(self) -> Scope:

@@ -127,7 +127,7 @@ def abnormal(
     ]
     if crowd and planned.by_fresh_policy > MIN_RUNS:
         detail = (
-            f"{planned.by_fresh_policy} of {planned.runs} runs are due by a policy that is new since the last sweep "
+            f"{planned.by_fresh_policy} of {planned.runs} runs are due by a policy that is new since the last pass "
             f"and was not rehearsed (version {planned.version})."
         )
         found.append(Sight(kind=Kind.POLICY, detail=detail, runs=planned.by_fresh_policy, version=planned.version))
@@ -187,7 +187,7 @@ def _size(planned: Planned, recent: Sequence[tuple[int, int]]) -> str:
     if planned.runs <= TIMES_LARGER * most_runs and planned.bytes <= TIMES_LARGER * most_bytes:
         return ""
     size, most = _say(planned.runs, planned.bytes), _say(most_runs, most_bytes)
-    return f"It would clear {size}; the largest recent sweep cleared {most}."
+    return f"It would clear {size}; the largest recent pass cleared {most}."
 
 
 def _size_of_day(planned: Planned, day: Day) -> str:

@@ -153,7 +153,7 @@ def _against(other: Other, now: Clock) -> str:
 
 def _none(asked: Asked | None) -> str:
     if asked is None:
-        return "Other clocks are asked with the next timed sweep."
+        return "Other clocks are asked with the next timed pass."
     return f"It cannot be compared with another clock{': ' if asked.none else ''}{'; '.join(asked.none)}. Is it right?"
 
 

@@ -36,14 +36,14 @@ class Reason(enum.StrEnum):
     INGEST_DISAGREES = (
         "ingest_disagrees",
         "The run's record contradicts itself, the place it lies in, or what was recorded before.",
-        "Find out who wrote the record: nothing is cleared on a history that was changed. If the run's folder was "
+        "Find out who wrote the record: a run with a changed history is not cleared. If the run's folder was "
         "renamed on both sides, an admin says so on the run's page (“It is the same run”), or for all runs of a folder "
         "with reregister --moved OLD NEW.",
     )
     ALREADY_CLEARED = (
         "already_cleared",
         "This run has been cleared.",
-        "Nothing is to be done here. What is copied back from the NAS is taken for a run that came back, and can be "
+        "You need to do nothing. What is copied back from the NAS is a run that came back, and can be "
         "cleared again. Files that another program left here stay: compare them with the NAS, then remove by hand.",
     )
     # clock
@@ -72,7 +72,8 @@ class Reason(enum.StrEnum):
     REHEARSAL = (
         "rehearsal",
         "The policy is being rehearsed: the schedule only records what it would do.",
-        "Compare what it would have done with what people did, and promote the policy; or clear the run by a click.",
+        "Compare what it would have cleared with what people cleared, and promote the policy; or clear the run by a "
+        "click.",
     )
     ACCEPTED_BYTES = (
         "accepted_bytes",
@@ -82,7 +83,7 @@ class Reason(enum.StrEnum):
     # hold
     HELD = (
         "held",
-        "Somebody has put a hold on this run.",
+        "This run is on hold.",
         "Ask the owner of the hold. It can be released; one that a file lays ends when the file is taken away.",
     )
     # path
@@ -162,7 +163,7 @@ class Reason(enum.StrEnum):
     )
     NOT_LOOKED_AT = (
         "not_looked_at",
-        "Nobody has looked at this run's directory yet.",
+        "This run's directory was not looked at yet.",
         "Wait for discovery, which looks every five minutes, or run discover.",
     )
     CLEARING_UNSUPPORTED = (
@@ -273,7 +274,7 @@ class Reason(enum.StrEnum):
     NAS_TIMEOUT = (
         "nas_timeout",
         "The NAS did not answer in time.",
-        "Check the NAS and the network. Sweeps, and for a day also batches, ask it again by themselves.",
+        "Check the NAS and the network. Automatic clearing, and for a day also batches, ask it again by themselves.",
     )
     NAS_SLOW = (
         "nas_slow",
@@ -356,32 +357,32 @@ class Reason(enum.StrEnum):
     # budget
     BUDGET_EXHAUSTED = (
         "budget_exhausted",
-        "The sweep had taken as much as one sweep may.",
-        "Wait: it comes first in the next sweep. An admin may set a larger budget.",
+        "The pass had taken as much as one pass may.",
+        "Wait: it comes first in the next pass. An admin may set a larger budget.",
     )
     # breaker
     BREAKER_OPEN = (
         "breaker_open",
-        "Something abnormal has stopped the sweeps of this staging root.",
-        "See what it was, and let the sweeps go on once it is understood.",
+        "Something abnormal has stopped automatic clearing on this staging root.",
+        "See what it was, and let automatic clearing go on once it is understood.",
     )
     # a sweep as a whole
     SWEEP_RUNNING = (
         "sweep_running",
-        "Another sweep of this staging root is under way.",
+        "Another pass over this staging root is under way.",
         "Wait for it to end.",
     )
     SWEEP_FAILED = (
         "sweep_failed",
-        "The sweep of this staging root has failed unexpectedly; the log says how.",
-        "Read the log; the next sweep tries again.",
+        "The pass over this staging root has failed unexpectedly; the log says how.",
+        "Read the log; the next pass tries again.",
     )
     CLEARING_FREES_NOTHING = (
         "clearing_frees_nothing",
         "The latest clears on this disk gave back next to no space, so no run goes before its time.",
         "Find out what holds the space: a snapshot (btrfs, ZFS, LVM), copies that share blocks, or a program that has "
-        "removed files open. When space comes free, or a clear by hand frees some, sweeps go on by themselves. Runs "
-        "whose time is over go as always.",
+        "removed files open. When space comes free, or a clear by hand frees some, automatic clearing goes on by "
+        "itself. Runs whose time is over go as always.",
     )
     LIMIT_EXCEEDED = (
         "limit_exceeded",
@@ -450,13 +451,13 @@ class Reason(enum.StrEnum):
     )
     HOST_UNSERVED = (
         "host_unserved",
-        "Nobody serves the staging roots of this host.",
+        "No worker serves the staging roots of this host.",
         "Start this program on that host (up, or worker).",
     )
     CLOCK_IN_DOUBT = (
         "clock_in_doubt",
-        "The clock of a host is in doubt: no hold ends by it, and timed sweeps that would use it stop.",
-        "Compare it with another clock. If it is wrong, set it; if it is right, say “Go on” at the stopped sweeps.",
+        "The clock of a host is in doubt: no hold ends by it, and timed passes that would use it stop.",
+        "Compare it with another clock. If it is wrong, set it; if it is right, say “Go on” at the safety stop.",
     )
     CLOCK_WENT_BACK = (
         "clock_went_back",
@@ -477,7 +478,7 @@ class Reason(enum.StrEnum):
     INTERRUPTED = (
         "interrupted",
         "The attempt was interrupted before anything was removed; the run is back in its place.",
-        "Nothing is to be done at first: what was asked for by a click is tried again by itself, up to three times. "
+        "Wait first: what was asked for by a click is tried again by itself, up to three times. "
         "If it stays, see why in the log, and try again.",
     )
     WITHDRAWN = (
@@ -520,5 +521,5 @@ class Reason(enum.StrEnum):
     TOMBSTONE_MISSING = (
         "tombstone_missing",
         "What was kept of the cleared run cannot be read.",
-        "The clear is complete. Restore the data directory from its backup if the tombstones matter to you.",
+        "The clear is complete. If you need what was kept of the run, restore the data directory from its backup.",
     )

@@ -13,7 +13,7 @@ class Where(enum.StrEnum):
     HOLDS = "On the page Holds, or on the run's"
     PROBLEMS = "On the page Problems"
     POLICIES = "On the page Policies"
-    SWEEPS = "On the page Sweeps"
+    SWEEPS = "On the page Automatic clearing"
     BATCH = "On the batch's page, or on the run's"
     COMMAND = "By a command on the host: it names paths of the host, and a browser must never name one"
     WIZARD = "In the data wizard, which alone writes its records"

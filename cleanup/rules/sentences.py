@@ -48,7 +48,7 @@ def describe_stage(version: ScopedPolicy, *, nights: int | None) -> str:
     if version.stage is Stage.OFF:
         return "in force, never rehearsed"
     wanted = nights_wanted(nights)
-    return f"rehearsed first for {_nights(wanted)}" if wanted else "rehearsed until somebody promotes it"
+    return f"rehearsed first for {_nights(wanted)}" if wanted else "rehearsed until a person promotes it"
 
 
 def say_field(name: str, value: Any) -> str:  # noqa: ANN401
@@ -113,10 +113,10 @@ def _bounds(version: ScopedPolicy) -> list[str]:
         say_hours(version.budget_minutes / 60) if version.budget_minutes is not None else "",
     ]
     if any(budget):
-        bounds.append(f"a sweep takes at most {', '.join(part for part in budget if part)}")
+        bounds.append(f"a pass takes at most {', '.join(part for part in budget if part)}")
     if version.max_share is not None:
         bounds.append(
-            f"sweeps that would take more than {version.max_share * 100:g} % of the staged bytes in a day stop and ask"
+            f"passes that would take more than {version.max_share * 100:g} % of the staged bytes in a day stop and ask"
         )
     if version.only_here is not None:
         bounds.append(f"what the NAS lacks besides bytes: {ONLY_HERE[version.only_here]}")

@@ -23,7 +23,6 @@ from cleanup.rules.states import State
 from cleanup.runs import (
     cleared_elsewhere,
     differences,
-    fences,
     findings,
     holds,
     identity,
@@ -34,6 +33,7 @@ from cleanup.runs import (
     shells,
     slow_twins,
     stored_facts,
+    stray_fences,
 )
 from cleanup.runs.rows import Told
 from cleanup.storage import linux, named_places, run_paths
@@ -112,10 +112,10 @@ def _discover(descriptor: int, readers: Readers, result: Discovered, now: dateti
             paths.append(run_paths.parse_run_path(sight.path))
         elif sight.problem is not None:
             result.problems.append((sight.path, Reason(sight.problem.reason), sight.problem.detail))
-        elif sight.shape is Shape.FENCE and fences.lies_beside_runs(sight):
-            if (shell := fences.left_aside(result.root, descriptor, sight)) is not None:
+        elif sight.shape is Shape.FENCE and stray_fences.lies_beside_runs(sight):
+            if (shell := stray_fences.left_aside(result.root, descriptor, sight)) is not None:
                 result.problems.append((sight.path, Reason.SHELL_LEFT, shell.detail))
-            elif fences.is_stray_fence(result.root, descriptor, sight):
+            elif stray_fences.is_stray_fence(result.root, descriptor, sight):
                 result.problems.append((sight.path, Reason.STRAY_FENCE, ""))
     for path in paths:
         result.found += 1
@@ -292,7 +292,7 @@ def _look_at_missing(run: Run, descriptor: int, readers: Readers, result: Discov
             return  # it came back a moment ago; the next pass looks at it
     except opening.Unreachable as error:
         finding = error.finding
-    if finding.reason is Reason.MISSING_DIRECTORY and fences.fence_of(run, descriptor) is None:
+    if finding.reason is Reason.MISSING_DIRECTORY and stray_fences.fence_of(run, descriptor) is None:
         record = cleared_elsewhere.cleared_record(run, readers)
         if record is not None and cleared_elsewhere.take_as_cleared(run, record, now):
             result.updated += 1

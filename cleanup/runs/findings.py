@@ -13,8 +13,9 @@ from cleanup.rules.states import State, first_illegal_step
 from cleanup.runs import returned
 from cleanup.runs.proofs import NAMES_SHOWN, name_some
 from cleanup.storage import desktop_files
-from cleanup.storage.run_paths import Problem, RunPath, show
-from cleanup.storage.staging import hold_file, ingest, manifest, near_misses, records, run_tree, writers
+from cleanup.storage.errors import Problem
+from cleanup.storage.run_paths import RunPath, show
+from cleanup.storage.staging import hold_file, ingest, manifest, near_misses, records, run_tree, unexpected, writers
 from cleanup.storage.staging.records import Records
 
 
@@ -103,7 +104,7 @@ def compare_manifest(
     opened: OpenRun, scanned: run_tree.Scan, record: Records | None, now: datetime
 ) -> tuple[manifest.Manifest | None, bool, tuple[Finding, ...]]:
     """The manifest, whether the record's signatures stand in for it, and how the tree differs from both."""
-    findings = of(run_tree.unexpected_metadata(scanned, nanoseconds(now))) + _compare_listed(scanned, record)
+    findings = of(unexpected.problems(scanned, nanoseconds(now))) + _compare_listed(scanned, record)
     try:
         listed = manifest.read(opened.run)
     except manifest.ManifestError as error:

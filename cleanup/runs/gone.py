@@ -17,7 +17,7 @@ from cleanup.models import LedgerKind, Orphan, Run, StagingRoot
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import fences
+from cleanup.runs import stray_fences
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def _refuse_if_there(run: Run) -> None:
             except Unreachable as error:
                 if error.finding.reason is not Reason.MISSING_DIRECTORY:
                     raise
-            fence = fences.fence_of(run, root)
+            fence = stray_fences.fence_of(run, root)
     except Unreachable as error:
         raise NotGone(error.finding) from None
     if fence is not None:

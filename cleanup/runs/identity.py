@@ -6,7 +6,7 @@ from cleanup.models import Run
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import linux
-from cleanup.storage.staging import records, run_tree
+from cleanup.storage.staging import fences, records, run_tree
 from cleanup.storage.staging.records import Records
 
 
@@ -41,4 +41,4 @@ def standing_conflict(run: Run) -> Finding | None:
 
 def conflict_of(attempt: uuid.UUID) -> Finding:
     """The finding of an attempt that could not put its run back: it names where that lies."""
-    return Finding(Reason.PATH_OCCUPIED, f"the run lies beside it as {run_tree.fence_name(attempt.hex).decode()}")
+    return Finding(Reason.PATH_OCCUPIED, f"the run lies beside it as {fences.fence_name(attempt.hex).decode()}")

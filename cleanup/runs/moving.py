@@ -18,7 +18,7 @@ from cleanup.ledger import entries
 from cleanup.models import Hold, HoldSource, Instrument, LedgerKind, Orphan, Project, Run, StagingRoot
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.runs import fences, findings, identity, reregistration
+from cleanup.runs import findings, identity, reregistration, stray_fences
 from cleanup.runs.reregistration import Action, Order, Outcome
 from cleanup.storage import errors, linux, run_paths
 from cleanup.storage.run_paths import RunPath
@@ -187,13 +187,13 @@ def _settle(run: Run, target: str, root: int, order: Order) -> Outcome:
 def _parsed(target: str) -> RunPath:
     try:
         return run_paths.parse_run_path(target)
-    except run_paths.UnsafePath as error:
+    except errors.UnsafePath as error:
         raise NotMoved(Finding(Reason.UNSAFE_PATH, str(error))) from None
 
 
 def _expect_gone(run: Run, root: int) -> None:
     """The run must not lie at its old path, under its own name or in a fence; another directory may lie there."""
-    if (fence := fences.fence_of(run, root)) is not None:
+    if (fence := stray_fences.fence_of(run, root)) is not None:
         raise NotMoved(Finding(Reason.PATH_OCCUPIED, f"it lies beside its old path as {fence}"))
     try:
         with opening.open_run(root, run.run_path) as opened:

@@ -13,10 +13,10 @@ from cleanup.models import ClearAttempt, OrphanKind, Run, SetAside, StagingRoot
 from cleanup.rules.reasons import Reason
 from cleanup.rules.short_texts import shorten
 from cleanup.rules.states import State
-from cleanup.runs import discovery, fences, proofs, shells
-from cleanup.storage import run_paths
+from cleanup.runs import discovery, proofs, shells, stray_fences
+from cleanup.storage import errors, handles, run_paths
 from cleanup.storage.staging import run_tree, set_aside
-from cleanup.storage.staging.walk import Measure, Shape, Sight, walk
+from cleanup.storage.staging.walk import DiskEntry, Measure, Shape, walk
 
 # So many stray files of one folder are listed one by one, the others together.
 MAX_STRAY_FILES = 1000
@@ -32,7 +32,7 @@ class Thing:
     kind: OrphanKind
     reason: Reason
     detail: str = ""
-    sight: Sight | None = None
+    sight: DiskEntry | None = None
     run: Run | None = None
     summed: Measure | None = None
 
@@ -101,7 +101,7 @@ def _runs_on(root: StagingRoot) -> dict[str, Run]:
     return {run.run_path: run for run in sorted(there, key=lambda run: run.state != State.CLEARED)}
 
 
-def _outside_of_misplaced(sights: Collection[Sight]) -> Iterator[Sight]:
+def _outside_of_misplaced(sights: Collection[DiskEntry]) -> Iterator[DiskEntry]:
     """The sights but for those inside a misplaced folder, which is listed as a whole."""
     misplaced: list[bytes] = []
     for sight in sights:
@@ -119,7 +119,7 @@ def _add(things: dict[str, Thing], thing: Thing) -> None:
     things.setdefault(thing.path, thing)
 
 
-def _judge(known: _Known, sight: Sight) -> list[Thing]:
+def _judge(known: _Known, sight: DiskEntry) -> list[Thing]:
     """What a sight is, if it is an orphan at all, with what is misplaced inside of it."""
     path, said = fit(sight.path), sight.problem.detail if sight.problem else ""
     if sight.shape is Shape.RUN or (sight.shape is Shape.BLOCKED and _is_run_path(sight.path)):
@@ -136,7 +136,7 @@ def _judge(known: _Known, sight: Sight) -> list[Thing]:
         said = f"files that were set aside, of which the database knows nothing: {proofs.name_some(names)}"
         thing = Thing(path, OrphanKind.STRAY, Reason.STRAY_FILE, said, sight)
     elif sight.shape is Shape.STRAY and sight.path not in known.runs:
-        inside = [Sight(Shape.MISPLACED, raw, is_directory=True) for raw in sight.within]
+        inside = [DiskEntry(Shape.MISPLACED, raw, is_directory=True) for raw in sight.within]
         return [
             Thing(path, OrphanKind.STRAY, Reason.STRAY_FILE, said, sight),
             *(Thing(fit(at.path), OrphanKind.MISPLACED, Reason.MISPLACED_RUN, "", at) for at in inside),
@@ -146,7 +146,7 @@ def _judge(known: _Known, sight: Sight) -> list[Thing]:
     return [thing] if thing else []
 
 
-def _judge_run(known: _Known, path: str, sight: Sight, said: str) -> Thing | None:
+def _judge_run(known: _Known, path: str, sight: DiskEntry, said: str) -> Thing | None:
     """What lies at a run path: a shell, a directory of which no run is known, or a run whose record is unreadable."""
     run = known.runs.get(sight.path)
     if (run is None or run.problem == Reason.SHELL_LEFT) and (shell := _shell_at(known, path, sight)):
@@ -158,18 +158,18 @@ def _judge_run(known: _Known, path: str, sight: Sight, said: str) -> Thing | Non
     return None
 
 
-def _judge_fence(known: _Known, path: str, sight: Sight) -> Thing | None:
-    if (left := fences.left_aside(known.root, known.descriptor, sight)) is not None:
+def _judge_fence(known: _Known, path: str, sight: DiskEntry) -> Thing | None:
+    if (left := stray_fences.left_aside(known.root, known.descriptor, sight)) is not None:
         return Thing(path, OrphanKind.SHELL, Reason.SHELL_LEFT, left.detail, sight, left.run)
-    if not fences.is_stray_fence(known.root, known.descriptor, sight):
+    if not stray_fences.is_stray_fence(known.root, known.descriptor, sight):
         return None
     return Thing(path, OrphanKind.LEFTOVER, Reason.STRAY_FENCE, "", sight)
 
 
-def _unknown_aside(known: _Known, sight: Sight) -> list[str]:
+def _unknown_aside(known: _Known, sight: DiskEntry) -> list[str]:
     """What lies in a folder of files set aside, and is in no row that says of it that it lies there."""
     try:
-        with run_paths.opened(run_paths.open_beneath(known.descriptor, sight.raw)) as folder:
+        with handles.opened(handles.open_beneath(known.descriptor, sight.raw)) as folder:
             found = run_tree.scan(folder)
     except OSError as error:
         return [os.strerror(error.errno or 0)]
@@ -178,7 +178,7 @@ def _unknown_aside(known: _Known, sight: Sight) -> list[str]:
     return sorted(unknown) + [problem.detail for problem in found.problems]
 
 
-def _shell_at(known: _Known, path: str, sight: Sight) -> Thing | None:
+def _shell_at(known: _Known, path: str, sight: DiskEntry) -> Thing | None:
     """The shell that lies at a run path, if it is one."""
     try:
         run_path = run_paths.parse_run_path(sight.path)
@@ -204,7 +204,7 @@ def _missing(
             if error.finding.reason is not Reason.MISSING_DIRECTORY:
                 unreachable.add(fit(run.run_path))
                 continue
-        if fences.fence_of(run, known.descriptor) is None:
+        if stray_fences.fence_of(run, known.descriptor) is None:
             missing.append(Thing(fit(run.run_path), OrphanKind.MISSING, Reason.MISSING_DIRECTORY, "", None, run))
     return missing, unreachable
 
@@ -217,7 +217,7 @@ def _is_below(folders: Collection[str], path: str) -> bool:
     return any("/".join(parts[:number]) in folders for number in range(1, len(parts) + 1))
 
 
-def _without_crowds(sights: list[Sight]) -> tuple[list[Sight], list[Thing]]:
+def _without_crowds(sights: list[DiskEntry]) -> tuple[list[DiskEntry], list[Thing]]:
     """The sights but for those stray files of which there are too many in one folder: these are one thing together."""
     kept, crowds = [], defaultdict(list)
     for sight in sights:
@@ -246,7 +246,7 @@ def _why_unreadable(run: Run) -> str:
 def _is_run_path(path: str) -> bool:
     try:
         run_paths.parse_run_path(path)
-    except run_paths.UnsafePath:
+    except errors.UnsafePath:
         return False
     return True
 

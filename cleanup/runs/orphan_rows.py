@@ -16,7 +16,7 @@ from cleanup.rules.reasons import Reason
 from cleanup.runs.future_dates import instant_if_known
 from cleanup.runs.orphan_inspection import OrphanInspection, Thing
 from cleanup.storage import errors
-from cleanup.storage.staging.walk import Measure, Sight, measure
+from cleanup.storage.staging.walk import DiskEntry, Measure, measure
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def _fill(orphan: Orphan, thing: Thing, at: OpenRoot, until: Until) -> _Outcome:
     return _Outcome.WRITTEN
 
 
-def _must_measure(orphan: Orphan, sight: Sight, now: datetime, again: Collection[str]) -> bool:
+def _must_measure(orphan: Orphan, sight: DiskEntry, now: datetime, again: Collection[str]) -> bool:
     if orphan.path in again:
         return True
     if orphan.measured_at is None:
@@ -157,7 +157,7 @@ def _must_measure(orphan: Orphan, sight: Sight, now: datetime, again: Collection
     return newer or abs(now - orphan.measured_at) >= MEASURED_AGAIN
 
 
-def _measure(thing: Thing, sight: Sight, at: OpenRoot) -> Measure | None:
+def _measure(thing: Thing, sight: DiskEntry, at: OpenRoot) -> Measure | None:
     """The measure of one thing; None where it is gone, or holds nothing but what is listed by itself."""
     try:
         found = measure(at.descriptor, sight.raw, without=sight.within)

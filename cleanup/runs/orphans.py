@@ -20,7 +20,7 @@ from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, orphan_inspection, orphan_rows
 from cleanup.runs.orphan_rows import OpenRoot, Until
-from cleanup.storage import run_paths
+from cleanup.storage import errors, run_paths
 
 # So long one timed pass begins to measure things; what is left is measured by the next.
 SECONDS = 20.0
@@ -106,7 +106,7 @@ def look_again(orphan: Orphan, *, now: datetime) -> Orphan | None:
     """
     try:
         path = run_paths.parse_run_path(orphan.path)
-    except run_paths.UnsafePath:
+    except errors.UnsafePath:
         pass
     else:
         if discovery.look_at_path(orphan.root, path, now=now) is None:

@@ -24,8 +24,8 @@ from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.runs import findings, identity
-from cleanup.storage import errors, linux, run_paths
-from cleanup.storage.staging import ingest, run_tree
+from cleanup.storage import errors, handles, linux, run_paths, tokens
+from cleanup.storage.staging import fences, ingest
 from cleanup.storage.staging.records import Records
 
 logger = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ def undisturbed(root: StagingRoot, order: Order) -> Iterator[None]:
 def _opened(place: StagingRoot, order: Order) -> Iterator[int]:
     """The root in its place. A rehearsal lays no token, so where there is none yet it goes without."""
     if order.dry_run and not place.token:
-        with run_paths.opened(run_paths.open_root(place.path)) as descriptor:
+        with handles.opened(handles.open_root(place.path)) as descriptor:
             yield descriptor
         return
     with opening.open_root(place) as descriptor:
@@ -173,7 +173,7 @@ def _refuse_unknown_place(root: StagingRoot, place: StagingRoot, runs: list[Run]
     """A place without the root's own token must show by one run at least that it is the right one."""
     if not runs or (root.token and place.token == root.token):
         return
-    with run_paths.opened(run_paths.open_root(place.path)) as descriptor:
+    with handles.opened(handles.open_root(place.path)) as descriptor:
         if not any(_look(run, descriptor).objection is None for run in runs):
             raise RegistrationError(
                 f"None of the {len(runs)} staged runs of {root.name} lies in {place.path}: is it the right place?"
@@ -190,11 +190,11 @@ def _refuse_fences(root: StagingRoot, place: StagingRoot) -> None:
     with contextlib.ExitStack() as stack:
         places = []
         with contextlib.suppress(OSError):
-            places.append(stack.enter_context(run_paths.opened(run_paths.open_root(place.path))))
+            places.append(stack.enter_context(handles.opened(handles.open_root(place.path))))
         with contextlib.suppress(Unreachable):
             places.append(stack.enter_context(opening.open_root(root)))
         for attempt in incomplete:
-            fence = run_tree.fence_name(attempt.pk.hex)
+            fence = fences.fence_name(attempt.pk.hex)
             if any(_lies_there(descriptor, attempt.run, fence) for descriptor in places):
                 raise RegistrationError(
                     f"{run_paths.show(fence)} beside {attempt.run.run_path} is what a clear could not remove. Let "
@@ -250,12 +250,12 @@ def _warnings(root: StagingRoot, place: StagingRoot) -> list[str]:
     if place.path == root.path or place.token != root.token:
         return []
     try:
-        with opening.open_root(root) as old, run_paths.opened(run_paths.open_root(place.path)) as new:
+        with opening.open_root(root) as old, handles.opened(handles.open_root(place.path)) as new:
             if os.path.samestat(os.fstat(old), os.fstat(new)):
                 return []
     except Unreachable:
         return []
-    token = f"{root.path}/{run_paths.TOKEN.decode()}"
+    token = f"{root.path}/{tokens.TOKEN.decode()}"
     return [f"{root.path} still carries the same token, and nobody looks there any more: remove {token}."]
 
 
@@ -306,8 +306,8 @@ def _look(run: Run, root: int) -> FoundDirectory:
 
 def own_fence(run: Run, opened: OpenRun) -> str | None:
     """The name under which a clear of this very run has put it aside and could not put it back."""
-    ours = {run_tree.fence_name(attempt.hex) for attempt in run.attempts.values_list("pk", flat=True)}
-    return next((run_paths.show(name) for name in run_tree.fences(opened.parent) if name in ours), None)
+    ours = {fences.fence_name(attempt.hex) for attempt in run.attempts.values_list("pk", flat=True)}
+    return next((run_paths.show(name) for name in fences.names_in(opened.parent) if name in ours), None)
 
 
 def _compare(run: Run, opened: OpenRun) -> FoundDirectory:

@@ -25,9 +25,9 @@ from cleanup.rules.gates import BY_HOLD_FILE, QUIET_PERIOD
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.runs import findings, held, identity, returned, set_aside_recovery
-from cleanup.storage import desktop_files, errors, linux, record_locks, run_paths
+from cleanup.storage import desktop_files, errors, handles, linux, record_locks
 from cleanup.storage.run_paths import show
-from cleanup.storage.staging import ingest, manifest, near_misses, run_tree, writers
+from cleanup.storage.staging import ingest, manifest, near_misses, run_tree, unexpected, writers
 from cleanup.storage.staging import set_aside as disk
 
 logger = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ def _look(run: Run, opened: OpenRun) -> _Looked:
         for entry in scan.data_files
         if entry.path not in expected and not desktop_files.is_open(entry.path)
     ]
-    foreign = run_tree.unexpected_files(scan, int(timezone.now().timestamp()) * 1_000_000_000)
+    foreign = unexpected.files(scan, int(timezone.now().timestamp()) * 1_000_000_000)
     found += [Extra(entry.path, entry.size, entry.mtime_ns, entry.ino) for entry in foreign]
     if words := near_misses.written_otherwise([extra.path for extra in found], missing):
         said = "Files are missing that the manifest lists, and those that it does not list may be these"
@@ -212,7 +212,7 @@ def _locked(run: Run) -> Iterator[OpenRun]:
         _refuse_unfit(run)
         opened = stack.enter_context(_opened(run))
         try:
-            stack.enter_context(run_paths.flocked(opened.run))
+            stack.enter_context(handles.flocked(opened.run))
         except BlockingIOError:
             raise NotSetAside(Finding(Reason.WRITER_ACTIVE, "the run's directory is locked")) from None
         if not identity.same(run.identity, identity.of(linux.status(opened.run), None)):

@@ -15,7 +15,7 @@ from cleanup.ledger import entries
 from cleanup.models import AsideState, LedgerKind, Run, SetAside, StagingRoot
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.storage import errors, linux, run_paths
+from cleanup.storage import errors, handles, linux
 from cleanup.storage.run_paths import show
 from cleanup.storage.staging import set_aside as disk
 
@@ -81,7 +81,7 @@ def _look_for(row: SetAside, root: int, now: datetime) -> bool:
 def _moved_to(row: SetAside, root: int, parent: int) -> str:
     """The path of the run beside which a file lies by now, if that is another than its row says; else nothing."""
     for folder in row.parents[1:]:
-        with run_paths.opened(run_paths.open_beneath(root, folder)) as other:
+        with handles.opened(handles.open_beneath(root, folder)) as other:
             if os.path.samestat(os.fstat(other), os.fstat(parent)):
                 return f"{os.fsdecode(folder)}/{row.leaf}"
     return ""
@@ -103,7 +103,7 @@ def folder_beside(row: SetAside, root: int) -> Iterator[int]:
         try:
             for path in row.parents:
                 with contextlib.suppress(FileNotFoundError):
-                    there.append(stack.enter_context(run_paths.opened(run_paths.open_beneath(root, path))))
+                    there.append(stack.enter_context(handles.opened(handles.open_beneath(root, path))))
             holding = [parent for parent in there if disk.find(parent, place_of(row)) is not None]
         except OSError as error:
             raise Unreachable(errors.way_blocked(error)) from None

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from cleanup.lab import opening
 from cleanup.models import ClearAttempt, Phase, Run, StagingRoot
 from cleanup.rules.states import State
-from cleanup.storage import run_paths, shells
+from cleanup.storage import handles, run_paths, shells
 from cleanup.storage.datadir import TombstoneError
 from cleanup.storage.run_paths import RunPath, show
 from cleanup.storage.shells import Shell
-from cleanup.storage.staging import ingest, run_tree
+from cleanup.storage.staging import fences, ingest, run_tree
 
 # A disk's clock runs behind ours by some milliseconds.
 _COARSE = timedelta(seconds=1)
@@ -70,9 +70,9 @@ def _cleared_at(root: StagingRoot, path: RunPath) -> ClearAttempt | None:
 
 def _unknown_fence_of(path: RunPath, parent: int) -> bytes | None:
     """A fence beside a run's path whose record names that path, and which no attempt of ours has made."""
-    for name in run_tree.fences(parent):
+    for name in fences.names_in(parent):
         attempt = name.removeprefix(run_paths.FENCE_PREFIX).decode("ascii", "replace")
-        if not (run_tree.is_fence_name(name) and _names(parent, name, path)):
+        if not (fences.is_fence_name(name) and _names(parent, name, path)):
             continue
         if not ClearAttempt.objects.filter(pk=attempt).exists():
             return name
@@ -81,8 +81,8 @@ def _unknown_fence_of(path: RunPath, parent: int) -> bytes | None:
 
 def _names(parent: int, fence: bytes, path: RunPath) -> bool:
     try:
-        with run_paths.opened(run_paths.open_beneath(parent, fence)) as fenced:
-            ingest.parse(run_paths.read_file(fenced, run_tree.INGEST_PATH, ingest.MAX_BYTES), path)
+        with handles.opened(handles.open_beneath(parent, fence)) as fenced:
+            ingest.parse(handles.read_file(fenced, run_tree.INGEST_PATH, ingest.MAX_BYTES), path)
     except (OSError, ingest.IngestError):
         return False
     return True
@@ -100,7 +100,7 @@ def left_aside(root: StagingRoot, descriptor: int, raw: bytes) -> Left | None:
     found = ClearAttempt.objects.filter(pk=attempt, run__root=root).select_related("run__root").first()
     if found is None or run_paths.parse_run_path(found.run.run_path).parent != folder:
         return None
-    with run_paths.opened(run_paths.open_beneath(descriptor, raw)) as opened:
+    with handles.opened(handles.open_beneath(descriptor, raw)) as opened:
         shell = shells.read(opened, run_paths.parse_run_path(found.run.run_path), since_ns=None)
     return Left(found.run, "moved aside when the run went back to its path") if shell else None
 
@@ -108,7 +108,7 @@ def left_aside(root: StagingRoot, descriptor: int, raw: bytes) -> Left | None:
 def read_at(parent: int, name: bytes, run: Run) -> Shell | None:
     """The shell of a run under a name in the open folder of the run; None where it is none, or is gone."""
     try:
-        with run_paths.opened(run_paths.open_beneath(parent, name)) as opened:
+        with handles.opened(handles.open_beneath(parent, name)) as opened:
             return shells.read(opened, run_paths.parse_run_path(run.run_path), since_ns=None)
     except OSError:
         return None

@@ -11,8 +11,8 @@ from cleanup.models import ClearAttempt, Run
 from cleanup.rules.facts import Facts
 from cleanup.rules.reasons import Reason
 from cleanup.rules.slowness import pause_after
+from cleanup.storage.errors import Problem
 from cleanup.storage.nas import client
-from cleanup.storage.run_paths import Problem
 
 
 def note(run: Run, reason: str, detail: str, *, now: datetime) -> None:

@@ -13,13 +13,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cleanup.storage import data_place, desktop_files, run_paths
-from cleanup.storage.staging import manifest, run_tree
+from cleanup.storage import data_place, desktop_files, handles, reserve, run_paths
+from cleanup.storage.staging import manifest
 from cleanup.storage.staging.metadata import is_link_folder, may_be_lock
 from cleanup.storage.staging.plan import Plan, PlanError, decode
 
 # With less than this free, the next commit may already fail on a database that lies here.
-LOW_WATER_BYTES = 2 * run_tree.RESERVE_BYTES
+LOW_WATER_BYTES = 2 * reserve.RESERVE_BYTES
 _TO_KEEP = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _PROVEN = "checksums.sha256"
 
@@ -49,7 +49,7 @@ class DataDir:
         It is an flock, so it dies with its process however that ends, and it cannot expire under a live one.
         """
         descriptor = os.open(self._in("locks", name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with run_paths.opened(descriptor):
+        with handles.opened(descriptor):
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
@@ -119,22 +119,8 @@ class DataDir:
         Data files as the verified manifest lists them, or as they were read; metadata files, and those of desktops, as
         they were kept. Raises TombstoneError.
         """
-        folder = run_paths.METADATA + b"/"
-        digests: dict[bytes, bytes] = {}
-        proven: dict[bytes, bytes] = {}  # as they were read: that is so whatever the manifest says
         with self._tombstone(attempt) as archive:
-            for member in archive.getmembers():
-                top, _, name = member.name.partition("/")
-                if member.name == _PROVEN:
-                    proven = _listed(_member(archive, _PROVEN))
-                elif top == "desktop" and member.isfile():
-                    digests[os.fsencode(name)] = hashlib.sha256(_member(archive, member.name)).digest()
-                elif top == "metadata" and member.isfile():
-                    content = _member(archive, member.name)
-                    digests[folder + os.fsencode(name)] = hashlib.sha256(content).digest()
-                    if os.fsencode(name) == run_paths.MANIFEST:
-                        digests |= _listed(content)
-        return digests | proven
+            return _digests(archive)
 
     @contextlib.contextmanager
     def _tombstone(self, attempt: str) -> Iterator[tarfile.TarFile]:
@@ -164,7 +150,7 @@ class DataDir:
         """Keep 1 MiB here too, for the day when this disk is full; without room for it now, the next write lays it."""
         os.makedirs(self.path, mode=0o700, exist_ok=True)
         with self._opened() as directory:
-            run_tree.renew_reserve(directory, spare=LOW_WATER_BYTES)
+            reserve.renew_reserve(directory, spare=LOW_WATER_BYTES)
 
     def relieve(self) -> bool:
         """Give up the reserve if this disk is nearly full, so that a database that lies here can still commit.
@@ -172,13 +158,13 @@ class DataDir:
         Call it before the first write of a clear or a recovery; `lay_reserve` takes it again. Whether it was given up.
         """
         with contextlib.suppress(OSError), self._opened() as directory:
-            if run_tree.free_bytes(directory) < LOW_WATER_BYTES:
-                return run_tree.release_reserve(directory)
+            if reserve.free_bytes(directory) < LOW_WATER_BYTES:
+                return reserve.release_reserve(directory)
         return False
 
     def _opened(self) -> contextlib.AbstractContextManager[int]:
         # The admin named this directory, and may have put it behind a link.
-        return run_paths.opened(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        return handles.opened(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
     def _in(self, folder: str, name: str) -> str:
         data_place.expect_same(self.path)
@@ -193,7 +179,7 @@ class DataDir:
     def _keep(self, folder: str, name: str, write: Callable[[io.BufferedWriter], object]) -> None:
         """Write a file so that it is there whole and for good when this returns, or not at all."""
         with self._opened() as directory:
-            run_tree.with_reserve(
+            reserve.with_reserve(
                 directory, lambda: _write_durably(self._in(folder, name), write), spare=LOW_WATER_BYTES
             )
 
@@ -204,6 +190,25 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
         raise KeyError(name)
     with file:
         return file.read()
+
+
+def _digests(archive: tarfile.TarFile) -> dict[bytes, bytes]:
+    """As `DataDir.read_digests`, from an open tombstone."""
+    folder = run_paths.METADATA + b"/"
+    digests: dict[bytes, bytes] = {}
+    proven: dict[bytes, bytes] = {}  # as they were read, so they go before what the manifest says
+    for member in archive.getmembers():
+        top, _, name = member.name.partition("/")
+        if member.name == _PROVEN:
+            proven = _listed(_member(archive, _PROVEN))
+        elif top == "desktop" and member.isfile():
+            digests[os.fsencode(name)] = hashlib.sha256(_member(archive, member.name)).digest()
+        elif top == "metadata" and member.isfile():
+            content = _member(archive, member.name)
+            digests[folder + os.fsencode(name)] = hashlib.sha256(content).digest()
+            if os.fsencode(name) == run_paths.MANIFEST:
+                digests |= _listed(content)
+    return digests | proven
 
 
 def _listed(content: bytes) -> dict[bytes, bytes]:
@@ -225,7 +230,7 @@ def _write_durably(path: str, write: Callable[[io.BufferedWriter], object]) -> N
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{path}.part")
         raise
-    with run_paths.opened(os.open(os.path.dirname(path), run_paths.DIRECTORY)) as directory:
+    with handles.opened(os.open(os.path.dirname(path), handles.DIRECTORY)) as directory:
         os.fsync(directory)
 
 
@@ -241,7 +246,7 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 
 def _add_metadata(archive: tarfile.TarFile, run: int, desktop: Collection[bytes]) -> None:
     """Every file at the top of the run's `.exlab-wizard`, with mode, owner and time, but for those in `desktop`."""
-    with run_paths.opened(run_paths.open_beneath(run, run_paths.METADATA)) as metadata:
+    with handles.opened(handles.open_beneath(run, run_paths.METADATA)) as metadata:
         for name in sorted(os.listdir(metadata)):
             raw = os.fsencode(name)
             if is_link_folder(raw):
@@ -256,5 +261,5 @@ def _add_metadata(archive: tarfile.TarFile, run: int, desktop: Collection[bytes]
 
 
 def _add_file(archive: tarfile.TarFile, directory: int, path: bytes, name: str) -> None:
-    with os.fdopen(run_paths.open_beneath(directory, path, _TO_KEEP), "rb") as file:
+    with os.fdopen(handles.open_beneath(directory, path, _TO_KEEP), "rb") as file:
         archive.addfile(archive.gettarinfo(arcname=name, fileobj=file), file)

@@ -1,20 +1,68 @@
 """What an error of the operating system means for a run."""
 
+import enum
 import errno
 import os
+from typing import NamedTuple
 
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 
 
+class UnsafePath(ValueError):
+    """A path that no run can have."""
+
+
+class WrongToken(Exception):
+    """A root does not carry the expected token; `found` is what it carries, None for no token at all."""
+
+    def __init__(self, found: str | None) -> None:
+        super().__init__(found)
+        self.found = found
+
+
+class Problem(NamedTuple):
+    """Something on disk that speaks against a clear: the code of a reason (see `policy.reasons`) and what was seen."""
+
+    reason: str
+    detail: str = ""
+
+
+class Where(enum.IntEnum):
+    """Where an error was met: a column of the table."""
+
+    ON_THE_WAY = 0
+    IN_THE_RUN = 1
+    NAS_RECORD = 2
+
+
+_LINKS, _MOUNTS = Reason.UNSAFE_PATH, Reason.MOUNT_INSIDE
+_STAGING, _FORBIDDEN, _READ_ONLY = Reason.STAGING_IO_ERROR, Reason.PERMISSION_DENIED, Reason.NAS_NOT_WRITABLE
+# errno: its reason on the way to a run, within the run, and at the record of its copy on the NAS.
+_REASONS: dict[int, tuple[Reason, Reason, Reason]] = {
+    errno.ENOENT: (Reason.MISSING_DIRECTORY, Reason.UNSAFE_PATH, Reason.NAS_IO_ERROR),
+    errno.ELOOP: (_LINKS, _LINKS, _LINKS),
+    errno.ENOTDIR: (_LINKS, _LINKS, _LINKS),
+    errno.EXDEV: (_MOUNTS, _MOUNTS, _MOUNTS),
+    errno.EACCES: (_FORBIDDEN, _FORBIDDEN, _READ_ONLY),
+    errno.EPERM: (_FORBIDDEN, _FORBIDDEN, _READ_ONLY),
+    errno.EROFS: (_STAGING, _STAGING, _READ_ONLY),
+    errno.ENOSPC: (_STAGING, _STAGING, Reason.STORAGE_ERROR),
+    errno.EDQUOT: (_STAGING, _STAGING, Reason.STORAGE_ERROR),
+}
+_ANY_OTHER = (_STAGING, _STAGING, Reason.NAS_IO_ERROR)
+
+
+def reason_of(error: OSError, where: Where) -> Reason:
+    """The reason that an error gives where it was met."""
+    return _REASONS.get(error.errno or 0, _ANY_OTHER)[where]
+
+
+def words_of(error: OSError) -> str:
+    """The system's own words for an error, without the file."""
+    return os.strerror(error.errno or 0)
+
+
 def way_blocked(error: OSError) -> Finding:
     """The finding for an error met on the way to a run."""
-    reasons = {
-        errno.ENOENT: Reason.MISSING_DIRECTORY,
-        errno.ELOOP: Reason.UNSAFE_PATH,
-        errno.ENOTDIR: Reason.UNSAFE_PATH,
-        errno.EXDEV: Reason.MOUNT_INSIDE,
-        errno.EACCES: Reason.PERMISSION_DENIED,
-        errno.EPERM: Reason.PERMISSION_DENIED,
-    }
-    return Finding(reasons.get(error.errno or 0, Reason.STAGING_IO_ERROR), os.strerror(error.errno or 0))
+    return Finding(reason_of(error, Where.ON_THE_WAY), words_of(error))

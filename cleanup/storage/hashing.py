@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
-from cleanup.storage import linux, run_paths
+from cleanup.storage import handles, linux, run_paths
 
 _BLOCK = 1 << 20
 _END = 4096
@@ -30,7 +30,7 @@ def hash_file(
     With `drop_cache` the kernel is asked to forget what it holds of the file, so that the disk (or the NAS) answers.
     Raises OSError; EINVAL for anything but a regular file, EBUSY for one that changed while it was read.
     """
-    with run_paths.opened(_open_quietly(directory, path)) as descriptor:
+    with handles.opened(_open_quietly(directory, path)) as descriptor:
         before = linux.status(descriptor)
         if not before.is_file:
             raise OSError(errno.EINVAL, "not a regular file", run_paths.show(path))
@@ -56,7 +56,7 @@ def ends(
     Of `pieces` instead where they are given, each an offset and a size in bytes. `drop_cache` as for `hash_file`.
     Raises OSError; EINVAL for anything but a regular file, EIO for one that ends too early.
     """
-    with run_paths.opened(_open_quietly(directory, path)) as descriptor:
+    with handles.opened(_open_quietly(directory, path)) as descriptor:
         status = linux.status(descriptor)
         if not status.is_file:
             raise OSError(errno.EINVAL, "not a regular file", run_paths.show(path))
@@ -116,6 +116,6 @@ def _open_quietly(directory: int, path: bytes) -> int:
     """Open without leaving an access time behind, where that is allowed: only to the owner and to root."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        return run_paths.open_beneath(directory, path, flags | os.O_NOATIME)
+        return handles.open_beneath(directory, path, flags | os.O_NOATIME)
     except PermissionError:
-        return run_paths.open_beneath(directory, path, flags)
+        return handles.open_beneath(directory, path, flags)

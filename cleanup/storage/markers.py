@@ -5,13 +5,15 @@ staging root carries `.exlab-staging-<uuid>` besides, and a NAS root `.exlab-nas
 staging marker that is seen on the NAS says that the NAS shows a staging disk, and a run could vouch for itself.
 """
 
+import contextlib
 import os
 import uuid
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from cleanup.storage import linux, run_paths
-from cleanup.storage.run_paths import Problem, show
+from cleanup.storage import handles, linux, tokens
+from cleanup.storage.errors import Problem
+from cleanup.storage.run_paths import show
 
 STAGING_PREFIX = b".exlab-staging-"
 NAS_PREFIX = b".exlab-nas-"
@@ -59,6 +61,30 @@ def _holds_uuid(text: bytes) -> bool:
         return False
 
 
+def lay_marker(directory: int, name: bytes) -> bool:
+    """Make an empty file of this name in an open directory, durably; False when the name was there.
+
+    Raises OSError where it cannot be made.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        os.close(os.open(name, flags, 0o644, dir_fd=directory))
+    except FileExistsError:
+        return False
+    os.fsync(directory)
+    return True
+
+
+def take_back(directory: int, name: bytes) -> None:
+    """Take away a file that was laid at the top of a root a moment ago, durably; harmless when it is gone.
+
+    Raises OSError.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory)
+    os.fsync(directory)
+
+
 def exists(directory: int, name: bytes) -> bool:
     """Whether a name is found by looking it up in an open directory. Raises OSError where that cannot be told."""
     try:
@@ -79,7 +105,7 @@ def is_seen(directory: int, name: bytes) -> bool:
     if not exists(directory, name):
         return False
     # Opened anew: btrfs lists by a descriptor only what was there when that was opened.
-    with run_paths.opened(run_paths.open_beneath(directory, b".")) as anew:
+    with handles.opened(handles.open_beneath(directory, b".")) as anew:
         return name in names_in(anew)
 
 
@@ -104,6 +130,6 @@ def nas_seen_at(folders: Iterable[tuple[str, int]], token: str) -> str:
 
 def _token_in(directory: int) -> str | None:
     try:
-        return run_paths.read_token(directory)
+        return tokens.read_token(directory)
     except (ValueError, OSError):
         return None  # what holds no token is no sign; the root's own token has been checked before

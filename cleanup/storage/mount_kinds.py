@@ -4,9 +4,9 @@ import enum
 from typing import NamedTuple
 
 from cleanup.storage.caches import is_davfs
+from cleanup.storage.errors import Problem
 from cleanup.storage.mounts import Mount
 from cleanup.storage.places import Place
-from cleanup.storage.run_paths import Problem
 
 _REASON = "nas_mount_not_accepted"
 

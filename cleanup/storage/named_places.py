@@ -5,7 +5,7 @@ without a time, a run in its project's folder. Those are runs only where their o
 that a person made beside a run carries the record of that run.
 """
 
-from cleanup.storage import run_paths
+from cleanup.storage import handles
 from cleanup.storage.run_paths import RunPath
 from cleanup.storage.staging import ingest, run_tree
 
@@ -21,7 +21,7 @@ def names_place(run: int, path: RunPath) -> bool:
 def _ingest_names(run: int, path: RunPath) -> bool:
     """`ingest.json` names the path, the instrument and the kind of its run."""
     try:
-        ingest.parse(run_paths.read_file(run, run_tree.INGEST_PATH, ingest.MAX_BYTES), path)
+        ingest.parse(handles.read_file(run, run_tree.INGEST_PATH, ingest.MAX_BYTES), path)
     except (OSError, ingest.IngestError):
         return False
     return True

@@ -7,7 +7,7 @@ import itertools
 import os
 from dataclasses import dataclass
 
-from cleanup.storage import desktop_files, run_paths
+from cleanup.storage import desktop_files, handles, run_paths
 
 # So many names one walk looks at in all such folders together, in one of them, and in one directory within.
 MOST_NAMES = 10_000
@@ -55,7 +55,7 @@ def find_run(parent: int, name: bytes, level: int, budget: Budget) -> bytes | No
         path = pending.pop()
         steps = level + 1 + path.count(b"/")
         try:
-            with run_paths.opened(run_paths.open_beneath(parent, path)) as descriptor:
+            with handles.opened(handles.open_beneath(parent, path)) as descriptor:
                 if steps in _STEPS and _has_record(descriptor):
                     found = path
                 elif steps < max(_STEPS):
@@ -72,7 +72,7 @@ def _has_record(directory: int) -> bool:
 
 def _is_file(directory: int, path: bytes) -> bool:
     try:
-        with run_paths.opened_file(directory, path):
+        with handles.opened_file(directory, path):
             return True
     except OSError:
         return False

@@ -7,7 +7,7 @@ the run's folder anew when that is renamed away under a program that waits. So e
 import contextlib
 import time
 
-from cleanup.storage import run_paths
+from cleanup.storage import handles, run_paths
 from cleanup.storage.staging.metadata import RECORDS
 
 # By an flock on a file beside the record, which is only ever opened: where there is none, no program writes.
@@ -35,8 +35,8 @@ def held_lock(run: int, *, patience_seconds: float = 0.0) -> bytes | None:
 def _is_held(run: int, path: bytes) -> bool:
     with contextlib.ExitStack() as stack:
         try:
-            descriptor = stack.enter_context(run_paths.opened(run_paths.open_to_lock(run, path)))
-            stack.enter_context(run_paths.flocked(descriptor))
+            descriptor = stack.enter_context(handles.opened(handles.open_to_lock(run, path)))
+            stack.enter_context(handles.flocked(descriptor))
         except FileNotFoundError:
             return False
         except BlockingIOError:

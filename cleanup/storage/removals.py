@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cleanup.storage import run_paths
+from cleanup.storage import handles
 
 # The count is held for some microseconds; a process that stands still with it must not keep others from removing.
 _TRIES = 50
@@ -46,8 +46,8 @@ def counted(path: str) -> Iterator[Turn]:
     That a removal is under way is told by a lock that dies with its process.
     """
     with (
-        run_paths.opened(os.open(path, _FLAGS, 0o600)) as count,
-        run_paths.opened(os.open(f"{path}.active", _FLAGS, 0o600)) as active,
+        handles.opened(os.open(path, _FLAGS, 0o600)) as count,
+        handles.opened(os.open(f"{path}.active", _FLAGS, 0o600)) as active,
     ):
         with _held(count):
             alone = _locked(active, fcntl.LOCK_EX)

@@ -1,16 +1,10 @@
-"""Where things lie: the path grammar beneath a staging root, tokens at its top, and a safe way down."""
+"""The grammar of names: where a run lies beneath a staging root, and what files of ours are called."""
 
-import contextlib
-import errno
-import fcntl
 import os
 import re
-import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from cleanup.storage import linux
+from cleanup.storage.errors import UnsafePath
 
 METADATA = b".exlab-wizard"
 INGEST = b"ingest.json"
@@ -18,8 +12,6 @@ INGEST_LOCK = b"ingest.json.lock"
 SYNC_STATE = b"sync_state.json"
 CREATION = b"creation.json"
 MANIFEST = b"checksums.sha256"
-
-TOKEN = b".exlab-root"
 FENCE_PREFIX = b".exlab-clearing-"
 PREPARED_SUFFIX = b".ingest.json"
 CHALLENGE_PREFIX = b".exlab-challenge-"
@@ -31,28 +23,6 @@ _KINDS = {"Run": "experimental", "TestRun": "test"}
 _POSSIBLE_LEAF = re.compile(r"(?P<kind>Run|TestRun)_.+")
 # Characters of a leaf that the database keeps.
 _MAX_LEAF = 64
-_MAX_TOKEN = 256
-
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class UnsafePath(ValueError):
-    """A path that no run can have."""
-
-
-class WrongToken(Exception):
-    """A root does not carry the expected token; `found` is what it carries, None for no token at all."""
-
-    def __init__(self, found: str | None) -> None:
-        super().__init__(found)
-        self.found = found
-
-
-class Problem(NamedTuple):
-    """Something on disk that speaks against a clear: the code of a reason (see `policy.reasons`) and what was seen."""
-
-    reason: str
-    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,106 +123,3 @@ def show(name: bytes) -> str:
 def _show_text(text: str) -> str:
     """As `show`, for text that came from anywhere and may hold what no name can."""
     return show(text.encode("utf-8", "backslashreplace"))
-
-
-@contextlib.contextmanager
-def opened(descriptor: int) -> Iterator[int]:
-    """Close a descriptor at the end of a block."""
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def open_root(path: str) -> int:
-    """Open a registered root. Raises OSError; a symbolic link in its last step is refused with ELOOP or ENOTDIR."""
-    return os.open(path, DIRECTORY)
-
-
-def open_beneath(directory: int, path: bytes, flags: int = DIRECTORY) -> int:
-    """Open beneath a descriptor without following links or crossing mounts. Raises OSError as `kernel.openat2`."""
-    return linux.openat2(directory, path, flags)
-
-
-def read_token(root: int) -> str | None:
-    """The UUID in a root's token file; None if there is no such file.
-
-    Raises ValueError for a token file that holds no UUID, OSError for one that cannot be read.
-    """
-    try:
-        descriptor = open_beneath(root, TOKEN, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return None
-    with opened(descriptor):
-        text = os.read(descriptor, _MAX_TOKEN).decode("ascii", "replace").strip()
-    return str(uuid.UUID(text))
-
-
-def check_token(root: int, expected: str) -> None:
-    """Raises WrongToken unless the root carries the expected token, OSError where that cannot be read."""
-    try:
-        found = read_token(root)
-    except ValueError:
-        raise WrongToken("unreadable") from None
-    if not expected or found != expected:
-        raise WrongToken(found)
-
-
-def holds_anything(root: int) -> bool:
-    """Whether a directory has any entry but a filesystem's own `lost+found`."""
-    with os.scandir(root) as entries:
-        return any(entry.name != "lost+found" for entry in entries)
-
-
-def read_file(directory: int, name: bytes, limit: int) -> bytes:
-    """The bytes of a regular file beneath a descriptor, one more than `limit` at the most.
-
-    Raises OSError; EINVAL for anything but a regular file, which is never read.
-    """
-    with opened_file(directory, name) as descriptor:
-        parts = []
-        while limit >= 0 and (part := os.read(descriptor, min(limit + 1, 1 << 20))):
-            parts.append(part)
-            limit -= len(part)
-    return b"".join(parts)
-
-
-@contextlib.contextmanager
-def opened_file(directory: int, name: bytes) -> Iterator[int]:
-    """A regular file beneath a descriptor, open for reading. Raises OSError; EINVAL for anything else."""
-    descriptor = open_beneath(directory, name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with opened(descriptor):
-        if not linux.status(descriptor).is_file:
-            raise OSError(errno.EINVAL, "not a regular file", show(name))
-        yield descriptor
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of it, however many calls that takes. Raises OSError."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def open_to_lock(directory: int, path: bytes) -> int:
-    """Open an existing file without changing it; for writing where that is allowed, since NFS locks nothing else.
-
-    Raises OSError; what is no regular file is opened all the same and never waited for.
-    """
-    flags = os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        return open_beneath(directory, path, os.O_RDWR | flags)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-    return open_beneath(directory, path, os.O_RDONLY | flags)
-
-
-@contextlib.contextmanager
-def flocked(descriptor: int) -> Iterator[None]:
-    """Hold an exclusive flock on an open file or directory for a block. Raises BlockingIOError if it is held."""
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    try:
-        yield
-    finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)

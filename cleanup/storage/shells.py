@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cleanup.storage import linux, record_locks, run_paths
+from cleanup.storage import handles, linux, record_locks, run_paths
 from cleanup.storage.run_paths import METADATA, RunPath
-from cleanup.storage.staging import ingest, metadata, run_tree
+from cleanup.storage.staging import fences, ingest, metadata, run_tree
 
 _ASIDE = re.compile(re.escape(run_paths.FENCE_PREFIX) + rb"(?P<attempt>[0-9a-f]{32})\.shell(-[2-9])?")
 _FIRST_STATE = "staging"
@@ -75,7 +75,7 @@ def _may_be_in_a_shell(entry: run_tree.Entry) -> bool:
 
 def _is_first_record(folder: int, path: RunPath) -> bool:
     try:
-        record = ingest.parse(run_paths.read_file(folder, run_tree.INGEST_PATH, ingest.MAX_BYTES), path)
+        record = ingest.parse(handles.read_file(folder, run_tree.INGEST_PATH, ingest.MAX_BYTES), path)
     except (ingest.IngestError, OSError):
         return False
     return [entry.state for entry in record.history] == [_FIRST_STATE]
@@ -83,7 +83,7 @@ def _is_first_record(folder: int, path: RunPath) -> bool:
 
 def aside_names(attempt: str) -> Iterator[bytes]:
     """The names that a shell may get while the run of an attempt goes back to its path."""
-    first = run_tree.fence_name(attempt) + b".shell"
+    first = fences.fence_name(attempt) + b".shell"
     yield first
     yield from (b"%s-%d" % (first, number) for number in range(2, 10))
 
@@ -96,7 +96,7 @@ def attempt_of(name: bytes) -> str | None:
 
 def kept_aside(parent: int, attempt: str) -> list[bytes]:
     """The shells of an attempt that lie aside in the folder of its run."""
-    return [name for name in run_tree.fences(parent) if attempt_of(name) == attempt]
+    return [name for name in fences.names_in(parent) if attempt_of(name) == attempt]
 
 
 def move_aside(parent: int, path: RunPath, attempt: str, *, since_ns: int | None) -> bytes:
@@ -107,17 +107,17 @@ def move_aside(parent: int, path: RunPath, attempt: str, *, since_ns: int | None
     """
     leaf = os.fsencode(path.leaf)
     try:
-        folder = run_paths.open_beneath(parent, leaf)
+        folder = handles.open_beneath(parent, leaf)
     except OSError:
         raise _occupied(leaf) from None
-    with run_paths.opened(folder):
+    with handles.opened(folder):
         _expect_shell(folder, path, since_ns, leaf)
         name = rename_aside(parent, leaf, attempt)
         try:
             _expect_same(parent, name, folder)
             _expect_shell(folder, path, since_ns, leaf)
         except OSError:
-            run_tree.put_back(parent, name, leaf)
+            fences.put_back(parent, name, leaf)
             raise
     return name
 
@@ -141,7 +141,7 @@ def rename_aside(parent: int, leaf: bytes, attempt: str) -> bytes:
     """Give what lies under a name the first free name aside of an attempt, durably. Raises OSError."""
     for name in aside_names(attempt):
         try:
-            run_tree.fence(parent, leaf, name)
+            fences.fence(parent, leaf, name)
         except FileExistsError:
             continue
         return name

@@ -40,7 +40,7 @@ def parse_layout(text: str) -> str:
     if unknown:
         raise LayoutError(f"The layout {text} names {{{unknown[0]}}}; known are {', '.join(sorted(_FIELDS))}.")
     if "{leaf}" not in text:
-        raise LayoutError(f"The layout {text} has no {{leaf}}, so all runs would have one twin.")
+        raise LayoutError(f"The layout {text} has no {{leaf}}, so all runs would have one copy on the NAS.")
     literal = _FIELD.sub("x", text)
     if "{" in literal or "}" in literal:
         raise LayoutError(f"The layout {text} has a brace that opens or closes no field.")

@@ -50,7 +50,7 @@ from cleanup.rules.reasons import Reason
 from cleanup.rules.shown import Shown
 from cleanup.rules.states import State
 from cleanup.runs import slow_twins, stored_facts
-from cleanup.storage.staging import run_tree
+from cleanup.storage import reserve
 from cleanup.sweeps import breakers, outlook, record, rehearsal
 from cleanup.sweeps.anomaly_guard import Minder
 from cleanup.sweeps.record import Recorder, Said
@@ -338,7 +338,7 @@ class Pass:
 
     def _free_bytes(self) -> int | None:
         with contextlib.suppress(Unreachable, OSError), opening.open_root(self.root) as root:
-            return run_tree.free_bytes(root)
+            return reserve.free_bytes(root)
         return None
 
     def _plan(self, candidates: Sequence[Candidate], pressure: Pressure, budget: Budget) -> list[tuple[Run, Candidate]]:

@@ -35,5 +35,5 @@ def current(request: HttpRequest | None, place: str, address: str) -> str:
 
 @register.simple_tag
 def has_no_place(user: User) -> bool:
-    """Whether somebody who may look at runs has been given no place where."""
+    """Whether a user who may look at runs has no place where."""
     return permissions.places(user, permissions.VIEW).nowhere

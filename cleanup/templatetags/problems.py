@@ -13,7 +13,7 @@ register = template.Library()
 
 @register.simple_tag(takes_context=True)
 def open_problems(context: dict[str, Any]) -> str:
-    """How many problems the page of problems lists for whoever looks; empty if there are none."""
+    """How many problems the page of problems lists for the user; empty if there are none."""
     user: User = context["user"]
     now = context.get("now") or timezone.now()
     number = problems.count(user, now, hindrances=context.get("hindrances"))

@@ -13,7 +13,7 @@ from cleanup.rules.reasons import Reason
 
 UNKNOWN = "—"
 FLAGS = {
-    "allow_same_filesystem": "The twin lies on the same disk: for trials only (--allow-same-filesystem).",
+    "allow_same_filesystem": "The copy on the NAS lies on the same disk: for trials only (--allow-same-filesystem).",
     "allow_union_nas": "The NAS may be a union of several directories (--allow-union-nas).",
     "nas_writes_through": "The NAS mount is trusted to hold no writes back (--nas-writes-through).",
 }
@@ -131,7 +131,7 @@ def machine(moment: datetime | None) -> str:
 def visible(text: object) -> str:
     r"""The text with its unseen characters spelled out: a right-to-left override is shown as `\u202e`.
 
-    Names come from instruments and from shares that anybody may write to.
+    Names come from instruments and from shares that all may write to.
     """
     return "".join(_spelled(char) for char in str(text))
 

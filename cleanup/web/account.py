@@ -62,6 +62,7 @@ def _page_of(request: HttpRequest) -> str:
 class SignIn(LoginView):
     """The sign-in page. A fragment that comes here because its session is over takes its whole page along."""
 
+    template_name = "cleanup/account/sign_in.html"
     redirect_authenticated_user = True
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # noqa: ANN401
@@ -122,7 +123,7 @@ def _asks_by_itself(request: HttpRequest) -> bool:
 @require_safe
 def account(request: SignedIn) -> HttpResponse:
     """One's own account: the password, and where one is signed in."""
-    return render(request, "registration/account.html", {"signed_in": sessions.count(request.user)})
+    return render(request, "cleanup/account/account.html", {"signed_in": sessions.count(request.user)})
 
 
 @require_POST
@@ -150,10 +151,10 @@ class OwnPassword(PasswordChangeForm):
 
 
 class ChangePassword(PasswordChangeView):
-    """Choose a new password; wherever else one is signed in, that ends."""
+    """Choose a new password; sessions in other browsers end."""
 
     form_class = OwnPassword
-    template_name = "registration/change_password.html"
+    template_name = "cleanup/account/change_password.html"
     success_url = reverse_lazy("account")
 
     def get_form_kwargs(self) -> dict[str, Any]:

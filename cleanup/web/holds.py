@@ -83,7 +83,7 @@ class ExtendForm(HoldForm):
 
 
 @dataclass(frozen=True)
-class Line:
+class HoldLine:
     """One hold as a page shows it. `ended_at` is when it stopped to hold, None while it does.
 
     `alike`: it was laid on another run, and this is why it keeps the one that the page is about.
@@ -124,14 +124,14 @@ def hold_list(request: SignedIn) -> HttpResponse:
         "runs": len({hold.run_id for hold in found}),
         "now": now,
     }
-    return render(request, "cleanup/holds.html", context)
+    return render(request, "cleanup/holds/list.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @may_look
 @may_hold
 def hold_run(request: SignedIn, pk: int) -> HttpResponse:
-    """Lay a hold, its owner whoever asks for it: on a page of its own, or in a dialog before the list of runs."""
+    """Lay a hold, owned by the user who asks for it: on a page of its own, or in a dialog before the list of runs."""
     run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     _expect_may(request.user, run)
     now = timezone.now()
@@ -155,7 +155,7 @@ def hold_run(request: SignedIn, pk: int) -> HttpResponse:
 @may_look
 @may_hold
 def extend_hold(request: SignedIn, pk: int) -> HttpResponse:
-    """Let a hold last longer, whoever's it is."""
+    """Let a hold last longer, also one of another user."""
     hold = get_object_or_404(_visible(request.user), pk=pk)
     _expect_may(request.user, hold.run)
     now = timezone.now()
@@ -181,7 +181,7 @@ def extend_hold(request: SignedIn, pk: int) -> HttpResponse:
 @may_look
 @may_hold
 def release_hold(request: SignedIn, pk: int) -> HttpResponse:
-    """Release somebody's hold, whoever's it is: the row says who did. Twice is harmless."""
+    """Release a hold, also one of another user: the row says who did. Twice is harmless."""
     hold = get_object_or_404(_visible(request.user), pk=pk)
     _expect_may(request.user, hold.run)
     if hold.source == HoldSource.FILE:
@@ -203,7 +203,7 @@ def _page_of(request: SignedIn, hold: Hold) -> int:
 
 
 def _visible(user: User) -> HoldQuerySet:
-    """The holds of the runs that somebody may see."""
+    """The holds of the runs that the user may see."""
     places = permissions.places(user, permissions.VIEW).q("run__root", "run__equipment")
     return Hold.objects.filter(places).select_related("run__root").defer("run__facts")
 
@@ -216,8 +216,8 @@ def _expect_may(user: User, run: Run) -> None:
 def _render(request: SignedIn, name: str, context: dict[str, Any], form: forms.Form) -> HttpResponse:
     """A form as a dialog for htmx, which shows nothing of an answer with an error status; else as a page."""
     if not wants_fragment(request):
-        return render(request, f"cleanup/{name}_form.html", context, status=422 if form.errors else 200)
-    response = render(request, f"cleanup/_{name}_dialog.html", context)
+        return render(request, f"cleanup/holds/{name}.html", context, status=422 if form.errors else 200)
+    response = render(request, f"cleanup/holds/{name}.html#dialog", context)
     return reswap(retarget(response, "#slot"), "innerHTML")
 
 
@@ -232,7 +232,7 @@ def panel(run: Run, now: datetime, user: User) -> dict[str, Any]:
     }
 
 
-def _lines_of_others(run: Run, now: datetime, user: User) -> list[Line]:
+def _lines_of_others(run: Run, now: datetime, user: User) -> list[HoldLine]:
     """The holds in force of other runs that may be this one."""
     lines = []
     for alike in held.alike_runs(run) if _may_be_held(run) else ():
@@ -240,7 +240,7 @@ def _lines_of_others(run: Run, now: datetime, user: User) -> list[Line]:
             Hold.objects.in_force(now).filter(run=alike.other_id, source=HoldSource.PERSON).select_related("run")
         ):
             may_hold = permissions.may(user, permissions.HOLD, hold.run)
-            lines.append(Line(hold, run_holds.cost(hold, now), None, may_hold=may_hold, alike=alike))
+            lines.append(HoldLine(hold, run_holds.cost(hold, now), None, may_hold=may_hold, alike=alike))
     return lines
 
 
@@ -248,10 +248,10 @@ def _may_be_held(run: Run) -> bool:
     return run.state != State.CLEARED and run.gone_at is None
 
 
-def _lines(holds: Iterable[Hold], now: datetime, user: User | None = None) -> list[Line]:
+def _lines(holds: Iterable[Hold], now: datetime, user: User | None = None) -> list[HoldLine]:
     """The holds as a page shows them; `user`, where their runs are not one run alone, is who may release some."""
     return [
-        Line(
+        HoldLine(
             hold,
             run_holds.cost(hold, now),
             run_holds.ended_at(hold, now),

@@ -37,9 +37,9 @@ SHOWN = 20
 # As many reasons as one can take in from where one stands.
 REASONS = 3
 PAGE_SIZE = 50
-# Further than this nobody counts the runs of an instrument for the list.
+# The list counts the runs of an instrument up to this number.
 MANY = 1000
-# Reasons that wait, and yet nobody can say how long.
+# Reasons that wait for a time that is not known.
 WITHOUT_END = (Reason.HELD, Reason.NOT_SYNC_VERIFIED)
 BLOCK = Tone.BLOCK.code
 # A phone that scans such an address finds itself there.
@@ -50,7 +50,7 @@ CORRECTION = "m"
 
 @dataclass(frozen=True)
 class Sign:
-    """A word for everybody, `tone` for its colour and icon, and why."""
+    """One word for the reader, `tone` for its colour and icon, and why."""
 
     tone: str
     word: str
@@ -58,7 +58,7 @@ class Sign:
 
 
 @dataclass(frozen=True)
-class Line:
+class BenchLine:
     run: Run
     sign: Sign
 
@@ -72,13 +72,13 @@ class CountRows(Subquery):
 @login_not_required
 @require_safe
 def bench(request: SignedIn, token: uuid.UUID) -> HttpResponse:
-    """The page on the bench; nobody can do anything here, so whoever holds the address of a public one may see it."""
+    """The page on the bench. It has no actions, so the address of a public one is enough to see it."""
     instrument = _find(request, token)
     if instrument is None:
         return redirect_to_login(request.get_full_path())
     if wants_fragment(request):
         return reload_page()
-    return _show(request, instrument, "cleanup/bench.html")
+    return _show(request, instrument, "cleanup/instruments/bench.html")
 
 
 @login_not_required
@@ -88,7 +88,7 @@ def bench_now(request: SignedIn, token: uuid.UUID) -> HttpResponse:
     instrument = _find(request, token)
     if instrument is None or not wants_fragment(request):
         return redirect("bench", token=token)
-    return _show(request, instrument, "cleanup/_bench.html")
+    return _show(request, instrument, "cleanup/instruments/bench.html#now")
 
 
 def _show(request: SignedIn, instrument: Instrument, template: str) -> HttpResponse:
@@ -99,7 +99,7 @@ def _show(request: SignedIn, instrument: Instrument, template: str) -> HttpRespo
     context = {
         "instrument": instrument,
         "sign": _sign(instrument, staged, now),
-        "lines": [Line(run, _sign_of_run(run, now)) for run in latest],
+        "lines": [BenchLine(run, _sign_of_run(run, now)) for run in latest],
         "shown": SHOWN,
         "listed": request.user.has_perm(permissions.VIEW),
         "now": now,
@@ -142,7 +142,7 @@ def instrument_list(request: SignedIn) -> HttpResponse:
         .order_by("equipment", "root__name")
     )
     page = Paginator(known, PAGE_SIZE).get_page(request.GET.get("page"))
-    return render(request, "cleanup/instruments.html", {"page": page, "many": MANY, "now": now})
+    return render(request, "cleanup/instruments/list.html", {"page": page, "many": MANY, "now": now})
 
 
 @require_safe
@@ -152,7 +152,7 @@ def instrument_card(request: SignedIn, pk: int) -> HttpResponse:
     instrument = get_object_or_404(permissions.instruments(request.user).select_related("root"), pk=pk)
     address = _address(request, instrument)
     context = {"instrument": instrument, "bench_address": address, "here_only": urlsplit(address).hostname in LOOPBACK}
-    return render(request, "cleanup/instruments_card.html", context)
+    return render(request, "cleanup/instruments/card.html", context)
 
 
 def _find(request: SignedIn, token: uuid.UUID) -> Instrument | None:
@@ -172,7 +172,7 @@ def _address(request: HttpRequest, instrument: Instrument) -> str:
 
 
 def _sign(instrument: Instrument, staged: RunQuerySet, now: datetime) -> Sign:
-    """The one word for all runs of an instrument: whatever is unknown, old or not settled says that nobody touches."""
+    """The one word for all runs of an instrument: anything unknown, old or not settled says: do not touch."""
     if trouble := _trouble(instrument.root, now):
         return _closed(trouble)
     tally = list(
@@ -244,9 +244,9 @@ def _trouble(root: StagingRoot, now: datetime) -> str:
     if root.problem:
         return f"Nothing is done on this staging disk. {sentence(root.problem)}"
     if root.discovered_at is None:
-        return "Nobody has looked at this staging disk yet."
+        return "This staging disk was not looked at yet."
     if not now - OLD <= root.discovered_at <= now + AHEAD:
-        return f"Nobody has looked at this staging disk for {duration(abs(now - root.discovered_at))}."
+        return f"This staging disk was not looked at for {duration(abs(now - root.discovered_at))}."
     if hindrances := readiness.hindrances():
         return sentence(hindrances[0].reason)
     return ""

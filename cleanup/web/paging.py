@@ -1,7 +1,7 @@
 """Pages by keyset: a page begins after a place in an order, so the last of a million rows costs what the first does.
 
 A place is written as the values of the order's columns, so it outlives the row that it was taken from. Empty values
-come last, whatever the database thinks of them.
+come last on every database.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -75,7 +75,7 @@ def _instant(name: str, *, descending: bool) -> Key:
 
 
 @dataclass(frozen=True)
-class Order:
+class RunOrder:
     """An order of runs; its last key tells any two of them apart.
 
     Where `by_row` is set a place is written as the key of its row, since nothing that the order asks for ever changes.
@@ -86,14 +86,14 @@ class Order:
 
 
 ORDERS = {
-    "": Order((Key("tone"), SIZE, NEWEST)),
-    "size": Order((SIZE, NEWEST)),
-    "oldest": Order((_instant("verified_at", descending=False), OLDEST)),
-    "newest": Order((_instant("verified_at", descending=True), NEWEST)),
-    "name": Order((Key("run_path"), OLDEST), by_row=True),
-    "files": Order((FILES, NEWEST)),
+    "": RunOrder((Key("tone"), SIZE, NEWEST)),
+    "size": RunOrder((SIZE, NEWEST)),
+    "oldest": RunOrder((_instant("verified_at", descending=False), OLDEST)),
+    "newest": RunOrder((_instant("verified_at", descending=True), NEWEST)),
+    "name": RunOrder((Key("run_path"), OLDEST), by_row=True),
+    "files": RunOrder((FILES, NEWEST)),
 }
-CLEARED_ORDER = Order((_instant("cleared_at", descending=True), NEWEST))
+CLEARED_ORDER = RunOrder((_instant("cleared_at", descending=True), NEWEST))
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Page:
 
 
 def page_of(
-    runs: RunQuerySet, order: Order, *, among: RunQuerySet, after: str = "", before: str = "", size: int = PAGE_SIZE
+    runs: RunQuerySet, order: RunOrder, *, among: RunQuerySet, after: str = "", before: str = "", size: int = PAGE_SIZE
 ) -> Page:
     """The page after a place, or the one before it; an absurd place is none, and beyond either end is that end.
 
@@ -128,23 +128,23 @@ def page_of(
     return _first(runs, order, size)
 
 
-def _first(runs: RunQuerySet, order: Order, size: int) -> Page:
+def _first(runs: RunQuerySet, order: RunOrder, size: int) -> Page:
     found = _take(runs, order, None, size + 1)
     return Page(_keys(found[:size]), after=_write(order, found[size - 1]) if len(found) > size else "")
 
 
-def _last(runs: RunQuerySet, order: Order, size: int) -> Page:
+def _last(runs: RunQuerySet, order: RunOrder, size: int) -> Page:
     found = _take(runs, order, None, size + 1, backward=True)
     shown = found[:size][::-1]
     return Page(_keys(shown), before=_write(order, shown[0]) if len(found) > size else "")
 
 
-def _more(runs: RunQuerySet, order: Order, row: Sequence[Any]) -> str:
+def _more(runs: RunQuerySet, order: RunOrder, row: Sequence[Any]) -> str:
     return _write(order, row) if _take(runs, order, row, 1) else ""
 
 
 def _take(
-    runs: RunQuerySet, order: Order, place: Sequence[Any] | None, number: int, *, backward: bool = False
+    runs: RunQuerySet, order: RunOrder, place: Sequence[Any] | None, number: int, *, backward: bool = False
 ) -> list[tuple[Any, ...]]:
     """The values of the keys of so many runs, in the order or against it, from a place on.
 
@@ -191,13 +191,13 @@ def _keys(rows: Sequence[Sequence[Any]]) -> list[int]:
     return [row[-1] for row in rows]
 
 
-def _write(order: Order, row: Sequence[Any]) -> str:
+def _write(order: RunOrder, row: Sequence[Any]) -> str:
     if order.by_row:
         return str(row[-1])
     return ".".join(key.write(value) for key, value in zip(order.keys, row, strict=True))
 
 
-def _read(among: RunQuerySet, order: Order, text: str) -> Sequence[Any] | None:
+def _read(among: RunQuerySet, order: RunOrder, text: str) -> Sequence[Any] | None:
     """The place that an address names; None for none, and for what no page of ours has ever written."""
     parts = text.split(".")
     try:

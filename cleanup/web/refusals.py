@@ -79,7 +79,7 @@ def locked_out(request: HttpRequest, *_given: object) -> HttpResponse:
     lock = sign_ins.lock_on(account, address, now)
     seconds = max(1, math.ceil((lock.until - now).total_seconds())) if lock else 1
     context = {"lock": lock, "minutes": math.ceil(seconds / 60), "address": address}
-    page = render(request, "registration/locked.html", context, status=429)
+    page = render(request, "cleanup/account/locked.html", context, status=429)
     page["Retry-After"] = str(seconds)
     return page
 

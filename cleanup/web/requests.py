@@ -6,7 +6,7 @@ from django_htmx.middleware import HtmxDetails
 
 
 class SignedIn(HttpRequest):
-    """A request that has passed the middleware: somebody is signed in, and htmx is known."""
+    """A request that has passed the middleware: a user is signed in, and htmx is known."""
 
     user: User
     htmx: HtmxDetails

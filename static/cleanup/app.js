@@ -73,7 +73,7 @@
     // Filters that are not set have no place in an address that people share.
     for (const [name, value] of Object.entries(parameters)) if (value === "") delete parameters[name];
     if (elt.id !== "pulse") return;
-    // Nobody looks at a page that is hidden; it asks when it is looked at again.
+    // A hidden page does not ask; it asks when it is shown again.
     if (document.hidden) event.preventDefault();
     parameters.seen = [...document.querySelectorAll("tr[data-seen]")].map((row) => row.dataset.seen).join(",");
   });
@@ -94,7 +94,7 @@
     }
   });
 
-  // The keys. They act on the row in focus, never while somebody types, and can be switched off.
+  // The keys. They act on the row in focus, never while the user types, and can be switched off.
   const SWITCH = "exlab-keys";
   const off = () => {
     try {
@@ -150,7 +150,7 @@
     dialog.querySelector("[data-close]").addEventListener("click", () => dialog.close());
   });
 
-  // What somebody has unfolded stays so when the part of the page around it comes anew.
+  // What the user has unfolded stays so when the part of the page around it comes anew.
   let unfolded = [];
   document.addEventListener("htmx:beforeSwap", () => {
     unfolded = [...document.querySelectorAll("details[id][open]")].map(({ id }) => id);

@@ -1,6 +1,6 @@
 "use strict";
 
-// A green light that nobody has confirmed for two minutes is none: the server may be down, or the tablet offline.
+// A green light that was not confirmed for two minutes is none: the server may be down, or the tablet offline.
 (() => {
   const PATIENCE = 120_000;
   const word = () => document.querySelector("#bench .word").textContent;

@@ -31,7 +31,7 @@ def staff(*permissions):
 
 
 def test_an_operator_gets_one_instrument(people, instrument):
-    """As the README says: look everywhere as a viewer, clear on one instrument."""
+    """As docs/admin.md says: look everywhere as a viewer, clear on one instrument."""
     mkhan = User.objects.create_user("mkhan")
     mkhan.groups.add(Group.objects.get(name="viewer"))
     mkhan.user_permissions.add(Permission.objects.get(codename="clear_run"))

@@ -48,7 +48,7 @@ def test_back_to_a_page_that_renews_a_part_of_itself_shows_the_page(
     for address, part, words in (
         (f"/batches/{batch.pk}/", "progress", "Clearing 1 run"),
         (f"/runs/{runs[TEST_RUN].pk}/", "live", "TestRun_"),
-        ("/sweeps/", "changes", "Sweeps"),
+        ("/sweeps/", "changes", "Automatic clearing"),
     ):
         with page.expect_response(f"**/{part}/**"):
             page.goto(live_server.url + address)

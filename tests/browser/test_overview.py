@@ -39,7 +39,7 @@ def test_it_keeps_itself_up_to_date_without_a_jump_and_leaves_the_focus(page: Pa
     sign_in()
     page.clock.install()
     page.goto(live_server.url)
-    link = page.get_by_role("link", name="Blocked, needs somebody")
+    link = page.get_by_role("link", name="Blocked, needs a person")
     link.focus()
     before = link.bounding_box()
     page.evaluate("window.sameDocument = true")

@@ -86,7 +86,7 @@ def test_an_admin_writes_a_policy_by_keyboard(page: Page, live_server, sign_in, 
     page.get_by_label("Keep after the verification").press("Enter")
     heading = page.get_by_role("heading", name="What would come of it")
     expect(heading).to_be_focused()
-    expect(page.get_by_text("At the next sweep")).to_be_visible()
+    expect(page.get_by_text("With the next pass")).to_be_visible()
     assert RetentionPolicy.objects.count() == 1, "Enter shows what would go and saves nothing"
     expect_good_to_read(page)
     page.get_by_role("button", name="Save as a new version").press("Enter")

@@ -44,14 +44,14 @@ def test_an_operator_asks_why_and_lets_the_sweeps_go_on(page: Page, live_server,
     page.goto(f"{live_server.url}/runs/{runs[EXTRA].pk}/")
     page.get_by_role("link", name="Why was it not cleared").click()
     expect(page.get_by_text("not_in_manifest").first).to_be_visible()
-    page.get_by_text("Every gate").first.click()
+    page.get_by_text("Every check").first.click()
     page.get_by_label("Date").fill("2020-01-01")
     page.get_by_role("button", name="Ask").click()
     expect(page.get_by_text("No timed pass had looked at lab by then.")).to_be_visible()
-    page.get_by_role("link", name="Sweeps").click()
+    page.get_by_role("link", name="Automatic clearing").click()
     page.get_by_label("Why it may go on").fill("the new microscope")
     page.get_by_role("button", name="Go on").click()
-    expect(page.get_by_text("The sweeps of lab go on with the next pass.")).to_be_visible()
+    expect(page.get_by_text("Automatic clearing of lab goes on with the next pass.")).to_be_visible()
     expect(page.get_by_text("“the new microscope”")).to_be_visible()
 
 

@@ -25,7 +25,7 @@ from cleanup.rules.freed import Unmeasured
 from cleanup.runs import discovery
 from cleanup.storage import freed_space, removals
 from cleanup.storage.places import filesystem_of
-from cleanup.storage.staging import run_tree
+from cleanup.storage.staging import removal, run_tree
 from cleanup.sweeps import all_roots
 from tests.faults import mounts
 from tests.faults.mounts import Enter
@@ -218,13 +218,13 @@ def test_after_a_crash_only_a_whole_removal_is_measured(
 def test_two_steps_of_one_clear_add_up(staged: Staged, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that cannot be removed at first; mocked, since one that really cannot is refused beforehand."""
     staged("ext4", more={"other.tif": os.urandom(BIG)})
-    unlink = run_tree._unlink_planned
+    unlink = removal._unlink_planned
 
-    def busy(directory: int, entry: run_tree.Entry, proven: run_tree.Proven) -> str:
+    def busy(directory: int, entry: run_tree.Entry, proven: removal.Proven) -> str:
         return "EBUSY" if entry.path == b"other.tif" else unlink(directory, entry, proven)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_tree, "_unlink_planned", busy)
+        patch.setattr(removal, "_unlink_planned", busy)
         assert cleared(now).incomplete
     recovery.recover(now=timezone.now())
     attempt = ClearAttempt.objects.get()

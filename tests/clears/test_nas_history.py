@@ -26,8 +26,8 @@ from cleanup.clears import nas_history
 from cleanup.lab import opening
 from cleanup.models import ClearAttempt, NasBreaker, Run, StagingRoot
 from cleanup.rules.reasons import Reason
-from cleanup.storage import run_paths
-from cleanup.storage.nas import client
+from cleanup.storage import errors, handles
+from cleanup.storage.nas import client, reader_process
 from tests.faults.scene import Scene, set_scene
 from tests.tools.checkout import CHECKOUT
 from tests.tools.lab import METADATA, RUN_PATH, Lab, Seen, read_ingest, snapshot
@@ -87,7 +87,7 @@ def keep_tombstone(attempt: ClearAttempt, staged: Path) -> None:
     record = read_ingest(staged)
     record["history"].append({"state": "cleared", "at": "2026-06-15T08:00:00Z", "host": "labpc-04"})
     record["current_state"] = "cleared"
-    with run_paths.opened(run_paths.open_root(str(staged))) as run:
+    with handles.opened(handles.open_root(str(staged))) as run:
         opening.data_dir().write_tombstone(attempt.pk.hex, run, {}, json.dumps(record).encode())
 
 
@@ -244,7 +244,7 @@ def another_runs_tombstone(cleared: Cleared) -> None:
 
 
 def tombstone_without_the_end(cleared: Cleared) -> None:
-    with run_paths.opened(run_paths.open_root(str(cleared.twin))) as run:
+    with handles.opened(handles.open_root(str(cleared.twin))) as run:
         name = cleared.attempt.pk.hex
         opening.data_dir().write_tombstone(name, run, {}, cleared.record.read_bytes())
 
@@ -342,7 +342,7 @@ def test_is_tried_again_and_then_told(
 
 
 def test_a_nas_that_may_not_be_written_is_tried_once_a_day(cleared: Cleared, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = client.NasError(run_paths.Problem("nas_not_writable", "on the NAS: Read-only file system"))
+    refused = client.NasError(errors.Problem("nas_not_writable", "on the NAS: Read-only file system"))
     monkeypatch.setattr(client.NasReader, "tell", mock.Mock(side_effect=refused))
     assert nas_history.tell(now=cleared.now) == 0
     assert story(cleared) == (None, cleared.now + DAY, 1, "nas_not_writable")
@@ -370,15 +370,15 @@ def hanging(monkeypatch: pytest.MonkeyPatch, settings: Any) -> list[int]:
     """Reading processes stop before they can answer; returns those that were asked."""
     settings.EXLAB_NAS_TIMEOUT = 0.3
     asked: list[int] = []
-    send = client.NasReader._send
+    send = reader_process.ReaderProcess._send
 
-    def stop_and_send(reader: client.NasReader, pipe: int, data: bytes) -> None:
+    def stop_and_send(reader: reader_process.ReaderProcess, pipe: int, data: bytes) -> None:
         assert reader._child is not None
         os.kill(reader._child.pid, signal.SIGSTOP)
         asked.append(reader._child.pid)
         send(reader, pipe, data)
 
-    monkeypatch.setattr(client.NasReader, "_send", stop_and_send)
+    monkeypatch.setattr(reader_process.ReaderProcess, "_send", stop_and_send)
     return asked
 
 

@@ -13,9 +13,9 @@ from cleanup.clears import protocol, queue, record_inside, recovery
 from cleanup.lab import roots
 from cleanup.models import Phase, Requester, Run
 from cleanup.rules.reasons import Reason
-from cleanup.storage import linux, run_paths
+from cleanup.storage import handles, linux
 from cleanup.storage.linux import Project
-from cleanup.storage.staging import own_storage, run_tree
+from cleanup.storage.staging import fences, own_storage, removal
 from tests.faults import mounts
 from tests.faults.mounts import Enter
 from tests.faults.scene import Scene, set_scene
@@ -99,7 +99,7 @@ def test_a_quota_project_of_its_own(
 
 
 def test_the_kernel_is_asked_for_the_project_of_a_real_folder(tmp_path: Path) -> None:
-    with run_paths.opened(run_paths.open_root(str(tmp_path))) as descriptor:
+    with handles.opened(handles.open_root(str(tmp_path))) as descriptor:
         assert linux.project(descriptor) in (None, Project(0, inherits=False))
     with open("/proc/self/status") as file:
         assert linux.project(file.fileno()) is None
@@ -111,7 +111,7 @@ def test_a_project_that_is_set_after_the_gates_refuses_and_puts_back(
     """What the filesystem itself says when a run is to be renamed out of its project."""
     scene = set_scene(lab, root, now)
     failing = mock.Mock(side_effect=OSError(errno.EXDEV, "Invalid cross-device link"))
-    monkeypatch.setattr(run_tree, "fence", failing)
+    monkeypatch.setattr(fences, "fence", failing)
     attempt = protocol.perform(scene.attempt(), now=now)
     assert (attempt.phase, attempt.reason) == (Phase.REFUSED, Reason.OWN_STORAGE)
     assert Run.objects.get().failures == 0
@@ -123,10 +123,10 @@ def test_a_record_that_cannot_be_renamed_into_the_run_is_written_there(
 ) -> None:
     """A project that came after the last look, or a union of disks: the clear goes on all the same."""
     scene = set_scene(lab, root, now)
-    monkeypatch.setattr(run_tree, "publish", mock.Mock(side_effect=OSError(errno.EXDEV, "Invalid cross-device link")))
+    monkeypatch.setattr(fences, "publish", mock.Mock(side_effect=OSError(errno.EXDEV, "Invalid cross-device link")))
     (scene.path / METADATA).chmod(0o500)
     seen: dict[str, Any] = {}
-    real = run_tree.remove
+    real = removal.remove
 
     def look_before(parent: int, name: bytes, fenced: int, *args: Any, **how: Any) -> Any:
         (fence,) = (path for path in scene.path.parent.iterdir() if path.name == name.decode())
@@ -134,7 +134,7 @@ def test_a_record_that_cannot_be_renamed_into_the_run_is_written_there(
         seen["mode"] = (fence / METADATA / "ingest.json").stat().st_mode & 0o777
         return real(parent, name, fenced, *args, **how)
 
-    monkeypatch.setattr(run_tree, "remove", look_before)
+    monkeypatch.setattr(removal, "remove", look_before)
     attempt = queue.new_attempt(scene.run, requester=Requester.OPERATOR, actor="ada", now=now)
     protocol.perform(attempt, now=now)
     assert seen == {"states": 1, "mode": 0o600}

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import subprocess
 import tarfile
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -24,10 +23,12 @@ from cleanup.lab import opening
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Proof, Requester, Run
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
-from cleanup.storage.nas import client
-from cleanup.storage.staging import ingest, run_tree
+from cleanup.storage import reserve
+from cleanup.storage.nas import reader_process
+from cleanup.storage.staging import fences, ingest, removal
 from tests.faults.means import before, flocked_elsewhere
 from tests.faults.scene import Scene, inodes, is_root, set_scene, states_on_disk
+from tests.tools import warm
 from tests.tools.lab import METADATA, RUN_PATH, Lab, census, linked_lock, read_ingest, snapshot
 
 OTHER_RUN = "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-18T09-10"
@@ -81,7 +82,7 @@ def test_the_wizards_locks_come_and_go_until_the_fence(
     """As versions of its lock library do at every take and release. Every file that goes is counted, once."""
     with contextlib.ExitStack() as stack:
         if late:
-            stack.enter_context(before(monkeypatch, run_tree, "fence", lambda: change(scene.path)))
+            stack.enter_context(before(monkeypatch, fences, "fence", lambda: change(scene.path)))
         else:
             change(scene.path)
         counted = clear_run(scene.run, now=scene.now)
@@ -116,7 +117,7 @@ def test_a_lock_that_comes_and_goes_is_no_news(scene: Scene, root: Any, now: dat
 
 def test_a_proof_holds_while_only_the_locks_change(scene: Scene, policy: Callable[..., Any]) -> None:
     policy(proof="checksum")
-    with mock.patch.object(run_tree, "prepare_record", side_effect=OSError(errno.EIO, "planted")):
+    with mock.patch.object(fences, "prepare_record", side_effect=OSError(errno.EIO, "planted")):
         first = perform(scene.attempt(), now=scene.now)
     assert first.phase == "refused" and first.proof_id
     (scene.path / LOCK).unlink()
@@ -130,7 +131,7 @@ def test_a_reader_of_the_nas_that_is_started_as_in_the_lab(
     scene: Scene, policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Elsewhere readers are forked from one that waits, with everything imported."""
-    monkeypatch.setattr(client, "subprocess", subprocess)
+    monkeypatch.setattr(reader_process, "start", warm.real_start)
     policy(proof="checksum")
     assert clear_run(scene.run, now=scene.now, actor="ada") == (scene.files, scene.bytes)
     scene.assert_cleared()
@@ -215,7 +216,7 @@ def test_the_plan_is_kept_and_names_every_entry(scene: Scene) -> None:
 def test_everything_is_recorded_before_the_first_removal(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the moment of the first unlink the ledger, the history and the record on disk all say so already."""
     seen: list[Any] = []
-    remove = run_tree.remove
+    remove = removal.remove
 
     def look_and_remove(parent: int, name: bytes, fenced: int, *args: Any, **kwargs: Any) -> Any:
         fence = scene.path.parent / os.fsdecode(name)
@@ -236,7 +237,7 @@ def test_everything_is_recorded_before_the_first_removal(scene: Scene, monkeypat
         )
         return remove(parent, name, fenced, *args, **kwargs)
 
-    monkeypatch.setattr(run_tree, "remove", look_and_remove)
+    monkeypatch.setattr(removal, "remove", look_and_remove)
     clear_run(scene.run, now=scene.now)
     assert seen == [
         {
@@ -260,21 +261,21 @@ def test_keeps_the_owner_of_the_record(scene: Scene, monkeypatch: pytest.MonkeyP
     record = scene.path / METADATA / "ingest.json"
     os.chown(record, 4321, 4322)
     owners = []
-    remove = run_tree.remove
+    remove = removal.remove
 
     def look_and_remove(parent: int, name: bytes, *args: Any, **kwargs: Any) -> Any:
         seen = (scene.path.parent / os.fsdecode(name) / METADATA / "ingest.json").stat()
         owners.append((seen.st_uid, seen.st_gid))
         return remove(parent, name, *args, **kwargs)
 
-    monkeypatch.setattr(run_tree, "remove", look_and_remove)
+    monkeypatch.setattr(removal, "remove", look_and_remove)
     clear_run(scene.run, now=scene.now)
     assert owners == [(4321, 4322)]
 
 
 def test_the_reserve_is_there_afterwards(scene: Scene) -> None:
     clear_run(scene.run, now=scene.now)
-    assert (scene.lab.staging / ".exlab-reserve").stat().st_size == run_tree.RESERVE_BYTES
+    assert (scene.lab.staging / ".exlab-reserve").stat().st_size == reserve.RESERVE_BYTES
 
 
 # Twice is harmless

@@ -22,19 +22,20 @@ from tests.tools.lab import METADATA, Lab, snapshot
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine]
 
-CLEARING, TREE = "cleanup.clears.protocol", "cleanup.storage.staging.run_tree"
+CLEARING = "cleanup.clears.protocol"
+FENCES, REMOVAL = "cleanup.storage.staging.fences", "cleanup.storage.staging.removal"
 
 # Where the process dies: nothing has been recorded, so the run must come back.
 BEFORE_THE_COMMIT = {
     "after the claim": f"{CLEARING}:_claim:after:1",
     "while the plan is written": "os:rename:before:1",
-    "after the plan": f"{TREE}:fence:before:1",
-    "after the fence": f"{TREE}:fence:after:1",
-    "after the record": f"{TREE}:prepare_record:after:1",
+    "after the plan": f"{FENCES}:fence:before:1",
+    "after the fence": f"{FENCES}:fence:after:1",
+    "after the record": f"{FENCES}:prepare_record:after:1",
     "while the tombstone is written": "os:rename:before:2",
-    "while the challenge lies": f"{TREE}:lay_challenge:after:1",
-    "before the challenge goes": f"{TREE}:discard_challenge:before:1",
-    "after the challenge": f"{TREE}:discard_challenge:after:1",
+    "while the challenge lies": f"{FENCES}:lay_challenge:after:1",
+    "before the challenge goes": f"{FENCES}:discard_challenge:before:1",
+    "after the challenge": f"{FENCES}:discard_challenge:after:1",
     "before the commit": f"{CLEARING}:_commit:before:1",
     "at the end of the commit": f"{CLEARING}:write_ledger:after:1",
 }
@@ -42,14 +43,14 @@ BEFORE_THE_COMMIT = {
 # It has been recorded, so the run must go, and the counts must be true.
 AFTER_THE_COMMIT = {
     "after the commit": f"{CLEARING}:_commit:after:1",
-    "after the publication": f"{TREE}:publish:after:1",
-    "after the first file": f"{TREE}:_unlink_planned:after:1",
-    "after some files": f"{TREE}:_unlink_planned:after:5",
-    "after a directory": f"{TREE}:_remove_directory:after:1",
-    "before the record goes": f"{TREE}:_remove_record_last:before:1",
-    "when the record is gone": f"{TREE}:_remove_directory:before:2",
-    "when the metadata is gone": f"{TREE}:_remove_fence:before:1",
-    "when the fence is gone": f"{TREE}:_remove_fence:after:1",
+    "after the publication": f"{FENCES}:publish:after:1",
+    "after the first file": f"{REMOVAL}:_unlink_planned:after:1",
+    "after some files": f"{REMOVAL}:_unlink_planned:after:5",
+    "after a directory": f"{REMOVAL}:_remove_directory:after:1",
+    "before the record goes": f"{REMOVAL}:_remove_record_last:before:1",
+    "when the record is gone": f"{REMOVAL}:_remove_directory:before:2",
+    "when the metadata is gone": f"{REMOVAL}:_remove_fence:before:1",
+    "when the fence is gone": f"{REMOVAL}:_remove_fence:after:1",
     "after the end is recorded, not durably": f"{CLEARING}:write_ledger:after:2",
 }
 
@@ -172,9 +173,9 @@ def assert_settled(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("clear_dies", "recovery_dies"),
     [
-        (f"{TREE}:fence:after:1", f"{TREE}:put_back:before:1"),
-        (f"{TREE}:prepare_record:after:1", f"{TREE}:discard_prepared:after:1"),
-        (f"{TREE}:prepare_record:after:1", f"{TREE}:put_back:after:1"),
+        (f"{FENCES}:fence:after:1", f"{FENCES}:put_back:before:1"),
+        (f"{FENCES}:prepare_record:after:1", f"{FENCES}:discard_prepared:after:1"),
+        (f"{FENCES}:prepare_record:after:1", f"{FENCES}:put_back:after:1"),
         (f"{CLEARING}:_commit:before:1", f"{CLEARING}:roll_back:after:1"),
         (f"{CLEARING}:_commit:before:1", f"{CLEARING}:write_ledger:after:1"),
     ],
@@ -198,11 +199,11 @@ def test_a_crash_in_the_rolling_back(
 @pytest.mark.parametrize(
     ("clear_dies", "recovery_dies"),
     [
-        (f"{CLEARING}:_commit:after:1", f"{TREE}:publish:after:1"),
-        (f"{TREE}:publish:before:1", f"{TREE}:_unlink_planned:after:3"),
-        (f"{TREE}:_unlink_planned:after:2", f"{TREE}:_unlink_planned:after:8"),
-        (f"{TREE}:_unlink_planned:after:2", f"{TREE}:_remove_fence:before:1"),
-        (f"{TREE}:_remove_fence:after:1", f"{CLEARING}:write_ledger:after:1"),
+        (f"{CLEARING}:_commit:after:1", f"{FENCES}:publish:after:1"),
+        (f"{FENCES}:publish:before:1", f"{REMOVAL}:_unlink_planned:after:3"),
+        (f"{REMOVAL}:_unlink_planned:after:2", f"{REMOVAL}:_unlink_planned:after:8"),
+        (f"{REMOVAL}:_unlink_planned:after:2", f"{REMOVAL}:_remove_fence:before:1"),
+        (f"{REMOVAL}:_remove_fence:after:1", f"{CLEARING}:write_ledger:after:1"),
     ],
 )
 def test_a_crash_in_the_rolling_forward(
@@ -223,15 +224,15 @@ def test_a_crash_in_the_rolling_forward(
 def test_two_recoveries_at_once_settle_it_once(
     scene: Scene, crash: Callable[[str], ClearAttempt], subprocess_env: dict[str, str]
 ) -> None:
-    crash(f"{TREE}:publish:after:1")
-    first = children.pause_at(f"{TREE}:_unlink_planned:before:3", subprocess_env, "recover", scene.now)
+    crash(f"{FENCES}:publish:after:1")
+    first = children.pause_at(f"{REMOVAL}:_unlink_planned:before:3", subprocess_env, "recover", scene.now)
     settled = recovery.recover(now=scene.now)
     assert (settled.rolled_forward, settled.unsettled) == ([], [])
     assert children.resume(first) == [0, 1, 0]
     scene.assert_cleared()
 
 
-@pytest.mark.parametrize("place", [f"{CLEARING}:_clear:before:1", f"{TREE}:fence:after:1"])
+@pytest.mark.parametrize("place", [f"{CLEARING}:_clear:before:1", f"{FENCES}:fence:after:1"])
 def test_a_clear_that_is_under_way_is_left_to_its_holder(
     scene: Scene, subprocess_env: dict[str, str], place: str
 ) -> None:
@@ -247,7 +248,7 @@ def test_a_clear_that_is_under_way_is_left_to_its_holder(
     scene.assert_cleared()
 
 
-@pytest.mark.parametrize("place", [f"{TREE}:fence:after:1", f"{TREE}:_unlink_planned:after:3"])
+@pytest.mark.parametrize("place", [f"{FENCES}:fence:after:1", f"{REMOVAL}:_unlink_planned:after:3"])
 def test_a_clear_that_keeps_its_locks_elsewhere_is_left_alone_too(
     scene: Scene, subprocess_env: dict[str, str], tmp_path: Path, place: str
 ) -> None:
@@ -267,7 +268,7 @@ def test_a_sweep_that_was_killed_is_taken_up_by_the_next(
     scene: Scene, policy: Callable[..., Any], subprocess_env: dict[str, str]
 ) -> None:
     policy(mode="scheduled", retain_hours=1)
-    children.kill_at(f"{TREE}:fence:after:1", subprocess_env, "sweep", scene.now)
+    children.kill_at(f"{FENCES}:fence:after:1", subprocess_env, "sweep", scene.now)
     assert children.run(subprocess_env, "sweep", scene.now) == [[scene.run.run_path, "cleared", "retention"]]
     scene.assert_cleared()
     assert scene.kinds() == ["aborted", "authorised", "completed"]
@@ -309,7 +310,7 @@ def fence_of(scene: Scene) -> Path:
 def test_a_new_folder_at_the_path_of_a_fenced_run_is_a_conflict(
     scene: Scene, crash: Callable[[str], ClearAttempt]
 ) -> None:
-    attempt = crash(f"{TREE}:fence:after:1")
+    attempt = crash(f"{FENCES}:fence:after:1")
     scene.path.mkdir()
     (scene.path / "new.tif").write_bytes(b"somebody's new work")
     recovery.recover(now=scene.now)
@@ -326,7 +327,7 @@ def test_a_new_folder_at_the_path_of_a_fenced_run_is_a_conflict(
 
 @pytest.mark.parametrize("harm", ["gone", "other", "cut"])
 def test_without_its_plan_nothing_is_removed(scene: Scene, crash: Callable[[str], ClearAttempt], harm: str) -> None:
-    attempt = crash(f"{TREE}:publish:after:1")
+    attempt = crash(f"{FENCES}:publish:after:1")
     plan = Path(os.environ["EXLAB_DATA_DIR"]) / "plans" / attempt.pk.hex
     kept = plan.read_bytes()
     if harm == "gone":
@@ -344,7 +345,7 @@ def test_without_its_plan_nothing_is_removed(scene: Scene, crash: Callable[[str]
     scene.assert_cleared()
 
 
-@pytest.mark.parametrize("place", [f"{TREE}:fence:after:1", f"{TREE}:publish:after:1"])
+@pytest.mark.parametrize("place", [f"{FENCES}:fence:after:1", f"{FENCES}:publish:after:1"])
 def test_a_root_without_its_token_is_left_alone(scene: Scene, crash: Callable[[str], ClearAttempt], place: str) -> None:
     attempt = crash(place)
     phase = attempt.phase
@@ -367,7 +368,7 @@ def test_a_root_without_its_token_is_left_alone(scene: Scene, crash: Callable[[s
 
 def test_a_disk_that_is_unplugged_does_not_settle_anything(scene: Scene, crash: Callable[[str], ClearAttempt]) -> None:
     """An empty mount point must not be taken for a run that is gone."""
-    attempt = crash(f"{TREE}:publish:after:1")
+    attempt = crash(f"{FENCES}:publish:after:1")
     away = scene.lab.base / "away"
     scene.lab.staging.rename(away)
     for make in (lambda: None, scene.lab.staging.mkdir):
@@ -385,7 +386,7 @@ def test_a_disk_that_is_unplugged_does_not_settle_anything(scene: Scene, crash: 
 def test_attempts_of_another_host_are_left_to_it(
     scene: Scene, crash: Callable[[str], ClearAttempt], settings: Any
 ) -> None:
-    crash(f"{TREE}:fence:after:1")
+    crash(f"{FENCES}:fence:after:1")
     settings.EXLAB_HOST = "another-pc"
     before = everything(scene.lab)
     settled = recovery.recover(now=scene.now)
@@ -403,7 +404,7 @@ def test_look_alikes_are_never_touched(scene: Scene, crash: Callable[[str], Clea
     (parent / ".exlab-clearing-by-hand").mkdir()
     alike = [path for path in parent.iterdir() if path.name.startswith(".exlab-clearing-")]
     before = [(snapshot(path), path.stat().st_ino) for path in alike]
-    crash(f"{TREE}:_unlink_planned:after:1")
+    crash(f"{REMOVAL}:_unlink_planned:after:1")
     recovery.recover(now=scene.now)
     discovery.discover(scene.root, now=scene.now)
     assert [(snapshot(path), path.stat().st_ino) for path in alike] == before
@@ -511,7 +512,7 @@ def test_a_record_that_was_never_published_stops_the_removal(
 
 
 def test_what_is_changed_in_a_fence_survives_recovery(scene: Scene, crash: Callable[[str], ClearAttempt]) -> None:
-    crash(f"{TREE}:_unlink_planned:after:2")
+    crash(f"{REMOVAL}:_unlink_planned:after:2")
     fence = fence_of(scene)
     kept = next(path for path in sorted((fence / "tiles").iterdir()))
     kept.write_bytes(b"another thing altogether")
@@ -540,7 +541,7 @@ def test_one_attempt_that_cannot_be_settled_does_not_stop_the_others(
     scenes = [set_scene(lab, root, now, f"CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-1{day}T14-32") for day in (1, 2, 3)]
     for scene in scenes:
         attempt = scene.attempt()
-        children.kill_at(f"{TREE}:publish:after:1", subprocess_env, "clear", now, str(attempt.pk))
+        children.kill_at(f"{FENCES}:publish:after:1", subprocess_env, "clear", now, str(attempt.pk))
     plan = Path(os.environ["EXLAB_DATA_DIR"]) / "plans" / ClearAttempt.objects.get(run=scenes[1].run).pk.hex
     plan.write_bytes(b"")
     settled = recovery.recover(now=now)
@@ -554,7 +555,7 @@ def test_only_the_named_runs_are_settled(lab: Lab, root: Any, now: datetime, sub
     scenes = [set_scene(lab, root, now, f"CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-1{day}T14-32") for day in (1, 2)]
     for scene in scenes:
         attempt = scene.attempt()
-        children.kill_at(f"{TREE}:fence:before:1", subprocess_env, "clear", now, str(attempt.pk))
+        children.kill_at(f"{FENCES}:fence:before:1", subprocess_env, "clear", now, str(attempt.pk))
     settled = recovery.recover(now=now, runs=[scenes[0].run])
     assert [attempt.run_id for attempt in settled.rolled_back] == [scenes[0].run.pk]
     assert scenes[1].run.attempts.get().phase == "intent"
@@ -586,7 +587,7 @@ def test_a_fence_that_somebody_took_away_whole_is_not_claimed(
 def test_a_fence_that_vanishes_after_it_was_emptied_is_counted_whole(
     scene: Scene, crash: Callable[[str], ClearAttempt]
 ) -> None:
-    attempt = crash(f"{TREE}:_remove_fence:before:1")
+    attempt = crash(f"{REMOVAL}:_remove_fence:before:1")
     attempt.refresh_from_db()
     assert attempt.emptied
     (fence,) = scene.path.parent.glob(".exlab-clearing-*")
@@ -600,7 +601,7 @@ def test_what_a_person_made_removable_goes_with_the_next_pass(
     scene: Scene, crash: Callable[[str], ClearAttempt], name: str
 ) -> None:
     """chmod and chattr change the ctime that the plan holds; the bytes are read and are still the proven ones."""
-    crash(f"{TREE}:publish:after:1")
+    crash(f"{FENCES}:publish:after:1")
     (fence,) = scene.path.parent.glob(".exlab-clearing-*")
     (fence / name).chmod(0o640)
     recovery.recover(now=scene.now)
@@ -608,7 +609,7 @@ def test_what_a_person_made_removable_goes_with_the_next_pass(
 
 
 def test_changed_bytes_stay_even_with_the_old_size_and_time(scene: Scene, crash: Callable[[str], ClearAttempt]) -> None:
-    crash(f"{TREE}:publish:after:1")
+    crash(f"{FENCES}:publish:after:1")
     (fence,) = scene.path.parent.glob(".exlab-clearing-*")
     tile = fence / "tiles/t_0001.tif"
     status = tile.stat()
@@ -621,7 +622,7 @@ def test_changed_bytes_stay_even_with_the_old_size_and_time(scene: Scene, crash:
 
 
 def test_without_its_tombstone_a_changed_ctime_keeps_a_file(scene: Scene, crash: Callable[[str], ClearAttempt]) -> None:
-    attempt = crash(f"{TREE}:publish:after:1")
+    attempt = crash(f"{FENCES}:publish:after:1")
     (Path(os.environ["EXLAB_DATA_DIR"]) / "tombstones" / f"{attempt.pk.hex}.tar.gz").unlink()
     (fence,) = scene.path.parent.glob(".exlab-clearing-*")
     (fence / "tiles/t_0001.tif").chmod(0o640)
@@ -633,7 +634,7 @@ def test_a_fence_that_comes_back_after_the_clear_is_finished_and_counted_once(
     scene: Scene, crash: Callable[[str], ClearAttempt], tmp_path: Path, lab: Lab
 ) -> None:
     """A disk that lied about what it had written: after a power cut the emptied fence is there again."""
-    attempt = crash(f"{TREE}:_remove_fence:before:1")
+    attempt = crash(f"{REMOVAL}:_remove_fence:before:1")
     (fence,) = scene.path.parent.glob(".exlab-clearing-*")
     fence.rename(tmp_path / "lost")
     recovery.recover(now=scene.now)
@@ -652,7 +653,7 @@ def test_a_fence_that_comes_back_after_the_clear_is_finished_and_counted_once(
 def test_another_folder_under_the_name_of_a_finished_fence_stays(
     scene: Scene, crash: Callable[[str], ClearAttempt]
 ) -> None:
-    attempt = crash(f"{TREE}:_remove_fence:after:1")
+    attempt = crash(f"{REMOVAL}:_remove_fence:after:1")
     recovery.recover(now=scene.now)
     fence = scene.path.with_name(f".exlab-clearing-{attempt.pk.hex}")
     fence.mkdir()

@@ -17,7 +17,8 @@ from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, proofs
 from cleanup.storage import hashing
 from cleanup.storage.nas import client
-from cleanup.storage.staging import run_tree
+from cleanup.storage.nas import protocol as nas_protocol
+from cleanup.storage.staging import fences
 from tests.faults import mounts
 from tests.faults.drifting import Drifting
 from tests.faults.means import before, change_keeping_size_and_time, replaced
@@ -93,7 +94,7 @@ def test_other_bytes_are_found_and_the_run_stays(scene: Scene, monkeypatch: pyte
     twin = scene.twin / name
     with (
         before(monkeypatch, second_look, "compare_blocks", lambda: change_keeping_size_and_time(twin)),
-        replaced(monkeypatch, client, "Twin", _without_ctime),
+        replaced(monkeypatch, nas_protocol, "Twin", _without_ctime),
     ):
         attempt = clear(scene)
     assert (attempt.phase, attempt.reason) == (Phase.REFUSED, Reason.NAS_CHECKSUM_MISMATCH)
@@ -117,7 +118,7 @@ def test_a_file_that_was_written_anew_is_compared_whole_and_fenced_once_more(
     twin = scene.twin / LARGE
     read = compared(monkeypatch)
     fenced: list[bytes] = []
-    monkeypatch.setattr(run_tree, "fence", _noting(run_tree.fence, fenced))
+    monkeypatch.setattr(fences, "fence", _noting(fences.fence, fenced))
 
     def move() -> None:
         at = twin.stat()
@@ -166,7 +167,7 @@ def test_sshfs_whose_names_are_forgotten_under_the_fence(
     run = root.runs.get(run_path=RUN_PATH)
     numbers = {file: (lab.twin() / file).stat().st_ino for file in (LARGE, "README.md")}
     attempt = queue.new_attempt(run, requester=Requester.OPERATOR, actor="ada", now=now)
-    with before(monkeypatch, run_tree, "fence", forget_names):
+    with before(monkeypatch, fences, "fence", forget_names):
         attempt = protocol.perform(attempt, now=now)
     assert numbers != {file: (lab.twin() / file).stat().st_ino for file in numbers}
     assert (attempt.phase, attempt.reason, attempt.detail) == (Phase.DONE, "", "")
@@ -182,7 +183,7 @@ def test_other_bytes_under_a_new_number_that_stays_are_refused_and_not_fenced_ag
     scene = set_scene(lab, root, now, files={LARGE: os.urandom(400_000), "small.raw": b"well a1"})
     twin = scene.twin / LARGE
     fenced: list[bytes] = []
-    monkeypatch.setattr(run_tree, "fence", _noting(run_tree.fence, fenced))
+    monkeypatch.setattr(fences, "fence", _noting(fences.fence, fenced))
 
     def put_another() -> None:
         at, other = twin.stat(), twin.with_name("other")

@@ -35,7 +35,7 @@ from cleanup.monitoring import watchdog
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, orphans, stored_facts
 from cleanup.storage.datadir import DataDir
-from cleanup.storage.staging import run_tree
+from cleanup.storage.staging import fences, run_tree
 from cleanup.sweeps import all_roots
 from tests.faults import means
 from tests.faults.means import flocked_elsewhere
@@ -155,13 +155,13 @@ def test_shells_after_one_another_get_names_of_their_own(scene: Scene) -> None:
     """Between the move of the first and the return of the run the wizard makes a second."""
     made = iter([lambda: make_shell(scene.path)] * 2)
     with pytest.MonkeyPatch.context() as patch:
-        original = run_tree.fence
+        original = fences.fence
 
         def fence(parent: int, leaf: bytes, name: bytes) -> None:
             original(parent, leaf, name)
             next(made, lambda: None)()
 
-        patch.setattr(run_tree, "fence", fence)
+        patch.setattr(fences, "fence", fence)
         attempt = refuse(scene, lambda: None, at=(protocol, "_prepare"))
     assert_back(scene)
     assert [name.partition(".shell")[2] for name in scene.leftovers()] == ["", "-2"]
@@ -209,7 +209,7 @@ def test_a_folder_that_was_born_before_the_fence_is_a_conflict(scene: Scene, tmp
 
 def test_what_comes_while_it_is_moved_brings_it_back(scene: Scene) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        original, calls = run_tree.fence, 0
+        original, calls = fences.fence, 0
 
         def fence(parent: int, leaf: bytes, name: bytes) -> None:
             nonlocal calls
@@ -218,7 +218,7 @@ def test_what_comes_while_it_is_moved_brings_it_back(scene: Scene) -> None:
             if calls == 2:
                 (scene.path.parent / os.fsdecode(name) / "first.tif").write_bytes(b"first")
 
-        patch.setattr(run_tree, "fence", fence)
+        patch.setattr(fences, "fence", fence)
         attempt = refuse(scene, lambda: make_shell(scene.path), at=(protocol, "_prepare"))
     assert attempt.phase == "conflict"
     assert (scene.path / "first.tif").read_bytes() == b"first"
@@ -478,7 +478,7 @@ def test_what_comes_under_the_fence_brings_it_back(scene: Scene, left: Path) -> 
             (fence,) = (path for path in left.parent.iterdir() if path.name.startswith(".exlab-clearing-"))
             (fence / "first.tif").write_bytes(b"first")
 
-        with means.after(patch, run_tree, "fence", write):
+        with means.after(patch, fences, "fence", write):
             attempt = remove(orphan, scene.now)
     assert (attempt.phase, attempt.reason) == ("refused", Reason.NOT_A_SHELL)
     assert (left / "first.tif").read_bytes() == b"first"

@@ -21,7 +21,7 @@ from django.conf import settings
 from cleanup.lab import opening
 from cleanup.lab.nas import OneReader
 from cleanup.storage import markers
-from cleanup.storage.nas import client, ways
+from cleanup.storage.nas import client, server, ways
 from tests.faults.scene import is_root
 
 REQUIRE = "EXLAB_REQUIRE_FAULTS"
@@ -140,7 +140,7 @@ def reading_through(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *wrapper: s
     python.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
     python.chmod(0o755)
     with monkeypatch.context() as patch:
-        patch.setattr(client.sys, "executable", str(python))
+        patch.setattr(sys, "executable", str(python))
         yield
 
 
@@ -186,7 +186,7 @@ class ReaderHere(client.NasReader):
 
     def _look(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         marker = markers.staging_marker(self._staging) if self._staging else b""
-        yield from client.answers(ways.Ways(self._path, marker), self._token, request, lambda size: None)
+        yield from server.answers(ways.Ways(self._path, marker), self._token, request, lambda size: None)
 
 
 @contextmanager

@@ -19,9 +19,9 @@ from django.utils import timezone
 from cleanup.clears import protocol, recovery
 from cleanup.models import ClearAttempt
 from cleanup.runs import inspection, stored_facts
-from cleanup.storage import datadir, run_paths, same_storage
+from cleanup.storage import datadir, handles, markers, reserve, run_paths, same_storage, tokens
 from cleanup.storage.nas import client, ways
-from cleanup.storage.staging import run_tree
+from cleanup.storage.staging import fences, removal, run_tree
 from tests.faults import explorer, lying, meddling
 from tests.faults.explorer import Explored
 from tests.faults.lying import Lie, Setting
@@ -118,19 +118,23 @@ def _without(
         yield
 
 
+# The modules that make what a clear does durable.
+_SYNCING = (fences, removal, reserve, tokens, markers, datadir, protocol)
+
+
 def _no_fsync_of(wanted: Callable[[str], bool]) -> Plant:
     """No fsync of what has such a path."""
 
     def is_it(descriptor: int) -> bool:
         return wanted(os.readlink(f"/proc/self/fd/{descriptor}"))
 
-    return lambda: _without(os, "fsync", run_tree, datadir, protocol, when=is_it)
+    return lambda: _without(os, "fsync", *_SYNCING, when=is_it)
 
 
 def _no_fsync_in(function: str) -> Plant:
-    """No fsync while this function of the tree's is at work."""
+    """No fsync while this function of the fences' is at work."""
     at_work: list[str] = []
-    real = getattr(run_tree, function)
+    real = getattr(fences, function)
 
     def noted(*args: Any, **kwargs: Any) -> Any:
         at_work.append(function)
@@ -142,8 +146,8 @@ def _no_fsync_in(function: str) -> Plant:
     @contextlib.contextmanager
     def plant() -> Iterator[None]:
         with (
-            mock.patch.object(run_tree, function, noted),
-            _without(os, "fsync", run_tree, when=lambda *args: bool(at_work)),
+            mock.patch.object(fences, function, noted),
+            _without(os, "fsync", fences, when=lambda *args: bool(at_work)),
         ):
             yield
 
@@ -174,12 +178,12 @@ def _advance_anyway(attempt: ClearAttempt, before: Any, after: str, *, now: Any,
 
 def _remove_the_tree(
     real: Callable[..., Any], parent: int, name: bytes, fenced: int, planned: Any, **kwargs: Any
-) -> run_tree.Removal:
+) -> removal.Removal:
     for entry in planned:
         if not entry.is_file:
             os.chmod(entry.path, 0o700, dir_fd=fenced)
     shutil.rmtree(name, dir_fd=parent)
-    return run_tree.Removal(run_tree.count(planned), ())
+    return removal.Removal(run_tree.count(planned), ())
 
 
 def _nothing_against_it(real: Callable[..., Any], facts: Any, policy: Any, now: Any) -> Any:
@@ -205,16 +209,16 @@ def _proof_ignored() -> Iterator[None]:
 @contextlib.contextmanager
 def _record_published_late() -> Iterator[None]:
     """The record is moved into place when all the rest has gone."""
-    publish, later = run_tree.publish, list[tuple[Any, ...]]()
+    publish, later = fences.publish, list[tuple[Any, ...]]()
 
     def publish_and_remove(real: Callable[..., Any], *args: Any) -> Any:
         publish(*later[-1])
         return real(*args)
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(run_tree, "publish", lambda *args: later.append(args)))
-        stack.enter_context(mock.patch.object(run_tree, "may_be_emptied", return_value=True))
-        stack.enter_context(_around(run_tree, "_remove_record_last", publish_and_remove)())
+        stack.enter_context(mock.patch.object(fences, "publish", lambda *args: later.append(args)))
+        stack.enter_context(mock.patch.object(removal, "may_be_emptied", return_value=True))
+        stack.enter_context(_around(removal, "_remove_record_last", publish_and_remove)())
         yield
 
 
@@ -231,7 +235,7 @@ def _undo(real: Callable[..., Any], attempt: ClearAttempt, now: Any) -> bool:
 def _publish_once(parent: int, name: bytes, fenced: int, file: bytes) -> None:
     """Where the record has been moved already, nothing is synced: who moved it may have died before that."""
     with contextlib.suppress(FileNotFoundError):
-        with run_paths.opened(run_paths.open_beneath(fenced, run_paths.METADATA)) as metadata:
+        with handles.opened(handles.open_beneath(fenced, run_paths.METADATA)) as metadata:
             os.rename(name, file, src_dir_fd=parent, dst_dir_fd=metadata)
             os.fsync(metadata)
         os.fsync(parent)
@@ -276,7 +280,7 @@ SIGNS = (
 )
 
 CORE = (
-    Mutant("no fsync at all", lambda: _without(os, "fsync", run_tree, datadir, protocol), power_lost, breaks=12),
+    Mutant("no fsync at all", lambda: _without(os, "fsync", *_SYNCING), power_lost, breaks=12),
     Mutant("no fsync of the plan", _no_fsync_of(_is_in("plans")), power_lost, breaks=12),
     Mutant("no fsync of the plan's folder", _no_fsync_of(lambda path: path.endswith("/plans")), power_lost, breaks=12),
     Mutant("no fsync of the fence's folder", _no_fsync_of(lambda path: path.endswith("/Runs")), power_lost, breaks=12),
@@ -289,11 +293,11 @@ CORE = (
         killed_since("_prepare"),
         breaks=2,
     ),
-    Mutant("no lock", lambda: _without(fcntl, "flock", datadir, run_paths), frozen, breaks=8),
+    Mutant("no lock", lambda: _without(fcntl, "flock", datadir, handles), frozen, breaks=8),
     Mutant("no compare-and-set", lambda: mock.patch.object(ClearAttempt, "advance", _advance_anyway), frozen, breaks=5),
     Mutant(
         "the whole tree instead of the plan",
-        _around(run_tree, "remove", _remove_the_tree),
+        _around(removal, "remove", _remove_the_tree),
         changed_late(ADDED),
         breaks=1,
     ),
@@ -306,7 +310,7 @@ CORE = (
 MORE = (
     Mutant(
         "a record that is in its place already is not synced",
-        lambda: mock.patch.object(run_tree, "publish", _publish_once),
+        lambda: mock.patch.object(fences, "publish", _publish_once),
         power_lost_while_removing_again,
         breaks=12,
     ),
@@ -320,16 +324,16 @@ MORE = (
     Mutant("no second look at the run", _left_out(protocol, "_expect_planned"), changed_early(ADDED), breaks=11),
     Mutant("no second look at the NAS", _left_out(protocol, "_expect_twin"), changed_early(REMOVED), breaks=11),
     Mutant("the record is published late", _record_published_late, killed_since("_commit"), breaks=2),
-    Mutant("a run is not put back", _left_out(run_tree, "put_back"), killed_since("fence"), breaks=11),
+    Mutant("a run is not put back", _left_out(fences, "put_back"), killed_since("fence"), breaks=11),
     Mutant(
         "a prepared record is not taken away",
-        _left_out(run_tree, "discard_prepared"),
+        _left_out(fences, "discard_prepared"),
         killed_since("prepare_record"),
         breaks=5,
     ),
     Mutant(
         "a challenge is left in a run that is put back",
-        _left_out(run_tree, "discard_challenge_in"),
+        _left_out(fences, "discard_challenge_in"),
         killed_since("lay_challenge"),
         breaks=11,
     ),

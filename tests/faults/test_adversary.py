@@ -19,16 +19,17 @@ from cleanup.clears.protocol import Refused
 from cleanup.lab import opening, roots
 from cleanup.models import ClearAttempt, LedgerEntry, NasBreaker, Phase, Requester, Run
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, fences, rows
-from cleanup.storage import linux, run_paths
-from cleanup.storage.staging import run_tree
+from cleanup.runs import discovery, rows, stray_fences
+from cleanup.storage import handles, linux, tokens
+from cleanup.storage.staging import fences
 from tests.faults import children, means
 from tests.faults.scene import Scene, inodes, is_root, scene_of, set_scene
 from tests.tools.lab import METADATA, RUN_PATH, Lab, census, snapshot
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine]
 
-CLEARING, TREE = "cleanup.clears.protocol", "cleanup.storage.staging.run_tree"
+CLEARING = "cleanup.clears.protocol"
+FENCES, REMOVAL = "cleanup.storage.staging.fences", "cleanup.storage.staging.removal"
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_a_run_put_into_safety_while_its_bytes_are_compared_is_not_followed_ther
 ) -> None:
     """Comparing takes hours: somebody moves the run away and puts other work at its path meanwhile."""
     safe = tmp_path / "kept by hand"
-    fence = run_tree.fence
+    fence = fences.fence
 
     def swap_and_fence(*args: Any) -> None:
         scene.path.rename(safe)
@@ -73,7 +74,7 @@ def test_a_run_put_into_safety_while_its_bytes_are_compared_is_not_followed_ther
         (scene.path / "new work").write_bytes(b"without any twin")
         fence(*args)
 
-    monkeypatch.setattr(run_tree, "fence", swap_and_fence)
+    monkeypatch.setattr(fences, "fence", swap_and_fence)
     with pytest.raises(Refused):
         clear_run(scene.run, now=scene.now)
     assert inodes(safe) == scene.inodes
@@ -86,7 +87,7 @@ def test_what_was_freed_is_counted_once_however_late_recovery_looks(
     scene: Scene, crash: Callable[[str], ClearAttempt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One recovery has read the attempt and is busy elsewhere while another finishes it with something left."""
-    crash(f"{TREE}:publish:after:1")
+    crash(f"{FENCES}:publish:after:1")
     (fence,) = scene.path.parent.glob(".exlab-clearing-*")
     (fence / "late").write_bytes(b"late")
     settle = recovery._settle
@@ -123,7 +124,7 @@ def test_a_project_folder_renamed_after_the_commit_is_not_taken_for_a_finished_c
 def test_a_project_folder_renamed_before_the_commit_does_not_hide_the_run(
     scene: Scene, crash: Callable[[str], ClearAttempt]
 ) -> None:
-    attempt = crash(f"{TREE}:fence:after:1")
+    attempt = crash(f"{FENCES}:fence:after:1")
     project = scene.path.parent.parent
     project.rename(project.with_name("PROJ-0042-old"))
     recovery.recover(now=scene.now)
@@ -138,7 +139,7 @@ def test_what_a_person_takes_out_of_a_fence_is_not_claimed(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A removal left something; a person moves the rest elsewhere on the same disk."""
-    publish = run_tree.publish
+    publish = fences.publish
 
     def change_and_publish(*args: Any) -> None:
         publish(*args)
@@ -147,7 +148,7 @@ def test_what_a_person_takes_out_of_a_fence_is_not_claimed(
             tile.write_bytes(b"changed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_tree, "publish", change_and_publish)
+        patch.setattr(fences, "publish", change_and_publish)
         freed = clear_run(scene.run, now=scene.now)
     (fence,) = scene.path.parent.glob(".exlab-clearing-*")
     fence.rename(tmp_path / "rescued")
@@ -360,7 +361,7 @@ def test_what_another_host_sees_of_a_nas_is_no_matter(scene: Scene) -> None:
 def test_a_commit_that_fails_while_the_roots_token_is_away_leaves_nothing_in_the_fence(
     scene: Scene, quick: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    token, away = scene.lab.staging / os.fsdecode(run_paths.TOKEN), tmp_path / "away"
+    token, away = scene.lab.staging / os.fsdecode(tokens.TOKEN), tmp_path / "away"
 
     def fail(*_args: Any) -> None:
         token.rename(away)
@@ -414,7 +415,7 @@ def test_a_folder_moved_away_before_the_commit_keeps_its_run(
 def test_a_conflict_that_a_person_resolves_ends_with_the_run_back(
     scene: Scene, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attempt = die_after(monkeypatch, scene, run_tree, "fence")
+    attempt = die_after(monkeypatch, scene, fences, "fence")
     scene.path.mkdir()
     (scene.path / "new work").write_bytes(b"without any twin")
     assert recovered(scene) == [Reason.PATH_OCCUPIED]
@@ -480,7 +481,7 @@ def test_a_fence_moved_elsewhere_is_reported_though_its_attempt_is_known(
 
 def leave_incomplete(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Clear the run while somebody writes into its fence, which is returned: nothing but `late` and the record stay."""
-    with means.after(monkeypatch, run_tree, "publish", lambda: (fence_of(scene) / "late").write_bytes(b"late")):
+    with means.after(monkeypatch, fences, "publish", lambda: (fence_of(scene) / "late").write_bytes(b"late")):
         clear_run(scene.run, now=scene.now)
     assert scene.run.attempts.get().incomplete
     return fence_of(scene)
@@ -496,7 +497,7 @@ def test_a_new_folder_with_the_inode_of_a_fence_is_left_alone(
 ) -> None:
     """A disk gives the inode of what was removed to the next new folder: only the time of its birth is another."""
     fence = leave_incomplete(scene, monkeypatch)
-    with run_paths.opened(run_paths.open_root(str(fence))) as descriptor:
+    with handles.opened(handles.open_root(str(fence))) as descriptor:
         status = linux.status(descriptor)
     if status.birth_ns is None:
         pytest.skip("this filesystem does not tell when a folder was made")
@@ -543,7 +544,7 @@ def test_a_fence_that_vanishes_while_discovery_looks_is_not_called_incomplete(
         asked.append(is_stray_fence(*sight))
         return asked[-1]
 
-    is_stray_fence = fences.is_stray_fence
+    is_stray_fence = stray_fences.is_stray_fence
     with means.replaced(monkeypatch, fences, "is_stray_fence", settle_and_ask):
         assert seen_by_discovery(root, scene.now) == []
     assert asked == [False]

@@ -28,7 +28,7 @@ from tests.faults.stage import Stage, look, same
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine]
 
-FENCED = "cleanup.storage.staging.run_tree:fence:after:1"
+FENCED = "cleanup.storage.staging.fences:fence:after:1"
 
 
 @contextlib.contextmanager

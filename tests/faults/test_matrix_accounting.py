@@ -14,7 +14,7 @@ from cleanup import clear_run
 from cleanup.clears import recovery
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Run
 from cleanup.rules.reasons import Reason
-from cleanup.storage.staging import run_tree
+from cleanup.storage.staging import fences
 from tests.faults import means
 from tests.faults.cases import (
     MANIFEST,
@@ -136,7 +136,7 @@ def gone_already(stage: Stage) -> Answer:
 def one_stays(stage: Stage) -> Any:
     """One file changes after the commit."""
     return means.after(
-        stage.monkeypatch, run_tree, "publish", lambda: means.change_keeping_size_and_time(stage.fence / TILE)
+        stage.monkeypatch, fences, "publish", lambda: means.change_keeping_size_and_time(stage.fence / TILE)
     )
 
 

@@ -15,7 +15,7 @@ from cleanup.clears import protocol
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, holds
 from cleanup.storage.datadir import DataDir
-from cleanup.storage.staging import run_tree
+from cleanup.storage.staging import fences
 from tests.faults import means
 from tests.faults.cases import (
     MANIFEST,
@@ -112,7 +112,7 @@ def mmap_writer(stage: Stage) -> Iterator[None]:
             assert program.stdout.readline() == "written\n"
             stage.note_the_disk()
 
-        stack.enter_context(means.before(stage.monkeypatch, run_tree, "fence", write))
+        stack.enter_context(means.before(stage.monkeypatch, fences, "fence", write))
         yield
 
 
@@ -124,7 +124,7 @@ def meanwhile(change: Callable[[Stage], Any]) -> Callable[[Stage], Any]:
             change(stage)
             stage.note_the_disk()
 
-        return means.before(stage.monkeypatch, run_tree, "fence", act)
+        return means.before(stage.monkeypatch, fences, "fence", act)
 
     return make
 
@@ -136,7 +136,7 @@ def late_writer(stage: Stage) -> Iterator[None]:
         def open_late() -> None:
             stack.enter_context(means.opened_elsewhere(stage.path / TILE, "a"))
 
-        stack.enter_context(means.before(stage.monkeypatch, run_tree, "fence", open_late))
+        stack.enter_context(means.before(stage.monkeypatch, fences, "fence", open_late))
         yield
 
 

@@ -19,7 +19,7 @@ from cleanup.models import AcceptedBytes, RetentionPolicy, Run, StagingRoot
 from cleanup.rules.reasons import Reason
 from cleanup.runs import verifying
 from cleanup.storage import markers
-from cleanup.storage.staging import run_tree
+from cleanup.storage.staging import fences
 from tests.faults import means, mounts
 from tests.faults.cases import (
     ELSEWHERE,
@@ -133,7 +133,7 @@ def click_before_a_union(stage: Stage) -> Answer:
         ExitStack() as stack,
         means.after(
             stage.monkeypatch,
-            run_tree,
+            fences,
             "prepare_record",
             lambda: stack.enter_context(mounts.overlay(stage.lab.nas, stage.lab.nas, stage.outside)),
         ),
@@ -150,7 +150,7 @@ def note(stage: Stage, marker: Path) -> None:
 def marker_that_does_not_stay(stage: Stage) -> Any:
     """The staging disk takes the marker, and it is not there: nothing real does that without a cache gone wrong."""
     (stage.lab.staging / f".exlab-staging-{stage.root.token}").unlink()
-    return means.replaced(stage.monkeypatch, run_tree, "lay_marker", lambda directory, name: None)
+    return means.replaced(stage.monkeypatch, markers, "lay_marker", lambda directory, name: None)
 
 
 def marker_that_is_not_listed(stage: Stage) -> Any:
@@ -301,7 +301,7 @@ CASES = {
     "a staging marker, at size": Case(Reason.NAS_IS_STAGING, lambda s: (s.twin / MARKER).touch(), level="size"),
     "a staging marker that came during the clear": puts_back(
         Reason.NAS_IS_STAGING,
-        lambda s: means.after(s.monkeypatch, run_tree, "fence", lambda: note(s, s.lab.nas / MARKER)),
+        lambda s: means.after(s.monkeypatch, fences, "fence", lambda: note(s, s.lab.nas / MARKER)),
     ),
     "the nas's marker on staging": Case(
         Reason.NAS_IS_STAGING, lambda s: (s.path.parents[1] / f".exlab-nas-{s.root.nas_token}").touch()

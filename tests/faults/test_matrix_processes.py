@@ -33,7 +33,8 @@ from tests.tools.lab import METADATA, RUN_PATH, read_ingest
 pytestmark = pytest.mark.one_engine
 
 
-CLEARING, TREE = "cleanup.clears.protocol", "cleanup.storage.staging.run_tree"
+CLEARING = "cleanup.clears.protocol"
+FENCES, REMOVAL = "cleanup.storage.staging.fences", "cleanup.storage.staging.removal"
 
 
 def told(stage: Stage, attempt: ClearAttempt) -> Answer:
@@ -111,7 +112,7 @@ def thawed_late(stage: Stage, place: str) -> Answer:
 
 def killed_and_recovered(stage: Stage) -> Answer:
     attempt = stage.scene.attempt()
-    children.kill_at(f"{TREE}:_unlink_planned:after:3", stage.env, "clear", stage.now, str(attempt.pk))
+    children.kill_at(f"{REMOVAL}:_unlink_planned:after:3", stage.env, "clear", stage.now, str(attempt.pk))
     recovery.recover(now=stage.now)
     return told(stage, attempt)
 
@@ -119,7 +120,7 @@ def killed_and_recovered(stage: Stage) -> Answer:
 def killed_and_swept(stage: Stage) -> Answer:
     """The next pass of the schedule undoes what was begun, and clears the run itself."""
     attempt = stage.scene.attempt()
-    children.kill_at(f"{TREE}:fence:after:1", stage.env, "clear", stage.now, str(attempt.pk))
+    children.kill_at(f"{FENCES}:fence:after:1", stage.env, "clear", stage.now, str(attempt.pk))
     scope = {"equipment": "CONFOCAL_01", "project": "PROJ-0042"}
     RetentionPolicy.objects.add_version(author="admin", now=stage.now, mode="scheduled", retain_hours=0, **scope)
     swept = children.run(stage.env, "sweep", stage.now)
@@ -225,7 +226,7 @@ CASES = {
     "the task comes to another host": Case(None, action="queued", then=untouched, act=of_another_host),
     "two at once": Case(None, action="done", then=cleared, act=two_at_once, alone=True),
     "frozen before the fence": Case(
-        None, action="done", then=cleared, act=lambda s: thawed_late(s, f"{TREE}:fence:before:1"), alone=True
+        None, action="done", then=cleared, act=lambda s: thawed_late(s, f"{FENCES}:fence:before:1"), alone=True
     ),
     "frozen before the commit": Case(
         None, action="done", then=cleared, act=lambda s: thawed_late(s, f"{CLEARING}:_commit:before:1"), alone=True
@@ -234,7 +235,7 @@ CASES = {
         None,
         action="done",
         then=cleared,
-        act=lambda s: thawed_late(s, f"{TREE}:_unlink_planned:after:2"),
+        act=lambda s: thawed_late(s, f"{REMOVAL}:_unlink_planned:after:2"),
         alone=True,
     ),
     "killed in the removal": Case(None, action="done", then=cleared, act=killed_and_recovered, alone=True),

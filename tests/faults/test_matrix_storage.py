@@ -23,7 +23,7 @@ from cleanup.models import ClearAttempt, Run
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.storage.datadir import DataDir
-from cleanup.storage.staging import run_tree
+from cleanup.storage.staging import fences
 from tests.faults import children, means
 from tests.faults.cases import (
     RECORD,
@@ -44,7 +44,8 @@ from tests.tools.lab import RUN_PATH, Lab, census
 pytestmark = pytest.mark.one_engine
 
 
-CLEARING, TREE = "cleanup.clears.protocol", "cleanup.storage.staging.run_tree"
+CLEARING = "cleanup.clears.protocol"
+FENCES, REMOVAL = "cleanup.storage.staging.fences", "cleanup.storage.staging.removal"
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
 BROKEN = OSError(errno.EIO, "Input/output error")
 
@@ -228,7 +229,7 @@ def crashed_at(place: str) -> Callable[[Stage], None]:
 
 
 def lose_the_plan(stage: Stage, content: bytes | None) -> None:
-    plan = stage.data / "plans" / crash(stage, f"{TREE}:publish:after:1").pk.hex
+    plan = stage.data / "plans" / crash(stage, f"{FENCES}:publish:after:1").pk.hex
     if content is None:
         plan.unlink()
     else:
@@ -281,7 +282,7 @@ def occupied(stage: Stage) -> Iterator[None]:
         (stage.path / "new.tif").write_bytes(b"new work")
         (stage.fence / "late").touch()
 
-    with means.after(stage.monkeypatch, run_tree, "fence", occupy):
+    with means.after(stage.monkeypatch, fences, "fence", occupy):
         yield
 
 
@@ -309,7 +310,7 @@ def arrives_late(stage: Stage) -> Any:
         (stage.fence / "tiles/late.tif").write_bytes(b"late")
         means.change_keeping_size_and_time(stage.fence / TILE)
 
-    return means.after(stage.monkeypatch, run_tree, "publish", arrive)
+    return means.after(stage.monkeypatch, fences, "publish", arrive)
 
 
 def what_is_not_in_the_plan_stays(stage: Stage) -> None:
@@ -339,7 +340,7 @@ def stubborn(stage: Stage) -> Iterator[None]:
     if not (means.set_flag(folder, "+i") and means.set_flag(folder, "-i")):
         raise means.Unavailable("this filesystem knows no immutable files")
     try:
-        with means.after(stage.monkeypatch, run_tree, "publish", lambda: means.set_flag(stage.fence / "tiles", "+i")):
+        with means.after(stage.monkeypatch, fences, "publish", lambda: means.set_flag(stage.fence / "tiles", "+i")):
             yield
     finally:
         for place in stage.parent.glob("*/tiles"):
@@ -409,7 +410,7 @@ CASES = {
     "a full data disk without its reserve": Case(Reason.STORAGE_ERROR, lambda s: full_data_disk(s, reserve=False)),
     # failing disks
     "the plan cannot be written": Case(Reason.STORAGE_ERROR, failing(DataDir, "write_plan", BROKEN), swept=True),
-    "the fence cannot be made": puts_back(Reason.STORAGE_ERROR, failing(run_tree, "fence", BROKEN)),
+    "the fence cannot be made": puts_back(Reason.STORAGE_ERROR, failing(fences, "fence", BROKEN)),
     "the fence cannot be made durable": puts_back(Reason.STORAGE_ERROR, fsync_failing_once, by_hand=True),
     "the data directory is read-only": Case(
         Reason.STORAGE_ERROR,
@@ -417,9 +418,9 @@ CASES = {
         act=click,
     ),
     "the name of the fence is taken": puts_back(
-        Reason.STORAGE_ERROR, failing(run_tree, "fence", FileExistsError(errno.EEXIST, "File exists"))
+        Reason.STORAGE_ERROR, failing(fences, "fence", FileExistsError(errno.EEXIST, "File exists"))
     ),
-    "the record cannot be prepared": puts_back(Reason.STORAGE_ERROR, failing(run_tree, "prepare_record", BROKEN)),
+    "the record cannot be prepared": puts_back(Reason.STORAGE_ERROR, failing(fences, "prepare_record", BROKEN)),
     "the tombstone cannot be written": puts_back(Reason.STORAGE_ERROR, failing(DataDir, "write_tombstone", NO_SPACE)),
     "the fenced run cannot be read": puts_back(Reason.STORAGE_ERROR, failing(protocol, "_expect_planned", BROKEN)),
     # the database
@@ -437,7 +438,7 @@ CASES = {
         alone=True,
     ),
     "a filesystem that cannot rename without replacing": puts_back(
-        Reason.CLEARING_UNSUPPORTED, failing(run_tree, "fence", OSError(errno.EINVAL, "Invalid argument"))
+        Reason.CLEARING_UNSUPPORTED, failing(fences, "fence", OSError(errno.EINVAL, "Invalid argument"))
     ),
     "a C library without renameat2": Case(
         Reason.CLEARING_UNSUPPORTED,

@@ -149,7 +149,7 @@ def test_a_clear_that_was_killed_is_completed(
 ) -> None:
     attempt = scene.attempt()
     children.kill_at(
-        "cleanup.storage.staging.run_tree:_unlink_planned:after:2", subprocess_env, "clear", scene.now, str(attempt.pk)
+        "cleanup.storage.staging.removal:_unlink_planned:after:2", subprocess_env, "clear", scene.now, str(attempt.pk)
     )
     assert Run.objects.get().state == "cleared"
     assert scene.leftovers() != []

@@ -16,7 +16,7 @@ from cleanup.models import ClearAttempt, Run, StagingRoot
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.storage.nas import client
-from cleanup.storage.staging import run_tree
+from cleanup.storage.staging import fences
 from tests.faults import means, mounts, unions
 from tests.faults.means import Unavailable, skip_or_fail
 from tests.faults.scene import Scene, inodes, is_root, scene_of
@@ -165,7 +165,7 @@ def test_a_name_is_shown_whose_bytes_are_gone(
     """Removed on the NAS itself between the proof and the commit: no listing through the cache tells."""
     policy(proof=level)
     gone = unions.archive_of(lab) / RUN_PATH / "tiles"
-    with means.after(monkeypatch, run_tree, "fence", lambda: shutil.rmtree(gone)):
+    with means.after(monkeypatch, fences, "fence", lambda: shutil.rmtree(gone)):
         assert expect_refused(cached) in {Reason.NAS_IO_ERROR, Reason.NAS_MISSING_FILE}
     assert (lab.twin() / "tiles/t_0001.tif").exists()  # as the cache has it
 
@@ -176,7 +176,7 @@ def test_a_name_is_shown_that_has_other_bytes_by_now(
     """With the size and the time that it had: no listing tells."""
     scene = honest(lambda lab: mounts.served(lab.nas, "bindfs", unions.archive_of(lab), lab.nas))
     tile = unions.archive_of(lab) / RUN_PATH / "tiles/t_0001.tif"
-    with means.after(monkeypatch, run_tree, "fence", lambda: means.change_keeping_size_and_time(tile)):
+    with means.after(monkeypatch, fences, "fence", lambda: means.change_keeping_size_and_time(tile)):
         assert expect_refused(scene) is Reason.NAS_CHECKSUM_MISMATCH
 
 

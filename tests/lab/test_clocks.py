@@ -36,7 +36,7 @@ from cleanup.rules.clocks import BETWEEN_LOOKS, LONGEST_PAUSE, Asked, Other
 from cleanup.rules.policy import Stage
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, holds, run_status
-from cleanup.storage import run_paths
+from cleanup.storage import handles, tokens
 from cleanup.storage.nas import clock as nas_clock
 from cleanup.sweeps import all_roots, breakers, rehearsal
 from cleanup.sweeps.all_roots import Action, Swept
@@ -267,7 +267,7 @@ def test_the_watchdog_asks_no_nas_and_lets_no_hold_end_before_a_pass_has(
     assert Hold.objects.in_force(wall).count() == HELD
     watchdog.watch(now=wall)
     assert Alert.objects.get(reason=Reason.CLOCK_IN_DOUBT, ended_at=None).detail.endswith(
-        "Other clocks are asked with the next timed sweep."
+        "Other clocks are asked with the next timed pass."
     )
     all_roots.sweep(now=wall, timed=True, clock=clocks.read_clock(wall))
     watchdog.watch(now=wall)
@@ -291,7 +291,7 @@ def far(lab: Lab, tmp_path: Path) -> Path:
     """A folder on "another host" that will be mounted as the NAS."""
     folder = tmp_path / "far"
     folder.mkdir()
-    (folder / run_paths.TOKEN.decode()).write_text("11111111-2222-4333-8444-555555555555\n")
+    (folder / tokens.TOKEN.decode()).write_text("11111111-2222-4333-8444-555555555555\n")
     return folder
 
 
@@ -342,8 +342,8 @@ def test_a_mount_whose_times_are_our_own_is_no_other_clock(
             "bindfs": lambda: mounts.served(lab.nas, "bindfs", "-f", below, lab.nas),
         }
         enter(over[kind]())
-    descriptor = run_paths.open_root(str(lab.nas))
-    with run_paths.opened(descriptor), pytest.raises(nas_clock.NoClock):
+    descriptor = handles.open_root(str(lab.nas))
+    with handles.opened(descriptor), pytest.raises(nas_clock.NoClock):
         nas_clock.read(descriptor)
     assert not list(far.glob(".exlab-clock-*"))
 
@@ -351,8 +351,8 @@ def test_a_mount_whose_times_are_our_own_is_no_other_clock(
 def test_a_nas_that_may_only_be_read_is_no_other_clock(lab: Lab, far: Path, tmp_path: Path, enter: Enter) -> None:
     enter(mounts.far_sshfs(lab.nas, far, tmp_path / "ssh", ahead_seconds=0))
     enter(means.mounted("-o", "remount,ro,bind", lab.nas))
-    descriptor = run_paths.open_root(str(lab.nas))
-    with run_paths.opened(descriptor), pytest.raises(nas_clock.NoClock, match="nothing may be written there"):
+    descriptor = handles.open_root(str(lab.nas))
+    with handles.opened(descriptor), pytest.raises(nas_clock.NoClock, match="nothing may be written there"):
         nas_clock.read(descriptor)
 
 

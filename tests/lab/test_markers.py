@@ -12,9 +12,9 @@ from cleanup.management import supervisor
 from cleanup.models import StagingRoot
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
-from cleanup.storage import markers, run_paths
+from cleanup.storage import handles, markers, reserve
 from cleanup.storage.nas import client, ways
-from cleanup.storage.staging import run_tree, walk
+from cleanup.storage.staging import walk
 from tests.faults import means
 from tests.faults.scene import is_root, set_scene
 from tests.tools.lab import RUN_PATH, Lab
@@ -80,8 +80,8 @@ class TestLaidAtTheStart:
         disk.mkdir()
         with means.mounted("-t", "tmpfs", "-o", "size=3m,nr_inodes=5", "tmpfs", disk):
             (disk / ".exlab-root").write_text(root.token)
-            with run_paths.opened(run_paths.open_root(str(disk))) as directory:
-                run_tree.lay_reserve(directory)
+            with handles.opened(handles.open_root(str(disk))) as directory:
+                reserve.lay_reserve(directory)
                 for number in range(2):
                     (disk / f"filler-{number}").touch()
                 with pytest.raises(OSError, match="space"):
@@ -111,7 +111,7 @@ def test_a_clear_of_a_root_whose_top_may_not_be_written_goes_without(lab: Lab, r
 def test_markers_are_no_strays(lab: Lab, root: StagingRoot) -> None:
     (lab.staging / f".exlab-nas-{ANY}").touch()
     assert marker_of(lab, root).exists()
-    with run_paths.opened(run_paths.open_root(str(lab.staging))) as directory:
+    with handles.opened(handles.open_root(str(lab.staging))) as directory:
         assert [sight.path for sight in walk.walk(directory) if ".exlab" in sight.path] == []
 
 
@@ -123,7 +123,7 @@ class TestAskedOfTheNas:
         clock = [1000.0]
         monkeypatch.setattr(ways.time, "monotonic", lambda: clock[0])
         way = ways.Ways(str(lab.nas))
-        with run_paths.opened(run_paths.open_root(str(lab.nas))) as nas_root:
+        with handles.opened(handles.open_root(str(lab.nas))) as nas_root:
             twin = RUN_PATH.encode()
             assert way.ask(nas_root, twin, recent=True) == ()
             (lab.nas / f".exlab-staging-{ANY}").touch()
@@ -143,7 +143,7 @@ class TestAskedOfTheNas:
         (lab.twin().parent / f".exlab-staging-{ANY}").touch()
         monkeypatch.setattr(markers, "names_in", lambda directory: [])
         way = ways.Ways(str(lab.nas), f".exlab-staging-{ANY}".encode())
-        with run_paths.opened(run_paths.open_root(str(lab.nas))) as nas_root, pytest.raises(markers.IsStaging):
+        with handles.opened(handles.open_root(str(lab.nas))) as nas_root, pytest.raises(markers.IsStaging):
             way.ask(nas_root, RUN_PATH.encode(), recent=False)
 
     def test_what_discovery_tells(self, lab: Lab, root: StagingRoot, now: Any) -> None:

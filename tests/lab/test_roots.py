@@ -12,8 +12,7 @@ import pytest
 from cleanup.lab import roots, two_places
 from cleanup.lab.roots import RegistrationError, register
 from cleanup.models import StagingRoot
-from cleanup.storage import linux
-from cleanup.storage.staging import run_tree
+from cleanup.storage import linux, reserve
 from tests.faults.scene import is_root
 from tests.tools.lab import Lab, snapshot
 
@@ -146,14 +145,14 @@ def test_the_data_directory_gets_a_reserve_as_well(
 
     settings.EXLAB_DATA_DIR = tmp_path / "made by the way"
     do(built, now)
-    reserve = settings.EXLAB_DATA_DIR / RESERVE
-    assert reserve.stat().st_size == run_tree.RESERVE_BYTES
+    kept = settings.EXLAB_DATA_DIR / RESERVE
+    assert kept.stat().st_size == reserve.RESERVE_BYTES
     assert settings.EXLAB_DATA_DIR.stat().st_mode & 0o777 == 0o700
-    reserve.unlink()
+    kept.unlink()
     with monkeypatch.context() as full:
         full.setattr(os, "posix_fallocate", no_room)
         do(built, now)  # no reason to refuse a root: the next write tries again
-    assert not reserve.exists()
+    assert not kept.exists()
 
 
 def test_a_path_is_kept_as_it_really_is(built: Lab, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -405,7 +404,7 @@ def test_a_disk_without_room_for_the_reserve(built: Lab, now: datetime, monkeypa
     monkeypatch.undo()
     assert do(built, now).token == token_of(built.staging)
     assert roots.register("lab", str(built.staging), now=now).token
-    assert (built.staging / RESERVE).stat().st_size == run_tree.RESERVE_BYTES
+    assert (built.staging / RESERVE).stat().st_size == reserve.RESERVE_BYTES
 
 
 def test_a_data_directory_on_the_disk_that_fills_is_noticed(lab: Lab, root: Any, settings: Any, tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from cleanup.rules.decisions import Gate
 from cleanup.rules.policy import Policy
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, inspection
-from cleanup.storage import linux, run_paths
-from cleanup.storage.staging import run_tree
+from cleanup.storage import handles, linux
+from cleanup.storage.staging import fences
 from tests.faults import means, mounts
 from tests.faults.means import Unavailable, skip_or_fail, tiny_disk
 from tests.tools.command_line import Done, Manage
@@ -200,7 +200,7 @@ def test_a_union_that_comes_under_the_fence_puts_the_run_back(
         ExitStack() as stack,
         means.after(
             monkeypatch,
-            run_tree,
+            fences,
             "prepare_record",
             lambda: stack.enter_context(mounts.overlay(lab.nas, far, lab.staging)),
         ),
@@ -224,7 +224,7 @@ def test_a_cache_that_is_turned_on_between_the_looks_is_seen(
         ExitStack() as stack,
         means.after(
             monkeypatch,
-            run_tree,
+            fences,
             "prepare_record",
             lambda: stack.enter_context(
                 mounts.rclone(lab.nas, far, tmp_path / "cache", "--vfs-cache-mode", "full", "--allow-non-empty")
@@ -284,7 +284,7 @@ def test_a_proof_does_not_speak_for_a_disk_that_took_the_place_of_the_nas(
         enter(mounts.disk(image, far))
         enter(means.mounted("--bind", far / "lab", lab.nas))
 
-    def fence(parent: int, leaf: bytes, name: bytes, before: Callable[..., None] = run_tree.fence) -> None:
+    def fence(parent: int, leaf: bytes, name: bytes, before: Callable[..., None] = fences.fence) -> None:
         swap()
         before(parent, leaf, name)
 
@@ -301,10 +301,10 @@ def test_a_proof_does_not_speak_for_a_disk_that_took_the_place_of_the_nas(
     bytes_before = tile.read_bytes()
     with monkeypatch.context() as patch:
         if when == "before the fence":
-            patch.setattr(run_tree, "fence", fence)
+            patch.setattr(fences, "fence", fence)
             assert clear(now)[0] == Reason.NOT_COMPARED
         else:
-            patch.setattr(run_tree, "prepare_record", Mock(side_effect=OSError(errno.EIO, "planted")))
+            patch.setattr(fences, "prepare_record", Mock(side_effect=OSError(errno.EIO, "planted")))
             assert clear(now)[0] == Reason.STORAGE_ERROR
             swap()
     assert clear(now + timedelta(hours=1))[0] == Reason.NAS_CHECKSUM_MISMATCH
@@ -312,5 +312,5 @@ def test_a_proof_does_not_speak_for_a_disk_that_took_the_place_of_the_nas(
 
 
 def kernel_tells_mounts_apart(folder: Path) -> bool:
-    with run_paths.opened(run_paths.open_root(str(folder))) as descriptor:
+    with handles.opened(handles.open_root(str(folder))) as descriptor:
         return linux.mounting(descriptor) is not None

@@ -16,7 +16,7 @@ from django.core.management.base import CommandError
 
 from cleanup.lab import own_database
 from cleanup.management import data_places
-from cleanup.management.supervisor import Household, sole_holder
+from cleanup.management.supervisor import Supervisor, sole_holder
 from cleanup.storage import data_place
 from cleanup.storage.datadir import DataDir
 from exlab import sqlite
@@ -33,17 +33,17 @@ def data(tmp_path: Path, settings: Any) -> Path:
 
 
 @contextlib.contextmanager
-def watched(data: Path) -> Iterator[Household]:
-    """A household without children that holds the data directory."""
+def watched(data: Path) -> Iterator[Supervisor]:
+    """A supervisor without children that holds the data directory."""
     with sole_holder(data, "up") as lock:
         place = data_place.Place(((str(data / data_place.LOCK), data_place.identity_of(lock)),))
-        yield Household(lock, [], place=place)
+        yield Supervisor(lock, [], place=place)
 
 
-def look(household: Household) -> None:
+def look(supervisor: Supervisor) -> None:
     """So many looks as it takes."""
     for _ in range(2):
-        household.expect_in_place()
+        supervisor.expect_in_place()
 
 
 def refused(act: Callable[[], object]) -> str:
@@ -59,10 +59,10 @@ def start(data: Path) -> None:
 
 
 def test_one_that_is_moved_ends_up_and_comes_back(data: Path) -> None:
-    with watched(data) as household:
-        look(household)
+    with watched(data) as supervisor:
+        look(supervisor)
         data.rename(data.with_name("away"))
-        assert "was moved, unmounted or replaced" in refused(lambda: look(household))
+        assert "was moved, unmounted or replaced" in refused(lambda: look(supervisor))
     assert not data.exists()
     note = data_place.note_beside(data)
     assert f"{note} says that it was taken away" in refused(lambda: start(data))
@@ -79,9 +79,9 @@ def test_one_behind_a_link_is_missed_by_either_path(data: Path, tmp_path: Path, 
     data.mkdir()
     link = settings.EXLAB_DATA_DIR = tmp_path / "link"
     link.symlink_to(data)
-    with watched(link) as household:
+    with watched(link) as supervisor:
         data.rename(data.with_name("away"))
-        refused(lambda: look(household))
+        refused(lambda: look(supervisor))
     settings.EXLAB_DATA_DIR = data
     assert "says that it was taken away" in refused(lambda: start(data))
     data.with_name("away").rename(data)
@@ -91,19 +91,19 @@ def test_one_behind_a_link_is_missed_by_either_path(data: Path, tmp_path: Path, 
 
 
 def test_a_look_that_fails_once_ends_nothing(data: Path) -> None:
-    with watched(data) as household:
+    with watched(data) as supervisor:
         data.rename(data.with_name("away"))
-        household.expect_in_place()
+        supervisor.expect_in_place()
         data.with_name("away").rename(data)
-        look(household)
+        look(supervisor)
 
 
 def test_one_in_whose_place_another_lies_ends_up(data: Path) -> None:
-    with watched(data) as household:
+    with watched(data) as supervisor:
         data.rename(data.with_name("away"))
         data.mkdir()
         (data / "up.lock").touch()
-        assert f"What lies at {data}/up.lock is not what it holds" in refused(lambda: look(household))
+        assert f"What lies at {data}/up.lock is not what it holds" in refused(lambda: look(supervisor))
     start(data)
 
 
@@ -111,18 +111,18 @@ def test_a_mount_over_it_and_one_that_is_taken_away_end_up(data: Path, tmp_path:
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(means.tiny_disk(data))
-            household = stack.enter_context(watched(data))
+            supervisor = stack.enter_context(watched(data))
             stack.enter_context(means.tiny_disk(data))
         except means.Unavailable as missing:
             means.skip_or_fail(missing)
-        refused(lambda: look(household))
+        refused(lambda: look(supervisor))
         assert list(data.iterdir()) == []
     data_place.note_beside(data).unlink()
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(data)], check=True)
     try:
-        with watched(data) as household:
+        with watched(data) as supervisor:
             subprocess.run(["umount", "--lazy", str(data)], check=True)
-            refused(lambda: look(household))
+            refused(lambda: look(supervisor))
         assert list(data.iterdir()) == []
     finally:
         if os.path.ismount(data):
@@ -134,15 +134,15 @@ def test_a_database_that_is_replaced_ends_up(data: Path, tmp_path: Path, monkeyp
     database.write_bytes(b"1")
     with sole_holder(data, "up") as lock:
         place = data_place.Place(((str(database), data_place.identity_at(str(database))),))
-        household = Household(lock, [], place=place)
-        look(household)
+        supervisor = Supervisor(lock, [], place=place)
+        look(supervisor)
         (tmp_path / "other").write_bytes(b"2")
         (tmp_path / "other").rename(database)
-        assert f"The database {database} was moved" in refused(lambda: look(household))
+        assert f"The database {database} was moved" in refused(lambda: look(supervisor))
         note = data_place.note_beside(database)
         assert not note.exists()
         database.unlink()
-        refused(lambda: look(household))
+        refused(lambda: look(supervisor))
     assert not data_place.note_beside(data).exists()
     monkeypatch.setattr(own_database, "path_of", lambda connection: database)
     assert f"{database} is not back" in refused(lambda: start(data))

@@ -109,7 +109,7 @@ def test_what_is_not_named_stays_as_it_was(manage: Manage, root: StagingRoot) ->
         ("--max-bytes 1TB", "--max-bytes: for one staging root, so say which with --root (lab)."),
         ("--free-start 1GB --free-stop 2GB", "--free-start, --free-stop: for one staging root"),
         ("--root lab --equipment CONFOCAL_01 --max-runs 5", "so without --equipment"),
-        ("--equipment CONFOCAL_01 --budget-runs 5", "--budget-runs: A sweep's bounds are set for a staging root"),
+        ("--equipment CONFOCAL_01 --budget-runs 5", "--budget-runs: The limits of a pass are set for a staging root"),
         ("--root lab --free-start 200GB --free-stop 100GB", "--free-stop: Clearing must stop at more free space"),
         ("--root lab --free-start 200GB --free-stop 200GB", "--free-stop: Clearing must stop at more free space"),
         ("--root lab --free-start 200GB", "--free-start: Free space needs both"),
@@ -203,10 +203,10 @@ def test_the_limits_are_said(manage: Manage, root: StagingRoot) -> None:
     )
     assert said == (
         "policy version 1: staging root lab: scheduled, kept 7 days after verification "
-        "(24 h where the disk is too full), proven by checksum; rehearsed until somebody promotes it; "
+        "(24 h where the disk is too full), proven by checksum; rehearsed until a person promotes it; "
         "too full above 1.5 TB; too full above 1,000 runs; too full below 100 GB free, until 250 GB are free; "
-        "a sweep takes at most 20 runs, 90 min; "
-        "sweeps that would take more than 50 % of the staged bytes in a day stop and ask"
+        "a pass takes at most 20 runs, 90 min; "
+        "passes that would take more than 50 % of the staged bytes in a day stop and ask"
     )
 
 

@@ -21,9 +21,9 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from cleanup.management import supervisor as households
+from cleanup.management import supervisor as supervisors
 from cleanup.management.commands import up
-from cleanup.management.supervisor import SILENT_AFTER, Child, Household, has_fallen_silent, holds_a_lock
+from cleanup.management.supervisor import SILENT_AFTER, Child, Supervisor, has_fallen_silent, holds_a_lock
 from cleanup.models import Heartbeat
 from tests.faults import means
 from tests.tools.checkout import CHECKOUT
@@ -186,7 +186,7 @@ def test_clusters_and_watchdog_give_signs_of_life_under_the_names_that_are_liste
     Heartbeat.objects.all().delete()
     running = start()
     running.wait_until_up()
-    wanted = {child.beat for child in households.servants() if child.beat}
+    wanted = {child.beat for child in supervisors.children() if child.beat}
     assert len(wanted) == 3
     wait_for(
         lambda: set(Heartbeat.objects.filter(host=settings.EXLAB_HOST).values_list("cluster", flat=True)) == wanted,
@@ -315,13 +315,13 @@ def test_the_address_is_one_to_click_on(bind: str, address: str) -> None:
 def test_stops_on_signals_but_not_on_one_that_it_was_started_to_ignore(number: signal.Signals) -> None:
     before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
-        household = Household(0, [])
+        supervisor = Supervisor(0, [])
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        household.stop_on_signals()
+        supervisor.stop_on_signals()
         os.kill(os.getpid(), number)
-        assert household.interrupted
+        assert supervisor.interrupted
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
-        household.stop_on_signals()
+        supervisor.stop_on_signals()
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         for one, handler in before.items():
@@ -336,11 +336,11 @@ def sleeper(script: str = "sleep 600", beat: str = "exlab") -> Child:
 
 
 @pytest.fixture
-def household(tmp_path: Path) -> Iterator[Household]:
+def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
     lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
-    household = Household(lock, [])
-    yield household
-    household.stop()
+    supervisor = Supervisor(lock, [])
+    yield supervisor
+    supervisor.stop()
     os.close(lock)
 
 
@@ -349,17 +349,17 @@ def grown_old(child: Child) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_silent_cluster_is_noticed_the_second_time(household: Household) -> None:
+def test_a_silent_cluster_is_noticed_the_second_time(supervisor: Supervisor) -> None:
     child = sleeper()
-    household.children.append(child)
-    household.start()
+    supervisor.children.append(child)
+    supervisor.start()
     assert not has_fallen_silent(child)
     assert not has_fallen_silent(child), "it has had no time to start yet"
     grown_old(child)
     assert not has_fallen_silent(child)
     assert has_fallen_silent(child)
     old = child.process
-    household.restart(child)
+    supervisor.restart(child)
     assert old is not None
     assert old.poll() is not None
     assert child.exit_status is None
@@ -367,32 +367,32 @@ def test_a_silent_cluster_is_noticed_the_second_time(household: Household) -> No
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_heartbeat_counts_for_its_own_cluster_only(household: Household) -> None:
-    household.children += [sleeper(beat="exlab"), sleeper(beat="exlab-clear")]
-    household.start()
+def test_a_heartbeat_counts_for_its_own_cluster_only(supervisor: Supervisor) -> None:
+    supervisor.children += [sleeper(beat="exlab"), sleeper(beat="exlab-clear")]
+    supervisor.start()
     beat = timezone.now()
     Heartbeat.objects.update_or_create(cluster="exlab", host=settings.EXLAB_HOST, defaults={"at": beat})
-    for child in household.children:
+    for child in supervisor.children:
         grown_old(child)
     for _ in range(2):
-        silent = [child.beat for child in household.children if has_fallen_silent(child)]
+        silent = [child.beat for child in supervisor.children if has_fallen_silent(child)]
     assert silent == ["exlab-clear"]
     Heartbeat.objects.filter(cluster="exlab").update(at=beat - SILENT_AFTER)
     for _ in range(2):
-        silent = [child.beat for child in household.children if has_fallen_silent(child)]
+        silent = [child.beat for child in supervisor.children if has_fallen_silent(child)]
     assert silent == ["exlab", "exlab-clear"]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_cluster_in_the_middle_of_a_clear_is_left_alone(household: Household, data: Path) -> None:
+def test_a_cluster_in_the_middle_of_a_clear_is_left_alone(supervisor: Supervisor, data: Path) -> None:
     """All of its workers may be clearing for hours, and then the heartbeat waits behind them."""
     settings_before, settings.EXLAB_DATA_DIR = settings.EXLAB_DATA_DIR, data
     try:
         (data / "locks").mkdir(parents=True)
         lock = data / "locks" / "17"
         child = sleeper(f"exec flock {lock} sleep 600")
-        household.children.append(child)
-        household.start()
+        supervisor.children.append(child)
+        supervisor.start()
         assert child.process is not None
         wait_for(lambda: holds_a_lock(child.process.pid), "the lock", 10)
         assert not holds_a_lock(os.getpid())
@@ -403,14 +403,14 @@ def test_a_cluster_in_the_middle_of_a_clear_is_left_alone(household: Household, 
 
 
 def test_what_does_not_end_when_asked_is_killed_with_all_it_started(
-    household: Household, monkeypatch: pytest.MonkeyPatch
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(households, "_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(supervisors, "_GRACE_SECONDS", 0.5)
     stubborn = sleeper("trap '' TERM; sleep 600 & sleep 600; sleep 600", beat="")
-    household.children.append(stubborn)
-    household.start()
+    supervisor.children.append(stubborn)
+    supervisor.start()
     assert stubborn.process is not None
     session = stubborn.process.pid
     wait_for(lambda: len(members({session})) == 3, "the sleepers", 10)
-    household.stop()
+    supervisor.stop()
     wait_for(lambda: not members({session}), "the end of the sleepers", 10)

@@ -1,6 +1,5 @@
 """What is forked from a process that waits is a child like any other: its streams, its environment, its end."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -8,35 +7,45 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.storage.nas import client
+from cleanup.storage.nas import reader_process
 from tests.faults.child import DIE
 from tests.tools import warm
 
 
-def status_of(pid: int) -> list[str]:
-    """Parent, process group and session of a process, and what comes after them."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1:]
-
-
-def test_the_reader_of_the_nas_is_our_own_child_in_a_session_of_its_own() -> None:
-    child = client.subprocess.Popen([*warm.NAS_READER, "/nowhere", ""], stdin=-1, stdout=-1, start_new_session=True)
-    parent, group, session, *_ = status_of(child.pid)
-    assert (int(parent), int(group), int(session)) == (os.getpid(), child.pid, child.pid)
+def test_the_reader_of_the_nas_is_a_process_in_a_session_of_its_own() -> None:
+    child = reader_process.start(["/nowhere", ""])
+    group, session = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[2:4]
+    assert (int(group), int(session)) == (child.pid, child.pid)
     said, _ = child.communicate(b'{"run_path": "x", "with_bytes": false}\n', timeout=20)
     assert b"nas_not_mounted" in said
     assert child.returncode == 0
+    assert not Path(f"/proc/{child.pid}").exists()
 
 
 def test_one_that_is_killed_says_by_which_signal() -> None:
-    child = client.subprocess.Popen([*warm.NAS_READER, "/nowhere", ""], stdin=-1, stdout=-1, start_new_session=True)
+    child = reader_process.start(["/nowhere", ""])
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(timeout=0.1)
+    assert child.poll() is None
     child.kill()
     assert child.wait(20) == -signal.SIGKILL
     child.communicate()
 
 
-def test_any_other_reader_is_started_as_it_says() -> None:
-    child = client.subprocess.Popen(["/bin/echo", "another"], stdout=-1)
-    assert child.communicate() == (b"another\n", None)
+def test_each_learns_its_own_end() -> None:
+    children = [reader_process.start(["/nowhere", ""]) for _ in range(3)]
+    children[1].kill()
+    assert children[1].wait(20) == -signal.SIGKILL
+    assert [child.communicate(b"", timeout=20) for child in children] == [(b"", None)] * 3
+    assert [child.returncode for child in children] == [0, -signal.SIGKILL, 0]
+
+
+def test_another_interpreter_is_started_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho another\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    assert reader_process.start(["/nowhere", ""]).communicate() == (b"another\n", None)
 
 
 @pytest.mark.parametrize(("command", "status"), [("--version", 0), ("no_such_command", 1)])

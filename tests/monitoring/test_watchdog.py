@@ -562,7 +562,7 @@ def test_the_pages_say_that_nobody_watches(lab: Lab, root: Any, now: datetime, a
     run = seen(lab, root, now)
     pages = (reverse("run-list"), reverse("run-detail", args=[run.pk]))
     for page in pages:
-        assert f"Nobody watches {root.host}" in admin_client.get(page).content.decode()
+        assert f"No watchdog runs on {root.host}" in admin_client.get(page).content.decode()
     watchdog.watch(now=timezone.now())
     for page in pages:
-        assert "Nobody watches" not in admin_client.get(page).content.decode()
+        assert "No watchdog runs on" not in admin_client.get(page).content.decode()

@@ -14,11 +14,11 @@ pytestmark = pytest.mark.one_engine(by="function")
 
 def labels():
     """Everything that a button of the pages says."""
-    from cleanup.web.runs.status_text import Action
+    from cleanup.web.runs.status_text import StatusAction
     from cleanup.web.runs.ways.every import WAYS
 
     templates = "".join(path.read_text() for path in (CHECKOUT / "templates").rglob("*.html"))
-    return templates, {way.label.rstrip("…") for way in WAYS} | {str(action) for action in Action}
+    return templates, {way.label.rstrip("…") for way in WAYS} | {str(action) for action in StatusAction}
 
 
 def test_every_reason_has_a_remedy():

@@ -50,7 +50,7 @@ def test_every_field_of_a_version_is_told():
 def test_stages():
     assert describe_stage(version(stage=Stage.REHEARSING), nights=None) == "rehearsed first for 3 nights"
     assert describe_stage(version(stage=Stage.REHEARSING), nights=1) == "rehearsed first for 1 night"
-    assert describe_stage(version(stage=Stage.REHEARSING), nights=0) == "rehearsed until somebody promotes it"
+    assert describe_stage(version(stage=Stage.REHEARSING), nights=0) == "rehearsed until a person promotes it"
     assert describe_stage(version(stage=Stage.PROMOTED), nights=None) == "in force"
     assert describe_stage(version(stage=Stage.OFF), nights=None) == "in force, never rehearsed"
 

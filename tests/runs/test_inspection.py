@@ -20,7 +20,7 @@ from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.runs import discovery, identity, inspection, proofs, shown_facts, stored_facts
 from cleanup.runs.stored_facts import freeze, thaw
-from cleanup.storage import run_paths
+from cleanup.storage import errors, handles, tokens
 from tests.faults.scene import Scene, everything, set_scene
 from tests.tools.lab import Lab, touch
 
@@ -405,10 +405,10 @@ def test_descriptors_are_closed(scene: Scene, now: datetime) -> None:
 def test_the_token_is_read_from_a_plain_file_only(tmp_path: Any) -> None:
     os.mkfifo(tmp_path / ".exlab-root")
     with (
-        run_paths.opened(run_paths.open_root(str(tmp_path))) as descriptor,
-        pytest.raises((OSError, run_paths.WrongToken)),
+        handles.opened(handles.open_root(str(tmp_path))) as descriptor,
+        pytest.raises((OSError, errors.WrongToken)),
     ):
-        run_paths.check_token(descriptor, "11111111-2222-3333-4444-555555555555")
+        tokens.check_token(descriptor, "11111111-2222-3333-4444-555555555555")
 
 
 def test_how_parked_runs_failed_last_is_asked_at_once(lab: Lab, root: Any, now: datetime) -> None:

@@ -18,7 +18,7 @@ from cleanup.clears import protocol
 from cleanup.models import Phase
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, stored_facts
-from cleanup.storage import run_paths
+from cleanup.storage import handles
 from cleanup.storage.staging import beyond_bytes, run_tree
 from cleanup.storage.staging.beyond_bytes import BeyondBytes
 from tests.faults.scene import Scene, set_scene
@@ -46,12 +46,12 @@ def scene(lab: Lab, root: Any, now: datetime) -> Scene:
 
 
 def found(path: Path) -> BeyondBytes:
-    with run_paths.opened(run_paths.open_root(str(path))) as run:
+    with handles.opened(handles.open_root(str(path))) as run:
         return beyond_bytes.found_in(run, run_tree.scan(run).entries)
 
 
 def lacking(path: Path, asked: BeyondBytes) -> BeyondBytes:
-    with run_paths.opened(run_paths.open_root(str(path))) as twin:
+    with handles.opened(handles.open_root(str(path))) as twin:
         return beyond_bytes.lacking(twin, asked)
 
 

@@ -1,7 +1,7 @@
 """The proof: when it is used again, when not; the last look before the commit; the breaker of a NAS that hangs."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from cleanup.rules.facts import ProofFacts
 from cleanup.rules.policy import ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.runs import proofs
-from cleanup.storage import hashing, places, run_paths
-from cleanup.storage.nas import client
-from cleanup.storage.run_paths import Problem
-from cleanup.storage.staging import run_tree
+from cleanup.storage import handles, hashing, places
+from cleanup.storage.errors import Problem
+from cleanup.storage.nas import client, reader_process
+from cleanup.storage.staging import fences
 from tests.faults.means import change_keeping_size_and_time
 from tests.faults.scene import Scene, set_scene
 from tests.tools.lab import Lab
@@ -188,13 +188,13 @@ def test_a_proof_of_another_run_proves_nothing(proven: Scene) -> None:
 
 def late(scene: Scene, monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> Reason:
     """Why the clear refuses when something changes after every byte was compared."""
-    prepare = run_tree.prepare_record
+    prepare = fences.prepare_record
 
     def change_and_prepare(*args: Any) -> Any:
         change()
         return prepare(*args)
 
-    monkeypatch.setattr(run_tree, "prepare_record", change_and_prepare)
+    monkeypatch.setattr(fences, "prepare_record", change_and_prepare)
     with pytest.raises(Refused) as refused:
         clear_run(scene.run, now=scene.now)
     return refused.value.finding.reason
@@ -227,13 +227,13 @@ def test_a_nas_that_changes_before_the_commit_stops_the_clear(
 
 
 def test_more_files_on_the_nas_are_no_matter(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare = run_tree.prepare_record
+    prepare = fences.prepare_record
 
     def add_and_prepare(*args: Any) -> Any:
         (scene.twin / "analysis.csv").write_text("made on the NAS")
         return prepare(*args)
 
-    monkeypatch.setattr(run_tree, "prepare_record", add_and_prepare)
+    monkeypatch.setattr(fences, "prepare_record", add_and_prepare)
     assert clear_run(scene.run, now=scene.now) == (scene.files, scene.bytes)
 
 
@@ -256,7 +256,7 @@ class Nas:
     def __init__(self) -> None:
         self.problem: Problem | None = None
         self.asked = 0
-        with run_paths.opened(run_paths.open_root("/")) as here:
+        with handles.opened(handles.open_root("/")) as here:
             self.place = places.describe(here)
 
     def read(self, twin: str, **how: Any) -> client.Listing:
@@ -357,16 +357,16 @@ def test_a_real_nas_that_hangs_is_asked_once_by_a_whole_sweep(
         lab.run(f"CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-17T14-3{minute}")
     discovery.discover(root, now=now)
     started: list[subprocess.Popen[bytes]] = []
-    popen = subprocess.Popen
+    start = reader_process.start
 
-    def stopped(*args: Any, **how: Any) -> subprocess.Popen[bytes]:
-        child = popen(*args, **how)
+    def stopped(words: Sequence[str]) -> subprocess.Popen[bytes]:
+        child = start(words)
         child.send_signal(signal.SIGSTOP)
         started.append(child)
         return child
 
     settings.EXLAB_NAS_TIMEOUT = 0.3
-    monkeypatch.setattr(client.subprocess, "Popen", stopped)
+    monkeypatch.setattr(reader_process, "start", stopped)
     began = time.monotonic()
     swept = all_roots.sweep(now=now)
     assert time.monotonic() - began < 20

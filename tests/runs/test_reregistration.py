@@ -28,7 +28,8 @@ from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Phase, Run, S
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, reregistration, run_status, stored_facts
 from cleanup.runs.reregistration import Action, Moved, Order, Outcome
-from cleanup.storage.staging import run_tree
+from cleanup.storage import reserve
+from cleanup.storage.staging import fences, removal, run_tree
 from cleanup.sweeps import all_roots
 from tests.faults.scene import Scene, everything, inodes, scene_of, set_scene
 from tests.tools.lab import METADATA, RUN_PATH, Lab, census, read_ingest, snapshot
@@ -382,7 +383,7 @@ def test_a_fresh_proof_of_the_old_directory_is_no_proof_of_the_new_one(scene: Sc
         def full(*args: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        patch.setattr(run_tree, "fence", full)
+        patch.setattr(fences, "fence", full)
         refuse_clear(scene.run, scene.now, Reason.STORAGE_ERROR)
     assert scene.run.proofs.exists()
     restore(scene.path)
@@ -435,7 +436,7 @@ def test_a_run_that_lies_aside_behind_its_fence_is_not_the_one_at_its_path(scene
     attempt = scene.attempt()
     attempt.advance([Phase.QUEUED], Phase.CONFLICT, now=now, reason=Reason.PATH_OCCUPIED)
     restore(scene.path)
-    fence = scene.path.with_name(os.fsdecode(run_tree.fence_name(attempt.pk.hex)))
+    fence = scene.path.with_name(os.fsdecode(fences.fence_name(attempt.pk.hex)))
     shutil.copytree(scene.path, fence)
     insisting = Order(now=now, actor="ada", replaced=True)
     outcome = assert_changes_nothing(scene.lab, lambda: one(scene.run, insisting))
@@ -570,7 +571,7 @@ def test_a_disk_without_token_gets_a_new_one(full: Lab, root: StagingRoot, now: 
     moved = move(root, order, path=str(new))
     root.refresh_from_db()
     assert root.token == token_of(new) == moved.root.token != old == token_of(full.staging)
-    assert (new / ".exlab-reserve").stat().st_size == run_tree.RESERVE_BYTES
+    assert (new / ".exlab-reserve").stat().st_size == reserve.RESERVE_BYTES
     assert_clears(root, new, now)
 
 
@@ -763,17 +764,17 @@ def test_what_a_clear_left_half_removed_comes_first(
 ) -> None:
     """Its plan names inodes of the disk that it was made on: a copy of it could never be finished."""
     run = Run.objects.with_root().get(run_path=OTHER_PATH)
-    real = run_tree.fence
+    real = fences.fence
 
     def fence(parent: int, leaf: bytes, name: bytes) -> None:
         real(parent, leaf, name)
-        monkeypatch.setattr(run_tree, "remove", stay)
+        monkeypatch.setattr(removal, "remove", stay)
 
-    def stay(*args: Any, **how: Any) -> run_tree.Removal:
-        return run_tree.Removal(run_tree.Count(), left=((b"stack.ome.xml", "EPERM"),))
+    def stay(*args: Any, **how: Any) -> removal.Removal:
+        return removal.Removal(run_tree.Count(), left=((b"stack.ome.xml", "EPERM"),))
 
     with monkeypatch.context():
-        monkeypatch.setattr(run_tree, "fence", fence)
+        monkeypatch.setattr(fences, "fence", fence)
         clear_run(run, now=now)
     attempt = ClearAttempt.objects.get()
     assert attempt.incomplete
@@ -783,7 +784,7 @@ def test_what_a_clear_left_half_removed_comes_first(
     refused(root, order, "could not remove")
     full.staging.rename(full.base / "broken")
     refused(root, order, "could not remove", path=str(new))  # the copy of the fence
-    shutil.rmtree(new / Path(OTHER_PATH).parent / os.fsdecode(run_tree.fence_name(attempt.pk.hex)))
+    shutil.rmtree(new / Path(OTHER_PATH).parent / os.fsdecode(fences.fence_name(attempt.pk.hex)))
     moved = move(root, order, path=str(new))
     assert actions(moved) == dict.fromkeys((RUN_PATH, THIRD_PATH), Action.REREGISTERED)
 

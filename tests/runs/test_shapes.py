@@ -170,9 +170,9 @@ def test_one_that_vanishes_is_missing(lab: Lab, root: Any, now: datetime) -> Non
 @pytest.mark.parametrize(
     ("place", "phase", "settled"),
     [
-        ("cleanup.storage.staging.run_tree:fence:after:1", "intent", "rolled_back"),
+        ("cleanup.storage.staging.fences:fence:after:1", "intent", "rolled_back"),
         ("cleanup.clears.protocol:_commit:after:1", "committed", "rolled_forward"),
-        ("cleanup.storage.staging.run_tree:_unlink_planned:after:3", "committed", "rolled_forward"),
+        ("cleanup.storage.staging.removal:_unlink_planned:after:3", "committed", "rolled_forward"),
     ],
 )
 def test_a_killed_clear_is_settled(

@@ -19,11 +19,12 @@ from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.slowness import FIRST_PAUSE
 from cleanup.runs import discovery, run_status, stored_facts
+from cleanup.storage.errors import Problem
 from cleanup.storage.nas import client
-from cleanup.storage.run_paths import Problem, parse_run_path
+from cleanup.storage.run_paths import parse_run_path
 from cleanup.sweeps.all_roots import Swept, clear, sweep
 from cleanup.text.values import instant
-from cleanup.web.runs.status_text import Standing
+from cleanup.web.runs.status_text import StatusText
 from cleanup.web.runs.status_text import stand as standing_of
 from tests.faults import mounts
 from tests.faults.means import Unavailable, reader_here, replaced, skip_or_fail
@@ -69,7 +70,7 @@ def outcome(swept: Swept) -> list[tuple[str, str, str]]:
     return [(action.run_path, str(action.action), action.reason) for action in swept.runs]
 
 
-def shown(run: Run, now: datetime) -> Standing:
+def shown(run: Run, now: datetime) -> StatusText:
     attempt = run.attempts.first()
     standing, _ = standing_of(run, attempt, RetentionPolicy.objects.scoped(), (), now)
     return standing
@@ -179,7 +180,7 @@ def test_the_page_says_when_it_is_asked_again(runs: list[str], policy: Callable[
     assert (run.tone, run.reason) == (Tone.BLOCK, "nas_slow")
     assert run.nas_retry_at is not None
     assert f"asked for again from {instant(run.nas_retry_at)}" in shown(run, now + MINUTE).detail
-    assert "by the next sweep" in shown(run, run.nas_retry_at).detail
+    assert "The next pass asks for it again" in shown(run, run.nas_retry_at).detail
     policy(mode="manual")
     assert "by a click" in shown(run, now + MINUTE).detail
     assert shown(run, now + MINUTE).action == "Clear now"

@@ -27,7 +27,7 @@ from cleanup.rules.policy import Policy
 from cleanup.rules.reasons import Reason
 from cleanup.runs import accepted, discovery, inspection, stored_facts, verifying
 from cleanup.runs.verifying import NotAccepted
-from cleanup.storage.staging import run_tree
+from cleanup.storage.staging import fences, removal
 from cleanup.sweeps import all_roots
 from tests.clears.test_renumbered import drifting
 from tests.faults import means, mounts
@@ -464,7 +464,7 @@ def test_what_changes_between_the_comparison_and_the_fence_stops_it(
 ) -> None:
     without_manifest(place)
     place.accept()
-    with before(monkeypatch, run_tree, "fence", lambda: (place.path / TILE).write_bytes(b"x" * 4096)):
+    with before(monkeypatch, fences, "fence", lambda: (place.path / TILE).write_bytes(b"x" * 4096)):
         attempt = place.clear()
     assert attempt.phase == "refused" and (place.path / TILE).read_bytes() == b"x" * 4096
 
@@ -475,7 +475,7 @@ def test_a_clear_that_died_after_the_commit_is_completed(place: Place, monkeypat
     without_manifest(place)
     place.accept()
     with (
-        replaced(monkeypatch, run_tree, "remove", failing(KeyboardInterrupt())),
+        replaced(monkeypatch, removal, "remove", failing(KeyboardInterrupt())),
         pytest.raises(KeyboardInterrupt),
     ):
         place.clear()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.storage import run_paths
+from cleanup.storage import handles
 
 
 @pytest.fixture
 def open_directory() -> Iterator[Callable[[Path], int]]:
     """`open_directory(path)` gives a descriptor that is good until the test ends."""
     with contextlib.ExitStack() as stack:
-        yield lambda path: stack.enter_context(run_paths.opened(run_paths.open_root(str(path))))
+        yield lambda path: stack.enter_context(handles.opened(handles.open_root(str(path))))

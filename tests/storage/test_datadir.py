@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from cleanup.storage import reserve
 from cleanup.storage.datadir import DataDir, TombstoneError
-from cleanup.storage.staging import run_tree
 from cleanup.storage.staging.plan import Plan, PlanError, encode
 from tests.storage.children import mount, with_own_mounts
 from tests.tools.checkout import CHECKOUT
@@ -225,7 +225,7 @@ def test_a_full_disk_gives_up_its_reserve_and_fails_only_after_that(tmp_path: Pa
         mount("-t", "tmpfs", "-o", "size=5m", "tmpfs", tmp_path / "small")
         data = DataDir(str(tmp_path / "small"))
         directory = os.open(data.path, os.O_RDONLY)
-        run_tree.lay_reserve(directory)
+        reserve.lay_reserve(directory)
         fill(tmp_path / "small/filler")
         data.write_plan(ATTEMPT, b"x" * 500_000)
         kept_without = not (tmp_path / "small/.exlab-reserve").exists()
@@ -262,13 +262,13 @@ class TestRelief:
         self, data: DataDir, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         data.lay_reserve()
-        reserve = Path(data.path) / ".exlab-reserve"
+        kept = Path(data.path) / ".exlab-reserve"
         assert not data.relieve()
-        assert reserve.exists()
+        assert kept.exists()
         full = os.statvfs_result((4096, 4096, 1000, 10, 10, 100, 10, 10, 0, 255))
         monkeypatch.setattr(os, "fstatvfs", lambda descriptor: full)
         assert data.relieve()
-        assert not reserve.exists()
+        assert not kept.exists()
         assert not data.relieve()
 
     def test_a_data_directory_that_is_not_there_yet_needs_none(self, tmp_path: Path) -> None:

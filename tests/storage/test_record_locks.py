@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.storage import record_locks, run_paths
+from cleanup.storage import handles, record_locks
 from tests.faults.means import flocked_elsewhere
 from tests.tools.lab import METADATA
 
@@ -19,7 +19,7 @@ def run(tmp_path: Path) -> Iterator[int]:
     (tmp_path / METADATA).mkdir()
     for name in record_locks.LOCKS:
         (tmp_path / METADATA / os.fsdecode(name)).touch()
-    with run_paths.opened(os.open(tmp_path, run_paths.DIRECTORY)) as descriptor:
+    with handles.opened(os.open(tmp_path, handles.DIRECTORY)) as descriptor:
         yield descriptor
 
 
@@ -48,7 +48,7 @@ def test_a_lock_is_neither_made_nor_changed(run: int, tmp_path: Path) -> None:
 
 
 def test_a_run_without_metadata_has_no_locks(tmp_path: Path) -> None:
-    with run_paths.opened(os.open(tmp_path, run_paths.DIRECTORY)) as descriptor:
+    with handles.opened(os.open(tmp_path, handles.DIRECTORY)) as descriptor:
         assert record_locks.held_lock(descriptor) is None
 
 

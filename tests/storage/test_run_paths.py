@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanup.storage import run_paths
-from cleanup.storage.run_paths import RunPath, UnsafePath, WrongToken, parse_run_path, show
-from cleanup.storage.staging import run_tree
+from cleanup.storage import handles, run_paths, tokens
+from cleanup.storage.errors import UnsafePath, WrongToken
+from cleanup.storage.run_paths import RunPath, parse_run_path, show
 from tests.storage.children import as_ordinary_user, give_away, mount, with_own_mounts
 from tests.tools.lab import RUN_PATH
 
@@ -179,42 +179,42 @@ class TestShow:
 class TestTokens:
     def test_a_token_is_laid_once_and_adopted_after_that(self, tmp_path: Path, open_directory: Open) -> None:
         root = open_directory(tmp_path)
-        assert run_paths.read_token(root) is None
-        token = run_tree.lay_token(root)
+        assert tokens.read_token(root) is None
+        token = tokens.lay_token(root)
         assert str(uuid.UUID(token)) == token
         laid = (tmp_path / ".exlab-root").stat()
-        assert run_tree.lay_token(root) == token
-        assert run_paths.read_token(root) == token
+        assert tokens.lay_token(root) == token
+        assert tokens.read_token(root) == token
         again = (tmp_path / ".exlab-root").stat()
         assert (again.st_ino, again.st_mtime_ns) == (laid.st_ino, laid.st_mtime_ns)
 
     def test_another_programs_token_is_adopted(self, tmp_path: Path, open_directory: Open) -> None:
         token = uuid.uuid4()
         (tmp_path / ".exlab-root").write_text(f"  {{{str(token).upper()}}}\r\n")
-        assert run_tree.lay_token(open_directory(tmp_path)) == str(token)
+        assert tokens.lay_token(open_directory(tmp_path)) == str(token)
 
     def test_two_roots_have_two_tokens(self, tmp_path: Path, open_directory: Open) -> None:
         (tmp_path / "a").mkdir()
         (tmp_path / "b").mkdir()
-        tokens = {run_tree.lay_token(open_directory(tmp_path / name)) for name in "ab"}
-        assert len(tokens) == 2
+        laid = {tokens.lay_token(open_directory(tmp_path / name)) for name in "ab"}
+        assert len(laid) == 2
 
     def test_the_right_token_passes(self, tmp_path: Path, open_directory: Open) -> None:
         root = open_directory(tmp_path)
-        run_paths.check_token(root, run_tree.lay_token(root))
+        tokens.check_token(root, tokens.lay_token(root))
 
     @pytest.mark.parametrize("expected", ["", str(uuid.uuid4())])
     def test_a_wrong_token_is_told(self, tmp_path: Path, expected: str, open_directory: Open) -> None:
         root = open_directory(tmp_path)
-        token = run_tree.lay_token(root)
+        token = tokens.lay_token(root)
         with pytest.raises(WrongToken) as wrong:
-            run_paths.check_token(root, expected)
+            tokens.check_token(root, expected)
         assert wrong.value.found == token
 
     @pytest.mark.parametrize("expected", ["", str(uuid.uuid4())])
     def test_no_token_is_none(self, tmp_path: Path, expected: str, open_directory: Open) -> None:
         with pytest.raises(WrongToken) as wrong:
-            run_paths.check_token(open_directory(tmp_path), expected)
+            tokens.check_token(open_directory(tmp_path), expected)
         assert wrong.value.found is None
 
     @pytest.mark.parametrize("content", [b"", b"\n", b"not a token", b"\xff" * 36, b"0" * 300, b"\0" * 36])
@@ -224,9 +224,9 @@ class TestTokens:
         (tmp_path / ".exlab-root").write_bytes(content)
         root = open_directory(tmp_path)
         with pytest.raises(ValueError):
-            run_tree.lay_token(root)
+            tokens.lay_token(root)
         with pytest.raises(WrongToken) as wrong:
-            run_paths.check_token(root, str(uuid.uuid4()))
+            tokens.check_token(root, str(uuid.uuid4()))
         assert wrong.value.found == "unreadable"
         assert (tmp_path / ".exlab-root").read_bytes() == content
 
@@ -242,36 +242,36 @@ class TestTokens:
                 (tmp_path / "token").write_text(token)
             (root / ".exlab-root").symlink_to(tmp_path / "token")
         with pytest.raises(OSError, match=r"Is a directory|symbolic"):
-            run_paths.check_token(open_directory(root), token)
+            tokens.check_token(open_directory(root), token)
         with pytest.raises(OSError, match=r"Is a directory|symbolic"):
-            run_tree.lay_token(open_directory(root))
+            tokens.lay_token(open_directory(root))
         assert kind != "dangling symlink" or not (tmp_path / "token").exists()
 
     def test_a_pipe_for_a_token_does_not_hang(self, tmp_path: Path, open_directory: Open) -> None:
         os.mkfifo(tmp_path / ".exlab-root")
         with pytest.raises(WrongToken):
-            run_paths.check_token(open_directory(tmp_path), str(uuid.uuid4()))
+            tokens.check_token(open_directory(tmp_path), str(uuid.uuid4()))
 
     def test_an_unreadable_token_is_an_error_and_not_missing(self, tmp_path: Path, open_directory: Open) -> None:
-        token = run_tree.lay_token(open_directory(tmp_path))
+        token = tokens.lay_token(open_directory(tmp_path))
         (tmp_path / ".exlab-root").chmod(0)
         give_away(tmp_path)
         root = open_directory(tmp_path)
         with pytest.raises(PermissionError):
-            as_ordinary_user(lambda: run_paths.check_token(root, token))
+            as_ordinary_user(lambda: tokens.check_token(root, token))
 
     def test_an_empty_root_holds_nothing(self, tmp_path: Path, open_directory: Open) -> None:
         root = open_directory(tmp_path)
         (tmp_path / "lost+found").mkdir()
-        assert not run_paths.holds_anything(root)
+        assert not handles.holds_anything(root)
         (tmp_path / ".hidden").touch()
-        assert run_paths.holds_anything(root)
+        assert handles.holds_anything(root)
 
 
 class TestOpenBeneath:
     def test_opens_what_lies_beneath(self, tmp_path: Path, open_directory: Open) -> None:
         (tmp_path / "a/b").mkdir(parents=True)
-        with run_paths.opened(run_paths.open_beneath(open_directory(tmp_path), b"a/b")) as descriptor:
+        with handles.opened(handles.open_beneath(open_directory(tmp_path), b"a/b")) as descriptor:
             assert os.fstat(descriptor).st_ino == (tmp_path / "a/b").stat().st_ino
             assert not os.get_inheritable(descriptor)
 
@@ -298,7 +298,7 @@ class TestOpenBeneath:
 
         def on_a_bind_mount() -> tuple[int, int]:
             mount("--bind", tmp_path / "elsewhere", tmp_path / "root/mounted")
-            root = run_paths.open_root(str(tmp_path / "root"))
+            root = handles.open_root(str(tmp_path / "root"))
             return error_of(root, b"mounted"), error_of(root, b"mounted/deep")
 
         assert with_own_mounts(on_a_bind_mount) == (errno.EXDEV, errno.EXDEV)
@@ -309,14 +309,14 @@ class TestOpenBeneath:
 
     def test_says_what_is_missing(self, tmp_path: Path, open_directory: Open) -> None:
         with pytest.raises(FileNotFoundError) as missing:
-            run_paths.open_beneath(open_directory(tmp_path), b"a/b")
+            handles.open_beneath(open_directory(tmp_path), b"a/b")
         assert missing.value.filename == "a/b"
         assert error_of(open_directory(tmp_path), b"") == errno.ENOENT
 
 
-def error_of(directory: int, path: bytes, flags: int = run_paths.DIRECTORY) -> int:
+def error_of(directory: int, path: bytes, flags: int = handles.DIRECTORY) -> int:
     with pytest.raises(OSError) as error:
-        run_paths.open_beneath(directory, path, flags)
+        handles.open_beneath(directory, path, flags)
     return error.value.errno or 0
 
 
@@ -325,14 +325,14 @@ class TestOpenRoot:
         (tmp_path / "real").mkdir()
         (tmp_path / "link").symlink_to("real")
         with pytest.raises(OSError, match=r"Not a directory|symbolic"):
-            run_paths.open_root(str(tmp_path / "link"))
+            handles.open_root(str(tmp_path / "link"))
 
     def test_refuses_a_file_and_nothing(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(NotADirectoryError):
-            run_paths.open_root(str(tmp_path / "file"))
+            handles.open_root(str(tmp_path / "file"))
         with pytest.raises(FileNotFoundError):
-            run_paths.open_root(str(tmp_path / "nowhere"))
+            handles.open_root(str(tmp_path / "nowhere"))
 
 
 class TestReadFile:
@@ -340,9 +340,9 @@ class TestReadFile:
         (tmp_path / "file").write_bytes(b"x" * 5_000_000)
         directory = open_directory(tmp_path)
         for limit in (0, 10, 1 << 20, (1 << 20) + 1, 4_999_999):
-            assert len(run_paths.read_file(directory, b"file", limit)) == limit + 1
+            assert len(handles.read_file(directory, b"file", limit)) == limit + 1
         for limit in (5_000_000, 5_000_001):
-            assert len(run_paths.read_file(directory, b"file", limit)) == 5_000_000
+            assert len(handles.read_file(directory, b"file", limit)) == 5_000_000
 
     @pytest.mark.parametrize("kind", ["fifo", "directory", "socket"])
     def test_never_reads_what_is_no_file(self, kind: str, tmp_path: Path, open_directory: Open) -> None:
@@ -352,16 +352,16 @@ class TestReadFile:
         else:
             os.mknod(path, 0o600 | (stat.S_IFIFO if kind == "fifo" else stat.S_IFSOCK))
         with pytest.raises(OSError, match=r"not a regular file|No such device") as error:
-            run_paths.read_file(open_directory(tmp_path), b"odd", 10)
+            handles.read_file(open_directory(tmp_path), b"odd", 10)
         assert error.value.errno in (errno.EINVAL, errno.ENXIO)
 
 
 def test_an_flock_excludes_another_descriptor_and_ends_with_its_block(tmp_path: Path) -> None:
     with (
-        run_paths.opened(run_paths.open_root(str(tmp_path))) as one,
-        run_paths.opened(run_paths.open_root(str(tmp_path))) as two,
+        handles.opened(handles.open_root(str(tmp_path))) as one,
+        handles.opened(handles.open_root(str(tmp_path))) as two,
     ):
-        with run_paths.flocked(one), pytest.raises(BlockingIOError), run_paths.flocked(two):
+        with handles.flocked(one), pytest.raises(BlockingIOError), handles.flocked(two):
             pass
-        with run_paths.flocked(two):
+        with handles.flocked(two):
             pass

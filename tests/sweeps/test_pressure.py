@@ -9,7 +9,7 @@ import pytest
 
 from cleanup.models import Alert, ClearAttempt, LedgerEntry, Run, Sweep
 from cleanup.runs import discovery
-from cleanup.storage.staging import run_tree
+from cleanup.storage import reserve
 from cleanup.sweeps import record
 from cleanup.sweeps.all_roots import Action, Swept, sweep
 from tests.faults.scene import everything
@@ -147,7 +147,7 @@ def test_free_space_is_made_up_to_the_upper_mark(
     """Mocked, because no test fills a disk to the byte; tests/faults/test_full_disk.py fills a real one."""
     allocated = Run.objects.get(run_path=OLD).facts["allocated_bytes"]
     free = 10**6
-    monkeypatch.setattr(run_tree, "free_bytes", lambda directory: free)
+    monkeypatch.setattr(reserve, "free_bytes", lambda directory: free)
     full(free_start_bytes=free, free_stop_bytes=free + 2 * allocated)
     assert cleared(sweep(now=now, dry_run=True)) == {OLDEST: "retention"}  # not below the lower mark
     full(free_start_bytes=free + 1, free_stop_bytes=free + allocated + 1)
@@ -159,7 +159,7 @@ def test_free_space_goes_on_where_a_budget_stopped_it(
 ) -> None:
     allocated = Run.objects.get(run_path=OLD).facts["allocated_bytes"]
     free = 10**6
-    monkeypatch.setattr(run_tree, "free_bytes", lambda directory: free)
+    monkeypatch.setattr(reserve, "free_bytes", lambda directory: free)
     full(free_start_bytes=free + 1, free_stop_bytes=free + 3 * allocated, budget_runs=1)
     assert cleared(sweep(now=now)) == {OLDEST: "retention+free_space"}
     free += allocated  # above the lower mark by now, and below the upper one
@@ -190,7 +190,7 @@ def test_free_space_is_not_looked_for_in_runs_that_free_none(
     discovery.discover(root, now=now)
     assert Run.objects.get(run_path=OLD).facts["allocated_bytes"] == 0
     allocated = Run.objects.get(run_path=YOUNG).facts["allocated_bytes"]
-    monkeypatch.setattr(run_tree, "free_bytes", lambda directory: 10**6)
+    monkeypatch.setattr(reserve, "free_bytes", lambda directory: 10**6)
     full(free_start_bytes=10**6 + 1, free_stop_bytes=10**6 + 2 * allocated)
     assert cleared(sweep(now=now)) == {OLDEST: "retention+free_space", YOUNG: "free_space"}
 
@@ -199,7 +199,7 @@ def test_a_rehearsal_says_no_more_than_would_go(
     full: Callable[..., Any], now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allocated = Run.objects.get(run_path=OLD).facts["allocated_bytes"]
-    monkeypatch.setattr(run_tree, "free_bytes", lambda directory: 10**6)
+    monkeypatch.setattr(reserve, "free_bytes", lambda directory: 10**6)
     full(free_start_bytes=10**6 + 1, free_stop_bytes=10**6 + 2 * allocated)
     rehearsed = sweep(now=now, timed=True)
     assert list(cleared(rehearsed)) == list(cleared(sweep(now=now, dry_run=True))) == [OLDEST, OLD]

@@ -2,10 +2,14 @@
 
 import errno
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.tools import engines
 from tests.tools.checkout import CHECKOUT
 
 # What Python and the test tools keep in a checkout for themselves.
@@ -85,3 +89,31 @@ def _name_of(directory: int) -> bytes:
         return _name_of(above)
     finally:
         os.close(above)
+
+
+GUARD = Guard()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _removal_guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    from cleanup.storage import linux
+
+    GUARD.allow(tmp_path_factory.getbasetemp(), engines.HERE, engines.DATABASE_DIR, *HOUSEKEEPING)
+    sys.addaudithook(GUARD.hook)
+    linux.rename_noreplace = GUARD.guarded(linux.rename_noreplace)
+    GUARD.active = True
+    yield
+    GUARD.active = False
+
+
+@pytest.fixture
+def removal_guard() -> Guard:
+    return GUARD
+
+
+@pytest.fixture(autouse=True)
+def _nothing_removed_outside() -> Iterator[None]:
+    """Fail the test even where the guard's exception was lost on its way, as in a thread."""
+    yield
+    violations, GUARD.violations = GUARD.violations, []
+    assert not violations, "removed or renamed outside the tests' own directories"

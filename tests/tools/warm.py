@@ -1,119 +1,196 @@
-"""Child processes that are ready at once: forked from one that waits, with everything imported.
+"""Child processes that are ready at once: forked by a process that waits, with everything imported.
 
 Hundreds of tests start a process that reads the NAS, or one that runs `manage.py …`, and each would import for longer
-than it works. What comes from here is a child of the tests' own like any other, with its own number, pipes and end;
-only its interpreter was started before, once for all tests of a worker. This module is both sides: `read_nas` and
-`python` start such a process, and `python -m tests.tools.warm` is the one that waits and forks.
+than it works. What comes from here has its own number, streams and end like any other; only its interpreter was
+started before, once for all tests of a worker. This module is both sides: `start_reader` and `python` start such a
+process, and `python -m tests.tools.warm` is the one that waits and forks.
 """
 
-import ctypes
+import contextlib
 import gc
-import inspect
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from types import SimpleNamespace
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from cleanup.storage.nas import reader_process
 from tests.tools.checkout import CHECKOUT
 
-NAS_READER = [sys.executable, "-S", "-m", "cleanup.storage.nas.client"]
+# How the product starts the process that reads the NAS.
+real_start = reader_process.start
 # What a process may be told although the one that it is forked from has been told something else.
 TOLD = ("EXLAB_TEST_DIE", "EXLAB_TEST_WAIT", "PYTEST_CURRENT_TEST")
-_LARGEST_REQUEST = 1 << 16
-_CLONE = {"x86_64": 56, "aarch64": 220}.get(os.uname().machine)
-_CLONE_PARENT = 0x8000
-
-Child = subprocess.Popen[Any]
+_LARGEST_MESSAGE = 1 << 16
+_PYTHON = sys.executable
 
 
 class Waiting:
-    """A process that has imported what others will need, and from which they are forked."""
+    """A process that has imported what others will need, and that forks them."""
 
-    def __init__(self, command: list[str], env: dict[str, str] | None = None) -> None:
+    def __init__(self, kind: str, env: dict[str, str] | None = None) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.settimeout(120)  # seconds, on a busy machine
+        command = [_PYTHON, *(["-S"] if kind == "nas" else []), "-m", "tests.tools.warm", kind]
         with theirs:
             self._process = subprocess.Popen(command, stdin=theirs, cwd=CHECKOUT, env=env)
-        self._asking = threading.Lock()
+        self._lock = threading.Lock()
+        self._ended: dict[int, int] = {}
 
     def fork(self, request: dict[str, Any], streams: list[int]) -> int:
-        """The number of a new child of this very process."""
-        with self._asking:
+        """The number of a new process."""
+        with self._lock:
             socket.send_fds(self._socket, [json.dumps(request).encode()], streams)
-            return int(self._socket.recv(32))
+            while (started := self._hear(120)) is None:  # seconds, on a busy machine
+                pass
+            self._ended.pop(started, None)
+            return started
+
+    def status(self, pid: int) -> int | None:
+        """The exit status of a process, as of `subprocess`; None while it is alive."""
+        with self._lock:
+            while select.select([self._socket], [], [], 0)[0]:
+                self._hear(0)
+            return self._ended.get(pid)
+
+    def listen(self, seconds: float) -> None:
+        """Wait until some process has ended, or for so long."""
+        select.select([self._socket], [], [], seconds)
 
     def end(self) -> None:
         self._socket.close()
         self._process.wait()
 
+    def _hear(self, timeout: float) -> int | None:
+        """The number of a process that has started, or None and what has ended is noted."""
+        if timeout and not select.select([self._socket], [], [], timeout)[0]:
+            raise TimeoutError("no process was forked")
+        said, *status = map(int, self._socket.recv(64).split())
+        if not status:
+            return said
+        self._ended[said] = status[0]
+        return None
 
-class Forked(subprocess.Popen[Any]):
-    """What `subprocess.Popen` makes, but for the fork itself, which happens in the process that waits."""
 
-    def __init__(self, waiting: Waiting, words: Sequence[str], told: dict[str, str], **how: Any) -> None:
-        self._waiting, self._words, self._told = waiting, list(words), told
-        super().__init__(words, **how)
+class Forked:
+    """Like a `subprocess.Popen`, as far as these tests need it."""
 
-    def _execute_child(self, *given: Any) -> None:
-        asked = inspect.signature(subprocess.Popen._execute_child).bind(self, *given).arguments  # type: ignore[attr-defined]
-        ends = (asked["p2cread"], asked["c2pwrite"], asked["errwrite"])
-        request = {
-            "words": self._words,
-            "told": self._told,
-            "cwd": os.fspath(asked["cwd"] or os.getcwd()),
-            "session": asked["start_new_session"],
-        }
-        try:
-            self.pid = self._waiting.fork(request, [end if end >= 0 else number for number, end in enumerate(ends)])
-            self._child_created = True
-        finally:
-            pipes = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
-            self._close_pipe_fds(*(asked[pipe] for pipe in pipes))  # type: ignore[attr-defined]
+    def __init__(self, waiting: Waiting, request: dict[str, Any], *, text: bool = False, **pipes: int | None) -> None:
+        """`pipes` are `stdin`, `stdout` and `stderr`, as for `subprocess.Popen`."""
+        self._waiting = waiting
+        self.returncode: int | None = None
+        ours: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"))
+        with contextlib.ExitStack() as theirs:
+            streams = []
+            for number, name in enumerate(ours):
+                if pipes.get(name) == subprocess.PIPE:
+                    ends = os.pipe()
+                    own, other = ends if number else ends[::-1]
+                    ours[name] = open(own, ("r" if number else "w") + ("" if text else "b"))  # noqa: SIM115
+                elif pipes.get(name) == subprocess.DEVNULL:
+                    other = os.open(os.devnull, os.O_RDWR)
+                else:
+                    other = os.dup(number)
+                theirs.callback(os.close, other)
+                streams.append(other)
+            self.pid = waiting.fork(request, streams)
+        self.stdin, self.stdout, self.stderr = ours.values()
+
+    def __enter__(self) -> "Forked":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._close()
+        self.wait()
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = self._waiting.status(self.pid)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        until = time.monotonic() + (timeout if timeout is not None else 3600)
+        while (status := self.poll()) is None:
+            if (left := until - time.monotonic()) <= 0:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+            self._waiting.listen(min(left, 0.1))  # another thread may hear of it instead
+        return status
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
+        """What it writes until its end, which is waited for."""
+        said: dict[str, Any] = {}
+        readers = [
+            threading.Thread(target=lambda name=name, file=file: said.update({name: file.read()}), daemon=True)
+            for name, file in (("out", self.stdout), ("err", self.stderr))
+            if file is not None
+        ]
+        for reader in readers:
+            reader.start()
+        if self.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                if input:
+                    self.stdin.write(input)
+                self.stdin.close()
+        self.wait(timeout)
+        for reader in readers:
+            reader.join(timeout)
+        self._close()
+        return said.get("out"), said.get("err")
+
+    def _close(self) -> None:
+        for file in (self.stdin, self.stdout, self.stderr):
+            if file is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    file.close()
 
 
 _owner = os.getpid()
 _waiting: dict[frozenset[tuple[str, str]], Waiting] = {}
 
 
-def read_nas(command: list[str], **how: Any) -> Child:
-    """In place of `subprocess.Popen` where the product starts the process that reads the NAS."""
-    if command[: len(NAS_READER)] != NAS_READER:
-        return subprocess.Popen(command, **how)
-    words = command[len(NAS_READER) :]
-    return _start(frozenset(), "nas", words, {}, how) or subprocess.Popen(command, **how)
+def start_reader(words: Sequence[str]) -> Any:
+    """In place of `reader_process.start`."""
+    if sys.executable != _PYTHON or os.getpid() != _owner:  # a fork of this process shares what waits
+        return real_start(words)
+    request = {"words": list(words), "told": {}, "cwd": "/", "session": True}
+    how = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    return Forked(_waiter(frozenset(), "nas"), request, **how)
 
 
-def python(words: Sequence[object], env: dict[str, str], **how: Any) -> Child:
+def python(words: Sequence[object], env: dict[str, str], **how: Any) -> Any:
     """Like `subprocess.Popen([sys.executable, *words], cwd=<the checkout>, env=env, …)`, for what needs all of Django.
 
     `words` begin with `-m` and a module, or with a file.
     """
     command = [str(word) for word in words]
+    if os.getpid() != _owner:
+        return subprocess.Popen([sys.executable, *command], env=env, cwd=CHECKOUT, **how)
     told = {name: value for name, value in env.items() if name in TOLD}
     key = frozenset((name, value) for name, value in env.items() if name not in TOLD)
-    how["cwd"] = CHECKOUT
-    return _start(key, "django", command, told, how) or subprocess.Popen([sys.executable, *command], env=env, **how)
-
-
-def instead_of_subprocess() -> Any:
-    """What the product's module that starts the readers of the NAS is to take for `subprocess`."""
-    start_waiting()
-    return SimpleNamespace(
-        Popen=read_nas, PIPE=subprocess.PIPE, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired
-    )
+    request = {"words": command, "told": told, "cwd": str(CHECKOUT), "session": False}
+    return Forked(_waiter(key, "django"), request, **how)
 
 
 def start_waiting() -> None:
     """The one for the NAS, before a test counts what is open."""
-    if _CLONE is not None and frozenset() not in _waiting:
-        _waiting[frozenset()] = Waiting([sys.executable, "-S", "-m", "tests.tools.warm", "nas"])
+    _waiter(frozenset(), "nas")
 
 
 def end() -> None:
@@ -122,71 +199,67 @@ def end() -> None:
         _waiting.popitem()[1].end()
 
 
-def _start(
-    key: frozenset[tuple[str, str]], kind: str, words: list[str], told: dict[str, str], how: dict[str, Any]
-) -> Child | None:
-    """None where nothing can be forked: on other processors, and in a fork of this process, which has no children."""
-    if _CLONE is None or os.getpid() != _owner:
-        return None
+def _waiter(key: frozenset[tuple[str, str]], kind: str) -> Waiting:
     if key not in _waiting:
-        _waiting[key] = Waiting([sys.executable, "-m", "tests.tools.warm", kind], dict(key))
-    return Forked(_waiting[key], words, told, **how)
+        _waiting[key] = Waiting(kind, dict(key) or None)
+    return _waiting[key]
 
 
 # The side that waits
 
 
 def wait_and_fork() -> dict[str, Any]:
-    """Fork a child for each request; returns in a child alone, with its request."""
+    """Fork a process for each request; returns in that alone, with its request."""
     asking = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     gc.collect()
-    gc.freeze()  # or the first collection in each child would write to every page
+    gc.freeze()  # or the first collection in each process would write to every page
+    living: dict[int, int] = {}
     while True:
-        message, streams, _, _ = socket.recv_fds(asking, _LARGEST_REQUEST, 3)
+        ready, _, _ = select.select([asking, *living], [], [])
+        for handle in living.keys() & set(ready):
+            pid, status = os.waitpid(living.pop(handle), 0)
+            os.close(handle)
+            asking.send(b"%d %d" % (pid, os.waitstatus_to_exitcode(status)))
+        if asking not in ready:
+            continue
+        message, streams, _, _ = socket.recv_fds(asking, _LARGEST_MESSAGE, 3)
         if not message:
             os._exit(0)
-        if not _fork_a_sibling():
-            for number, stream in enumerate(streams):
-                os.dup2(stream, number)
-                os.close(stream)
-            request = _prepared(json.loads(message))
-            # Not before all is as it was asked for: from now on, say, its session may be killed.
-            asking.send(b"%d" % os.getpid())
-            asking.close()
-            return request
+        child = os.fork()
+        if not child:
+            return _become(json.loads(message), asking, streams, living)
+        living[os.pidfd_open(child)] = child
         for stream in streams:
             os.close(stream)
 
 
-def _fork_a_sibling() -> int:
-    """`os.fork()`, but that the child is one of whoever started us, who can wait for it and learn how it ended."""
-    api = ctypes.pythonapi
-    syscall = ctypes.PyDLL(None, use_errno=True).syscall  # and no other thread may run in between
-    syscall.restype = ctypes.c_long
-    api.PyOS_BeforeFork()
-    child: int = syscall(_CLONE, _CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0)
-    (api.PyOS_AfterFork_Parent if child else api.PyOS_AfterFork_Child)()
-    if child < 0:
-        raise OSError(ctypes.get_errno(), "no child could be forked")
-    return child
-
-
-def _prepared(request: dict[str, Any]) -> dict[str, Any]:
+def _become(
+    request: dict[str, Any], asking: socket.socket, streams: list[int], others: Iterable[int]
+) -> dict[str, Any]:
+    """Be the process that was asked for."""
+    for handle in others:
+        os.close(handle)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
     if request["session"]:
         os.setsid()
     os.chdir(request["cwd"])
     for name in TOLD:
         os.environ.pop(name, None)
     os.environ.update(request["told"])
+    # Not before all is as it was asked for: from now on, say, its session may be killed.
+    asking.send(b"%d" % os.getpid())
+    asking.close()
     return request
 
 
 def prepare_nas() -> Callable[[list[str]], None]:
-    from cleanup.storage.nas import client
+    from cleanup.storage.nas import server
 
     def serve(words: list[str]) -> None:
-        client._serve(*words)
+        server.serve(*words)
         sys.stdout.flush()
         os._exit(0)  # there is nothing to put away, and that would take longer than it has lived
 

@@ -278,7 +278,7 @@ def test_the_card_to_print(people, instrument):
     text = people.viewer.get(reverse("instrument-card", args=[instrument.pk])).content.decode()
     assert reverse("bench-qr", args=[instrument.token]) in text
     assert f"http://testserver{address(instrument)}" in text
-    assert "Whoever scans the code has to sign in" in text
+    assert "people who scan the code sign in" in text
     assert "works on this computer only" not in text
 
 

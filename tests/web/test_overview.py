@@ -28,7 +28,7 @@ from cleanup.models import (
 )
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.web.overview.disk_bar import WIDTH, Amount, draw
+from cleanup.web.overview.disk_bar import WIDTH, RunSum, draw
 from tests.tools.pages import EXTRA, QUEUED, SAFE, TEST_RUN, TOUCHED
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
@@ -108,7 +108,7 @@ def test_the_sums_are_those_of_the_list(people, runs):
     totals = people.operator.get("/runs/").context["totals"]
     of_list = {one["total"].tone: (one["total"].runs, one["total"].bytes) for one in totals}
     for tone in (Tone.GO, Tone.WAIT, Tone.BLOCK):
-        amount = card.sums.get(tone, Amount())
+        amount = card.sums.get(tone, RunSum())
         assert (amount.runs, amount.bytes) == of_list[tone]
     assert card.go.runs == 2
     assert card.go.bytes == sum(runs[path].bytes for path in (SAFE, TEST_RUN))
@@ -234,7 +234,7 @@ def test_on_a_host_that_cannot_clear_nothing_is_offered(people, runs, monkeypatc
 
 def test_says_what_is_wrong_with_a_root(people, runs, root, now):
     text = text_of(people.operator.get("/"))
-    assert "The twin lies on the same disk: for trials only." in text
+    assert "The copy on the NAS lies on the same disk: for trials only." in text
     assert f"{root.host} gives no sign of life" in text
     for cluster in ("exlab-clear", "watch"):
         Heartbeat.objects.create(cluster=cluster, host=root.host, at=now)
@@ -249,7 +249,7 @@ def test_an_open_breaker_is_told(people, runs, root, now):
     sweep = Sweep.objects.create(root=root, kind=SweepKind.TIMED, host="h", now=now, started_at=now)
     SweepBreaker.objects.create(root=root, sweep=sweep, kind="size", detail="ten times as much", opened_at=now)
     text = text_of(people.operator.get("/"))
-    assert "The timed sweeps have stopped" in text
+    assert "Automatic clearing has stopped" in text
     assert "ten times as much" in text
 
 
@@ -289,8 +289,8 @@ def outlook(now: datetime, *, total: int = 8 * TB, free: int = TB) -> Outlook:
     return Outlook(at=now, total_bytes=total, free_bytes=free)
 
 
-def amount(size: int, *, allocated: int | None = None) -> Amount:
-    return Amount(runs=1, bytes=size, allocated_bytes=size if allocated is None else allocated)
+def amount(size: int, *, allocated: int | None = None) -> RunSum:
+    return RunSum(runs=1, bytes=size, allocated_bytes=size if allocated is None else allocated)
 
 
 def test_the_bar_is_full_from_left_to_right(now):

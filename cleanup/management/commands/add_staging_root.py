@@ -1,13 +1,16 @@
 """Register a staging root."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.management.base import CommandParser
 
 from cleanup.lab import disk_usage, first_nights, roots
+from cleanup.lab.first_nights import Waiting
 from cleanup.lab.roots import RegistrationError, register
 from cleanup.management.base import FAILED, LabCommand, UsageError, add_registration_flags, nas_roots_given, now
+from cleanup.models import StagingRoot
 
 
 class Command(LabCommand):
@@ -53,25 +56,28 @@ class Command(LabCommand):
         remarks = roots.remarks(root)
         found = first_nights.waiting(at, root)
         warnings = [*remarks.problems, *remarks.warnings]
-        answer = {
-            "name": root.name,
-            "host": root.host,
-            "path": root.path,
-            "token": root.token or None,
-            "nas_root": root.nas_path or None,
-            "nas_token": root.nas_token or None,
-            "nas_layout": root.nas_layout,
-            "instrument_nas_roots": {equipment: own["path"] for equipment, own in root.instrument_nas.items()},
-            "allow_same_filesystem": root.allow_same_filesystem,
-            "allow_union_nas": root.allow_union_nas,
-            "nas_writes_through": root.nas_writes_through,
-            "warnings": warnings,
-            "first_nights": found[0].as_json() if found else None,
-        }
         for warning in warnings:
             self.stderr.write(warning)
         lines = [f"{root.name}: {root.path} on {root.host}, NAS root {root.nas_path or '-'}"]
         lines += [waiting.sentence for waiting in found]
-        self.report(options["json"], answer, "\n".join(lines))
+        self.report(options["json"], _as_json(root, warnings, found), "\n".join(lines))
         if remarks.problems:
             sys.exit(FAILED)  # registered, and yet this NAS proves nothing
+
+
+def _as_json(root: StagingRoot, warnings: list[str], found: Sequence[Waiting]) -> dict[str, Any]:
+    return {
+        "name": root.name,
+        "host": root.host,
+        "path": root.path,
+        "token": root.token or None,
+        "nas_root": root.nas_path or None,
+        "nas_token": root.nas_token or None,
+        "nas_layout": root.nas_layout,
+        "instrument_nas_roots": {equipment: own["path"] for equipment, own in root.instrument_nas.items()},
+        "allow_same_filesystem": root.allow_same_filesystem,
+        "allow_union_nas": root.allow_union_nas,
+        "nas_writes_through": root.nas_writes_through,
+        "warnings": warnings,
+        "first_nights": found[0].as_json() if found else None,
+    }

@@ -23,7 +23,7 @@ from cleanup.sweeps import all_roots
 
 
 class Command(LabCommand):
-    help = "Clear the staging copies of the runs that are named, whatever the policy's mode. Every gate stands."
+    help = "Clear the staging copies of the runs that are named, in every mode of the policy. Every gate stands."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("run_paths", nargs="+", metavar="RUN_PATH")

@@ -23,7 +23,7 @@ from cleanup.runs.holds import HoldRefused
 
 
 class Command(LabCommand):
-    help = "Hold a run: nobody clears it, by a click or on schedule, until the hold ends or is released."
+    help = "Hold a run: it is not cleared, by a click or on schedule, until the hold ends or is released."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("run_path", metavar="RUN_PATH")
@@ -33,7 +33,7 @@ class Command(LabCommand):
             metavar="DAY",
             help="The last day of the hold, which counts whole in the lab's zone; or an instant.",
         )
-        parser.add_argument("--reason", required=True, metavar="TEXT", help="Why, for everybody to read.")
+        parser.add_argument("--reason", required=True, metavar="TEXT", help="Why; all users can read it.")
         add_user_argument(parser, "Whose hold it is; by default the account that runs this command.")
         add_root_argument(parser)
 

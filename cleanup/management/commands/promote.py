@@ -93,6 +93,6 @@ def _stage_in_words(version: RetentionPolicy) -> str:
 
 
 def _what_it_showed(compared: list[rehearsal.Compared]) -> str:
-    """What the rehearsal would have cleared, for the log of whoever promotes."""
+    """What the rehearsal would have cleared, for the log of the person who promotes."""
     size, bad = sum(one.bytes for one in compared), sum(one.became.surprising for one in compared)
     return f"its rehearsal would have cleared {runs(len(compared))}, {in_units(size)}; {count(bad)} of them a surprise"

@@ -39,7 +39,7 @@ LIMITS: tuple[tuple[str, str, str, str], ...] = (
     ("--free-stop", "free_stop_bytes", "SIZE", "And until so much is free (with --root)."),
     ("--budget-runs", "budget_runs", "N", "One sweep takes so many runs at most."),
     ("--budget-bytes", "budget_bytes", "SIZE", "One sweep takes so much at most."),
-    ("--budget-minutes", "budget_minutes", "MIN", "One sweep begins nothing more after so long."),
+    ("--budget-minutes", "budget_minutes", "MIN", "One pass begins nothing more after so long."),
     ("--max-share", "max_share", "SHARE", "Sweeps that would take more of a root in a day stop and ask."),
     ("--rehearsal-nights", "rehearsal_nights", "N", "Promote after so many; 0: only by a person."),
 )

@@ -20,12 +20,12 @@ from cleanup.management import data_places
 from cleanup.management.supervisor import (
     BAD_USAGE,
     Child,
-    Household,
+    Supervisor,
     check_system,
+    children,
     expect_data_directory,
     expect_database,
     lay_markers,
-    servants,
     settle_interrupted,
     sole_holder,
 )
@@ -52,16 +52,16 @@ class Command(BaseCommand):
         with holder as lock:
             _expect_free(host, port)
             made = self._prepare(demo_wanted=options["demo"])
-            household = Household(lock, [*servants(), _web_server(options["bind"])], place=data_places.place_of(lock))
-            household.stop_on_signals()
+            supervisor = Supervisor(lock, [*children(), _web_server(options["bind"])], place=data_places.place_of(lock))
+            supervisor.stop_on_signals()
             try:
-                household.start()
-                if _wait_until_served(host, port, household):
+                supervisor.start()
+                if _wait_until_served(host, port, supervisor):
                     self._tell(_address(host, port), made, as_json=options["json"])
-                household.tend(self.stderr.write)
+                supervisor.tend(self.stderr.write)
             finally:
                 self.stderr.write("Stopping.")
-                household.stop()
+                supervisor.stop()
 
     def _prepare(self, *, demo_wanted: bool) -> demo.Demo | None:
         """Bring database and static files up to date, settle what a crash left; returns the demonstration's users."""
@@ -118,10 +118,10 @@ def _expect_free(host: str, port: int) -> None:
         raise CommandError(problem, returncode=BAD_USAGE) from None
 
 
-def _wait_until_served(host: str, port: int, household: Household) -> bool:
-    """Whether the pages can be reached; False when a child died or somebody interrupted while we waited."""
+def _wait_until_served(host: str, port: int, supervisor: Supervisor) -> bool:
+    """Whether the pages can be reached; False when a child died or a signal came while we waited."""
     deadline = time.monotonic() + _READY_SECONDS
-    while not household.interrupted and not household.dead() and time.monotonic() < deadline:
+    while not supervisor.interrupted and not supervisor.dead() and time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection((_reachable(host), port), timeout=1):
             return True
         time.sleep(0.1)

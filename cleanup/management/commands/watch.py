@@ -61,7 +61,7 @@ class Command(LabCommand):
         self._look_for_ever(options["every"], as_lines=options["json"])
 
     def _look_for_ever(self, every: float, *, as_lines: bool) -> None:
-        """Look at this pace, whatever becomes of the database; with `as_lines` one object for each look."""
+        """Look at this pace, also without the database; with `as_lines` one object for each look."""
         next_look = time.monotonic()
         last: datetime | None = None
         listening_since = timezone.now()
@@ -79,7 +79,7 @@ class Command(LabCommand):
             except (OperationalError, InterfaceError) as error:
                 logger.error("the watchdog cannot ask the database: %s", str(error).strip())
                 connection.close()
-                last = None  # nobody's heartbeat could be written meanwhile
+                last = None  # no heartbeat could be written meanwhile
             except Exception:  # the watchdog is the last that may die of a surprise
                 logger.exception("the watchdog's look failed")
             next_look = max(next_look + every, time.monotonic())

@@ -10,12 +10,12 @@ from django.core.management.base import BaseCommand
 from cleanup.lab import task_queues
 from cleanup.management import data_places
 from cleanup.management.supervisor import (
-    Household,
+    Supervisor,
     check_system,
+    children,
     expect_data_directory,
     expect_database,
     lay_markers,
-    servants,
     settle_interrupted,
     sole_holder,
 )
@@ -41,15 +41,15 @@ class Command(BaseCommand):
             task_queues.serve_apart(settings.EXLAB_HOST)
             settle_interrupted(self.stderr.write)
             lay_markers(self.stderr.write)
-            household = Household(lock, servants(), place=data_places.place_of(lock))
-            household.stop_on_signals()
+            supervisor = Supervisor(lock, children(), place=data_places.place_of(lock))
+            supervisor.stop_on_signals()
             try:
-                household.start()
+                supervisor.start()
                 self._tell(as_json=options["json"])
-                household.tend(self.stderr.write)
+                supervisor.tend(self.stderr.write)
             finally:
                 self.stderr.write("Stopping.")
-                household.stop()
+                supervisor.stop()
 
     def _tell(self, *, as_json: bool) -> None:
         host = settings.EXLAB_HOST

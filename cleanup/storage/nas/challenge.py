@@ -9,11 +9,12 @@ import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from cleanup.storage import hashing, markers, mount_kinds, run_paths
+from cleanup.storage import handles, hashing, markers, mount_kinds
+from cleanup.storage.errors import Problem
 from cleanup.storage.markers import IsStaging
 from cleanup.storage.mounts import mount_of
 from cleanup.storage.nas.record import ILL
-from cleanup.storage.run_paths import Problem, show
+from cleanup.storage.run_paths import show
 
 # Files that are opened at a time: over a network each costs a journey there and back.
 AT_A_TIME = 16
@@ -56,7 +57,7 @@ def challenge(root: int, twin: bytes, *, folder: bytes, beside: Sequence[bytes],
     if within:
         _expect_absent(root, twin, [within], "the twin")
     try:
-        with run_paths.opened(run_paths.open_beneath(root, twin)) as descriptor:
+        with handles.opened(handles.open_beneath(root, twin)) as descriptor:
             return is_plain_local(descriptor)
     except FileNotFoundError:
         raise Changed("nas_missing_file", "the NAS holds no such run any more") from None
@@ -64,7 +65,7 @@ def challenge(root: int, twin: bytes, *, folder: bytes, beside: Sequence[bytes],
 
 def _expect_absent(root: int, place: bytes, names: Sequence[bytes], what: str) -> None:
     try:
-        descriptor = run_paths.open_beneath(root, place or b".")
+        descriptor = handles.open_beneath(root, place or b".")
     except PermissionError:
         # It may be passed and not listed, as it was before: the names are looked up one by one.
         seen = [name for name in names if markers.exists(root, place + b"/" + name if place else name)]
@@ -73,7 +74,7 @@ def _expect_absent(root: int, place: bytes, names: Sequence[bytes], what: str) -
             return
         raise
     else:
-        with run_paths.opened(descriptor):
+        with handles.opened(descriptor):
             listed = markers.names_in(descriptor)
             seen = [name for name in names if markers.is_found(descriptor, name, listed)]
     if seen:

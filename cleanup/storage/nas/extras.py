@@ -5,7 +5,8 @@ import os
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from cleanup.storage.run_paths import Problem, show
+from cleanup.storage.errors import Problem
+from cleanup.storage.run_paths import show
 
 
 class Unread(NamedTuple):

@@ -14,16 +14,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cleanup.storage import run_paths
-from cleanup.storage.run_paths import Problem, UnsafePath, show
+from cleanup.storage import errors, handles, run_paths
+from cleanup.storage.errors import Problem, UnsafePath, Where
+from cleanup.storage.run_paths import show
 from cleanup.storage.staging import ingest, records
 from cleanup.storage.staging.records import RecordFormat
 
-# Not the prefix of a fence: nobody must take a draft for a run that a clear has put aside.
+# Not the prefix of a fence: a draft must not be taken for a run that a clear has put aside.
 DRAFT_PREFIX = b".exlab-telling-"
 _BLOCK = 1 << 20
 _WITHOUT_WAITING = os.O_NOFOLLOW | os.O_NONBLOCK
-# The mount itself is ill, and not only one run on it: then nobody else needs to ask.
+# The mount itself is ill, and not only one run on it: then no other run needs to ask.
 ILL = frozenset(
     {
         errno.EIO,
@@ -42,16 +43,6 @@ ILL = frozenset(
         errno.EREMOTEIO,
     }
 )
-_REASONS = {
-    errno.ENOSPC: "storage_error",
-    errno.EDQUOT: "storage_error",
-    errno.EROFS: "nas_not_writable",
-    errno.EACCES: "nas_not_writable",
-    errno.EPERM: "nas_not_writable",
-    errno.ELOOP: "unsafe_path",
-    errno.ENOTDIR: "unsafe_path",
-    errno.EXDEV: "mount_inside",
-}
 
 
 class NotTold(Exception):
@@ -81,12 +72,11 @@ def draft_name(attempt: str) -> bytes:
 def tell(
     root: int, twin: str, run_path: str, history: list[dict[str, Any]], attempt: str, *, form: str = "ingest"
 ) -> bool:
-    """Let the record of a run's twin have this history, which ends with `cleared`. False if it has it already.
+    """Give the record of a run's twin this history, which ends with `cleared`. False if it has it already.
 
-    `root` is the open NAS root, whose token has been checked; `twin` is the path of the copy relative to it, and
-    `run_path` what its record must name; `history` is what our own final record, of the format `form`, says to it
-    (`RecordFormat.message`): of `ingest.json` the raw entries. All other keys of the twin's record are kept. Raises
-    NotTold, and nothing has changed:
+    `root` is the open NAS root, its token checked; `twin` the path of the copy below; `run_path` what its record must
+    name; `history` what our own final record of the format `form` says (`RecordFormat.message`). Other keys are kept.
+    Raises NotTold, and nothing has changed:
 
     - `nas_missing_file`: there is no such run or no record in it;
     - `ingest_disagrees`, `ingest_unreadable`, `ingest_schema_unsupported`: its record is no beginning of ours;
@@ -117,8 +107,8 @@ def tell(
     except BlockingIOError:
         raise NotTold("writer_active", "the record on the NAS is locked") from None
     except OSError as error:
-        detail = f"on the NAS: {os.strerror(error.errno or 0)}"
-        raise NotTold(_REASONS.get(error.errno or 0, "nas_io_error"), detail, ill=error.errno in ILL) from None
+        reason, detail = errors.reason_of(error, Where.NAS_RECORD), f"on the NAS: {errors.words_of(error)}"
+        raise NotTold(reason, detail, ill=error.errno in ILL) from None
 
 
 @contextlib.contextmanager
@@ -126,11 +116,11 @@ def _folder_of(root: int, twin: str) -> Iterator[int]:
     """The twin's metadata folder, reached without following a link or crossing a mount."""
     with contextlib.ExitStack() as stack:
         try:
-            run = stack.enter_context(run_paths.opened(run_paths.open_beneath(root, os.fsencode(twin))))
+            run = stack.enter_context(handles.opened(handles.open_beneath(root, os.fsencode(twin))))
         except FileNotFoundError:
             raise NotTold("nas_missing_file", "the NAS holds no such run") from None
         try:
-            folder = stack.enter_context(run_paths.opened(run_paths.open_beneath(run, run_paths.METADATA)))
+            folder = stack.enter_context(handles.opened(handles.open_beneath(run, run_paths.METADATA)))
         except FileNotFoundError:
             raise NotTold("nas_missing_file", f"no {show(run_paths.METADATA)} folder on the NAS") from None
         yield folder
@@ -138,12 +128,12 @@ def _folder_of(root: int, twin: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _wizard_locked(folder: int, form: RecordFormat) -> Iterator[None]:
-    """Hold the wizard's own lock on the record; where there is no such file, nobody is writing."""
+    """Hold the wizard's own lock on the record; where there is no such file, no program is writing."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(FileNotFoundError):
-            descriptor = stack.enter_context(run_paths.opened(run_paths.open_to_lock(folder, form.lock)))
+            descriptor = stack.enter_context(handles.opened(handles.open_to_lock(folder, form.lock)))
             _expect_plain(descriptor, form.lock)
-            stack.enter_context(run_paths.flocked(descriptor))
+            stack.enter_context(handles.flocked(descriptor))
         yield
 
 
@@ -157,10 +147,10 @@ def _expect_plain(descriptor: int, name: bytes) -> os.stat_result:
 @contextlib.contextmanager
 def _opened_record(folder: int, form: RecordFormat) -> Iterator[_Record]:
     try:
-        descriptor = run_paths.open_beneath(folder, form.file, os.O_RDONLY | _WITHOUT_WAITING)
+        descriptor = handles.open_beneath(folder, form.file, os.O_RDONLY | _WITHOUT_WAITING)
     except FileNotFoundError:
         raise NotTold("nas_missing_file", f"no {show(form.file)} on the NAS") from None
-    with run_paths.opened(descriptor):
+    with handles.opened(descriptor):
         status = _expect_plain(descriptor, form.file)
         yield _Record(form, descriptor, _read(descriptor, form.max_bytes), status)
 
@@ -181,10 +171,10 @@ def _read(descriptor: int, max_bytes: int) -> bytes:
 def _take_away(folder: int, draft: bytes) -> None:
     """Remove the draft that an earlier try of this attempt has left. Raises BlockingIOError if it is still at it."""
     try:
-        descriptor = run_paths.open_to_lock(folder, draft)
+        descriptor = handles.open_to_lock(folder, draft)
     except FileNotFoundError:
         return
-    with run_paths.opened(descriptor), run_paths.flocked(descriptor):
+    with handles.opened(descriptor), handles.flocked(descriptor):
         if _expect_plain(descriptor, draft).st_nlink > 1:
             raise NotTold("unsafe_path", f"{show(draft)} on the NAS is not our own")
         if _lies_at(folder, draft, descriptor):
@@ -201,15 +191,15 @@ def _lies_at(folder: int, name: bytes, descriptor: int) -> bool:
 
 
 def _replace(folder: int, draft: bytes, record: _Record, data: bytes) -> None:
-    """Write a draft beside the record and let it take the record's place. Whatever fails, the draft does not stay."""
+    """Write a draft beside the record and let it take the record's place. On any failure the draft goes."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with run_paths.opened(os.open(draft, flags, 0o600, dir_fd=folder)) as descriptor:
+    with handles.opened(os.open(draft, flags, 0o600, dir_fd=folder)) as descriptor:
         try:
-            with run_paths.flocked(descriptor):
+            with handles.flocked(descriptor):
                 # Only who holds its lock moves a draft or takes it away. Before we had it, another try may have.
                 if not _lies_at(folder, draft, descriptor):
                     raise BlockingIOError
-                run_paths.write_all(descriptor, data)
+                handles.write_all(descriptor, data)
                 _make_alike(descriptor, record.status)
                 os.fsync(descriptor)
                 _expect_unchanged(folder, record)
@@ -223,7 +213,7 @@ def _replace(folder: int, draft: bytes, record: _Record, data: bytes) -> None:
 
 
 def _make_alike(descriptor: int, like: os.stat_result) -> None:
-    """Give the draft owner, group and mode of the record, so that nobody gains or loses a right by the exchange."""
+    """Give the draft owner, group and mode of the record, so that the exchange gives and takes no one a right."""
     found = os.fstat(descriptor)
     if (found.st_uid, found.st_gid) != (like.st_uid, like.st_gid):
         os.fchown(descriptor, like.st_uid, like.st_gid)

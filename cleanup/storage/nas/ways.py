@@ -9,7 +9,7 @@ import os
 import time
 from dataclasses import dataclass, field
 
-from cleanup.storage import linux, markers, run_paths
+from cleanup.storage import handles, linux, markers
 from cleanup.storage.markers import IsStaging, Marks
 from cleanup.storage.run_paths import show
 
@@ -81,10 +81,10 @@ class Ways:
     def _look(self, root: int, folder: bytes) -> Marks:
         try:
             # Above the NAS root lies what its path has led through, links included.
-            descriptor = os.open(folder, _FOLLOWED) if root < 0 else run_paths.open_beneath(root, folder or b".")
+            descriptor = os.open(folder, _FOLLOWED) if root < 0 else handles.open_beneath(root, folder or b".")
         except PermissionError:
             return self._by_name(root, folder)
-        with run_paths.opened(descriptor):
+        with handles.opened(descriptor):
             found = markers.marks(markers.names_in(descriptor))
             if self.marker and self.marker not in found.staging and markers.exists(descriptor, self.marker):
                 return Marks((*found.staging, self.marker), found.malformed)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cleanup.storage import run_paths
+from cleanup.storage import handles, run_paths
 from cleanup.storage.staging import run_tree
 from cleanup.storage.staging.run_tree import Entry
 
@@ -47,7 +47,7 @@ def found_in(run: int, entries: Iterable[Entry], apart: Collection[bytes] = ()) 
             by_folder[entry.path.rpartition(b"/")[0]].append(entry.path)
     attributes: Attributes = {}
     for folder, paths in by_folder.items():
-        with contextlib.suppress(OSError), run_paths.opened(run_paths.open_beneath(run, folder or b".")) as descriptor:
+        with contextlib.suppress(OSError), handles.opened(handles.open_beneath(run, folder or b".")) as descriptor:
             for path in paths:
                 if found := attributes_of(descriptor, path.rpartition(b"/")[2]):
                     attributes[path] = found
@@ -93,7 +93,7 @@ def lacking(twin: int, asked: BeyondBytes) -> BeyondBytes:
     for path, wanted in asked.attributes.items():
         above, _, name = path.rpartition(b"/")
         there: Mapping[str, str] = {}
-        with contextlib.suppress(OSError), run_paths.opened(run_paths.open_beneath(twin, above or b".")) as folder:
+        with contextlib.suppress(OSError), handles.opened(handles.open_beneath(twin, above or b".")) as folder:
             there = attributes_of(folder, name)
         if lost := {attribute: value for attribute, value in wanted.items() if there.get(attribute) != value}:
             attributes[path] = lost
@@ -102,7 +102,7 @@ def lacking(twin: int, asked: BeyondBytes) -> BeyondBytes:
 
 def _is_folder(twin: int, path: bytes) -> bool:
     try:
-        os.close(run_paths.open_beneath(twin, path))
+        os.close(handles.open_beneath(twin, path))
     except OSError:
         return False
     return True

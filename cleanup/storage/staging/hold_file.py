@@ -8,7 +8,7 @@ import codecs
 import pwd
 from dataclasses import dataclass
 
-from cleanup.storage import linux, run_paths
+from cleanup.storage import handles, linux
 
 NAME = b".exlab-hold"
 MAX_CHARACTERS = 500
@@ -40,7 +40,7 @@ def read(run: int) -> HoldFile | None:
     except FileNotFoundError:
         return None
     try:
-        data = run_paths.read_file(run, NAME, _MAX_BYTES) if status.is_file else b""
+        data = handles.read_file(run, NAME, _MAX_BYTES) if status.is_file else b""
     except OSError:
         data = b""
     return HoldFile(_text_of(data), _name_of(status.uid))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from cleanup.storage import run_paths
+from cleanup.storage import handles, run_paths
 from cleanup.storage.staging import near_misses
 
 MAX_BYTES = 1 << 30
@@ -99,7 +99,7 @@ def read(run: int) -> Manifest:
     Raises ManifestError with `manifest_missing`, `manifest_empty` or `manifest_unreadable`.
     """
     try:
-        with run_paths.opened_file(run, run_paths.METADATA + b"/" + run_paths.MANIFEST) as descriptor:
+        with handles.opened_file(run, run_paths.METADATA + b"/" + run_paths.MANIFEST) as descriptor:
             return _read(lambda: os.read(descriptor, _PART))
     except FileNotFoundError:
         raise ManifestError("manifest_missing") from None

@@ -3,9 +3,10 @@
 That is a subvolume, whose device is another than its folder's, or a folder in a quota project of its own.
 """
 
-from cleanup.storage import linux, run_paths
+from cleanup.storage import handles, linux, run_paths
+from cleanup.storage.errors import Problem
 from cleanup.storage.linux import Project
-from cleanup.storage.run_paths import Problem, show
+from cleanup.storage.run_paths import show
 
 _REASON = "own_storage"
 _NONE = Project(0, inherits=False)
@@ -22,7 +23,7 @@ def objection(parent: int, run: int) -> Problem | None:
     if own.number != above.number:
         return Problem(_REASON, f"its quota project is {own.number}, that of its folder {above.number}")
     try:
-        with run_paths.opened(run_paths.open_beneath(run, run_paths.METADATA)) as folder:
+        with handles.opened(handles.open_beneath(run, run_paths.METADATA)) as folder:
             within = linux.project(folder) or _NONE
     except OSError:
         return None  # what keeps its record from being read is said elsewhere

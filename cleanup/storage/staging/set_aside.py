@@ -8,7 +8,7 @@ import contextlib
 import errno
 import os
 
-from cleanup.storage import linux, run_paths
+from cleanup.storage import handles, linux
 from cleanup.storage.run_paths import show
 
 FOLDER = b".exlab-set-aside"
@@ -23,7 +23,7 @@ def find(directory: int, path: bytes) -> linux.Status | None:
     """What lies at a path below an open directory; None where nothing does. Raises OSError where that is not known."""
     above, _, name = path.rpartition(b"/")
     try:
-        with run_paths.opened(run_paths.open_beneath(directory, above or b".")) as folder:
+        with handles.opened(handles.open_beneath(directory, above or b".")) as folder:
             return linux.status(folder, name)
     except FileNotFoundError:
         return None
@@ -37,8 +37,8 @@ def move(source: int, path: bytes, target: int, place: bytes, *, ino: int) -> No
     """
     _make_folders(target, place)
     with contextlib.ExitStack() as stack:
-        before = stack.enter_context(run_paths.opened(run_paths.open_beneath(source, _above(path))))
-        after = stack.enter_context(run_paths.opened(run_paths.open_beneath(target, _above(place))))
+        before = stack.enter_context(handles.opened(handles.open_beneath(source, _above(path))))
+        after = stack.enter_context(handles.opened(handles.open_beneath(target, _above(place))))
         old, new = _name(path), _name(place)
         linux.rename_noreplace(before, old, after, new)
         if linux.status(after, new).ino != ino:
@@ -52,7 +52,7 @@ def sync(directory: int, path: bytes) -> None:
     """Make durable what a folder on this way holds, whichever process changed it; harmless where there is none."""
     with (
         contextlib.suppress(FileNotFoundError),
-        run_paths.opened(run_paths.open_beneath(directory, _above(path))) as folder,
+        handles.opened(handles.open_beneath(directory, _above(path))) as folder,
     ):
         os.fsync(folder)
 
@@ -62,7 +62,7 @@ def tidy(directory: int, place: bytes) -> None:
     way = _above(place)
     while way != b".":
         try:
-            with run_paths.opened(run_paths.open_beneath(directory, _above(way))) as above:
+            with handles.opened(handles.open_beneath(directory, _above(way))) as above:
                 os.rmdir(_name(way), dir_fd=above)
         except FileNotFoundError:
             pass
@@ -82,9 +82,9 @@ def _make_folders(directory: int, path: bytes) -> None:
             try:
                 os.mkdir(name, like.st_mode & 0o777 | 0o700, dir_fd=above)
             except FileExistsError:
-                above = stack.enter_context(run_paths.opened(run_paths.open_beneath(above, name)))
+                above = stack.enter_context(handles.opened(handles.open_beneath(above, name)))
                 continue
-            made = stack.enter_context(run_paths.opened(run_paths.open_beneath(above, name)))
+            made = stack.enter_context(handles.opened(handles.open_beneath(above, name)))
             if os.geteuid() == 0:
                 with contextlib.suppress(PermissionError):  # some filesystems know one owner only
                     os.fchown(made, like.st_uid, like.st_gid)

@@ -10,10 +10,12 @@ import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from cleanup.storage import desktop_files, errors, linux, named_places, passed_over, run_paths
-from cleanup.storage.run_paths import FENCE_PREFIX, KIND_FOLDERS, TOKEN, Problem, RunPath, UnsafePath, show
+from cleanup.storage import desktop_files, errors, handles, linux, named_places, passed_over, run_paths
+from cleanup.storage.errors import Problem, UnsafePath
+from cleanup.storage.reserve import RESERVE
+from cleanup.storage.run_paths import FENCE_PREFIX, KIND_FOLDERS, RunPath, show
 from cleanup.storage.staging import run_tree, set_aside
-from cleanup.storage.staging.run_tree import RESERVE
+from cleanup.storage.tokens import TOKEN
 
 _EQUIPMENT, _PROJECT, _FOLDER, _LEAF = range(4)
 # A folder that is no part of the layout is searched for runs so many levels deep, and so many names far.
@@ -37,7 +39,7 @@ class Shape(enum.StrEnum):
 
 
 @dataclass(frozen=True)
-class Sight:
+class DiskEntry:
     """One thing that the walk came by. `path` is `raw` as a person can read it, both relative to the root.
 
     `problem` is what keeps a run, or a way to runs, from being entered; behind a `blocked` one there may be anything.
@@ -57,7 +59,7 @@ class Sight:
         return show(self.raw)
 
 
-def walk(root: int, *, strays: bool = True, known: Collection[str] = ()) -> Iterator[Sight]:
+def walk(root: int, *, strays: bool = True, known: Collection[str] = ()) -> Iterator[DiskEntry]:
     """Everything on an open staging root down to the runs, in the order of the names.
 
     Names that begin with a dot belong to programs and are passed over, but for those that look like ours; so are the
@@ -87,11 +89,11 @@ def is_run_shaped(name: str) -> bool:
     return any(run_paths.is_leaf_name(name, folder) for folder in KIND_FOLDERS)
 
 
-def _walk(descriptor: int, above: bytes, level: int, asked: _Asked) -> Iterator[Sight]:
+def _walk(descriptor: int, above: bytes, level: int, asked: _Asked) -> Iterator[DiskEntry]:
     try:
         names = sorted(os.fsencode(name) for name in os.listdir(descriptor))
     except OSError as error:
-        yield Sight(Shape.BLOCKED, above, _problem(error), is_directory=True)
+        yield DiskEntry(Shape.BLOCKED, above, _problem(error), is_directory=True)
         return
     for name in names:
         if name == set_aside.FOLDER and asked.strays:
@@ -126,18 +128,18 @@ def _walk(descriptor: int, above: bytes, level: int, asked: _Asked) -> Iterator[
             continue
         except OSError as error:
             if belongs:
-                yield Sight(Shape.BLOCKED, raw, _problem(error), is_directory=True)
+                yield DiskEntry(Shape.BLOCKED, raw, _problem(error), is_directory=True)
 
 
-def _aside(parent: int, above: bytes) -> Iterator[Sight]:
+def _aside(parent: int, above: bytes) -> Iterator[DiskEntry]:
     """What was set aside in one folder of runs: a folder for each of them. What cannot be entered is not looked at."""
-    with contextlib.suppress(OSError), run_paths.opened(run_paths.open_beneath(parent, set_aside.FOLDER)) as folder:
+    with contextlib.suppress(OSError), handles.opened(handles.open_beneath(parent, set_aside.FOLDER)) as folder:
         for name in sorted(os.fsencode(name) for name in os.listdir(folder)):
             raw = b"/".join((*filter(None, [above]), set_aside.FOLDER, name))
             yield _sight(Shape.ASIDE, raw, linux.status(folder, name))
 
 
-def _passed_over(parent: int, raw: bytes, name: bytes, level: int, budget: passed_over.Budget) -> Iterator[Sight]:
+def _passed_over(parent: int, raw: bytes, name: bytes, level: int, budget: passed_over.Budget) -> Iterator[DiskEntry]:
     """A folder that is passed over for its name, if runs lie in it."""
     if not passed_over.is_passed_over(name):
         return
@@ -150,9 +152,9 @@ def _passed_over(parent: int, raw: bytes, name: bytes, level: int, budget: passe
 
 def _enter(
     descriptor: int, raw: bytes, name: bytes, status: linux.Status, level: int, asked: _Asked
-) -> Iterator[Sight]:
+) -> Iterator[DiskEntry]:
     """A directory where one is expected: a run, or the way to runs. Raises OSError where it cannot be opened."""
-    with run_paths.opened(run_paths.open_beneath(descriptor, name)) as below:
+    with handles.opened(handles.open_beneath(descriptor, name)) as below:
         if level == _LEAF or (level == _FOLDER and os.fsdecode(name) not in KIND_FOLDERS):
             yield _sight(Shape.RUN, raw, status)
             return
@@ -163,7 +165,7 @@ def _enter(
 
 def _out_of_place(
     descriptor: int, raw: bytes, name: bytes, status: linux.Status, level: int, *, belongs: bool
-) -> Sight:
+) -> DiskEntry:
     """What is no part of the layout; with a problem where a run, or a way to runs, is to be expected."""
     if status.is_symlink:
         return _sight(Shape.STRAY, raw, status, Problem("unsafe_path", "a symbolic link") if belongs else None)
@@ -182,9 +184,9 @@ def _out_of_place(
 
 def _sight(
     shape: Shape, raw: bytes, status: linux.Status, problem: Problem | None = None, within: tuple[bytes, ...] = ()
-) -> Sight:
+) -> DiskEntry:
     size = status.size if status.is_file else 0
-    return Sight(shape, raw, problem, status.mtime_ns, size, status.is_directory, within)
+    return DiskEntry(shape, raw, problem, status.mtime_ns, size, status.is_directory, within)
 
 
 def _belongs(name: str, above: bytes, level: int) -> bool:
@@ -208,7 +210,7 @@ def _unusual(path: str) -> RunPath | None:
 def _is_named(parent: int, name: bytes, path: RunPath) -> bool:
     """Whether the record in a directory names its place. Raises FileNotFoundError where the directory is gone."""
     try:
-        with run_paths.opened(run_paths.open_beneath(parent, name)) as run:
+        with handles.opened(handles.open_beneath(parent, name)) as run:
             return named_places.names_place(run, path)
     except FileNotFoundError:
         raise
@@ -242,7 +244,7 @@ def _runs_within(parent: int, name: bytes, raw: bytes) -> list[bytes]:
     while pending and looked_at < _SEARCH_NAMES:
         way, path, depth = pending.pop()
         try:
-            with run_paths.opened(run_paths.open_beneath(parent, way)) as descriptor, os.scandir(descriptor) as entries:
+            with handles.opened(handles.open_beneath(parent, way)) as descriptor, os.scandir(descriptor) as entries:
                 for entry in entries:
                     looked_at += 1
                     below = os.fsencode(entry.name)
@@ -277,17 +279,17 @@ def measure(root: int, raw: bytes, *, without: tuple[bytes, ...] = ()) -> Measur
     Raises FileNotFoundError where nothing lies there, OSError where not even that can be told.
     """
     above, _, name = raw.rpartition(b"/")
-    with run_paths.opened(run_paths.open_beneath(root, above or b".")) as parent:
+    with handles.opened(handles.open_beneath(root, above or b".")) as parent:
         status = linux.status(parent, name)
         if not status.is_directory:
             return Measure(int(status.is_file), status.size if status.is_file else 0, status.mtime_ns)
         try:
-            descriptor = run_paths.open_beneath(parent, name)
+            descriptor = handles.open_beneath(parent, name)
         except FileNotFoundError:
             raise
         except OSError as error:
             return Measure(None, None, status.mtime_ns, _problem(error).detail)
-        with run_paths.opened(descriptor):
+        with handles.opened(descriptor):
             scanned = run_tree.scan(descriptor)
     skipped = tuple(path.removeprefix(raw + b"/") for path in without)
     entries = [entry for entry in scanned.entries if not _lies_in(entry.path, skipped)]

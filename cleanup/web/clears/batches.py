@@ -37,7 +37,7 @@ LAST_TRY = Q(attempts__repeated_by=None)
 @require_safe
 @may_look
 def batch_list(request: SignedIn) -> HttpResponse:
-    """The latest batches of which somebody may see at least one run."""
+    """The latest batches of which the user may see at least one run."""
     seen = Exists(ClearAttempt.objects.filter(batch=OuterRef("pk"), run__in=permissions.runs(request.user)))
     latest = list(ClearBatch.objects.filter(seen).order_by("-created_at", "-pk").values_list("pk", flat=True)[:SHOWN])
     batches = (
@@ -52,7 +52,7 @@ def batch_list(request: SignedIn) -> HttpResponse:
         )
         .order_by("-created_at", "-pk")
     )
-    return render(request, "cleanup/batches.html", {"batches": batches, "shown": SHOWN, "now": timezone.now()})
+    return render(request, "cleanup/clears/batches.html", {"batches": batches, "shown": SHOWN, "now": timezone.now()})
 
 
 @require_safe
@@ -61,7 +61,7 @@ def batch_detail(request: SignedIn, key: UUID) -> HttpResponse:
     batch = _find(request, key)
     if wants_fragment(request):
         return reload_page()
-    return _show(request, batch, timezone.now(), "cleanup/batch.html")
+    return _show(request, batch, timezone.now(), "cleanup/clears/batch.html")
 
 
 @require_safe
@@ -71,7 +71,7 @@ def batch_progress(request: SignedIn, key: UUID) -> HttpResponse:
     batch = _find(request, key)
     if not wants_fragment(request):
         return redirect("batch", key=key)
-    return _show(request, batch, timezone.now(), "cleanup/_batch.html")
+    return _show(request, batch, timezone.now(), "cleanup/clears/batch.html#batch")
 
 
 @require_POST
@@ -99,19 +99,19 @@ def stop_batch(request: SignedIn, key: UUID) -> HttpResponse:
 
 
 def _act(request: SignedIn, key: UUID, act: Callable[[ClearBatch, str, datetime], object]) -> HttpResponse:
-    """Do it, whatever somebody else has done meanwhile, and show how the batch is now."""
+    """Do it, also after another user's act, and show how the batch is now."""
     now = timezone.now()
     batch = _find(request, key)
     if not _may_steer(request, batch):
         raise PermissionDenied
     act(batch, request.user.get_username(), now)
     if request.htmx:
-        return _show(request, _find(request, key), now, "cleanup/_batch.html")
+        return _show(request, _find(request, key), now, "cleanup/clears/batch.html#batch")
     return redirect("batch", key=key)
 
 
 def _find(request: SignedIn, key: UUID) -> ClearBatch:
-    """A batch of which somebody may see at least one run; Http404 otherwise."""
+    """A batch of which the user may see at least one run; raises Http404 otherwise."""
     seen = ClearAttempt.objects.filter(batch=key, run__in=permissions.runs(request.user))
     batch = ClearBatch.objects.filter(pk=key).first() if seen.exists() else None
     if batch is None:
@@ -120,7 +120,7 @@ def _find(request: SignedIn, key: UUID) -> ClearBatch:
 
 
 def _may_steer(request: SignedIn, batch: ClearBatch) -> bool:
-    """Whether somebody may clear every run of a batch."""
+    """Whether the user may clear every run of a batch."""
     if not request.user.has_perm(permissions.CLEAR):
         return False
     mine = permissions.runs(request.user, permissions.CLEAR)
@@ -130,7 +130,7 @@ def _may_steer(request: SignedIn, batch: ClearBatch) -> bool:
 def _show(request: SignedIn, batch: ClearBatch, now: datetime, template: str) -> HttpResponse:
     progress = measure(batch, now)
     visible = ClearAttempt.objects.filter(batch=batch, run__in=permissions.runs(request.user))
-    # The order in which they are taken; it stays, whatever becomes of them, so that nothing jumps about.
+    # The order in which they are taken; it stays the same, so that no row jumps.
     rows = visible.last_tries().select_related("run").defer("run__facts", "decision")
     rows = rows.order_by(Coalesce("run__bytes", 0).desc(), F("run_id").desc())
     page = Paginator(rows, PAGE_SIZE).get_page(request.GET.get("page", "1"))
@@ -154,7 +154,7 @@ def _show(request: SignedIn, batch: ClearBatch, now: datetime, template: str) ->
 
 
 def _stayed(visible: Any) -> list[ClearAttempt]:  # noqa: ANN401
-    """The first runs that stayed, with why: what somebody may have to look at."""
+    """The first runs that stayed, with why: an operator may have to look at them."""
     failed = visible.last_tries().filter(phase__in=ClearAttempt.FAILED, again_after=None)
     failed = failed.exclude(reason=Reason.WITHDRAWN)
     return list(failed.select_related("run").defer("run__facts", "decision").order_by("phase_at", "pk")[:PAGE_SIZE])

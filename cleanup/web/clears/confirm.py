@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render, resolve_url
@@ -73,8 +74,9 @@ def _confirm(
         "now": now,
     }
     if not wants_fragment(request):
-        return render(request, "cleanup/clear_confirm.html", context, status=status)
-    answer = render(request, "cleanup/_confirm.html", context)  # htmx shows nothing of an answer with an error status
+        return render(request, "cleanup/clears/confirm.html", context, status=status)
+    # htmx shows nothing of an answer with an error status.
+    answer = render(request, "cleanup/clears/confirm.html#dialog", context)
     if request.method == "POST":  # the form is meant for the row, this for the place of the dialog
         answer = reswap(retarget(answer, "#slot"), "innerHTML")
     return answer
@@ -102,7 +104,7 @@ def _ask_for(request: SignedIn, run: Run, now: datetime) -> HttpResponse:
             _tell(request, messages.ERROR, "Not cleared: this run may not go now, for the reason that stands here.")
     if request.htmx:
         row = run_rows.row_of(run, now, request.user, selection.picked(request))
-        return render(request, "cleanup/_row.html", {"row": row, "now": now})
+        return render(request, "cleanup/runs/_row.html", {"row": row, "now": now})
     return redirect("run-detail", pk=run.pk)
 
 
@@ -195,20 +197,14 @@ def _show(
     """The preview; `shown` is given where it has been decided already, `dropped` counts what another page let go."""
     hindrances = readiness.hindrances()
     shown = shown or preview.preview(request.user, asked, now, hindrances=hindrances)
-    left = preview.left_over(preview.safe_on(request.user, root), asked) if root else 0
-    waiting = (
-        run_status.unjudged(permissions.runs(request.user).filter(root=root), limit=preview.COUNTED) if root else 0
-    )
     roots = shown.roots
     context: dict[str, Any] = {
         "preview": shown,
         "in_sight": shown.going[:IN_SIGHT],
         "folded": shown.going[IN_SIGHT:],
         "root": root,
-        "left": left,
-        "left_is_more": left >= preview.COUNTED,
+        **(_rest_of(root, request.user, asked) if root else {}),
         "most": preview.MAX_RUNS,
-        "staying_on": preview.staying_on(request.user, root) if root else [],
         "space": _space_after(shown, roots[0]) if len(roots) == 1 else None,
         "form": form,
         "key": uuid.uuid4(),
@@ -217,13 +213,23 @@ def _show(
         "selection_version": selection.selection_of(request).version,
         "not_permitted": preview.NOT_PERMITTED,
         "hindrances": hindrances,
-        "unjudged": waiting,
         "queue_is_silent": any(queue_is_silent(now, host=host) for host in {root.host for root in roots}),
         "now": now,
     }
     if request.htmx:  # which shows nothing of an answer with an error status
-        return render(request, "cleanup/_clear.html", context)
-    return render(request, "cleanup/clear_runs.html", context, status=status)
+        return render(request, "cleanup/clears/confirm_runs.html#question", context)
+    return render(request, "cleanup/clears/confirm_runs.html", context, status=status)
+
+
+def _rest_of(root: StagingRoot, user: User, asked: Asked) -> dict[str, Any]:
+    """What is left of a staging root beside the runs that are asked for."""
+    left = preview.left_over(preview.safe_on(user, root), asked)
+    return {
+        "left": left,
+        "left_is_more": left >= preview.COUNTED,
+        "staying_on": preview.staying_on(user, root),
+        "unjudged": run_status.unjudged(permissions.runs(user).filter(root=root), limit=preview.COUNTED),
+    }
 
 
 def _space_after(shown: Preview, root: StagingRoot) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from cleanup.rules.policy import ScopedPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class ComingText:
     """What is coming on one staging root, in words; `first` is the next pass that takes something, `rest` all others.
 
     `loud`: people are told of so much before, or it is the first pass in earnest. `unsent` says why a mail about it
@@ -31,7 +31,9 @@ class Shown:
     unsent: str = ""
 
 
-def coming(user: User, roots: Sequence[StagingRoot], scoped: list[ScopedPolicy], now: datetime) -> Mapping[int, Shown]:
+def coming(
+    user: User, roots: Sequence[StagingRoot], scoped: list[ScopedPolicy], now: datetime
+) -> Mapping[int, ComingText]:
     """What is coming on each root of which a policy lets the schedule take anything, as far as a person sees it."""
     found = forecasts.of_roots(roots, scoped, now)
     unsent = _unsent(found, now) if found else {}
@@ -45,11 +47,11 @@ def coming(user: User, roots: Sequence[StagingRoot], scoped: list[ScopedPolicy],
     return shown
 
 
-def _show(foreseen: Foreseen, seen: set[str], unsent: str, now: datetime) -> Shown:
+def _show(foreseen: Foreseen, seen: set[str], unsent: str, now: datetime) -> ComingText:
     passes = list(forecasts.shown(foreseen, seen))
     rehearsed = forecasts.total(amount for name, amount in foreseen.rehearsed.items() if name in seen)
     amounts = [_amount(one) for one in passes]
-    return Shown(
+    return ComingText(
         first=_capital(announcements.say_pass(passes[0], now)) if passes else "",
         rest=announcements.say_amount(forecasts.total(amounts[1:])) if amounts[1:] else "",
         rehearsed=_capital(announcements.say_rehearsed(rehearsed)) if rehearsed.runs else "",

@@ -21,7 +21,7 @@ ALWAYS = (Tone.WAIT, Tone.BLOCK, Tone.GO)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Amount:
+class RunSum:
     """How many runs, their logical bytes, and what they take on the disk as far as that is known.
 
     `unknown` counts the runs of unknown size, which count as nothing.
@@ -32,8 +32,8 @@ class Amount:
     allocated_bytes: int = 0
     unknown: int = 0
 
-    def __add__(self, other: "Amount") -> "Amount":
-        return Amount(
+    def __add__(self, other: "RunSum") -> "RunSum":
+        return RunSum(
             runs=self.runs + other.runs,
             bytes=self.bytes + other.bytes,
             allocated_bytes=self.allocated_bytes + other.allocated_bytes,
@@ -65,10 +65,10 @@ class Bar:
     crowded: bool = False
 
 
-def draw(outlook: Outlook | None, sums: Mapping[Tone, Amount]) -> Bar:
+def draw(outlook: Outlook | None, sums: Mapping[Tone, RunSum]) -> Bar:
     """The bar of a disk with its runs. Of one that was never measured there are only the sums, without any width."""
-    shown = [tone for tone in WORDS if tone in ALWAYS or sums.get(tone, Amount()).runs]
-    of_runs = [_area(tone, sums.get(tone, Amount())) for tone in shown]
+    shown = [tone for tone in WORDS if tone in ALWAYS or sums.get(tone, RunSum()).runs]
+    of_runs = [_area(tone, sums.get(tone, RunSum())) for tone in shown]
     if outlook is None:
         return Bar(areas=tuple(of_runs))
     taken = sum(area.allocated_bytes for area in of_runs)
@@ -82,7 +82,7 @@ def draw(outlook: Outlook | None, sums: Mapping[Tone, Amount]) -> Bar:
     return Bar(areas=_place([other, *of_runs, free]), crowded=taken > outlook.used_bytes)
 
 
-def _area(tone: Tone, runs: Amount) -> Area:
+def _area(tone: Tone, runs: RunSum) -> Area:
     return Area(code=tone.code, words=WORDS[tone], bytes=runs.bytes, allocated_bytes=runs.allocated_bytes)
 
 

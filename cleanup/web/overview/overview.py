@@ -1,6 +1,6 @@
 """What a lab person opens with a full disk: how full each disk is, what may go now, and why the rest stays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -37,7 +37,7 @@ from cleanup.runs import run_status
 from cleanup.web.caching import wants_fragment
 from cleanup.web.decorators import JUDGED_AT_ONCE, may_look
 from cleanup.web.overview import coming
-from cleanup.web.overview.disk_bar import Amount, Bar, draw
+from cleanup.web.overview.disk_bar import Bar, RunSum, draw
 from cleanup.web.overview.totals import add_up
 from cleanup.web.requests import SignedIn
 from cleanup.web.runs import run_rows
@@ -53,15 +53,15 @@ SPARSE = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class Blocked:
-    """Why some runs stay until somebody does something, how many they are, and where they are listed."""
+    """Why some runs stay until a person acts, how many they are, and where they are listed."""
 
     reason: str
-    sum: Amount
+    sum: RunSum
     address: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Freed:
+class FreedLately:
     """What was freed on one staging root in a week: runs, logical bytes, and the runs by who asked for them."""
 
     runs: int = 0
@@ -87,7 +87,7 @@ class UnderWay:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """One staging root as the overview shows it to somebody.
+    """One staging root as the overview shows it to a user.
 
     `mine` are the runs that are safe and that this person may clear: none where nothing is done at present. On a
     `troubled` root what would be safe is blocked, as in the list of runs.
@@ -97,10 +97,10 @@ class Card:
     outlook: Outlook | None
     left: timedelta | None
     bar: Bar
-    sums: Mapping[Tone, Amount]
-    soon: Amount
+    sums: Mapping[Tone, RunSum]
+    soon: RunSum
     reasons: Sequence[Blocked]
-    mine: Amount
+    mine: RunSum
     troubled: bool
     silent: bool
     unwatched: bool
@@ -108,8 +108,8 @@ class Card:
     scheduled: bool
     last_sweep: Sweep | None
     next_sweep: datetime | None
-    freed: Freed
-    coming: coming.Shown | None
+    freed: FreedLately
+    coming: coming.ComingText | None
     whole: bool
     added_up_at: datetime
     links: Mapping[str, str] = field(default_factory=dict)
@@ -123,12 +123,12 @@ class Card:
         return sum(found.unknown for found in self.sums.values())
 
     @property
-    def wait(self) -> Amount:
-        return self.sums.get(Tone.WAIT, Amount())
+    def wait(self) -> RunSum:
+        return self.sums.get(Tone.WAIT, RunSum())
 
     @property
-    def go(self) -> Amount:
-        return self.sums.get(Tone.GO, Amount())
+    def go(self) -> RunSum:
+        return self.sums.get(Tone.GO, RunSum())
 
     @property
     def sparse(self) -> bool:
@@ -136,14 +136,14 @@ class Card:
         return self.go.allocated_bytes < SPARSE * self.go.bytes
 
     @property
-    def block(self) -> Amount:
-        return self.sums.get(Tone.BLOCK, Amount())
+    def block(self) -> RunSum:
+        return self.sums.get(Tone.BLOCK, RunSum())
 
 
 @require_safe
 @may_look
 def overview(request: SignedIn) -> HttpResponse:
-    return _show(request, "cleanup/overview.html")
+    return _show(request, "cleanup/overview/overview.html")
 
 
 @require_safe
@@ -152,7 +152,7 @@ def overview_now(request: SignedIn) -> HttpResponse:
     """The cards alone: what the overview asks for every 30 s."""
     if not wants_fragment(request):
         return redirect("overview")
-    return _show(request, "cleanup/_overview.html")
+    return _show(request, "cleanup/overview/overview.html#now")
 
 
 def _show(request: SignedIn, template: str) -> HttpResponse:
@@ -162,7 +162,7 @@ def _show(request: SignedIn, template: str) -> HttpResponse:
     user = request.user
     roots = list(permissions.roots(user))
     context = {
-        "cards": _cards(user, roots, hindrances, now),
+        "cards": list(_cards(user, roots, hindrances, now)),
         "any_root": bool(roots) or StagingRoot.objects.exists(),
         "batches": _under_way(user),
         "hindrances": hindrances,
@@ -173,7 +173,7 @@ def _show(request: SignedIn, template: str) -> HttpResponse:
     return render(request, template, context)
 
 
-def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...], now: datetime) -> list[Card]:
+def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...], now: datetime) -> Iterator[Card]:
     """A card for each root; as many queries for many as for one."""
     sums = add_up(user, now)
     outlooks = disk_usage.outlooks(roots, now)
@@ -186,50 +186,46 @@ def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...]
     freed = _freed(user, now)
     foreseen = coming.coming(user, roots, policies, now)
     places = permissions.places(user, permissions.VIEW)
-    cards = []
     for root in roots:
         troubled = bool(hindrances or root.problem)
         by_tone, reasons = _by_tone(root, sums.by_reason.get(root.pk, {}), troubled=troubled)
         outlook = outlooks.get(root.pk)
-        cards.append(
-            Card(
-                root=root,
-                outlook=outlook,
-                left=outlook.full_at - now if outlook and outlook.full_at else None,
-                bar=draw(outlook, by_tone),
-                sums=by_tone,
-                soon=sums.soon.get(root.pk, Amount()),
-                reasons=reasons,
-                mine=Amount() if troubled else sums.mine.get(root.pk, Amount()),
-                troubled=troubled,
-                silent=root.host not in beating,
-                unwatched=root.host in unwatched,
-                breaker=breakers.get(root.pk),
-                scheduled=forecasts.is_scheduled(root, policies),
-                last_sweep=sweeps.get(root.pk),
-                next_sweep=next_sweeps(root.host),
-                freed=freed.get(root.name, Freed()),
-                coming=foreseen.get(root.pk),
-                added_up_at=sums.at,
-                whole=places.include(root.pk, ""),
-                links=_links(root),
-            )
+        yield Card(
+            root=root,
+            outlook=outlook,
+            left=outlook.full_at - now if outlook and outlook.full_at else None,
+            bar=draw(outlook, by_tone),
+            sums=by_tone,
+            soon=sums.soon.get(root.pk, RunSum()),
+            reasons=reasons,
+            mine=RunSum() if troubled else sums.mine.get(root.pk, RunSum()),
+            troubled=troubled,
+            silent=root.host not in beating,
+            unwatched=root.host in unwatched,
+            breaker=breakers.get(root.pk),
+            scheduled=forecasts.is_scheduled(root, policies),
+            last_sweep=sweeps.get(root.pk),
+            next_sweep=next_sweeps(root.host),
+            freed=freed.get(root.name, FreedLately()),
+            coming=foreseen.get(root.pk),
+            added_up_at=sums.at,
+            whole=places.include(root.pk, ""),
+            links=_links(root),
         )
-    return cards
 
 
 def _by_tone(
-    root: StagingRoot, found: Mapping[tuple[Tone, str], Amount], *, troubled: bool
-) -> tuple[dict[Tone, Amount], list[Blocked]]:
+    root: StagingRoot, found: Mapping[tuple[Tone, str], RunSum], *, troubled: bool
+) -> tuple[dict[Tone, RunSum], list[Blocked]]:
     """The sums of one root by tone, and the commonest reasons why runs are blocked."""
-    by_tone: dict[Tone, Amount] = {}
-    blocked: dict[str, Amount] = {}
+    by_tone: dict[Tone, RunSum] = {}
+    blocked: dict[str, RunSum] = {}
     for (judged, code), amount in found.items():
         stays = troubled and judged is Tone.GO
         tone, reason = (Tone.BLOCK, root.problem) if stays else (judged, code)
-        by_tone[tone] = by_tone.get(tone, Amount()) + amount
+        by_tone[tone] = by_tone.get(tone, RunSum()) + amount
         if tone is Tone.BLOCK and reason:
-            blocked[reason] = blocked.get(reason, Amount()) + amount
+            blocked[reason] = blocked.get(reason, RunSum()) + amount
     commonest = sorted(blocked.items(), key=lambda item: (-item[1].runs, -item[1].bytes, item[0]))[:NAMED]
     return by_tone, [
         Blocked(reason=reason, sum=amount, address=_address(root, troubled, reason)) for reason, amount in commonest
@@ -268,8 +264,8 @@ def _last_sweeps(roots: Sequence[StagingRoot]) -> dict[int, Sweep]:
     return {sweep.root_id: sweep for sweep in Sweep.objects.in_bulk(keys).values()}
 
 
-def _freed(user: User, now: datetime) -> dict[str, Freed]:
-    """What was freed in the last week of what somebody may see, by the root's name."""
+def _freed(user: User, now: datetime) -> dict[str, FreedLately]:
+    """What was freed in the last week of the runs that a user may see, by the root's name."""
     places = permissions.places(user, permissions.VIEW).q(root="run__root")
     entries = LedgerEntry.objects.freeing().filter(places, at__gt=now - run_rows.A_WEEK, at__lte=now + AHEAD).order_by()
     scheduled = Q(requester=Requester.SCHEDULE)
@@ -280,7 +276,7 @@ def _freed(user: User, now: datetime) -> dict[str, Freed]:
         by_hand=Count("run", distinct=True, filter=~scheduled),
     )
     return {
-        row["root_name"]: Freed(
+        row["root_name"]: FreedLately(
             runs=row["runs"], bytes=int(row["freed"] or 0), by_schedule=row["by_schedule"], by_hand=row["by_hand"]
         )
         for row in sums
@@ -288,7 +284,7 @@ def _freed(user: User, now: datetime) -> dict[str, Freed]:
 
 
 def _under_way(user: User) -> list[UnderWay]:
-    """The batches that are at work on runs that somebody may see, the latest first."""
+    """The batches at work on runs that a user may see, the latest first."""
     active = ClearAttempt.objects.filter(phase__in=ClearAttempt.ACTIVE, batch__isnull=False)
     keys = list(
         active.filter(run__in=permissions.runs(user).order_by()).order_by().values_list("batch", flat=True).distinct()

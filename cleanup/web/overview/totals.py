@@ -1,4 +1,4 @@
-"""What the runs that somebody sees come to, by staging root, tone and reason, as they were judged."""
+"""The sums of the runs that a user sees, by staging root, tone and reason, as they were judged."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from django.db.models.functions import Coalesce
 from cleanup.lab import permissions
 from cleanup.models import ClearAttempt, LedgerEntry, RunQuerySet, Tone
 from cleanup.models.aggregates import bytes_sum
-from cleanup.web.overview.disk_bar import Amount
+from cleanup.web.overview.disk_bar import RunSum
 from cleanup.web.runs.run_rows import opening_within_a_day
 
 # So many staged runs take long to add up, and every open page asks twice a minute: they are kept a while.
@@ -33,9 +33,9 @@ class Sums:
     """
 
     at: datetime
-    by_reason: Mapping[int, Mapping[tuple[Tone, str], Amount]] = field(default_factory=dict)
-    soon: Mapping[int, Amount] = field(default_factory=dict)
-    mine: Mapping[int, Amount] = field(default_factory=dict)
+    by_reason: Mapping[int, Mapping[tuple[Tone, str], RunSum]] = field(default_factory=dict)
+    soon: Mapping[int, RunSum] = field(default_factory=dict)
+    mine: Mapping[int, RunSum] = field(default_factory=dict)
 
     @property
     def runs(self) -> int:
@@ -46,7 +46,7 @@ _kept: dict[_Key, Sums] = {}
 
 
 def add_up(user: User, now: datetime) -> Sums:
-    """The sums of all that somebody sees, asked once for all roots.
+    """The sums of all that a user sees, asked once for all roots.
 
     Where there are very many runs the sums may be a little older, but none is older than the last clear.
     """
@@ -75,15 +75,15 @@ def _last_clear() -> tuple[int, int]:
 
 
 def _add_up(user: User, seen: permissions.Places, mine: permissions.Places, now: datetime) -> Sums:
-    by_reason: dict[int, dict[tuple[Tone, str], Amount]] = {}
-    soon: dict[int, Amount] = {}
+    by_reason: dict[int, dict[tuple[Tone, str], RunSum]] = {}
+    soon: dict[int, RunSum] = {}
     opens = opening_within_a_day(now)
     extra = {"soon_runs": Count("pk", filter=opens), "soon_bytes": bytes_sum("bytes", filter=opens)}
     for row in _grouped(permissions.runs(user).here(), "root", "tone", "reason", **extra):
         found = by_reason.setdefault(row["root"], {})
         found[Tone(row["tone"]), row["reason"]] = _amount(row)
-        opening = Amount(runs=row["soon_runs"], bytes=int(row["soon_bytes"] or 0))
-        soon[row["root"]] = soon.get(row["root"], Amount()) + opening
+        opening = RunSum(runs=row["soon_runs"], bytes=int(row["soon_bytes"] or 0))
+        soon[row["root"]] = soon.get(row["root"], RunSum()) + opening
     return Sums(at=now, by_reason=by_reason, soon=soon, mine=_mine(user, seen, mine, by_reason))
 
 
@@ -91,8 +91,8 @@ def _mine(
     user: User,
     seen: permissions.Places,
     mine: permissions.Places,
-    by_reason: Mapping[int, Mapping[tuple[Tone, str], Amount]],
-) -> dict[int, Amount]:
+    by_reason: Mapping[int, Mapping[tuple[Tone, str], RunSum]],
+) -> dict[int, RunSum]:
     if mine.nowhere:
         return {}
     if mine == seen:
@@ -115,8 +115,8 @@ def _grouped(runs: RunQuerySet, *columns: str, **extra: Any) -> Any:  # noqa: AN
     )
 
 
-def _amount(row: Mapping[str, Any]) -> Amount:
-    return Amount(
+def _amount(row: Mapping[str, Any]) -> RunSum:
+    return RunSum(
         runs=row["runs"],
         bytes=int(row["logical"] or 0),
         allocated_bytes=int(row["allocated"] or 0),

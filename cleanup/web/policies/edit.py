@@ -54,7 +54,7 @@ def change_policy(request: SignedIn) -> HttpResponse:
     context: dict[str, Any] = {"where": where}
     if posted:  # what was typed stays, to be sent again with a scope that is known
         context["form"] = PolicyForm(data, scope=Scope(), before=None, scoped=[])
-    return render(request, "cleanup/policies_change.html", context, status=422 if where.errors else 200)
+    return render(request, "cleanup/policies/change.html", context, status=422 if where.errors else 200)
 
 
 def query_of(scope: Scope) -> str:
@@ -63,7 +63,7 @@ def query_of(scope: Scope) -> str:
 
 
 def _scope_form(user: User, data: QueryDict | None) -> ScopeForm:
-    """Asks for a scope by the names that somebody may see: of runs, and of policies that there are already."""
+    """Asks for a scope by the names that the user may see: of runs, and of policies that there are already."""
     places = permissions.places(user, permissions.VIEW)
     equipment = {*permissions.instruments(user).order_by().values_list("equipment", flat=True)}
     of_policies = RetentionPolicy.objects.exclude(equipment="").order_by().values_list("equipment", flat=True)
@@ -100,23 +100,29 @@ def _change(request: SignedIn, where: ScopeForm) -> HttpResponse:
         except ValidationError as error:
             form.add_error(None, error)
     context = {
-        "where": where,
+        **_scope_context(where, now),
         "form": form,
-        "scope": name_scope(where.scope),
-        "query": query_of(where.scope),
         "before": before,
         "newer": newer,
         "preview": shown,
         "meaning": _describe(shown) if shown else "",
         "changed": bool(shown and seen and not asks),
         "asks_at_once": asks,
+    }
+    if request.htmx:  # which shows nothing of an answer with an error status
+        return render(request, "cleanup/policies/change.html#form", context)
+    return render(request, "cleanup/policies/change.html", context, status=422 if form.errors else 200)
+
+
+def _scope_context(where: ScopeForm, now: datetime) -> dict[str, Any]:
+    return {
+        "where": where,
+        "scope": name_scope(where.scope),
+        "query": query_of(where.scope),
         "shown_runs": SHOWN_RUNS,
         "looked_at": policy_preview.LOOKED_AT,
         "now": now,
     }
-    if request.htmx:  # which shows nothing of an answer with an error status
-        return render(request, "cleanup/_policy_form.html", context)
-    return render(request, "cleanup/policies_change.html", context, status=422 if form.errors else 200)
 
 
 def _go_to(request: SignedIn, address: str) -> HttpResponse:
@@ -124,7 +130,7 @@ def _go_to(request: SignedIn, address: str) -> HttpResponse:
 
 
 def _expect_place(user: User, scope: Scope) -> None:
-    """Raise PermissionDenied unless somebody may write policies for all that a scope covers."""
+    """Raise PermissionDenied unless the user may write policies for all that a scope covers."""
     root = StagingRoot.objects.get(name=scope.root).pk if scope.root else None
     for permission in (permissions.VIEW, WRITE):
         if not permissions.places(user, permission).include(root, scope.equipment or ""):
@@ -142,7 +148,7 @@ def _describe(shown: Preview) -> str:
 
 
 def _write(form: PolicyForm, author: str, now: datetime) -> RetentionPolicy:
-    """The version that a valid form says. Raises ValidationError, or Superseded if somebody was faster."""
+    """The version that a valid form says. Raises ValidationError, or Superseded if another user was faster."""
     try:
         return RetentionPolicy.objects.replace_version(
             expected=form.cleaned_data["made_from"],

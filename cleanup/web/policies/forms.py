@@ -17,7 +17,7 @@ from cleanup.text.values import visible
 
 
 class NameField(forms.ChoiceField):
-    """A name that somebody knows, or none for all of them; another one is refused with the names near it."""
+    """A known name, or none for all; another one is refused with the names near it."""
 
     def __init__(self, label: str, everything: str, known: Iterable[str], *, typed: str) -> None:
         self.known = list(known)
@@ -55,7 +55,7 @@ class ScopeForm(forms.Form):
 class TypedField(forms.CharField):
     """A field of a policy as people type it; its value is a number, or None where nothing is typed.
 
-    What stands as the form said it means the very number that it stood for, whatever was rounded in saying it.
+    What stands as the form said it means the very number that it stood for, also if the text was rounded.
     """
 
     def __init__(self, name: str, label: str, hint: str, *, stored: float | None) -> None:
@@ -82,7 +82,7 @@ class TypedField(forms.CharField):
 
 
 @dataclass(frozen=True)
-class Group:
+class FieldGroup:
     """Fields of a policy that belong together. `elsewhere` says where they are set if not in this scope."""
 
     title: str
@@ -158,7 +158,7 @@ class PolicyForm(forms.Form):
         answer = self.cleaned_data["rehearse"]
         return answer == "yes" if answer else self._rehearsed_before()
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[FieldGroup]:
         """The fields in the order of the page; those that make no sense in this scope only if they are filled in."""
         narrow = bool(self.scope.equipment or self.scope.project or self.scope.run_kind)
         of_root = self._group(
@@ -167,9 +167,9 @@ class PolicyForm(forms.Form):
             "" if self.scope.root and not narrow else "These limits are set for one staging root as a whole.",
         )
         of_sweep = self._group(
-            "What one sweep may take",
+            "What one pass may take",
             SWEEP_FIELDS,
-            "A sweep's bounds are set for a staging root, or for the whole lab." if narrow else "",
+            "The limits of a pass are set for a staging root, or for the whole lab." if narrow else "",
         )
         return [
             self._group("What goes, and when", ("mode", "retain_hours", "min_retain_hours", "proof", "only_here")),
@@ -180,9 +180,9 @@ class PolicyForm(forms.Form):
             self._group("This change", ("note",)),
         ]
 
-    def _group(self, title: str, names: Iterable[str], elsewhere: str = "") -> Group:
+    def _group(self, title: str, names: Iterable[str], elsewhere: str = "") -> FieldGroup:
         fields = [self[name] for name in names]
-        return Group(title, [field for field in fields if not elsewhere or field.value()], elsewhere)
+        return FieldGroup(title, [field for field in fields if not elsewhere or field.value()], elsewhere)
 
     def _stored(self, name: str) -> Any:  # noqa: ANN401
         """What the version before says of a field; the words of a choice are never None."""

@@ -49,7 +49,7 @@ class NoteForm(forms.Form):
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownVersion:
     """A version as the page tells it; `before` is the one before it in its scope.
 
     `nights` of `wanted` are clean so far, where it is being rehearsed.
@@ -74,7 +74,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Line:
+class InstrumentPolicies:
     """What the policies come to for the runs of one instrument, in sentences; so many projects are left out."""
 
     instrument: Instrument
@@ -83,7 +83,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Total:
+class RehearsedTotal:
     """What the runs come to of which the same became; bytes are logical."""
 
     became: Became
@@ -110,7 +110,7 @@ def policy_list(request: SignedIn) -> HttpResponse:
         "unexplained": max(0, instruments.count() - SHOWN_INSTRUMENTS),
         "now": now,
     }
-    return render(request, "cleanup/policies.html", context)
+    return render(request, "cleanup/policies/list.html", context)
 
 
 @require_safe
@@ -141,7 +141,7 @@ def policy_detail(request: SignedIn, number: int) -> HttpResponse:
         ],
         "now": now,
     }
-    return render(request, "cleanup/policies_detail.html", context)
+    return render(request, "cleanup/policies/detail.html", context)
 
 
 @require_http_methods(["POST"])
@@ -218,8 +218,8 @@ def _coming(user: User, roots: Iterable[StagingRoot]) -> str:
     return f" {visible(said)}" if said else ""
 
 
-def _tell_all(user: User, now: datetime) -> list[Shown]:
-    """Every version that somebody may see, the latest first."""
+def _tell_all(user: User, now: datetime) -> list[ShownVersion]:
+    """Every version that the user may see, the latest first."""
     versions = list(RetentionPolicy.objects.select_related("root").order_by("version"))
     return _tell(versions, [version for version in versions if _sees(user, version)], now)[::-1]
 
@@ -232,7 +232,7 @@ def _visible_version(user: User, number: int) -> RetentionPolicy:
 
 
 def _sees(user: User, version: RetentionPolicy) -> bool:
-    """Whether a version may apply to runs that somebody may see."""
+    """Whether a version may apply to runs that the user may see."""
     places = permissions.places(user, permissions.VIEW)
     return places.everywhere or any(
         None in (version.root_id, root) or version.root_id == root
@@ -242,7 +242,7 @@ def _sees(user: User, version: RetentionPolicy) -> bool:
 
 
 def _may_write(user: User, version: RetentionPolicy) -> bool:
-    """Whether somebody may write a version for all that this one covers."""
+    """Whether the user may write a version for all that this one covers."""
     wanted = (permissions.VIEW, WRITE)
     return all(permissions.places(user, each).include(version.root_id, version.equipment) for each in wanted)
 
@@ -258,7 +258,7 @@ def _may_promote(user: User, root: StagingRoot) -> bool:
     return all(permissions.places(user, each).include(root.pk, "") for each in (permissions.VIEW, WRITE))
 
 
-def _explain(instruments: Iterable[Instrument], scoped: list[ScopedPolicy]) -> list[Line]:
+def _explain(instruments: Iterable[Instrument], scoped: list[ScopedPolicy]) -> list[InstrumentPolicies]:
     """What happens to each instrument's runs; a project with a policy of its own is told if that differs."""
     lines = []
     for instrument in instruments:
@@ -271,7 +271,7 @@ def _explain(instruments: Iterable[Instrument], scoped: list[ScopedPolicy]) -> l
             of_project = _by_kind(here, replace(where, project=project))
             other = {kind: policy for kind, policy in of_project.items() if policy != usual[kind]}
             sentences += _sentences(f"{instrument.equipment} ", f" of {project}", other)
-        lines.append(Line(instrument, sentences, max(0, len(projects) - SHOWN_PROJECTS)))
+        lines.append(InstrumentPolicies(instrument, sentences, max(0, len(projects) - SHOWN_PROJECTS)))
     return lines
 
 
@@ -293,7 +293,7 @@ def _sentences(whose: str, of: str, by_kind: dict[str, Policy]) -> list[str]:
     return [explain(f"{whose}{f'{kind} ' if kind else ''}runs{of}", policy) for kind, policy in by_kind.items()]
 
 
-def _tell(versions: list[RetentionPolicy], wanted: list[RetentionPolicy], now: datetime) -> list[Shown]:
+def _tell(versions: list[RetentionPolicy], wanted: list[RetentionPolicy], now: datetime) -> list[ShownVersion]:
     """The wanted ones among all versions, the earliest first; asks no more queries for many than for one."""
     values = {version.version: version.as_value() for version in versions}
     newest = {value.scope: value.version for value in values.values()}
@@ -314,7 +314,7 @@ def _tell(versions: list[RetentionPolicy], wanted: list[RetentionPolicy], now: d
         effective = effective_policy(scoped, value.scope) if applies else None
         earlier = before[number]
         told.append(
-            Shown(
+            ShownVersion(
                 version=version,
                 scope=name_scope(value.scope),
                 sentence=describe(value, effective, nights=version.rehearsal_nights) if effective else "",
@@ -336,10 +336,10 @@ def _order(scope: Scope) -> tuple[str, int, str, str, str]:
     return (scope.root or "", scope.rank, scope.equipment or "", scope.project or "", scope.run_kind or "")
 
 
-def _totals(compared: list[Compared]) -> list[Total]:
+def _totals(compared: list[Compared]) -> list[RehearsedTotal]:
     totals = []
     for became in Became:
         of_this = [one for one in compared if one.became is became]
         if of_this:
-            totals.append(Total(became, len(of_this), sum(one.bytes for one in of_this)))
+            totals.append(RehearsedTotal(became, len(of_this), sum(one.bytes for one in of_this)))
     return totals

@@ -72,7 +72,7 @@ def mark_all_gone(request: SignedIn) -> HttpResponse:
         "nothing_ticked": posted and not chosen,
         "now": now,
     }
-    return render(request, "cleanup/missing_mark_gone.html", context, status=422 if posted else 200)
+    return render(request, "cleanup/problems/mark_all_gone.html", context, status=422 if posted else 200)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -86,7 +86,7 @@ def move_runs(request: SignedIn, pk: int) -> HttpResponse:
     context = {"orphan": orphan, "run": run, "now": now}
     if request.method != "POST":
         form = MoveForm(initial=_guessed(request.user, run))
-        return render(request, "cleanup/missing_moved.html", {**context, "form": form})
+        return render(request, "cleanup/problems/moved.html", {**context, "form": form})
     form = MoveForm(request.POST)
     only_show = "confirm" not in request.POST
     outcomes, said = _move(request.user, run, form, now, dry_run=only_show) if form.is_valid() else ([], "")
@@ -94,7 +94,7 @@ def move_runs(request: SignedIn, pk: int) -> HttpResponse:
         return _moved(request, run, outcomes, now)
     movable = sum(outcome.action is Action.WOULD_REREGISTER for outcome in outcomes)
     context |= {"form": form, "outcomes": outcomes, "movable": movable, "said": said}
-    return render(request, "cleanup/missing_moved.html", context, status=200 if outcomes else 422)
+    return render(request, "cleanup/problems/moved.html", context, status=200 if outcomes else 422)
 
 
 def _orphan(user: User, pk: int) -> Orphan:

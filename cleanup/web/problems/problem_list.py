@@ -1,4 +1,4 @@
-"""What somebody should look at: alerts, breakers, orphans, and the next step for each."""
+"""What needs a look: alerts, breakers, orphans, and the next step for each."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class MarkGoneForm(forms.Form):
 
 
 @dataclass(frozen=True)
-class Line:
+class ProblemLine:
     """One problem of the list with its safe next step: a link and what it says, where there is one."""
 
     problem: Problem
@@ -62,7 +62,7 @@ class Section:
     """One group of problems as the page shows it."""
 
     group: Group
-    lines: list[Line]
+    lines: list[ProblemLine]
 
     @property
     def before_breakers(self) -> bool:
@@ -86,8 +86,8 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One orphan of the list with its next step, and whether whoever looks may take it."""
+class OrphanRow:
+    """One orphan of the list with its next step, and whether the user may take it."""
 
     orphan: Orphan
     step: NextStep
@@ -122,14 +122,14 @@ def problem_list(request: SignedIn) -> HttpResponse:
         "hindrances": hindrances,
         "now": now,
     }
-    return render(request, "cleanup/problems.html", context)
+    return render(request, "cleanup/problems/list.html", context)
 
 
 @require_POST
 @may_look
 @may_clear
 def look_again(request: SignedIn, pk: int) -> HttpResponse:
-    """Look at one orphan now: whatever can be adopted is."""
+    """Look at one orphan now; adopt it if that is possible."""
     now = timezone.now()
     orphan = get_object_or_404(_visible(request.user), pk=pk)
     _expect(request.user, permissions.CLEAR, orphan)
@@ -163,7 +163,7 @@ def _look(orphan: Orphan, now: datetime) -> tuple[int, str]:
     except Unreachable as error:
         return messages.ERROR, f"{path}: {error.finding.reason.sentence} {visible(error.finding.detail)}"
     if seen is None:
-        return messages.INFO, f"{path}: somebody is looking at this staging root just now; see what comes of it."
+        return messages.INFO, f"{path}: this staging root is being looked at just now; see what comes of it."
     if seen.gone_at is None:
         return messages.INFO, f"{path}: looked at just now, and it is as it was."
     if seen.kind != OrphanKind.MISSING and Run.objects.staged().filter(root=seen.root, run_path=seen.path).exists():
@@ -184,7 +184,7 @@ def mark_gone(request: SignedIn, pk: int) -> HttpResponse:
     if request.method != "POST" or not form.is_valid():
         holds = run_holds.in_force(now).filter(run=run).order_by("created_at", "pk")
         context = {"orphan": orphan, "run": run, "form": form, "holds": holds, "now": now}
-        return render(request, "cleanup/problems_mark_gone.html", context, status=422 if form.errors else 200)
+        return render(request, "cleanup/problems/mark_gone.html", context, status=422 if form.errors else 200)
     path = visible(run.run_path)
     try:
         gone.mark_gone(run, actor=request.user.get_username(), reason=form.cleaned_data["note"], now=now)
@@ -196,7 +196,7 @@ def mark_gone(request: SignedIn, pk: int) -> HttpResponse:
 
 
 def _visible(user: User) -> QuerySet[Orphan]:
-    """The orphans that somebody may see, also those that are none any more."""
+    """The orphans that the user may see, also those that are none any more."""
     return problems.visible_orphans(user, among=Orphan.objects.all()).select_related("root", "run")
 
 
@@ -205,7 +205,7 @@ def _expect(user: User, permission: str, orphan: Orphan) -> None:
         raise PermissionDenied
 
 
-def _rows(user: User, found: Iterable[Orphan]) -> list[Row]:
+def _rows(user: User, found: Iterable[Orphan]) -> list[OrphanRow]:
     listed = list(found)
     removals = _latest_removals([orphan for orphan in listed if orphan.kind == OrphanKind.SHELL])
     return [_row(user, orphan, removals.get((orphan.run_id, orphan.path))) for orphan in listed]
@@ -219,9 +219,9 @@ def _latest_removals(listed: list[Orphan]) -> dict[tuple[int | None, str], Clear
     return {(one.run_id, str(one.prepared["path"])): one for one in tried.order_by("created_at").defer("decision")}
 
 
-def _row(user: User, orphan: Orphan, removal: ClearAttempt | None) -> Row:
+def _row(user: User, orphan: Orphan, removal: ClearAttempt | None) -> OrphanRow:
     step = orphans.next_step(orphan)
-    return Row(
+    return OrphanRow(
         orphan,
         step,
         may_look_again=problems.may(user, permissions.CLEAR, orphan),
@@ -238,25 +238,27 @@ def _may_mark_many(user: User, found: QuerySet[Orphan]) -> bool:
     return user.has_perm(permissions.CHANGE) and len(missing[:2]) == 2
 
 
-def _line(problem: Problem) -> Line:
+def _line(problem: Problem) -> ProblemLine:
     """Where the next step for a problem is taken. What is to be done on a host, its advice says."""
     runs = reverse("run-list")
     if problem.run is not None:
         held = problem.kind == AlertKind.HOLD
         address = reverse("run-detail", args=[problem.run.pk])
-        return Line(problem, "See the hold" if held else "See the run", f"{address}#holds" if held else address)
+        return ProblemLine(problem, "See the hold" if held else "See the run", f"{address}#holds" if held else address)
     if problem.batch is not None:
-        return Line(problem, "Resume or stop it", reverse("batch", args=[problem.batch.pk]))
+        return ProblemLine(problem, "Resume or stop it", reverse("batch", args=[problem.batch.pk]))
     if problem.kind == Kind.RUNS:
-        return Line(problem, "See these runs", f"{runs}?{urlencode({'verdict': 'block', 'reason': problem.reason})}")
+        return ProblemLine(
+            problem, "See these runs", f"{runs}?{urlencode({'verdict': 'block', 'reason': problem.reason})}"
+        )
     if problem.reason == Reason.CLOCK_IN_DOUBT:
-        return Line(problem, "See the sweeps", reverse("sweep-list"))
+        return ProblemLine(problem, "See automatic clearing", reverse("sweep-list"))
     if problem.root is None:
-        return Line(problem)
+        return ProblemLine(problem)
     of_root = {"root": problem.root.name}
     match problem.kind:
         case AlertKind.PRESSURE:
-            return Line(problem, "See what may go", f"{runs}?{urlencode({'verdict': 'go', **of_root})}")
+            return ProblemLine(problem, "See what may go", f"{runs}?{urlencode({'verdict': 'go', **of_root})}")
         case AlertKind.SCHEDULE:
-            return Line(problem, "See its sweeps", f"{reverse('sweep-list')}?{urlencode(of_root)}")
-    return Line(problem, "See its runs", f"{runs}?{urlencode(of_root)}")
+            return ProblemLine(problem, "See its passes", f"{reverse('sweep-list')}?{urlencode(of_root)}")
+    return ProblemLine(problem, "See its runs", f"{runs}?{urlencode(of_root)}")

@@ -50,7 +50,7 @@ def run_detail(request: SignedIn, pk: int) -> HttpResponse:
     if wants_fragment(request):
         return reload_page()
     context = _head(request, run, timezone.now())
-    return render(request, "cleanup/run_detail.html", context | _body(context))
+    return render(request, "cleanup/runs/detail.html", context | _body(context))
 
 
 @require_safe
@@ -65,8 +65,8 @@ def run_live(request: SignedIn, pk: int) -> HttpResponse:
         return redirect("run-detail", pk=pk)
     context = _head(request, run, timezone.now())
     if context["live"] and request.GET.get("phase") == context["attempt"].phase:
-        return render(request, "cleanup/_run_live.html", context)
-    response = render(request, "cleanup/_run.html", context | _body(context))
+        return render(request, "cleanup/runs/detail.html#live", context)
+    response = render(request, "cleanup/runs/detail.html#body", context | _body(context))
     response["HX-Retarget"] = "#run"
     return response
 
@@ -83,7 +83,7 @@ def receipt(request: SignedIn, pk: int) -> HttpResponse:
     authorised = attempt and attempt.ledger.filter(kind=LedgerKind.AUTHORISED).first()
     if attempt is None and run.cleared_by and run.state == State.CLEARED:
         said = run.events.filter(state=State.CLEARED).first()
-        return render(request, "cleanup/receipt_other.html", {"run": run, "said": said, "now": timezone.now()})
+        return render(request, "cleanup/runs/receipt_other.html", {"run": run, "said": said, "now": timezone.now()})
     if attempt is None or authorised is None:
         raise Http404
     freeing = attempt.ledger.freeing().order_by("at", "pk")
@@ -98,7 +98,7 @@ def receipt(request: SignedIn, pk: int) -> HttpResponse:
         "returns": run.returns.order_by("pk"),
         "now": timezone.now(),
     }
-    return render(request, "cleanup/receipt.html", context)
+    return render(request, "cleanup/runs/receipt.html", context)
 
 
 def _head(request: SignedIn, run: Run, now: datetime) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def _missing(run: Run) -> Orphan | None:
 
 
 def _cleared_by(run: Run, attempts: list[ClearAttempt]) -> ClearAttempt | None:
-    """The attempt that has cleared a run; None where it is staged, or somebody else has cleared it."""
+    """The attempt that has cleared a run; None where it is staged, or another program has cleared it."""
     if run.state != State.CLEARED:
         return None
     found = next((attempt for attempt in attempts if attempt.phase in CLEARED_IN), None)

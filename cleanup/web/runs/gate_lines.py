@@ -15,21 +15,21 @@ PASSED = {
     Gate.STATE: "The wizard has verified the copy, and record and database agree.",
     Gate.CLOCK: "The instant of the verification can be believed.",
     Gate.RETENTION: "It has been kept for as long as the policy asks.",
-    Gate.HOLD: "Nobody holds it.",
+    Gate.HOLD: "It is not held.",
     Gate.PATH: "It lies where it should, and nothing strange is in it.",
     Gate.UNCHANGED: "Nothing has changed since the verification.",
     Gate.PROOF: "The NAS has every file.",
     Gate.FREE: "No clear of it is under way.",
     Gate.ATTEMPTS: "The last attempts did not all fail.",
-    Gate.BUDGET: "Asked by sweeps alone.",
-    Gate.BREAKER: "Nothing abnormal has stopped the sweeps.",
+    Gate.BUDGET: "Only for automatic clearing.",
+    Gate.BREAKER: "Nothing abnormal has stopped automatic clearing.",
 }
 # What discovery saw on the disk or the NAS; everything else is known at any moment.
 _SEEN_ON_DISK = frozenset({Gate.STATE, Gate.PATH, Gate.UNCHANGED, Gate.PROOF})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class GateLine:
     """One gate. `by_disk`: it goes by what discovery saw, and not by what is known at any moment.
 
     `passed` says what it comes to that it passes, `schedule_only` that an operator's click passes it in any case.
@@ -48,10 +48,10 @@ class Line:
         return self.gate in SCHEDULE_ONLY and self.verdict != Verdict.PASS
 
 
-def lines(decision: Decision, facts: Facts) -> Iterator[Line]:
+def lines(decision: Decision, facts: Facts) -> Iterator[GateLine]:
     """The gates of a decision on stored facts."""
     for result in decision.gates:
-        yield Line(
+        yield GateLine(
             gate=result.gate,
             verdict=result.verdict,
             reason=result.reason or "",
@@ -67,10 +67,10 @@ def _held_on_disk(result: GateResult, facts: Facts) -> bool:
     return result.gate is Gate.HOLD and (facts.hold_file is not None or bool(facts.kept_local))
 
 
-def recorded_lines(attempt: ClearAttempt | None) -> Iterator[Line]:
+def recorded_lines(attempt: ClearAttempt | None) -> Iterator[GateLine]:
     """The gates as an attempt found and kept them."""
     for kept in attempt.decision if attempt is not None else ():
-        yield Line(
+        yield GateLine(
             gate=kept["gate"],
             verdict=kept["verdict"],
             reason=kept["reason"] or "",

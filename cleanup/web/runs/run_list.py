@@ -15,7 +15,7 @@ from cleanup.monitoring import watchdog
 from cleanup.rules.states import State
 from cleanup.runs import run_status
 from cleanup.web.decorators import JUDGED_AT_ONCE, may_look
-from cleanup.web.paging import CLEARED_ORDER, LARGEST, ORDERS, PAGE_SIZE, Order, Page, page_of
+from cleanup.web.paging import CLEARED_ORDER, LARGEST, ORDERS, PAGE_SIZE, Page, RunOrder, page_of
 from cleanup.web.requests import SignedIn
 from cleanup.web.runs import run_rows, selection
 from cleanup.web.runs.filters import address_of, chosen_filters, filter_form, query_of, without_empty
@@ -67,7 +67,7 @@ def run_list(request: SignedIn) -> HttpResponse:
         "next": page.after and address_of(chosen, after=page.after),
         "first": page.before and address_of(chosen),
     }
-    return render(request, "cleanup/run_list.html", {**context, **shown, "links": links})
+    return render(request, "cleanup/runs/list.html", {**context, **shown, "links": links})
 
 
 @require_safe
@@ -77,7 +77,7 @@ def run_row(request: SignedIn, pk: int) -> HttpResponse:
     now = timezone.now()
     run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     row = run_rows.row_of(run, now, request.user, selection.picked(request))
-    return render(request, "cleanup/_row.html", {"row": row, "now": now})
+    return render(request, "cleanup/runs/_row.html", {"row": row, "now": now})
 
 
 @require_safe
@@ -104,7 +104,7 @@ def run_changes(request: SignedIn) -> HttpResponse:
     if changed and chosen.get("state") != State.CLEARED:
         runs, troubled = run_rows.filtered(request.user, chosen, now), run_rows.troubled_roots(hindrances)
         context |= {"chosen": chosen, "totals": _totals(runs, chosen, troubled)}
-    return render(request, "cleanup/_changes.html", context)
+    return render(request, "cleanup/runs/list.html#changes", context)
 
 
 def queue_is_silent(now: datetime, *, host: str | None = None) -> bool:
@@ -138,7 +138,7 @@ def _cleared(request: SignedIn, chosen: dict[str, str], now: datetime) -> dict[s
     return {"page": page, "number": min(number, run_rows.COUNTED), "more": number > run_rows.COUNTED}
 
 
-def _page(request: SignedIn, order: Order, runs: RunQuerySet) -> Page:
+def _page(request: SignedIn, order: RunOrder, runs: RunQuerySet) -> Page:
     after, before = request.GET.get("after", ""), request.GET.get("before", "")
     return page_of(runs, order, among=permissions.runs(request.user), after=after, before=before)
 

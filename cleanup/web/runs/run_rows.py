@@ -31,12 +31,12 @@ from cleanup.sweeps import breakers as sweep_breakers
 from cleanup.text.values import visible
 from cleanup.web.paging import or_nothing
 from cleanup.web.runs.forms import BY_SCHEDULE, UNREADABLE, WITHIN_A_DAY
-from cleanup.web.runs.status_text import Standing, stand
+from cleanup.web.runs.status_text import StatusText, stand
 
-Somebody = User | AnonymousUser
+AnyUser = User | AnonymousUser
 
 TONES = {tone.code: tone for tone in Tone}
-# Further than this nobody needs to know how many there are, and no page waits for it.
+# Counts stop here: no page waits for an exact larger number.
 COUNTED = 10_000
 # So many runs, or names, can be handed to the database one by one.
 FEW = 5_000
@@ -53,14 +53,14 @@ A_WEEK = timedelta(days=7)
 
 
 @dataclass(frozen=True)
-class Row:
+class RunRow:
     """One run of the list, and what the person who looks may do with it.
 
     A row whose latest attempt is under way is `live`: it asks again until that has settled.
     """
 
     run: Run
-    standing: Standing
+    standing: StatusText
     attempt: ClearAttempt | None
     may_clear: bool = True
     may_hold: bool = True
@@ -73,7 +73,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Total:
+class ToneTotal:
     """What the runs of one tone come to; `more` if there are more, and only the largest were added up.
 
     Runs of unknown size count as nothing.
@@ -90,17 +90,17 @@ def latest_attempt(run: Run) -> ClearAttempt | None:
     return ClearAttempt.objects.clears().filter(run=run).select_related("proof").order_by("-created_at").first()
 
 
-def row_of(run: Run, now: datetime, user: Somebody | None = None, picked: Collection[int] = ()) -> Row:
-    """One run as a row, for somebody, with the runs that somebody has picked."""
+def row_of(run: Run, now: datetime, user: AnyUser | None = None, picked: Collection[int] = ()) -> RunRow:
+    """One run as a row, for a user, with the runs that the user has picked."""
     policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
     row = _row(run, latest_attempt(run), policies, readiness.hindrances(), breakers, now)
     return row if user is None else _for(row, user, picked, now)
 
 
 def rows_of(
-    keys: Sequence[int], hindrances: tuple[Finding, ...], now: datetime, user: Somebody, picked: Collection[int] = ()
-) -> list[Row]:
-    """The runs with these keys as rows, in their order, decided anew; those that somebody may not see are left out."""
+    keys: Sequence[int], hindrances: tuple[Finding, ...], now: datetime, user: AnyUser, picked: Collection[int] = ()
+) -> list[RunRow]:
+    """The runs with these keys as rows, in their order, decided anew; those that the user may not see are left out."""
     runs = permissions.runs(user).filter(pk__in=keys)
     policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
     attempts = run_status.latest_attempts(runs)
@@ -135,11 +135,11 @@ def freed_lately(now: datetime, *, by: str) -> Exists:
     return Exists(entries.filter(scheduled if by == BY_SCHEDULE else ~scheduled).order_by())
 
 
-def filtered(user: Somebody, chosen: dict[str, str], now: datetime) -> RunQuerySet:
-    """The runs that somebody sees and has chosen, whatever their verdict: staged ones, or if asked for the cleared."""
+def filtered(user: AnyUser, chosen: dict[str, str], now: datetime) -> RunQuerySet:
+    """The runs that the user sees and has chosen, of every verdict: staged ones, or if asked for the cleared."""
     runs = permissions.runs(user)
     state = chosen.get("state")
-    if "freed" in chosen:  # whatever has become of the run since: these are counted elsewhere, and must be as many
+    if "freed" in chosen:  # also runs that have changed since: the overview counts them, and both must agree
         runs = runs.filter(freed_lately(now, by=chosen["freed"]))
     else:
         runs = runs.filter(state=State.CLEARED) if state == State.CLEARED else runs.here()
@@ -184,7 +184,7 @@ def with_verdict(runs: RunQuerySet, verdict: str, troubled: Collection[int]) -> 
     return runs.filter(tone=tone)
 
 
-def totals(runs: RunQuerySet, troubled: Collection[int]) -> list[Total]:
+def totals(runs: RunQuerySet, troubled: Collection[int]) -> list[ToneTotal]:
     """The sums above the list, of the runs of every verdict."""
     wanted = (
         (Tone.GO, "Safe to clear now"),
@@ -195,7 +195,7 @@ def totals(runs: RunQuerySet, troubled: Collection[int]) -> list[Total]:
     # A few runs among very many are looked for once; where there are enough of them, each tone is found quickly.
     few = _sums_of_few(runs, troubled)
     if few is not None:
-        return [Total(tone, words, *few.get(tone, (0, 0)), more=False) for tone, words in wanted]
+        return [ToneTotal(tone, words, *few.get(tone, (0, 0)), more=False) for tone, words in wanted]
     return [_total(with_verdict(runs, tone.code, troubled), tone, words) for tone, words in wanted]
 
 
@@ -204,17 +204,17 @@ def counted(runs: RunQuerySet) -> int:
     return runs.order_by().values("pk")[: COUNTED + 1].count()
 
 
-def root_choices(user: Somebody) -> list[str]:
+def root_choices(user: AnyUser) -> list[str]:
     return list(permissions.roots(user).values_list("name", flat=True))
 
 
-def equipment_choices(user: Somebody) -> list[str]:
+def equipment_choices(user: AnyUser) -> list[str]:
     seen = permissions.instruments(user).order_by("equipment")
     return list(seen.values_list("equipment", flat=True).distinct()[:OFFERED])
 
 
-def project_choices(user: Somebody) -> list[tuple[str, str]]:
-    """Each project with the title that it was given last; of somebody who does not see all, those with staged runs."""
+def project_choices(user: AnyUser) -> list[tuple[str, str]]:
+    """Each project with the title that it was given last; for a user who does not see all, those with staged runs."""
     projects = Project.objects.order_by("code")
     if not permissions.places(user, permissions.VIEW).everywhere:
         projects = projects.filter(Exists(permissions.runs(user).here().filter(project=OuterRef("code")).order_by()))
@@ -231,15 +231,15 @@ def _row(
     hindrances: tuple[Finding, ...],
     breakers: dict[int, Finding],
     now: datetime,
-) -> Row:
+) -> RunRow:
     standing, _decision = stand(run, attempt, policies, hindrances, now, breaker=breakers.get(run.root_id))
-    return Row(run, standing, attempt)
+    return RunRow(run, standing, attempt)
 
 
-def _for(row: Row, user: Somebody, picked: Collection[int], now: datetime) -> Row:
+def _for(row: RunRow, user: AnyUser, picked: Collection[int], now: datetime) -> RunRow:
     run, opens_at = row.run, row.run.judge_after
     soon = opens_at is not None and now < opens_at <= now + SOON
-    return Row(
+    return RunRow(
         run,
         row.standing,
         row.attempt,
@@ -264,8 +264,8 @@ def _sums_of_few(runs: RunQuerySet, troubled: Collection[int]) -> dict[Tone, tup
     return sums
 
 
-def _total(runs: RunQuerySet, tone: Tone, words: str) -> Total:
+def _total(runs: RunQuerySet, tone: Tone, words: str) -> ToneTotal:
     # The largest first, as the index has them: where there are too many, at least the most that they hold is known.
     largest = runs.annotate(size=or_nothing("bytes")).order_by("tone", "-size", "-pk")[: COUNTED + 1]
     sums = largest.aggregate(runs=Count("pk"), bytes=bytes_sum("size", default=0))
-    return Total(tone, words, min(sums["runs"], COUNTED), int(sums["bytes"]), sums["runs"] > COUNTED)
+    return ToneTotal(tone, words, min(sums["runs"], COUNTED), int(sums["bytes"]), sums["runs"] > COUNTED)

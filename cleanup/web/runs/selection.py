@@ -25,7 +25,7 @@ from cleanup.web.runs import run_rows
 from cleanup.web.runs.filters import chosen_filters
 
 KEY = picks.KEY
-# What somebody can still look through, and one preview can show.
+# An operator can still look through so many, and one preview can show them.
 MOST = 1_000
 # What is said of runs that a page may not speak for.
 ELSEWHERE = "as another page has left it: this one was older. It now shows what is selected."
@@ -49,7 +49,7 @@ class Selection:
 
 
 def picked(request: HttpRequest) -> frozenset[int]:
-    """The keys in the session, whatever has become of the runs."""
+    """The keys in the session, also of runs that have changed since."""
     return picks.of(request.session).keys
 
 
@@ -102,10 +102,10 @@ def select_runs(request: SignedIn) -> HttpResponse:
     kept = frozenset(sorted(kept, key=lambda key: (key not in before.keys, key))[:MOST])
     picks.keep(request.session, request.user, before.become(kept))
     if request.htmx:
-        # Whoever ticks has ticked the next one by the time of our answer: it must not set the boxes back.
+        # The operator has ticked the next box by the time of our answer: it must not set the boxes back.
         tick = action != "these" or too_many or bool(left)
         context = {"selection": selection_of(request), "too_many": too_many, "most": MOST, "tell": True, "tick": tick}
-        return render(request, "cleanup/_selection.html", {**context, "left": len(left)})
+        return render(request, "cleanup/runs/list.html#selection", {**context, "left": len(left)})
     if too_many:
         messages.error(request, f"At most {MOST:,} runs can be selected.")
     if left:

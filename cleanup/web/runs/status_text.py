@@ -20,7 +20,7 @@ from cleanup.text.values import advice, ago, count, duration, files, in_units, i
 PARKED = "Parked"
 
 
-class Action(enum.StrEnum):
+class StatusAction(enum.StrEnum):
     """What the button says by which a person takes a run."""
 
     CLEAR = "Clear now"
@@ -29,7 +29,7 @@ class Action(enum.StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class StatusText:
     """A verdict in words. `advice` is what a person may do; `action` is the button, if there is one."""
 
     tone: Tone
@@ -38,13 +38,13 @@ class Standing:
     detail: str = ""
     advice: str = ""
     schedule: str = ""
-    action: Action | None = None
+    action: StatusAction | None = None
     progress: tuple[int, int] | None = None
     conflict: bool = False
 
     @property
     def clears_now(self) -> bool:
-        return self.action is Action.CLEAR
+        return self.action is StatusAction.CLEAR
 
 
 def stand(
@@ -55,11 +55,11 @@ def stand(
     now: datetime,
     *,
     breaker: Finding | None = None,
-) -> tuple[Standing, Decision | None]:
+) -> tuple[StatusText, Decision | None]:
     """How a run stands after its latest attempt, and the decision behind it where one was made.
 
     `hindrances` are those of `readiness`, asked once for a whole page, and so is `breaker`, of the run's staging root.
-    On a staging root that could not be looked at nothing may go, whatever was seen of the run before.
+    On a staging root that could not be looked at nothing may go, even if the run was fine before.
     """
     if run.root.problem:
         hindrances += (Finding(_known(run.root.problem), f"staging root {run.root.name}"),)
@@ -72,7 +72,7 @@ def stand(
     )
     judgement = run_status.judge(run, attempt, decision)
     if run.gone_at:
-        return Standing(
+        return StatusText(
             tone=judgement.tone, headline="Declared gone", because=f"{_capital(ago(run.gone_at, now))}."
         ), None
     if decision is None:
@@ -81,17 +81,24 @@ def stand(
         return _in_conflict(conflict), decision
     if attempt is not None and judgement.source is Source.CLEARING:
         return _clearing(attempt), decision
+    return _by_the_gates(run, attempt, decision, judgement, now), decision
+
+
+def _by_the_gates(
+    run: Run, attempt: ClearAttempt | None, decision: Decision, judgement: Judgement, now: datetime
+) -> StatusText:
+    """What the gates say of a run, and with it how the latest attempt failed."""
     standing = _staged(decision, judgement)
     if attempt is not None and judgement.source is Source.FAILURE:
         standing = _failed(attempt, standing, now)
     if judgement.reason == Reason.NAS_SLOW:
         standing = replace(standing, detail=f"{standing.detail}. {_asked_again(run, decision)}")
     if judgement.source is Source.FAILURE:
-        return standing, decision
+        return standing
     if attempt is not None and judgement.tone is Tone.GO and _tells_of_a_failure(attempt):
         said = f"Last try, {ago(attempt.phase_at, now)}: {sentence(attempt.reason)}"
-        return replace(standing, detail=f"{standing.detail} {said}".strip()), decision
-    return standing, decision
+        return replace(standing, detail=f"{standing.detail} {said}".strip())
+    return standing
 
 
 def why_not(result: GateResult) -> tuple[str, str]:
@@ -103,45 +110,49 @@ def why_not(result: GateResult) -> tuple[str, str]:
     return sentence(result.reason or ""), result.detail
 
 
-def _staged(decision: Decision, judgement: Judgement) -> Standing:
-    """What the gates say of a run, whatever became of the last attempt."""
+def _staged(decision: Decision, judgement: Judgement) -> StatusText:
+    """What the gates say of a run, without the last attempt."""
     refusal = decision.main_refusal(operator=True)
     parked = decision.gate(Gate.ATTEMPTS)
     if refusal is None and parked.verdict is Verdict.BLOCK:
         because, detail = why_not(parked)
-        return Standing(
+        return StatusText(
             tone=Tone.BLOCK,
             headline=PARKED,
             because=because,
             detail=detail,
             advice=advice(Reason.PARKED),
-            action=Action.RETRY,
+            action=StatusAction.RETRY,
         )
     if refusal is None:
         trusted = decision.gate(Gate.PROOF).detail.startswith(BY_THE_RECORD)
-        return Standing(
+        return StatusText(
             tone=Tone.GO,
             headline="Safe to clear",
             because="The wizard's record is trusted." if trusted else "Names and sizes agree with the NAS.",
             schedule=_schedule(decision),
-            action=Action.CLEAR,
+            action=StatusAction.CLEAR,
         )
+    return _refused(refusal, decision, judgement)
+
+
+def _refused(refusal: GateResult, decision: Decision, judgement: Judgement) -> StatusText:
     because, detail = why_not(refusal)
     if refusal.reason is Reason.NOT_SYNC_VERIFIED:
-        return Standing(tone=judgement.tone, headline="Not verified yet", because=because, detail=detail)
+        return StatusText(tone=judgement.tone, headline="Not verified yet", because=because, detail=detail)
     if refusal.reason is Reason.HELD and refusal.opens_at:
         headline = f"On hold until {instant(refusal.opens_at)}"
-        return Standing(tone=judgement.tone, headline=headline, because=_capital(detail), advice=advice(Reason.HELD))
+        return StatusText(tone=judgement.tone, headline=headline, because=_capital(detail), advice=advice(Reason.HELD))
     if refusal.verdict is Verdict.WAIT:
         left = f" {duration(refusal.opens_at - decision.now)}" if refusal.opens_at else ""
-        return Standing(tone=judgement.tone, headline=f"Waits{left}", because=because, detail=detail)
+        return StatusText(tone=judgement.tone, headline=f"Waits{left}", because=because, detail=detail)
     if refusal.reason is Reason.HELD:
         ends = "It ends when the file .exlab-hold is taken out of the run."
         if detail.startswith(BY_RECORD):
             ends = "It ends when these files are pinned no more in the data wizard."
-        return Standing(tone=judgement.tone, headline="On hold", because=_capital(detail), advice=ends)
-    action = Action.COMPARE if decision.needs_full_comparison else None
-    return Standing(
+        return StatusText(tone=judgement.tone, headline="On hold", because=_capital(detail), advice=ends)
+    action = StatusAction.COMPARE if decision.needs_full_comparison else None
+    return StatusText(
         tone=judgement.tone,
         headline="Blocked",
         because=because,
@@ -158,11 +169,11 @@ def _schedule(decision: Decision) -> str:
         return ""
     result = decision.gate(Gate.RETENTION)
     if result.reason is Reason.REHEARSAL:
-        return "Scheduled, rehearsed: would go with the next sweep, once the policy is promoted."
+        return "Scheduled, rehearsed: would go with the next pass, once the policy is promoted."
     if result.verdict is Verdict.PASS and decision.gate(Gate.BREAKER).verdict is not Verdict.PASS:
-        return "Scheduled: would go with the next sweep, but something abnormal has stopped the sweeps."
+        return "Scheduled: would go with the next pass, but something abnormal has stopped automatic clearing."
     if result.verdict is Verdict.PASS:
-        return "Scheduled: goes with the next sweep."
+        return "Scheduled: goes with the next pass."
     if result.opens_at is None:
         return ""
     kept = duration(timedelta(hours=policy.retain_hours))
@@ -170,19 +181,19 @@ def _schedule(decision: Decision) -> str:
     return f"Scheduled: waits {duration(result.opens_at - decision.now)} (kept {kept} after the verification{sooner})."
 
 
-def _clearing(attempt: ClearAttempt) -> Standing:
+def _clearing(attempt: ClearAttempt) -> StatusText:
     asked = f"Asked for by {attempt.actor}."
     if attempt.detail:  # recovery has tried, and says what it waits for
-        return Standing(tone=Tone.WORK, headline="Interrupted", because=attempt.detail, detail=asked)
+        return StatusText(tone=Tone.WORK, headline="Interrupted", because=attempt.detail, detail=asked)
     if attempt.phase == Phase.QUEUED:
-        return Standing(tone=Tone.WORK, headline="Waiting in the queue", because=asked)
+        return StatusText(tone=Tone.WORK, headline="Waiting in the queue", because=asked)
     if attempt.phase == Phase.INTENT:
-        return Standing(
+        return StatusText(
             tone=Tone.WORK,
             headline="Checking…",
             because=f"{_checked(attempt)}; nothing has been removed.",
         )
-    return Standing(
+    return StatusText(
         tone=Tone.WORK,
         headline=f"Clearing… {count(attempt.done_files)} of {files(attempt.planned_files)}",
         because=asked,
@@ -197,9 +208,9 @@ def _checked(attempt: ClearAttempt) -> str:
     return f"{in_units(attempt.compared_bytes)} compared so far"
 
 
-def _cleared(run: Run, attempt: ClearAttempt | None, judgement: Judgement, now: datetime) -> Standing:
+def _cleared(run: Run, attempt: ClearAttempt | None, judgement: Judgement, now: datetime) -> StatusText:
     if run.problem == Reason.ALREADY_CLEARED:
-        return Standing(
+        return StatusText(
             tone=judgement.tone,
             headline="Blocked",
             because="The run's own record says that it was cleared, yet its files are still here.",
@@ -208,8 +219,8 @@ def _cleared(run: Run, attempt: ClearAttempt | None, judgement: Judgement, now: 
     when = ago(run.cleared_at, now) if run.cleared_at else ""
     if attempt is None or attempt.phase not in (Phase.DONE, Phase.COMMITTED):
         if not run.cleared_by:
-            return Standing(tone=judgement.tone, headline=f"Cleared {when}".rstrip())
-        return Standing(
+            return StatusText(tone=judgement.tone, headline=f"Cleared {when}".rstrip())
+        return StatusText(
             tone=judgement.tone,
             headline=f"Cleared by the {run.cleared_by} {when}".rstrip(),
             because="Its record says so. Nothing counts as freed here.",
@@ -219,8 +230,8 @@ def _cleared(run: Run, attempt: ClearAttempt | None, judgement: Judgement, now: 
     freed = f"{files(attempt.freed_files)}, {in_units(attempt.freed_bytes)} freed"
     by = f"{_capital(when)}, by {attempt.actor}."
     if not attempt.incomplete:
-        return Standing(tone=judgement.tone, headline=f"Cleared, {freed}", because=by)
-    return Standing(
+        return StatusText(tone=judgement.tone, headline=f"Cleared, {freed}", because=by)
+    return StatusText(
         tone=judgement.tone,
         headline="Cleared, removal incomplete",
         because=attempt.detail or sentence(attempt.reason),
@@ -229,9 +240,9 @@ def _cleared(run: Run, attempt: ClearAttempt | None, judgement: Judgement, now: 
     )
 
 
-def _in_conflict(conflict: Finding) -> Standing:
+def _in_conflict(conflict: Finding) -> StatusText:
     """A run that could not be put back: nothing else counts until that is settled."""
-    return Standing(
+    return StatusText(
         tone=Tone.BLOCK,
         headline="Could not be put back",
         because=sentence(conflict.reason),
@@ -241,10 +252,10 @@ def _in_conflict(conflict: Finding) -> Standing:
     )
 
 
-def _failed(attempt: ClearAttempt, before: Standing, now: datetime) -> Standing:
+def _failed(attempt: ClearAttempt, before: StatusText, now: datetime) -> StatusText:
     """A run of which the last attempt knows better than the gates on stored facts."""
     headline = {Phase.REFUSED: "Refused", Phase.ABORTED: "Not cleared", Phase.CONFLICT: "Needs a look"}
-    return Standing(
+    return StatusText(
         tone=Tone.BLOCK,
         headline=f"{headline[Phase(attempt.phase)]} {ago(attempt.phase_at, now)}",
         because=sentence(attempt.reason) if attempt.reason else "",
@@ -261,7 +272,7 @@ def _asked_again(run: Run, decision: Decision) -> str:
         return "The policy is manual: its bytes are asked for again by a click."
     if run.nas_retry_at is not None and run.nas_retry_at > decision.now:
         return f"It is asked for again from {instant(run.nas_retry_at)}, after all other runs; by a click at once."
-    return "It is asked for again by the next sweep, after all other runs; by a click at once."
+    return "The next pass asks for it again, after all other runs; a click asks at once."
 
 
 def _tells_of_a_failure(attempt: ClearAttempt) -> bool:

@@ -108,4 +108,4 @@ def run_verified(request: SignedIn, pk: int) -> HttpResponse:
         response = HttpResponse()
         response["HX-Refresh"] = "true"  # what it showed has changed the whole page
         return response
-    return render(request, "cleanup/_run_verified.html", {"run": run, "verified": found, "now": now})
+    return render(request, "cleanup/runs/detail.html#verified", {"run": run, "verified": found, "now": now})

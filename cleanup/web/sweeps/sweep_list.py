@@ -46,7 +46,7 @@ may_go_on = permission_required(GO_ON, raise_exception=True)
 
 
 @dataclass(frozen=True)
-class Waiting:
+class WaitingSweep:
     """A dry run that is queued or running."""
 
     root: StagingRoot
@@ -69,7 +69,7 @@ def sweep_list(request: SignedIn) -> HttpResponse:
     if wants_fragment(request):
         return reload_page()
     now, roots = timezone.now(), _roots(request.user)
-    return _show(request, roots, _waiting(roots, now), now, "cleanup/sweeps.html")
+    return _show(request, roots, _waiting(roots, now), now, "cleanup/sweeps/list.html")
 
 
 @require_safe
@@ -82,26 +82,26 @@ def sweep_changes(request: SignedIn) -> HttpResponse:
     waiting = _waiting(roots, now)
     if request.GET.get("seen") == _state(waiting):
         return HttpResponse(status=204)  # as it was: nothing is swapped, and no screen reader disturbed
-    return _show(request, roots, waiting, now, "cleanup/_passes.html")
+    return _show(request, roots, waiting, now, "cleanup/sweeps/list.html#passes")
 
 
 def _roots(user: User) -> list[StagingRoot]:
     return list(permissions.roots(user).order_by("name"))
 
 
-def _waiting(roots: list[StagingRoot], now: datetime) -> list[Waiting]:
+def _waiting(roots: list[StagingRoot], now: datetime) -> list[WaitingSweep]:
     """The dry runs of these staging roots that are queued or running."""
     expected = dry_runs.expected(roots, now=now)
-    return [Waiting(root, expected[root.pk]) for root in roots if root.pk in expected]
+    return [WaitingSweep(root, expected[root.pk]) for root in roots if root.pk in expected]
 
 
-def _state(waiting: list[Waiting]) -> str:
+def _state(waiting: list[WaitingSweep]) -> str:
     """What a page has seen of the dry runs that it waits for, as in `3q,7r`."""
     return ",".join(f"{each.root.pk}{'r' if each.dry_run.running else 'q'}" for each in waiting) or "none"
 
 
 def _show(
-    request: SignedIn, roots: list[StagingRoot], waiting: list[Waiting], now: datetime, template: str
+    request: SignedIn, roots: list[StagingRoot], waiting: list[WaitingSweep], now: datetime, template: str
 ) -> HttpResponse:
     user = request.user
     form = sweeps_filter(request.GET, [root.name for root in roots])
@@ -133,7 +133,7 @@ def _show(
 @may_look_at_sweeps
 @may_clear
 def dry_run(request: SignedIn) -> HttpResponse:
-    """Queue a dry run of one staging root, of which whoever asks may clear at least one instrument's runs.
+    """Queue a dry run of one staging root, for a user who may clear at least one instrument's runs there.
 
     It removes nothing, but it reads what a sweep would read, and that is no viewer's to ask for.
     """
@@ -173,7 +173,7 @@ def sweep_detail(request: SignedIn, pk: int) -> HttpResponse:
         "may_go_on": roots_to_go_on(request.user),
         "now": timezone.now(),
     }
-    return render(request, "cleanup/sweeps_detail.html", context)
+    return render(request, "cleanup/sweeps/detail.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -194,9 +194,9 @@ def go_on(request: SignedIn, pk: int) -> HttpResponse:
             breaker.refresh_from_db()
             return _ask(request, breaker, form, now, status=409)
         case Answer.GONE_ON:
-            messages.success(request, f"The sweeps of {breaker.root.name} go on with the next pass.")
+            messages.success(request, f"Automatic clearing of {breaker.root.name} goes on with the next pass.")
         case Answer.ALREADY:
-            messages.info(request, f"Somebody has let the sweeps of {breaker.root.name} go on already.")
+            messages.info(request, f"Automatic clearing of {breaker.root.name} was let go on already.")
     return redirect("sweep-list")
 
 
@@ -215,18 +215,18 @@ def _ask(request: SignedIn, breaker: SweepBreaker, form: GoOnForm, now: datetime
         "refused": status == 409,
         "now": now,
     }
-    return render(request, "cleanup/sweeps_go_on.html", context, status=status)
+    return render(request, "cleanup/sweeps/go_on.html", context, status=status)
 
 
 def roots_to_go_on(user: User) -> set[int]:
-    """The staging roots whose sweeps somebody may let go on. A sweep takes every instrument's runs, so nobody may for
+    """The staging roots whose sweeps the user may let go on. A sweep takes every instrument's runs, so none may for
     one instrument alone."""
     wanted = [permissions.places(user, permission) for permission in (permissions.VIEW, GO_ON)]
     return {root.pk for root in permissions.roots(user) if all(places.include(root.pk, "") for places in wanted)}
 
 
 def _visible(user: User) -> "QuerySet[Sweep]":
-    """The passes over the staging roots that somebody may see."""
+    """The passes over the staging roots that the user may see."""
     return Sweep.objects.filter(root__in=permissions.roots(user).order_by()).select_related("root", "previous")
 
 

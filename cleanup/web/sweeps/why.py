@@ -20,13 +20,13 @@ from cleanup.web.requests import SignedIn
 SHOWN = 50
 KINDS = {
     SweepKind.TIMED: "The timed pass",
-    SweepKind.TYPED: "The sweep that a person typed",
+    SweepKind.TYPED: "The pass that a person typed",
     SweepKind.DRY_RUN: "The dry run",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class ShownAnswer:
     """An answer as the page tells it; `silence` is why the pass said nothing of the run."""
 
     title: str
@@ -60,12 +60,12 @@ def answers(request: SignedIn, pk: int) -> HttpResponse:
         "zone": timezone.get_current_timezone_name(),
         "now": now,
     }
-    return render(request, "cleanup/sweeps_answers.html", context)
+    return render(request, "cleanup/sweeps/why.html", context)
 
 
-def _told(run: Run, found: Answer, at: datetime) -> Told:
+def _told(run: Run, found: Answer, at: datetime) -> ShownAnswer:
     sweep = found.sweep
-    return Told(
+    return ShownAnswer(
         title=KINDS[found.kind],
         sweep=sweep,
         said=found.said,

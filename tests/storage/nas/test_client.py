@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.storage import run_paths
-from cleanup.storage.nas import client
+from cleanup.storage import handles, tokens
+from cleanup.storage.nas import reader_process, server
 from cleanup.storage.nas.client import NasError, NasReader
 from cleanup.storage.nas.processes import Process
-from cleanup.storage.staging import run_tree
 from tests.faults import means
 from tests.storage.children import mount, with_own_mounts
+from tests.tools import warm
 from tests.tools.checkout import CHECKOUT
 from tests.tools.lab import RUN_PATH, Lab
 
@@ -32,13 +32,13 @@ OTHER_RUN = "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-18T09-10"
 @pytest.fixture(autouse=True)
 def _started_as_outside_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """How the reading process starts, and what it inherits, is a subject of these tests."""
-    monkeypatch.setattr(client, "subprocess", subprocess)
+    monkeypatch.setattr(reader_process, "start", warm.real_start)
 
 
 @pytest.fixture
 def token(lab: Lab) -> str:
-    with run_paths.opened(run_paths.open_root(str(lab.nas))) as root:
-        return run_tree.lay_token(root)
+    with handles.opened(handles.open_root(str(lab.nas))) as root:
+        return tokens.lay_token(root)
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ class TestListing:
     def test_progress_adds_up_at_the_end_of_a_long_reading(self, lab: Lab, token: str) -> None:
         lab.run()
         script = (
-            "import sys; from cleanup.staging import nas; nas._BEAT_SECONDS = 0\nnas._serve(sys.argv[1], sys.argv[2])"
+            "import sys; from cleanup.storage.nas import server\nserver.BEAT_SECONDS = 0\nserver.serve(*sys.argv[1:])"
         )
         request = json.dumps({"twin": RUN_PATH, "with_bytes": True}).encode()
         said = subprocess.run(
@@ -308,7 +308,7 @@ class TestSilentChild:
             reader._timeout = 0.3
             child = child_of(reader)
             os.kill(child.pid, signal.SIGSTOP)
-            monkeypatch.setattr(client.sys, "executable", str(never_ready(tmp_path)))
+            monkeypatch.setattr(sys, "executable", str(never_ready(tmp_path)))
             started = time.monotonic()
             assert problem_of(reader) == ("nas_timeout", "silent for 0.3 s")
             assert problem_of(reader, OTHER_RUN) == ("nas_timeout", "it did not answer earlier in this pass")
@@ -381,7 +381,7 @@ class TestChild:
         )
         left = int(said.stdout)
         try:
-            assert "cleanup.storage.nas.client" in Path(f"/proc/{left}/cmdline").read_text()
+            assert "cleanup.storage.nas.server" in Path(f"/proc/{left}/cmdline").read_text()
         finally:
             os.kill(left, signal.SIGKILL)
 
@@ -431,9 +431,9 @@ def test_an_unreadable_folder_is_an_error_and_not_a_missing_file(lab: Lab, token
 
 def test_open_nas_gives_the_right_root_and_leaks_nothing(lab: Lab, token: str) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    with run_paths.opened(client.open_nas(str(lab.nas), token)) as root:
+    with handles.opened(server.open_nas(str(lab.nas), token)) as root:
         assert os.fstat(root).st_ino == lab.nas.stat().st_ino
     for wrong in ("", "11111111-2222-3333-4444-555555555555"):
         with pytest.raises(NasError):
-            client.open_nas(str(lab.nas), wrong)
+            server.open_nas(str(lab.nas), wrong)
     assert len(os.listdir("/proc/self/fd")) == before

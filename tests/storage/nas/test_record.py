@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cleanup.storage import run_paths
+from cleanup.storage import handles, run_paths
 from cleanup.storage.nas import record as nas_record
 from cleanup.storage.nas.record import NotTold
 from cleanup.storage.staging import ingest
@@ -48,14 +48,14 @@ class Copy:
         return self.path / METADATA
 
     def tell(self, run_path: str = RUN_PATH) -> bool:
-        with run_paths.opened(run_paths.open_root(str(self.nas))) as root:
+        with handles.opened(handles.open_root(str(self.nas))) as root:
             return self.tell_beneath(root, run_path)
 
     def tell_beneath(self, root: int, run_path: str = RUN_PATH) -> bool:
         return nas_record.tell(root, run_path, run_path, self.history, ATTEMPT)
 
     def refusal(self, run_path: str = RUN_PATH) -> tuple[str, str]:
-        with run_paths.opened(run_paths.open_root(str(self.nas))) as root:
+        with handles.opened(handles.open_root(str(self.nas))) as root:
             return self.refusal_beneath(root, run_path)
 
     def refusal_beneath(self, root: int, run_path: str = RUN_PATH) -> tuple[str, str]:
@@ -65,7 +65,7 @@ class Copy:
         return tuple(refused.value.problem)
 
     def refusal_of_an_ordinary_user(self) -> tuple[str, str]:
-        with run_paths.opened(run_paths.open_root(str(self.nas))) as root:  # which only root can reach by its path
+        with handles.opened(handles.open_root(str(self.nas))) as root:  # which only root can reach by its path
             return as_ordinary_user(lambda: self.refusal_beneath(root))
 
     def untouched(self) -> dict[str, Seen]:
@@ -370,7 +370,7 @@ def test_holds_the_wizards_lock_while_it_writes(copy: Copy, monkeypatch: pytest.
                 held.append(True)
         os.write(descriptor, data)
 
-    monkeypatch.setattr(run_paths, "write_all", write)
+    monkeypatch.setattr(handles, "write_all", write)
     assert copy.tell() is True
     assert held == [True]
 
@@ -413,7 +413,7 @@ def test_two_at_once_do_it_once_and_neither_publishes_the_others_half(copy: Copy
         os.write(descriptor, data[40:])
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run_paths, "write_all", write)
+        patched.setattr(handles, "write_all", write)
         assert copy.tell() is True
     assert met == [("writer_active", "the record on the NAS is locked")]
     assert copy.read()["history"] == copy.history
@@ -422,14 +422,14 @@ def test_two_at_once_do_it_once_and_neither_publishes_the_others_half(copy: Copy
 
 def test_a_draft_that_was_taken_for_a_leftover_is_not_published(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another teller came between making the draft and locking it, and has made its own."""
-    flocked = run_paths.flocked
+    flocked = handles.flocked
 
     def late(descriptor: int) -> Any:
         (copy.folder / DRAFT).unlink()
         (copy.folder / DRAFT).write_bytes(b"theirs")
         return flocked(descriptor)
 
-    monkeypatch.setattr(run_paths, "flocked", late)
+    monkeypatch.setattr(handles, "flocked", late)
     assert copy.refusal() == ("writer_active", "the record on the NAS is locked")
     assert copy.read()["current_state"] == "sync_verified"
     assert (copy.folder / DRAFT).read_bytes() == b"theirs"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.storage import run_paths
+from cleanup.storage import handles
 from cleanup.storage.staging import hold_file
 from cleanup.storage.staging.hold_file import HoldFile
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.one_engine(by="function")
 
 
 def read(run: Path) -> HoldFile | None:
-    with run_paths.opened(run_paths.open_root(str(run))) as descriptor:
+    with handles.opened(handles.open_root(str(run))) as descriptor:
         return hold_file.read(descriptor)
 
 

@@ -215,7 +215,7 @@ def test_millions_of_lines_take_little_room_and_time(lines: int, order: str, tmp
             digest = hashlib.sha256(b"%d" % number).hexdigest().encode()
             file.write(line(b"tiles/plane_0042/stack_%07d.tif" % number, digest=digest))
     script = (
-        "import os, re, sys, time\nfrom cleanup.staging import manifest\n"
+        "import os, re, sys, time\nfrom cleanup.storage.staging import manifest\n"
         "room = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) / 1024\n"
         "run, before, began = os.open(sys.argv[1], os.O_RDONLY), room(), time.process_time()\n"
         "listed = manifest.read(run)\nseconds = time.process_time() - began\n"

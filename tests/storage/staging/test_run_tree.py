@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cleanup
-from cleanup.storage import linux, run_paths
-from cleanup.storage.run_paths import Problem
-from cleanup.storage.staging import run_tree
-from cleanup.storage.staging.run_tree import Count, Entry, Removal, freed_bytes_and_count
+from cleanup.storage import handles, linux, reserve, run_paths, tokens
+from cleanup.storage.errors import Problem
+from cleanup.storage.staging import fences, removal, run_tree, unexpected
+from cleanup.storage.staging.removal import Removal
+from cleanup.storage.staging.run_tree import Count, Entry, freed_bytes_and_count
 from tests.storage.children import NOBODY, as_ordinary_user, give_away, mount, with_own_mounts
 from tests.tools.lab import Lab, census, linked_lock, snapshot
 
@@ -34,7 +35,7 @@ HOUR_NS = 3600 * 1_000_000_000
 
 
 def scan(path: Path) -> run_tree.Scan:
-    with run_paths.opened(run_paths.open_root(str(path))) as descriptor:
+    with handles.opened(handles.open_root(str(path))) as descriptor:
         return run_tree.scan(descriptor)
 
 
@@ -160,8 +161,8 @@ class TestScan:
         write(tmp_path / "plain")
         give_away(tmp_path / "secret", tmp_path / "plain", tmp_path)
         (tmp_path / "secret").chmod(0)
-        run = run_paths.open_root(str(tmp_path))
-        with run_paths.opened(run):
+        run = handles.open_root(str(tmp_path))
+        with handles.opened(run):
             seen = as_ordinary_user(lambda: run_tree.scan(run))
         assert [tuple(problem) for problem in seen.problems] == [("permission_denied", "secret may not be read")]
 
@@ -171,7 +172,7 @@ class TestScan:
             give_away(tmp_path / name / "file", tmp_path / name)
             (tmp_path / name).chmod(mode)
         give_away(tmp_path)
-        run = run_paths.open_root(str(tmp_path))
+        run = handles.open_root(str(tmp_path))
         try:
             seen = as_ordinary_user(lambda: run_tree.scan(run))
         finally:
@@ -256,7 +257,7 @@ class TestHoldFile:
         else:
             # A socket's path is short: bound where it lies, whatever the length of the way there.
             here = os.open(run, os.O_RDONLY)
-            with run_paths.opened(here), socket.socket(socket.AF_UNIX) as made:
+            with handles.opened(here), socket.socket(socket.AF_UNIX) as made:
                 made.bind(f"/proc/self/fd/{here}/.exlab-hold")
 
     @pytest.mark.parametrize(
@@ -275,10 +276,10 @@ class TestHoldFile:
     def test_where_nobody_can_tell_whether_it_is_held_that_is_a_problem(self, tmp_path: Path) -> None:
         """An empty run that may be listed and not entered: no name to stumble over but that of the hold file."""
         give_away(tmp_path)
-        descriptor = run_paths.open_root(str(tmp_path))
+        descriptor = handles.open_root(str(tmp_path))
         tmp_path.chmod(0o400)
         try:
-            with run_paths.opened(descriptor):
+            with handles.opened(descriptor):
                 seen = as_ordinary_user(lambda: run_tree.scan(descriptor))
         finally:
             tmp_path.chmod(0o700)
@@ -305,7 +306,7 @@ class TestUnexpectedMetadata:
             write(run / ".exlab-wizard" / name)
         for name in ("wizard.another-host.log", "wizard.another-host.log.1", "wizard.labpc-04.log.12"):
             write(run / ".exlab-wizard" / name)
-        assert run_tree.unexpected_metadata(scan(run), NOW_NS) == []
+        assert unexpected.problems(scan(run), NOW_NS) == []
 
     @pytest.mark.parametrize(
         "name",
@@ -327,7 +328,7 @@ class TestUnexpectedMetadata:
     def test_anything_else_is_not(self, name: str, lab: Lab) -> None:
         run = lab.run()
         write(run / ".exlab-wizard" / name)
-        found = run_tree.unexpected_metadata(scan(run), NOW_NS)
+        found = unexpected.problems(scan(run), NOW_NS)
         assert found
         assert {problem.reason for problem in found} == {"unexpected_metadata"}
 
@@ -337,7 +338,7 @@ class TestUnexpectedMetadata:
         run = lab.run()
         draft = write(run / f".exlab-wizard/{of}.k3_x9a0b.tmp", b"{")
         os.utime(draft, ns=(NOW_NS - age, NOW_NS - age))
-        assert [problem.reason for problem in run_tree.unexpected_metadata(scan(run), NOW_NS)] == reason
+        assert [problem.reason for problem in unexpected.problems(scan(run), NOW_NS)] == reason
 
     @pytest.mark.parametrize(("age", "reason"), [(HOUR_NS - 1, {"writer_active"}), (HOUR_NS, set())])
     def test_a_linked_lock_is_left_over_once_it_is_an_hour_old(self, lab: Lab, age: int, reason: set[str]) -> None:
@@ -345,7 +346,7 @@ class TestUnexpectedMetadata:
         link = linked_lock(run)
         for path in (link, *link.parents[:3]):
             os.utime(path, ns=(NOW_NS - age, NOW_NS - age))
-        assert {problem.reason for problem in run_tree.unexpected_metadata(scan(run), NOW_NS)} == reason
+        assert {problem.reason for problem in unexpected.problems(scan(run), NOW_NS)} == reason
 
     @pytest.mark.parametrize("more", ["notes.txt", "0123456789abcdef/notes.txt", "0123456789abcdef/lock.db", "lock.db"])
     def test_anything_else_beside_a_linked_lock_is_not(self, lab: Lab, more: str) -> None:
@@ -354,7 +355,7 @@ class TestUnexpectedMetadata:
         other = write(link.parents[2] / more)
         for path in (link, *link.parents[:3], other, other.parent):
             os.utime(path, (1, 1))
-        found = run_tree.unexpected_metadata(scan(run), NOW_NS)
+        found = unexpected.problems(scan(run), NOW_NS)
         assert [problem.detail for problem in found] == [str(other.relative_to(run))]
 
     def test_a_linked_lock_with_bytes_in_it_is_not(self, lab: Lab) -> None:
@@ -363,16 +364,12 @@ class TestUnexpectedMetadata:
         link.write_bytes(b"SQLite format 3")
         for path in (link, *link.parents[:3]):
             os.utime(path, (1, 1))
-        assert {problem.reason for problem in run_tree.unexpected_metadata(scan(run), NOW_NS)} == {
-            "unexpected_metadata"
-        }
+        assert {problem.reason for problem in unexpected.problems(scan(run), NOW_NS)} == {"unexpected_metadata"}
 
     def test_a_folder_named_like_a_known_file_is_not(self, lab: Lab) -> None:
         run = lab.run()
         (run / ".exlab-wizard/wizard.x.log").mkdir()
-        assert run_tree.unexpected_metadata(scan(run), NOW_NS) == [
-            Problem("unexpected_metadata", ".exlab-wizard/wizard.x.log")
-        ]
+        assert unexpected.problems(scan(run), NOW_NS) == [Problem("unexpected_metadata", ".exlab-wizard/wizard.x.log")]
 
     def test_there_may_be_four_mebibytes_apart_from_the_manifest(self, lab: Lab) -> None:
         run = lab.run()
@@ -380,12 +377,10 @@ class TestUnexpectedMetadata:
         os.truncate(metadata / "checksums.sha256", 1 << 30)
         others = sum(path.stat().st_size for path in metadata.iterdir() if path.name != "checksums.sha256")
         with (metadata / "wizard.big.log").open("wb") as log:
-            log.truncate(run_tree.MAX_METADATA_BYTES - others)
-        assert run_tree.unexpected_metadata(scan(run), NOW_NS) == []
-        os.truncate(metadata / "wizard.big.log", run_tree.MAX_METADATA_BYTES - others + 1)
-        assert [problem.reason for problem in run_tree.unexpected_metadata(scan(run), NOW_NS)] == [
-            "unexpected_metadata"
-        ]
+            log.truncate(unexpected.MAX_METADATA_BYTES - others)
+        assert unexpected.problems(scan(run), NOW_NS) == []
+        os.truncate(metadata / "wizard.big.log", unexpected.MAX_METADATA_BYTES - others + 1)
+        assert [problem.reason for problem in unexpected.problems(scan(run), NOW_NS)] == ["unexpected_metadata"]
 
 
 class TestLocks:
@@ -555,23 +550,23 @@ class Scene:
         """Plan, fence, prepare and publish, as a clear does before its first removal."""
         self.plan = scan(self.run).entries
         self.to_fence()
-        self.record = run_tree.prepare_record(
+        self.record = fences.prepare_record(
             self.parent,
-            run_tree.prepared_name(ATTEMPT),
+            fences.prepared_name(ATTEMPT),
             b'{"cleared":1}',
             (self.fence / ".exlab-wizard/ingest.json").stat(),
         )
-        run_tree.publish(self.parent, run_tree.prepared_name(ATTEMPT), self.fenced)
+        fences.publish(self.parent, fences.prepared_name(ATTEMPT), self.fenced)
 
     def to_fence(self) -> None:
-        run_tree.fence(self.parent, self.run.name.encode(), run_tree.fence_name(ATTEMPT))
-        self.fenced = run_paths.open_beneath(self.parent, run_tree.fence_name(ATTEMPT))
+        fences.fence(self.parent, self.run.name.encode(), fences.fence_name(ATTEMPT))
+        self.fenced = handles.open_beneath(self.parent, fences.fence_name(ATTEMPT))
 
     def remove(self, **options: object) -> Removal:
         assert self.record is not None
-        return run_tree.remove(
+        return removal.remove(
             self.parent,
-            run_tree.fence_name(ATTEMPT),
+            fences.fence_name(ATTEMPT),
             self.fenced,
             self.plan,
             record=self.record,
@@ -594,7 +589,7 @@ class TestFence:
         scene.to_fence()
         assert not scene.run.exists()
         assert scene.fence.stat().st_ino == inode
-        run_tree.put_back(scene.parent, run_tree.fence_name(ATTEMPT), scene.run.name.encode())
+        fences.put_back(scene.parent, fences.fence_name(ATTEMPT), scene.run.name.encode())
         assert not scene.fence.exists()
         assert snapshot(scene.run) == before
 
@@ -603,7 +598,7 @@ class TestFence:
         make(scene.fence)
         inode = scene.fence.lstat().st_ino
         with pytest.raises(FileExistsError):
-            run_tree.fence(scene.parent, scene.run.name.encode(), run_tree.fence_name(ATTEMPT))
+            fences.fence(scene.parent, scene.run.name.encode(), fences.fence_name(ATTEMPT))
         assert scene.run.is_dir()
         assert scene.fence.lstat().st_ino == inode
 
@@ -613,22 +608,22 @@ class TestFence:
         make(scene.run)
         inode = scene.run.lstat().st_ino
         with pytest.raises(FileExistsError):
-            run_tree.put_back(scene.parent, run_tree.fence_name(ATTEMPT), scene.run.name.encode())
+            fences.put_back(scene.parent, fences.fence_name(ATTEMPT), scene.run.name.encode())
         assert scene.fence.is_dir()
         assert scene.run.lstat().st_ino == inode
 
     def test_a_missing_run_or_fence_is_told(self, scene: Scene) -> None:
         with pytest.raises(FileNotFoundError):
-            run_tree.fence(scene.parent, b"Run_2000-01-01T00-00", run_tree.fence_name(ATTEMPT))
+            fences.fence(scene.parent, b"Run_2000-01-01T00-00", fences.fence_name(ATTEMPT))
         with pytest.raises(FileNotFoundError):
-            run_tree.put_back(scene.parent, run_tree.fence_name(ATTEMPT), scene.run.name.encode())
+            fences.put_back(scene.parent, fences.fence_name(ATTEMPT), scene.run.name.encode())
 
     def test_look_alikes_are_listed(self, scene: Scene) -> None:
         scene.to_fence()
         write(scene.run.with_name(f"{FENCE}.ingest.json"))
         write(scene.run.with_name(".exlab-clearing-"))
         (scene.run.with_name(".exlab-clearing-mine")).mkdir()
-        assert sorted(run_tree.fences(scene.parent)) == [
+        assert sorted(fences.names_in(scene.parent)) == [
             b".exlab-clearing-",
             FENCE.encode(),
             FENCE.encode() + b".ingest.json",
@@ -643,7 +638,7 @@ class TestPrepareAndPublish:
         old.chmod(mode)
         give_away(old)
         like = old.stat()
-        found = run_tree.prepare_record(scene.parent, run_tree.prepared_name(ATTEMPT), b"new", like)
+        found = fences.prepare_record(scene.parent, fences.prepared_name(ATTEMPT), b"new", like)
         written = scene.run.with_name(f"{FENCE}.ingest.json")
         status = written.stat()
         assert (status.st_mode, status.st_uid, status.st_gid) == (like.st_mode, like.st_uid, like.st_gid)
@@ -653,19 +648,19 @@ class TestPrepareAndPublish:
     def test_replaces_nothing(self, scene: Scene) -> None:
         taken = write(scene.run.with_name(f"{FENCE}.ingest.json"), b"somebody's")
         with pytest.raises(FileExistsError):
-            run_tree.prepare_record(scene.parent, run_tree.prepared_name(ATTEMPT), b"new", scene.run.stat())
+            fences.prepare_record(scene.parent, fences.prepared_name(ATTEMPT), b"new", scene.run.stat())
         assert taken.read_bytes() == b"somebody's"
 
     def test_follows_no_link(self, scene: Scene, tmp_path: Path) -> None:
         scene.run.with_name(f"{FENCE}.ingest.json").symlink_to(tmp_path / "elsewhere")
         with pytest.raises(FileExistsError):
-            run_tree.prepare_record(scene.parent, run_tree.prepared_name(ATTEMPT), b"new", scene.run.stat())
+            fences.prepare_record(scene.parent, fences.prepared_name(ATTEMPT), b"new", scene.run.stat())
         assert not (tmp_path / "elsewhere").exists()
 
     def test_can_be_taken_away_twice(self, scene: Scene) -> None:
-        run_tree.prepare_record(scene.parent, run_tree.prepared_name(ATTEMPT), b"new", scene.run.stat())
-        run_tree.discard_prepared(scene.parent, run_tree.prepared_name(ATTEMPT))
-        run_tree.discard_prepared(scene.parent, run_tree.prepared_name(ATTEMPT))
+        fences.prepare_record(scene.parent, fences.prepared_name(ATTEMPT), b"new", scene.run.stat())
+        fences.discard_prepared(scene.parent, fences.prepared_name(ATTEMPT))
+        fences.discard_prepared(scene.parent, fences.prepared_name(ATTEMPT))
         assert os.listdir(scene.run.parent) == [scene.run.name]
 
     def test_publish_moves_it_into_the_run_and_may_come_twice(self, scene: Scene) -> None:
@@ -673,34 +668,34 @@ class TestPrepareAndPublish:
         record = scene.fence / ".exlab-wizard/ingest.json"
         assert record.read_bytes() == b'{"cleared":1}'
         assert record.stat().st_ino == scene.record["ino"]
-        run_tree.publish(scene.parent, run_tree.prepared_name(ATTEMPT), scene.fenced)
+        fences.publish(scene.parent, fences.prepared_name(ATTEMPT), scene.fenced)
         assert record.read_bytes() == b'{"cleared":1}'
         assert os.listdir(scene.run.parent) == [FENCE]
 
     def test_publish_into_a_read_only_folder(self, scene: Scene) -> None:
         scene.to_fence()
         folder = scene.fence / ".exlab-wizard"
-        run_tree.prepare_record(scene.parent, run_tree.prepared_name(ATTEMPT), b"new", (folder / "ingest.json").stat())
+        fences.prepare_record(scene.parent, fences.prepared_name(ATTEMPT), b"new", (folder / "ingest.json").stat())
         folder.chmod(0o500)
         give_away(scene.run.parent, folder)
         scene.fence.chmod(0o755)
-        as_ordinary_user(lambda: run_tree.publish(scene.parent, run_tree.prepared_name(ATTEMPT), scene.fenced))
+        as_ordinary_user(lambda: fences.publish(scene.parent, fences.prepared_name(ATTEMPT), scene.fenced))
         assert (folder / "ingest.json").read_bytes() == b"new"
 
     def test_publish_again_when_the_removal_has_come_to_the_folder_itself(self, scene: Scene) -> None:
         (scene.run.parent / "empty").mkdir()
-        with run_paths.opened(run_paths.open_beneath(scene.parent, b"empty")) as fenced:
-            run_tree.publish(scene.parent, run_tree.prepared_name(ATTEMPT), fenced)
+        with handles.opened(handles.open_beneath(scene.parent, b"empty")) as fenced:
+            fences.publish(scene.parent, fences.prepared_name(ATTEMPT), fenced)
         assert os.listdir(scene.run.parent / "empty") == []
 
     def test_publish_follows_no_link(self, scene: Scene, tmp_path: Path) -> None:
         scene.to_fence()
-        run_tree.prepare_record(scene.parent, run_tree.prepared_name(ATTEMPT), b"new", scene.fence.stat())
+        fences.prepare_record(scene.parent, fences.prepared_name(ATTEMPT), b"new", scene.fence.stat())
         (scene.fence / ".exlab-wizard").rename(tmp_path / "elsewhere")
         before = snapshot(tmp_path / "elsewhere")
         (scene.fence / ".exlab-wizard").symlink_to(tmp_path / "elsewhere")
         with pytest.raises(OSError, match=r"symbolic|Not a directory"):
-            run_tree.publish(scene.parent, run_tree.prepared_name(ATTEMPT), scene.fenced)
+            fences.publish(scene.parent, fences.prepared_name(ATTEMPT), scene.fenced)
         assert snapshot(tmp_path / "elsewhere") == before
 
 
@@ -800,9 +795,9 @@ class TestRemove:
         scene.prepare()
         counted = run_tree.count(scene.plan)
         told: list[tuple[int, int]] = []
-        removal = scene.remove(progress=lambda files, size: told.append((files, size)))
-        assert removal == Removal(counted, ())
-        assert removal.freed.files == files
+        removed = scene.remove(progress=lambda files, size: told.append((files, size)))
+        assert removed == Removal(counted, ())
+        assert removed.freed.files == files
         assert os.listdir(scene.run.parent) == []
         assert told == sorted(told)
         assert told[-1][0] == files - 1  # the record goes last, by itself
@@ -871,16 +866,16 @@ class TestRemove:
         scene.prepare()
         rewrite_in_secret(scene.fence / "README.md")
         work = (scene.fence / "README.md").read_bytes()
-        removal = scene.remove(proven=proven.get)
+        removed = scene.remove(proven=proven.get)
         mine = {"README.md", other} - {"../elsewhere"}
-        assert {os.fsdecode(path) for path, why in removal.left if why == "changed"} == mine
+        assert {os.fsdecode(path) for path, why in removed.left if why == "changed"} == mine
         assert {(scene.fence / name).read_bytes() for name in mine} == {work}
-        assert removal.freed.files == run_tree.count(scene.plan).files - 2  # it and the record
+        assert removed.freed.files == run_tree.count(scene.plan).files - 2  # it and the record
 
     def test_a_record_that_an_earlier_removal_took_is_not_called_left(self, scene: Scene) -> None:
         scene.prepare()
         (scene.fence / "late").write_bytes(b"late")
-        assert dict(scene.remove().left)[run_tree.INGEST_PATH] == run_tree.KEPT_LAST
+        assert dict(scene.remove().left)[run_tree.INGEST_PATH] == removal.KEPT_LAST
         (scene.fence / ".exlab-wizard/ingest.json").unlink()
         assert scene.remove().left == ((b"late", "not in the plan"),)
         assert (scene.fence / "late").read_bytes() == b"late"
@@ -902,16 +897,16 @@ class TestRemove:
         size = path.stat().st_size
         change(path)
         after = path.lstat()
-        removal = scene.remove()
+        removed = scene.remove()
         assert path.lstat() == after
-        left = dict(removal.left)
+        left = dict(removed.left)
         assert left[b"tiles/t_0001.tif"] == "changed"
         assert left[b"tiles"] == "ENOTEMPTY"
         assert run_tree.INGEST_PATH in left
         whole = run_tree.count(scene.plan)
         ingest_size = next(entry.size for entry in scene.plan if entry.path == run_tree.INGEST_PATH)
-        assert removal.freed.files == whole.files - 2
-        assert removal.freed.bytes == whole.bytes - size - ingest_size
+        assert removed.freed.files == whole.files - 2
+        assert removed.freed.bytes == whole.bytes - size - ingest_size
         assert (scene.fence / ".exlab-wizard/ingest.json").read_bytes() == b'{"cleared":1}'
 
     @pytest.mark.parametrize("where", ["", "tiles/", ".exlab-wizard/", "brand new/"])
@@ -919,14 +914,14 @@ class TestRemove:
     def test_a_new_file_stays_is_reported_and_keeps_the_record(self, where: str, name: str, scene: Scene) -> None:
         scene.prepare()
         new = write(scene.fence / where / name, b"somebody's")
-        removal = scene.remove()
+        removed = scene.remove()
         assert new.read_bytes() == b"somebody's"
-        reported = " ".join(f"{run_paths.show(path)} {why}" for path, why in removal.left)
+        reported = " ".join(f"{run_paths.show(path)} {why}" for path, why in removed.left)
         assert where.rstrip("/") in reported
         assert "plan" in reported or "ENOTEMPTY" in reported
         assert (scene.fence / ".exlab-wizard/ingest.json").read_bytes() == b'{"cleared":1}'
-        assert run_tree.INGEST_PATH in dict(removal.left)
-        assert removal.freed.files == run_tree.count(scene.plan).files - 1
+        assert run_tree.INGEST_PATH in dict(removed.left)
+        assert removed.freed.files == run_tree.count(scene.plan).files - 1
 
         new.unlink()
         if where == "brand new/":
@@ -938,12 +933,12 @@ class TestRemove:
         scene.prepare()
         replace_directory(scene.fence / "tiles")
         before = snapshot(scene.fence / "tiles")
-        removal = scene.remove()
+        removed = scene.remove()
         assert snapshot(scene.fence / "tiles") == before
-        left = dict(removal.left)
+        left = dict(removed.left)
         assert left[b"tiles"] == "another directory lies there"
         assert len([path for path in left if path.startswith(b"tiles/")]) == 4
-        assert removal.freed.files == run_tree.count(scene.plan).files - 5
+        assert removed.freed.files == run_tree.count(scene.plan).files - 5
 
     @pytest.mark.parametrize("folder", ["tiles", ".exlab-wizard"])
     def test_a_link_in_a_directorys_place_is_never_followed(self, folder: str, scene: Scene, tmp_path: Path) -> None:
@@ -952,19 +947,19 @@ class TestRemove:
         (scene.fence / folder).rename(target)
         (scene.fence / folder).symlink_to(target)
         before = snapshot(target)
-        removal = scene.remove()
+        removed = scene.remove()
         assert snapshot(target) == before
         assert (scene.fence / folder).is_symlink()
-        assert any(path.startswith(folder.encode()) for path, _ in removal.left)
+        assert any(path.startswith(folder.encode()) for path, _ in removed.left)
 
     def test_files_moved_about_within_the_fence_stay_and_are_not_called_freed(self, scene: Scene) -> None:
         scene.prepare()
         (scene.fence / "tiles").rename(scene.fence / "moved")
         before = snapshot(scene.fence / "moved")
-        removal = scene.remove()
+        removed = scene.remove()
         assert snapshot(scene.fence / "moved") == before
-        assert removal.freed.files == run_tree.count(scene.plan).files - 5
-        left = dict(removal.left)
+        assert removed.freed.files == run_tree.count(scene.plan).files - 5
+        left = dict(removed.left)
         assert left[b"moved"] == "not in the plan"
         assert left[b"tiles/t_0001.tif"] == "moved to moved/t_0001.tif"
 
@@ -974,9 +969,9 @@ class TestRemove:
 
         def with_a_bind_mount() -> Removal:
             mount("--bind", tmp_path / "precious", scene.fence / "tiles")
-            parent = run_paths.open_root(str(scene.run.parent))
-            fenced = run_paths.open_beneath(parent, run_tree.fence_name(ATTEMPT))
-            return run_tree.remove(parent, run_tree.fence_name(ATTEMPT), fenced, scene.plan, record=scene.record or {})
+            parent = handles.open_root(str(scene.run.parent))
+            fenced = handles.open_beneath(parent, fences.fence_name(ATTEMPT))
+            return removal.remove(parent, fences.fence_name(ATTEMPT), fenced, scene.plan, record=scene.record or {})
 
         left = dict(with_own_mounts(with_a_bind_mount).left)
         assert left[b"tiles/t_0001.tif"] == "EXDEV"
@@ -990,8 +985,8 @@ class TestRemove:
         for directory in directories:
             directory.chmod(0o555)
         counted = run_tree.count(scene.plan)
-        removal = as_ordinary_user(scene.remove)
-        assert removal == Removal(counted, ())
+        removed = as_ordinary_user(scene.remove)
+        assert removed == Removal(counted, ())
         assert os.listdir(scene.run.parent) == []
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make directories that belong to somebody else")
@@ -999,29 +994,29 @@ class TestRemove:
         scene.prepare()
         give_away(scene.run.parent, scene.fence, scene.fence / ".exlab-wizard")
         (scene.fence / "tiles").chmod(0o755)
-        removal = as_ordinary_user(scene.remove)
-        left = dict(removal.left)
+        removed = as_ordinary_user(scene.remove)
+        left = dict(removed.left)
         assert left[b"tiles/t_0000.tif"] == "EACCES"
         assert left[b"tiles"] == "ENOTEMPTY"
-        assert removal.freed.files == run_tree.count(scene.plan).files - 5
+        assert removed.freed.files == run_tree.count(scene.plan).files - 5
         assert (scene.fence / ".exlab-wizard/ingest.json").exists()
 
     def test_a_record_that_was_written_to_stays(self, scene: Scene) -> None:
         scene.prepare()
         record = scene.fence / ".exlab-wizard/ingest.json"
         record.write_bytes(b"somebody's")
-        removal = scene.remove()
-        assert removal.left == ((run_tree.INGEST_PATH, "changed"),)
+        removed = scene.remove()
+        assert removed.left == ((run_tree.INGEST_PATH, "changed"),)
         assert record.read_bytes() == b"somebody's"
-        assert removal.freed.files == run_tree.count(scene.plan).files - 1
+        assert removed.freed.files == run_tree.count(scene.plan).files - 1
 
     def test_a_stranger_at_the_fences_name_stays(self, scene: Scene) -> None:
         scene.prepare()
         scene.fence.rename(scene.run.with_name("moved away"))
         scene.fence.mkdir()
-        removal = scene.remove()
+        removed = scene.remove()
         assert scene.fence.is_dir()
-        assert dict(removal.left) == {b".": "another directory lies at the fence"}
+        assert dict(removed.left) == {b".": "another directory lies at the fence"}
         assert os.listdir(scene.run.with_name("moved away")) == []
 
     def test_random_mischief_never_costs_an_unplanned_byte(self, lab: Lab, open_directory: Open) -> None:
@@ -1034,14 +1029,14 @@ class TestRemove:
             for _ in range(rng.randint(1, 4)):
                 mischief(rng, scene.fence)
             foreign = [path for path in scene.fence.rglob("*") if path.is_file() and path.read_bytes() == b"new"]
-            removal = scene.remove()
+            removed = scene.remove()
             os.close(scene.fenced)
             assert all(path.read_bytes() == b"new" for path in foreign)
-            assert bool(removal.left) == scene.fence.exists()
-            assert not removal.left or (scene.fence / ".exlab-wizard/ingest.json").exists()
+            assert bool(removed.left) == scene.fence.exists()
+            assert not removed.left or (scene.fence / ".exlab-wizard/ingest.json").exists()
             remaining = {identity(path.stat()) for path in scene.fence.rglob("*") if path.is_file()}
             planned = {(entry.ino, entry.size, entry.mtime_ns) for entry in scene.plan if entry.is_file}
-            assert removal.freed.files <= len(planned - remaining)
+            assert removed.freed.files <= len(planned - remaining)
             if scene.fence.exists():
                 scene.fence.rename(run.with_name(f"left-{number}"))
 
@@ -1070,29 +1065,29 @@ def mischief(rng: random.Random, fence: Path) -> None:
 class TestReserve:
     def test_is_laid_once_and_released_once(self, tmp_path: Path, open_directory: Open) -> None:
         root = open_directory(tmp_path)
-        run_tree.lay_reserve(root)
-        run_tree.lay_reserve(root)
+        reserve.lay_reserve(root)
+        reserve.lay_reserve(root)
         status = (tmp_path / ".exlab-reserve").stat()
-        assert status.st_size == run_tree.RESERVE_BYTES
-        assert status.st_blocks * 512 >= run_tree.RESERVE_BYTES
-        assert run_tree.release_reserve(root)
-        assert not run_tree.release_reserve(root)
+        assert status.st_size == reserve.RESERVE_BYTES
+        assert status.st_blocks * 512 >= reserve.RESERVE_BYTES
+        assert reserve.release_reserve(root)
+        assert not reserve.release_reserve(root)
         assert os.listdir(tmp_path) == []
 
     def test_other_errors_do_not_touch_it(self, tmp_path: Path, open_directory: Open) -> None:
         root = open_directory(tmp_path)
-        run_tree.lay_reserve(root)
+        reserve.lay_reserve(root)
 
         def fails() -> None:
             raise PermissionError(errno.EACCES, "no")
 
         with pytest.raises(PermissionError):
-            run_tree.with_reserve(root, fails)
+            reserve.with_reserve(root, fails)
         assert (tmp_path / ".exlab-reserve").exists()
 
     def test_a_full_disk_is_helped_once(self, tmp_path: Path, open_directory: Open) -> None:
         root = open_directory(tmp_path)
-        run_tree.lay_reserve(root)
+        reserve.lay_reserve(root)
         tries: list[bool] = []
 
         def fails_once() -> str:
@@ -1101,7 +1096,7 @@ class TestReserve:
                 raise OSError(errno.EDQUOT, "quota")
             return "done"
 
-        assert run_tree.with_reserve(root, fails_once) == "done"
+        assert reserve.with_reserve(root, fails_once) == "done"
         assert tries == [True, False]
         assert (tmp_path / ".exlab-reserve").exists()
 
@@ -1111,8 +1106,8 @@ class TestReserve:
         def on_a_small_disk() -> tuple[str, bytes, bool, bool, list[str]]:
             small = tmp_path / "small"
             mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", small)
-            root = run_paths.open_root(str(small))
-            run_tree.lay_reserve(root)
+            root = handles.open_root(str(small))
+            reserve.lay_reserve(root)
             like = small.stat()
             with (small / "filler").open("wb", buffering=0) as file:
                 try:
@@ -1120,14 +1115,14 @@ class TestReserve:
                         file.write(b"x" * 4096)
                 except OSError as error:
                     full = errno.errorcode[error.errno or 0]
-            run_tree.with_reserve(root, lambda: run_tree.prepare_record(root, b"record", b"y" * 9000, like))
+            reserve.with_reserve(root, lambda: fences.prepare_record(root, b"record", b"y" * 9000, like))
             kept, taken = (small / "record").read_bytes(), not (small / ".exlab-reserve").exists()
             try:
-                run_tree.prepare_record(root, b"too large", b"y" * (4 << 20), like)
+                fences.prepare_record(root, b"too large", b"y" * (4 << 20), like)
             except OSError:
                 left = not (small / "too large").exists()
             (small / "filler").unlink()
-            run_tree.renew_reserve(root)
+            reserve.renew_reserve(root)
             return full, kept, taken, left, sorted(os.listdir(small))
 
         full, kept, taken, left, names = with_own_mounts(on_a_small_disk)
@@ -1140,8 +1135,8 @@ class TestReserve:
 
 def test_the_probe_leaves_nothing_behind_even_twice(tmp_path: Path, open_directory: Open) -> None:
     root = open_directory(tmp_path)
-    run_tree.probe(root)
-    run_tree.probe(root)
+    fences.probe(root)
+    fences.probe(root)
     assert os.listdir(tmp_path) == []
 
 
@@ -1154,7 +1149,7 @@ def test_a_token_is_laid_whole_or_not_at_all(tmp_path: Path) -> None:
         mount("-t", "tmpfs", "-o", "size=64k", "tmpfs", small)
         (small / "filler").write_bytes(b"x" * (64 << 10))
         try:
-            run_tree.lay_token(run_paths.open_root(str(small)))
+            tokens.lay_token(handles.open_root(str(small)))
         except OSError as error:
             return errno.errorcode[error.errno or 0], os.listdir(small)
         return "laid", os.listdir(small)
@@ -1165,8 +1160,8 @@ def test_a_token_is_laid_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_reserve_that_a_crash_left_unfinished_is_made_anew(tmp_path: Path, open_directory: Open) -> None:
     (tmp_path / ".exlab-reserve").touch()
     directory = open_directory(tmp_path)
-    run_tree.lay_reserve(directory)
-    assert (tmp_path / ".exlab-reserve").stat().st_size == run_tree.RESERVE_BYTES
+    reserve.lay_reserve(directory)
+    assert (tmp_path / ".exlab-reserve").stat().st_size == reserve.RESERVE_BYTES
     whole = (tmp_path / ".exlab-reserve").stat().st_ino
-    run_tree.lay_reserve(directory)
+    reserve.lay_reserve(directory)
     assert (tmp_path / ".exlab-reserve").stat().st_ino == whole

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cleanup.storage import run_paths
+from cleanup.storage import handles, run_paths
 from cleanup.storage.staging import records
 from cleanup.storage.staging.ingest import IngestError
 from cleanup.storage.staging.records import SYNC_STATE, NoCopy, NotCleared, sync_state
@@ -342,7 +342,7 @@ class TestRead:
         metadata.mkdir(exist_ok=True)
         for name, data in files.items():
             (metadata / f"{name}.json").write_bytes(data)
-        with run_paths.opened(os.open(tmp_path, run_paths.DIRECTORY)) as run:
+        with handles.opened(os.open(tmp_path, handles.DIRECTORY)) as run:
             return records.read(run, PATH)
 
     def test_none(self, tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ def test_nothing_is_promised_of_a_nas_that_nobody_looks_at(people, runs, policy)
     text = text_of(people.operator.get(ROOT))
     assert "stays on the NAS" not in text
     assert "Of 2 runs only the wizard's record says" in text
-    assert "Should be at (nobody looks)" in text
+    assert "Should be at (not checked)" in text
 
 
 def test_what_is_not_judged_yet_is_said(people, runs):

@@ -347,7 +347,7 @@ def test_every_mistake_is_said_at_once(people, root):
     [
         ("root=", ROOT_FIELDS, "A limit of this kind is set for one staging root as a whole."),
         ("root=lab&run_kind=test", ROOT_FIELDS, "A limit of this kind is set for one staging root as a whole."),
-        ("equipment=FLOW_01", SWEEP_FIELDS, "A sweep's bounds are set for a staging root, or for the whole lab."),
+        ("equipment=FLOW_01", SWEEP_FIELDS, "The limits of a pass are set for a staging root, or for the whole lab."),
     ],
 )
 def test_what_needs_a_staging_root_is_not_offered_elsewhere_and_refused(people, runs, scope, names, sentence):
@@ -473,7 +473,7 @@ def test_what_would_go_is_shown_first_and_nothing_is_written(people, runs, polic
     text = " ".join(response.content.decode().split())
     then, today = response.context["preview"].then, response.context["preview"].today
     assert (len(then.going), len(today.going)) == (3, 2)
-    assert re.search(r"At the next sweep <strong>3 runs, <span [^>]*>[\d.]+ kB</span></strong> would go", text)
+    assert re.search(r"With the next pass <strong>3 runs, <span [^>]*>[\d.]+ kB</span></strong> would go", text)
     assert "(now: 2 runs, " in text
     assert SAFE in text
     assert 'value="1h"' in text  # what was typed stays

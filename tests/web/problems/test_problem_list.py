@@ -59,7 +59,7 @@ def listed(text):
     return (
         text.split("<main", 1)[1].split("</main")[0].count("<li>")
         + text.count('<li id="orphan-')
-        + text.count("A breaker is open")
+        + text.count("A safety stop")
     )
 
 
@@ -164,7 +164,7 @@ def test_looking_again_at_what_was_taken_away(people, found, lab):
 def test_looking_again_while_somebody_does_or_without_the_disk(people, found, lab, root):
     address = f"/problems/{found['stray'].pk}/look/"
     with opening.data_dir().lock(f"orphans-{root.pk}"):
-        assert "somebody is looking" in people.operator.post(address, follow=True).content.decode()
+        assert "is being looked at just now" in people.operator.post(address, follow=True).content.decode()
     (lab.staging / ".exlab-root").unlink()
     assert Reason.ROOT_NOT_MOUNTED.sentence in people.operator.post(address, follow=True).content.decode()
 
@@ -336,7 +336,7 @@ def test_a_nas_that_is_not_asked_just_now(people, root, now):
 def test_a_host_that_nobody_watches(people, root, now):
     Heartbeat.objects.update(at=now - timedelta(minutes=3))
     text = page(people.viewer)
-    assert f"Nobody watches {root.host}" in text
+    assert f"No watchdog runs on {root.host}" in text
     assert "last heard" in text
     assert nav(text) == "1"
 

@@ -137,7 +137,7 @@ def test_on_the_wizards_word_alone_nothing_else_is_claimed(people, row):
     assert f"The data should be at /mnt/nas/{SAFE} (not looked at)" in text
     run_page = words(people.viewer.get(f"/runs/{row.pk}/").content.decode())
     assert "Where the data should be" in run_page
-    assert "Nobody looked there" in run_page
+    assert "The NAS was not looked at" in run_page
     ClearAttempt.objects.filter(run=row).update(proof=None)
     text = words(receipt(people.viewer, row))
     assert "no proof is kept with this clear" in text

@@ -442,7 +442,7 @@ def test_a_scheduled_run_tells_when_the_schedule_takes_it(people, runs, policy, 
     assert wait > timedelta(0)
     assert "Scheduled: waits 1 day 9 h (kept 60 days after the verification)." in row(page(people.operator), SAFE)
     policy(mode="scheduled", retain_hours=24)
-    assert "Scheduled: goes with the next sweep." in row(page(people.operator), SAFE)
+    assert "Scheduled: goes with the next pass." in row(page(people.operator), SAFE)
 
 
 def test_on_a_staging_root_in_trouble_nothing_is_offered(people, root, runs):

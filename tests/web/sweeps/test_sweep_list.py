@@ -94,7 +94,7 @@ def test_only_people_with_a_role_may_look(people, runs, swept, address):
 
 
 def test_no_sweep_so_far(people):
-    assert "No sweep has been made so far." in page(people.viewer, "/sweeps/")
+    assert "There was no pass so far." in page(people.viewer, "/sweeps/")
     assert 'href="/sweeps/"' in page(people.viewer, "/runs/")
 
 
@@ -165,7 +165,7 @@ def test_one_pass_with_every_run_action_reason_and_gates(people, runs, swept, sa
     assert SAFE in text
     assert Reason.RETENTION_NOT_ELAPSED.sentence in text
     assert "retention_not_elapsed</code>" in text
-    assert "Every gate (1 not open)" in text
+    assert "Every check (1 not passed)" in text
     assert "Opens 2026-06-20 16:15:43 UTC." in text
     assert "The time that the policy keeps it was over. The staging root held more bytes than it may." in text
     assert "1.00 kB" in text
@@ -282,7 +282,7 @@ def test_what_a_person_typed_is_told_apart(people, runs, swept, said):
     said(runs[SAFE], swept(3, SweepKind.TYPED, actor="mkhan"), action="refused", reason=Reason.HELD)
     text = page(people.viewer, f"/runs/{runs[SAFE].pk}/answers/")
     assert "No timed pass had looked at lab by then." in text
-    assert "The sweep that a person typed" in text
+    assert "The pass that a person typed" in text
     assert Reason.HELD.sentence in text
 
 
@@ -323,7 +323,7 @@ def test_go_on_closes_the_breaker_with_name_and_note(people, breaker, now):
     response = answer(people.operator, breaker, "the new microscope", follow=True)
     assert response.redirect_chain == [("/sweeps/", 302)]
     text = response.content.decode()
-    assert "The sweeps of lab go on with the next pass." in text
+    assert "Automatic clearing of lab goes on with the next pass." in text
     assert "“the new microscope”" in text
     breaker.refresh_from_db()
     assert (breaker.closed_by, breaker.note, breaker.closed_at) == ("operator", "the new microscope", now)
@@ -332,7 +332,7 @@ def test_go_on_closes_the_breaker_with_name_and_note(people, breaker, now):
 def test_a_breaker_is_closed_once(people, breaker):
     answer(people.operator, breaker, "first")
     again = people.admin.post(f"/breakers/{breaker.pk}/go-on/", {"note": "second"}, follow=True)
-    assert "Somebody has let the sweeps of lab go on already." in again.content.decode()
+    assert "Automatic clearing of lab was let go on already." in again.content.decode()
     breaker.refresh_from_db()
     assert (breaker.closed_by, breaker.note) == ("operator", "first")
     assert "Gone on already" in page(people.operator, f"/breakers/{breaker.pk}/go-on/")
@@ -359,7 +359,7 @@ def test_an_answer_to_what_was_not_shown_is_no_answer(people, runs, breaker, pol
 
 
 def test_a_look_at_the_question_closes_nothing(people, breaker):
-    assert "Let the sweeps of lab go on?" in page(people.operator, f"/breakers/{breaker.pk}/go-on/")
+    assert "Let automatic clearing of lab go on?" in page(people.operator, f"/breakers/{breaker.pk}/go-on/")
     assert SweepBreaker.objects.get().closed_at is None
 
 
@@ -379,20 +379,20 @@ def test_a_note_that_is_too_long_is_asked_for_again(people, breaker):
 
 def test_the_list_and_the_run_say_that_the_schedule_has_stopped(people, runs, breaker, policy):
     policy(mode="scheduled", retain_hours=1, rehearse=False)
-    words = "would go with the next sweep, but something abnormal has stopped the sweeps."
+    words = "would go with the next pass, but something abnormal has stopped automatic clearing."
     assert words in page(people.viewer, "/runs/")
     text = page(people.viewer, f"/runs/{runs[SAFE].pk}/")
     assert words in text
     assert "It would clear 41 runs." in text
     assert "Safe to clear" in text
     answer(people.operator, breaker)
-    assert "Scheduled: goes with the next sweep." in page(people.viewer, f"/runs/{runs[SAFE].pk}/")
+    assert "Scheduled: goes with the next pass." in page(people.viewer, f"/runs/{runs[SAFE].pk}/")
 
 
 def test_the_question_says_so_too(people, runs, breaker, policy):
     policy(mode="scheduled", retain_hours=1, rehearse=False)
     response = people.operator.get(f"/runs/{runs[SAFE].pk}/clear/")
-    assert "something abnormal has stopped the sweeps" in response.context["standing"].schedule
+    assert "something abnormal has stopped automatic clearing" in response.context["standing"].schedule
 
 
 def test_a_run_that_may_go_sooner_under_pressure_says_so(people, runs, policy):
@@ -406,12 +406,12 @@ def test_a_run_that_may_go_sooner_under_pressure_says_so(people, runs, policy):
 def test_another_roots_breaker_stops_nothing_here(people, runs, breaker, policy):
     policy(mode="scheduled", retain_hours=1, rehearse=False)
     SweepBreaker.objects.update(root=StagingRoot.objects.create(name="other", host="h", path="/other"))
-    assert "Scheduled: goes with the next sweep." in page(people.viewer, f"/runs/{runs[SAFE].pk}/")
+    assert "Scheduled: goes with the next pass." in page(people.viewer, f"/runs/{runs[SAFE].pk}/")
 
 
 def test_a_rehearsed_policy_says_what_it_waits_for(people, runs, policy):
     policy(mode="scheduled", retain_hours=1, rehearse=True)
-    words = "Scheduled, rehearsed: would go with the next sweep, once the policy is promoted."
+    words = "Scheduled, rehearsed: would go with the next pass, once the policy is promoted."
     assert words in page(people.viewer, "/runs/")
     assert words in page(people.viewer, f"/runs/{runs[SAFE].pk}/")
 
@@ -482,7 +482,7 @@ def test_who_may_look_at_a_root_and_not_clear_there_may_not_ask(people, root):
 
 
 def test_twice_in_a_row_is_one_dry_run(people, root):
-    assert "A dry run of lab is queued. What it says will stand here." in ask(people.operator).content.decode()
+    assert "A dry run of lab is queued. Its result will appear here." in ask(people.operator).content.decode()
     text = ask(people.admin).content.decode()
     assert "A dry run of lab is queued or running already." in text
     assert "asked for by operator" in text

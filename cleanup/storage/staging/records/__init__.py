@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from cleanup.storage import desktop_files, linux, run_paths
+from cleanup.storage import desktop_files, handles, linux, run_paths
 from cleanup.storage.run_paths import RunPath, show
 from cleanup.storage.staging import ingest, run_tree
 from cleanup.storage.staging.ingest import IngestError
@@ -147,7 +147,7 @@ def read(run: int, *places: RunPath) -> Records:
 
 def _read_one(run: int, form: RecordFormat, *places: RunPath) -> Record | None:
     try:
-        data = run_paths.read_file(run, run_paths.METADATA + b"/" + form.file, form.max_bytes)
+        data = handles.read_file(run, run_paths.METADATA + b"/" + form.file, form.max_bytes)
         return form.parse(data, *places)
     except FileNotFoundError:
         return None
@@ -178,7 +178,7 @@ def origin_of(run: int) -> str:
 
 def _creation(run: int) -> dict[str, Any]:
     """What the `creation.json` of an open run says. Raises OSError, IngestError."""
-    data = run_paths.read_file(run, run_paths.METADATA + b"/" + run_paths.CREATION, ingest.MAX_BYTES)
+    data = handles.read_file(run, run_paths.METADATA + b"/" + run_paths.CREATION, ingest.MAX_BYTES)
     return ingest.load_strictly(data, ingest.MAX_BYTES)
 
 
@@ -187,7 +187,7 @@ def _pruned_at(run: int) -> datetime | None:
     try:
         if _creation(run).get("sync_status") != _PRUNED:
             return None
-        with run_paths.opened(run_paths.open_beneath(run, run_paths.METADATA)) as folder:
+        with handles.opened(handles.open_beneath(run, run_paths.METADATA)) as folder:
             written = linux.status(folder, run_paths.CREATION).mtime_ns
         return datetime.fromtimestamp(written // 1_000_000_000, UTC)
     except (OSError, OverflowError, ValueError, IngestError):

@@ -81,7 +81,7 @@ SAME_RUN = Way(
     asks=_shown,
     act=_say_same,
     seen=_seen,
-    template="cleanup/way_same_run.html",
+    template="cleanup/runs/ways/same_run.html",
 )
 ANOTHER_RUN = Way(
     name="another-run",
@@ -92,5 +92,5 @@ ANOTHER_RUN = Way(
     offered=_may_be_another,
     act=_say_another,
     seen=_seen,
-    template="cleanup/way_another_run.html",
+    template="cleanup/runs/ways/another_run.html",
 )

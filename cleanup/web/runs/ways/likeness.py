@@ -54,5 +54,5 @@ NOT_THE_SAME = Way(
     asks=_asks,
     act=_say_not_the_same,
     seen=_seen,
-    template="cleanup/way_not_the_same.html",
+    template="cleanup/runs/ways/not_the_same.html",
 )

@@ -52,6 +52,6 @@ LOOK_AGAIN = Way(
     permission=permissions.CLEAR,
     offered=_offered,
     act=_act,
-    template="cleanup/way_look.html",
+    template="cleanup/runs/ways/look.html",
     form=NoReasonForm,
 )

@@ -121,7 +121,7 @@ SET_ASIDE = Way(
     permission=permissions.CHANGE,
     offered=_may_set_aside,
     act=_set_aside,
-    template="cleanup/way_set_aside.html",
+    template="cleanup/runs/ways/set_aside.html",
     asks=_ask_to_set_aside,
     seen=_seen_to_set_aside,
 )
@@ -133,7 +133,7 @@ PUT_BACK = Way(
     permission=permissions.CHANGE,
     offered=_may_put_back,
     act=_put_back,
-    template="cleanup/way_put_back.html",
+    template="cleanup/runs/ways/put_back.html",
     asks=_ask_to_put_back,
     seen=_seen_to_put_back,
 )

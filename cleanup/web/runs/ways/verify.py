@@ -123,7 +123,7 @@ VERIFY_AGAIN = Way(
     permission=permissions.CLEAR,
     offered=_may_verify,
     act=_verify,
-    template="cleanup/way_verify.html",
+    template="cleanup/runs/ways/verify.html",
     form=NoReasonForm,
 )
 ACCEPT = Way(
@@ -136,7 +136,7 @@ ACCEPT = Way(
     asks=_check_of,
     seen=_key_of,
     act=_accept,
-    template="cleanup/way_accept.html",
+    template="cleanup/runs/ways/accept.html",
     denied=_DENIED,
 )
 WITHDRAW = Way(
@@ -149,6 +149,6 @@ WITHDRAW = Way(
     asks=_acceptance,
     seen=_key_of_acceptance,
     act=_withdraw,
-    template="cleanup/way_withdraw.html",
+    template="cleanup/runs/ways/withdraw.html",
     denied=_DENIED,
 )

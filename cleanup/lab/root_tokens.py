@@ -1,0 +1,123 @@
+"""What a registration lays at the tops of roots, or finds there: tokens, markers and the reserve."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Self
+
+from cleanup.lab import root_checks
+from cleanup.lab.nas import nas_roots
+from cleanup.lab.root_checks import RegistrationError
+from cleanup.models import StagingRoot
+from cleanup.storage import errors, handles, markers, reserve, run_paths, tokens
+from cleanup.storage.staging import fences
+
+
+class Laid:
+    """What a registration has laid at the tops of roots, so that one that is refused leaves nothing behind."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[str, bytes]] = []
+
+    @classmethod
+    @contextmanager
+    def unless_refused(cls) -> Iterator[Self]:
+        """Take away at the end of a block what was laid in it, if the block ends with an error."""
+        laid = cls()
+        with ExitStack() as refused:
+            refused.callback(laid._take_back)
+            yield laid
+            refused.pop_all()
+
+    def note(self, path: str, name: bytes) -> None:
+        """A file of this name was made at the top of a root; one that was there before is none of these."""
+        self._found.append((path, name))
+
+    def _take_back(self) -> None:
+        for path, name in reversed(self._found):
+            with suppress(OSError), handles.opened(handles.open_root(path)) as root:
+                markers.take_back(root, name)
+
+
+def carried(path: str) -> str:
+    """The token at the top of a directory that is not empty, or an empty text. Raises RegistrationError."""
+    try:
+        with handles.opened(handles.open_root(path)) as root:
+            found = tokens.read_token(root)
+            if found is None and not handles.holds_anything(root):
+                raise RegistrationError(f"{path} is empty: is its disk mounted?")
+    except ValueError:
+        raise RegistrationError(f"The token file at the top of {path} holds no UUID.") from None
+    except OSError as error:
+        raise RegistrationError(f"{path} cannot be read: {os.strerror(error.errno or 0)}.") from None
+    return found or ""
+
+
+def carried_by_nas(path: str) -> str:
+    """The token at the top of a NAS root, which must carry one. Raises RegistrationError."""
+    token = carried(path)
+    if not token:
+        raise RegistrationError(f"{path} carries no token: is the NAS mounted? {_by_hand(path)}")
+    return token
+
+
+def _by_hand(path: str) -> str:
+    return f"Write a UUID into {path}/{tokens.TOKEN.decode()} yourself, then try again."
+
+
+def _lay_staging_marker(root: int, path: str, token: str, laid: Laid) -> None:
+    """Raises OSError where it cannot be made, RegistrationError where it is not seen."""
+    marker = markers.staging_marker(token)
+    if reserve.with_reserve(root, lambda: markers.lay_marker(root, marker)):
+        laid.note(path, marker)
+    if not markers.is_seen(root, marker):
+        raise RegistrationError(f"{path} does not show what is written there: {run_paths.show(marker)} is not seen.")
+
+
+def mark_nas_roots(root: StagingRoot, laid: Laid) -> None:
+    """Lay the marker of each NAS root where it may be written; without it the token alone tells the NAS.
+
+    One that is not mounted just now is left alone: nothing is laid on an empty mount point. Nor where a staging disk is
+    seen, of which `two_places.remarks` speaks.
+    """
+    for nas in nas_roots(root):
+        seen = (OSError, errors.WrongToken, RegistrationError)
+        with suppress(*seen), handles.opened(handles.open_root(nas.path)) as directory:
+            tokens.check_token(directory, nas.token)
+            root_checks.refuse_staging_marker(directory, nas.path)
+            marker = markers.nas_marker(nas.token)
+            if markers.lay_marker(directory, marker):
+                laid.note(nas.path, marker)
+
+
+def laid_token(path: str, known: str, laid: Laid, *, accept_empty: bool, staging: bool) -> str:
+    """The token at the top of a root, laid if need be; empty where the directory is."""
+    with ExitStack() as stack:
+        try:
+            root = stack.enter_context(handles.opened(handles.open_root(path)))
+            found = tokens.read_token(root)
+            if known and found != known:
+                carries = f"carries the token {found}" if found else "carries no token"
+                raise RegistrationError(f"{path} {carries}, but {known} was registered. Is the right disk mounted?")
+            if found is None and not accept_empty and not handles.holds_anything(root):
+                return ""
+            if found is None and not staging:
+                root_checks.refuse_staging_marker(root, path)  # before anything is written there
+            token = tokens.lay_token(root)
+            if found is None:
+                laid.note(path, tokens.TOKEN)
+            if staging:
+                fences.probe(root)
+                if reserve.lay_reserve(root):
+                    laid.note(path, reserve.RESERVE)
+                _lay_staging_marker(root, path, token, laid)
+        except ValueError:
+            raise RegistrationError(f"The token file at the top of {path} holds no UUID.") from None
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOSYS):
+                raise RegistrationError(f"The filesystem of {path} lacks the rename that a safe clear needs.") from None
+            by_hand = "" if staging else f" {_by_hand(path)}"
+            problem = os.strerror(error.errno or 0)
+            raise RegistrationError(f"{path} cannot be prepared: {problem}.{by_hand}") from None
+    return token

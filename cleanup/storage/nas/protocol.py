@@ -1,0 +1,107 @@
+"""What the reader of a NAS and its server say to each other: a request and its answers are one JSON object a line.
+
+An answer of several lines ends with the line that the request asks for, or with a `problem`. In between come `beat`,
+the bytes read since the last one, and for a listing `file` and `unread`.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cleanup.storage import linux
+from cleanup.storage.errors import Problem
+from cleanup.storage.nas.challenge import Ends
+from cleanup.storage.places import Place
+
+# What the detail of a silence says: what hangs on it asks `is_silence`.
+SILENT = "silent for"
+_SILENCE = re.compile(rf"{SILENT} \S+ s")
+
+
+class NasError(Exception):
+    """Why the NAS proves nothing, or takes nothing: the code of a reason and what was seen.
+
+    `ill`: the NAS as a whole hangs or fails, and not only what was asked for.
+    """
+
+    def __init__(self, problem: Problem, *, ill: bool = False) -> None:
+        super().__init__(f"{problem.reason}: {problem.detail}")
+        self.problem = problem
+        self.ill = ill
+
+
+def is_silence(problem: Problem) -> bool:
+    """Whether something was asked of the NAS and it kept silent; not where it was not asked again after that."""
+    silent = problem.reason == "nas_timeout" and _SILENCE.fullmatch(problem.detail)
+    return problem.reason == "nas_slow" or bool(silent)
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """One file of the NAS copy; `digest` is None unless its bytes were read."""
+
+    size: int
+    mtime_ns: int
+    ino: int
+    digest: bytes | None
+    ctime_ns: int = 0
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The data files that the NAS holds of one run, by relative path, and the device they lie on.
+
+    `place` is what the server saw of the NAS root's mount and of the storage beneath it. `record` holds the bytes of
+    the copy's own `ingest.json`, None where none can be read; `origin` is `records.origin_of` its `creation.json`, `-`
+    where that cannot be told. `malformed` are names in the copy, or on the way to it, that begin like a staging marker
+    and hold no UUID.
+    """
+
+    device: int
+    files: dict[bytes, Twin]
+    place: Place
+    record: bytes | None = None
+    malformed: tuple[str, ...] = ()
+    origin: str = "-"
+
+
+def file_line(path: bytes, status: linux.Status, digest: bytes) -> dict[str, Any]:
+    """The line of one file; an empty `digest` says that its bytes were not read."""
+    marks = [status.size, status.mtime_ns, status.ino]
+    return {"file": [os.fsdecode(path), *marks, digest.hex(), status.ctime_ns]}
+
+
+def read_file_line(line: dict[str, Any]) -> tuple[bytes, Twin]:
+    """The path of a file and the file, from its line."""
+    path, size, mtime_ns, ino, digest, ctime_ns = line["file"]
+    return os.fsencode(path), Twin(size, mtime_ns, ino, bytes.fromhex(digest) if digest else None, ctime_ns)
+
+
+def last_line(
+    device: int, place: dict[str, Any], record: bytes | None, malformed: Sequence[str], origin: str
+) -> dict[str, Any]:
+    """The line that ends a listing; `place` is `Place.as_json`."""
+    said = None if record is None else record.decode("latin-1")
+    return {"device": device, "place": place, "record": said, "malformed": list(malformed), "origin": origin}
+
+
+def read_last_line(line: dict[str, Any], files: dict[bytes, Twin]) -> Listing:
+    """A listing of `files`, from the line that ends it."""
+    record = None if line["record"] is None else line["record"].encode("latin-1")
+    place = Place.from_json(line["place"])
+    return Listing(line["device"], files, place, record, tuple(line["malformed"]), line["origin"])
+
+
+def ends_as_json(files: Sequence[Ends]) -> list[Any]:
+    """The ends of some files, for a request."""
+    return [(os.fsdecode(file.path), file.size, file.digest.hex(), file.pieces) for file in files]
+
+
+def ends_from_json(said: Sequence[Any]) -> list[Ends]:
+    """The ends of some files, from a request."""
+    return [
+        Ends(os.fsencode(path), size, bytes.fromhex(digest), tuple((at, length) for at, length in pieces))
+        for path, size, digest, pieces in said
+    ]

@@ -1,0 +1,256 @@
+"""The process that reads one NAS root for us, as it is asked, given up and replaced.
+
+A network mount can hang in a way that no signal and no timeout of ours ends. So everything that touches it runs in a
+child process, `server`; a child that stays silent is killed and abandoned, never waited for. It gets no descriptor of
+ours, not even our standard error: a process that reads that would wait with it.
+
+One silent child says nothing of the NAS: the one file that it reads may lie on tape. So a second child is asked whether
+the NAS itself answers; if it does, the silence is the run's affair alone.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import select
+import subprocess
+import sys
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol, Self
+
+from cleanup.storage import markers
+from cleanup.storage.errors import Problem
+from cleanup.storage.nas import processes
+from cleanup.storage.nas.processes import Process
+from cleanup.storage.nas.protocol import SILENT, NasError
+from cleanup.storage.run_paths import show
+
+SERVER = "cleanup.storage.nas.server"
+DEFAULT_TIMEOUT = 60.0
+# How long a second child may take to say that the NAS itself answers: a disk that slept has started by then.
+_SECOND_TIMEOUT = 15.0
+# How long a child that was killed may take to die; one that takes longer hangs in the kernel.
+_DEATH_SECONDS = 0.3
+
+logger = logging.getLogger(__name__)
+
+
+def start(words: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start the server with the words of its command line. Raises OSError."""
+    return subprocess.Popen(
+        # Without site (-S): it needs the standard library and ourselves only, and is sooner ready.
+        [sys.executable, "-S", "-m", SERVER, *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        # It finds us where we have been found ourselves, and stands in no folder that a mount may lie on.
+        cwd="/",
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+        start_new_session=True,
+    )
+
+
+class Abandoned(Protocol):
+    """The children that read one NAS, were given up and killed, and may live on."""
+
+    def note(self, process: Process) -> None:
+        """Remember one more."""
+        ...
+
+    def may_ask_again(self) -> bool:
+        """Whether another child may be risked on this NAS."""
+        ...
+
+
+class _Forgotten:
+    """For a reader whose abandoned children are not counted by its owner."""
+
+    def note(self, process: Process) -> None:
+        """Remember nothing."""
+
+    def may_ask_again(self) -> bool:
+        """Always."""
+        return True
+
+
+@dataclass(frozen=True)
+class _AskedOnce:
+    """For the second child, whose silence is answer enough; it is counted with the others."""
+
+    others: Abandoned
+
+    def note(self, process: Process) -> None:
+        self.others.note(process)
+
+    def may_ask_again(self) -> bool:
+        return False
+
+
+class ReaderProcess:
+    """A child process that reads one NAS root; a context manager.
+
+    `staging`: the token of the staging root. `timeout`: seconds of silence until the child is given up. `abandoned` is
+    told of each child that was given up and does not die of it.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        token: str,
+        *,
+        staging: str = "",
+        timeout: float = DEFAULT_TIMEOUT,
+        abandoned: Abandoned | None = None,
+    ) -> None:
+        self._path = path
+        self._token = token
+        self._staging = staging
+        self._timeout = timeout
+        self._child: subprocess.Popen[bytes] | None = None
+        self._abandoned = abandoned or _Forgotten()
+        self._given_up = False
+        self._answering = False
+        self._buffer = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        child, self._child = self._child, None
+        if child is not None and not self._answering:
+            _let_end(child)
+        if child is not None:
+            _abandon(child)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the NAS hung: it is not asked again by this reader."""
+        return self._given_up
+
+    def _wait_for(self, name: str) -> Any:  # noqa: ANN401
+        """The value that ends an answer of beats and nothing else. Raises NasError."""
+        while True:
+            answer = self._answer()
+            if "beat" in answer:
+                continue
+            if "problem" in answer:
+                self._refuse(answer)
+            self._answering = False
+            return answer[name]
+
+    def _refuse(self, answer: dict[str, Any]) -> NoReturn:
+        """Hand on the child's problem; one that may concern the NAS as a whole does not where the NAS answers."""
+        self._answering = False
+        if "trace" in answer:
+            logger.error("the process that reads the NAS failed:\n%s", answer["trace"])
+            self._forget_child()
+        raise NasError(Problem(*answer["problem"]), ill=answer.get("ill", False) and not self._answers_elsewhere())
+
+    def _answers_elsewhere(self) -> bool:
+        """Whether the NAS itself answers: to another process, and for a name that no cache can hold."""
+        if not self._abandoned.may_ask_again():
+            return False
+        timeout, abandoned = min(self._timeout, _SECOND_TIMEOUT), _AskedOnce(self._abandoned)
+        with ReaderProcess(self._path, self._token, timeout=timeout, abandoned=abandoned) as second:
+            try:
+                second._ask({"unheard_of": markers.staging_marker(str(uuid.uuid4())).decode()})
+                return bool(second._wait_for("unheard_of"))
+            except NasError:
+                return False
+
+    def _ask(self, request: dict[str, Any]) -> None:
+        if self._given_up:
+            raise NasError(Problem("nas_timeout", "it did not answer earlier in this pass"))
+        if self._answering:
+            # Its last answer was not heard to the end, and the rest must not be taken for another run's.
+            self._forget_child()
+        if self._child is None:
+            self._child = self._start()
+        assert self._child.stdin is not None  # noqa: S101
+        self._answering = True
+        try:
+            self._send(self._child.stdin.fileno(), json.dumps(request).encode() + b"\n")
+        except BrokenPipeError:
+            self._lose("the reading process ended")
+
+    def _send(self, pipe: int, data: bytes) -> None:
+        """Hand on a request. A long one fills the pipe, and a child that does not read would hold us for ever."""
+        os.set_blocking(pipe, False)
+        while data:
+            _, ready, _ = select.select([], [pipe], [], self._timeout)
+            if not ready:
+                self._give_up()
+            data = data[os.write(pipe, data) :]
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        try:
+            return start([self._path, self._token, self._staging])
+        except OSError as error:
+            detail = f"the reading process cannot be started: {os.strerror(error.errno or 0)}"
+            raise NasError(Problem("nas_io_error", detail)) from None
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._child is not None and self._child.stdout is not None  # noqa: S101
+        descriptor = self._child.stdout.fileno()
+        while b"\n" not in self._buffer:
+            ready, _, _ = select.select([descriptor], [], [], self._timeout)
+            if not ready:
+                self._give_up()
+            part = os.read(descriptor, 1 << 16)
+            if not part:
+                self._lose("the reading process ended")
+            self._buffer += part
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return dict(json.loads(line))
+
+    def _give_up(self) -> NoReturn:
+        detail, at = f"{SILENT} {self._timeout:g} s", self._kill()
+        if self._answers_elsewhere():
+            where = f" at {show(os.fsencode(at))}" if at else ""
+            raise NasError(Problem("nas_slow", f"{detail}{where}, while the NAS itself answered"))
+        self._given_up = True
+        raise NasError(Problem("nas_timeout", detail), ill=True)
+
+    def _kill(self) -> str:
+        """Give up the child, and remember it if it does not die of that; returns what it was at, if that is known."""
+        child = self._child
+        if child is None:
+            return ""
+        process, at = processes.process_of(child.pid), processes.open_beneath(child.pid, self._path)
+        self._forget_child()
+        try:
+            child.wait(timeout=_DEATH_SECONDS)
+        except subprocess.TimeoutExpired:
+            if process is not None:
+                self._abandoned.note(process)
+        return at
+
+    def _lose(self, detail: str) -> NoReturn:
+        self._forget_child()
+        raise NasError(Problem("nas_io_error", detail), ill=not self._answers_elsewhere())
+
+    def _forget_child(self) -> None:
+        child, self._child = self._child, None
+        self._answering = False
+        self._buffer = b""
+        if child is not None:
+            _abandon(child)
+
+
+def _let_end(child: subprocess.Popen[bytes]) -> None:
+    """Let a child end that has answered: it has no more to read."""
+    with contextlib.suppress(BrokenPipeError):
+        child.stdin.close()  # type: ignore[union-attr]
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(timeout=2)
+
+
+def _abandon(child: subprocess.Popen[bytes]) -> None:
+    """Kill, and do not wait: a process that hangs in the kernel dies only when its mount comes back."""
+    child.kill()
+    child.poll()
+    for pipe in (child.stdin, child.stdout):
+        with contextlib.suppress(OSError):
+            pipe.close()  # type: ignore[union-attr]

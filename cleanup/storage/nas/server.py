@@ -1,0 +1,310 @@
+"""The process that reads one NAS root: `python -m cleanup.storage.nas.server PATH TOKEN [STAGING_TOKEN]`.
+
+One request a line on standard input, its answers on standard output, as `protocol` says. It is started for every look
+at a NAS, so it imports the standard library and `storage` only.
+"""
+
+import base64
+import contextlib
+import errno
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from cleanup.storage import errors, handles, hashing, linux, markers, places, run_paths, tokens
+from cleanup.storage.errors import Problem
+from cleanup.storage.mounts import UnknownMount
+from cleanup.storage.nas import challenge, clock, extras, protocol, ways
+from cleanup.storage.nas import record as nas_record
+from cleanup.storage.nas.protocol import NasError
+from cleanup.storage.run_paths import show
+from cleanup.storage.staging import beyond_bytes, ingest, records, run_tree
+
+# The server says that it is alive at least this often while it reads.
+BEAT_SECONDS = 1.0
+
+Answer = dict[str, Any]
+
+
+def open_nas(path: str, token: str) -> int:
+    """Open a NAS root if it carries this token. Raises NasError, or OSError where the mount answers with an error."""
+    try:
+        root = handles.open_root(path)
+    except FileNotFoundError:
+        raise NasError(Problem("nas_not_mounted", "its directory is missing")) from None
+    try:
+        tokens.check_token(root, token)
+    except errors.WrongToken as error:
+        os.close(root)
+        if error.found is None or not token:
+            raise NasError(Problem("nas_not_mounted", "no token file at its top")) from None
+        raise NasError(Problem("nas_identity_mismatch", f"it carries {error.found}")) from None
+    except OSError:
+        os.close(root)
+        raise
+    return root
+
+
+def answers(way: ways.Ways, token: str, request: Answer, beat: Callable[[int], None]) -> Iterator[Answer]:
+    """The answers to one request, the last of them a problem where there is one."""
+    try:
+        with handles.opened(open_nas(way.path, token)) as root:
+            yield from _answers(root, way, request, beat)
+    except (NasError, nas_record.NotTold, markers.IsStaging, challenge.Changed) as error:
+        yield {"problem": list(error.problem), "ill": error.ill}
+    except OSError as error:
+        name = f"{show(os.fsencode(error.filename))}: " if isinstance(error.filename, str) else ""
+        detail = f"{name}{os.strerror(error.errno or 0)}"
+        yield {"problem": ["nas_io_error", detail], "ill": error.errno in nas_record.ILL}
+
+
+def _answers(root: int, way: ways.Ways, request: Answer, beat: Callable[[int], None]) -> Iterator[Answer]:
+    """The answers by what a request asks for. Raises what `answers` tells."""
+    if "unheard_of" in request:
+        yield {"unheard_of": _is_answering(root, os.fsencode(request["unheard_of"]))}
+    elif "clock" in request:
+        yield {"clock": _clock(root)}
+    elif "present" in request:
+        yield {"present": _present(root, request["present"])}
+    elif "record" in request:
+        yield _record_named(root, request["twin"], request["record"])
+    elif "history" in request:
+        where, how = (request["twin"], request["run_path"]), (request["history"], request["attempt"])
+        yield {"told": nas_record.tell(root, *where, *how, form=request["form"])}
+    elif "beyond" in request:
+        with handles.opened(_open_twin(root, request["twin"])) as run:
+            asked = beyond_bytes.from_json(request["beyond"])
+            yield {"lacking": beyond_bytes.as_json(beyond_bytes.lacking(run, asked))}
+    elif "ends" in request:
+        ends = protocol.ends_from_json(request["ends"])
+        challenge.reopen(root, os.fsencode(request["twin"]), ends, beat)
+        yield {"reopened": len(ends)}
+    elif "beside" in request:
+        way.ask(root, os.fsencode(request["twin"]), recent=False)
+        yield {"plain_local": _challenge(root, request)}
+    else:
+        malformed = way.ask(root, os.fsencode(request["twin"]), recent=request.get("recent", False))
+        yield from _listing(root, request, list(malformed), beat)
+
+
+def _listing(root: int, request: Answer, malformed: list[str], beat: Callable[[int], None]) -> Iterator[Answer]:
+    """The answers to a request to read; `malformed` are those that were found on the way to the twin.
+
+    With `wanted` only those files are read; without it all are.
+    """
+    wanted = frozenset(map(os.fsencode, request["wanted"])) if "wanted" in request else None
+
+    def is_read(path: bytes) -> bool:
+        return bool(request["with_bytes"]) and (wanted is None or path in wanted)
+
+    with handles.opened(_open_twin(root, request["twin"])) as run:
+        device = linux.status(run).device
+        malformed += _expect_no_marker(run, run_paths.METADATA)
+        yield from _files(run, malformed, is_read, beat)
+        record, origin = _record(run), _origin(run)
+    try:
+        place = places.describe(root).as_json()
+    except UnknownMount as error:
+        raise NasError(Problem("nas_io_error", f"its mount cannot be told: {error.strerror}")) from None
+    yield protocol.last_line(device, place, record, malformed, origin)
+
+
+def _files(
+    run: int, malformed: list[str], is_read: Callable[[bytes], bool], beat: Callable[[int], None]
+) -> Iterator[Answer]:
+    """A line for each data file of a twin, and for each place in it that cannot be listed; adds to `malformed`."""
+    pending = [b""]
+    while pending:
+        directory = pending.pop()
+        with contextlib.ExitStack() as stack:
+            try:
+                descriptor, names = stack.enter_context(_folder(run, directory))
+            except OSError as error:
+                if not directory:
+                    raise
+                yield _unread(directory, error)
+                continue
+            malformed += _malformed(directory, names)
+            for name in names:
+                path = directory + b"/" + name if directory else name
+                try:
+                    status = linux.status(descriptor, name)
+                except FileNotFoundError:
+                    continue  # gone since it was listed
+                except OSError as error:
+                    yield _unread(path, error)
+                    continue
+                beat(0)
+                if status.is_directory and path != run_paths.METADATA:
+                    if path.count(b"/") >= run_tree.MAX_DEPTH or len(path) > run_tree.MAX_PATH:
+                        yield _unread(path, OSError(errno.ENAMETOOLONG, ""))
+                    else:
+                        pending.append(path)
+                elif status.is_file:
+                    digest = b""
+                    if is_read(path):
+                        digest, status = _hash(descriptor, name, path, beat)
+                    yield protocol.file_line(path, status, digest)
+
+
+@contextlib.contextmanager
+def _folder(run: int, directory: bytes) -> Iterator[tuple[int, list[bytes]]]:
+    """A folder of a twin, open, with the names in it. Raises OSError."""
+    with handles.opened(handles.open_beneath(run, directory or b".")) as descriptor:
+        yield descriptor, markers.names_in(descriptor)
+
+
+def _hash(descriptor: int, name: bytes, path: bytes, beat: Callable[[int], None]) -> tuple[bytes, linux.Status]:
+    """As `hashing.hash_file`; an OSError names the file by its path in the twin."""
+    try:
+        return hashing.hash_file(descriptor, name, drop_cache=True, beat=beat)
+    except OSError as error:
+        error.filename = os.fsdecode(path)
+        raise
+
+
+def _unread(path: bytes, error: OSError) -> Answer:
+    return {"unread": [os.fsdecode(path), error.errno or errno.EIO]}
+
+
+def _record(run: int) -> bytes | None:
+    try:
+        return handles.read_file(run, run_tree.INGEST_PATH, ingest.MAX_BYTES)
+    except OSError:
+        return None
+
+
+def _origin(run: int) -> str:
+    try:
+        return records.origin_of(run)
+    except ingest.IngestError:
+        return "-"
+
+
+def _mounted_below(root: int, twin_path: str) -> bytes | None:
+    """The first folder on the way to a twin at which another filesystem is mounted; None if it is not on the way."""
+    way = b""
+    for step in os.fsencode(twin_path).split(b"/"):
+        way = way + b"/" + step if way else step
+        if linux.status(root, way).is_mount_root:
+            return way
+    return None
+
+
+def _is_answering(root: int, name: bytes) -> bool:
+    """Whether the NAS says of a name that nothing has ever had that it is not there, and gives its token anew."""
+    hashing.hash_file(root, tokens.TOKEN, drop_cache=True)
+    return not markers.exists(root, name)
+
+
+def _present(root: int, paths: list[str]) -> list[str]:
+    """Which of some paths beneath the open root are directories there."""
+    found = []
+    for path in paths:
+        try:
+            os.close(handles.open_beneath(root, os.fsencode(path)))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.ELOOP):
+                raise
+            continue
+        found.append(path)
+    return found
+
+
+def _record_named(root: int, twin_path: str, name: str) -> Answer:
+    """The answer to a request for a record."""
+    try:
+        with handles.opened(handles.open_beneath(root, os.fsencode(twin_path))) as run:
+            limit = {form.file: form.max_bytes for form in records.FORMATS}.get(os.fsencode(name), ingest.MAX_BYTES)
+            data = handles.read_file(run, run_paths.METADATA + b"/" + os.fsencode(name), limit)
+    except FileNotFoundError:
+        raise NasError(Problem("nas_missing_file", f"no {name} in the run on the NAS")) from None
+    return {"bytes": base64.b64encode(data).decode("ascii")}
+
+
+def _open_twin(root: int, twin_path: str) -> int:
+    try:
+        return handles.open_beneath(root, os.fsencode(twin_path))
+    except FileNotFoundError:
+        raise NasError(Problem("nas_missing_file", "the NAS holds no such run")) from None
+    except OSError as error:
+        if error.errno == errno.EXDEV and (place := _mounted_below(root, twin_path)):
+            raise NasError(extras.mount_below(place)) from None
+        raise
+
+
+def _malformed(directory: bytes, names: list[bytes]) -> list[str]:
+    """What only looks like a staging marker among the names in a folder of a twin. Raises IsStaging for a real one."""
+    found = markers.marks(names)
+    ways.expect_none(b"the twin/" + directory if directory else b"the twin", found)
+    return [show(name) for name in found.malformed]
+
+
+def _expect_no_marker(run: int, folder: bytes) -> list[str]:
+    """As `_malformed`, for a folder of a twin that is not compared, and need be neither there nor readable."""
+    try:
+        descriptor = handles.open_beneath(run, folder)
+    except OSError:
+        return []
+    with handles.opened(descriptor):
+        return _malformed(folder, markers.names_in(descriptor))
+
+
+def _clock(root: int) -> clock.Reading | str:
+    try:
+        return clock.read(root)
+    except clock.NoClock as error:
+        return str(error)
+
+
+def _challenge(root: int, request: Answer) -> bool:
+    twin_path, folder, within = (os.fsencode(request[name]) for name in ("twin", "folder", "within"))
+    beside = [os.fsencode(name) for name in request["beside"]]
+    return challenge.challenge(root, twin_path, folder=folder, beside=beside, within=within)
+
+
+class _Voice:
+    """What the server says on its standard output."""
+
+    def __init__(self) -> None:
+        self._unsaid = 0
+        self._last = time.monotonic()
+
+    def say(self, answer: Answer) -> None:
+        sys.stdout.write(json.dumps(answer) + "\n")
+
+    def beat(self, size: int) -> None:
+        """Tell, about once a second, how many bytes have been read since."""
+        self._unsaid += size
+        if time.monotonic() - self._last >= BEAT_SECONDS:
+            self.say({"beat": self._unsaid})
+            sys.stdout.flush()
+            self._unsaid, self._last = 0, time.monotonic()
+
+    def fail(self, kind: type[BaseException], error: BaseException, trace: object) -> None:
+        """Tell a fault of our own, which else would go to standard error, where no one reads it."""
+        from traceback import format_exception  # long to import
+
+        problem = ["nas_io_error", f"the reading process failed: {kind.__name__}: {error}"]
+        self.say({"problem": problem, "ill": True, "trace": "".join(format_exception(error))})
+        sys.stdout.flush()
+
+
+def serve(path: str, token: str, staging: str = "") -> None:
+    """Answer the requests on standard input until it ends; `staging` is the token of the staging root."""
+    way = ways.Ways(path, markers.staging_marker(staging) if staging else b"")
+    voice = _Voice()
+    sys.excepthook = voice.fail
+    for line in sys.stdin:
+        for answer in answers(way, token, json.loads(line), voice.beat):
+            voice.say(answer)
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])

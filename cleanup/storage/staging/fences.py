@@ -1,0 +1,226 @@
+"""Renames: a run to its fence and back, the record into its place. And the challenge, laid in a run for a moment."""
+
+import contextlib
+import errno
+import os
+import re
+import uuid
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from cleanup.storage import handles, linux, run_paths
+from cleanup.storage.run_paths import METADATA
+from cleanup.storage.staging import run_tree
+
+# What lies there under a run's name, if it cannot be opened for one of these, is none that we have fenced.
+_NO_RUN_OF_OURS = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.EACCES)
+_FENCE = re.compile(re.escape(run_paths.FENCE_PREFIX) + rb"[0-9a-f]{32}")
+
+
+def fence_name(attempt: str) -> bytes:
+    """The sibling name that a run gets before anything is removed. `attempt` is the attempt's id in hex."""
+    return run_paths.FENCE_PREFIX + attempt.encode("ascii")
+
+
+def is_fence_name(name: bytes) -> bool:
+    """Whether a name is that of a fence of some attempt, ours or not."""
+    return _FENCE.fullmatch(name) is not None
+
+
+def prepared_name(attempt: str) -> bytes:
+    """The sibling file that holds the new record, of any format, until it is published."""
+    return fence_name(attempt) + run_paths.PREPARED_SUFFIX
+
+
+def fence(parent: int, leaf: bytes, name: bytes) -> None:
+    """Rename a run to its fence, durably. Raises OSError; FileExistsError if the name is taken."""
+    linux.rename_noreplace(parent, leaf, parent, name)
+    os.fsync(parent)
+
+
+def put_back(parent: int, name: bytes, leaf: bytes) -> None:
+    """Rename a fence back to the run, durably. Raises FileExistsError if something lies at the run's path."""
+    linux.rename_noreplace(parent, name, parent, leaf)
+    os.fsync(parent)
+
+
+def record_path(file: bytes) -> bytes:
+    """Where a record with this file name lies in a run."""
+    return METADATA + b"/" + file
+
+
+def record_file(record: Mapping[str, Any]) -> bytes:
+    """The file name of a prepared record, as `prepare_record` returned it."""
+    return os.fsencode(record.get("file", os.fsdecode(run_paths.INGEST)))
+
+
+def prepare_record(
+    parent: int, name: bytes, data: bytes, like: os.stat_result, file: bytes = run_paths.INGEST
+) -> dict[str, int | str]:
+    """Write the new record beside the fence, with the mode (and where possible the owner) of the old one.
+
+    Returns what identifies it: `ino`, `size`, `mtime_ns`, and the `file` name under which it is to be published where
+    that is not `ingest.json`. Raises OSError; what was written by then is taken away.
+    """
+    descriptor = os.open(
+        name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
+    )
+    try:
+        with handles.opened(descriptor):
+            handles.write_all(descriptor, data)
+            if os.geteuid() == 0:
+                os.fchown(descriptor, like.st_uid, like.st_gid)
+            os.fchmod(descriptor, like.st_mode & 0o7777)
+            os.fsync(descriptor)
+            written = linux.status(descriptor)
+        os.fsync(parent)
+    except OSError:
+        discard_prepared(parent, name)
+        raise
+    marks: dict[str, int | str] = {"ino": written.ino, "size": written.size, "mtime_ns": written.mtime_ns}
+    return marks if file == run_paths.INGEST else {**marks, "file": os.fsdecode(file)}
+
+
+def discard_prepared(parent: int, name: bytes) -> None:
+    """Take a prepared record away again, durably; harmless when it is gone."""
+    try:
+        os.unlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        return
+    os.fsync(parent)
+
+
+def challenge_name(attempt: str) -> bytes:
+    """The empty file that is laid in a fenced run for a moment, to see whether the NAS shows it."""
+    return run_paths.CHALLENGE_PREFIX + attempt.encode("ascii")
+
+
+def lay_challenge(fenced: int, name: bytes) -> None:
+    """Make an empty file in a fenced run. It gets the run's own time, which is given back when it goes.
+
+    Raises OSError.
+    """
+    before = os.fstat(fenced)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with handles.opened(os.open(name, flags, 0o600, dir_fd=fenced)) as descriptor:
+        os.utime(descriptor, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def discard_challenge(run: int, name: bytes) -> None:
+    """Take a challenge out of an open run again, durably, and give the run its time back; harmless when it is gone.
+
+    Only an empty file is one of ours. Raises OSError.
+    """
+    try:
+        found = linux.status(run, name)
+    except FileNotFoundError:
+        return
+    if not found.is_file or found.size:
+        return
+    handles.with_write_permission(run, lambda: os.unlink(name, dir_fd=run))
+    os.fsync(run)
+    with contextlib.suppress(PermissionError):  # a group may write in a folder, and only its owner may set its time
+        os.utime(run, ns=(os.fstat(run).st_atime_ns, found.mtime_ns))
+
+
+def discard_challenge_in(parent: int, run: bytes, name: bytes) -> None:
+    """As `discard_challenge`, in the run of this name; harmless where there is none. Raises OSError."""
+    with contextlib.ExitStack() as stack:
+        if (descriptor := _enter_run(stack, parent, run)) is not None:
+            discard_challenge(descriptor, name)
+
+
+def give_time_back(parent: int, run: bytes, ino: int, names: Collection[bytes], modified_ns: int) -> None:
+    """Give the run of this name, known by its inode, the time that it had when its plan was made. Raises OSError.
+
+    A crash just before or after a challenge leaves it with another. Only if `names` are all that it holds at its top,
+    as they were: then nothing but the challenge has come or gone. Harmless where there is no such run.
+    """
+    with contextlib.ExitStack() as stack:
+        if (descriptor := _enter_run(stack, parent, run)) is None:
+            return
+        found = os.fstat(descriptor)
+        if (
+            found.st_ino == ino
+            and found.st_mtime_ns != modified_ns
+            and set(run_tree.sorted_names(descriptor)) == set(names)
+        ):
+            with contextlib.suppress(PermissionError):
+                os.utime(descriptor, ns=(found.st_atime_ns, modified_ns))
+
+
+def _enter_run(stack: contextlib.ExitStack, parent: int, run: bytes) -> int | None:
+    """The run of this name, open until the stack ends; None where none of ours lies there. Raises OSError."""
+    try:
+        return stack.enter_context(handles.opened(handles.open_beneath(parent, run)))
+    except OSError as error:
+        if error.errno in _NO_RUN_OF_OURS:
+            return None
+        raise
+
+
+def publish(parent: int, name: bytes, fenced: int, file: bytes = run_paths.INGEST) -> None:
+    """Move the prepared record into the fenced run, durably; harmless when that has happened already.
+
+    Raises OSError; EXDEV where the run is storage of its own, into which nothing can be renamed from beside it.
+    """
+    with contextlib.suppress(FileNotFoundError), handles.opened(handles.open_beneath(fenced, METADATA)) as folder:
+        with contextlib.suppress(FileNotFoundError):  # moved already, but whoever did it may have died before this
+            handles.with_write_permission(folder, lambda: os.rename(name, file, src_dir_fd=parent, dst_dir_fd=folder))
+        os.fsync(folder)
+    os.fsync(parent)
+
+
+def draft_name(attempt: str, file: bytes) -> bytes:
+    """The name of a record that is written inside the fenced run until it takes its place: as the wizard's drafts."""
+    return file + b"." + attempt[:16].encode("ascii") + b".tmp"
+
+
+def copy_prepared(parent: int, name: bytes, fenced: int, draft: bytes, file: bytes) -> dict[str, int | str] | None:
+    """Copy the prepared record into the fenced run's metadata folder, durably, where it cannot be renamed there.
+
+    Returns what identifies the copy, as `prepare_record` does; None where no prepared record lies beside the fence, as
+    after it was published. A copy that a crash has left is made anew. Raises OSError.
+    """
+    try:
+        with handles.opened(handles.open_beneath(parent, name, os.O_RDONLY | os.O_NOFOLLOW)) as descriptor:
+            like = os.fstat(descriptor)
+        data = handles.read_file(parent, name, like.st_size)
+    except FileNotFoundError:
+        return None
+    with handles.opened(handles.open_beneath(fenced, METADATA)) as folder:
+        discard_prepared(folder, draft)
+        made: list[dict[str, int | str]] = []
+        handles.with_write_permission(folder, lambda: made.append(prepare_record(folder, draft, data, like, file)))
+        return made[0]
+
+
+def publish_copy(parent: int, name: bytes, fenced: int, draft: bytes, file: bytes) -> None:
+    """Move the copy of a prepared record into its place, durably, and only then take away what it is a copy of."""
+    with handles.opened(handles.open_beneath(fenced, METADATA)) as folder:
+        os.rename(draft, file, src_dir_fd=folder, dst_dir_fd=folder)
+        os.fsync(folder)
+    discard_prepared(parent, name)
+
+
+def names_in(parent: int) -> Iterator[bytes]:
+    """The names in a directory that look like a fence or a prepared record, ours or not."""
+    for name in run_tree.sorted_names(parent):
+        if name.startswith(run_paths.FENCE_PREFIX):
+            yield name
+
+
+def probe(directory: int) -> None:
+    """Try the rename that a clear needs on this very filesystem. Raises OSError where it is missing.
+
+    Writes: for the registration of a root only, never for a check or a dry run.
+    """
+    first = run_paths.FENCE_PREFIX + b"probe-" + uuid.uuid4().hex.encode()
+    second = first + b"-renamed"
+    os.mkdir(first, 0o700, dir_fd=directory)
+    try:
+        linux.rename_noreplace(directory, first, directory, second)
+        os.rmdir(second, dir_fd=directory)
+    except OSError:
+        os.rmdir(first, dir_fd=directory)
+        raise

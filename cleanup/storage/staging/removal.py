@@ -1,0 +1,261 @@
+"""What is removed of a fenced run: only what stands in the plan and still looks as it did when the plan was made."""
+
+import errno
+import os
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cleanup.storage import handles, hashing, linux
+from cleanup.storage.run_paths import METADATA, show
+from cleanup.storage.staging import fences, metadata, run_tree
+from cleanup.storage.staging.run_tree import Count, Entry
+
+BATCH_FILES = 1000
+# The digest that a file's bytes have been proven to have, by its path; None where there is no such proof.
+Proven = Callable[[bytes], bytes | None]
+KEPT_LAST = "kept until the rest is gone"
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What a removal freed, and what it left: relative path and why."""
+
+    freed: Count
+    left: tuple[tuple[bytes, str], ...]
+
+
+def may_be_emptied(fenced: int, record: Mapping[str, Any]) -> bool:
+    """Whether the published record, identified as by `prepare_record`, lies in a fenced run, or nothing else does."""
+    try:
+        with handles.opened(handles.open_beneath(fenced, METADATA)) as folder:
+            if is_record(linux.status(folder, fences.record_file(record)), record):
+                return True
+    except FileNotFoundError:
+        pass  # an earlier removal came as far as that
+    path = fences.record_path(fences.record_file(record))
+    return not any(entry.is_file and entry.path != path for entry in run_tree.scan(fenced).compared)
+
+
+def is_record(found: linux.Status, record: Mapping[str, Any]) -> bool:
+    marks = {name: value for name, value in record.items() if name != "file"}
+    return {"ino": found.ino, "size": found.size, "mtime_ns": found.mtime_ns} == marks
+
+
+def remove(
+    parent: int,
+    name: bytes,
+    fenced: int,
+    planned: Collection[Entry],
+    *,
+    record: Mapping[str, Any],
+    proven: Proven = lambda path: None,
+    progress: Callable[[int, int], None] = lambda files, size: None,
+    before_the_record: Callable[[], None] = lambda: None,
+) -> Removal:
+    """Remove the planned entries of the fenced run, and the fence itself when it is empty.
+
+    Each entry is compared with the plan just before it goes; what differs, what is not in the plan and what the
+    filesystem will not give up stays and is reported. The wizard's locks go as they are found, planned or not. Where
+    only the ctime differs, as after the chmod or chattr that a person needed to make a file removable, the bytes are
+    read and must have the digest that `proven` gives.
+    `record` identifies the published record, which goes last, and only if nothing else is left; just before
+    that `before_the_record` is called. Entries that are gone already count as removed, so that an interrupted removal
+    can be taken up again. `progress` is called after each batch with the files and bytes handled so far.
+    """
+    left: dict[bytes, str] = {}
+    directories = {entry.path: entry for entry in planned if not entry.is_file}
+    done_files = done_bytes = 0
+    last = fences.record_path(fences.record_file(record))
+    for path, files in batches(entry for entry in planned if entry.is_file and entry.path != last):
+        left |= _unlink_batch(fenced, path, directories.get(path), files, proven)
+        done_files += len(files)
+        done_bytes += sum(entry.size for entry in files)
+        progress(done_files, done_bytes)
+    for path in sorted(directories, key=lambda path: path.count(b"/"), reverse=True):
+        if path != METADATA:
+            left |= _remove_directory(fenced, directories[path])
+    if METADATA in directories:
+        left |= _remove_record_last(fenced, directories[METADATA], record, left, before_the_record)
+    if not left:
+        left |= _remove_fence(parent, name, fenced)
+    if left:
+        left |= _moved(fenced, planned, left)
+    return Removal(run_tree.freed(planned, left), tuple(sorted(left.items())))
+
+
+def batches(files: Iterable[Entry]) -> Iterator[tuple[bytes, list[Entry]]]:
+    """Files by directory, at most `BATCH_FILES` at a time: pieces of work that share nothing but the run's descriptor.
+
+    A hard link's names may come in different batches; what was freed is settled by inode afterwards (`freed`).
+    """
+    by_directory: dict[bytes, list[Entry]] = defaultdict(list)
+    for entry in files:
+        by_directory[entry.path.rpartition(b"/")[0]].append(entry)
+    for path, entries in by_directory.items():
+        for start in range(0, len(entries), BATCH_FILES):
+            yield path, entries[start : start + BATCH_FILES]
+
+
+def _unlink_batch(
+    fenced: int, path: bytes, directory: Entry | None, files: list[Entry], proven: Proven
+) -> dict[bytes, str]:
+    """Unlink planned files of one directory; returns those that are left, and why."""
+    try:
+        descriptor = handles.open_beneath(fenced, path or b".")
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        return {entry.path: errno.errorcode.get(error.errno or 0, "error") for entry in files}
+    left: dict[bytes, str] = {}
+    with handles.opened(descriptor):
+        ino = linux.status(descriptor).ino
+        if directory is not None and ino != directory.ino:
+            return {entry.path: "another directory lies there" for entry in files}
+        for entry in files:
+            # Through an open directory files are reached wherever it lies by now: a person may have put it elsewhere.
+            why = _unlink_planned(descriptor, entry, proven) if _lies_at(fenced, path, ino) else "its folder was moved"
+            if why:
+                left[entry.path] = why
+    return left
+
+
+def _lies_at(fenced: int, path: bytes, ino: int) -> bool:
+    """Whether the directory with this inode lies at a path of the fenced run now; the run itself always does."""
+    if not path:
+        return True
+    try:
+        with handles.opened(handles.open_beneath(fenced, path, os.O_PATH)) as found:
+            return linux.status(found).ino == ino
+    except OSError:
+        return False
+
+
+def _unlink_planned(directory: int, entry: Entry, proven: Proven) -> str:
+    """Unlink one file if it is still the planned one; returns why not, or nothing."""
+    name = entry.path.rpartition(b"/")[2]
+    try:
+        found = run_tree.entry_of(entry.path, linux.status(directory, name))
+        no_bytes = all(run_tree.is_lock(one) or run_tree.is_linked_lock(one) for one in (entry, found))
+        if not (no_bytes or entry.is_unchanged(found) or _holds_proven_bytes(directory, name, entry, found, proven)):
+            return "changed"
+        _unlink(directory, name)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return errno.errorcode.get(error.errno or 0, "error")
+    return ""
+
+
+def _unlink(directory: int, name: bytes) -> None:
+    handles.with_write_permission(directory, lambda: os.unlink(name, dir_fd=directory))
+
+
+def _holds_proven_bytes(directory: int, name: bytes, entry: Entry, found: Entry, proven: Proven) -> bool:
+    """Whether a file whose ctime alone has changed still holds, read now, the bytes that the NAS was proven to hold."""
+    if not entry.same_as(replace(found, ctime_ns=entry.ctime_ns)):
+        return False
+    expected = proven(entry.path)
+    if expected is None:
+        return entry.nlink > 1  # its ctime changes with every name of it that goes, and the policy asked for no more
+    digest, status = hashing.hash_file(directory, name)
+    return digest == expected and found.same_as(run_tree.entry_of(entry.path, status))
+
+
+def _remove_directory(fenced: int, directory: Entry) -> dict[bytes, str]:
+    """Remove one planned directory if it is empty and still the planned one."""
+    above, _, name = directory.path.rpartition(b"/")
+    try:
+        with handles.opened(handles.open_beneath(fenced, above or b".")) as parent:
+            if linux.status(parent, name).ino != directory.ino:
+                return {directory.path: "another directory lies there"}
+            handles.with_write_permission(parent, lambda: os.rmdir(name, dir_fd=parent))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        return {directory.path: errno.errorcode.get(error.errno or 0, "error")}
+    return {}
+
+
+def _remove_record_last(
+    fenced: int,
+    top: Entry,
+    record: Mapping[str, Any],
+    left: dict[bytes, str],
+    before_the_record: Callable[[], None],
+) -> dict[bytes, str]:
+    """Unlink the published record and its folder; while anything else is left it stays and tells the story."""
+    file = fences.record_file(record)
+    path = fences.record_path(file)
+    unplanned = [name for name in run_tree.sorted_names(fenced) if name != METADATA and name not in left]
+    if left or unplanned:
+        return {**_kept_record(fenced, file), **dict.fromkeys(unplanned, "not in the plan")}
+    try:
+        with handles.opened(handles.open_beneath(fenced, METADATA)) as directory:
+            _unlink_locks(directory)
+            unplanned = [name for name in run_tree.sorted_names(directory) if name != file]
+            if unplanned:
+                return {
+                    path: KEPT_LAST,
+                    METADATA: f"{show(unplanned[0])} is not in the plan",
+                }
+            if not is_record(linux.status(directory, file), record):
+                return {path: "changed"}
+            before_the_record()
+            _unlink(directory, file)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        return {path: errno.errorcode.get(error.errno or 0, "error")}
+    return _remove_directory(fenced, top)
+
+
+def _unlink_locks(directory: int) -> None:
+    """Remove the wizard's locks that came after the plan was made; they are empty, and hold nothing."""
+    for name in run_tree.sorted_names(directory):
+        if metadata.may_be_lock(name) and metadata.is_lock(name, linux.status(directory, name)):
+            _unlink(directory, name)
+
+
+def _kept_record(fenced: int, file: bytes) -> dict[bytes, str]:
+    """The record, if it is still there: what an earlier removal took is not left."""
+    try:
+        with handles.opened(handles.open_beneath(fenced, METADATA)) as directory:
+            linux.status(directory, file)
+    except FileNotFoundError:
+        return {}
+    except OSError:
+        pass  # what lies there cannot be looked into, so it is left
+    return {fences.record_path(file): KEPT_LAST}
+
+
+def _moved(fenced: int, planned: Collection[Entry], left: Collection[bytes]) -> dict[bytes, str]:
+    """Planned files that have left their places, yet lie elsewhere in the fence: not removed, so not freed."""
+    places = {entry.path: entry.ino for entry in planned}
+    elsewhere = {
+        (entry.ino, entry.size, entry.mtime_ns): entry.path
+        for entry in run_tree.scan(fenced).entries
+        if entry.is_file and places.get(entry.path) != entry.ino
+    }
+    moved = {}
+    for entry in planned:
+        place = elsewhere.get((entry.ino, entry.size, entry.mtime_ns))
+        if entry.is_file and entry.path not in left and place is not None:
+            moved[entry.path] = f"moved to {show(place)}"
+    return moved
+
+
+def _remove_fence(parent: int, name: bytes, fenced: int) -> dict[bytes, str]:
+    """Remove the emptied fence itself; something that is not in the plan keeps it."""
+    try:
+        if linux.status(parent, name).ino != linux.status(fenced).ino:
+            return {b".": "another directory lies at the fence"}
+        os.rmdir(name, dir_fd=parent)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        unplanned = ", ".join(show(entry) for entry in run_tree.sorted_names(fenced)[:3])
+        return {b".": f"{errno.errorcode.get(error.errno or 0, 'error')}: {unplanned}" if unplanned else "error"}
+    os.fsync(parent)
+    return {}

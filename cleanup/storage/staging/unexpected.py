@@ -1,0 +1,67 @@
+"""What in `.exlab-wizard` is not on the closed list of the wizard's files, or too much."""
+
+from cleanup.storage import desktop_files
+from cleanup.storage.errors import Problem
+from cleanup.storage.run_paths import METADATA, show
+from cleanup.storage.staging import metadata, near_misses
+from cleanup.storage.staging.run_tree import MANIFEST_PATH, SYNC_STATE_PATH, Entry, Scan
+
+MAX_METADATA_BYTES = 4 * 1024 * 1024
+
+
+def problems(scanned: Scan, now_ns: int) -> list[Problem]:
+    """`unexpected_metadata` for what in `.exlab-wizard` is not on the closed list, or for too much of it.
+
+    `writer_active` for what only a crash leaves, as a record's draft, if it is less than an hour old at `now_ns`, in
+    nanoseconds since 1970.
+    """
+    top = METADATA + b"/"
+    problems = [problem for entry in _within(scanned) if (problem := _unexpected(entry, _name_within(entry), now_ns))]
+    # Two files grow with the run, and each has a bound of its own where it is read.
+    apart = scanned.desktop | {MANIFEST_PATH, SYNC_STATE_PATH}
+    counted = {entry.path.removeprefix(top): entry.size for entry in scanned.metadata_files if entry.path not in apart}
+    size = sum(counted.values())
+    if size > MAX_METADATA_BYTES:
+        said = f"{size} bytes of metadata, {MAX_METADATA_BYTES} at the most{near_misses.of_size(counted)}"
+        problems.append(Problem("unexpected_metadata", said))
+    return problems
+
+
+def files(scanned: Scan, now_ns: int) -> list[Entry]:
+    """The files at the top of `.exlab-wizard` that are `unexpected_metadata` by their names."""
+    return [
+        entry
+        for entry in _within(scanned)
+        if entry.is_file
+        and b"/" not in _name_within(entry)
+        and (problem := _unexpected(entry, _name_within(entry), now_ns))
+        and problem.reason == "unexpected_metadata"
+    ]
+
+
+def _within(scanned: Scan) -> list[Entry]:
+    """What lies in `.exlab-wizard`, but for files of desktops."""
+    top = METADATA + b"/"
+    return [entry for entry in scanned.entries if entry.path.startswith(top) and not _is_desktops(scanned, entry)]
+
+
+def _name_within(entry: Entry) -> bytes:
+    return entry.path.removeprefix(METADATA + b"/")
+
+
+def _is_desktops(scanned: Scan, entry: Entry) -> bool:
+    return entry.path in scanned.desktop if entry.is_file else desktop_files.is_folder(entry.path)
+
+
+def _unexpected(entry: Entry, name: bytes, now_ns: int) -> Problem | None:
+    if entry.is_file and metadata.is_known(name):
+        return None
+    if entry.is_file and desktop_files.is_open(name):
+        return Problem("writer_active", f"{show(entry.path)} was deleted and is still open")
+    if not metadata.may_be_left(name, entry):
+        return Problem("unexpected_metadata", show(entry.path) + near_misses.of_metadata(name))
+    # A time in the future is one of a wrong clock; when this host wrote the entry it knows itself.
+    written_ns = entry.mtime_ns if entry.mtime_ns <= now_ns else entry.ctime_ns
+    if now_ns - written_ns < metadata.STALE_DRAFT_SECONDS * 1_000_000_000:
+        return Problem("writer_active", f"{show(entry.path)} was written less than an hour ago")
+    return None
