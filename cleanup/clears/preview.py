@@ -14,7 +14,7 @@ from django.db.models.functions import Coalesce
 
 from cleanup.lab import permissions, readiness
 from cleanup.lab.nas import nas_flags, twin_of
-from cleanup.models import ClearAttempt, Proof, RetentionPolicy, Run, RunQuerySet, StagingRoot, Tone
+from cleanup.models import ClearAttempt, Proof, RetentionPolicy, Run, RunQuerySet, StagingRoot, Status
 from cleanup.rules.effective import effective_policy
 from cleanup.rules.facts import AcceptedFacts, Finding
 from cleanup.rules.policy import Policy, ProofLevel, ScopedPolicy
@@ -251,7 +251,7 @@ class Asked:
 class Staying:
     """How many runs of a staging root stay for one reason, and their logical bytes."""
 
-    tone: Tone
+    tone: Status
     reason: str
     runs: int
     bytes: int
@@ -259,7 +259,7 @@ class Staying:
 
 def safe_on(user: User | AnonymousUser, root: StagingRoot) -> RunQuerySet:
     """The runs of a staging root that were safe to clear when they were judged, and that somebody may clear."""
-    return permissions.runs(user, permissions.CLEAR).here().filter(root=root, tone=Tone.GO)
+    return permissions.runs(user, permissions.CLEAR).here().filter(root=root, tone=Status.GO)
 
 
 def choose(runs: RunQuerySet) -> Asked:
@@ -277,8 +277,8 @@ def left_over(runs: RunQuerySet, asked: Asked) -> int:
 
 def staying_on(user: User | AnonymousUser, root: StagingRoot) -> list[Staying]:
     """Why the other runs of a staging root stay, as they were judged; of the first COUNTED runs of each kind."""
-    sums: dict[tuple[Tone, str], tuple[int, int]] = {}
-    for tone in (Tone.BLOCK, Tone.WAIT, Tone.WORK):
+    sums: dict[tuple[Status, str], tuple[int, int]] = {}
+    for tone in (Status.BLOCK, Status.WAIT, Status.WORK):
         runs = permissions.runs(user).here().filter(root=root, tone=tone).order_by()
         for reason, size in runs.values_list("reason", "bytes")[:COUNTED]:
             number, total = sums.get((tone, reason), (0, 0))

@@ -313,7 +313,7 @@ def _pass_gates(
     except OSError as error:
         raise Refused(Finding(Reason.STAGING_IO_ERROR, os.strerror(error.errno or 0))) from None
     # What has come to this path since discovery may be a run that a person holds: the commit asks for that.
-    likenesses.note(run, look.facts, likenesses.Known(), now=now)
+    likenesses.note(run, look.facts, likenesses.KnownRuns(), now=now)
     attempt.decision = decision_as_json(decision)
     attempt.policy_version = policy.version
     proof = look.facts.proof

@@ -16,7 +16,7 @@ from django.db import DatabaseError, connection, transaction
 
 from cleanup.lab.nas import NasRoot, nas_roots, reader_of
 from cleanup.models import StagingRoot
-from cleanup.rules.clocks import Asked, Other
+from cleanup.rules.clocks import Other, OtherClocks
 from cleanup.storage.nas import clock
 from cleanup.storage.nas.client import NasError
 
@@ -28,7 +28,7 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _NAMED = 3
 
 
-def ask() -> Asked:
+def ask() -> OtherClocks:
     """Ask all that this host knows of; each is asked once, and one that does not answer is none."""
     others: list[Other] = []
     none: list[str] = []
@@ -37,7 +37,7 @@ def ask() -> Asked:
             others.append(answer)
         else:
             none.append(answer)
-    return Asked(others=tuple(others), none=tuple(dict.fromkeys(none)))
+    return OtherClocks(others=tuple(others), none=tuple(dict.fromkeys(none)))
 
 
 def _of_nas_roots() -> Iterator[Other | str]:

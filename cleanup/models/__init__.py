@@ -22,7 +22,7 @@ from cleanup.models.holds import Hold, HoldQuerySet, HoldSource
 from cleanup.models.likeness import Likeness, LikenessQuerySet
 from cleanup.models.policies import RetentionPolicy, Superseded, Surprise
 from cleanup.models.roots import DiskUsage, Heartbeat, Instrument, NasBreaker, Project, StagingRoot
-from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Tone
+from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status
 from cleanup.models.selections import KeptSelection
 from cleanup.models.set_aside import AsideState, SetAside
 from cleanup.models.sweeps import Outcome, Sweep, SweepBreaker, SweepKind, SweptRun, Tally
@@ -73,6 +73,7 @@ __all__ = [
     "RunQuerySet",
     "SetAside",
     "StagingRoot",
+    "Status",
     "Superseded",
     "Surprise",
     "Sweep",
@@ -80,5 +81,4 @@ __all__ = [
     "SweepKind",
     "SweptRun",
     "Tally",
-    "Tone",
 ]

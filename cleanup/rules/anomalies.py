@@ -25,7 +25,7 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 GROWTH = 1.25
 
 
-class Kind(enum.StrEnum):
+class AnomalyKind(enum.StrEnum):
     """What a breaker saw."""
 
     FAILURES = "failures"
@@ -37,14 +37,14 @@ class Kind(enum.StrEnum):
     @property
     def counts(self) -> bool:
         """Whether it counts runs: then a go-on lets those go that it showed, and is no word for any others."""
-        return self in (Kind.SIZE, Kind.SHARE, Kind.POLICY)
+        return self in (AnomalyKind.SIZE, AnomalyKind.SHARE, AnomalyKind.POLICY)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sight:
+class Anomaly:
     """One abnormal thing, in words and in numbers; bytes are logical, `seconds` how far ahead a clock has jumped."""
 
-    kind: Kind
+    kind: AnomalyKind
     detail: str
     runs: int = 0
     bytes: int = 0
@@ -57,7 +57,7 @@ class Sight:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Planned:
+class PlannedSweep:
     """What a sweep is about to take: runs, logical bytes, and how many runs are due by a fresh policy alone.
 
     A policy is fresh if no sweep has run under it and it was not rehearsed. `of_runs`: how many the whole plan had,
@@ -105,13 +105,13 @@ NO_DAY = Day()
 
 
 def abnormal(
-    planned: Planned,
+    planned: PlannedSweep,
     *,
     recent: Sequence[tuple[int, int]],
     staged_bytes: int,
     max_share: float,
     day: Day = NO_DAY,
-) -> list[Sight]:
+) -> list[Anomaly]:
     """What is abnormal about a sweep before it removes anything, alone or together with the day before it.
 
     `recent`: runs and bytes of the latest sweeps that cleared something. `staged_bytes`: what the whole root holds.
@@ -121,8 +121,8 @@ def abnormal(
     share = _share_of_day(planned, day, staged_bytes, max_share)
     share = share or (_share(planned, staged_bytes, max_share) if crowd else "")
     found = [
-        Sight(kind=kind, detail=detail, runs=planned.runs, bytes=planned.bytes)
-        for kind, detail in ((Kind.SIZE, size), (Kind.SHARE, share))
+        Anomaly(kind=kind, detail=detail, runs=planned.runs, bytes=planned.bytes)
+        for kind, detail in ((AnomalyKind.SIZE, size), (AnomalyKind.SHARE, share))
         if detail
     ]
     if crowd and planned.by_fresh_policy > MIN_RUNS:
@@ -130,7 +130,9 @@ def abnormal(
             f"{planned.by_fresh_policy} of {planned.runs} runs are due by a policy that is new since the last pass "
             f"and was not rehearsed (version {planned.version})."
         )
-        found.append(Sight(kind=Kind.POLICY, detail=detail, runs=planned.by_fresh_policy, version=planned.version))
+        found.append(
+            Anomaly(kind=AnomalyKind.POLICY, detail=detail, runs=planned.by_fresh_policy, version=planned.version)
+        )
     return found
 
 
@@ -147,39 +149,43 @@ def elapsed(before: Clock, after: Clock) -> timedelta:
     return max(passed, timedelta(0))
 
 
-def too_many_failures(outcomes: Sequence[bool]) -> Sight | None:
+def too_many_failures(outcomes: Sequence[bool]) -> Anomaly | None:
     """Whether clears fail in a row, or too many of them. `outcomes` are those of one sweep, True for a failure.
 
     Refusals are no outcomes.
     """
     failures = sum(outcomes)
     if len(outcomes) >= FAILURES_IN_A_ROW and all(outcomes[-FAILURES_IN_A_ROW:]):
-        return Sight(kind=Kind.FAILURES, detail=f"{FAILURES_IN_A_ROW} clears in a row have failed.", runs=failures)
+        return Anomaly(
+            kind=AnomalyKind.FAILURES, detail=f"{FAILURES_IN_A_ROW} clears in a row have failed.", runs=failures
+        )
     if failures >= MIN_FAILURES and failures >= FAILURE_SHARE * len(outcomes):
-        return Sight(kind=Kind.FAILURES, detail=f"{failures} of {len(outcomes)} clears have failed.", runs=failures)
+        return Anomaly(
+            kind=AnomalyKind.FAILURES, detail=f"{failures} of {len(outcomes)} clears have failed.", runs=failures
+        )
     return None
 
 
-def allows(approved: Sequence[Sight], seen: Sight) -> bool:
+def allows(approved: Sequence[Anomaly], seen: Anomaly) -> bool:
     """Whether a go-on of a person covers a condition that is seen now: clears that fail, or a jump of the clock.
 
     Conditions that count runs are covered by the runs that were shown, see `rules.shown`.
     """
     return any(
-        sight.kind is seen.kind and (sight.kind is Kind.FAILURES or _is_no_larger_jump(sight, seen))
+        sight.kind is seen.kind and (sight.kind is AnomalyKind.FAILURES or _is_no_larger_jump(sight, seen))
         for sight in approved
     )
 
 
-def _is_no_larger_jump(approved: Sight, seen: Sight) -> bool:
+def _is_no_larger_jump(approved: Anomaly, seen: Anomaly) -> bool:
     """Whether a clock has jumped the same way, and not much farther."""
-    if seen.kind is not Kind.CLOCK or approved.seconds * seen.seconds <= 0:
+    if seen.kind is not AnomalyKind.CLOCK or approved.seconds * seen.seconds <= 0:
         return False
     tolerance = max((GROWTH - 1) * abs(approved.seconds), CLOCK_TOLERANCE.total_seconds())
     return abs(seen.seconds) <= abs(approved.seconds) + tolerance
 
 
-def _size(planned: Planned, recent: Sequence[tuple[int, int]]) -> str:
+def _size(planned: PlannedSweep, recent: Sequence[tuple[int, int]]) -> str:
     """Why one pass is many times larger than the recent ones, in words; empty if it is not."""
     if not recent:
         return ""
@@ -190,7 +196,7 @@ def _size(planned: Planned, recent: Sequence[tuple[int, int]]) -> str:
     return f"It would clear {size}; the largest recent pass cleared {most}."
 
 
-def _size_of_day(planned: Planned, day: Day) -> str:
+def _size_of_day(planned: PlannedSweep, day: Day) -> str:
     runs, size = day.runs + planned.runs, day.bytes + planned.bytes
     if not (day.runs and day.earlier) or runs <= MIN_RUNS:
         return ""
@@ -201,7 +207,7 @@ def _size_of_day(planned: Planned, day: Day) -> str:
     return f"{_say_day(planned, day)} would make {_say_about(runs, size)}; the largest recent day had {most}."
 
 
-def _share(planned: Planned, staged_bytes: int, max_share: float) -> str:
+def _share(planned: PlannedSweep, staged_bytes: int, max_share: float) -> str:
     """Why one pass takes too large a share of what is staged, in words; empty if it does not."""
     if planned.bytes <= max_share * staged_bytes:
         return ""
@@ -209,7 +215,7 @@ def _share(planned: Planned, staged_bytes: int, max_share: float) -> str:
     return f"It would clear {size}: more than {max_share:.0%} of the {staged_bytes:,} bytes that are staged."
 
 
-def _share_of_day(planned: Planned, day: Day, staged_bytes: int, max_share: float) -> str:
+def _share_of_day(planned: PlannedSweep, day: Day, staged_bytes: int, max_share: float) -> str:
     """The same of a day, by what was there when it began: what is left grows less with every run that goes."""
     if not day.runs:
         return ""  # it is of this pass alone
@@ -229,7 +235,7 @@ def _largest(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     return max(runs for runs, _size in sizes), max(size for _runs, size in sizes)
 
 
-def _say_day(planned: Planned, day: Day) -> str:
+def _say_day(planned: PlannedSweep, day: Day) -> str:
     """How the sentence about a day begins: what went in it, and what is about to."""
     before = f"In the last 24 hours {_say_about(day.runs, day.bytes)} went unasked"
     these = "this one" if planned.runs == 1 else f"these {planned.runs:,}"

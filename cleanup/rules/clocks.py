@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from cleanup.rules.anomalies import CLOCK_TOLERANCE, Clock, Kind, Sight
+from cleanup.rules.anomalies import CLOCK_TOLERANCE, Anomaly, AnomalyKind, Clock
 
 # Another clock that differs by more says that this one is wrong. Clocks of NAS systems are seldom right to the minute.
 MAY_DIFFER = timedelta(hours=1)
@@ -20,7 +20,7 @@ BETWEEN_LOOKS = timedelta(hours=6)
 _TOLERANCE_SECONDS = CLOCK_TOLERANCE.total_seconds()
 
 
-class Verdict(enum.StrEnum):
+class ClockState(enum.StrEnum):
     """What a look at a clock comes to; unsettled: other clocks have to be asked first."""
 
     SOUND = "sound"
@@ -37,7 +37,7 @@ class Other:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class OtherClocks:
     """The other clocks that could be asked, and of the rest why they are none, in words."""
 
     others: tuple[Other, ...] = ()
@@ -45,7 +45,7 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class KnownClock:
     """What is known of a clock: its last sound look, and the first sound look of that boot.
 
     While it is in doubt or unsettled, `sure` is the instant that was reached for certain. `ahead`: by how many seconds
@@ -62,20 +62,20 @@ class Known:
 class Judged:
     """What a look comes to, and what is known after it; of a doubt the words, and by how many seconds it is ahead."""
 
-    verdict: Verdict
-    known: Known
+    verdict: ClockState
+    known: KnownClock
     detail: str = ""
     seconds: float = 0
 
     @property
-    def sight(self) -> Sight | None:
+    def sight(self) -> Anomaly | None:
         """The doubt as the breakers know it; None without one."""
-        if self.verdict is not Verdict.DOUBT:
+        if self.verdict is not ClockState.DOUBT:
             return None
-        return Sight(kind=Kind.CLOCK, detail=self.detail, seconds=self.seconds)
+        return Anomaly(kind=AnomalyKind.CLOCK, detail=self.detail, seconds=self.seconds)
 
 
-def judge(known: Known | None, now: Clock, *, asked: Asked | None) -> Judged:
+def judge(known: KnownClock | None, now: Clock, *, asked: OtherClocks | None) -> Judged:
     """Whether a look at a clock is sound; `asked` is None where no other clock was asked yet.
 
     Without others a forward jump across a reboot stays unsettled, or in doubt if only they could help.
@@ -88,7 +88,7 @@ def judge(known: Known | None, now: Clock, *, asked: Asked | None) -> Judged:
         return _sound(known, now)
     doubtful = measured or jump < -CLOCK_TOLERANCE or jump > LONGEST_PAUSE + BETWEEN_LOOKS or _as_doubted(known, jump)
     if asked is None and not doubtful:
-        return Judged(verdict=Verdict.UNSETTLED, known=replace(known, sure=_sure(now, jump)))
+        return Judged(verdict=ClockState.UNSETTLED, known=replace(known, sure=_sure(now, jump)))
     others = asked.others if asked else ()
     if wrong := [other for other in others if abs(other.at - now.wall) > MAY_DIFFER]:
         farthest = max((now.wall - other.at for other in wrong), key=abs)
@@ -99,12 +99,12 @@ def judge(known: Known | None, now: Clock, *, asked: Asked | None) -> Judged:
     return _doubt(known, now, jump, f"{_jump(jump, measured=measured)} {_none(asked)}", jump)
 
 
-def confirmed(now: Clock) -> Known:
+def confirmed(now: Clock) -> KnownClock:
     """What is known after a person has said that the clock is right."""
-    return Known(sound=now, anchor=now)
+    return KnownClock(sound=now, anchor=now)
 
 
-def _expected(known: Known, now: Clock) -> tuple[datetime, bool]:
+def _expected(known: KnownClock, now: Clock) -> tuple[datetime, bool]:
     """What the clock should show at least, and whether it is exactly that."""
     if (passed := _passed(known.anchor, now)) is not None:
         return known.anchor.wall + passed, True
@@ -112,7 +112,7 @@ def _expected(known: Known, now: Clock) -> tuple[datetime, bool]:
     return base.wall + max(_passed(base, now) or timedelta(0), timedelta(0)), False
 
 
-def _as_doubted(known: Known, jump: timedelta) -> bool:
+def _as_doubted(known: KnownClock, jump: timedelta) -> bool:
     """Whether a clock that was in doubt stands where it stood: starting the machine anew settles nothing."""
     return known.sure is not None and known.ahead > 0 and jump.total_seconds() > known.ahead - _TOLERANCE_SECONDS
 
@@ -124,13 +124,13 @@ def _passed(before: Clock, now: Clock) -> timedelta | None:
     return timedelta(seconds=now.boot_seconds - before.boot_seconds)
 
 
-def _sound(known: Known | None, now: Clock) -> Judged:
-    return Judged(verdict=Verdict.SOUND, known=Known(sound=now, anchor=known.anchor if known else now))
+def _sound(known: KnownClock | None, now: Clock) -> Judged:
+    return Judged(verdict=ClockState.SOUND, known=KnownClock(sound=now, anchor=known.anchor if known else now))
 
 
-def _doubt(known: Known, now: Clock, jump: timedelta, detail: str, ahead: timedelta) -> Judged:
+def _doubt(known: KnownClock, now: Clock, jump: timedelta, detail: str, ahead: timedelta) -> Judged:
     known = replace(known, sure=_sure(now, jump), ahead=jump.total_seconds())
-    return Judged(verdict=Verdict.DOUBT, known=known, detail=detail, seconds=ahead.total_seconds())
+    return Judged(verdict=ClockState.DOUBT, known=known, detail=detail, seconds=ahead.total_seconds())
 
 
 def _sure(now: Clock, jump: timedelta) -> Clock:
@@ -151,7 +151,7 @@ def _against(other: Other, now: Clock) -> str:
     return f"It stands {words(now.wall - other.at)} {way} {other.name}."
 
 
-def _none(asked: Asked | None) -> str:
+def _none(asked: OtherClocks | None) -> str:
     if asked is None:
         return "Other clocks are asked with the next timed pass."
     return f"It cannot be compared with another clock{': ' if asked.none else ''}{'; '.join(asked.none)}. Is it right?"

@@ -20,7 +20,7 @@ class Cause(enum.StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fill:
+class RootFill:
     """How full a staging root is: logical bytes and number of all its staged runs, and what its disk has free."""
 
     staged_bytes: int
@@ -74,7 +74,7 @@ class Pressure:
         return bool(self.causes)
 
 
-def pressure_of(limits: Limits, fill: Fill, *, going_on: bool) -> Pressure:
+def pressure_of(limits: Limits, fill: RootFill, *, going_on: bool) -> Pressure:
     """What a sweep has to free. `going_on`: the sweep before began to make room and did not finish.
 
     Below `free_start_bytes` it begins, and goes on until `free_stop_bytes` are free. Unknown free space is no pressure.
@@ -208,7 +208,7 @@ class Picker:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
+class SweepBudget:
     """What one sweep may still take: runs, logical bytes, minutes. None: no bound."""
 
     runs: int | None = None
@@ -230,7 +230,7 @@ class Budget:
             return f"{self.minutes:g} minutes"
         return ""
 
-    def less(self, size: int) -> "Budget":
+    def less(self, size: int) -> "SweepBudget":
         """The budget after one more run."""
         return replace(self, taken_runs=self.taken_runs + 1, taken_bytes=self.taken_bytes + size)
 
@@ -245,7 +245,7 @@ def candidates_of(candidate: Candidate, taken: "Taken", rehearsed: "Taken | None
     return found
 
 
-def plan_of(picker: Picker, budget: Budget) -> list[Candidate]:
+def plan_of(picker: Picker, budget: SweepBudget) -> list[Candidate]:
     """The candidates that go within a budget if every one of them may; what is only rehearsed is none of them."""
     plan = []
     for candidate, _causes in picker:
@@ -258,7 +258,7 @@ def plan_of(picker: Picker, budget: Budget) -> list[Candidate]:
     return plan
 
 
-def budget_of(limits: Limits, *, limit: int | None) -> Budget:
+def budget_of(limits: Limits, *, limit: int | None) -> SweepBudget:
     """The budget of one sweep; `limit`, a person's own number of runs, takes the place of the policy's."""
     runs = limits.budget_runs if limit is None else limit
-    return Budget(runs=runs, bytes=limits.budget_bytes, minutes=limits.budget_minutes)
+    return SweepBudget(runs=runs, bytes=limits.budget_bytes, minutes=limits.budget_minutes)

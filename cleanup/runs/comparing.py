@@ -40,7 +40,7 @@ class NotComparable(Exception):
 
 
 @dataclass(frozen=True)
-class Answer:
+class ByteAnswer:
     """What a comparison showed, as `ByteCheck` keeps it."""
 
     outcome: Outcome
@@ -56,7 +56,7 @@ class Answer:
     evidence: str
 
 
-def compare(run: Run, now: datetime, planned: Callable[[int], None], progress: Callable[[int], None]) -> Answer:
+def compare(run: Run, now: datetime, planned: Callable[[int], None], progress: Callable[[int], None]) -> ByteAnswer:
     """Read every byte of a run on both sides and tell how they stand to one another.
 
     `planned` is told the bytes to read, `progress` those read since the last call. Raises NotComparable where one side
@@ -99,7 +99,7 @@ def _compare(
     now: datetime,
     planned: Callable[[int], None],
     progress: Callable[[int], None],
-) -> Answer:
+) -> ByteAnswer:
     seen = look_at(run, opened, reader, now)
     assert seen.scan is not None and seen.listing is not None  # noqa: S101
     files = seen.scan.data_files
@@ -130,7 +130,7 @@ def _staged_digests(
     return found
 
 
-def _answer(seen: Look, staged: Mapping[bytes, bytes], listing: client.Listing, evidence: str) -> Answer:
+def _answer(seen: Look, staged: Mapping[bytes, bytes], listing: client.Listing, evidence: str) -> ByteAnswer:
     assert seen.scan is not None  # noqa: S101
     there = {path: twin.digest for path, twin in listing.files.items() if twin.digest}
     files = seen.scan.data_files
@@ -150,7 +150,7 @@ def _answer(seen: Look, staged: Mapping[bytes, bytes], listing: client.Listing, 
     named = [{"path": show(path), "case": _case(staged[path], there.get(path), listed.get(path))} for path in differing]
     named += [{"path": show(path), "case": "changed" if path in listed else "added"} for path in against]
     named += [{"path": show(path), "case": "only_on_nas" if path in listing.files else "nowhere"} for path in gone]
-    return Answer(
+    return ByteAnswer(
         outcome=outcome,
         files=len(files),
         bytes=sum(entry.size for entry in files),

@@ -63,7 +63,7 @@ class Discovered:
     problems: list[tuple[str, Reason, str]] = field(default_factory=list)
     proposal: dict[str, Any] = field(default_factory=dict)
     at_once: bool = False
-    known: likenesses.Known = field(default_factory=likenesses.Known, repr=False)
+    known: likenesses.KnownRuns = field(default_factory=likenesses.KnownRuns, repr=False)
 
 
 def discover(root: StagingRoot, *, now: datetime, wait: bool = True) -> Discovered | None:
@@ -181,7 +181,7 @@ def _look_at(descriptor: int, path: RunPath, readers: Readers, result: Discovere
             if run is None:
                 result.unchanged += 1
                 return
-            twin, granted = slow_twins.Listing(run, readers, now, at_once=result.at_once), differences.ALWAYS
+            twin, granted = slow_twins.TwinListing(run, readers, now, at_once=result.at_once), differences.ALWAYS
             look = inspection.quick_look(run, opened, twin.reader, now, recent=True, seen=seen, for_granted=granted)
             twin.learn(look.facts)
             _note_markers(look, result)

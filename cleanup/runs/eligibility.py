@@ -17,12 +17,12 @@ class _Entry:
 
 
 @dataclass(frozen=True)
-class _Record:
+class _GivenRecord:
     current_state: object
     history: tuple[_Entry, ...]
 
 
-class _Unreadable(Exception):
+class _NoRecord(Exception):
     """What was given as a record holds no current state, or no list of entries."""
 
 
@@ -54,7 +54,7 @@ def cleanup_eligible(
         raise TypeError("now_utc needs a time zone, as in datetime.now(UTC).")
     try:
         record = _record_of(ingest)
-    except _Unreadable:
+    except _NoRecord:
         return False
     return is_eligible(record, applies, now)
 
@@ -76,7 +76,7 @@ def _policy_of_wizard(config: object) -> Policy:
         if _plain(_get(cleanup, "mode")) != Mode.SCHEDULED:
             return Policy(mode=Mode.MANUAL)
         hours = _get(cleanup, "retain_hours")
-    except _Unreadable as error:
+    except _NoRecord as error:
         raise TypeError(f"The config says nothing of orchestrator.staging_cleanup: it has no {error}.") from None
     if not isinstance(hours, int | float) or isinstance(hours, bool):
         raise TypeError(f"orchestrator.staging_cleanup.retain_hours is {hours!r} and not a number of hours.")
@@ -85,20 +85,20 @@ def _policy_of_wizard(config: object) -> Policy:
     return Policy(mode=Mode.SCHEDULED, retain_hours=hours)
 
 
-def _record_of(ingest: object) -> _Record:
+def _record_of(ingest: object) -> _GivenRecord:
     """What a record says of its states; raises _Unreadable."""
     history = _get(ingest, "history")
     if not isinstance(history, Sequence) or isinstance(history, str | bytes):
-        raise _Unreadable("history")
+        raise _NoRecord("history")
     entries = tuple(_Entry(_plain(_get(entry, "state")), _instant(entry)) for entry in history)
-    return _Record(_plain(_get(ingest, "current_state")), entries)
+    return _GivenRecord(_plain(_get(ingest, "current_state")), entries)
 
 
 def _instant(entry: object) -> datetime | None:
     """When an entry was written; without a zone it is UTC, and what cannot be understood is None."""
     try:
         at = _get(entry, "at")
-    except _Unreadable:
+    except _NoRecord:
         return None
     if isinstance(at, datetime):
         return at.replace(tzinfo=UTC) if at.utcoffset() is None else at
@@ -110,7 +110,7 @@ def _get(holder: object, name: str) -> object:
     try:
         return holder[name] if isinstance(holder, Mapping) else getattr(holder, name)
     except (KeyError, AttributeError):
-        raise _Unreadable(name) from None
+        raise _NoRecord(name) from None
 
 
 def _plain(value: object) -> object:

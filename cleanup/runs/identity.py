@@ -10,7 +10,7 @@ from cleanup.storage.staging import fences, records, run_tree
 from cleanup.storage.staging.records import Records
 
 
-def of(status: linux.Status | run_tree.Scan, record: Records | None) -> str:
+def of(status: linux.FileStatus | run_tree.Scan, record: Records | None) -> str:
     """What a run's directory is known by: inode, birth time if there is one, and what its record began with.
 
     That is the first history entry, or `creation.json` without a history.

@@ -35,7 +35,7 @@ _BY_ANOTHER = "like a third run, which may be both"
 
 
 @dataclass
-class Known:
+class KnownRuns:
     """All runs that may turn up under another path, by what they are known by; read once, when first asked for.
 
     `away`: whether a run does not lie at its place, kept for the pass. `kept`: those that people hold, or that may be
@@ -144,7 +144,7 @@ def traits_of(run: Run) -> Traits:
     )
 
 
-def note(run: Run, facts: Facts, known: Known, *, now: datetime) -> bool:
+def note(run: Run, facts: Facts, known: KnownRuns, *, now: datetime) -> bool:
     """Write down which other runs a run may be, if what it is known by has changed; returns whether any is new.
 
     Call it before the look is stored: until then nothing takes the run. The row that was given does not know of new

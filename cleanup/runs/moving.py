@@ -19,7 +19,7 @@ from cleanup.models import Hold, HoldSource, Instrument, LedgerKind, Orphan, Pro
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import findings, identity, reregistration, stray_fences
-from cleanup.runs.reregistration import Action, Order, Outcome
+from cleanup.runs.reregistration import RegisterAction, RegisterOrder, Reregistration
 from cleanup.storage import errors, linux, run_paths
 from cleanup.storage.run_paths import RunPath
 from cleanup.storage.staging import ingest, run_tree
@@ -102,7 +102,7 @@ def known_elsewhere(run: Run) -> Run | None:
     return found[0] if len(found) == 1 else None
 
 
-def reregister_runs(runs: Iterable[Run], order: Order) -> list[Outcome]:
+def reregister_runs(runs: Iterable[Run], order: RegisterOrder) -> list[Reregistration]:
     """Take what lies at the paths of these runs for them, as `reregistration.reregister_runs`. Twice is harmless.
 
     A run that is known elsewhere, and whose own directory lies at one of these paths, takes that path, if it has its
@@ -115,7 +115,7 @@ def reregister_runs(runs: Iterable[Run], order: Order) -> list[Outcome]:
     return outcomes
 
 
-def _bring(known: Run, found: Run, order: Order) -> Outcome:
+def _bring(known: Run, found: Run, order: RegisterOrder) -> Reregistration:
     """Let a known run take the path at which its own directory was found."""
     path = found.run_path
     try:
@@ -123,9 +123,9 @@ def _bring(known: Run, found: Run, order: Order) -> Outcome:
             _expect_as_seen(known, path, root)
             return _settle(known, path, root, order)
     except NotMoved as error:
-        return Outcome(known, Action.REFUSED, error.finding, said=error.said, moved_to=path)
+        return Reregistration(known, RegisterAction.REFUSED, error.finding, said=error.said, moved_to=path)
     except Unreachable as error:
-        return Outcome(known, Action.REFUSED, error.finding, moved_to=path)
+        return Reregistration(known, RegisterAction.REFUSED, error.finding, moved_to=path)
 
 
 def _expect_as_seen(known: Run, path: str, root: int) -> None:
@@ -146,7 +146,7 @@ def _expect_as_seen(known: Run, path: str, root: int) -> None:
         )
 
 
-def move_runs(root: StagingRoot, move: Move, order: Order) -> list[Outcome]:
+def move_runs(root: StagingRoot, move: Move, order: RegisterOrder) -> list[Reregistration]:
     """Take what lies below the new path for the runs that are known below the old one. Twice is harmless.
 
     Raises NotMoved where no run is known there, Unreachable where the root is not there.
@@ -158,7 +158,7 @@ def move_runs(root: StagingRoot, move: Move, order: Order) -> list[Outcome]:
         return [_settle(run, move.target(run), descriptor, order) for run in runs]
 
 
-def _settle(run: Run, target: str, root: int, order: Order) -> Outcome:
+def _settle(run: Run, target: str, root: int, order: RegisterOrder) -> Reregistration:
     """One run, under its lock and that of what was found at its new path. A rehearsal takes no lock."""
     with contextlib.ExitStack() as stack:
         try:
@@ -174,14 +174,14 @@ def _settle(run: Run, target: str, root: int, order: Order) -> Outcome:
             if other is not None:
                 _expect_duplicate(run, other, found, order)
             if order.dry_run:
-                return Outcome(run, Action.WOULD_REREGISTER, moved_to=target)
+                return Reregistration(run, RegisterAction.WOULD_REREGISTER, moved_to=target)
             before = run.run_path
             if not _write(run, path, found, other, order):
                 raise NotMoved(Finding(Reason.ALREADY_CLEARING))
             logger.info("reregistered %s as %s by %s", before, target, order.actor)
-            return Outcome(run, Action.REREGISTERED, moved_from=before, moved_to=target)
+            return Reregistration(run, RegisterAction.REREGISTERED, moved_from=before, moved_to=target)
         except NotMoved as error:
-            return Outcome(run, Action.REFUSED, error.finding, said=error.said, moved_to=target)
+            return Reregistration(run, RegisterAction.REFUSED, error.finding, said=error.said, moved_to=target)
 
 
 def _parsed(target: str) -> RunPath:
@@ -246,7 +246,7 @@ def _read(opened: OpenRun, *places: RunPath) -> tuple[Records, RunPath]:
     raise NotMoved(Finding(Reason(first.reason), first.detail))
 
 
-def _expect_duplicate(run: Run, other: Run, found: _Found, order: Order) -> None:
+def _expect_duplicate(run: Run, other: Run, found: _Found, order: RegisterOrder) -> None:
     """What discovery made a row of at the new path must be this run's directory, with nothing of its own to lose."""
     if other.active_attempt:
         raise NotMoved(Finding(Reason.ALREADY_CLEARING))
@@ -260,7 +260,7 @@ def _expect_duplicate(run: Run, other: Run, found: _Found, order: Order) -> None
         raise NotMoved("Another run with a history of its own is known at the new path.")
 
 
-def _write(run: Run, path: RunPath, found: _Found, other: Run | None, order: Order) -> bool:
+def _write(run: Run, path: RunPath, found: _Found, other: Run | None, order: RegisterOrder) -> bool:
     """Change the row and say so in the ledger, in one transaction. False: a clear of one of them has begun."""
     before = run.run_path
     with transaction.atomic():
@@ -313,7 +313,7 @@ def _described(run: Run, found: _Found) -> str:
     return f"{directory}; its record names {found.named}"
 
 
-def _declare_duplicate(other: Run, before: str, order: Order) -> None:
+def _declare_duplicate(other: Run, before: str, order: RegisterOrder) -> None:
     """The row that discovery made at the new path tells of no run of its own."""
     Run.objects.filter(pk=other.pk).update(gone_at=order.now)
     Run.objects.filter(pk=other.pk).doubt()

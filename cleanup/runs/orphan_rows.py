@@ -41,7 +41,7 @@ class OpenRoot:
 
 
 @dataclass(frozen=True)
-class Until:
+class TimeLimit:
     """How long things are measured: until `stop_at` of the monotonic clock (None: all are), those in `again` always."""
 
     stop_at: float | None
@@ -52,7 +52,7 @@ class Until:
 
 
 @dataclass(frozen=True)
-class Taken:
+class WrittenRows:
     """How many rows were closed or kept open, and how many things were measured or postponed."""
 
     gone: int
@@ -71,7 +71,7 @@ class _Outcome(enum.Flag):
     VANISHED = enum.auto()
 
 
-def take(found: OrphanInspection, at: OpenRoot, until: Until) -> Taken:
+def take(found: OrphanInspection, at: OpenRoot, until: TimeLimit) -> WrittenRows:
     """Bring the rows of one staging root to what was found."""
     rows = {row.path: row for row in Orphan.objects.filter(root=at.root, gone_at=None)}
     outcomes: dict[str, _Outcome] = {}
@@ -85,7 +85,7 @@ def take(found: OrphanInspection, at: OpenRoot, until: Until) -> Taken:
     gone, kept = _close({path: row for path, row in rows.items() if path not in there}, found, at.now)
     measured = sum(_Outcome.MEASURED in outcome for outcome in outcomes.values())
     postponed = sum(_Outcome.POSTPONED in outcome for outcome in outcomes.values())
-    return Taken(gone, kept, measured, postponed)
+    return WrittenRows(gone, kept, measured, postponed)
 
 
 def _close(rows: Mapping[str, Orphan], found: OrphanInspection, now: datetime) -> tuple[int, int]:
@@ -96,7 +96,7 @@ def _close(rows: Mapping[str, Orphan], found: OrphanInspection, now: datetime) -
     return len(gone), len(rows) - len(gone)
 
 
-def _store_safely(thing: Thing, row: Orphan | None, at: OpenRoot, until: Until) -> _Outcome:
+def _store_safely(thing: Thing, row: Orphan | None, at: OpenRoot, until: TimeLimit) -> _Outcome:
     try:
         return _store(thing, row, at, until)
     except (OperationalError, InterfaceError):
@@ -106,7 +106,7 @@ def _store_safely(thing: Thing, row: Orphan | None, at: OpenRoot, until: Until) 
         return _Outcome.WRITTEN
 
 
-def _store(thing: Thing, row: Orphan | None, at: OpenRoot, until: Until) -> _Outcome:
+def _store(thing: Thing, row: Orphan | None, at: OpenRoot, until: TimeLimit) -> _Outcome:
     """Write down one thing, measured if need be."""
     if row is not None and (row.kind == OrphanKind.MISSING) != (thing.kind == OrphanKind.MISSING):
         Orphan.objects.filter(pk=row.pk).update(gone_at=at.now)  # what came or went has a grace of its own
@@ -127,7 +127,7 @@ def _store(thing: Thing, row: Orphan | None, at: OpenRoot, until: Until) -> _Out
     return outcome
 
 
-def _fill(orphan: Orphan, thing: Thing, at: OpenRoot, until: Until) -> _Outcome:
+def _fill(orphan: Orphan, thing: Thing, at: OpenRoot, until: TimeLimit) -> _Outcome:
     """Set how large a thing is, and since when; it is measured where that is due."""
     if thing.summed is not None:
         _take_measure(orphan, thing, thing.summed, at)

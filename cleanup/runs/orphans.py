@@ -19,7 +19,7 @@ from cleanup.models import AlertKind, Orphan, OrphanKind, Run, StagingRoot
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, orphan_inspection, orphan_rows
-from cleanup.runs.orphan_rows import OpenRoot, Until
+from cleanup.runs.orphan_rows import OpenRoot, TimeLimit
 from cleanup.storage import errors, run_paths
 
 # So long one timed pass begins to measure things; what is left is measured by the next.
@@ -92,7 +92,7 @@ def inspect(
         try:
             with opening.open_root(root) as descriptor:
                 discovered_at = StagingRoot.objects.values_list("discovered_at", flat=True).get(pk=root.pk)
-                until = Until(None if seconds is None else time.monotonic() + seconds, again)
+                until = TimeLimit(None if seconds is None else time.monotonic() + seconds, again)
                 return _inspect(OpenRoot(root, descriptor, now, discovered_at), until)
         except Unreachable as error:
             return Inspected(root, problem=error.finding)
@@ -131,7 +131,7 @@ def adopt(orphan: Orphan, *, now: datetime) -> Run | None:
     return Run.objects.staged().with_root().filter(root=orphan.root, run_path=orphan.path).first()
 
 
-def _inspect(at: OpenRoot, until: Until) -> Inspected:
+def _inspect(at: OpenRoot, until: TimeLimit) -> Inspected:
     """Plan, then take: what lies there becomes rows, and the admin is told of what is too much."""
     found = orphan_inspection.inspect(at.root, at.descriptor)
     taken = orphan_rows.take(found, at, until)

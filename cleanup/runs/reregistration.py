@@ -31,7 +31,7 @@ from cleanup.storage.staging.records import Records
 logger = logging.getLogger(__name__)
 
 
-class Action(enum.StrEnum):
+class RegisterAction(enum.StrEnum):
     """What became, or would become, of one run."""
 
     REREGISTERED = "reregistered"
@@ -42,11 +42,14 @@ class Action(enum.StrEnum):
     REFUSED = "refused"
 
 
-_REHEARSED = {Action.REREGISTERED: Action.WOULD_REREGISTER, Action.DECLARED_GONE: Action.WOULD_DECLARE_GONE}
+_REHEARSED = {
+    RegisterAction.REREGISTERED: RegisterAction.WOULD_REREGISTER,
+    RegisterAction.DECLARED_GONE: RegisterAction.WOULD_DECLARE_GONE,
+}
 
 
 @dataclass(frozen=True)
-class Order:
+class RegisterOrder:
     """What a person asks for. `replaced`: a run in whose place another one lies may be declared gone."""
 
     now: datetime
@@ -57,14 +60,14 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Reregistration:
     """What became of one run; `finding`: why it was refused or declared gone, `said` where no reason fits.
 
     `moved_from` and `moved_to`: its old and new run path, if that changes.
     """
 
     run: Run
-    action: Action
+    action: RegisterAction
     finding: Finding | None = None
     said: str = ""
     moved_from: str = ""
@@ -77,7 +80,7 @@ class Moved:
 
     root: StagingRoot
     warnings: list[str] = field(default_factory=list)
-    runs: list[Outcome] = field(default_factory=list)
+    runs: list[Reregistration] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class FoundDirectory:
     another: bool = False
 
 
-def reregister_runs(runs: Iterable[Run], order: Order) -> list[Outcome]:
+def reregister_runs(runs: Iterable[Run], order: RegisterOrder) -> list[Reregistration]:
     """Take what lies at the paths of these runs for them, one by one, where its record says so. Twice is harmless."""
     outcomes = []
     for run in runs:
@@ -97,13 +100,13 @@ def reregister_runs(runs: Iterable[Run], order: Order) -> list[Outcome]:
             with undisturbed(run.root, order), opening.open_root(run.root) as descriptor:
                 outcomes.append(_settle(run, descriptor, order))
         except Unreachable as error:
-            outcomes.append(Outcome(run, Action.REFUSED, error.finding))
+            outcomes.append(Reregistration(run, RegisterAction.REFUSED, error.finding))
     return outcomes
 
 
 def reregister_root(
     root: StagingRoot,
-    order: Order,
+    order: RegisterOrder,
     *,
     path: str = "",
     nas_path: str = "",
@@ -139,7 +142,7 @@ def reregister_root(
 
 
 @contextlib.contextmanager
-def undisturbed(root: StagingRoot, order: Order) -> Iterator[None]:
+def undisturbed(root: StagingRoot, order: RegisterOrder) -> Iterator[None]:
     """Keep discovery from looking at a root meanwhile: it would write down what it saw in the old place."""
     with contextlib.ExitStack() as stack:
         if not order.dry_run:
@@ -148,7 +151,7 @@ def undisturbed(root: StagingRoot, order: Order) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(place: StagingRoot, order: Order) -> Iterator[int]:
+def _opened(place: StagingRoot, order: RegisterOrder) -> Iterator[int]:
     """The root in its place. A rehearsal lays no token, so where there is none yet it goes without."""
     if order.dry_run and not place.token:
         with handles.opened(handles.open_root(place.path)) as descriptor:
@@ -219,7 +222,7 @@ def _refuse_active(root: StagingRoot) -> None:
         )
 
 
-def _save(root: StagingRoot, place: StagingRoot, order: Order) -> None:
+def _save(root: StagingRoot, place: StagingRoot, order: RegisterOrder) -> None:
     """Register the place. While the rows of its runs are locked, no attempt on one of them can begin."""
     with transaction.atomic():
         list(Run.objects.select_for_update().filter(root=root).values_list("pk", flat=True))
@@ -259,21 +262,21 @@ def _warnings(root: StagingRoot, place: StagingRoot) -> list[str]:
     return [f"{root.path} still carries the same token, and nobody looks there any more: remove {token}."]
 
 
-def _settle(run: Run, root: int, order: Order, *, place: StagingRoot | None = None) -> Outcome:
+def _settle(run: Run, root: int, order: RegisterOrder, *, place: StagingRoot | None = None) -> Reregistration:
     """One run, under its lock. A rehearsal takes no lock, which would keep a clear away."""
     with contextlib.ExitStack() as stack:
         if not order.dry_run and not stack.enter_context(opening.data_dir().lock(str(run.pk))):
-            return Outcome(run, Action.REFUSED, Finding(Reason.ALREADY_CLEARING))
+            return Reregistration(run, RegisterAction.REFUSED, Finding(Reason.ALREADY_CLEARING))
         if (finding := unfit(run)) is not None:
-            return Outcome(run, Action.REFUSED, finding)
+            return Reregistration(run, RegisterAction.REFUSED, finding)
         found = _look(run, root)
         action = _decide(run, found, order)
         if action in _REHEARSED:
             if order.dry_run:
                 action = _REHEARSED[action]
             elif not _write(run, found, action, order, place):
-                return Outcome(run, Action.REFUSED, Finding(Reason.ALREADY_CLEARING))
-    return Outcome(run, action, found.objection)
+                return Reregistration(run, RegisterAction.REFUSED, Finding(Reason.ALREADY_CLEARING))
+    return Reregistration(run, action, found.objection)
 
 
 def unfit(run: Run) -> Finding | None:
@@ -286,10 +289,10 @@ def unfit(run: Run) -> Finding | None:
     return Finding(Reason.ALREADY_CLEARING) if run.active_attempt else None
 
 
-def _decide(run: Run, found: FoundDirectory, order: Order) -> Action:
+def _decide(run: Run, found: FoundDirectory, order: RegisterOrder) -> RegisterAction:
     if found.objection is not None:
-        return Action.DECLARED_GONE if found.another and order.replaced else Action.REFUSED
-    return Action.UNCHANGED if identity.same(run.identity, found.identity) else Action.REREGISTERED
+        return RegisterAction.DECLARED_GONE if found.another and order.replaced else RegisterAction.REFUSED
+    return RegisterAction.UNCHANGED if identity.same(run.identity, found.identity) else RegisterAction.REREGISTERED
 
 
 def _look(run: Run, root: int) -> FoundDirectory:
@@ -353,9 +356,11 @@ def _compare_origin(run: Run, seen: str) -> Finding | None:
     return Finding(Reason.IDENTITY_MISMATCH, "its creation.json is not the one that is known")
 
 
-def _write(run: Run, found: FoundDirectory, action: Action, order: Order, place: StagingRoot | None) -> bool:
+def _write(
+    run: Run, found: FoundDirectory, action: RegisterAction, order: RegisterOrder, place: StagingRoot | None
+) -> bool:
     """Change the row and say so in the ledger, in one transaction. False: another process took the run meanwhile."""
-    if action is Action.REREGISTERED:
+    if action is RegisterAction.REREGISTERED:
         # What was seen of the other directory is no fact about this one: the next discovery looks anew.
         changes = {"identity": found.identity, "facts": {}, "problem": "", "failures": 0}
         if run.returned_at is not None:
@@ -371,7 +376,7 @@ def _write(run: Run, found: FoundDirectory, action: Action, order: Order, place:
         if not mine or run.active_attempt or not Run.objects.filter(pk=run.pk).update(**changes):
             return False
         Run.objects.filter(pk=run.pk).doubt()
-        reason = "" if action is Action.REREGISTERED else Reason.IDENTITY_MISMATCH
+        reason = "" if action is RegisterAction.REREGISTERED else Reason.IDENTITY_MISMATCH
         entries.write_entry(
             run,
             kind=LedgerKind.REREGISTERED,

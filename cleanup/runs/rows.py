@@ -18,7 +18,7 @@ from cleanup.models import (
     RecordSight,
     Run,
     StagingRoot,
-    Tone,
+    Status,
 )
 from cleanup.rules.eligibility import verified_at
 from cleanup.rules.facts import Facts
@@ -272,7 +272,7 @@ def store(run: Run, facts: Facts, now: datetime) -> bool:
         changes["doubts"] = F("doubts") + 1
     else:
         # A failed attempt speaks for a run until a newer look has been taken, and this is one.
-        changes["doubts"] = F("doubts") + Case(When(tone=Tone.BLOCK, then=1), default=0)
+        changes["doubts"] = F("doubts") + Case(When(tone=Status.BLOCK, then=1), default=0)
     Run.objects.staged().filter(pk=run.pk).update(**changes)
     return news
 

@@ -15,7 +15,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import OuterRef, Subquery
 
-from cleanup.models import ClearAttempt, Phase, RetentionPolicy, Run, RunQuerySet, Tone
+from cleanup.models import ClearAttempt, Phase, RetentionPolicy, Run, RunQuerySet, Status
 from cleanup.rules.decisions import Decision, Gate, Verdict
 from cleanup.rules.gates import BY_HOLD_FILE, BY_RECORD
 from cleanup.rules.reasons import Reason
@@ -43,33 +43,35 @@ class Source(enum.StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
+class RunStatus:
     """How a run stands at one instant for an operator, and whose word that is.
 
     `reason`: the code behind it, empty if nothing speaks against a clear. `opens_at`: when time alone lets it go;
     `judge_after`: when the first of its gates opens.
     """
 
-    tone: Tone
+    tone: Status
     source: Source
     reason: str = ""
     opens_at: datetime | None = None
     judge_after: datetime | None = None
 
 
-def judge(run: Run, attempt: ClearAttempt | None, decision: Decision | None) -> Judgement:
+def judge(run: Run, attempt: ClearAttempt | None, decision: Decision | None) -> RunStatus:
     """How a run stands after its latest attempt; `decision` is None for a run that is cleared or declared gone."""
     if run.gone_at:
-        return Judgement(tone=Tone.DONE, source=Source.GONE)
+        return RunStatus(tone=Status.DONE, source=Source.GONE)
     if run.state == State.CLEARED or decision is None:
         return _judge_cleared(run, attempt)
     if attempt is not None and attempt.is_active:
-        return Judgement(tone=Tone.WORK, source=Source.CLEARING, reason=Reason.ALREADY_CLEARING)
+        return RunStatus(tone=Status.WORK, source=Source.CLEARING, reason=Reason.ALREADY_CLEARING)
     staged = _judge_staged(decision)
     if attempt is not None and decision.accepts and attempt.reason in ONLY_BYTES_TELL and accepted_since(attempt, run):
         return staged
     if attempt is not None and attempt.phase in ClearAttempt.FAILED and _knows_better(attempt, run, staged):
-        return Judgement(tone=Tone.BLOCK, source=Source.FAILURE, reason=attempt.reason, judge_after=staged.judge_after)
+        return RunStatus(
+            tone=Status.BLOCK, source=Source.FAILURE, reason=attempt.reason, judge_after=staged.judge_after
+        )
     return staged
 
 
@@ -133,7 +135,7 @@ def _judge_batch(runs: RunQuerySet, now: datetime) -> int:
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             # Facts that no look of ours has written: one damaged row must not take the others' judgement with it.
             logger.exception("judging %s failed", run)
-            judgement = Judgement(tone=Tone.BLOCK, source=Source.REFUSAL, reason=Reason.LOOK_FAILED)
+            judgement = RunStatus(tone=Status.BLOCK, source=Source.REFUSAL, reason=Reason.LOOK_FAILED)
         columns = _columns(run, attempt, judgement, now)
         alike[tuple(columns.items())].append(run.pk)
     # Rows that another transaction changes just now are left out: they are in doubt anyway, and to wait for one another
@@ -144,7 +146,7 @@ def _judge_batch(runs: RunQuerySet, now: datetime) -> int:
         return sum(_write(dict(columns), free.intersection(keys)) for columns, keys in alike.items())
 
 
-def _columns(run: Run, attempt: ClearAttempt | None, judgement: Judgement, now: datetime) -> dict[str, Any]:
+def _columns(run: Run, attempt: ClearAttempt | None, judgement: RunStatus, now: datetime) -> dict[str, Any]:
     """What is to be written of a run: many have the same, so they are written together."""
     columns: dict[str, Any] = {
         "here": _is_here(run, attempt),
@@ -173,28 +175,28 @@ def _is_here(run: Run, attempt: ClearAttempt | None) -> bool:
     return leaving or run.problem == Reason.ALREADY_CLEARED
 
 
-def _judge_cleared(run: Run, attempt: ClearAttempt | None) -> Judgement:
+def _judge_cleared(run: Run, attempt: ClearAttempt | None) -> RunStatus:
     if run.problem == Reason.ALREADY_CLEARED:
-        return Judgement(tone=Tone.BLOCK, source=Source.CLEARED, reason=Reason.ALREADY_CLEARED)
+        return RunStatus(tone=Status.BLOCK, source=Source.CLEARED, reason=Reason.ALREADY_CLEARED)
     if attempt is not None and attempt.phase == Phase.COMMITTED:
-        return Judgement(tone=Tone.WORK, source=Source.CLEARING)
+        return RunStatus(tone=Status.WORK, source=Source.CLEARING)
     if attempt is not None and attempt.incomplete:
-        return Judgement(tone=Tone.BLOCK, source=Source.CLEARED, reason=attempt.reason)
-    return Judgement(tone=Tone.DONE, source=Source.CLEARED)
+        return RunStatus(tone=Status.BLOCK, source=Source.CLEARED, reason=attempt.reason)
+    return RunStatus(tone=Status.DONE, source=Source.CLEARED)
 
 
-def _judge_staged(decision: Decision) -> Judgement:
+def _judge_staged(decision: Decision) -> RunStatus:
     refusals = decision.refusals(operator=True)
     instants = [refusal.opens_at for refusal in refusals if refusal.opens_at is not None]
     first = min((at for at in instants if at > decision.now), default=None)
     refusal = decision.main_refusal(operator=True)
     if refusal is None and decision.gate(Gate.ATTEMPTS).verdict is Verdict.BLOCK:
-        return Judgement(tone=Tone.BLOCK, source=Source.PARKED, reason=Reason.PARKED)
+        return RunStatus(tone=Status.BLOCK, source=Source.PARKED, reason=Reason.PARKED)
     if refusal is None:
-        return Judgement(tone=Tone.GO, source=Source.NOBODY)
+        return RunStatus(tone=Status.GO, source=Source.NOBODY)
     waits = refusal.verdict is Verdict.WAIT or refusal.reason is Reason.HELD
-    return Judgement(
-        tone=Tone.WAIT if waits else Tone.BLOCK,
+    return RunStatus(
+        tone=Status.WAIT if waits else Status.BLOCK,
         source=Source.REFUSAL,
         reason=refusal.reason or "",
         opens_at=max(instants) if waits and len(instants) == len(refusals) else None,
@@ -213,7 +215,7 @@ def is_of_a_person(attempt: ClearAttempt) -> bool:
     return attempt.reason == Reason.HELD and not attempt.detail.startswith((BY_HOLD_FILE, BY_RECORD))
 
 
-def _knows_better(attempt: ClearAttempt, run: Run, staged: Judgement) -> bool:
+def _knows_better(attempt: ClearAttempt, run: Run, staged: RunStatus) -> bool:
     """Whether a failed attempt says more of a run than the look that discovery took of it.
 
     It knows better than an older look, and less than a newer one. A people's hold that stopped it may have been

@@ -164,14 +164,14 @@ def _end(row: SetAside, before: AsideState, after: AsideState, now: datetime) ->
             )
 
 
-def _is_it(row: SetAside, found: linux.Status | None) -> bool:
+def _is_it(row: SetAside, found: linux.FileStatus | None) -> bool:
     """Whether it is the file of a row: by size and time, since some mounts keep no inode numbers."""
     if found is None or not found.is_file:
         return False
     return marks_of(found.ino, found.size, found.mtime_ns).partition(":")[2] == row.marks.partition(":")[2]
 
 
-def _has_number(row: SetAside, found: linux.Status | None) -> bool:
+def _has_number(row: SetAside, found: linux.FileStatus | None) -> bool:
     return found is not None and row.marks.partition(":")[0] == str(found.ino)
 
 

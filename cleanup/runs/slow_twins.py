@@ -44,7 +44,7 @@ def forget(run: Run) -> None:
 
 
 @dataclass(frozen=True)
-class Listing:
+class TwinListing:
     """What discovery asks of one run's twin, no more often than its silences allow.
 
     Only silences at names and sizes count: discovery asks for no bytes. `at_once`: a person asks, and no pause counts.

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cleanup.models import RetentionPolicy, Run, StagingRoot, Sweep
-from cleanup.rules.anomalies import RECENT_SWEEPS, Clock, Planned, Sight, abnormal
+from cleanup.rules.anomalies import RECENT_SWEEPS, Anomaly, Clock, PlannedSweep, abnormal
 from cleanup.rules.effective import effective_policy, limits_of
 from cleanup.rules.eligibility import due_at
 from cleanup.rules.fields import ROOT_FIELDS
@@ -36,7 +36,7 @@ class Minder:
         now: datetime,
         staged_bytes: int,
         clock: Clock | None = None,
-        doubt: Sight | None = None,
+        doubt: Anomaly | None = None,
         sweep: Sweep | None = None,
         let_go: Container[int] = (),
         foretold: Sequence[Foretold] = (),
@@ -69,9 +69,9 @@ class Minder:
         ]
         old_limits = limits_of(self._old, root.name)
         self._same_limits = all(getattr(old_limits, name) == getattr(self._limits, name) for name in ROOT_FIELDS)
-        self.taken = Planned(runs=0, bytes=0, version=max((policy.version for policy in policies), default=0))
+        self.taken = PlannedSweep(runs=0, bytes=0, version=max((policy.version for policy in policies), default=0))
 
-    def look_at_plan(self, plan: list[tuple[Run, Candidate]]) -> list[Sight]:
+    def look_at_plan(self, plan: list[tuple[Run, Candidate]]) -> list[Anomaly]:
         """What is abnormal about the pass as it is planned, as far as no person has let it go on."""
         planned = self.taken
         asked = [(run, candidate) for run, candidate in plan if candidate.key not in self._let_go]
@@ -80,7 +80,7 @@ class Minder:
         self.taken = replace(self.taken, of_runs=len(asked))
         return self._not_allowed([*self._doubt, *self._judge(planned)])
 
-    def look_at_next(self, run: Run, candidate: Candidate) -> list[Sight]:
+    def look_at_next(self, run: Run, candidate: Candidate) -> list[Anomaly]:
         """The same of what was taken so far and one run more: refusals may have made other runs of the plan."""
         if candidate.key in self._let_go:
             return []
@@ -91,7 +91,7 @@ class Minder:
         if candidate.key not in self._let_go:
             self.taken = self._with(self.taken, run, candidate)
 
-    def _judge(self, planned: Planned) -> list[Sight]:
+    def _judge(self, planned: PlannedSweep) -> list[Anomaly]:
         return abnormal(
             planned,
             recent=self._recent,
@@ -100,7 +100,7 @@ class Minder:
             day=self._day,
         )
 
-    def _not_allowed(self, sights: list[Sight]) -> list[Sight]:
+    def _not_allowed(self, sights: list[Anomaly]) -> list[Anomaly]:
         return breakers.not_allowed(self._root, sights, now=self._now) if sights else []
 
     def _version_at_first(self) -> int:
@@ -108,7 +108,7 @@ class Minder:
         older = RetentionPolicy.objects.filter(created_at__lt=(first.now if first else self._now) - _FRESH)
         return older.order_by("-version").values_list("version", flat=True).first() or 0
 
-    def _with(self, planned: Planned, run: Run, candidate: Candidate) -> Planned:
+    def _with(self, planned: PlannedSweep, run: Run, candidate: Candidate) -> PlannedSweep:
         passing = self._recently.is_passing(run.first_seen_at, run.verified_at)
         return replace(
             planned,

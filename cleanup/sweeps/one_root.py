@@ -26,7 +26,7 @@ from cleanup.models import (
     SweepBreaker,
     SweepKind,
 )
-from cleanup.rules.anomalies import Clock, Kind, Sight, too_many_failures
+from cleanup.rules.anomalies import Anomaly, AnomalyKind, Clock, too_many_failures
 from cleanup.rules.decisions import Decision, Gate, Verdict
 from cleanup.rules.effective import effective_policy, limits_of, sources_as_json
 from cleanup.rules.facts import Facts, Finding
@@ -34,11 +34,11 @@ from cleanup.rules.freed import Freed
 from cleanup.rules.gates import evaluate
 from cleanup.rules.policy import Policy, ScopedPolicy
 from cleanup.rules.pressure import (
-    Budget,
     Candidate,
-    Fill,
     Picker,
     Pressure,
+    RootFill,
+    SweepBudget,
     Taken,
     budget_of,
     candidates_of,
@@ -195,9 +195,9 @@ class Pass:
         self.outcomes: list[bool] = []
         self.attempts: dict[int, ClearAttempt] = {}
         self.stopped: Finding | None = None
-        self.sights: list[Sight] = []
+        self.sights: list[Anomaly] = []
         self.minder: Minder | None = None
-        self.doubt: Sight | None = None
+        self.doubt: Anomaly | None = None
         self.let_go: dict[int, SweepBreaker] = {}
         self.left_over = False
         self.lately = Lately()
@@ -257,7 +257,7 @@ class Pass:
     def _kind(self) -> SweepKind:
         return SweepKind.TIMED if self.wish.timed else SweepKind.TYPED
 
-    def _doubt_of_clock(self) -> Sight | None:
+    def _doubt_of_clock(self) -> Anomaly | None:
         """What speaks against this host's clock, as far as no person has said that it is right."""
         wish = self.wish
         if wish.clock is None:
@@ -325,7 +325,7 @@ class Pass:
 
     def _pressure(self) -> Pressure:
         free_bytes = self._free_bytes() if self.limits.free_start_bytes is not None else None
-        fill = Fill(staged_bytes=self.staged_bytes, staged_runs=self.scanned, free_bytes=free_bytes)
+        fill = RootFill(staged_bytes=self.staged_bytes, staged_runs=self.scanned, free_bytes=free_bytes)
         pressure, unasked = outlook.pressures(self.limits, fill, going_on=outlook.going_on(self.before))
         if self.wish.timed and self.limits.meanwhile:
             self.unasked = unasked
@@ -341,7 +341,9 @@ class Pass:
             return reserve.free_bytes(root)
         return None
 
-    def _plan(self, candidates: Sequence[Candidate], pressure: Pressure, budget: Budget) -> list[tuple[Run, Candidate]]:
+    def _plan(
+        self, candidates: Sequence[Candidate], pressure: Pressure, budget: SweepBudget
+    ) -> list[tuple[Run, Candidate]]:
         """The runs that go if every one of them may; what is only rehearsed is none of them."""
         plan = plan_of(self._picker(candidates, pressure), budget)
         return [(self.due[candidate.key, False].run, candidate) for candidate in plan]
@@ -437,7 +439,7 @@ class Pass:
         counted = self.minder is not None and all(sight.kind.counts for sight in self.sights)
         return counted and candidate.key in self.let_go
 
-    def _stop(self, sights: list[Sight], plan: Sequence[Candidate] = ()) -> None:
+    def _stop(self, sights: list[Anomaly], plan: Sequence[Candidate] = ()) -> None:
         """Take nothing more if anything was seen; a dry run only shows that it would stop here.
 
         The question shows the runs of the plan that no person has let go so far.
@@ -572,9 +574,9 @@ class Pass:
     def _was_sound(self) -> bool:
         """Whether the next timed pass may be compared with this one; clears that failed say nothing against that."""
         asked = self.minder is not None and not self.hindrances
-        return asked and all(sight.kind is Kind.FAILURES for sight in self.sights)
+        return asked and all(sight.kind is AnomalyKind.FAILURES for sight in self.sights)
 
-    def _budget(self) -> Budget:
+    def _budget(self) -> SweepBudget:
         """What is left to take; a person's limit counts over all staging roots together."""
         limits = self.limits.unasked if self.wish.timed else self.limits
         budget = budget_of(limits, limit=self.wish.limit)

@@ -16,9 +16,9 @@ from cleanup.rules.gates import evaluate
 from cleanup.rules.policy import Limits, Mode, Policy, ProofLevel
 from cleanup.rules.pressure import (
     Candidate,
-    Fill,
     Picker,
     Pressure,
+    RootFill,
     Taken,
     budget_of,
     candidates_of,
@@ -102,7 +102,7 @@ def _plan(
     usage = DiskUsage.objects.filter(root=root).order_by("-at").first()
     free_bytes = usage.free_bytes if usage else None
     staged = Run.objects.staged().filter(root=root).aggregate(runs=Count("pk"), bytes=bytes_sum("bytes"))
-    fill = Fill(staged_bytes=staged["bytes"] or 0, staged_runs=staged["runs"], free_bytes=free_bytes)
+    fill = RootFill(staged_bytes=staged["bytes"] or 0, staged_runs=staged["runs"], free_bytes=free_bytes)
     pressure, unasked = pressures(limits, fill, going_on=going_on(before))
     helps = Lately.of(root, now, free_bytes=free_bytes).helps
     picker = Picker(candidates, pressure, unasked=unasked, helps=helps)
@@ -114,7 +114,7 @@ def going_on(before: Sweep | None) -> tuple[bool, bool]:
     return record.is_going_on(before), record.is_going_on(before, unasked=True)
 
 
-def pressures(limits: Limits, fill: Fill, *, going_on: tuple[bool, bool]) -> tuple[Pressure, Pressure]:
+def pressures(limits: Limits, fill: RootFill, *, going_on: tuple[bool, bool]) -> tuple[Pressure, Pressure]:
     """What has to be freed by the limits, and by those that are approved so far; `going_on` as above."""
     all_of_it, unasked = going_on
     return pressure_of(limits, fill, going_on=all_of_it), pressure_of(limits.unasked, fill, going_on=unasked)

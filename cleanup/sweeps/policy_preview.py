@@ -21,7 +21,7 @@ from cleanup.rules.at_once import becomes_so
 from cleanup.rules.effective import effective_policy, limits_of
 from cleanup.rules.facts import Facts
 from cleanup.rules.policy import Limits, Mode, Policy, Scope, ScopedPolicy, Stage
-from cleanup.rules.pressure import Candidate, Fill, Picker, budget_of, in_order
+from cleanup.rules.pressure import Candidate, Picker, RootFill, budget_of, in_order
 from cleanup.rules.rehearsal import nights_wanted
 from cleanup.runs import stored_facts
 from cleanup.sweeps import breakers, record
@@ -134,7 +134,7 @@ class _Stock:
 
     root: StagingRoot
     runs: list[tuple[Run, Facts]]
-    fill: Fill
+    fill: RootFill
     going_on: tuple[bool, bool]
     lately: Lately
     cut: bool
@@ -254,7 +254,7 @@ def _stock(root: StagingRoot, scope: Scope, policies: Sequence[list[ScopedPolicy
     return _Stock(
         root=root,
         runs=[(run, stored_facts.facts_of(run)) for run in runs],
-        fill=Fill(
+        fill=RootFill(
             staged_bytes=staged["bytes"] or 0,
             staged_runs=staged["runs"],
             free_bytes=free_bytes,

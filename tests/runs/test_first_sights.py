@@ -14,7 +14,7 @@ from cleanup.lab import other_clocks
 from cleanup.models import RetentionPolicy, Run, StagingRoot
 from cleanup.monitoring import watchdog
 from cleanup.rules.anomalies import Clock
-from cleanup.rules.clocks import Asked, Other
+from cleanup.rules.clocks import Other, OtherClocks
 from cleanup.rules.decisions import Gate, GateResult
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, inspection, stored_facts
@@ -86,7 +86,7 @@ def test_what_our_own_clock_saw_while_it_was_years_behind_is_not_old_when_it_is_
     seen = now - HOUR if met == "before it went back" else wrong
     grow(lab, root, wrong - HOUR, seen=seen, then=wrong + timedelta(minutes=5))
     others = (Other(name="the NAS", at=now),)
-    monkeypatch.setattr(other_clocks, "ask", lambda: Asked(others=others))
+    monkeypatch.setattr(other_clocks, "ask", lambda: OtherClocks(others=others))
     look_about(now, "b")
     assert (lab.staging / RUN_PATH).exists()
     gate = kept(Run.objects.get(), now)

@@ -24,7 +24,7 @@ from cleanup.rules.decisions import Gate
 from cleanup.rules.likeness import Traits, likeness
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, gone, held, holds, likenesses, moving, stored_facts
-from cleanup.runs.reregistration import Order
+from cleanup.runs.reregistration import RegisterOrder
 from cleanup.sweeps import all_roots
 from tests.tools.lab import METADATA, RUN_PATH, Lab, manifest_of, some_files, touch
 
@@ -392,7 +392,7 @@ def test_the_run_that_a_person_has_moved_keeps_its_hold_once(
     """Its row takes the new path, so nothing needs to be like anything any more."""
     rename(lab, OLD, "CONFOCAL_01/PROJ-0077")
     discovery.discover(root, now=now + HOUR)
-    moving.move_runs(root, moving.Move(OLD, "CONFOCAL_01/PROJ-0077"), Order(now=now + HOUR, actor="ada"))
+    moving.move_runs(root, moving.Move(OLD, "CONFOCAL_01/PROJ-0077"), RegisterOrder(now=now + HOUR, actor="ada"))
     discovery.discover(root, now=now + 2 * HOUR)
     found = run_at(RUN_PATH.replace("PROJ-0042", "PROJ-0077"))
     assert (found.pk, [each.laid_on for each in held.holds_of(found)]) == (known.pk, [""])
@@ -531,7 +531,7 @@ def apply(step: str, lab: Lab, root: StagingRoot, place: list[str], number: int,
         for run in Run.objects.staged().with_root().filter(problem=Reason.MISSING_DIRECTORY):
             gone.mark_gone(run, actor="bob", reason="not there", now=at)
     elif step == "reregister":
-        moving.reregister_runs(list(Run.objects.staged().with_root()), Order(now=at, actor="bob"))
+        moving.reregister_runs(list(Run.objects.staged().with_root()), RegisterOrder(now=at, actor="bob"))
     else:
         part = {"equipment": 0, "project": 1, "copy": 1, "leaf": 3}[step]
         place[part] = f"Run_2026-05-01T10-{number:02}" if part == 3 else f"NEW-{number}"

@@ -558,8 +558,8 @@ class TestTwin:
 
 
 class TestReregistering:
-    def order(self, now: datetime) -> reregistration.Order:
-        return reregistration.Order(now=now, actor="ada", note="restored")
+    def order(self, now: datetime) -> reregistration.RegisterOrder:
+        return reregistration.RegisterOrder(now=now, actor="ada", note="restored")
 
     def test_a_restored_run_is_known_by_its_creation(self, lab: Lab, root: Any, now: datetime) -> None:
         path = lab.run(record="sync_state")
@@ -569,7 +569,7 @@ class TestReregistering:
         path.rename(lab.base / "old")
         kept.rename(path)
         (outcome,) = reregistration.reregister_runs([only_run()], self.order(now))
-        assert outcome.action is reregistration.Action.REREGISTERED
+        assert outcome.action is reregistration.RegisterAction.REREGISTERED
         discover(root, now)
         assert stored(only_run(), now).clearable
 
@@ -581,7 +581,7 @@ class TestReregistering:
         (outcome,) = reregistration.reregister_runs([only_run()], self.order(now))
         assert outcome.finding is not None
         assert (outcome.action, outcome.finding.reason) == (
-            reregistration.Action.REFUSED,
+            reregistration.RegisterAction.REFUSED,
             Reason.IDENTITY_MISMATCH,
         )
 

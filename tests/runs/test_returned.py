@@ -19,7 +19,7 @@ from cleanup.models import ClearAttempt, LedgerEntry, Run, StagingRoot
 from cleanup.rules.decisions import Gate
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, reregistration, set_aside, stored_facts
-from cleanup.runs.reregistration import Order
+from cleanup.runs.reregistration import RegisterOrder
 from cleanup.storage.staging import records
 from cleanup.sweeps import all_roots
 from tests.tools.lab import METADATA, RUN_PATH, Lab, read_ingest, read_sync_state, snapshot, touch
@@ -155,7 +155,9 @@ def test_one_that_was_copied_back_anew_is_kept_from_then_on(
     (lab.staging / RUN_PATH).rename(lab.staging.parent / "away")
     discovery.discover(root, now=now + 2 * DAY)
     copy_back(lab)
-    (outcome,) = reregistration.reregister_runs([Run.objects.with_root().staged().get()], Order(now + 30 * DAY, "ada"))
+    (outcome,) = reregistration.reregister_runs(
+        [Run.objects.with_root().staged().get()], RegisterOrder(now + 30 * DAY, "ada")
+    )
     assert outcome.action == "reregistered"
     discovery.discover(root, now=now + 30 * DAY)
     (soon,) = all_roots.sweep(now=now + 30 * DAY + HOUR, timed=False, roots=[root], actor="ada").runs

@@ -20,7 +20,7 @@ from cleanup.models import AsideState, LedgerEntry, Run, SetAside, StagingRoot
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, holds, moving, orphans, set_aside, set_aside_recovery
 from cleanup.runs.moving import Move
-from cleanup.runs.reregistration import Order
+from cleanup.runs.reregistration import RegisterOrder
 from cleanup.runs.set_aside import NotSetAside
 from cleanup.storage import desktop_files
 from tests.tools.lab import (
@@ -348,7 +348,7 @@ def test_what_was_moved_with_its_folder_stays_listed_though_another_folder_takes
     (row,) = move(now)
     old, new = "CONFOCAL_01/PROJ-0042", "CONFOCAL_01/PROJ-0042-cortex"
     rename(lab, old, new)
-    moving.move_runs(root, Move(old, new), Order(now=now, actor="ada", note="a new code"))
+    moving.move_runs(root, Move(old, new), RegisterOrder(now=now, actor="ada", note="a new code"))
     (lab.staging / old / "Runs").mkdir(parents=True)
     assert look_on(root, now) == []
     row.refresh_from_db()
@@ -361,7 +361,7 @@ def test_a_run_that_moved_away_alone_gets_its_file_back(lab: Lab, path: Path, ro
     (row,) = move(now)
     new = RUN_PATH.replace("PROJ-0042", "PROJ-0043")
     rename(lab, RUN_PATH, new)
-    moving.move_runs(root, Move(RUN_PATH, new), Order(now=now, actor="ada", note="another project"))
+    moving.move_runs(root, Move(RUN_PATH, new), RegisterOrder(now=now, actor="ada", note="another project"))
     assert set_aside_recovery.look(root, now=now) == 0 and "PROJ-0042" in set_aside_recovery.where(row)
     set_aside.put_back(row, actor="eve", reason="back")
     assert (row.state, (lab.staging / new / "tiles/extra.tif").read_bytes()) == ("undone", b"more")

@@ -13,7 +13,7 @@ from django.utils import timezone
 from cleanup.clears import protocol
 from cleanup.lab import opening
 from cleanup.lab.nas import NOT_ASKED, OneReader, Reader
-from cleanup.models import ClearAttempt, NasBreaker, Phase, Requester, RetentionPolicy, Run, Tone
+from cleanup.models import ClearAttempt, NasBreaker, Phase, Requester, RetentionPolicy, Run, Status
 from cleanup.rules.decisions import Gate, Verdict
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
@@ -174,10 +174,10 @@ def test_the_page_says_when_it_is_asked_again(runs: list[str], policy: Callable[
     run = refused(run_at(SLOW), Reason.NAS_SLOW, "silent for 60 s, while the NAS itself answered", now)
     run_status.judge_stale(now)
     run.refresh_from_db()
-    assert (run.tone, run.reason) == (Tone.BLOCK, "nas_slow")
+    assert (run.tone, run.reason) == (Status.BLOCK, "nas_slow")
     discovery.discover(run.root, now=now + MINUTE)  # which sees names and sizes, and they come at once
     run = run_at(SLOW)
-    assert (run.tone, run.reason) == (Tone.BLOCK, "nas_slow")
+    assert (run.tone, run.reason) == (Status.BLOCK, "nas_slow")
     assert run.nas_retry_at is not None
     assert f"asked for again from {instant(run.nas_retry_at)}" in shown(run, now + MINUTE).detail
     assert "The next pass asks for it again" in shown(run, run.nas_retry_at).detail
@@ -225,4 +225,4 @@ def test_discovery_asks_no_more_often_for_names_than_the_pauses_allow(
             silent.slow = ""
             discovery.discover(root, now=run.nas_retry_at)
     run = run_at(SLOW)
-    assert (run.nas_slow_times, run.nas_retry_at, run.tone) == (0, None, Tone.GO)
+    assert (run.nas_slow_times, run.nas_retry_at, run.tone) == (0, None, Status.GO)

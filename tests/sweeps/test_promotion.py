@@ -222,7 +222,7 @@ def test_what_makes_a_root_new(lab: Lab, root: StagingRoot, promoted: RetentionP
     roots.register("lab", str(lab.staging), **known, instrument_nas={"FLOW_01": str(own)}, now=now + HOUR)
     assert notes() == ["it was registered", "its NAS is another one"]
     lab.staging.rename(lab.base / "elsewhere")
-    order = reregistration.Order(now=now + HOUR, actor="ada")
+    order = reregistration.RegisterOrder(now=now + HOUR, actor="ada")
     reregistration.reregister_root(StagingRoot.objects.get(), order, path=str(lab.base / "elsewhere"))
     assert notes()[2:] == ["it was registered in another place"]
     reregistration.reregister_root(StagingRoot.objects.get(), order)

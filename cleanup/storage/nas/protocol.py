@@ -67,7 +67,7 @@ class Listing:
     origin: str = "-"
 
 
-def file_line(path: bytes, status: linux.Status, digest: bytes) -> dict[str, Any]:
+def file_line(path: bytes, status: linux.FileStatus, digest: bytes) -> dict[str, Any]:
     """The line of one file; an empty `digest` says that its bytes were not read."""
     marks = [status.size, status.mtime_ns, status.ino]
     return {"file": [os.fsdecode(path), *marks, digest.hex(), status.ctime_ns]}

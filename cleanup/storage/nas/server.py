@@ -157,7 +157,7 @@ def _folder(run: int, directory: bytes) -> Iterator[tuple[int, list[bytes]]]:
         yield descriptor, markers.names_in(descriptor)
 
 
-def _hash(descriptor: int, name: bytes, path: bytes, beat: Callable[[int], None]) -> tuple[bytes, linux.Status]:
+def _hash(descriptor: int, name: bytes, path: bytes, beat: Callable[[int], None]) -> tuple[bytes, linux.FileStatus]:
     """As `hashing.hash_file`; an OSError names the file by its path in the twin."""
     try:
         return hashing.hash_file(descriptor, name, drop_cache=True, beat=beat)

@@ -151,7 +151,7 @@ def _passed_over(parent: int, raw: bytes, name: bytes, level: int, budget: passe
 
 
 def _enter(
-    descriptor: int, raw: bytes, name: bytes, status: linux.Status, level: int, asked: _Asked
+    descriptor: int, raw: bytes, name: bytes, status: linux.FileStatus, level: int, asked: _Asked
 ) -> Iterator[DiskEntry]:
     """A directory where one is expected: a run, or the way to runs. Raises OSError where it cannot be opened."""
     with handles.opened(handles.open_beneath(descriptor, name)) as below:
@@ -164,7 +164,7 @@ def _enter(
 
 
 def _out_of_place(
-    descriptor: int, raw: bytes, name: bytes, status: linux.Status, level: int, *, belongs: bool
+    descriptor: int, raw: bytes, name: bytes, status: linux.FileStatus, level: int, *, belongs: bool
 ) -> DiskEntry:
     """What is no part of the layout; with a problem where a run, or a way to runs, is to be expected."""
     if status.is_symlink:
@@ -183,7 +183,7 @@ def _out_of_place(
 
 
 def _sight(
-    shape: Shape, raw: bytes, status: linux.Status, problem: Problem | None = None, within: tuple[bytes, ...] = ()
+    shape: Shape, raw: bytes, status: linux.FileStatus, problem: Problem | None = None, within: tuple[bytes, ...] = ()
 ) -> DiskEntry:
     size = status.size if status.is_file else 0
     return DiskEntry(shape, raw, problem, status.mtime_ns, size, status.is_directory, within)
