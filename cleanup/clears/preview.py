@@ -80,7 +80,7 @@ class Item:
     @property
     def only_here(self) -> str:
         """What the run has besides its bytes and the NAS lacks, in words; empty if nothing. It goes with the run."""
-        found = stored_facts.only_here(self.run)
+        found = stored_facts.only_here_of(self.run)
         return found.words if found else ""
 
     @property

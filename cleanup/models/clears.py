@@ -21,7 +21,7 @@ from cleanup.rules.reasons import Reason
 class Proof(AppendOnly):
     """The dated evidence that the NAS held a run: how far the comparison went and what it covered.
 
-    `evidence` is the SHA-256 of everything by which a change on either side would show (see `proving.py`); the proof
+    `evidence` is the SHA-256 of everything by which a change on either side would show (see `runs.proofs`); the proof
     is reused only while that stays the same. Empty: never. `accepted`: the bytes were the same on both sides and those
     that an admin has accepted, and not those of the manifest.
     """

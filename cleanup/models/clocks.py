@@ -5,7 +5,7 @@ from django.db.models import Model, OuterRef, Subquery
 
 
 class HostClock(models.Model):
-    """What the looks at one host's clock came to; `known` is `policy.clocks.Known` in plain values.
+    """What the looks at one host's clock came to; `known` is a `KnownClock` in plain values.
 
     While it is in doubt `sure_at` is the instant that has been reached for certain, by which holds end, `detail` says
     why, and `seconds` by how many it is ahead. `compared` is what became of the latest question to other clocks.

@@ -87,7 +87,7 @@ class Run(models.Model):
     gone by a person: another directory lies at its path, or none, so its row only tells what was known of it.
 
     `here`, `tone`, `reason`, `stood_since` and `opens_at` say how the run stood when it was last judged (see
-    `judging.py`), so that lists of a million runs can filter, sort and add up; what a page says of one run is decided
+    `runs.run_status`), so that lists of a million runs can filter, sort and add up; a page decides on its one run
     anew. `doubts` counts what has changed since the beginning, `judged` how much of that the judgement knew of.
 
     `record_format` names the module that reads the run's record. `record_path` is the path that the record names where

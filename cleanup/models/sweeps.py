@@ -158,7 +158,7 @@ class SweepBreaker(models.Model):
     """Something abnormal that stopped the sweeps of one staging root until a person says "go on".
 
     `saw` is what it saw, in numbers. `shown` are the runs that its question shows, with the versions of the policy that
-    let them go (`policy.shown`): a go-on is for these and no others. Rows of an earlier program lack them, and a go-on
+    let them go (`rules.shown`): a go-on is for these and no others. Rows of an earlier program lack them, and a go-on
     there is for none. `used` is the pass that went on.
     """
 

@@ -1,4 +1,4 @@
-"""What is said before a pass takes it: when, of how much, and in which words. No clock and no disk."""
+"""What is said before a sweep takes it: when, how much, and in which words."""
 
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
@@ -32,7 +32,7 @@ def last_evening(now: datetime, zone: ZoneInfo) -> datetime:
 
 
 def told_until(now: datetime, zone: ZoneInfo) -> datetime:
-    """Up to when passes are told now: in the evening over the next one, at other times up to the next one."""
+    """Up to when sweeps are told now: in the evening over the next one, else up to it."""
     began = last_evening(now, zone)
     following = _evening_of(began.astimezone(zone) + _DAY, zone)
     return following + _BEYOND if now - began < _BEYOND else following

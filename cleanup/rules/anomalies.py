@@ -36,13 +36,13 @@ class AnomalyKind(enum.StrEnum):
 
     @property
     def counts(self) -> bool:
-        """Whether it counts runs: then a go-on lets those go that it showed, and is no word for any others."""
+        """Whether it counts runs: then a go-on covers the runs that it showed, and no others."""
         return self in (AnomalyKind.SIZE, AnomalyKind.SHARE, AnomalyKind.POLICY)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Anomaly:
-    """One abnormal thing, in words and in numbers; bytes are logical, `seconds` how far ahead a clock has jumped."""
+    """One abnormal thing, in words and numbers; bytes are logical, `seconds` a clock's jump ahead."""
 
     kind: AnomalyKind
     detail: str
@@ -94,7 +94,7 @@ class Day:
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """A look at the clock: the wall's, and the seconds since this boot, by which a change of the former shows."""
+    """A look at the clock: wall time, and seconds since this boot."""
 
     wall: datetime
     boot_id: str = ""
@@ -186,7 +186,7 @@ def _is_no_larger_jump(approved: Anomaly, seen: Anomaly) -> bool:
 
 
 def _size(planned: PlannedSweep, recent: Sequence[tuple[int, int]]) -> str:
-    """Why one pass is many times larger than the recent ones, in words; empty if it is not."""
+    """Why one sweep is many times larger than the recent ones; empty if it is not."""
     if not recent:
         return ""
     most_runs, most_bytes = _largest(recent)
@@ -208,7 +208,7 @@ def _size_of_day(planned: PlannedSweep, day: Day) -> str:
 
 
 def _share(planned: PlannedSweep, staged_bytes: int, max_share: float) -> str:
-    """Why one pass takes too large a share of what is staged, in words; empty if it does not."""
+    """Why one sweep takes too large a share of what is staged; empty if it does not."""
     if planned.bytes <= max_share * staged_bytes:
         return ""
     size = _say(planned.runs, planned.bytes)
@@ -216,7 +216,7 @@ def _share(planned: PlannedSweep, staged_bytes: int, max_share: float) -> str:
 
 
 def _share_of_day(planned: PlannedSweep, day: Day, staged_bytes: int, max_share: float) -> str:
-    """The same of a day, by what was there when it began: what is left grows less with every run that goes."""
+    """The same of a day, measured by what was there when it began."""
     if not day.runs:
         return ""  # it is of this pass alone
     runs = day.runs - day.passing_runs + planned.runs - planned.passing_runs

@@ -24,7 +24,7 @@ class FirstNights:
     over: int = 0
 
     def was_there(self, promoted: int) -> bool:
-        """Whether a promotion was given with this root in sight, or the root has had its own nights since."""
+        """Whether a promotion was given with this root in sight, or the root had its own nights since."""
         in_sight = (self.since is None or promoted > self.since) and promoted not in self.unseen
         return in_sight or promoted <= self.over
 
@@ -44,7 +44,7 @@ def approve(chain: Sequence[ScopedPolicy], roots: Mapping[str, FirstNights]) -> 
 
 
 def layers_of(chain: Iterable[ScopedPolicy], root: FirstNights) -> Layers:
-    """What must take a run of a staging root so that the schedule takes it by this scope."""
+    """What must take a run of a root so that the schedule takes it by this scope."""
     layers, before, covered = Layers(absent=True), None, False
     for version in chain:
         if version.stage is Stage.OFF:
@@ -79,7 +79,7 @@ def approved_of(chain: Sequence[ScopedPolicy]) -> tuple[ScopedPolicy, ...]:
 
 
 def _with(layers: Layers, version: ScopedPolicy, *, stopped: bool) -> Layers:
-    """One version more that must take a run; of those that take the same, the newest is kept and the approved one."""
+    """One version more that must take a run; of equal ones the newest and the approved one are kept."""
     first = layers.versions if layers.absent else layers.versions[1:]
     kept = tuple(each for each in first if not _as_before(each, version))
     anchor = () if layers.absent else layers.versions[:1]

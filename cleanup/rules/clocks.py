@@ -30,7 +30,7 @@ class ClockState(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Other:
-    """A clock that is not this host's, as in "the NAS at /mnt/nas", and the instant that it gave at the look."""
+    """Another clock, such as "the NAS at /mnt/nas", and its instant at the look."""
 
     name: str
     at: datetime
@@ -118,7 +118,7 @@ def _as_doubted(known: KnownClock, jump: timedelta) -> bool:
 
 
 def _passed(before: Clock, now: Clock) -> timedelta | None:
-    """The time between two looks of one boot, which no clock that can be set has told; None across a reboot."""
+    """The time between two looks of one boot, by the boot's own clock; None across a reboot."""
     if not now.boot_id or now.boot_id != before.boot_id or before.boot_seconds is None or now.boot_seconds is None:
         return None
     return timedelta(seconds=now.boot_seconds - before.boot_seconds)

@@ -53,7 +53,7 @@ class GateResult:
 
 @dataclass(frozen=True)
 class Decision:
-    """All gates of one run at one instant. `accepts`: they let accepted bytes stand in for the manifest."""
+    """All gates of one run at one instant. `accepts`: accepted bytes stand in for the manifest."""
 
     now: datetime
     policy: Policy
@@ -67,7 +67,7 @@ class Decision:
 
     @property
     def clearable(self) -> bool:
-        """Whether an operator may clear the run now: every gate passes but those that bind the schedule alone."""
+        """Whether an operator may clear the run now: only gates of the schedule may be shut."""
         return not self.refusals(operator=True)
 
     @property

@@ -1,4 +1,4 @@
-"""Which policy applies to a run, and which limits to a staging root: the most specific scope wins, field by field."""
+"""Which policy applies to a run, and which limits to a staging root."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -69,7 +69,7 @@ def _strictest(
 
 
 def _unapproved(covering: Sequence[ScopedPolicy], by: Mapping[str, ScopedPolicy], root: str | None) -> tuple[int, ...]:
-    """The versions that decide a field, or leave one to wider scopes of late, and are not approved there yet."""
+    """The versions that decide a field, or recently left one to wider scopes, and are not approved there yet."""
     behind = set()
     for policy in covering:
         layers = policy.approval_on(root)
@@ -108,7 +108,7 @@ def decided_by(policies: Iterable[ScopedPolicy], run: Scope) -> dict[str, Scoped
 
 
 def limits_of(policies: Iterable[ScopedPolicy], root: str) -> Limits:
-    """The limits of one staging root, by its name: its own, and for a sweep's budgets else the lab's."""
+    """The limits of one staging root, by its name; a sweep's budgets may be the lab's."""
     scopes = (Scope(), Scope(root=root))
     covering = sorted((policy for policy in policies if policy.scope in scopes), key=lambda policy: policy.scope.rank)
     names = (*ROOT_FIELDS, *SWEEP_FIELDS)

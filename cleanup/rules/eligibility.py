@@ -9,7 +9,7 @@ from cleanup.rules.states import State
 
 
 def due_at(verified_at: datetime, policy: Policy) -> datetime | None:
-    """The first instant at which the schedule may take a run; None if that lies beyond the calendar."""
+    """When the schedule may take a run at the earliest; None if that is beyond the calendar."""
     try:
         return verified_at + timedelta(hours=policy.retain_hours)
     except OverflowError:
@@ -31,7 +31,7 @@ class _Ingest(Protocol):
 
 
 def verified_at(history: Sequence[_HistoryEntry]) -> datetime | None:
-    """The instant of the latest `sync_verified` entry; None if there is none or it carries no usable time."""
+    """The instant of the latest `sync_verified` entry; None without one, or without a usable time."""
     for entry in reversed(history):
         if entry.state == State.SYNC_VERIFIED:
             return entry.at

@@ -42,7 +42,7 @@ class Held:
 
     @property
     def said(self) -> str:
-        """Who holds the run and why; of a hold of another run also why it counts here, and how to lift it."""
+        """Who holds the run and why; of another run's hold also why it counts and how to lift it."""
         own = f"by {self.owner}: {self.reason}"
         if not self.laid_on:
             return own
@@ -73,7 +73,7 @@ class ProofFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class AcceptedFacts:
-    """What an admin has said of a run's bytes, by its key; `holds`: both sides are as they were compared for it."""
+    """What an admin accepted of a run's bytes; `holds`: both sides are still as they were compared."""
 
     key: int
     actor: str

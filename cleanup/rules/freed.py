@@ -1,4 +1,4 @@
-"""What removals gave back to the disk: how that is said, and when it shows that clearing frees nothing."""
+"""What removals gave back to the disk: how it is said, and when clearing frees nothing."""
 
 import enum
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ TELLING_BYTES = 100_000_000
 
 
 class Unmeasured(enum.StrEnum):
-    """Why it cannot be told what a removal gave back. The value is the code; `sentence` says it to a person."""
+    """Why it is unknown what a removal gave back. The value is the code, `sentence` is for people."""
 
     sentence: str
 
@@ -36,7 +36,7 @@ class Unmeasured(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Freed:
-    """What was removed in allocated bytes, and the part of it that the disk has given back by its own count."""
+    """What was removed in allocated bytes, and how much of it the disk gave back by its own count."""
 
     allocated: int
     measured: int
@@ -63,7 +63,7 @@ def say_freed(allocated: int, measured: int | None, why: str = "") -> str:
 
 
 def say_fill(size: int | None, free_before: int | None, free_after: int | None) -> str:
-    """`100 % → 34 %`: how full a disk of so many bytes was before and after; empty where that is not known."""
+    """`100 % → 34 %`: how full a disk of so many bytes was before and after; empty if unknown."""
     if not size or free_before is None or free_after is None:
         return ""
     before, after = (round(100 * max(size - free, 0) / size) for free in (free_before, free_after))

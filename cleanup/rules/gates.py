@@ -40,7 +40,7 @@ BY_ACCEPTANCE = "accepted bytes stand in for the manifest"
 
 
 def evaluate(facts: Facts, policy: Policy, now: datetime) -> Decision:
-    """Every gate of one run, from facts of any age. Pure: the same three arguments give the same decision."""
+    """Every gate of one run, from facts of any age. Pure: the same arguments give the same decision."""
     return Decision(now, policy, tuple(GATES[gate](facts, policy, now) for gate in Gate), facts.accepts)
 
 
@@ -57,7 +57,7 @@ def _wait(gate: Gate, reason: Reason, detail: str = "", opens_at: datetime | Non
 
 
 def _later(instant: datetime, span: timedelta) -> datetime | None:
-    """The instant that lies a span later; None if that is beyond the calendar, as a forged file time may be."""
+    """The instant a span later; None beyond the calendar, as with a forged file time."""
     try:
         return instant + span
     except OverflowError:
@@ -135,7 +135,7 @@ def _retention(facts: Facts, policy: Policy, now: datetime) -> GateResult:
 
 
 def _due_meanwhile(kept_from: datetime, policy: Policy) -> datetime | None:
-    """When the schedule takes a run though a version is rehearsed, by what is approved; None if it does not."""
+    """When the approved policy takes a run while a version is rehearsed; None if it does not."""
     meanwhile = policy.meanwhile
     return due_at(kept_from, meanwhile) if meanwhile and meanwhile.mode is Mode.SCHEDULED else None
 
@@ -234,7 +234,7 @@ def _every_byte_is_proven(facts: Facts) -> bool:
 
 
 def _dated_in_the_future(facts: Facts, policy: Policy, dated: FutureFiles, now: datetime) -> GateResult:
-    """Files of a wrong clock: their times say nothing, so they must stay as they are for a while, and equal the NAS."""
+    """Files of a wrong clock: their times say nothing, so they must stay the same for a while, and equal the NAS."""
     gate = Gate.UNCHANGED
     names = ", ".join(dated.names) + (", …" if dated.count > len(dated.names) else "")
     opens_at = min(filter(None, [_later(dated.since, QUIET_PERIOD), _later(dated.newest_at, QUIET_PERIOD)]))

@@ -31,7 +31,7 @@ class Traits:
 
     @property
     def keys(self) -> tuple[tuple[str, object], ...]:
-        """By what another run must agree with this one to be like it: in one of these at least."""
+        """Signs of which another run must share at least one to be like this one."""
         found: list[tuple[str, object]] = [("inode", self.inode)]
         found += [("origin", self.origin)] if self.origin != UNKNOWN else []
         found += [("manifest", self.manifest)] if self.manifest else []
@@ -42,7 +42,7 @@ class Traits:
 
 
 def same_folder(ours: Traits, theirs: Traits) -> bool:
-    """Whether inode and time of birth are known of both, and the same: no other folder of any disk has both."""
+    """Whether inode and birth time of both are known and equal: no two folders share both."""
     return ours.inode == theirs.inode and UNKNOWN not in (ours.birth, theirs.birth) and ours.birth == theirs.birth
 
 
@@ -62,7 +62,7 @@ def likeness(ours: Traits, theirs: Traits, *, away: bool) -> str:
 
 
 def _of_one_away(ours: Traits, theirs: Traits) -> str:
-    """What else tells, where the other run is not at its place: it may have been renamed, copied and written anew."""
+    """Further signs, where the other run is not at its place: it may have been renamed, copied and written anew."""
     if ours.root == theirs.root and ours.inode == theirs.inode and UNKNOWN in (ours.birth, theirs.birth):
         return "the same folder, by its inode"
     if not (ours.equipment == theirs.equipment or ours.project == theirs.project) or ours.kind != theirs.kind:
@@ -80,7 +80,7 @@ def _same_name_or_times(ours: Traits, theirs: Traits) -> bool:
 
 
 def _same_name_and_times(ours: Traits, theirs: Traits) -> bool:
-    """A copy that has no manifest: its history is all that tells, to the end, and before that it cannot go anyway."""
+    """Signs of a copy without a manifest: its name and its history."""
     if ours.verified_at is None or (ours.manifest and theirs.manifest):
         return False
     return (ours.kind, ours.leaf, ours.verified_at) == (theirs.kind, theirs.leaf, theirs.verified_at)

@@ -34,7 +34,7 @@ _LONGEST_BREAK = timedelta(minutes=2)
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """A timed task as its row says, started `every` so often; `repeats` is how often still, negative for ever."""
+    """A timed task as its row says, started `every` so often; `repeats`: how often still, negative for ever."""
 
     next_run: datetime | None
     every: timedelta
@@ -95,7 +95,7 @@ def is_silent(
 
 
 def is_ahead(sign: datetime, now: datetime) -> bool:
-    """Whether a sign of life was given by a clock that was wrong: it lies further ahead than clocks may differ."""
+    """Whether a wrong clock gave a sign of life: it lies further ahead than clocks may differ."""
     return sign > now + AHEAD
 
 
@@ -121,6 +121,6 @@ def missed(timed: Timed | None, now: datetime, *, listening_since: datetime | No
 def unserved(
     beats: Sequence[datetime], now: datetime, *, known_since: datetime, listening_since: datetime | None = None
 ) -> bool:
-    """Whether a host with staging roots gives no sign of life at all; one that is known for a moment only may yet."""
+    """Whether a host with staging roots gives no sign of life; a host that was just registered has time."""
     heard = last_sign(*(sign for sign in (known_since, *beats) if not is_ahead(sign, now)))
     return is_silent(heard, now, UNSERVED_AFTER, listening_since=listening_since)

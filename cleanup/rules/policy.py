@@ -39,14 +39,14 @@ class ProofLevel(enum.StrEnum):
 
 
 class Beyond(enum.StrEnum):
-    """What becomes of a run with attributes, access lists or empty folders that the NAS lacks: told, or blocked."""
+    """What becomes of a run with attributes, access lists or empty folders that the NAS lacks."""
 
     TELL = "tell"
     BLOCK = "block"
 
 
 class Stage(enum.StrEnum):
-    """How far a policy version has come: tried without clearing, let loose, or never to be rehearsed at all."""
+    """How far a policy version has come: rehearsed, let loose, or never rehearsed."""
 
     REHEARSING = "rehearsing"
     PROMOTED = "promoted"

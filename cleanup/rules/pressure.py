@@ -21,7 +21,7 @@ class Cause(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RootFill:
-    """How full a staging root is: logical bytes and number of all its staged runs, and what its disk has free."""
+    """How full a staging root is: logical bytes and number of its staged runs, and the free bytes of its disk."""
 
     staged_bytes: int
     staged_runs: int
@@ -30,7 +30,7 @@ class RootFill:
 
 @dataclass(frozen=True, kw_only=True)
 class Pressure:
-    """What is still to be freed: logical bytes, runs, and allocated bytes of free space. All 0: no pressure."""
+    """What is still to be freed: logical bytes, runs, and allocated bytes of free space."""
 
     bytes_over: int = 0
     runs_over: int = 0
@@ -157,12 +157,12 @@ class Picker:
 
     @property
     def is_met(self) -> bool:
-        """Whether as much has gone as should be enough, even if the disk has not given all of it back yet."""
+        """Whether enough has gone, even if the disk has not given all of it back yet."""
         return not self._expected[False]
 
     @property
     def unasked(self) -> Pressure:
-        """What is left of the pressure for which runs go in truth, if each of them gave back what it holds."""
+        """What is left of the pressure for which runs go in truth, if each gave back what it holds."""
         return self._expected[False]
 
     def __iter__(self) -> Iterator[tuple[Candidate, tuple[Cause, ...]]]:
@@ -246,7 +246,7 @@ def candidates_of(candidate: Candidate, taken: "Taken", rehearsed: "Taken | None
 
 
 def plan_of(picker: Picker, budget: SweepBudget) -> list[Candidate]:
-    """The candidates that go within a budget if every one of them may; what is only rehearsed is none of them."""
+    """The candidates that go within a budget if all of them may, without those that are only rehearsed."""
     plan = []
     for candidate, _causes in picker:
         if not candidate.rehearsed:
@@ -259,6 +259,6 @@ def plan_of(picker: Picker, budget: SweepBudget) -> list[Candidate]:
 
 
 def budget_of(limits: Limits, *, limit: int | None) -> SweepBudget:
-    """The budget of one sweep; `limit`, a person's own number of runs, takes the place of the policy's."""
+    """The budget of one sweep; `limit`, a person's number of runs, replaces the policy's."""
     runs = limits.budget_runs if limit is None else limit
     return SweepBudget(runs=runs, bytes=limits.budget_bytes, minutes=limits.budget_minutes)

@@ -35,7 +35,7 @@ SURPRISING_AT_CLEAR = frozenset({Reason.NAS_CHECKSUM_MISMATCH, Reason.CHANGED_SI
 
 
 def nights_wanted(nights: int | None) -> int:
-    """After how many clean nights a version is promoted, by what it says itself; 0: by a person only."""
+    """After how many clean nights a version is promoted; 0: only by a person."""
     return DEFAULT_REHEARSAL_NIGHTS if nights is None else nights
 
 

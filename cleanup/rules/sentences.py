@@ -1,4 +1,4 @@
-"""Policies in sentences: where one applies, what it does, how far its rehearsal is, and what a version changes."""
+"""Policies in sentences: where one applies, what it does, its rehearsal, and what a version changes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -139,7 +139,7 @@ class Change:
 
 
 def explain(runs: str, policy: Policy) -> str:
-    """What a policy does with some runs, in a sentence: `FLOW_01's test runs are cleared 6 h after verification, …`."""
+    """What a policy does with some runs: `FLOW_01's test runs are cleared 6 h after verification, …`."""
     proven = PROVEN[policy.proof]
     if policy.mode is not Mode.SCHEDULED:
         return f"{runs} are kept until an operator clears them, {proven}."

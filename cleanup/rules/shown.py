@@ -79,7 +79,7 @@ def say_shown(shown: Shown) -> str:
 def shown_run(
     *, identity: str, verified_at: datetime | None, size: int, due: bool, policy: Policy, limits: Limits
 ) -> ShownRun:
-    """One run of a plan. One that is not `due` goes by pressure alone, so the root's limits let it go as well."""
+    """One run of a plan. If it is not `due`, pressure takes it, so the root's limits are behind it too."""
     versions = versions_behind(policy if due else policy.under_pressure(), None if due else limits)
     seen = json.dumps([identity, verified_at and verified_at.timestamp(), size, versions])
     mark = hashlib.sha256(seen.encode()).hexdigest()[:12]

@@ -28,7 +28,7 @@ def may_follow(before: State | None, after: State) -> bool:
 
 
 def first_illegal_step(states: Sequence[State]) -> int | None:
-    """The position of the first entry that may not stand where it stands; None for a legal history."""
+    """The position of the first entry that may not follow the one before; None for a legal history."""
     before: State | None = None
     for position, state in enumerate(states):
         if not may_follow(before, state):

@@ -1,4 +1,4 @@
-"""A new version of a policy beside the one before it: does it loosen anything, and where does it begin?"""
+"""A new version of a policy beside the one before it: whether it loosens anything, and at which stage it begins."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -55,7 +55,7 @@ def _possible(name: str, policy: ScopedPolicy, wider: Mapping[str, Sequence[Any]
 
 
 def values_besides(policies: Iterable[ScopedPolicy], scope: Scope) -> dict[str, tuple[Any, ...]]:
-    """The values that each field of a run in a scope may have by the wider ones, those not yet approved among them."""
+    """The values that each field of a run in a scope may have by the wider scopes, approved or not."""
     besides = [policy for policy in policies if policy.scope.rank < scope.rank and policy.scope.meets(scope)]
     found: dict[str, tuple[Any, ...]] = {}
     for name in (name for name in RUN_FIELDS if name in TAKING_FIELDS):

@@ -27,7 +27,7 @@ def facts_of(
     listed: manifest.Manifest | None,
     listing: client.Listing | None,
 ) -> AcceptedFacts | None:
-    """What the gates are told of an acceptance. Without an answer of the NAS it does not hold, nor on one disk."""
+    """What the gates are told of an acceptance. It does not hold if the NAS does not answer, or is the same disk."""
     if accepted is None:
         return None
     holds = listing is not None and evidence(run, scanned, listed, listing) == accepted.evidence
@@ -57,7 +57,7 @@ def evidence(run: Run, scanned: run_tree.Scan, listed: manifest.Manifest | None,
 
 
 def may_go(key: int) -> bool:
-    """Whether an acceptance stands at the commit. Call it in the transaction that has locked the run's row."""
+    """Whether an acceptance stands at the commit. Call it in the transaction that locked the run's row."""
     return AcceptedBytes.objects.standing().filter(pk=key).exists()
 
 

@@ -1,4 +1,4 @@
-"""Runs that another program cleared: they are gone from the disk, and their record on the NAS says so."""
+"""Runs that another program cleared: gone from the disk, as their record on the NAS says."""
 
 import logging
 import os
@@ -63,7 +63,7 @@ def _continued(run: Run, record: Record) -> Record | None:
 
 
 def take_as_cleared(run: Run, record: Record, now: datetime) -> bool:
-    """Let a run that is gone be cleared as its twin's record says; whether that continues the history that is known."""
+    """Mark a run that is gone as cleared by its twin's record; False if that does not continue the known history."""
     with transaction.atomic():
         locked = Run.objects.select_for_update(of=("self",)).staged().filter(pk=run.pk, identity=run.identity).first()
         if locked is None or locked.active_attempt or not _take_record(locked, record, now):

@@ -1,4 +1,4 @@
-"""What is on disk, brought into the database: runs, their ingest history, and what a quick look shows."""
+"""Discovery: runs on the disk, their history and a quick look at each, brought into the database."""
 
 import contextlib
 import logging
@@ -144,14 +144,14 @@ def _discover(descriptor: int, readers: Readers, result: Discovered, now: dateti
 
 
 def _look_for_layouts(result: Discovered, readers: Readers) -> None:
-    """Keep what another layout would find on the NAS. Where that does not answer, what was found before stays."""
+    """Keep what another layout would find on the NAS; without an answer the last finding stays."""
     with contextlib.suppress(NasError):
         result.proposal = twins.propose_layout(result.root, readers)
         StagingRoot.objects.filter(pk=result.root.pk).update(layout_proposal=result.proposal)
 
 
 def known_in_unusual_places(root: StagingRoot) -> list[str]:
-    """The paths of the runs of a staging root that are runs only because their records have said so once."""
+    """The paths of known runs that are runs only because their records said so."""
     known = Run.objects.filter(root=root, gone_at=None).exclude(state=State.CLEARED, problem="").order_by()
     return [path for path in known.values_list("run_path", flat=True) if not run_paths.is_usual(path)]
 
@@ -204,7 +204,7 @@ def _look_at(descriptor: int, path: RunPath, readers: Readers, result: Discovere
 
 
 def _known_at_unreachable(descriptor: int, path: RunPath, result: Discovered, finding: Finding) -> Run | None:
-    """The run that is known at a path that cannot be opened; None, with what is told of it, where there is none."""
+    """The known run at a path that cannot be opened; None, after telling of the path, if there is none."""
     known = Run.objects.staged().with_root().filter(root=result.root, run_path=str(path)).first()
     if known is not None and not known.active_attempt:
         return known
@@ -231,7 +231,7 @@ def _read_record(root: StagingRoot, path: RunPath, opened: opening.OpenRun) -> R
 
 
 def _is_run(root: StagingRoot, path: RunPath, opened: opening.OpenRun) -> bool:
-    """Whether a directory in an unusual place is a run: one that is known, or one whose record names the place."""
+    """Whether a directory in an unusual place is a run: known, or named by its record."""
     known = Run.objects.filter(root=root, run_path=str(path), gone_at=None).exclude(state=State.CLEARED, problem="")
     return named_places.names_place(opened.run, path) or known.exists()
 
@@ -260,7 +260,7 @@ def _is_none(result: Discovered, path: RunPath, opened: opening.OpenRun, seen: s
 
 
 def _note_markers(look: inspection.Look, result: Discovered) -> None:
-    """Tell once of the whole root what concerns its NAS: that it shows a staging disk, or a marker without a UUID."""
+    """Tell once per root what concerns its NAS: it shows a staging disk, or a marker without a UUID."""
     of_proof = look.facts.proof.findings if look.facts.proof else ()
     found = [finding for finding in of_proof if finding.reason is Reason.NAS_IS_STAGING]
     found += [Finding(Reason.MARKER_MALFORMED, name) for name in (look.listing.malformed if look.listing else ())]

@@ -70,7 +70,7 @@ def _policy_of(config: object, policy: Policy | None) -> Policy:
 
 
 def _policy_of_wizard(config: object) -> Policy:
-    """The mode and hours of a wizard's configuration; a mode that is not known here keeps the run."""
+    """The mode and hours of a wizard's configuration; an unknown mode keeps the run."""
     try:
         cleanup = _get(_get(config, "orchestrator"), "staging_cleanup")
         if _plain(_get(cleanup, "mode")) != Mode.SCHEDULED:
@@ -95,7 +95,7 @@ def _record_of(ingest: object) -> _GivenRecord:
 
 
 def _instant(entry: object) -> datetime | None:
-    """When an entry was written; without a zone it is UTC, and what cannot be understood is None."""
+    """When an entry was written, in UTC if it has no zone; None if it cannot be understood."""
     try:
         at = _get(entry, "at")
     except _NoRecord:
@@ -106,7 +106,7 @@ def _instant(entry: object) -> datetime | None:
 
 
 def _get(holder: object, name: str) -> object:
-    """A field of an object or of a dict; raises _Unreadable with its name where there is none."""
+    """A field of an object or a dict; raises `_NoRecord` with its name if it is missing."""
     try:
         return holder[name] if isinstance(holder, Mapping) else getattr(holder, name)
     except (KeyError, AttributeError):

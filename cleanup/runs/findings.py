@@ -34,14 +34,14 @@ def read_records(opened: OpenRun, *places: RunPath) -> Records:
 def newer_files(
     record: Records | None, verified: datetime | None, data_files: list[run_tree.Entry]
 ) -> list[run_tree.Entry]:
-    """The data files that are newer than the verification. One whose time is that of its signature is not changed."""
+    """The data files that are newer than the verification, without those that a signature vouches for."""
     if verified is None or (record is not None and not record.main.history):
         return []
     return [entry for entry in data_files if entry.mtime_ns > nanoseconds(verified)]
 
 
 def cleared_by_the_wizard(record: Records | None, data_files: list[run_tree.Entry]) -> tuple[Finding, ...]:
-    """What the wizard called cleared, and data is there all the same: kept by it, or come since."""
+    """Data that lies there although the wizard called the run cleared: kept by it, or new."""
     if record is None or record.cleared_at is None or not data_files:
         return ()
     names = name_files([entry.path for entry in data_files])
@@ -66,14 +66,14 @@ def name_differences(differences: records.Differences) -> str:
 
 
 def name_files(paths: Sequence[bytes], *, of: int | None = None) -> str:
-    """How many files, and the first few; `of` is their number where these are the first few alone."""
+    """How many files, and the first few; `of` is the full number where `paths` are only the first."""
     count = len(paths) if of is None else of
     more = f" and {count - NAMES_SHOWN} more" if count > NAMES_SHOWN else ""
     names = name_some([show(path) for path in paths[:NAMES_SHOWN]])
     return f"{count} {'file' if count == 1 else 'files'}: {names}{more}"
 
 
-def of(problems: Iterable[Problem]) -> tuple[Finding, ...]:
+def of_problems(problems: Iterable[Problem]) -> tuple[Finding, ...]:
     """Problems of the disk as findings: one for each reason, with the first few details."""
     by_reason: dict[str, list[str]] = {}
     for problem in problems:
@@ -82,7 +82,7 @@ def of(problems: Iterable[Problem]) -> tuple[Finding, ...]:
 
 
 def compare_record(run: Run, opened: OpenRun, record: Records | None) -> tuple[Records | None, tuple[Finding, ...]]:
-    """The records on disk, unless they have been read, and what they say that the database does not."""
+    """The records on disk, read unless given, and where they contradict the database."""
     try:
         record = returned.as_staged(run, record or read_records(opened, *record_places(run)))
     except ingest.IngestError as error:
@@ -104,7 +104,7 @@ def compare_manifest(
     opened: OpenRun, scanned: run_tree.Scan, record: Records | None, now: datetime
 ) -> tuple[manifest.Manifest | None, bool, tuple[Finding, ...]]:
     """The manifest, whether the record's signatures stand in for it, and how the tree differs from both."""
-    findings = of(unexpected.problems(scanned, nanoseconds(now))) + _compare_listed(scanned, record)
+    findings = of_problems(unexpected.problems(scanned, nanoseconds(now))) + _compare_listed(scanned, record)
     try:
         listed = manifest.read(opened.run)
     except manifest.ManifestError as error:
@@ -157,7 +157,7 @@ def missing_files(
 
 
 def _compare_listed(scanned: run_tree.Scan, record: Records | None) -> tuple[Finding, ...]:
-    """How the tree differs from what a record lists. By itself it has said so with the state, but for what is gone."""
+    """How the tree differs from what a record lists; without a history only what is missing."""
     if record is None or record.cleared_at is not None:
         return ()
     differences = record.compare(scanned.data_files, scanned.desktop)
@@ -170,7 +170,7 @@ def _compare_listed(scanned: run_tree.Scan, record: Records | None) -> tuple[Fin
 
 
 def find_writers(scanned: run_tree.Scan, names: Collection[bytes]) -> tuple[Finding, ...]:
-    """`writer_active` if a process has a file of the run open for writing; `names` are the run's directory's names."""
+    """`writer_active` if a process writes to a file of the run; `names` are the names of its directory."""
     # A program that holds one of the wizard's locks is asked for by the lock itself.
     files = {entry.ino for entry in scanned.compared if entry.is_file and not hold_file.is_hold(entry.path)}
     busy = writers.find_writers(scanned.device, files, names)

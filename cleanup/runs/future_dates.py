@@ -50,7 +50,7 @@ def _digest(files: list[run_tree.Entry]) -> str:
 
 
 def instant(nanoseconds: int) -> datetime:
-    """A file time as an instant. Forged ones stay far ahead, but where every zone can show them."""
+    """A file time as an instant; forged ones are cut to what every zone can show."""
     return _EPOCH + min(timedelta(microseconds=max(nanoseconds, 0) // 1000), _LATEST - _EPOCH)
 
 

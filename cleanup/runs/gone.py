@@ -78,7 +78,7 @@ def mark_all(runs: Iterable[Run], *, actor: str, reason: str, now: datetime, dry
 
 
 def missing_runs(root: StagingRoot, *, equipment: str = "", project: str = "") -> list[Run]:
-    """The staged runs of a root whose directory discovery did not find; only those of an instrument or a project."""
+    """The staged runs of a root that discovery did not find; of one instrument or project if given."""
     runs = Run.objects.staged().with_root().filter(root=root, problem=Reason.MISSING_DIRECTORY)
     wanted = {"equipment": equipment, "project": project}
     return list(runs.filter(**{name: value for name, value in wanted.items() if value}).order_by("run_path"))

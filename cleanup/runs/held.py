@@ -27,13 +27,13 @@ def alike_runs(run: Run) -> list[Likeness]:
 
 
 def holding(run: Run, holds: HoldQuerySet) -> HoldQuerySet:
-    """Those of some holds that people have laid on a run, or on another one that it may be, straight from the rows."""
+    """Those of some holds that people laid on a run, or on one that it may be, straight from the rows."""
     others = Likeness.objects.standing().filter(run=run).order_by()
     return holds.filter(Q(run=run) | Q(run__in=others.values("other")), source=HoldSource.PERSON)
 
 
 def kept_by_holds_of(run: int) -> RunQuerySet:
-    """The runs that a hold of the run with this key keeps: itself, and those that may be it."""
+    """The runs that a hold of the run with this key keeps: itself, and those that it may be."""
     others = Likeness.objects.standing().filter(other=run).order_by()
     return Run.objects.filter(Q(pk=run) | Q(pk__in=others.values("run")))
 

@@ -54,7 +54,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Reminder:
-    """A hold that a person should think of now. `subject` is a key that stays the same as long as the hold lasts."""
+    """A hold that a person should think of now. `subject` is its key for as long as it lasts."""
 
     subject: str
     hold: Hold
@@ -141,7 +141,7 @@ def release_run(run: Run, *, actor: str, now: datetime) -> list[Hold]:
 
 
 def still_held(run: Run, *, now: datetime) -> list[str]:
-    """In words the holds of people that keep a run all the same: those laid on other runs that may be this one."""
+    """The holds in words that keep a run all the same: those on other runs that may be this one."""
     return [held.said(each, run) for each in held.holding(run, Hold.objects.in_force(now)).order_by("pk")]
 
 
@@ -156,7 +156,7 @@ def look_for_file(run: Run, *, now: datetime) -> Hold | None:
 
 
 def note_file(run: Run, found: HoldFile | None, *, now: datetime) -> bool:
-    """Write down the hold file that was seen in a run just now, or that there is none; whether that is news."""
+    """Write down the hold file that was just seen in a run, or that there is none; whether that is news."""
     laid = Hold.objects.filter(run=run, source=HoldSource.FILE, released_at=None)
     if found is None:
         return laid.exists() and bool(laid.update(released_at=now))
@@ -194,7 +194,7 @@ def ending(now: datetime) -> HoldQuerySet:
 
 
 def ended_at(hold: Hold, now: datetime) -> datetime | None:
-    """When a hold stopped to keep anything: over, released, or its run cleared or gone. None if it still does."""
+    """When a hold stopped keeping anything: over, released, or its run cleared or gone; else None."""
     run = hold.run
     ends = [end for end in (hold.until, hold.released_at) if end is not None]
     left = [end for end in (run.cleared_at, run.gone_at) if end is not None]
@@ -251,7 +251,7 @@ def _following(now: datetime) -> HoldQuerySet:
 
 
 def _there(holds: HoldQuerySet) -> HoldQuerySet:
-    """Those of some holds whose runs lie on the staging disk, at their own paths or perhaps under others."""
+    """Those of some holds whose runs lie on the staging disk, perhaps under other paths."""
     missing = Q(run__problem=Reason.MISSING_DIRECTORY) & ~Exists(_elsewhere())
     return holds.exclude(missing).select_related("run__root").defer("run__facts").order_by("pk")
 
@@ -288,7 +288,7 @@ def _reminder(hold: Hold) -> Reminder:
 
 
 def _mail(owner: str, given: list[Reminder]) -> bool:
-    """Write to the owner of some holds, where that is a user with an address. False if the mail server fails."""
+    """Write to the owner of some holds, if a user with an address. False if the mail server fails."""
     if not settings.EXLAB_EMAIL:
         return True
     user = get_user_model().objects.filter(username=owner, is_active=True).exclude(email="").first()
@@ -307,7 +307,7 @@ def _mail(owner: str, given: list[Reminder]) -> bool:
 
 
 def _letter(given: list[Reminder]) -> tuple[str, str]:
-    """Subject and text of the one mail for some reminders: of each why it is given, the run, and the advice once."""
+    """Subject and text of one mail for some reminders: of each the reason and the run, the advice once."""
     given = sorted(given, key=lambda each: (each.reason, each.hold.until or each.hold.created_at, each.hold.pk))
     reasons = list(dict.fromkeys(each.reason for each in given))
     told = given[0].run.leaf if len(given) == 1 else f"({len(given)} holds)"

@@ -34,7 +34,7 @@ def _of_creation(part: str) -> bool:
 
 
 def standing_conflict(run: Run) -> Finding | None:
-    """What speaks against every clear of a run that could not be put back; None where there is no such conflict."""
+    """What blocks every clear of a run that could not be put back; None without such a conflict."""
     key = run.conflict
     return conflict_of(key) if key is not None else None
 

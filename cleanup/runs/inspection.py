@@ -117,12 +117,12 @@ def _look_at_disk(
 
 def _path_findings(run: Run, opened: OpenRun, scanned: run_tree.Scan, record: Records | None) -> tuple[Finding, ...]:
     """What of the tree, or of the folder in which it lies, speaks against a clear."""
-    found = findings.of(scanned.problems)
+    found = findings.of_problems(scanned.problems)
     if not identity.same(run.identity, identity.of(scanned, record)):
         found += (Finding(Reason.IDENTITY_MISMATCH),)
     if not run_tree.may_write(opened.parent) or linux.status(opened.parent).is_fixed:
         found += (Finding(Reason.PERMISSION_DENIED, "the folder that holds the run may not be written"),)
-    return found + findings.of(filter(None, [own_storage.objection(opened.parent, opened.run)]))
+    return found + findings.of_problems(filter(None, [own_storage.objection(opened.parent, opened.run)]))
 
 
 def _with_counts(facts: Facts, scanned: run_tree.Scan) -> Facts:
@@ -177,7 +177,7 @@ def _with_names(
 
 
 def _as_recorded(known: Facts, run: Run, record: Records | None, scanned: run_tree.Scan, now: datetime) -> Facts:
-    """What the database knows of a run's state, with what its record says of it and of its verification."""
+    """What the database knows of a run's state and verification, with what its record says of both."""
     if record is None:
         return known
     if record.main.history:
@@ -207,7 +207,7 @@ def _as_recorded(known: Facts, run: Run, record: Records | None, scanned: run_tr
 
 
 def counted_anew(run: Run, facts: Facts) -> Facts:
-    """The facts of a run of which was learnt just now that it may be another one, which was seen here before."""
+    """The facts of a run that was just found to be like one that was seen here before."""
     if not run.events.exists():
         return facts
     since = first_sights.counted_from(run, facts.verified_at, facts.verified_first_seen_at)
@@ -298,7 +298,7 @@ def _look_first(
 
 
 def _trusts_the_record(run: Run, policy: Policy) -> bool:
-    """Whether the record alone proves the bytes of a run for which none are accepted, and its path names its twin."""
+    """Whether the record alone proves the run's bytes, and its path names its twin."""
     return policy.proof is ProofLevel.RECORD and run.returned_at is None and twins.is_named_by_path(run)
 
 

@@ -59,7 +59,7 @@ class KnownRuns:
                 yield key, evidence
 
     def _candidates(self, traits: Traits) -> set[int]:
-        """Those that agree in a sign; where many do, those alone for which it matters: else all are like all."""
+        """Those that share a sign; where many do, only those for which it matters."""
         found: set[int] = set()
         for key in traits.keys:
             sharing = self._by_key.get(key, set())
@@ -67,7 +67,7 @@ class KnownRuns:
         return found
 
     def keep(self, key: int, like: Iterable[int]) -> None:
-        """Know of a run that it may be others: where one of these is kept, so is the run."""
+        """Learn which others a run may be: where one of these is kept, so is the run."""
         if not self._kept.isdisjoint(like):
             self._kept.add(key)
 
@@ -171,7 +171,7 @@ def note(run: Run, facts: Facts, known: KnownRuns, *, now: datetime) -> bool:
 
 
 def deny(run: Run, others: Iterable[int], *, actor: str, note: str, now: datetime) -> int:
-    """Let a person say that a run is none of these; returns of how many that was news. No later look says otherwise."""
+    """Write down that a person says a run is none of these; returns how many were new. Later looks keep to it."""
     keys = list(others)
     pairs = Q(run=run, other__in=keys) | Q(run__in=keys, other=run)
     with transaction.atomic():
@@ -193,7 +193,7 @@ def deny(run: Run, others: Iterable[int], *, actor: str, note: str, now: datetim
 
 
 def is_away(run: Run) -> bool:
-    """Whether a run does not lie at its place now, as the disk shows; where that cannot be asked, it may be away."""
+    """Whether a run does not lie at its place now; where the disk cannot be asked, it may be away."""
     if run.gone_at is not None or run.state == State.CLEARED:
         return True
     if run.root.host != settings.EXLAB_HOST:

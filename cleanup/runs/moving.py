@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class NotMoved(Exception):
-    """Why a run is not at its new place, or why nothing is: a finding, or a sentence where no reason fits."""
+    """Why a run, or nothing at all, is at its new place: a finding, or a sentence."""
 
     def __init__(self, why: Finding | str) -> None:
         self.finding = why if isinstance(why, Finding) else None
@@ -39,7 +39,7 @@ class NotMoved(Exception):
 
 @dataclass(frozen=True)
 class Move:
-    """What a person says: what lay at or below `old` lies at or below `new` now. Both are below the staging root."""
+    """What a person says: what lay at or below `old` lies at or below `new` now, both below the root."""
 
     old: str
     new: str
@@ -58,7 +58,7 @@ class _Found:
 
 
 def read_move(old: str, new: str) -> Move:
-    """A move as a person wrote it, with or without a slash at the end. Raises NotMoved for what is no move."""
+    """A move as a person typed it. Raises NotMoved for what is no move."""
     move = Move(old.strip().rstrip("/"), new.strip().rstrip("/"))
     if not (move.old and move.new):
         raise NotMoved("Name the folder as it was, and as it is now.")
@@ -74,7 +74,7 @@ def runs_of(root: StagingRoot, move: Move) -> list[Run]:
 
 
 def guess(run: Run) -> Move | None:
-    """Which folder was renamed, judged by a run that is missing and the one directory elsewhere that is its own."""
+    """Which folder was renamed, by a missing run and the one directory elsewhere that is its own."""
     elsewhere = Run.objects.staged().filter(root=run.root_id).exclude(pk=run.pk).order_by("pk")
     same_file = elsewhere.filter(identity__startswith=f"{run.identity.partition(':')[0]}:")
     found = [other for other in same_file if identity.same(run.identity, other.identity)]
@@ -192,7 +192,7 @@ def _parsed(target: str) -> RunPath:
 
 
 def _expect_gone(run: Run, root: int) -> None:
-    """The run must not lie at its old path, under its own name or in a fence; another directory may lie there."""
+    """The run must not lie at its old path, by its name or in a fence; another directory may."""
     if (fence := stray_fences.fence_of(run, root)) is not None:
         raise NotMoved(Finding(Reason.PATH_OCCUPIED, f"it lies beside its old path as {fence}"))
     try:
@@ -247,7 +247,7 @@ def _read(opened: OpenRun, *places: RunPath) -> tuple[Records, RunPath]:
 
 
 def _expect_duplicate(run: Run, other: Run, found: _Found, order: RegisterOrder) -> None:
-    """What discovery made a row of at the new path must be this run's directory, with nothing of its own to lose."""
+    """The row that discovery made at the new path must be of this run's directory, with nothing of its own to lose."""
     if other.active_attempt:
         raise NotMoved(Finding(Reason.ALREADY_CLEARING))
     if other.attempts.exists():
@@ -287,7 +287,7 @@ def _write(run: Run, path: RunPath, found: _Found, other: Run | None, order: Reg
 
 
 def _take_path(run: Run, path: RunPath, found: _Found) -> None:
-    """Give a row its new path. What was seen at the old one is no fact any more: the next discovery looks anew."""
+    """Give a row its new path; its facts are dropped, and the next discovery looks anew."""
     run.run_path, run.leaf = str(path), path.leaf
     run.equipment, run.project, run.run_kind = path.equipment, path.project, path.run_kind
     Run.objects.filter(pk=run.pk).update(

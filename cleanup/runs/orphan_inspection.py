@@ -1,4 +1,4 @@
-"""What an inspection of a staging disk finds that may be an orphan. It reads, and changes neither disk nor rows."""
+"""What an inspection of a staging disk finds that may be an orphan. It changes neither disk nor rows."""
 
 import functools
 import hashlib
@@ -70,7 +70,7 @@ class _Known:
 
 
 def inspect(root: StagingRoot, descriptor: int) -> OrphanInspection:
-    """What lies on a staging root, given open, and is no known run; and the runs that lie there no more."""
+    """What lies on an open staging root and is no known run, and known runs that lie there no more."""
     # As the walk goes on runs come and go; a run that is known and not seen is asked for afterwards.
     paths = discovery.known_in_unusual_places(root)
     sights, crowds = _without_crowds(list(walk(descriptor, known=paths)))
@@ -147,7 +147,7 @@ def _judge(known: _Known, sight: DiskEntry) -> list[Thing]:
 
 
 def _judge_run(known: _Known, path: str, sight: DiskEntry, said: str) -> Thing | None:
-    """What lies at a run path: a shell, a directory of which no run is known, or a run whose record is unreadable."""
+    """What lies at a run path: a shell, an unknown directory, or a run with an unreadable record."""
     run = known.runs.get(sight.path)
     if (run is None or run.problem == Reason.SHELL_LEFT) and (shell := _shell_at(known, path, sight)):
         return shell
@@ -167,7 +167,7 @@ def _judge_fence(known: _Known, path: str, sight: DiskEntry) -> Thing | None:
 
 
 def _unknown_aside(known: _Known, sight: DiskEntry) -> list[str]:
-    """What lies in a folder of files set aside, and is in no row that says of it that it lies there."""
+    """What lies in a folder of files set aside and is in no row."""
     try:
         with handles.opened(handles.open_beneath(known.descriptor, sight.raw)) as folder:
             found = run_tree.scan(folder)
@@ -192,7 +192,7 @@ def _shell_at(known: _Known, path: str, sight: DiskEntry) -> Thing | None:
 def _missing(
     known: _Known, seen: set[str], runs: Collection[Run], undecided: Collection[str]
 ) -> tuple[list[Thing], set[str]]:
-    """Staged runs of which the disk says, asked for each, that there is no such directory; and what it cannot tell."""
+    """Staged runs of which the disk says that there is no such directory; and those that it cannot tell of."""
     missing, unreachable = [], set[str]()
     for run in runs:
         if run.state == State.CLEARED or run.run_path in seen or _is_below({*undecided, *unreachable}, run.run_path):
@@ -218,7 +218,7 @@ def _is_below(folders: Collection[str], path: str) -> bool:
 
 
 def _without_crowds(sights: list[DiskEntry]) -> tuple[list[DiskEntry], list[Thing]]:
-    """The sights but for those stray files of which there are too many in one folder: these are one thing together."""
+    """The sights without the stray files of which a folder has too many: these are one thing together."""
     kept, crowds = [], defaultdict(list)
     for sight in sights:
         if sight.shape is Shape.STRAY and not sight.is_directory and sight.problem is None:

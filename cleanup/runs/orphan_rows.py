@@ -189,7 +189,7 @@ def _may_be_taken(orphan: Orphan, discovered_at: datetime | None) -> bool:
 
 
 def _countable(found: Measure) -> Measure:
-    """The measure as a column can keep it: a few files of nothing but holes add up to more than any disk holds."""
+    """The measure as a column can keep it: a few sparse files add up to more than any disk holds."""
     if found.bytes is None or found.bytes <= BigIntegerField.MAX_BIGINT:
         return found
     detail = "; ".join(

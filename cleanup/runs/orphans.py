@@ -49,7 +49,7 @@ class Inspected:
 
 
 class NextStep(enum.StrEnum):
-    """What a person can safely do about an orphan here; what is to be done on the disk, the reason's advice says."""
+    """What a person can safely do about an orphan here; the reason's advice says what to do on the disk."""
 
     ADOPT = "adopt"
     LOOK_AGAIN = "look_again"
@@ -121,10 +121,7 @@ def look_again(orphan: Orphan, *, now: datetime) -> Orphan | None:
 
 
 def adopt(orphan: Orphan, *, now: datetime) -> Run | None:
-    """Let discovery take an unknown directory whose record can be read by now; the run that it became, or None.
-
-    Raises as `look_again`.
-    """
+    """Let discovery take an unknown directory with a readable record; its run, or None. Raises as `look_again`."""
     looked_at = look_again(orphan, now=now)
     if looked_at is None or looked_at.gone_at is None:
         return None
@@ -165,7 +162,7 @@ def _escalate(there: list[Orphan], at: OpenRoot) -> int:
 
 
 def _tell(at: OpenRoot, old: int, size: int | None, limit: int) -> None:
-    """Open or end the alert of a root: so many are `old`, and all together are too large where a size is given."""
+    """Open or end the alert of a root: so many are `old`; where `size` is given, all together are too large."""
     subject = f"orphans:{at.root.pk}"
     if not old and size is None:
         alerts.end_alert(AlertKind.ORPHAN, subject, now=at.now)

@@ -37,7 +37,7 @@ class Picks:
         return frozenset(key for key in keys if self.changed.get(key, self.floor) > seen)
 
     def dropped(self, keys: Iterable[int], seen: int | None) -> frozenset[int]:
-        """Those of the runs that were dropped after change `seen`; where no page says what it has seen, ever."""
+        """The runs that were dropped after change `seen`; None: at any time."""
         gone = frozenset(keys) - self.keys
         return frozenset(key for key in gone if key in self.changed) if seen is None else self.unseen(gone, seen)
 
@@ -69,7 +69,7 @@ def keep(session: SessionBase, user: User | AnonymousUser, picks: Picks) -> None
 
 
 def bring_back(request: HttpRequest, user: User, **kwargs: Any) -> None:  # noqa: ANN401
-    """Give a new session what this user had picked last, and nothing of another's: a handler of `user_logged_in`."""
+    """Give a new session what its user had picked last: a handler of `user_logged_in`."""
     row = KeptSelection.objects.filter(user=user).first()
     picks = _read(row.picks.get("keys", []), row.picks.get("log", {})) if row else Picks()
     if picks != of(request.session):

@@ -266,7 +266,7 @@ def lasting_evidence(
 
 
 def written_between(scanned: run_tree.Scan, listing: client.Listing, since: datetime, until: datetime) -> bool:
-    """Whether a twin file is dated between two instants, or within the grain of the NAS's clock before or after."""
+    """Whether a twin file is dated between two instants, give or take the grain of the NAS's clock."""
     first, last = (since - _GRAIN).timestamp(), (until + _GRAIN).timestamp()
     twins = (listing.files[path] for path in _on_both(scanned, listing))
     return any(first <= twin.mtime_ns / 1e9 <= last for twin in twins)
@@ -300,7 +300,7 @@ def _on_both(scanned: run_tree.Scan, listing: client.Listing) -> Iterator[bytes]
 
 
 def _storage(place: Place) -> tuple[object, ...]:
-    """What tells one storage from another that took its place, for as long as the host runs and it stays mounted."""
+    """What tells one storage from another in its place, while the host runs and it stays mounted."""
     return place.mount.fstype, place.mount.source, place.path, place.signs, place.mounting
 
 
@@ -316,7 +316,7 @@ def reusable(run: Run, found: str, now: datetime) -> Proof | None:
 
 
 def keep(run: Run, proof: ProofFacts, level: ProofLevel, evidence: str, now: datetime) -> Proof:
-    """Write down a proof that was made now; at `record` it says that nothing was compared but the record."""
+    """Write down a proof made now; at level `record` only the record was asked."""
     return Proof.objects.create(
         run=run,
         level=level,

@@ -50,7 +50,7 @@ _REHEARSED = {
 
 @dataclass(frozen=True)
 class RegisterOrder:
-    """What a person asks for. `replaced`: a run in whose place another one lies may be declared gone."""
+    """What a person asks for. `replaced`: a run whose place another one took may be declared gone."""
 
     now: datetime
     actor: str
@@ -85,7 +85,7 @@ class Moved:
 
 @dataclass(frozen=True)
 class FoundDirectory:
-    """What lies at a run's path: its identity, and why it is not that run. `another`: it may be declared so."""
+    """What lies at a run's path: its identity, and why it is not the run. `another`: the run may be declared gone."""
 
     identity: str = ""
     objection: Finding | None = None
@@ -93,7 +93,7 @@ class FoundDirectory:
 
 
 def reregister_runs(runs: Iterable[Run], order: RegisterOrder) -> list[Reregistration]:
-    """Take what lies at the paths of these runs for them, one by one, where its record says so. Twice is harmless."""
+    """Take what lies at the paths of these runs for them, where its record says so. Twice is harmless."""
     outcomes = []
     for run in runs:
         try:
@@ -143,7 +143,7 @@ def reregister_root(
 
 @contextlib.contextmanager
 def undisturbed(root: StagingRoot, order: RegisterOrder) -> Iterator[None]:
-    """Keep discovery from looking at a root meanwhile: it would write down what it saw in the old place."""
+    """Keep discovery from a root meanwhile: it would write down what it saw in the old place."""
     with contextlib.ExitStack() as stack:
         if not order.dry_run:
             stack.enter_context(opening.data_dir().lock(f"discovery-{root.pk}", wait=True))
@@ -152,7 +152,7 @@ def undisturbed(root: StagingRoot, order: RegisterOrder) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _opened(place: StagingRoot, order: RegisterOrder) -> Iterator[int]:
-    """The root in its place. A rehearsal lays no token, so where there is none yet it goes without."""
+    """The root in its place; a rehearsal lays no token and goes without."""
     if order.dry_run and not place.token:
         with handles.opened(handles.open_root(place.path)) as descriptor:
             yield descriptor
@@ -173,7 +173,7 @@ def _refuse_unreachable(root: StagingRoot) -> None:
 
 
 def _refuse_unknown_place(root: StagingRoot, place: StagingRoot, runs: list[Run]) -> None:
-    """A place without the root's own token must show by one run at least that it is the right one."""
+    """A place without the root's token must hold at least one of its runs."""
     if not runs or (root.token and place.token == root.token):
         return
     with handles.opened(handles.open_root(place.path)) as descriptor:
@@ -223,7 +223,7 @@ def _refuse_active(root: StagingRoot) -> None:
 
 
 def _save(root: StagingRoot, place: StagingRoot, order: RegisterOrder) -> None:
-    """Register the place. While the rows of its runs are locked, no attempt on one of them can begin."""
+    """Register the place. The rows of its runs are locked, so no attempt can begin."""
     with transaction.atomic():
         list(Run.objects.select_for_update().filter(root=root).values_list("pk", flat=True))
         _refuse_active(root)
@@ -314,7 +314,7 @@ def own_fence(run: Run, opened: OpenRun) -> str | None:
 
 
 def _compare(run: Run, opened: OpenRun) -> FoundDirectory:
-    """Whether the record in an open directory is this run's: its history must continue the one that is known."""
+    """Whether the record in an open directory is this run's: it must continue the known history."""
     status = linux.status(opened.run)
     try:
         record = findings.read_records(opened, *record_places(run))

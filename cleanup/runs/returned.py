@@ -31,7 +31,7 @@ def former_of(root: StagingRoot, run_path: str, record: Records | None) -> Run |
 
 
 def entry_of(former: Run) -> dict[str, Any] | None:
-    """The `cleared` entry that our own clear has written into a run's record; None where another program did."""
+    """The `cleared` entry that our own clear wrote into a run's record; None if another program did."""
     event: IngestEvent | None = former.events.filter(state=State.CLEARED).first()
     if event is None or former.cleared_by:
         return None
@@ -49,7 +49,7 @@ def as_staged(run: Run, record: Records) -> Records:
 
 
 def says_no_more(run: Run, record: Record) -> bool:
-    """Whether what a twin's record says of a clear is our former one, long before the files of a run came back."""
+    """Whether a twin's record only tells of our former clear, before the files came back."""
     entry = entry_of(run.returned_from) if run.returned_from else None
     return entry is not None and _without(record, entry) != record
 
@@ -85,7 +85,7 @@ def _continues(former: Run, record: Records, entry: dict[str, Any]) -> bool:
 
 
 def _is_over(former: Run) -> bool:
-    """Whether the former clear removed everything that it had to: what is left of one is no copy."""
+    """Whether the former clear removed all that it had to: leftovers are no copy."""
     attempts = former.attempts.clears()
     return not former.active_attempt and any(
         attempt.phase == Phase.DONE and not attempt.incomplete for attempt in attempts

@@ -93,7 +93,7 @@ def row_for(root: StagingRoot, path: RunPath, seen: str, told: Told | None, now:
 
 
 def _note_former(run: Run, told: Told | None, now: datetime) -> None:
-    """Take a run for one that came back where only its place was known: its record was copied after its other files."""
+    """Take a run for one that came back, if only its place was known: its record was copied last."""
     if run.state or run.returned_at is not None or told is None:
         return
     if (former := returned.former_of(run.root, run.run_path, told.record)) is not None:
@@ -103,7 +103,7 @@ def _note_former(run: Run, told: Told | None, now: datetime) -> None:
 
 
 def _new_run(root: StagingRoot, path: RunPath, seen: str, now: datetime, former: Run | None) -> Run:
-    """A row for a directory that is not known; `former` is the cleared run whose files have come back in it."""
+    """A row for an unknown directory; `former` is the cleared run whose files came back in it."""
     before = Run.objects.filter(root=root, run_path=str(path)).order_by("-pk").first()
     run = Run.objects.create(
         root=root,

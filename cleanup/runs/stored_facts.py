@@ -150,7 +150,7 @@ def future(run: Run) -> FutureFiles | None:
         return None
 
 
-def only_here(run: Run) -> OnlyHere | None:
+def only_here_of(run: Run) -> OnlyHere | None:
     """What discovery saw last of what a run has besides its bytes, and the NAS lacks."""
     found = run.facts.get("only_here") if isinstance(run.facts, dict) else None
     return _thaw_only_here(found)

@@ -1,4 +1,4 @@
-"""What lies on a staging disk under the name of a fence, and which attempt it belongs to."""
+"""What lies under the name of a fence, and which attempt it belongs to."""
 
 import re
 
@@ -25,7 +25,7 @@ _HEX = re.compile(r"[0-9a-f]{32}")
 
 
 def lies_beside_runs(sight: DiskEntry) -> bool:
-    """Whether something lies in a kind's folder, or in a project, where a run may lie as well."""
+    """Whether something lies in a kind's folder or in a project, as runs do."""
     return sight.raw.count(b"/") in (2, 3)
 
 
@@ -62,7 +62,7 @@ def _is_awaited(ours: QuerySet[ClearAttempt]) -> bool:
 
 
 def _hand_over(ours: QuerySet[ClearAttempt], root: int, path: bytes) -> bool:
-    """Give a completed attempt whose fence is on the disk again back to recovery; whether there was such a one."""
+    """Give a completed attempt whose fence is on the disk again back to recovery; whether there was one."""
     done = ours.filter(phase=Phase.DONE, reason="")
     if not done.exists():
         return False
@@ -78,7 +78,7 @@ def _hand_over(ours: QuerySet[ClearAttempt], root: int, path: bytes) -> bool:
 
 
 def fence_of(run: Run, root: int) -> str | None:
-    """The name under which a clear has put a run aside, if that lies beside its path; `root` is the open root."""
+    """The name under which a clear put a run aside, if that lies beside its path; `root` is the open root."""
     for attempt in run.attempts.values_list("pk", flat=True):
         name = fences.fence_name(attempt.hex)
         try:
