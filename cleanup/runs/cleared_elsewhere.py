@@ -8,9 +8,7 @@ from datetime import datetime
 from django.db import transaction
 
 from cleanup.lab.nas import Readers, record_places, twin_of
-from cleanup.models import (
-    Run,
-)
+from cleanup.models import Run
 from cleanup.rules.states import State, first_illegal_step
 from cleanup.runs import returned, rows
 from cleanup.runs.rows import WIZARD

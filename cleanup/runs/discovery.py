@@ -11,12 +11,7 @@ from django.db.models import Case, F, When
 
 from cleanup.lab import clocks, opening, twins
 from cleanup.lab.nas import Readers, record_places
-from cleanup.models import (
-    ClearAttempt,
-    Phase,
-    Run,
-    StagingRoot,
-)
+from cleanup.models import ClearAttempt, Phase, Run, StagingRoot
 from cleanup.rules.facts import Facts, Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State

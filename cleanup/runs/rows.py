@@ -9,17 +9,7 @@ from django.db import transaction
 from django.db.models import Case, F, When
 
 from cleanup.lab import twins
-from cleanup.models import (
-    Hold,
-    HoldSource,
-    IngestEvent,
-    Instrument,
-    Project,
-    RecordSight,
-    Run,
-    StagingRoot,
-    Status,
-)
+from cleanup.models import Hold, HoldSource, IngestEvent, Instrument, Project, RecordSight, Run, StagingRoot, Status
 from cleanup.rules.eligibility import verified_at
 from cleanup.rules.facts import Facts
 from cleanup.rules.reasons import Reason

@@ -7,12 +7,7 @@ from django.db.models import F, Q, QuerySet, Value
 from django.db.models.functions import Concat
 
 from cleanup.lab import opening
-from cleanup.models import (
-    ClearAttempt,
-    Phase,
-    Run,
-    StagingRoot,
-)
+from cleanup.models import ClearAttempt, Phase, Run, StagingRoot
 from cleanup.rules.reasons import Reason
 from cleanup.runs import shells
 from cleanup.runs.shells import Left
