@@ -1,7 +1,7 @@
-"""The processes that were given up on a NAS root and live on: counted over all processes of this host, at most three.
+"""The processes that were given up on a NAS root and live on, counted over this host: at most three.
 
-A process that hangs in the kernel keeps its memory and its place in the mount's queue until the mount answers, and
-nothing ends it. Where several programs do not see each other's processes, as in containers, each counts its own.
+A process that hangs in the kernel keeps its memory and its place in the mount's queue until the mount answers. Where
+programs do not see each other's processes, as in containers, each counts its own.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ class AbandonedReaders:
             breaker.save(update_fields=["abandoned"])
 
     def may_ask_again(self) -> bool:
-        """Whether one more may be risked; asked of the database once, since then of what was noted here."""
+        """Whether one more may be risked; asks the database once, then counts what was noted here."""
         if self._known is None:
             breaker = NasBreaker.objects.filter(**self._key).first()
             self._known = _processes(breaker) if breaker else []

@@ -1,7 +1,7 @@
-"""Alerts: opened when something is seen to be wrong, kept as long as it is seen, ended when it is right again.
+"""Alerts: opened when something is wrong, kept as long as it is, ended when it is right again.
 
-Any number of processes on any number of hosts may say the same at the same time: one open row for each kind and subject
-comes of it, and nobody fails because somebody else was faster.
+Any number of processes may say the same at the same time: one open row for each kind and subject comes of it, and a
+process that comes second does not fail.
 """
 
 import logging
@@ -19,7 +19,7 @@ from cleanup.rules.short_texts import shorten
 logger = logging.getLogger(__name__)
 
 _MAX_SUBJECT = 255
-# A row that is ended while we look for it, again and again, is somebody else's quarrel.
+# A row that is ended while we look for it, again and again, is other processes' quarrel.
 _TRIES = 3
 # Fewer than the number of variables that SQLite takes in one statement.
 _AT_ONCE = 500
@@ -27,7 +27,7 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Trouble:
-    """Something that is wrong now. `subject` is a key that stays the same as long as it lasts."""
+    """Something that is wrong now; `subject` is a key that lasts as long as it does."""
 
     subject: str
     reason: Reason
@@ -46,7 +46,7 @@ def open_alert(
     root: StagingRoot | None = None,
     run: Run | None = None,
 ) -> Alert:
-    """Open the alert of this kind and subject, or refresh the open one; `since` stays what it was.
+    """Open the alert of this kind and subject, or refresh the open one, which keeps its `since`.
 
     A run's root is its alert's too. Raises IntegrityError only if the row cannot be written at all.
     """
@@ -57,21 +57,21 @@ def open_alert(
         if _opened(kind).filter(subject=subject).update(**seen):
             if alert := _opened(kind).filter(subject=subject).first():
                 return alert
-            continue  # ended by somebody else in between
+            continue  # ended by another process in between
         try:
             with transaction.atomic():
                 alert = Alert.objects.create(kind=kind, subject=subject, since=now, **seen)
         except IntegrityError:
             if not tries_left:
                 raise
-            continue  # opened by somebody else in between
+            continue  # opened by another process in between
         logger.warning("alert: %s %s: %s %s", kind, _name(subject, run), reason, _plain(detail))
         return alert
     return Alert.objects.create(kind=kind, subject=subject, since=now, **seen)
 
 
 def end_alert(kind: AlertKind, subject: str, *, now: datetime) -> bool:
-    """End the open alert of this kind and subject; False if there is none, or somebody else was faster."""
+    """End the open alert of this kind and subject; False if there is none, or another process was faster."""
     ended = bool(_opened(kind).filter(subject=_key(subject)).update(ended_at=now))
     if ended:
         logger.info("alert ended: %s %s", kind, _plain(subject))
@@ -83,7 +83,7 @@ def keep_only(
 ) -> int:
     """End the open alerts of a kind that are not among the subjects; returns how many.
 
-    Whoever sees only a part says which: the alerts of one staging root, or those whose subject begins with `prefix`.
+    A caller that sees only a part names it: the alerts of one staging root, or of subjects that begin with `prefix`.
     """
     kept = {_key(subject) for subject in subjects}
     past = [alert.subject for alert in _within(kind, root, prefix) if alert.subject not in kept]
@@ -99,10 +99,9 @@ def settle(
     prefix: str = "",
     doubtful: Collection[str] = (),
 ) -> None:
-    """Make the open alerts of a kind, or the part of them that is meant, exactly these; cheap where nothing changed.
+    """Make the open alerts of a kind, or of the part named by `root` and `prefix`, exactly these.
 
-    `root` and `prefix` as in `keep_only`. `doubtful` are subjects of which nobody can tell yet: an alert of theirs that
-    is open stays, none is opened.
+    Cheap without a change. Of `doubtful` subjects nothing is known yet: an open alert stays, none is opened.
     """
     known = {alert.subject: alert for alert in _within(kind, root, prefix)}
     same = []

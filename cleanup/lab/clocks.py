@@ -1,7 +1,7 @@
-"""This host's clock: looked at by the watchdog and by each pass, kept durably, and mended after where it went back.
+"""This host's clock: looked at by the watchdog and by each pass, kept durably, mended after it went back.
 
-A look that nothing speaks against is kept as the last sound one. One that is in doubt never takes its place: not by a
-second look, not by a restart; only a clock that is right again, other clocks, or a person's word ends it.
+A look without doubt is kept as the last sound one. A doubtful one never takes its place, not even after a restart; only
+a clock that is right again, other clocks or a person's word ends the doubt.
 """
 
 import logging
@@ -46,7 +46,7 @@ def from_json(kept: dict[str, Any]) -> Clock:
 
 
 def look(clock: Clock, *, ask: bool, write: bool = True) -> Judged:
-    """Judge a look at this host's clock and keep it. `ask`: other clocks are asked, where they are needed.
+    """Judge a look at this host's clock and keep it; `ask`: ask other clocks where they are needed.
 
     Asking touches the NAS, so the watchdog does not. The first look of all is a pass's.
     """
@@ -64,9 +64,9 @@ def look(clock: Clock, *, ask: bool, write: bool = True) -> Judged:
 
 
 def reached(now: datetime) -> datetime:
-    """An instant that has been reached at least: `now`, or what a clock that went back has shown before.
+    """An instant that has been reached for sure: `now`, or what a clock that went back has shown before.
 
-    What is seen for the first time by such a clock is dated by this, else it would look old once the clock is right.
+    What is first seen by such a clock gets this date, else it would look old once the clock is right.
     """
     known = _known(HostClock.objects.filter(host=settings.EXLAB_HOST).first())
     sure = judge(known, read_clock(now), asked=None).known.sure
@@ -82,13 +82,13 @@ def confirm(clock: Clock, *, why: str) -> None:
 
 
 def tend(now: datetime) -> None:
-    """A look without asking anything but rows, and a mend of what waits for a future that was a mistake."""
+    """A look that asks rows only, and mends what waits for a wrong future."""
     look(read_clock(now), ask=False)
     mend(now)
 
 
 def mend(now: datetime) -> str:
-    """Start again on this host what a clock that was ahead has put off; says what was mended, empty if nothing was."""
+    """Start again on this host what a clock that was ahead has put off; says what, empty for nothing."""
     host = settings.EXLAB_HOST
     names = task_queues.mend(host, now)
     nas = NasBreaker.objects.filter(host=host, open_until__gt=now + BREAKER_PAUSE + CLOCK_TOLERANCE)

@@ -24,7 +24,7 @@ class NoInstant(ValueError):
 
 @dataclass(frozen=True)
 class Until:
-    """The end that a person named: an instant, and the day of which it is the end, if it is one's."""
+    """The end that a person named: an instant, and the day whose end it is, if any."""
 
     at: datetime
     day: date | None = None
@@ -38,9 +38,9 @@ class Until:
 
 
 def end_of(day: date, zone: tzinfo | None = None) -> datetime:
-    """The first instant after a day, in a zone, else in the lab's. Raises NoInstant for the last day of the calendar.
+    """The first instant after a day in a zone, by default the lab's. Raises NoInstant for the calendar's last day.
 
-    A day may have 23 hours or 25, and where clocks are set at midnight the next one may begin at one o'clock.
+    A day may have 23 or 25 hours, and the next may begin at one o'clock.
     """
     try:
         return _latest(datetime.combine(day + timedelta(days=1), time.min), zone)
@@ -49,10 +49,10 @@ def end_of(day: date, zone: tzinfo | None = None) -> datetime:
 
 
 def read_until(text: str) -> Until:
-    """The end that a person wrote: a day, which counts whole, or an instant.
+    """The end that a person wrote: a whole day, or an instant. Raises NoInstant.
 
-    `2027-01-05`, `2027-01-05T18:00` (the T may be a blank), `2027-01-05T18:00:00+01:00`; without a zone in the lab's,
-    or with one by its name: `2027-01-05 Europe/Zurich`. Raises NoInstant.
+    `2027-01-05`, `2027-01-05T18:00` (or a blank for the T), `2027-01-05T18:00:00+01:00`, `2027-01-05 Europe/Zurich`;
+    without a zone the lab's.
     """
     found = _WITH_ZONE.fullmatch(text.strip())
     if found is None:

@@ -23,18 +23,17 @@ KEPT = timedelta(days=90)
 # The pace is that of the last week; what was seen for less than some hours may be one run that was just written.
 WEEK = timedelta(days=7)
 SHORTEST_SPAN = timedelta(hours=6)
-# Further ahead nobody plans by the pace of one week.
+# The pace of one week says nothing of what lies further ahead.
 FURTHEST = timedelta(days=365)
 _DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
-    """How full a disk was at `at`, in bytes as an ordinary user may have them, and where that leads.
+    """How full a disk was at `at`, in bytes for an ordinary user, and where that leads.
 
-    `pace` is how many bytes a day arrived, net of what was freed by us, since `since`; None where too little was seen.
-    `full_at` is when the disk will be full at that pace unless something is cleared; None where it is not filling up,
-    where nobody knows, or where that is more than a year away.
+    `pace`: bytes a day that arrived since `since`, without what we freed; None where too little was seen. `full_at`:
+    when the disk will be full at that pace; None where it does not fill, is unknown, or is more than a year away.
     """
 
     at: datetime
@@ -69,10 +68,9 @@ class Outlook:
 
 
 def measure(root: StagingRoot, now: datetime) -> DiskUsage | None:
-    """Write down how full the disk of a staging root of this host is; None where the root is not there, or another.
+    """Write down how full a staging root's disk of this host is; None where the root is not there, or another.
 
-    There are two samples in ten minutes at the most: the one before and the latest, which takes the place of a younger
-    one. Samples older than 90 days are removed.
+    At most two samples in ten minutes: the latest replaces a younger one. Samples older than 90 days are removed.
     """
     try:
         with opening.open_root(root) as descriptor:
@@ -82,7 +80,7 @@ def measure(root: StagingRoot, now: datetime) -> DiskUsage | None:
 
 
 def note(root: StagingRoot, descriptor: int, now: datetime) -> None:
-    """The same of a root that is open, after a clear. That it cannot be written down is no fault of the clear."""
+    """As `measure`, for an open root after a clear, which a failure to write it does not harm."""
     try:
         _keep(root, fill_of(descriptor), now)
     except (OSError, DatabaseError) as error:
@@ -101,12 +99,12 @@ def _keep(root: StagingRoot, fill: Fill, now: datetime) -> DiskUsage:
 
 
 def outlook(root: StagingRoot, now: datetime) -> Outlook | None:
-    """How full the disk of one staging root is and where that leads; None where it was never measured."""
+    """The outlook of one staging root's disk; None where it was never measured."""
     return outlooks([root], now).get(root.pk)
 
 
 def outlooks(roots: Sequence[StagingRoot], now: datetime) -> dict[int, Outlook]:
-    """The outlook of each staging root whose disk was measured, by the root's key; many ask no more than one."""
+    """The outlook of each measured staging root, by its key, in as many queries as for one."""
     pairs = _first_and_last(roots, now)
     freed = _freed(roots, pairs)
     return {root.pk: _look_out(*pairs[root.pk], freed.get(root.name, 0)) for root in roots if root.pk in pairs}

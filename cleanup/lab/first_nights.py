@@ -1,8 +1,7 @@
 """The first nights of a staging root that is new under a policy in force: only rehearsed there.
 
-What makes a root new is where it lies and what it is compared with. The token at its top tells that a directory was
-registered as this root; but it is a file, and goes along when the disk is copied. So a root in another place is new
-whether the token came along or not, and so is one with another NAS behind it.
+A root is new by where it lies and what it is compared with. Its token is a file that goes along when the disk is
+copied: so a root in another place, or with another NAS behind it, is new with its old token too.
 """
 
 from collections.abc import Iterable
@@ -32,10 +31,10 @@ LATELY = timedelta(days=400)
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
-    """A staging root in its first nights: the versions that are in force elsewhere and only rehearsed here.
+    """A staging root in its first nights: versions in force elsewhere, and only rehearsed here.
 
-    `nights` of `wanted` are clean so far; 0 wanted: only a person lets them loose. `since` is when the root came, or
-    its last surprise.
+    `nights` of `wanted` are clean so far; 0 wanted: only a person ends them. `since`: the root came, or its last
+    surprise.
     """
 
     root: StagingRoot
@@ -74,30 +73,30 @@ class Waiting:
 
 
 def place_of(root: StagingRoot) -> tuple[object, ...]:
-    """What makes a staging root the one that was approved: where it lies, and what stands behind it."""
+    """What makes a staging root the approved one: where it lies, and what stands behind it."""
     own = sorted((name, place["path"], place["token"]) for name, place in root.instrument_nas.items())
     return root.host, root.path, root.token, root.nas_path, root.nas_token, root.nas_layout, own
 
 
 def came(root: StagingRoot, now: datetime, *, note: str = "", author: str = "") -> RootNote:
-    """Write down that a staging root is new from now on: what was promoted before was not given for it."""
+    """Write down that a staging root is new from now on: earlier promotions were not given for it."""
     return _note(root, RootEvent.CAME, now, note=note, author=author)
 
 
 def surprised(run: Run, now: datetime, *, note: str) -> RootNote:
-    """Write down that a run should not have gone that the first nights of its root would have taken."""
+    """Write down that the first nights of a root would have taken a run that should not go."""
     return _note(run.root, RootEvent.SURPRISE, now, note=note, run=run)
 
 
 def over(root: StagingRoot, now: datetime, *, author: str, note: str = "") -> RootNote:
-    """Write down that the first nights of a staging root are over: what is promoted by now covers it."""
+    """Write down that a root's first nights are over: what is promoted by now covers it."""
     return _note(root, RootEvent.OVER, now, author=author, note=note)
 
 
 def leave_out(version: RetentionPolicy, promoted: RetentionPolicy, since: datetime, now: datetime) -> list[RootNote]:
-    """Write down which staging roots a promotion does not cover: those that had no runs in the nights that earned it.
+    """Write down which roots a promotion leaves out: those without runs in the nights that earned it.
 
-    `since` is from when the nights of the rehearsed `version` count. A person's promotion covers every root there is.
+    `since`: from when the nights of the rehearsed `version` count. A person's promotion covers every root.
     """
     roots = StagingRoot.objects.all() if version.root_id is None else StagingRoot.objects.filter(pk=version.root_id)
     return [
@@ -108,7 +107,7 @@ def leave_out(version: RetentionPolicy, promoted: RetentionPolicy, since: dateti
 
 
 def waiting(now: datetime, root: StagingRoot | None = None) -> list[Waiting]:
-    """The staging roots in their first nights, or the one that is given if it is; asks few queries where none is."""
+    """The staging roots in their first nights, or the given one if it is; few queries where none is."""
     scoped = RetentionPolicy.objects.scoped()
     if not any(policy.layers_on for policy in scoped):
         return []

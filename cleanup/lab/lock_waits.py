@@ -43,7 +43,7 @@ ORDER BY xact_start NULLS LAST, pid LIMIT %(most)s
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """A session of the database that may hold the lock. Empty and None: the database does not tell us."""
+    """A database session that may hold the lock; empty and None where the database does not tell."""
 
     process: int
     program: str
@@ -59,9 +59,9 @@ class Holder:
 
 
 def limit(*, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:  # noqa: ANN401
-    """Let a new connection wait no longer than LONGEST_SECONDS; a handler of `connection_created`.
+    """Let a new connection wait at most LONGEST_SECONDS; a handler of `connection_created`.
 
-    In PostgreSQL it says by its name what it is, so that others can tell who holds them up.
+    In PostgreSQL it names itself, so that others can tell who holds them up.
     """
     if connection.vendor != "postgresql":
         return  # SQLite is told when it is opened
@@ -83,7 +83,7 @@ def restore(*, using: str, **kwargs: Any) -> None:  # noqa: ANN401
 
 @contextmanager
 def not_waiting() -> Iterator[None]:
-    """For a write that may as well be left out: SQLite, which locks all at once, refuses it if another is writing."""
+    """For a write that may be left out: SQLite, which locks the whole database, refuses it while another writes."""
     if connection.vendor != "sqlite":
         yield
         return
@@ -97,12 +97,12 @@ def not_waiting() -> Iterator[None]:
 
 
 def is_at_fault(error: BaseException | None) -> bool:
-    """Whether an error, or one that it comes from, says that a lock was waited for in vain."""
+    """Whether an error, or its cause, says that a lock was waited for in vain."""
     return any(_is_of_a_lock(one) for one in _chain(error))
 
 
 def say(error: BaseException) -> str:
-    """What a person is told of such an error, in one sentence or two; empty for any other error."""
+    """What a person is told of such an error; empty for any other."""
     if not is_at_fault(error):
         return ""
     begin = f"The database was busy with something else for {LONGEST_SECONDS} seconds, so this was given up."
@@ -111,7 +111,7 @@ def say(error: BaseException) -> str:
 
 
 def find_holders(error: BaseException) -> list[Holder]:
-    """Who holds the lock, or may, the longest first; nobody where the database cannot tell."""
+    """The sessions that hold the lock, or may, the longest first; none where the database cannot tell."""
     if connection.vendor != "postgresql":
         return []
     asked = {"seconds": LONGEST_SECONDS - 1, "table": _table_of(error), "most": _SHOWN}

@@ -18,9 +18,9 @@ _NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def lay(directory: int, token: str) -> Finding | None:
-    """Lay the marker of a staging root, open as `directory`, and look for it there; what keeps a clear from going on.
+    """Lay the marker of a staging root, open as `directory`, and look for it; returns what keeps a clear from going on.
 
-    A root whose top may not be written goes without. Writes: for a registration, a start or a clear, never for a look.
+    A root whose top may not be written goes without. It writes: for a registration, a start or a clear, not for a look.
     """
     name = markers.staging_marker(token)
     try:
@@ -36,9 +36,9 @@ def lay(directory: int, token: str) -> Finding | None:
 
 
 def lay_on_this_host() -> Iterator[tuple[StagingRoot, Finding]]:
-    """Lay the markers of this host's staging roots that carry their tokens; those where that failed, and why.
+    """Lay the markers of this host's staging roots that carry their tokens; returns the failures, with why.
 
-    A root that an earlier version has registered gets its marker so.
+    A root that an earlier version registered gets its marker so.
     """
     for root in StagingRoot.objects.filter(host=settings.EXLAB_HOST).exclude(token=""):
         with (
@@ -51,9 +51,9 @@ def lay_on_this_host() -> Iterator[tuple[StagingRoot, Finding]]:
 
 
 def nas_on_staging(run: Run, directory: int) -> Finding | None:
-    """`nas_is_staging` where the marker or the token of the run's NAS root lies on staging, on the way to the run.
+    """`nas_is_staging` where the NAS root's marker or token lies on staging, on the way to the run. Raises OSError.
 
-    `directory` is the open staging root. Raises OSError where a folder on the way cannot be asked.
+    `directory` is the open staging root.
     """
     token = nas_root_of(run.root, run.equipment).token
     if not token:

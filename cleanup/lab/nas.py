@@ -1,7 +1,7 @@
-"""The NAS roots of a staging root as this host sees them: where a run's twin lies, and who reads it.
+"""The NAS roots of a staging root as this host sees them: where a run's twin lies, and which process reads it.
 
-A staging root has one NAS root, and an instrument may have one of its own. Each is read by a process of its own, behind
-the breaker that all processes of this host share.
+A staging root has one NAS root, and an instrument may have its own. Each is read by a process of its own, behind the
+breaker that all processes of this host share.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ NOT_ASKED = "it is not asked again for five minutes"
 
 @dataclass(frozen=True)
 class NasRoot:
-    """One NAS root: its mounted directory and the token that it must carry. An empty `path`: none is registered."""
+    """One NAS root: its mounted directory and its token; `path` is empty where none is registered."""
 
     path: str
     token: str
@@ -51,16 +51,16 @@ class Twin:
 
     @property
     def full_path(self) -> str:
-        """The path of the twin on this host; empty where no NAS root is registered. For people only."""
+        """The twin's path on this host, for people; empty without a NAS root."""
         return f"{self.root.path}/{self.path}" if self.root.path else ""
 
     @property
     def key(self) -> str:
-        """A digest of where the twin lies by its NAS root's token: equal for what may be one twin, on any host."""
+        """A digest of the NAS root's token and the twin's path: equal, on any host, for what may be one twin."""
         return _digest(self.root.token, self.path) if self.root.token else ""
 
     def place(self, host: str) -> str:
-        """A digest of where the twin lies by its path on a host: the same where NAS roots lie in one another."""
+        """A digest of the twin's path on a host: equal also where NAS roots lie in one another."""
         return _digest(host, self.full_path) if self.root.path else ""
 
 
@@ -82,10 +82,10 @@ def nas_roots(root: StagingRoot) -> list[NasRoot]:
 
 
 def twin_of(run: Run, *, nas_layout: str | None = None) -> Twin:
-    """Where the twin of a run lies, as its root's layout says, or as `nas_layout` would. No database, no disk.
+    """Where the twin of a run lies by its root's layout, or by `nas_layout`. No database, no disk.
 
-    A NAS root of an instrument that lies on the way from the root's own to the twin, as a share that is mounted there
-    does, holds the twin at the same full path.
+    An instrument's NAS root may lie on the way to the twin, as a share mounted there: it holds the twin at the same
+    path.
     """
     root = nas_root_of(run.root, run.equipment)
     try:
@@ -105,7 +105,7 @@ def _is_on_the_way(run: Run, place: str) -> bool:
 
 
 def with_way_out(run: Run, problem: Problem) -> Problem:
-    """What speaks against the twin of a run, with what an admin can type where a share is mounted on the way to it."""
+    """What speaks against a run's twin, with what an admin can type where a share is mounted on the way to it."""
     if problem.reason != Reason.NAS_MOUNT_BELOW:
         return problem
     if problem.detail != mount_below(run.equipment.encode()).detail:
@@ -116,19 +116,19 @@ def with_way_out(run: Run, problem: Problem) -> Problem:
 
 
 def record_places(run: Run) -> tuple[RunPath, ...]:
-    """The paths that a run's record may name: its own, and the one that an admin said it was moved from."""
+    """The paths that a run's record may name: its own, and the one that an admin said it came from."""
     paths = dict.fromkeys(path for path in (run.run_path, run.record_path) if path)
     return tuple(run_paths.parse_run_path(path) for path in paths)
 
 
 def nas_flags(root: StagingRoot) -> str:
-    """The flags of a staging root that are in force, for attempt, ledger and pages: `allow_union_nas` and so on."""
+    """The flags of a staging root in force, as `allow_union_nas`, for attempt, ledger and pages."""
     names = ("allow_same_filesystem", "allow_union_nas", "nas_writes_through")
     return ", ".join(name for name in names if getattr(root, name))
 
 
 class Reader(Protocol):
-    """A reader of one NAS root: `nas.NasReader`, or one behind a breaker. Paths are relative to the NAS root."""
+    """A reader of one NAS root: `client.NasReader`, or one behind a breaker. Paths are relative to the NAS root."""
 
     @property
     def given_up(self) -> bool: ...
@@ -171,9 +171,8 @@ class Readers(Protocol):
 class GuardedReader:
     """A reader of one NAS root behind the breaker that all processes share.
 
-    A NAS that hung, or that answered with an error three times in a row, is not asked again for five minutes; any
-    other answer of it, a refusal as well, closes the breaker. While it is open every call raises NasError at once.
-    So does every call while three processes hang in it that were given up, whatever they were reading.
+    A NAS that hung, or answered with an error three times in a row, is not asked for five minutes: every call raises
+    NasError at once. Any other answer closes the breaker. The same while three abandoned processes hang in it.
     """
 
     def __init__(self, reader: Reader, token: str, abandoned: AbandonedReaders | None = None) -> None:
@@ -322,7 +321,7 @@ class NotAsked:
 
 
 class OneReader:
-    """The same reader for every run: for a staging root whose runs have one NAS root, and for tests."""
+    """The same reader for every run: where a staging root has one NAS root, and for tests."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -333,7 +332,7 @@ class OneReader:
 
 
 def reader_of(root: NasRoot, staging: str, stack: contextlib.ExitStack) -> GuardedReader:
-    """A reader of a NAS root, which the stack ends; `staging` is the token of the staging root."""
+    """A reader of a NAS root, which the stack ends; `staging` is the staging root's token."""
     how: dict[str, Any] = {"staging": staging, "timeout": settings.EXLAB_NAS_TIMEOUT}
     abandoned = AbandonedReaders(root.token)
     child = client.NasReader(root.path, root.token, **how, abandoned=abandoned)

@@ -26,7 +26,7 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True)
 class OpenRun:
-    """Descriptors of a staging root, a run's parent and the run itself, opened without following a link."""
+    """Descriptors of a staging root, a run's parent and the run, opened without following a link."""
 
     root: int
     parent: int
@@ -45,7 +45,7 @@ def reader_for(root: StagingRoot) -> contextlib.AbstractContextManager[Readers]:
 
 @contextlib.contextmanager
 def open_root(root: StagingRoot) -> Iterator[int]:
-    """The staging root, if it is on this host, there, and the right one. Raises Unreachable, `root_not_mounted`."""
+    """The staging root, if it is on this host and carries its token. Raises Unreachable, `root_not_mounted`."""
     if root.host != settings.EXLAB_HOST:
         raise Unreachable(Finding(Reason.ROOT_NOT_MOUNTED, f"it belongs to host {root.host}"))
     try:
@@ -65,7 +65,7 @@ def open_root(root: StagingRoot) -> Iterator[int]:
 
 @contextlib.contextmanager
 def open_run(root: int, run_path: str, *, name: bytes | None = None) -> Iterator[OpenRun]:
-    """A run beneath an open root; `name` stands in for its leaf where it has been fenced. Raises Unreachable."""
+    """A run beneath an open root; `name` is its leaf's name while it is fenced. Raises Unreachable."""
     try:
         path = run_paths.parse_run_path(run_path)
     except UnsafePath as error:

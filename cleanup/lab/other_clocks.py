@@ -1,8 +1,7 @@
-"""Clocks that are not this host's: those of its NAS roots, and the PostgreSQL server's.
+"""Clocks that are not this host's: those of its NAS roots, and of the PostgreSQL server.
 
-That a clock is another one is shown, never assumed. A NAS's is one only where the mount's server is another host. The
-server's is one where it runs under another kernel, or where what it says lies outside of the time that asking took: the
-same clock, asked through a container or a port of this host, never does.
+That a clock is another one is shown, never assumed: the mount's server is another host; the database runs under another
+kernel, or answers a time outside of that which asking took, as our own clock behind a container's port never does.
 """
 
 import contextlib
@@ -29,7 +28,7 @@ _NAMED = 3
 
 
 def ask() -> OtherClocks:
-    """Ask all that this host knows of; each is asked once, and one that does not answer is none."""
+    """Ask each clock that this host knows of, once; one that does not answer is left out."""
     others: list[Other] = []
     none: list[str] = []
     for answer in (*_of_nas_roots(), _of_database()):

@@ -1,7 +1,4 @@
-"""Who may do what where: the permissions that somebody has, in the places for which somebody has them.
-
-Permissions come from Django (groups and users), places from `Access`. Who has no place may do nothing.
-"""
+"""What a user may do where: the user's permissions, in the places that the user has for them."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -23,7 +20,7 @@ ACCEPT = "cleanup.accept_bytes"
 class Places:
     """Where a permission holds: everywhere, or for pairs of a staging root's key and an instrument.
 
-    In a pair None stands for every staging root, and an empty name for every instrument.
+    None stands for every staging root, an empty name for every instrument.
     """
 
     everywhere: bool
@@ -34,7 +31,7 @@ class Places:
         return not (self.everywhere or self.pairs)
 
     def include(self, root: int | None, equipment: str) -> bool:
-        """Whether the permission holds for an instrument, or with an empty name for all, of a staging root."""
+        """Whether the permission holds for an instrument of a staging root; an empty name: for all."""
         return self.everywhere or any(
             place in (None, root) and instrument in ("", equipment) for place, instrument in self.pairs
         )
@@ -42,7 +39,7 @@ class Places:
     def q(self, root: str = "root", equipment: str = "equipment") -> Q:
         """The places as a condition on two columns.
 
-        Where rows know no instrument `equipment` is empty: they belong to whoever has one instrument of their root.
+        `equipment` is empty for rows without an instrument: one instrument of their root is enough to see them.
         """
         if self.everywhere:
             return Q()
@@ -65,10 +62,10 @@ class Places:
 
 
 def places(user: User | AnonymousUser, permission: str) -> Places:
-    """Where somebody may use a permission, given as `cleanup.clear_run`; asked once for a user object.
+    """Where a user may use a permission, as `cleanup.clear_run`; asked once for a user object.
 
-    A place that a group has counts for the group's permissions, a place that a user has for all the user's own. So
-    somebody may look everywhere and clear on one staging root only.
+    A group's place counts for the group's permissions, a user's place for all of the user's. So a user may look
+    everywhere and clear on one staging root only.
     """
     known: dict[str, Places] = user.__dict__.setdefault("_cleanup_places", {})
     if permission not in known:
@@ -77,27 +74,27 @@ def places(user: User | AnonymousUser, permission: str) -> Places:
 
 
 def runs(user: User | AnonymousUser, permission: str = VIEW) -> RunQuerySet:
-    """The runs for which somebody has a permission."""
+    """The runs for which a user has a permission."""
     return Run.objects.filter(_where(user, permission).q())
 
 
 def roots(user: User | AnonymousUser, permission: str = VIEW) -> QuerySet[StagingRoot]:
-    """The staging roots on which somebody has a permission for at least one instrument."""
+    """The staging roots on which a user has a permission for at least one instrument."""
     return StagingRoot.objects.filter(_where(user, permission).q(root="pk", equipment=""))
 
 
 def instruments(user: User | AnonymousUser, permission: str = VIEW) -> QuerySet[Instrument]:
-    """The instruments for whose runs somebody has a permission."""
+    """The instruments for whose runs a user has a permission."""
     return Instrument.objects.filter(_where(user, permission).q())
 
 
 def may(user: User | AnonymousUser, permission: str, run: Run) -> bool:
-    """Whether somebody has a permission for one run."""
+    """Whether a user has a permission for one run."""
     return _where(user, permission).include(run.root_id, run.equipment)
 
 
 def _where(user: User | AnonymousUser, permission: str) -> Places:
-    """The places of a permission; whoever may not look somewhere may do nothing there either."""
+    """The places of a permission; a user who may not look somewhere may do nothing there."""
     found = places(user, permission)
     if permission == VIEW or (found.everywhere and places(user, VIEW).everywhere):
         return found

@@ -27,7 +27,10 @@ def real_directory(path: str, what: str) -> str:
 
 
 def refuse_overlaps(path: str, nas_path: str, root: StagingRoot) -> None:
-    """No root may lie in another: what is a twin for one must never be a staging copy for the other."""
+    """No root may lie in another: the twins of one must not be staging copies of the other.
+
+    Raises RegistrationError.
+    """
     others = StagingRoot.objects.filter(host=settings.EXLAB_HOST)
     if root.pk is not None:
         others = others.exclude(pk=root.pk)
@@ -65,9 +68,9 @@ def refuse_same_filesystem(root: StagingRoot, nas_path: str) -> None:
 
 
 def refuse_known_tokens(root: StagingRoot) -> None:
-    """The same disk may be mounted twice, even over the network: its token gives it away.
+    """No root may carry another's token: it is that very disk, perhaps mounted over the network.
 
-    A NAS root that is a staging disk under another name would prove every run by the run itself.
+    Raises RegistrationError. A NAS root that is a staging disk would prove every run by the run itself.
     """
     others = StagingRoot.objects.exclude(pk=root.pk)
     staging = {other.token: other.name for other in others if other.token}
@@ -85,7 +88,7 @@ def refuse_known_tokens(root: StagingRoot) -> None:
 
 
 def refuse_staging_marker(root: int, path: str) -> None:
-    """A NAS root at which, or above which, a staging disk is seen would prove its runs by themselves.
+    """No NAS root may show a staging disk, at its top or above: runs would prove themselves.
 
     Raises RegistrationError, OSError.
     """

@@ -17,12 +17,12 @@ _SWEEPS = 0x45584C41
 
 @contextlib.contextmanager
 def claim(root: StagingRoot) -> Iterator[bool]:
-    """Hold a staging root for one sweep; yields False where another process or host is at it.
+    """Hold a staging root for one sweep; yields False where another process or host has it.
 
-    None of the claims can outlive its holder, and none expires under it: the flock on the data directory's lock file
-    and on the root's own directory (another data directory on this host) end with the process, the advisory lock of a
-    PostgreSQL (another host) with its connection. A root that cannot be opened is claimed without its directory: a
-    sweep will say why of each of its runs, and touch none.
+    No claim outlives its holder, and none expires before: flocks on the data directory's lock file and on the root's
+    own directory (another data directory on this host) end with the process, PostgreSQL's advisory lock (another host)
+    with its connection. A root that cannot be opened is claimed without its directory: the sweep says why, and touches
+    no run.
     """
     with contextlib.ExitStack() as stack:
         free = stack.enter_context(opening.data_dir().lock(f"sweep-{root.pk}"))

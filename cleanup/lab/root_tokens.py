@@ -15,7 +15,7 @@ from cleanup.storage.staging import fences
 
 
 class Laid:
-    """What a registration has laid at the tops of roots, so that one that is refused leaves nothing behind."""
+    """What a registration has laid at the tops of roots, so that a refused one leaves nothing behind."""
 
     def __init__(self) -> None:
         self._found: list[tuple[str, bytes]] = []
@@ -23,7 +23,7 @@ class Laid:
     @classmethod
     @contextmanager
     def unless_refused(cls) -> Iterator[Self]:
-        """Take away at the end of a block what was laid in it, if the block ends with an error."""
+        """Take away what was laid in a block that ends with an error."""
         laid = cls()
         with ExitStack() as refused:
             refused.callback(laid._take_back)
@@ -31,7 +31,7 @@ class Laid:
             refused.pop_all()
 
     def note(self, path: str, name: bytes) -> None:
-        """A file of this name was made at the top of a root; one that was there before is none of these."""
+        """A file that was made at the top of a root just now."""
         self._found.append((path, name))
 
     def _take_back(self) -> None:
@@ -41,7 +41,7 @@ class Laid:
 
 
 def carried(path: str) -> str:
-    """The token at the top of a directory that is not empty, or an empty text. Raises RegistrationError."""
+    """The token at the top of a directory, or an empty text. Raises RegistrationError, also for an empty directory."""
     try:
         with handles.opened(handles.open_root(path)) as root:
             found = tokens.read_token(root)
@@ -76,10 +76,9 @@ def _lay_staging_marker(root: int, path: str, token: str, laid: Laid) -> None:
 
 
 def mark_nas_roots(root: StagingRoot, laid: Laid) -> None:
-    """Lay the marker of each NAS root where it may be written; without it the token alone tells the NAS.
+    """Lay the marker of each NAS root that may be written; without it the token alone tells the NAS.
 
-    One that is not mounted just now is left alone: nothing is laid on an empty mount point. Nor where a staging disk is
-    seen, of which `two_places.remarks` speaks.
+    None is laid where the NAS is not mounted just now, nor where a staging disk shows (see `two_places.remarks`).
     """
     for nas in nas_roots(root):
         seen = (OSError, errors.WrongToken, RegistrationError)

@@ -152,13 +152,11 @@ def _refuse_collisions(root: StagingRoot) -> None:
 def inspect_place(
     root: StagingRoot, *, path: str = "", nas_path: str = "", instrument_nas: Mapping[str, str] | None = None
 ) -> StagingRoot:
-    """A registered root as it would be in another place, unsaved, with the tokens that were found there. Reads only.
+    """A registered root as it would be in another place, unsaved, with the tokens found there. Reads only.
 
-    An empty `path` or `nas_path` leaves that side as it is, and so do instruments that are not named. An empty staging
-    token is laid by `prepare_place`; a NAS root must carry one, since it could not be known again if its share were not
-    mounted just now.
-
-    Raises RegistrationError for what must not be a staging root.
+    An empty path, or an instrument that is not named, leaves that side as it is. `prepare_place` lays a missing staging
+    token; a NAS root must carry its own, or it could not be known again when its share is not mounted. Raises
+    RegistrationError.
     """
     moved = StagingRoot.objects.get(pk=root.pk)
     moved.path = root_checks.real_directory(path, "staging root") if path else root.path
@@ -189,10 +187,7 @@ def inspect_place(
 
 
 def prepare_place(moved: StagingRoot) -> None:
-    """Make a staging root ready in its new place: token, rename and reserve as for `register`.
-
-    Raises RegistrationError where that cannot be done.
-    """
+    """Lay token, marker and reserve of a staging root in its new place. Raises RegistrationError."""
     with Laid.unless_refused() as laid:
         moved.token = root_tokens.laid_token(moved.path, moved.token, laid, accept_empty=False, staging=True)
     if not moved.token:
@@ -200,10 +195,9 @@ def prepare_place(moved: StagingRoot) -> None:
 
 
 def remarks(root: StagingRoot) -> Remarks:
-    """What a person should know of a registration that was made or completed a moment ago.
+    """What a person should know of a registration just made: `problems` of its mounts, and as warnings what it lacks.
 
-    Its problems are those of `two_places.remarks`; what it lacks yet is among the warnings. It touches the NAS in this
-    process.
+    It touches the NAS in this process.
     """
     mounts = two_places.remarks(root)
     return Remarks(mounts.problems, (*_warnings(root), *mounts.warnings))
@@ -230,7 +224,7 @@ def _warnings(root: StagingRoot) -> Iterator[str]:
 
 
 def shares_its_disk(root: StagingRoot) -> bool:
-    """Whether the data directory lies on the same filesystem as a staging root, and fills up with it."""
+    """Whether the data directory lies on a staging root's filesystem, and fills up with it."""
     try:
         return os.stat(root.path).st_dev == os.stat(settings.EXLAB_DATA_DIR).st_dev
     except OSError:
@@ -238,7 +232,7 @@ def shares_its_disk(root: StagingRoot) -> bool:
 
 
 def malformed_markers(root: StagingRoot) -> list[str]:
-    """What begins like a staging marker and holds no UUID at the tops of a root's NAS roots, by path."""
+    """The paths at the tops of a root's NAS roots that begin like a staging marker and hold no UUID."""
     found = []
     for nas in nas_roots(root):
         with suppress(OSError), handles.opened(handles.open_root(nas.path)) as directory:

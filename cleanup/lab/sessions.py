@@ -21,13 +21,13 @@ NOTED_EVERY = timedelta(minutes=5)
 
 
 def idle(session: SessionBase) -> timedelta:
-    """How long nothing was done. A time to come was noted by a wrong clock, and is as far away."""
+    """How long nothing was done; a time in the future, from a wrong clock, counts as long ago."""
     now = timezone.now().timestamp()
     return timedelta(seconds=abs(now - session.get(SEEN, now)))
 
 
 def note(session: SessionBase) -> bool:
-    """Write down that a person does something; False if it was left to the next time, or to who saves the session."""
+    """Write down that a person does something; False if a later request, or the session's own save, does it."""
     to_be_saved = session.modified
     session[SEEN] = timezone.now().timestamp()
     if to_be_saved:
@@ -49,7 +49,7 @@ def count(user: User) -> int:
 
 
 def end(user: User, *, by: str, but: str | None = None) -> int:
-    """Sign a user out everywhere, apart from the session with the key `but`; returns how many sessions that were."""
+    """Sign a user out everywhere but in the session with the key `but`; returns the number of sessions."""
     keys = [session.session_key for session in _of(user) if session.session_key != but]
     Session.objects.filter(session_key__in=keys).delete()
     logger.info("%s is signed out in %d browsers, as %s has asked", user.get_username(), len(keys), by)

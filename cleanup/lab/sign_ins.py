@@ -1,7 +1,7 @@
-"""How many sign-ins may fail: for an account at an address, for an account at all addresses, for an address in all.
+"""How many sign-ins may fail: for an account at an address, for an account, for an address.
 
-django-axes counts them. An account that has signed in at an address before is known there: what other addresses do to
-the account, or others at the address, does not keep it out.
+django-axes counts them. An address is known to an account that has signed in there: failures from elsewhere, or of
+other accounts, do not keep that pair out.
 """
 
 import ipaddress
@@ -49,7 +49,7 @@ class Lock:
 
 
 class Throttle(AxesStandaloneBackend):  # type: ignore[misc]  # axes has no types
-    """Asked before the password is looked at. What comes from no browser, as a command, is not counted."""
+    """Asked before the password is looked at; a sign-in without a browser is not counted."""
 
     def authenticate(self, request: HttpRequest | None, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         if request is not None:
@@ -57,7 +57,7 @@ class Throttle(AxesStandaloneBackend):  # type: ignore[misc]  # axes has no type
 
 
 class SignIns(AxesDatabaseHandler):  # type: ignore[misc]
-    """What axes does when a sign-in fails or succeeds: with our limits, and told in our log."""
+    """What axes does when a sign-in fails or succeeds: our limits, and our log."""
 
     def user_login_failed(
         self,
@@ -98,9 +98,9 @@ class SignIns(AxesDatabaseHandler):  # type: ignore[misc]
 
 
 def key_of(name: str) -> str:
-    """What an account is called in the counts, however its name is written.
+    """An account's name in the counts, one for all spellings.
 
-    A digest: where a person has typed the password in place of the name, it stands nowhere.
+    A digest: a password typed in place of the name must stand nowhere.
     """
     return salted_hmac("exlab.sign-ins", _plain(name)).hexdigest()
 
@@ -112,7 +112,7 @@ def account_of(request: HttpRequest, credentials: dict[str, Any] | None = None) 
 
 
 def address_of(request: HttpRequest) -> str | None:
-    """The client's address as a column takes it; only trusted proxies have had a say in it."""
+    """The client's address as a column takes it; only trusted proxies have a say in it."""
     try:
         found = ipaddress.ip_address(request.META.get("REMOTE_ADDR", "").partition("%")[0])
     except ValueError:
@@ -134,7 +134,7 @@ def lock_on(account: str, address: str | None, at: datetime) -> Lock | None:
 
 
 def unlock(*, name: str = "", address: str = "") -> int:
-    """Forget the failed sign-ins of an account, at an address, or both; returns how many that were."""
+    """Forget the failed sign-ins of an account, at an address, or both; returns how many."""
     rows: QuerySet[Any] = AccessAttempt.objects.none()
     if name:
         rows = rows | AccessAttempt.objects.filter(username=key_of(name))

@@ -1,7 +1,7 @@
-"""The timed tasks and the queues that they go to, in one place: created after migrate, known by their names.
+"""The timed tasks and their queues: created after migrate, known by their names.
 
-`up` serves its host by the common queues. A host with a `worker` has queues and timed tasks of its own, named
-`<cluster>@<host>`; its rows among the schedules are what says so.
+`up` serves its host by the common queues. A host with a `worker` has its own, named `<cluster>@<host>`: its rows among
+the schedules say so.
 """
 
 import hashlib
@@ -46,16 +46,16 @@ def create(*, using: str = "default", **kwargs: Any) -> None:  # noqa: ANN401
 
 
 def serve_apart(host: str) -> None:
-    """Give a host queues and timed tasks of its own, because it shares the database; harmless when called again.
+    """Give a host queues and timed tasks of its own, because it shares the database; harmless twice.
 
-    A clear needs the disk of its host, so no cluster of another one may take its task.
+    A clear needs its host's disk, so no cluster of another host may take it.
     """
     own = Schedule.objects.filter(cluster__in=_own_queues(host))
     _lay(own, lambda cluster: _own_queue(cluster or _COMMON, host))
 
 
 def serve_in_common(host: str) -> None:
-    """Let the common queues serve a host again; what waits in its own is queued again as lost."""
+    """Let the common queues serve a host again; what waits in its own is queued again."""
     Schedule.objects.filter(cluster__in=_own_queues(host)).delete()
 
 
@@ -65,7 +65,7 @@ def queue_for(host: str) -> str:
 
 
 def queue_of(cluster: str, host: str) -> str:
-    """The queue that a host's cluster reads: its own where it has one, else the common one of that name."""
+    """The queue that a host's cluster reads: its own, or else the common one of that name."""
     own = _own_queue(cluster, host)
     return own if Schedule.objects.filter(cluster=own).exists() else cluster
 
@@ -78,7 +78,7 @@ def rows_of(host: str) -> QuerySet[Schedule]:
 
 
 def next_sweeps() -> Callable[[str], datetime | None]:
-    """When the timed pass begins next on a host; asked once for all hosts. None where nothing starts it."""
+    """When the timed pass begins next on a host, in one query for all; None where nothing starts it."""
     rows = Schedule.objects.filter(name=SWEEP).values_list("cluster", "next_run")
     by_queue: dict[str, datetime | None] = dict(rows)
 
@@ -90,10 +90,10 @@ def next_sweeps() -> Callable[[str], datetime | None]:
 
 
 def passes_between(host: str, now: datetime, until: datetime) -> list[datetime]:
-    """When the timed passes of a host begin from now until an instant, as they are planned.
+    """When a host's timed passes begin from now until an instant, as planned.
 
-    One that is due, or planned further ahead than they lie apart, may begin at any moment. Where none is planned a
-    script may start them, so from now on one is expected as often as otherwise.
+    An overdue one, or one planned too far ahead, may begin at any moment. Where none is planned a script may start
+    them: they are expected as often from now on.
     """
     (every,) = (timedelta(minutes=minutes) for name, _func, minutes, _cluster in SCHEDULES if name == SWEEP)
     planned = next_sweeps()(host)
@@ -128,7 +128,7 @@ def _lay(existing: QuerySet[Schedule], queue: Callable[[str | None], str | None]
 
 
 def mend(host: str, now: datetime) -> list[str]:
-    """Start again soon the timed tasks of a host that wait for a future that was a mistake; returns their names."""
+    """Start soon a host's timed tasks that wait for a wrong future; returns their names."""
     every = {name: minutes for name, _func, minutes, _cluster in SCHEDULES}
     mended = []
     for row in rows_of(host).filter(name__in=every).order_by("name", "pk"):

@@ -1,8 +1,7 @@
 """Twins that are not one run's alone, and layouts under which twins would be found.
 
-Where a twin lies is kept beside each run as two digests (`Run.twin_key`, `Run.twin_place`), so that another run at the
-same place is found by an index, whichever root or host it belongs to. A cleared run keeps the place at which its data
-lies since.
+Two digests beside each run (`Run.twin_key`, `Run.twin_place`) say where its twin lies, so that an index finds another
+run there, of any root or host. A cleared run keeps the place of its data.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,7 +27,7 @@ _AT_ONCE = 500
 
 
 def note_places(root: StagingRoot) -> None:
-    """Keep beside each run of a root where its twin lies. A cleared run keeps the place where its data lies since."""
+    """Keep beside each run of a root where its twin lies; a cleared run keeps its place."""
     runs = Run.objects.filter(root=root, gone_at=None).filter(~Q(state=State.CLEARED) | Q(twin_place=""))
     changed = []
     for run in runs.only("run_path", "equipment", "twin_key", "twin_place", "root").iterator(chunk_size=2000):
@@ -57,10 +56,10 @@ def _note(run: Run) -> bool:
 
 
 def ambiguous(run: Run) -> tuple[Finding, ...]:
-    """`ambiguous_twin` if the place of a run's twin is also that of another run, staged or cleared, of any root.
+    """`ambiguous_twin` if another run, staged or cleared, of any root, has its twin in the same place.
 
-    Paths that some NAS systems take for one are the same here: see `as_one_name`. A run that lay at the same run path
-    before is not another run here; what became of its copy is an alert.
+    Paths that some NAS takes for one are the same (`as_one_name`). An earlier run at the same run path is no other run
+    here: what became of its copy is an alert.
     """
     twin = twin_of(run)
     if not twin.root.path:
@@ -79,12 +78,12 @@ def _at(twin: Twin, root: StagingRoot) -> RunQuerySet:
 
 
 def is_named_by_path(run: Run) -> bool:
-    """Whether the path of a run's twin is the run's own, so that nothing else need say whose it is."""
+    """Whether the twin's path names the run, so that its record need not."""
     return run.root.nas_layout == RUN_PATH
 
 
 def unnamed(run: Run, listing: client.Listing | None) -> str | None:
-    """Why the twin's own record does not name this run; None where it does, or where its path alone names it."""
+    """Why the twin's record does not name this run; None where it, or its path, does."""
     if is_named_by_path(run):
         return None
     if listing is None:
@@ -101,7 +100,7 @@ def unnamed(run: Run, listing: client.Listing | None) -> str | None:
 
 
 def tell_overwritten(root: StagingRoot, now: datetime) -> None:
-    """Open an alert for each cleared run whose copy a verified run of this root has taken the place of since."""
+    """Open an alert for each cleared run whose copy was replaced by a verified run of this root."""
     verified = Run.objects.filter(root=root, gone_at=None, state=State.SYNC_VERIFIED).exclude(twin_place="")
     cleared = Run.objects.filter(state=State.CLEARED, gone_at=None)
     shared = cleared.filter(
@@ -133,11 +132,10 @@ def _same_history(old: Run, new: Run) -> bool:
 
 
 def propose_layout(root: StagingRoot, readers: Readers) -> dict[str, Any]:
-    """The layout under which more verified runs have a copy on the NAS than under the root's own; empty if none has.
+    """The layout under which more verified runs have a copy than under the root's own; empty if none has.
 
-    `{"layout": …, "found": …, "of": …}`: of `of` verified runs, `found` were found there. Nothing is asked unless
-    discovery has just found that the NAS holds no copy of a run: an answer about folders says nothing of a NAS that
-    fails to list them. Raises NasError where the NAS does not answer.
+    `{"layout": …, "found": …, "of": …}`: `found` of `of` verified runs. It asks only when discovery has just found that
+    the NAS has no copy of a run, not when the NAS fails. Raises NasError.
     """
     runs = list(Run.objects.verified().with_root().filter(root=root, gone_at=None).order_by("-verified_at")[:_TRIED])
     runs = [run for run in runs if twin_of(run).root.path]
@@ -178,7 +176,7 @@ def _by_reader(nas_layout: str, runs: Iterable[Run], readers: Readers) -> Iterab
 
 
 def collisions(root: StagingRoot, nas_layout: str) -> list[tuple[str, str]]:
-    """Pairs of known runs of a root, by run path, that would have one twin under a layout."""
+    """Pairs of known runs of a root, by run path, with one twin under a layout."""
     seen: dict[tuple[str, str], str] = {}
     pairs = []
     known = Run.objects.filter(root=root, gone_at=None).order_by("run_path")

@@ -1,7 +1,6 @@
-"""Whether a NAS root is a second place for what lies on a staging root, as its mounts look now.
+"""Whether a NAS root is a second place for what lies on a staging root, by its mounts now.
 
-Mounts change after a registration, so this is judged with each comparison and under the fence, on what the process that
-reads the NAS says of its own side.
+Mounts change, so this is judged with each comparison and under the fence, by what the process that reads the NAS says.
 """
 
 from collections.abc import Iterator
@@ -20,8 +19,8 @@ from cleanup.storage.places import Place
 def findings(root: StagingRoot, staging: int, nas: Place) -> Iterator[Finding]:
     """What speaks against a NAS as a second place, under the flags of its staging root.
 
-    `staging` is the open staging root; `nas` was described by the process that reads it. What shows the staging
-    directory itself is refused under every flag: a run would prove itself.
+    `staging` is the open staging root; `nas` comes from the process that reads it. No flag accepts a NAS that shows the
+    staging directory itself: a run would prove itself.
     """
     try:
         here = places.describe(staging)
@@ -44,19 +43,16 @@ def acceptance(root: StagingRoot, nas: Place) -> Acceptance:
 
 @dataclass(frozen=True)
 class Remarks:
-    """What a person should know of how the NAS roots of a staging root are mounted, as sentences.
-
-    While there are `problems`, no run can be cleared; `warnings` are only said.
-    """
+    """Sentences on how a staging root's NAS roots are mounted; with any `problems`, no run can be cleared."""
 
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 def remarks(root: StagingRoot) -> Remarks:
-    """How the mounts of a staging root's NAS roots look now, under its flags; of a root that cannot be opened, nothing.
+    """How the mounts of a staging root's NAS roots look now, under its flags; nothing for a root that cannot be opened.
 
-    It touches the NAS in this process: for commands that have just done so anyway.
+    It touches the NAS in this process: for commands that just did so anyway.
     """
     problems: list[str] = []
     warnings: list[str] = []

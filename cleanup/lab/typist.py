@@ -16,7 +16,7 @@ _MAX = 255
 
 
 def current() -> str:
-    """The account that types the command which runs now; empty in a page, in a task and in the schedule."""
+    """The account that types the running command; empty in a page, a task and the schedule."""
     return _typist.get()
 
 
@@ -31,9 +31,9 @@ def typing(account: str) -> Iterator[None]:
 
 
 def account(environment: Mapping[str, str] = os.environ) -> str:
-    """The account of this process and how it is known: `ada (uid 1000)`, or `uid 1000` where no name is known.
+    """The account of this process: `ada (uid 1000)`, or `uid 1000` without a name.
 
-    The number is the kernel's; `by sudo from bob (as SUDO_USER says)` is what the environment claims besides.
+    The number is the kernel's; `by sudo from bob (as SUDO_USER says)` is the environment's claim.
     """
     uid = os.getuid()
     name = _name_of(uid)
@@ -44,7 +44,7 @@ def account(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def name() -> str:
-    """The name of this process's account, for whose act it is; `uid 1000` where the machine knows no name for it."""
+    """The name of this process's account; `uid 1000` where the machine knows none."""
     return _name_of(os.getuid()) or f"uid {os.getuid()}"
 
 

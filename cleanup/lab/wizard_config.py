@@ -23,9 +23,9 @@ WIZARD_RETAIN_HOURS = 24.0
 
 @dataclass(frozen=True)
 class Remote:
-    """A folder as the wizard's transport names it: a path *on* `name`, which is not where this host has mounted it.
+    """A folder as the wizard's transport names it: a path on `name`, not where this host mounts it.
 
-    An empty name is this very host. `by_ssh`: the name is the address of another host, `user@host`.
+    An empty name is this host. `by_ssh`: the name is another host's address, `user@host`.
     """
 
     name: str
@@ -47,10 +47,10 @@ class Remote:
 
 @dataclass(frozen=True, kw_only=True)
 class WizardInstrument:
-    """One instrument. `copies` is the folder that holds its leaves on the NAS: `<copies>/<leaf>`; None: unknown.
+    """One instrument; `copies` holds its leaves on the NAS as `<copies>/<leaf>`, None: unknown.
 
-    `shown_as` is the NAS path that the wizard shows to people, and no place to look into. `pushes` is where its runs go
-    instead, if another host stages them.
+    `shown_as`: the NAS path that the wizard shows, no place to look into. `pushes`: where its runs go if another host
+    stages them.
     """
 
     equipment: str
@@ -71,9 +71,9 @@ class WizardCleanup:
 class WizardConfig:
     """What matters here of one configuration.
 
-    `staging` is where the newer kind says that staging lies on a remote, `nas` where its copies go, as
-    `<nas>/<equipment>/<leaf>`. `staging_cleanup` is None where the file says nothing of it. `nas_cleanup` is what the
-    file says of the cleaner after the copy, None: nothing, and then the wizard has it on. `warnings` are sentences.
+    `staging`: where the newer kind puts staging on a remote; `nas`: where copies go, as `<nas>/<equipment>/<leaf>`.
+    `staging_cleanup` is None where the file says nothing. `nas_cleanup`: of the cleaner after the copy; None: nothing,
+    then the wizard has it on. `warnings` are sentences.
     """
 
     label: str = ""

@@ -19,10 +19,10 @@ _WINDOWS = re.compile(r"[A-Za-z]:|\\\\|//")
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What a person says besides: another name, where staging lies on this host, and where the remotes are mounted.
+    """What a person adds: another name, where staging lies on this host, where remotes are mounted.
 
-    `nas_path` is the mount of the folder that all instruments share, `instrument_nas` those of single ones: each shows
-    what that instrument's transport writes into.
+    `nas_path` mounts the folder that all instruments share, `instrument_nas` those of single ones: each shows what that
+    transport writes into.
     """
 
     name: str = ""
@@ -47,9 +47,9 @@ class Registered:
 
 @dataclass(frozen=True, kw_only=True)
 class Copies:
-    """Where an instrument's copies go, `remote`, and the folder in which this host would look for them, or nothing.
+    """Where an instrument's copies go, `remote`, and the folder where this host looks for them, if any.
 
-    `shown_as` is what the wizard calls the place.
+    `shown_as` is the wizard's name for the place.
     """
 
     equipment: str
@@ -60,10 +60,10 @@ class Copies:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What would be registered and written. An empty `nas_path`, or a layout of None: that stays as it is.
+    """What would be registered and written. An empty `nas_path`, or a layout of None, changes nothing.
 
-    `policy` is for the root's own scope. `obstacles` keep all of it from being done; `questions` can be answered later;
-    both and `warnings` are sentences.
+    `policy` is for the root's scope. `obstacles` stop all of it, `questions` can be answered later; both and `warnings`
+    are sentences.
     """
 
     name: str
@@ -141,10 +141,7 @@ def planned(
 def staging_path(
     config: WizardConfig, answers: Answers, host: str, is_directory: Callable[[str], bool] = os.path.isdir
 ) -> tuple[str, list[str]]:
-    """Where staging lies, and what keeps it from being registered on this host.
-
-    Raises WizardConfigError for a path that says nothing on any host.
-    """
+    """Where staging lies, and what keeps it from being registered here. Raises WizardConfigError."""
     if answers.staging_root:
         return answers.staging_root, []
     path = config.staging_root

@@ -40,7 +40,7 @@ for _tag, _pattern in _SCALARS.items():
 
 
 def values_in(text: str) -> Any:  # noqa: ANN401
-    """The values in a document: texts, numbers, truth values, None, lists and dicts of them; None for an empty one.
+    """The values in a document: texts, numbers, truth values, None, lists and dicts; None if empty.
 
     Raises WizardConfigError.
     """

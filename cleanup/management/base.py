@@ -105,7 +105,7 @@ def find_roots(name: str | None) -> list[StagingRoot]:
 
 
 def find_run(run_path: str, roots: list[StagingRoot], *, gone: bool = False) -> Run:
-    """The run of this path: the staged one, else the one cleared last, else, with `gone`, the one declared gone last.
+    """The run of this path: staged, else cleared last, else, with `gone`, declared gone last.
 
     Raises UsageError if unknown or ambiguous.
     """

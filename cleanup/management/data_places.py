@@ -33,7 +33,7 @@ def prepare(data_dir: Path) -> None:
 
 
 def place_of(lock: int) -> Place:
-    """What must stay where it is while processes work on it: the lock that is held, and a database in a file."""
+    """What must stay in place while processes use it: the held lock, and a database in a file."""
     files = [(str(settings.EXLAB_DATA_DIR / data_place.LOCK), data_place.identity_of(lock))]
     if database := own_database.path_of(connection):
         files.append((str(database), data_place.identity_at(str(database))))
@@ -41,7 +41,7 @@ def place_of(lock: int) -> Place:
 
 
 def taken_away(data_dir: Path, lost: str) -> CommandError:
-    """What is said when one of these files is lost. A later start finds a note, and makes nothing in its place."""
+    """The error for a lost file. A note lets a later start make nothing in its place."""
     of_directory = lost == str(data_dir / data_place.LOCK)
     place = data_dir if of_directory else Path(lost)
     problem = f"{_called(place)} was moved, unmounted or replaced while the program ran on it."

@@ -33,7 +33,7 @@ def add_scope_arguments(parser: argparse.ArgumentParser) -> None:
 def scope_of(options: dict[str, Any], *, new: bool = False) -> dict[str, Any]:
     """The scope that the options name, as `add_version` takes it. Raises UsageError for an unknown name.
 
-    A policy for an instrument that no run has is a slip of the finger, unless it is said to be `new`.
+    An instrument without a run is refused as a typing mistake, unless it is `new`.
     """
     scope: dict[str, Any] = {name: options[name] or "" for name in ("equipment", "project", "run_kind")}
     for name in ("equipment", "project"):
@@ -61,9 +61,9 @@ def write_version(
 ) -> RetentionPolicy:
     """Write a new policy version in the name of the account that runs the command.
 
-    The arguments are those of `add_version`; `option_of` names the option that sets a field, `at_once` says that runs
-    may go as soon as they are verified. Raises UsageError for fields that make no policy, or one by which they may
-    where that was not said, CommandError where another version was written at the same moment.
+    Arguments as of `add_version`; `option_of` names the option of a field, `at_once` allows runs to go as soon as they
+    are verified. Raises UsageError for fields that make no policy or need `at_once`, CommandError if another version
+    was written at the same moment.
     """
     at = now()
     try:
@@ -86,7 +86,7 @@ def write_version(
 
 
 def _expect_none_at_once(scope: dict[str, Any], fields: dict[str, Any], *, rehearse: bool | None, at: datetime) -> None:
-    """Raise UsageError if by the new version runs may go at once that may not now; ValidationError if it is none."""
+    """Raise UsageError if the new version lets runs go at once that may not now; ValidationError if it is invalid."""
     before = RetentionPolicy.objects.filter(**scope).order_by("-version").first()
     drafted = policy_preview.draft(before, author=typist.name(), now=at, rehearse=rehearse, **scope, **fields)
     shown = policy_preview.preview(drafted, at)

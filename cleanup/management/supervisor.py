@@ -46,7 +46,7 @@ Say = Callable[[str], object]
 class Child:
     """A process of ours, leader of its own session.
 
-    `beat` is the name its heartbeats carry, if it has any; `queue` whose tasks it runs, if it is a cluster.
+    `beat` is the name of its heartbeats; `queue` the queue of a cluster.
     """
 
     name: str
@@ -115,9 +115,9 @@ class Supervisor:
         self.missed = bool(lost)
 
     def stop(self, children: list[Child] | None = None) -> None:
-        """Ask each main process to end, wait, then kill what is left of its session.
+        """Ask each main process to end, wait, then kill the rest of its session.
 
-        Only the main process is asked: a signal to all of a cluster's processes would end a task half way, and hang.
+        A signal to all processes of a cluster would end a task half way, and hang.
         """
         processes = [child.process for child in children or self.children if child.process]
         for process in processes:
@@ -139,9 +139,9 @@ class Supervisor:
         _ask_for_a_sign(child)
 
     def tend(self, say: Say) -> None:
-        """Return when interrupted; raise CommandError when a child dies; restart one that has fallen silent.
+        """Return when interrupted; restart a child that has fallen silent.
 
-        Also raise it where the data directory is not there any more.
+        Raises CommandError when a child dies, or the data directory is gone.
         """
         listened = time.monotonic()
         while not self.interrupted:
@@ -219,7 +219,7 @@ def lay_markers(say: Say) -> None:
 
 
 def has_fallen_silent(child: Child) -> bool:
-    """Whether a child gave no sign for too long, seen twice, though it is not in the middle of something long."""
+    """Whether a child gave no sign for too long, seen twice, and holds no lock of a long task."""
     if not child.beat or child.process is None or child.age() < SILENT_AFTER:
         return False
     now = timezone.now()
@@ -235,9 +235,9 @@ def has_fallen_silent(child: Child) -> bool:
 
 
 def holds_a_lock(session: int) -> bool:
-    """Whether a process of a session holds one of our locks: a clear or a discovery that may well take hours.
+    """Whether a process of a session holds one of our locks: a clear or a discovery may take hours.
 
-    All workers of a cluster may be busy with such work, and then its heartbeat waits behind them.
+    If all workers of a cluster are busy so, its heartbeat waits behind them.
     """
     for pid in watchdog.lock_holders(settings.EXLAB_DATA_DIR):
         with contextlib.suppress(ProcessLookupError):
@@ -260,9 +260,9 @@ def _ask_for_a_sign(child: Child) -> None:
 
 @contextlib.contextmanager
 def sole_holder(data_dir: Path, command: str, *, replace: bool = False, say: Say = print) -> Iterator[int]:
-    """Hold the data directory's lock: two of us would run every task twice. Raises CommandError if it is held.
+    """Hold the data directory's lock, because two of us would run every task twice.
 
-    With `replace` those that hold it are ended first.
+    Raises CommandError if it is held; with `replace` its holders are ended first.
     """
     data_places.prepare(data_dir)
     path = data_dir / data_place.LOCK

@@ -38,7 +38,7 @@ def take(lock: int) -> bool:
 
 
 def say_held(lock: int, path: Path, command: str) -> str:
-    """Why the lock cannot be taken, and which one command helps: `command` is `up` or `worker`, which was asked for."""
+    """Why the lock is held, and which command helps; `command` is `up` or `worker`."""
     holders = lock_holders.holders_of(lock)
     if refusal := _refusal(holders, path):
         return refusal
@@ -53,10 +53,10 @@ def say_held(lock: int, path: Path, command: str) -> str:
 
 
 def end_holders(lock: int, path: Path, say: Say) -> None:
-    """End the processes that hold the lock: ask, wait, then kill; and take it.
+    """End the processes that hold the lock (ask, wait, kill), and take it.
 
-    Only processes of this user that hold this very lock are ended, and what they start meanwhile. A clear in the middle
-    is settled by recovery. Raises CommandError where some cannot be ended, or another program was faster.
+    Only this user's processes that hold this very lock are ended, and their new children. Recovery settles a clear in
+    the middle. Raises CommandError if one cannot be ended, or another program took the lock.
     """
     holders = lock_holders.holders_of(lock)
     if refusal := _refusal(holders, path):
@@ -144,7 +144,7 @@ def _refusal(holders: list[Holder], path: Path) -> str:
 
 
 def _foremost(holders: list[Holder]) -> list[Holder]:
-    """Those to be asked: a signal to all processes of a cluster would end a task half way, and hang."""
+    """The main processes: a signal to all of a cluster would end a task half way, and hang."""
     pids = {holder.pid for holder in holders}
     return [holder for holder in holders if holder.parent not in pids]
 

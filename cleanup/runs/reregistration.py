@@ -310,7 +310,7 @@ def _look(run: Run, root: int) -> FoundDirectory:
 def own_fence(run: Run, opened: OpenRun) -> str | None:
     """The name under which a clear of this very run has put it aside and could not put it back."""
     ours = {fences.fence_name(attempt.hex) for attempt in run.attempts.values_list("pk", flat=True)}
-    return next((run_paths.show(name) for name in fences.names_in(opened.parent) if name in ours), None)
+    return next((run_paths.show(name) for name in fences.found_in(opened.parent) if name in ours), None)
 
 
 def _compare(run: Run, opened: OpenRun) -> FoundDirectory:

@@ -70,7 +70,7 @@ def _cleared_at(root: StagingRoot, path: RunPath) -> ClearAttempt | None:
 
 def _unknown_fence_of(path: RunPath, parent: int) -> bytes | None:
     """A fence beside a run's path whose record names that path, and which no attempt of ours has made."""
-    for name in fences.names_in(parent):
+    for name in fences.found_in(parent):
         attempt = name.removeprefix(run_paths.FENCE_PREFIX).decode("ascii", "replace")
         if not (fences.is_fence_name(name) and _names(parent, name, path)):
             continue

@@ -12,9 +12,9 @@ _WHOLE = 0.9
 
 
 def signs(device: int) -> Iterator[str]:
-    """What names the storage of a device number, whichever way it is reached. None for a device that is no block's.
+    """The names of a block device's storage, the same under each device number.
 
-    Partitions of one disk, and volumes in one group, are storage of their own.
+    None for a number of no block device.
     """
     number = f"{os.major(device)}:{os.minor(device)}"
     if device:

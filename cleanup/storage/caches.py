@@ -25,7 +25,7 @@ def visible(mount: Mount) -> str:
 
 
 def is_davfs(mount: Mount) -> bool:
-    """Whether davfs2 serves a mount, which calls itself plainly `fuse` and has an address of the web as its source."""
+    """Whether davfs2 serves a mount: its type is plain `fuse`, its source an address of the web."""
     web = mount.source.startswith(("http://", "https://"))
     return mount.fstype in ("davfs", "fuse.davfs", "fuse.davfs2") or (mount.fstype == "fuse" and web)
 

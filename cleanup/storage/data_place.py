@@ -43,7 +43,7 @@ def identity_at(path: str) -> str:
 
 
 def expect_same(data_dir: str) -> None:
-    """Raise ESTALE in a process of `up` or `worker` whose data directory is not the one that they hold any more."""
+    """Raise ESTALE in a process of `up` or `worker` whose data directory was taken away or replaced."""
     expected = os.environ.get(VARIABLE)
     if expected and identity_at(os.path.join(data_dir, LOCK)) != expected:
         raise OSError(errno.ESTALE, "the data directory was moved, unmounted or replaced", data_dir)
@@ -55,7 +55,7 @@ def was_in_use(data_dir: Path) -> bool:
 
 
 def note_beside(data_dir: Path) -> Path:
-    """Where it is noted that the data directory was taken away: beside it, where nothing is mounted over the note."""
+    """Where it is noted that the data directory was taken away: beside it, so that no mount hides the note."""
     return data_dir.with_name(f"{data_dir.name}.taken-away.txt")
 
 
@@ -65,7 +65,7 @@ def notes_beside(data_dir: Path) -> list[Path]:
 
 
 def missing_mount(path: Path, fstab: str, mounted: Iterable[str]) -> str:
-    """The mount point at or above `path` that a table of filesystems lists and that is not mounted; empty if none."""
+    """The mount point at or above `path` that a table of filesystems lists and that is not mounted; else empty."""
     there = set(mounted)
     places = {str(place) for place in (path, *path.parents)}
     listed = (os.path.normpath(_unescaped(fields[1])) for fields in _lines(fstab))

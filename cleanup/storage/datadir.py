@@ -29,7 +29,7 @@ _NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 
 
 class TombstoneError(Exception):
-    """A tombstone that is gone or cannot be read; `may_pass`: perhaps only now, as where no more files may be open."""
+    """A tombstone that is gone or cannot be read; `may_pass`: perhaps only now, as with too many open files."""
 
     def __init__(self, detail: str, *, may_pass: bool = False) -> None:
         super().__init__(detail)
@@ -44,9 +44,9 @@ class DataDir:
 
     @contextlib.contextmanager
     def lock(self, name: str, *, wait: bool = False) -> Iterator[bool]:
-        """Hold a lock for the length of a block; yields False where another holder has it and `wait` is off.
+        """Hold a lock for a block; yields False where another process has it and `wait` is off.
 
-        It is an flock, so it dies with its process however that ends, and it cannot expire under a live one.
+        An flock: it dies with its process, and cannot expire before.
         """
         descriptor = os.open(self._in("locks", name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with handles.opened(descriptor):
@@ -84,10 +84,9 @@ class DataDir:
     ) -> None:
         """Keep all metadata of the run open as `run` and its final record, durably. Raises OSError.
 
-        `tombstones/<attempt>.tar.gz` holds `tombstone.json` (`story`), the `record` under its name (`file`) and
-        `metadata/` with every file of the run's `.exlab-wizard` as it was. `digests` are the SHA-256 that the data
-        files were proven to have, kept as `checksums.sha256` where the run has no manifest that says so. `desktop` are
-        the paths of the run's files of desktops and NAS systems, which no twin has: `desktop/` holds them whole.
+        `tombstones/<attempt>.tar.gz` holds `tombstone.json` (`story`), the `record` under its name `file`, `metadata/`
+        (the run's `.exlab-wizard`), `desktop/` (the run's files of these paths) and, where the run has no manifest that
+        says so, `checksums.sha256`: the `digests` (SHA-256) that the data files were proven to have.
         """
 
         def write(kept: io.BufferedWriter) -> None:
@@ -114,11 +113,7 @@ class DataDir:
         return story
 
     def read_digests(self, attempt: str) -> dict[bytes, bytes]:
-        """SHA-256 of every file of a cleared run by its path, from its tombstone: what its bytes were proven to be.
-
-        Data files as the verified manifest lists them, or as they were read; metadata files, and those of desktops, as
-        they were kept. Raises TombstoneError.
-        """
+        """The proven SHA-256 of every file of a cleared run by its path, from its tombstone. Raises TombstoneError."""
         with self._tombstone(attempt) as archive:
             return _digests(archive)
 
@@ -132,7 +127,7 @@ class DataDir:
             raise TombstoneError(f"{type(error).__name__}: {error}", may_pass=may_pass) from None
 
     def removals(self, name: str) -> str:
-        """The file that counts the removals on one filesystem, by the name for it. Raises OSError."""
+        """The file that counts the removals on the filesystem of this name. Raises OSError."""
         return self._in("removals", name)
 
     def tombstone_path(self, attempt: str) -> str:
@@ -147,15 +142,15 @@ class DataDir:
                     os.unlink(name)
 
     def lay_reserve(self) -> None:
-        """Keep 1 MiB here too, for the day when this disk is full; without room for it now, the next write lays it."""
+        """Keep 1 MiB here for the day when this disk is full; without room now, the next write lays it."""
         os.makedirs(self.path, mode=0o700, exist_ok=True)
         with self._opened() as directory:
             reserve.renew_reserve(directory, spare=LOW_WATER_BYTES)
 
     def relieve(self) -> bool:
-        """Give up the reserve if this disk is nearly full, so that a database that lies here can still commit.
+        """Give up the reserve if this disk is nearly full, so that a database here can still commit; whether it did.
 
-        Call it before the first write of a clear or a recovery; `lay_reserve` takes it again. Whether it was given up.
+        Call it before the first write of a clear or a recovery; `lay_reserve` takes it again.
         """
         with contextlib.suppress(OSError), self._opened() as directory:
             if reserve.free_bytes(directory) < LOW_WATER_BYTES:

@@ -1,8 +1,8 @@
-"""Files of desktops and NAS systems: what Windows, macOS and NAS systems lay where a person looks into a folder.
+"""Files that Windows, macOS and NAS systems lay into each folder that a person opens.
 
-They are no data, on neither side: they are not compared, and they go with the run, kept whole in its tombstone. So the
-list is closed and the sizes are bounded; what is larger, or more than that, is like any other file. The folders of such
-systems are passed over where they lie among runs, as a filesystem's own `lost+found` is. In a run they are data.
+They are no data on either side: not compared, and they go with the run, kept whole in its tombstone. So the list is
+closed and sizes are bounded; a larger file is like any other. Folders of such systems are passed over among runs;
+inside a run they are data.
 """
 
 import re
@@ -93,13 +93,12 @@ def main_of(path: bytes) -> bytes:
 
 
 def may_be_missing(path: bytes, listed: Collection[bytes]) -> bool:
-    """Whether a listed file that is not on the disk was one of these: macOS tidies up what lies beside another one."""
+    """Whether a listed file that is gone may have been one of these: macOS removes its own."""
     return is_named(path) or (is_beside(path) and main_of(path) in listed)
 
 
 def expected(listed: Collection[bytes], staged: Collection[bytes], desktop: Collection[bytes]) -> set[bytes]:
-    """The listed files that must be on the disk as data. `staged` are the data files there, `desktop` those that are
-    none."""
+    """The listed files that must be on the disk as data, of `staged` data files and `desktop` files there."""
     return {path for path in listed if path in staged or (path not in desktop and not may_be_missing(path, listed))}
 
 

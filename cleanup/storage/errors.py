@@ -14,7 +14,7 @@ class UnsafePath(ValueError):
 
 
 class WrongToken(Exception):
-    """A root does not carry the expected token; `found` is what it carries, None for no token at all."""
+    """A root does not carry the expected token; `found`: what it carries, None for no token."""
 
     def __init__(self, found: str | None) -> None:
         super().__init__(found)
@@ -22,7 +22,7 @@ class WrongToken(Exception):
 
 
 class Problem(NamedTuple):
-    """Something on disk that speaks against a clear: the code of a reason (see `policy.reasons`) and what was seen."""
+    """What was seen on disk that speaks against a clear: the code of its reason (`rules.reasons`) and the details."""
 
     reason: str
     detail: str = ""

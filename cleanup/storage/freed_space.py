@@ -1,7 +1,6 @@
-"""How much space a removal gave back: the filesystem's own count just before the first unlink and after the last.
+"""How much space a removal gave back: the filesystem's own count before the first unlink and after the last.
 
-btrfs, XFS and ZFS give space back some time after an unlink. What is missing is waited for, and the filesystem is asked
-to write out what it holds back; where everything has come back already, as on ext4, nothing is waited for.
+btrfs, XFS and ZFS give space back some time after an unlink: they are asked to write out, and waited for.
 """
 
 import contextlib
@@ -40,10 +39,7 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """How full a filesystem is, in bytes: all of it and what is free, as an ordinary user may have them.
-
-    `unused` is everything that is free, with what is reserved for the superuser.
-    """
+    """How full a filesystem is, in bytes for an ordinary user; `unused` adds what is reserved for the superuser."""
 
     total: int
     free: int
@@ -56,10 +52,7 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What a removal gave back in bytes; None where that cannot be told, and `why` is the code for it.
-
-    `before` and `after` are how full the filesystem was, where that could be asked.
-    """
+    """What a removal gave back in bytes, or None and `why`; how full the filesystem was `before` and `after`."""
 
     bytes: int | None = None
     why: str = ""
@@ -87,7 +80,7 @@ class Space:
         self._sync: threading.Thread | None = None
 
     def look(self) -> Fill:
-        """How full it is now; call it now and then, so that it shows when other programs write. Raises OSError."""
+        """How full it is now. Called now and then, it shows whether other programs write. Raises OSError."""
         found = fill_of(self._descriptor)
         count = found.count(reserved=self._reserved)
         if count != self._count:
@@ -97,9 +90,9 @@ class Space:
         return found
 
     def gain(self, removed: int, *, patience: Callable[[], float]) -> Gain:
-        """What came of a removal of so many allocated bytes, waited for if need be. Raises OSError.
+        """What a removal of so many allocated bytes gave back. Raises OSError.
 
-        `patience` is asked only then, for how many seconds at the most.
+        Where that must be waited for, `patience` says for how many seconds at most.
         """
         after = self.look()
         if removed >= SMALL_BYTES and self._is_missing(after, removed):
@@ -156,10 +149,9 @@ class Space:
 
 @contextlib.contextmanager
 def watched(descriptor: int, counter: str, *, planned: int) -> Iterator[Space]:
-    """Watch the free space of an open directory's filesystem over one removal, for the length of a block.
+    """Watch the free space of an open directory's filesystem over one removal of `planned` allocated bytes.
 
-    `planned` are the allocated bytes that are to go. `counter` is the file that counts the removals there (see
-    `removals`). Raises OSError.
+    `counter` is the file that counts the removals there (see `removals`). Raises OSError.
     """
     with counted(counter) as turn:
         if planned >= SMALL_BYTES and mount_of(descriptor).fstype in _LATE:

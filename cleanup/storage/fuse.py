@@ -13,8 +13,7 @@ _SETTINGS = {"RCLONE_VFS_CACHE_MODE", "RCLONE_CONFIG", "XDG_CONFIG_HOME", "HOME"
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A process that serves a mount: its arguments, the folder that it works in (empty if unknown), settings
-    in its environment."""
+    """A process that serves a mount: arguments, working folder (empty: unknown) and environment."""
 
     arguments: tuple[str, ...]
     folder: str = ""
@@ -23,7 +22,7 @@ class Server:
     def options(self) -> Iterator[tuple[str, str]]:
         """Every option with its value, long ones and those of `-o`; names in small letters with `-` for `_`.
 
-        The value of a long option may be its next argument, and then it is given for both readings.
+        An argument after a long option may be its value: both readings are given.
         """
         arguments = self.arguments[1:]
         for position, argument in enumerate(arguments):
@@ -44,7 +43,7 @@ class Server:
                 yield argument[2:] or following
 
     def resolve(self, path: str) -> str:
-        """A path as the process means it; empty where its folder would have to be known, and is not."""
+        """A path as the process means it; empty where its working folder is needed and not known."""
         if not path.startswith("/") and not self.folder:
             return ""
         return os.path.normpath(os.path.join(self.folder, path))
@@ -63,8 +62,7 @@ def _plain(name: str) -> str:
 def servers_of(mount: Mount) -> list[Server]:
     """The processes of this host that serve a FUSE mount, as far as they can be seen.
 
-    Newer kernels name the connection of each open /dev/fuse, and then exactly those are meant that hold the mount's;
-    else those that name the mount point in their arguments.
+    By the connection that they hold, where the kernel names it; else by the mount point among their arguments.
     """
     program = mount.fstype.partition(".")[2] or "dav"
     found = []

@@ -21,7 +21,7 @@ def opened(descriptor: int) -> Iterator[int]:
 
 
 def open_root(path: str) -> int:
-    """Open a registered root. Raises OSError; a symbolic link in its last step is refused with ELOOP or ENOTDIR."""
+    """Open a registered root. Raises OSError; ELOOP or ENOTDIR where its last step is a symbolic link."""
     return os.open(path, DIRECTORY)
 
 
@@ -37,9 +37,9 @@ def holds_anything(root: int) -> bool:
 
 
 def read_file(directory: int, name: bytes, limit: int) -> bytes:
-    """The bytes of a regular file beneath a descriptor, one more than `limit` at the most.
+    """The bytes of a regular file beneath a descriptor, at most `limit` and one more.
 
-    Raises OSError; EINVAL for anything but a regular file, which is never read.
+    Raises OSError; EINVAL for anything but a regular file.
     """
     with opened_file(directory, name) as descriptor:
         parts = []
@@ -67,9 +67,9 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def open_to_lock(directory: int, path: bytes) -> int:
-    """Open an existing file without changing it; for writing where that is allowed, since NFS locks nothing else.
+    """Open an existing file to lock it; for writing where that is allowed, since NFS locks nothing else.
 
-    Raises OSError; what is no regular file is opened all the same and never waited for.
+    Raises OSError.
     """
     flags = os.O_NOFOLLOW | os.O_NONBLOCK
     try:
@@ -82,7 +82,7 @@ def open_to_lock(directory: int, path: bytes) -> int:
 
 @contextlib.contextmanager
 def flocked(descriptor: int) -> Iterator[None]:
-    """Hold an exclusive flock on an open file or directory for a block. Raises BlockingIOError if it is held."""
+    """Hold an exclusive flock on an open file or directory for a block. Raises BlockingIOError."""
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
         yield

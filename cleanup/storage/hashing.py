@@ -25,10 +25,10 @@ T = TypeVar("T", bound=_Sized)
 def hash_file(
     directory: int, path: bytes, *, drop_cache: bool = False, beat: Callable[[int], None] = lambda count: None
 ) -> tuple[bytes, linux.FileStatus]:
-    """Digest and status of a regular file; `beat` is told the bytes of every block.
+    """SHA-256 and status of a regular file; `beat` is told the bytes of every block.
 
-    With `drop_cache` the kernel is asked to forget what it holds of the file, so that the disk (or the NAS) answers.
-    Raises OSError; EINVAL for anything but a regular file, EBUSY for one that changed while it was read.
+    `drop_cache`: the disk or the NAS answers, not the kernel's cache. Raises OSError; EINVAL for anything but a regular
+    file, EBUSY for one that changed while it was read.
     """
     with handles.opened(_open_quietly(directory, path)) as descriptor:
         before = linux.status(descriptor)
@@ -51,10 +51,10 @@ def hash_file(
 def ends(
     directory: int, path: bytes, *, pieces: Sequence[tuple[int, int]] = (), drop_cache: bool = False
 ) -> tuple[int, bytes]:
-    """Size in bytes, and SHA-256 of the first and the last 4096 bytes, of a regular file.
+    """Size in bytes, and SHA-256 of the first and last 4096 bytes of a regular file, or of `pieces` (offset, size).
 
-    Of `pieces` instead where they are given, each an offset and a size in bytes. `drop_cache` as for `hash_file`.
-    Raises OSError; EINVAL for anything but a regular file, EIO for one that ends too early.
+    `drop_cache` as for `hash_file`. Raises OSError; EINVAL for anything but a regular file, EIO for one that ends
+    early.
     """
     with handles.opened(_open_quietly(directory, path)) as descriptor:
         status = linux.status(descriptor)
@@ -101,7 +101,7 @@ def batches(files: Iterable[T]) -> Iterator[list[T]]:
 def hash_batch(
     directory: int, paths: Iterable[bytes], *, beat: Callable[[int], None] = lambda count: None
 ) -> list[tuple[bytes, linux.FileStatus]]:
-    """`hash_file` of each path, in order. Raises OSError for the first that cannot be read, its name in `filename`."""
+    """`hash_file` of each path, in order. Raises OSError for the first that fails, with its name in `filename`."""
     hashed = []
     for path in paths:
         try:

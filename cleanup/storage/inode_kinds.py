@@ -1,7 +1,7 @@
-"""Which filesystems keep a file's inode number for as long as the file is there: a closed list, of tested kinds only.
+"""Which filesystems keep a file's inode number as long as the file is there: a closed list of tested kinds.
 
-There another number is another file. Elsewhere it may be the same file under a new number: sshfs, mergerfs and other
-programs make numbers up, and a network filesystem may after it has forgotten a name.
+There another number is another file. Elsewhere it may be the same one: sshfs and mergerfs make numbers up, and network
+filesystems may forget them.
 """
 
 from cleanup.storage.places import Place

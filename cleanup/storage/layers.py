@@ -22,7 +22,7 @@ _VIEWS = {"fuse", "fuse.bindfs", "fuse.encfs", "fuse.gocryptfs", "fuse.cryfs", "
 
 
 def layers_of(mount: Mount) -> list[str]:
-    """The directories that lie beneath a mount, as far as they can be told; none for a mount that is no union."""
+    """The directories beneath a union mount, as far as they can be told; none for other mounts."""
     if mount.fstype == "overlay":
         return list(_overlay(mount.options))
     if mount.fstype == "fuse.fuse-overlayfs":

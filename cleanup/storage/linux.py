@@ -77,9 +77,9 @@ class _Statx(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class FileStatus:
-    """What one directory entry is. Times in nanoseconds, `allocated` in bytes, `birth_ns` None where unknown.
+    """What one directory entry is: times in nanoseconds, `allocated` in bytes, `birth_ns` None where unknown.
 
-    What `is_fixed` (immutable or append-only) not even root can remove, or remove from.
+    `is_fixed`: immutable or append-only, so that not even root can remove it or remove from it.
     """
 
     mode: int
@@ -121,7 +121,7 @@ def _refuse_zero_bytes(*names: bytes) -> None:
 
 
 def openat2(directory: int, path: bytes, flags: int, resolve: Resolve = STRICT) -> int:
-    """Open `path` beneath a directory's descriptor; returns a descriptor that children do not inherit.
+    """Open `path` beneath a directory's descriptor; children do not inherit the result.
 
     Raises OSError: ELOOP for a symbolic link, EXDEV for a mount point or an escape, EAGAIN after a race with a rename.
     """
@@ -148,9 +148,9 @@ def rename_noreplace(source_directory: int, source: bytes, target_directory: int
 
 
 def status(directory: int, name: bytes = b"", *, fresh: bool = False) -> FileStatus:
-    """statx of an entry, symbolic links not followed; without a name, of the open descriptor itself.
+    """statx of an entry without following links; without a name, of the open descriptor. Raises OSError.
 
-    `fresh`: a network filesystem asks its server and not its own cache of attributes.
+    `fresh`: a network filesystem asks its server, not its cache.
     """
     _refuse_zero_bytes(name)
     buffer = _Statx()
@@ -174,14 +174,14 @@ def status(directory: int, name: bytes = b"", *, fresh: bool = False) -> FileSta
 
 
 def sync_filesystem(descriptor: int) -> None:
-    """Have the filesystem of an open file write out what it holds back. Other threads go on. Raises OSError."""
+    """Write out what the filesystem of an open file holds back; other threads go on. Raises OSError."""
     if _libc.syncfs(descriptor):
         _raise_errno(b"")
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """The quota project of a directory, 0 for none. `inherits`: what is made in it gets it, and no other enters."""
+    """The quota project of a directory, 0 for none. `inherits`: new entries get it, and no others enter."""
 
     number: int
     inherits: bool
@@ -198,9 +198,9 @@ def project(descriptor: int) -> Project | None:
 
 
 def mounting(descriptor: int) -> int | None:
-    """The number of the mount that an open file lies on, which no other mount has had since the machine was started.
+    """The number of an open file's mount, given once since the machine started.
 
-    None where the kernel knows only numbers that it gives again.
+    None where the kernel has no such number.
     """
     buffer = _Statx()
     if _libc.statx(descriptor, b"", _AT_EMPTY_PATH, ctypes.c_uint(_STATX_MNT_ID_UNIQUE), ctypes.byref(buffer)):
@@ -213,7 +213,7 @@ def _nanoseconds(time: _Timestamp) -> int:
 
 
 def missing_calls() -> list[str]:
-    """The calls that this machine lacks; a clear is refused where the list is not empty. Touches nothing."""
+    """The calls that this machine lacks; with any missing, clears are refused. Touches nothing."""
     missing = [name for name in ("renameat2", "statx") if not hasattr(_libc, name)]
     root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -1,7 +1,7 @@
-"""The living processes that hold a lock file, as the kernel lists them: the lock names only the one that took it.
+"""The living processes that hold a lock file: the lock itself names only the process that took it.
 
-An flock belongs to an open file, which children inherit, so it lives on after its first holder. Only what the kernel
-says of open files is asked for, never the files themselves: a process may have some open on a disk that hangs.
+Children inherit an flock, so it outlives its first holder. Only the kernel's lists are read, never the open files: one
+may lie on a disk that hangs.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ _QUEUE = b"Q_CLUSTER_NAME="
 
 @dataclass(frozen=True)
 class Holder:
-    """A process that holds the lock: its parent and session by number, its user, its command line, its task queue."""
+    """A process that holds the lock: parent, session, user, command line and task queue."""
 
     process: Process
     parent: int
@@ -33,7 +33,7 @@ class Holder:
 def holders_of(lock: int) -> list[Holder]:
     """The living processes that hold an flock on the file open as `lock`, as far as this user may see.
 
-    It is the same file by any path. One that has it open and waits is none.
+    By the file, not by its path. A process that waits for the lock is none.
     """
     wanted, name = os.fstat(lock), os.path.basename(os.readlink(f"/proc/self/fd/{lock}"))
     found = []

@@ -1,8 +1,8 @@
-"""Markers: empty files whose names say of which root a directory is a part, wherever it is seen.
+"""Markers: empty files whose names say of which root a directory is a part.
 
-A token file can be hidden: a union shows the one of its first branch. A name that is like no other cannot, so every
-staging root carries `.exlab-staging-<uuid>` besides, and a NAS root `.exlab-nas-<uuid>` where it may be written. A
-staging marker that is seen on the NAS says that the NAS shows a staging disk, and a run could vouch for itself.
+A union may hide a token file behind that of its first branch; it cannot hide a name of its own. So every staging root
+carries `.exlab-staging-<uuid>` and a NAS root, where it may be written, `.exlab-nas-<uuid>`. A staging marker seen on
+the NAS means that the NAS shows a staging disk, where a run would prove itself.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ NAS_PREFIX = b".exlab-nas-"
 
 
 class IsStaging(Exception):
-    """The NAS shows a staging disk; `problem` says where that was seen. It is no illness of the NAS."""
+    """The NAS shows a staging disk; `problem` says where. The NAS itself is not ill."""
 
     ill = False
 
@@ -30,7 +30,7 @@ class IsStaging(Exception):
 
 
 class Marks(NamedTuple):
-    """The staging markers among some names, and the names that only begin like one and hold no UUID."""
+    """The staging markers among some names, and names that begin like one and hold no UUID."""
 
     staging: tuple[bytes, ...]
     malformed: tuple[bytes, ...]
@@ -62,10 +62,7 @@ def _holds_uuid(text: bytes) -> bool:
 
 
 def lay_marker(directory: int, name: bytes) -> bool:
-    """Make an empty file of this name in an open directory, durably; False when the name was there.
-
-    Raises OSError where it cannot be made.
-    """
+    """Make an empty file of this name in an open directory, durably; False if it was there. Raises OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         os.close(os.open(name, flags, 0o644, dir_fd=directory))
@@ -76,17 +73,14 @@ def lay_marker(directory: int, name: bytes) -> bool:
 
 
 def take_back(directory: int, name: bytes) -> None:
-    """Take away a file that was laid at the top of a root a moment ago, durably; harmless when it is gone.
-
-    Raises OSError.
-    """
+    """Remove a file just laid at the top of a root, durably; harmless when it is gone. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=directory)
     os.fsync(directory)
 
 
 def exists(directory: int, name: bytes) -> bool:
-    """Whether a name is found by looking it up in an open directory. Raises OSError where that cannot be told."""
+    """Whether a lookup finds a name in an open directory. Raises OSError."""
     try:
         linux.status(directory, name)
     except FileNotFoundError:
@@ -101,7 +95,7 @@ def names_in(directory: int) -> list[bytes]:
 
 
 def is_seen(directory: int, name: bytes) -> bool:
-    """Whether a name is found in an open directory both by looking it up and in a listing. Raises OSError."""
+    """Whether both a lookup and a listing find a name in an open directory. Raises OSError."""
     if not exists(directory, name):
         return False
     # Opened anew: btrfs lists by a descriptor only what was there when that was opened.
@@ -110,14 +104,14 @@ def is_seen(directory: int, name: bytes) -> bool:
 
 
 def is_found(directory: int, name: bytes, names: Iterable[bytes]) -> bool:
-    """Whether a name is found in an open directory, by looking it up or in its listing `names`. Raises OSError."""
+    """Whether a lookup or the listing `names` finds a name in an open directory. Raises OSError."""
     return name in names or exists(directory, name)
 
 
 def nas_seen_at(folders: Iterable[tuple[str, int]], token: str) -> str:
-    """Where on staging the marker or the token of a NAS root is seen, in words; empty if nowhere.
+    """Where on staging a NAS root's marker or token is seen, in words; empty if nowhere. Raises OSError.
 
-    `folders` are open directories with their paths for people. Raises OSError.
+    `folders` are open directories with their paths.
     """
     marker = nas_marker(token)
     for path, directory in folders:

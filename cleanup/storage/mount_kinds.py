@@ -93,7 +93,7 @@ _KINDS = {fstype: kind for kind, fstypes in TABLE.items() for fstype in fstypes}
 
 
 class Acceptance(NamedTuple):
-    """Whether a mount counts as a NAS: the problem that speaks against it, and what a person should know anyway."""
+    """Whether a mount counts as a NAS: the problem against it, or a warning."""
 
     problem: Problem | None = None
     warning: str = ""
@@ -105,12 +105,12 @@ def kind_of(mount: Mount) -> Kind:
 
 
 def is_plain_local(mount: Mount) -> bool:
-    """Whether a mount is of the closed list of plain local filesystems: what it shows is on its disk, or nowhere."""
+    """Whether a mount is one of the listed local filesystems, which show only what is on their disk."""
     return kind_of(mount) is Kind.LOCAL
 
 
 def judge(nas: Place, *, allow_union: bool, writes_through: bool) -> Acceptance:
-    """Whether a place counts as a NAS, with every layer beneath it, under the flags of its staging root."""
+    """Whether a place and every layer beneath it count as a NAS, under the flags of the staging root."""
     warnings = []
     for place in nas.all_beneath():
         found = _judge(place, allow_union=allow_union, writes_through=writes_through)

@@ -1,7 +1,6 @@
-"""The mount that an open descriptor lies on, as the kernel's own table tells it.
+"""The mount of an open descriptor, from the kernel's table.
 
-It is found by the identity of the mount that the descriptor holds, never by the longest prefix of a path: a path can be
-mounted over at any time, and then it means another place than the one that was opened.
+By the mount's identity, not by the longest prefix of a path: a path may be mounted over after it was opened.
 """
 
 import errno
@@ -24,10 +23,10 @@ class UnknownMount(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of the table of mounts. Names that are no UTF-8 hold surrogates, as `os.fsdecode` makes them.
+    """One line of the table of mounts; names that are no UTF-8 as `os.fsdecode` gives them.
 
-    `root` is the directory of the filesystem that stands at `mount_point`: another one than `/` for a bind mount or a
-    subvolume. `options` are those of the mount and those of its filesystem.
+    `root` is the directory of the filesystem at `mount_point`; not `/` for a bind mount or a subvolume. `options` are
+    those of mount and filesystem.
     """
 
     id: int

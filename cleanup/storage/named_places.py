@@ -1,8 +1,7 @@
-"""Whether the record in a directory says that it is the run that lies at a path.
+"""Whether the record in a directory says that it is the run at a path.
 
-A name with a date below `Runs` or `TestRuns` is a run by itself. The wizard makes others too: `Run_calibration`, a date
-without a time, a run in its project's folder. Those are runs only where their own record names the place, since a copy
-that a person made beside a run carries the record of that run.
+A dated name below `Runs` or `TestRuns` is a run by itself. Other names (`Run_calibration`, a run in its project's
+folder) are runs only where their own record names the place: a copy beside a run carries that run's record.
 """
 
 from cleanup.storage import handles
@@ -11,10 +10,7 @@ from cleanup.storage.staging import ingest, run_tree
 
 
 def names_place(run: int, path: RunPath) -> bool:
-    """Whether one of the records in an open directory names `path`. Reads at most 4 MiB of each, and raises nothing.
-
-    A record that cannot be read names no place.
-    """
+    """Whether a record in an open directory names `path`; an unreadable one does not. Reads at most 4 MiB of each."""
     return any(names(run, path) for names in RECORDS)
 
 

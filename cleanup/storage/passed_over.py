@@ -29,7 +29,7 @@ class Budget:
 
 
 def is_passed_over(name: bytes) -> bool:
-    """Whether a folder of this name is passed over and belongs to none of us: a record in it would be a surprise."""
+    """Whether a folder of this name is passed over and is not one of ours."""
     hidden = name.startswith(b".") or desktop_files.is_system_folder(name)
     return hidden and not name.startswith(_OURS) and name.lower() not in _SNAPSHOTS
 
@@ -42,10 +42,9 @@ def why(name: bytes) -> str:
 
 
 def find_run(parent: int, name: bytes, level: int, budget: Budget) -> bytes | None:
-    """The first run in a folder, as a path that begins with `name`; None if there is none, or none within the budget.
+    """The first run in a folder, as a path that begins with `name`; None if the budget finds none.
 
-    `parent` is the open directory in which it lies, `level` 0 for the staging root itself, 1 for an instrument, 2 for a
-    project, 3 for the folder of a kind.
+    `parent` is the open directory above; `level` 0 for a staging root, 1 for an instrument, 2 a project, 3 a kind.
     """
     pending = [name]
     mine = Budget(min(budget.names, MOST_NAMES_OF_ONE))

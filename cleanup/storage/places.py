@@ -1,7 +1,7 @@
-"""Where a directory really lies: its mount, the storage beneath that, and the directories that it shows.
+"""Where a directory really lies: its mount, the storage beneath, and the directories that it shows.
 
-A place is described in the process that may touch it, and travels as plain values. What cannot be seen is left out: a
-layer that is not reachable, a filesystem that tells no UUID. A comparison of places finds sameness, never difference.
+A place is described in the process that may touch it, and travels as values. What cannot be seen is left out, so a
+comparison of places finds sameness, never difference.
 """
 
 import contextlib
@@ -29,12 +29,10 @@ _BTRFS_INFO_BYTES = 1024
 class Place:
     """Where a directory lies.
 
-    `device` is the device number of the directory itself, `path` its path within the filesystem, `name` its path on
-    this host. `signs` name the storage in words that are the same under every name it may be seen by. `remote` is the
-    server with the path there, as the mount's source names them. `beneath` are the layers of a union at this directory,
-    `shown` the directories of this host that a network mount or a program serves here. `cache` says which cache of the
-    mount holds writes back, where one is seen. `mounting` tells this mount from one before it at the same place; empty
-    where the kernel cannot.
+    `device`: its device number. `path`: its path in the filesystem, `name`: on this host. `signs`: names of the
+    storage, the same wherever it is seen. `remote`: the server and the path there. `beneath`: the layers of a union
+    here. `shown`: the directories of this host that are served here. `cache`: the mount's cache that holds writes back,
+    where seen. `mounting`: tells this mount from an earlier one; empty where the kernel cannot.
     """
 
     mount: Mount
@@ -154,9 +152,9 @@ def source_signs(mount: Mount) -> Iterator[str]:
 
 
 def filesystem_of(descriptor: int) -> str:
-    """What names the filesystem of an open directory, the same from all subvolumes and datasets that share its space.
+    """The name of an open directory's filesystem, one for all subvolumes and datasets that share its space.
 
-    Raises UnknownMount, or OSError where it cannot be asked.
+    Raises UnknownMount, OSError.
     """
     mount = mount_of(descriptor)
     signs = (*source_signs(mount), *_asked_signs(descriptor, mount))
@@ -187,9 +185,9 @@ def _ask(descriptor: int, request: int, size: int) -> bytearray | None:
 
 
 def remote_of(mount: Mount) -> tuple[frozenset[str], str] | None:
-    """The names of a mount's server, small, and the path there; None where the source is no `host:/path`.
+    """The names of a mount's server, in small letters, and the path there; None for a source that is no `host:/path`.
 
-    A share's path (`//host/share`) begins with two slashes, since it is none in the server's own filesystem.
+    A share's path (`//host/share`) begins with two slashes: it is no path in the server's filesystem.
     """
     if mount.fstype == "fuse.rclone":
         return None  # what stands before the colon is a name in its configuration, and no host
@@ -232,7 +230,7 @@ def _through_a_tunnel(mount: Mount) -> bool:
 
 
 def own_names() -> frozenset[str]:
-    """What this host may be called in the source of a mount: its names and its addresses. Asks no other host."""
+    """The names and addresses by which a mount's source may call this host. Asks no other host."""
     name = socket.gethostname().lower()
     found = {"localhost", "localhost.localdomain", "ip6-localhost", "::1", name, name.partition(".")[0]}
     return frozenset(found | set(_addresses()))

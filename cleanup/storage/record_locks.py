@@ -1,7 +1,7 @@
-"""The locks that the wizard takes while it reads and writes a run's records: asked for, and never kept.
+"""The locks that the wizard holds while it reads and writes a run's records: asked for, never kept.
 
-A program that waits for such a lock stands still as long as we hold it. Several versions of the library behind it make
-the run's folder anew when that is renamed away under a program that waits. So each lock is let go as soon as it is got.
+A program that waits for a lock stands still while we hold it, and may make the run's folder anew after we rename it. So
+each lock is let go at once.
 """
 
 import contextlib
@@ -18,10 +18,9 @@ _ASKED_EVERY_SECONDS = 0.02
 
 
 def held_lock(run: int, *, patience_seconds: float = 0.0) -> bytes | None:
-    """The name of a lock that another program holds in the run open as `run`; None where all are free.
+    """The name of a lock that another program holds in the run open as `run`; None where all are free. Raises OSError.
 
-    One that is held is asked for again until `patience_seconds` have passed. Raises OSError where one cannot be asked,
-    as for one that is a symbolic link.
+    A held one is asked for again until `patience_seconds` have passed.
     """
     until = time.monotonic() + patience_seconds
     for name in LOCKS:

@@ -1,6 +1,6 @@
-"""How many removals of ours have begun on one filesystem: by that a removal knows whether it was the only one.
+"""How many removals of ours have begun on a filesystem: it tells a removal whether it was the only one.
 
-The count is the size of a file in the data directory: a size needs no room, so it can be raised where the disk is full.
+The count is the size of a file: that can grow where the disk is full.
 """
 
 import contextlib
@@ -34,17 +34,14 @@ class Turn:
     _alone: bool
 
     def was_alone(self) -> bool:
-        """Whether no other removal was under way when this one began, and none has begun since. Raises OSError."""
+        """Whether no other removal overlapped this one up to now. Raises OSError."""
         with _held(self._count):
             return self._alone and os.fstat(self._count).st_size == self._number
 
 
 @contextlib.contextmanager
 def counted(path: str) -> Iterator[Turn]:
-    """Take part in the count at a path for the length of a removal. Raises OSError.
-
-    That a removal is under way is told by a lock that dies with its process.
-    """
+    """Take part in the count at a path for the length of a removal. Raises OSError."""
     with (
         handles.opened(os.open(path, _FLAGS, 0o600)) as count,
         handles.opened(os.open(f"{path}.active", _FLAGS, 0o600)) as active,

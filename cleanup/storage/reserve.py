@@ -15,9 +15,9 @@ T = TypeVar("T")
 
 
 def lay_reserve(directory: int) -> bool:
-    """Keep 1 MiB at the top of a root, for the day when its disk is full; False when it is there.
+    """Keep 1 MiB at the top of a root for the day when its disk is full; False when it is there. Raises OSError.
 
-    One that a crash left unfinished is made anew. Raises OSError where it cannot be written.
+    One that a crash left unfinished is made anew.
     """
     with contextlib.suppress(FileNotFoundError):
         found = linux.status(directory, RESERVE)
@@ -50,9 +50,9 @@ def release_reserve(directory: int) -> bool:
 
 
 def with_reserve(directory: int, act: Callable[[], T], *, spare: int = 0) -> T:
-    """Do something that writes; when the disk is full, give it the reserve of its root and do it once more.
+    """Do a write; when the disk is full, release the reserve and do it once more. Raises OSError.
 
-    Raises OSError if it fails all the same. The reserve is laid again when there is room for it and `spare` bytes.
+    The reserve is laid again when there is room for it and `spare` bytes.
     """
     try:
         result = act()
@@ -65,7 +65,7 @@ def with_reserve(directory: int, act: Callable[[], T], *, spare: int = 0) -> T:
 
 
 def renew_reserve(directory: int, *, spare: int = 0) -> None:
-    """Lay the reserve again if there is room for it and `spare` bytes; if not, the next clear does."""
+    """Lay the reserve again if there is room for it and `spare` bytes; else the next clear does."""
     with contextlib.suppress(OSError):
         if free_bytes(directory) >= spare + RESERVE_BYTES:
             lay_reserve(directory)

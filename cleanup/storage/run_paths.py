@@ -27,7 +27,7 @@ _MAX_LEAF = 64
 
 @dataclass(frozen=True)
 class RunPath:
-    """The steps from a staging root to a run; `folder` is empty where the run lies in its project's folder itself."""
+    """The steps from a staging root to a run; `folder` is empty for a run in its project's own folder."""
 
     equipment: str
     project: str
@@ -45,7 +45,7 @@ class RunPath:
 
     @property
     def is_usual(self) -> bool:
-        """Whether what lies here is a run by its path alone; anywhere else its record must name the path."""
+        """Whether the path alone makes it a run; elsewhere its record must name the path."""
         return self.folder in KIND_FOLDERS and is_leaf_name(self.leaf, self.folder)
 
     def __str__(self) -> str:
@@ -64,15 +64,15 @@ def is_folder_name(name: str) -> bool:
 
 
 def is_leaf_name(name: str, folder: str) -> bool:
-    """Whether a directory below `Runs` or `TestRuns` is named as a run is: by its kind and its date."""
+    """Whether a name below `Runs` or `TestRuns` is a run's: kind and date."""
     match = _LEAF.fullmatch(name)
     return match is not None and match["kind"] == KIND_FOLDERS[folder]
 
 
 def is_possible_leaf(name: str, folder: str) -> bool:
-    """Whether a directory below `Runs` or `TestRuns`, or in a project (an empty `folder`), may be a run's.
+    """Whether a directory below `Runs` or `TestRuns`, or in a project (`folder` empty), may be a run.
 
-    Any text may follow `Run_` or `TestRun_`. By such a name alone it is no run: see `RunPath.is_usual`.
+    Any text may follow `Run_` or `TestRun_`; see `RunPath.is_usual` for what makes it one.
     """
     match = _POSSIBLE_LEAF.fullmatch(name)
     if match is None or len(name) > _MAX_LEAF or not is_folder_name(name):
@@ -81,9 +81,9 @@ def is_possible_leaf(name: str, folder: str) -> bool:
 
 
 def parse_run_path(text: str) -> RunPath:
-    """Read `<EQUIPMENT>/<PROJECT>/{Runs,TestRuns}/<leaf>`, or `<EQUIPMENT>/<PROJECT>/<leaf>`.
+    """Read `<EQUIPMENT>/<PROJECT>/{Runs,TestRuns}/<leaf>` or `<EQUIPMENT>/<PROJECT>/<leaf>`. Raises UnsafePath.
 
-    A leaf is `Run_` or `TestRun_` with any text. Raises UnsafePath for everything else.
+    A leaf is `Run_` or `TestRun_` with any text.
     """
     equipment, project, folder, leaf = _steps(text)
     if not (is_folder_name(equipment) and is_folder_name(project)):
@@ -105,7 +105,7 @@ def _steps(text: str) -> tuple[str, str, str, str]:
 
 
 def is_usual(text: str) -> bool:
-    """Whether a text is the path of a run that is one by its path alone."""
+    """Whether a text is the path of a run that needs no record to be one."""
     try:
         return parse_run_path(text).is_usual
     except UnsafePath:

@@ -7,9 +7,9 @@ from cleanup.storage.places import Place
 
 
 def same_storage(staging: Place, nas: Place) -> str:
-    """One sentence that says how two places are one storage; empty where none is seen.
+    """How two places are one storage, in a sentence; empty where none is seen.
 
-    One device, filesystem, pool or image beneath both; an export within the other's; or directories that overlap.
+    One device, filesystem, pool or image; an export within the other's; directories that overlap.
     """
     for one, other in product(staging.all_beneath(), nas.all_beneath()):
         common = sorted(set(one.signs) & set(other.signs), key=_by_clarity)
@@ -21,9 +21,9 @@ def same_storage(staging: Place, nas: Place) -> str:
 
 
 def overlap(staging: Place, nas: Place) -> str:
-    """One sentence where the NAS shows the staging directory itself, what holds it, or a part of it; else empty.
+    """How the NAS shows the staging directory, or a part of it, or what holds it, in a sentence; else empty.
 
-    No flag makes a copy of that: a run would prove itself.
+    No flag accepts that: a run would prove itself.
     """
     for one, other in product(_directories(staging), _directories(nas)):
         if _lie_in_one_another(one, other):

@@ -1,7 +1,7 @@
-"""The shell of a run: the folder without data that the wizard makes where a run was renamed away.
+"""The shell of a run: a folder without data that the wizard makes where a run was renamed away.
 
-A wizard that waits for its lock while the run is renamed makes the missing folders anew, with the lock and sometimes a
-first record in them. Nothing of the run is in it, and it lies where the run is to be put back.
+A wizard that waits for its lock then makes the missing folders anew, with the lock and perhaps a first record. It holds
+nothing of the run, and lies where the run is to be put back.
 """
 
 import errno
@@ -20,7 +20,7 @@ _FIRST_STATE = "staging"
 
 @dataclass(frozen=True)
 class Shell:
-    """What a shell holds. In one that is not `complete` the wizard was about to write its first record."""
+    """What a shell holds; not `complete`: the wizard was about to write its first record."""
 
     scan: run_tree.Scan
     complete: bool = True
@@ -35,11 +35,10 @@ class Shell:
 
 
 def read(folder: int, path: RunPath, *, since_ns: int | None) -> Shell | None:
-    """The shell open as `folder` of the run at `path`; None for anything else.
+    """The shell open as `folder` of the run at `path`; None for anything else. Raises OSError.
 
-    It holds `.exlab-wizard`, in that at most the wizard's locks and a record with one `staging` entry, and no data. It
-    is not born before `since_ns` (nanoseconds since 1970 by the filesystem's clock; None: whenever), where the
-    filesystem knows. Raises OSError.
+    It holds `.exlab-wizard` with the wizard's locks and a record of one `staging` entry at most, and no data. It was
+    born after `since_ns` (nanoseconds since 1970 by the filesystem; None: any time), where that is known.
     """
     if not _holds_metadata_alone(folder):
         return None
@@ -96,14 +95,14 @@ def attempt_of(name: bytes) -> str | None:
 
 def kept_aside(parent: int, attempt: str) -> list[bytes]:
     """The shells of an attempt that lie aside in the folder of its run."""
-    return [name for name in fences.names_in(parent) if attempt_of(name) == attempt]
+    return [name for name in fences.found_in(parent) if attempt_of(name) == attempt]
 
 
 def move_aside(parent: int, path: RunPath, attempt: str, *, since_ns: int | None) -> bytes:
     """Give the shell at a run's path a name aside, durably, and return that.
 
-    Raises FileExistsError where something else than a shell lies there, which stays or is put back, and BlockingIOError
-    as long as a program holds a lock in it.
+    Raises FileExistsError where anything but a shell lies there, which stays; BlockingIOError while a lock in it is
+    held.
     """
     leaf = os.fsencode(path.leaf)
     try:
@@ -138,7 +137,7 @@ def _expect_same(parent: int, name: bytes, folder: int) -> None:
 
 
 def rename_aside(parent: int, leaf: bytes, attempt: str) -> bytes:
-    """Give what lies under a name the first free name aside of an attempt, durably. Raises OSError."""
+    """Give an entry the first free name aside of an attempt, durably. Raises OSError."""
     for name in aside_names(attempt):
         try:
             fences.fence(parent, leaf, name)

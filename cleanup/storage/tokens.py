@@ -11,10 +11,7 @@ _MAX_TOKEN = 256
 
 
 def read_token(root: int) -> str | None:
-    """The UUID in a root's token file; None if there is no such file.
-
-    Raises ValueError for a token file that holds no UUID, OSError for one that cannot be read.
-    """
+    """The UUID in a root's token file; None without such a file. Raises ValueError for no UUID, OSError."""
     try:
         descriptor = handles.open_beneath(root, TOKEN, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -35,10 +32,9 @@ def check_token(root: int, expected: str) -> None:
 
 
 def lay_token(root: int) -> str:
-    """Give a root a token, or adopt the one that it carries. Returns the UUID.
+    """Give a root a token, or adopt its own; returns the UUID. Raises OSError, and ValueError for a file without UUID.
 
-    Raises OSError where it cannot be written, and leaves nothing half written; ValueError for a token file that holds
-    no UUID.
+    A token that cannot be written whole is taken away again.
     """
     existing = read_token(root)
     if existing is not None:

@@ -1,7 +1,7 @@
-"""Where the twin of a run lies below its NAS root: the layouts, and the path that each gives to a run.
+"""Where a run's twin lies below its NAS root: the layouts and their paths.
 
-A layout is a template of `{equipment}`, `{project}`, `{kind}` (`Runs` or `TestRuns`) and `{leaf}`, or one of the names
-in `NAMED`. ExLab-Wizard's own transport copies to `<remote path>/<leaf>`, which the default does not find.
+A layout is a template of `{equipment}`, `{project}`, `{kind}` (`Runs` or `TestRuns`) and `{leaf}`, or a name of
+`NAMED`. ExLab-Wizard's own transport copies to `<remote path>/<leaf>`, which the default does not find.
 """
 
 import re
@@ -25,9 +25,9 @@ class LayoutError(ValueError):
 
 
 def parse_layout(text: str) -> str:
-    """The layout as it is stored: a name of `NAMED`, or a template. Raises LayoutError.
+    """The layout as it is stored: a name of `NAMED`, also for a template that spells it, or a template.
 
-    A template that is spelled like a named layout is that layout.
+    Raises LayoutError.
     """
     if text in NAMED:
         return text
@@ -50,9 +50,9 @@ def parse_layout(text: str) -> str:
 
 
 def twin_path(layout: str, run_path: RunPath) -> str:
-    """The path of a run's twin relative to its NAS root. `layout` is one that `parse_layout` has returned.
+    """The path of a run's twin below its NAS root; `layout` is from `parse_layout`.
 
-    A run without `Runs` or `TestRuns` in its path has no folder to put there: that step is left out.
+    A run without `Runs` or `TestRuns` in its path leaves that step out.
     """
     values = {
         "equipment": run_path.equipment,
@@ -65,10 +65,9 @@ def twin_path(layout: str, run_path: RunPath) -> str:
 
 
 def as_one_name(path: str) -> str:
-    """A path as the least particular NAS keeps it: paths with equal results may be one folder there.
+    """A path as the least strict NAS keeps it: equal results may be one folder there.
 
-    Many take upper and lower case for the same, ZFS and APFS the ways to spell an accent, Windows shares a name with
-    dots or blanks at its end and the name without.
+    Many ignore case, ZFS and APFS the spelling of accents, Windows dots or blanks at the end.
     """
     steps = (step.rstrip(". ") or step for step in path.split("/"))
     spelt = unicodedata.normalize("NFKC", "/".join(steps)).casefold()

@@ -61,7 +61,7 @@ def called(kind: str) -> str:
 
 
 def came_to(sweep: Sweep, tally: Tally | None = None) -> str:
-    """What a pass came to, in a sentence or two, by its rows or else by what it kept of them; bytes are logical."""
+    """The result of a pass in a sentence or two; bytes are logical."""
     if sweep.outcome == Outcome.RUNNING:
         return "It is under way."
     found = tally.columns() if tally is not None else vars(sweep)
@@ -106,7 +106,7 @@ def because(code: str) -> str:
 
 
 def pressed(pressure: dict[str, int] | None) -> str:
-    """What a staging root held too much of, or its disk too little, as a pass recorded it; empty: no pressure."""
+    """What a pass recorded of a root that was too full; empty: no pressure."""
     found = pressure or {}
     parts = []
     if over := found.get("bytes_over", 0):
@@ -119,7 +119,7 @@ def pressed(pressure: dict[str, int] | None) -> str:
 
 
 def given_back_by_pass(freed: dict[str, int] | None) -> str:
-    """What disks gave back for the runs of a pass, as it recorded it; empty where that was not measured."""
+    """What disks gave back for the runs of a pass; empty if not measured."""
     return say_freed(freed["allocated"], freed["measured"]) if freed else ""
 
 
@@ -134,7 +134,7 @@ def parsed(text: str | None) -> datetime | None:
 
 
 def deciders(by: dict[str, Any], newest: int | None = None) -> str:
-    """Which versions of the policy decided of a run, and in which scope; of an older row only the newest is known."""
+    """The policy versions that decided of a run, and their scopes; of an older row only the newest is known."""
     if not by:
         return f"version {newest}, the newest at the time" if newest else "none was written: the defaults"
     told = [(what, said) for what, _value, said in decided(by)]

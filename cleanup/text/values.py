@@ -24,9 +24,9 @@ UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def twin_place(run: Run, clear: ClearAttempt | None = None) -> str:
-    """The path of a run's twin on the NAS as its host sees it; empty where no NAS root is registered.
+    """The path of a run's twin as its host sees it; empty without a NAS root.
 
-    With the `clear` that removed the run it is where the twin lay then, even if the layout is another one since.
+    With `clear`, where the twin lay at that clear: the layout may have changed since.
     """
     return (clear.twin_path if clear else "") or twin_of(run).full_path
 
@@ -46,13 +46,13 @@ def exact_bytes(size: int | None) -> str:
 
 
 def given_back(clear: ClearAttempt | LedgerEntry) -> str:
-    """What the disk gave back for a clear, or for one step of it; empty where that was never measured."""
+    """What the disk gave back for a clear, or for one step of it; empty if not measured."""
     removed = clear.freed_allocated_bytes if isinstance(clear, ClearAttempt) else clear.allocated_bytes
     return say_freed(removed, clear.measured_bytes, clear.unmeasured)
 
 
 def fuller(clear: ClearAttempt) -> str:
-    """`100 % → 34 %`: how full the disk was before a clear and after it; empty where that is not known."""
+    """`100 % → 34 %`: how full the disk was before and after a clear; empty if unknown."""
     return say_fill(clear.disk_bytes, clear.disk_free_before, clear.disk_free_after)
 
 
@@ -62,7 +62,7 @@ def flag_sentences(names: str) -> list[str]:
 
 
 def mount_flags(root: StagingRoot) -> list[str]:
-    """What the flags mean that accept a kind of mount as the NAS of a staging root; none where none is in force."""
+    """The meaning of the flags of a staging root that accept a kind of NAS mount; empty without flags."""
     return [FLAGS[name] for name in ("allow_union_nas", "nas_writes_through") if getattr(root, name)]
 
 
@@ -129,7 +129,7 @@ def machine(moment: datetime | None) -> str:
 
 
 def visible(text: object) -> str:
-    r"""The text with its unseen characters spelled out: a right-to-left override is shown as `\u202e`.
+    r"""The text with invisible characters spelled out, such as `\u202e`.
 
     Names come from instruments and from shares that all may write to.
     """

@@ -1,7 +1,6 @@
-"""What a browser may keep of our answers: nothing, unless a view says otherwise.
+"""Browsers keep none of our answers, unless a view says otherwise.
 
-A page that comes from a store shows what was so once, perhaps to a person who has signed out; and a fragment that lies
-in the store under the address of its page is shown in the page's place.
+A stored page may be out of date, or belong to a person who has signed out.
 """
 
 from collections.abc import Callable
@@ -38,9 +37,8 @@ def wants_fragment(request: SignedIn) -> bool:
 
 
 def reload_page() -> HttpResponse:
-    """Let the page that asks be loaded anew.
+    """Let the browser load the whole page.
 
-    Fragments have addresses of their own. A page that asks for its own address was made by an older version, which is
-    still open somewhere, as on a bench.
+    Fragments have their own addresses: a page that asks for its own address comes from an older version.
     """
     return HttpResponseClientRefresh()

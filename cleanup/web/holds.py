@@ -84,9 +84,9 @@ class ExtendForm(HoldForm):
 
 @dataclass(frozen=True)
 class HoldLine:
-    """One hold as a page shows it. `ended_at` is when it stopped to hold, None while it does.
+    """One hold on a page; `ended_at` is None while it lasts.
 
-    `alike`: it was laid on another run, and this is why it keeps the one that the page is about.
+    `alike`: it was laid on another run, and why it keeps this one.
     """
 
     hold: Hold

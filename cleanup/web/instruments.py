@@ -1,4 +1,4 @@
-"""Beside the instrument: one word, to be read from across the room, on what may happen to its runs; and its QR code."""
+"""The bench page of an instrument: one word on its runs, readable from across the room; and its QR code."""
 
 import io
 import uuid

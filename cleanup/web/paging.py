@@ -1,7 +1,6 @@
-"""Pages by keyset: a page begins after a place in an order, so the last of a million rows costs what the first does.
+"""Pages by keyset: the last page of a million rows costs what the first does.
 
-A place is written as the values of the order's columns, so it outlives the row that it was taken from. Empty values
-come last on every database.
+A place is the values of the order's columns, so it outlives its row. Empty values come last on every database.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -76,9 +75,9 @@ def _instant(name: str, *, descending: bool) -> Key:
 
 @dataclass(frozen=True)
 class RunOrder:
-    """An order of runs; its last key tells any two of them apart.
+    """An order of runs; its last key is unique.
 
-    Where `by_row` is set a place is written as the key of its row, since nothing that the order asks for ever changes.
+    With `by_row` a place is the key of its row, because the columns of the order never change.
     """
 
     keys: tuple[Key, ...]
@@ -108,9 +107,9 @@ class Page:
 def page_of(
     runs: RunQuerySet, order: RunOrder, *, among: RunQuerySet, after: str = "", before: str = "", size: int = PAGE_SIZE
 ) -> Page:
-    """The page after a place, or the one before it; an absurd place is none, and beyond either end is that end.
+    """The page after a place, or before it. An impossible place counts as none.
 
-    `among` are the runs by which a place may be named: one that has left `runs` meanwhile still says where it was.
+    `among` are the runs that may name a place: a run that has left `runs` still says where it was.
     """
     if (place := _read(among, order, before)) is not None:
         found = _take(runs, order, place, size + 1, backward=True)
@@ -146,9 +145,9 @@ def _more(runs: RunQuerySet, order: RunOrder, row: Sequence[Any]) -> str:
 def _take(
     runs: RunQuerySet, order: RunOrder, place: Sequence[Any] | None, number: int, *, backward: bool = False
 ) -> list[tuple[Any, ...]]:
-    """The values of the keys of so many runs, in the order or against it, from a place on.
+    """The keys of at most so many runs from a place on, in the order or against it.
 
-    Each stretch is one range of an index, which no database finds out by itself from a condition on all keys at once.
+    Each stretch is one range of an index; databases do not find that by themselves.
     """
     annotated = runs.annotate(**{key.name: key.expression for key in order.keys if key.expression is not None})
     values = annotated.values_list(*(key.name for key in order.keys))

@@ -1,7 +1,7 @@
-"""What a proxy says of a request: believed of the trusted ones, and taken away where it comes from elsewhere.
+"""What a proxy says of a request counts only if the proxy is trusted.
 
-Every client can write a header. The name, the scheme and the client's address that a proxy passes on count only
-where the connection comes from an address in `EXLAB_TRUSTED_PROXIES`.
+Every client can write a header. So name, scheme and client address from a proxy count only for connections from
+`EXLAB_TRUSTED_PROXIES`.
 """
 
 import ipaddress

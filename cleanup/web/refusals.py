@@ -40,7 +40,7 @@ class SayWhatOnlyButtonsDo:
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Say why a form was not taken: it comes from an address that is not ours, or its token is an old one."""
+    """Say why a form was refused: it comes from another address, or its token is old."""
     if not reason.startswith(_ABOUT_THE_ORIGIN):
         return render(request, "403_csrf.html", status=403)
     origin = request.META.get("HTTP_ORIGIN") or _origin_of(request.META.get("HTTP_REFERER", ""))

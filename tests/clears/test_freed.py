@@ -189,8 +189,8 @@ def crash(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *, at: int = 1
 @pytest.mark.parametrize(
     ("place", "measured"),
     [
-        ((run_tree, "remove", 1), True),  # before the first unlink: recovery makes the whole removal
-        ((run_tree, "_unlink_batch", 2), False),  # between two of them
+        ((removal, "remove", 1), True),  # before the first unlink: recovery makes the whole removal
+        ((removal, "_unlink_batch", 2), False),  # between two of them
         ((protocol, "finish", 1), False),  # after the last one
     ],
     ids=["before", "amid", "after"],

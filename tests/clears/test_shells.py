@@ -35,7 +35,7 @@ from cleanup.monitoring import watchdog
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, orphans, stored_facts
 from cleanup.storage.datadir import DataDir
-from cleanup.storage.staging import fences, run_tree
+from cleanup.storage.staging import fences
 from cleanup.sweeps import all_roots
 from tests.faults import means
 from tests.faults.means import flocked_elsewhere
@@ -99,7 +99,7 @@ def hold(scene: Scene) -> None:
     )
 
 
-def refuse(scene: Scene, make: Callable[[], Any], *, at: tuple[Any, str] = (run_tree, "fence")) -> ClearAttempt:
+def refuse(scene: Scene, make: Callable[[], Any], *, at: tuple[Any, str] = (fences, "fence")) -> ClearAttempt:
     """A clear that is refused at its commit, and since the fence another program has been at the run's path."""
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         stack.enter_context(means.after(patch, *at, make))

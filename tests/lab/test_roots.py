@@ -12,7 +12,7 @@ import pytest
 from cleanup.lab import roots, two_places
 from cleanup.lab.roots import RegistrationError, register
 from cleanup.models import StagingRoot
-from cleanup.storage import linux, reserve
+from cleanup.storage import linux, markers, reserve
 from tests.faults.scene import is_root
 from tests.tools.lab import Lab, snapshot
 
@@ -95,7 +95,7 @@ def test_a_nas_that_shows_a_staging_disk(built: Lab, now: datetime) -> None:
 def test_a_staging_root_that_does_not_show_what_is_written_there(
     built: Lab, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(roots.tree, "lay_marker", lambda directory, name: None)
+    monkeypatch.setattr(markers, "lay_marker", lambda directory, name: None)
     refused("is not seen", "lab", str(built.staging), now=now)
 
 

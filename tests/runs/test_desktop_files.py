@@ -18,6 +18,7 @@ from cleanup.models import ClearAttempt, Run, StagingRoot
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, orphans
 from cleanup.storage import desktop_files
+from cleanup.storage.staging import fences
 from tests.tools.lab import METADATA, Lab, census, read_sync_state, some_files, touch, write_sync_state
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
@@ -153,15 +154,13 @@ def test_one_that_comes_under_the_fence_still_stops_the_clear(
 ) -> None:
     path = lab.run()
     discovery.discover(root, now=now)
-    from cleanup.clears import protocol
-
-    fence = protocol.tree.fence
+    fence = fences.fence
 
     def lay_and_fence(parent: int, leaf: bytes, name: bytes) -> None:
         lay(path / ".DS_Store")
         fence(parent, leaf, name)
 
-    monkeypatch.setattr(protocol.tree, "fence", lay_and_fence)
+    monkeypatch.setattr(fences, "fence", lay_and_fence)
     with pytest.raises(Refused) as refused:
         clear_run(Run.objects.with_root().get(), now=now)
     assert refused.value.finding.reason is Reason.CHANGED_SINCE_VERIFICATION

@@ -24,6 +24,7 @@ from cleanup.rules.decisions import Decision, Gate
 from cleanup.rules.policy import ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, inspection, orphans, reregistration, stored_facts
+from cleanup.storage.staging import removal
 from cleanup.web.runs import timeline
 from tests.tools.lab import (
     METADATA,
@@ -430,7 +431,7 @@ class TestClear:
         path = lab.run(record="sync_state")
         discover(root, now)
         seen: list[tuple[int, bool]] = []
-        fence = protocol.tree._unlink_planned
+        fence = removal._unlink_planned
 
         def watched(directory: int, entry: Any, proven: Any) -> str:
             (fenced,) = path.parent.glob(".exlab-clearing-*")
@@ -438,7 +439,7 @@ class TestClear:
             seen.append((len(left), "cleared_at" in read_sync_state(fenced)))
             return fence(directory, entry, proven)
 
-        monkeypatch.setattr(protocol.tree, "_unlink_planned", watched)
+        monkeypatch.setattr(removal, "_unlink_planned", watched)
         files, _size = census(path)
         protocol.clear_run(only_run(), now=now)
         assert seen
@@ -506,9 +507,9 @@ class TestClear:
     ) -> None:
         path = lab.run(record="sync_state")
         discover(root, now)
-        unlink = protocol.tree._unlink_planned
+        unlink = removal._unlink_planned
         monkeypatch.setattr(
-            protocol.tree,
+            removal,
             "_unlink_planned",
             lambda directory, entry, proven: (
                 "EPERM" if entry.path == TILE.encode() else unlink(directory, entry, proven)

@@ -200,7 +200,7 @@ def expect_equal(one: Sweep, client: Client) -> None:
 
 def facts(text: str) -> dict[str, int]:
     """The numbers of runs above the list, and how many the list has."""
-    found = {name: int(number) for name, number in re.findall(r"<dt>([^<]+)</dt><dd>(\d+) runs?</dd>", text)}
+    found = {name: int(number) for name, number in re.findall(r"<dt>([^<]+)</dt>\s*<dd>(\d+) runs?</dd>", text)}
     listed = re.search(r"of (\d+) runs?</p>", text)
     return {**found, "listed": int(listed[1]) if listed else 0}
 

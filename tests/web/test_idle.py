@@ -137,13 +137,14 @@ def test_who_signs_in_again_in_the_same_browser_begins_anew(people: Any, ask: As
 def test_every_address_that_pages_ask_for_by_themselves_is_known_as_such() -> None:
     """What a template asks for on a timer, and where each such page leads without scripts."""
     asked, reloading = set(), set()
-    for path in (Path(project.BASE_DIR) / "templates").rglob("*.html"):
+    templates = Path(project.BASE_DIR) / "templates"
+    for path in templates.rglob("*.html"):
         text = path.read_text()
         for tag in re.findall(r"<[^<]*?hx-get=.*?>", text, re.DOTALL):
             if re.search(r'hx-trigger="[^"]*(every|delay:\{\{|wake)', tag):
                 asked |= set(re.findall(r"""hx-get="{% url '([a-z-]+)'""", tag))
         if "http-equiv" in text:
-            reloading.add(path.stem)
+            reloading.add(str(path.relative_to(templates)))
     assert asked == account.POLLS
-    assert reloading == {"batch", "bench", "run_detail"}
+    assert reloading == {f"cleanup/{name}.html" for name in ("clears/batch", "instruments/bench", "runs/detail")}
     assert {pattern.name for pattern in urls.urlpatterns} >= account.POLLS | account.RELOADING

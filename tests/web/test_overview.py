@@ -376,17 +376,17 @@ def test_the_last_sweep_and_the_next(people, runs, root, now, policy):
     def add(kind: str, **fields) -> Sweep:
         return Sweep.objects.create(root=root, kind=kind, host="h", now=now, started_at=now - HOUR, **fields)
 
-    assert "Last sweep none yet" in text_of(people.operator.get("/"))
+    assert "Last pass none yet" in text_of(people.operator.get("/"))
     add("timed", cleared=3)
     last = add("timed", cleared=8, failed=2)
     add("dry_run", cleared=0)
     Schedule.objects.filter(name="cleanup sweep").update(next_run=now + 40 * timedelta(minutes=1))
     answer = people.operator.get("/")
     assert f'href="/sweeps/{last.pk}/"' in answer.content.decode()
-    assert "Last sweep 8 cleared, 2 failed , 1 h ago" in text_of(answer)
-    assert "Next sweep none: the policy is manual" in text_of(answer)
+    assert "Last pass 8 cleared, 2 failed , 1 h ago" in text_of(answer)
+    assert "Next pass none: the policy is manual" in text_of(answer)
     policy(mode="scheduled", retain_hours=24)
-    assert "Next sweep in 40 min" in text_of(people.operator.get("/"))
+    assert "Next pass in 40 min" in text_of(people.operator.get("/"))
 
 
 def test_a_host_with_a_worker_has_its_own_next_sweep(people, runs, root, now, policy):

@@ -249,7 +249,7 @@ def test_a_name_that_no_host_can_have_says_so(settings):
         answer = Client().get("/", HTTP_HOST=host)
         assert answer.status_code == 400
         assert b"<b>" not in answer.content
-        assert "It is no name that a host can have" in words_of(answer)
+        assert "A host cannot have this name" in words_of(answer)
 
 
 @pytest.mark.django_db

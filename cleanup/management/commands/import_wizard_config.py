@@ -116,7 +116,7 @@ def _registered(root: StagingRoot) -> Registered:
 
 
 def _own_policy(known: StagingRoot | None) -> RetentionPolicy | None:
-    """The version in force that says for this root alone when runs go: what people decided here is not written over."""
+    """The version in force for this root alone: what people decided here is not overwritten."""
     if known is None:
         return None
     own = RetentionPolicy.objects.filter(root=known, equipment="", project="", run_kind="").order_by("-version").first()

@@ -1,6 +1,6 @@
-"""`manage.py migrate`: Django's own, which makes a SQLite database that is not there; nothing else does.
+"""`manage.py migrate`: Django's own; only it makes a missing SQLite database.
 
-A database that a newer version of this program has changed is refused.
+It refuses a database that a newer version has changed.
 """
 
 from typing import Any

@@ -98,7 +98,7 @@ class Command(LabCommand):
 
 
 def _move(folders: list[str], roots: list[StagingRoot], order: RegisterOrder) -> tuple[list[Reregistration], str]:
-    """Say of the runs of a folder that they lie in another now; what came of each, and why nothing was done at all."""
+    """Move the runs of a folder to a new path: the outcome of each, or why nothing was done."""
     try:
         move = moving.read_move(*folders)
     except NotMoved as error:

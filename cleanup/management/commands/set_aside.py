@@ -1,4 +1,4 @@
-"""Take files that nothing lists out of a run without removing them, put them back, or list what lies set aside."""
+"""Move files that the manifest does not list out of a run, put them back, or list them."""
 
 import os
 import sys

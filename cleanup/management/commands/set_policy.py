@@ -96,7 +96,7 @@ class Command(LabCommand):
 
 
 def _fields(options: dict[str, Any]) -> dict[str, Any]:
-    """The fields that the options set; what is unset is empty, a text for a choice and nothing for a number."""
+    """The fields that the options set; unset is "" for a choice and None for a number."""
     fields = {name: "" if options[name] == NONE else options[name] for name in CHOSEN if options[name]}
     given = {field: options[field] for field in OPTIONS if options[field] is not None}
     return fields | {field: None if value is UNSET else value for field, value in given.items()}

@@ -1,7 +1,7 @@
-"""The look under the fence: what a clear has just made on staging must not be seen on the NAS, and its bytes still be.
+"""The look under the fence: the NAS must not show what a clear has just made on staging, and must have the bytes.
 
-What shows a fenced run under its new name, or a file that was laid in it a moment ago, shows the staging disk. And what
-shows files of a run that has been renamed may show them out of a cache: so each is opened anew, and its ends read.
+A NAS that shows the fence's name, or a file just laid in it, shows the staging disk. A NAS that shows files of a
+renamed run may show a cache: so each is opened anew and its ends are read.
 """
 
 import errno
@@ -23,7 +23,7 @@ _LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV)
 
 
 class Changed(Exception):
-    """A file that the NAS lists is not the one on staging, or none; `problem` says which and why."""
+    """A file that the NAS lists is not the staged one, or is gone; `problem` says which and why."""
 
     def __init__(self, reason: str, detail: str, *, ill: bool = False) -> None:
         """`ill`: the NAS as a whole fails, and not only this file."""
@@ -33,10 +33,7 @@ class Changed(Exception):
 
 
 class Ends(NamedTuple):
-    """A file as both sides must have it: its path relative to the run, its size in bytes, and `hashing.ends` of it.
-
-    `pieces` are those of which that was taken, where it was not of the ends.
-    """
+    """A file as both sides must have it: path in the run, size in bytes, and `hashing.ends` of it, or of `pieces`."""
 
     path: bytes
     size: int
@@ -47,10 +44,9 @@ class Ends(NamedTuple):
 def challenge(root: int, twin: bytes, *, folder: bytes, beside: Sequence[bytes], within: bytes) -> bool:
     """Look for what a clear has made on staging; whether the twin lies on a plain local filesystem.
 
-    `root` is the open NAS root and `twin` the path of the twin below it. No name of `beside` may be found in the folder
-    that holds the twin, nor in `folder`, where the run lies on staging; `within`, unless empty, not in the twin. Each
-    is looked up and looked for in a listing. Raises IsStaging for a name that is found, Changed where the twin is
-    gone, OSError.
+    `root` is the open NAS root, `twin` the twin's path below it. No name of `beside` may be in the twin's folder or in
+    `folder`, the run's on staging; nor `within`, unless empty, in the twin. Each is looked up and sought in a listing.
+    Raises IsStaging for a name that is found, Changed where the twin is gone, OSError.
     """
     for place in dict.fromkeys([os.path.dirname(twin), folder]):
         _expect_absent(root, place, beside, "the folder that holds the twin")
@@ -82,9 +78,9 @@ def _expect_absent(root: int, place: bytes, names: Sequence[bytes], what: str) -
 
 
 def reopen(root: int, twin: bytes, files: Sequence[Ends], beat: Callable[[int], None]) -> None:
-    """Open each file of a twin anew, by its whole path, and compare its ends, or pieces, with those of the staged file.
+    """Open each file of a twin anew, by its whole path, and compare its ends or pieces with the staged file's.
 
-    Raises Changed with `nas_missing_file`, `nas_io_error` or `nas_checksum_mismatch`, each with the file's name.
+    Raises Changed with `nas_missing_file`, `nas_io_error` or `nas_checksum_mismatch` and the file's name.
     """
     from concurrent.futures import ThreadPoolExecutor  # long to import, and needed by few NAS roots
 
@@ -109,5 +105,5 @@ def _compare(root: int, twin: bytes, file: Ends) -> None:
 
 
 def is_plain_local(descriptor: int) -> bool:
-    """Whether an open directory lies on a plain local filesystem. Raises OSError where that cannot be told."""
+    """Whether an open directory lies on a plain local filesystem. Raises OSError."""
     return mount_kinds.is_plain_local(mount_of(descriptor))

@@ -21,7 +21,7 @@ __all__ = ["Abandoned", "Listing", "NasError", "NasReader", "Twin", "is_silence"
 
 
 class NasReader(ReaderProcess):
-    """Reads one NAS root, for any number of runs; a context manager. Each question raises NasError as `read` does."""
+    """Reads one NAS root, for any number of runs; a context manager. Every question raises NasError as `read` does."""
 
     def read(
         self,
@@ -32,15 +32,13 @@ class NasReader(ReaderProcess):
         wanted: Collection[bytes] | None = None,
         progress: Callable[[int], None] = lambda size: None,
     ) -> Listing:
-        """What the NAS holds of a run; `twin` is the path of its copy relative to the NAS root.
+        """What the NAS holds of a run; `twin` is the path of its copy below the NAS root.
 
-        `with_bytes`: every file is read and hashed as well. `wanted` are the paths that a comparison asks for: what is
-        more is listed by name at the most, never read, and no error if it cannot be listed. `recent`: what the folders
-        on the way to the twin have shown in the last minute will do, as it does for discovery alone.
-
-        `progress` is told, about once a second, how many bytes have been read since it was last told.
-        Raises NasError with `nas_not_mounted`, `nas_identity_mismatch`, `nas_missing_file` (no such run at all),
-        `nas_is_staging`, `nas_io_error`, `nas_timeout`, or `nas_slow` where the NAS itself answered meanwhile.
+        `with_bytes`: files are read and hashed, all or the `wanted` paths; others are only listed, where they can be.
+        `recent`: what folders on the way showed in the last minute will do. `progress` is told, about once a second,
+        the bytes read since. Raises NasError with `nas_not_mounted`, `nas_identity_mismatch`, `nas_missing_file` (no
+        such run), `nas_is_staging`, `nas_io_error`, `nas_timeout`, or `nas_slow` where the NAS answered another process
+        meanwhile.
         """
         asked = {"wanted": [os.fsdecode(path) for path in wanted]} if with_bytes and wanted is not None else {}
         self._ask({"twin": twin, "with_bytes": with_bytes, "recent": recent, **asked})
@@ -65,50 +63,40 @@ class NasReader(ReaderProcess):
                 files[path] = twin_file
 
     def present(self, twins: list[str]) -> list[str]:
-        """Which of some paths relative to the NAS root are directories there. Raises NasError as `read`."""
+        """Which of some paths below the NAS root are directories."""
         self._ask({"present": twins})
         present: list[str] = self._wait_for("present")
         return present
 
     def read_record(self, twin: str, name: str) -> bytes:
-        """The bytes of a record in the metadata folder of the twin at `twin`, one more than it may have at the most.
+        """The bytes of the record `name`, as `ingest.json`, of the twin at `twin`, at most one more than it may have.
 
-        `name` is its file name, as `ingest.json`. Raises NasError with the reasons of `read`; `nas_missing_file` also
-        where there is no such record.
+        Raises NasError with `nas_missing_file` where there is none.
         """
         self._ask({"twin": twin, "record": name})
         return base64.b64decode(self._wait_for("bytes"))
 
     def challenge(self, twin: str, *, folder: bytes, beside: Sequence[bytes], within: bytes) -> bool:
-        """Look for what a clear has just made on staging, as `challenge.challenge`; whether the NAS is plain and local.
-
-        Raises NasError with `nas_is_staging` where it is seen, and with the reasons of `read`.
-        """
+        """As `challenge.challenge`; whether the NAS is plain and local. Raises NasError with `nas_is_staging`."""
         names = [os.fsdecode(name) for name in beside]
         self._ask({"twin": twin, "folder": os.fsdecode(folder), "beside": names, "within": os.fsdecode(within)})
         plain_local: bool = self._wait_for("plain_local")
         return plain_local
 
     def reopen(self, twin: str, files: Sequence[Ends]) -> None:
-        """Open files of a twin anew and compare their ends with those of the staged ones, as `challenge.reopen`.
-
-        Raises NasError with `nas_checksum_mismatch`, and with the reasons of `read`.
-        """
+        """As `challenge.reopen`. Raises NasError with `nas_checksum_mismatch`."""
         self._ask({"twin": twin, "ends": protocol.ends_as_json(files)})
         self._wait_for("reopened")
 
     def lacking(self, twin: str, asked: BeyondBytes) -> BeyondBytes:
-        """What of some attributes, access lists and empty folders the twin has not. Raises NasError as `read`."""
+        """Which of some attributes, access lists and empty folders the twin lacks."""
         self._ask({"twin": twin, "beyond": beyond_bytes.as_json(asked)})
         return beyond_bytes.from_json(self._wait_for("lacking"))
 
     def tell(
         self, twin: str, run_path: str, history: list[dict[str, Any]], attempt: str, *, form: str = "ingest"
     ) -> bool:
-        """Let the record of the twin at `twin` have this history; False if it has it already. See `twin.tell`.
-
-        Raises NasError with the reasons of `read` and of `twin.tell`.
-        """
+        """Give the record of the twin at `twin` this history, as `record.tell`; False if it has it already."""
         self._ask({"twin": twin, "run_path": run_path, "history": history, "attempt": attempt, "form": form})
         told: bool = self._wait_for("told")
         return told

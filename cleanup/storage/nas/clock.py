@@ -1,8 +1,7 @@
-"""The NAS's clock: the time that its server gives to a folder which is made there for that, and taken away at once.
+"""The NAS's clock: the time that its server gives a folder, made there for that and removed at once.
 
-A folder and no file: it holds no bytes that a client could keep back and date by its own clock. Only where a server
-gives the times this tells another clock than our own. On a local filesystem, a bind mount of one, or one that a program
-of this host serves, they are our kernel's; some network filesystems let the client date what it makes.
+A folder holds no bytes that a client could keep back and date itself. It tells another clock only where a server dates
+it: on a local filesystem, or one that this host serves, the times are our kernel's.
 """
 
 import contextlib
@@ -26,7 +25,7 @@ class NoClock(Exception):
 
 
 class Reading(NamedTuple):
-    """What the server's clock said between two looks at our own, all in nanoseconds since 1970."""
+    """The server's clock between two looks at our own, in nanoseconds since 1970."""
 
     before_ns: int
     server_ns: int
@@ -34,13 +33,13 @@ class Reading(NamedTuple):
 
 
 def any_mounted() -> bool:
-    """Whether this host has any mount whose server dates what is made there. Touches no mount."""
+    """Whether this host has a mount whose server dates new folders. Touches no mount."""
     with open(_MOUNTS, "rb") as table:
         return any(os.fsdecode(line.split(b" ")[2]) in SERVER_DATES for line in table)
 
 
 def read(root: int) -> Reading:
-    """Ask the server of an open NAS root for its time. Raises NoClock where it is not asked, OSError where it fails."""
+    """The time of an open NAS root's server. Raises NoClock where it is not asked, OSError."""
     expect_own_clock(mount_of(root))
     name = PREFIX + uuid.uuid4().hex.encode()  # one that no cache can know
     before = time.time_ns()
@@ -57,7 +56,7 @@ def read(root: int) -> Reading:
 
 
 def expect_own_clock(mount: Mount) -> None:
-    """Raise NoClock unless a mount's times come from a server that is known to be another host."""
+    """Raise NoClock unless a mount's times come from a server known to be another host."""
     if mount.fstype not in SERVER_DATES:
         raise NoClock(f"its times are not a server's (it is mounted as {mount.fstype})")
     remote = places.remote_of(mount)

@@ -10,7 +10,7 @@ from cleanup.storage.run_paths import show
 
 
 class Unread(NamedTuple):
-    """A path in a twin, relative to it, that could not be listed or looked at, and the number of the error."""
+    """A path in a twin that could not be listed or looked at, and the errno."""
 
     path: bytes
     code: int
@@ -26,14 +26,14 @@ class Unread(NamedTuple):
 
 
 def mount_below(place: bytes, where: str = "") -> Problem:
-    """Another filesystem is mounted at a path below a NAS root, or at one below a twin, as `where` says."""
+    """Another filesystem is mounted at a path below a NAS root, or as `where` says."""
     return Problem("nas_mount_below", f"another filesystem is mounted at {show(place)} {where}".rstrip())
 
 
 def in_the_way(unread: Iterable[Unread], wanted: Collection[bytes] | None) -> Unread | None:
-    """The first that is a wanted path, or a folder on the way to one; None if there is none.
+    """The first that is wanted, or a folder on the way to a wanted path; None if there is none.
 
-    Without `wanted` every path is.
+    Without `wanted` all are.
     """
     found = list(unread)
     if not found or wanted is None:

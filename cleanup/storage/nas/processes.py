@@ -14,7 +14,7 @@ _DEAD = (b"Z", b"X")
 
 @dataclass(frozen=True)
 class Process:
-    """A process of this host; `started` is in clock ticks since boot, and tells it from a later one with its number."""
+    """A process of this host; `started`, in clock ticks since boot, tells it from a later one of its number."""
 
     pid: int
     started: int
@@ -32,7 +32,7 @@ def process_of(pid: int) -> Process | None:
 
 
 def open_beneath(pid: int, top: str) -> str:
-    """The deepest path beneath `top` that a process has open, relative to `top`; empty if that cannot be told."""
+    """The deepest path that a process has open beneath `top`, relative to it; empty if unknown."""
     found = [path.removeprefix(f"{top}/") for path in _open_paths(pid) if path.startswith(f"{top}/")]
     return max(found, key=lambda path: path.count("/"), default="")
 

@@ -1,7 +1,7 @@
-"""What the reader of a NAS and its server say to each other: a request and its answers are one JSON object a line.
+"""What the reader of a NAS and its server say to each other, in JSON objects, one a line.
 
-An answer of several lines ends with the line that the request asks for, or with a `problem`. In between come `beat`,
-the bytes read since the last one, and for a listing `file` and `unread`.
+One request has one or more answers. The last is what was asked for, or a `problem`; before it come `beat`, the bytes
+read since the last, and for a listing `file` and `unread`.
 """
 
 import os
@@ -21,10 +21,7 @@ _SILENCE = re.compile(rf"{SILENT} \S+ s")
 
 
 class NasError(Exception):
-    """Why the NAS proves nothing, or takes nothing: the code of a reason and what was seen.
-
-    `ill`: the NAS as a whole hangs or fails, and not only what was asked for.
-    """
+    """Why the NAS proves or takes nothing: the code of a reason and what was seen; `ill`: the NAS as a whole fails."""
 
     def __init__(self, problem: Problem, *, ill: bool = False) -> None:
         super().__init__(f"{problem.reason}: {problem.detail}")
@@ -33,7 +30,7 @@ class NasError(Exception):
 
 
 def is_silence(problem: Problem) -> bool:
-    """Whether something was asked of the NAS and it kept silent; not where it was not asked again after that."""
+    """Whether the NAS was asked and kept silent; False where it was not asked again after that."""
     silent = problem.reason == "nas_timeout" and _SILENCE.fullmatch(problem.detail)
     return problem.reason == "nas_slow" or bool(silent)
 
@@ -53,10 +50,9 @@ class Twin:
 class Listing:
     """The data files that the NAS holds of one run, by relative path, and the device they lie on.
 
-    `place` is what the server saw of the NAS root's mount and of the storage beneath it. `record` holds the bytes of
-    the copy's own `ingest.json`, None where none can be read; `origin` is `records.origin_of` its `creation.json`, `-`
-    where that cannot be told. `malformed` are names in the copy, or on the way to it, that begin like a staging marker
-    and hold no UUID.
+    `place` is the NAS root's, as the server sees it. `record`: the bytes of the copy's `ingest.json`, None where
+    unreadable. `origin`: `records.origin_of` its `creation.json`, `-` where unknown. `malformed`: names, in the copy or
+    above it, that begin like a staging marker and hold no UUID.
     """
 
     device: int

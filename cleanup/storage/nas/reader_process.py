@@ -1,11 +1,11 @@
-"""The process that reads one NAS root for us, as it is asked, given up and replaced.
+"""The process that reads one NAS root: started, asked, given up and replaced.
 
-A network mount can hang in a way that no signal and no timeout of ours ends. So everything that touches it runs in a
-child process, `server`; a child that stays silent is killed and abandoned, never waited for. It gets no descriptor of
-ours, not even our standard error: a process that reads that would wait with it.
+A network mount can hang so that no signal and no timeout ends it. So a child process, `server`, touches it; a silent
+child is killed and abandoned, never waited for. It inherits no descriptor: what reads our standard error would wait
+too.
 
-One silent child says nothing of the NAS: the one file that it reads may lie on tape. So a second child is asked whether
-the NAS itself answers; if it does, the silence is the run's affair alone.
+A file on tape may keep one child silent. So a second child is asked whether the NAS itself answers; if it does, the
+silence concerns that run alone.
 """
 
 import contextlib
@@ -91,8 +91,8 @@ class _AskedOnce:
 class ReaderProcess:
     """A child process that reads one NAS root; a context manager.
 
-    `staging`: the token of the staging root. `timeout`: seconds of silence until the child is given up. `abandoned` is
-    told of each child that was given up and does not die of it.
+    `staging`: the staging root's token. `timeout`: seconds of silence until the child is given up. `abandoned` is told
+    of each child that does not die of that.
     """
 
     def __init__(

@@ -1,9 +1,8 @@
-"""The twin's record gets the end of its run's history: the only write on a run there in the whole program.
+"""The end of a run's history, written to its twin's record: our only write to a run on the NAS.
 
-It runs in the child process of `nas.py`, works by descriptors beneath the NAS root, and replaces exactly one file: the
-record that it has just read and found to be the beginning of ours. Everything else is left as it is, and where there
-is any doubt nothing is written. A crash leaves at most a draft, `.exlab-telling-<attempt>` beside the record, which the
-next try takes away.
+It replaces one file, by descriptors beneath the NAS root: the record that it has just read and found to be the
+beginning of ours. In any doubt nothing is written. A crash leaves at most a draft, `.exlab-telling-<attempt>`, which
+the next try removes.
 """
 
 import contextlib
@@ -65,7 +64,7 @@ class _Record:
 
 
 def draft_name(attempt: str) -> bytes:
-    """The name of the new record until it takes the old one's place. `attempt` is the attempt's id in hex."""
+    """The name of the new record until it replaces the old one; `attempt` is the attempt's id in hex."""
     return DRAFT_PREFIX + attempt.encode("ascii")
 
 

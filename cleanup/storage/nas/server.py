@@ -1,7 +1,7 @@
 """The process that reads one NAS root: `python -m cleanup.storage.nas.server PATH TOKEN [STAGING_TOKEN]`.
 
-One request a line on standard input, its answers on standard output, as `protocol` says. It is started for every look
-at a NAS, so it imports the standard library and `storage` only.
+Requests on standard input, answers on standard output, as `protocol` says. It must start fast: standard library,
+`rules` and `storage` only.
 """
 
 import base64
@@ -30,7 +30,7 @@ Answer = dict[str, Any]
 
 
 def open_nas(path: str, token: str) -> int:
-    """Open a NAS root if it carries this token. Raises NasError, or OSError where the mount answers with an error."""
+    """Open a NAS root that carries this token. Raises NasError, OSError."""
     try:
         root = handles.open_root(path)
     except FileNotFoundError:
@@ -296,7 +296,7 @@ class _Voice:
 
 
 def serve(path: str, token: str, staging: str = "") -> None:
-    """Answer the requests on standard input until it ends; `staging` is the token of the staging root."""
+    """Answer requests on standard input to its end; `staging` is the staging root's token."""
     way = ways.Ways(path, markers.staging_marker(staging) if staging else b"")
     voice = _Voice()
     sys.excepthook = voice.fail

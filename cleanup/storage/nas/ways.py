@@ -1,7 +1,6 @@
 """The way to a twin: every folder on it is asked for staging markers, which no NAS may show.
 
-From the folders above the NAS root down to the folder that holds the twin. Each is asked by looking the known marker up
-and by a listing, since caches keep the two apart.
+From above the NAS root down to the twin's folder, by a lookup and by a listing: caches keep the two apart.
 """
 
 import errno
@@ -23,18 +22,17 @@ _FOLLOWED = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 @dataclass
 class Ways:
-    """The folders on the ways to the twins of one NAS root, `path`; `marker` is the marker of its staging root."""
+    """The folders on the way to the twins of the NAS root at `path`; `marker` is its staging root's."""
 
     path: str
     marker: bytes = b""
     _kept: dict[bytes, tuple[float, Marks]] = field(default_factory=dict)
 
     def ask(self, root: int, twin: bytes, *, recent: bool) -> tuple[str, ...]:
-        """Raise IsStaging if a staging marker is seen on the way to a twin; `root` is the open NAS root.
+        """Raise IsStaging if a staging marker shows on the way to a twin; `root` is the open NAS root.
 
         `recent`: an answer of the last minute will do. Returns the names that only look like a marker, with their
-        folders, for people. Raises OSError where a folder cannot be asked; one that may not be listed is asked by the
-        marker's name alone.
+        folders. Raises OSError for a folder that cannot be asked; one that cannot be listed is asked by lookup alone.
         """
         malformed: list[str] = []
         for place, found in (*self._above(recent), *self._below(root, twin, recent)):

@@ -1,7 +1,7 @@
 """What a run has besides the bytes of its files: attributes, access lists and empty folders. No manifest lists them.
 
-Samba keeps the alternate streams of Windows in `user.DosStream.*`. `user.DOSATTRIB` is on every file that Samba has
-written, and holds no more than flags and a time, so it is left out.
+Samba keeps Windows' alternate streams in `user.DosStream.*`. Its `user.DOSATTRIB` on every file holds only flags and a
+time, so it is left out.
 """
 
 import contextlib
@@ -35,10 +35,9 @@ class BeyondBytes:
 
 
 def found_in(run: int, entries: Iterable[Entry], apart: Collection[bytes] = ()) -> BeyondBytes:
-    """What the run that is open as `run` has besides bytes; its metadata folder and its hold file apart.
+    """What the run open as `run` has besides bytes, without its metadata folder and its hold file.
 
-    Of what is named in `apart`, as the files of desktops, no attributes are told. What cannot be asked has none, as on
-    a filesystem without attributes.
+    Of the paths in `apart` no attributes are told. A filesystem without attributes has none.
     """
     data = [entry for entry in entries if run_tree.is_data(entry.path) and entry.path != run_paths.METADATA]
     by_folder: dict[bytes, list[bytes]] = defaultdict(list)

@@ -18,7 +18,7 @@ _FENCE = re.compile(re.escape(run_paths.FENCE_PREFIX) + rb"[0-9a-f]{32}")
 
 
 def fence_name(attempt: str) -> bytes:
-    """The sibling name that a run gets before anything is removed. `attempt` is the attempt's id in hex."""
+    """The sibling name that a run gets before anything is removed; `attempt` is the attempt's id in hex."""
     return run_paths.FENCE_PREFIX + attempt.encode("ascii")
 
 
@@ -57,10 +57,10 @@ def record_file(record: Mapping[str, Any]) -> bytes:
 def prepare_record(
     parent: int, name: bytes, data: bytes, like: os.stat_result, file: bytes = run_paths.INGEST
 ) -> dict[str, int | str]:
-    """Write the new record beside the fence, with the mode (and where possible the owner) of the old one.
+    """Write the new record beside the fence, with the mode and, as root, the owner of the old one. Raises OSError.
 
-    Returns what identifies it: `ino`, `size`, `mtime_ns`, and the `file` name under which it is to be published where
-    that is not `ingest.json`. Raises OSError; what was written by then is taken away.
+    Returns its marks: `ino`, `size`, `mtime_ns`, and `file`, the name to publish it under, unless that is
+    `ingest.json`. What a failure leaves is taken away.
     """
     descriptor = os.open(
         name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
@@ -91,15 +91,12 @@ def discard_prepared(parent: int, name: bytes) -> None:
 
 
 def challenge_name(attempt: str) -> bytes:
-    """The empty file that is laid in a fenced run for a moment, to see whether the NAS shows it."""
+    """The empty file laid in a fenced run for a moment, to see whether the NAS shows it."""
     return run_paths.CHALLENGE_PREFIX + attempt.encode("ascii")
 
 
 def lay_challenge(fenced: int, name: bytes) -> None:
-    """Make an empty file in a fenced run. It gets the run's own time, which is given back when it goes.
-
-    Raises OSError.
-    """
+    """Make an empty file in a fenced run, with the run's own time, which it gets back later. Raises OSError."""
     before = os.fstat(fenced)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with handles.opened(os.open(name, flags, 0o600, dir_fd=fenced)) as descriptor:
@@ -107,9 +104,9 @@ def lay_challenge(fenced: int, name: bytes) -> None:
 
 
 def discard_challenge(run: int, name: bytes) -> None:
-    """Take a challenge out of an open run again, durably, and give the run its time back; harmless when it is gone.
+    """Remove a challenge from an open run, durably, and give the run its time back; harmless when it is gone.
 
-    Only an empty file is one of ours. Raises OSError.
+    Only an empty file is ours. Raises OSError.
     """
     try:
         found = linux.status(run, name)
@@ -131,10 +128,10 @@ def discard_challenge_in(parent: int, run: bytes, name: bytes) -> None:
 
 
 def give_time_back(parent: int, run: bytes, ino: int, names: Collection[bytes], modified_ns: int) -> None:
-    """Give the run of this name, known by its inode, the time that it had when its plan was made. Raises OSError.
+    """Give the run of this name and inode the time of its plan, after a crash around a challenge. Raises OSError.
 
-    A crash just before or after a challenge leaves it with another. Only if `names` are all that it holds at its top,
-    as they were: then nothing but the challenge has come or gone. Harmless where there is no such run.
+    Only if `names` are all at its top, as then: else more than the challenge has come or gone. Harmless without such a
+    run.
     """
     with contextlib.ExitStack() as stack:
         if (descriptor := _enter_run(stack, parent, run)) is None:
@@ -160,27 +157,27 @@ def _enter_run(stack: contextlib.ExitStack, parent: int, run: bytes) -> int | No
 
 
 def publish(parent: int, name: bytes, fenced: int, file: bytes = run_paths.INGEST) -> None:
-    """Move the prepared record into the fenced run, durably; harmless when that has happened already.
+    """Move the prepared record into the fenced run, durably; harmless twice.
 
-    Raises OSError; EXDEV where the run is storage of its own, into which nothing can be renamed from beside it.
+    Raises OSError; EXDEV where the run is storage of its own, into which nothing beside it can be renamed.
     """
     with contextlib.suppress(FileNotFoundError), handles.opened(handles.open_beneath(fenced, METADATA)) as folder:
-        with contextlib.suppress(FileNotFoundError):  # moved already, but whoever did it may have died before this
+        with contextlib.suppress(FileNotFoundError):  # moved already, by a process that may have died before this
             handles.with_write_permission(folder, lambda: os.rename(name, file, src_dir_fd=parent, dst_dir_fd=folder))
         os.fsync(folder)
     os.fsync(parent)
 
 
 def draft_name(attempt: str, file: bytes) -> bytes:
-    """The name of a record that is written inside the fenced run until it takes its place: as the wizard's drafts."""
+    """The name of a record written inside the fenced run until it takes its place, as the wizard's drafts have."""
     return file + b"." + attempt[:16].encode("ascii") + b".tmp"
 
 
 def copy_prepared(parent: int, name: bytes, fenced: int, draft: bytes, file: bytes) -> dict[str, int | str] | None:
-    """Copy the prepared record into the fenced run's metadata folder, durably, where it cannot be renamed there.
+    """Copy the prepared record into the fenced run's metadata folder, where it cannot be renamed there. Raises OSError.
 
-    Returns what identifies the copy, as `prepare_record` does; None where no prepared record lies beside the fence, as
-    after it was published. A copy that a crash has left is made anew. Raises OSError.
+    Returns the copy's marks, as `prepare_record`; None where nothing is prepared, as after it was published. A copy
+    that a crash left is made anew.
     """
     try:
         with handles.opened(handles.open_beneath(parent, name, os.O_RDONLY | os.O_NOFOLLOW)) as descriptor:
@@ -196,14 +193,14 @@ def copy_prepared(parent: int, name: bytes, fenced: int, draft: bytes, file: byt
 
 
 def publish_copy(parent: int, name: bytes, fenced: int, draft: bytes, file: bytes) -> None:
-    """Move the copy of a prepared record into its place, durably, and only then take away what it is a copy of."""
+    """Move the copy of a prepared record into its place, durably, and then remove the prepared one."""
     with handles.opened(handles.open_beneath(fenced, METADATA)) as folder:
         os.rename(draft, file, src_dir_fd=folder, dst_dir_fd=folder)
         os.fsync(folder)
     discard_prepared(parent, name)
 
 
-def names_in(parent: int) -> Iterator[bytes]:
+def found_in(parent: int) -> Iterator[bytes]:
     """The names in a directory that look like a fence or a prepared record, ours or not."""
     for name in run_tree.sorted_names(parent):
         if name.startswith(run_paths.FENCE_PREFIX):
@@ -211,9 +208,9 @@ def names_in(parent: int) -> Iterator[bytes]:
 
 
 def probe(directory: int) -> None:
-    """Try the rename that a clear needs on this very filesystem. Raises OSError where it is missing.
+    """Try the rename that a clear needs on this very filesystem. Raises OSError.
 
-    Writes: for the registration of a root only, never for a check or a dry run.
+    It writes: for the registration of a root, not for a check or a dry run.
     """
     first = run_paths.FENCE_PREFIX + b"probe-" + uuid.uuid4().hex.encode()
     second = first + b"-renamed"

@@ -1,7 +1,6 @@
 """The hold file: people at the instruments have no account, so a file `.exlab-hold` at a run's top holds the run.
 
-Whatever lies there under this name holds, be it a file, a folder or a link. It is no data: nobody compares it with the
-manifest or the NAS, and nobody removes it.
+A file, a folder or a link of this name holds. It is no data: not compared with manifest or NAS, and never removed.
 """
 
 import codecs
@@ -12,28 +11,28 @@ from cleanup.storage import handles, linux
 
 NAME = b".exlab-hold"
 MAX_CHARACTERS = 500
-# More than so many characters take, whatever the encoding.
+# More than so many characters take in any encoding.
 _MAX_BYTES = 4 * MAX_CHARACTERS + 4
 
 
 @dataclass(frozen=True)
 class HoldFile:
-    """What a hold file says, and who laid it: the name of its owner, or the number where the host knows no name."""
+    """What a hold file says, and its owner's name, or number where the host knows no name."""
 
     text: str
     owner: str
 
 
 def is_hold(path: bytes) -> bool:
-    """Whether a path relative to a run is that of its hold file, or lies in a folder of that name."""
+    """Whether a path in a run is its hold file, or lies in a folder of that name."""
     return path == NAME or path.startswith(NAME + b"/")
 
 
 def read(run: int) -> HoldFile | None:
-    """The hold file of the run that is open as `run`; None if there is none.
+    """The hold file of the run open as `run`; None if there is none. Raises OSError where its name cannot be looked up.
 
-    What cannot be read, or is no regular file, holds and says nothing. Links are not followed, a pipe is not waited
-    for. Raises OSError where not even its name can be looked up.
+    One that cannot be read, or is no regular file, holds and says nothing. Links are not followed, pipes not waited
+    for.
     """
     try:
         status = linux.status(run, NAME)

@@ -1,8 +1,7 @@
 """`ingest.json`: read strictly into frozen records, and written again with one entry more.
 
-The file lies on a share that instrument PCs can write, so nothing in it is believed without a look: its size, its
-encoding, its keys, its schema, its states, and whether it lies where it says it lies. Whether the history is a legal
-one is `policy.lifecycle`'s question.
+Instrument PCs can write the file, so nothing in it is believed without a check: size, encoding, keys, schema, states,
+and its place. `rules.states` says whether the history is a legal one.
 """
 
 import contextlib
@@ -39,9 +38,9 @@ class IngestError(Exception):
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One step of a run's life. `at` is aware, or None where `at_text` is no usable instant.
+    """One step of a run's life; `at` is aware, None where `at_text` is no usable instant.
 
-    `extra` holds every other key as it was written; `digest` is the SHA-256 of the whole entry's canonical JSON.
+    `extra`: all other keys as written. `digest`: SHA-256 of the entry's canonical JSON.
     """
 
     state: str
@@ -63,7 +62,7 @@ class Ingest:
 
 
 def parse_instant(value: object) -> datetime | None:
-    """An ISO 8601 instant as the wizard writes it; without a zone it is UTC. None for anything else."""
+    """An ISO 8601 instant as the wizard writes it, UTC without a zone; None for anything else."""
     if not isinstance(value, str) or not _INSTANT.fullmatch(value):
         return None
     try:
@@ -75,7 +74,7 @@ def parse_instant(value: object) -> datetime | None:
 
 
 def parse(data: bytes, run_path: RunPath) -> Ingest:
-    """Read the bytes of the `ingest.json` that was found at `run_path`.
+    """Read the bytes of the `ingest.json` found at `run_path`.
 
     Raises IngestError with `ingest_unreadable`, `ingest_schema_unsupported` or `ingest_disagrees`.
     """
@@ -100,9 +99,9 @@ def parse(data: bytes, run_path: RunPath) -> Ingest:
 
 
 def parse_at(data: bytes, *places: RunPath) -> tuple[Ingest, RunPath]:
-    """As `parse`, of a record that may name one of several places: what it says, and the place that it names.
+    """As `parse`, for a record that may name one of several places.
 
-    Raises IngestError as `parse` does for the first place.
+    Returns what it says and the place that it names.
     """
     first, *others = places
     try:
@@ -119,7 +118,7 @@ def parse_at(data: bytes, *places: RunPath) -> tuple[Ingest, RunPath]:
 def with_cleared(data: bytes, *, at: datetime, host: str) -> tuple[bytes, dict[str, Any]]:
     """The bytes of an accepted `ingest.json` with a `cleared` entry appended, and that entry.
 
-    Everything that was there stays as it was, unknown keys included. Raises IngestError if `data` is no JSON object.
+    All else stays, unknown keys included. Raises IngestError if `data` is no JSON object.
     """
     record = _load(data)
     entry = {"state": "cleared", "at": at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "host": host}
@@ -145,7 +144,7 @@ def _encoded(data: bytes) -> str:
 
 
 def load_strictly(data: bytes, max_bytes: int) -> dict[str, Any]:
-    """The JSON object in the bytes of a record. Raises IngestError for all that a later reader could stumble on."""
+    """The JSON object in the bytes of a record. Raises IngestError for what a later reader could stumble on."""
     if len(data) > max_bytes:
         _unreadable(f"larger than {max_bytes} bytes")
     if b"\\u0000" in data:

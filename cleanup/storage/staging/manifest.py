@@ -1,7 +1,6 @@
-"""The manifest of checksums: one `<hex>  <relative path>` per line, in the format of GNU `sha256sum`.
+"""The manifest of checksums: one `<hex>  <relative path>` per line, as GNU `sha256sum` writes.
 
-It is read as a stream and kept packed, since a run of millions of small files lists more than fits in memory as
-objects: three million lines take less than 200 MB and a few seconds.
+Read as a stream and kept packed: three million lines take under 200 MB and a few seconds.
 """
 
 import hashlib
@@ -65,9 +64,9 @@ class _Pack:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The verified checksums, relative path (bytes, as on disk) by path, and the file's own digest in hex.
+    """The verified checksums by relative path (bytes, as on disk), and the file's own digest in hex.
 
-    What is asked for more than once is better taken out by `digests_of`: the rest is unpacked each time.
+    Each look unpacks again: for more than one, use `digests_of`.
     """
 
     packs: tuple[_Pack, ...] = field(repr=False)
@@ -94,7 +93,7 @@ class Manifest:
 
 
 def read(run: int) -> Manifest:
-    """Read the manifest of the run that is open as `run`.
+    """Read the manifest of the run open as `run`.
 
     Raises ManifestError with `manifest_missing`, `manifest_empty` or `manifest_unreadable`.
     """
@@ -114,7 +113,7 @@ def parse(data: bytes) -> Manifest:
 
 
 def encode(entries: Mapping[bytes, bytes]) -> bytes:
-    """The bytes of a manifest that lists these digests by path; a name with a line break is escaped as GNU does."""
+    """The bytes of a manifest of these digests by path; line breaks in names are escaped as GNU does."""
     return b"".join(_line(path, digest) for path, digest in sorted(entries.items()))
 
 

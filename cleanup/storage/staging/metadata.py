@@ -41,31 +41,31 @@ def is_known(name: bytes) -> bool:
 
 
 def is_draft(name: bytes) -> bool:
-    """Whether this is the name of a record's or the manifest's next version before it takes that one's place.
+    """Whether this names a draft of a record or the manifest, `<name>.<random>.tmp`, as the wizard writes it.
 
-    The wizard writes `<name>.<random>.tmp` (its `atomic_write`), and a crash leaves it behind.
+    A crash leaves it behind.
     """
     return _DRAFT.fullmatch(name) is not None
 
 
 def is_link_folder(name: bytes) -> bool:
-    """Whether a folder of this name holds no more than a second name of one of the wizard's locks.
+    """Whether a folder of this name holds only a second name of one of the wizard's locks.
 
-    Where others may write `.exlab-wizard`, `filelock` 4.3 links a lock that it reads under into
-    `.filelock-<process>/<random>/<random>/lock.db`, and takes all of that away afterwards; a crash leaves it behind.
+    Where others may write `.exlab-wizard`, `filelock` 4.3 links a lock into
+    `.filelock-<process>/<random>/<random>/lock.db` and removes that afterwards; a crash leaves it behind.
     """
     return _LINK_FOLDER.fullmatch(name) is not None
 
 
 def may_be_left(name: bytes, file: _File) -> bool:
-    """Whether this is what a crash of the wizard leaves: a record's draft, or the folders of a linked lock."""
+    """Whether a crash of the wizard leaves this: a record's draft, or a linked lock's folders."""
     if not file.is_file:
         return is_link_folder(name)
     return is_draft(name) or is_linked_lock(name, file)
 
 
 def is_linked_lock(name: bytes, file: _File) -> bool:
-    """Whether this is the second name of a lock, in the folders that `is_link_folder` knows: empty, as the lock is."""
+    """Whether this is a lock's second name in such folders (`is_link_folder`), empty as the lock is."""
     return file.is_file and file.size == 0 and _LINKED_LOCK.fullmatch(name) is not None
 
 
@@ -75,9 +75,9 @@ def may_be_lock(name: bytes) -> bool:
 
 
 def is_lock(name: bytes, file: _File) -> bool:
-    """Whether a file at the top of `.exlab-wizard` is one of the wizard's locks: named so, and empty.
+    """Whether a file at the top of `.exlab-wizard` is a lock of the wizard's: named so, and empty.
 
-    Versions of `filelock` touch a lock at every take (3.16), or delete it at every release (3.20 to 3.25), so until the
-    commit it may come, go or change: it counts in no comparison and no evidence, and goes as it is found.
+    `filelock` touches a lock at every take (3.16) or deletes it at every release (3.20 to 3.25): until the commit it
+    may come, go or change, so no comparison counts it, and it goes as it is found.
     """
     return file.is_file and file.size == 0 and may_be_lock(name)

@@ -1,6 +1,6 @@
-"""What only nearly is what it should be, said in words: a hold file with an ending, a manifest of another program.
+"""What only nearly is what it should be, in words: a hold file with an ending, another program's manifest.
 
-Nothing here accepts anything. Where a name or a line is not the wizard's own, a person is told why, and what to do.
+It accepts nothing: a person is told why a name or a line is not the wizard's, and what to do.
 """
 
 import re
@@ -26,7 +26,7 @@ _MANIFEST = "checksums.sha256"
 
 
 def of_metadata(name: bytes) -> str:
-    """What a file in `.exlab-wizard` nearly is, to be said after its name; empty where it resembles nothing."""
+    """What a file in `.exlab-wizard` resembles, to be said after its name; empty for nothing."""
     text = name.decode("utf-8", "replace")
     if text.lower() in _KNOWN:
         return f": spelt otherwise than {text.lower()}"
@@ -56,7 +56,7 @@ def of_hold(text: str) -> str:
 
 
 def of_size(sizes: Mapping[bytes, int]) -> str:
-    """Which file of the metadata is the largest, by name, and whether it is one of the wizard's own logs."""
+    """The largest file of the metadata, and whether it is a log of the wizard's."""
     if not sizes:
         return ""
     name = max(sizes, key=lambda path: sizes[path])
@@ -66,7 +66,7 @@ def of_size(sizes: Mapping[bytes, int]) -> str:
 
 
 def of_encoding(data: bytes) -> str:
-    """How the first bytes say that a file is encoded, where that is not plain UTF-8; else empty."""
+    """How the first bytes say that a file is encoded, if not as plain UTF-8; else empty."""
     return next((said for mark, said in _MARKS.items() if data.startswith(mark)), "")
 
 
@@ -83,7 +83,7 @@ def of_manifest_line(line: bytes) -> str:
 
 
 def of_names(unlisted: Collection[bytes], missing: Iterable[bytes]) -> str:
-    """Why files of a run are not those of its manifest, where the names differ in no more than how they are written."""
+    """Why a run's files are not its manifest's, where only the spelling of names differs."""
     there = _texts(unlisted)
     held = next((said for text in there if "/" not in text and (said := of_hold(text))), "")
     if words := written_otherwise(unlisted, missing):
@@ -92,7 +92,7 @@ def of_names(unlisted: Collection[bytes], missing: Iterable[bytes]) -> str:
 
 
 def written_otherwise(unlisted: Iterable[bytes], missing: Iterable[bytes]) -> str:
-    """How the names of missing files are written where one that lies there unlisted may be one of them; else empty."""
+    """How missing files' names are spelled, where an unlisted file may be one of them; else empty."""
     there, wanted = _texts(unlisted), _texts(missing)
     for change, words in _WRITTEN_OTHERWISE:
         changed = {change(text) for text in wanted}

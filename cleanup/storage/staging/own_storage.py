@@ -13,10 +13,7 @@ _NONE = Project(0, inherits=False)
 
 
 def objection(parent: int, run: int) -> Problem | None:
-    """What speaks against renaming the run that is open as `run` within `parent`, and a record into it.
-
-    Raises OSError.
-    """
+    """What speaks against renaming the run open as `run` within `parent`, and a record into it. Raises OSError."""
     if linux.status(run).device != linux.status(parent).device:
         return Problem(_REASON, "it is a subvolume, or another device than the folder that holds it")
     above, own = (linux.project(descriptor) or _NONE for descriptor in (parent, run))

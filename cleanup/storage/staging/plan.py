@@ -16,7 +16,7 @@ class PlanError(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """The entries of one run as they were seen, with the attempt and the run that the plan belongs to."""
+    """The entries of one run as they were seen, with its attempt and the run."""
 
     attempt: str
     run_path: str

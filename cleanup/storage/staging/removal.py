@@ -27,7 +27,7 @@ class Removal:
 
 
 def may_be_emptied(fenced: int, record: Mapping[str, Any]) -> bool:
-    """Whether the published record, identified as by `prepare_record`, lies in a fenced run, or nothing else does."""
+    """Whether a fenced run holds the published record (see `prepare_record`), or nothing else."""
     try:
         with handles.opened(handles.open_beneath(fenced, METADATA)) as folder:
             if is_record(linux.status(folder, fences.record_file(record)), record):
@@ -56,13 +56,11 @@ def remove(
 ) -> Removal:
     """Remove the planned entries of the fenced run, and the fence itself when it is empty.
 
-    Each entry is compared with the plan just before it goes; what differs, what is not in the plan and what the
-    filesystem will not give up stays and is reported. The wizard's locks go as they are found, planned or not. Where
-    only the ctime differs, as after the chmod or chattr that a person needed to make a file removable, the bytes are
-    read and must have the digest that `proven` gives.
-    `record` identifies the published record, which goes last, and only if nothing else is left; just before
-    that `before_the_record` is called. Entries that are gone already count as removed, so that an interrupted removal
-    can be taken up again. `progress` is called after each batch with the files and bytes handled so far.
+    Each entry is compared with the plan just before it goes; what differs, is not planned or cannot be removed stays
+    and is reported. Where only the ctime differs, as after a chmod, the bytes must have the digest that `proven` gives.
+    The wizard's locks go, planned or not. The published record, known by `record`, goes last, after
+    `before_the_record`, and only if nothing else is left. Entries that are gone count as removed, so an interrupted
+    removal can go on. `progress` gets the files and bytes done after each batch.
     """
     left: dict[bytes, str] = {}
     directories = {entry.path: entry for entry in planned if not entry.is_file}
@@ -86,9 +84,9 @@ def remove(
 
 
 def batches(files: Iterable[Entry]) -> Iterator[tuple[bytes, list[Entry]]]:
-    """Files by directory, at most `BATCH_FILES` at a time: pieces of work that share nothing but the run's descriptor.
+    """Files by directory, at most `BATCH_FILES` at a time.
 
-    A hard link's names may come in different batches; what was freed is settled by inode afterwards (`freed`).
+    The names of a hard link may come in different batches; `freed` counts by inode afterwards.
     """
     by_directory: dict[bytes, list[Entry]] = defaultdict(list)
     for entry in files:

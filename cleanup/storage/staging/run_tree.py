@@ -26,7 +26,7 @@ MANIFEST_PATH = METADATA + b"/" + run_paths.MANIFEST
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file or directory of a run: its path relative to the run and what identifies it. Sizes in bytes."""
+    """One file or directory of a run: its path in the run and what identifies it. Sizes in bytes."""
 
     path: bytes
     is_file: bool
@@ -44,8 +44,8 @@ class Entry:
     def same_as(self, other: "Entry") -> bool:
         """Whether `other` is this very entry, unchanged.
 
-        A directory is known by its inode: making and removing what is in it changes its times. A file with several
-        links is compared without ctime, which changes when any of the other links goes.
+        A directory is known by its inode: removals in it change its times. A file with several links is compared
+        without ctime, which changes when another link goes.
         """
         if self.is_file != other.is_file or self.ino != other.ino:
             return False
@@ -60,7 +60,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Count:
-    """Files and bytes, every inode once however many names it has; `allocated` only where its last link is there."""
+    """Files and bytes, every inode once; `allocated` only where its last link is there."""
 
     files: int = 0
     bytes: int = 0
@@ -69,10 +69,10 @@ class Count:
 
 @dataclass(frozen=True)
 class Scan:
-    """Everything below one run, the directory itself apart, whose are `ino`, `birth_ns` and `modified_ns`.
+    """Everything below a run; `ino`, `birth_ns` and `modified_ns` are the run's own.
 
-    `unseen` are those of the problems behind which there may be more that was not seen. `is_held`: a hold file lies at
-    the run's top, whatever it is. `desktop` are the paths of the files of desktops and NAS systems, which are no data.
+    `unseen`: the problems that may hide more. `is_held`: a hold file, of any kind, lies at the top. `desktop`: the
+    paths of the files of desktops and NAS systems, which are no data.
     """
 
     ino: int
@@ -87,7 +87,7 @@ class Scan:
 
     @property
     def data_files(self) -> list[Entry]:
-        """The files outside the run's top-level metadata folder, a hold file and those of desktops apart."""
+        """The files outside the top-level metadata folder, without hold file and those of desktops."""
         return [
             entry for entry in self.entries if entry.is_file and is_data(entry.path) and entry.path not in self.desktop
         ]
@@ -103,7 +103,7 @@ class Scan:
 
 
 def is_metadata(path: bytes) -> bool:
-    """Whether a relative path lies in the run's top-level `.exlab-wizard`; a nested folder of that name is data."""
+    """Whether a path lies in the run's top-level `.exlab-wizard`; a nested folder of that name is data."""
     return path.startswith(METADATA + b"/")
 
 
@@ -113,7 +113,7 @@ def is_data(path: bytes) -> bool:
 
 
 def is_lock(entry: Entry) -> bool:
-    """Whether an entry is one of the wizard's locks, which may come, go or change until the commit."""
+    """Whether an entry is a lock of the wizard's, which may change until the commit."""
     return is_metadata(entry.path) and metadata.is_lock(entry.path.removeprefix(METADATA + b"/"), entry)
 
 
@@ -122,7 +122,7 @@ def is_linked_lock(entry: Entry) -> bool:
 
 
 def locks(run: int) -> list[Entry]:
-    """The wizard's locks in a run as they are now. Raises OSError where its metadata folder cannot be read."""
+    """The wizard's locks in a run, now. Raises OSError."""
     found = []
     with handles.opened(handles.open_beneath(run, METADATA)) as folder:
         for name in filter(metadata.may_be_lock, sorted_names(folder)):
@@ -138,10 +138,9 @@ def _may_be_lock(path: bytes) -> bool:
 def scan(run: int) -> Scan:
     """Everything below the directory open as `run`; one descriptor is open at a time.
 
-    What must not be in a run (links, mounts, special files, things that may not be read or removed, too deep nesting)
-    comes back as problems: `unsafe_path`, `mount_inside`, `special_file`, `permission_denied`, `tree_too_deep`,
-    `staging_io_error`. An entry that vanishes while it is looked at is a problem as well. A hold file holds the run,
-    whatever it is, and is no problem besides.
+    What must not be in a run comes back as problems: `unsafe_path`, `mount_inside`, `special_file`, `permission_denied`
+    (not readable or removable), `tree_too_deep`, `staging_io_error`; so does an entry that vanishes meanwhile. A hold
+    file only holds the run.
     """
     top = linux.status(run)
     entries: list[Entry] = []
@@ -257,7 +256,7 @@ def may_write(descriptor: int) -> bool:
 
 
 def may_empty(descriptor: int, status: linux.FileStatus) -> bool:
-    """Whether this process may remove names from an open directory, if need be after making it writable."""
+    """Whether this process may remove names from an open directory, if need be after a chmod."""
     return may_write(descriptor) or status.uid == os.geteuid()
 
 
@@ -308,9 +307,9 @@ def count(entries: Iterable[Entry]) -> Count:
 
 
 def freed(entries: Iterable[Entry], left: Collection[bytes]) -> Count:
-    """What is gone of some planned entries when the paths in `left` are still there: the plan less what remains.
+    """What is gone of some planned entries when the paths in `left` are still there.
 
-    An inode is gone when none of its planned names is left; its blocks are free only if it had no name elsewhere.
+    An inode is gone when none of its planned names is left; its blocks are free if it had no name elsewhere.
     """
     names: dict[int, int] = defaultdict(int)
     remaining: set[int] = set()
@@ -332,8 +331,8 @@ def freed(entries: Iterable[Entry], left: Collection[bytes]) -> Count:
 def freed_bytes_and_count(run_path: str | os.PathLike[str]) -> tuple[int, int]:
     """(file count, bytes) below a directory, as ExLab-Wizard's function of this name counts them.
 
-    Files only, the metadata folder included; a missing path is (0, 0). Unlike the wizard's, it follows no symbolic
-    link, counts no inode twice, and raises OSError where something cannot be read instead of leaving it out.
+    Metadata included; a missing path is (0, 0). Unlike the wizard's it follows no symbolic link, counts an inode once,
+    and raises OSError for what cannot be read.
     """
     name = os.fspath(run_path)
     try:
@@ -354,10 +353,9 @@ def freed_bytes_and_count(run_path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def differences(planned: Iterable[Entry], found: Iterable[Entry], *, strict: bool = False) -> list[str]:
-    """What distinguishes two scans of one run, in words; empty if they are the same tree unchanged.
+    """What distinguishes two scans of one run, in words; empty if nothing does.
 
-    The wizard's locks are left out: they may come, go or change. `strict`: files with several links must have kept
-    their ctime too, as they do until a link of theirs goes.
+    The wizard's locks are left out. `strict`: files with several links must have kept their ctime too.
     """
     same = Entry.is_unchanged if strict else Entry.same_as
     before = {entry.path: entry for entry in planned if not is_lock(entry)}

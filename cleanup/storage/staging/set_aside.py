@@ -1,7 +1,7 @@
 """Files that a person takes out of a run without removing them: renamed into a hidden folder beside the run.
 
-Beside it, since a rename never leaves its filesystem; hidden, since the wizard takes anything called `Run_…` for a run.
-Nothing is replaced, and nothing is read, copied or removed but folders that are empty.
+Beside it, since a rename stays on its filesystem; hidden, since the wizard takes any `Run_…` for a run. Nothing is
+replaced or read, and only empty folders are removed.
 """
 
 import contextlib
@@ -15,12 +15,12 @@ FOLDER = b".exlab-set-aside"
 
 
 def place_of(leaf: bytes, path: bytes) -> bytes:
-    """Where a file of the run called `leaf` lies when it is set aside, relative to the folder that holds the run."""
+    """Where a file of the run `leaf` lies when it is set aside, relative to the folder that holds the run."""
     return b"/".join((FOLDER, leaf, path))
 
 
 def find(directory: int, path: bytes) -> linux.FileStatus | None:
-    """What lies at a path below an open directory; None where nothing does. Raises OSError where that is not known."""
+    """What lies at a path below an open directory; None for nothing. Raises OSError."""
     above, _, name = path.rpartition(b"/")
     try:
         with handles.opened(handles.open_beneath(directory, above or b".")) as folder:
@@ -30,10 +30,10 @@ def find(directory: int, path: bytes) -> linux.FileStatus | None:
 
 
 def move(source: int, path: bytes, target: int, place: bytes, *, ino: int) -> None:
-    """Rename a file below one open directory to a place below another, durably, with the folders on the way.
+    """Rename a file below one open directory to a place below another, durably; makes the folders on the way.
 
-    Raises OSError: FileExistsError where something lies there, ESTALE where it is not the file with this inode, which
-    then lies where it was.
+    Raises OSError: FileExistsError where something lies there, ESTALE for another file than this inode, which then
+    stays.
     """
     _make_folders(target, place)
     with contextlib.ExitStack() as stack:
@@ -49,7 +49,7 @@ def move(source: int, path: bytes, target: int, place: bytes, *, ino: int) -> No
 
 
 def sync(directory: int, path: bytes) -> None:
-    """Make durable what a folder on this way holds, whichever process changed it; harmless where there is none."""
+    """Make durable what a folder on this way holds; harmless where there is none."""
     with (
         contextlib.suppress(FileNotFoundError),
         handles.opened(handles.open_beneath(directory, _above(path))) as folder,
@@ -58,7 +58,7 @@ def sync(directory: int, path: bytes) -> None:
 
 
 def tidy(directory: int, place: bytes) -> None:
-    """Remove the folders on the way to a place that are empty by now. Raises OSError for anything else that fails."""
+    """Remove the empty folders on the way to a place. Raises OSError for any other failure."""
     way = _above(place)
     while way != b".":
         try:

@@ -10,10 +10,10 @@ MAX_METADATA_BYTES = 4 * 1024 * 1024
 
 
 def problems(scanned: Scan, now_ns: int) -> list[Problem]:
-    """`unexpected_metadata` for what in `.exlab-wizard` is not on the closed list, or for too much of it.
+    """`unexpected_metadata` for entries of `.exlab-wizard` that are not on the closed list, or for too many bytes.
 
-    `writer_active` for what only a crash leaves, as a record's draft, if it is less than an hour old at `now_ns`, in
-    nanoseconds since 1970.
+    `writer_active` for what only a crash leaves, as a draft, less than an hour old at `now_ns` (nanoseconds since
+    1970).
     """
     top = METADATA + b"/"
     problems = [problem for entry in _within(scanned) if (problem := _unexpected(entry, _name_within(entry), now_ns))]

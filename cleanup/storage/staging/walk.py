@@ -1,7 +1,7 @@
-"""The walk over a staging root: the runs on it, and what lies among them that is none. It reads, and changes nothing.
+"""The walk over a staging root: its runs, and what else lies among them. It only reads.
 
-By directory descriptors, through no link and into no mount, four levels deep. What stands in runs is not looked at, but
-for the record of a directory that is a run only if its record says so.
+By descriptors, through no link and into no mount, four levels deep. Inside runs only the record is read, where it alone
+makes a directory a run.
 """
 
 import contextlib
@@ -40,10 +40,10 @@ class Shape(enum.StrEnum):
 
 @dataclass(frozen=True)
 class DiskEntry:
-    """One thing that the walk came by. `path` is `raw` as a person can read it, both relative to the root.
+    """One thing on the walk; `path` is `raw`, relative to the root, as a person can read it.
 
-    `problem` is what keeps a run, or a way to runs, from being entered; behind a `blocked` one there may be anything.
-    `modified_ns` and `size` are its own, `within` are the run-shaped directories inside a stray one.
+    `problem` keeps a run, or a way to runs, from being entered; behind a `blocked` one anything may lie. `within` are
+    the run-shaped directories inside a stray one.
     """
 
     shape: Shape
@@ -62,13 +62,9 @@ class DiskEntry:
 def walk(root: int, *, strays: bool = True, known: Collection[str] = ()) -> Iterator[DiskEntry]:
     """Everything on an open staging root down to the runs, in the order of the names.
 
-    Names that begin with a dot belong to programs and are passed over, but for those that look like ours; so are the
-    files and folders that desktops and NAS systems lay everywhere. Where runs lie in such a folder, it is told. What
-    goes while it is looked at was not there. Without `strays` only runs, the way to them and what looks like ours is
-    asked.
-
-    A directory with an unusual name, or in an unusual place, is a run where its record names that place. One of the
-    run paths in `known` is a run even if its record says otherwise by now.
+    Dot names, and files of desktops and NAS systems, are passed over, but for our own and where runs lie in them. What
+    goes meanwhile was not there. Without `strays` only runs, the way to them and our own names are asked. In an unusual
+    place a directory is a run where its record names the place, or its path is in `known`.
     """
     yield from _walk(
         root, b"", _EQUIPMENT, _Asked(strays, frozenset(known), passed_over.Budget(passed_over.MOST_NAMES))
@@ -261,10 +257,9 @@ def _runs_within(parent: int, name: bytes, raw: bytes) -> list[bytes]:
 
 @dataclass(frozen=True)
 class Measure:
-    """What something comes to: files and logical bytes, None where not all of it can be seen, and the newest time
-    that was seen.
+    """Files and logical bytes, None where not all can be seen, and the newest time seen.
 
-    `detail` says what could not be seen.
+    `detail`: what could not be.
     """
 
     files: int | None
@@ -274,9 +269,9 @@ class Measure:
 
 
 def measure(root: int, raw: bytes, *, without: tuple[bytes, ...] = ()) -> Measure:
-    """Measure what lies at a path below an open root, apart from the paths in `without`; no link is followed.
+    """Measure what lies at a path below an open root, without the paths in `without`; follows no link.
 
-    Raises FileNotFoundError where nothing lies there, OSError where not even that can be told.
+    Raises FileNotFoundError where nothing lies there, OSError.
     """
     above, _, name = raw.rpartition(b"/")
     with handles.opened(handles.open_beneath(root, above or b".")) as parent:

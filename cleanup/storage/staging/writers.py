@@ -11,13 +11,11 @@ _ELSEWHERE = (b"/dev/", b"/proc/", b"/sys/")
 
 
 def find_writers(device: int, inodes: Collection[int], names: Collection[bytes]) -> list[str]:
-    """The processes that have one of these inodes open for writing, in words; this process is left out.
+    """The other processes that have one of these inodes open for writing, in words.
 
-    `names` are the names under which the run's directory is known now; a program that sees the disk through another
-    mount, as one in a container does, may know it by others. A link in `/proc` is only followed to confirm what is
-    almost sure: following one into a dead network mount would hang, and the run's twin on the NAS has the same names.
-    What cannot be read there, as other people's processes for an ordinary user, says nothing. Nor does a mapping of
-    memory whose descriptor is closed: to read the maps of a process that hangs may hang as well.
+    `names` are the run directory's names now; a container may see it by others. A link in `/proc` is followed only to
+    confirm: on a dead network mount it would hang, and the twin has the same names. What `/proc` hides, and a mapping
+    whose descriptor is closed, says nothing.
     """
     found = []
     for pid in os.listdir("/proc"):

@@ -1,4 +1,4 @@
-""" "Clear now", for one run and for many: what would go, the question, and the wish."""
+"""“Clear now”, for one run and for many: what would go, the question, and the request."""
 
 import uuid
 from datetime import datetime
@@ -40,7 +40,7 @@ CONFLICT, MISTAKE = 409, 422
 @require_http_methods(["GET", "HEAD", "POST"])
 @may_clear
 def clear_run(request: SignedIn, pk: int) -> HttpResponse:
-    """Show what would go and ask; a POST writes the wish and its task. What becomes of it is read from the attempt."""
+    """Show what would go and ask; a POST writes the attempt and its task. The attempt shows the result."""
     run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     if not permissions.may(request.user, permissions.CLEAR, run):
         raise PermissionDenied

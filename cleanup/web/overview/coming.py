@@ -16,10 +16,9 @@ from cleanup.rules.policy import ScopedPolicy
 
 @dataclass(frozen=True, kw_only=True)
 class ComingText:
-    """What is coming on one staging root, in words; `first` is the next pass that takes something, `rest` all others.
+    """The next passes on one staging root, in words: `first`, and all others in `rest`.
 
-    `loud`: people are told of so much before, or it is the first pass in earnest. `unsent` says why a mail about it
-    was not sent.
+    `loud`: people are told of it before, or it is the first pass that clears. `unsent` says why a mail was not sent.
     """
 
     first: str = ""

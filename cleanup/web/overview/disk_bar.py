@@ -22,9 +22,9 @@ ALWAYS = (Status.WAIT, Status.BLOCK, Status.GO)
 
 @dataclass(frozen=True, kw_only=True)
 class RunSum:
-    """How many runs, their logical bytes, and what they take on the disk as far as that is known.
+    """A number of runs, their logical bytes, and their bytes on disk as far as known.
 
-    `unknown` counts the runs of unknown size, which count as nothing.
+    `unknown` counts runs of unknown size; they count as 0 bytes.
     """
 
     runs: int = 0
@@ -43,10 +43,9 @@ class RunSum:
 
 @dataclass(frozen=True, kw_only=True)
 class Area:
-    """One part of the bar: its name in the style sheet, its words, its bytes, and where it stands.
+    """One part of the bar: its style name, words, bytes and position.
 
-    `bytes` is what pages say everywhere, the logical bytes of runs; `allocated_bytes` what is taken on the disk, by
-    which it is drawn.
+    `bytes` are logical; `allocated_bytes` on the disk, by which it is drawn.
     """
 
     code: str

@@ -1,4 +1,4 @@
-"""What a lab person opens with a full disk: how full each disk is, what may go now, and why the rest stays."""
+"""The overview: how full each disk is, what may go now, and why the rest stays."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -87,10 +87,9 @@ class UnderWay:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """One staging root as the overview shows it to a user.
+    """One staging root on the overview.
 
-    `mine` are the runs that are safe and that this person may clear: none where nothing is done at present. On a
-    `troubled` root what would be safe is blocked, as in the list of runs.
+    `mine` are the safe runs that this user may clear. On a `troubled` root safe runs count as blocked, as in the list.
     """
 
     root: StagingRoot

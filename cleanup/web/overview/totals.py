@@ -26,10 +26,9 @@ _Key = tuple[permissions.Places, permissions.Places, tuple[int, int]]
 
 @dataclass(frozen=True, kw_only=True)
 class Sums:
-    """The runs of some staging roots, by the root's key, as they were at `at`.
+    """Sums of runs at `at`, by staging root.
 
-    `by_reason` has all of them; `soon` those that wait and may go within a day; `mine` those that are safe and that
-    this person may clear.
+    `by_reason` has all runs; `soon` those that may go within a day; `mine` the safe ones that the user may clear.
     """
 
     at: datetime
@@ -46,9 +45,9 @@ _kept: dict[_Key, Sums] = {}
 
 
 def add_up(user: User, now: datetime) -> Sums:
-    """The sums of all that a user sees, asked once for all roots.
+    """The sums of all runs that a user sees, in one query for all roots.
 
-    Where there are very many runs the sums may be a little older, but none is older than the last clear.
+    For very many runs the sums may be older, but never older than the last clear.
     """
     seen = permissions.places(user, permissions.VIEW)
     mine = (

@@ -53,9 +53,9 @@ class ScopeForm(forms.Form):
 
 
 class TypedField(forms.CharField):
-    """A field of a policy as people type it; its value is a number, or None where nothing is typed.
+    """A policy field as people type it; its value is a number or None.
 
-    What stands as the form said it means the very number that it stood for, also if the text was rounded.
+    A text that the form has made means the exact number behind it, also if the text was rounded.
     """
 
     def __init__(self, name: str, label: str, hint: str, *, stored: float | None) -> None:
@@ -91,9 +91,9 @@ class FieldGroup:
 
 
 class PolicyForm(forms.Form):
-    """What a new version of one scope says, made from the version in force there; an empty field is left unset.
+    """A new version of one scope; an empty field is left unset.
 
-    `before` is that version, `scoped` are the policies in force. A field that is not sent stays as it is.
+    `before` is the version in force there, `scoped` all policies in force. A field that is not sent keeps its value.
     """
 
     made_from = forms.IntegerField(

@@ -56,9 +56,9 @@ def run_detail(request: SignedIn, pk: int) -> HttpResponse:
 @require_safe
 @may_look
 def run_live(request: SignedIn, pk: int) -> HttpResponse:
-    """The head and the attempts of a run: what its page asks for each second while a clear is under way.
+    """The head and the attempts of a run, asked for each second during a clear.
 
-    Such a request says in which phase the page saw the attempt; once that is another one, it gets all of the run.
+    The request names the phase that the page has seen; after a change it gets the whole run.
     """
     run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     if not wants_fragment(request):
@@ -74,7 +74,7 @@ def run_live(request: SignedIn, pk: int) -> HttpResponse:
 @require_safe
 @may_look
 def receipt(request: SignedIn, pk: int) -> HttpResponse:
-    """What became of a run that was cleared, by us or as its record says by the wizard, to be printed and kept."""
+    """The receipt of a cleared run, by us or as the wizard's record says, to print and keep."""
     run = get_object_or_404(permissions.runs(request.user).select_related("root"), pk=pk)
     attempts = (
         ClearAttempt.objects.clears().filter(run=run, phase=Phase.DONE).select_related("proof__accepted", "batch")

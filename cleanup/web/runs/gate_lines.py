@@ -30,9 +30,10 @@ _SEEN_ON_DISK = frozenset({Gate.STATE, Gate.PATH, Gate.UNCHANGED, Gate.PROOF})
 
 @dataclass(frozen=True, kw_only=True)
 class GateLine:
-    """One gate. `by_disk`: it goes by what discovery saw, and not by what is known at any moment.
+    """One gate on a page.
 
-    `passed` says what it comes to that it passes, `schedule_only` that an operator's click passes it in any case.
+    `by_disk`: it goes by what discovery saw. `passed` says what a pass means; `schedule_only`: it binds the schedule
+    alone.
     """
 
     gate: str

@@ -83,9 +83,9 @@ def run_row(request: SignedIn, pk: int) -> HttpResponse:
 @require_safe
 @may_look
 def run_changes(request: SignedIn) -> HttpResponse:
-    """The rows that no longer stand as a list shows them, and the sums above it; nothing, if nothing has changed.
+    """The rows of a list that have changed, and the sums; nothing if none has.
 
-    `seen` names the rows and what was known of each: `17.3,18.1`. A row that counts the minutes is always sent.
+    `seen` names the rows and what was known of each: `17.3,18.1`. A row that counts minutes is always sent.
     """
     now = timezone.now()
     seen = _read_seen(request.GET.get("seen", ""))

@@ -54,9 +54,9 @@ A_WEEK = timedelta(days=7)
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run of the list, and what the person who looks may do with it.
+    """One run of the list, and what the user may do with it.
 
-    A row whose latest attempt is under way is `live`: it asks again until that has settled.
+    A `live` row has an attempt under way: it asks again until that has ended.
     """
 
     run: Run
@@ -74,9 +74,9 @@ class RunRow:
 
 @dataclass(frozen=True)
 class ToneTotal:
-    """What the runs of one tone come to; `more` if there are more, and only the largest were added up.
+    """The sum of the runs of one tone; with `more` only the largest were added up.
 
-    Runs of unknown size count as nothing.
+    Runs of unknown size count as 0 bytes.
     """
 
     tone: Status

@@ -33,9 +33,9 @@ ELSEWHERE = "as another page has left it: this one was older. It now shows what 
 
 @dataclass(frozen=True)
 class Selection:
-    """What the picked runs come to, in logical bytes; `full` if there is room for no more.
+    """The picked runs, in logical bytes; `full` if no more fit.
 
-    `version` is the number of the change that a page with this selection has seen.
+    `version` is the number of the last change that the page has seen.
     """
 
     keys: frozenset[int]

@@ -56,10 +56,9 @@ def stand(
     *,
     breaker: Finding | None = None,
 ) -> tuple[StatusText, Decision | None]:
-    """How a run stands after its latest attempt, and the decision behind it where one was made.
+    """How a run stands after its latest attempt, with the decision if one was made.
 
-    `hindrances` are those of `readiness`, asked once for a whole page, and so is `breaker`, of the run's staging root.
-    On a staging root that could not be looked at nothing may go, even if the run was fine before.
+    `hindrances` and `breaker` are asked once for a page. On a staging root with a problem nothing may go.
     """
     if run.root.problem:
         hindrances += (Finding(_known(run.root.problem), f"staging root {run.root.name}"),)

@@ -42,10 +42,10 @@ _TONES = {"pass": "go", "wait": "wait", "block": "block"}
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """Something that happened to a run. What it says comes from anywhere and is shown as it is, made visible.
+    """One event of a run.
 
-    `at` is None where a record gives no usable instant: `at_text` is what stands there. `said` are pairs of a label,
-    perhaps empty, and a text. `batch` is the key of the batch that a clear was asked for with.
+    `at` is None where a record gives no usable instant; `at_text` is then its text. `said` holds pairs of a label
+    (may be empty) and a text. `batch` is the key of the batch.
     """
 
     source: str
@@ -61,9 +61,9 @@ class Moment:
 
 @dataclass(frozen=True)
 class Life:
-    """A run's moments, the latest first; `hidden` is how many lie between `latest` and `first` and are not told.
+    """A run's moments, the latest first; `hidden` counts those between `latest` and `first`.
 
-    `cut`: more of one kind has happened than a page tells at all.
+    `cut`: more happened than a page shows.
     """
 
     latest: list[Moment]
@@ -306,7 +306,7 @@ def _of_passes(run: Run) -> Iterator[Moment]:
     if said.first_id != said.last_id:
         words.append(("said so since", instant(said.first.started_at)))
     yield Moment(
-        source="sweep",
+        source="automatic clearing",
         title=f"The timed pass: {action(said.action)}",
         at=said.last.started_at,
         tone=_TONES.get(tone(said.action), ""),

@@ -1,4 +1,4 @@
-"""What a run's page tells of a comparison that a person has asked for: how far it is, what it showed, what helps."""
+"""A comparison that a user has asked for, on the run's page: how far it is, its result, and what helps."""
 
 from dataclasses import dataclass
 from datetime import datetime

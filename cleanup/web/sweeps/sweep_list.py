@@ -135,7 +135,7 @@ def _show(
 def dry_run(request: SignedIn) -> HttpResponse:
     """Queue a dry run of one staging root, for a user who may clear at least one instrument's runs there.
 
-    It removes nothing, but it reads what a sweep would read, and that is no viewer's to ask for.
+    It removes nothing, but reads as much as a sweep, so viewers may not ask for it.
     """
     now, name = timezone.now(), request.POST.get("root", "")
     root = next((root for root in permissions.roots(request.user) if root.name == name), None)
@@ -144,7 +144,7 @@ def dry_run(request: SignedIn) -> HttpResponse:
     if not permissions.roots(request.user, permissions.CLEAR).filter(pk=root.pk).exists():
         raise PermissionDenied
     if dry_runs.ask_for(root, actor=request.user.get_username(), now=now):
-        messages.success(request, visible(f"A dry run of {root.name} is queued. What it says will stand here."))
+        messages.success(request, visible(f"A dry run of {root.name} is queued. Its result will appear here."))
     else:
         messages.info(request, visible(f"A dry run of {root.name} is queued or running already."))
     return redirect("sweep-list")

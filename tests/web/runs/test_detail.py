@@ -96,7 +96,7 @@ def test_every_gate_and_the_whole_history(people, safe):
     for gate in Gate:
         assert f'scope="row">{gate}</th>' in text
     assert "policy_manual" in text
-    assert "Concerns the schedule only" in text
+    assert "This is for the schedule only" in text
     assert text.count('<time datetime="2026-04-17T') >= 4
     assert "2026-04-17 16:15:43 UTC" in text
     assert "files_received: 7" in text
@@ -321,7 +321,7 @@ def test_the_longest_life_costs_as_many_queries_as_the_shortest(people, runs, no
     assert long[0] == short[0]
     assert "the latest 20; the admin" in card(long[1], "attempts")
     assert "the latest 50 entries" in card(long[1], "ledger")
-    assert f"Only the latest {timeline.LONGEST}" in card(long[1], "life")
+    assert f"This shows the latest {timeline.LONGEST}" in card(long[1], "life")
     assert len(long[1]) < 500_000
 
 

@@ -1,7 +1,7 @@
-"""The records of a run: one module for each format that the wizard has had, behind one interface.
+"""The records of a run: one module for each format of the wizard, behind one interface.
 
-Where several lie in one run, the first of `FORMATS` among them is the run's record: it gives state and history, a clear
-writes into it, and it goes last. The others can only hold the run back.
+The first of `FORMATS` in a run is its record: it gives state and history, a clear writes into it, and it goes last. The
+others can only hold the run back.
 """
 
 import hashlib
@@ -60,7 +60,7 @@ OF_CREATION = "creation."
 class Records:
     """The record of a run, those beside it, and what tells the run from others at its path (`origin`).
 
-    `pruned_at`: since when `creation.json` says that the wizard has removed the data, which is in no other record.
+    `pruned_at`: since when, by `creation.json`, the wizard has removed the data.
     """
 
     main: Record
@@ -84,14 +84,11 @@ class Records:
 
     @property
     def may_be_pruned(self) -> bool:
-        """Whether the run may have been pruned: the wizard does so only after it has verified the copy."""
+        """Whether the run may have been pruned: the wizard does so only to a verified copy."""
         return self.pruned_at is not None and (not self.main.history or self.main.current_state == "sync_verified")
 
     def compare(self, staged: Sequence[Staged], desktop: Collection[bytes] = ()) -> Differences:
-        """How the data files differ from what the record that lists files says of them.
-
-        `desktop` are the paths of the files on the disk that are no data.
-        """
+        """How the data files differ from those that a record lists; `desktop`: the paths that are no data."""
         for record in (self.main, *self.beside):
             if not record.history:
                 # Metadata changes as the wizard works, and a hold file may go.
@@ -101,10 +98,7 @@ class Records:
         return Differences()
 
     def state(self, staged: Sequence[Staged], differences: Differences, *, whole: bool = True) -> str:
-        """The state as it follows from the record and the data files on the disk.
-
-        `whole`: nothing else lies there, and nothing may be hidden.
-        """
+        """The state by the record and the data files on disk; `whole`: nothing else lies there or may be hidden."""
         if (self.cleared_at is not None or self.may_be_pruned) and not staged and whole:
             return "cleared"
         if self.main.history:
@@ -133,10 +127,7 @@ def by_file(name: str) -> RecordFormat:
 
 
 def read(run: int, *places: RunPath) -> Records:
-    """The records in the run open as `run`, all of them accepted where they name one of `places`.
-
-    Raises IngestError.
-    """
+    """The accepted records in the run open as `run`, which name one of `places`. Raises IngestError."""
     found = [record for record in (_read_one(run, form, *places) for form in FORMATS) if record is not None]
     if not found:
         raise IngestError("ingest_unreadable", "there is none")
@@ -159,10 +150,7 @@ def _read_one(run: int, form: RecordFormat, *places: RunPath) -> Record | None:
 
 
 def origin_of(run: int) -> str:
-    """The digest of what the `creation.json` of an open run says for good; `-` where there is none.
-
-    Raises IngestError for one that cannot be read.
-    """
+    """The digest of what an open run's `creation.json` says for good; `-` where there is none. Raises IngestError."""
     try:
         said = _creation(run)
     except FileNotFoundError:

@@ -26,7 +26,7 @@ class NoCopy(IngestError):
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """One file as a record lists it. Size in bytes and mtime are those at its copying, None before that."""
+    """One file as a record lists it: size in bytes and mtime at its copying, None before."""
 
     size: int | None
     mtime_ns: int | None
@@ -38,9 +38,9 @@ class ListedFile:
 class Record:
     """What one record says of its run.
 
-    A format with a history has at least one entry in `history`, and `current_state` is its last. Without one, the state
-    follows from `listed`, the files by their relative paths, and from what lies on the disk; `digest` is the SHA-256 of
-    what it says of them. `cleared_at`: another program has removed the staging copy, or says so.
+    With a history, `current_state` is that of its last entry. Without one, the state follows from `listed`, the files
+    by path, and the disk; `digest` is the SHA-256 of what it says of them. `cleared_at`: another program removed the
+    staging copy.
     """
 
     format: "RecordFormat"
@@ -61,8 +61,8 @@ class Record:
 class RecordFormat(abc.ABC):
     """One kind of record: how it is read, how it says `cleared`, and what its twin on the NAS is told.
 
-    `name` stands in the database, `file` is its name in the run's `.exlab-wizard`. Every method raises IngestError
-    for bytes that it does not accept.
+    `name` stands in the database, `file` in the run's `.exlab-wizard`. Every method raises IngestError for bytes that
+    it does not accept.
     """
 
     name: ClassVar[str]
@@ -80,11 +80,11 @@ class RecordFormat(abc.ABC):
 
     @abc.abstractmethod
     def with_cleared(self, data: bytes, *, at: datetime, host: str) -> tuple[bytes, dict[str, Any]]:
-        """The bytes of an accepted record that say `cleared` as well, and the event that the database keeps of it."""
+        """The bytes of an accepted record that says `cleared` as well, and the event for the database."""
 
     @abc.abstractmethod
     def message(self, final: bytes, *places: RunPath) -> list[dict[str, Any]]:
-        """What the twin's record is told, as JSON values; `final` are the bytes that the clear has published.
+        """What the twin's record is told, as JSON values; `final` are the bytes that the clear published.
 
         Raises NotCleared.
         """
@@ -107,10 +107,10 @@ class Staged(Protocol):
 
 @dataclass(frozen=True)
 class Differences:
-    """How the data files on the disk differ from those that a record vouches for, by name.
+    """How the data files on disk differ from a record's, by name.
 
-    `unlisted` are not in it, `unverified` were never compared with the NAS, `changed` have another size or time than
-    at their copying, and `missing` lie on the disk no more.
+    `unlisted` are not in it, `unverified` were never compared with the NAS, `changed` differ in size or time from their
+    copying, `missing` are gone.
     """
 
     unlisted: tuple[bytes, ...] = ()
@@ -125,7 +125,7 @@ class Differences:
 
 
 def compare(listed: Mapping[bytes, ListedFile], staged: Iterable[Staged]) -> Differences:
-    """Compare the data files that a record lists with those on the disk. Metadata must not be among `listed`."""
+    """Compare a record's data files with those on disk; `listed` without metadata."""
     found = {file.path: file for file in staged}
     unlisted, unverified, changed = [], [], []
     for path, file in found.items():

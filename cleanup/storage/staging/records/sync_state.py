@@ -1,7 +1,7 @@
-"""`sync_state.json` as a record: no history, but each file with the size and time at which it was copied and verified.
+"""`sync_state.json` as a record: no history, but each file's size and time at its copying, and whether it was verified.
 
-The newer wizard keeps it. It lies on the same share as `ingest.json`, so it is read as strictly: its version, every key
-and every value must be known. It cannot say which run it belongs to; `creation.json` beside it does.
+The newer wizard keeps it on the same share as `ingest.json`, so it is read as strictly: version, keys and values must
+be known. `creation.json` beside it says which run it belongs to.
 """
 
 import functools

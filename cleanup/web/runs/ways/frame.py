@@ -1,4 +1,4 @@
-"""What a way out is: one button on a run's page, one question on a page of its own, one deed with a reason given."""
+"""A way out: one button on a run's page, one question on a page of its own, one act with a reason."""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -43,9 +43,9 @@ class NoReasonForm(forms.Form):
 
 @dataclass(frozen=True)
 class Scene:
-    """What a way out is about: a run, how it stands on stored facts (`decision` is None once it is over), and who asks.
+    """What a way out is about: a run, how it stands on stored facts, and the user.
 
-    `seen` is what the person's page had shown when the button was pressed; empty for a question.
+    `decision` is None once the run is over. `seen` is what the page had shown; empty for a question.
     """
 
     run: Run
@@ -73,14 +73,13 @@ def _always(_scene: Scene) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """One way out.
+    """One way out: a button on a run's page.
 
-    `name` is its part of the address, `label` what the button on the run's page says, `title` and `confirm` what the
-    question and its button say. `offered` says whether it helps the run as it stands, `asks` what `template` needs
-    beside `scene`, `way` and `form`. `seen` is a digest of what the question shows: a button of an older page asks
-    anew instead of acting. `act` does it and returns what is said to the person, or raises NotDone; it is called with
-    the form's cleaned data, must act once however often it is called, and writes its own ledger row. `denied` is what a
-    person without the right is told.
+    `name` is its part of the address, `label` the button's text, `title` and `confirm` those of the question. `offered`
+    says whether it helps the run as it stands; `asks` gives what `template` needs beside `scene`, `way` and `form`.
+    `seen` is a digest of what the question shows, so that a button of an older page asks anew. `act` does it and
+    returns the message, or raises NotDone; twice is harmless, and it writes its own ledger row. `denied` is shown to a
+    person without the right.
     """
 
     name: str
@@ -102,9 +101,9 @@ class Way:
 
 
 def look_at_once(scene: Scene, path: str = "") -> None:
-    """Look at the run, or at the run path that is given, so that the page shows at once how it stands now.
+    """Look at the run, or at the given run path, so that the page is up to date.
 
-    Where the disk cannot be reached discovery does so later.
+    If the disk cannot be reached, discovery looks later.
     """
     with contextlib.suppress(Unreachable):
         discovery.look_at_path(scene.run.root, run_paths.parse_run_path(path or scene.run.run_path), now=scene.now)

@@ -1,4 +1,4 @@
-"""Held as another run: a person says that a run is not the one that is held, and it is not kept as that any more."""
+"""“It is not the held run”: the hold of another run then keeps this one no more."""
 
 import hashlib
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Set aside, put back: a file that nothing lists keeps a run here, and an admin takes it out of it, or puts it back."""
+"""Set aside and put back: an admin moves files that the manifest does not list out of a run, and back."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
