@@ -13,9 +13,9 @@ from django.contrib.auth.models import User
 from cleanup import demo
 from cleanup.clears.run_action import Action
 from cleanup.models import LedgerEntry, RetentionPolicy, Run, StagingRoot
-from cleanup.rules.gates import Decision
+from cleanup.rules.decisions import Decision
 from cleanup.rules.reasons import Reason
-from cleanup.runs import holds, inspection, orphans
+from cleanup.runs import holds, orphans, stored_facts
 from cleanup.sweeps import all_roots
 from tests.tools.lab import outlines
 
@@ -38,7 +38,7 @@ def made(tmp_path: Path, settings: Any, moment: datetime) -> demo.Demo:
 def decisions(moment: datetime) -> dict[str, Decision]:
     policies = RetentionPolicy.objects.scoped()
     runs = Run.objects.staged().with_root()
-    return {run.run_path: inspection.stored_decision(run, policies, moment) for run in runs}
+    return {run.run_path: stored_facts.decision(run, policies, moment) for run in runs}
 
 
 def test_shows_every_state_and_every_kind_of_verdict(made: demo.Demo, moment: datetime) -> None:

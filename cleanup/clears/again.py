@@ -22,7 +22,7 @@ from cleanup.lab import opening, permissions
 from cleanup.lab.nas import NasRoot, twin_of
 from cleanup.models import ClearAttempt, ClearBatch, Hold, Phase, Requester, Run
 from cleanup.rules import slowness
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.storage.nas import client

@@ -8,7 +8,7 @@ from cleanup.lab import alerts
 from cleanup.lab.alerts import AlertState
 from cleanup.models import AlertKind, ClearAttempt, Phase
 from cleanup.rules.reasons import Reason
-from cleanup.runs import inspection
+from cleanup.runs import identity
 
 
 def settle(*, now: datetime) -> None:
@@ -19,7 +19,7 @@ def settle(*, now: datetime) -> None:
         AlertState(
             subject=f"{host}:{attempt.pk.hex}",
             reason=Reason.PATH_OCCUPIED,
-            detail=inspection.conflict_of(attempt.pk).detail,
+            detail=identity.conflict_of(attempt.pk).detail,
             root=attempt.run.root,
             run=attempt.run,
         )

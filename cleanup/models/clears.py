@@ -11,7 +11,8 @@ from django.db.models import Q
 from cleanup.models.base import AppendOnly
 from cleanup.models.checks_here import AcceptedBytes
 from cleanup.models.runs import Run
-from cleanup.rules.gates import ONLY_HERE, Gate
+from cleanup.rules.decisions import Gate
+from cleanup.rules.gates import ONLY_HERE
 from cleanup.rules.policy import ProofLevel
 from cleanup.rules.reasons import Reason
 

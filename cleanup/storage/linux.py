@@ -76,7 +76,7 @@ class _Statx(ctypes.Structure):
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class FileStatus:
     """What one directory entry is: times in nanoseconds, `allocated` in bytes, `birth_ns` None where unknown.
 
     `is_fixed`: immutable or append-only, so that not even root can remove it or remove from it.
@@ -147,7 +147,7 @@ def rename_noreplace(source_directory: int, source: bytes, target_directory: int
         _raise_errno(source)
 
 
-def status(directory: int, name: bytes = b"", *, fresh: bool = False) -> Status:
+def status(directory: int, name: bytes = b"", *, fresh: bool = False) -> FileStatus:
     """statx of an entry without following links; without a name, of the open descriptor. Raises OSError.
 
     `fresh`: a network filesystem asks its server, not its cache.
@@ -157,7 +157,7 @@ def status(directory: int, name: bytes = b"", *, fresh: bool = False) -> Status:
     flags = (_AT_SYMLINK_NOFOLLOW if name else _AT_EMPTY_PATH) | (_AT_STATX_FORCE_SYNC if fresh else 0)
     if _libc.statx(directory, name, flags, ctypes.c_uint(_STATX_BASIC_AND_BTIME), ctypes.byref(buffer)):
         _raise_errno(name)
-    return Status(
+    return FileStatus(
         mode=buffer.mode,
         uid=buffer.uid,
         ino=buffer.ino,

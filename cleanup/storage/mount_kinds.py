@@ -3,7 +3,7 @@
 import enum
 from typing import NamedTuple
 
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage.caches import is_davfs
 from cleanup.storage.mounts import Mount

@@ -18,7 +18,7 @@ from cleanup import tasks
 from cleanup.clears import again, batches, protocol, queue, recovery, settlement
 from cleanup.clears.progress import measure
 from cleanup.models import ClearAttempt, ClearBatch, LedgerEntry, NasBreaker, Phase, RetentionPolicy, Run
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import holds, inspection
 from cleanup.sweeps import all_roots

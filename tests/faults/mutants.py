@@ -198,7 +198,11 @@ def _claim_the_plan(real: Callable[..., Any], entries: Any, left: Any) -> run_tr
 
 @contextlib.contextmanager
 def _proof_ignored() -> Iterator[None]:
-    with _around(inspection, "evaluate", _nothing_against_it)(), _left_out(last_checks, "expect_twin")():
+    with (
+        _around(inspection, "evaluate", _nothing_against_it)(),
+        _around(stored_facts, "evaluate", _nothing_against_it)(),
+        _left_out(last_checks, "expect_twin")(),
+    ):
         yield
 
 

@@ -11,7 +11,7 @@ from django.db import connection
 
 from cleanup.clears import second_look
 from cleanup.models import ClearAttempt
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import proofs
 from cleanup.storage.staging import own_storage

@@ -10,7 +10,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from cleanup import clear_run
-from cleanup.models import Access, ClearAttempt, Instrument, Project, Run, Tone
+from cleanup.models import Access, ClearAttempt, Instrument, Project, Run, Status
 from cleanup.runs import discovery
 from tests.tools.lab import RUN_PATH, Lab, census
 
@@ -66,7 +66,7 @@ def places() -> list[str]:
 
 
 def test_an_upgrade_fills_the_new_tables(upgraded: None) -> None:
-    gone, to_be_judged = (False, Tone.DONE, False), (True, Tone.WAIT, True)
+    gone, to_be_judged = (False, Status.DONE, False), (True, Status.WAIT, True)
     assert judged() == {
         "verified": to_be_judged,
         "incomplete": to_be_judged,
@@ -85,7 +85,7 @@ def test_an_upgrade_fills_the_new_tables(upgraded: None) -> None:
 
 def test_back_to_the_columns_and_up_again(upgraded: None, migrate: Callable[[str], Any]) -> None:
     """What was judged, named, opened and narrowed meanwhile stays."""
-    Run.objects.filter(leaf="verified").update(tone=Tone.GO, judged=1)
+    Run.objects.filter(leaf="verified").update(tone=Status.GO, judged=1)
     Run.objects.filter(leaf="cleared").update(doubts=3, judged=3)
     Instrument.objects.filter(equipment="FLOW_01").update(public=True)
     Project.objects.filter(code="PROJ-0060").update(title="Dose and response")

@@ -15,7 +15,7 @@ from cleanup.clears import protocol
 from cleanup.clears.refusal import Refused
 from cleanup.lab import nas as lab_nas
 from cleanup.models import NasBreaker, Proof, Run
-from cleanup.rules.gates import Finding, ProofFacts
+from cleanup.rules.facts import Finding, ProofFacts
 from cleanup.rules.policy import ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.runs import proofs

@@ -18,7 +18,7 @@ from cleanup.models import DiskUsage, Outcome, RetentionPolicy, Run, StagingRoot
 from cleanup.rules import anomalies
 from cleanup.rules.anomalies import Clock
 from cleanup.rules.policy import Stage
-from cleanup.runs import inspection
+from cleanup.runs import stored_facts
 from cleanup.sweeps import breakers as sweep_breakers
 from cleanup.sweeps import one_root, outlook, policy_preview, rehearsal, taking
 from cleanup.sweeps.all_roots import sweep
@@ -97,7 +97,7 @@ def frees(freed: list[int]) -> Any:
     clear = clears_rows()
 
     def take(run: Run, *arguments: Any, **more: Any) -> RunAction:
-        allocated = inspection.stored_facts(run).allocated_bytes or 0
+        allocated = stored_facts.facts_of(run).allocated_bytes or 0
         freed.append(allocated)
         return replace(clear(run, *arguments, **more), allocated=allocated)
 

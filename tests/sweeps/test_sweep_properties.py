@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from cleanup.clears.report import ClearReport
 from cleanup.lab import roots
 from cleanup.models import Hold, LedgerEntry, RetentionPolicy, Run, StagingRoot
-from cleanup.rules.policy import Mode, effective_policy
+from cleanup.rules.effective import effective_policy
+from cleanup.rules.policy import Mode
 from cleanup.runs import discovery
 from cleanup.sweeps.all_roots import sweep
 from tests.faults.scene import everything

@@ -29,11 +29,11 @@ from cleanup.models import (
     Project,
     RetentionPolicy,
     StagingRoot,
+    Status,
     Surprise,
     Sweep,
     SweepBreaker,
     SweptRun,
-    Tone,
 )
 from cleanup.web import urls
 from tests.tools.rows import clear_rows, run_row
@@ -252,7 +252,7 @@ def _of_an_instrument(there: SimpleNamespace, equipment: str, number: int, now) 
             bytes=1_200_000,
             looked_at=now,
             here=name != "gone",
-            tone=Tone.DONE if name == "gone" else Tone.BLOCK,
+            tone=Status.DONE if name == "gone" else Status.BLOCK,
             reason="" if name == "gone" else "missing_directory",
             doubts=1,
             judged=1,

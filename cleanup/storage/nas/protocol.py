@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import linux
 from cleanup.storage.nas.challenge import Ends
@@ -64,7 +64,7 @@ class Listing:
     origin: str = "-"
 
 
-def file_line(path: bytes, status: linux.Status, digest: bytes) -> dict[str, Any]:
+def file_line(path: bytes, status: linux.FileStatus, digest: bytes) -> dict[str, Any]:
     """The line of one file; an empty `digest` says that its bytes were not read."""
     marks = [status.size, status.mtime_ns, status.ino]
     return {"file": [os.fsdecode(path), *marks, digest.hex(), status.ctime_ns]}

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import errors, handles, hashing, linux, markers, places, run_paths, tokens
 from cleanup.storage.mounts import UnknownMount
@@ -158,7 +158,7 @@ def _folder(run: int, directory: bytes) -> Iterator[tuple[int, list[bytes]]]:
         yield descriptor, markers.names_in(descriptor)
 
 
-def _hash(descriptor: int, name: bytes, path: bytes, beat: Callable[[int], None]) -> tuple[bytes, linux.Status]:
+def _hash(descriptor: int, name: bytes, path: bytes, beat: Callable[[int], None]) -> tuple[bytes, linux.FileStatus]:
     """As `hashing.hash_file`; an OSError names the file by its path in the twin."""
     try:
         return hashing.hash_file(descriptor, name, drop_cache=True, beat=beat)

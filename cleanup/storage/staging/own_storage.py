@@ -3,7 +3,7 @@
 That is a subvolume, whose device is another than its folder's, or a folder in a quota project of its own.
 """
 
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import handles, linux, run_paths
 from cleanup.storage.linux import Project

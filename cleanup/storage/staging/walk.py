@@ -10,7 +10,7 @@ import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import desktop_files, errors, handles, linux, named_places, passed_over, run_paths
 from cleanup.storage.errors import UnsafePath
@@ -149,7 +149,7 @@ def _passed_over(parent: int, raw: bytes, name: bytes, level: int, budget: passe
 
 
 def _enter(
-    descriptor: int, raw: bytes, name: bytes, status: linux.Status, level: int, asked: _Asked
+    descriptor: int, raw: bytes, name: bytes, status: linux.FileStatus, level: int, asked: _Asked
 ) -> Iterator[DiskEntry]:
     """A directory where one is expected: a run, or the way to runs. Raises OSError where it cannot be opened."""
     with handles.opened(handles.open_beneath(descriptor, name)) as below:
@@ -162,7 +162,7 @@ def _enter(
 
 
 def _out_of_place(
-    descriptor: int, raw: bytes, name: bytes, status: linux.Status, level: int, *, belongs: bool
+    descriptor: int, raw: bytes, name: bytes, status: linux.FileStatus, level: int, *, belongs: bool
 ) -> DiskEntry:
     """What is no part of the layout; with a problem where a run, or a way to runs, is to be expected."""
     if status.is_symlink:
@@ -181,7 +181,7 @@ def _out_of_place(
 
 
 def _sight(
-    shape: Shape, raw: bytes, status: linux.Status, problem: Finding | None = None, within: tuple[bytes, ...] = ()
+    shape: Shape, raw: bytes, status: linux.FileStatus, problem: Finding | None = None, within: tuple[bytes, ...] = ()
 ) -> DiskEntry:
     size = status.size if status.is_file else 0
     return DiskEntry(shape, raw, problem, status.mtime_ns, size, status.is_directory, within)
