@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from cleanup.clears import last_checks, protocol, recovery, settlement
 from cleanup.models import ClearAttempt
-from cleanup.runs import inspection
+from cleanup.runs import inspection, stored_facts
 from cleanup.storage import datadir, handles, markers, reserve, run_paths, same_storage, tokens
 from cleanup.storage.nas import client, ways
 from cleanup.storage.staging import fences, removal, run_tree
