@@ -230,7 +230,7 @@ def changed_on_nas(
     return Renumbered(frozenset(renumbered), tuple(map(show, rewritten)))
 
 
-def _marks(twin: client.Twin) -> tuple[int, int, int]:
+def _marks(twin: client.TwinFile) -> tuple[int, int, int]:
     """What tells that a file on the NAS has changed."""
     return twin.ino, twin.size, twin.mtime_ns
 
@@ -263,7 +263,7 @@ def lasting_evidence(
     """
     numbered = keeps_inodes(listing.place)
 
-    def marks(twin: client.Twin) -> tuple[int, ...]:
+    def marks(twin: client.TwinFile) -> tuple[int, ...]:
         return (twin.ino if numbered else 0, twin.size, twin.mtime_ns, twin.ctime_ns)
 
     return _digest(run, scanned, listed, listing, (), marks)
@@ -282,7 +282,7 @@ def _digest(
     listed: manifest.Manifest | None,
     listing: client.Listing,
     mounted: Iterable[object],
-    marks: Callable[[client.Twin], tuple[int, ...]],
+    marks: Callable[[client.TwinFile], tuple[int, ...]],
 ) -> str:
     """The SHA-256 of the staged entries' marks, the manifest's digest, which roots they are, and what the NAS shows.
 
