@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from cleanup import clear_run
 from cleanup.clears import protocol
-from cleanup.clears.protocol import Refused
+from cleanup.clears.refusal import Refused
 from cleanup.lab import nas as lab_nas
 from cleanup.models import NasBreaker, Proof, Run
 from cleanup.rules.gates import Finding, ProofFacts
