@@ -228,7 +228,7 @@ def changed_on_nas(
     return Renumbered(frozenset(renumbered), tuple(map(show, rewritten)))
 
 
-def _marks(twin: client.Twin) -> tuple[int, int, int]:
+def _marks(twin: client.TwinFile) -> tuple[int, int, int]:
     """What tells that a file on the NAS has changed."""
     return twin.ino, twin.size, twin.mtime_ns
 
@@ -259,7 +259,7 @@ def lasting_evidence(
     """
     numbered = keeps_inodes(listing.place)
 
-    def marks(twin: client.Twin) -> tuple[int, ...]:
+    def marks(twin: client.TwinFile) -> tuple[int, ...]:
         return (twin.ino if numbered else 0, twin.size, twin.mtime_ns, twin.ctime_ns)
 
     return _digest(run, scanned, listed, listing, (), marks)
@@ -278,7 +278,7 @@ def _digest(
     listed: manifest.Manifest | None,
     listing: client.Listing,
     mounted: Iterable[object],
-    marks: Callable[[client.Twin], tuple[int, ...]],
+    marks: Callable[[client.TwinFile], tuple[int, ...]],
 ) -> str:
     """The SHA-256 of all that counts of both sides; `marks`: what counts of a file on the NAS."""
     seen = hashlib.sha256()

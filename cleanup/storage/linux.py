@@ -180,21 +180,21 @@ def sync_filesystem(descriptor: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Project:
+class QuotaProject:
     """The quota project of a directory, 0 for none. `inherits`: new entries get it, and no others enter."""
 
     number: int
     inherits: bool
 
 
-def project(descriptor: int) -> Project | None:
+def project(descriptor: int) -> QuotaProject | None:
     """The quota project of an open file or directory; None where its filesystem knows none, or does not say."""
     try:
         found = fcntl.ioctl(descriptor, _FS_IOC_FSGETXATTR, bytes(_FSXATTR.size))
     except OSError:  # programs that serve a filesystem have answers of their own to what they do not know
         return None
     flags, _extent_size, _extents, number, _shared_extent_size = _FSXATTR.unpack(found)
-    return Project(number, bool(flags & _XFLAG_PROJINHERIT))
+    return QuotaProject(number, bool(flags & _XFLAG_PROJINHERIT))
 
 
 def mounting(descriptor: int) -> int | None:

@@ -54,7 +54,7 @@ def answers(way: ways.Ways, token: str, request: Answer, beat: Callable[[int], N
     try:
         with handles.opened(open_nas(way.path, token)) as root:
             yield from _answers(root, way, request, beat)
-    except (NasError, nas_record.NotTold, markers.IsStaging, challenge.Changed) as error:
+    except (NasError, nas_record.NotTold, markers.IsStaging, challenge.TwinChanged) as error:
         yield {"problem": [error.problem.reason, error.problem.detail], "ill": error.ill}
     except OSError as error:
         name = f"{show(os.fsencode(error.filename))}: " if isinstance(error.filename, str) else ""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import desktop_files, errors, handles, linux, run_paths
-from cleanup.storage.errors import Where
+from cleanup.storage.errors import MetAt
 from cleanup.storage.run_paths import METADATA, show
 from cleanup.storage.staging import hold_file, metadata
 
@@ -287,7 +287,7 @@ def _objection(path: bytes, status: linux.FileStatus, device: int) -> Finding | 
 
 
 def _problem_of(error: OSError, path: bytes) -> Finding:
-    return Finding(errors.reason_of(error, Where.IN_THE_RUN), f"{show(path or b'.')}: {errors.words_of(error)}")
+    return Finding(errors.reason_of(error, MetAt.IN_THE_RUN), f"{show(path or b'.')}: {errors.words_of(error)}")
 
 
 def entry_of(path: bytes, status: linux.FileStatus) -> Entry:

@@ -69,7 +69,7 @@ def walk(root: int, *, strays: bool = True, known: Collection[str] = ()) -> Iter
     place a directory is a run where its record names the place, or its path is in `known`.
     """
     yield from _walk(
-        root, b"", _EQUIPMENT, _Asked(strays, frozenset(known), passed_over.Budget(passed_over.MOST_NAMES))
+        root, b"", _EQUIPMENT, _Asked(strays, frozenset(known), passed_over.SearchBudget(passed_over.MOST_NAMES))
     )
 
 
@@ -79,7 +79,7 @@ class _Asked:
 
     strays: bool
     known: frozenset[str]
-    budget: passed_over.Budget
+    budget: passed_over.SearchBudget
 
 
 def is_run_shaped(name: str) -> bool:
@@ -137,7 +137,9 @@ def _aside(parent: int, above: bytes) -> Iterator[DiskEntry]:
             yield _sight(Shape.ASIDE, raw, linux.status(folder, name))
 
 
-def _passed_over(parent: int, raw: bytes, name: bytes, level: int, budget: passed_over.Budget) -> Iterator[DiskEntry]:
+def _passed_over(
+    parent: int, raw: bytes, name: bytes, level: int, budget: passed_over.SearchBudget
+) -> Iterator[DiskEntry]:
     """A folder that is passed over for its name, if runs lie in it."""
     if not passed_over.is_passed_over(name):
         return
