@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connection
 from django.utils import timezone
 
+from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import FREEING, Action
 from cleanup.lab import lock_waits, typist
 from cleanup.models import Hold, Run, StagingRoot
@@ -20,10 +21,11 @@ from cleanup.rules.reasons import Reason
 from cleanup.storage.datadir import DataDir
 from cleanup.storage.staging.ingest import parse_instant
 from cleanup.sweeps import history
-from cleanup.sweeps.all_roots import Swept
 from cleanup.text import values
 from exlab import databases
 
+# So many characters of a reason a row keeps.
+MAX_REASON = 500
 USAGE = 2
 FAILED = 1
 # What a row keeps of a reason or a note.
@@ -88,19 +90,18 @@ def add_user_argument(parser: argparse.ArgumentParser, words: str) -> None:
     parser.add_argument("--user", metavar="NAME", help=words)
 
 
+def reason_text(text: str) -> str:
+    """What is given as a reason on the command line. Raises ArgumentTypeError for more than a row keeps."""
+    if len(text) > MAX_REASON:
+        raise argparse.ArgumentTypeError(f"a reason has at most {MAX_REASON} characters, and this one has {len(text)}")
+    return text
+
+
 def user_named(name: str | None) -> str:
     """Whose act a command is: the user that is named, else the account that runs it. Raises UsageError if unknown."""
     if name and not get_user_model().objects.filter(username=name).exists():
         raise UsageError(f"No user {name} is known.")
     return name or typist.name()
-
-
-def text_given(options: dict[str, Any], name: str) -> str:
-    """The reason or note that an option gives, which is kept whole. Raises UsageError if it is too long."""
-    text = str(options[name])
-    if len(text.strip()) > LONGEST_TEXT:
-        raise UsageError(f"--{name}: write at most {LONGEST_TEXT} characters; this has {len(text.strip())}.")
-    return text
 
 
 def find_roots(name: str | None) -> list[StagingRoot]:
@@ -160,7 +161,7 @@ def gone_as_text(run: Run) -> str:
     return f"It was cleared {when} by {values.visible(gone.by)}. On staging it was: {was}{freed}."
 
 
-def sweep_as_json(swept: Swept) -> dict[str, Any]:
+def sweep_as_json(swept: ClearReport) -> dict[str, Any]:
     """A sweep, or a clear, in the shape that scripts depend on."""
     return {
         "dry_run": swept.dry_run,
@@ -198,7 +199,7 @@ def sweep_as_json(swept: Swept) -> dict[str, Any]:
     }
 
 
-def sweep_as_text(swept: Swept) -> str:
+def sweep_as_text(swept: ClearReport) -> str:
     """A sweep, or a clear, in lines for a person."""
     lines = []
     for run in swept.runs:
