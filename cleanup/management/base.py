@@ -28,6 +28,8 @@ from exlab import databases
 MAX_REASON = 500
 USAGE = 2
 FAILED = 1
+# What a row keeps of a reason or a note.
+LONGEST_TEXT = 500
 
 
 class UsageError(CommandError):

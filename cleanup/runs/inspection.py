@@ -41,7 +41,6 @@ from cleanup.runs.future_dates import future_files, instant
 from cleanup.runs.only_here import only_here
 from cleanup.runs.proofs import NAMES_SHOWN, name_some
 from cleanup.storage import desktop_files, linux
-from cleanup.storage.errors import Problem
 from cleanup.storage.nas import client
 from cleanup.storage.run_paths import RunPath, show
 from cleanup.storage.staging import (
@@ -629,7 +628,7 @@ def _state(text: str | None) -> State | None:
     return State(text) if text else None
 
 
-def _findings(problems: Iterable[Problem]) -> tuple[Finding, ...]:
+def _findings(problems: Iterable[Finding]) -> tuple[Finding, ...]:
     """Problems of the disk as findings: one for each reason, with the first few details."""
     by_reason: dict[str, list[str]] = {}
     for problem in problems:

@@ -20,7 +20,6 @@ from cleanup.rules.gates import Finding, Gate, Verdict
 from cleanup.rules.reasons import Reason
 from cleanup.rules.slowness import FIRST_PAUSE
 from cleanup.runs import discovery, inspection, run_status
-from cleanup.storage.errors import Problem
 from cleanup.storage.nas import client
 from cleanup.storage.run_paths import parse_run_path
 from cleanup.sweeps.all_roots import sweep
@@ -202,7 +201,7 @@ class Silent:
         if twin != self.slow:
             return self.reader.read(twin, **how)
         self.asked += 1
-        raise client.NasError(Problem("nas_slow", "silent for 60 s, while the NAS itself answered"))
+        raise client.NasError(Finding(Reason.NAS_SLOW, "silent for 60 s, while the NAS itself answered"))
 
 
 def test_discovery_asks_no_more_often_for_names_than_the_pauses_allow(
