@@ -81,7 +81,7 @@ def given_up(batch: ClearBatch) -> int:
 
 
 def withdrawn(attempt: ClearAttempt) -> Finding | None:
-    """Why a new attempt of an old wish must not begin, though it was queued; None for any other attempt."""
+    """Why a new attempt of an old request must not begin, though it was queued; None for any other attempt."""
     if attempt.repeats_id is None:
         return None
     why = _no_longer_wanted(attempt, _wished_at(attempt), _asker(attempt), timezone.now())
@@ -170,7 +170,7 @@ def _asker(attempt: ClearAttempt) -> User | None:
 
 
 def _no_longer_wanted(attempt: ClearAttempt, wished_at: datetime, asker: User | None, now: datetime) -> str:
-    """Why a wish does not hold any more, in words; empty if it does."""
+    """Why a request does not hold any more, in words; empty if it does."""
     run = attempt.run
     if now - wished_at >= AS_LONG_AS:
         return "a day has passed"
