@@ -10,10 +10,15 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, WebError
 
+from tests.tools import sites
 from tests.tools.lab import Lab, touch
+from tests.tools.pages import lab as lab
+from tests.tools.pages import register
+from tests.tools.pages import root as root
+from tests.tools.pages import runs as runs
 
 if TYPE_CHECKING:
-    from cleanup.models import Run, StagingRoot
+    pass
 
 # Playwright's loop runs in the tests' thread, and Django takes every query there for one from asynchronous code.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
@@ -195,9 +200,12 @@ def sign_in(context: BrowserContext, live_server: Any, transactional_db: None) -
 
 
 @pytest.fixture
-def runs(transactional_db: None, lab: Lab, root: "StagingRoot") -> "dict[str, Run]":
-    """A few runs, verified some days ago by the real clock, and discovered just now."""
-    from cleanup.models import Run
+def site(transactional_db: None, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """A few runs, verified some days ago by the real clock, and discovered within the last minute."""
+    return sites.lay("browser", _build, tmp_path_factory, lasts=60)
+
+
+def _build(lab: Lab) -> None:
     from cleanup.runs import discovery
 
     now = datetime.now(UTC)
@@ -205,6 +213,7 @@ def runs(transactional_db: None, lab: Lab, root: "StagingRoot") -> "dict[str, Ru
     def before(days: float) -> datetime:
         return now - timedelta(days=days)
 
+    root = register(lab, now)
     lab.run(SAFE, verified_at=before(6))
     lab.run(TEST_RUN, verified_at=before(5))
     extra = lab.run(EXTRA, verified_at=before(4))
@@ -215,4 +224,3 @@ def runs(transactional_db: None, lab: Lab, root: "StagingRoot") -> "dict[str, Ru
     lab.run(QUEUED, state="sync_queued", verified_at=before(1))
     lab.run(LONG, verified_at=before(3), project_name="Dose-response-without-any-space-" * 7 + "\u202e<b>end</b>")
     discovery.discover(root, now=now)
-    return {run.run_path: run for run in Run.objects.with_root()}
