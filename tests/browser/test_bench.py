@@ -59,6 +59,7 @@ def test_every_light_is_good_to_read(page: Page, live_server, instrument):
             expect_readable(page)
 
 
+@pytest.mark.browser_context_args
 def test_it_asks_again_and_says_what_has_changed(page: Page, live_server, instrument):
     page.clock.install()
     open_bench(page, live_server, instrument)
@@ -69,6 +70,7 @@ def test_it_asks_again_and_says_what_has_changed(page: Page, live_server, instru
     expect(page.locator("#announce")).to_have_text("DO NOT TOUCH")
 
 
+@pytest.mark.browser_context_args
 def test_a_green_light_that_nobody_confirms_goes_out(page: Page, live_server, instrument, trouble):
     page.clock.install()
     open_bench(page, live_server, instrument)

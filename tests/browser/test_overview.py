@@ -35,6 +35,7 @@ def test_signing_in_leads_here_and_from_here_to_the_preview(page: Page, live_ser
     expect(button).to_be_visible()
 
 
+@pytest.mark.browser_context_args
 def test_it_keeps_itself_up_to_date_without_a_jump_and_leaves_the_focus(page: Page, live_server, runs, sign_in):
     sign_in()
     page.clock.install()
@@ -51,13 +52,13 @@ def test_it_keeps_itself_up_to_date_without_a_jump_and_leaves_the_focus(page: Pa
     assert page.evaluate("window.sameDocument")
 
 
-def test_a_hidden_page_asks_nothing_and_catches_up_when_it_is_seen(page: Page, live_server, runs, sign_in):
+@pytest.mark.browser_context_args
+def test_a_hidden_page_asks_nothing_and_catches_up_when_it_is_seen(page: Page, live_server, runs, sign_in, asked):
     sign_in()
     page.clock.install()
     page.goto(live_server.url)
     page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    asked.clear()
     page.clock.run_for(70_000)
     assert asked == []
     Run.objects.filter(pk=runs[SAFE].pk).update(tone=Status.BLOCK, reason=Reason.NAS_MISSING_FILE)

@@ -38,7 +38,9 @@ from cleanup.rules.policy import ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, holds, inspection, proofs, run_status
 from tests.faults.scene import everything
+from tests.tools import sites
 from tests.tools.lab import Lab, touch
+from tests.tools.pages import register
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
 
@@ -91,13 +93,22 @@ def operator(name: str) -> User:
     return user
 
 
-@pytest.fixture
-def room(lab: Lab, root: StagingRoot, now: datetime) -> Room:
+def build(lab: Lab, now: datetime) -> None:
+    root = register(lab, now)
     lab.run(BIG, files={"stack.tif": b"b" * 9000})
     lab.run(MIDDLE, files={"plate.fcs": b"m" * 4000})
     lab.run(SMALL, files={"plate.csv": b"1,2\n"})
     discovery.discover(root, now=now)
-    return Room(lab, root, now, operator("ada"))
+    operator("ada")
+
+
+def enter(lab: Lab, now: datetime) -> Room:
+    return Room(lab, StagingRoot.objects.get(name="lab"), now, User.objects.get(username="ada"))
+
+
+@pytest.fixture
+def room(db: None, now: datetime, tmp_path_factory: pytest.TempPathFactory) -> Room:
+    return enter(sites.lay("room", lambda lab: build(lab, now), tmp_path_factory), now)
 
 
 def run_tasks() -> list[str]:

@@ -35,6 +35,7 @@ from cleanup.models import (
     SweepBreaker,
     SweptRun,
 )
+from cleanup.monitoring import problems
 from cleanup.web import urls
 from tests.tools.rows import clear_rows, run_row
 
@@ -206,6 +207,19 @@ def expected(need: Need, role: Role, method: str) -> tuple[int, ...]:
 
 
 # The scene
+
+
+@pytest.fixture(autouse=True)
+def _counted_once(monkeypatch):
+    """The number beside "Problems" is asked of the database once for each person; every page would ask anew."""
+    count, known = problems.count, {}
+
+    def count_once(user, *given, **named):
+        if user.pk not in known:
+            known[user.pk] = count(user, *given, **named)
+        return known[user.pk]
+
+    monkeypatch.setattr(problems, "count", count_once)
 
 
 @pytest.fixture
