@@ -14,7 +14,9 @@ from cleanup.runs import identity
 def settle(*, now: datetime) -> None:
     """Make the open alerts of conflicts exactly those of this host's attempts whose conflict stands."""
     host = settings.EXLAB_HOST
-    standing = ClearAttempt.objects.filter(host=host, phase=Phase.CONFLICT).select_related("run__root")
+    standing = ClearAttempt.objects.filter(host=host, phase=Phase.CONFLICT)
+    # Nearly always there is none, and the rows are wide.
+    rows = standing.select_related("run__root").defer("run__facts", "decision") if standing.exists() else ()
     troubles = [
         AlertState(
             subject=f"{host}:{attempt.pk.hex}",
@@ -23,6 +25,6 @@ def settle(*, now: datetime) -> None:
             root=attempt.run.root,
             run=attempt.run,
         )
-        for attempt in standing.defer("run__facts", "decision")
+        for attempt in rows
     ]
     alerts.settle(AlertKind.CONFLICT, troubles, now=now, prefix=f"{host}:")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.conf import settings
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from cleanup.clears import conflicts, settlement, shells
@@ -55,7 +56,7 @@ class Recovered:
 def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> Recovered:
     """Settle the interrupted attempts of this host, or of some of its runs. Never raises for one bad attempt."""
     opening.data_dir().relieve()
-    attempts = ClearAttempt.objects.filter(host=settings.EXLAB_HOST).select_related("run__root", "proof")
+    attempts = ClearAttempt.objects.filter(host=settings.EXLAB_HOST)
     if runs is not None:
         runs = list(runs)
         attempts = attempts.filter(run__in=runs)
@@ -65,12 +66,19 @@ def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> Recovered:
     incomplete = attempts.filter(phase=Phase.DONE, reason=Reason.REMOVAL_INCOMPLETE)
     conflicts.settle(now=now)
     result = Recovered(set_aside=set_aside_recovery.recover(now=now, runs=runs))
-    for attempt in [*interrupted, *incomplete, *abandoned]:
+    for attempt in _listed(interrupted, incomplete, abandoned):
         try:
             _settle(attempt, result, now)
         except Exception:  # one bad attempt must not keep the others from being settled
             logger.exception("the attempt %s on %s cannot be settled", attempt.pk.hex, attempt.run.run_path)
     return result
+
+
+def _listed(*kinds: QuerySet[ClearAttempt]) -> list[ClearAttempt]:
+    """The attempts of each kind in turn. Keys first: nearly always there is none, and the rows are wide."""
+    keys = [key for kind in kinds for key in kind.values_list("pk", flat=True)]
+    found = ClearAttempt.objects.select_related("run__root", "proof").in_bulk(keys) if keys else {}
+    return [found[key] for key in keys if key in found]
 
 
 def _settle(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:

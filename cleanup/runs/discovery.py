@@ -117,13 +117,11 @@ def _discover(descriptor: int, readers: Readers, result: Discovered, now: dateti
         _look_safely(descriptor, path, readers, result, now)
     _look_for_layouts(result, readers)
     present = {str(path) for path in paths}
-    for run in (
-        Run.objects.staged()
-        .with_root()
-        .filter(root=result.root)
-        .exclude(attempts__phase__in=[*ClearAttempt.ACTIVE, Phase.CONFLICT])
-    ):
-        if run.run_path not in present:
+    busy = [*ClearAttempt.ACTIVE, Phase.CONFLICT]
+    idle = Run.objects.staged().filter(root=result.root).exclude(attempts__phase__in=busy)
+    missing = [key for key, path in idle.values_list("pk", "run_path") if path not in present]
+    for key in missing:  # few of them: the rows of all runs of a root would be read for nothing
+        if (run := idle.with_root().filter(pk=key).first()) is not None:
             _look_at_missing(run, descriptor, readers, result, now)
     # What another program called cleared and left here: once it is gone, the row has nothing to complain of.
     left = Run.objects.filter(root=result.root, state=State.CLEARED, problem=Reason.ALREADY_CLEARED)

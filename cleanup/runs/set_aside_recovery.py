@@ -27,11 +27,13 @@ def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> list[SetAsid
 
     What cannot be reached, or is in another worker's hands, is left to the next pass.
     """
-    rows = SetAside.objects.under_way().filter(host=settings.EXLAB_HOST).select_related("run__root")
+    rows = SetAside.objects.under_way().filter(host=settings.EXLAB_HOST)
     if runs is not None:
         rows = rows.filter(run__in=list(runs))
-    settled = []
-    for row in rows:
+    settled: list[SetAside] = []
+    if not rows.exists():  # nearly always, and the rows are wide
+        return settled
+    for row in rows.select_related("run__root"):
         with opening.data_dir().lock(str(row.run_id)) as free:
             if not free:
                 continue
