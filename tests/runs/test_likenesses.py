@@ -594,9 +594,9 @@ _settings = {"deadline": None, "suppress_health_check": list(HealthCheck), "data
 
 
 @given(steps=_steps, hours=_hours)
-@settings(max_examples=6, derandomize=True, phases=[Phase.generate], **_settings)  # type: ignore[arg-type]
+@settings(max_examples=4, derandomize=True, phases=[Phase.generate], **_settings)  # type: ignore[arg-type]
 def test_no_held_run_goes_whatever_is_renamed(places: Iterator[Path], steps: list[str], hours: float) -> None:
-    """Takes some three seconds: every example has a disk, three looks and two passes."""
+    """Takes a second: every example has a disk, three looks and two passes."""
     run_example(next(places), steps, hours)
 
 

@@ -238,7 +238,7 @@ _settings = {
 
 
 @given(example=_examples)
-@settings(max_examples=25, **_settings)  # type: ignore[arg-type]
+@settings(max_examples=10, **_settings)  # type: ignore[arg-type]
 def test_no_sweep_clears_what_is_held_unproven_or_too_recent(example: Example, labs: Any) -> None:
     run_example(example, labs())
 
