@@ -545,7 +545,7 @@ def test_a_fence_that_vanishes_while_discovery_looks_is_not_called_incomplete(
         return asked[-1]
 
     is_stray_fence = stray_fences.is_stray_fence
-    with means.replaced(monkeypatch, fences, "is_stray_fence", settle_and_ask):
+    with means.replaced(monkeypatch, stray_fences, "is_stray_fence", settle_and_ask):
         assert seen_by_discovery(root, scene.now) == []
     assert asked == [False]
     scene.assert_cleared()
