@@ -173,7 +173,7 @@ def test_a_sweep_many_times_larger_than_the_recent_ones(
     swept = timed(now)
     assert reasons(swept) == {"breaker_open"}
     assert SweepBreaker.objects.get().kind == "size"
-    assert "the largest recent sweep cleared 1 run," in SweepBreaker.objects.get().detail
+    assert "the largest recent pass cleared 1 run," in SweepBreaker.objects.get().detail
 
 
 def test_a_sweep_over_the_share_of_the_root(crowd: Any, now: datetime, policy: Callable[..., Any], root: Any) -> None:
