@@ -18,7 +18,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import Group, User
 
-from cleanup.clears import protocol
+from cleanup.clears import protocol, refusal
 from cleanup.lab import disk_usage, roots
 from cleanup.models import RetentionPolicy, Run, StagingRoot
 from cleanup.rules.policy import Mode
@@ -195,7 +195,7 @@ def _bring_in(base: Path, now: datetime) -> None:
     for run in Run.objects.verified().with_root().filter(root=root, run_path__in=to_clear):
         try:
             protocol.clear_run(run, actor="operator", note="checked on the NAS", now=now)
-        except protocol.Refused as refused:  # a demonstration with one run too many is one all the same
+        except refusal.Refused as refused:  # a demonstration with one run too many is one all the same
             logger.warning("%s was not cleared: %s", run.run_path, refused)
 
 

@@ -9,6 +9,7 @@ from django_q.conf import Conf
 
 from cleanup.clears import again, nas_history, queue, recovery, shells
 from cleanup.clears.protocol import perform
+from cleanup.clears.run_action import Action
 from cleanup.lab import clocks, disk_usage
 from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, StagingRoot
 from cleanup.monitoring import announcements
@@ -45,7 +46,7 @@ def sweep() -> str:
     now = timezone.now()
     announcements.announce_all(_roots(), now)  # what could not be told earlier is told at least before it happens
     swept = all_roots.sweep(now=now, timed=True, roots=_roots(), clock=breakers.read_clock(now))
-    said = f"scanned {swept.scanned}, candidates {swept.candidates}, cleared {swept.count(all_roots.Action.CLEARED)}"
+    said = f"scanned {swept.scanned}, candidates {swept.candidates}, cleared {swept.count(Action.CLEARED)}"
     problems = (f"{one.root}: {one.reason} {one.detail}".rstrip() for one in swept.problems)
     return "; ".join((said, *problems))
 
@@ -54,7 +55,7 @@ def dry_run(root_id: int, actor: str) -> str:
     """Show what a sweep of one staging root would clear, for the person who has asked; nothing is touched."""
     root = StagingRoot.objects.get(pk=root_id)
     swept = all_roots.sweep(now=timezone.now(), dry_run=True, roots=[root], actor=actor)
-    return f"{root}: would clear {swept.count(all_roots.Action.WOULD_CLEAR)} of {swept.scanned} runs"
+    return f"{root}: would clear {swept.count(Action.WOULD_CLEAR)} of {swept.scanned} runs"
 
 
 def discover() -> str:

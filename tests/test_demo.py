@@ -11,6 +11,7 @@ from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
 
 from cleanup import demo
+from cleanup.clears.run_action import Action
 from cleanup.models import LedgerEntry, RetentionPolicy, Run, StagingRoot
 from cleanup.rules.decisions import Decision
 from cleanup.rules.reasons import Reason
@@ -83,7 +84,7 @@ def test_does_not_clear_itself_empty(made: demo.Demo, moment: datetime) -> None:
     """By its schedule, that is; a person's own sweep takes what the rehearsed policy says, and is meant to."""
     today = all_roots.sweep(now=moment, dry_run=True, timed=True)
     assert today.freeing == []
-    assert today.count(all_roots.Action.WOULD_CLEAR) >= 2  # only rehearsed
+    assert today.count(Action.WOULD_CLEAR) >= 2  # only rehearsed
     in_a_week = all_roots.sweep(now=moment + timedelta(days=7), dry_run=True, timed=True)
     assert len(in_a_week.freeing) <= 3
 

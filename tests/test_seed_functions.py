@@ -22,7 +22,7 @@ from django.db import connections
 
 import cleanup
 from cleanup import aclear_run, cleanup_eligible, clear_run, freed_bytes_and_count
-from cleanup.clears.protocol import Refused
+from cleanup.clears.refusal import Refused
 from cleanup.lab import roots
 from cleanup.models import ClearAttempt, IngestEvent, Run, StagingRoot
 from cleanup.rules.policy import Mode, Policy

@@ -1,8 +1,7 @@
 """Clears that are tried again by themselves: what a fault has interrupted, and what the NAS refused in a batch.
 
-The request stays a person's. So a new attempt is made in the same batch, in the same name and with the same promise of
-a proof, and only while that person would still get it: never after a stop, while the batch is paused, without the
-right, after a new hold, or a day after the request. It asks every gate anew.
+The request stays a person's. A new attempt is made in the same batch and name with the same promise of a proof, and
+only while the person would still get it: not after a stop, a new hold or a day, nor without the right.
 """
 
 import logging
@@ -43,10 +42,10 @@ UNANSWERED = frozenset({Reason.NAS_TIMEOUT, Reason.NAS_SLOW, Reason.NAS_IO_ERROR
 
 
 def due_after(attempt: ClearAttempt, finding: Finding, now: datetime) -> datetime | None:
-    """When an attempt that ends with this finding, and without a clear, is tried again at the earliest; None: never.
+    """When an attempt that ends with this finding, without a clear, is tried again at the earliest; None: never.
 
-    Only what a person has asked for through the queue: a sweep comes back by itself, and a command's user sees how it
-    ended. Call it while the attempt has the phase that it ends from, in the transaction that ends it.
+    Only for what a person asked for through the queue. Call it before the phase changes, in the transaction that ends
+    it.
     """
     if not (attempt.is_clear and attempt.task_id and attempt.requester == Requester.OPERATOR):
         return None

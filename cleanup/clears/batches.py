@@ -1,8 +1,6 @@
-"""Clears of many runs at once: the wish for exactly what a preview has shown, and pause, go on and stop.
+"""Clears of many runs at once: a request for exactly what a preview has shown, and pause, go on and stop.
 
-A person decides by a preview (see `choosing`). What is asked for afterwards is decided anew, and nothing is queued
-unless it comes to the very same; then the clears are queued together or not at all. Each of them still asks every gate
-by itself.
+What is asked for is decided anew, and is queued only if it comes to what the preview had shown: all together, or none.
 """
 
 import logging
@@ -13,9 +11,10 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
-from cleanup.clears import again, protocol, queue
-from cleanup.clears.preview import Asked, Preview, preview
+from cleanup.clears import again, queue
+from cleanup.clears.preview import ClearPreview, RequestedRuns, preview
 from cleanup.lab import opening, permissions
+from cleanup.ledger import entries as ledger
 from cleanup.models import ClearAttempt, ClearBatch, LedgerEntry, LedgerKind, Phase, Run, RunQuerySet
 from cleanup.rules.reasons import Reason
 
@@ -26,10 +25,10 @@ FORGOTTEN_AFTER = timedelta(hours=1)
 FORGOTTEN_AT_ONCE = 20
 
 
-class Changed(Exception):
+class RunsChanged(Exception):
     """What is asked for is no longer what was shown. Nothing has been queued; `preview` is how it is now."""
 
-    def __init__(self, preview: Preview) -> None:
+    def __init__(self, preview: ClearPreview) -> None:
         super().__init__("the runs are not as they were shown")
         self.preview = preview
 
@@ -37,14 +36,14 @@ class Changed(Exception):
 class NotConfirmed(Exception):
     """So much goes only with its number typed. Nothing has been queued."""
 
-    def __init__(self, preview: Preview) -> None:
+    def __init__(self, preview: ClearPreview) -> None:
         super().__init__(f"{preview.number} was not typed")
         self.preview = preview
 
 
 def place(
     user: User,
-    asked: Asked,
+    asked: RequestedRuns,
     *,
     digest: str,
     key: uuid.UUID,
@@ -54,8 +53,8 @@ def place(
 ) -> ClearBatch:
     """Queue the clears that a preview has shown, all in one transaction with their tasks.
 
-    `digest` is that of the preview and `key` the batch's, made with the preview: the same wish that comes twice leads
-    to one batch. Raises Changed, NotConfirmed or AlreadyClearing, and nothing is queued then.
+    `digest` is the preview's, `key` the batch's, made with the preview: the same request twice leads to one batch.
+    Raises RunsChanged, NotConfirmed or AlreadyClearing with nothing queued.
     """
     opening.data_dir().relieve()
     with transaction.atomic():
@@ -64,8 +63,8 @@ def place(
         if placed is not None:
             return placed
         shown = _expect_as_shown(user, asked, digest, typed, now)
-        if ClearBatch.objects.filter(pk=key).exists():  # somebody else's, or made from another preview
-            raise Changed(shown)
+        if ClearBatch.objects.filter(pk=key).exists():  # another user's, or made from another preview
+            raise RunsChanged(shown)
         batch = ClearBatch.objects.create(pk=key, actor=user.get_username(), note=note, digest=digest, created_at=now)
         queue.request_many([(item.run, item.policy) for item in shown.going], batch=batch, now=now)
     return batch
@@ -81,10 +80,10 @@ def place_one(
 ) -> ClearAttempt:
     """Queue the clear of one run, as its preview has shown it; it has no batch.
 
-    Raises Changed, NotConfirmed or AlreadyClearing, and nothing is queued then.
+    Raises RunsChanged, NotConfirmed or AlreadyClearing, and nothing is queued then.
     """
     opening.data_dir().relieve()
-    asked = Asked.of([run.pk])
+    asked = RequestedRuns.of([run.pk])
     with transaction.atomic():
         _lock(permissions.runs(user).filter(pk=run.pk))
         (item,) = _expect_as_shown(user, asked, digest, typed, now).going
@@ -92,17 +91,17 @@ def place_one(
 
 
 def _lock(runs: RunQuerySet) -> None:
-    """Let nobody change these runs until the transaction ends: a hold, a look and an attempt all lock the run's row.
+    """Lock these runs until the transaction ends: a hold, a look and an attempt all lock the run's row.
 
     Always in the same order, so that two who lock many cannot wait for one another.
     """
     list(runs.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
 
 
-def _expect_as_shown(user: User, asked: Asked, digest: str, typed: int | None, now: datetime) -> Preview:
+def _expect_as_shown(user: User, asked: RequestedRuns, digest: str, typed: int | None, now: datetime) -> ClearPreview:
     found = preview(user, asked, now)
     if found.digest != digest or not found.going:
-        raise Changed(found)
+        raise RunsChanged(found)
     if found.confirms and typed != found.number:
         raise NotConfirmed(found)
     return found
@@ -159,7 +158,7 @@ def _to_come(batch: ClearBatch) -> QuerySet[ClearAttempt]:
 def forgotten(user: User | AnonymousUser, now: datetime) -> QuerySet[ClearBatch]:
     """Batches that were paused more than an hour ago and whose runs still wait, the longest first.
 
-    At most FORGOTTEN_AT_ONCE, and those alone of which somebody may see a run that waits.
+    At most FORGOTTEN_AT_ONCE, and those alone of which the user may see a run that waits.
     """
     waiting = ClearAttempt.objects.filter(batch=OuterRef("pk"), phase=Phase.QUEUED, run__in=permissions.runs(user))
     paused = ClearBatch.objects.filter(paused_at__lte=now - FORGOTTEN_AFTER, stopped_at=None)
@@ -176,14 +175,14 @@ def _withdraw(batch: ClearBatch, actor: str, now: datetime) -> int:
     why = {"reason": Reason.WITHDRAWN, "detail": f"by {actor}"}
     keys = [attempt.pk for attempt in waiting]
     ClearAttempt.objects.filter(pk__in=keys).update(phase=Phase.ABORTED, phase_at=now, **why)
-    entries = [protocol.ledger_entry(attempt, LedgerKind.ABORTED, now, **why) for attempt in waiting]
+    entries = [ledger.ledger_entry(attempt, LedgerKind.ABORTED, now, **why) for attempt in waiting]
     LedgerEntry.objects.bulk_create(entries, batch_size=100)
     logger.info("%d clears of the batch %s were withdrawn by %s", len(waiting), batch.pk, actor)
     return len(waiting)
 
 
 def _locked(batch: ClearBatch, **wanted: object) -> ClearBatch | None:
-    """The batch as it is now, if it is as wanted; whoever is about to begin one of its runs waits meanwhile."""
+    """The batch as it is now, if it is as wanted; a worker that is about to begin one of its runs waits meanwhile."""
     return ClearBatch.objects.select_for_update(no_key=True).filter(pk=batch.pk, **wanted).first()
 
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.asyncio import async_unsafe
 
 from cleanup.clears import protocol
-from cleanup.clears.protocol import Refused
+from cleanup.clears.refusal import Refused
 from cleanup.lab import opening
 from cleanup.lab.opening import Unreachable
 from cleanup.models import Run, StagingRoot
@@ -41,8 +41,8 @@ def clear(
 def find(path: str, *, now: datetime) -> Run | None:
     """The run at an absolute path, or at a path below the one staging root that has it; None where nothing is there.
 
-    What lies there and is not known, or not as verified, is looked at first, as discovery does it. Raises Refused for
-    what is no run of this host, ValueError for a path below several staging roots.
+    What is not known as verified is discovered first. Raises Refused for what is no run of this host, ValueError for a
+    path below several staging roots.
     """
     if not path or "\0" in path:
         raise ValueError("clear_run needs the path of a run.")

@@ -5,7 +5,7 @@ from datetime import datetime
 from django.conf import settings
 
 from cleanup.lab import alerts
-from cleanup.lab.alerts import Trouble
+from cleanup.lab.alerts import AlertState
 from cleanup.models import AlertKind, ClearAttempt, Phase
 from cleanup.rules.reasons import Reason
 from cleanup.runs import identity
@@ -16,7 +16,7 @@ def settle(*, now: datetime) -> None:
     host = settings.EXLAB_HOST
     standing = ClearAttempt.objects.filter(host=host, phase=Phase.CONFLICT).select_related("run__root")
     troubles = [
-        Trouble(
+        AlertState(
             subject=f"{host}:{attempt.pk.hex}",
             reason=Reason.PATH_OCCUPIED,
             detail=identity.conflict_of(attempt.pk).detail,

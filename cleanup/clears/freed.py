@@ -71,10 +71,10 @@ class Watch:
 
 @contextlib.contextmanager
 def watching(attempt: ClearAttempt, opened: OpenRun, plan: Plan, *, interrupted: bool) -> Iterator[Watch]:
-    """Watch the free space while an attempt removes, for the length of a block that goes with it.
+    """Watch the free space while an attempt removes, for the length of a block.
 
-    After a crash (`interrupted`) only a removal of which nothing had gone before, but what was recorded, is measured.
-    That a disk cannot be measured keeps nothing from being removed.
+    After a crash (`interrupted`) only a removal of which nothing had gone before is measured. A disk that cannot be
+    measured stops no removal.
     """
     with contextlib.ExitStack() as stack:
         space = None

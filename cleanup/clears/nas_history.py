@@ -1,8 +1,7 @@
 """The history travels with the data: after a clear, the twin's record on the NAS gets the `cleared` entry as well.
 
-An outbox: the clear sets `tell_after`, and this delivers what is due, apart from every clear and every recovery, so
-that a NAS that hangs or may not be written keeps nobody waiting. What the twin's record becomes is decided and done in
-`staging.twin`; here is only when, and what came of it.
+An outbox: the clear sets `tell_after`, and this delivers what is due, so that no clear waits for a NAS that hangs. What
+the twin's record becomes is decided in `storage.nas.record`.
 """
 
 import logging
@@ -31,7 +30,7 @@ logger = logging.getLogger(__name__)
 # After a vain try the next one comes in a minute, then in two, in four, at last once a day.
 FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(hours=24)
-# Somebody has to do something first, so there is no hurry.
+# A person has to do something first, so there is no hurry.
 SLOW = frozenset({Reason.NAS_NOT_WRITABLE, Reason.UNSAFE_PATH, Reason.MOUNT_INSIDE, Reason.SPECIAL_FILE})
 # Trying again would find the same: what lies there is no beginning of our history, or there is nothing.
 FINAL = frozenset(
@@ -44,7 +43,7 @@ FINAL = frozenset(
         Reason.TOMBSTONE_MISSING,
     }
 )
-# No try is begun in a pass that has taken this long: whoever calls has other work.
+# No try is begun in a pass that has taken this long: the caller has other work.
 _PASS_SECONDS = 30.0
 
 
@@ -55,7 +54,7 @@ class _NotTold(Exception):
 
 
 @dataclass(frozen=True)
-class _Pass:
+class _Round:
     """One pass over what is due: its instant, and when it begins nothing more (by the monotonic clock)."""
 
     now: datetime
@@ -74,13 +73,13 @@ def tell(*, now: datetime, runs: Iterable[Run] | None = None) -> int:
     try:
         # One pass at a time: where the NAS hangs, only one process has to wait for it.
         with opening.data_dir().lock("telling") as free:
-            return _tell_due(_Pass(now, time.monotonic() + _PASS_SECONDS), runs) if free else 0
-    except Exception:  # nobody's clear or recovery may fail for a message about it
+            return _tell_due(_Round(now, time.monotonic() + _PASS_SECONDS), runs) if free else 0
+    except Exception:  # no clear and no recovery may fail for a message about it
         logger.exception("the NAS cannot be told of what was cleared")
         return 0
 
 
-def _tell_due(this: _Pass, runs: Iterable[Run] | None) -> int:
+def _tell_due(this: _Round, runs: Iterable[Run] | None) -> int:
     due = (
         ClearAttempt.objects.clears()
         .filter(run__root__host=settings.EXLAB_HOST, phase=Phase.DONE, told_at=None, tell_after__lte=this.now)
@@ -96,7 +95,7 @@ def _nas_of(attempt: ClearAttempt) -> NasRoot:
     return twin_of(attempt.run).root
 
 
-def _tell_one_nas(root: NasRoot, attempts: list[ClearAttempt], this: _Pass) -> int:
+def _tell_one_nas(root: NasRoot, attempts: list[ClearAttempt], this: _Round) -> int:
     open_now = NasBreaker.objects.filter(host=settings.EXLAB_HOST, token=root.token, open_until__gt=timezone.now())
     breaker = open_now.first()
     if root.path and breaker is not None and breaker.open_until is not None:
@@ -174,7 +173,7 @@ def _final_history(attempt: ClearAttempt) -> list[dict[str, Any]]:
 
 
 def _note(attempt: ClearAttempt, finding: Finding, now: datetime, *, pause: timedelta | None = None) -> None:
-    """Write down why the NAS was not told, and when it is tried again. `pause`: nobody asked, so it was no try."""
+    """Write down why the NAS was not told, and when it is tried again; with `pause` it was not asked: no try."""
     tries = attempt.tell_tries + (pause is None)
     after = None if finding.reason in FINAL else now + (pause or pause_after(tries, finding.reason))
     ClearAttempt.objects.filter(pk=attempt.pk, told_at=None, tell_tries=attempt.tell_tries).update(

@@ -32,7 +32,7 @@ def clear_run(
     and `note` are kept with the attempt; `now` left out is the present. `config`, `ingest_writer` and `host`, which
     the wizard's function asks for, are accepted and ignored: policy, record and host are those of this program.
 
-    Raises `cleanup.clears.protocol.Refused` with the reason where the run may not go or the path is no run's;
+    Raises `cleanup.clears.refusal.Refused` with the reason where the run may not go or the path is no run's;
     ValueError for a path that stands for runs of several staging roots, or a `now` without a zone;
     ImproperlyConfigured before `django.setup()`. It works in the thread that calls it: in a coroutine, where Django
     refuses that, await `aclear_run`.

@@ -1,4 +1,4 @@
-"""What would become of runs that somebody asks for together, before anything is asked for."""
+"""What would become of some runs if an operator asked to clear them."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ from cleanup.runs.run_status import Source
 
 # As many runs go at once; the others are for the next batch.
 MAX_RUNS = 1000
-# Above one of these a person types a number, so that nobody clears a whole disk by a click that went astray.
+# Above one of these a person types a number, so that no whole disk is cleared by a click that went astray.
 CONFIRM_ABOVE_RUNS = 20
 CONFIRM_ABOVE_BYTES = 10**12
 # So far the runs are counted that are left for the next batch, and the reasons why others stay.
@@ -48,8 +48,7 @@ class Fate(StrEnum):
 class Item:
     """One run of a preview. `reason` and `detail` say why it stays, or what stopped the last try.
 
-    `proof` is a comparison of every byte that the clear may use again, where nothing has changed since. `mark` is a
-    digest of what is shown of this run alone.
+    `proof` is a whole comparison that the clear may use again. `mark` is a digest of what is shown of this run.
     """
 
     run: Run
@@ -73,7 +72,7 @@ class Item:
 
     @property
     def on_trust(self) -> bool:
-        """Whether it goes without anybody asking the NAS: the wizard's record alone says that a twin is there."""
+        """Whether it goes without a question to the NAS: the wizard's record alone says that a twin is there."""
         by_record = self.policy.proof is ProofLevel.RECORD and self.run.returned_at is None
         return by_record or not self.nas_path
 
@@ -122,7 +121,7 @@ class Item:
                 twin_of(run).root.token,
                 nas_flags(run.root),
                 self.nas_path,
-                # What somebody has stopped is asked for again by a look that knows of it, not by an older one.
+                # What an operator has stopped is asked for again by a look that knows of it, not by an older one.
                 str(self.attempt.pk) if self.attempt is not None else "",
                 self.accepted.key if self.accepted is not None else None,
             ]
@@ -130,7 +129,7 @@ class Item:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class StayingGroup:
     """Runs that stay for one reason."""
 
     reason: str
@@ -142,7 +141,7 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preview:
+class ClearPreview:
     """What a person is shown before any clear, the largest first. Bytes are logical unless the name says otherwise.
 
     `unknown` are the keys of runs asked for that there are none of, or that this person may not see.
@@ -160,12 +159,12 @@ class Preview:
         return tuple(item for item in self.items if not item.goes)
 
     @cached_property
-    def groups(self) -> tuple[Group, ...]:
+    def groups(self) -> tuple[StayingGroup, ...]:
         """Those that stay, by reason, most bytes first."""
         by_reason: dict[str, list[Item]] = {}
         for item in self.staying:
             by_reason.setdefault(item.reason, []).append(item)
-        groups = (Group(reason=reason, items=tuple(items)) for reason, items in by_reason.items())
+        groups = (StayingGroup(reason=reason, items=tuple(items)) for reason, items in by_reason.items())
         return tuple(sorted(groups, key=lambda group: -group.bytes))
 
     @cached_property
@@ -227,14 +226,14 @@ class Preview:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class RequestedRuns:
     """Runs by their keys, each with the mark that it carried when it was shown (empty: it was not)."""
 
     marks: dict[int, str]
 
     @classmethod
-    def parse(cls, text: str) -> "Asked":
-        """Read `Preview.keys` back, at most as many as go at once; what is no key is dropped."""
+    def parse(cls, text: str) -> "RequestedRuns":
+        """Read `ClearPreview.keys` back, at most as many as go at once; what is no key is dropped."""
         marks: dict[int, str] = {}
         for word in text.split():
             key, _dot, mark = word.partition(".")
@@ -243,7 +242,7 @@ class Asked:
         return cls(marks=marks)
 
     @classmethod
-    def of(cls, keys: Iterable[int]) -> "Asked":
+    def of(cls, keys: Iterable[int]) -> "RequestedRuns":
         return cls(marks=dict.fromkeys(list(keys)[:MAX_RUNS], ""))
 
 
@@ -258,17 +257,17 @@ class Staying:
 
 
 def safe_on(user: User | AnonymousUser, root: StagingRoot) -> RunQuerySet:
-    """The runs of a staging root that were safe to clear when they were judged, and that somebody may clear."""
+    """The runs of a staging root that were safe to clear when they were judged, and that a user may clear."""
     return permissions.runs(user, permissions.CLEAR).here().filter(root=root, tone=Status.GO)
 
 
-def choose(runs: RunQuerySet) -> Asked:
+def choose(runs: RunQuerySet) -> RequestedRuns:
     """The largest of some runs, as many as go at once."""
     largest = runs.order_by(Coalesce("bytes", 0).desc(), F("pk").desc())
-    return Asked.of(largest.values_list("pk", flat=True)[:MAX_RUNS])
+    return RequestedRuns.of(largest.values_list("pk", flat=True)[:MAX_RUNS])
 
 
-def left_over(runs: RunQuerySet, asked: Asked) -> int:
+def left_over(runs: RunQuerySet, asked: RequestedRuns) -> int:
     """How many of some runs are left for the next batch, counted as far as COUNTED; none while more may go at once."""
     if len(asked.marks) < MAX_RUNS:
         return 0
@@ -288,12 +287,12 @@ def staying_on(user: User | AnonymousUser, root: StagingRoot) -> list[Staying]:
 
 
 def preview(
-    user: User | AnonymousUser, asked: Asked, now: datetime, *, hindrances: tuple[Finding, ...] | None = None
-) -> Preview:
-    """What would become of some runs, decided by the gates on stored facts; at most MAX_RUNS.
+    user: User | AnonymousUser, asked: RequestedRuns, now: datetime, *, hindrances: tuple[Finding, ...] | None = None
+) -> ClearPreview:
+    """What would become of some runs, by the gates on stored facts; at most MAX_RUNS.
 
-    What somebody may not see is counted, not named; what somebody may see and not clear stays. `hindrances` are those
-    of this host, where the caller has asked for them already.
+    Runs that the user may not see are counted, not named; those they may see and not clear stay. `hindrances` are this
+    host's, where the caller has them.
     """
     keys = list(asked.marks)[:MAX_RUNS]
     visible = permissions.runs(user).filter(pk__in=keys)
@@ -312,7 +311,7 @@ def preview(
         known = asked.marks[run.pk]
         items.append(replace(item, proof=proofs.get(run.pk), changed=bool(known) and known != item.mark))
     found = {item.run.pk for item in items}
-    return Preview(
+    return ClearPreview(
         items=tuple(sorted(items, key=lambda item: item.sort_key)),
         unknown=tuple(key for key in keys if key not in found),
     )

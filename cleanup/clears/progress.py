@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db.models import Count, Max, Q, QuerySet
 from django.db.models.functions import Coalesce
@@ -31,10 +32,9 @@ class Work:
 class Progress:
     """How far a batch is. Bytes are logical unless the name says otherwise.
 
-    `cleared` runs are gone, of which `incomplete` have left something; `stayed` were refused or put back, `withdrawn`
-    stopped by a person before they had begun; `again` stayed so far and are tried again by themselves. `reasons`
-    counts why runs stayed, most frequent first. A run counts once, however often it was tried. `measured_bytes` is what
-    disks gave back of the `measured_of_bytes` that were removed from them; of `unmeasured` runs that could not be told.
+    A run counts once. `cleared` runs are gone, of which `incomplete` left something; `stayed` were refused or put back,
+    `withdrawn` stopped before they began, `again` are tried again by themselves. `reasons` counts why runs stayed, most
+    frequent first. `measured_bytes` came back of `measured_of_bytes` removed; of `unmeasured` runs that is unknown.
     """
 
     batch: ClearBatch
@@ -75,7 +75,7 @@ class Progress:
 
     @property
     def settled(self) -> int:
-        """The runs that are through, whatever became of them."""
+        """The runs that are through, cleared or not."""
         return self.cleared + self.stayed + self.withdrawn
 
     @property
@@ -123,10 +123,31 @@ class Progress:
 def measure(batch: ClearBatch, now: datetime) -> Progress:
     """How far a batch is, from its rows alone."""
     attempts = ClearAttempt.objects.filter(batch=batch).last_tries().order_by()
+    sums = _sums(attempts)
+    at_work = attempts.filter(phase__in=[Phase.INTENT, Phase.COMMITTED]).select_related("run__root")
+    begun = list(at_work.order_by("created_at", "pk"))
+    for attempt in begun:  # what is gone of the runs under way
+        sums["settled_bytes"] += attempt.done_bytes
+        sums["freed_bytes"] += attempt.done_bytes
+        sums["freed_files"] += attempt.done_files
+    under_way = tuple(
+        Work(attempt=attempt, to_compare=max(2 * (attempt.run.bytes or 0), attempt.compared_bytes)) for attempt in begun
+    )
+    stayed = attempts.filter(phase__in=ClearAttempt.FAILED, again_after=None).exclude(reason=Reason.WITHDRAWN)
+    why = stayed.values_list("reason")
+    reasons = tuple(why.annotate(runs=Count("pk")).order_by("-runs", "reason"))
+    if sums["waiting"] or sums["again"] or under_way:
+        sums["ended_at"] = None
+    sums["moved_at"] = max(batch.created_at, sums["moved_at"] or batch.created_at, *(one.phase_at for one in begun))
+    return Progress(batch=batch, now=now, under_way=under_way, reasons=reasons, **sums)
+
+
+def _sums(attempts: "QuerySet[ClearAttempt]") -> dict[str, Any]:
+    """The counts of a batch's attempts as its progress names them; runs under way count by what has ended of them."""
     again = Q(again_after__isnull=False)
     done, ended = Q(phase=Phase.DONE), Q(phase__in=[Phase.DONE, *ClearAttempt.FAILED]) & ~again
     withdrawn = Q(phase=Phase.ABORTED, reason=Reason.WITHDRAWN)
-    sums = attempts.aggregate(
+    return attempts.aggregate(
         runs=Count("pk"),
         cleared=Count("pk", filter=done),
         incomplete=Count("pk", filter=done & Q(reason=Reason.REMOVAL_INCOMPLETE)),
@@ -145,22 +166,6 @@ def measure(batch: ClearBatch, now: datetime) -> Progress:
         ended_at=Max("phase_at", filter=ended),
         moved_at=Max(Coalesce("progress_at", "phase_at")),
     )
-    at_work = attempts.filter(phase__in=[Phase.INTENT, Phase.COMMITTED]).select_related("run__root")
-    begun = list(at_work.order_by("created_at", "pk"))
-    for attempt in begun:  # what is gone of the runs under way
-        sums["settled_bytes"] += attempt.done_bytes
-        sums["freed_bytes"] += attempt.done_bytes
-        sums["freed_files"] += attempt.done_files
-    under_way = tuple(
-        Work(attempt=attempt, to_compare=max(2 * (attempt.run.bytes or 0), attempt.compared_bytes)) for attempt in begun
-    )
-    stayed = attempts.filter(phase__in=ClearAttempt.FAILED, again_after=None).exclude(reason=Reason.WITHDRAWN)
-    why = stayed.values_list("reason")
-    reasons = tuple(why.annotate(runs=Count("pk")).order_by("-runs", "reason"))
-    if sums["waiting"] or sums["again"] or under_way:
-        sums["ended_at"] = None
-    sums["moved_at"] = max(batch.created_at, sums["moved_at"] or batch.created_at, *(one.phase_at for one in begun))
-    return Progress(batch=batch, now=now, under_way=under_way, reasons=reasons, **sums)
 
 
 def disks(attempts: "QuerySet[ClearAttempt]") -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The wish for a clear and the task that fulfils it, written in one transaction."""
+"""The request for a clear and the task that does it, written in one transaction."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -51,13 +51,7 @@ def new_attempt(
     sweep: Sweep | None = None,
     let_go: SweepBreaker | None = None,
 ) -> ClearAttempt:
-    """Write a `queued` attempt; nothing is touched on disk before somebody performs it.
-
-    `policy` is the one by which a `sweep` takes the run, if that is not the one in force; `let_go` the breaker after
-    which a person let it go.
-
-    Raises AlreadyClearing if the run has an active attempt.
-    """
+    """Write a `queued` attempt; `policy` is that of a `sweep`, by default the one in force. Raises AlreadyClearing."""
     DataDir(str(settings.EXLAB_DATA_DIR)).relieve()
     in_force = RetentionPolicy.objects.effective_for(run)
     try:
@@ -121,10 +115,10 @@ def request_clear(run: Run, *, actor: str, note: str = "", now: datetime) -> Cle
 
 
 def request_many(wanted: Sequence[tuple[Run, Policy]], *, batch: ClearBatch, now: datetime) -> list[ClearAttempt]:
-    """The clears of a batch: queued attempts with their tasks, in the order given, or none of them.
+    """Queue the clears of a batch with their tasks, in the order given, or none of them.
 
-    Each run comes with the policy in force for it, and has its root at hand. Call it in a transaction
-    that holds the runs' rows. Raises AlreadyClearing if one of them has an active attempt.
+    Each run comes with its policy and has its root at hand. Call it in a transaction that locks the runs' rows. Raises
+    AlreadyClearing.
     """
     attempts = [
         ClearAttempt(
@@ -171,10 +165,9 @@ def keeps_waiting(attempt: ClearAttempt) -> bool:
 
 
 def may_begin(attempt: ClearAttempt) -> bool:
-    """Whether the batch of an attempt, if it has one, lets it begin; call it in the transaction that begins it.
+    """Whether the batch of an attempt, if any, lets it begin; call it in the transaction that begins it.
 
-    The batch's row stays locked until that transaction has ended: whoever has paused or stopped a batch knows that no
-    other attempt of it begins any more.
+    The batch's row stays locked until then: once a batch is paused or stopped, no attempt of it begins.
     """
     if attempt.batch_id is None:
         return True
@@ -183,13 +176,11 @@ def may_begin(attempt: ClearAttempt) -> bool:
 
 
 def enqueue_lost(*, host: str, now: datetime) -> int:
-    """See to the attempts of this host that wait in the queue and that no worker would ever begin; returns how many.
+    """Queue the attempts of this host that no worker would ever begin; returns how many.
 
-    A task's row stays in the queue's table until its worker has acknowledged it. So a row that is missing is queued
-    anew, and one in a queue that this host no longer reads is moved. One that a worker took more than two minutes ago
-    without beginning the attempt is given back: the worker may have died with its connection, and the queue itself
-    would wait for a day. Where it is alive, its task comes twice, which is harmless. A row that waits is left alone, so
-    that no attempt ever has two. The attempts of a batch that is paused wait until it goes on.
+    A row that is missing is queued anew, one in a queue that this host no longer reads is moved, and one that a worker
+    took more than two minutes ago without beginning is given back (a live worker then gets it twice, which is
+    harmless). A row that waits is left alone, so that no attempt has two. Attempts of a paused batch wait.
     """
     waiting = ClearAttempt.objects.filter(phase=Phase.QUEUED, host=host, phase_at__lt=now - task_queues.LOST_AFTER)
     waiting = waiting.filter(batch__paused_at=None, batch__stopped_at=None).exclude(task_id="")
@@ -204,10 +195,10 @@ def enqueue_lost(*, host: str, now: datetime) -> int:
 
 
 def enqueue_again(attempts: Sequence[ClearAttempt], *, now: datetime) -> None:
-    """Queue the waiting attempts of a batch that goes on, in the order given; what waits in the queue is left there.
+    """Queue the waiting attempts of a batch that goes on, in order; what waits in the queue stays there.
 
-    A task that a worker has taken may be about to end without its attempt, so it is replaced: not the same row, which
-    the worker may still acknowledge. Call it in the transaction that lets the batch go on.
+    A task that a worker has taken is replaced: the worker may acknowledge the old row without the attempt. Call it in
+    the transaction that lets the batch go on.
     """
     rows = _rows_by_attempt()
     taken = [row for row in rows.values() if _is_taken(row, now)]
@@ -272,8 +263,8 @@ def _enqueue_missing(tasks: dict[UUID, str]) -> int:
 def release(queue: str, *, now: datetime) -> int:
     """Give back the tasks that the workers of a queue's cluster took with them when they ended; returns how many.
 
-    The queue itself hands such a task out again after its `retry`, and that is a day. Call it while the cluster is
-    down. Where another cluster reads the same queue and is at one of them, it comes twice, which is harmless.
+    The queue itself would do so only after a day. Call it while the cluster is down; a task that another cluster is at
+    comes twice, which is harmless.
     """
     released: int = OrmQ.objects.filter(key=queue, lock__gt=now).update(lock=now)
     return released

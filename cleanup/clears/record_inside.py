@@ -1,7 +1,7 @@
-"""The record of a clear that cannot be renamed into its run: it is written inside the fence, durably, in its place.
+"""The record of a clear that cannot be renamed into its run is written inside the fence, durably.
 
-The gates refuse a run that is storage of its own. But an earlier version has committed clears of such runs, a quota
-project may be set after the gates were asked, and a union may put the two on different disks.
+The gates refuse runs on storage of their own, but older versions committed such clears, and a quota project or a union
+may part the two after the gates were asked.
 """
 
 import errno

@@ -1,7 +1,7 @@
-"""After a crash: whatever an attempt had begun is undone before its commit and completed after it.
+"""After a crash: what an attempt had begun is undone before its commit and completed after it.
 
-Runs at start, every minute, and when a clear or a sweep is asked for. Everything here is harmless when done twice, and
-a crash in the middle of it is settled by the next pass. A run whose lock is held is left to its holder.
+Runs at start, every minute, and before a clear or a sweep. Everything here may be done twice, and a crash in it is
+settled by the next pass. A run whose lock is held is left to its holder.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from datetime import datetime
 from django.conf import settings
 from django.utils import timezone
 
-from cleanup.clears import conflicts, protocol, shells
+from cleanup.clears import conflicts, settlement, shells
 from cleanup.lab import opening, task_queues
 from cleanup.lab.opening import OpenRun, Unreachable
 from cleanup.models import ClearAttempt, Phase, Run, SetAside
@@ -35,7 +35,7 @@ _CHANGING = [
     "emptied",
     "done_files",
     "done_bytes",
-    *protocol.FREED,
+    *settlement.FREED,
 ]
 
 
@@ -78,7 +78,7 @@ def _settle(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
         if not free:
             return
         ClearAttempt.objects.filter(pk=attempt.pk).update(progress_at=timezone.now())  # it is in hand again
-        protocol.settle_phase(attempt, *_CHANGING)  # somebody may have had it since it was listed
+        settlement.settle_phase(attempt, *_CHANGING)  # another worker may have had it since it was listed
         if attempt.phase == Phase.DONE and not attempt.incomplete:
             return
         try:
@@ -95,7 +95,7 @@ def _settle(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
         except (Unreachable, OSError) as error:
             finding = error.finding if isinstance(error, Unreachable) else errors.way_blocked(error)
             result.unsettled.append((attempt, finding))
-            protocol.tell_of_wait(attempt, finding)
+            settlement.tell_of_wait(attempt, finding)
             logger.warning("%s stays %s: %s", attempt.run.run_path, attempt.phase, error)
 
 
@@ -118,26 +118,25 @@ def _roll_back(attempt: ClearAttempt, now: datetime) -> None:
             with _alone(attempt):
                 _put_back(attempt)
     except FileExistsError:
-        finding = protocol.occupied(attempt)
+        finding = settlement.occupied(attempt)
         if attempt.phase != Phase.CONFLICT:
-            protocol.finish_without_clear(attempt, Phase.CONFLICT, finding, now=now, failed=failed)
+            settlement.finish_without_clear(attempt, Phase.CONFLICT, finding, now=now, failed=failed)
         raise Unreachable(finding) from None
-    protocol.finish_without_clear(attempt, Phase.ABORTED, Finding(Reason.INTERRUPTED), now=now, failed=failed)
+    settlement.finish_without_clear(attempt, Phase.ABORTED, Finding(Reason.INTERRUPTED), now=now, failed=failed)
 
 
 def _put_back(attempt: ClearAttempt) -> None:
     try:
-        protocol.roll_back(attempt, attempt.run)
+        settlement.roll_back(attempt, attempt.run)
     except BlockingIOError as error:
         raise Unreachable(Finding(Reason.WRITER_ACTIVE, error.strerror or "")) from None
 
 
 @contextlib.contextmanager
 def _alone(attempt: ClearAttempt) -> Iterator[None]:
-    """Hold the flock of the run's own directory, under whichever name it lies. Raises BlockingIOError if it is held.
+    """Hold the flock of the run's own directory, under either name. Raises BlockingIOError if it is held.
 
-    A clear holds it as well. It still tells us apart where the lock files do not: another data directory, or one that
-    was swept clean.
+    A clear holds it too. It works where lock files do not: another data directory, or one that was swept clean.
     """
     with contextlib.ExitStack() as stack:
         root = stack.enter_context(opening.open_root(attempt.run.root))
@@ -161,7 +160,7 @@ def _roll_forward(attempt: ClearAttempt, now: datetime) -> bool:
         try:
             with opening.open_run(root, run.run_path, name=fence) as opened, handles.flocked(opened.run):
                 _expect_same(opened, attempt, plan)
-                protocol.roll_forward(attempt, opened, plan, now=now, interrupted=True)
+                settlement.roll_forward(attempt, opened, plan, now=now, interrupted=True)
         except Unreachable as error:
             if error.finding.reason is not Reason.MISSING_DIRECTORY:
                 raise
@@ -172,7 +171,7 @@ def _roll_forward(attempt: ClearAttempt, now: datetime) -> bool:
 def _fence_again(root: int, attempt: ClearAttempt, plan: Plan) -> None:
     """A committed run that a power failure put back at its own path goes to its fence again, if it is all still there.
 
-    Only if inode and tree equal the plan: anything else at that path is somebody's new work.
+    Only if inode and tree equal the plan: anything else at that path is new work.
     """
     run = attempt.run
     with contextlib.suppress(Unreachable), opening.open_run(root, run.run_path) as opened:
@@ -204,17 +203,17 @@ def _finish_gone(root: int, attempt: ClearAttempt, plan: Plan, now: datetime) ->
     # Without the folder that held it there is no telling: it may have been moved with the fence in it.
     with handles.opened(handles.open_beneath(root, run_paths.parse_run_path(run_path).parent)) as parent:
         fences.discard_prepared(parent, fences.prepared_name(attempt.pk.hex))
-    protocol.finish(attempt, _gone(attempt, plan), now)
+    settlement.finish(attempt, _gone(attempt, plan), now)
 
 
 def _gone(attempt: ClearAttempt, plan: Plan) -> removal.Removal:
     """What we freed of a run whose fence is gone: no more than we know that we removed."""
     if attempt.phase == Phase.DONE:
-        # We left it with something in it, so somebody else took that away.
+        # We left it with something in it, so another program took that away.
         freed = run_tree.Count(attempt.freed_files, attempt.freed_bytes, attempt.freed_allocated_bytes)
         return removal.Removal(freed, left=())
     if attempt.emptied:
         return removal.Removal(run_tree.count(plan.entries), left=())
-    # Somebody took the fence away while we were at it. How far we had come is known to the second, not to the file.
+    # The fence was taken away while we were at it. How far we had come is known to the second, not to the file.
     freed = run_tree.Count(attempt.done_files, attempt.done_bytes, allocated=0)
     return removal.Removal(freed, left=((b".", "somebody else took the rest away"),))

@@ -1,4 +1,4 @@
-"""One run of a pass: taken, rehearsed or left alone, with what became of it."""
+"""One run of a sweep: taken, rehearsed or left alone, with what became of it."""
 
 import enum
 import logging
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from cleanup.clears import protocol, queue
+from cleanup.clears import decisions, protocol, queue, settlement
 from cleanup.lab import lock_waits, opening
 from cleanup.lab.opening import Unreachable
 from cleanup.models import ClearAttempt, Phase, Requester, Run, Sweep, SweepBreaker
@@ -38,14 +38,11 @@ FREEING = (Action.CLEARED, Action.WOULD_CLEAR, Action.PARTIAL)
 
 @dataclass(frozen=True)
 class RunAction:
-    """What one pass did with one run, or would do; files and bytes (logical, allocated) are what was or would be freed.
+    """What was done with one run, or would be; files and bytes (logical, allocated) are what was or would be freed.
 
-    `measured` is what the disk gave back by its own count; `unmeasured` is the code for why that is unknown.
-
-    `reason` is a reason code; of a run that a sweep cleared, or would, it is why: the causes, as in
-    `retention+max_bytes`. `gates` is the decision behind it and `attempt` the try at it, where they were made;
-    `decided_by` says which versions of the policy decided (`retention.sources_as_json`). `rehearsed`: a person's sweep
-    would clear it, and the schedule only notes it, because the policy is still rehearsed.
+    `measured` is what the disk gave back, `unmeasured` the code for why that is unknown. `reason` is a reason code, or
+    of a cleared run the causes (`retention+max_bytes`). `gates` is the decision, `attempt` the try, where they were
+    made; `decided_by` is that of `policy.sources_as_json`. `rehearsed`: the schedule would only note it.
     """
 
     root: str
@@ -72,10 +69,10 @@ class RunAction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class ClearRequest:
     """Who asks for a clear, and why: `cause` is the schedule's, `note` a person's.
 
-    `sweep` is the pass that takes it, `let_go` the breaker after which a person let this run go.
+    `sweep` is the sweep that takes it, `let_go` the breaker after which a person let this run go.
     """
 
     requester: Requester
@@ -92,7 +89,7 @@ class Asked:
 
 def skip(run: Run, finding: Finding, decision: Decision | None = None) -> RunAction:
     """The run is left alone, for a reason."""
-    gates = protocol.decision_as_json(decision) if decision else None
+    gates = decisions.decision_as_json(decision) if decision else None
     return RunAction(run.root.name, run.run_path, Action.SKIPPED, finding.reason, finding.detail, gates=gates)
 
 
@@ -103,16 +100,16 @@ def fail(run: Run, error: Exception) -> RunAction:
     return RunAction(run.root.name, run.run_path, Action.FAILED, "", said or f"{type(error).__name__}: {error}")
 
 
-def take(run: Run, policy: Policy, now: datetime, *, asked: Asked, dry_run: bool) -> RunAction:
+def take(run: Run, policy: Policy, now: datetime, *, request: ClearRequest, dry_run: bool) -> RunAction:
     """Clear one run by a policy, or in a dry run decide exactly so and stop there. Never raises for the run's sake."""
     try:
         if gone := _cleared_meanwhile(run):
             return gone
         if dry_run:
-            return _rehearse(run, policy, now, asked)
-        if not asked.operator and (refused := _cheap_refusal(run, policy, now)):
+            return _rehearse(run, policy, now, request)
+        if not request.operator and (refused := _cheap_refusal(run, policy, now)):
             return refused
-        return _outcome(run, _attempt(run, policy, now, asked), asked)
+        return _outcome(run, _attempt(run, policy, now, request), request)
     except queue.AlreadyClearing:
         return skip(run, Finding(Reason.ALREADY_CLEARING))
     except Exception as error:  # one bad run must not keep the others from being cleared
@@ -120,7 +117,7 @@ def take(run: Run, policy: Policy, now: datetime, *, asked: Asked, dry_run: bool
 
 
 def rehearse(run: Run, policy: Policy, now: datetime, *, cause: str) -> RunAction:
-    """What the timed pass would do with a run whose policy is still rehearsed, by names and sizes alone."""
+    """What the timed sweep would do with a run whose policy is still rehearsed, by names and sizes alone."""
     try:
         if gone := _cleared_meanwhile(run):
             return gone
@@ -136,36 +133,36 @@ def rehearse(run: Run, policy: Policy, now: datetime, *, cause: str) -> RunActio
 
 
 def _cleared_meanwhile(run: Run) -> RunAction | None:
-    """A pass takes hours, and others clear as well."""
+    """A sweep takes hours, and others clear as well."""
     run.refresh_from_db(fields=["state", "holds"])
     return skip(run, Finding(Reason.ALREADY_CLEARED)) if run.state == State.CLEARED else None
 
 
-def _attempt(run: Run, policy: Policy, now: datetime, asked: Asked) -> ClearAttempt:
+def _attempt(run: Run, policy: Policy, now: datetime, request: ClearRequest) -> ClearAttempt:
     return protocol.attempt_now(
         run,
-        requester=asked.requester,
-        actor=asked.actor,
-        note=asked.note,
-        cause=asked.cause,
+        requester=request.requester,
+        actor=request.actor,
+        note=request.note,
+        cause=request.cause,
         now=now,
         policy=policy,
-        sweep=asked.sweep,
-        let_go=asked.let_go,
+        sweep=request.sweep,
+        let_go=request.let_go,
     )
 
 
-def _rehearse(run: Run, policy: Policy, now: datetime, asked: Asked) -> RunAction:
+def _rehearse(run: Run, policy: Policy, now: datetime, request: ClearRequest) -> RunAction:
     if run.active_attempt:
         return skip(run, Finding(Reason.ALREADY_CLEARING))
     if conflict := identity.standing_conflict(run):
         return skip(run, conflict)
     try:
         with opening.reached(run) as (opened, reader):
-            look, decision = inspection.look(run, opened, reader, policy, now, operator=asked.operator)
+            look, decision = inspection.look(run, opened, reader, policy, now, operator=request.operator)
     except Unreachable as error:
         return skip(run, error.finding)
-    refusal = decision.main_refusal(operator=asked.operator)
+    refusal = decision.main_refusal(operator=request.operator)
     if refusal is not None and refusal.reason is not None:
         return skip(run, Finding(refusal.reason, refusal.detail), decision)
     facts = look.facts
@@ -173,11 +170,11 @@ def _rehearse(run: Run, policy: Policy, now: datetime, asked: Asked) -> RunActio
         run.root.name,
         run.run_path,
         Action.WOULD_CLEAR,
-        asked.cause,
+        request.cause,
         files=facts.files or 0,
         bytes=facts.bytes or 0,
         allocated=facts.allocated_bytes or 0,
-        gates=protocol.decision_as_json(decision),
+        gates=decisions.decision_as_json(decision),
     )
 
 
@@ -192,16 +189,27 @@ def _cheap_refusal(run: Run, policy: Policy, now: datetime) -> RunAction | None:
     return skip(run, Finding(refusal.reason, refusal.detail), decision)
 
 
-def _outcome(run: Run, attempt: ClearAttempt, asked: Asked) -> RunAction:
-    reason = attempt.reason
+def became(attempt: ClearAttempt) -> Action | None:
+    """What an attempt of the schedule came to; None of one that nothing has become of so far."""
+    match attempt.phase:
+        case Phase.DONE:
+            return Action.PARTIAL if attempt.incomplete else Action.CLEARED
+        case Phase.COMMITTED:  # it is gone, and recovery has not been able to remove all of it
+            return Action.PARTIAL
+        case Phase.REFUSED if attempt.reason not in settlement.FAILURES:
+            return Action.SKIPPED
+        case Phase.REFUSED | Phase.ABORTED | Phase.CONFLICT:
+            return Action.FAILED
+    return None
+
+
+def _outcome(run: Run, attempt: ClearAttempt, request: ClearRequest) -> RunAction:
+    action, reason = became(attempt) or Action.FAILED, attempt.reason
     if attempt.phase == Phase.DONE:
-        action = Action.PARTIAL if attempt.incomplete else Action.CLEARED
-        reason = reason or asked.cause
-    elif attempt.phase == Phase.REFUSED and asked.operator:
+        reason = reason or request.cause
+    elif attempt.phase == Phase.REFUSED and request.operator:
         action = Action.REFUSED
-    elif attempt.phase == Phase.REFUSED and attempt.reason not in protocol.FAILURES:
-        action = Action.SKIPPED
-    else:
+    elif attempt.phase == Phase.COMMITTED:
         action = Action.FAILED  # its gates were open
     return RunAction(
         run.root.name,

@@ -1,7 +1,7 @@
 """What a clear asks of the NAS when the run lies fenced, before the commit: is the twin another place than the run?
 
-By then the run has another name, and for a moment a file that it never had. A NAS that shows either shows the staging
-disk; and one that keeps names after their files have gone is found out when every twin file is opened anew.
+By then the run has another name, and for a moment a file that it never had. A NAS that shows either is the staging
+disk; one that keeps names after their files have gone is found out when every twin file is opened anew.
 """
 
 import os
@@ -34,7 +34,7 @@ _ALL_BLOCKS = 1 << 30
 _MOST_OF_A_FILE = 16 << 20
 
 
-class _Unreadable(Exception):
+class _StagedUnreadable(Exception):
     """A staged file that cannot be read any more; `finding` says which."""
 
     def __init__(self, finding: Finding) -> None:
@@ -45,9 +45,8 @@ class _Unreadable(Exception):
 def ask(attempt: ClearAttempt, opened: OpenRun, reader: Reader, files: Sequence[run_tree.Entry]) -> Finding | None:
     """What speaks against the twin being another place; None if nothing does.
 
-    `files` are the data files of the plan, and the run lies open in its fence. Lays a file in it where it may be
-    written as it stands, and takes it out again; what an error leaves of that, `roll_back` takes away. Raises OSError
-    where the file cannot be laid.
+    `files` are the data files of the plan. Lays a file in the fenced run and takes it out again; `roll_back` removes
+    what an error leaves of it. Raises OSError where the file cannot be laid.
     """
     twin = twin_of(attempt.run)
     try:
@@ -55,7 +54,7 @@ def ask(attempt: ClearAttempt, opened: OpenRun, reader: Reader, files: Sequence[
             _reopen(attempt, opened, reader, twin, files)
     except client.NasError as error:
         return Finding(Reason(error.problem.reason), error.problem.detail)
-    except _Unreadable as error:
+    except _StagedUnreadable as error:
         return error.finding
     return None
 
@@ -88,7 +87,7 @@ def compare_blocks(
         _reopen(attempt, opened, reader, twin_of(attempt.run), files, lambda size: _blocks_of(size, share))
     except client.NasError as error:
         return Finding(Reason(error.problem.reason), error.problem.detail)
-    except _Unreadable as error:
+    except _StagedUnreadable as error:
         return error.finding
     return None
 
@@ -129,7 +128,7 @@ def _ends(run: int, entry: run_tree.Entry, pieces: tuple[tuple[int, int], ...]) 
         return Ends(entry.path, *hashing.ends(run, entry.path, pieces=pieces), pieces)
     except OSError as error:
         detail = f"{show(entry.path)}: {os.strerror(error.errno or 0)}"
-        raise _Unreadable(Finding(Reason.STAGING_IO_ERROR, detail)) from None
+        raise _StagedUnreadable(Finding(Reason.STAGING_IO_ERROR, detail)) from None
 
 
 def _note(attempt: ClearAttempt, files: int) -> None:

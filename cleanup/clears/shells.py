@@ -1,8 +1,7 @@
 """The removal of a shell: a small clear of its own, asked for by a person.
 
-Plan, fence, one more look, tombstone, commit, removal; before the commit the shell goes back, after it the rest goes
-too. What came to it in the meantime stays. The run at whose path it was made only lends its lock and its row: neither
-its state nor what the ledger says was freed of runs changes.
+Plan, fence, one more look, tombstone, commit, removal; before the commit the shell goes back, after it the rest goes.
+What came to it meanwhile stays. The run at its path only lends lock and row: its state and its ledger stay.
 """
 
 import contextlib
@@ -19,10 +18,11 @@ from django.db import DatabaseError, connection, transaction
 from django.db import Error as DjangoDatabaseError
 from django.utils import timezone
 
-from cleanup.clears import protocol, queue
-from cleanup.clears.protocol import Refused
+from cleanup.clears import queue, settlement
+from cleanup.clears.refusal import Refused
 from cleanup.lab import opening, readiness
 from cleanup.lab.opening import Unreachable
+from cleanup.ledger import entries
 from cleanup.models import ClearAttempt, LedgerKind, Orphan, OrphanKind, Phase
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
@@ -227,10 +227,10 @@ def _commit(attempt: ClearAttempt, place: _Place) -> None:
             if not attempt.advance([Phase.INTENT], Phase.COMMITTED, now=now):
                 raise DatabaseError("the attempt was changed by another worker")
             counts = {"files": attempt.planned_files, "bytes": attempt.planned_bytes}
-            protocol.write_ledger(attempt, LedgerKind.SHELL, now, detail=str(attempt.prepared["path"]), **counts)
+            entries.write_ledger(attempt, LedgerKind.SHELL, now, detail=str(attempt.prepared["path"]), **counts)
     except DjangoDatabaseError as error:
         connection.close()
-        protocol.settle_phase(attempt)
+        settlement.settle_phase(attempt)
         if attempt.phase != Phase.COMMITTED:
             _put_back(attempt, place)
             raise Refused(Finding(Reason.DATABASE_ERROR, type(error).__name__)) from error
@@ -298,7 +298,7 @@ def _end(attempt: ClearAttempt, phase: Phase, finding: Finding | None, now: date
         if not attempt.advance(before, phase, now=now, **told, **freed):
             return
         if finding is not None:
-            protocol.write_ledger(attempt, LedgerKind.SHELL, now, reason=reason, detail=detail)
+            entries.write_ledger(attempt, LedgerKind.SHELL, now, reason=reason, detail=detail)
         if phase == Phase.DONE:
             Orphan.objects.filter(
                 root=attempt.run.root_id, path=str(attempt.prepared["path"]), kind=OrphanKind.SHELL, gone_at=None

@@ -26,7 +26,7 @@ _AT_ONCE = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trouble:
+class AlertState:
     """Something that is wrong now; `subject` is a key that lasts as long as it does."""
 
     subject: str
@@ -92,7 +92,7 @@ def keep_only(
 
 def settle(
     kind: AlertKind,
-    troubles: Collection[Trouble],
+    troubles: Collection[AlertState],
     *,
     now: datetime,
     root: StagingRoot | None = None,

@@ -148,7 +148,7 @@ def _not_covering(policy: ScopedPolicy, root: StagingRoot) -> int:
 
 
 def _passes_with_runs(root: StagingRoot, since: datetime, now: datetime) -> list[datetime]:
-    """When timed passes over a staging root came to their end and saw runs; others have shown nothing."""
+    """When timed sweeps of a staging root came to their end and saw runs; others have shown nothing."""
     done = Sweep.objects.filter(root=root, kind=SweepKind.TIMED, outcome=Outcome.DONE, scanned__gt=0)
     done = done.filter(started_at__gte=max(since, now - LATELY)).exclude(reason=Reason.ROOT_NOT_MOUNTED)
     return list(done.order_by().values_list("started_at", flat=True))

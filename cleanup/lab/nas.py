@@ -7,7 +7,7 @@ breaker that all processes of this host share.
 import contextlib
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -16,9 +16,9 @@ from django.utils import timezone
 
 from cleanup.lab.abandoned_readers import MOST, AbandonedReaders
 from cleanup.models import NasBreaker, Run, StagingRoot
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import errors, run_paths
-from cleanup.storage.errors import Problem
 from cleanup.storage.nas import client, clock
 from cleanup.storage.nas.challenge import Ends
 from cleanup.storage.nas.extras import mount_below
@@ -104,15 +104,15 @@ def _is_on_the_way(run: Run, place: str) -> bool:
     return bool(above) and own.startswith(f"{above}/") and f"{above}/{place}".startswith(f"{own}/")
 
 
-def with_way_out(run: Run, problem: Problem) -> Problem:
+def with_way_out(run: Run, problem: Finding) -> Finding:
     """What speaks against a run's twin, with what an admin can type where a share is mounted on the way to it."""
     if problem.reason != Reason.NAS_MOUNT_BELOW:
         return problem
     if problem.detail != mount_below(run.equipment.encode()).detail:
-        return problem._replace(detail=f"{problem.detail}; only the share of a whole instrument can be registered")
+        return replace(problem, detail=f"{problem.detail}; only the share of a whole instrument can be registered")
     share = f"{run.equipment}={twin_of(run).root.path}/{run.equipment}"
     command = f"add_staging_root {run.root.name} {run.root.path} --nas-root {share}"
-    return problem._replace(detail=f"{problem.detail}: register it ({command})")
+    return replace(problem, detail=f"{problem.detail}: register it ({command})")
 
 
 def record_places(run: Run) -> tuple[RunPath, ...]:
@@ -232,13 +232,13 @@ class GuardedReader:
 
     def _guarded(self, ask: Callable[[], T]) -> T:
         if self._reader.given_up:  # it would only repeat itself
-            raise client.NasError(Problem(Reason.NAS_TIMEOUT, "it did not answer earlier in this pass"))
+            raise client.NasError(Finding(Reason.NAS_TIMEOUT, "it did not answer earlier in this pass"))
         breaker = self._state()
         if breaker.open_until is not None and timezone.now() < breaker.open_until:
             # No instant: what discovery stores of this must not be new with every pass.
-            raise client.NasError(Problem(breaker.reason, f"{breaker.detail}; {NOT_ASKED}"))
+            raise client.NasError(Finding(Reason(breaker.reason), f"{breaker.detail}; {NOT_ASKED}"))
         if not self._abandoned.may_ask_again():
-            problem = Problem(Reason.NAS_TIMEOUT, f"{MOST} reading processes still hang in it")
+            problem = Finding(Reason.NAS_TIMEOUT, f"{MOST} reading processes still hang in it")
             self._note(problem)
             raise client.NasError(problem, ill=True)
         try:
@@ -254,7 +254,7 @@ class GuardedReader:
             self._breaker = NasBreaker.objects.filter(**self._key).first() or NasBreaker(**self._key)
         return self._breaker
 
-    def _note(self, problem: Problem | None) -> None:
+    def _note(self, problem: Finding | None) -> None:
         """Count a failure, or forget those before a good answer. Writes only what has changed."""
         breaker = self._state()
         if problem is None:
@@ -281,7 +281,7 @@ class NotAsked:
 
     def read(self, twin: str, **how: Any) -> client.Listing:  # noqa: ANN401
         """Raises NasError, always."""
-        raise client.NasError(Problem(Reason.NOT_COMPARED, "the policy trusts the record, so the NAS was not asked"))
+        raise client.NasError(Finding(Reason.NOT_COMPARED, "the policy trusts the record, so the NAS was not asked"))
 
     def present(self, twins: list[str]) -> list[str]:
         """Raises NasError, always."""

@@ -11,7 +11,7 @@ from typing import Any
 from django.db.models import Q
 
 from cleanup.lab import alerts
-from cleanup.lab.alerts import Trouble
+from cleanup.lab.alerts import AlertState
 from cleanup.lab.nas import Readers, Twin, record_places, twin_of
 from cleanup.models import AlertKind, Run, RunQuerySet, StagingRoot
 from cleanup.rules.facts import Finding
@@ -113,7 +113,7 @@ def tell_overwritten(root: StagingRoot, now: datetime) -> None:
         if new is not None:
             detail = f"{old.run_path} on {old.root.name}, now {new.run_path}"
             troubles.append(
-                Trouble(subject=f"{new.root_id}:{old.pk}", reason=Reason.TWIN_OVERWRITTEN, detail=detail, run=new)
+                AlertState(subject=f"{new.root_id}:{old.pk}", reason=Reason.TWIN_OVERWRITTEN, detail=detail, run=new)
             )
     alerts.settle(AlertKind.TWIN, troubles, now=now, prefix=f"{root.pk}:")
 

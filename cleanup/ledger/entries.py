@@ -1,16 +1,56 @@
-"""Ledger rows that no attempt writes: what a person has said of a run whose directory is another one, or gone."""
+"""Rows of the ledger. Each copies everything that must still be told when its subjects are gone."""
 
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 
 from cleanup.lab import typist
-from cleanup.models import LedgerEntry, LedgerKind, Requester, Run
+from cleanup.models import ClearAttempt, LedgerEntry, LedgerKind, Requester, Run
 
 
 def write_entry(run: Run, *, kind: LedgerKind, actor: str, now: datetime, reason: str, detail: str) -> None:
     """Write down what a person said of a run. It frees nothing. Call it in the transaction that changes the row."""
-    LedgerEntry.objects.create(
+    _row(
+        run,
+        kind,
+        now,
+        requester=Requester.OPERATOR,
+        actor=actor,
+        typed_by=typist.current(),
+        policy_version=0,
+        reason=reason,
+        detail=detail,
+    ).save()
+
+
+def write_ledger(attempt: ClearAttempt, kind: LedgerKind, now: datetime, **counts: Any) -> None:  # noqa: ANN401
+    """Write down one step of an attempt, with what it freed. Call it in the transaction that changes the attempt."""
+    ledger_entry(attempt, kind, now, **counts).save()
+
+
+def ledger_entry(attempt: ClearAttempt, kind: LedgerKind, now: datetime, **counts: Any) -> LedgerEntry:  # noqa: ANN401
+    """The same row, not saved: for many at once. The attempt's run and its root should be at hand."""
+    return _row(
+        attempt.run,
+        kind,
+        now,
+        attempt=attempt,
+        requester=attempt.requester,
+        actor=attempt.actor,
+        typed_by=attempt.typed_by,
+        policy_version=attempt.policy_version,
+        decided_by=attempt.decided_by,
+        cause=attempt.cause,
+        proof_level=attempt.proof.kind if attempt.proof else "",
+        plan_sha256=attempt.plan_sha256,
+        nas_flags=attempt.nas_flags,
+        **counts,
+    )
+
+
+def _row(run: Run, kind: LedgerKind, now: datetime, **fields: Any) -> LedgerEntry:  # noqa: ANN401
+    return LedgerEntry(
         at=now,
         kind=kind,
         run=run,
@@ -19,11 +59,6 @@ def write_entry(run: Run, *, kind: LedgerKind, actor: str, now: datetime, reason
         equipment=run.equipment,
         project=run.project,
         run_kind=run.run_kind,
-        requester=Requester.OPERATOR,
-        actor=actor,
-        typed_by=typist.current(),
         host=settings.EXLAB_HOST,
-        policy_version=0,
-        reason=reason,
-        detail=detail,
+        **fields,
     )

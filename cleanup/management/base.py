@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connection
 from django.utils import timezone
 
+from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import FREEING, Action
 from cleanup.lab import lock_waits, typist
 from cleanup.models import Hold, Run, StagingRoot
@@ -20,12 +21,15 @@ from cleanup.rules.reasons import Reason
 from cleanup.storage.datadir import DataDir
 from cleanup.storage.staging.ingest import parse_instant
 from cleanup.sweeps import history
-from cleanup.sweeps.all_roots import Swept
 from cleanup.text import values
 from exlab import databases
 
+# So many characters of a reason a row keeps.
+MAX_REASON = 500
 USAGE = 2
 FAILED = 1
+# What a row keeps of a reason or a note.
+LONGEST_TEXT = 500
 
 
 class UsageError(CommandError):
@@ -84,6 +88,13 @@ def add_root_argument(parser: argparse.ArgumentParser) -> None:
 
 def add_user_argument(parser: argparse.ArgumentParser, words: str) -> None:
     parser.add_argument("--user", metavar="NAME", help=words)
+
+
+def reason_text(text: str) -> str:
+    """What is given as a reason on the command line. Raises ArgumentTypeError for more than a row keeps."""
+    if len(text) > MAX_REASON:
+        raise argparse.ArgumentTypeError(f"a reason has at most {MAX_REASON} characters, and this one has {len(text)}")
+    return text
 
 
 def user_named(name: str | None) -> str:
@@ -150,7 +161,7 @@ def gone_as_text(run: Run) -> str:
     return f"It was cleared {when} by {values.visible(gone.by)}. On staging it was: {was}{freed}."
 
 
-def sweep_as_json(swept: Swept) -> dict[str, Any]:
+def sweep_as_json(swept: ClearReport) -> dict[str, Any]:
     """A sweep, or a clear, in the shape that scripts depend on."""
     return {
         "dry_run": swept.dry_run,
@@ -188,7 +199,7 @@ def sweep_as_json(swept: Swept) -> dict[str, Any]:
     }
 
 
-def sweep_as_text(swept: Swept) -> str:
+def sweep_as_text(swept: ClearReport) -> str:
     """A sweep, or a clear, in lines for a person."""
     lines = []
     for run in swept.runs:

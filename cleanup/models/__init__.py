@@ -1,6 +1,7 @@
 """What exists: staging roots, runs with their ingest history, policies, attempts, the ledger, sweeps, what is wrong."""
 
 from cleanup.models.access import Access
+from cleanup.models.alerts import Alert, AlertKind
 from cleanup.models.announcements import Announcement, Forecast
 from cleanup.models.base import AppendOnly, RunKind
 from cleanup.models.checks_here import AcceptedBytes, ByteCheck
@@ -8,25 +9,23 @@ from cleanup.models.clears import (
     AttemptKind,
     ClearAttempt,
     ClearBatch,
-    LedgerEntry,
-    LedgerKind,
-    LedgerQuerySet,
     Phase,
     Proof,
     Requester,
 )
-from cleanup.models.clocks import HostClock
 from cleanup.models.differences import Difference
 from cleanup.models.first_nights import RootEvent, RootNote
 from cleanup.models.holds import Hold, HoldQuerySet, HoldSource
+from cleanup.models.hosts import Heartbeat, HostClock, NasBreaker
+from cleanup.models.ledger import LedgerEntry, LedgerKind, LedgerQuerySet
 from cleanup.models.likeness import Likeness, LikenessQuerySet
+from cleanup.models.orphans import Orphan, OrphanKind
 from cleanup.models.policies import RetentionPolicy, Superseded, Surprise
-from cleanup.models.roots import DiskUsage, Heartbeat, Instrument, NasBreaker, Project, StagingRoot
+from cleanup.models.roots import DiskUsage, Instrument, Project, StagingRoot
 from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status
 from cleanup.models.selections import KeptSelection
 from cleanup.models.set_aside import AsideState, SetAside
 from cleanup.models.sweeps import Outcome, Sweep, SweepBreaker, SweepKind, SweptRun, Tally
-from cleanup.models.troubles import Alert, AlertKind, Orphan, OrphanKind
 
 __all__ = [
     "AcceptedBytes",

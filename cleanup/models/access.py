@@ -17,10 +17,10 @@ def _or_none(name: str) -> Coalesce:
 
 
 class Access(models.Model):
-    """A place in which a person, or everybody of a group, may use the permissions that the person or the group has.
+    """A place in which a person, or each member of a group, may use the permissions they have.
 
-    Without a staging root it is every one, without an instrument every one. Permissions say what somebody may do, and
-    this says where: who has no row may do nothing anywhere. Superusers need none.
+    Without a staging root it is every root, without an instrument every instrument. A user without a row may do nothing
+    anywhere; superusers need none.
     """
 
     user = models.ForeignKey(

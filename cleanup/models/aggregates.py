@@ -12,8 +12,8 @@ def bytes_sum(
 ) -> "ExpressionWrapper[Any]":
     """The sum of a column of byte counts; None, or the default, where there are no rows.
 
-    A sparse file may claim exabytes, and SQLite fails where the sum of two such leaves 63 bits. So the upper and the
-    lower half of the numbers are added up apart: exact up to 9 EB, about right beyond, and never a failure.
+    A sparse file may claim exabytes, and SQLite fails beyond 63 bits. So upper and lower halves are added up apart:
+    exact up to 9 EB, about right beyond.
     """
     value: Any = F(column) if isinstance(column, str) else column
     upper = Sum(value.bitrightshift(_HALF), filter=filter, default=default, output_field=BigIntegerField())

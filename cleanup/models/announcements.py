@@ -1,4 +1,4 @@
-"""What timed passes will take, as it was foreseen, and what people were told of it before."""
+"""What timed sweeps will take, as it was foreseen, and what people were told of it before."""
 
 from typing import ClassVar
 
@@ -8,9 +8,9 @@ from cleanup.models.roots import StagingRoot
 
 
 class Forecast(models.Model):
-    """What the timed passes over one staging root would take, as it was last foreseen; pages show it.
+    """What the timed sweeps of one staging root would take, as it was last foreseen; pages show it.
 
-    `coming` are the passes as values (see `monitoring.forecasts`), `policy_version` the newest version at the time.
+    `coming` are the sweeps as values (see `monitoring.forecasts`), `policy_version` the newest version at the time.
     """
 
     root = models.OneToOneField(StagingRoot, on_delete=models.PROTECT, related_name="forecast")
@@ -23,11 +23,11 @@ class Forecast(models.Model):
 
 
 class Announcement(models.Model):
-    """What people were told before timed passes over one staging root took it; bytes are logical.
+    """What people were told before timed sweeps of one staging root took it; bytes are logical.
 
-    `coming` is what was foreseen, `run_keys` the runs of it, `versions` those policy versions whose first pass in
-    earnest it tells of. The announcements of a root are numbered, so of two hosts that tell the same only one does.
-    `mails` is how many people it was sent to; `mail_problem` says why some or all of them got none.
+    `coming` was foreseen, `run_keys` are its runs, `versions` the policy versions whose first sweep in earnest it tells
+    of. They are numbered by root, so that one of two hosts tells. `mails` went out; `mail_problem` says why some did
+    not.
     """
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="announcements")

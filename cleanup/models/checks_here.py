@@ -13,12 +13,10 @@ from cleanup.models.runs import Run
 class ByteCheck(models.Model):
     """One comparison of every byte of a run on staging and on the NAS, asked for by a person; it changes nothing.
 
-    `compared_bytes` of `planned_bytes` were read so far on both sides together. `outcome` is what it showed, and
-    `reason` and `detail` why it showed nothing. `differing` data files are not the same on both sides, and `against`
-    are the same and not what the manifest says; `named` lists the first of them with what is known of each. `missing`
-    counts the files that the manifest lists and staging has not. `manifest` is the reason for which there was no usable
-    manifest. `digest` is that of all names and bytes, and `evidence` that of everything by which a change would show
-    (see `runs.comparing`).
+    `compared_bytes` of `planned_bytes` were read on both sides together. `outcome` is what it showed, else `reason` and
+    `detail` say why not. `differing` files differ between the sides, `against` only from the manifest, `named` lists
+    the first of them; `missing` counts manifest files that staging lacks. `manifest` is why there was no usable one.
+    `digest` is that of all names and bytes, `evidence` that of all by which a change would show (see `runs.comparing`).
     """
 
     class Phase(models.TextChoices):
@@ -98,8 +96,8 @@ class AcceptedBytesQuerySet(models.QuerySet["AcceptedBytes"]):
 class AcceptedBytes(models.Model):
     """Bytes that an admin has accepted in place of a run's manifest: the same on staging and on the NAS when compared.
 
-    They count for a clear by a person, and only while everything that `evidence` covers is as it was; every byte is
-    read again then, and must give `digest`.
+    They count for a clear by a person while all that `evidence` covers is as it was; every byte is read again then, and
+    must give `digest`.
     """
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="accepted_bytes")

@@ -1,4 +1,4 @@
-"""Clears: the proof, the attempt, and the ledger that remembers them."""
+"""Clears: the proof, the batch and the attempt."""
 
 import uuid
 from collections.abc import Iterable
@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self
 from django.db import models, transaction
 from django.db.models import Q
 
-from cleanup.models.aggregates import bytes_sum
 from cleanup.models.base import AppendOnly
 from cleanup.models.checks_here import AcceptedBytes
 from cleanup.models.runs import Run
@@ -22,8 +21,7 @@ class Proof(AppendOnly):
     """The dated evidence that the NAS held a run: how far the comparison went and what it covered.
 
     `evidence` is the SHA-256 of everything by which a change on either side would show (see `runs.proofs`); the proof
-    is reused only while that stays the same. Empty: never. `accepted`: the bytes were the same on both sides and those
-    that an admin has accepted, and not those of the manifest.
+    is reused only while it is the same, never if empty. `accepted`: the bytes are those that an admin has accepted.
     """
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="proofs")
@@ -125,32 +123,17 @@ class ClearAttemptQuerySet(models.QuerySet["ClearAttempt"]):
 class ClearAttempt(models.Model):
     """One try at one clear, or at the removal of a shell. Its id names the fence, the plan and the tombstone.
 
-    `policy_version` is the newest version of any policy at the time: no weaker a proof is accepted than it promised.
-    `decided_by` says by which version of which scope mode, hours and proof of this run were decided
-    (`retention.sources_as_json`); rows of an earlier program lack it.
+    `policy_version` is the newest version of any policy, `asked_version` the one when a person asked: no weaker a proof
+    is accepted than that promised. `decided_by` is that of `sources_as_json`. `cause` says why the schedule took the
+    run (`retention+max_bytes`), `let_go` is the breaker whose go-on covers it. Older rows lack what came later.
 
-    `planned_*` is what the plan holds, `freed_*` what was really removed so far; `compared_bytes` and
-    `done_*` are the progress of what is under way, `progress_at` when that last moved. `cause` says why the schedule
-    took the run, as in `retention+max_bytes`. `plan_sha256` and `prepared` tell recovery what is ours, `emptied`
-    that nothing but the record was left of the run. `step` and `checked_files` say how far the look under the fence is.
-    `nas_flags` names the flags of the staging root that were in force, as in `allow_union_nas`; `twin_path` is where
-    the twin lay on this host when it was proven. Of the removal of a shell the run is the one at whose path it was
-    made, and `prepared` holds the shell's `path` below the staging root.
+    `planned_*` is what the plan holds, `freed_*` what was really removed, `compared_bytes`, `checked_files` and
+    `done_*` how far it is. `plan_sha256` and `prepared` tell recovery what is ours, `emptied` that nothing but the
+    record was left. `measured_bytes` came back by the disk's own count, else `unmeasured` says why that is unknown. Of
+    a shell `prepared` holds the `path`.
 
-    `sweep` is the pass that made it, `let_go` the breaker whose go-on covers the run, where one does: both are empty of
-    what a person asked for, and in rows of an earlier program.
-
-    `repeats` is the attempt that this one tries again (see `clears.again`); `tries` counts the tries
-    before it, and `interruptions` those of them that a fault had ended. `again_after` is when it is tried again at the
-    earliest (never, if empty). `asked_version` is the policy's version when a person asked: what was promised of the
-    proof then holds for every try.
-
-    `measured_bytes` is what the disk gave back by its own count; where that is unknown, `unmeasured` is the code for
-    why (see `policy.freed`). Both are empty in rows from before that was measured. `disk_*` is how full the disk was,
-    as an ordinary user may have it.
-
-    `told_at` is when the history on the NAS got its `cleared` entry; until then `tell_reason` says why not, and
-    `tell_after` when it is tried next (never, if empty).
+    `repeats` is the attempt that this one tries again (`clears.again`), `tries` counts those before, `interruptions`
+    the faults among them. `tell_reason` says why the history on the NAS has no `cleared` entry yet.
     """
 
     # Not stored: the names of shells that were moved aside when the run went back to its path.
@@ -280,7 +263,7 @@ class ClearAttempt(models.Model):
         return self.phase == Phase.DONE and self.reason == Reason.REMOVAL_INCOMPLETE
 
     def advance(self, before: Iterable[str], after: str, *, now: datetime, **fields: Any) -> bool:  # noqa: ANN401
-        """Change the phase by compare-and-set. False: somebody else was faster, and nothing was changed."""
+        """Change the phase by compare-and-set. False: another worker was faster, and nothing was changed."""
         changes = {"phase": after, "phase_at": now, **fields}
         with transaction.atomic():
             if not ClearAttempt.objects.filter(pk=self.pk, phase__in=list(before)).update(**changes):
@@ -289,115 +272,3 @@ class ClearAttempt(models.Model):
         for name, value in changes.items():
             setattr(self, name, value)
         return True
-
-
-class LedgerKind(models.TextChoices):
-    """What a ledger row records. Only `partial` and `completed` free bytes, and each names what it freed itself."""
-
-    AUTHORISED = "authorised"
-    COMPLETED = "completed"
-    PARTIAL = "partial"
-    REFUSED = "refused"
-    ABORTED = "aborted"
-    CONFLICT = "conflict"
-    REREGISTERED = "reregistered"
-    MARKED_GONE = "marked_gone"
-    SHELL = "shell"
-    SET_ASIDE = "set_aside"
-    PUT_BACK = "put_back"
-    ACCEPTED = "accepted"
-
-
-def measured_sums() -> dict[str, Any]:
-    """The sums of what disks gave back, and of the allocated bytes of the same rows of the ledger.
-
-    Name them before a sum that is called as a column is: the ones after it would mean the sum.
-    """
-    known = Q(measured_bytes__isnull=False)
-    return {
-        "measured_of_bytes": bytes_sum("allocated_bytes", filter=known, default=0),
-        "measured_bytes": bytes_sum("measured_bytes", default=0),
-    }
-
-
-class LedgerQuerySet(models.QuerySet["LedgerEntry"]):
-    def freeing(self) -> Self:
-        """The rows that say what was removed."""
-        return self.filter(kind__in=[LedgerKind.COMPLETED, LedgerKind.PARTIAL])
-
-    def totals(self) -> dict[str, int]:
-        """Runs cleared, and the files and bytes (logical and allocated) that were really freed."""
-        sums = self.freeing().aggregate(
-            runs=models.Count("run", distinct=True),
-            files=bytes_sum("files", default=0),
-            bytes=bytes_sum("bytes", default=0),
-            allocated_bytes=bytes_sum("allocated_bytes", default=0),
-        )
-        return {name: int(value) for name, value in sums.items()}
-
-    def measured(self) -> dict[str, int]:
-        """What disks gave back by their own count, and of how many allocated bytes: of the rows that were measured."""
-        return {name: int(value) for name, value in self.freeing().aggregate(**measured_sums()).items()}
-
-
-class LedgerEntry(AppendOnly):
-    """What was authorised, removed or refused, when, where and by whom.
-
-    Names are copied, not referenced: a row must still tell its story when users and roots are long gone. In
-    `authorised` the counts are the plan's; in `partial` and `completed` they are what this step removed, and
-    `measured_bytes` what the disk gave back for it (`unmeasured`: why that is not known; older rows have neither).
-    Only a run that was registered again, or marked as gone, or of which a file was set aside or put back, or whose
-    bytes were accepted, has a row without an attempt. `policy_version` and `decided_by` are the attempt's. `typed_by`
-    is the operating system's account that typed the command, if one asked for it: `--user` may name another person.
-    """
-
-    at = models.DateTimeField()
-    kind = models.CharField(max_length=12, choices=LedgerKind)
-    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="ledger")
-    attempt = models.ForeignKey(ClearAttempt, on_delete=models.PROTECT, null=True, blank=True, related_name="ledger")
-    root_name = models.CharField(max_length=64)
-    run_path = models.CharField(max_length=1024)
-    equipment = models.CharField(max_length=255)
-    project = models.CharField(max_length=255)
-    run_kind = models.CharField(max_length=12)
-    requester = models.CharField(max_length=8, choices=Requester)
-    actor = models.CharField(max_length=150)
-    typed_by = models.CharField("typed by the account", max_length=255, blank=True)
-    host = models.CharField(max_length=255)
-    policy_version = models.PositiveIntegerField()
-    decided_by = models.JSONField("policy that decided", default=dict, blank=True)
-    cause = models.CharField("why the schedule took it", max_length=60, blank=True)
-    proof_level = models.CharField(max_length=8, blank=True)
-    files = models.BigIntegerField(default=0)
-    bytes = models.BigIntegerField("logical bytes", default=0)
-    allocated_bytes = models.BigIntegerField(default=0)
-    measured_bytes = models.BigIntegerField("bytes that the disk gave back", null=True, blank=True)
-    unmeasured = models.CharField("why that is not known", max_length=16, blank=True)
-    reason = models.CharField(max_length=40, blank=True)
-    detail = models.TextField(blank=True)
-    plan_sha256 = models.CharField(max_length=64, blank=True)
-    nas_flags = models.CharField("flags in force", max_length=200, blank=True)
-
-    objects = LedgerQuerySet.as_manager()
-
-    class Meta:
-        ordering = ("-at", "-id")
-        verbose_name_plural = "ledger entries"
-        constraints: ClassVar = [
-            models.CheckConstraint(condition=Q(kind__in=LedgerKind.values), name="ledger_kind_is_known"),
-            models.CheckConstraint(
-                condition=Q(attempt__isnull=False)
-                | Q(kind__in=["reregistered", "marked_gone", "set_aside", "put_back", "accepted"]),
-                name="ledger_entry_has_its_attempt",
-            ),
-            models.UniqueConstraint(
-                fields=["attempt"], condition=Q(kind="completed"), name="one_completed_entry_per_attempt"
-            ),
-            models.UniqueConstraint(
-                fields=["attempt"], condition=Q(kind="authorised"), name="one_authorised_entry_per_attempt"
-            ),
-        ]
-        indexes: ClassVar = [models.Index(fields=["at"], name="ledger_by_time")]
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.run_path}"

@@ -8,11 +8,10 @@ from cleanup.models.runs import Run
 
 
 class Difference(models.Model):
-    """What the latest comparison of every byte found of a run that must stay for it; at most one for each run.
+    """What the latest comparison of every byte found of a run that must stay for it; at most one a run.
 
-    `evidence` is the SHA-256 of everything by which a change on either side would show: while it is the same, another
-    comparison would find the same (see `runs/differences.py`); empty where it was not sure. Goes once a comparison
-    finds every byte equal: until then no earlier proof counts, and names and sizes alone are no proof.
+    `evidence` is the SHA-256 of everything by which a change would show (see `runs.differences`); empty where not sure.
+    The row goes once all bytes are found equal; until then no earlier proof counts.
     """
 
     run = models.OneToOneField(Run, on_delete=models.PROTECT, related_name="difference")

@@ -6,13 +6,13 @@ from typing import ClassVar, Self
 from django.db import models
 from django.db.models import Q
 
-from cleanup.models.clocks import sure_at
+from cleanup.models.hosts import sure_at
 from cleanup.models.roots import StagingRoot
 from cleanup.models.runs import Run
 
 
 class HoldSource(models.TextChoices):
-    """Who pinned the run: somebody with an account, or a file `.exlab-hold` at the run's top."""
+    """Who pinned the run: a person with an account, or a file `.exlab-hold` at the run's top."""
 
     PERSON = "person"
     FILE = "file"
@@ -32,7 +32,7 @@ class HoldQuerySet(models.QuerySet["Hold"]):
 class Hold(models.Model):
     """One pin on one run. A hold of a file has no `until`: it lasts until the file is taken away.
 
-    `released_at` is when somebody released it, or when the file was seen to be gone; one that is simply over has none.
+    `released_at` is when a person released it, or when the file was seen to be gone; one that is simply over has none.
     """
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="holds")

@@ -1,4 +1,4 @@
-"""Runs that may be one and the same, as far as anybody can tell: a hold of the one keeps the other as well."""
+"""Runs that may be one and the same, as far as can be told: a hold of the one keeps the other as well."""
 
 from typing import ClassVar, Self
 

@@ -80,11 +80,10 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
         note: str = "",
         **fields: Any,  # noqa: ANN401
     ) -> "RetentionPolicy":
-        """Write a new version for one scope; fields that are not named are carried over from the version before.
+        """Write a new version for one scope; fields not named are carried over from the version before.
 
-        `rehearse` says whether the schedule shall rehearse it first (None: as before, and of old: yes); `stage` is
-        given where nothing but that changes. Raises ValidationError, or IntegrityError if another version took the
-        number in the meantime; then nothing is stored.
+        `rehearse`: whether it is rehearsed first (None: as before, and at first yes); `stage` where nothing else
+        changes. Raises ValidationError, or IntegrityError if another version took the number; then nothing is stored.
         """
         scope = {name: fields.pop(name, "") or "" for name in ("equipment", "project", "run_kind")}
         with transaction.atomic():

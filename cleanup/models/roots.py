@@ -10,13 +10,10 @@ from django.db.models import Q
 class StagingRoot(models.Model):
     """A directory on one host that holds runs, and the NAS root that mirrors it.
 
-    `token` is the UUID in the token file at the root's top; without that file nothing is done there. A token that is
-    empty has not been laid yet, because the directory was empty: perhaps its disk was not mounted.
-
-    `nas_layout` says where the twin of a run lies below its NAS root (see `storage.twin_paths`). `instrument_nas` holds
-    the NAS roots of instruments that have one of their own: `{equipment: {"path": …, "token": …}}`. `allow_union_nas`
-    and `nas_writes_through` accept kinds of mounts that are refused without them (see `storage.mount_kinds`).
-    `layout_proposal` is what discovery last found out about other layouts.
+    `token` is the UUID in the token file at its top, without which nothing is done there; empty: not laid yet, as the
+    directory was empty. `nas_layout` says where twins lie (see `storage.twin_paths`), `instrument_nas` the NAS roots of
+    instruments that have their own: `{equipment: {"path": …, "token": …}}`. `allow_union_nas` and `nas_writes_through`
+    accept mounts that are refused else (see `storage.mount_kinds`). `layout_proposal` is what discovery found last.
     """
 
     name = models.CharField(max_length=64, unique=True)
@@ -94,44 +91,3 @@ class Project(models.Model):
 
     def __str__(self) -> str:
         return self.code
-
-
-class NasBreaker(models.Model):
-    """What a NAS root was like of late, seen from one host: after trouble nobody asks it again before `open_until`.
-
-    A mount that hangs costs everybody a minute who asks; one breaker for all processes lets only one of them pay.
-    `abandoned` are processes that read it, were killed and did not die of that: number and start in clock ticks.
-    """
-
-    host = models.CharField(max_length=255)
-    token = models.CharField(max_length=36)
-    failures = models.PositiveIntegerField("failures in a row", default=0)
-    since = models.DateTimeField("first of these failures", null=True, blank=True)
-    open_until = models.DateTimeField("not asked until", null=True, blank=True)
-    reason = models.CharField(max_length=40, blank=True)
-    detail = models.CharField(max_length=500, blank=True)
-    abandoned = models.JSONField("reading processes given up", default=list, blank=True)
-
-    class Meta:
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["host", "token"], name="one_breaker_per_host_and_nas_root"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.token} on {self.host}: {self.failures} failures"
-
-
-class Heartbeat(models.Model):
-    """When a task cluster last ran a task: a cluster can hang while its own status still says it works."""
-
-    cluster = models.CharField(max_length=64)
-    host = models.CharField(max_length=255)
-    at = models.DateTimeField()
-
-    class Meta:
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["cluster", "host"], name="one_heartbeat_per_cluster_and_host"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.cluster} on {self.host}"

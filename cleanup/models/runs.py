@@ -49,7 +49,7 @@ def _holds(lookup: str) -> "Prefetch[Any, Any, Any]":
 
 class RunQuerySet(models.QuerySet["Run"]):
     def staged(self) -> Self:
-        """Runs whose staging copy has not been cleared, as far as anybody knows."""
+        """Runs whose staging copy has not been cleared, as far as is known."""
         return self.exclude(state=State.CLEARED).filter(gone_at=None)
 
     def verified(self) -> Self:
@@ -81,23 +81,21 @@ class RunQuerySet(models.QuerySet["Run"]):
 class Run(models.Model):
     """One leaf directory beneath a staging root, named by its `run_path` and known by its `identity`.
 
-    `state` is empty as long as no readable `ingest.json` was seen. `facts` is what discovery saw last, at `looked_at`;
-    the columns beside it repeat what lists filter, sort and add up. Bytes are logical unless the name says otherwise.
-    `failures` counts the attempts that failed in a row since the facts last changed. A run with `gone_at` was declared
-    gone by a person: another directory lies at its path, or none, so its row only tells what was known of it.
+    `state` is empty before a readable `ingest.json` was seen. `facts` is what discovery saw at `looked_at`; columns
+    beside it repeat what lists filter and add up. Bytes are logical unless the name says otherwise. `failures` counts
+    attempts that failed in a row since the facts changed. With `gone_at` a person declared it gone.
 
-    `here`, `tone`, `reason`, `stood_since` and `opens_at` say how the run stood when it was last judged (see
-    `runs.run_status`), so that lists of a million runs can filter, sort and add up; a page decides on its one run
-    anew. `doubts` counts what has changed since the beginning, `judged` how much of that the judgement knew of.
+    `here`, `tone`, `reason`, `stood_since` and `opens_at` say how it stood when last judged (`runs.run_status`), for
+    lists of a million runs; a run's own page decides anew. `doubts` counts the changes, `judged` those that the
+    judgement knew.
 
-    `record_format` names the module that reads the run's record. `record_path` is the path that the record names where
-    an admin said that the run was moved; empty: its own. `twin_key` and `twin_place` are digests of where its twin
-    lies, by the NAS root's token and by the host's path: two runs with one of them in common have one twin.
-    `cleared_by`: another program that cleared the run, as its record says. `returned_at`: when the files of a run that
-    we had cleared before, `returned_from`, were first seen at its path again.
+    `record_format` names the module that reads the record, `record_path` the path that it names where an admin said
+    that the run was moved. Two runs with `twin_key` or `twin_place` in common have one twin. `cleared_by`: another
+    program, as the record says. `returned_at`: when files of a run cleared before (`returned_from`) were first seen at
+    its path again.
 
-    `nas_slow_times` counts how often in a row the twin kept silent while the NAS itself answered. The schedule asks for
-    it again from `nas_retry_at`, and after all others; see `policy.slowness`.
+    `nas_slow_times` counts how often in a row the twin kept silent while the NAS answered; the schedule asks again from
+    `nas_retry_at`, after all others (`rules.slowness`).
     """
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="runs")
@@ -201,7 +199,7 @@ class Run(models.Model):
     def conflict(self) -> "uuid.UUID | None":
         """The key of the attempt that could not put the run back, which lies in its fence; None if there is none.
 
-        Such a run is neither at its path nor gone, so it is not cleared again before that has been settled.
+        Such a run is not cleared again before that is settled.
         """
         if _CONFLICT in vars(self):
             found: uuid.UUID | None = vars(self)[_CONFLICT]

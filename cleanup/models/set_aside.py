@@ -34,9 +34,8 @@ class SetAsideQuerySet(models.QuerySet["SetAside"]):
 class SetAside(models.Model):
     """One file that a person has set aside, or put back.
 
-    `path` is its path in the run as people read it, `raw` the bytes of that, `key` their SHA-256. `run_path` is where
-    the run lay then: the file lies beside that, and where a folder was renamed, beside where that is now. `marks` is
-    what the file is known by: inode, size and mtime.
+    `path` is its path in the run for people, `raw` its bytes, `key` their SHA-256. `run_path` is where the run lay
+    then: the file lies beside that, or beside where a renamed folder is now. `marks` are inode, size and mtime.
     """
 
     # Not stored: where it lies, as pages show it.

@@ -1,4 +1,4 @@
-"""Sweeps: what each pass saw and did, and the breakers that stop them."""
+"""Sweeps: what each of them saw and did, and the breakers that stop them."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,7 +12,7 @@ from cleanup.rules.shown import Shown
 
 
 class SweepKind(models.TextChoices):
-    """The timed pass, which rehearsal and breakers bind; a pass that a person typed; one that touches nothing."""
+    """The timed sweep, which rehearsal and breakers bind; a sweep that a person typed; one that touches nothing."""
 
     TIMED = "timed"
     TYPED = "typed"
@@ -20,7 +20,7 @@ class SweepKind(models.TextChoices):
 
 
 class Outcome(models.TextChoices):
-    """How a pass ended; `running` is also what one looks like whose process was killed a moment ago."""
+    """How a sweep ended; `running` is also what one looks like whose process was killed a moment ago."""
 
     RUNNING = "running"
     DONE = "done"
@@ -30,10 +30,10 @@ class Outcome(models.TextChoices):
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
-    """How many runs a pass did what with, by its rows: each run is counted once, under what became of it.
+    """How many runs a sweep did what with, by its rows: each run counts once.
 
-    `partial` are those that were cleared with files left. `files` and `bytes` (logical) are what was freed, or in a dry
-    run would be; `rehearsed_*` what would have gone under a policy that is only rehearsed.
+    `partial` were cleared with files left. `files` and `bytes` (logical) were freed, or in a dry run would be;
+    `rehearsed_*` would have gone under a policy that is only rehearsed.
     """
 
     cleared: int = 0
@@ -48,11 +48,11 @@ class Tally:
 
     @property
     def runs(self) -> int:
-        """All of them: as many as the pass has rows."""
+        """All of them: as many as the sweep has rows."""
         return self.cleared + self.partial + self.would_clear + self.skipped + self.failed
 
     def columns(self) -> dict[str, int]:
-        """As the row of a pass keeps it: a clear that left files is one of the cleared and of the failed."""
+        """As the row of a sweep keeps it: a clear that left files is one of the cleared and of the failed."""
         return {
             "cleared": self.cleared + self.partial,
             "partial": self.partial,
@@ -65,14 +65,12 @@ class Tally:
 
 
 class Sweep(models.Model):
-    """One pass over one staging root, with its counts; bytes are logical.
+    """One sweep of one staging root, with the counts of its rows (`sweeps.record.tally`); bytes are logical.
 
-    The counts are those of its rows (`recording.tally`); `partial` of the cleared left files, and count as failed, too.
-
-    `now` is the instant by which it decided, `started_at` and `ended_at` are the clock's. `previous` is the pass of the
-    same kind before it on this root. `staged_bytes` is what all of the `scanned` runs came to when it began (older rows
-    lack it). `cursor_*` name the last candidate that was handled where a budget ended the pass.
-    `reason` and `detail` say what stopped it, or what it warns of.
+    `partial` left files, and count as failed too. It decided by `now`; `started_at` and `ended_at` are the clock's.
+    `previous` is the one of its kind before. `staged_bytes` is what the `scanned` runs held (older rows lack it),
+    `cursor_*` the last candidate handled where a budget ended it. `reason` and `detail`: what stopped it, or what it
+    warns of.
     """
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="sweeps")
@@ -122,10 +120,10 @@ class Sweep(models.Model):
 
 
 class SweptRun(models.Model):
-    """What passes of one kind decided of one run, and did: one row for as many passes in a row as said the same.
+    """What sweeps of one kind decided of one run, and did: one row for as many in a row as said the same.
 
-    It stands for every pass of its kind and root from `first` to `last`, both included. `gates` is the whole decision,
-    `files` and `bytes` (logical) what was freed or would have been, `decided_by` as in an attempt.
+    It stands for every sweep of its kind and root from `first` to `last`. `gates` is the decision, `files` and `bytes`
+    (logical) were or would be freed, `decided_by` as in an attempt.
     """
 
     # The indexes below begin with the run and the root; of this table, the largest, none is kept twice.
@@ -157,9 +155,9 @@ class SweptRun(models.Model):
 class SweepBreaker(models.Model):
     """Something abnormal that stopped the sweeps of one staging root until a person says "go on".
 
-    `saw` is what it saw, in numbers. `shown` are the runs that its question shows, with the versions of the policy that
-    let them go (`rules.shown`): a go-on is for these and no others. Rows of an earlier program lack them, and a go-on
-    there is for none. `used` is the pass that went on.
+    `saw` is what it saw, in numbers, `shown` the runs of its question with the policy versions that let them go
+    (`rules.shown`): a go-on is for these alone, and in rows of an earlier program for none. `used` is the sweep that
+    went on.
     """
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="breakers")

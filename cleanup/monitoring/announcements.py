@@ -1,7 +1,7 @@
-"""Telling people what timed passes will take before they take it: on the pages, and by mail where that is set up.
+"""What timed sweeps will take is told before: on the pages, and by mail where that is set up.
 
-In the evening the passes of the coming day are told, if they take much or if one is the first in earnest of a policy;
-what turns up later and was not told then is told at once. A mail that cannot be sent keeps no pass from its work.
+In the evening the coming day is told, if it takes much or a policy goes in earnest for the first time; what turns up
+later is told at once. A mail that cannot be sent stops no sweep.
 """
 
 import logging
@@ -27,7 +27,7 @@ from cleanup.rules.quantities import say_about, say_count
 
 logger = logging.getLogger(__name__)
 
-# Who may set a policy can stop a pass for all runs, who may hold a run for that one: both are told.
+# Who may set a policy can stop a sweep for all runs, who may hold a run for that one: both are told.
 _MAY_STOP = ("cleanup.add_retentionpolicy", permissions.HOLD)
 _AT_ONCE = 500
 _FOOTER = (
@@ -45,7 +45,7 @@ def announce_all(roots: Iterable[StagingRoot], now: datetime) -> int:
             told += announce(root, now) is not None
         except (OperationalError, InterfaceError):
             raise
-        except Exception:  # one bad root must keep neither the others nor the pass itself from going on
+        except Exception:  # one bad root must keep neither the others nor the sweep itself from going on
             logger.exception("what the passes over %s will take could not be told", root)
     return told
 
@@ -53,7 +53,7 @@ def announce_all(roots: Iterable[StagingRoot], now: datetime) -> int:
 def announce(root: StagingRoot, now: datetime) -> Announcement | None:
     """Look at what is coming on one staging root, keep that for the pages, and tell it if it is news.
 
-    Any number of processes on any number of hosts may do so: one of them tells. None if there is nothing to tell.
+    Of many processes on many hosts one tells. None if there is nothing to tell.
     """
     version = RetentionPolicy.objects.aggregate(newest=Max("version"))["newest"] or 0
     foreseen = forecasts.foresee(root, now)

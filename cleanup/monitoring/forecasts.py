@@ -1,6 +1,6 @@
-"""What the timed passes to come will take, by the same decisions as theirs and by what is known now.
+"""What the timed sweeps to come will take, by the same decisions as theirs and by what is known now.
 
-A task keeps it, because pages ask every half minute, and to decide of a day's passes takes a while.
+A task keeps it, because pages ask every half minute, and to decide of a day's sweeps takes a while.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,7 +27,7 @@ KEPT_FOR = timedelta(minutes=15)
 
 @dataclass(frozen=True, kw_only=True)
 class Coming:
-    """One pass to come: when, and what it takes of each instrument. Bytes are logical."""
+    """One sweep to come: when, and what it takes of each instrument. Bytes are logical."""
 
     at: datetime
     by_instrument: dict[str, AnnouncedAmount]
@@ -35,10 +35,10 @@ class Coming:
 
 @dataclass(frozen=True, kw_only=True)
 class Foreseen:
-    """What the passes over one staging root will take until an instant; only those that take something.
+    """What the sweeps of one staging root will take until an instant; only those that take something.
 
-    `rehearsed` is what the last of them would only note, by instrument. `first_of` are the policy versions of which no
-    pass has taken anything in earnest so far. `stops` says why a breaker would stop the pass at `stops_at`.
+    `rehearsed` is what the last would only note, by instrument. `first_of` are policy versions under which none has
+    taken anything in earnest. `stops` says why a breaker would stop the one at `stops_at`.
     """
 
     at: datetime
@@ -84,7 +84,7 @@ def total(amounts: Iterable[AnnouncedAmount]) -> AnnouncedAmount:
 
 
 def foresee(root: StagingRoot, now: datetime) -> Foreseen:
-    """What the passes over a root will take, as far ahead as people are told now; nothing is written."""
+    """What the sweeps of a root will take, as far ahead as people are told now; nothing is written."""
     until = told_until(now, ZoneInfo(timezone.get_default_timezone_name()))
     scoped = RetentionPolicy.objects.scoped()
     nothing = Foreseen(at=now, until=until, staged_bytes=_staged_bytes(root))
@@ -142,7 +142,7 @@ def of_roots(
 
 
 def _kept(roots: Iterable[int], now: datetime) -> "QuerySet[Forecast]":
-    """What was foreseen not long ago, and neither before a pass that has begun since nor before a note of the root."""
+    """What was foreseen not long ago, and neither before a sweep that has begun since nor before a note of the root."""
     passes = Sweep.objects.filter(root=OuterRef("root"), kind=SweepKind.TIMED).order_by("-pk")
     rows = Forecast.objects.filter(root__in=roots, at__gt=now - KEPT_FOR, at__lte=now)
     noted = RootNote.objects.filter(root=OuterRef("root"), at__gte=OuterRef("at"))
@@ -156,7 +156,7 @@ def is_scheduled(root: StagingRoot, scoped: Iterable[ScopedPolicy]) -> bool:
 
 
 class _Policies:
-    """The policies as each pass will find them: the pass that ends the nights of a version promotes it for the next.
+    """The policies as each sweep will find them: the sweep that ends the nights of a version promotes it for the next.
 
     So it is with the first nights of the root itself. `new_here` are the versions that these keep from it so far.
     """
@@ -193,9 +193,9 @@ class _Policies:
 
 
 def _first_of(root: StagingRoot, going: list[Run], policies: list[ScopedPolicy], new_here: Iterable[int]) -> list[int]:
-    """The versions that let these runs go, and under which no pass over the root has begun yet in earnest.
+    """The versions that let these runs go, and under which no sweep of the root has begun yet in earnest.
 
-    `new_here` are those that the root's first nights keep from it; where they are over since the last pass, all are.
+    `new_here` are those that the root's first nights keep from it; where they are over since the last sweep, all are.
     """
     scopes = {run.scope for run in going}
     behind: set[int] = set()
@@ -236,7 +236,7 @@ def _staged_bytes(root: StagingRoot) -> int:
 
 
 def shown(foreseen: Foreseen, sees: Iterable[str]) -> Iterator[Coming]:
-    """The passes as far as a person sees the instruments."""
+    """The sweeps as far as a person sees the instruments."""
     names = set(sees)
     for coming in foreseen.passes:
         mine = {name: amount for name, amount in coming.by_instrument.items() if name in names}

@@ -1,4 +1,4 @@
-"""What waits for a person, as far as somebody may see it: the page lists it, and the navigation counts it.
+"""What waits for a person, as far as the user may see it: the page lists it, and the navigation counts it.
 
 Everything here reads rows only and is bounded; of blocked runs the largest are looked at, and told reason by reason.
 """
@@ -46,7 +46,7 @@ MOST = 1_000
 SHOWN_ALERTS = 100
 
 
-class Kind(enum.StrEnum):
+class ProblemKind(enum.StrEnum):
     """What a problem is about that no alert tells; the others carry the kind of their alert."""
 
     OF_HOST = "of_host"
@@ -94,7 +94,7 @@ _OF_KIND = {
     AlertKind.HOLD: Urgency.HOLDS,
     AlertKind.TWIN: Urgency.BLOCKED,
 }
-# A clear began, or failed again and again, and somebody has to look at what is left of it.
+# A clear began, or failed again and again, and a person has to look at what is left of it.
 _UNFINISHED = frozenset(
     {
         Reason.ALREADY_CLEARED,
@@ -111,12 +111,11 @@ _UNFINISHED = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class OpenProblem:
     """One thing that waits for a person: what it is by its reason, where, since when.
 
-    `runs` and `bytes` (logical) are those of a group of blocked runs, of which the first is so since `since` and
-    the last was looked at at `looked_at`; `until` is when a NAS is asked again. `kind` is the alert's, or says what
-    else it is about.
+    `runs` and `bytes` (logical) are those of a group of blocked runs, `looked_at` when the last of them was looked at;
+    `until` is when a NAS is asked again. `kind` is the alert's, or says what else it is about.
     """
 
     urgency: Urgency
@@ -135,11 +134,11 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Group:
+class ProblemGroup:
     """The problems of one urgency; `count` is how many there are, of which these are shown."""
 
     urgency: Urgency
-    problems: list[Problem]
+    problems: list[OpenProblem]
     count: int
 
     @property
@@ -156,12 +155,12 @@ class Checked:
     clocks: list[HostClock]
 
 
-def listed(user: User, now: datetime, *, hindrances: tuple[Finding, ...]) -> list[Group]:
+def listed(user: User, now: datetime, *, hindrances: tuple[Finding, ...]) -> list[ProblemGroup]:
     """Everything but breakers and orphans, the most urgent group first, each with its oldest problems first.
 
     `hindrances` are those of this host.
     """
-    found: list[Problem] = [*map(_of_finding, hindrances), *_of_roots(user), *_of_nas(user, now)]
+    found: list[OpenProblem] = [*map(_of_finding, hindrances), *_of_roots(user), *_of_nas(user, now)]
     found += _unwatched(user, now)
     alerts = _of_alerts(user)
     found += alerts
@@ -174,14 +173,14 @@ def listed(user: User, now: datetime, *, hindrances: tuple[Finding, ...]) -> lis
     for urgency in Urgency:
         problems = [problem for problem in found if problem.urgency is urgency]
         if problems or left_out.get(urgency):
-            groups.append(Group(urgency, problems, len(problems) + left_out.get(urgency, 0)))
+            groups.append(ProblemGroup(urgency, problems, len(problems) + left_out.get(urgency, 0)))
     return groups
 
 
 def count(user: User, now: datetime, *, hindrances: tuple[Finding, ...] | None = None) -> int:
-    """How many problems the page lists for somebody, breakers and orphans with them; counted no further than `MOST`.
+    """How many problems the page lists for a user, breakers and orphans with them; counted no further than `MOST`.
 
-    `hindrances` are those of this host, where somebody has asked for them already.
+    `hindrances` are those of this host, where they were asked for already.
     """
     parts: list[QuerySet[Any, Any]] = [
         alerts(user).order_by().values_list("reason"),
@@ -199,7 +198,7 @@ def count(user: User, now: datetime, *, hindrances: tuple[Finding, ...] | None =
 
 
 def checked(user: User) -> Checked:
-    """When what somebody may see was last looked at."""
+    """When what the user may see was last looked at."""
     roots = list(permissions.roots(user).order_by("name"))
     hosts = {root.host for root in roots}
     beats = Heartbeat.objects.filter(cluster=watchdog.WATCH, host__in=hosts)
@@ -208,7 +207,7 @@ def checked(user: User) -> Checked:
 
 
 def alerts(user: User) -> QuerySet[Alert]:
-    """The open alerts that somebody may see; what the page shows of roots and breakers itself is left out."""
+    """The open alerts that a user may see; what the page shows of roots and breakers itself is left out."""
     shown_apart = watchdog.about_roots()
     if user.has_perm(VIEW_SWEEP):
         shown_apart |= watchdog.about_breakers()
@@ -220,7 +219,7 @@ def alerts(user: User) -> QuerySet[Alert]:
 
 
 def breakers(user: User) -> QuerySet[SweepBreaker]:
-    """The open breakers of the staging roots that somebody may see."""
+    """The open breakers of the staging roots that a user may see."""
     if not user.has_perm(VIEW_SWEEP):
         return SweepBreaker.objects.none()
     return SweepBreaker.objects.filter(closed_at=None, root__in=permissions.roots(user).order_by())
@@ -240,7 +239,7 @@ def nas_in_trouble(user: User, now: datetime) -> QuerySet[NasBreaker]:
 
 
 def visible_orphans(user: User, *, among: QuerySet[Orphan] | None = None) -> QuerySet[Orphan]:
-    """The orphans that somebody may see: those listed, or those of a query.
+    """The orphans that a user may see: those listed, or those of a query.
 
     A path names its instrument first; where it does not, the orphan belongs to those who may see the whole root.
     """
@@ -253,57 +252,65 @@ def visible_orphans(user: User, *, among: QuerySet[Orphan] | None = None) -> Que
 
 
 def may(user: User, permission: str, orphan: Orphan) -> bool:
-    """Whether somebody who may see an orphan has a permission for it."""
+    """Whether a user who may see an orphan has a permission for it."""
     return permissions.places(user, permission).include(orphan.root_id, orphan.path.partition("/")[0])
 
 
-def _of_finding(finding: Finding) -> Problem:
-    return Problem(urgency=Urgency.NOTHING_GOES, reason=finding.reason, detail=finding.detail, kind=Kind.OF_HOST)
+def _of_finding(finding: Finding) -> OpenProblem:
+    return OpenProblem(
+        urgency=Urgency.NOTHING_GOES, reason=finding.reason, detail=finding.detail, kind=ProblemKind.OF_HOST
+    )
 
 
-def _of_roots(user: User) -> Iterable[Problem]:
+def _of_roots(user: User) -> Iterable[OpenProblem]:
     since = dict(Alert.objects.filter(watchdog.about_roots(), ended_at=None).order_by().values_list("root", "since"))
     for root in roots_in_trouble(user).order_by("name"):
-        yield Problem(
-            urgency=Urgency.NOTHING_GOES, reason=root.problem, root=root, since=since.get(root.pk), kind=Kind.OF_ROOT
+        yield OpenProblem(
+            urgency=Urgency.NOTHING_GOES,
+            reason=root.problem,
+            root=root,
+            since=since.get(root.pk),
+            kind=ProblemKind.OF_ROOT,
         )
 
 
-def _of_nas(user: User, now: datetime) -> Iterable[Problem]:
+def _of_nas(user: User, now: datetime) -> Iterable[OpenProblem]:
     by_nas = {
         (root.host, nas.token): root for root in permissions.roots(user).order_by("-name") for nas in nas_roots(root)
     }
     for breaker in nas_in_trouble(user, now).order_by("host", "token"):
-        yield Problem(
+        yield OpenProblem(
             urgency=Urgency.NOTHING_GOES,
             reason=breaker.reason,
             detail=breaker.detail,
             root=by_nas[breaker.host, breaker.token],
             since=breaker.since,
             until=breaker.open_until,
-            kind=Kind.OF_NAS,
+            kind=ProblemKind.OF_NAS,
         )
 
 
-def _unwatched(user: User, now: datetime) -> Iterable[Problem]:
+def _unwatched(user: User, now: datetime) -> Iterable[OpenProblem]:
     hosts = list(_silent_hosts(user, now).order_by("host").values_list("host", flat=True).distinct())
     beats = Heartbeat.objects.filter(cluster=watchdog.WATCH, host__in=hosts).values_list("host", "at")
     heard = dict(beats) if hosts else {}
     for host in hosts:
-        yield Problem(urgency=Urgency.NOBODY_WORKS, reason="", host=host, since=heard.get(host), kind=Kind.UNWATCHED)
+        yield OpenProblem(
+            urgency=Urgency.NOBODY_WORKS, reason="", host=host, since=heard.get(host), kind=ProblemKind.UNWATCHED
+        )
 
 
 def _silent_hosts(user: User, now: datetime) -> QuerySet[StagingRoot]:
     return permissions.roots(user).filter(host__in=watchdog.silent_watches(now))
 
 
-def _of_alerts(user: User) -> list[Problem]:
+def _of_alerts(user: User) -> list[OpenProblem]:
     order = Case(
         *(When(kind=kind, then=Value(int(urgency))) for kind, urgency in _OF_KIND.items()), output_field=IntegerField()
     )
     shown = alerts(user).select_related("root", "run").defer("run__facts").order_by(order, "since", "pk")
     return [
-        Problem(
+        OpenProblem(
             urgency=_OF_KIND[AlertKind(alert.kind)],
             reason=alert.reason,
             detail=alert.detail,
@@ -324,20 +331,20 @@ def _counted_alerts(user: User) -> dict[Urgency, int]:
     return counted
 
 
-def _paused(user: User, now: datetime) -> Iterable[Problem]:
-    """The batches that somebody has paused and not resumed: nothing else would ever tell of them."""
+def _paused(user: User, now: datetime) -> Iterable[OpenProblem]:
+    """The batches that an operator has paused and not resumed: nothing else would ever tell of them."""
     for batch in batches.forgotten(user, now):
-        yield Problem(
+        yield OpenProblem(
             urgency=Urgency.UNFINISHED,
             reason="",
             detail=f"paused by {batch.paused_by}, asked for by {batch.actor}",
             batch=batch,
             since=batch.paused_at,
-            kind=Kind.PAUSED,
+            kind=ProblemKind.PAUSED,
         )
 
 
-def _blocked(user: User) -> Iterable[Problem]:
+def _blocked(user: User) -> Iterable[OpenProblem]:
     by_reason = (
         _largest_blocked(user)
         .order_by()
@@ -345,14 +352,14 @@ def _blocked(user: User) -> Iterable[Problem]:
         .annotate(runs=Count("pk"), size=bytes_sum("bytes"), looked_at=Max("looked_at"), since=Min("stood_since"))
     )
     told = [
-        Problem(
+        OpenProblem(
             urgency=Urgency.UNFINISHED if reason in _UNFINISHED else Urgency.BLOCKED,
             reason=reason,
             runs=runs,
             bytes=size or 0,
             since=since,
             looked_at=looked_at,
-            kind=Kind.RUNS,
+            kind=ProblemKind.RUNS,
         )
         for reason, runs, size, looked_at, since in by_reason
     ]

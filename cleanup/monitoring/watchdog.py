@@ -1,7 +1,6 @@
-"""The watchdog: one look at what should move and does not, apart from the sweep and from the task queue.
+"""The watchdog: one look at what should move and does not, apart from sweep and task queue.
 
-It reads rows, lock files and nothing else: no staging disk and no NAS can make it hang. What it finds it writes down as
-alerts; it changes nothing else, ever.
+It reads rows and lock files alone, so no disk and no NAS can make it hang; it writes alerts and changes nothing else.
 """
 
 import contextlib
@@ -22,7 +21,7 @@ from django.db.models.functions import Coalesce
 from cleanup.clears import conflicts
 from cleanup.lab import alerts as lab_alerts
 from cleanup.lab import opening, task_queues
-from cleanup.lab.alerts import Trouble
+from cleanup.lab.alerts import AlertState
 from cleanup.models import (
     Alert,
     AlertKind,
@@ -65,11 +64,10 @@ class Watched:
 
 
 def watch(*, now: datetime, listening_since: datetime | None = None) -> Watched:
-    """Look once: open, refresh and end alerts, and give the watchdog's own sign of life for this host.
+    """Look once: open, refresh and end alerts, and give the watchdog's sign of life for this host.
 
-    `listening_since` is when the watchdog began to look without a break; silence before it is nobody's fault. A rule
-    that fails is logged and does not stop the others. Raises OperationalError or InterfaceError where the database is
-    away.
+    `listening_since` is when it began to look without a break; silence before is no fault. A rule that fails is logged
+    and stops no other. Raises OperationalError or InterfaceError where the database is away.
     """
     Heartbeat.objects.update_or_create(cluster=WATCH, host=settings.EXLAB_HOST, defaults={"at": now})
     failed = []
@@ -159,12 +157,12 @@ def _runs(now: datetime, listening_since: datetime | None) -> None:
         if rules.is_stalled(since, policy, now):
             words = f"{run.state} since {_instant(since)}, and {policy.stalled_after_hours:g} h is the limit here"
             troubles.append(
-                Trouble(subject=f"run:{run.pk}", reason=Reason.STALLED, detail=words, root=run.root, run=run)
+                AlertState(subject=f"run:{run.pk}", reason=Reason.STALLED, detail=words, root=run.root, run=run)
             )
     lab_alerts.settle(AlertKind.STALLED_RUN, _still_waiting(troubles), now=now)
 
 
-def _still_waiting(troubles: list[Trouble]) -> list[Trouble]:
+def _still_waiting(troubles: list[AlertState]) -> list[AlertState]:
     """Those whose run has not moved on since it was read: with many runs that is a while ago."""
     states: dict[int, str] = {}
     runs = [trouble.run for trouble in troubles if trouble.run]
@@ -184,7 +182,7 @@ def _attempts(now: datetime, listening_since: datetime | None) -> None:
         time.sleep(_SECOND_LOOK_SECONDS)
         stuck = _stuck(under_way.filter(pk__in=[attempt.pk for attempt in stuck]), now)
     troubles = [
-        Trouble(
+        AlertState(
             subject=f"{host}:{attempt.pk.hex}",
             reason=Reason.NO_PROGRESS,
             detail=f"{attempt.phase}, no progress since {_instant(_moved_at(attempt))}",
@@ -202,7 +200,7 @@ def _conflicts(now: datetime, listening_since: datetime | None) -> None:
 
 
 def _stuck(attempts: QuerySet[ClearAttempt], now: datetime) -> list[ClearAttempt]:
-    """Those that make no progress although somebody holds their lock; without a holder they are recovery's affair."""
+    """Those that make no progress although a worker holds their lock; without a holder they are recovery's affair."""
     nas_timeout = timedelta(seconds=settings.EXLAB_NAS_TIMEOUT)
     return [
         attempt
@@ -216,7 +214,7 @@ def _moved_at(attempt: ClearAttempt) -> datetime:
 
 
 def _is_held(attempt: ClearAttempt) -> bool:
-    """Whether somebody holds the run's lock: asked of the lock itself, for a holder may live in another container."""
+    """Whether a worker holds the run's lock: asked of the lock itself, for a holder may live in another container."""
     with opening.data_dir().lock(str(attempt.run_id)) as free:
         return not free
 
@@ -237,7 +235,7 @@ def _schedules(now: datetime, listening_since: datetime | None) -> None:
             continue
         if rules.missed(timed, now, listening_since=listening_since):
             words = f"{name} on {host}: {words}"
-            troubles.append(Trouble(subject=key, reason=Reason.SCHEDULE_MISSED, detail=words))
+            troubles.append(AlertState(subject=key, reason=Reason.SCHEDULE_MISSED, detail=words))
         else:
             doubtful.append(key)
     lab_alerts.settle(AlertKind.SCHEDULE, troubles, now=now, prefix=f"{host}:", doubtful=doubtful)
@@ -256,7 +254,7 @@ def _clusters(now: datetime, listening_since: datetime | None) -> None:
             doubtful.append(key)
             continue
         words = f"{cluster} on {host}: {_heard(beat, now)}"
-        troubles.append(Trouble(subject=key, reason=Reason.CLUSTER_SILENT, detail=words))
+        troubles.append(AlertState(subject=key, reason=Reason.CLUSTER_SILENT, detail=words))
     lab_alerts.settle(AlertKind.CLUSTER, troubles, now=now, prefix=f"{host}:", doubtful=doubtful)
 
 
@@ -292,11 +290,11 @@ def _hosts(now: datetime, listening_since: datetime | None) -> None:
         last = _heard(max(heard, default=None), now)
         roots = ", ".join(StagingRoot.objects.filter(host=host).values_list("name", flat=True))
         troubles.append(
-            Trouble(subject=host, reason=Reason.HOST_UNSERVED, detail=f"{host}: {last}; staging roots: {roots}")
+            AlertState(subject=host, reason=Reason.HOST_UNSERVED, detail=f"{host}: {last}; staging roots: {roots}")
         )
     for root in StagingRoot.objects.filter(problem__in=list(Reason)):
         words = f"{root.name} on {root.host}"
-        troubles.append(Trouble(subject=f"{_ROOT}{root.pk}", reason=Reason(root.problem), detail=words, root=root))
+        troubles.append(AlertState(subject=f"{_ROOT}{root.pk}", reason=Reason(root.problem), detail=words, root=root))
     lab_alerts.settle(AlertKind.HOST, troubles, now=now, doubtful=doubtful)
 
 
@@ -312,17 +310,17 @@ def _clocks(now: datetime, listening_since: datetime | None) -> None:
     subject, clock, troubles = f"{_CLOCK}{host}:", HostClock.objects.filter(host=host).first(), []
     if clock is not None and clock.doubted_since is not None:
         words = f"{host}: {clock.detail}"
-        troubles.append(Trouble(subject=f"{subject}doubt", reason=Reason.CLOCK_IN_DOUBT, detail=words))
+        troubles.append(AlertState(subject=f"{subject}doubt", reason=Reason.CLOCK_IN_DOUBT, detail=words))
     if clock is not None and clock.mended_at is not None and abs(now - clock.mended_at) <= rules.TOLD_FOR:
         words = f"{host}, {_instant(clock.mended_at)}: {clock.mended}"
-        troubles.append(Trouble(subject=f"{subject}back", reason=Reason.CLOCK_WENT_BACK, detail=words))
+        troubles.append(AlertState(subject=f"{subject}back", reason=Reason.CLOCK_WENT_BACK, detail=words))
     lab_alerts.settle(AlertKind.SCHEDULE, troubles, now=now, prefix=subject)
 
 
 def _breakers(now: datetime, listening_since: datetime | None) -> None:
     """Those that are open: until a person says "go on" nothing is cleared there on schedule."""
     troubles = [
-        Trouble(
+        AlertState(
             subject=f"{_BREAKER}{breaker.root_id}", reason=Reason.BREAKER_OPEN, detail=breaker.detail, root=breaker.root
         )
         for breaker in SweepBreaker.objects.filter(closed_at=None).select_related("root")
@@ -333,7 +331,7 @@ def _breakers(now: datetime, listening_since: datetime | None) -> None:
 def _holds(now: datetime, listening_since: datetime | None) -> None:
     """Only what the pages show: the mails are sent by a task, for a mail server can keep one waiting."""
     troubles = [
-        Trouble(subject=one.subject, reason=one.reason, detail=one.detail, root=one.run.root, run=one.run)
+        AlertState(subject=one.subject, reason=one.reason, detail=one.detail, root=one.run.root, run=one.run)
         for one in holds.reminders(now)
     ]
     lab_alerts.settle(AlertKind.HOLD, troubles, now=now)

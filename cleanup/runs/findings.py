@@ -13,7 +13,6 @@ from cleanup.rules.states import State, first_illegal_step
 from cleanup.runs import returned
 from cleanup.runs.proofs import NAMES_SHOWN, name_some
 from cleanup.storage import desktop_files
-from cleanup.storage.errors import Problem
 from cleanup.storage.run_paths import RunPath, show
 from cleanup.storage.staging import hold_file, ingest, manifest, near_misses, records, run_tree, unexpected, writers
 from cleanup.storage.staging.records import Records
@@ -73,7 +72,7 @@ def name_files(paths: Sequence[bytes], *, of: int | None = None) -> str:
     return f"{count} {'file' if count == 1 else 'files'}: {names}{more}"
 
 
-def of_problems(problems: Iterable[Problem]) -> tuple[Finding, ...]:
+def of_problems(problems: Iterable[Finding]) -> tuple[Finding, ...]:
     """Problems of the disk as findings: one for each reason, with the first few details."""
     by_reason: dict[str, list[str]] = {}
     for problem in problems:

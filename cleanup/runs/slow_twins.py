@@ -8,10 +8,9 @@ from django.db.models import F
 
 from cleanup.lab.nas import NotAsked, Reader, Readers
 from cleanup.models import ClearAttempt, Run
-from cleanup.rules.facts import Facts
+from cleanup.rules.facts import Facts, Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.slowness import pause_after
-from cleanup.storage.errors import Problem
 from cleanup.storage.nas import client
 
 
@@ -20,7 +19,7 @@ def note(run: Run, reason: str, detail: str, *, now: datetime) -> None:
 
     Where the whole NAS is silent the run gets no pause, but it comes last in the next sweep: it may be the cause.
     """
-    if not client.is_silence(Problem(reason, detail)):
+    if not client.is_silence(reason, detail):
         return
     slow = reason == Reason.NAS_SLOW
     times = run.nas_slow_times + slow
@@ -30,7 +29,7 @@ def note(run: Run, reason: str, detail: str, *, now: datetime) -> None:
 
 def learn(attempt: ClearAttempt, reason: str, detail: str, *, now: datetime) -> None:
     """Note of the run of an attempt what that has shown of its twin."""
-    if client.is_silence(Problem(reason, detail)):
+    if client.is_silence(reason, detail):
         note(attempt.run, reason, detail, now=now)
     elif attempt.proof_id is not None or reason == Reason.NAS_CHECKSUM_MISMATCH:
         forget(attempt.run)  # every byte was read, even if something else stopped the clear after that
@@ -80,7 +79,7 @@ class TwinListing:
 class StillSilent(NotAsked):
     """What stands in for the reader of a twin whose pause lasts: it says what it said before."""
 
-    def __init__(self, before: Problem) -> None:
+    def __init__(self, before: Finding) -> None:
         self._before = before
 
     def read(self, twin: str, **how: Any) -> client.Listing:  # noqa: ANN401
@@ -88,10 +87,10 @@ class StillSilent(NotAsked):
         raise client.NasError(self._before)
 
 
-def _silence_stored(run: Run) -> Problem | None:
+def _silence_stored(run: Run) -> Finding | None:
     """The silence that discovery saw last of a run's twin, as it was stored; None if it saw none."""
     proof = run.facts.get("proof") if isinstance(run.facts, dict) else None
     for finding in proof.get("findings", ()) if isinstance(proof, dict) else ():
         if finding.get("reason") == Reason.NAS_SLOW:
-            return Problem(finding["reason"], finding["detail"])
+            return Finding(Reason.NAS_SLOW, finding["detail"])
     return None

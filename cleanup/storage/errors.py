@@ -3,7 +3,6 @@
 import enum
 import errno
 import os
-from typing import NamedTuple
 
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
@@ -19,13 +18,6 @@ class WrongToken(Exception):
     def __init__(self, found: str | None) -> None:
         super().__init__(found)
         self.found = found
-
-
-class Problem(NamedTuple):
-    """What was seen on disk that speaks against a clear: the code of its reason (`rules.reasons`) and the details."""
-
-    reason: str
-    detail: str = ""
 
 
 class Where(enum.IntEnum):

@@ -11,8 +11,9 @@ import uuid
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from cleanup.rules.facts import Finding
+from cleanup.rules.reasons import Reason
 from cleanup.storage import handles, linux, tokens
-from cleanup.storage.errors import Problem
 from cleanup.storage.run_paths import show
 
 STAGING_PREFIX = b".exlab-staging-"
@@ -26,7 +27,7 @@ class IsStaging(Exception):
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
-        self.problem = Problem("nas_is_staging", detail)
+        self.problem = Finding(Reason.NAS_IS_STAGING, detail)
 
 
 class Marks(NamedTuple):

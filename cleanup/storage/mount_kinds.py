@@ -3,12 +3,13 @@
 import enum
 from typing import NamedTuple
 
+from cleanup.rules.facts import Finding
+from cleanup.rules.reasons import Reason
 from cleanup.storage.caches import is_davfs
-from cleanup.storage.errors import Problem
 from cleanup.storage.mounts import Mount
 from cleanup.storage.places import Place
 
-_REASON = "nas_mount_not_accepted"
+_REASON = Reason.NAS_MOUNT_NOT_ACCEPTED
 
 
 class Kind(enum.Enum):
@@ -95,7 +96,7 @@ _KINDS = {fstype: kind for kind, fstypes in TABLE.items() for fstype in fstypes}
 class Acceptance(NamedTuple):
     """Whether a mount counts as a NAS: the problem against it, or a warning."""
 
-    problem: Problem | None = None
+    problem: Finding | None = None
     warning: str = ""
 
 
@@ -137,7 +138,7 @@ def _judge(place: Place, *, allow_union: bool, writes_through: bool) -> Acceptan
 
 
 def _refused(detail: str) -> Acceptance:
-    return Acceptance(Problem(_REASON, detail))
+    return Acceptance(Finding(_REASON, detail))
 
 
 def _name(mount: Mount) -> str:

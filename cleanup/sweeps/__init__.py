@@ -1,1 +1,1 @@
-"""Sweeps: what the passes over a staging root come to, beyond a single one."""
+"""Sweeps: they clear by themselves what is due, and are planned, recorded and stopped here."""

@@ -1,9 +1,7 @@
-"""Minding the pass that nobody watches: is what it is about to do, and what it then really does, anything abnormal?
+"""Guard of the timed sweep, which no person watches: is what it is about to do, or then does, abnormal?
 
-What earlier passes took by themselves within the last 24 hours counts, and what a person has let go does not.
-
-What a pass is compared with is the latest timed one that was found sound to its end. A pass that was killed or stopped
-before it could be asked about must not make the next one think that all has been seen.
+What sweeps took by themselves within 24 hours counts; what a person has let go does not. It is compared with the latest
+timed sweep that was found sound to its end: one that was killed or stopped before has shown nothing.
 """
 
 from collections.abc import Container, Sequence
@@ -21,12 +19,12 @@ from cleanup.rules.versions import loosens
 from cleanup.sweeps import breakers, record
 from cleanup.sweeps.day import Foretold, Recently
 
-# Where no pass has been found sound so far, a policy is new that was younger than this at the first one.
+# Where no sweep has been found sound so far, a policy is new that was younger than this at the first one.
 _FRESH = timedelta(days=1)
 
 
-class Minder:
-    """Looks at one timed pass over a staging root, before it takes anything and before each run that it takes."""
+class AnomalyGuard:
+    """Looks at one timed sweep of a staging root, before it takes anything and before each run that it takes."""
 
     def __init__(
         self,
@@ -41,9 +39,9 @@ class Minder:
         let_go: Container[int] = (),
         foretold: Sequence[Foretold] = (),
     ) -> None:
-        """`clock` is the look that the pass took at this host's clock, `doubt` what speaks against it.
+        """`clock` is the look that the sweep took at this host's clock, `doubt` what speaks against it.
 
-        Of a pass that is still to come, `foretold` are those that come before it.
+        Of a sweep that is still to come, `foretold` are those that come before it.
         """
         self._root, self._policies, self._now = root, policies, now
         self._doubt = [doubt] if doubt else []
@@ -55,24 +53,27 @@ class Minder:
         self._recent = [*sizes, *record.recent_sizes(root)][:RECENT_SWEEPS]
         self._sound = record.last_sound(root)
         self._version_before = self._sound.policy_version if self._sound else self._version_at_first()
-        if foretold:  # a pass has looked at these policies by then, and was found sound
+        if foretold:  # a sweep has looked at these policies by then, and was found sound
             self._version_before = max((policy.version for policy in policies), default=0)
         self._old = RetentionPolicy.objects.scoped(as_of=self._version_before)
-        # Written since, never rehearsed, and such as may take what their scope's version of then would not.
-        of_then = {policy.scope: policy for policy in self._old}
-        self._unheard_of = [
-            policy
-            for policy in policies
-            if policy.version > self._version_before
-            and policy.stage is Stage.OFF
-            and loosens(of_then.get(policy.scope, ScopedPolicy(scope=policy.scope, version=0)), policy)
-        ]
+        self._unheard_of = self._new_and_looser()
         old_limits = limits_of(self._old, root.name)
         self._same_limits = all(getattr(old_limits, name) == getattr(self._limits, name) for name in ROOT_FIELDS)
         self.taken = PlannedSweep(runs=0, bytes=0, version=max((policy.version for policy in policies), default=0))
 
+    def _new_and_looser(self) -> list[ScopedPolicy]:
+        """Policies written since, never rehearsed, that may take what their scope's version of then would not."""
+        of_then = {policy.scope: policy for policy in self._old}
+        return [
+            policy
+            for policy in self._policies
+            if policy.version > self._version_before
+            and policy.stage is Stage.OFF
+            and loosens(of_then.get(policy.scope, ScopedPolicy(scope=policy.scope, version=0)), policy)
+        ]
+
     def look_at_plan(self, plan: list[tuple[Run, Candidate]]) -> list[Anomaly]:
-        """What is abnormal about the pass as it is planned, as far as no person has let it go on."""
+        """What is abnormal about the sweep as it is planned, as far as no person has let it go on."""
         planned = self.taken
         asked = [(run, candidate) for run, candidate in plan if candidate.key not in self._let_go]
         for run, candidate in asked:

@@ -1,6 +1,6 @@
 """Breakers of the sweep: opened by what is abnormal, closed by a person who says "go on".
 
-The question shows the runs that would go. A go-on is for these, as they were shown, and for one pass.
+The question shows the runs that would go. A go-on is for these, as they were shown, and for one sweep.
 """
 
 import enum
@@ -27,7 +27,7 @@ GO_ON_LASTS = timedelta(days=1)
 _SINCE = " Since then:"
 
 
-class Answer(enum.Enum):
+class GoOnAnswer(enum.Enum):
     """What became of a person's "go on"."""
 
     GONE_ON = "gone on"
@@ -98,30 +98,30 @@ def question(breaker: SweepBreaker, *, now: datetime) -> Question:
 
 def go_on(breaker: SweepBreaker, *, actor: str, note: str, now: datetime, code: str | None = None) -> bool:
     """Whether a person's "go on" was taken: see `answer`."""
-    return answer(breaker, actor=actor, note=note, now=now, code=code) is Answer.GONE_ON
+    return answer(breaker, actor=actor, note=note, now=now, code=code) is GoOnAnswer.GONE_ON
 
 
-def answer(breaker: SweepBreaker, *, actor: str, note: str, now: datetime, code: str | None = None) -> Answer:
-    """A person's "go on": the next sweep may take the runs that were shown, as long as they are as they were then.
+def answer(breaker: SweepBreaker, *, actor: str, note: str, now: datetime, code: str | None = None) -> GoOnAnswer:
+    """A person's "go on": the next sweep may take the runs that were shown, as they were then.
 
-    `code` is that of the question which the person has seen, by default the one that the breaker given has shown. Where
-    others would go by now as well nothing goes on: the breaker keeps the new sight, for the person to look at.
+    `code` is that of the question that the person saw, by default the breaker's own. Where others would go by now as
+    well nothing goes on, and the breaker shows them.
     """
     seen = breaker.code if code is None else code
     now_open = SweepBreaker.objects.select_related("root").filter(pk=breaker.pk, closed_at=None).first()
     if now_open is None:
-        return Answer.ALREADY
+        return GoOnAnswer.ALREADY
     known, seen_now = now_open.lets_go, _would_go(now_open, now)
     answers = {now_open.code_of(seen_now): seen_now}
     if not known.lacks(seen_now):
         answers[now_open.code_of(known)] = known
     unclosed = SweepBreaker.objects.filter(pk=now_open.pk, closed_at=None)
-    # It is as it was looked at, or nothing is written: a pass may add to it at any time.
+    # It is as it was looked at, or nothing is written: a sweep may add to it at any time.
     unclosed = unclosed.filter(detail=now_open.detail)
     if seen not in answers:
         if known.lacks(seen_now):
             unclosed.update(shown=seen_now.as_json(), detail=_with_more(now_open, seen_now))
-        return Answer.SEEN_MORE
+        return GoOnAnswer.SEEN_MORE
     said = {
         "closed_at": now,
         "closed_by": actor,
@@ -130,9 +130,9 @@ def answer(breaker: SweepBreaker, *, actor: str, note: str, now: datetime, code:
         "shown": answers[seen].as_json(),
     }
     if unclosed.update(**said):
-        return Answer.GONE_ON
+        return GoOnAnswer.GONE_ON
     closed = SweepBreaker.objects.filter(pk=now_open.pk).exclude(closed_at=None)
-    return Answer.ALREADY if closed.exists() else Answer.SEEN_MORE
+    return GoOnAnswer.ALREADY if closed.exists() else GoOnAnswer.SEEN_MORE
 
 
 def let_go(root: StagingRoot, runs: Mapping[int, ShownRun], *, now: datetime) -> dict[int, SweepBreaker]:
@@ -141,7 +141,7 @@ def let_go(root: StagingRoot, runs: Mapping[int, ShownRun], *, now: datetime) ->
 
 
 def gone_on(root: StagingRoot, *, now: datetime) -> list[SweepBreaker]:
-    """The breakers of a root after which people have said "go on", for the next pass; the latest first."""
+    """The breakers of a root after which people have said "go on", for the next sweep; the latest first."""
     return list(_gone_on(root, now).order_by("-pk"))
 
 

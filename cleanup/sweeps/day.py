@@ -1,7 +1,7 @@
-"""What the passes over a staging root took by themselves within a day: the breakers judge a pass together with it.
+"""What the sweeps of a staging root took by themselves within a day: breakers judge a sweep together with it.
 
-It is read from the ledger, in the same transaction as a clear's commit: what a pass took counts, also where it died.
-How long ago that was is told from pass to pass by the time since boot, where the machine was not started in between.
+Read from the ledger, which a clear's commit writes: it counts where a sweep died, too. Time is told from sweep to sweep
+by the time since boot, where the machine was not started in between.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _LOOKED_AT = 1_000
 
 @dataclass(frozen=True)
 class Past:
-    """An earlier pass, and how long ago it began."""
+    """An earlier sweep, and how long ago it began."""
 
     sweep: Sweep
     ago: timedelta
@@ -27,7 +27,7 @@ class Past:
 
 @dataclass(frozen=True)
 class Foretold:
-    """What a pass that is still to come will take: each run with its bytes, and whether a person has let it go."""
+    """What a sweep that is still to come will take: each run with its bytes, and whether a person has let it go."""
 
     at: datetime
     takes: Sequence[tuple[Run, int, bool]] = ()
@@ -50,9 +50,9 @@ def clock_of(sweep: Sweep) -> Clock | None:
 
 
 class Recently:
-    """The 24 hours before a pass over a root, or before now; `but` is the pass itself.
+    """The 24 hours before a sweep of a root, or before now; `but` is the sweep itself.
 
-    Of a pass to come `foretold` are those that come before it.
+    Of a sweep to come `foretold` are those that come before it.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class Recently:
         )
 
     def _went(self) -> list[tuple[int, datetime, datetime | None]]:
-        """Logical bytes, first sight and verification of each run that a timed pass took and no person let go."""
-        # A long pass may have begun before the day and taken something in it: no pass goes on beside the next one.
+        """Logical bytes, first sight and verification of each run that a timed sweep took and no person let go."""
+        # A long pass may have begun before the day and taken something in it: no sweep goes on beside the next one.
         reach = next((number for number, past in enumerate(self._past) if past.ago >= WINDOW), len(self._past))
         timed = {past.sweep.pk: past for past in self._past[: reach + 1] if past.sweep.kind == SweepKind.TIMED}
         columns = ("attempt__sweep", "at", "bytes", "run__first_seen_at", "run__verified_at")
@@ -97,7 +97,7 @@ class Recently:
         return found
 
     def _will_have_gone(self) -> list[tuple[int, datetime, datetime | None]]:
-        """The same of what the passes take that come before."""
+        """The same of what the sweeps take that come before."""
         recent = [one for one in self._foretold if self._clock.wall - one.at < WINDOW]
         return [
             (size, run.first_seen_at, run.verified_at)
@@ -114,7 +114,7 @@ class Recently:
 
 
 def _past(root: StagingRoot, clock: Clock, but: Sweep | None) -> list[Past]:
-    """The passes over a root that were no dry runs, the latest first."""
+    """The sweeps of a root that were no dry runs, the latest first."""
     sweeps = Sweep.objects.filter(root=root).exclude(kind=SweepKind.DRY_RUN).order_by("-pk")
     if but is not None:
         sweeps = sweeps.filter(pk__lt=but.pk)

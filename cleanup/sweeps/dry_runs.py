@@ -20,7 +20,7 @@ _LOOKED_THROUGH = 2_000
 
 @dataclass(frozen=True)
 class Expected:
-    """A dry run that somebody waits for: who asked for it, and whether a worker has taken it by now."""
+    """A dry run that a person waits for: who asked for it, and whether a worker has taken it by now."""
 
     root_id: int
     actor: str

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from cleanup.models import Outcome, Phase, Run, Sweep, SweepKind, SweptRun
 from cleanup.rules.states import State
+from cleanup.sweeps import record
 
 # Instants outside are answered as if these had been asked for; nothing was ever swept before the one.
 _EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
@@ -17,10 +18,10 @@ _CUT = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the latest pass of one kind said of a run by some instant.
+class SweepAnswer:
+    """What the latest sweep of one kind said of a run by some instant.
 
-    `sweep` is None where no such pass had begun by then, `said` where that pass said nothing of this run.
+    `sweep` is None where no such sweep had begun by then, `said` where that sweep said nothing of this run.
     """
 
     kind: SweepKind
@@ -32,7 +33,7 @@ class Answer:
 class Gone:
     """What was on staging of a run that was cleared, and how it went: files and logical bytes, there and freed.
 
-    `by` is who asked for it, or the program that did it; the counts are None where that was not this one.
+    `by` is a person or a program; the counts are None where another program cleared it.
     """
 
     at: datetime | None
@@ -62,10 +63,10 @@ def gone(run: Run) -> Gone | None:
     )
 
 
-def answer(run: Run, at: datetime) -> list[Answer]:
-    """For each kind of pass the latest that had begun on the run's staging root by an instant, and what it said.
+def answer(run: Run, at: datetime) -> list[SweepAnswer]:
+    """For each kind of sweep the latest that had begun on the run's staging root by an instant, and what it said.
 
-    What it decided by is its own `now`, which in a dry run may be any instant; `at` is compared with the clock.
+    `at` is compared with the clock: a dry run may decide by another `now`.
     """
     latest = Q()
     for kind in SweepKind:
@@ -78,7 +79,7 @@ def answer(run: Run, at: datetime) -> list[Answer]:
     answers = []
     for kind in SweepKind:
         sweep, pk = by_kind.get(kind, (None, None))
-        answers.append(Answer(kind, sweep, rows.get(pk) if pk else None))
+        answers.append(SweepAnswer(kind, sweep, rows.get(pk) if pk else None))
     return answers
 
 
@@ -89,13 +90,12 @@ def all_said(run: Run, until: datetime) -> "QuerySet[SweptRun]":
 
 
 def said_by(sweep: Sweep) -> "QuerySet[SweptRun]":
-    """What one pass said of all the runs that it came to."""
-    rows = SweptRun.objects.filter(root=sweep.root_id, kind=sweep.kind, first__lte=sweep.pk, last__gte=sweep.pk)
-    return rows.select_related("run")
+    """What one sweep said of all the runs that it came to."""
+    return record.rows_saying(sweep).select_related("run")
 
 
 def silence(run: Run, sweep: Sweep) -> str:
-    """Why a pass said nothing of a run, in a sentence."""
+    """Why a sweep said nothing of a run, in a sentence."""
     if run.first_seen_at > sweep.started_at:
         return "The run was not known yet."
     if _cleared_before(run, sweep):
@@ -110,7 +110,7 @@ def silence(run: Run, sweep: Sweep) -> str:
 
 
 def _cleared_before(run: Run, sweep: Sweep) -> bool:
-    """Whether a run had gone when a pass began. `cleared_at` is cut to whole seconds; the attempt knows it better."""
+    """Whether a run had gone when a sweep began. `cleared_at` is cut to whole seconds; the attempt knows it better."""
     if run.cleared_at is None or run.cleared_at > sweep.started_at:
         return False
     gone = run.attempts.clears().filter(phase__in=(Phase.COMMITTED, Phase.DONE))
@@ -118,9 +118,9 @@ def _cleared_before(run: Run, sweep: Sweep) -> bool:
 
 
 def moment_of(day: str, clock: str = "") -> datetime | None:
-    """The instant that a person means by a date, or by an instant with or without a zone; None if it is none.
+    """The instant that a person means by a date or an instant; None if it is none.
 
-    Without a zone it is the pages' own. A date alone means its end, when all the passes of that day had begun.
+    Without a zone it is the pages' own. A date alone means its end, when all sweeps of that day had begun.
     """
     day, clock = day.strip(), clock.strip()
     try:

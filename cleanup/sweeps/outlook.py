@@ -1,6 +1,6 @@
-"""What the next timed pass over a staging root would take, as far as rows tell: for the question of a breaker.
+"""What the next timed sweep of a staging root would take, as far as rows tell: for the question of a breaker.
 
-The pass itself looks at every run again. Nothing is read but rows, and nothing is written.
+Rows are read and nothing is written; the sweep itself looks at every run again.
 """
 
 from datetime import datetime
@@ -34,7 +34,7 @@ from cleanup.sweeps import record
 
 
 def would_take(root: StagingRoot, now: datetime) -> Shown:
-    """The runs that a timed pass would take now if nothing stopped it, with the versions that let them go."""
+    """The runs that a timed sweep would take now if nothing stopped it, with the versions that let them go."""
     policies = RetentionPolicy.objects.scoped()
     limits = limits_of(policies, root.name)
     active = ClearAttempt.objects.filter(run__root=root, phase__in=ClearAttempt.ACTIVE).values("run")
@@ -62,7 +62,7 @@ def shown(run: Run, policy: Policy, candidate: Candidate, limits: Limits) -> Sho
 
 
 def cursor_of(before: Sweep | None) -> tuple[datetime, int] | None:
-    """The last candidate that was handled by a pass that did not come to its end."""
+    """The last candidate that was handled by a sweep that did not come to its end."""
     if before is None or before.cursor_verified_at is None or before.cursor_run is None:
         return None
     return before.cursor_verified_at, before.cursor_run
@@ -83,7 +83,7 @@ def undecided(run: Run, verified_at: datetime, facts: Facts, now: datetime) -> C
 
 
 def candidates_for(run: Run, facts: Facts, policy: Policy, now: datetime, *, limited: bool) -> list[Candidate]:
-    """What a pass might do with a run: take it, by its time or under pressure, or only note it.
+    """What a sweep might do with a run: take it, by its time or under pressure, or only note it.
 
     `limited`: limits from which pressure comes are rehearsed.
     """
@@ -110,7 +110,7 @@ def _plan(
 
 
 def going_on(before: Sweep | None) -> tuple[bool, bool]:
-    """Whether the pass before has left free space to be won: by the limits, and by those that are approved so far."""
+    """Whether the sweep before has left free space to be won: by the limits, and by those that are approved so far."""
     return record.is_going_on(before), record.is_going_on(before, unasked=True)
 
 

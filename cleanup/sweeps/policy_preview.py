@@ -1,7 +1,6 @@
-"""What a policy would change before it is written: the runs that the next timed pass would take with it, and without.
+"""What a policy would change before it is written: the runs that the next timed sweep takes with it, and without.
 
-The decisions are those of the pass, made from stored facts: the pass itself looks at every run again. Nothing is read
-but rows, and nothing is written.
+It decides as the sweep does, from rows alone, and writes nothing; the sweep itself looks at every run again.
 """
 
 import hashlib
@@ -21,26 +20,25 @@ from cleanup.rules.at_once import becomes_so
 from cleanup.rules.effective import effective_policy, limits_of
 from cleanup.rules.facts import Facts
 from cleanup.rules.policy import Limits, Mode, Policy, Scope, ScopedPolicy, Stage
-from cleanup.rules.pressure import Candidate, Picker, RootFill, budget_of, in_order
+from cleanup.rules.pressure import Candidate, Picker, RootFill, SweepBudget, budget_of, in_order
 from cleanup.rules.rehearsal import nights_wanted
 from cleanup.runs import stored_facts
 from cleanup.sweeps import breakers, record
 from cleanup.sweeps import outlook as outlook_of
-from cleanup.sweeps.anomaly_guard import Minder
+from cleanup.sweeps.anomaly_guard import AnomalyGuard
 from cleanup.sweeps.day import Foretold
 
 # So many runs of a staging root are weighed gate by gate, those verified first, and so many looked at for their time:
-# more than some sweeps take, and no more than somebody waits for who has pressed a button.
+# more than some sweeps take, and no more than a person waits for who has pressed a button.
 LOOKED_AT = 2_000
 _SIGHTED = 50_000
 
 
 @dataclass
-class Outlook:
-    """What the next timed pass would do with the runs of a scope, each list in its order.
+class SweepForecast:
+    """What the next timed sweep would do with the runs of a scope, each list in its order.
 
-    `going` would be cleared, `rehearsed` only noted, `left_over` left to later passes by a budget. `sights` is what a
-    breaker would stop the pass for before it clears anything.
+    `going` would be cleared, `rehearsed` only noted, `left_over` stay by a budget. `sights` would stop it before.
     """
 
     going: list[Run] = field(default_factory=list)
@@ -71,18 +69,17 @@ class Outlook:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preview:
+class PolicyPreview:
     """What a drafted version would change in its scope. Bytes are logical.
 
-    `stopped` are the roots whose sweeps have stopped and wait for a person. `cut`: there are more runs than were
-    weighed. `digest` stands for all of it: the same draft with the same digest does what was shown. `at_once`: runs may
-    go as soon as they are verified by it, and may not as things are.
+    `stopped` roots wait for a person. `cut`: there are more runs than were weighed. The same draft with the same
+    `digest` does what was shown. `at_once`: runs may go by it as soon as they are verified, and may not as things are.
     """
 
     draft: RetentionPolicy
     policy: Policy
-    today: Outlook
-    then: Outlook
+    today: SweepForecast
+    then: SweepForecast
     stopped: list[StagingRoot]
     seen_at: datetime | None
     cut: bool
@@ -129,7 +126,7 @@ class Preview:
 class _Stock:
     """What is staged on one root: the runs that are weighed, and how full it is altogether.
 
-    `going_on`, `cursor` and `foretold` are what the passes leave that come before.
+    `going_on`, `cursor` and `foretold` are what the sweeps leave that come before.
     """
 
     root: StagingRoot
@@ -160,19 +157,19 @@ def draft(
     )
 
 
-def preview(drafted: RetentionPolicy, now: datetime) -> Preview:
-    """What the next timed pass would take with a drafted version in force, and what it takes as things are."""
+def preview(drafted: RetentionPolicy, now: datetime) -> PolicyPreview:
+    """What the next timed sweep would take with a drafted version in force, and what it takes as things are."""
     today = RetentionPolicy.objects.scoped()
     value, then = drafted.as_value(), RetentionPolicy.objects.scoped(drafted=drafted)
     roots = [drafted.root] if drafted.root else list(StagingRoot.objects.order_by("name"))
-    now_taken, then_taken, cut = Outlook(), Outlook(), False
+    now_taken, then_taken, cut = SweepForecast(), SweepForecast(), False
     for root in roots:
         stock = _stock(root, value.scope, [today, then], now)
         cut = cut or stock.cut
         _weigh(stock, today, value.scope, now, into=now_taken, mind=False)
         _weigh(stock, then, value.scope, now, into=then_taken, mind=True)
     looked_at = [root.discovered_at for root in roots if root.discovered_at]
-    return Preview(
+    return PolicyPreview(
         draft=drafted,
         policy=effective_policy(then, value.scope),
         today=now_taken,
@@ -187,24 +184,24 @@ def preview(drafted: RetentionPolicy, now: datetime) -> Preview:
 
 def outlooks(
     root: StagingRoot, instants: Sequence[datetime], policies_at: Callable[[datetime], list[ScopedPolicy]]
-) -> list[Outlook]:
-    """What timed passes over a root at some instants would take, each after the ones before it, by what is known now.
+) -> list[SweepForecast]:
+    """What timed sweeps of a root at some instants would take, each after the ones before it, by what is known now.
 
-    Where a breaker would stop one, it is the last that is told. Nothing is read but rows, and nothing is written.
+    The last is one that a breaker would stop. Rows are read and nothing is written.
     """
     if not instants:
         return []
     last = instants[-1]
     stock = _stock(root, Scope(), [policies_at(instants[0]), policies_at(last)], last)
     stock = replace(stock, gone_on=breakers.gone_on(root, now=instants[0]))
-    # What no pass until the last one may take need not be weighed for each of them: time only opens gates.
+    # What no sweep until the last one may take need not be weighed for each of them: time only opens gates.
     possible = _possible_until(stock, policies_at(last), last)
     stock = replace(stock, runs=[(run, facts) for run, facts in stock.runs if run.pk in possible])
     something_goes = any(possible.values())
     found = []
     for at in instants:
-        outlook, stock = Outlook(), replace(stock, foretold=(*stock.foretold, Foretold(at)))
-        # Where no pass takes anything the last one notes all that is rehearsed.
+        outlook, stock = SweepForecast(), replace(stock, foretold=(*stock.foretold, Foretold(at)))
+        # Where no sweep takes anything the last one notes all that is rehearsed.
         if stock.runs and (something_goes or at == last):
             stock = _weigh(stock, policies_at(at), Scope(), at, into=outlook, mind=True)
         found.append(outlook)
@@ -215,10 +212,9 @@ def outlooks(
 
 
 def _possible_until(stock: _Stock, policies: list[ScopedPolicy], last: datetime) -> dict[int, bool]:
-    """The runs that may go until an instant: by their time, or if the root is too full by now, to ease that.
+    """The runs that may go until an instant, by their time or to ease a root that is too full by now.
 
-    Each with whether it may go in truth, and not only by what is rehearsed. It only becomes less full by what passes
-    take.
+    Each with whether it may go in truth, not only by what is rehearsed. A root only becomes less full by sweeps.
     """
     limits = limits_of(policies, stock.root.name)
     full = any(outlook_of.pressures(limits, stock.fill, going_on=stock.going_on))
@@ -232,7 +228,7 @@ def _possible_until(stock: _Stock, policies: list[ScopedPolicy], last: datetime)
 
 
 def _without(stock: _Stock, gone: list[Run]) -> _Stock:
-    """What is left of a root's runs after a pass has taken some."""
+    """What is left of a root's runs after a sweep has taken some."""
     keys = {run.pk for run in gone}
     fill = stock.fill
     if fill.free_bytes is not None:
@@ -299,11 +295,11 @@ def _latest_possible(found: Iterable[Policy], now: datetime) -> datetime | None:
 
 
 def _weigh(
-    stock: _Stock, policies: list[ScopedPolicy], scope: Scope, now: datetime, *, into: Outlook, mind: bool
+    stock: _Stock, policies: list[ScopedPolicy], scope: Scope, now: datetime, *, into: SweepForecast, mind: bool
 ) -> _Stock:
-    """What a pass over one root would take, as it plans it; only the runs of the scope are told.
+    """What a sweep of one root would take, as it plans it; only the runs of the scope are told.
 
-    Returns the stock with what the pass leaves to the one after it; its runs are still there.
+    Returns the stock with what the sweep leaves to the one after it; its runs are still there.
     """
     limits = limits_of(policies, stock.root.name)
     runs, candidates = {}, []
@@ -316,10 +312,33 @@ def _weigh(
         candidates += outlook_of.candidates_for(run, facts, policy, now, limited=bool(limits.rehearsing))
     let_go = _let_go(stock, runs, candidates, known, limits)
     ordered = sorted(in_order(candidates, after=stock.cursor), key=lambda candidate: candidate.key not in let_go)
-    budget = budget_of(limits.unasked, limit=None)
     pressure, unasked = outlook_of.pressures(limits, stock.fill, going_on=stock.going_on)
     picker = Picker(ordered, pressure, unasked=unasked, helps=stock.lately.helps)
-    plan, exhausted, cursor = [], False, None
+    plan, cursor = _take(picker, runs, budget_of(limits.unasked, limit=None), scope, into)
+    before = stock.foretold[:-1]
+    if mind and plan:
+        guard = AnomalyGuard(
+            stock.root, policies, now=now, staged_bytes=stock.fill.staged_bytes, let_go=let_go, foretold=before
+        )
+        into.sights += [f"{stock.root.name}: {sight.detail}" for sight in guard.look_at_plan(plan)]
+    takes = Foretold(now, [(run, candidate.size, candidate.key in let_go) for run, candidate in plan])
+    return replace(
+        stock,
+        going_on=(
+            bool(picker.pressure.free_wanted),
+            bool((picker.unasked if limits.meanwhile else picker.pressure).free_wanted),
+        ),
+        cursor=cursor,
+        foretold=(*before, takes),
+    )
+
+
+def _take(
+    picker: Picker, runs: Mapping[int, Run], budget: SweepBudget, scope: Scope, into: SweepForecast
+) -> tuple[list[tuple[Run, Candidate]], tuple[datetime, int] | None]:
+    """The runs that go if every one of them may, and the last one that had its turn where the budget ends before."""
+    plan: list[tuple[Run, Candidate]] = []
+    exhausted, cursor = False, None
     for candidate, _causes in picker:
         run = runs[candidate.key]
         told = scope.covers(run.scope)
@@ -338,22 +357,7 @@ def _weigh(
             plan.append((run, candidate))
             into.going += [run] * told
         picker.gone(candidate, size=candidate.size, allocated=candidate.allocated)
-    before = stock.foretold[:-1]
-    if mind and plan:
-        minder = Minder(
-            stock.root, policies, now=now, staged_bytes=stock.fill.staged_bytes, let_go=let_go, foretold=before
-        )
-        into.sights += [f"{stock.root.name}: {sight.detail}" for sight in minder.look_at_plan(plan)]
-    takes = Foretold(now, [(run, candidate.size, candidate.key in let_go) for run, candidate in plan])
-    return replace(
-        stock,
-        going_on=(
-            bool(picker.pressure.free_wanted),
-            bool((picker.unasked if limits.meanwhile else picker.pressure).free_wanted),
-        ),
-        cursor=cursor if exhausted else None,
-        foretold=(*before, takes),
-    )
+    return plan, cursor if exhausted else None
 
 
 def _let_go(
@@ -363,7 +367,7 @@ def _let_go(
     policies: Mapping[Scope, Policy],
     limits: Limits,
 ) -> Container[int]:
-    """The runs that people have let go, which is for the next pass alone."""
+    """The runs that people have let go, which is for the next sweep alone."""
     if len(stock.foretold) > 1 or not stock.gone_on:
         return ()
     shown = {
@@ -374,7 +378,7 @@ def _let_go(
     return breakers.let_go_by(stock.gone_on, shown)
 
 
-def _digest(drafted: RetentionPolicy, value: ScopedPolicy, today: Outlook, then: Outlook) -> str:
+def _digest(drafted: RetentionPolicy, value: ScopedPolicy, today: SweepForecast, then: SweepForecast) -> str:
     said = {**asdict(value), "version": 0, "nights": drafted.rehearsal_nights}
     taken = [
         [sorted(run.pk for run in runs) for runs in (outlook.going, outlook.rehearsed, outlook.left_over)]

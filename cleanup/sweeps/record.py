@@ -1,7 +1,7 @@
-"""The record of sweeps: what each pass saw and did, run by run, so that "why not last Tuesday?" has an answer.
+"""The record of sweeps: what each saw and did, run by run, so that "why not last Tuesday?" has an answer.
 
-Of most runs most passes say the same, so a row of `SweptRun` stands for as many passes in a row as do, by the first and
-the last of them. Without that, an hourly sweep over a few thousand runs would write millions of rows a year.
+Most sweeps say the same of most runs, so a row of `SweptRun` stands for as many in a row as do, by the first and the
+last. Else an hourly sweep of a few thousand runs would write millions of rows a year.
 """
 
 from dataclasses import dataclass, field
@@ -13,10 +13,9 @@ from django.db import transaction
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
-from cleanup.clears import protocol
-from cleanup.clears.run_action import FREEING, Action
+from cleanup.clears.run_action import FREEING, Action, became
 from cleanup.lab import typist
-from cleanup.models import ClearAttempt, Outcome, Phase, Requester, Run, StagingRoot, Sweep, SweepKind, SweptRun, Tally
+from cleanup.models import ClearAttempt, Outcome, Requester, Run, StagingRoot, Sweep, SweepKind, SweptRun, Tally
 from cleanup.models.aggregates import bytes_sum
 from cleanup.rules.anomalies import RECENT_SWEEPS
 from cleanup.rules.reasons import Reason
@@ -28,10 +27,9 @@ _LONGEST_DRY_RUN = timedelta(days=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """What one pass says of one run: the columns of a `SweptRun` that tell one answer from another.
+    """What one sweep says of one run: the columns of a `SweptRun` that tell one answer from another.
 
-    The version of the newest policy is no part of that: policies of other runs change it, and this run's gates stay.
-    What decided of this run is.
+    The newest version of any policy is none of them; what decided of this run is.
     """
 
     action: str
@@ -45,7 +43,7 @@ class Said:
 
 
 class Recorder:
-    """Writes down one pass over one staging root, from its beginning to its end."""
+    """Writes down one sweep of one staging root, from its beginning to its end."""
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
@@ -54,7 +52,7 @@ class Recorder:
         self._same: list[int] = []
 
     def note(self, run: Run, said: Said) -> None:
-        """What this pass says of a run; written with the next `flush`, or once enough has come together."""
+        """What this sweep says of a run; written with the next `flush`, or once enough has come together."""
         known = self._known.get(run.pk)
         if known is not None and _said(known) == said and not _of_another_rehearsal(known, said):
             self._same.append(known.pk)
@@ -75,7 +73,7 @@ class Recorder:
         self._new, self._same = [], []
 
     def finish(self, outcome: Outcome, **more: Any) -> None:  # noqa: ANN401
-        """Write what is left, and how the pass ended; its counts are those of its rows."""
+        """Write what is left, and how the sweep ended; its counts are those of its rows."""
         self.flush()
         sweep, ended_at = self.sweep, timezone.now()
         fields = {
@@ -93,10 +91,9 @@ class Recorder:
 def begin(
     root: StagingRoot, kind: SweepKind, *, now: datetime, actor: str, policy_version: int, clock: dict[str, Any]
 ) -> Recorder:
-    """Begin the record of a pass, which the caller has claimed the root for unless it is a dry run.
+    """Begin the record of a sweep, for which the caller has claimed the root unless it is a dry run.
 
-    A pass of this root that still seems to run was killed, for the claim died with it; of a dry run, which claims
-    nothing, a day tells.
+    One that still seems to run was killed, for its claim died with it; of a dry run, which claims nothing, a day tells.
     """
     running = Sweep.objects.filter(root=root, outcome=Outcome.RUNNING)
     if kind == SweepKind.DRY_RUN:
@@ -121,14 +118,14 @@ def begin(
 
 
 def interrupt(sweep: Sweep, *, reason: str = "", detail: str = "") -> None:
-    """Say that a pass did not come to its end, and write down what it did before it got to write that itself.
+    """Say that a sweep did not come to its end, and write down what it did and could not write itself.
 
-    Its attempts tell: those that the schedule made on its host from its beginning on. Two passes that take something
-    never go side by side over one root, so what was made before the next one began is this one's.
+    Its attempts tell: the schedule's on its host from its beginning until the next one's, for two never go side by
+    side.
     """
     done = {} if sweep.kind == SweepKind.DRY_RUN else _done_by(sweep)
     with transaction.atomic():
-        known = set(_rows_saying(sweep).values_list("run", flat=True))
+        known = set(rows_saying(sweep).values_list("run", flat=True))
         SweptRun.objects.bulk_create(
             SweptRun(
                 run_id=run,
@@ -158,12 +155,12 @@ def interrupt(sweep: Sweep, *, reason: str = "", detail: str = "") -> None:
 
 
 def tally(sweep: Sweep) -> Tally:
-    """What the rows of a pass come to so far, whether it is under way, has ended or was interrupted."""
+    """What the rows of a sweep come to so far, whether it is under way, has ended or was interrupted."""
     rehearsed = Q(action=Action.WOULD_CLEAR, reason=Reason.REHEARSAL)
     freeing = Q(action__in=FREEING) & ~rehearsed
     actions = {"cleared": Action.CLEARED, "partial": Action.PARTIAL, "would_clear": Action.WOULD_CLEAR}
     actions |= {"skipped": Action.SKIPPED, "failed": Action.FAILED}
-    sums = _rows_saying(sweep).aggregate(
+    sums = rows_saying(sweep).aggregate(
         **{name: Count("pk", filter=Q(action=action)) for name, action in actions.items()},
         freed_files=bytes_sum("files", default=0, filter=freeing),
         freed_bytes=bytes_sum("bytes", default=0, filter=freeing),
@@ -174,35 +171,35 @@ def tally(sweep: Sweep) -> Tally:
 
 
 def latest(root: StagingRoot) -> Sweep | None:
-    """The latest pass over a root that was no dry run."""
+    """The latest sweep of a root that was no dry run."""
     return Sweep.objects.filter(root=root).exclude(kind=SweepKind.DRY_RUN).order_by("-pk").first()
 
 
 def is_going_on(before: Sweep | None, *, unasked: bool = False) -> bool:
-    """Whether a pass has left free space to be won; `unasked`: of that for which runs go, where more is rehearsed."""
+    """Whether a sweep has left free space to be won; `unasked`: of that for which runs go, where more is rehearsed."""
     said = before.pressure if before else {}
     left = said.get("meanwhile", said.get("left", {})) if unasked else said.get("left", {})
     return bool(left.get("free_wanted"))
 
 
 def first_timed(root: StagingRoot) -> Sweep | None:
-    """The first timed pass over a root."""
+    """The first timed sweep of a root."""
     return Sweep.objects.filter(root=root, kind=SweepKind.TIMED).order_by("pk").first()
 
 
 def last_sound(root: StagingRoot) -> Sweep | None:
-    """The latest timed pass over a root that came to its end with nothing abnormal about it but clears that failed."""
+    """The latest timed sweep of a root that came to its end with nothing abnormal about it but clears that failed."""
     return Sweep.objects.filter(root=root, kind=SweepKind.TIMED, clock__sound=True).order_by("-pk").first()
 
 
 def recent_sizes(root: StagingRoot) -> list[tuple[int, int]]:
-    """Runs and bytes of the latest passes over a root that cleared something."""
+    """Runs and bytes of the latest sweeps of a root that cleared something."""
     sweeps = Sweep.objects.filter(root=root, cleared__gt=0).exclude(kind=SweepKind.DRY_RUN).order_by("-pk")
     return list(sweeps.values_list("cleared", "bytes")[:RECENT_SWEEPS])
 
 
 def _done_by(sweep: Sweep) -> dict[int, tuple[ClearAttempt, Action]]:
-    """By run what a pass tried, and what became of it."""
+    """By run what a sweep tried, and what became of it."""
     attempts = ClearAttempt.objects.filter(
         run__root=sweep.root_id, requester=Requester.SCHEDULE, host=sweep.host, created_at__gte=sweep.started_at
     )
@@ -211,31 +208,18 @@ def _done_by(sweep: Sweep) -> dict[int, tuple[ClearAttempt, Action]]:
         attempts = attempts.filter(created_at__lt=after.started_at)
     done = {}
     for attempt in attempts.order_by("created_at"):
-        if (action := _became(attempt)) is not None:
+        if (action := became(attempt)) is not None:
             done[attempt.run_id] = attempt, action
     return done
 
 
-def _became(attempt: ClearAttempt) -> Action | None:
-    """What an attempt came to, as its pass would have told it; None of one that nothing has become of so far."""
-    match attempt.phase:
-        case Phase.DONE:
-            return Action.PARTIAL if attempt.incomplete else Action.CLEARED
-        case Phase.COMMITTED:  # it is gone, and recovery has not been able to remove all of it
-            return Action.PARTIAL
-        case Phase.REFUSED if attempt.reason not in protocol.FAILURES:
-            return Action.SKIPPED
-        case Phase.REFUSED | Phase.ABORTED | Phase.CONFLICT:
-            return Action.FAILED
-    return None
-
-
-def _rows_saying(sweep: Sweep) -> "QuerySet[SweptRun]":
+def rows_saying(sweep: Sweep) -> QuerySet[SweptRun]:
+    """What a sweep said of all runs that it came to, be it new or the same as what the one before had said."""
     return SweptRun.objects.filter(root=sweep.root_id, kind=sweep.kind, first__lte=sweep.pk, last__gte=sweep.pk)
 
 
 def _rows_of(sweep: Sweep) -> dict[int, SweptRun]:
-    """What the pass before this one said, by run."""
+    """What the sweep before this one said, by run."""
     rows = SweptRun.objects.filter(root=sweep.root, kind=sweep.kind, last=sweep.previous_id)
     return {row.run_id: row for row in rows}
 

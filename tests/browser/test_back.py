@@ -11,7 +11,7 @@ from django.utils import timezone
 from playwright.sync_api import BrowserContext, BrowserType, Page, expect
 
 from cleanup.clears import batches, preview, queue
-from cleanup.clears.preview import Asked
+from cleanup.clears.preview import RequestedRuns
 from cleanup.models import ClearBatch, Run
 from cleanup.sweeps import dry_runs
 from tests.browser.conftest import EXTRA, QUEUED, SAFE, TEST_RUN
@@ -25,7 +25,7 @@ KEPT_ASIDE = "--disable-back-forward-cache"
 
 def batch_of(run: Run) -> ClearBatch:
     user, now = User.objects.get(username="mkhan"), timezone.now()
-    asked = Asked.of([run.pk])
+    asked = RequestedRuns.of([run.pk])
     digest = preview.preview(user, asked, now).digest
     return batches.place(user, asked, digest=digest, key=None, typed="", note="", now=now)
 

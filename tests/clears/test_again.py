@@ -15,7 +15,7 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from cleanup import tasks
-from cleanup.clears import again, batches, protocol, queue, recovery
+from cleanup.clears import again, batches, protocol, queue, recovery, settlement
 from cleanup.clears.progress import measure
 from cleanup.models import ClearAttempt, ClearBatch, LedgerEntry, NasBreaker, Phase, RetentionPolicy, Run
 from cleanup.rules.facts import Finding
@@ -116,7 +116,7 @@ def test_a_twin_that_is_slow_comes_last_and_later(room: Room, refused: ClearBatc
     (last,) = (attempt for attempt in queued if attempt.run_id == slow.run_id)
     assert protocol._claim(last)
     now = timezone.now()
-    protocol.finish_without_clear(last, Phase.REFUSED, Finding(Reason.NAS_SLOW, "stack.tif"), now=now)
+    settlement.finish_without_clear(last, Phase.REFUSED, Finding(Reason.NAS_SLOW, "stack.tif"), now=now)
     last.refresh_from_db()
     assert last.again_after == now + timedelta(hours=1)
 

@@ -16,10 +16,11 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from cleanup import tasks
-from cleanup.clears import batches, preview, protocol, queue, recovery
-from cleanup.clears.batches import Changed, NotConfirmed
-from cleanup.clears.preview import Asked, Fate, Preview
+from cleanup.clears import batches, preview, protocol, queue, recovery, settlement
+from cleanup.clears.batches import NotConfirmed, RunsChanged
+from cleanup.clears.preview import ClearPreview, Fate, RequestedRuns
 from cleanup.clears.progress import measure
+from cleanup.ledger import entries
 from cleanup.models import (
     Access,
     ClearAttempt,
@@ -63,15 +64,15 @@ class Room:
     def key(self, run_path: str) -> int:
         return Run.objects.get(run_path=run_path).pk
 
-    def look(self, *, at: datetime | None = None, user: User | None = None) -> Preview:
+    def look(self, *, at: datetime | None = None, user: User | None = None) -> ClearPreview:
         who = User.objects.get(pk=(user or self.operator).pk)  # places are kept with the object
-        return preview.preview(who, Asked.of(self.keys), at or self.now)
+        return preview.preview(who, RequestedRuns.of(self.keys), at or self.now)
 
     def place(
-        self, shown: Preview, *, user: User | None = None, key: uuid.UUID | None = None, **more: Any
+        self, shown: ClearPreview, *, user: User | None = None, key: uuid.UUID | None = None, **more: Any
     ) -> ClearBatch:
         who = User.objects.get(pk=(user or self.operator).pk)
-        asked = Asked.parse(shown.keys)
+        asked = RequestedRuns.parse(shown.keys)
         return batches.place(who, asked, digest=shown.digest, key=key or uuid.uuid4(), now=self.now, **more)
 
     def batch(self) -> ClearBatch:
@@ -161,7 +162,7 @@ def test_a_touched_run_goes_only_with_every_byte_compared_and_a_failed_one_says_
     )
     later = room.now + timedelta(hours=1)
     finding = Finding(Reason.NAS_TIMEOUT)
-    protocol.finish_without_clear(failed, Phase.REFUSED, finding, now=later)
+    settlement.finish_without_clear(failed, Phase.REFUSED, finding, now=later)
     fates = {item.run.run_path: (item.fate, item.reason) for item in room.look(at=later).items}
     assert fates == {
         BIG: (Fate.FULL, Reason.CHANGED_SINCE_VERIFICATION),
@@ -182,7 +183,7 @@ def test_what_is_gone_cleared_or_on_a_root_in_trouble_stays(room: Room) -> None:
 
 
 def test_what_nobody_knows_is_counted_and_not_named(room: Room) -> None:
-    shown = preview.preview(room.operator, Asked.of([*room.keys, NOBODY_KNOWS]), room.now)
+    shown = preview.preview(room.operator, RequestedRuns.of([*room.keys, NOBODY_KNOWS]), room.now)
     assert (len(shown.items), shown.unknown) == (3, (NOBODY_KNOWS,))
     room.place(shown)
 
@@ -202,8 +203,8 @@ def test_at_most_so_many_go_at_once_and_the_others_are_counted(room: Room, monke
     chosen = preview.choose(safe)
     assert list(chosen.marks) == [room.key(BIG), room.key(MIDDLE)]
     assert preview.left_over(safe, chosen) == 1
-    assert preview.left_over(safe, Asked.of([room.key(BIG)])) == 0
-    assert len(Asked.parse(room.look().keys + " 3.x 4.x 5.x").marks) == 2
+    assert preview.left_over(safe, RequestedRuns.of([room.key(BIG)])) == 0
+    assert len(RequestedRuns.parse(room.look().keys + " 3.x 4.x 5.x").marks) == 2
 
 
 def test_the_rest_of_a_root_is_told_by_its_reasons(room: Room) -> None:
@@ -217,7 +218,7 @@ def test_the_rest_of_a_root_is_told_by_its_reasons(room: Room) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "-1.a", "0.a", "\u0661.a", "9" * 40, f"{2**63}.a", ". . .", "1e3"])
 def test_what_is_no_key_is_dropped(text: str) -> None:
-    assert Asked.parse(text).marks == {}
+    assert RequestedRuns.parse(text).marks == {}
 
 
 # The digest
@@ -292,7 +293,7 @@ def test_whatever_changes_between_look_and_click_queues_nothing(
     shown = room.look()
     change(room, policy)
     before = (ClearAttempt.objects.count(), OrmQ.objects.count())
-    with pytest.raises(Changed) as raised:
+    with pytest.raises(RunsChanged) as raised:
         room.place(shown)
     now_shown = raised.value.preview
     assert now_shown.digest != shown.digest
@@ -305,7 +306,7 @@ def test_whatever_changes_between_look_and_click_queues_nothing(
 def test_only_what_has_changed_is_marked(room: Room) -> None:
     shown = room.look()
     hold(room, MIDDLE)
-    with pytest.raises(Changed) as raised:
+    with pytest.raises(RunsChanged) as raised:
         room.place(shown)
     assert [item.run.run_path for item in raised.value.preview.changed] == [MIDDLE]
 
@@ -317,11 +318,11 @@ def test_ages_alone_change_nothing(room: Room) -> None:
     again = room.look(at=room.now + timedelta(hours=3))
     assert again.digest == shown.digest
     assert proof_of(again, BIG) is not None
-    assert not preview.preview(room.operator, Asked.parse(shown.keys), room.now).changed
+    assert not preview.preview(room.operator, RequestedRuns.parse(shown.keys), room.now).changed
 
 
 def test_the_order_in_which_runs_are_named_is_no_matter(room: Room) -> None:
-    backwards = preview.preview(room.operator, Asked.of(room.keys[::-1]), room.now)
+    backwards = preview.preview(room.operator, RequestedRuns.of(room.keys[::-1]), room.now)
     assert backwards.digest == room.look().digest
 
 
@@ -351,10 +352,10 @@ def test_what_stays_is_not_asked_for(room: Room) -> None:
 def test_a_preview_without_anything_that_goes_places_nothing(room: Room) -> None:
     for path in (BIG, MIDDLE, SMALL):
         hold(room, path)
-    with pytest.raises(Changed):
+    with pytest.raises(RunsChanged):
         room.place(room.look())
-    empty = preview.preview(room.operator, Asked.of([]), room.now)
-    with pytest.raises(Changed):
+    empty = preview.preview(room.operator, RequestedRuns.of([]), room.now)
+    with pytest.raises(RunsChanged):
         room.place(empty)
     assert not ClearBatch.objects.exists()
 
@@ -369,12 +370,12 @@ def test_the_same_wish_twice_is_one_batch(room: Room) -> None:
 def test_nobody_gets_into_the_batch_of_another(room: Room) -> None:
     shown, key = room.look(), uuid.uuid4()
     room.place(shown, key=key)
-    with pytest.raises(Changed) as raised:
+    with pytest.raises(RunsChanged) as raised:
         room.place(shown, key=key, user=operator("bob"))
     assert {item.reason for item in raised.value.preview.items} == {Reason.ALREADY_CLEARING}
     Run.objects.filter(run_path=BIG).update(state="cleared")
     ClearAttempt.objects.update(phase=Phase.DONE)
-    with pytest.raises(Changed):  # neither by a preview of their own
+    with pytest.raises(RunsChanged):  # neither by a preview of their own
         room.place(room.look(), key=key, user=User.objects.get(username="bob"))
     assert ClearBatch.objects.count() == 1
 
@@ -382,7 +383,7 @@ def test_nobody_gets_into_the_batch_of_another(room: Room) -> None:
 def test_a_second_window_is_told_that_they_go_already(room: Room) -> None:
     shown = room.look()
     room.place(shown)
-    with pytest.raises(Changed) as raised:
+    with pytest.raises(RunsChanged) as raised:
         room.place(shown)
     assert [group.reason for group in raised.value.preview.groups] == [Reason.ALREADY_CLEARING]
     assert ClearAttempt.objects.count() == 3
@@ -402,7 +403,7 @@ def test_more_than_a_few_go_only_with_their_number_typed(room: Room, monkeypatch
 def test_a_terabyte_goes_only_with_its_number_typed_alone_too(room: Room) -> None:
     Run.objects.filter(run_path=BIG).update(bytes=preview.CONFIRM_ABOVE_BYTES + 1, files=142)
     run = Run.objects.with_root().get(run_path=BIG)
-    shown = preview.preview(room.operator, Asked.of([run.pk]), room.now)
+    shown = preview.preview(room.operator, RequestedRuns.of([run.pk]), room.now)
     assert (shown.confirms, shown.number) == (True, 142)
     with pytest.raises(NotConfirmed):
         batches.place_one(room.operator, run, digest=shown.digest, typed=1, now=room.now)
@@ -412,10 +413,10 @@ def test_a_terabyte_goes_only_with_its_number_typed_alone_too(room: Room) -> Non
 
 def test_one_run_goes_only_as_it_was_shown(room: Room) -> None:
     run = Run.objects.with_root().get(run_path=BIG)
-    digest = preview.preview(room.operator, Asked.of([run.pk]), room.now).digest
+    digest = preview.preview(room.operator, RequestedRuns.of([run.pk]), room.now).digest
     hold(room, BIG)
     for some in (digest, "", "0" * 64):
-        with pytest.raises(Changed):
+        with pytest.raises(RunsChanged):
             batches.place_one(room.operator, run, digest=some, now=room.now)
     assert not ClearAttempt.objects.exists()
 
@@ -439,12 +440,12 @@ def test_permissions_that_were_narrowed_meanwhile_count(room: Room) -> None:
     shown = room.look()
     Access.objects.filter(group__name="operator").update(equipment="FLOW_01")
     room.operator.groups.add(Group.objects.get(name="viewer"))
-    with pytest.raises(Changed) as raised:
+    with pytest.raises(RunsChanged) as raised:
         room.place(shown)
     reasons = {item.run.run_path: item.reason for item in raised.value.preview.items}
     assert reasons == {BIG: preview.NOT_PERMITTED, MIDDLE: "", SMALL: ""}
     room.operator.groups.clear()
-    with pytest.raises(Changed) as raised:
+    with pytest.raises(RunsChanged) as raised:
         room.place(shown)
     assert (raised.value.preview.items, sorted(raised.value.preview.unknown)) == ((), room.keys)
 
@@ -455,7 +456,7 @@ def test_nobody_locks_a_run_that_they_may_not_see(room: Room, monkeypatch: pytes
     locked: list[int] = []
     lock = batches._lock
     monkeypatch.setattr(batches, "_lock", lambda runs: (locked.extend(run.pk for run in runs), lock(runs)))
-    with pytest.raises(Changed):
+    with pytest.raises(RunsChanged):
         room.place(shown)
     assert sorted(locked) == sorted([room.key(MIDDLE), room.key(SMALL)])
 
@@ -471,7 +472,7 @@ def test_two_operators_at_once_get_one_attempt_for_each_run(room: Room) -> None:
         try:
             barrier.wait(20)
             return str(room.place(shown, user=user).actor)
-        except Changed as changed:
+        except RunsChanged as changed:
             assert {item.reason for item in changed.preview.items} == {Reason.ALREADY_CLEARING}
             return "told"
         finally:
@@ -646,7 +647,7 @@ def test_a_form_from_before_a_stop_asks_for_nothing(room: Room) -> None:
     """In another tab, with a key of its own: what a colleague has stopped meanwhile is shown anew."""
     shown = room.look()
     batches.stop(room.place(shown), actor="bob", now=room.now)
-    with pytest.raises(Changed):
+    with pytest.raises(RunsChanged):
         room.place(shown)
     assert not ClearAttempt.objects.filter(phase__in=ClearAttempt.ACTIVE).exists()
 
@@ -656,21 +657,21 @@ def test_another_root_than_was_shown_queues_nothing(room: Room, change: str) -> 
     shown = room.look()
     other = {"allow_same_filesystem": False}.get(change, str(uuid.uuid4()))
     StagingRoot.objects.update(**{change: other})
-    with pytest.raises(Changed):
+    with pytest.raises(RunsChanged):
         room.place(shown)
     assert not ClearAttempt.objects.exists()
 
 
 def test_a_crash_in_a_stop_leaves_everything_as_it_was(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = room.batch()
-    real, calls = protocol.ledger_entry, iter(range(10))
+    real, calls = entries.ledger_entry, iter(range(10))
 
     def fail(*args: Any, **kwargs: Any) -> LedgerEntry:
         if next(calls) == 1:
             raise ConnectionError("no database")
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(protocol, "ledger_entry", fail)
+    monkeypatch.setattr(entries, "ledger_entry", fail)
     with pytest.raises(ConnectionError):
         batches.stop(batch, actor="bob", now=room.now)
     batch.refresh_from_db()
@@ -761,7 +762,7 @@ def test_no_time_left_is_said_where_it_would_be_a_lie(room: Room, why: str) -> N
 def test_runs_that_stayed_are_counted_by_their_reasons(room: Room) -> None:
     batch = room.batch()
     for attempt, reason in zip(batch.attempts.all(), [Reason.NAS_TIMEOUT, Reason.HELD, Reason.HELD], strict=True):
-        protocol.finish_without_clear(attempt, Phase.REFUSED, Finding(reason), now=room.now)
+        settlement.finish_without_clear(attempt, Phase.REFUSED, Finding(reason), now=room.now)
     found = measure(batch, room.now)
     assert (found.stayed, found.cleared, found.open) == (3, 0, False)
     assert found.reasons == ((Reason.HELD, 2), (Reason.NAS_TIMEOUT, 1))
@@ -780,5 +781,5 @@ def keep_proof(run: Run, at: datetime) -> Proof:
     return proofs.keep(run, facts, ProofLevel.CHECKSUM, "e" * 64, at)
 
 
-def proof_of(shown: Preview, run_path: str) -> Proof | None:
+def proof_of(shown: ClearPreview, run_path: str) -> Proof | None:
     return next(item.proof for item in shown.items if item.run.run_path == run_path)

@@ -21,7 +21,7 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from cleanup.clears import again, batches, preview, queue, recovery
-from cleanup.clears.preview import Asked
+from cleanup.clears.preview import RequestedRuns
 from cleanup.clears.progress import measure
 from cleanup.models import ClearBatch, LedgerEntry, LedgerKind, Phase, Run
 from cleanup.rules.reasons import Reason
@@ -113,7 +113,7 @@ def place(lab: Lab, root: Any, runs: int) -> tuple[ClearBatch, dict[str, tuple[i
         sizes[name] = census(lab.run(name, files=files, verified_at=now - timedelta(days=3)))
     discovery.discover(root, now=now)
     user = operator("ada")
-    asked = Asked.of(Run.objects.values_list("pk", flat=True))
+    asked = RequestedRuns.of(Run.objects.values_list("pk", flat=True))
     shown = preview.preview(user, asked, now)
     who = User.objects.get(pk=user.pk)
     batch = batches.place(who, asked, digest=shown.digest, key=uuid4(), typed=shown.number, now=now)

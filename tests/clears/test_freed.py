@@ -16,8 +16,10 @@ from django.test import Client
 from django.utils import timezone
 
 from cleanup import clear_run
-from cleanup.clears import freed, progress, protocol, recovery
-from cleanup.lab import roots
+from cleanup.clears import at_once, freed, progress, recovery, settlement
+from cleanup.clears.report import ClearReport
+from cleanup.clears.run_action import Action
+from cleanup.lab import disk_usage, opening, roots
 from cleanup.management.base import sweep_as_json, sweep_as_text
 from cleanup.models import Alert, ClearAttempt, ClearBatch, DiskUsage, LedgerEntry, Run, StagingRoot, Sweep, SweptRun
 from cleanup.rules import freed as rules
@@ -110,7 +112,7 @@ def test_on_ext4_the_disk_gives_back_what_was_removed(staged: Staged, now: datet
 
 def test_what_a_snapshot_holds_is_told_everywhere(staged: Staged, now: datetime, admin_client: Client) -> None:
     staged("btrfs", snapshot=True)
-    swept = all_roots.clear(Run.objects.with_root(), now=now, actor="ada")
+    swept = at_once.clear(Run.objects.with_root(), now=now, actor="ada")
     attempt = ClearAttempt.objects.get()
     assert (attempt.measured_bytes, attempt.unmeasured) == (0, "")
     assert LedgerEntry.objects.get(kind="completed").measured_bytes == 0
@@ -131,7 +133,7 @@ def test_a_removal_at_the_same_time_makes_it_not_measurable(
 ) -> None:
     root = staged("ext4")
     descriptor = os.open(root.path, os.O_RDONLY)
-    counter = protocol.gathering.data_dir().removals(removals.counter_of(filesystem_of(descriptor)))
+    counter = opening.data_dir().removals(removals.counter_of(filesystem_of(descriptor)))
     os.close(descriptor)
     with removals.counted(counter):
         attempt = cleared(now)
@@ -150,7 +152,7 @@ def test_a_disk_that_cannot_be_measured_is_cleared_all_the_same(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(freed_space, "fill_of", fail)
-    monkeypatch.setattr(protocol.measuring, "fill_of", fail)
+    monkeypatch.setattr(disk_usage, "fill_of", fail)
     attempt = cleared(now)
     assert (attempt.phase, attempt.unmeasured) == ("done", Unmeasured.UNKNOWN)
 
@@ -191,7 +193,7 @@ def crash(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *, at: int = 1
     [
         ((removal, "remove", 1), True),  # before the first unlink: recovery makes the whole removal
         ((removal, "_unlink_batch", 2), False),  # between two of them
-        ((protocol, "finish", 1), False),  # after the last one
+        ((settlement, "finish", 1), False),  # after the last one
     ],
     ids=["before", "amid", "after"],
 )
@@ -298,8 +300,8 @@ def pressed(staged: Staged, policy: Callable[..., Any]) -> Callable[..., Staging
     return press
 
 
-def gone(swept: all_roots.Swept) -> list[str]:
-    return [run.run_path for run in swept.runs if run.action is all_roots.Action.CLEARED]
+def gone(swept: ClearReport) -> list[str]:
+    return [run.run_path for run in swept.runs if run.action is Action.CLEARED]
 
 
 def test_a_pass_takes_no_further_run_for_space_once_one_freed_nothing(

@@ -25,8 +25,9 @@ from cleanup import clear_run, tasks
 from cleanup.clears import nas_history
 from cleanup.lab import opening
 from cleanup.models import ClearAttempt, NasBreaker, Run, StagingRoot
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.storage import errors, handles
+from cleanup.storage import handles
 from cleanup.storage.nas import client, reader_process
 from tests.faults.scene import Scene, set_scene
 from tests.tools.checkout import CHECKOUT
@@ -342,7 +343,7 @@ def test_is_tried_again_and_then_told(
 
 
 def test_a_nas_that_may_not_be_written_is_tried_once_a_day(cleared: Cleared, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = client.NasError(errors.Problem("nas_not_writable", "on the NAS: Read-only file system"))
+    refused = client.NasError(Finding(Reason.NAS_NOT_WRITABLE, "on the NAS: Read-only file system"))
     monkeypatch.setattr(client.NasReader, "tell", mock.Mock(side_effect=refused))
     assert nas_history.tell(now=cleared.now) == 0
     assert story(cleared) == (None, cleared.now + DAY, 1, "nas_not_writable")

@@ -7,8 +7,8 @@ import pytest
 
 from cleanup import clear_run
 from cleanup.clears import protocol, recovery
-from cleanup.clears.protocol import Refused
 from cleanup.clears.queue import new_attempt
+from cleanup.clears.refusal import Refused
 from cleanup.models import Phase, Requester, Run
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery

@@ -18,7 +18,8 @@ from django.db import transaction
 
 from cleanup import clear_run
 from cleanup.clears import queue
-from cleanup.clears.protocol import Refused, perform
+from cleanup.clears.protocol import perform
+from cleanup.clears.refusal import Refused
 from cleanup.lab import opening
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Proof, Requester, Run
 from cleanup.rules.reasons import Reason

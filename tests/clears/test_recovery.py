@@ -23,6 +23,7 @@ from tests.tools.lab import METADATA, Lab, snapshot
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine]
 
 CLEARING = "cleanup.clears.protocol"
+SETTLEMENT, LEDGER = "cleanup.clears.settlement", "cleanup.ledger.entries"
 FENCES, REMOVAL = "cleanup.storage.staging.fences", "cleanup.storage.staging.removal"
 
 # Where the process dies: nothing has been recorded, so the run must come back.
@@ -37,7 +38,7 @@ BEFORE_THE_COMMIT = {
     "before the challenge goes": f"{FENCES}:discard_challenge:before:1",
     "after the challenge": f"{FENCES}:discard_challenge:after:1",
     "before the commit": f"{CLEARING}:_commit:before:1",
-    "at the end of the commit": f"{CLEARING}:write_ledger:after:1",
+    "at the end of the commit": f"{LEDGER}:write_ledger:after:1",
 }
 
 # It has been recorded, so the run must go, and the counts must be true.
@@ -51,7 +52,7 @@ AFTER_THE_COMMIT = {
     "when the record is gone": f"{REMOVAL}:_remove_directory:before:2",
     "when the metadata is gone": f"{REMOVAL}:_remove_fence:before:1",
     "when the fence is gone": f"{REMOVAL}:_remove_fence:after:1",
-    "after the end is recorded, not durably": f"{CLEARING}:write_ledger:after:2",
+    "after the end is recorded, not durably": f"{LEDGER}:write_ledger:after:2",
 }
 
 
@@ -176,8 +177,8 @@ def assert_settled(scene: Scene) -> None:
         (f"{FENCES}:fence:after:1", f"{FENCES}:put_back:before:1"),
         (f"{FENCES}:prepare_record:after:1", f"{FENCES}:discard_prepared:after:1"),
         (f"{FENCES}:prepare_record:after:1", f"{FENCES}:put_back:after:1"),
-        (f"{CLEARING}:_commit:before:1", f"{CLEARING}:roll_back:after:1"),
-        (f"{CLEARING}:_commit:before:1", f"{CLEARING}:write_ledger:after:1"),
+        (f"{CLEARING}:_commit:before:1", f"{SETTLEMENT}:roll_back:after:1"),
+        (f"{CLEARING}:_commit:before:1", f"{LEDGER}:write_ledger:after:1"),
     ],
 )
 def test_a_crash_in_the_rolling_back(
@@ -203,7 +204,7 @@ def test_a_crash_in_the_rolling_back(
         (f"{FENCES}:publish:before:1", f"{REMOVAL}:_unlink_planned:after:3"),
         (f"{REMOVAL}:_unlink_planned:after:2", f"{REMOVAL}:_unlink_planned:after:8"),
         (f"{REMOVAL}:_unlink_planned:after:2", f"{REMOVAL}:_remove_fence:before:1"),
-        (f"{REMOVAL}:_remove_fence:after:1", f"{CLEARING}:write_ledger:after:1"),
+        (f"{REMOVAL}:_remove_fence:after:1", f"{LEDGER}:write_ledger:after:1"),
     ],
 )
 def test_a_crash_in_the_rolling_forward(
@@ -479,7 +480,7 @@ def test_a_new_run_at_the_path_of_a_cleared_one_is_not_taken_for_it(
     scene: Scene, crash: Callable[[str], ClearAttempt]
 ) -> None:
     """The disk gives a new folder the inode of the old one: its birth tells them apart."""
-    crash(f"{CLEARING}:finish:before:1")
+    crash(f"{SETTLEMENT}:finish:before:1")
     tried = [scene.path.with_name(f"try-{number}") for number in range(500)]
     for path in tried:
         path.mkdir()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cleanup.clears import protocol, queue, second_look
+from cleanup.clears import last_checks, protocol, queue, refusal, second_look
 from cleanup.lab import opening, roots
 from cleanup.lab.nas import OneReader
 from cleanup.models import ClearAttempt, Phase, Requester
@@ -134,9 +134,9 @@ def test_a_file_that_was_written_anew_is_compared_whole_and_fenced_once_more(
 
 def test_a_second_doubt_is_the_last(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     def doubt(*args: Any, **how: Any) -> None:
-        raise protocol.Doubted(protocol.Finding(Reason.NOT_COMPARED, "once more"))
+        raise refusal.Doubted(protocol.Finding(Reason.NOT_COMPARED, "once more"))
 
-    monkeypatch.setattr(protocol, "_expect_same_bytes", doubt)
+    monkeypatch.setattr(last_checks, "_expect_same_bytes", doubt)
     attempt = clear(scene)
     assert (attempt.phase, attempt.detail) == (Phase.REFUSED, "once more")
     assert attempt.ledger.filter(kind="refused").count() == 1

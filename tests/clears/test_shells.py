@@ -16,9 +16,9 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from cleanup import clear_run
-from cleanup.clears import protocol, recovery, run_action, shells
-from cleanup.clears.protocol import Refused
+from cleanup.clears import preparation, protocol, recovery, run_action, shells
 from cleanup.clears.queue import AlreadyClearing
+from cleanup.clears.refusal import Refused
 from cleanup.models import (
     Alert,
     AlertKind,
@@ -162,7 +162,7 @@ def test_shells_after_one_another_get_names_of_their_own(scene: Scene) -> None:
             next(made, lambda: None)()
 
         patch.setattr(fences, "fence", fence)
-        attempt = refuse(scene, lambda: None, at=(protocol, "_prepare"))
+        attempt = refuse(scene, lambda: None, at=(preparation, "prepare"))
     assert_back(scene)
     assert [name.partition(".shell")[2] for name in scene.leftovers()] == ["", "-2"]
     assert all(name in attempt.detail for name in scene.leftovers())
@@ -219,7 +219,7 @@ def test_what_comes_while_it_is_moved_brings_it_back(scene: Scene) -> None:
                 (scene.path.parent / os.fsdecode(name) / "first.tif").write_bytes(b"first")
 
         patch.setattr(fences, "fence", fence)
-        attempt = refuse(scene, lambda: make_shell(scene.path), at=(protocol, "_prepare"))
+        attempt = refuse(scene, lambda: make_shell(scene.path), at=(preparation, "prepare"))
     assert attempt.phase == "conflict"
     assert (scene.path / "first.tif").read_bytes() == b"first"
     assert scene.leftovers() == [f".exlab-clearing-{attempt.pk.hex}"]

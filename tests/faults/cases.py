@@ -20,7 +20,8 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
-from cleanup.clears import protocol, recovery
+from cleanup.clears import at_once, recovery, settlement
+from cleanup.clears.report import ClearReport
 from cleanup.management.base import sweep_as_text
 from cleanup.models import (
     ClearAttempt,
@@ -171,7 +172,7 @@ class Answer:
 
 def click(stage: Stage) -> Answer:
     """An operator's clear, at once."""
-    swept = all_roots.clear([stage.run], now=stage.now, actor="ada")
+    swept = at_once.clear([stage.run], now=stage.now, actor="ada")
     return _answer(stage, swept)
 
 
@@ -180,7 +181,7 @@ def timed(stage: Stage) -> Answer:
     return _answer(stage, all_roots.sweep(now=stage.now))
 
 
-def _answer(stage: Stage, swept: all_roots.Swept) -> Answer:
+def _answer(stage: Stage, swept: ClearReport) -> Answer:
     found = [action for action in swept.runs if action.run_path == stage.scene.run.run_path]
     assert len(found) == 1, swept
     return Answer(str(found[0].action), found[0].reason, sweep_as_text(swept), page(stage))
@@ -224,7 +225,7 @@ def _assert_refused(stage: Stage) -> None:
     assert (run.cleared_at, scene.states()[-1:]) == (None, [run.state] if has_history else [])
     assert set(scene.kinds()) <= {"refused"}
     # What fails before any gate was asked is the host's fault, not the run's.
-    failed = [attempt for attempt in run.attempts.filter(reason__in=protocol.FAILURES) if attempt.decision]
+    failed = [attempt for attempt in run.attempts.filter(reason__in=settlement.FAILURES) if attempt.decision]
     assert run.failures == len(failed)
     assert [attempt.phase for attempt in run.attempts.all()] == ["refused"] * len(scene.kinds())
     assert left_in_data_directory(stage) == []
@@ -363,7 +364,7 @@ def run_case(case: Case, asker: str, stage: Stage, policy: Callable[..., Any]) -
 
 def _expect(case: Case, asker: str, answer: Answer) -> None:
     by_schedule = case.act is None and asker == Requester.SCHEDULE
-    by_itself = "failed" if case.reason in protocol.FAILURES else "skipped"
+    by_itself = "failed" if case.reason in settlement.FAILURES else "skipped"
     action = case.action or (by_itself if by_schedule else "refused")
     reason = case.scheduled if by_schedule and case.scheduled else case.reason
     said = "" if (answer.action, answer.reason) == ("cleared", "retention") else answer.reason  # a sweep's why

@@ -16,7 +16,7 @@ from unittest import mock
 
 from django.utils import timezone
 
-from cleanup.clears import protocol, recovery
+from cleanup.clears import last_checks, protocol, recovery, settlement
 from cleanup.models import ClearAttempt
 from cleanup.runs import inspection, stored_facts
 from cleanup.storage import datadir, handles, markers, reserve, run_paths, same_storage, tokens
@@ -119,7 +119,7 @@ def _without(
 
 
 # The modules that make what a clear does durable.
-_SYNCING = (fences, removal, reserve, tokens, markers, datadir, protocol)
+_SYNCING = (fences, removal, reserve, tokens, markers, datadir, settlement)
 
 
 def _no_fsync_of(wanted: Callable[[str], bool]) -> Plant:
@@ -201,7 +201,7 @@ def _proof_ignored() -> Iterator[None]:
     with (
         _around(inspection, "evaluate", _nothing_against_it)(),
         _around(stored_facts, "evaluate", _nothing_against_it)(),
-        _left_out(protocol, "_expect_twin")(),
+        _left_out(last_checks, "expect_twin")(),
     ):
         yield
 
@@ -227,7 +227,7 @@ def _left_out(owner: Any, name: str) -> Plant:
 
 
 def _undo(real: Callable[..., Any], attempt: ClearAttempt, now: Any) -> bool:
-    protocol.roll_back(attempt, attempt.run)
+    settlement.roll_back(attempt, attempt.run)
     ClearAttempt.objects.filter(pk=attempt.pk).update(phase="aborted", phase_at=timezone.now())
     return False
 
@@ -290,7 +290,7 @@ CORE = (
     Mutant(
         "removal before the commit",
         _around(protocol, "_fence_and_prepare", _remove_first),
-        killed_since("_prepare"),
+        killed_since("prepare"),
         breaks=2,
     ),
     Mutant("no lock", lambda: _without(fcntl, "flock", datadir, handles), frozen, breaks=8),
@@ -321,8 +321,8 @@ MORE = (
         power_lost,
         breaks=12,
     ),
-    Mutant("no second look at the run", _left_out(protocol, "_expect_planned"), changed_early(ADDED), breaks=11),
-    Mutant("no second look at the NAS", _left_out(protocol, "_expect_twin"), changed_early(REMOVED), breaks=11),
+    Mutant("no second look at the run", _left_out(last_checks, "expect_planned"), changed_early(ADDED), breaks=11),
+    Mutant("no second look at the NAS", _left_out(last_checks, "expect_twin"), changed_early(REMOVED), breaks=11),
     Mutant("the record is published late", _record_published_late, killed_since("_commit"), breaks=2),
     Mutant("a run is not put back", _left_out(fences, "put_back"), killed_since("fence"), breaks=11),
     Mutant(

@@ -20,7 +20,7 @@ from django.db import connection
 from django.test import override_settings
 from django.utils import timezone
 
-from cleanup.clears import nas_history, protocol, second_look
+from cleanup.clears import nas_history, protocol, second_look, work_progress
 from cleanup.lab import opening, roots
 from cleanup.lab.nas import OneReader
 from cleanup.models import Run, StagingRoot
@@ -426,7 +426,7 @@ def staged(
         one = mock.patch.object(opening, "reader_for", lambda root: contextlib.nullcontext(OneReader(reader)))
         stack.enter_context(one)
         # Progress is written once a second: on a busy machine the same clear would take other steps each time.
-        for noting in (protocol, second_look):
+        for noting in (work_progress, second_look):
             stack.enter_context(mock.patch.object(noting, "_PROGRESS_SECONDS", math.inf))
         # Who else writes is not what is explored here, and all of `/proc` is long to read twice a clear.
         stack.enter_context(mock.patch.object(writers, "find_writers", return_value=[]))

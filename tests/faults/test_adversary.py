@@ -14,8 +14,8 @@ from django.db.models import Q
 from django.utils import timezone
 
 from cleanup import clear_run
-from cleanup.clears import nas_history, protocol, recovery
-from cleanup.clears.protocol import Refused
+from cleanup.clears import nas_history, preparation, protocol, recovery, settlement
+from cleanup.clears.refusal import Refused
 from cleanup.lab import opening, roots
 from cleanup.models import ClearAttempt, LedgerEntry, NasBreaker, Phase, Requester, Run
 from cleanup.rules.reasons import Reason
@@ -242,7 +242,9 @@ def test_a_file_with_two_names_rewritten_after_the_comparison_stops_the_clear(
 def test_a_file_with_two_names_rewritten_after_the_commit_stays_and_is_named(
     linked: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with means.before(monkeypatch, protocol, "roll_forward", lambda: write_in_secret(fence_of(linked) / TWO_NAMES[0])):
+    with means.before(
+        monkeypatch, settlement, "roll_forward", lambda: write_in_secret(fence_of(linked) / TWO_NAMES[0])
+    ):
         clear_run(linked.run, now=linked.now)
     recovery.recover(now=linked.now)
     fence = fence_of(linked)
@@ -401,7 +403,7 @@ def test_a_folder_moved_away_before_the_commit_keeps_its_run(
     tmp_path: Path,
 ) -> None:
     moved: list[Path] = []
-    with means.after(monkeypatch, protocol, "_prepare", lambda: moved.append(move(scene, tmp_path))):
+    with means.after(monkeypatch, preparation, "prepare", lambda: moved.append(move(scene, tmp_path))):
         attempt = protocol.attempt_now(scene.run, requester=Requester.OPERATOR, actor="ada", now=scene.now)
     assert (attempt.phase, attempt.reason) == (Phase.REFUSED, Reason.MISSING_DIRECTORY)
     assert scene.kinds() == ["refused"]
@@ -588,7 +590,7 @@ def test_without_the_tombstone_a_file_with_two_names_that_has_changed_stays(
         Path(opening.data_dir().tombstone_path(attempt.pk.hex)).rename(linked.lab.base / "tombstone")
         write_in_secret(fence_of(linked) / TWO_NAMES[0])
 
-    with means.before(monkeypatch, protocol, "roll_forward", lose_and_write):
+    with means.before(monkeypatch, settlement, "roll_forward", lose_and_write):
         clear_run(linked.run, now=linked.now)
     assert {(fence_of(linked) / name).read_bytes() for name in TWO_NAMES} == {NEW_WORK}
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from cleanup.clears import protocol, queue, recovery
+from cleanup.clears import protocol, queue, recovery, refusal
 from cleanup.lab import task_queues
 from cleanup.models import ClearAttempt, RetentionPolicy
 from cleanup.rules.decisions import Gate
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, stored_facts
+from cleanup.runs import inspection, stored_facts
 from tests.faults import children, means
 from tests.faults.cases import (
     Answer,
@@ -87,7 +87,7 @@ def two_at_once(stage: Stage) -> Answer:
     holder = children.pause_at(f"{CLEARING}:_pass_gates:before:1", stage.env, "clear", stage.now, str(attempt.pk))
     assert children.run(stage.env, "clear", stage.now, str(attempt.pk)) == ["intent", 0, 0]
     assert children.run(stage.env, "recover", stage.now) == [0, 0, 0]
-    with pytest.raises(protocol.Refused) as refused:
+    with pytest.raises(refusal.Refused) as refused:
         protocol.clear_run(stage.run, now=stage.now)
     assert refused.value.finding.reason is Reason.ALREADY_CLEARING
     assert stage.disk() == before
@@ -170,7 +170,7 @@ def hidden_but_whole(stage: Stage) -> None:
 def blind(stage: Stage) -> Iterator[None]:
     """A fault of our own while a run is looked at."""
     fault = means.failing(RuntimeError("a fault of our own"))
-    with means.replaced(stage.monkeypatch, discovery.gathering, "quick_look", fault):
+    with means.replaced(stage.monkeypatch, inspection, "quick_look", fault):
         yield
 
 

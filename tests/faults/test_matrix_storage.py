@@ -17,11 +17,13 @@ import pytest
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
 
-from cleanup.clears import protocol, recovery
-from cleanup.lab import readiness, roots
+from cleanup.clears import last_checks, preparation, protocol, recovery, settlement
+from cleanup.lab import roots
+from cleanup.ledger import entries
 from cleanup.models import ClearAttempt, Run
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
+from cleanup.storage import linux
 from cleanup.storage.datadir import DataDir
 from cleanup.storage.staging import fences
 from tests.faults import children, means
@@ -39,6 +41,7 @@ from tests.faults.cases import (
     timed,
 )
 from tests.faults.scene import inodes, scene_of, states_on_disk
+from tests.tools.checkout import CHECKOUT
 from tests.tools.lab import RUN_PATH, Lab, census
 
 pytestmark = pytest.mark.one_engine
@@ -130,14 +133,14 @@ def fsync_failing_once(stage: Stage) -> Any:
 @contextmanager
 def failing_commit(stage: Stage) -> Iterator[None]:
     """The last row of the commit cannot be written, as on a full disk."""
-    original = protocol.write_ledger
+    original = entries.write_ledger
 
     def write(attempt: ClearAttempt, kind: str, *args: Any, **kwargs: Any) -> None:
         if kind == "authorised":
             raise OperationalError("the disk of the database is full")
         original(attempt, kind, *args, **kwargs)
 
-    with means.replaced(stage.monkeypatch, protocol, "write_ledger", write):
+    with means.replaced(stage.monkeypatch, entries, "write_ledger", write):
         yield
 
 
@@ -169,14 +172,14 @@ def changed_by_somebody_else(stage: Stage) -> Iterator[None]:
     def interfere() -> None:
         Run.objects.filter(pk=stage.scene.run.pk).update(state="sync_queued")
 
-    with means.after(stage.monkeypatch, protocol, "_prepare", interfere):
-        original = protocol.roll_back
+    with means.after(stage.monkeypatch, preparation, "prepare", interfere):
+        original = settlement.roll_back
 
         def roll_back(*args: Any, **how: Any) -> None:
             Run.objects.filter(pk=stage.scene.run.pk).update(state="sync_verified")
             original(*args, **how)
 
-        with means.replaced(stage.monkeypatch, protocol, "roll_back", roll_back):
+        with means.replaced(stage.monkeypatch, settlement, "roll_back", roll_back):
             yield
 
 
@@ -185,7 +188,7 @@ def away_for_good(stage: Stage) -> Answer:
     gone = means.failing(OperationalError("no connection"))
     with ExitStack() as stack:
         stack.enter_context(means.replaced(stage.monkeypatch, protocol, "_write_commit", gone))
-        stack.enter_context(means.replaced(stage.monkeypatch, protocol, "settle_phase", gone))
+        stack.enter_context(means.replaced(stage.monkeypatch, settlement, "settle_phase", gone))
         with pytest.raises(OperationalError):
             protocol.clear_run(Run.objects.with_root().filter(pk=stage.scene.run.pk)[0], now=stage.now)
     assert inodes(stage.fence) == stage.scene.inodes
@@ -393,7 +396,7 @@ def without_openat2(stage: Stage) -> Answer:
     command = [strace, "-qq", "-f", "--seccomp-bpf", "-o", "/dev/null", "-e", "inject=openat2:error=ENOSYS"]
     child = [sys.executable, "-m", "tests.faults.child", "clear", stage.now.isoformat(), str(attempt.pk)]
     done = subprocess.run(
-        [*command, *child], env=stage.env, cwd=children.CHECKOUT, capture_output=True, text=True, timeout=60, check=True
+        [*command, *child], env=stage.env, cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=True
     )
     assert json.loads(done.stdout) == ["refused", 0, 0]
     attempt.refresh_from_db()
@@ -422,7 +425,7 @@ CASES = {
     ),
     "the record cannot be prepared": puts_back(Reason.STORAGE_ERROR, failing(fences, "prepare_record", BROKEN)),
     "the tombstone cannot be written": puts_back(Reason.STORAGE_ERROR, failing(DataDir, "write_tombstone", NO_SPACE)),
-    "the fenced run cannot be read": puts_back(Reason.STORAGE_ERROR, failing(protocol, "_expect_planned", BROKEN)),
+    "the fenced run cannot be read": puts_back(Reason.STORAGE_ERROR, failing(last_checks, "expect_planned", BROKEN)),
     # the database
     "the commit fails": puts_back(Reason.DATABASE_ERROR, failing_commit, alone=True, swept=True),
     "somebody else changes the run": puts_back(Reason.DATABASE_ERROR, changed_by_somebody_else, alone=True),
@@ -442,7 +445,7 @@ CASES = {
     ),
     "a C library without renameat2": Case(
         Reason.CLEARING_UNSUPPORTED,
-        lambda s: means.replaced(s.monkeypatch, readiness.kernel, "missing_calls", lambda: ["renameat2"]),
+        lambda s: means.replaced(s.monkeypatch, linux, "missing_calls", lambda: ["renameat2"]),
     ),
     # killed on the way
     "killed before the commit": Case(

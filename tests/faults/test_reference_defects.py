@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from cleanup import clear_run, freed_bytes_and_count
-from cleanup.clears import recovery
-from cleanup.clears.protocol import Refused
+from cleanup.clears import at_once, recovery
+from cleanup.clears.refusal import Refused
 from cleanup.lab import opening
 from cleanup.models import LedgerEntry, Run
 from cleanup.rules.reasons import Reason
@@ -24,6 +24,7 @@ from cleanup.sweeps import all_roots
 from tests.faults import children, means
 from tests.faults.cases import survey
 from tests.faults.scene import Scene, set_scene, states_on_disk
+from tests.tools.checkout import CHECKOUT
 from tests.tools.lab import METADATA, RUN_PATH, Lab, census, manifest_of, touch
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
@@ -72,7 +73,7 @@ def test_the_command_knows_runs_and_no_paths(
     before = survey(tmp_path)
     for path in (str(elsewhere), f"{RUN_PATH}/../.."):
         command = [sys.executable, "manage.py", "clear", path, "--json"]
-        done = subprocess.run(command, cwd=children.CHECKOUT, env=subprocess_env, capture_output=True, timeout=60)
+        done = subprocess.run(command, cwd=CHECKOUT, env=subprocess_env, capture_output=True, timeout=60)
         assert done.returncode == 2
         assert b"Traceback" not in done.stderr
     assert survey(tmp_path) == before
@@ -91,7 +92,7 @@ def test_only_what_is_gone_is_claimed(scene: Scene, monkeypatch: pytest.MonkeyPa
         unlink(path, *args, **kwargs)
 
     with means.replaced(monkeypatch, run_tree.os, "unlink", unlink_but_one):
-        swept = all_roots.clear([scene.run], now=scene.now, actor="ada")
+        swept = at_once.clear([scene.run], now=scene.now, actor="ada")
     (fence,) = (path for path in scene.path.parent.iterdir() if path.name.startswith(".exlab-clearing-"))
     left = census(fence)
     assert left[0] == 2  # the file, and the record that tells its story

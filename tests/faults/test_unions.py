@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cleanup.clears import protocol
+from cleanup.clears import last_checks, protocol, refusal
 from cleanup.models import ClearAttempt, Run, StagingRoot
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
@@ -58,7 +58,7 @@ def expect_refused(scene: Scene) -> Reason:
     """Every byte stays where it was, the very same inodes; returns why."""
     before, was = snapshot(scene.path), inodes(scene.path)
     run = Run.objects.with_root().get(pk=scene.run.pk)
-    with pytest.raises(protocol.Refused) as refused:
+    with pytest.raises(refusal.Refused) as refused:
         protocol.clear_run(run, now=scene.now)
     assert snapshot(scene.path) == before
     assert inodes(scene.path) == was
@@ -118,7 +118,7 @@ def test_without_any_sign_the_only_copy_would_go(
     run = Run.objects.with_root().get(pk=scene.run.pk)
     # Only the last look, which lists the twin once more, may notice that it went with the run; a cache hides that.
     with means.reading_here(monkeypatch), unions.without(*SIGNS):
-        monkeypatch.setattr(protocol, "_expect_twin", lambda *args: None)
+        monkeypatch.setattr(last_checks, "expect_twin", lambda *args: None)
         assert protocol.clear_run(run, now=scene.now) == (scene.files, scene.bytes)
     assert not [path for top in (lab.staging, unions.archive_of(lab)) for path in top.rglob("*.tif")]
 

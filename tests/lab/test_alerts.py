@@ -10,7 +10,7 @@ import pytest
 from django.db import IntegrityError, connection
 
 from cleanup.lab import alerts
-from cleanup.lab.alerts import Trouble
+from cleanup.lab.alerts import AlertState
 from cleanup.models import Alert, AlertKind, Run
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
@@ -86,8 +86,8 @@ def test_keeps_only_what_is_named_and_only_within_its_part(root: Any, now: datet
 
 
 def test_settles_on_exactly_what_is_wrong(now: datetime) -> None:
-    def seen(*subjects: str, detail: str = "") -> list[Trouble]:
-        return [Trouble(subject=subject, reason=Reason.CLUSTER_SILENT, detail=detail) for subject in subjects]
+    def seen(*subjects: str, detail: str = "") -> list[AlertState]:
+        return [AlertState(subject=subject, reason=Reason.CLUSTER_SILENT, detail=detail) for subject in subjects]
 
     alerts.settle(AlertKind.CLUSTER, seen("a", "b"), now=now)
     alerts.settle(AlertKind.CLUSTER, seen("b", "c"), now=now + MINUTE)
@@ -103,7 +103,7 @@ def test_settles_on_exactly_what_is_wrong(now: datetime) -> None:
 def test_many_that_stay_the_same_cost_few_queries(
     now: datetime, django_assert_max_num_queries: Callable[..., Any]
 ) -> None:
-    troubles = [Trouble(subject=f"run:{number}", reason=Reason.STALLED) for number in range(1500)]
+    troubles = [AlertState(subject=f"run:{number}", reason=Reason.STALLED) for number in range(1500)]
     Alert.objects.bulk_create(
         Alert(kind=AlertKind.STALLED_RUN, subject=one.subject, reason=one.reason, since=now, seen_at=now)
         for one in troubles

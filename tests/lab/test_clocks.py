@@ -16,6 +16,9 @@ from django_q.models import OrmQ, Schedule
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cleanup.clears import at_once
+from cleanup.clears.report import ClearReport
+from cleanup.clears.run_action import Action
 from cleanup.lab import clocks, other_clocks, roots, task_queues
 from cleanup.models import (
     Alert,
@@ -39,7 +42,6 @@ from cleanup.runs import discovery, holds, run_status
 from cleanup.storage import handles, tokens
 from cleanup.storage.nas import clock as nas_clock
 from cleanup.sweeps import all_roots, breakers, rehearsal
-from cleanup.sweeps.all_roots import Action, Swept
 from tests.faults import means, mounts
 from tests.faults.mounts import Enter
 from tests.tools.lab import Lab, snapshot
@@ -74,13 +76,13 @@ def lay(lab: Lab, root: StagingRoot, now: datetime, policy: Callable[..., Any], 
     return paths[:held]
 
 
-def night(wall: datetime, *, boot: str = "a", true: datetime | None = None, **options: Any) -> Swept:
+def night(wall: datetime, *, boot: str = "a", true: datetime | None = None, **options: Any) -> ClearReport:
     """A timed pass by a clock that shows `wall`; what has really passed, no clock that can be set tells."""
     passed = ((true or wall) - datetime(2026, 6, 1, tzinfo=UTC)).total_seconds()
     return all_roots.sweep(now=wall, timed=True, clock=Clock(wall=wall, boot_id=boot, boot_seconds=passed), **options)
 
 
-def outcomes(swept: Swept) -> dict[str, int]:
+def outcomes(swept: ClearReport) -> dict[str, int]:
     said: dict[str, int] = {}
     for run in swept.runs:
         said[run.reason] = said.get(run.reason, 0) + 1
@@ -135,7 +137,7 @@ def test_neither_a_click_nor_a_page_lets_a_hold_end_by_it(held: list[str], now: 
     wall = now + 20 * DAY
     night(wall, boot="b")
     run = Run.objects.get(run_path=held[0])
-    cleared = all_roots.clear([run], now=wall, actor="ada").runs[0]
+    cleared = at_once.clear([run], now=wall, actor="ada").runs[0]
     assert (cleared.action, cleared.reason) == (Action.REFUSED, "held")
     assert "by ann: figure; it would be over by this host's clock, which is in doubt" in cleared.detail
     assert Hold.objects.in_force(wall).count() == holds.in_force(wall).count() == HELD

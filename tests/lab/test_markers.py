@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cleanup.clears import protocol
+from cleanup.clears.refusal import Refused
 from cleanup.lab.markers import lay_on_this_host
 from cleanup.management import supervisor
 from cleanup.models import StagingRoot
@@ -176,7 +177,7 @@ class TestAskedOfTheNas:
 
 def refusal(run: Any, now: Any) -> Reason:
     run = type(run).objects.with_root().get(pk=run.pk)
-    with pytest.raises(protocol.Refused) as refused:
+    with pytest.raises(Refused) as refused:
         protocol.clear_run(run, now=now)
     return refused.value.finding.reason
 

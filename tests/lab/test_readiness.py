@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 
 from cleanup import clear_run
-from cleanup.clears.protocol import Refused
+from cleanup.clears.refusal import Refused
 from cleanup.lab import readiness
 from cleanup.models import RetentionPolicy
 from cleanup.rules.decisions import Gate

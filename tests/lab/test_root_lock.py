@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from cleanup.clears.run_action import Action
 from cleanup.lab import opening, root_lock
 from cleanup.models import Sweep
 from cleanup.runs import discovery
-from cleanup.sweeps.all_roots import Action, sweep
+from cleanup.sweeps.all_roots import sweep
 from tests.tools.lab import RUN_PATH, Lab
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from cleanup import clear_run
 from cleanup.clears import nas_history
-from cleanup.clears.protocol import Refused
+from cleanup.clears.refusal import Refused
 from cleanup.lab import roots as lab_roots
 from cleanup.lab.nas import twin_of
 from cleanup.lab.roots import RegistrationError

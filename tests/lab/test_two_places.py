@@ -14,7 +14,7 @@ import pytest
 from django.core.management import call_command
 
 from cleanup import clear_run
-from cleanup.clears.protocol import Refused
+from cleanup.clears.refusal import Refused
 from cleanup.lab import two_places
 from cleanup.lab.roots import register
 from cleanup.models import ClearAttempt, LedgerEntry, Run, StagingRoot

@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from cleanup.clears import protocol
+from cleanup.clears import last_checks, protocol, refusal
 from cleanup.management.base import UsageError
 from cleanup.models import Hold, HoldSource, Run
 from cleanup.runs import discovery, holds
@@ -211,14 +211,14 @@ def test_a_commit_waits_for_a_hold_that_is_just_laid_and_is_refused(
 ) -> None:
     """The gates were passed and everything was looked at once more, when somebody lays a hold and is not quite done."""
     looked, laid = Event(), Event()
-    look_again = protocol._expect_planned
+    look_again = last_checks.expect_planned
 
     def look_and_wait(*args: Any) -> None:
         look_again(*args)
         looked.set()
         assert laid.wait(timeout=20)
 
-    monkeypatch.setattr(protocol, "_expect_planned", look_and_wait)
+    monkeypatch.setattr(last_checks, "expect_planned", look_and_wait)
     cleared = in_a_thread(lambda: protocol.clear_run(run, now=now, actor="bob"))
     assert looked.wait(timeout=20)
     with transaction.atomic():
@@ -226,7 +226,7 @@ def test_a_commit_waits_for_a_hold_that_is_just_laid_and_is_refused(
         laid.set()
         with pytest.raises(TimeoutError):
             cleared.result(timeout=0.3)
-    with pytest.raises(protocol.Refused, match="held: by ada: x"):
+    with pytest.raises(refusal.Refused, match="held: by ada: x"):
         cleared.result(timeout=20)
     assert path.is_dir()
     assert Run.objects.get().state == "sync_verified"

@@ -13,6 +13,8 @@ from django.db import connection
 from django.test import Client
 from django_q.models import Schedule
 
+from cleanup.clears.report import ClearReport
+from cleanup.clears.run_action import Action
 from cleanup.lab import first_nights, task_queues
 from cleanup.models import Access, Announcement, Forecast, RetentionPolicy, Run, StagingRoot
 from cleanup.monitoring import announcements, forecasts
@@ -60,7 +62,7 @@ def promoted(now: datetime = EVENING - 2 * DAY, **fields: Any) -> RetentionPolic
     return RetentionPolicy.objects.add_version(author="admin", now=now, **fields)
 
 
-def passed(root: StagingRoot, now: datetime) -> all_roots.Swept:
+def passed(root: StagingRoot, now: datetime) -> ClearReport:
     return all_roots.sweep(now=now, timed=True, roots=[root])
 
 
@@ -82,7 +84,7 @@ def test_the_evening_before_says_what_the_pass_then_takes(
     page = client.get("/").content.decode()
     assert "Tonight at 02:00: 12 runs, " in page
     swept = passed(root, TWO)
-    assert (swept.count(all_roots.Action.CLEARED), swept.bytes_freed) == (12, told.bytes)
+    assert (swept.count(Action.CLEARED), swept.bytes_freed) == (12, told.bytes)
 
 
 @pytest.mark.both_engines
@@ -180,7 +182,7 @@ def test_first_nights_that_end_in_the_night_are_reckoned_with(stock: Any, root: 
     assert announcements.announce(root, evening + HOUR) is None
     _at(passed, root, begun + 72 * HOUR)
     assert not first_nights.waiting(begun + 72 * HOUR)
-    assert _at(passed, root, two).count(all_roots.Action.CLEARED) == 3
+    assert _at(passed, root, two).count(Action.CLEARED) == 3
 
 
 def test_a_person_who_ends_first_nights_is_told_what_goes(stock: Any, root: StagingRoot, mailing: None) -> None:
@@ -210,7 +212,7 @@ def test_nights_that_end_in_the_night_are_reckoned_with(stock: Any, root: Stagin
     _at(passed, root, begun + 72 * HOUR)
     assert RetentionPolicy.objects.order_by("-version")[0].rehearsal == "promoted"
     assert announcements.announce(root, begun + 73 * HOUR) is None  # the very runs were told
-    assert _at(passed, root, TWO).count(all_roots.Action.CLEARED) == 3
+    assert _at(passed, root, TWO).count(Action.CLEARED) == 3
     assert len(mail.outbox) == 1
 
 
@@ -271,7 +273,7 @@ def test_a_mail_that_cannot_be_sent_is_said_on_the_page_and_stops_no_pass(
     page = client.get("/").content.decode()
     assert "The mail about it could not be sent:" in page
     assert "refused" in page
-    assert passed(root, TWO).count(all_roots.Action.CLEARED) == 12
+    assert passed(root, TWO).count(Action.CLEARED) == 12
 
 
 def test_people_are_told_of_the_runs_that_they_may_keep(stock: Any, root: StagingRoot, mailing: None) -> None:
@@ -371,7 +373,7 @@ def test_moments_have_names_in_the_labs_zone() -> None:
     ]
 
 
-def _at(act: Callable[[StagingRoot, datetime], all_roots.Swept], root: StagingRoot, now: datetime) -> all_roots.Swept:
+def _at(act: Callable[[StagingRoot, datetime], ClearReport], root: StagingRoot, now: datetime) -> ClearReport:
     """A pass with the clock where it says that it is: nights are counted by when passes really began."""
     import time_machine as clock
 

@@ -9,7 +9,7 @@ import time_machine
 from cleanup.models import RetentionPolicy, StagingRoot, SweepBreaker
 from cleanup.rules.anomalies import Clock
 from cleanup.rules.policy import Stage
-from cleanup.sweeps import breakers, one_root, policy_preview
+from cleanup.sweeps import breakers, policy_preview, taking
 from cleanup.sweeps.all_roots import sweep
 from tests.tools.archive import archive, clears_rows
 from tests.tools.lab import Lab
@@ -31,7 +31,7 @@ def foretold(root: StagingRoot, first: datetime, passes: int) -> list[tuple[int,
 
 
 def go(now: datetime, patch: pytest.MonkeyPatch) -> int:
-    patch.setattr(one_root, "take", clears_rows())
+    patch.setattr(taking, "take", clears_rows())
     with time_machine.travel(now, tick=False):
         return len(sweep(now=now, timed=True, clock=Clock(wall=now)).freeing)
 

@@ -20,6 +20,7 @@ from django.utils import timezone
 from django_q.models import Schedule
 
 from cleanup.lab import opening, task_queues
+from cleanup.lab.alerts import AlertState
 from cleanup.management.commands.watch import seconds
 from cleanup.models import (
     Alert,
@@ -146,7 +147,7 @@ def test_a_run_that_is_missing_is_left_to_those_who_look_for_it(lab: Lab, root: 
 
 def test_a_run_that_moves_on_while_it_is_looked_at_gets_no_alert(lab: Lab, root: Any, now: datetime) -> None:
     run = seen(lab, root, now)
-    stale = watchdog.Trouble(subject="x", reason=Reason.STALLED, run=run, root=root)
+    stale = AlertState(subject="x", reason=Reason.STALLED, run=run, root=root)
     assert watchdog._still_waiting([stale]) == [stale]
     Run.objects.filter(pk=run.pk).update(state="sync_verified")
     assert watchdog._still_waiting([stale]) == []
@@ -235,10 +236,10 @@ def test_an_attempt_is_read_again_before_anything_is_said(
 def test_a_clear_says_when_it_last_made_progress(
     attempt: ClearAttempt, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cleanup.clears import protocol
+    from cleanup.clears import work_progress
 
-    monkeypatch.setattr(protocol, "_PROGRESS_SECONDS", 0.0)
-    proof, removal = protocol._progress_of_proof(attempt), protocol._progress_of_removal(attempt)
+    monkeypatch.setattr(work_progress, "_PROGRESS_SECONDS", 0.0)
+    proof, removal = work_progress.of_proof(attempt), work_progress.of_removal(attempt)
     for report in (lambda: proof(5), lambda: removal(1, 5)):
         ClearAttempt.objects.update(progress_at=None)
         before = timezone.now()

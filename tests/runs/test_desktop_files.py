@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from cleanup import clear_run
-from cleanup.clears.protocol import Refused
+from cleanup.clears.refusal import Refused
 from cleanup.lab import opening
 from cleanup.models import ClearAttempt, Run, StagingRoot
 from cleanup.rules.reasons import Reason
@@ -154,6 +154,7 @@ def test_one_that_comes_under_the_fence_still_stops_the_clear(
 ) -> None:
     path = lab.run()
     discovery.discover(root, now=now)
+
     fence = fences.fence
 
     def lay_and_fence(parent: int, leaf: bytes, name: bytes) -> None:

@@ -14,14 +14,15 @@ import pytest
 from django.core.management import call_command
 from django.test import Client
 
-from cleanup.clears import protocol
-from cleanup.clears.run_action import RunAction
+from cleanup.clears import preparation, refusal
+from cleanup.clears.at_once import clear
+from cleanup.clears.run_action import Action, RunAction
 from cleanup.models import Difference, Proof, Run
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import differences, discovery, proofs
 from cleanup.storage import hashing
-from cleanup.sweeps.all_roots import Action, clear, sweep
+from cleanup.sweeps.all_roots import sweep
 from tests.faults import means
 from tests.faults.scene import Scene, set_scene
 from tests.tools.lab import METADATA, Lab
@@ -210,7 +211,7 @@ def test_no_earlier_proof_counts_once_a_difference_was_found(
     twin.write_bytes((damaged.path / TILE).read_bytes())
     os.utime(twin, (LONG_AGO - 1, LONG_AGO - 1))
     with monkeypatch.context() as patch:
-        patch.setattr(protocol, "_keep_plan", means.failing(protocol.Refused(Finding(Reason.STORAGE_ERROR))))
+        patch.setattr(preparation, "keep_plan", means.failing(refusal.Refused(Finding(Reason.STORAGE_ERROR))))
         swept(damaged.now)
     assert Proof.objects.get().evidence
     damage(twin)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cleanup import clear_run
-from cleanup.clears.protocol import Refused
+from cleanup.clears.refusal import Refused
 from cleanup.lab import opening
 from cleanup.models import IngestEvent, Run, StagingRoot
 from cleanup.rules.facts import Finding

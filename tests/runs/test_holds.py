@@ -13,8 +13,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.core import mail
 
-from cleanup.clears import protocol
-from cleanup.clears.protocol import Refused
+from cleanup.clears import last_checks, preparation, protocol
+from cleanup.clears.refusal import Refused
 from cleanup.lab import opening
 from cleanup.models import ClearAttempt, Hold, HoldSource, LedgerEntry, Phase, Requester, Run
 from cleanup.rules.decisions import Gate, Verdict
@@ -247,18 +247,18 @@ def test_a_hold_laid_while_it_is_queued_stops_the_clear(run: Run, path: Path, no
     assert snapshot(path) == before
 
 
-@pytest.mark.parametrize("step", ["_expect_twin", "_expect_planned"])
+@pytest.mark.parametrize("step", ["expect_twin", "expect_planned"])
 def test_a_hold_laid_up_to_the_commit_stops_the_clear(
     run: Run, path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """The gates were passed, the run is fenced: whoever lays a hold now is still heard, and all is put back."""
-    original = getattr(protocol, step)
+    original = getattr(last_checks, step)
 
     def and_hold(*args: Any) -> None:
         original(*args)
         lay(run, now, until=now + 3650 * DAY)
 
-    monkeypatch.setattr(protocol, step, and_hold)
+    monkeypatch.setattr(last_checks, step, and_hold)
     with pytest.raises(Refused) as refused:
         protocol.clear_run(run, now=now, actor="ada")
     assert (refused.value.finding.reason, refused.value.finding.detail) == (Reason.HELD, "by ada: referees")
@@ -273,7 +273,7 @@ def test_a_hold_file_laid_after_the_commit_is_left_and_told(
     """What is committed is carried out, but not one byte goes that is not in the plan."""
     original = protocol._commit
 
-    def and_hold(attempt: ClearAttempt, run: Run, opened: opening.OpenRun, prepared: protocol.Prepared) -> None:
+    def and_hold(attempt: ClearAttempt, run: Run, opened: opening.OpenRun, prepared: preparation.Prepared) -> None:
         original(attempt, run, opened, prepared)
         descriptor = os.open(".exlab-hold", os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=opened.run)
         os.write(descriptor, b"too late")

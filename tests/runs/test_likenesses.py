@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from cleanup import clear_run
-from cleanup.clears.protocol import Refused
+from cleanup.clears.refusal import Refused
 from cleanup.lab import roots
 from cleanup.models import Hold, LedgerEntry, Likeness, RetentionPolicy, Run, StagingRoot
 from cleanup.rules.decisions import Gate

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from cleanup import clear_run
 from cleanup.clears import nas_history, queue
-from cleanup.clears.protocol import Refused
+from cleanup.clears.refusal import Refused
 from cleanup.lab import opening
 from cleanup.models import ClearAttempt, Hold, LedgerEntry, Orphan, Phase, Requester, Run, StagingRoot
 from cleanup.rules.reasons import Reason

@@ -12,15 +12,14 @@ from django.utils import timezone
 
 from cleanup import clear_run
 from cleanup.clears import protocol
-from cleanup.clears.protocol import Refused
+from cleanup.clears.refusal import Refused
 from cleanup.lab import nas as lab_nas
 from cleanup.models import NasBreaker, Proof, Run
-from cleanup.rules.facts import ProofFacts
+from cleanup.rules.facts import Finding, ProofFacts
 from cleanup.rules.policy import ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.runs import proofs
 from cleanup.storage import handles, hashing, places
-from cleanup.storage.errors import Problem
 from cleanup.storage.nas import client, reader_process
 from cleanup.storage.staging import fences
 from tests.faults.means import change_keeping_size_and_time
@@ -254,7 +253,7 @@ class Nas:
     given_up = False
 
     def __init__(self) -> None:
-        self.problem: Problem | None = None
+        self.problem: Finding | None = None
         self.asked = 0
         with handles.opened(handles.open_root("/")) as here:
             self.place = places.describe(here)
@@ -271,7 +270,7 @@ def answering() -> Nas:
     return Nas()
 
 
-def ask(answering: Nas) -> Problem | None:
+def ask(answering: Nas) -> Finding | None:
     """What a process of its own, with a reader of its own, is told."""
     try:
         lab_nas.GuardedReader(answering, "a token").read("a run", with_bytes=False)  # type: ignore[arg-type]
@@ -280,8 +279,8 @@ def ask(answering: Nas) -> Problem | None:
     return None
 
 
-HANGS = Problem("nas_timeout", "silent for 60 s")
-FAILS = Problem("nas_io_error", "Input/output error")
+HANGS = Finding(Reason.NAS_TIMEOUT, "silent for 60 s")
+FAILS = Finding(Reason.NAS_IO_ERROR, "Input/output error")
 
 
 def test_a_nas_that_hung_is_not_asked_again_by_anybody_for_five_minutes(answering: Nas, time_machine: Any) -> None:
@@ -310,7 +309,7 @@ def test_errors_open_the_breaker_at_the_third_in_a_row(answering: Nas) -> None:
 
 
 def test_a_clear_answer_of_any_kind_is_no_failure(answering: Nas) -> None:
-    answering.problem = Problem("nas_missing_file", "the NAS holds no such run")
+    answering.problem = Finding(Reason.NAS_MISSING_FILE, "the NAS holds no such run")
     for _ in range(5):
         assert ask(answering) == answering.problem
     assert not NasBreaker.objects.exists()

@@ -16,7 +16,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from cleanup.clears import nas_history, protocol, recovery
+from cleanup.clears import nas_history, protocol, recovery, refusal
 from cleanup.lab import opening
 from cleanup.models import Alert, IngestEvent, Orphan, RecordSight, RetentionPolicy, Run
 from cleanup.monitoring import watchdog
@@ -152,7 +152,7 @@ class TestDiscovery:
         discover(root, now)
         gate = stored(only_run(), now).gate(Gate.HOLD)
         assert (gate.reason, TILE in gate.detail) == (Reason.HELD, True)
-        with pytest.raises(protocol.Refused) as refused:
+        with pytest.raises(refusal.Refused) as refused:
             protocol.clear_run(only_run(), now=now)
         assert refused.value.finding.reason is Reason.HELD
 
@@ -218,7 +218,7 @@ class TestDiscovery:
         gate = decision.gate(Gate.STATE)
         assert (gate.reason, TILE in gate.detail) == (Reason.ALREADY_CLEARED, True)
         assert decision.gate(Gate.HOLD).reason is Reason.HELD
-        with pytest.raises(protocol.Refused):
+        with pytest.raises(refusal.Refused):
             protocol.clear_run(run, now=now)
         assert (path / TILE).exists()
 
@@ -462,7 +462,7 @@ class TestClear:
         if change != "gone":
             os.utime(twin, ns=(at, at))
         before = snapshot(path)
-        with pytest.raises(protocol.Refused) as refused:
+        with pytest.raises(refusal.Refused) as refused:
             protocol.clear_run(only_run(), now=now)
         wanted = {"bytes": "nas_checksum_mismatch", "size": "nas_size_mismatch", "gone": "nas_missing_file"}
         assert refused.value.finding.reason == wanted[change]
@@ -476,7 +476,7 @@ class TestClear:
         path = lab.run(record="sync_state")
         discover(root, now)
         os.utime(path / TILE, ns=(0, 0))
-        with pytest.raises(protocol.Refused) as refused:
+        with pytest.raises(refusal.Refused) as refused:
             protocol.clear_run(only_run(), now=now)
         assert refused.value.finding.reason is Reason.NOT_SYNC_VERIFIED
         assert TILE in refused.value.finding.detail
@@ -487,7 +487,7 @@ class TestClear:
         listed = path / METADATA / "checksums.sha256"
         listed.write_text(listed.read_text().replace("a", "b", 1))
         discover(root, now)
-        with pytest.raises(protocol.Refused) as refused:
+        with pytest.raises(refusal.Refused) as refused:
             protocol.clear_run(only_run(), now=now)
         assert refused.value.finding.reason is Reason.NAS_CHECKSUM_MISMATCH
 
@@ -497,7 +497,7 @@ class TestClear:
         discover(root, now)
         with (path / METADATA / "sync_state.json.lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            with pytest.raises(protocol.Refused) as refused:
+            with pytest.raises(refusal.Refused) as refused:
                 protocol.clear_run(only_run(), now=now)
         assert refused.value.finding.reason is Reason.WRITER_ACTIVE
         assert path.exists()

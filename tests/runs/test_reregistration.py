@@ -21,7 +21,7 @@ from django.test import Client
 
 from cleanup import clear_run
 from cleanup.clears import recovery
-from cleanup.clears.protocol import Refused
+from cleanup.clears.refusal import Refused
 from cleanup.lab import opening, roots
 from cleanup.lab.roots import RegistrationError
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Phase, Run, StagingRoot

@@ -13,7 +13,7 @@ import time_machine
 
 from cleanup import clear_run
 from cleanup.clears import nas_history
-from cleanup.clears.protocol import Refused
+from cleanup.clears.refusal import Refused
 from cleanup.lab import opening
 from cleanup.models import ClearAttempt, LedgerEntry, Run, StagingRoot
 from cleanup.rules.decisions import Gate

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from cleanup.clears import protocol
+from cleanup.clears import settlement
+from cleanup.clears.at_once import clear
+from cleanup.clears.report import ClearReport
 from cleanup.lab import opening
 from cleanup.lab.nas import NOT_ASKED, OneReader, Reader
 from cleanup.models import ClearAttempt, NasBreaker, Phase, Requester, RetentionPolicy, Run, Status
@@ -19,10 +21,9 @@ from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.slowness import FIRST_PAUSE
 from cleanup.runs import discovery, run_status, stored_facts
-from cleanup.storage.errors import Problem
 from cleanup.storage.nas import client
 from cleanup.storage.run_paths import parse_run_path
-from cleanup.sweeps.all_roots import Swept, clear, sweep
+from cleanup.sweeps.all_roots import sweep
 from cleanup.text.values import instant
 from cleanup.web.runs.status_text import StatusText
 from cleanup.web.runs.status_text import stand as standing_of
@@ -66,7 +67,7 @@ def run_at(run_path: str) -> Run:
     return Run.objects.with_root().get(run_path=run_path)
 
 
-def outcome(swept: Swept) -> list[tuple[str, str, str]]:
+def outcome(swept: ClearReport) -> list[tuple[str, str, str]]:
     return [(action.run_path, str(action.action), action.reason) for action in swept.runs]
 
 
@@ -80,7 +81,7 @@ def refused(run: Run, reason: Reason, detail: str, now: datetime, **fields: Any)
     """A run of which an attempt has just ended so."""
     who = {"host": "h", "requester": Requester.SCHEDULE, "actor": "schedule"}
     attempt = ClearAttempt.objects.create(run=run, phase=Phase.INTENT, phase_at=now, created_at=now, **who, **fields)
-    protocol.finish_without_clear(attempt, Phase.REFUSED, Finding(reason, detail), now=now)
+    settlement.finish_without_clear(attempt, Phase.REFUSED, Finding(reason, detail), now=now)
     return run_at(run.run_path)
 
 
@@ -201,7 +202,7 @@ class Silent:
         if twin != self.slow:
             return self.reader.read(twin, **how)
         self.asked += 1
-        raise client.NasError(Problem("nas_slow", "silent for 60 s, while the NAS itself answered"))
+        raise client.NasError(Finding(Reason.NAS_SLOW, "silent for 60 s, while the NAS itself answered"))
 
 
 def test_discovery_asks_no_more_often_for_names_than_the_pauses_allow(

@@ -16,8 +16,8 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from cleanup import clear_run, tasks
-from cleanup.clears import protocol
-from cleanup.clears.protocol import Refused
+from cleanup.clears import preparation, protocol
+from cleanup.clears.refusal import Refused
 from cleanup.lab import opening
 from cleanup.lab.roots import register
 from cleanup.models import AcceptedBytes, ByteCheck, ClearAttempt, LedgerEntry, Proof, Run, StagingRoot
@@ -155,7 +155,7 @@ def test_what_it_finds_keeps_earlier_proofs_and_mere_sizes_from_counting(
 ) -> None:
     """The run was proven, and its twin has rotten since without a trace: the person who saw it must not lose it."""
     refused = Refused(Finding(Reason.STORAGE_ERROR))
-    with replaced(monkeypatch, protocol, "_keep_plan", failing(refused)):
+    with replaced(monkeypatch, preparation, "keep_plan", failing(refused)):
         place.clear()
     assert Proof.objects.get().evidence
     rewrite(place.twin)

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
+from cleanup.clears.at_once import clear
+from cleanup.clears.report import ClearReport
+from cleanup.clears.run_action import Action
 from cleanup.models import Hold, LedgerEntry, Run, Sweep
 from cleanup.runs import discovery, holds
-from cleanup.sweeps.all_roots import Action, Swept, clear, sweep
-from cleanup.sweeps.one_root import Pass
+from cleanup.sweeps.all_roots import sweep
+from cleanup.sweeps.journal import Journal
 from cleanup.sweeps.record import Recorder
 from tests.faults.scene import everything
 from tests.tools.lab import Lab
@@ -34,7 +37,7 @@ def runs(lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]) -> list
     return built
 
 
-def count(swept: Swept) -> int:
+def count(swept: ClearReport) -> int:
     return swept.count(Action.CLEARED, Action.PARTIAL)
 
 
@@ -65,7 +68,7 @@ def test_nothing_is_taken_without_the_place_written_down(
     def refuse(*args: Any) -> None:
         raise OperationalError("database or disk is full")
 
-    monkeypatch.setattr(Pass, "_remember", refuse)
+    monkeypatch.setattr(Journal, "remember", refuse)
     before = everything(lab)
     swept = sweep(now=now, timed=True)
     assert [problem.reason for problem in swept.problems] == ["sweep_failed"]

@@ -10,10 +10,13 @@ import pytest
 from django.utils import timezone
 
 from cleanup.clears import protocol, recovery
+from cleanup.clears.at_once import clear
+from cleanup.clears.report import ClearReport
+from cleanup.clears.run_action import Action
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Proof, Run
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
-from cleanup.sweeps.all_roots import Action, Swept, clear, sweep
+from cleanup.sweeps.all_roots import sweep
 from tests.faults.scene import Scene, everything, scene_of
 from tests.tools.lab import METADATA, Lab, census, snapshot
 
@@ -46,11 +49,11 @@ def scenes(lab: Lab, root: Any, now: datetime) -> dict[str, Scene]:
     return {run_path: scene_of(lab, root, now, run_path, path) for run_path, path in paths.items()}
 
 
-def paths(swept: Swept, *actions: Action) -> list[str]:
+def paths(swept: ClearReport, *actions: Action) -> list[str]:
     return [run.run_path for run in swept.runs if run.action in actions]
 
 
-def reasons(swept: Swept) -> dict[str, str]:
+def reasons(swept: ClearReport) -> dict[str, str]:
     return {run.run_path: run.reason for run in swept.runs}
 
 

@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from cleanup.clears.report import ClearReport
+from cleanup.clears.run_action import Action
 from cleanup.models import ClearAttempt, RetentionPolicy, Run, Sweep, SweepBreaker, SweptRun
 from cleanup.rules.anomalies import Anomaly, AnomalyKind, Clock
 from cleanup.runs import discovery
 from cleanup.storage import linux
 from cleanup.storage.datadir import DataDir
 from cleanup.sweeps import breakers, one_root
-from cleanup.sweeps.all_roots import Action, Swept, sweep
+from cleanup.sweeps.all_roots import sweep
 from tests.faults.scene import everything
 from tests.tools.lab import Lab
 
@@ -52,11 +54,11 @@ def crowd(real: Run, now: datetime) -> Callable[[int], None]:
     return add
 
 
-def timed(now: datetime, **options: Any) -> Swept:
+def timed(now: datetime, **options: Any) -> ClearReport:
     return sweep(now=now, timed=True, **options)
 
 
-def reasons(swept: Swept) -> set[str]:
+def reasons(swept: ClearReport) -> set[str]:
     return {run.reason for run in swept.runs}
 
 
@@ -270,7 +272,7 @@ def die(*args: Any, **options: Any) -> None:
 def killed(now: datetime, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
     """A timed pass that dies after it has begun, before it has looked for anything abnormal."""
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(one_root.Pass, "_pressure", die)
+        patch.setattr(one_root.RootSweep, "_pressure", die)
         timed(now, **options)
 
 

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from cleanup.clears import protocol
+from cleanup.clears.report import ClearReport
+from cleanup.clears.run_action import Action
 from cleanup.models import ClearAttempt, Run, Sweep
 from cleanup.runs import discovery
-from cleanup.sweeps.all_roots import Action, Swept, sweep
+from cleanup.sweeps.all_roots import sweep
 from tests.tools.lab import Lab
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
@@ -30,11 +32,11 @@ def due(lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]) -> Calla
     return bound
 
 
-def paths(swept: Swept, *actions: Action) -> list[str]:
+def paths(swept: ClearReport, *actions: Action) -> list[str]:
     return [run.run_path for run in swept.runs if run.action in actions]
 
 
-def left_over(swept: Swept) -> list[str]:
+def left_over(swept: ClearReport) -> list[str]:
     return [run.run_path for run in swept.runs if run.reason == "budget_exhausted"]
 
 
@@ -68,7 +70,7 @@ def test_a_budget_of_minutes(due: Callable[..., Any], now: datetime, monkeypatch
     due(budget_minutes=10)
     minutes = iter([5, 10, 11, 12])  # the first run has its turn without being asked
     monkeypatch.setattr(
-        "cleanup.sweeps.one_root.Pass._minutes", lambda self: next(minutes)
+        "cleanup.sweeps.taking.Taking._minutes", lambda self: next(minutes)
     )  # nobody waits for ten minutes
     swept = sweep(now=now)
     assert paths(swept, Action.CLEARED) == PATHS[:2]
@@ -94,7 +96,7 @@ def test_runs_that_use_up_the_minutes_in_vain_do_not_starve_the_others(
     due(budget_minutes=1)
     (lab.staging / PATHS[0] / "extra").write_bytes(b"x")
     minutes = iter([1, 1, 1, 1] * 9)
-    monkeypatch.setattr("cleanup.sweeps.one_root.Pass._minutes", lambda self: next(minutes))
+    monkeypatch.setattr("cleanup.sweeps.taking.Taking._minutes", lambda self: next(minutes))
     assert paths(sweep(now=now), Action.CLEARED) == []
     assert paths(sweep(now=now), Action.CLEARED) == [PATHS[1]]
 
@@ -131,6 +133,6 @@ def test_a_small_budget_of_minutes_still_clears_one(
 ) -> None:
     """To decide of all runs may take longer than the whole budget."""
     due(budget_minutes=1)
-    monkeypatch.setattr("cleanup.sweeps.one_root.Pass._minutes", lambda self: 5)
+    monkeypatch.setattr("cleanup.sweeps.taking.Taking._minutes", lambda self: 5)
     assert paths(sweep(now=now), Action.CLEARED) == PATHS[:1]
     assert paths(sweep(now=now), Action.CLEARED) == PATHS[1:2]

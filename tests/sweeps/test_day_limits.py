@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 import time_machine
 
+from cleanup.clears.report import ClearReport
+from cleanup.clears.run_action import Action
 from cleanup.lab import roots
 from cleanup.models import ClearAttempt, LedgerEntry, Run, StagingRoot, Sweep, SweepBreaker
 from cleanup.rules import anomalies
 from cleanup.rules.anomalies import Clock
 from cleanup.runs import discovery
 from cleanup.sweeps import breakers as sweep_breakers
-from cleanup.sweeps import one_root
-from cleanup.sweeps.all_roots import Action, Swept, sweep
+from cleanup.sweeps import taking
+from cleanup.sweeps.all_roots import sweep
 from cleanup.sweeps.day import Recently
 from tests.tools.archive import archive, clears_rows
 from tests.tools.lab import Lab
@@ -29,14 +31,14 @@ DAY = timedelta(days=1)
 
 @pytest.fixture(autouse=True)
 def _rows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_root, "take", clears_rows())
+    monkeypatch.setattr(taking, "take", clears_rows())
 
 
 @pytest.fixture
-def night(now: datetime, root: StagingRoot) -> Callable[..., Swept]:
+def night(now: datetime, root: StagingRoot) -> Callable[..., ClearReport]:
     """One timed pass so many hours after the first, by a clock that is right unless it is said to be ahead."""
 
-    def go(hours: float, *, ahead: float = 0, boot: str = "a", **options: Any) -> Swept:
+    def go(hours: float, *, ahead: float = 0, boot: str = "a", **options: Any) -> ClearReport:
         wall = now + timedelta(hours=hours + ahead)
         clock = Clock(wall=wall, boot_id=boot, boot_seconds=1000 + hours * 3600)
         with time_machine.travel(wall, tick=False):
@@ -45,7 +47,7 @@ def night(now: datetime, root: StagingRoot) -> Callable[..., Swept]:
     return go
 
 
-def went(swept: Swept) -> int:
+def went(swept: ClearReport) -> int:
     return swept.count(Action.CLEARED)
 
 
@@ -169,7 +171,7 @@ def test_a_pass_that_died_and_a_root_of_another_name_hide_nothing(
     archive(lab, root, now, runs=100)
     policy(mode="scheduled", retain_hours=168, budget_runs=25, stage="promoted")
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(one_root, "take", clears_rows(until=15))
+        patch.setattr(taking, "take", clears_rows(until=15))
         night(0)
     assert Run.objects.filter(state="cleared").count() == 15
     assert went(night(1)) == 25

@@ -10,12 +10,14 @@ import pytest
 import time_machine
 from django.core.management import call_command
 
+from cleanup.clears.report import ClearReport
+from cleanup.clears.run_action import Action
 from cleanup.models import ClearAttempt, Hold, Run, StagingRoot, Sweep, SweepBreaker
 from cleanup.rules.anomalies import Anomaly, AnomalyKind, Clock
 from cleanup.rules.shown import Shown
-from cleanup.sweeps import breakers, one_root
-from cleanup.sweeps.all_roots import Action, Swept, sweep
-from cleanup.sweeps.breakers import Answer
+from cleanup.sweeps import breakers, taking
+from cleanup.sweeps.all_roots import sweep
+from cleanup.sweeps.breakers import GoOnAnswer
 from cleanup.sweeps.day import Recently
 from tests.tools.archive import archive, clears_rows
 from tests.tools.lab import Lab
@@ -27,12 +29,12 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture(autouse=True)
 def _rows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_root, "take", clears_rows())
+    monkeypatch.setattr(taking, "take", clears_rows())
 
 
 @pytest.fixture
-def night(now: datetime, root: StagingRoot) -> Callable[..., Swept]:
-    def go(hours: float) -> Swept:
+def night(now: datetime, root: StagingRoot) -> Callable[..., ClearReport]:
+    def go(hours: float) -> ClearReport:
         with time_machine.travel(now + hours * HOUR, tick=False):
             return sweep(now=now + hours * HOUR, timed=True)
 
@@ -59,11 +61,11 @@ def others(lab: Lab, root: StagingRoot, now: datetime, policy: Any) -> Callable[
     return come
 
 
-def answer(breaker: SweepBreaker, at: datetime, **options: Any) -> Answer:
+def answer(breaker: SweepBreaker, at: datetime, **options: Any) -> GoOnAnswer:
     return breakers.answer(breaker, actor="ada", note="", now=at, **options)
 
 
-def went(swept: Swept) -> set[str]:
+def went(swept: ClearReport) -> set[str]:
     return {run.run_path.split("/")[0] for run in swept.runs if run.action is Action.CLEARED}
 
 
@@ -79,7 +81,7 @@ def test_the_question_shows_the_runs_and_the_versions(stopped: SweepBreaker) -> 
 def test_it_lets_go_what_was_shown_once_and_says_so(
     stopped: SweepBreaker, root: StagingRoot, now: datetime, night: Any
 ) -> None:
-    assert answer(stopped, now) is Answer.GONE_ON
+    assert answer(stopped, now) is GoOnAnswer.GONE_ON
     assert night(1).count(Action.CLEARED) == 30
     stopped.refresh_from_db()
     assert stopped.used == Sweep.objects.latest("pk")
@@ -91,7 +93,7 @@ def test_it_lets_go_what_was_shown_once_and_says_so(
 def test_thirty_runs_of_one_instrument_are_no_thirty_of_another(
     stopped: SweepBreaker, now: datetime, night: Any, policy: Any, others: Any
 ) -> None:
-    assert answer(stopped, now) is Answer.GONE_ON
+    assert answer(stopped, now) is GoOnAnswer.GONE_ON
     policy(mode="manual", equipment="FLOW_01", rehearse=False)
     others()
     assert went(night(1)) == set()
@@ -104,7 +106,7 @@ def test_thirty_runs_of_one_instrument_are_no_thirty_of_another(
 def test_what_was_shown_goes_and_what_was_not_is_asked_about(
     stopped: SweepBreaker, now: datetime, night: Any, others: Any
 ) -> None:
-    assert answer(stopped, now) is Answer.GONE_ON
+    assert answer(stopped, now) is GoOnAnswer.GONE_ON
     others()
     swept = night(1)
     assert (swept.count(Action.CLEARED), went(swept)) == (30, {"FLOW_01"})
@@ -113,7 +115,7 @@ def test_what_was_shown_goes_and_what_was_not_is_asked_about(
 
 
 def test_few_others_go_beside_it(stopped: SweepBreaker, lab: Lab, root: Any, now: datetime, night: Any) -> None:
-    assert answer(stopped, now) is Answer.GONE_ON
+    assert answer(stopped, now) is GoOnAnswer.GONE_ON
     archive(lab, root, now + HOUR, runs=5)
     assert night(1).count(Action.CLEARED) == 35
     assert ClearAttempt.objects.filter(let_go=None).count() == 5
@@ -122,7 +124,7 @@ def test_few_others_go_beside_it(stopped: SweepBreaker, lab: Lab, root: Any, now
 def test_what_was_shown_comes_before_what_a_budget_leaves_over(
     stopped: SweepBreaker, lab: Lab, root: Any, now: datetime, night: Any, policy: Any
 ) -> None:
-    assert answer(stopped, now) is Answer.GONE_ON
+    assert answer(stopped, now) is GoOnAnswer.GONE_ON
     archive(lab, root, now + HOUR, runs=5, days=900)
     policy(budget_runs=30)
     night(1)
@@ -132,7 +134,7 @@ def test_what_was_shown_comes_before_what_a_budget_leaves_over(
 def test_a_run_that_is_another_than_was_shown_stays(
     stopped: SweepBreaker, now: datetime, night: Any, policy: Any
 ) -> None:
-    assert answer(stopped, now) is Answer.GONE_ON
+    assert answer(stopped, now) is GoOnAnswer.GONE_ON
     first, second, third, *_rest = Run.objects.staged().order_by("verified_at")
     Run.objects.filter(pk=first.pk).update(bytes=2_000_000)  # half of all, now
     Run.objects.filter(pk=second.pk).update(identity="another")
@@ -143,7 +145,7 @@ def test_a_run_that_is_another_than_was_shown_stays(
 
 
 def test_it_ends_after_a_day(stopped: SweepBreaker, now: datetime, night: Any) -> None:
-    assert answer(stopped, now) is Answer.GONE_ON
+    assert answer(stopped, now) is GoOnAnswer.GONE_ON
     assert night(25).count(Action.CLEARED) == 0
     assert SweepBreaker.objects.filter(closed_at=None).count() == 1
 
@@ -156,20 +158,20 @@ def test_a_run_that_is_due_since_is_shown_first(
 ) -> None:
     archive(lab, root, now + HOUR, runs=1)
     old_tab = stopped.code
-    assert answer(stopped, now) is Answer.SEEN_MORE
+    assert answer(stopped, now) is GoOnAnswer.SEEN_MORE
     stopped.refresh_from_db()
     assert len(stopped.lets_go.runs) == 31
     assert stopped.detail.endswith(" Since then: a pass would take 31 runs (31.0 kB) by policy version 1.")
-    assert answer(stopped, now, code=old_tab) is Answer.SEEN_MORE
+    assert answer(stopped, now, code=old_tab) is GoOnAnswer.SEEN_MORE
     assert SweepBreaker.objects.get().closed_at is None
-    assert answer(stopped, now) is Answer.GONE_ON
-    assert answer(stopped, now) is Answer.ALREADY
+    assert answer(stopped, now) is GoOnAnswer.GONE_ON
+    assert answer(stopped, now) is GoOnAnswer.ALREADY
     assert night(1).count(Action.CLEARED) == 31
 
 
 def test_a_policy_that_was_edited_since_is_shown_first(stopped: SweepBreaker, now: datetime, policy: Any) -> None:
     policy(mode="scheduled", retain_hours=167, equipment="FLOW_01", rehearse=False)
-    assert answer(stopped, now) is Answer.SEEN_MORE
+    assert answer(stopped, now) is GoOnAnswer.SEEN_MORE
     stopped.refresh_from_db()
     assert stopped.lets_go.versions == (2,)
 
@@ -177,7 +179,7 @@ def test_a_policy_that_was_edited_since_is_shown_first(stopped: SweepBreaker, no
 def test_what_stays_by_now_is_no_more_than_was_shown(stopped: SweepBreaker, now: datetime, night: Any) -> None:
     held = Run.objects.staged().earliest("verified_at")
     Hold.objects.create(run=held, owner="eve", reason="mine", created_at=now, until=now + 99 * HOUR)
-    assert answer(stopped, now) is Answer.GONE_ON
+    assert answer(stopped, now) is GoOnAnswer.GONE_ON
     assert night(1).count(Action.CLEARED) == 29
 
 
@@ -186,13 +188,13 @@ def test_another_thing_that_was_seen_since_is_shown_first(stopped: SweepBreaker,
     breakers.open_breaker(
         stopped.sweep, [Anomaly(kind=AnomalyKind.FAILURES, detail="3 clears in a row have failed.")], now=now
     )
-    assert answer(stopped, now, code=known) is Answer.SEEN_MORE
+    assert answer(stopped, now, code=known) is GoOnAnswer.SEEN_MORE
 
 
 def test_a_breaker_of_an_earlier_program_has_shown_nothing(stopped: SweepBreaker, now: datetime, night: Any) -> None:
     SweepBreaker.objects.update(shown={})
     stopped.refresh_from_db()
-    assert answer(stopped, now) is Answer.SEEN_MORE
+    assert answer(stopped, now) is GoOnAnswer.SEEN_MORE
     SweepBreaker.objects.update(closed_at=now, shown={})  # it was let go on before the update
     assert night(1).count(Action.CLEARED) == 0
 
@@ -201,7 +203,7 @@ def test_clears_that_fail_are_no_question_about_runs(stopped: SweepBreaker, now:
     sights = {"sights": [Anomaly(kind=AnomalyKind.FAILURES, detail="They fail.").as_json()]}
     SweepBreaker.objects.update(saw=sights, kind="failures", shown=Shown().as_json())
     stopped.refresh_from_db()
-    assert answer(stopped, now) is Answer.GONE_ON
+    assert answer(stopped, now) is GoOnAnswer.GONE_ON
 
 
 # The command

@@ -21,7 +21,7 @@ from cleanup.models import RetentionPolicy, Run, StagingRoot, SweepBreaker
 from cleanup.rules import anomalies
 from cleanup.rules.anomalies import Clock
 from cleanup.sweeps import breakers as sweep_breakers
-from cleanup.sweeps import one_root
+from cleanup.sweeps import taking
 from cleanup.sweeps.all_roots import sweep
 from tests.tools.archive import archive, clears_rows
 from tests.tools.lab import Lab
@@ -73,12 +73,12 @@ def staged_bytes() -> int:
 
 
 def observed(told: Told, take: Callable[..., Any]) -> Callable[..., Any]:
-    def taken(run: Run, *arguments: Any, asked: Any, dry_run: bool) -> Any:
-        action = take(run, *arguments, asked=asked, dry_run=dry_run)
-        if asked.let_go is None:
-            told.unasked.append((told.at, run.bytes or 0))
+    def taken(run: Run, *arguments: Any, request: Any, dry_run: bool) -> Any:
+        action = take(run, *arguments, request=request, dry_run=dry_run)
+        if request.let_go is None:
+            told.unrequest.append((told.at, run.bytes or 0))
         else:
-            told.let_go.append((asked.let_go.pk, run.pk))
+            told.let_go.append((request.let_go.pk, run.pk))
         return action
 
     return taken
@@ -95,7 +95,7 @@ def go(step: tuple[str, Any], told: Told, lab: Lab, root: StagingRoot, patch: py
             wall = told.at + told.ahead
             told.passes.append((told.at, staged_bytes()))
             dies = None if what == "night" else value
-            patch.setattr(one_root, "take", observed(told, clears_rows(until=dies)))
+            patch.setattr(taking, "take", observed(told, clears_rows(until=dies)))
             clock = Clock(wall=wall, boot_id="a", boot_seconds=told.at.timestamp())
             with contextlib.suppress(SystemExit):
                 sweep(now=wall, timed=True, clock=clock)

@@ -13,15 +13,15 @@ from django.db import transaction
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from cleanup.clears.run_action import RunAction
+from cleanup.clears.run_action import Action, RunAction
 from cleanup.models import DiskUsage, Outcome, RetentionPolicy, Run, StagingRoot, Sweep, SweepBreaker
 from cleanup.rules import anomalies
 from cleanup.rules.anomalies import Clock
 from cleanup.rules.policy import Stage
 from cleanup.runs import stored_facts
 from cleanup.sweeps import breakers as sweep_breakers
-from cleanup.sweeps import one_root, outlook, policy_preview, rehearsal
-from cleanup.sweeps.all_roots import Action, sweep
+from cleanup.sweeps import one_root, outlook, policy_preview, rehearsal, taking
+from cleanup.sweeps.all_roots import sweep
 from tests.tools.archive import archive, clears_rows
 from tests.tools.lab import Lab
 
@@ -155,14 +155,14 @@ def run_example(
 ) -> None:
     patch.setattr(anomalies, "MIN_RUNS", NEVER_ABNORMAL)
     freed: list[int] = []
-    patch.setattr(one_root, "take", frees(freed))
+    patch.setattr(taking, "take", frees(freed))
     try:
         with transaction.atomic(), time_machine.travel(now, tick=False) as traveller:
             archive(lab, root, now - DAY, runs=5, days=10)
             archive(lab, root, now - DAY + HOUR, runs=4, equipment="CONFOCAL_01", days=3)
             archive(lab, root, now - 2 * HOUR, runs=3, days=0.75)
             Run.objects.exclude(bytes=0).update(here=True)
-            patch.setattr(one_root.Pass, "_free_bytes", lambda _self: free + sum(freed))
+            patch.setattr(one_root.RootSweep, "_free_bytes", lambda _self: free + sum(freed))
             DiskUsage.objects.create(root=root, at=now, free_bytes=free, total_bytes=100_000)
             for number, said in enumerate(versions):
                 write(said, root, now - 3 * DAY + number * HOUR)

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from cleanup.clears.run_action import Action
 from cleanup.models import DiskUsage, RetentionPolicy, Run, Sweep, SweepBreaker
 from cleanup.runs import discovery, holds
 from cleanup.sweeps import all_roots, breakers, policy_preview
@@ -73,7 +74,7 @@ def test_the_preview_is_what_the_next_timed_pass_does(runs, root, look, now, fie
     shown = look(**scope, **fields)
     RetentionPolicy.objects.add_version(author="ada", now=now - 2 * DAY, rehearse=False, **scope, **fields)
     swept = all_roots.sweep(now=now, timed=True, actor="")
-    cleared = {run.run_path for run in swept.runs if run.action == all_roots.Action.CLEARED}
+    cleared = {run.run_path for run in swept.runs if run.action == Action.CLEARED}
     assert paths(shown.then.going) == cleared
     assert shown.then.going_bytes == swept.bytes_freed
     if fields["mode"] == "scheduled":

@@ -13,11 +13,12 @@ from django.test import Client
 from django.utils import timezone
 
 from cleanup.clears import batches, preview, protocol
+from cleanup.clears.at_once import clear
 from cleanup.clears.queue import new_attempt
 from cleanup.models import ClearAttempt, LedgerEntry, Phase, Requester, Run, SweptRun
 from cleanup.rules.policy import Policy
 from cleanup.runs import discovery, holds
-from cleanup.sweeps.all_roots import clear, sweep
+from cleanup.sweeps.all_roots import sweep
 from tests.tools.lab import Lab
 
 pytestmark = pytest.mark.django_db
@@ -120,7 +121,7 @@ def test_a_proof_that_was_promised_is_named_with_the_version_that_promised_it(
 
 
 def test_the_runs_of_a_batch_keep_it_from_the_wish_on(run: Run, now: Any, admin_user: Any) -> None:
-    shown = preview.preview(admin_user, preview.Asked.of([run.pk]), now)
+    shown = preview.preview(admin_user, preview.RequestedRuns.of([run.pk]), now)
     batches.place_one(admin_user, run, digest=shown.digest, typed="", note="", now=now)
     assert ClearAttempt.objects.get().decided_by == expected()
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from cleanup.clears.report import ClearReport
+from cleanup.clears.run_action import Action
 from cleanup.models import Alert, ClearAttempt, LedgerEntry, Run, Sweep
 from cleanup.runs import discovery
 from cleanup.storage import reserve
 from cleanup.sweeps import record
-from cleanup.sweeps.all_roots import Action, Swept, sweep
+from cleanup.sweeps.all_roots import sweep
 from tests.faults.scene import everything
 from tests.tools.lab import Lab
 
@@ -39,13 +41,13 @@ def full(lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]) -> Call
     return limit
 
 
-def cleared(swept: Swept) -> dict[str, str]:
+def cleared(swept: ClearReport) -> dict[str, str]:
     """What went, in its order, and why."""
     went = (Action.CLEARED, Action.WOULD_CLEAR)
     return {run.run_path: run.reason for run in swept.runs if run.action in went}
 
 
-def reasons(swept: Swept) -> dict[str, str]:
+def reasons(swept: ClearReport) -> dict[str, str]:
     return {run.run_path: run.reason for run in swept.runs}
 
 

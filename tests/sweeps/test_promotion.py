@@ -9,6 +9,7 @@ import pytest
 import time_machine
 from django.core.management import call_command
 
+from cleanup.clears.report import ClearReport
 from cleanup.lab import first_nights, roots
 from cleanup.models import (
     ClearAttempt,
@@ -26,7 +27,6 @@ from cleanup.models import (
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, reregistration
 from cleanup.sweeps import all_roots, rehearsal
-from cleanup.sweeps.all_roots import Swept
 from tests.tools.lab import Lab
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
@@ -67,7 +67,7 @@ def promoted(first: dict[int, str], write: Any, now: datetime) -> RetentionPolic
     return rehearsal.promote(write(mode="scheduled", retain_hours=WEEK, proof="size"), "ada", now)
 
 
-def night(at: datetime) -> Swept:
+def night(at: datetime) -> ClearReport:
     """Discovery and the timed pass, at an instant."""
     with time_machine.travel(at, tick=False):
         for each in StagingRoot.objects.all():
@@ -75,11 +75,11 @@ def night(at: datetime) -> Swept:
         return all_roots.sweep(now=at, timed=True)
 
 
-def went(swept: Swept) -> set[str]:
+def went(swept: ClearReport) -> set[str]:
     return {run.run_path for run in swept.runs if run.action == "cleared"}
 
 
-def rehearsed(swept: Swept) -> set[str]:
+def rehearsed(swept: ClearReport) -> set[str]:
     return {run.run_path for run in swept.runs if run.reason == Reason.REHEARSAL}
 
 

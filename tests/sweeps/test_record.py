@@ -10,12 +10,15 @@ import pytest
 
 from cleanup import tasks
 from cleanup.clears import protocol
+from cleanup.clears.at_once import clear
+from cleanup.clears.run_action import Action
 from cleanup.lab import root_lock, roots
 from cleanup.models import Alert, ClearAttempt, LedgerEntry, Run, Sweep, SweepKind, SweptRun
 from cleanup.runs import discovery, stored_facts
 from cleanup.sweeps import record as sweep_record
-from cleanup.sweeps.all_roots import Action, clear, sweep
-from cleanup.sweeps.one_root import Pass
+from cleanup.sweeps.all_roots import sweep
+from cleanup.sweeps.one_root import RootSweep
+from cleanup.sweeps.survey import DueRun, Grounds, Survey
 from tests.faults.scene import Scene, scene_of
 from tests.tools.lab import Lab
 
@@ -214,10 +217,10 @@ def test_one_bad_root_does_not_stop_the_others(
 def test_a_pass_that_failed_is_written_down_and_told_until_one_comes_to_its_end(
     scenes: dict[str, Scene], now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(one: Pass) -> None:
+    def fail(one: RootSweep, found: Survey) -> None:
         raise RuntimeError("a fault of our own")
 
-    monkeypatch.setattr(Pass, "_pressure", fail)
+    monkeypatch.setattr(RootSweep, "_pressure", fail)
     sweep(now=now, dry_run=True)
     assert not Alert.objects.exists()
     assert "lab: sweep_failed RuntimeError: a fault of our own" in tasks.sweep()
@@ -286,7 +289,7 @@ def test_a_killed_pass_has_the_counts_and_rows_of_what_it_did(
     monkeypatch.setattr(
         sweep_record.Recorder, "note", lambda *_args: die()
     )  # after the clear, before it is written down
-    monkeypatch.setattr(Pass, "_decide_of", _only_note_nothing(Pass._decide_of))
+    monkeypatch.setattr(RootSweep, "_decide_of", _only_note_nothing(RootSweep._decide_of))
     with pytest.raises(SystemExit):
         sweep(now=now, timed=True)
     monkeypatch.undo()
@@ -317,12 +320,13 @@ def test_a_killed_pass_has_the_counts_and_rows_of_what_it_did(
     assert freed["bytes"] == sum(Sweep.objects.values_list("bytes", flat=True))
 
 
-def _only_note_nothing(decide_of: Callable[..., None]) -> Callable[..., None]:
+def _only_note_nothing(decide_of: Callable[..., tuple[DueRun, ...]]) -> Callable[..., tuple[DueRun, ...]]:
     """Deciding as it is, without a word about runs that are left alone."""
 
-    def decide(one: Pass, run: Run, **options: Any) -> None:
+    def decide(one: RootSweep, run: Run, grounds: Grounds, **options: Any) -> tuple[DueRun, ...]:
         with contextlib.suppress(SystemExit):
-            decide_of(one, run, **options)
+            return decide_of(one, run, grounds, **options)
+        return ()
 
     return decide
 

@@ -29,8 +29,8 @@ from cleanup.models import (
 from cleanup.rules.policy import Policy
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
-from cleanup.sweeps import all_roots, rehearsal
-from cleanup.sweeps.rehearsal import Became
+from cleanup.sweeps import all_roots, rehearsal, rehearsed_runs
+from cleanup.sweeps.rehearsed_runs import Became
 from tests.tools.lab import RUN_PATH, Lab, touch
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
@@ -96,7 +96,9 @@ def hold(run: Run, now: datetime, until: timedelta = NIGHT) -> Hold:
 
 
 def surprises(root: StagingRoot, now: datetime) -> dict[str, str]:
-    return {run.run_path: finding.reason for run, _version, finding in rehearsal.surprises_since_rehearsal(root, now)}
+    return {
+        run.run_path: finding.reason for run, _version, finding in rehearsed_runs.surprises_since_rehearsal(root, now)
+    }
 
 
 # Surprises
@@ -182,9 +184,9 @@ def test_a_surprise_is_the_affair_of_the_version_that_was_rehearsed(
     policy(project="PROJ-9999", mode="manual")
     a_pass(now, *runs.values())
     hold(runs[OTHER], now)
-    found = list(rehearsal.surprises_since_rehearsal(root, now))
+    found = list(rehearsed_runs.surprises_since_rehearsal(root, now))
     assert [(run.run_path, version) for run, version, _finding in found] == [(OTHER, flow.version)]
-    assert rehearsal.comparison(confocal, now)[0].run == runs[RUN_PATH]
+    assert rehearsed_runs.comparison(confocal, now)[0].run == runs[RUN_PATH]
 
 
 def test_a_limit_is_rehearsed_only_by_the_runs_that_pressure_took(
@@ -193,9 +195,9 @@ def test_a_limit_is_rehearsed_only_by_the_runs_that_pressure_took(
     promoted = policy(mode="scheduled", retain_hours=24 * 30, min_retain_hours=1, stage="promoted")
     limit = policy(root=root, max_runs=1)
     a_pass(now, *runs.values())  # the first is two months old, the others two and a half weeks
-    compared = rehearsal.comparison(limit, now)
+    compared = rehearsed_runs.comparison(limit, now)
     assert {one.run.run_path for one in compared} == {OTHER, THIRD}
-    assert rehearsal.comparison(promoted, now) == []
+    assert rehearsed_runs.comparison(promoted, now) == []
 
 
 def test_noting_a_surprise_twice_is_harmless(runs: dict[str, Run], rehearsed: RetentionPolicy, now: datetime) -> None:
@@ -487,7 +489,7 @@ def test_the_comparison_says_what_became_of_every_run(
     )
     Run.objects.filter(pk=attempt.run_id).update(state="cleared", cleared_at=now + HOUR)
 
-    compared = {one.run.run_path: one for one in rehearsal.comparison(version, now + 2 * HOUR)}
+    compared = {one.run.run_path: one for one in rehearsed_runs.comparison(version, now + 2 * HOUR)}
     assert {path: one.became for path, one in compared.items()} == {
         path: became for became, path in paths.items() if became != "nothing"
     }
@@ -505,7 +507,7 @@ def test_a_surprise_is_told_even_after_it_is_over(
     pin = hold(runs[RUN_PATH], now)
     rehearsal.settle(now + HOUR)
     Hold.objects.filter(pk=pin.pk).update(released_at=now + HOUR)
-    compared = {one.run.run_path: one for one in rehearsal.comparison(rehearsed, now + 2 * HOUR)}
+    compared = {one.run.run_path: one for one in rehearsed_runs.comparison(rehearsed, now + 2 * HOUR)}
     assert (compared[RUN_PATH].became, compared[RUN_PATH].at) == (Became.HELD, now + HOUR)
     assert compared[OTHER].became is Became.STILL_THERE
 
@@ -516,8 +518,8 @@ def test_the_comparison_ends_with_the_version(
     a_pass(now, runs[RUN_PATH])
     later = policy(retain_hours=24)
     a_pass(now + HOUR, runs[OTHER])
-    assert [one.run for one in rehearsal.comparison(rehearsed, now)] == [runs[RUN_PATH]]
-    assert [one.run for one in rehearsal.comparison(later, now)] == [runs[OTHER]]
+    assert [one.run for one in rehearsed_runs.comparison(rehearsed, now)] == [runs[RUN_PATH]]
+    assert [one.run for one in rehearsed_runs.comparison(later, now)] == [runs[OTHER]]
 
 
 # With the sweep itself
@@ -534,7 +536,7 @@ def test_what_is_left_to_a_wider_scope_again_is_rehearsed_first(
     assert let_go.rehearsal == "rehearsing"
     all_roots.sweep(now=now, timed=True, roots=[root])
     assert {run.run_path for run in Run.objects.staged()} == {OTHER, THIRD}
-    assert {one.run.run_path for one in rehearsal.comparison(let_go, now)} == {OTHER, THIRD}
+    assert {one.run.run_path for one in rehearsed_runs.comparison(let_go, now)} == {OTHER, THIRD}
 
 
 @pytest.mark.django_db(transaction=True)
@@ -544,7 +546,7 @@ def test_a_real_pass_rehearses_and_a_person_clears(
     swept = all_roots.sweep(now=now, timed=True, roots=[root])
     assert {(run.action, run.reason) for run in swept.runs} == {("would_clear", "rehearsal")}
     clear_run(runs[RUN_PATH], actor="ada", now=now + HOUR)
-    compared = {one.run.run_path: one.became for one in rehearsal.comparison(rehearsed, now + HOUR)}
+    compared = {one.run.run_path: one.became for one in rehearsed_runs.comparison(rehearsed, now + HOUR)}
     assert compared == {
         RUN_PATH: Became.CLEARED_BY_PERSON,
         OTHER: Became.STILL_THERE,

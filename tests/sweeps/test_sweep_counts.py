@@ -21,13 +21,13 @@ from django.test import Client
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from cleanup.clears import protocol
+from cleanup.clears import protocol, settlement
 from cleanup.models import Outcome, RetentionPolicy, StagingRoot, Sweep, SweepBreaker, SweptRun
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.sweeps import record
 from cleanup.sweeps.all_roots import sweep
-from cleanup.sweeps.one_root import Pass
+from cleanup.sweeps.taking import Taking
 from tests.sweeps.test_sweep_properties import NOW, Built, Undo, labs  # noqa: F401
 from tests.sweeps.test_sweep_properties import Example as Runs
 from tests.sweeps.test_sweep_properties import build as build_runs
@@ -113,9 +113,9 @@ def build(example: Example, base: Path) -> StagingRoot:
 def befall(example: Example, root: StagingRoot, patch: pytest.MonkeyPatch) -> None:
     """What goes wrong with the run that a pass takes after so many others."""
     taken = iter(range(1_000))
-    take_one, roll_forward = Pass._take_one, protocol.roll_forward
+    take_one, roll_forward = Taking._take_one, settlement.roll_forward
 
-    def take(self: Pass, *args: Any, **how: Any) -> Any:
+    def take(self: Taking, *args: Any, **how: Any) -> Any:
         mine = next(taken) >= example.at
         if mine and example.fault == "dies":
             raise RuntimeError("the database went away")
@@ -132,7 +132,7 @@ def befall(example: Example, root: StagingRoot, patch: pytest.MonkeyPatch) -> No
     def fail(*args: Any, **how: Any) -> None:
         raise OSError(28, "no space")
 
-    patch.setattr(Pass, "_take_one", take)
+    patch.setattr(Taking, "_take_one", take)
     if example.fault == "stopped":
         saw = {
             "root": root,
@@ -143,7 +143,7 @@ def befall(example: Example, root: StagingRoot, patch: pytest.MonkeyPatch) -> No
         }
         SweepBreaker.objects.create(**saw)
     if example.fault == "left":
-        patch.setattr(protocol, "roll_forward", leave_a_file)
+        patch.setattr(settlement, "roll_forward", leave_a_file)
     if example.fault == "fails":
         patch.setattr(protocol, "encode", fail)
 

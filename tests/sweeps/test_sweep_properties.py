@@ -17,12 +17,13 @@ from django.db import transaction
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from cleanup.clears.report import ClearReport
 from cleanup.lab import roots
 from cleanup.models import Hold, LedgerEntry, RetentionPolicy, Run, StagingRoot
 from cleanup.rules.effective import effective_policy
 from cleanup.rules.policy import Mode
 from cleanup.runs import discovery
-from cleanup.sweeps.all_roots import Swept, sweep
+from cleanup.sweeps.all_roots import sweep
 from tests.faults.scene import everything
 from tests.tools.lab import Lab
 
@@ -134,7 +135,7 @@ def _build_run(lab: Lab, number: int, built: Built) -> None:
         (path / ".exlab-wizard" / "checksums.sha256").unlink()
 
 
-def went(swept: Swept) -> list[str]:
+def went(swept: ClearReport) -> list[str]:
     """What was cleared, or in a dry run would be, in its order; what is only rehearsed is not."""
     return [run.run_path for run in swept.freeing]
 
@@ -173,7 +174,7 @@ def check(example: Example, base: Path) -> list[str]:
 
 
 def _check_pressure(
-    example: Example, by_path: dict[str, Built], effective: dict[str, Any], sizes: dict[str, Any], taken: Swept
+    example: Example, by_path: dict[str, Built], effective: dict[str, Any], sizes: dict[str, Any], taken: ClearReport
 ) -> None:
     """As long as runs may go for it the target is met, and not one more went for it than was needed."""
     limits = example.limits

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from cleanup.clears.run_action import Action, Asked, RunAction
+from cleanup.clears.run_action import Action, ClearRequest, RunAction
 from cleanup.models import Run, StagingRoot
 from cleanup.rules.policy import Policy
 from cleanup.runs import discovery
@@ -63,7 +63,7 @@ def clears_rows(*, until: int | None = None) -> Callable[..., RunAction]:
     """In the place of `passing.take`; after so many runs the process dies."""
     count = 0
 
-    def take(run: Run, policy: Policy, now: datetime, *, asked: Asked, dry_run: bool) -> RunAction:
+    def take(run: Run, policy: Policy, now: datetime, *, request: ClearRequest, dry_run: bool) -> RunAction:
         nonlocal count
         if until is not None and count >= until:
             raise SystemExit
@@ -74,14 +74,14 @@ def clears_rows(*, until: int | None = None) -> Callable[..., RunAction]:
             at,
             files=1,
             size=size,
-            requester=asked.requester,
-            actor=asked.actor,
-            cause=asked.cause,
-            sweep=asked.sweep,
-            let_go=asked.let_go,
+            requester=request.requester,
+            actor=request.actor,
+            cause=request.cause,
+            sweep=request.sweep,
+            let_go=request.let_go,
         )
         Run.objects.filter(pk=run.pk).update(state="cleared", cleared_at=at)
         told = {"files": 1, "bytes": size, "attempt": attempt}
-        return RunAction(run.root.name, run.run_path, Action.CLEARED, asked.cause, **told)
+        return RunAction(run.root.name, run.run_path, Action.CLEARED, request.cause, **told)
 
     return take

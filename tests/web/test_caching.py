@@ -7,7 +7,7 @@ from django.test import Client
 from django.urls import reverse
 
 from cleanup.clears import batches, preview
-from cleanup.clears.preview import Asked
+from cleanup.clears.preview import RequestedRuns
 from cleanup.models import ClearBatch, Instrument
 from tests.tools.pages import SAFE
 
@@ -23,8 +23,10 @@ def batch(people, runs, now) -> ClearBatch:
     from django.contrib.auth.models import User
 
     user = User.objects.get(username="operator")
-    shown = preview.preview(user, Asked.of([runs[SAFE].pk]), now)
-    return batches.place(user, Asked.of([runs[SAFE].pk]), digest=shown.digest, key=None, typed="", note="", now=now)
+    shown = preview.preview(user, RequestedRuns.of([runs[SAFE].pk]), now)
+    return batches.place(
+        user, RequestedRuns.of([runs[SAFE].pk]), digest=shown.digest, key=None, typed="", note="", now=now
+    )
 
 
 def pages_of(runs, batch) -> dict[str, str]:

@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from cleanup.clears import protocol
+from cleanup.clears import protocol, refusal
 from cleanup.models import Access, Hold, Run
 from cleanup.runs import discovery, holds
 from tests.tools.pages import EXTRA, SAFE
@@ -282,7 +282,7 @@ def test_what_blocks_a_held_run_is_told_first(people, runs, now):
 
 def test_an_attempt_that_a_hold_stopped_is_no_failure_to_look_into(people, runs, now):
     hold = lay(runs[SAFE], now, until=now + 3650 * DAY)
-    with pytest.raises(protocol.Refused):
+    with pytest.raises(refusal.Refused):
         protocol.clear_run(runs[SAFE], now=now, actor="ada")
     assert "<strong>On hold until" in text_of(people.viewer.get(f"/runs/{runs[SAFE].pk}/"))
     holds.release(hold, actor="ada", now=now)

@@ -9,7 +9,7 @@ from django.db.models.functions import TruncMonth
 from cleanup.management.base import LabCommand, parse_iso
 from cleanup.models import LedgerEntry, LedgerQuerySet
 from cleanup.models.aggregates import bytes_sum
-from cleanup.models.clears import measured_sums
+from cleanup.models.ledger import measured_sums
 from cleanup.rules.freed import say_freed
 from cleanup.text import values
 

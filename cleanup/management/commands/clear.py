@@ -5,7 +5,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup.clears import nas_history
+from cleanup.clears import at_once, nas_history
+from cleanup.clears.run_action import Action
 from cleanup.lab import clocks
 from cleanup.management.base import (
     FAILED,
@@ -15,11 +16,11 @@ from cleanup.management.base import (
     find_roots,
     find_run,
     now,
+    reason_text,
     sweep_as_json,
     sweep_as_text,
     user_named,
 )
-from cleanup.sweeps import all_roots
 
 
 class Command(LabCommand):
@@ -29,7 +30,7 @@ class Command(LabCommand):
         parser.add_argument("run_paths", nargs="+", metavar="RUN_PATH")
         parser.add_argument("--dry-run", action="store_true", help="Show what would be cleared and touch nothing.")
         add_user_argument(parser, "Who clears; by default the account that runs this command.")
-        parser.add_argument("--reason", default="", metavar="TEXT", help="Kept with the attempt.")
+        parser.add_argument("--reason", type=reason_text, default="", metavar="TEXT", help="Kept with the attempt.")
         parser.add_argument(
             "--accept-loss",
             action="store_true",
@@ -46,9 +47,9 @@ class Command(LabCommand):
         if not options["dry_run"]:
             clocks.look(clocks.read_clock(at), ask=False)  # no hold may end by a clock that jumped
         how = {"dry_run": options["dry_run"], "accept_loss": options["accept_loss"]}
-        swept = all_roots.clear(runs, now=at, actor=actor, note=options["reason"][:500], **how)
+        swept = at_once.clear(runs, now=at, actor=actor, note=options["reason"], **how)
         self.report(options["json"], sweep_as_json(swept), sweep_as_text(swept))
         if not options["dry_run"]:
             nas_history.tell(now=now(), runs=runs)
-        if swept.failed or swept.count(all_roots.Action.REFUSED):
+        if swept.failed or swept.count(Action.REFUSED):
             sys.exit(FAILED)

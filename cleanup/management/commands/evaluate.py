@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup.clears.protocol import decision_as_json
+from cleanup.clears.decisions import decision_as_json
 from cleanup.management.base import (
     LabCommand,
     add_root_argument,

@@ -13,12 +13,13 @@ from cleanup.management.base import (
     add_user_argument,
     find_roots,
     now,
+    reason_text,
     user_named,
 )
 from cleanup.models import Run, SweepBreaker
 from cleanup.rules.shown import Shown, say_shown
 from cleanup.sweeps import breakers as sweep_breakers
-from cleanup.sweeps.breakers import Answer
+from cleanup.sweeps.breakers import GoOnAnswer
 
 
 class Command(LabCommand):
@@ -29,7 +30,7 @@ class Command(LabCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_user_argument(parser, "Who says so; by default the account that runs this.")
-        parser.add_argument("--reason", default="", metavar="TEXT", help="Kept with the breaker.")
+        parser.add_argument("--reason", type=reason_text, default="", metavar="TEXT", help="Kept with the breaker.")
         parser.add_argument("--show", action="store_true", help="Show every run that would go, and close nothing.")
         parser.add_argument(
             "--code", metavar="CODE", help="Answer the one question that --show has shown with this code."
@@ -44,15 +45,15 @@ class Command(LabCommand):
         if options["show"]:
             self._show(list(breakers), at, as_json=options["json"])
             return
-        said = {"actor": actor, "note": options["reason"][:500], "code": options["code"]}
+        said = {"actor": actor, "note": options["reason"], "code": options["code"]}
         closed, refused = [], []
         for breaker in breakers:
             if options["code"] and not options["code"].startswith(f"{breaker.pk}-"):
                 continue
             match sweep_breakers.answer(breaker, now=at, **said):
-                case Answer.GONE_ON:
+                case GoOnAnswer.GONE_ON:
                     closed.append(breaker)
-                case Answer.SEEN_MORE:
+                case GoOnAnswer.SEEN_MORE:
                     refused.append(breaker)
         for breaker in (*closed, *refused):
             breaker.refresh_from_db(fields=["detail", "shown"])

@@ -14,6 +14,7 @@ from cleanup.management.base import (
     find_roots,
     find_run,
     now,
+    reason_text,
     user_named,
 )
 from cleanup.models import Run, StagingRoot
@@ -30,7 +31,9 @@ class Command(LabCommand):
         parser.add_argument("--missing", action="store_true", help="Every missing run of the root that is named.")
         parser.add_argument("--equipment", default="", metavar="NAME", help="With --missing: of this instrument only.")
         parser.add_argument("--project", default="", metavar="NAME", help="With --missing: of this project only.")
-        parser.add_argument("--reason", required=True, metavar="TEXT", help="Where they went; kept in the ledger.")
+        parser.add_argument(
+            "--reason", type=reason_text, required=True, metavar="TEXT", help="Where they went; kept in the ledger."
+        )
         parser.add_argument("--dry-run", action="store_true", help="Show what would be marked and change nothing.")
         add_user_argument(parser, "Who says so; by default the account that runs this command.")
         add_root_argument(parser)
@@ -39,7 +42,7 @@ class Command(LabCommand):
         at = now()
         _refuse_misuse(options)
         roots = find_roots(options["root"])
-        reason = options["reason"].strip()[: gone_runs.MAX_REASON]
+        reason = options["reason"].strip()
         if not reason:
             raise UsageError("Say with --reason where the run went.")
         actor = user_named(options["user"])

@@ -7,13 +7,13 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from cleanup.lab import first_nights, typist
-from cleanup.management.base import FAILED, LabCommand, UsageError, now
+from cleanup.management.base import FAILED, LabCommand, UsageError, now, reason_text
 from cleanup.management.scopes import add_scope_arguments, find_root, meaning_of, scope_of, version_as_json
 from cleanup.models import RetentionPolicy, StagingRoot, Superseded
 from cleanup.monitoring import announcements
 from cleanup.rules.policy import Stage
 from cleanup.rules.sentences import name_scope
-from cleanup.sweeps import rehearsal
+from cleanup.sweeps import rehearsal, rehearsed_runs
 from cleanup.text.values import count, in_units, runs, visible
 
 
@@ -28,7 +28,7 @@ class Command(LabCommand):
             help="End the first nights of a staging root: what is in force goes there.",
         )
         parser.add_argument("--back", action="store_true", help="Rehearse it again, from the next pass on.")
-        parser.add_argument("--note", default="", metavar="TEXT", help="Kept with the version.")
+        parser.add_argument("--note", type=reason_text, default="", metavar="TEXT", help="Kept with the version.")
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         at = now()
@@ -47,7 +47,7 @@ class Command(LabCommand):
             text = f"nothing to do: policy version {version.version} is {_stage_in_words(version)}"
             self.report(options["json"], version_as_json(version), text)
             return
-        compared = rehearsal.comparison(version, at)
+        compared = rehearsed_runs.comparison(version, at)
         try:
             if options["back"]:
                 written = rehearsal.send_back(version, typist.name(), options["note"], at)
@@ -92,7 +92,7 @@ def _stage_in_words(version: RetentionPolicy) -> str:
     return words.get(Stage(version.rehearsal), "being rehearsed already")
 
 
-def _what_it_showed(compared: list[rehearsal.Compared]) -> str:
+def _what_it_showed(compared: list[rehearsed_runs.RehearsedRun]) -> str:
     """What the rehearsal would have cleared, for the log of the person who promotes."""
     size, bad = sum(one.bytes for one in compared), sum(one.became.surprising for one in compared)
     return f"its rehearsal would have cleared {runs(len(compared))}, {in_units(size)}; {count(bad)} of them a surprise"

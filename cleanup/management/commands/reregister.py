@@ -17,6 +17,7 @@ from cleanup.management.base import (
     find_run,
     nas_roots_given,
     now,
+    reason_text,
     user_named,
 )
 from cleanup.models import StagingRoot
@@ -52,7 +53,7 @@ class Command(LabCommand):
             help="Declare a run gone where another one lies at its path; only for runs that are named.",
         )
         add_user_argument(parser, "Who says so; by default the account that runs this command.")
-        parser.add_argument("--reason", default="", metavar="TEXT", help="Kept in the ledger.")
+        parser.add_argument("--reason", type=reason_text, default="", metavar="TEXT", help="Kept in the ledger.")
         parser.add_argument("--dry-run", action="store_true", help="Show what would be done and change nothing.")
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
@@ -62,7 +63,7 @@ class Command(LabCommand):
         order = RegisterOrder(
             now=now(),
             actor=actor,
-            note=options["reason"][:500],
+            note=options["reason"],
             replaced=options["replaced"],
             dry_run=options["dry_run"],
         )

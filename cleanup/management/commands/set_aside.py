@@ -16,6 +16,7 @@ from cleanup.management.base import (
     find_roots,
     find_run,
     now,
+    reason_text,
     user_named,
 )
 from cleanup.models import Run, SetAside, StagingRoot
@@ -37,7 +38,7 @@ class Command(LabCommand):
             "--undo", action="store_true", help="Put them back to where they lay; no FILE: all of them."
         )
         parser.add_argument("--list", action="store_true", help="List what lies set aside.")
-        parser.add_argument("--reason", default="", metavar="TEXT", help="Why; kept in the ledger.")
+        parser.add_argument("--reason", type=reason_text, default="", metavar="TEXT", help="Why; kept in the ledger.")
         add_user_argument(parser, "Who says so; by default the account that runs this command.")
         add_root_argument(parser)
 
@@ -69,7 +70,7 @@ class Command(LabCommand):
         self.report(options["json"], answer, "\n".join(lines))
 
     def _act(self, run: Run, paths: list[bytes], options: dict[str, Any], at: Any) -> None:  # noqa: ANN401
-        reason, actor = options["reason"].strip()[: set_aside.MAX_REASON], user_named(options["user"])
+        reason, actor = options["reason"].strip(), user_named(options["user"])
         if not reason:
             raise UsageError("Say why with --reason.")
         if options["undo"]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup.management.base import LabCommand, UsageError
+from cleanup.management.base import LabCommand, UsageError, reason_text
 from cleanup.management.scopes import add_scope_arguments, meaning_of, scope_of, version_as_json, write_version
 from cleanup.models import StagingRoot
 from cleanup.rules.fields import CHOSEN, READERS, ROOT_FIELDS
@@ -73,7 +73,7 @@ class Command(LabCommand):
             help="Whether the schedule rehearses it first, now and after later changes.",
         )
         parser.add_argument("--at-once", action="store_true", help="Say that runs may go as soon as they are verified.")
-        parser.add_argument("--note", default="", metavar="TEXT", help="Kept with the version.")
+        parser.add_argument("--note", type=reason_text, default="", metavar="TEXT", help="Kept with the version.")
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         fields = _fields(options)

@@ -16,7 +16,7 @@ from cleanup.management.base import (
 )
 from cleanup.models import Run, Sweep
 from cleanup.sweeps import history
-from cleanup.sweeps.history import Answer
+from cleanup.sweeps.history import SweepAnswer
 from cleanup.text import sweeps, values
 
 
@@ -53,7 +53,7 @@ class Command(LabCommand):
         self.report(options["json"], answer, "\n".join(lines))
 
 
-def _as_json(answer: Answer) -> dict[str, Any]:
+def _as_json(answer: SweepAnswer) -> dict[str, Any]:
     sweep, said = answer.sweep, answer.said
     return {
         "kind": answer.kind.value,
@@ -81,7 +81,7 @@ def _sweep_as_json(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def _as_text(run: Run, answer: Answer) -> str:
+def _as_text(run: Run, answer: SweepAnswer) -> str:
     sweep, said = answer.sweep, answer.said
     if sweep is None:
         return f"{answer.kind.label}: no such pass by then"

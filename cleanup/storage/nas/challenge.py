@@ -9,8 +9,9 @@ import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from cleanup.rules.facts import Finding
+from cleanup.rules.reasons import Reason
 from cleanup.storage import handles, hashing, markers, mount_kinds
-from cleanup.storage.errors import Problem
 from cleanup.storage.markers import IsStaging
 from cleanup.storage.mounts import mount_of
 from cleanup.storage.nas.record import ILL
@@ -28,7 +29,7 @@ class Changed(Exception):
     def __init__(self, reason: str, detail: str, *, ill: bool = False) -> None:
         """`ill`: the NAS as a whole fails, and not only this file."""
         super().__init__(f"{reason}: {detail}")
-        self.problem = Problem(reason, detail)
+        self.problem = Finding(Reason(reason), detail)
         self.ill = ill
 
 

@@ -5,7 +5,8 @@ import os
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from cleanup.storage.errors import Problem
+from cleanup.rules.facts import Finding
+from cleanup.rules.reasons import Reason
 from cleanup.storage.run_paths import show
 
 
@@ -16,18 +17,18 @@ class Unread(NamedTuple):
     code: int
 
     @property
-    def problem(self) -> Problem:
+    def problem(self) -> Finding:
         """What speaks against a run of which this is a part."""
         if self.code == errno.EXDEV:
             return mount_below(self.path, "in the copy itself")
         if self.code == errno.ENAMETOOLONG:
-            return Problem("nas_io_error", f"{show(self.path[:60])}… is nested too deeply")
-        return Problem("nas_io_error", f"{show(self.path)}: {os.strerror(self.code)}")
+            return Finding(Reason.NAS_IO_ERROR, f"{show(self.path[:60])}… is nested too deeply")
+        return Finding(Reason.NAS_IO_ERROR, f"{show(self.path)}: {os.strerror(self.code)}")
 
 
-def mount_below(place: bytes, where: str = "") -> Problem:
+def mount_below(place: bytes, where: str = "") -> Finding:
     """Another filesystem is mounted at a path below a NAS root, or as `where` says."""
-    return Problem("nas_mount_below", f"another filesystem is mounted at {show(place)} {where}".rstrip())
+    return Finding(Reason.NAS_MOUNT_BELOW, f"another filesystem is mounted at {show(place)} {where}".rstrip())
 
 
 def in_the_way(unread: Iterable[Unread], wanted: Collection[bytes] | None) -> Unread | None:

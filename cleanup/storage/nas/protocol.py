@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cleanup.rules.facts import Finding
+from cleanup.rules.reasons import Reason
 from cleanup.storage import linux
-from cleanup.storage.errors import Problem
 from cleanup.storage.nas.challenge import Ends
 from cleanup.storage.places import Place
 
@@ -23,16 +24,16 @@ _SILENCE = re.compile(rf"{SILENT} \S+ s")
 class NasError(Exception):
     """Why the NAS proves or takes nothing: the code of a reason and what was seen; `ill`: the NAS as a whole fails."""
 
-    def __init__(self, problem: Problem, *, ill: bool = False) -> None:
+    def __init__(self, problem: Finding, *, ill: bool = False) -> None:
         super().__init__(f"{problem.reason}: {problem.detail}")
         self.problem = problem
         self.ill = ill
 
 
-def is_silence(problem: Problem) -> bool:
+def is_silence(reason: str, detail: str) -> bool:
     """Whether the NAS was asked and kept silent; False where it was not asked again after that."""
-    silent = problem.reason == "nas_timeout" and _SILENCE.fullmatch(problem.detail)
-    return problem.reason == "nas_slow" or bool(silent)
+    silent = reason == Reason.NAS_TIMEOUT and _SILENCE.fullmatch(detail)
+    return reason == Reason.NAS_SLOW or bool(silent)
 
 
 @dataclass(frozen=True, slots=True)

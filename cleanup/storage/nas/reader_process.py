@@ -20,8 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, Self
 
+from cleanup.rules.facts import Finding
+from cleanup.rules.reasons import Reason
 from cleanup.storage import markers
-from cleanup.storage.errors import Problem
 from cleanup.storage.nas import processes
 from cleanup.storage.nas.processes import Process
 from cleanup.storage.nas.protocol import SILENT, NasError
@@ -146,7 +147,8 @@ class ReaderProcess:
         if "trace" in answer:
             logger.error("the process that reads the NAS failed:\n%s", answer["trace"])
             self._forget_child()
-        raise NasError(Problem(*answer["problem"]), ill=answer.get("ill", False) and not self._answers_elsewhere())
+        reason, detail = answer["problem"]
+        raise NasError(Finding(Reason(reason), detail), ill=answer.get("ill", False) and not self._answers_elsewhere())
 
     def _answers_elsewhere(self) -> bool:
         """Whether the NAS itself answers: to another process, and for a name that no cache can hold."""
@@ -162,7 +164,7 @@ class ReaderProcess:
 
     def _ask(self, request: dict[str, Any]) -> None:
         if self._given_up:
-            raise NasError(Problem("nas_timeout", "it did not answer earlier in this pass"))
+            raise NasError(Finding(Reason.NAS_TIMEOUT, "it did not answer earlier in this pass"))
         if self._answering:
             # Its last answer was not heard to the end, and the rest must not be taken for another run's.
             self._forget_child()
@@ -189,7 +191,7 @@ class ReaderProcess:
             return start([self._path, self._token, self._staging])
         except OSError as error:
             detail = f"the reading process cannot be started: {os.strerror(error.errno or 0)}"
-            raise NasError(Problem("nas_io_error", detail)) from None
+            raise NasError(Finding(Reason.NAS_IO_ERROR, detail)) from None
 
     def _answer(self) -> dict[str, Any]:
         assert self._child is not None and self._child.stdout is not None  # noqa: S101
@@ -209,9 +211,9 @@ class ReaderProcess:
         detail, at = f"{SILENT} {self._timeout:g} s", self._kill()
         if self._answers_elsewhere():
             where = f" at {show(os.fsencode(at))}" if at else ""
-            raise NasError(Problem("nas_slow", f"{detail}{where}, while the NAS itself answered"))
+            raise NasError(Finding(Reason.NAS_SLOW, f"{detail}{where}, while the NAS itself answered"))
         self._given_up = True
-        raise NasError(Problem("nas_timeout", detail), ill=True)
+        raise NasError(Finding(Reason.NAS_TIMEOUT, detail), ill=True)
 
     def _kill(self) -> str:
         """Give up the child, and remember it if it does not die of that; returns what it was at, if that is known."""
@@ -229,7 +231,7 @@ class ReaderProcess:
 
     def _lose(self, detail: str) -> NoReturn:
         self._forget_child()
-        raise NasError(Problem("nas_io_error", detail), ill=not self._answers_elsewhere())
+        raise NasError(Finding(Reason.NAS_IO_ERROR, detail), ill=not self._answers_elsewhere())
 
     def _forget_child(self) -> None:
         child, self._child = self._child, None

@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from cleanup.rules.facts import Finding
+from cleanup.rules.reasons import Reason
 from cleanup.storage import errors, handles, run_paths
-from cleanup.storage.errors import Problem, UnsafePath, Where
+from cleanup.storage.errors import UnsafePath, Where
 from cleanup.storage.run_paths import show
 from cleanup.storage.staging import ingest, records
 from cleanup.storage.staging.records import RecordFormat
@@ -49,7 +51,7 @@ class NotTold(Exception):
 
     def __init__(self, reason: str, detail: str, *, ill: bool = False) -> None:
         super().__init__(f"{reason}: {detail}")
-        self.problem = Problem(reason, detail)
+        self.problem = Finding(Reason(reason), detail)
         self.ill = ill
 
 

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from cleanup.rules.facts import Finding
+from cleanup.rules.reasons import Reason
 from cleanup.storage import errors, handles, hashing, linux, markers, places, run_paths, tokens
-from cleanup.storage.errors import Problem
 from cleanup.storage.mounts import UnknownMount
 from cleanup.storage.nas import challenge, clock, extras, protocol, ways
 from cleanup.storage.nas import record as nas_record
@@ -34,14 +35,14 @@ def open_nas(path: str, token: str) -> int:
     try:
         root = handles.open_root(path)
     except FileNotFoundError:
-        raise NasError(Problem("nas_not_mounted", "its directory is missing")) from None
+        raise NasError(Finding(Reason.NAS_NOT_MOUNTED, "its directory is missing")) from None
     try:
         tokens.check_token(root, token)
     except errors.WrongToken as error:
         os.close(root)
         if error.found is None or not token:
-            raise NasError(Problem("nas_not_mounted", "no token file at its top")) from None
-        raise NasError(Problem("nas_identity_mismatch", f"it carries {error.found}")) from None
+            raise NasError(Finding(Reason.NAS_NOT_MOUNTED, "no token file at its top")) from None
+        raise NasError(Finding(Reason.NAS_IDENTITY_MISMATCH, f"it carries {error.found}")) from None
     except OSError:
         os.close(root)
         raise
@@ -54,7 +55,7 @@ def answers(way: ways.Ways, token: str, request: Answer, beat: Callable[[int], N
         with handles.opened(open_nas(way.path, token)) as root:
             yield from _answers(root, way, request, beat)
     except (NasError, nas_record.NotTold, markers.IsStaging, challenge.Changed) as error:
-        yield {"problem": list(error.problem), "ill": error.ill}
+        yield {"problem": [error.problem.reason, error.problem.detail], "ill": error.ill}
     except OSError as error:
         name = f"{show(os.fsencode(error.filename))}: " if isinstance(error.filename, str) else ""
         detail = f"{name}{os.strerror(error.errno or 0)}"
@@ -108,7 +109,7 @@ def _listing(root: int, request: Answer, malformed: list[str], beat: Callable[[i
     try:
         place = places.describe(root).as_json()
     except UnknownMount as error:
-        raise NasError(Problem("nas_io_error", f"its mount cannot be told: {error.strerror}")) from None
+        raise NasError(Finding(Reason.NAS_IO_ERROR, f"its mount cannot be told: {error.strerror}")) from None
     yield protocol.last_line(device, place, record, malformed, origin)
 
 
@@ -223,7 +224,7 @@ def _record_named(root: int, twin_path: str, name: str) -> Answer:
             limit = {form.file: form.max_bytes for form in records.FORMATS}.get(os.fsencode(name), ingest.MAX_BYTES)
             data = handles.read_file(run, run_paths.METADATA + b"/" + os.fsencode(name), limit)
     except FileNotFoundError:
-        raise NasError(Problem("nas_missing_file", f"no {name} in the run on the NAS")) from None
+        raise NasError(Finding(Reason.NAS_MISSING_FILE, f"no {name} in the run on the NAS")) from None
     return {"bytes": base64.b64encode(data).decode("ascii")}
 
 
@@ -231,7 +232,7 @@ def _open_twin(root: int, twin_path: str) -> int:
     try:
         return handles.open_beneath(root, os.fsencode(twin_path))
     except FileNotFoundError:
-        raise NasError(Problem("nas_missing_file", "the NAS holds no such run")) from None
+        raise NasError(Finding(Reason.NAS_MISSING_FILE, "the NAS holds no such run")) from None
     except OSError as error:
         if error.errno == errno.EXDEV and (place := _mounted_below(root, twin_path)):
             raise NasError(extras.mount_below(place)) from None

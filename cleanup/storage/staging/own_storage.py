@@ -3,22 +3,23 @@
 That is a subvolume, whose device is another than its folder's, or a folder in a quota project of its own.
 """
 
+from cleanup.rules.facts import Finding
+from cleanup.rules.reasons import Reason
 from cleanup.storage import handles, linux, run_paths
-from cleanup.storage.errors import Problem
 from cleanup.storage.linux import Project
 from cleanup.storage.run_paths import show
 
-_REASON = "own_storage"
+_REASON = Reason.OWN_STORAGE
 _NONE = Project(0, inherits=False)
 
 
-def objection(parent: int, run: int) -> Problem | None:
+def objection(parent: int, run: int) -> Finding | None:
     """What speaks against renaming the run open as `run` within `parent`, and a record into it. Raises OSError."""
     if linux.status(run).device != linux.status(parent).device:
-        return Problem(_REASON, "it is a subvolume, or another device than the folder that holds it")
+        return Finding(_REASON, "it is a subvolume, or another device than the folder that holds it")
     above, own = (linux.project(descriptor) or _NONE for descriptor in (parent, run))
     if own.number != above.number:
-        return Problem(_REASON, f"its quota project is {own.number}, that of its folder {above.number}")
+        return Finding(_REASON, f"its quota project is {own.number}, that of its folder {above.number}")
     try:
         with handles.opened(handles.open_beneath(run, run_paths.METADATA)) as folder:
             within = linux.project(folder) or _NONE
@@ -27,5 +28,5 @@ def objection(parent: int, run: int) -> Problem | None:
     born = above.number if above.inherits else 0
     if within.number != above.number or (within.inherits and within.number != born):
         name = show(run_paths.METADATA)
-        return Problem(_REASON, f"the quota project of its {name} is {within.number}, that of its folder {born}")
+        return Finding(_REASON, f"the quota project of its {name} is {within.number}, that of its folder {born}")
     return None

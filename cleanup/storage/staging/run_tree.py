@@ -10,8 +10,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from cleanup.rules.facts import Finding
+from cleanup.rules.reasons import Reason
 from cleanup.storage import desktop_files, errors, handles, linux, run_paths
-from cleanup.storage.errors import Problem, Where
+from cleanup.storage.errors import Where
 from cleanup.storage.run_paths import METADATA, show
 from cleanup.storage.staging import hold_file, metadata
 
@@ -79,8 +81,8 @@ class Scan:
     birth_ns: int | None
     device: int
     entries: tuple[Entry, ...]
-    problems: tuple[Problem, ...]
-    unseen: tuple[Problem, ...] = ()
+    problems: tuple[Finding, ...]
+    unseen: tuple[Finding, ...] = ()
     is_held: bool = False
     modified_ns: int | None = None
     desktop: frozenset[bytes] = frozenset()
@@ -144,10 +146,10 @@ def scan(run: int) -> Scan:
     """
     top = linux.status(run)
     entries: list[Entry] = []
-    problems: list[Problem] = []
-    closed: list[Problem] = []
-    of_the_hold: list[Problem] = []
-    unseen: list[Problem] = []
+    problems: list[Finding] = []
+    closed: list[Finding] = []
+    of_the_hold: list[Finding] = []
+    unseen: list[Finding] = []
     pending: list[tuple[bytes, int]] = [(b"", top.ino)]
     while pending:
         directory, ino = pending.pop()
@@ -207,17 +209,17 @@ def _is_held(run: int) -> bool:
 
 
 def _scan_directory(
-    run: int, device: int, directory: bytes, ino: int, entries: list[Entry], problems: list[Problem]
+    run: int, device: int, directory: bytes, ino: int, entries: list[Entry], problems: list[Finding]
 ) -> list[tuple[bytes, int]]:
     """Add what stands in one directory; returns its subdirectories."""
     below: list[tuple[bytes, int]] = []
     with handles.opened(handles.open_beneath(run, directory or b".")) as descriptor:
         own = linux.status(descriptor)
         if own.ino != ino:
-            problems.append(Problem("unsafe_path", f"{show(directory)} was replaced while it was looked at"))
+            problems.append(Finding(Reason.UNSAFE_PATH, f"{show(directory)} was replaced while it was looked at"))
             return []
         if own.is_fixed or not may_empty(descriptor, own):
-            problems.append(Problem("permission_denied", f"{show(directory or b'.')} may not be emptied"))
+            problems.append(Finding(Reason.PERMISSION_DENIED, f"{show(directory or b'.')} may not be emptied"))
         for name in sorted_names(descriptor):
             path = directory + b"/" + name if directory else name
             try:
@@ -236,9 +238,9 @@ def _scan_directory(
                 problems.append(problem)
                 continue
             if status.is_fixed or not _may_remove(own, status):
-                problems.append(Problem("permission_denied", f"{show(path)} may not be removed"))
+                problems.append(Finding(Reason.PERMISSION_DENIED, f"{show(path)} may not be removed"))
             elif status.is_file and not _may_read(descriptor, name):
-                problems.append(Problem("permission_denied", f"{show(path)} may not be read"))
+                problems.append(Finding(Reason.PERMISSION_DENIED, f"{show(path)} may not be read"))
             entries.append(entry_of(path, status))
             if status.is_directory:
                 below.append((path, status.ino))
@@ -269,23 +271,23 @@ def _may_read(descriptor: int, name: bytes) -> bool:
     return os.access(name, os.R_OK, dir_fd=descriptor, effective_ids=True, follow_symlinks=False)
 
 
-def _objection(path: bytes, status: linux.FileStatus, device: int) -> Problem | None:
+def _objection(path: bytes, status: linux.FileStatus, device: int) -> Finding | None:
     if status.is_symlink:
-        return Problem("unsafe_path", f"{show(path)} is a symbolic link")
+        return Finding(Reason.UNSAFE_PATH, f"{show(path)} is a symbolic link")
     # A subvolume is no mount, but has inode numbers of its own. Files may lie on another device in an overlay.
     if status.is_mount_root or (status.is_directory and status.device != device):
-        return Problem("mount_inside", show(path))
+        return Finding(Reason.MOUNT_INSIDE, show(path))
     if not (status.is_file or status.is_directory):
-        return Problem("special_file", show(path))
+        return Finding(Reason.SPECIAL_FILE, show(path))
     if status.is_directory and (path.count(b"/") + 1 >= MAX_DEPTH or len(path) > MAX_PATH):
-        return Problem("tree_too_deep", f"{show(path[:60])}… is {path.count(b'/') + 1} levels deep")
+        return Finding(Reason.TREE_TOO_DEEP, f"{show(path[:60])}… is {path.count(b'/') + 1} levels deep")
     if len(path) > MAX_PATH:
-        return Problem("tree_too_deep", f"{show(path[:60])}… is {len(path)} bytes long")
+        return Finding(Reason.TREE_TOO_DEEP, f"{show(path[:60])}… is {len(path)} bytes long")
     return None
 
 
-def _problem_of(error: OSError, path: bytes) -> Problem:
-    return Problem(errors.reason_of(error, Where.IN_THE_RUN), f"{show(path or b'.')}: {errors.words_of(error)}")
+def _problem_of(error: OSError, path: bytes) -> Finding:
+    return Finding(errors.reason_of(error, Where.IN_THE_RUN), f"{show(path or b'.')}: {errors.words_of(error)}")
 
 
 def entry_of(path: bytes, status: linux.FileStatus) -> Entry:

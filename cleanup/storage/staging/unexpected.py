@@ -1,7 +1,8 @@
 """What in `.exlab-wizard` is not on the closed list of the wizard's files, or too much."""
 
+from cleanup.rules.facts import Finding
+from cleanup.rules.reasons import Reason
 from cleanup.storage import desktop_files
-from cleanup.storage.errors import Problem
 from cleanup.storage.run_paths import METADATA, show
 from cleanup.storage.staging import metadata, near_misses
 from cleanup.storage.staging.run_tree import MANIFEST_PATH, SYNC_STATE_PATH, Entry, Scan
@@ -9,7 +10,7 @@ from cleanup.storage.staging.run_tree import MANIFEST_PATH, SYNC_STATE_PATH, Ent
 MAX_METADATA_BYTES = 4 * 1024 * 1024
 
 
-def problems(scanned: Scan, now_ns: int) -> list[Problem]:
+def problems(scanned: Scan, now_ns: int) -> list[Finding]:
     """`unexpected_metadata` for entries of `.exlab-wizard` that are not on the closed list, or for too many bytes.
 
     `writer_active` for what only a crash leaves, as a draft, less than an hour old at `now_ns` (nanoseconds since
@@ -23,7 +24,7 @@ def problems(scanned: Scan, now_ns: int) -> list[Problem]:
     size = sum(counted.values())
     if size > MAX_METADATA_BYTES:
         said = f"{size} bytes of metadata, {MAX_METADATA_BYTES} at the most{near_misses.of_size(counted)}"
-        problems.append(Problem("unexpected_metadata", said))
+        problems.append(Finding(Reason.UNEXPECTED_METADATA, said))
     return problems
 
 
@@ -53,15 +54,15 @@ def _is_desktops(scanned: Scan, entry: Entry) -> bool:
     return entry.path in scanned.desktop if entry.is_file else desktop_files.is_folder(entry.path)
 
 
-def _unexpected(entry: Entry, name: bytes, now_ns: int) -> Problem | None:
+def _unexpected(entry: Entry, name: bytes, now_ns: int) -> Finding | None:
     if entry.is_file and metadata.is_known(name):
         return None
     if entry.is_file and desktop_files.is_open(name):
-        return Problem("writer_active", f"{show(entry.path)} was deleted and is still open")
+        return Finding(Reason.WRITER_ACTIVE, f"{show(entry.path)} was deleted and is still open")
     if not metadata.may_be_left(name, entry):
-        return Problem("unexpected_metadata", show(entry.path) + near_misses.of_metadata(name))
+        return Finding(Reason.UNEXPECTED_METADATA, show(entry.path) + near_misses.of_metadata(name))
     # A time in the future is one of a wrong clock; when this host wrote the entry it knows itself.
     written_ns = entry.mtime_ns if entry.mtime_ns <= now_ns else entry.ctime_ns
     if now_ns - written_ns < metadata.STALE_DRAFT_SECONDS * 1_000_000_000:
-        return Problem("writer_active", f"{show(entry.path)} was written less than an hour ago")
+        return Finding(Reason.WRITER_ACTIVE, f"{show(entry.path)} was written less than an hour ago")
     return None

@@ -10,8 +10,10 @@ import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from cleanup.rules.facts import Finding
+from cleanup.rules.reasons import Reason
 from cleanup.storage import desktop_files, errors, handles, linux, named_places, passed_over, run_paths
-from cleanup.storage.errors import Problem, UnsafePath
+from cleanup.storage.errors import UnsafePath
 from cleanup.storage.reserve import RESERVE
 from cleanup.storage.run_paths import FENCE_PREFIX, KIND_FOLDERS, RunPath, show
 from cleanup.storage.staging import run_tree, set_aside
@@ -48,7 +50,7 @@ class DiskEntry:
 
     shape: Shape
     raw: bytes
-    problem: Problem | None = None
+    problem: Finding | None = None
     modified_ns: int | None = None
     size: int = 0
     is_directory: bool = False
@@ -89,7 +91,7 @@ def _walk(descriptor: int, above: bytes, level: int, asked: _Asked) -> Iterator[
     try:
         names = sorted(os.fsencode(name) for name in os.listdir(descriptor))
     except OSError as error:
-        yield DiskEntry(Shape.BLOCKED, above, _problem(error), is_directory=True)
+        yield DiskEntry(Shape.BLOCKED, above, errors.way_blocked(error), is_directory=True)
         return
     for name in names:
         if name == set_aside.FOLDER and asked.strays:
@@ -124,7 +126,7 @@ def _walk(descriptor: int, above: bytes, level: int, asked: _Asked) -> Iterator[
             continue
         except OSError as error:
             if belongs:
-                yield DiskEntry(Shape.BLOCKED, raw, _problem(error), is_directory=True)
+                yield DiskEntry(Shape.BLOCKED, raw, errors.way_blocked(error), is_directory=True)
 
 
 def _aside(parent: int, above: bytes) -> Iterator[DiskEntry]:
@@ -143,7 +145,7 @@ def _passed_over(parent: int, raw: bytes, name: bytes, level: int, budget: passe
         status = linux.status(parent, name)
         if status.is_directory and (run := passed_over.find_run(parent, name, level, budget)):
             said = f"{passed_over.why(name)}; in it lies {show(run)}"
-            yield _sight(Shape.PASSED_OVER, raw, status, Problem("passed_over", said))
+            yield _sight(Shape.PASSED_OVER, raw, status, Finding(Reason.PASSED_OVER, said))
 
 
 def _enter(
@@ -164,7 +166,7 @@ def _out_of_place(
 ) -> DiskEntry:
     """What is no part of the layout; with a problem where a run, or a way to runs, is to be expected."""
     if status.is_symlink:
-        return _sight(Shape.STRAY, raw, status, Problem("unsafe_path", "a symbolic link") if belongs else None)
+        return _sight(Shape.STRAY, raw, status, Finding(Reason.UNSAFE_PATH, "a symbolic link") if belongs else None)
     if not status.is_directory:
         return _sight(Shape.STRAY, raw, status)
     if not belongs and is_run_shaped(os.fsdecode(name)):
@@ -179,7 +181,7 @@ def _out_of_place(
 
 
 def _sight(
-    shape: Shape, raw: bytes, status: linux.FileStatus, problem: Problem | None = None, within: tuple[bytes, ...] = ()
+    shape: Shape, raw: bytes, status: linux.FileStatus, problem: Finding | None = None, within: tuple[bytes, ...] = ()
 ) -> DiskEntry:
     size = status.size if status.is_file else 0
     return DiskEntry(shape, raw, problem, status.mtime_ns, size, status.is_directory, within)
@@ -221,15 +223,10 @@ def _is_ours(name: bytes, level: int) -> bool:
     return name.startswith((FENCE_PREFIX, RESERVE))
 
 
-def _problem_with_name(name: bytes, level: int) -> Problem | None:
+def _problem_with_name(name: bytes, level: int) -> Finding | None:
     if level < _FOLDER and not run_paths.is_folder_name(os.fsdecode(name)):
-        return Problem("unsafe_path", "a name that no equipment or project can have")
+        return Finding(Reason.UNSAFE_PATH, "a name that no equipment or project can have")
     return None
-
-
-def _problem(error: OSError) -> Problem:
-    finding = errors.way_blocked(error)
-    return Problem(finding.reason, finding.detail)
 
 
 def _runs_within(parent: int, name: bytes, raw: bytes) -> list[bytes]:
@@ -283,7 +280,7 @@ def measure(root: int, raw: bytes, *, without: tuple[bytes, ...] = ()) -> Measur
         except FileNotFoundError:
             raise
         except OSError as error:
-            return Measure(None, None, status.mtime_ns, _problem(error).detail)
+            return Measure(None, None, status.mtime_ns, errors.way_blocked(error).detail)
         with handles.opened(descriptor):
             scanned = run_tree.scan(descriptor)
     skipped = tuple(path.removeprefix(raw + b"/") for path in without)

@@ -14,8 +14,8 @@ from django.views.decorators.http import require_http_methods
 from django_htmx.http import HttpResponseClientRedirect, reswap, retarget
 
 from cleanup.clears import batches, preview, queue
-from cleanup.clears.batches import Changed, NotConfirmed
-from cleanup.clears.preview import Asked, Preview
+from cleanup.clears.batches import NotConfirmed, RunsChanged
+from cleanup.clears.preview import ClearPreview, RequestedRuns
 from cleanup.lab import permissions, readiness
 from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot
 from cleanup.runs import run_status
@@ -51,11 +51,11 @@ def clear_run(request: SignedIn, pk: int) -> HttpResponse:
 
 
 def _confirm(
-    request: SignedIn, run: Run, form: ClearForm, now: datetime, *, shown: Preview | None = None, status: int = 200
+    request: SignedIn, run: Run, form: ClearForm, now: datetime, *, shown: ClearPreview | None = None, status: int = 200
 ) -> HttpResponse:
     """The question about one run; `shown` is given where it has been decided already."""
     hindrances = readiness.hindrances()
-    shown = shown or preview.preview(request.user, Asked.of([run.pk]), now, hindrances=hindrances)
+    shown = shown or preview.preview(request.user, RequestedRuns.of([run.pk]), now, hindrances=hindrances)
     (item,) = shown.items
     breaker = run_rows.open_breakers().get(item.run.root_id)
     standing, _decision = stand(
@@ -94,7 +94,7 @@ def _ask_for(request: SignedIn, run: Run, now: datetime) -> HttpResponse:
     except NotConfirmed as wrong:
         form.add_error("typed", f"To clear this much, type {count(wrong.preview.number)}.")
         return _confirm(request, run, form, now, shown=wrong.preview, status=MISTAKE)
-    except Changed as changed:
+    except RunsChanged as changed:
         (item,) = changed.preview.items
         if item.goes:
             return _confirm(request, run, form, now, shown=changed.preview, status=CONFLICT)
@@ -141,9 +141,9 @@ def _root_of(request: SignedIn) -> StagingRoot | None:
     return root
 
 
-def _chosen(request: SignedIn, root: StagingRoot | None) -> Asked:
+def _chosen(request: SignedIn, root: StagingRoot | None) -> RequestedRuns:
     if root is None:
-        return Asked.of(selection.chosen(request))
+        return RequestedRuns.of(selection.chosen(request))
     return preview.choose(preview.safe_on(request.user, root))
 
 
@@ -151,7 +151,7 @@ def _place(request: SignedIn, root: StagingRoot | None, now: datetime) -> HttpRe
     form = ClearForm(request.POST)
     form.is_valid()
     wish = form.cleaned_data
-    asked = Asked.parse(wish.get("runs", ""))
+    asked = RequestedRuns.parse(wish.get("runs", ""))
     if form.errors:
         return _show(request, root, asked, form, now, status=MISTAKE)
     if (
@@ -159,7 +159,7 @@ def _place(request: SignedIn, root: StagingRoot | None, now: datetime) -> HttpRe
         and not batches.is_placed(wish["batch"])
         and (gone := selection.dropped_since(request, asked.marks))
     ):
-        asked = Asked.of(selection.chosen(request))
+        asked = RequestedRuns.of(selection.chosen(request))
         return _show(request, root, asked, ClearForm(), now, status=CONFLICT, dropped=len(gone))
     try:
         batch = batches.place(
@@ -174,7 +174,7 @@ def _place(request: SignedIn, root: StagingRoot | None, now: datetime) -> HttpRe
     except NotConfirmed as wrong:
         form.add_error("typed", f"To clear this much, type {count(wrong.preview.number)}.")
         return _show(request, root, asked, form, now, shown=wrong.preview, status=MISTAKE)
-    except Changed as changed:
+    except RunsChanged as changed:
         return _show(request, root, asked, form, now, shown=changed.preview, status=CONFLICT)
     except queue.AlreadyClearing:
         return _show(request, root, asked, form, now, status=CONFLICT)
@@ -186,11 +186,11 @@ def _place(request: SignedIn, root: StagingRoot | None, now: datetime) -> HttpRe
 def _show(
     request: SignedIn,
     root: StagingRoot | None,
-    asked: Asked,
+    asked: RequestedRuns,
     form: ClearForm,
     now: datetime,
     *,
-    shown: Preview | None = None,
+    shown: ClearPreview | None = None,
     status: int = 200,
     dropped: int = 0,
 ) -> HttpResponse:
@@ -221,7 +221,7 @@ def _show(
     return render(request, "cleanup/clears/confirm_runs.html", context, status=status)
 
 
-def _rest_of(root: StagingRoot, user: User, asked: Asked) -> dict[str, Any]:
+def _rest_of(root: StagingRoot, user: User, asked: RequestedRuns) -> dict[str, Any]:
     """What is left of a staging root beside the runs that are asked for."""
     left = preview.left_over(preview.safe_on(user, root), asked)
     return {
@@ -232,7 +232,7 @@ def _rest_of(root: StagingRoot, user: User, asked: Asked) -> dict[str, Any]:
     }
 
 
-def _space_after(shown: Preview, root: StagingRoot) -> dict[str, Any] | None:
+def _space_after(shown: ClearPreview, root: StagingRoot) -> dict[str, Any] | None:
     """How full the disk was when it was measured last, and how full it would have been without these runs."""
     usage = DiskUsage.objects.filter(root=root).order_by("-at").first()
     if usage is None or usage.total_bytes <= 0 or shown.allocated_bytes is None:

@@ -21,7 +21,7 @@ from cleanup.rules.effective import effective_policy
 from cleanup.rules.policy import Scope, Stage
 from cleanup.rules.sentences import describe, name_scope
 from cleanup.sweeps import policy_preview
-from cleanup.sweeps.policy_preview import Preview
+from cleanup.sweeps.policy_preview import PolicyPreview
 from cleanup.text.values import visible
 from cleanup.web.policies.forms import PolicyForm, ScopeForm
 from cleanup.web.requests import SignedIn
@@ -137,13 +137,13 @@ def _expect_place(user: User, scope: Scope) -> None:
             raise PermissionDenied
 
 
-def _preview(form: PolicyForm, author: str, now: datetime) -> Preview:
+def _preview(form: PolicyForm, author: str, now: datetime) -> PolicyPreview:
     """What the version that a valid form says would change. Raises ValidationError."""
     drafted = policy_preview.draft(form.before, author=author, now=now, rehearse=form.rehearse, **_fields(form))
     return policy_preview.preview(drafted, now)
 
 
-def _describe(shown: Preview) -> str:
+def _describe(shown: PolicyPreview) -> str:
     return describe(shown.draft.as_value(), shown.policy, nights=shown.draft.rehearsal_nights)
 
 

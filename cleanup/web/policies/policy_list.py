@@ -24,8 +24,8 @@ from cleanup.rules.effective import effective_policy
 from cleanup.rules.policy import Policy, Scope, ScopedPolicy, Stage
 from cleanup.rules.rehearsal import nights_wanted
 from cleanup.rules.sentences import Change, describe, describe_stage, differences, explain, name_scope
-from cleanup.sweeps import rehearsal
-from cleanup.sweeps.rehearsal import Became, Compared
+from cleanup.sweeps import rehearsal, rehearsed_runs
+from cleanup.sweeps.rehearsed_runs import Became, RehearsedRun
 from cleanup.text.values import visible
 from cleanup.web.policies.edit import WRITE, query_of
 from cleanup.web.requests import SignedIn
@@ -120,7 +120,9 @@ def policy_detail(request: SignedIn, number: int) -> HttpResponse:
     now = timezone.now()
     version = _visible_version(request.user, number)
     places = permissions.places(request.user, permissions.VIEW)
-    compared = [one for one in rehearsal.comparison(version, now) if places.include(one.run.root_id, one.run.equipment)]
+    compared = [
+        one for one in rehearsed_runs.comparison(version, now) if places.include(one.run.root_id, one.run.equipment)
+    ]
     same_scope = RetentionPolicy.objects.filter(
         root=version.root_id, equipment=version.equipment, project=version.project, run_kind=version.run_kind
     )
@@ -336,7 +338,7 @@ def _order(scope: Scope) -> tuple[str, int, str, str, str]:
     return (scope.root or "", scope.rank, scope.equipment or "", scope.project or "", scope.run_kind or "")
 
 
-def _totals(compared: list[Compared]) -> list[RehearsedTotal]:
+def _totals(compared: list[RehearsedRun]) -> list[RehearsedTotal]:
     totals = []
     for became in Became:
         of_this = [one for one in compared if one.became is became]

@@ -23,7 +23,7 @@ from cleanup.lab import permissions, readiness
 from cleanup.lab.opening import Unreachable
 from cleanup.models import AlertKind, AttemptKind, ClearAttempt, Orphan, OrphanKind, Run
 from cleanup.monitoring import problems
-from cleanup.monitoring.problems import Group, Kind, Problem, Urgency
+from cleanup.monitoring.problems import OpenProblem, ProblemGroup, ProblemKind, Urgency
 from cleanup.rules.reasons import Reason
 from cleanup.runs import gone, orphans, run_status
 from cleanup.runs import holds as run_holds
@@ -52,7 +52,7 @@ class MarkGoneForm(forms.Form):
 class ProblemLine:
     """One problem of the list with its safe next step: a link and what it says, where there is one."""
 
-    problem: Problem
+    problem: OpenProblem
     label: str = ""
     address: str = ""
 
@@ -61,7 +61,7 @@ class ProblemLine:
 class Section:
     """One group of problems as the page shows it."""
 
-    group: Group
+    group: ProblemGroup
     lines: list[ProblemLine]
 
     @property
@@ -238,7 +238,7 @@ def _may_mark_many(user: User, found: QuerySet[Orphan]) -> bool:
     return user.has_perm(permissions.CHANGE) and len(missing[:2]) == 2
 
 
-def _line(problem: Problem) -> ProblemLine:
+def _line(problem: OpenProblem) -> ProblemLine:
     """Where the next step for a problem is taken. What is to be done on a host, its advice says."""
     runs = reverse("run-list")
     if problem.run is not None:
@@ -247,7 +247,7 @@ def _line(problem: Problem) -> ProblemLine:
         return ProblemLine(problem, "See the hold" if held else "See the run", f"{address}#holds" if held else address)
     if problem.batch is not None:
         return ProblemLine(problem, "Resume or stop it", reverse("batch", args=[problem.batch.pk]))
-    if problem.kind == Kind.RUNS:
+    if problem.kind == ProblemKind.RUNS:
         return ProblemLine(
             problem, "See these runs", f"{runs}?{urlencode({'verdict': 'block', 'reason': problem.reason})}"
         )

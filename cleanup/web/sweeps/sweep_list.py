@@ -19,7 +19,7 @@ from cleanup.lab import permissions
 from cleanup.models import RetentionPolicy, Run, StagingRoot, Sweep, SweepBreaker, SweepKind
 from cleanup.sweeps import breakers as sweep_breakers
 from cleanup.sweeps import dry_runs, history, record
-from cleanup.sweeps.breakers import Answer
+from cleanup.sweeps.breakers import GoOnAnswer
 from cleanup.sweeps.dry_runs import Expected
 from cleanup.text.values import visible
 from cleanup.web.caching import reload_page, wants_fragment
@@ -190,12 +190,12 @@ def go_on(request: SignedIn, pk: int) -> HttpResponse:
         return _ask(request, breaker, form, now, status=422 if form.errors else 200)
     said = {"actor": request.user.get_username(), **form.cleaned_data}
     match sweep_breakers.answer(breaker, now=now, **said):
-        case Answer.SEEN_MORE:
+        case GoOnAnswer.SEEN_MORE:
             breaker.refresh_from_db()
             return _ask(request, breaker, form, now, status=409)
-        case Answer.GONE_ON:
+        case GoOnAnswer.GONE_ON:
             messages.success(request, f"Automatic clearing of {breaker.root.name} goes on with the next pass.")
-        case Answer.ALREADY:
+        case GoOnAnswer.ALREADY:
             messages.info(request, f"Automatic clearing of {breaker.root.name} was let go on already.")
     return redirect("sweep-list")
 

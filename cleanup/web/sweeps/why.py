@@ -12,7 +12,7 @@ from cleanup.lab import permissions
 from cleanup.models import Run, Sweep, SweepKind, SweptRun
 from cleanup.rules.decisions import SCHEDULE_ONLY
 from cleanup.sweeps import history
-from cleanup.sweeps.history import Answer
+from cleanup.sweeps.history import SweepAnswer
 from cleanup.web.decorators import may_look
 from cleanup.web.requests import SignedIn
 
@@ -63,7 +63,7 @@ def answers(request: SignedIn, pk: int) -> HttpResponse:
     return render(request, "cleanup/sweeps/why.html", context)
 
 
-def _told(run: Run, found: Answer, at: datetime) -> ShownAnswer:
+def _told(run: Run, found: SweepAnswer, at: datetime) -> ShownAnswer:
     sweep = found.sweep
     return ShownAnswer(
         title=KINDS[found.kind],

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from cleanup.rules.facts import Finding
+from cleanup.rules.reasons import Reason
 from cleanup.storage import handles, tokens
 from cleanup.storage.nas import reader_process, server
 from cleanup.storage.nas.client import NasError, NasReader
@@ -51,7 +53,7 @@ def problem_of(reader: NasReader, run_path: str = RUN_PATH, *, with_bytes: bool 
     with pytest.raises(NasError) as refused:
         reader.read(run_path, with_bytes=with_bytes)
     assert refused.value.problem.detail.isprintable()
-    return tuple(refused.value.problem)
+    return refused.value.problem.reason, refused.value.problem.detail
 
 
 def never_ready(tmp_path: Path) -> Path:
@@ -242,7 +244,7 @@ class TestSlowTwin:
             os.kill(child_of(reader).pid, signal.SIGSTOP)
             with pytest.raises(NasError) as refused:
                 reader.read(RUN_PATH, with_bytes=True)
-            assert refused.value.problem == ("nas_slow", "silent for 1.5 s, while the NAS itself answered")
+            assert refused.value.problem == Finding(Reason.NAS_SLOW, "silent for 1.5 s, while the NAS itself answered")
             assert not refused.value.ill
             assert not reader.given_up
             assert reader.read(OTHER_RUN, with_bytes=True).files
@@ -277,7 +279,7 @@ class TestSlowTwin:
                 reader.read(RUN_PATH, with_bytes=True)
         except means.Unavailable as missing:
             means.skip_or_fail(missing)
-        assert refused.value.problem == ("nas_io_error", f"tiles/deep/t.tif: {os.strerror(errno.EIO)}")
+        assert refused.value.problem == Finding(Reason.NAS_IO_ERROR, f"tiles/deep/t.tif: {os.strerror(errno.EIO)}")
         assert not refused.value.ill
 
     def test_an_error_of_the_token_too_is_the_nas(

@@ -62,7 +62,7 @@ class Copy:
         with pytest.raises(NotTold) as refused:
             self.tell_beneath(root, run_path)
         assert refused.value.problem.detail.isprintable()
-        return tuple(refused.value.problem)
+        return refused.value.problem.reason, refused.value.problem.detail
 
     def refusal_of_an_ordinary_user(self) -> tuple[str, str]:
         with handles.opened(handles.open_root(str(self.nas))) as root:  # which only root can reach by its path

@@ -26,6 +26,7 @@ from tests.storage.staging.trees import (
     replace_file,
     rewrite_in_secret,
     scan,
+    told,
     write,
 )
 from tests.tools.lab import Lab, census
@@ -144,7 +145,7 @@ class TestScan:
         run = handles.open_root(str(tmp_path))
         with handles.opened(run):
             seen = as_ordinary_user(lambda: run_tree.scan(run))
-        assert [tuple(problem) for problem in seen.problems] == [("permission_denied", "secret may not be read")]
+        assert told(seen) == [("permission_denied", "secret may not be read")]
 
     def test_an_unreadable_directory_is_told(self, tmp_path: Path) -> None:
         for mode, name in ((0o000, "closed"), (0o300, "unlisted"), (0o400, "unentered")):
@@ -168,7 +169,7 @@ class TestScan:
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make directories that belong to somebody else")
     @pytest.mark.parametrize(
-        ("owner", "mode", "told"),
+        ("owner", "mode", "details"),
         [
             (0, 0o755, ["folder may not be emptied"]),
             (0, 0o777, []),
@@ -178,7 +179,7 @@ class TestScan:
         ],
     )
     def test_what_this_user_could_not_remove_is_told(
-        self, owner: int, mode: int, told: list[str], tmp_path: Path, open_directory: Open
+        self, owner: int, mode: int, details: list[str], tmp_path: Path, open_directory: Open
     ) -> None:
         write(tmp_path / "folder/file")
         os.chown(tmp_path / "folder", owner, owner)
@@ -186,7 +187,7 @@ class TestScan:
         give_away(tmp_path)
         run = open_directory(tmp_path)
         seen = as_ordinary_user(lambda: run_tree.scan(run))
-        assert [tuple(problem) for problem in seen.problems] == [("permission_denied", detail) for detail in told]
+        assert told(seen) == [("permission_denied", detail) for detail in details]
 
     def test_what_not_even_root_could_remove_is_told(self, tmp_path: Path) -> None:
         write(tmp_path / "file")
@@ -264,7 +265,9 @@ class TestHoldFile:
         finally:
             tmp_path.chmod(0o700)
         assert not seen.is_held
-        assert ("permission_denied", ".exlab-hold: Permission denied") in [tuple(one) for one in seen.problems]
+        assert ("permission_denied", ".exlab-hold: Permission denied") in [
+            (one.reason, one.detail) for one in seen.problems
+        ]
 
     def test_its_bytes_count_as_any_files_do(self, lab: Lab) -> None:
         run = lab.run()

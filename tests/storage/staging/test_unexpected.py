@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from cleanup.storage.errors import Problem
+from cleanup.rules.facts import Finding
+from cleanup.rules.reasons import Reason
 from cleanup.storage.staging import unexpected
 from tests.storage.staging.trees import HOUR_NS, NOW_NS, scan, write
 from tests.tools.lab import Lab, linked_lock
@@ -82,7 +83,9 @@ class TestUnexpectedMetadata:
     def test_a_folder_named_like_a_known_file_is_not(self, lab: Lab) -> None:
         run = lab.run()
         (run / ".exlab-wizard/wizard.x.log").mkdir()
-        assert unexpected.problems(scan(run), NOW_NS) == [Problem("unexpected_metadata", ".exlab-wizard/wizard.x.log")]
+        assert unexpected.problems(scan(run), NOW_NS) == [
+            Finding(Reason.UNEXPECTED_METADATA, ".exlab-wizard/wizard.x.log")
+        ]
 
     def test_there_may_be_four_mebibytes_apart_from_the_manifest(self, lab: Lab) -> None:
         run = lab.run()

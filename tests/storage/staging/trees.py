@@ -32,7 +32,11 @@ def scan(path: Path) -> run_tree.Scan:
 
 
 def problems(path: Path) -> list[tuple[str, str]]:
-    return [tuple(problem) for problem in scan(path).problems]
+    return told(scan(path))
+
+
+def told(seen: run_tree.Scan) -> list[tuple[str, str]]:
+    return [(problem.reason, problem.detail) for problem in seen.problems]
 
 
 def write(path: Path, content: bytes = b"x") -> Path:

@@ -11,7 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django_q.models import OrmQ
 
-from cleanup.clears import preview, protocol
+from cleanup.clears import preview, settlement
 from cleanup.lab import readiness
 from cleanup.models import Access, ClearAttempt, ClearBatch, DiskUsage, Phase, Run, StagingRoot
 from cleanup.rules.facts import Finding
@@ -342,7 +342,7 @@ def test_runs_that_somebody_may_not_see_are_only_counted(people, runs, batch, no
     text = text_of(people.viewer.get(page_of(batch)))
     assert safe.run.run_path in text
     assert "a run that you may not see" in text
-    protocol.finish_without_clear(hidden, Phase.REFUSED, Finding(Reason.NAS_TIMEOUT, "secret"), now=now)
+    settlement.finish_without_clear(hidden, Phase.REFUSED, Finding(Reason.NAS_TIMEOUT, "secret"), now=now)
     text = text_of(people.viewer.get(page_of(batch)))
     assert "1 run more that you may not see" in text
     for words in (SAFE, "secret"):
@@ -387,7 +387,7 @@ def test_pause_go_on_and_stop(people, runs, batch):
 def test_a_batch_tells_what_became_of_each_run(people, runs, batch, now):
     done, refused = batch.attempts.get(run__run_path=SAFE), batch.attempts.get(run__run_path=TEST_RUN)
     done.advance([Phase.QUEUED], Phase.DONE, now=now, freed_files=142, freed_bytes=3_100_000_000)
-    protocol.finish_without_clear(refused, Phase.REFUSED, Finding(Reason.NAS_TIMEOUT, "nas01"), now=now)
+    settlement.finish_without_clear(refused, Phase.REFUSED, Finding(Reason.NAS_TIMEOUT, "nas01"), now=now)
     text = text_of(people.operator.get(page_of(batch)))
     for words in ("1 of 2 runs cleared", "3.10 GB", "1 stayed", Reason.NAS_TIMEOUT.sentence, "nas01"):
         assert words in text

@@ -1,4 +1,4 @@
-"""What somebody should look at: alerts of the watchdog, and what lies on a staging disk without being a known run."""
+"""What lies on a staging disk without being a known run."""
 
 from typing import ClassVar
 
@@ -7,50 +7,6 @@ from django.db.models import Q
 
 from cleanup.models.roots import StagingRoot
 from cleanup.models.runs import Run
-
-
-class AlertKind(models.TextChoices):
-    """What an alert is about."""
-
-    STALLED_RUN = "stalled_run"
-    STALLED_ATTEMPT = "stalled_attempt"
-    SCHEDULE = "schedule"
-    CLUSTER = "cluster"
-    HOST = "host"
-    PRESSURE = "pressure"
-    HOLD = "hold"
-    ORPHAN = "orphan"
-    CONFLICT = "conflict"
-    TWIN = "twin"
-
-
-class Alert(models.Model):
-    """Something that is wrong from `since` to `ended_at`; as long as it lasts, one row for each kind and subject.
-
-    `subject` names what it is about, in a way that stays the same: a key, not a sentence.
-    """
-
-    kind = models.CharField(max_length=16, choices=AlertKind)
-    subject = models.CharField(max_length=255)
-    root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, null=True, blank=True, related_name="alerts")
-    run = models.ForeignKey(Run, on_delete=models.PROTECT, null=True, blank=True, related_name="alerts")
-    reason = models.CharField(max_length=40)
-    detail = models.TextField(blank=True)
-    since = models.DateTimeField()
-    seen_at = models.DateTimeField()
-    ended_at = models.DateTimeField(null=True, blank=True)
-
-    class Meta:
-        ordering = ("-since",)
-        constraints: ClassVar = [
-            models.CheckConstraint(condition=Q(kind__in=AlertKind.values), name="alert_kind_is_known"),
-            models.UniqueConstraint(
-                fields=["kind", "subject"], condition=Q(ended_at__isnull=True), name="one_open_alert_per_subject"
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.subject}"
 
 
 class OrphanKind(models.TextChoices):
@@ -68,8 +24,8 @@ class OrphanKind(models.TextChoices):
 class Orphan(models.Model):
     """One thing that discovery found and cannot place, by its path below the staging root. Never removed by us.
 
-    `modified_at` is the newest modification time found in it; `files` and `bytes` (logical) may be unknown. `gone_at`
-    is when it was no longer there, or no orphan any more; `escalated_at` when it had passed the ceiling.
+    `modified_at` is the newest modification in it; `files` and `bytes` (logical) may be unknown. `gone_at` is when it
+    was no orphan any more, `escalated_at` when it had passed the ceiling.
     """
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="orphans")

@@ -1,0 +1,42 @@
+"""By what a clear is decided, and how the decision is kept."""
+
+from cleanup.models import (
+    ClearAttempt,
+    RetentionPolicy,
+    Run,
+)
+from cleanup.rules.decisions import Decision, GateResult
+from cleanup.rules.effective import effective_policy
+from cleanup.rules.facts import Finding
+from cleanup.rules.policy import Policy
+from cleanup.rules.reasons import Reason
+
+
+def policy_for(attempt: ClearAttempt, run: Run) -> Policy:
+    """The policy in force, with no weaker a proof than the policy under which the clear was asked for.
+
+    An attempt may wait for days in a paused batch; what the operator was told of the proof still holds.
+    """
+    policy = RetentionPolicy.objects.effective_for(run).in_earnest()
+    asked = effective_policy(RetentionPolicy.objects.scoped(as_of=attempt.promised_version), run.scope)
+    return policy.with_proof_of(asked) if asked.proof.strength > policy.proof.strength else policy
+
+
+def as_finding(refusal: GateResult | None) -> Finding:
+    if refusal is None or refusal.reason is None:
+        return Finding(Reason.NOT_COMPARED)
+    return Finding(refusal.reason, refusal.detail)
+
+
+def decision_as_json(decision: Decision) -> list[dict[str, str | None]]:
+    """A decision's gates as the command line shows them and attempts keep them."""
+    return [
+        {
+            "gate": result.gate.value,
+            "verdict": result.verdict.value,
+            "reason": result.reason.value if result.reason else None,
+            "detail": result.detail,
+            "opens_at": result.opens_at.isoformat() if result.opens_at else None,
+        }
+        for result in decision.gates
+    ]

@@ -1,0 +1,114 @@
+"""What is made ready before the commit: the plan, the new record and the tombstone, all of them durable."""
+
+import errno
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from cleanup.clears.refusal import Refused
+from cleanup.lab import opening
+from cleanup.lab.opening import OpenRun
+from cleanup.models import (
+    ClearAttempt,
+    Phase,
+    Run,
+)
+from cleanup.rules.facts import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.runs.inspection import Look
+from cleanup.storage import linux, reserve
+from cleanup.storage.staging import fences, run_tree
+from cleanup.storage.staging.plan import Plan, encode
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was made ready before the commit: the plan, the record to publish and the entry that it got."""
+
+    plan: Plan
+    entry: dict[str, Any]
+
+
+def keep_plan(attempt: ClearAttempt, plan: Plan, data: bytes) -> None:
+    """Write a plan, encoded as `data`, and name it durably in the attempt with its counts. Raises OSError, Refused."""
+    counted = run_tree.count(plan.entries)
+    opening.data_dir().write_plan(plan.attempt, data)
+    fields = {
+        "plan_sha256": hashlib.sha256(data).hexdigest(),
+        "planned_files": counted.files,
+        "planned_bytes": counted.bytes,
+    }
+    if not attempt.advance([Phase.INTENT], Phase.INTENT, now=timezone.now(), **fields):
+        raise Refused(Finding(Reason.INTERRUPTED))
+
+
+def with_locks_as_found(attempt: ClearAttempt, opened: OpenRun, plan: Plan) -> Plan:
+    """The plan with the wizard's locks as they lie in the fence: they may have come or gone while bytes were read.
+
+    A crash before the attempt names the new plan is no harm: before the commit nothing is removed by either.
+    """
+    found = run_tree.locks(opened.run)
+    if {entry.path for entry in found} == {entry.path for entry in plan.entries if run_tree.is_lock(entry)}:
+        return plan
+    others = [entry for entry in plan.entries if not run_tree.is_lock(entry)]
+    settled = replace(plan, entries=(*others, *found))
+    keep_plan(attempt, settled, encode(settled))
+    return settled
+
+
+def not_written(error: OSError) -> Finding:
+    """Why fence, record or tombstone could not be made."""
+    if error.errno == errno.EXDEV:
+        return Finding(Reason.OWN_STORAGE, "the filesystem does not rename it within its folder")
+    if error.errno in (errno.EINVAL, errno.ENOSYS):
+        return Finding(Reason.CLEARING_UNSUPPORTED, "this filesystem cannot rename without replacing")
+    return Finding(Reason.STORAGE_ERROR, os.strerror(error.errno or 0))
+
+
+def prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, look: Look, record: bytes) -> None:
+    """The new record beside the fence and the tombstone in the data directory, both durable."""
+    name, file = attempt.pk.hex, look.form.file
+    like = os.stat(fences.record_path(file), dir_fd=opened.run, follow_symlinks=False)
+    prepared = reserve.with_reserve(
+        opened.root, lambda: fences.prepare_record(opened.parent, fences.prepared_name(name), record, like, file)
+    )
+    story = {
+        "attempt": name,
+        "run_path": run.run_path,
+        "staging_root": run.root.name,
+        "host": settings.EXLAB_HOST,
+        "actor": attempt.actor,
+        "plan_sha256": attempt.plan_sha256,
+        "files": attempt.planned_files,
+        "bytes": attempt.planned_bytes,
+        "proof": attempt.proof.kind if attempt.proof else "",
+        "manifest_sha256": attempt.proof.manifest_sha256 if attempt.proof else "",
+        "twin": attempt.twin_path,
+        "nas_flags": attempt.nas_flags,
+        "only_here": attempt.only_here,
+        # The rename has set it by the filesystem's own clock: what lies at the run's path now was not born before.
+        "fenced_ns": linux.status(opened.run).ctime_ns,
+    }
+    opening.data_dir().write_tombstone(
+        name,
+        opened.run,
+        story,
+        record,
+        file=file.decode(),
+        digests=_digests_of(look) if look.by_signature or look.facts.accepts else None,
+        desktop=look.scan.desktop if look.scan is not None else (),
+    )
+    attempt.prepared = prepared
+    attempt.save(update_fields=["prepared"])
+
+
+def _digests_of(look: Look) -> dict[bytes, bytes]:
+    """What the bytes of the run's files were read to be, where no manifest says that; nothing without such a proof."""
+    if look.scan is None or look.listing is None:
+        return {}
+    twins = {entry.path: look.listing.files.get(entry.path) for entry in look.scan.data_files}
+    return {path: twin.digest for path, twin in twins.items() if twin and twin.digest}

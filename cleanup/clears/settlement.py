@@ -1,0 +1,280 @@
+"""How an attempt ends: rolled back before its commit, rolled forward after it. Clears and recovery share it."""
+
+import contextlib
+import logging
+import os
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from cleanup.clears import again, conflicts, freed, record_inside, work_progress
+from cleanup.lab import disk_usage, opening
+from cleanup.lab.opening import OpenRun, Unreachable
+from cleanup.ledger import entries
+from cleanup.models import (
+    ClearAttempt,
+    LedgerKind,
+    Phase,
+    Run,
+)
+from cleanup.rules.facts import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.runs import identity, proofs, slow_twins
+from cleanup.runs.shells import move_shell_aside
+from cleanup.storage import handles, reserve, run_paths, shells
+from cleanup.storage.datadir import TombstoneError
+from cleanup.storage.freed_space import Gain
+from cleanup.storage.run_paths import show
+from cleanup.storage.staging import fences, removal, run_tree
+from cleanup.storage.staging.plan import Plan, PlanError
+
+logger = logging.getLogger(__name__)
+
+# A refused gate is no failure. These are: the clear was allowed and could not be carried out.
+FAILURES = frozenset({Reason.STORAGE_ERROR, Reason.DATABASE_ERROR})
+# A wizard that makes one shell after the other is told as a conflict.
+_SHELLS_PASSED = 3
+# What an attempt has freed so far, which another process may have changed.
+FREED = (
+    "freed_files",
+    "freed_bytes",
+    "freed_allocated_bytes",
+    "measured_bytes",
+    "unmeasured",
+    "disk_free_before",
+)
+
+
+def settle_phase(attempt: ClearAttempt, *more: str) -> None:
+    """Read an attempt's phase, and `more` fields, when no transaction can change it any more.
+
+    A PostgreSQL server goes on with a commit whose client is gone; read without waiting for its lock, the row would
+    look as if nothing was committed.
+    """
+    with transaction.atomic():
+        attempt.refresh_from_db(fields=["phase", *more], from_queryset=ClearAttempt.objects.select_for_update())
+
+
+def occupied(attempt: ClearAttempt) -> Finding:
+    """Nothing is lost: the run is whole under the fence's name, and a person has to say which one is right."""
+    return identity.conflict_of(attempt.pk)
+
+
+def tell_of_wait(attempt: ClearAttempt, finding: Finding) -> None:
+    """Let the pages say what an interrupted attempt waits for; one that is done has told its own story."""
+    said = " ".join(part for part in (finding.reason.sentence, finding.detail) if part)
+    unfinished = ClearAttempt.objects.filter(pk=attempt.pk, phase__in=[Phase.INTENT, Phase.COMMITTED])
+    unfinished.exclude(detail=said).update(detail=said)
+
+
+def roll_back(attempt: ClearAttempt, run: Run, *, parent: int | None = None) -> None:
+    """Undo what an uncommitted attempt did on disk: the run stands at its path again. Twice is harmless.
+
+    A shell at the run's path is moved aside and kept; `attempt.shells` names it. `parent` is the folder of the run as
+    it was opened for the clear, by default the one at its path. Raises Unreachable, FileNotFoundError when that folder
+    is gone, FileExistsError when something else lies at the run's path, and BlockingIOError while a program holds its
+    lock in a shell there; the fence is then left as it is.
+    """
+    unsure = parent is None or attempt.challenging  # a crash, or an error, may have come amid a challenge
+    with contextlib.ExitStack() as stack:
+        if parent is None:
+            root = stack.enter_context(opening.open_root(run.root))
+            path = run_paths.parse_run_path(run.run_path)
+            parent = stack.enter_context(handles.opened(handles.open_beneath(root, path.parent)))
+        fences.discard_prepared(parent, fences.prepared_name(attempt.pk.hex))
+        for name in (fences.fence_name(attempt.pk.hex), os.fsencode(run.leaf)):
+            fences.discard_challenge_in(parent, name, fences.challenge_name(attempt.pk.hex))
+            if unsure:
+                _give_time_back(attempt, parent, name)
+        try:
+            _put_back(attempt, run, parent)
+        except FileNotFoundError:
+            os.fsync(parent)  # it is back already, but the worker may have died before this
+        attempt.shells = tuple(show(name) for name in shells.kept_aside(parent, attempt.pk.hex))
+    opening.data_dir().discard(attempt.pk.hex)
+
+
+def _give_time_back(attempt: ClearAttempt, parent: int, name: bytes) -> None:
+    """Give the run the time that it had, where a crash came between a challenge and that. Without a plan nothing is."""
+    with contextlib.suppress(PlanError):
+        plan = opening.data_dir().read_plan(attempt.pk.hex, attempt.plan_sha256)
+        if plan.modified_ns is not None:
+            fences.give_time_back(parent, name, plan.ino, plan.names, plan.modified_ns)
+
+
+def _put_back(attempt: ClearAttempt, run: Run, parent: int) -> None:
+    """Rename the fence back to the run, past a shell or two. Raises as `roll_back`."""
+    fence = fences.fence_name(attempt.pk.hex)
+    for _ in range(_SHELLS_PASSED):
+        with contextlib.suppress(FileExistsError):
+            return fences.put_back(parent, fence, os.fsencode(run.leaf))
+        move_shell_aside(attempt, run, parent)
+    return fences.put_back(parent, fence, os.fsencode(run.leaf))
+
+
+def roll_forward(
+    attempt: ClearAttempt, opened: OpenRun, plan: Plan, *, now: datetime, interrupted: bool = False
+) -> None:
+    """Complete a committed attempt whose fence is open as `opened.run`: publish, remove, finish. Twice is harmless.
+
+    `interrupted`: an earlier process may have removed a part. Raises Unreachable, with nothing removed, where the
+    record to publish cannot be found.
+    """
+    name = attempt.pk.hex
+    fence = fences.fence_name(name)
+    fences.discard_challenge(opened.run, fences.challenge_name(name))  # a power failure may have brought it back
+    record_inside.publish(attempt, opened)
+    if not removal.may_be_emptied(opened.run, attempt.prepared):
+        raise Unreachable(Finding(Reason.INGEST_DISAGREES, "the record of the clear is not in its place"))
+    with freed.watching(attempt, opened, plan, interrupted=interrupted) as watch:
+        removed = removal.remove(
+            opened.parent,
+            fence,
+            opened.run,
+            plan.entries,
+            record=attempt.prepared,
+            proven=_proven(attempt),
+            progress=watch.beside(work_progress.of_removal(attempt)),
+            before_the_record=lambda: _mark_emptied(attempt, plan),
+        )
+        os.fsync(opened.parent)
+        gain = watch.gain(removed)
+    reserve.renew_reserve(opened.root)
+    finish(attempt, removed, now, gain)
+    disk_usage.note(attempt.run.root, opened.root, timezone.now())
+
+
+def _mark_emptied(attempt: ClearAttempt, plan: Plan) -> None:
+    """Durably, before the record goes: all the rest of the plan is gone, and it was us.
+
+    Without this mark recovery could not tell a fence that we removed from one that was taken away whole.
+    """
+    counted = run_tree.count(plan.entries)
+    done = {"done_files": counted.files, "done_bytes": counted.bytes, "progress_at": timezone.now()}
+    ClearAttempt.objects.filter(pk=attempt.pk).update(**done, emptied=True)
+
+
+def _proven(attempt: ClearAttempt) -> removal.Proven:
+    """What the bytes of a file have been proven to be, from the tombstone; read only if asked."""
+    digests: dict[bytes, bytes] = {}
+
+    def proven(path: bytes) -> bytes | None:
+        if not digests:
+            with contextlib.suppress(TombstoneError):
+                digests.update(opening.data_dir().read_digests(attempt.pk.hex))
+        return digests.get(path, b"")  # no proof that can be read is none: what has changed since stays
+
+    return proven
+
+
+def finish(attempt: ClearAttempt, removed: removal.Removal, now: datetime, gain: Gain = freed.INTERRUPTED) -> None:
+    """Record what a removal freed, in one transaction: `completed`, or `partial` with what is left and why.
+
+    `gain` is what the disk gave back for this step. A ledger row names what its own step freed, so that rows add up.
+    Nothing is written where another worker has finished it or has counted more.
+    """
+    complete = not removed.left
+    with transaction.atomic():
+        settle_phase(attempt, "reason", *FREED)
+        step = run_tree.Count(
+            files=removed.freed.files - attempt.freed_files,
+            bytes=removed.freed.bytes - attempt.freed_bytes,
+            allocated=removed.freed.allocated - attempt.freed_allocated_bytes,
+        )
+        if _says_nothing_new(attempt, step, complete=complete):
+            return
+        remaining = attempt.planned_files - removed.freed.files
+        detail = "" if complete else f"{remaining} of {attempt.planned_files} files left ({_name_left(removed)})"
+        _write_end(attempt, removed, step, now, gain, detail)
+    logger.info(
+        "cleared %s: %d files, %d bytes freed by %s%s",
+        attempt.run.run_path,
+        removed.freed.files,
+        removed.freed.bytes,
+        attempt.actor or attempt.requester,
+        f", {detail}" if detail else "",
+    )
+
+
+def _write_end(
+    attempt: ClearAttempt, removed: removal.Removal, step: run_tree.Count, now: datetime, gain: Gain, detail: str
+) -> None:
+    """The counts into the attempt, and those of this step into the ledger; `detail` says what is left."""
+    complete = not removed.left
+    reason = "" if complete else Reason.REMOVAL_INCOMPLETE
+    # A fence that a failing disk brought back is removed once more, and only what that changes is counted.
+    first_end = complete and not attempt.ledger.filter(kind=LedgerKind.COMPLETED).exists()
+    tell = {"tell_after": now} if attempt.phase == Phase.COMMITTED else {}
+    attempt.advance(
+        [Phase.COMMITTED, Phase.DONE],
+        Phase.DONE,
+        now=now,
+        reason=reason,
+        detail=detail,
+        freed_files=removed.freed.files,
+        freed_bytes=removed.freed.bytes,
+        freed_allocated_bytes=removed.freed.allocated,
+        done_files=removed.freed.files,
+        done_bytes=removed.freed.bytes,
+        **freed.of_attempt(attempt, step, gain),
+        **tell,
+    )
+    if first_end or step.files or not complete:
+        entries.write_ledger(
+            attempt,
+            LedgerKind.COMPLETED if first_end else LedgerKind.PARTIAL,
+            now,
+            files=step.files,
+            bytes=step.bytes,
+            allocated_bytes=step.allocated,
+            **freed.of_step(step, gain),
+            reason=reason,
+            detail=detail,
+        )
+
+
+def _says_nothing_new(attempt: ClearAttempt, step: run_tree.Count, *, complete: bool) -> bool:
+    """Whether the end of an attempt was told already: by another worker, or by an earlier try that left as much."""
+    if attempt.phase not in (Phase.COMMITTED, Phase.DONE) or step.files < 0:
+        return True
+    if attempt.phase == Phase.DONE and not attempt.incomplete:
+        return True
+    return not (complete or step.files) and attempt.ledger.freeing().exists()
+
+
+def finish_without_clear(
+    attempt: ClearAttempt, phase: Phase, finding: Finding, *, now: datetime, failed: bool | None = None
+) -> None:
+    """End an uncommitted attempt: `refused` by a gate, `aborted` by a crash, or a `conflict` at the run's path.
+
+    `failed` says whether it counts towards parking the run, where phase and reason do not.
+    """
+    if failed is None:
+        failed = finding.reason != Reason.WITHDRAWN and (phase != Phase.REFUSED or finding.reason in FAILURES)
+    kinds = {
+        Phase.REFUSED: LedgerKind.REFUSED,
+        Phase.ABORTED: LedgerKind.ABORTED,
+        Phase.CONFLICT: LedgerKind.CONFLICT,
+    }
+    aside = f"An empty folder that the data wizard had made at its path lies beside it as {', '.join(attempt.shells)}."
+    detail = " ".join(part for part in (finding.detail, aside if attempt.shells else "") if part)
+    of_conflict = Phase.CONFLICT in (attempt.phase, phase)
+    with transaction.atomic():
+        fields = {"reason": finding.reason, "detail": detail}
+        once_more = {"again_after": again.due_after(attempt, finding, now)}
+        if attempt.advance([Phase.QUEUED, Phase.INTENT, Phase.CONFLICT], phase, now=now, **fields, **once_more):
+            entries.write_ledger(attempt, kinds[phase], now, **fields)
+            slow_twins.learn(attempt, finding.reason, finding.detail, now=now)
+            if failed:
+                Run.objects.filter(pk=attempt.run_id).update(failures=F("failures") + 1)
+    if of_conflict:
+        conflicts.settle(now=now)
+    logger.info("not cleared %s: %s %s", attempt.run.run_path, finding.reason, detail)
+
+
+def _name_left(removed: removal.Removal) -> str:
+    """What is left and why; what only stays because something else does comes last."""
+    left = sorted(removed.left, key=lambda entry: entry[1] in (removal.KEPT_LAST, "ENOTEMPTY"))
+    return proofs.name_some([f"{show(path)}: {why}" for path, why in left])

@@ -1,0 +1,42 @@
+"""How far a clear has come, written into its attempt now and then while it works."""
+
+import time
+from collections.abc import Callable
+
+from django.utils import timezone
+
+from cleanup.models import (
+    ClearAttempt,
+)
+
+# A row is written for progress at most this often, outside every transaction of the protocol.
+_PROGRESS_SECONDS = 1.0
+
+
+def of_proof(attempt: ClearAttempt) -> Callable[[int], None]:
+    """Write the bytes compared so far into the attempt, now and then."""
+    compared = 0
+    last = time.monotonic()
+
+    def progress(size: int) -> None:
+        nonlocal compared, last
+        compared += size
+        if time.monotonic() - last >= _PROGRESS_SECONDS:
+            ClearAttempt.objects.filter(pk=attempt.pk).update(compared_bytes=compared, progress_at=timezone.now())
+            last = time.monotonic()
+
+    return progress
+
+
+def of_removal(attempt: ClearAttempt) -> Callable[[int, int], None]:
+    """Write the files and bytes removed so far into the attempt, now and then."""
+    last = time.monotonic()
+
+    def progress(files: int, size: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _PROGRESS_SECONDS:
+            done = {"done_files": files, "done_bytes": size, "progress_at": timezone.now()}
+            ClearAttempt.objects.filter(pk=attempt.pk).update(**done, detail="")
+            last = time.monotonic()
+
+    return progress

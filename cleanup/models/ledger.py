@@ -1,0 +1,121 @@
+"""The ledger: what was authorised, removed or refused. It only grows."""
+
+from typing import Any, ClassVar, Self
+
+from django.db import models
+from django.db.models import Q
+
+from cleanup.models.aggregates import bytes_sum
+from cleanup.models.base import AppendOnly
+from cleanup.models.clears import ClearAttempt, Requester
+from cleanup.models.runs import Run
+
+
+class LedgerKind(models.TextChoices):
+    """What a ledger row records. Only `partial` and `completed` free bytes, and each names what it freed itself."""
+
+    AUTHORISED = "authorised"
+    COMPLETED = "completed"
+    PARTIAL = "partial"
+    REFUSED = "refused"
+    ABORTED = "aborted"
+    CONFLICT = "conflict"
+    REREGISTERED = "reregistered"
+    MARKED_GONE = "marked_gone"
+    SHELL = "shell"
+    SET_ASIDE = "set_aside"
+    PUT_BACK = "put_back"
+    ACCEPTED = "accepted"
+
+
+def measured_sums() -> dict[str, Any]:
+    """The sums of what disks gave back, and of the allocated bytes of the same rows of the ledger.
+
+    Name them before a sum that is called as a column is: the ones after it would mean the sum.
+    """
+    known = Q(measured_bytes__isnull=False)
+    return {
+        "measured_of_bytes": bytes_sum("allocated_bytes", filter=known, default=0),
+        "measured_bytes": bytes_sum("measured_bytes", default=0),
+    }
+
+
+class LedgerQuerySet(models.QuerySet["LedgerEntry"]):
+    def freeing(self) -> Self:
+        """The rows that say what was removed."""
+        return self.filter(kind__in=[LedgerKind.COMPLETED, LedgerKind.PARTIAL])
+
+    def totals(self) -> dict[str, int]:
+        """Runs cleared, and the files and bytes (logical and allocated) that were really freed."""
+        sums = self.freeing().aggregate(
+            runs=models.Count("run", distinct=True),
+            files=bytes_sum("files", default=0),
+            bytes=bytes_sum("bytes", default=0),
+            allocated_bytes=bytes_sum("allocated_bytes", default=0),
+        )
+        return {name: int(value) for name, value in sums.items()}
+
+    def measured(self) -> dict[str, int]:
+        """What disks gave back by their own count, and of how many allocated bytes: of the rows that were measured."""
+        return {name: int(value) for name, value in self.freeing().aggregate(**measured_sums()).items()}
+
+
+class LedgerEntry(AppendOnly):
+    """What was authorised, removed or refused, when, where and by whom.
+
+    Names are copied: a row must tell its story when users and roots are gone. Counts in `authorised` are the plan's, in
+    `partial` and `completed` what this step removed; `measured_bytes` is what the disk gave back, or `unmeasured` why
+    that is unknown (older rows have neither). Only rows of what a person said of a run have no attempt. `typed_by` is
+    the account of the operating system that typed the command: `--user` may name another person.
+    """
+
+    at = models.DateTimeField()
+    kind = models.CharField(max_length=12, choices=LedgerKind)
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="ledger")
+    attempt = models.ForeignKey(ClearAttempt, on_delete=models.PROTECT, null=True, blank=True, related_name="ledger")
+    root_name = models.CharField(max_length=64)
+    run_path = models.CharField(max_length=1024)
+    equipment = models.CharField(max_length=255)
+    project = models.CharField(max_length=255)
+    run_kind = models.CharField(max_length=12)
+    requester = models.CharField(max_length=8, choices=Requester)
+    actor = models.CharField(max_length=150)
+    typed_by = models.CharField("typed by the account", max_length=255, blank=True)
+    host = models.CharField(max_length=255)
+    policy_version = models.PositiveIntegerField()
+    decided_by = models.JSONField("policy that decided", default=dict, blank=True)
+    cause = models.CharField("why the schedule took it", max_length=60, blank=True)
+    proof_level = models.CharField(max_length=8, blank=True)
+    files = models.BigIntegerField(default=0)
+    bytes = models.BigIntegerField("logical bytes", default=0)
+    allocated_bytes = models.BigIntegerField(default=0)
+    measured_bytes = models.BigIntegerField("bytes that the disk gave back", null=True, blank=True)
+    unmeasured = models.CharField("why that is not known", max_length=16, blank=True)
+    reason = models.CharField(max_length=40, blank=True)
+    detail = models.TextField(blank=True)
+    plan_sha256 = models.CharField(max_length=64, blank=True)
+    nas_flags = models.CharField("flags in force", max_length=200, blank=True)
+
+    objects = LedgerQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-at", "-id")
+        verbose_name_plural = "ledger entries"
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(kind__in=LedgerKind.values), name="ledger_kind_is_known"),
+            models.CheckConstraint(
+                condition=Q(attempt__isnull=False)
+                | Q(kind__in=["reregistered", "marked_gone", "set_aside", "put_back", "accepted"]),
+                name="ledger_entry_has_its_attempt",
+            ),
+            models.UniqueConstraint(
+                fields=["attempt"], condition=Q(kind="completed"), name="one_completed_entry_per_attempt"
+            ),
+            models.UniqueConstraint(
+                fields=["attempt"], condition=Q(kind="authorised"), name="one_authorised_entry_per_attempt"
+            ),
+        ]
+        indexes: ClassVar = [models.Index(fields=["at"], name="ledger_by_time")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.run_path}"

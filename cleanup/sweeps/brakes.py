@@ -1,0 +1,62 @@
+"""What stops a sweep on its way: a breaker that stands, what is abnormal, clears that fail one after the other."""
+
+from cleanup.clears.run_action import Action, RunAction
+from cleanup.models import Sweep, SweepBreaker
+from cleanup.rules.anomalies import Anomaly, AnomalyKind, too_many_failures
+from cleanup.rules.facts import Finding
+from cleanup.rules.pressure import Candidate
+from cleanup.rules.reasons import Reason
+from cleanup.rules.shown import Shown
+from cleanup.sweeps import breakers
+from cleanup.sweeps.anomaly_guard import AnomalyGuard
+from cleanup.sweeps.request import SweepRequest
+
+
+class Brakes:
+    """Whether a sweep still takes runs: `stopped` says why not. `let_go` are the runs that people have let go on.
+
+    `guard` looks for what is abnormal; only a timed sweep has one.
+    """
+
+    def __init__(self, request: SweepRequest, sweep: Sweep, standing: SweepBreaker | None) -> None:
+        self._request, self._sweep = request, sweep
+        stops = standing is not None and breakers.stops(standing, request.kind_in_earnest)
+        self.stopped = breakers.finding_of(standing) if standing is not None and stops else None
+        self.guard: AnomalyGuard | None = None
+        self.let_go: dict[int, SweepBreaker] = {}
+        self._seen: list[Anomaly] = []
+        self._outcomes: list[bool] = []
+
+    def stop(self, sights: list[Anomaly], shown: Shown) -> None:
+        """Take nothing more if anything was seen; a dry run only shows that it would stop here.
+
+        The question to people shows the runs `shown`.
+        """
+        self._seen += sights
+        if not sights:
+            return
+        if self._request.dry_run:
+            self.stopped = Finding(Reason.BREAKER_OPEN, " ".join(sight.detail for sight in sights))
+        else:
+            opened = breakers.open_breaker(self._sweep, sights, now=self._request.now, shown=shown)
+            self.stopped = breakers.finding_of(opened)
+
+    def watch_failures(self, taken: RunAction) -> None:
+        """Stop when too many clears fail; refusals are the gates at work, and no failures."""
+        if self._request.dry_run or taken.action not in (Action.CLEARED, Action.PARTIAL, Action.FAILED):
+            return
+        self._outcomes.append(taken.action is not Action.CLEARED)
+        if sight := too_many_failures(self._outcomes):
+            self.stop([sight], Shown())
+
+    def stops(self, candidate: Candidate) -> bool:
+        """Whether a candidate stays: not one that a person has let go, where only the number of others has stopped."""
+        if self.stopped is None:
+            return False
+        counted = self.guard is not None and all(sight.kind.counts for sight in self._seen)
+        return not (counted and candidate.key in self.let_go)
+
+    def was_sound(self, hindrances: tuple[Finding, ...]) -> bool:
+        """Whether the next timed sweep may be compared with this one; clears that failed say nothing against that."""
+        asked = self.guard is not None and not hindrances
+        return asked and all(sight.kind is AnomalyKind.FAILURES for sight in self._seen)

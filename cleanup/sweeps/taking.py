@@ -1,0 +1,192 @@
+"""Taking the candidates of a sweep, in their order, as far as budget and breakers let it."""
+
+import time
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, replace
+
+from django.utils import timezone
+
+from cleanup.clears import decisions
+from cleanup.clears.freed import Lately
+from cleanup.clears.run_action import FREEING, Action, ClearRequest, RunAction, rehearse, skip, take
+from cleanup.models import ClearAttempt, Requester, Run
+from cleanup.rules.effective import sources_as_json
+from cleanup.rules.facts import Finding
+from cleanup.rules.gates import evaluate
+from cleanup.rules.policy import Limits
+from cleanup.rules.pressure import Candidate, Picker, Pressure, SweepBudget, plan_of
+from cleanup.rules.reasons import Reason
+from cleanup.rules.shown import Shown
+from cleanup.runs import slow_twins
+from cleanup.sweeps import outlook
+from cleanup.sweeps.brakes import Brakes
+from cleanup.sweeps.journal import Journal
+from cleanup.sweeps.request import SweepRequest
+from cleanup.sweeps.survey import DueRun, Survey, known_refusal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """What has to be freed: `pressure` by all limits, `approved` by those in force where others are only rehearsed.
+
+    `lately` is what clears gave back of late.
+    """
+
+    pressure: Pressure
+    approved: Pressure | None
+    lately: Lately
+
+    def in_vain(self, pressure: Pressure) -> Finding | None:
+        """Why no run goes for the sake of space, where that is wanted."""
+        nothing = self.lately.nothing if pressure.for_space else None
+        return Finding(Reason.CLEARING_FREES_NOTHING, f"Lately: {nothing}") if nothing else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepPlan:
+    """What a sweep is about to do: its candidates in the order of their turn, and what may be taken of them."""
+
+    survey: Survey
+    need: Need
+    limits: Limits
+    budget: SweepBudget
+    candidates: list[Candidate]
+
+    def picker(self, candidates: list[Candidate], pressure: Pressure) -> Picker:
+        """Picks from some of the candidates what is needed for a pressure."""
+        return Picker(candidates, pressure, unasked=self.need.approved, helps=self.need.lately.helps)
+
+    def runs(self, candidates: list[Candidate], pressure: Pressure, budget: SweepBudget) -> list[tuple[Run, Candidate]]:
+        """The runs that go if every one of them may; what is only rehearsed is none of them."""
+        plan = plan_of(self.picker(candidates, pressure), budget)
+        return [(self.survey.due[candidate.key, False].run, candidate) for candidate in plan]
+
+    def asked_about(self, runs: list[tuple[Run, Candidate]], let_go: Container[int]) -> Shown:
+        """The runs of a plan that no person has let go so far."""
+        return shown(self.survey, [one for _run, one in runs if one.key not in let_go], self.limits)
+
+
+def shown(survey: Survey, candidates: Iterable[Candidate], limits: Limits) -> Shown:
+    """Candidates as the question of a breaker shows them; what is only rehearsed is none of them."""
+    earnest = [survey.due[one.key, False] for one in candidates if not one.rehearsed]
+    return Shown({due.run.pk: outlook.shown(due.run, due.policy, due.candidate, limits) for due in earnest})
+
+
+class Taking:
+    """Takes the candidates of one sweep.
+
+    Afterwards `attempts` has by run what was tried, `picker` what is left of the pressure, and `left_over` says
+    whether a budget has left runs to a later sweep.
+    """
+
+    def __init__(
+        self, plan: SweepPlan, request: SweepRequest, journal: Journal, brakes: Brakes, *, began: float
+    ) -> None:
+        """`began` is the monotonic time at which the sweep began, in seconds."""
+        self.plan, self.request, self.journal, self.brakes, self.began = plan, request, journal, brakes, began
+        self.picker = plan.picker(plan.candidates, plan.need.pressure)
+        self.attempts: dict[int, ClearAttempt] = {}
+        self.left_over = False
+        self._budget = plan.budget
+        self._exhausted = ""
+        self._handled: set[int] = set()
+
+    def go(self) -> None:
+        """Take the candidates in their order; the others are left over, or left to their time."""
+        for candidate, causes in self.picker:
+            due = self.plan.survey.of(candidate)
+            self.journal.candidates += 1
+            self._expect_budget(candidate)
+            self._look_at_next(due)
+            self._handled.add(candidate.key)
+            if refusal := self._refusal(candidate):
+                self._leave(due, **refusal)
+                self.picker.left_over(candidate)
+            else:
+                self._take(due, "+".join(causes))
+        if not self.left_over and self.brakes.stopped is None:
+            self.journal.remember(None)
+        in_vain = self.plan.need.in_vain(self.picker.pressure)
+        for candidate in {candidate.key: candidate for candidate in self.plan.candidates}.values():
+            if candidate.key not in self._handled:  # only pressure would have taken it, and there is none (any more)
+                self._leave_to_time(self.plan.survey.of(candidate), in_vain)
+
+    def _expect_budget(self, candidate: Candidate) -> None:
+        if not self._exhausted and not candidate.rehearsed:
+            # The first one has its turn however long it took to decide, or a small budget would never clear any.
+            minutes = self._minutes() if self._handled else 0
+            self._exhausted = self._budget.exhausted_by(candidate.size, minutes=minutes)
+
+    def _look_at_next(self, due: DueRun) -> None:
+        """Stop where this run, with those taken, makes the sweep abnormal: refusals may have changed its plan."""
+        brakes, candidate = self.brakes, due.candidate
+        if brakes.guard is None or self._exhausted or brakes.stopped or candidate.rehearsed:
+            return
+        if sights := brakes.guard.look_at_next(due.run, candidate):
+            rest = [one for one in self.plan.candidates if one.key not in self._handled]
+            runs = self.plan.runs(rest, self.picker.pressure, self._budget)
+            brakes.stop(sights, self.plan.asked_about(runs, brakes.let_go))
+
+    def _refusal(self, candidate: Candidate) -> dict[str, Finding] | None:
+        """What the sweep itself has against a candidate, by the name of the fact; None where it has its turn."""
+        if self.brakes.stopped is not None and self.brakes.stops(candidate):
+            return {"breaker_finding": self.brakes.stopped}
+        if self._exhausted and not candidate.rehearsed:
+            self.left_over = True
+            return {"budget_finding": Finding(Reason.BUDGET_EXHAUSTED, self._exhausted)}
+        return None
+
+    def _take(self, due: DueRun, cause: str) -> None:
+        candidate = due.candidate
+        if not self._exhausted:  # what is only noted leaves the turn to those that a budget has left over
+            self.journal.remember((candidate.verified_at, candidate.key))
+        taken = self._take_one(due, cause=cause)
+        if taken.action in FREEING:
+            allocated = candidate.allocated if candidate.rehearsed else taken.allocated
+            self.plan.need.lately.add(taken.attempt)
+            self.picker.gone(candidate, size=taken.bytes, allocated=allocated, freed=taken.freed)
+        if candidate.rehearsed:
+            return
+        if taken.action in FREEING:
+            self._budget = self._budget.less(taken.bytes)
+        if self.brakes.guard and taken.action in (*FREEING, Action.FAILED):
+            self.brakes.guard.took(due.run, candidate)  # one that failed may be gone for all that
+        self.brakes.watch_failures(taken)
+
+    def _take_one(self, due: DueRun, *, cause: str) -> RunAction:
+        run, policy, now = due.run, due.takes_by, self.request.now
+        self.journal.decided_by[run.pk] = sources_as_json(policy)
+        if due.candidate.rehearsed:
+            taken = rehearse(run, policy, now, cause=cause)
+            if taken.gates is None:
+                taken = replace(taken, gates=decisions.decision_as_json(evaluate(due.facts, policy, now)))
+        else:
+            request = ClearRequest(
+                requester=Requester.SCHEDULE,
+                actor=self.request.actor,
+                cause=cause,
+                sweep=self.journal.sweep,
+                let_go=self.brakes.let_go.get(run.pk),
+            )
+            taken = take(run, policy, now, request=request, dry_run=self.request.dry_run)
+            taken = replace(taken, rehearsed=taken.action is Action.WOULD_CLEAR and due.noted)
+        if taken.attempt is not None:
+            self.attempts[run.pk] = taken.attempt
+        elif not self.request.dry_run:
+            slow_twins.note(run, taken.reason, taken.detail, now=timezone.now())
+        self.journal.note(run, taken)
+        self.journal.recorder.flush()
+        return taken
+
+    def _leave(self, due: DueRun, **findings: Finding) -> None:
+        (finding,) = findings.values()
+        self.journal.note(due.run, skip(due.run, finding, due.decide(self.request.now, **findings)))
+
+    def _leave_to_time(self, due: DueRun, in_vain: Finding | None) -> None:
+        decision = due.decide(self.request.now)
+        before_time = in_vain if due.candidate.eligible else None
+        refusal = before_time or known_refusal(due.run, decision) or Finding(Reason.RETENTION_NOT_ELAPSED)
+        self.journal.note(due.run, skip(due.run, refusal, decision))
+
+    def _minutes(self) -> float:
+        return (time.monotonic() - self.began) / 60
