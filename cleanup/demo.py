@@ -165,7 +165,7 @@ def build(base: Path, now: datetime) -> None:
 
 
 def _write_stray(path: Path, at: datetime) -> None:
-    """A file that belongs to no run: nobody clears it, and the page of problems lists it."""
+    """A file that belongs to no run: it is never cleared, and the page of problems lists it."""
     path.write_text("x 0.12, y -0.03\n")
     os.utime(path, (at.timestamp(), at.timestamp()))
 
@@ -200,7 +200,7 @@ def _bring_in(base: Path, now: datetime) -> None:
 
 
 def _hold_one(root: StagingRoot, now: datetime) -> None:
-    """Somebody has needed the oldest run of one instrument for five days, and does for two days more."""
+    """A person has held the oldest run of one instrument for five days, and holds it for two days more."""
     run = Run.objects.verified().with_root().filter(root=root, equipment="SEQUENCER_01").order_by("verified_at").first()
     if run is not None:
         until = now + timedelta(days=2)

@@ -322,7 +322,7 @@ def _write_commit(attempt: ClearAttempt, run: Run, prepared: Prepared, now: date
     cleared_at = now if run.returned_at else ingest.parse_instant(entry["at"])
     cleared = verified.update(state=State.CLEARED, cleared_at=cleared_at)
     if not cleared or not attempt.advance([Phase.INTENT], Phase.COMMITTED, now=now):
-        raise DatabaseError("the run or its attempt was changed by somebody else")
+        raise DatabaseError("the run or its attempt was changed by another worker or person")
     # Laying a hold locks the run's row first, as the update above does: so none can be laid in between.
     # Of a hold file the row only tells what discovery saw; the fenced run itself has just been asked.
     if hold := held.holding(run, Hold.objects.in_force(now)).first():

@@ -224,4 +224,4 @@ def _gone(attempt: ClearAttempt, plan: Plan) -> removal.Removal:
         return removal.Removal(run_tree.count(plan.entries), left=())
     # The fence was taken away while we were at it. How far we had come is known to the second, not to the file.
     freed = run_tree.Count(attempt.done_files, attempt.done_bytes, allocated=0)
-    return removal.Removal(freed, left=((b".", "somebody else took the rest away"),))
+    return removal.Removal(freed, left=((b".", "another program took the rest away"),))

@@ -259,7 +259,7 @@ def _warnings(root: StagingRoot, place: StagingRoot) -> list[str]:
     except Unreachable:
         return []
     token = f"{root.path}/{tokens.TOKEN.decode()}"
-    return [f"{root.path} still carries the same token, and nobody looks there any more: remove {token}."]
+    return [f"{root.path} still carries the same token, and it is not looked at any more: remove {token}."]
 
 
 def _settle(run: Run, root: int, order: RegisterOrder, *, place: StagingRoot | None = None) -> Reregistration:

@@ -74,7 +74,7 @@ def settle(now: datetime, root: StagingRoot | None = None) -> Settled:
                 first_nights.leave_out(version, promoted, _begun([version])[version.version], now)
                 settled.promoted.append(promoted)
         except Superseded:
-            logger.info("policy version %d was changed by somebody else", version.version)
+            logger.info("policy version %d was changed by another person", version.version)
     for waiting in first_nights.waiting(now, root):
         if not _surprises_new_root(waiting, now) and waiting.ready:
             first_nights.over(waiting.root, now, author=SCHEDULE, note=_after(waiting.nights))

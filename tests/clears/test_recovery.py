@@ -575,7 +575,7 @@ def test_a_fence_that_somebody_took_away_whole_is_not_claimed(
     recovery.recover(now=scene.now)
     attempt.refresh_from_db()
     assert (attempt.phase, attempt.reason) == ("done", "removal_incomplete")
-    assert "somebody else took the rest away" in attempt.detail
+    assert "another program took the rest away" in attempt.detail
     scene.assert_freed(0, 0)
     recovery.recover(now=scene.now)
     attempt.refresh_from_db()
