@@ -13,7 +13,7 @@ from cleanup.clears.run_action import Action
 from cleanup.lab import clocks, disk_usage
 from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, StagingRoot
 from cleanup.monitoring import announcements
-from cleanup.runs import discovery, holds, orphans, run_status, set_aside, verifying
+from cleanup.runs import discovery, holds, orphans, run_status, set_aside_recovery, verifying
 from cleanup.sweeps import all_roots, breakers
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def _discover(root: StagingRoot) -> list[str]:
     if (done := discovery.discover(root, now=timezone.now(), wait=False)) is None:
         return []
     inspected = orphans.inspect(root, now=timezone.now(), wait=False)
-    set_aside.look(root, now=timezone.now())
+    set_aside_recovery.look(root, now=timezone.now())
     return [f"{root}: {done.found} found{_count_orphans(inspected)}"]
 
 

@@ -359,7 +359,7 @@ TWICE_SO_FAR = {
         "Planned",
         "Project",
     ),
-    *("Refused", "Shape", "Twin", "Verdict", "Where", "_File", "_Record"),
+    *("Project", "Refused", "Shape", "Twin", "Verdict", "Where", "_File", "_Record"),
 }
 
 

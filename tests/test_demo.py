@@ -13,11 +13,12 @@ from django.contrib.auth.models import User
 from cleanup import demo
 from cleanup.clears.run_action import Action
 from cleanup.models import LedgerEntry, RetentionPolicy, Run, StagingRoot
-from cleanup.rules.gates import Decision
+from cleanup.rules.decisions import Decision
 from cleanup.rules.reasons import Reason
-from cleanup.runs import holds, inspection, orphans
+from cleanup.runs import holds, orphans, stored_facts
 from cleanup.sweeps import all_roots
-from tests.tools.lab import outlines
+from tests.tools import sites
+from tests.tools.lab import Lab, outlines
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine(by="function")]
 
@@ -28,17 +29,29 @@ def moment() -> datetime:
     return datetime.now(UTC)
 
 
+_made: list[demo.Demo] = []
+
+
 @pytest.fixture
-def made(tmp_path: Path, settings: Any, moment: datetime) -> demo.Demo:
-    settings.EXLAB_DATA_DIR = tmp_path / "data"
-    settings.EXLAB_DATA_DIR.mkdir(mode=0o700)
-    return demo.make(moment)
+def made(db: None, settings: Any, moment: datetime, tmp_path_factory: pytest.TempPathFactory) -> demo.Demo:
+    """The demonstration, made within the last minute."""
+
+    def data_of(lab: Lab) -> Path:
+        return lab.base / "data"
+
+    def build(lab: Lab) -> None:
+        settings.EXLAB_DATA_DIR = data_of(lab)
+        settings.EXLAB_DATA_DIR.mkdir(mode=0o700)
+        _made[:] = [demo.make(moment)]
+
+    settings.EXLAB_DATA_DIR = data_of(sites.lay("demo", build, tmp_path_factory, lasts=60))
+    return _made[0]
 
 
 def decisions(moment: datetime) -> dict[str, Decision]:
     policies = RetentionPolicy.objects.scoped()
     runs = Run.objects.staged().with_root()
-    return {run.run_path: inspection.stored_decision(run, policies, moment) for run in runs}
+    return {run.run_path: stored_facts.decision(run, policies, moment) for run in runs}
 
 
 def test_shows_every_state_and_every_kind_of_verdict(made: demo.Demo, moment: datetime) -> None:

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from cleanup.rules.gates import Gate
+from cleanup.rules.decisions import Gate
 from exlab.settings import read
 from tests.tools.checkout import CHECKOUT
 from tests.tools.lab import Lab, snapshot

@@ -22,7 +22,7 @@ from cleanup.lab import opening, permissions
 from cleanup.lab.nas import NasRoot, twin_of
 from cleanup.models import ClearAttempt, ClearBatch, Hold, Phase, Requester, Run
 from cleanup.rules import slowness
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.storage.nas import client
@@ -81,7 +81,7 @@ def given_up(batch: ClearBatch) -> int:
 
 
 def withdrawn(attempt: ClearAttempt) -> Finding | None:
-    """Why a new attempt of an old wish must not begin, though it was queued; None for any other attempt."""
+    """Why a new attempt of an old request must not begin, though it was queued; None for any other attempt."""
     if attempt.repeats_id is None:
         return None
     why = _no_longer_wanted(attempt, _wished_at(attempt), _asker(attempt), timezone.now())
@@ -170,7 +170,7 @@ def _asker(attempt: ClearAttempt) -> User | None:
 
 
 def _no_longer_wanted(attempt: ClearAttempt, wished_at: datetime, asker: User | None, now: datetime) -> str:
-    """Why a wish does not hold any more, in words; empty if it does."""
+    """Why a request does not hold any more, in words; empty if it does."""
     run = attempt.run
     if now - wished_at >= AS_LONG_AS:
         return "a day has passed"

@@ -8,7 +8,8 @@ from cleanup.clears import recovery
 from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import Action, ClearRequest, take
 from cleanup.models import Requester, RetentionPolicy, Run
-from cleanup.rules.policy import Beyond, effective_policy, sources_as_json
+from cleanup.rules.effective import effective_policy, sources_as_json
+from cleanup.rules.policy import Beyond
 from cleanup.rules.reasons import Reason
 
 

@@ -14,7 +14,7 @@ from cleanup.clears.refusal import Refused
 from cleanup.lab import opening
 from cleanup.lab.opening import Unreachable
 from cleanup.models import Run, StagingRoot
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.runs import discovery

@@ -5,8 +5,10 @@ from cleanup.models import (
     RetentionPolicy,
     Run,
 )
-from cleanup.rules.gates import Decision, Finding, GateResult
-from cleanup.rules.policy import Policy, effective_policy
+from cleanup.rules.decisions import Decision, GateResult
+from cleanup.rules.effective import effective_policy
+from cleanup.rules.facts import Finding
+from cleanup.rules.policy import Policy
 from cleanup.rules.reasons import Reason
 
 

@@ -11,10 +11,11 @@ from cleanup.models import (
     ClearAttempt,
     Run,
 )
-from cleanup.rules.gates import BY_HOLD_FILE, Finding
+from cleanup.rules.facts import Finding
+from cleanup.rules.gates import BY_HOLD_FILE
 from cleanup.rules.policy import ProofLevel
 from cleanup.rules.reasons import Reason
-from cleanup.runs import inspection, proofs
+from cleanup.runs import findings, proofs
 from cleanup.runs.inspection import Look
 from cleanup.storage import errors, linux, record_locks
 from cleanup.storage.run_paths import show
@@ -58,7 +59,7 @@ def expect_planned(run: Run, opened: OpenRun, plan: Plan) -> None:
     if changes or found.ino != plan.ino:
         raise Refused(Finding(Reason.CHANGED_SINCE_VERIFICATION, "while it was cleared: " + proofs.name_some(changes)))
     expect_no_writer(opened)
-    busy = inspection.find_writers(found, [os.fsencode(run.leaf), fences.fence_name(plan.attempt)])
+    busy = findings.find_writers(found, [os.fsencode(run.leaf), fences.fence_name(plan.attempt)])
     if busy:
         raise Refused(busy[0])
     expect_own_fence(opened, plan)

@@ -18,7 +18,7 @@ from django.utils import timezone
 from cleanup.lab import opening
 from cleanup.lab.nas import NasRoot, Reader, Twin, record_places, twin_of
 from cleanup.models import ClearAttempt, NasBreaker, Phase, Run
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage.datadir import TombstoneError
 from cleanup.storage.nas import client

@@ -17,7 +17,7 @@ from cleanup.models import (
     Phase,
     Run,
 )
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs.inspection import Look
 from cleanup.storage import linux, reserve

@@ -14,13 +14,14 @@ from django.db.models.functions import Coalesce
 
 from cleanup.lab import permissions, readiness
 from cleanup.lab.nas import nas_flags, twin_of
-from cleanup.models import ClearAttempt, Proof, RetentionPolicy, Run, RunQuerySet, StagingRoot, Tone
-from cleanup.rules.gates import AcceptedFacts, Finding
-from cleanup.rules.policy import Policy, ProofLevel, ScopedPolicy, effective_policy
+from cleanup.models import ClearAttempt, Proof, RetentionPolicy, Run, RunQuerySet, StagingRoot, Status
+from cleanup.rules.effective import effective_policy
+from cleanup.rules.facts import AcceptedFacts, Finding
+from cleanup.rules.policy import Policy, ProofLevel, ScopedPolicy
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import inspection, run_status
 from cleanup.runs import proofs as run_proofs
+from cleanup.runs import run_status, stored_facts
 from cleanup.runs.run_status import Source
 
 # As many runs go at once; the others are for the next batch.
@@ -78,18 +79,18 @@ class Item:
     @property
     def only_here(self) -> str:
         """What the run has besides its bytes and the NAS lacks, in words; empty if nothing. It goes with the run."""
-        found = inspection.stored_only_here(self.run)
+        found = stored_facts.only_here_of(self.run)
         return found.words if found else ""
 
     @property
     def accepted(self) -> AcceptedFacts | None:
         """The bytes that an admin has accepted in place of its manifest; a clear reads every byte then."""
-        return inspection.stored_accepted(self.run)
+        return stored_facts.accepted(self.run)
 
     @property
     def allocated_bytes(self) -> int | None:
         """What was seen of the run's blocks; the column beside it follows a moment later."""
-        return inspection.stored_allocated_bytes(self.run)
+        return stored_facts.allocated_bytes(self.run)
 
     @property
     def sort_key(self) -> tuple[int, int]:
@@ -249,7 +250,7 @@ class RequestedRuns:
 class Staying:
     """How many runs of a staging root stay for one reason, and their logical bytes."""
 
-    tone: Tone
+    tone: Status
     reason: str
     runs: int
     bytes: int
@@ -257,7 +258,7 @@ class Staying:
 
 def safe_on(user: User | AnonymousUser, root: StagingRoot) -> RunQuerySet:
     """The runs of a staging root that were safe to clear when they were judged, and that a user may clear."""
-    return permissions.runs(user, permissions.CLEAR).here().filter(root=root, tone=Tone.GO)
+    return permissions.runs(user, permissions.CLEAR).here().filter(root=root, tone=Status.GO)
 
 
 def choose(runs: RunQuerySet) -> RequestedRuns:
@@ -275,8 +276,8 @@ def left_over(runs: RunQuerySet, asked: RequestedRuns) -> int:
 
 def staying_on(user: User | AnonymousUser, root: StagingRoot) -> list[Staying]:
     """Why the other runs of a staging root stay, as they were judged; of the first COUNTED runs of each kind."""
-    sums: dict[tuple[Tone, str], tuple[int, int]] = {}
-    for tone in (Tone.BLOCK, Tone.WAIT, Tone.WORK):
+    sums: dict[tuple[Status, str], tuple[int, int]] = {}
+    for tone in (Status.BLOCK, Status.WAIT, Status.WORK):
         runs = permissions.runs(user).here().filter(root=root, tone=tone).order_by()
         for reason, size in runs.values_list("reason", "bytes")[:COUNTED]:
             number, total = sums.get((tone, reason), (0, 0))
@@ -302,7 +303,7 @@ def preview(
     hindrances = readiness.hindrances() if hindrances is None else hindrances
     items: list[Item] = []
     runs = list(visible.with_root())
-    inspection.look_up_failures(runs)
+    stored_facts.look_up_failures(runs)
     for run in runs:
         item = _decide(run, attempts.get(run.pk), policies, hindrances, now)
         if run.pk not in permitted:
@@ -331,7 +332,7 @@ def _decide(
     if run.root.problem:
         return replace(item, reason=run.root.problem)
     active = attempt is not None and attempt.is_active
-    decision = inspection.stored_decision(run, policies, now, other_attempt=active, hindrances=hindrances)
+    decision = stored_facts.decision(run, policies, now, other_attempt=active, hindrances=hindrances)
     if not decision.worth_trying or active:
         refusal = decision.main_refusal(operator=True)
         if refusal is None or refusal.reason is None:  # it is being cleared, and nothing else speaks against it

@@ -46,11 +46,12 @@ from cleanup.models import (
     Sweep,
     SweepBreaker,
 )
-from cleanup.rules.gates import Finding
-from cleanup.rules.policy import Policy, ProofLevel, sources_as_json
+from cleanup.rules.effective import sources_as_json
+from cleanup.rules.facts import Finding
+from cleanup.rules.policy import Policy, ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import accepted, differences, held, inspection, likenesses, proofs, returned
+from cleanup.runs import accepted, differences, held, identity, inspection, likenesses, proofs, returned
 from cleanup.runs.inspection import Look
 from cleanup.storage import errors, handles, linux
 from cleanup.storage.staging import fences, ingest
@@ -160,7 +161,7 @@ def _clear(attempt: ClearAttempt, now: datetime, policy: Policy | None) -> None:
     attempt.decided_by = sources_as_json(policy)
     if run.gone_at is not None:
         raise Refused(Finding(Reason.IDENTITY_MISMATCH, "it was declared gone"))
-    if conflict := inspection.standing_conflict(run):
+    if conflict := identity.standing_conflict(run):
         raise Refused(conflict)
     if missing := linux.missing_calls():  # without them not even the root can be opened
         raise Refused(Finding(Reason.CLEARING_UNSUPPORTED, f"missing: {', '.join(missing)}"))
@@ -233,7 +234,7 @@ def _pass_gates(
     except OSError as error:
         raise Refused(Finding(Reason.STAGING_IO_ERROR, os.strerror(error.errno or 0))) from None
     # What has come to this path since discovery may be a run that a person holds: the commit asks for that.
-    likenesses.note(run, look.facts, likenesses.Known(), now=now)
+    likenesses.note(run, look.facts, likenesses.KnownRuns(), now=now)
     attempt.decision = decisions.decision_as_json(decision)
     attempt.policy_version = policy.version
     proof = look.facts.proof

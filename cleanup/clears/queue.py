@@ -23,7 +23,8 @@ from cleanup.models import (
     Sweep,
     SweepBreaker,
 )
-from cleanup.rules.policy import Policy, sources_as_json
+from cleanup.rules.effective import sources_as_json
+from cleanup.rules.policy import Policy
 from cleanup.storage.datadir import DataDir
 
 # What performs an attempt.

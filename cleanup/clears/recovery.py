@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.conf import settings
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from cleanup.clears import conflicts, settlement, shells
 from cleanup.lab import opening, task_queues
 from cleanup.lab.opening import OpenRun, Unreachable
 from cleanup.models import ClearAttempt, Phase, Run, SetAside
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.runs import inspection, set_aside
+from cleanup.runs import identity, set_aside_recovery
 from cleanup.storage import errors, handles, linux, run_paths
 from cleanup.storage.staging import fences, removal, run_tree
 from cleanup.storage.staging.plan import Plan, PlanError
@@ -55,7 +56,7 @@ class Recovered:
 def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> Recovered:
     """Settle the interrupted attempts of this host, or of some of its runs. Never raises for one bad attempt."""
     opening.data_dir().relieve()
-    attempts = ClearAttempt.objects.filter(host=settings.EXLAB_HOST).select_related("run__root", "proof")
+    attempts = ClearAttempt.objects.filter(host=settings.EXLAB_HOST)
     if runs is not None:
         runs = list(runs)
         attempts = attempts.filter(run__in=runs)
@@ -64,13 +65,20 @@ def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> Recovered:
     interrupted = attempts.filter(phase__in=[Phase.INTENT, Phase.COMMITTED, Phase.CONFLICT])
     incomplete = attempts.filter(phase=Phase.DONE, reason=Reason.REMOVAL_INCOMPLETE)
     conflicts.settle(now=now)
-    result = Recovered(set_aside=set_aside.recover(now=now, runs=runs))
-    for attempt in [*interrupted, *incomplete, *abandoned]:
+    result = Recovered(set_aside=set_aside_recovery.recover(now=now, runs=runs))
+    for attempt in _listed(interrupted, incomplete, abandoned):
         try:
             _settle(attempt, result, now)
         except Exception:  # one bad attempt must not keep the others from being settled
             logger.exception("the attempt %s on %s cannot be settled", attempt.pk.hex, attempt.run.run_path)
     return result
+
+
+def _listed(*kinds: QuerySet[ClearAttempt]) -> list[ClearAttempt]:
+    """The attempts of each kind in turn. Keys first: nearly always there is none, and the rows are wide."""
+    keys = [key for kind in kinds for key in kind.values_list("pk", flat=True)]
+    found = ClearAttempt.objects.select_related("run__root", "proof").in_bulk(keys) if keys else {}
+    return [found[key] for key in keys if key in found]
 
 
 def _settle(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
@@ -185,8 +193,8 @@ def _fence_again(root: int, attempt: ClearAttempt, plan: Plan) -> None:
 def _expect_same(opened: OpenRun, attempt: ClearAttempt, plan: Plan) -> None:
     """A disk gives the inode of what was removed to the next new folder: the time of birth tells them apart."""
     status = linux.status(opened.run)
-    found = inspection.identity(status, None)
-    if status.ino != plan.ino or not inspection.same_identity(attempt.run.identity, found):
+    found = identity.of(status, None)
+    if status.ino != plan.ino or not identity.same(attempt.run.identity, found):
         raise Unreachable(Finding(Reason.IDENTITY_MISMATCH, "another directory lies at the fence"))
 
 
@@ -196,8 +204,8 @@ def _finish_gone(root: int, attempt: ClearAttempt, plan: Plan, now: datetime) ->
     came_back = False
     with contextlib.suppress(Unreachable), opening.open_run(root, run_path) as opened:
         # The disk may have given the old inode to a new run: the time of birth tells them apart.
-        found = inspection.identity(linux.status(opened.run), None)
-        came_back = inspection.same_identity(attempt.run.identity, found)
+        found = identity.of(linux.status(opened.run), None)
+        came_back = identity.same(attempt.run.identity, found)
     if came_back:
         raise Unreachable(Finding(Reason.PATH_OCCUPIED, "the cleared run lies at its own path, changed"))
     # Without the folder that held it there is no telling: it may have been moved with the fence in it.

@@ -3,7 +3,7 @@
 from cleanup.models import (
     Phase,
 )
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 
 
 class Refused(Exception):

@@ -10,12 +10,13 @@ from cleanup.clears import decisions, protocol, queue, settlement
 from cleanup.lab import lock_waits, opening
 from cleanup.lab.opening import Unreachable
 from cleanup.models import ClearAttempt, Phase, Requester, Run, Sweep, SweepBreaker
+from cleanup.rules.decisions import Decision
+from cleanup.rules.facts import Finding
 from cleanup.rules.freed import EVERYTHING
-from cleanup.rules.gates import Decision, Finding
 from cleanup.rules.policy import Policy
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import differences, inspection
+from cleanup.runs import differences, identity, inspection
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ def _attempt(run: Run, policy: Policy, now: datetime, request: ClearRequest) -> 
 def _rehearse(run: Run, policy: Policy, now: datetime, request: ClearRequest) -> RunAction:
     if run.active_attempt:
         return skip(run, Finding(Reason.ALREADY_CLEARING))
-    if conflict := inspection.standing_conflict(run):
+    if conflict := identity.standing_conflict(run):
         return skip(run, conflict)
     try:
         with opening.reached(run) as (opened, reader):

@@ -14,7 +14,7 @@ from django.utils import timezone
 from cleanup.lab.nas import Reader, Twin, twin_of
 from cleanup.lab.opening import OpenRun
 from cleanup.models import ClearAttempt
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import hashing, reserve, run_paths
 from cleanup.storage.nas import client

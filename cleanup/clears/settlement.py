@@ -19,9 +19,9 @@ from cleanup.models import (
     Phase,
     Run,
 )
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.runs import inspection, proofs, slow_twins
+from cleanup.runs import identity, proofs, slow_twins
 from cleanup.runs.shells import move_shell_aside
 from cleanup.storage import handles, reserve, run_paths, shells
 from cleanup.storage.datadir import TombstoneError
@@ -59,7 +59,7 @@ def settle_phase(attempt: ClearAttempt, *more: str) -> None:
 
 def occupied(attempt: ClearAttempt) -> Finding:
     """Nothing is lost: the run is whole under the fence's name, and a person has to say which one is right."""
-    return inspection.conflict_of(attempt.pk)
+    return identity.conflict_of(attempt.pk)
 
 
 def tell_of_wait(attempt: ClearAttempt, finding: Finding) -> None:

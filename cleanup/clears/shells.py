@@ -24,9 +24,9 @@ from cleanup.lab import opening, readiness
 from cleanup.lab.opening import Unreachable
 from cleanup.ledger import entries
 from cleanup.models import ClearAttempt, LedgerKind, Orphan, OrphanKind, Phase
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.runs import inspection
+from cleanup.runs import findings
 from cleanup.runs.shells import fenced_since_ns, read_at
 from cleanup.storage import errors, handles, linux, record_locks, run_paths, shells
 from cleanup.storage.run_paths import show
@@ -143,7 +143,7 @@ def _expect_shell(attempt: ClearAttempt, folder: int, name: bytes) -> Shell:
         raise Refused(Finding(Reason.WRITER_ACTIVE, f"a program holds {show(held)}"))
     if shell is None or not shell.complete:
         raise Refused(Finding(Reason.NOT_A_SHELL))
-    if busy := inspection.find_writers(shell.scan, [name, fences.fence_name(attempt.pk.hex)]):
+    if busy := findings.find_writers(shell.scan, [name, fences.fence_name(attempt.pk.hex)]):
         raise Refused(busy[0])
     return shell
 

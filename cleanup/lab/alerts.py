@@ -4,7 +4,6 @@ Any number of processes may say the same at the same time: one open row for each
 process that comes second does not fail.
 """
 
-import hashlib
 import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from django.db.models import QuerySet
 
 from cleanup.models import Alert, AlertKind, Run, StagingRoot
 from cleanup.rules.reasons import Reason
+from cleanup.rules.short_texts import shorten
 
 logger = logging.getLogger(__name__)
 
@@ -135,11 +135,8 @@ def _within(kind: AlertKind, root: StagingRoot | None, prefix: str) -> list[Aler
 
 
 def _key(subject: str) -> str:
-    """The subject as it is stored: one that is too long is told apart by its digest."""
-    if len(subject) <= _MAX_SUBJECT:
-        return subject
-    digest = hashlib.sha256(subject.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-    return f"{subject[: _MAX_SUBJECT - len(digest) - 1]} {digest}"
+    """The subject as it is stored."""
+    return shorten(subject, _MAX_SUBJECT, mark=" ")
 
 
 def _name(subject: str, run: Run | None) -> str:

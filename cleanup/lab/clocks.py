@@ -18,7 +18,7 @@ from cleanup.lab.nas import BREAKER_PAUSE
 from cleanup.models import Hold, HostClock, NasBreaker, Outcome, Run, Sweep, SweepKind
 from cleanup.rules import slowness
 from cleanup.rules.anomalies import CLOCK_TOLERANCE, Clock
-from cleanup.rules.clocks import Asked, Judged, Known, Verdict, confirmed, judge
+from cleanup.rules.clocks import ClockState, Judged, KnownClock, OtherClocks, confirmed, judge
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def look(clock: Clock, *, ask: bool, write: bool = True) -> Judged:
     """
     known = _known(HostClock.objects.filter(host=settings.EXLAB_HOST).first())
     judged = judge(known, clock, asked=None)
-    asked = other_clocks.ask() if ask and judged.verdict is not Verdict.SOUND else None
+    asked = other_clocks.ask() if ask and judged.verdict is not ClockState.SOUND else None
     if not write or (known is None and not ask):
         return judge(known, clock, asked=asked)
     with transaction.atomic():
@@ -76,7 +76,7 @@ def reached(now: datetime) -> datetime:
 def confirm(clock: Clock, *, why: str) -> None:
     """Keep a look as sound because a person says that the clock is right."""
     with transaction.atomic():
-        said = Judged(verdict=Verdict.SOUND, known=confirmed(clock))
+        said = Judged(verdict=ClockState.SOUND, known=confirmed(clock))
         _keep(_locked(clock), clock, said, None)
     logger.warning("the clock of %s is right, as a person says: %s", settings.EXLAB_HOST, why)
 
@@ -115,18 +115,18 @@ def _locked(clock: Clock) -> HostClock:
     return HostClock.objects.select_for_update().get(pk=row.pk)
 
 
-def _keep(row: HostClock, clock: Clock, judged: Judged, asked: Asked | None) -> None:
+def _keep(row: HostClock, clock: Clock, judged: Judged, asked: OtherClocks | None) -> None:
     before, seen_at = row.sure_at, row.seen_at
     row.sure_at = None if judged.known.sure is None else judged.known.sure.wall
     row.seen_at, row.known = clock.wall, _known_as_json(judged.known)
     if asked is not None:
         names, none = [other.name for other in asked.others], list(asked.none)
         row.compared = {"at": clock.wall.isoformat(), "others": names, "none": none}
-    if judged.verdict is Verdict.SOUND:
+    if judged.verdict is ClockState.SOUND:
         if row.doubted_since is not None:
             logger.warning("the clock of %s is right again", row.host)
         row.doubted_since, row.detail, row.seconds = None, "", 0
-    elif judged.verdict is Verdict.DOUBT:
+    elif judged.verdict is ClockState.DOUBT:
         if row.doubted_since is None:
             logger.warning("the clock of %s is in doubt: %s", row.host, judged.detail)
         if row.doubted_since is None or asked is not None:
@@ -144,17 +144,19 @@ def _judge_again(host: str, after: datetime, until: datetime) -> None:
     Run.objects.filter(pk__in=ending.values("run")).doubt()
 
 
-def _known(row: HostClock | None) -> Known | None:
+def _known(row: HostClock | None) -> KnownClock | None:
     if row is not None and row.known:
         kept = row.known
         sure = from_json(kept["sure"]) if kept["sure"] else None
-        return Known(sound=from_json(kept["sound"]), anchor=from_json(kept["anchor"]), sure=sure, ahead=kept["ahead"])
+        return KnownClock(
+            sound=from_json(kept["sound"]), anchor=from_json(kept["anchor"]), sure=sure, ahead=kept["ahead"]
+        )
     # Before looks were kept for themselves the passes kept them.
     timed = Sweep.objects.filter(host=settings.EXLAB_HOST, kind=SweepKind.TIMED).exclude(outcome=Outcome.RUNNING)
     found = timed.filter(clock__sound=True).order_by("-pk").first() or timed.order_by("pk").first()
     return confirmed(from_json(found.clock)) if found is not None and found.clock else None
 
 
-def _known_as_json(known: Known) -> dict[str, Any]:
+def _known_as_json(known: KnownClock) -> dict[str, Any]:
     sure = as_json(known.sure) if known.sure else None
     return {"sound": as_json(known.sound), "anchor": as_json(known.anchor), "sure": sure, "ahead": known.ahead}

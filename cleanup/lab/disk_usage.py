@@ -13,7 +13,7 @@ from cleanup.lab import opening
 from cleanup.lab.opening import Unreachable
 from cleanup.models import DiskUsage, LedgerEntry, StagingRoot
 from cleanup.models.aggregates import bytes_sum
-from cleanup.storage.freed_space import Fill, fill_of
+from cleanup.storage.freed_space import DiskFill, fill_of
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def note(root: StagingRoot, descriptor: int, now: datetime) -> None:
         logger.warning("how full the disk of %s is could not be kept: %s", root, error)
 
 
-def _keep(root: StagingRoot, fill: Fill, now: datetime) -> DiskUsage:
+def _keep(root: StagingRoot, fill: DiskFill, now: datetime) -> DiskUsage:
     samples = DiskUsage.objects.filter(root=root)
     found = {"total_bytes": fill.total, "free_bytes": fill.free}
     with transaction.atomic():

@@ -42,7 +42,7 @@ ORDER BY xact_start NULLS LAST, pid LIMIT %(most)s
 
 
 @dataclass(frozen=True, kw_only=True)
-class Holder:
+class LockSession:
     """A database session that may hold the lock; empty and None where the database does not tell."""
 
     process: int
@@ -110,7 +110,7 @@ def say(error: BaseException) -> str:
     return f"{begin} {f'Busy: {holders}. ' if holders else ''}Try again in a moment."
 
 
-def find_holders(error: BaseException) -> list[Holder]:
+def find_holders(error: BaseException) -> list[LockSession]:
     """The sessions that hold the lock, or may, the longest first; none where the database cannot tell."""
     if connection.vendor != "postgresql":
         return []
@@ -123,9 +123,16 @@ def find_holders(error: BaseException) -> list[Holder]:
         return []  # in a transaction that has failed nothing can be asked
 
 
-def _holder(pid: int, program: str | None, user: str | None, address: str | None, state: str | None, s: Any) -> Holder:  # noqa: ANN401
+def _holder(
+    pid: int,
+    program: str | None,
+    user: str | None,
+    address: str | None,
+    state: str | None,
+    s: Any,  # noqa: ANN401
+) -> LockSession:
     idle = (state or "").startswith("idle")
-    return Holder(process=pid, program=program or "", user=user or "", address=address or "", idle=idle, seconds=s)
+    return LockSession(process=pid, program=program or "", user=user or "", address=address or "", idle=idle, seconds=s)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

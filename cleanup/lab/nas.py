@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from cleanup.lab.abandoned_readers import MOST, AbandonedReaders
 from cleanup.models import NasBreaker, Run, StagingRoot
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import errors, run_paths
 from cleanup.storage.nas import client, clock

@@ -9,7 +9,7 @@ from django.conf import settings
 
 from cleanup.lab.nas import Reader, Readers, readers_for
 from cleanup.models import Run, StagingRoot
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import errors, handles, run_paths, tokens
 from cleanup.storage.datadir import DataDir

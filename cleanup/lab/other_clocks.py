@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection, transaction
 
 from cleanup.lab.nas import NasRoot, nas_roots, reader_of
 from cleanup.models import StagingRoot
-from cleanup.rules.clocks import Asked, Other
+from cleanup.rules.clocks import Other, OtherClocks
 from cleanup.storage.nas import clock
 from cleanup.storage.nas.client import NasError
 
@@ -27,7 +27,7 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _NAMED = 3
 
 
-def ask() -> Asked:
+def ask() -> OtherClocks:
     """Ask each clock that this host knows of, once; one that does not answer is left out."""
     others: list[Other] = []
     none: list[str] = []
@@ -36,7 +36,7 @@ def ask() -> Asked:
             others.append(answer)
         else:
             none.append(answer)
-    return Asked(others=tuple(others), none=tuple(dict.fromkeys(none)))
+    return OtherClocks(others=tuple(others), none=tuple(dict.fromkeys(none)))
 
 
 def _of_nas_roots() -> Iterator[Other | str]:

@@ -10,7 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 _RECORDS = ("tombstones", "plans")
 
 
-class Refused(Exception):
+class NoDatabaseMade(Exception):
     """Why no database is made; the message says it in a sentence or two."""
 
 
@@ -22,7 +22,7 @@ def path_of(database: BaseDatabaseWrapper) -> Path | None:
 
 
 def lay(database: BaseDatabaseWrapper) -> None:
-    """Make the empty file of a database that does not exist yet. Raises Refused."""
+    """Make the empty file of a database that does not exist yet. Raises NoDatabaseMade."""
     path = path_of(database)
     if path is None or path.exists():
         return
@@ -30,11 +30,11 @@ def lay(database: BaseDatabaseWrapper) -> None:
     if path.parent == data_dir and (
         left := [name for name in _RECORDS if (data_dir / name).is_dir() and any((data_dir / name).iterdir())]
     ):
-        raise Refused(
+        raise NoDatabaseMade(
             f"{data_dir} holds records of clears ({', '.join(left)}) and no database. Put {path.name} back from a "
             "backup; to begin without it, move these folders elsewhere."
         )
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
     except OSError as error:
-        raise Refused(f"No database can be made at {path}: {os.strerror(error.errno or 0)}.") from None
+        raise NoDatabaseMade(f"No database can be made at {path}: {os.strerror(error.errno or 0)}.") from None

@@ -3,7 +3,7 @@
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import linux
 

@@ -14,7 +14,7 @@ from cleanup.lab import alerts
 from cleanup.lab.alerts import AlertState
 from cleanup.lab.nas import Readers, Twin, record_places, twin_of
 from cleanup.models import AlertKind, Run, RunQuerySet, StagingRoot
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.storage.nas import client

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cleanup.lab.nas import nas_roots
 from cleanup.models import StagingRoot
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import handles, markers, places, same_storage
 from cleanup.storage.mount_kinds import Acceptance, judge

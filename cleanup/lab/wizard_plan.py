@@ -59,7 +59,7 @@ class Copies:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class WizardPlan:
     """What would be registered and written. An empty `nas_path`, or a layout of None, changes nothing.
 
     `policy` is for the root's scope. `obstacles` stop all of it, `questions` can be answered later; both and `warnings`
@@ -103,7 +103,7 @@ def planned(
     registered: Registered | None = None,
     taken: Container[str] = (),
     is_directory: Callable[[str], bool] = os.path.isdir,
-) -> Plan:
+) -> WizardPlan:
     """What a wizard's configuration asks for on this `host`; `taken`: other roots. Raises WizardConfigError."""
     answers = answers or Answers()
     _refuse_unknown_instruments(config, answers)
@@ -121,7 +121,7 @@ def planned(
         questions = _questions(places, copying, kept)
         if kept and kept.nas_layout != places.layout:
             warnings += [f"The layout changes from {kept.nas_layout} to {places.layout}, for all NAS roots of {name}."]
-    return Plan(
+    return WizardPlan(
         name=name,
         path=path,
         nas_path=places.nas_path if changes else "",

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from cleanup.lab import own_database
 from cleanup.storage import data_place, mounts
-from cleanup.storage.data_place import Place
+from cleanup.storage.data_place import KeptFiles
 from exlab import places
 from exlab.reading import WrongSettings
 
@@ -32,12 +32,12 @@ def prepare(data_dir: Path) -> None:
         raise CommandError(str(error), returncode=BAD_USAGE) from None
 
 
-def place_of(lock: int) -> Place:
+def place_of(lock: int) -> KeptFiles:
     """What must stay in place while processes use it: the held lock, and a database in a file."""
     files = [(str(settings.EXLAB_DATA_DIR / data_place.LOCK), data_place.identity_of(lock))]
     if database := own_database.path_of(connection):
         files.append((str(database), data_place.identity_at(str(database))))
-    return Place(tuple(files))
+    return KeptFiles(tuple(files))
 
 
 def taken_away(data_dir: Path, lost: str) -> CommandError:

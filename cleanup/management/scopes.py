@@ -7,13 +7,12 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
-from django.db import IntegrityError
 
 from cleanup.lab import typist
 from cleanup.management.base import FAILED, UsageError, now
-from cleanup.models import RetentionPolicy, Run, RunKind, StagingRoot
-from cleanup.rules.fields import names_near
-from cleanup.rules.policy import effective_policy
+from cleanup.models import RetentionPolicy, Run, RunKind, StagingRoot, Superseded
+from cleanup.rules.effective import effective_policy
+from cleanup.rules.fields import NAMES, names_near
 from cleanup.rules.quantities import AT_ONCE
 from cleanup.rules.sentences import describe
 from cleanup.storage.run_paths import is_folder_name
@@ -70,7 +69,8 @@ def write_version(
     try:
         if not at_once:
             _expect_none_at_once(scope, fields, rehearse=rehearse, at=at)
-        return RetentionPolicy.objects.add_version(
+        return RetentionPolicy.objects.replace_version(
+            expected=None,
             author=typist.name(),
             typed_by=typist.current(),
             now=at,
@@ -81,7 +81,7 @@ def write_version(
         )
     except ValidationError as error:
         raise UsageError(sentences(error, option_of)) from None
-    except IntegrityError:
+    except Superseded:
         raise CommandError("Another version was written at the same moment: try again.", returncode=FAILED) from None
 
 
@@ -98,22 +98,8 @@ def _expect_none_at_once(scope: dict[str, Any], fields: dict[str, Any], *, rehea
 def version_as_json(version: RetentionPolicy) -> dict[str, Any]:
     """A policy version in the shape that scripts depend on; null is what the version leaves to wider scopes."""
     value = version.as_value()
-    fields = (
-        "mode",
-        "retain_hours",
-        "proof",
-        "min_retain_hours",
-        "stalled_after_hours",
-        "max_bytes",
-        "max_runs",
-        "free_start_bytes",
-        "free_stop_bytes",
-        "budget_runs",
-        "budget_bytes",
-        "budget_minutes",
-        "max_share",
-        "only_here",
-    )
+    # `only_here` came after the others.
+    fields = (*(name for name in NAMES if name != "only_here"), "only_here")
     return {
         "version": version.version,
         "root": value.scope.root,

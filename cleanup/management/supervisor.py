@@ -27,7 +27,7 @@ from cleanup.models import Heartbeat
 from cleanup.monitoring import watchdog
 from cleanup.rules.liveness import AHEAD, SILENT_AFTER
 from cleanup.storage import data_place
-from cleanup.storage.data_place import Place
+from cleanup.storage.data_place import KeptFiles
 from cleanup.storage.datadir import DataDir
 from exlab import databases, places
 from exlab import settings as project
@@ -92,7 +92,7 @@ class Supervisor:
     lock: int
     children: list[Child]
     interrupted: bool = field(default=False)
-    place: Place = field(default_factory=Place)
+    place: KeptFiles = field(default_factory=KeptFiles)
     missed: bool = False
 
     def start(self) -> None:

@@ -20,9 +20,9 @@ from cleanup.models.hosts import Heartbeat, HostClock, NasBreaker
 from cleanup.models.ledger import LedgerEntry, LedgerKind, LedgerQuerySet
 from cleanup.models.likeness import Likeness, LikenessQuerySet
 from cleanup.models.orphans import Orphan, OrphanKind
-from cleanup.models.policies import RetentionPolicy, Surprise
+from cleanup.models.policies import RetentionPolicy, Superseded, Surprise
 from cleanup.models.roots import DiskUsage, Instrument, Project, StagingRoot
-from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Tone
+from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status
 from cleanup.models.selections import KeptSelection
 from cleanup.models.set_aside import AsideState, SetAside
 from cleanup.models.sweeps import Outcome, Sweep, SweepBreaker, SweepKind, SweptRun, Tally
@@ -72,11 +72,12 @@ __all__ = [
     "RunQuerySet",
     "SetAside",
     "StagingRoot",
+    "Status",
+    "Superseded",
     "Surprise",
     "Sweep",
     "SweepBreaker",
     "SweepKind",
     "SweptRun",
     "Tally",
-    "Tone",
 ]

@@ -11,7 +11,8 @@ from django.db.models import Q
 from cleanup.models.base import AppendOnly
 from cleanup.models.checks_here import AcceptedBytes
 from cleanup.models.runs import Run
-from cleanup.rules.gates import ONLY_HERE, Gate
+from cleanup.rules.decisions import Gate
+from cleanup.rules.gates import ONLY_HERE
 from cleanup.rules.policy import ProofLevel
 from cleanup.rules.reasons import Reason
 
@@ -123,16 +124,12 @@ class ClearAttempt(models.Model):
     """One try at one clear, or at the removal of a shell. Its id names the fence, the plan and the tombstone.
 
     `policy_version` is the newest version of any policy, `asked_version` the one when a person asked: no weaker a proof
-    is accepted than that promised. `decided_by` is that of `sources_as_json`. `cause` says why the schedule took the
-    run (`retention+max_bytes`), `let_go` is the breaker whose go-on covers it. Older rows lack what came later.
-
-    `planned_*` is what the plan holds, `freed_*` what was really removed, `compared_bytes`, `checked_files` and
-    `done_*` how far it is. `plan_sha256` and `prepared` tell recovery what is ours, `emptied` that nothing but the
-    record was left. `measured_bytes` came back by the disk's own count, else `unmeasured` says why that is unknown. Of
-    a shell `prepared` holds the `path`.
-
-    `repeats` is the attempt that this one tries again (`clears.again`), `tries` counts those before, `interruptions`
-    the faults among them. `tell_reason` says why the history on the NAS has no `cleared` entry yet.
+    is accepted than that promised. `cause` says why the schedule took the run (`retention+max_bytes`), `let_go` is the
+    breaker whose go-on covers it. `planned_*` is what the plan holds, `freed_*` what was really removed,
+    `compared_bytes`, `checked_files` and `done_*` how far it is. `plan_sha256` and `prepared` tell recovery what is
+    ours (of a shell its `path`), `emptied` that only the record was left. `measured_bytes` came back by the disk's own
+    count, else `unmeasured` says why not. `repeats` is the attempt that this one tries again (`clears.again`), `tries`
+    counts those before. Older rows lack what came later.
     """
 
     # Not stored: the names of shells that were moved aside when the run went back to its path.

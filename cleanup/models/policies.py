@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models, transaction
+from django.db import IntegrityError, models, transaction
 from django.db.models import Exists, OuterRef, Q
 
 from cleanup.models.base import AppendOnly, RunKind
@@ -16,11 +16,11 @@ from cleanup.models.first_nights import RootNote
 from cleanup.models.roots import StagingRoot
 from cleanup.models.runs import Run
 from cleanup.rules.approval import approve_all, approved_of
+from cleanup.rules.effective import effective_policy, limits_of
+from cleanup.rules.fields import NAMES, ROOT_FIELDS, SWEEP_FIELDS
 from cleanup.rules.policy import (
     MAX_BUDGET_MINUTES,
     MAX_RETAIN_HOURS,
-    ROOT_FIELDS,
-    SWEEP_FIELDS,
     Beyond,
     Limits,
     Mode,
@@ -29,11 +29,12 @@ from cleanup.rules.policy import (
     Scope,
     ScopedPolicy,
     Stage,
-    effective_policy,
-    limits_of,
-    stage_of_next,
-    values_besides,
 )
+from cleanup.rules.versions import stage_of_next, values_besides
+
+
+class Superseded(Exception):
+    """Another version was written, so the one that was meant is not in force any more; the message says which."""
 
 
 class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
@@ -108,6 +109,27 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
                 Run.objects.staged().filter(**named, **({"root": root} if root else {})).doubt()
         return policy
 
+    def replace_version(self, *, expected: int | None, **version: Any) -> "RetentionPolicy":  # noqa: ANN401
+        """As `add_version`, but in place of the version `expected` alone; 0: the first of its scope, None: of any.
+
+        Raises Superseded where another version was written meanwhile; then nothing is stored.
+        """
+        scope = {name: version.get(name) or "" for name in ("equipment", "project", "run_kind")}
+        try:
+            with transaction.atomic():
+                # Numbers are unique and without gaps: if the next one is ours, no other was written in between.
+                newest = self.aggregate(version=models.Max("version"))["version"] or 0
+                before = self.filter(root=version.get("root"), **scope).order_by("-version").first()
+                if expected is not None and expected != (before.version if before else 0):
+                    said = f"was followed by version {before.version}" if before else "is none of this scope"
+                    raise Superseded(f"version {expected} {said}")
+                written = RetentionPolicy.objects.add_version(**version)
+                if expected is not None and written.version != newest + 1:
+                    raise Superseded(f"version {written.version - 1} was written meanwhile")
+        except IntegrityError as error:
+            raise Superseded("another version was written at the same moment") from error
+        return written
+
     def limits_of(self, root: StagingRoot) -> Limits:
         return limits_of(self.scoped(), root.name)
 
@@ -160,17 +182,7 @@ def _stage_after(before: "RetentionPolicy | None", after: ScopedPolicy, *, rehea
 
 _FOR_OPERATORS = ("proof", "only_here")
 # What a version says besides its scope, and the next one carries over.
-VERSIONED = (
-    "mode",
-    "retain_hours",
-    "proof",
-    "only_here",
-    "min_retain_hours",
-    "stalled_after_hours",
-    *ROOT_FIELDS,
-    *SWEEP_FIELDS,
-    "rehearsal_nights",
-)
+VERSIONED = (*NAMES, "rehearsal_nights")
 
 
 def _hours() -> "models.FloatField[float | None, float | None]":

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cleanup.models.likeness import Likeness
 
 
-class Tone(models.IntegerChoices):
+class Status(models.IntegerChoices):
     """What a verdict comes to, in the order in which a person wants to see them."""
 
     WORK = 0, "under way"
@@ -137,7 +137,7 @@ class Run(models.Model):
         verbose_name="cleared before as",
     )
     here = models.BooleanField("lies on the staging disk", default=True)
-    tone = models.PositiveSmallIntegerField("how it stands", choices=Tone, default=Tone.WAIT)
+    tone = models.PositiveSmallIntegerField("how it stands", choices=Status, default=Status.WAIT)
     reason = models.CharField("why it stands so", max_length=40, blank=True)
     stood_since = models.DateTimeField("stands so since", null=True, blank=True)
     opens_at = models.DateTimeField("may go from", null=True, blank=True)

@@ -22,7 +22,7 @@ from cleanup.models import Announcement, RetentionPolicy, Run, StagingRoot
 from cleanup.models.aggregates import bytes_sum
 from cleanup.monitoring import forecasts
 from cleanup.monitoring.forecasts import Coming, Foreseen
-from cleanup.rules.announcements import Amount, is_news, last_evening, name_moment
+from cleanup.rules.announcements import AnnouncedAmount, is_news, last_evening, name_moment
 from cleanup.rules.quantities import say_about, say_count
 
 logger = logging.getLogger(__name__)
@@ -105,12 +105,12 @@ def say_pass(coming: Coming, now: datetime) -> str:
     return f"{name_moment(coming.at, now, zone())}: {say_amount(amount)}"
 
 
-def say_amount(amount: Amount) -> str:
+def say_amount(amount: AnnouncedAmount) -> str:
     """`34 runs, 164.0 GB`; bytes are logical."""
     return f"{say_count(amount.runs, 'run')}, {say_about(amount.bytes)}"
 
 
-def say_rehearsed(amount: Amount) -> str:
+def say_rehearsed(amount: AnnouncedAmount) -> str:
     """`rehearsed only: 34 runs, 164.0 GB, would have gone`."""
     return f"rehearsed only: {say_amount(amount)}, would have gone"
 
@@ -171,11 +171,11 @@ def _text(root: StagingRoot, foreseen: Foreseen, passes: list[Coming], now: date
     )
 
 
-def _amount_of(keys: list[int]) -> Amount:
-    found = Amount()
+def _amount_of(keys: list[int]) -> AnnouncedAmount:
+    found = AnnouncedAmount()
     for start in range(0, len(keys), _AT_ONCE):
         some = Run.objects.filter(pk__in=keys[start : start + _AT_ONCE])
-        found += Amount(runs=some.count(), bytes=int(some.aggregate(bytes=bytes_sum("bytes"))["bytes"] or 0))
+        found += AnnouncedAmount(runs=some.count(), bytes=int(some.aggregate(bytes=bytes_sum("bytes"))["bytes"] or 0))
     return found
 
 

@@ -15,8 +15,9 @@ from django.utils import timezone
 from cleanup.lab import first_nights, task_queues
 from cleanup.models import Forecast, RetentionPolicy, RootEvent, RootNote, Run, StagingRoot, Sweep, SweepKind
 from cleanup.models.aggregates import bytes_sum
-from cleanup.rules.announcements import Amount, told_until
-from cleanup.rules.policy import Mode, ScopedPolicy, Stage, effective_policy, limits_of
+from cleanup.rules.announcements import AnnouncedAmount, told_until
+from cleanup.rules.effective import effective_policy, limits_of
+from cleanup.rules.policy import Mode, ScopedPolicy, Stage
 from cleanup.rules.rehearsal import ready
 from cleanup.sweeps import breakers, policy_preview, rehearsal
 
@@ -29,7 +30,7 @@ class Coming:
     """One sweep to come: when, and what it takes of each instrument. Bytes are logical."""
 
     at: datetime
-    by_instrument: dict[str, Amount]
+    by_instrument: dict[str, AnnouncedAmount]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +45,14 @@ class Foreseen:
     until: datetime
     staged_bytes: int = 0
     passes: list[Coming] = field(default_factory=list)
-    rehearsed: dict[str, Amount] = field(default_factory=dict)
+    rehearsed: dict[str, AnnouncedAmount] = field(default_factory=dict)
     keys: list[int] = field(default_factory=list)
     first_of: list[int] = field(default_factory=list)
     stops: str = ""
     stops_at: datetime | None = None
 
     @property
-    def amount(self) -> Amount:
+    def amount(self) -> AnnouncedAmount:
         """All that goes."""
         return total(amount for coming in self.passes for amount in coming.by_instrument.values())
 
@@ -77,9 +78,9 @@ class Foreseen:
         )
 
 
-def total(amounts: Iterable[Amount]) -> Amount:
+def total(amounts: Iterable[AnnouncedAmount]) -> AnnouncedAmount:
     """The sum of some amounts."""
-    return sum(amounts, start=Amount())
+    return sum(amounts, start=AnnouncedAmount())
 
 
 def foresee(root: StagingRoot, now: datetime) -> Foreseen:
@@ -217,15 +218,17 @@ def _first_of(root: StagingRoot, going: list[Run], policies: list[ScopedPolicy],
     )
 
 
-def _by_instrument(runs: Iterable[Run]) -> dict[str, Amount]:
-    found: dict[str, Amount] = {}
+def _by_instrument(runs: Iterable[Run]) -> dict[str, AnnouncedAmount]:
+    found: dict[str, AnnouncedAmount] = {}
     for run in runs:
-        found[run.equipment] = found.get(run.equipment, Amount()) + Amount(runs=1, bytes=run.bytes or 0)
+        found[run.equipment] = found.get(run.equipment, AnnouncedAmount()) + AnnouncedAmount(
+            runs=1, bytes=run.bytes or 0
+        )
     return found
 
 
-def _amounts(said: dict[str, dict[str, int]]) -> dict[str, Amount]:
-    return {name: Amount(**amount) for name, amount in said.items()}
+def _amounts(said: dict[str, dict[str, int]]) -> dict[str, AnnouncedAmount]:
+    return {name: AnnouncedAmount(**amount) for name, amount in said.items()}
 
 
 def _staged_bytes(root: StagingRoot) -> int:

@@ -28,12 +28,12 @@ from cleanup.models import (
     Run,
     RunQuerySet,
     StagingRoot,
+    Status,
     SweepBreaker,
-    Tone,
 )
 from cleanup.models.aggregates import bytes_sum
 from cleanup.monitoring import watchdog
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import orphans
 
@@ -368,7 +368,7 @@ def _blocked(user: User) -> Iterable[OpenProblem]:
 
 def _largest_blocked(user: User) -> RunQuerySet:
     """The blocked runs that are looked at; those that stand among the orphans, or have a conflict, are told there."""
-    blocked = permissions.runs(user).here().filter(tone=Tone.BLOCK)
+    blocked = permissions.runs(user).here().filter(tone=Status.BLOCK)
     largest = blocked.order_by("tone", Coalesce("bytes", 0).desc(), F("pk").desc())[:BLOCKED_LOOKED_AT]
     told = orphans.listed().filter(run=OuterRef("pk")).exclude(kind=OrphanKind.SHELL)
     alerted = Alert.objects.filter(run=OuterRef("pk"), kind=AlertKind.CONFLICT, ended_at=None)

@@ -37,7 +37,8 @@ from cleanup.models import (
     SweepBreaker,
 )
 from cleanup.rules import liveness as rules
-from cleanup.rules.policy import Policy, Scope, effective_policy
+from cleanup.rules.effective import effective_policy
+from cleanup.rules.policy import Policy, Scope
 from cleanup.rules.reasons import Reason
 from cleanup.runs import holds
 

@@ -1,4 +1,4 @@
-"""What is said before a pass takes it: when, of how much, and in which words. No clock and no disk."""
+"""What is said before a sweep takes it: when, how much, and in which words."""
 
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
@@ -15,14 +15,14 @@ _DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Amount:
+class AnnouncedAmount:
     """Runs and their logical bytes."""
 
     runs: int = 0
     bytes: int = 0
 
-    def __add__(self, other: "Amount") -> "Amount":
-        return Amount(runs=self.runs + other.runs, bytes=self.bytes + other.bytes)
+    def __add__(self, other: "AnnouncedAmount") -> "AnnouncedAmount":
+        return AnnouncedAmount(runs=self.runs + other.runs, bytes=self.bytes + other.bytes)
 
 
 def last_evening(now: datetime, zone: ZoneInfo) -> datetime:
@@ -32,23 +32,28 @@ def last_evening(now: datetime, zone: ZoneInfo) -> datetime:
 
 
 def told_until(now: datetime, zone: ZoneInfo) -> datetime:
-    """Up to when passes are told now: in the evening over the next one, at other times up to the next one."""
+    """Up to when sweeps are told now: in the evening over the next one, else up to it."""
     began = last_evening(now, zone)
     following = _evening_of(began.astimezone(zone) + _DAY, zone)
     return following + _BEYOND if now - began < _BEYOND else following
 
 
-def is_much(amount: Amount, *, staged_bytes: int) -> bool:
+def is_much(amount: AnnouncedAmount, *, staged_bytes: int) -> bool:
     """Whether so much goes that people are told before."""
     return amount.runs > MIN_RUNS or (amount.runs > 0 and amount.bytes > SHARE * staged_bytes)
 
 
 def is_news(
-    coming: Amount, untold: Amount, *, staged_bytes: int, told_this_evening: bool, first_of: frozenset[int]
+    coming: AnnouncedAmount,
+    untold: AnnouncedAmount,
+    *,
+    staged_bytes: int,
+    told_this_evening: bool,
+    first_of: frozenset[int],
 ) -> bool:
     """Whether what is coming has to be told now; `untold` is what of it has not been told since the last evening.
 
-    `first_of` are the versions whose first pass in earnest comes, and of which that has not been told.
+    `first_of` are the untold versions whose first pass in earnest comes.
     """
     if not untold.runs:
         return False

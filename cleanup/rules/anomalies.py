@@ -1,4 +1,4 @@
-"""Breakers: what is too abnormal for sweeps that nobody watches to go on with, in one pass or within a day."""
+"""Anomalies: what is too abnormal, in one sweep or within a day, for a sweep without a person to go on."""
 
 import enum
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 GROWTH = 1.25
 
 
-class Kind(enum.StrEnum):
+class AnomalyKind(enum.StrEnum):
     """What a breaker saw."""
 
     FAILURES = "failures"
@@ -36,15 +36,15 @@ class Kind(enum.StrEnum):
 
     @property
     def counts(self) -> bool:
-        """Whether it counts runs: then a go-on lets those go that it showed, and is no word for any others."""
-        return self in (Kind.SIZE, Kind.SHARE, Kind.POLICY)
+        """Whether it counts runs: then a go-on covers the runs that it showed, and no others."""
+        return self in (AnomalyKind.SIZE, AnomalyKind.SHARE, AnomalyKind.POLICY)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sight:
-    """One abnormal thing, in words and in numbers; bytes are logical, `seconds` how far ahead a clock has jumped."""
+class Anomaly:
+    """One abnormal thing, in words and numbers; bytes are logical, `seconds` a clock's jump ahead."""
 
-    kind: Kind
+    kind: AnomalyKind
     detail: str
     runs: int = 0
     bytes: int = 0
@@ -57,12 +57,12 @@ class Sight:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Planned:
-    """What a sweep is about to take: runs and logical bytes, and how many of the runs are due by a fresh policy alone.
+class PlannedSweep:
+    """What a sweep is about to take: runs, logical bytes, and how many runs are due by a fresh policy alone.
 
-    `of_runs` is how many its plan had, where this is what it has taken of it so far. A fresh policy is one under which
-    no sweep has run yet, and which was not rehearsed. `passing_runs` and `passing_bytes` are those that came in, and
-    were verified, after the day that is looked at had begun: no part of what was there.
+    A policy is fresh if no sweep has run under it and it was not rehearsed. `of_runs`: how many the whole plan had,
+    where this is what was taken so far. `passing_*` came in and were verified after the day that is looked at had
+    begun.
     """
 
     runs: int
@@ -76,11 +76,11 @@ class Planned:
 
 @dataclass(frozen=True, kw_only=True)
 class Day:
-    """What passes took by themselves in the 24 hours before this one, in runs and logical bytes.
+    """What sweeps took by themselves in the 24 hours before this one, in runs and logical bytes.
 
-    What a person asked for, or let go on, is none of it. `passing_*` as in `Planned`. `staged_*` is what was there
-    when the 24 hours began; None: not known. `earlier` are runs and bytes of the latest days before that on which
-    passes cleared something.
+    What a person asked for, or let go on, does not count. `passing_*` as of what is planned. `staged_*`: what was there
+    24 hours ago, None if unknown. `earlier`: runs and bytes of the latest days before that on which sweeps cleared
+    something.
     """
 
     runs: int = 0
@@ -94,7 +94,7 @@ class Day:
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """A look at the clock: the wall's, and the seconds since this boot, by which a change of the former shows."""
+    """A look at the clock: wall time, and seconds since this boot."""
 
     wall: datetime
     boot_id: str = ""
@@ -105,24 +105,24 @@ NO_DAY = Day()
 
 
 def abnormal(
-    planned: Planned,
+    planned: PlannedSweep,
     *,
     recent: Sequence[tuple[int, int]],
     staged_bytes: int,
     max_share: float,
     day: Day = NO_DAY,
-) -> list[Sight]:
-    """What is abnormal about a sweep before it removes anything, by itself or together with the day before it.
+) -> list[Anomaly]:
+    """What is abnormal about a sweep before it removes anything, alone or together with the day before it.
 
-    `recent` are runs and bytes of the latest sweeps that cleared something; `staged_bytes` what the whole root holds.
+    `recent`: runs and bytes of the latest sweeps that cleared something. `staged_bytes`: what the whole root holds.
     """
     crowd = max(planned.runs, planned.of_runs) > MIN_RUNS
     size = _size_of_day(planned, day) or (_size(planned, recent) if crowd else "")
     share = _share_of_day(planned, day, staged_bytes, max_share)
     share = share or (_share(planned, staged_bytes, max_share) if crowd else "")
     found = [
-        Sight(kind=kind, detail=detail, runs=planned.runs, bytes=planned.bytes)
-        for kind, detail in ((Kind.SIZE, size), (Kind.SHARE, share))
+        Anomaly(kind=kind, detail=detail, runs=planned.runs, bytes=planned.bytes)
+        for kind, detail in ((AnomalyKind.SIZE, size), (AnomalyKind.SHARE, share))
         if detail
     ]
     if crowd and planned.by_fresh_policy > MIN_RUNS:
@@ -130,15 +130,16 @@ def abnormal(
             f"{planned.by_fresh_policy} of {planned.runs} runs are due by a policy that is new since the last pass "
             f"and was not rehearsed (version {planned.version})."
         )
-        found.append(Sight(kind=Kind.POLICY, detail=detail, runs=planned.by_fresh_policy, version=planned.version))
+        found.append(
+            Anomaly(kind=AnomalyKind.POLICY, detail=detail, runs=planned.by_fresh_policy, version=planned.version)
+        )
     return found
 
 
 def elapsed(before: Clock, after: Clock) -> timedelta:
-    """How much time has really passed between two looks at the clock, as far as they tell; never less than none.
+    """How much time has passed between two looks at the clock; never less than none.
 
-    Where the machine has not been started anew that is the time since its boot, which no person can set: a clock that
-    is set ahead ends no day.
+    Within one boot it is the time since boot, which no person can set: a clock that is set ahead ends no day.
     """
     same_boot = after.boot_id != "" and after.boot_id == before.boot_id
     if same_boot and before.boot_seconds is not None and after.boot_seconds is not None:
@@ -148,40 +149,44 @@ def elapsed(before: Clock, after: Clock) -> timedelta:
     return max(passed, timedelta(0))
 
 
-def too_many_failures(outcomes: Sequence[bool]) -> Sight | None:
+def too_many_failures(outcomes: Sequence[bool]) -> Anomaly | None:
     """Whether clears fail in a row, or too many of them. `outcomes` are those of one sweep, True for a failure.
 
-    Refusals are no outcomes: they are the gates at work.
+    Refusals are no outcomes.
     """
     failures = sum(outcomes)
     if len(outcomes) >= FAILURES_IN_A_ROW and all(outcomes[-FAILURES_IN_A_ROW:]):
-        return Sight(kind=Kind.FAILURES, detail=f"{FAILURES_IN_A_ROW} clears in a row have failed.", runs=failures)
+        return Anomaly(
+            kind=AnomalyKind.FAILURES, detail=f"{FAILURES_IN_A_ROW} clears in a row have failed.", runs=failures
+        )
     if failures >= MIN_FAILURES and failures >= FAILURE_SHARE * len(outcomes):
-        return Sight(kind=Kind.FAILURES, detail=f"{failures} of {len(outcomes)} clears have failed.", runs=failures)
+        return Anomaly(
+            kind=AnomalyKind.FAILURES, detail=f"{failures} of {len(outcomes)} clears have failed.", runs=failures
+        )
     return None
 
 
-def allows(approved: Sequence[Sight], seen: Sight) -> bool:
-    """Whether what a person let go on covers a condition that is seen now: clears that fail, or such a jump.
+def allows(approved: Sequence[Anomaly], seen: Anomaly) -> bool:
+    """Whether a go-on of a person covers a condition that is seen now: clears that fail, or a jump of the clock.
 
-    What counts runs is covered by the runs that were shown, not by their number: see `policy.shown`.
+    Conditions that count runs are covered by the runs that were shown, see `rules.shown`.
     """
     return any(
-        sight.kind is seen.kind and (sight.kind is Kind.FAILURES or _is_no_larger_jump(sight, seen))
+        sight.kind is seen.kind and (sight.kind is AnomalyKind.FAILURES or _is_no_larger_jump(sight, seen))
         for sight in approved
     )
 
 
-def _is_no_larger_jump(approved: Sight, seen: Sight) -> bool:
+def _is_no_larger_jump(approved: Anomaly, seen: Anomaly) -> bool:
     """Whether a clock has jumped the same way, and not much farther."""
-    if seen.kind is not Kind.CLOCK or approved.seconds * seen.seconds <= 0:
+    if seen.kind is not AnomalyKind.CLOCK or approved.seconds * seen.seconds <= 0:
         return False
     tolerance = max((GROWTH - 1) * abs(approved.seconds), CLOCK_TOLERANCE.total_seconds())
     return abs(seen.seconds) <= abs(approved.seconds) + tolerance
 
 
-def _size(planned: Planned, recent: Sequence[tuple[int, int]]) -> str:
-    """Why one pass is many times larger than the recent ones, in words; empty if it is not."""
+def _size(planned: PlannedSweep, recent: Sequence[tuple[int, int]]) -> str:
+    """Why one sweep is many times larger than the recent ones; empty if it is not."""
     if not recent:
         return ""
     most_runs, most_bytes = _largest(recent)
@@ -191,7 +196,7 @@ def _size(planned: Planned, recent: Sequence[tuple[int, int]]) -> str:
     return f"It would clear {size}; the largest recent pass cleared {most}."
 
 
-def _size_of_day(planned: Planned, day: Day) -> str:
+def _size_of_day(planned: PlannedSweep, day: Day) -> str:
     runs, size = day.runs + planned.runs, day.bytes + planned.bytes
     if not (day.runs and day.earlier) or runs <= MIN_RUNS:
         return ""
@@ -202,16 +207,16 @@ def _size_of_day(planned: Planned, day: Day) -> str:
     return f"{_say_day(planned, day)} would make {_say_about(runs, size)}; the largest recent day had {most}."
 
 
-def _share(planned: Planned, staged_bytes: int, max_share: float) -> str:
-    """Why one pass takes too large a share of what is staged, in words; empty if it does not."""
+def _share(planned: PlannedSweep, staged_bytes: int, max_share: float) -> str:
+    """Why one sweep takes too large a share of what is staged; empty if it does not."""
     if planned.bytes <= max_share * staged_bytes:
         return ""
     size = _say(planned.runs, planned.bytes)
     return f"It would clear {size}: more than {max_share:.0%} of the {staged_bytes:,} bytes that are staged."
 
 
-def _share_of_day(planned: Planned, day: Day, staged_bytes: int, max_share: float) -> str:
-    """The same of a day, by what was there when it began: what is left grows less with every run that goes."""
+def _share_of_day(planned: PlannedSweep, day: Day, staged_bytes: int, max_share: float) -> str:
+    """The same of a day, measured by what was there when it began."""
     if not day.runs:
         return ""  # it is of this pass alone
     runs = day.runs - day.passing_runs + planned.runs - planned.passing_runs
@@ -230,7 +235,7 @@ def _largest(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     return max(runs for runs, _size in sizes), max(size for _runs, size in sizes)
 
 
-def _say_day(planned: Planned, day: Day) -> str:
+def _say_day(planned: PlannedSweep, day: Day) -> str:
     """How the sentence about a day begins: what went in it, and what is about to."""
     before = f"In the last 24 hours {_say_about(day.runs, day.bytes)} went unasked"
     these = "this one" if planned.runs == 1 else f"these {planned.runs:,}"

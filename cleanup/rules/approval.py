@@ -1,22 +1,22 @@
 """Approval: what the promotion of a policy version covers, and what goes until the next one is promoted.
 
-A promotion covers the staging roots that were there for it. A root that is new since then rehearses its own first
-nights. And a version that comes later takes nothing more, before it is promoted itself, than what every version since
-the last approved one would take.
+A promotion covers the staging roots that were there. A newer root rehearses its own first nights. A later version
+takes, until its own promotion, only what every version since the last approved one would take.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cleanup.rules.policy import TAKING_FIELDS, Layers, Scope, ScopedPolicy, Stage
+from cleanup.rules.fields import TAKING_FIELDS
+from cleanup.rules.policy import Layers, Scope, ScopedPolicy, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
 class FirstNights:
-    """A staging root as promotions see it. All are numbers of versions, which no clock can change.
+    """A staging root as promotions see it, in numbers of versions, which no clock can change.
 
-    `since` was the newest when the root came, None: it was there before that was written down. `unseen` were promoted
-    by nights in which it held no run. `over`: its own nights were over, or a person said so, when that was the newest.
+    `since`: the newest when the root came, None if that was before this was written down. `unseen`: promoted by nights
+    in which it held no run. `over`: the newest when its own nights ended, or a person ended them.
     """
 
     since: int | None = None
@@ -24,7 +24,7 @@ class FirstNights:
     over: int = 0
 
     def was_there(self, promoted: int) -> bool:
-        """Whether a promotion was given with this root in sight, or the root has had its own nights since."""
+        """Whether a promotion was given with this root in sight, or the root had its own nights since."""
         in_sight = (self.since is None or promoted > self.since) and promoted not in self.unseen
         return in_sight or promoted <= self.over
 
@@ -35,10 +35,7 @@ def approve_all(chains: Mapping[Scope, Sequence[ScopedPolicy]], roots: Mapping[s
 
 
 def approve(chain: Sequence[ScopedPolicy], roots: Mapping[str, FirstNights]) -> ScopedPolicy:
-    """The newest version of a scope, with what its approval covers on each staging root.
-
-    `chain` are all versions of the scope, the first one first.
-    """
+    """The newest version of a scope, with what its approval covers on each root. `chain`: all versions in order."""
     usual = layers_of(chain, FirstNights())
     known = {name: layers_of(chain, root) for name, root in roots.items()}
     return replace(
@@ -47,7 +44,7 @@ def approve(chain: Sequence[ScopedPolicy], roots: Mapping[str, FirstNights]) -> 
 
 
 def layers_of(chain: Iterable[ScopedPolicy], root: FirstNights) -> Layers:
-    """What must take a run of a staging root so that the schedule takes it by this scope."""
+    """What must take a run of a root so that the schedule takes it by this scope."""
     layers, before, covered = Layers(absent=True), None, False
     for version in chain:
         if version.stage is Stage.OFF:
@@ -69,10 +66,10 @@ def layers_of(chain: Iterable[ScopedPolicy], root: FirstNights) -> Layers:
 
 
 def approved_of(chain: Sequence[ScopedPolicy]) -> tuple[ScopedPolicy, ...]:
-    """The versions that a new one may not loosen if it shall need no rehearsal: the last approved one and all since.
+    """The versions that a new one may not loosen without a rehearsal: the last approved one and all since.
 
-    Where the wider scopes decide so far, one that says nothing stands for them. None if the approval was taken back: a
-    promotion alone gives a new one.
+    A version that says nothing stands for wider scopes. None if the approval was taken back: then only a promotion
+    helps.
     """
     layers = layers_of(chain, FirstNights())
     if layers.stopped or not chain:
@@ -82,7 +79,7 @@ def approved_of(chain: Sequence[ScopedPolicy]) -> tuple[ScopedPolicy, ...]:
 
 
 def _with(layers: Layers, version: ScopedPolicy, *, stopped: bool) -> Layers:
-    """One version more that must take a run; of those that take the same, the newest is kept and the approved one."""
+    """One version more that must take a run; of equal ones the newest and the approved one are kept."""
     first = layers.versions if layers.absent else layers.versions[1:]
     kept = tuple(each for each in first if not _as_before(each, version))
     anchor = () if layers.absent else layers.versions[:1]

@@ -1,9 +1,10 @@
-"""Whether a policy lets runs go as soon as they are verified, which no person should say by a slip of the finger."""
+"""Whether a policy lets runs go as soon as they are verified, which no slip of the finger should say."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
 
-from cleanup.rules.policy import Mode, Policy, Scope, ScopedPolicy, effective_policy
+from cleanup.rules.effective import effective_policy
+from cleanup.rules.policy import Mode, Policy, Scope, ScopedPolicy
 
 
 def goes_at_once(policy: Policy) -> bool:
@@ -12,7 +13,7 @@ def goes_at_once(policy: Policy) -> bool:
 
 
 def becomes_so(today: list[ScopedPolicy], then: list[ScopedPolicy], changed: Scope) -> bool:
-    """Whether runs may go at once by the later policies that may not by the earlier; `changed` is where they differ."""
+    """Whether runs may go at once by the later policies and not by the earlier; `changed`: where they differ."""
     return any(
         goes_at_once(effective_policy(then, scope)) and not goes_at_once(effective_policy(today, scope))
         for scope in {changed, *_within(changed, then)}

@@ -1,15 +1,15 @@
-"""A host's clock: whether it may be believed, by the time since boot and by clocks that are not this host's.
+"""A host's clock: whether it may be believed, by the time since boot and by other clocks.
 
-Holds and retentions end by the clock alone, so a clock that is wrong ends them early. A look at it is compared with the
-last one that was found sound: on one boot by the seconds since boot, which no person can set; across a reboot, or where
-those say otherwise, with other clocks. Small steps add up, since a boot is measured from its first sound look.
+Holds and retentions end by the clock, so a wrong clock ends them early. Each look is compared with the last sound one:
+within a boot by the seconds since boot, which no person can set; else with other clocks. Small steps add up, since a
+boot is measured from its first sound look.
 """
 
 import enum
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from cleanup.rules.anomalies import CLOCK_TOLERANCE, Clock, Kind, Sight
+from cleanup.rules.anomalies import CLOCK_TOLERANCE, Anomaly, AnomalyKind, Clock
 
 # Another clock that differs by more says that this one is wrong. Clocks of NAS systems are seldom right to the minute.
 MAY_DIFFER = timedelta(hours=1)
@@ -20,7 +20,7 @@ BETWEEN_LOOKS = timedelta(hours=6)
 _TOLERANCE_SECONDS = CLOCK_TOLERANCE.total_seconds()
 
 
-class Verdict(enum.StrEnum):
+class ClockState(enum.StrEnum):
     """What a look at a clock comes to; unsettled: other clocks have to be asked first."""
 
     SOUND = "sound"
@@ -30,14 +30,14 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Other:
-    """A clock that is not this host's, as in "the NAS at /mnt/nas", and the instant that it gave at the look."""
+    """Another clock, such as "the NAS at /mnt/nas", and its instant at the look."""
 
     name: str
     at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class OtherClocks:
     """The other clocks that could be asked, and of the rest why they are none, in words."""
 
     others: tuple[Other, ...] = ()
@@ -45,11 +45,11 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
-    """What is known of a clock: its last sound look, and the first sound one of that boot.
+class KnownClock:
+    """What is known of a clock: its last sound look, and the first sound look of that boot.
 
-    While it is in doubt or unsettled: `sure` is the instant that has been reached for certain, with boot and seconds of
-    that look. Of a doubt `ahead` is by how many seconds the clock stood ahead of it.
+    While it is in doubt or unsettled, `sure` is the instant that was reached for certain. `ahead`: by how many seconds
+    a doubted clock stood ahead of it.
     """
 
     sound: Clock
@@ -60,25 +60,25 @@ class Known:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What a look comes to, what is known after it, and of a doubt its words and by how many seconds it is ahead."""
+    """What a look comes to, and what is known after it; of a doubt the words, and by how many seconds it is ahead."""
 
-    verdict: Verdict
-    known: Known
+    verdict: ClockState
+    known: KnownClock
     detail: str = ""
     seconds: float = 0
 
     @property
-    def sight(self) -> Sight | None:
+    def sight(self) -> Anomaly | None:
         """The doubt as the breakers know it; None without one."""
-        if self.verdict is not Verdict.DOUBT:
+        if self.verdict is not ClockState.DOUBT:
             return None
-        return Sight(kind=Kind.CLOCK, detail=self.detail, seconds=self.seconds)
+        return Anomaly(kind=AnomalyKind.CLOCK, detail=self.detail, seconds=self.seconds)
 
 
-def judge(known: Known | None, now: Clock, *, asked: Asked | None) -> Judged:
-    """Whether a look at a clock is sound after what is known of it; `asked` is None where nobody has asked others yet.
+def judge(known: KnownClock | None, now: Clock, *, asked: OtherClocks | None) -> Judged:
+    """Whether a look at a clock is sound; `asked` is None where no other clock was asked yet.
 
-    Without others a forward jump across a reboot is left unsettled, or in doubt if no answer but theirs could help.
+    Without others a forward jump across a reboot stays unsettled, or in doubt if only they could help.
     """
     if known is None:
         return _sound(None, now)
@@ -88,7 +88,7 @@ def judge(known: Known | None, now: Clock, *, asked: Asked | None) -> Judged:
         return _sound(known, now)
     doubtful = measured or jump < -CLOCK_TOLERANCE or jump > LONGEST_PAUSE + BETWEEN_LOOKS or _as_doubted(known, jump)
     if asked is None and not doubtful:
-        return Judged(verdict=Verdict.UNSETTLED, known=replace(known, sure=_sure(now, jump)))
+        return Judged(verdict=ClockState.UNSETTLED, known=replace(known, sure=_sure(now, jump)))
     others = asked.others if asked else ()
     if wrong := [other for other in others if abs(other.at - now.wall) > MAY_DIFFER]:
         farthest = max((now.wall - other.at for other in wrong), key=abs)
@@ -99,12 +99,12 @@ def judge(known: Known | None, now: Clock, *, asked: Asked | None) -> Judged:
     return _doubt(known, now, jump, f"{_jump(jump, measured=measured)} {_none(asked)}", jump)
 
 
-def confirmed(now: Clock) -> Known:
+def confirmed(now: Clock) -> KnownClock:
     """What is known after a person has said that the clock is right."""
-    return Known(sound=now, anchor=now)
+    return KnownClock(sound=now, anchor=now)
 
 
-def _expected(known: Known, now: Clock) -> tuple[datetime, bool]:
+def _expected(known: KnownClock, now: Clock) -> tuple[datetime, bool]:
     """What the clock should show at least, and whether it is exactly that."""
     if (passed := _passed(known.anchor, now)) is not None:
         return known.anchor.wall + passed, True
@@ -112,25 +112,25 @@ def _expected(known: Known, now: Clock) -> tuple[datetime, bool]:
     return base.wall + max(_passed(base, now) or timedelta(0), timedelta(0)), False
 
 
-def _as_doubted(known: Known, jump: timedelta) -> bool:
+def _as_doubted(known: KnownClock, jump: timedelta) -> bool:
     """Whether a clock that was in doubt stands where it stood: starting the machine anew settles nothing."""
     return known.sure is not None and known.ahead > 0 and jump.total_seconds() > known.ahead - _TOLERANCE_SECONDS
 
 
 def _passed(before: Clock, now: Clock) -> timedelta | None:
-    """The time between two looks of one boot, which no clock that can be set has told; None across a reboot."""
+    """The time between two looks of one boot, by the boot's own clock; None across a reboot."""
     if not now.boot_id or now.boot_id != before.boot_id or before.boot_seconds is None or now.boot_seconds is None:
         return None
     return timedelta(seconds=now.boot_seconds - before.boot_seconds)
 
 
-def _sound(known: Known | None, now: Clock) -> Judged:
-    return Judged(verdict=Verdict.SOUND, known=Known(sound=now, anchor=known.anchor if known else now))
+def _sound(known: KnownClock | None, now: Clock) -> Judged:
+    return Judged(verdict=ClockState.SOUND, known=KnownClock(sound=now, anchor=known.anchor if known else now))
 
 
-def _doubt(known: Known, now: Clock, jump: timedelta, detail: str, ahead: timedelta) -> Judged:
+def _doubt(known: KnownClock, now: Clock, jump: timedelta, detail: str, ahead: timedelta) -> Judged:
     known = replace(known, sure=_sure(now, jump), ahead=jump.total_seconds())
-    return Judged(verdict=Verdict.DOUBT, known=known, detail=detail, seconds=ahead.total_seconds())
+    return Judged(verdict=ClockState.DOUBT, known=known, detail=detail, seconds=ahead.total_seconds())
 
 
 def _sure(now: Clock, jump: timedelta) -> Clock:
@@ -151,7 +151,7 @@ def _against(other: Other, now: Clock) -> str:
     return f"It stands {words(now.wall - other.at)} {way} {other.name}."
 
 
-def _none(asked: Asked | None) -> str:
+def _none(asked: OtherClocks | None) -> str:
     if asked is None:
         return "Other clocks are asked with the next timed pass."
     return f"It cannot be compared with another clock{': ' if asked.none else ''}{'; '.join(asked.none)}. Is it right?"

@@ -1,31 +1,221 @@
-"""What people type of a policy, on the command line or in a form: how each field is read, and names that are near."""
+"""The fields of a policy, in one table: what each is called, how it is typed, where it is set, and what keeps more."""
 
+import enum
+import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
+from typing import Any
 
+from cleanup.rules.policy import DEFAULT_BUDGET_RUNS, DEFAULT_MAX_SHARE, DEFAULT_RETAIN_HOURS, Beyond, Mode, ProofLevel
 from cleanup.rules.quantities import parse_bytes, parse_count, parse_hours, parse_minutes, parse_share
 
-# A field of a version, and what reads it: raises ValueError with a sentence.
+
+class FieldKind(enum.Enum):
+    """What a field's value is. All but a choice are numbers."""
+
+    CHOICE = enum.auto()
+    HOURS = enum.auto()
+    MINUTES = enum.auto()
+    BYTES = enum.auto()
+    COUNT = enum.auto()
+    SHARE = enum.auto()
+
+
+class Level(enum.Enum):
+    """Where a field is set: for runs, for one staging root as a whole, or for a root's sweeps (then also lab-wide)."""
+
+    RUN = enum.auto()
+    ROOT = enum.auto()
+    SWEEP = enum.auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One field of a policy version; None leaves it to wider scopes.
+
+    `takes`: it may change what the schedule takes, so a looser value is rehearsed first. `choices` are its values, the
+    loosest first; of numbers a larger one keeps more, unless `less_keeps_more`. `default` holds where no version says
+    anything; where that is None it keeps as much as `unset_keeps`. `keeps_all` is a value that no other is stricter
+    than, known or not.
+    """
+
+    name: str
+    kind: FieldKind
+    level: Level
+    label: str
+    takes: bool = False
+    choices: tuple[Any, ...] = ()
+    less_keeps_more: bool = False
+    default: Any = None
+    unset_keeps: float = math.inf
+    keeps_all: Any = None
+
+    def keeps(self, value: Any) -> float:  # noqa: ANN401
+        """The more, the more a value keeps; None is the default."""
+        value = self.default if value is None else value
+        if value is None:
+            return self.unset_keeps
+        if self.choices:
+            return self.choices.index(value)
+        number: float = value
+        return -number if self.less_keeps_more else number
+
+    def is_stricter(self, before: Any, after: Any) -> bool:  # noqa: ANN401
+        """Whether the later value can only keep more. Unset is unknown, but for a limit: there it is none at all."""
+        if after is None:
+            return self.level is Level.ROOT
+        if self.keeps_all is not None and after == self.keeps_all:
+            return True
+        return before is not None and self.keeps(after) >= self.keeps(before)
+
+
+FIELDS = (
+    Field(
+        name="mode",
+        kind=FieldKind.CHOICE,
+        level=Level.RUN,
+        label="Mode",
+        takes=True,
+        choices=(Mode.SCHEDULED, Mode.MANUAL),
+        default=Mode.MANUAL,
+        keeps_all=Mode.MANUAL,
+    ),
+    Field(
+        name="retain_hours",
+        kind=FieldKind.HOURS,
+        level=Level.RUN,
+        label="Kept after the verification",
+        takes=True,
+        default=DEFAULT_RETAIN_HOURS,
+    ),
+    Field(
+        name="proof",
+        kind=FieldKind.CHOICE,
+        level=Level.RUN,
+        label="Proof",
+        takes=True,
+        choices=tuple(ProofLevel),
+        default=ProofLevel.CHECKSUM,
+    ),
+    Field(
+        name="only_here",
+        kind=FieldKind.CHOICE,
+        level=Level.RUN,
+        label="Attributes and empty folders that the NAS lacks",
+        takes=True,
+        choices=(Beyond.TELL, Beyond.BLOCK),
+        default=Beyond.TELL,
+        keeps_all=Beyond.BLOCK,
+    ),
+    # Unset, a run is kept under pressure for as long as otherwise.
+    Field(
+        name="min_retain_hours",
+        kind=FieldKind.HOURS,
+        level=Level.RUN,
+        label="Kept at least, where the disk is too full",
+        takes=True,
+    ),
+    Field(
+        name="stalled_after_hours",
+        kind=FieldKind.HOURS,
+        level=Level.RUN,
+        label="Called stalled after",
+        unset_keeps=0.0,
+    ),
+    Field(
+        name="max_bytes",
+        kind=FieldKind.BYTES,
+        level=Level.ROOT,
+        label="Too full above this size of staged runs",
+        takes=True,
+    ),
+    Field(
+        name="max_runs",
+        kind=FieldKind.COUNT,
+        level=Level.ROOT,
+        label="Too full above so many staged runs",
+        takes=True,
+    ),
+    Field(
+        name="free_start_bytes",
+        kind=FieldKind.BYTES,
+        level=Level.ROOT,
+        label="Too full with less free space than",
+        takes=True,
+        less_keeps_more=True,
+    ),
+    Field(
+        name="free_stop_bytes",
+        kind=FieldKind.BYTES,
+        level=Level.ROOT,
+        label="and until so much is free",
+        takes=True,
+        less_keeps_more=True,
+    ),
+    Field(
+        name="budget_runs",
+        kind=FieldKind.COUNT,
+        level=Level.SWEEP,
+        label="Runs that one pass takes at most",
+        less_keeps_more=True,
+        default=DEFAULT_BUDGET_RUNS,
+    ),
+    Field(
+        name="budget_bytes",
+        kind=FieldKind.BYTES,
+        level=Level.SWEEP,
+        label="Bytes that one pass takes at most",
+        less_keeps_more=True,
+        unset_keeps=-math.inf,
+    ),
+    Field(
+        name="budget_minutes",
+        kind=FieldKind.MINUTES,
+        level=Level.SWEEP,
+        label="One pass begins nothing more after",
+        less_keeps_more=True,
+        unset_keeps=-math.inf,
+    ),
+    Field(
+        name="max_share",
+        kind=FieldKind.SHARE,
+        level=Level.SWEEP,
+        label="Stops and asks above this share of the staged bytes in a day",
+        less_keeps_more=True,
+        default=DEFAULT_MAX_SHARE,
+    ),
+)
+
+FIELD: Mapping[str, Field] = MappingProxyType({field.name: field for field in FIELDS})
+# In the order in which a version is told.
+NAMES = tuple(FIELD)
+LABELS: Mapping[str, str] = MappingProxyType({field.name: field.label for field in FIELDS})
+RUN_FIELDS = tuple(field.name for field in FIELDS if field.level is Level.RUN)
+ROOT_FIELDS = tuple(field.name for field in FIELDS if field.level is Level.ROOT)
+SWEEP_FIELDS = tuple(field.name for field in FIELDS if field.level is Level.SWEEP)
+# What may change what the schedule takes; a change of anything else needs no rehearsal.
+TAKING_FIELDS = tuple(field.name for field in FIELDS if field.takes)
+# The fields that are one word of a few.
+CHOSEN = tuple(field.name for field in FIELDS if field.kind is FieldKind.CHOICE)
+# Of which attempts, ledger and sweeps keep who decided.
+TOLD_FIELDS = ("mode", "retain_hours", "proof")
+# What reads a kind of number as people type it: raises ValueError with a sentence.
+_READERS: dict[FieldKind, Callable[[str], float]] = {
+    FieldKind.HOURS: parse_hours,
+    FieldKind.MINUTES: parse_minutes,
+    FieldKind.BYTES: parse_bytes,
+    FieldKind.COUNT: parse_count,
+    FieldKind.SHARE: parse_share,
+}
+# What reads each field that is typed. `rehearsal_nights` is one of a version, and of no policy.
 READERS: Mapping[str, Callable[[str], float]] = MappingProxyType(
-    {
-        "retain_hours": parse_hours,
-        "min_retain_hours": parse_hours,
-        "stalled_after_hours": parse_hours,
-        "max_bytes": parse_bytes,
-        "max_runs": parse_count,
-        "free_start_bytes": parse_bytes,
-        "free_stop_bytes": parse_bytes,
-        "budget_runs": parse_count,
-        "budget_bytes": parse_bytes,
-        "budget_minutes": parse_minutes,
-        "max_share": parse_share,
-        "rehearsal_nights": parse_count,
-    }
+    {field.name: _READERS[field.kind] for field in FIELDS if field.kind in _READERS} | {"rehearsal_nights": parse_count}
 )
 
 
 def names_near(name: str, known: Iterable[str]) -> list[str]:
-    """The known names that resemble one that nobody knows; if none does, the first of them."""
+    """The known names that resemble an unknown one; if none does, the first of them."""
     names = list(known)
     return get_close_matches(name, names) or names[:5]

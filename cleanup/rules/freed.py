@@ -1,4 +1,4 @@
-"""What removals gave back to the disk: how that is said, and when it shows that clearing frees nothing."""
+"""What removals gave back to the disk: how it is said, and when clearing frees nothing."""
 
 import enum
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ TELLING_BYTES = 100_000_000
 
 
 class Unmeasured(enum.StrEnum):
-    """Why it cannot be told what a removal gave back. The value is the code; `sentence` says it to a person."""
+    """Why it is unknown what a removal gave back. The value is the code, `sentence` is for people."""
 
     sentence: str
 
@@ -36,7 +36,7 @@ class Unmeasured(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Freed:
-    """What was removed in allocated bytes, and the part of it that the disk has given back by its own count."""
+    """What was removed in allocated bytes, and how much of it the disk gave back by its own count."""
 
     allocated: int
     measured: int
@@ -50,10 +50,7 @@ class Freed:
 
 
 def say_freed(allocated: int, measured: int | None, why: str = "") -> str:
-    """`104.9 MB removed, 0 B freed: a snapshot may still hold them`; empty where nothing is known of it.
-
-    `why` is the code of `Unmeasured` where it could not be measured.
-    """
+    """`104.9 MB removed, 0 B freed: a snapshot may still hold them`; empty if unknown. `why`: an `Unmeasured` code."""
     if measured is None:
         known = why in set(Unmeasured)
         return f"What the disk gave back is not measurable: {Unmeasured(why).sentence}" if known else ""
@@ -66,7 +63,7 @@ def say_freed(allocated: int, measured: int | None, why: str = "") -> str:
 
 
 def say_fill(size: int | None, free_before: int | None, free_after: int | None) -> str:
-    """`100 % → 34 %`: how full a disk of so many bytes was before and after; empty where that is not known."""
+    """`100 % → 34 %`: how full a disk of so many bytes was before and after; empty if unknown."""
     if not size or free_before is None or free_after is None:
         return ""
     before, after = (round(100 * max(size - free, 0) / size) for free in (free_before, free_after))
@@ -74,10 +71,9 @@ def say_fill(size: int | None, free_before: int | None, free_after: int | None) 
 
 
 def frees_nothing(clears: Iterable[Freed]) -> Freed | None:
-    """What the latest clears removed, if that should have freed at least 100 MB and gave back next to nothing.
+    """What the latest clears removed, if at least 100 MB, of which next to nothing was freed. The latest comes first.
 
-    The latest comes first; no more of them are looked at than make up 100 MB. None: clearing frees space, or too
-    little was cleared to tell.
+    None: clearing frees space, or too little was cleared to tell.
     """
     allocated = measured = 0
     for one in clears:

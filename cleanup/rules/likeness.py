@@ -1,7 +1,7 @@
-"""Whether two runs may be one and the same, by what is known of each: then a hold of the one keeps the other as well.
+"""Whether two runs may be one and the same, by what is known of each: then a hold of one keeps the other as well.
 
-A folder is renamed or copied, a record is written anew: no single sign survives all of that, so any of several will do.
-A wrong yes keeps a run that could go, until a person says that it is another one; a wrong no ends a person's hold.
+Folders are renamed and copied, records are written anew, so any one of several signs is enough. A wrong yes keeps a run
+until a person says otherwise; a wrong no would end a person's hold.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ UNKNOWN = "-"
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
-    """What a run is known by.
+    """What a run is known by. `root` is the key of its staging root.
 
-    `inode`, `birth` and `origin` are the parts of its identity, `-` where unknown; `root` is the key of its staging
-    root. `manifest` is the SHA-256 of a manifest with at least one line, else empty.
+    `inode`, `birth` and `origin` are the parts of its identity, `-` if unknown. `manifest`: SHA-256 of one with at
+    least one line, else empty.
     """
 
     root: int
@@ -31,7 +31,7 @@ class Traits:
 
     @property
     def keys(self) -> tuple[tuple[str, object], ...]:
-        """By what another run must agree with this one to be like it: in one of these at least."""
+        """Signs of which another run must share at least one to be like this one."""
         found: list[tuple[str, object]] = [("inode", self.inode)]
         found += [("origin", self.origin)] if self.origin != UNKNOWN else []
         found += [("manifest", self.manifest)] if self.manifest else []
@@ -42,15 +42,15 @@ class Traits:
 
 
 def same_folder(ours: Traits, theirs: Traits) -> bool:
-    """Whether inode and time of birth are known of both, and the same: no other folder of any disk has both."""
+    """Whether inode and birth time of both are known and equal: no two folders share both."""
     return ours.inode == theirs.inode and UNKNOWN not in (ours.birth, theirs.birth) and ours.birth == theirs.birth
 
 
 def likeness(ours: Traits, theirs: Traits, *, away: bool) -> str:
-    """By what a run may be another one, in words; empty where nothing tells so.
+    """By what a run may be another one, in words; empty if by nothing.
 
-    `away`: the other one does not lie at its place now. While it does, only a copy of it is meant: runs that began, or
-    were verified, in the same second are none.
+    `away`: the other one does not lie at its place now. While it does, only copies count: to have begun or been
+    verified in the same second does not.
     """
     if same_folder(ours, theirs):
         return "the same folder, by inode and time of birth"
@@ -62,7 +62,7 @@ def likeness(ours: Traits, theirs: Traits, *, away: bool) -> str:
 
 
 def _of_one_away(ours: Traits, theirs: Traits) -> str:
-    """What else tells, where the other run is not at its place: it may have been renamed, copied and written anew."""
+    """Further signs, where the other run is not at its place: it may have been renamed, copied and written anew."""
     if ours.root == theirs.root and ours.inode == theirs.inode and UNKNOWN in (ours.birth, theirs.birth):
         return "the same folder, by its inode"
     if not (ours.equipment == theirs.equipment or ours.project == theirs.project) or ours.kind != theirs.kind:
@@ -80,7 +80,7 @@ def _same_name_or_times(ours: Traits, theirs: Traits) -> bool:
 
 
 def _same_name_and_times(ours: Traits, theirs: Traits) -> bool:
-    """A copy that has no manifest: its history is all that tells, to the end, and before that it cannot go anyway."""
+    """Signs of a copy without a manifest: its name and its history."""
     if ours.verified_at is None or (ours.manifest and theirs.manifest):
         return False
     return (ours.kind, ours.leaf, ours.verified_at) == (theirs.kind, theirs.leaf, theirs.verified_at)

@@ -1,6 +1,6 @@
-"""What the watchdog calls wrong: values in, values out. Silence counts only for as long as somebody has listened.
+"""What the watchdog calls wrong: values in, values out. Silence counts only while the watchdog has listened.
 
-`listening_since` is where that began: after a start, or a sleep of the whole machine, every sign of life is old.
+`listening_since` is where that began: after a start, or a sleep of the machine, every sign of life is old.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ _LONGEST_BREAK = timedelta(minutes=2)
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """A timed task as its row says, started `every` so often; `repeats` is how often still, negative for ever."""
+    """A timed task as its row says, started `every` so often; `repeats`: how often still, negative for ever."""
 
     next_run: datetime | None
     every: timedelta
@@ -42,11 +42,10 @@ class Timed:
 
 
 def waiting_since(at: datetime | None, entry_seen_at: datetime | None, first_seen_at: datetime) -> datetime:
-    """Since when a run stands in its state, by the last entry of its history.
+    """Since when a run stands in its state: by the last entry of its history, or by our first sight of the run.
 
-    The entry's own instant, but never later than our first sight of it: a clock that is ahead must not hide the run.
-    Nor is it before our first sight of the run, where that showed an earlier state: that clock is behind. Without an
-    entry that can be read it is the run's first sight.
+    Never later than our first sight of the entry, and never before that of the run where it showed an earlier state:
+    the instrument's clock may be wrong either way.
     """
     if entry_seen_at is None:
         return first_seen_at
@@ -69,15 +68,15 @@ def last_sign(*instants: datetime | None) -> datetime | None:
 def has_no_progress(last: datetime, now: datetime, *, nas_timeout: timedelta) -> bool:
     """Whether an attempt that holds its lock has made no progress for too long.
 
-    A NAS that hangs is no reason yet: the clear gives it up by itself after `nas_timeout`, then goes on or refuses.
+    A NAS that hangs is given up by the clear itself after `nas_timeout`.
     """
     return now - last > max(NO_PROGRESS_AFTER, nas_timeout + timedelta(minutes=1))
 
 
 def listens_since(since: datetime, last_look: datetime | None, now: datetime) -> datetime:
-    """Since when the watchdog has listened without a break, at a look; `since` is what was said at the last one.
+    """Since when the watchdog has listened without a break; `since` is what the look before said.
 
-    `last_look` is the last look that could be taken: None after a start, or where the database was away.
+    `last_look` is None after a start, or where the database was away.
     """
     if last_look is None or abs(now - last_look) > _LONGEST_BREAK:
         return now
@@ -87,24 +86,24 @@ def listens_since(since: datetime, last_look: datetime | None, now: datetime) ->
 def is_silent(
     last: datetime | None, now: datetime, after: timedelta, *, listening_since: datetime | None = None
 ) -> bool:
-    """Whether nothing was heard for at least `after`, of the time in which somebody listened.
+    """Whether nothing was heard for at least `after` of the time in which the watchdog listened.
 
-    A sign that lies ahead of the clock does not count: it would be one for as long as it lies ahead.
+    A sign that lies ahead of the clock does not count.
     """
     heard = last_sign(None if last is None or is_ahead(last, now) else last, listening_since)
     return heard is None or now - heard >= after
 
 
 def is_ahead(sign: datetime, now: datetime) -> bool:
-    """Whether a sign of life was given by a clock that was wrong: it lies further ahead than clocks may differ."""
+    """Whether a wrong clock gave a sign of life: it lies further ahead than clocks may differ."""
     return sign > now + AHEAD
 
 
 def missed(timed: Timed | None, now: datetime, *, listening_since: datetime | None = None) -> str:
     """What is wrong with a timed task, in words; empty if nothing is.
 
-    Its next run is moved ahead as soon as it is started, so one that lies well back has not been started; and by no
-    more than its interval, so one that lies further ahead was set by a clock that was wrong, and would be waited for.
+    Its next run moves ahead by one interval when it starts. If it lies well back, it did not start; if it lies further
+    ahead, a wrong clock set it.
     """
     if timed is None:
         return "it is missing"
@@ -122,6 +121,6 @@ def missed(timed: Timed | None, now: datetime, *, listening_since: datetime | No
 def unserved(
     beats: Sequence[datetime], now: datetime, *, known_since: datetime, listening_since: datetime | None = None
 ) -> bool:
-    """Whether a host with staging roots gives no sign of life at all; one that is known for a moment only may yet."""
+    """Whether a host with staging roots gives no sign of life; a host that was just registered has time."""
     heard = last_sign(*(sign for sign in (known_since, *beats) if not is_ahead(sign, now)))
     return is_silent(heard, now, UNSERVED_AFTER, listening_since=listening_since)

@@ -1,4 +1,4 @@
-"""Pressure: when a staging root is too full, what has to go so that it is not, and which runs may go for that."""
+"""Pressure: when a staging root is too full, how much must go, and which runs may go for that."""
 
 import enum
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,8 +20,8 @@ class Cause(enum.StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fill:
-    """How full a staging root is: logical bytes and number of all its staged runs, and what its disk has free."""
+class RootFill:
+    """How full a staging root is: logical bytes and number of its staged runs, and the free bytes of its disk."""
 
     staged_bytes: int
     staged_runs: int
@@ -30,7 +30,7 @@ class Fill:
 
 @dataclass(frozen=True, kw_only=True)
 class Pressure:
-    """What is still to be freed: logical bytes, runs, and allocated bytes of free space. All 0: no pressure."""
+    """What is still to be freed: logical bytes, runs, and allocated bytes of free space."""
 
     bytes_over: int = 0
     runs_over: int = 0
@@ -74,11 +74,10 @@ class Pressure:
         return bool(self.causes)
 
 
-def pressure_of(limits: Limits, fill: Fill, *, going_on: bool) -> Pressure:
-    """What a sweep has to free. `going_on`: the sweep before had begun to make room and did not come to the end.
+def pressure_of(limits: Limits, fill: RootFill, *, going_on: bool) -> Pressure:
+    """What a sweep has to free. `going_on`: the sweep before began to make room and did not finish.
 
-    Free space has two marks, so that a disk at the first one is not cleared run by run: below `free_start_bytes` it
-    begins, and then goes on until `free_stop_bytes` are free. Free space that cannot be told is no pressure.
+    Below `free_start_bytes` it begins, and goes on until `free_stop_bytes` are free. Unknown free space is no pressure.
     """
     free_wanted = 0
     if limits.free_start_bytes is not None and limits.free_stop_bytes is not None and fill.free_bytes is not None:
@@ -94,11 +93,10 @@ def pressure_of(limits: Limits, fill: Fill, *, going_on: bool) -> Pressure:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A verified run that the schedule might take; `key` is the caller's.
+    """A verified run that the schedule might take; `key` is the caller's, bytes are those before a fresh look.
 
-    `due`: its retention is over. `eligible`: what it is kept for under pressure is over. `rehearsed`: it would only be
-    noted, and frees nothing. Bytes are those known before a fresh look. `kept_from`: from when it is kept, where that
-    is not its verification. `last`: it has its turn after all others (`slowness.comes_last`).
+    `due`: its retention is over. `eligible`: its time under pressure is over. `rehearsed`: only noted, frees nothing.
+    `kept_from`: from when it is kept, if not its verification. `last`: after all others (`slowness.comes_last`).
     """
 
     key: int
@@ -113,10 +111,9 @@ class Candidate:
 
 
 def in_order(candidates: Iterable[Candidate], *, after: tuple[datetime, int] | None) -> list[Candidate]:
-    """Oldest verification first; where the sweep before had to leave some over, those first.
+    """Oldest verification first, but those first that the sweep before left over. Those that come `last` stay last.
 
-    `after` is the instant and key of the last one that it handled: what follows it comes first, the rest after that.
-    Those that come last do so in any case.
+    `after`: instant and key of the last one that was handled.
     """
     ordered = sorted(candidates, key=lambda candidate: (candidate.verified_at, candidate.key))
     if after is not None:
@@ -134,17 +131,11 @@ class Taken:
 
 
 class Picker:
-    """Which run comes next: first all whose retention is over, then under pressure no more than are needed for it.
+    """Which run comes next: first all whose retention is over, then under pressure no more than needed.
 
-    The caller says after each pick what it came to; a run that could not go leaves the pressure as it was. What is only
-    rehearsed takes away from the pressure that the rehearsed runs see, not from that of the others. `pressure` is what
-    is left of it in truth.
-
-    `unasked` is the pressure for which runs go in truth, where a limit is only rehearsed. One that may go by what is
-    approved may have a candidate of its own besides, for what is rehearsed: it counts if the other had no turn.
-
-    `helps` is asked before each run that would go before its time, whether clearing frees any space: where it does
-    not, such runs go for their number alone.
+    The caller says after each pick what came of it. Rehearsed runs lower only the pressure that rehearsed runs see.
+    `pressure` is what is left in truth, `unasked` the one for which runs go where a limit is only rehearsed. `helps` is
+    asked before a run goes early: whether clearing frees space; if not, early runs go for their number alone.
     """
 
     def __init__(
@@ -166,12 +157,12 @@ class Picker:
 
     @property
     def is_met(self) -> bool:
-        """Whether as much has gone as should be enough, whatever the disk has given back of it so far."""
+        """Whether enough has gone, even if the disk has not given all of it back yet."""
         return not self._expected[False]
 
     @property
     def unasked(self) -> Pressure:
-        """What is left of the pressure for which runs go in truth, if each of them gave back what it holds."""
+        """What is left of the pressure for which runs go in truth, if each gave back what it holds."""
         return self._expected[False]
 
     def __iter__(self) -> Iterator[tuple[Candidate, tuple[Cause, ...]]]:
@@ -199,9 +190,9 @@ class Picker:
                 yield candidate, pressure.causes
 
     def gone(self, candidate: Candidate, *, size: int, allocated: int, freed: int | None = None) -> None:
-        """This one has gone, or would have, and so much with it; `freed` is what the disk has given back for it.
+        """This run has gone, or would have; `freed`: what the disk gave back.
 
-        No other run goes in its place where that is less: who holds the space may be about to let it go.
+        If that is less, no other run goes in its place: the space may come back later.
         """
         self._expect(candidate, size, allocated)
         if not candidate.rehearsed:
@@ -217,7 +208,7 @@ class Picker:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
+class SweepBudget:
     """What one sweep may still take: runs, logical bytes, minutes. None: no bound."""
 
     runs: int | None = None
@@ -229,7 +220,7 @@ class Budget:
     def exhausted_by(self, size: int, *, minutes: float) -> str:
         """What speaks against one more run of so many bytes after so many minutes; empty: it fits.
 
-        A run that alone is larger than the budget of bytes goes as the only one: else it would never go at all.
+        A run that is larger than the whole budget goes alone, or it would never go.
         """
         if self.runs is not None and self.taken_runs >= self.runs:
             return say_count(self.runs, "run")
@@ -239,13 +230,13 @@ class Budget:
             return f"{self.minutes:g} minutes"
         return ""
 
-    def less(self, size: int) -> "Budget":
+    def less(self, size: int) -> "SweepBudget":
         """The budget after one more run."""
         return replace(self, taken_runs=self.taken_runs + 1, taken_bytes=self.taken_bytes + size)
 
 
 def candidates_of(candidate: Candidate, taken: "Taken", rehearsed: "Taken | None") -> list[Candidate]:
-    """What a pass may do with a run: take it by what is approved, and note it by what is rehearsed, if that is more."""
+    """What a sweep may do with a run: take it by what is approved, and note what the rehearsed version adds."""
     found = []
     if taken.due or taken.eligible:
         found.append(replace(candidate, due=taken.due, eligible=taken.eligible))
@@ -254,8 +245,8 @@ def candidates_of(candidate: Candidate, taken: "Taken", rehearsed: "Taken | None
     return found
 
 
-def plan_of(picker: Picker, budget: Budget) -> list[Candidate]:
-    """The candidates that go within a budget if every one of them may; what is only rehearsed is none of them."""
+def plan_of(picker: Picker, budget: SweepBudget) -> list[Candidate]:
+    """The candidates that go within a budget if all of them may, without those that are only rehearsed."""
     plan = []
     for candidate, _causes in picker:
         if not candidate.rehearsed:
@@ -267,7 +258,7 @@ def plan_of(picker: Picker, budget: Budget) -> list[Candidate]:
     return plan
 
 
-def budget_of(limits: Limits, *, limit: int | None) -> Budget:
-    """The budget of one sweep; `limit`, a person's own number of runs, takes the place of the policy's."""
+def budget_of(limits: Limits, *, limit: int | None) -> SweepBudget:
+    """The budget of one sweep; `limit`, a person's number of runs, replaces the policy's."""
     runs = limits.budget_runs if limit is None else limit
-    return Budget(runs=runs, bytes=limits.budget_bytes, minutes=limits.budget_minutes)
+    return SweepBudget(runs=runs, bytes=limits.budget_bytes, minutes=limits.budget_minutes)

@@ -1,7 +1,7 @@
 """Durations, sizes, shares and counts as people type them, and as they are said again.
 
-A number is plain decimal digits with a point at the most: no sign, no exponent, no "nan". What is said can be typed
-again and means the same. Sizes come in decimal units, as disks are sold, or in binary ones where those are named.
+Numbers are plain decimal digits, at most with a point. What is said can be typed again and means the same. Sizes are
+decimal, or binary where so named.
 """
 
 import re
@@ -30,12 +30,12 @@ MAX_COUNT = 10**9
 
 
 def parse_hours(text: str) -> float:
-    """A duration in hours: plain hours, or with a unit: 30d, 24h, 60m, 3600s. Raises ValueError with a sentence."""
+    """A duration in hours: plain, or with a unit: 30d, 24h, 60m, 3600s. Raises ValueError with a sentence."""
     return _duration(text, "h", Decimal(MAX_RETAIN_HOURS), f"between 0 and {MAX_RETAIN_HOURS:.0f} hours")
 
 
 def parse_minutes(text: str) -> float:
-    """A duration in minutes above 0: plain minutes, or with a unit as in 2h. Raises ValueError with a sentence."""
+    """A duration in minutes above 0: plain, or with a unit. Raises ValueError with a sentence."""
     minutes = _duration(text, "m", Decimal(MAX_BUDGET_MINUTES), f"above 0 and up to {MAX_BUDGET_MINUTES:.0f} minutes")
     if not minutes:
         raise ValueError(f"{text} is no duration above 0")
@@ -68,7 +68,7 @@ def parse_count(text: str) -> int:
 
 
 def say_hours(hours: float) -> str:
-    """`7 days`, `36 h`, `90 min`, `45 s`: the largest unit that says it in whole numbers, else hours."""
+    """`7 days`, `36 h`, `90 min`, `45 s`: the largest unit in whole numbers, else hours."""
     seconds = round(Decimal(str(hours)) * 3600, 6)  # a third of an hour is no whole number of anything as a float
     for word, least in (("days", 2), ("h", 1), ("min", 1), ("s", 1)):
         number = seconds / _SECONDS[word]

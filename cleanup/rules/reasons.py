@@ -1,4 +1,4 @@
-"""The closed list of reasons: a stable code, one sentence, and what a person may do, the same wherever it is shown."""
+"""The closed list of reasons: a stable code, one sentence, and what a person may do."""
 
 import enum
 

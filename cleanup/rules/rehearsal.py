@@ -1,20 +1,20 @@
 """Rehearsal: what a night without a surprise is, and what a surprise is.
 
-A policy that is new to the schedule first only records what it would do. It is let loose by a person, or after some
-nights in which nothing that it would have cleared turned out to be needed or unsafe; and it goes back to rehearsal
-when that happens later.
+A new policy first only records what it would clear. A person promotes it, or some nights without a surprise do: no run
+that it would have cleared was needed or unsafe. A later surprise sends it back.
 """
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from cleanup.rules.gates import BY_HOLD_FILE, BY_RECORD, QUIET_PERIOD, Facts, Finding
+from cleanup.rules.facts import Facts, Finding
+from cleanup.rules.gates import BY_HOLD_FILE, BY_RECORD, QUIET_PERIOD
 from cleanup.rules.policy import DEFAULT_REHEARSAL_NIGHTS
 from cleanup.rules.reasons import Reason
 
 NIGHT = timedelta(days=1)
 
-# Somebody needs the run after all; somebody works on it; the twin on which everything rests is not what it was.
+# A person needs the run after all; a person works on it; the copy on the NAS is not what it was.
 HELD = frozenset({Reason.HELD})
 CHANGED = frozenset(
     {
@@ -35,15 +35,15 @@ SURPRISING_AT_CLEAR = frozenset({Reason.NAS_CHECKSUM_MISMATCH, Reason.CHANGED_SI
 
 
 def nights_wanted(nights: int | None) -> int:
-    """After how many clean nights a version is promoted, by what it says itself; 0: by a person only."""
+    """After how many clean nights a version is promoted; 0: only by a person."""
     return DEFAULT_REHEARSAL_NIGHTS if nights is None else nights
 
 
 def clean_nights(since: datetime, passes: Iterable[datetime], now: datetime) -> int:
-    """The nights since an instant, in which the policy was really tried.
+    """The number of nights in which the policy was really tried.
 
-    `since` is the later of the version's creation and its last surprise, `passes` when its rehearsals ran. A night is
-    a full span of 24 hours since then; one in which no pass ran, as with the host switched off, has shown nothing.
+    `since`: its creation or last surprise. `passes`: when its rehearsals ran. A night is 24 hours from there with at
+    least one of them.
     """
     if now <= since:
         return 0
@@ -58,10 +58,9 @@ def ready(wanted: int | None, nights: int) -> bool:
 
 
 def surprise_in(facts: Facts, said_at: datetime, now: datetime) -> Finding | None:
-    """Why a run should not have gone after all that a rehearsal said at an instant it would clear; None if it may.
+    """Why a run should not have gone that a rehearsal said it would clear at `said_at`; None if it might.
 
-    Holds count as of now. What discovery saw counts if it looked after that instant: before, the rehearsal had looked
-    later itself. Data that was touched before it had been weighed by then too.
+    Holds count as of now; what discovery saw only if it looked after that instant.
     """
     if facts.hold_file is not None and facts.gathered_at > said_at:
         return Finding(Reason.HELD, f"{BY_HOLD_FILE} in the run")

@@ -1,27 +1,26 @@
-"""A policy in one sentence: where it applies, what it does, and whether it is rehearsed first."""
+"""Policies in sentences: where one applies, what it does, its rehearsal, and what a version changes."""
 
+from dataclasses import dataclass
 from typing import Any
 
-from cleanup.rules.policy import ROOT_FIELDS, SWEEP_FIELDS, Beyond, Mode, Policy, Scope, ScopedPolicy, Stage
+from cleanup.rules.fields import FIELD, LABELS, NAMES, FieldKind
+from cleanup.rules.policy import Beyond, Mode, Policy, ProofLevel, Scope, ScopedPolicy, Stage
 from cleanup.rules.quantities import AT_ONCE, say_bytes, say_count, say_hours, say_kept
 from cleanup.rules.rehearsal import nights_wanted
-
-# What a version says, in the order in which it is told.
-FIELDS = (
-    "mode",
-    "retain_hours",
-    "proof",
-    "only_here",
-    "min_retain_hours",
-    "stalled_after_hours",
-    *ROOT_FIELDS,
-    *SWEEP_FIELDS,
-)
-
 
 # What says how long a run is kept.
 KEPT = ("retain_hours", "min_retain_hours")
 ONLY_HERE = {Beyond.TELL: "told before a clear", Beyond.BLOCK: "blocks a clear"}
+PROVEN = {
+    ProofLevel.RECORD: "on the wizard's word alone",
+    ProofLevel.SIZE: "proven by names and sizes",
+    ProofLevel.CHECKSUM: "proven by checksum",
+}
+STAGES = {
+    Stage.REHEARSING: "rehearsed first",
+    Stage.PROMOTED: "over, it is in force",
+    Stage.OFF: "never",
+}
 
 
 def name_scope(scope: Scope) -> str:
@@ -35,10 +34,9 @@ def name_scope(scope: Scope) -> str:
 
 
 def describe(version: ScopedPolicy, policy: Policy, *, nights: int | None) -> str:
-    """What a version means, as a sentence for the page and the command line.
+    """What a version means, as a sentence for page and command line. Names stand in it as instruments wrote them.
 
-    `policy` is what applies in the version's scope together with the wider ones, `nights` what the version says of its
-    rehearsal. A narrower scope may say otherwise. Names stand in it as instruments wrote them.
+    `policy` is what applies in its scope together with the wider ones; `nights` is its own number of rehearsal nights.
     """
     return f"{name_scope(version.scope)}: {'; '.join([_taking(version, policy, nights), *_bounds(version)])}"
 
@@ -62,13 +60,14 @@ def say_typed(name: str, value: Any) -> str:  # noqa: ANN401
     """The same in words that can be typed again."""
     if value is None:
         return "unset"
-    if name.endswith("_hours"):
+    kind = FIELD[name].kind if name in FIELD else None
+    if kind is FieldKind.HOURS:
         return say_hours(value)
-    if name.endswith("_bytes"):
+    if kind is FieldKind.BYTES:
         return say_bytes(value)
-    if name == "budget_minutes":
+    if kind is FieldKind.MINUTES:
         return say_hours(value / 60)
-    if name == "max_share":
+    if kind is FieldKind.SHARE:
         return f"{value * 100:g} %"
     return str(value)
 
@@ -128,3 +127,54 @@ def _bounds(version: ScopedPolicy) -> list[str]:
 
 def _nights(number: int) -> str:
     return "1 night" if number == 1 else f"{number} nights"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One field that a version changes, in words; `before` is empty for the first version of a scope."""
+
+    label: str
+    before: str
+    after: str
+
+
+def explain(runs: str, policy: Policy) -> str:
+    """What a policy does with some runs: `FLOW_01's test runs are cleared 6 h after verification, …`."""
+    proven = PROVEN[policy.proof]
+    if policy.mode is not Mode.SCHEDULED:
+        return f"{runs} are kept until an operator clears them, {proven}."
+    said = f"{runs} are cleared {_after(policy)}, {proven}"
+    if policy.min_retain_hours < policy.retain_hours:
+        floor = f"{say_hours(policy.min_retain_hours)} after it" if policy.min_retain_hours else AT_ONCE
+        said += f"; where the disk is too full, {floor}"
+    if policy.rehearsing:
+        numbers = ", ".join(map(str, policy.rehearsing))
+        said += f". Not yet: version {numbers} is still rehearsed, and {_meanwhile(policy.unasked)}"
+    return f"{said}."
+
+
+def _meanwhile(policy: Policy) -> str:
+    """What goes by itself while a version is rehearsed."""
+    if policy.mode is not Mode.SCHEDULED:
+        return "nothing goes by itself"
+    return f"until then runs are cleared {_after(policy)}, {PROVEN[policy.proof]}"
+
+
+def _after(policy: Policy) -> str:
+    return f"{say_hours(policy.retain_hours)} after verification" if policy.retain_hours else AT_ONCE
+
+
+def differences(before: ScopedPolicy | None, after: ScopedPolicy) -> list[Change]:
+    """What a version says else than the one before it in its scope, field by field."""
+    told = []
+    for name in NAMES:
+        old, new = getattr(before, name, None), getattr(after, name)
+        if old != new:
+            told.append(Change(LABELS[name], _say(name, old) if before else "", _say(name, new)))
+    if before is None or before.stage is not after.stage:
+        told.append(Change("Rehearsal", STAGES[before.stage] if before else "", STAGES[after.stage]))
+    return told
+
+
+def _say(name: str, value: object) -> str:
+    return "left to wider scopes" if value is None else say_field(name, value)

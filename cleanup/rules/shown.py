@@ -1,6 +1,6 @@
-"""What the question of a breaker shows: the runs that would go, and the versions of the policy that say so.
+"""What the question of a breaker shows: the runs that would go, and the policy versions behind that.
 
-A go-on is an answer to that question. So it covers these runs as they were shown, and no others.
+A go-on answers that question, so it covers just these runs as they were shown.
 """
 
 import hashlib
@@ -11,13 +11,14 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from cleanup.rules.policy import TAKING_FIELDS, Limits, Policy
+from cleanup.rules.fields import TAKING_FIELDS
+from cleanup.rules.policy import Limits, Policy
 from cleanup.rules.quantities import say_about, say_count
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShownRun:
-    """One run as it was shown: its logical bytes, the versions that let it go, and a mark that stands for all of it."""
+    """One run as it was shown: logical bytes, the versions that let it go, and a mark for all of it."""
 
     bytes: int
     versions: tuple[int, ...]
@@ -50,7 +51,7 @@ class Shown:
         return key in self.runs and self.runs[key].mark == now.mark
 
     def lacks(self, now: "Shown") -> tuple[int, ...]:
-        """The runs that would go now and were not shown, or not so. What would stay by now is no more than was seen."""
+        """The runs that would go now and were not shown, or were shown otherwise."""
         return tuple(key for key, run in now.runs.items() if not self.covers(key, run))
 
     def as_json(self) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def say_shown(shown: Shown) -> str:
 def shown_run(
     *, identity: str, verified_at: datetime | None, size: int, due: bool, policy: Policy, limits: Limits
 ) -> ShownRun:
-    """One run of a plan. One that is not `due` goes by pressure alone, so the root's limits let it go as well."""
+    """One run of a plan. If it is not `due`, pressure takes it, so the root's limits are behind it too."""
     versions = versions_behind(policy if due else policy.under_pressure(), None if due else limits)
     seen = json.dumps([identity, verified_at and verified_at.timestamp(), size, versions])
     mark = hashlib.sha256(seen.encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Twins that keep silent while the NAS itself answers: when they are asked again, and after which others."""
+"""Twins that keep silent while the NAS answers: when they are asked again, and after which others."""
 
 from datetime import datetime, timedelta
 
@@ -16,5 +16,5 @@ def pause_after(times: int) -> timedelta:
 
 
 def comes_last(retry_at: datetime | None, now: datetime) -> bool:
-    """Whether a run has its turn after all others; `retry_at` is from when its twin is asked again."""
+    """Whether a run comes after all others; `retry_at`: when its twin is asked again."""
     return retry_at is not None and now < retry_at + LAST_FOR

@@ -20,7 +20,7 @@ ORDER = tuple(State)
 def may_follow(before: State | None, after: State) -> bool:
     """Whether a history may go from `before` to `after`; None stands for an empty history.
 
-    The rule is ExLab-Wizard's own: every history starts at `staging` and takes one step forward at a time.
+    As the wizard does: it starts at `staging` and takes one step at a time.
     """
     if before is None:
         return after is State.STAGING
@@ -28,7 +28,7 @@ def may_follow(before: State | None, after: State) -> bool:
 
 
 def first_illegal_step(states: Sequence[State]) -> int | None:
-    """The position of the first entry that may not stand where it stands; None for a legal history."""
+    """The position of the first entry that may not follow the one before; None for a legal history."""
     before: State | None = None
     for position, state in enumerate(states):
         if not may_follow(before, state):

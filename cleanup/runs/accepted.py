@@ -1,7 +1,6 @@
-"""Accepted bytes: what an admin has said of a run whose manifest is wrong or missing, and whether it still holds.
+"""Accepted bytes: what an admin said of a run whose manifest is wrong or missing, and whether it still holds.
 
-An acceptance is bound to both sides as they were compared. Here is only what tells whether they are so still; what it
-settles is decided by the gates.
+An acceptance is bound to both sides as they were compared. What it settles, the gates decide.
 """
 
 import hashlib
@@ -9,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from cleanup.models import AcceptedBytes, Run
-from cleanup.rules.gates import AcceptedFacts, Finding
+from cleanup.rules.facts import AcceptedFacts, Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import proofs
 from cleanup.storage.nas import client
@@ -28,7 +27,7 @@ def facts_of(
     listed: manifest.Manifest | None,
     listing: client.Listing | None,
 ) -> AcceptedFacts | None:
-    """What the gates are told of an acceptance. Without an answer of the NAS it does not hold, nor on one disk."""
+    """What the gates are told of an acceptance. It does not hold if the NAS does not answer, or is the same disk."""
     if accepted is None:
         return None
     holds = listing is not None and evidence(run, scanned, listed, listing) == accepted.evidence
@@ -50,16 +49,15 @@ def holds(
 
 
 def evidence(run: Run, scanned: run_tree.Scan, listed: manifest.Manifest | None, listing: client.Listing) -> str:
-    """The digest of everything by which a change on either side would show, for as long as the files themselves stay.
+    """The digest by which a change on either side would show, as long as the files themselves stay.
 
-    That of `proving.lasting_evidence`, which leaves out what is mounted, and inode numbers that a mount does not keep:
-    a NAS may be mounted anew between an acceptance and the clear, which reads every byte once more in any case.
+    As `proofs.lasting_evidence`: a NAS may be mounted anew between acceptance and clear, which reads every byte anyway.
     """
     return proofs.lasting_evidence(run, scanned, listed, listing)
 
 
 def may_go(key: int) -> bool:
-    """Whether an acceptance stands at the commit. Call it in the transaction that has locked the run's row."""
+    """Whether an acceptance stands at the commit. Call it in the transaction that locked the run's row."""
     return AcceptedBytes.objects.standing().filter(pk=key).exists()
 
 

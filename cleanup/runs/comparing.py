@@ -1,6 +1,6 @@
-"""Every byte of a run on both sides, compared with each other and with the manifest, because a person has asked.
+"""Comparing every byte of a run on both sides with each other and the manifest, because a person asked.
 
-Nothing is decided and nothing is changed here. What was compared is bound together, so that an admin may accept it.
+Nothing is decided or changed here. What was compared is bound together, so that an admin may accept it.
 """
 
 import errno
@@ -13,9 +13,9 @@ from cleanup.lab import opening
 from cleanup.lab.nas import Reader, twin_of
 from cleanup.lab.opening import OpenRun, Unreachable
 from cleanup.models import ByteCheck, Run
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.runs import accepted, inspection
+from cleanup.runs import accepted, findings, inspection
 from cleanup.runs.inspection import Look
 from cleanup.storage import hashing
 from cleanup.storage.nas import client
@@ -40,7 +40,7 @@ class NotComparable(Exception):
 
 
 @dataclass(frozen=True)
-class Answer:
+class ByteAnswer:
     """What a comparison showed, as `ByteCheck` keeps it."""
 
     outcome: Outcome
@@ -56,11 +56,11 @@ class Answer:
     evidence: str
 
 
-def compare(run: Run, now: datetime, planned: Callable[[int], None], progress: Callable[[int], None]) -> Answer:
+def compare(run: Run, now: datetime, planned: Callable[[int], None], progress: Callable[[int], None]) -> ByteAnswer:
     """Read every byte of a run on both sides and tell how they stand to one another.
 
-    `planned` is told how many bytes there are to read, `progress` the bytes read since it was last told. Raises
-    NotComparable where one side cannot be read, may be the other, or changes meanwhile.
+    `planned` is told the bytes to read, `progress` those read since the last call. Raises NotComparable where one side
+    cannot be read, may be the other, or changes meanwhile.
     """
     try:
         with opening.reached(run) as (opened, reader):
@@ -83,7 +83,7 @@ def look_at(run: Run, opened: OpenRun, reader: Reader, now: datetime) -> Look:
     if facts.proof is not None:
         against += [finding for finding in facts.proof.findings if finding.reason not in _SHOWN]
     if seen.scan is not None:
-        against += inspection.find_writers(seen.scan, [os.fsencode(run.leaf)])
+        against += findings.find_writers(seen.scan, [os.fsencode(run.leaf)])
     if against:
         raise NotComparable(against[0])
     if seen.scan is None or seen.listing is None:
@@ -99,7 +99,7 @@ def _compare(
     now: datetime,
     planned: Callable[[int], None],
     progress: Callable[[int], None],
-) -> Answer:
+) -> ByteAnswer:
     seen = look_at(run, opened, reader, now)
     assert seen.scan is not None and seen.listing is not None  # noqa: S101
     files = seen.scan.data_files
@@ -130,7 +130,7 @@ def _staged_digests(
     return found
 
 
-def _answer(seen: Look, staged: Mapping[bytes, bytes], listing: client.Listing, evidence: str) -> Answer:
+def _answer(seen: Look, staged: Mapping[bytes, bytes], listing: client.Listing, evidence: str) -> ByteAnswer:
     assert seen.scan is not None  # noqa: S101
     there = {path: twin.digest for path, twin in listing.files.items() if twin.digest}
     files = seen.scan.data_files
@@ -140,7 +140,7 @@ def _answer(seen: Look, staged: Mapping[bytes, bytes], listing: client.Listing, 
     against = sorted(path for path in alike if listed and staged[path] != listed.get(path))
     missing, gone = 0, list[bytes]()
     if seen.listed:
-        missing, gone = inspection.missing_files(seen.listed, staged, seen.scan.desktop, named=NAMED)
+        missing, gone = findings.missing_files(seen.listed, staged, seen.scan.desktop, named=NAMED)
     manifest = next((each.reason for each in seen.facts.tree_findings if each.reason in _NO_MANIFEST), "")
     outcome = Outcome.AS_MANIFEST
     if differing:
@@ -150,7 +150,7 @@ def _answer(seen: Look, staged: Mapping[bytes, bytes], listing: client.Listing, 
     named = [{"path": show(path), "case": _case(staged[path], there.get(path), listed.get(path))} for path in differing]
     named += [{"path": show(path), "case": "changed" if path in listed else "added"} for path in against]
     named += [{"path": show(path), "case": "only_on_nas" if path in listing.files else "nowhere"} for path in gone]
-    return Answer(
+    return ByteAnswer(
         outcome=outcome,
         files=len(files),
         bytes=sum(entry.size for entry in files),

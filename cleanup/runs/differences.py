@@ -1,8 +1,7 @@
 """Differences of bytes that were found and still stand: a damaged twin is not read anew by every sweep.
 
-A difference can only keep a run, so it may rest on less than a proof: what is mounted where counts for nothing, and a
-twin that was mended with its old size and times is found by the comparison that comes in any case, after a week or at
-a person's click.
+A difference only keeps a run, so it needs less than a proof. A twin that was mended with its old size and times is
+found after a week, or at a person's click.
 """
 
 from dataclasses import replace
@@ -11,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from django.conf import settings
 
 from cleanup.models import Difference, Run
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.policy import ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.runs import proofs
@@ -33,10 +32,10 @@ def keep(
     now: datetime,
     until: datetime,
 ) -> None:
-    """Write down what a comparison of every byte has found that was made from `now` to `until`; or that all is equal.
+    """Write down what a comparison of every byte found, made from `now` to `until`; or that all is equal.
 
-    Where either side could not be read to its end, what was known stays: an error may pass, and nothing would show it.
-    A twin that was written meanwhile is not sure: the next sweep reads it again.
+    Where a side could not be read to its end, what was known stays. A twin that was written meanwhile is read again by
+    the next sweep.
     """
     if compared.listing is None:
         return
@@ -52,9 +51,9 @@ def keep(
 
 
 def note(run: Run, names: list[str], *, now: datetime) -> None:
-    """Write down that a comparison for a person found files different: nothing counts but their bytes from now on.
+    """Write down that a comparison for a person found files different: from now on only their bytes count.
 
-    The next sweep reads them all the same, since it was another comparison.
+    The next sweep reads them all the same.
     """
     found = {"at": now, "host": settings.EXLAB_HOST, "evidence": "", "detail": proofs.name_some(names)}
     Difference.objects.update_or_create(run=run, defaults={**found, "reason": Reason.NAS_CHECKSUM_MISMATCH})
@@ -66,17 +65,14 @@ def forget(run: Run) -> None:
 
 
 def was_found(run: Run) -> bool:
-    """Whether the latest comparison of every byte has found a difference, whatever has changed since."""
+    """Whether the latest comparison of every byte found a difference, even if something has changed since."""
     return Difference.objects.filter(run=run).exists()
 
 
 def standing(
     run: Run, compared: Compared, scanned: run_tree.Scan, listed: manifest.Manifest | None
 ) -> Difference | None:
-    """The difference that was found of a run, if nothing on either side has changed since.
-
-    `compared` is a comparison of names and sizes that was made now.
-    """
+    """The difference that was found of a run, if neither side has changed since; `compared`: names and sizes of now."""
     if compared.listing is None or compared.proof.findings:
         return None
     known = Difference.objects.filter(run=run).first()

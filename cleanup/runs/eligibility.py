@@ -1,14 +1,12 @@
-"""Whether the schedule would take a run, asked as ExLab-Wizard asks it: with its own objects or with ours.
-
-No Django is needed here, and nothing is read from a disk.
-"""
+"""Whether the schedule would take a run, asked with ExLab-Wizard's own objects or with ours. Reads no disk."""
 
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from cleanup.rules.policy import Mode, Policy, is_eligible
+from cleanup.rules.eligibility import is_eligible
+from cleanup.rules.policy import Mode, Policy
 from cleanup.storage.staging.ingest import parse_instant
 
 
@@ -19,12 +17,12 @@ class _Entry:
 
 
 @dataclass(frozen=True)
-class _Record:
+class _GivenRecord:
     current_state: object
     history: tuple[_Entry, ...]
 
 
-class _Unreadable(Exception):
+class _NoRecord(Exception):
     """What was given as a record holds no current state, or no list of entries."""
 
 
@@ -35,22 +33,20 @@ def cleanup_eligible(
     policy: Policy | None = None,
     now_utc: datetime | None = None,
 ) -> bool:
-    """Whether the schedule would clear this run now, as ExLab-Wizard's function of this name decides it.
+    """Whether the schedule would clear this run now, decided as by ExLab-Wizard's function of this name.
 
-    Manual mode never; scheduled when the current state is `sync_verified` and the latest `sync_verified` entry is
-    `retain_hours` old or older (the boundary counts). This is the wizard's condition alone: a clear asks all gates of
-    `policy.gates.evaluate` besides.
+    Scheduled mode, current state `sync_verified`, and its latest entry `retain_hours` old or older. This is the
+    wizard's condition alone: a clear asks all gates of `rules.gates.evaluate` besides.
 
-    `ingest` is the wizard's `IngestJson`, a record of `staging.ingest`, or what `json.loads` makes of an
-    `ingest.json`. Either `config` says what applies, the wizard's with its mode and hours under
-    `orchestrator.staging_cleanup` (an object or plain dicts), or `policy` does, one of `policy.retention`. `now_utc`
-    left out is the present.
+    `ingest`: the wizard's `IngestJson`, a record of `storage.staging.ingest`, or the dict of an `ingest.json`. Either
+    `config` (the wizard's, with `orchestrator.staging_cleanup`, object or dicts) or `policy` (of `rules.policy`)
+    applies. `now_utc` is the present if left out.
 
-    Stricter than the wizard's: an instant that is not written as the wizard writes it, a record or an entry that
-    cannot be read, and hours beyond the calendar are not eligible, where the wizard takes any ISO date or crashes.
+    Stricter than the wizard's: unusual instants, unreadable records and hours beyond the calendar are not eligible,
+    where the wizard takes any ISO date or crashes.
 
-    Raises TypeError where neither `config` nor `policy` is given, or both, or one that says nothing of mode and hours,
-    and where `now_utc` has no zone; ValueError for hours below 0.
+    Raises TypeError for neither or both of `config` and `policy`, for a `config` without mode and hours, and for a
+    `now_utc` without zone; ValueError for hours below 0.
     """
     applies = _policy_of(config, policy)
     now = datetime.now(UTC) if now_utc is None else now_utc
@@ -58,7 +54,7 @@ def cleanup_eligible(
         raise TypeError("now_utc needs a time zone, as in datetime.now(UTC).")
     try:
         record = _record_of(ingest)
-    except _Unreadable:
+    except _NoRecord:
         return False
     return is_eligible(record, applies, now)
 
@@ -74,13 +70,13 @@ def _policy_of(config: object, policy: Policy | None) -> Policy:
 
 
 def _policy_of_wizard(config: object) -> Policy:
-    """The mode and hours of a wizard's configuration; a mode that is not known here keeps the run."""
+    """The mode and hours of a wizard's configuration; an unknown mode keeps the run."""
     try:
         cleanup = _get(_get(config, "orchestrator"), "staging_cleanup")
         if _plain(_get(cleanup, "mode")) != Mode.SCHEDULED:
             return Policy(mode=Mode.MANUAL)
         hours = _get(cleanup, "retain_hours")
-    except _Unreadable as error:
+    except _NoRecord as error:
         raise TypeError(f"The config says nothing of orchestrator.staging_cleanup: it has no {error}.") from None
     if not isinstance(hours, int | float) or isinstance(hours, bool):
         raise TypeError(f"orchestrator.staging_cleanup.retain_hours is {hours!r} and not a number of hours.")
@@ -89,20 +85,20 @@ def _policy_of_wizard(config: object) -> Policy:
     return Policy(mode=Mode.SCHEDULED, retain_hours=hours)
 
 
-def _record_of(ingest: object) -> _Record:
+def _record_of(ingest: object) -> _GivenRecord:
     """What a record says of its states; raises _Unreadable."""
     history = _get(ingest, "history")
     if not isinstance(history, Sequence) or isinstance(history, str | bytes):
-        raise _Unreadable("history")
+        raise _NoRecord("history")
     entries = tuple(_Entry(_plain(_get(entry, "state")), _instant(entry)) for entry in history)
-    return _Record(_plain(_get(ingest, "current_state")), entries)
+    return _GivenRecord(_plain(_get(ingest, "current_state")), entries)
 
 
 def _instant(entry: object) -> datetime | None:
-    """When an entry was written; without a zone it is UTC, and what cannot be understood is None."""
+    """When an entry was written, in UTC if it has no zone; None if it cannot be understood."""
     try:
         at = _get(entry, "at")
-    except _Unreadable:
+    except _NoRecord:
         return None
     if isinstance(at, datetime):
         return at.replace(tzinfo=UTC) if at.utcoffset() is None else at
@@ -110,11 +106,11 @@ def _instant(entry: object) -> datetime | None:
 
 
 def _get(holder: object, name: str) -> object:
-    """A field of an object or of a dict; raises _Unreadable with its name where there is none."""
+    """A field of an object or a dict; raises `_NoRecord` with its name if it is missing."""
     try:
         return holder[name] if isinstance(holder, Mapping) else getattr(holder, name)
     except (KeyError, AttributeError):
-        raise _Unreadable(name) from None
+        raise _NoRecord(name) from None
 
 
 def _plain(value: object) -> object:

@@ -1,8 +1,7 @@
 """From when retention counts: the later of the recorded verification and our own first sight of it.
 
-An instrument's clock may be days behind, so what it recorded may look old a minute after it happened. Where an earlier
-state of the run was seen here, we know better: it was verified after that. A history that was old when we first met
-the run counts as recorded; else an archive would be kept anew from the day on which it was registered.
+An instrument's clock may be days behind. Where an earlier state of the run was seen here, it was verified after that. A
+history that was old when we first met the run counts as recorded, or an archive would be kept anew.
 """
 
 from datetime import datetime
@@ -15,8 +14,8 @@ from cleanup.runs import held
 def counted_from(run: Run, verified_at: datetime | None, seen_at: datetime | None) -> datetime | None:
     """From when a run with a history is kept, where that is not its recorded verification; else None.
 
-    `seen_at` is when its verification was first seen under this row. A run that was renamed has been seen under
-    another row before: what was seen there counts here as well.
+    `seen_at`: when its verification was first seen under this row. Sights under another row, before a rename, count
+    too.
     """
     if verified_at is None or seen_at is None:
         return None

@@ -1,13 +1,13 @@
 """Data files that are dated later than now: a clock was wrong, so their times do not tell when they were written.
 
-What tells is that nothing of them has changed since an earlier look, whose instant is kept with the facts of the run.
+What tells is that nothing of them has changed since an earlier look, whose instant is kept with the run's facts.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
-from cleanup.rules.gates import FutureFiles
+from cleanup.rules.facts import FutureFiles
 from cleanup.storage.run_paths import show
 from cleanup.storage.staging import run_tree
 
@@ -22,8 +22,7 @@ def future_files(
 ) -> FutureFiles | None:
     """The data files that are dated later than `now`; None if there are none.
 
-    `stored` gives what an earlier look has kept: if size, mtime and ctime of each are as they were then, the files are
-    known to be so since then.
+    `stored` gives what an earlier look kept: if all sizes, mtimes and ctimes are the same, they are known since then.
     """
     past: list[run_tree.Entry] = []
     future: list[run_tree.Entry] = []
@@ -51,5 +50,10 @@ def _digest(files: list[run_tree.Entry]) -> str:
 
 
 def instant(nanoseconds: int) -> datetime:
-    """A file time as an instant. Forged ones stay far ahead, but where every zone can show them."""
+    """A file time as an instant; forged ones are cut to what every zone can show."""
     return _EPOCH + min(timedelta(microseconds=max(nanoseconds, 0) // 1000), _LATEST - _EPOCH)
+
+
+def instant_if_known(nanoseconds: int | None) -> datetime | None:
+    """The same of a time that may be unknown."""
+    return None if nanoseconds is None else instant(nanoseconds)

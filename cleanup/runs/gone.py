@@ -1,6 +1,6 @@
-"""Marking as gone: a person says of a run whose directory is not there any more that nobody need look for it.
+"""Marking as gone: a person says that a run whose directory is not there any more need not be looked for.
 
-The row keeps its history and is not called cleared, nothing counts as freed, and the disk is only asked.
+The row keeps its history, is not called cleared, and nothing counts as freed. The disk is only asked.
 """
 
 import logging
@@ -14,10 +14,10 @@ from cleanup.lab import opening
 from cleanup.lab.opening import Unreachable
 from cleanup.ledger import entries
 from cleanup.models import LedgerKind, Orphan, Run, StagingRoot
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import discovery
+from cleanup.runs import stray_fences
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +35,11 @@ class NotGone(Exception):
 
 
 def mark_gone(run: Run, *, actor: str, reason: str, now: datetime) -> None:
-    """Mark a staged run as gone, with the reason that a person gives (it must say something).
+    """Mark a staged run as gone, with a person's reason.
 
-    The root must carry its token, and the disk must say at this moment that neither the run's directory nor a fence of
-    it is there. If the directory comes back, discovery finds a new run, which is held as
-    people hold this one. Raises NotGone for everything else, ValueError
-    for an empty reason.
+    The root must carry its token, and the disk must say now that neither the run nor a fence of it is there; else
+    NotGone is raised, and ValueError for an empty reason. If the directory comes back, discovery makes a new run, held
+    as this one was.
     """
     if not reason.strip():
         raise ValueError("a reason must be given")
@@ -62,10 +61,7 @@ class Marked:
 
 
 def mark_all(runs: Iterable[Run], *, actor: str, reason: str, now: datetime, dry_run: bool = False) -> list[Marked]:
-    """Mark runs as gone with one reason, each for itself as `mark_gone` does; a dry run only asks for each.
-
-    Raises ValueError for an empty reason.
-    """
+    """Mark each of some runs as gone, as `mark_gone`; a dry run only asks. Raises ValueError for an empty reason."""
     marked = []
     for run in runs:
         try:
@@ -82,7 +78,7 @@ def mark_all(runs: Iterable[Run], *, actor: str, reason: str, now: datetime, dry
 
 
 def missing_runs(root: StagingRoot, *, equipment: str = "", project: str = "") -> list[Run]:
-    """The staged runs of a root whose directory discovery did not find; only those of an instrument or a project."""
+    """The staged runs of a root that discovery did not find; of one instrument or project if given."""
     runs = Run.objects.staged().with_root().filter(root=root, problem=Reason.MISSING_DIRECTORY)
     wanted = {"equipment": equipment, "project": project}
     return list(runs.filter(**{name: value for name, value in wanted.items() if value}).order_by("run_path"))
@@ -108,7 +104,7 @@ def _refuse_if_there(run: Run) -> None:
             except Unreachable as error:
                 if error.finding.reason is not Reason.MISSING_DIRECTORY:
                     raise
-            fence = discovery.fence_of(run, root)
+            fence = stray_fences.fence_of(run, root)
     except Unreachable as error:
         raise NotGone(error.finding) from None
     if fence is not None:

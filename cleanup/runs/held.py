@@ -1,21 +1,21 @@
 """The holds that keep a run: those laid on it, and those laid on another run that may be this one.
 
-A hold follows its run by identity. Where a folder was renamed or copied, or a record written anew, the row that
-discovery makes of it is another one than that which a person has held, and nothing but likeness connects the two.
+A hold follows its run by identity. After a rename, a copy or a new record discovery makes another row, and only
+likeness connects it with the one that was held.
 """
 
 from django.db.models import Q, QuerySet
 
 from cleanup.models import Hold, HoldQuerySet, HoldSource, Likeness, Run, RunQuerySet
-from cleanup.rules.gates import Held
+from cleanup.rules.facts import Held
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 
 
 def holds_of(run: Run) -> tuple[Held, ...]:
-    """The holds of people that keep a run and were not released; those that are over are the gate's affair.
+    """The holds of people that keep a run and were not released; which of them are over, the gate says.
 
-    Asks nothing of the database where the run was read with `with_root`.
+    Needs no query where the run was read with `with_root`.
     """
     own = [_held(hold) for hold in _of_people(run)]
     return (*own, *(_held(hold, alike) for alike in alike_runs(run) for hold in _of_people(alike.other)))
@@ -27,13 +27,13 @@ def alike_runs(run: Run) -> list[Likeness]:
 
 
 def holding(run: Run, holds: HoldQuerySet) -> HoldQuerySet:
-    """Those of some holds that people have laid on a run, or on another one that it may be, straight from the rows."""
+    """Those of some holds that people laid on a run, or on one that it may be, straight from the rows."""
     others = Likeness.objects.standing().filter(run=run).order_by()
     return holds.filter(Q(run=run) | Q(run__in=others.values("other")), source=HoldSource.PERSON)
 
 
 def kept_by_holds_of(run: int) -> RunQuerySet:
-    """The runs that a hold of the run with this key keeps: itself, and those that may be it."""
+    """The runs that a hold of the run with this key keeps: itself, and those that it may be."""
     others = Likeness.objects.standing().filter(other=run).order_by()
     return Run.objects.filter(Q(pk=run) | Q(pk__in=others.values("run")))
 

@@ -1,6 +1,6 @@
 """Holds: laid and released by people, laid by files at the instruments, reminded of, and what they cost.
 
-A hold costs bytes times days: what its run keeps on the staging disk, for as long as it is held. Bytes are logical.
+A hold costs the run's logical bytes times the days that it is held.
 """
 
 import logging
@@ -42,10 +42,7 @@ class HoldRefused(ValueError):
 
 @dataclass(frozen=True)
 class Cost:
-    """What a hold costs so far: the run's logical bytes, the days that it has been held, and their product.
-
-    Where the bytes are unknown, so is the product.
-    """
+    """What a hold costs so far: the run's logical bytes, the days held, and their product, None if unknown."""
 
     bytes: int | None
     days: float
@@ -57,7 +54,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Reminder:
-    """A hold that somebody should think of now. `subject` is a key that stays the same as long as the hold lasts."""
+    """A hold that a person should think of now. `subject` is its key for as long as it lasts."""
 
     subject: str
     hold: Hold
@@ -69,8 +66,8 @@ class Reminder:
 def hold(run: Run, *, owner: str, reason: str, until: datetime, now: datetime) -> Hold:
     """Hold a run until an instant. The very same hold laid twice is one.
 
-    Raises HoldRefused for an end that is not to come or lies beyond ten years, for an empty or too long reason, and for
-    a run that is cleared or gone. A clear that has not been committed will see the hold.
+    Raises HoldRefused for an end in the past or beyond ten years, for an empty or too long reason, and for a run that
+    is cleared or gone. A clear that is not committed yet will see the hold.
     """
     reason = reason.strip()
     if not reason:
@@ -82,7 +79,7 @@ def hold(run: Run, *, owner: str, reason: str, until: datetime, now: datetime) -
     if until > now + LONGEST:
         raise HoldRefused("A hold may last ten years at the most; it can be laid again.")
     with transaction.atomic():
-        # A clear's commit changes this row and then looks for holds: whoever comes first, the other one knows of it.
+        # A clear's commit changes this row and then looks for holds, so one of the two always sees the other.
         # So it is with the rows that may be the same run: this hold keeps them, too. One order for all, and none waits
         # for another in a circle.
         locked = Run.objects.select_for_update(of=("self",)).filter(pk__in=held.kept_by_holds_of(run.pk).values("pk"))
@@ -101,10 +98,10 @@ def hold(run: Run, *, owner: str, reason: str, until: datetime, now: datetime) -
 
 
 def extend(hold: Hold, *, until: datetime, actor: str, now: datetime) -> bool:
-    """Let a person's hold last longer than it does, whoever's it is; its owner and its reason stay.
+    """Let a hold of any person last longer; owner and reason stay.
 
-    False if it is over or has been changed meanwhile, or lies in a file. Raises HoldRefused for an end that is no later
-    than the one that it has, or lies beyond ten years.
+    False if it is over, has changed meanwhile, or lies in a file. Raises HoldRefused for an end that is no later, or
+    beyond ten years.
     """
     if hold.until is None or until <= hold.until:
         raise HoldRefused("The new end must be later than the one that the hold has.")
@@ -122,7 +119,7 @@ def extend(hold: Hold, *, until: datetime, actor: str, now: datetime) -> bool:
 
 
 def release(hold: Hold, *, actor: str, now: datetime) -> bool:
-    """Release one person's hold, whoever's it is. False if it is not in force any more, or lies in a file."""
+    """Release one hold of any person. False if it is not in force any more, or lies in a file."""
     mine = Hold.objects.in_force(now).filter(pk=hold.pk, source=HoldSource.PERSON)
     with transaction.atomic():
         if not mine.update(released_at=now, released_by=actor, released_typed_by=typist.current()):
@@ -134,10 +131,9 @@ def release(hold: Hold, *, actor: str, now: datetime) -> bool:
 
 
 def release_run(run: Run, *, actor: str, now: datetime) -> list[Hold]:
-    """Release all holds that people have laid on a run; returns those that were in force. A file's hold stays.
+    """Release all holds that people laid on a run; returns those that were in force. A file's hold stays.
 
-    So it is with those of another row that may be this run, where nothing lies at that one's place: it is this run
-    that they keep. One whose own run is there keeps both until it is released there.
+    Released are also the holds of another row that may be this run, where nothing lies at that row's place.
     """
     laid = held.holding(run, Hold.objects.in_force(now)).select_related("run__root").order_by("pk")
     mine = [each for each in laid if each.run_id == run.pk or not held.is_there(each.run)]
@@ -145,12 +141,12 @@ def release_run(run: Run, *, actor: str, now: datetime) -> list[Hold]:
 
 
 def still_held(run: Run, *, now: datetime) -> list[str]:
-    """In words the holds of people that keep a run all the same: those laid on other runs that may be this one."""
+    """The holds in words that keep a run all the same: those on other runs that may be this one."""
     return [held.said(each, run) for each in held.holding(run, Hold.objects.in_force(now)).order_by("pk")]
 
 
 def look_for_file(run: Run, *, now: datetime) -> Hold | None:
-    """The hold of a run's file as it is on the disk now; as discovery last saw it where the run cannot be opened."""
+    """The hold of a run's file as it is on the disk now, or as discovery last saw it if the run cannot be opened."""
     try:
         with opening.open_root(run.root) as root, opening.open_run(root, run.run_path) as opened:
             note_file(run, hold_file.read(opened.run), now=now)
@@ -160,7 +156,7 @@ def look_for_file(run: Run, *, now: datetime) -> Hold | None:
 
 
 def note_file(run: Run, found: HoldFile | None, *, now: datetime) -> bool:
-    """Write down the hold file that was seen in a run just now, or that there is none; whether that is news."""
+    """Write down the hold file that was just seen in a run, or that there is none; whether that is news."""
     laid = Hold.objects.filter(run=run, source=HoldSource.FILE, released_at=None)
     if found is None:
         return laid.exists() and bool(laid.update(released_at=now))
@@ -176,19 +172,18 @@ def note_file(run: Run, found: HoldFile | None, *, now: datetime) -> bool:
 
 
 def in_force(now: datetime) -> HoldQuerySet:
-    """The holds that keep something on a staging disk: in force, and their runs not cleared and not gone.
+    """The holds in force that keep something on a staging disk: their runs are not cleared and not gone.
 
-    A run that is gone from its path, by what a person or a record says, may lie under another one: then it is kept.
+    A run that is gone from its path may lie under another one: then it is kept.
     """
     lies_there = Q(run__gone_at=None) & ~Q(run__state=State.CLEARED)
     return Hold.objects.in_force(now).filter(lies_there | Exists(_elsewhere()))
 
 
 def ending(now: datetime) -> HoldQuerySet:
-    """The holds that somebody should think of now: people's that end within three days, files' of a month ago.
+    """The holds that a person should think of now: people's that end within three days, files' of a month ago.
 
-    A person's hold of a few days has its first half in peace, and nobody need think of one whose run another keeps for
-    longer.
+    A short hold is left alone in its first half, and so is one whose run another hold keeps for longer.
     """
     moment = Value(now, output_field=DateTimeField())
     longer = Hold.objects.in_force(now).filter(Q(until=None) | Q(until__gt=OuterRef("until")), run=OuterRef("run"))
@@ -199,7 +194,7 @@ def ending(now: datetime) -> HoldQuerySet:
 
 
 def ended_at(hold: Hold, now: datetime) -> datetime | None:
-    """When a hold stopped to keep anything: over, released, or its run cleared or gone. None if it still does."""
+    """When a hold stopped keeping anything: over, released, or its run cleared or gone; else None."""
     run = hold.run
     ends = [end for end in (hold.until, hold.released_at) if end is not None]
     left = [end for end in (run.cleared_at, run.gone_at) if end is not None]
@@ -214,9 +209,9 @@ def cost(hold: Hold, now: datetime) -> Cost:
 
 
 def total_cost(holds: Iterable[Hold], now: datetime) -> Cost:
-    """What several holds have cost so far, a run's time once however many hold it: bytes held, and a mean of days.
+    """What several holds have cost so far, a run counted once: bytes held, and a mean of days.
 
-    The product is exact as far as bytes are known; a run of unknown size counts for nothing.
+    Runs of unknown size count for nothing.
     """
     spans: dict[int, list[tuple[datetime, datetime]]] = {}
     sizes: dict[int, int] = {}
@@ -229,16 +224,15 @@ def total_cost(holds: Iterable[Hold], now: datetime) -> Cost:
 
 
 def reminders(now: datetime) -> list[Reminder]:
-    """What should be thought of as long as it is so: an alert for each can stay open until it is no longer here."""
+    """What should be thought of now; an alert for each may stay open until it is no longer here."""
     return [_reminder(hold) for hold in _there(ending(now))]
 
 
 def remind(now: datetime) -> list[Reminder]:
-    """All reminders that stand now. Those that were not given yet, or a month ago, also go out as e-mail, once.
+    """All reminders that stand now. New ones, and those of a month ago, also go out as e-mail, once.
 
-    An owner gets one mail for all of them, and in it those that would follow within a day. `reminded_at` is written
-    before the mail is sent: whoever runs this at the same time, and whatever becomes of the mail, no owner gets it
-    twice. A mail server that fails is only logged, and not asked again in this pass.
+    An owner gets one mail, with what would follow within a day. `reminded_at` is written before the mail is sent, so no
+    owner gets it twice. A mail server that fails is logged, and not asked again in this pass.
     """
     found = reminders(now)
     due = {reminder.hold.owner for reminder in found if _is_due(reminder.hold, now)}
@@ -257,7 +251,7 @@ def _following(now: datetime) -> HoldQuerySet:
 
 
 def _there(holds: HoldQuerySet) -> HoldQuerySet:
-    """Those of some holds whose runs lie on the staging disk, at their own paths or perhaps under others."""
+    """Those of some holds whose runs lie on the staging disk, perhaps under other paths."""
     missing = Q(run__problem=Reason.MISSING_DIRECTORY) & ~Exists(_elsewhere())
     return holds.exclude(missing).select_related("run__root").defer("run__facts").order_by("pk")
 
@@ -294,7 +288,7 @@ def _reminder(hold: Hold) -> Reminder:
 
 
 def _mail(owner: str, given: list[Reminder]) -> bool:
-    """Write to the owner of some holds, where that is a user with an address. False if the mail server fails."""
+    """Write to the owner of some holds, if a user with an address. False if the mail server fails."""
     if not settings.EXLAB_EMAIL:
         return True
     user = get_user_model().objects.filter(username=owner, is_active=True).exclude(email="").first()
@@ -304,14 +298,16 @@ def _mail(owner: str, given: list[Reminder]) -> bool:
     try:
         with get_connection() as connection:
             EmailMessage(subject, text, to=[user.email], connection=connection).send()
-    except Exception:  # whatever a mail server or its settings may do: the reminder stands on the pages all the same
+    except (
+        Exception
+    ):  # a mail server or its settings may fail in any way: the reminder stands on the pages all the same
         logger.exception("the reminder of %d holds of %s could not be sent", len(given), owner)
         return False
     return True
 
 
 def _letter(given: list[Reminder]) -> tuple[str, str]:
-    """Subject and text of the one mail for some reminders: of each why it is given, the run, and the advice once."""
+    """Subject and text of one mail for some reminders: of each the reason and the run, the advice once."""
     given = sorted(given, key=lambda each: (each.reason, each.hold.until or each.hold.created_at, each.hold.pk))
     reasons = list(dict.fromkeys(each.reason for each in given))
     told = given[0].run.leaf if len(given) == 1 else f"({len(given)} holds)"

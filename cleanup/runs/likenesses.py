@@ -1,7 +1,7 @@
 """Likenesses: which runs may be one and the same, found when a run is met under a path, and denied by a person.
 
-A run that was renamed, moved to another root of the lab or copied gets a row of its own; its record may name the new
-path by then. Nothing is merged by itself: a hold of the one row keeps the other until a person says what is right.
+A run that was renamed, moved or copied gets a row of its own. Nothing is merged by itself: a hold of one row keeps the
+other until a person says what is right.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ from django.db.models import Q
 from cleanup.lab import opening
 from cleanup.ledger import entries
 from cleanup.models import Hold, HoldSource, LedgerKind, Likeness, Phase, Run
-from cleanup.rules.gates import Facts
+from cleanup.rules.facts import Facts
 from cleanup.rules.likeness import UNKNOWN, Traits, likeness
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import inspection
+from cleanup.runs import identity
 from cleanup.storage import linux
 
 logger = logging.getLogger(__name__)
@@ -35,11 +35,11 @@ _BY_ANOTHER = "like a third run, which may be both"
 
 
 @dataclass
-class Known:
+class KnownRuns:
     """All runs that may turn up under another path, by what they are known by; read once, when first asked for.
 
-    `away` is kept for the pass in which it was asked: whether a run does not lie at its place. `kept` are those that
-    people hold, and those that may be one of these.
+    `away`: whether a run does not lie at its place, kept for the pass. `kept`: those that people hold, or that may be
+    one of these.
     """
 
     _traits: dict[int, Traits] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Known:
                 yield key, evidence
 
     def _candidates(self, traits: Traits) -> set[int]:
-        """Those that agree in a sign; where many do, those alone for which it matters: else all are like all."""
+        """Those that share a sign; where many do, only those for which it matters."""
         found: set[int] = set()
         for key in traits.keys:
             sharing = self._by_key.get(key, set())
@@ -67,7 +67,7 @@ class Known:
         return found
 
     def keep(self, key: int, like: Iterable[int]) -> None:
-        """Know of a run that it may be others: where one of these is kept, so is the run."""
+        """Learn which others a run may be: where one of these is kept, so is the run."""
         if not self._kept.isdisjoint(like):
             self._kept.add(key)
 
@@ -144,12 +144,11 @@ def traits_of(run: Run) -> Traits:
     )
 
 
-def note(run: Run, facts: Facts, known: Known, *, now: datetime) -> bool:
-    """Write down which other runs a run may be that was just looked at, if what it is known by has changed.
+def note(run: Run, facts: Facts, known: KnownRuns, *, now: datetime) -> bool:
+    """Write down which other runs a run may be, if what it is known by has changed; returns whether any is new.
 
-    Returns whether it may be any that was not known; the row that was given does not know of them.
-    Call it before the look is stored: until then nothing takes the run. What was known of a run's manifest stays while
-    it has none that can be read, and nothing is learnt from another folder that lies at its path.
+    Call it before the look is stored: until then nothing takes the run. The row that was given does not know of new
+    ones. An unreadable manifest, or another folder at its path, changes nothing.
     """
     another = any(finding.reason is Reason.IDENTITY_MISMATCH for finding in facts.path_findings)
     if another or run.state == State.CLEARED:
@@ -172,7 +171,7 @@ def note(run: Run, facts: Facts, known: Known, *, now: datetime) -> bool:
 
 
 def deny(run: Run, others: Iterable[int], *, actor: str, note: str, now: datetime) -> int:
-    """Let a person say that a run is none of these; returns of how many that was news. No later look says otherwise."""
+    """Write down that a person says a run is none of these; returns how many were new. Later looks keep to it."""
     keys = list(others)
     pairs = Q(run=run, other__in=keys) | Q(run__in=keys, other=run)
     with transaction.atomic():
@@ -194,7 +193,7 @@ def deny(run: Run, others: Iterable[int], *, actor: str, note: str, now: datetim
 
 
 def is_away(run: Run) -> bool:
-    """Whether a run does not lie at its place now, as the disk shows; where that cannot be asked, it may be away."""
+    """Whether a run does not lie at its place now; where the disk cannot be asked, it may be away."""
     if run.gone_at is not None or run.state == State.CLEARED:
         return True
     if run.root.host != settings.EXLAB_HOST:
@@ -203,8 +202,8 @@ def is_away(run: Run) -> bool:
         return False  # it is in its fence
     try:
         with opening.open_root(run.root) as root, opening.open_run(root, run.run_path) as opened:
-            seen = inspection.identity(linux.status(opened.run), None)
-            return not inspection.same_identity(run.identity, seen)
+            seen = identity.of(linux.status(opened.run), None)
+            return not identity.same(run.identity, seen)
     except (opening.Unreachable, OSError):
         return True
 

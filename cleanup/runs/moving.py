@@ -1,8 +1,7 @@
-"""Moved runs: a folder was renamed on staging and on the NAS, and what lies in it are the same runs still.
+"""Moved runs: a folder was renamed on staging and on the NAS, and the runs in it are the same still.
 
-A person says which folder became which. Each run must carry its record under the new name, with the history that is
-known here; its bytes are compared by the next clear, as always. The row takes the new path and keeps everything else,
-and the old path stays the one that its record may name. Nothing is touched on disk.
+A person says which folder became which. Each run must carry its record under the new name, with the known history. The
+row takes the new path and keeps the rest; the next clear compares the bytes. Nothing is touched on disk.
 """
 
 import contextlib
@@ -17,10 +16,10 @@ from cleanup.lab.nas import record_places
 from cleanup.lab.opening import OpenRun, Unreachable
 from cleanup.ledger import entries
 from cleanup.models import Hold, HoldSource, Instrument, LedgerKind, Orphan, Project, Run, StagingRoot
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, inspection, reregistration
-from cleanup.runs.reregistration import Action, Order, Outcome
+from cleanup.runs import findings, identity, reregistration, stray_fences
+from cleanup.runs.reregistration import RegisterAction, RegisterOrder, Reregistration
 from cleanup.storage import errors, linux, run_paths
 from cleanup.storage.run_paths import RunPath
 from cleanup.storage.staging import ingest, run_tree
@@ -30,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class NotMoved(Exception):
-    """Why a run is not at its new place, or why nothing is: a finding, or a sentence where no reason fits."""
+    """Why a run, or nothing at all, is at its new place: a finding, or a sentence."""
 
     def __init__(self, why: Finding | str) -> None:
         self.finding = why if isinstance(why, Finding) else None
@@ -40,7 +39,7 @@ class NotMoved(Exception):
 
 @dataclass(frozen=True)
 class Move:
-    """What a person says: what lay at or below `old` lies at or below `new` now. Both are below the staging root."""
+    """What a person says: what lay at or below `old` lies at or below `new` now, both below the root."""
 
     old: str
     new: str
@@ -59,7 +58,7 @@ class _Found:
 
 
 def read_move(old: str, new: str) -> Move:
-    """A move as a person wrote it, with or without a slash at the end. Raises NotMoved for what is no move."""
+    """A move as a person typed it. Raises NotMoved for what is no move."""
     move = Move(old.strip().rstrip("/"), new.strip().rstrip("/"))
     if not (move.old and move.new):
         raise NotMoved("Name the folder as it was, and as it is now.")
@@ -75,10 +74,10 @@ def runs_of(root: StagingRoot, move: Move) -> list[Run]:
 
 
 def guess(run: Run) -> Move | None:
-    """Which folder was renamed, judged by a run that is missing and the one directory elsewhere that is its own."""
+    """Which folder was renamed, by a missing run and the one directory elsewhere that is its own."""
     elsewhere = Run.objects.staged().filter(root=run.root_id).exclude(pk=run.pk).order_by("pk")
     same_file = elsewhere.filter(identity__startswith=f"{run.identity.partition(':')[0]}:")
-    found = [other for other in same_file if inspection.same_identity(run.identity, other.identity)]
+    found = [other for other in same_file if identity.same(run.identity, other.identity)]
     return _between(run.run_path, found[0].run_path) if len(found) == 1 else None
 
 
@@ -91,23 +90,23 @@ def _between(old: str, new: str) -> Move:
 
 
 def known_elsewhere(run: Run) -> Run | None:
-    """The run whose own directory lies at the path of this one, which nothing but its place is known of; else None.
+    """The run whose own directory lies at the path of this one, of which only its place is known; else None.
 
-    So it is where a folder was renamed, or moved, and discovery has found it anew: the record names the old path.
+    Discovery makes such a row after a rename or move: the record names the old path.
     """
     if run.events.exists() or run.record_sights.exists():
         return None
     elsewhere = Run.objects.staged().with_root().filter(root=run.root_id).exclude(pk=run.pk).order_by("pk")
     same_file = elsewhere.filter(identity__startswith=f"{run.identity.partition(':')[0]}:")
-    found = [other for other in same_file if inspection.same_identity(run.identity, other.identity)]
+    found = [other for other in same_file if identity.same(run.identity, other.identity)]
     return found[0] if len(found) == 1 else None
 
 
-def reregister_runs(runs: Iterable[Run], order: Order) -> list[Outcome]:
-    """Take what lies at the paths of these runs for them, as `reregistering.reregister_runs`.
+def reregister_runs(runs: Iterable[Run], order: RegisterOrder) -> list[Reregistration]:
+    """Take what lies at the paths of these runs for them, as `reregistration.reregister_runs`. Twice is harmless.
 
-    A run that is known elsewhere, and whose own directory lies at one of these paths, takes that path: the very same
-    directory, with its record as it is known and no fewer bytes than were seen last. Twice is harmless.
+    A run that is known elsewhere, and whose own directory lies at one of these paths, takes that path, if it has its
+    record and no fewer bytes than were seen last.
     """
     outcomes = []
     for run in runs:
@@ -116,7 +115,7 @@ def reregister_runs(runs: Iterable[Run], order: Order) -> list[Outcome]:
     return outcomes
 
 
-def _bring(known: Run, found: Run, order: Order) -> Outcome:
+def _bring(known: Run, found: Run, order: RegisterOrder) -> Reregistration:
     """Let a known run take the path at which its own directory was found."""
     path = found.run_path
     try:
@@ -124,9 +123,9 @@ def _bring(known: Run, found: Run, order: Order) -> Outcome:
             _expect_as_seen(known, path, root)
             return _settle(known, path, root, order)
     except NotMoved as error:
-        return Outcome(known, Action.REFUSED, error.finding, said=error.said, moved_to=path)
+        return Reregistration(known, RegisterAction.REFUSED, error.finding, said=error.said, moved_to=path)
     except Unreachable as error:
-        return Outcome(known, Action.REFUSED, error.finding, moved_to=path)
+        return Reregistration(known, RegisterAction.REFUSED, error.finding, moved_to=path)
 
 
 def _expect_as_seen(known: Run, path: str, root: int) -> None:
@@ -136,7 +135,7 @@ def _expect_as_seen(known: Run, path: str, root: int) -> None:
             scanned = run_tree.scan(opened.run)
         except OSError as error:
             raise NotMoved(errors.way_blocked(error)) from None
-    if not inspection.same_identity(known.identity, inspection.identity(scanned, None)):
+    if not identity.same(known.identity, identity.of(scanned, None)):
         raise NotMoved(Finding(Reason.IDENTITY_MISMATCH, f"another directory than that of {known.run_path}"))
     # Logs and locks of the wizard may have come since; what is there no more is what matters.
     size = run_tree.count(scanned.entries).bytes
@@ -147,11 +146,10 @@ def _expect_as_seen(known: Run, path: str, root: int) -> None:
         )
 
 
-def move_runs(root: StagingRoot, move: Move, order: Order) -> list[Outcome]:
-    """Take what lies below the new path for the runs that are known below the old one, one by one.
+def move_runs(root: StagingRoot, move: Move, order: RegisterOrder) -> list[Reregistration]:
+    """Take what lies below the new path for the runs that are known below the old one. Twice is harmless.
 
-    Raises NotMoved where no run is known there, Unreachable where the root is not there. Twice is harmless: what has
-    moved is known below the old path no more.
+    Raises NotMoved where no run is known there, Unreachable where the root is not there.
     """
     runs = runs_of(root, move)
     if not runs:
@@ -160,7 +158,7 @@ def move_runs(root: StagingRoot, move: Move, order: Order) -> list[Outcome]:
         return [_settle(run, move.target(run), descriptor, order) for run in runs]
 
 
-def _settle(run: Run, target: str, root: int, order: Order) -> Outcome:
+def _settle(run: Run, target: str, root: int, order: RegisterOrder) -> Reregistration:
     """One run, under its lock and that of what was found at its new path. A rehearsal takes no lock."""
     with contextlib.ExitStack() as stack:
         try:
@@ -176,14 +174,14 @@ def _settle(run: Run, target: str, root: int, order: Order) -> Outcome:
             if other is not None:
                 _expect_duplicate(run, other, found, order)
             if order.dry_run:
-                return Outcome(run, Action.WOULD_REREGISTER, moved_to=target)
+                return Reregistration(run, RegisterAction.WOULD_REREGISTER, moved_to=target)
             before = run.run_path
             if not _write(run, path, found, other, order):
                 raise NotMoved(Finding(Reason.ALREADY_CLEARING))
             logger.info("reregistered %s as %s by %s", before, target, order.actor)
-            return Outcome(run, Action.REREGISTERED, moved_from=before, moved_to=target)
+            return Reregistration(run, RegisterAction.REREGISTERED, moved_from=before, moved_to=target)
         except NotMoved as error:
-            return Outcome(run, Action.REFUSED, error.finding, said=error.said, moved_to=target)
+            return Reregistration(run, RegisterAction.REFUSED, error.finding, said=error.said, moved_to=target)
 
 
 def _parsed(target: str) -> RunPath:
@@ -194,17 +192,17 @@ def _parsed(target: str) -> RunPath:
 
 
 def _expect_gone(run: Run, root: int) -> None:
-    """The run must not lie at its old path, under its own name or in a fence; another directory may lie there."""
-    if (fence := discovery.fence_of(run, root)) is not None:
+    """The run must not lie at its old path, by its name or in a fence; another directory may."""
+    if (fence := stray_fences.fence_of(run, root)) is not None:
         raise NotMoved(Finding(Reason.PATH_OCCUPIED, f"it lies beside its old path as {fence}"))
     try:
         with opening.open_run(root, run.run_path) as opened:
-            seen = inspection.identity(linux.status(opened.run), None)
+            seen = identity.of(linux.status(opened.run), None)
     except Unreachable as error:
         if error.finding.reason is not Reason.MISSING_DIRECTORY:
             raise NotMoved(error.finding) from None
         return
-    if inspection.same_identity(run.identity, seen):
+    if identity.same(run.identity, seen):
         raise NotMoved("It still lies at its old path.")
 
 
@@ -224,14 +222,14 @@ def _find(run: Run, path: RunPath, root: int) -> _Found:
 def _compare(run: Run, path: RunPath, opened: OpenRun) -> _Found:
     """The record must continue the history that is known, and name the old path.
 
-    One that names the new path is the run's only in the run's own directory: short histories of two runs may be alike.
+    If it names the new path, it must lie in the run's own directory: short histories of two runs may be alike.
     """
     record, named = _read(opened, *record_places(run), path)
-    seen = inspection.identity(linux.status(opened.run), record)
+    seen = identity.of(linux.status(opened.run), record)
     objection = reregistration.objection_to(run, record, seen)
     if objection is not None:
         raise NotMoved(objection)
-    if named == path and not inspection.same_identity(run.identity, seen):
+    if named == path and not identity.same(run.identity, seen):
         raise NotMoved(Finding(Reason.INGEST_DISAGREES, f"its record does not name {run.run_path}"))
     return _Found(seen, named)
 
@@ -241,28 +239,28 @@ def _read(opened: OpenRun, *places: RunPath) -> tuple[Records, RunPath]:
     first: ingest.IngestError | None = None
     for place in places:
         try:
-            return inspection.read_records(opened, place), place
+            return findings.read_records(opened, place), place
         except ingest.IngestError as error:
             first = first or error
     assert first is not None  # noqa: S101
     raise NotMoved(Finding(Reason(first.reason), first.detail))
 
 
-def _expect_duplicate(run: Run, other: Run, found: _Found, order: Order) -> None:
-    """What discovery made a row of at the new path must be this run's directory, with nothing of its own to lose."""
+def _expect_duplicate(run: Run, other: Run, found: _Found, order: RegisterOrder) -> None:
+    """The row that discovery made at the new path must be of this run's directory, with nothing of its own to lose."""
     if other.active_attempt:
         raise NotMoved(Finding(Reason.ALREADY_CLEARING))
     if other.attempts.exists():
         raise NotMoved("Another run is known at the new path, and a clear of it was tried.")
     if Hold.objects.in_force(order.now).filter(run=other, source=HoldSource.PERSON).exists():
         raise NotMoved(Finding(Reason.HELD, "the run that was found at the new path; release that hold first"))
-    if not inspection.same_identity(other.identity, found.identity):
+    if not identity.same(other.identity, found.identity):
         raise NotMoved(Finding(Reason.IDENTITY_MISMATCH, "another run is known at the new path"))
-    if other.events.exists() and not inspection.same_identity(run.identity, found.identity):
+    if other.events.exists() and not identity.same(run.identity, found.identity):
         raise NotMoved("Another run with a history of its own is known at the new path.")
 
 
-def _write(run: Run, path: RunPath, found: _Found, other: Run | None, order: Order) -> bool:
+def _write(run: Run, path: RunPath, found: _Found, other: Run | None, order: RegisterOrder) -> bool:
     """Change the row and say so in the ledger, in one transaction. False: a clear of one of them has begun."""
     before = run.run_path
     with transaction.atomic():
@@ -289,7 +287,7 @@ def _write(run: Run, path: RunPath, found: _Found, other: Run | None, order: Ord
 
 
 def _take_path(run: Run, path: RunPath, found: _Found) -> None:
-    """Give a row its new path. What was seen at the old one is no fact any more: the next discovery looks anew."""
+    """Give a row its new path; its facts are dropped, and the next discovery looks anew."""
     run.run_path, run.leaf = str(path), path.leaf
     run.equipment, run.project, run.run_kind = path.equipment, path.project, path.run_kind
     Run.objects.filter(pk=run.pk).update(
@@ -310,12 +308,12 @@ def _take_path(run: Run, path: RunPath, found: _Found) -> None:
 
 
 def _described(run: Run, found: _Found) -> str:
-    same = inspection.same_identity(run.identity, found.identity)
+    same = identity.same(run.identity, found.identity)
     directory = "the same directory" if same else f"another directory: {run.identity} became {found.identity}"
     return f"{directory}; its record names {found.named}"
 
 
-def _declare_duplicate(other: Run, before: str, order: Order) -> None:
+def _declare_duplicate(other: Run, before: str, order: RegisterOrder) -> None:
     """The row that discovery made at the new path tells of no run of its own."""
     Run.objects.filter(pk=other.pk).update(gone_at=order.now)
     Run.objects.filter(pk=other.pk).doubt()

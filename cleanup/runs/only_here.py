@@ -2,7 +2,7 @@
 
 from cleanup.lab.nas import Reader, twin_of
 from cleanup.models import Run
-from cleanup.rules.gates import OnlyHere
+from cleanup.rules.facts import OnlyHere
 from cleanup.storage.nas import client
 from cleanup.storage.run_paths import show
 from cleanup.storage.staging import beyond_bytes
@@ -14,7 +14,7 @@ _LONGEST_NAME = 120
 
 
 def only_here(run: Run, opened: int, scanned: Scan, reader: Reader) -> OnlyHere | None:
-    """What the twin lacks of a run that is open as `opened`; None if nothing. All of it where the NAS is not asked."""
+    """What the twin lacks of a run that is open as `opened`, all of it if the NAS is not asked; None if nothing."""
     found = beyond_bytes.found_in(opened, scanned.entries, scanned.desktop)
     if not found:
         return None

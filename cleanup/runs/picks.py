@@ -1,7 +1,7 @@
-"""The runs that a person has picked, as the session keeps them, and as they come back at the next sign-in.
+"""The runs that a person has picked, kept in the session and over the next sign-in.
 
-Several pages of one person change one selection. Each change has a number, and a page says which it has seen: it speaks
-only for runs that nothing has changed since, so a page that was left open picks nothing again that another one dropped.
+Several pages change one selection. Each change has a number, and a page speaks only for runs that have not changed
+since the number that it has seen.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,9 +22,9 @@ _REMEMBERED = 4_000
 
 @dataclass(frozen=True)
 class Picks:
-    """The picked runs by key; `version` counts the changes, `changed` has the last one of each run.
+    """The picked runs by key.
 
-    What is not in `changed` was changed by `floor` at the latest.
+    `version` counts the changes, `changed` has the last one of each run, `floor` that of all others.
     """
 
     keys: frozenset[int] = frozenset()
@@ -37,7 +37,7 @@ class Picks:
         return frozenset(key for key in keys if self.changed.get(key, self.floor) > seen)
 
     def dropped(self, keys: Iterable[int], seen: int | None) -> frozenset[int]:
-        """Those of the runs that were dropped after change `seen`; where no page says what it has seen, ever."""
+        """The runs that were dropped after change `seen`; None: at any time."""
         gone = frozenset(keys) - self.keys
         return frozenset(key for key in gone if key in self.changed) if seen is None else self.unseen(gone, seen)
 
@@ -69,7 +69,7 @@ def keep(session: SessionBase, user: User | AnonymousUser, picks: Picks) -> None
 
 
 def bring_back(request: HttpRequest, user: User, **kwargs: Any) -> None:  # noqa: ANN401
-    """Give a new session what this user had picked last, and nothing of another's: a handler of `user_logged_in`."""
+    """Give a new session what its user had picked last: a handler of `user_logged_in`."""
     row = KeptSelection.objects.filter(user=user).first()
     picks = _read(row.picks.get("keys", []), row.picks.get("log", {})) if row else Picks()
     if picks != of(request.session):

@@ -1,6 +1,6 @@
-"""The proof: does the NAS hold every byte of a run, and is what was shown of late still true.
+"""The proof: whether the NAS holds every byte of a run, and whether what was shown is still true.
 
-Nothing here decides. A comparison ends in `ProofFacts` with findings or without; `policy.gates` does the rest.
+A comparison ends in `ProofFacts`, with findings or without; the gates decide.
 """
 
 import errno
@@ -16,7 +16,7 @@ from django.conf import settings
 from cleanup.lab import two_places
 from cleanup.lab.nas import Reader, twin_of, with_way_out
 from cleanup.models import Difference, Proof, Run
-from cleanup.rules.gates import Finding, ProofFacts
+from cleanup.rules.facts import Finding, ProofFacts
 from cleanup.rules.policy import ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.storage import hashing, run_paths
@@ -35,9 +35,9 @@ _GRAIN = timedelta(seconds=2)
 
 @dataclass(frozen=True)
 class Compared:
-    """A comparison: what it showed, and the NAS listing that it was made with (None if there was none).
+    """A comparison: what it showed, and the NAS listing behind it (None if there was none).
 
-    `missing` and `other_size` count the staged data files that the NAS has not, or has in another size.
+    `missing` and `other_size` count the staged data files that the NAS lacks, or has in another size.
     """
 
     proof: ProofFacts
@@ -74,10 +74,10 @@ def compare_bytes(
     *,
     staging: int,
 ) -> Compared:
-    """Read every staged byte and every byte on the NAS again, and compare both with the manifest. Level `checksum`.
+    """Read every staged byte and every byte on the NAS, and compare both with the manifest: level `checksum`.
 
-    Without a manifest they are compared with each other. `opened` is the run's descriptor, `staging` that of its root;
-    `progress` is told the bytes read on either side since it was last told.
+    Without a manifest they are compared with each other. `opened` is the run's descriptor, `staging` its root's;
+    `progress` is told the bytes read on either side since its last call.
     """
     compared = _compare(run, scanned, reader, listed, staging=staging, with_bytes=True, recent=False, progress=progress)
     proof, listing = replace(compared.proof, level=ProofLevel.CHECKSUM), compared.listing
@@ -109,8 +109,7 @@ def _expected(
 ) -> Callable[[bytes], bytes | None]:
     """The digest that a data file must have on both sides, by its path.
 
-    Where the manifest and the NAS agree on every file, the NAS's digests stand for the manifest's: those of a run of
-    very many files would be held in memory twice.
+    Where manifest and NAS agree on every file, the NAS's digests are used: no need to hold them in memory twice.
     """
     paths = {entry.path for entry in files}
     if listed is None or _agree(listed, listing, paths):
@@ -189,9 +188,8 @@ def _same_filesystem(
 class Renumbered(NamedTuple):
     """Files of a twin that may have changed though their sizes and times are as before.
 
-    Those of `paths` have other inode numbers, on a mount that need not keep them. Those that are `rewritten` have
-    another ctime: perhaps other bytes and their old time given back, as copying in place does, perhaps only another
-    mode or place.
+    `paths` have other inode numbers, on a mount that need not keep them. `rewritten` have another ctime: perhaps other
+    bytes with their old time given back, perhaps another mode or place.
     """
 
     paths: frozenset[bytes]
@@ -203,8 +201,8 @@ def changed_on_nas(
 ) -> Finding | Renumbered | None:
     """What keeps the NAS listing of a comparison from being true now, asked again just before the commit.
 
-    `files` are the data files that the plan removes; more files on the NAS than those are no matter. `staging` is the
-    open staging root: that the NAS is a second place is judged again as well.
+    `files` are those that the plan removes; more on the NAS does not matter. Through `staging`, the open root, it is
+    asked again whether the NAS is a second place.
     """
     paths = [entry.path for entry in files]
     try:
@@ -230,7 +228,7 @@ def changed_on_nas(
     return Renumbered(frozenset(renumbered), tuple(map(show, rewritten)))
 
 
-def _marks(twin: client.Twin) -> tuple[int, int, int]:
+def _marks(twin: client.TwinFile) -> tuple[int, int, int]:
     """What tells that a file on the NAS has changed."""
     return twin.ino, twin.size, twin.mtime_ns
 
@@ -238,12 +236,11 @@ def _marks(twin: client.Twin) -> tuple[int, int, int]:
 def evidence(
     run: Run, scanned: run_tree.Scan, listed: manifest.Manifest | None, listing: client.Listing, at: datetime
 ) -> str:
-    """The digest of everything by which a change on either side would show; empty if no later look could be sure.
+    """The digest of all by which a change on either side would show; empty if no later look could be sure.
 
-    The inode, size, mtime and ctime of the staged entries (without the wizard's locks) and of the NAS files, the
-    manifest's digest, which roots they are, and what is mounted as the NAS: a disk that was copied to another as a
-    whole has the same inodes and times, and may have other bytes. Not sure: a file on the NAS that was written a moment
-    before it was read.
+    Inode, size, mtime and ctime of the staged entries (without the wizard's locks) and the NAS files, the manifest's
+    digest, the roots, and the NAS mount: another disk may have equal inodes and times. Not sure if a NAS file was
+    written a moment before it was read.
     """
     newest = max((listing.files[path].mtime_ns for path in _on_both(scanned, listing)), default=0)
     if newest >= (at - _GRAIN).timestamp() * 1e9:
@@ -255,22 +252,21 @@ def evidence(
 def lasting_evidence(
     run: Run, scanned: run_tree.Scan, listed: manifest.Manifest | None, listing: client.Listing
 ) -> str:
-    """As `evidence`, for what more is taken for unchanged: a difference, which can only keep a run, or accepted bytes.
+    """As `evidence`, but weaker, for a difference (it can only keep a run) or for accepted bytes.
 
-    What is mounted as the NAS is no part of it: a disk that goes and comes back is the same damaged one. Nor is an
-    inode number where the mount need not keep it. By the time of the last change that the NAS tells a mended file shows
-    though it has its old size and time.
+    It leaves out the mount (a disk that comes back is the same damaged one) and inode numbers that the mount need not
+    keep. A mended file shows by its ctime.
     """
     numbered = keeps_inodes(listing.place)
 
-    def marks(twin: client.Twin) -> tuple[int, ...]:
+    def marks(twin: client.TwinFile) -> tuple[int, ...]:
         return (twin.ino if numbered else 0, twin.size, twin.mtime_ns, twin.ctime_ns)
 
     return _digest(run, scanned, listed, listing, (), marks)
 
 
 def written_between(scanned: run_tree.Scan, listing: client.Listing, since: datetime, until: datetime) -> bool:
-    """Whether a twin file is dated between two instants, or within the grain of the NAS's clock before or after."""
+    """Whether a twin file is dated between two instants, give or take the grain of the NAS's clock."""
     first, last = (since - _GRAIN).timestamp(), (until + _GRAIN).timestamp()
     twins = (listing.files[path] for path in _on_both(scanned, listing))
     return any(first <= twin.mtime_ns / 1e9 <= last for twin in twins)
@@ -282,12 +278,9 @@ def _digest(
     listed: manifest.Manifest | None,
     listing: client.Listing,
     mounted: Iterable[object],
-    marks: Callable[[client.Twin], tuple[int, ...]],
+    marks: Callable[[client.TwinFile], tuple[int, ...]],
 ) -> str:
-    """The SHA-256 of the staged entries' marks, the manifest's digest, which roots they are, and what the NAS shows.
-
-    `marks` are what counts of a file on the NAS.
-    """
+    """The SHA-256 of all that counts of both sides; `marks`: what counts of a file on the NAS."""
     seen = hashlib.sha256()
     place = twin_of(run)
     places = (run.root.token, place.root.token, run.run_path, place.path, scanned.ino, listed.sha256 if listed else "")
@@ -307,15 +300,14 @@ def _on_both(scanned: run_tree.Scan, listing: client.Listing) -> Iterator[bytes]
 
 
 def _storage(place: Place) -> tuple[object, ...]:
-    """What tells one storage from another that took its place, for as long as the host runs and it stays mounted."""
+    """What tells one storage from another in its place, while the host runs and it stays mounted."""
     return place.mount.fstype, place.mount.source, place.path, place.signs, place.mounting
 
 
 def reusable(run: Run, found: str, now: datetime) -> Proof | None:
-    """The newest proof by checksum with this evidence, a day old at the most. None: read it all anew.
+    """The newest proof by checksum with this evidence, at most a day old. None: read it all anew.
 
-    So it is where a later comparison has found a difference, until one finds every byte equal: whoever gives a file its
-    old time back gives it no old bytes.
+    None also after a difference was found, until all is equal: an old time given back gives back no old bytes.
     """
     if not found or Difference.objects.filter(run=run).exists():
         return None
@@ -324,7 +316,7 @@ def reusable(run: Run, found: str, now: datetime) -> Proof | None:
 
 
 def keep(run: Run, proof: ProofFacts, level: ProofLevel, evidence: str, now: datetime) -> Proof:
-    """Write down a proof that was made now; at `record` it says that nothing was compared but the record."""
+    """Write down a proof made now; at level `record` only the record was asked."""
     return Proof.objects.create(
         run=run,
         level=level,

@@ -1,8 +1,7 @@
 """Registering again: the way out where a run, or a whole staging root, lies on another disk than before.
 
-A restored or copied directory has another inode, so nothing is done with it until a person says that it is the run.
-What lies there must still carry the run's record, with the history that is known here; its bytes are not looked at,
-since every clear compares them anyway. No run is touched on disk.
+A restored or copied directory has another inode, so a person must say that it is the run. It must carry the run's
+record with the known history; every clear compares the bytes anyway. No run is touched on disk.
 """
 
 import contextlib
@@ -21,10 +20,10 @@ from cleanup.lab.opening import OpenRun, Unreachable
 from cleanup.lab.roots import RegistrationError
 from cleanup.ledger import entries
 from cleanup.models import ClearAttempt, LedgerKind, Phase, Run, StagingRoot
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import inspection
+from cleanup.runs import findings, identity
 from cleanup.storage import errors, handles, linux, run_paths, tokens
 from cleanup.storage.staging import fences, ingest
 from cleanup.storage.staging.records import Records
@@ -32,7 +31,7 @@ from cleanup.storage.staging.records import Records
 logger = logging.getLogger(__name__)
 
 
-class Action(enum.StrEnum):
+class RegisterAction(enum.StrEnum):
     """What became, or would become, of one run."""
 
     REREGISTERED = "reregistered"
@@ -43,12 +42,15 @@ class Action(enum.StrEnum):
     REFUSED = "refused"
 
 
-_REHEARSED = {Action.REREGISTERED: Action.WOULD_REREGISTER, Action.DECLARED_GONE: Action.WOULD_DECLARE_GONE}
+_REHEARSED = {
+    RegisterAction.REREGISTERED: RegisterAction.WOULD_REREGISTER,
+    RegisterAction.DECLARED_GONE: RegisterAction.WOULD_DECLARE_GONE,
+}
 
 
 @dataclass(frozen=True)
-class Order:
-    """What a person asks for. `replaced`: a run in whose place another one lies may be declared gone."""
+class RegisterOrder:
+    """What a person asks for. `replaced`: a run whose place another one took may be declared gone."""
 
     now: datetime
     actor: str
@@ -58,14 +60,14 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one run; `finding` says why it was refused or declared gone, `said` where no reason fits.
+class Reregistration:
+    """What became of one run; `finding`: why it was refused or declared gone, `said` where no reason fits.
 
-    `moved_from` and `moved_to` are run paths, where a run has another one now or would have.
+    `moved_from` and `moved_to`: its old and new run path, if that changes.
     """
 
     run: Run
-    action: Action
+    action: RegisterAction
     finding: Finding | None = None
     said: str = ""
     moved_from: str = ""
@@ -78,46 +80,45 @@ class Moved:
 
     root: StagingRoot
     warnings: list[str] = field(default_factory=list)
-    runs: list[Outcome] = field(default_factory=list)
+    runs: list[Reregistration] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class _Sight:
-    """What lies at a run's path: its identity, and why it is not that run. `another`: it may be declared so."""
+class FoundDirectory:
+    """What lies at a run's path: its identity, and why it is not the run. `another`: the run may be declared gone."""
 
     identity: str = ""
     objection: Finding | None = None
     another: bool = False
 
 
-def reregister_runs(runs: Iterable[Run], order: Order) -> list[Outcome]:
-    """Take what lies at the paths of these runs for them, one by one, where its record says so. Twice is harmless."""
+def reregister_runs(runs: Iterable[Run], order: RegisterOrder) -> list[Reregistration]:
+    """Take what lies at the paths of these runs for them, where its record says so. Twice is harmless."""
     outcomes = []
     for run in runs:
         try:
             with undisturbed(run.root, order), opening.open_root(run.root) as descriptor:
                 outcomes.append(_settle(run, descriptor, order))
         except Unreachable as error:
-            outcomes.append(Outcome(run, Action.REFUSED, error.finding))
+            outcomes.append(Reregistration(run, RegisterAction.REFUSED, error.finding))
     return outcomes
 
 
 def reregister_root(
     root: StagingRoot,
-    order: Order,
+    order: RegisterOrder,
     *,
     path: str = "",
     nas_path: str = "",
     instrument_nas: Mapping[str, str] | None = None,
     with_runs: bool = True,
 ) -> Moved:
-    """Register a staging root again, in another place if one is named, and then every staged run that lies there.
+    """Register a staging root again, in another place if `path` is given, and every staged run there.
 
-    Without `path` it must carry its registered token. In a new place it may carry another one, or get one: never the
-    old, since the old disk may carry that still. Runs that are not there, or another one's, are listed as refused and
-    stay as they are. Twice is harmless.
+    Without `path` it must carry its registered token; a new place never gets the old one. Runs that are not there, or
+    another one's, are refused and stay as they are. Twice is harmless.
 
-    Raises RegistrationError where the place must not be this root, or a clear of the root has not come to its end.
+    Raises RegistrationError where the place must not be this root, or a clear of the root is under way.
     """
     with undisturbed(root, order):
         place = roots.inspect_place(root, path=path, nas_path=nas_path, instrument_nas=instrument_nas)
@@ -141,8 +142,8 @@ def reregister_root(
 
 
 @contextlib.contextmanager
-def undisturbed(root: StagingRoot, order: Order) -> Iterator[None]:
-    """Keep discovery from looking at a root meanwhile: it would write down what it saw in the old place."""
+def undisturbed(root: StagingRoot, order: RegisterOrder) -> Iterator[None]:
+    """Keep discovery from a root meanwhile: it would write down what it saw in the old place."""
     with contextlib.ExitStack() as stack:
         if not order.dry_run:
             stack.enter_context(opening.data_dir().lock(f"discovery-{root.pk}", wait=True))
@@ -150,8 +151,8 @@ def undisturbed(root: StagingRoot, order: Order) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(place: StagingRoot, order: Order) -> Iterator[int]:
-    """The root in its place. A rehearsal lays no token, so where there is none yet it goes without."""
+def _opened(place: StagingRoot, order: RegisterOrder) -> Iterator[int]:
+    """The root in its place; a rehearsal lays no token and goes without."""
     if order.dry_run and not place.token:
         with handles.opened(handles.open_root(place.path)) as descriptor:
             yield descriptor
@@ -172,7 +173,7 @@ def _refuse_unreachable(root: StagingRoot) -> None:
 
 
 def _refuse_unknown_place(root: StagingRoot, place: StagingRoot, runs: list[Run]) -> None:
-    """A place without the root's own token must show by one run at least that it is the right one."""
+    """A place without the root's token must hold at least one of its runs."""
     if not runs or (root.token and place.token == root.token):
         return
     with handles.opened(handles.open_root(place.path)) as descriptor:
@@ -221,8 +222,8 @@ def _refuse_active(root: StagingRoot) -> None:
         )
 
 
-def _save(root: StagingRoot, place: StagingRoot, order: Order) -> None:
-    """Register the place. While the rows of its runs are locked, no attempt on one of them can begin."""
+def _save(root: StagingRoot, place: StagingRoot, order: RegisterOrder) -> None:
+    """Register the place. The rows of its runs are locked, so no attempt can begin."""
     with transaction.atomic():
         list(Run.objects.select_for_update().filter(root=root).values_list("pk", flat=True))
         _refuse_active(root)
@@ -261,25 +262,25 @@ def _warnings(root: StagingRoot, place: StagingRoot) -> list[str]:
     return [f"{root.path} still carries the same token, and nobody looks there any more: remove {token}."]
 
 
-def _settle(run: Run, root: int, order: Order, *, place: StagingRoot | None = None) -> Outcome:
+def _settle(run: Run, root: int, order: RegisterOrder, *, place: StagingRoot | None = None) -> Reregistration:
     """One run, under its lock. A rehearsal takes no lock, which would keep a clear away."""
     with contextlib.ExitStack() as stack:
         if not order.dry_run and not stack.enter_context(opening.data_dir().lock(str(run.pk))):
-            return Outcome(run, Action.REFUSED, Finding(Reason.ALREADY_CLEARING))
+            return Reregistration(run, RegisterAction.REFUSED, Finding(Reason.ALREADY_CLEARING))
         if (finding := unfit(run)) is not None:
-            return Outcome(run, Action.REFUSED, finding)
-        sight = _look(run, root)
-        action = _decide(run, sight, order)
+            return Reregistration(run, RegisterAction.REFUSED, finding)
+        found = _look(run, root)
+        action = _decide(run, found, order)
         if action in _REHEARSED:
             if order.dry_run:
                 action = _REHEARSED[action]
-            elif not _write(run, sight, action, order, place):
-                return Outcome(run, Action.REFUSED, Finding(Reason.ALREADY_CLEARING))
-    return Outcome(run, action, sight.objection)
+            elif not _write(run, found, action, order, place):
+                return Reregistration(run, RegisterAction.REFUSED, Finding(Reason.ALREADY_CLEARING))
+    return Reregistration(run, action, found.objection)
 
 
 def unfit(run: Run) -> Finding | None:
-    """Why a run cannot be registered again whatever lies at its path."""
+    """Why a run cannot be registered again, without a look at its path."""
     run.refresh_from_db(fields=["state", "gone_at", "identity"])
     if run.state == State.CLEARED:
         return Finding(Reason.ALREADY_CLEARED)
@@ -288,22 +289,22 @@ def unfit(run: Run) -> Finding | None:
     return Finding(Reason.ALREADY_CLEARING) if run.active_attempt else None
 
 
-def _decide(run: Run, sight: _Sight, order: Order) -> Action:
-    if sight.objection is not None:
-        return Action.DECLARED_GONE if sight.another and order.replaced else Action.REFUSED
-    return Action.UNCHANGED if inspection.same_identity(run.identity, sight.identity) else Action.REREGISTERED
+def _decide(run: Run, found: FoundDirectory, order: RegisterOrder) -> RegisterAction:
+    if found.objection is not None:
+        return RegisterAction.DECLARED_GONE if found.another and order.replaced else RegisterAction.REFUSED
+    return RegisterAction.UNCHANGED if identity.same(run.identity, found.identity) else RegisterAction.REREGISTERED
 
 
-def _look(run: Run, root: int) -> _Sight:
+def _look(run: Run, root: int) -> FoundDirectory:
     try:
         with opening.open_run(root, run.run_path) as opened:
             if (fence := own_fence(run, opened)) is not None:
-                return _Sight(objection=Finding(Reason.PATH_OCCUPIED, f"it lies beside it as {fence}"))
+                return FoundDirectory(objection=Finding(Reason.PATH_OCCUPIED, f"it lies beside it as {fence}"))
             return _compare(run, opened)
     except Unreachable as error:
-        return _Sight(objection=error.finding)
+        return FoundDirectory(objection=error.finding)
     except OSError as error:
-        return _Sight(objection=errors.way_blocked(error))
+        return FoundDirectory(objection=errors.way_blocked(error))
 
 
 def own_fence(run: Run, opened: OpenRun) -> str | None:
@@ -312,31 +313,31 @@ def own_fence(run: Run, opened: OpenRun) -> str | None:
     return next((run_paths.show(name) for name in fences.found_in(opened.parent) if name in ours), None)
 
 
-def _compare(run: Run, opened: OpenRun) -> _Sight:
-    """Whether the record in an open directory is this run's: its history must continue the one that is known."""
+def _compare(run: Run, opened: OpenRun) -> FoundDirectory:
+    """Whether the record in an open directory is this run's: it must continue the known history."""
     status = linux.status(opened.run)
     try:
-        record = inspection.read_records(opened, *record_places(run))
+        record = findings.read_records(opened, *record_places(run))
     except ingest.IngestError as error:
-        seen = inspection.identity(status, None)
+        seen = identity.of(status, None)
         # In its own directory an unreadable record is a damaged one, and no sign of another run.
-        another = not inspection.same_identity(run.identity, seen)
-        return _Sight(seen, Finding(Reason(error.reason), error.detail), another=another)
-    seen = inspection.identity(status, record)
+        another = not identity.same(run.identity, seen)
+        return FoundDirectory(seen, Finding(Reason(error.reason), error.detail), another=another)
+    seen = identity.of(status, record)
     objection = objection_to(run, record, seen)
-    return _Sight(seen, objection, another=objection is not None)
+    return FoundDirectory(seen, objection, another=objection is not None)
 
 
 def objection_to(run: Run, record: Records, seen: str) -> Finding | None:
-    """Why an accepted record cannot be this run's: its history does not continue the one that is known.
+    """Why an accepted record cannot be this run's: its history does not continue the known one.
 
-    `seen` is the identity of the directory that it lies in: where no history is known, that alone tells.
+    `seen`: the identity of its directory; without a known history that alone tells.
     """
     if not record.main.history:
         return _compare_origin(run, seen)
     known = list(run.events.order_by("position").values_list("digest", flat=True))
     if not known:
-        if inspection.same_identity(run.identity, seen):
+        if identity.same(run.identity, seen):
             return None
         return Finding(Reason.IDENTITY_MISMATCH, "no history of this run is known")
     written = [entry.digest for entry in record.main.history]
@@ -350,22 +351,24 @@ def objection_to(run: Run, record: Records, seen: str) -> Finding | None:
 def _compare_origin(run: Run, seen: str) -> Finding | None:
     """Whether a record without a history is this run's: it must have begun with the same `creation.json`."""
     ours, theirs = run.identity.rpartition(":")[2], seen.rpartition(":")[2]
-    if inspection.same_identity(run.identity, seen) or (ours == theirs and ours != "-"):
+    if identity.same(run.identity, seen) or (ours == theirs and ours != "-"):
         return None
     return Finding(Reason.IDENTITY_MISMATCH, "its creation.json is not the one that is known")
 
 
-def _write(run: Run, sight: _Sight, action: Action, order: Order, place: StagingRoot | None) -> bool:
-    """Change the row and say so in the ledger, in one transaction. False: the run was taken by somebody meanwhile."""
-    if action is Action.REREGISTERED:
+def _write(
+    run: Run, found: FoundDirectory, action: RegisterAction, order: RegisterOrder, place: StagingRoot | None
+) -> bool:
+    """Change the row and say so in the ledger, in one transaction. False: another process took the run meanwhile."""
+    if action is RegisterAction.REREGISTERED:
         # What was seen of the other directory is no fact about this one: the next discovery looks anew.
-        changes = {"identity": sight.identity, "facts": {}, "problem": "", "failures": 0}
+        changes = {"identity": found.identity, "facts": {}, "problem": "", "failures": 0}
         if run.returned_at is not None:
             changes["returned_at"] = order.now  # what lies there was copied back later than what was seen first
-        detail = f"from {run.identity} to {sight.identity}"
+        detail = f"from {run.identity} to {found.identity}"
     else:
         changes = {"gone_at": order.now}
-        detail = f"declared gone: {run.identity}; at its path lies {sight.identity}"
+        detail = f"declared gone: {run.identity}; at its path lies {found.identity}"
     if place is not None and place.path != run.root.path:
         detail += f"; the staging root moved from {run.root.path} to {place.path}"
     with transaction.atomic():
@@ -373,7 +376,7 @@ def _write(run: Run, sight: _Sight, action: Action, order: Order, place: Staging
         if not mine or run.active_attempt or not Run.objects.filter(pk=run.pk).update(**changes):
             return False
         Run.objects.filter(pk=run.pk).doubt()
-        reason = "" if action is Action.REREGISTERED else Reason.IDENTITY_MISMATCH
+        reason = "" if action is RegisterAction.REREGISTERED else Reason.IDENTITY_MISMATCH
         entries.write_entry(
             run,
             kind=LedgerKind.REREGISTERED,

@@ -1,9 +1,8 @@
-"""Returned runs: files of a cleared run that lie at its path again, because a person has copied them back to work on.
+"""Returned runs: files of a cleared run that a person copied back to its path.
 
-They get a row of their own that names the former one, so every gate is asked anew. What differs: the schedule keeps
-them from our first sight of them, and a record that ends in the `cleared` entry of our own clear counts as if that
-entry were not there. A clear of them publishes that same entry, so a run's history has one `cleared` however often
-its files come back.
+They get a row of their own that names the former one, so every gate is asked anew. The schedule keeps them from our
+first sight. The `cleared` entry of our own clear does not count in their record, and a clear of them publishes it
+again: a history has one `cleared` however often its files come back.
 """
 
 from collections.abc import Iterator
@@ -18,10 +17,9 @@ from cleanup.storage.staging.records import Record, RecordFormat, Records
 
 
 def former_of(root: StagingRoot, run_path: str, record: Records | None) -> Run | None:
-    """The run that we cleared at a path and whose files lie there again, as their record says; None if it is no such.
+    """The run that we cleared at a path and whose files lie there again, as their record says; else None.
 
-    The record must be the one that was known when the run was cleared, or a beginning of it: copies on a NAS are often
-    made before the run is verified, and may not have been told of the clear.
+    The record must be the one known at the clear, or a beginning of it: copies on a NAS are often made earlier.
     """
     if record is None:
         return None
@@ -33,7 +31,7 @@ def former_of(root: StagingRoot, run_path: str, record: Records | None) -> Run |
 
 
 def entry_of(former: Run) -> dict[str, Any] | None:
-    """The `cleared` entry that our own clear has written into a run's record; None where another program did."""
+    """The `cleared` entry that our own clear wrote into a run's record; None if another program did."""
     event: IngestEvent | None = former.events.filter(state=State.CLEARED).first()
     if event is None or former.cleared_by:
         return None
@@ -51,16 +49,16 @@ def as_staged(run: Run, record: Records) -> Records:
 
 
 def says_no_more(run: Run, record: Record) -> bool:
-    """Whether what a twin's record says of a clear is our former one, long before the files of a run came back."""
+    """Whether a twin's record only tells of our former clear, before the files came back."""
     entry = entry_of(run.returned_from) if run.returned_from else None
     return entry is not None and _without(record, entry) != record
 
 
 def with_cleared(run: Run, form: RecordFormat, data: bytes, *, at: datetime, host: str) -> tuple[bytes, dict[str, Any]]:
-    """The record that a clear publishes, and the entry in it that the database keeps, as `RecordFormat.with_cleared`.
+    """The record that a clear publishes, and its entry for the database, as `RecordFormat.with_cleared`.
 
-    Of a returned run it is the entry of the former clear, and a record that has it already stays byte for byte. One
-    whose history went on since, because the wizard has verified the run anew, gets an entry like any other.
+    Of a returned run it is the entry of the former clear; a record that has it stays as it is. A history that went on
+    since gets a new entry.
     """
     entry = entry_of(run.returned_from) if run.returned_from else None
     if run.returned_from is None or entry is None or not _is_before(run, run.returned_from):
@@ -72,10 +70,7 @@ def with_cleared(run: Run, form: RecordFormat, data: bytes, *, at: datetime, hos
 
 
 def kept_from(run: Run, since: datetime | None) -> datetime | None:
-    """From when the policy keeps a run, where that is not its verification: for a returned one, when it was first seen.
-
-    `since` is what its record says of that, None if nothing.
-    """
+    """From when the policy keeps a run: a returned one from our first sight, else `since`, as its record says."""
     return max(filter(None, (since, run.verified_at, run.returned_at))) if run.returned_at else since
 
 
@@ -90,7 +85,7 @@ def _continues(former: Run, record: Records, entry: dict[str, Any]) -> bool:
 
 
 def _is_over(former: Run) -> bool:
-    """Whether the former clear removed everything that it had to: what is left of one is no copy."""
+    """Whether the former clear removed all that it had to: leftovers are no copy."""
     attempts = former.attempts.clears()
     return not former.active_attempt and any(
         attempt.phase == Phase.DONE and not attempt.incomplete for attempt in attempts

@@ -1,7 +1,7 @@
-"""How runs stand, kept beside them, so that lists can filter, sort and add up without deciding a million runs anew.
+"""How runs stand, kept in their rows, so that lists filter, sort and add up without deciding a million runs anew.
 
-A judgement comes from the same stored facts and the same gates as the page that shows the run. It is made again when
-something has changed (`RunQuerySet.doubt`), and when time alone may have opened a gate (`judge_after`).
+It comes from the same facts and gates as the run's page. It is made again when something has changed
+(`RunQuerySet.doubt`), and when time may have opened a gate (`judge_after`).
 """
 
 import enum
@@ -15,11 +15,12 @@ from typing import Any
 from django.db import transaction
 from django.db.models import OuterRef, Subquery
 
-from cleanup.models import ClearAttempt, Phase, RetentionPolicy, Run, RunQuerySet, Tone
-from cleanup.rules.gates import BY_HOLD_FILE, BY_RECORD, Decision, Gate, Verdict
+from cleanup.models import ClearAttempt, Phase, RetentionPolicy, Run, RunQuerySet, Status
+from cleanup.rules.decisions import Decision, Gate, Verdict
+from cleanup.rules.gates import BY_HOLD_FILE, BY_RECORD
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import inspection
+from cleanup.runs import stored_facts
 
 logger = logging.getLogger(__name__)
 
@@ -42,36 +43,35 @@ class Source(enum.StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
+class RunStatus:
     """How a run stands at one instant for an operator, and whose word that is.
 
-    `reason` is the code behind it, empty if nothing speaks against a clear. `opens_at` is when a run that waits may go,
-    where time alone will open it; `judge_after` when the first of its gates opens.
+    `reason`: the code behind it, empty if nothing speaks against a clear. `opens_at`: when time alone lets it go;
+    `judge_after`: when the first of its gates opens.
     """
 
-    tone: Tone
+    tone: Status
     source: Source
     reason: str = ""
     opens_at: datetime | None = None
     judge_after: datetime | None = None
 
 
-def judge(run: Run, attempt: ClearAttempt | None, decision: Decision | None) -> Judgement:
-    """How a run stands after its latest attempt.
-
-    `decision` is `gathering.stored_decision` of it, None for one that is cleared or declared gone.
-    """
+def judge(run: Run, attempt: ClearAttempt | None, decision: Decision | None) -> RunStatus:
+    """How a run stands after its latest attempt; `decision` is None for a run that is cleared or declared gone."""
     if run.gone_at:
-        return Judgement(tone=Tone.DONE, source=Source.GONE)
+        return RunStatus(tone=Status.DONE, source=Source.GONE)
     if run.state == State.CLEARED or decision is None:
         return _judge_cleared(run, attempt)
     if attempt is not None and attempt.is_active:
-        return Judgement(tone=Tone.WORK, source=Source.CLEARING, reason=Reason.ALREADY_CLEARING)
+        return RunStatus(tone=Status.WORK, source=Source.CLEARING, reason=Reason.ALREADY_CLEARING)
     staged = _judge_staged(decision)
     if attempt is not None and decision.accepts and attempt.reason in ONLY_BYTES_TELL and accepted_since(attempt, run):
         return staged
     if attempt is not None and attempt.phase in ClearAttempt.FAILED and _knows_better(attempt, run, staged):
-        return Judgement(tone=Tone.BLOCK, source=Source.FAILURE, reason=attempt.reason, judge_after=staged.judge_after)
+        return RunStatus(
+            tone=Status.BLOCK, source=Source.FAILURE, reason=attempt.reason, judge_after=staged.judge_after
+        )
     return staged
 
 
@@ -83,17 +83,17 @@ def latest_attempts(runs: RunQuerySet) -> dict[int, ClearAttempt]:
 
 
 def judge_runs(runs: Iterable[int], now: datetime) -> int:
-    """Judge the runs with these keys now, whether anything has changed or not; returns for how many it counts.
+    """Judge the runs with these keys now; returns for how many it counts.
 
-    A row that another transaction holds is left as it is, and a doubt about it stays.
+    A row that another transaction holds stays as it is, and its doubt too.
     """
     return _judge_batch(Run.objects.filter(pk__in=list(runs)), now)
 
 
 def judge_stale(now: datetime, *, limit: int | None = None, runs: RunQuerySet | None = None) -> int:
-    """Judge the runs of which something has changed, or for which a gate may have opened; at most `limit` of them.
+    """Judge at most `limit` runs of which something has changed, or for which a gate may have opened; returns how many.
 
-    Returns how many were judged. Twice at once is harmless: of two judgements the one that knew less does not count.
+    Twice at once is harmless: of two judgements the one that knew less does not count.
     """
     done, among = 0, Run.objects.all() if runs is None else runs
     while limit is None or done < limit:
@@ -119,9 +119,9 @@ def unjudged(runs: RunQuerySet | None = None, *, limit: int = 100_000) -> int:
 
 def _judge_batch(runs: RunQuerySet, now: datetime) -> int:
     """Judge these runs and write that down; returns for how many it counts."""
-    # The rows first: whatever changes after that raises their doubts, and what is read later is the newer.
+    # The rows first: a change after that raises their doubts, and what is read later is the newer.
     rows = list(runs.with_root())
-    inspection.look_up_failures(rows)
+    stored_facts.look_up_failures(rows)
     policies = RetentionPolicy.objects.scoped()
     attempts = latest_attempts(runs)
     alike: defaultdict[tuple[tuple[str, Any], ...], list[int]] = defaultdict(list)
@@ -130,23 +130,23 @@ def _judge_batch(runs: RunQuerySet, now: datetime) -> int:
         over = run.state == State.CLEARED or run.gone_at is not None
         active = attempt is not None and attempt.is_active
         try:
-            decision = None if over else inspection.stored_decision(run, policies, now, other_attempt=active)
+            decision = None if over else stored_facts.decision(run, policies, now, other_attempt=active)
             judgement = judge(run, attempt, decision)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             # Facts that no look of ours has written: one damaged row must not take the others' judgement with it.
             logger.exception("judging %s failed", run)
-            judgement = Judgement(tone=Tone.BLOCK, source=Source.REFUSAL, reason=Reason.LOOK_FAILED)
+            judgement = RunStatus(tone=Status.BLOCK, source=Source.REFUSAL, reason=Reason.LOOK_FAILED)
         columns = _columns(run, attempt, judgement, now)
         alike[tuple(columns.items())].append(run.pk)
-    # Rows that somebody is changing just now are left out: they are in doubt anyway, and nobody waits for another here,
-    # so nobody can wait for ever.
+    # Rows that another transaction changes just now are left out: they are in doubt anyway, and to wait for one another
+    # could last for ever.
     with transaction.atomic():
         locked = Run.objects.select_for_update(skip_locked=True, of=("self",)).filter(pk__in=[run.pk for run in rows])
         free = set(locked.order_by().values_list("pk", flat=True))
         return sum(_write(dict(columns), free.intersection(keys)) for columns, keys in alike.items())
 
 
-def _columns(run: Run, attempt: ClearAttempt | None, judgement: Judgement, now: datetime) -> dict[str, Any]:
+def _columns(run: Run, attempt: ClearAttempt | None, judgement: RunStatus, now: datetime) -> dict[str, Any]:
     """What is to be written of a run: many have the same, so they are written together."""
     columns: dict[str, Any] = {
         "here": _is_here(run, attempt),
@@ -158,7 +158,7 @@ def _columns(run: Run, attempt: ClearAttempt | None, judgement: Judgement, now: 
     }
     if run.stood_since is None or (run.tone, run.reason) != (columns["tone"], columns["reason"]):
         columns["stood_since"] = now
-    allocated = inspection.stored_allocated_bytes(run)
+    allocated = stored_facts.allocated_bytes(run)
     return columns if allocated == run.allocated_bytes else {**columns, "allocated_bytes": allocated}
 
 
@@ -175,28 +175,28 @@ def _is_here(run: Run, attempt: ClearAttempt | None) -> bool:
     return leaving or run.problem == Reason.ALREADY_CLEARED
 
 
-def _judge_cleared(run: Run, attempt: ClearAttempt | None) -> Judgement:
+def _judge_cleared(run: Run, attempt: ClearAttempt | None) -> RunStatus:
     if run.problem == Reason.ALREADY_CLEARED:
-        return Judgement(tone=Tone.BLOCK, source=Source.CLEARED, reason=Reason.ALREADY_CLEARED)
+        return RunStatus(tone=Status.BLOCK, source=Source.CLEARED, reason=Reason.ALREADY_CLEARED)
     if attempt is not None and attempt.phase == Phase.COMMITTED:
-        return Judgement(tone=Tone.WORK, source=Source.CLEARING)
+        return RunStatus(tone=Status.WORK, source=Source.CLEARING)
     if attempt is not None and attempt.incomplete:
-        return Judgement(tone=Tone.BLOCK, source=Source.CLEARED, reason=attempt.reason)
-    return Judgement(tone=Tone.DONE, source=Source.CLEARED)
+        return RunStatus(tone=Status.BLOCK, source=Source.CLEARED, reason=attempt.reason)
+    return RunStatus(tone=Status.DONE, source=Source.CLEARED)
 
 
-def _judge_staged(decision: Decision) -> Judgement:
+def _judge_staged(decision: Decision) -> RunStatus:
     refusals = decision.refusals(operator=True)
     instants = [refusal.opens_at for refusal in refusals if refusal.opens_at is not None]
     first = min((at for at in instants if at > decision.now), default=None)
     refusal = decision.main_refusal(operator=True)
     if refusal is None and decision.gate(Gate.ATTEMPTS).verdict is Verdict.BLOCK:
-        return Judgement(tone=Tone.BLOCK, source=Source.PARKED, reason=Reason.PARKED)
+        return RunStatus(tone=Status.BLOCK, source=Source.PARKED, reason=Reason.PARKED)
     if refusal is None:
-        return Judgement(tone=Tone.GO, source=Source.NOBODY)
+        return RunStatus(tone=Status.GO, source=Source.NOBODY)
     waits = refusal.verdict is Verdict.WAIT or refusal.reason is Reason.HELD
-    return Judgement(
-        tone=Tone.WAIT if waits else Tone.BLOCK,
+    return RunStatus(
+        tone=Status.WAIT if waits else Status.BLOCK,
         source=Source.REFUSAL,
         reason=refusal.reason or "",
         opens_at=max(instants) if waits and len(instants) == len(refusals) else None,
@@ -206,7 +206,7 @@ def _judge_staged(decision: Decision) -> Judgement:
 
 def accepted_since(attempt: ClearAttempt, run: Run) -> bool:
     """Whether an admin has accepted a run's bytes since an attempt found that they are not the manifest's."""
-    accepted = inspection.stored_facts(run).accepted
+    accepted = stored_facts.facts_of(run).accepted
     return accepted is not None and accepted.holds and accepted.at >= attempt.phase_at
 
 
@@ -215,12 +215,11 @@ def is_of_a_person(attempt: ClearAttempt) -> bool:
     return attempt.reason == Reason.HELD and not attempt.detail.startswith((BY_HOLD_FILE, BY_RECORD))
 
 
-def _knows_better(attempt: ClearAttempt, run: Run, staged: Judgement) -> bool:
+def _knows_better(attempt: ClearAttempt, run: Run, staged: RunStatus) -> bool:
     """Whether a failed attempt says more of a run than the look that discovery took of it.
 
-    It has looked at the run itself, so it knows better than an older look, and less than a newer one. Of people's
-    holds the database knows at every moment: one that stopped an attempt may have been released since. One that was
-    withdrawn has looked at nothing.
+    It knows better than an older look, and less than a newer one. A people's hold that stopped it may have been
+    released since. A withdrawn attempt has looked at nothing.
     """
     if attempt.reason == Reason.WITHDRAWN:
         return False

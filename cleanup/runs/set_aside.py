@@ -1,7 +1,7 @@
 """Setting aside: a person takes a file that the manifest does not list out of a run, without removing it.
 
 It is renamed into `.exlab-set-aside/<leaf>/` beside the run, under the run's lock, and can be put back. A row says so
-before the disk is touched. After a crash the disk says how far it came: the file lies in one of two places.
+before the disk is touched; after a crash the disk says in which of two places the file lies.
 """
 
 import contextlib
@@ -18,13 +18,13 @@ from django.utils import timezone
 
 from cleanup.lab import opening, readiness
 from cleanup.lab.nas import record_places
-from cleanup.lab.opening import OpenRun, Unreachable
-from cleanup.ledger import entries
-from cleanup.models import AsideState, Hold, LedgerKind, Run, SetAside, StagingRoot
-from cleanup.rules.gates import BY_HOLD_FILE, QUIET_PERIOD, Finding
+from cleanup.lab.opening import OpenRun
+from cleanup.models import AsideState, Hold, Run, SetAside
+from cleanup.rules.facts import Finding
+from cleanup.rules.gates import BY_HOLD_FILE, QUIET_PERIOD
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import held, inspection, returned
+from cleanup.runs import findings, held, identity, returned, set_aside_recovery
 from cleanup.storage import desktop_files, errors, handles, linux, record_locks
 from cleanup.storage.run_paths import show
 from cleanup.storage.staging import ingest, manifest, near_misses, run_tree, unexpected, writers
@@ -64,7 +64,7 @@ class Extra:
 
     @property
     def marks(self) -> str:
-        return _marks(self.ino, self.size, self.modified_ns)
+        return set_aside_recovery.marks_of(self.ino, self.size, self.modified_ns)
 
 
 def extras(run: Run) -> list[Extra]:
@@ -81,10 +81,10 @@ def digest(found: Iterable[Extra]) -> str:
 def set_aside(
     run: Run, paths: Sequence[bytes] | None, *, actor: str, reason: str, now: datetime, seen: str = ""
 ) -> list[SetAside]:
-    """Set files of a run aside, by their paths in it; None: all that may be, if they are still those of `seen`.
+    """Set files of a run aside, by their paths in it (None: all that may be, if they are still those of `seen`).
 
-    Returns their rows. Raises NotSetAside for a file that is listed, and wherever something speaks against it;
-    Unreachable where the run cannot be opened; ValueError for an empty reason.
+    Returns their rows. Raises NotSetAside for a listed file and wherever something speaks against it; Unreachable where
+    the run cannot be opened; ValueError for an empty reason.
     """
     note = _note(reason)
     with _locked(run) as opened:
@@ -100,91 +100,25 @@ def put_back(row: SetAside, *, actor: str, reason: str) -> None:
     """Put a file back to where it lay in its run. Raises as `set_aside`."""
     note = _note(reason)
     run = row.run = Run.objects.with_root().get(pk=row.run_id)
-    with _locked(run) as opened, _beside(row, opened.root) as parent:
+    with _locked(run) as opened, set_aside_recovery.folder_beside(row, opened.root) as parent:
         row.refresh_from_db(fields=["state"])
-        place = _place(row)
+        place = set_aside_recovery.place_of(row)
         found = disk.find(parent, place)
         if row.state != AsideState.DONE or found is None or not found.is_file:
             raise NotSetAside(f"{row.path} is not set aside any more.")
         if busy := writers.find_writers(found.device, {found.ino}, [os.fsencode(row.leaf)]):
             raise NotSetAside(Finding(Reason.WRITER_ACTIVE, busy[0]))
-        told = {"undone_by": actor, "undone_note": note, "marks": _marks(found.ino, found.size, found.mtime_ns)}
+        told = {
+            "undone_by": actor,
+            "undone_note": note,
+            "marks": set_aside_recovery.marks_of(found.ino, found.size, found.mtime_ns),
+        }
         if not row.advance(AsideState.DONE, AsideState.UNDOING, now=timezone.now(), **told):
             raise NotSetAside(f"{row.path} is not set aside any more.")
         why = _move(lambda: disk.move(parent, place, opened.run, row.name, ino=found.ino))
-        _settle(row, opened.root, parent, timezone.now())
+        set_aside_recovery.settle(row, opened.root, parent, timezone.now())
     if row.state != AsideState.UNDONE:
         raise NotSetAside(f"{row.path} was not put back: {why or 'it lies where it was'}.")
-
-
-def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> list[SetAside]:
-    """Settle what a crash left in the middle, of this host or of some runs; returns the rows that it settled.
-
-    What cannot be reached, or is in another worker's hands, is left to the next pass.
-    """
-    rows = SetAside.objects.under_way().filter(host=settings.EXLAB_HOST).select_related("run__root")
-    if runs is not None:
-        rows = rows.filter(run__in=list(runs))
-    settled = []
-    for row in rows:
-        with opening.data_dir().lock(str(row.run_id)) as free:
-            if not free:
-                continue
-            row.refresh_from_db(fields=["state"])
-            row.run.refresh_from_db(fields=["run_path"])
-            if row.state not in (AsideState.INTENT, AsideState.UNDOING):  # another worker was faster
-                continue
-            try:
-                with opening.open_root(row.run.root) as root, _beside(row, root) as parent:
-                    _settle(row, root, parent, now)
-            except (Unreachable, OSError) as error:
-                logger.warning("%s stays %s: %s", row, row.state, error)
-                continue
-            settled.append(row)
-    return settled
-
-
-def look(root: StagingRoot, *, now: datetime) -> int:
-    """Say of what was set aside on a staging root of this host and lies there no more that it was taken; how many.
-
-    What was called taken and lies there again is listed again, and what was moved with its folder where it is now.
-    Raises Unreachable where the root is not there.
-    """
-    rows = SetAside.objects.filter(run__root=root, state__in=[AsideState.DONE, AsideState.TAKEN])
-    known = list(rows.select_related("run").defer("run__facts"))
-    if not known:
-        return 0
-    with opening.open_root(root) as descriptor:
-        return sum(_look_for(row, descriptor, now) for row in known)
-
-
-def _look_for(row: SetAside, root: int, now: datetime) -> bool:
-    """Bring one row to what the disk shows; whether its file was taken. Nothing is said of what cannot be asked."""
-    with contextlib.suppress(Unreachable, OSError, IntegrityError), _beside(row, root) as parent:
-        found = disk.find(parent, _place(row))
-        if row.state == AsideState.TAKEN:
-            if _is_it(row, found):
-                with transaction.atomic():  # which fails where a file of this name was set aside since
-                    row.advance(AsideState.TAKEN, AsideState.DONE, now=now)
-        elif found is None:
-            return row.advance(AsideState.DONE, AsideState.TAKEN, now=now)
-        if found is not None and (moved := _moved_to(row, root, parent)):
-            SetAside.objects.filter(pk=row.pk).update(run_path=moved)
-    return False
-
-
-def _moved_to(row: SetAside, root: int, parent: int) -> str:
-    """The path of the run beside which a file lies by now, if that is another than its row says; else nothing."""
-    for folder in row.parents[1:]:
-        with handles.opened(handles.open_beneath(root, folder)) as other:
-            if os.path.samestat(os.fstat(other), os.fstat(parent)):
-                return f"{os.fsdecode(folder)}/{row.leaf}"
-    return ""
-
-
-def where(row: SetAside) -> str:
-    """Where a file that was set aside lies, below the staging root, as a person can read it."""
-    return show(row.parent + b"/" + _place(row))
 
 
 # Looking
@@ -245,7 +179,7 @@ def _expected(
 ) -> tuple[set[bytes], list[bytes]]:
     """Those of the staged files that the manifest or a record lists, and what the manifest lists that is missing."""
     try:
-        record = returned.as_staged(run, inspection.read_records(opened, *record_places(run)))
+        record = returned.as_staged(run, findings.read_records(opened, *record_places(run)))
     except ingest.IngestError as error:
         raise NotSetAside(Finding(Reason(error.reason), error.detail)) from None
     if record.cleared_at is not None:
@@ -263,7 +197,7 @@ def _expected(
         gone = (path for path in expected if path not in staged and run_tree.is_data(path))
         return expected, [path for path in gone if not desktop_files.may_be_missing(path, expected)]
     expected.update(path for path in listed.paths() if path in staged)  # of millions of lines few may lie here
-    return expected, inspection.missing_files(listed, staged, desktop, named=_MISSING_NAMED)[1]
+    return expected, findings.missing_files(listed, staged, desktop, named=_MISSING_NAMED)[1]
 
 
 # Refusing
@@ -281,7 +215,7 @@ def _locked(run: Run) -> Iterator[OpenRun]:
             stack.enter_context(handles.flocked(opened.run))
         except BlockingIOError:
             raise NotSetAside(Finding(Reason.WRITER_ACTIVE, "the run's directory is locked")) from None
-        if not inspection.same_identity(run.identity, inspection.identity(linux.status(opened.run), None)):
+        if not identity.same(run.identity, identity.of(linux.status(opened.run), None)):
             raise NotSetAside(Finding(Reason.IDENTITY_MISMATCH))
         try:
             yield opened
@@ -304,7 +238,7 @@ def _refuse_unfit(run: Run) -> None:
         raise NotSetAside(Finding(Reason.MISSING_DIRECTORY, "it was marked as gone"))
     if run.active_attempt:
         raise NotSetAside(Finding(Reason.ALREADY_CLEARING))
-    if conflict := inspection.standing_conflict(run):
+    if conflict := identity.standing_conflict(run):
         raise NotSetAside(conflict)
     if hindrances := readiness.hindrances():
         raise NotSetAside(hindrances[0])
@@ -322,7 +256,7 @@ def _refuse_busy(run: Run, opened: OpenRun, looked: _Looked, now: datetime) -> N
         raise NotSetAside(errors.way_blocked(error)) from None
     if lock is not None:
         raise NotSetAside(Finding(Reason.WRITER_ACTIVE, f"a program holds {show(lock)}"))
-    if busy := inspection.find_writers(looked.scan, [os.fsencode(run.leaf)]):
+    if busy := findings.find_writers(looked.scan, [os.fsencode(run.leaf)]):
         raise NotSetAside(busy[0])
     # A time in the far future is a wrong clock, and no write of a moment ago.
     written = {entry.path: entry.mtime_ns for entry in looked.scan.data_files}
@@ -355,9 +289,9 @@ def _set_one(run: Run, opened: OpenRun, extra: Extra, actor: str, note: str) -> 
     if taken:
         raise NotSetAside(f"{extra.shown} stays where it is: {show(place)} lies there already. Take that away first.")
     row = _intend(run, extra, actor, note)
-    with _beside(row, opened.root) as parent:
+    with set_aside_recovery.folder_beside(row, opened.root) as parent:
         why = _move(lambda: disk.move(opened.run, extra.path, parent, place, ino=extra.ino))
-        _settle(row, opened.root, parent, timezone.now())
+        set_aside_recovery.settle(row, opened.root, parent, timezone.now())
     if row.state != AsideState.DONE:
         raise NotSetAside(f"{row.path} stays where it is: {why or 'it was replaced'}.")
     logger.info("set aside %s of %s by %s: %s", row.path, run.run_path, actor, note)
@@ -398,91 +332,3 @@ def _move(act: Callable[[], None]) -> str:
     except OSError as error:
         return os.strerror(error.errno or 0)
     return ""
-
-
-@contextlib.contextmanager
-def _beside(row: SetAside, root: int) -> Iterator[int]:
-    """The folder beside whose runs the file lies, open; where it lies in none, the first that is there.
-
-    That is the one in which the run lay, or the one in which it lies now: a folder may have been renamed with all in
-    it, and another made in its place; or the run alone was moved. Raises Unreachable.
-    """
-    with contextlib.ExitStack() as stack:
-        there: list[int] = []
-        try:
-            for path in row.parents:
-                with contextlib.suppress(FileNotFoundError):
-                    there.append(stack.enter_context(handles.opened(handles.open_beneath(root, path))))
-            holding = [parent for parent in there if disk.find(parent, _place(row)) is not None]
-        except OSError as error:
-            raise Unreachable(errors.way_blocked(error)) from None
-        if not there:
-            raise Unreachable(Finding(Reason.MISSING_DIRECTORY))
-        yield (holding or there)[0]
-
-
-def _place(row: SetAside) -> bytes:
-    return disk.place_of(os.fsencode(row.leaf), row.name)
-
-
-def _settle(row: SetAside, root: int, parent: int, now: datetime) -> None:
-    """Bring a row that is under way to what the disk shows, made durable first. Raises OSError.
-
-    `parent` is open as by `_beside`. Where the file lies at neither place it never came to be, or has been taken.
-    """
-    before = AsideState(row.state)
-    place, home = _place(row), os.fsencode(row.run.run_path) + b"/" + row.name
-    found_aside, found_home = disk.find(parent, place), disk.find(root, home)
-    is_aside, is_home = _is_it(row, found_aside), _is_it(row, found_home)
-    if is_aside and is_home:  # one of them only looks the same
-        is_aside, is_home = _has_number(row, found_aside), _has_number(row, found_home)
-        if is_aside == is_home:  # the numbers do not tell, so nothing was renamed
-            is_aside, is_home = before == AsideState.UNDOING, before == AsideState.INTENT
-    disk.sync(parent, place)
-    disk.sync(root, home)
-    if is_aside:
-        _end(row, before, AsideState.DONE, now)
-        return
-    disk.tidy(parent, place)
-    if before == AsideState.INTENT:
-        _end(row, before, AsideState.ABORTED, now)
-    else:
-        _end(row, before, AsideState.UNDONE if is_home else AsideState.TAKEN, now)
-
-
-def _end(row: SetAside, before: AsideState, after: AsideState, now: datetime) -> None:
-    """Change the state, in one transaction with the ledger's row where something was done."""
-    done = {
-        (AsideState.INTENT, AsideState.DONE): (LedgerKind.SET_ASIDE, row.actor, row.note),
-        (AsideState.UNDOING, AsideState.UNDONE): (LedgerKind.PUT_BACK, row.undone_by, row.undone_note),
-    }.get((before, after))
-    with transaction.atomic():
-        if not row.advance(before, after, now=now):
-            return
-        Run.objects.filter(pk=row.run_id).doubt()
-        if done is not None:
-            kind, actor, note = done
-            said = f"{row.path} ({row.size} bytes), {'to' if kind == LedgerKind.SET_ASIDE else 'from'} {where(row)}"
-            entries.write_entry(
-                row.run,
-                kind=kind,
-                actor=actor,
-                now=now,
-                reason=Reason.NOT_IN_MANIFEST,
-                detail=f"{said}; {note}",
-            )
-
-
-def _is_it(row: SetAside, found: linux.Status | None) -> bool:
-    """Whether it is the file of a row: by size and time, since some mounts keep no inode numbers."""
-    if found is None or not found.is_file:
-        return False
-    return _marks(found.ino, found.size, found.mtime_ns).partition(":")[2] == row.marks.partition(":")[2]
-
-
-def _has_number(row: SetAside, found: linux.Status | None) -> bool:
-    return found is not None and row.marks.partition(":")[0] == str(found.ino)
-
-
-def _marks(ino: int, size: int, modified_ns: int) -> str:
-    return f"{ino}:{size}:{modified_ns}"

@@ -1,6 +1,6 @@
-"""Shells: folders without data that the wizard has made at the path of a run which a clear had put aside or removed.
+"""Shells: folders without data that the wizard made at the path of a run which a clear put aside or removed.
 
-What a shell is, the disk tells (`storage/shells.py`); whose it is and since when it may be there, the attempts tell.
+What a shell is, the disk tells (`storage/shells.py`); whose it is, the attempts tell.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Left:
-    """A shell that lies on a staging disk. `run` is the one at whose path it was made; None where we know of none."""
+    """A shell that lies on a staging disk. `run` is the one at whose path it was made, None if unknown."""
 
     run: Run | None
     detail: str = ""
@@ -37,8 +37,7 @@ def move_shell_aside(attempt: ClearAttempt, run: Run, parent: int) -> bytes:
 def fenced_since_ns(attempt: ClearAttempt) -> int:
     """Since when another folder may lie at the path of an attempt's run, in nanoseconds since 1970.
 
-    The rename to the fence gave the run's folder the instant of the filesystem's own clock, and the tombstone keeps it.
-    Without a tombstone it is at the earliest when the attempt was made.
+    The tombstone keeps the filesystem's instant of the rename to the fence; without one it is the attempt's own.
     """
     try:
         return int(opening.data_dir().read_story(attempt.pk.hex)["fenced_ns"])
@@ -47,10 +46,7 @@ def fenced_since_ns(attempt: ClearAttempt) -> int:
 
 
 def left_at(root: StagingRoot, path: RunPath, opened: opening.OpenRun) -> Left | None:
-    """The shell that lies at a run's path, where that run was cleared, or lies in a fence of which nothing is known.
-
-    None for anything else: a run that the wizard has begun there has more in it. Raises OSError.
-    """
+    """The shell at the path of a cleared run, or of one that lies in a fence; else None. Raises OSError."""
     shell = shells.read(opened.run, path, since_ns=None)
     if shell is None:
         return None

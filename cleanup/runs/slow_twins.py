@@ -8,17 +8,16 @@ from django.db.models import F
 
 from cleanup.lab.nas import NotAsked, Reader, Readers
 from cleanup.models import ClearAttempt, Run
-from cleanup.rules.gates import Facts, Finding
+from cleanup.rules.facts import Facts, Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.slowness import pause_after
 from cleanup.storage.nas import client
 
 
 def note(run: Run, reason: str, detail: str, *, now: datetime) -> None:
-    """Note of a run that was asked for on the NAS that its twin kept silent, if that is what came of it.
+    """Note that the twin of a run kept silent when the NAS was asked, if that is what came of it.
 
-    A silence of the NAS as a whole says little of the run. But it was this run's file that was being read, so it comes
-    last in the next sweep all the same, without a pause: should it be the cause, the others are done before it.
+    Where the whole NAS is silent the run gets no pause, but it comes last in the next sweep: it may be the cause.
     """
     if not client.is_silence(reason, detail):
         return
@@ -33,7 +32,7 @@ def learn(attempt: ClearAttempt, reason: str, detail: str, *, now: datetime) -> 
     if client.is_silence(reason, detail):
         note(attempt.run, reason, detail, now=now)
     elif attempt.proof_id is not None or reason == Reason.NAS_CHECKSUM_MISMATCH:
-        forget(attempt.run)  # every byte was read, whatever stood against the clear after that
+        forget(attempt.run)  # every byte was read, even if something else stopped the clear after that
 
 
 def forget(run: Run) -> None:
@@ -44,11 +43,10 @@ def forget(run: Run) -> None:
 
 
 @dataclass(frozen=True)
-class Listing:
-    """What discovery asks of one run's twin, which is not more often than its silences allow.
+class TwinListing:
+    """What discovery asks of one run's twin, no more often than its silences allow.
 
-    Only where names and sizes alone were too slow: where they come at once, it is the bytes that are slow, which
-    discovery does not ask for. `at_once`: a person asks, and no pause counts.
+    Only silences at names and sizes count: discovery asks for no bytes. `at_once`: a person asks, and no pause counts.
     """
 
     run: Run

@@ -1,7 +1,7 @@
-"""Verify again here: what a person asks for, the task that does it, and what an admin may make of the answer.
+"""Verify again: a person asks for it, a task does it, and an admin may accept the answer.
 
-The wizard verifies a run once. After that only this comparison tells whether both sides are the same still. A worker
-does it, since it may take hours; it holds no lock that a clear wants, and changes nothing on either side.
+The wizard verifies a run once; later only this comparison tells whether both sides are still the same. It may take
+hours, holds no lock that a clear wants, and changes nothing on either side.
 """
 
 import logging
@@ -21,7 +21,7 @@ from cleanup.lab import opening, task_queues
 from cleanup.lab.opening import Unreachable
 from cleanup.ledger import entries
 from cleanup.models import AcceptedBytes, ByteCheck, LedgerKind, Run
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.runs import accepted, comparing, differences
@@ -69,7 +69,7 @@ def active(run: Run) -> ByteCheck | None:
 
 
 def latest(run: Run) -> ByteCheck | None:
-    """The newest comparison of a run, whatever came of it."""
+    """The newest comparison of a run, with any outcome."""
     return run.byte_checks.order_by("-created_at", "-phase_at").first()
 
 
@@ -112,10 +112,10 @@ def settle_lost(*, host: str, now: datetime) -> int:
 
 
 def accept(check: ByteCheck, *, actor: str, note: str, now: datetime) -> AcceptedBytes:
-    """Take the bytes that a comparison has shown to be the same on both sides in place of the run's manifest.
+    """Take the bytes that a comparison showed to be equal on both sides in place of the run's manifest.
 
-    Both sides are looked at once more, and must be as they were compared. Raises NotAccepted, also where the NAS cannot
-    be read or is no second place; ValueError for an empty reason.
+    Both sides must still be as they were compared. Raises NotAccepted, also where the NAS cannot be read or is no
+    second place; ValueError for an empty reason.
     """
     if not note.strip():
         raise ValueError("a reason must be given")

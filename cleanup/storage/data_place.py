@@ -19,7 +19,7 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True)
-class Place:
+class KeptFiles:
     """Files that must stay where they are, by path, with the identity that each had when it was opened."""
 
     files: tuple[tuple[str, str], ...] = ()

@@ -42,7 +42,7 @@ _SYSTEM_FOLDERS = frozenset(
 )
 
 
-class _File(Protocol):
+class _SizedFile(Protocol):
     @property
     def path(self) -> bytes: ...
     @property
@@ -75,7 +75,7 @@ def is_system_folder(name: bytes) -> bool:
     return name.lower() in _SYSTEM_FOLDERS
 
 
-def bounded(files: Iterable[_File]) -> frozenset[bytes]:
+def bounded(files: Iterable[_SizedFile]) -> frozenset[bytes]:
     """The paths of those files that one tombstone can keep, in the order of their paths. Sizes in bytes."""
     kept: set[bytes] = set()
     total = 0

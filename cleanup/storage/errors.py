@@ -4,7 +4,7 @@ import enum
 import errno
 import os
 
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 
 
@@ -20,7 +20,7 @@ class WrongToken(Exception):
         self.found = found
 
 
-class Where(enum.IntEnum):
+class MetAt(enum.IntEnum):
     """Where an error was met: a column of the table."""
 
     ON_THE_WAY = 0
@@ -45,7 +45,7 @@ _REASONS: dict[int, tuple[Reason, Reason, Reason]] = {
 _ANY_OTHER = (_STAGING, _STAGING, Reason.NAS_IO_ERROR)
 
 
-def reason_of(error: OSError, where: Where) -> Reason:
+def reason_of(error: OSError, where: MetAt) -> Reason:
     """The reason that an error gives where it was met."""
     return _REASONS.get(error.errno or 0, _ANY_OTHER)[where]
 
@@ -57,4 +57,4 @@ def words_of(error: OSError) -> str:
 
 def way_blocked(error: OSError) -> Finding:
     """The finding for an error met on the way to a run."""
-    return Finding(reason_of(error, Where.ON_THE_WAY), words_of(error))
+    return Finding(reason_of(error, MetAt.ON_THE_WAY), words_of(error))

@@ -38,7 +38,7 @@ UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
-class Fill:
+class DiskFill:
     """How full a filesystem is, in bytes for an ordinary user; `unused` adds what is reserved for the superuser."""
 
     total: int
@@ -56,21 +56,21 @@ class Gain:
 
     bytes: int | None = None
     why: str = ""
-    before: Fill | None = None
-    after: Fill | None = None
+    before: DiskFill | None = None
+    after: DiskFill | None = None
 
 
-def fill_of(descriptor: int) -> Fill:
+def fill_of(descriptor: int) -> DiskFill:
     """How full the filesystem of an open file is. Raises OSError."""
     found = os.fstatvfs(descriptor)
     total = (found.f_blocks - found.f_bfree + found.f_bavail) * found.f_frsize
-    return Fill(total, found.f_bavail * found.f_frsize, found.f_bfree * found.f_frsize)
+    return DiskFill(total, found.f_bavail * found.f_frsize, found.f_bfree * found.f_frsize)
 
 
 class Space:
     """The free space of a filesystem from just before a removal on, as `watched` gives it."""
 
-    def __init__(self, descriptor: int, turn: Turn, before: Fill) -> None:
+    def __init__(self, descriptor: int, turn: Turn, before: DiskFill) -> None:
         self._descriptor, self._turn, self._before = descriptor, turn, before
         # Of a disk that is full what comes free may go to the reserve at first.
         self._reserved = before.free == 0
@@ -79,7 +79,7 @@ class Space:
         self._moved_at = time.monotonic()
         self._sync: threading.Thread | None = None
 
-    def look(self) -> Fill:
+    def look(self) -> DiskFill:
         """How full it is now. Called now and then, it shows whether other programs write. Raises OSError."""
         found = fill_of(self._descriptor)
         count = found.count(reserved=self._reserved)
@@ -99,7 +99,7 @@ class Space:
             after = self._wait(removed, patience())
         return self._judge(after, removed)
 
-    def _judge(self, after: Fill, removed: int) -> Gain:
+    def _judge(self, after: DiskFill, removed: int) -> Gain:
         freed = self._freed(after)
         if not self._turn.was_alone():
             why = OVERLAPPED
@@ -111,19 +111,19 @@ class Space:
             why = MORE if freed > 2 * removed else ""
         return Gain(None if why else max(freed, 0), why, self._before, after)
 
-    def _is_missing(self, after: Fill, removed: int) -> bool:
+    def _is_missing(self, after: DiskFill, removed: int) -> bool:
         """Whether clearly less has come back than was removed."""
         tolerance = max(removed // 10, NOISE_BYTES) if removed >= SMALL_BYTES else removed // 10
         return self._freed(after) < removed - tolerance
 
-    def _freed(self, after: Fill) -> int:
+    def _freed(self, after: DiskFill) -> int:
         return after.count(reserved=self._reserved) - self._before.count(reserved=self._reserved)
 
     def _fell(self, removed: int) -> bool:
         """Whether so much was written meanwhile that what is missing may have come back and been used again."""
         return self._fall > max(removed // 100, NOISE_BYTES)
 
-    def _wait(self, removed: int, patience: float) -> Fill:
+    def _wait(self, removed: int, patience: float) -> DiskFill:
         began, pause = time.monotonic(), _SHORTEST_PAUSE
         while True:
             after, waited = self.look(), time.monotonic() - began

@@ -24,7 +24,7 @@ T = TypeVar("T", bound=_Sized)
 
 def hash_file(
     directory: int, path: bytes, *, drop_cache: bool = False, beat: Callable[[int], None] = lambda count: None
-) -> tuple[bytes, linux.Status]:
+) -> tuple[bytes, linux.FileStatus]:
     """SHA-256 and status of a regular file; `beat` is told the bytes of every block.
 
     `drop_cache`: the disk or the NAS answers, not the kernel's cache. Raises OSError; EINVAL for anything but a regular
@@ -100,7 +100,7 @@ def batches(files: Iterable[T]) -> Iterator[list[T]]:
 
 def hash_batch(
     directory: int, paths: Iterable[bytes], *, beat: Callable[[int], None] = lambda count: None
-) -> list[tuple[bytes, linux.Status]]:
+) -> list[tuple[bytes, linux.FileStatus]]:
     """`hash_file` of each path, in order. Raises OSError for the first that fails, with its name in `filename`."""
     hashed = []
     for path in paths:

@@ -76,7 +76,7 @@ class _Statx(ctypes.Structure):
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class FileStatus:
     """What one directory entry is: times in nanoseconds, `allocated` in bytes, `birth_ns` None where unknown.
 
     `is_fixed`: immutable or append-only, so that not even root can remove it or remove from it.
@@ -147,7 +147,7 @@ def rename_noreplace(source_directory: int, source: bytes, target_directory: int
         _raise_errno(source)
 
 
-def status(directory: int, name: bytes = b"", *, fresh: bool = False) -> Status:
+def status(directory: int, name: bytes = b"", *, fresh: bool = False) -> FileStatus:
     """statx of an entry without following links; without a name, of the open descriptor. Raises OSError.
 
     `fresh`: a network filesystem asks its server, not its cache.
@@ -157,7 +157,7 @@ def status(directory: int, name: bytes = b"", *, fresh: bool = False) -> Status:
     flags = (_AT_SYMLINK_NOFOLLOW if name else _AT_EMPTY_PATH) | (_AT_STATX_FORCE_SYNC if fresh else 0)
     if _libc.statx(directory, name, flags, ctypes.c_uint(_STATX_BASIC_AND_BTIME), ctypes.byref(buffer)):
         _raise_errno(name)
-    return Status(
+    return FileStatus(
         mode=buffer.mode,
         uid=buffer.uid,
         ino=buffer.ino,
@@ -180,21 +180,21 @@ def sync_filesystem(descriptor: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Project:
+class QuotaProject:
     """The quota project of a directory, 0 for none. `inherits`: new entries get it, and no others enter."""
 
     number: int
     inherits: bool
 
 
-def project(descriptor: int) -> Project | None:
+def project(descriptor: int) -> QuotaProject | None:
     """The quota project of an open file or directory; None where its filesystem knows none, or does not say."""
     try:
         found = fcntl.ioctl(descriptor, _FS_IOC_FSGETXATTR, bytes(_FSXATTR.size))
     except OSError:  # programs that serve a filesystem have answers of their own to what they do not know
         return None
     flags, _extent_size, _extents, number, _shared_extent_size = _FSXATTR.unpack(found)
-    return Project(number, bool(flags & _XFLAG_PROJINHERIT))
+    return QuotaProject(number, bool(flags & _XFLAG_PROJINHERIT))
 
 
 def mounting(descriptor: int) -> int | None:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import handles, linux, tokens
 from cleanup.storage.run_paths import show

@@ -3,7 +3,7 @@
 import enum
 from typing import NamedTuple
 
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage.caches import is_davfs
 from cleanup.storage.mounts import Mount
@@ -12,7 +12,7 @@ from cleanup.storage.places import Place
 _REASON = Reason.NAS_MOUNT_NOT_ACCEPTED
 
 
-class Kind(enum.Enum):
+class MountKind(enum.Enum):
     """What a mount is, as far as a NAS is concerned."""
 
     LOCAL = "a plain local filesystem"
@@ -89,7 +89,7 @@ WRITES_BACK = (
     "fuse.s3fs",
     "fuse.seadrive",
 )
-TABLE = {Kind.LOCAL: LOCAL, Kind.OTHER: OTHER, Kind.UNION: UNION, Kind.WRITES_BACK: WRITES_BACK}
+TABLE = {MountKind.LOCAL: LOCAL, MountKind.OTHER: OTHER, MountKind.UNION: UNION, MountKind.WRITES_BACK: WRITES_BACK}
 _KINDS = {fstype: kind for kind, fstypes in TABLE.items() for fstype in fstypes}
 
 
@@ -100,14 +100,14 @@ class Acceptance(NamedTuple):
     warning: str = ""
 
 
-def kind_of(mount: Mount) -> Kind:
+def kind_of(mount: Mount) -> MountKind:
     """The line of the table that a mount stands in."""
-    return Kind.WRITES_BACK if is_davfs(mount) else _KINDS.get(mount.fstype, Kind.UNKNOWN)
+    return MountKind.WRITES_BACK if is_davfs(mount) else _KINDS.get(mount.fstype, MountKind.UNKNOWN)
 
 
 def is_plain_local(mount: Mount) -> bool:
     """Whether a mount is one of the listed local filesystems, which show only what is on their disk."""
-    return kind_of(mount) is Kind.LOCAL
+    return kind_of(mount) is MountKind.LOCAL
 
 
 def judge(nas: Place, *, allow_union: bool, writes_through: bool) -> Acceptance:
@@ -124,13 +124,13 @@ def judge(nas: Place, *, allow_union: bool, writes_through: bool) -> Acceptance:
 def _judge(place: Place, *, allow_union: bool, writes_through: bool) -> Acceptance:
     mount, kind = place.mount, kind_of(place.mount)
     called = f"{mount.mount_point} is mounted as {_name(mount)}"
-    if kind is Kind.UNION and not allow_union:
+    if kind is MountKind.UNION and not allow_union:
         return _refused(f"{called}, which shows several directories as one: --allow-union-nas accepts it")
-    if kind is Kind.WRITES_BACK and not writes_through:
+    if kind is MountKind.WRITES_BACK and not writes_through:
         return _refused(f"{called}, which may hold writes back on this host: --nas-writes-through accepts it")
     if place.cache:
         return _refused(f"{called} with its cache on, {place.cache}: turn that off, no flag accepts it")
-    if kind is Kind.UNKNOWN:
+    if kind is MountKind.UNKNOWN:
         return Acceptance(
             None, f"{called}, a kind that is not known here: see that it writes what it shows to the NAS."
         )

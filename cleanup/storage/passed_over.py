@@ -22,7 +22,7 @@ _STEPS = (3, 4)
 
 
 @dataclass
-class Budget:
+class SearchBudget:
     """How many names may still be looked at."""
 
     names: int
@@ -41,13 +41,13 @@ def why(name: bytes) -> str:
     return "its name is one that filesystems, Windows or NAS systems give their own folders"
 
 
-def find_run(parent: int, name: bytes, level: int, budget: Budget) -> bytes | None:
+def find_run(parent: int, name: bytes, level: int, budget: SearchBudget) -> bytes | None:
     """The first run in a folder, as a path that begins with `name`; None if the budget finds none.
 
     `parent` is the open directory above; `level` 0 for a staging root, 1 for an instrument, 2 a project, 3 a kind.
     """
     pending = [name]
-    mine = Budget(min(budget.names, MOST_NAMES_OF_ONE))
+    mine = SearchBudget(min(budget.names, MOST_NAMES_OF_ONE))
     budget.names -= mine.names
     found = None
     while pending and found is None:
@@ -77,7 +77,7 @@ def _is_file(directory: int, path: bytes) -> bool:
         return False
 
 
-def _folders(directory: int, budget: Budget) -> list[bytes]:
+def _folders(directory: int, budget: SearchBudget) -> list[bytes]:
     """The folders in one, the first by name last, as far as the budget goes."""
     found = []
     most = min(budget.names, _MOST_NAMES_OF_DIRECTORY)

@@ -9,19 +9,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cleanup.models import RetentionPolicy, Run, StagingRoot, Sweep
-from cleanup.rules.anomalies import RECENT_SWEEPS, Clock, Planned, Sight, abnormal
-from cleanup.rules.policy import (
-    ROOT_FIELDS,
-    Mode,
-    Policy,
-    ScopedPolicy,
-    Stage,
-    due_at,
-    effective_policy,
-    limits_of,
-    loosens,
-)
+from cleanup.rules.anomalies import RECENT_SWEEPS, Anomaly, Clock, PlannedSweep, abnormal
+from cleanup.rules.effective import effective_policy, limits_of
+from cleanup.rules.eligibility import due_at
+from cleanup.rules.fields import ROOT_FIELDS
+from cleanup.rules.policy import Mode, Policy, ScopedPolicy, Stage
 from cleanup.rules.pressure import Candidate
+from cleanup.rules.versions import loosens
 from cleanup.sweeps import breakers, record
 from cleanup.sweeps.day import Foretold, Recently
 
@@ -40,7 +34,7 @@ class AnomalyGuard:
         now: datetime,
         staged_bytes: int,
         clock: Clock | None = None,
-        doubt: Sight | None = None,
+        doubt: Anomaly | None = None,
         sweep: Sweep | None = None,
         let_go: Container[int] = (),
         foretold: Sequence[Foretold] = (),
@@ -65,7 +59,7 @@ class AnomalyGuard:
         self._unheard_of = self._new_and_looser()
         old_limits = limits_of(self._old, root.name)
         self._same_limits = all(getattr(old_limits, name) == getattr(self._limits, name) for name in ROOT_FIELDS)
-        self.taken = Planned(runs=0, bytes=0, version=max((policy.version for policy in policies), default=0))
+        self.taken = PlannedSweep(runs=0, bytes=0, version=max((policy.version for policy in policies), default=0))
 
     def _new_and_looser(self) -> list[ScopedPolicy]:
         """Policies written since, never rehearsed, that may take what their scope's version of then would not."""
@@ -78,7 +72,7 @@ class AnomalyGuard:
             and loosens(of_then.get(policy.scope, ScopedPolicy(scope=policy.scope, version=0)), policy)
         ]
 
-    def look_at_plan(self, plan: list[tuple[Run, Candidate]]) -> list[Sight]:
+    def look_at_plan(self, plan: list[tuple[Run, Candidate]]) -> list[Anomaly]:
         """What is abnormal about the sweep as it is planned, as far as no person has let it go on."""
         planned = self.taken
         asked = [(run, candidate) for run, candidate in plan if candidate.key not in self._let_go]
@@ -87,7 +81,7 @@ class AnomalyGuard:
         self.taken = replace(self.taken, of_runs=len(asked))
         return self._not_allowed([*self._doubt, *self._judge(planned)])
 
-    def look_at_next(self, run: Run, candidate: Candidate) -> list[Sight]:
+    def look_at_next(self, run: Run, candidate: Candidate) -> list[Anomaly]:
         """The same of what was taken so far and one run more: refusals may have made other runs of the plan."""
         if candidate.key in self._let_go:
             return []
@@ -98,7 +92,7 @@ class AnomalyGuard:
         if candidate.key not in self._let_go:
             self.taken = self._with(self.taken, run, candidate)
 
-    def _judge(self, planned: Planned) -> list[Sight]:
+    def _judge(self, planned: PlannedSweep) -> list[Anomaly]:
         return abnormal(
             planned,
             recent=self._recent,
@@ -107,7 +101,7 @@ class AnomalyGuard:
             day=self._day,
         )
 
-    def _not_allowed(self, sights: list[Sight]) -> list[Sight]:
+    def _not_allowed(self, sights: list[Anomaly]) -> list[Anomaly]:
         return breakers.not_allowed(self._root, sights, now=self._now) if sights else []
 
     def _version_at_first(self) -> int:
@@ -115,7 +109,7 @@ class AnomalyGuard:
         older = RetentionPolicy.objects.filter(created_at__lt=(first.now if first else self._now) - _FRESH)
         return older.order_by("-version").values_list("version", flat=True).first() or 0
 
-    def _with(self, planned: Planned, run: Run, candidate: Candidate) -> Planned:
+    def _with(self, planned: PlannedSweep, run: Run, candidate: Candidate) -> PlannedSweep:
         passing = self._recently.is_passing(run.first_seen_at, run.verified_at)
         return replace(
             planned,

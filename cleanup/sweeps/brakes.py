@@ -2,8 +2,8 @@
 
 from cleanup.clears.run_action import Action, RunAction
 from cleanup.models import Sweep, SweepBreaker
-from cleanup.rules.anomalies import Kind, Sight, too_many_failures
-from cleanup.rules.gates import Finding
+from cleanup.rules.anomalies import Anomaly, AnomalyKind, too_many_failures
+from cleanup.rules.facts import Finding
 from cleanup.rules.pressure import Candidate
 from cleanup.rules.reasons import Reason
 from cleanup.rules.shown import Shown
@@ -24,10 +24,10 @@ class Brakes:
         self.stopped = breakers.finding_of(standing) if standing is not None and stops else None
         self.guard: AnomalyGuard | None = None
         self.let_go: dict[int, SweepBreaker] = {}
-        self._seen: list[Sight] = []
+        self._seen: list[Anomaly] = []
         self._outcomes: list[bool] = []
 
-    def stop(self, sights: list[Sight], shown: Shown) -> None:
+    def stop(self, sights: list[Anomaly], shown: Shown) -> None:
         """Take nothing more if anything was seen; a dry run only shows that it would stop here.
 
         The question to people shows the runs `shown`.
@@ -59,4 +59,4 @@ class Brakes:
     def was_sound(self, hindrances: tuple[Finding, ...]) -> bool:
         """Whether the next timed sweep may be compared with this one; clears that failed say nothing against that."""
         asked = self.guard is not None and not hindrances
-        return asked and all(sight.kind is Kind.FAILURES for sight in self._seen)
+        return asked and all(sight.kind is AnomalyKind.FAILURES for sight in self._seen)

@@ -14,8 +14,8 @@ from django.db.models import QuerySet
 from cleanup.lab import typist
 from cleanup.lab.clocks import read_clock as read_clock
 from cleanup.models import StagingRoot, Sweep, SweepBreaker, SweepKind
-from cleanup.rules.anomalies import Kind, Sight, allows
-from cleanup.rules.gates import Finding
+from cleanup.rules.anomalies import Anomaly, AnomalyKind, allows
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.shown import Shown, ShownRun, say_shown
 from cleanup.sweeps import outlook
@@ -54,7 +54,7 @@ def standing(root: StagingRoot) -> SweepBreaker | None:
 
 def stops(breaker: SweepBreaker, kind: SweepKind) -> bool:
     """Whether an open breaker stops a sweep of this kind: one that a person typed stops for failures alone."""
-    return kind != SweepKind.TYPED or any(sight.kind is Kind.FAILURES for sight in sights_of(breaker))
+    return kind != SweepKind.TYPED or any(sight.kind is AnomalyKind.FAILURES for sight in sights_of(breaker))
 
 
 def finding_of(breaker: SweepBreaker) -> Finding:
@@ -62,7 +62,7 @@ def finding_of(breaker: SweepBreaker) -> Finding:
     return Finding(Reason.BREAKER_OPEN, breaker.detail)
 
 
-def open_breaker(sweep: Sweep, sights: Sequence[Sight], *, now: datetime, shown: Shown | None = None) -> SweepBreaker:
+def open_breaker(sweep: Sweep, sights: Sequence[Anomaly], *, now: datetime, shown: Shown | None = None) -> SweepBreaker:
     """Open the breaker of a sweep's root, with everything that was seen; to one that is open already it is added.
 
     `shown` are the runs that the sweep would have taken.
@@ -78,7 +78,7 @@ def open_breaker(sweep: Sweep, sights: Sequence[Sight], *, now: datetime, shown:
         return _add(SweepBreaker.objects.get(root=sweep.root, closed_at=None), sights)
 
 
-def _add(breaker: SweepBreaker, sights: Sequence[Sight]) -> SweepBreaker:
+def _add(breaker: SweepBreaker, sights: Sequence[Anomaly]) -> SweepBreaker:
     """Let an open breaker say what else was seen, so that a go-on is said to all of it."""
     known = {sight.kind for sight in sights_of(breaker)}
     if new := [sight for sight in sights if sight.kind not in known]:
@@ -154,7 +154,7 @@ def let_go_by(breakers: Iterable[SweepBreaker], runs: Mapping[int, ShownRun]) ->
     return found
 
 
-def not_allowed(root: StagingRoot, sights: Iterable[Sight], *, now: datetime) -> list[Sight]:
+def not_allowed(root: StagingRoot, sights: Iterable[Anomaly], *, now: datetime) -> list[Anomaly]:
     """Those of the sights that no go-on covers; such as count runs count none that a person has let go."""
     approved = [sight for breaker in _gone_on(root, now) for sight in sights_of(breaker)]
     return [sight for sight in sights if not allows(approved, sight)]
@@ -165,15 +165,15 @@ def use_up(sweep: Sweep, *, now: datetime) -> None:
     _gone_on(sweep.root, now).update(used=sweep)
 
 
-def sights_of(breaker: SweepBreaker) -> list[Sight]:
+def sights_of(breaker: SweepBreaker) -> list[Anomaly]:
     """What a breaker saw, as values."""
-    return [Sight(**{**sight, "kind": Kind(sight["kind"])}) for sight in breaker.saw.get("sights", [])]
+    return [Anomaly(**{**sight, "kind": AnomalyKind(sight["kind"])}) for sight in breaker.saw.get("sights", [])]
 
 
 def _would_go(breaker: SweepBreaker, now: datetime) -> Shown:
     """What would go now; where nothing but failing clears has stopped the sweeps, no run is asked about."""
-    kinds = {sight.kind for sight in sights_of(breaker)} or {Kind(breaker.kind)}
-    return Shown() if kinds == {Kind.FAILURES} else outlook.would_take(breaker.root, now)
+    kinds = {sight.kind for sight in sights_of(breaker)} or {AnomalyKind(breaker.kind)}
+    return Shown() if kinds == {AnomalyKind.FAILURES} else outlook.would_take(breaker.root, now)
 
 
 def _with_more(breaker: SweepBreaker, shown: Shown) -> str:

@@ -6,7 +6,7 @@ from cleanup.clears.report import RootProblem
 from cleanup.lab import alerts, opening
 from cleanup.lab.opening import Unreachable
 from cleanup.models import AlertKind, StagingRoot
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.pressure import Pressure
 from cleanup.rules.quantities import say_count
 from cleanup.rules.reasons import Reason

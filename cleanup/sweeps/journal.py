@@ -9,7 +9,7 @@ from cleanup.clears.run_action import RunAction
 from cleanup.lab import clocks
 from cleanup.models import Outcome, Run, StagingRoot, Sweep
 from cleanup.rules.anomalies import Clock
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.policy import ScopedPolicy
 from cleanup.sweeps import record
 from cleanup.sweeps.record import Recorder, Said

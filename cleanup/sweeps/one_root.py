@@ -11,10 +11,11 @@ from cleanup.clears.run_action import fail
 from cleanup.lab import clocks, opening
 from cleanup.lab.opening import Unreachable
 from cleanup.models import ClearAttempt, Run, StagingRoot
-from cleanup.rules.anomalies import Sight
-from cleanup.rules.gates import Finding
-from cleanup.rules.policy import ScopedPolicy, limits_of, sources_as_json
-from cleanup.rules.pressure import Budget, Fill, budget_of, in_order
+from cleanup.rules.anomalies import Anomaly
+from cleanup.rules.effective import limits_of, sources_as_json
+from cleanup.rules.facts import Finding
+from cleanup.rules.policy import ScopedPolicy
+from cleanup.rules.pressure import RootFill, SweepBudget, budget_of, in_order
 from cleanup.storage import reserve
 from cleanup.sweeps import breakers, ending, journal, outlook, record, survey
 from cleanup.sweeps.anomaly_guard import AnomalyGuard
@@ -56,7 +57,7 @@ class RootSweep:
         if self.request.timed and not self.request.dry_run and doubt is None:
             ending.learn(self.root, taking)
 
-    def _doubt_of_clock(self) -> Sight | None:
+    def _doubt_of_clock(self) -> Anomaly | None:
         """What speaks against this host's clock, as far as no person has said that it is right."""
         request = self.request
         if request.clock is None:
@@ -70,7 +71,7 @@ class RootSweep:
 
     # Planning
 
-    def _plan(self, doubt: Sight | None) -> SweepPlan:
+    def _plan(self, doubt: Anomaly | None) -> SweepPlan:
         """What is to be taken, in order; before anything is removed the brakes are asked whether that is abnormal."""
         found = self._survey()
         need = self._pressure(found)
@@ -122,7 +123,7 @@ class RootSweep:
 
     def _pressure(self, found: Survey) -> Need:
         free_bytes = self._free_bytes() if self.limits.free_start_bytes is not None else None
-        fill = Fill(staged_bytes=found.staged_bytes, staged_runs=found.scanned, free_bytes=free_bytes)
+        fill = RootFill(staged_bytes=found.staged_bytes, staged_runs=found.scanned, free_bytes=free_bytes)
         pressure, unasked = outlook.pressures(self.limits, fill, going_on=outlook.going_on(self.before))
         lately = Lately()
         if pressure.for_space:
@@ -135,13 +136,13 @@ class RootSweep:
             return reserve.free_bytes(root)
         return None
 
-    def _budget(self) -> Budget:
+    def _budget(self) -> SweepBudget:
         """What is left to take; a person's limit counts over all staging roots together."""
         limits = self.limits.unasked if self.request.timed else self.limits
         taken = 0 if self.request.limit is None else len(self.report.freeing)
         return replace(budget_of(limits, limit=self.request.limit), taken_runs=taken)
 
-    def _guard(self, plan: SweepPlan, doubt: Sight | None) -> None:
+    def _guard(self, plan: SweepPlan, doubt: Anomaly | None) -> None:
         """Stop before anything is removed where the plan is abnormal, and no person has let it go on."""
         brakes = self.brakes
         brakes.guard = AnomalyGuard(

@@ -10,13 +10,15 @@ from django.db.models import Count
 from cleanup.clears.freed import Lately
 from cleanup.models import ClearAttempt, DiskUsage, RetentionPolicy, Run, StagingRoot, Sweep
 from cleanup.models.aggregates import bytes_sum
-from cleanup.rules.gates import Facts, evaluate
-from cleanup.rules.policy import Limits, Mode, Policy, ProofLevel, effective_policy, limits_of
+from cleanup.rules.effective import effective_policy, limits_of
+from cleanup.rules.facts import Facts
+from cleanup.rules.gates import evaluate
+from cleanup.rules.policy import Limits, Mode, Policy, ProofLevel
 from cleanup.rules.pressure import (
     Candidate,
-    Fill,
     Picker,
     Pressure,
+    RootFill,
     Taken,
     budget_of,
     candidates_of,
@@ -27,7 +29,7 @@ from cleanup.rules.pressure import (
 from cleanup.rules.reasons import Reason
 from cleanup.rules.shown import Shown, ShownRun, shown_run
 from cleanup.rules.slowness import comes_last
-from cleanup.runs import inspection
+from cleanup.runs import stored_facts
 from cleanup.sweeps import record
 
 
@@ -41,7 +43,7 @@ def would_take(root: StagingRoot, now: datetime) -> Shown:
     for run in Run.objects.staged().verified().with_root().filter(root=root).exclude(pk__in=active):
         policy = effective_policy(policies, run.scope)
         found[run.pk] = run, policy
-        candidates += candidates_for(run, inspection.stored_facts(run), policy, now, limited=bool(limits.rehearsing))
+        candidates += candidates_for(run, stored_facts.facts_of(run), policy, now, limited=bool(limits.rehearsing))
     before = record.latest(root)
     plan = _plan(in_order(candidates, after=cursor_of(before)), root, limits, before, now)
     return Shown({one.key: shown(*found[one.key], one, limits) for one in plan})
@@ -100,7 +102,7 @@ def _plan(
     usage = DiskUsage.objects.filter(root=root).order_by("-at").first()
     free_bytes = usage.free_bytes if usage else None
     staged = Run.objects.staged().filter(root=root).aggregate(runs=Count("pk"), bytes=bytes_sum("bytes"))
-    fill = Fill(staged_bytes=staged["bytes"] or 0, staged_runs=staged["runs"], free_bytes=free_bytes)
+    fill = RootFill(staged_bytes=staged["bytes"] or 0, staged_runs=staged["runs"], free_bytes=free_bytes)
     pressure, unasked = pressures(limits, fill, going_on=going_on(before))
     helps = Lately.of(root, now, free_bytes=free_bytes).helps
     picker = Picker(candidates, pressure, unasked=unasked, helps=helps)
@@ -112,7 +114,7 @@ def going_on(before: Sweep | None) -> tuple[bool, bool]:
     return record.is_going_on(before), record.is_going_on(before, unasked=True)
 
 
-def pressures(limits: Limits, fill: Fill, *, going_on: tuple[bool, bool]) -> tuple[Pressure, Pressure]:
+def pressures(limits: Limits, fill: RootFill, *, going_on: tuple[bool, bool]) -> tuple[Pressure, Pressure]:
     """What has to be freed by the limits, and by those that are approved so far; `going_on` as above."""
     all_of_it, unasked = going_on
     return pressure_of(limits, fill, going_on=all_of_it), pressure_of(limits.unasked, fill, going_on=unasked)

@@ -17,11 +17,12 @@ from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot, SweepBr
 from cleanup.models.aggregates import bytes_sum
 from cleanup.models.policies import draft_version
 from cleanup.rules.at_once import becomes_so
-from cleanup.rules.gates import Facts
-from cleanup.rules.policy import Limits, Mode, Policy, Scope, ScopedPolicy, Stage, effective_policy, limits_of
-from cleanup.rules.pressure import Budget, Candidate, Fill, Picker, budget_of, in_order
+from cleanup.rules.effective import effective_policy, limits_of
+from cleanup.rules.facts import Facts
+from cleanup.rules.policy import Limits, Mode, Policy, Scope, ScopedPolicy, Stage
+from cleanup.rules.pressure import Candidate, Picker, RootFill, SweepBudget, budget_of, in_order
 from cleanup.rules.rehearsal import nights_wanted
-from cleanup.runs import inspection
+from cleanup.runs import stored_facts
 from cleanup.sweeps import breakers, record
 from cleanup.sweeps import outlook as outlook_of
 from cleanup.sweeps.anomaly_guard import AnomalyGuard
@@ -130,7 +131,7 @@ class _Stock:
 
     root: StagingRoot
     runs: list[tuple[Run, Facts]]
-    fill: Fill
+    fill: RootFill
     going_on: tuple[bool, bool]
     lately: Lately
     cut: bool
@@ -248,8 +249,8 @@ def _stock(root: StagingRoot, scope: Scope, policies: Sequence[list[ScopedPolicy
         run.root = root
     return _Stock(
         root=root,
-        runs=[(run, inspection.stored_facts(run)) for run in runs],
-        fill=Fill(
+        runs=[(run, stored_facts.facts_of(run)) for run in runs],
+        fill=RootFill(
             staged_bytes=staged["bytes"] or 0,
             staged_runs=staged["runs"],
             free_bytes=free_bytes,
@@ -333,7 +334,7 @@ def _weigh(
 
 
 def _take(
-    picker: Picker, runs: Mapping[int, Run], budget: Budget, scope: Scope, into: SweepForecast
+    picker: Picker, runs: Mapping[int, Run], budget: SweepBudget, scope: Scope, into: SweepForecast
 ) -> tuple[list[tuple[Run, Candidate]], tuple[datetime, int] | None]:
     """The runs that go if every one of them may, and the last one that had its turn where the budget ends before."""
     plan: list[tuple[Run, Candidate]] = []

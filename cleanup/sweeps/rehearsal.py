@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models import Max, Prefetch
 
 from cleanup.lab import first_nights, typist
@@ -21,12 +21,14 @@ from cleanup.models import (
     RetentionPolicy,
     Run,
     StagingRoot,
+    Superseded,
     Surprise,
     Sweep,
     SweepKind,
     SweptRun,
 )
-from cleanup.rules.policy import Policy, Stage, limits_of
+from cleanup.rules.effective import limits_of
+from cleanup.rules.policy import Policy, Stage
 from cleanup.rules.pressure import Cause
 from cleanup.rules.reasons import Reason
 from cleanup.rules.rehearsal import SURPRISING_AT_CLEAR, clean_nights, ready
@@ -38,10 +40,6 @@ logger = logging.getLogger(__name__)
 
 # The author of versions that no person wrote.
 SCHEDULE = "schedule"
-
-
-class Superseded(Exception):
-    """The version is not the one in force for its scope, or not at the stage that was meant: a change was faster."""
 
 
 @dataclass
@@ -202,27 +200,17 @@ def _restage(
     """A new version that differs in its stage alone; only while the one given is in force, and at stage `before`."""
     if version.rehearsal == after or (before is not None and version.rehearsal != before):
         raise Superseded(f"version {version.version} is {version.rehearsal}")
-    try:
-        with transaction.atomic():
-            # Numbers are unique and without gaps: if the next one is ours, no other version was written in between.
-            newest = RetentionPolicy.objects.aggregate(version=Max("version"))["version"]
-            if (later := rehearsed_runs.successor(version)) is not None:
-                raise Superseded(f"version {version.version} was followed by version {later.version}")
-            scope = {name: getattr(version, name) for name in ("equipment", "project", "run_kind")}
-            written = RetentionPolicy.objects.add_version(
-                root=version.root,
-                author=author,
-                typed_by=typist.current(),
-                now=now,
-                stage=after,
-                note=note[:500],
-                **scope,
-            )
-            if written.version != newest + 1:
-                raise Superseded(f"version {written.version - 1} was written meanwhile")
-    except IntegrityError as error:
-        raise Superseded("another version was written at the same moment") from error
-    return written
+    scope = {name: getattr(version, name) for name in ("equipment", "project", "run_kind")}
+    return RetentionPolicy.objects.replace_version(
+        expected=version.version,
+        root=version.root,
+        author=author,
+        typed_by=typist.current(),
+        now=now,
+        stage=after,
+        note=note[:500],
+        **scope,
+    )
 
 
 def _name(surprise: Surprise) -> str:

@@ -19,12 +19,14 @@ from cleanup.models import (
     SweepKind,
     SweptRun,
 )
-from cleanup.rules.gates import Finding
-from cleanup.rules.policy import ScopedPolicy, Stage, due_at, effective_policy, limits_of
+from cleanup.rules.effective import effective_policy, limits_of
+from cleanup.rules.eligibility import due_at
+from cleanup.rules.facts import Finding
+from cleanup.rules.policy import ScopedPolicy, Stage
 from cleanup.rules.reasons import Reason
 from cleanup.rules.rehearsal import HELD, LOST_TWIN, SURPRISING, surprise_in
 from cleanup.rules.states import State
-from cleanup.runs import inspection
+from cleanup.runs import stored_facts
 
 # What a row of a timed sweep says of a run that only a rehearsal kept.
 WOULD_CLEAR = "would_clear"
@@ -139,7 +141,7 @@ def _said(rows: QuerySet[SweptRun], versions: set[int]) -> Iterable[SaidOfRun]:
 def _kept_by(row: SweptRun, policies: list[ScopedPolicy]) -> set[int]:
     """The versions whose rehearsal alone kept a run: those behind its policy, and behind the limits if they took it."""
     policy = effective_policy(policies, row.run.scope)
-    kept_from = inspection.stored_facts(row.run).kept_from or row.run.verified_at
+    kept_from = stored_facts.facts_of(row.run).kept_from or row.run.verified_at
     due = due_at(kept_from, policy) if kept_from else None
     by_time = due is not None and due <= row.last.now
     return {*policy.rehearsing, *(() if by_time else limits_of(policies, row.run.root.name).rehearsing)}
@@ -156,7 +158,7 @@ def surprise(said: SaidOfRun, last: SweptRun, now: datetime) -> Finding | None:
     """Why a run should not have gone after all, by what the latest sweep and discovery saw since it was said."""
     if last.pk > said.latest.pk and last.reason in SURPRISING:
         return Finding(Reason(last.reason), last.detail)
-    return surprise_in(inspection.stored_facts(said.latest.run), said.latest.last.now, now)
+    return surprise_in(stored_facts.facts_of(said.latest.run), said.latest.last.now, now)
 
 
 def _attempts_done(rows: QuerySet[SweptRun]) -> dict[int, ClearAttempt]:

@@ -5,12 +5,15 @@ from datetime import datetime
 
 from cleanup.clears.run_action import RunAction, skip
 from cleanup.models import Run
-from cleanup.rules.gates import Decision, Facts, Finding, Gate, Verdict, evaluate
-from cleanup.rules.policy import Limits, Policy, ScopedPolicy, effective_policy
+from cleanup.rules.decisions import Decision, Gate, Verdict
+from cleanup.rules.effective import effective_policy
+from cleanup.rules.facts import Facts, Finding
+from cleanup.rules.gates import evaluate
+from cleanup.rules.policy import Limits, Policy, ScopedPolicy
 from cleanup.rules.pressure import Candidate, Taken, candidates_of
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import inspection
+from cleanup.runs import stored_facts
 from cleanup.sweeps import outlook
 
 # What no look at the disk can change, in the order in which it is told.
@@ -80,7 +83,7 @@ class Survey:
 def decide(run: Run, policy: Policy, grounds: Grounds, *, busy: bool, noted: bool) -> Decided:
     """What a run comes to by a policy. `busy`: an attempt on it is under way."""
     now, hindrances = grounds.now, grounds.hindrances
-    facts = inspection.stored_facts(run, other_attempt=busy, hindrances=hindrances, breaker=grounds.stopped)
+    facts = stored_facts.facts_of(run, other_attempt=busy, hindrances=hindrances, breaker=grounds.stopped)
     decision = evaluate(facts, policy, now)
     if decision.gate(Gate.STATE).verdict is Verdict.WAIT:
         return Decided(left=skip(run, Finding(Reason.NOT_SYNC_VERIFIED), decision), listed=False)

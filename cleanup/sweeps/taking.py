@@ -10,9 +10,11 @@ from cleanup.clears import decisions
 from cleanup.clears.freed import Lately
 from cleanup.clears.run_action import FREEING, Action, ClearRequest, RunAction, rehearse, skip, take
 from cleanup.models import ClearAttempt, Requester, Run
-from cleanup.rules.gates import Finding, evaluate
-from cleanup.rules.policy import Limits, sources_as_json
-from cleanup.rules.pressure import Budget, Candidate, Picker, Pressure, plan_of
+from cleanup.rules.effective import sources_as_json
+from cleanup.rules.facts import Finding
+from cleanup.rules.gates import evaluate
+from cleanup.rules.policy import Limits
+from cleanup.rules.pressure import Candidate, Picker, Pressure, SweepBudget, plan_of
 from cleanup.rules.reasons import Reason
 from cleanup.rules.shown import Shown
 from cleanup.runs import slow_twins
@@ -47,14 +49,14 @@ class SweepPlan:
     survey: Survey
     need: Need
     limits: Limits
-    budget: Budget
+    budget: SweepBudget
     candidates: list[Candidate]
 
     def picker(self, candidates: list[Candidate], pressure: Pressure) -> Picker:
         """Picks from some of the candidates what is needed for a pressure."""
         return Picker(candidates, pressure, unasked=self.need.approved, helps=self.need.lately.helps)
 
-    def runs(self, candidates: list[Candidate], pressure: Pressure, budget: Budget) -> list[tuple[Run, Candidate]]:
+    def runs(self, candidates: list[Candidate], pressure: Pressure, budget: SweepBudget) -> list[tuple[Run, Candidate]]:
         """The runs that go if every one of them may; what is only rehearsed is none of them."""
         plan = plan_of(self.picker(candidates, pressure), budget)
         return [(self.survey.due[candidate.key, False].run, candidate) for candidate in plan]

@@ -21,7 +21,7 @@ from django.utils.cache import patch_cache_control
 from django.views.decorators.http import require_safe
 
 from cleanup.lab import permissions, readiness
-from cleanup.models import Instrument, Orphan, OrphanKind, Run, RunQuerySet, StagingRoot, Tone
+from cleanup.models import Instrument, Orphan, OrphanKind, Run, RunQuerySet, StagingRoot, Status
 from cleanup.models.aggregates import bytes_sum
 from cleanup.rules.liveness import AHEAD
 from cleanup.rules.reasons import Reason
@@ -41,7 +41,7 @@ PAGE_SIZE = 50
 MANY = 1000
 # Reasons that wait for a time that is not known.
 WITHOUT_END = (Reason.HELD, Reason.NOT_SYNC_VERIFIED)
-BLOCK = Tone.BLOCK.code
+BLOCK = Status.BLOCK.code
 # A phone that scans such an address finds itself there.
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # Light enough for a printer, safe enough for a scratched card.
@@ -135,8 +135,8 @@ def instrument_list(request: SignedIn) -> HttpResponse:
         .select_related("root")
         .annotate(
             staged=CountRows(staged.values("pk")[: MANY + 1]),
-            safe=CountRows(staged.filter(tone=Tone.GO).values("pk")[: MANY + 1]),
-            blocked=CountRows(staged.filter(tone=Tone.BLOCK).values("pk")[: MANY + 1]),
+            safe=CountRows(staged.filter(tone=Status.GO).values("pk")[: MANY + 1]),
+            blocked=CountRows(staged.filter(tone=Status.BLOCK).values("pk")[: MANY + 1]),
             newest=Case(When(staged__lte=MANY, then=Subquery(newest))),  # to look through more would take its time
         )
         .order_by("equipment", "root__name")
@@ -226,15 +226,15 @@ def _sign_of_run(run: Run, now: datetime) -> Sign:
 
 def _judged_sign(tone: int, reason: str, until: datetime | None, now: datetime) -> Sign:
     """What a judgement comes to beside the instrument: green and amber only where there is nothing to think about."""
-    if tone == Tone.GO:
+    if tone == Status.GO:
         return Sign("go", "Safe to clear")
-    if tone == Tone.WAIT and reason not in WITHOUT_END and until is not None and until > now:
+    if tone == Status.WAIT and reason not in WITHOUT_END and until is not None and until > now:
         return Sign("wait", f"Wait {duration(until - now)}", (sentence(reason),))
     return Sign(BLOCK, "Do not touch", (_why(tone, reason),))
 
 
 def _why(tone: int, reason: str) -> str:
-    if tone == Tone.WORK:
+    if tone == Status.WORK:
         return "It is being cleared just now."
     return sentence(reason) if reason else "It is not settled yet."
 

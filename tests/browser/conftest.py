@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import BrowserContext, ConsoleMessage, Request, Response
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, WebError
 
+from tests.tools import sites
 from tests.tools.lab import Lab, touch
+from tests.tools.pages import lab as lab
+from tests.tools.pages import register
+from tests.tools.pages import root as root
+from tests.tools.pages import runs as runs
 
 if TYPE_CHECKING:
-    from cleanup.models import Run, StagingRoot
+    pass
 
 # Playwright's loop runs in the tests' thread, and Django takes every query there for one from asynchronous code.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
@@ -62,6 +67,87 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
     return {**browser_type_launch_args, "executable_path": path, "args": flags}
 
 
+# One page for all tests: a new one with its context takes longer than most of what is asked of it
+
+
+# What a page asks for every second or two is asked for every fifth of that; nothing below half a second is touched.
+QUICK_TIMERS = """(() => {
+    const quick = (real) => (act, delay = 0, ...given) => real(act, delay < 500 ? delay : delay / 5, ...given);
+    window.setTimeout = quick(window.setTimeout.bind(window));
+    window.setInterval = quick(window.setInterval.bind(window));
+})()"""
+BLANK = '<!doctype html><link rel="icon" href="data:,">'
+FORGET = "() => { localStorage.clear(); sessionStorage.clear(); }"
+
+
+@pytest.fixture(scope="session")
+def shared_page(browser: Browser, browser_context_args: dict[str, Any]) -> Iterator[Page]:
+    context = browser.new_context(**browser_context_args)
+    context.add_init_script(QUICK_TIMERS)
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def context(request: pytest.FixtureRequest, live_server: Any, transactional_db: None) -> Iterator[BrowserContext]:
+    """The context of all tests, as good as new; marked with `browser_context_args`, a test has one of its own.
+
+    A page asks for nothing any more when the database is emptied.
+    """
+    if request.node.get_closest_marker("browser_context_args"):
+        own: BrowserContext = request.getfixturevalue("new_context")()
+        yield own
+        own.close()
+        return
+    page: Page = request.getfixturevalue("shared_page")
+    yield page.context
+    for other in page.context.pages:
+        if other != page:
+            other.close()
+    _make_as_new(page, f"{live_server.url}/nothing/")
+
+
+def _make_as_new(page: Page, address: str) -> None:
+    page.unroute_all()
+    page.set_extra_http_headers({})
+    page.emulate_media(media="null", color_scheme="light", reduced_motion="null")
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.route(address, lambda route: route.fulfill(body=BLANK, content_type="text/html"))
+    page.goto(address)
+    page.unroute(address)
+    page.evaluate(FORGET)  # which only a page of the same origin can do
+    page.context.clear_cookies()
+
+
+@pytest.fixture
+def page(request: pytest.FixtureRequest, context: BrowserContext) -> Page:
+    if request.node.get_closest_marker("browser_context_args"):
+        return context.new_page()
+    shared: Page = request.getfixturevalue("shared_page")
+    return shared
+
+
+@pytest.fixture
+def asked(page: Page) -> Iterator[list[str]]:
+    """The addresses that the page asks for."""
+    addresses: list[str] = []
+
+    def on_request(request: Request) -> None:
+        addresses.append(request.url)
+
+    page.on("request", on_request)
+    yield addresses
+    page.remove_listener("request", on_request)
+
+
+def wait_until(page: Page, true: Callable[[], object], seconds: int = 40) -> None:
+    for _ in range(seconds * 20):
+        if true():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError("it never came true")
+
+
 @pytest.fixture(autouse=True)
 def trouble(context: BrowserContext, live_server: Any) -> Iterator[list[str]]:
     """What the console said, what left the host, what came without policy; a test that expects some takes it out."""
@@ -82,11 +168,15 @@ def trouble(context: BrowserContext, live_server: Any) -> Iterator[list[str]]:
         if {directive.strip() for directive in policy.split(";")} != POLICY:
             seen.append(f"the policy of {response.url}: {policy or 'none'}")
 
-    context.on("console", on_console)
-    context.on("weberror", lambda error: seen.append(f"fault: {error.error}"))
-    context.on("request", on_request)
-    context.on("response", on_response)
+    def on_fault(error: WebError) -> None:
+        seen.append(f"fault: {error.error}")
+
+    watchers = {"console": on_console, "weberror": on_fault, "request": on_request, "response": on_response}
+    for event, watcher in watchers.items():
+        context.on(event, watcher)
     yield seen
+    for event, watcher in watchers.items():
+        context.remove_listener(event, watcher)
     assert seen == []
 
 
@@ -110,9 +200,12 @@ def sign_in(context: BrowserContext, live_server: Any, transactional_db: None) -
 
 
 @pytest.fixture
-def runs(transactional_db: None, lab: Lab, root: "StagingRoot") -> "dict[str, Run]":
-    """A few runs, verified some days ago by the real clock, and discovered just now."""
-    from cleanup.models import Run
+def site(transactional_db: None, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """A few runs, verified some days ago by the real clock, and discovered within the last minute."""
+    return sites.lay("browser", _build, tmp_path_factory, lasts=60)
+
+
+def _build(lab: Lab) -> None:
     from cleanup.runs import discovery
 
     now = datetime.now(UTC)
@@ -120,6 +213,7 @@ def runs(transactional_db: None, lab: Lab, root: "StagingRoot") -> "dict[str, Ru
     def before(days: float) -> datetime:
         return now - timedelta(days=days)
 
+    root = register(lab, now)
     lab.run(SAFE, verified_at=before(6))
     lab.run(TEST_RUN, verified_at=before(5))
     extra = lab.run(EXTRA, verified_at=before(4))
@@ -130,4 +224,3 @@ def runs(transactional_db: None, lab: Lab, root: "StagingRoot") -> "dict[str, Ru
     lab.run(QUEUED, state="sync_queued", verified_at=before(1))
     lab.run(LONG, verified_at=before(3), project_name="Dose-response-without-any-space-" * 7 + "\u202e<b>end</b>")
     discovery.discover(root, now=now)
-    return {run.run_path: run for run in Run.objects.with_root()}

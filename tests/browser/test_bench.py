@@ -7,7 +7,7 @@ from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from cleanup.models import Instrument, Run, StagingRoot, Tone
+from cleanup.models import Instrument, Run, StagingRoot, Status
 from tests.browser.looks import expect_good_to_read, expect_readable
 from tests.tools.rows import run_row
 
@@ -29,7 +29,7 @@ def instrument(transactional_db) -> Instrument:
         state="sync_verified",
         verified_at=now - timedelta(days=2),
         bytes=1_200_000_000,
-        tone=Tone.GO,
+        tone=Status.GO,
         doubts=1,
         judged=1,
     )
@@ -46,8 +46,8 @@ def test_every_light_is_good_to_read(page: Page, live_server, instrument):
     expect_good_to_read(page)
     later = timezone.now() + timedelta(hours=3)
     for word, changes in {
-        "WAIT 3 h": {"tone": Tone.WAIT, "reason": "not_quiet", "opens_at": later},
-        "DO NOT TOUCH": {"tone": Tone.BLOCK, "reason": "not_in_manifest", "opens_at": None},
+        "WAIT 3 h": {"tone": Status.WAIT, "reason": "not_quiet", "opens_at": later},
+        "DO NOT TOUCH": {"tone": Status.BLOCK, "reason": "not_in_manifest", "opens_at": None},
         "NOTHING HERE": {"here": False},
     }.items():
         Run.objects.update(**changes)
@@ -59,16 +59,18 @@ def test_every_light_is_good_to_read(page: Page, live_server, instrument):
             expect_readable(page)
 
 
+@pytest.mark.browser_context_args
 def test_it_asks_again_and_says_what_has_changed(page: Page, live_server, instrument):
     page.clock.install()
     open_bench(page, live_server, instrument)
     expect(page.locator("#bench .word")).to_have_text("SAFE TO CLEAR")
-    Run.objects.update(tone=Tone.BLOCK, reason="not_in_manifest")
+    Run.objects.update(tone=Status.BLOCK, reason="not_in_manifest")
     page.clock.run_for(31_000)
     expect(page.locator("#bench .word")).to_have_text("DO NOT TOUCH")
     expect(page.locator("#announce")).to_have_text("DO NOT TOUCH")
 
 
+@pytest.mark.browser_context_args
 def test_a_green_light_that_nobody_confirms_goes_out(page: Page, live_server, instrument, trouble):
     page.clock.install()
     open_bench(page, live_server, instrument)

@@ -16,7 +16,7 @@ from playwright.sync_api import Page, expect
 from cleanup.clears import protocol
 from cleanup.models import ClearAttempt, LedgerEntry, Phase
 from cleanup.rules.reasons import Reason
-from tests.browser.conftest import EXTRA, QUEUED, SAFE, TEST_RUN, TOUCHED
+from tests.browser.conftest import EXTRA, QUEUED, SAFE, TEST_RUN, TOUCHED, wait_until
 from tests.tools.lab import census, snapshot
 
 pytestmark = pytest.mark.one_engine
@@ -87,21 +87,21 @@ def test_sign_in_filter_and_clear_with_the_real_cluster(page: Page, live_server,
     expect(page.locator("main")).to_contain_text("disk is full")
 
 
-def test_the_row_stops_asking_once_settled(page: Page, live_server, runs, sign_in):
+def test_the_row_stops_asking_once_settled(page: Page, live_server, runs, sign_in, asked):
+    def rows_asked_for():
+        return [address for address in asked if address.endswith("/row/")]
+
     sign_in()
-    asked = []
-    page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/row/") else None)
     page.goto(f"{live_server.url}/runs/")
     row(page, runs[SAFE]).get_by_role("link", name="Clear now").click()
     page.get_by_role("dialog").get_by_role("button", name="Clear now").click()
     expect(row(page, runs[SAFE])).to_contain_text("Waiting in the queue")
-    page.wait_for_timeout(1500)
-    assert asked
+    wait_until(page, rows_asked_for)
     perform_queued()
     expect(row(page, runs[SAFE])).to_contain_text("Cleared, ")
     asked.clear()
-    page.wait_for_timeout(2500)
-    assert asked == []
+    page.wait_for_timeout(500)  # two and a half seconds by the page's clock
+    assert rows_asked_for() == []
 
 
 @pytest.mark.both_engines
@@ -164,7 +164,7 @@ def test_the_keyboard_alone_is_enough(page: Page, live_server, runs, sign_in):
     expect(row(page, runs[SAFE])).to_contain_text("Waiting in the queue")
     link = page.locator(f"#run-{runs[SAFE].pk}-link")
     expect(link).to_be_focused()
-    page.wait_for_timeout(2500)  # the row has been replaced by itself more than once
+    page.wait_for_timeout(500)  # the row has been replaced by itself more than once
     expect(link).to_be_focused()
 
 

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from cleanup import tasks
 from cleanup.models import ClearAttempt, ClearBatch, Phase, Run
-from tests.browser.conftest import LONG, SAFE, TEST_RUN
+from tests.browser.conftest import LONG, SAFE, TEST_RUN, wait_until
 from tests.browser.looks import expect_good_to_read
 from tests.browser.test_clear import cluster
 from tests.tools.lab import snapshot
@@ -74,14 +74,6 @@ def test_many_runs_with_a_pause_and_the_real_cluster(
     page.goto(f"{live_server.url}/batches/")
     expect(page.get_by_role("table")).to_contain_text("disk is full")
     expect_good_to_read(page)
-
-
-def wait_until(page: Page, true: Callable[[], bool], seconds: int = 40) -> None:
-    for _ in range(seconds * 5):
-        if true():
-            return
-        page.wait_for_timeout(200)
-    raise AssertionError("it never came true")
 
 
 def test_a_stale_preview_queues_nothing_and_is_shown_anew(

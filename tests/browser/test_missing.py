@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from cleanup.models import Run
 from cleanup.runs import discovery, orphans
-from cleanup.runs.orphans import GRACE
+from cleanup.runs.orphan_rows import GRACE
 from tests.browser.conftest import EXTRA, SAFE, TOUCHED
 from tests.browser.looks import expect_good_to_read
 

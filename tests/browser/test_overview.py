@@ -7,7 +7,7 @@ from django.contrib.auth.models import Group, User
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from cleanup.models import DiskUsage, Heartbeat, Run, StagingRoot, Tone
+from cleanup.models import DiskUsage, Heartbeat, Run, StagingRoot, Status
 from cleanup.rules.reasons import Reason
 from cleanup.runs import run_status
 from tests.browser.conftest import SAFE
@@ -35,6 +35,7 @@ def test_signing_in_leads_here_and_from_here_to_the_preview(page: Page, live_ser
     expect(button).to_be_visible()
 
 
+@pytest.mark.browser_context_args
 def test_it_keeps_itself_up_to_date_without_a_jump_and_leaves_the_focus(page: Page, live_server, runs, sign_in):
     sign_in()
     page.clock.install()
@@ -43,7 +44,7 @@ def test_it_keeps_itself_up_to_date_without_a_jump_and_leaves_the_focus(page: Pa
     link.focus()
     before = link.bounding_box()
     page.evaluate("window.sameDocument = true")
-    Run.objects.filter(pk=runs[SAFE].pk).update(tone=Tone.BLOCK, reason=Reason.NAS_MISSING_FILE)
+    Run.objects.filter(pk=runs[SAFE].pk).update(tone=Status.BLOCK, reason=Reason.NAS_MISSING_FILE)
     page.clock.run_for(31_000)
     expect(page.get_by_role("link", name="Clear 2 verified runs…")).to_be_visible()
     expect(link).to_be_focused()
@@ -51,16 +52,16 @@ def test_it_keeps_itself_up_to_date_without_a_jump_and_leaves_the_focus(page: Pa
     assert page.evaluate("window.sameDocument")
 
 
-def test_a_hidden_page_asks_nothing_and_catches_up_when_it_is_seen(page: Page, live_server, runs, sign_in):
+@pytest.mark.browser_context_args
+def test_a_hidden_page_asks_nothing_and_catches_up_when_it_is_seen(page: Page, live_server, runs, sign_in, asked):
     sign_in()
     page.clock.install()
     page.goto(live_server.url)
     page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    asked.clear()
     page.clock.run_for(70_000)
     assert asked == []
-    Run.objects.filter(pk=runs[SAFE].pk).update(tone=Tone.BLOCK, reason=Reason.NAS_MISSING_FILE)
+    Run.objects.filter(pk=runs[SAFE].pk).update(tone=Status.BLOCK, reason=Reason.NAS_MISSING_FILE)
     page.evaluate("""() => {
         Object.defineProperty(document, 'hidden', {value: false, configurable: true});
         document.dispatchEvent(new Event('visibilitychange'));
@@ -75,7 +76,7 @@ def test_with_every_part_of_the_bar_and_every_note_it_is_good_to_read(page: Page
     for days in (7, 0):
         free = (1 + days) * TB // 2
         DiskUsage.objects.create(root=root, at=now - timedelta(days=days), total_bytes=8 * TB, free_bytes=free)
-    for tone, size in ((Tone.GO, 3 * TB), (Tone.WAIT, TB), (Tone.BLOCK, TB // 2)):
+    for tone, size in ((Status.GO, 3 * TB), (Status.WAIT, TB), (Status.BLOCK, TB // 2)):
         run = Run.objects.filter(tone=tone).first()
         assert run is not None
         Run.objects.filter(pk=run.pk).update(bytes=size, allocated_bytes=size)

@@ -11,7 +11,7 @@ from cleanup.lab import alerts
 from cleanup.models import AlertKind, ClearAttempt, Sweep, SweepBreaker
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, orphans
-from cleanup.runs.orphans import GRACE
+from cleanup.runs.orphan_rows import GRACE
 from tests.browser.conftest import EXTRA, SAFE, TOUCHED
 from tests.browser.looks import expect_good_to_read
 from tests.tools.lab import METADATA, date_everything

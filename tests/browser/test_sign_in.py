@@ -83,17 +83,16 @@ def test_from_one_s_name_to_a_new_password_and_out_everywhere(page: Page, live_s
     assert sessions.count(user) == 0
 
 
-def test_a_page_whose_session_ends_goes_to_the_sign_in_and_stays_there(page: Page, live_server, sign_in, runs):
+def test_a_page_whose_session_ends_goes_to_the_sign_in_and_stays_there(page: Page, live_server, sign_in, runs, asked):
     sign_in()
     page.goto(f"{live_server.url}/runs/?state=sync_verified")
     store = SessionStore(Session.objects.get().session_key)
     store[sessions.SEEN] -= timedelta(hours=12).total_seconds()
     store.save()
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    asked.clear()
     page.evaluate("htmx.trigger('#pulse', 'wake')")
     expect(page.get_by_label("User name")).to_be_visible()
     expect(page).to_have_url(re.compile(r"/login/\?next=%2Fruns%2F%3Fstate%3Dsync_verified$"))
-    page.wait_for_timeout(1000)
+    page.wait_for_timeout(300)
     assert len([url for url in asked if "/login/" in url]) == 2, asked  # by the page's script, and by the browser
     assert not Session.objects.exists()

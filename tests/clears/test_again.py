@@ -18,12 +18,14 @@ from cleanup import tasks
 from cleanup.clears import again, batches, protocol, queue, recovery, settlement
 from cleanup.clears.progress import measure
 from cleanup.models import ClearAttempt, ClearBatch, LedgerEntry, NasBreaker, Phase, RetentionPolicy, Run
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import holds, inspection
 from cleanup.sweeps import all_roots
-from tests.clears.test_batches import BIG, MIDDLE, SMALL, Room, phases, room, run_tasks  # noqa: F401 (a fixture)
+from tests.clears.test_batches import BIG, MIDDLE, SMALL, Room, build, enter, phases, run_tasks
 from tests.faults.scene import everything
+from tests.tools import sites
+from tests.tools.lab import Lab
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine]
 
@@ -43,9 +45,10 @@ def away(where: Room) -> Iterator[None]:
         aside.rename(where.lab.nas)
 
 
-@pytest.fixture
-def refused(room: Room) -> ClearBatch:  # noqa: F811
-    """A batch of three runs, of which the NAS has refused each."""
+def refuse(lab: Lab, now: datetime) -> None:
+    """Ask for a batch of three runs, and let the NAS refuse each."""
+    build(lab, now)
+    room = enter(lab, now)
     batch = room.batch()
     with away(room):
         assert run_tasks() == [BIG, MIDDLE, SMALL]
@@ -53,8 +56,19 @@ def refused(room: Room) -> ClearBatch:  # noqa: F811
         ClearBatch.objects.update(created_at=timezone.now())
         assert again.ask(now=timezone.now() + 2 * MINUTE) == 0, "the NAS does not answer yet"
         assert not OrmQ.objects.exists()
-    batch.refresh_from_db()
-    return batch
+
+
+@pytest.fixture
+def room(request: pytest.FixtureRequest, db: None, now: datetime, tmp_path_factory: pytest.TempPathFactory) -> Room:
+    if "refused" in request.fixturenames:  # by the real clock, which tests read as well
+        return enter(sites.lay("refused", lambda lab: refuse(lab, now), tmp_path_factory, lasts=10), now)
+    return enter(sites.lay("room", lambda lab: build(lab, now), tmp_path_factory), now)
+
+
+@pytest.fixture
+def refused(room: Room) -> ClearBatch:
+    """A batch of three runs, of which the NAS has refused each."""
+    return ClearBatch.objects.get()
 
 
 def later(**span: float) -> datetime:
@@ -74,7 +88,7 @@ def interrupt(attempt: ClearAttempt) -> ClearAttempt:
 
 
 @pytest.mark.both_engines
-def test_what_the_nas_refused_goes_when_it_answers(room: Room, refused: ClearBatch) -> None:  # noqa: F811
+def test_what_the_nas_refused_goes_when_it_answers(room: Room, refused: ClearBatch) -> None:
     before = everything(room.lab)
     told = measure(refused, timezone.now())
     assert (told.open, told.again, told.stayed, told.cleared, told.reasons) == (True, 3, 0, 0, ())
@@ -94,7 +108,7 @@ def test_what_the_nas_refused_goes_when_it_answers(room: Room, refused: ClearBat
     assert set(Run.objects.values_list("failures", flat=True)) == {0}
 
 
-def test_a_nas_that_refuses_the_same_again_is_asked_less_and_less(room: Room, refused: ClearBatch) -> None:  # noqa: F811
+def test_a_nas_that_refuses_the_same_again_is_asked_less_and_less(room: Room, refused: ClearBatch) -> None:
     pauses = []
     for tried in range(3):
         assert again.ask(now=later(hours=1)) == 3
@@ -107,7 +121,7 @@ def test_a_nas_that_refuses_the_same_again_is_asked_less_and_less(room: Room, re
     assert measure(refused, timezone.now()).again == 3
 
 
-def test_a_twin_that_is_slow_comes_last_and_later(room: Room, refused: ClearBatch) -> None:  # noqa: F811
+def test_a_twin_that_is_slow_comes_last_and_later(room: Room, refused: ClearBatch) -> None:
     slow = refused.attempts.get(run__run_path=BIG)
     ClearAttempt.objects.filter(pk=slow.pk).update(reason=Reason.NAS_SLOW)
     assert again.ask(now=later(minutes=2)) == 3
@@ -122,7 +136,7 @@ def test_a_twin_that_is_slow_comes_last_and_later(room: Room, refused: ClearBatc
 
 
 def test_a_nas_behind_its_breaker_is_not_asked(
-    room: Room,  # noqa: F811
+    room: Room,
     refused: ClearBatch,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -138,7 +152,7 @@ def test_a_nas_behind_its_breaker_is_not_asked(
     assert (breaker.failures, breaker.open_until) == (0, None)
 
 
-def test_not_after_a_stop(room: Room, refused: ClearBatch) -> None:  # noqa: F811
+def test_not_after_a_stop(room: Room, refused: ClearBatch) -> None:
     assert batches.stop(refused, actor="bob", now=timezone.now()) == 3
     assert again.ask(now=later(minutes=2)) == 0
     told = measure(refused, timezone.now())
@@ -146,7 +160,7 @@ def test_not_after_a_stop(room: Room, refused: ClearBatch) -> None:  # noqa: F81
     assert len(room.paths()) == 3
 
 
-def test_not_while_it_is_paused(room: Room, refused: ClearBatch) -> None:  # noqa: F811
+def test_not_while_it_is_paused(room: Room, refused: ClearBatch) -> None:
     assert batches.pause(refused, actor="bob", now=timezone.now())
     assert again.ask(now=later(minutes=2)) == 0
     assert measure(ClearBatch.objects.get(), timezone.now()).paused
@@ -155,7 +169,7 @@ def test_not_while_it_is_paused(room: Room, refused: ClearBatch) -> None:  # noq
     assert again.ask(now=later(minutes=4)) == 3
 
 
-def test_nothing_begins_that_was_queued_before_a_pause(room: Room, refused: ClearBatch) -> None:  # noqa: F811
+def test_nothing_begins_that_was_queued_before_a_pause(room: Room, refused: ClearBatch) -> None:
     assert again.ask(now=later(minutes=2)) == 3
     batches.pause(refused, actor="bob", now=timezone.now())
     assert run_tasks() == []
@@ -163,20 +177,20 @@ def test_nothing_begins_that_was_queued_before_a_pause(room: Room, refused: Clea
     assert len(room.paths()) == 3
 
 
-def lose_the_right(room: Room) -> None:  # noqa: F811
+def lose_the_right(room: Room) -> None:
     room.operator.groups.clear()
 
 
-def leave(room: Room) -> None:  # noqa: F811
+def leave(room: Room) -> None:
     User.objects.filter(pk=room.operator.pk).update(is_active=False)
 
 
-def hold(room: Room) -> None:  # noqa: F811
+def hold(room: Room) -> None:
     for run in Run.objects.all():
         holds.hold(run, owner="bob", until=later(days=2), reason="figure", now=timezone.now())
 
 
-def hold_and_release(room: Room) -> None:  # noqa: F811
+def hold_and_release(room: Room) -> None:
     hold(room)
     for run in Run.objects.all():
         holds.release_run(run, actor="bob", now=timezone.now())
@@ -193,7 +207,7 @@ def hold_and_release(room: Room) -> None:  # noqa: F811
 )
 @pytest.mark.parametrize("queued", [False, True], ids=["while it waits", "when it is queued"])
 def test_not_without_the_right_and_not_after_a_hold(
-    room: Room,  # noqa: F811
+    room: Room,
     refused: ClearBatch,
     change: Callable[[Room], None],
     said: str,
@@ -214,7 +228,7 @@ def test_not_without_the_right_and_not_after_a_hold(
     assert set(Run.objects.values_list("failures", flat=True)) == {0}
 
 
-def test_not_a_day_after_it_was_asked_for(room: Room, refused: ClearBatch) -> None:  # noqa: F811
+def test_not_a_day_after_it_was_asked_for(room: Room, refused: ClearBatch) -> None:
     with away(room):
         assert again.ask(now=later(hours=23)) == 0
         assert measure(refused, timezone.now()).again == 3
@@ -225,7 +239,7 @@ def test_not_a_day_after_it_was_asked_for(room: Room, refused: ClearBatch) -> No
     }
 
 
-def test_not_a_day_after_the_wish_though_it_was_queued_before(room: Room, refused: ClearBatch) -> None:  # noqa: F811
+def test_not_a_day_after_the_wish_though_it_was_queued_before(room: Room, refused: ClearBatch) -> None:
     """A batch may be paused for days; what a person wished for then is theirs to ask for anew."""
     assert again.ask(now=later(minutes=2)) == 3
     assert batches.pause(refused, actor="bob", now=timezone.now())
@@ -237,7 +251,7 @@ def test_not_a_day_after_the_wish_though_it_was_queued_before(room: Room, refuse
     assert all("a day has passed" in attempt.detail for attempt in refused.attempts.last_tries())
 
 
-def test_not_what_was_asked_for_anew(room: Room, refused: ClearBatch) -> None:  # noqa: F811
+def test_not_what_was_asked_for_anew(room: Room, refused: ClearBatch) -> None:
     newer = room.place(room.look(at=later(minutes=1)))
     assert again.ask(now=later(minutes=2)) == 0, "another attempt is under way"
     assert run_tasks() == [BIG, MIDDLE, SMALL]
@@ -246,7 +260,7 @@ def test_not_what_was_asked_for_anew(room: Room, refused: ClearBatch) -> None:  
     assert measure(refused, timezone.now()).stayed == 3
 
 
-def test_a_refusal_of_the_run_itself_is_final(room: Room) -> None:  # noqa: F811
+def test_a_refusal_of_the_run_itself_is_final(room: Room) -> None:
     batch = room.batch()
     (room.lab.twin(BIG) / "stack.tif").unlink()
     run_tasks()
@@ -255,7 +269,7 @@ def test_a_refusal_of_the_run_itself_is_final(room: Room) -> None:  # noqa: F811
     assert not ClearAttempt.objects.waiting_for_another_try().exists()
 
 
-def test_what_was_promised_of_the_proof_holds_for_every_try(room: Room) -> None:  # noqa: F811
+def test_what_was_promised_of_the_proof_holds_for_every_try(room: Room) -> None:
     """A try decides by the policy in force then, and leaves its version; it was asked for under an older one."""
     batch = room.batch()
     asked = batch.attempts.first().asked_version  # type: ignore[union-attr]
@@ -272,7 +286,7 @@ def test_what_was_promised_of_the_proof_holds_for_every_try(room: Room) -> None:
     }
 
 
-def test_the_page_of_the_batch_says_so(room: Room, refused: ClearBatch) -> None:  # noqa: F811
+def test_the_page_of_the_batch_says_so(room: Room, refused: ClearBatch) -> None:
     client = Client()
     client.force_login(room.operator)
     page = client.get(reverse("batch", args=[refused.pk])).content.decode()
@@ -291,7 +305,7 @@ def test_the_page_of_the_batch_says_so(room: Room, refused: ClearBatch) -> None:
 # What a fault has interrupted
 
 
-def test_an_interrupted_attempt_is_tried_three_times_more(room: Room) -> None:  # noqa: F811
+def test_an_interrupted_attempt_is_tried_three_times_more(room: Room) -> None:
     batch = room.batch()
     ClearBatch.objects.update(created_at=timezone.now())
     attempt = batch.attempts.get(run__run_path=BIG)
@@ -312,7 +326,7 @@ def test_an_interrupted_attempt_is_tried_three_times_more(room: Room) -> None:  
     assert BIG in room.paths()
 
 
-def test_not_what_was_interrupted_when_its_batch_had_been_stopped(room: Room) -> None:  # noqa: F811
+def test_not_what_was_interrupted_when_its_batch_had_been_stopped(room: Room) -> None:
     batch = room.batch()
     ClearBatch.objects.update(created_at=timezone.now())
     first = batch.attempts.get(run__run_path=BIG)
@@ -324,7 +338,7 @@ def test_not_what_was_interrupted_when_its_batch_had_been_stopped(room: Room) ->
     assert again.ask(now=later(minutes=2)) == 0
 
 
-def test_one_alone_is_tried_again_as_well(room: Room) -> None:  # noqa: F811
+def test_one_alone_is_tried_again_as_well(room: Room) -> None:
     run = Run.objects.with_root().get(run_path=SMALL)
     interrupt(queue.request_clear(run, actor="ada", note="full", now=timezone.now()))
     assert tasks.recover().count("tried again 1") == 1
@@ -334,7 +348,7 @@ def test_one_alone_is_tried_again_as_well(room: Room) -> None:  # noqa: F811
 
 
 def test_a_commit_that_the_database_refused_is_tried_again(
-    room: Room,  # noqa: F811
+    room: Room,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     batch = room.batch()
@@ -352,7 +366,7 @@ def test_a_commit_that_the_database_refused_is_tried_again(
     assert measure(batch, timezone.now()).cleared == 3
 
 
-def test_an_interrupted_sweep_comes_back_by_itself(room: Room, policy: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_an_interrupted_sweep_comes_back_by_itself(room: Room, policy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     policy(mode="scheduled", retain_hours=0, rehearse=False)
 
     def die(*args: Any, **kwargs: Any) -> None:
@@ -366,7 +380,7 @@ def test_an_interrupted_sweep_comes_back_by_itself(room: Room, policy: Any, monk
     assert again.ask(now=later(minutes=2)) == 0
 
 
-def test_another_hosts_attempts_are_left_to_it(room: Room, refused: ClearBatch) -> None:  # noqa: F811
+def test_another_hosts_attempts_are_left_to_it(room: Room, refused: ClearBatch) -> None:
     ClearAttempt.objects.update(host="another-pc")
     assert again.ask(now=later(minutes=2)) == 0
     assert ClearAttempt.objects.waiting_for_another_try().count() == 3

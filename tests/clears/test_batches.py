@@ -31,14 +31,16 @@ from cleanup.models import (
     RetentionPolicy,
     Run,
     StagingRoot,
-    Tone,
+    Status,
 )
-from cleanup.rules.gates import Finding, ProofFacts
+from cleanup.rules.facts import Finding, ProofFacts
 from cleanup.rules.policy import ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, holds, inspection, proofs, run_status
 from tests.faults.scene import everything
+from tests.tools import sites
 from tests.tools.lab import Lab, touch
+from tests.tools.pages import register
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
 
@@ -91,13 +93,22 @@ def operator(name: str) -> User:
     return user
 
 
-@pytest.fixture
-def room(lab: Lab, root: StagingRoot, now: datetime) -> Room:
+def build(lab: Lab, now: datetime) -> None:
+    root = register(lab, now)
     lab.run(BIG, files={"stack.tif": b"b" * 9000})
     lab.run(MIDDLE, files={"plate.fcs": b"m" * 4000})
     lab.run(SMALL, files={"plate.csv": b"1,2\n"})
     discovery.discover(root, now=now)
-    return Room(lab, root, now, operator("ada"))
+    operator("ada")
+
+
+def enter(lab: Lab, now: datetime) -> Room:
+    return Room(lab, StagingRoot.objects.get(name="lab"), now, User.objects.get(username="ada"))
+
+
+@pytest.fixture
+def room(db: None, now: datetime, tmp_path_factory: pytest.TempPathFactory) -> Room:
+    return enter(sites.lay("room", lambda lab: build(lab, now), tmp_path_factory), now)
 
 
 def run_tasks() -> list[str]:
@@ -213,7 +224,7 @@ def test_the_rest_of_a_root_is_told_by_its_reasons(room: Room) -> None:
     assert [run.run_path for run in preview.safe_on(room.operator, room.root).order_by("pk")] == [BIG, SMALL]
     (stays,) = preview.staying_on(room.operator, room.root)
     size = Run.objects.get(run_path=MIDDLE).bytes
-    assert (stays.tone, stays.reason, stays.runs, stays.bytes) == (Tone.WAIT, Reason.HELD, 1, size)
+    assert (stays.tone, stays.reason, stays.runs, stays.bytes) == (Status.WAIT, Reason.HELD, 1, size)
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1.a", "0.a", "\u0661.a", "9" * 40, f"{2**63}.a", ". . .", "1e3"])
@@ -639,7 +650,7 @@ def test_what_was_withdrawn_may_be_asked_for_again(room: Room) -> None:
     again = room.look(at=room.now + timedelta(minutes=2))
     assert {item.fate for item in again.items} == {Fate.CLEARS}
     run_status.judge_stale(room.now + timedelta(minutes=2))
-    assert set(Run.objects.values_list("tone", "reason")) == {(Tone.GO, "")}  # nothing speaks against any of them
+    assert set(Run.objects.values_list("tone", "reason")) == {(Status.GO, "")}  # nothing speaks against any of them
     assert room.place(again).attempts.count() == 3
 
 

@@ -141,7 +141,7 @@ def finish(batch: ClearBatch, cluster: Cluster) -> None:
         cluster.look_after()
         recover()
         assert_one_row_each()
-        time.sleep(0.3)
+        time.sleep(0.05)
 
 
 def begun(batch: ClearBatch, number: int) -> None:

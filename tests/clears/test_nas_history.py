@@ -25,7 +25,7 @@ from cleanup import clear_run, tasks
 from cleanup.clears import nas_history
 from cleanup.lab import opening
 from cleanup.models import ClearAttempt, NasBreaker, Run, StagingRoot
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import handles
 from cleanup.storage.nas import client, reader_process

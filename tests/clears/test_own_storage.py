@@ -14,7 +14,7 @@ from cleanup.lab import roots
 from cleanup.models import Phase, Requester, Run
 from cleanup.rules.reasons import Reason
 from cleanup.storage import handles, linux
-from cleanup.storage.linux import Project
+from cleanup.storage.linux import QuotaProject
 from cleanup.storage.staging import fences, own_storage, removal
 from tests.faults import mounts
 from tests.faults.mounts import Enter
@@ -62,14 +62,18 @@ def test_what_an_earlier_version_has_committed_is_rolled_forward(subvolume: Scen
     subvolume.assert_cleared()
 
 
+def of(number: int, *, inherits: bool) -> QuotaProject:
+    return QuotaProject(number, inherits=inherits)
+
+
 @pytest.mark.parametrize(
     ("above", "run", "metadata", "detail"),
     [
-        (Project(0, inherits=False), Project(7, inherits=False), Project(7, inherits=False), "is 7, that of its fo"),
-        (Project(5, inherits=True), Project(0, inherits=False), Project(0, inherits=False), "is 0, that of its fo"),
-        (Project(0, inherits=False), Project(0, inherits=False), Project(7, inherits=True), ".exlab-wizard is 7"),
-        (Project(5, inherits=False), Project(5, inherits=True), Project(5, inherits=True), ".exlab-wizard is 5"),
-        (Project(5, inherits=True), Project(5, inherits=True), Project(5, inherits=True), ""),
+        (of(0, inherits=False), of(7, inherits=False), of(7, inherits=False), "is 7, that of its fo"),
+        (of(5, inherits=True), of(0, inherits=False), of(0, inherits=False), "is 0, that of its fo"),
+        (of(0, inherits=False), of(0, inherits=False), of(7, inherits=True), ".exlab-wizard is 7"),
+        (of(5, inherits=False), of(5, inherits=True), of(5, inherits=True), ".exlab-wizard is 5"),
+        (of(5, inherits=True), of(5, inherits=True), of(5, inherits=True), ""),
         (None, None, None, ""),
     ],
 )
@@ -78,9 +82,9 @@ def test_a_quota_project_of_its_own(
     root: Any,
     now: datetime,
     monkeypatch: pytest.MonkeyPatch,
-    above: Project | None,
-    run: Project | None,
-    metadata: Project | None,
+    above: QuotaProject | None,
+    run: QuotaProject | None,
+    metadata: QuotaProject | None,
     detail: str,
 ) -> None:
     """Planted: a kernel without quotas mounts no filesystem that knows projects."""
@@ -100,7 +104,7 @@ def test_a_quota_project_of_its_own(
 
 def test_the_kernel_is_asked_for_the_project_of_a_real_folder(tmp_path: Path) -> None:
     with handles.opened(handles.open_root(str(tmp_path))) as descriptor:
-        assert linux.project(descriptor) in (None, Project(0, inherits=False))
+        assert linux.project(descriptor) in (None, QuotaProject(0, inherits=False))
     with open("/proc/self/status") as file:
         assert linux.project(file.fileno()) is None
 

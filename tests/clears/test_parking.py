@@ -112,13 +112,13 @@ def test_a_failed_commit_counts(scene: Scene, monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_gate_says_how_the_last_attempt_failed(scene: Scene, full: pytest.MonkeyPatch) -> None:
     from cleanup.models import RetentionPolicy
-    from cleanup.rules.gates import Gate
-    from cleanup.runs import inspection
+    from cleanup.rules.decisions import Gate
+    from cleanup.runs import stored_facts
 
     for _ in range(3):
         sweep(scene)
     run = Run.objects.with_root().get()
-    result = inspection.stored_decision(run, RetentionPolicy.objects.scoped(), scene.now).gate(Gate.ATTEMPTS)
+    result = stored_facts.decision(run, RetentionPolicy.objects.scoped(), scene.now).gate(Gate.ATTEMPTS)
     assert result.reason is Reason.PARKED
     assert Reason.STORAGE_ERROR.sentence in result.detail
     assert "No space left on device" in result.detail

@@ -94,7 +94,7 @@ def test_other_bytes_are_found_and_the_run_stays(scene: Scene, monkeypatch: pyte
     twin = scene.twin / name
     with (
         before(monkeypatch, second_look, "compare_blocks", lambda: change_keeping_size_and_time(twin)),
-        replaced(monkeypatch, nas_protocol, "Twin", _without_ctime),
+        replaced(monkeypatch, nas_protocol, "TwinFile", _without_ctime),
     ):
         attempt = clear(scene)
     assert (attempt.phase, attempt.reason) == (Phase.REFUSED, Reason.NAS_CHECKSUM_MISMATCH)
@@ -103,12 +103,12 @@ def test_other_bytes_are_found_and_the_run_stays(scene: Scene, monkeypatch: pyte
     assert scene.leftovers() == []
 
 
-def _without_ctime(size: int, mtime_ns: int, ino: int, digest: bytes | None, ctime_ns: int) -> client.Twin:
+def _without_ctime(size: int, mtime_ns: int, ino: int, digest: bytes | None, ctime_ns: int) -> client.TwinFile:
     """As sshfs tells it, which has no such time."""
     return _TWIN(size, mtime_ns, ino, digest, mtime_ns)
 
 
-_TWIN = client.Twin
+_TWIN = client.TwinFile
 
 
 def test_a_file_that_was_written_anew_is_compared_whole_and_fenced_once_more(

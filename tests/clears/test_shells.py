@@ -33,7 +33,7 @@ from cleanup.models import (
 )
 from cleanup.monitoring import watchdog
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, inspection, orphans
+from cleanup.runs import discovery, orphans, stored_facts
 from cleanup.storage.datadir import DataDir
 from cleanup.storage.staging import fences
 from cleanup.sweeps import all_roots
@@ -341,7 +341,7 @@ def test_no_clear_is_offered_or_done(scene: Scene, conflict: ClearAttempt, polic
     policy(mode="scheduled", retain_hours=0, rehearse=False)
     discovery.discover(scene.root, now=scene.now)
     run = Run.objects.with_root().get()
-    decision = inspection.stored_decision(run, RetentionPolicy.objects.scoped(), scene.now)
+    decision = stored_facts.decision(run, RetentionPolicy.objects.scoped(), scene.now)
     assert not decision.worth_trying
     assert (refusal := decision.main_refusal(operator=True)) is not None
     assert (refusal.reason, refusal.detail) == (Reason.PATH_OCCUPIED, conflict.detail)

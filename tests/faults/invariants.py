@@ -15,6 +15,7 @@
 12 durable       all of this holds after a power failure too
 """
 
+import functools
 import io
 import json
 import tarfile
@@ -272,10 +273,16 @@ def _tombstones(stage: Stage) -> Iterator[dict[str, bytes]]:
     for attempt in stage.subject.attempts():
         path = stage.data / "tombstones" / f"{hexadecimal(attempt['id'])}.tar.gz"
         try:
-            with tarfile.open(fileobj=io.BytesIO(path.read_bytes())) as archive:
-                yield {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
+            yield _unpacked(path.read_bytes())
         except (FileNotFoundError, tarfile.ReadError, EOFError):
             continue
+
+
+@functools.lru_cache(maxsize=16)
+def _unpacked(archive: bytes) -> dict[str, bytes]:
+    """What an archive of just these bytes holds: after one point it is asked several times."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        return {member.name: opened.extractfile(member).read() for member in opened}  # type: ignore[union-attr]
 
 
 def _versions(tombstone: dict[str, bytes], name: str) -> tuple[bytes | None, ...]:

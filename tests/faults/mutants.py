@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from cleanup.clears import last_checks, protocol, recovery, settlement
 from cleanup.models import ClearAttempt
-from cleanup.runs import inspection
+from cleanup.runs import inspection, stored_facts
 from cleanup.storage import datadir, handles, markers, reserve, run_paths, same_storage, tokens
 from cleanup.storage.nas import client, ways
 from cleanup.storage.staging import fences, removal, run_tree
@@ -198,7 +198,11 @@ def _claim_the_plan(real: Callable[..., Any], entries: Any, left: Any) -> run_tr
 
 @contextlib.contextmanager
 def _proof_ignored() -> Iterator[None]:
-    with _around(inspection, "evaluate", _nothing_against_it)(), _left_out(last_checks, "expect_twin")():
+    with (
+        _around(inspection, "evaluate", _nothing_against_it)(),
+        _around(stored_facts, "evaluate", _nothing_against_it)(),
+        _left_out(last_checks, "expect_twin")(),
+    ):
         yield
 
 

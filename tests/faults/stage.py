@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 from uuid import UUID
 
@@ -25,6 +25,7 @@ from cleanup.lab import opening, roots
 from cleanup.lab.nas import OneReader
 from cleanup.models import Run, StagingRoot
 from cleanup.runs import discovery, verifying
+from cleanup.storage import run_paths
 from cleanup.storage.nas import client
 from cleanup.storage.staging import writers
 from tests.tools.lab import METADATA, Lab, read_sync_state, write_sync_state
@@ -43,7 +44,7 @@ LOOK_ALIKES = (
 
 # How often the checks that take long have their turn.
 _SELDOM = 5
-# How many runs are discovered at once.
+# How many runs are laid at once.
 _AT_ONCE = 6
 
 # A proof may be used again for a day. Unless a stage says otherwise, every attempt is made after that, so that each one
@@ -64,8 +65,7 @@ _DATA = {
 }
 
 
-@dataclass(frozen=True)
-class Thing:
+class Thing(NamedTuple):
     """One entry of a directory as it was seen."""
 
     kind: str
@@ -103,16 +103,28 @@ def look(top: Path) -> Things:
         content = b""
         if kind == "d":
             below = "" if name == "." else f"{name}/"
-            pending += [(entry.path, below + entry.name) for entry in os.scandir(path)]
+            pending += [(f"{path}/{entry}", below + entry) for entry in os.listdir(path)]
         elif kind == "l":
             content = os.fsencode(os.readlink(path))
         elif kind == "-":
-            content = Path(path).read_bytes()
+            content = _read(path, status.st_size)
         size = 0 if kind == "d" else status.st_size
         blocks = status.st_blocks * 512
         mode = stat.S_IMODE(status.st_mode)
         found[name] = Thing(kind, status.st_ino, mode, size, status.st_mtime_ns, status.st_nlink, blocks, content)
     return found
+
+
+def _read(path: str, size: int) -> bytes:
+    """The whole file. A point looks at some 200, and a file object of Python's takes longer than the reading."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        content = os.read(descriptor, size + 1)
+        while len(content) > size and (more := os.read(descriptor, 1 << 20)):  # it has grown meanwhile
+            content += more
+        return content
+    finally:
+        os.close(descriptor)
 
 
 def same(before: Things, after: Things) -> bool:
@@ -254,6 +266,7 @@ class Stage:
         (self.canary / "precious").write_bytes(b"not a run")
         _furnish(lab, NEIGHBOUR)
         self._place_look_alikes()
+        discovery.discover(self.root, now=self.now)
         self.subject = self.fresh()
 
     def _place_look_alikes(self) -> None:
@@ -269,6 +282,7 @@ class Stage:
         run_path, aside = self._spare.pop()
         path = self.lab.staging / run_path
         aside.rename(path)
+        self._introduce(run_path)
         run = Run.objects.staged().with_root().get(run_path=run_path, root=self.root)
         twin = self.lab.twin(run_path)
         before = look(path)
@@ -278,25 +292,29 @@ class Stage:
         return self.subject
 
     def _furnish_some(self) -> None:
-        """Let some runs be discovered at once, and put them aside until their turn comes."""
+        """Lay some runs at once, each aside until its turn comes: what is mounted needs to look anew only once."""
         for _ in range(_AT_ONCE):
             self._made += 1
             run_path = f"{FOLDER}/Run_2026-02-01T{self._made // 60:02}-{self._made % 60:02}"
-            self._spare.append((run_path, self.base / f"spare-{self._made}"))
+            aside = self.base / f"spare-{self._made}"
+            self._spare.append((run_path, aside))
             (self.lab.staging / run_path).parent.mkdir(parents=True, exist_ok=True)
             self.make_folder(self.lab.staging / run_path)
-            _furnish(self.lab, run_path, self.record)
+            _furnish(self.lab, run_path, self.record).rename(aside)
         self.when_furnished()
-        discovery.discover(self.root, now=self.now)
+
+    def _introduce(self, run_path: str) -> None:
+        """Let the product know a run; a look at this one alone, since at the others nothing has changed."""
+        self._discover(run_path)
         if self.returned:
-            for number, (run_path, _aside) in enumerate(self._spare):
-                self._copy_back(run_path, told=bool(number % 2))
-            discovery.discover(self.root, now=self.now)
+            self._copy_back(run_path, told=bool(len(self._spare) % 2))
+            self._discover(run_path)
         if self.accepted:
-            for run_path, _aside in self._spare:
-                self._accept(run_path)
-        for run_path, aside in self._spare:
-            (self.lab.staging / run_path).rename(aside)
+            self._accept(run_path)
+
+    def _discover(self, run_path: str) -> None:
+        path = run_paths.parse_run_path(run_path)
+        discovery.look_at_path(self.root, path, now=self.now)
 
     def _copy_back(self, run_path: str, *, told: bool) -> None:
         """Clear a run, and let its copy on the NAS be copied back."""

@@ -19,7 +19,7 @@ from cleanup.clears.refusal import Refused
 from cleanup.lab import opening, roots
 from cleanup.models import ClearAttempt, LedgerEntry, NasBreaker, Phase, Requester, Run
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery
+from cleanup.runs import discovery, rows, stray_fences
 from cleanup.storage import handles, linux, tokens
 from cleanup.storage.staging import fences
 from tests.faults import children, means
@@ -546,8 +546,8 @@ def test_a_fence_that_vanishes_while_discovery_looks_is_not_called_incomplete(
         asked.append(is_stray_fence(*sight))
         return asked[-1]
 
-    is_stray_fence = discovery.is_stray_fence
-    with means.replaced(monkeypatch, discovery, "is_stray_fence", settle_and_ask):
+    is_stray_fence = stray_fences.is_stray_fence
+    with means.replaced(monkeypatch, stray_fences, "is_stray_fence", settle_and_ask):
         assert seen_by_discovery(root, scene.now) == []
     assert asked == [False]
     scene.assert_cleared()
@@ -576,7 +576,7 @@ def test_a_run_called_cleared_by_another_program_is_forgotten_once_its_files_are
 def test_a_run_cleared_while_discovery_looks_at_it_is_not_told_to_lie_there(
     scene: Scene, root: Any, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with means.before(monkeypatch, discovery, "_run_for", lambda: clear_run(scene.run, now=scene.now)):
+    with means.before(monkeypatch, rows, "row_for", lambda: clear_run(scene.run, now=scene.now)):
         assert seen_by_discovery(root, scene.now) == []
     scene.assert_cleared()
     assert scene.run.problem == ""

@@ -11,7 +11,7 @@ from django.db import connection
 
 from cleanup.clears import second_look
 from cleanup.models import ClearAttempt
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import proofs
 from cleanup.storage.staging import own_storage
@@ -39,18 +39,18 @@ def expect_none(explored: Explored, at_least: int) -> None:
 
 
 def test_a_clear_that_is_killed_anywhere_loses_nothing(stage: Stage) -> None:
-    expect_none(explorer.crashes(stage), at_least=50)
+    expect_none(explorer.crashes(stage, every=2, skip=skip()), at_least=25)
 
 
 def test_a_clear_whose_machine_loses_its_power_anywhere_loses_nothing(stage: Stage) -> None:
-    expect_none(explorer.crashes(stage, lost=Lost(), every=2, skip=skip()), at_least=25)
+    expect_none(explorer.crashes(stage, lost=Lost(), every=4, skip=skip()), at_least=12)
 
 
 @pytest.mark.parametrize("record", ["sync_state", "both"])
 def test_a_clear_by_another_record_that_is_killed_anywhere(tmp_path: Path, now: datetime, record: str) -> None:
-    """Some four seconds each: every other step of a clear."""
+    """Some two seconds each: every fourth step of a clear."""
     with staged(tmp_path / record, now, record=record) as stage:
-        expect_none(explorer.crashes(stage, every=2, skip=skip()), at_least=25)
+        expect_none(explorer.crashes(stage, every=4, skip=skip()), at_least=12)
 
 
 def test_a_clear_by_another_record_whose_machine_loses_its_power(tmp_path: Path, now: datetime) -> None:
@@ -60,10 +60,10 @@ def test_a_clear_by_another_record_whose_machine_loses_its_power(tmp_path: Path,
 
 
 def test_a_clear_of_a_run_that_was_copied_back(tmp_path: Path, now: datetime) -> None:
-    """Some eight seconds: every fourth step, killed and without power, and some of what a person may change."""
+    """Some five seconds: every eighth step, killed and without power, and some of what a person may change."""
     with staged(tmp_path / "returned", now, returned=True) as stage:
-        expect_none(explorer.crashes(stage, every=4, skip=skip()), at_least=12)
-        expect_none(explorer.crashes(stage, lost=Lost(), every=4, skip=skip() + 2), at_least=12)
+        expect_none(explorer.crashes(stage, every=8, skip=skip()), at_least=6)
+        expect_none(explorer.crashes(stage, lost=Lost(), every=8, skip=skip() + 4), at_least=6)
         expect_none(meddling.meddle(stage, every=6, exhaustive=False), at_least=5)
 
 
@@ -79,10 +79,10 @@ def accepted(base: Path, now: datetime) -> Iterator[Stage]:
 
 
 def test_a_clear_by_accepted_bytes(tmp_path: Path, now: datetime) -> None:
-    """Some eight seconds: every fourth step, killed and without power, and some of what a person may change."""
+    """Some four seconds: every eighth step, killed and without power, and some of what a person may change."""
     with accepted(tmp_path / "accepted", now) as stage:
-        expect_none(explorer.crashes(stage, every=4, skip=skip()), at_least=12)
-        expect_none(explorer.crashes(stage, lost=Lost(), every=4, skip=skip() + 2), at_least=12)
+        expect_none(explorer.crashes(stage, every=8, skip=skip()), at_least=6)
+        expect_none(explorer.crashes(stage, lost=Lost(), every=8, skip=skip() + 4), at_least=6)
         expect_none(meddling.meddle(stage, every=6, exhaustive=False), at_least=5)
 
 
@@ -102,7 +102,7 @@ def test_a_recovery_that_is_killed_as_well_loses_nothing(stage: Stage) -> None:
 
 
 def test_a_clear_whose_disk_or_database_fails_anywhere_loses_nothing(stage: Stage) -> None:
-    expect_none(explorer.faults(stage, every=2, skip=skip(), exhaustive=False), at_least=25)
+    expect_none(explorer.faults(stage, every=4, skip=skip(), exhaustive=False), at_least=12)
 
 
 @pytest.mark.one_engine
@@ -112,7 +112,8 @@ def test_a_clear_that_stands_still_anywhere_is_left_alone(stage: Stage) -> None:
 
 @pytest.mark.one_engine
 def test_a_run_that_is_changed_meanwhile_is_left_as_it_was_changed(stage: Stage) -> None:
-    expect_none(meddling.meddle(stage, exhaustive=False), at_least=35)
+    """Every other step, and at each of them one change."""
+    expect_none(meddling.meddle(stage, every=2, exhaustive=False), at_least=20)
 
 
 @contextlib.contextmanager
@@ -166,6 +167,9 @@ class TestExhaustive:
 
     Of the longest searches each engine takes every other step, so that both together take all.
     """
+
+    def test_killed(self, stage: Stage) -> None:
+        expect_none(explorer.crashes(stage), at_least=50)
 
     @pytest.mark.parametrize("lost", [Lost(), Lost(names=False), Lost(data=False)], ids=["both", "data", "names"])
     def test_power_lost(self, stage: Stage, lost: Lost) -> None:

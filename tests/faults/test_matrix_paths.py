@@ -105,8 +105,8 @@ def project_of_its_own(stage: Stage) -> Any:
     """Planted: a kernel without quotas mounts no filesystem that knows projects. Subvolumes: tests/clears."""
     own = stage.path.stat().st_ino
 
-    def project(descriptor: int) -> linux.Project:
-        return linux.Project(7 if os.fstat(descriptor).st_ino == own else 0, inherits=False)
+    def project(descriptor: int) -> linux.QuotaProject:
+        return linux.QuotaProject(7 if os.fstat(descriptor).st_ino == own else 0, inherits=False)
 
     return means.replaced(stage.monkeypatch, linux, "project", project)
 

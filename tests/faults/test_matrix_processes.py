@@ -14,9 +14,9 @@ from django.conf import settings
 from cleanup.clears import protocol, queue, recovery, refusal
 from cleanup.lab import task_queues
 from cleanup.models import ClearAttempt, RetentionPolicy
-from cleanup.rules.gates import Gate
+from cleanup.rules.decisions import Gate
 from cleanup.rules.reasons import Reason
-from cleanup.runs import inspection
+from cleanup.runs import inspection, stored_facts
 from tests.faults import children, means
 from tests.faults.cases import (
     Answer,
@@ -183,7 +183,7 @@ def fail_to_look(stage: Stage) -> Answer:
 
 def gate_on_page(stage: Stage, gate: Gate) -> Answer:
     """What a page's gate says, where no clear can be asked for."""
-    decision = inspection.stored_decision(stage.run, [], stage.now)
+    decision = stored_facts.decision(stage.run, [], stage.now)
     assert not decision.worth_trying
     return Answer("shown", decision.gate(gate).reason or "", page(stage))
 

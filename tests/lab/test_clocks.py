@@ -29,13 +29,13 @@ from cleanup.models import (
     RetentionPolicy,
     Run,
     StagingRoot,
+    Status,
     Sweep,
     SweepBreaker,
-    Tone,
 )
 from cleanup.monitoring import watchdog
 from cleanup.rules.anomalies import Clock
-from cleanup.rules.clocks import BETWEEN_LOOKS, LONGEST_PAUSE, Asked, Other
+from cleanup.rules.clocks import BETWEEN_LOOKS, LONGEST_PAUSE, Other, OtherClocks
 from cleanup.rules.policy import Stage
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, holds, run_status
@@ -102,9 +102,9 @@ def answer(monkeypatch: pytest.MonkeyPatch, *others: Other, none: tuple[str, ...
     """Let other clocks say this; returns a list that grows with each question."""
     asked: list[bool] = []
 
-    def ask() -> Asked:
+    def ask() -> OtherClocks:
         asked.append(True)
-        return Asked(others=others, none=none)
+        return OtherClocks(others=others, none=none)
 
     monkeypatch.setattr(other_clocks, "ask", ask)
     return asked
@@ -144,7 +144,7 @@ def test_neither_a_click_nor_a_page_lets_a_hold_end_by_it(held: list[str], now: 
     assert all_roots.sweep(now=wall, limit=50).count(Action.CLEARED) == RUNS - HELD, "a typed sweep is a person's act"
     run_status.judge_stale(wall)
     run.refresh_from_db()
-    assert (run.tone, run.reason) == (Tone.WAIT, "held")
+    assert (run.tone, run.reason) == (Status.WAIT, "held")
     go_on(wall)
     night(wall + HOUR, boot="b", true=wall + HOUR)
     assert staged() == 0, "a person has said that the clock is right, so the holds are over"
@@ -155,10 +155,10 @@ def test_what_stands_on_pages_follows_the_doubt(held: list[str], now: datetime) 
     """Judged when the holds were over by the clock, and again when it was doubted, and set right."""
     run_status.judge_stale(now + 16 * DAY)
     ended = Run.objects.filter(run_path__in=held)
-    assert set(ended.values_list("tone", flat=True)) == {Tone.GO}
+    assert set(ended.values_list("tone", flat=True)) == {Status.GO}
     night(now + 20 * DAY, boot="b", true=now + HOUR)
     run_status.judge_stale(now + 20 * DAY)
-    assert set(ended.values_list("tone", "reason")) == {(Tone.WAIT, "held")}
+    assert set(ended.values_list("tone", "reason")) == {(Status.WAIT, "held")}
     night(now + 2 * HOUR, boot="c", true=now + 2 * HOUR)
     assert not HostClock.objects.exclude(doubted_since=None).exists()
     assert ended.doubted().count() == HELD

@@ -22,7 +22,7 @@ from tests.management.test_up import CHECKOUT
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-GIVEN_UP = "The database was busy with something else for 1 seconds, so this was given up."
+GIVEN_UP = "The database was busy with something else for 0.3 seconds, so this was given up."
 
 
 @contextmanager
@@ -47,12 +47,12 @@ def held(table: str) -> Iterator[int]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Locks are waited for no longer than a second, by this process and on this connection."""
-    monkeypatch.setattr(lock_waits, "LONGEST_SECONDS", 1)
+    """Locks are waited for no longer than a third of a second, by this process and on this connection."""
+    monkeypatch.setattr(lock_waits, "LONGEST_SECONDS", 0.3)
     connection.close()
     if connection.vendor == "sqlite":
         with connection.cursor() as cursor:
-            cursor.execute("PRAGMA busy_timeout = 1000")
+            cursor.execute("PRAGMA busy_timeout = 300")
     yield
     connection.close()
 
@@ -66,13 +66,13 @@ def said_of(pid: int, text: str) -> None:
 
 
 def test_a_page_says_who_keeps_it_waiting(room: Room, impatient: None) -> None:  # noqa: F811
-    """Takes two seconds: one of waiting for each kind of request."""
+    """Each kind of request waits in vain."""
     batch = room.batch()
     client = Client()
     client.force_login(room.operator)
     for headers in ({}, {"HX-Request": "true"}):
         with held("cleanup_clearbatch") as pid:
-            time.sleep(0.2)
+            time.sleep(0.05)
             answer = client.post(reverse("pause-batch", args=[batch.pk]), headers=headers)
             assert answer.status_code == 503
             said_of(pid, answer.content.decode())
@@ -88,7 +88,7 @@ def test_a_command_says_it_in_one_sentence(room: Room, impatient: None) -> None:
     run = Run.objects.first()
     assert run is not None
     with held("cleanup_run") as pid:
-        time.sleep(0.2)
+        time.sleep(0.05)
         with pytest.raises(CommandError) as refused:
             call_command("hold", run.run_path, "--until", "2030-01-01", "--reason", "figure")
         assert refused.value.returncode == 1
@@ -196,12 +196,12 @@ def test_no_command_waits_longer(
 
 @pytest.mark.parametrize("address", ["/login/", "/admin/login/"])
 def test_a_sign_in_that_cannot_be_written_down_is_told_as_well(room: Room, impatient: None, address: str) -> None:  # noqa: F811
-    """As while a clear is writing, or another sign-in of that account. Takes a second or two of waiting."""
+    """As while a clear is writing, or another sign-in of that account."""
     client = Client(raise_request_exception=False)
     form = {"username": room.operator.get_username(), "password": "wrong"}
     assert client.post(address, form).status_code == 200
     with held("axes_accessattempt"):
-        time.sleep(0.2)
+        time.sleep(0.05)
         answer = client.post(address, form)
         assert (answer.status_code, GIVEN_UP in answer.content.decode()) == (503, True)
     assert client.post(address, form).status_code == 200

@@ -9,9 +9,9 @@ from cleanup import clear_run
 from cleanup.clears.refusal import Refused
 from cleanup.lab import readiness
 from cleanup.models import RetentionPolicy
-from cleanup.rules.gates import Gate
+from cleanup.rules.decisions import Gate
 from cleanup.rules.reasons import Reason
-from cleanup.runs import inspection
+from cleanup.runs import stored_facts
 from cleanup.storage import linux
 from cleanup.sweeps import all_roots
 from tests.faults.scene import Scene, set_scene
@@ -60,7 +60,7 @@ def test_nothing_is_cleared(scene: Scene, unfit: Reason, policy: Any) -> None:
 
 def test_a_decision_on_stored_facts_says_so(scene: Scene, unfit: Reason) -> None:
     hindrances = readiness.hindrances()
-    decision = inspection.stored_decision(scene.run, RetentionPolicy.objects.scoped(), scene.now, hindrances=hindrances)
+    decision = stored_facts.decision(scene.run, RetentionPolicy.objects.scoped(), scene.now, hindrances=hindrances)
     assert decision.gate(Gate.PATH).reason is unfit
     assert not decision.worth_trying
 

@@ -186,7 +186,7 @@ def wait_until(condition: Callable[[], Any], seconds: float, processes: list[sub
     while not condition():
         assert all(process.poll() is None for process in processes), "a cluster ended by itself"
         assert time.monotonic() < deadline, f"not within {seconds:g} s"
-        time.sleep(0.1)
+        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from cleanup.lab.roots import RegistrationError
 from cleanup.models import Alert, ClearAttempt, Run, StagingRoot
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
-from cleanup.runs.reregistration import Order, reregister_root
+from cleanup.runs.reregistration import RegisterOrder, reregister_root
 from tests.tools.lab import RUN_PATH, Lab, read_ingest
 
 FLOW = "FLOW_01/PROJ-0060/Runs/Run_2026-05-28T16-20"
@@ -205,7 +205,7 @@ def test_a_nas_that_another_root_begins_to_use_shows_its_twins_twice_at_once(
     first, second = register(lab, now), register(other, now, "lab-2")
     for root in (first, second):
         discover(root, now)
-    reregister_root(second, Order(now=now, actor="admin"), nas_path=str(lab.nas), with_runs=False)
+    reregister_root(second, RegisterOrder(now=now, actor="admin"), nas_path=str(lab.nas), with_runs=False)
     for root in (first, second):
         assert refusal(Run.objects.with_root().get(root=root), now)[0] == Reason.AMBIGUOUS_TWIN
 
@@ -328,7 +328,7 @@ def test_an_instruments_nas_root_that_moved_is_registered_again(lab: Lab, now: d
     share.rename(elsewhere)
     assert refusal(run_at(RUN_PATH), now)[0] == Reason.NAS_NOT_MOUNTED
     (tmp_path / "empty").mkdir()
-    order = Order(now=now, actor="ada")
+    order = RegisterOrder(now=now, actor="ada")
     for place, said in ((tmp_path / "empty", "is empty"), (lab.staging, "lie one in the other")):
         with pytest.raises(RegistrationError, match=said):
             reregister_root(root, order, instrument_nas={"CONFOCAL_01": str(place)}, with_runs=False)

@@ -18,7 +18,7 @@ from cleanup.clears.refusal import Refused
 from cleanup.lab import two_places
 from cleanup.lab.roots import register
 from cleanup.models import ClearAttempt, LedgerEntry, Run, StagingRoot
-from cleanup.rules.gates import Gate
+from cleanup.rules.decisions import Gate
 from cleanup.rules.policy import Policy
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, inspection

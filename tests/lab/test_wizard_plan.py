@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from cleanup.lab.wizard_config import parse_config
-from cleanup.lab.wizard_plan import Answers, Plan, Registered, planned
+from cleanup.lab.wizard_plan import Answers, Registered, WizardPlan, planned
 from cleanup.lab.wizard_yaml import WizardConfigError
 from tests.tools.wizard_files import newer, older, pushed, rclone, rsync
 
@@ -19,7 +19,7 @@ TWO_REMOTES = older(STAGING, rclone("CONFOCAL_01", "lab/confocal"), rsync("FLOW_
 
 def plan(
     text: str, *directories: str, registered: Registered | None = None, host: str = "labpc-04", **answers: object
-) -> Plan:
+) -> WizardPlan:
     """The plan on a host where staging lies, and these directories."""
     return planned(
         parse_config(text),
@@ -31,11 +31,11 @@ def plan(
     )
 
 
-def places(found: Plan) -> tuple[str | None, str, dict[str, str]]:
+def places(found: WizardPlan) -> tuple[str | None, str, dict[str, str]]:
     return found.nas_layout, found.nas_path, dict(found.instrument_nas)
 
 
-def here(found: Plan) -> dict[str, str]:
+def here(found: WizardPlan) -> dict[str, str]:
     return {one.equipment: one.here for one in found.copies}
 
 

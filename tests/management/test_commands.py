@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from cleanup.lab import roots
@@ -343,21 +342,3 @@ def test_several_roots_have_no_one_name(known: Lab, manage: Manage, tmp_path: Pa
     assert (refused.status, refused.json["runs"][0]["reason"]) == (1, "nas_not_configured")
     assert manage("clear", RUN_PATH, "--root", "lab", "--json").json["cleared"] == 1
     assert (other.staging / RUN_PATH).exists()
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["clear", RUN_PATH, "--reason"],
-        ["go_on", "--reason"],
-        ["mark_gone", RUN_PATH, "--reason"],
-        ["promote", "--note"],
-        ["reregister", RUN_PATH, "--reason"],
-        ["set_aside", RUN_PATH, "extra.tif", "--reason"],
-        ["set_policy", "--note"],
-    ],
-    ids=lambda command: command[0],
-)
-def test_a_reason_that_is_too_long_is_refused_not_cut(command: list[str]) -> None:
-    with pytest.raises(CommandError, match="a reason has at most 500 characters, and this one has 501"):
-        call_command(*command, "x" * 501)

@@ -36,7 +36,7 @@ def data(tmp_path: Path, settings: Any) -> Path:
 def watched(data: Path) -> Iterator[Supervisor]:
     """A supervisor without children that holds the data directory."""
     with sole_holder(data, "up") as lock:
-        place = data_place.Place(((str(data / data_place.LOCK), data_place.identity_of(lock)),))
+        place = data_place.KeptFiles(((str(data / data_place.LOCK), data_place.identity_of(lock)),))
         yield Supervisor(lock, [], place=place)
 
 
@@ -133,7 +133,7 @@ def test_a_database_that_is_replaced_ends_up(data: Path, tmp_path: Path, monkeyp
     database = tmp_path / "db.sqlite3"
     database.write_bytes(b"1")
     with sole_holder(data, "up") as lock:
-        place = data_place.Place(((str(database), data_place.identity_at(str(database))),))
+        place = data_place.KeptFiles(((str(database), data_place.identity_at(str(database))),))
         supervisor = Supervisor(lock, [], place=place)
         look(supervisor)
         (tmp_path / "other").write_bytes(b"2")
@@ -233,10 +233,10 @@ def test_no_database_is_made_beside_the_records_of_clears(data: Path) -> None:
     assert (data / "db.sqlite3").read_bytes() == b""
     (data / "db.sqlite3").unlink()
     (data / "tombstones" / "x.tar.gz").touch()
-    with pytest.raises(own_database.Refused, match=r"holds records of clears \(tombstones\) and no database"):
+    with pytest.raises(own_database.NoDatabaseMade, match=r"holds records of clears \(tombstones\) and no database"):
         own_database.lay(database_at(data / "db.sqlite3"))
     assert not (data / "db.sqlite3").exists()
-    with pytest.raises(own_database.Refused, match="No such file or directory"):
+    with pytest.raises(own_database.NoDatabaseMade, match="No such file or directory"):
         own_database.lay(database_at(data / "missing" / "db.sqlite3"))
 
 

@@ -45,7 +45,7 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = PATIEN
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain: {what}"
-        time.sleep(0.1)
+        time.sleep(0.02)
 
 
 def sessions_of(parent: int) -> dict[int, str]:

@@ -528,7 +528,7 @@ def test_the_real_process_outlives_a_database_that_is_away(tmp_path: Path, start
         with sqlite3.connect(away) as there:
             while not there.execute("SELECT 1 FROM cleanup_heartbeat WHERE cluster = 'watch'").fetchone():
                 assert time.monotonic() < deadline
-                time.sleep(0.1)
+                time.sleep(0.02)
     assert watch.end() == 0
 
 

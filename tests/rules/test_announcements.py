@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleanup.rules.announcements import Amount, is_much, is_news, last_evening, told_until
+from cleanup.rules.announcements import AnnouncedAmount, is_much, is_news, last_evening, told_until
 
 pytestmark = pytest.mark.one_engine(by="function")
 
@@ -49,12 +49,12 @@ def test_every_pass_is_told_in_the_evening_before_it_begins(begins: datetime) ->
     ("runs", "size", "much"), [(0, 0, False), (10, 50, False), (11, 0, True), (1, 51, True), (1, 50, False)]
 )
 def test_more_than_ten_runs_or_a_twentieth_of_the_bytes_is_much(runs: int, size: int, much: bool) -> None:
-    assert is_much(Amount(runs=runs, bytes=size), staged_bytes=1000) is much
+    assert is_much(AnnouncedAmount(runs=runs, bytes=size), staged_bytes=1000) is much
 
 
 def test_news_is_what_was_not_told() -> None:
     def news(coming: int, untold: int, *, told: bool, first: tuple[int, ...] = ()) -> bool:
-        amounts = Amount(runs=coming), Amount(runs=untold)
+        amounts = AnnouncedAmount(runs=coming), AnnouncedAmount(runs=untold)
         return is_news(*amounts, staged_bytes=1000, told_this_evening=told, first_of=frozenset(first))
 
     assert news(34, 34, told=False)

@@ -8,17 +8,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cleanup.rules.approval import FirstNights, approve, approve_all, approved_of
-from cleanup.rules.policy import (
-    Mode,
-    Policy,
-    ProofLevel,
-    Scope,
-    ScopedPolicy,
-    Stage,
-    effective_policy,
-    stage_of_next,
-    values_besides,
-)
+from cleanup.rules.effective import effective_policy
+from cleanup.rules.policy import Mode, Policy, ProofLevel, Scope, ScopedPolicy, Stage
+from cleanup.rules.versions import stage_of_next, values_besides
 
 pytestmark = pytest.mark.one_engine(by="function")
 

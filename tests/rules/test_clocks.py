@@ -7,16 +7,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleanup.rules.anomalies import CLOCK_TOLERANCE, Clock, Kind
-from cleanup.rules.clocks import BETWEEN_LOOKS, LONGEST_PAUSE, Asked, Judged, Known, Other, Verdict, confirmed, judge
+from cleanup.rules.anomalies import CLOCK_TOLERANCE, AnomalyKind, Clock
+from cleanup.rules.clocks import (
+    BETWEEN_LOOKS,
+    LONGEST_PAUSE,
+    ClockState,
+    Judged,
+    KnownClock,
+    Other,
+    OtherClocks,
+    confirmed,
+    judge,
+)
 
 pytestmark = pytest.mark.one_engine(by="function")
 
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
 HOUR, DAY, SECOND = timedelta(hours=1), timedelta(days=1), timedelta(seconds=1)
-NOBODY = Asked(none=("the NAS is a local folder",))
-SOUND, DOUBT, UNSETTLED = Verdict.SOUND, Verdict.DOUBT, Verdict.UNSETTLED
+NOBODY = OtherClocks(none=("the NAS is a local folder",))
+SOUND, DOUBT, UNSETTLED = ClockState.SOUND, ClockState.DOUBT, ClockState.UNSETTLED
 
 
 def clock(wall: timedelta, *, boot: str = "a", passed: timedelta | None = None) -> Clock:
@@ -45,12 +55,12 @@ FIRST = confirmed(clock(0 * HOUR, passed=0 * HOUR))
         (clock(HOUR), SOUND),
     ],
 )
-def test_without_another_clock_to_ask(look: Clock, verdict: Verdict) -> None:
+def test_without_another_clock_to_ask(look: Clock, verdict: ClockState) -> None:
     judged = judge(FIRST, look, asked=NOBODY)
     assert judged.verdict is verdict
     assert (judged.sight is None) == (verdict is SOUND)
     if judged.sight:
-        assert judged.sight.kind is Kind.CLOCK
+        assert judged.sight.kind is AnomalyKind.CLOCK
         assert judged.sight.detail.endswith(
             "cannot be compared with another clock: the NAS is a local folder. Is it right?"
         )
@@ -66,9 +76,9 @@ WEEKEND = clock(2 * DAY, boot="b", passed=5 * SECOND)
 JUMPED = clock(20 * DAY, passed=HOUR)
 
 
-def others(*differences: timedelta, look: Clock) -> Asked:
+def others(*differences: timedelta, look: Clock) -> OtherClocks:
     names = ("the NAS at /mnt/nas", "the PostgreSQL server")
-    return Asked(
+    return OtherClocks(
         others=tuple(Other(name=name, at=look.wall + by) for name, by in zip(names, differences, strict=False))
     )
 
@@ -153,7 +163,7 @@ def test_holds_run_ahead_of_the_true_time_by_no_more_than_what_nobody_can_see(
     days: list[tuple[int, int, bool, bool]],
 ) -> None:
     """Without another clock: on one boot by nothing, and by three days and some hours for each start of the machine."""
-    known: Known = FIRST
+    known: KnownClock = FIRST
     true, wrong, boots, boot_began = NOW, timedelta(0), 0, NOW
     for hours, set_by, restarted, watching in days:
         true += hours * HOUR

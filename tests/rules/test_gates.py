@@ -8,19 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanup.rules.gates import (
-    CLOCK_TOLERANCE,
-    QUIET_PERIOD,
-    Decision,
-    Facts,
-    Finding,
-    FutureFiles,
-    Gate,
-    GateResult,
-    ProofFacts,
-    Verdict,
-    evaluate,
-)
+from cleanup.rules.decisions import Decision, Gate, GateResult, Verdict
+from cleanup.rules.facts import Facts, Finding, FutureFiles, ProofFacts
+from cleanup.rules.gates import CLOCK_TOLERANCE, QUIET_PERIOD, evaluate
 from cleanup.rules.policy import Mode, Policy, ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State

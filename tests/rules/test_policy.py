@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from cleanup import cleanup_eligible
 from cleanup.rules.approval import approve
+from cleanup.rules.effective import effective_policy, limits_of
+from cleanup.rules.eligibility import due_at, verified_at
+from cleanup.rules.fields import TAKING_FIELDS
 from cleanup.rules.policy import (
     DEFAULT_BUDGET_RUNS,
     DEFAULT_MAX_SHARE,
     DEFAULT_RETAIN_HOURS,
     MAX_RETAIN_HOURS,
-    TAKING_FIELDS,
     Beyond,
     Limits,
     Mode,
@@ -25,14 +27,9 @@ from cleanup.rules.policy import (
     Scope,
     ScopedPolicy,
     Stage,
-    due_at,
-    effective_policy,
-    limits_of,
-    loosens,
-    stage_of_next,
-    verified_at,
 )
 from cleanup.rules.states import State
+from cleanup.rules.versions import loosens, stage_of_next
 
 pytestmark = pytest.mark.one_engine(by="function")
 

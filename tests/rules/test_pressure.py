@@ -8,13 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanup.rules.policy import DEFAULT_BUDGET_RUNS, Limits
-from cleanup.rules.pressure import Budget, Candidate, Cause, Fill, Picker, Pressure, budget_of, in_order, pressure_of
+from cleanup.rules.pressure import (
+    Candidate,
+    Cause,
+    Picker,
+    Pressure,
+    RootFill,
+    SweepBudget,
+    budget_of,
+    in_order,
+    pressure_of,
+)
 
 pytestmark = pytest.mark.one_engine(by="function")
 
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-FULL = Fill(staged_bytes=1000, staged_runs=10, free_bytes=50)
+FULL = RootFill(staged_bytes=1000, staged_runs=10, free_bytes=50)
 
 
 def candidate(key: int, *, due: bool = False, eligible: bool = True, **fields: Any) -> Candidate:
@@ -48,12 +58,12 @@ def test_free_space_goes_on_between_its_marks_once_begun() -> None:
     limits = Limits(free_start_bytes=40, free_stop_bytes=90)
     assert not pressure_of(limits, FULL, going_on=False)
     assert pressure_of(limits, FULL, going_on=True) == Pressure(free_wanted=40)
-    assert not pressure_of(limits, Fill(staged_bytes=0, staged_runs=0, free_bytes=90), going_on=True)
+    assert not pressure_of(limits, RootFill(staged_bytes=0, staged_runs=0, free_bytes=90), going_on=True)
 
 
 def test_free_space_that_cannot_be_told_is_no_pressure() -> None:
     limits = Limits(free_start_bytes=40, free_stop_bytes=90)
-    assert not pressure_of(limits, Fill(staged_bytes=9, staged_runs=9, free_bytes=None), going_on=True)
+    assert not pressure_of(limits, RootFill(staged_bytes=9, staged_runs=9, free_bytes=None), going_on=True)
 
 
 def test_what_goes_takes_from_every_limit() -> None:
@@ -181,25 +191,25 @@ def test_nobody_is_starved_however_the_budget_falls(ages: list[int], budget: int
 
 
 def test_a_budget_of_runs() -> None:
-    budget = Budget(runs=2)
+    budget = SweepBudget(runs=2)
     assert not budget.exhausted_by(1, minutes=0)
     assert budget.less(1).less(1).exhausted_by(1, minutes=0) == "2 runs"
 
 
 def test_a_budget_of_bytes_is_not_exceeded_but_by_the_only_one() -> None:
-    budget = Budget(bytes=100)
+    budget = SweepBudget(bytes=100)
     assert not budget.exhausted_by(500, minutes=0), "else it would never go at all"
     assert budget.less(60).exhausted_by(41, minutes=0) == "100 bytes"
     assert not budget.less(60).exhausted_by(40, minutes=0)
 
 
 def test_a_budget_of_minutes() -> None:
-    assert Budget(minutes=1.5).exhausted_by(1, minutes=1.5) == "1.5 minutes"
-    assert not Budget(minutes=1.5).exhausted_by(1, minutes=1.4)
+    assert SweepBudget(minutes=1.5).exhausted_by(1, minutes=1.5) == "1.5 minutes"
+    assert not SweepBudget(minutes=1.5).exhausted_by(1, minutes=1.4)
 
 
 def test_a_persons_limit_takes_the_place_of_the_runs_alone() -> None:
     limits = Limits(budget_runs=7, budget_bytes=100, budget_minutes=5)
-    assert budget_of(limits, limit=None) == Budget(runs=7, bytes=100, minutes=5)
-    assert budget_of(limits, limit=9) == Budget(runs=9, bytes=100, minutes=5)
-    assert budget_of(Limits(), limit=None) == Budget(runs=DEFAULT_BUDGET_RUNS)
+    assert budget_of(limits, limit=None) == SweepBudget(runs=7, bytes=100, minutes=5)
+    assert budget_of(limits, limit=9) == SweepBudget(runs=9, bytes=100, minutes=5)
+    assert budget_of(Limits(), limit=None) == SweepBudget(runs=DEFAULT_BUDGET_RUNS)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.one_engine(by="function")
 
 
 STORAGE = CHECKOUT / "cleanup" / "storage"
-CARRIERS = {"Changed", "IngestError", "ManifestError", "NotTold"}
+CARRIERS = {"TwinChanged", "IngestError", "ManifestError", "NotTold"}
 
 
 @pytest.mark.parametrize("reason", Reason)

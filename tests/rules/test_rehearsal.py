@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanup.rules.gates import Facts, Finding, Held, ProofFacts
+from cleanup.rules.facts import Facts, Finding, Held, ProofFacts
 from cleanup.rules.policy import DEFAULT_REHEARSAL_NIGHTS, ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.rules.rehearsal import clean_nights, nights_wanted, ready, surprise_in

@@ -18,7 +18,7 @@ from cleanup.clears import preparation, refusal
 from cleanup.clears.at_once import clear
 from cleanup.clears.run_action import Action, RunAction
 from cleanup.models import Difference, Proof, Run
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import differences, discovery, proofs
 from cleanup.storage import hashing

@@ -15,9 +15,9 @@ from cleanup import clear_run
 from cleanup.clears.refusal import Refused
 from cleanup.lab import opening
 from cleanup.models import IngestEvent, Run, StagingRoot
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, inspection, run_status
+from cleanup.runs import discovery, inspection, run_status, stored_facts
 from cleanup.runs.discovery import Discovered
 from tests.faults.means import before
 from tests.faults.scene import everything, set_scene
@@ -170,7 +170,7 @@ def test_what_pages_alone_show_is_no_news(lab: Lab, root: Any, now: datetime) ->
     lab.run()
     discover(root, now)
     run = Run.objects.get()
-    before = {name: value for name, value in run.facts.items() if name not in inspection.ONLY_SHOWN}
+    before = {name: value for name, value in run.facts.items() if name not in stored_facts.ONLY_SHOWN}
     Run.objects.update(failures=3, facts=before)
     assert counts(discover(root, now)) == (1, 0, 0, 1)
     (lab.twin() / "analysis.txt").write_text("by somebody else")
@@ -624,6 +624,6 @@ def test_nas_trouble_does_not_stop_the_pass(lab: Lab, root: Any, now: datetime) 
     found = discover(root, now)
     assert (counts(found), found.problems) == ((1, 1, 0, 0), [])
     run = Run.objects.with_root().get()
-    decision = inspection.stored_decision(run, [], now)
+    decision = stored_facts.decision(run, [], now)
     assert not decision.clearable
     assert [gate.reason for gate in decision.refusals(operator=True)] == [Reason.NAS_NOT_MOUNTED]

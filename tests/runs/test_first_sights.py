@@ -14,10 +14,10 @@ from cleanup.lab import other_clocks
 from cleanup.models import RetentionPolicy, Run, StagingRoot
 from cleanup.monitoring import watchdog
 from cleanup.rules.anomalies import Clock
-from cleanup.rules.clocks import Asked, Other
-from cleanup.rules.gates import Gate, GateResult
+from cleanup.rules.clocks import Other, OtherClocks
+from cleanup.rules.decisions import Gate, GateResult
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, inspection
+from cleanup.runs import discovery, inspection, stored_facts
 from cleanup.sweeps import all_roots, policy_preview
 from tests.tools.lab import METADATA, RUN_PATH, Lab, touch
 
@@ -49,7 +49,7 @@ def kept(run: Run, at: datetime) -> GateResult:
     """What the gate says, on stored facts as on a fresh look."""
     policies = RetentionPolicy.objects.scoped()
     run = Run.objects.with_root().get(pk=run.pk)
-    stored = inspection.stored_decision(run, policies, at).gate(Gate.RETENTION)
+    stored = stored_facts.decision(run, policies, at).gate(Gate.RETENTION)
     policy = RetentionPolicy.objects.effective_for(run)
     assert inspection.quick_decision(run, policy, at).gate(Gate.RETENTION) == stored
     return stored
@@ -86,7 +86,7 @@ def test_what_our_own_clock_saw_while_it_was_years_behind_is_not_old_when_it_is_
     seen = now - HOUR if met == "before it went back" else wrong
     grow(lab, root, wrong - HOUR, seen=seen, then=wrong + timedelta(minutes=5))
     others = (Other(name="the NAS", at=now),)
-    monkeypatch.setattr(other_clocks, "ask", lambda: Asked(others=others))
+    monkeypatch.setattr(other_clocks, "ask", lambda: OtherClocks(others=others))
     look_about(now, "b")
     assert (lab.staging / RUN_PATH).exists()
     gate = kept(Run.objects.get(), now)
@@ -101,7 +101,7 @@ def test_a_history_that_was_old_when_we_met_it_counts_as_recorded(
     lab.run(verified_at=now - 30 * DAY)
     discovery.discover(root, now=now)
     run = Run.objects.with_root().get()
-    assert inspection.stored_facts(run).kept_from is None
+    assert stored_facts.facts_of(run).kept_from is None
     assert kept(run, now).reason is None
     all_roots.sweep(now=now, timed=True)
     assert not (lab.staging / RUN_PATH).exists()

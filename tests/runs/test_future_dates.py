@@ -11,7 +11,7 @@ import pytest
 from cleanup.clears import protocol
 from cleanup.models import ClearAttempt, Run
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, inspection
+from cleanup.runs import discovery, stored_facts
 from tests.faults.scene import Scene, set_scene
 from tests.tools.lab import METADATA, Lab, touch
 
@@ -58,7 +58,7 @@ def test_it_waits_and_then_goes(scene: Scene) -> None:
 def test_the_first_look_counts_however_often_it_is_looked_at(scene: Scene) -> None:
     discovery.discover(scene.root, now=scene.now + LATER / 2)
     run = Run.objects.get()
-    assert inspection.stored_facts(run).future.since == scene.now
+    assert stored_facts.facts_of(run).future.since == scene.now
     assert clear(scene, scene.now + LATER).phase == "done"
 
 

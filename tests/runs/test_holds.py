@@ -17,10 +17,10 @@ from cleanup.clears import last_checks, preparation, protocol
 from cleanup.clears.refusal import Refused
 from cleanup.lab import opening
 from cleanup.models import ClearAttempt, Hold, HoldSource, LedgerEntry, Phase, Requester, Run
-from cleanup.rules.gates import Gate, Verdict
+from cleanup.rules.decisions import Gate, Verdict
 from cleanup.rules.policy import Policy
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, holds, inspection
+from cleanup.runs import discovery, holds, inspection, stored_facts
 from cleanup.runs.holds import HoldRefused
 from cleanup.storage.staging.hold_file import HoldFile
 from cleanup.sweeps import all_roots
@@ -48,7 +48,7 @@ def lay(run: Run, now: datetime, **more: Any) -> Hold:
 def decided(run: Run, now: datetime) -> tuple[str, Reason | None, str]:
     """What the gate says, on stored facts as on a fresh look."""
     run = Run.objects.with_root().get(pk=run.pk)
-    stored = inspection.stored_decision(run, [], now).gate(Gate.HOLD)
+    stored = stored_facts.decision(run, [], now).gate(Gate.HOLD)
     fresh = inspection.quick_decision(run, Policy(), now).gate(Gate.HOLD)
     assert stored == fresh
     return stored.verdict, stored.reason, stored.detail
@@ -68,7 +68,7 @@ def test_holds_until_its_end_and_not_a_moment_longer(run: Run, now: datetime) ->
 def test_the_gate_opens_with_the_last_of_several_holds(run: Run, now: datetime) -> None:
     lay(run, now)
     lay(run, now, owner="bob", until=now + 20 * DAY)
-    gate = inspection.stored_decision(Run.objects.with_root().get(pk=run.pk), [], now).gate(Gate.HOLD)
+    gate = stored_facts.decision(Run.objects.with_root().get(pk=run.pk), [], now).gate(Gate.HOLD)
     assert (gate.detail, gate.opens_at) == ("by ada: referees; by bob: referees", now + 20 * DAY)
 
 
@@ -230,7 +230,7 @@ def test_facts_that_were_stored_before_there_were_hold_files_thaw(run: Run, now:
     old = {name: value for name, value in run.facts.items() if name != "hold_file"}
     assert old != run.facts
     Run.objects.filter(pk=run.pk).update(facts=old)
-    found = inspection.stored_facts(Run.objects.with_root().get(pk=run.pk))
+    found = stored_facts.facts_of(Run.objects.with_root().get(pk=run.pk))
     assert (found.hold_file, found.files) == (None, run.files)
 
 

@@ -12,25 +12,14 @@ from hypothesis import strategies as st
 
 from cleanup.lab import opening
 from cleanup.models import RetentionPolicy, Run
-from cleanup.rules.gates import (
-    MAX_FAILURES,
-    AcceptedFacts,
-    Facts,
-    Finding,
-    FutureFiles,
-    Gate,
-    LargeFile,
-    OnlyHere,
-    ProofFacts,
-    TwinFacts,
-    Verdict,
-    evaluate,
-)
+from cleanup.rules.decisions import Gate, Verdict
+from cleanup.rules.facts import AcceptedFacts, Facts, Finding, FutureFiles, LargeFile, OnlyHere, ProofFacts, TwinFacts
+from cleanup.rules.gates import MAX_FAILURES, evaluate
 from cleanup.rules.policy import Policy, ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import discovery, inspection, proofs
-from cleanup.runs.inspection import freeze, identity, same_identity, thaw
+from cleanup.runs import discovery, identity, inspection, proofs, shown_facts, stored_facts
+from cleanup.runs.stored_facts import freeze, thaw
 from cleanup.storage import errors, handles, tokens
 from tests.faults.scene import Scene, everything, set_scene
 from tests.tools.lab import Lab, touch
@@ -140,7 +129,7 @@ def test_what_is_true_of_a_moment_is_not_kept(facts: Facts) -> None:
 @given(_facts)
 def test_facts_that_an_older_version_has_stored_are_read(facts: Facts) -> None:
     """Of what pages alone show it knew nothing, and nothing else is lost by that."""
-    stored = {name: value for name, value in freeze(facts).items() if name not in inspection.ONLY_SHOWN}
+    stored = {name: value for name, value in freeze(facts).items() if name not in stored_facts.ONLY_SHOWN}
     assert thaw(stored) == dataclasses.replace(facts, data_files=None, data_bytes=None, largest=(), twin=None)
 
 
@@ -168,7 +157,7 @@ def test_what_pages_alone_show_decides_nothing(facts: Facts, policy: Policy) -> 
     ],
 )
 def test_a_part_that_is_not_known_says_nothing(recorded: str, seen: str, same: bool) -> None:
-    assert same_identity(recorded, seen) is same
+    assert identity.same(recorded, seen) is same
 
 
 @pytest.mark.django_db
@@ -180,7 +169,7 @@ def test_identity_is_inode_birth_and_first_entry(scene: Scene) -> None:
     with opening.reached(scene.run) as (opened, _reader):
         from cleanup.storage import linux
 
-        assert same_identity(scene.run.identity, identity(linux.status(opened.run), None))
+        assert identity.same(scene.run.identity, identity.of(linux.status(opened.run), None))
 
 
 # Stored facts decide pages
@@ -188,11 +177,11 @@ def test_identity_is_inode_birth_and_first_entry(scene: Scene) -> None:
 
 @pytest.mark.django_db
 def test_pages_decide_from_names_and_sizes(scene: Scene, now: datetime) -> None:
-    decision = inspection.stored_decision(scene.run, RetentionPolicy.objects.scoped(), now)
+    decision = stored_facts.decision(scene.run, RetentionPolicy.objects.scoped(), now)
     assert decision.clearable
     assert not decision.due
     assert "proof_at_clear" in decision.gate(Gate.PROOF).detail
-    facts = inspection.stored_facts(scene.run)
+    facts = stored_facts.facts_of(scene.run)
     assert (facts.files, facts.bytes) == (scene.files, scene.bytes)
     assert (facts.gathered_at, facts.fresh) == (now, False)
     assert facts.verified_first_seen_at == now
@@ -201,10 +190,10 @@ def test_pages_decide_from_names_and_sizes(scene: Scene, now: datetime) -> None:
 @pytest.mark.django_db
 def test_stored_facts_know_what_the_database_knows_by_now(scene: Scene, now: datetime) -> None:
     scene.run.state = "cleared"
-    decision = inspection.stored_decision(scene.run, [], now)
+    decision = stored_facts.decision(scene.run, [], now)
     assert decision.gate(Gate.STATE).reason is Reason.ALREADY_CLEARED
     scene.run.state = "sync_verified"
-    decision = inspection.stored_decision(scene.run, [], now, other_attempt=True)
+    decision = stored_facts.decision(scene.run, [], now, other_attempt=True)
     assert decision.gate(Gate.FREE).reason is Reason.ALREADY_CLEARING
 
 
@@ -217,7 +206,7 @@ def test_both_sides_are_described_with_the_largest_files(scene: Scene, lab: Lab,
     (lab.twin() / "big 0\u202e.raw").unlink()
     (lab.twin() / "more.txt").write_text("only here")
     discovery.discover(root, now=now)
-    facts = inspection.stored_facts(Run.objects.with_root().get())
+    facts = stored_facts.facts_of(Run.objects.with_root().get())
     found = [(file.path, file.bytes, file.nas_bytes) for file in facts.largest[:4]]
     assert found == [
         ("big 1\\u202e.raw", 9000, 9000),
@@ -228,7 +217,7 @@ def test_both_sides_are_described_with_the_largest_files(scene: Scene, lab: Lab,
     assert facts.largest[0].modified_at is not None
     data = {path: path.stat() for path in scene.path.rglob("*") if path.is_file() and ".exlab-wizard" not in path.parts}
     assert (facts.data_files, facts.data_bytes) == (len(data), sum(status.st_size for status in data.values()))
-    assert len(facts.largest) == min(len(data), inspection.LARGEST_SHOWN)
+    assert len(facts.largest) == min(len(data), shown_facts.LARGEST_SHOWN)
     twin = facts.twin
     assert twin is not None
     assert (twin.files, twin.missing, twin.other_size, twin.more) == (len(data), 1, 1, 1)
@@ -244,7 +233,7 @@ def test_few_large_files_are_kept_and_no_endless_name(lab: Lab, root: Any, now: 
     lab.run(files={f"{deep}/{number:03}.raw": b"x" * 99 for number in range(30)})
     discovery.discover(root, now=now)
     facts = Run.objects.get().facts
-    assert len(facts["largest"]) == inspection.LARGEST_SHOWN
+    assert len(facts["largest"]) == shown_facts.LARGEST_SHOWN
     paths = [file["path"] for file in facts["largest"]]
     assert {len(path) for path in paths} == {300}
     assert [path[-7:] for path in paths] == [f"{number:03}.raw" for number in range(10)]
@@ -254,19 +243,19 @@ def test_few_large_files_are_kept_and_no_endless_name(lab: Lab, root: Any, now: 
 def test_of_a_run_without_a_twin_everything_is_missing(lab: Lab, root: Any, now: datetime) -> None:
     lab.run(twin=False)
     discovery.discover(root, now=now)
-    facts = inspection.stored_facts(Run.objects.with_root().get())
+    facts = stored_facts.facts_of(Run.objects.with_root().get())
     assert facts.data_files
     assert facts.twin == TwinFacts(files=0, bytes=0, missing=facts.data_files)
     lab.nas.rename(lab.nas.with_name("elsewhere"))
     discovery.discover(root, now=now)
-    assert inspection.stored_facts(Run.objects.with_root().get()).twin is None
+    assert stored_facts.facts_of(Run.objects.with_root().get()).twin is None
 
 
 @pytest.mark.django_db
 def test_a_run_that_is_not_verified_has_no_twin_to_describe(lab: Lab, root: Any, now: datetime) -> None:
     lab.run(state="complete")
     discovery.discover(root, now=now)
-    facts = inspection.stored_facts(Run.objects.with_root().get())
+    facts = stored_facts.facts_of(Run.objects.with_root().get())
     assert facts.twin is None
     assert facts.largest
     assert {file.nas_bytes for file in facts.largest} == {None}
@@ -276,7 +265,7 @@ def test_a_run_that_is_not_verified_has_no_twin_to_describe(lab: Lab, root: Any,
 def test_a_run_that_nobody_looked_at_is_not_clearable(scene: Scene, now: datetime) -> None:
     Run.objects.update(facts={})
     run = Run.objects.with_root().get()
-    decision = inspection.stored_decision(run, [], now)
+    decision = stored_facts.decision(run, [], now)
     assert not decision.clearable
     reasons = {result.gate: result.reason for result in decision.gates}
     assert reasons[Gate.PATH] is Reason.NOT_LOOKED_AT
@@ -289,7 +278,7 @@ def test_a_run_that_nobody_looked_at_is_not_clearable(scene: Scene, now: datetim
 @pytest.mark.django_db
 def test_facts_of_another_version_are_as_good_as_none(scene: Scene, now: datetime, changes: dict[str, Any]) -> None:
     Run.objects.update(facts=scene.run.facts | changes)
-    decision = inspection.stored_decision(Run.objects.with_root().get(), [], now)
+    decision = stored_facts.decision(Run.objects.with_root().get(), [], now)
     assert not decision.clearable
     assert decision.gate(Gate.PATH).reason is Reason.NOT_LOOKED_AT
 
@@ -300,7 +289,7 @@ def test_old_facts_never_authorise(scene: Scene, now: datetime) -> None:
     touch(scene.path / TILE, now - timedelta(hours=1))
     discovery.discover(scene.root, now=now)
     run = Run.objects.with_root().get()
-    decision = inspection.stored_decision(run, [], now)
+    decision = stored_facts.decision(run, [], now)
     assert decision.gate(Gate.UNCHANGED).reason is Reason.CHANGED_SINCE_VERIFICATION
     assert decision.needs_full_comparison
 
@@ -436,13 +425,13 @@ def test_how_parked_runs_failed_last_is_asked_at_once(lab: Lab, root: Any, now: 
             run.attempts.create(
                 host="h", requester="operator", actor="a", created_at=at, phase=phase, phase_at=at, reason=reason
             )
-    one_by_one = [inspection.stored_facts(run).last_failure for run in Run.objects.with_root().order_by("run_path")]
+    one_by_one = [stored_facts.facts_of(run).last_failure for run in Run.objects.with_root().order_by("run_path")]
     runs = list(Run.objects.with_root().order_by("run_path"))
     with CaptureQueriesContext(connection) as asked:
-        inspection.look_up_failures(runs)
+        stored_facts.look_up_failures(runs)
     assert len(asked) == 1
     with CaptureQueriesContext(connection) as asked:
-        at_once = [inspection.stored_facts(run).last_failure for run in runs]
+        at_once = [stored_facts.facts_of(run).last_failure for run in runs]
     assert len(asked) == 0
     assert at_once == one_by_one
     assert [Reason.INTERRUPTED.sentence in said for said in at_once] == [True, True, False]

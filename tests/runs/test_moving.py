@@ -22,7 +22,7 @@ from cleanup.models import ClearAttempt, Hold, LedgerEntry, Orphan, Phase, Reque
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, holds, moving, orphans
 from cleanup.runs.moving import Move, NotMoved
-from cleanup.runs.reregistration import Action, Order, Outcome
+from cleanup.runs.reregistration import RegisterAction, RegisterOrder, Reregistration
 from tests.faults.scene import Scene, everything, scene_of
 from tests.tools.lab import METADATA, RUN_PATH, Lab, read_ingest
 
@@ -35,8 +35,8 @@ MOVE = Move(OLD, NEW)
 
 
 @pytest.fixture
-def order(now: datetime) -> Order:
-    return Order(now=now, actor="ada", note="a new code")
+def order(now: datetime) -> RegisterOrder:
+    return RegisterOrder(now=now, actor="ada", note="a new code")
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def rename(lab: Lab, old: str = OLD, new: str = NEW) -> None:
         (side / old).rename(side / new)
 
 
-def moved(known: Scene, order: Order, move: Move = MOVE) -> list[Outcome]:
+def moved(known: Scene, order: RegisterOrder, move: Move = MOVE) -> list[Reregistration]:
     """Move the runs; the disk stays as it is, to the byte."""
     before = everything(known.lab)
     outcomes = moving.move_runs(known.root, move, order)
@@ -62,10 +62,13 @@ def moved(known: Scene, order: Order, move: Move = MOVE) -> list[Outcome]:
     return outcomes
 
 
-def refused(known: Scene, order: Order, why: Reason | str) -> None:
+def refused(known: Scene, order: RegisterOrder, why: Reason | str) -> None:
     """The first run is refused, and stays as it was."""
     (outcome,) = [one for one in moved(known, order) if one.run.pk == known.run.pk]
-    assert (outcome.action, outcome.finding.reason if outcome.finding else outcome.said) == (Action.REFUSED, why)
+    assert (outcome.action, outcome.finding.reason if outcome.finding else outcome.said) == (
+        RegisterAction.REFUSED,
+        why,
+    )
     assert Run.objects.get(pk=known.run.pk).run_path == RUN_PATH
     assert not LedgerEntry.objects.filter(run=known.run).exists()
 
@@ -84,7 +87,7 @@ def assert_moved(known: Scene) -> Run:
 
 
 @pytest.mark.parametrize("discovered", [False, True])
-def test_a_renamed_project_has_the_same_runs(known: Scene, order: Order, discovered: bool) -> None:
+def test_a_renamed_project_has_the_same_runs(known: Scene, order: RegisterOrder, discovered: bool) -> None:
     rename(known.lab)
     later = order.now + timedelta(hours=2)
     if discovered:
@@ -92,7 +95,7 @@ def test_a_renamed_project_has_the_same_runs(known: Scene, order: Order, discove
             discovery.discover(known.root, now=at)
             orphans.inspect(known.root, now=at)
         assert sorted(Orphan.objects.filter(gone_at=None).values_list("kind", flat=True)) == ["missing", "missing"]
-    assert [outcome.action for outcome in moved(known, order)] == [Action.REREGISTERED] * 2
+    assert [outcome.action for outcome in moved(known, order)] == [RegisterAction.REREGISTERED] * 2
     run = assert_moved(known)
     (entry,) = LedgerEntry.objects.filter(run=run)
     assert (entry.kind, entry.actor, entry.run_path, entry.bytes) == ("reregistered", "ada", NEW_PATH, 0)
@@ -105,7 +108,7 @@ def test_a_renamed_project_has_the_same_runs(known: Scene, order: Order, discove
     assert run.events.count() == 4
 
 
-def test_the_record_may_name_the_old_path_for_clear_and_tell(known: Scene, order: Order) -> None:
+def test_the_record_may_name_the_old_path_for_clear_and_tell(known: Scene, order: RegisterOrder) -> None:
     rename(known.lab)
     moved(known, order)
     run = assert_moved(known)
@@ -116,7 +119,7 @@ def test_the_record_may_name_the_old_path_for_clear_and_tell(known: Scene, order
     assert (told["current_state"], told["run_path"]) == ("cleared", RUN_PATH)
 
 
-def test_holds_attempts_and_history_stay(known: Scene, order: Order) -> None:
+def test_holds_attempts_and_history_stay(known: Scene, order: RegisterOrder) -> None:
     holds.hold(known.run, owner="eve", reason="thesis", now=order.now, until=order.now + timedelta(days=9))
     attempt = known.attempt()
     ClearAttempt.objects.filter(pk=attempt.pk).update(phase=Phase.REFUSED)
@@ -129,7 +132,7 @@ def test_holds_attempts_and_history_stay(known: Scene, order: Order) -> None:
         clear_run(run, now=order.now)
 
 
-def test_other_bytes_under_the_new_name_are_not_cleared(known: Scene, order: Order) -> None:
+def test_other_bytes_under_the_new_name_are_not_cleared(known: Scene, order: RegisterOrder) -> None:
     rename(known.lab)
     moved(known, order)
     run = assert_moved(known)
@@ -140,7 +143,7 @@ def test_other_bytes_under_the_new_name_are_not_cleared(known: Scene, order: Ord
     assert error.value.finding.reason is Reason.NAS_CHECKSUM_MISMATCH
 
 
-def test_moved_twice_and_back(known: Scene, order: Order) -> None:
+def test_moved_twice_and_back(known: Scene, order: RegisterOrder) -> None:
     rename(known.lab)
     moved(known, order)
     rename(known.lab, NEW, "FLOW_01/P")
@@ -154,10 +157,10 @@ def test_moved_twice_and_back(known: Scene, order: Order) -> None:
     assert clear_run(run, now=order.now) == (known.files, known.bytes)
 
 
-def test_one_run_and_another_shape(known: Scene, order: Order) -> None:
+def test_one_run_and_another_shape(known: Scene, order: RegisterOrder) -> None:
     target = f"{OLD}/Run_calibration"
     rename(known.lab, RUN_PATH, target)
-    assert [one.action for one in moved(known, order, Move(RUN_PATH, target))] == [Action.REREGISTERED]
+    assert [one.action for one in moved(known, order, Move(RUN_PATH, target))] == [RegisterAction.REREGISTERED]
     found = discovery.discover(known.root, now=order.now)
     assert found is not None
     assert (found.found, found.problems) == (2, [])
@@ -166,18 +169,18 @@ def test_one_run_and_another_shape(known: Scene, order: Order) -> None:
     assert clear_run(run, now=order.now) == (known.files, known.bytes)
 
 
-def test_a_dry_run_changes_nothing(known: Scene, order: Order) -> None:
+def test_a_dry_run_changes_nothing(known: Scene, order: RegisterOrder) -> None:
     rename(known.lab)
     discovery.discover(known.root, now=order.now)
     before = list(Run.objects.order_by("pk").values())
     outcomes = moved(known, replace(order, dry_run=True))
-    assert [outcome.action for outcome in outcomes] == [Action.WOULD_REREGISTER] * 2
+    assert [outcome.action for outcome in outcomes] == [RegisterAction.WOULD_REREGISTER] * 2
     assert {outcome.moved_to for outcome in outcomes} == {NEW_PATH, SECOND.replace(OLD, NEW)}
     assert list(Run.objects.order_by("pk").values()) == before
     assert not LedgerEntry.objects.exists()
 
 
-def test_a_copy_that_only_its_record_names(known: Scene, order: Order, policy: Any) -> None:
+def test_a_copy_that_only_its_record_names(known: Scene, order: RegisterOrder, policy: Any) -> None:
     """Where the NAS has no folders of projects, the record of the copy names the old path, too."""
     copy = known.lab.nas / "CONFOCAL_01" / known.path.name
     known.twin.rename(copy)
@@ -185,7 +188,7 @@ def test_a_copy_that_only_its_record_names(known: Scene, order: Order, policy: A
     policy(proof="size")
     (known.lab.staging / OLD).rename(known.lab.staging / NEW)
     outcomes = moving.move_runs(StagingRoot.objects.get(), MOVE, order)
-    assert {outcome.action for outcome in outcomes} == {Action.REREGISTERED}
+    assert {outcome.action for outcome in outcomes} == {RegisterAction.REREGISTERED}
     run = assert_moved(known)
     assert clear_run(run, now=order.now) == (known.files, known.bytes)
 
@@ -193,14 +196,14 @@ def test_a_copy_that_only_its_record_names(known: Scene, order: Order, policy: A
 # What is refused
 
 
-def test_what_still_lies_at_its_old_path(known: Scene, order: Order) -> None:
+def test_what_still_lies_at_its_old_path(known: Scene, order: RegisterOrder) -> None:
     refused(known, order, "It still lies at its old path.")
     shutil.copytree(known.lab.staging / OLD, known.lab.staging / NEW)
     discovery.discover(known.root, now=order.now)
     refused(known, order, "It still lies at its old path.")
 
 
-def test_what_is_not_at_the_new_path(known: Scene, order: Order) -> None:
+def test_what_is_not_at_the_new_path(known: Scene, order: RegisterOrder) -> None:
     known.path.rename(known.lab.base / "away")
     refused(known, order, Reason.MISSING_DIRECTORY)
 
@@ -231,13 +234,17 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("change", REFUSED, ids=lambda change: change.__name__)
-def test_another_record_under_the_new_name(known: Scene, order: Order, change: Callable[[dict[str, Any]], Any]) -> None:
+def test_another_record_under_the_new_name(
+    known: Scene, order: RegisterOrder, change: Callable[[dict[str, Any]], Any]
+) -> None:
     rename(known.lab)
     edit(known.lab.staging / NEW_PATH / METADATA / "ingest.json", change)
     refused(known, order, REFUSED[change])
 
 
-def test_a_record_that_names_the_new_path_counts_in_the_runs_own_directory_alone(known: Scene, order: Order) -> None:
+def test_a_record_that_names_the_new_path_counts_in_the_runs_own_directory_alone(
+    known: Scene, order: RegisterOrder
+) -> None:
     rename(known.lab)
     there = known.lab.staging / NEW_PATH
     edit(there / METADATA / "ingest.json", lambda record: record.update(run_path=NEW_PATH))
@@ -252,7 +259,7 @@ def test_a_record_that_names_the_new_path_counts_in_the_runs_own_directory_alone
     assert (run.run_path, run.record_path) == (NEW_PATH, "")
 
 
-def test_a_copy_of_the_directory_is_taken_and_the_ledger_says_so(known: Scene, order: Order) -> None:
+def test_a_copy_of_the_directory_is_taken_and_the_ledger_says_so(known: Scene, order: RegisterOrder) -> None:
     """A move to another folder of another filesystem is a copy; its bytes are compared by the clear."""
     rename(known.lab)
     there = known.lab.staging / NEW_PATH
@@ -266,7 +273,7 @@ def test_a_copy_of_the_directory_is_taken_and_the_ledger_says_so(known: Scene, o
     assert clear_run(run, now=order.now) == (known.files, known.bytes)
 
 
-def test_a_run_that_is_known_at_the_new_path(known: Scene, order: Order) -> None:
+def test_a_run_that_is_known_at_the_new_path(known: Scene, order: RegisterOrder) -> None:
     """Renamed onto another run's place while that was away: it is no duplicate of ours."""
     other = known.lab.run(NEW_PATH)
     discovery.discover(known.root, now=order.now)
@@ -275,7 +282,7 @@ def test_a_run_that_is_known_at_the_new_path(known: Scene, order: Order) -> None
     refused(known, order, Reason.IDENTITY_MISMATCH)
 
 
-def test_two_runs_with_the_same_short_history(lab: Lab, root: StagingRoot, now: datetime, order: Order) -> None:
+def test_two_runs_with_the_same_short_history(lab: Lab, root: StagingRoot, now: datetime, order: RegisterOrder) -> None:
     """Begun in the same second: the paths in their records tell them apart."""
     paths = [lab.run(path, state="staging") for path in (RUN_PATH, NEW_PATH)]
     discovery.discover(root, now=now)
@@ -284,7 +291,7 @@ def test_two_runs_with_the_same_short_history(lab: Lab, root: StagingRoot, now: 
     refused(known, order, Reason.INGEST_DISAGREES)
 
 
-def test_what_people_did_with_the_duplicate_stands_in_the_way(known: Scene, order: Order) -> None:
+def test_what_people_did_with_the_duplicate_stands_in_the_way(known: Scene, order: RegisterOrder) -> None:
     rename(known.lab)
     discovery.discover(known.root, now=order.now)
     duplicate = Run.objects.with_root().get(run_path=NEW_PATH)
@@ -297,7 +304,7 @@ def test_what_people_did_with_the_duplicate_stands_in_the_way(known: Scene, orde
     refused(known, order, "Another run is known at the new path, and a clear of it was tried.")
 
 
-def test_a_clear_that_is_under_way(known: Scene, order: Order) -> None:
+def test_a_clear_that_is_under_way(known: Scene, order: RegisterOrder) -> None:
     rename(known.lab)
     known.attempt()
     refused(known, order, Reason.ALREADY_CLEARING)
@@ -307,7 +314,7 @@ def test_a_clear_that_is_under_way(known: Scene, order: Order) -> None:
 
 
 @pytest.mark.parametrize("moved_too", [False, True])
-def test_a_run_in_its_fence(known: Scene, order: Order, moved_too: bool) -> None:
+def test_a_run_in_its_fence(known: Scene, order: RegisterOrder, moved_too: bool) -> None:
     attempt = known.attempt()
     ClearAttempt.objects.filter(pk=attempt.pk).update(phase=Phase.CONFLICT)
     known.path.rename(known.path.with_name(f".exlab-clearing-{attempt.pk.hex}"))
@@ -318,12 +325,12 @@ def test_a_run_in_its_fence(known: Scene, order: Order, moved_too: bool) -> None
 
 
 @pytest.mark.parametrize("new", ["CONFOCAL_01", "..", "/etc", ".hidden/P", f"{NEW}/Runs"])
-def test_names_where_no_run_can_lie(known: Scene, order: Order, new: str) -> None:
+def test_names_where_no_run_can_lie(known: Scene, order: RegisterOrder, new: str) -> None:
     outcomes = moved(known, order, Move(OLD, new))
     assert {one.finding.reason for one in outcomes if one.finding} == {Reason.UNSAFE_PATH}
 
 
-def test_what_is_no_move(known: Scene, order: Order) -> None:
+def test_what_is_no_move(known: Scene, order: RegisterOrder) -> None:
     for old, new in (("", NEW), (OLD, " / "), (OLD, f"{OLD}/")):
         with pytest.raises(NotMoved):
             moving.read_move(old, new)
@@ -331,13 +338,13 @@ def test_what_is_no_move(known: Scene, order: Order) -> None:
         moved(known, order, Move("CONFOCAL_01/PROJ", NEW))
 
 
-def test_a_cleared_run_is_no_concern_of_a_move(known: Scene, order: Order) -> None:
+def test_a_cleared_run_is_no_concern_of_a_move(known: Scene, order: RegisterOrder) -> None:
     assert clear_run(known.run, now=order.now)
     rename(known.lab)
     assert [one.run.run_path for one in moved(known, order)] == [SECOND.replace(OLD, NEW)]
 
 
-def test_the_guess_names_the_folder_that_was_renamed(known: Scene, order: Order) -> None:
+def test_the_guess_names_the_folder_that_was_renamed(known: Scene, order: RegisterOrder) -> None:
     assert moving.guess(known.run) is None
     rename(known.lab)
     discovery.discover(known.root, now=order.now)
@@ -375,19 +382,19 @@ def test_the_command(known: Scene) -> None:
             manage(*bad)
 
 
-def found_anew(known: Scene, order: Order) -> Run:
+def found_anew(known: Scene, order: RegisterOrder) -> Run:
     rename(known.lab)
     discovery.discover(known.root, now=order.now)
     return Run.objects.with_root().get(run_path=NEW_PATH)
 
 
-def test_a_run_that_was_found_anew_is_known_by_its_directory(known: Scene, order: Order) -> None:
+def test_a_run_that_was_found_anew_is_known_by_its_directory(known: Scene, order: RegisterOrder) -> None:
     run = found_anew(known, order)
     before = everything(known.lab)
     (outcome,) = moving.reregister_runs([run], replace(order, dry_run=True))
-    assert (outcome.action, outcome.run, outcome.moved_to) == (Action.WOULD_REREGISTER, known.run, NEW_PATH)
+    assert (outcome.action, outcome.run, outcome.moved_to) == (RegisterAction.WOULD_REREGISTER, known.run, NEW_PATH)
     (outcome,) = moving.reregister_runs([run], order)
-    assert (outcome.action, outcome.moved_from, outcome.moved_to) == (Action.REREGISTERED, RUN_PATH, NEW_PATH)
+    assert (outcome.action, outcome.moved_from, outcome.moved_to) == (RegisterAction.REREGISTERED, RUN_PATH, NEW_PATH)
     assert everything(known.lab) == before
     assert_moved(known)
     run.refresh_from_db()
@@ -415,11 +422,11 @@ def test_a_run_that_was_found_anew_is_known_by_its_directory(known: Scene, order
     ids=["fewer bytes", "a changed history", "another history"],
 )
 def test_only_with_all_that_was_known_of_it(
-    known: Scene, order: Order, change: Callable[[Path], Any], why: str
+    known: Scene, order: RegisterOrder, change: Callable[[Path], Any], why: str
 ) -> None:
     run = found_anew(known, order)
     change(known.lab.staging / NEW_PATH)
     (outcome,) = moving.reregister_runs([run], order)
     said = outcome.said or (outcome.finding.detail if outcome.finding else "")
-    assert outcome.action is Action.REFUSED and why in said
+    assert outcome.action is RegisterAction.REFUSED and why in said
     assert Run.objects.get(pk=known.run.pk).run_path == RUN_PATH

@@ -17,7 +17,7 @@ from django.test import Client
 from cleanup.clears import protocol
 from cleanup.models import Phase
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, inspection
+from cleanup.runs import discovery, stored_facts
 from cleanup.storage import handles
 from cleanup.storage.staging import beyond_bytes, run_tree
 from cleanup.storage.staging.beyond_bytes import BeyondBytes
@@ -96,7 +96,7 @@ def test_the_page_of_a_run_whose_twin_has_all_says_nothing(lab: Lab, root: Any, 
     client = Client()
     client.force_login(User.objects.create_superuser("ada"))
     assert "Not on the NAS:" not in client.get(f"/runs/{scene.run.pk}/clear/").content.decode()
-    assert inspection.stored_facts(scene.run).only_here is None
+    assert stored_facts.facts_of(scene.run).only_here is None
 
 
 def test_a_policy_that_blocks(scene: Scene, policy: Callable[..., Any]) -> None:
@@ -139,6 +139,6 @@ def test_a_folder_that_appears_meanwhile_shows_in_the_gate(scene: Scene) -> None
     date_everything(scene.path, scene.now, scene.now)
     discovery.discover(scene.root, now=scene.now)
     scene.run.refresh_from_db()
-    facts = inspection.stored_facts(scene.run).only_here
+    facts = stored_facts.facts_of(scene.run).only_here
     assert facts is not None
     assert facts.folders == 2

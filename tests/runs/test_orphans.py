@@ -15,9 +15,10 @@ from cleanup.lab import opening, roots
 from cleanup.lab.opening import Unreachable
 from cleanup.models import Alert, ClearAttempt, LedgerEntry, Orphan, Phase, Run, StagingRoot
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, holds, orphans
+from cleanup.runs import discovery, holds, orphan_inspection, orphan_rows, orphans, rows
 from cleanup.runs.gone import NotGone, mark_gone
-from cleanup.runs.orphans import GRACE, MAX_AGE, Inspected, adopt, inspect, listed, look_again
+from cleanup.runs.orphan_rows import GRACE
+from cleanup.runs.orphans import MAX_AGE, Inspected, adopt, inspect, listed, look_again
 from cleanup.storage.staging.hold_file import HoldFile
 from cleanup.storage.staging.walk import Measure, measure
 from tests.faults import means
@@ -130,7 +131,7 @@ def test_a_directory_that_the_database_does_not_know(
         raise RuntimeError
 
     with monkeypatch.context() as patched:
-        patched.setattr(discovery, "_run_for", fail)
+        patched.setattr(rows, "row_for", fail)
         both(root, now)
         assert kinds() == {}
         both(root, now + SECOND)
@@ -431,14 +432,14 @@ def test_what_vanishes_while_it_is_measured_is_none(
 ) -> None:
     put(lab.staging / FOLDER / "scratch", old, {"x": b"1"})
     put(lab.staging / "notes.txt", old)
-    measure = orphans.measure
+    measure = orphan_rows.measure
 
     def vanish(root: int, raw: bytes, **options: Any) -> Any:
         if raw.endswith(b"scratch"):
             (lab.staging / FOLDER / "scratch").rename(lab.base / "away")
         return measure(root, raw, **options)
 
-    monkeypatch.setattr(orphans, "measure", vanish)
+    monkeypatch.setattr(orphan_rows, "measure", vanish)
     done = inspect(root, now=now)
     assert done is not None
     assert (done.listed, list(kinds())) == (1, ["notes.txt"])
@@ -456,14 +457,14 @@ def test_one_that_cannot_be_measured_does_not_hide_the_others(
 ) -> None:
     put(lab.staging / "a.txt", old)
     put(lab.staging / "b.txt", old)
-    measure = orphans.measure
+    measure = orphan_rows.measure
 
     def fail(root: int, raw: bytes, **options: Any) -> Any:
         if raw == b"a.txt":
             raise fault
         return measure(root, raw, **options)
 
-    monkeypatch.setattr(orphans, "measure", fail)
+    monkeypatch.setattr(orphan_rows, "measure", fail)
     assert look(root, now).listed == 2
     failed = listed().get(path="a.txt")
     assert (failed.files, failed.bytes, failed.modified_at) == (None, None, old)
@@ -498,7 +499,7 @@ def test_a_tree_too_deep_to_be_seen_through(lab: Lab, root: StagingRoot, now: da
 def test_a_crowd_of_files_is_listed_together(
     lab: Lab, root: StagingRoot, now: datetime, old: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orphans, "MAX_STRAY_FILES", 3)
+    monkeypatch.setattr(orphan_inspection, "MAX_STRAY_FILES", 3)
     for number in range(10):
         put(lab.staging / FOLDER / f"frame-{number}", old)
     look(root, now)
@@ -878,7 +879,7 @@ def test_holes_beyond_all_counting_hide_nothing(lab: Lab, root: StagingRoot, now
     put(lab.staging / "zzz.txt", old)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            orphans, "measure", lambda top, raw, **more: huge if raw == b"aaa/a" else measure(top, raw, **more)
+            orphan_rows, "measure", lambda top, raw, **more: huge if raw == b"aaa/a" else measure(top, raw, **more)
         )
         look(root, now)
     assert set(kinds()) == {"aaa/a", "zzz.txt"}
@@ -893,14 +894,14 @@ def test_one_that_cannot_be_written_down_does_not_hide_the_others(
     for name in ("aaa.txt", "zzz.txt"):
         put(lab.staging / name, old)
     look(root, now)
-    take = orphans._Pass.take
+    take = orphan_rows._take_measure
 
-    def fail(one: Any, orphan: Orphan, *args: Any) -> None:
+    def fail(orphan: Orphan, *args: Any) -> None:
         if orphan.path == "aaa.txt":
             raise RuntimeError("a fault of our own")
-        take(one, orphan, *args)
+        take(orphan, *args)
 
-    monkeypatch.setattr(orphans._Pass, "take", fail)
+    monkeypatch.setattr(orphan_rows, "_take_measure", fail)
     put(lab.staging / "zzz.txt", now - timedelta(days=1)).write_bytes(b"more")
     date(lab.staging / "zzz.txt", now - timedelta(days=1))
     look(root, now + timedelta(days=2))

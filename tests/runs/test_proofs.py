@@ -15,7 +15,7 @@ from cleanup.clears import protocol
 from cleanup.clears.refusal import Refused
 from cleanup.lab import nas as lab_nas
 from cleanup.models import NasBreaker, Proof, Run
-from cleanup.rules.gates import Finding, ProofFacts
+from cleanup.rules.facts import Finding, ProofFacts
 from cleanup.rules.policy import ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.runs import proofs
@@ -289,7 +289,7 @@ def test_a_nas_that_hung_is_not_asked_again_by_anybody_for_five_minutes(answerin
     assert ask(answering) == HANGS
     answering.problem = None
     refused = ask(answering)
-    assert refused == ("nas_timeout", f"silent for 60 s; {lab_nas.NOT_ASKED}")
+    assert refused == Finding(Reason.NAS_TIMEOUT, f"silent for 60 s; {lab_nas.NOT_ASKED}")
     assert answering.asked == 1
     time_machine.move_to("2026-06-15T08:05:00Z", tick=False)
     assert ask(answering) is None

@@ -20,10 +20,10 @@ from cleanup.clears import nas_history, protocol, recovery, refusal
 from cleanup.lab import opening
 from cleanup.models import Alert, IngestEvent, Orphan, RecordSight, RetentionPolicy, Run
 from cleanup.monitoring import watchdog
-from cleanup.rules.gates import Decision, Gate
+from cleanup.rules.decisions import Decision, Gate
 from cleanup.rules.policy import ProofLevel
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, inspection, orphans, reregistration
+from cleanup.runs import discovery, inspection, orphans, reregistration, stored_facts
 from cleanup.storage.staging import removal
 from cleanup.web.runs import timeline
 from tests.tools.lab import (
@@ -51,7 +51,7 @@ def discover(root: Any, now: datetime) -> discovery.Discovered:
 
 def stored(run: Run, now: datetime) -> Decision:
     """What a page says of a run."""
-    return inspection.stored_decision(run, RetentionPolicy.objects.scoped(), now)
+    return stored_facts.decision(run, RetentionPolicy.objects.scoped(), now)
 
 
 def only_run() -> Run:
@@ -559,8 +559,8 @@ class TestTwin:
 
 
 class TestReregistering:
-    def order(self, now: datetime) -> reregistration.Order:
-        return reregistration.Order(now=now, actor="ada", note="restored")
+    def order(self, now: datetime) -> reregistration.RegisterOrder:
+        return reregistration.RegisterOrder(now=now, actor="ada", note="restored")
 
     def test_a_restored_run_is_known_by_its_creation(self, lab: Lab, root: Any, now: datetime) -> None:
         path = lab.run(record="sync_state")
@@ -570,7 +570,7 @@ class TestReregistering:
         path.rename(lab.base / "old")
         kept.rename(path)
         (outcome,) = reregistration.reregister_runs([only_run()], self.order(now))
-        assert outcome.action is reregistration.Action.REREGISTERED
+        assert outcome.action is reregistration.RegisterAction.REREGISTERED
         discover(root, now)
         assert stored(only_run(), now).clearable
 
@@ -582,7 +582,7 @@ class TestReregistering:
         (outcome,) = reregistration.reregister_runs([only_run()], self.order(now))
         assert outcome.finding is not None
         assert (outcome.action, outcome.finding.reason) == (
-            reregistration.Action.REFUSED,
+            reregistration.RegisterAction.REFUSED,
             Reason.IDENTITY_MISMATCH,
         )
 
@@ -593,9 +593,9 @@ def test_facts_that_were_stored_before_still_thaw(lab: Lab, root: Any, now: date
     run = only_run()
     for name in ("kept_from", "unverified", "kept_local"):
         del run.facts[name]
-    facts = inspection.thaw(run.facts)
+    facts = stored_facts.thaw(run.facts)
     assert (facts.kept_from, facts.unverified, facts.kept_local) == (None, "", "")
-    assert inspection.thaw(inspection.freeze(replace(facts, kept_from=now))).kept_from == now
+    assert stored_facts.thaw(stored_facts.freeze(replace(facts, kept_from=now))).kept_from == now
 
 
 class TestOtherLayouts:

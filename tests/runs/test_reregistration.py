@@ -26,8 +26,8 @@ from cleanup.lab import opening, roots
 from cleanup.lab.roots import RegistrationError
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Phase, Run, StagingRoot
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, inspection, reregistration, run_status
-from cleanup.runs.reregistration import Action, Moved, Order, Outcome
+from cleanup.runs import discovery, reregistration, run_status, stored_facts
+from cleanup.runs.reregistration import Moved, RegisterAction, RegisterOrder, Reregistration
 from cleanup.storage import reserve
 from cleanup.storage.staging import fences, removal, run_tree
 from cleanup.sweeps import all_roots
@@ -58,8 +58,8 @@ def get_to_know(root: StagingRoot, now: datetime) -> None:
 
 
 @pytest.fixture
-def order(now: datetime) -> Order:
-    return Order(now=now, actor="ada", note="disk failed")
+def order(now: datetime) -> RegisterOrder:
+    return RegisterOrder(now=now, actor="ada", note="disk failed")
 
 
 def restore(path: Path) -> None:
@@ -76,7 +76,7 @@ def edit_record(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     (path / METADATA / "ingest.json").write_text(json.dumps(record))
 
 
-def one(run: Run, order: Order) -> Outcome:
+def one(run: Run, order: RegisterOrder) -> Reregistration:
     (outcome,) = reregistration.reregister_runs([Run.objects.with_root().get(pk=run.pk)], order)
     return outcome
 
@@ -110,12 +110,12 @@ def assert_changes_nothing(lab: Lab, act: Callable[[], Any]) -> Any:
 # One run
 
 
-def test_a_restored_run_is_registered_again_and_cleared_with_true_counts(scene: Scene, order: Order) -> None:
+def test_a_restored_run_is_registered_again_and_cleared_with_true_counts(scene: Scene, order: RegisterOrder) -> None:
     restore(scene.path)
     discover(scene.root, scene.now)
     refuse_clear(scene.run, scene.now, Reason.IDENTITY_MISMATCH)
     before = everything(scene.lab)
-    assert one(scene.run, order).action is Action.REREGISTERED
+    assert one(scene.run, order).action is RegisterAction.REREGISTERED
     assert everything(scene.lab) == before
     old = scene.run.identity
     scene.run.refresh_from_db()
@@ -126,7 +126,7 @@ def test_a_restored_run_is_registered_again_and_cleared_with_true_counts(scene: 
     assert Run.objects.count() == 1
 
 
-def test_what_was_seen_of_the_other_directory_is_forgotten(scene: Scene, order: Order) -> None:
+def test_what_was_seen_of_the_other_directory_is_forgotten(scene: Scene, order: RegisterOrder) -> None:
     restore(scene.path)
     discover(scene.root, scene.now)
     Run.objects.update(failures=3)
@@ -136,23 +136,23 @@ def test_what_was_seen_of_the_other_directory_is_forgotten(scene: Scene, order: 
     scene.run.refresh_from_db()
     assert (scene.run.problem, scene.run.facts, scene.run.failures) == ("", {}, 0)
     assert (scene.run.files, scene.run.bytes) == census(scene.path)
-    decision = inspection.stored_decision(scene.run, [], scene.now)
+    decision = stored_facts.decision(scene.run, [], scene.now)
     assert Reason.NOT_LOOKED_AT in [gate.reason for gate in decision.refusals(operator=True)]
 
 
-def test_twice_is_harmless_and_a_rehearsal_changes_nothing(scene: Scene, order: Order) -> None:
+def test_twice_is_harmless_and_a_rehearsal_changes_nothing(scene: Scene, order: RegisterOrder) -> None:
     rehearsal = replace(order, dry_run=True)
     for asked in (rehearsal, order):
-        assert assert_changes_nothing(scene.lab, partial(one, scene.run, asked)).action is Action.UNCHANGED
+        assert assert_changes_nothing(scene.lab, partial(one, scene.run, asked)).action is RegisterAction.UNCHANGED
     restore(scene.path)
     outcome = assert_changes_nothing(scene.lab, lambda: one(scene.run, rehearsal))
-    assert outcome.action is Action.WOULD_REREGISTER
-    assert one(scene.run, order).action is Action.REREGISTERED
+    assert outcome.action is RegisterAction.WOULD_REREGISTER
+    assert one(scene.run, order).action is RegisterAction.REREGISTERED
     for asked in (rehearsal, order):
-        assert assert_changes_nothing(scene.lab, partial(one, scene.run, asked)).action is Action.UNCHANGED
+        assert assert_changes_nothing(scene.lab, partial(one, scene.run, asked)).action is RegisterAction.UNCHANGED
 
 
-def test_the_ledger_says_who_registered_what_again(scene: Scene, order: Order) -> None:
+def test_the_ledger_says_who_registered_what_again(scene: Scene, order: RegisterOrder) -> None:
     restore(scene.path)
     one(scene.run, order)
     (entry,) = LedgerEntry.objects.all()
@@ -171,11 +171,11 @@ def test_the_ledger_says_who_registered_what_again(scene: Scene, order: Order) -
     )
 
 
-def test_a_longer_history_is_the_same_run(lab: Lab, root: Any, now: datetime, order: Order) -> None:
+def test_a_longer_history_is_the_same_run(lab: Lab, root: Any, now: datetime, order: RegisterOrder) -> None:
     scene = set_scene(lab, root, now, state="complete", twin=False)
     shutil.rmtree(scene.path)
     path = lab.run()
-    assert one(scene.run, order).action is Action.REREGISTERED
+    assert one(scene.run, order).action is RegisterAction.REREGISTERED
     discover(root, now)
     scene.run.refresh_from_db()
     assert (scene.run.state, scene.run.problem) == ("sync_verified", "")
@@ -226,21 +226,21 @@ def several(lab: Lab, root: StagingRoot, now: datetime, number: int) -> list[Sce
 
 
 def test_another_run_is_refused_and_declared_gone_only_when_asked(
-    lab: Lab, root: StagingRoot, now: datetime, order: Order
+    lab: Lab, root: StagingRoot, now: datetime, order: RegisterOrder
 ) -> None:
     insisting = replace(order, replaced=True)
     for scene, (spoil, reason) in zip(several(lab, root, now, len(OTHERS)), OTHERS.items(), strict=True):
         restore(scene.path)
         spoil(scene.path)
         outcome = assert_changes_nothing(lab, partial(one, scene.run, order))
-        assert (outcome.action, outcome.finding.reason) == (Action.REFUSED, reason), spoil
+        assert (outcome.action, outcome.finding.reason) == (RegisterAction.REFUSED, reason), spoil
         outcome = assert_changes_nothing(lab, partial(one, scene.run, replace(insisting, dry_run=True)))
-        assert outcome.action is Action.WOULD_DECLARE_GONE
+        assert outcome.action is RegisterAction.WOULD_DECLARE_GONE
         before = everything(lab)
-        assert one(scene.run, insisting).action is Action.DECLARED_GONE
+        assert one(scene.run, insisting).action is RegisterAction.DECLARED_GONE
         assert everything(lab) == before
         assert_declared_gone(scene)
-        assert assert_changes_nothing(lab, partial(one, scene.run, insisting)).action is Action.REFUSED
+        assert assert_changes_nothing(lab, partial(one, scene.run, insisting)).action is RegisterAction.REFUSED
 
 
 def assert_declared_gone(scene: Scene) -> None:
@@ -266,7 +266,7 @@ def test_what_lies_there_instead_becomes_a_run_of_its_own(scene: Scene, now: dat
     another_beginning(path)
     discover(scene.root, now)
     assert Run.objects.get().problem == Reason.INGEST_DISAGREES
-    assert one(scene.run, Order(now=now, actor="ada", replaced=True)).action is Action.DECLARED_GONE
+    assert one(scene.run, RegisterOrder(now=now, actor="ada", replaced=True)).action is RegisterAction.DECLARED_GONE
     run_status.judge_runs([scene.run.pk], now)  # the next pass would, and that is no change of the run
     gone = list(Run.objects.filter(pk=scene.run.pk).values())
     later = now + timedelta(hours=1)
@@ -283,18 +283,18 @@ def test_what_lies_there_instead_becomes_a_run_of_its_own(scene: Scene, now: dat
     assert (totals["runs"], totals["files"], totals["bytes"]) == (1, *counted)
 
 
-def test_a_rewritten_history_in_the_very_same_directory(scene: Scene, order: Order, now: datetime) -> None:
+def test_a_rewritten_history_in_the_very_same_directory(scene: Scene, order: RegisterOrder, now: datetime) -> None:
     a_shorter_history(scene.path)
     outcome = assert_changes_nothing(scene.lab, lambda: one(scene.run, order))
-    assert outcome.action is Action.REFUSED
-    one(scene.run, Order(now=now, actor="ada", replaced=True))
+    assert outcome.action is RegisterAction.REFUSED
+    one(scene.run, RegisterOrder(now=now, actor="ada", replaced=True))
     assert discover(scene.root, now).new == 1
     assert Run.objects.staged().get().state == "sync_queued"
     refuse_clear(Run.objects.staged().get(), now, Reason.NOT_SYNC_VERIFIED)
 
 
 def test_a_run_whose_history_was_never_read_cannot_be_known_again(
-    lab: Lab, root: Any, now: datetime, order: Order
+    lab: Lab, root: Any, now: datetime, order: RegisterOrder
 ) -> None:
     path = lab.run()
     record = (path / METADATA / "ingest.json").read_bytes()
@@ -302,10 +302,10 @@ def test_a_run_whose_history_was_never_read_cannot_be_known_again(
     discover(root, now)
     run = Run.objects.get()
     (path / METADATA / "ingest.json").write_bytes(record)
-    assert one(run, order).action is Action.UNCHANGED  # its own directory: discovery reads the record
+    assert one(run, order).action is RegisterAction.UNCHANGED  # its own directory: discovery reads the record
     restore(path)
     outcome = assert_changes_nothing(lab, lambda: one(run, order))
-    assert (outcome.action, outcome.finding.reason) == (Action.REFUSED, Reason.IDENTITY_MISMATCH)
+    assert (outcome.action, outcome.finding.reason) == (RegisterAction.REFUSED, Reason.IDENTITY_MISMATCH)
 
 
 def unreadable_in_its_own_directory(scene: Scene) -> None:
@@ -328,7 +328,7 @@ def cleared_already(scene: Scene) -> None:
 
 def test_what_nobody_can_declare_gone(lab: Lab, root: StagingRoot, now: datetime) -> None:
     """Only where another run lies at the path; `missing` may be a disk that is away, and damage is no other run."""
-    insisting = Order(now=now, actor="ada", replaced=True)
+    insisting = RegisterOrder(now=now, actor="ada", replaced=True)
     harms = {
         unreadable_in_its_own_directory: Reason.INGEST_UNREADABLE,
         gone_altogether: Reason.MISSING_DIRECTORY,
@@ -338,7 +338,7 @@ def test_what_nobody_can_declare_gone(lab: Lab, root: StagingRoot, now: datetime
     for scene, (harm, reason) in zip(several(lab, root, now, len(harms)), harms.items(), strict=True):
         harm(scene)
         outcome = assert_changes_nothing(lab, partial(one, scene.run, insisting))
-        assert (outcome.action, outcome.finding.reason) == (Action.REFUSED, reason), harm
+        assert (outcome.action, outcome.finding.reason) == (RegisterAction.REFUSED, reason), harm
 
 
 # Registered again is only the identity: the clear compares every byte
@@ -360,7 +360,9 @@ def lose_a_file(path: Path) -> None:
     (path / TILE).unlink()
 
 
-def test_our_record_over_other_data_is_not_cleared(lab: Lab, root: StagingRoot, now: datetime, order: Order) -> None:
+def test_our_record_over_other_data_is_not_cleared(
+    lab: Lab, root: StagingRoot, now: datetime, order: RegisterOrder
+) -> None:
     harms = {
         add_a_file: Reason.NOT_IN_MANIFEST,
         change_a_byte: Reason.NAS_CHECKSUM_MISMATCH,
@@ -369,14 +371,14 @@ def test_our_record_over_other_data_is_not_cleared(lab: Lab, root: StagingRoot, 
     for scene, (spoil, reason) in zip(several(lab, root, now, len(harms)), harms.items(), strict=True):
         restore(scene.path)
         spoil(scene.path)
-        assert one(scene.run, order).action is Action.REREGISTERED
+        assert one(scene.run, order).action is RegisterAction.REREGISTERED
         before = everything(lab)
         refuse_clear(scene.run, now, reason)
         assert everything(lab) == before
         scene.assert_freed(0, 0)
 
 
-def test_a_fresh_proof_of_the_old_directory_is_no_proof_of_the_new_one(scene: Scene, order: Order) -> None:
+def test_a_fresh_proof_of_the_old_directory_is_no_proof_of_the_new_one(scene: Scene, order: RegisterOrder) -> None:
     """A refused clear may leave a proof behind that a later one reuses: never for other inodes."""
     with pytest.MonkeyPatch.context() as patch:
 
@@ -395,27 +397,27 @@ def test_a_fresh_proof_of_the_old_directory_is_no_proof_of_the_new_one(scene: Sc
 # While somebody clears
 
 
-def test_a_run_that_is_being_cleared_is_refused(scene: Scene, order: Order) -> None:
+def test_a_run_that_is_being_cleared_is_refused(scene: Scene, order: RegisterOrder) -> None:
     scene.attempt()
     restore(scene.path)
     for phase in (Phase.QUEUED, Phase.INTENT, Phase.COMMITTED):
         ClearAttempt.objects.update(phase=phase)
         outcome = assert_changes_nothing(scene.lab, lambda: one(scene.run, order))
-        assert (outcome.action, outcome.finding.reason) == (Action.REFUSED, Reason.ALREADY_CLEARING)
+        assert (outcome.action, outcome.finding.reason) == (RegisterAction.REFUSED, Reason.ALREADY_CLEARING)
         refused(scene.root, order, "have not come to their end")
 
 
-def test_a_run_whose_lock_is_held_is_refused(scene: Scene, order: Order) -> None:
+def test_a_run_whose_lock_is_held_is_refused(scene: Scene, order: RegisterOrder) -> None:
     restore(scene.path)
     with opening.data_dir().lock(str(scene.run.pk)) as free:
         assert free
         outcome = assert_changes_nothing(scene.lab, lambda: one(scene.run, order))
-    assert (outcome.action, outcome.finding.reason) == (Action.REFUSED, Reason.ALREADY_CLEARING)
-    assert one(scene.run, order).action is Action.REREGISTERED
+    assert (outcome.action, outcome.finding.reason) == (RegisterAction.REFUSED, Reason.ALREADY_CLEARING)
+    assert one(scene.run, order).action is RegisterAction.REREGISTERED
 
 
 def test_an_attempt_that_comes_between_look_and_record_is_left_alone(
-    scene: Scene, order: Order, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, order: RegisterOrder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restore(scene.path)
     real = reregistration._look
@@ -426,7 +428,7 @@ def test_an_attempt_that_comes_between_look_and_record_is_left_alone(
 
     monkeypatch.setattr(reregistration, "_look", look)
     outcome = one(scene.run, order)
-    assert (outcome.action, outcome.finding.reason) == (Action.REFUSED, Reason.ALREADY_CLEARING)
+    assert (outcome.action, outcome.finding.reason) == (RegisterAction.REFUSED, Reason.ALREADY_CLEARING)
     assert list(Run.objects.values_list("identity", flat=True)) == [scene.run.identity]
     assert not LedgerEntry.objects.exists()
 
@@ -438,9 +440,9 @@ def test_a_run_that_lies_aside_behind_its_fence_is_not_the_one_at_its_path(scene
     restore(scene.path)
     fence = scene.path.with_name(os.fsdecode(fences.fence_name(attempt.pk.hex)))
     shutil.copytree(scene.path, fence)
-    insisting = Order(now=now, actor="ada", replaced=True)
+    insisting = RegisterOrder(now=now, actor="ada", replaced=True)
     outcome = assert_changes_nothing(scene.lab, lambda: one(scene.run, insisting))
-    assert (outcome.action, outcome.finding.reason) == (Action.REFUSED, Reason.PATH_OCCUPIED)
+    assert (outcome.action, outcome.finding.reason) == (RegisterAction.REFUSED, Reason.PATH_OCCUPIED)
 
 
 # A whole root
@@ -473,12 +475,12 @@ def unmount(lab: Lab) -> Path:
     return away
 
 
-def move(root: StagingRoot, order: Order, **how: Any) -> Moved:
+def move(root: StagingRoot, order: RegisterOrder, **how: Any) -> Moved:
     root.refresh_from_db()
     return reregistration.reregister_root(root, order, **how)
 
 
-def refused(root: StagingRoot, order: Order, match: str, **how: Any) -> None:
+def refused(root: StagingRoot, order: RegisterOrder, match: str, **how: Any) -> None:
     """The order is refused as a whole and changes no row; nor does its rehearsal."""
     before = rows()
     for asked in (replace(order, dry_run=True), order):
@@ -487,7 +489,7 @@ def refused(root: StagingRoot, order: Order, match: str, **how: Any) -> None:
         assert rows() == before
 
 
-def actions(moved: Moved) -> dict[str, Action]:
+def actions(moved: Moved) -> dict[str, RegisterAction]:
     return {outcome.run.run_path: outcome.action for outcome in moved.runs}
 
 
@@ -506,26 +508,28 @@ def assert_clears(root: StagingRoot, disk: Path, now: datetime, run_path: str = 
     assert (totals["runs"], totals["files"], totals["bytes"]) == (1, *counted)
 
 
-def test_a_disk_that_was_copied_to_another_place(full: Lab, root: StagingRoot, now: datetime, order: Order) -> None:
+def test_a_disk_that_was_copied_to_another_place(
+    full: Lab, root: StagingRoot, now: datetime, order: RegisterOrder
+) -> None:
     new = copy_disk(full)
     token = root.token
     old = snapshot(unmount(full))
     moved = move(root, order, path=str(new))
-    assert actions(moved) == dict.fromkeys(PATHS, Action.REREGISTERED)
+    assert actions(moved) == dict.fromkeys(PATHS, RegisterAction.REREGISTERED)
     assert moved.warnings == []
     root.refresh_from_db()
     assert (root.path, root.token, token_of(new)) == (str(new), token, token)
     assert LedgerEntry.objects.filter(kind="reregistered").count() == len(PATHS)
     entry = LedgerEntry.objects.filter(run_path=RUN_PATH).get()
     assert entry.detail.endswith(f"; the staging root moved from {full.staging} to {new}; disk failed")
-    assert actions(move(root, order, path=str(new))) == dict.fromkeys(PATHS, Action.UNCHANGED)
+    assert actions(move(root, order, path=str(new))) == dict.fromkeys(PATHS, RegisterAction.UNCHANGED)
     assert LedgerEntry.objects.count() == len(PATHS)
     for run_path in PATHS:
         assert_clears(root, new, now, run_path)
     assert snapshot(full.base / "unmounted") == old
 
 
-def test_no_run_is_touched_on_disk(full: Lab, root: StagingRoot, order: Order) -> None:
+def test_no_run_is_touched_on_disk(full: Lab, root: StagingRoot, order: RegisterOrder) -> None:
     new = copy_disk(full)
     unmount(full)
 
@@ -537,35 +541,39 @@ def test_no_run_is_touched_on_disk(full: Lab, root: StagingRoot, order: Order) -
     assert (runs_there(), snapshot(full.nas)) == before
 
 
-def test_another_disk_in_the_same_place(full: Lab, root: StagingRoot, now: datetime, order: Order) -> None:
+def test_another_disk_in_the_same_place(full: Lab, root: StagingRoot, now: datetime, order: RegisterOrder) -> None:
     new = copy_disk(full)
     full.staging.rename(full.base / "broken")
     new.rename(full.staging)
     assert {problem[1] for problem in discover(root, now).problems} == {Reason.IDENTITY_MISMATCH}
-    assert actions(move(root, order)) == dict.fromkeys(PATHS, Action.REREGISTERED)
+    assert actions(move(root, order)) == dict.fromkeys(PATHS, RegisterAction.REREGISTERED)
     assert_clears(root, full.staging, now)
 
 
-def test_the_same_disk_in_another_place(full: Lab, root: StagingRoot, now: datetime, order: Order) -> None:
+def test_the_same_disk_in_another_place(full: Lab, root: StagingRoot, now: datetime, order: RegisterOrder) -> None:
     new = full.base / "mnt"
     full.staging.rename(new)
-    assert actions(move(root, order, path=str(new))) == dict.fromkeys(PATHS, Action.UNCHANGED)
+    assert actions(move(root, order, path=str(new))) == dict.fromkeys(PATHS, RegisterAction.UNCHANGED)
     assert not LedgerEntry.objects.exists()
     assert_clears(root, new, now)
 
 
-def test_one_directory_under_two_names_carries_its_token_once(full: Lab, root: StagingRoot, order: Order) -> None:
+def test_one_directory_under_two_names_carries_its_token_once(
+    full: Lab, root: StagingRoot, order: RegisterOrder
+) -> None:
     (full.base / "alias").symlink_to(full.base)
     StagingRoot.objects.update(path=str(full.base / "alias/staging"))
     moved = move(root, order, path=str(full.staging))
-    assert (moved.warnings, actions(moved)) == ([], dict.fromkeys(PATHS, Action.UNCHANGED))
+    assert (moved.warnings, actions(moved)) == ([], dict.fromkeys(PATHS, RegisterAction.UNCHANGED))
 
 
-def test_a_disk_without_token_gets_a_new_one(full: Lab, root: StagingRoot, now: datetime, order: Order) -> None:
+def test_a_disk_without_token_gets_a_new_one(full: Lab, root: StagingRoot, now: datetime, order: RegisterOrder) -> None:
     new = copy_disk(full)
     (new / TOKEN).unlink()
     (new / ".exlab-reserve").unlink()
-    assert set(actions(move(root, replace(order, dry_run=True), path=str(new))).values()) == {Action.WOULD_REREGISTER}
+    assert set(actions(move(root, replace(order, dry_run=True), path=str(new))).values()) == {
+        RegisterAction.WOULD_REREGISTER
+    }
     assert not (new / TOKEN).exists()
     old = root.token
     moved = move(root, order, path=str(new))
@@ -575,7 +583,9 @@ def test_a_disk_without_token_gets_a_new_one(full: Lab, root: StagingRoot, now: 
     assert_clears(root, new, now)
 
 
-def test_a_disk_with_another_token_is_adopted(full: Lab, root: StagingRoot, now: datetime, order: Order) -> None:
+def test_a_disk_with_another_token_is_adopted(
+    full: Lab, root: StagingRoot, now: datetime, order: RegisterOrder
+) -> None:
     new = copy_disk(full)
     token = str(uuid.uuid4())
     (new / TOKEN).write_text(token)
@@ -585,7 +595,9 @@ def test_a_disk_with_another_token_is_adopted(full: Lab, root: StagingRoot, now:
     assert_clears(root, new, now)
 
 
-def test_an_old_disk_that_still_carries_the_token_is_told_of(full: Lab, root: StagingRoot, order: Order) -> None:
+def test_an_old_disk_that_still_carries_the_token_is_told_of(
+    full: Lab, root: StagingRoot, order: RegisterOrder
+) -> None:
     """One token on two disks: only the registered place counts, and somebody should take the old token away."""
     new = copy_disk(full)
     before = snapshot(full.staging)
@@ -603,17 +615,17 @@ def test_an_old_disk_that_still_carries_the_token_is_told_of(full: Lab, root: St
     assert {problem[1] for problem in found.problems} == {Reason.IDENTITY_MISMATCH}
 
 
-def test_a_rehearsal_of_a_move_changes_nothing(full: Lab, root: StagingRoot, order: Order) -> None:
+def test_a_rehearsal_of_a_move_changes_nothing(full: Lab, root: StagingRoot, order: RegisterOrder) -> None:
     new = copy_disk(full)
     before = snapshot(new)
     rehearsed = replace(order, dry_run=True)
     moved = assert_changes_nothing(full, lambda: move(root, rehearsed, path=str(new)))
-    assert actions(moved) == dict.fromkeys(PATHS, Action.WOULD_REREGISTER)
+    assert actions(moved) == dict.fromkeys(PATHS, RegisterAction.WOULD_REREGISTER)
     assert (moved.root.path, snapshot(new)) == (str(new), before)
 
 
 def test_runs_that_are_not_there_or_are_others_stay_as_they_are(
-    full: Lab, root: StagingRoot, now: datetime, order: Order
+    full: Lab, root: StagingRoot, now: datetime, order: RegisterOrder
 ) -> None:
     new = copy_disk(full)
     shutil.rmtree(new / OTHER_PATH)
@@ -623,16 +635,16 @@ def test_runs_that_are_not_there_or_are_others_stay_as_they_are(
     moved = move(root, order, path=str(new))
     assert [(outcome.run.run_path, outcome.action, outcome.finding and outcome.finding.reason)
             for outcome in moved.runs] == [
-        (RUN_PATH, Action.REREGISTERED, None),
-        (OTHER_PATH, Action.REFUSED, Reason.MISSING_DIRECTORY),
-        (THIRD_PATH, Action.REFUSED, Reason.IDENTITY_MISMATCH),
+        (RUN_PATH, RegisterAction.REREGISTERED, None),
+        (OTHER_PATH, RegisterAction.REFUSED, Reason.MISSING_DIRECTORY),
+        (THIRD_PATH, RegisterAction.REFUSED, Reason.IDENTITY_MISMATCH),
     ]  # fmt: skip
     assert without_twins(left) == before
     assert LedgerEntry.objects.count() == 1
 
 
 def test_a_move_that_was_interrupted_is_completed_by_the_next(
-    full: Lab, root: StagingRoot, now: datetime, order: Order, monkeypatch: pytest.MonkeyPatch
+    full: Lab, root: StagingRoot, now: datetime, order: RegisterOrder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = copy_disk(full)
     (new / TOKEN).unlink()
@@ -644,7 +656,7 @@ def test_a_move_that_was_interrupted_is_completed_by_the_next(
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(reregistration, step, die)
             move(root, order, path=str(new))
-    assert actions(move(root, order)) == dict.fromkeys(PATHS, Action.REREGISTERED)
+    assert actions(move(root, order)) == dict.fromkeys(PATHS, RegisterAction.REREGISTERED)
     root.refresh_from_db()
     assert (root.path, root.token) == (str(new), token_of(new))
     assert_clears(root, new, now)
@@ -662,7 +674,7 @@ def another_lab(tmp_path: Path, now: datetime) -> tuple[Lab, StagingRoot]:
 
 
 def test_refuses_places_that_no_root_may_have(
-    full: Lab, root: StagingRoot, now: datetime, order: Order, tmp_path: Path, settings: Any
+    full: Lab, root: StagingRoot, now: datetime, order: RegisterOrder, tmp_path: Path, settings: Any
 ) -> None:
     other, _other_root = another_lab(tmp_path, now)
     new = copy_disk(full)
@@ -687,14 +699,14 @@ def test_refuses_places_that_no_root_may_have(
     assert move(root, order, path=str(full.staging)).root.path == str(full.staging)
 
 
-def test_refuses_a_place_on_the_filesystem_of_the_nas(full: Lab, root: StagingRoot, order: Order) -> None:
+def test_refuses_a_place_on_the_filesystem_of_the_nas(full: Lab, root: StagingRoot, order: RegisterOrder) -> None:
     new = copy_disk(full)
     StagingRoot.objects.update(allow_same_filesystem=False)
     refused(root, order, "no second copy", path=str(new))
     refused(root, order, "no second copy", nas_path=str(full.nas), with_runs=False)
 
 
-def test_refuses_a_broken_token(full: Lab, root: StagingRoot, order: Order) -> None:
+def test_refuses_a_broken_token(full: Lab, root: StagingRoot, order: RegisterOrder) -> None:
     new = copy_disk(full)
     for content in (b"", b"no uuid"):
         (new / TOKEN).write_bytes(content)
@@ -702,14 +714,16 @@ def test_refuses_a_broken_token(full: Lab, root: StagingRoot, order: Order) -> N
         assert (new / TOKEN).read_bytes() == content
 
 
-def test_refuses_a_place_where_none_of_the_runs_lies(full: Lab, root: StagingRoot, order: Order) -> None:
+def test_refuses_a_place_where_none_of_the_runs_lies(full: Lab, root: StagingRoot, order: RegisterOrder) -> None:
     home = full.base / "home"
     (home / "ada").mkdir(parents=True)
     refused(root, order, "None of the 3 staged runs", path=str(home))
     assert os.listdir(home) == ["ada"]
 
 
-def test_two_roots_that_were_swapped(full: Lab, root: StagingRoot, now: datetime, order: Order, tmp_path: Path) -> None:
+def test_two_roots_that_were_swapped(
+    full: Lab, root: StagingRoot, now: datetime, order: RegisterOrder, tmp_path: Path
+) -> None:
     """Each mount point holds the other's disk: nothing that a person may say makes the one into the other."""
     other, other_root = another_lab(tmp_path, now)
     discover(other_root, now)
@@ -723,7 +737,7 @@ def test_two_roots_that_were_swapped(full: Lab, root: StagingRoot, now: datetime
     refused(root, order, "lie one in the other", path=str(other.staging))
 
 
-def test_staging_and_nas_that_were_swapped(full: Lab, root: StagingRoot, order: Order) -> None:
+def test_staging_and_nas_that_were_swapped(full: Lab, root: StagingRoot, order: RegisterOrder) -> None:
     """A NAS registered as staging would be cleared, for the sake of the staging copy."""
     refused(root, order, "it is that very disk", path=str(full.nas), nas_path=str(full.staging))
     nas = full.base / "nas-2"
@@ -734,7 +748,7 @@ def test_staging_and_nas_that_were_swapped(full: Lab, root: StagingRoot, order: 
 
 
 def test_an_unmounted_disk_changes_no_row(
-    full: Lab, root: StagingRoot, now: datetime, order: Order, policy: Callable[..., Any]
+    full: Lab, root: StagingRoot, now: datetime, order: RegisterOrder, policy: Callable[..., Any]
 ) -> None:
     policy(mode="scheduled", retain_hours=0)
     before = list(Run.objects.values())
@@ -750,7 +764,7 @@ def test_an_unmounted_disk_changes_no_row(
                 move(root, order)
             for run in Run.objects.with_root():
                 outcome = one(run, replace(order, replaced=True))
-                assert (outcome.action, outcome.finding.reason) == (Action.REFUSED, Reason.ROOT_NOT_MOUNTED)
+                assert (outcome.action, outcome.finding.reason) == (RegisterAction.REFUSED, Reason.ROOT_NOT_MOUNTED)
             assert list(Run.objects.values()) == before
     refused(root, order, "None of the 3", path=str(full.staging))
     assert [entry.name for entry in full.staging.iterdir()] == ["stray.txt"]
@@ -760,7 +774,7 @@ def test_an_unmounted_disk_changes_no_row(
 
 
 def test_what_a_clear_left_half_removed_comes_first(
-    full: Lab, root: StagingRoot, now: datetime, order: Order, monkeypatch: pytest.MonkeyPatch
+    full: Lab, root: StagingRoot, now: datetime, order: RegisterOrder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its plan names inodes of the disk that it was made on: a copy of it could never be finished."""
     run = Run.objects.with_root().get(run_path=OTHER_PATH)
@@ -786,13 +800,13 @@ def test_what_a_clear_left_half_removed_comes_first(
     refused(root, order, "could not remove", path=str(new))  # the copy of the fence
     shutil.rmtree(new / Path(OTHER_PATH).parent / os.fsdecode(fences.fence_name(attempt.pk.hex)))
     moved = move(root, order, path=str(new))
-    assert actions(moved) == dict.fromkeys((RUN_PATH, THIRD_PATH), Action.REREGISTERED)
+    assert actions(moved) == dict.fromkeys((RUN_PATH, THIRD_PATH), RegisterAction.REREGISTERED)
 
 
 # The NAS root in another place
 
 
-def test_a_nas_that_moved(full: Lab, root: StagingRoot, now: datetime, order: Order) -> None:
+def test_a_nas_that_moved(full: Lab, root: StagingRoot, now: datetime, order: RegisterOrder) -> None:
     new = full.base / "nas-2"
     full.nas.rename(new)
     before = snapshot(full.staging), without_twins(Run.objects.all())
@@ -810,7 +824,7 @@ def without_twins(runs: QuerySet[Run]) -> list[dict[str, Any]]:
 
 
 def test_a_nas_with_another_token_and_a_disk_in_another_place(
-    full: Lab, root: StagingRoot, now: datetime, order: Order
+    full: Lab, root: StagingRoot, now: datetime, order: RegisterOrder
 ) -> None:
     new, nas, token = copy_disk(full), full.base / "nas-2", str(uuid.uuid4())
     full.nas.rename(nas)
@@ -821,7 +835,9 @@ def test_a_nas_with_another_token_and_a_disk_in_another_place(
     assert_clears(root, new, now)
 
 
-def test_refuses_a_nas_that_does_not_show_itself(full: Lab, root: StagingRoot, order: Order, now: datetime) -> None:
+def test_refuses_a_nas_that_does_not_show_itself(
+    full: Lab, root: StagingRoot, order: RegisterOrder, now: datetime
+) -> None:
     nas = full.base / "nas-2"
     nas.mkdir()
     refused(root, order, "is empty", nas_path=str(nas))
@@ -833,7 +849,7 @@ def test_refuses_a_nas_that_does_not_show_itself(full: Lab, root: StagingRoot, o
     refused(root, order, "it is no second copy", nas_path=str(nas))
 
 
-def test_a_nas_can_move_while_the_disk_is_away(full: Lab, root: StagingRoot, order: Order) -> None:
+def test_a_nas_can_move_while_the_disk_is_away(full: Lab, root: StagingRoot, order: RegisterOrder) -> None:
     nas = full.base / "nas-2"
     full.nas.rename(nas)
     full.staging.rename(full.base / "away")
@@ -930,7 +946,7 @@ def test_bad_usage(scene: Scene) -> None:
 # An entry of the ledger without an attempt
 
 
-def test_pages_admin_and_audit_cope_with_it(scene: Scene, order: Order, now: datetime, client: Client) -> None:
+def test_pages_admin_and_audit_cope_with_it(scene: Scene, order: RegisterOrder, now: datetime, client: Client) -> None:
     restore(scene.path)
     one(scene.run, order)
     clear_run(scene.run, now=now)
@@ -955,7 +971,7 @@ def test_pages_admin_and_audit_cope_with_it(scene: Scene, order: Order, now: dat
 def test_a_run_that_was_declared_gone_is_shown_and_not_listed(scene: Scene, now: datetime, client: Client) -> None:
     restore(scene.path)
     another_beginning(scene.path)
-    one(scene.run, Order(now=now, actor="ada", replaced=True))
+    one(scene.run, RegisterOrder(now=now, actor="ada", replaced=True))
     client.force_login(User.objects.create_superuser("admin"))
     assert f"/runs/{scene.run.pk}/" not in client.get("/runs/").content.decode()
     assert client.get(f"/runs/{scene.run.pk}/").status_code == 200

@@ -16,10 +16,10 @@ from cleanup.clears import nas_history
 from cleanup.clears.refusal import Refused
 from cleanup.lab import opening
 from cleanup.models import ClearAttempt, LedgerEntry, Run, StagingRoot
-from cleanup.rules.gates import Gate
+from cleanup.rules.decisions import Gate
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, inspection, reregistration, set_aside
-from cleanup.runs.reregistration import Order
+from cleanup.runs import discovery, reregistration, set_aside, stored_facts
+from cleanup.runs.reregistration import RegisterOrder
 from cleanup.storage.staging import records
 from cleanup.sweeps import all_roots
 from tests.tools.lab import METADATA, RUN_PATH, Lab, read_ingest, read_sync_state, snapshot, touch
@@ -111,7 +111,7 @@ def test_the_schedule_keeps_it_from_when_it_was_seen_again(
     run = come_back(lab, root, now)
     (soon,) = all_roots.sweep(now=now + HOUR, timed=False, roots=[root], actor="ada").runs
     assert (soon.action, soon.reason) == ("skipped", Reason.RETENTION_NOT_ELAPSED)
-    decision = inspection.stored_decision(run, [], now)
+    decision = stored_facts.decision(run, [], now)
     assert decision.gate(Gate.STATE).reason is None
     assert "after its files were seen here again" in soon.detail
     discovery.discover(root, now=now + DAY)
@@ -155,7 +155,9 @@ def test_one_that_was_copied_back_anew_is_kept_from_then_on(
     (lab.staging / RUN_PATH).rename(lab.staging.parent / "away")
     discovery.discover(root, now=now + 2 * DAY)
     copy_back(lab)
-    (outcome,) = reregistration.reregister_runs([Run.objects.with_root().staged().get()], Order(now + 30 * DAY, "ada"))
+    (outcome,) = reregistration.reregister_runs(
+        [Run.objects.with_root().staged().get()], RegisterOrder(now + 30 * DAY, "ada")
+    )
     assert outcome.action == "reregistered"
     discovery.discover(root, now=now + 30 * DAY)
     (soon,) = all_roots.sweep(now=now + 30 * DAY + HOUR, timed=False, roots=[root], actor="ada").runs

@@ -18,9 +18,9 @@ from cleanup.clears import recovery
 from cleanup.lab import opening
 from cleanup.models import AsideState, LedgerEntry, Run, SetAside, StagingRoot
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, holds, moving, orphans, set_aside
+from cleanup.runs import discovery, holds, moving, orphans, set_aside, set_aside_recovery
 from cleanup.runs.moving import Move
-from cleanup.runs.reregistration import Order
+from cleanup.runs.reregistration import RegisterOrder
 from cleanup.runs.set_aside import NotSetAside
 from cleanup.storage import desktop_files
 from tests.tools.lab import (
@@ -255,13 +255,13 @@ def test_a_link_in_its_place_is_not_followed(path: Path, lab: Lab, now: datetime
 
 def test_it_stays_listed_until_it_is_taken_away(path: Path, root: StagingRoot, now: datetime) -> None:
     (row,) = move(now)
-    assert set_aside.look(root, now=now) == 0
-    assert set_aside.where(row).endswith(".exlab-set-aside/Run_2026-04-17T14-32/tiles/extra.tif")
+    assert set_aside_recovery.look(root, now=now) == 0
+    assert set_aside_recovery.where(row).endswith(".exlab-set-aside/Run_2026-04-17T14-32/tiles/extra.tif")
     (path.parent).rename(path.parent.with_name("elsewhere"))  # there is no telling
-    assert set_aside.look(root, now=now) == 0
+    assert set_aside_recovery.look(root, now=now) == 0
     path.parent.with_name("elsewhere").rename(path.parent)
     aside(path).unlink()
-    assert set_aside.look(root, now=now + timedelta(hours=1)) == 1
+    assert set_aside_recovery.look(root, now=now + timedelta(hours=1)) == 1
     row.refresh_from_db()
     assert (row.state, row.state_at) == ("taken", now + timedelta(hours=1))
 
@@ -272,7 +272,7 @@ def test_of_a_cleared_run_nothing_is_put_back(path: Path, root: StagingRoot, now
     clear_run(the_run(), now=now)
     with pytest.raises(NotSetAside, match="cleared"):
         set_aside.put_back(row, actor="ada", reason="back")
-    assert aside(path).exists() and set_aside.look(root, now=now) == 0
+    assert aside(path).exists() and set_aside_recovery.look(root, now=now) == 0
 
 
 def test_discovery_and_orphans_pass_it_over_on_both_sides(
@@ -310,7 +310,7 @@ def test_recovery_says_what_it_settled(path: Path, now: datetime, monkeypatch: p
     def die(*args: object) -> None:
         raise Died
 
-    monkeypatch.setattr(set_aside, "_settle", die)
+    monkeypatch.setattr(set_aside_recovery, "settle", die)
     with pytest.raises(Died):
         move(now)
     assert aside(path).exists() and SetAside.objects.get().state == AsideState.INTENT
@@ -330,7 +330,7 @@ def test_a_reason_must_be_given(path: Path, now: datetime) -> None:
 
 def look_on(root: StagingRoot, now: datetime) -> list[str]:
     """Let time pass; what is listed as an orphan then."""
-    set_aside.look(root, now=now)
+    set_aside_recovery.look(root, now=now)
     for hours in (3, 6):
         orphans.inspect(root, now=now + timedelta(hours=hours))
     return [orphan.path for orphan in orphans.listed()]
@@ -348,11 +348,11 @@ def test_what_was_moved_with_its_folder_stays_listed_though_another_folder_takes
     (row,) = move(now)
     old, new = "CONFOCAL_01/PROJ-0042", "CONFOCAL_01/PROJ-0042-cortex"
     rename(lab, old, new)
-    moving.move_runs(root, Move(old, new), Order(now=now, actor="ada", note="a new code"))
+    moving.move_runs(root, Move(old, new), RegisterOrder(now=now, actor="ada", note="a new code"))
     (lab.staging / old / "Runs").mkdir(parents=True)
     assert look_on(root, now) == []
     row.refresh_from_db()
-    assert row.state == AsideState.DONE and set_aside.where(row).startswith(f"{new}/Runs/.exlab-set-aside/")
+    assert row.state == AsideState.DONE and set_aside_recovery.where(row).startswith(f"{new}/Runs/.exlab-set-aside/")
     set_aside.put_back(row, actor="ada", reason="back")
     assert (lab.staging / RUN_PATH.replace(old, new) / "tiles/extra.tif").read_bytes() == b"more"
 
@@ -361,8 +361,8 @@ def test_a_run_that_moved_away_alone_gets_its_file_back(lab: Lab, path: Path, ro
     (row,) = move(now)
     new = RUN_PATH.replace("PROJ-0042", "PROJ-0043")
     rename(lab, RUN_PATH, new)
-    moving.move_runs(root, Move(RUN_PATH, new), Order(now=now, actor="ada", note="another project"))
-    assert set_aside.look(root, now=now) == 0 and "PROJ-0042" in set_aside.where(row)
+    moving.move_runs(root, Move(RUN_PATH, new), RegisterOrder(now=now, actor="ada", note="another project"))
+    assert set_aside_recovery.look(root, now=now) == 0 and "PROJ-0042" in set_aside_recovery.where(row)
     set_aside.put_back(row, actor="eve", reason="back")
     assert (row.state, (lab.staging / new / "tiles/extra.tif").read_bytes()) == ("undone", b"more")
     assert LedgerEntry.objects.filter(kind="put_back", actor="eve").count() == 1
@@ -374,9 +374,9 @@ def test_what_was_called_taken_and_lies_there_again_is_listed_again(
     (row,) = move(now)
     folder = path.parent / ".exlab-set-aside"
     folder.rename(path.parent / "elsewhere")
-    assert set_aside.look(root, now=now) == 1
+    assert set_aside_recovery.look(root, now=now) == 1
     (path.parent / "elsewhere").rename(folder)
-    assert set_aside.look(root, now=now) == 0
+    assert set_aside_recovery.look(root, now=now) == 0
     row.refresh_from_db()
     assert row.state == AsideState.DONE
     set_aside.put_back(row, actor="ada", reason="back")
@@ -386,7 +386,7 @@ def test_a_row_that_is_over_hides_no_file(path: Path, root: StagingRoot, now: da
     """Another file in a known folder, and a file under the name of one that was taken, are orphans."""
     move(now)
     aside(path).unlink()
-    assert set_aside.look(root, now=now) == 1
+    assert set_aside_recovery.look(root, now=now) == 1
     add(path.parent / ".exlab-set-aside" / path.name, b"tiles/extra.tif", now, b"another one")
     add(path.parent / ".exlab-set-aside" / path.name, b"notes.txt", now)
     assert look_on(root, now) == [f"{FOLDER}/{path.name}"]
@@ -404,7 +404,7 @@ def test_a_copy_in_its_old_place_does_not_make_it_forgotten(
     def die(*args: object) -> None:
         raise Died
 
-    monkeypatch.setattr(set_aside, "_settle", die)
+    monkeypatch.setattr(set_aside_recovery, "settle", die)
     with pytest.raises(Died):
         move(now)
     monkeypatch.undo()
@@ -423,5 +423,5 @@ def test_recovery_leaves_alone_what_another_worker_has_settled(
     move(now)
     stale = SetAside.objects.filter(pk=first.pk)
     monkeypatch.setattr(type(SetAside.objects.all()), "under_way", lambda rows: stale)
-    assert set_aside.recover(now=now) == []
+    assert set_aside_recovery.recover(now=now) == []
     assert sorted(SetAside.objects.values_list("state", flat=True)) == ["done", "undone"]

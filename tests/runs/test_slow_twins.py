@@ -15,11 +15,12 @@ from cleanup.clears.at_once import clear
 from cleanup.clears.report import ClearReport
 from cleanup.lab import opening
 from cleanup.lab.nas import NOT_ASKED, OneReader, Reader
-from cleanup.models import ClearAttempt, NasBreaker, Phase, Requester, RetentionPolicy, Run, Tone
-from cleanup.rules.gates import Finding, Gate, Verdict
+from cleanup.models import ClearAttempt, NasBreaker, Phase, Requester, RetentionPolicy, Run, Status
+from cleanup.rules.decisions import Gate, Verdict
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.slowness import FIRST_PAUSE
-from cleanup.runs import discovery, inspection, run_status
+from cleanup.runs import discovery, run_status, stored_facts
 from cleanup.storage.nas import client
 from cleanup.storage.run_paths import parse_run_path
 from cleanup.sweeps.all_roots import sweep
@@ -162,7 +163,7 @@ def test_what_the_schedule_waits_for_is_a_gate_with_its_instant(runs: list[str])
     run, now = run_at(SLOW), timezone.now()
     run = refused(run, Reason.NAS_SLOW, "silent for 60 s, while the NAS itself answered", now)
     for at, verdict in ((now, Verdict.WAIT), (now + FIRST_PAUSE, Verdict.PASS)):
-        decision = inspection.stored_decision(run, RetentionPolicy.objects.scoped(), at)
+        decision = stored_facts.decision(run, RetentionPolicy.objects.scoped(), at)
         gate = decision.gate(Gate.ATTEMPTS)
         assert gate.verdict is verdict
         assert gate.opens_at == (run.nas_retry_at if verdict is Verdict.WAIT else None)
@@ -174,10 +175,10 @@ def test_the_page_says_when_it_is_asked_again(runs: list[str], policy: Callable[
     run = refused(run_at(SLOW), Reason.NAS_SLOW, "silent for 60 s, while the NAS itself answered", now)
     run_status.judge_stale(now)
     run.refresh_from_db()
-    assert (run.tone, run.reason) == (Tone.BLOCK, "nas_slow")
+    assert (run.tone, run.reason) == (Status.BLOCK, "nas_slow")
     discovery.discover(run.root, now=now + MINUTE)  # which sees names and sizes, and they come at once
     run = run_at(SLOW)
-    assert (run.tone, run.reason) == (Tone.BLOCK, "nas_slow")
+    assert (run.tone, run.reason) == (Status.BLOCK, "nas_slow")
     assert run.nas_retry_at is not None
     assert f"asked for again from {instant(run.nas_retry_at)}" in shown(run, now + MINUTE).detail
     assert "The next pass asks for it again" in shown(run, run.nas_retry_at).detail
@@ -225,4 +226,4 @@ def test_discovery_asks_no_more_often_for_names_than_the_pauses_allow(
             silent.slow = ""
             discovery.discover(root, now=run.nas_retry_at)
     run = run_at(SLOW)
-    assert (run.nas_slow_times, run.nas_retry_at, run.tone) == (0, None, Tone.GO)
+    assert (run.nas_slow_times, run.nas_retry_at, run.tone) == (0, None, Status.GO)

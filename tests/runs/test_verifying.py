@@ -21,10 +21,11 @@ from cleanup.clears.refusal import Refused
 from cleanup.lab import opening
 from cleanup.lab.roots import register
 from cleanup.models import AcceptedBytes, ByteCheck, ClearAttempt, LedgerEntry, Proof, Run, StagingRoot
-from cleanup.rules.gates import Finding, Gate
+from cleanup.rules.decisions import Gate
+from cleanup.rules.facts import Finding
 from cleanup.rules.policy import Policy
 from cleanup.rules.reasons import Reason
-from cleanup.runs import accepted, discovery, inspection, verifying
+from cleanup.runs import accepted, discovery, inspection, stored_facts, verifying
 from cleanup.runs.verifying import NotAccepted
 from cleanup.storage.staging import fences, removal
 from cleanup.sweeps import all_roots
@@ -350,7 +351,7 @@ def test_any_change_makes_it_void(place: Place, change: Callable[[Place], Any]) 
     place.accept()
     change(place)
     run = place.look()
-    facts = inspection.stored_facts(run)
+    facts = stored_facts.facts_of(run)
     assert facts.accepted is not None and not facts.accepted.holds
     assert place.clear().phase == "refused"
     assert place.path.exists()
@@ -399,7 +400,7 @@ def test_on_one_disk_nothing_is_accepted(place: Place) -> None:
     verifying.accept(check, actor="ada", note="two disks", now=place.now)
     StagingRoot.objects.update(allow_same_filesystem=True)  # given later, it makes it void
     run = place.look()
-    assert inspection.stored_decision(run, [], place.now).gate(Gate.UNCHANGED).reason is Reason.MANIFEST_MISSING
+    assert stored_facts.decision(run, [], place.now).gate(Gate.UNCHANGED).reason is Reason.MANIFEST_MISSING
     assert place.clear().reason == Reason.MANIFEST_MISSING
 
 

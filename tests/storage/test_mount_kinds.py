@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from cleanup.storage.mount_kinds import TABLE, Acceptance, Kind, is_plain_local, judge, kind_of
+from cleanup.storage.mount_kinds import TABLE, Acceptance, MountKind, is_plain_local, judge, kind_of
 from cleanup.storage.mounts import Mount
 from cleanup.storage.places import Place
 from tests.tools.checkout import CHECKOUT
@@ -33,13 +33,13 @@ def accepted_under(place: Place) -> list[tuple[bool, bool]]:
     return [flags for flags, problem in found.items() if problem is None]
 
 
-@pytest.mark.parametrize("fstype", [*TABLE[Kind.LOCAL], *TABLE[Kind.OTHER]])
+@pytest.mark.parametrize("fstype", [*TABLE[MountKind.LOCAL], *TABLE[MountKind.OTHER]])
 def test_disks_and_networks_are_accepted(fstype: str) -> None:
     assert accepted_under(of(fstype)) == FLAGS
     assert judged(of(fstype), (False, False)) == Acceptance()
 
 
-@pytest.mark.parametrize("fstype", TABLE[Kind.UNION])
+@pytest.mark.parametrize("fstype", TABLE[MountKind.UNION])
 def test_a_union_needs_its_flag(fstype: str) -> None:
     assert accepted_under(of(fstype)) == [(True, False), (True, True)]
     problem = judged(of(fstype), (False, True)).problem
@@ -47,7 +47,7 @@ def test_a_union_needs_its_flag(fstype: str) -> None:
     assert "--allow-union-nas" in problem.detail
 
 
-@pytest.mark.parametrize("fstype", TABLE[Kind.WRITES_BACK])
+@pytest.mark.parametrize("fstype", TABLE[MountKind.WRITES_BACK])
 def test_what_may_hold_writes_back_needs_its_flag(fstype: str) -> None:
     assert accepted_under(of(fstype)) == [(False, True), (True, True)]
     problem = judged(of(fstype), (True, False)).problem
@@ -85,9 +85,9 @@ def test_the_layers_of_a_union_are_judged_too() -> None:
 
 
 @pytest.mark.parametrize("kind", TABLE)
-def test_plain_local_filesystems_are_a_closed_list(kind: Kind) -> None:
+def test_plain_local_filesystems_are_a_closed_list(kind: MountKind) -> None:
     for fstype in TABLE[kind]:
-        assert is_plain_local(of(fstype).mount) == (kind is Kind.LOCAL)
+        assert is_plain_local(of(fstype).mount) == (kind is MountKind.LOCAL)
     assert not is_plain_local(of("fuse.unknown").mount)
     assert not is_plain_local(of("fuseblk").mount)
 
@@ -95,7 +95,7 @@ def test_plain_local_filesystems_are_a_closed_list(kind: Kind) -> None:
 def test_no_filesystem_stands_in_two_lines() -> None:
     names = [fstype for fstypes in TABLE.values() for fstype in fstypes]
     assert len(names) == len(set(names))
-    assert kind_of(of("nfs4").mount) is Kind.OTHER
+    assert kind_of(of("nfs4").mount) is MountKind.OTHER
 
 
 def test_the_table_for_people_says_the_same() -> None:
@@ -104,7 +104,7 @@ def test_the_table_for_people_says_the_same() -> None:
     assert {kind: tuple(re.findall(r"`([^`]+)`", fstypes)) for kind, fstypes, _ in rows} == {
         kind.value: fstypes for kind, fstypes in TABLE.items()
     }
-    accepted = {kind: judged(of(TABLE[Kind(kind)][0]), (False, False)).problem for kind, _, _ in rows}
+    accepted = {kind: judged(of(TABLE[MountKind(kind)][0]), (False, False)).problem for kind, _, _ in rows}
     for kind, _, flag in rows:
         problem = accepted[kind]
         assert flag == "yes" if problem is None else flag.removeprefix("with ").strip("`") in problem.detail

@@ -10,7 +10,7 @@ from django.utils import timezone
 from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import Action
 from cleanup.models import ClearAttempt, RetentionPolicy, Run, Sweep, SweepBreaker, SweptRun
-from cleanup.rules.anomalies import Clock, Kind, Sight
+from cleanup.rules.anomalies import Anomaly, AnomalyKind, Clock
 from cleanup.runs import discovery
 from cleanup.storage import linux
 from cleanup.storage.datadir import DataDir
@@ -400,7 +400,7 @@ def test_failures_are_told_under_another_open_breaker(failing: Any, now: datetim
         sweep=sweep_row,
         kind="share",
         detail="Half of it.",
-        saw={"sights": [Sight(kind=Kind.SHARE, detail="Half of it.").as_json()]},
+        saw={"sights": [Anomaly(kind=AnomalyKind.SHARE, detail="Half of it.").as_json()]},
         opened_at=now,
     )
     assert sweep(now=now).failed == 3

@@ -13,7 +13,7 @@ from django.core.management import call_command
 from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import Action
 from cleanup.models import ClearAttempt, Hold, Run, StagingRoot, Sweep, SweepBreaker
-from cleanup.rules.anomalies import Clock, Kind, Sight
+from cleanup.rules.anomalies import Anomaly, AnomalyKind, Clock
 from cleanup.rules.shown import Shown
 from cleanup.sweeps import breakers, taking
 from cleanup.sweeps.all_roots import sweep
@@ -185,7 +185,9 @@ def test_what_stays_by_now_is_no_more_than_was_shown(stopped: SweepBreaker, now:
 
 def test_another_thing_that_was_seen_since_is_shown_first(stopped: SweepBreaker, now: datetime) -> None:
     known = stopped.code
-    breakers.open_breaker(stopped.sweep, [Sight(kind=Kind.FAILURES, detail="3 clears in a row have failed.")], now=now)
+    breakers.open_breaker(
+        stopped.sweep, [Anomaly(kind=AnomalyKind.FAILURES, detail="3 clears in a row have failed.")], now=now
+    )
     assert answer(stopped, now, code=known) is GoOnAnswer.SEEN_MORE
 
 
@@ -198,7 +200,7 @@ def test_a_breaker_of_an_earlier_program_has_shown_nothing(stopped: SweepBreaker
 
 
 def test_clears_that_fail_are_no_question_about_runs(stopped: SweepBreaker, now: datetime) -> None:
-    sights = {"sights": [Sight(kind=Kind.FAILURES, detail="They fail.").as_json()]}
+    sights = {"sights": [Anomaly(kind=AnomalyKind.FAILURES, detail="They fail.").as_json()]}
     SweepBreaker.objects.update(saw=sights, kind="failures", shown=Shown().as_json())
     stopped.refresh_from_db()
     assert answer(stopped, now) is GoOnAnswer.GONE_ON

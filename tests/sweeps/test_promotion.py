@@ -18,6 +18,7 @@ from cleanup.models import (
     RootNote,
     Run,
     StagingRoot,
+    Superseded,
     Surprise,
     Sweep,
     SweepKind,
@@ -26,7 +27,6 @@ from cleanup.models import (
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, reregistration
 from cleanup.sweeps import all_roots, rehearsal
-from cleanup.sweeps.rehearsal import Superseded
 from tests.tools.lab import Lab
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
@@ -222,7 +222,7 @@ def test_what_makes_a_root_new(lab: Lab, root: StagingRoot, promoted: RetentionP
     roots.register("lab", str(lab.staging), **known, instrument_nas={"FLOW_01": str(own)}, now=now + HOUR)
     assert notes() == ["it was registered", "its NAS is another one"]
     lab.staging.rename(lab.base / "elsewhere")
-    order = reregistration.Order(now=now + HOUR, actor="ada")
+    order = reregistration.RegisterOrder(now=now + HOUR, actor="ada")
     reregistration.reregister_root(StagingRoot.objects.get(), order, path=str(lab.base / "elsewhere"))
     assert notes()[2:] == ["it was registered in another place"]
     reregistration.reregister_root(StagingRoot.objects.get(), order)
@@ -380,12 +380,12 @@ def test_the_run_says_which_version_decides(
     now: datetime,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from cleanup.rules.gates import Gate, Verdict
-    from cleanup.runs import inspection
+    from cleanup.rules.decisions import Gate, Verdict
+    from cleanup.runs import stored_facts
 
     write(retain_hours=120)
     run = Run.objects.with_root().get(run_path=first[6])
-    gate = inspection.stored_decision(run, RetentionPolicy.objects.scoped(), now).gate(Gate.RETENTION)
+    gate = stored_facts.decision(run, RetentionPolicy.objects.scoped(), now).gate(Gate.RETENTION)
     assert (gate.verdict, gate.reason) == (Verdict.WAIT, Reason.REHEARSAL)
     assert gate.detail == "policy version 3; until it is promoted version 2 decides: kept 168 h"
     assert gate.opens_at == run.verified_at + timedelta(hours=WEEK)

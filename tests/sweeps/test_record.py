@@ -14,7 +14,7 @@ from cleanup.clears.at_once import clear
 from cleanup.clears.run_action import Action
 from cleanup.lab import root_lock, roots
 from cleanup.models import Alert, ClearAttempt, LedgerEntry, Run, Sweep, SweepKind, SweptRun
-from cleanup.runs import discovery, inspection
+from cleanup.runs import discovery, stored_facts
 from cleanup.sweeps import record as sweep_record
 from cleanup.sweeps.all_roots import sweep
 from cleanup.sweeps.one_root import RootSweep
@@ -164,14 +164,14 @@ def test_a_rehearsal_is_recorded_and_clears_nothing(
 def test_one_bad_row_does_not_stop_the_pass(
     scenes: dict[str, Scene], now: datetime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stored_facts = inspection.stored_facts
+    facts_of = stored_facts.facts_of
 
     def fail_for_one(run: Run, **options: Any) -> Any:
         if run.run_path == YOUNG:
             raise RuntimeError("a fault of our own")
-        return stored_facts(run, **options)
+        return facts_of(run, **options)
 
-    monkeypatch.setattr(inspection, "stored_facts", fail_for_one)
+    monkeypatch.setattr(stored_facts, "facts_of", fail_for_one)
     swept = sweep(now=now, timed=True)
     assert {run.run_path: run.action for run in swept.runs} == {OLD: Action.CLEARED, YOUNG: Action.FAILED}
     kept = Sweep.objects.get()

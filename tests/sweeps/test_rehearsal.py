@@ -20,6 +20,7 @@ from cleanup.models import (
     RetentionPolicy,
     Run,
     StagingRoot,
+    Superseded,
     Surprise,
     Sweep,
     SweepKind,
@@ -29,7 +30,6 @@ from cleanup.rules.policy import Policy
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.sweeps import all_roots, rehearsal, rehearsed_runs
-from cleanup.sweeps.rehearsal import Superseded
 from cleanup.sweeps.rehearsed_runs import Became
 from tests.tools.lab import RUN_PATH, Lab, touch
 

@@ -11,6 +11,7 @@ import time_machine
 from django.conf import settings as project
 from django.test import Client
 
+from tests.tools import sites
 from tests.tools.lab import Lab, touch
 
 if TYPE_CHECKING:
@@ -73,11 +74,29 @@ def beating(db: None, now: datetime) -> None:
 
 
 @pytest.fixture
-def runs(lab: Lab, root: "StagingRoot", now: datetime) -> "dict[str, Run]":
-    """One run of each kind, discovered, by run path."""
-    from cleanup.models import Run
+def site(db: None, now: datetime, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """One run of each kind, discovered; built anew only where the last test has changed it."""
+    return sites.lay("pages", lambda lab: _build(lab, now), tmp_path_factory)
+
+
+def register(lab: Lab, now: datetime) -> "StagingRoot":
+    """Register a lab's staging root with its NAS root on the same filesystem."""
+    from cleanup.lab import roots
+
+    return roots.register(
+        "lab",
+        str(lab.staging),
+        nas_path=str(lab.nas),
+        allow_same_filesystem=True,
+        accept_empty=True,
+        now=now,
+    )
+
+
+def _build(lab: Lab, now: datetime) -> None:
     from cleanup.runs import discovery
 
+    root = register(lab, now)
     lab.run(SAFE)
     lab.run(TEST_RUN, files={"plate.csv": b"1,2\n"})
     lab.run(QUEUED, state="sync_queued", project_name="Second project")
@@ -89,6 +108,32 @@ def runs(lab: Lab, root: "StagingRoot", now: datetime) -> "dict[str, Run]":
     broken = lab.run(BROKEN)
     (broken / ".exlab-wizard/ingest.json").write_text("{broken")
     discovery.discover(root, now=now - timedelta(minutes=2))
+
+
+@pytest.fixture
+def lab(request: pytest.FixtureRequest) -> Lab:
+    """The lab of `runs` where a test has them; else an empty one."""
+    found: Lab = request.getfixturevalue("site" if "site" in request.fixturenames else "lab")
+    return found
+
+
+@pytest.fixture
+def root(request: pytest.FixtureRequest) -> "StagingRoot":
+    """The staging root of `lab`."""
+    from cleanup.models import StagingRoot
+
+    if "site" in request.fixturenames:
+        request.getfixturevalue("site")
+        return StagingRoot.objects.get(name="lab")
+    found: StagingRoot = request.getfixturevalue("root")
+    return found
+
+
+@pytest.fixture
+def runs(site: Lab) -> "dict[str, Run]":
+    """One run of each kind, discovered, by run path."""
+    from cleanup.models import Run
+
     return {run.run_path: run for run in Run.objects.with_root()}
 
 

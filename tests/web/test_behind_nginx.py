@@ -115,11 +115,11 @@ def free_ports() -> Ports:
 def running(command: list[str], port: int, env: dict[str, str]) -> Iterator[None]:
     process = subprocess.Popen(command, cwd=CHECKOUT, env=env, stdin=subprocess.DEVNULL)
     try:
-        for _ in range(300):
+        for _ in range(1500):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                 break
             assert process.poll() is None, command
-            time.sleep(0.1)
+            time.sleep(0.02)
         yield
     finally:
         process.terminate()

@@ -11,7 +11,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from cleanup.models import Access, Hold, Instrument, Orphan, Run, StagingRoot, Tone
+from cleanup.models import Access, Hold, Instrument, Orphan, Run, StagingRoot, Status
 from cleanup.runs import run_status
 from tests.tools.pages import EXTRA, QUEUED, SAFE, TEST_RUN
 
@@ -27,7 +27,7 @@ OTHER_SAFE = "CRYOEM_K3/PROJ-0101/Runs/Run_2026-04-21T08-00"
 def row(root, run_path, now, **fields):
     """A run that was judged safe to clear, unless `fields` say otherwise."""
     equipment, project, _, leaf = run_path.split("/")
-    judged = {"tone": Tone.GO, "doubts": 1, "judged": 1}
+    judged = {"tone": Status.GO, "doubts": 1, "judged": 1}
     return Run.objects.create(
         root=root,
         run_path=run_path,
@@ -97,7 +97,7 @@ def test_a_held_run_is_not_touched(people, runs, now):
 
 def test_the_longest_wait_counts(people, instrument, now):
     for hours in (1, 3):
-        waits = {"tone": Tone.WAIT, "reason": "not_quiet", "opens_at": now + timedelta(hours=hours)}
+        waits = {"tone": Status.WAIT, "reason": "not_quiet", "opens_at": now + timedelta(hours=hours)}
         row(instrument.root, f"{OTHER_SAFE}-{hours}", now, **waits)
     assert word(people.viewer, instrument)[0] == "WAIT 3 h"
 
@@ -161,7 +161,7 @@ def test_a_look_of_half_an_hour_ago_still_counts(people, instrument, now):
 
 def test_where_this_host_cannot_clear_nobody_touches(people, instrument, monkeypatch):
     from cleanup.lab import readiness
-    from cleanup.rules.gates import Finding
+    from cleanup.rules.facts import Finding
     from cleanup.rules.reasons import Reason
 
     monkeypatch.setattr(readiness, "hindrances", lambda: (Finding(Reason.DATABASE_NOT_DURABLE, "fsync is off"),))
@@ -293,7 +293,7 @@ def test_the_list_counts_no_further_than_it_must(people, instrument, now, monkey
     from cleanup.web import instruments
 
     Instrument.objects.create(root=instrument.root, equipment="FLOW_01")
-    row(instrument.root, EXTRA, now, tone=Tone.BLOCK, reason="not_in_manifest")
+    row(instrument.root, EXTRA, now, tone=Status.BLOCK, reason="not_in_manifest")
     with django_assert_max_num_queries(18):
         answer = people.viewer.get(reverse("instrument-list"))
     found = {item.equipment: (item.staged, item.safe, item.blocked) for item in answer.context["page"]}

@@ -29,12 +29,13 @@ from cleanup.models import (
     Project,
     RetentionPolicy,
     StagingRoot,
+    Status,
     Surprise,
     Sweep,
     SweepBreaker,
     SweptRun,
-    Tone,
 )
+from cleanup.monitoring import problems
 from cleanup.web import urls
 from tests.tools.rows import clear_rows, run_row
 
@@ -208,6 +209,19 @@ def expected(need: Need, role: Role, method: str) -> tuple[int, ...]:
 # The scene
 
 
+@pytest.fixture(autouse=True)
+def _counted_once(monkeypatch):
+    """The number beside "Problems" is asked of the database once for each person; every page would ask anew."""
+    count, known = problems.count, {}
+
+    def count_once(user, *given, **named):
+        if user.pk not in known:
+            known[user.pk] = count(user, *given, **named)
+        return known[user.pk]
+
+    monkeypatch.setattr(problems, "count", count_once)
+
+
 @pytest.fixture
 def scene(db, now) -> SimpleNamespace:
     """One object of each kind for each of three places, as rows alone; `places` by the names above."""
@@ -252,7 +266,7 @@ def _of_an_instrument(there: SimpleNamespace, equipment: str, number: int, now) 
             bytes=1_200_000,
             looked_at=now,
             here=name != "gone",
-            tone=Tone.DONE if name == "gone" else Tone.BLOCK,
+            tone=Status.DONE if name == "gone" else Status.BLOCK,
             reason="" if name == "gone" else "missing_directory",
             doubts=1,
             judged=1,

@@ -21,10 +21,10 @@ from cleanup.models import (
     Phase,
     Run,
     StagingRoot,
+    Status,
     Sweep,
     SweepBreaker,
     SweepKind,
-    Tone,
 )
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
@@ -107,7 +107,7 @@ def test_the_sums_are_those_of_the_list(people, runs):
     card = card_of(people.operator)
     totals = people.operator.get("/runs/").context["totals"]
     of_list = {one["total"].tone: (one["total"].runs, one["total"].bytes) for one in totals}
-    for tone in (Tone.GO, Tone.WAIT, Tone.BLOCK):
+    for tone in (Status.GO, Status.WAIT, Status.BLOCK):
         amount = card.sums.get(tone, RunSum())
         assert (amount.runs, amount.bytes) == of_list[tone]
     assert card.go.runs == 2
@@ -117,7 +117,7 @@ def test_the_sums_are_those_of_the_list(people, runs):
 
 def test_every_sum_leads_to_its_list(people, runs, now):
     for path, hours in ((TEST_RUN, 23), (TOUCHED, 25)):
-        Run.objects.filter(pk=runs[path].pk).update(tone=Tone.WAIT, opens_at=now + hours * HOUR)
+        Run.objects.filter(pk=runs[path].pk).update(tone=Status.WAIT, opens_at=now + hours * HOUR)
     card = card_of(people.operator)
     assert (card.go.runs, card.wait.runs, card.soon.runs, card.block.runs) == (1, 3, 1, 2)
     page = people.operator.get("/").content.decode()
@@ -142,7 +142,7 @@ def test_only_the_three_commonest_reasons_are_named(people, runs):
         for index in range(number):
             Run.objects.create(
                 root=runs[SAFE].root, run_path=f"X/P/Runs/{reason}{index}", identity="1:-:-", equipment="X",
-                project="P", run_kind="test", leaf="l", first_seen_at=runs[SAFE].first_seen_at, tone=Tone.BLOCK,
+                project="P", run_kind="test", leaf="l", first_seen_at=runs[SAFE].first_seen_at, tone=Status.BLOCK,
                 reason=reason, bytes=1, doubts=1, judged=1,
             )  # fmt: skip
     named = [(blocked.reason, blocked.sum.runs) for blocked in card_of(people.operator).reasons]
@@ -151,7 +151,7 @@ def test_only_the_three_commonest_reasons_are_named(people, runs):
 
 def test_what_opens_within_a_day_is_told_apart(people, runs, now):
     for path, hours in ((SAFE, 23), (TEST_RUN, 25)):
-        Run.objects.filter(pk=runs[path].pk).update(tone=Tone.WAIT, opens_at=now + hours * HOUR)
+        Run.objects.filter(pk=runs[path].pk).update(tone=Status.WAIT, opens_at=now + hours * HOUR)
     card = card_of(people.operator)
     assert (card.soon.runs, card.soon.bytes) == (1, runs[SAFE].bytes)
     assert card.wait.runs == 3
@@ -165,13 +165,13 @@ def test_runs_of_unknown_size_are_counted(people, runs):
 
 def test_a_backlog_of_judgements_is_told_to_whom_it_concerns(people, somebody, runs, monkeypatch):
     monkeypatch.setattr("cleanup.web.overview.overview.JUDGED_AT_ONCE", 1)
-    Run.objects.filter(equipment="CONFOCAL_01").update(tone=Tone.WAIT, reason="")
+    Run.objects.filter(equipment="CONFOCAL_01").update(tone=Status.WAIT, reason="")
     Run.objects.filter(equipment="CONFOCAL_01").doubt()
     text = text_of(people.operator.get("/"))
     assert "2 runs are being looked at again" in text
     monkeypatch.setattr("cleanup.web.overview.overview.JUDGED_AT_ONCE", 0)
     assert "looked at again" not in text_of(somebody.get("/"))
-    Run.objects.filter(equipment="CONFOCAL_01").update(tone=Tone.WAIT)
+    Run.objects.filter(equipment="CONFOCAL_01").update(tone=Status.WAIT)
     text = text_of(people.operator.get("/"))
     assert "Nothing is known to be safe yet" in text
     assert "Nothing is safe" not in text
@@ -223,7 +223,7 @@ def test_on_a_root_in_trouble_nothing_is_offered(people, runs, root):
 
 
 def test_on_a_host_that_cannot_clear_nothing_is_offered(people, runs, monkeypatch):
-    from cleanup.rules.gates import Finding
+    from cleanup.rules.facts import Finding
 
     found = (Finding(Reason.DATABASE_NOT_DURABLE, "synchronous is 1"),)
     monkeypatch.setattr("cleanup.lab.readiness.hindrances", lambda: found)
@@ -294,7 +294,7 @@ def amount(size: int, *, allocated: int | None = None) -> RunSum:
 
 
 def test_the_bar_is_full_from_left_to_right(now):
-    bar = draw(outlook(now), {Tone.GO: amount(4 * TB), Tone.WAIT: amount(2 * TB), Tone.BLOCK: amount(1)})
+    bar = draw(outlook(now), {Status.GO: amount(4 * TB), Status.WAIT: amount(2 * TB), Status.BLOCK: amount(1)})
     assert [area.code for area in bar.areas] == ["other", "wait", "block", "go", "free"]
     assert sum(area.width for area in bar.areas) == WIDTH
     ends = [area.x + area.width for area in bar.areas]
@@ -305,7 +305,7 @@ def test_the_bar_is_full_from_left_to_right(now):
 
 
 def test_a_bar_of_runs_larger_than_the_disk_has_no_negative_part(now):
-    bar = draw(outlook(now, total=2 * TB), {Tone.GO: amount(40 * TB)})
+    bar = draw(outlook(now, total=2 * TB), {Status.GO: amount(40 * TB)})
     assert bar.areas[0].bytes == 0
     assert all(area.width >= 0 for area in bar.areas)
     assert sum(area.width for area in bar.areas) == WIDTH
@@ -313,7 +313,7 @@ def test_a_bar_of_runs_larger_than_the_disk_has_no_negative_part(now):
 
 
 def test_the_bar_is_drawn_by_what_is_taken_on_the_disk(now):
-    bar = draw(outlook(now, total=2 * TB, free=TB), {Tone.GO: amount(40 * TB, allocated=TB)})
+    bar = draw(outlook(now, total=2 * TB, free=TB), {Status.GO: amount(40 * TB, allocated=TB)})
     go = next(area for area in bar.areas if area.code == "go")
     assert go.bytes == 40 * TB
     assert go.width == WIDTH // 2
@@ -440,10 +440,10 @@ def test_no_query_more_for_many_roots(people, runs, root, now, django_assert_num
             DiskUsage.objects.create(root=other, at=at, total_bytes=TB, free_bytes=GB)
         sweep = Sweep.objects.create(root=other, kind="timed", host="h", now=now, started_at=now)
         SweepBreaker.objects.create(root=other, sweep=sweep, kind="size", detail="much", opened_at=now)
-        for tone in (Tone.GO, Tone.BLOCK, Tone.WAIT):
+        for tone in (Status.GO, Status.BLOCK, Status.WAIT):
             Run.objects.create(
                 root=other, run_path=f"X/P/Runs/{tone}", identity="1:-:-", equipment="X", project="P", run_kind="test",
-                leaf="l", first_seen_at=now, tone=tone, reason="" if tone == Tone.GO else "not_quiet", bytes=1,
+                leaf="l", first_seen_at=now, tone=tone, reason="" if tone == Status.GO else "not_quiet", bytes=1,
                 doubts=1, judged=1,
             )  # fmt: skip
     with CaptureQueriesContext(connection) as many:
@@ -464,7 +464,7 @@ def kept(monkeypatch):
 
 def test_the_sums_of_very_many_runs_are_kept_a_while_and_say_how_old_they_are(people, runs, kept, now):
     before = card_of(people.operator)
-    Run.objects.filter(pk=runs[SAFE].pk).update(tone=Tone.BLOCK, reason="not_in_manifest")
+    Run.objects.filter(pk=runs[SAFE].pk).update(tone=Status.BLOCK, reason="not_in_manifest")
     with time_machine.travel(now + timedelta(seconds=10), tick=False):
         assert card_of(people.operator).go == before.go
         assert "Added up 10 s ago." in text_of(people.operator.get("/"))
@@ -479,7 +479,7 @@ def test_sums_are_not_kept_beyond_a_clear(people, runs, kept, now):
     assert card_of(people.operator).mine.runs == 2
     attempt = queue.request_clear(runs[SAFE], actor="jlee", now=now)
     card = card_of(people.operator)
-    assert (card.mine.runs, card.sums[Tone.WORK].runs) == (1, 1)
+    assert (card.mine.runs, card.sums[Status.WORK].runs) == (1, 1)
     # that one ends while the next begins: as many are under way, and still it is another sum
     ClearAttempt.objects.filter(pk=attempt.pk).update(phase=Phase.DONE)
     add_freed(runs[SAFE], attempt, now)
@@ -487,7 +487,7 @@ def test_sums_are_not_kept_beyond_a_clear(people, runs, kept, now):
     Run.objects.filter(pk=runs[SAFE].pk).doubt()
     queue.request_clear(runs[TEST_RUN], actor="jlee", now=now)
     card = card_of(people.operator)
-    assert (card.mine.runs, card.sums[Tone.WORK].runs) == (0, 1)
+    assert (card.mine.runs, card.sums[Status.WORK].runs) == (0, 1)
     assert card.runs == len(runs) - 1
 
 
@@ -511,13 +511,13 @@ def test_a_damaged_row_takes_no_page_with_it(people, runs, address):
         damaged.update(facts=facts)
         damaged.doubt()
         assert people.viewer.get(address).status_code == 200
-        assert damaged.get().tone == Tone.BLOCK
+        assert damaged.get().tone == Status.BLOCK
         assert people.viewer.get(f"/runs/{runs[SAFE].pk}/").status_code == 200
 
 
 @pytest.mark.parametrize("address", ["/", "/runs/", "/problems/", "/clear/?root=lab"])
 def test_sparse_files_of_exabytes_break_no_sum(people, runs, address):
-    Run.objects.update(bytes=2**62 + 5, tone=Tone.GO)
+    Run.objects.update(bytes=2**62 + 5, tone=Status.GO)
     assert people.operator.get(address).status_code == 200
 
 

@@ -15,8 +15,8 @@ from cleanup.management.base import (
     now,
 )
 from cleanup.models import RetentionPolicy, Run
-from cleanup.rules.gates import Decision
-from cleanup.rules.policy import effective_policy, sources_as_json
+from cleanup.rules.decisions import Decision
+from cleanup.rules.effective import effective_policy, sources_as_json
 from cleanup.runs import inspection
 
 

@@ -12,7 +12,7 @@ from cleanup.lab import disk_usage, roots
 from cleanup.lab.roots import RegistrationError, register
 from cleanup.lab.two_places import Remarks
 from cleanup.lab.wizard_config import WizardCleanup, WizardConfig, default_path, read_config
-from cleanup.lab.wizard_plan import Answers, Plan, Registered, planned, staging_path
+from cleanup.lab.wizard_plan import Answers, Registered, WizardPlan, planned, staging_path
 from cleanup.lab.wizard_yaml import WizardConfigError
 from cleanup.management.base import FAILED, LabCommand, UsageError, add_registration_flags, nas_roots_given, now
 from cleanup.management.scopes import meaning_of, write_version
@@ -95,7 +95,7 @@ def _known(config: WizardConfig, answers: Answers) -> StagingRoot | None:
     return StagingRoot.objects.filter(host=settings.EXLAB_HOST, path=os.path.realpath(path)).first()
 
 
-def _plan(config: WizardConfig, answers: Answers, known: StagingRoot | None) -> Plan:
+def _plan(config: WizardConfig, answers: Answers, known: StagingRoot | None) -> WizardPlan:
     others = StagingRoot.objects.exclude(pk=known.pk) if known else StagingRoot.objects.all()
     return planned(
         config,
@@ -126,7 +126,7 @@ def _own_policy(known: StagingRoot | None) -> RetentionPolicy | None:
 # Doing it
 
 
-def _apply(plan: Plan, policy: WizardCleanup | None, options: dict[str, Any]) -> Written:
+def _apply(plan: WizardPlan, policy: WizardCleanup | None, options: dict[str, Any]) -> Written:
     """Register, then write the policy. Raises UsageError before anything was done."""
     if plan.obstacles:
         raise UsageError(visible(" ".join(plan.obstacles)))
@@ -167,7 +167,7 @@ def _write(root: StagingRoot, policy: WizardCleanup) -> RetentionPolicy:
 
 
 def _as_json(
-    path: str, plan: Plan, policy: WizardCleanup | None, own: RetentionPolicy | None, written: Written | None
+    path: str, plan: WizardPlan, policy: WizardCleanup | None, own: RetentionPolicy | None, written: Written | None
 ) -> dict[str, Any]:
     version, remarks = (written.version, written.remarks) if written else (None, Remarks())
     said = (*plan.warnings, *_of_policy(plan, own), *remarks.problems, *remarks.warnings)
@@ -191,7 +191,7 @@ def _as_json(
     }
 
 
-def _of_policy(plan: Plan, own: RetentionPolicy | None) -> list[str]:
+def _of_policy(plan: WizardPlan, own: RetentionPolicy | None) -> list[str]:
     if plan.policy is None or own is None:
         return []
     if (own.mode, own.retain_hours) == (plan.policy.mode, plan.policy.retain_hours):
@@ -208,7 +208,7 @@ def _words(policy: WizardCleanup) -> str:
     return f"{policy.mode}, kept for {say_hours(policy.retain_hours)}"
 
 
-def _lines(path: str, plan: Plan, policy: WizardCleanup | None, written: Written | None) -> list[str]:
+def _lines(path: str, plan: WizardPlan, policy: WizardCleanup | None, written: Written | None) -> list[str]:
     """The plan in lines for a person."""
     lines = [
         f"{visible(path)} on {settings.EXLAB_HOST}:",

@@ -29,6 +29,6 @@ class Command(migrate.Command):
             raise UsageError(unready.said)
         try:
             own_database.lay(database)
-        except own_database.Refused as error:
+        except own_database.NoDatabaseMade as error:
             raise UsageError(str(error)) from None
         return super().execute(*args, **options)

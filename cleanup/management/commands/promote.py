@@ -9,7 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 from cleanup.lab import first_nights, typist
 from cleanup.management.base import FAILED, LabCommand, UsageError, now, reason_text
 from cleanup.management.scopes import add_scope_arguments, find_root, meaning_of, scope_of, version_as_json
-from cleanup.models import RetentionPolicy, StagingRoot
+from cleanup.models import RetentionPolicy, StagingRoot, Superseded
 from cleanup.monitoring import announcements
 from cleanup.rules.policy import Stage
 from cleanup.rules.sentences import name_scope
@@ -53,7 +53,7 @@ class Command(LabCommand):
                 written = rehearsal.send_back(version, typist.name(), options["note"], at)
             else:
                 written = rehearsal.promote(version, typist.name(), at, note=options["note"])
-        except rehearsal.Superseded as error:
+        except Superseded as error:
             raise CommandError(f"Nothing was changed: {error}.", returncode=FAILED) from None
         text = f"policy version {written.version}: {meaning_of(written)}"
         if not options["back"]:
@@ -75,7 +75,7 @@ class Command(LabCommand):
             return
         try:
             rehearsal.promote_root(root, typist.name(), at, note=options["note"])
-        except rehearsal.Superseded as error:
+        except Superseded as error:
             raise CommandError(f"Nothing was changed: {error}.", returncode=FAILED) from None
         numbers = ", ".join(map(str, found[0].versions))
         text = f"{visible(root.name)}: its first nights are over, and policy version {numbers} is in force there"

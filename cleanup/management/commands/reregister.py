@@ -23,7 +23,7 @@ from cleanup.management.base import (
 from cleanup.models import StagingRoot
 from cleanup.runs import moving, reregistration
 from cleanup.runs.moving import NotMoved
-from cleanup.runs.reregistration import Action, Moved, Order, Outcome
+from cleanup.runs.reregistration import Moved, RegisterAction, RegisterOrder, Reregistration
 
 
 class Command(LabCommand):
@@ -60,7 +60,7 @@ class Command(LabCommand):
         _refuse_misuse(options)
         roots = find_roots(options["root"])
         actor = user_named(options["user"])
-        order = Order(
+        order = RegisterOrder(
             now=now(),
             actor=actor,
             note=options["reason"],
@@ -69,7 +69,7 @@ class Command(LabCommand):
         )
         moved: Moved | None = None
         problem = ""
-        outcomes: list[Outcome] = []
+        outcomes: list[Reregistration] = []
         if options["run_paths"]:
             runs = {run.pk: run for run in (find_run(path, roots) for path in options["run_paths"])}
             outcomes = moving.reregister_runs(runs.values(), order)
@@ -94,11 +94,11 @@ class Command(LabCommand):
         if problem:
             self.stderr.write(problem)
         self.report(options["json"], _as_json(order, moved, problem, outcomes), _as_text(order, moved, outcomes))
-        if problem or any(outcome.action is Action.REFUSED for outcome in outcomes):
+        if problem or any(outcome.action is RegisterAction.REFUSED for outcome in outcomes):
             sys.exit(FAILED)
 
 
-def _move(folders: list[str], roots: list[StagingRoot], order: Order) -> tuple[list[Outcome], str]:
+def _move(folders: list[str], roots: list[StagingRoot], order: RegisterOrder) -> tuple[list[Reregistration], str]:
     """Move the runs of a folder to a new path: the outcome of each, or why nothing was done."""
     try:
         move = moving.read_move(*folders)
@@ -136,17 +136,17 @@ def _refuse_misuse(options: dict[str, Any]) -> None:
         raise UsageError("Only runs that are named can be declared gone.")
 
 
-def _as_json(order: Order, moved: Moved | None, problem: str, outcomes: list[Outcome]) -> dict[str, Any]:
+def _as_json(order: RegisterOrder, moved: Moved | None, problem: str, outcomes: list[Reregistration]) -> dict[str, Any]:
     return {
         "dry_run": order.dry_run,
         "now": order.now,
         "problem": problem or None,
         "root": _place(moved.root) if moved else None,
         "warnings": moved.warnings if moved else [],
-        "reregistered": _count(outcomes, Action.REREGISTERED, Action.WOULD_REREGISTER),
-        "declared_gone": _count(outcomes, Action.DECLARED_GONE, Action.WOULD_DECLARE_GONE),
-        "unchanged": _count(outcomes, Action.UNCHANGED),
-        "refused": _count(outcomes, Action.REFUSED),
+        "reregistered": _count(outcomes, RegisterAction.REREGISTERED, RegisterAction.WOULD_REREGISTER),
+        "declared_gone": _count(outcomes, RegisterAction.DECLARED_GONE, RegisterAction.WOULD_DECLARE_GONE),
+        "unchanged": _count(outcomes, RegisterAction.UNCHANGED),
+        "refused": _count(outcomes, RegisterAction.REFUSED),
         "runs": [
             {
                 "root": outcome.run.root.name,
@@ -171,7 +171,7 @@ def _place(root: StagingRoot) -> dict[str, str | None]:
     }
 
 
-def _as_text(order: Order, moved: Moved | None, outcomes: list[Outcome]) -> str:
+def _as_text(order: RegisterOrder, moved: Moved | None, outcomes: list[Reregistration]) -> str:
     lines = []
     for outcome in outcomes:
         finding = outcome.finding
@@ -185,12 +185,12 @@ def _as_text(order: Order, moved: Moved | None, outcomes: list[Outcome]) -> str:
         lines.append(f"{place.name} {verb} in {place.path}, NAS root {place.nas_path or '-'}")
     would = "would be " if order.dry_run else ""
     lines.append(
-        f"{would}registered again {_count(outcomes, Action.REREGISTERED, Action.WOULD_REREGISTER)}, "
-        f"declared gone {_count(outcomes, Action.DECLARED_GONE, Action.WOULD_DECLARE_GONE)}, "
-        f"unchanged {_count(outcomes, Action.UNCHANGED)}, refused {_count(outcomes, Action.REFUSED)}"
+        f"{would}registered again {_count(outcomes, RegisterAction.REREGISTERED, RegisterAction.WOULD_REREGISTER)}, "
+        f"declared gone {_count(outcomes, RegisterAction.DECLARED_GONE, RegisterAction.WOULD_DECLARE_GONE)}, "
+        f"unchanged {_count(outcomes, RegisterAction.UNCHANGED)}, refused {_count(outcomes, RegisterAction.REFUSED)}"
     )
     return "\n".join(lines)
 
 
-def _count(outcomes: list[Outcome], *actions: Action) -> int:
+def _count(outcomes: list[Reregistration], *actions: RegisterAction) -> int:
     return sum(outcome.action in actions for outcome in outcomes)

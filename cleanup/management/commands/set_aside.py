@@ -20,7 +20,7 @@ from cleanup.management.base import (
     user_named,
 )
 from cleanup.models import Run, SetAside, StagingRoot
-from cleanup.runs import set_aside
+from cleanup.runs import set_aside, set_aside_recovery
 from cleanup.runs.set_aside import NotSetAside
 from cleanup.text import values
 
@@ -86,7 +86,7 @@ class Command(LabCommand):
     def _list(self, options: dict[str, Any], roots: list[StagingRoot]) -> None:
         rows = list(SetAside.objects.there().filter(run__root__in=roots).select_related("run__root"))
         lines = [f"{values.files(len(rows))} set aside"]
-        lines += [f"  {set_aside.where(row)} ({row.size} bytes), by {row.actor}: {row.note}" for row in rows]
+        lines += [f"  {set_aside_recovery.where(row)} ({row.size} bytes), by {row.actor}: {row.note}" for row in rows]
         self.report(options["json"], {"set_aside": list(map(_as_json, rows))}, "\n".join(lines))
 
 
@@ -104,7 +104,7 @@ def _as_json(row: SetAside) -> dict[str, Any]:
         "root": row.run.root.name,
         "run_path": row.run_path,
         "file": row.path,
-        "where": set_aside.where(row),
+        "where": set_aside_recovery.where(row),
         "bytes": row.size,
         "state": row.state,
         "actor": row.actor,

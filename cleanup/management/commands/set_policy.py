@@ -9,8 +9,8 @@ from django.core.management.base import CommandParser
 from cleanup.management.base import LabCommand, UsageError, reason_text
 from cleanup.management.scopes import add_scope_arguments, meaning_of, scope_of, version_as_json, write_version
 from cleanup.models import StagingRoot
-from cleanup.rules.fields import READERS
-from cleanup.rules.policy import DEFAULT_REHEARSAL_NIGHTS, ROOT_FIELDS, Beyond, Mode, ProofLevel
+from cleanup.rules.fields import CHOSEN, READERS, ROOT_FIELDS
+from cleanup.rules.policy import DEFAULT_REHEARSAL_NIGHTS, Beyond, Mode, ProofLevel
 from cleanup.text.values import visible
 
 # What is typed to leave a field to wider scopes again.
@@ -43,8 +43,6 @@ LIMITS: tuple[tuple[str, str, str, str], ...] = (
     ("--max-share", "max_share", "SHARE", "Sweeps that would take more of a root in a day stop and ask."),
     ("--rehearsal-nights", "rehearsal_nights", "N", "Promote after so many; 0: only by a person."),
 )
-# The fields that are one word of a few.
-CHOSEN = ("mode", "proof", "only_here")
 OPTIONS = {field: option for option, field, *_rest in LIMITS}
 
 

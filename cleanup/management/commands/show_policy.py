@@ -9,16 +9,9 @@ from cleanup.lab import first_nights
 from cleanup.management.base import LabCommand, add_root_argument, find_roots, find_run, now
 from cleanup.management.scopes import meaning_of, version_as_json
 from cleanup.models import RetentionPolicy, Run
-from cleanup.rules.policy import (
-    RUN_FIELDS,
-    Mode,
-    Policy,
-    ScopedPolicy,
-    Stage,
-    decided_by,
-    effective_policy,
-    sources_as_json,
-)
+from cleanup.rules.effective import decided_by, effective_policy, sources_as_json
+from cleanup.rules.fields import RUN_FIELDS
+from cleanup.rules.policy import Mode, Policy, ScopedPolicy, Stage
 from cleanup.rules.quantities import AT_ONCE, say_hours
 from cleanup.rules.rehearsal import nights_wanted
 from cleanup.rules.sentences import name_scope, say_field

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import handles, hashing, markers, mount_kinds
 from cleanup.storage.markers import IsStaging
@@ -23,7 +23,7 @@ AT_A_TIME = 16
 _LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV)
 
 
-class Changed(Exception):
+class TwinChanged(Exception):
     """A file that the NAS lists is not the staged one, or is gone; `problem` says which and why."""
 
     def __init__(self, reason: str, detail: str, *, ill: bool = False) -> None:
@@ -47,7 +47,7 @@ def challenge(root: int, twin: bytes, *, folder: bytes, beside: Sequence[bytes],
 
     `root` is the open NAS root, `twin` the twin's path below it. No name of `beside` may be in the twin's folder or in
     `folder`, the run's on staging; nor `within`, unless empty, in the twin. Each is looked up and sought in a listing.
-    Raises IsStaging for a name that is found, Changed where the twin is gone, OSError.
+    Raises IsStaging for a name that is found, TwinChanged where the twin is gone, OSError.
     """
     for place in dict.fromkeys([os.path.dirname(twin), folder]):
         _expect_absent(root, place, beside, "the folder that holds the twin")
@@ -57,7 +57,7 @@ def challenge(root: int, twin: bytes, *, folder: bytes, beside: Sequence[bytes],
         with handles.opened(handles.open_beneath(root, twin)) as descriptor:
             return is_plain_local(descriptor)
     except FileNotFoundError:
-        raise Changed("nas_missing_file", "the NAS holds no such run any more") from None
+        raise TwinChanged("nas_missing_file", "the NAS holds no such run any more") from None
 
 
 def _expect_absent(root: int, place: bytes, names: Sequence[bytes], what: str) -> None:
@@ -81,7 +81,7 @@ def _expect_absent(root: int, place: bytes, names: Sequence[bytes], what: str) -
 def reopen(root: int, twin: bytes, files: Sequence[Ends], beat: Callable[[int], None]) -> None:
     """Open each file of a twin anew, by its whole path, and compare its ends or pieces with the staged file's.
 
-    Raises Changed with `nas_missing_file`, `nas_io_error` or `nas_checksum_mismatch` and the file's name.
+    Raises TwinChanged with `nas_missing_file`, `nas_io_error` or `nas_checksum_mismatch` and the file's name.
     """
     from concurrent.futures import ThreadPoolExecutor  # long to import, and needed by few NAS roots
 
@@ -97,12 +97,12 @@ def _compare(root: int, twin: bytes, file: Ends) -> None:
     try:
         found = hashing.ends(root, twin + b"/" + file.path, pieces=file.pieces, drop_cache=True)
     except FileNotFoundError:
-        raise Changed("nas_missing_file", f"{show(file.path)} is listed and cannot be opened") from None
+        raise TwinChanged("nas_missing_file", f"{show(file.path)} is listed and cannot be opened") from None
     except OSError as error:
         detail = f"{show(file.path)}: {os.strerror(error.errno or 0)}"
-        raise Changed("nas_io_error", detail, ill=error.errno in ILL) from None
+        raise TwinChanged("nas_io_error", detail, ill=error.errno in ILL) from None
     if found != (file.size, file.digest):
-        raise Changed("nas_checksum_mismatch", f"{show(file.path)} on the NAS, opened again")
+        raise TwinChanged("nas_checksum_mismatch", f"{show(file.path)} on the NAS, opened again")
 
 
 def is_plain_local(descriptor: int) -> bool:

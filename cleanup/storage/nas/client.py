@@ -10,14 +10,14 @@ from typing import Any
 
 from cleanup.storage.nas import clock, extras, protocol
 from cleanup.storage.nas.challenge import Ends
-from cleanup.storage.nas.protocol import Listing, NasError, Twin, is_silence
+from cleanup.storage.nas.protocol import Listing, NasError, TwinFile, is_silence
 from cleanup.storage.nas.reader_process import Abandoned, ReaderProcess
 from cleanup.storage.nas.record import ILL
 from cleanup.storage.staging import beyond_bytes
 from cleanup.storage.staging.beyond_bytes import BeyondBytes
 
 # What else speaks with a NAS needs of it.
-__all__ = ["Abandoned", "Listing", "NasError", "NasReader", "Twin", "is_silence"]
+__all__ = ["Abandoned", "Listing", "NasError", "NasReader", "TwinFile", "is_silence"]
 
 
 class NasReader(ReaderProcess):
@@ -42,7 +42,7 @@ class NasReader(ReaderProcess):
         """
         asked = {"wanted": [os.fsdecode(path) for path in wanted]} if with_bytes and wanted is not None else {}
         self._ask({"twin": twin, "with_bytes": with_bytes, "recent": recent, **asked})
-        files: dict[bytes, Twin] = {}
+        files: dict[bytes, TwinFile] = {}
         unread: list[extras.Unread] = []
         while True:
             answer = self._answer()

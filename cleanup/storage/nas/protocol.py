@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import linux
 from cleanup.storage.nas.challenge import Ends
@@ -37,7 +37,7 @@ def is_silence(reason: str, detail: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Twin:
+class TwinFile:
     """One file of the NAS copy; `digest` is None unless its bytes were read."""
 
     size: int
@@ -57,23 +57,23 @@ class Listing:
     """
 
     device: int
-    files: dict[bytes, Twin]
+    files: dict[bytes, TwinFile]
     place: Place
     record: bytes | None = None
     malformed: tuple[str, ...] = ()
     origin: str = "-"
 
 
-def file_line(path: bytes, status: linux.Status, digest: bytes) -> dict[str, Any]:
+def file_line(path: bytes, status: linux.FileStatus, digest: bytes) -> dict[str, Any]:
     """The line of one file; an empty `digest` says that its bytes were not read."""
     marks = [status.size, status.mtime_ns, status.ino]
     return {"file": [os.fsdecode(path), *marks, digest.hex(), status.ctime_ns]}
 
 
-def read_file_line(line: dict[str, Any]) -> tuple[bytes, Twin]:
+def read_file_line(line: dict[str, Any]) -> tuple[bytes, TwinFile]:
     """The path of a file and the file, from its line."""
     path, size, mtime_ns, ino, digest, ctime_ns = line["file"]
-    return os.fsencode(path), Twin(size, mtime_ns, ino, bytes.fromhex(digest) if digest else None, ctime_ns)
+    return os.fsencode(path), TwinFile(size, mtime_ns, ino, bytes.fromhex(digest) if digest else None, ctime_ns)
 
 
 def last_line(
@@ -84,7 +84,7 @@ def last_line(
     return {"device": device, "place": place, "record": said, "malformed": list(malformed), "origin": origin}
 
 
-def read_last_line(line: dict[str, Any], files: dict[bytes, Twin]) -> Listing:
+def read_last_line(line: dict[str, Any], files: dict[bytes, TwinFile]) -> Listing:
     """A listing of `files`, from the line that ends it."""
     record = None if line["record"] is None else line["record"].encode("latin-1")
     place = Place.from_json(line["place"])

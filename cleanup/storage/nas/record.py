@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import errors, handles, run_paths
-from cleanup.storage.errors import UnsafePath, Where
+from cleanup.storage.errors import MetAt, UnsafePath
 from cleanup.storage.run_paths import show
 from cleanup.storage.staging import ingest, records
 from cleanup.storage.staging.records import RecordFormat
@@ -56,7 +56,7 @@ class NotTold(Exception):
 
 
 @dataclass(frozen=True)
-class _Record:
+class _OpenRecord:
     """The twin's record as it was read; its descriptor stays open, so that no other file can get its inode."""
 
     form: RecordFormat
@@ -108,7 +108,7 @@ def tell(
     except BlockingIOError:
         raise NotTold("writer_active", "the record on the NAS is locked") from None
     except OSError as error:
-        reason, detail = errors.reason_of(error, Where.NAS_RECORD), f"on the NAS: {errors.words_of(error)}"
+        reason, detail = errors.reason_of(error, MetAt.NAS_RECORD), f"on the NAS: {errors.words_of(error)}"
         raise NotTold(reason, detail, ill=error.errno in ILL) from None
 
 
@@ -146,14 +146,14 @@ def _expect_plain(descriptor: int, name: bytes) -> os.stat_result:
 
 
 @contextlib.contextmanager
-def _opened_record(folder: int, form: RecordFormat) -> Iterator[_Record]:
+def _opened_record(folder: int, form: RecordFormat) -> Iterator[_OpenRecord]:
     try:
         descriptor = handles.open_beneath(folder, form.file, os.O_RDONLY | _WITHOUT_WAITING)
     except FileNotFoundError:
         raise NotTold("nas_missing_file", f"no {show(form.file)} on the NAS") from None
     with handles.opened(descriptor):
         status = _expect_plain(descriptor, form.file)
-        yield _Record(form, descriptor, _read(descriptor, form.max_bytes), status)
+        yield _OpenRecord(form, descriptor, _read(descriptor, form.max_bytes), status)
 
 
 def _read(descriptor: int, max_bytes: int) -> bytes:
@@ -191,7 +191,7 @@ def _lies_at(folder: int, name: bytes, descriptor: int) -> bool:
     return os.path.samestat(found, os.fstat(descriptor))
 
 
-def _replace(folder: int, draft: bytes, record: _Record, data: bytes) -> None:
+def _replace(folder: int, draft: bytes, record: _OpenRecord, data: bytes) -> None:
     """Write a draft beside the record and let it take the record's place. On any failure the draft goes."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with handles.opened(os.open(draft, flags, 0o600, dir_fd=folder)) as descriptor:
@@ -225,7 +225,7 @@ def _make_alike(descriptor: int, like: os.stat_result) -> None:
         raise NotTold("nas_not_writable", "owner and mode of the record on the NAS cannot be kept")
 
 
-def _expect_unchanged(folder: int, record: _Record) -> None:
+def _expect_unchanged(folder: int, record: _OpenRecord) -> None:
     """The record must still be the one that was read, at its name and byte for byte."""
     found = os.stat(record.form.file, dir_fd=folder, follow_symlinks=False)
     if _marks(found) != _marks(record.status) or _read(record.descriptor, record.form.max_bytes) != record.data:

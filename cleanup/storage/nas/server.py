@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import errors, handles, hashing, linux, markers, places, run_paths, tokens
 from cleanup.storage.mounts import UnknownMount
@@ -54,7 +54,7 @@ def answers(way: ways.Ways, token: str, request: Answer, beat: Callable[[int], N
     try:
         with handles.opened(open_nas(way.path, token)) as root:
             yield from _answers(root, way, request, beat)
-    except (NasError, nas_record.NotTold, markers.IsStaging, challenge.Changed) as error:
+    except (NasError, nas_record.NotTold, markers.IsStaging, challenge.TwinChanged) as error:
         yield {"problem": [error.problem.reason, error.problem.detail], "ill": error.ill}
     except OSError as error:
         name = f"{show(os.fsencode(error.filename))}: " if isinstance(error.filename, str) else ""
@@ -158,7 +158,7 @@ def _folder(run: int, directory: bytes) -> Iterator[tuple[int, list[bytes]]]:
         yield descriptor, markers.names_in(descriptor)
 
 
-def _hash(descriptor: int, name: bytes, path: bytes, beat: Callable[[int], None]) -> tuple[bytes, linux.Status]:
+def _hash(descriptor: int, name: bytes, path: bytes, beat: Callable[[int], None]) -> tuple[bytes, linux.FileStatus]:
     """As `hashing.hash_file`; an OSError names the file by its path in the twin."""
     try:
         return hashing.hash_file(descriptor, name, drop_cache=True, beat=beat)

@@ -3,14 +3,14 @@
 That is a subvolume, whose device is another than its folder's, or a folder in a quota project of its own.
 """
 
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import handles, linux, run_paths
-from cleanup.storage.linux import Project
+from cleanup.storage.linux import QuotaProject
 from cleanup.storage.run_paths import show
 
 _REASON = Reason.OWN_STORAGE
-_NONE = Project(0, inherits=False)
+_NONE = QuotaProject(0, inherits=False)
 
 
 def objection(parent: int, run: int) -> Finding | None:

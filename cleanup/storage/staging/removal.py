@@ -38,7 +38,7 @@ def may_be_emptied(fenced: int, record: Mapping[str, Any]) -> bool:
     return not any(entry.is_file and entry.path != path for entry in run_tree.scan(fenced).compared)
 
 
-def is_record(found: linux.Status, record: Mapping[str, Any]) -> bool:
+def is_record(found: linux.FileStatus, record: Mapping[str, Any]) -> bool:
     marks = {name: value for name, value in record.items() if name != "file"}
     return {"ino": found.ino, "size": found.size, "mtime_ns": found.mtime_ns} == marks
 

@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import desktop_files, errors, handles, linux, run_paths
-from cleanup.storage.errors import Where
+from cleanup.storage.errors import MetAt
 from cleanup.storage.run_paths import METADATA, show
 from cleanup.storage.staging import hold_file, metadata
 
@@ -257,12 +257,12 @@ def may_write(descriptor: int) -> bool:
     return os.access(".", os.W_OK | os.X_OK, dir_fd=descriptor, effective_ids=True)
 
 
-def may_empty(descriptor: int, status: linux.Status) -> bool:
+def may_empty(descriptor: int, status: linux.FileStatus) -> bool:
     """Whether this process may remove names from an open directory, if need be after a chmod."""
     return may_write(descriptor) or status.uid == os.geteuid()
 
 
-def _may_remove(directory: linux.Status, entry: linux.Status) -> bool:
+def _may_remove(directory: linux.FileStatus, entry: linux.FileStatus) -> bool:
     """Whether a sticky directory lets this process remove an entry: its owner, the entry's owner and root may."""
     return not directory.mode & stat.S_ISVTX or os.geteuid() in (0, directory.uid, entry.uid)
 
@@ -271,7 +271,7 @@ def _may_read(descriptor: int, name: bytes) -> bool:
     return os.access(name, os.R_OK, dir_fd=descriptor, effective_ids=True, follow_symlinks=False)
 
 
-def _objection(path: bytes, status: linux.Status, device: int) -> Finding | None:
+def _objection(path: bytes, status: linux.FileStatus, device: int) -> Finding | None:
     if status.is_symlink:
         return Finding(Reason.UNSAFE_PATH, f"{show(path)} is a symbolic link")
     # A subvolume is no mount, but has inode numbers of its own. Files may lie on another device in an overlay.
@@ -287,10 +287,10 @@ def _objection(path: bytes, status: linux.Status, device: int) -> Finding | None
 
 
 def _problem_of(error: OSError, path: bytes) -> Finding:
-    return Finding(errors.reason_of(error, Where.IN_THE_RUN), f"{show(path or b'.')}: {errors.words_of(error)}")
+    return Finding(errors.reason_of(error, MetAt.IN_THE_RUN), f"{show(path or b'.')}: {errors.words_of(error)}")
 
 
-def entry_of(path: bytes, status: linux.Status) -> Entry:
+def entry_of(path: bytes, status: linux.FileStatus) -> Entry:
     return Entry(
         path=path,
         is_file=status.is_file,

@@ -19,7 +19,7 @@ def place_of(leaf: bytes, path: bytes) -> bytes:
     return b"/".join((FOLDER, leaf, path))
 
 
-def find(directory: int, path: bytes) -> linux.Status | None:
+def find(directory: int, path: bytes) -> linux.FileStatus | None:
     """What lies at a path below an open directory; None for nothing. Raises OSError."""
     above, _, name = path.rpartition(b"/")
     try:

@@ -1,6 +1,6 @@
 """What in `.exlab-wizard` is not on the closed list of the wizard's files, or too much."""
 
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import desktop_files
 from cleanup.storage.run_paths import METADATA, show

@@ -10,7 +10,7 @@ import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import desktop_files, errors, handles, linux, named_places, passed_over, run_paths
 from cleanup.storage.errors import UnsafePath
@@ -69,7 +69,7 @@ def walk(root: int, *, strays: bool = True, known: Collection[str] = ()) -> Iter
     place a directory is a run where its record names the place, or its path is in `known`.
     """
     yield from _walk(
-        root, b"", _EQUIPMENT, _Asked(strays, frozenset(known), passed_over.Budget(passed_over.MOST_NAMES))
+        root, b"", _EQUIPMENT, _Asked(strays, frozenset(known), passed_over.SearchBudget(passed_over.MOST_NAMES))
     )
 
 
@@ -79,7 +79,7 @@ class _Asked:
 
     strays: bool
     known: frozenset[str]
-    budget: passed_over.Budget
+    budget: passed_over.SearchBudget
 
 
 def is_run_shaped(name: str) -> bool:
@@ -137,7 +137,9 @@ def _aside(parent: int, above: bytes) -> Iterator[DiskEntry]:
             yield _sight(Shape.ASIDE, raw, linux.status(folder, name))
 
 
-def _passed_over(parent: int, raw: bytes, name: bytes, level: int, budget: passed_over.Budget) -> Iterator[DiskEntry]:
+def _passed_over(
+    parent: int, raw: bytes, name: bytes, level: int, budget: passed_over.SearchBudget
+) -> Iterator[DiskEntry]:
     """A folder that is passed over for its name, if runs lie in it."""
     if not passed_over.is_passed_over(name):
         return
@@ -149,7 +151,7 @@ def _passed_over(parent: int, raw: bytes, name: bytes, level: int, budget: passe
 
 
 def _enter(
-    descriptor: int, raw: bytes, name: bytes, status: linux.Status, level: int, asked: _Asked
+    descriptor: int, raw: bytes, name: bytes, status: linux.FileStatus, level: int, asked: _Asked
 ) -> Iterator[DiskEntry]:
     """A directory where one is expected: a run, or the way to runs. Raises OSError where it cannot be opened."""
     with handles.opened(handles.open_beneath(descriptor, name)) as below:
@@ -162,7 +164,7 @@ def _enter(
 
 
 def _out_of_place(
-    descriptor: int, raw: bytes, name: bytes, status: linux.Status, level: int, *, belongs: bool
+    descriptor: int, raw: bytes, name: bytes, status: linux.FileStatus, level: int, *, belongs: bool
 ) -> DiskEntry:
     """What is no part of the layout; with a problem where a run, or a way to runs, is to be expected."""
     if status.is_symlink:
@@ -181,7 +183,7 @@ def _out_of_place(
 
 
 def _sight(
-    shape: Shape, raw: bytes, status: linux.Status, problem: Finding | None = None, within: tuple[bytes, ...] = ()
+    shape: Shape, raw: bytes, status: linux.FileStatus, problem: Finding | None = None, within: tuple[bytes, ...] = ()
 ) -> DiskEntry:
     size = status.size if status.is_file else 0
     return DiskEntry(shape, raw, problem, status.mtime_ns, size, status.is_directory, within)

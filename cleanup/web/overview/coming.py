@@ -10,7 +10,7 @@ from cleanup.lab import permissions
 from cleanup.models import Announcement, StagingRoot
 from cleanup.monitoring import announcements, forecasts
 from cleanup.monitoring.forecasts import Coming, Foreseen
-from cleanup.rules.announcements import Amount, is_much, last_evening, name_moment
+from cleanup.rules.announcements import AnnouncedAmount, is_much, last_evening, name_moment
 from cleanup.rules.policy import ScopedPolicy
 
 
@@ -75,7 +75,7 @@ def _unsent(roots: Iterable[int], now: datetime) -> dict[int, str]:
     return dict(tonight.exclude(mail_problem="").order_by("pk").values_list("root", "mail_problem"))
 
 
-def _amount(one: Coming) -> Amount:
+def _amount(one: Coming) -> AnnouncedAmount:
     return forecasts.total(one.by_instrument.values())
 
 

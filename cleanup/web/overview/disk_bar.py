@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cleanup.lab.disk_usage import Outlook
-from cleanup.models import Tone
+from cleanup.models import Status
 
 # The bar's whole width, in units of its own.
 WIDTH = 1000
@@ -12,12 +12,12 @@ WIDTH = 1000
 NARROWEST = 6
 
 WORDS = {
-    Tone.WAIT: "waits",
-    Tone.WORK: "under way",
-    Tone.BLOCK: "blocked",
-    Tone.GO: "safe to clear now",
+    Status.WAIT: "waits",
+    Status.WORK: "under way",
+    Status.BLOCK: "blocked",
+    Status.GO: "safe to clear now",
 }
-ALWAYS = (Tone.WAIT, Tone.BLOCK, Tone.GO)
+ALWAYS = (Status.WAIT, Status.BLOCK, Status.GO)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Bar:
     crowded: bool = False
 
 
-def draw(outlook: Outlook | None, sums: Mapping[Tone, RunSum]) -> Bar:
+def draw(outlook: Outlook | None, sums: Mapping[Status, RunSum]) -> Bar:
     """The bar of a disk with its runs. Of one that was never measured there are only the sums, without any width."""
     shown = [tone for tone in WORDS if tone in ALWAYS or sums.get(tone, RunSum()).runs]
     of_runs = [_area(tone, sums.get(tone, RunSum())) for tone in shown]
@@ -81,7 +81,7 @@ def draw(outlook: Outlook | None, sums: Mapping[Tone, RunSum]) -> Bar:
     return Bar(areas=_place([other, *of_runs, free]), crowded=taken > outlook.used_bytes)
 
 
-def _area(tone: Tone, runs: RunSum) -> Area:
+def _area(tone: Status, runs: RunSum) -> Area:
     return Area(code=tone.code, words=WORDS[tone], bytes=runs.bytes, allocated_bytes=runs.allocated_bytes)
 
 

@@ -23,14 +23,14 @@ from cleanup.models import (
     Requester,
     RetentionPolicy,
     StagingRoot,
+    Status,
     Sweep,
     SweepBreaker,
     SweepKind,
-    Tone,
 )
 from cleanup.models.aggregates import bytes_sum
 from cleanup.monitoring import forecasts, watchdog
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.liveness import AHEAD
 from cleanup.rules.states import State
 from cleanup.runs import run_status
@@ -96,7 +96,7 @@ class Card:
     outlook: Outlook | None
     left: timedelta | None
     bar: Bar
-    sums: Mapping[Tone, RunSum]
+    sums: Mapping[Status, RunSum]
     soon: RunSum
     reasons: Sequence[Blocked]
     mine: RunSum
@@ -123,11 +123,11 @@ class Card:
 
     @property
     def wait(self) -> RunSum:
-        return self.sums.get(Tone.WAIT, RunSum())
+        return self.sums.get(Status.WAIT, RunSum())
 
     @property
     def go(self) -> RunSum:
-        return self.sums.get(Tone.GO, RunSum())
+        return self.sums.get(Status.GO, RunSum())
 
     @property
     def sparse(self) -> bool:
@@ -136,7 +136,7 @@ class Card:
 
     @property
     def block(self) -> RunSum:
-        return self.sums.get(Tone.BLOCK, RunSum())
+        return self.sums.get(Status.BLOCK, RunSum())
 
 
 @require_safe
@@ -214,16 +214,16 @@ def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...]
 
 
 def _by_tone(
-    root: StagingRoot, found: Mapping[tuple[Tone, str], RunSum], *, troubled: bool
-) -> tuple[dict[Tone, RunSum], list[Blocked]]:
+    root: StagingRoot, found: Mapping[tuple[Status, str], RunSum], *, troubled: bool
+) -> tuple[dict[Status, RunSum], list[Blocked]]:
     """The sums of one root by tone, and the commonest reasons why runs are blocked."""
-    by_tone: dict[Tone, RunSum] = {}
+    by_tone: dict[Status, RunSum] = {}
     blocked: dict[str, RunSum] = {}
     for (judged, code), amount in found.items():
-        stays = troubled and judged is Tone.GO
-        tone, reason = (Tone.BLOCK, root.problem) if stays else (judged, code)
+        stays = troubled and judged is Status.GO
+        tone, reason = (Status.BLOCK, root.problem) if stays else (judged, code)
         by_tone[tone] = by_tone.get(tone, RunSum()) + amount
-        if tone is Tone.BLOCK and reason:
+        if tone is Status.BLOCK and reason:
             blocked[reason] = blocked.get(reason, RunSum()) + amount
     commonest = sorted(blocked.items(), key=lambda item: (-item[1].runs, -item[1].bytes, item[0]))[:NAMED]
     return by_tone, [

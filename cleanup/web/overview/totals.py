@@ -10,7 +10,7 @@ from django.db.models import Count, Q
 from django.db.models.functions import Coalesce
 
 from cleanup.lab import permissions
-from cleanup.models import ClearAttempt, LedgerEntry, RunQuerySet, Tone
+from cleanup.models import ClearAttempt, LedgerEntry, RunQuerySet, Status
 from cleanup.models.aggregates import bytes_sum
 from cleanup.web.overview.disk_bar import RunSum
 from cleanup.web.runs.run_rows import opening_within_a_day
@@ -32,7 +32,7 @@ class Sums:
     """
 
     at: datetime
-    by_reason: Mapping[int, Mapping[tuple[Tone, str], RunSum]] = field(default_factory=dict)
+    by_reason: Mapping[int, Mapping[tuple[Status, str], RunSum]] = field(default_factory=dict)
     soon: Mapping[int, RunSum] = field(default_factory=dict)
     mine: Mapping[int, RunSum] = field(default_factory=dict)
 
@@ -74,13 +74,13 @@ def _last_clear() -> tuple[int, int]:
 
 
 def _add_up(user: User, seen: permissions.Places, mine: permissions.Places, now: datetime) -> Sums:
-    by_reason: dict[int, dict[tuple[Tone, str], RunSum]] = {}
+    by_reason: dict[int, dict[tuple[Status, str], RunSum]] = {}
     soon: dict[int, RunSum] = {}
     opens = opening_within_a_day(now)
     extra = {"soon_runs": Count("pk", filter=opens), "soon_bytes": bytes_sum("bytes", filter=opens)}
     for row in _grouped(permissions.runs(user).here(), "root", "tone", "reason", **extra):
         found = by_reason.setdefault(row["root"], {})
-        found[Tone(row["tone"]), row["reason"]] = _amount(row)
+        found[Status(row["tone"]), row["reason"]] = _amount(row)
         opening = RunSum(runs=row["soon_runs"], bytes=int(row["soon_bytes"] or 0))
         soon[row["root"]] = soon.get(row["root"], RunSum()) + opening
     return Sums(at=now, by_reason=by_reason, soon=soon, mine=_mine(user, seen, mine, by_reason))
@@ -90,13 +90,13 @@ def _mine(
     user: User,
     seen: permissions.Places,
     mine: permissions.Places,
-    by_reason: Mapping[int, Mapping[tuple[Tone, str], RunSum]],
+    by_reason: Mapping[int, Mapping[tuple[Status, str], RunSum]],
 ) -> dict[int, RunSum]:
     if mine.nowhere:
         return {}
     if mine == seen:
-        return {root: found[Tone.GO, ""] for root, found in by_reason.items() if (Tone.GO, "") in found}
-    safe = permissions.runs(user, permissions.CLEAR).here().filter(tone=Tone.GO)
+        return {root: found[Status.GO, ""] for root, found in by_reason.items() if (Status.GO, "") in found}
+    safe = permissions.runs(user, permissions.CLEAR).here().filter(tone=Status.GO)
     return {row["root"]: _amount(row) for row in _grouped(safe, "root")}
 
 

@@ -8,8 +8,6 @@ from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db import IntegrityError, transaction
-from django.db.models import Max
 from django.http import HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
@@ -18,12 +16,12 @@ from django.views.decorators.http import require_http_methods
 from django_htmx.http import HttpResponseClientRedirect
 
 from cleanup.lab import permissions
-from cleanup.models import RetentionPolicy, StagingRoot
-from cleanup.rules.policy import Scope, Stage, effective_policy
+from cleanup.models import RetentionPolicy, StagingRoot, Superseded
+from cleanup.rules.effective import effective_policy
+from cleanup.rules.policy import Scope, Stage
 from cleanup.rules.sentences import describe, name_scope
 from cleanup.sweeps import policy_preview
 from cleanup.sweeps.policy_preview import PolicyPreview
-from cleanup.sweeps.rehearsal import Superseded
 from cleanup.text.values import visible
 from cleanup.web.policies.forms import PolicyForm, ScopeForm
 from cleanup.web.requests import SignedIn
@@ -151,24 +149,18 @@ def _describe(shown: PolicyPreview) -> str:
 
 def _write(form: PolicyForm, author: str, now: datetime) -> RetentionPolicy:
     """The version that a valid form says. Raises ValidationError, or Superseded if another user was faster."""
-    fields = _fields(form)
     try:
-        with transaction.atomic():
-            # Numbers are unique and without gaps: if the next one is ours, no other version was written in between.
-            newest = RetentionPolicy.objects.aggregate(version=Max("version"))["version"] or 0
-            _expect_in_force(form, _in_force(form.scope))
-            written = RetentionPolicy.objects.add_version(
-                author=author,
-                now=now,
-                rehearse=form.rehearse,
-                note=form.cleaned_data["note"],
-                **fields,
-            )
-            if written.version != newest + 1:
-                raise Superseded("another version was written at the same moment")
-    except IntegrityError as error:
+        return RetentionPolicy.objects.replace_version(
+            expected=form.cleaned_data["made_from"],
+            author=author,
+            now=now,
+            rehearse=form.rehearse,
+            note=form.cleaned_data["note"],
+            **_fields(form),
+        )
+    except Superseded as error:
+        _expect_in_force(form, _in_force(form.scope))
         raise Superseded("another version was written at the same moment") from error
-    return written
 
 
 def _fields(form: PolicyForm) -> dict[str, Any]:

@@ -8,23 +8,9 @@ from django import forms
 from django.forms.boundfield import BoundField
 
 from cleanup.models import Project, RetentionPolicy, RunKind
-from cleanup.rules.explanations import LABELS
-from cleanup.rules.fields import READERS, names_near
-from cleanup.rules.policy import (
-    DEFAULT_REHEARSAL_NIGHTS,
-    ROOT_FIELDS,
-    RUN_FIELDS,
-    SWEEP_FIELDS,
-    Beyond,
-    Mode,
-    ProofLevel,
-    Scope,
-    ScopedPolicy,
-    Stage,
-    decided_by,
-    effective_policy,
-    limits_of,
-)
+from cleanup.rules.effective import decided_by, effective_policy, limits_of
+from cleanup.rules.fields import CHOSEN, LABELS, READERS, ROOT_FIELDS, RUN_FIELDS, SWEEP_FIELDS, names_near
+from cleanup.rules.policy import DEFAULT_REHEARSAL_NIGHTS, Beyond, Mode, ProofLevel, Scope, ScopedPolicy, Stage
 from cleanup.rules.quantities import AT_ONCE
 from cleanup.rules.sentences import say_field, say_typed
 from cleanup.text.values import visible
@@ -228,8 +214,6 @@ BEYOND = (
     (Beyond.BLOCK.value, "Blocked: the run stays until the NAS has them"),
 )
 BEYOND_HINT = "The bytes of files are compared in any case. Attributes are extended ones and access lists."
-# The fields that are one word of a few.
-CHOSEN = ("mode", "proof", "only_here")
 
 _HOURS = "Such as 7d, 36h or 90m; a plain number is hours."
 _SIZE = "Such as 8TB, 500GB or 200GiB."

@@ -18,14 +18,13 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from cleanup.lab import first_nights, permissions
 from cleanup.lab.first_nights import Waiting
-from cleanup.models import Instrument, RetentionPolicy, RunKind, StagingRoot, Surprise
+from cleanup.models import Instrument, RetentionPolicy, RunKind, StagingRoot, Superseded, Surprise
 from cleanup.monitoring import announcements
-from cleanup.rules.explanations import Change, differences, explain
-from cleanup.rules.policy import Policy, Scope, ScopedPolicy, Stage, effective_policy
+from cleanup.rules.effective import effective_policy
+from cleanup.rules.policy import Policy, Scope, ScopedPolicy, Stage
 from cleanup.rules.rehearsal import nights_wanted
-from cleanup.rules.sentences import describe, describe_stage, name_scope
+from cleanup.rules.sentences import Change, describe, describe_stage, differences, explain, name_scope
 from cleanup.sweeps import rehearsal, rehearsed_runs
-from cleanup.sweeps.rehearsal import Superseded
 from cleanup.sweeps.rehearsed_runs import Became, RehearsedRun
 from cleanup.text.values import visible
 from cleanup.web.policies.edit import WRITE, query_of

@@ -19,7 +19,7 @@ from cleanup.runs import discovery, moving, orphans
 from cleanup.runs import gone as gone_runs
 from cleanup.runs.gone import Marked
 from cleanup.runs.moving import Move, NotMoved
-from cleanup.runs.reregistration import Action, Order, Outcome
+from cleanup.runs.reregistration import RegisterAction, RegisterOrder, Reregistration
 from cleanup.storage import run_paths
 from cleanup.text.values import runs as counted
 from cleanup.text.values import visible
@@ -92,7 +92,7 @@ def move_runs(request: SignedIn, pk: int) -> HttpResponse:
     outcomes, said = _move(request.user, run, form, now, dry_run=only_show) if form.is_valid() else ([], "")
     if outcomes and not only_show:
         return _moved(request, run, outcomes, now)
-    movable = sum(outcome.action is Action.WOULD_REREGISTER for outcome in outcomes)
+    movable = sum(outcome.action is RegisterAction.WOULD_REREGISTER for outcome in outcomes)
     context |= {"form": form, "outcomes": outcomes, "movable": movable, "said": said}
     return render(request, "cleanup/problems/moved.html", context, status=200 if outcomes else 422)
 
@@ -106,9 +106,9 @@ def _orphan(user: User, pk: int) -> Orphan:
     return orphan
 
 
-def _move(user: User, run: Run, form: MoveForm, now: datetime, *, dry_run: bool) -> tuple[list[Outcome], str]:
+def _move(user: User, run: Run, form: MoveForm, now: datetime, *, dry_run: bool) -> tuple[list[Reregistration], str]:
     """What became of the runs that a valid form names, or why nothing was done at all."""
-    order = Order(now=now, actor=user.get_username(), note=form.cleaned_data["note"], dry_run=dry_run)
+    order = RegisterOrder(now=now, actor=user.get_username(), note=form.cleaned_data["note"], dry_run=dry_run)
     try:
         move = moving.read_move(form.cleaned_data["old"], form.cleaned_data["new"])
         _expect_places(user, run, move)
@@ -161,14 +161,14 @@ def _expect_places(user: User, run: Run, move: Move) -> None:
         raise PermissionDenied
 
 
-def _moved(request: SignedIn, run: Run, outcomes: list[Outcome], now: datetime) -> HttpResponse:
-    moved = [outcome for outcome in outcomes if outcome.action is Action.REREGISTERED]
+def _moved(request: SignedIn, run: Run, outcomes: list[Reregistration], now: datetime) -> HttpResponse:
+    moved = [outcome for outcome in outcomes if outcome.action is RegisterAction.REREGISTERED]
     for outcome in moved[:_LOOKED_AT]:
         discovery.look_at_path(run.root, run_paths.parse_run_path(outcome.moved_to), now=now)
     if moved:
         verb = "has its new path" if len(moved) == 1 else "have their new paths"
         messages.success(request, f"{counted(len(moved))} {verb}. A clear compares every byte, as always.")
-    refused = [outcome for outcome in outcomes if outcome.action is not Action.REREGISTERED]
+    refused = [outcome for outcome in outcomes if outcome.action is not RegisterAction.REREGISTERED]
     for outcome in refused[:_TOLD]:
         messages.error(request, f"{visible(outcome.run.run_path)} is not moved. {visible(_why_not(outcome))}")
     if len(refused) > _TOLD:
@@ -176,7 +176,7 @@ def _moved(request: SignedIn, run: Run, outcomes: list[Outcome], now: datetime) 
     return redirect("problem-list")
 
 
-def _why_not(outcome: Outcome) -> str:
+def _why_not(outcome: Reregistration) -> str:
     """Why a run is not moved, as a sentence."""
     finding = outcome.finding
     return finding.said if finding else outcome.said

@@ -21,10 +21,11 @@ from cleanup.models import (
     Run,
 )
 from cleanup.monitoring import watchdog
-from cleanup.rules.gates import SCHEDULE_ONLY, Facts, Finding
+from cleanup.rules.decisions import SCHEDULE_ONLY
+from cleanup.rules.facts import Facts, Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import inspection, orphans
+from cleanup.runs import orphans, stored_facts
 from cleanup.web import holds
 from cleanup.web.caching import reload_page, wants_fragment
 from cleanup.web.decorators import may_look
@@ -133,7 +134,7 @@ def _head(request: SignedIn, run: Run, now: datetime) -> dict[str, Any]:
 def _body(head: dict[str, Any]) -> dict[str, Any]:
     """Everything else that the page tells of a run."""
     run, now, decision = head["run"], head["now"], head["decision"]
-    facts = inspection.stored_facts(run)
+    facts = stored_facts.facts_of(run)
     cleared_by = _cleared_by(run, head["attempts"])
     gates = gate_lines.lines(decision, facts) if decision else gate_lines.recorded_lines(cleared_by)
     entries = list(LedgerEntry.objects.filter(run=run).order_by("-at", "-pk")[: SHOWN_ENTRIES + 1])

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cleanup.models import ClearAttempt
-from cleanup.rules.gates import AT_THE_CLEAR, BY_ACCEPTANCE, SCHEDULE_ONLY, Decision, Facts, Gate, GateResult, Verdict
+from cleanup.rules.decisions import SCHEDULE_ONLY, Decision, Gate, GateResult, Verdict
+from cleanup.rules.facts import Facts
+from cleanup.rules.gates import AT_THE_CLEAR, BY_ACCEPTANCE
 from cleanup.rules.policy import ProofLevel
 
 # What a gate that passes comes to.

@@ -18,15 +18,15 @@ from cleanup.models import (
     Run,
     RunQuerySet,
     StagingRoot,
+    Status,
     SweepBreaker,
-    Tone,
 )
 from cleanup.models.aggregates import bytes_sum
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.liveness import AHEAD
 from cleanup.rules.policy import ScopedPolicy
 from cleanup.rules.states import State
-from cleanup.runs import inspection, run_status
+from cleanup.runs import run_status, stored_facts
 from cleanup.sweeps import breakers as sweep_breakers
 from cleanup.text.values import visible
 from cleanup.web.paging import or_nothing
@@ -35,7 +35,7 @@ from cleanup.web.runs.status_text import StatusText, stand
 
 AnyUser = User | AnonymousUser
 
-TONES = {tone.code: tone for tone in Tone}
+TONES = {tone.code: tone for tone in Status}
 # Counts stop here: no page waits for an exact larger number.
 COUNTED = 10_000
 # So many runs, or names, can be handed to the database one by one.
@@ -79,7 +79,7 @@ class ToneTotal:
     Runs of unknown size count as 0 bytes.
     """
 
-    tone: Tone
+    tone: Status
     words: str
     runs: int
     bytes: int
@@ -105,7 +105,7 @@ def rows_of(
     policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
     attempts = run_status.latest_attempts(runs)
     found = {run.pk: run for run in runs.with_root()}
-    inspection.look_up_failures(found.values())
+    stored_facts.look_up_failures(found.values())
     rows = (_row(found[key], attempts.get(key), policies, hindrances, breakers, now) for key in keys if key in found)
     return [_for(row, user, picked, now) for row in rows]
 
@@ -125,7 +125,7 @@ def troubled_roots(hindrances: tuple[Finding, ...]) -> list[int]:
 
 def opening_within_a_day(now: datetime) -> Q:
     """The runs that wait, and that time alone will open within 24 hours."""
-    return Q(tone=Tone.WAIT, opens_at__lte=now + A_DAY)
+    return Q(tone=Status.WAIT, opens_at__lte=now + A_DAY)
 
 
 def freed_lately(now: datetime, *, by: str) -> Exists:
@@ -177,20 +177,20 @@ def with_verdict(runs: RunQuerySet, verdict: str, troubled: Collection[int]) -> 
     tone = TONES.get(verdict)
     if tone is None:
         return runs
-    if tone is Tone.GO and troubled:
+    if tone is Status.GO and troubled:
         return runs.filter(tone=tone).exclude(root__in=troubled)
-    if tone is Tone.BLOCK and troubled:
-        return runs.filter(Q(tone=tone) | Q(tone=Tone.GO, root__in=troubled))
+    if tone is Status.BLOCK and troubled:
+        return runs.filter(Q(tone=tone) | Q(tone=Status.GO, root__in=troubled))
     return runs.filter(tone=tone)
 
 
 def totals(runs: RunQuerySet, troubled: Collection[int]) -> list[ToneTotal]:
     """The sums above the list, of the runs of every verdict."""
     wanted = (
-        (Tone.GO, "Safe to clear now"),
-        (Tone.WAIT, "Waits"),
-        (Tone.BLOCK, "Blocked"),
-        (Tone.WORK, "Under way"),
+        (Status.GO, "Safe to clear now"),
+        (Status.WAIT, "Waits"),
+        (Status.BLOCK, "Blocked"),
+        (Status.WORK, "Under way"),
     )
     # A few runs among very many are looked for once; where there are enough of them, each tone is found quickly.
     few = _sums_of_few(runs, troubled)
@@ -250,21 +250,21 @@ def _for(row: RunRow, user: AnyUser, picked: Collection[int], now: datetime) -> 
     )
 
 
-def _sums_of_few(runs: RunQuerySet, troubled: Collection[int]) -> dict[Tone, tuple[int, int]] | None:
+def _sums_of_few(runs: RunQuerySet, troubled: Collection[int]) -> dict[Status, tuple[int, int]] | None:
     """How many runs each tone has, and their bytes; None if they are more than are counted."""
     some = runs.annotate(size=or_nothing("bytes")).order_by().values_list("tone", "root", "size")[: COUNTED + 1]
     found = list(some)
     if len(found) > COUNTED:
         return None
-    sums: dict[Tone, tuple[int, int]] = {}
+    sums: dict[Status, tuple[int, int]] = {}
     for code, root, size in found:
-        tone = Tone.BLOCK if code == Tone.GO and root in troubled else Tone(code)
+        tone = Status.BLOCK if code == Status.GO and root in troubled else Status(code)
         number, total = sums.get(tone, (0, 0))
         sums[tone] = number + 1, total + size
     return sums
 
 
-def _total(runs: RunQuerySet, tone: Tone, words: str) -> ToneTotal:
+def _total(runs: RunQuerySet, tone: Status, words: str) -> ToneTotal:
     # The largest first, as the index has them: where there are too many, at least the most that they hold is known.
     largest = runs.annotate(size=or_nothing("bytes")).order_by("tone", "-size", "-pk")[: COUNTED + 1]
     sums = largest.aggregate(runs=Count("pk"), bytes=bytes_sum("size", default=0))

@@ -9,7 +9,7 @@ from django.db.models import Count, Q, QuerySet
 from cleanup.lab import permissions
 from cleanup.models import AsideState, Run, SetAside
 from cleanup.models.aggregates import bytes_sum
-from cleanup.runs import set_aside
+from cleanup.runs import set_aside_recovery
 
 SHOWN = 50
 # So long a page says of a file that it was taken away.
@@ -48,5 +48,5 @@ def _shown(found: QuerySet[SetAside]) -> Asides | None:
         return None
     rows = list(found.select_related("run__root").defer("run__facts")[:SHOWN])
     for row in rows:
-        row.where = set_aside.where(row)
+        row.where = set_aside_recovery.where(row)
     return Asides(rows, totals["count"], int(totals["bytes"]))

@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cleanup.clears.second_look import REOPENING
-from cleanup.models import ClearAttempt, Phase, Run, Tone
-from cleanup.rules.gates import BY_RECORD, BY_THE_RECORD, Decision, Finding, Gate, GateResult, Verdict
+from cleanup.models import ClearAttempt, Phase, Run, Status
+from cleanup.rules.decisions import Decision, Gate, GateResult, Verdict
+from cleanup.rules.facts import Finding
+from cleanup.rules.gates import BY_RECORD, BY_THE_RECORD
 from cleanup.rules.policy import Mode, ScopedPolicy
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import inspection, run_status
-from cleanup.runs.run_status import Judgement, Source
+from cleanup.runs import identity, run_status, stored_facts
+from cleanup.runs.run_status import RunStatus, Source
 from cleanup.text.values import advice, ago, count, duration, files, in_units, instant, sentence
 
 PARKED = "Parked"
@@ -30,7 +32,7 @@ class StatusAction(enum.StrEnum):
 class StatusText:
     """A verdict in words. `advice` is what a person may do; `action` is the button, if there is one."""
 
-    tone: Tone
+    tone: Status
     headline: str
     because: str = ""
     detail: str = ""
@@ -65,9 +67,7 @@ def stand(
     decision = (
         None
         if over
-        else inspection.stored_decision(
-            run, policies, now, other_attempt=active, hindrances=hindrances, breaker=breaker
-        )
+        else stored_facts.decision(run, policies, now, other_attempt=active, hindrances=hindrances, breaker=breaker)
     )
     judgement = run_status.judge(run, attempt, decision)
     if run.gone_at:
@@ -76,7 +76,7 @@ def stand(
         ), None
     if decision is None:
         return _cleared(run, attempt, judgement, now), None
-    if conflict := inspection.standing_conflict(run):
+    if conflict := identity.standing_conflict(run):
         return _in_conflict(conflict), decision
     if attempt is not None and judgement.source is Source.CLEARING:
         return _clearing(attempt), decision
@@ -84,7 +84,7 @@ def stand(
 
 
 def _by_the_gates(
-    run: Run, attempt: ClearAttempt | None, decision: Decision, judgement: Judgement, now: datetime
+    run: Run, attempt: ClearAttempt | None, decision: Decision, judgement: RunStatus, now: datetime
 ) -> StatusText:
     """What the gates say of a run, and with it how the latest attempt failed."""
     standing = _staged(decision, judgement)
@@ -94,7 +94,7 @@ def _by_the_gates(
         standing = replace(standing, detail=f"{standing.detail}. {_asked_again(run, decision)}")
     if judgement.source is Source.FAILURE:
         return standing
-    if attempt is not None and judgement.tone is Tone.GO and _tells_of_a_failure(attempt):
+    if attempt is not None and judgement.tone is Status.GO and _tells_of_a_failure(attempt):
         said = f"Last try, {ago(attempt.phase_at, now)}: {sentence(attempt.reason)}"
         return replace(standing, detail=f"{standing.detail} {said}".strip())
     return standing
@@ -109,14 +109,14 @@ def why_not(result: GateResult) -> tuple[str, str]:
     return sentence(result.reason or ""), result.detail
 
 
-def _staged(decision: Decision, judgement: Judgement) -> StatusText:
+def _staged(decision: Decision, judgement: RunStatus) -> StatusText:
     """What the gates say of a run, without the last attempt."""
     refusal = decision.main_refusal(operator=True)
     parked = decision.gate(Gate.ATTEMPTS)
     if refusal is None and parked.verdict is Verdict.BLOCK:
         because, detail = why_not(parked)
         return StatusText(
-            tone=Tone.BLOCK,
+            tone=Status.BLOCK,
             headline=PARKED,
             because=because,
             detail=detail,
@@ -126,7 +126,7 @@ def _staged(decision: Decision, judgement: Judgement) -> StatusText:
     if refusal is None:
         trusted = decision.gate(Gate.PROOF).detail.startswith(BY_THE_RECORD)
         return StatusText(
-            tone=Tone.GO,
+            tone=Status.GO,
             headline="Safe to clear",
             because="The wizard's record is trusted." if trusted else "Names and sizes agree with the NAS.",
             schedule=_schedule(decision),
@@ -135,7 +135,7 @@ def _staged(decision: Decision, judgement: Judgement) -> StatusText:
     return _refused(refusal, decision, judgement)
 
 
-def _refused(refusal: GateResult, decision: Decision, judgement: Judgement) -> StatusText:
+def _refused(refusal: GateResult, decision: Decision, judgement: RunStatus) -> StatusText:
     because, detail = why_not(refusal)
     if refusal.reason is Reason.NOT_SYNC_VERIFIED:
         return StatusText(tone=judgement.tone, headline="Not verified yet", because=because, detail=detail)
@@ -183,17 +183,17 @@ def _schedule(decision: Decision) -> str:
 def _clearing(attempt: ClearAttempt) -> StatusText:
     asked = f"Asked for by {attempt.actor}."
     if attempt.detail:  # recovery has tried, and says what it waits for
-        return StatusText(tone=Tone.WORK, headline="Interrupted", because=attempt.detail, detail=asked)
+        return StatusText(tone=Status.WORK, headline="Interrupted", because=attempt.detail, detail=asked)
     if attempt.phase == Phase.QUEUED:
-        return StatusText(tone=Tone.WORK, headline="Waiting in the queue", because=asked)
+        return StatusText(tone=Status.WORK, headline="Waiting in the queue", because=asked)
     if attempt.phase == Phase.INTENT:
         return StatusText(
-            tone=Tone.WORK,
+            tone=Status.WORK,
             headline="Checking…",
             because=f"{_checked(attempt)}; nothing has been removed.",
         )
     return StatusText(
-        tone=Tone.WORK,
+        tone=Status.WORK,
         headline=f"Clearing… {count(attempt.done_files)} of {files(attempt.planned_files)}",
         because=asked,
         progress=(attempt.done_files, max(attempt.planned_files, 1)),
@@ -207,7 +207,7 @@ def _checked(attempt: ClearAttempt) -> str:
     return f"{in_units(attempt.compared_bytes)} compared so far"
 
 
-def _cleared(run: Run, attempt: ClearAttempt | None, judgement: Judgement, now: datetime) -> StatusText:
+def _cleared(run: Run, attempt: ClearAttempt | None, judgement: RunStatus, now: datetime) -> StatusText:
     if run.problem == Reason.ALREADY_CLEARED:
         return StatusText(
             tone=judgement.tone,
@@ -242,7 +242,7 @@ def _cleared(run: Run, attempt: ClearAttempt | None, judgement: Judgement, now: 
 def _in_conflict(conflict: Finding) -> StatusText:
     """A run that could not be put back: nothing else counts until that is settled."""
     return StatusText(
-        tone=Tone.BLOCK,
+        tone=Status.BLOCK,
         headline="Could not be put back",
         because=sentence(conflict.reason),
         detail=f"{_capital(conflict.detail)}.",
@@ -255,7 +255,7 @@ def _failed(attempt: ClearAttempt, before: StatusText, now: datetime) -> StatusT
     """A run of which the last attempt knows better than the gates on stored facts."""
     headline = {Phase.REFUSED: "Refused", Phase.ABORTED: "Not cleared", Phase.CONFLICT: "Needs a look"}
     return StatusText(
-        tone=Tone.BLOCK,
+        tone=Status.BLOCK,
         headline=f"{headline[Phase(attempt.phase)]} {ago(attempt.phase_at, now)}",
         because=sentence(attempt.reason) if attempt.reason else "",
         detail=attempt.detail,

@@ -10,8 +10,8 @@ from django.views.decorators.http import require_safe
 
 from cleanup.lab import permissions
 from cleanup.models import AcceptedBytes, ByteCheck, Run
-from cleanup.rules.gates import Facts
-from cleanup.runs import accepted, inspection, verifying
+from cleanup.rules.facts import Facts
+from cleanup.runs import accepted, stored_facts, verifying
 from cleanup.web.decorators import may_look
 from cleanup.web.requests import SignedIn
 
@@ -103,7 +103,7 @@ def run_verified(request: SignedIn, pk: int) -> HttpResponse:
     if not request.htmx or request.htmx.history_restore_request:
         return redirect("run-detail", pk=pk)
     now = timezone.now()
-    found = panel(run, inspection.stored_facts(run), now)
+    found = panel(run, stored_facts.facts_of(run), now)
     if found is None or found.check is None or not found.check.is_active:
         response = HttpResponse()
         response["HX-Refresh"] = "true"  # what it showed has changed the whole page

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_safe
 
 from cleanup.lab import permissions
 from cleanup.models import Run, Sweep, SweepKind, SweptRun
-from cleanup.rules.gates import SCHEDULE_ONLY
+from cleanup.rules.decisions import SCHEDULE_ONLY
 from cleanup.sweeps import history
 from cleanup.sweeps.history import SweepAnswer
 from cleanup.web.decorators import may_look

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import handles, tokens
 from cleanup.storage.nas import reader_process, server

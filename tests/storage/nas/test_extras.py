@@ -15,10 +15,10 @@ from django.core.management import call_command
 
 from cleanup.clears import protocol
 from cleanup.models import Phase, Run
-from cleanup.rules.gates import Gate
+from cleanup.rules.decisions import Gate
 from cleanup.rules.policy import Policy
 from cleanup.rules.reasons import Reason
-from cleanup.runs import inspection
+from cleanup.runs import inspection, stored_facts
 from cleanup.storage import hashing
 from cleanup.storage.nas.extras import Unread, in_the_way
 from tests.faults import means
@@ -159,7 +159,7 @@ def test_what_is_more_is_never_read(lab: Lab, root: Any, now: datetime, monkeypa
     assert attempt.phase == Phase.DONE
     assert b"t_0001.tif" in read
     assert b"more.tif" not in read
-    assert inspection.stored_facts(scene.run).twin is not None
+    assert stored_facts.facts_of(scene.run).twin is not None
 
 
 @pytest.mark.django_db(transaction=True)

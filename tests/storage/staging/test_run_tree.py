@@ -109,7 +109,7 @@ class TestScan:
         write(tmp_path / "subvolume/file")
         status = linux.status
 
-        def with_subvolume(directory: int, name: bytes = b"") -> linux.Status:
+        def with_subvolume(directory: int, name: bytes = b"") -> linux.FileStatus:
             found = status(directory, name)
             return replace(found, device=found.device + 1) if name == b"subvolume" else found
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage.staging import unexpected
 from tests.storage.staging.trees import HOUR_NS, NOW_NS, scan, write

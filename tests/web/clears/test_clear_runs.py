@@ -14,7 +14,7 @@ from django_q.models import OrmQ
 from cleanup.clears import preview, settlement
 from cleanup.lab import readiness
 from cleanup.models import Access, ClearAttempt, ClearBatch, DiskUsage, Phase, Run, StagingRoot
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import run_status
 from tests.tools.pages import BROKEN, EXTRA, QUEUED, SAFE, TEST_RUN, TOUCHED

@@ -10,7 +10,7 @@ from django.db import IntegrityError
 from django.test import Client
 
 from cleanup.models import Access, RetentionPolicy, StagingRoot
-from cleanup.rules.policy import ROOT_FIELDS, SWEEP_FIELDS
+from cleanup.rules.fields import ROOT_FIELDS, SWEEP_FIELDS
 from cleanup.runs import holds
 from tests.tools.pages import SAFE
 

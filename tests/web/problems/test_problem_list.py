@@ -21,15 +21,15 @@ from cleanup.models import (
     Orphan,
     Run,
     StagingRoot,
+    Status,
     Sweep,
     SweepBreaker,
-    Tone,
 )
 from cleanup.monitoring import problems, watchdog
-from cleanup.rules.gates import Finding
+from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, holds, orphans
-from cleanup.runs.orphans import GRACE
+from cleanup.runs.orphan_rows import GRACE
 from tests.tools.lab import METADATA, date_everything, snapshot
 from tests.tools.pages import BROKEN, SAFE
 
@@ -307,7 +307,7 @@ def test_blocked_runs_are_told_reason_by_reason_with_a_link_to_them(people, runs
 
 
 def test_a_removal_that_is_not_complete_comes_before_what_is_only_blocked(people, runs):
-    Run.objects.filter(pk=runs[SAFE].pk).update(tone=Tone.BLOCK, reason=Reason.REMOVAL_INCOMPLETE, judged=F("doubts"))
+    Run.objects.filter(pk=runs[SAFE].pk).update(tone=Status.BLOCK, reason=Reason.REMOVAL_INCOMPLETE, judged=F("doubts"))
     text = page(people.viewer)
     assert text.index("Clears that did not come to a good end") < text.index("Runs that are blocked")
     assert f"reason={Reason.REMOVAL_INCOMPLETE}" in text

@@ -23,7 +23,7 @@ from cleanup.models import (
     Run,
     StagingRoot,
 )
-from cleanup.rules.gates import Gate
+from cleanup.rules.decisions import Gate
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, holds
 from cleanup.sweeps import all_roots

@@ -10,7 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from cleanup.clears import protocol
-from cleanup.models import Access, ClearAttempt, Phase, Requester, Run, StagingRoot, Tone
+from cleanup.models import Access, ClearAttempt, Phase, Requester, Run, StagingRoot, Status
 from cleanup.rules.gates import MAX_FAILURES
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, holds, run_status
@@ -304,7 +304,7 @@ def test_a_reason_in_the_address_is_told_and_can_be_taken_out(people, runs):
 
 def test_what_opens_within_a_day_is_told_and_can_be_taken_out(people, runs, now):
     for path, hours in ((SAFE, 24), (TEST_RUN, 25)):
-        Run.objects.filter(pk=runs[path].pk).update(tone=Tone.WAIT, opens_at=now + timedelta(hours=hours))
+        Run.objects.filter(pk=runs[path].pk).update(tone=Status.WAIT, opens_at=now + timedelta(hours=hours))
     assert len(people.operator.get("/runs/?verdict=wait").context["rows"]) == 3
     answer = people.operator.get("/runs/?verdict=wait&opens=day")
     assert [row.run.run_path for row in answer.context["rows"]] == [SAFE]

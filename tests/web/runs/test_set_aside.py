@@ -6,7 +6,7 @@ import pytest
 
 from cleanup import clear_run
 from cleanup.models import LedgerEntry, Run, SetAside
-from cleanup.runs import discovery, set_aside
+from cleanup.runs import discovery, set_aside, set_aside_recovery
 from tests.tools.lab import touch
 from tests.tools.pages import SAFE
 
@@ -124,7 +124,7 @@ def test_what_was_taken_away_is_told_so(people, blocked, root, now):
     run, path = blocked
     take(people.admin, run)
     (path.parent / ".exlab-set-aside" / path.name / FILE).unlink()
-    assert set_aside.look(root, now=now) == 1
+    assert set_aside_recovery.look(root, now=now) == 1
     assert "taken away" in page(people.viewer, run)
     assert "Set aside" not in people.viewer.get("/problems/").content.decode()
 

@@ -11,7 +11,8 @@ from django.contrib.auth.models import User
 
 from cleanup.lab.opening import Unreachable
 from cleanup.models import Run
-from cleanup.rules.gates import Decision, Facts
+from cleanup.rules.decisions import Decision
+from cleanup.rules.facts import Facts
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.storage import run_paths

@@ -9,7 +9,7 @@ from django.conf import settings
 from cleanup.lab import permissions
 from cleanup.rules.reasons import Reason
 from cleanup.runs import moving
-from cleanup.runs.reregistration import Action, Order, Outcome
+from cleanup.runs.reregistration import RegisterAction, RegisterOrder, Reregistration
 from cleanup.web.runs.ways.frame import NotDone, Scene, Way, look_at_once
 
 
@@ -36,10 +36,10 @@ def _shown(scene: Scene) -> dict[str, Any]:
 
 def _say_same(scene: Scene, data: Mapping[str, Any]) -> str:
     outcome = _settled(scene, _order(scene, data))
-    if outcome.action is Action.REREGISTERED and outcome.moved_to:
+    if outcome.action is RegisterAction.REREGISTERED and outcome.moved_to:
         look_at_once(scene, outcome.moved_to)
         return f"It is the run that was at {outcome.moved_from}: it has its new path now. A clear compares every byte."
-    if outcome.action is Action.REREGISTERED:
+    if outcome.action is RegisterAction.REREGISTERED:
         look_at_once(scene)
         return "It is taken for the same run from now on. A clear compares every byte, as always."
     return "It was the same run already; nothing had to be changed."
@@ -47,21 +47,21 @@ def _say_same(scene: Scene, data: Mapping[str, Any]) -> str:
 
 def _say_another(scene: Scene, data: Mapping[str, Any]) -> str:
     order = replace(_order(scene, data), replaced=True)
-    if _settled(scene, replace(order, dry_run=True)).action is not Action.WOULD_DECLARE_GONE:
+    if _settled(scene, replace(order, dry_run=True)).action is not RegisterAction.WOULD_DECLARE_GONE:
         raise NotDone("What lies there carries this run's own record, so it is this run, and nothing was done.")
     _settled(scene, order)
     look_at_once(scene)
     return "The run that was here is declared gone. What lies at its path now is a run of its own."
 
 
-def _order(scene: Scene, data: Mapping[str, Any]) -> Order:
-    return Order(now=scene.now, actor=scene.user.get_username(), note=data["note"])
+def _order(scene: Scene, data: Mapping[str, Any]) -> RegisterOrder:
+    return RegisterOrder(now=scene.now, actor=scene.user.get_username(), note=data["note"])
 
 
-def _settled(scene: Scene, order: Order) -> Outcome:
+def _settled(scene: Scene, order: RegisterOrder) -> Reregistration:
     """What comes of the run; raises NotDone with the reason where nothing does."""
     (outcome,) = moving.reregister_runs([scene.run], order)
-    if outcome.action is Action.REFUSED:
+    if outcome.action is RegisterAction.REFUSED:
         finding = outcome.finding
         raise NotDone(finding.said if finding else outcome.said)
     return outcome

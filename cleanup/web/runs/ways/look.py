@@ -8,7 +8,8 @@ from django.conf import settings
 from cleanup.lab import permissions
 from cleanup.lab.opening import Unreachable
 from cleanup.models import Run
-from cleanup.rules.gates import AT_THE_CLEAR, Gate, Verdict
+from cleanup.rules.decisions import Gate, Verdict
+from cleanup.rules.gates import AT_THE_CLEAR
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.storage import run_paths

@@ -12,9 +12,9 @@ from django.views.decorators.http import require_http_methods
 
 from cleanup.lab import permissions, readiness
 from cleanup.models import RetentionPolicy, Run
-from cleanup.rules.gates import Decision
+from cleanup.rules.decisions import Decision
 from cleanup.rules.states import State
-from cleanup.runs import inspection
+from cleanup.runs import stored_facts
 from cleanup.text.values import visible
 from cleanup.web.decorators import may_look
 from cleanup.web.requests import SignedIn
@@ -58,7 +58,7 @@ def way_out(request: SignedIn, pk: int, name: str) -> HttpResponse:
 
 def offered(request: SignedIn, run: Run, decision: Decision | None, now: datetime) -> list[Way]:
     """The ways out that a run's page shows to whom asks for it."""
-    scene = Scene(run, inspection.stored_facts(run), decision, request.user, now)
+    scene = Scene(run, stored_facts.facts_of(run), decision, request.user, now)
     return [way for way in WAYS if permissions.may(request.user, way.permission, run) and way.offered(scene)]
 
 
@@ -71,7 +71,7 @@ def _now_there(run: Run) -> Run:
 def _scene(request: SignedIn, run: Run, now: datetime) -> Scene:
     decision = None
     if run.state != State.CLEARED and run.gone_at is None:
-        decision = inspection.stored_decision(
+        decision = stored_facts.decision(
             run,
             RetentionPolicy.objects.scoped(),
             now,
@@ -79,7 +79,7 @@ def _scene(request: SignedIn, run: Run, now: datetime) -> Scene:
             hindrances=readiness.hindrances(),
             breaker=run_rows.open_breakers().get(run.root_id),
         )
-    return Scene(run, inspection.stored_facts(run), decision, request.user, now)
+    return Scene(run, stored_facts.facts_of(run), decision, request.user, now)
 
 
 def _question(request: SignedIn, way: Way, scene: Scene, *, form: object = None) -> HttpResponse:

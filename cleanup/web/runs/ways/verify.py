@@ -5,7 +5,7 @@ from typing import Any
 
 from cleanup.lab import permissions
 from cleanup.models import ByteCheck, ClearAttempt, Difference
-from cleanup.rules.gates import Gate, Verdict
+from cleanup.rules.decisions import Gate, Verdict
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.runs import accepted, verifying

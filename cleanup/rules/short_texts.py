@@ -1,0 +1,11 @@
+"""Texts that are longer than a column."""
+
+import hashlib
+
+
+def shorten(text: str, longest: int, *, mark: str) -> str:
+    """A text of at most `longest` characters: of a longer one its beginning, a mark, and its digest."""
+    if len(text) <= longest:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    return f"{text[: longest - len(digest) - 1]}{mark}{digest}"

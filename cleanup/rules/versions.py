@@ -1,0 +1,72 @@
+"""A new version of a policy beside the one before it: whether it loosens anything, and at which stage it begins."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cleanup.rules.fields import FIELD, RUN_FIELDS, TAKING_FIELDS
+from cleanup.rules.policy import Scope, ScopedPolicy, Stage
+
+
+def stage_of_next(
+    before: ScopedPolicy | None,
+    after: ScopedPolicy,
+    *,
+    rehearse: bool | None,
+    approved: Sequence[ScopedPolicy] = (),
+    wider: Mapping[str, Sequence[Any]] | None = None,
+) -> Stage:
+    """The stage at which a new version of a scope begins, given the one before it.
+
+    `rehearse`: what its author asked for; None: as before, and first yes. A version that can only keep more needs no
+    new rehearsal: more than the one before, or, where that is rehearsed itself, than all of `approved`. `wider`: the
+    values of fields that the scope leaves unset (`values_besides`).
+    """
+    if rehearse is None:
+        rehearse = before is None or before.stage is not Stage.OFF
+    if not rehearse:
+        return Stage.OFF
+    known: Sequence[ScopedPolicy] = [before or ScopedPolicy(scope=after.scope, version=0, stage=Stage.PROMOTED)]
+    if known[0].stage is Stage.REHEARSING and approved:
+        known = approved
+    elif known[0].stage is not Stage.PROMOTED:
+        return Stage.REHEARSING
+    return Stage.REHEARSING if any(loosens(each, after, wider) for each in known) else Stage.PROMOTED
+
+
+def loosens(before: ScopedPolicy, after: ScopedPolicy, wider: Mapping[str, Sequence[Any]] | None = None) -> bool:
+    """Whether the later version may take a run that the earlier one would not; in doubt, yes.
+
+    Without `wider` (as in `stage_of_next`) an unset field may be anything.
+    """
+    # That it is manual settles nothing: a narrower scope that is scheduled may take its hours from here.
+    changed = [name for name in TAKING_FIELDS if getattr(before, name) != getattr(after, name)]
+    return any(
+        not FIELD[name].is_stricter(one, other)
+        for name in changed
+        for one in _possible(name, before, wider)
+        for other in _possible(name, after, wider)
+        if one != other
+    )
+
+
+def _possible(name: str, policy: ScopedPolicy, wider: Mapping[str, Sequence[Any]] | None) -> Sequence[Any]:
+    value = getattr(policy, name)
+    return (value,) if value is not None or wider is None else wider.get(name, (None,))
+
+
+def values_besides(policies: Iterable[ScopedPolicy], scope: Scope) -> dict[str, tuple[Any, ...]]:
+    """The values that each field of a run in a scope may have by the wider scopes, approved or not."""
+    besides = [policy for policy in policies if policy.scope.rank < scope.rank and policy.scope.meets(scope)]
+    found: dict[str, tuple[Any, ...]] = {}
+    for name in (name for name in RUN_FIELDS if name in TAKING_FIELDS):
+        values, certain = set(), False
+        for policy in besides:
+            versions = {version for layers in policy.approvals for version in layers.versions}
+            values |= {getattr(version, name) for version in versions} - {None}
+            certain = certain or (
+                policy.scope.contains(scope)
+                and not any(layers.absent for layers in policy.approvals)
+                and all(getattr(version, name) is not None for version in versions)
+            )
+        found[name] = tuple(values if certain else values | {FIELD[name].default})
+    return found

@@ -1,0 +1,285 @@
+"""Rows of runs: what discovery saw of a run is written down, and its history goes on."""
+
+import logging
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Case, F, When
+
+from cleanup.lab import twins
+from cleanup.models import Hold, HoldSource, IngestEvent, Instrument, Project, RecordSight, Run, StagingRoot, Status
+from cleanup.rules.eligibility import verified_at
+from cleanup.rules.facts import Facts
+from cleanup.rules.reasons import Reason
+from cleanup.rules.states import State
+from cleanup.runs import identity, returned, stored_facts
+from cleanup.storage.run_paths import RunPath
+from cleanup.storage.staging import run_tree
+from cleanup.storage.staging.records import Record, Records
+
+logger = logging.getLogger(__name__)
+
+# What a run that another program has cleared says of it.
+WIZARD = "wizard"
+# What is first seen of a known run comes after our first sight of the run, even if the clock went back since.
+_LATER = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a run's records say of it: its state, by a look at its files if need be, and when it was cleared."""
+
+    record: Records
+    state: str
+    cleared_at: datetime | None
+
+    @classmethod
+    def of(cls, record: Records | None, scanned: run_tree.Scan | None) -> "Told | None":
+        if record is None:
+            return None
+        if scanned is None:
+            return cls(record, record.main.current_state, None)
+        staged = scanned.data_files
+        state = record.state(staged, record.compare(staged, scanned.desktop), whole=not scanned.problems)
+        return cls(record, state, record.cleared_at or (record.pruned_at if state == State.CLEARED else None))
+
+
+def row_for(root: StagingRoot, path: RunPath, seen: str, told: Told | None, now: datetime) -> tuple[Run | None, str]:
+    """The row of a run directory with its history brought up to date, and `new`, `updated` or `unchanged`.
+
+    None for a run with an active attempt. A directory at a cleared run's path is a new run, unless it is that run's
+    own. Runs that were declared gone do not count.
+    """
+    with transaction.atomic():
+        rows = (
+            Run.objects.select_for_update(of=("self",)).with_root().filter(root=root, run_path=str(path), gone_at=None)
+        )
+        run = rows.staged().first()
+        if run is None:
+            former = returned.former_of(root, str(path), told.record if told else None)
+            cleared = rows.filter(state=State.CLEARED).order_by("-cleared_at").first()
+            if former is None and cleared is not None and identity.same(cleared.identity, seen):
+                if cleared.active_attempt:
+                    return None, "unchanged"
+                return cleared, "updated" if _bring_back(cleared, told, now) else "unchanged"
+            run = _new_run(root, path, seen, now, former)
+            _record(run, told, now)
+            return run, "new"
+        if run.active_attempt:
+            return None, "unchanged"
+        if not identity.same(run.identity, seen):
+            return run, "unchanged"
+        before = run.record_format
+        now = max(now, run.first_seen_at + _LATER)
+        _note_former(run, told, now)
+        changed = _record(run, told, now)
+        if (run.identity.endswith(":-") or run.record_format != before) and run.identity != seen:
+            run.identity = seen
+            run.save(update_fields=["identity"])
+            changed = True
+        return run, "updated" if changed else "unchanged"
+
+
+def _note_former(run: Run, told: Told | None, now: datetime) -> None:
+    """Take a run for one that came back, if only its place was known: its record was copied last."""
+    if run.state or run.returned_at is not None or told is None:
+        return
+    if (former := returned.former_of(run.root, run.run_path, told.record)) is not None:
+        run.returned_from, run.returned_at, run.record_path = former, now, former.record_path
+        run.save(update_fields=["returned_from", "returned_at", "record_path"])
+        logger.info("%s has come back: it was cleared at %s", run.run_path, former.cleared_at)
+
+
+def _new_run(root: StagingRoot, path: RunPath, seen: str, now: datetime, former: Run | None) -> Run:
+    """A row for an unknown directory; `former` is the cleared run whose files came back in it."""
+    before = Run.objects.filter(root=root, run_path=str(path)).order_by("-pk").first()
+    run = Run.objects.create(
+        root=root,
+        run_path=str(path),
+        identity=seen,
+        equipment=path.equipment,
+        project=path.project,
+        run_kind=path.run_kind,
+        leaf=path.leaf,
+        first_seen_at=now,
+        returned_at=now if former else None,
+        returned_from=former,
+        record_path=former.record_path if former else "",
+    )
+    if former is not None:
+        # An earlier version took what came back for the cleared run's own files, and said so.
+        complaining = Run.objects.filter(root=root, run_path=str(path), problem=Reason.ALREADY_CLEARED)
+        complaining.filter(state=State.CLEARED).update(problem="", doubts=F("doubts") + 1)
+        logger.info("%s has come back: it was cleared at %s", path, former.cleared_at)
+    twins.note_place(run)
+    if before is not None and before.gone_at is not None:
+        _hold_again(run, before, now)
+    Instrument.objects.get_or_create(root=root, equipment=run.equipment)
+    Project.objects.get_or_create(code=run.project)
+    return run
+
+
+def _hold_again(run: Run, gone: Run, now: datetime) -> None:
+    """Hold a run as people held the one that was last declared gone at its path: it may be the same one.
+
+    Each such row took over what was in force on the one before, so a released hold stays released.
+    """
+    for hold in Hold.objects.in_force(now).filter(run=gone, source=HoldSource.PERSON).order_by("pk"):
+        Hold.objects.create(
+            run=run,
+            source=hold.source,
+            owner=hold.owner,
+            reason=hold.reason,
+            created_at=now,
+            until=hold.until,
+            reminded_at=hold.reminded_at,
+        )
+        logger.info("held %s until %s by %s as before: %s", run.run_path, hold.until, hold.owner, hold.reason)
+
+
+def _bring_back(cleared: Run, told: Told | None, now: datetime) -> bool:
+    """Take a run for staged again that the wizard cleared and calls cleared no more; never one that we have cleared."""
+    if not cleared.cleared_by or told is None or told.cleared_at is not None or told.state == State.CLEARED:
+        return False
+    if cleared.events.filter(state=State.CLEARED).exists():
+        return False  # an entry of a history is never taken back
+    cleared.state, cleared.cleared_at, cleared.cleared_by = told.state, None, ""
+    cleared.save(update_fields=["state", "cleared_at", "cleared_by"])
+    _record(cleared, told, now)
+    return True
+
+
+def _record(run: Run, told: Told | None, now: datetime) -> bool:
+    """Bring a run's state, and its history where there is one, up to date with its record; whether anything was new."""
+    if told is None:
+        return False
+    told = _without_own_clear(run, told)
+    followed = append(run, told.record.main, now) if told.record.main.history else _follow(run, told, now)
+    return _note_cleared(run, told) or followed
+
+
+def _without_own_clear(run: Run, told: Told) -> Told:
+    """What the records of a run say, but for the `cleared` of our own clear where its files have come back since."""
+    record = returned.as_staged(run, told.record)
+    if record == told.record:
+        return told
+    state = record.main.current_state or told.state
+    return Told(record, state, record.cleared_at)
+
+
+def _note_cleared(run: Run, told: Told) -> bool:
+    """What the wizard has cleared by itself: its record says so, and no data is left."""
+    if told.state != State.CLEARED or told.cleared_at is None or run.cleared_by:
+        return False
+    run.state, run.cleared_at, run.cleared_by, run.problem = State.CLEARED, told.cleared_at, WIZARD, ""
+    run.record_format = told.record.main.format.name
+    run.verified_at = run.verified_at or told.record.verified_at
+    run.save(update_fields=["state", "cleared_at", "cleared_by", "problem", "record_format", "verified_at"])
+    Run.objects.filter(pk=run.pk).doubt()
+    return True
+
+
+def _follow(run: Run, told: Told, now: datetime) -> bool:
+    """Take over the state of a record without a history, which may fall back; each of its contents is kept once.
+
+    A run with a known history has lost its `ingest.json`: then nothing is believed.
+    """
+    if run.events.exists():
+        return False
+    main = told.record.main
+    verified = told.record.verified_at
+    _sight, first = RecordSight.objects.get_or_create(
+        run=run, digest=main.digest, defaults={"verified_at": verified, "first_seen_at": now}
+    )
+    if told.state == State.CLEARED:
+        return first  # what the run was until then stays written
+    before = run.state, run.verified_at, run.record_format
+    run.state = told.state
+    run.verified_at = verified if told.state == State.SYNC_VERIFIED else None
+    run.record_format = main.format.name
+    run.save(update_fields=["state", "verified_at", "record_format"])
+    return first or before != (run.state, run.verified_at, run.record_format)
+
+
+def append(run: Run, record: Record, now: datetime) -> bool:
+    """Append the history entries that are new; whether any was. A history that contradicts ours changes nothing."""
+    known = list(run.events.order_by("position").values_list("digest", flat=True))
+    written = [entry.digest for entry in record.history]
+    if written[: len(known)] != known or len(written) == len(known):
+        return False
+    for position, entry in enumerate(record.history[len(known) :], start=len(known)):
+        IngestEvent.objects.create(
+            run=run,
+            position=position,
+            state=entry.state,
+            at=entry.at,
+            at_text=entry.at_text,
+            host=entry.host,
+            extra=entry.extra,
+            digest=entry.digest,
+            first_seen_at=now,
+        )
+    run.state = record.current_state
+    run.verified_at = verified_at(record.history)
+    run.project_name = record.project_name
+    run.record_format = record.format.name
+    fields = ["state", "verified_at", "project_name", "record_format"]
+    if run.state == State.CLEARED:
+        # Our own clear records its entry itself, so this one is another program's.
+        run.cleared_at, run.cleared_by = record.history[-1].at or now, WIZARD
+        fields += ["cleared_at", "cleared_by"]
+    run.save(update_fields=fields)
+    if run.project_name:
+        Project.objects.filter(code=run.project).exclude(title=run.project_name).update(title=run.project_name)
+    return True
+
+
+def store(run: Run, facts: Facts, now: datetime) -> bool:
+    """Keep what was seen; whether it differs from what was seen before, its age apart."""
+    if is_cleared_out(run, facts):
+        return False
+    if run.state == State.CLEARED:
+        # Another program wrote `cleared` and left the files: they still fill the disk, so the row says so.
+        changed = run.problem != Reason.ALREADY_CLEARED
+        counts = {"files": facts.files, "bytes": facts.bytes}
+        doubts = F("doubts") + int(changed)
+        Run.objects.filter(pk=run.pk).update(problem=Reason.ALREADY_CLEARED, looked_at=now, doubts=doubts, **counts)
+        return changed
+    finding = next(iter(facts.ingest_findings + facts.path_findings), None)
+    frozen = stored_facts.freeze(replace(facts, gathered_at=now))
+    news = _is_news(run.facts, frozen)
+    changes = {
+        "facts": frozen,
+        "problem": finding.reason.value if finding else "",
+        "looked_at": now,
+    }
+    if facts.files is not None:
+        changes |= {"files": facts.files, "bytes": facts.bytes}
+    if news:
+        changes["failures"] = 0  # what made attempts fail may be gone with what was there before
+        changes["doubts"] = F("doubts") + 1
+    else:
+        # A failed attempt speaks for a run until a newer look has been taken, and this is one.
+        changes["doubts"] = F("doubts") + Case(When(tone=Status.BLOCK, then=1), default=0)
+    Run.objects.staged().filter(pk=run.pk).update(**changes)
+    return news
+
+
+def _is_news(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether facts say more than they said: neither their age is news, nor what pages alone show, nor a lock more."""
+    locks_known = "locks" in before  # an older version stored facts without them
+    return _tells(before, without_locks=locks_known) != _tells(after, without_locks=locks_known)
+
+
+def _tells(frozen: dict[str, Any], *, without_locks: bool) -> dict[str, Any]:
+    told = {name: value for name, value in frozen.items() if name not in ("gathered_at", *stored_facts.ONLY_SHOWN)}
+    if without_locks and isinstance(told.get("files"), int):
+        told["files"] -= frozen["locks"]
+    return told
+
+
+def is_cleared_out(run: Run, facts: Facts) -> bool:
+    """Whether nothing is left of a run but the folder that the wizard leaves where it clears."""
+    return bool(run.cleared_by) and not facts.data_files and not facts.path_findings

@@ -1,0 +1,61 @@
+"""What people alone are shown of a run: its largest files, and what the NAS holds of it."""
+
+import heapq
+from collections.abc import Sequence
+
+from cleanup.rules.facts import LargeFile, TwinFacts
+from cleanup.rules.reasons import Reason
+from cleanup.runs import proofs
+from cleanup.runs.future_dates import instant_if_known
+from cleanup.storage import desktop_files
+from cleanup.storage.nas import client
+from cleanup.storage.run_paths import show
+from cleanup.storage.staging import run_tree
+
+# So many of the largest files are kept, with so many characters of their paths.
+LARGEST_SHOWN = 10
+_LONGEST_PATH = 300
+
+
+def largest(files: Sequence[run_tree.Entry], listing: client.Listing | None) -> tuple[LargeFile, ...]:
+    """The largest data files, the first by name of equal ones, with the sizes of their twins."""
+    if not files:
+        return ()
+    # Sizes first: to order whole entries costs far more, and few are as large as the last one that is shown.
+    least = heapq.nlargest(LARGEST_SHOWN, (entry.size for entry in files))[-1]
+    large = [entry for entry in files if entry.size >= least]
+    found = []
+    for entry in heapq.nsmallest(LARGEST_SHOWN, large, key=lambda entry: (-entry.size, entry.path)):
+        twin = listing.files.get(entry.path) if listing is not None else None
+        found.append(
+            LargeFile(
+                path=_cut(show(entry.path)),
+                bytes=entry.size,
+                modified_at=instant_if_known(entry.mtime_ns),
+                nas_bytes=twin.size if twin is not None else None,
+            )
+        )
+    return tuple(found)
+
+
+def _cut(name: str) -> str:
+    """A name that is not too long to be kept: its beginning, and its end, which tells most."""
+    half = _LONGEST_PATH // 2
+    return name if len(name) <= _LONGEST_PATH else f"{name[: half - 1]}…{name[-half:]}"
+
+
+def describe_twin(staged: int, compared: proofs.Compared) -> TwinFacts | None:
+    """What the NAS holds of a run that has so many staged data files; None where it was not compared."""
+    if compared.listing is None:
+        nothing_there = any(finding.reason is Reason.NAS_MISSING_FILE for finding in compared.proof.findings)
+        return TwinFacts(files=0, bytes=0, missing=staged) if nothing_there else None
+    # What only the NAS has by such a name is not counted. What lies beside another file may be anything there.
+    twins = [file for path, file in compared.listing.files.items() if not desktop_files.is_named(path)]
+    return TwinFacts(
+        files=len(twins),
+        bytes=sum(twin.size for twin in twins),
+        newest_at=instant_if_known(max((twin.mtime_ns for twin in twins), default=None)),
+        missing=compared.missing,
+        other_size=compared.other_size,
+        more=len(twins) - (staged - compared.missing),
+    )

@@ -1,0 +1,85 @@
+"""What lies under the name of a fence, and which attempt it belongs to."""
+
+import re
+
+from django.db import transaction
+from django.db.models import F, Q, QuerySet, Value
+from django.db.models.functions import Concat
+
+from cleanup.lab import opening
+from cleanup.models import ClearAttempt, Phase, Run, StagingRoot
+from cleanup.rules.reasons import Reason
+from cleanup.runs import shells
+from cleanup.runs.shells import Left
+from cleanup.storage import handles, linux, run_paths
+from cleanup.storage.run_paths import show
+from cleanup.storage.staging import fences
+from cleanup.storage.staging.walk import DiskEntry
+
+_HEX = re.compile(r"[0-9a-f]{32}")
+
+
+def lies_beside_runs(sight: DiskEntry) -> bool:
+    """Whether something lies in a kind's folder or in a project, as runs do."""
+    return sight.raw.count(b"/") in (2, 3)
+
+
+def left_aside(root: StagingRoot, descriptor: int, sight: DiskEntry) -> Left | None:
+    """The shell that was moved aside under what looks like a fence, if it is one still."""
+    try:
+        return shells.left_aside(root, descriptor, sight.raw)
+    except OSError:
+        return None
+
+
+def is_stray_fence(root: StagingRoot, descriptor: int, sight: DiskEntry) -> bool:
+    """Whether no attempt of ours will put back or finish what looks like a fence, as after a restore of the database.
+
+    A whole run may lie under such a name unseen. A fence whose attempt was done is handed back to recovery.
+    `descriptor` is the open root.
+    """
+    folder, _, name = sight.raw.rpartition(b"/")
+    attempt = (
+        name.removeprefix(run_paths.FENCE_PREFIX).removesuffix(run_paths.PREPARED_SUFFIX).decode("ascii", "replace")
+    )
+    if not lies_beside_runs(sight) or not _HEX.fullmatch(attempt):
+        return True
+    beside = Concat(Value(f"{show(folder)}/"), F("run__leaf"))
+    ours = ClearAttempt.objects.filter(pk=attempt, run__root=root, run__run_path=beside)
+    return not (_is_awaited(ours) or _hand_over(ours, descriptor, sight.raw))
+
+
+def _is_awaited(ours: QuerySet[ClearAttempt]) -> bool:
+    """Whether recovery will see to the fence of an attempt, given as a queryset; empty if the fence lies elsewhere."""
+    return ours.filter(
+        Q(phase__in=[*ClearAttempt.ACTIVE, Phase.CONFLICT]) | Q(phase=Phase.DONE, reason=Reason.REMOVAL_INCOMPLETE)
+    ).exists()
+
+
+def _hand_over(ours: QuerySet[ClearAttempt], root: int, path: bytes) -> bool:
+    """Give a completed attempt whose fence is on the disk again back to recovery; whether there was one."""
+    done = ours.filter(phase=Phase.DONE, reason="")
+    if not done.exists():
+        return False
+    try:
+        folder, _, name = path.rpartition(b"/")
+        with handles.opened(handles.open_beneath(root, folder)) as parent:
+            linux.status(parent, name)
+    except FileNotFoundError:
+        return True  # it was finished while we looked
+    with transaction.atomic():
+        Run.objects.filter(attempts__in=done).doubt()
+        return bool(done.update(reason=Reason.REMOVAL_INCOMPLETE, detail="its fence is on the disk again"))
+
+
+def fence_of(run: Run, root: int) -> str | None:
+    """The name under which a clear put a run aside, if that lies beside its path; `root` is the open root."""
+    for attempt in run.attempts.values_list("pk", flat=True):
+        name = fences.fence_name(attempt.hex)
+        try:
+            with opening.open_run(root, run.run_path, name=name):
+                return run_paths.show(name)
+        except opening.Unreachable as error:
+            if error.finding.reason is not Reason.MISSING_DIRECTORY:
+                return run_paths.show(name)  # what cannot be opened is there
+    return None
