@@ -174,4 +174,4 @@ def test_on_one_disk_nothing_is_offered_to_accept(people, runs, lab, root, now):
     check = verify(people.operator, run)
     assert (check.outcome, check.manifest) == ("alike", "manifest_missing")
     shown = text(people.admin.get(f"/runs/{run.pk}/"))
-    assert "that is no second copy" in shown and "accept-bytes" not in shown
+    assert "That is no second copy, so bytes cannot be accepted." in shown and "accept-bytes" not in shown
