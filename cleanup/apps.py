@@ -12,10 +12,8 @@ class CleanupConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from cleanup.lab import (
-            lock_waits,
-            task_queues,
-        )
+        from cleanup import checks  # noqa: F401  # they register themselves
+        from cleanup.lab import lock_waits, task_queues
         from cleanup.models import triggers
         from cleanup.runs import picks
 

@@ -6,7 +6,6 @@ from django.contrib import admin
 from django.contrib.auth import get_permission_codename
 from django.db.models import Field, Model, QuerySet
 from django.http import HttpRequest
-from django_q import admin as queue_admin  # noqa: F401  # registers its pages, which are taken away below
 
 from cleanup.lab import permissions
 from cleanup.lab.permissions import Places

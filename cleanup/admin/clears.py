@@ -4,7 +4,6 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
-from django_q import admin as queue_admin  # noqa: F401  # registers its pages, which are taken away below
 
 from cleanup.admin.base import OF_A_RUN, ReadOnly
 from cleanup.models import (

@@ -13,7 +13,6 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django_q import admin as queue_admin  # noqa: F401  # registers its pages, which are taken away below
 
 from cleanup.admin.base import OF_A_ROOT, Placed, ReadOnly, RootFilter
 from cleanup.admin.forms import StagingRootForm

@@ -1,7 +1,6 @@
 """Policies and the sweeps that act by them."""
 
 from django.contrib import admin
-from django_q import admin as queue_admin  # noqa: F401  # registers its pages, which are taken away below
 
 from cleanup.admin.base import OF_A_ROOT, OF_A_RUN, ReadOnly, RootFilter
 from cleanup.models import (

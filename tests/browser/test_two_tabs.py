@@ -24,6 +24,7 @@ def bar(page: Page) -> Any:
     return page.locator("#selection")
 
 
+@pytest.mark.browser_context_args
 def test_two_tabs(
     context: BrowserContext, page: Page, live_server: Any, runs: dict[str, Run], sign_in: Callable[..., None]
 ) -> None:
@@ -69,6 +70,7 @@ def test_two_tabs(
     expect(box(old, runs[SAFE])).not_to_be_checked()
 
 
+@pytest.mark.browser_context_args
 def test_signing_in_again_in_the_middle_of_a_question(page: Page, live_server: Any, runs: dict[str, Run]) -> None:
     """About two seconds: a real browser, which signs in twice."""
     user = User.objects.create_user("mkhan", password="quiet water 7")

@@ -76,7 +76,7 @@ def observed(told: Told, take: Callable[..., Any]) -> Callable[..., Any]:
     def taken(run: Run, *arguments: Any, request: Any, dry_run: bool) -> Any:
         action = take(run, *arguments, request=request, dry_run=dry_run)
         if request.let_go is None:
-            told.unrequest.append((told.at, run.bytes or 0))
+            told.unasked.append((told.at, run.bytes or 0))
         else:
             told.let_go.append((request.let_go.pk, run.pk))
         return action
