@@ -40,7 +40,7 @@ def run_tasks() -> None:
 
 
 @pytest.mark.both_engines
-@pytest.mark.browser_context_args  # the timers of a person: with quick ones a page that is left has a question under way
+@pytest.mark.browser_context_args  # with the timers of a person
 def test_many_runs_with_a_pause_and_the_real_cluster(
     page: Page, live_server: Any, runs: dict[str, Run], lab: Any, sign_in: Callable[..., None], subprocess_env: Any
 ) -> None:
