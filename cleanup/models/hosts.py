@@ -7,7 +7,7 @@ from django.db.models import Model, OuterRef, Subquery
 
 
 class HostClock(models.Model):
-    """What the looks at one host's clock came to; `known` is `rules.clocks.Known` in plain values.
+    """What the looks at one host's clock came to; `known` is a `rules.clocks.KnownClock` in plain values.
 
     While it is in doubt holds end by `sure_at`, `detail` says why, and `seconds` by how much it is ahead. `compared` is
     what other clocks said last. `mended_at` is when timed tasks last waited for a future by mistake, `mended` what was

@@ -194,9 +194,14 @@ def ending(now: datetime) -> HoldQuerySet:
 
 
 def ended_at(hold: Hold, now: datetime) -> datetime | None:
-    """When a hold stopped keeping anything: over, released, or its run cleared or gone; else None."""
+    """When a hold stopped keeping anything: over, released, or its run cleared or gone; else None.
+
+    One that only a clock in doubt calls over is in force.
+    """
     run = hold.run
     ends = [end for end in (hold.until, hold.released_at) if end is not None]
+    if hold.until is not None and hold.until <= now and Hold.objects.in_force(now).filter(pk=hold.pk).exists():
+        ends.remove(hold.until)
     left = [end for end in (run.cleared_at, run.gone_at) if end is not None]
     if left and not held.elsewhere().filter(run=run).exists():
         ends += left

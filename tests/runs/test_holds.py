@@ -16,7 +16,7 @@ from django.core import mail
 from cleanup.clears import last_checks, preparation, protocol
 from cleanup.clears.refusal import Refused
 from cleanup.lab import opening
-from cleanup.models import ClearAttempt, Hold, HoldSource, LedgerEntry, Phase, Requester, Run
+from cleanup.models import ClearAttempt, Hold, HoldSource, HostClock, LedgerEntry, Phase, Requester, Run
 from cleanup.rules.decisions import Gate, Verdict
 from cleanup.rules.policy import Policy
 from cleanup.rules.reasons import Reason
@@ -63,6 +63,19 @@ def test_holds_until_its_end_and_not_a_moment_longer(run: Run, now: datetime) ->
     assert decided(run, now) == (Verdict.WAIT, Reason.HELD, "by ada: referees")
     assert decided(run, until - timedelta(microseconds=1))[0] == Verdict.WAIT
     assert decided(run, until) == (Verdict.PASS, None, "")
+
+
+def test_a_hold_that_only_a_clock_in_doubt_calls_over_has_not_ended(run: Run, now: datetime) -> None:
+    hold = lay(run, now)
+    assert hold.until is not None
+    late = hold.until + timedelta(days=20)
+    assert holds.ended_at(hold, late) == hold.until
+    HostClock.objects.create(host=run.root.host, seen_at=now, sure_at=now + timedelta(hours=1))
+    assert holds.ended_at(hold, late) is None
+    assert holds.cost(hold, late).days > holds.cost(hold, hold.until).days
+    assert holds.release(hold, actor="ada", now=now + timedelta(hours=2))
+    hold.refresh_from_db()
+    assert holds.ended_at(hold, late) == hold.released_at
 
 
 def test_the_gate_opens_with_the_last_of_several_holds(run: Run, now: datetime) -> None:
