@@ -10,24 +10,63 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+# former module and name: where it stands now, under another name
+RENAMED: dict[str, str] = {
+    "alerting.Trouble": "lab.alerts.AlertState",
+    "answering.Answer": "sweeps.history.SweepAnswer",
+    "batching.Changed": "clears.batches.RunsChanged",
+    "breaking.Answer": "sweeps.breakers.GoOnAnswer",
+    "choosing.Asked": "clears.preview.RequestedRuns",
+    "choosing.Group": "clears.preview.StayingGroup",
+    "choosing.Preview": "clears.preview.ClearPreview",
+    "gathering.identity": "runs.identity.of",
+    "gathering.same_identity": "runs.identity.same",
+    "gathering.stored_accepted": "runs.stored_facts.accepted",
+    "gathering.stored_allocated_bytes": "runs.stored_facts.allocated_bytes",
+    "gathering.stored_decision": "runs.stored_facts.decision",
+    "gathering.stored_facts": "runs.stored_facts.facts_of",
+    "gathering.stored_only_here": "runs.stored_facts.only_here_of",
+    "judging.Judgement": "runs.run_status.RunStatus",
+    "minding.Minder": "sweeps.anomaly_guard.AnomalyGuard",
+    "passing.Due": "sweeps.survey.DueRun",
+    "passing.Pass": "sweeps.one_root.RootSweep",
+    "passing.Problem": "clears.report.RootProblem",
+    "passing.Swept": "clears.report.ClearReport",
+    "passing.Wish": "sweeps.request.SweepRequest",
+    "policy.announcing.Amount": "rules.announcements.AnnouncedAmount",
+    "policy.breakers.Kind": "rules.anomalies.AnomalyKind",
+    "policy.breakers.Planned": "rules.anomalies.PlannedSweep",
+    "policy.breakers.Sight": "rules.anomalies.Anomaly",
+    "policy.clocks.Asked": "rules.clocks.OtherClocks",
+    "policy.clocks.Known": "rules.clocks.KnownClock",
+    "policy.pressure.Budget": "rules.pressure.SweepBudget",
+    "policy.pressure.Fill": "rules.pressure.RootFill",
+    "previewing.Preview": "sweeps.policy_preview.PolicyPreview",
+    "problems.Group": "monitoring.problems.ProblemGroup",
+    "problems.Kind": "monitoring.problems.ProblemKind",
+    "problems.Problem": "monitoring.problems.OpenProblem",
+    "rehearsing.Compared": "sweeps.rehearsed_runs.RehearsedRun",
+    "reregistering.Action": "runs.reregistration.RegisterAction",
+    "reregistering.Order": "runs.reregistration.RegisterOrder",
+    "staging.kernel.Project": "storage.linux.QuotaProject",
+    "staging.layout.Problem": "rules.facts.Finding",
+    "staging.tree.fences": "storage.staging.fences.found_in",
+    "staging.tree.unexpected_files": "storage.staging.unexpected.files",
+    "staging.tree.unexpected_metadata": "storage.staging.unexpected.problems",
+    "sweeping.Swept": "clears.report.ClearReport",
+    "sweeping.clear": "clears.at_once.clear",
+    "taking.Asked": "clears.run_action.ClearRequest",
+    "walking.Sight": "storage.staging.walk.DiskEntry",
+}
 # former name: the modules in which its names stand now; none: a package of such modules
 FORMER: dict[str, tuple[str, ...]] = {
     "access": ("lab.permissions",),
     "alerting": ("lab.alerts",),
-    "answering": (
-        "sweeps.history",
-        "storage.nas.server",
-    ),
+    "answering": ("sweeps.history",),
     "append_only": ("models.triggers",),
-    "batching": (
-        "clears.batches",
-        "storage.nas.challenge",
-    ),
+    "batching": ("clears.batches",),
     "bookkeeping": ("ledger.entries",),
-    "breaking": (
-        "sweeps.breakers",
-        "storage.nas.server",
-    ),
+    "breaking": ("sweeps.breakers",),
     "choosing": ("clears.preview",),
     "claiming": ("lab.root_lock",),
     "clearing": (
@@ -70,11 +109,7 @@ FORMER: dict[str, tuple[str, ...]] = {
     "policy.announcing": ("rules.announcements",),
     "policy.approval": ("rules.approval",),
     "policy.at_once": ("rules.at_once",),
-    "policy.breakers": (
-        "rules.anomalies",
-        "demo",
-        "storage.mount_kinds",
-    ),
+    "policy.breakers": ("rules.anomalies",),
     "policy.clocks": (
         "rules.clocks",
         "rules.decisions",
@@ -91,11 +126,7 @@ FORMER: dict[str, tuple[str, ...]] = {
     ),
     "policy.lifecycle": ("rules.states",),
     "policy.likeness": ("rules.likeness",),
-    "policy.pressure": (
-        "rules.pressure",
-        "storage.freed_space",
-        "storage.passed_over",
-    ),
+    "policy.pressure": ("rules.pressure",),
     "policy.reasons": ("rules.reasons",),
     "policy.rehearsal": ("rules.rehearsal",),
     "policy.remedies": ("rules.remedies",),
@@ -119,10 +150,7 @@ FORMER: dict[str, tuple[str, ...]] = {
         "sweeps.policy_preview",
         "lab.disk_usage",
     ),
-    "problems": (
-        "monitoring.problems",
-        "storage.mount_kinds",
-    ),
+    "problems": ("monitoring.problems",),
     "progress": ("clears.progress",),
     "proving": ("runs.proofs",),
     "queueing": (
@@ -141,12 +169,10 @@ FORMER: dict[str, tuple[str, ...]] = {
         "sweeps.rehearsal",
         "sweeps.rehearsed_runs",
         "models.policies",
-        "runs.proofs",
     ),
     "reregistering": (
         "runs.reregistration",
         "runs.comparing",
-        "clears.run_action",
     ),
     "schedules": ("lab.task_queues",),
     "staging.datadir": ("storage.datadir",),
@@ -169,6 +195,7 @@ FORMER: dict[str, tuple[str, ...]] = {
         "storage.nas.protocol",
         "storage.nas.reader_process",
         "storage.nas.server",
+        "lab.nas",
     ),
     "staging.plan": ("storage.staging.plan",),
     "staging.tree": (
@@ -182,10 +209,7 @@ FORMER: dict[str, tuple[str, ...]] = {
     ),
     "staging.twin": ("storage.nas.record",),
     "staging.writers": ("storage.staging.writers",),
-    "sweeping": (
-        "sweeps.all_roots",
-        "tasks",
-    ),
+    "sweeping": ("sweeps.all_roots",),
     "taking": ("clears.run_action",),
     "telling": ("clears.nas_history",),
     "walking": ("storage.staging.walk",),
@@ -199,8 +223,12 @@ class _FormerModule(ModuleType):
     """Looks its names up where they stand now."""
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        former = self.__name__.removeprefix("cleanup.")
+        if there := RENAMED.get(f"{former}.{name}"):
+            place, _, new = there.rpartition(".")
+            return getattr(importlib.import_module(f"cleanup.{place}"), new)
         if not name.startswith("__"):
-            for now in FORMER[self.__name__.removeprefix("cleanup.")]:
+            for now in FORMER[former]:
                 module = importlib.import_module(f"cleanup.{now}")
                 if hasattr(module, name):
                     return getattr(module, name)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cleanup.former_names import FORMER
+from cleanup.former_names import FORMER, RENAMED
 from tests.tools.checkout import CHECKOUT
 
 pytestmark = pytest.mark.one_engine
@@ -23,7 +23,19 @@ def test_a_former_name_leads_to_where_its_names_stand_now(former: str) -> None:
         assert names
         for name in names:
             first = next(place for place in places if hasattr(place, name))
-            assert name.startswith("__") or getattr(module, name) is getattr(first, name)
+            assert (
+                name.startswith("__") or f"{former}.{name}" in RENAMED or getattr(module, name) is getattr(first, name)
+            )
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(("former", "now"), RENAMED.items(), ids=RENAMED)
+def test_what_was_renamed_is_found_by_its_former_name(former: str, now: str) -> None:
+    module, _, name = former.rpartition(".")
+    place, _, new = now.rpartition(".")
+    there = getattr(importlib.import_module(f"cleanup.{place}"), new)
+    assert getattr(importlib.import_module(f"cleanup.{module}"), name) is there
+    assert callable(there)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
