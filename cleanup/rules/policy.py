@@ -1,4 +1,4 @@
-"""Which policy applies to a run, and from when the schedule may take it."""
+"""What a policy is: its fields, the versions behind it, and the limits of a staging root."""
 
 import enum
 from collections.abc import Mapping
