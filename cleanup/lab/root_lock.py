@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cleanup.lab import opening
@@ -45,6 +45,16 @@ def _claim_in_database(root: StagingRoot, stack: contextlib.ExitStack) -> bool:
         return True  # one host, and its locks have been asked
     own: BaseDatabaseWrapper = connection.copy()  # a clear may close the other one when its commit fails
     stack.callback(own.close)
+    key = [_SWEEPS, root.pk]
     with own.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [_SWEEPS, root.pk])
-        return bool(cursor.fetchone()[0])
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", key)
+        taken = bool(cursor.fetchone()[0])
+    if taken:
+        stack.callback(_let_go, own, key)
+    return taken
+
+
+def _let_go(own: BaseDatabaseWrapper, key: list[int]) -> None:
+    """Give the lock back at once: of a connection that is closed the server lets go only a moment later."""
+    with contextlib.suppress(DatabaseError), own.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_unlock(%s, %s)", key)

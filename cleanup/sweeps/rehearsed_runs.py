@@ -150,8 +150,10 @@ def _kept_by(row: SweptRun, policies: list[ScopedPolicy]) -> set[int]:
 def last_rows(rows: QuerySet[SweptRun]) -> dict[int, SweptRun]:
     """The latest word of any timed sweep on each run, by run."""
     every = SweptRun.objects.filter(kind=SweepKind.TIMED, run__in=rows.order_by().values("run"))
-    newest = every.order_by().values("run").annotate(newest=Max("pk")).values("newest")
-    return {row.run_id: row for row in SweptRun.objects.filter(pk__in=newest).defer("gates")}
+    # Two questions: asked as one, PostgreSQL finds the newest rows anew for each row, where it knows no numbers yet.
+    newest = every.order_by().values("run").annotate(newest=Max("pk")).values_list("newest", flat=True)
+    found = SweptRun.objects.defer("gates").in_bulk(list(newest))
+    return {row.run_id: row for row in found.values()}
 
 
 def surprise(said: SaidOfRun, last: SweptRun, now: datetime) -> Finding | None:

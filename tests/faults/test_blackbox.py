@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -74,6 +75,21 @@ def _strace() -> None:
     pytest.skip(why)
 
 
+def _wait_for_the_server() -> None:
+    """A killed process's last words may still be on their way through PostgreSQL; recovery comes minutes later."""
+    if connection.vendor != "postgresql":
+        return
+    for _ in range(500):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND pid <> pg_backend_pid() AND state <> 'idle'"
+            )
+            if not cursor.fetchone()[0]:
+                return
+        time.sleep(0.02)
+
+
 @dataclass
 class Box:
     """A lab in which one run after the other is cleared by a real process, and somebody else's runs beside them."""
@@ -134,6 +150,7 @@ class Box:
 
     def settle(self, scene: Scene, ended: Ended) -> None:
         """Let recovery and the outbox do their work, and check every promise about the run."""
+        _wait_for_the_server()
         assert recover(scene).unsettled == []
         nas_history.tell(now=later(), runs=[scene.run])
         scene.run.refresh_from_db()

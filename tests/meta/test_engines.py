@@ -16,6 +16,8 @@ from cleanup.models import RetentionPolicy, triggers
 from tests.tools import engines
 from tests.tools.checkout import CHECKOUT
 
+pytestmark = pytest.mark.one_worker
+
 
 def run_pytest(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     environment = {
@@ -79,7 +81,7 @@ def test_a_session_in_which_no_worker_took_a_test_fails(tmp_path: Path) -> None:
     one = f"{__file__}::test_this_worker_speaks_to_its_engine"
     lame = run_pytest("-p", "forgetful", one, PYTHONPATH=str(tmp_path))
     assert lame.returncode == 1, lame.stdout + lame.stderr
-    assert "No worker ran test_meta_engines.py on sqlite." in lame.stdout
+    assert "No worker ran meta/test_engines.py on sqlite." in lame.stdout
 
 
 @pytest.mark.parametrize("number", range(10))
