@@ -27,7 +27,6 @@ from cleanup.clears import (
     preparation,
     queue,
     settlement,
-    work_progress,
 )
 from cleanup.clears.preparation import Prepared
 from cleanup.clears.refusal import Doubted, Refused
@@ -51,7 +50,7 @@ from cleanup.rules.facts import Finding
 from cleanup.rules.policy import Policy, ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import accepted, differences, held, identity, inspection, likenesses, proofs, returned
+from cleanup.runs import accepted, differences, held, identity, inspection, likenesses, proofs, returned, work_progress
 from cleanup.runs.inspection import Look
 from cleanup.storage import errors, handles, linux
 from cleanup.storage.staging import fences, ingest

@@ -28,7 +28,7 @@ REOPENING = "reopening"
 _BATCH_FILES = 256
 _PROGRESS_SECONDS = 1.0
 # Of files with other inode numbers: blocks of this size are compared, at places that no other program can know; at most
-# so many bytes in all, and at most so many of one file.
+# 1 GiB in all, and at most 16 MiB of one file.
 _BLOCK = 64 << 10
 _ALL_BLOCKS = 1 << 30
 _MOST_OF_A_FILE = 16 << 20

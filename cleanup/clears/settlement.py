@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from cleanup.clears import again, conflicts, freed, record_inside, work_progress
+from cleanup.clears import again, conflicts, freed, record_inside
 from cleanup.lab import disk_usage, opening
 from cleanup.lab.opening import OpenRun, Unreachable
 from cleanup.ledger import entries
@@ -21,7 +21,7 @@ from cleanup.models import (
 )
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.runs import identity, proofs, slow_twins
+from cleanup.runs import identity, proofs, slow_twins, work_progress
 from cleanup.runs.shells import move_shell_aside
 from cleanup.storage import handles, reserve, run_paths, shells
 from cleanup.storage.datadir import TombstoneError

@@ -78,7 +78,7 @@ class Migration(migrations.Migration):
                 ('coming', models.JSONField(default=dict)),
                 ('run_keys', models.JSONField(default=list)),
                 ('versions', models.JSONField(blank=True, default=list, verbose_name='first passes of these policy versions')),
-                ('mails', models.PositiveIntegerField(default=0, verbose_name='sent to so many people')),
+                ('mails', models.PositiveIntegerField(default=0, verbose_name='number of recipients')),
                 ('mail_problem', models.CharField(blank=True, max_length=500, verbose_name='why a mail was not sent')),
                 ('root', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='announcements', to='cleanup.stagingroot')),
             ],

@@ -39,7 +39,7 @@ class Announcement(models.Model):
     coming = models.JSONField(default=dict)
     run_keys = models.JSONField(default=list)
     versions = models.JSONField("first passes of these policy versions", default=list, blank=True)
-    mails = models.PositiveIntegerField("sent to so many people", default=0)
+    mails = models.PositiveIntegerField("number of recipients", default=0)
     mail_problem = models.CharField("why a mail was not sent", max_length=500, blank=True)
 
     class Meta:

@@ -10,12 +10,12 @@ from cleanup.rules.quantities import say_about, say_count
 
 # No more runs than that are never abnormal: in a small lab every sweep is a large share of all.
 MIN_RUNS = 20
-# A sweep is many times larger than the recent ones when it has so many times the runs or bytes of the largest of them.
+# By this factor a sweep exceeds the runs or bytes of the largest of the recent ones when it is called far larger.
 TIMES_LARGER = 5
 RECENT_SWEEPS = 10
 # What passes took by themselves is added up over so long: a day, but for the minute by which a daily pass may be early.
 WINDOW = timedelta(days=1) - timedelta(minutes=1)
-# Clears that failed: so many in a row, or at least so many in a sweep that make up such a share of it.
+# The number of clears that fail in a row; or the number in one sweep, together with their share of it.
 FAILURES_IN_A_ROW = 3
 MIN_FAILURES = 5
 FAILURE_SHARE = 0.25

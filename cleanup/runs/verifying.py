@@ -5,7 +5,6 @@ hours, holds no lock that a clear wants, and changes nothing on either side.
 """
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
@@ -24,15 +23,13 @@ from cleanup.models import AcceptedBytes, ByteCheck, LedgerKind, Run
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import accepted, comparing, differences
+from cleanup.runs import accepted, comparing, differences, work_progress
 from cleanup.runs.comparing import NotComparable
 
 logger = logging.getLogger(__name__)
 
 Phase = ByteCheck.Phase
 
-# A row is written for progress at most this often.
-_PROGRESS_SECONDS = 1.0
 MAX_REASON = 500
 
 
@@ -82,7 +79,7 @@ def perform(check: ByteCheck, *, now: datetime) -> ByteCheck:
             return check
         run = Run.objects.with_root().get(pk=check.run_id)
         try:
-            answer = comparing.compare(run, now, _planned(check), _progress(check))
+            answer = comparing.compare(run, now, _planned(check), work_progress.of_proof(check))
         except NotComparable as error:
             _end(check, error.finding)
             return check
@@ -194,17 +191,3 @@ def _planned(check: ByteCheck) -> Callable[[int], None]:
         ByteCheck.objects.filter(pk=check.pk).update(planned_bytes=size, progress_at=timezone.now())
 
     return planned
-
-
-def _progress(check: ByteCheck) -> Callable[[int], None]:
-    """Write the bytes compared so far into the row, now and then."""
-    compared, last = 0, time.monotonic()
-
-    def progress(size: int) -> None:
-        nonlocal compared, last
-        compared += size
-        if time.monotonic() - last >= _PROGRESS_SECONDS:
-            ByteCheck.objects.filter(pk=check.pk).update(compared_bytes=compared, progress_at=timezone.now())
-            last = time.monotonic()
-
-    return progress

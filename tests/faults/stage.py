@@ -20,11 +20,11 @@ from django.db import connection
 from django.test import override_settings
 from django.utils import timezone
 
-from cleanup.clears import nas_history, protocol, second_look, work_progress
+from cleanup.clears import nas_history, protocol, second_look
 from cleanup.lab import opening, roots
 from cleanup.lab.nas import OneReader
 from cleanup.models import Run, StagingRoot
-from cleanup.runs import discovery, verifying
+from cleanup.runs import discovery, verifying, work_progress
 from cleanup.storage import run_paths
 from cleanup.storage.nas import client
 from cleanup.storage.staging import writers

@@ -236,7 +236,7 @@ def test_an_attempt_is_read_again_before_anything_is_said(
 def test_a_clear_says_when_it_last_made_progress(
     attempt: ClearAttempt, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cleanup.clears import work_progress
+    from cleanup.runs import work_progress
 
     monkeypatch.setattr(work_progress, "_PROGRESS_SECONDS", 0.0)
     proof, removal = work_progress.of_proof(attempt), work_progress.of_removal(attempt)

@@ -1,28 +1,26 @@
-"""How far a clear has come, written into its attempt now and then while it works."""
+"""How far a comparison or a clear has come, written into its row now and then while it works."""
 
 import time
 from collections.abc import Callable
 
 from django.utils import timezone
 
-from cleanup.models import (
-    ClearAttempt,
-)
+from cleanup.models import ByteCheck, ClearAttempt
 
 # A row is written for progress at most this often, outside every transaction of the protocol.
 _PROGRESS_SECONDS = 1.0
 
 
-def of_proof(attempt: ClearAttempt) -> Callable[[int], None]:
-    """Write the bytes compared so far into the attempt, now and then."""
-    compared = 0
-    last = time.monotonic()
+def of_proof(row: ClearAttempt | ByteCheck) -> Callable[[int], None]:
+    """Write the bytes compared so far into the row, now and then."""
+    compared, last = 0, time.monotonic()
 
     def progress(size: int) -> None:
         nonlocal compared, last
         compared += size
         if time.monotonic() - last >= _PROGRESS_SECONDS:
-            ClearAttempt.objects.filter(pk=attempt.pk).update(compared_bytes=compared, progress_at=timezone.now())
+            rows = type(row)._default_manager.filter(pk=row.pk)
+            rows.update(compared_bytes=compared, progress_at=timezone.now())
             last = time.monotonic()
 
     return progress
