@@ -108,11 +108,14 @@ class Supervisor:
         return next((child for child in self.children if child.exit_status is not None), None)
 
     def expect_in_place(self) -> None:
-        """Raise CommandError once the data directory, or the database in a file, is seen twice not to be the same."""
+        """Raise CommandError where the data directory, or the database in a file, is not the same.
+
+        One look may fail by itself: a second one must agree, or a child must have ended.
+        """
         lost = self.place.lost()
-        if lost and self.missed:
+        seen_before, self.missed = self.missed, bool(lost)
+        if lost and (seen_before or self.dead()):  # a child that has ended without it is as good as a second look
             raise data_places.taken_away(settings.EXLAB_DATA_DIR, lost)
-        self.missed = bool(lost)
 
     def stop(self, children: list[Child] | None = None) -> None:
         """Ask each main process to end, wait, then kill the rest of its session.
@@ -147,6 +150,7 @@ class Supervisor:
         while not self.interrupted:
             self.expect_in_place()
             if dead := self.dead():
+                self.expect_in_place()  # it may have been taken away since the look above
                 raise CommandError(f"{dead.name} ended by itself (status {dead.exit_status}).")
             if time.monotonic() - listened > _LISTEN_FOR_HEARTBEATS_EVERY_SECONDS:
                 listened = time.monotonic()

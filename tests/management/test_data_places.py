@@ -16,7 +16,7 @@ from django.core.management.base import CommandError
 
 from cleanup.lab import own_database
 from cleanup.management import data_places
-from cleanup.management.supervisor import Supervisor, sole_holder
+from cleanup.management.supervisor import Child, Supervisor, sole_holder
 from cleanup.storage import data_place
 from cleanup.storage.datadir import DataDir
 from exlab import sqlite
@@ -96,6 +96,22 @@ def test_a_look_that_fails_once_ends_nothing(data: Path) -> None:
         supervisor.expect_in_place()
         data.with_name("away").rename(data)
         look(supervisor)
+
+
+def test_a_child_that_ends_for_want_of_it_is_not_the_reason_given(data: Path) -> None:
+    """It may end between two looks, and even between a look and the question which child has ended."""
+    child = Child("The watchdog", ["false"], process=subprocess.Popen(["false"]))
+    child.process.wait()
+    with watched(data) as supervisor:
+        supervisor.children.append(child)
+        with pytest.raises(CommandError, match=r"The watchdog ended by itself \(status 1\)") as caught:
+            supervisor.tend(print)
+        assert caught.value.returncode == 1
+        data.rename(data.with_name("away"))
+        assert "was moved, unmounted or replaced" in refused(lambda: supervisor.tend(print))
+        supervisor.missed = False
+        supervisor.place = cast(Any, SimpleNamespace(lost=iter(["", str(data / data_place.LOCK)]).__next__))
+        assert "was moved, unmounted or replaced" in refused(lambda: supervisor.tend(print))
 
 
 def test_one_in_whose_place_another_lies_ends_up(data: Path) -> None:
