@@ -1,4 +1,4 @@
-"""Block devices by what lies beneath them: two names of one device, one image behind two loops, one disk encrypted."""
+"""Block devices: the same names for one storage behind loops, encryption or several device numbers."""
 
 import contextlib
 import os
@@ -7,15 +7,12 @@ from collections.abc import Iterator
 _SYS = "/sys/dev/block"
 _UDEV = "/run/udev/data"
 _SECTOR = 512
-# A mapping that covers this much of its only device is that device, encrypted or reached by another way.
+# A mapping that covers this share of its only device is that device, encrypted or reached by another way.
 _WHOLE = 0.9
 
 
 def signs(device: int) -> Iterator[str]:
-    """The names of a block device's storage, the same under each device number.
-
-    None for a number of no block device.
-    """
+    """Yields the names of a block device's storage; none for other device numbers."""
     number = f"{os.major(device)}:{os.minor(device)}"
     if device:
         yield f"device number {number}"
@@ -29,7 +26,6 @@ def signs(device: int) -> Iterator[str]:
 
 
 def _beneath(number: str, depth: int = 8) -> str:
-    """The last device or file that a block device is nothing but another name of."""
     folder = os.path.realpath(f"{_SYS}/{number}")
     image = _read(f"{folder}/loop/backing_file")
     if image:
@@ -48,7 +44,7 @@ def _beneath(number: str, depth: int = 8) -> str:
 
 
 def _image(path: str, offset: int) -> str:
-    """A disk image by its inode, since two loops may know it by two names."""
+    # By its inode: two loops may know the image by two names.
     try:
         status = os.stat(path)
     except OSError:

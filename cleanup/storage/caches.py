@@ -1,4 +1,4 @@
-"""Caches of mounts that hold writes back, or answer from this host: which one is on, where that can be seen."""
+"""Caches of mounts that hold writes back or answer from this host."""
 
 import os
 import re
@@ -9,13 +9,13 @@ from cleanup.storage.mounts import Mount
 
 _OFF = {"", "off", "0", "false", "no"}
 _DAVFS_CONFIGURATION = "/etc/davfs2/davfs2.conf"
-# What davfs2 waits after a file was closed, where its configuration says nothing.
+# Seconds that davfs2 waits after a file is closed, where its configuration says nothing.
 _DAVFS_DELAY = "10"
 _WORDS = re.compile(r'"([^"]*)"|(\S+)')
 
 
 def visible(mount: Mount) -> str:
-    """The cache of a mount that is seen to be on, in words; empty where none is, or none can be seen."""
+    """Returns the cache that a mount has on, in words; empty for none seen."""
     if is_davfs(mount):
         return _davfs(mount)
     reader = _READERS.get(mount.fstype)
@@ -25,13 +25,12 @@ def visible(mount: Mount) -> str:
 
 
 def is_davfs(mount: Mount) -> bool:
-    """Whether davfs2 serves a mount: its type is plain `fuse`, its source an address of the web."""
+    """Whether davfs2 serves a mount; its type may be plain `fuse`."""
     web = mount.source.startswith(("http://", "https://"))
     return mount.fstype in ("davfs", "fuse.davfs", "fuse.davfs2") or (mount.fstype == "fuse" and web)
 
 
 def _rclone(server: Server) -> str:
-    """rclone's `--vfs-cache-mode`: on its command line, as an option of mount(8), or in its environment."""
     named = [value for name, value in server.options() if name.endswith("vfs-cache-mode")]
     for variable in server.environment:
         name, _, value = variable.partition("=")
@@ -42,8 +41,6 @@ def _rclone(server: Server) -> str:
 
 
 def _named(*names: str) -> Callable[[Server], str]:
-    """A reader of caches that are on as soon as an option is set to anything but off."""
-
     def read(server: Server) -> str:
         return next((f"{name} {value}" for name, value in server.options() if name in names and value not in _OFF), "")
 
@@ -51,13 +48,12 @@ def _named(*names: str) -> Callable[[Server], str]:
 
 
 def _juicefs(server: Server) -> str:
-    """JuiceFS's `--writeback`, which stands alone or with a value."""
     given = [value.lower() for name, value in server.options() if name == "writeback"]
     return "writeback" if given and given[-1] not in ("0", "f", "false") else ""
 
 
 def _davfs(mount: Mount) -> str:
-    """davfs2 uploads a closed file some seconds later, unless its configuration sets `delay_upload 0`."""
+    # davfs2 uploads a closed file some seconds later, unless its configuration sets `delay_upload 0`.
     try:
         with open(_DAVFS_CONFIGURATION, encoding="utf-8", errors="surrogateescape") as file:
             text = file.read()
@@ -68,7 +64,7 @@ def _davfs(mount: Mount) -> str:
 
 
 def davfs_delay(configuration: str, mount_point: str) -> str:
-    """The seconds of `delay_upload` that a configuration of davfs2 sets for a mount point."""
+    """Returns the `delay_upload` seconds of a mount point from a davfs2 configuration."""
     delays: dict[str, str] = {}
     section = ""
     for line in configuration.splitlines():

@@ -1,6 +1,6 @@
-"""Whether the data directory is still the one with which this program began: it can be moved, unmounted, mounted over.
+"""Checks that the data directory is still the one with which this program began.
 
-What goes on by its path would begin a second life in another place: locks that exclude no process, an empty database.
+Behind a moved or unmounted path lie other locks, which exclude no process, and an empty database.
 """
 
 import errno
@@ -11,31 +11,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LOCK = "up.lock"
-# What lies in a data directory that was in use; a secret key, or static files, any command may have made.
+# Files of a data directory that was in use. Any command may make a secret key or static files, so they do not count.
 _SIGNS = (LOCK, "db.sqlite3", "tombstones", "plans")
-# What the processes that `up` and `worker` start are given: the identity of the lock that was taken.
+# Processes that `up` and `worker` start get the identity of the taken lock in this variable.
 VARIABLE = "UP_LOCK_IDENTITY"
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True)
 class KeptFiles:
-    """Files that must stay where they are, by path, with the identity that each had when it was opened."""
+    """Files that must stay unchanged: path and identity when opened."""
 
     files: tuple[tuple[str, str], ...] = ()
 
     def lost(self) -> str:
-        """The first of them that is not there any more, or is another one; empty: all are as they were."""
+        """Returns the first path that is gone or replaced; else empty."""
         return next((path for path, identity in self.files if identity_at(path) != identity), "")
 
 
 def identity_of(descriptor: int) -> str:
-    """What tells an open file from every other one for as long as it is open."""
+    """Returns the identity of an open file."""
     return _identity(os.fstat(descriptor))
 
 
 def identity_at(path: str) -> str:
-    """The same of what lies at a path; empty where nothing lies, or where that cannot be asked."""
+    """As `identity_of`, by path; empty if that fails."""
     try:
         return _identity(os.stat(path))
     except OSError:
@@ -43,29 +43,30 @@ def identity_at(path: str) -> str:
 
 
 def expect_same(data_dir: str) -> None:
-    """Raise ESTALE in a process of `up` or `worker` whose data directory was taken away or replaced."""
+    """Raises ESTALE if the data directory of `up` or `worker` was replaced."""
     expected = os.environ.get(VARIABLE)
     if expected and identity_at(os.path.join(data_dir, LOCK)) != expected:
         raise OSError(errno.ESTALE, "the data directory was moved, unmounted or replaced", data_dir)
 
 
 def was_in_use(data_dir: Path) -> bool:
-    """Whether a directory looks like a data directory with a past."""
+    """Whether a directory looks like a used data directory."""
     return any((data_dir / name).exists() for name in _SIGNS)
 
 
 def note_beside(data_dir: Path) -> Path:
-    """Where it is noted that the data directory was taken away: beside it, so that no mount hides the note."""
+    """Returns the path of the note that the data directory was taken away."""
+    # Beside the directory, so that no mount hides it.
     return data_dir.with_name(f"{data_dir.name}.taken-away.txt")
 
 
 def notes_beside(data_dir: Path) -> list[Path]:
-    """The same where the directory lies behind a link: beside the link, and beside what it leads to."""
+    """As `note_beside`, for the path and for the target of its link."""
     return list(dict.fromkeys(map(note_beside, (data_dir, Path(os.path.realpath(data_dir))))))
 
 
 def missing_mount(path: Path, fstab: str, mounted: Iterable[str]) -> str:
-    """The mount point at or above `path` that a table of filesystems lists and that is not mounted; else empty."""
+    """Returns an unmounted mount point of `fstab` at or above `path`; else empty."""
     there = set(mounted)
     places = {str(place) for place in (path, *path.parents)}
     listed = (os.path.normpath(_unescaped(fields[1])) for fields in _lines(fstab))

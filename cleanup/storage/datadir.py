@@ -1,4 +1,4 @@
-"""What the product keeps for itself on this host: locks, plans and tombstones, all in the data directory."""
+"""The data directory: locks, plans and tombstones, each written durably."""
 
 import contextlib
 import errno
@@ -24,12 +24,12 @@ _TO_KEEP = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _PROVEN = "checksums.sha256"
 
 
-# What lies there is no tombstone, and will be none later. With any other error of the system it may be read again.
+# With these errors there is no tombstone, now and later; with any other system error a later read may succeed.
 _NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 
 
 class TombstoneError(Exception):
-    """A tombstone that is gone or cannot be read; `may_pass`: perhaps only now, as with too many open files."""
+    """A tombstone is gone or unreadable; `may_pass`: a later try may succeed."""
 
     def __init__(self, detail: str, *, may_pass: bool = False) -> None:
         super().__init__(detail)
@@ -38,16 +38,14 @@ class TombstoneError(Exception):
 
 @dataclass(frozen=True)
 class DataDir:
-    """The data directory of this host. Attempts are named by their id in hex, runs by their number."""
+    """The data directory of this host. `attempt` is an attempt's id in hex."""
 
     path: str
 
     @contextlib.contextmanager
     def lock(self, name: str, *, wait: bool = False) -> Iterator[bool]:
-        """Hold a lock for a block; yields False where another process has it and `wait` is off.
-
-        An flock: it dies with its process, and cannot expire before.
-        """
+        """Holds a lock for a block; yields False if it is taken and `wait` is off."""
+        # An flock ends with its process and never expires before.
         descriptor = os.open(self._in("locks", name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with handles.opened(descriptor):
             try:
@@ -58,11 +56,10 @@ class DataDir:
             yield True
 
     def write_plan(self, attempt: str, data: bytes) -> None:
-        """Keep a plan, durably. Raises OSError."""
         self._keep("plans", attempt, lambda file: file.write(data))
 
     def read_plan(self, attempt: str, sha256: str) -> Plan:
-        """The plan that an attempt names. Raises PlanError if it is gone or another one."""
+        """Raises PlanError if the plan is gone, unreadable or another one."""
         try:
             with open(self._in("plans", attempt), "rb") as file:
                 return decode(file.read(), sha256)
@@ -82,11 +79,11 @@ class DataDir:
         digests: Mapping[bytes, bytes] | None = None,
         desktop: Collection[bytes] = (),
     ) -> None:
-        """Keep all metadata of the run open as `run` and its final record, durably. Raises OSError.
+        """Keeps metadata and final record of the run open as `run`. Raises OSError.
 
-        `tombstones/<attempt>.tar.gz` holds `tombstone.json` (`story`), the `record` under its name `file`, `metadata/`
-        (the run's `.exlab-wizard`), `desktop/` (the run's files of these paths) and, where the run has no manifest that
-        says so, `checksums.sha256`: the `digests` (SHA-256) that the data files were proven to have.
+        `tombstones/<attempt>.tar.gz` holds `tombstone.json` (`story`), `record` under the name `file`, `metadata/` (the
+        run's `.exlab-wizard`), `desktop/` (these paths) and, with `digests`, `checksums.sha256`: the proven SHA-256 of
+        each data file.
         """
 
         def write(kept: io.BufferedWriter) -> None:
@@ -102,18 +99,16 @@ class DataDir:
         self._keep("tombstones", f"{attempt}.tar.gz", write)
 
     def read_record(self, attempt: str, *, file: str = "ingest.json") -> bytes:
-        """The final record that an attempt's tombstone holds, by its file name. Raises TombstoneError."""
         with self._tombstone(attempt) as archive:
             return _member(archive, file)
 
     def read_story(self, attempt: str) -> dict[str, Any]:
-        """What an attempt's tombstone tells of the clear. Raises TombstoneError."""
         with self._tombstone(attempt) as archive:
             story: dict[str, Any] = json.loads(_member(archive, "tombstone.json"))
         return story
 
     def read_digests(self, attempt: str) -> dict[bytes, bytes]:
-        """The proven SHA-256 of every file of a cleared run by its path, from its tombstone. Raises TombstoneError."""
+        """Returns the proven SHA-256 of a cleared run's files by path."""
         with self._tombstone(attempt) as archive:
             return _digests(archive)
 
@@ -127,38 +122,34 @@ class DataDir:
             raise TombstoneError(f"{type(error).__name__}: {error}", may_pass=may_pass) from None
 
     def removals(self, name: str) -> str:
-        """The file that counts the removals on the filesystem of this name. Raises OSError."""
+        """Returns the path of a filesystem's removal count."""
         return self._in("removals", name)
 
     def tombstone_path(self, attempt: str) -> str:
-        """Where an attempt's tombstone lies, or would."""
         return self._in("tombstones", f"{attempt}.tar.gz")
 
     def discard(self, attempt: str) -> None:
-        """Forget plan and tombstone of an attempt that removed nothing."""
+        """Removes plan and tombstone of an attempt that removed nothing."""
         for path in (self._in("plans", attempt), self.tombstone_path(attempt)):
             for name in (path, f"{path}.part"):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(name)
 
     def lay_reserve(self) -> None:
-        """Keep 1 MiB here for the day when this disk is full; without room now, the next write lays it."""
         os.makedirs(self.path, mode=0o700, exist_ok=True)
         with self._opened() as directory:
-            reserve.renew_reserve(directory, spare=LOW_WATER_BYTES)
+            reserve.renew_reserve(directory, spare=LOW_WATER_BYTES)  # without room now, the next write lays it
 
     def relieve(self) -> bool:
-        """Give up the reserve if this disk is nearly full, so that a database here can still commit; whether it did.
-
-        Call it before the first write of a clear or a recovery; `lay_reserve` takes it again.
-        """
+        """Releases the reserve if this disk is nearly full; returns whether it did."""
+        # Before the first write of a clear or a recovery, so that a database on this disk can still commit.
         with contextlib.suppress(OSError), self._opened() as directory:
             if reserve.free_bytes(directory) < LOW_WATER_BYTES:
                 return reserve.release_reserve(directory)
         return False
 
     def _opened(self) -> contextlib.AbstractContextManager[int]:
-        # The admin named this directory, and may have put it behind a link.
+        # Links are followed: the admin chose this path.
         return handles.opened(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
     def _in(self, folder: str, name: str) -> str:
@@ -166,13 +157,13 @@ class DataDir:
         directory = os.path.join(self.path, folder)
         if not os.path.isdir(directory):
             with contextlib.suppress(FileExistsError):
-                os.mkdir(directory, mode=0o700)  # never the data directory itself: it may have been taken away
+                os.mkdir(directory, mode=0o700)  # never makes the data directory itself: it may have been taken away
             with self._opened() as above:
-                os.fsync(above)  # or a power cut takes the new folder away with the first plan in it
+                os.fsync(above)  # else a power cut loses the new folder with the first plan in it
         return os.path.join(directory, name)
 
     def _keep(self, folder: str, name: str, write: Callable[[io.BufferedWriter], object]) -> None:
-        """Write a file so that it is there whole and for good when this returns, or not at all."""
+        # On return the file is there whole and durable, or not at all.
         with self._opened() as directory:
             reserve.with_reserve(
                 directory, lambda: _write_durably(self._in(folder, name), write), spare=LOW_WATER_BYTES
@@ -188,10 +179,9 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
 
 
 def _digests(archive: tarfile.TarFile) -> dict[bytes, bytes]:
-    """As `DataDir.read_digests`, from an open tombstone."""
     folder = run_paths.METADATA + b"/"
     digests: dict[bytes, bytes] = {}
-    proven: dict[bytes, bytes] = {}  # as they were read, so they go before what the manifest says
+    proven: dict[bytes, bytes] = {}  # measured, so they come before the manifest's
     for member in archive.getmembers():
         top, _, name = member.name.partition("/")
         if member.name == _PROVEN:
@@ -207,7 +197,7 @@ def _digests(archive: tarfile.TarFile) -> dict[bytes, bytes]:
 
 
 def _listed(content: bytes) -> dict[bytes, bytes]:
-    """What a manifest lists; nothing for one that cannot be read (`record` asks for none)."""
+    # A manifest that cannot be read lists nothing: the policy `record` asks for none.
     try:
         return manifest.parse(content).entries
     except manifest.ManifestError:
@@ -240,12 +230,11 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def _add_metadata(archive: tarfile.TarFile, run: int, desktop: Collection[bytes]) -> None:
-    """Every file at the top of the run's `.exlab-wizard`, with mode, owner and time, but for those in `desktop`."""
     with handles.opened(handles.open_beneath(run, run_paths.METADATA)) as metadata:
         for name in sorted(os.listdir(metadata)):
             raw = os.fsencode(name)
             if is_link_folder(raw):
-                continue  # in it lies nothing but another name of an empty lock
+                continue  # it holds only another name of an empty lock
             if desktop_files.is_folder(raw) or run_paths.METADATA + b"/" + raw in desktop:
                 continue
             try:

@@ -1,8 +1,6 @@
-"""Files that Windows, macOS and NAS systems lay into each folder that a person opens.
+"""Files that Windows, macOS and NAS systems write into opened folders: a closed list, bounded in size.
 
-They are no data on either side: not compared, and they go with the run, kept whole in its tombstone. So the list is
-closed and sizes are bounded; a larger file is like any other. Folders of such systems are passed over among runs;
-inside a run they are data.
+They are no data: they are not compared, go with the run, and are kept whole in its tombstone.
 """
 
 import re
@@ -10,15 +8,15 @@ from collections.abc import Collection, Iterable
 from typing import Protocol
 
 MAX_FILE_BYTES = 1 << 20
-# What one tombstone keeps of them at most.
+# One tombstone keeps at most this size of them.
 MAX_RUN_BYTES = 4 << 20
-# How a file begins that macOS lays beside another one where the disk keeps no attributes.
+# First bytes of a file that macOS lays beside another one where the disk keeps no attributes.
 APPLE_DOUBLE = bytes.fromhex("00051607")
 
 _FILES = frozenset({b".ds_store", b"thumbs.db", b"desktop.ini"})
 _FOLDER = b"@eadir"
 _BESIDE = b"._"
-# An NFS client, or a FUSE filesystem, gives a file this name that was deleted while a program has it open.
+# NFS clients and FUSE filesystems give this name to a file that was deleted while a program has it open.
 _OPEN = re.compile(rb"\.(?:nfs|fuse_hidden)[0-9a-f]*", re.IGNORECASE)
 _SYSTEM_FOLDERS = frozenset(
     {
@@ -50,33 +48,33 @@ class _SizedFile(Protocol):
 
 
 def is_named(path: bytes) -> bool:
-    """Whether a file at this relative path is one of a desktop's by its name; one beside another may be anything."""
+    """Whether a file's path says that it is on the list."""
     *folders, name = path.lower().split(b"/")
     return name in _FILES or _FOLDER in folders
 
 
 def is_beside(path: bytes) -> bool:
-    """Whether this is the name of a file that macOS lays beside another one, if it begins with `APPLE_DOUBLE`."""
+    """Whether a file's name is one that macOS lays beside another file."""
     return path.rpartition(b"/")[2].startswith(_BESIDE)
 
 
 def is_folder(path: bytes) -> bool:
-    """Whether a directory holds nothing but such files, or lies in one that does."""
+    """Whether a path is, or lies in, a folder of such files."""
     return _FOLDER in path.lower().split(b"/")
 
 
 def is_open(path: bytes) -> bool:
-    """Whether a file's name says that it was deleted while a program had it open."""
+    """Whether the name is of a deleted file that is still open."""
     return _OPEN.fullmatch(path.rpartition(b"/")[2]) is not None
 
 
 def is_system_folder(name: bytes) -> bool:
-    """Whether a folder of this name among runs belongs to a filesystem, Windows, or a NAS system."""
+    """Whether a filesystem, Windows or a NAS system gives folders this name."""
     return name.lower() in _SYSTEM_FOLDERS
 
 
 def bounded(files: Iterable[_SizedFile]) -> frozenset[bytes]:
-    """The paths of those files that one tombstone can keep, in the order of their paths. Sizes in bytes."""
+    """Returns the paths of the files that one tombstone can keep."""
     kept: set[bytes] = set()
     total = 0
     for file in sorted(files, key=lambda file: file.path):
@@ -87,21 +85,21 @@ def bounded(files: Iterable[_SizedFile]) -> frozenset[bytes]:
 
 
 def main_of(path: bytes) -> bytes:
-    """The path of the file beside which one with this name lies."""
+    """Returns the path of the file beside which this one lies."""
     folder, slash, name = path.rpartition(b"/")
     return folder + slash + name.removeprefix(_BESIDE)
 
 
 def may_be_missing(path: bytes, listed: Collection[bytes]) -> bool:
-    """Whether a listed file that is gone may have been one of these: macOS removes its own."""
+    """Whether a missing listed file may be on the list: macOS removes its own."""
     return is_named(path) or (is_beside(path) and main_of(path) in listed)
 
 
 def expected(listed: Collection[bytes], staged: Collection[bytes], desktop: Collection[bytes]) -> set[bytes]:
-    """The listed files that must be on the disk as data, of `staged` data files and `desktop` files there."""
+    """Returns the listed paths that must be on the disk as data."""
     return {path for path in listed if path in staged or (path not in desktop and not may_be_missing(path, listed))}
 
 
 def describe(path: bytes) -> str:
-    """What a file is that cannot be kept although its name is one of these; empty for any other file."""
+    """Says why a file on the list cannot be kept; empty for others."""
     return "too large or too many to be kept as a desktop's" if is_named(path) else ""

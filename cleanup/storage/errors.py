@@ -1,4 +1,4 @@
-"""What an error of the operating system means for a run."""
+"""The reason for each error of the operating system."""
 
 import enum
 import errno
@@ -13,7 +13,7 @@ class UnsafePath(ValueError):
 
 
 class WrongToken(Exception):
-    """A root does not carry the expected token; `found`: what it carries, None for no token."""
+    """A root carries another token, `found`; None: no token."""
 
     def __init__(self, found: str | None) -> None:
         super().__init__(found)
@@ -46,15 +46,15 @@ _ANY_OTHER = (_STAGING, _STAGING, Reason.NAS_IO_ERROR)
 
 
 def reason_of(error: OSError, where: MetAt) -> Reason:
-    """The reason that an error gives where it was met."""
+    """Returns the reason for an error, by its place."""
     return _REASONS.get(error.errno or 0, _ANY_OTHER)[where]
 
 
 def words_of(error: OSError) -> str:
-    """The system's own words for an error, without the file."""
+    """Returns the system's text for an error."""
     return os.strerror(error.errno or 0)
 
 
 def way_blocked(error: OSError) -> Finding:
-    """The finding for an error met on the way to a run."""
+    """Returns the finding for an error on the way to a run."""
     return Finding(reason_of(error, MetAt.ON_THE_WAY), words_of(error))

@@ -1,7 +1,4 @@
-"""How much space a removal gave back: the filesystem's own count before the first unlink and after the last.
-
-btrfs, XFS and ZFS give space back some time after an unlink: they are asked to write out, and waited for.
-"""
+"""How much space a removal gave back, by the filesystem's count before and after."""
 
 import contextlib
 import os
@@ -14,21 +11,22 @@ from cleanup.storage import linux
 from cleanup.storage.mounts import mount_of
 from cleanup.storage.removals import Turn, counted
 
+# btrfs, XFS and ZFS free space some time after an unlink, so they are synced and waited for.
 PATIENCE_SECONDS = 30.0
-# ZFS frees in steps of five seconds; what has not moved for two of them after a sync will not come back by itself.
+# ZFS frees in steps of five seconds: a count that stands still for two steps after a sync has settled.
 _SETTLED_SECONDS = 10.0
-# Other files come and go: a journal of the database, a log. Less than this says nothing.
+# Journals and logs come and go; a smaller difference says nothing.
 NOISE_BYTES = 1 << 20
-# So little is not waited for: what other programs write would be as much.
+# A smaller removal is not waited for: other programs write as much.
 SMALL_BYTES = 4 * NOISE_BYTES
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.001, 1.0
-# XFS needs a moment and no sync, which would write out what instruments have written as well.
+# XFS needs a moment but no sync, which would also write out the instruments' data.
 _SYNC_AFTER_SECONDS = 0.03
-# On these what an earlier removal gave back may be to come still, and what was written counts when it is written out.
+# On these the space of an earlier removal may still be on its way, and writes count when they are written out.
 _LATE = frozenset({"btrfs", "zfs", "bcachefs"})
 _SYNC_FIRST_SECONDS = 2.0
 
-# Why it cannot be told what a removal gave back.
+# Values of `Gain.why`.
 OVERLAPPED = "overlapped"
 FELL = "fell"
 MORE = "more"
@@ -39,20 +37,19 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class DiskFill:
-    """How full a filesystem is, in bytes for an ordinary user; `unused` adds what is reserved for the superuser."""
+    """How full a filesystem is, in bytes; `unused` adds the superuser's reserve."""
 
     total: int
     free: int
     unused: int
 
     def count(self, *, reserved: bool) -> int:
-        """What is free, if asked for with what is reserved."""
         return self.unused if reserved else self.free
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What a removal gave back in bytes, or None and `why`; how full the filesystem was `before` and `after`."""
+    """The bytes given back, or None and `why`; the fill before and after."""
 
     bytes: int | None = None
     why: str = ""
@@ -61,18 +58,18 @@ class Gain:
 
 
 def fill_of(descriptor: int) -> DiskFill:
-    """How full the filesystem of an open file is. Raises OSError."""
+    """Returns how full an open file's filesystem is. Raises OSError."""
     found = os.fstatvfs(descriptor)
     total = (found.f_blocks - found.f_bfree + found.f_bavail) * found.f_frsize
     return DiskFill(total, found.f_bavail * found.f_frsize, found.f_bfree * found.f_frsize)
 
 
 class Space:
-    """The free space of a filesystem from just before a removal on, as `watched` gives it."""
+    """A filesystem's free space since just before a removal."""
 
     def __init__(self, descriptor: int, turn: Turn, before: DiskFill) -> None:
         self._descriptor, self._turn, self._before = descriptor, turn, before
-        # Of a disk that is full what comes free may go to the reserve at first.
+        # On a full disk the freed space may first go to the superuser's reserve.
         self._reserved = before.free == 0
         self._count = self._highest = before.count(reserved=self._reserved)
         self._fall = 0
@@ -80,7 +77,7 @@ class Space:
         self._sync: threading.Thread | None = None
 
     def look(self) -> DiskFill:
-        """How full it is now. Called now and then, it shows whether other programs write. Raises OSError."""
+        """Returns the fill now. Regular calls notice writes of other programs."""
         found = fill_of(self._descriptor)
         count = found.count(reserved=self._reserved)
         if count != self._count:
@@ -90,9 +87,9 @@ class Space:
         return found
 
     def gain(self, removed: int, *, patience: Callable[[], float]) -> Gain:
-        """What a removal of so many allocated bytes gave back. Raises OSError.
+        """Returns what the removal of `removed` allocated bytes gave back.
 
-        Where that must be waited for, `patience` says for how many seconds at most.
+        `patience` returns the longest wait in seconds. Raises OSError.
         """
         after = self.look()
         if removed >= SMALL_BYTES and self._is_missing(after, removed):
@@ -112,7 +109,6 @@ class Space:
         return Gain(None if why else max(freed, 0), why, self._before, after)
 
     def _is_missing(self, after: DiskFill, removed: int) -> bool:
-        """Whether clearly less has come back than was removed."""
         tolerance = max(removed // 10, NOISE_BYTES) if removed >= SMALL_BYTES else removed // 10
         return self._freed(after) < removed - tolerance
 
@@ -120,7 +116,7 @@ class Space:
         return after.count(reserved=self._reserved) - self._before.count(reserved=self._reserved)
 
     def _fell(self, removed: int) -> bool:
-        """Whether so much was written meanwhile that what is missing may have come back and been used again."""
+        # Other programs wrote this much: the missing space may have been freed and used again.
         return self._fall > max(removed // 100, NOISE_BYTES)
 
     def _wait(self, removed: int, patience: float) -> DiskFill:
@@ -135,23 +131,21 @@ class Space:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _is_syncing(self) -> bool:
-        """Whether the disk is still at writing out what it holds back."""
         if self._sync is not None and self._sync.is_alive():
             self._moved_at = time.monotonic()
             return True
         return False
 
     def _has_settled(self) -> bool:
-        """Whether the disk was synced, and its count has stood still for so long that nothing is to be expected."""
         synced = self._sync is not None and not self._is_syncing()
         return synced and time.monotonic() - self._moved_at >= _SETTLED_SECONDS
 
 
 @contextlib.contextmanager
 def watched(descriptor: int, counter: str, *, planned: int) -> Iterator[Space]:
-    """Watch the free space of an open directory's filesystem over one removal of `planned` allocated bytes.
+    """Watches free space during one removal of `planned` allocated bytes. Raises OSError.
 
-    `counter` is the file that counts the removals there (see `removals`). Raises OSError.
+    `counter` is the file that counts the filesystem's removals.
     """
     with counted(counter) as turn:
         if planned >= SMALL_BYTES and mount_of(descriptor).fstype in _LATE:
@@ -160,7 +154,7 @@ def watched(descriptor: int, counter: str, *, planned: int) -> Iterator[Space]:
 
 
 def _start_sync(descriptor: int) -> threading.Thread:
-    """Sync a filesystem in a thread of its own: where much is to be written that may take longer than one waits."""
+    # In a thread of its own: a sync with much to write takes longer than the wait allows.
     own = os.dup(descriptor)
 
     def sync() -> None:

@@ -1,4 +1,4 @@
-"""The programs that serve FUSE mounts: what they were told on their command lines, which no table of mounts shows."""
+"""The programs that serve FUSE mounts, with their command lines and settings."""
 
 import contextlib
 import glob
@@ -13,22 +13,20 @@ _SETTINGS = {"RCLONE_VFS_CACHE_MODE", "RCLONE_CONFIG", "XDG_CONFIG_HOME", "HOME"
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A process that serves a mount: arguments, working folder (empty: unknown) and environment."""
+    """A process that serves a mount; empty `folder`: unknown working folder."""
 
     arguments: tuple[str, ...]
     folder: str = ""
     environment: tuple[str, ...] = ()
 
     def options(self) -> Iterator[tuple[str, str]]:
-        """Every option with its value, long ones and those of `-o`; names in small letters with `-` for `_`.
-
-        An argument after a long option may be its value: both readings are given.
-        """
+        """Yields each option and value, names in small letters with `-` for `_`."""
         arguments = self.arguments[1:]
         for position, argument in enumerate(arguments):
             following = arguments[position + 1] if position + 1 < len(arguments) else ""
             if argument.startswith("--"):
                 name, equals, value = argument[2:].partition("=")
+                # The next argument may be the value, or another option: both readings are given.
                 yield _plain(name), value if equals else following
             if argument in ("-o", "--option"):
                 yield from _comma_options(following)
@@ -36,14 +34,14 @@ class Server:
                 yield from _comma_options(argument[2:])
 
     def short(self, letter: str) -> Iterator[str]:
-        """The values of a short option, as in `-p 22` or `-p22`."""
+        """Yields the values of a short option: `-p 22` or `-p22`."""
         arguments = self.arguments[1:]
         for argument, following in zip(arguments, (*arguments[1:], ""), strict=True):
             if argument.startswith(f"-{letter}"):
                 yield argument[2:] or following
 
     def resolve(self, path: str) -> str:
-        """A path as the process means it; empty where its working folder is needed and not known."""
+        """Returns a path as the process means it; empty if unknown."""
         if not path.startswith("/") and not self.folder:
             return ""
         return os.path.normpath(os.path.join(self.folder, path))
@@ -60,17 +58,15 @@ def _plain(name: str) -> str:
 
 
 def servers_of(mount: Mount) -> list[Server]:
-    """The processes of this host that serve a FUSE mount, as far as they can be seen.
-
-    By the connection that they hold, where the kernel names it; else by the mount point among their arguments.
-    """
+    """Returns the visible processes of this host that serve a FUSE mount."""
     program = mount.fstype.partition(".")[2] or "dav"
     found = []
     for path in glob.glob("/proc/[0-9]*"):
         server = _server(path)
-        # Only what may serve such a mount is looked at more closely: a host has hundreds of processes.
+        # A host has hundreds of processes: only those that may serve such a mount are examined.
         if server is None or not (_names(server, mount.mount_point) or program in "\0".join(server.arguments)):
             continue
+        # By the FUSE connection that it holds; by its arguments where the kernel does not name the connection.
         held = _connections(path)
         if os.minor(mount.device) in held if held else held is None and _names(server, mount.mount_point):
             found.append(server)
@@ -88,13 +84,13 @@ def _server(process: str) -> Server | None:
         folder = os.readlink(f"{process}/cwd")
         with open(f"{process}/environ", "rb") as file:
             environment = os.fsdecode(file.read())
-    # No more of it than what sets a mount: an environment holds passwords.
+    # An environment holds passwords, so only the settings of a mount are kept.
     settings = (variable for variable in environment.split("\0") if variable.partition("=")[0] in _SETTINGS)
     return Server(tuple(arguments), folder, tuple(settings))
 
 
 def _names(server: Server, mount_point: str) -> bool:
-    """Whether an argument is the mount point. Its last step is not followed, which the mount itself would answer."""
+    # The last step of a path is not resolved: the mount itself would answer.
     meant = filter(None, map(server.resolve, filter(None, server.arguments[1:])))
     return any(mount_point in (path, _without_links(path)) for path in meant)
 
@@ -105,7 +101,6 @@ def _without_links(path: str) -> str:
 
 
 def _connections(process: str) -> set[int] | None:
-    """The FUSE connections that a process holds; None where the kernel does not tell, or not us."""
     found, unknown = set(), False
     try:
         names = os.listdir(f"{process}/fd")

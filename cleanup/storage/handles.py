@@ -1,4 +1,4 @@
-"""Files and folders by descriptors: open, read, write, lock, without following a link or crossing a mount."""
+"""Files by descriptors, across no link and no mount. Most functions raise OSError."""
 
 import contextlib
 import errno
@@ -13,7 +13,7 @@ DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @contextlib.contextmanager
 def opened(descriptor: int) -> Iterator[int]:
-    """Close a descriptor at the end of a block."""
+    """Closes a descriptor at the end of a block."""
     try:
         yield descriptor
     finally:
@@ -21,26 +21,23 @@ def opened(descriptor: int) -> Iterator[int]:
 
 
 def open_root(path: str) -> int:
-    """Open a registered root. Raises OSError; ELOOP or ENOTDIR where its last step is a symbolic link."""
+    """Opens a registered root; ELOOP or ENOTDIR for a link."""
     return os.open(path, DIRECTORY)
 
 
 def open_beneath(directory: int, path: bytes, flags: int = DIRECTORY) -> int:
-    """Open beneath a descriptor without following links or crossing mounts. Raises OSError as `kernel.openat2`."""
+    """Opens beneath a descriptor; errors as `linux.openat2`."""
     return linux.openat2(directory, path, flags)
 
 
 def holds_anything(root: int) -> bool:
-    """Whether a directory has any entry but a filesystem's own `lost+found`."""
+    """Whether a directory has an entry besides `lost+found`."""
     with os.scandir(root) as entries:
         return any(entry.name != "lost+found" for entry in entries)
 
 
 def read_file(directory: int, name: bytes, limit: int) -> bytes:
-    """The bytes of a regular file beneath a descriptor, at most `limit` and one more.
-
-    Raises OSError; EINVAL for anything but a regular file.
-    """
+    """Returns at most `limit` + 1 bytes of a regular file; EINVAL for others."""
     with opened_file(directory, name) as descriptor:
         parts = []
         while limit >= 0 and (part := os.read(descriptor, min(limit + 1, 1 << 20))):
@@ -51,7 +48,7 @@ def read_file(directory: int, name: bytes, limit: int) -> bytes:
 
 @contextlib.contextmanager
 def opened_file(directory: int, name: bytes) -> Iterator[int]:
-    """A regular file beneath a descriptor, open for reading. Raises OSError; EINVAL for anything else."""
+    """Opens a regular file for reading; EINVAL for others."""
     descriptor = open_beneath(directory, name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with opened(descriptor):
         if not linux.status(descriptor).is_file:
@@ -60,19 +57,17 @@ def opened_file(directory: int, name: bytes) -> Iterator[int]:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of it, however many calls that takes. Raises OSError."""
+    """Writes all bytes, in as many calls as needed."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 def open_to_lock(directory: int, path: bytes) -> int:
-    """Open an existing file to lock it; for writing where that is allowed, since NFS locks nothing else.
-
-    Raises OSError.
-    """
+    """Opens an existing file to lock it, for writing where allowed."""
     flags = os.O_NOFOLLOW | os.O_NONBLOCK
     try:
+        # NFS locks only a file that is open for writing.
         return open_beneath(directory, path, os.O_RDWR | flags)
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -82,7 +77,7 @@ def open_to_lock(directory: int, path: bytes) -> int:
 
 @contextlib.contextmanager
 def flocked(descriptor: int) -> Iterator[None]:
-    """Hold an exclusive flock on an open file or directory for a block. Raises BlockingIOError."""
+    """Holds an exclusive flock for a block; BlockingIOError if it is taken."""
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
         yield
@@ -91,7 +86,7 @@ def flocked(descriptor: int) -> Iterator[None]:
 
 
 def with_write_permission(directory: int, act: Callable[[], None]) -> None:
-    """Do something in a directory; if it is read-only and ours, make it writable first."""
+    """Runs `act` in a directory; makes our own read-only directory writable first."""
     try:
         act()
     except PermissionError as error:

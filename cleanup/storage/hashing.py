@@ -1,4 +1,4 @@
-"""SHA-256 of files beneath a descriptor, read anew and without a trace."""
+"""SHA-256 of files beneath a descriptor, read without new access times."""
 
 import errno
 import hashlib
@@ -25,10 +25,10 @@ T = TypeVar("T", bound=_Sized)
 def hash_file(
     directory: int, path: bytes, *, drop_cache: bool = False, beat: Callable[[int], None] = lambda count: None
 ) -> tuple[bytes, linux.FileStatus]:
-    """SHA-256 and status of a regular file; `beat` is told the bytes of every block.
+    """Returns SHA-256 and status of a regular file; `beat` gets each block's bytes.
 
-    `drop_cache`: the disk or the NAS answers, not the kernel's cache. Raises OSError; EINVAL for anything but a regular
-    file, EBUSY for one that changed while it was read.
+    `drop_cache`: the storage answers, not the kernel's cache. Raises OSError; EINVAL for other kinds, EBUSY for a
+    change meanwhile.
     """
     with handles.opened(_open_quietly(directory, path)) as descriptor:
         before = linux.status(descriptor)
@@ -37,7 +37,7 @@ def hash_file(
         if drop_cache:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         digest = hashlib.sha256()
-        buffer = bytearray(min(before.size, _BLOCK - 1) + 1)  # small files are many: a block each would be slow
+        buffer = bytearray(min(before.size, _BLOCK - 1) + 1)  # a whole block for each of many small files is slow
         view = memoryview(buffer)
         while size := os.readv(descriptor, [view]):
             digest.update(view[:size])
@@ -51,10 +51,9 @@ def hash_file(
 def ends(
     directory: int, path: bytes, *, pieces: Sequence[tuple[int, int]] = (), drop_cache: bool = False
 ) -> tuple[int, bytes]:
-    """Size in bytes, and SHA-256 of the first and last 4096 bytes of a regular file, or of `pieces` (offset, size).
+    """Returns size and SHA-256 of the first and last 4096 bytes, or of `pieces`.
 
-    `drop_cache` as for `hash_file`. Raises OSError; EINVAL for anything but a regular file, EIO for one that ends
-    early.
+    `pieces`: (offset, size). Raises OSError; EINVAL for other kinds, EIO for an early end.
     """
     with handles.opened(_open_quietly(directory, path)) as descriptor:
         status = linux.status(descriptor)
@@ -85,7 +84,7 @@ def _read_at(descriptor: int, offset: int, size: int) -> bytes:
 
 
 def batches(files: Iterable[T]) -> Iterator[list[T]]:
-    """Files in pieces of work that share nothing: a big one by itself, small ones together."""
+    """Yields units of work: a big file alone, small files together."""
     batch: list[T] = []
     size = 0
     for entry in files:
@@ -101,7 +100,7 @@ def batches(files: Iterable[T]) -> Iterator[list[T]]:
 def hash_batch(
     directory: int, paths: Iterable[bytes], *, beat: Callable[[int], None] = lambda count: None
 ) -> list[tuple[bytes, linux.FileStatus]]:
-    """`hash_file` of each path, in order. Raises OSError for the first that fails, with its name in `filename`."""
+    """Returns `hash_file` of each path. An OSError names the file."""
     hashed = []
     for path in paths:
         try:
@@ -113,7 +112,7 @@ def hash_batch(
 
 
 def _open_quietly(directory: int, path: bytes) -> int:
-    """Open without leaving an access time behind, where that is allowed: only to the owner and to root."""
+    # Only the owner and root may open without leaving an access time.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         return handles.open_beneath(directory, path, flags | os.O_NOATIME)

@@ -1,4 +1,4 @@
-"""What unions are made of: the directories that an overlay, mergerfs, unionfs or aufs shows as one."""
+"""The directories that a union mount shows as one."""
 
 import glob
 import os
@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from cleanup.storage.fuse import Server, servers_of
 from cleanup.storage.mounts import Mount
 
-# Separators that stand in a path are escaped by the program that mounts.
+# The mounting program escapes a separator within a path.
 _COLON = re.compile(r"(?<!\\):+")
 _ESCAPED = re.compile(r"\\(.)")
-# mhddfs alone parts its branches by commas.
+# Only mhddfs separates its branches by commas.
 _LIST = re.compile(r":|,(?=/)")
-# What mergerfs, unionfs-fuse and aufs write behind a branch: =RW, =NC,20G, =ro+wh.
+# mergerfs, unionfs-fuse and aufs write this behind a branch: =RW, =NC,20G, =ro+wh.
 _MODE = re.compile(r"=(rw|ro|nc|rr)([,+].*)?$", re.IGNORECASE)
 _MERGERFS_BRANCHES = "user.mergerfs.branches"
 _BRANCHED = {"fuse.mergerfs", "fuse.mhddfs", "fuse.unionfs", "fuse.unionfs-fuse"}
@@ -22,7 +22,7 @@ _VIEWS = {"fuse", "fuse.bindfs", "fuse.encfs", "fuse.gocryptfs", "fuse.cryfs", "
 
 
 def layers_of(mount: Mount) -> list[str]:
-    """The directories beneath a union mount, as far as they can be told; none for other mounts."""
+    """Returns the known directories beneath a union mount; none for others."""
     if mount.fstype == "overlay":
         return list(_overlay(mount.options))
     if mount.fstype == "fuse.fuse-overlayfs":
@@ -37,12 +37,12 @@ def layers_of(mount: Mount) -> list[str]:
 
 
 def branches_of(mount: Mount) -> list[str]:
-    """The branches of a mount of mergerfs and its like: as it says itself, else as its command line does."""
+    """Returns the branches of mergerfs and its like."""
     if mount.fstype == "fuse.mergerfs":
         try:
             said = os.getxattr(f"{mount.mount_point}/.mergerfs", _MERGERFS_BRANCHES)
         except OSError:
-            pass  # it may have been told to answer to no attributes
+            pass  # it may be set to answer no attributes
         else:
             return list(split_branches(os.fsdecode(said)))
     found = [path for server in servers_of(mount) for path in _served_branches(server)]
@@ -50,7 +50,7 @@ def branches_of(mount: Mount) -> list[str]:
 
 
 def split_branches(text: str) -> Iterator[str]:
-    """The directories in a list such as `/a=RW:/b=NC,20G`."""
+    """Yields the directories of a list such as `/a=RW:/b=NC,20G`."""
     for branch in _LIST.split(text):
         if path := _MODE.sub("", branch):
             yield path
@@ -73,7 +73,8 @@ def _served_overlay(server: Server) -> Iterator[str]:
 
 
 def _served_branches(server: Server) -> Iterator[str]:
-    """Every argument that may be a list of branches. What is no directory is left out when it is opened."""
+    # Every argument may be a list of branches; a path that is no directory drops out when it is opened.
+    # Every argument may be a list of branches; a path that is no directory drops out when it is opened.
     for argument in server.arguments[1:]:
         if argument.startswith("-") or "/" not in argument:
             continue

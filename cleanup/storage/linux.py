@@ -1,4 +1,4 @@
-"""The Linux calls that Python does not offer, typed: openat2, renameat2, statx, syncfs, and quota projects."""
+"""The Linux calls that Python does not offer, with types."""
 
 import ctypes
 import enum
@@ -29,7 +29,7 @@ _XFLAG_PROJINHERIT = 0x200
 
 
 class Resolve(enum.IntFlag):
-    """What openat2 must not do on its way."""
+    """Steps that openat2 must not take on its way."""
 
     NO_XDEV = 0x01
     NO_MAGICLINKS = 0x02
@@ -77,9 +77,9 @@ class _Statx(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class FileStatus:
-    """What one directory entry is: times in nanoseconds, `allocated` in bytes, `birth_ns` None where unknown.
+    """One directory entry: times in nanoseconds, sizes in bytes; `birth_ns` None: unknown.
 
-    `is_fixed`: immutable or append-only, so that not even root can remove it or remove from it.
+    `is_fixed`: immutable or append-only; not even root can remove it or remove from it.
     """
 
     mode: int
@@ -114,16 +114,16 @@ def _raise_errno(name: bytes) -> None:
 
 
 def _refuse_zero_bytes(*names: bytes) -> None:
-    """ctypes hands a name on as a C string: with a zero byte in it, another name would be meant."""
+    # ctypes passes a name as a C string: a zero byte in it would name another file.
     for name in names:
         if b"\0" in name:
             raise OSError(errno.EINVAL, "zero byte in a name", os.fsdecode(name))
 
 
 def openat2(directory: int, path: bytes, flags: int, resolve: Resolve = STRICT) -> int:
-    """Open `path` beneath a directory's descriptor; children do not inherit the result.
+    """Opens `path` beneath a descriptor; children do not inherit the result.
 
-    Raises OSError: ELOOP for a symbolic link, EXDEV for a mount point or an escape, EAGAIN after a race with a rename.
+    Raises OSError; ELOOP for a link, EXDEV for a mount point or an escape, EAGAIN after a race with a rename.
     """
     _refuse_zero_bytes(path)
     how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
@@ -133,7 +133,7 @@ def openat2(directory: int, path: bytes, flags: int, resolve: Resolve = STRICT) 
         )
         if descriptor >= 0:
             return int(descriptor)
-        # "Try again": a rename ran somewhere on the machine while ".." had to be ruled out.
+        # EAGAIN: a rename elsewhere on the machine ran while the kernel ruled out "..".
         if ctypes.get_errno() not in (errno.EAGAIN, errno.EINTR):
             break
     _raise_errno(path)
@@ -141,16 +141,16 @@ def openat2(directory: int, path: bytes, flags: int, resolve: Resolve = STRICT) 
 
 
 def rename_noreplace(source_directory: int, source: bytes, target_directory: int, target: bytes) -> None:
-    """Rename between two open directories. Raises FileExistsError rather than replace anything, even if empty."""
+    """Renames between two open directories. Raises FileExistsError if `target` exists."""
     _refuse_zero_bytes(source, target)
     if _libc.renameat2(source_directory, source, target_directory, target, ctypes.c_uint(_RENAME_NOREPLACE)):
         _raise_errno(source)
 
 
 def status(directory: int, name: bytes = b"", *, fresh: bool = False) -> FileStatus:
-    """statx of an entry without following links; without a name, of the open descriptor. Raises OSError.
+    """Returns statx of an entry, without following links. Raises OSError.
 
-    `fresh`: a network filesystem asks its server, not its cache.
+    Without a name: of the descriptor. `fresh`: a network filesystem asks its server, not its cache.
     """
     _refuse_zero_bytes(name)
     buffer = _Statx()
@@ -174,34 +174,31 @@ def status(directory: int, name: bytes = b"", *, fresh: bool = False) -> FileSta
 
 
 def sync_filesystem(descriptor: int) -> None:
-    """Write out what the filesystem of an open file holds back; other threads go on. Raises OSError."""
+    """Syncs the filesystem of an open file; other threads go on. Raises OSError."""
     if _libc.syncfs(descriptor):
         _raise_errno(b"")
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaProject:
-    """The quota project of a directory, 0 for none. `inherits`: new entries get it, and no others enter."""
+    """A directory's quota project, 0 for none; `inherits`: new entries get it."""
 
     number: int
     inherits: bool
 
 
 def project(descriptor: int) -> QuotaProject | None:
-    """The quota project of an open file or directory; None where its filesystem knows none, or does not say."""
+    """Returns an open file's quota project; None where the filesystem names none."""
     try:
         found = fcntl.ioctl(descriptor, _FS_IOC_FSGETXATTR, bytes(_FSXATTR.size))
-    except OSError:  # programs that serve a filesystem have answers of their own to what they do not know
+    except OSError:  # FUSE programs answer an unknown request with errors of their own
         return None
     flags, _extent_size, _extents, number, _shared_extent_size = _FSXATTR.unpack(found)
     return QuotaProject(number, bool(flags & _XFLAG_PROJINHERIT))
 
 
 def mounting(descriptor: int) -> int | None:
-    """The number of an open file's mount, given once since the machine started.
-
-    None where the kernel has no such number.
-    """
+    """Returns the number of an open file's mount, unique since boot, or None."""
     buffer = _Statx()
     if _libc.statx(descriptor, b"", _AT_EMPTY_PATH, ctypes.c_uint(_STATX_MNT_ID_UNIQUE), ctypes.byref(buffer)):
         _raise_errno(b"")
@@ -213,7 +210,7 @@ def _nanoseconds(time: _Timestamp) -> int:
 
 
 def missing_calls() -> list[str]:
-    """The calls that this machine lacks; with any missing, clears are refused. Touches nothing."""
+    """Returns the calls that this machine lacks; if any is missing, clears are refused."""
     missing = [name for name in ("renameat2", "statx") if not hasattr(_libc, name)]
     root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -1,8 +1,4 @@
-"""The living processes that hold a lock file: the lock itself names only the process that took it.
-
-Children inherit an flock, so it outlives its first holder. Only the kernel's lists are read, never the open files: one
-may lie on a disk that hangs.
-"""
+"""The living processes that hold a lock file: children inherit an flock, so it outlives the process that took it."""
 
 import contextlib
 import os
@@ -16,7 +12,7 @@ _QUEUE = b"Q_CLUSTER_NAME="
 
 @dataclass(frozen=True)
 class Holder:
-    """A process that holds the lock: parent, session, user, command line and task queue."""
+    """A process that holds the lock; `queue` is its task queue."""
 
     process: Process
     parent: int
@@ -31,9 +27,9 @@ class Holder:
 
 
 def holders_of(lock: int) -> list[Holder]:
-    """The living processes that hold an flock on the file open as `lock`, as far as this user may see.
+    """Returns the visible processes that hold an flock on the open file `lock`.
 
-    By the file, not by its path. A process that waits for the lock is none.
+    Waiting processes are not among them.
     """
     wanted, name = os.fstat(lock), os.path.basename(os.readlink(f"/proc/self/fd/{lock}"))
     found = []
@@ -44,7 +40,7 @@ def holders_of(lock: int) -> list[Holder]:
 
 
 def is_holder(holder: Holder, lock: int) -> bool:
-    """Whether this very process still holds it, and not a later one with its number."""
+    """Whether this same process still holds the lock."""
     name = os.path.basename(os.readlink(f"/proc/self/fd/{lock}"))
     return _holds(holder.pid, os.fstat(lock), name) and holder.process.is_living()
 
@@ -54,7 +50,8 @@ def _holds(pid: int, wanted: os.stat_result, name: str) -> bool:
 
 
 def _locked_files(pid: int, name: str) -> Iterator[os.stat_result]:
-    """The files of this name that a process has locked. Of a file with another name nothing is asked."""
+    # Only the kernel's lists are read, and only this name is asked further: another open file may lie on a disk that
+    # hangs.
     folder = f"/proc/{pid}"
     try:
         descriptors = os.listdir(f"{folder}/fd")
@@ -84,7 +81,6 @@ def _holder(pid: int) -> Holder | None:
 
 
 def _user(pid: int) -> int:
-    """The effective user of a process. Raises OSError, ValueError."""
     with open(f"/proc/{pid}/status", "rb") as file:
         for line in file:
             if line.startswith(b"Uid:"):

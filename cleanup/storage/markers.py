@@ -1,8 +1,6 @@
-"""Markers: empty files whose names say of which root a directory is a part.
+"""Markers: empty files whose names say to which root a directory belongs.
 
-A union may hide a token file behind that of its first branch; it cannot hide a name of its own. So every staging root
-carries `.exlab-staging-<uuid>` and a NAS root, where it may be written, `.exlab-nas-<uuid>`. A staging marker seen on
-the NAS means that the NAS shows a staging disk, where a run would prove itself.
+A staging marker on the NAS means that the NAS shows a staging disk, where a run would prove itself.
 """
 
 import contextlib
@@ -16,12 +14,13 @@ from cleanup.rules.reasons import Reason
 from cleanup.storage import handles, linux, tokens
 from cleanup.storage.run_paths import show
 
+# A union may hide a token file behind that of its first branch, but not a file with a name of its own.
 STAGING_PREFIX = b".exlab-staging-"
 NAS_PREFIX = b".exlab-nas-"
 
 
 class IsStaging(Exception):
-    """The NAS shows a staging disk; `problem` says where. The NAS itself is not ill."""
+    """The NAS shows a staging disk; `problem` says where. The NAS itself works."""
 
     ill = False
 
@@ -31,24 +30,24 @@ class IsStaging(Exception):
 
 
 class Marks(NamedTuple):
-    """The staging markers among some names, and names that begin like one and hold no UUID."""
+    """The staging markers among names, and names that resemble one without a UUID."""
 
     staging: tuple[bytes, ...]
     malformed: tuple[bytes, ...]
 
 
 def staging_marker(token: str) -> bytes:
-    """The marker of the staging root with this token."""
+    """Returns the marker of the staging root with this token."""
     return STAGING_PREFIX + token.encode("ascii")
 
 
 def nas_marker(token: str) -> bytes:
-    """The marker of the NAS root with this token."""
+    """Returns the marker of the NAS root with this token."""
     return NAS_PREFIX + token.encode("ascii")
 
 
 def marks(names: Iterable[bytes]) -> Marks:
-    """What of some names concerns staging markers."""
+    """Returns the staging markers among some names."""
     alike = sorted(name for name in names if name.startswith(STAGING_PREFIX))
     genuine = tuple(name for name in alike if _holds_uuid(name.removeprefix(STAGING_PREFIX)))
     return Marks(genuine, tuple(name for name in alike if name not in genuine))
@@ -63,7 +62,7 @@ def _holds_uuid(text: bytes) -> bool:
 
 
 def lay_marker(directory: int, name: bytes) -> bool:
-    """Make an empty file of this name in an open directory, durably; False if it was there. Raises OSError."""
+    """Makes an empty file, durably; False if it was there. Raises OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         os.close(os.open(name, flags, 0o644, dir_fd=directory))
@@ -74,7 +73,7 @@ def lay_marker(directory: int, name: bytes) -> bool:
 
 
 def take_back(directory: int, name: bytes) -> None:
-    """Remove a file just laid at the top of a root, durably; harmless when it is gone. Raises OSError."""
+    """Removes a file just laid in a root, durably; harmless if gone. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=directory)
     os.fsync(directory)
@@ -90,29 +89,29 @@ def exists(directory: int, name: bytes) -> bool:
 
 
 def names_in(directory: int) -> list[bytes]:
-    """The names that a listing of an open directory shows. Raises OSError."""
+    """Returns the names that a listing of an open directory shows. Raises OSError."""
     with os.scandir(directory) as entries:
         return [os.fsencode(entry.name) for entry in entries]
 
 
 def is_seen(directory: int, name: bytes) -> bool:
-    """Whether both a lookup and a listing find a name in an open directory. Raises OSError."""
+    """Whether both a lookup and a listing find a name. Raises OSError."""
     if not exists(directory, name):
         return False
-    # Opened anew: btrfs lists by a descriptor only what was there when that was opened.
+    # Opened anew: on btrfs a descriptor lists only the entries from the time of its opening.
     with handles.opened(handles.open_beneath(directory, b".")) as anew:
         return name in names_in(anew)
 
 
 def is_found(directory: int, name: bytes, names: Iterable[bytes]) -> bool:
-    """Whether a lookup or the listing `names` finds a name in an open directory. Raises OSError."""
+    """Whether a lookup or the listing `names` finds a name. Raises OSError."""
     return name in names or exists(directory, name)
 
 
 def nas_seen_at(folders: Iterable[tuple[str, int]], token: str) -> str:
-    """Where on staging a NAS root's marker or token is seen, in words; empty if nowhere. Raises OSError.
+    """Says where on staging a NAS root's marker or token is seen. Raises OSError.
 
-    `folders` are open directories with their paths.
+    Empty if nowhere; `folders` are paths with their open directories.
     """
     marker = nas_marker(token)
     for path, directory in folders:
@@ -127,4 +126,4 @@ def _token_in(directory: int) -> str | None:
     try:
         return tokens.read_token(directory)
     except (ValueError, OSError):
-        return None  # what holds no token is no sign; the root's own token has been checked before
+        return None  # no sign: the root's own token has been checked before

@@ -1,4 +1,4 @@
-"""Which mounts count as a NAS: one table, told again in docs/mounts.md."""
+"""The table of mounts that count as a NAS; docs/mounts.md repeats it."""
 
 import enum
 from typing import NamedTuple
@@ -13,7 +13,7 @@ _REASON = Reason.NAS_MOUNT_NOT_ACCEPTED
 
 
 class MountKind(enum.Enum):
-    """What a mount is, as far as a NAS is concerned."""
+    """How a mount counts as a NAS."""
 
     LOCAL = "a plain local filesystem"
     OTHER = "another accepted filesystem"
@@ -94,24 +94,24 @@ _KINDS = {fstype: kind for kind, fstypes in TABLE.items() for fstype in fstypes}
 
 
 class Acceptance(NamedTuple):
-    """Whether a mount counts as a NAS: the problem against it, or a warning."""
+    """The problem against a mount as a NAS, or a warning."""
 
     problem: Finding | None = None
     warning: str = ""
 
 
 def kind_of(mount: Mount) -> MountKind:
-    """The line of the table that a mount stands in."""
+    """Returns the kind of a mount by the table."""
     return MountKind.WRITES_BACK if is_davfs(mount) else _KINDS.get(mount.fstype, MountKind.UNKNOWN)
 
 
 def is_plain_local(mount: Mount) -> bool:
-    """Whether a mount is one of the listed local filesystems, which show only what is on their disk."""
+    """Whether a mount is a listed local filesystem, which shows only its disk."""
     return kind_of(mount) is MountKind.LOCAL
 
 
 def judge(nas: Place, *, allow_union: bool, writes_through: bool) -> Acceptance:
-    """Whether a place and every layer beneath it count as a NAS, under the flags of the staging root."""
+    """Judges a place and all layers beneath it by the staging root's flags."""
     warnings = []
     for place in nas.all_beneath():
         found = _judge(place, allow_union=allow_union, writes_through=writes_through)

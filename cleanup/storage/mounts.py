@@ -1,7 +1,4 @@
-"""The mount of an open descriptor, from the kernel's table.
-
-By the mount's identity, not by the longest prefix of a path: a path may be mounted over after it was opened.
-"""
+"""The mount of an open descriptor, from the kernel's table."""
 
 import errno
 import os
@@ -10,12 +7,12 @@ from dataclasses import dataclass
 
 _TABLE = "/proc/self/mountinfo"
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
-# The table is read in pieces, so that a mount can be missing from it while others come and go.
+# The kernel gives the table in pieces: a mount can be missing from it while others come and go.
 _READS = 3
 
 
 class UnknownMount(OSError):
-    """The mount of a descriptor cannot be told, so nothing is known of the storage beneath."""
+    """A descriptor's mount is unknown, and so is the storage beneath."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(errno.ENODEV, detail)
@@ -23,10 +20,10 @@ class UnknownMount(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of the table of mounts; names that are no UTF-8 as `os.fsdecode` gives them.
+    """One line of the table of mounts.
 
-    `root` is the directory of the filesystem at `mount_point`; not `/` for a bind mount or a subvolume. `options` are
-    those of mount and filesystem.
+    `root` is the filesystem's directory at `mount_point`: not `/` for a bind mount or a subvolume. Names are as
+    `os.fsdecode` gives them.
     """
 
     id: int
@@ -38,7 +35,7 @@ class Mount:
     options: tuple[str, ...]
 
     def values(self, name: str) -> list[str]:
-        """What an option was set to, each time that it was given."""
+        """Returns each value that was set for an option."""
         return [option[len(name) + 1 :] for option in self.options if option.startswith(f"{name}=")]
 
     @property
@@ -47,13 +44,13 @@ class Mount:
 
 
 def parse(line: bytes) -> Mount:
-    """Read one line of the table. Raises ValueError for anything but such a line."""
+    """Reads one line of the table. Raises ValueError for others."""
     fields = line.split(b" ")
     end = fields.index(b"-", 6)
     if len(fields) != end + 4:
         raise ValueError(f"{len(fields) - end - 1} fields after the separator")
     major, minor = fields[2].split(b":")
-    # Commas and blanks within a value are escaped, so that an option is split off before it is read.
+    # Commas and blanks within a value are escaped, so options are split before they are unescaped.
     options = fields[5].split(b",") + fields[end + 3].split(b",")
     return Mount(
         id=int(fields[0]),
@@ -67,7 +64,7 @@ def parse(line: bytes) -> Mount:
 
 
 def find(table: bytes, identity: int) -> Mount | None:
-    """The mount of this identity in a table. Raises ValueError where its line cannot be read."""
+    """Returns the mount with this identity in a table. Raises ValueError."""
     start = b"%d " % identity
     for line in table.split(b"\n"):
         if line.startswith(start):
@@ -76,12 +73,13 @@ def find(table: bytes, identity: int) -> Mount | None:
 
 
 def mount_points() -> set[str]:
-    """Where something is mounted now. Raises UnknownMount where that cannot be told."""
+    """Returns all mount points. Raises UnknownMount."""
     return {_text(fields[4]) for line in _read(_TABLE).splitlines() if len(fields := line.split(b" ")) > 4}
 
 
 def mount_of(descriptor: int) -> Mount:
-    """The mount that an open file or directory lies on. Raises UnknownMount where that cannot be told."""
+    """Returns the mount of an open file or directory. Raises UnknownMount."""
+    # Not by the longest prefix of a path: a path may be mounted over after it was opened.
     identity = _identity(descriptor)
     for _ in range(_READS):
         try:

@@ -1,7 +1,4 @@
-"""Folders that a walk passes over for their names, though runs may lie in them, as in `.CONFOCAL`.
-
-A wizard's record where one would lie is the sign. The search follows no link, enters no mount, and has an end.
-"""
+"""Folders that a walk passes over for their names, such as `.CONFOCAL`, though runs may lie in them."""
 
 import itertools
 import os
@@ -9,13 +6,13 @@ from dataclasses import dataclass
 
 from cleanup.storage import desktop_files, handles, run_paths
 
-# So many names one walk looks at in all such folders together, in one of them, and in one directory within.
+# Names that one walk looks at: in all such folders together, in one of them, and in one directory within.
 MOST_NAMES = 10_000
 MOST_NAMES_OF_ONE = 3_000
 _MOST_NAMES_OF_DIRECTORY = 1_000
 _OURS = b".exlab"
 _RECORDS = (run_paths.INGEST, run_paths.SYNC_STATE, run_paths.CREATION)
-# In these lie older states of everything, and to look into some of them is to mount them.
+# These hold older states of everything, and a look into some of them mounts them.
 _SNAPSHOTS = frozenset({b".zfs", b".snapshot", b".snapshots", b"#snapshot", b"~snapshot", b"@recently-snapshot"})
 # The steps from a staging root to a run: EQUIPMENT/PROJECT/Runs/LEAF, or without the folder of its kind.
 _STEPS = (3, 4)
@@ -23,28 +20,29 @@ _STEPS = (3, 4)
 
 @dataclass
 class SearchBudget:
-    """How many names may still be looked at."""
+    """The number of names that may still be looked at."""
 
     names: int
 
 
 def is_passed_over(name: bytes) -> bool:
-    """Whether a folder of this name is passed over and is not one of ours."""
+    """Whether a walk passes over a folder of this name that is not ours."""
     hidden = name.startswith(b".") or desktop_files.is_system_folder(name)
     return hidden and not name.startswith(_OURS) and name.lower() not in _SNAPSHOTS
 
 
 def why(name: bytes) -> str:
-    """What about a name it is, in words."""
+    """Says why a name is passed over."""
     if name.startswith(b"."):
         return "its name begins with a dot"
     return "its name is one that filesystems, Windows or NAS systems give their own folders"
 
 
 def find_run(parent: int, name: bytes, level: int, budget: SearchBudget) -> bytes | None:
-    """The first run in a folder, as a path that begins with `name`; None if the budget finds none.
+    """Returns the path of the first run in a folder; None if none is found.
 
-    `parent` is the open directory above; `level` 0 for a staging root, 1 for an instrument, 2 a project, 3 a kind.
+    `parent` is the open folder above; `level` 0: staging root, 1: instrument, 2: project, 3: kind. A wizard's record is
+    the sign of a run.
     """
     pending = [name]
     mine = SearchBudget(min(budget.names, MOST_NAMES_OF_ONE))
@@ -78,7 +76,7 @@ def _is_file(directory: int, path: bytes) -> bool:
 
 
 def _folders(directory: int, budget: SearchBudget) -> list[bytes]:
-    """The folders in one, the first by name last, as far as the budget goes."""
+    # The first by name comes last, because the search takes from the end.
     found = []
     most = min(budget.names, _MOST_NAMES_OF_DIRECTORY)
     with os.scandir(directory) as entries:

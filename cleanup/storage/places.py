@@ -1,7 +1,6 @@
-"""Where a directory really lies: its mount, the storage beneath, and the directories that it shows.
+"""Where a directory really lies: its mount, the storage beneath, the directories that it shows.
 
-A place is described in the process that may touch it, and travels as values. What cannot be seen is left out, so a
-comparison of places finds sameness, never difference.
+Unseen storage is left out, so a comparison of places proves sameness, never difference.
 """
 
 import contextlib
@@ -18,7 +17,7 @@ from cleanup.storage.fuse import servers_of
 from cleanup.storage.mounts import Mount, mount_of
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NONBLOCK
-# Unions upon unions end somewhere; a loop of them must end too.
+# A limit for unions of unions, so that a loop ends.
 _DEEPEST = 4
 _BTRFS_FS_INFO = 0x8400941F
 _GET_UUID = 0x80111500
@@ -27,12 +26,11 @@ _BTRFS_INFO_BYTES = 1024
 
 @dataclass(frozen=True)
 class Place:
-    """Where a directory lies.
+    """Where a directory lies, as values.
 
-    `device`: its device number. `path`: its path in the filesystem, `name`: on this host. `signs`: names of the
-    storage, the same wherever it is seen. `remote`: the server and the path there. `beneath`: the layers of a union
-    here. `shown`: the directories of this host that are served here. `cache`: the mount's cache that holds writes back,
-    where seen. `mounting`: tells this mount from an earlier one; empty where the kernel cannot.
+    `device`: its device number; `path` in the filesystem, `name` on this host; `signs`: names of the storage, the same
+    everywhere; `beneath`: the layers of a union; `shown`: directories of this host that are served here; `cache`: the
+    cache that holds writes back; `mounting`: the identity of this mount, empty if unknown.
     """
 
     mount: Mount
@@ -46,12 +44,10 @@ class Place:
     mounting: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, for a pipe."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `as_json`."""
         mount = values["mount"]
         return cls(
             mount=Mount(**{**mount, "options": tuple(mount["options"])}),
@@ -66,19 +62,18 @@ class Place:
         )
 
     def all_beneath(self) -> Iterator["Place"]:
-        """This place and every layer beneath it."""
+        """Yields this place and every layer beneath it."""
         yield self
         for layer in self.beneath:
             yield from layer.all_beneath()
 
     @property
     def remote(self) -> tuple[frozenset[str], str] | None:
-        """The names of the server that holds the mount, with the path there; None for what is no `host:/path`."""
         return remote_of(self.mount)
 
 
 def describe(descriptor: int) -> Place:
-    """Where an open directory lies. Raises UnknownMount, or OSError where it cannot be asked."""
+    """Returns where an open directory lies. Raises UnknownMount, OSError."""
     return _describe(descriptor, _DEEPEST)
 
 
@@ -115,11 +110,8 @@ def _mounting(descriptor: int) -> str:
 
 
 def _open_all(directories: list[str], inner: str, depth: int, device: int) -> Iterator[Place]:
-    """The places of these directories, each as if the directory `inner` in it were meant, whether or not it is there.
-
-    A directory that cannot be opened shows nothing, and neither does one that only the mounting program could find, or
-    that the mount itself covers by now, of this `device`.
-    """
+    # `inner` need not exist there. Skipped are a directory that cannot be opened, a relative path, which only the
+    # mounting program could resolve, and a directory on this `device`, which the mount itself covers by now.
     for directory in dict.fromkeys(filter(os.path.isabs, directories)):
         with contextlib.suppress(OSError):
             descriptor = os.open(directory, _DIRECTORY)
@@ -133,7 +125,6 @@ def _open_all(directories: list[str], inner: str, depth: int, device: int) -> It
 
 
 def _below(name: str, mount_point: str) -> str:
-    """The path of a directory below its mount point; empty for the mount point itself."""
     if mount_point == "/":
         return name.strip("/")
     return name[len(mount_point) + 1 :] if name.startswith(f"{mount_point}/") else ""
@@ -144,17 +135,17 @@ def _joined(top: str, inner: str) -> str:
 
 
 def source_signs(mount: Mount) -> Iterator[str]:
-    """What the source of a mount names: a pool of ZFS, or a device."""
+    """Yields the ZFS pool or the device that a mount's source names."""
     if mount.fstype == "zfs":
         yield f"the ZFS pool {mount.source.partition('/')[0]}"
-    if mount.source.startswith("/dev/") and not mount.is_fuse:  # many a program calls its mounts /dev/fuse
+    if mount.source.startswith("/dev/") and not mount.is_fuse:  # many programs name /dev/fuse as their source
         yield f"the device {os.path.realpath(mount.source)}"
 
 
 def filesystem_of(descriptor: int) -> str:
-    """The name of an open directory's filesystem, one for all subvolumes and datasets that share its space.
+    """Returns the name of an open directory's filesystem. Raises UnknownMount, OSError.
 
-    Raises UnknownMount, OSError.
+    Subvolumes and datasets that share space have one name.
     """
     mount = mount_of(descriptor)
     signs = (*source_signs(mount), *_asked_signs(descriptor, mount))
@@ -163,7 +154,6 @@ def filesystem_of(descriptor: int) -> str:
 
 
 def _asked_signs(descriptor: int, mount: Mount) -> Iterator[str]:
-    """What the filesystem answers when it is asked who it is."""
     if mount.fstype == "btrfs":
         info = _ask(descriptor, _BTRFS_FS_INFO, _BTRFS_INFO_BYTES)
         if info is not None and any(info[16:32]):
@@ -175,7 +165,6 @@ def _asked_signs(descriptor: int, mount: Mount) -> Iterator[str]:
 
 
 def _ask(descriptor: int, request: int, size: int) -> bytearray | None:
-    """What the filesystem answers to a request of its own; None where it knows none."""
     answer = bytearray(size)
     try:
         fcntl.ioctl(descriptor, request, answer)
@@ -185,12 +174,12 @@ def _ask(descriptor: int, request: int, size: int) -> bytearray | None:
 
 
 def remote_of(mount: Mount) -> tuple[frozenset[str], str] | None:
-    """The names of a mount's server, in small letters, and the path there; None for a source that is no `host:/path`.
+    """Returns a mount's server names and the path there; None without `host:/path`.
 
-    A share's path (`//host/share`) begins with two slashes: it is no path in the server's filesystem.
+    A share's path (`//host/share`) begins with two slashes: it is no path of the server's filesystem.
     """
     if mount.fstype == "fuse.rclone":
-        return None  # what stands before the colon is a name in its configuration, and no host
+        return None  # before the colon stands a name of its configuration, not a host
     if mount.source.startswith("//"):
         host, _, path = mount.source[2:].partition("/")
         path = f"//{path.casefold()}"
@@ -208,11 +197,10 @@ def remote_of(mount: Mount) -> tuple[frozenset[str], str] | None:
 
 
 def _served_from(mount: Mount) -> list[str]:
-    """The directories of this very host that a mount serves, where its source says so."""
     remote = remote_of(mount)
     if remote is not None:
         hosts, path = remote
-        # NFS 4 calls the top of what a server exports `/`, wherever that lies; the name of a share is no path at all.
+        # NFS 4 calls the top of a server's exports `/`, wherever it lies; a share's name is no path.
         is_path = not path.startswith("//") and (path != "/" or mount.fstype != "nfs4")
         return [path] if is_path and hosts & own_names() and not _through_a_tunnel(mount) else []
     if mount.fstype == "fuse.rclone":
@@ -221,7 +209,7 @@ def _served_from(mount: Mount) -> list[str]:
 
 
 def _through_a_tunnel(mount: Mount) -> bool:
-    """Whether a mount from this host goes to another port than usual, behind which another host may answer."""
+    # Behind an unusual port of this host another host may answer.
     if mount.fstype == "fuse.sshfs":
         ports = [value for server in servers_of(mount) for name, value in server.options() if name == "port"]
         ports += [value for server in servers_of(mount) for value in server.short("p")]
@@ -230,14 +218,13 @@ def _through_a_tunnel(mount: Mount) -> bool:
 
 
 def own_names() -> frozenset[str]:
-    """The names and addresses by which a mount's source may call this host. Asks no other host."""
+    """Returns the names and addresses of this host. Asks no other host."""
     name = socket.gethostname().lower()
     found = {"localhost", "localhost.localdomain", "ip6-localhost", "::1", name, name.partition(".")[0]}
     return frozenset(found | set(_addresses()))
 
 
 def _addresses() -> Iterator[str]:
-    """The addresses of this host, as the kernel's tables of routes and interfaces hold them."""
     with contextlib.suppress(OSError), open("/proc/net/fib_trie") as file:
         address = ""
         for line in file:

@@ -1,4 +1,4 @@
-"""The directories of this host that a mount of rclone shows, by way of remotes that its configuration describes."""
+"""The directories of this host that a mount of rclone shows."""
 
 import configparser
 import os
@@ -11,7 +11,7 @@ from cleanup.storage.mounts import Mount
 
 Remotes = Mapping[str, Mapping[str, str]]
 
-# Remotes made of remotes end somewhere; a circle of them must end too.
+# A limit for remotes of remotes, so that a circle ends.
 _DEEPEST = 5
 # How a union treats one of its upstreams.
 _TREATMENT = re.compile(r":(ro|nc|writeback)$")
@@ -19,7 +19,7 @@ _QUOTED_OR_PLAIN = r"(?:remote|upstreams)=(?:\"([^\"]*)\"|'([^']*)'|([^,:]*))"
 
 
 def local_paths(mount: Mount) -> list[str]:
-    """What a mount shows of this host, as far as its command line and its configuration tell."""
+    """Returns the directories of this host that a mount shows, by its configuration."""
     found = [mount.source] if mount.source.startswith("/") else []
     for server in servers_of(mount):
         remotes = read(server)
@@ -30,7 +30,7 @@ def local_paths(mount: Mount) -> list[str]:
 
 
 def read(server: Server) -> Remotes:
-    """The remotes of a serving process; none where its configuration cannot be read, or is encrypted."""
+    """Returns a process's remotes; none if the configuration is unreadable or encrypted."""
     given = [value for name, value in server.options() if name == "config"]
     variables = dict(variable.partition("=")[::2] for variable in server.environment)
     home = variables.get("XDG_CONFIG_HOME") or f"{variables.get('HOME', '')}/.config"
@@ -45,12 +45,11 @@ def read(server: Server) -> Remotes:
 
 
 def _expand(remote: str, remotes: Remotes, depth: int) -> Iterator[str]:
-    """The directories of this host that a remote such as `pool:sub` shows."""
     if remote.startswith("/"):
         yield remote
     if remote.startswith("/") or not depth:
         return
-    if remote.startswith(":"):  # all of it stands on the command line
+    if remote.startswith(":"):  # the command line describes it whole
         head, _, below = remote.rpartition(":")
         targets = ["".join(match) for match in re.findall(_QUOTED_OR_PLAIN, head)]
     else:
@@ -59,7 +58,7 @@ def _expand(remote: str, remotes: Remotes, depth: int) -> Iterator[str]:
         targets = [section[key] for key in ("remote", "upstreams") if key in section]
     for target in targets:
         for folder, one in _split(target):
-            # Of a `combine` each upstream is one folder, and what lies below another folder is not shown by it.
+            # Each upstream of a `combine` is one folder and shows nothing below the others.
             inner = below.removeprefix(folder).strip("/") if f"{below}/".startswith(f"{folder}/") else below
             if folder and below and inner == below:
                 continue
@@ -68,7 +67,6 @@ def _expand(remote: str, remotes: Remotes, depth: int) -> Iterator[str]:
 
 
 def _split(target: str) -> Iterator[tuple[str, str]]:
-    """The upstreams in a list, those of a `combine` with the name of their folder."""
     try:
         words = shlex.split(target)
     except ValueError:

@@ -1,7 +1,6 @@
-"""The locks that the wizard holds while it reads and writes a run's records: asked for, never kept.
+"""The wizard's locks on a run's records: tried and released at once, never kept.
 
-A program that waits for a lock stands still while we hold it, and may make the run's folder anew after we rename it. So
-each lock is let go at once.
+A program that waits for our lock may make the run's folder anew after we rename it.
 """
 
 import contextlib
@@ -10,17 +9,17 @@ import time
 from cleanup.storage import handles, run_paths
 from cleanup.storage.staging.metadata import RECORDS
 
-# By an flock on a file beside the record, which is only ever opened: where there is none, no program writes.
+# The wizard flocks a file beside the record. We never make it: where there is none, no program writes.
 LOCKS = tuple(f"{name}.lock".encode() for name in RECORDS)
-# The wizard holds a lock for as long as it takes to read or write a record of some kilobytes.
+# The wizard holds a lock only while it reads or writes a record of some kilobytes.
 PATIENCE_SECONDS = 1.0
 _ASKED_EVERY_SECONDS = 0.02
 
 
 def held_lock(run: int, *, patience_seconds: float = 0.0) -> bytes | None:
-    """The name of a lock that another program holds in the run open as `run`; None where all are free. Raises OSError.
+    """Returns a lock that another program holds in the open run, or None.
 
-    A held one is asked for again until `patience_seconds` have passed.
+    Tries a held lock again until `patience_seconds` have passed. Raises OSError.
     """
     until = time.monotonic() + patience_seconds
     for name in LOCKS:

@@ -1,7 +1,4 @@
-"""How many removals of ours have begun on a filesystem: it tells a removal whether it was the only one.
-
-The count is the size of a file: that can grow where the disk is full.
-"""
+"""Counts the removals on a filesystem, so that a removal knows whether it ran alone."""
 
 import contextlib
 import errno
@@ -14,34 +11,34 @@ from dataclasses import dataclass
 
 from cleanup.storage import handles
 
-# The count is held for some microseconds; a process that stands still with it must not keep others from removing.
+# The count is held for microseconds; a process that hangs with it must not block other removals.
 _TRIES = 50
 _PAUSE_SECONDS = 0.002
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def counter_of(filesystem: str) -> str:
-    """The name of the file that counts the removals on a filesystem."""
+    """Returns the name of the file that counts a filesystem's removals."""
     return hashlib.sha256(filesystem.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One removal among those that are counted."""
+    """One counted removal."""
 
     _count: int
     _number: int
     _alone: bool
 
     def was_alone(self) -> bool:
-        """Whether no other removal overlapped this one up to now. Raises OSError."""
+        """Whether no other removal overlapped this one until now. Raises OSError."""
         with _held(self._count):
             return self._alone and os.fstat(self._count).st_size == self._number
 
 
 @contextlib.contextmanager
 def counted(path: str) -> Iterator[Turn]:
-    """Take part in the count at a path for the length of a removal. Raises OSError."""
+    """Counts a removal in the file at `path` for a block. Raises OSError."""
     with (
         handles.opened(os.open(path, _FLAGS, 0o600)) as count,
         handles.opened(os.open(f"{path}.active", _FLAGS, 0o600)) as active,
@@ -50,7 +47,7 @@ def counted(path: str) -> Iterator[Turn]:
             alone = _locked(active, fcntl.LOCK_EX)
             fcntl.flock(active, fcntl.LOCK_SH | fcntl.LOCK_NB)
             number = os.fstat(count).st_size + 1
-            os.ftruncate(count, number)
+            os.ftruncate(count, number)  # a file's size can grow where the disk is full
         yield Turn(count, number, alone)
 
 

@@ -1,4 +1,4 @@
-"""The reserve: 1 MiB at the top of a root, given back to its disk on the day when that is full."""
+"""The reserve: 1 MiB at the top of a root, released when its disk is full."""
 
 import contextlib
 import errno
@@ -15,15 +15,12 @@ T = TypeVar("T")
 
 
 def lay_reserve(directory: int) -> bool:
-    """Keep 1 MiB at the top of a root for the day when its disk is full; False when it is there. Raises OSError.
-
-    One that a crash left unfinished is made anew.
-    """
+    """Lays the reserve at a root's top; False if it is there. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         found = linux.status(directory, RESERVE)
         if not found.is_file or found.size >= RESERVE_BYTES:
             return False
-        os.unlink(RESERVE, dir_fd=directory)
+        os.unlink(RESERVE, dir_fd=directory)  # a crash left it unfinished
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         descriptor = os.open(RESERVE, flags, 0o600, dir_fd=directory)
@@ -40,7 +37,7 @@ def lay_reserve(directory: int) -> bool:
 
 
 def release_reserve(directory: int) -> bool:
-    """Give the reserved space back to a full disk. False if there was none."""
+    """Removes the reserve; False if there was none."""
     try:
         os.unlink(RESERVE, dir_fd=directory)
     except FileNotFoundError:
@@ -50,9 +47,9 @@ def release_reserve(directory: int) -> bool:
 
 
 def with_reserve(directory: int, act: Callable[[], T], *, spare: int = 0) -> T:
-    """Do a write; when the disk is full, release the reserve and do it once more. Raises OSError.
+    """Runs a write; on a full disk releases the reserve and repeats it.
 
-    The reserve is laid again when there is room for it and `spare` bytes.
+    Lays the reserve again if there is room for it and `spare` bytes. Raises OSError.
     """
     try:
         result = act()
@@ -65,13 +62,13 @@ def with_reserve(directory: int, act: Callable[[], T], *, spare: int = 0) -> T:
 
 
 def renew_reserve(directory: int, *, spare: int = 0) -> None:
-    """Lay the reserve again if there is room for it and `spare` bytes; else the next clear does."""
+    """Lays the reserve if there is room for it and `spare` bytes."""
     with contextlib.suppress(OSError):
         if free_bytes(directory) >= spare + RESERVE_BYTES:
             lay_reserve(directory)
 
 
 def free_bytes(directory: int) -> int:
-    """What this process may still write on the filesystem of an open directory."""
+    """Returns the bytes that this process may still write in a directory's filesystem."""
     found = os.fstatvfs(directory)
     return found.f_bavail * found.f_frsize

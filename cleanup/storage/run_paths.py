@@ -1,4 +1,4 @@
-"""The grammar of names: where a run lies beneath a staging root, and what files of ours are called."""
+"""The grammar of names: where a run lies beneath a staging root, and our own files' names."""
 
 import os
 import re
@@ -19,15 +19,15 @@ CHALLENGE_PREFIX = b".exlab-challenge-"
 _LEAF = re.compile(r"(?P<kind>Run|TestRun)_\d{4}-\d{2}-\d{2}T\d{2}-\d{2}(-\d{2})?", re.ASCII)
 KIND_FOLDERS = {"Runs": "Run", "TestRuns": "TestRun"}
 _KINDS = {"Run": "experimental", "TestRun": "test"}
-# The wizard takes any name with one of these beginnings for a run's, below its kind's folder or in the project itself.
+# The wizard takes any name with such a beginning for a run, below its kind's folder or directly in the project.
 _POSSIBLE_LEAF = re.compile(r"(?P<kind>Run|TestRun)_.+")
-# Characters of a leaf that the database keeps.
+# The database keeps at most this number of characters.
 _MAX_LEAF = 64
 
 
 @dataclass(frozen=True)
 class RunPath:
-    """The steps from a staging root to a run; `folder` is empty for a run in its project's own folder."""
+    """The steps from a staging root to a run; `folder` is empty directly in a project."""
 
     equipment: str
     project: str
@@ -36,7 +36,6 @@ class RunPath:
 
     @property
     def run_kind(self) -> str:
-        """`experimental` or `test`, as the leaf says."""
         return _KINDS[self.leaf.partition("_")[0]]
 
     @property
@@ -45,7 +44,7 @@ class RunPath:
 
     @property
     def is_usual(self) -> bool:
-        """Whether the path alone makes it a run; elsewhere its record must name the path."""
+        """Whether the path alone makes it a run; else its record must name the path."""
         return self.folder in KIND_FOLDERS and is_leaf_name(self.leaf, self.folder)
 
     def __str__(self) -> str:
@@ -53,7 +52,7 @@ class RunPath:
 
 
 def is_folder_name(name: str) -> bool:
-    """Whether an equipment or a project may be called so: printable, not hidden, no separator."""
+    """Whether an equipment or a project may have this name."""
     return (
         name.isprintable()
         and 0 < len(name.encode()) <= 255
@@ -64,16 +63,13 @@ def is_folder_name(name: str) -> bool:
 
 
 def is_leaf_name(name: str, folder: str) -> bool:
-    """Whether a name below `Runs` or `TestRuns` is a run's: kind and date."""
+    """Whether a name below `Runs` or `TestRuns` is kind and date."""
     match = _LEAF.fullmatch(name)
     return match is not None and match["kind"] == KIND_FOLDERS[folder]
 
 
 def is_possible_leaf(name: str, folder: str) -> bool:
-    """Whether a directory below `Runs` or `TestRuns`, or in a project (`folder` empty), may be a run.
-
-    Any text may follow `Run_` or `TestRun_`; see `RunPath.is_usual` for what makes it one.
-    """
+    """Whether a directory below `folder`, or in a project if empty, may be a run."""
     match = _POSSIBLE_LEAF.fullmatch(name)
     if match is None or len(name) > _MAX_LEAF or not is_folder_name(name):
         return False
@@ -81,7 +77,7 @@ def is_possible_leaf(name: str, folder: str) -> bool:
 
 
 def parse_run_path(text: str) -> RunPath:
-    """Read `<EQUIPMENT>/<PROJECT>/{Runs,TestRuns}/<leaf>` or `<EQUIPMENT>/<PROJECT>/<leaf>`. Raises UnsafePath.
+    """Reads `<EQUIPMENT>/<PROJECT>/[{Runs,TestRuns}/]<leaf>`. Raises UnsafePath.
 
     A leaf is `Run_` or `TestRun_` with any text.
     """
@@ -94,18 +90,17 @@ def parse_run_path(text: str) -> RunPath:
 
 
 def _steps(text: str) -> tuple[str, str, str, str]:
-    """The four steps of a run path, the third of them empty where the run lies in its project. Raises UnsafePath."""
     parts = text.split("/")
     if len(parts) == 4 and parts[2] in KIND_FOLDERS:
         return parts[0], parts[1], parts[2], parts[3]
-    # `Runs` in a project's place is a folder of runs whose project is missing.
+    # `Runs` in the place of a project is a folder of runs without a project.
     if len(parts) == 3 and parts[1] not in KIND_FOLDERS:
         return parts[0], parts[1], "", parts[2]
     raise UnsafePath(f"{_show_text(text)} is not EQUIPMENT/PROJECT/Runs/Run_DATE")
 
 
 def is_usual(text: str) -> bool:
-    """Whether a text is the path of a run that needs no record to be one."""
+    """Whether a text is the path of a run that needs no record."""
     try:
         return parse_run_path(text).is_usual
     except UnsafePath:
@@ -113,7 +108,7 @@ def is_usual(text: str) -> bool:
 
 
 def show(name: bytes) -> str:
-    r"""A name as a person can read it: undecodable bytes as \xNN, control characters escaped."""
+    r"""Returns a readable name: undecodable bytes as \xNN, control characters escaped."""
     text = name.decode("utf-8", "backslashreplace")
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
@@ -121,5 +116,5 @@ def show(name: bytes) -> str:
 
 
 def _show_text(text: str) -> str:
-    """As `show`, for text that came from anywhere and may hold what no name can."""
+    # The text may hold characters that no file name can.
     return show(text.encode("utf-8", "backslashreplace"))

@@ -1,4 +1,4 @@
-"""Whether staging and NAS are one storage under two names: what can be seen of it. Not seeing it proves nothing."""
+"""Whether staging and NAS are one storage under two names. A comparison that finds nothing proves nothing."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -7,9 +7,9 @@ from cleanup.storage.places import Place
 
 
 def same_storage(staging: Place, nas: Place) -> str:
-    """How two places are one storage, in a sentence; empty where none is seen.
+    """Says how two places are one storage; empty where no sign is seen.
 
-    One device, filesystem, pool or image; an export within the other's; directories that overlap.
+    Signs are one device, filesystem, pool, image or export, and overlapping directories.
     """
     for one, other in product(staging.all_beneath(), nas.all_beneath()):
         common = sorted(set(one.signs) & set(other.signs), key=_by_clarity)
@@ -21,9 +21,9 @@ def same_storage(staging: Place, nas: Place) -> str:
 
 
 def overlap(staging: Place, nas: Place) -> str:
-    """How the NAS shows the staging directory, or a part of it, or what holds it, in a sentence; else empty.
+    """Says how the NAS shows the staging directory, its part or its parent.
 
-    No flag accepts that: a run would prove itself.
+    Empty if it does not. No flag accepts an overlap: a run would prove itself.
     """
     for one, other in product(_directories(staging), _directories(nas)):
         if _lie_in_one_another(one, other):
@@ -32,7 +32,6 @@ def overlap(staging: Place, nas: Place) -> str:
 
 
 def _directories(place: Place) -> Iterator[Place]:
-    """Every directory that a place shows, itself among them."""
     yield place
     for shown in (*place.beneath, *place.shown):
         yield from _directories(shown)
@@ -49,7 +48,7 @@ def _on_server(place: Place) -> str:
 
 
 def _filesystem(place: Place) -> str:
-    """What the paths of a place are relative to: subvolumes of one btrfs have device numbers of their own."""
+    # Subvolumes of one btrfs have device numbers of their own, yet share its paths.
     return next((sign for sign in place.signs if sign.startswith("the btrfs")), str(place.device))
 
 
@@ -58,7 +57,7 @@ def _one_export(one: Place, other: Place) -> bool:
 
 
 def _one_server(one: Place, other: Place) -> bool:
-    """Whether one server holds both by one kind of name: a share's name is no path there."""
+    # A share's name is no path on the server, so both must be names of one kind.
     if one.remote is None or other.remote is None:
         return False
     (hosts, path), (other_hosts, other_path) = one.remote, other.remote
@@ -66,7 +65,6 @@ def _one_server(one: Place, other: Place) -> bool:
 
 
 def _nested(one: str, other: str) -> bool:
-    """Whether two paths are equal, or one lies below the other."""
     shorter, longer = sorted((_parts(one), _parts(other)), key=len)
     return longer[: len(shorter)] == shorter
 
@@ -80,6 +78,6 @@ def _called(top: Place, place: Place) -> str:
 
 
 def _by_clarity(sign: str) -> tuple[int, str]:
-    """What a person can look up comes first; a bare number says least."""
+    # First a sign that the operator can look up; a bare number says least.
     order = ("the btrfs", "the ZFS", "the device", "the image", "the filesystem", "the block device")
     return next((place for place, start in enumerate(order) if sign.startswith(start)), len(order)), sign

@@ -1,7 +1,6 @@
 """The shell of a run: a folder without data that the wizard makes where a run was renamed away.
 
-A wizard that waits for its lock then makes the missing folders anew, with the lock and perhaps a first record. It holds
-nothing of the run, and lies where the run is to be put back.
+A wizard that waits for its lock makes missing folders anew, with the lock and perhaps a first record.
 """
 
 import errno
@@ -20,14 +19,14 @@ _FIRST_STATE = "staging"
 
 @dataclass(frozen=True)
 class Shell:
-    """What a shell holds; not `complete`: the wizard was about to write its first record."""
+    """The entries of a shell; not `complete`: the wizard is about to write its first record."""
 
     scan: run_tree.Scan
     complete: bool = True
 
     @property
     def record(self) -> dict[str, int]:
-        """What identifies its `ingest.json`, as for `tree.remove`; empty where there is none."""
+        """Returns the marks of its `ingest.json`, as `fences.prepare_record` does, or nothing."""
         for entry in self.scan.entries:
             if entry.path == run_tree.INGEST_PATH:
                 return {"ino": entry.ino, "size": entry.size, "mtime_ns": entry.mtime_ns}
@@ -35,10 +34,10 @@ class Shell:
 
 
 def read(folder: int, path: RunPath, *, since_ns: int | None) -> Shell | None:
-    """The shell open as `folder` of the run at `path`; None for anything else. Raises OSError.
+    """Returns the shell open as `folder` of the run at `path`, or None.
 
-    It holds `.exlab-wizard` with the wizard's locks and a record of one `staging` entry at most, and no data. It was
-    born after `since_ns` (nanoseconds since 1970 by the filesystem; None: any time), where that is known.
+    It holds `.exlab-wizard` with at most the wizard's locks, drafts and a record of one `staging` entry, and was born
+    after `since_ns` (nanoseconds since 1970; None: any time), where known. Raises OSError.
     """
     if not _holds_metadata_alone(folder):
         return None
@@ -57,7 +56,7 @@ def read(folder: int, path: RunPath, *, since_ns: int | None) -> Shell | None:
 
 
 def _holds_metadata_alone(folder: int) -> bool:
-    """Asked before anything else: of a run with many files the first one tells."""
+    # Asked first: for a run with many files the first names are enough.
     with os.scandir(folder) as entries:
         names = [os.fsencode(entry.name) for entry, _ in zip(entries, range(2), strict=False)]
     return names == [METADATA]
@@ -81,28 +80,27 @@ def _is_first_record(folder: int, path: RunPath) -> bool:
 
 
 def aside_names(attempt: str) -> Iterator[bytes]:
-    """The names that a shell may get while the run of an attempt goes back to its path."""
+    """Yields the names aside for a shell while an attempt's run returns to its path."""
     first = fences.fence_name(attempt) + b".shell"
     yield first
     yield from (b"%s-%d" % (first, number) for number in range(2, 10))
 
 
 def attempt_of(name: bytes) -> str | None:
-    """The attempt, in hex, that moved a shell aside under this name; None for any other name."""
+    """Returns the attempt, in hex, that moved a shell to this name, or None."""
     found = _ASIDE.fullmatch(name)
     return found["attempt"].decode() if found else None
 
 
 def kept_aside(parent: int, attempt: str) -> list[bytes]:
-    """The shells of an attempt that lie aside in the folder of its run."""
+    """Returns the shells that an attempt moved aside in its run's folder."""
     return [name for name in fences.found_in(parent) if attempt_of(name) == attempt]
 
 
 def move_aside(parent: int, path: RunPath, attempt: str, *, since_ns: int | None) -> bytes:
-    """Give the shell at a run's path a name aside, durably, and return that.
+    """Renames the shell at a run's path aside, durably; returns the name.
 
-    Raises FileExistsError where anything but a shell lies there, which stays; BlockingIOError while a lock in it is
-    held.
+    Raises FileExistsError if anything else lies there, which stays; BlockingIOError while a lock in it is held.
     """
     leaf = os.fsencode(path.leaf)
     try:
@@ -137,7 +135,7 @@ def _expect_same(parent: int, name: bytes, folder: int) -> None:
 
 
 def rename_aside(parent: int, leaf: bytes, attempt: str) -> bytes:
-    """Give an entry the first free name aside of an attempt, durably. Raises OSError."""
+    """Renames an entry to an attempt's first free name aside, durably. Raises OSError."""
     for name in aside_names(attempt):
         try:
             fences.fence(parent, leaf, name)

@@ -1,4 +1,4 @@
-"""Tokens: the UUID in a file at the top of a root, by which it is known again."""
+"""Tokens: the UUID in a file at the top of a root, which identifies it."""
 
 import os
 import uuid
@@ -11,7 +11,7 @@ _MAX_TOKEN = 256
 
 
 def read_token(root: int) -> str | None:
-    """The UUID in a root's token file; None without such a file. Raises ValueError for no UUID, OSError."""
+    """Returns a root's UUID, or None. Raises ValueError for no UUID, OSError."""
     try:
         descriptor = handles.open_beneath(root, TOKEN, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -22,7 +22,7 @@ def read_token(root: int) -> str | None:
 
 
 def check_token(root: int, expected: str) -> None:
-    """Raises WrongToken unless the root carries the expected token, OSError where that cannot be read."""
+    """Raises WrongToken unless the root carries the expected token; OSError."""
     try:
         found = read_token(root)
     except ValueError:
@@ -32,9 +32,9 @@ def check_token(root: int, expected: str) -> None:
 
 
 def lay_token(root: int) -> str:
-    """Give a root a token, or adopt its own; returns the UUID. Raises OSError, and ValueError for a file without UUID.
+    """Gives a root a token, or adopts its own; returns the UUID.
 
-    A token that cannot be written whole is taken away again.
+    Raises OSError; ValueError for a token file without UUID. Removes a token that cannot be written whole.
     """
     existing = read_token(root)
     if existing is not None:

@@ -1,7 +1,7 @@
-"""Where a run's twin lies below its NAS root: the layouts and their paths.
+"""Where a run's twin lies below its NAS root.
 
 A layout is a template of `{equipment}`, `{project}`, `{kind}` (`Runs` or `TestRuns`) and `{leaf}`, or a name of
-`NAMED`. ExLab-Wizard's own transport copies to `<remote path>/<leaf>`, which the default does not find.
+`NAMED`.
 """
 
 import re
@@ -9,6 +9,7 @@ import unicodedata
 
 from cleanup.storage.run_paths import RunPath
 
+# ExLab-Wizard's own transport copies to `<remote path>/<leaf>`, where the default does not look.
 RUN_PATH = "run-path"
 NAMED = {
     RUN_PATH: "{equipment}/{project}/{kind}/{leaf}",
@@ -21,14 +22,11 @@ MAX_LENGTH = 255
 
 
 class LayoutError(ValueError):
-    """Why a layout cannot be used, as a sentence for a person."""
+    """Why a layout cannot be used, as a sentence for the operator."""
 
 
 def parse_layout(text: str) -> str:
-    """The layout as it is stored: a name of `NAMED`, also for a template that spells it, or a template.
-
-    Raises LayoutError.
-    """
+    """Returns a layout as stored: a name of `NAMED` or a template. Raises LayoutError."""
     if text in NAMED:
         return text
     for name, template in NAMED.items():
@@ -50,10 +48,7 @@ def parse_layout(text: str) -> str:
 
 
 def twin_path(layout: str, run_path: RunPath) -> str:
-    """The path of a run's twin below its NAS root; `layout` is from `parse_layout`.
-
-    A run without `Runs` or `TestRuns` in its path leaves that step out.
-    """
+    """Returns a twin's path below its NAS root; an empty step is left out."""
     values = {
         "equipment": run_path.equipment,
         "project": run_path.project,
@@ -65,10 +60,8 @@ def twin_path(layout: str, run_path: RunPath) -> str:
 
 
 def as_one_name(path: str) -> str:
-    """A path as the least strict NAS keeps it: equal results may be one folder there.
-
-    Many ignore case, ZFS and APFS the spelling of accents, Windows dots or blanks at the end.
-    """
+    """Returns a path as the least strict NAS keeps it, to find paths that collide."""
+    # Many NAS ignore case, ZFS and APFS the spelling of accents, Windows dots or blanks at the end.
     steps = (step.rstrip(". ") or step for step in path.split("/"))
     spelt = unicodedata.normalize("NFKC", "/".join(steps)).casefold()
     return unicodedata.normalize("NFKC", spelt)
