@@ -30,7 +30,7 @@ class KeptFiles:
 
 
 def identity_of(descriptor: int) -> str:
-    """Returns the identity of an open file."""
+    """Returns an identity that no other file has while this one is open."""
     return _identity(os.fstat(descriptor))
 
 

@@ -38,7 +38,7 @@ class TombstoneError(Exception):
 
 @dataclass(frozen=True)
 class DataDir:
-    """The data directory of this host. `attempt` is an attempt's id in hex."""
+    """The data directory of this host. `attempt` is an attempt's id in hex; tombstone reads raise TombstoneError."""
 
     path: str
 

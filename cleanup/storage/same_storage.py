@@ -21,7 +21,7 @@ def same_storage(staging: Place, nas: Place) -> str:
 
 
 def overlap(staging: Place, nas: Place) -> str:
-    """Says how the NAS shows the staging directory, its part or its parent.
+    """Says how the NAS shows the staging directory, a part or a parent of it.
 
     Empty if it does not. No flag accepts an overlap: a run would prove itself.
     """

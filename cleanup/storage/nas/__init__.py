@@ -1,1 +1,1 @@
-"""The NAS side of files: what the process that reads a NAS root does there."""
+"""The NAS side: a process of its own reads each NAS root."""

@@ -1,7 +1,6 @@
-"""The look under the fence: the NAS must not show what a clear has just made on staging, and must have the bytes.
+"""The look under the fence: the NAS must not show a name that a clear just made on staging, and must give the bytes.
 
-A NAS that shows the fence's name, or a file just laid in it, shows the staging disk. A NAS that shows files of a
-renamed run may show a cache: so each is opened anew and its ends are read.
+A NAS that shows such a name shows the staging disk; a NAS that shows files of a renamed run may show a cache.
 """
 
 import errno
@@ -17,24 +16,24 @@ from cleanup.storage.mounts import mount_of
 from cleanup.storage.nas.record import ILL
 from cleanup.storage.run_paths import show
 
-# Files that are opened at a time: over a network each costs a journey there and back.
+# Files opened at a time: over a network each costs a round trip.
 AT_A_TIME = 16
-# A place that no way leads to, but over a link or a mount, shows nothing to the reader of the twin either.
+# The reader of the twin goes through no link and no mount either, so such a place shows it nothing.
 _LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV)
 
 
 class TwinChanged(Exception):
-    """A file that the NAS lists is not the staged one, or is gone; `problem` says which and why."""
+    """A listed file of the twin is gone or differs; `problem` says which and why."""
 
     def __init__(self, reason: str, detail: str, *, ill: bool = False) -> None:
-        """`ill`: the NAS as a whole fails, and not only this file."""
+        # `ill`: the NAS as a whole fails, not only this file.
         super().__init__(f"{reason}: {detail}")
         self.problem = Finding(Reason(reason), detail)
         self.ill = ill
 
 
 class Ends(NamedTuple):
-    """A file as both sides must have it: path in the run, size in bytes, and `hashing.ends` of it, or of `pieces`."""
+    """A file as both sides must have it: size in bytes, and `hashing.ends` of it or its pieces."""
 
     path: bytes
     size: int
@@ -43,11 +42,11 @@ class Ends(NamedTuple):
 
 
 def challenge(root: int, twin: bytes, *, folder: bytes, beside: Sequence[bytes], within: bytes) -> bool:
-    """Look for what a clear has made on staging; whether the twin lies on a plain local filesystem.
+    """Looks for names just made on staging; whether the twin's filesystem is plain and local.
 
-    `root` is the open NAS root, `twin` the twin's path below it. No name of `beside` may be in the twin's folder or in
-    `folder`, the run's on staging; nor `within`, unless empty, in the twin. Each is looked up and sought in a listing.
-    Raises IsStaging for a name that is found, TwinChanged where the twin is gone, OSError.
+    `root` is the open NAS root, `twin` the path below it. No name of `beside` may be in the twin's folder or in
+    `folder`, the run's on staging, and `within` (unless empty) not in the twin. Raises IsStaging for a name that is
+    found, TwinChanged for a missing twin, OSError.
     """
     for place in dict.fromkeys([os.path.dirname(twin), folder]):
         _expect_absent(root, place, beside, "the folder that holds the twin")
@@ -61,10 +60,11 @@ def challenge(root: int, twin: bytes, *, folder: bytes, beside: Sequence[bytes],
 
 
 def _expect_absent(root: int, place: bytes, names: Sequence[bytes], what: str) -> None:
+    # Both a lookup and a listing are asked: caches keep the two apart.
     try:
         descriptor = handles.open_beneath(root, place or b".")
     except PermissionError:
-        # It may be passed and not listed, as it was before: the names are looked up one by one.
+        # It may be entered but not listed: the names are looked up one by one.
         seen = [name for name in names if markers.exists(root, place + b"/" + name if place else name)]
     except OSError as error:
         if error.errno in _LEADS_NOWHERE:
@@ -79,9 +79,9 @@ def _expect_absent(root: int, place: bytes, names: Sequence[bytes], what: str) -
 
 
 def reopen(root: int, twin: bytes, files: Sequence[Ends], beat: Callable[[int], None]) -> None:
-    """Open each file of a twin anew, by its whole path, and compare its ends or pieces with the staged file's.
+    """Opens each file of a twin anew and compares its ends or pieces.
 
-    Raises TwinChanged with `nas_missing_file`, `nas_io_error` or `nas_checksum_mismatch` and the file's name.
+    Raises TwinChanged with `nas_missing_file`, `nas_io_error` or `nas_checksum_mismatch`.
     """
     from concurrent.futures import ThreadPoolExecutor  # long to import, and needed by few NAS roots
 
@@ -90,7 +90,7 @@ def reopen(root: int, twin: bytes, files: Sequence[Ends], beat: Callable[[int], 
             for _ in pool.map(lambda file: _compare(root, twin, file), files):
                 beat(0)
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # after the first that differs the rest is not needed
+            pool.shutdown(wait=False, cancel_futures=True)  # the first difference ends the comparison
 
 
 def _compare(root: int, twin: bytes, file: Ends) -> None:

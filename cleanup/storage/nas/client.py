@@ -1,7 +1,4 @@
-"""What is asked of a NAS: which runs it holds, with which bytes; and the one thing that is written there.
-
-Everything is asked of a process of its own, see `reader_process`: a NAS may hang.
-"""
+"""The questions to a NAS, and the one write there. A process of its own does them, because a NAS may hang."""
 
 import base64
 import os
@@ -16,12 +13,11 @@ from cleanup.storage.nas.record import ILL
 from cleanup.storage.staging import beyond_bytes
 from cleanup.storage.staging.beyond_bytes import BeyondBytes
 
-# What else speaks with a NAS needs of it.
 __all__ = ["Abandoned", "Listing", "NasError", "NasReader", "TwinFile", "is_silence"]
 
 
 class NasReader(ReaderProcess):
-    """Reads one NAS root, for any number of runs; a context manager. Every question raises NasError as `read` does."""
+    """Reads one NAS root, for any number of runs. Every question raises NasError as `read` does."""
 
     def read(
         self,
@@ -32,13 +28,13 @@ class NasReader(ReaderProcess):
         wanted: Collection[bytes] | None = None,
         progress: Callable[[int], None] = lambda size: None,
     ) -> Listing:
-        """What the NAS holds of a run; `twin` is the path of its copy below the NAS root.
+        """Returns the files that the NAS holds of a run; `twin` is its path below the root.
 
-        `with_bytes`: files are read and hashed, all or the `wanted` paths; others are only listed, where they can be.
-        `recent`: what folders on the way showed in the last minute will do. `progress` is told, about once a second,
-        the bytes read since. Raises NasError with `nas_not_mounted`, `nas_identity_mismatch`, `nas_missing_file` (no
-        such run), `nas_is_staging`, `nas_io_error`, `nas_timeout`, or `nas_slow` where the NAS answered another process
-        meanwhile.
+        `with_bytes`: the `wanted` files, or all, are read and hashed; others are only listed. `recent`: markers seen in
+        the last minute on the way count. `progress` gets the bytes read since, about once a second.
+
+        Raises NasError with `nas_not_mounted`, `nas_identity_mismatch`, `nas_missing_file` (no such run),
+        `nas_is_staging`, `nas_io_error`, `nas_timeout`, or `nas_slow` where the NAS answers another process meanwhile.
         """
         asked = {"wanted": [os.fsdecode(path) for path in wanted]} if with_bytes and wanted is not None else {}
         self._ask({"twin": twin, "with_bytes": with_bytes, "recent": recent, **asked})
@@ -63,21 +59,21 @@ class NasReader(ReaderProcess):
                 files[path] = twin_file
 
     def present(self, twins: list[str]) -> list[str]:
-        """Which of some paths below the NAS root are directories."""
+        """Returns the paths below the NAS root that are directories."""
         self._ask({"present": twins})
         present: list[str] = self._wait_for("present")
         return present
 
     def read_record(self, twin: str, name: str) -> bytes:
-        """The bytes of the record `name`, as `ingest.json`, of the twin at `twin`, at most one more than it may have.
+        """Returns a record of the twin, at most one byte over its limit.
 
-        Raises NasError with `nas_missing_file` where there is none.
+        Raises NasError with `nas_missing_file` if there is none.
         """
         self._ask({"twin": twin, "record": name})
         return base64.b64decode(self._wait_for("bytes"))
 
     def challenge(self, twin: str, *, folder: bytes, beside: Sequence[bytes], within: bytes) -> bool:
-        """As `challenge.challenge`; whether the NAS is plain and local. Raises NasError with `nas_is_staging`."""
+        """As `challenge.challenge`. Raises NasError with `nas_is_staging`."""
         names = [os.fsdecode(name) for name in beside]
         self._ask({"twin": twin, "folder": os.fsdecode(folder), "beside": names, "within": os.fsdecode(within)})
         plain_local: bool = self._wait_for("plain_local")
@@ -89,20 +85,20 @@ class NasReader(ReaderProcess):
         self._wait_for("reopened")
 
     def lacking(self, twin: str, asked: BeyondBytes) -> BeyondBytes:
-        """Which of some attributes, access lists and empty folders the twin lacks."""
+        """As `beyond_bytes.lacking`, for the twin at this path."""
         self._ask({"twin": twin, "beyond": beyond_bytes.as_json(asked)})
         return beyond_bytes.from_json(self._wait_for("lacking"))
 
     def tell(
         self, twin: str, run_path: str, history: list[dict[str, Any]], attempt: str, *, form: str = "ingest"
     ) -> bool:
-        """Give the record of the twin at `twin` this history, as `record.tell`; False if it has it already."""
+        """As `record.tell`; False if the twin's record has the history already."""
         self._ask({"twin": twin, "run_path": run_path, "history": history, "attempt": attempt, "form": form})
         told: bool = self._wait_for("told")
         return told
 
     def clock(self) -> clock.Reading:
-        """What the NAS's own clock says, as `clock.read`. Raises clock.NoClock, and NasError as `read`."""
+        """As `clock.read`. Raises clock.NoClock and NasError."""
         self._ask({"clock": True})
         answer = self._wait_for("clock")
         if isinstance(answer, str):

@@ -1,7 +1,6 @@
-"""The NAS's clock: the time that its server gives a folder, made there for that and removed at once.
+"""The NAS's clock: the time that its server gives a folder, made for that and removed at once.
 
-A folder holds no bytes that a client could keep back and date itself. It tells another clock only where a server dates
-it: on a local filesystem, or one that this host serves, the times are our kernel's.
+On a local filesystem, or one that this host serves, the time comes from our own kernel and proves nothing.
 """
 
 import contextlib
@@ -15,17 +14,17 @@ from cleanup.storage import linux, places
 from cleanup.storage.mounts import Mount, mount_of
 
 PREFIX = b".exlab-clock-"
-# The filesystems whose server dates a new folder. A kind that is not listed here may do so, and is not asked.
+# The filesystems whose server dates a new folder. Other kinds may do so too, but are not asked.
 SERVER_DATES = frozenset({"cifs", "fuse.sshfs", "nfs", "nfs4", "smb3"})
 _MOUNTS = "/proc/self/mounts"
 
 
 class NoClock(Exception):
-    """Why a NAS root tells no clock that is independent of this host's, in words."""
+    """Why a NAS root has no clock that is independent of this host's."""
 
 
 class Reading(NamedTuple):
-    """The server's clock between two looks at our own, in nanoseconds since 1970."""
+    """The server's clock between two readings of ours, in nanoseconds since 1970."""
 
     before_ns: int
     server_ns: int
@@ -39,16 +38,17 @@ def any_mounted() -> bool:
 
 
 def read(root: int) -> Reading:
-    """The time of an open NAS root's server. Raises NoClock where it is not asked, OSError."""
+    """Returns the time of an open NAS root's server. Raises NoClock, OSError."""
     expect_own_clock(mount_of(root))
-    name = PREFIX + uuid.uuid4().hex.encode()  # one that no cache can know
+    # A folder holds no bytes that a client could keep back and date itself.
+    name = PREFIX + uuid.uuid4().hex.encode()  # no cache can know this name
     before = time.time_ns()
     try:
         os.mkdir(name, 0o700, dir_fd=root)
     except OSError as error:
         raise NoClock(f"nothing may be written there ({os.strerror(error.errno or 0)})") from None
     try:
-        # Of ctime no client decides; asked of the server itself, for its attributes may be cached.
+        # No client sets ctime; `fresh`, because attributes may be cached.
         server = linux.status(root, name, fresh=True).ctime_ns
     finally:
         os.rmdir(name, dir_fd=root)
@@ -56,7 +56,7 @@ def read(root: int) -> Reading:
 
 
 def expect_own_clock(mount: Mount) -> None:
-    """Raise NoClock unless a mount's times come from a server known to be another host."""
+    """Raises NoClock unless a mount's server is known to be another host."""
     if mount.fstype not in SERVER_DATES:
         raise NoClock(f"its times are not a server's (it is mounted as {mount.fstype})")
     remote = places.remote_of(mount)

@@ -1,4 +1,4 @@
-"""What lies in a twin and cannot be listed: no matter, unless a file that a comparison asks for lies there."""
+"""Parts of a twin that cannot be listed: they matter only if a wanted file lies there."""
 
 import errno
 import os
@@ -11,14 +11,13 @@ from cleanup.storage.run_paths import show
 
 
 class Unread(NamedTuple):
-    """A path in a twin that could not be listed or looked at, and the errno."""
+    """A path in a twin that could not be read, and the errno."""
 
     path: bytes
     code: int
 
     @property
     def problem(self) -> Finding:
-        """What speaks against a run of which this is a part."""
         if self.code == errno.EXDEV:
             return mount_below(self.path, "in the copy itself")
         if self.code == errno.ENAMETOOLONG:
@@ -27,14 +26,14 @@ class Unread(NamedTuple):
 
 
 def mount_below(place: bytes, where: str = "") -> Finding:
-    """Another filesystem is mounted at a path below a NAS root, or as `where` says."""
+    """Returns the finding for another filesystem mounted below a NAS root."""
     return Finding(Reason.NAS_MOUNT_BELOW, f"another filesystem is mounted at {show(place)} {where}".rstrip())
 
 
 def in_the_way(unread: Iterable[Unread], wanted: Collection[bytes] | None) -> Unread | None:
-    """The first that is wanted, or a folder on the way to a wanted path; None if there is none.
+    """Returns the first unread path on the way to a wanted one, or None.
 
-    Without `wanted` all are.
+    Without `wanted` every path is wanted.
     """
     found = list(unread)
     if not found or wanted is None:

@@ -1,7 +1,7 @@
-"""What the reader of a NAS and its server say to each other, in JSON objects, one a line.
+"""The messages between the reader of a NAS and its server: JSON objects, one a line.
 
-One request has one or more answers. The last is what was asked for, or a `problem`; before it come `beat`, the bytes
-read since the last, and for a listing `file` and `unread`.
+One request has one or more answers: first `beat` (bytes read since), `file` and `unread`, last the result or a
+`problem`.
 """
 
 import os
@@ -16,13 +16,13 @@ from cleanup.storage import linux
 from cleanup.storage.nas.challenge import Ends
 from cleanup.storage.places import Place
 
-# What the detail of a silence says: what hangs on it asks `is_silence`.
+# How the detail of a silence begins; `is_silence` recognises it.
 SILENT = "silent for"
 _SILENCE = re.compile(rf"{SILENT} \S+ s")
 
 
 class NasError(Exception):
-    """Why the NAS proves or takes nothing: the code of a reason and what was seen; `ill`: the NAS as a whole fails."""
+    """Why the NAS proves or takes nothing; `ill`: the NAS as a whole fails."""
 
     def __init__(self, problem: Finding, *, ill: bool = False) -> None:
         super().__init__(f"{problem.reason}: {problem.detail}")
@@ -31,14 +31,14 @@ class NasError(Exception):
 
 
 def is_silence(reason: str, detail: str) -> bool:
-    """Whether the NAS was asked and kept silent; False where it was not asked again after that."""
+    """Whether the NAS was asked and stayed silent, not only left unasked after that."""
     silent = reason == Reason.NAS_TIMEOUT and _SILENCE.fullmatch(detail)
     return reason == Reason.NAS_SLOW or bool(silent)
 
 
 @dataclass(frozen=True, slots=True)
 class TwinFile:
-    """One file of the NAS copy; `digest` is None unless its bytes were read."""
+    """One file of the twin; `digest` is None unless its bytes were read."""
 
     size: int
     mtime_ns: int
@@ -49,11 +49,11 @@ class TwinFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """The data files that the NAS holds of one run, by relative path, and the device they lie on.
+    """The twin's data files by relative path, and their device.
 
-    `place` is the NAS root's, as the server sees it. `record`: the bytes of the copy's `ingest.json`, None where
-    unreadable. `origin`: `records.origin_of` its `creation.json`, `-` where unknown. `malformed`: names, in the copy or
-    above it, that begin like a staging marker and hold no UUID.
+    `place` is the NAS root's, as the server sees it. `record`: the bytes of the twin's `ingest.json`, None if
+    unreadable. `origin` as `records.origin_of`. `malformed`: names, above or in the twin, that resemble a staging
+    marker.
     """
 
     device: int
@@ -65,13 +65,13 @@ class Listing:
 
 
 def file_line(path: bytes, status: linux.FileStatus, digest: bytes) -> dict[str, Any]:
-    """The line of one file; an empty `digest` says that its bytes were not read."""
+    """Returns the line of one file; empty `digest`: bytes not read."""
     marks = [status.size, status.mtime_ns, status.ino]
     return {"file": [os.fsdecode(path), *marks, digest.hex(), status.ctime_ns]}
 
 
 def read_file_line(line: dict[str, Any]) -> tuple[bytes, TwinFile]:
-    """The path of a file and the file, from its line."""
+    """The inverse of `file_line`."""
     path, size, mtime_ns, ino, digest, ctime_ns = line["file"]
     return os.fsencode(path), TwinFile(size, mtime_ns, ino, bytes.fromhex(digest) if digest else None, ctime_ns)
 
@@ -79,25 +79,25 @@ def read_file_line(line: dict[str, Any]) -> tuple[bytes, TwinFile]:
 def last_line(
     device: int, place: dict[str, Any], record: bytes | None, malformed: Sequence[str], origin: str
 ) -> dict[str, Any]:
-    """The line that ends a listing; `place` is `Place.as_json`."""
+    """Returns the line that ends a listing; `place` is `Place.as_json`."""
     said = None if record is None else record.decode("latin-1")
     return {"device": device, "place": place, "record": said, "malformed": list(malformed), "origin": origin}
 
 
 def read_last_line(line: dict[str, Any], files: dict[bytes, TwinFile]) -> Listing:
-    """A listing of `files`, from the line that ends it."""
+    """Returns the listing of `files` that this line ends."""
     record = None if line["record"] is None else line["record"].encode("latin-1")
     place = Place.from_json(line["place"])
     return Listing(line["device"], files, place, record, tuple(line["malformed"]), line["origin"])
 
 
 def ends_as_json(files: Sequence[Ends]) -> list[Any]:
-    """The ends of some files, for a request."""
+    """Returns the ends of files, for a request."""
     return [(os.fsdecode(file.path), file.size, file.digest.hex(), file.pieces) for file in files]
 
 
 def ends_from_json(said: Sequence[Any]) -> list[Ends]:
-    """The ends of some files, from a request."""
+    """The inverse of `ends_as_json`."""
     return [
         Ends(os.fsencode(path), size, bytes.fromhex(digest), tuple((at, length) for at, length in pieces))
         for path, size, digest, pieces in said

@@ -1,11 +1,7 @@
-"""The process that reads one NAS root: started, asked, given up and replaced.
+"""The process that reads one NAS root. A mount can hang so that no signal ends it, so a child touches it.
 
-A network mount can hang so that no signal and no timeout ends it. So a child process, `server`, touches it; a silent
-child is killed and abandoned, never waited for. It inherits no descriptor: what reads our standard error would wait
-too.
-
-A file on tape may keep one child silent. So a second child is asked whether the NAS itself answers; if it does, the
-silence concerns that run alone.
+A silent child is killed and abandoned, never waited for. Then a second child asks whether the NAS itself answers: a
+file on tape may keep one child silent, and that concerns one run alone.
 """
 
 import contextlib
@@ -30,23 +26,23 @@ from cleanup.storage.run_paths import show
 
 SERVER = "cleanup.storage.nas.server"
 DEFAULT_TIMEOUT = 60.0
-# How long a second child may take to say that the NAS itself answers: a disk that slept has started by then.
+# Time for a second child to report that the NAS answers: a sleeping disk has started by then.
 _SECOND_TIMEOUT = 15.0
-# How long a child that was killed may take to die; one that takes longer hangs in the kernel.
+# A killed child that takes longer to die hangs in the kernel.
 _DEATH_SECONDS = 0.3
 
 logger = logging.getLogger(__name__)
 
 
 def start(words: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start the server with the words of its command line. Raises OSError."""
+    """Starts the server with these arguments. Raises OSError."""
     return subprocess.Popen(
-        # Without site (-S): it needs the standard library and ourselves only, and is sooner ready.
+        # Without site (-S): it needs only the standard library and this package, and starts faster.
         [sys.executable, "-S", "-m", SERVER, *words],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        # It finds us where we have been found ourselves, and stands in no folder that a mount may lie on.
+        stderr=subprocess.DEVNULL,  # a reader of our standard error would wait for a child that hangs
+        # It imports from the same places, and its working folder lies on no mount that may hang.
         cwd="/",
         env=os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
         start_new_session=True,
@@ -54,10 +50,10 @@ def start(words: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 class Abandoned(Protocol):
-    """The children that read one NAS, were given up and killed, and may live on."""
+    """The children of one NAS that were killed and may live on."""
 
     def note(self, process: Process) -> None:
-        """Remember one more."""
+        """Adds a child."""
         ...
 
     def may_ask_again(self) -> bool:
@@ -66,19 +62,18 @@ class Abandoned(Protocol):
 
 
 class _Forgotten:
-    """For a reader whose abandoned children are not counted by its owner."""
+    """For readers whose owner does not count abandoned children."""
 
     def note(self, process: Process) -> None:
-        """Remember nothing."""
+        """Does nothing."""
 
     def may_ask_again(self) -> bool:
-        """Always."""
         return True
 
 
 @dataclass(frozen=True)
 class _AskedOnce:
-    """For the second child, whose silence is answer enough; it is counted with the others."""
+    """For the second child: its silence is answer enough."""
 
     others: Abandoned
 
@@ -90,10 +85,10 @@ class _AskedOnce:
 
 
 class ReaderProcess:
-    """A child process that reads one NAS root; a context manager.
+    """A child process that reads one NAS root.
 
-    `staging`: the staging root's token. `timeout`: seconds of silence until the child is given up. `abandoned` is told
-    of each child that does not die of that.
+    `staging`: the staging root's token. `timeout`: seconds of silence until the child is given up. `abandoned` counts
+    the children that survive the kill.
     """
 
     def __init__(
@@ -127,11 +122,10 @@ class ReaderProcess:
 
     @property
     def given_up(self) -> bool:
-        """Whether the NAS hung: it is not asked again by this reader."""
+        """Whether the NAS hung: this reader does not ask it again."""
         return self._given_up
 
     def _wait_for(self, name: str) -> Any:  # noqa: ANN401
-        """The value that ends an answer of beats and nothing else. Raises NasError."""
         while True:
             answer = self._answer()
             if "beat" in answer:
@@ -142,7 +136,7 @@ class ReaderProcess:
             return answer[name]
 
     def _refuse(self, answer: dict[str, Any]) -> NoReturn:
-        """Hand on the child's problem; one that may concern the NAS as a whole does not where the NAS answers."""
+        # A problem does not concern the NAS as a whole where the NAS answers a second child.
         self._answering = False
         if "trace" in answer:
             logger.error("the process that reads the NAS failed:\n%s", answer["trace"])
@@ -151,7 +145,7 @@ class ReaderProcess:
         raise NasError(Finding(Reason(reason), detail), ill=answer.get("ill", False) and not self._answers_elsewhere())
 
     def _answers_elsewhere(self) -> bool:
-        """Whether the NAS itself answers: to another process, and for a name that no cache can hold."""
+        # Asks another process for a name that no cache can hold.
         if not self._abandoned.may_ask_again():
             return False
         timeout, abandoned = min(self._timeout, _SECOND_TIMEOUT), _AskedOnce(self._abandoned)
@@ -166,7 +160,7 @@ class ReaderProcess:
         if self._given_up:
             raise NasError(Finding(Reason.NAS_TIMEOUT, "it did not answer earlier in this pass"))
         if self._answering:
-            # Its last answer was not heard to the end, and the rest must not be taken for another run's.
+            # The rest of the last answer must not be read as another run's.
             self._forget_child()
         if self._child is None:
             self._child = self._start()
@@ -178,7 +172,7 @@ class ReaderProcess:
             self._lose("the reading process ended")
 
     def _send(self, pipe: int, data: bytes) -> None:
-        """Hand on a request. A long one fills the pipe, and a child that does not read would hold us for ever."""
+        # A long request fills the pipe; a child that does not read would block this process for ever.
         os.set_blocking(pipe, False)
         while data:
             _, ready, _ = select.select([], [pipe], [], self._timeout)
@@ -216,7 +210,6 @@ class ReaderProcess:
         raise NasError(Finding(Reason.NAS_TIMEOUT, detail), ill=True)
 
     def _kill(self) -> str:
-        """Give up the child, and remember it if it does not die of that; returns what it was at, if that is known."""
         child = self._child
         if child is None:
             return ""
@@ -242,7 +235,6 @@ class ReaderProcess:
 
 
 def _let_end(child: subprocess.Popen[bytes]) -> None:
-    """Let a child end that has answered: it has no more to read."""
     with contextlib.suppress(BrokenPipeError):
         child.stdin.close()  # type: ignore[union-attr]
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -250,7 +242,7 @@ def _let_end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _abandon(child: subprocess.Popen[bytes]) -> None:
-    """Kill, and do not wait: a process that hangs in the kernel dies only when its mount comes back."""
+    # Does not wait: a process that hangs in the kernel dies only when its mount comes back.
     child.kill()
     child.poll()
     for pipe in (child.stdin, child.stdout):

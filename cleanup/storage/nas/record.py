@@ -1,8 +1,6 @@
 """The end of a run's history, written to its twin's record: our only write to a run on the NAS.
 
-It replaces one file, by descriptors beneath the NAS root: the record that it has just read and found to be the
-beginning of ours. In any doubt nothing is written. A crash leaves at most a draft, `.exlab-telling-<attempt>`, which
-the next try removes.
+It replaces only a record that was just read and found to be the beginning of ours; in any doubt it writes nothing.
 """
 
 import contextlib
@@ -21,11 +19,11 @@ from cleanup.storage.run_paths import show
 from cleanup.storage.staging import ingest, records
 from cleanup.storage.staging.records import RecordFormat
 
-# Not the prefix of a fence: a draft must not be taken for a run that a clear has put aside.
+# Not the prefix of a fence: a draft must not look like a fenced run. A crash leaves a draft, the next try removes it.
 DRAFT_PREFIX = b".exlab-telling-"
 _BLOCK = 1 << 20
 _WITHOUT_WAITING = os.O_NOFOLLOW | os.O_NONBLOCK
-# The mount itself is ill, and not only one run on it: then no other run needs to ask.
+# Errors of the whole mount, not of one run: then no other run needs to ask.
 ILL = frozenset(
     {
         errno.EIO,
@@ -47,7 +45,7 @@ ILL = frozenset(
 
 
 class NotTold(Exception):
-    """Why the twin's record stays as it is: the code of a reason and what was seen."""
+    """Why the twin's record stays unchanged."""
 
     def __init__(self, reason: str, detail: str, *, ill: bool = False) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -57,7 +55,7 @@ class NotTold(Exception):
 
 @dataclass(frozen=True)
 class _OpenRecord:
-    """The twin's record as it was read; its descriptor stays open, so that no other file can get its inode."""
+    # The descriptor stays open, so that no other file can get its inode.
 
     form: RecordFormat
     descriptor: int
@@ -66,25 +64,25 @@ class _OpenRecord:
 
 
 def draft_name(attempt: str) -> bytes:
-    """The name of the new record until it replaces the old one; `attempt` is the attempt's id in hex."""
+    """Returns the name of an attempt's new record until it replaces the old one."""
     return DRAFT_PREFIX + attempt.encode("ascii")
 
 
 def tell(
     root: int, twin: str, run_path: str, history: list[dict[str, Any]], attempt: str, *, form: str = "ingest"
 ) -> bool:
-    """Give the record of a run's twin this history, which ends with `cleared`. False if it has it already.
+    """Gives the twin's record this history, which ends with `cleared`; False if it has it.
 
-    `root` is the open NAS root, its token checked; `twin` the path of the copy below; `run_path` what its record must
-    name; `history` what our own final record of the format `form` says (`RecordFormat.message`). Other keys are kept.
-    Raises NotTold, and nothing has changed:
+    `root` is the open NAS root, its token checked; `twin` the path below; `run_path` the path that the record must
+    name; `history` the `RecordFormat.message` of our final record. Other keys are kept. Raises NotTold, with nothing
+    changed:
 
-    - `nas_missing_file`: there is no such run or no record in it;
+    - `nas_missing_file`: no such run, or no record in it;
     - `ingest_disagrees`, `ingest_unreadable`, `ingest_schema_unsupported`: its record is no beginning of ours;
-    - `writer_active`: the wizard, or another process of ours, is at it;
-    - `nas_not_writable`, `storage_error`: it may not be written, or there is no room;
-    - `unsafe_path`, `special_file`, `mount_inside`: links, mounts, or no plain file;
-    - `nas_io_error`: anything else; the one case in which it may have changed, which the next try will find.
+    - `writer_active`: the wizard, or another process of ours, uses it;
+    - `nas_not_writable`, `storage_error`: no permission, or no room;
+    - `unsafe_path`, `special_file`, `mount_inside`: links, mounts, no plain file;
+    - `nas_io_error`: anything else; only here it may have changed, which the next try finds.
     """
     try:
         path, known = run_paths.parse_run_path(run_path), records.by_name(form)
@@ -97,7 +95,7 @@ def tell(
                     os.fsync(record.descriptor)
                 else:
                     _replace(folder, draft, record, data)
-            _sync(folder)  # where nothing was written as well: a crash may have kept an earlier try from it
+            _sync(folder)  # also without a write: a crash may have stopped an earlier try before its sync
             return data is not None
     except UnsafePath as error:
         raise NotTold("unsafe_path", str(error)) from None
@@ -114,7 +112,6 @@ def tell(
 
 @contextlib.contextmanager
 def _folder_of(root: int, twin: str) -> Iterator[int]:
-    """The twin's metadata folder, reached without following a link or crossing a mount."""
     with contextlib.ExitStack() as stack:
         try:
             run = stack.enter_context(handles.opened(handles.open_beneath(root, os.fsencode(twin))))
@@ -129,7 +126,7 @@ def _folder_of(root: int, twin: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _wizard_locked(folder: int, form: RecordFormat) -> Iterator[None]:
-    """Hold the wizard's own lock on the record; where there is no such file, no program is writing."""
+    # Where there is no lock file, no program writes.
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(FileNotFoundError):
             descriptor = stack.enter_context(handles.opened(handles.open_to_lock(folder, form.lock)))
@@ -157,7 +154,6 @@ def _opened_record(folder: int, form: RecordFormat) -> Iterator[_OpenRecord]:
 
 
 def _read(descriptor: int, max_bytes: int) -> bytes:
-    """All bytes of an open record, one more than it may have at the most."""
     parts: list[bytes] = []
     size = 0
     while size <= max_bytes:
@@ -170,7 +166,7 @@ def _read(descriptor: int, max_bytes: int) -> bytes:
 
 
 def _take_away(folder: int, draft: bytes) -> None:
-    """Remove the draft that an earlier try of this attempt has left. Raises BlockingIOError if it is still at it."""
+    # Removes the draft of an earlier try; BlockingIOError while that try still holds it.
     try:
         descriptor = handles.open_to_lock(folder, draft)
     except FileNotFoundError:
@@ -183,7 +179,6 @@ def _take_away(folder: int, draft: bytes) -> None:
 
 
 def _lies_at(folder: int, name: bytes, descriptor: int) -> bool:
-    """Whether an open file still has this name."""
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -192,12 +187,11 @@ def _lies_at(folder: int, name: bytes, descriptor: int) -> bool:
 
 
 def _replace(folder: int, draft: bytes, record: _OpenRecord, data: bytes) -> None:
-    """Write a draft beside the record and let it take the record's place. On any failure the draft goes."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with handles.opened(os.open(draft, flags, 0o600, dir_fd=folder)) as descriptor:
         try:
             with handles.flocked(descriptor):
-                # Only who holds its lock moves a draft or takes it away. Before we had it, another try may have.
+                # Only the holder of its lock moves or removes a draft. Before we held it, another try may have.
                 if not _lies_at(folder, draft, descriptor):
                     raise BlockingIOError
                 handles.write_all(descriptor, data)
@@ -214,7 +208,7 @@ def _replace(folder: int, draft: bytes, record: _OpenRecord, data: bytes) -> Non
 
 
 def _make_alike(descriptor: int, like: os.stat_result) -> None:
-    """Give the draft owner, group and mode of the record, so that the exchange gives and takes no one a right."""
+    # Same owner, group and mode, so that the exchange changes no permission.
     found = os.fstat(descriptor)
     if (found.st_uid, found.st_gid) != (like.st_uid, like.st_gid):
         os.fchown(descriptor, like.st_uid, like.st_gid)
@@ -226,7 +220,6 @@ def _make_alike(descriptor: int, like: os.stat_result) -> None:
 
 
 def _expect_unchanged(folder: int, record: _OpenRecord) -> None:
-    """The record must still be the one that was read, at its name and byte for byte."""
     found = os.stat(record.form.file, dir_fd=folder, follow_symlinks=False)
     if _marks(found) != _marks(record.status) or _read(record.descriptor, record.form.max_bytes) != record.data:
         raise NotTold("writer_active", "the record on the NAS was changed at this moment")
@@ -237,7 +230,7 @@ def _marks(status: os.stat_result) -> tuple[int, int, int, int]:
 
 
 def _sync(folder: int) -> None:
-    """Make the exchange durable. Some network filesystems know no sync of a folder: there it is by the server."""
+    # Some network filesystems cannot sync a folder; there the server makes the exchange durable.
     try:
         os.fsync(folder)
     except OSError as error:

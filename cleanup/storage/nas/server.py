@@ -1,7 +1,6 @@
 """The process that reads one NAS root: `python -m cleanup.storage.nas.server PATH TOKEN [STAGING_TOKEN]`.
 
-Requests on standard input, answers on standard output, as `protocol` says. It must start fast: standard library,
-`rules` and `storage` only.
+It must start fast, so it imports the standard library, `rules` and `storage` only.
 """
 
 import base64
@@ -24,14 +23,14 @@ from cleanup.storage.nas.protocol import NasError
 from cleanup.storage.run_paths import show
 from cleanup.storage.staging import beyond_bytes, ingest, records, run_tree
 
-# The server says that it is alive at least this often while it reads.
+# While it reads, the server sends a sign of life at least this often.
 BEAT_SECONDS = 1.0
 
 Answer = dict[str, Any]
 
 
 def open_nas(path: str, token: str) -> int:
-    """Open a NAS root that carries this token. Raises NasError, OSError."""
+    """Opens a NAS root that carries this token. Raises NasError, OSError."""
     try:
         root = handles.open_root(path)
     except FileNotFoundError:
@@ -50,7 +49,7 @@ def open_nas(path: str, token: str) -> int:
 
 
 def answers(way: ways.Ways, token: str, request: Answer, beat: Callable[[int], None]) -> Iterator[Answer]:
-    """The answers to one request, the last of them a problem where there is one."""
+    """Yields the answers to one request; the last is a problem if there is one."""
     try:
         with handles.opened(open_nas(way.path, token)) as root:
             yield from _answers(root, way, request, beat)
@@ -63,7 +62,6 @@ def answers(way: ways.Ways, token: str, request: Answer, beat: Callable[[int], N
 
 
 def _answers(root: int, way: ways.Ways, request: Answer, beat: Callable[[int], None]) -> Iterator[Answer]:
-    """The answers by what a request asks for. Raises what `answers` tells."""
     if "unheard_of" in request:
         yield {"unheard_of": _is_answering(root, os.fsencode(request["unheard_of"]))}
     elif "clock" in request:
@@ -92,10 +90,6 @@ def _answers(root: int, way: ways.Ways, request: Answer, beat: Callable[[int], N
 
 
 def _listing(root: int, request: Answer, malformed: list[str], beat: Callable[[int], None]) -> Iterator[Answer]:
-    """The answers to a request to read; `malformed` are those that were found on the way to the twin.
-
-    With `wanted` only those files are read; without it all are.
-    """
     wanted = frozenset(map(os.fsencode, request["wanted"])) if "wanted" in request else None
 
     def is_read(path: bytes) -> bool:
@@ -116,7 +110,6 @@ def _listing(root: int, request: Answer, malformed: list[str], beat: Callable[[i
 def _files(
     run: int, malformed: list[str], is_read: Callable[[bytes], bool], beat: Callable[[int], None]
 ) -> Iterator[Answer]:
-    """A line for each data file of a twin, and for each place in it that cannot be listed; adds to `malformed`."""
     pending = [b""]
     while pending:
         directory = pending.pop()
@@ -153,13 +146,11 @@ def _files(
 
 @contextlib.contextmanager
 def _folder(run: int, directory: bytes) -> Iterator[tuple[int, list[bytes]]]:
-    """A folder of a twin, open, with the names in it. Raises OSError."""
     with handles.opened(handles.open_beneath(run, directory or b".")) as descriptor:
         yield descriptor, markers.names_in(descriptor)
 
 
 def _hash(descriptor: int, name: bytes, path: bytes, beat: Callable[[int], None]) -> tuple[bytes, linux.FileStatus]:
-    """As `hashing.hash_file`; an OSError names the file by its path in the twin."""
     try:
         return hashing.hash_file(descriptor, name, drop_cache=True, beat=beat)
     except OSError as error:
@@ -186,7 +177,6 @@ def _origin(run: int) -> str:
 
 
 def _mounted_below(root: int, twin_path: str) -> bytes | None:
-    """The first folder on the way to a twin at which another filesystem is mounted; None if it is not on the way."""
     way = b""
     for step in os.fsencode(twin_path).split(b"/"):
         way = way + b"/" + step if way else step
@@ -196,13 +186,12 @@ def _mounted_below(root: int, twin_path: str) -> bytes | None:
 
 
 def _is_answering(root: int, name: bytes) -> bool:
-    """Whether the NAS says of a name that nothing has ever had that it is not there, and gives its token anew."""
+    # Nothing ever had this name, and the token is read anew: no cache can answer.
     hashing.hash_file(root, tokens.TOKEN, drop_cache=True)
     return not markers.exists(root, name)
 
 
 def _present(root: int, paths: list[str]) -> list[str]:
-    """Which of some paths beneath the open root are directories there."""
     found = []
     for path in paths:
         try:
@@ -218,7 +207,6 @@ def _present(root: int, paths: list[str]) -> list[str]:
 
 
 def _record_named(root: int, twin_path: str, name: str) -> Answer:
-    """The answer to a request for a record."""
     try:
         with handles.opened(handles.open_beneath(root, os.fsencode(twin_path))) as run:
             limit = {form.file: form.max_bytes for form in records.FORMATS}.get(os.fsencode(name), ingest.MAX_BYTES)
@@ -240,14 +228,13 @@ def _open_twin(root: int, twin_path: str) -> int:
 
 
 def _malformed(directory: bytes, names: list[bytes]) -> list[str]:
-    """What only looks like a staging marker among the names in a folder of a twin. Raises IsStaging for a real one."""
     found = markers.marks(names)
     ways.expect_none(b"the twin/" + directory if directory else b"the twin", found)
     return [show(name) for name in found.malformed]
 
 
 def _expect_no_marker(run: int, folder: bytes) -> list[str]:
-    """As `_malformed`, for a folder of a twin that is not compared, and need be neither there nor readable."""
+    # This folder is not compared, so it may be missing or unreadable.
     try:
         descriptor = handles.open_beneath(run, folder)
     except OSError:
@@ -270,8 +257,6 @@ def _challenge(root: int, request: Answer) -> bool:
 
 
 class _Voice:
-    """What the server says on its standard output."""
-
     def __init__(self) -> None:
         self._unsaid = 0
         self._last = time.monotonic()
@@ -280,7 +265,6 @@ class _Voice:
         sys.stdout.write(json.dumps(answer) + "\n")
 
     def beat(self, size: int) -> None:
-        """Tell, about once a second, how many bytes have been read since."""
         self._unsaid += size
         if time.monotonic() - self._last >= BEAT_SECONDS:
             self.say({"beat": self._unsaid})
@@ -288,7 +272,7 @@ class _Voice:
             self._unsaid, self._last = 0, time.monotonic()
 
     def fail(self, kind: type[BaseException], error: BaseException, trace: object) -> None:
-        """Tell a fault of our own, which else would go to standard error, where no one reads it."""
+        # Standard error goes nowhere, so a fault of our own is an answer.
         from traceback import format_exception  # long to import
 
         problem = ["nas_io_error", f"the reading process failed: {kind.__name__}: {error}"]
@@ -297,7 +281,7 @@ class _Voice:
 
 
 def serve(path: str, token: str, staging: str = "") -> None:
-    """Answer requests on standard input to its end; `staging` is the staging root's token."""
+    """Answers the requests on standard input to its end; `staging` is the staging root's token."""
     way = ways.Ways(path, markers.staging_marker(staging) if staging else b"")
     voice = _Voice()
     sys.excepthook = voice.fail

@@ -1,7 +1,4 @@
-"""The way to a twin: every folder on it is asked for staging markers, which no NAS may show.
-
-From above the NAS root down to the twin's folder, by a lookup and by a listing: caches keep the two apart.
-"""
+"""The way to a twin: no folder on it may show a staging marker, neither to a lookup nor to a listing."""
 
 import errno
 import os
@@ -12,9 +9,9 @@ from cleanup.storage import handles, linux, markers
 from cleanup.storage.markers import IsStaging, Marks
 from cleanup.storage.run_paths import show
 
-# How long discovery relies on what a folder showed: a folder of 10,000 runs is on the way to each of them.
+# Discovery keeps a folder's answer this long: a folder of 10,000 runs is on the way to each of them.
 KEPT_SECONDS = 60.0
-# How many folders are kept at a time.
+# Folders kept at a time.
 _MOST_KEPT = 10_000
 _NOTHING = Marks((), ())
 _FOLLOWED = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -22,17 +19,17 @@ _FOLLOWED = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 @dataclass
 class Ways:
-    """The folders on the way to the twins of the NAS root at `path`; `marker` is its staging root's."""
+    """The folders on the way to twins below `path`; `marker` is the staging root's."""
 
     path: str
     marker: bytes = b""
     _kept: dict[bytes, tuple[float, Marks]] = field(default_factory=dict)
 
     def ask(self, root: int, twin: bytes, *, recent: bool) -> tuple[str, ...]:
-        """Raise IsStaging if a staging marker shows on the way to a twin; `root` is the open NAS root.
+        """Raises IsStaging if a staging marker shows on the way to a twin; OSError.
 
-        `recent`: an answer of the last minute will do. Returns the names that only look like a marker, with their
-        folders. Raises OSError for a folder that cannot be asked; one that cannot be listed is asked by lookup alone.
+        `recent`: an answer of the last minute is enough. Returns the names that only resemble a marker. A folder that
+        cannot be listed is asked by lookup alone.
         """
         malformed: list[str] = []
         for place, found in (*self._above(recent), *self._below(root, twin, recent)):
@@ -41,7 +38,7 @@ class Ways:
         return tuple(malformed)
 
     def _above(self, recent: bool) -> list[tuple[bytes, Marks]]:
-        """The folders above the NAS root: a share of a whole staging disk may be registered by a folder in it."""
+        # A share of a whole staging disk may be registered by a folder in it.
         folder = os.path.dirname(os.fsencode(self.path))
         found = []
         while folder not in (b"", b"/"):
@@ -50,7 +47,6 @@ class Ways:
         return found
 
     def _below(self, root: int, twin: bytes, recent: bool) -> list[tuple[bytes, Marks]]:
-        """The NAS root and the folders between it and the twin."""
         steps = twin.split(b"/")[:-1]
         found = [(b"", self._marks(root, b"", recent))]
         for count in range(1, len(steps) + 1):
@@ -58,10 +54,10 @@ class Ways:
             try:
                 found.append((folder, self._marks(root, folder, recent)))
             except FileNotFoundError:
-                break  # there is no twin either, as its reader will say
+                break  # then there is no twin either, and its reader says so
             except OSError as error:
                 if error.errno == errno.EXDEV:
-                    break  # a mount, into which the reader of the twin will not go either
+                    break  # the reader of the twin does not enter a mount either
                 raise
         return found
 
@@ -78,7 +74,7 @@ class Ways:
 
     def _look(self, root: int, folder: bytes) -> Marks:
         try:
-            # Above the NAS root lies what its path has led through, links included.
+            # Above the NAS root links are followed, as its path does.
             descriptor = os.open(folder, _FOLLOWED) if root < 0 else handles.open_beneath(root, folder or b".")
         except PermissionError:
             return self._by_name(root, folder)
@@ -89,7 +85,7 @@ class Ways:
             return found
 
     def _by_name(self, root: int, folder: bytes) -> Marks:
-        """A folder that may be passed and not listed is asked for the one name that is known."""
+        # A folder that may be entered but not listed is asked for the one known name.
         if not self.marker:
             return _NOTHING
         try:
@@ -100,6 +96,6 @@ class Ways:
 
 
 def expect_none(place: bytes, found: Marks) -> None:
-    """Raise IsStaging if there is a staging marker among what was found in a place."""
+    """Raises IsStaging if `found` holds a staging marker."""
     if found.staging:
         raise IsStaging(f"{show(found.staging[0])} lies in {show(place) or 'the top of the NAS root'}")
