@@ -62,8 +62,6 @@ class Abandoned(Protocol):
 
 
 class _Forgotten:
-    """For readers whose owner does not count abandoned children."""
-
     def note(self, process: Process) -> None:
         """Does nothing."""
 
@@ -73,8 +71,6 @@ class _Forgotten:
 
 @dataclass(frozen=True)
 class _AskedOnce:
-    """For the second child: its silence is answer enough."""
-
     others: Abandoned
 
     def note(self, process: Process) -> None:
@@ -210,6 +206,7 @@ class ReaderProcess:
         raise NasError(Finding(Reason.NAS_TIMEOUT, detail), ill=True)
 
     def _kill(self) -> str:
+        # Returns the path that the child had open, if known.
         child = self._child
         if child is None:
             return ""

@@ -73,6 +73,7 @@ class Ways:
         return found
 
     def _look(self, root: int, folder: bytes) -> Marks:
+        # By a listing and by a lookup: caches keep the two apart.
         try:
             # Above the NAS root links are followed, as its path does.
             descriptor = os.open(folder, _FOLLOWED) if root < 0 else handles.open_beneath(root, folder or b".")

@@ -1,8 +1,4 @@
-"""What a run has besides the bytes of its files: attributes, access lists and empty folders. No manifest lists them.
-
-Samba keeps Windows' alternate streams in `user.DosStream.*`. Its `user.DOSATTRIB` on every file holds only flags and a
-time, so it is left out.
-"""
+"""Attributes, access lists and empty folders of a run, which no manifest lists."""
 
 import contextlib
 import hashlib
@@ -16,16 +12,17 @@ from cleanup.storage import handles, run_paths
 from cleanup.storage.staging import run_tree
 from cleanup.storage.staging.run_tree import Entry
 
+# Samba keeps Windows' alternate streams in `user.DosStream.*`; its `user.DOSATTRIB` holds only flags and a time.
 _USER = "user."
 _FLAGS_OF_SAMBA = "user.DOSATTRIB"
 ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
-# Digests by the name of an attribute, by the path of a file or folder.
+# By path and by attribute name: the SHA-256 of the value.
 Attributes = dict[bytes, dict[str, str]]
 
 
 @dataclass(frozen=True)
 class BeyondBytes:
-    """Attributes by path, each with the SHA-256 of its value, and folders in which no file lies."""
+    """The SHA-256 of attribute values by path and name, and folders without files."""
 
     attributes: Attributes = field(default_factory=dict)
     folders: tuple[bytes, ...] = ()
@@ -35,9 +32,9 @@ class BeyondBytes:
 
 
 def found_in(run: int, entries: Iterable[Entry], apart: Collection[bytes] = ()) -> BeyondBytes:
-    """What the run open as `run` has besides bytes, without its metadata folder and its hold file.
+    """Returns what the run open as `run` has besides the bytes of its data.
 
-    Of the paths in `apart` no attributes are told. A filesystem without attributes has none.
+    Paths in `apart` are asked for no attributes.
     """
     data = [entry for entry in entries if run_tree.is_data(entry.path) and entry.path != run_paths.METADATA]
     by_folder: dict[bytes, list[bytes]] = defaultdict(list)
@@ -54,7 +51,7 @@ def found_in(run: int, entries: Iterable[Entry], apart: Collection[bytes] = ()) 
 
 
 def attributes_of(folder: int, name: bytes) -> dict[str, str]:
-    """The attributes of an entry in an open folder, each with the SHA-256 of its value in hex."""
+    """Returns the SHA-256 in hex of each attribute of an entry."""
     path = b"/proc/self/fd/%d/%s" % (folder, name)
     try:
         names = os.listxattr(path, follow_symlinks=False)
@@ -74,7 +71,7 @@ def _counts(attribute: str) -> bool:
 
 
 def _without_files(entries: list[Entry]) -> list[bytes]:
-    """The folders without any file beneath them; of those in one another the uppermost alone."""
+    # Of nested empty folders only the uppermost counts.
     holding = {path for entry in entries if entry.is_file for path in _above(entry.path)}
     empty = {entry.path for entry in entries if not entry.is_file and entry.path not in holding}
     return sorted(path for path in empty if not any(above in empty for above in _above(path)))
@@ -86,7 +83,7 @@ def _above(path: bytes) -> list[bytes]:
 
 
 def lacking(twin: int, asked: BeyondBytes) -> BeyondBytes:
-    """What of `asked` the twin that is open as `twin` has not, or has with another value."""
+    """Returns the part of `asked` that the open twin lacks or has otherwise."""
     folders = tuple(path for path in asked.folders if not _is_folder(twin, path))
     attributes: Attributes = {}
     for path, wanted in asked.attributes.items():
@@ -108,7 +105,7 @@ def _is_folder(twin: int, path: bytes) -> bool:
 
 
 def as_json(found: BeyondBytes) -> dict[str, object]:
-    """Plain values, for a pipe."""
+    """Returns plain values, for a pipe."""
     return {
         "folders": [os.fsdecode(path) for path in found.folders],
         "attributes": [[os.fsdecode(path), values] for path, values in found.attributes.items()],

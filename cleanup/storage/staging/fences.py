@@ -1,4 +1,7 @@
-"""Renames: a run to its fence and back, the record into its place. And the challenge, laid in a run for a moment."""
+"""Renames of a run to its fence and back, of its record into place, and the challenge laid in a run.
+
+Each rename is durable: the folder is synced before the function returns. Most functions raise OSError.
+"""
 
 import contextlib
 import errno
@@ -12,55 +15,54 @@ from cleanup.storage import handles, linux, run_paths
 from cleanup.storage.run_paths import METADATA
 from cleanup.storage.staging import run_tree
 
-# What lies there under a run's name, if it cannot be opened for one of these, is none that we have fenced.
+# An entry that cannot be opened for one of these reasons is no run that we fenced.
 _NO_RUN_OF_OURS = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.EACCES)
 _FENCE = re.compile(re.escape(run_paths.FENCE_PREFIX) + rb"[0-9a-f]{32}")
 
 
 def fence_name(attempt: str) -> bytes:
-    """The sibling name that a run gets before anything is removed; `attempt` is the attempt's id in hex."""
+    """Returns the sibling name that a run gets before anything is removed."""
     return run_paths.FENCE_PREFIX + attempt.encode("ascii")
 
 
 def is_fence_name(name: bytes) -> bool:
-    """Whether a name is that of a fence of some attempt, ours or not."""
+    """Whether a name is that of a fence, ours or not."""
     return _FENCE.fullmatch(name) is not None
 
 
 def prepared_name(attempt: str) -> bytes:
-    """The sibling file that holds the new record, of any format, until it is published."""
+    """Returns the sibling file of the new record until it is published."""
     return fence_name(attempt) + run_paths.PREPARED_SUFFIX
 
 
 def fence(parent: int, leaf: bytes, name: bytes) -> None:
-    """Rename a run to its fence, durably. Raises OSError; FileExistsError if the name is taken."""
+    """Renames a run to its fence. Raises FileExistsError if the name is taken."""
     linux.rename_noreplace(parent, leaf, parent, name)
     os.fsync(parent)
 
 
 def put_back(parent: int, name: bytes, leaf: bytes) -> None:
-    """Rename a fence back to the run, durably. Raises FileExistsError if something lies at the run's path."""
+    """Renames a fence back. Raises FileExistsError if the run's path is taken."""
     linux.rename_noreplace(parent, name, parent, leaf)
     os.fsync(parent)
 
 
 def record_path(file: bytes) -> bytes:
-    """Where a record with this file name lies in a run."""
+    """Returns the path of a record with this file name in a run."""
     return METADATA + b"/" + file
 
 
 def record_file(record: Mapping[str, Any]) -> bytes:
-    """The file name of a prepared record, as `prepare_record` returned it."""
+    """Returns the file name of a prepared record, from its marks."""
     return os.fsencode(record.get("file", os.fsdecode(run_paths.INGEST)))
 
 
 def prepare_record(
     parent: int, name: bytes, data: bytes, like: os.stat_result, file: bytes = run_paths.INGEST
 ) -> dict[str, int | str]:
-    """Write the new record beside the fence, with the mode and, as root, the owner of the old one. Raises OSError.
+    """Writes the new record beside the fence, with mode and (as root) owner of `like`.
 
-    Returns its marks: `ino`, `size`, `mtime_ns`, and `file`, the name to publish it under, unless that is
-    `ingest.json`. What a failure leaves is taken away.
+    Returns its marks: `ino`, `size`, `mtime_ns`, and `file`, its final name unless `ingest.json`.
     """
     descriptor = os.open(
         name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
@@ -82,7 +84,7 @@ def prepare_record(
 
 
 def discard_prepared(parent: int, name: bytes) -> None:
-    """Take a prepared record away again, durably; harmless when it is gone."""
+    """Removes a prepared record; harmless if it is gone."""
     try:
         os.unlink(name, dir_fd=parent)
     except FileNotFoundError:
@@ -91,12 +93,12 @@ def discard_prepared(parent: int, name: bytes) -> None:
 
 
 def challenge_name(attempt: str) -> bytes:
-    """The empty file laid in a fenced run for a moment, to see whether the NAS shows it."""
+    """Returns the name of the empty file laid in a fenced run."""
     return run_paths.CHALLENGE_PREFIX + attempt.encode("ascii")
 
 
 def lay_challenge(fenced: int, name: bytes) -> None:
-    """Make an empty file in a fenced run, with the run's own time, which it gets back later. Raises OSError."""
+    """Makes an empty file in a fenced run, with the run's own time."""
     before = os.fstat(fenced)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with handles.opened(os.open(name, flags, 0o600, dir_fd=fenced)) as descriptor:
@@ -104,34 +106,30 @@ def lay_challenge(fenced: int, name: bytes) -> None:
 
 
 def discard_challenge(run: int, name: bytes) -> None:
-    """Remove a challenge from an open run, durably, and give the run its time back; harmless when it is gone.
-
-    Only an empty file is ours. Raises OSError.
-    """
+    """Removes a challenge and gives the run its time back; harmless if it is gone."""
     try:
         found = linux.status(run, name)
     except FileNotFoundError:
         return
     if not found.is_file or found.size:
-        return
+        return  # only an empty file is ours
     handles.with_write_permission(run, lambda: os.unlink(name, dir_fd=run))
     os.fsync(run)
-    with contextlib.suppress(PermissionError):  # a group may write in a folder, and only its owner may set its time
+    with contextlib.suppress(PermissionError):  # a group may write in a folder, but only its owner may set its time
         os.utime(run, ns=(os.fstat(run).st_atime_ns, found.mtime_ns))
 
 
 def discard_challenge_in(parent: int, run: bytes, name: bytes) -> None:
-    """As `discard_challenge`, in the run of this name; harmless where there is none. Raises OSError."""
+    """As `discard_challenge`, in the run of this name, if there is one."""
     with contextlib.ExitStack() as stack:
         if (descriptor := _enter_run(stack, parent, run)) is not None:
             discard_challenge(descriptor, name)
 
 
 def give_time_back(parent: int, run: bytes, ino: int, names: Collection[bytes], modified_ns: int) -> None:
-    """Give the run of this name and inode the time of its plan, after a crash around a challenge. Raises OSError.
+    """Gives a run its planned time back, after a crash around a challenge.
 
-    Only if `names` are all at its top, as then: else more than the challenge has come or gone. Harmless without such a
-    run.
+    Harmless without a run of this name and inode.
     """
     with contextlib.ExitStack() as stack:
         if (descriptor := _enter_run(stack, parent, run)) is None:
@@ -140,6 +138,7 @@ def give_time_back(parent: int, run: bytes, ino: int, names: Collection[bytes], 
         if (
             found.st_ino == ino
             and found.st_mtime_ns != modified_ns
+            # Else more than the challenge has come or gone.
             and set(run_tree.sorted_names(descriptor)) == set(names)
         ):
             with contextlib.suppress(PermissionError):
@@ -147,7 +146,6 @@ def give_time_back(parent: int, run: bytes, ino: int, names: Collection[bytes], 
 
 
 def _enter_run(stack: contextlib.ExitStack, parent: int, run: bytes) -> int | None:
-    """The run of this name, open until the stack ends; None where none of ours lies there. Raises OSError."""
     try:
         return stack.enter_context(handles.opened(handles.open_beneath(parent, run)))
     except OSError as error:
@@ -157,27 +155,27 @@ def _enter_run(stack: contextlib.ExitStack, parent: int, run: bytes) -> int | No
 
 
 def publish(parent: int, name: bytes, fenced: int, file: bytes = run_paths.INGEST) -> None:
-    """Move the prepared record into the fenced run, durably; harmless twice.
+    """Moves the prepared record into the fenced run; harmless twice.
 
-    Raises OSError; EXDEV where the run is storage of its own, into which nothing beside it can be renamed.
+    Raises EXDEV where the run is storage of its own.
     """
     with contextlib.suppress(FileNotFoundError), handles.opened(handles.open_beneath(fenced, METADATA)) as folder:
-        with contextlib.suppress(FileNotFoundError):  # moved already, by a process that may have died before this
+        with contextlib.suppress(FileNotFoundError):  # already moved, perhaps by a process that died before the sync
             handles.with_write_permission(folder, lambda: os.rename(name, file, src_dir_fd=parent, dst_dir_fd=folder))
         os.fsync(folder)
     os.fsync(parent)
 
 
 def draft_name(attempt: str, file: bytes) -> bytes:
-    """The name of a record written inside the fenced run until it takes its place, as the wizard's drafts have."""
+    """Returns the name of a record inside the fenced run, before it takes its place."""
+    # As the wizard names its drafts.
     return file + b"." + attempt[:16].encode("ascii") + b".tmp"
 
 
 def copy_prepared(parent: int, name: bytes, fenced: int, draft: bytes, file: bytes) -> dict[str, int | str] | None:
-    """Copy the prepared record into the fenced run's metadata folder, where it cannot be renamed there. Raises OSError.
+    """Copies the prepared record into the fenced run, where a rename is impossible.
 
-    Returns the copy's marks, as `prepare_record`; None where nothing is prepared, as after it was published. A copy
-    that a crash left is made anew.
+    Returns the copy's marks, or None where nothing is prepared, as after publication.
     """
     try:
         with handles.opened(handles.open_beneath(parent, name, os.O_RDONLY | os.O_NOFOLLOW)) as descriptor:
@@ -186,14 +184,14 @@ def copy_prepared(parent: int, name: bytes, fenced: int, draft: bytes, file: byt
     except FileNotFoundError:
         return None
     with handles.opened(handles.open_beneath(fenced, METADATA)) as folder:
-        discard_prepared(folder, draft)
+        discard_prepared(folder, draft)  # a crash may have left it unfinished
         made: list[dict[str, int | str]] = []
         handles.with_write_permission(folder, lambda: made.append(prepare_record(folder, draft, data, like, file)))
         return made[0]
 
 
 def publish_copy(parent: int, name: bytes, fenced: int, draft: bytes, file: bytes) -> None:
-    """Move the copy of a prepared record into its place, durably, and then remove the prepared one."""
+    """Moves the copy of a prepared record into place, then removes the prepared one."""
     with handles.opened(handles.open_beneath(fenced, METADATA)) as folder:
         os.rename(draft, file, src_dir_fd=folder, dst_dir_fd=folder)
         os.fsync(folder)
@@ -201,17 +199,14 @@ def publish_copy(parent: int, name: bytes, fenced: int, draft: bytes, file: byte
 
 
 def found_in(parent: int) -> Iterator[bytes]:
-    """The names in a directory that look like a fence or a prepared record, ours or not."""
+    """Yields the names in a directory that begin like a fence, ours or not."""
     for name in run_tree.sorted_names(parent):
         if name.startswith(run_paths.FENCE_PREFIX):
             yield name
 
 
 def probe(directory: int) -> None:
-    """Try the rename that a clear needs on this very filesystem. Raises OSError.
-
-    It writes: for the registration of a root, not for a check or a dry run.
-    """
+    """Tries the rename of a clear on this filesystem. It writes: for registration only."""
     first = run_paths.FENCE_PREFIX + b"probe-" + uuid.uuid4().hex.encode()
     second = first + b"-renamed"
     os.mkdir(first, 0o700, dir_fd=directory)

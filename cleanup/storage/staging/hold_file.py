@@ -1,6 +1,6 @@
-"""The hold file: people at the instruments have no account, so a file `.exlab-hold` at a run's top holds the run.
+"""The hold file: an entry `.exlab-hold` at a run's top holds the run.
 
-A file, a folder or a link of this name holds. It is no data: not compared with manifest or NAS, and never removed.
+Operators at the instruments have no account. The file is no data: it is not compared and never removed.
 """
 
 import codecs
@@ -11,34 +11,31 @@ from cleanup.storage import handles, linux
 
 NAME = b".exlab-hold"
 MAX_CHARACTERS = 500
-# More than so many characters take in any encoding.
+# Enough for this number of characters in any encoding.
 _MAX_BYTES = 4 * MAX_CHARACTERS + 4
 
 
 @dataclass(frozen=True)
 class HoldFile:
-    """What a hold file says, and its owner's name, or number where the host knows no name."""
+    """The text of a hold file and its owner's name or number."""
 
     text: str
     owner: str
 
 
 def is_hold(path: bytes) -> bool:
-    """Whether a path in a run is its hold file, or lies in a folder of that name."""
+    """Whether a path is the hold file or lies in a folder of that name."""
     return path == NAME or path.startswith(NAME + b"/")
 
 
 def read(run: int) -> HoldFile | None:
-    """The hold file of the run open as `run`; None if there is none. Raises OSError where its name cannot be looked up.
-
-    One that cannot be read, or is no regular file, holds and says nothing. Links are not followed, pipes not waited
-    for.
-    """
+    """Returns the hold file of an open run, or None. Raises OSError."""
     try:
         status = linux.status(run, NAME)
     except FileNotFoundError:
         return None
     try:
+        # An unreadable file, a folder or a link holds too, without a text. Links are not followed, pipes not waited for.
         data = handles.read_file(run, NAME, _MAX_BYTES) if status.is_file else b""
     except OSError:
         data = b""
@@ -46,8 +43,8 @@ def read(run: int) -> HoldFile | None:
 
 
 def _text_of(data: bytes) -> str:
-    """The words in a file, on one line and without control characters, which databases and pages would stumble over."""
-    # What Windows calls "Unicode" has two bytes a character.
+    # One line without control characters, which databases and pages cannot show.
+    # Windows writes its "Unicode" as UTF-16.
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     words = " ".join(data.decode(encoding, "replace").split())
     return "".join(char for char in words if char.isprintable())[:MAX_CHARACTERS].strip()

@@ -1,8 +1,4 @@
-"""`ingest.json`: read strictly into frozen records, and written again with one entry more.
-
-Instrument PCs can write the file, so nothing in it is believed without a check: size, encoding, keys, schema, states,
-and its place. `rules.states` says whether the history is a legal one.
-"""
+"""`ingest.json`: read strictly, because instrument PCs can write it, and written with one entry more."""
 
 import contextlib
 import hashlib
@@ -22,13 +18,13 @@ STATES = frozenset({"staging", "complete", "sync_queued", "sync_verified", "clea
 MAX_NESTING = 32
 _SCHEMA = re.compile(rf"{SCHEMA_MAJOR}\.\d{{1,6}}", re.ASCII)
 _INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})?", re.ASCII)
-# Instants near the ends of the calendar overflow when a page shows them in its own zone.
+# Instants near the ends of the calendar overflow in a page's own zone.
 _YEARS = range(1970, 9999)
 _MAX_TEXT = 255
 
 
 class IngestError(Exception):
-    """Why an `ingest.json` is not accepted: the code of a reason and what exactly is wrong."""
+    """Why a record is not accepted: a reason's code and the detail."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -38,9 +34,9 @@ class IngestError(Exception):
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One step of a run's life; `at` is aware, None where `at_text` is no usable instant.
+    """One entry of the history; `at` is aware, None if unusable.
 
-    `extra`: all other keys as written. `digest`: SHA-256 of the entry's canonical JSON.
+    `extra`: all other keys. `digest`: SHA-256 of the canonical JSON.
     """
 
     state: str
@@ -53,7 +49,7 @@ class HistoryEntry:
 
 @dataclass(frozen=True)
 class Ingest:
-    """What an `ingest.json` says."""
+    """The content of an `ingest.json`."""
 
     schema_version: str
     current_state: str
@@ -62,7 +58,7 @@ class Ingest:
 
 
 def parse_instant(value: object) -> datetime | None:
-    """An ISO 8601 instant as the wizard writes it, UTC without a zone; None for anything else."""
+    """Returns an ISO 8601 instant (UTC without a zone), or None."""
     if not isinstance(value, str) or not _INSTANT.fullmatch(value):
         return None
     try:
@@ -74,7 +70,7 @@ def parse_instant(value: object) -> datetime | None:
 
 
 def parse(data: bytes, run_path: RunPath) -> Ingest:
-    """Read the bytes of the `ingest.json` found at `run_path`.
+    """Reads the bytes of the `ingest.json` found at `run_path`.
 
     Raises IngestError with `ingest_unreadable`, `ingest_schema_unsupported` or `ingest_disagrees`.
     """
@@ -99,10 +95,7 @@ def parse(data: bytes, run_path: RunPath) -> Ingest:
 
 
 def parse_at(data: bytes, *places: RunPath) -> tuple[Ingest, RunPath]:
-    """As `parse`, for a record that may name one of several places.
-
-    Returns what it says and the place that it names.
-    """
+    """As `parse`, for several places; returns also the named place."""
     first, *others = places
     try:
         return parse(data, first), first
@@ -116,9 +109,9 @@ def parse_at(data: bytes, *places: RunPath) -> tuple[Ingest, RunPath]:
 
 
 def with_cleared(data: bytes, *, at: datetime, host: str) -> tuple[bytes, dict[str, Any]]:
-    """The bytes of an accepted `ingest.json` with a `cleared` entry appended, and that entry.
+    """Returns the bytes with a `cleared` entry appended, and that entry.
 
-    All else stays, unknown keys included. Raises IngestError if `data` is no JSON object.
+    Keeps unknown keys. Raises IngestError if `data` is no JSON object.
     """
     record = _load(data)
     entry = {"state": "cleared", "at": at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "host": host}
@@ -128,7 +121,7 @@ def with_cleared(data: bytes, *, at: datetime, host: str) -> tuple[bytes, dict[s
 
 
 def digest(entry: dict[str, Any]) -> str:
-    """SHA-256 of an entry's canonical JSON: the same entry has the same digest however it was formatted."""
+    """Returns the SHA-256 of an entry's canonical JSON, independent of its format."""
     canonical = json.dumps(entry, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -138,22 +131,21 @@ def _load(data: bytes) -> dict[str, Any]:
 
 
 def _encoded(data: bytes) -> str:
-    """How a record is encoded, where its first bytes say that it is not as the wizard writes; else empty."""
     encoding = near_misses.of_encoding(data)
     return encoding and f"it is {encoding}; the wizard writes plain UTF-8: let it write the record anew"
 
 
 def load_strictly(data: bytes, max_bytes: int) -> dict[str, Any]:
-    """The JSON object in the bytes of a record. Raises IngestError for what a later reader could stumble on."""
+    """Returns the JSON object of a record. Raises IngestError for dubious JSON."""
     if len(data) > max_bytes:
         _unreadable(f"larger than {max_bytes} bytes")
     if b"\\u0000" in data:
-        _unreadable("holds a NUL character")  # which no PostgreSQL column can keep
+        _unreadable("holds a NUL character")  # no PostgreSQL column can keep it
     try:
         record = json.loads(
             data.decode("utf-8"), object_pairs_hook=_without_doubles, parse_constant=_no_constant, parse_float=_finite
         )
-        # JSON may spell half a surrogate pair, which no database and no page can hold.
+        # JSON may contain half a surrogate pair, which no database and no page can hold.
         json.dumps(record, ensure_ascii=False).encode("utf-8")
     except UnicodeError:
         _unreadable(_encoded(data) or "not UTF-8")
@@ -164,12 +156,11 @@ def load_strictly(data: bytes, max_bytes: int) -> dict[str, Any]:
     if not isinstance(record, dict):
         _unreadable("not a JSON object")
     if _nesting(record) > MAX_NESTING:
-        _unreadable("nested too deeply")  # what is taken here, every later reader must be able to follow
+        _unreadable("nested too deeply")  # every later reader must be able to follow it
     return record
 
 
 def _nesting(value: object) -> int:
-    """How many lists and objects lie within one another."""
     levels = 0
     within = [value]
     while within := [item for item in within if isinstance(item, (dict, list))]:
@@ -234,7 +225,7 @@ def _entry(entry: object, position: int) -> HistoryEntry:
 
 
 def _check_place(record: dict[str, Any], run_path: RunPath) -> None:
-    """The file must lie where it says it lies; its own words are compared, never opened."""
+    # The record's own text is compared, never opened as a path.
     expected = {
         "run_path": str(run_path),
         "equipment_id": run_path.equipment,

@@ -1,6 +1,6 @@
-"""The manifest of checksums: one `<hex>  <relative path>` per line, as GNU `sha256sum` writes.
+"""The manifest of checksums: one `<hex> <relative path>` per line, as GNU `sha256sum` writes.
 
-Read as a stream and kept packed: three million lines take under 200 MB and a few seconds.
+Three million lines take under 200 MB and a few seconds.
 """
 
 import hashlib
@@ -18,20 +18,20 @@ from cleanup.storage import handles, run_paths
 from cleanup.storage.staging import near_misses
 
 MAX_BYTES = 1 << 30
-# So much is read at a time, and a line is at most as long: no path that a kernel takes is.
+# Size of one read, and the longest line: a kernel takes no path of this length.
 _PART = 1 << 20
 _LINE = re.compile(rb"(?P<escaped>\\)?(?P<hex>[0-9a-fA-F]{64}) [ *](?P<path>.+)", re.DOTALL)
 _ESCAPES = {b"\\\\": b"\\", b"\\n": b"\n", b"\\r": b"\r"}
-# Lines as almost all are: nothing escaped, nothing odd in the path. A part with any other is read line by line.
+# An ordinary line: nothing escaped, no odd path. A part with any other line is read line by line.
 _PLAIN = re.compile(rb"^([0-9a-fA-F]{64}) [ *](?:\./)?+((?!\.{0,2}[/\n])[^\n]+)\n", re.MULTILINE)
-# What the rest of an odd path has in it; to look for each is far quicker than one expression for all.
+# Signs of an odd path; a search for each is far faster than one expression for all.
 _ODD = (b"\0", b"//", b"/\n", b"/./", b"/.\n", b"/../", b"/..\n")
-# In so many shares the paths of a manifest that is not sorted are compared: all at once would take as much room as it.
+# An unsorted manifest is checked for repeats in shares, because all paths at once would take too much memory.
 _SHARES = 16
 
 
 class ManifestError(Exception):
-    """Why a manifest is not accepted: the code of a reason and what exactly is wrong."""
+    """Why a manifest is not accepted: a reason's code and the detail."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}")
@@ -41,7 +41,7 @@ class ManifestError(Exception):
 
 @dataclass(frozen=True)
 class _Pack:
-    """Some lines of a manifest: their paths, joined by zero bytes and compressed, and their digests in that order."""
+    # Paths are joined by zero bytes and compressed; the digests follow in the same order.
 
     paths: bytes
     digests: bytes
@@ -64,36 +64,35 @@ class _Pack:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The verified checksums by relative path (bytes, as on disk), and the file's own digest in hex.
+    """The checksums by relative path, and the file's own digest in hex.
 
-    Each look unpacks again: for more than one, use `digests_of`.
+    Each access unpacks again: for several paths, use `digests_of`.
     """
 
     packs: tuple[_Pack, ...] = field(repr=False)
     sha256: str
 
     def paths(self) -> Iterator[bytes]:
-        """Every path, none of them twice."""
         for pack in self.packs:
             yield from pack
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Every path with its SHA-256 digest, none of them twice."""
+        """Yields each path once, with its SHA-256 digest."""
         for pack in self.packs:
             yield from pack.items()
 
     def digests_of(self, paths: Collection[bytes]) -> dict[bytes, bytes]:
-        """The SHA-256 digests of those of some paths that are listed."""
+        """Returns the digests of the listed among `paths`."""
         return {path: digest for path, digest in self.items() if path in paths}
 
     @property
     def entries(self) -> dict[bytes, bytes]:
-        """Every digest by its path: for manifests that are known to be small."""
+        """Returns every digest by path: for small manifests only."""
         return dict(self.items())
 
 
 def read(run: int) -> Manifest:
-    """Read the manifest of the run open as `run`.
+    """Reads the manifest of the run open as `run`.
 
     Raises ManifestError with `manifest_missing`, `manifest_empty` or `manifest_unreadable`.
     """
@@ -107,13 +106,13 @@ def read(run: int) -> Manifest:
 
 
 def parse(data: bytes) -> Manifest:
-    """Read the bytes of a manifest. Raises ManifestError with `manifest_empty` or `manifest_unreadable`."""
+    """Reads a manifest's bytes. Raises ManifestError as `read`."""
     stream = io.BytesIO(data)
     return _read(lambda: stream.read(_PART))
 
 
 def encode(entries: Mapping[bytes, bytes]) -> bytes:
-    """The bytes of a manifest of these digests by path; line breaks in names are escaped as GNU does."""
+    """Returns the bytes of a manifest, names escaped as GNU does."""
     return b"".join(_line(path, digest) for path, digest in sorted(entries.items()))
 
 
@@ -124,7 +123,6 @@ def _line(path: bytes, digest: bytes) -> bytes:
 
 
 def _read(more: Callable[[], bytes]) -> Manifest:
-    """Read a manifest by parts, each of whole lines."""
     packs: list[_Pack] = []
     sha256 = hashlib.sha256()
     number, last, in_order = 1, b"", True
@@ -132,7 +130,7 @@ def _read(more: Callable[[], bytes]) -> Manifest:
         paths, digests = _entries(lines, number)
         number += lines.count(b"\n")
         if paths:
-            # Where each path follows the one before, none is listed twice.
+            # In sorted order no path is listed twice.
             in_order = in_order and paths[0] > last and paths == sorted(paths)
             last = paths[-1]
             packs.append(_Pack.packed(paths, digests))
@@ -142,7 +140,6 @@ def _read(more: Callable[[], bytes]) -> Manifest:
 
 
 def _whole_lines(more: Callable[[], bytes], told: Callable[[bytes], object]) -> Iterator[bytes]:
-    """The parts of a manifest, each ending with a line; `told` gets every byte as it was read."""
     size, rest = 0, b""
     while part := more():
         told(part)
@@ -159,10 +156,6 @@ def _whole_lines(more: Callable[[], bytes], told: Callable[[bytes], object]) -> 
 
 
 def _entries(lines: bytes, first: int) -> tuple[list[bytes], bytes]:
-    """The paths of some whole lines, none twice, and their digests in that order, joined. Raises ManifestError.
-
-    `first` is the number of the first line.
-    """
     lines = lines.replace(b"\r\n", b"\n")
     plain = _PLAIN.findall(lines)
     if len(plain) == lines.count(b"\n") and not any(odd in lines for odd in _ODD):
@@ -210,7 +203,6 @@ def _contradiction(path: bytes) -> ManifestError:
 
 
 def _without_repeats(packs: Sequence[_Pack]) -> Iterator[_Pack]:
-    """The packs with no path in two of them. Raises ManifestError where two lines contradict each other."""
     suspects = _listed_twice(packs)
     seen: dict[bytes, bytes] = {}
     for pack in packs:
@@ -230,7 +222,6 @@ def _without_repeats(packs: Sequence[_Pack]) -> Iterator[_Pack]:
 
 
 def _listed_twice(packs: Iterable[_Pack]) -> set[int]:
-    """The hashes of the paths that may be in two packs."""
     shares = [array("q") for _ in range(_SHARES)]
     for pack in packs:
         for one in map(hash, pack):

@@ -1,14 +1,14 @@
-"""What ExLab-Wizard leaves at the top of a run's `.exlab-wizard`: the closed list of names that a clear may remove.
+"""The files of ExLab-Wizard at the top of a run's `.exlab-wizard`: the closed list that a clear may remove.
 
-Every one of these files is kept whole in the tombstone before it goes. Anything else in the folder is unexpected.
+The tombstone keeps each of them whole before it goes.
 """
 
 import re
 from typing import Protocol
 
-# What a record may be called; the wizard replaces each by way of `<name>.<random>.tmp`, under the lock `<name>.lock`.
+# Names of records; the wizard replaces each by `<name>.<random>.tmp`, under the lock `<name>.lock`.
 RECORDS = ("ingest.json", "sync_state.json", "creation.json", "readme_fields.json")
-# What the wizard always leaves in a verified run, for test labs, demonstration and samples.
+# Files that the wizard always leaves in a verified run; for test labs, demonstration and samples.
 LEFT_BY_THE_WIZARD = (
     "ingest.json",
     "ingest.json.lock",
@@ -16,13 +16,15 @@ LEFT_BY_THE_WIZARD = (
     "creation.json.lock",
     "checksums.sha256",
 )
-# A draft that is younger may be in a writer's hands.
+# A writer may still use a younger draft.
 STALE_DRAFT_SECONDS = 3600
 
 _RECORD = "|".join(re.escape(name) for name in RECORDS)
 _KNOWN = re.compile(rf"(?:{_RECORD})(?:\.lock)?|checksums\.sha256|wizard\.[^/]*\.log(?:\.\d{{1,3}})?".encode())
 _DRAFT = re.compile(rb"(?:[^/]+\.json|checksums\.sha256)\.[A-Za-z0-9_]{4,16}\.tmp")
 _LOCK = re.compile(rb"[^/]+\.json\.lock")
+# Where others may write `.exlab-wizard`, `filelock` 4.3 links a lock into
+# `.filelock-<process>/<random>/<random>/lock.db` and removes that afterwards; a crash leaves it behind.
 _LINK_FOLDER = re.compile(rb"\.filelock-[A-Za-z0-9_-]+(?:/[0-9a-f]{16}){0,2}")
 _LINKED_LOCK = re.compile(rb"\.filelock-[A-Za-z0-9_-]+(?:/[0-9a-f]{16}){2}/lock\.db")
 
@@ -36,48 +38,39 @@ class _File(Protocol):
 
 
 def is_known(name: bytes) -> bool:
-    """Whether a file of this name belongs at the top of a run's `.exlab-wizard`."""
+    """Whether a file of this name belongs at the top of `.exlab-wizard`."""
     return _KNOWN.fullmatch(name) is not None
 
 
 def is_draft(name: bytes) -> bool:
-    """Whether this names a draft of a record or the manifest, `<name>.<random>.tmp`, as the wizard writes it.
-
-    A crash leaves it behind.
-    """
+    """Whether this names a draft `<name>.<random>.tmp`, which a crash leaves."""
     return _DRAFT.fullmatch(name) is not None
 
 
 def is_link_folder(name: bytes) -> bool:
-    """Whether a folder of this name holds only a second name of one of the wizard's locks.
-
-    Where others may write `.exlab-wizard`, `filelock` 4.3 links a lock into
-    `.filelock-<process>/<random>/<random>/lock.db` and removes that afterwards; a crash leaves it behind.
-    """
+    """Whether a folder of this name holds only the second name of a lock."""
     return _LINK_FOLDER.fullmatch(name) is not None
 
 
 def may_be_left(name: bytes, file: _File) -> bool:
-    """Whether a crash of the wizard leaves this: a record's draft, or a linked lock's folders."""
+    """Whether a crash of the wizard leaves this entry."""
     if not file.is_file:
         return is_link_folder(name)
     return is_draft(name) or is_linked_lock(name, file)
 
 
 def is_linked_lock(name: bytes, file: _File) -> bool:
-    """Whether this is a lock's second name in such folders (`is_link_folder`), empty as the lock is."""
+    """Whether this is a lock's second name: empty, in such a folder."""
     return file.is_file and file.size == 0 and _LINKED_LOCK.fullmatch(name) is not None
 
 
 def may_be_lock(name: bytes) -> bool:
-    """Whether this is the name of a lock of the wizard's `filelock` library."""
+    """Whether a lock of the wizard's `filelock` library has this name."""
     return _LOCK.fullmatch(name) is not None
 
 
 def is_lock(name: bytes, file: _File) -> bool:
-    """Whether a file at the top of `.exlab-wizard` is a lock of the wizard's: named so, and empty.
-
-    `filelock` touches a lock at every take (3.16) or deletes it at every release (3.20 to 3.25): until the commit it
-    may come, go or change, so no comparison counts it, and it goes as it is found.
-    """
+    """Whether a file at the top of `.exlab-wizard` is a wizard's lock."""
+    # `filelock` touches a lock at every take (3.16) or deletes it at every release (3.20 to 3.25): until the commit it
+    # may come, go or change, so no comparison counts it, and it goes as it is found.
     return file.is_file and file.size == 0 and may_be_lock(name)

@@ -1,7 +1,4 @@
-"""What only nearly is what it should be, in words: a hold file with an ending, another program's manifest.
-
-It accepts nothing: a person is told why a name or a line is not the wizard's, and what to do.
-"""
+"""Names and lines that are nearly right, explained for the operator. Nothing here accepts them."""
 
 import re
 import unicodedata
@@ -26,7 +23,7 @@ _MANIFEST = "checksums.sha256"
 
 
 def of_metadata(name: bytes) -> str:
-    """What a file in `.exlab-wizard` resembles, to be said after its name; empty for nothing."""
+    """Says what a file in `.exlab-wizard` resembles; empty for nothing."""
     text = name.decode("utf-8", "replace")
     if text.lower() in _KNOWN:
         return f": spelt otherwise than {text.lower()}"
@@ -41,7 +38,6 @@ def of_metadata(name: bytes) -> str:
 
 
 def _copied(text: str) -> str:
-    """The name of which another is a copy, as editors and file managers call it; empty for none."""
     if text.startswith("#") and text.endswith("#"):
         return text.strip("#")
     found = _COPY.fullmatch(text.removeprefix("."))
@@ -49,14 +45,14 @@ def _copied(text: str) -> str:
 
 
 def of_hold(text: str) -> str:
-    """Whether a name is meant to hold a run and does not, to be said after it."""
+    """Says that a name is meant as a hold file; else empty."""
     if text != ".exlab-hold" and _HOLD.fullmatch(text):
         return ": looks like a hold file, which must be called .exlab-hold and lie at the run's top"
     return ""
 
 
 def of_size(sizes: Mapping[bytes, int]) -> str:
-    """The largest file of the metadata, and whether it is a log of the wizard's."""
+    """Names the largest file of the metadata, and whether the wizard wrote it."""
     if not sizes:
         return ""
     name = max(sizes, key=lambda path: sizes[path])
@@ -66,12 +62,12 @@ def of_size(sizes: Mapping[bytes, int]) -> str:
 
 
 def of_encoding(data: bytes) -> str:
-    """How the first bytes say that a file is encoded, if not as plain UTF-8; else empty."""
+    """Names the encoding that a file's first bytes show; empty for plain UTF-8."""
     return next((said for mark, said in _MARKS.items() if data.startswith(mark)), "")
 
 
 def of_manifest_line(line: bytes) -> str:
-    """What a line that is no SHA-256 and path nearly is; empty where it resembles nothing."""
+    """Says what a wrong manifest line resembles; empty for nothing."""
     if found := _BSD.fullmatch(line):
         return f"it is written as BSD tools do ({found[1].decode('ascii', 'replace')} (path) = …)"
     found = _HEX_FIRST.match(line)
@@ -83,7 +79,7 @@ def of_manifest_line(line: bytes) -> str:
 
 
 def of_names(unlisted: Collection[bytes], missing: Iterable[bytes]) -> str:
-    """Why a run's files are not its manifest's, where only the spelling of names differs."""
+    """Says why files and manifest differ where only the spelling differs."""
     there = _texts(unlisted)
     held = next((said for text in there if "/" not in text and (said := of_hold(text))), "")
     if words := written_otherwise(unlisted, missing):
@@ -92,7 +88,7 @@ def of_names(unlisted: Collection[bytes], missing: Iterable[bytes]) -> str:
 
 
 def written_otherwise(unlisted: Iterable[bytes], missing: Iterable[bytes]) -> str:
-    """How missing files' names are spelled, where an unlisted file may be one of them; else empty."""
+    """Says how an unlisted file's name differs from a missing one's."""
     there, wanted = _texts(unlisted), _texts(missing)
     for change, words in _WRITTEN_OTHERWISE:
         changed = {change(text) for text in wanted}
@@ -114,7 +110,6 @@ def _composed(text: str) -> str:
 
 
 def _latin(text: str) -> str:
-    """A name in the bytes of Latin-1 as if it were UTF-8."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8")
     except UnicodeDecodeError:

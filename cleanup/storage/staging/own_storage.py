@@ -1,6 +1,6 @@
-"""A run that is storage of its own: what is made beside it cannot be renamed into it, nor it within its folder.
+"""A run that is storage of its own: a subvolume, or a folder in its own quota project.
 
-That is a subvolume, whose device is another than its folder's, or a folder in a quota project of its own.
+A file beside it cannot be renamed into it, nor the run within its folder.
 """
 
 from cleanup.rules.facts import Finding
@@ -14,7 +14,7 @@ _NONE = QuotaProject(0, inherits=False)
 
 
 def objection(parent: int, run: int) -> Finding | None:
-    """What speaks against renaming the run open as `run` within `parent`, and a record into it. Raises OSError."""
+    """Returns the finding against renames of and into a run, or None. Raises OSError."""
     if linux.status(run).device != linux.status(parent).device:
         return Finding(_REASON, "it is a subvolume, or another device than the folder that holds it")
     above, own = (linux.project(descriptor) or _NONE for descriptor in (parent, run))
@@ -24,7 +24,7 @@ def objection(parent: int, run: int) -> Finding | None:
         with handles.opened(handles.open_beneath(run, run_paths.METADATA)) as folder:
             within = linux.project(folder) or _NONE
     except OSError:
-        return None  # what keeps its record from being read is said elsewhere
+        return None  # the read of its record reports this
     born = above.number if above.inherits else 0
     if within.number != above.number or (within.inherits and within.number != born):
         name = show(run_paths.METADATA)

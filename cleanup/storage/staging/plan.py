@@ -1,4 +1,4 @@
-"""The plan of one clear: exactly which entries may go. Written before the fence, asked before every removal."""
+"""The plan of one clear: the entries that may go, written before the fence."""
 
 import hashlib
 import json
@@ -11,12 +11,12 @@ FORMAT = 1
 
 
 class PlanError(Exception):
-    """A plan that cannot be read, or that is not the one its attempt names."""
+    """A plan is unreadable, or not the one its attempt names."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The entries of one run as they were seen, with its attempt and the run."""
+    """The entries of one run as seen, with attempt and run."""
 
     attempt: str
     run_path: str
@@ -26,12 +26,11 @@ class Plan:
 
     @property
     def names(self) -> list[bytes]:
-        """The names at the run's top."""
         return [entry.path for entry in self.entries if b"/" not in entry.path]
 
 
 def encode(plan: Plan) -> bytes:
-    """The plan as JSON lines: a head, then one entry a line."""
+    """Returns the plan as JSON lines: a head, then the entries."""
     head = {"format": FORMAT, "attempt": plan.attempt, "run_path": plan.run_path, "ino": plan.ino}
     head["modified_ns"] = plan.modified_ns
     lines = [json.dumps(head)]
@@ -43,7 +42,7 @@ def encode(plan: Plan) -> bytes:
 
 
 def decode(data: bytes, sha256: str) -> Plan:
-    """Read a plan whose SHA-256 is known. Raises PlanError for any other bytes."""
+    """Reads a plan. Raises PlanError for bytes of another SHA-256."""
     if hashlib.sha256(data).hexdigest() != sha256:
         raise PlanError("the plan is not the one that the attempt names")
     head_line, *lines = data.splitlines()

@@ -1,7 +1,7 @@
-"""The records of a run: one module for each format of the wizard, behind one interface.
+"""The records of a run, each format of the wizard behind one interface.
 
-The first of `FORMATS` in a run is its record: it gives state and history, a clear writes into it, and it goes last. The
-others can only hold the run back.
+The first of `FORMATS` in a run is its record: a clear writes into it and removes it last. The others can only hold the
+run.
 """
 
 import hashlib
@@ -48,19 +48,19 @@ INGEST = IngestRecord()
 SYNC_STATE = SyncState()
 FORMATS: tuple[RecordFormat, ...] = (INGEST, SYNC_STATE)
 
-# What the wizard changes in `creation.json` as a run goes on; the rest of it is written once.
+# Keys of `creation.json` that the wizard changes; it writes the others once.
 _CHANGING = frozenset({"sync_status", "validation_overrides"})
-# What `sync_status` says of a run whose data the wizard has removed here, because the NAS has it (`nas_cleanup`).
+# The `sync_status` of a run whose data the wizard removed here, because the NAS has it (`nas_cleanup`).
 _PRUNED = "cleaned"
-# How an identity says that it was taken from `creation.json`, and not from a history.
+# Prefix of an identity from `creation.json`, not from a history.
 OF_CREATION = "creation."
 
 
 @dataclass(frozen=True)
 class Records:
-    """The record of a run, those beside it, and what tells the run from others at its path (`origin`).
+    """A run's record, those beside it, and its identity (`origin`).
 
-    `pruned_at`: since when, by `creation.json`, the wizard has removed the data.
+    `pruned_at`: when the wizard removed the data, by `creation.json`.
     """
 
     main: Record
@@ -70,7 +70,7 @@ class Records:
 
     @property
     def cleared_at(self) -> datetime | None:
-        """When the wizard cleared the run, as a record without a history says."""
+        """Returns when the wizard cleared the run, by a record without history."""
         return next((record.cleared_at for record in (self.main, *self.beside) if record.cleared_at), None)
 
     @property
@@ -79,16 +79,16 @@ class Records:
 
     @property
     def asks_the_tree(self) -> bool:
-        """Whether the state cannot be told without a look at the files."""
+        """Whether the state depends on the files on disk."""
         return not self.main.history or self.cleared_at is not None or self.pruned_at is not None
 
     @property
     def may_be_pruned(self) -> bool:
-        """Whether the run may have been pruned: the wizard does so only to a verified copy."""
+        # The wizard prunes only after it has verified the copy.
         return self.pruned_at is not None and (not self.main.history or self.main.current_state == "sync_verified")
 
     def compare(self, staged: Sequence[Staged], desktop: Collection[bytes] = ()) -> Differences:
-        """How the data files differ from those that a record lists; `desktop`: the paths that are no data."""
+        """Returns how the data files differ from a record's; `desktop`: paths without data."""
         for record in (self.main, *self.beside):
             if not record.history:
                 # Metadata changes as the wizard works, and a hold file may go.
@@ -98,7 +98,7 @@ class Records:
         return Differences()
 
     def state(self, staged: Sequence[Staged], differences: Differences, *, whole: bool = True) -> str:
-        """The state by the record and the data files on disk; `whole`: nothing else lies there or may be hidden."""
+        """Returns the state by record and data files; `whole`: nothing else may lie there."""
         if (self.cleared_at is not None or self.may_be_pruned) and not staged and whole:
             return "cleared"
         if self.main.history:
@@ -109,7 +109,7 @@ class Records:
 
     @property
     def verified_at(self) -> datetime | None:
-        """The latest verification of a data file, of a record without a history."""
+        """Returns a data file's latest verification, without a history."""
         listed = self.main.listed.items()
         return max(
             (file.verified_at for path, file in listed if file.verified_at and run_tree.is_data(path)), default=None
@@ -117,17 +117,17 @@ class Records:
 
 
 def by_name(name: str) -> RecordFormat:
-    """The format that the database calls so. Raises KeyError."""
+    """Returns the format with this database name. Raises KeyError."""
     return {form.name: form for form in FORMATS}[name]
 
 
 def by_file(name: str) -> RecordFormat:
-    """The format whose file is called so. Raises KeyError."""
+    """Returns the format with this file name. Raises KeyError."""
     return {form.file.decode(): form for form in FORMATS}[name]
 
 
 def read(run: int, *places: RunPath) -> Records:
-    """The accepted records in the run open as `run`, which name one of `places`. Raises IngestError."""
+    """Returns the accepted records of an open run at one of `places`. Raises IngestError."""
     found = [record for record in (_read_one(run, form, *places) for form in FORMATS) if record is not None]
     if not found:
         raise IngestError("ingest_unreadable", "there is none")
@@ -150,7 +150,7 @@ def _read_one(run: int, form: RecordFormat, *places: RunPath) -> Record | None:
 
 
 def origin_of(run: int) -> str:
-    """The digest of what an open run's `creation.json` says for good; `-` where there is none. Raises IngestError."""
+    """Returns the digest of the lasting keys in `creation.json`, or `-`. Raises IngestError."""
     try:
         said = _creation(run)
     except FileNotFoundError:
@@ -165,13 +165,12 @@ def origin_of(run: int) -> str:
 
 
 def _creation(run: int) -> dict[str, Any]:
-    """What the `creation.json` of an open run says. Raises OSError, IngestError."""
     data = handles.read_file(run, run_paths.METADATA + b"/" + run_paths.CREATION, ingest.MAX_BYTES)
     return ingest.load_strictly(data, ingest.MAX_BYTES)
 
 
 def _pruned_at(run: int) -> datetime | None:
-    """Since when `creation.json` says that the data was removed. It names no time, so its own is taken."""
+    # `creation.json` names no time, so its own time is taken.
     try:
         if _creation(run).get("sync_status") != _PRUNED:
             return None

@@ -1,4 +1,4 @@
-"""What every record of a run has in common, in each of the formats that the wizard writes."""
+"""The interface of all record formats of the wizard."""
 
 import abc
 from collections.abc import Iterable, Mapping
@@ -11,14 +11,14 @@ from cleanup.storage.staging.ingest import HistoryEntry, IngestError
 
 
 class NotCleared(IngestError):
-    """A record that was to say `cleared` does not; the detail goes on where `the record` began."""
+    """Our final record does not say `cleared`."""
 
     def __init__(self, detail: str) -> None:
         super().__init__("ingest_disagrees", detail)
 
 
 class NoCopy(IngestError):
-    """The twin's record is no copy of ours, or of its beginning."""
+    """The twin's record is no copy of ours or of its beginning."""
 
     def __init__(self, detail: str) -> None:
         super().__init__("ingest_disagrees", detail)
@@ -26,7 +26,7 @@ class NoCopy(IngestError):
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """One file as a record lists it: size in bytes and mtime at its copying, None before."""
+    """One listed file: size in bytes and mtime when copied, None before."""
 
     size: int | None
     mtime_ns: int | None
@@ -36,11 +36,10 @@ class ListedFile:
 
 @dataclass(frozen=True)
 class Record:
-    """What one record says of its run.
+    """The content of one record.
 
-    With a history, `current_state` is that of its last entry. Without one, the state follows from `listed`, the files
-    by path, and the disk; `digest` is the SHA-256 of what it says of them. `cleared_at`: another program removed the
-    staging copy.
+    With a history its last entry gives `current_state`; else the state follows from `listed`, the files by path, and
+    the disk. `digest`: SHA-256 of `listed`. `cleared_at`: another program removed the staging copy.
     """
 
     format: "RecordFormat"
@@ -54,15 +53,14 @@ class Record:
 
     @property
     def kept_local(self) -> list[bytes]:
-        """The files that are pinned to the staging disk, by name."""
+        """Returns the files that are pinned to the staging disk."""
         return sorted(path for path, file in self.listed.items() if file.keep_local)
 
 
 class RecordFormat(abc.ABC):
-    """One kind of record: how it is read, how it says `cleared`, and what its twin on the NAS is told.
+    """One format of record. Every method raises IngestError for bytes it does not accept.
 
-    `name` stands in the database, `file` in the run's `.exlab-wizard`. Every method raises IngestError for bytes that
-    it does not accept.
+    `name` stands in the database, `file` in the run's `.exlab-wizard`.
     """
 
     name: ClassVar[str]
@@ -71,27 +69,24 @@ class RecordFormat(abc.ABC):
 
     @property
     def lock(self) -> bytes:
-        """The name of the file by which the wizard locks this record."""
+        """Returns the file name of the wizard's lock on this record."""
         return self.file + b".lock"
 
     @abc.abstractmethod
     def parse(self, data: bytes, *places: RunPath) -> Record:
-        """Read the bytes that must name one of `places`, if they name any, strictly."""
+        """Reads bytes strictly; a place that they name must be one of `places`."""
 
     @abc.abstractmethod
     def with_cleared(self, data: bytes, *, at: datetime, host: str) -> tuple[bytes, dict[str, Any]]:
-        """The bytes of an accepted record that says `cleared` as well, and the event for the database."""
+        """Returns the bytes that also say `cleared`, and the event for the database."""
 
     @abc.abstractmethod
     def message(self, final: bytes, *places: RunPath) -> list[dict[str, Any]]:
-        """What the twin's record is told, as JSON values; `final` are the bytes that the clear published.
-
-        Raises NotCleared.
-        """
+        """Returns the JSON values for the twin's record, from our `final` bytes. Raises NotCleared."""
 
     @abc.abstractmethod
     def told(self, there: bytes, run_path: RunPath, message: list[dict[str, Any]]) -> bytes | None:
-        """The bytes of the twin's record that say so too; None where they do already. Raises NoCopy."""
+        """Returns the twin's new bytes; None if nothing changes. Raises NoCopy."""
 
 
 class Staged(Protocol):
@@ -107,10 +102,9 @@ class Staged(Protocol):
 
 @dataclass(frozen=True)
 class Differences:
-    """How the data files on disk differ from a record's, by name.
+    """How the data files on disk differ from a record's, by path.
 
-    `unlisted` are not in it, `unverified` were never compared with the NAS, `changed` differ in size or time from their
-    copying, `missing` are gone.
+    `unverified`: never compared with the NAS; `changed`: size or time since the copying.
     """
 
     unlisted: tuple[bytes, ...] = ()
@@ -120,12 +114,12 @@ class Differences:
 
     @property
     def open_files(self) -> tuple[bytes, ...]:
-        """The files on the disk for which the record does not vouch."""
+        """Returns the files for which the record does not vouch."""
         return self.unlisted + self.unverified + self.changed
 
 
 def compare(listed: Mapping[bytes, ListedFile], staged: Iterable[Staged]) -> Differences:
-    """Compare a record's data files with those on disk; `listed` without metadata."""
+    """Compares a record's data files with those on disk."""
     found = {file.path: file for file in staged}
     unlisted, unverified, changed = [], [], []
     for path, file in found.items():

@@ -1,4 +1,4 @@
-"""`ingest.json` as a record: an append-only history that ends with the state. `staging.ingest` parses it."""
+"""`ingest.json` as a record: an append-only history that ends with the state."""
 
 import json
 from datetime import datetime
@@ -50,5 +50,5 @@ class IngestRecord(RecordFormat):
         record = json.loads(there.decode())
         record |= {"history": message, "current_state": "cleared"}
         extended = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
-        ingest.parse(extended, run_path)  # nothing is written that could not be read again
+        ingest.parse(extended, run_path)  # only readable bytes are written
         return extended

@@ -1,8 +1,4 @@
-"""`sync_state.json` as a record: no history, but each file's size and time at its copying, and whether it was verified.
-
-The newer wizard keeps it on the same share as `ingest.json`, so it is read as strictly: version, keys and values must
-be known. `creation.json` beside it says which run it belongs to.
-"""
+"""`sync_state.json` as a record: each file's size, time and verification, without a history."""
 
 import functools
 import hashlib
@@ -19,12 +15,12 @@ from cleanup.storage.staging.ingest import IngestError
 from cleanup.storage.staging.records.base import ListedFile, NoCopy, NotCleared, Record, RecordFormat
 
 VERSIONS = frozenset({"1.0"})
-# Some 400,000 files, which take about half a gigabyte of memory while they are read. A record of more is not accepted:
-# with millions of files it would take the memory that everything else on the lab PC needs.
+# About 400,000 files, which take half a gigabyte of memory during the read. A larger record is not accepted: it would
+# take the memory that other programs on the lab PC need.
 MAX_BYTES = 64 << 20
-# So much more a record takes once it says `cleared_at`; where that would be too large, it is so before the clear.
+# `cleared_at` adds at most this size; a record without room for it is refused before the clear.
 _CLEARED_BYTES = 64
-# Longer paths cannot be handed to the kernel in one piece.
+# The kernel takes no longer path in one call.
 MAX_PATH = 4000
 _KEYS = frozenset({"schema_version", "cleared_at", "files"})
 _FILE_KEYS = frozenset({"synced_signature", "verified_at", "keep_local"})
@@ -33,7 +29,7 @@ _INTEGERS = range(-(1 << 63), 1 << 63)
 
 
 class SyncState(RecordFormat):
-    """The record of the newer wizard."""
+    """The record of the newer wizard, read as strictly as `ingest.json`."""
 
     name = "sync_state"
     file = run_paths.SYNC_STATE
@@ -70,7 +66,6 @@ class SyncState(RecordFormat):
 
 
 def _load(data: bytes) -> dict[str, Any]:
-    """The object in a record, with its version and its keys accepted, and `files` an object."""
     record = ingest.load_strictly(data, MAX_BYTES)
     version = record.get("schema_version")
     if not isinstance(version, str):
@@ -94,7 +89,6 @@ def _expect_known(found: dict[str, Any], known: frozenset[str], where: str) -> N
 
 
 def _path(text: str) -> bytes:
-    """A relative path as its bytes on the disk."""
     name = os.fsencode(text)
     parts = text.split("/")
     if not text or len(name) > MAX_PATH or text[0] == "\\" or _DRIVE.match(text):
@@ -107,7 +101,7 @@ def _path(text: str) -> bytes:
 def _file(path: str, entry: object) -> ListedFile:
     if not isinstance(entry, dict):
         _unreadable(f"{_cut(path)} is no object")
-    if not entry.keys() <= _FILE_KEYS:  # with hundreds of thousands of files no words are made for nothing
+    if not entry.keys() <= _FILE_KEYS:  # saves the text for hundreds of thousands of files
         _expect_known(entry, _FILE_KEYS, _cut(path))
     size, mtime_ns = _signature(path, entry.get("synced_signature"))
     keep_local = entry.get("keep_local", False)
@@ -122,7 +116,6 @@ def _file(path: str, entry: object) -> ListedFile:
 
 
 def _signature(path: str, value: object) -> tuple[int | None, int | None]:
-    """Size and mtime at the copying; a file that was not copied yet has none."""
     if value is None:
         return None, None
     if not (isinstance(value, list) and len(value) == 2 and all(type(part) is int for part in value)):
@@ -134,7 +127,6 @@ def _signature(path: str, value: object) -> tuple[int | None, int | None]:
 
 
 def _instant(value: object, path: str = "") -> datetime | None:
-    """The instant at which a file was verified, or without a path the whole run cleared."""
     if value is None:
         return None
     instant = _parse_instant(value) if isinstance(value, str) else None
@@ -143,12 +135,12 @@ def _instant(value: object, path: str = "") -> datetime | None:
     return instant
 
 
-# Files that were verified together have the same one.
+# Files that were verified together have the same instant.
 _parse_instant = functools.lru_cache(maxsize=4096)(ingest.parse_instant)
 
 
 def _digest(listed: dict[bytes, ListedFile]) -> str:
-    """Of all that is said of the files; pins and `cleared_at` apart, which make no file another one."""
+    # Without pins and `cleared_at`: they do not change a file.
     seen = hashlib.sha256()
     for path, file in sorted(listed.items()):
         at = file.verified_at.isoformat() if file.verified_at else None
@@ -158,7 +150,7 @@ def _digest(listed: dict[bytes, ListedFile]) -> str:
 
 def _encode(record: dict[str, Any]) -> bytes:
     data = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
-    _listed(_load(data))  # nothing is written that could not be read again
+    _listed(_load(data))  # only readable bytes are written
     return data
 
 
