@@ -1,1 +1,1 @@
-"""Files: the run tree, the twin on the NAS, what lies beneath mounts. The standard library only."""
+"""Files: the run tree, the twin, storage beneath mounts. The standard library and `rules` only."""

@@ -62,6 +62,8 @@ class Abandoned(Protocol):
 
 
 class _Forgotten:
+    """For readers whose owner does not count abandoned children."""
+
     def note(self, process: Process) -> None:
         """Does nothing."""
 
@@ -71,6 +73,8 @@ class _Forgotten:
 
 @dataclass(frozen=True)
 class _AskedOnce:
+    """For the second child: its silence is answer enough."""
+
     others: Abandoned
 
     def note(self, process: Process) -> None:

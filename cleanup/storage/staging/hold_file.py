@@ -35,7 +35,7 @@ def read(run: int) -> HoldFile | None:
     except FileNotFoundError:
         return None
     try:
-        # An unreadable file, a folder or a link holds too, without a text. Links are not followed, pipes not waited for.
+        # An unreadable file, a folder or a link holds too, without text. Links are not followed, pipes not waited for.
         data = handles.read_file(run, NAME, _MAX_BYTES) if status.is_file else b""
     except OSError:
         data = b""

@@ -1,4 +1,4 @@
-"""What is removed of a fenced run: only what stands in the plan and still looks as it did when the plan was made."""
+"""Removes from a fenced run only the planned entries that still look as planned."""
 
 import errno
 import os
@@ -13,27 +13,27 @@ from cleanup.storage.staging import fences, metadata, run_tree
 from cleanup.storage.staging.run_tree import Count, Entry
 
 BATCH_FILES = 1000
-# The digest that a file's bytes have been proven to have, by its path; None where there is no such proof.
+# The proven digest of a file's bytes by its path; None without a proof.
 Proven = Callable[[bytes], bytes | None]
 KEPT_LAST = "kept until the rest is gone"
 
 
 @dataclass(frozen=True)
 class Removal:
-    """What a removal freed, and what it left: relative path and why."""
+    """The freed count, and the left entries: relative path and why."""
 
     freed: Count
     left: tuple[tuple[bytes, str], ...]
 
 
 def may_be_emptied(fenced: int, record: Mapping[str, Any]) -> bool:
-    """Whether a fenced run holds the published record (see `prepare_record`), or nothing else."""
+    """Whether a fenced run holds the published record, or no other file."""
     try:
         with handles.opened(handles.open_beneath(fenced, METADATA)) as folder:
             if is_record(linux.status(folder, fences.record_file(record)), record):
                 return True
     except FileNotFoundError:
-        pass  # an earlier removal came as far as that
+        pass  # an earlier removal came this far
     path = fences.record_path(fences.record_file(record))
     return not any(entry.is_file and entry.path != path for entry in run_tree.scan(fenced).compared)
 
@@ -54,14 +54,13 @@ def remove(
     progress: Callable[[int, int], None] = lambda files, size: None,
     before_the_record: Callable[[], None] = lambda: None,
 ) -> Removal:
-    """Remove the planned entries of the fenced run, and the fence itself when it is empty.
+    """Removes the planned entries of the fenced run, and the empty fence.
 
-    Each entry is compared with the plan just before it goes; what differs, is not planned or cannot be removed stays
-    and is reported. Where only the ctime differs, as after a chmod, the bytes must have the digest that `proven` gives.
-    The wizard's locks go, planned or not. The published record, known by `record`, goes last, after
-    `before_the_record`, and only if nothing else is left. Entries that are gone count as removed, so an interrupted
-    removal can go on. `progress` gets the files and bytes done after each batch.
+    Changed, unplanned or irremovable entries stay and are reported. `proven` returns a file's proven digest. The
+    published record, known by `record`, goes last, after `before_the_record`. `progress` gets files and bytes done
+    after each batch.
     """
+    # An entry that is gone counts as removed, so an interrupted removal can go on.
     left: dict[bytes, str] = {}
     directories = {entry.path: entry for entry in planned if not entry.is_file}
     done_files = done_bytes = 0
@@ -84,10 +83,7 @@ def remove(
 
 
 def batches(files: Iterable[Entry]) -> Iterator[tuple[bytes, list[Entry]]]:
-    """Files by directory, at most `BATCH_FILES` at a time.
-
-    The names of a hard link may come in different batches; `freed` counts by inode afterwards.
-    """
+    """Yields files by directory, at most `BATCH_FILES` at a time."""
     by_directory: dict[bytes, list[Entry]] = defaultdict(list)
     for entry in files:
         by_directory[entry.path.rpartition(b"/")[0]].append(entry)
@@ -99,7 +95,6 @@ def batches(files: Iterable[Entry]) -> Iterator[tuple[bytes, list[Entry]]]:
 def _unlink_batch(
     fenced: int, path: bytes, directory: Entry | None, files: list[Entry], proven: Proven
 ) -> dict[bytes, str]:
-    """Unlink planned files of one directory; returns those that are left, and why."""
     try:
         descriptor = handles.open_beneath(fenced, path or b".")
     except FileNotFoundError:
@@ -112,7 +107,7 @@ def _unlink_batch(
         if directory is not None and ino != directory.ino:
             return {entry.path: "another directory lies there" for entry in files}
         for entry in files:
-            # Through an open directory files are reached wherever it lies by now: a person may have put it elsewhere.
+            # An open directory reaches its files also after an operator has moved it elsewhere.
             why = _unlink_planned(descriptor, entry, proven) if _lies_at(fenced, path, ino) else "its folder was moved"
             if why:
                 left[entry.path] = why
@@ -120,7 +115,6 @@ def _unlink_batch(
 
 
 def _lies_at(fenced: int, path: bytes, ino: int) -> bool:
-    """Whether the directory with this inode lies at a path of the fenced run now; the run itself always does."""
     if not path:
         return True
     try:
@@ -131,9 +125,9 @@ def _lies_at(fenced: int, path: bytes, ino: int) -> bool:
 
 
 def _unlink_planned(directory: int, entry: Entry, proven: Proven) -> str:
-    """Unlink one file if it is still the planned one; returns why not, or nothing."""
     name = entry.path.rpartition(b"/")[2]
     try:
+        # Compared with the plan just before it goes.
         found = run_tree.entry_of(entry.path, linux.status(directory, name))
         no_bytes = all(run_tree.is_lock(one) or run_tree.is_linked_lock(one) for one in (entry, found))
         if not (no_bytes or entry.is_unchanged(found) or _holds_proven_bytes(directory, name, entry, found, proven)):
@@ -151,18 +145,17 @@ def _unlink(directory: int, name: bytes) -> None:
 
 
 def _holds_proven_bytes(directory: int, name: bytes, entry: Entry, found: Entry, proven: Proven) -> bool:
-    """Whether a file whose ctime alone has changed still holds, read now, the bytes that the NAS was proven to hold."""
+    # A chmod changes only the ctime: then the bytes, read now, must be those that the NAS was proven to hold.
     if not entry.same_as(replace(found, ctime_ns=entry.ctime_ns)):
         return False
     expected = proven(entry.path)
     if expected is None:
-        return entry.nlink > 1  # its ctime changes with every name of it that goes, and the policy asked for no more
+        return entry.nlink > 1  # each removed name changes its ctime, and the policy asks for no more proof
     digest, status = hashing.hash_file(directory, name)
     return digest == expected and found.same_as(run_tree.entry_of(entry.path, status))
 
 
 def _remove_directory(fenced: int, directory: Entry) -> dict[bytes, str]:
-    """Remove one planned directory if it is empty and still the planned one."""
     above, _, name = directory.path.rpartition(b"/")
     try:
         with handles.opened(handles.open_beneath(fenced, above or b".")) as parent:
@@ -183,7 +176,7 @@ def _remove_record_last(
     left: dict[bytes, str],
     before_the_record: Callable[[], None],
 ) -> dict[bytes, str]:
-    """Unlink the published record and its folder; while anything else is left it stays and tells the story."""
+    # While anything else is left the record stays, so that the folder still tells its story.
     file = fences.record_file(record)
     path = fences.record_path(file)
     unplanned = [name for name in run_tree.sorted_names(fenced) if name != METADATA and name not in left]
@@ -210,26 +203,25 @@ def _remove_record_last(
 
 
 def _unlink_locks(directory: int) -> None:
-    """Remove the wizard's locks that came after the plan was made; they are empty, and hold nothing."""
+    # Also locks that came after the plan: they are empty.
     for name in run_tree.sorted_names(directory):
         if metadata.may_be_lock(name) and metadata.is_lock(name, linux.status(directory, name)):
             _unlink(directory, name)
 
 
 def _kept_record(fenced: int, file: bytes) -> dict[bytes, str]:
-    """The record, if it is still there: what an earlier removal took is not left."""
     try:
         with handles.opened(handles.open_beneath(fenced, METADATA)) as directory:
             linux.status(directory, file)
     except FileNotFoundError:
         return {}
     except OSError:
-        pass  # what lies there cannot be looked into, so it is left
+        pass  # unreadable, so it is left
     return {fences.record_path(file): KEPT_LAST}
 
 
 def _moved(fenced: int, planned: Collection[Entry], left: Collection[bytes]) -> dict[bytes, str]:
-    """Planned files that have left their places, yet lie elsewhere in the fence: not removed, so not freed."""
+    # Planned files that lie elsewhere in the fence are not removed, so not freed.
     places = {entry.path: entry.ino for entry in planned}
     elsewhere = {
         (entry.ino, entry.size, entry.mtime_ns): entry.path
@@ -245,7 +237,6 @@ def _moved(fenced: int, planned: Collection[Entry], left: Collection[bytes]) -> 
 
 
 def _remove_fence(parent: int, name: bytes, fenced: int) -> dict[bytes, str]:
-    """Remove the emptied fence itself; something that is not in the plan keeps it."""
     try:
         if linux.status(parent, name).ino != linux.status(fenced).ino:
             return {b".": "another directory lies at the fence"}

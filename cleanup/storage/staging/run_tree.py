@@ -1,6 +1,7 @@
-"""What a staged run holds: its entries, what speaks against clearing it, its files and bytes. Reads only.
+"""A staged run: its entries, the findings against its clear, its files and bytes. Reads only.
 
-Everything works by directory descriptors, and names are bytes."""
+Everything works by directory descriptors, and names are bytes.
+"""
 
 import contextlib
 import errno
@@ -18,7 +19,7 @@ from cleanup.storage.run_paths import METADATA, show
 from cleanup.storage.staging import hold_file, metadata
 
 MAX_DEPTH = 128
-# Below PATH_MAX, so that a path beneath an open directory can always be handed to the kernel in one piece.
+# Below PATH_MAX, so that the kernel takes each path beneath an open directory in one call.
 MAX_PATH = 4000
 
 INGEST_PATH = METADATA + b"/" + run_paths.INGEST
@@ -28,7 +29,7 @@ MANIFEST_PATH = METADATA + b"/" + run_paths.MANIFEST
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file or directory of a run: its path in the run and what identifies it. Sizes in bytes."""
+    """One file or directory of a run: path and identity. Sizes in bytes."""
 
     path: bytes
     is_file: bool
@@ -40,19 +41,16 @@ class Entry:
     ctime_ns: int
 
     def is_unchanged(self, other: "Entry") -> bool:
-        """As `same_as`, and not even a link of it has come or gone."""
+        """As `same_as`, and no link of it has come or gone."""
         return self.same_as(other) and (not self.is_file or self.ctime_ns == other.ctime_ns)
 
     def same_as(self, other: "Entry") -> bool:
-        """Whether `other` is this very entry, unchanged.
-
-        A directory is known by its inode: removals in it change its times. A file with several links is compared
-        without ctime, which changes when another link goes.
-        """
+        """Whether `other` is this entry, unchanged."""
         if self.is_file != other.is_file or self.ino != other.ino:
             return False
         if not self.is_file:
-            return True
+            return True  # removals in a directory change its times
+        # The ctime of a file with several links changes when another link goes.
         return (
             self.size == other.size
             and self.mtime_ns == other.mtime_ns
@@ -62,7 +60,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Count:
-    """Files and bytes, every inode once; `allocated` only where its last link is there."""
+    """Files and bytes, each inode once; `allocated`: only blocks that become free."""
 
     files: int = 0
     bytes: int = 0
@@ -71,10 +69,10 @@ class Count:
 
 @dataclass(frozen=True)
 class Scan:
-    """Everything below a run; `ino`, `birth_ns` and `modified_ns` are the run's own.
+    """Everything below a run; `ino`, `birth_ns` and `modified_ns` are its own.
 
-    `unseen`: the problems that may hide more. `is_held`: a hold file, of any kind, lies at the top. `desktop`: the
-    paths of the files of desktops and NAS systems, which are no data.
+    `unseen`: problems that may hide more. `is_held`: a hold file lies at the top. `desktop`: the paths of
+    `desktop_files`, which are no data.
     """
 
     ino: int
@@ -89,14 +87,14 @@ class Scan:
 
     @property
     def data_files(self) -> list[Entry]:
-        """The files outside the top-level metadata folder, without hold file and those of desktops."""
+        """Returns the files without metadata, hold file and files of desktops."""
         return [
             entry for entry in self.entries if entry.is_file and is_data(entry.path) and entry.path not in self.desktop
         ]
 
     @property
     def compared(self) -> list[Entry]:
-        """All entries by which a change of the run would show: without the wizard's locks."""
+        """Returns the entries that show a change of the run: no locks."""
         return [entry for entry in self.entries if not is_lock(entry)]
 
     @property
@@ -105,17 +103,17 @@ class Scan:
 
 
 def is_metadata(path: bytes) -> bool:
-    """Whether a path lies in the run's top-level `.exlab-wizard`; a nested folder of that name is data."""
+    """Whether a path lies in the top-level `.exlab-wizard`; nested folders are data."""
     return path.startswith(METADATA + b"/")
 
 
 def is_data(path: bytes) -> bool:
-    """Whether a relative path is the run's own: neither metadata nor its hold file."""
+    """Whether a path is neither metadata nor the hold file."""
     return not is_metadata(path) and not hold_file.is_hold(path)
 
 
 def is_lock(entry: Entry) -> bool:
-    """Whether an entry is a lock of the wizard's, which may change until the commit."""
+    """Whether an entry is a lock of the wizard's."""
     return is_metadata(entry.path) and metadata.is_lock(entry.path.removeprefix(METADATA + b"/"), entry)
 
 
@@ -124,7 +122,7 @@ def is_linked_lock(entry: Entry) -> bool:
 
 
 def locks(run: int) -> list[Entry]:
-    """The wizard's locks in a run, now. Raises OSError."""
+    """Returns the wizard's locks in a run. Raises OSError."""
     found = []
     with handles.opened(handles.open_beneath(run, METADATA)) as folder:
         for name in filter(metadata.may_be_lock, sorted_names(folder)):
@@ -138,11 +136,10 @@ def _may_be_lock(path: bytes) -> bool:
 
 
 def scan(run: int) -> Scan:
-    """Everything below the directory open as `run`; one descriptor is open at a time.
+    """Returns everything below the directory open as `run`.
 
-    What must not be in a run comes back as problems: `unsafe_path`, `mount_inside`, `special_file`, `permission_denied`
-    (not readable or removable), `tree_too_deep`, `staging_io_error`; so does an entry that vanishes meanwhile. A hold
-    file only holds the run.
+    Its problems are `unsafe_path`, `mount_inside`, `special_file`, `permission_denied`, `tree_too_deep` and
+    `staging_io_error`.
     """
     top = linux.status(run)
     entries: list[Entry] = []
@@ -161,7 +158,7 @@ def scan(run: int) -> Scan:
             (unseen if is_hold else closed).append(_problem_of(error, directory))
     try:
         is_held = _is_held(run)
-    except OSError as error:  # whether it is held cannot be told
+    except OSError as error:  # it may be held
         is_held = False
         closed.append(_problem_of(error, hold_file.NAME))
     too_deep = [problem for problem in (*problems, *of_the_hold) if problem.reason == "tree_too_deep"]
@@ -179,7 +176,6 @@ def scan(run: int) -> Scan:
 
 
 def _desktop_files(run: int, entries: Iterable[Entry]) -> frozenset[bytes]:
-    """The paths of the files of desktops and NAS systems, as far as a tombstone can keep them; a hold file is none."""
     named = (entry for entry in entries if entry.is_file and not hold_file.is_hold(entry.path))
     return desktop_files.bounded(
         entry
@@ -189,7 +185,6 @@ def _desktop_files(run: int, entries: Iterable[Entry]) -> frozenset[bytes]:
 
 
 def _is_apple_double(run: int, entry: Entry) -> bool:
-    """Whether a file begins as those do that macOS lays beside others; one that cannot be read is like any other."""
     magic = desktop_files.APPLE_DOUBLE
     if not len(magic) <= entry.size <= desktop_files.MAX_FILE_BYTES:
         return False
@@ -200,7 +195,7 @@ def _is_apple_double(run: int, entry: Entry) -> bool:
 
 
 def _is_held(run: int) -> bool:
-    """Whether the run has a hold file. Asked last, so that one that was laid during a scan is seen as well."""
+    # Asked last, so that a hold file laid during the scan counts.
     try:
         linux.status(run, hold_file.NAME)
     except FileNotFoundError:
@@ -211,7 +206,6 @@ def _is_held(run: int) -> bool:
 def _scan_directory(
     run: int, device: int, directory: bytes, ino: int, entries: list[Entry], problems: list[Finding]
 ) -> list[tuple[bytes, int]]:
-    """Add what stands in one directory; returns its subdirectories."""
     below: list[tuple[bytes, int]] = []
     with handles.opened(handles.open_beneath(run, directory or b".")) as descriptor:
         own = linux.status(descriptor)
@@ -253,17 +247,17 @@ def sorted_names(descriptor: int) -> list[bytes]:
 
 
 def may_write(descriptor: int) -> bool:
-    """Whether this process may make, rename and remove names in an open directory as it stands."""
+    """Whether this process may change names in an open directory."""
     return os.access(".", os.W_OK | os.X_OK, dir_fd=descriptor, effective_ids=True)
 
 
 def may_empty(descriptor: int, status: linux.FileStatus) -> bool:
-    """Whether this process may remove names from an open directory, if need be after a chmod."""
+    """Whether this process may remove names, perhaps after a chmod."""
     return may_write(descriptor) or status.uid == os.geteuid()
 
 
 def _may_remove(directory: linux.FileStatus, entry: linux.FileStatus) -> bool:
-    """Whether a sticky directory lets this process remove an entry: its owner, the entry's owner and root may."""
+    # In a sticky directory only its owner, the entry's owner and root may remove an entry.
     return not directory.mode & stat.S_ISVTX or os.geteuid() in (0, directory.uid, entry.uid)
 
 
@@ -304,15 +298,12 @@ def entry_of(path: bytes, status: linux.FileStatus) -> Entry:
 
 
 def count(entries: Iterable[Entry]) -> Count:
-    """Files and bytes of some entries: regular files only, no inode twice."""
+    """Counts regular files and bytes, each inode once."""
     return freed(entries, left=frozenset())
 
 
 def freed(entries: Iterable[Entry], left: Collection[bytes]) -> Count:
-    """What is gone of some planned entries when the paths in `left` are still there.
-
-    An inode is gone when none of its planned names is left; its blocks are free if it had no name elsewhere.
-    """
+    """Counts the planned entries that are gone when `left` remains."""
     names: dict[int, int] = defaultdict(int)
     remaining: set[int] = set()
     files: dict[int, Entry] = {}
@@ -322,6 +313,7 @@ def freed(entries: Iterable[Entry], left: Collection[bytes]) -> Count:
             names[entry.ino] += 1
             if entry.path in left:
                 remaining.add(entry.ino)
+    # An inode is gone when none of its planned names is left; its blocks are free if it had no other name.
     gone = [entry for ino, entry in files.items() if ino not in remaining]
     return Count(
         files=len(gone),
@@ -331,14 +323,14 @@ def freed(entries: Iterable[Entry], left: Collection[bytes]) -> Count:
 
 
 def freed_bytes_and_count(run_path: str | os.PathLike[str]) -> tuple[int, int]:
-    """(file count, bytes) below a directory, as ExLab-Wizard's function of this name counts them.
+    """Returns (file count, bytes) below a directory, as ExLab-Wizard's function does.
 
-    Metadata included; a missing path is (0, 0). Unlike the wizard's it follows no symbolic link, counts an inode once,
-    and raises OSError for what cannot be read.
+    Counts metadata; a missing path is (0, 0). Unlike the wizard it follows no link, counts each inode once, and raises
+    OSError for an unreadable entry.
     """
     name = os.fspath(run_path)
     try:
-        # With a slash at its end, a link would be followed.
+        # A slash at the end would follow a link.
         descriptor = os.open(name.rstrip("/") or name[:1], handles.DIRECTORY)
     except FileNotFoundError:
         return 0, 0
@@ -355,9 +347,9 @@ def freed_bytes_and_count(run_path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def differences(planned: Iterable[Entry], found: Iterable[Entry], *, strict: bool = False) -> list[str]:
-    """What distinguishes two scans of one run, in words; empty if nothing does.
+    """Says how two scans of one run differ, without the wizard's locks.
 
-    The wizard's locks are left out. `strict`: files with several links must have kept their ctime too.
+    `strict`: files with several links must have kept their ctime too.
     """
     same = Entry.is_unchanged if strict else Entry.same_as
     before = {entry.path: entry for entry in planned if not is_lock(entry)}

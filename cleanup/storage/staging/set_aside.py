@@ -1,7 +1,6 @@
-"""Files that a person takes out of a run without removing them: renamed into a hidden folder beside the run.
+"""Files that the operator takes out of a run: renamed into a hidden folder beside it, never removed.
 
-Beside it, since a rename stays on its filesystem; hidden, since the wizard takes any `Run_…` for a run. Nothing is
-replaced or read, and only empty folders are removed.
+Beside it, because a rename stays on its filesystem; hidden, because the wizard takes any `Run_…` for a run.
 """
 
 import contextlib
@@ -15,12 +14,12 @@ FOLDER = b".exlab-set-aside"
 
 
 def place_of(leaf: bytes, path: bytes) -> bytes:
-    """Where a file of the run `leaf` lies when it is set aside, relative to the folder that holds the run."""
+    """Returns a set-aside file's path, relative to the folder that holds the run."""
     return b"/".join((FOLDER, leaf, path))
 
 
 def find(directory: int, path: bytes) -> linux.FileStatus | None:
-    """What lies at a path below an open directory; None for nothing. Raises OSError."""
+    """Returns the status at a path, or None for nothing. Raises OSError."""
     above, _, name = path.rpartition(b"/")
     try:
         with handles.opened(handles.open_beneath(directory, above or b".")) as folder:
@@ -30,10 +29,9 @@ def find(directory: int, path: bytes) -> linux.FileStatus | None:
 
 
 def move(source: int, path: bytes, target: int, place: bytes, *, ino: int) -> None:
-    """Rename a file below one open directory to a place below another, durably; makes the folders on the way.
+    """Renames a file to a place below another directory, durably.
 
-    Raises OSError: FileExistsError where something lies there, ESTALE for another file than this inode, which then
-    stays.
+    Raises OSError: FileExistsError for a taken place, ESTALE for another inode, which then stays.
     """
     _make_folders(target, place)
     with contextlib.ExitStack() as stack:
@@ -49,7 +47,7 @@ def move(source: int, path: bytes, target: int, place: bytes, *, ino: int) -> No
 
 
 def sync(directory: int, path: bytes) -> None:
-    """Make durable what a folder on this way holds; harmless where there is none."""
+    """Syncs the folder of a path; harmless without one."""
     with (
         contextlib.suppress(FileNotFoundError),
         handles.opened(handles.open_beneath(directory, _above(path))) as folder,
@@ -58,7 +56,7 @@ def sync(directory: int, path: bytes) -> None:
 
 
 def tidy(directory: int, place: bytes) -> None:
-    """Remove the empty folders on the way to a place. Raises OSError for any other failure."""
+    """Removes the empty folders on the way to a place. Raises OSError."""
     way = _above(place)
     while way != b".":
         try:
@@ -74,7 +72,7 @@ def tidy(directory: int, place: bytes) -> None:
 
 
 def _make_folders(directory: int, path: bytes) -> None:
-    """Make the folders on the way that are not there, durably, as open to people as the one they stand in."""
+    # A new folder gets the mode of its parent, so that the same users can open it.
     with contextlib.ExitStack() as stack:
         above = directory
         for name in path.split(b"/")[:-1]:

@@ -1,4 +1,4 @@
-"""What in `.exlab-wizard` is not on the closed list of the wizard's files, or too much."""
+"""Entries of `.exlab-wizard` that are not on the closed list, or are too large together."""
 
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
@@ -11,14 +11,13 @@ MAX_METADATA_BYTES = 4 * 1024 * 1024
 
 
 def problems(scanned: Scan, now_ns: int) -> list[Finding]:
-    """`unexpected_metadata` for entries of `.exlab-wizard` that are not on the closed list, or for too many bytes.
+    """Returns `unexpected_metadata` findings for unlisted entries or too many bytes.
 
-    `writer_active` for what only a crash leaves, as a draft, less than an hour old at `now_ns` (nanoseconds since
-    1970).
+    `writer_active` for traces of a crash less than an hour old at `now_ns` (nanoseconds since 1970).
     """
     top = METADATA + b"/"
     problems = [problem for entry in _within(scanned) if (problem := _unexpected(entry, _name_within(entry), now_ns))]
-    # Two files grow with the run, and each has a bound of its own where it is read.
+    # Two files grow with the run; each has its own limit where it is read.
     apart = scanned.desktop | {MANIFEST_PATH, SYNC_STATE_PATH}
     counted = {entry.path.removeprefix(top): entry.size for entry in scanned.metadata_files if entry.path not in apart}
     size = sum(counted.values())
@@ -29,7 +28,7 @@ def problems(scanned: Scan, now_ns: int) -> list[Finding]:
 
 
 def files(scanned: Scan, now_ns: int) -> list[Entry]:
-    """The files at the top of `.exlab-wizard` that are `unexpected_metadata` by their names."""
+    """Returns the files at the top of `.exlab-wizard` with unexpected names."""
     return [
         entry
         for entry in _within(scanned)
@@ -41,7 +40,6 @@ def files(scanned: Scan, now_ns: int) -> list[Entry]:
 
 
 def _within(scanned: Scan) -> list[Entry]:
-    """What lies in `.exlab-wizard`, but for files of desktops."""
     top = METADATA + b"/"
     return [entry for entry in scanned.entries if entry.path.startswith(top) and not _is_desktops(scanned, entry)]
 
@@ -61,7 +59,7 @@ def _unexpected(entry: Entry, name: bytes, now_ns: int) -> Finding | None:
         return Finding(Reason.WRITER_ACTIVE, f"{show(entry.path)} was deleted and is still open")
     if not metadata.may_be_left(name, entry):
         return Finding(Reason.UNEXPECTED_METADATA, show(entry.path) + near_misses.of_metadata(name))
-    # A time in the future is one of a wrong clock; when this host wrote the entry it knows itself.
+    # A time in the future comes from a wrong clock; the ctime is this host's own.
     written_ns = entry.mtime_ns if entry.mtime_ns <= now_ns else entry.ctime_ns
     if now_ns - written_ns < metadata.STALE_DRAFT_SECONDS * 1_000_000_000:
         return Finding(Reason.WRITER_ACTIVE, f"{show(entry.path)} was written less than an hour ago")

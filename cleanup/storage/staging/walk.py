@@ -1,8 +1,4 @@
-"""The walk over a staging root: its runs, and what else lies among them. It only reads.
-
-By descriptors, through no link and into no mount, four levels deep. Inside runs only the record is read, where it alone
-makes a directory a run.
-"""
+"""The walk over a staging root: its runs and everything among them. Reads only, through no link or mount."""
 
 import contextlib
 import enum
@@ -20,15 +16,15 @@ from cleanup.storage.staging import run_tree, set_aside
 from cleanup.storage.tokens import TOKEN
 
 _EQUIPMENT, _PROJECT, _FOLDER, _LEAF = range(4)
-# A folder that is no part of the layout is searched for runs so many levels deep, and so many names far.
+# Limits of the search for runs in a folder that is no part of the layout.
 _SEARCH_DEPTH = 3
 _SEARCH_NAMES = 10_000
-# The wizard writes one for each project, among the folders of its runs.
+# The wizard writes one for each project.
 _PROJECTS_OWN = b"README.md"
 
 
 class Shape(enum.StrEnum):
-    """What something on a staging disk looks like, by its name and place alone."""
+    """The kind of an entry on a staging disk, by its name and place."""
 
     RUN = "run"
     FENCE = "fence"
@@ -42,10 +38,10 @@ class Shape(enum.StrEnum):
 
 @dataclass(frozen=True)
 class DiskEntry:
-    """One thing on the walk; `path` is `raw`, relative to the root, as a person can read it.
+    """One entry on the walk; `path` is `raw`, readable and relative to the root.
 
-    `problem` keeps a run, or a way to runs, from being entered; behind a `blocked` one anything may lie. `within` are
-    the run-shaped directories inside a stray one.
+    `problem` keeps the walk out; behind a `blocked` entry anything may lie. `within`: run-shaped directories inside a
+    stray one.
     """
 
     shape: Shape
@@ -62,11 +58,10 @@ class DiskEntry:
 
 
 def walk(root: int, *, strays: bool = True, known: Collection[str] = ()) -> Iterator[DiskEntry]:
-    """Everything on an open staging root down to the runs, in the order of the names.
+    """Yields everything on an open staging root down to the runs, by name.
 
-    Dot names, and files of desktops and NAS systems, are passed over, but for our own and where runs lie in them. What
-    goes meanwhile was not there. Without `strays` only runs, the way to them and our own names are asked. In an unusual
-    place a directory is a run where its record names the place, or its path is in `known`.
+    Without `strays` only runs, the way to them and our own names. `known`: paths that are runs although their places
+    are unusual.
     """
     yield from _walk(
         root, b"", _EQUIPMENT, _Asked(strays, frozenset(known), passed_over.SearchBudget(passed_over.MOST_NAMES))
@@ -75,8 +70,6 @@ def walk(root: int, *, strays: bool = True, known: Collection[str] = ()) -> Iter
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a walk is asked for, as `walk` is."""
-
     strays: bool
     known: frozenset[str]
     budget: passed_over.SearchBudget
@@ -123,14 +116,13 @@ def _walk(descriptor: int, above: bytes, level: int, asked: _Asked) -> Iterator[
             else:
                 yield _out_of_place(descriptor, raw, name, status, level, belongs=belongs)
         except FileNotFoundError:
-            continue
+            continue  # it went meanwhile
         except OSError as error:
             if belongs:
                 yield DiskEntry(Shape.BLOCKED, raw, errors.way_blocked(error), is_directory=True)
 
 
 def _aside(parent: int, above: bytes) -> Iterator[DiskEntry]:
-    """What was set aside in one folder of runs: a folder for each of them. What cannot be entered is not looked at."""
     with contextlib.suppress(OSError), handles.opened(handles.open_beneath(parent, set_aside.FOLDER)) as folder:
         for name in sorted(os.fsencode(name) for name in os.listdir(folder)):
             raw = b"/".join((*filter(None, [above]), set_aside.FOLDER, name))
@@ -140,7 +132,6 @@ def _aside(parent: int, above: bytes) -> Iterator[DiskEntry]:
 def _passed_over(
     parent: int, raw: bytes, name: bytes, level: int, budget: passed_over.SearchBudget
 ) -> Iterator[DiskEntry]:
-    """A folder that is passed over for its name, if runs lie in it."""
     if not passed_over.is_passed_over(name):
         return
     with contextlib.suppress(OSError):
@@ -153,7 +144,6 @@ def _passed_over(
 def _enter(
     descriptor: int, raw: bytes, name: bytes, status: linux.FileStatus, level: int, asked: _Asked
 ) -> Iterator[DiskEntry]:
-    """A directory where one is expected: a run, or the way to runs. Raises OSError where it cannot be opened."""
     with handles.opened(handles.open_beneath(descriptor, name)) as below:
         if level == _LEAF or (level == _FOLDER and os.fsdecode(name) not in KIND_FOLDERS):
             yield _sight(Shape.RUN, raw, status)
@@ -166,7 +156,6 @@ def _enter(
 def _out_of_place(
     descriptor: int, raw: bytes, name: bytes, status: linux.FileStatus, level: int, *, belongs: bool
 ) -> DiskEntry:
-    """What is no part of the layout; with a problem where a run, or a way to runs, is to be expected."""
     if status.is_symlink:
         return _sight(Shape.STRAY, raw, status, Finding(Reason.UNSAFE_PATH, "a symbolic link") if belongs else None)
     if not status.is_directory:
@@ -190,7 +179,6 @@ def _sight(
 
 
 def _belongs(name: str, above: bytes, level: int) -> bool:
-    """Whether a directory of this name would be a run, or on the way to runs."""
     if level == _FOLDER:
         return name in KIND_FOLDERS
     if level == _LEAF:
@@ -199,7 +187,6 @@ def _belongs(name: str, above: bytes, level: int) -> bool:
 
 
 def _unusual(path: str) -> RunPath | None:
-    """The path as a run's, if one may lie there that only its own record can tell."""
     try:
         found = run_paths.parse_run_path(path)
     except UnsafePath:
@@ -208,7 +195,6 @@ def _unusual(path: str) -> RunPath | None:
 
 
 def _is_named(parent: int, name: bytes, path: RunPath) -> bool:
-    """Whether the record in a directory names its place. Raises FileNotFoundError where the directory is gone."""
     try:
         with handles.opened(handles.open_beneath(parent, name)) as run:
             return named_places.names_place(run, path)
@@ -219,7 +205,7 @@ def _is_named(parent: int, name: bytes, path: RunPath) -> bool:
 
 
 def _is_ours(name: bytes, level: int) -> bool:
-    """Whether a name looks like one that a clear, or a registration, has left; the root's own two are no such."""
+    # The root's own token and reserve are no traces of a clear or a registration.
     if level == _EQUIPMENT and name in (TOKEN, RESERVE):
         return False
     return name.startswith((FENCE_PREFIX, RESERVE))
@@ -232,7 +218,6 @@ def _problem_with_name(name: bytes, level: int) -> Finding | None:
 
 
 def _runs_within(parent: int, name: bytes, raw: bytes) -> list[bytes]:
-    """The run-shaped directories in a folder that is no part of the layout, by path; not beyond a bound."""
     found: list[bytes] = []
     looked_at = 0
     pending = [(name, raw, _SEARCH_DEPTH)]
@@ -250,15 +235,15 @@ def _runs_within(parent: int, name: bytes, raw: bytes) -> list[bytes]:
                     elif depth > 1:
                         pending.append((way + b"/" + below, path + b"/" + below, depth - 1))
         except OSError:
-            continue  # what cannot be read is said when the whole folder is measured
+            continue  # the measure of the whole folder reports it
     return sorted(found)
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Files and logical bytes, None where not all can be seen, and the newest time seen.
+    """Files and logical bytes, None if not all is visible; the newest time.
 
-    `detail`: what could not be.
+    `detail`: the obstacle.
     """
 
     files: int | None
@@ -268,9 +253,9 @@ class Measure:
 
 
 def measure(root: int, raw: bytes, *, without: tuple[bytes, ...] = ()) -> Measure:
-    """Measure what lies at a path below an open root, without the paths in `without`; follows no link.
+    """Measures a path below an open root, except the paths in `without`.
 
-    Raises FileNotFoundError where nothing lies there, OSError.
+    Raises FileNotFoundError for nothing there, OSError.
     """
     above, _, name = raw.rpartition(b"/")
     with handles.opened(handles.open_beneath(root, above or b".")) as parent:

@@ -1,4 +1,4 @@
-"""Who has a file of a run open for writing, as far as `/proc` lets us see."""
+"""The processes that have a run's files open for writing, as far as `/proc` shows."""
 
 import os
 from collections.abc import Collection
@@ -6,16 +6,14 @@ from collections.abc import Collection
 from cleanup.storage.run_paths import show
 
 _ACCESS = 0o3  # O_ACCMODE: 1 and 2 write
-# Where no run's file lies; sockets, pipes and the like have no path at all.
+# No run lies here; sockets and pipes have no path.
 _ELSEWHERE = (b"/dev/", b"/proc/", b"/sys/")
 
 
 def find_writers(device: int, inodes: Collection[int], names: Collection[bytes]) -> list[str]:
-    """The other processes that have one of these inodes open for writing, in words.
+    """Names the other processes that have one of these inodes open for writing.
 
-    `names` are the run directory's names now; a container may see it by others. A link in `/proc` is followed only to
-    confirm: on a dead network mount it would hang, and the twin has the same names. What `/proc` hides, and a mapping
-    whose descriptor is closed, says nothing.
+    `names` are the run directory's names now. Hidden processes and closed mappings stay unseen.
     """
     found = []
     for pid in os.listdir("/proc"):
@@ -26,6 +24,8 @@ def find_writers(device: int, inodes: Collection[int], names: Collection[bytes])
         except OSError:
             continue
         for number in descriptors:
+            # A link in `/proc` is followed only to confirm: on a dead network mount it hangs, and the twin has the same
+            # names.
             path = _written_path(pid, number, device, inodes, names)
             if path is None:
                 continue
@@ -41,7 +41,6 @@ def find_writers(device: int, inodes: Collection[int], names: Collection[bytes])
 def _written_path(
     pid: str, number: str, device: int, inodes: Collection[int], names: Collection[bytes]
 ) -> bytes | None:
-    """Where an open descriptor points, if it is open for writing and is most probably one of the inodes."""
     try:
         path = os.readlink(f"/proc/{pid}/fd/{number}".encode())
         if not path.startswith(b"/") or path.startswith(_ELSEWHERE):
@@ -52,6 +51,7 @@ def _written_path(
             return None
         if "ino" in fields and int(fields["ino"]) not in inodes:  # kernels before 5.14 do not say
             return None
+        # A container may see the run by other names: then inode and device decide.
         if any(name in path.split(b"/") for name in names):
             return path
         return path if "ino" in fields and _device_of(pid, fields["mnt_id"].strip()) == device else None
@@ -60,7 +60,7 @@ def _written_path(
 
 
 def _device_of(pid: str, mount: str) -> int | None:
-    """The device of one of a process's mounts, read without touching the mount."""
+    # The kernel's table tells it without touching the mount.
     with open(f"/proc/{pid}/mountinfo") as mounts:
         for line in mounts:
             number, _parent, device, *_rest = line.split(" ", 3)
