@@ -1,7 +1,4 @@
-"""Checks that the data directory is still the one with which this program began.
-
-Behind a moved or unmounted path lie other locks, which exclude no process, and an empty database.
-"""
+"""Checks that the data directory is still the one with which this program began."""
 
 import errno
 import os
@@ -44,6 +41,7 @@ def identity_at(path: str) -> str:
 
 def expect_same(data_dir: str) -> None:
     """Raises ESTALE if the data directory of `up` or `worker` was replaced."""
+    # Behind a moved or unmounted path lie other locks, which exclude no process, and an empty database.
     expected = os.environ.get(VARIABLE)
     if expected and identity_at(os.path.join(data_dir, LOCK)) != expected:
         raise OSError(errno.ESTALE, "the data directory was moved, unmounted or replaced", data_dir)

@@ -1,12 +1,10 @@
-"""Files that Windows, macOS and NAS systems write into opened folders: a closed list, bounded in size.
-
-They are no data: they are not compared, go with the run, and are kept whole in its tombstone.
-"""
+"""Files of Windows, macOS and NAS systems: no data, not compared, kept whole in a run's tombstone."""
 
 import re
 from collections.abc import Collection, Iterable
 from typing import Protocol
 
+# The list is closed and sizes are bounded: a larger file counts as data.
 MAX_FILE_BYTES = 1 << 20
 # One tombstone keeps at most this size of them.
 MAX_RUN_BYTES = 4 << 20

@@ -89,7 +89,7 @@ class Space:
     def gain(self, removed: int, *, patience: Callable[[], float]) -> Gain:
         """Returns what the removal of `removed` allocated bytes gave back.
 
-        `patience` returns the longest wait in seconds. Raises OSError.
+        `patience` returns the longest wait in seconds.
         """
         after = self.look()
         if removed >= SMALL_BYTES and self._is_missing(after, removed):
@@ -145,7 +145,7 @@ class Space:
 def watched(descriptor: int, counter: str, *, planned: int) -> Iterator[Space]:
     """Watches free space during one removal of `planned` allocated bytes. Raises OSError.
 
-    `counter` is the file that counts the filesystem's removals.
+    `counter`: see `removals.counted`.
     """
     with counted(counter) as turn:
         if planned >= SMALL_BYTES and mount_of(descriptor).fstype in _LATE:

@@ -77,9 +77,9 @@ class _Statx(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class FileStatus:
-    """One directory entry: times in nanoseconds, sizes in bytes; `birth_ns` None: unknown.
+    """One entry: times in nanoseconds, sizes in bytes; `birth_ns` None: unknown.
 
-    `is_fixed`: immutable or append-only; not even root can remove it or remove from it.
+    `is_fixed`: immutable or append-only, even for root.
     """
 
     mode: int
@@ -121,7 +121,7 @@ def _refuse_zero_bytes(*names: bytes) -> None:
 
 
 def openat2(directory: int, path: bytes, flags: int, resolve: Resolve = STRICT) -> int:
-    """Opens `path` beneath a descriptor; children do not inherit the result.
+    """Opens `path` beneath a descriptor.
 
     Raises OSError; ELOOP for a link, EXDEV for a mount point or an escape, EAGAIN after a race with a rename.
     """

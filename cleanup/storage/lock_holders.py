@@ -1,4 +1,4 @@
-"""The living processes that hold a lock file: children inherit an flock, so it outlives the process that took it."""
+"""The living processes that hold a lock file."""
 
 import contextlib
 import os
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cleanup.storage.nas.processes import Process, process_of
 
+# Children inherit an flock, so it outlives the process that took it.
 _QUEUE = b"Q_CLUSTER_NAME="
 
 
@@ -27,10 +28,7 @@ class Holder:
 
 
 def holders_of(lock: int) -> list[Holder]:
-    """Returns the visible processes that hold an flock on the open file `lock`.
-
-    Waiting processes are not among them.
-    """
+    """Returns the visible processes that hold an flock on an open file."""
     wanted, name = os.fstat(lock), os.path.basename(os.readlink(f"/proc/self/fd/{lock}"))
     found = []
     for entry in sorted(int(entry) for entry in os.listdir("/proc") if entry.isdecimal()):

@@ -1,7 +1,4 @@
-"""Markers: empty files whose names say to which root a directory belongs.
-
-A staging marker on the NAS means that the NAS shows a staging disk, where a run would prove itself.
-"""
+"""Markers: empty files whose names say to which root a directory belongs."""
 
 import contextlib
 import os
@@ -20,9 +17,9 @@ NAS_PREFIX = b".exlab-nas-"
 
 
 class IsStaging(Exception):
-    """The NAS shows a staging disk; `problem` says where. The NAS itself works."""
+    """The NAS shows a staging disk, where a run would prove itself; `problem` says where."""
 
-    ill = False
+    ill = False  # the NAS itself works
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -109,9 +106,9 @@ def is_found(directory: int, name: bytes, names: Iterable[bytes]) -> bool:
 
 
 def nas_seen_at(folders: Iterable[tuple[str, int]], token: str) -> str:
-    """Says where on staging a NAS root's marker or token is seen. Raises OSError.
+    """Says where on staging a NAS root's marker or token is seen; empty if nowhere.
 
-    Empty if nowhere; `folders` are paths with their open directories.
+    `folders`: paths and open directories. Raises OSError.
     """
     marker = nas_marker(token)
     for path, directory in folders:

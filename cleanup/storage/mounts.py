@@ -18,12 +18,12 @@ class UnknownMount(OSError):
         super().__init__(errno.ENODEV, detail)
 
 
+# Names that are no UTF-8 stand as `os.fsdecode` gives them.
 @dataclass(frozen=True, slots=True)
 class Mount:
     """One line of the table of mounts.
 
-    `root` is the filesystem's directory at `mount_point`: not `/` for a bind mount or a subvolume. Names are as
-    `os.fsdecode` gives them.
+    `root`: the filesystem's directory at `mount_point`; not `/` for a bind mount or a subvolume.
     """
 
     id: int
@@ -35,7 +35,6 @@ class Mount:
     options: tuple[str, ...]
 
     def values(self, name: str) -> list[str]:
-        """Returns each value that was set for an option."""
         return [option[len(name) + 1 :] for option in self.options if option.startswith(f"{name}=")]
 
     @property

@@ -1,7 +1,4 @@
-"""Whether the record in a directory names the run's path.
-
-Only a dated name below `Runs` or `TestRuns` is a run without this: a copy beside a run carries that run's record.
-"""
+"""Whether the record in a directory names the run's path."""
 
 from cleanup.storage import handles
 from cleanup.storage.run_paths import RunPath
@@ -21,5 +18,6 @@ def _ingest_names(run: int, path: RunPath) -> bool:
     return True
 
 
-# One for each kind of record that names its place; each reads at most 4 MiB.
+# A name other than a dated one below `Runs` or `TestRuns` needs this: a copy beside a run carries that run's record.
+# One function for each kind of record that names its place; each reads at most 4 MiB.
 RECORDS = (_ingest_names,)

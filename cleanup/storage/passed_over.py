@@ -1,4 +1,4 @@
-"""Folders that a walk passes over for their names, such as `.CONFOCAL`, though runs may lie in them."""
+"""Folders that a walk passes over for their names, though runs may lie in them."""
 
 import itertools
 import os
@@ -39,10 +39,9 @@ def why(name: bytes) -> str:
 
 
 def find_run(parent: int, name: bytes, level: int, budget: SearchBudget) -> bytes | None:
-    """Returns the path of the first run in a folder; None if none is found.
+    """Returns the path of the first run in a folder, or None.
 
-    `parent` is the open folder above; `level` 0: staging root, 1: instrument, 2: project, 3: kind. A wizard's record is
-    the sign of a run.
+    `parent` is the open folder above; `level` 0: staging root, 1: instrument, 2: project, 3: kind.
     """
     pending = [name]
     mine = SearchBudget(min(budget.names, MOST_NAMES_OF_ONE))
@@ -63,6 +62,7 @@ def find_run(parent: int, name: bytes, level: int, budget: SearchBudget) -> byte
     return found
 
 
+# A wizard's record is the sign of a run.
 def _has_record(directory: int) -> bool:
     return any(_is_file(directory, run_paths.METADATA + b"/" + name) for name in _RECORDS)
 

@@ -1,7 +1,4 @@
-"""Where a directory really lies: its mount, the storage beneath, the directories that it shows.
-
-Unseen storage is left out, so a comparison of places proves sameness, never difference.
-"""
+"""Where a directory really lies. Unseen storage is left out, so a comparison proves sameness, never difference."""
 
 import contextlib
 import fcntl
@@ -28,9 +25,9 @@ _BTRFS_INFO_BYTES = 1024
 class Place:
     """Where a directory lies, as values.
 
-    `device`: its device number; `path` in the filesystem, `name` on this host; `signs`: names of the storage, the same
-    everywhere; `beneath`: the layers of a union; `shown`: directories of this host that are served here; `cache`: the
-    cache that holds writes back; `mounting`: the identity of this mount, empty if unknown.
+    `path` in the filesystem, `name` on this host; `signs`: names of the storage, the same everywhere; `beneath`: the
+    layers of a union; `shown`: directories of this host that are served here; `cache`: the cache that holds writes
+    back; `mounting`: identity of the mount, or empty.
     """
 
     mount: Mount
@@ -143,9 +140,9 @@ def source_signs(mount: Mount) -> Iterator[str]:
 
 
 def filesystem_of(descriptor: int) -> str:
-    """Returns the name of an open directory's filesystem. Raises UnknownMount, OSError.
+    """Returns a filesystem's name, one for all subvolumes and datasets that share space.
 
-    Subvolumes and datasets that share space have one name.
+    Raises UnknownMount, OSError.
     """
     mount = mount_of(descriptor)
     signs = (*source_signs(mount), *_asked_signs(descriptor, mount))
@@ -176,7 +173,7 @@ def _ask(descriptor: int, request: int, size: int) -> bytearray | None:
 def remote_of(mount: Mount) -> tuple[frozenset[str], str] | None:
     """Returns a mount's server names and the path there; None without `host:/path`.
 
-    A share's path (`//host/share`) begins with two slashes: it is no path of the server's filesystem.
+    A share's path begins with two slashes: it is no path in the server's filesystem.
     """
     if mount.fstype == "fuse.rclone":
         return None  # before the colon stands a name of its configuration, not a host

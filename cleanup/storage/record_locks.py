@@ -1,7 +1,4 @@
-"""The wizard's locks on a run's records: tried and released at once, never kept.
-
-A program that waits for our lock may make the run's folder anew after we rename it.
-"""
+"""The wizard's locks on a run's records: tried and released at once, never kept."""
 
 import contextlib
 import time
@@ -17,9 +14,9 @@ _ASKED_EVERY_SECONDS = 0.02
 
 
 def held_lock(run: int, *, patience_seconds: float = 0.0) -> bytes | None:
-    """Returns a lock that another program holds in the open run, or None.
+    """Returns a lock that another program holds, or None. Raises OSError.
 
-    Tries a held lock again until `patience_seconds` have passed. Raises OSError.
+    Tries again until `patience_seconds` have passed.
     """
     until = time.monotonic() + patience_seconds
     for name in LOCKS:
@@ -31,6 +28,7 @@ def held_lock(run: int, *, patience_seconds: float = 0.0) -> bytes | None:
 
 
 def _is_held(run: int, path: bytes) -> bool:
+    # Released at once: a program that waits for our lock may make the run's folder anew after we rename it.
     with contextlib.ExitStack() as stack:
         try:
             descriptor = stack.enter_context(handles.opened(handles.open_to_lock(run, path)))

@@ -47,9 +47,9 @@ def release_reserve(directory: int) -> bool:
 
 
 def with_reserve(directory: int, act: Callable[[], T], *, spare: int = 0) -> T:
-    """Runs a write; on a full disk releases the reserve and repeats it.
+    """Runs a write; on a full disk releases the reserve and repeats it. Raises OSError.
 
-    Lays the reserve again if there is room for it and `spare` bytes. Raises OSError.
+    Then lays the reserve again, if possible.
     """
     try:
         result = act()

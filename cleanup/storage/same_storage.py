@@ -1,4 +1,4 @@
-"""Whether staging and NAS are one storage under two names. A comparison that finds nothing proves nothing."""
+"""Whether staging and NAS are one storage. A comparison that finds nothing proves nothing."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -7,10 +7,7 @@ from cleanup.storage.places import Place
 
 
 def same_storage(staging: Place, nas: Place) -> str:
-    """Says how two places are one storage; empty where no sign is seen.
-
-    Signs are one device, filesystem, pool, image or export, and overlapping directories.
-    """
+    """Says how two places are one storage; empty where no sign is seen."""
     for one, other in product(staging.all_beneath(), nas.all_beneath()):
         common = sorted(set(one.signs) & set(other.signs), key=_by_clarity)
         if common:
@@ -21,9 +18,9 @@ def same_storage(staging: Place, nas: Place) -> str:
 
 
 def overlap(staging: Place, nas: Place) -> str:
-    """Says how the NAS shows the staging directory, a part or a parent of it.
+    """Says how the directories of two places overlap; empty if they do not.
 
-    Empty if it does not. No flag accepts an overlap: a run would prove itself.
+    No flag accepts an overlap: a run would prove itself.
     """
     for one, other in product(_directories(staging), _directories(nas)):
         if _lie_in_one_another(one, other):

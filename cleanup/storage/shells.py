@@ -1,7 +1,4 @@
-"""The shell of a run: a folder without data that the wizard makes where a run was renamed away.
-
-A wizard that waits for its lock makes missing folders anew, with the lock and perhaps a first record.
-"""
+"""The shell of a run: a folder without data that the wizard makes where a run was renamed away."""
 
 import errno
 import os
@@ -14,6 +11,7 @@ from cleanup.storage.run_paths import METADATA, RunPath
 from cleanup.storage.staging import fences, ingest, metadata, run_tree
 
 _ASIDE = re.compile(re.escape(run_paths.FENCE_PREFIX) + rb"(?P<attempt>[0-9a-f]{32})\.shell(-[2-9])?")
+# A wizard that waits for its lock makes missing folders anew, with the lock and perhaps a first record.
 _FIRST_STATE = "staging"
 
 
@@ -36,8 +34,8 @@ class Shell:
 def read(folder: int, path: RunPath, *, since_ns: int | None) -> Shell | None:
     """Returns the shell open as `folder` of the run at `path`, or None.
 
-    It holds `.exlab-wizard` with at most the wizard's locks, drafts and a record of one `staging` entry, and was born
-    after `since_ns` (nanoseconds since 1970; None: any time), where known. Raises OSError.
+    It holds only the wizard's locks, drafts and a record of one `staging` entry, and was born after `since_ns`
+    (nanoseconds since 1970; None: any time), where known. Raises OSError.
     """
     if not _holds_metadata_alone(folder):
         return None
@@ -100,7 +98,7 @@ def kept_aside(parent: int, attempt: str) -> list[bytes]:
 def move_aside(parent: int, path: RunPath, attempt: str, *, since_ns: int | None) -> bytes:
     """Renames the shell at a run's path aside, durably; returns the name.
 
-    Raises FileExistsError if anything else lies there, which stays; BlockingIOError while a lock in it is held.
+    Raises FileExistsError for anything else there, which stays; BlockingIOError for a held lock.
     """
     leaf = os.fsencode(path.leaf)
     try:

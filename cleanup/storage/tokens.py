@@ -34,7 +34,7 @@ def check_token(root: int, expected: str) -> None:
 def lay_token(root: int) -> str:
     """Gives a root a token, or adopts its own; returns the UUID.
 
-    Raises OSError; ValueError for a token file without UUID. Removes a token that cannot be written whole.
+    Raises OSError; ValueError for a token file without UUID.
     """
     existing = read_token(root)
     if existing is not None:
@@ -46,7 +46,7 @@ def lay_token(root: int) -> str:
             handles.write_all(descriptor, f"{token}\n".encode())
             os.fsync(descriptor)
     except OSError:
-        os.unlink(TOKEN, dir_fd=root)
+        os.unlink(TOKEN, dir_fd=root)  # it may not be whole
         raise
     os.fsync(root)
     return token

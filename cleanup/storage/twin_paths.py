@@ -1,8 +1,4 @@
-"""Where a run's twin lies below its NAS root.
-
-A layout is a template of `{equipment}`, `{project}`, `{kind}` (`Runs` or `TestRuns`) and `{leaf}`, or a name of
-`NAMED`.
-"""
+"""Where a run's twin lies below its NAS root. A layout is a template of these fields, or a name of `NAMED`."""
 
 import re
 import unicodedata
@@ -17,6 +13,7 @@ NAMED = {
     "leaf": "{leaf}",
 }
 _FIELD = re.compile(r"\{(\w*)\}")
+# `kind` is `Runs` or `TestRuns`.
 _FIELDS = frozenset({"equipment", "project", "kind", "leaf"})
 MAX_LENGTH = 255
 

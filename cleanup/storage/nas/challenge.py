@@ -1,7 +1,4 @@
-"""The look under the fence: the NAS must not show a name that a clear just made on staging, and must give the bytes.
-
-A NAS that shows such a name shows the staging disk; a NAS that shows files of a renamed run may show a cache.
-"""
+"""The look under the fence: the NAS must not show new names from staging, and must give the bytes."""
 
 import errno
 import os
@@ -33,7 +30,7 @@ class TwinChanged(Exception):
 
 
 class Ends(NamedTuple):
-    """A file as both sides must have it: size in bytes, and `hashing.ends` of it or its pieces."""
+    """A file as both sides must have it; `digest` is `hashing.ends`."""
 
     path: bytes
     size: int
@@ -44,9 +41,8 @@ class Ends(NamedTuple):
 def challenge(root: int, twin: bytes, *, folder: bytes, beside: Sequence[bytes], within: bytes) -> bool:
     """Looks for names just made on staging; whether the twin's filesystem is plain and local.
 
-    `root` is the open NAS root, `twin` the path below it. No name of `beside` may be in the twin's folder or in
-    `folder`, the run's on staging, and `within` (unless empty) not in the twin. Raises IsStaging for a name that is
-    found, TwinChanged for a missing twin, OSError.
+    No name of `beside` may be in the twin's folder or in `folder`, the run's on staging; `within`, unless empty, not in
+    the twin. Raises IsStaging for a name that is found, TwinChanged for a missing twin, OSError.
     """
     for place in dict.fromkeys([os.path.dirname(twin), folder]):
         _expect_absent(root, place, beside, "the folder that holds the twin")
@@ -60,7 +56,7 @@ def challenge(root: int, twin: bytes, *, folder: bytes, beside: Sequence[bytes],
 
 
 def _expect_absent(root: int, place: bytes, names: Sequence[bytes], what: str) -> None:
-    # Both a lookup and a listing are asked: caches keep the two apart.
+    # A NAS that shows such a name shows the staging disk. A lookup and a listing are asked: caches keep the two apart.
     try:
         descriptor = handles.open_beneath(root, place or b".")
     except PermissionError:
@@ -94,6 +90,7 @@ def reopen(root: int, twin: bytes, files: Sequence[Ends], beat: Callable[[int], 
 
 
 def _compare(root: int, twin: bytes, file: Ends) -> None:
+    # A NAS that shows files of a renamed run may show a cache, so the bytes are read without it.
     try:
         found = hashing.ends(root, twin + b"/" + file.path, pieces=file.pieces, drop_cache=True)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The questions to a NAS, and the one write there. A process of its own does them, because a NAS may hang."""
+"""The questions to a NAS and the one write there."""
 
 import base64
 import os
@@ -17,7 +17,7 @@ __all__ = ["Abandoned", "Listing", "NasError", "NasReader", "TwinFile", "is_sile
 
 
 class NasReader(ReaderProcess):
-    """Reads one NAS root, for any number of runs. Every question raises NasError as `read` does."""
+    """Reads one NAS root. Every question raises NasError as `read` does."""
 
     def read(
         self,
@@ -30,11 +30,11 @@ class NasReader(ReaderProcess):
     ) -> Listing:
         """Returns the files that the NAS holds of a run; `twin` is its path below the root.
 
-        `with_bytes`: the `wanted` files, or all, are read and hashed; others are only listed. `recent`: markers seen in
-        the last minute on the way count. `progress` gets the bytes read since, about once a second.
+        `with_bytes`: the `wanted` files, or all, are hashed; others only listed. `recent`: answers of the last minute
+        about markers count. `progress` gets new bytes about once a second.
 
         Raises NasError with `nas_not_mounted`, `nas_identity_mismatch`, `nas_missing_file` (no such run),
-        `nas_is_staging`, `nas_io_error`, `nas_timeout`, or `nas_slow` where the NAS answers another process meanwhile.
+        `nas_is_staging`, `nas_io_error`, `nas_timeout`, or `nas_slow` where the NAS answers another process.
         """
         asked = {"wanted": [os.fsdecode(path) for path in wanted]} if with_bytes and wanted is not None else {}
         self._ask({"twin": twin, "with_bytes": with_bytes, "recent": recent, **asked})
@@ -65,10 +65,7 @@ class NasReader(ReaderProcess):
         return present
 
     def read_record(self, twin: str, name: str) -> bytes:
-        """Returns a record of the twin, at most one byte over its limit.
-
-        Raises NasError with `nas_missing_file` if there is none.
-        """
+        """Returns a record of the twin. Raises NasError with `nas_missing_file`."""
         self._ask({"twin": twin, "record": name})
         return base64.b64decode(self._wait_for("bytes"))
 
@@ -85,14 +82,14 @@ class NasReader(ReaderProcess):
         self._wait_for("reopened")
 
     def lacking(self, twin: str, asked: BeyondBytes) -> BeyondBytes:
-        """As `beyond_bytes.lacking`, for the twin at this path."""
+        """As `beyond_bytes.lacking`."""
         self._ask({"twin": twin, "beyond": beyond_bytes.as_json(asked)})
         return beyond_bytes.from_json(self._wait_for("lacking"))
 
     def tell(
         self, twin: str, run_path: str, history: list[dict[str, Any]], attempt: str, *, form: str = "ingest"
     ) -> bool:
-        """As `record.tell`; False if the twin's record has the history already."""
+        """As `record.tell`."""
         self._ask({"twin": twin, "run_path": run_path, "history": history, "attempt": attempt, "form": form})
         told: bool = self._wait_for("told")
         return told

@@ -1,7 +1,4 @@
-"""The NAS's clock: the time that its server gives a folder, made for that and removed at once.
-
-On a local filesystem, or one that this host serves, the time comes from our own kernel and proves nothing.
-"""
+"""The NAS's clock: the time that its server gives to a new folder."""
 
 import contextlib
 import os
@@ -57,6 +54,7 @@ def read(root: int) -> Reading:
 
 def expect_own_clock(mount: Mount) -> None:
     """Raises NoClock unless a mount's server is known to be another host."""
+    # On a local filesystem, or one that this host serves, the time comes from our own kernel and proves nothing.
     if mount.fstype not in SERVER_DATES:
         raise NoClock(f"its times are not a server's (it is mounted as {mount.fstype})")
     remote = places.remote_of(mount)

@@ -31,10 +31,7 @@ def mount_below(place: bytes, where: str = "") -> Finding:
 
 
 def in_the_way(unread: Iterable[Unread], wanted: Collection[bytes] | None) -> Unread | None:
-    """Returns the first unread path on the way to a wanted one, or None.
-
-    Without `wanted` every path is wanted.
-    """
+    """Returns the first unread path on the way to a `wanted` one (None: any)."""
     found = list(unread)
     if not found or wanted is None:
         return found[0] if found else None

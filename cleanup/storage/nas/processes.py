@@ -1,12 +1,10 @@
-"""Processes that read a NAS: a killed one may live on as long as its mount hangs.
-
-Only `/proc/<pid>/stat` and names of open files are read: they wait for no process and no mount.
-"""
+"""Processes that read a NAS, as the kernel lists them."""
 
 import contextlib
 import os
 from dataclasses import dataclass
 
+# Only `/proc/<pid>/stat` and names of open files are read: they wait for no process and no mount.
 # Fields of state and start in `/proc/<pid>/stat`, counted after the program's name.
 _STATE, _STARTED = 0, 19
 _DEAD = (b"Z", b"X")

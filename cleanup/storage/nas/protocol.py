@@ -1,7 +1,6 @@
 """The messages between the reader of a NAS and its server: JSON objects, one a line.
 
-One request has one or more answers: first `beat` (bytes read since), `file` and `unread`, last the result or a
-`problem`.
+Before the result or a `problem` come `beat` (bytes read since), `file` and `unread`.
 """
 
 import os
@@ -51,9 +50,8 @@ class TwinFile:
 class Listing:
     """The twin's data files by relative path, and their device.
 
-    `place` is the NAS root's, as the server sees it. `record`: the bytes of the twin's `ingest.json`, None if
-    unreadable. `origin` as `records.origin_of`. `malformed`: names, above or in the twin, that resemble a staging
-    marker.
+    `place`: the NAS root's. `record`: the bytes of `ingest.json`, None if unreadable. `origin`: as `records.origin_of`.
+    `malformed`: names, also above the twin, that resemble a staging marker.
     """
 
     device: int

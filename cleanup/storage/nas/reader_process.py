@@ -1,7 +1,6 @@
-"""The process that reads one NAS root. A mount can hang so that no signal ends it, so a child touches it.
+"""The process that reads one NAS root: a mount can hang so that no signal ends it, so a child touches it.
 
-A silent child is killed and abandoned, never waited for. Then a second child asks whether the NAS itself answers: a
-file on tape may keep one child silent, and that concerns one run alone.
+A silent child is killed and abandoned, never waited for.
 """
 
 import contextlib
@@ -62,8 +61,6 @@ class Abandoned(Protocol):
 
 
 class _Forgotten:
-    """For readers whose owner does not count abandoned children."""
-
     def note(self, process: Process) -> None:
         """Does nothing."""
 
@@ -73,8 +70,6 @@ class _Forgotten:
 
 @dataclass(frozen=True)
 class _AskedOnce:
-    """For the second child: its silence is answer enough."""
-
     others: Abandoned
 
     def note(self, process: Process) -> None:
@@ -87,8 +82,8 @@ class _AskedOnce:
 class ReaderProcess:
     """A child process that reads one NAS root.
 
-    `staging`: the staging root's token. `timeout`: seconds of silence until the child is given up. `abandoned` counts
-    the children that survive the kill.
+    `staging`: the staging root's token. `timeout`: seconds of silence until the child is given up. `abandoned`:
+    children that survive the kill.
     """
 
     def __init__(
@@ -145,6 +140,8 @@ class ReaderProcess:
         raise NasError(Finding(Reason(reason), detail), ill=answer.get("ill", False) and not self._answers_elsewhere())
 
     def _answers_elsewhere(self) -> bool:
+        # A file on tape may keep one child silent, which concerns one run alone. So another process asks for a name
+        # that no cache can hold.
         # Asks another process for a name that no cache can hold.
         if not self._abandoned.may_ask_again():
             return False

@@ -1,6 +1,6 @@
 """The end of a run's history, written to its twin's record: our only write to a run on the NAS.
 
-It replaces only a record that was just read and found to be the beginning of ours; in any doubt it writes nothing.
+It replaces only a record found to be the beginning of ours; in doubt it writes nothing.
 """
 
 import contextlib
@@ -73,9 +73,8 @@ def tell(
 ) -> bool:
     """Gives the twin's record this history, which ends with `cleared`; False if it has it.
 
-    `root` is the open NAS root, its token checked; `twin` the path below; `run_path` the path that the record must
-    name; `history` the `RecordFormat.message` of our final record. Other keys are kept. Raises NotTold, with nothing
-    changed:
+    `root`: the open NAS root, its token checked; `history`: `RecordFormat.message` of our final record. Other keys are
+    kept. Raises NotTold, with nothing changed:
 
     - `nas_missing_file`: no such run, or no record in it;
     - `ingest_disagrees`, `ingest_unreadable`, `ingest_schema_unsupported`: its record is no beginning of ours;

@@ -1,4 +1,4 @@
-"""The way to a twin: no folder on it may show a staging marker, neither to a lookup nor to a listing."""
+"""The way to a twin: no folder on it may show a staging marker."""
 
 import errno
 import os
@@ -28,8 +28,7 @@ class Ways:
     def ask(self, root: int, twin: bytes, *, recent: bool) -> tuple[str, ...]:
         """Raises IsStaging if a staging marker shows on the way to a twin; OSError.
 
-        `recent`: an answer of the last minute is enough. Returns the names that only resemble a marker. A folder that
-        cannot be listed is asked by lookup alone.
+        `recent`: an answer of the last minute is enough. Returns the names that only resemble a marker.
         """
         malformed: list[str] = []
         for place, found in (*self._above(recent), *self._below(root, twin, recent)):

@@ -32,10 +32,7 @@ class BeyondBytes:
 
 
 def found_in(run: int, entries: Iterable[Entry], apart: Collection[bytes] = ()) -> BeyondBytes:
-    """Returns what the run open as `run` has besides the bytes of its data.
-
-    Paths in `apart` are asked for no attributes.
-    """
+    """Returns what a run has besides bytes; paths in `apart` give no attributes."""
     data = [entry for entry in entries if run_tree.is_data(entry.path) and entry.path != run_paths.METADATA]
     by_folder: dict[bytes, list[bytes]] = defaultdict(list)
     for entry in data:

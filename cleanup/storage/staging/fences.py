@@ -1,7 +1,4 @@
-"""Renames of a run to its fence and back, of its record into place, and the challenge laid in a run.
-
-Each rename is durable: the folder is synced before the function returns. Most functions raise OSError.
-"""
+"""Durable renames of a run to its fence and back and of its record into place, and the challenge in a run."""
 
 import contextlib
 import errno
@@ -62,7 +59,7 @@ def prepare_record(
 ) -> dict[str, int | str]:
     """Writes the new record beside the fence, with mode and (as root) owner of `like`.
 
-    Returns its marks: `ino`, `size`, `mtime_ns`, and `file`, its final name unless `ingest.json`.
+    Returns its marks: `ino`, `size`, `mtime_ns`, and `file` unless `ingest.json`. Raises OSError.
     """
     descriptor = os.open(
         name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
@@ -127,10 +124,7 @@ def discard_challenge_in(parent: int, run: bytes, name: bytes) -> None:
 
 
 def give_time_back(parent: int, run: bytes, ino: int, names: Collection[bytes], modified_ns: int) -> None:
-    """Gives a run its planned time back, after a crash around a challenge.
-
-    Harmless without a run of this name and inode.
-    """
+    """Gives a run of this inode its planned time back, after a crash around a challenge."""
     with contextlib.ExitStack() as stack:
         if (descriptor := _enter_run(stack, parent, run)) is None:
             return
@@ -157,7 +151,7 @@ def _enter_run(stack: contextlib.ExitStack, parent: int, run: bytes) -> int | No
 def publish(parent: int, name: bytes, fenced: int, file: bytes = run_paths.INGEST) -> None:
     """Moves the prepared record into the fenced run; harmless twice.
 
-    Raises EXDEV where the run is storage of its own.
+    Raises OSError; EXDEV where the run is storage of its own.
     """
     with contextlib.suppress(FileNotFoundError), handles.opened(handles.open_beneath(fenced, METADATA)) as folder:
         with contextlib.suppress(FileNotFoundError):  # already moved, perhaps by a process that died before the sync
@@ -175,7 +169,7 @@ def draft_name(attempt: str, file: bytes) -> bytes:
 def copy_prepared(parent: int, name: bytes, fenced: int, draft: bytes, file: bytes) -> dict[str, int | str] | None:
     """Copies the prepared record into the fenced run, where a rename is impossible.
 
-    Returns the copy's marks, or None where nothing is prepared, as after publication.
+    Returns the copy's marks; None where nothing is prepared. Raises OSError.
     """
     try:
         with handles.opened(handles.open_beneath(parent, name, os.O_RDONLY | os.O_NOFOLLOW)) as descriptor:

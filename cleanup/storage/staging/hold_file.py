@@ -1,7 +1,4 @@
-"""The hold file: an entry `.exlab-hold` at a run's top holds the run.
-
-Operators at the instruments have no account. The file is no data: it is not compared and never removed.
-"""
+"""The hold file: an entry `.exlab-hold` at a run's top holds the run. It is no data and never removed."""
 
 import codecs
 import pwd
@@ -9,6 +6,7 @@ from dataclasses import dataclass
 
 from cleanup.storage import handles, linux
 
+# A file, because operators at the instruments have no account.
 NAME = b".exlab-hold"
 MAX_CHARACTERS = 500
 # Enough for this number of characters in any encoding.

@@ -111,7 +111,7 @@ def parse_at(data: bytes, *places: RunPath) -> tuple[Ingest, RunPath]:
 def with_cleared(data: bytes, *, at: datetime, host: str) -> tuple[bytes, dict[str, Any]]:
     """Returns the bytes with a `cleared` entry appended, and that entry.
 
-    Keeps unknown keys. Raises IngestError if `data` is no JSON object.
+    Raises IngestError if `data` is no JSON object.
     """
     record = _load(data)
     entry = {"state": "cleared", "at": at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "host": host}

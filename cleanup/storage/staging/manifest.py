@@ -1,7 +1,4 @@
-"""The manifest of checksums: one `<hex> <relative path>` per line, as GNU `sha256sum` writes.
-
-Three million lines take under 200 MB and a few seconds.
-"""
+"""The manifest of checksums, as GNU `sha256sum` writes it, kept packed in memory."""
 
 import hashlib
 import io
@@ -17,6 +14,7 @@ from itertools import pairwise
 from cleanup.storage import handles, run_paths
 from cleanup.storage.staging import near_misses
 
+# Three million lines take under 200 MB and a few seconds.
 MAX_BYTES = 1 << 30
 # Size of one read, and the longest line: a kernel takes no path of this length.
 _PART = 1 << 20
@@ -66,7 +64,7 @@ class _Pack:
 class Manifest:
     """The checksums by relative path, and the file's own digest in hex.
 
-    Each access unpacks again: for several paths, use `digests_of`.
+    Each access unpacks again: prefer `digests_of`.
     """
 
     packs: tuple[_Pack, ...] = field(repr=False)

@@ -1,7 +1,4 @@
-"""The files of ExLab-Wizard at the top of a run's `.exlab-wizard`: the closed list that a clear may remove.
-
-The tombstone keeps each of them whole before it goes.
-"""
+"""The closed list of ExLab-Wizard's files at the top of `.exlab-wizard`, which a clear may remove."""
 
 import re
 from typing import Protocol
@@ -19,6 +16,7 @@ LEFT_BY_THE_WIZARD = (
 # A writer may still use a younger draft.
 STALE_DRAFT_SECONDS = 3600
 
+# The tombstone keeps each of these files whole before it goes.
 _RECORD = "|".join(re.escape(name) for name in RECORDS)
 _KNOWN = re.compile(rf"(?:{_RECORD})(?:\.lock)?|checksums\.sha256|wizard\.[^/]*\.log(?:\.\d{{1,3}})?".encode())
 _DRAFT = re.compile(rb"(?:[^/]+\.json|checksums\.sha256)\.[A-Za-z0-9_]{4,16}\.tmp")

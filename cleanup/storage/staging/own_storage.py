@@ -1,7 +1,4 @@
-"""A run that is storage of its own: a subvolume, or a folder in its own quota project.
-
-A file beside it cannot be renamed into it, nor the run within its folder.
-"""
+"""A run that is storage of its own: a subvolume, or a folder in its own quota project."""
 
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason

@@ -57,8 +57,7 @@ def remove(
     """Removes the planned entries of the fenced run, and the empty fence.
 
     Changed, unplanned or irremovable entries stay and are reported. `proven` returns a file's proven digest. The
-    published record, known by `record`, goes last, after `before_the_record`. `progress` gets files and bytes done
-    after each batch.
+    published record goes last, after `before_the_record`. `progress` gets the files and bytes done.
     """
     # An entry that is gone counts as removed, so an interrupted removal can go on.
     left: dict[bytes, str] = {}

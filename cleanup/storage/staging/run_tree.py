@@ -1,7 +1,4 @@
-"""A staged run: its entries, the findings against its clear, its files and bytes. Reads only.
-
-Everything works by directory descriptors, and names are bytes.
-"""
+"""A staged run: its entries, files and bytes, and the findings against its clear. Reads only."""
 
 import contextlib
 import errno
@@ -71,8 +68,7 @@ class Count:
 class Scan:
     """Everything below a run; `ino`, `birth_ns` and `modified_ns` are its own.
 
-    `unseen`: problems that may hide more. `is_held`: a hold file lies at the top. `desktop`: the paths of
-    `desktop_files`, which are no data.
+    `unseen`: problems that may hide more. `is_held`: by a hold file. `desktop`: paths of `desktop_files`.
     """
 
     ino: int
@@ -325,8 +321,8 @@ def freed(entries: Iterable[Entry], left: Collection[bytes]) -> Count:
 def freed_bytes_and_count(run_path: str | os.PathLike[str]) -> tuple[int, int]:
     """Returns (file count, bytes) below a directory, as ExLab-Wizard's function does.
 
-    Counts metadata; a missing path is (0, 0). Unlike the wizard it follows no link, counts each inode once, and raises
-    OSError for an unreadable entry.
+    A missing path is (0, 0). Unlike the wizard it follows no link, counts each inode once, and raises OSError for an
+    unreadable entry.
     """
     name = os.fspath(run_path)
     try:
@@ -347,9 +343,9 @@ def freed_bytes_and_count(run_path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def differences(planned: Iterable[Entry], found: Iterable[Entry], *, strict: bool = False) -> list[str]:
-    """Says how two scans of one run differ, without the wizard's locks.
+    """Says how two scans of one run differ, without locks.
 
-    `strict`: files with several links must have kept their ctime too.
+    `strict`: files with several links must have kept their ctime.
     """
     same = Entry.is_unchanged if strict else Entry.same_as
     before = {entry.path: entry for entry in planned if not is_lock(entry)}

@@ -1,7 +1,4 @@
-"""Files that the operator takes out of a run: renamed into a hidden folder beside it, never removed.
-
-Beside it, because a rename stays on its filesystem; hidden, because the wizard takes any `Run_…` for a run.
-"""
+"""Files that the operator takes out of a run: renamed into a hidden folder beside it, never removed."""
 
 import contextlib
 import errno
@@ -10,6 +7,7 @@ import os
 from cleanup.storage import handles, linux
 from cleanup.storage.run_paths import show
 
+# Beside the run, because a rename stays on its filesystem; hidden, because the wizard takes any `Run_…` for a run.
 FOLDER = b".exlab-set-aside"
 
 
@@ -31,7 +29,7 @@ def find(directory: int, path: bytes) -> linux.FileStatus | None:
 def move(source: int, path: bytes, target: int, place: bytes, *, ino: int) -> None:
     """Renames a file to a place below another directory, durably.
 
-    Raises OSError: FileExistsError for a taken place, ESTALE for another inode, which then stays.
+    Raises OSError; FileExistsError for a taken place, ESTALE for another inode, which stays.
     """
     _make_folders(target, place)
     with contextlib.ExitStack() as stack:

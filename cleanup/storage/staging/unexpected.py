@@ -13,7 +13,7 @@ MAX_METADATA_BYTES = 4 * 1024 * 1024
 def problems(scanned: Scan, now_ns: int) -> list[Finding]:
     """Returns `unexpected_metadata` findings for unlisted entries or too many bytes.
 
-    `writer_active` for traces of a crash less than an hour old at `now_ns` (nanoseconds since 1970).
+    `writer_active` for traces of a crash in the last hour; `now_ns`: nanoseconds since 1970.
     """
     top = METADATA + b"/"
     problems = [problem for entry in _within(scanned) if (problem := _unexpected(entry, _name_within(entry), now_ns))]

@@ -1,4 +1,4 @@
-"""The walk over a staging root: its runs and everything among them. Reads only, through no link or mount."""
+"""The walk over a staging root: its runs and everything among them. Reads only."""
 
 import contextlib
 import enum
@@ -38,10 +38,10 @@ class Shape(enum.StrEnum):
 
 @dataclass(frozen=True)
 class DiskEntry:
-    """One entry on the walk; `path` is `raw`, readable and relative to the root.
+    """One entry on the walk, relative to the root.
 
-    `problem` keeps the walk out; behind a `blocked` entry anything may lie. `within`: run-shaped directories inside a
-    stray one.
+    `problem` keeps the walk out; behind a `blocked` entry anything may lie. `within`: run-shaped directories in a stray
+    one.
     """
 
     shape: Shape
@@ -60,8 +60,7 @@ class DiskEntry:
 def walk(root: int, *, strays: bool = True, known: Collection[str] = ()) -> Iterator[DiskEntry]:
     """Yields everything on an open staging root down to the runs, by name.
 
-    Without `strays` only runs, the way to them and our own names. `known`: paths that are runs although their places
-    are unusual.
+    Without `strays` only runs, the way to them and our own names. `known`: paths of runs in unusual places.
     """
     yield from _walk(
         root, b"", _EQUIPMENT, _Asked(strays, frozenset(known), passed_over.SearchBudget(passed_over.MOST_NAMES))
@@ -253,10 +252,7 @@ class Measure:
 
 
 def measure(root: int, raw: bytes, *, without: tuple[bytes, ...] = ()) -> Measure:
-    """Measures a path below an open root, except the paths in `without`.
-
-    Raises FileNotFoundError for nothing there, OSError.
-    """
+    """Measures a path below an open root, except paths in `without`. Raises OSError."""
     above, _, name = raw.rpartition(b"/")
     with handles.opened(handles.open_beneath(root, above or b".")) as parent:
         status = linux.status(parent, name)

@@ -13,8 +13,9 @@ _ELSEWHERE = (b"/dev/", b"/proc/", b"/sys/")
 def find_writers(device: int, inodes: Collection[int], names: Collection[bytes]) -> list[str]:
     """Names the other processes that have one of these inodes open for writing.
 
-    `names` are the run directory's names now. Hidden processes and closed mappings stay unseen.
+    `names`: the run directory's names now.
     """
+    # A process that `/proc` hides, and a mapping whose descriptor is closed, stay unseen.
     found = []
     for pid in os.listdir("/proc"):
         if not pid.isdigit() or int(pid) == os.getpid():

@@ -1,8 +1,4 @@
-"""The records of a run, each format of the wizard behind one interface.
-
-The first of `FORMATS` in a run is its record: a clear writes into it and removes it last. The others can only hold the
-run.
-"""
+"""The records of a run. The first of `FORMATS` is its record; the others can only hold the run."""
 
 import hashlib
 import json
@@ -46,6 +42,7 @@ __all__ = [
 
 INGEST = IngestRecord()
 SYNC_STATE = SyncState()
+# A clear writes into the first format that a run has, and removes that record last.
 FORMATS: tuple[RecordFormat, ...] = (INGEST, SYNC_STATE)
 
 # Keys of `creation.json` that the wizard changes; it writes the others once.
@@ -60,7 +57,7 @@ OF_CREATION = "creation."
 class Records:
     """A run's record, those beside it, and its identity (`origin`).
 
-    `pruned_at`: when the wizard removed the data, by `creation.json`.
+    `pruned_at`: when the wizard removed the data.
     """
 
     main: Record
@@ -109,7 +106,6 @@ class Records:
 
     @property
     def verified_at(self) -> datetime | None:
-        """Returns a data file's latest verification, without a history."""
         listed = self.main.listed.items()
         return max(
             (file.verified_at for path, file in listed if file.verified_at and run_tree.is_data(path)), default=None

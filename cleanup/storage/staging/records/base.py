@@ -38,8 +38,8 @@ class ListedFile:
 class Record:
     """The content of one record.
 
-    With a history its last entry gives `current_state`; else the state follows from `listed`, the files by path, and
-    the disk. `digest`: SHA-256 of `listed`. `cleared_at`: another program removed the staging copy.
+    Without `history` the state follows from `listed`, the files by path, and the disk. `digest`: SHA-256 of `listed`.
+    `cleared_at`: another program removed the staging copy.
     """
 
     format: "RecordFormat"
@@ -53,12 +53,11 @@ class Record:
 
     @property
     def kept_local(self) -> list[bytes]:
-        """Returns the files that are pinned to the staging disk."""
         return sorted(path for path, file in self.listed.items() if file.keep_local)
 
 
 class RecordFormat(abc.ABC):
-    """One format of record. Every method raises IngestError for bytes it does not accept.
+    """One format of record. Methods raise IngestError for bytes they do not accept.
 
     `name` stands in the database, `file` in the run's `.exlab-wizard`.
     """
@@ -69,7 +68,7 @@ class RecordFormat(abc.ABC):
 
     @property
     def lock(self) -> bytes:
-        """Returns the file name of the wizard's lock on this record."""
+        """Returns the wizard's lock file."""
         return self.file + b".lock"
 
     @abc.abstractmethod
@@ -104,7 +103,7 @@ class Staged(Protocol):
 class Differences:
     """How the data files on disk differ from a record's, by path.
 
-    `unverified`: never compared with the NAS; `changed`: size or time since the copying.
+    `unverified`: never compared with the NAS; `changed`: since the copying.
     """
 
     unlisted: tuple[bytes, ...] = ()
