@@ -17,7 +17,7 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True)
 class KeptFiles:
-    """Files that must stay unchanged: path and identity when opened."""
+    """Files that must stay in place: path and identity when opened."""
 
     files: tuple[tuple[str, str], ...] = ()
 

@@ -52,7 +52,7 @@ def is_named(path: bytes) -> bool:
 
 
 def is_beside(path: bytes) -> bool:
-    """Whether a file's name is one that macOS lays beside another file."""
+    """Whether macOS may have laid this file beside another, if it begins with `APPLE_DOUBLE`."""
     return path.rpartition(b"/")[2].startswith(_BESIDE)
 
 
@@ -62,7 +62,7 @@ def is_folder(path: bytes) -> bool:
 
 
 def is_open(path: bytes) -> bool:
-    """Whether the name is of a deleted file that is still open."""
+    """Whether the name belongs to a deleted file that is still open."""
     return _OPEN.fullmatch(path.rpartition(b"/")[2]) is not None
 
 

@@ -21,7 +21,7 @@ def opened(descriptor: int) -> Iterator[int]:
 
 
 def open_root(path: str) -> int:
-    """Opens a registered root; ELOOP or ENOTDIR for a link."""
+    """Opens a registered root; a link raises ELOOP or ENOTDIR."""
     return os.open(path, DIRECTORY)
 
 
@@ -37,7 +37,7 @@ def holds_anything(root: int) -> bool:
 
 
 def read_file(directory: int, name: bytes, limit: int) -> bytes:
-    """Returns at most `limit` + 1 bytes of a regular file; EINVAL for others."""
+    """Returns at most `limit` + 1 bytes of a regular file; other kinds raise EINVAL."""
     with opened_file(directory, name) as descriptor:
         parts = []
         while limit >= 0 and (part := os.read(descriptor, min(limit + 1, 1 << 20))):
@@ -48,7 +48,7 @@ def read_file(directory: int, name: bytes, limit: int) -> bytes:
 
 @contextlib.contextmanager
 def opened_file(directory: int, name: bytes) -> Iterator[int]:
-    """Opens a regular file for reading; EINVAL for others."""
+    """Opens a regular file for reading; other kinds raise EINVAL."""
     descriptor = open_beneath(directory, name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with opened(descriptor):
         if not linux.status(descriptor).is_file:
@@ -77,7 +77,7 @@ def open_to_lock(directory: int, path: bytes) -> int:
 
 @contextlib.contextmanager
 def flocked(descriptor: int) -> Iterator[None]:
-    """Holds an exclusive flock for a block; BlockingIOError if it is taken."""
+    """Holds an exclusive flock for a block. Raises BlockingIOError."""
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
         yield

@@ -1,4 +1,4 @@
-"""SHA-256 of files beneath a descriptor, read without new access times."""
+"""SHA-256 of files beneath a descriptor, read without new access times where that is allowed."""
 
 import errno
 import hashlib

@@ -74,7 +74,6 @@ def _served_overlay(server: Server) -> Iterator[str]:
 
 def _served_branches(server: Server) -> Iterator[str]:
     # Every argument may be a list of branches; a path that is no directory drops out when it is opened.
-    # Every argument may be a list of branches; a path that is no directory drops out when it is opened.
     for argument in server.arguments[1:]:
         if argument.startswith("-") or "/" not in argument:
             continue

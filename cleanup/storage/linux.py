@@ -181,7 +181,7 @@ def sync_filesystem(descriptor: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class QuotaProject:
-    """A directory's quota project, 0 for none; `inherits`: new entries get it."""
+    """A directory's quota project, 0 for none; `inherits`: new entries get it, others cannot enter."""
 
     number: int
     inherits: bool

@@ -1,4 +1,4 @@
-"""The living processes that hold a lock file."""
+"""The living processes that hold a lock file: children inherit an flock."""
 
 import contextlib
 import os
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from cleanup.storage.nas.processes import Process, process_of
 
-# Children inherit an flock, so it outlives the process that took it.
 _QUEUE = b"Q_CLUSTER_NAME="
 
 

@@ -49,7 +49,7 @@ def release_reserve(directory: int) -> bool:
 def with_reserve(directory: int, act: Callable[[], T], *, spare: int = 0) -> T:
     """Runs a write; on a full disk releases the reserve and repeats it. Raises OSError.
 
-    Then lays the reserve again, if possible.
+    Then lays the reserve again, as `renew_reserve`.
     """
     try:
         result = act()

@@ -1,4 +1,4 @@
-"""Where a run's twin lies below its NAS root. A layout is a template of these fields, or a name of `NAMED`."""
+"""Where a run's twin lies below its NAS root. A layout is a template of `_FIELDS`, or a name of `NAMED`."""
 
 import re
 import unicodedata

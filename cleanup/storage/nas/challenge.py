@@ -30,7 +30,7 @@ class TwinChanged(Exception):
 
 
 class Ends(NamedTuple):
-    """A file as both sides must have it; `digest` is `hashing.ends`."""
+    """A file as both sides must have it; `digest` is `hashing.ends` of it or `pieces`."""
 
     path: bytes
     size: int
@@ -39,7 +39,7 @@ class Ends(NamedTuple):
 
 
 def challenge(root: int, twin: bytes, *, folder: bytes, beside: Sequence[bytes], within: bytes) -> bool:
-    """Looks for names just made on staging; whether the twin's filesystem is plain and local.
+    """Looks for names just made on staging; returns whether the NAS is plain and local.
 
     No name of `beside` may be in the twin's folder or in `folder`, the run's on staging; `within`, unless empty, not in
     the twin. Raises IsStaging for a name that is found, TwinChanged for a missing twin, OSError.

@@ -65,7 +65,7 @@ class NasReader(ReaderProcess):
         return present
 
     def read_record(self, twin: str, name: str) -> bytes:
-        """Returns a record of the twin. Raises NasError with `nas_missing_file`."""
+        """Returns a record, at most one byte over its limit. Raises NasError with `nas_missing_file`."""
         self._ask({"twin": twin, "record": name})
         return base64.b64decode(self._wait_for("bytes"))
 

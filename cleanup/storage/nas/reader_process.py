@@ -61,6 +61,8 @@ class Abandoned(Protocol):
 
 
 class _Forgotten:
+    """For readers whose owner does not count abandoned children."""
+
     def note(self, process: Process) -> None:
         """Does nothing."""
 
@@ -70,6 +72,8 @@ class _Forgotten:
 
 @dataclass(frozen=True)
 class _AskedOnce:
+    """For the second child: its silence is answer enough."""
+
     others: Abandoned
 
     def note(self, process: Process) -> None:
@@ -142,7 +146,6 @@ class ReaderProcess:
     def _answers_elsewhere(self) -> bool:
         # A file on tape may keep one child silent, which concerns one run alone. So another process asks for a name
         # that no cache can hold.
-        # Asks another process for a name that no cache can hold.
         if not self._abandoned.may_ask_again():
             return False
         timeout, abandoned = min(self._timeout, _SECOND_TIMEOUT), _AskedOnce(self._abandoned)

@@ -1,4 +1,7 @@
-"""The process that reads one NAS root: `python -m cleanup.storage.nas.server PATH TOKEN [STAGING_TOKEN]`."""
+"""The process that reads one NAS root: `python -m cleanup.storage.nas.server PATH TOKEN [STAGING_TOKEN]`.
+
+It must start fast, so it imports only the standard library, `rules` and `storage`.
+"""
 
 import base64
 import contextlib
@@ -19,8 +22,6 @@ from cleanup.storage.nas import record as nas_record
 from cleanup.storage.nas.protocol import NasError
 from cleanup.storage.run_paths import show
 from cleanup.storage.staging import beyond_bytes, ingest, records, run_tree
-
-# The server must start fast, so it imports only the standard library, `rules` and `storage`.
 
 # While it reads, the server sends a sign of life at least this often.
 BEAT_SECONDS = 1.0

@@ -12,7 +12,8 @@ from cleanup.storage import handles, run_paths
 from cleanup.storage.staging import run_tree
 from cleanup.storage.staging.run_tree import Entry
 
-# Samba keeps Windows' alternate streams in `user.DosStream.*`; its `user.DOSATTRIB` holds only flags and a time.
+# Samba keeps Windows' alternate streams in `user.DosStream.*`. Its `user.DOSATTRIB` holds only flags and a time, so it
+# is left out.
 _USER = "user."
 _FLAGS_OF_SAMBA = "user.DOSATTRIB"
 ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")

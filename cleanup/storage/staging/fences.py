@@ -95,7 +95,7 @@ def challenge_name(attempt: str) -> bytes:
 
 
 def lay_challenge(fenced: int, name: bytes) -> None:
-    """Makes an empty file in a fenced run, with the run's own time."""
+    """Makes an empty file with the run's time, which the run gets back later."""
     before = os.fstat(fenced)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with handles.opened(os.open(name, flags, 0o600, dir_fd=fenced)) as descriptor:
@@ -200,7 +200,7 @@ def found_in(parent: int) -> Iterator[bytes]:
 
 
 def probe(directory: int) -> None:
-    """Tries the rename of a clear on this filesystem. It writes: for registration only."""
+    """Tries the rename of a clear; it writes, so for registration only. Raises OSError."""
     first = run_paths.FENCE_PREFIX + b"probe-" + uuid.uuid4().hex.encode()
     second = first + b"-renamed"
     os.mkdir(first, 0o700, dir_fd=directory)

@@ -111,7 +111,7 @@ def parse_at(data: bytes, *places: RunPath) -> tuple[Ingest, RunPath]:
 def with_cleared(data: bytes, *, at: datetime, host: str) -> tuple[bytes, dict[str, Any]]:
     """Returns the bytes with a `cleared` entry appended, and that entry.
 
-    Raises IngestError if `data` is no JSON object.
+    Keeps unknown keys. Raises IngestError if `data` is no JSON object.
     """
     record = _load(data)
     entry = {"state": "cleared", "at": at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "host": host}
@@ -136,7 +136,7 @@ def _encoded(data: bytes) -> str:
 
 
 def load_strictly(data: bytes, max_bytes: int) -> dict[str, Any]:
-    """Returns the JSON object of a record. Raises IngestError for dubious JSON."""
+    """Returns the JSON object of a record. Raises IngestError for JSON that a later reader may refuse."""
     if len(data) > max_bytes:
         _unreadable(f"larger than {max_bytes} bytes")
     if b"\\u0000" in data:

@@ -6,6 +6,7 @@ from cleanup.storage import handles, linux, run_paths
 from cleanup.storage.linux import QuotaProject
 from cleanup.storage.run_paths import show
 
+# A file beside such a run cannot be renamed into it, nor the run within its folder.
 _REASON = Reason.OWN_STORAGE
 _NONE = QuotaProject(0, inherits=False)
 

@@ -57,7 +57,8 @@ def remove(
     """Removes the planned entries of the fenced run, and the empty fence.
 
     Changed, unplanned or irremovable entries stay and are reported. `proven` returns a file's proven digest. The
-    published record goes last, after `before_the_record`. `progress` gets the files and bytes done.
+    published record, known by its marks `record`, goes last, after `before_the_record`, and only if nothing else is
+    left. `progress` gets the files and bytes done.
     """
     # An entry that is gone counts as removed, so an interrupted removal can go on.
     left: dict[bytes, str] = {}

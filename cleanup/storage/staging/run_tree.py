@@ -135,7 +135,7 @@ def scan(run: int) -> Scan:
     """Returns everything below the directory open as `run`.
 
     Its problems are `unsafe_path`, `mount_inside`, `special_file`, `permission_denied`, `tree_too_deep` and
-    `staging_io_error`.
+    `staging_io_error`; an entry that vanishes meanwhile is one too.
     """
     top = linux.status(run)
     entries: list[Entry] = []

@@ -1,4 +1,4 @@
-"""The walk over a staging root: its runs and everything among them. Reads only."""
+"""The walk over a staging root: its runs and everything among them. Reads only, through no link or mount."""
 
 import contextlib
 import enum
@@ -40,8 +40,7 @@ class Shape(enum.StrEnum):
 class DiskEntry:
     """One entry on the walk, relative to the root.
 
-    `problem` keeps the walk out; behind a `blocked` entry anything may lie. `within`: run-shaped directories in a stray
-    one.
+    `problem` keeps the walk out; behind a `blocked` entry anything may lie. `within`: run-shaped directories inside.
     """
 
     shape: Shape
@@ -94,6 +93,7 @@ def _walk(descriptor: int, above: bytes, level: int, asked: _Asked) -> Iterator[
         if (name.startswith(b".") and not ours) or desktop_files.is_system_folder(name):
             yield from _passed_over(descriptor, raw, name, level, asked.budget)
             continue
+        # In an unusual place a directory is a run if its record names the place, or its path is in `known`.
         belongs = _belongs(os.fsdecode(name), above, level) or os.fsdecode(raw) in asked.known
         unusual = None if belongs or ours else _unusual(os.fsdecode(raw))
         if not (asked.strays or belongs or ours or unusual):

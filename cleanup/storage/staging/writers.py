@@ -11,7 +11,7 @@ _ELSEWHERE = (b"/dev/", b"/proc/", b"/sys/")
 
 
 def find_writers(device: int, inodes: Collection[int], names: Collection[bytes]) -> list[str]:
-    """Names the other processes that have one of these inodes open for writing.
+    """Says which other processes have one of these inodes open for writing.
 
     `names`: the run directory's names now.
     """

@@ -85,7 +85,7 @@ class Records:
         return self.pruned_at is not None and (not self.main.history or self.main.current_state == "sync_verified")
 
     def compare(self, staged: Sequence[Staged], desktop: Collection[bytes] = ()) -> Differences:
-        """Returns how the data files differ from a record's; `desktop`: paths without data."""
+        """Returns how the data files differ from a record's; `desktop`: paths that are no data."""
         for record in (self.main, *self.beside):
             if not record.history:
                 # Metadata changes as the wizard works, and a hold file may go.
@@ -95,7 +95,7 @@ class Records:
         return Differences()
 
     def state(self, staged: Sequence[Staged], differences: Differences, *, whole: bool = True) -> str:
-        """Returns the state by record and data files; `whole`: nothing else may lie there."""
+        """Returns the state by record and data files; `whole`: nothing else lies there or is hidden."""
         if (self.cleared_at is not None or self.may_be_pruned) and not staged and whole:
             return "cleared"
         if self.main.history:

@@ -118,7 +118,7 @@ class Differences:
 
 
 def compare(listed: Mapping[bytes, ListedFile], staged: Iterable[Staged]) -> Differences:
-    """Compares a record's data files with those on disk."""
+    """Compares a record's data files with those on disk; `listed` without metadata."""
     found = {file.path: file for file in staged}
     unlisted, unverified, changed = [], [], []
     for path, file in found.items():
