@@ -1,4 +1,4 @@
-"""Batches of clears: request, pause, go on, stop. A request is queued whole, and only if it still equals its preview."""
+"""Batches of clears: request, pause, go on, stop. A request is queued whole, and only if it equals its preview."""
 
 import logging
 import uuid

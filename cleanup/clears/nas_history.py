@@ -1,4 +1,4 @@
-"""An outbox that adds the `cleared` entry to the twin's record on the NAS, so that no clear waits for a NAS that hangs."""
+"""An outbox for the twin's record on the NAS: it adds the `cleared` entry, and no clear waits for a NAS that hangs."""
 
 import logging
 import time
