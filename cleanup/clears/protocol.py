@@ -95,7 +95,7 @@ def attempt_now(
 ) -> ClearAttempt:
     """Make an attempt and perform it here, without the queue. Raises AlreadyClearing.
 
-    `policy` is the one a `sweep` began with, `cause` its reason, `let_go` the breaker from which the run was let go.
+    `policy` is the one a `sweep` began with, `cause` its reason, `let_go` the breaker after which the run was let go.
     """
     # A sweep decides by the instant of its start, which may be hours ago; its attempts are made now.
     made = queue.new_attempt(
