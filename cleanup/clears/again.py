@@ -114,18 +114,18 @@ def _ask_together(attempts: Sequence[ClearAttempt], now: datetime) -> int:
 
 
 def _still_wanted(batch: UUID) -> bool:
-    """Lock the batch, so that it cannot be stopped before the transaction ends."""
+    # Locked, so that the batch cannot be stopped before the transaction ends.
     return ClearBatch.objects.select_for_update(no_key=True).filter(pk=batch, stopped_at=None).first() is not None
 
 
 def _goes_on(batch: ClearBatch) -> bool:
-    """Lock the batch, so that it cannot be paused or stopped before the transaction ends."""
+    # Locked, so that the batch cannot be paused or stopped before the transaction ends.
     going = ClearBatch.objects.select_for_update(no_key=True).filter(pk=batch.pk, paused_at=None, stopped_at=None)
     return going.first() is not None
 
 
 def _locked(keys: Iterable[int]) -> dict[int, Run]:
-    """Lock the runs, as a hold and an attempt do; return those without an active attempt."""
+    # A hold and an attempt lock the same rows.
     runs = Run.objects.filter(pk__in=list(keys))
     list(runs.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
     busy = ClearAttempt.objects.filter(run__in=runs, phase__in=ClearAttempt.ACTIVE).values("run")

@@ -85,7 +85,7 @@ def place_one(
 
 
 def _lock(runs: RunQuerySet) -> None:
-    """Lock the runs, as a hold, a look and an attempt do; always in the same order, against deadlocks."""
+    # A hold, a look and an attempt lock the same rows. Always in the same order, against deadlocks.
     list(runs.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
 
 
@@ -162,7 +162,7 @@ def _withdraw(batch: ClearBatch, actor: str, now: datetime) -> int:
 
 
 def _locked(batch: ClearBatch, **wanted: object) -> ClearBatch | None:
-    """Lock the batch, so that no worker begins one of its runs."""
+    # The lock keeps a worker from beginning one of its runs.
     return ClearBatch.objects.select_for_update(no_key=True).filter(pk=batch.pk, **wanted).first()
 
 

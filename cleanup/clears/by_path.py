@@ -64,7 +64,7 @@ def _only(path: str, places: Sequence[Place]) -> Place | None:
 
 
 def _beneath_roots(path: str, roots: Sequence[StagingRoot]) -> list[Place]:
-    """By the path's spelling first, then by where its folders lead."""
+    # By the path's spelling first, then by where its folders lead.
     spelt = "/" + path.strip("/")
     places = [_beneath(_without_detours(spelt), root, root.path) for root in roots]
     if not any(place is not None and _known(*place) for place in places):
@@ -78,18 +78,17 @@ def _beneath(path: str, root: StagingRoot, top: str) -> Place | None:
 
 
 def _without_detours(path: str) -> str:
-    """Empty for a path with `..`: its meaning depends on links."""
+    # The meaning of `..` depends on links.
     return "" if ".." in path.split("/") else os.path.normpath(path)
 
 
 def _with_real_folders(path: str) -> str:
-    """Follow all links except a last one: a link to a run is no run."""
+    # A link to a run is no run, so the last step is not followed.
     folder, _, leaf = path.rpartition("/")
     return "" if leaf in (".", "..", "") else os.path.join(os.path.realpath(folder or "/"), leaf)
 
 
 def _below_each(path: str, roots: Sequence[StagingRoot]) -> list[Place]:
-    """Raises Refused for a path that leads out of its root."""
     below = _without_detours(path)
     if not below or not roots:
         detail = f"{path} leads out of its staging root" if roots else "no staging root is registered on this host"
@@ -105,7 +104,7 @@ def _known(root: StagingRoot, below: str) -> Run | None:
 
 
 def _is_text(name: str) -> bool:
-    """The database cannot keep a path that is not UTF-8."""
+    # The database cannot keep a path that is not UTF-8.
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -130,7 +129,7 @@ def _run_at(root: StagingRoot, below: str, now: datetime) -> Run:
 
 
 def _expect_spelling(root: StagingRoot, below: str) -> None:
-    """Raises Refused where no folder lists the path's exact names: a disk may find one run under many spellings."""
+    # A disk may find one run under many spellings, but it has one row, its holds and its policy.
     folder = root.path
     for name in below.split("/"):
         try:
@@ -165,7 +164,6 @@ def _why_not(seen: discovery.Discovered | None, run: Run | None) -> Finding:
 
 
 def _lies_there(root: StagingRoot, below: str) -> bool:
-    """Raises Refused where the disk cannot tell."""
     try:
         with opening.open_root(root):
             os.lstat(os.path.join(root.path, below))

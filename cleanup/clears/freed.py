@@ -158,6 +158,6 @@ def _rows(root: StagingRoot, now: datetime) -> Any:  # noqa: ANN401
 
 
 def _came_free(root: StagingRoot, now: datetime, held: Freed, free_bytes: int) -> bool:
-    """The space of a clear may come free later, as when a snapshot is removed."""
+    # The space of a clear may come free later, as when a snapshot is removed.
     after = _rows(root, now).values_list("attempt__disk_free_after", flat=True).first()
     return after is not None and free_bytes - after >= held.allocated * 0.1

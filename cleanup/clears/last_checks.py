@@ -67,7 +67,7 @@ def expect_planned(run: Run, opened: OpenRun, plan: Plan) -> None:
 
 
 def _expect_in_place(run: Run, opened: OpenRun, plan: Plan) -> None:
-    """The folders above the run may have been moved as a whole."""
+    # The folders above the run may have been moved as a whole.
     try:
         with (
             opening.open_root(run.root) as root,

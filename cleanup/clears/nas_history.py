@@ -140,7 +140,7 @@ def _hand_over(attempt: ClearAttempt, reader: Reader) -> None:
 
 
 def _place_then(attempt: ClearAttempt, twin: Twin) -> str:
-    """The layout may have changed since the clear."""
+    # The layout may have changed since the clear.
     above = f"{twin.root.path}/"
     return attempt.twin_path.removeprefix(above) if attempt.twin_path.startswith(above) else twin.path
 
@@ -164,7 +164,7 @@ def _final_history(attempt: ClearAttempt) -> list[dict[str, Any]]:
 
 
 def _note(attempt: ClearAttempt, finding: Finding, now: datetime, *, pause: timedelta | None = None) -> None:
-    """Write down why the NAS was not told, and the next try. With `pause` it was not asked: no try."""
+    """With `pause` the NAS was not asked: no try."""
     tries = attempt.tell_tries + (pause is None)
     after = None if finding.reason in FINAL else now + (pause or pause_after(tries, finding.reason))
     ClearAttempt.objects.filter(pk=attempt.pk, told_at=None, tell_tries=attempt.tell_tries).update(

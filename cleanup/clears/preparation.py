@@ -107,7 +107,7 @@ def prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, look: Look, record
 
 
 def _digests_of(look: Look) -> dict[bytes, bytes]:
-    """Digests of files that were read because no manifest holds them."""
+    # Only for files that were read because no manifest holds their digests.
     if look.scan is None or look.listing is None:
         return {}
     twins = {entry.path: look.listing.files.get(entry.path) for entry in look.scan.data_files}

@@ -346,7 +346,6 @@ def _decide(
 
 
 def _whole_proofs(keys: Iterable[int], now: datetime) -> dict[int, Proof]:
-    """The latest whole comparison of each run that a clear may still reuse."""
     recent = Proof.objects.filter(run__in=list(keys), level=ProofLevel.CHECKSUM).exclude(evidence="")
     recent = recent.filter(at__gt=now - run_proofs.PROOF_MAX_AGE, at__lte=now, run__difference=None)
     return {proof.run_id: proof for proof in recent.order_by("at")}

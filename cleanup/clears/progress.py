@@ -140,7 +140,6 @@ def measure(batch: ClearBatch, now: datetime) -> Progress:
 
 
 def _sums(attempts: "QuerySet[ClearAttempt]") -> dict[str, Any]:
-    """The counts by the names of `Progress`; runs under way count with what has ended."""
     again = Q(again_after__isnull=False)
     done, ended = Q(phase=Phase.DONE), Q(phase__in=[Phase.DONE, *ClearAttempt.FAILED]) & ~again
     withdrawn = Q(phase=Phase.ABORTED, reason=Reason.WITHDRAWN)

@@ -180,7 +180,7 @@ def _clear(attempt: ClearAttempt, now: datetime, policy: Policy | None) -> None:
 def _compare_and_prepare(
     attempt: ClearAttempt, run: Run, opened: OpenRun, reader: Reader, policy: Policy, now: datetime
 ) -> Prepared:
-    """A doubt about the first proof repeats all of it, with every byte read again."""
+    # A doubt about the first proof repeats all of it, with every byte read again.
     with contextlib.suppress(Doubted):
         return _fence_and_prepare(attempt, run, opened, reader, _pass_gates(attempt, run, opened, reader, policy, now))
     policy = replace(policy, proof=ProofLevel.CHECKSUM)  # names and sizes settle no doubt about bytes
@@ -190,7 +190,7 @@ def _compare_and_prepare(
 
 
 def _lay_marker(opened: OpenRun, run: Run) -> None:
-    """The staging root must carry its marker before the NAS is searched for it."""
+    # The staging root must carry its marker before the NAS is searched for it.
     if finding := markers.lay(opened.root, run.root.token):
         raise Refused(finding)
 
@@ -218,7 +218,7 @@ def _pass_gates(
     *,
     anew: bool = False,
 ) -> Look:
-    """Pass all gates on fresh facts and keep decision and proof. `anew`: no earlier proof counts. Raises Refused."""
+    """Pass all gates on fresh facts; `anew`: no earlier proof counts. Raises Refused."""
     operator = attempt.requester == Requester.OPERATOR
     try:
         look, decision = inspection.look(
@@ -289,11 +289,7 @@ def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, reader:
 
 
 def _commit(attempt: ClearAttempt, run: Run, opened: OpenRun, prepared: Prepared) -> None:
-    """The point of no return. Raises Refused with everything put back.
-
-    After an error the commit may be durable or not, so the attempt is read again on a new connection; if that fails
-    too, recovery decides.
-    """
+    """The point of no return. Raises Refused with everything put back."""
     try:
         with transaction.atomic(durable=True):
             _write_commit(attempt, run, prepared, timezone.now())
@@ -301,6 +297,8 @@ def _commit(attempt: ClearAttempt, run: Run, opened: OpenRun, prepared: Prepared
         _undo(attempt, run, opened.parent)
         raise
     except DjangoDatabaseError as error:
+        # The commit may be durable or not: a new connection tells. If that fails too, the error rises and recovery
+        # decides.
         connection.close()
         settlement.settle_phase(attempt)
         if attempt.phase != Phase.COMMITTED:
@@ -336,9 +334,7 @@ def _write_commit(attempt: ClearAttempt, run: Run, prepared: Prepared, now: date
 
 
 def _undo(attempt: ClearAttempt, run: Run, parent: int) -> None:
-    """Raises Refused: a conflict where something else lies at the run's path, or `intent` for recovery where a program
-    holds its lock in a shell there.
-    """
+    """Raises Refused as `conflict` where the path is occupied, as `intent` where a shell there is locked."""
     try:
         settlement.roll_back(attempt, run, parent=parent)
     except FileExistsError:

@@ -218,7 +218,6 @@ def _is_taken(row: OrmQ, now: datetime) -> bool:
 
 
 def _put_right(row: OrmQ, queue: str, now: datetime) -> bool:
-    """Give a stray row to this queue's cluster; False for a row that needs nothing."""
     if not _strayed(row, queue, now):
         return False
     # Before every worker's clock, which takes only rows of the past.
@@ -236,7 +235,7 @@ def _strayed(row: OrmQ, queue: str, now: datetime) -> bool:
 
 
 def _enqueue_missing(tasks: dict[UUID, str]) -> int:
-    """Skips an attempt that another process has just queued."""
+    # An attempt that another process has just queued has another task.
     done, keys = 0, list(tasks)
     for start in range(0, len(keys), _AT_ONCE):
         with transaction.atomic():

@@ -77,7 +77,7 @@ def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> Recovered:
 
 
 def _listed(*kinds: QuerySet[ClearAttempt]) -> list[ClearAttempt]:
-    """Keys first: usually there is none, and the rows are wide."""
+    # Keys first: usually there is none, and the rows are wide.
     keys = [key for kind in kinds for key in kind.values_list("pk", flat=True)]
     found = ClearAttempt.objects.select_related("run__root", "proof").in_bulk(keys) if keys else {}
     return [found[key] for key in keys if key in found]
@@ -116,9 +116,7 @@ def _settle_shell(attempt: ClearAttempt, result: Recovered, now: datetime) -> No
 
 
 def _roll_back(attempt: ClearAttempt, now: datetime) -> None:
-    """Raises Unreachable where the run stays in its fence: its path is occupied, or a program holds a lock in a shell
-    there.
-    """
+    """Raises Unreachable where the run stays in its fence."""
     # A queued attempt tried nothing, and a conflict was counted before.
     failed = attempt.phase == Phase.INTENT
     try:
@@ -142,10 +140,7 @@ def _put_back(attempt: ClearAttempt) -> None:
 
 @contextlib.contextmanager
 def _alone(attempt: ClearAttempt) -> Iterator[None]:
-    """Hold the flock of the run's directory, as a clear does. Raises BlockingIOError.
-
-    Lock files do not reach another data directory, or an emptied one.
-    """
+    # A clear holds this flock too. Lock files do not reach another data directory, or an emptied one.
     with contextlib.ExitStack() as stack:
         root = stack.enter_context(opening.open_root(attempt.run.root))
         for name in (None, fences.fence_name(attempt.pk.hex)):
@@ -156,7 +151,6 @@ def _alone(attempt: ClearAttempt) -> Iterator[None]:
 
 
 def _roll_forward(attempt: ClearAttempt, now: datetime) -> bool:
-    """Complete a committed attempt, or a done one that left something."""
     run = attempt.run
     with opening.open_root(run.root) as root:
         try:
@@ -177,9 +171,7 @@ def _roll_forward(attempt: ClearAttempt, now: datetime) -> bool:
 
 
 def _fence_again(root: int, attempt: ClearAttempt, plan: Plan) -> None:
-    """Fence a committed run again that a power failure put back. Only if inode and tree equal the plan: anything else
-    is new work.
-    """
+    # A power failure may put a committed run back. Only if inode and tree equal the plan: anything else is new work.
     run = attempt.run
     with contextlib.suppress(Unreachable), opening.open_run(root, run.run_path) as opened:
         if linux.status(opened.run).ino == plan.ino:
@@ -190,7 +182,7 @@ def _fence_again(root: int, attempt: ClearAttempt, plan: Plan) -> None:
 
 
 def _expect_same(opened: OpenRun, attempt: ClearAttempt, plan: Plan) -> None:
-    """A disk reuses inode numbers: the time of birth tells folders apart."""
+    # A disk reuses inode numbers: the time of birth tells folders apart.
     status = linux.status(opened.run)
     found = identity.of(status, None)
     if status.ino != plan.ino or not identity.same(attempt.run.identity, found):
@@ -198,7 +190,7 @@ def _expect_same(opened: OpenRun, attempt: ClearAttempt, plan: Plan) -> None:
 
 
 def _finish_gone(root: int, attempt: ClearAttempt, plan: Plan, now: datetime) -> None:
-    """The fence is gone: only the record of it is left to do, unless the run lies at its own path, changed."""
+    """The fence is gone: write that down, unless the run lies at its own path."""
     run_path = attempt.run.run_path
     came_back = False
     with contextlib.suppress(Unreachable), opening.open_run(root, run_path) as opened:
@@ -213,7 +205,7 @@ def _finish_gone(root: int, attempt: ClearAttempt, plan: Plan, now: datetime) ->
 
 
 def _gone(attempt: ClearAttempt, plan: Plan) -> removal.Removal:
-    """Count no more than what was surely removed."""
+    # Count no more than what was surely removed.
     if attempt.phase == Phase.DONE:
         # Another program removed what was left.
         freed = run_tree.Count(attempt.freed_files, attempt.freed_bytes, attempt.freed_allocated_bytes)

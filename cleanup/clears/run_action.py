@@ -131,7 +131,7 @@ def rehearse(run: Run, policy: Policy, now: datetime, *, cause: str) -> RunActio
 
 
 def _cleared_meanwhile(run: Run) -> RunAction | None:
-    """A sweep takes hours, and others clear as well."""
+    # A sweep takes hours, and others clear as well.
     run.refresh_from_db(fields=["state", "holds"])
     return skip(run, Finding(Reason.ALREADY_CLEARED)) if run.state == State.CLEARED else None
 
@@ -177,7 +177,7 @@ def _rehearse(run: Run, policy: Policy, now: datetime, request: ClearRequest) ->
 
 
 def _cheap_refusal(run: Run, policy: Policy, now: datetime) -> RunAction | None:
-    """Look without reading bytes, so that no attempt fails every hour."""
+    # A look without reading bytes, so that no attempt fails every hour.
     decision = inspection.quick_decision(run, policy, now, for_granted=differences.READ_AGAIN_AFTER)
     if decision.needs_full_comparison and not decision.is_known_to_differ:
         return None

@@ -58,7 +58,7 @@ def ask(attempt: ClearAttempt, opened: OpenRun, reader: Reader, files: Sequence[
 
 
 def _challenge(attempt: ClearAttempt, opened: OpenRun, reader: Reader, twin: Twin) -> bool:
-    """True where the NAS is plain and local, so that no file must be opened again."""
+    # On a plain and local NAS no file must be opened again.
     name = attempt.pk.hex
     folder = run_paths.parse_run_path(attempt.run.run_path).parent
     beside = [fences.fence_name(name), fences.prepared_name(name)]
@@ -88,7 +88,6 @@ def compare_blocks(
 
 
 def _blocks_of(size: int, share: int) -> tuple[tuple[int, int], ...]:
-    """A small file whole; else the first and last block, and random ones."""
     if size <= share:
         return ((0, size),)
     count = -(-size // _BLOCK)
@@ -104,7 +103,6 @@ def _reopen(
     files: Sequence[run_tree.Entry],
     pieces: Callable[[int], tuple[tuple[int, int], ...]] = lambda size: (),
 ) -> None:
-    """Compare the ends of the files, and the `pieces` that a size asks for. Raises NasError."""
     _note(attempt, 0)
     noted = time.monotonic()
     for start in range(0, len(files), _BATCH_FILES):

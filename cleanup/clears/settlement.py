@@ -95,7 +95,7 @@ def roll_back(attempt: ClearAttempt, run: Run, *, parent: int | None = None) -> 
 
 
 def _give_time_back(attempt: ClearAttempt, parent: int, name: bytes) -> None:
-    """The challenge changed the run's time; a crash may have come before it was restored."""
+    # The challenge changed the run's time; a crash may have come before it was restored.
     with contextlib.suppress(PlanError):
         plan = opening.data_dir().read_plan(attempt.pk.hex, attempt.plan_sha256)
         if plan.modified_ns is not None:
@@ -143,14 +143,13 @@ def roll_forward(
 
 
 def _mark_emptied(attempt: ClearAttempt, plan: Plan) -> None:
-    """Durable before the record goes: without it recovery cannot tell our removal from a fence that was taken away."""
+    # Durable before the record goes: without it recovery cannot tell our removal from a fence that was taken away.
     counted = run_tree.count(plan.entries)
     done = {"done_files": counted.files, "done_bytes": counted.bytes, "progress_at": timezone.now()}
     ClearAttempt.objects.filter(pk=attempt.pk).update(**done, emptied=True)
 
 
 def _proven(attempt: ClearAttempt) -> removal.Proven:
-    """Read from the tombstone, only if asked."""
     digests: dict[bytes, bytes] = {}
 
     def proven(path: bytes) -> bytes | None:
@@ -228,7 +227,7 @@ def _write_end(
 
 
 def _says_nothing_new(attempt: ClearAttempt, step: run_tree.Count, *, complete: bool) -> bool:
-    """Another worker, or an earlier try that left as much, has recorded this end."""
+    # Another worker, or an earlier try that left as much, has recorded this end.
     if attempt.phase not in (Phase.COMMITTED, Phase.DONE) or step.files < 0:
         return True
     if attempt.phase == Phase.DONE and not attempt.incomplete:
@@ -267,6 +266,6 @@ def finish_without_clear(
 
 
 def _name_left(removed: removal.Removal) -> str:
-    """What stays only because of other entries comes last."""
+    # What stays only because of other entries comes last.
     left = sorted(removed.left, key=lambda entry: entry[1] in (removal.KEPT_LAST, "ENOTEMPTY"))
     return proofs.name_some([f"{show(path)}: {why}" for path, why in left])

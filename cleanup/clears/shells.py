@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Place:
-    """The open root, the open folder that holds the shell, and the shell's name there."""
+    """The open root, the shell's open parent folder, and its name."""
 
     root: int
     parent: int
@@ -131,7 +131,7 @@ def _remove(attempt: ClearAttempt) -> None:
 
 
 def _expect_shell(attempt: ClearAttempt, folder: int, name: bytes) -> Shell:
-    """Expect an open shell in which no program is at work. Raises Refused."""
+    """No program may be at work in it. Raises Refused."""
     path = run_paths.parse_run_path(attempt.run.run_path)
     try:
         held = record_locks.held_lock(folder, patience_seconds=record_locks.PATIENCE_SECONDS)
@@ -148,7 +148,7 @@ def _expect_shell(attempt: ClearAttempt, folder: int, name: bytes) -> Shell:
 
 
 def _since_ns(attempt: ClearAttempt) -> int | None:
-    """None for a shell moved aside, which was checked before."""
+    # A shell moved aside was checked before.
     path = attempt.run.run_path
     if attempt.prepared["path"] != path:
         return None
@@ -158,7 +158,6 @@ def _since_ns(attempt: ClearAttempt) -> int | None:
 
 
 def _plan(attempt: ClearAttempt, shell: Shell) -> Plan:
-    """Write the plan durably. Raises Refused."""
     name = attempt.pk.hex
     plan = Plan(name, str(attempt.prepared["path"]), shell.scan.ino, shell.scan.entries)
     data, counted = encode(plan), run_tree.count(plan.entries)
@@ -180,7 +179,7 @@ def _plan(attempt: ClearAttempt, shell: Shell) -> Plan:
 
 
 def _fence(attempt: ClearAttempt, plan: Plan, place: _Place, folder: int) -> None:
-    """Fence, compare again and keep the content. Raises Refused with the shell put back."""
+    """Raises Refused with the shell put back."""
     fence = fences.fence_name(plan.attempt)
     try:
         fences.fence(place.parent, place.name, fence)
@@ -199,7 +198,6 @@ def _fence(attempt: ClearAttempt, plan: Plan, place: _Place, folder: int) -> Non
 
 
 def _keep(attempt: ClearAttempt, folder: int) -> None:
-    """The tombstone: the shell's content and the operator."""
     story = {
         "attempt": attempt.pk.hex,
         "kind": attempt.kind,
@@ -216,10 +214,7 @@ def _keep(attempt: ClearAttempt, folder: int) -> None:
 
 
 def _commit(attempt: ClearAttempt, place: _Place) -> None:
-    """The point of no return, durable with its ledger row. Raises Refused.
-
-    After an error the attempt is read again on a new connection; if that fails too, recovery decides.
-    """
+    """The point of no return. Raises Refused with the shell put back."""
     try:
         with transaction.atomic(durable=True):
             now = timezone.now()
@@ -228,6 +223,7 @@ def _commit(attempt: ClearAttempt, place: _Place) -> None:
             counts = {"files": attempt.planned_files, "bytes": attempt.planned_bytes}
             entries.write_ledger(attempt, LedgerKind.SHELL, now, detail=str(attempt.prepared["path"]), **counts)
     except DjangoDatabaseError as error:
+        # As in `protocol`: a new connection tells; if that fails too, recovery decides.
         connection.close()
         settlement.settle_phase(attempt)
         if attempt.phase != Phase.COMMITTED:
@@ -236,7 +232,7 @@ def _commit(attempt: ClearAttempt, place: _Place) -> None:
 
 
 def _fence_again(attempt: ClearAttempt, plan: Plan, place: _Place) -> None:
-    """Fence a committed, unchanged shell again that a power failure put back."""
+    # A power failure may put a committed shell back.
     shell = read_at(place.parent, place.name, attempt.run)
     if shell is not None and shell.scan.ino == plan.ino and not run_tree.differences(plan.entries, shell.scan.entries):
         fences.fence(place.parent, place.name, fences.fence_name(plan.attempt))
@@ -266,7 +262,7 @@ def _finish(attempt: ClearAttempt, plan: Plan, place: _Place) -> None:
 
 
 def _put_back(attempt: ClearAttempt, place: _Place) -> None:
-    """Where the place is occupied, the shell is kept under a name aside."""
+    # Where the place is occupied, the shell is kept under a name aside.
     try:
         fences.put_back(place.parent, fences.fence_name(attempt.pk.hex), place.name)
     except FileNotFoundError:
@@ -277,7 +273,6 @@ def _put_back(attempt: ClearAttempt, place: _Place) -> None:
 
 
 def _set_aside(attempt: ClearAttempt, place: _Place) -> bytes:
-    """Durably. Raises OSError."""
     return shells.rename_aside(place.parent, fences.fence_name(attempt.pk.hex), attempt.pk.hex)
 
 
@@ -287,7 +282,7 @@ def _forget(attempt: ClearAttempt) -> None:
 
 
 def _end(attempt: ClearAttempt, phase: Phase, finding: Finding | None, now: datetime) -> None:
-    """A committed removal has its ledger row already."""
+    # A committed removal has its ledger row already.
     reason, detail = (finding.reason, finding.detail) if finding else ("", "")
     before = [Phase.COMMITTED, Phase.DONE] if phase == Phase.DONE else [Phase.QUEUED, Phase.INTENT]
     freed = {"freed_files": attempt.planned_files, "freed_bytes": attempt.planned_bytes} if finding is None else {}

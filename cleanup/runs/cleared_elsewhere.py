@@ -38,9 +38,7 @@ def cleared_record(run: Run, readers: Readers) -> Record | None:
 
 
 def _continued(run: Run, record: Record) -> Record | None:
-    """The record with the run's whole history; None if it is another run's. A copy made before the verification lacks
-    our last entries.
-    """
+    # A copy made before the verification lacks our last entries.
     ours = [
         ingest.HistoryEntry(event.state, event.at, event.at_text, event.host, event.digest, event.extra)
         for event in run.events.order_by("position")
@@ -72,7 +70,7 @@ def take_as_cleared(run: Run, record: Record, now: datetime) -> bool:
 
 
 def _take_record(run: Run, record: Record, now: datetime) -> bool:
-    """A record without a history must list the files as seen before."""
+    # A record without a history must list the files as seen before.
     if record.history:
         whole = _continued(run, record)
         return whole is not None and rows.append(run, whole, now)

@@ -136,7 +136,7 @@ def _discover(descriptor: int, readers: Readers, result: Discovered, now: dateti
 
 
 def _look_for_layouts(result: Discovered, readers: Readers) -> None:
-    """Without an answer the last finding stays."""
+    # Without an answer the last finding stays.
     with contextlib.suppress(NasError):
         result.proposal = twins.propose_layout(result.root, readers)
         StagingRoot.objects.filter(pk=result.root.pk).update(layout_proposal=result.proposal)
@@ -206,7 +206,7 @@ def _known_at_unreachable(descriptor: int, path: RunPath, result: Discovered, fi
 
 
 def _read_record(root: StagingRoot, path: RunPath, opened: opening.OpenRun) -> Records | None:
-    """None for a bad record, which the quick look explains. The record of a moved run may name the former path."""
+    # None for a bad record, which the quick look explains. The record of a moved run may name the former path.
     with contextlib.suppress(ingest.IngestError):
         return findings.read_records(opened, path)
     known = Run.objects.filter(root=root, run_path=str(path), gone_at=None).exclude(record_path="")
@@ -223,9 +223,8 @@ def _is_run(root: StagingRoot, path: RunPath, opened: opening.OpenRun) -> bool:
 
 
 def _is_none(result: Discovered, path: RunPath, opened: opening.OpenRun, seen: str, now: datetime) -> bool:
-    """A shell, or a folder in the place of a run that could not be put back, gets no row; a row that an earlier version
-    made of a shell is marked.
-    """
+    # A shell, or a folder in the place of a run that could not be put back, gets no row. A row that an earlier version
+    # made of a shell is marked.
     rows = Run.objects.staged().filter(root=result.root, run_path=str(path))
     standing = ClearAttempt.objects.filter(phase=Phase.CONFLICT, run__in=rows).select_related("run").first()
     reason, detail = None, ""
@@ -269,7 +268,6 @@ def _lies_at(descriptor: int, path: RunPath) -> bool:
 
 
 def _look_at_missing(run: Run, descriptor: int, readers: Readers, result: Discovered, now: datetime) -> None:
-    """The directory was not found: cleared by another program, gone, or unreachable."""
     try:
         with opening.open_run(descriptor, run.run_path):
             return  # it came back; the next pass looks at it

@@ -70,7 +70,6 @@ def _policy_of(config: object, policy: Policy | None) -> Policy:
 
 
 def _policy_of_wizard(config: object) -> Policy:
-    """An unknown mode keeps the run."""
     try:
         cleanup = _get(_get(config, "orchestrator"), "staging_cleanup")
         if _plain(_get(cleanup, "mode")) != Mode.SCHEDULED:
@@ -94,7 +93,6 @@ def _record_of(ingest: object) -> _GivenRecord:
 
 
 def _instant(entry: object) -> datetime | None:
-    """UTC if it has no zone; None if unreadable."""
     try:
         at = _get(entry, "at")
     except _NoRecord:
@@ -105,7 +103,6 @@ def _instant(entry: object) -> datetime | None:
 
 
 def _get(holder: object, name: str) -> object:
-    """Raises `_NoRecord` with the name of a missing field."""
     try:
         return holder[name] if isinstance(holder, Mapping) else getattr(holder, name)
     except (KeyError, AttributeError):

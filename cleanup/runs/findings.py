@@ -155,7 +155,6 @@ def missing_files(
 
 
 def _compare_listed(scanned: run_tree.Scan, record: Records | None) -> tuple[Finding, ...]:
-    """A record without a history shows only missing files."""
     if record is None or record.cleared_at is not None:
         return ()
     differences = record.compare(scanned.data_files, scanned.desktop)

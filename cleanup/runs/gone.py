@@ -90,7 +90,7 @@ def _refuse_unfit(run: Run) -> None:
 
 
 def _refuse_if_there(run: Run) -> None:
-    """Only "no such file" means gone: an unreadable path may hold the run."""
+    # Only "no such file" means gone: an unreadable path may hold the run.
     try:
         with opening.open_root(run.root) as root:
             try:

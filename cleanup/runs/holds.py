@@ -242,12 +242,10 @@ def remind(now: datetime) -> list[Reminder]:
 
 
 def _following(now: datetime) -> HoldQuerySet:
-    """Ends so soon that its reminder would follow within a day."""
     return in_force(now).filter(source=HoldSource.PERSON, until__lte=now + ENDING_WITHIN + _DAY)
 
 
 def _there(holds: HoldQuerySet) -> HoldQuerySet:
-    """Without runs that are missing, unless they may lie elsewhere."""
     missing = Q(run__problem=Reason.MISSING_DIRECTORY) & ~Exists(_elsewhere())
     return holds.exclude(missing).select_related("run__root").defer("run__facts").order_by("pk")
 
@@ -257,12 +255,10 @@ def _elsewhere() -> QuerySet[Likeness]:
 
 
 def _is_due(hold: Hold, now: datetime) -> bool:
-    """Once for a person's hold, monthly for a file's."""
     return hold.reminded_at is None or (hold.source == HoldSource.FILE and hold.reminded_at <= now - OLD_AFTER)
 
 
 def _claim(hold: Hold, now: datetime) -> bool:
-    """False where another process reminds the owner."""
     if not Hold.objects.filter(pk=hold.pk, reminded_at=hold.reminded_at).update(reminded_at=now):
         return False
     hold.reminded_at = now

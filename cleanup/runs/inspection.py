@@ -207,7 +207,7 @@ def counted_anew(run: Run, facts: Facts) -> Facts:
 
 
 def _without_nas_on_staging(run: Run, opened: OpenRun, compared: proofs.Compared) -> proofs.Compared:
-    """A comparison proves nothing where the NAS root itself lies on staging."""
+    # A comparison proves nothing where the NAS root itself lies on staging.
     try:
         seen = markers.nas_on_staging(run, opened.root)
     except OSError as error:
@@ -287,7 +287,6 @@ def _look_first(
 
 
 def _trusts_the_record(run: Run, policy: Policy) -> bool:
-    """The record alone proves the bytes, and its path names the twin."""
     return policy.proof is ProofLevel.RECORD and run.returned_at is None and twins.is_named_by_path(run)
 
 
@@ -325,7 +324,7 @@ def _with_bytes(
 def _with_accepted_bytes(
     seen: Look, run: Run, opened: OpenRun, reader: Reader, progress: Callable[[int], None]
 ) -> Look:
-    """Always reads every byte again: an acceptance leaves no evidence."""
+    # Every byte is read again each time: an acceptance leaves no evidence.
     accepted, scan = seen.facts.accepted, seen.scan
     if accepted is None or scan is None or seen.listing is None:
         return seen

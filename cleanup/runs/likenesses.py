@@ -57,7 +57,7 @@ class KnownRuns:
                 yield key, evidence
 
     def _candidates(self, traits: Traits) -> set[int]:
-        """Where many share a sign, only runs under a hold count."""
+        # Where many runs share a sign, only those under a hold count.
         found: set[int] = set()
         for key in traits.keys:
             sharing = self._by_key.get(key, set())
@@ -84,7 +84,7 @@ class KnownRuns:
         return evidence if evidence and self._is_away(key) else ""
 
     def _is_followed_by(self, key: int, run: Run) -> bool:
-        """Declared gone at this run's path, with only such runs in between."""
+        # Declared gone at this run's path, with only such runs in between.
         path, is_gone = self._paths[key]
         if not is_gone or (self._traits[key].root, path) != (run.root_id, run.run_path):
             return False
@@ -205,7 +205,6 @@ def is_away(run: Run) -> bool:
 
 
 def _link(run: Run, found: dict[int, str], now: datetime) -> None:
-    """Also with those that the found ones may be."""
     further = Likeness.objects.standing().filter(run__in=found).exclude(other=run).values_list("other", flat=True)
     found = {**dict.fromkeys(further, _BY_ANOTHER), **found}
     if not found:

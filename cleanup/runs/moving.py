@@ -51,8 +51,6 @@ class Move:
 
 @dataclass(frozen=True)
 class _Found:
-    """The identity at the new path, and the path that its record names."""
-
     identity: str
     named: RunPath
 
@@ -127,7 +125,6 @@ def _bring(known: Run, found: Run, order: RegisterOrder) -> Reregistration:
 
 
 def _expect_as_seen(known: Run, path: str, root: int) -> None:
-    """Raises NotMoved, Unreachable."""
     with opening.open_run(root, path) as opened:
         try:
             scanned = run_tree.scan(opened.run)
@@ -157,7 +154,7 @@ def move_runs(root: StagingRoot, move: Move, order: RegisterOrder) -> list[Rereg
 
 
 def _settle(run: Run, target: str, root: int, order: RegisterOrder) -> Reregistration:
-    """Locks the run and the row found at its new path; a rehearsal takes no lock."""
+    # A rehearsal takes no lock.
     with contextlib.ExitStack() as stack:
         try:
             path = _parsed(target)
@@ -190,7 +187,7 @@ def _parsed(target: str) -> RunPath:
 
 
 def _expect_gone(run: Run, root: int) -> None:
-    """Another directory may lie at the old path."""
+    # Another directory may lie at the old path.
     if (fence := stray_fences.fence_of(run, root)) is not None:
         raise NotMoved(Finding(Reason.PATH_OCCUPIED, f"it lies beside its old path as {fence}"))
     try:
@@ -217,9 +214,7 @@ def _find(run: Run, path: RunPath, root: int) -> _Found:
 
 
 def _compare(run: Run, path: RunPath, opened: OpenRun) -> _Found:
-    """If the record names the new path, it must lie in the run's own directory: two runs may have the same short
-    history.
-    """
+    # A record that names the new path must lie in the run's own directory: two runs may have the same short history.
     record, named = _read(opened, *record_places(run), path)
     seen = identity.of(linux.status(opened.run), record)
     objection = reregistration.objection_to(run, record, seen)
@@ -256,7 +251,6 @@ def _expect_duplicate(run: Run, other: Run, found: _Found, order: RegisterOrder)
 
 
 def _write(run: Run, path: RunPath, found: _Found, other: Run | None, order: RegisterOrder) -> bool:
-    """False: a clear has begun."""
     before = run.run_path
     with transaction.atomic():
         wanted = {row.pk: row.identity for row in (run, other) if row is not None}
@@ -282,7 +276,7 @@ def _write(run: Run, path: RunPath, found: _Found, other: Run | None, order: Reg
 
 
 def _take_path(run: Run, path: RunPath, found: _Found) -> None:
-    """Its facts are dropped; the next discovery looks again."""
+    # The facts are of the old path; the next discovery looks again.
     run.run_path, run.leaf = str(path), path.leaf
     run.equipment, run.project, run.run_kind = path.equipment, path.project, path.run_kind
     Run.objects.filter(pk=run.pk).update(

@@ -62,7 +62,6 @@ class _Known:
 
     @functools.cached_property
     def asides(self) -> frozenset[bytes]:
-        """The paths of files set aside, or being moved there."""
         rows = (SetAside.objects.there() | SetAside.objects.under_way()).filter(run__root=self.root)
         known = rows.select_related("run").defer("run__facts")
         places = ((row.parents, set_aside.place_of(os.fsencode(row.leaf), row.name)) for row in known)
@@ -101,7 +100,7 @@ def _runs_on(root: StagingRoot) -> dict[str, Run]:
 
 
 def _outside_of_misplaced(sights: Collection[DiskEntry]) -> Iterator[DiskEntry]:
-    """A misplaced folder is listed as a whole."""
+    # A misplaced folder is listed as a whole.
     misplaced: list[bytes] = []
     for sight in sights:
         if any(sight.raw.startswith(above + b"/") for above in misplaced):
@@ -112,7 +111,7 @@ def _outside_of_misplaced(sights: Collection[DiskEntry]) -> Iterator[DiskEntry]:
 
 
 def _add(things: dict[str, Thing], thing: Thing) -> None:
-    """Two names that look the same differ by their digest."""
+    # Two names that look the same differ by their digest.
     if thing.path in things and thing.sight is not None:
         thing = replace(thing, path=fit(f"{thing.path} ({hashlib.sha256(thing.sight.raw).hexdigest()[:12]})"))
     things.setdefault(thing.path, thing)
@@ -187,7 +186,7 @@ def _shell_at(known: _Known, path: str, sight: DiskEntry) -> Thing | None:
 def _missing(
     known: _Known, seen: set[str], runs: Collection[Run], undecided: Collection[str]
 ) -> tuple[list[Thing], set[str]]:
-    """Missing only if the disk says so; also the paths that it cannot tell of."""
+    # A run is missing only if the disk says so.
     missing, unreachable = [], set[str]()
     for run in runs:
         if run.state == State.CLEARED or run.run_path in seen or _is_below({*undecided, *unreachable}, run.run_path):
@@ -205,7 +204,7 @@ def _missing(
 
 
 def _is_below(folders: Collection[str], path: str) -> bool:
-    """An empty folder is the whole root."""
+    # An empty folder is the whole root.
     if "" in folders:
         return True
     parts = path.split("/")

@@ -87,7 +87,6 @@ def take(found: OrphanInspection, at: OpenRoot, until: TimeLimit) -> WrittenRows
 
 
 def _close(rows: Mapping[str, Orphan], found: OrphanInspection, now: datetime) -> tuple[int, int]:
-    """Rows of undecided paths stay open."""
     gone = [row.pk for path, row in rows.items() if not found.is_undecided(path)]
     for key in gone:
         Orphan.objects.filter(pk=key).update(gone_at=now)
@@ -168,7 +167,6 @@ def _measure(thing: Thing, sight: DiskEntry, at: OpenRoot) -> Measure | None:
 
 
 def _take_measure(orphan: Orphan, thing: Thing, found: Measure, at: OpenRoot) -> None:
-    """A measure after the grace lists the orphan."""
     found = _countable(found)
     orphan.files, orphan.bytes = found.files, found.bytes
     orphan.modified_at = instant_if_known(found.modified_ns)
@@ -178,14 +176,14 @@ def _take_measure(orphan: Orphan, thing: Thing, found: Measure, at: OpenRoot) ->
 
 
 def _may_be_taken(orphan: Orphan, discovered_at: datetime | None) -> bool:
-    """Discovery has had no chance to take it yet."""
+    # Discovery has had no chance to take it yet.
     if orphan.kind != OrphanKind.UNKNOWN or discovered_at is None:
         return False
     return orphan.first_seen_at >= discovered_at
 
 
 def _countable(found: Measure) -> Measure:
-    """A few sparse files may exceed the column."""
+    # A few sparse files may exceed the column.
     if found.bytes is None or found.bytes <= BigIntegerField.MAX_BIGINT:
         return found
     detail = "; ".join(
@@ -205,7 +203,7 @@ def _turn(row: Orphan | None, now: datetime) -> tuple[bool, datetime]:
 
 
 def _grace_ends(orphan: Orphan, now: datetime) -> datetime:
-    """An unknown or future time does not count."""
+    # An unknown or future time does not count.
     if orphan.reason == Reason.PASSED_OVER:
         return orphan.first_seen_at  # an instrument that keeps writing would delay it for ever
     if orphan.modified_at is None or orphan.modified_at > now:

@@ -140,7 +140,6 @@ def _inspect(at: OpenRoot, until: TimeLimit) -> Inspected:
 
 
 def _escalate(there: list[Orphan], at: OpenRoot) -> int:
-    """Alert the admin while orphans are too old or too large; returns how many."""
     on_disk = [orphan for orphan in there if orphan.kind != OrphanKind.MISSING]
     size = sum(orphan.bytes or 0 for orphan in on_disk)
     limit = ceiling(at.descriptor)

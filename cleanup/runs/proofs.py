@@ -104,7 +104,7 @@ def compare_bytes(
 def _expected(
     files: Collection[run_tree.Entry], listed: manifest.Manifest | None, listing: client.Listing
 ) -> Callable[[bytes], bytes | None]:
-    """Uses the NAS's digests where the manifest agrees: one copy in memory."""
+    # Where the manifest agrees with the NAS, one copy of the digests is enough.
     paths = {entry.path for entry in files}
     if listed is None or _agree(listed, listing, paths):
         return lambda path: listing.files[path].digest

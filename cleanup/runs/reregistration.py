@@ -152,7 +152,7 @@ def undisturbed(root: StagingRoot, order: RegisterOrder) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _opened(place: StagingRoot, order: RegisterOrder) -> Iterator[int]:
-    """A rehearsal lays no token and needs none."""
+    # A rehearsal lays no token and needs none.
     if order.dry_run and not place.token:
         with handles.opened(handles.open_root(place.path)) as descriptor:
             yield descriptor
@@ -173,7 +173,6 @@ def _refuse_unreachable(root: StagingRoot) -> None:
 
 
 def _refuse_unknown_place(root: StagingRoot, place: StagingRoot, runs: list[Run]) -> None:
-    """It must hold at least one of the root's runs."""
     if not runs or (root.token and place.token == root.token):
         return
     with handles.opened(handles.open_root(place.path)) as descriptor:
@@ -184,7 +183,7 @@ def _refuse_unknown_place(root: StagingRoot, place: StagingRoot, runs: list[Run]
 
 
 def _refuse_fences(root: StagingRoot, place: StagingRoot) -> None:
-    """A half-removed run can only be finished where its plan was made."""
+    # A half-removed run can only be finished where its plan was made.
     incomplete = ClearAttempt.objects.filter(
         run__root=root, phase=Phase.DONE, reason=Reason.REMOVAL_INCOMPLETE
     ).select_related("run")
@@ -223,7 +222,7 @@ def _refuse_active(root: StagingRoot) -> None:
 
 
 def _save(root: StagingRoot, place: StagingRoot, order: RegisterOrder) -> None:
-    """The rows are locked, so no attempt can begin."""
+    # The rows are locked, so no attempt can begin.
     with transaction.atomic():
         list(Run.objects.select_for_update().filter(root=root).values_list("pk", flat=True))
         _refuse_active(root)
@@ -249,7 +248,7 @@ def _save(root: StagingRoot, place: StagingRoot, order: RegisterOrder) -> None:
 
 
 def _warnings(root: StagingRoot, place: StagingRoot) -> list[str]:
-    """The old disk carries the same token and looks like a staging root."""
+    # The old disk carries the same token and looks like a staging root.
     if place.path == root.path or place.token != root.token:
         return []
     try:
@@ -263,7 +262,7 @@ def _warnings(root: StagingRoot, place: StagingRoot) -> list[str]:
 
 
 def _settle(run: Run, root: int, order: RegisterOrder, *, place: StagingRoot | None = None) -> Reregistration:
-    """A rehearsal takes no lock, which would stop a clear."""
+    # A rehearsal takes no lock, which would stop a clear.
     with contextlib.ExitStack() as stack:
         if not order.dry_run and not stack.enter_context(opening.data_dir().lock(str(run.pk))):
             return Reregistration(run, RegisterAction.REFUSED, Finding(Reason.ALREADY_CLEARING))
@@ -348,7 +347,6 @@ def objection_to(run: Run, record: Records, seen: str) -> Finding | None:
 
 
 def _compare_origin(run: Run, seen: str) -> Finding | None:
-    """Without a history it must have the same `creation.json`."""
     ours, theirs = run.identity.rpartition(":")[2], seen.rpartition(":")[2]
     if identity.same(run.identity, seen) or (ours == theirs and ours != "-"):
         return None

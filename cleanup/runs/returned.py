@@ -82,7 +82,7 @@ def _continues(former: Run, record: Records, entry: dict[str, Any]) -> bool:
 
 
 def _is_over(former: Run) -> bool:
-    """Leftovers of a clear are no copy."""
+    # Leftovers of a clear are no copy.
     attempts = former.attempts.clears()
     return not former.active_attempt and any(
         attempt.phase == Phase.DONE and not attempt.incomplete for attempt in attempts

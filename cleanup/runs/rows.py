@@ -82,7 +82,7 @@ def row_for(root: StagingRoot, path: RunPath, seen: str, told: Told | None, now:
 
 
 def _note_former(run: Run, told: Told | None, now: datetime) -> None:
-    """The record may have been copied last, after the place was known."""
+    # The record may have been copied last, after the place was known.
     if run.state or run.returned_at is not None or told is None:
         return
     if (former := returned.former_of(run.root, run.run_path, told.record)) is not None:
@@ -120,7 +120,7 @@ def _new_run(root: StagingRoot, path: RunPath, seen: str, now: datetime, former:
 
 
 def _hold_again(run: Run, gone: Run, now: datetime) -> None:
-    """The new run may be the one declared gone at its path. Released holds stay released."""
+    # The new run may be the one declared gone at its path. A released hold stays released.
     for hold in Hold.objects.in_force(now).filter(run=gone, source=HoldSource.PERSON).order_by("pk"):
         Hold.objects.create(
             run=run,
@@ -135,7 +135,7 @@ def _hold_again(run: Run, gone: Run, now: datetime) -> None:
 
 
 def _bring_back(cleared: Run, told: Told | None, now: datetime) -> bool:
-    """Only a run that the wizard cleared may be staged again."""
+    # Only a run that the wizard cleared may be staged again.
     if not cleared.cleared_by or told is None or told.cleared_at is not None or told.state == State.CLEARED:
         return False
     if cleared.events.filter(state=State.CLEARED).exists():
@@ -174,9 +174,8 @@ def _note_cleared(run: Run, told: Told) -> bool:
 
 
 def _follow(run: Run, told: Told, now: datetime) -> bool:
-    """A state without a history may fall back. A run with a known history has lost its `ingest.json`: nothing is
-    believed.
-    """
+    # A state without a history may fall back. A run with a known history has lost its `ingest.json`: nothing is
+    # believed.
     if run.events.exists():
         return False
     main = told.record.main
@@ -259,7 +258,7 @@ def store(run: Run, facts: Facts, now: datetime) -> bool:
 
 
 def _is_news(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    """Age, page-only facts and locks are no news."""
+    # Age, page-only facts and locks are no news.
     locks_known = "locks" in before  # older versions stored none
     return _tells(before, without_locks=locks_known) != _tells(after, without_locks=locks_known)
 
