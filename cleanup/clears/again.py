@@ -42,7 +42,7 @@ def due_after(attempt: ClearAttempt, finding: Finding, now: datetime) -> datetim
     """
     if not (attempt.is_clear and attempt.task_id and attempt.requester == Requester.OPERATOR):
         return None
-    if attempt.phase != Phase.INTENT:  # it had not begun, or a person had to see to it
+    if attempt.phase != Phase.INTENT:  # it had not begun, or the operator had to act
         return None
     if attempt.batch_id is not None and not _still_wanted(attempt.batch_id):
         return None
@@ -50,7 +50,7 @@ def due_after(attempt: ClearAttempt, finding: Finding, now: datetime) -> datetim
         return now if attempt.interruptions < MOST_INTERRUPTIONS else None
     if finding.reason in UNANSWERED and attempt.batch_id is not None:
         refused_before: int = attempt.tries - attempt.interruptions
-        if finding.reason is Reason.NAS_SLOW:  # as long as the schedule leaves such a twin alone
+        if finding.reason is Reason.NAS_SLOW:  # the schedule pauses as long for such a twin
             return now + slowness.pause_after(refused_before + 1)
         return now + FIRST_PAUSE * (1 << refused_before)
     return None

@@ -40,8 +40,7 @@ def clear(
 def find(path: str, *, now: datetime) -> Run | None:
     """Return the run at an absolute path, or below the one staging root that has it; None: nothing lies there.
 
-    Discovers a run that is not known as verified. Raises Refused for what is no run of this host, ValueError for a path
-    in several staging roots.
+    Raises Refused for what is no run of this host, ValueError for a path in several staging roots.
     """
     if not path or "\0" in path:
         raise ValueError("clear_run needs the path of a run.")

@@ -73,7 +73,7 @@ class Watch:
 def watching(attempt: ClearAttempt, opened: OpenRun, plan: Plan, *, interrupted: bool) -> Iterator[Watch]:
     """Watch the free space while an attempt removes. A disk that cannot be measured stops no removal.
 
-    After a crash (`interrupted`) only a removal without unrecorded losses is measured.
+    After a crash (`interrupted`) a removal with unrecorded losses is not measured.
     """
     with contextlib.ExitStack() as stack:
         space = None
@@ -140,7 +140,7 @@ class Lately:
 
     @property
     def nothing(self) -> Freed | None:
-        """What was removed and gave back almost nothing; None where clearing helps."""
+        """What gave back almost nothing; None where clearing helps."""
         return frees_nothing(self.gains)
 
     def helps(self) -> bool:

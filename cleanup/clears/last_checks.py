@@ -111,7 +111,7 @@ def expect_another_place(attempt: ClearAttempt, opened: OpenRun, look: Look, rea
     """Expect the twin not to be the fenced run itself. Raises Refused, OSError."""
     assert attempt.proof is not None and look.scan is not None  # noqa: S101
     if attempt.proof.level == ProofLevel.RECORD:
-        return  # The page and the receipt say that the NAS is not asked.
+        return  # the page and the receipt say that the NAS is not asked
     found = second_look.ask(attempt, opened, reader, look.scan.data_files)
     if found is not None:
         raise Refused(found)

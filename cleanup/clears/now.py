@@ -23,8 +23,8 @@ def clear_run(
     Every file counts, with the metadata folder. A cleared run, and a path where nothing lies, give (0, 0). Unlike the
     wizard's this one asks every gate first and counts what it really removed.
 
-    `run_path` is an absolute path beneath a staging root of this host, a path below the one root that has it, or a
-    `Run`. `config`, `ingest_writer` and `host` are the wizard's arguments and ignored.
+    `run_path` is absolute beneath a staging root of this host, or below the one root that has it, or a `Run`. `config`,
+    `ingest_writer` and `host` are the wizard's and ignored.
 
     Raises `cleanup.clears.refusal.Refused` where the run may not be cleared or the path is no run's; ValueError for a
     path in several staging roots or a `now` without a zone; ImproperlyConfigured before `django.setup()`. In a

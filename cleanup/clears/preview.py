@@ -67,24 +67,22 @@ class Item:
 
     @property
     def nas_path(self) -> str:
-        """Empty where no NAS root is registered."""
         return twin_of(self.run).full_path
 
     @property
     def on_trust(self) -> bool:
-        """Whether the run goes on the wizard's record alone, without a question to the NAS."""
+        """Whether the wizard's record alone proves the twin."""
         by_record = self.policy.proof is ProofLevel.RECORD and self.run.returned_at is None
         return by_record or not self.nas_path
 
     @property
     def only_here(self) -> str:
-        """What the NAS lacks besides bytes, in words; it goes with the run. Empty if nothing."""
+        """In words what the NAS lacks besides bytes; empty if nothing."""
         found = stored_facts.only_here_of(self.run)
         return found.words if found else ""
 
     @property
     def accepted(self) -> AcceptedFacts | None:
-        """The bytes that an admin accepted in place of the manifest."""
         return stored_facts.accepted(self.run)
 
     @property
@@ -143,7 +141,7 @@ class StayingGroup:
 class ClearPreview:
     """What the operator is shown before a clear, largest run first. Bytes are logical unless named otherwise.
 
-    `unknown`: keys of runs that do not exist or that the user may not see.
+    `unknown`: keys of missing runs and of runs that the user may not see.
     """
 
     items: tuple[Item, ...]
@@ -195,7 +193,6 @@ class ClearPreview:
 
     @cached_property
     def changed(self) -> tuple[Item, ...]:
-        """Runs that differ from an earlier preview."""
         return tuple(item for item in self.items if item.changed)
 
     @cached_property
@@ -205,7 +202,6 @@ class ClearPreview:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over `shown` of every run."""
         seen = hashlib.sha256(json.dumps(sorted(self.unknown)).encode())
         for item in sorted(self.items, key=lambda item: item.run.pk):
             seen.update(item.shown)
@@ -213,7 +209,6 @@ class ClearPreview:
 
     @property
     def confirms(self) -> bool:
-        """Whether the operator has to type `number`."""
         return len(self.going) > CONFIRM_ABOVE_RUNS or self.bytes > CONFIRM_ABOVE_BYTES
 
     @property
@@ -288,7 +283,7 @@ def preview(
 ) -> ClearPreview:
     """Return what a clear would do, by the gates on stored facts; at most MAX_RUNS.
 
-    Runs that the user may not see are counted, not named. `hindrances` are this host's, by default read here.
+    Runs that the user may not see are counted, not named. `hindrances` are this host's.
     """
     keys = list(asked.marks)[:MAX_RUNS]
     visible = permissions.runs(user).filter(pk__in=keys)

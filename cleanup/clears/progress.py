@@ -32,8 +32,8 @@ class Work:
 class Progress:
     """How far a batch is; a run counts once. Bytes are logical unless named otherwise.
 
-    `cleared` includes `incomplete`, which left something; `stayed` were refused or put back; `again` wait for another
-    try. `measured_bytes` came back of `measured_of_bytes` removed; of `unmeasured` runs that is unknown.
+    `cleared` includes `incomplete`; `stayed` were refused or put back; `again` wait for another try. `measured_bytes`
+    came back of `measured_of_bytes` removed, unknown for `unmeasured` runs.
     """
 
     batch: ClearBatch
@@ -60,12 +60,10 @@ class Progress:
 
     @property
     def given_back(self) -> str:
-        """Empty where nothing was measured."""
         return say_freed(self.measured_of_bytes, self.measured_bytes) if self.measured_of_bytes else ""
 
     @property
     def open(self) -> bool:
-        """Whether runs are still to come."""
         return bool(self.waiting or self.again or self.under_way)
 
     @property
@@ -113,7 +111,6 @@ class Progress:
 
     @property
     def left_minutes(self) -> int | None:
-        """Rounded up."""
         return None if self.left is None else -(-self.left // timedelta(minutes=1))
 
 

@@ -108,10 +108,7 @@ def request_clear(run: Run, *, actor: str, note: str = "", now: datetime) -> Cle
 
 
 def request_many(wanted: Sequence[tuple[Run, Policy]], *, batch: ClearBatch, now: datetime) -> list[ClearAttempt]:
-    """Queue a batch's clears in the order given, or none of them. Raises AlreadyClearing.
-
-    Load each run's root; call it in a transaction that locks the runs' rows.
-    """
+    """Queue a batch's clears in order, or none; call it with the runs' rows locked. Raises AlreadyClearing."""
     attempts = [
         ClearAttempt(
             run=run,
@@ -170,8 +167,8 @@ def may_begin(attempt: ClearAttempt) -> bool:
 def enqueue_lost(*, host: str, now: datetime) -> int:
     """Queue this host's attempts that no worker would begin; returns how many.
 
-    A missing row is queued again, a row in an old queue is moved, and a row taken over two minutes ago is given back: a
-    second worker is harmless. A waiting row stays, so that no attempt has two.
+    A missing row is queued again, one in an old queue moved, one taken over two minutes ago given back: a second worker
+    is harmless. A waiting row stays, so that no attempt has two.
     """
     waiting = ClearAttempt.objects.filter(phase=Phase.QUEUED, host=host, phase_at__lt=now - task_queues.LOST_AFTER)
     waiting = waiting.filter(batch__paused_at=None, batch__stopped_at=None).exclude(task_id="")
@@ -186,9 +183,9 @@ def enqueue_lost(*, host: str, now: datetime) -> int:
 
 
 def enqueue_again(attempts: Sequence[ClearAttempt], *, now: datetime) -> None:
-    """Queue a batch's waiting attempts in order; call it in the transaction that lets the batch go on.
+    """Queue a batch's waiting attempts; call it in the transaction that lets the batch go on.
 
-    A task that a worker has taken is replaced: the worker may acknowledge the old row without the attempt.
+    A taken task is replaced: its worker may acknowledge the old row without the attempt.
     """
     rows = _rows_by_attempt()
     taken = [row for row in rows.values() if _is_taken(row, now)]
@@ -249,9 +246,6 @@ def _enqueue_missing(tasks: dict[UUID, str]) -> int:
 
 
 def release(queue: str, *, now: datetime) -> int:
-    """Give back the tasks that a stopped cluster's workers had taken; returns how many.
-
-    The queue itself does so after a day. A task at work in another cluster comes twice, which is harmless.
-    """
+    """Give back the tasks that a stopped cluster had taken; returns how many. A task that comes twice is harmless."""
     released: int = OrmQ.objects.filter(key=queue, lock__gt=now).update(lock=now)
     return released

@@ -1,6 +1,6 @@
 """Writes a clear's record inside the fence where it cannot be renamed into it.
 
-The gates refuse such storage, but older versions committed there, and quotas or unions may change after the gates.
+The gates refuse such storage, but older versions did not, and it may change after the gates.
 """
 
 import errno

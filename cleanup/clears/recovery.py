@@ -41,10 +41,7 @@ _CHANGING = [
 
 @dataclass
 class Recovered:
-    """What one pass settled, and what it could not settle, with why.
-
-    `set_aside`: files that a crash left on their way out of a run, or back.
-    """
+    """The result of one pass. `set_aside`: files that a crash left on their way out of a run, or back."""
 
     rolled_back: list[ClearAttempt] = field(default_factory=list)
     rolled_forward: list[ClearAttempt] = field(default_factory=list)
@@ -53,10 +50,7 @@ class Recovered:
 
 
 def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> Recovered:
-    """Settle the interrupted attempts of this host, or of some of its runs.
-
-    One bad attempt is logged and stops no other.
-    """
+    """Settle the interrupted attempts of this host, or of some runs. A bad attempt stops no other."""
     opening.data_dir().relieve()
     attempts = ClearAttempt.objects.filter(host=settings.EXLAB_HOST)
     if runs is not None:

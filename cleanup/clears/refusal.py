@@ -7,9 +7,10 @@ from cleanup.rules.facts import Finding
 
 
 class Refused(Exception):
-    """The clear does not happen; `finding` says why. The disk is unchanged or restored, except:
+    """The clear does not happen; `finding` says why. The disk is unchanged or restored.
 
-    in phase `conflict` the run stays in its fence because its path is occupied; in `intent` recovery restores it.
+    Except in phase `conflict`, where the path is occupied and the run stays in its fence, and in `intent`, where
+    recovery restores it.
     """
 
     def __init__(self, finding: Finding, phase: Phase = Phase.REFUSED) -> None:

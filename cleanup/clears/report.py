@@ -42,11 +42,11 @@ class ClearReport:
 
     @property
     def only_rehearsed(self) -> list[RunAction]:
-        """The runs that the schedule would clear if their policy were not rehearsed."""
+        """Runs that only a policy in rehearsal keeps from the schedule."""
         return [run for run in self.runs if run.reason == Reason.REHEARSAL or run.rehearsed]
 
     def rehearsed_as_json(self) -> dict[str, int]:
-        """Their count and logical bytes in a dry run; empty for none."""
+        """Their count and logical bytes in a dry run."""
         runs = self.only_rehearsed if self.dry_run else []
         return {"runs": len(runs), "bytes": sum(run.bytes for run in runs)} if runs else {}
 
@@ -64,7 +64,7 @@ class ClearReport:
 
     @property
     def measured(self) -> Freed | None:
-        """What disks gave back, from the runs that could be measured; None if none."""
+        """What disks gave back; None if no run was measured."""
         known = [(run.allocated, run.measured) for run in self.freeing if run.measured is not None]
         return Freed(sum(one for one, _ in known), sum(one for _, one in known)) if known else None
 

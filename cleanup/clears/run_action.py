@@ -39,8 +39,8 @@ FREEING = (Action.CLEARED, Action.WOULD_CLEAR, Action.PARTIAL)
 class RunAction:
     """What was or would be done with one run; files and bytes are those freed.
 
-    `reason` is a reason code, or the causes of a cleared run (`retention+max_bytes`). `measured` is what the disk gave
-    back, `unmeasured` why that is unknown. `rehearsed`: the schedule would only note it.
+    `reason` is a code, or the causes of a cleared run (`retention+max_bytes`). `measured` is what the disk gave back,
+    else `unmeasured` says why. `rehearsed`: the schedule only notes it.
     """
 
     root: str

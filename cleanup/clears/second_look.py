@@ -1,7 +1,7 @@
 """Asks the NAS, with the run fenced, whether the twin is another place than the run.
 
 The run now has another name, and for a moment a new file: a NAS that shows either is the staging disk. Opening every
-twin file again finds a NAS that keeps names after their files are gone.
+twin file again finds a NAS that keeps names of removed files.
 """
 
 import os
@@ -22,7 +22,7 @@ from cleanup.storage.nas.challenge import Ends
 from cleanup.storage.run_paths import show
 from cleanup.storage.staging import fences, run_tree
 
-# The `ClearAttempt.step` during it.
+# The `ClearAttempt.step` while the twin's files are opened again.
 REOPENING = "reopening"
 # Files per request; seconds between two notes of the count.
 _BATCH_FILES = 256
@@ -41,10 +41,10 @@ class _StagedUnreadable(Exception):
 
 
 def ask(attempt: ClearAttempt, opened: OpenRun, reader: Reader, files: Sequence[run_tree.Entry]) -> Finding | None:
-    """Return what speaks against the twin being another place; None: nothing does.
+    """Return what speaks against the twin being another place; None: nothing.
 
-    `files` are the plan's data files. Lays a file in the fenced run and removes it; `roll_back` removes it after an
-    error. Raises OSError where it cannot be laid.
+    Lays a file in the fenced run and removes it; `roll_back` does so after an error. Raises OSError where it cannot be
+    laid.
     """
     twin = twin_of(attempt.run)
     try:

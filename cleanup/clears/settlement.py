@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 FAILURES = frozenset({Reason.STORAGE_ERROR, Reason.DATABASE_ERROR})
 # More shells than this, made by a wizard in a row, are a conflict.
 _SHELLS_PASSED = 3
-# Another process may have changed what an attempt has freed.
+# Fields that another process may have changed.
 FREED = (
     "freed_files",
     "freed_bytes",
@@ -71,9 +71,9 @@ def tell_of_wait(attempt: ClearAttempt, finding: Finding) -> None:
 def roll_back(attempt: ClearAttempt, run: Run, *, parent: int | None = None) -> None:
     """Undo an uncommitted attempt on disk: the run is at its path again. Twice is harmless.
 
-    A shell at the path is moved aside; `attempt.shells` names it. `parent` is the run's open folder, by default the one
-    at its path. Raises Unreachable; FileNotFoundError if that folder is gone; FileExistsError if the path is occupied;
-    BlockingIOError while a program holds its lock in a shell there. The fence then stays.
+    A shell at the path is moved aside; `attempt.shells` names it. `parent` is the run's open folder. Raises
+    Unreachable; FileNotFoundError if that folder is gone; FileExistsError if the path is occupied; BlockingIOError
+    while a shell there is locked. The fence then stays.
     """
     unsure = parent is None or attempt.challenging  # a crash or an error may have left a challenge
     with contextlib.ExitStack() as stack:
@@ -164,8 +164,8 @@ def _proven(attempt: ClearAttempt) -> removal.Proven:
 def finish(attempt: ClearAttempt, removed: removal.Removal, now: datetime, gain: Gain = freed.INTERRUPTED) -> None:
     """Record what a removal freed, in one transaction: `completed`, or `partial` with what is left.
 
-    `gain` is what the disk gave back for this step. A ledger row counts its own step, so that rows add up. Writes
-    nothing where another worker has finished or counted more.
+    A ledger row counts its own step, so that rows add up. Nothing is written where another worker has finished or
+    counted more.
     """
     complete = not removed.left
     with transaction.atomic():

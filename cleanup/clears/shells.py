@@ -1,7 +1,7 @@
-"""The removal of a shell, asked for by the operator: plan, fence, re-scan, tombstone, commit, removal.
+"""The removal of a shell for the operator: plan, fence, re-scan, tombstone, commit, removal.
 
-Before the commit the shell goes back, after it the rest is removed; what was added meanwhile stays. The run at the path
-lends lock and row and does not change.
+Before the commit the shell goes back, after it the rest is removed. The run at the path lends lock and row and does not
+change.
 """
 
 import contextlib
@@ -78,7 +78,7 @@ def perform(attempt: ClearAttempt, *, now: datetime) -> ClearAttempt:
 def settle(attempt: ClearAttempt, *, now: datetime) -> bool | None:
     """Settle an interrupted removal: True: completed, False: put back, None: nothing to do.
 
-    Call it with the run's lock held. Raises Unreachable or OSError to try again later.
+    Call it with the run's lock held. Raises Unreachable or OSError.
     """
     if attempt.phase in (Phase.QUEUED, Phase.INTENT):
         with _placed(attempt) as place:

@@ -24,7 +24,7 @@ def facts_of(
     listed: manifest.Manifest | None,
     listing: client.Listing | None,
 ) -> AcceptedFacts | None:
-    """Return an acceptance for the gates. It fails if the NAS does not answer or is the same disk."""
+    """Return an acceptance for the gates; it holds only if the NAS answers and is another disk."""
     if accepted is None:
         return None
     holds = listing is not None and evidence(run, scanned, listed, listing) == accepted.evidence
@@ -46,9 +46,9 @@ def holds(
 
 
 def evidence(run: Run, scanned: run_tree.Scan, listed: manifest.Manifest | None, listing: client.Listing) -> str:
-    """Return a digest that changes with the files on either side.
+    """Return a digest that changes with either side.
 
-    It is `proofs.lasting_evidence`, as the NAS may be remounted before the clear, which reads every byte anyway.
+    It is `proofs.lasting_evidence`: the NAS may be remounted before the clear, which reads every byte anyway.
     """
     return proofs.lasting_evidence(run, scanned, listed, listing)
 

@@ -56,8 +56,8 @@ class ByteAnswer:
 def compare(run: Run, now: datetime, planned: Callable[[int], None], progress: Callable[[int], None]) -> ByteAnswer:
     """Read every byte of a run on both sides and compare them.
 
-    `planned` gets the bytes to read, `progress` those read since the last call. Raises NotComparable where a side
-    cannot be read, changes, or may be the other side.
+    `planned` gets the bytes to read, `progress` those read since its last call. Raises NotComparable where a side is
+    unreadable, changes, or may be the other.
     """
     try:
         with opening.reached(run) as (opened, reader):

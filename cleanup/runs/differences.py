@@ -1,7 +1,4 @@
-"""Differences of bytes that still stand, so that not every sweep reads a damaged twin again.
-
-A twin repaired with its old size and times is found after a week, or at a click.
-"""
+"""Differences of bytes that still stand, so that not every sweep reads a damaged twin again."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,9 +13,9 @@ from cleanup.runs import proofs
 from cleanup.runs.proofs import Compared
 from cleanup.storage.staging import manifest, run_tree
 
-# The schedule trusts a known difference this long,
+# How long the schedule trusts a known difference.
 READ_AGAIN_AFTER = timedelta(days=7)
-# and the pages while nothing changes.
+# The pages trust it while nothing changes.
 ALWAYS = timedelta.max
 
 
@@ -31,7 +28,7 @@ def keep(
     now: datetime,
     until: datetime,
 ) -> None:
-    """Write down the difference that a comparison from `now` to `until` found; forget it if all is equal.
+    """Keep the difference that a comparison from `now` to `until` found; forget it if all is equal.
 
     An unreadable side changes nothing. A twin written meanwhile is read again by the next sweep.
     """
@@ -67,7 +64,7 @@ def was_found(run: Run) -> bool:
 def standing(
     run: Run, compared: Compared, scanned: run_tree.Scan, listed: manifest.Manifest | None
 ) -> Difference | None:
-    """Return the known difference if neither side has changed; `compared` is by names and sizes."""
+    """Return the known difference if neither side has changed since."""
     if compared.listing is None or compared.proof.findings:
         return None
     known = Difference.objects.filter(run=run).first()

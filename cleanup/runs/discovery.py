@@ -45,8 +45,7 @@ logger = logging.getLogger(__name__)
 class Discovered:
     """The result of one pass over one staging root. Problems are (path, reason, detail).
 
-    `sighted_at` is the instant of first sights, later than the pass's where this host's clock went back. `proposal` is
-    a layout that finds more copies (`twins.propose_layout`).
+    `sighted_at` is the instant of first sights, later than the pass's where the clock went back.
     """
 
     root: StagingRoot
@@ -62,9 +61,9 @@ class Discovered:
 
 
 def discover(root: StagingRoot, *, now: datetime, wait: bool = True) -> Discovered | None:
-    """Bring one staging root of this host up to date; reads disk and NAS only.
+    """Bring one staging root up to date; only reads disk and NAS.
 
-    Runs with an active attempt are left alone. Returns None where another pass has the root and `wait` is off.
+    Runs with an active attempt are left alone. None where another pass has the root and `wait` is off.
     """
     with opening.data_dir().lock(f"discovery-{root.pk}", wait=wait) as free:
         if not free:
@@ -85,10 +84,7 @@ def discover(root: StagingRoot, *, now: datetime, wait: bool = True) -> Discover
 
 
 def look_at_path(root: StagingRoot, path: RunPath, *, now: datetime) -> Discovered | None:
-    """Bring one run path up to date, known or not.
-
-    Returns None where another pass has the root. Raises Unreachable without the root.
-    """
+    """Bring one run path up to date. None where another pass has the root. Raises Unreachable."""
     with opening.data_dir().lock(f"discovery-{root.pk}") as free:
         if not free:
             return None

@@ -39,11 +39,9 @@ def cleanup_eligible(
     clear asks all gates of `rules.gates.evaluate` besides.
 
     `ingest`: the wizard's `IngestJson`, a record of `storage.staging.ingest`, or an `ingest.json` as a dict. Give
-    `config` (the wizard's, with `orchestrator.staging_cleanup`, object or dicts) or `policy` (of `rules.policy`).
-    `now_utc` is the present by default.
+    `config` (the wizard's, with `orchestrator.staging_cleanup`) or `policy` (of `rules.policy`).
 
-    Unusual instants, unreadable records and hours beyond the calendar are not eligible; the wizard takes any ISO date
-    or crashes.
+    Unusual instants and unreadable records are not eligible; the wizard takes any ISO date or crashes.
 
     Raises TypeError for neither or both of `config` and `policy`, a `config` without mode and hours, or `now_utc`
     without a zone; ValueError for hours below 0.

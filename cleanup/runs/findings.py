@@ -33,7 +33,7 @@ def read_records(opened: OpenRun, *places: RunPath) -> Records:
 def newer_files(
     record: Records | None, verified: datetime | None, data_files: list[run_tree.Entry]
 ) -> list[run_tree.Entry]:
-    """Return data files newer than the verification; a record of signatures has none."""
+    """Return the data files newer than the verification; none for a record without a history."""
     if verified is None or (record is not None and not record.main.history):
         return []
     return [entry for entry in data_files if entry.mtime_ns > nanoseconds(verified)]
@@ -168,7 +168,7 @@ def _compare_listed(scanned: run_tree.Scan, record: Records | None) -> tuple[Fin
 
 def find_writers(scanned: run_tree.Scan, names: Collection[bytes]) -> tuple[Finding, ...]:
     """Return `writer_active` if a process writes a file of the run; `names` are its directory's."""
-    # The wizard's locks are tried by themselves.
+    # The wizard's locks have a check of their own.
     files = {entry.ino for entry in scanned.compared if entry.is_file and not hold_file.is_hold(entry.path)}
     busy = writers.find_writers(scanned.device, files, names)
     return (Finding(Reason.WRITER_ACTIVE, name_some(busy)),) if busy else ()

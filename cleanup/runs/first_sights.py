@@ -1,7 +1,6 @@
 """The start of retention: the recorded verification, or our first sight of it if later.
 
-An instrument's clock may be days behind. A history that was old at our first sight counts as recorded, or an archive
-would be kept longer.
+An instrument's clock may be days behind. A history that was old at our first sight counts as recorded.
 """
 
 from datetime import datetime
@@ -14,7 +13,7 @@ from cleanup.runs import held
 def counted_from(run: Run, verified_at: datetime | None, seen_at: datetime | None) -> datetime | None:
     """Return the start of retention where it is not the recorded verification; else None.
 
-    `seen_at`: when this row first showed the verification. Sights under another row, before a rename, count too.
+    `seen_at`: the first sight of the verification under this row. Sights before a rename count too.
     """
     if verified_at is None or seen_at is None:
         return None

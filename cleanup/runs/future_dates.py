@@ -19,7 +19,7 @@ def future_files(
 ) -> FutureFiles | None:
     """Return the data files dated later than `now`; None for none.
 
-    `stored` gives the earlier look; with the same sizes, mtimes and ctimes they are known since then.
+    `stored` gives the earlier look; unchanged files are known since then.
     """
     past: list[run_tree.Entry] = []
     future: list[run_tree.Entry] = []

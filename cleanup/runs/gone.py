@@ -33,8 +33,8 @@ class NotGone(Exception):
 def mark_gone(run: Run, *, actor: str, reason: str, now: datetime) -> None:
     """Mark a staged run as gone, with the operator's reason.
 
-    Raises NotGone unless the disk says now that neither the run nor its fence is there; ValueError for an empty reason.
-    If the directory comes back, discovery makes a new run under the same holds.
+    Raises NotGone unless the disk says now that run and fence are missing; ValueError for an empty reason. A directory
+    that comes back is a new run under the same holds.
     """
     if not reason.strip():
         raise ValueError("a reason must be given")

@@ -1,7 +1,4 @@
-"""The holds on a run and on other rows that may be this run.
-
-After a rename, a copy or a new record only a likeness connects the new row with the held one.
-"""
+"""The holds on a run and on other rows that may be this run, as after a rename or a copy."""
 
 from django.db.models import Q, QuerySet
 

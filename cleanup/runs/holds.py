@@ -63,8 +63,8 @@ class Reminder:
 def hold(run: Run, *, owner: str, reason: str, until: datetime, now: datetime) -> Hold:
     """Hold a run until an instant. The same hold laid twice is one.
 
-    Raises HoldRefused for a bad end or reason, and for a run that is cleared or gone. A clear that is not committed yet
-    sees the hold.
+    Raises HoldRefused for a bad end or reason, and for a cleared or gone run. A clear that is not committed sees the
+    hold.
     """
     reason = reason.strip()
     if not reason:
@@ -128,7 +128,7 @@ def release(hold: Hold, *, actor: str, now: datetime) -> bool:
 def release_run(run: Run, *, actor: str, now: datetime) -> list[Hold]:
     """Release the people's holds on a run; returns those that were in force.
 
-    Also those on another row that may be this run, if nothing lies at that row's path.
+    Also those of rows that may be this run and have nothing at their path.
     """
     laid = held.holding(run, Hold.objects.in_force(now)).select_related("run__root").order_by("pk")
     mine = [each for each in laid if each.run_id == run.pk or not held.is_there(each.run)]
@@ -167,10 +167,7 @@ def note_file(run: Run, found: HoldFile | None, *, now: datetime) -> bool:
 
 
 def in_force(now: datetime) -> HoldQuerySet:
-    """Return the holds in force on runs that are neither cleared nor gone.
-
-    A run gone from its path counts if it may lie under another.
-    """
+    """Return the holds in force on runs that are neither cleared nor gone, unless they may lie elsewhere."""
     lies_there = Q(run__gone_at=None) & ~Q(run__state=State.CLEARED)
     return Hold.objects.in_force(now).filter(lies_there | Exists(_elsewhere()))
 
@@ -178,7 +175,7 @@ def in_force(now: datetime) -> HoldQuerySet:
 def ending(now: datetime) -> HoldQuerySet:
     """Return people's holds that end within three days, and files' holds over a month old.
 
-    Not a short hold in its first half, nor one whose run another hold keeps longer.
+    Without short holds in their first half, and runs that another hold keeps longer.
     """
     moment = Value(now, output_field=DateTimeField())
     longer = Hold.objects.in_force(now).filter(Q(until=None) | Q(until__gt=OuterRef("until")), run=OuterRef("run"))
@@ -189,10 +186,7 @@ def ending(now: datetime) -> HoldQuerySet:
 
 
 def ended_at(hold: Hold, now: datetime) -> datetime | None:
-    """Return when a hold ended: over, released, or its run cleared or gone; else None.
-
-    A hold that only a doubted clock calls over is in force.
-    """
+    """Return when a hold ended: over, released, or its run cleared or gone; else None."""
     run = hold.run
     ends = [end for end in (hold.until, hold.released_at) if end is not None]
     if hold.until is not None and hold.until <= now and Hold.objects.in_force(now).filter(pk=hold.pk).exists():
@@ -226,10 +220,7 @@ def reminders(now: datetime) -> list[Reminder]:
 
 
 def remind(now: datetime) -> list[Reminder]:
-    """Return the reminders of now; mail each new or month-old one once.
-
-    `reminded_at` is written before the mail, so no owner gets it twice. After a failed mail the pass sends no more.
-    """
+    """Return the reminders of now; mail each new or month-old one once."""
     found = reminders(now)
     due = {reminder.hold.owner for reminder in found if _is_due(reminder.hold, now)}
     soon = [_reminder(hold) for hold in _there(_following(now).filter(owner__in=due))]
@@ -259,6 +250,7 @@ def _is_due(hold: Hold, now: datetime) -> bool:
 
 
 def _claim(hold: Hold, now: datetime) -> bool:
+    # Written before the mail, so that no owner gets it twice. False: another process reminds the owner.
     if not Hold.objects.filter(pk=hold.pk, reminded_at=hold.reminded_at).update(reminded_at=now):
         return False
     hold.reminded_at = now
@@ -290,9 +282,7 @@ def _mail(owner: str, given: list[Reminder]) -> bool:
     try:
         with get_connection() as connection:
             EmailMessage(subject, text, to=[user.email], connection=connection).send()
-    except (
-        Exception
-    ):  # a mail server or its settings may fail in any way: the reminder stands on the pages all the same
+    except Exception:  # a mail server may fail in any way; the pages show the reminder
         logger.exception("the reminder of %d holds of %s could not be sent", len(given), owner)
         return False
     return True

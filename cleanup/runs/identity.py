@@ -11,10 +11,7 @@ from cleanup.storage.staging.records import Records
 
 
 def of(status: linux.FileStatus | run_tree.Scan, record: Records | None) -> str:
-    """Return a directory's identity: inode, birth time and the origin of its record, `-` for an unknown part.
-
-    The origin is the first history entry, or `creation.json` without a history.
-    """
+    """Return a directory's identity: inode, birth time and origin of its record, `-` for unknown."""
     return f"{status.ino}:{status.birth_ns or '-'}:{record.origin if record else '-'}"
 
 

@@ -39,8 +39,8 @@ GONE_HOLD = HoldFile("", "")
 class Look:
     """One look at a run: the facts, and what a plan needs.
 
-    `record`: the record's bytes, in the format `form`. `listing`: the NAS. `evidence`: changes with either side.
-    `by_signature`: the record's sizes and times replace a manifest. `read`: the comparison of bytes, if made.
+    `record`: the bytes, in the format `form`. `evidence` changes with either side. `by_signature`: the record's sizes
+    and times replace a manifest. `read`: the comparison of bytes, if made.
     """
 
     facts: Facts
@@ -68,8 +68,7 @@ def quick_look(
 ) -> Look:
     """Look at a run without reading its bytes: record, tree, manifest, and names and sizes on the NAS.
 
-    `recent` allows a NAS listing from the last minute. A known difference of bytes counts `for_granted` this long if
-    neither side changed.
+    `recent` allows a NAS listing of the last minute. A known difference counts `for_granted` this long.
     """
     known_record, scanned = seen or (None, run_tree.scan(opened.run))
     record, ingest_findings = findings.compare_record(run, opened, known_record)
@@ -249,7 +248,7 @@ def look(
     """Make a full look and decide on it; read bytes only if nothing else refuses.
 
     A proof of the last day is reused if neither side changed, unless `anew`. After a known difference only bytes count.
-    At level `record` the NAS is asked only where the record cannot name or prove the twin.
+    At level `record` the NAS is asked only if the record cannot name or prove the twin.
 
     It authorises a clear only if its facts are `fresh` and the decision is clearable (for an operator) or due.
     """

@@ -35,7 +35,7 @@ _BY_ANOTHER = "like a third run, which may be both"
 
 @dataclass
 class KnownRuns:
-    """All runs that may be found under another path, by their signs; read once, at the first question.
+    """All runs that may be found under another path, by their signs.
 
     `kept`: runs under a hold, and those that may be one of them.
     """
@@ -144,7 +144,7 @@ def traits_of(run: Run) -> Traits:
 def note(run: Run, facts: Facts, known: KnownRuns, *, now: datetime) -> bool:
     """Write down which runs a run may be, if its signs changed; returns whether any is new.
 
-    Call it before the look is stored: until then nothing clears the run. The given row does not know the new ones.
+    Call it before the look is stored: until then nothing clears the run.
     """
     another = any(finding.reason is Reason.IDENTITY_MISMATCH for finding in facts.path_findings)
     if another or run.state == State.CLEARED:

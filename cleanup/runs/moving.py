@@ -1,7 +1,6 @@
-"""Moved runs: a folder was renamed on staging and on the NAS.
+"""Moved runs: a folder was renamed on staging and on the NAS, and the record continues the known history.
 
-The record must lie under the new name with the known history. Nothing changes on disk; the next clear compares the
-bytes.
+Nothing changes on disk; the next clear compares the bytes.
 """
 
 import contextlib
@@ -88,10 +87,7 @@ def _between(old: str, new: str) -> Move:
 
 
 def known_elsewhere(run: Run) -> Run | None:
-    """Return the run whose own directory lies at this row's path; else None.
-
-    Discovery makes such a row after a move: its record names the old path.
-    """
+    """Return the run whose own directory lies at this row's path, as after a move; else None."""
     if run.events.exists() or run.record_sights.exists():
         return None
     elsewhere = Run.objects.staged().with_root().filter(root=run.root_id).exclude(pk=run.pk).order_by("pk")
@@ -101,10 +97,7 @@ def known_elsewhere(run: Run) -> Run | None:
 
 
 def reregister_runs(runs: Iterable[Run], order: RegisterOrder) -> list[Reregistration]:
-    """Register runs again as `reregistration.reregister_runs`. Twice is harmless.
-
-    A run whose own directory lies at one of these paths takes that path, if no bytes are missing.
-    """
+    """Register runs again as `reregistration.reregister_runs`, moved ones at their new path. Twice is harmless."""
     outcomes = []
     for run in runs:
         known = known_elsewhere(run)
@@ -142,9 +135,9 @@ def _expect_as_seen(known: Run, path: str, root: int) -> None:
 
 
 def move_runs(root: StagingRoot, move: Move, order: RegisterOrder) -> list[Reregistration]:
-    """Take the runs below the new path for those known below the old one. Twice is harmless.
+    """Take the runs below the new path for those below the old one. Twice is harmless.
 
-    Raises NotMoved for no known run, Unreachable without the root.
+    Raises NotMoved for no known run, Unreachable.
     """
     runs = runs_of(root, move)
     if not runs:

@@ -39,10 +39,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class OrphanInspection:
-    """Possible orphans by path, and the `undecided` paths, whose rows stay unchanged.
-
-    Undecided are paths with a clear under way and paths that cannot be opened.
-    """
+    """Possible orphans by path. Rows of `undecided` paths, with a clear or unreadable, stay unchanged."""
 
     things: Mapping[str, Thing]
     undecided: frozenset[str]

@@ -20,7 +20,7 @@ from cleanup.storage.staging.walk import DiskEntry, Measure, measure
 
 logger = logging.getLogger(__name__)
 
-# A program may still write to it.
+# What was written in the last hour is no orphan: a program may be at work.
 GRACE = timedelta(hours=1)
 MEASURED_AGAIN = timedelta(days=1)
 

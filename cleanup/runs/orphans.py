@@ -29,7 +29,7 @@ MAX_BYTES = 100_000_000_000
 class Inspected:
     """The result of one pass over a root. `waiting` ones may turn out to be no orphans.
 
-    With a `problem` no row changed. `postponed` lacked time; `kept` could not be checked.
+    `postponed` lacked time; `kept` could not be checked.
     """
 
     root: StagingRoot
@@ -76,10 +76,9 @@ def inspect(
     seconds: float | None = SECONDS,
     again: Collection[str] = (),
 ) -> Inspected | None:
-    """Bring the orphans of a root of this host up to date; only reads the disk.
+    """Bring the orphans of a root up to date; only reads the disk.
 
-    After `seconds` only the paths in `again` are measured (None: all are). Returns None where another pass has the root
-    and `wait` is off.
+    After `seconds` only the paths in `again` are measured. None where another pass has the root and `wait` is off.
     """
     with opening.data_dir().lock(f"orphans-{root.pk}", wait=wait) as free:
         if not free:
@@ -94,10 +93,7 @@ def inspect(
 
 
 def look_again(orphan: Orphan, *, now: datetime) -> Orphan | None:
-    """Look at one orphan now: discover and measure it again.
-
-    None where another pass has its root. Raises Unreachable without the root.
-    """
+    """Discover and measure one orphan again. None where another pass has its root. Raises Unreachable."""
     try:
         path = run_paths.parse_run_path(orphan.path)
     except errors.UnsafePath:

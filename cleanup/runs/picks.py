@@ -1,7 +1,4 @@
-"""The runs that the operator picked, kept in the session and for the next sign-in.
-
-Every change has a number, so that one page does not undo a newer change of another page.
-"""
+"""The runs that the operator picked. Changes are numbered, so that no page undoes a newer change of another."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace

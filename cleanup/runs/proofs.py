@@ -24,7 +24,7 @@ from cleanup.storage.run_paths import show
 from cleanup.storage.staging import manifest, run_tree
 
 NAMES_SHOWN = 3
-# Reuse needs that nothing on either side has changed.
+# How long a proof may be reused while neither side changes.
 PROOF_MAX_AGE = timedelta(hours=24)
 # A second change within the grain of the filesystem's clock leaves the time as it is.
 _GRAIN = timedelta(seconds=2)
@@ -73,8 +73,7 @@ def compare_bytes(
 ) -> Compared:
     """Read every byte on both sides and compare it with the manifest: level `checksum`.
 
-    Without a manifest the sides are compared with each other. `opened` and `staging` are descriptors; `progress` gets
-    the bytes read since its last call.
+    Without a manifest the sides are compared with each other. `progress` gets the bytes read since its last call.
     """
     compared = _compare(run, scanned, reader, listed, staging=staging, with_bytes=True, recent=False, progress=progress)
     proof, listing = replace(compared.proof, level=ProofLevel.CHECKSUM), compared.listing
@@ -180,8 +179,7 @@ def _same_filesystem(
 class Renumbered(NamedTuple):
     """Files of a twin with the same size and time that may have changed.
 
-    `paths`: another inode number, on a mount that need not keep them. `rewritten`: another ctime, so perhaps other
-    bytes.
+    `paths`: another inode number, on a mount that need not keep them. `rewritten`: another ctime.
     """
 
     paths: frozenset[bytes]
@@ -191,9 +189,9 @@ class Renumbered(NamedTuple):
 def changed_on_nas(
     run: Run, before: client.Listing, files: Iterable[run_tree.Entry], reader: Reader, *, staging: int
 ) -> Finding | Renumbered | None:
-    """Return what has changed on the NAS since a comparison, asked just before the commit.
+    """Return what has changed on the NAS since a comparison; `files` are the plan's.
 
-    `files` are the plan's. Also checks through `staging` that the NAS is a second place.
+    Also checks through `staging` that the NAS is a second place.
     """
     paths = [entry.path for entry in files]
     try:
@@ -226,10 +224,10 @@ def _marks(twin: client.TwinFile) -> tuple[int, int, int]:
 def evidence(
     run: Run, scanned: run_tree.Scan, listed: manifest.Manifest | None, listing: client.Listing, at: datetime
 ) -> str:
-    """Return a digest that changes with either side; empty if no later look could be sure.
+    """Return a digest that changes with either side; empty if a NAS file was just written.
 
-    It covers the staged entries without locks, NAS files, manifest, roots, and the NAS mount, as another disk may have
-    equal inodes and times. Not sure if a NAS file was written just before.
+    It covers the staged entries without locks, NAS files, manifest, roots, and the NAS mount: another disk may have
+    equal inodes and times.
     """
     newest = max((listing.files[path].mtime_ns for path in _on_both(scanned, listing)), default=0)
     if newest >= (at - _GRAIN).timestamp() * 1e9:
@@ -243,8 +241,7 @@ def lasting_evidence(
 ) -> str:
     """Return a weaker `evidence`, for a difference (which only keeps a run) and accepted bytes.
 
-    Without the mount, so that a damaged disk may come back, and without unstable inode numbers. A repaired file has
-    another ctime.
+    Without the mount, so that a damaged disk may come back, and without unstable inode numbers.
     """
     numbered = keeps_inodes(listing.place)
 

@@ -1,7 +1,6 @@
 """Registers a run, or a whole staging root, again after a move to another disk.
 
-A restored directory has another inode; the operator says that it is the run, and its record must continue the known
-history.
+The record must continue the known history. No run changes on disk.
 """
 
 import contextlib
@@ -115,8 +114,7 @@ def reregister_root(
 ) -> Moved:
     """Register a staging root again, at `path` if given, with its staged runs. Twice is harmless.
 
-    Without `path` it must carry its token; a new place never gets the old one. Missing and foreign runs are refused and
-    unchanged.
+    Without `path` it must carry its token; a new place never gets the old one. Missing and foreign runs stay unchanged.
 
     Raises RegistrationError for an unfit place, or a clear under way.
     """
@@ -327,10 +325,7 @@ def _compare(run: Run, opened: OpenRun) -> FoundDirectory:
 
 
 def objection_to(run: Run, record: Records, seen: str) -> Finding | None:
-    """Return why a record is not this run's: its history does not continue the known one.
-
-    Without a known history the directory's identity `seen` decides.
-    """
+    """Return why a record is not this run's; without a known history the directory's identity `seen` decides."""
     if not record.main.history:
         return _compare_origin(run, seen)
     known = list(run.events.order_by("position").values_list("digest", flat=True))

@@ -1,7 +1,6 @@
 """Returned runs: files of a cleared run that were copied back to its path, under a new row.
 
-All gates are asked again and the schedule counts from our first sight. Our own `cleared` entry is ignored, and the next
-clear publishes it again, so that a history has only one.
+Our own `cleared` entry is ignored and the next clear publishes it again: a history has only one.
 """
 
 from collections.abc import Iterator

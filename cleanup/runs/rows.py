@@ -49,7 +49,7 @@ class Told:
 def row_for(root: StagingRoot, path: RunPath, seen: str, told: Told | None, now: datetime) -> tuple[Run | None, str]:
     """Return a directory's row with its history up to date, and `new`, `updated` or `unchanged`.
 
-    None with an active attempt. A directory at a cleared run's path is a new run unless it is that run's own.
+    None with an active attempt. At a cleared run's path only its own directory is no new run.
     """
     with transaction.atomic():
         rows = (

@@ -1,7 +1,4 @@
-"""The status of each run, kept in its row, so that lists filter and sort without new decisions.
-
-It is judged again when something changed (`RunQuerySet.doubt`) and when time may open a gate (`judge_after`).
-"""
+"""The status of each run in its row, for lists. It is judged again after a change or when time may open a gate."""
 
 import enum
 import logging
@@ -43,10 +40,9 @@ class Source(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """A run's status at one instant for an operator.
+    """A run's status for an operator. `reason` is empty if nothing refuses a clear.
 
-    `reason` is empty if nothing refuses a clear. `opens_at`: when time alone allows it; `judge_after`: when the first
-    gate opens.
+    `opens_at`: when time alone allows it; `judge_after`: when the first gate opens.
     """
 
     tone: Status
@@ -90,10 +86,7 @@ def judge_runs(runs: Iterable[int], now: datetime) -> int:
 
 
 def judge_stale(now: datetime, *, limit: int | None = None, runs: RunQuerySet | None = None) -> int:
-    """Judge at most `limit` runs that changed or whose gate may have opened; returns how many.
-
-    Twice is harmless: the judgement that knew less does not count.
-    """
+    """Judge at most `limit` runs that changed or whose gate may have opened; returns how many. Twice is harmless."""
     done, among = 0, Run.objects.all() if runs is None else runs
     while limit is None or done < limit:
         size = BATCH if limit is None else min(BATCH, limit - done)

@@ -1,7 +1,7 @@
-"""Setting aside: the operator takes a file that the manifest does not list out of a run, and can put it back.
+"""Setting aside: a file that the manifest does not list is renamed out of its run, under the run's lock, and can be put
+back.
 
-It is renamed into `.exlab-set-aside/<leaf>/` beside the run, under the run's lock. A row is written first, so that
-recovery knows where to look.
+A row is written first, so that recovery knows where to look.
 """
 
 import contextlib
@@ -80,7 +80,7 @@ def digest(found: Iterable[Extra]) -> str:
 def set_aside(
     run: Run, paths: Sequence[bytes] | None, *, actor: str, reason: str, now: datetime, seen: str = ""
 ) -> list[SetAside]:
-    """Set files aside by their paths in the run; None: all, if their digest is still `seen`. Returns their rows.
+    """Set files aside by path (None: all, if their digest is still `seen`); returns their rows.
 
     Raises NotSetAside for a listed file or an unfit run; Unreachable; ValueError for an empty reason.
     """

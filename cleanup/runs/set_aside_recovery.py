@@ -23,10 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> list[SetAside]:
-    """Settle what a crash left unfinished, of this host or of some runs; returns the rows.
-
-    What cannot be reached or is locked waits for the next pass.
-    """
+    """Settle what a crash left unfinished; returns the rows. Unreachable or locked ones wait for the next pass."""
     rows = SetAside.objects.under_way().filter(host=settings.EXLAB_HOST)
     if runs is not None:
         rows = rows.filter(run__in=list(runs))
@@ -54,7 +51,7 @@ def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> list[SetAsid
 def look(root: StagingRoot, *, now: datetime) -> int:
     """Mark the files set aside that no longer lie on a root as taken; returns how many.
 
-    Returned files are listed again, and moved ones by their new folder. Raises Unreachable without the root.
+    Returned files are listed again, moved ones by their new folder. Raises Unreachable.
     """
     rows = SetAside.objects.filter(run__root=root, state__in=[AsideState.DONE, AsideState.TAKEN])
     known = list(rows.select_related("run").defer("run__facts"))
@@ -94,10 +91,7 @@ def where(row: SetAside) -> str:
 
 @contextlib.contextmanager
 def folder_beside(row: SetAside, root: int) -> Iterator[int]:
-    """Open the folder that holds a file set aside, else the first that exists.
-
-    The folder may have been renamed, or the run moved. Raises Unreachable.
-    """
+    """Open the folder that holds a file set aside, else the first that exists. Raises Unreachable."""
     with contextlib.ExitStack() as stack:
         there: list[int] = []
         try:
@@ -119,7 +113,7 @@ def place_of(row: SetAside) -> bytes:
 def settle(row: SetAside, root: int, parent: int, now: datetime) -> None:
     """Bring an unfinished row to what the disk shows, made durable first. Raises OSError.
 
-    `parent` is open as by `folder_beside`. A file at neither place was never moved, or was taken.
+    A file at neither place was never moved, or was taken.
     """
     before = AsideState(row.state)
     place, home = place_of(row), os.fsencode(row.run.run_path) + b"/" + row.name

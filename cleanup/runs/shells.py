@@ -1,7 +1,4 @@
-"""Shells: the wizard's folders without data at the path of a fenced or removed run.
-
-`storage/shells.py` tells what a shell is, the attempts whose.
-"""
+"""Shells: the wizard's folders without data at the path of a fenced or removed run."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -35,10 +32,7 @@ def move_shell_aside(attempt: ClearAttempt, run: Run, parent: int) -> bytes:
 
 
 def fenced_since_ns(attempt: ClearAttempt) -> int:
-    """Return when the attempt's fence was made, in nanoseconds since 1970.
-
-    From the tombstone, by the filesystem's clock; without one by the attempt's.
-    """
+    """Return when the attempt's fence was made, in nanoseconds since 1970, by the filesystem's clock if known."""
     try:
         return int(opening.data_dir().read_story(attempt.pk.hex)["fenced_ns"])
     except (TombstoneError, KeyError, TypeError, ValueError):

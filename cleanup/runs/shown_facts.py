@@ -49,7 +49,7 @@ def describe_twin(staged: int, compared: proofs.Compared) -> TwinFacts | None:
     if compared.listing is None:
         nothing_there = any(finding.reason is Reason.NAS_MISSING_FILE for finding in compared.proof.findings)
         return TwinFacts(files=0, bytes=0, missing=staged) if nothing_there else None
-    # Only on the NAS such names are not counted. A file beside another may be anything there.
+    # Desktop files that only the NAS has are not counted. A file beside another may be anything there.
     twins = [file for path, file in compared.listing.files.items() if not desktop_files.is_named(path)]
     return TwinFacts(
         files=len(twins),

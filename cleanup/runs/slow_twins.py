@@ -17,7 +17,7 @@ from cleanup.storage.nas import client
 def note(run: Run, reason: str, detail: str, *, now: datetime) -> None:
     """Note that a run's twin did not answer.
 
-    If the whole NAS was silent, the run gets no pause but comes last in the next sweep: it may be the cause.
+    If the whole NAS was silent, the run gets no pause but comes last: it may be the cause.
     """
     if not client.is_silence(reason, detail):
         return
@@ -53,14 +53,13 @@ class TwinListing:
 
     @property
     def reader(self) -> Reader:
-        """During the pause, one that gives the twin's last answer."""
+        """During the pause, one that repeats the last answer."""
         before = _silence_stored(self.run)
         if before is not None and self._pauses:
             return StillSilent(before)
         return self.readers.of(self.run)
 
     def learn(self, facts: Facts) -> None:
-        """Note what a look has shown of the twin."""
         findings = facts.proof.findings if facts.proof else ()
         silence = next((found for found in findings if found.reason is Reason.NAS_SLOW), None)
         if silence is not None and not self._pauses:

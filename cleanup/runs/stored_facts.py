@@ -46,8 +46,7 @@ def facts_of(
 ) -> Facts:
     """Return what discovery saw last, with what the database knows now.
 
-    `hindrances` are those of `readiness`, `breaker` the root's; ask for both once per page. Facts of another version
-    count as none.
+    `hindrances` are those of `readiness`, `breaker` the root's. Facts of another version count as none.
     """
     try:
         facts = thaw(run.facts)

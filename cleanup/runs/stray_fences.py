@@ -35,7 +35,7 @@ def left_aside(root: StagingRoot, descriptor: int, sight: DiskEntry) -> Left | N
 def is_stray_fence(root: StagingRoot, descriptor: int, sight: DiskEntry) -> bool:
     """Return whether no attempt will put back or finish this fence, as after a database restore.
 
-    A whole run may lie there unseen. The fence of a done attempt goes to recovery. `descriptor` is the open root.
+    A whole run may lie there unseen. The fence of a done attempt goes to recovery.
     """
     folder, _, name = sight.raw.rpartition(b"/")
     attempt = (

@@ -110,8 +110,8 @@ def settle_lost(*, host: str, now: datetime) -> int:
 def accept(check: ByteCheck, *, actor: str, note: str, now: datetime) -> AcceptedBytes:
     """Accept equal bytes of both sides in place of the run's manifest.
 
-    Both sides must still be as compared. Raises NotAccepted, also where the NAS does not answer or is no second place;
-    ValueError for an empty reason.
+    Raises NotAccepted if a side has changed, or the NAS does not answer or is no second place; ValueError for an empty
+    reason.
     """
     if not note.strip():
         raise ValueError("a reason must be given")
