@@ -146,7 +146,7 @@ def forgotten(user: User | AnonymousUser, now: datetime) -> QuerySet[ClearBatch]
 
 
 def _withdraw(batch: ClearBatch, actor: str, now: datetime) -> int:
-    """Call it with the batch locked, so that none of it begins meanwhile."""
+    """Call it with the batch locked, so that no attempt begins meanwhile."""
     queued = batch.attempts.filter(phase=Phase.QUEUED).select_for_update(of=("self",))
     waiting = list(queued.select_related("run__root", "proof").order_by("pk"))
     runs = Run.objects.filter(pk__in=[attempt.run_id for attempt in waiting])
