@@ -99,7 +99,10 @@ def _expect_as_shown(user: User, asked: RequestedRuns, digest: str, typed: int |
 
 
 def pause(batch: ClearBatch, *, actor: str, now: datetime) -> bool:
-    """Let no further attempt of a batch begin; runs under way are finished. False: nothing to pause."""
+    """Let no further attempt of a batch begin; runs under way are finished. False: nothing to pause.
+
+    When this returns, no waiting attempt can begin.
+    """
     if not _to_come(batch).exists():
         return False
     open_one = ClearBatch.objects.filter(pk=batch.pk, paused_at=None, stopped_at=None)

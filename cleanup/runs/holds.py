@@ -1,4 +1,4 @@
-"""Holds: laid by operators and by files, with reminders and costs."""
+"""Holds: laid by people and by files, with reminders and costs."""
 
 import logging
 from collections.abc import Iterable
@@ -167,7 +167,7 @@ def note_file(run: Run, found: HoldFile | None, *, now: datetime) -> bool:
 
 
 def in_force(now: datetime) -> HoldQuerySet:
-    """Return the holds in force on runs that are neither cleared nor gone, unless they may lie elsewhere."""
+    """Return the holds in force on runs that are not cleared or gone, or that may lie under another path."""
     lies_there = Q(run__gone_at=None) & ~Q(run__state=State.CLEARED)
     return Hold.objects.in_force(now).filter(lies_there | Exists(_elsewhere()))
 
@@ -186,7 +186,10 @@ def ending(now: datetime) -> HoldQuerySet:
 
 
 def ended_at(hold: Hold, now: datetime) -> datetime | None:
-    """Return when a hold ended: over, released, or its run cleared or gone; else None."""
+    """Return when a hold ended: over, released, or its run cleared or gone; else None.
+
+    A hold that only a doubted clock calls over is in force.
+    """
     run = hold.run
     ends = [end for end in (hold.until, hold.released_at) if end is not None]
     if hold.until is not None and hold.until <= now and Hold.objects.in_force(now).filter(pk=hold.pk).exists():

@@ -167,7 +167,7 @@ def note(run: Run, facts: Facts, known: KnownRuns, *, now: datetime) -> bool:
 
 
 def deny(run: Run, others: Iterable[int], *, actor: str, note: str, now: datetime) -> int:
-    """Write down that a run is none of these; returns how many are new."""
+    """Write down that the operator denies these likenesses; returns how many are new. Later looks keep to it."""
     keys = list(others)
     pairs = Q(run=run, other__in=keys) | Q(run__in=keys, other=run)
     with transaction.atomic():
