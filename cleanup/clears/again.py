@@ -74,7 +74,7 @@ def given_up(batch: ClearBatch) -> int:
 
 
 def withdrawn(attempt: ClearAttempt) -> Finding | None:
-    """Return why a queued new attempt must not begin; None: it may."""
+    """Return why a queued new attempt must not begin; else None."""
     if attempt.repeats_id is None:
         return None
     why = _no_longer_wanted(attempt, _wished_at(attempt), _asker(attempt), timezone.now())

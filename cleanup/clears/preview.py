@@ -71,7 +71,7 @@ class Item:
 
     @property
     def on_trust(self) -> bool:
-        """Whether the wizard's record alone proves the twin."""
+        """Whether the clear relies on the wizard's record without asking the NAS."""
         by_record = self.policy.proof is ProofLevel.RECORD and self.run.returned_at is None
         return by_record or not self.nas_path
 

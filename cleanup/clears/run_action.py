@@ -92,7 +92,7 @@ def skip(run: Run, finding: Finding, decision: Decision | None = None) -> RunAct
 
 
 def fail(run: Run, error: Exception) -> RunAction:
-    """Log an own fault with one run; the other runs go on."""
+    """Log a fault of ours with one run and return it; the other runs go on."""
     said = lock_waits.say(error)
     logger.error("%s failed %s", run.run_path, said, exc_info=None if said else error)
     return RunAction(run.root.name, run.run_path, Action.FAILED, "", said or f"{type(error).__name__}: {error}")
