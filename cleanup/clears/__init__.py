@@ -1,1 +1,1 @@
-"""Clears: how one run's staging copy is removed, and who asks for it."""
+"""Clears: the removal of a run's staging copy, and the requests for it."""

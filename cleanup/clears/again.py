@@ -1,8 +1,4 @@
-"""Clears that are tried again by themselves: what a fault has interrupted, and what the NAS refused in a batch.
-
-The request stays a person's. A new attempt is made in the same batch and name with the same promise of a proof, and
-only while the person would still get it: not after a stop, a new hold or a day, nor without the right.
-"""
+"""New attempts for clears that a fault interrupted or the NAS refused, while the operator's request still holds."""
 
 import logging
 from collections import defaultdict
@@ -29,27 +25,24 @@ from cleanup.storage.nas import client
 
 logger = logging.getLogger(__name__)
 
-# A request is as old as its first attempt; an older one a person has to make anew.
+# Counted from the first attempt; after that the operator has to ask again.
 AS_LONG_AS = timedelta(hours=24)
-# What kills its worker three more times is no accident of the database.
+# A run that interrupts its worker more often is itself the likely cause.
 MOST_INTERRUPTIONS = 3
-# A NAS that answers and refuses the same run again is left alone twice as long each time: ten times in a day.
+# The pause doubles while the NAS refuses the same run: ten tries in a day.
 FIRST_PAUSE = timedelta(minutes=1)
-# The database or the process was at fault, and no gate.
 INTERRUPTIONS = frozenset({Reason.INTERRUPTED, Reason.DATABASE_ERROR})
-# The NAS gave no answer that says anything of the run.
 UNANSWERED = frozenset({Reason.NAS_TIMEOUT, Reason.NAS_SLOW, Reason.NAS_IO_ERROR, Reason.NAS_NOT_MOUNTED})
 
 
 def due_after(attempt: ClearAttempt, finding: Finding, now: datetime) -> datetime | None:
-    """When an attempt that ends with this finding, without a clear, is tried again at the earliest; None: never.
+    """Return when to try an attempt again that ends with `finding`; None: never.
 
-    Only for what a person asked for through the queue. Call it before the phase changes, in the transaction that ends
-    it.
+    Call it in the transaction that ends the attempt, before the phase changes.
     """
     if not (attempt.is_clear and attempt.task_id and attempt.requester == Requester.OPERATOR):
         return None
-    if attempt.phase != Phase.INTENT:  # it had not begun, or a person had to see to it
+    if attempt.phase != Phase.INTENT:  # it had not begun, or the operator had to act
         return None
     if attempt.batch_id is not None and not _still_wanted(attempt.batch_id):
         return None
@@ -57,31 +50,31 @@ def due_after(attempt: ClearAttempt, finding: Finding, now: datetime) -> datetim
         return now if attempt.interruptions < MOST_INTERRUPTIONS else None
     if finding.reason in UNANSWERED and attempt.batch_id is not None:
         refused_before: int = attempt.tries - attempt.interruptions
-        if finding.reason is Reason.NAS_SLOW:  # as long as the schedule leaves such a twin alone
+        if finding.reason is Reason.NAS_SLOW:  # the schedule pauses as long for such a twin
             return now + slowness.pause_after(refused_before + 1)
         return now + FIRST_PAUSE * (1 << refused_before)
     return None
 
 
 def ask(*, now: datetime) -> int:
-    """Queue new attempts for what is due on this host; returns how many. Twice at once is harmless."""
+    """Queue new attempts for what is due on this host; returns how many. Twice is harmless."""
     due = _due(now).select_related("run__root", "batch").defer("run__facts", "decision")
     wishes: defaultdict[object, list[ClearAttempt]] = defaultdict(list)
     answers: dict[NasRoot, bool] = {}
     for attempt in due:
-        # Before the database is locked: a NAS may take its time.
+        # Asked before the database is locked: the NAS may be slow.
         if attempt.reason in INTERRUPTIONS or _is_old(attempt, now) or _answers(attempt, answers):
             wishes[attempt.batch_id or attempt.pk].append(attempt)
     return sum(_ask_together(attempts, now) for attempts in wishes.values())
 
 
 def given_up(batch: ClearBatch) -> int:
-    """Try no run of a batch again; returns how many would have been. Call it in the transaction that stops it."""
+    """Try no run of a batch again; returns how many waited. Call it in the transaction that stops it."""
     return batch.attempts.waiting_for_another_try().update(again_after=None)
 
 
 def withdrawn(attempt: ClearAttempt) -> Finding | None:
-    """Why a new attempt of an old request must not begin, though it was queued; None for any other attempt."""
+    """Return why a queued new attempt must not begin; else None."""
     if attempt.repeats_id is None:
         return None
     why = _no_longer_wanted(attempt, _wished_at(attempt), _asker(attempt), timezone.now())
@@ -95,7 +88,6 @@ def _due(now: datetime) -> QuerySet[ClearAttempt]:
 
 
 def _answers(attempt: ClearAttempt, known: dict[NasRoot, bool]) -> bool:
-    """Whether the NAS of an attempt answers; each is asked once, and not while its breaker is open."""
     root = twin_of(attempt.run).root
     if root not in known:
         try:
@@ -108,7 +100,6 @@ def _answers(attempt: ClearAttempt, known: dict[NasRoot, bool]) -> bool:
 
 
 def _ask_together(attempts: Sequence[ClearAttempt], now: datetime) -> int:
-    """Try again what belongs to one batch, or one attempt without a batch."""
     batch = attempts[0].batch
     with transaction.atomic():
         if batch is not None and not _goes_on(batch):
@@ -118,23 +109,23 @@ def _ask_together(attempts: Sequence[ClearAttempt], now: datetime) -> int:
         runs = _locked(attempt.run_id for attempt in due)
         asker = _asker(attempts[0])
         wanted = [attempt for attempt in due if attempt.run_id in runs and _settle(attempt, asker, now)]
-        wanted.sort(key=lambda attempt: attempt.reason == Reason.NAS_SLOW)  # which come last
+        wanted.sort(key=lambda attempt: attempt.reason == Reason.NAS_SLOW)
         return _queue([(attempt, runs[attempt.run_id]) for attempt in wanted], now)
 
 
 def _still_wanted(batch: UUID) -> bool:
-    """Whether a batch was not stopped, and is not before the transaction ends."""
+    # Locked, so that the batch cannot be stopped before the transaction ends.
     return ClearBatch.objects.select_for_update(no_key=True).filter(pk=batch, stopped_at=None).first() is not None
 
 
 def _goes_on(batch: ClearBatch) -> bool:
-    """Whether a batch is neither paused nor stopped; it stays so until the transaction ends."""
+    # Locked, so that the batch cannot be paused or stopped before the transaction ends.
     going = ClearBatch.objects.select_for_update(no_key=True).filter(pk=batch.pk, paused_at=None, stopped_at=None)
     return going.first() is not None
 
 
 def _locked(keys: Iterable[int]) -> dict[int, Run]:
-    """The runs without an attempt under way. To lay a hold or an attempt locks the run's row, so none comes between."""
+    # A hold and an attempt lock the same rows.
     runs = Run.objects.filter(pk__in=list(keys))
     list(runs.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
     busy = ClearAttempt.objects.filter(run__in=runs, phase__in=ClearAttempt.ACTIVE).values("run")
@@ -142,7 +133,6 @@ def _locked(keys: Iterable[int]) -> dict[int, Run]:
 
 
 def _settle(attempt: ClearAttempt, asker: User | None, now: datetime) -> bool:
-    """Whether an attempt is tried again; one that never will be says why, and is not asked about any more."""
     why = _no_longer_wanted(attempt, _wished_at(attempt), asker, now)
     if why:
         attempt.detail = "; ".join(part for part in (attempt.detail, f"not tried again: {why}") if part)
@@ -157,7 +147,6 @@ def _is_old(attempt: ClearAttempt, now: datetime) -> bool:
 
 
 def _wished_at(attempt: ClearAttempt) -> datetime:
-    """When a person asked for the clear."""
     if attempt.batch is not None:
         return attempt.batch.created_at
     while attempt.repeats is not None:
@@ -170,7 +159,6 @@ def _asker(attempt: ClearAttempt) -> User | None:
 
 
 def _no_longer_wanted(attempt: ClearAttempt, wished_at: datetime, asker: User | None, now: datetime) -> str:
-    """Why a request does not hold any more, in words; empty if it does."""
     run = attempt.run
     if now - wished_at >= AS_LONG_AS:
         return "a day has passed"

@@ -1,4 +1,4 @@
-"""An operator's clear of some runs, at once and in this process."""
+"""An operator's clear of some runs in this process, without the queue."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -22,10 +22,10 @@ def clear(
     note: str = "",
     accept_loss: bool = True,
 ) -> ClearReport:
-    """Clear the runs given; one that is cleared already is skipped.
+    """Clear the runs; skip those cleared already.
 
-    Without `accept_loss` a run stays that has anything besides its bytes which the NAS lacks, also where the policy
-    allows that: a command has no page that tells of it before.
+    Without `accept_loss` a run stays if the NAS lacks anything it has besides its bytes: a command shows no page about
+    it.
     """
     runs = list(runs)
     if not dry_run:

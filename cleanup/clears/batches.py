@@ -1,7 +1,4 @@
-"""Clears of many runs at once: a request for exactly what a preview has shown, and pause, go on and stop.
-
-What is asked for is decided anew, and is queued only if it comes to what the preview had shown: all together, or none.
-"""
+"""Batches of clears: request, pause, go on, stop. A request is queued whole, and only if it equals its preview."""
 
 import logging
 import uuid
@@ -20,13 +17,13 @@ from cleanup.rules.reasons import Reason
 
 logger = logging.getLogger(__name__)
 
-# Paused so long, a batch may have been forgotten; so many of them are told of at once.
+# An older pause may be forgotten; the pages name at most this many such batches.
 FORGOTTEN_AFTER = timedelta(hours=1)
 FORGOTTEN_AT_ONCE = 20
 
 
 class RunsChanged(Exception):
-    """What is asked for is no longer what was shown. Nothing has been queued; `preview` is how it is now."""
+    """The runs differ from what was shown; `preview` shows them now."""
 
     def __init__(self, preview: ClearPreview) -> None:
         super().__init__("the runs are not as they were shown")
@@ -34,7 +31,7 @@ class RunsChanged(Exception):
 
 
 class NotConfirmed(Exception):
-    """So much goes only with its number typed. Nothing has been queued."""
+    """The number that the preview asks for was not typed."""
 
     def __init__(self, preview: ClearPreview) -> None:
         super().__init__(f"{preview.number} was not typed")
@@ -51,10 +48,10 @@ def place(
     note: str = "",
     now: datetime,
 ) -> ClearBatch:
-    """Queue the clears that a preview has shown, all in one transaction with their tasks.
+    """Queue the clears that a preview showed, with their tasks, in one transaction.
 
-    `digest` is the preview's, `key` the batch's, made with the preview: the same request twice leads to one batch.
-    Raises RunsChanged, NotConfirmed or AlreadyClearing with nothing queued.
+    `digest` and `key` come from the preview; the same request twice gives one batch. Raises RunsChanged, NotConfirmed
+    or AlreadyClearing with nothing queued.
     """
     opening.data_dir().relieve()
     with transaction.atomic():
@@ -71,17 +68,14 @@ def place(
 
 
 def is_placed(key: uuid.UUID | None) -> bool:
-    """Whether a batch with this key has been asked for already, as by a button that was pressed twice."""
+    """Return whether a batch with this key exists."""
     return key is not None and ClearBatch.objects.filter(pk=key).exists()
 
 
 def place_one(
     user: User, run: Run, *, digest: str, typed: int | None = None, note: str = "", now: datetime
 ) -> ClearAttempt:
-    """Queue the clear of one run, as its preview has shown it; it has no batch.
-
-    Raises RunsChanged, NotConfirmed or AlreadyClearing, and nothing is queued then.
-    """
+    """Queue the clear of one run as its preview showed it, without a batch. Raises as `place`."""
     opening.data_dir().relieve()
     asked = RequestedRuns.of([run.pk])
     with transaction.atomic():
@@ -91,10 +85,7 @@ def place_one(
 
 
 def _lock(runs: RunQuerySet) -> None:
-    """Lock these runs until the transaction ends: a hold, a look and an attempt all lock the run's row.
-
-    Always in the same order, so that two who lock many cannot wait for one another.
-    """
+    # A hold, a look and an attempt lock the same rows. Always in the same order, against deadlocks.
     list(runs.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
 
 
@@ -107,13 +98,10 @@ def _expect_as_shown(user: User, asked: RequestedRuns, digest: str, typed: int |
     return found
 
 
-# Pause, go on, stop
-
-
 def pause(batch: ClearBatch, *, actor: str, now: datetime) -> bool:
-    """Begin no other run of a batch; what is under way is finished. False: there was nothing to pause.
+    """Let no further attempt of a batch begin; runs under way are finished. False: nothing to pause.
 
-    When this returns, no attempt begins any more that had not begun.
+    When this returns, no waiting attempt can begin.
     """
     if not _to_come(batch).exists():
         return False
@@ -122,7 +110,7 @@ def pause(batch: ClearBatch, *, actor: str, now: datetime) -> bool:
 
 
 def resume(batch: ClearBatch, *, now: datetime) -> bool:
-    """Let a paused batch go on: its waiting attempts are queued again. False: it was not paused."""
+    """Queue a paused batch's waiting attempts again. False: it was not paused."""
     with transaction.atomic():
         paused = _locked(batch, paused_at__isnull=False, stopped_at=None)
         if paused is None or paused.paused_at is None:
@@ -134,11 +122,7 @@ def resume(batch: ClearBatch, *, now: datetime) -> bool:
 
 
 def stop(batch: ClearBatch, *, actor: str, now: datetime) -> int:
-    """Begin no run of a batch any more: what still waits is withdrawn, what is under way is finished.
-
-    Returns how many were withdrawn, with those that would have been tried again. A batch that was stopped already stays
-    as it is.
-    """
+    """Withdraw what waits in a batch; runs under way are finished. Returns how many were withdrawn."""
     with transaction.atomic():
         found = _locked(batch, stopped_at=None)
         if found is None or not _to_come(found).exists():
@@ -151,14 +135,13 @@ def stop(batch: ClearBatch, *, actor: str, now: datetime) -> int:
 
 
 def _to_come(batch: ClearBatch) -> QuerySet[ClearAttempt]:
-    """The attempts of a batch that wait, in the queue or for another try."""
     return ClearAttempt.objects.filter(batch=batch).filter(Q(phase=Phase.QUEUED) | Q(again_after__isnull=False))
 
 
 def forgotten(user: User | AnonymousUser, now: datetime) -> QuerySet[ClearBatch]:
-    """Batches that were paused more than an hour ago and whose runs still wait, the longest first.
+    """Return the batches paused for over an hour, longest first, at most FORGOTTEN_AT_ONCE.
 
-    At most FORGOTTEN_AT_ONCE, and those alone of which the user may see a run that waits.
+    Only those with a waiting run that the user may see.
     """
     waiting = ClearAttempt.objects.filter(batch=OuterRef("pk"), phase=Phase.QUEUED, run__in=permissions.runs(user))
     paused = ClearBatch.objects.filter(paused_at__lte=now - FORGOTTEN_AFTER, stopped_at=None)
@@ -166,7 +149,7 @@ def forgotten(user: User | AnonymousUser, now: datetime) -> QuerySet[ClearBatch]
 
 
 def _withdraw(batch: ClearBatch, actor: str, now: datetime) -> int:
-    """End what waits; the batch is locked, so nothing of it begins meanwhile."""
+    """Call it with the batch locked, so that no attempt begins meanwhile."""
     queued = batch.attempts.filter(phase=Phase.QUEUED).select_for_update(of=("self",))
     waiting = list(queued.select_related("run__root", "proof").order_by("pk"))
     runs = Run.objects.filter(pk__in=[attempt.run_id for attempt in waiting])
@@ -182,12 +165,11 @@ def _withdraw(batch: ClearBatch, actor: str, now: datetime) -> int:
 
 
 def _locked(batch: ClearBatch, **wanted: object) -> ClearBatch | None:
-    """The batch as it is now, if it is as wanted; a worker that is about to begin one of its runs waits meanwhile."""
+    # The lock keeps a worker from beginning one of its runs.
     return ClearBatch.objects.select_for_update(no_key=True).filter(pk=batch.pk, **wanted).first()
 
 
 def _enqueue_again(batch: ClearBatch, now: datetime) -> None:
-    """Queue the waiting attempts whose task has ended without them, or is about to."""
     waiting = batch.attempts.filter(phase=Phase.QUEUED).select_related("run")
     largest_first = sorted(waiting, key=lambda attempt: (-(attempt.run.bytes or 0), -attempt.run_id))
     queue.enqueue_again(largest_first, now=now)

@@ -1,4 +1,4 @@
-"""Which run is meant by a path: compared with the staging roots of this host, and never opened by itself."""
+"""Find the run at a path among the staging roots of this host."""
 
 import logging
 import os
@@ -22,7 +22,6 @@ from cleanup.storage import errors, run_paths
 
 logger = logging.getLogger(__name__)
 
-# A staging root and a path below it.
 Place = tuple[StagingRoot, str]
 
 
@@ -30,7 +29,7 @@ Place = tuple[StagingRoot, str]
 def clear(
     wanted: Run | str | os.PathLike[str], *, now: datetime | None = None, actor: str = "", note: str = ""
 ) -> tuple[int, int]:
-    """Clear a run that is given as such or by its path; (file count, bytes freed). Raises as `now.clear_run`."""
+    """Clear a run or the run at a path; returns (file count, bytes freed). Raises as `now.clear_run`."""
     now = timezone.now() if now is None else now
     if timezone.is_naive(now):
         raise ValueError("now needs a time zone, as in datetime.now(UTC).")
@@ -39,10 +38,9 @@ def clear(
 
 
 def find(path: str, *, now: datetime) -> Run | None:
-    """The run at an absolute path, or at a path below the one staging root that has it; None where nothing is there.
+    """Return the run at an absolute path, or below the one staging root that has it; None: nothing lies there.
 
-    What is not known as verified is discovered first. Raises Refused for what is no run of this host, ValueError for a
-    path below several staging roots.
+    Raises Refused for what is no run of this host, ValueError for a path in several staging roots.
     """
     if not path or "\0" in path:
         raise ValueError("clear_run needs the path of a run.")
@@ -58,7 +56,6 @@ def find(path: str, *, now: datetime) -> Run | None:
 
 
 def _only(path: str, places: Sequence[Place]) -> Place | None:
-    """The first of some places, all in one staging root. Raises ValueError where they are not."""
     names = sorted({root.name for root, _below in places})
     if len(names) > 1:
         raise ValueError(f"{path} stands for runs in {', '.join(names)}: name it by its absolute path.")
@@ -66,7 +63,7 @@ def _only(path: str, places: Sequence[Place]) -> Place | None:
 
 
 def _beneath_roots(path: str, roots: Sequence[StagingRoot]) -> list[Place]:
-    """The staging root above an absolute path with the way down: as it is spelt, or else as its folders really lead."""
+    # By the path's spelling first, then by where its folders lead.
     spelt = "/" + path.strip("/")
     places = [_beneath(_without_detours(spelt), root, root.path) for root in roots]
     if not any(place is not None and _known(*place) for place in places):
@@ -80,21 +77,17 @@ def _beneath(path: str, root: StagingRoot, top: str) -> Place | None:
 
 
 def _without_detours(path: str) -> str:
-    """The path without doubled slashes and dots; empty where it climbs, since what `..` means hangs on links."""
+    # The meaning of `..` depends on links.
     return "" if ".." in path.split("/") else os.path.normpath(path)
 
 
 def _with_real_folders(path: str) -> str:
-    """The path with every link on the way to its last step followed, and that step as it is: a link to a run is no run.
-
-    Empty where the last step is no name.
-    """
+    # A link to a run is no run, so the last step is not followed.
     folder, _, leaf = path.rpartition("/")
     return "" if leaf in (".", "..", "") else os.path.join(os.path.realpath(folder or "/"), leaf)
 
 
 def _below_each(path: str, roots: Sequence[StagingRoot]) -> list[Place]:
-    """Every staging root with a path that is meant below one of them. Raises Refused for one that leads out again."""
     below = _without_detours(path)
     if not below or not roots:
         detail = f"{path} leads out of its staging root" if roots else "no staging root is registered on this host"
@@ -103,7 +96,6 @@ def _below_each(path: str, roots: Sequence[StagingRoot]) -> list[Place]:
 
 
 def _known(root: StagingRoot, below: str) -> Run | None:
-    """The run that the database knows at a path: the staged one, else the one cleared last."""
     if not _is_text(below):
         return None
     runs = Run.objects.with_root().filter(root=root, run_path=below, gone_at=None)
@@ -111,7 +103,7 @@ def _known(root: StagingRoot, below: str) -> Run | None:
 
 
 def _is_text(name: str) -> bool:
-    """Whether a path can stand in the database: one with bytes that are no UTF-8 cannot, and no run has it."""
+    # The database cannot keep a path that is not UTF-8.
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -120,7 +112,6 @@ def _is_text(name: str) -> bool:
 
 
 def _run_at(root: StagingRoot, below: str, now: datetime) -> Run:
-    """The run at a place where one is known or something lies, looked at where that may change the answer."""
     run = _known(root, below)
     if run is not None and (run.state == State.SYNC_VERIFIED or _is_out_of_sight(root, below)):
         return run
@@ -137,10 +128,7 @@ def _run_at(root: StagingRoot, below: str, now: datetime) -> Run:
 
 
 def _expect_spelling(root: StagingRoot, below: str) -> None:
-    """What lies at a path must be called so in the listing of its folder. Raises Refused.
-
-    A disk may find one folder under many spellings. It is one run all the same, with one row, its holds and its policy.
-    """
+    # A disk may find one run under many spellings, but it has one row, its holds and its policy.
     folder = root.path
     for name in below.split("/"):
         try:
@@ -153,7 +141,6 @@ def _expect_spelling(root: StagingRoot, below: str) -> None:
 
 
 def _is_out_of_sight(root: StagingRoot, below: str) -> bool:
-    """Whether nothing can be seen at a known run's path: then its row, or the clear itself, says all there is."""
     try:
         return not _lies_there(root, below)
     except Refused:
@@ -168,7 +155,6 @@ def _run_path(below: str) -> run_paths.RunPath:
 
 
 def _why_not(seen: discovery.Discovered | None, run: Run | None) -> Finding:
-    """Why what lies at a path is no run that can be cleared, as the look at it has found."""
     for _path, reason, detail in seen.problems if seen else ():
         return Finding(reason, detail)
     if run is not None:
@@ -177,7 +163,6 @@ def _why_not(seen: discovery.Discovered | None, run: Run | None) -> Finding:
 
 
 def _lies_there(root: StagingRoot, below: str) -> bool:
-    """Whether anything lies at a path below a staging root. Raises Refused where that cannot be told."""
     try:
         with opening.open_root(root):
             os.lstat(os.path.join(root.path, below))
@@ -191,7 +176,6 @@ def _lies_there(root: StagingRoot, below: str) -> bool:
 
 
 def _refuse_if_there(path: str, roots: Sequence[StagingRoot]) -> None:
-    """Raises Refused for what lies beneath no staging root of this host; that nothing lies there is only logged."""
     known = ", ".join(root.path for root in roots) or "none"
     detail = f"{path} lies beneath no staging root of this host ({known})"
     try:

@@ -1,4 +1,4 @@
-"""Conflicts: runs that could not be put back, as something else lies at their path. A person sees to them."""
+"""Conflicts: runs that could not be put back because something else lies at their path."""
 
 from datetime import datetime
 
@@ -12,10 +12,10 @@ from cleanup.runs import identity
 
 
 def settle(*, now: datetime) -> None:
-    """Make the open alerts of conflicts exactly those of this host's attempts whose conflict stands."""
+    """Keep exactly one open alert for each standing conflict of this host."""
     host = settings.EXLAB_HOST
     standing = ClearAttempt.objects.filter(host=host, phase=Phase.CONFLICT)
-    # Nearly always there is none, and the rows are wide.
+    # Read the wide rows only where there is a conflict, which is rare.
     rows = standing.select_related("run__root").defer("run__facts", "decision") if standing.exists() else ()
     troubles = [
         AlertState(

@@ -1,4 +1,4 @@
-"""By what a clear is decided, and how the decision is kept."""
+"""The policy of a clear, and its decision as it is kept."""
 
 from cleanup.models import (
     ClearAttempt,
@@ -13,10 +13,7 @@ from cleanup.rules.reasons import Reason
 
 
 def policy_for(attempt: ClearAttempt, run: Run) -> Policy:
-    """The policy in force, with no weaker a proof than the policy under which the clear was asked for.
-
-    An attempt may wait for days in a paused batch; what the operator was told of the proof still holds.
-    """
+    """Return the policy in force, with no weaker proof than the operator was promised."""
     policy = RetentionPolicy.objects.effective_for(run).in_earnest()
     asked = effective_policy(RetentionPolicy.objects.scoped(as_of=attempt.promised_version), run.scope)
     return policy.with_proof_of(asked) if asked.proof.strength > policy.proof.strength else policy
@@ -29,7 +26,7 @@ def as_finding(refusal: GateResult | None) -> Finding:
 
 
 def decision_as_json(decision: Decision) -> list[dict[str, str | None]]:
-    """A decision's gates as the command line shows them and attempts keep them."""
+    """Return a decision's gates as JSON, for the command line and the attempt."""
     return [
         {
             "gate": result.gate.value,

@@ -1,4 +1,4 @@
-"""What a clear gave back to its disk, measured, and what the latest clears of a staging root come to."""
+"""The space that clears gave back to a staging disk, as measured."""
 
 import contextlib
 import logging
@@ -21,11 +21,11 @@ from cleanup.storage.staging.plan import Plan
 
 logger = logging.getLogger(__name__)
 
-# Where the clear before this one waited in vain, the next one does not wait as long.
+# Wait less where the clear before this one waited in vain.
 _SHORT_PATIENCE_SECONDS = 5.0
-# What came of clears before that says nothing of the disk as it is now.
+# Older clears do not tell how the disk is now.
 _LATELY = timedelta(days=7)
-# More than make up 100 MB of runs that are worth measuring.
+# These are enough to reach the 100 MB of runs that a measurement needs.
 _LOOKED_AT = 500
 
 INTERRUPTED = Gain(why=Unmeasured.INTERRUPTED)
@@ -38,7 +38,7 @@ class Watch:
         self._attempt, self._space, self._whole = attempt, space, whole
 
     def beside(self, progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
-        """The same progress, with a look at the free space each time."""
+        """Return `progress` with a look at the free space at each call."""
 
         def looked(files: int, size: int) -> None:
             if self._space is not None:
@@ -49,7 +49,7 @@ class Watch:
         return looked
 
     def gain(self, removed: removal.Removal) -> Gain:
-        """What this step of the removal gave back; waits for it where the disk is late."""
+        """Return what this step gave back; waits for a slow disk."""
         if self._space is None:
             return Gain(why=Unmeasured.UNKNOWN)
         allocated = removed.freed.allocated - self._attempt.freed_allocated_bytes
@@ -71,10 +71,9 @@ class Watch:
 
 @contextlib.contextmanager
 def watching(attempt: ClearAttempt, opened: OpenRun, plan: Plan, *, interrupted: bool) -> Iterator[Watch]:
-    """Watch the free space while an attempt removes, for the length of a block.
+    """Watch the free space while an attempt removes. A disk that cannot be measured stops no removal.
 
-    After a crash (`interrupted`) only a removal of which nothing had gone before is measured. A disk that cannot be
-    measured stops no removal.
+    After a crash (`interrupted`) a removal with unrecorded losses is not measured.
     """
     with contextlib.ExitStack() as stack:
         space = None
@@ -88,21 +87,20 @@ def watching(attempt: ClearAttempt, opened: OpenRun, plan: Plan, *, interrupted:
 
 
 def _is_whole(attempt: ClearAttempt, opened: OpenRun, plan: Plan) -> bool:
-    """Whether nothing is gone of the run but what an earlier step has recorded."""
     there = {entry.path for entry in run_tree.scan(opened.run).entries if entry.is_file}
     gone = run_tree.freed(plan.entries, left=there)
     return (gone.bytes, gone.allocated) == (attempt.freed_bytes, attempt.freed_allocated_bytes)
 
 
 def of_step(step: run_tree.Count, gain: Gain) -> dict[str, Any]:
-    """The columns of a ledger row that say what its step gave back."""
+    """Return a ledger row's columns for what its step gave back."""
     if not step.files:
         return {}
     return {"measured_bytes": gain.bytes, "unmeasured": gain.why}
 
 
 def of_attempt(attempt: ClearAttempt, step: run_tree.Count, gain: Gain) -> dict[str, Any]:
-    """The columns of an attempt that say what all its steps together gave back, and how full the disk was."""
+    """Return an attempt's columns for what all its steps gave back, and for the disk's fill."""
     if not step.files:
         return {}
     fields: dict[str, Any] = of_step(step, gain)
@@ -120,16 +118,16 @@ def of_attempt(attempt: ClearAttempt, step: run_tree.Count, gain: Gain) -> dict[
 
 @dataclass
 class Lately:
-    """What the latest clears of a staging root removed and gave back, the latest first; a pass adds its own.
+    """What the latest clears of a staging root removed and gave back, latest first.
 
-    Where it shows that clearing frees nothing, no run goes for the sake of space.
+    Where clearing frees nothing, no run is cleared for space.
     """
 
     gains: list[Freed] = field(default_factory=list)
 
     @classmethod
     def of(cls, root: StagingRoot, now: datetime, *, free_bytes: int | None) -> "Lately":
-        """Those of the last week; nothing where the disk, of which so much is free, has got space back since."""
+        """Read the last week; empty where the disk has got its space back since."""
         found = cls(_measured(root, now))
         held = found.nothing
         if held is not None and free_bytes is not None and _came_free(root, now, held, free_bytes):
@@ -137,17 +135,15 @@ class Lately:
         return found
 
     def add(self, attempt: ClearAttempt | None) -> None:
-        """What a clear has just come to; what could not be measured says nothing."""
         if attempt is not None and attempt.measured_bytes is not None and attempt.freed_allocated_bytes > 0:
             self.gains.insert(0, Freed(attempt.freed_allocated_bytes, attempt.measured_bytes))
 
     @property
     def nothing(self) -> Freed | None:
-        """What was removed and gave back next to nothing; None where clearing helps, as far as one can tell."""
+        """What gave back almost nothing; None where clearing helps."""
         return frees_nothing(self.gains)
 
     def helps(self) -> bool:
-        """Whether clearing frees space, as far as one can tell."""
         return self.nothing is None
 
 
@@ -162,6 +158,6 @@ def _rows(root: StagingRoot, now: datetime) -> Any:  # noqa: ANN401
 
 
 def _came_free(root: StagingRoot, now: datetime, held: Freed, free_bytes: int) -> bool:
-    """Whether what the latest clear did not free has come free since, as when a snapshot is removed."""
+    # The space of a clear may come free later, as when a snapshot is removed.
     after = _rows(root, now).values_list("attempt__disk_free_after", flat=True).first()
     return after is not None and free_bytes - after >= held.allocated * 0.1

@@ -1,4 +1,4 @@
-"""What must still hold between the comparison and the commit. All of it raises Refused."""
+"""The checks between comparison and commit. Each raises Refused."""
 
 import os
 
@@ -24,9 +24,9 @@ from cleanup.storage.staging.plan import Plan
 
 
 def expect_no_writer(opened: OpenRun) -> None:
-    """No program may be writing the run's records. Raises Refused.
+    """Expect that no program writes the run's records. Raises Refused.
 
-    The wizard's locks are asked for, never kept: a wizard that waits for one across the rename makes the folder anew.
+    The wizard's locks are only tried: a wizard that waits for one across the rename makes the folder again.
     """
     try:
         held = record_locks.held_lock(opened.run, patience_seconds=record_locks.PATIENCE_SECONDS)
@@ -37,19 +37,19 @@ def expect_no_writer(opened: OpenRun) -> None:
 
 
 def expect_no_own_storage(opened: OpenRun) -> None:
-    """After the commit the record must be renamed into the run. Raises Refused, OSError."""
+    """Expect that the record can be renamed into the run after the commit. Raises Refused, OSError."""
     if problem := own_storage.objection(opened.parent, opened.run):
         raise Refused(Finding(Reason(problem.reason), problem.detail))
 
 
 def expect_own_fence(opened: OpenRun, plan: Plan) -> None:
-    """Under the fence's name must lie the directory that was compared, not another one. Raises Refused."""
+    """Expect the compared directory under the fence's name. Raises Refused."""
     if linux.status(opened.parent, fences.fence_name(plan.attempt)).ino != plan.ino:
         raise Refused(Finding(Reason.IDENTITY_MISMATCH, "it was replaced while it was compared"))
 
 
 def expect_planned(run: Run, opened: OpenRun, plan: Plan) -> None:
-    """The fenced tree must equal the plan, and no program may write in it. Raises Refused."""
+    """Expect the fenced tree to equal the plan, without a writer. Raises Refused."""
     found = run_tree.scan(opened.run)
     if found.is_held:
         raise Refused(Finding(Reason.HELD, f"{BY_HOLD_FILE}, laid while it was cleared"))
@@ -67,7 +67,7 @@ def expect_planned(run: Run, opened: OpenRun, plan: Plan) -> None:
 
 
 def _expect_in_place(run: Run, opened: OpenRun, plan: Plan) -> None:
-    """The folders above the run must still be those of its path: a person may have moved them all."""
+    # The folders above the run may have been moved as a whole.
     try:
         with (
             opening.open_root(run.root) as root,
@@ -81,7 +81,7 @@ def _expect_in_place(run: Run, opened: OpenRun, plan: Plan) -> None:
 
 
 def expect_twin(attempt: ClearAttempt, opened: OpenRun, look: Look, reader: Reader) -> None:
-    """The NAS must still hold what the proof saw there, as far as a listing tells. Raises Refused."""
+    """Expect the NAS to list what the proof saw. Raises Refused."""
     assert attempt.proof is not None and look.scan is not None  # noqa: S101
     if attempt.proof.level == ProofLevel.RECORD:
         return
@@ -98,7 +98,7 @@ def expect_twin(attempt: ClearAttempt, opened: OpenRun, look: Look, reader: Read
 def _expect_same_bytes(
     attempt: ClearAttempt, opened: OpenRun, found: proofs.Renumbered, files: list[run_tree.Entry], reader: Reader
 ) -> None:
-    """Files with another ctime, or another number where none is kept, must hold what they held. Raises Doubted."""
+    """Compare the files again whose ctime or inode number changed. Raises Doubted."""
     if found.rewritten:
         names = proofs.name_some(list(found.rewritten))
         raise Doubted(Finding(Reason.NOT_COMPARED, f"perhaps written anew on the NAS since it was compared: {names}"))
@@ -108,10 +108,10 @@ def _expect_same_bytes(
 
 
 def expect_another_place(attempt: ClearAttempt, opened: OpenRun, look: Look, reader: Reader) -> None:
-    """What lies on the NAS must not be the fenced run under another name. Raises Refused, OSError."""
+    """Expect the twin not to be the fenced run itself. Raises Refused, OSError."""
     assert attempt.proof is not None and look.scan is not None  # noqa: S101
     if attempt.proof.level == ProofLevel.RECORD:
-        return  # nothing is asked of the NAS, as page and receipt say
+        return  # the page and the receipt say that the NAS is not asked
     found = second_look.ask(attempt, opened, reader, look.scan.data_files)
     if found is not None:
         raise Refused(found)

@@ -1,8 +1,4 @@
-"""The history travels with the data: after a clear, the twin's record on the NAS gets the `cleared` entry as well.
-
-An outbox: the clear sets `tell_after`, and this delivers what is due, so that no clear waits for a NAS that hangs. What
-the twin's record becomes is decided in `storage.nas.record`.
-"""
+"""An outbox for the twin's record on the NAS: it adds the `cleared` entry, and no clear waits for a NAS that hangs."""
 
 import logging
 import time
@@ -27,12 +23,12 @@ from cleanup.storage.staging.records import RecordFormat
 
 logger = logging.getLogger(__name__)
 
-# After a vain try the next one comes in a minute, then in two, in four, at last once a day.
+# The pause doubles after each failed try, up to a day.
 FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(hours=24)
-# A person has to do something first, so there is no hurry.
+# The operator has to act first, so there is no hurry.
 SLOW = frozenset({Reason.NAS_NOT_WRITABLE, Reason.UNSAFE_PATH, Reason.MOUNT_INSIDE, Reason.SPECIAL_FILE})
-# Trying again would find the same: what lies there is no beginning of our history, or there is nothing.
+# Another try would find the same: there is no record, or it is not the beginning of our history.
 FINAL = frozenset(
     {
         Reason.NAS_NOT_CONFIGURED,
@@ -43,7 +39,7 @@ FINAL = frozenset(
         Reason.TOMBSTONE_MISSING,
     }
 )
-# No try is begun in a pass that has taken this long: the caller has other work.
+# A longer pass begins no further try: the caller has other work.
 _PASS_SECONDS = 30.0
 
 
@@ -55,8 +51,6 @@ class _NotTold(Exception):
 
 @dataclass(frozen=True)
 class _Round:
-    """One pass over what is due: its instant, and when it begins nothing more (by the monotonic clock)."""
-
     now: datetime
     until: float
 
@@ -66,15 +60,15 @@ class _Round:
 
 
 def tell(*, now: datetime, runs: Iterable[Run] | None = None) -> int:
-    """Tell the NAS what is due on this host, or of some of its runs; returns how many histories are there now.
+    """Deliver what is due on this host, or of some of its runs; returns how many arrived.
 
-    Never raises, and no other work depends on it: what fails is logged, written down and tried again.
+    Never raises: what fails is logged, kept with the attempt and tried again.
     """
     try:
-        # One pass at a time: where the NAS hangs, only one process has to wait for it.
+        # One pass at a time, so that only one process waits for a NAS that hangs.
         with opening.data_dir().lock("telling") as free:
             return _tell_due(_Round(now, time.monotonic() + _PASS_SECONDS), runs) if free else 0
-    except Exception:  # no clear and no recovery may fail for a message about it
+    except Exception:  # a clear or a recovery must not fail for this
         logger.exception("the NAS cannot be told of what was cleared")
         return 0
 
@@ -107,7 +101,7 @@ def _tell_one_nas(root: NasRoot, attempts: list[ClearAttempt], this: _Round) -> 
     with opening.reader_for(attempts[0].run.root) as readers:
         reader = readers.of(attempts[0].run)
         for attempt in attempts:
-            # What hung once is not asked again in this pass, so the rest of its attempts need no time.
+            # A reader that has given up fails its other attempts at once, so they need no time.
             if this.is_over and not reader.given_up:
                 break
             told += _tell_one(attempt, reader, this.now)
@@ -115,13 +109,12 @@ def _tell_one_nas(root: NasRoot, attempts: list[ClearAttempt], this: _Round) -> 
 
 
 def _tell_one(attempt: ClearAttempt, reader: Reader, now: datetime) -> bool:
-    """Tell the NAS of one clear, and write down what came of it."""
     try:
         _hand_over(attempt, reader)
     except _NotTold as error:
         _note(attempt, error.finding, now)
         return False
-    except Exception:  # one history must not keep the others from being told
+    except Exception:  # one history must not stop the others
         logger.exception("the NAS cannot be told of %s", attempt.run.run_path)
         _note(attempt, Finding(Reason.LOOK_FAILED), now)
         return False
@@ -147,18 +140,16 @@ def _hand_over(attempt: ClearAttempt, reader: Reader) -> None:
 
 
 def _place_then(attempt: ClearAttempt, twin: Twin) -> str:
-    """The path of the twin below its NAS root as it was at the clear: the layout may have become another since."""
+    # The layout may have changed since the clear.
     above = f"{twin.root.path}/"
     return attempt.twin_path.removeprefix(above) if attempt.twin_path.startswith(above) else twin.path
 
 
 def _form_of(attempt: ClearAttempt) -> RecordFormat:
-    """The format of the record that the clear published."""
     return records.by_file(fences.record_file(attempt.prepared).decode())
 
 
 def _final_history(attempt: ClearAttempt) -> list[dict[str, Any]]:
-    """What the record that the clear published says to its twin, from the attempt's tombstone."""
     form = _form_of(attempt)
     try:
         data = opening.data_dir().read_record(attempt.pk.hex, file=form.file.decode())
@@ -173,7 +164,7 @@ def _final_history(attempt: ClearAttempt) -> list[dict[str, Any]]:
 
 
 def _note(attempt: ClearAttempt, finding: Finding, now: datetime, *, pause: timedelta | None = None) -> None:
-    """Write down why the NAS was not told, and when it is tried again; with `pause` it was not asked: no try."""
+    """With `pause` the NAS was not asked: no try."""
     tries = attempt.tell_tries + (pause is None)
     after = None if finding.reason in FINAL else now + (pause or pause_after(tries, finding.reason))
     ClearAttempt.objects.filter(pk=attempt.pk, told_at=None, tell_tries=attempt.tell_tries).update(
@@ -183,7 +174,7 @@ def _note(attempt: ClearAttempt, finding: Finding, now: datetime, *, pause: time
 
 
 def pause_after(tries: int, reason: Reason) -> timedelta:
-    """How long to wait after so many vain tries, the last of which ended with `reason`."""
+    """Return how long to wait after `tries` failed tries, the last for `reason`."""
     if reason in SLOW:
         return LONGEST_PAUSE
     doublings = min(max(tries - 1, 0), 11)

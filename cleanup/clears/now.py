@@ -1,7 +1,4 @@
-"""One run cleared at once and in this process, called as ExLab-Wizard's own function is called.
-
-It can be imported before Django is set up; only the call needs it.
-"""
+"""Clear one run at once, in this process. The import works before Django is set up."""
 
 import os
 from datetime import datetime
@@ -21,21 +18,17 @@ def clear_run(
     actor: str = "",
     note: str = "",
 ) -> tuple[int, int]:
-    """Clear one run and return (file count, bytes freed), as ExLab-Wizard's function of this name does.
+    """Clear one run and return (file count, bytes freed), as ExLab-Wizard's function of this name.
 
-    Every file counts, the metadata folder included. A run that is cleared already, or of which nothing is there, is
-    (0, 0) and gets no history entry; the record precedes the removal. Unlike the wizard's it asks every gate first,
-    and it counts what was really removed.
+    Every file counts, with the metadata folder. A cleared run, and a path where nothing lies, give (0, 0). Unlike the
+    wizard's this one asks every gate first and counts what it really removed.
 
-    `run_path` is the absolute path of a run beneath a staging root of this host, its path below the staging root where
-    only one root knows it, or a `Run`. A run that is not known yet, or not as verified, is looked at first. `actor`
-    and `note` are kept with the attempt; `now` left out is the present. `config`, `ingest_writer` and `host`, which
-    the wizard's function asks for, are accepted and ignored: policy, record and host are those of this program.
+    `run_path` is absolute beneath a staging root of this host, or below the one root that has it, or a `Run`. `config`,
+    `ingest_writer` and `host` are the wizard's and ignored.
 
-    Raises `cleanup.clears.refusal.Refused` with the reason where the run may not go or the path is no run's;
-    ValueError for a path that stands for runs of several staging roots, or a `now` without a zone;
-    ImproperlyConfigured before `django.setup()`. It works in the thread that calls it: in a coroutine, where Django
-    refuses that, await `aclear_run`.
+    Raises `cleanup.clears.refusal.Refused` where the run may not be cleared or the path is no run's; ValueError for a
+    path in several staging roots or a `now` without a zone; ImproperlyConfigured before `django.setup()`. In a
+    coroutine await `aclear_run`.
     """
     _require_django("clear_run")
     from cleanup.clears import by_path
@@ -53,10 +46,9 @@ async def aclear_run(
     actor: str = "",
     note: str = "",
 ) -> tuple[int, int]:
-    """`clear_run` for coroutines, with its arguments, its result and its exceptions.
+    """Clear one run from a coroutine, as `clear_run`.
 
-    It works in the thread that asgiref keeps for the database, so the event loop goes on meanwhile. A clear that has
-    begun is not stopped when the await is cancelled.
+    It works in asgiref's database thread. Cancelling the await does not stop a clear that has begun.
     """
     _require_django("aclear_run")
     from asgiref.sync import sync_to_async
@@ -66,7 +58,6 @@ async def aclear_run(
 
 
 def _require_django(name: str) -> None:
-    """Raises ImproperlyConfigured, with what to do first, where the models cannot be used yet."""
     from django.apps import apps
     from django.core.exceptions import ImproperlyConfigured
 

@@ -1,4 +1,4 @@
-"""What is made ready before the commit: the plan, the new record and the tombstone, all of them durable."""
+"""The plan, the new record and the tombstone, all durable before the commit."""
 
 import errno
 import hashlib
@@ -27,14 +27,14 @@ from cleanup.storage.staging.plan import Plan, encode
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was made ready before the commit: the plan, the record to publish and the entry that it got."""
+    """The plan, and the entry that the published record got."""
 
     plan: Plan
     entry: dict[str, Any]
 
 
 def keep_plan(attempt: ClearAttempt, plan: Plan, data: bytes) -> None:
-    """Write a plan, encoded as `data`, and name it durably in the attempt with its counts. Raises OSError, Refused."""
+    """Write a plan, encoded as `data`, durably and name it in the attempt. Raises OSError, Refused."""
     counted = run_tree.count(plan.entries)
     opening.data_dir().write_plan(plan.attempt, data)
     fields = {
@@ -47,9 +47,9 @@ def keep_plan(attempt: ClearAttempt, plan: Plan, data: bytes) -> None:
 
 
 def with_locks_as_found(attempt: ClearAttempt, opened: OpenRun, plan: Plan) -> Plan:
-    """The plan with the wizard's locks as they lie in the fence: they may have come or gone while bytes were read.
+    """Return the plan with the wizard's locks as they now lie in the fence.
 
-    A crash before the attempt names the new plan is no harm: before the commit nothing is removed by either.
+    A crash before the attempt names the new plan does no harm: before the commit nothing is removed.
     """
     found = run_tree.locks(opened.run)
     if {entry.path for entry in found} == {entry.path for entry in plan.entries if run_tree.is_lock(entry)}:
@@ -61,7 +61,7 @@ def with_locks_as_found(attempt: ClearAttempt, opened: OpenRun, plan: Plan) -> P
 
 
 def not_written(error: OSError) -> Finding:
-    """Why fence, record or tombstone could not be made."""
+    """Return why fence, record or tombstone could not be made."""
     if error.errno == errno.EXDEV:
         return Finding(Reason.OWN_STORAGE, "the filesystem does not rename it within its folder")
     if error.errno in (errno.EINVAL, errno.ENOSYS):
@@ -70,7 +70,7 @@ def not_written(error: OSError) -> Finding:
 
 
 def prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, look: Look, record: bytes) -> None:
-    """The new record beside the fence and the tombstone in the data directory, both durable."""
+    """Write the new record beside the fence and the tombstone in the data directory, both durably."""
     name, file = attempt.pk.hex, look.form.file
     like = os.stat(fences.record_path(file), dir_fd=opened.run, follow_symlinks=False)
     prepared = reserve.with_reserve(
@@ -90,7 +90,7 @@ def prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, look: Look, record
         "twin": attempt.twin_path,
         "nas_flags": attempt.nas_flags,
         "only_here": attempt.only_here,
-        # The rename has set it by the filesystem's own clock: what lies at the run's path now was not born before.
+        # By the filesystem's own clock: the rename has set it, and a later folder at the run's path is younger.
         "fenced_ns": linux.status(opened.run).ctime_ns,
     }
     opening.data_dir().write_tombstone(
@@ -107,7 +107,7 @@ def prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, look: Look, record
 
 
 def _digests_of(look: Look) -> dict[bytes, bytes]:
-    """What the bytes of the run's files were read to be, where no manifest says that; nothing without such a proof."""
+    # Only for files that were read because no manifest holds their digests.
     if look.scan is None or look.listing is None:
         return {}
     twins = {entry.path: look.listing.files.get(entry.path) for entry in look.scan.data_files}

@@ -1,4 +1,4 @@
-"""What would become of some runs if an operator asked to clear them."""
+"""What a clear would do with the runs that an operator asks for."""
 
 import hashlib
 import json
@@ -24,19 +24,19 @@ from cleanup.runs import proofs as run_proofs
 from cleanup.runs import run_status, stored_facts
 from cleanup.runs.run_status import Source
 
-# As many runs go at once; the others are for the next batch.
+# A larger request goes in several batches.
 MAX_RUNS = 1000
-# Above one of these a person types a number, so that no whole disk is cleared by a click that went astray.
+# Above one of these the operator types a number, so that a wrong click clears no whole disk.
 CONFIRM_ABOVE_RUNS = 20
 CONFIRM_ABOVE_BYTES = 10**12
-# So far the runs are counted that are left for the next batch, and the reasons why others stay.
+# Counting of the other runs stops here.
 COUNTED = 20_000
-# What a person is told who may see a run and not clear it; no gate says it.
+# The reason shown for a run that the user may see but not clear; no gate gives it.
 NOT_PERMITTED = "not_permitted"
 
 
 class Fate(StrEnum):
-    """What becomes of a run when it is asked for."""
+    """What happens to a run that is asked for."""
 
     CLEARS = "clears"
     FULL = "clears, every byte compared"
@@ -46,9 +46,9 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One run of a preview. `reason` and `detail` say why it stays, or what stopped the last try.
+    """One run of a preview. `reason` says why it stays, or what stopped the last try.
 
-    `proof` is a whole comparison that the clear may use again. `mark` is a digest of what is shown of this run.
+    `proof` is a whole comparison that the clear may reuse; `mark` is a digest of what is shown.
     """
 
     run: Run
@@ -67,29 +67,26 @@ class Item:
 
     @property
     def nas_path(self) -> str:
-        """Where the run's twin lies, as this host sees the NAS; empty where no NAS root is registered."""
         return twin_of(self.run).full_path
 
     @property
     def on_trust(self) -> bool:
-        """Whether it goes without a question to the NAS: the wizard's record alone says that a twin is there."""
+        """Whether the clear relies on the wizard's record without asking the NAS."""
         by_record = self.policy.proof is ProofLevel.RECORD and self.run.returned_at is None
         return by_record or not self.nas_path
 
     @property
     def only_here(self) -> str:
-        """What the run has besides its bytes and the NAS lacks, in words; empty if nothing. It goes with the run."""
+        """In words what the NAS lacks besides bytes; empty if nothing."""
         found = stored_facts.only_here_of(self.run)
         return found.words if found else ""
 
     @property
     def accepted(self) -> AcceptedFacts | None:
-        """The bytes that an admin has accepted in place of its manifest; a clear reads every byte then."""
         return stored_facts.accepted(self.run)
 
     @property
     def allocated_bytes(self) -> int | None:
-        """What was seen of the run's blocks; the column beside it follows a moment later."""
         return stored_facts.allocated_bytes(self.run)
 
     @property
@@ -102,7 +99,7 @@ class Item:
 
     @property
     def shown(self) -> bytes:
-        """All of what a person decides by that may not change under their hands; no age is among it."""
+        """What the operator decides by, as JSON. No age: it would change by itself."""
         run = self.run
         return json.dumps(
             [
@@ -121,7 +118,7 @@ class Item:
                 twin_of(run).root.token,
                 nas_flags(run.root),
                 self.nas_path,
-                # What an operator has stopped is asked for again by a look that knows of it, not by an older one.
+                # After a stop by an operator an older preview is not valid.
                 str(self.attempt.pk) if self.attempt is not None else "",
                 self.accepted.key if self.accepted is not None else None,
             ]
@@ -142,9 +139,9 @@ class StayingGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class ClearPreview:
-    """What a person is shown before any clear, the largest first. Bytes are logical unless the name says otherwise.
+    """What the operator is shown before a clear, largest run first. Bytes are logical unless named otherwise.
 
-    `unknown` are the keys of runs asked for that there are none of, or that this person may not see.
+    `unknown`: keys of missing runs and of runs that the user may not see.
     """
 
     items: tuple[Item, ...]
@@ -160,7 +157,7 @@ class ClearPreview:
 
     @cached_property
     def groups(self) -> tuple[StayingGroup, ...]:
-        """Those that stay, by reason, most bytes first."""
+        """By reason, most bytes first."""
         by_reason: dict[str, list[Item]] = {}
         for item in self.staying:
             by_reason.setdefault(item.reason, []).append(item)
@@ -177,13 +174,12 @@ class ClearPreview:
 
     @cached_property
     def allocated_bytes(self) -> int | None:
-        """What the disk gets back, as far as blocks tell; None if that is not known of every run."""
+        """None if it is not known of every run."""
         sizes = [item.allocated_bytes for item in self.going]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
     @cached_property
     def roots(self) -> tuple[StagingRoot, ...]:
-        """The staging roots from which runs go."""
         roots = {item.run.root_id: item.run.root for item in self.going}
         return tuple(sorted(roots.values(), key=lambda root: root.name))
 
@@ -193,22 +189,19 @@ class ClearPreview:
 
     @cached_property
     def on_trust(self) -> int:
-        """How many runs go on the wizard's record alone."""
         return sum(item.on_trust for item in self.going)
 
     @cached_property
     def changed(self) -> tuple[Item, ...]:
-        """The runs that are not as they were shown before."""
         return tuple(item for item in self.items if item.changed)
 
     @cached_property
     def keys(self) -> str:
-        """The runs with the marks of what is shown of them, for the one field in which a form brings them back."""
+        """The runs with their marks, as one form field; `RequestedRuns.parse` reads it."""
         return " ".join([*(f"{item.run.pk}.{item.mark}" for item in self.items), *map(str, self.unknown)])
 
     @cached_property
     def digest(self) -> str:
-        """The SHA-256 of everything that a person decides by."""
         seen = hashlib.sha256(json.dumps(sorted(self.unknown)).encode())
         for item in sorted(self.items, key=lambda item: item.run.pk):
             seen.update(item.shown)
@@ -216,24 +209,23 @@ class ClearPreview:
 
     @property
     def confirms(self) -> bool:
-        """Whether so much goes that a person has to type a number."""
         return len(self.going) > CONFIRM_ABOVE_RUNS or self.bytes > CONFIRM_ABOVE_BYTES
 
     @property
     def number(self) -> int:
-        """The number that is typed: of the runs, or of the one run's files."""
+        """The count of runs, or of a single run's files."""
         return len(self.going) if len(self.going) != 1 else self.files
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequestedRuns:
-    """Runs by their keys, each with the mark that it carried when it was shown (empty: it was not)."""
+    """Runs by key, each with its mark; empty for a run that was not shown."""
 
     marks: dict[int, str]
 
     @classmethod
     def parse(cls, text: str) -> "RequestedRuns":
-        """Read `ClearPreview.keys` back, at most as many as go at once; what is no key is dropped."""
+        """Read `ClearPreview.keys`, at most MAX_RUNS; skip what is no key."""
         marks: dict[int, str] = {}
         for word in text.split():
             key, _dot, mark = word.partition(".")
@@ -248,7 +240,7 @@ class RequestedRuns:
 
 @dataclass(frozen=True, kw_only=True)
 class Staying:
-    """How many runs of a staging root stay for one reason, and their logical bytes."""
+    """The runs of a staging root that stay for one reason: count and logical bytes."""
 
     tone: Status
     reason: str
@@ -257,25 +249,25 @@ class Staying:
 
 
 def safe_on(user: User | AnonymousUser, root: StagingRoot) -> RunQuerySet:
-    """The runs of a staging root that were safe to clear when they were judged, and that a user may clear."""
+    """Return the runs of a root judged safe to clear that the user may clear."""
     return permissions.runs(user, permissions.CLEAR).here().filter(root=root, tone=Status.GO)
 
 
 def choose(runs: RunQuerySet) -> RequestedRuns:
-    """The largest of some runs, as many as go at once."""
+    """Return the largest runs, at most MAX_RUNS."""
     largest = runs.order_by(Coalesce("bytes", 0).desc(), F("pk").desc())
     return RequestedRuns.of(largest.values_list("pk", flat=True)[:MAX_RUNS])
 
 
 def left_over(runs: RunQuerySet, asked: RequestedRuns) -> int:
-    """How many of some runs are left for the next batch, counted as far as COUNTED; none while more may go at once."""
+    """Return how many runs are left for the next batch, counted up to COUNTED."""
     if len(asked.marks) < MAX_RUNS:
         return 0
     return runs.exclude(pk__in=list(asked.marks)).order_by()[:COUNTED].count()
 
 
 def staying_on(user: User | AnonymousUser, root: StagingRoot) -> list[Staying]:
-    """Why the other runs of a staging root stay, as they were judged; of the first COUNTED runs of each kind."""
+    """Return why a root's other runs stay, as judged; the first COUNTED runs of each tone."""
     sums: dict[tuple[Status, str], tuple[int, int]] = {}
     for tone in (Status.BLOCK, Status.WAIT, Status.WORK):
         runs = permissions.runs(user).here().filter(root=root, tone=tone).order_by()
@@ -289,10 +281,9 @@ def staying_on(user: User | AnonymousUser, root: StagingRoot) -> list[Staying]:
 def preview(
     user: User | AnonymousUser, asked: RequestedRuns, now: datetime, *, hindrances: tuple[Finding, ...] | None = None
 ) -> ClearPreview:
-    """What would become of some runs, by the gates on stored facts; at most MAX_RUNS.
+    """Return what a clear would do, by the gates on stored facts; at most MAX_RUNS.
 
-    Runs that the user may not see are counted, not named; those they may see and not clear stay. `hindrances` are this
-    host's, where the caller has them.
+    Runs that the user may not see are counted, not named. `hindrances` are this host's.
     """
     keys = list(asked.marks)[:MAX_RUNS]
     visible = permissions.runs(user).filter(pk__in=keys)
@@ -335,7 +326,7 @@ def _decide(
     decision = stored_facts.decision(run, policies, now, other_attempt=active, hindrances=hindrances)
     if not decision.worth_trying or active:
         refusal = decision.main_refusal(operator=True)
-        if refusal is None or refusal.reason is None:  # it is being cleared, and nothing else speaks against it
+        if refusal is None or refusal.reason is None:  # the run is being cleared, and no gate refuses it
             return replace(item, reason=Reason.ALREADY_CLEARING)
         return replace(item, reason=refusal.reason, detail=refusal.detail, opens_at=refusal.opens_at)
     if decision.needs_full_comparison:
@@ -350,7 +341,6 @@ def _decide(
 
 
 def _whole_proofs(keys: Iterable[int], now: datetime) -> dict[int, Proof]:
-    """The latest comparison of every byte of each run that a clear may still use, by the run's key."""
     recent = Proof.objects.filter(run__in=list(keys), level=ProofLevel.CHECKSUM).exclude(evidence="")
     recent = recent.filter(at__gt=now - run_proofs.PROOF_MAX_AGE, at__lte=now, run__difference=None)
     return {proof.run_id: proof for proof in recent.order_by("at")}

@@ -1,4 +1,4 @@
-"""How far a batch of clears is, from its attempts alone."""
+"""How far a batch of clears is, read from its attempts alone."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,17 +12,17 @@ from cleanup.models.aggregates import bytes_sum
 from cleanup.rules.freed import say_fill, say_freed
 from cleanup.rules.reasons import Reason
 
-# A time left is a guess. It is made only after so much of the way, so long a time, and while something moves.
+# The time left is guessed only after this many runs, this long, and while something moves.
 _GUESS_AFTER_RUNS = 2
 _GUESS_AFTER = timedelta(seconds=10)
 _MOVES = timedelta(minutes=2)
-# However small a run is, its checks and its record take this long.
+# The least time for a run's checks and its record.
 _FOR_EACH_RUN = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """A run under way; `to_compare` are the bytes that are read on both sides, where bytes are read at all."""
+    """A run under way; `to_compare` is the bytes to read on both sides."""
 
     attempt: ClearAttempt
     to_compare: int
@@ -30,11 +30,10 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a batch is. Bytes are logical unless the name says otherwise.
+    """How far a batch is; a run counts once. Bytes are logical unless named otherwise.
 
-    A run counts once. `cleared` runs are gone, of which `incomplete` left something; `stayed` were refused or put back,
-    `withdrawn` stopped before they began, `again` are tried again by themselves. `reasons` counts why runs stayed, most
-    frequent first. `measured_bytes` came back of `measured_of_bytes` removed; of `unmeasured` runs that is unknown.
+    `cleared` includes `incomplete`; `stayed` were refused or put back; `again` wait for another try. `measured_bytes`
+    came back of `measured_of_bytes` removed, unknown for `unmeasured` runs.
     """
 
     batch: ClearBatch
@@ -61,12 +60,10 @@ class Progress:
 
     @property
     def given_back(self) -> str:
-        """What disks gave back, in words; empty where nothing could be measured."""
         return say_freed(self.measured_of_bytes, self.measured_bytes) if self.measured_of_bytes else ""
 
     @property
     def open(self) -> bool:
-        """Whether something of it is still to come."""
         return bool(self.waiting or self.again or self.under_way)
 
     @property
@@ -75,12 +72,11 @@ class Progress:
 
     @property
     def settled(self) -> int:
-        """The runs that are through, cleared or not."""
         return self.cleared + self.stayed + self.withdrawn
 
     @property
     def percent(self) -> int:
-        """How much of the way lies behind, by bytes where there are any; 100 only at its end."""
+        """By bytes, else by runs; 100 only at the end."""
         if not self.open:
             return 100
         whole, done = (self.total_bytes, self.settled_bytes) if self.total_bytes else (self.runs, self.settled)
@@ -88,25 +84,24 @@ class Progress:
 
     @property
     def active(self) -> timedelta:
-        """How long it has been at work or in the queue, pauses apart."""
+        """The time at work or in the queue, without pauses."""
         end = self.ended_at or self.batch.paused_at or self.now
         span = end - self.batch.created_at - timedelta(seconds=self.batch.paused_seconds)
         return max(span, timedelta(0))
 
     @property
     def bytes_per_second(self) -> float | None:
-        """Bytes freed in a second of its active time; None before anything was."""
+        """Bytes freed per second of active time; None before the first."""
         seconds = self.active.total_seconds()
         return self.freed_bytes / seconds if self.freed_bytes and seconds >= 1 else None
 
     @property
     def whole_bytes_per_second(self) -> int | None:
-        """The same, without the fraction."""
         return None if self.bytes_per_second is None else round(self.bytes_per_second)
 
     @property
     def left(self) -> timedelta | None:
-        """How long the rest takes at the speed so far; a guess, and None where none would be fair."""
+        """A guess from the speed so far; None where it would not be fair."""
         speed = self.bytes_per_second
         fair = self.cleared >= _GUESS_AFTER_RUNS and self.active >= _GUESS_AFTER and not self.paused
         if not (self.open and speed and fair and self.now - self.moved_at < _MOVES):
@@ -116,17 +111,16 @@ class Progress:
 
     @property
     def left_minutes(self) -> int | None:
-        """The same in minutes, rounded up."""
         return None if self.left is None else -(-self.left // timedelta(minutes=1))
 
 
 def measure(batch: ClearBatch, now: datetime) -> Progress:
-    """How far a batch is, from its rows alone."""
+    """Return how far a batch is."""
     attempts = ClearAttempt.objects.filter(batch=batch).last_tries().order_by()
     sums = _sums(attempts)
     at_work = attempts.filter(phase__in=[Phase.INTENT, Phase.COMMITTED]).select_related("run__root")
     begun = list(at_work.order_by("created_at", "pk"))
-    for attempt in begun:  # what is gone of the runs under way
+    for attempt in begun:  # what is removed so far of the runs under way
         sums["settled_bytes"] += attempt.done_bytes
         sums["freed_bytes"] += attempt.done_bytes
         sums["freed_files"] += attempt.done_files
@@ -143,7 +137,6 @@ def measure(batch: ClearBatch, now: datetime) -> Progress:
 
 
 def _sums(attempts: "QuerySet[ClearAttempt]") -> dict[str, Any]:
-    """The counts of a batch's attempts as its progress names them; runs under way count by what has ended of them."""
     again = Q(again_after__isnull=False)
     done, ended = Q(phase=Phase.DONE), Q(phase__in=[Phase.DONE, *ClearAttempt.FAILED]) & ~again
     withdrawn = Q(phase=Phase.ABORTED, reason=Reason.WITHDRAWN)
@@ -169,9 +162,9 @@ def _sums(attempts: "QuerySet[ClearAttempt]") -> dict[str, Any]:
 
 
 def disks(attempts: "QuerySet[ClearAttempt]") -> list[tuple[str, str]]:
-    """The staging roots of some attempts with how full their disks were, before the first clear and after the last.
+    """Return (staging root, disk fill before and after), as in `100 % → 34 %`.
 
-    As in `100 % → 34 %`; roots of which that is unknown are left out.
+    Roots whose fill is unknown are left out.
     """
     known = attempts.filter(disk_bytes__isnull=False).order_by("phase_at")
     names = known.order_by("run__root__name").values_list("run__root__name", flat=True).distinct()

@@ -1,11 +1,10 @@
-"""The clear of one run, step by step: claim, gates, plan, fence, re-scan, record, commit, publish, remove, finish.
+"""The clear of one run: claim, gates, plan, fence, re-scan, record, commit, publish, remove, finish.
 
-Before the commit all is undone by `roll_back`, after it completed by `roll_forward`, also by recovery. No step is
-optional, and their order keeps the promises:
+`roll_back` undoes all before the commit, `roll_forward` completes it after. No step is optional; their order keeps:
 
-1. the run's lock is held from the claim to the end and dies with the process;
+1. the run's lock is held from claim to end and dies with the process;
 2. nothing is removed before the commit has recorded it, durably, in one transaction;
-3. what is removed is what the plan holds, compared with it once more just before.
+3. only what the plan holds is removed, compared once more just before.
 """
 
 import contextlib
@@ -62,10 +61,9 @@ logger = logging.getLogger(__name__)
 def clear_run(
     run: Run, *, now: datetime, actor: str = "", note: str = "", requester: Requester = Requester.OPERATOR
 ) -> tuple[int, int]:
-    """Clear one run and return (file_count, bytes_freed), as ExLab-Wizard's function of this name does.
+    """Clear one run and return (file_count, bytes_freed), as ExLab-Wizard's function does.
 
-    The metadata folder counts. A run that is cleared or gone already returns (0, 0). Unlike the wizard's it asks every
-    gate first, raises Refused if one does not pass, and counts what was really removed.
+    A cleared run, or one whose directory is missing, gives (0, 0). Raises Refused if a gate does not pass.
     """
     run.refresh_from_db(fields=["state"])
     if run.state == State.CLEARED:
@@ -95,12 +93,11 @@ def attempt_now(
     sweep: Sweep | None = None,
     let_go: SweepBreaker | None = None,
 ) -> ClearAttempt:
-    """Make an attempt and carry it out in this process, without the queue. Raises AlreadyClearing.
+    """Make an attempt and perform it here, without the queue. Raises AlreadyClearing.
 
-    `policy` is the one that a `sweep` began with, `cause` why its schedule takes the run, `let_go` the breaker after
-    which a person let it go.
+    `policy` is the one a `sweep` began with, `cause` its reason, `let_go` the breaker after which the run was let go.
     """
-    # A sweep decides by the instant at which it began, and that may be hours ago; its attempts are made now.
+    # A sweep decides by the instant of its start, which may be hours ago; its attempts are made now.
     made = queue.new_attempt(
         run,
         requester=requester,
@@ -113,15 +110,15 @@ def attempt_now(
         let_go=let_go,
     )
     attempt = perform(made, now=now, policy=policy)
-    if attempt.phase == Phase.QUEUED:  # another worker holds the run's lock, and no task will come back to it
+    if attempt.phase == Phase.QUEUED:  # another worker holds the run's lock, and no task will repeat this attempt
         settlement.finish_without_clear(attempt, Phase.REFUSED, Finding(Reason.ALREADY_CLEARING), now=now)
     return attempt
 
 
 def perform(attempt: ClearAttempt, *, now: datetime, policy: Policy | None = None) -> ClearAttempt:
-    """Carry out a `queued` attempt of this host by the policy given, else by the one in force; returns it as it ended.
+    """Perform a `queued` attempt of this host by `policy`, else by the one in force; returns it as it ended.
 
-    One that another worker holds or has finished is returned as it stands: a task may come twice.
+    An attempt that another worker has is returned as it stands: a task may come twice.
     """
     if attempt.host != settings.EXLAB_HOST or not attempt.is_clear:
         return attempt
@@ -146,7 +143,7 @@ def perform(attempt: ClearAttempt, *, now: datetime, policy: Policy | None = Non
 
 
 def _claim(attempt: ClearAttempt) -> bool:
-    # Durable: a caller inside a transaction of its own would make every later promise void, and fails here.
+    # Fails inside a transaction of the caller, which would void every later promise.
     with transaction.atomic(durable=True):
         return queue.may_begin(attempt) and attempt.advance([Phase.QUEUED], Phase.INTENT, now=timezone.now())
 
@@ -162,7 +159,7 @@ def _clear(attempt: ClearAttempt, now: datetime, policy: Policy | None) -> None:
         raise Refused(Finding(Reason.IDENTITY_MISMATCH, "it was declared gone"))
     if conflict := identity.standing_conflict(run):
         raise Refused(conflict)
-    if missing := linux.missing_calls():  # without them not even the root can be opened
+    if missing := linux.missing_calls():  # without these calls not even the root can be opened
         raise Refused(Finding(Reason.CLEARING_UNSUPPORTED, f"missing: {', '.join(missing)}"))
     try:
         with (
@@ -183,24 +180,24 @@ def _clear(attempt: ClearAttempt, now: datetime, policy: Policy | None) -> None:
 def _compare_and_prepare(
     attempt: ClearAttempt, run: Run, opened: OpenRun, reader: Reader, policy: Policy, now: datetime
 ) -> Prepared:
-    """Gates, fence and record; all of it once more, with every byte read anew, where the first try ends in a doubt."""
+    # A doubt about the first proof repeats all of it, with every byte read again.
     with contextlib.suppress(Doubted):
         return _fence_and_prepare(attempt, run, opened, reader, _pass_gates(attempt, run, opened, reader, policy, now))
-    policy = replace(policy, proof=ProofLevel.CHECKSUM)  # by names and sizes no doubt of bytes is settled
+    policy = replace(policy, proof=ProofLevel.CHECKSUM)  # names and sizes settle no doubt about bytes
     return _fence_and_prepare(
         attempt, run, opened, reader, _pass_gates(attempt, run, opened, reader, policy, now, anew=True)
     )
 
 
 def _lay_marker(opened: OpenRun, run: Run) -> None:
-    """The staging root must carry its marker before the NAS is asked for it. Raises Refused."""
+    # The staging root must carry its marker before the NAS is searched for it.
     if finding := markers.lay(opened.root, run.root.token):
         raise Refused(finding)
 
 
 @contextlib.contextmanager
 def _guarded(opened: OpenRun) -> Iterator[None]:
-    """Hold the run's own flock, by which other clears tell that one is at it; no program of the lab takes it."""
+    """Hold the run's flock against other clears; no lab program takes it."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(handles.flocked(opened.run))
@@ -221,10 +218,7 @@ def _pass_gates(
     *,
     anew: bool = False,
 ) -> Look:
-    """All gates on fresh facts; the decision and the proof are kept with the attempt. Raises Refused.
-
-    `anew`: no earlier proof will do.
-    """
+    """Pass all gates on fresh facts; `anew`: no earlier proof counts. Raises Refused."""
     operator = attempt.requester == Requester.OPERATOR
     try:
         look, decision = inspection.look(
@@ -232,7 +226,7 @@ def _pass_gates(
         )
     except OSError as error:
         raise Refused(Finding(Reason.STAGING_IO_ERROR, os.strerror(error.errno or 0))) from None
-    # What has come to this path since discovery may be a run that a person holds: the commit asks for that.
+    # The folder now at this path may be like a run under a hold; the commit asks for that.
     likenesses.note(run, look.facts, likenesses.KnownRuns(), now=now)
     attempt.decision = decisions.decision_as_json(decision)
     attempt.policy_version = policy.version
@@ -242,7 +236,7 @@ def _pass_gates(
     refusal = decision.main_refusal(operator=operator)
     if look.facts.accepts and not (operator and attempt.actor):
         raise Refused(Finding(Reason.ACCEPTED_BYTES, "no person has asked for this clear by name"))
-    attempt.proof = None  # of an earlier try, whose doubt this look is to settle: it counts no more
+    attempt.proof = None  # this look replaces the doubted proof of an earlier try
     if refusal is None and look.facts.fresh and look.scan is not None and proof is not None:
         level = proof.level if proof.level is ProofLevel.CHECKSUM else policy.proof
         attempt.proof = look.reused or proofs.keep(run, proof, level, look.evidence, now)
@@ -254,7 +248,7 @@ def _pass_gates(
 
 
 def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, reader: Reader, look: Look) -> Prepared:
-    """Steps 3 to 6: plan, fence, record and tombstone, one more look. Raises Refused with everything put back."""
+    """Raises Refused with everything put back."""
     assert look.scan is not None  # noqa: S101
     name = attempt.pk.hex
     scan = look.scan
@@ -269,21 +263,21 @@ def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, reader:
         if isinstance(error, Refused):
             raise
         raise Refused(Finding(Reason.STORAGE_ERROR, os.strerror(error.errno or 0))) from None
-    del data  # of a hundred thousand files it takes room
+    del data  # large for a hundred thousand files
     try:
-        last_checks.expect_no_writer(opened)  # comparing took hours
+        last_checks.expect_no_writer(opened)  # the comparison took hours
         last_checks.expect_no_own_storage(opened)
         fences.fence(opened.parent, os.fsencode(run.leaf), fences.fence_name(name))
-        last_checks.expect_own_fence(opened, plan)  # comparing took hours, and the run was fenced by its name
+        last_checks.expect_own_fence(opened, plan)  # the comparison took hours, and the fence went by name
         plan = preparation.with_locks_as_found(attempt, opened, plan)
         record, entry = returned.with_cleared(run, look.form, look.record, at=timezone.now(), host=settings.EXLAB_HOST)
         preparation.prepare(attempt, run, opened, look, record)
         look = replace(look, listed=None)  # the manifest of a large run takes room beside two listings of the NAS
         last_checks.expect_another_place(attempt, opened, look, reader)
-        # The last thing before the commit, so that a change until now still stops the clear. The NAS first:
-        # it may take its time, and the staged run can be written to meanwhile.
+        # Last before the commit, so that a change until now still stops the clear. The NAS first: it may be slow, and
+        # the staged run can be written to meanwhile.
         last_checks.expect_twin(attempt, opened, look, reader)
-        del look  # what the NAS listed of a hundred thousand files takes room that the next scan needs
+        del look  # the next scan needs the room of the NAS listing
         last_checks.expect_planned(run, opened, plan)
     except OSError as error:
         _undo(attempt, run, opened.parent)
@@ -295,11 +289,7 @@ def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, reader:
 
 
 def _commit(attempt: ClearAttempt, run: Run, opened: OpenRun, prepared: Prepared) -> None:
-    """The point of no return, in one durable transaction. Raises Refused with everything put back.
-
-    An error may come before or after the transaction became durable, so the attempt is read again on a new connection;
-    if that fails too, the error rises and recovery decides.
-    """
+    """The point of no return. Raises Refused with everything put back."""
     try:
         with transaction.atomic(durable=True):
             _write_commit(attempt, run, prepared, timezone.now())
@@ -307,6 +297,8 @@ def _commit(attempt: ClearAttempt, run: Run, opened: OpenRun, prepared: Prepared
         _undo(attempt, run, opened.parent)
         raise
     except DjangoDatabaseError as error:
+        # The commit may be durable or not: a new connection tells. If that fails too, the error rises and recovery
+        # decides.
         connection.close()
         settlement.settle_phase(attempt)
         if attempt.phase != Phase.COMMITTED:
@@ -317,13 +309,13 @@ def _commit(attempt: ClearAttempt, run: Run, opened: OpenRun, prepared: Prepared
 def _write_commit(attempt: ClearAttempt, run: Run, prepared: Prepared, now: datetime) -> None:
     entry = prepared.entry
     verified = Run.objects.filter(pk=run.pk, state=State.SYNC_VERIFIED, gone_at=None)
-    # Of a run that came back the entry may be the one of its former clear.
+    # A run that came back may have the entry of its former clear.
     cleared_at = now if run.returned_at else ingest.parse_instant(entry["at"])
     cleared = verified.update(state=State.CLEARED, cleared_at=cleared_at)
     if not cleared or not attempt.advance([Phase.INTENT], Phase.COMMITTED, now=now):
         raise DatabaseError("the run or its attempt was changed by another worker or person")
-    # Laying a hold locks the run's row first, as the update above does: so none can be laid in between.
-    # Of a hold file the row only tells what discovery saw; the fenced run itself has just been asked.
+    # The update above locks the run's row, as laying a hold does, so none comes between. A hold file's row is only what
+    # discovery saw; the fenced run has just been checked.
     if hold := held.holding(run, Hold.objects.in_force(now)).first():
         raise Refused(Finding(Reason.HELD, held.said(hold, run)))
     if attempt.proof and attempt.proof.accepted_id and not accepted.may_go(attempt.proof.accepted_id):
@@ -342,10 +334,7 @@ def _write_commit(attempt: ClearAttempt, run: Run, prepared: Prepared, now: date
 
 
 def _undo(attempt: ClearAttempt, run: Run, parent: int) -> None:
-    """Roll back. Raises Refused where something else has taken the run's path.
-
-    That is a conflict; only where a program holds its lock in a shell there the attempt stays `intent` for recovery.
-    """
+    """Raises Refused as `conflict` where the path is occupied, as `intent` where a shell there is locked."""
     try:
         settlement.roll_back(attempt, run, parent=parent)
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""The request for a clear and the task that does it, written in one transaction."""
+"""The request for a clear and its task, written in one transaction."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -27,16 +27,15 @@ from cleanup.rules.effective import sources_as_json
 from cleanup.rules.policy import Policy
 from cleanup.storage.datadir import DataDir
 
-# What performs an attempt.
 _CLEAR = "cleanup.tasks.clear"
-# For so long a worker that takes a task locks its row.
+# How long a worker's lock on a task's row lasts.
 _RETRY = timedelta(seconds=Conf.RETRY)
-# So many rows are written by one statement.
+# Rows per statement.
 _AT_ONCE = 100
 
 
 class AlreadyClearing(Exception):
-    """Another attempt on this run is under way."""
+    """The run has another active attempt."""
 
 
 def new_attempt(
@@ -51,7 +50,7 @@ def new_attempt(
     sweep: Sweep | None = None,
     let_go: SweepBreaker | None = None,
 ) -> ClearAttempt:
-    """Write a `queued` attempt; `policy` is that of a `sweep`, by default the one in force. Raises AlreadyClearing."""
+    """Write a `queued` attempt by `policy`, else by the one in force. Raises AlreadyClearing."""
     DataDir(str(settings.EXLAB_DATA_DIR)).relieve()
     in_force = RetentionPolicy.objects.effective_for(run)
     try:
@@ -80,10 +79,7 @@ def new_attempt(
 
 
 def new_removal(run: Run, *, path: str, actor: str, now: datetime) -> ClearAttempt:
-    """Write a `queued` removal of a shell at or beside a run's path; `path` is the shell's below the staging root.
-
-    Raises AlreadyClearing if the run has an active attempt.
-    """
+    """Write a `queued` removal of the shell at `path`, below the staging root. Raises AlreadyClearing."""
     if run.active_attempt:
         raise AlreadyClearing
     try:
@@ -104,10 +100,7 @@ def new_removal(run: Run, *, path: str, actor: str, now: datetime) -> ClearAttem
 
 
 def request_clear(run: Run, *, actor: str, note: str = "", now: datetime) -> ClearAttempt:
-    """An operator's "Clear now": a queued attempt together with its task, or neither.
-
-    Raises AlreadyClearing if the run has an active attempt. The outcome is read from the attempt later.
-    """
+    """Queue an operator's "Clear now": attempt and task, or neither. Raises AlreadyClearing."""
     with transaction.atomic():
         attempt = new_attempt(run, requester=Requester.OPERATOR, actor=actor, note=note, now=now)
         enqueue([attempt])
@@ -115,11 +108,7 @@ def request_clear(run: Run, *, actor: str, note: str = "", now: datetime) -> Cle
 
 
 def request_many(wanted: Sequence[tuple[Run, Policy]], *, batch: ClearBatch, now: datetime) -> list[ClearAttempt]:
-    """Queue the clears of a batch with their tasks, in the order given, or none of them.
-
-    Each run comes with its policy and has its root at hand. Call it in a transaction that locks the runs' rows. Raises
-    AlreadyClearing.
-    """
+    """Queue a batch's clears in order, or none; call it with the runs' rows locked. Raises AlreadyClearing."""
     attempts = [
         ClearAttempt(
             run=run,
@@ -150,7 +139,7 @@ def request_many(wanted: Sequence[tuple[Run, Policy]], *, batch: ClearBatch, now
 
 
 def enqueue(attempts: Sequence[ClearAttempt]) -> None:
-    """Queue the tasks that perform some attempts; they vanish with the transaction that they stand in."""
+    """Queue the tasks of some attempts, within the caller's transaction."""
     queues = {host: task_queues.queue_for(host) for host in {attempt.host for attempt in attempts}}
     for attempt in attempts:
         name, queue = f"clear {attempt.pk}", queues[attempt.host]
@@ -159,15 +148,15 @@ def enqueue(attempts: Sequence[ClearAttempt]) -> None:
 
 
 def keeps_waiting(attempt: ClearAttempt) -> bool:
-    """Whether an attempt stays in the queue because its batch is paused, or was stopped just now."""
+    """Return whether a paused or stopped batch keeps an attempt in the queue."""
     batch = attempt.batch
     return batch is not None and (batch.paused_at is not None or batch.stopped_at is not None)
 
 
 def may_begin(attempt: ClearAttempt) -> bool:
-    """Whether the batch of an attempt, if any, lets it begin; call it in the transaction that begins it.
+    """Return whether an attempt's batch lets it begin; call it in the transaction that begins it.
 
-    The batch's row stays locked until then: once a batch is paused or stopped, no attempt of it begins.
+    The batch stays locked, so no attempt begins after a pause or stop.
     """
     if attempt.batch_id is None:
         return True
@@ -176,15 +165,14 @@ def may_begin(attempt: ClearAttempt) -> bool:
 
 
 def enqueue_lost(*, host: str, now: datetime) -> int:
-    """Queue the attempts of this host that no worker would ever begin; returns how many.
+    """Queue this host's attempts that no worker would begin; returns how many.
 
-    A row that is missing is queued anew, one in a queue that this host no longer reads is moved, and one that a worker
-    took more than two minutes ago without beginning is given back (a live worker then gets it twice, which is
-    harmless). A row that waits is left alone, so that no attempt has two. Attempts of a paused batch wait.
+    A missing row is queued again, one in an old queue moved, one taken over two minutes ago given back: a second worker
+    is harmless. A waiting row stays, so that no attempt has two.
     """
     waiting = ClearAttempt.objects.filter(phase=Phase.QUEUED, host=host, phase_at__lt=now - task_queues.LOST_AFTER)
     waiting = waiting.filter(batch__paused_at=None, batch__stopped_at=None).exclude(task_id="")
-    # The attempts before the rows: one that is queued anew in between has another task by then, and is left to that.
+    # Attempts before rows: one queued again in between has another task, and is left to it.
     tasks = dict(waiting.order_by("created_at", "pk").values_list("pk", "task_id"))
     if not tasks:
         return 0
@@ -195,10 +183,9 @@ def enqueue_lost(*, host: str, now: datetime) -> int:
 
 
 def enqueue_again(attempts: Sequence[ClearAttempt], *, now: datetime) -> None:
-    """Queue the waiting attempts of a batch that goes on, in order; what waits in the queue stays there.
+    """Queue a batch's waiting attempts; call it in the transaction that lets the batch go on.
 
-    A task that a worker has taken is replaced: the worker may acknowledge the old row without the attempt. Call it in
-    the transaction that lets the batch go on.
+    A taken task is replaced: its worker may acknowledge the old row without the attempt.
     """
     rows = _rows_by_attempt()
     taken = [row for row in rows.values() if _is_taken(row, now)]
@@ -210,14 +197,13 @@ def enqueue_again(attempts: Sequence[ClearAttempt], *, now: datetime) -> None:
 
 
 def _rows_by_attempt() -> dict[UUID | None, OrmQ]:
-    """The rows of the queue's table that stand for an attempt, whichever queue they are in."""
     found = {_attempt_of(row): row for row in OrmQ.objects.order_by("pk")}
     found.pop(None, None)
     return found
 
 
 def _attempt_of(row: OrmQ) -> UUID | None:
-    """The key of the attempt that a row of the queue's table performs; None for another task, or a damaged row."""
+    """None for another task, or a damaged row."""
     if row.task.get("func") != _CLEAR:
         return None
     (key,) = row.task["args"]
@@ -229,10 +215,9 @@ def _is_taken(row: OrmQ, now: datetime) -> bool:
 
 
 def _put_right(row: OrmQ, queue: str, now: datetime) -> bool:
-    """Let a row be taken by the cluster that reads this queue; False if it will be, or is in a worker's hands."""
     if not _strayed(row, queue, now):
         return False
-    # In the past of every worker's clock: what is not yet past is left alone.
+    # Before every worker's clock, which takes only rows of the past.
     free = {"lock": min(now, timezone.now()) - timedelta(seconds=1), "key": queue}
     return bool(OrmQ.objects.filter(pk=row.pk, lock=row.lock, key=row.key).update(**free))
 
@@ -241,13 +226,13 @@ def _strayed(row: OrmQ, queue: str, now: datetime) -> bool:
     if row.key != queue or row.lock is None:
         return True
     taken_at = row.lock - _RETRY
-    # Later than any worker could have taken it: a clock was ahead.
+    # No worker can have taken it that late: a clock was ahead.
     impossible = taken_at > max(now, timezone.now()) + task_queues.LOST_AFTER
     return impossible or (_is_taken(row, now) and taken_at < now - task_queues.LOST_AFTER)
 
 
 def _enqueue_missing(tasks: dict[UUID, str]) -> int:
-    """Queue attempts whose task is gone, unless another process has just done so; returns how many."""
+    # An attempt that another process has just queued has another task.
     done, keys = 0, list(tasks)
     for start in range(0, len(keys), _AT_ONCE):
         with transaction.atomic():
@@ -261,10 +246,6 @@ def _enqueue_missing(tasks: dict[UUID, str]) -> int:
 
 
 def release(queue: str, *, now: datetime) -> int:
-    """Give back the tasks that the workers of a queue's cluster took with them when they ended; returns how many.
-
-    The queue itself would do so only after a day. Call it while the cluster is down; a task that another cluster is at
-    comes twice, which is harmless.
-    """
+    """Give back the tasks that a stopped cluster had taken; returns how many. A task that comes twice is harmless."""
     released: int = OrmQ.objects.filter(key=queue, lock__gt=now).update(lock=now)
     return released

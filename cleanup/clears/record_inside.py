@@ -1,7 +1,6 @@
-"""The record of a clear that cannot be renamed into its run is written inside the fence, durably.
+"""Writes a clear's record inside the fence where it cannot be renamed into it.
 
-The gates refuse runs on storage of their own, but older versions committed such clears, and a quota project or a union
-may part the two after the gates were asked.
+The gates refuse such storage, but older versions did not, and it may change after the gates.
 """
 
 import errno
@@ -15,7 +14,7 @@ from cleanup.storage.staging import fences
 
 
 def publish(attempt: ClearAttempt, opened: OpenRun) -> None:
-    """Put the prepared record of a committed attempt into its fenced run. Twice is harmless. Raises OSError."""
+    """Put a committed attempt's record into its fence. Twice is harmless. Raises OSError."""
     name, file = attempt.pk.hex, fences.record_file(attempt.prepared)
     try:
         fences.publish(opened.parent, fences.prepared_name(name), opened.run, file)
@@ -32,7 +31,7 @@ def _write_inside(attempt: ClearAttempt, opened: OpenRun, name: str, file: bytes
     )
     if marks is None:
         return
-    # By these marks a later recovery knows the record: so they are written down before it takes its place.
+    # Written before the record takes its place: a later recovery knows the record by these marks.
     ClearAttempt.objects.filter(pk=attempt.pk).update(prepared=marks, progress_at=timezone.now())
     attempt.prepared = marks
     fences.publish_copy(opened.parent, prepared, opened.run, draft, file)

@@ -1,7 +1,6 @@
-"""After a crash: what an attempt had begun is undone before its commit and completed after it.
+"""After a crash: undoes what an attempt began before its commit, completes it after.
 
-Runs at start, every minute, and before a clear or a sweep. Everything here may be done twice, and a crash in it is
-settled by the next pass. A run whose lock is held is left to its holder.
+Everything here may be done twice. A run whose lock is held is left to its holder.
 """
 
 import contextlib
@@ -42,10 +41,7 @@ _CHANGING = [
 
 @dataclass
 class Recovered:
-    """What one pass settled: attempts rolled back, rolled forward, and those that could not be settled, with why.
-
-    `set_aside` are the files that a crash had left on their way out of a run, or back into it.
-    """
+    """The result of one pass. `set_aside`: files that a crash left on their way out of a run, or back."""
 
     rolled_back: list[ClearAttempt] = field(default_factory=list)
     rolled_forward: list[ClearAttempt] = field(default_factory=list)
@@ -54,13 +50,13 @@ class Recovered:
 
 
 def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> Recovered:
-    """Settle the interrupted attempts of this host, or of some of its runs. Never raises for one bad attempt."""
+    """Settle the interrupted attempts of this host, or of some runs. A bad attempt stops no other."""
     opening.data_dir().relieve()
     attempts = ClearAttempt.objects.filter(host=settings.EXLAB_HOST)
     if runs is not None:
         runs = list(runs)
         attempts = attempts.filter(run__in=runs)
-    # Sweeps and commands perform their attempts at once, without a task; one still queued has lost its process.
+    # Sweeps and commands perform their attempts without a task: one that is still queued has lost its process.
     abandoned = attempts.filter(phase=Phase.QUEUED, task_id="", phase_at__lt=now - task_queues.LOST_AFTER)
     interrupted = attempts.filter(phase__in=[Phase.INTENT, Phase.COMMITTED, Phase.CONFLICT])
     incomplete = attempts.filter(phase=Phase.DONE, reason=Reason.REMOVAL_INCOMPLETE)
@@ -69,13 +65,13 @@ def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> Recovered:
     for attempt in _listed(interrupted, incomplete, abandoned):
         try:
             _settle(attempt, result, now)
-        except Exception:  # one bad attempt must not keep the others from being settled
+        except Exception:  # one bad attempt must not stop the others
             logger.exception("the attempt %s on %s cannot be settled", attempt.pk.hex, attempt.run.run_path)
     return result
 
 
 def _listed(*kinds: QuerySet[ClearAttempt]) -> list[ClearAttempt]:
-    """The attempts of each kind in turn. Keys first: nearly always there is none, and the rows are wide."""
+    # Keys first: usually there is none, and the rows are wide.
     keys = [key for kind in kinds for key in kind.values_list("pk", flat=True)]
     found = ClearAttempt.objects.select_related("run__root", "proof").in_bulk(keys) if keys else {}
     return [found[key] for key in keys if key in found]
@@ -85,8 +81,8 @@ def _settle(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
     with opening.data_dir().lock(str(attempt.run_id)) as free:
         if not free:
             return
-        ClearAttempt.objects.filter(pk=attempt.pk).update(progress_at=timezone.now())  # it is in hand again
-        settlement.settle_phase(attempt, *_CHANGING)  # another worker may have had it since it was listed
+        ClearAttempt.objects.filter(pk=attempt.pk).update(progress_at=timezone.now())
+        settlement.settle_phase(attempt, *_CHANGING)  # another worker may have had it since
         if attempt.phase == Phase.DONE and not attempt.incomplete:
             return
         try:
@@ -99,7 +95,7 @@ def _settle(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
                 _roll_back(attempt, now)
                 result.rolled_back.append(attempt)
         except BlockingIOError:
-            return  # a process that keeps its locks elsewhere is at it
+            return  # a process with its locks in another data directory is at work
         except (Unreachable, OSError) as error:
             finding = error.finding if isinstance(error, Unreachable) else errors.way_blocked(error)
             result.unsettled.append((attempt, finding))
@@ -114,12 +110,8 @@ def _settle_shell(attempt: ClearAttempt, result: Recovered, now: datetime) -> No
 
 
 def _roll_back(attempt: ClearAttempt, now: datetime) -> None:
-    """Put an uncommitted attempt's run back, also after a conflict that a person has resolved.
-
-    Raises Unreachable where it stays in its fence: something else lies at its path, or a program holds its lock in a
-    shell there.
-    """
-    # Nothing was tried if it was still queued; and a conflict has counted already.
+    """Raises Unreachable where the run stays in its fence."""
+    # A queued attempt tried nothing, and a conflict was counted before.
     failed = attempt.phase == Phase.INTENT
     try:
         if attempt.phase != Phase.QUEUED:
@@ -142,10 +134,7 @@ def _put_back(attempt: ClearAttempt) -> None:
 
 @contextlib.contextmanager
 def _alone(attempt: ClearAttempt) -> Iterator[None]:
-    """Hold the flock of the run's own directory, under either name. Raises BlockingIOError if it is held.
-
-    A clear holds it too. It works where lock files do not: another data directory, or one that was swept clean.
-    """
+    # A clear holds this flock too. Lock files do not reach another data directory, or an emptied one.
     with contextlib.ExitStack() as stack:
         root = stack.enter_context(opening.open_root(attempt.run.root))
         for name in (None, fences.fence_name(attempt.pk.hex)):
@@ -156,7 +145,6 @@ def _alone(attempt: ClearAttempt) -> Iterator[None]:
 
 
 def _roll_forward(attempt: ClearAttempt, now: datetime) -> bool:
-    """Complete a committed attempt, or a done one that left something. False if there is nothing to do."""
     run = attempt.run
     with opening.open_root(run.root) as root:
         try:
@@ -177,10 +165,7 @@ def _roll_forward(attempt: ClearAttempt, now: datetime) -> bool:
 
 
 def _fence_again(root: int, attempt: ClearAttempt, plan: Plan) -> None:
-    """A committed run that a power failure put back at its own path goes to its fence again, if it is all still there.
-
-    Only if inode and tree equal the plan: anything else at that path is new work.
-    """
+    # A power failure may put a committed run back. Only if inode and tree equal the plan: anything else is new work.
     run = attempt.run
     with contextlib.suppress(Unreachable), opening.open_run(root, run.run_path) as opened:
         if linux.status(opened.run).ino == plan.ino:
@@ -191,7 +176,7 @@ def _fence_again(root: int, attempt: ClearAttempt, plan: Plan) -> None:
 
 
 def _expect_same(opened: OpenRun, attempt: ClearAttempt, plan: Plan) -> None:
-    """A disk gives the inode of what was removed to the next new folder: the time of birth tells them apart."""
+    # A disk reuses inode numbers: the time of birth tells folders apart.
     status = linux.status(opened.run)
     found = identity.of(status, None)
     if status.ino != plan.ino or not identity.same(attempt.run.identity, found):
@@ -199,29 +184,28 @@ def _expect_same(opened: OpenRun, attempt: ClearAttempt, plan: Plan) -> None:
 
 
 def _finish_gone(root: int, attempt: ClearAttempt, plan: Plan, now: datetime) -> None:
-    """The fence is gone: all that was left of the clear is to say so. Unless the run lies at its own path, changed."""
+    """The fence is gone: write that down, unless the run lies at its own path."""
     run_path = attempt.run.run_path
     came_back = False
     with contextlib.suppress(Unreachable), opening.open_run(root, run_path) as opened:
-        # The disk may have given the old inode to a new run: the time of birth tells them apart.
         found = identity.of(linux.status(opened.run), None)
         came_back = identity.same(attempt.run.identity, found)
     if came_back:
         raise Unreachable(Finding(Reason.PATH_OCCUPIED, "the cleared run lies at its own path, changed"))
-    # Without the folder that held it there is no telling: it may have been moved with the fence in it.
+    # Opened first: where this folder is missing, it may have been moved with the fence in it.
     with handles.opened(handles.open_beneath(root, run_paths.parse_run_path(run_path).parent)) as parent:
         fences.discard_prepared(parent, fences.prepared_name(attempt.pk.hex))
     settlement.finish(attempt, _gone(attempt, plan), now)
 
 
 def _gone(attempt: ClearAttempt, plan: Plan) -> removal.Removal:
-    """What we freed of a run whose fence is gone: no more than we know that we removed."""
+    # Count no more than what was surely removed.
     if attempt.phase == Phase.DONE:
-        # We left it with something in it, so another program took that away.
+        # Another program removed what was left.
         freed = run_tree.Count(attempt.freed_files, attempt.freed_bytes, attempt.freed_allocated_bytes)
         return removal.Removal(freed, left=())
     if attempt.emptied:
         return removal.Removal(run_tree.count(plan.entries), left=())
-    # The fence was taken away while we were at it. How far we had come is known to the second, not to the file.
+    # Another program took the fence during the removal; the counts are from up to a second before.
     freed = run_tree.Count(attempt.done_files, attempt.done_bytes, allocated=0)
     return removal.Removal(freed, left=((b".", "another program took the rest away"),))

@@ -1,4 +1,4 @@
-"""Why a clear does not happen."""
+"""The exceptions of a clear that does not happen."""
 
 from cleanup.models import (
     Phase,
@@ -7,10 +7,10 @@ from cleanup.rules.facts import Finding
 
 
 class Refused(Exception):
-    """The clear does not happen; `finding` says why. Nothing was changed on disk, or it was put back.
+    """The clear does not happen; `finding` says why. The disk is unchanged or restored.
 
-    Phase `conflict`: something else lies at the run's path, and the run stays in its fence. Phase `intent`: it could
-    not be put back yet, and recovery does that.
+    Except in phase `conflict`, where the path is occupied and the run stays in its fence, and in `intent`, where
+    recovery restores it.
     """
 
     def __init__(self, finding: Finding, phase: Phase = Phase.REFUSED) -> None:
@@ -20,4 +20,4 @@ class Refused(Exception):
 
 
 class Doubted(Refused):
-    """Files on the NAS may hold other bytes, though size and time are as before: all are to be compared once more."""
+    """Files on the NAS may hold other bytes though size and time are the same; compare all again."""

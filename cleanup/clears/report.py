@@ -1,4 +1,4 @@
-"""What came of a clear of some runs, or of a sweep: run by run, and in sums."""
+"""The result of a clear of some runs or of a sweep, by run and in sums."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,7 +10,7 @@ from cleanup.rules.reasons import Reason
 
 @dataclass(frozen=True)
 class RootProblem:
-    """What is to be said of a staging root as a whole."""
+    """A problem of a staging root as a whole."""
 
     root: str
     reason: Reason
@@ -19,9 +19,9 @@ class RootProblem:
 
 @dataclass
 class ClearReport:
-    """What came of `scanned` staged runs, of which `candidates` were due by state, policy and time, or by pressure.
+    """The result for `scanned` staged runs, of which `candidates` were due.
 
-    The runs that are not verified yet are only counted: `runs` lists all others.
+    Runs not verified yet are only counted; `runs` lists all others.
     """
 
     dry_run: bool
@@ -37,16 +37,16 @@ class ClearReport:
 
     @property
     def freeing(self) -> list[RunAction]:
-        """The runs that were cleared, or in a dry run would be. What is rehearsed frees nothing."""
+        """The runs cleared, or in a dry run would be; a rehearsed run frees nothing."""
         return [run for run in self.runs if run.action in FREEING and run.reason != Reason.REHEARSAL]
 
     @property
     def only_rehearsed(self) -> list[RunAction]:
-        """The runs that would have gone by the schedule, if their policy were not rehearsed."""
+        """Runs that only a policy in rehearsal keeps from the schedule."""
         return [run for run in self.runs if run.reason == Reason.REHEARSAL or run.rehearsed]
 
     def rehearsed_as_json(self) -> dict[str, int]:
-        """How many those are of a dry run, and their logical bytes; empty for none."""
+        """Their count and logical bytes in a dry run."""
         runs = self.only_rehearsed if self.dry_run else []
         return {"runs": len(runs), "bytes": sum(run.bytes for run in runs)} if runs else {}
 
@@ -64,12 +64,11 @@ class ClearReport:
 
     @property
     def measured(self) -> Freed | None:
-        """What disks gave back, of the runs of which that could be measured; None if of none."""
+        """What disks gave back; None if no run was measured."""
         known = [(run.allocated, run.measured) for run in self.freeing if run.measured is not None]
         return Freed(sum(one for one, _ in known), sum(one for _, one in known)) if known else None
 
     def freed_as_json(self) -> dict[str, int]:
-        """The same for the record; empty where nothing could be measured."""
         return vars(self.measured) if self.measured else {}
 
     @property

@@ -1,4 +1,4 @@
-"""One run of a sweep: taken, rehearsed or left alone, with what became of it."""
+"""One run of a sweep: cleared, rehearsed or left alone."""
 
 import enum
 import logging
@@ -32,17 +32,15 @@ class Action(enum.StrEnum):
     FAILED = "failed"
 
 
-# What frees bytes, or would.
 FREEING = (Action.CLEARED, Action.WOULD_CLEAR, Action.PARTIAL)
 
 
 @dataclass(frozen=True)
 class RunAction:
-    """What was done with one run, or would be; files and bytes (logical, allocated) are what was or would be freed.
+    """What was or would be done with one run; files and bytes are those freed.
 
-    `measured` is what the disk gave back, `unmeasured` the code for why that is unknown. `reason` is a reason code, or
-    of a cleared run the causes (`retention+max_bytes`). `gates` is the decision, `attempt` the try, where they were
-    made; `decided_by` is that of `policy.sources_as_json`. `rehearsed`: the schedule would only note it.
+    `reason` is a code, or the causes of a cleared run (`retention+max_bytes`). `measured` is what the disk gave back,
+    else `unmeasured` says why. `rehearsed`: the schedule only notes it.
     """
 
     root: str
@@ -62,7 +60,7 @@ class RunAction:
 
     @property
     def freed(self) -> int | None:
-        """What the disk gave back, where that is clearly less than was removed; None where it may have been all."""
+        """What the disk gave back if clearly less than removed; else None."""
         if self.measured is None or self.measured >= EVERYTHING * self.allocated:
             return None
         return self.measured
@@ -70,9 +68,9 @@ class RunAction:
 
 @dataclass(frozen=True, kw_only=True)
 class ClearRequest:
-    """Who asks for a clear, and why: `cause` is the schedule's, `note` a person's.
+    """Who asks for a clear, and why: `cause` is the schedule's, `note` the operator's.
 
-    `sweep` is the sweep that takes it, `let_go` the breaker after which a person let this run go.
+    `let_go` is the breaker after which the run was let go.
     """
 
     requester: Requester
@@ -88,20 +86,20 @@ class ClearRequest:
 
 
 def skip(run: Run, finding: Finding, decision: Decision | None = None) -> RunAction:
-    """The run is left alone, for a reason."""
+    """Return the action for a run left alone."""
     gates = decisions.decision_as_json(decision) if decision else None
     return RunAction(run.root.name, run.run_path, Action.SKIPPED, finding.reason, finding.detail, gates=gates)
 
 
 def fail(run: Run, error: Exception) -> RunAction:
-    """A fault of our own with one run: told and logged with its trace, and no reason to leave the others alone."""
+    """Log a fault of ours with one run and return it; the other runs go on."""
     said = lock_waits.say(error)
     logger.error("%s failed %s", run.run_path, said, exc_info=None if said else error)
     return RunAction(run.root.name, run.run_path, Action.FAILED, "", said or f"{type(error).__name__}: {error}")
 
 
 def take(run: Run, policy: Policy, now: datetime, *, request: ClearRequest, dry_run: bool) -> RunAction:
-    """Clear one run by a policy, or in a dry run decide exactly so and stop there. Never raises for the run's sake."""
+    """Clear one run by a policy, or in a dry run only decide. Never raises."""
     try:
         if gone := _cleared_meanwhile(run):
             return gone
@@ -112,12 +110,12 @@ def take(run: Run, policy: Policy, now: datetime, *, request: ClearRequest, dry_
         return _outcome(run, _attempt(run, policy, now, request), request)
     except queue.AlreadyClearing:
         return skip(run, Finding(Reason.ALREADY_CLEARING))
-    except Exception as error:  # one bad run must not keep the others from being cleared
+    except Exception as error:  # one bad run must not stop the others
         return fail(run, error)
 
 
 def rehearse(run: Run, policy: Policy, now: datetime, *, cause: str) -> RunAction:
-    """What the timed sweep would do with a run whose policy is still rehearsed, by names and sizes alone."""
+    """Return what the sweep would do under a policy in rehearsal, by names and sizes alone."""
     try:
         if gone := _cleared_meanwhile(run):
             return gone
@@ -133,7 +131,7 @@ def rehearse(run: Run, policy: Policy, now: datetime, *, cause: str) -> RunActio
 
 
 def _cleared_meanwhile(run: Run) -> RunAction | None:
-    """A sweep takes hours, and others clear as well."""
+    # A sweep takes hours, and others clear as well.
     run.refresh_from_db(fields=["state", "holds"])
     return skip(run, Finding(Reason.ALREADY_CLEARED)) if run.state == State.CLEARED else None
 
@@ -179,7 +177,7 @@ def _rehearse(run: Run, policy: Policy, now: datetime, request: ClearRequest) ->
 
 
 def _cheap_refusal(run: Run, policy: Policy, now: datetime) -> RunAction | None:
-    """What a fresh look without reading bytes says against a clear, so that no attempt is made every hour in vain."""
+    # A look without reading bytes, so that no attempt fails every hour.
     decision = inspection.quick_decision(run, policy, now, for_granted=differences.READ_AGAIN_AFTER)
     if decision.needs_full_comparison and not decision.is_known_to_differ:
         return None
@@ -190,11 +188,11 @@ def _cheap_refusal(run: Run, policy: Policy, now: datetime) -> RunAction | None:
 
 
 def became(attempt: ClearAttempt) -> Action | None:
-    """What an attempt of the schedule came to; None of one that nothing has become of so far."""
+    """Return what a scheduled attempt came to; None while nothing has."""
     match attempt.phase:
         case Phase.DONE:
             return Action.PARTIAL if attempt.incomplete else Action.CLEARED
-        case Phase.COMMITTED:  # it is gone, and recovery has not been able to remove all of it
+        case Phase.COMMITTED:  # removed in part; recovery could not finish it
             return Action.PARTIAL
         case Phase.REFUSED if attempt.reason not in settlement.FAILURES:
             return Action.SKIPPED
@@ -210,7 +208,7 @@ def _outcome(run: Run, attempt: ClearAttempt, request: ClearRequest) -> RunActio
     elif attempt.phase == Phase.REFUSED and request.operator:
         action = Action.REFUSED
     elif attempt.phase == Phase.COMMITTED:
-        action = Action.FAILED  # its gates were open
+        action = Action.FAILED  # no gate refused it
     return RunAction(
         run.root.name,
         run.run_path,

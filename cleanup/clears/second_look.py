@@ -1,7 +1,7 @@
-"""What a clear asks of the NAS when the run lies fenced, before the commit: is the twin another place than the run?
+"""Asks the NAS, with the run fenced, whether the twin is another place than the run.
 
-By then the run has another name, and for a moment a file that it never had. A NAS that shows either is the staging
-disk; one that keeps names after their files have gone is found out when every twin file is opened anew.
+The run now has another name, and for a moment a new file: a NAS that shows either is the staging disk. Opening every
+twin file again finds a NAS that keeps names of removed files.
 """
 
 import os
@@ -22,31 +22,29 @@ from cleanup.storage.nas.challenge import Ends
 from cleanup.storage.run_paths import show
 from cleanup.storage.staging import fences, run_tree
 
-# What `ClearAttempt.step` says while the files of the twin are opened anew.
+# The `ClearAttempt.step` while the twin's files are opened again.
 REOPENING = "reopening"
-# At most 256 files are asked for in one request; the page hears of the count at most once a second.
+# Files per request; seconds between two notes of the count.
 _BATCH_FILES = 256
 _PROGRESS_SECONDS = 1.0
-# Of files with other inode numbers: blocks of this size are compared, at places that no other program can know; at most
-# 1 GiB in all, and at most 16 MiB of one file.
+# Files with other inode numbers are compared in blocks at places that no other program can know: at most 1 GiB in all
+# and 16 MiB per file.
 _BLOCK = 64 << 10
 _ALL_BLOCKS = 1 << 30
 _MOST_OF_A_FILE = 16 << 20
 
 
 class _StagedUnreadable(Exception):
-    """A staged file that cannot be read any more; `finding` says which."""
-
     def __init__(self, finding: Finding) -> None:
         super().__init__(finding.detail)
         self.finding = finding
 
 
 def ask(attempt: ClearAttempt, opened: OpenRun, reader: Reader, files: Sequence[run_tree.Entry]) -> Finding | None:
-    """What speaks against the twin being another place; None if nothing does.
+    """Return what speaks against the twin being another place; None: nothing.
 
-    `files` are the data files of the plan. Lays a file in the fenced run and takes it out again; `roll_back` removes
-    what an error leaves of it. Raises OSError where the file cannot be laid.
+    Lays a file in the fenced run and removes it; `roll_back` does so after an error. Raises OSError where it cannot be
+    laid.
     """
     twin = twin_of(attempt.run)
     try:
@@ -60,7 +58,7 @@ def ask(attempt: ClearAttempt, opened: OpenRun, reader: Reader, files: Sequence[
 
 
 def _challenge(attempt: ClearAttempt, opened: OpenRun, reader: Reader, twin: Twin) -> bool:
-    """Lay the challenge, ask, take it away; whether the NAS is plain and local. Raises NasError, OSError."""
+    # On a plain and local NAS no file must be opened again.
     name = attempt.pk.hex
     folder = run_paths.parse_run_path(attempt.run.run_path).parent
     beside = [fences.fence_name(name), fences.prepared_name(name)]
@@ -78,10 +76,7 @@ def _challenge(attempt: ClearAttempt, opened: OpenRun, reader: Reader, twin: Twi
 def compare_blocks(
     attempt: ClearAttempt, opened: OpenRun, reader: Reader, files: Sequence[run_tree.Entry]
 ) -> Finding | None:
-    """Whether the twins of some files hold what the fenced ones do, in blocks here and there; what speaks against it.
-
-    Small files are compared as a whole.
-    """
+    """Compare the twins with the fenced files in random blocks, small files whole; return a difference."""
     share = max(_BLOCK, min(_MOST_OF_A_FILE, _ALL_BLOCKS // max(len(files), 1)))
     try:
         _reopen(attempt, opened, reader, twin_of(attempt.run), files, lambda size: _blocks_of(size, share))
@@ -93,7 +88,6 @@ def compare_blocks(
 
 
 def _blocks_of(size: int, share: int) -> tuple[tuple[int, int], ...]:
-    """The whole of a small file; of a larger one the first and the last block, and others at random."""
     if size <= share:
         return ((0, size),)
     count = -(-size // _BLOCK)
@@ -109,10 +103,6 @@ def _reopen(
     files: Sequence[run_tree.Entry],
     pieces: Callable[[int], tuple[tuple[int, int], ...]] = lambda size: (),
 ) -> None:
-    """Have files of the twin opened anew, their ends compared with those of the fenced ones. Raises NasError.
-
-    `pieces` says of which parts of a file of some size, where the ends are not enough.
-    """
     _note(attempt, 0)
     noted = time.monotonic()
     for start in range(0, len(files), _BATCH_FILES):

@@ -1,4 +1,4 @@
-"""How an attempt ends: rolled back before its commit, rolled forward after it. Clears and recovery share it."""
+"""How an attempt ends: rolled back before its commit, forward after. Clears and recovery share it."""
 
 import contextlib
 import logging
@@ -32,11 +32,11 @@ from cleanup.storage.staging.plan import Plan, PlanError
 
 logger = logging.getLogger(__name__)
 
-# A refused gate is no failure. These are: the clear was allowed and could not be carried out.
+# A refused gate is no failure; these are: the clear was allowed but could not be done.
 FAILURES = frozenset({Reason.STORAGE_ERROR, Reason.DATABASE_ERROR})
-# A wizard that makes one shell after the other is told as a conflict.
+# More shells than this, made by a wizard in a row, are a conflict.
 _SHELLS_PASSED = 3
-# What an attempt has freed so far, which another process may have changed.
+# Fields that another process may have changed.
 FREED = (
     "freed_files",
     "freed_bytes",
@@ -48,36 +48,34 @@ FREED = (
 
 
 def settle_phase(attempt: ClearAttempt, *more: str) -> None:
-    """Read an attempt's phase, and `more` fields, when no transaction can change it any more.
+    """Read an attempt's phase, and `more` fields, under the row's lock.
 
-    A PostgreSQL server goes on with a commit whose client is gone; read without waiting for its lock, the row would
-    look as if nothing was committed.
+    A PostgreSQL server goes on with a commit whose client is gone; without the lock it would look uncommitted.
     """
     with transaction.atomic():
         attempt.refresh_from_db(fields=["phase", *more], from_queryset=ClearAttempt.objects.select_for_update())
 
 
 def occupied(attempt: ClearAttempt) -> Finding:
-    """Nothing is lost: the run is whole under the fence's name, and a person has to say which one is right."""
+    """Return the conflict at the run's path; the run is whole under its fence's name."""
     return identity.conflict_of(attempt.pk)
 
 
 def tell_of_wait(attempt: ClearAttempt, finding: Finding) -> None:
-    """Let the pages say what an interrupted attempt waits for; one that is done has told its own story."""
+    """Show on the pages what an interrupted attempt waits for."""
     said = " ".join(part for part in (finding.reason.sentence, finding.detail) if part)
     unfinished = ClearAttempt.objects.filter(pk=attempt.pk, phase__in=[Phase.INTENT, Phase.COMMITTED])
     unfinished.exclude(detail=said).update(detail=said)
 
 
 def roll_back(attempt: ClearAttempt, run: Run, *, parent: int | None = None) -> None:
-    """Undo what an uncommitted attempt did on disk: the run stands at its path again. Twice is harmless.
+    """Undo an uncommitted attempt on disk: the run is at its path again. Twice is harmless.
 
-    A shell at the run's path is moved aside and kept; `attempt.shells` names it. `parent` is the folder of the run as
-    it was opened for the clear, by default the one at its path. Raises Unreachable, FileNotFoundError when that folder
-    is gone, FileExistsError when something else lies at the run's path, and BlockingIOError while a program holds its
-    lock in a shell there; the fence is then left as it is.
+    A shell at the path is moved aside; `attempt.shells` names it. `parent` is the run's open folder. Raises
+    Unreachable; FileNotFoundError if that folder is gone; FileExistsError if the path is occupied; BlockingIOError
+    while a shell there is locked. The fence then stays.
     """
-    unsure = parent is None or attempt.challenging  # a crash, or an error, may have come amid a challenge
+    unsure = parent is None or attempt.challenging  # a crash or an error may have left a challenge
     with contextlib.ExitStack() as stack:
         if parent is None:
             root = stack.enter_context(opening.open_root(run.root))
@@ -91,13 +89,13 @@ def roll_back(attempt: ClearAttempt, run: Run, *, parent: int | None = None) -> 
         try:
             _put_back(attempt, run, parent)
         except FileNotFoundError:
-            os.fsync(parent)  # it is back already, but the worker may have died before this
+            os.fsync(parent)  # it is back, but perhaps not durably
         attempt.shells = tuple(show(name) for name in shells.kept_aside(parent, attempt.pk.hex))
     opening.data_dir().discard(attempt.pk.hex)
 
 
 def _give_time_back(attempt: ClearAttempt, parent: int, name: bytes) -> None:
-    """Give the run the time that it had, where a crash came between a challenge and that. Without a plan nothing is."""
+    # The challenge changed the run's time; a crash may have come before it was restored.
     with contextlib.suppress(PlanError):
         plan = opening.data_dir().read_plan(attempt.pk.hex, attempt.plan_sha256)
         if plan.modified_ns is not None:
@@ -105,7 +103,6 @@ def _give_time_back(attempt: ClearAttempt, parent: int, name: bytes) -> None:
 
 
 def _put_back(attempt: ClearAttempt, run: Run, parent: int) -> None:
-    """Rename the fence back to the run, past a shell or two. Raises as `roll_back`."""
     fence = fences.fence_name(attempt.pk.hex)
     for _ in range(_SHELLS_PASSED):
         with contextlib.suppress(FileExistsError):
@@ -117,10 +114,9 @@ def _put_back(attempt: ClearAttempt, run: Run, parent: int) -> None:
 def roll_forward(
     attempt: ClearAttempt, opened: OpenRun, plan: Plan, *, now: datetime, interrupted: bool = False
 ) -> None:
-    """Complete a committed attempt whose fence is open as `opened.run`: publish, remove, finish. Twice is harmless.
+    """Publish, remove and finish a committed attempt whose fence is `opened.run`. Twice is harmless.
 
-    `interrupted`: an earlier process may have removed a part. Raises Unreachable, with nothing removed, where the
-    record to publish cannot be found.
+    `interrupted`: a part may be gone already. Raises Unreachable, with nothing removed, where the record is missing.
     """
     name = attempt.pk.hex
     fence = fences.fence_name(name)
@@ -147,33 +143,29 @@ def roll_forward(
 
 
 def _mark_emptied(attempt: ClearAttempt, plan: Plan) -> None:
-    """Durably, before the record goes: all the rest of the plan is gone, and it was us.
-
-    Without this mark recovery could not tell a fence that we removed from one that was taken away whole.
-    """
+    # Durable before the record goes: without it recovery cannot tell our removal from a fence that was taken away.
     counted = run_tree.count(plan.entries)
     done = {"done_files": counted.files, "done_bytes": counted.bytes, "progress_at": timezone.now()}
     ClearAttempt.objects.filter(pk=attempt.pk).update(**done, emptied=True)
 
 
 def _proven(attempt: ClearAttempt) -> removal.Proven:
-    """What the bytes of a file have been proven to be, from the tombstone; read only if asked."""
     digests: dict[bytes, bytes] = {}
 
     def proven(path: bytes) -> bytes | None:
         if not digests:
             with contextlib.suppress(TombstoneError):
                 digests.update(opening.data_dir().read_digests(attempt.pk.hex))
-        return digests.get(path, b"")  # no proof that can be read is none: what has changed since stays
+        return digests.get(path, b"")  # without a readable proof a changed file stays
 
     return proven
 
 
 def finish(attempt: ClearAttempt, removed: removal.Removal, now: datetime, gain: Gain = freed.INTERRUPTED) -> None:
-    """Record what a removal freed, in one transaction: `completed`, or `partial` with what is left and why.
+    """Record what a removal freed, in one transaction: `completed`, or `partial` with what is left.
 
-    `gain` is what the disk gave back for this step. A ledger row names what its own step freed, so that rows add up.
-    Nothing is written where another worker has finished it or has counted more.
+    A ledger row counts its own step, so that rows add up. Nothing is written where another worker has finished or
+    counted more.
     """
     complete = not removed.left
     with transaction.atomic():
@@ -201,10 +193,9 @@ def finish(attempt: ClearAttempt, removed: removal.Removal, now: datetime, gain:
 def _write_end(
     attempt: ClearAttempt, removed: removal.Removal, step: run_tree.Count, now: datetime, gain: Gain, detail: str
 ) -> None:
-    """The counts into the attempt, and those of this step into the ledger; `detail` says what is left."""
     complete = not removed.left
     reason = "" if complete else Reason.REMOVAL_INCOMPLETE
-    # A fence that a failing disk brought back is removed once more, and only what that changes is counted.
+    # A failing disk may bring a fence back; its second removal counts only what it changes.
     first_end = complete and not attempt.ledger.filter(kind=LedgerKind.COMPLETED).exists()
     tell = {"tell_after": now} if attempt.phase == Phase.COMMITTED else {}
     attempt.advance(
@@ -236,7 +227,7 @@ def _write_end(
 
 
 def _says_nothing_new(attempt: ClearAttempt, step: run_tree.Count, *, complete: bool) -> bool:
-    """Whether the end of an attempt was told already: by another worker, or by an earlier try that left as much."""
+    # Another worker, or an earlier try that left as much, has recorded this end.
     if attempt.phase not in (Phase.COMMITTED, Phase.DONE) or step.files < 0:
         return True
     if attempt.phase == Phase.DONE and not attempt.incomplete:
@@ -247,9 +238,9 @@ def _says_nothing_new(attempt: ClearAttempt, step: run_tree.Count, *, complete: 
 def finish_without_clear(
     attempt: ClearAttempt, phase: Phase, finding: Finding, *, now: datetime, failed: bool | None = None
 ) -> None:
-    """End an uncommitted attempt: `refused` by a gate, `aborted` by a crash, or a `conflict` at the run's path.
+    """End an uncommitted attempt as `refused`, `aborted` or `conflict`.
 
-    `failed` says whether it counts towards parking the run, where phase and reason do not.
+    `failed`: whether it counts towards parking the run, by default read from phase and reason.
     """
     if failed is None:
         failed = finding.reason != Reason.WITHDRAWN and (phase != Phase.REFUSED or finding.reason in FAILURES)
@@ -275,6 +266,6 @@ def finish_without_clear(
 
 
 def _name_left(removed: removal.Removal) -> str:
-    """What is left and why; what only stays because something else does comes last."""
+    # What stays only because of other entries comes last.
     left = sorted(removed.left, key=lambda entry: entry[1] in (removal.KEPT_LAST, "ENOTEMPTY"))
     return proofs.name_some([f"{show(path)}: {why}" for path, why in left])

@@ -1,7 +1,7 @@
-"""The removal of a shell: a small clear of its own, asked for by a person.
+"""The removal of a shell for the operator: plan, fence, re-scan, tombstone, commit, removal.
 
-Plan, fence, one more look, tombstone, commit, removal; before the commit the shell goes back, after it the rest goes.
-What came to it meanwhile stays. The run at its path only lends lock and row: its state and its ledger stay.
+Before the commit the shell goes back, after it the rest is removed. The run at the path lends lock and row and does not
+change.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a shell lies: the open root, the open folder that holds it, and its name there."""
+    """The open root, the shell's open parent folder, and its name."""
 
     root: int
     parent: int
@@ -47,9 +47,9 @@ class _Place:
 
 
 def request_removal(orphan: Orphan, *, actor: str, now: datetime) -> ClearAttempt:
-    """Ask for the removal of a shell that is listed: a queued attempt with its task, or neither.
+    """Queue the removal of a listed shell: attempt and task, or neither.
 
-    Raises AlreadyClearing if its run has an active attempt, ValueError for anything but a shell of a known run.
+    Raises AlreadyClearing, or ValueError for anything but a shell of a known run.
     """
     if orphan.kind != OrphanKind.SHELL or orphan.run is None or orphan.gone_at is not None:
         raise ValueError("no shell of a known run")
@@ -60,7 +60,7 @@ def request_removal(orphan: Orphan, *, actor: str, now: datetime) -> ClearAttemp
 
 
 def perform(attempt: ClearAttempt, *, now: datetime) -> ClearAttempt:
-    """Carry out a queued removal of this host; returns it as it ended, or as it stands where another worker has it."""
+    """Perform a queued removal of this host; returns it as it ended, or as another worker has it."""
     if attempt.host != settings.EXLAB_HOST or attempt.is_clear:
         return attempt
     with opening.data_dir().lock(str(attempt.run_id)) as free:
@@ -76,9 +76,9 @@ def perform(attempt: ClearAttempt, *, now: datetime) -> ClearAttempt:
 
 
 def settle(attempt: ClearAttempt, *, now: datetime) -> bool | None:
-    """Settle an interrupted removal: True if the rest of it was removed, False if it went back, None: nothing to do.
+    """Settle an interrupted removal: True: completed, False: put back, None: nothing to do.
 
-    Call it with the run's lock held. Raises Unreachable or OSError where that cannot be done yet.
+    Call it with the run's lock held. Raises Unreachable or OSError.
     """
     if attempt.phase in (Phase.QUEUED, Phase.INTENT):
         with _placed(attempt) as place:
@@ -99,7 +99,6 @@ def settle(attempt: ClearAttempt, *, now: datetime) -> bool | None:
 
 @contextlib.contextmanager
 def _placed(attempt: ClearAttempt) -> Iterator[_Place]:
-    """Where the shell of an attempt lies, or lay. Raises Unreachable."""
     run = attempt.run
     name = os.fsencode(str(attempt.prepared["path"]).rpartition("/")[2])
     with opening.open_root(run.root) as root, contextlib.ExitStack() as stack:
@@ -112,7 +111,7 @@ def _placed(attempt: ClearAttempt) -> Iterator[_Place]:
 
 
 def _remove(attempt: ClearAttempt) -> None:
-    """The removal from its beginning to its end. Raises Refused or Unreachable with the shell at its place again."""
+    """Raises Refused or Unreachable with the shell at its place again."""
     if hindrances := readiness.hindrances():
         raise Refused(hindrances[0])
     if missing := linux.missing_calls():
@@ -132,7 +131,7 @@ def _remove(attempt: ClearAttempt) -> None:
 
 
 def _expect_shell(attempt: ClearAttempt, folder: int, name: bytes) -> Shell:
-    """What is open must be a shell in which no program is at work. Raises Refused."""
+    """No program may be at work in it. Raises Refused."""
     path = run_paths.parse_run_path(attempt.run.run_path)
     try:
         held = record_locks.held_lock(folder, patience_seconds=record_locks.PATIENCE_SECONDS)
@@ -149,7 +148,7 @@ def _expect_shell(attempt: ClearAttempt, folder: int, name: bytes) -> Shell:
 
 
 def _since_ns(attempt: ClearAttempt) -> int | None:
-    """Since when a shell may be there; what was moved aside has been asked that before."""
+    # A shell moved aside was checked before.
     path = attempt.run.run_path
     if attempt.prepared["path"] != path:
         return None
@@ -159,7 +158,6 @@ def _since_ns(attempt: ClearAttempt) -> int | None:
 
 
 def _plan(attempt: ClearAttempt, shell: Shell) -> Plan:
-    """Write down durably what may go. Raises Refused."""
     name = attempt.pk.hex
     plan = Plan(name, str(attempt.prepared["path"]), shell.scan.ino, shell.scan.entries)
     data, counted = encode(plan), run_tree.count(plan.entries)
@@ -181,7 +179,7 @@ def _plan(attempt: ClearAttempt, shell: Shell) -> Plan:
 
 
 def _fence(attempt: ClearAttempt, plan: Plan, place: _Place, folder: int) -> None:
-    """Fence the shell, look at it once more, and keep what is in it. Raises Refused, the shell back in its place."""
+    """Raises Refused with the shell put back."""
     fence = fences.fence_name(plan.attempt)
     try:
         fences.fence(place.parent, place.name, fence)
@@ -200,7 +198,6 @@ def _fence(attempt: ClearAttempt, plan: Plan, place: _Place, folder: int) -> Non
 
 
 def _keep(attempt: ClearAttempt, folder: int) -> None:
-    """The tombstone: everything that is in the shell, and who asked for its removal."""
     story = {
         "attempt": attempt.pk.hex,
         "kind": attempt.kind,
@@ -217,10 +214,7 @@ def _keep(attempt: ClearAttempt, folder: int) -> None:
 
 
 def _commit(attempt: ClearAttempt, place: _Place) -> None:
-    """The point of no return, in one durable transaction with its row in the ledger. Raises Refused.
-
-    After an error the attempt is read again on a new connection; if that fails too, recovery decides later.
-    """
+    """The point of no return. Raises Refused with the shell put back."""
     try:
         with transaction.atomic(durable=True):
             now = timezone.now()
@@ -229,6 +223,7 @@ def _commit(attempt: ClearAttempt, place: _Place) -> None:
             counts = {"files": attempt.planned_files, "bytes": attempt.planned_bytes}
             entries.write_ledger(attempt, LedgerKind.SHELL, now, detail=str(attempt.prepared["path"]), **counts)
     except DjangoDatabaseError as error:
+        # As in `protocol`: a new connection tells; if that fails too, recovery decides.
         connection.close()
         settlement.settle_phase(attempt)
         if attempt.phase != Phase.COMMITTED:
@@ -237,14 +232,14 @@ def _commit(attempt: ClearAttempt, place: _Place) -> None:
 
 
 def _fence_again(attempt: ClearAttempt, plan: Plan, place: _Place) -> None:
-    """A committed shell that a power failure put back goes to its fence again, if it is all still there."""
+    # A power failure may put a committed shell back.
     shell = read_at(place.parent, place.name, attempt.run)
     if shell is not None and shell.scan.ino == plan.ino and not run_tree.differences(plan.entries, shell.scan.entries):
         fences.fence(place.parent, place.name, fences.fence_name(plan.attempt))
 
 
 def _finish(attempt: ClearAttempt, plan: Plan, place: _Place) -> None:
-    """Remove what the plan holds, and say so. What came to it stays, under a name aside. Twice is harmless."""
+    """Remove what the plan holds; the rest stays under a name aside. Twice is harmless."""
     fence = fences.fence_name(plan.attempt)
     try:
         folder = handles.open_beneath(place.parent, fence)
@@ -267,7 +262,7 @@ def _finish(attempt: ClearAttempt, plan: Plan, place: _Place) -> None:
 
 
 def _put_back(attempt: ClearAttempt, place: _Place) -> None:
-    """The shell stands at its place again; where something else does by now it is kept under a name aside."""
+    # Where the place is occupied, the shell is kept under a name aside.
     try:
         fences.put_back(place.parent, fences.fence_name(attempt.pk.hex), place.name)
     except FileNotFoundError:
@@ -278,7 +273,6 @@ def _put_back(attempt: ClearAttempt, place: _Place) -> None:
 
 
 def _set_aside(attempt: ClearAttempt, place: _Place) -> bytes:
-    """Give the fence a name under which it is listed, durably. Raises OSError."""
     return shells.rename_aside(place.parent, fences.fence_name(attempt.pk.hex), attempt.pk.hex)
 
 
@@ -288,12 +282,12 @@ def _forget(attempt: ClearAttempt) -> None:
 
 
 def _end(attempt: ClearAttempt, phase: Phase, finding: Finding | None, now: datetime) -> None:
-    """End a removal in one transaction. Its row in the ledger stands already where it was committed."""
+    # A committed removal has its ledger row already.
     reason, detail = (finding.reason, finding.detail) if finding else ("", "")
     before = [Phase.COMMITTED, Phase.DONE] if phase == Phase.DONE else [Phase.QUEUED, Phase.INTENT]
     freed = {"freed_files": attempt.planned_files, "freed_bytes": attempt.planned_bytes} if finding is None else {}
     with transaction.atomic():
-        # That it is done and left something is no promise to try again: what is left is no shell of ours any more.
+        # What is left is no shell of ours: without a reason the removal is not tried again.
         told = {"reason": "" if phase == Phase.DONE else reason, "detail": detail}
         if not attempt.advance(before, phase, now=now, **told, **freed):
             return

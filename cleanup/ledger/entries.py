@@ -1,4 +1,4 @@
-"""Rows of the ledger. Each copies everything that must still be told when its subjects are gone."""
+"""Rows of the ledger. Each copies what must be readable when its subjects are gone."""
 
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from cleanup.models import ClearAttempt, LedgerEntry, LedgerKind, Requester, Run
 
 
 def write_entry(run: Run, *, kind: LedgerKind, actor: str, now: datetime, reason: str, detail: str) -> None:
-    """Write down what a person said of a run. It frees nothing. Call it in the transaction that changes the row."""
+    """Write down an operator's statement about a run, in the transaction that changes the row."""
     _row(
         run,
         kind,
@@ -25,12 +25,12 @@ def write_entry(run: Run, *, kind: LedgerKind, actor: str, now: datetime, reason
 
 
 def write_ledger(attempt: ClearAttempt, kind: LedgerKind, now: datetime, **counts: Any) -> None:  # noqa: ANN401
-    """Write down one step of an attempt, with what it freed. Call it in the transaction that changes the attempt."""
+    """Write down one step of an attempt, in the transaction that changes the attempt."""
     ledger_entry(attempt, kind, now, **counts).save()
 
 
 def ledger_entry(attempt: ClearAttempt, kind: LedgerKind, now: datetime, **counts: Any) -> LedgerEntry:  # noqa: ANN401
-    """The same row, not saved: for many at once. The attempt's run and its root should be at hand."""
+    """Return the row of `write_ledger` unsaved; load the attempt's run and root with it."""
     return _row(
         attempt.run,
         kind,

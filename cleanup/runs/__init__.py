@@ -1,1 +1,1 @@
-"""Runs: what is known of each, and what was seen of it."""
+"""Runs: what is known of each, and what the disk showed."""

@@ -1,7 +1,4 @@
-"""Accepted bytes: what an admin said of a run whose manifest is wrong or missing, and whether it still holds.
-
-An acceptance is bound to both sides as they were compared. What it settles, the gates decide.
-"""
+"""Accepted bytes: an admin's statement about a run whose manifest is wrong or missing. It is bound to both sides."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -16,7 +13,7 @@ from cleanup.storage.staging import manifest, run_tree
 
 
 def standing(run: Run) -> AcceptedBytes | None:
-    """The acceptance of a run's bytes that no admin has withdrawn, whether it holds or not."""
+    """Return the acceptance that no admin has withdrawn, whether it holds or not."""
     return run.accepted_bytes.standing().first() if run.pk else None
 
 
@@ -27,7 +24,7 @@ def facts_of(
     listed: manifest.Manifest | None,
     listing: client.Listing | None,
 ) -> AcceptedFacts | None:
-    """What the gates are told of an acceptance. It does not hold if the NAS does not answer, or is the same disk."""
+    """Return an acceptance for the gates; it holds only if the NAS answers and is another disk."""
     if accepted is None:
         return None
     holds = listing is not None and evidence(run, scanned, listed, listing) == accepted.evidence
@@ -43,26 +40,26 @@ def facts_of(
 def holds(
     accepted: AcceptedFacts, run: Run, scanned: run_tree.Scan, listed: manifest.Manifest | None, listing: client.Listing
 ) -> bool:
-    """Whether an acceptance that held a moment ago does so for a later listing of the NAS."""
+    """Return whether an acceptance still holds for a later listing of the NAS."""
     row = AcceptedBytes.objects.standing().filter(pk=accepted.key).first()
     return row is not None and evidence(run, scanned, listed, listing) == row.evidence
 
 
 def evidence(run: Run, scanned: run_tree.Scan, listed: manifest.Manifest | None, listing: client.Listing) -> str:
-    """The digest by which a change on either side would show, as long as the files themselves stay.
+    """Return a digest that changes with either side.
 
-    As `proofs.lasting_evidence`: a NAS may be mounted anew between acceptance and clear, which reads every byte anyway.
+    It is `proofs.lasting_evidence`: the NAS may be remounted before the clear, which reads every byte anyway.
     """
     return proofs.lasting_evidence(run, scanned, listed, listing)
 
 
 def may_go(key: int) -> bool:
-    """Whether an acceptance stands at the commit. Call it in the transaction that locked the run's row."""
+    """Return whether an acceptance stands; call it in the commit, with the run's row locked."""
     return AcceptedBytes.objects.standing().filter(pk=key).exists()
 
 
 def digest(files: Iterable[run_tree.Entry], digests: Mapping[bytes, bytes]) -> str:
-    """The digest of the names and bytes of data files, by the SHA-256 of each."""
+    """Return the digest of data files' names and SHA-256 sums."""
     seen = hashlib.sha256()
     for path in sorted(entry.path for entry in files):
         seen.update(repr((path, digests.get(path))).encode())
@@ -72,7 +69,7 @@ def digest(files: Iterable[run_tree.Entry], digests: Mapping[bytes, bytes]) -> s
 def compared(
     accepted: AcceptedFacts, scanned: run_tree.Scan, listed: manifest.Manifest | None, found: proofs.Compared
 ) -> proofs.Compared:
-    """A comparison of the bytes of both sides with each other, held against those that were accepted."""
+    """Return a comparison of both sides, with a finding where the bytes are not the accepted ones."""
     row = AcceptedBytes.objects.standing().filter(pk=accepted.key).first()
     proof = replace(found.proof, accepted=accepted.key, manifest_sha256=listed.sha256 if listed else "")
     if proof.findings or found.listing is None:

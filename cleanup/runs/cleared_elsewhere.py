@@ -1,4 +1,4 @@
-"""Runs that another program cleared: gone from the disk, as their record on the NAS says."""
+"""Runs that another program cleared: gone from the disk, cleared by their record on the NAS."""
 
 import logging
 import os
@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 
 
 def cleared_record(run: Run, readers: Readers) -> Record | None:
-    """The twin's record of a run that left the staging disk, if it says that the run was cleared; else None.
+    """Return the twin's record of a missing run if it says `cleared`; else None.
 
-    The wizard writes that before it removes the staging copy. A NAS that cannot be asked says nothing.
+    The wizard writes it before it removes the staging copy.
     """
     twin = twin_of(run)
     if not twin.root.path:
@@ -38,10 +38,7 @@ def cleared_record(run: Run, readers: Readers) -> Record | None:
 
 
 def _continued(run: Run, record: Record) -> Record | None:
-    """A twin's record that ends with `cleared`, with the whole history of its run; None if it is another run's.
-
-    The copy is often made before the run is verified, so the last entries before the clear may be ours alone.
-    """
+    # A copy made before the verification lacks our last entries.
     ours = [
         ingest.HistoryEntry(event.state, event.at, event.at_text, event.host, event.digest, event.extra)
         for event in run.events.order_by("position")
@@ -61,7 +58,7 @@ def _continued(run: Run, record: Record) -> Record | None:
 
 
 def take_as_cleared(run: Run, record: Record, now: datetime) -> bool:
-    """Mark a run that is gone as cleared by its twin's record; False if that does not continue the known history."""
+    """Mark a missing run as cleared by its twin's record; False if that does not continue the known history."""
     with transaction.atomic():
         locked = Run.objects.select_for_update(of=("self",)).staged().filter(pk=run.pk, identity=run.identity).first()
         if locked is None or locked.active_attempt or not _take_record(locked, record, now):
@@ -73,7 +70,7 @@ def take_as_cleared(run: Run, record: Record, now: datetime) -> bool:
 
 
 def _take_record(run: Run, record: Record, now: datetime) -> bool:
-    """Take over a twin's record that ends with `cleared`: it must continue the history, or list files as they were."""
+    # A record without a history must list the files as seen before.
     if record.history:
         whole = _continued(run, record)
         return whole is not None and rows.append(run, whole, now)

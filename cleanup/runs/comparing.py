@@ -1,7 +1,4 @@
-"""Comparing every byte of a run on both sides with each other and the manifest, because a person asked.
-
-Nothing is decided or changed here. What was compared is bound together, so that an admin may accept it.
-"""
+"""Compares every byte of a run on both sides and with the manifest, on request. It changes and decides nothing."""
 
 import errno
 import os
@@ -24,9 +21,9 @@ from cleanup.storage.staging import run_tree
 
 Outcome = ByteCheck.Outcome
 
-# So many files are named; the others are counted.
+# This many files are named; the others are counted.
 NAMED = 50
-# What a comparison of names and sizes finds is no reason to stop: it is what the person wants to see.
+# A comparison by names may find these; they are part of the answer and do not stop it.
 _SHOWN = frozenset({Reason.NAS_MISSING_FILE, Reason.NAS_SIZE_MISMATCH})
 _NO_MANIFEST = frozenset({Reason.MANIFEST_MISSING, Reason.MANIFEST_EMPTY, Reason.MANIFEST_UNREADABLE})
 
@@ -41,7 +38,7 @@ class NotComparable(Exception):
 
 @dataclass(frozen=True)
 class ByteAnswer:
-    """What a comparison showed, as `ByteCheck` keeps it."""
+    """The result of a comparison, as `ByteCheck` keeps it."""
 
     outcome: Outcome
     files: int
@@ -57,10 +54,10 @@ class ByteAnswer:
 
 
 def compare(run: Run, now: datetime, planned: Callable[[int], None], progress: Callable[[int], None]) -> ByteAnswer:
-    """Read every byte of a run on both sides and tell how they stand to one another.
+    """Read every byte of a run on both sides and compare them.
 
-    `planned` is told the bytes to read, `progress` those read since the last call. Raises NotComparable where one side
-    cannot be read, may be the other, or changes meanwhile.
+    `planned` gets the bytes to read, `progress` those read since its last call. Raises NotComparable where a side is
+    unreadable, changes, or may be the other.
     """
     try:
         with opening.reached(run) as (opened, reader):
@@ -76,7 +73,7 @@ def compare(run: Run, now: datetime, planned: Callable[[int], None], progress: C
 
 
 def look_at(run: Run, opened: OpenRun, reader: Reader, now: datetime) -> Look:
-    """A quick look at a run whose bytes can be compared. Raises NotComparable."""
+    """Return a quick look at a run that can be compared. Raises NotComparable."""
     seen = inspection.quick_look(run, opened, reader, now)
     facts = seen.facts
     against = [*facts.ingest_findings, *facts.path_findings, *facts.twin_findings]
@@ -108,7 +105,7 @@ def _compare(
     planned(size + sum(seen.listing.files[path].size for path in wanted if path in seen.listing.files))
     listing = reader.read(twin_of(run).path, with_bytes=True, wanted=wanted, progress=progress)
     staged = _staged_digests(opened, files, progress)
-    # Once more at the end, names and times alone: what has changed meanwhile was not compared.
+    # Compare names and times once more: what changed during the reading was not compared.
     after = look_at(run, opened, reader, now)
     assert after.scan is not None and after.listing is not None  # noqa: S101
     evidence = accepted.evidence(run, after.scan, after.listed, after.listing)
@@ -166,7 +163,6 @@ def _answer(seen: Look, staged: Mapping[bytes, bytes], listing: client.Listing, 
 
 
 def _case(staged: bytes, there: bytes | None, listed: bytes | None) -> str:
-    """Which side of a file that differs is as the manifest says."""
     if there is None:
         return "not_on_nas"
     if listed == staged:

@@ -1,8 +1,4 @@
-"""Differences of bytes that were found and still stand: a damaged twin is not read anew by every sweep.
-
-A difference only keeps a run, so it needs less than a proof. A twin that was mended with its old size and times is
-found after a week, or at a person's click.
-"""
+"""Differences of bytes that still stand, so that not every sweep reads a damaged twin again."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,9 +13,9 @@ from cleanup.runs import proofs
 from cleanup.runs.proofs import Compared
 from cleanup.storage.staging import manifest, run_tree
 
-# The schedule takes a difference for granted for so long.
+# How long the schedule trusts a known difference.
 READ_AGAIN_AFTER = timedelta(days=7)
-# And pages for as long as nothing has changed.
+# The pages trust it while nothing changes.
 ALWAYS = timedelta.max
 
 
@@ -32,10 +28,9 @@ def keep(
     now: datetime,
     until: datetime,
 ) -> None:
-    """Write down what a comparison of every byte found, made from `now` to `until`; or that all is equal.
+    """Keep the difference that a comparison from `now` to `until` found; forget it if all is equal.
 
-    Where a side could not be read to its end, what was known stays. A twin that was written meanwhile is read again by
-    the next sweep.
+    An unreadable side changes nothing. A twin written meanwhile is read again by the next sweep.
     """
     if compared.listing is None:
         return
@@ -51,28 +46,25 @@ def keep(
 
 
 def note(run: Run, names: list[str], *, now: datetime) -> None:
-    """Write down that a comparison for a person found files different: from now on only their bytes count.
-
-    The next sweep reads them all the same.
-    """
+    """Write down differing files of a comparison on request; the next sweep reads them again."""
     found = {"at": now, "host": settings.EXLAB_HOST, "evidence": "", "detail": proofs.name_some(names)}
     Difference.objects.update_or_create(run=run, defaults={**found, "reason": Reason.NAS_CHECKSUM_MISMATCH})
 
 
 def forget(run: Run) -> None:
-    """Take nothing for granted of a run any more: both sides were compared, and are the same."""
+    """Forget a run's difference: both sides were compared and are equal."""
     Difference.objects.filter(run=run).delete()
 
 
 def was_found(run: Run) -> bool:
-    """Whether the latest comparison of every byte found a difference, even if something has changed since."""
+    """Return whether the latest comparison found a difference, even if something changed since."""
     return Difference.objects.filter(run=run).exists()
 
 
 def standing(
     run: Run, compared: Compared, scanned: run_tree.Scan, listed: manifest.Manifest | None
 ) -> Difference | None:
-    """The difference that was found of a run, if neither side has changed since; `compared`: names and sizes of now."""
+    """Return the known difference if neither side has changed since."""
     if compared.listing is None or compared.proof.findings:
         return None
     known = Difference.objects.filter(run=run).first()
@@ -82,13 +74,13 @@ def standing(
 
 
 def counted(compared: Compared, known: Difference) -> Compared:
-    """A comparison of names and sizes with the difference that is known of the bytes."""
+    """Return a comparison of names and sizes with the known difference of bytes."""
     proof = replace(compared.proof, level=ProofLevel.CHECKSUM, findings=(as_finding(known),), found_at=known.at)
     return replace(compared, proof=proof)
 
 
 def as_finding(known: Difference) -> Finding:
-    """What was found, when, and when it is looked for again."""
+    """Return the difference with its date and the date of the next reading."""
     again = known.at + READ_AGAIN_AFTER
     return Finding(
         Reason(known.reason),

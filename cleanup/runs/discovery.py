@@ -1,4 +1,4 @@
-"""Discovery: runs on the disk, their history and a quick look at each, brought into the database."""
+"""Discovery: brings the runs on a disk, their history and a quick look at each into the database."""
 
 import contextlib
 import logging
@@ -43,10 +43,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Discovered:
-    """What one pass over one staging root found. Problems are (run path or other path, reason, detail).
+    """The result of one pass over one staging root. Problems are (path, reason, detail).
 
-    `sighted_at`: the instant for first sights, later than the pass's own where this host's clock went back. `proposal`:
-    another layout under which more copies would be found (`twins.propose_layout`).
+    `sighted_at` is the instant of first sights, later than the pass's where the clock went back.
     """
 
     root: StagingRoot
@@ -62,10 +61,9 @@ class Discovered:
 
 
 def discover(root: StagingRoot, *, now: datetime, wait: bool = True) -> Discovered | None:
-    """Bring one staging root of this host up to date. Reads the disk and the NAS, changes neither.
+    """Bring one staging root up to date; only reads disk and NAS.
 
-    Runs with an active attempt are left to it. A root without its token is only marked so. Returns None where another
-    pass is at it and `wait` is off.
+    Runs with an active attempt are left alone. None where another pass has the root and `wait` is off.
     """
     with opening.data_dir().lock(f"discovery-{root.pk}", wait=wait) as free:
         if not free:
@@ -86,10 +84,7 @@ def discover(root: StagingRoot, *, now: datetime, wait: bool = True) -> Discover
 
 
 def look_at_path(root: StagingRoot, path: RunPath, *, now: datetime) -> Discovered | None:
-    """Bring one run path of a staging root up to date, known or not.
-
-    Returns None where another pass is at the root. Raises Unreachable where the root is not there.
-    """
+    """Bring one run path up to date. None where another pass has the root. Raises Unreachable."""
     with opening.data_dir().lock(f"discovery-{root.pk}") as free:
         if not free:
             return None
@@ -120,10 +115,10 @@ def _discover(descriptor: int, readers: Readers, result: Discovered, now: dateti
     busy = [*ClearAttempt.ACTIVE, Phase.CONFLICT]
     idle = Run.objects.staged().filter(root=result.root).exclude(attempts__phase__in=busy)
     missing = [key for key, path in idle.values_list("pk", "run_path") if path not in present]
-    for key in missing:  # few of them: the rows of all runs of a root would be read for nothing
+    for key in missing:  # few: do not read the rows of all runs
         if (run := idle.with_root().filter(pk=key).first()) is not None:
             _look_at_missing(run, descriptor, readers, result, now)
-    # What another program called cleared and left here: once it is gone, the row has nothing to complain of.
+    # A run cleared by another program and left here has no problem any more once it is gone.
     left = Run.objects.filter(root=result.root, state=State.CLEARED, problem=Reason.ALREADY_CLEARED)
     for run in left:
         try:
@@ -137,14 +132,14 @@ def _discover(descriptor: int, readers: Readers, result: Discovered, now: dateti
 
 
 def _look_for_layouts(result: Discovered, readers: Readers) -> None:
-    """Keep what another layout would find on the NAS; without an answer the last finding stays."""
+    # Without an answer the last finding stays.
     with contextlib.suppress(NasError):
         result.proposal = twins.propose_layout(result.root, readers)
         StagingRoot.objects.filter(pk=result.root.pk).update(layout_proposal=result.proposal)
 
 
 def known_in_unusual_places(root: StagingRoot) -> list[str]:
-    """The paths of known runs that are runs only because their records said so."""
+    """Return the paths of known runs that are runs only by their records."""
     known = Run.objects.filter(root=root, gone_at=None).exclude(state=State.CLEARED, problem="").order_by()
     return [path for path in known.values_list("run_path", flat=True) if not run_paths.is_usual(path)]
 
@@ -158,7 +153,6 @@ def _look_safely(descriptor: int, path: RunPath, readers: Readers, result: Disco
 
 
 def _look_at(descriptor: int, path: RunPath, readers: Readers, result: Discovered, now: datetime) -> None:
-    """Bring one run up to date."""
     try:
         with opening.open_run(descriptor, str(path)) as opened:
             record = _read_record(result.root, path, opened)
@@ -180,7 +174,7 @@ def _look_at(descriptor: int, path: RunPath, readers: Readers, result: Discovere
             _note_markers(look, result)
             facts = look.facts
             if not _lies_there(opened, path):
-                result.unchanged += 1  # a clear took it away while we looked, so what was seen says nothing
+                result.unchanged += 1  # a clear took it away, so the look tells nothing
                 return
             holds.note_file(run, look.hold, now=now)
             if likenesses.note(run, facts, result.known, now=now):
@@ -197,22 +191,18 @@ def _look_at(descriptor: int, path: RunPath, readers: Readers, result: Discovere
 
 
 def _known_at_unreachable(descriptor: int, path: RunPath, result: Discovered, finding: Finding) -> Run | None:
-    """The known run at a path that cannot be opened; None, after telling of the path, if there is none."""
     known = Run.objects.staged().with_root().filter(root=result.root, run_path=str(path)).first()
     if known is not None and not known.active_attempt:
         return known
     if _lies_at(descriptor, path):
         result.problems.append((str(path), finding.reason, finding.detail))
     else:
-        result.unchanged += 1  # a clear took it away while we looked
+        result.unchanged += 1  # a clear took it away
     return None
 
 
 def _read_record(root: StagingRoot, path: RunPath, opened: opening.OpenRun) -> Records | None:
-    """The record of what lies at a run path; None where it cannot be accepted, and the quick look says why.
-
-    Of a run that an admin moved it may name the former path.
-    """
+    # None for a bad record, which the quick look explains. The record of a moved run may name the former path.
     with contextlib.suppress(ingest.IngestError):
         return findings.read_records(opened, path)
     known = Run.objects.filter(root=root, run_path=str(path), gone_at=None).exclude(record_path="")
@@ -224,16 +214,13 @@ def _read_record(root: StagingRoot, path: RunPath, opened: opening.OpenRun) -> R
 
 
 def _is_run(root: StagingRoot, path: RunPath, opened: opening.OpenRun) -> bool:
-    """Whether a directory in an unusual place is a run: known, or named by its record."""
     known = Run.objects.filter(root=root, run_path=str(path), gone_at=None).exclude(state=State.CLEARED, problem="")
     return named_places.names_place(opened.run, path) or known.exists()
 
 
 def _is_none(result: Discovered, path: RunPath, opened: opening.OpenRun, seen: str, now: datetime) -> bool:
-    """Whether what lies at a run path is no run: in the place of one that could not be put back, or a shell.
-
-    It is told and gets no row. A row that an earlier version made of a shell is marked.
-    """
+    # A shell, or a folder in the place of a run that could not be put back, gets no row. A row that an earlier version
+    # made of a shell is marked.
     rows = Run.objects.staged().filter(root=result.root, run_path=str(path))
     standing = ClearAttempt.objects.filter(phase=Phase.CONFLICT, run__in=rows).select_related("run").first()
     reason, detail = None, ""
@@ -253,7 +240,6 @@ def _is_none(result: Discovered, path: RunPath, opened: opening.OpenRun, seen: s
 
 
 def _note_markers(look: inspection.Look, result: Discovered) -> None:
-    """Tell once per root what concerns its NAS: it shows a staging disk, or a marker without a UUID."""
     of_proof = look.facts.proof.findings if look.facts.proof else ()
     found = [finding for finding in of_proof if finding.reason is Reason.NAS_IS_STAGING]
     found += [Finding(Reason.MARKER_MALFORMED, name) for name in (look.listing.malformed if look.listing else ())]
@@ -262,7 +248,7 @@ def _note_markers(look: inspection.Look, result: Discovered) -> None:
 
 
 def _lies_there(opened: opening.OpenRun, path: RunPath) -> bool:
-    """Whether the directory that was opened as a run still has the run's name."""
+    """Whether the opened directory still has the run's name."""
     try:
         return linux.status(opened.parent, os.fsencode(path.leaf)).ino == linux.status(opened.run).ino
     except FileNotFoundError:
@@ -270,7 +256,6 @@ def _lies_there(opened: opening.OpenRun, path: RunPath) -> bool:
 
 
 def _lies_at(descriptor: int, path: RunPath) -> bool:
-    """Whether anything lies at a run path; `descriptor` is the open root."""
     try:
         with opening.open_run(descriptor, str(path)):
             return True
@@ -279,10 +264,9 @@ def _lies_at(descriptor: int, path: RunPath) -> bool:
 
 
 def _look_at_missing(run: Run, descriptor: int, readers: Readers, result: Discovered, now: datetime) -> None:
-    """A row whose directory was not among those found: cleared by another program, gone, or unreachable."""
     try:
         with opening.open_run(descriptor, run.run_path):
-            return  # it came back a moment ago; the next pass looks at it
+            return  # it came back; the next pass looks at it
     except opening.Unreachable as error:
         finding = error.finding
     if finding.reason is Reason.MISSING_DIRECTORY and stray_fences.fence_of(run, descriptor) is None:

@@ -1,4 +1,4 @@
-"""Whether the schedule would take a run, asked with ExLab-Wizard's own objects or with ours. Reads no disk."""
+"""Whether the schedule would take a run, from ExLab-Wizard's objects or ours. Reads no disk."""
 
 import enum
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ class _GivenRecord:
 
 
 class _NoRecord(Exception):
-    """What was given as a record holds no current state, or no list of entries."""
+    """The record lacks a current state or a list of entries."""
 
 
 def cleanup_eligible(
@@ -33,20 +33,18 @@ def cleanup_eligible(
     policy: Policy | None = None,
     now_utc: datetime | None = None,
 ) -> bool:
-    """Whether the schedule would clear this run now, decided as by ExLab-Wizard's function of this name.
+    """Return whether the schedule would clear this run now, as ExLab-Wizard's function of this name.
 
-    Scheduled mode, current state `sync_verified`, and its latest entry `retain_hours` old or older. This is the
-    wizard's condition alone: a clear asks all gates of `rules.gates.evaluate` besides.
+    True in scheduled mode, with current state `sync_verified` whose latest entry is at least `retain_hours` old. A
+    clear asks all gates of `rules.gates.evaluate` besides.
 
-    `ingest`: the wizard's `IngestJson`, a record of `storage.staging.ingest`, or the dict of an `ingest.json`. Either
-    `config` (the wizard's, with `orchestrator.staging_cleanup`, object or dicts) or `policy` (of `rules.policy`)
-    applies. `now_utc` is the present if left out.
+    `ingest`: the wizard's `IngestJson`, a record of `storage.staging.ingest`, or an `ingest.json` as a dict. Give
+    `config` (the wizard's, with `orchestrator.staging_cleanup`) or `policy` (of `rules.policy`).
 
-    Stricter than the wizard's: unusual instants, unreadable records and hours beyond the calendar are not eligible,
-    where the wizard takes any ISO date or crashes.
+    Unusual instants and unreadable records are not eligible; the wizard takes any ISO date or crashes.
 
-    Raises TypeError for neither or both of `config` and `policy`, for a `config` without mode and hours, and for a
-    `now_utc` without zone; ValueError for hours below 0.
+    Raises TypeError for neither or both of `config` and `policy`, a `config` without mode and hours, or `now_utc`
+    without a zone; ValueError for hours below 0.
     """
     applies = _policy_of(config, policy)
     now = datetime.now(UTC) if now_utc is None else now_utc
@@ -70,7 +68,6 @@ def _policy_of(config: object, policy: Policy | None) -> Policy:
 
 
 def _policy_of_wizard(config: object) -> Policy:
-    """The mode and hours of a wizard's configuration; an unknown mode keeps the run."""
     try:
         cleanup = _get(_get(config, "orchestrator"), "staging_cleanup")
         if _plain(_get(cleanup, "mode")) != Mode.SCHEDULED:
@@ -86,7 +83,6 @@ def _policy_of_wizard(config: object) -> Policy:
 
 
 def _record_of(ingest: object) -> _GivenRecord:
-    """What a record says of its states; raises _Unreadable."""
     history = _get(ingest, "history")
     if not isinstance(history, Sequence) or isinstance(history, str | bytes):
         raise _NoRecord("history")
@@ -95,7 +91,6 @@ def _record_of(ingest: object) -> _GivenRecord:
 
 
 def _instant(entry: object) -> datetime | None:
-    """When an entry was written, in UTC if it has no zone; None if it cannot be understood."""
     try:
         at = _get(entry, "at")
     except _NoRecord:
@@ -106,7 +101,6 @@ def _instant(entry: object) -> datetime | None:
 
 
 def _get(holder: object, name: str) -> object:
-    """A field of an object or a dict; raises `_NoRecord` with its name if it is missing."""
     try:
         return holder[name] if isinstance(holder, Mapping) else getattr(holder, name)
     except (KeyError, AttributeError):
@@ -114,5 +108,4 @@ def _get(holder: object, name: str) -> object:
 
 
 def _plain(value: object) -> object:
-    """The value that a member of an enum stands for; everything else as it is."""
     return value.value if isinstance(value, enum.Enum) else value

@@ -1,4 +1,4 @@
-"""What the disk says against a clear: a run's tree beside its record and its manifest."""
+"""The disk's evidence against a clear: a run's tree beside its record and manifest."""
 
 import heapq
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ from cleanup.storage.staging.records import Records
 
 
 def read_records(opened: OpenRun, *places: RunPath) -> Records:
-    """The run's records, accepted where they name one of `places`. Raises IngestError."""
+    """Return the run's records if they name one of `places`. Raises IngestError."""
     found = records.read(opened.run, *places)
     history = found.main.history
     illegal = first_illegal_step([State(entry.state) for entry in history])
@@ -33,14 +33,14 @@ def read_records(opened: OpenRun, *places: RunPath) -> Records:
 def newer_files(
     record: Records | None, verified: datetime | None, data_files: list[run_tree.Entry]
 ) -> list[run_tree.Entry]:
-    """The data files that are newer than the verification, without those that a signature vouches for."""
+    """Return the data files newer than the verification; none for a record without a history."""
     if verified is None or (record is not None and not record.main.history):
         return []
     return [entry for entry in data_files if entry.mtime_ns > nanoseconds(verified)]
 
 
 def cleared_by_the_wizard(record: Records | None, data_files: list[run_tree.Entry]) -> tuple[Finding, ...]:
-    """Data that lies there although the wizard called the run cleared: kept by it, or new."""
+    """Return a finding for data of a run that the wizard called cleared."""
     if record is None or record.cleared_at is None or not data_files:
         return ()
     names = name_files([entry.path for entry in data_files])
@@ -54,7 +54,7 @@ def cleared_by_the_wizard(record: Records | None, data_files: list[run_tree.Entr
 
 
 def name_differences(differences: records.Differences) -> str:
-    """How the files on the disk differ from those that a record vouches for, in words."""
+    """Return in words how files differ from the record."""
     said = (
         ("not listed", differences.unlisted),
         ("not verified", differences.unverified),
@@ -65,7 +65,7 @@ def name_differences(differences: records.Differences) -> str:
 
 
 def name_files(paths: Sequence[bytes], *, of: int | None = None) -> str:
-    """How many files, and the first few; `of` is the full number where `paths` are only the first."""
+    """Return the number of files and the first names; `of` is the full number."""
     count = len(paths) if of is None else of
     more = f" and {count - NAMES_SHOWN} more" if count > NAMES_SHOWN else ""
     names = name_some([show(path) for path in paths[:NAMES_SHOWN]])
@@ -73,7 +73,7 @@ def name_files(paths: Sequence[bytes], *, of: int | None = None) -> str:
 
 
 def of_problems(problems: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Problems of the disk as findings: one for each reason, with the first few details."""
+    """Return one finding per reason, with the first details."""
     by_reason: dict[str, list[str]] = {}
     for problem in problems:
         by_reason.setdefault(problem.reason, []).append(problem.detail)
@@ -81,7 +81,7 @@ def of_problems(problems: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def compare_record(run: Run, opened: OpenRun, record: Records | None) -> tuple[Records | None, tuple[Finding, ...]]:
-    """The records on disk, read unless given, and where they contradict the database."""
+    """Return the records, read unless given, and where they contradict the database."""
     try:
         record = returned.as_staged(run, record or read_records(opened, *record_places(run)))
     except ingest.IngestError as error:
@@ -102,7 +102,7 @@ def compare_record(run: Run, opened: OpenRun, record: Records | None) -> tuple[R
 def compare_manifest(
     opened: OpenRun, scanned: run_tree.Scan, record: Records | None, now: datetime
 ) -> tuple[manifest.Manifest | None, bool, tuple[Finding, ...]]:
-    """The manifest, whether the record's signatures stand in for it, and how the tree differs from both."""
+    """Return the manifest, whether signatures replace it, and how the tree differs."""
     findings = of_problems(unexpected.problems(scanned, nanoseconds(now))) + _compare_listed(scanned, record)
     try:
         listed = manifest.read(opened.run)
@@ -127,7 +127,6 @@ def compare_manifest(
 
 
 def _say_more(reason: Reason, paths: Collection[bytes]) -> str:
-    """What the names of the files tell of them besides."""
     if reason is Reason.WRITER_ACTIVE:
         return "; the name says that it was deleted while a program had it open"
     large = reason is Reason.NOT_IN_MANIFEST and any(map(desktop_files.is_named, paths))
@@ -137,7 +136,7 @@ def _say_more(reason: Reason, paths: Collection[bytes]) -> str:
 def missing_files(
     listed: manifest.Manifest, staged: Collection[bytes], desktop: Collection[bytes], *, named: int = NAMES_SHOWN
 ) -> tuple[int, list[bytes]]:
-    """How many data files a manifest lists that must be staged and are not, and the first `named` of them.
+    """Return how many listed data files are not staged, and the first `named`.
 
     Counted, not collected: a manifest may have millions of lines.
     """
@@ -156,7 +155,6 @@ def missing_files(
 
 
 def _compare_listed(scanned: run_tree.Scan, record: Records | None) -> tuple[Finding, ...]:
-    """How the tree differs from what a record lists; without a history only what is missing."""
     if record is None or record.cleared_at is not None:
         return ()
     differences = record.compare(scanned.data_files, scanned.desktop)
@@ -169,8 +167,8 @@ def _compare_listed(scanned: run_tree.Scan, record: Records | None) -> tuple[Fin
 
 
 def find_writers(scanned: run_tree.Scan, names: Collection[bytes]) -> tuple[Finding, ...]:
-    """`writer_active` if a process writes to a file of the run; `names` are the names of its directory."""
-    # A program that holds one of the wizard's locks is asked for by the lock itself.
+    """Return `writer_active` if a process writes a file of the run; `names` are its directory's."""
+    # The wizard's locks have a check of their own.
     files = {entry.ino for entry in scanned.compared if entry.is_file and not hold_file.is_hold(entry.path)}
     busy = writers.find_writers(scanned.device, files, names)
     return (Finding(Reason.WRITER_ACTIVE, name_some(busy)),) if busy else ()

@@ -1,7 +1,6 @@
-"""From when retention counts: the later of the recorded verification and our own first sight of it.
+"""The start of retention: the recorded verification, or our first sight of it if later.
 
-An instrument's clock may be days behind. Where an earlier state of the run was seen here, it was verified after that. A
-history that was old when we first met the run counts as recorded, or an archive would be kept anew.
+An instrument's clock may be days behind. A history that was old at our first sight counts as recorded.
 """
 
 from datetime import datetime
@@ -12,10 +11,9 @@ from cleanup.runs import held
 
 
 def counted_from(run: Run, verified_at: datetime | None, seen_at: datetime | None) -> datetime | None:
-    """From when a run with a history is kept, where that is not its recorded verification; else None.
+    """Return the start of retention where it is not the recorded verification; else None.
 
-    `seen_at`: when its verification was first seen under this row. Sights under another row, before a rename, count
-    too.
+    `seen_at`: the first sight of the verification under this row. Sights before a rename count too.
     """
     if verified_at is None or seen_at is None:
         return None
@@ -27,6 +25,5 @@ def counted_from(run: Run, verified_at: datetime | None, seen_at: datetime | Non
 
 
 def _first_sight(run: Run, verified_at: datetime) -> datetime | None:
-    """When the verification of an instant was first seen under another row; None if it was not."""
     known = IngestEvent.objects.filter(run=run, state=State.SYNC_VERIFIED, at=verified_at)
     return known.order_by("position").values_list("first_seen_at", flat=True).first()

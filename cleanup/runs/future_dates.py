@@ -1,7 +1,4 @@
-"""Data files that are dated later than now: a clock was wrong, so their times do not tell when they were written.
-
-What tells is that nothing of them has changed since an earlier look, whose instant is kept with the run's facts.
-"""
+"""Data files dated in the future: a clock was wrong, so only an unchanged earlier look tells their age."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -12,7 +9,7 @@ from cleanup.storage.run_paths import show
 from cleanup.storage.staging import run_tree
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# The end of the calendar as far as file times are concerned: with a zone's offset 9999 would overflow.
+# With a zone's offset the year 9999 would overflow.
 _LATEST = datetime(9990, 1, 1, tzinfo=UTC)
 _NAMES_SHOWN = 3
 
@@ -20,9 +17,9 @@ _NAMES_SHOWN = 3
 def future_files(
     files: Iterable[run_tree.Entry], stored: Callable[[], FutureFiles | None], now: datetime
 ) -> FutureFiles | None:
-    """The data files that are dated later than `now`; None if there are none.
+    """Return the data files dated later than `now`; None for none.
 
-    `stored` gives what an earlier look kept: if all sizes, mtimes and ctimes are the same, they are known since then.
+    `stored` gives the earlier look; unchanged files are known since then.
     """
     past: list[run_tree.Entry] = []
     future: list[run_tree.Entry] = []
@@ -50,10 +47,10 @@ def _digest(files: list[run_tree.Entry]) -> str:
 
 
 def instant(nanoseconds: int) -> datetime:
-    """A file time as an instant; forged ones are cut to what every zone can show."""
+    """Return a file time as an instant, cut to what every zone can show."""
     return _EPOCH + min(timedelta(microseconds=max(nanoseconds, 0) // 1000), _LATEST - _EPOCH)
 
 
 def instant_if_known(nanoseconds: int | None) -> datetime | None:
-    """The same of a time that may be unknown."""
+    """Return `instant`, or None for an unknown time."""
     return None if nanoseconds is None else instant(nanoseconds)

@@ -1,7 +1,4 @@
-"""Marking as gone: a person says that a run whose directory is not there any more need not be looked for.
-
-The row keeps its history, is not called cleared, and nothing counts as freed. The disk is only asked.
-"""
+"""Marking as gone: the operator says that a missing run need not be searched for. Nothing counts as freed."""
 
 import logging
 from collections.abc import Iterable
@@ -21,12 +18,11 @@ from cleanup.runs import stray_fences
 
 logger = logging.getLogger(__name__)
 
-# Characters of the reason that are kept.
 MAX_REASON = 500
 
 
 class NotGone(Exception):
-    """A run is not marked as gone. `finding` says why, None where its directory is simply there."""
+    """A run is not marked as gone; `finding` says why, None where its directory is there."""
 
     def __init__(self, finding: Finding | None) -> None:
         said = finding.said if finding else "The run's directory is there."
@@ -35,11 +31,10 @@ class NotGone(Exception):
 
 
 def mark_gone(run: Run, *, actor: str, reason: str, now: datetime) -> None:
-    """Mark a staged run as gone, with a person's reason.
+    """Mark a staged run as gone, with the operator's reason.
 
-    The root must carry its token, and the disk must say now that neither the run nor a fence of it is there; else
-    NotGone is raised, and ValueError for an empty reason. If the directory comes back, discovery makes a new run, held
-    as this one was.
+    Raises NotGone unless the disk says now that run and fence are missing; ValueError for an empty reason. A directory
+    that comes back is a new run under the same holds.
     """
     if not reason.strip():
         raise ValueError("a reason must be given")
@@ -54,14 +49,14 @@ def mark_gone(run: Run, *, actor: str, reason: str, now: datetime) -> None:
 
 @dataclass(frozen=True)
 class Marked:
-    """What became of one of many: `refused` says why the run is not marked as gone."""
+    """One run of many; `refused` says why it is not marked."""
 
     run: Run
     refused: NotGone | None = None
 
 
 def mark_all(runs: Iterable[Run], *, actor: str, reason: str, now: datetime, dry_run: bool = False) -> list[Marked]:
-    """Mark each of some runs as gone, as `mark_gone`; a dry run only asks. Raises ValueError for an empty reason."""
+    """Mark each run as `mark_gone`; a dry run only asks. Raises ValueError for an empty reason."""
     marked = []
     for run in runs:
         try:
@@ -78,7 +73,7 @@ def mark_all(runs: Iterable[Run], *, actor: str, reason: str, now: datetime, dry
 
 
 def missing_runs(root: StagingRoot, *, equipment: str = "", project: str = "") -> list[Run]:
-    """The staged runs of a root that discovery did not find; of one instrument or project if given."""
+    """Return a root's staged runs that discovery did not find, of one instrument or project if given."""
     runs = Run.objects.staged().with_root().filter(root=root, problem=Reason.MISSING_DIRECTORY)
     wanted = {"equipment": equipment, "project": project}
     return list(runs.filter(**{name: value for name, value in wanted.items() if value}).order_by("run_path"))
@@ -95,7 +90,7 @@ def _refuse_unfit(run: Run) -> None:
 
 
 def _refuse_if_there(run: Run) -> None:
-    """Only "no such file" means gone: what cannot be asked may be there."""
+    # Only "no such file" means gone: an unreadable path may hold the run.
     try:
         with opening.open_root(run.root) as root:
             try:

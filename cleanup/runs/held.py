@@ -1,8 +1,4 @@
-"""The holds that keep a run: those laid on it, and those laid on another run that may be this one.
-
-A hold follows its run by identity. After a rename, a copy or a new record discovery makes another row, and only
-likeness connects it with the one that was held.
-"""
+"""The holds on a run and on other rows that may be this run, as after a rename or a copy."""
 
 from django.db.models import Q, QuerySet
 
@@ -13,51 +9,51 @@ from cleanup.rules.states import State
 
 
 def holds_of(run: Run) -> tuple[Held, ...]:
-    """The holds of people that keep a run and were not released; which of them are over, the gate says.
+    """Return the unreleased holds on a run; the gate says which are over.
 
-    Needs no query where the run was read with `with_root`.
+    Needs no query after `with_root`.
     """
     own = [_held(hold) for hold in _of_people(run)]
     return (*own, *(_held(hold, alike) for alike in alike_runs(run) for hold in _of_people(alike.other)))
 
 
 def alike_runs(run: Run) -> list[Likeness]:
-    """What tells that a run may be another one, as far as no person has denied it."""
+    """Return a run's likenesses that were not denied."""
     return [alike for alike in run.likenesses.all() if alike.denied_at is None] if run.pk else []
 
 
 def holding(run: Run, holds: HoldQuerySet) -> HoldQuerySet:
-    """Those of some holds that people laid on a run, or on one that it may be, straight from the rows."""
+    """Return which of the holds keep a run, straight from the rows."""
     others = Likeness.objects.standing().filter(run=run).order_by()
     return holds.filter(Q(run=run) | Q(run__in=others.values("other")), source=HoldSource.PERSON)
 
 
 def kept_by_holds_of(run: int) -> RunQuerySet:
-    """The runs that a hold of the run with this key keeps: itself, and those that it may be."""
+    """Return the runs that a hold on this key keeps."""
     others = Likeness.objects.standing().filter(other=run).order_by()
     return Run.objects.filter(Q(pk=run) | Q(pk__in=others.values("run")))
 
 
 def elsewhere() -> QuerySet[Likeness]:
-    """What tells of a run that it may lie on a staging disk under another path."""
+    """Return likenesses to rows that lie on a staging disk."""
     staged = Q(other__gone_at=None) & ~Q(other__state=State.CLEARED) & ~Q(other__problem=Reason.MISSING_DIRECTORY)
     return Likeness.objects.standing().filter(staged)
 
 
 def is_there(run: Run) -> bool:
-    """Whether a run lies at its own path, as discovery has last seen."""
+    """Return whether discovery last saw a run at its path."""
     return run.gone_at is None and run.state != State.CLEARED and run.problem != Reason.MISSING_DIRECTORY
 
 
 def said(hold: Hold, run: Run) -> str:
-    """Who holds a run and why, as the gate says it, by a hold that `holding` has found."""
+    """Return a hold's owner and reason as the gate says them."""
     alike = None if hold.run_id == run.pk else Likeness.objects.standing().filter(run=run, other=hold.run_id).first()
     return _held(hold, alike).said
 
 
 def _of_people(run: Run) -> list[Hold]:
     laid = [hold for hold in run.holds.all() if hold.until is not None and hold.released_at is None]
-    if laid and not hasattr(laid[0], "sure_at"):  # the run was not read together with its holds
+    if laid and not hasattr(laid[0], "sure_at"):  # read without its holds
         laid = list(run.holds.with_clock().filter(pk__in=[hold.pk for hold in laid]))
     return laid
 

@@ -1,7 +1,4 @@
-"""Holds: laid and released by people, laid by files at the instruments, reminded of, and what they cost.
-
-A hold costs the run's logical bytes times the days that it is held.
-"""
+"""Holds: laid by people and by files, with reminders and costs."""
 
 import logging
 from collections.abc import Iterable
@@ -25,24 +22,24 @@ from cleanup.storage.staging.hold_file import HoldFile
 logger = logging.getLogger(__name__)
 
 LONGEST = timedelta(days=3653)
-# Its owner is reminded so long before a hold ends; of a short one when half of it is over.
+# The owner is reminded this long before the end, or after half of a short hold.
 ENDING_WITHIN = timedelta(days=3)
-# A file has no end of its own: whether it is still needed is asked after so long, and again after as long.
+# A file has no end: its owner is asked every month.
 OLD_AFTER = timedelta(days=30)
 REASON_LENGTH = 500
-# So many holds one mail names of each kind; the page has them all.
+# The page shows all; a mail at most this many of each kind.
 TOLD_IN_A_MAIL = 100
 
 _DAY = timedelta(days=1)
 
 
 class HoldRefused(ValueError):
-    """A hold that cannot be laid; the words say why, to a person."""
+    """A hold cannot be laid; the message says why."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a hold costs so far: the run's logical bytes, the days held, and their product, None if unknown."""
+    """A hold's cost so far: logical bytes times days; None if unknown."""
 
     bytes: int | None
     days: float
@@ -54,7 +51,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Reminder:
-    """A hold that a person should think of now. `subject` is its key for as long as it lasts."""
+    """A hold to think of now; `subject` is its key while it lasts."""
 
     subject: str
     hold: Hold
@@ -64,10 +61,10 @@ class Reminder:
 
 
 def hold(run: Run, *, owner: str, reason: str, until: datetime, now: datetime) -> Hold:
-    """Hold a run until an instant. The very same hold laid twice is one.
+    """Hold a run until an instant. The same hold laid twice is one.
 
-    Raises HoldRefused for an end in the past or beyond ten years, for an empty or too long reason, and for a run that
-    is cleared or gone. A clear that is not committed yet will see the hold.
+    Raises HoldRefused for a bad end or reason, and for a cleared or gone run. A clear that is not committed sees the
+    hold.
     """
     reason = reason.strip()
     if not reason:
@@ -79,9 +76,8 @@ def hold(run: Run, *, owner: str, reason: str, until: datetime, now: datetime) -
     if until > now + LONGEST:
         raise HoldRefused("A hold may last ten years at the most; it can be laid again.")
     with transaction.atomic():
-        # A clear's commit changes this row and then looks for holds, so one of the two always sees the other.
-        # So it is with the rows that may be the same run: this hold keeps them, too. One order for all, and none waits
-        # for another in a circle.
+        # A clear's commit changes this row and then looks for holds, so one always sees the other; likewise the rows
+        # that may be this run. One order for all locks prevents deadlocks.
         locked = Run.objects.select_for_update(of=("self",)).filter(pk__in=held.kept_by_holds_of(run.pk).values("pk"))
         found = {each.pk: each for each in locked.order_by("pk")}[run.pk]
         if found.state == State.CLEARED:
@@ -98,10 +94,9 @@ def hold(run: Run, *, owner: str, reason: str, until: datetime, now: datetime) -
 
 
 def extend(hold: Hold, *, until: datetime, actor: str, now: datetime) -> bool:
-    """Let a hold of any person last longer; owner and reason stay.
+    """Let a hold last longer; owner and reason stay.
 
-    False if it is over, has changed meanwhile, or lies in a file. Raises HoldRefused for an end that is no later, or
-    beyond ten years.
+    False if it is over, changed, or a file's. Raises HoldRefused for a bad end.
     """
     if hold.until is None or until <= hold.until:
         raise HoldRefused("The new end must be later than the one that the hold has.")
@@ -109,7 +104,7 @@ def extend(hold: Hold, *, until: datetime, actor: str, now: datetime) -> bool:
         raise HoldRefused("A hold may last ten years at the most; it can be laid again.")
     mine = in_force(now).filter(pk=hold.pk, source=HoldSource.PERSON, until=hold.until)
     with transaction.atomic():
-        # Its owner is reminded anew, before the new end.
+        # Its owner is reminded again before the new end.
         if not Hold.objects.filter(pk__in=mine.values("pk")).update(until=until, reminded_at=None):
             return False
         held.kept_by_holds_of(hold.run_id).doubt()
@@ -119,7 +114,7 @@ def extend(hold: Hold, *, until: datetime, actor: str, now: datetime) -> bool:
 
 
 def release(hold: Hold, *, actor: str, now: datetime) -> bool:
-    """Release one hold of any person. False if it is not in force any more, or lies in a file."""
+    """Release one hold. False if it is not in force, or a file's."""
     mine = Hold.objects.in_force(now).filter(pk=hold.pk, source=HoldSource.PERSON)
     with transaction.atomic():
         if not mine.update(released_at=now, released_by=actor, released_typed_by=typist.current()):
@@ -131,9 +126,9 @@ def release(hold: Hold, *, actor: str, now: datetime) -> bool:
 
 
 def release_run(run: Run, *, actor: str, now: datetime) -> list[Hold]:
-    """Release all holds that people laid on a run; returns those that were in force. A file's hold stays.
+    """Release the people's holds on a run; returns those that were in force.
 
-    Released are also the holds of another row that may be this run, where nothing lies at that row's place.
+    Also those of rows that may be this run and have nothing at their path.
     """
     laid = held.holding(run, Hold.objects.in_force(now)).select_related("run__root").order_by("pk")
     mine = [each for each in laid if each.run_id == run.pk or not held.is_there(each.run)]
@@ -141,12 +136,12 @@ def release_run(run: Run, *, actor: str, now: datetime) -> list[Hold]:
 
 
 def still_held(run: Run, *, now: datetime) -> list[str]:
-    """The holds in words that keep a run all the same: those on other runs that may be this one."""
+    """Return in words the holds that still keep a run."""
     return [held.said(each, run) for each in held.holding(run, Hold.objects.in_force(now)).order_by("pk")]
 
 
 def look_for_file(run: Run, *, now: datetime) -> Hold | None:
-    """The hold of a run's file as it is on the disk now, or as discovery last saw it if the run cannot be opened."""
+    """Return the run's hold file as a hold, from the disk, or as last seen."""
     try:
         with opening.open_root(run.root) as root, opening.open_run(root, run.run_path) as opened:
             note_file(run, hold_file.read(opened.run), now=now)
@@ -156,7 +151,7 @@ def look_for_file(run: Run, *, now: datetime) -> Hold | None:
 
 
 def note_file(run: Run, found: HoldFile | None, *, now: datetime) -> bool:
-    """Write down the hold file that was just seen in a run, or that there is none; whether that is news."""
+    """Write down the hold file just seen in a run, or none; returns whether it is new."""
     laid = Hold.objects.filter(run=run, source=HoldSource.FILE, released_at=None)
     if found is None:
         return laid.exists() and bool(laid.update(released_at=now))
@@ -164,7 +159,7 @@ def note_file(run: Run, found: HoldFile | None, *, now: datetime) -> bool:
     if laid.filter(**says).exists():
         return False
     with transaction.atomic():
-        # Two passes may see the same file: the database lets only one row stand, and the second one finds it.
+        # Two passes may see the same file; the database keeps one row.
         Run.objects.select_for_update(of=("self",)).get(pk=run.pk)
         if not laid.update(**says):
             Hold.objects.create(run=run, source=HoldSource.FILE, created_at=now, **says)
@@ -172,18 +167,15 @@ def note_file(run: Run, found: HoldFile | None, *, now: datetime) -> bool:
 
 
 def in_force(now: datetime) -> HoldQuerySet:
-    """The holds in force that keep something on a staging disk: their runs are not cleared and not gone.
-
-    A run that is gone from its path may lie under another one: then it is kept.
-    """
+    """Return the holds in force on runs that are not cleared or gone, or that may lie under another path."""
     lies_there = Q(run__gone_at=None) & ~Q(run__state=State.CLEARED)
     return Hold.objects.in_force(now).filter(lies_there | Exists(_elsewhere()))
 
 
 def ending(now: datetime) -> HoldQuerySet:
-    """The holds that a person should think of now: people's that end within three days, files' of a month ago.
+    """Return people's holds that end within three days, and files' holds over a month old.
 
-    A short hold is left alone in its first half, and so is one whose run another hold keeps for longer.
+    Without short holds in their first half, and runs that another hold keeps longer.
     """
     moment = Value(now, output_field=DateTimeField())
     longer = Hold.objects.in_force(now).filter(Q(until=None) | Q(until__gt=OuterRef("until")), run=OuterRef("run"))
@@ -194,9 +186,9 @@ def ending(now: datetime) -> HoldQuerySet:
 
 
 def ended_at(hold: Hold, now: datetime) -> datetime | None:
-    """When a hold stopped keeping anything: over, released, or its run cleared or gone; else None.
+    """Return when a hold ended: over, released, or its run cleared or gone; else None.
 
-    One that only a clock in doubt calls over is in force.
+    A hold that only a doubted clock calls over is in force.
     """
     run = hold.run
     ends = [end for end in (hold.until, hold.released_at) if end is not None]
@@ -209,15 +201,12 @@ def ended_at(hold: Hold, now: datetime) -> datetime | None:
 
 
 def cost(hold: Hold, now: datetime) -> Cost:
-    """What one hold has cost so far."""
+    """Return what one hold has cost so far."""
     return Cost(hold.run.bytes, (_end(hold, now) - hold.created_at) / _DAY)
 
 
 def total_cost(holds: Iterable[Hold], now: datetime) -> Cost:
-    """What several holds have cost so far, a run counted once: bytes held, and a mean of days.
-
-    Runs of unknown size count for nothing.
-    """
+    """Return the cost of several holds, each run once: bytes, and mean days. Unknown sizes count as 0."""
     spans: dict[int, list[tuple[datetime, datetime]]] = {}
     sizes: dict[int, int] = {}
     for hold in holds:
@@ -229,16 +218,12 @@ def total_cost(holds: Iterable[Hold], now: datetime) -> Cost:
 
 
 def reminders(now: datetime) -> list[Reminder]:
-    """What should be thought of now; an alert for each may stay open until it is no longer here."""
+    """Return the reminders of now."""
     return [_reminder(hold) for hold in _there(ending(now))]
 
 
 def remind(now: datetime) -> list[Reminder]:
-    """All reminders that stand now. New ones, and those of a month ago, also go out as e-mail, once.
-
-    An owner gets one mail, with what would follow within a day. `reminded_at` is written before the mail is sent, so no
-    owner gets it twice. A mail server that fails is logged, and not asked again in this pass.
-    """
+    """Return the reminders of now; mail each new or month-old one once."""
     found = reminders(now)
     due = {reminder.hold.owner for reminder in found if _is_due(reminder.hold, now)}
     soon = [_reminder(hold) for hold in _there(_following(now).filter(owner__in=due))]
@@ -251,12 +236,10 @@ def remind(now: datetime) -> list[Reminder]:
 
 
 def _following(now: datetime) -> HoldQuerySet:
-    """The holds of people that end so soon that a reminder of them would follow a day later."""
     return in_force(now).filter(source=HoldSource.PERSON, until__lte=now + ENDING_WITHIN + _DAY)
 
 
 def _there(holds: HoldQuerySet) -> HoldQuerySet:
-    """Those of some holds whose runs lie on the staging disk, perhaps under other paths."""
     missing = Q(run__problem=Reason.MISSING_DIRECTORY) & ~Exists(_elsewhere())
     return holds.exclude(missing).select_related("run__root").defer("run__facts").order_by("pk")
 
@@ -266,12 +249,11 @@ def _elsewhere() -> QuerySet[Likeness]:
 
 
 def _is_due(hold: Hold, now: datetime) -> bool:
-    """Whether a mail for a hold is to be sent: once for a person's, every month for a file's."""
     return hold.reminded_at is None or (hold.source == HoldSource.FILE and hold.reminded_at <= now - OLD_AFTER)
 
 
 def _claim(hold: Hold, now: datetime) -> bool:
-    """Write down that its owner is reminded now; False where another process does it."""
+    # Written before the mail, so that no owner gets it twice. False: another process reminds the owner.
     if not Hold.objects.filter(pk=hold.pk, reminded_at=hold.reminded_at).update(reminded_at=now):
         return False
     hold.reminded_at = now
@@ -293,7 +275,7 @@ def _reminder(hold: Hold) -> Reminder:
 
 
 def _mail(owner: str, given: list[Reminder]) -> bool:
-    """Write to the owner of some holds, if a user with an address. False if the mail server fails."""
+    """False if the mail server fails."""
     if not settings.EXLAB_EMAIL:
         return True
     user = get_user_model().objects.filter(username=owner, is_active=True).exclude(email="").first()
@@ -303,16 +285,13 @@ def _mail(owner: str, given: list[Reminder]) -> bool:
     try:
         with get_connection() as connection:
             EmailMessage(subject, text, to=[user.email], connection=connection).send()
-    except (
-        Exception
-    ):  # a mail server or its settings may fail in any way: the reminder stands on the pages all the same
+    except Exception:  # a mail server may fail in any way; the pages show the reminder
         logger.exception("the reminder of %d holds of %s could not be sent", len(given), owner)
         return False
     return True
 
 
 def _letter(given: list[Reminder]) -> tuple[str, str]:
-    """Subject and text of one mail for some reminders: of each the reason and the run, the advice once."""
     given = sorted(given, key=lambda each: (each.reason, each.hold.until or each.hold.created_at, each.hold.pk))
     reasons = list(dict.fromkeys(each.reason for each in given))
     told = given[0].run.leaf if len(given) == 1 else f"({len(given)} holds)"
@@ -338,7 +317,7 @@ def _end(hold: Hold, now: datetime) -> datetime:
 
 
 def _covered(spans: list[tuple[datetime, datetime]]) -> timedelta:
-    """How much time several spans cover together."""
+    """The time that the spans cover, overlaps once."""
     covered, reached = timedelta(), None
     for start, end in sorted(spans):
         if reached is not None:

@@ -1,4 +1,4 @@
-"""What a run is known by, and whether what lies at its path is that run."""
+"""A run's identity, and whether the directory at its path is that run."""
 
 import uuid
 
@@ -11,17 +11,14 @@ from cleanup.storage.staging.records import Records
 
 
 def of(status: linux.FileStatus | run_tree.Scan, record: Records | None) -> str:
-    """What a run's directory is known by: inode, birth time if there is one, and what its record began with.
-
-    That is the first history entry, or `creation.json` without a history.
-    """
+    """Return a directory's identity: inode, birth time and origin of its record, `-` for unknown."""
     return f"{status.ino}:{status.birth_ns or '-'}:{record.origin if record else '-'}"
 
 
 def same(recorded: str, seen: str) -> bool:
-    """Whether two identities are one run's; an unknown part, `-`, says nothing.
+    """Return whether two identities are one run's; an unknown part counts as equal.
 
-    Nor does a history beside a `creation.json`: a run may get a record of the other format.
+    So does a history beside a `creation.json`: a run may get a record of the other format.
     """
     return all(
         "-" in (ours, theirs) or ours == theirs or _of_creation(ours) != _of_creation(theirs)
@@ -34,11 +31,11 @@ def _of_creation(part: str) -> bool:
 
 
 def standing_conflict(run: Run) -> Finding | None:
-    """What blocks every clear of a run that could not be put back; None without such a conflict."""
+    """Return what blocks every clear of a run that could not be put back; else None."""
     key = run.conflict
     return conflict_of(key) if key is not None else None
 
 
 def conflict_of(attempt: uuid.UUID) -> Finding:
-    """The finding of an attempt that could not put its run back: it names where that lies."""
+    """Return an attempt's conflict, with the name under which its run lies."""
     return Finding(Reason.PATH_OCCUPIED, f"the run lies beside it as {fences.fence_name(attempt.hex).decode()}")

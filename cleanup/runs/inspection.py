@@ -1,7 +1,6 @@
-"""What one run looks like on disk, in the database and on the NAS, as facts for the gates.
+"""Looks at one run on disk, in the database and on the NAS, as facts for the gates.
 
-A quick look compares names and sizes; pages and lists decide from it. A full look also reads every byte where the
-policy asks for that; only a full look may authorise a clear.
+A quick look compares names and sizes; only a full look may authorise a clear.
 """
 
 import os
@@ -32,17 +31,16 @@ from cleanup.storage.staging import hold_file, manifest, own_storage, records, r
 from cleanup.storage.staging.hold_file import HoldFile
 from cleanup.storage.staging.records import RecordFormat, Records
 
-# A hold file that was taken away while we looked: it held then, and the next look sees that it does no more.
+# Taken away during the look: this look holds the run, the next one does not.
 GONE_HOLD = HoldFile("", "")
 
 
 @dataclass(frozen=True)
 class Look:
-    """One look at a run: the facts, and what a plan is made from.
+    """One look at a run: the facts, and what a plan needs.
 
-    `record`: the bytes of its record, of the format `form`. `listing`: what the NAS held. `evidence`: what tells
-    whether either side changes. `reused`: an earlier proof that this look relies on. `by_signature`: without a manifest
-    the record's sizes and times stand in. `read`: the comparison of every byte, if one was made.
+    `record`: the bytes, in the format `form`. `evidence` changes with either side. `by_signature`: the record's sizes
+    and times replace a manifest. `read`: the comparison of bytes, if made.
     """
 
     facts: Facts
@@ -68,10 +66,9 @@ def quick_look(
     seen: tuple[Records, run_tree.Scan] | None = None,
     for_granted: timedelta = timedelta(0),
 ) -> Look:
-    """What can be seen of a run without reading its bytes: record, tree, manifest, and names and sizes on the NAS.
+    """Look at a run without reading its bytes: record, tree, manifest, and names and sizes on the NAS.
 
-    `recent`: what the folders on the NAS showed in the last minute will do. `seen`: records and tree, if read already.
-    A known difference of bytes is taken `for_granted` for so long, if neither side has changed.
+    `recent` allows a NAS listing of the last minute. A known difference counts `for_granted` this long.
     """
     known_record, scanned = seen or (None, run_tree.scan(opened.run))
     record, ingest_findings = findings.compare_record(run, opened, known_record)
@@ -92,7 +89,6 @@ def _look_at_disk(
     ingest_findings: tuple[Finding, ...],
     now: datetime,
 ) -> Look:
-    """The look without the NAS: what the database knows, and what the tree and its record add to it."""
     data_files = scanned.data_files
     recorded = _as_recorded(stored_facts.recorded(run), run, record, scanned, now)
     path_findings = _path_findings(run, opened, scanned, record)
@@ -116,7 +112,6 @@ def _look_at_disk(
 
 
 def _path_findings(run: Run, opened: OpenRun, scanned: run_tree.Scan, record: Records | None) -> tuple[Finding, ...]:
-    """What of the tree, or of the folder in which it lies, speaks against a clear."""
     found = findings.of_problems(scanned.problems)
     if not identity.same(run.identity, identity.of(scanned, record)):
         found += (Finding(Reason.IDENTITY_MISMATCH),)
@@ -126,7 +121,6 @@ def _path_findings(run: Run, opened: OpenRun, scanned: run_tree.Scan, record: Re
 
 
 def _with_counts(facts: Facts, scanned: run_tree.Scan) -> Facts:
-    """The facts with how many files there are of each sort, and how large they are."""
     counted, data_files = run_tree.count(scanned.entries), scanned.data_files
     return replace(
         facts,
@@ -152,14 +146,13 @@ def _with_names(
     recent: bool,
     for_granted: timedelta,
 ) -> Look:
-    """The look with names and sizes compared with the NAS."""
     listed, data_files = look.listed, scanned.data_files
     compared = proofs.compare_names(run, scanned, reader, listed, staging=opened.root, recent=recent)
     compared = _without_nas_on_staging(run, opened, compared)
     accepted = accepting.facts_of(accepting.standing(run), run, scanned, listed, compared.listing)
     known = differences.standing(run, compared, scanned, listed)
     if accepted is not None and accepted.holds:
-        known = None  # that they are not as the manifest says is known, and settled
+        known = None  # the acceptance settles it
     if known is not None and timedelta(0) <= now - known.at < for_granted:
         compared = differences.counted(compared, known)
     asked = compared.listing is not None or isinstance(reader, NotAsked)
@@ -177,7 +170,6 @@ def _with_names(
 
 
 def _as_recorded(known: Facts, run: Run, record: Records | None, scanned: run_tree.Scan, now: datetime) -> Facts:
-    """What the database knows of a run's state and verification, with what its record says of both."""
     if record is None:
         return known
     if record.main.history:
@@ -186,8 +178,7 @@ def _as_recorded(known: Facts, run: Run, record: Records | None, scanned: run_tr
         since = first_sights.counted_from(run, verified, known.verified_first_seen_at)
         kept_from = returned.kept_from(run, since)
         return replace(known, ingest_state=state, verified_at=verified, kept_from=kept_from)
-    # The state follows from the files, and may fall back: the database learns of it by discovery, and until then the
-    # lesser of the two counts.
+    # The state follows from the files and may fall back before discovery writes it down: the lesser one counts.
     data_files = scanned.data_files
     differences = record.compare(data_files, scanned.desktop)
     states = [State(record.state(data_files, differences, whole=not scanned.problems))]
@@ -207,7 +198,7 @@ def _as_recorded(known: Facts, run: Run, record: Records | None, scanned: run_tr
 
 
 def counted_anew(run: Run, facts: Facts) -> Facts:
-    """The facts of a run that was just found to be like one that was seen here before."""
+    """Return the facts of a run that was just found to be like another."""
     if not run.events.exists():
         return facts
     since = first_sights.counted_from(run, facts.verified_at, facts.verified_first_seen_at)
@@ -215,7 +206,7 @@ def counted_anew(run: Run, facts: Facts) -> Facts:
 
 
 def _without_nas_on_staging(run: Run, opened: OpenRun, compared: proofs.Compared) -> proofs.Compared:
-    """A comparison proves nothing where the NAS root itself is seen on staging."""
+    # A comparison proves nothing where the NAS root itself lies on staging.
     try:
         seen = markers.nas_on_staging(run, opened.root)
     except OSError as error:
@@ -227,9 +218,9 @@ def _without_nas_on_staging(run: Run, opened: OpenRun, compared: proofs.Compared
 
 
 def quick_decision(run: Run, policy: Policy, now: datetime, *, for_granted: timedelta = differences.ALWAYS) -> Decision:
-    """The gates on a quick look made now, `for_granted` as there; an unreachable run's decision says so.
+    """Return the decision on a quick look made now.
 
-    A run that could not be put back is not looked at: another folder may lie at its path.
+    A run that could not be put back is not looked at: another folder may be at its path.
     """
     if identity.standing_conflict(run):
         facts = stored_facts.facts_of(run)
@@ -254,14 +245,12 @@ def look(
     anew: bool = False,
     progress: Callable[[int], None] = lambda size: None,
 ) -> tuple[Look, Decision]:
-    """A full look and the decision on it. Bytes are read only if nothing else speaks against the clear.
+    """Make a full look and decide on it; read bytes only if nothing else refuses.
 
-    A proof of the last day is reused if neither side has changed, unless bytes are to be read `anew`. A known
-    difference is looked for again at once for an operator, later for the schedule; until all is equal, only bytes
-    count. At level `record` the NAS is not asked, unless the twin's record must name the run or no record vouches for
-    its bytes.
+    A proof of the last day is reused if neither side changed, unless `anew`. After a known difference only bytes count.
+    At level `record` the NAS is asked only if the record cannot name or prove the twin.
 
-    The result authorises a clear only if its facts are `fresh` and the decision is clearable (for an operator) or due.
+    It authorises a clear only if its facts are `fresh` and the decision is clearable (for an operator) or due.
     """
     if differences.was_found(run):
         policy = replace(policy, proof=ProofLevel.CHECKSUM)
@@ -285,20 +274,18 @@ def look(
 def _look_first(
     run: Run, opened: OpenRun, reader: Reader, policy: Policy, now: datetime, *, operator: bool
 ) -> tuple[Reader, Look]:
-    """A quick look that asks the NAS only where it must, and the reader that it used."""
     by_record = _trusts_the_record(run, policy)
     if by_record and accepting.standing(run) is None:
         reader = NotAsked()
     for_granted = timedelta(0) if operator else differences.READ_AGAIN_AFTER
     seen = quick_look(run, opened, reader, now, for_granted=for_granted)
     if by_record and not seen.facts.accepts and not isinstance(reader, NotAsked):
-        # An acceptance that is void changes nothing: what only staging holds is told without the NAS, too.
+        # A void acceptance changes nothing: show what only staging holds without the NAS, too.
         seen = quick_look(run, opened, NotAsked(), now, for_granted=for_granted)
     return reader, seen
 
 
 def _trusts_the_record(run: Run, policy: Policy) -> bool:
-    """Whether the record alone proves the run's bytes, and its path names its twin."""
     return policy.proof is ProofLevel.RECORD and run.returned_at is None and twins.is_named_by_path(run)
 
 
@@ -312,7 +299,6 @@ def _with_bytes(
     *,
     anew: bool,
 ) -> Look:
-    """The look with every byte compared, now or for a proof that still holds."""
     scan, listed, listing = seen.scan, seen.listed, seen.listing
     if scan is None or listing is None or (listed is None and not seen.by_signature):
         return seen
@@ -337,7 +323,7 @@ def _with_bytes(
 def _with_accepted_bytes(
     seen: Look, run: Run, opened: OpenRun, reader: Reader, progress: Callable[[int], None]
 ) -> Look:
-    """The look with every byte of both sides compared with the accepted ones, always anew: it leaves no evidence."""
+    # Every byte is read again each time: an acceptance leaves no evidence.
     accepted, scan = seen.facts.accepted, seen.scan
     if accepted is None or scan is None or seen.listing is None:
         return seen

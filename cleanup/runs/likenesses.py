@@ -1,7 +1,6 @@
-"""Likenesses: which runs may be one and the same, found when a run is met under a path, and denied by a person.
+"""Likenesses: rows that may be one run, after it was renamed, moved or copied.
 
-A run that was renamed, moved or copied gets a row of its own. Nothing is merged by itself: a hold of one row keeps the
-other until a person says what is right.
+A hold on one row keeps the other until the operator denies the likeness.
 """
 
 import hashlib
@@ -27,19 +26,18 @@ from cleanup.storage import linux
 
 logger = logging.getLogger(__name__)
 
-# Of a manifest that lists nothing: every such run has it.
+# The digest of an empty manifest, which many runs have.
 _OF_NOTHING = hashlib.sha256(b"").hexdigest()
-# A sign that more runs share identifies none of them, as of a template or of a script that dates all records alike.
+# A sign that more runs share, as from a template, identifies none.
 _SHARED_BY_MANY = 20
 _BY_ANOTHER = "like a third run, which may be both"
 
 
 @dataclass
 class KnownRuns:
-    """All runs that may turn up under another path, by what they are known by; read once, when first asked for.
+    """All runs that may be found under another path, by their signs.
 
-    `away`: whether a run does not lie at its place, kept for the pass. `kept`: those that people hold, or that may be
-    one of these.
+    `kept`: runs under a hold, and those that may be one of them.
     """
 
     _traits: dict[int, Traits] = field(default_factory=dict)
@@ -50,16 +48,16 @@ class KnownRuns:
     _is_read: bool = False
 
     def like(self, run: Run, traits: Traits) -> Iterator[tuple[int, str]]:
-        """The keys of the runs that a run may be, each with what tells so."""
+        """Yield the keys of the runs that a run may be, each with its evidence."""
         self._read()
         for key in sorted(self._candidates(traits) - {run.pk}):
             if self._is_followed_by(key, run):
-                continue  # what was in force on it was laid on its successor
+                continue  # its holds were laid on its successor
             if evidence := self._evidence(traits, key):
                 yield key, evidence
 
     def _candidates(self, traits: Traits) -> set[int]:
-        """Those that share a sign; where many do, only those for which it matters."""
+        # Where many runs share a sign, only those under a hold count.
         found: set[int] = set()
         for key in traits.keys:
             sharing = self._by_key.get(key, set())
@@ -67,12 +65,11 @@ class KnownRuns:
         return found
 
     def keep(self, key: int, like: Iterable[int]) -> None:
-        """Learn which others a run may be: where one of these is kept, so is the run."""
+        """If a run may be a kept one, keep it too."""
         if not self._kept.isdisjoint(like):
             self._kept.add(key)
 
     def add(self, key: int, traits: Traits, path: str, *, is_gone: bool = False) -> None:
-        """Know a run, or know it better."""
         for old in self._traits[key].keys if key in self._traits else ():
             self._by_key[old].discard(key)
         self._traits[key], self._paths[key] = traits, (path, is_gone)
@@ -87,11 +84,11 @@ class KnownRuns:
         return evidence if evidence and self._is_away(key) else ""
 
     def _is_followed_by(self, key: int, run: Run) -> bool:
-        """Whether a run was declared gone at the path of another one, and nothing lay there between but such runs."""
+        # Declared gone at this run's path, with only such runs in between.
         path, is_gone = self._paths[key]
         if not is_gone or (self._traits[key].root, path) != (run.root_id, run.run_path):
             return False
-        # One that stayed and was cleared has taken the holds with it: what comes after it was given none.
+        # A run that stayed and was cleared ended the holds: its successor got none.
         between = Run.objects.filter(root=run.root_id, run_path=path, gone_at=None, pk__gt=key, pk__lt=run.pk)
         return not between.exists()
 
@@ -104,7 +101,7 @@ class KnownRuns:
         if self._is_read:
             return
         self._is_read = True
-        # What a person still holds though its record says that it was cleared may lie somewhere all the same.
+        # A held run may lie elsewhere even if its record says cleared.
         held = Hold.objects.filter(source=HoldSource.PERSON, released_at=None).order_by().values("run")
         rows = Run.objects.filter(~Q(state=State.CLEARED) | Q(pk__in=held)).order_by().only(*_COLUMNS)
         alike = Likeness.objects.standing().filter(other__in=held).order_by()
@@ -128,7 +125,7 @@ _COLUMNS = (
 
 
 def traits_of(run: Run) -> Traits:
-    """What a run is known by, as its row says."""
+    """Return a run's signs from its row."""
     inode, birth, origin = [*run.identity.split(":"), UNKNOWN, UNKNOWN, UNKNOWN][:3]
     return Traits(
         root=run.root_id,
@@ -145,10 +142,9 @@ def traits_of(run: Run) -> Traits:
 
 
 def note(run: Run, facts: Facts, known: KnownRuns, *, now: datetime) -> bool:
-    """Write down which other runs a run may be, if what it is known by has changed; returns whether any is new.
+    """Write down which runs a run may be, if its signs changed; returns whether any is new.
 
-    Call it before the look is stored: until then nothing takes the run. The row that was given does not know of new
-    ones. An unreadable manifest, or another folder at its path, changes nothing.
+    Call it before the look is stored: until then nothing clears the run.
     """
     another = any(finding.reason is Reason.IDENTITY_MISMATCH for finding in facts.path_findings)
     if another or run.state == State.CLEARED:
@@ -171,7 +167,7 @@ def note(run: Run, facts: Facts, known: KnownRuns, *, now: datetime) -> bool:
 
 
 def deny(run: Run, others: Iterable[int], *, actor: str, note: str, now: datetime) -> int:
-    """Write down that a person says a run is none of these; returns how many were new. Later looks keep to it."""
+    """Write down that the operator denies these likenesses; returns how many are new. Later looks keep to it."""
     keys = list(others)
     pairs = Q(run=run, other__in=keys) | Q(run__in=keys, other=run)
     with transaction.atomic():
@@ -193,7 +189,7 @@ def deny(run: Run, others: Iterable[int], *, actor: str, note: str, now: datetim
 
 
 def is_away(run: Run) -> bool:
-    """Whether a run does not lie at its place now; where the disk cannot be asked, it may be away."""
+    """Return whether a run is not at its path now; true where the disk does not answer."""
     if run.gone_at is not None or run.state == State.CLEARED:
         return True
     if run.root.host != settings.EXLAB_HOST:
@@ -209,13 +205,12 @@ def is_away(run: Run) -> bool:
 
 
 def _link(run: Run, found: dict[int, str], now: datetime) -> None:
-    """Connect a run with those that it may be, and with those that these may be."""
     further = Likeness.objects.standing().filter(run__in=found).exclude(other=run).values_list("other", flat=True)
     found = {**dict.fromkeys(further, _BY_ANOTHER), **found}
     if not found:
         return
     rows = [Likeness(run=run, other_id=key, evidence=evidence, found_at=now) for key, evidence in found.items()]
     rows += [Likeness(run_id=key, other=run, evidence=evidence, found_at=now) for key, evidence in found.items()]
-    Likeness.objects.bulk_create(rows, ignore_conflicts=True)  # what a person has denied stays denied
+    Likeness.objects.bulk_create(rows, ignore_conflicts=True)  # a denied likeness stays denied
     Run.objects.filter(pk__in=[run.pk, *found]).doubt()
     logger.info("%s may be %s", run.run_path, ", ".join(f"run {key}: {why}" for key, why in sorted(found.items())))

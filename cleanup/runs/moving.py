@@ -1,7 +1,6 @@
-"""Moved runs: a folder was renamed on staging and on the NAS, and the runs in it are the same still.
+"""Moved runs: a folder was renamed on staging and on the NAS, and the record continues the known history.
 
-A person says which folder became which. Each run must carry its record under the new name, with the known history. The
-row takes the new path and keeps the rest; the next clear compares the bytes. Nothing is touched on disk.
+Nothing changes on disk; the next clear compares the bytes.
 """
 
 import contextlib
@@ -29,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class NotMoved(Exception):
-    """Why a run, or nothing at all, is at its new place: a finding, or a sentence."""
+    """A run is not taken at its new place; the reason is a finding or a sentence."""
 
     def __init__(self, why: Finding | str) -> None:
         self.finding = why if isinstance(why, Finding) else None
@@ -39,26 +38,24 @@ class NotMoved(Exception):
 
 @dataclass(frozen=True)
 class Move:
-    """What a person says: what lay at or below `old` lies at or below `new` now, both below the root."""
+    """The content at or below `old` is now at or below `new`, both below the root."""
 
     old: str
     new: str
 
     def target(self, run: Run) -> str:
-        """Where a run lies now."""
+        """Return a run's new path."""
         return self.new + run.run_path.removeprefix(self.old)
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What lies at the new path: its identity, and the path that its record names."""
-
     identity: str
     named: RunPath
 
 
 def read_move(old: str, new: str) -> Move:
-    """A move as a person typed it. Raises NotMoved for what is no move."""
+    """Return a move as typed. Raises NotMoved."""
     move = Move(old.strip().rstrip("/"), new.strip().rstrip("/"))
     if not (move.old and move.new):
         raise NotMoved("Name the folder as it was, and as it is now.")
@@ -68,13 +65,13 @@ def read_move(old: str, new: str) -> Move:
 
 
 def runs_of(root: StagingRoot, move: Move) -> list[Run]:
-    """The staged runs at or below the old path, by path."""
+    """Return the staged runs at or below the old path, by path."""
     below = Run.objects.staged().with_root().filter(root=root, run_path__startswith=move.old).order_by("run_path")
     return [run for run in below if run.run_path == move.old or run.run_path.startswith(f"{move.old}/")]
 
 
 def guess(run: Run) -> Move | None:
-    """Which folder was renamed, by a missing run and the one directory elsewhere that is its own."""
+    """Return the likely rename for a missing run, from the one directory elsewhere that is its own."""
     elsewhere = Run.objects.staged().filter(root=run.root_id).exclude(pk=run.pk).order_by("pk")
     same_file = elsewhere.filter(identity__startswith=f"{run.identity.partition(':')[0]}:")
     found = [other for other in same_file if identity.same(run.identity, other.identity)]
@@ -82,7 +79,7 @@ def guess(run: Run) -> Move | None:
 
 
 def _between(old: str, new: str) -> Move:
-    """The move without the steps at the end that both paths have in common."""
+    """Without the steps at the end that both paths share."""
     before, after = old.split("/"), new.split("/")
     while len(before) > 1 and len(after) > 1 and before[-1] == after[-1]:
         before, after = before[:-1], after[:-1]
@@ -90,10 +87,7 @@ def _between(old: str, new: str) -> Move:
 
 
 def known_elsewhere(run: Run) -> Run | None:
-    """The run whose own directory lies at the path of this one, of which only its place is known; else None.
-
-    Discovery makes such a row after a rename or move: the record names the old path.
-    """
+    """Return the run whose own directory lies at this row's path, as after a move; else None."""
     if run.events.exists() or run.record_sights.exists():
         return None
     elsewhere = Run.objects.staged().with_root().filter(root=run.root_id).exclude(pk=run.pk).order_by("pk")
@@ -103,11 +97,7 @@ def known_elsewhere(run: Run) -> Run | None:
 
 
 def reregister_runs(runs: Iterable[Run], order: RegisterOrder) -> list[Reregistration]:
-    """Take what lies at the paths of these runs for them, as `reregistration.reregister_runs`. Twice is harmless.
-
-    A run that is known elsewhere, and whose own directory lies at one of these paths, takes that path, if it has its
-    record and no fewer bytes than were seen last.
-    """
+    """Register runs again as `reregistration.reregister_runs`, moved ones at their new path. Twice is harmless."""
     outcomes = []
     for run in runs:
         known = known_elsewhere(run)
@@ -116,7 +106,6 @@ def reregister_runs(runs: Iterable[Run], order: RegisterOrder) -> list[Reregistr
 
 
 def _bring(known: Run, found: Run, order: RegisterOrder) -> Reregistration:
-    """Let a known run take the path at which its own directory was found."""
     path = found.run_path
     try:
         with reregistration.undisturbed(known.root, order), opening.open_root(known.root) as root:
@@ -129,7 +118,6 @@ def _bring(known: Run, found: Run, order: RegisterOrder) -> Reregistration:
 
 
 def _expect_as_seen(known: Run, path: str, root: int) -> None:
-    """In the directory must lie what was seen of the run last. Raises NotMoved, Unreachable."""
     with opening.open_run(root, path) as opened:
         try:
             scanned = run_tree.scan(opened.run)
@@ -137,7 +125,7 @@ def _expect_as_seen(known: Run, path: str, root: int) -> None:
             raise NotMoved(errors.way_blocked(error)) from None
     if not identity.same(known.identity, identity.of(scanned, None)):
         raise NotMoved(Finding(Reason.IDENTITY_MISMATCH, f"another directory than that of {known.run_path}"))
-    # Logs and locks of the wizard may have come since; what is there no more is what matters.
+    # More bytes are harmless (logs and locks of the wizard); fewer are not.
     size = run_tree.count(scanned.entries).bytes
     if known.bytes is not None and size < known.bytes:
         raise NotMoved(
@@ -147,9 +135,9 @@ def _expect_as_seen(known: Run, path: str, root: int) -> None:
 
 
 def move_runs(root: StagingRoot, move: Move, order: RegisterOrder) -> list[Reregistration]:
-    """Take what lies below the new path for the runs that are known below the old one. Twice is harmless.
+    """Take the runs below the new path for those below the old one. Twice is harmless.
 
-    Raises NotMoved where no run is known there, Unreachable where the root is not there.
+    Raises NotMoved for no known run, Unreachable.
     """
     runs = runs_of(root, move)
     if not runs:
@@ -159,7 +147,7 @@ def move_runs(root: StagingRoot, move: Move, order: RegisterOrder) -> list[Rereg
 
 
 def _settle(run: Run, target: str, root: int, order: RegisterOrder) -> Reregistration:
-    """One run, under its lock and that of what was found at its new path. A rehearsal takes no lock."""
+    # A rehearsal takes no lock.
     with contextlib.ExitStack() as stack:
         try:
             path = _parsed(target)
@@ -192,7 +180,7 @@ def _parsed(target: str) -> RunPath:
 
 
 def _expect_gone(run: Run, root: int) -> None:
-    """The run must not lie at its old path, by its name or in a fence; another directory may."""
+    # Another directory may lie at the old path.
     if (fence := stray_fences.fence_of(run, root)) is not None:
         raise NotMoved(Finding(Reason.PATH_OCCUPIED, f"it lies beside its old path as {fence}"))
     try:
@@ -207,7 +195,6 @@ def _expect_gone(run: Run, root: int) -> None:
 
 
 def _find(run: Run, path: RunPath, root: int) -> _Found:
-    """What lies at the new path, if it is the run."""
     try:
         with opening.open_run(root, str(path)) as opened:
             if (fence := reregistration.own_fence(run, opened)) is not None:
@@ -220,10 +207,7 @@ def _find(run: Run, path: RunPath, root: int) -> _Found:
 
 
 def _compare(run: Run, path: RunPath, opened: OpenRun) -> _Found:
-    """The record must continue the history that is known, and name the old path.
-
-    If it names the new path, it must lie in the run's own directory: short histories of two runs may be alike.
-    """
+    # A record that names the new path must lie in the run's own directory: two runs may have the same short history.
     record, named = _read(opened, *record_places(run), path)
     seen = identity.of(linux.status(opened.run), record)
     objection = reregistration.objection_to(run, record, seen)
@@ -235,7 +219,6 @@ def _compare(run: Run, path: RunPath, opened: OpenRun) -> _Found:
 
 
 def _read(opened: OpenRun, *places: RunPath) -> tuple[Records, RunPath]:
-    """The record, and the first of the places that it names."""
     first: ingest.IngestError | None = None
     for place in places:
         try:
@@ -247,7 +230,7 @@ def _read(opened: OpenRun, *places: RunPath) -> tuple[Records, RunPath]:
 
 
 def _expect_duplicate(run: Run, other: Run, found: _Found, order: RegisterOrder) -> None:
-    """The row that discovery made at the new path must be of this run's directory, with nothing of its own to lose."""
+    """The row at the new path must be of the same directory and have no hold or clear of its own."""
     if other.active_attempt:
         raise NotMoved(Finding(Reason.ALREADY_CLEARING))
     if other.attempts.exists():
@@ -261,7 +244,6 @@ def _expect_duplicate(run: Run, other: Run, found: _Found, order: RegisterOrder)
 
 
 def _write(run: Run, path: RunPath, found: _Found, other: Run | None, order: RegisterOrder) -> bool:
-    """Change the row and say so in the ledger, in one transaction. False: a clear of one of them has begun."""
     before = run.run_path
     with transaction.atomic():
         wanted = {row.pk: row.identity for row in (run, other) if row is not None}
@@ -287,7 +269,7 @@ def _write(run: Run, path: RunPath, found: _Found, other: Run | None, order: Reg
 
 
 def _take_path(run: Run, path: RunPath, found: _Found) -> None:
-    """Give a row its new path; its facts are dropped, and the next discovery looks anew."""
+    # The facts are of the old path; the next discovery looks again.
     run.run_path, run.leaf = str(path), path.leaf
     run.equipment, run.project, run.run_kind = path.equipment, path.project, path.run_kind
     Run.objects.filter(pk=run.pk).update(
@@ -314,7 +296,6 @@ def _described(run: Run, found: _Found) -> str:
 
 
 def _declare_duplicate(other: Run, before: str, order: RegisterOrder) -> None:
-    """The row that discovery made at the new path tells of no run of its own."""
     Run.objects.filter(pk=other.pk).update(gone_at=order.now)
     Run.objects.filter(pk=other.pk).doubt()
     Orphan.objects.filter(run=other, gone_at=None).update(gone_at=order.now)

@@ -1,4 +1,4 @@
-"""What a run has besides its bytes and its twin has not, as a fact for the gates."""
+"""What the twin lacks besides bytes, as a fact for the gates."""
 
 from cleanup.lab.nas import Reader, twin_of
 from cleanup.models import Run
@@ -14,7 +14,7 @@ _LONGEST_NAME = 120
 
 
 def only_here(run: Run, opened: int, scanned: Scan, reader: Reader) -> OnlyHere | None:
-    """What the twin lacks of a run that is open as `opened`, all of it if the NAS is not asked; None if nothing."""
+    """Return what the twin lacks, all of it if the NAS is not asked; None if nothing."""
     found = beyond_bytes.found_in(opened, scanned.entries, scanned.desktop)
     if not found:
         return None

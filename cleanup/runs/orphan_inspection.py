@@ -1,4 +1,4 @@
-"""What an inspection of a staging disk finds that may be an orphan. It changes neither disk nor rows."""
+"""Finds what may be an orphan on a staging disk. It changes neither disk nor rows."""
 
 import functools
 import hashlib
@@ -18,7 +18,7 @@ from cleanup.storage import errors, handles, run_paths
 from cleanup.storage.staging import run_tree, set_aside
 from cleanup.storage.staging.walk import DiskEntry, Measure, Shape, walk
 
-# So many stray files of one folder are listed one by one, the others together.
+# More stray files of one folder are listed as one thing.
 MAX_STRAY_FILES = 1000
 
 _MAX_PATH = 4096
@@ -26,7 +26,7 @@ _MAX_PATH = 4096
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing that may be an orphan. `sight` is None for a run that is not there, and for what is `summed` up."""
+    """One possible orphan; `sight` is None for a missing run and for a sum."""
 
     path: str
     kind: OrphanKind
@@ -39,22 +39,19 @@ class Thing:
 
 @dataclass(frozen=True)
 class OrphanInspection:
-    """What may be an orphan, by path; and the `undecided` paths, which are under way or cannot be entered.
-
-    Rows of undecided paths, and of what lies below them, stay as they are.
-    """
+    """Possible orphans by path. Rows of `undecided` paths, with a clear or unreadable, stay unchanged."""
 
     things: Mapping[str, Thing]
     undecided: frozenset[str]
 
     def is_undecided(self, path: str) -> bool:
-        """Whether a path, or a folder in which it lies, is undecided."""
+        """Return whether a path or a folder above it is undecided."""
         return _is_below(self.undecided, path)
 
 
 @dataclass(frozen=True)
 class _Known:
-    """An open staging root, and the runs that are known on it, by path."""
+    """An open staging root, and its runs by path."""
 
     root: StagingRoot
     descriptor: int
@@ -62,7 +59,6 @@ class _Known:
 
     @functools.cached_property
     def asides(self) -> frozenset[bytes]:
-        """Where files lie that were set aside, or are on their way, relative to the staging root."""
         rows = (SetAside.objects.there() | SetAside.objects.under_way()).filter(run__root=self.root)
         known = rows.select_related("run").defer("run__facts")
         places = ((row.parents, set_aside.place_of(os.fsencode(row.leaf), row.name)) for row in known)
@@ -70,8 +66,8 @@ class _Known:
 
 
 def inspect(root: StagingRoot, descriptor: int) -> OrphanInspection:
-    """What lies on an open staging root and is no known run, and known runs that lie there no more."""
-    # As the walk goes on runs come and go; a run that is known and not seen is asked for afterwards.
+    """Return unknown things on an open staging root, and known runs that are missing."""
+    # Runs come and go during the walk; a known run that was not seen is checked afterwards.
     paths = discovery.known_in_unusual_places(root)
     sights, crowds = _without_crowds(list(walk(descriptor, known=paths)))
     known = _Known(root, descriptor, _runs_on(root))
@@ -93,16 +89,15 @@ def inspect(root: StagingRoot, descriptor: int) -> OrphanInspection:
 
 
 def _runs_on(root: StagingRoot) -> dict[str, Run]:
-    """The runs that are expected on a staging root, by path."""
-    # Where the wizard cleared a run by itself, its record stays: that is known, and no orphan.
+    # Where the wizard cleared a run, its record stays and is no orphan.
     rows = Run.objects.filter(root=root, gone_at=None).defer("facts")
     there = rows.exclude(state=State.CLEARED, problem="", cleared_by="")
-    # Staged ones last: what was called cleared and is still there may have a new row beside it.
+    # Staged ones last: a run called cleared that still lies there may have a new row beside it.
     return {run.run_path: run for run in sorted(there, key=lambda run: run.state != State.CLEARED)}
 
 
 def _outside_of_misplaced(sights: Collection[DiskEntry]) -> Iterator[DiskEntry]:
-    """The sights but for those inside a misplaced folder, which is listed as a whole."""
+    # A misplaced folder is listed as a whole.
     misplaced: list[bytes] = []
     for sight in sights:
         if any(sight.raw.startswith(above + b"/") for above in misplaced):
@@ -113,14 +108,13 @@ def _outside_of_misplaced(sights: Collection[DiskEntry]) -> Iterator[DiskEntry]:
 
 
 def _add(things: dict[str, Thing], thing: Thing) -> None:
-    """Take one thing in. Two names that a person reads alike are told apart by their digest."""
+    # Two names that look the same differ by their digest.
     if thing.path in things and thing.sight is not None:
         thing = replace(thing, path=fit(f"{thing.path} ({hashlib.sha256(thing.sight.raw).hexdigest()[:12]})"))
     things.setdefault(thing.path, thing)
 
 
 def _judge(known: _Known, sight: DiskEntry) -> list[Thing]:
-    """What a sight is, if it is an orphan at all, with what is misplaced inside of it."""
     path, said = fit(sight.path), sight.problem.detail if sight.problem else ""
     if sight.shape is Shape.RUN or (sight.shape is Shape.BLOCKED and _is_run_path(sight.path)):
         thing = _judge_run(known, path, sight, said)
@@ -147,7 +141,6 @@ def _judge(known: _Known, sight: DiskEntry) -> list[Thing]:
 
 
 def _judge_run(known: _Known, path: str, sight: DiskEntry, said: str) -> Thing | None:
-    """What lies at a run path: a shell, an unknown directory, or a run with an unreadable record."""
     run = known.runs.get(sight.path)
     if (run is None or run.problem == Reason.SHELL_LEFT) and (shell := _shell_at(known, path, sight)):
         return shell
@@ -167,7 +160,6 @@ def _judge_fence(known: _Known, path: str, sight: DiskEntry) -> Thing | None:
 
 
 def _unknown_aside(known: _Known, sight: DiskEntry) -> list[str]:
-    """What lies in a folder of files set aside and is in no row."""
     try:
         with handles.opened(handles.open_beneath(known.descriptor, sight.raw)) as folder:
             found = run_tree.scan(folder)
@@ -179,7 +171,6 @@ def _unknown_aside(known: _Known, sight: DiskEntry) -> list[str]:
 
 
 def _shell_at(known: _Known, path: str, sight: DiskEntry) -> Thing | None:
-    """The shell that lies at a run path, if it is one."""
     try:
         run_path = run_paths.parse_run_path(sight.path)
         with opening.open_run(known.descriptor, sight.path) as opened:
@@ -192,7 +183,7 @@ def _shell_at(known: _Known, path: str, sight: DiskEntry) -> Thing | None:
 def _missing(
     known: _Known, seen: set[str], runs: Collection[Run], undecided: Collection[str]
 ) -> tuple[list[Thing], set[str]]:
-    """Staged runs of which the disk says that there is no such directory; and those that it cannot tell of."""
+    # A run is missing only if the disk says so.
     missing, unreachable = [], set[str]()
     for run in runs:
         if run.state == State.CLEARED or run.run_path in seen or _is_below({*undecided, *unreachable}, run.run_path):
@@ -210,7 +201,7 @@ def _missing(
 
 
 def _is_below(folders: Collection[str], path: str) -> bool:
-    """Whether a path is one of some folders, or lies in one of them; an empty folder is the whole root."""
+    # An empty folder is the whole root.
     if "" in folders:
         return True
     parts = path.split("/")
@@ -218,7 +209,6 @@ def _is_below(folders: Collection[str], path: str) -> bool:
 
 
 def _without_crowds(sights: list[DiskEntry]) -> tuple[list[DiskEntry], list[Thing]]:
-    """The sights without the stray files of which a folder has too many: these are one thing together."""
     kept, crowds = [], defaultdict(list)
     for sight in sights:
         if sight.shape is Shape.STRAY and not sight.is_directory and sight.problem is None:
@@ -238,7 +228,6 @@ def _without_crowds(sights: list[DiskEntry]) -> tuple[list[DiskEntry], list[Thin
 
 
 def _why_unreadable(run: Run) -> str:
-    """What discovery said of a record that it could not read."""
     found = run.facts.get("ingest_findings") or [{}]
     return str(found[0].get("detail", ""))
 
@@ -252,5 +241,5 @@ def _is_run_path(path: str) -> bool:
 
 
 def fit(path: str) -> str:
-    """The path as its row keeps it."""
+    """Return the path, shortened to the length of its column."""
     return shorten(path, _MAX_PATH, mark="…")

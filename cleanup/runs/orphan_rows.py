@@ -1,4 +1,4 @@
-"""The rows of orphans: what an inspection found is measured and written down, and what is gone is closed."""
+"""The rows of orphans: found things are measured and written down, missing ones closed."""
 
 import enum
 import logging
@@ -20,19 +20,19 @@ from cleanup.storage.staging.walk import DiskEntry, Measure, measure
 
 logger = logging.getLogger(__name__)
 
-# What was written to in the last hour is called no orphan: a program may be at it.
+# What was written in the last hour is no orphan: a program may be at work.
 GRACE = timedelta(hours=1)
 MEASURED_AGAIN = timedelta(days=1)
 
 _SAID = ("kind", "reason", "run_id", "detail", "files", "bytes", "modified_at", "measured_at")
 _WRITTEN = (*_SAID, "seen_at")
-# Fewer than the number of variables that SQLite takes in one statement.
+# Below SQLite's limit of variables per statement.
 _AT_ONCE = 500
 
 
 @dataclass(frozen=True)
 class OpenRoot:
-    """An open staging root at an instant; `discovered_at` is when discovery was last through with it."""
+    """An open staging root at an instant."""
 
     root: StagingRoot
     descriptor: int
@@ -42,7 +42,7 @@ class OpenRoot:
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """How long things are measured: until `stop_at` of the monotonic clock (None: all are), those in `again` always."""
+    """The end of measuring by the monotonic clock, None for no end; paths in `again` are always measured."""
 
     stop_at: float | None
     again: Collection[str]
@@ -53,7 +53,7 @@ class TimeLimit:
 
 @dataclass(frozen=True)
 class WrittenRows:
-    """How many rows were closed or kept open, and how many things were measured or postponed."""
+    """How many rows were closed or kept open, and things measured or postponed."""
 
     gone: int
     kept: int
@@ -62,8 +62,6 @@ class WrittenRows:
 
 
 class _Outcome(enum.Flag):
-    """What became of one thing."""
-
     WRITTEN = 0
     UNCHANGED = enum.auto()
     MEASURED = enum.auto()
@@ -72,10 +70,10 @@ class _Outcome(enum.Flag):
 
 
 def take(found: OrphanInspection, at: OpenRoot, until: TimeLimit) -> WrittenRows:
-    """Bring the rows of one staging root to what was found."""
+    """Bring a root's rows to what was found."""
     rows = {row.path: row for row in Orphan.objects.filter(root=at.root, gone_at=None)}
     outcomes: dict[str, _Outcome] = {}
-    # Those that were not measured yet come first, and those the longest that have waited the longest.
+    # Unmeasured things first, then those that waited longest.
     for thing in sorted(found.things.values(), key=lambda thing: _turn(rows.get(thing.path), at.now)):
         outcomes[thing.path] = _store_safely(thing, rows.get(thing.path), at, until)
     unchanged = [rows[path].pk for path, outcome in outcomes.items() if _Outcome.UNCHANGED in outcome]
@@ -89,7 +87,6 @@ def take(found: OrphanInspection, at: OpenRoot, until: TimeLimit) -> WrittenRows
 
 
 def _close(rows: Mapping[str, Orphan], found: OrphanInspection, now: datetime) -> tuple[int, int]:
-    """Close the rows of what is gone or no orphan any more, and keep the undecided; how many of each."""
     gone = [row.pk for path, row in rows.items() if not found.is_undecided(path)]
     for key in gone:
         Orphan.objects.filter(pk=key).update(gone_at=now)
@@ -101,15 +98,14 @@ def _store_safely(thing: Thing, row: Orphan | None, at: OpenRoot, until: TimeLim
         return _store(thing, row, at, until)
     except (OperationalError, InterfaceError):
         raise
-    except Exception:  # one thing that cannot be written down must not hide the others; its row stays as it was
+    except Exception:  # one thing must not hide the others; its row stays
         logger.exception("writing down %s on %s failed", thing.path, at.root)
         return _Outcome.WRITTEN
 
 
 def _store(thing: Thing, row: Orphan | None, at: OpenRoot, until: TimeLimit) -> _Outcome:
-    """Write down one thing, measured if need be."""
     if row is not None and (row.kind == OrphanKind.MISSING) != (thing.kind == OrphanKind.MISSING):
-        Orphan.objects.filter(pk=row.pk).update(gone_at=at.now)  # what came or went has a grace of its own
+        Orphan.objects.filter(pk=row.pk).update(gone_at=at.now)  # it has its own grace
         row = None
     orphan = row or Orphan(root=at.root, path=thing.path, first_seen_at=at.now)
     before = _values(orphan)
@@ -122,13 +118,12 @@ def _store(thing: Thing, row: Orphan | None, at: OpenRoot, until: TimeLimit) -> 
     if row is not None and _values(orphan) == before:
         return outcome | _Outcome.UNCHANGED
     orphan.seen_at = at.now
-    # The row may have been closed meanwhile, where a person marked its run as gone.
+    # The operator may have closed the row meanwhile.
     orphan.save(update_fields=_WRITTEN if row is not None else None)
     return outcome
 
 
 def _fill(orphan: Orphan, thing: Thing, at: OpenRoot, until: TimeLimit) -> _Outcome:
-    """Set how large a thing is, and since when; it is measured where that is due."""
     if thing.summed is not None:
         _take_measure(orphan, thing, thing.summed, at)
     elif thing.sight is None:
@@ -158,21 +153,20 @@ def _must_measure(orphan: Orphan, sight: DiskEntry, now: datetime, again: Collec
 
 
 def _measure(thing: Thing, sight: DiskEntry, at: OpenRoot) -> Measure | None:
-    """The measure of one thing; None where it is gone, or holds nothing but what is listed by itself."""
+    """None where it is gone, or holds only what is listed separately."""
     try:
         found = measure(at.descriptor, sight.raw, without=sight.within)
     except FileNotFoundError:
         return None
     except OSError as error:
         found = Measure(None, None, sight.modified_ns, errors.way_blocked(error).detail)
-    except Exception:  # one thing that cannot be measured must not hide the others
+    except Exception:  # one thing must not hide the others
         logger.exception("measuring %s on %s failed", thing.path, at.root)
         found = Measure(None, None, sight.modified_ns, "it could not be measured; the log says why")
     return None if sight.within and found.files == 0 else found
 
 
 def _take_measure(orphan: Orphan, thing: Thing, found: Measure, at: OpenRoot) -> None:
-    """Write a measure into a row. It counts when the grace is over, and the row is listed then."""
     found = _countable(found)
     orphan.files, orphan.bytes = found.files, found.bytes
     orphan.modified_at = instant_if_known(found.modified_ns)
@@ -182,14 +176,14 @@ def _take_measure(orphan: Orphan, thing: Thing, found: Measure, at: OpenRoot) ->
 
 
 def _may_be_taken(orphan: Orphan, discovered_at: datetime | None) -> bool:
-    """Whether an unknown directory may be one that discovery has had no chance to take yet."""
+    # Discovery has had no chance to take it yet.
     if orphan.kind != OrphanKind.UNKNOWN or discovered_at is None:
         return False
     return orphan.first_seen_at >= discovered_at
 
 
 def _countable(found: Measure) -> Measure:
-    """The measure as a column can keep it: a few sparse files add up to more than any disk holds."""
+    # A few sparse files may exceed the column.
     if found.bytes is None or found.bytes <= BigIntegerField.MAX_BIGINT:
         return found
     detail = "; ".join(
@@ -199,7 +193,6 @@ def _countable(found: Measure) -> Measure:
 
 
 def _values(orphan: Orphan) -> tuple[Any, ...]:
-    """What a row says, its age apart."""
     return tuple(getattr(orphan, name) for name in _SAID)
 
 
@@ -210,9 +203,9 @@ def _turn(row: Orphan | None, now: datetime) -> tuple[bool, datetime]:
 
 
 def _grace_ends(orphan: Orphan, now: datetime) -> datetime:
-    """When an hour has passed since the newest modification; a time that is not known, or to come, says nothing."""
+    # An unknown or future time does not count.
     if orphan.reason == Reason.PASSED_OVER:
-        return orphan.first_seen_at  # an instrument that goes on writing into it would never be told of
+        return orphan.first_seen_at  # an instrument that keeps writing would delay it for ever
     if orphan.modified_at is None or orphan.modified_at > now:
         return orphan.first_seen_at + GRACE
     return orphan.modified_at + GRACE

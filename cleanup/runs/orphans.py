@@ -1,8 +1,4 @@
-"""Orphans: what lies on a staging disk and is no known run, and known runs that lie there no more.
-
-They are listed with size, age and a safe next step, and never removed by themselves: past a ceiling the admin is told.
-The disk is only read.
-"""
+"""Orphans: unknown things on a staging disk, and known runs that are missing. Listed only, never removed."""
 
 import enum
 import os
@@ -22,7 +18,7 @@ from cleanup.runs import discovery, orphan_inspection, orphan_rows
 from cleanup.runs.orphan_rows import OpenRoot, TimeLimit
 from cleanup.storage import errors, run_paths
 
-# So long one timed pass begins to measure things; what is left is measured by the next.
+# A timed pass measures this long; the next pass does the rest.
 SECONDS = 20.0
 MAX_AGE = timedelta(days=30)
 MAX_SHARE_PERCENT = 10
@@ -31,10 +27,9 @@ MAX_BYTES = 100_000_000_000
 
 @dataclass(frozen=True)
 class Inspected:
-    """What one pass over one staging root found. `waiting` may yet turn out to be no orphans.
+    """The result of one pass over a root. `waiting` ones may turn out to be no orphans.
 
-    `problem`: why the root could not be looked at; then no row changed. `postponed` were not measured for lack of time;
-    `kept` could not be asked about.
+    `postponed` lacked time; `kept` could not be checked.
     """
 
     root: StagingRoot
@@ -49,7 +44,7 @@ class Inspected:
 
 
 class NextStep(enum.StrEnum):
-    """What a person can safely do about an orphan here; the reason's advice says what to do on the disk."""
+    """The operator's safe next step for an orphan."""
 
     ADOPT = "adopt"
     LOOK_AGAIN = "look_again"
@@ -58,7 +53,7 @@ class NextStep(enum.StrEnum):
 
 
 def next_step(orphan: Orphan) -> NextStep:
-    """The next step for one orphan. None of them removes any data."""
+    """Return the next step for an orphan; none removes data."""
     if orphan.kind == OrphanKind.MISSING:
         return NextStep.MARK_GONE
     if orphan.kind == OrphanKind.SHELL and orphan.run_id is not None:
@@ -69,7 +64,7 @@ def next_step(orphan: Orphan) -> NextStep:
 
 
 def listed() -> QuerySet[Orphan]:
-    """The orphans that are there now: known for longer than the grace, and not gone."""
+    """Return the orphans that are there after the grace."""
     return Orphan.objects.filter(gone_at=None, measured_at__isnull=False)
 
 
@@ -81,10 +76,9 @@ def inspect(
     seconds: float | None = SECONDS,
     again: Collection[str] = (),
 ) -> Inspected | None:
-    """Bring the orphans of one staging root of this host up to date. Reads the disk and changes nothing there.
+    """Bring the orphans of a root up to date; only reads the disk.
 
-    After `seconds` nothing more is measured (None: all is), but the paths in `again` always. A root without its token
-    changes no row. Returns None where another pass is at it and `wait` is off.
+    After `seconds` only the paths in `again` are measured. None where another pass has the root and `wait` is off.
     """
     with opening.data_dir().lock(f"orphans-{root.pk}", wait=wait) as free:
         if not free:
@@ -99,11 +93,7 @@ def inspect(
 
 
 def look_again(orphan: Orphan, *, now: datetime) -> Orphan | None:
-    """Look at one orphan now: discovery takes it if it is a run with a record, and it is measured again.
-
-    Returns it as it is then, orphan or not; None where another pass is at its root. Raises Unreachable where the root
-    is not there.
-    """
+    """Discover and measure one orphan again. None where another pass has its root. Raises Unreachable."""
     try:
         path = run_paths.parse_run_path(orphan.path)
     except errors.UnsafePath:
@@ -121,7 +111,7 @@ def look_again(orphan: Orphan, *, now: datetime) -> Orphan | None:
 
 
 def adopt(orphan: Orphan, *, now: datetime) -> Run | None:
-    """Let discovery take an unknown directory with a readable record; its run, or None. Raises as `look_again`."""
+    """Let discovery take an unknown directory with a readable record; returns its run, or None."""
     looked_at = look_again(orphan, now=now)
     if looked_at is None or looked_at.gone_at is None:
         return None
@@ -129,7 +119,6 @@ def adopt(orphan: Orphan, *, now: datetime) -> Run | None:
 
 
 def _inspect(at: OpenRoot, until: TimeLimit) -> Inspected:
-    """Plan, then take: what lies there becomes rows, and the admin is told of what is too much."""
     found = orphan_inspection.inspect(at.root, at.descriptor)
     taken = orphan_rows.take(found, at, until)
     there = list(listed().filter(root=at.root))
@@ -147,7 +136,6 @@ def _inspect(at: OpenRoot, until: TimeLimit) -> Inspected:
 
 
 def _escalate(there: list[Orphan], at: OpenRoot) -> int:
-    """Tell the admin what has grown too old or too large, for as long as it is so; how many orphans that are."""
     on_disk = [orphan for orphan in there if orphan.kind != OrphanKind.MISSING]
     size = sum(orphan.bytes or 0 for orphan in on_disk)
     limit = ceiling(at.descriptor)
@@ -162,7 +150,6 @@ def _escalate(there: list[Orphan], at: OpenRoot) -> int:
 
 
 def _tell(at: OpenRoot, old: int, size: int | None, limit: int) -> None:
-    """Open or end the alert of a root: so many are `old`; where `size` is given, all together are too large."""
     subject = f"orphans:{at.root.pk}"
     if not old and size is None:
         alerts.end_alert(AlertKind.ORPHAN, subject, now=at.now)
@@ -181,7 +168,7 @@ def _tell(at: OpenRoot, old: int, size: int | None, limit: int) -> None:
 
 
 def ceiling(root: int) -> int:
-    """How many bytes orphans may fill together on the disk of an open root, before the admin is told."""
+    """Return how many bytes orphans may fill on an open root's disk before the alert."""
     found = os.fstatvfs(root)
     return min(MAX_BYTES, found.f_blocks * found.f_frsize * MAX_SHARE_PERCENT // 100)
 

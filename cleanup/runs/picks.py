@@ -1,8 +1,4 @@
-"""The runs that a person has picked, kept in the session and over the next sign-in.
-
-Several pages change one selection. Each change has a number, and a page speaks only for runs that have not changed
-since the number that it has seen.
-"""
+"""The runs that the operator picked. Changes are numbered, so that no page undoes a newer change of another."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +12,7 @@ from cleanup.models import KeptSelection
 
 KEY = "selection"
 _LOG = "selection_log"
-# The last changes of so many runs are remembered one by one; of all others only that they came before those.
+# Changes of this many runs are remembered one by one.
 _REMEMBERED = 4_000
 
 
@@ -24,7 +20,7 @@ _REMEMBERED = 4_000
 class Picks:
     """The picked runs by key.
 
-    `version` counts the changes, `changed` has the last one of each run, `floor` that of all others.
+    `version` counts the changes, `changed` has each run's last, `floor` that of all others.
     """
 
     keys: frozenset[int] = frozenset()
@@ -33,16 +29,16 @@ class Picks:
     changed: Mapping[int, int] = field(default_factory=dict)
 
     def unseen(self, keys: Iterable[int], seen: int) -> frozenset[int]:
-        """Those of the runs that were picked or dropped after a page had seen change `seen`."""
+        """Return which runs changed after a page's change `seen`."""
         return frozenset(key for key in keys if self.changed.get(key, self.floor) > seen)
 
     def dropped(self, keys: Iterable[int], seen: int | None) -> frozenset[int]:
-        """The runs that were dropped after change `seen`; None: at any time."""
+        """Return which runs were dropped after change `seen`; None: ever."""
         gone = frozenset(keys) - self.keys
         return frozenset(key for key in gone if key in self.changed) if seen is None else self.unseen(gone, seen)
 
     def become(self, keys: frozenset[int]) -> Self:
-        """The next selection."""
+        """Return the next selection."""
         if keys == self.keys:
             return self
         version = self.version + 1
@@ -54,12 +50,12 @@ class Picks:
 
 
 def of(session: SessionBase) -> Picks:
-    """The selection of a session; what is no such thing is none."""
+    """Return a session's selection; empty for a damaged one."""
     return _read(session.get(KEY, []), session.get(_LOG, {}))
 
 
 def keep(session: SessionBase, user: User | AnonymousUser, picks: Picks) -> None:
-    """Keep a selection in the session, and for this user's next one."""
+    """Keep a selection in the session, and for the user's next one."""
     if picks == of(session) and session.get(KEY, []) == sorted(picks.keys):
         return
     _store(session, picks)
@@ -69,7 +65,7 @@ def keep(session: SessionBase, user: User | AnonymousUser, picks: Picks) -> None
 
 
 def bring_back(request: HttpRequest, user: User, **kwargs: Any) -> None:  # noqa: ANN401
-    """Give a new session what its user had picked last: a handler of `user_logged_in`."""
+    """Restore the user's last selection; a handler of `user_logged_in`."""
     row = KeptSelection.objects.filter(user=user).first()
     picks = _read(row.picks.get("keys", []), row.picks.get("log", {})) if row else Picks()
     if picks != of(request.session):

@@ -1,7 +1,4 @@
-"""The proof: whether the NAS holds every byte of a run, and whether what was shown is still true.
-
-A comparison ends in `ProofFacts`, with findings or without; the gates decide.
-"""
+"""The proof: whether the NAS holds every byte of a run, and still does. The gates decide by its findings."""
 
 import errno
 import hashlib
@@ -27,17 +24,17 @@ from cleanup.storage.run_paths import show
 from cleanup.storage.staging import manifest, run_tree
 
 NAMES_SHOWN = 3
-# How long a proof may be used again while nothing on either side has changed.
+# How long a proof may be reused while neither side changes.
 PROOF_MAX_AGE = timedelta(hours=24)
-# A file that is changed again within the grain of its filesystem's clock keeps its time.
+# A second change within the grain of the filesystem's clock leaves the time as it is.
 _GRAIN = timedelta(seconds=2)
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A comparison: what it showed, and the NAS listing behind it (None if there was none).
+    """A comparison, and the NAS listing behind it.
 
-    `missing` and `other_size` count the staged data files that the NAS lacks, or has in another size.
+    `missing` and `other_size` count staged data files.
     """
 
     proof: ProofFacts
@@ -55,9 +52,9 @@ def compare_names(
     staging: int,
     recent: bool = False,
 ) -> Compared:
-    """Whether the NAS holds every data file, by name and size. Level `size`.
+    """Compare every data file with the NAS by name and size: level `size`.
 
-    `staging` is the open staging root, `recent` as for `nas.NasReader.read`.
+    `staging` is the open root; `recent` as for `nas.NasReader.read`.
     """
     return _compare(
         run, scanned, reader, listed, staging=staging, with_bytes=False, recent=recent, progress=lambda size: None
@@ -74,10 +71,9 @@ def compare_bytes(
     *,
     staging: int,
 ) -> Compared:
-    """Read every staged byte and every byte on the NAS, and compare both with the manifest: level `checksum`.
+    """Read every byte on both sides and compare it with the manifest: level `checksum`.
 
-    Without a manifest they are compared with each other. `opened` is the run's descriptor, `staging` its root's;
-    `progress` is told the bytes read on either side since its last call.
+    Without a manifest the sides are compared with each other. `progress` gets the bytes read since its last call.
     """
     compared = _compare(run, scanned, reader, listed, staging=staging, with_bytes=True, recent=False, progress=progress)
     proof, listing = replace(compared.proof, level=ProofLevel.CHECKSUM), compared.listing
@@ -107,10 +103,7 @@ def compare_bytes(
 def _expected(
     files: Collection[run_tree.Entry], listed: manifest.Manifest | None, listing: client.Listing
 ) -> Callable[[bytes], bytes | None]:
-    """The digest that a data file must have on both sides, by its path.
-
-    Where manifest and NAS agree on every file, the NAS's digests are used: no need to hold them in memory twice.
-    """
+    # Where the manifest agrees with the NAS, one copy of the digests is enough.
     paths = {entry.path for entry in files}
     if listed is None or _agree(listed, listing, paths):
         return lambda path: listing.files[path].digest
@@ -118,7 +111,6 @@ def _expected(
 
 
 def _agree(listed: manifest.Manifest, listing: client.Listing, paths: Collection[bytes]) -> bool:
-    """Whether each of `paths`, all of them on the NAS, is listed with the digest that was read there."""
     equal = (listing.files[path].digest == digest for path, digest in listed.items() if path in paths)
     return sum(equal) == len(paths)
 
@@ -126,7 +118,6 @@ def _agree(listed: manifest.Manifest, listing: client.Listing, paths: Collection
 def _staged_differences(
     opened: int, batch: list[run_tree.Entry], expected: Callable[[bytes], bytes | None], progress: Callable[[int], None]
 ) -> list[str]:
-    """The files of one batch whose staged bytes are not what was expected."""
     hashed = hashing.hash_batch(opened, [entry.path for entry in batch], beat=progress)
     return [
         f"{show(entry.path)} in staging"
@@ -186,10 +177,9 @@ def _same_filesystem(
 
 
 class Renumbered(NamedTuple):
-    """Files of a twin that may have changed though their sizes and times are as before.
+    """Files of a twin with the same size and time that may have changed.
 
-    `paths` have other inode numbers, on a mount that need not keep them. `rewritten` have another ctime: perhaps other
-    bytes with their old time given back, perhaps another mode or place.
+    `paths`: another inode number, on a mount that need not keep them. `rewritten`: another ctime.
     """
 
     paths: frozenset[bytes]
@@ -199,10 +189,9 @@ class Renumbered(NamedTuple):
 def changed_on_nas(
     run: Run, before: client.Listing, files: Iterable[run_tree.Entry], reader: Reader, *, staging: int
 ) -> Finding | Renumbered | None:
-    """What keeps the NAS listing of a comparison from being true now, asked again just before the commit.
+    """Return what has changed on the NAS since a comparison; `files` are the plan's.
 
-    `files` are those that the plan removes; more on the NAS does not matter. Through `staging`, the open root, it is
-    asked again whether the NAS is a second place.
+    Also checks through `staging` that the NAS is a second place.
     """
     paths = [entry.path for entry in files]
     try:
@@ -229,18 +218,16 @@ def changed_on_nas(
 
 
 def _marks(twin: client.TwinFile) -> tuple[int, int, int]:
-    """What tells that a file on the NAS has changed."""
     return twin.ino, twin.size, twin.mtime_ns
 
 
 def evidence(
     run: Run, scanned: run_tree.Scan, listed: manifest.Manifest | None, listing: client.Listing, at: datetime
 ) -> str:
-    """The digest of all by which a change on either side would show; empty if no later look could be sure.
+    """Return a digest that changes with either side; empty if a NAS file was just written.
 
-    Inode, size, mtime and ctime of the staged entries (without the wizard's locks) and the NAS files, the manifest's
-    digest, the roots, and the NAS mount: another disk may have equal inodes and times. Not sure if a NAS file was
-    written a moment before it was read.
+    It covers the staged entries without locks, NAS files, manifest, roots, and the NAS mount: another disk may have
+    equal inodes and times.
     """
     newest = max((listing.files[path].mtime_ns for path in _on_both(scanned, listing)), default=0)
     if newest >= (at - _GRAIN).timestamp() * 1e9:
@@ -252,10 +239,9 @@ def evidence(
 def lasting_evidence(
     run: Run, scanned: run_tree.Scan, listed: manifest.Manifest | None, listing: client.Listing
 ) -> str:
-    """As `evidence`, but weaker, for a difference (it can only keep a run) or for accepted bytes.
+    """Return a weaker `evidence`, for a difference (which only keeps a run) and accepted bytes.
 
-    It leaves out the mount (a disk that comes back is the same damaged one) and inode numbers that the mount need not
-    keep. A mended file shows by its ctime.
+    Without the mount, so that a damaged disk may come back, and without unstable inode numbers.
     """
     numbered = keeps_inodes(listing.place)
 
@@ -266,7 +252,7 @@ def lasting_evidence(
 
 
 def written_between(scanned: run_tree.Scan, listing: client.Listing, since: datetime, until: datetime) -> bool:
-    """Whether a twin file is dated between two instants, give or take the grain of the NAS's clock."""
+    """Return whether a twin file is dated between two instants, within the clock's grain."""
     first, last = (since - _GRAIN).timestamp(), (until + _GRAIN).timestamp()
     twins = (listing.files[path] for path in _on_both(scanned, listing))
     return any(first <= twin.mtime_ns / 1e9 <= last for twin in twins)
@@ -280,13 +266,12 @@ def _digest(
     mounted: Iterable[object],
     marks: Callable[[client.TwinFile], tuple[int, ...]],
 ) -> str:
-    """The SHA-256 of all that counts of both sides; `marks`: what counts of a file on the NAS."""
     seen = hashlib.sha256()
     place = twin_of(run)
     places = (run.root.token, place.root.token, run.run_path, place.path, scanned.ino, listed.sha256 if listed else "")
     seen.update(repr((*places, *mounted)).encode())
     for entry in sorted(scanned.compared, key=lambda entry: entry.path):
-        # The folder of the wizard's locks gets another time with each that comes or goes; what is in it is asked for.
+        # Each lock that comes or goes changes this folder's time; its entries are compared themselves.
         times = () if entry.path == run_paths.METADATA else (entry.mtime_ns, entry.ctime_ns)
         seen.update(repr((entry.path, entry.is_file, entry.ino, entry.size, *times)).encode())
     for path in sorted(_on_both(scanned, listing)):
@@ -295,19 +280,17 @@ def _digest(
 
 
 def _on_both(scanned: run_tree.Scan, listing: client.Listing) -> Iterator[bytes]:
-    """The paths of the data files that the NAS holds as well."""
     return (entry.path for entry in scanned.data_files if entry.path in listing.files)
 
 
 def _storage(place: Place) -> tuple[object, ...]:
-    """What tells one storage from another in its place, while the host runs and it stays mounted."""
     return place.mount.fstype, place.mount.source, place.path, place.signs, place.mounting
 
 
 def reusable(run: Run, found: str, now: datetime) -> Proof | None:
-    """The newest proof by checksum with this evidence, at most a day old. None: read it all anew.
+    """Return the newest proof with this evidence, at most a day old; None: read again.
 
-    None also after a difference was found, until all is equal: an old time given back gives back no old bytes.
+    None after a difference, until all is equal: a restored time does not restore bytes.
     """
     if not found or Difference.objects.filter(run=run).exists():
         return None
@@ -316,7 +299,7 @@ def reusable(run: Run, found: str, now: datetime) -> Proof | None:
 
 
 def keep(run: Run, proof: ProofFacts, level: ProofLevel, evidence: str, now: datetime) -> Proof:
-    """Write down a proof made now; at level `record` only the record was asked."""
+    """Write down a proof made now."""
     return Proof.objects.create(
         run=run,
         level=level,
@@ -331,6 +314,6 @@ def keep(run: Run, proof: ProofFacts, level: ProofLevel, evidence: str, now: dat
 
 
 def name_some(names: list[str]) -> str:
-    """The first few of many names, with the number of the others."""
+    """Return the first names, and the number of the others."""
     shown = ", ".join(name for name in names[:NAMES_SHOWN] if name)
     return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"

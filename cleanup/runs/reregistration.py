@@ -1,7 +1,6 @@
-"""Registering again: the way out where a run, or a whole staging root, lies on another disk than before.
+"""Registers a run, or a whole staging root, again after a move to another disk.
 
-A restored or copied directory has another inode, so a person must say that it is the run. It must carry the run's
-record with the known history; every clear compares the bytes anyway. No run is touched on disk.
+The record must continue the known history. No run changes on disk.
 """
 
 import contextlib
@@ -50,7 +49,7 @@ _REHEARSED = {
 
 @dataclass(frozen=True)
 class RegisterOrder:
-    """What a person asks for. `replaced`: a run whose place another one took may be declared gone."""
+    """The operator's order. `replaced`: a run whose place another took may be declared gone."""
 
     now: datetime
     actor: str
@@ -61,9 +60,9 @@ class RegisterOrder:
 
 @dataclass(frozen=True)
 class Reregistration:
-    """What became of one run; `finding`: why it was refused or declared gone, `said` where no reason fits.
+    """The result for one run, with the reason as `finding` or `said`.
 
-    `moved_from` and `moved_to`: its old and new run path, if that changes.
+    `moved_from` and `moved_to`: the run paths, if changed.
     """
 
     run: Run
@@ -76,7 +75,7 @@ class Reregistration:
 
 @dataclass
 class Moved:
-    """What became of a staging root: how it is registered now, or would be, and its runs."""
+    """The result for a staging root and its runs."""
 
     root: StagingRoot
     warnings: list[str] = field(default_factory=list)
@@ -85,7 +84,7 @@ class Moved:
 
 @dataclass(frozen=True)
 class FoundDirectory:
-    """What lies at a run's path: its identity, and why it is not the run. `another`: the run may be declared gone."""
+    """What lies at a run's path; `objection`: why it is not the run. `another`: the run may be declared gone."""
 
     identity: str = ""
     objection: Finding | None = None
@@ -93,7 +92,7 @@ class FoundDirectory:
 
 
 def reregister_runs(runs: Iterable[Run], order: RegisterOrder) -> list[Reregistration]:
-    """Take what lies at the paths of these runs for them, where its record says so. Twice is harmless."""
+    """Register again the directories at these runs' paths, where the record allows it. Twice is harmless."""
     outcomes = []
     for run in runs:
         try:
@@ -113,12 +112,11 @@ def reregister_root(
     instrument_nas: Mapping[str, str] | None = None,
     with_runs: bool = True,
 ) -> Moved:
-    """Register a staging root again, in another place if `path` is given, and every staged run there.
+    """Register a staging root again, at `path` if given, with its staged runs. Twice is harmless.
 
-    Without `path` it must carry its registered token; a new place never gets the old one. Runs that are not there, or
-    another one's, are refused and stay as they are. Twice is harmless.
+    Without `path` it must carry its token; a new place never gets the old one. Missing and foreign runs stay unchanged.
 
-    Raises RegistrationError where the place must not be this root, or a clear of the root is under way.
+    Raises RegistrationError for an unfit place, or a clear under way.
     """
     with undisturbed(root, order):
         place = roots.inspect_place(root, path=path, nas_path=nas_path, instrument_nas=instrument_nas)
@@ -143,7 +141,7 @@ def reregister_root(
 
 @contextlib.contextmanager
 def undisturbed(root: StagingRoot, order: RegisterOrder) -> Iterator[None]:
-    """Keep discovery from a root meanwhile: it would write down what it saw in the old place."""
+    """Keep discovery away, which would write down the old place."""
     with contextlib.ExitStack() as stack:
         if not order.dry_run:
             stack.enter_context(opening.data_dir().lock(f"discovery-{root.pk}", wait=True))
@@ -152,7 +150,7 @@ def undisturbed(root: StagingRoot, order: RegisterOrder) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _opened(place: StagingRoot, order: RegisterOrder) -> Iterator[int]:
-    """The root in its place; a rehearsal lays no token and goes without."""
+    # A rehearsal lays no token and needs none.
     if order.dry_run and not place.token:
         with handles.opened(handles.open_root(place.path)) as descriptor:
             yield descriptor
@@ -173,7 +171,6 @@ def _refuse_unreachable(root: StagingRoot) -> None:
 
 
 def _refuse_unknown_place(root: StagingRoot, place: StagingRoot, runs: list[Run]) -> None:
-    """A place without the root's token must hold at least one of its runs."""
     if not runs or (root.token and place.token == root.token):
         return
     with handles.opened(handles.open_root(place.path)) as descriptor:
@@ -184,7 +181,7 @@ def _refuse_unknown_place(root: StagingRoot, place: StagingRoot, runs: list[Run]
 
 
 def _refuse_fences(root: StagingRoot, place: StagingRoot) -> None:
-    """What a clear has left half removed can only be finished where its plan was made."""
+    # A half-removed run can only be finished where its plan was made.
     incomplete = ClearAttempt.objects.filter(
         run__root=root, phase=Phase.DONE, reason=Reason.REMOVAL_INCOMPLETE
     ).select_related("run")
@@ -223,7 +220,7 @@ def _refuse_active(root: StagingRoot) -> None:
 
 
 def _save(root: StagingRoot, place: StagingRoot, order: RegisterOrder) -> None:
-    """Register the place. The rows of its runs are locked, so no attempt can begin."""
+    # The rows are locked, so no attempt can begin.
     with transaction.atomic():
         list(Run.objects.select_for_update().filter(root=root).values_list("pk", flat=True))
         _refuse_active(root)
@@ -237,7 +234,7 @@ def _save(root: StagingRoot, place: StagingRoot, order: RegisterOrder) -> None:
         )
         if first_nights.place_of(place) != first_nights.place_of(root):
             first_nights.came(place, order.now, note="it was registered in another place", author=order.actor)
-        # Other runs may have the same twins from now on, and a clear may come before discovery.
+        # Other runs may now have the same twins, and a clear may come before discovery.
         twins.note_places(place)
     if (place.path, place.token, place.nas_path, place.nas_token) != (
         root.path,
@@ -249,7 +246,7 @@ def _save(root: StagingRoot, place: StagingRoot, order: RegisterOrder) -> None:
 
 
 def _warnings(root: StagingRoot, place: StagingRoot) -> list[str]:
-    """The old disk with the same token is no staging root any more, but it looks like one."""
+    # The old disk carries the same token and looks like a staging root.
     if place.path == root.path or place.token != root.token:
         return []
     try:
@@ -263,7 +260,7 @@ def _warnings(root: StagingRoot, place: StagingRoot) -> list[str]:
 
 
 def _settle(run: Run, root: int, order: RegisterOrder, *, place: StagingRoot | None = None) -> Reregistration:
-    """One run, under its lock. A rehearsal takes no lock, which would keep a clear away."""
+    # A rehearsal takes no lock, which would stop a clear.
     with contextlib.ExitStack() as stack:
         if not order.dry_run and not stack.enter_context(opening.data_dir().lock(str(run.pk))):
             return Reregistration(run, RegisterAction.REFUSED, Finding(Reason.ALREADY_CLEARING))
@@ -280,7 +277,7 @@ def _settle(run: Run, root: int, order: RegisterOrder, *, place: StagingRoot | N
 
 
 def unfit(run: Run) -> Finding | None:
-    """Why a run cannot be registered again, without a look at its path."""
+    """Return why a run cannot be registered again, without looking at its path."""
     run.refresh_from_db(fields=["state", "gone_at", "identity"])
     if run.state == State.CLEARED:
         return Finding(Reason.ALREADY_CLEARED)
@@ -308,19 +305,18 @@ def _look(run: Run, root: int) -> FoundDirectory:
 
 
 def own_fence(run: Run, opened: OpenRun) -> str | None:
-    """The name under which a clear of this very run has put it aside and could not put it back."""
+    """Return the name under which a clear of this run left it; else None."""
     ours = {fences.fence_name(attempt.hex) for attempt in run.attempts.values_list("pk", flat=True)}
     return next((run_paths.show(name) for name in fences.found_in(opened.parent) if name in ours), None)
 
 
 def _compare(run: Run, opened: OpenRun) -> FoundDirectory:
-    """Whether the record in an open directory is this run's: it must continue the known history."""
     status = linux.status(opened.run)
     try:
         record = findings.read_records(opened, *record_places(run))
     except ingest.IngestError as error:
         seen = identity.of(status, None)
-        # In its own directory an unreadable record is a damaged one, and no sign of another run.
+        # In its own directory the record is damaged; it does not mean another run.
         another = not identity.same(run.identity, seen)
         return FoundDirectory(seen, Finding(Reason(error.reason), error.detail), another=another)
     seen = identity.of(status, record)
@@ -329,10 +325,7 @@ def _compare(run: Run, opened: OpenRun) -> FoundDirectory:
 
 
 def objection_to(run: Run, record: Records, seen: str) -> Finding | None:
-    """Why an accepted record cannot be this run's: its history does not continue the known one.
-
-    `seen`: the identity of its directory; without a known history that alone tells.
-    """
+    """Return why a record is not this run's; without a known history the directory's identity `seen` decides."""
     if not record.main.history:
         return _compare_origin(run, seen)
     known = list(run.events.order_by("position").values_list("digest", flat=True))
@@ -349,7 +342,6 @@ def objection_to(run: Run, record: Records, seen: str) -> Finding | None:
 
 
 def _compare_origin(run: Run, seen: str) -> Finding | None:
-    """Whether a record without a history is this run's: it must have begun with the same `creation.json`."""
     ours, theirs = run.identity.rpartition(":")[2], seen.rpartition(":")[2]
     if identity.same(run.identity, seen) or (ours == theirs and ours != "-"):
         return None
@@ -359,12 +351,12 @@ def _compare_origin(run: Run, seen: str) -> Finding | None:
 def _write(
     run: Run, found: FoundDirectory, action: RegisterAction, order: RegisterOrder, place: StagingRoot | None
 ) -> bool:
-    """Change the row and say so in the ledger, in one transaction. False: another process took the run meanwhile."""
+    """False: another process took the run meanwhile."""
     if action is RegisterAction.REREGISTERED:
-        # What was seen of the other directory is no fact about this one: the next discovery looks anew.
+        # Facts of the old directory do not hold here; the next discovery looks again.
         changes = {"identity": found.identity, "facts": {}, "problem": "", "failures": 0}
         if run.returned_at is not None:
-            changes["returned_at"] = order.now  # what lies there was copied back later than what was seen first
+            changes["returned_at"] = order.now  # it was copied back after the first sight
         detail = f"from {run.identity} to {found.identity}"
     else:
         changes = {"gone_at": order.now}

@@ -1,8 +1,6 @@
-"""Returned runs: files of a cleared run that a person copied back to its path.
+"""Returned runs: files of a cleared run that were copied back to its path, under a new row.
 
-They get a row of their own that names the former one, so every gate is asked anew. The schedule keeps them from our
-first sight. The `cleared` entry of our own clear does not count in their record, and a clear of them publishes it
-again: a history has one `cleared` however often its files come back.
+Our own `cleared` entry is ignored and the next clear publishes it again: a history has only one.
 """
 
 from collections.abc import Iterator
@@ -17,9 +15,9 @@ from cleanup.storage.staging.records import Record, RecordFormat, Records
 
 
 def former_of(root: StagingRoot, run_path: str, record: Records | None) -> Run | None:
-    """The run that we cleared at a path and whose files lie there again, as their record says; else None.
+    """Return the cleared run whose files lie at its path again, by their record; else None.
 
-    The record must be the one known at the clear, or a beginning of it: copies on a NAS are often made earlier.
+    The record must be a beginning of the known one: NAS copies are often older.
     """
     if record is None:
         return None
@@ -31,7 +29,7 @@ def former_of(root: StagingRoot, run_path: str, record: Records | None) -> Run |
 
 
 def entry_of(former: Run) -> dict[str, Any] | None:
-    """The `cleared` entry that our own clear wrote into a run's record; None if another program did."""
+    """Return our own clear's `cleared` entry; None if another program cleared the run."""
     event: IngestEvent | None = former.events.filter(state=State.CLEARED).first()
     if event is None or former.cleared_by:
         return None
@@ -40,7 +38,7 @@ def entry_of(former: Run) -> dict[str, Any] | None:
 
 
 def as_staged(run: Run, record: Records) -> Records:
-    """The record of a returned run without the `cleared` of our own clear; every other record as it is."""
+    """Return a record without the `cleared` of our own clear of a returned run."""
     entry = entry_of(run.returned_from) if run.returned_from else None
     if entry is None:
         return record
@@ -49,16 +47,15 @@ def as_staged(run: Run, record: Records) -> Records:
 
 
 def says_no_more(run: Run, record: Record) -> bool:
-    """Whether a twin's record only tells of our former clear, before the files came back."""
+    """Return whether a twin's record only tells of our former clear."""
     entry = entry_of(run.returned_from) if run.returned_from else None
     return entry is not None and _without(record, entry) != record
 
 
 def with_cleared(run: Run, form: RecordFormat, data: bytes, *, at: datetime, host: str) -> tuple[bytes, dict[str, Any]]:
-    """The record that a clear publishes, and its entry for the database, as `RecordFormat.with_cleared`.
+    """Return the record that a clear publishes, and its entry, as `RecordFormat.with_cleared`.
 
-    Of a returned run it is the entry of the former clear; a record that has it stays as it is. A history that went on
-    since gets a new entry.
+    A returned run gets its former entry, unless its history went on since.
     """
     entry = entry_of(run.returned_from) if run.returned_from else None
     if run.returned_from is None or entry is None or not _is_before(run, run.returned_from):
@@ -70,12 +67,11 @@ def with_cleared(run: Run, form: RecordFormat, data: bytes, *, at: datetime, hos
 
 
 def kept_from(run: Run, since: datetime | None) -> datetime | None:
-    """From when the policy keeps a run: a returned one from our first sight, else `since`, as its record says."""
+    """Return the start of retention: for a returned run our first sight, else `since`."""
     return max(filter(None, (since, run.verified_at, run.returned_at))) if run.returned_at else since
 
 
 def _continues(former: Run, record: Records, entry: dict[str, Any]) -> bool:
-    """Whether a record is that of a former run, or a beginning of it."""
     if record.main.history:
         known = list(former.events.order_by("position").values_list("digest", flat=True))
         written = [each.digest for each in record.main.history]
@@ -85,7 +81,7 @@ def _continues(former: Run, record: Records, entry: dict[str, Any]) -> bool:
 
 
 def _is_over(former: Run) -> bool:
-    """Whether the former clear removed all that it had to: leftovers are no copy."""
+    # Leftovers of a clear are no copy.
     attempts = former.attempts.clears()
     return not former.active_attempt and any(
         attempt.phase == Phase.DONE and not attempt.incomplete for attempt in attempts
@@ -93,7 +89,6 @@ def _is_over(former: Run) -> bool:
 
 
 def _is_before(run: Run, former: Run) -> bool:
-    """Whether the former run's history is that of the run, but for the `cleared` at its end."""
     return list(_digests(former))[:-1] == list(_digests(run))
 
 
@@ -111,7 +106,6 @@ def _without(record: Record, entry: dict[str, Any]) -> Record:
 
 
 def _ends_so(form: RecordFormat, data: bytes, entry: dict[str, Any]) -> bool:
-    """Whether a record has the `cleared` of the former clear already. Its place was accepted before."""
     said = ingest.load_strictly(data, form.max_bytes)
     history = said.get("history")
     if isinstance(history, list) and history:

@@ -1,4 +1,4 @@
-"""Rows of runs: what discovery saw of a run is written down, and its history goes on."""
+"""Rows of runs: what discovery saw is written down, and the history continues."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -21,15 +21,15 @@ from cleanup.storage.staging.records import Record, Records
 
 logger = logging.getLogger(__name__)
 
-# What a run that another program has cleared says of it.
+# The `cleared_by` of a run that another program cleared.
 WIZARD = "wizard"
-# What is first seen of a known run comes after our first sight of the run, even if the clock went back since.
+# Later sights stay later than the first, even if the clock went back.
 _LATER = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
 class Told:
-    """What a run's records say of it: its state, by a look at its files if need be, and when it was cleared."""
+    """A run's state and clear, by its records and, if needed, its files."""
 
     record: Records
     state: str
@@ -47,10 +47,9 @@ class Told:
 
 
 def row_for(root: StagingRoot, path: RunPath, seen: str, told: Told | None, now: datetime) -> tuple[Run | None, str]:
-    """The row of a run directory with its history brought up to date, and `new`, `updated` or `unchanged`.
+    """Return a directory's row with its history up to date, and `new`, `updated` or `unchanged`.
 
-    None for a run with an active attempt. A directory at a cleared run's path is a new run, unless it is that run's
-    own. Runs that were declared gone do not count.
+    None with an active attempt. At a cleared run's path only its own directory is no new run.
     """
     with transaction.atomic():
         rows = (
@@ -83,7 +82,7 @@ def row_for(root: StagingRoot, path: RunPath, seen: str, told: Told | None, now:
 
 
 def _note_former(run: Run, told: Told | None, now: datetime) -> None:
-    """Take a run for one that came back, if only its place was known: its record was copied last."""
+    # The record may have been copied last, after the place was known.
     if run.state or run.returned_at is not None or told is None:
         return
     if (former := returned.former_of(run.root, run.run_path, told.record)) is not None:
@@ -93,7 +92,6 @@ def _note_former(run: Run, told: Told | None, now: datetime) -> None:
 
 
 def _new_run(root: StagingRoot, path: RunPath, seen: str, now: datetime, former: Run | None) -> Run:
-    """A row for an unknown directory; `former` is the cleared run whose files came back in it."""
     before = Run.objects.filter(root=root, run_path=str(path)).order_by("-pk").first()
     run = Run.objects.create(
         root=root,
@@ -109,7 +107,7 @@ def _new_run(root: StagingRoot, path: RunPath, seen: str, now: datetime, former:
         record_path=former.record_path if former else "",
     )
     if former is not None:
-        # An earlier version took what came back for the cleared run's own files, and said so.
+        # An earlier version took returned files for the cleared run's own.
         complaining = Run.objects.filter(root=root, run_path=str(path), problem=Reason.ALREADY_CLEARED)
         complaining.filter(state=State.CLEARED).update(problem="", doubts=F("doubts") + 1)
         logger.info("%s has come back: it was cleared at %s", path, former.cleared_at)
@@ -122,10 +120,7 @@ def _new_run(root: StagingRoot, path: RunPath, seen: str, now: datetime, former:
 
 
 def _hold_again(run: Run, gone: Run, now: datetime) -> None:
-    """Hold a run as people held the one that was last declared gone at its path: it may be the same one.
-
-    Each such row took over what was in force on the one before, so a released hold stays released.
-    """
+    # The new run may be the one declared gone at its path. A released hold stays released.
     for hold in Hold.objects.in_force(now).filter(run=gone, source=HoldSource.PERSON).order_by("pk"):
         Hold.objects.create(
             run=run,
@@ -140,11 +135,11 @@ def _hold_again(run: Run, gone: Run, now: datetime) -> None:
 
 
 def _bring_back(cleared: Run, told: Told | None, now: datetime) -> bool:
-    """Take a run for staged again that the wizard cleared and calls cleared no more; never one that we have cleared."""
+    # Only a run that the wizard cleared may be staged again.
     if not cleared.cleared_by or told is None or told.cleared_at is not None or told.state == State.CLEARED:
         return False
     if cleared.events.filter(state=State.CLEARED).exists():
-        return False  # an entry of a history is never taken back
+        return False  # a history entry is never taken back
     cleared.state, cleared.cleared_at, cleared.cleared_by = told.state, None, ""
     cleared.save(update_fields=["state", "cleared_at", "cleared_by"])
     _record(cleared, told, now)
@@ -152,7 +147,6 @@ def _bring_back(cleared: Run, told: Told | None, now: datetime) -> bool:
 
 
 def _record(run: Run, told: Told | None, now: datetime) -> bool:
-    """Bring a run's state, and its history where there is one, up to date with its record; whether anything was new."""
     if told is None:
         return False
     told = _without_own_clear(run, told)
@@ -161,7 +155,6 @@ def _record(run: Run, told: Told | None, now: datetime) -> bool:
 
 
 def _without_own_clear(run: Run, told: Told) -> Told:
-    """What the records of a run say, but for the `cleared` of our own clear where its files have come back since."""
     record = returned.as_staged(run, told.record)
     if record == told.record:
         return told
@@ -170,7 +163,6 @@ def _without_own_clear(run: Run, told: Told) -> Told:
 
 
 def _note_cleared(run: Run, told: Told) -> bool:
-    """What the wizard has cleared by itself: its record says so, and no data is left."""
     if told.state != State.CLEARED or told.cleared_at is None or run.cleared_by:
         return False
     run.state, run.cleared_at, run.cleared_by, run.problem = State.CLEARED, told.cleared_at, WIZARD, ""
@@ -182,10 +174,8 @@ def _note_cleared(run: Run, told: Told) -> bool:
 
 
 def _follow(run: Run, told: Told, now: datetime) -> bool:
-    """Take over the state of a record without a history, which may fall back; each of its contents is kept once.
-
-    A run with a known history has lost its `ingest.json`: then nothing is believed.
-    """
+    # A state without a history may fall back. A run with a known history has lost its `ingest.json`: nothing is
+    # believed.
     if run.events.exists():
         return False
     main = told.record.main
@@ -194,7 +184,7 @@ def _follow(run: Run, told: Told, now: datetime) -> bool:
         run=run, digest=main.digest, defaults={"verified_at": verified, "first_seen_at": now}
     )
     if told.state == State.CLEARED:
-        return first  # what the run was until then stays written
+        return first  # its earlier state stays
     before = run.state, run.verified_at, run.record_format
     run.state = told.state
     run.verified_at = verified if told.state == State.SYNC_VERIFIED else None
@@ -204,7 +194,7 @@ def _follow(run: Run, told: Told, now: datetime) -> bool:
 
 
 def append(run: Run, record: Record, now: datetime) -> bool:
-    """Append the history entries that are new; whether any was. A history that contradicts ours changes nothing."""
+    """Append the new history entries; returns whether there were any. A contradicting history changes nothing."""
     known = list(run.events.order_by("position").values_list("digest", flat=True))
     written = [entry.digest for entry in record.history]
     if written[: len(known)] != known or len(written) == len(known):
@@ -237,11 +227,11 @@ def append(run: Run, record: Record, now: datetime) -> bool:
 
 
 def store(run: Run, facts: Facts, now: datetime) -> bool:
-    """Keep what was seen; whether it differs from what was seen before, its age apart."""
+    """Keep what was seen; returns whether it is new."""
     if is_cleared_out(run, facts):
         return False
     if run.state == State.CLEARED:
-        # Another program wrote `cleared` and left the files: they still fill the disk, so the row says so.
+        # Another program wrote `cleared` but left the files on the disk.
         changed = run.problem != Reason.ALREADY_CLEARED
         counts = {"files": facts.files, "bytes": facts.bytes}
         doubts = F("doubts") + int(changed)
@@ -258,18 +248,18 @@ def store(run: Run, facts: Facts, now: datetime) -> bool:
     if facts.files is not None:
         changes |= {"files": facts.files, "bytes": facts.bytes}
     if news:
-        changes["failures"] = 0  # what made attempts fail may be gone with what was there before
+        changes["failures"] = 0  # the cause of failed attempts may be gone
         changes["doubts"] = F("doubts") + 1
     else:
-        # A failed attempt speaks for a run until a newer look has been taken, and this is one.
+        # A failed attempt counts until a newer look.
         changes["doubts"] = F("doubts") + Case(When(tone=Status.BLOCK, then=1), default=0)
     Run.objects.staged().filter(pk=run.pk).update(**changes)
     return news
 
 
 def _is_news(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    """Whether facts say more than they said: neither their age is news, nor what pages alone show, nor a lock more."""
-    locks_known = "locks" in before  # an older version stored facts without them
+    # Age, page-only facts and locks are no news.
+    locks_known = "locks" in before  # older versions stored none
     return _tells(before, without_locks=locks_known) != _tells(after, without_locks=locks_known)
 
 
@@ -281,5 +271,5 @@ def _tells(frozen: dict[str, Any], *, without_locks: bool) -> dict[str, Any]:
 
 
 def is_cleared_out(run: Run, facts: Facts) -> bool:
-    """Whether nothing is left of a run but the folder that the wizard leaves where it clears."""
+    """Return whether only the wizard's own folder is left of a run."""
     return bool(run.cleared_by) and not facts.data_files and not facts.path_findings

@@ -1,8 +1,4 @@
-"""How runs stand, kept in their rows, so that lists filter, sort and add up without deciding a million runs anew.
-
-It comes from the same facts and gates as the run's page. It is made again when something has changed
-(`RunQuerySet.doubt`), and when time may have opened a gate (`judge_after`).
-"""
+"""The status of each run in its row, for lists. It is judged again after a change or when time may open a gate."""
 
 import enum
 import logging
@@ -24,14 +20,14 @@ from cleanup.runs import stored_facts
 
 logger = logging.getLogger(__name__)
 
-# Only a clear reads every byte, so no later look at names and sizes can take this back.
+# Only a clear reads every byte, so a later look by names cannot contradict it.
 ONLY_BYTES_TELL = (Reason.NAS_CHECKSUM_MISMATCH,)
-# How many runs are read and written at a time.
+# Runs read and written at a time.
 BATCH = 500
 
 
 class Source(enum.StrEnum):
-    """Whose word a judgement is."""
+    """The origin of a judgement."""
 
     GONE = "gone"
     CLEARED = "cleared"
@@ -44,10 +40,9 @@ class Source(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """How a run stands at one instant for an operator, and whose word that is.
+    """A run's status for an operator. `reason` is empty if nothing refuses a clear.
 
-    `reason`: the code behind it, empty if nothing speaks against a clear. `opens_at`: when time alone lets it go;
-    `judge_after`: when the first of its gates opens.
+    `opens_at`: when time alone allows it; `judge_after`: when the first gate opens.
     """
 
     tone: Status
@@ -58,7 +53,7 @@ class RunStatus:
 
 
 def judge(run: Run, attempt: ClearAttempt | None, decision: Decision | None) -> RunStatus:
-    """How a run stands after its latest attempt; `decision` is None for a run that is cleared or declared gone."""
+    """Return a run's status after its latest attempt; `decision` is None for a run that is cleared or gone."""
     if run.gone_at:
         return RunStatus(tone=Status.DONE, source=Source.GONE)
     if run.state == State.CLEARED or decision is None:
@@ -76,25 +71,22 @@ def judge(run: Run, attempt: ClearAttempt | None, decision: Decision | None) -> 
 
 
 def latest_attempts(runs: RunQuerySet) -> dict[int, ClearAttempt]:
-    """The latest attempt of each run that has one, by the run's key."""
+    """Return the latest attempt of each run, by the run's key."""
     newest = ClearAttempt.objects.clears().filter(run=OuterRef("pk")).order_by("-created_at").values("pk")[:1]
     wanted = runs.annotate(latest=Subquery(newest)).values_list("latest", flat=True)
     return {attempt.run_id: attempt for attempt in ClearAttempt.objects.in_bulk(filter(None, wanted)).values()}
 
 
 def judge_runs(runs: Iterable[int], now: datetime) -> int:
-    """Judge the runs with these keys now; returns for how many it counts.
+    """Judge the runs with these keys; returns how many were written.
 
-    A row that another transaction holds stays as it is, and its doubt too.
+    A row that another transaction holds stays in doubt.
     """
     return _judge_batch(Run.objects.filter(pk__in=list(runs)), now)
 
 
 def judge_stale(now: datetime, *, limit: int | None = None, runs: RunQuerySet | None = None) -> int:
-    """Judge at most `limit` runs of which something has changed, or for which a gate may have opened; returns how many.
-
-    Twice at once is harmless: of two judgements the one that knew less does not count.
-    """
+    """Judge at most `limit` runs that changed or whose gate may have opened; returns how many. Twice is harmless."""
     done, among = 0, Run.objects.all() if runs is None else runs
     while limit is None or done < limit:
         size = BATCH if limit is None else min(BATCH, limit - done)
@@ -112,14 +104,13 @@ def judge_stale(now: datetime, *, limit: int | None = None, runs: RunQuerySet | 
 
 
 def unjudged(runs: RunQuerySet | None = None, *, limit: int = 100_000) -> int:
-    """How many runs wait for their judgement, counted no further than `limit`."""
+    """Return how many runs wait for their judgement, counted up to `limit`."""
     among = Run.objects.all() if runs is None else runs
     return among.doubted().order_by()[:limit].count()
 
 
 def _judge_batch(runs: RunQuerySet, now: datetime) -> int:
-    """Judge these runs and write that down; returns for how many it counts."""
-    # The rows first: a change after that raises their doubts, and what is read later is the newer.
+    # The rows first: a later change raises their doubts, and what is read later is newer.
     rows = list(runs.with_root())
     stored_facts.look_up_failures(rows)
     policies = RetentionPolicy.objects.scoped()
@@ -133,13 +124,12 @@ def _judge_batch(runs: RunQuerySet, now: datetime) -> int:
             decision = None if over else stored_facts.decision(run, policies, now, other_attempt=active)
             judgement = judge(run, attempt, decision)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-            # Facts that no look of ours has written: one damaged row must not take the others' judgement with it.
+            # Facts of an unknown shape: one damaged row must not stop the others.
             logger.exception("judging %s failed", run)
             judgement = RunStatus(tone=Status.BLOCK, source=Source.REFUSAL, reason=Reason.LOOK_FAILED)
         columns = _columns(run, attempt, judgement, now)
         alike[tuple(columns.items())].append(run.pk)
-    # Rows that another transaction changes just now are left out: they are in doubt anyway, and to wait for one another
-    # could last for ever.
+    # Rows locked by another transaction are in doubt anyway; to wait for them could deadlock.
     with transaction.atomic():
         locked = Run.objects.select_for_update(skip_locked=True, of=("self",)).filter(pk__in=[run.pk for run in rows])
         free = set(locked.order_by().values_list("pk", flat=True))
@@ -147,7 +137,6 @@ def _judge_batch(runs: RunQuerySet, now: datetime) -> int:
 
 
 def _columns(run: Run, attempt: ClearAttempt | None, judgement: RunStatus, now: datetime) -> dict[str, Any]:
-    """What is to be written of a run: many have the same, so they are written together."""
     columns: dict[str, Any] = {
         "here": _is_here(run, attempt),
         "tone": judgement.tone,
@@ -163,12 +152,12 @@ def _columns(run: Run, attempt: ClearAttempt | None, judgement: RunStatus, now: 
 
 
 def _write(columns: dict[str, Any], keys: Iterable[int]) -> int:
-    # A doubt that was raised meanwhile stays: `judged` is what was known when the row was read.
+    # A doubt raised meanwhile stays: `judged` is from when the row was read.
     return Run.objects.filter(pk__in=keys, judged__lte=columns["judged"]).update(**columns)
 
 
 def _is_here(run: Run, attempt: ClearAttempt | None) -> bool:
-    """Whether the run's files are on the staging disk: also those that are going, and those wrongly called cleared."""
+    # Also files under removal, and those wrongly called cleared.
     if run.state != State.CLEARED:
         return run.gone_at is None
     leaving = attempt is not None and attempt.phase == Phase.COMMITTED
@@ -205,28 +194,25 @@ def _judge_staged(decision: Decision) -> RunStatus:
 
 
 def accepted_since(attempt: ClearAttempt, run: Run) -> bool:
-    """Whether an admin has accepted a run's bytes since an attempt found that they are not the manifest's."""
+    """Return whether an admin accepted the bytes since the attempt found them different."""
     accepted = stored_facts.facts_of(run).accepted
     return accepted is not None and accepted.holds and accepted.at >= attempt.phase_at
 
 
 def is_of_a_person(attempt: ClearAttempt) -> bool:
-    """Whether a hold stopped an attempt that a person laid, and not a file in the run."""
+    """Return whether an operator's hold stopped an attempt, not a hold file."""
     return attempt.reason == Reason.HELD and not attempt.detail.startswith((BY_HOLD_FILE, BY_RECORD))
 
 
 def _knows_better(attempt: ClearAttempt, run: Run, staged: RunStatus) -> bool:
-    """Whether a failed attempt says more of a run than the look that discovery took of it.
-
-    It knows better than an older look, and less than a newer one. A people's hold that stopped it may have been
-    released since. A withdrawn attempt has looked at nothing.
-    """
+    # A failed attempt counts more than an older look and less than a newer one. The hold that stopped it may be
+    # released.
     if attempt.reason == Reason.WITHDRAWN:
         return False
     if staged.source is Source.PARKED or is_of_a_person(attempt):
         return False
     if attempt.reason == Reason.NAS_SLOW and run.nas_retry_at is not None:
-        return True  # nothing has shown since that it answers in time
+        return True  # no sign since that it answers in time
     if staged.reason == attempt.reason and attempt.reason in ONLY_BYTES_TELL:
-        return False  # what it found still stands, as the gates say
+        return False  # the gates say so already
     return not run.looked_at or attempt.phase_at >= run.looked_at or attempt.reason in ONLY_BYTES_TELL

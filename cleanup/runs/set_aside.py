@@ -1,7 +1,7 @@
-"""Setting aside: a person takes a file that the manifest does not list out of a run, without removing it.
+"""Setting aside: a file that the manifest does not list is renamed out of its run, under the run's lock, and can be put
+back.
 
-It is renamed into `.exlab-set-aside/<leaf>/` beside the run, under the run's lock, and can be put back. A row says so
-before the disk is touched; after a crash the disk says in which of two places the file lies.
+A row is written first, so that recovery knows where to look.
 """
 
 import contextlib
@@ -32,16 +32,15 @@ from cleanup.storage.staging import set_aside as disk
 
 logger = logging.getLogger(__name__)
 
-# Characters of the reason that are kept.
 MAX_REASON = 500
-# So many missing files are asked whether a file that nothing lists may be one of them.
+# The names of at most this many missing files are compared with the unlisted ones.
 _MISSING_NAMED = 10_000
-# At most 200 files are set aside at once; for more, the page asks again.
+# The page asks again for more.
 MAX_FILES = 200
 
 
 class NotSetAside(Exception):
-    """A file is not set aside, or not put back. What was done before it of the same request stays done."""
+    """A file is not set aside, or not put back; earlier files of the request stay done."""
 
     def __init__(self, finding: Finding | str) -> None:
         said = finding if isinstance(finding, str) else finding.said
@@ -51,7 +50,7 @@ class NotSetAside(Exception):
 
 @dataclass(frozen=True)
 class Extra:
-    """A file of a run that nothing lists, and that is none of a desktop's nor of the wizard's. Size in bytes."""
+    """A file that nothing lists, and that is neither a desktop's nor the wizard's."""
 
     path: bytes
     size: int
@@ -68,23 +67,22 @@ class Extra:
 
 
 def extras(run: Run) -> list[Extra]:
-    """The files of a staged run that may be set aside, by path. Reads the disk. Raises NotSetAside, Unreachable."""
+    """Return the files that may be set aside, by path. Raises NotSetAside, Unreachable."""
     with opening.open_root(run.root) as root, opening.open_run(root, run.run_path) as opened:
         return _look(run, opened).extras
 
 
 def digest(found: Iterable[Extra]) -> str:
-    """What tells one list of such files from another."""
+    """Return a digest of a list of such files."""
     return hashlib.sha256(repr([(extra.path, extra.marks) for extra in found]).encode()).hexdigest()
 
 
 def set_aside(
     run: Run, paths: Sequence[bytes] | None, *, actor: str, reason: str, now: datetime, seen: str = ""
 ) -> list[SetAside]:
-    """Set files of a run aside, by their paths in it (None: all that may be, if they are still those of `seen`).
+    """Set files aside by path (None: all, if their digest is still `seen`); returns their rows.
 
-    Returns their rows. Raises NotSetAside for a listed file and wherever something speaks against it; Unreachable where
-    the run cannot be opened; ValueError for an empty reason.
+    Raises NotSetAside for a listed file or an unfit run; Unreachable; ValueError for an empty reason.
     """
     note = _note(reason)
     with _locked(run) as opened:
@@ -97,7 +95,7 @@ def set_aside(
 
 
 def put_back(row: SetAside, *, actor: str, reason: str) -> None:
-    """Put a file back to where it lay in its run. Raises as `set_aside`."""
+    """Put a file back to its place in the run. Raises as `set_aside`."""
     note = _note(reason)
     run = row.run = Run.objects.with_root().get(pk=row.run_id)
     with _locked(run) as opened, set_aside_recovery.folder_beside(row, opened.root) as parent:
@@ -121,18 +119,12 @@ def put_back(row: SetAside, *, actor: str, reason: str) -> None:
         raise NotSetAside(f"{row.path} was not put back: {why or 'it lies where it was'}.")
 
 
-# Looking
-
-
 @dataclass(frozen=True)
 class _Looked:
-    """A look at a run: its files, those that nothing lists, and how the others would answer to being asked for."""
-
     scan: run_tree.Scan
     extras: list[Extra]
 
     def choose(self, paths: Sequence[bytes] | None) -> list[Extra]:
-        """The files that are asked for. Raises NotSetAside."""
         if paths is None:
             if not self.extras:
                 raise NotSetAside("The run holds no file that may be set aside.")
@@ -157,7 +149,7 @@ class _Looked:
 
 
 def _look(run: Run, opened: OpenRun) -> _Looked:
-    """What nothing lists. Raises NotSetAside where it is not known what the run's own files are."""
+    """Raises NotSetAside where the run's own files are not known."""
     scan = run_tree.scan(opened.run)
     staged = {entry.path for entry in scan.data_files}
     expected, missing = _expected(run, opened, staged, scan.desktop)
@@ -177,7 +169,7 @@ def _look(run: Run, opened: OpenRun) -> _Looked:
 def _expected(
     run: Run, opened: OpenRun, staged: Collection[bytes], desktop: Collection[bytes]
 ) -> tuple[set[bytes], list[bytes]]:
-    """Those of the staged files that the manifest or a record lists, and what the manifest lists that is missing."""
+    """The listed staged files, and the listed missing ones."""
     try:
         record = returned.as_staged(run, findings.read_records(opened, *record_places(run)))
     except ingest.IngestError as error:
@@ -196,16 +188,13 @@ def _expected(
             raise NotSetAside(Finding(Reason(error.reason), error.detail)) from None
         gone = (path for path in expected if path not in staged and run_tree.is_data(path))
         return expected, [path for path in gone if not desktop_files.may_be_missing(path, expected)]
-    expected.update(path for path in listed.paths() if path in staged)  # of millions of lines few may lie here
+    expected.update(path for path in listed.paths() if path in staged)  # few of millions of lines may lie here
     return expected, findings.missing_files(listed, staged, desktop, named=_MISSING_NAMED)[1]
-
-
-# Refusing
 
 
 @contextlib.contextmanager
 def _locked(run: Run) -> Iterator[OpenRun]:
-    """The run, open and locked as for a clear, with nothing under way. Raises NotSetAside, Unreachable."""
+    """Locked as for a clear. Raises NotSetAside, Unreachable."""
     with contextlib.ExitStack() as stack:
         if not stack.enter_context(opening.data_dir().lock(str(run.pk))):
             raise NotSetAside(Finding(Reason.ALREADY_CLEARING, "Or a file of it is on its way just now."))
@@ -245,7 +234,6 @@ def _refuse_unfit(run: Run) -> None:
 
 
 def _refuse_busy(run: Run, opened: OpenRun, looked: _Looked, now: datetime) -> None:
-    """A run that is held, written to, or not quiet stays as it is. Raises NotSetAside."""
     if looked.scan.is_held:
         raise NotSetAside(Finding(Reason.HELD, BY_HOLD_FILE))
     if hold := held.holding(run, Hold.objects.in_force(now)).first():
@@ -258,7 +246,7 @@ def _refuse_busy(run: Run, opened: OpenRun, looked: _Looked, now: datetime) -> N
         raise NotSetAside(Finding(Reason.WRITER_ACTIVE, f"a program holds {show(lock)}"))
     if busy := findings.find_writers(looked.scan, [os.fsencode(run.leaf)]):
         raise NotSetAside(busy[0])
-    # A time in the far future is a wrong clock, and no write of a moment ago.
+    # A time in the far future is a wrong clock, not a new write.
     written = {entry.path: entry.mtime_ns for entry in looked.scan.data_files}
     written |= {extra.path: extra.modified_ns for extra in looked.extras}
     late = [path for path, modified_ns in written.items() if abs(_ago(modified_ns, now)) < QUIET_PERIOD]
@@ -277,14 +265,11 @@ def _note(reason: str) -> str:
     return reason.strip()[:MAX_REASON]
 
 
-# Doing
-
-
 def _set_one(run: Run, opened: OpenRun, extra: Extra, actor: str, note: str) -> SetAside:
     place = disk.place_of(os.fsencode(run.leaf), extra.path)
     try:
         taken = disk.find(opened.parent, place) is not None
-    except OSError as error:  # a link, or a file, where the folder should be
+    except OSError as error:  # a link or a file in the folder's place
         raise NotSetAside(f"{extra.shown} stays where it is: {show(place)}: {os.strerror(error.errno or 0)}.") from None
     if taken:
         raise NotSetAside(f"{extra.shown} stays where it is: {show(place)} lies there already. Take that away first.")
@@ -315,7 +300,7 @@ def _intend(run: Run, extra: Extra, actor: str, note: str) -> SetAside:
         state_at=now,
     )
     try:
-        # Durable: what the disk shows after a crash must be known to be ours.
+        # Durable, so that after a crash the file is known to be ours.
         with transaction.atomic(durable=True):
             row.save()
     except IntegrityError:
@@ -324,7 +309,7 @@ def _intend(run: Run, extra: Extra, actor: str, note: str) -> SetAside:
 
 
 def _move(act: Callable[[], None]) -> str:
-    """Move a file, and say how that failed; the disk says afterwards where the file lies."""
+    # The disk tells afterwards where the file lies.
     try:
         act()
     except FileExistsError:

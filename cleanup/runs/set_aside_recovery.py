@@ -1,4 +1,4 @@
-"""Files that were set aside: where each lies, and what became of one that was on its way."""
+"""Files set aside: where each lies, and how a crash in between is settled."""
 
 import contextlib
 import logging
@@ -23,10 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> list[SetAside]:
-    """Settle what a crash left in the middle, of this host or of some runs; returns the settled rows.
-
-    What cannot be reached, or is in another worker's hands, is left to the next pass.
-    """
+    """Settle what a crash left unfinished; returns the rows. Unreachable or locked ones wait for the next pass."""
     rows = SetAside.objects.under_way().filter(host=settings.EXLAB_HOST)
     if runs is not None:
         rows = rows.filter(run__in=list(runs))
@@ -52,10 +49,9 @@ def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> list[SetAsid
 
 
 def look(root: StagingRoot, *, now: datetime) -> int:
-    """Mark as taken what was set aside on a staging root of this host and lies there no more; returns how many.
+    """Mark the files set aside that no longer lie on a root as taken; returns how many.
 
-    What lies there again is listed again, and what moved with its folder where it is now. Raises Unreachable where the
-    root is not there.
+    Returned files are listed again, moved ones by their new folder. Raises Unreachable.
     """
     rows = SetAside.objects.filter(run__root=root, state__in=[AsideState.DONE, AsideState.TAKEN])
     known = list(rows.select_related("run").defer("run__facts"))
@@ -66,12 +62,12 @@ def look(root: StagingRoot, *, now: datetime) -> int:
 
 
 def _look_for(row: SetAside, root: int, now: datetime) -> bool:
-    """Bring one row to what the disk shows; whether its file was taken. Nothing is said of what cannot be asked."""
+    # A path that cannot be read changes nothing.
     with contextlib.suppress(Unreachable, OSError, IntegrityError), folder_beside(row, root) as parent:
         found = disk.find(parent, place_of(row))
         if row.state == AsideState.TAKEN:
             if _is_it(row, found):
-                with transaction.atomic():  # which fails where a file of this name was set aside since
+                with transaction.atomic():  # fails where a file of this name was set aside since
                     row.advance(AsideState.TAKEN, AsideState.DONE, now=now)
         elif found is None:
             return row.advance(AsideState.DONE, AsideState.TAKEN, now=now)
@@ -81,7 +77,6 @@ def _look_for(row: SetAside, root: int, now: datetime) -> bool:
 
 
 def _moved_to(row: SetAside, root: int, parent: int) -> str:
-    """The path of the run beside which a file lies by now, if that is another than its row says; else nothing."""
     for folder in row.parents[1:]:
         with handles.opened(handles.open_beneath(root, folder)) as other:
             if os.path.samestat(os.fstat(other), os.fstat(parent)):
@@ -90,16 +85,13 @@ def _moved_to(row: SetAside, root: int, parent: int) -> str:
 
 
 def where(row: SetAside) -> str:
-    """Where a file that was set aside lies, below the staging root, as a person can read it."""
+    """Return a file's path below the staging root, as shown."""
     return show(row.parent + b"/" + place_of(row))
 
 
 @contextlib.contextmanager
 def folder_beside(row: SetAside, root: int) -> Iterator[int]:
-    """The open folder in which a file lies that was set aside; where it lies in none, the first that is there.
-
-    It lies beside its run, then or now: a folder may have been renamed, or the run moved. Raises Unreachable.
-    """
+    """Open the folder that holds a file set aside, else the first that exists. Raises Unreachable."""
     with contextlib.ExitStack() as stack:
         there: list[int] = []
         try:
@@ -119,15 +111,15 @@ def place_of(row: SetAside) -> bytes:
 
 
 def settle(row: SetAside, root: int, parent: int, now: datetime) -> None:
-    """Bring a row that is under way to what the disk shows, made durable first. Raises OSError.
+    """Bring an unfinished row to what the disk shows, made durable first. Raises OSError.
 
-    `parent` is open as by `folder_beside`. Where the file lies at neither place it never came to be, or was taken.
+    A file at neither place was never moved, or was taken.
     """
     before = AsideState(row.state)
     place, home = place_of(row), os.fsencode(row.run.run_path) + b"/" + row.name
     found_aside, found_home = disk.find(parent, place), disk.find(root, home)
     is_aside, is_home = _is_it(row, found_aside), _is_it(row, found_home)
-    if is_aside and is_home:  # one of them only looks the same
+    if is_aside and is_home:  # one only looks the same
         is_aside, is_home = _has_number(row, found_aside), _has_number(row, found_home)
         if is_aside == is_home:  # the numbers do not tell, so nothing was renamed
             is_aside, is_home = before == AsideState.UNDOING, before == AsideState.INTENT
@@ -144,7 +136,6 @@ def settle(row: SetAside, root: int, parent: int, now: datetime) -> None:
 
 
 def _end(row: SetAside, before: AsideState, after: AsideState, now: datetime) -> None:
-    """Change the state, in one transaction with the ledger's row where something was done."""
     done = {
         (AsideState.INTENT, AsideState.DONE): (LedgerKind.SET_ASIDE, row.actor, row.note),
         (AsideState.UNDOING, AsideState.UNDONE): (LedgerKind.PUT_BACK, row.undone_by, row.undone_note),
@@ -167,7 +158,7 @@ def _end(row: SetAside, before: AsideState, after: AsideState, now: datetime) ->
 
 
 def _is_it(row: SetAside, found: linux.FileStatus | None) -> bool:
-    """Whether it is the file of a row: by size and time, since some mounts keep no inode numbers."""
+    # By size and time, since some mounts keep no inode numbers.
     if found is None or not found.is_file:
         return False
     return marks_of(found.ino, found.size, found.mtime_ns).partition(":")[2] == row.marks.partition(":")[2]

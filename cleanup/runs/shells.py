@@ -1,7 +1,4 @@
-"""Shells: folders without data that the wizard made at the path of a run which a clear put aside or removed.
-
-What a shell is, the disk tells (`storage/shells.py`); whose it is, the attempts tell.
-"""
+"""Shells: the wizard's folders without data at the path of a fenced or removed run."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,30 +12,27 @@ from cleanup.storage.run_paths import RunPath, show
 from cleanup.storage.shells import Shell
 from cleanup.storage.staging import fences, ingest, run_tree
 
-# A disk's clock runs behind ours by some milliseconds.
+# A disk's clock is some milliseconds behind ours.
 _COARSE = timedelta(seconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Left:
-    """A shell that lies on a staging disk. `run` is the one at whose path it was made, None if unknown."""
+    """A shell on a staging disk. `run` is the one at whose path it was made, None if unknown."""
 
     run: Run | None
     detail: str = ""
 
 
 def move_shell_aside(attempt: ClearAttempt, run: Run, parent: int) -> bytes:
-    """Move the shell at a run's path aside; `parent` is the open folder of the run. Raises as `shells.move_aside`."""
+    """Move the shell at a run's path aside; `parent` is the run's open folder. Raises as `shells.move_aside`."""
     path = run_paths.parse_run_path(run.run_path)
     return shells.move_aside(parent, path, attempt.pk.hex, since_ns=fenced_since_ns(attempt))
 
 
 def fenced_since_ns(attempt: ClearAttempt) -> int:
-    """Since when another folder may lie at the path of an attempt's run, in nanoseconds since 1970.
-
-    The tombstone keeps the filesystem's instant of the rename to the fence; without one it is the attempt's own.
-    """
+    """Return when the attempt's fence was made, in nanoseconds since 1970, by the filesystem's clock if known."""
     try:
         return int(opening.data_dir().read_story(attempt.pk.hex)["fenced_ns"])
     except (TombstoneError, KeyError, TypeError, ValueError):
@@ -46,7 +40,7 @@ def fenced_since_ns(attempt: ClearAttempt) -> int:
 
 
 def left_at(root: StagingRoot, path: RunPath, opened: opening.OpenRun) -> Left | None:
-    """The shell at the path of a cleared run, or of one that lies in a fence; else None. Raises OSError."""
+    """Return the shell at the path of a cleared or fenced run; else None. Raises OSError."""
     shell = shells.read(opened.run, path, since_ns=None)
     if shell is None:
         return None
@@ -61,7 +55,6 @@ def left_at(root: StagingRoot, path: RunPath, opened: opening.OpenRun) -> Left |
 
 
 def _cleared_at(root: StagingRoot, path: RunPath) -> ClearAttempt | None:
-    """The latest clear of ours at a run's path, if the run that came to lie there last was cleared."""
     gone = ClearAttempt.objects.clears().filter(
         run__root=root, run__run_path=str(path), run__state=State.CLEARED, phase__in=[Phase.COMMITTED, Phase.DONE]
     )
@@ -69,7 +62,7 @@ def _cleared_at(root: StagingRoot, path: RunPath) -> ClearAttempt | None:
 
 
 def _unknown_fence_of(path: RunPath, parent: int) -> bytes | None:
-    """A fence beside a run's path whose record names that path, and which no attempt of ours has made."""
+    """Its record names the path, and no attempt of ours made it."""
     for name in fences.found_in(parent):
         attempt = name.removeprefix(run_paths.FENCE_PREFIX).decode("ascii", "replace")
         if not (fences.is_fence_name(name) and _names(parent, name, path)):
@@ -89,10 +82,7 @@ def _names(parent: int, fence: bytes, path: RunPath) -> bool:
 
 
 def left_aside(root: StagingRoot, descriptor: int, raw: bytes) -> Left | None:
-    """The shell that was moved aside under a name of ours, below the open root; None for anything else.
-
-    Raises OSError.
-    """
+    """Return the shell moved aside at `raw`, below the open root; else None. Raises OSError."""
     folder, _, name = raw.rpartition(b"/")
     attempt = shells.attempt_of(name)
     if attempt is None:
@@ -106,7 +96,7 @@ def left_aside(root: StagingRoot, descriptor: int, raw: bytes) -> Left | None:
 
 
 def read_at(parent: int, name: bytes, run: Run) -> Shell | None:
-    """The shell of a run under a name in the open folder of the run; None where it is none, or is gone."""
+    """Return a run's shell by name in the run's open folder; else None."""
     try:
         with handles.opened(handles.open_beneath(parent, name)) as opened:
             return shells.read(opened, run_paths.parse_run_path(run.run_path), since_ns=None)

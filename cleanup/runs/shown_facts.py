@@ -1,4 +1,4 @@
-"""What people alone are shown of a run: its largest files, and what the NAS holds of it."""
+"""Facts only for pages: a run's largest files, and what the NAS holds."""
 
 import heapq
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from cleanup.storage.nas import client
 from cleanup.storage.run_paths import show
 from cleanup.storage.staging import run_tree
 
-# So many of the largest files are kept, with so many characters of their paths.
+# The number kept, and the characters of each path.
 LARGEST_SHOWN = 10
 _LONGEST_PATH = 300
 
 
 def largest(files: Sequence[run_tree.Entry], listing: client.Listing | None) -> tuple[LargeFile, ...]:
-    """The largest data files, the first by name of equal ones, with the sizes of their twins."""
+    """Return the largest data files with the sizes of their twins."""
     if not files:
         return ()
-    # Sizes first: to order whole entries costs far more, and few are as large as the last one that is shown.
+    # Sizes first: sorting whole entries costs far more.
     least = heapq.nlargest(LARGEST_SHOWN, (entry.size for entry in files))[-1]
     large = [entry for entry in files if entry.size >= least]
     found = []
@@ -39,17 +39,17 @@ def largest(files: Sequence[run_tree.Entry], listing: client.Listing | None) -> 
 
 
 def _cut(name: str) -> str:
-    """A name that is not too long to be kept: its beginning, and its end, which tells most."""
+    # The end of a path tells most.
     half = _LONGEST_PATH // 2
     return name if len(name) <= _LONGEST_PATH else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def describe_twin(staged: int, compared: proofs.Compared) -> TwinFacts | None:
-    """What the NAS holds of a run that has so many staged data files; None where it was not compared."""
+    """Return what the NAS holds of a run with `staged` data files; None if not compared."""
     if compared.listing is None:
         nothing_there = any(finding.reason is Reason.NAS_MISSING_FILE for finding in compared.proof.findings)
         return TwinFacts(files=0, bytes=0, missing=staged) if nothing_there else None
-    # What only the NAS has by such a name is not counted. What lies beside another file may be anything there.
+    # Desktop files that only the NAS has are not counted. A file beside another may be anything there.
     twins = [file for path, file in compared.listing.files.items() if not desktop_files.is_named(path)]
     return TwinFacts(
         files=len(twins),

@@ -1,4 +1,4 @@
-"""Runs whose twins keep silent: noted with the run, so that the others have their turn before it is asked again."""
+"""Runs whose twins did not answer in time, noted so that the others come first."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,9 +15,9 @@ from cleanup.storage.nas import client
 
 
 def note(run: Run, reason: str, detail: str, *, now: datetime) -> None:
-    """Note that the twin of a run kept silent when the NAS was asked, if that is what came of it.
+    """Note that a run's twin did not answer.
 
-    Where the whole NAS is silent the run gets no pause, but it comes last in the next sweep: it may be the cause.
+    If the whole NAS was silent, the run gets no pause but comes last: it may be the cause.
     """
     if not client.is_silence(reason, detail):
         return
@@ -28,15 +28,15 @@ def note(run: Run, reason: str, detail: str, *, now: datetime) -> None:
 
 
 def learn(attempt: ClearAttempt, reason: str, detail: str, *, now: datetime) -> None:
-    """Note of the run of an attempt what that has shown of its twin."""
+    """Note what an attempt has shown of its run's twin."""
     if client.is_silence(reason, detail):
         note(attempt.run, reason, detail, now=now)
     elif attempt.proof_id is not None or reason == Reason.NAS_CHECKSUM_MISMATCH:
-        forget(attempt.run)  # every byte was read, even if something else stopped the clear after that
+        forget(attempt.run)  # every byte was read, even if the clear stopped later
 
 
 def forget(run: Run) -> None:
-    """The twin has answered in time."""
+    """Note that the twin has answered in time."""
     if run.nas_retry_at is not None:
         run.nas_slow_times, run.nas_retry_at = 0, None
         Run.objects.filter(pk=run.pk).update(nas_slow_times=0, nas_retry_at=None, doubts=F("doubts") + 1)
@@ -44,10 +44,7 @@ def forget(run: Run) -> None:
 
 @dataclass(frozen=True)
 class TwinListing:
-    """What discovery asks of one run's twin, no more often than its silences allow.
-
-    Only silences at names and sizes count: discovery asks for no bytes. `at_once`: a person asks, and no pause counts.
-    """
+    """What discovery asks of one twin, with pauses after its silences; none if asked `at_once`."""
 
     run: Run
     readers: Readers
@@ -56,14 +53,13 @@ class TwinListing:
 
     @property
     def reader(self) -> Reader:
-        """The reader that discovery asks: while the twin's pause lasts, one that answers as the twin did."""
+        """During the pause, one that repeats the last answer."""
         before = _silence_stored(self.run)
         if before is not None and self._pauses:
             return StillSilent(before)
         return self.readers.of(self.run)
 
     def learn(self, facts: Facts) -> None:
-        """Note what a look has shown of the twin."""
         findings = facts.proof.findings if facts.proof else ()
         silence = next((found for found in findings if found.reason is Reason.NAS_SLOW), None)
         if silence is not None and not self._pauses:
@@ -77,18 +73,16 @@ class TwinListing:
 
 
 class StillSilent(NotAsked):
-    """What stands in for the reader of a twin whose pause lasts: it says what it said before."""
+    """Replaces the reader during the twin's pause and repeats its last answer."""
 
     def __init__(self, before: Finding) -> None:
         self._before = before
 
     def read(self, twin: str, **how: Any) -> client.Listing:  # noqa: ANN401
-        """Raises NasError, always."""
         raise client.NasError(self._before)
 
 
 def _silence_stored(run: Run) -> Finding | None:
-    """The silence that discovery saw last of a run's twin, as it was stored; None if it saw none."""
     proof = run.facts.get("proof") if isinstance(run.facts, dict) else None
     for finding in proof.get("findings", ()) if isinstance(proof, dict) else ():
         if finding.get("reason") == Reason.NAS_SLOW:

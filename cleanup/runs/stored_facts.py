@@ -1,4 +1,4 @@
-"""What the database keeps of a look at a run, and what it knows of a run without one."""
+"""What the database keeps of a look at a run, and what it knows without one."""
 
 import json
 from collections.abc import Iterable
@@ -18,7 +18,6 @@ from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.runs import first_sights, held, identity, returned
 
-# The attribute of a run that holds what `look_up_failures` has found.
 _LOOKED_UP = "last_failed"
 _NOT_STORED = (
     "fresh",
@@ -31,24 +30,23 @@ _NOT_STORED = (
     "budget_finding",
     "breaker_finding",
 )
-# Left out while it is as it was before there was such a thing, so that an upgrade makes nothing about a run new.
+# Left out while unset, so that an upgrade makes nothing new.
 _STORED_IF_SET = ("returned", "accepted")
-# What people alone are shown: no gate asks for it, so it makes nothing about a run new.
+# Only for pages: no gate asks for these, so they make nothing new.
 ONLY_SHOWN = ("data_files", "data_bytes", "desktop_files", "desktop_bytes", "largest", "twin", "locks")
 
 
 def unreachable_facts(run: Run, finding: Finding, now: datetime) -> Facts:
-    """The facts of a run that cannot be opened."""
+    """Return the facts of a run that cannot be opened."""
     return replace(recorded(run), gathered_at=now, path_findings=(finding,))
 
 
 def facts_of(
     run: Run, *, other_attempt: bool = False, hindrances: tuple[Finding, ...] = (), breaker: Finding | None = None
 ) -> Facts:
-    """What discovery saw last of a run, with what the database knows by now.
+    """Return what discovery saw last, with what the database knows now.
 
-    `hindrances` are those of `readiness`, and `breaker` is its root's; both are asked once for a whole page. Facts of
-    another shape, from another version of this program, are as good as none.
+    `hindrances` are those of `readiness`, `breaker` the root's. Facts of another version count as none.
     """
     try:
         facts = thaw(run.facts)
@@ -70,14 +68,14 @@ def facts_of(
 
 
 def look_up_failures(runs: Iterable[Run]) -> None:
-    """Ask at once how the last attempts of these runs failed, of those that are parked: no query for each of them."""
+    """Load the last failures of the parked runs in one query."""
     parked = [run for run in runs if run.failures >= MAX_FAILURES]
     latest = ClearAttempt.objects.clears().exclude(phase__in=ClearAttempt.ACTIVE).exclude(reason="")[:1]
     prefetch_related_objects(parked, Prefetch("attempts", queryset=latest, to_attr=_LOOKED_UP))
 
 
 def allocated_bytes(run: Run) -> int | None:
-    """How many bytes of blocks discovery saw last of a run; None where it saw none, or where that is no number."""
+    """Return the allocated bytes that discovery saw last; None if unknown."""
     size = run.facts.get("allocated_bytes") if isinstance(run.facts, dict) else None
     return size if isinstance(size, int) else None
 
@@ -91,13 +89,13 @@ def decision(
     hindrances: tuple[Finding, ...] = (),
     breaker: Finding | None = None,
 ) -> Decision:
-    """The decision that pages and lists show: the gates on stored facts."""
+    """Return the decision for pages and lists: the gates on stored facts."""
     facts = facts_of(run, other_attempt=other_attempt, hindrances=hindrances, breaker=breaker)
     return evaluate(facts, effective_policy(policies, run.scope), now)
 
 
 def freeze(facts: Facts) -> dict[str, Any]:
-    """Facts as JSON, without what is true of one moment only or stands in the database anyway."""
+    """Return facts as JSON, without what is momentary or in the database anyway."""
     frozen = asdict(facts)
     for name in _NOT_STORED:
         del frozen[name]
@@ -107,7 +105,7 @@ def freeze(facts: Facts) -> dict[str, Any]:
     if frozen["proof"]:
         for name in ("reused_from", "accepted"):
             del frozen["proof"][name]  # discovery never compares bytes
-        if frozen["proof"]["found_at"] is None:  # as older versions have stored it, or all runs would seem changed
+        if frozen["proof"]["found_at"] is None:  # older versions stored none: otherwise all runs would seem changed
             del frozen["proof"]["found_at"]
     # With lists for tuples, as the database returns them.
     as_stored: dict[str, Any] = json.loads(json.dumps(frozen, default=datetime.isoformat))
@@ -115,10 +113,7 @@ def freeze(facts: Facts) -> dict[str, Any]:
 
 
 def thaw(frozen: dict[str, Any]) -> Facts:
-    """The inverse of `freeze`; what an older version did not store is unknown.
-
-    Raises KeyError, TypeError or ValueError for another shape.
-    """
+    """Return the inverse of `freeze`; what older versions lack is unknown. Raises KeyError, TypeError or ValueError."""
     values = dict(frozen)
     for name in ("gathered_at", "verified_at", "verified_first_seen_at", "newest_data_at"):
         values[name] = datetime.fromisoformat(values[name]) if values[name] else None
@@ -143,7 +138,7 @@ def thaw(frozen: dict[str, Any]) -> Facts:
 
 
 def future(run: Run) -> FutureFiles | None:
-    """What an earlier look has stored of files that are dated in the future."""
+    """Return the stored files dated in the future."""
     try:
         return thaw(run.facts).future
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -151,13 +146,13 @@ def future(run: Run) -> FutureFiles | None:
 
 
 def only_here_of(run: Run) -> OnlyHere | None:
-    """What discovery saw last of what a run has besides its bytes, and the NAS lacks."""
+    """Return what the NAS lacked besides bytes at the last look."""
     found = run.facts.get("only_here") if isinstance(run.facts, dict) else None
     return _thaw_only_here(found)
 
 
 def accepted(run: Run) -> AcceptedFacts | None:
-    """The bytes that stand in for a run's manifest, as discovery saw last; None where none do."""
+    """Return the accepted bytes that hold, as discovery saw last; else None."""
     found = run.facts.get("accepted") if isinstance(run.facts, dict) else None
     accepted = _thaw_accepted(found)
     return accepted if accepted is not None and accepted.holds else None
@@ -179,7 +174,6 @@ def _thaw_future(frozen: dict[str, Any] | None) -> FutureFiles | None:
 
 
 def _thaw_at(frozen: dict[str, Any], name: str) -> dict[str, Any]:
-    """The values of a record with one instant among them."""
     at = frozen[name]
     return {**frozen, name: datetime.fromisoformat(at) if at else None}
 
@@ -189,7 +183,7 @@ def _thaw_findings(frozen: Iterable[dict[str, str]]) -> tuple[Finding, ...]:
 
 
 def recorded(run: Run) -> Facts:
-    """What the database alone knows of a run."""
+    """Return what the database alone knows of a run."""
     event = run.events.filter(state=State.SYNC_VERIFIED).last() if run.pk else None
     seen = event.first_seen_at if event else None
     return Facts(
@@ -207,7 +201,6 @@ def recorded(run: Run) -> Facts:
 
 
 def _last_failure(run: Run) -> str:
-    """How the latest attempt of a parked run failed, in words; empty for a run that is not parked."""
     if run.failures < MAX_FAILURES:
         return ""
     looked_up: list[ClearAttempt] | None = getattr(run, _LOOKED_UP, None)

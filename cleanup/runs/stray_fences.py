@@ -1,4 +1,4 @@
-"""What lies under the name of a fence, and which attempt it belongs to."""
+"""Things under the name of a fence, and the attempt that each belongs to."""
 
 import re
 
@@ -20,12 +20,12 @@ _HEX = re.compile(r"[0-9a-f]{32}")
 
 
 def lies_beside_runs(sight: DiskEntry) -> bool:
-    """Whether something lies in a kind's folder or in a project, as runs do."""
+    """Return whether something lies where runs do, in a kind's folder or a project."""
     return sight.raw.count(b"/") in (2, 3)
 
 
 def left_aside(root: StagingRoot, descriptor: int, sight: DiskEntry) -> Left | None:
-    """The shell that was moved aside under what looks like a fence, if it is one still."""
+    """Return the shell moved aside at this sight; else None."""
     try:
         return shells.left_aside(root, descriptor, sight.raw)
     except OSError:
@@ -33,10 +33,9 @@ def left_aside(root: StagingRoot, descriptor: int, sight: DiskEntry) -> Left | N
 
 
 def is_stray_fence(root: StagingRoot, descriptor: int, sight: DiskEntry) -> bool:
-    """Whether no attempt of ours will put back or finish what looks like a fence, as after a restore of the database.
+    """Return whether no attempt will put back or finish this fence, as after a database restore.
 
-    A whole run may lie under such a name unseen. A fence whose attempt was done is handed back to recovery.
-    `descriptor` is the open root.
+    A whole run may lie there unseen. The fence of a done attempt goes to recovery.
     """
     folder, _, name = sight.raw.rpartition(b"/")
     attempt = (
@@ -50,14 +49,13 @@ def is_stray_fence(root: StagingRoot, descriptor: int, sight: DiskEntry) -> bool
 
 
 def _is_awaited(ours: QuerySet[ClearAttempt]) -> bool:
-    """Whether recovery will see to the fence of an attempt, given as a queryset; empty if the fence lies elsewhere."""
     return ours.filter(
         Q(phase__in=[*ClearAttempt.ACTIVE, Phase.CONFLICT]) | Q(phase=Phase.DONE, reason=Reason.REMOVAL_INCOMPLETE)
     ).exists()
 
 
 def _hand_over(ours: QuerySet[ClearAttempt], root: int, path: bytes) -> bool:
-    """Give a completed attempt whose fence is on the disk again back to recovery; whether there was one."""
+    # A completed attempt's fence came back: recovery removes it.
     done = ours.filter(phase=Phase.DONE, reason="")
     if not done.exists():
         return False
@@ -66,14 +64,14 @@ def _hand_over(ours: QuerySet[ClearAttempt], root: int, path: bytes) -> bool:
         with handles.opened(handles.open_beneath(root, folder)) as parent:
             linux.status(parent, name)
     except FileNotFoundError:
-        return True  # it was finished while we looked
+        return True  # finished during the look
     with transaction.atomic():
         Run.objects.filter(attempts__in=done).doubt()
         return bool(done.update(reason=Reason.REMOVAL_INCOMPLETE, detail="its fence is on the disk again"))
 
 
 def fence_of(run: Run, root: int) -> str | None:
-    """The name under which a clear put a run aside, if that lies beside its path; `root` is the open root."""
+    """Return the name of the fence beside a run's path, if any; `root` is the open root."""
     for attempt in run.attempts.values_list("pk", flat=True):
         name = fences.fence_name(attempt.hex)
         try:

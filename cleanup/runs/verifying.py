@@ -1,7 +1,6 @@
-"""Verify again: a person asks for it, a task does it, and an admin may accept the answer.
+"""Verify again: compares a run's bytes for the operator, and an admin may accept the result.
 
-The wizard verifies a run once; later only this comparison tells whether both sides are still the same. It may take
-hours, holds no lock that a clear wants, and changes nothing on either side.
+It may take hours, holds no lock that a clear needs, and changes neither side.
 """
 
 import logging
@@ -34,7 +33,7 @@ MAX_REASON = 500
 
 
 class NotAccepted(Exception):
-    """Bytes are not accepted, or an acceptance is not withdrawn; `said` tells the person why."""
+    """Bytes are not accepted, or an acceptance is not withdrawn; `said` tells why."""
 
     def __init__(self, said: str | Finding) -> None:
         text = said.said if isinstance(said, Finding) else said
@@ -43,7 +42,7 @@ class NotAccepted(Exception):
 
 
 def request(run: Run, *, actor: str, now: datetime) -> ByteCheck:
-    """Ask for a comparison of a run's bytes: a row with its task, or neither. One under way is returned as it is."""
+    """Queue a comparison, row and task together; returns one that is under way instead."""
     try:
         with transaction.atomic():
             check = ByteCheck.objects.create(run=run, host=run.root.host, actor=actor, created_at=now, phase_at=now)
@@ -61,17 +60,17 @@ def request(run: Run, *, actor: str, now: datetime) -> ByteCheck:
 
 
 def active(run: Run) -> ByteCheck | None:
-    """The comparison of a run that waits or is under way."""
+    """Return the comparison of a run that waits or is under way."""
     return run.byte_checks.filter(phase__in=ByteCheck.ACTIVE).first()
 
 
 def latest(run: Run) -> ByteCheck | None:
-    """The newest comparison of a run, with any outcome."""
+    """Return the newest comparison of a run."""
     return run.byte_checks.order_by("-created_at", "-phase_at").first()
 
 
 def perform(check: ByteCheck, *, now: datetime) -> ByteCheck:
-    """Carry out a comparison that waits on this host. One that another process has is returned as it stands."""
+    """Perform a waiting comparison of this host; another process's is returned as it stands."""
     if check.host != settings.EXLAB_HOST:
         return check
     with opening.data_dir().lock(f"verify-{check.run_id}") as free:
@@ -83,7 +82,7 @@ def perform(check: ByteCheck, *, now: datetime) -> ByteCheck:
         except NotComparable as error:
             _end(check, error.finding)
             return check
-        # First, so that a crash in between forgets no difference.
+        # First, so that a crash in between loses no difference.
         if answer.outcome == ByteCheck.Outcome.AS_MANIFEST:
             differences.forget(run)
         else:
@@ -95,7 +94,7 @@ def perform(check: ByteCheck, *, now: datetime) -> ByteCheck:
 
 
 def settle_lost(*, host: str, now: datetime) -> int:
-    """End the comparisons of a host whose worker or task is gone; returns how many. A person may ask once more."""
+    """End a host's comparisons whose worker or task is gone; returns how many."""
     lost = 0
     tasks = {queued.task_id() for queued in OrmQ.objects.filter(key=task_queues.queue_for(host))}
     old = now - task_queues.LOST_AFTER
@@ -109,10 +108,10 @@ def settle_lost(*, host: str, now: datetime) -> int:
 
 
 def accept(check: ByteCheck, *, actor: str, note: str, now: datetime) -> AcceptedBytes:
-    """Take the bytes that a comparison showed to be equal on both sides in place of the run's manifest.
+    """Accept equal bytes of both sides in place of the run's manifest.
 
-    Both sides must still be as they were compared. Raises NotAccepted, also where the NAS cannot be read or is no
-    second place; ValueError for an empty reason.
+    Raises NotAccepted if a side has changed, or the NAS does not answer or is no second place; ValueError for an empty
+    reason.
     """
     if not note.strip():
         raise ValueError("a reason must be given")
@@ -143,7 +142,7 @@ def accept(check: ByteCheck, *, actor: str, note: str, now: datetime) -> Accepte
 
 
 def withdraw(run: Run, *, actor: str, note: str, now: datetime) -> None:
-    """Take an acceptance back; no clear relies on it from then on. Raises NotAccepted where there is none."""
+    """Withdraw an acceptance; no later clear relies on it. Raises NotAccepted without one."""
     with transaction.atomic():
         Run.objects.select_for_update().get(pk=run.pk)  # as a commit does: one of the two comes first
         if not run.accepted_bytes.standing().update(withdrawn_at=now, withdrawn_by=actor):
@@ -166,7 +165,6 @@ def _refuse_unfit(check: ByteCheck, run: Run) -> None:
 
 
 def _refuse_changed(check: ByteCheck, run: Run, now: datetime) -> None:
-    """Both sides must answer now, and be as they were compared."""
     try:
         with opening.reached(run) as (opened, reader):
             seen = comparing.look_at(run, opened, reader, now)
@@ -180,7 +178,6 @@ def _refuse_changed(check: ByteCheck, run: Run, now: datetime) -> None:
 
 
 def _end(check: ByteCheck, finding: Finding) -> bool:
-    """End a comparison that showed nothing."""
     fields = {"outcome": ByteCheck.Outcome.NOT_COMPARED, "reason": finding.reason, "detail": finding.detail}
     logger.info("not verified again %s: %s %s", check.run.run_path, finding.reason, finding.detail)
     return check.advance(check.phase, Phase.DONE, now=timezone.now(), **fields)

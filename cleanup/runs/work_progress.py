@@ -1,4 +1,4 @@
-"""How far a comparison or a clear has come, written into its row now and then while it works."""
+"""Writes the progress of a comparison or a clear into its row while it works."""
 
 import time
 from collections.abc import Callable
@@ -7,12 +7,12 @@ from django.utils import timezone
 
 from cleanup.models import ByteCheck, ClearAttempt
 
-# A row is written for progress at most this often, outside every transaction of the protocol.
+# At most this often, outside every transaction of the protocol.
 _PROGRESS_SECONDS = 1.0
 
 
 def of_proof(row: ClearAttempt | ByteCheck) -> Callable[[int], None]:
-    """Write the bytes compared so far into the row, now and then."""
+    """Return a callback that writes the bytes compared so far."""
     compared, last = 0, time.monotonic()
 
     def progress(size: int) -> None:
@@ -27,7 +27,7 @@ def of_proof(row: ClearAttempt | ByteCheck) -> Callable[[int], None]:
 
 
 def of_removal(attempt: ClearAttempt) -> Callable[[int, int], None]:
-    """Write the files and bytes removed so far into the attempt, now and then."""
+    """Return a callback that writes the files and bytes removed so far."""
     last = time.monotonic()
 
     def progress(files: int, size: int) -> None:
