@@ -1,6 +1,6 @@
-"""Module names from before the rooms: a lab's own scripts that import them go on, with a DeprecationWarning.
+"""Former module names: a lab's own scripts that import them go on, with a DeprecationWarning.
 
-A former module is made when it is asked for. It has no code: each of its names is looked up where it stands now.
+A former module has no code: it looks each name up where it stands now.
 """
 
 import importlib
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-# former module and name: where it stands now, under another name
+# former module and name: its module and name now
 RENAMED: dict[str, str] = {
     "alerting.Trouble": "lab.alerts.AlertState",
     "answering.Answer": "sweeps.history.SweepAnswer",
@@ -58,7 +58,7 @@ RENAMED: dict[str, str] = {
     "taking.Asked": "clears.run_action.ClearRequest",
     "walking.Sight": "storage.staging.walk.DiskEntry",
 }
-# former name: the modules in which its names stand now; none: a package of such modules
+# former name: the modules that have its names now; none: a package of such modules
 FORMER: dict[str, tuple[str, ...]] = {
     "access": ("lab.permissions",),
     "alerting": ("lab.alerts",),
@@ -236,7 +236,7 @@ class _FormerModule(ModuleType):
 
 
 class Loader:
-    """Makes a former module; `importlib` calls it."""
+    """Makes a former module for `importlib`."""
 
     @staticmethod
     def create_module(spec: importlib.machinery.ModuleSpec) -> ModuleType:
@@ -251,7 +251,7 @@ class Loader:
 
 
 class Finder:
-    """The last of the finders: asked only for modules that are nowhere else."""
+    """Stands last: `importlib` asks it only for modules that no other finder has."""
 
     @staticmethod
     def find_spec(

@@ -1,1 +1,1 @@
-"""What people are told without asking: what passes will take, before they take it."""
+"""What operators are told without asking: problems, and what sweeps will take."""

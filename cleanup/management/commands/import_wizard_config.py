@@ -1,4 +1,4 @@
-"""Register what ExLab-Wizard's own configuration says."""
+"""Register what ExLab-Wizard's configuration says."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ from cleanup.text.values import visible
 
 @dataclass(frozen=True)
 class Written:
-    """What `--apply` has registered and written, and what is to be said of that."""
+    """What `--apply` has registered and written."""
 
     root: StagingRoot
     version: RetentionPolicy | None
@@ -78,7 +78,6 @@ class Command(LabCommand):
 
 
 def _answers(options: dict[str, Any]) -> Answers:
-    """What was said on the command line. Raises UsageError where two values are given for one thing."""
     nas_path, own = nas_roots_given(options["nas_root"])
     staging = options["staging_root"]
     return Answers(
@@ -90,7 +89,6 @@ def _answers(options: dict[str, Any]) -> Answers:
 
 
 def _known(config: WizardConfig, answers: Answers) -> StagingRoot | None:
-    """The staging root that is registered for this path on this host."""
     path, _obstacles = staging_path(config, answers, settings.EXLAB_HOST)
     return StagingRoot.objects.filter(host=settings.EXLAB_HOST, path=os.path.realpath(path)).first()
 
@@ -116,7 +114,7 @@ def _registered(root: StagingRoot) -> Registered:
 
 
 def _own_policy(known: StagingRoot | None) -> RetentionPolicy | None:
-    """The version in force for this root alone: what people decided here is not overwritten."""
+    """The version in force for this root alone: the import does not overwrite it."""
     if known is None:
         return None
     own = RetentionPolicy.objects.filter(root=known, equipment="", project="", run_kind="").order_by("-version").first()
@@ -127,7 +125,7 @@ def _own_policy(known: StagingRoot | None) -> RetentionPolicy | None:
 
 
 def _apply(plan: WizardPlan, policy: WizardCleanup | None, options: dict[str, Any]) -> Written:
-    """Register, then write the policy. Raises UsageError before anything was done."""
+    """Register, then write the policy. Raises UsageError before it changes anything."""
     if plan.obstacles:
         raise UsageError(visible(" ".join(plan.obstacles)))
     if policy and policy.mode is Mode.SCHEDULED and not policy.retain_hours and not options["at_once"]:
@@ -159,7 +157,7 @@ def _write(root: StagingRoot, policy: WizardCleanup) -> RetentionPolicy:
         rehearse=True,
         note="as in ExLab-Wizard's configuration",
         option_of=lambda field: f"orchestrator.staging_cleanup.{field}",
-        at_once=True,  # or it was refused before anything was done
+        at_once=True,  # else `_apply` has refused it
     )
 
 
@@ -209,7 +207,6 @@ def _words(policy: WizardCleanup) -> str:
 
 
 def _lines(path: str, plan: WizardPlan, policy: WizardCleanup | None, written: Written | None) -> list[str]:
-    """The plan in lines for a person."""
     lines = [
         f"{visible(path)} on {settings.EXLAB_HOST}:",
         _line("staging root", f"{plan.name}: {plan.path}"),

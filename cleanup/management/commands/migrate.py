@@ -1,4 +1,4 @@
-"""`manage.py migrate`: Django's own; only it makes a missing SQLite database.
+"""`manage.py migrate`: the only command that makes a missing SQLite database.
 
 It refuses a database that a newer version has changed.
 """
