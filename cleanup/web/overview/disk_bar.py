@@ -1,4 +1,4 @@
-"""A disk as a bar: what fills it, how wide each part is, and what cannot be told apart."""
+"""A disk as a bar: what fills it, and how wide each part is."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from cleanup.lab.disk_usage import Outlook
 from cleanup.models import Status
 
-# The bar's whole width, in units of its own.
+# The bar's width, in its own units.
 WIDTH = 1000
-# What is there at all can be seen.
+# The least width of a part, so that it can be seen.
 NARROWEST = 6
 
 WORDS = {
@@ -43,10 +43,7 @@ class RunSum:
 
 @dataclass(frozen=True, kw_only=True)
 class Area:
-    """One part of the bar: its style name, words, bytes and position.
-
-    `bytes` are logical; `allocated_bytes` on the disk, by which it is drawn.
-    """
+    """One part of the bar; `bytes` are logical, it is drawn by `allocated_bytes` on the disk."""
 
     code: str
     words: str
@@ -58,14 +55,14 @@ class Area:
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """The parts of a disk from left to right; `crowded` if the runs together are larger than what the disk holds."""
+    """From left to right; `crowded`: the runs are larger than what the disk holds."""
 
     areas: tuple[Area, ...]
     crowded: bool = False
 
 
 def draw(outlook: Outlook | None, sums: Mapping[Status, RunSum]) -> Bar:
-    """The bar of a disk with its runs. Of one that was never measured there are only the sums, without any width."""
+    """A disk that was never measured has only the sums, without width."""
     shown = [tone for tone in WORDS if tone in ALWAYS or sums.get(tone, RunSum()).runs]
     of_runs = [_area(tone, sums.get(tone, RunSum())) for tone in shown]
     if outlook is None:
@@ -86,7 +83,6 @@ def _area(tone: Status, runs: RunSum) -> Area:
 
 
 def _place(areas: list[Area]) -> tuple[Area, ...]:
-    """The parts side by side, so that they fill the bar, and each that is there at all can be seen."""
     whole = sum(area.allocated_bytes for area in areas)
     there = sum(area.allocated_bytes > 0 for area in areas)
     spare = WIDTH - there * NARROWEST
