@@ -1,7 +1,7 @@
 """Safe clearing of laboratory staging disks.
 
-The functions of ExLab-Wizard's own cleanup module are here under their names, with `aclear_run` for coroutines. They
-are imported on first use: `cleanup_eligible` and `freed_bytes_and_count` work without Django.
+The functions of ExLab-Wizard's own cleanup module are here under their names, imported on first use: `cleanup_eligible`
+and `freed_bytes_and_count` work without Django.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""System checks of `manage.py check` and `up`: the conditions of this program's promises."""
+"""System checks: the conditions of this program's promises."""
 
 import os
 import stat

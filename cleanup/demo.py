@@ -1,4 +1,4 @@
-"""A demonstration lab below the data directory: runs in every state, their twins, and a few that must not go.
+"""A demonstration lab below the data directory.
 
 It lies on one filesystem and most bytes are holes, so it proves nothing about a real NAS.
 """
@@ -48,15 +48,13 @@ _PROJECTS = {
 
 @dataclass(frozen=True)
 class Demo:
-    """Where the demonstration lab lies, and its users."""
-
     base: Path
     passwords: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The data files of an instrument's runs, `size` bytes each."""
+    """Data files of `size` bytes each."""
 
     folder: str
     suffix: str
@@ -143,7 +141,7 @@ def planned_runs() -> list[Planned]:
 
 
 def make(now: datetime) -> Demo:
-    """Make the demonstration lab, complete an unfinished one, or find it."""
+    """Makes the demonstration lab, completes it, or finds it."""
     base = Path(settings.EXLAB_DATA_DIR) / "demo"
     if not base.exists():
         draft = Path(tempfile.mkdtemp(prefix="demo.part-", dir=settings.EXLAB_DATA_DIR))
@@ -154,7 +152,7 @@ def make(now: datetime) -> Demo:
 
 
 def build(base: Path, now: datetime) -> None:
-    """Write `staging/`, `nas/` and a note of the runs that `make` clears, into an empty directory."""
+    """Into an empty directory, with a note of the runs that `make` clears."""
     built = [Built(base, planned, now) for planned in planned_runs()]
     for run in built:
         run.write()
@@ -204,7 +202,7 @@ def _hold_one(root: StagingRoot, now: datetime) -> None:
 
 
 def _users(base: Path) -> dict[str, str]:
-    """The users' passwords, made once and readable only by this user."""
+    """Made once, readable only by this user."""
     path = base / "passwords.txt"
     kept = dict(line.split(": ", 1) for line in path.read_text().splitlines()) if path.exists() else {}
     missing = [name for name in _USERS if not User.objects.filter(username=name).exists()]
@@ -253,7 +251,7 @@ class Built:
 
     @cached_property
     def data(self) -> dict[str, bytes | int]:
-        """Every data file: its bytes, or the number of its zeros."""
+        """Each file's bytes, or the number of its zeros."""
         shape, planned = self.planned.shape, self.planned
         name = _PROJECTS[planned.project]
         files: dict[str, bytes | int] = {"README.md": f"# {self.leaf}\n\n{name} on {planned.equipment}\n".encode()}
@@ -341,7 +339,7 @@ class Built:
         return min((run / self.planned.shape.folder).iterdir())
 
     def _date(self, run: Path) -> None:
-        """Spread the modification times, the deepest paths first so that folders keep theirs."""
+        """The deepest paths first, so that folders keep their times."""
         everything = sorted([run, *run.rglob("*")], reverse=True)
         step = (self.last_write_at - self.started_at) / len(everything)
         for number, path in enumerate(everything, 1):

@@ -1,4 +1,4 @@
-"""Former module names: a lab's own scripts that import them go on, with a DeprecationWarning.
+"""Former module names: scripts that import them go on, with a DeprecationWarning.
 
 A former module has no code: it looks each name up where it stands now.
 """
@@ -220,8 +220,6 @@ FORMER: dict[str, tuple[str, ...]] = {
 
 
 class _FormerModule(ModuleType):
-    """Looks its names up where they stand now."""
-
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         former = self.__name__.removeprefix("cleanup.")
         if there := RENAMED.get(f"{former}.{name}"):
@@ -236,8 +234,6 @@ class _FormerModule(ModuleType):
 
 
 class Loader:
-    """Makes a former module for `importlib`."""
-
     @staticmethod
     def create_module(spec: importlib.machinery.ModuleSpec) -> ModuleType:
         return _FormerModule(spec.name)
@@ -251,7 +247,7 @@ class Loader:
 
 
 class Finder:
-    """Stands last: `importlib` asks it only for modules that no other finder has."""
+    """`importlib` asks it last."""
 
     @staticmethod
     def find_spec(

@@ -23,7 +23,7 @@ JUDGED_AT_ONCE = 100_000
 
 
 def clear(attempt_id: str) -> str:
-    """Carry out one operator's clear, or the removal of a shell."""
+    """An operator's clear, or the removal of a shell."""
     now = timezone.now()
     attempt = ClearAttempt.objects.select_related("run__root", "batch").get(pk=attempt_id)
     if queue.keeps_waiting(attempt):
@@ -36,7 +36,6 @@ def clear(attempt_id: str) -> str:
 
 
 def verify_again(key: str) -> str:
-    """Compare every byte of one run on both sides; changes nothing."""
     check = verifying.perform(ByteCheck.objects.select_related("run").get(pk=key), now=timezone.now())
     return f"{check.run.run_path}: {check.phase} {check.outcome} {check.reason}".strip()
 
@@ -57,7 +56,7 @@ def dry_run(root_id: int, actor: str) -> str:
 
 
 def discover() -> str:
-    """Bring the staging roots of this host up to date; skips one that another process looks at."""
+    """Skips a root that another process looks at."""
     said = []
     for root in _roots():
         try:
@@ -98,12 +97,10 @@ def recover() -> str:
 
 
 def judge() -> str:
-    """Judge runs again that have changed, or for which time may have opened a gate."""
     return f"{run_status.judge_stale(timezone.now(), limit=JUDGED_AT_ONCE)} runs judged"
 
 
 def remind() -> str:
-    """Mail the owners of holds that end soon and of files that have held a run for long."""
     return f"{len(holds.remind(now=timezone.now()))} holds to think of"
 
 
@@ -112,7 +109,7 @@ def announce() -> str:
 
 
 def heartbeat() -> None:
-    """Show that this cluster really runs tasks; a host's own queue has the host in its name."""
+    """Shows that this cluster really runs tasks."""
     cluster, _at, _host = Conf.CLUSTER_NAME.partition("@")
     Heartbeat.objects.update_or_create(cluster=cluster, host=settings.EXLAB_HOST, defaults={"at": timezone.now()})
 

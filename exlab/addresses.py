@@ -1,4 +1,4 @@
-"""Settings that hold addresses, in the form in which they are compared."""
+"""Settings that hold addresses, made comparable."""
 
 import ipaddress
 import re
@@ -15,7 +15,7 @@ _HOST = re.compile(r"\*|\.?[a-z0-9]([a-z0-9.-]*[a-z0-9])?\.?", re.IGNORECASE)
 
 
 def networks(texts: Iterable[str], *, setting: str) -> tuple[Network, ...]:
-    """Addresses and networks, as `10.0.0.5` and `172.16.0.0/12`. Raises ImproperlyConfigured."""
+    """As `10.0.0.5` and `172.16.0.0/12`. Raises ImproperlyConfigured."""
     found = []
     for text in texts:
         try:
@@ -28,12 +28,12 @@ def networks(texts: Iterable[str], *, setting: str) -> tuple[Network, ...]:
 
 
 def origins(texts: Iterable[str], *, setting: str) -> list[str]:
-    """Origins as browsers send them, `https://lab.example:8443`. Raises ImproperlyConfigured."""
+    """As `https://lab.example:8443`. Raises ImproperlyConfigured."""
     return [_origin(text.strip(), setting) for text in texts]
 
 
 def host_names(texts: Iterable[str], *, setting: str = "EXLAB_ALLOWED_HOSTS") -> list[str]:
-    """Host names, also of addresses as `https://lab.example:8443/`. Raises ImproperlyConfigured."""
+    """Also of addresses as `https://lab.example:8443/`. Raises ImproperlyConfigured."""
     return [_host_name(text.strip(), setting) for text in texts]
 
 

@@ -48,7 +48,7 @@ class _Parts:
 
 
 def database(base: Path) -> Callable[[str], dict[str, Any]]:
-    """Parses an address into an entry of DATABASES; the path of an SQLite file counts from `base`."""
+    """Parses an address into an entry of DATABASES; an SQLite path counts from `base`."""
 
     def parse(text: str) -> dict[str, Any]:
         if text.lower().startswith("sqlite:"):
@@ -66,7 +66,6 @@ def sqlite_file(path: Path) -> dict[str, Any]:
 
 
 def absolute(database: dict[str, Any], text: str) -> str:
-    """The address for a process in another folder."""
     return f"sqlite:///{quote(database['NAME'])}" if database["ENGINE"] == SQLITE else text
 
 
@@ -130,7 +129,7 @@ def _libpq_options() -> set[str]:
 
 
 def _split(text: str, encode: str) -> _Parts:
-    """The decoded parts of an address. Raises ValueError if it can be read in two ways."""
+    """Raises ValueError if the address can be read in two ways."""
     match = re.fullmatch(r"([a-zA-Z0-9+.-]+)://([^/?#]*)([^?#]*)(?:\?([^#]*))?(#.*)?", text)
     if match is None:
         raise ValueError(f"it is no address with :// in it; {encode}")

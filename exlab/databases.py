@@ -1,4 +1,4 @@
-"""Whether the database can be used as it is, else a sentence that says what to do."""
+"""Whether the database can be used, else a sentence that says what to do."""
 
 import enum
 import os
@@ -44,8 +44,6 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why a database cannot be used, in a sentence that names setting and mend."""
-
     kind: Kind
     said: str
 
@@ -55,16 +53,13 @@ class Trouble:
 
 
 def trouble(connection: BaseDatabaseWrapper) -> Trouble | None:
-    """Why the program cannot work with this database; None if it can. Never makes a database.
-
-    Raises OperationalError if another program keeps it busy.
-    """
+    """None if the database can be used; never makes one. Raises OperationalError if another program keeps it busy."""
     found = _trouble_of_file(connection) if connection.vendor == "sqlite" else None
     return found or _trouble_of_connection(connection)
 
 
 def is_busy(error: BaseException) -> bool:
-    """Whether another program's lock is the cause, not a setting."""
+    """Another program's lock is no fault of a setting."""
     cause = error.__cause__ or error
     busy = str(getattr(cause, "sqlite_errorname", "")).startswith("SQLITE_BUSY")
     return busy or getattr(cause, "sqlstate", None) == "55P03"
@@ -146,7 +141,6 @@ def _setting(connection: BaseDatabaseWrapper) -> str:
 
 
 def _why(connection: BaseDatabaseWrapper, error: Exception) -> tuple[str, str]:
-    """What the database says, in one line, and what mends it."""
     # The library's questions are indented lines.
     lines = [line for line in str(error).splitlines() if not line.startswith("\t")]
     said = " ".join(" ".join(lines).split()) or type(error).__name__

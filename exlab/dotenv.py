@@ -1,4 +1,4 @@
-"""The file `.env` beside manage.py: settings that the environment does not set."""
+"""The file `.env` beside manage.py."""
 
 import os
 import re
@@ -12,14 +12,14 @@ _QUOTED = re.compile(r"""(["'])(.*)\1\s*(#.*)?""")
 
 
 def environment(path: Path) -> Mapping[str, str]:
-    """The process's environment with the settings of the file added; existing names stay. Raises WrongSettings."""
+    """The environment and the file's other settings. Raises WrongSettings."""
     for name, value in read(path).items():
         os.environ.setdefault(name, value)
     return os.environ
 
 
 def read(path: Path) -> dict[str, str]:
-    """The settings of the file by name; none if there is no file. Raises WrongSettings."""
+    """Empty without a file. Raises WrongSettings."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:

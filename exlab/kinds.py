@@ -1,4 +1,4 @@
-"""Parsers of settings: paths, names, zones, mail addresses."""
+"""Parsers of settings."""
 
 import os
 import zoneinfo
@@ -13,7 +13,7 @@ _ZONES = Path("/usr/share/zoneinfo")  # where Django looks for them, if there is
 
 
 def path_from(base: Path) -> Callable[[str], Path]:
-    """Parses a path: `~` is a home, and a relative one counts from `base`."""
+    """`~` is a home; a relative path counts from `base`."""
 
     def parse(text: str) -> Path:
         if text.startswith("$"):
@@ -47,7 +47,6 @@ def parse_zone(text: str) -> str:
 
 
 def parse_mail_address(text: str) -> str:
-    """A mail address, with or without a name before it."""
     _name, address = parseaddr(text)
     before, _at, domain = address.rpartition("@")
     if not before or not domain or " " in address:

@@ -1,4 +1,4 @@
-"""The data directory: whether it can be used, and its secret key."""
+"""The data directory, and its secret key."""
 
 import errno
 import itertools
@@ -26,9 +26,9 @@ _MOST_NAMES = 20_000
 
 
 def trouble(path: Path, *, deep: bool = False) -> str:
-    """Why this data directory cannot be used and what to do; empty if it can be. Changes nothing.
+    """Why this data directory cannot be used; empty if it can be. Changes nothing.
 
-    With `deep` it also looks at the files in its folders.
+    `deep`: also the files in its folders.
     """
     try:
         os.lstat(path)
@@ -40,7 +40,7 @@ def trouble(path: Path, *, deep: bool = False) -> str:
 
 
 def make(path: Path) -> None:
-    """Make the data directory, for this user alone. Raises WrongSettings."""
+    """Only this user may read it. Raises WrongSettings."""
     if found := trouble(path):
         raise WrongSettings(found)
     try:
@@ -50,10 +50,10 @@ def make(path: Path) -> None:
 
 
 def kept_secret_key(directory: Path) -> str:
-    """The secret key, made once and kept in the data directory. Raises WrongSettings.
+    """The secret key, made once in the data directory. Raises WrongSettings.
 
-    Without a directory the key is for this process alone: only `up`, `worker` and `migrate` make a directory. Any other
-    command could make an empty one where the real one is not mounted.
+    Without a directory the key is for this process alone: a command other than `up`, `worker` and `migrate` must not
+    make one where the real one is not mounted.
     """
     if not os.path.lexists(directory / "secret-key"):
         if found := trouble(directory):
@@ -64,7 +64,7 @@ def kept_secret_key(directory: Path) -> str:
 
 
 def keep_secret_key(directory: Path, key: str) -> str:
-    """Keep a key in a data directory without one; returns the kept key. Raises WrongSettings."""
+    """Returns the kept key. Raises WrongSettings."""
     path = directory / "secret-key"
     try:
         if not path.exists():
@@ -131,7 +131,7 @@ def _trouble_of_directory(path: Path) -> str:
 
 
 def _write_nameless(directory: Path) -> None:
-    """Write to a file without a name, which ends with its descriptor. Raises OSError."""
+    """Such a file ends with its descriptor. Raises OSError."""
     try:
         descriptor = os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -150,7 +150,7 @@ def _write_nameless(directory: Path) -> None:
 
 
 def free_bytes(directory: Path) -> int:
-    """The bytes that this user may still write to a directory's disk."""
+    """The bytes that this user may still write."""
     room = os.statvfs(directory)
     return room.f_frsize * (room.f_bavail if os.geteuid() else room.f_bfree)
 
@@ -163,7 +163,7 @@ def _reserved(path: Path) -> int:
 
 
 def _trouble_inside(path: Path, *, deep: bool) -> str:
-    """Whether a file in it belongs to another user, as after a command with sudo."""
+    """A file of another user, as after a command with sudo."""
     if os.geteuid() == 0:
         return ""
     folders = [path / name for name in _FOLDERS]

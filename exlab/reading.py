@@ -1,4 +1,4 @@
-"""Settings: each is read once and strictly, else a sentence says what to write."""
+"""Settings: each is read strictly, else a sentence says what to write."""
 
 import difflib
 import re
@@ -45,7 +45,7 @@ _ALIKE = 0.7
 
 
 class WrongSettings(ImproperlyConfigured):
-    """Keeps the program from starting: a sentence for each wrong setting says what to write."""
+    """A sentence for each wrong setting says what to write."""
 
     def __init__(self, *sentences: str) -> None:
         super().__init__("\n".join(sentences))
@@ -54,7 +54,7 @@ class WrongSettings(ImproperlyConfigured):
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """A line in the table of settings; `default`, `may_be` and `means` are Markdown."""
+    """A line in the table of settings, in Markdown."""
 
     name: str
     default: str
@@ -63,9 +63,9 @@ class Setting:
 
 
 class Reader:
-    """Reads settings from texts by name, and keeps the table of all settings.
+    """Reads settings from texts by name; empty means not set.
 
-    Empty means not set. `finish` raises all sentences about wrong texts together.
+    `finish` raises all sentences about wrong texts together.
     """
 
     def __init__(self, given: Mapping[str, str]) -> None:
@@ -86,10 +86,9 @@ class Reader:
         said: str | None = None,
         nothing: T | None = None,
     ) -> T:
-        """A setting of any kind; `parse` raises ValueError with the rest of the sentence after the name.
+        """`parse` raises ValueError with the rest of the sentence after the name.
 
-        `said`: the default in the table, if the value's own text does not fit; `nothing`: the value of a setting that
-        is set to an empty text, if that is not the default.
+        `said`: the default as the table shows it; `nothing`: the value of a setting that is set to an empty text.
         """
         shown = f"`{default}`" if said is None else said
         self.settings[name] = Setting(name=name, default=shown, may_be=may_be, means=means)
@@ -118,15 +117,13 @@ class Reader:
         return self.value(name, seconds_between(low, high), default, means=means, may_be=may_be, said=said)
 
     def text(self, name: str) -> str:
-        """The given text of a setting, stripped."""
         return self._texts[name]
 
     def hand_on(self, name: str, text: str) -> None:
-        """Give child processes this text, such as an absolute path."""
         self._texts[name] = text
 
     def handed_on(self) -> dict[str, str]:
-        """The settings for child processes: the same even if `.env` or folders change."""
+        """For child processes: the same even if `.env` or folders change."""
         return dict(self._texts)
 
     def finish(self) -> None:
@@ -169,17 +166,15 @@ def seconds_between(low: float, high: float) -> Callable[[str], float]:
 
 
 def items(text: str) -> list[str]:
-    """The items between commas, stripped."""
     return [item for part in text.split(",") if (item := part.strip())]
 
 
 def nearest(text: str, known: Collection[str]) -> str:
-    """The most alike known text, or an empty one."""
     return next(iter(difflib.get_close_matches(text, known, n=1, cutoff=_ALIKE)), "")
 
 
 def _plain(text: str) -> str:
-    """The text. Raises ValueError for quotation marks, variables and unprintable characters."""
+    """Raises ValueError for quotation marks, variables and unprintable characters."""
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         raise ValueError("the quotation marks are taken for a part of it; write it without them.")
     if _VARIABLE.fullmatch(text):
@@ -195,7 +190,6 @@ def _looks_like_ours(name: str, settings: Collection[str]) -> bool:
 
 
 def _nearest(name: str, settings: Collection[str]) -> str:
-    """The setting that a mistyped name means, compared without the common prefix."""
     by_rest = {setting.removeprefix("EXLAB_"): setting for setting in settings}
     rest = re.sub(r"^EXLAB[_-]?", "", name.upper())
     return by_rest.get(nearest(rest, by_rest), "")

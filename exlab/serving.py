@@ -12,6 +12,6 @@ control_socket_disable = True  # else it makes a folder in the user's home
 
 
 def on_starting(server: object) -> None:
-    """Check before the first worker: a fault is said once and ends the server."""
+    """Before the first worker: a fault is said once and ends the server."""
     with starting.guarded():
         starting.expect_all()

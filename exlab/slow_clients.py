@@ -1,7 +1,7 @@
 """Slow clients keep a waiting thread, and no page.
 
-A gunicorn thread belongs to one connection while a request is read: so many threads wait, few work at a time, and a
-request or answer that does not move is ended.
+A gunicorn thread belongs to one connection while a request is read: many threads wait, few work, and a request or
+answer that does not move is ended.
 """
 
 import contextlib
@@ -35,14 +35,14 @@ _TOO_SLOW = "408 Request Timeout", b"The request did not come in whole, so nothi
 
 @dataclass
 class Untaken:
-    """The bytes of its answer that a client has not taken, unchanged since `since`."""
+    """The bytes that a client has not taken, unchanged since `since`."""
 
     left: int
     since: float
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's threaded worker; it ends requests that do not arrive and answers that are not taken."""
+    """Ends requests that do not arrive and answers that are not taken."""
 
     def init_process(self) -> None:
         self.reading: dict[TConn, float] = {}
@@ -62,7 +62,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return keep
 
     def murder_pending(self) -> None:
-        """gunicorn calls it every second; only the read side is closed, so answers under way go on."""
+        """gunicorn calls it every second; answers under way go on."""
         super().murder_pending()
         within = READ_WITHIN if self.alive else READ_WITHIN_AT_THE_END
         late = time.monotonic() - within
@@ -72,7 +72,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.end_what_is_not_taken()
 
     def end_what_is_not_taken(self) -> None:
-        """Cut off clients that take nothing; slow ones that take a little go on."""
+        """Slow clients that take a little go on."""
         now = time.monotonic()
         late = now - (TAKE_WITHIN if self.alive else READ_WITHIN_AT_THE_END)
         for conn, untaken in self.answering.copy().items():
@@ -84,7 +84,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
 
 class WholeRequests:
-    """Calls the application only for complete requests, and few at a time."""
+    """Calls the application only for complete requests, few at a time."""
 
     def __init__(self, application: Any) -> None:  # noqa: ANN401
         self.application = application
@@ -113,7 +113,7 @@ def _announced(environ: dict[str, Any]) -> int:
 
 
 def _read(environ: dict[str, Any], length: int) -> bytes:
-    """The body of a request, at most one byte more than allowed."""
+    """At most one byte more than allowed."""
     if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
         length = LARGEST_BODY + 1
     body: bytes = environ["wsgi.input"].read(length) if length else b""
@@ -127,7 +127,7 @@ def _refuse(answer: tuple[str, bytes], start_response: Any) -> list[bytes]:  # n
 
 
 def _close(conn: TConn) -> None:
-    """Close a connection here: a client that does not hang up stops gunicorn's only loop for two seconds."""
+    """A client that does not hang up would stop gunicorn's only loop for two seconds."""
     with contextlib.suppress(OSError):
         conn.close(graceful=True)
     conn.close = _closed_already
@@ -143,7 +143,6 @@ def _end_reading(conn: TConn) -> None:
 
 
 def _left_in(conn: TConn) -> int:
-    """The bytes of an answer that the kernel still keeps for a client."""
     with contextlib.suppress(OSError, ValueError):  # it is closed
         told = fcntl.ioctl(conn.sock.fileno(), termios.TIOCOUTQ, b"\0" * 4)
         return int(struct.unpack("i", told)[0])

@@ -1,4 +1,4 @@
-"""Opens only an SQLite database that exists: SQLite itself makes a missing one."""
+"""Opens only an SQLite database that exists."""
 
 import sqlite3
 from typing import Any
@@ -6,18 +6,14 @@ from urllib.parse import quote
 
 
 class ExistingDatabase(sqlite3.Connection):
-    """A connection that makes no database.
-
-    An empty one in an unmounted data directory would look like a lab without runs; only `migrate` and `up` make the
-    file.
-    """
+    """Makes no database: an empty one in an unmounted data directory would look like a lab without runs."""
 
     def __init__(self, database: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(existing(str(database)), *args, **kwargs)
 
 
 def existing(database: str) -> str:
-    """The name with which SQLite opens a file without making it; other names stay."""
+    """SQLite opens a file by this name without making it."""
     if database == ":memory:" or database.startswith("file:"):
         return database
     return f"file:{quote(database)}?mode=rw"

@@ -1,4 +1,4 @@
-"""What the tables of the admin share: each user sees the rows of the own places."""
+"""What the tables of the admin share."""
 
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ OF_A_ROOT: Place = ("root", "")
 
 
 class Placed(admin.ModelAdmin):  # type: ignore[type-arg]  # Django itself has no such brackets
-    """A table with the rows of the user's places. Without `place` its rows belong to no place."""
+    """A table with the rows of the user's places, or without `place` with all."""
 
     place: ClassVar[Place | None] = None
 
@@ -38,8 +38,6 @@ class Placed(admin.ModelAdmin):  # type: ignore[type-arg]  # Django itself has n
 
 
 class RootFilter(admin.RelatedFieldListFilter):
-    """Filters by the staging roots that the user sees."""
-
     def field_choices(
         self,
         field: "Field[Any, Any]",
@@ -50,7 +48,7 @@ class RootFilter(admin.RelatedFieldListFilter):
 
 
 class InstrumentFilter(admin.SimpleListFilter):
-    """Filters by instrument without a query over a million runs."""
+    """Without a query over a million runs."""
 
     title = parameter_name = "equipment"
 
@@ -63,7 +61,7 @@ class InstrumentFilter(admin.SimpleListFilter):
 
 
 class ProjectFilter(admin.SimpleListFilter):
-    """Filters by all projects: only the runs could tell which lie in the user's places."""
+    """All projects: only the runs could tell which lie in the user's places."""
 
     title = parameter_name = "project"
 
@@ -77,7 +75,7 @@ class ProjectFilter(admin.SimpleListFilter):
 
 
 class ReadOnly(Placed):
-    """A table without adding, changing or deleting, not even as an action."""
+    """No adding, changing or deleting, not even as an action."""
 
     actions = None
     list_per_page = 50

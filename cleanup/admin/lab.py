@@ -32,7 +32,7 @@ from cleanup.text.values import in_units, sentence, visible
 
 @admin.register(StagingRoot)
 class StagingRootAdmin(Placed):
-    """Only `add_staging_root` adds roots, because it lays the tokens."""
+    """Only `add_staging_root` adds roots: it lays the tokens."""
 
     place = ("pk", "")
     form = StagingRootForm
@@ -104,8 +104,6 @@ class HeartbeatAdmin(ReadOnly):
 
 @admin.register(HostClock)
 class HostClockAdmin(ReadOnly):
-    """The clocks of hosts; a go-on on the page of sweeps confirms one."""
-
     list_display = ("host", "seen_at", "doubted_since", "sure_at", "said", "mended_at", "mended_in_words")
 
     @admin.display(description="why it is in doubt")
@@ -138,7 +136,7 @@ class AlertAdmin(ReadOnly):
 
 
 class AccessForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itself has no such brackets
-    """A place for a user or a group; instruments are chosen, because a misspelled one would give nothing."""
+    """Instruments are chosen: a misspelled one would give nothing."""
 
     class Meta:
         model = Access
@@ -192,8 +190,6 @@ class AccessAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 @admin.register(Instrument)
 class InstrumentAdmin(Placed):
-    """Instruments come with their runs; here their bench page is opened to the public."""
-
     place = ("root", "equipment")
     actions = ("give_new_address",)
     list_display = ("equipment_shown", "root", "public", "bench")

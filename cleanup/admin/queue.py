@@ -1,4 +1,4 @@
-"""The queue: schedules, waiting tasks and results."""
+"""The queue."""
 
 from django.contrib import admin
 from django_q import admin as queue_admin  # noqa: F401  # registers its pages, which are taken away below

@@ -103,7 +103,7 @@ class SweepAdmin(ReadOnly):
 
 @admin.register(SweptRun)
 class SweptRunAdmin(ReadOnly):
-    """A row stands for every sweep of its kind from the first to the last."""
+    """A row stands for all sweeps of its kind from first to last."""
 
     place = OF_A_RUN
     list_display = ("path_shown", "kind", "first", "last", "action", "why", "said", "policy_version")

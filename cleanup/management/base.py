@@ -1,4 +1,4 @@
-"""What the commands share: `--json`, the exit status, and how a run is named."""
+"""What the commands share."""
 
 import argparse
 import json
@@ -33,14 +33,14 @@ LONGEST_TEXT = 500
 
 
 class UsageError(CommandError):
-    """Bad usage or configuration: one sentence on stderr, exit status 2."""
+    """One sentence on stderr, exit status 2."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence, returncode=USAGE)
 
 
 class LabCommand(BaseCommand):
-    """A command with `--json`: stdout then holds one object and nothing else, logs go to stderr."""
+    """With `--json` stdout holds one object, and logs go to stderr."""
 
     requires_migrations_checks = True
     # Whether its records name the account that types it.
@@ -67,7 +67,6 @@ class LabCommand(BaseCommand):
                 data.lay_reserve()
 
     def check_migrations(self) -> None:
-        """Raises UsageError for a database that cannot be used."""
         if unready := databases.trouble(connection):
             raise UsageError(unready.said)
 
@@ -96,14 +95,14 @@ def reason_text(text: str) -> str:
 
 
 def user_named(name: str | None) -> str:
-    """The user in whose name a command acts: the named one, else the account that runs it. Raises UsageError."""
+    """The named user, else the account that runs the command. Raises UsageError."""
     if name and not get_user_model().objects.filter(username=name).exists():
         raise UsageError(f"No user {name} is known.")
     return name or typist.name()
 
 
 def find_roots(name: str | None) -> list[StagingRoot]:
-    """The staging roots of this host, or the named one. Raises UsageError."""
+    """The roots of this host, or the named one. Raises UsageError."""
     roots = StagingRoot.objects.filter(host=settings.EXLAB_HOST)
     if name is None:
         return list(roots)
@@ -114,10 +113,7 @@ def find_roots(name: str | None) -> list[StagingRoot]:
 
 
 def find_run(run_path: str, roots: list[StagingRoot], *, gone: bool = False) -> Run:
-    """The run of this path: staged, else cleared last, else, with `gone`, declared gone last.
-
-    Raises UsageError if unknown or ambiguous.
-    """
+    """The run staged, else cleared last, else, with `gone`, declared gone last at this path. Raises UsageError."""
     runs = Run.objects.with_root().filter(run_path=run_path.rstrip("/"), root__in=roots)
     found = list(runs.staged()) or list(runs.filter(gone_at=None).order_by("-cleared_at"))
     if gone and not found:
@@ -131,7 +127,7 @@ def find_run(run_path: str, roots: list[StagingRoot], *, gone: bool = False) -> 
 
 
 def parse_iso(text: str) -> datetime:
-    """An instant from the command line; without a zone in UTC."""
+    """Without a zone in UTC."""
     instant = parse_instant(text if "T" in text else f"{text}T00:00:00")
     if instant is None:
         raise argparse.ArgumentTypeError(f"{text} is no instant such as 2026-04-17T08:00:00Z")
@@ -139,7 +135,7 @@ def parse_iso(text: str) -> datetime:
 
 
 def gone_as_json(run: Run) -> dict[str, Any] | None:
-    """How a cleared run went, in the shape that scripts depend on; None if it is not cleared."""
+    """Scripts depend on this shape."""
     gone = history.gone(run)
     return None if gone is None else asdict(gone)
 
@@ -159,7 +155,7 @@ def gone_as_text(run: Run) -> str:
 
 
 def sweep_as_json(swept: ClearReport) -> dict[str, Any]:
-    """A sweep or a clear in the shape that scripts depend on."""
+    """Scripts depend on this shape."""
     return {
         "dry_run": swept.dry_run,
         "now": swept.now,
@@ -222,7 +218,7 @@ def sweep_as_text(swept: ClearReport) -> str:
 
 
 def hold_as_json(hold: Hold) -> dict[str, Any]:
-    """One hold in the shape that scripts depend on."""
+    """Scripts depend on this shape."""
     return {
         "by": hold.source,
         "owner": hold.owner,
@@ -235,7 +231,6 @@ def hold_as_json(hold: Hold) -> dict[str, Any]:
 
 
 def now() -> datetime:
-    """The one look at the clock of a command."""
     return timezone.now()
 
 
@@ -264,7 +259,7 @@ def add_registration_flags(parser: CommandParser) -> None:
 
 
 def nas_roots_given(given: list[str]) -> tuple[str, dict[str, str]]:
-    """The root's own NAS root (empty: none), and those of instruments by equipment."""
+    """The root's own NAS root (may be empty), and those of instruments."""
     plain: list[str] = []
     own: dict[str, str] = {}
     for text in given:

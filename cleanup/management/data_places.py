@@ -1,4 +1,4 @@
-"""The data directory of `up` and `worker`: made where that is safe, and watched while they run."""
+"""The data directory of `up` and `worker`: made where that is safe, and watched."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ _FSTAB = Path("/etc/fstab")
 
 
 def prepare(data_dir: Path) -> None:
-    """Make the data directory if there is none. Raises CommandError if it, or the database, seems to be unmounted."""
+    """Make a missing data directory. Raises CommandError if it, or the database, seems unmounted."""
     database = own_database.path_of(connection)
     for place in (data_dir, *([database] if database else ())):
         _expect_mounted(place)
@@ -33,7 +33,7 @@ def prepare(data_dir: Path) -> None:
 
 
 def place_of(lock: int) -> KeptFiles:
-    """The files that must stay in place: the held lock, and a database in a file."""
+    """The files that must stay: the held lock, and a database in a file."""
     files = [(str(settings.EXLAB_DATA_DIR / data_place.LOCK), data_place.identity_of(lock))]
     if database := own_database.path_of(connection):
         files.append((str(database), data_place.identity_at(str(database))))
@@ -41,7 +41,7 @@ def place_of(lock: int) -> KeptFiles:
 
 
 def taken_away(data_dir: Path, lost: str) -> CommandError:
-    """The error for a lost file. A note keeps a later start from making a new one in its place."""
+    """The error for a lost file; a note keeps a later start from making a new one."""
     of_directory = lost == str(data_dir / data_place.LOCK)
     place = data_dir if of_directory else Path(lost)
     problem = f"{_called(place)} was moved, unmounted or replaced while the program ran on it."
@@ -65,7 +65,6 @@ def _is_back(place: Path) -> bool:
 
 
 def _expect_back(place: Path) -> None:
-    """Raise CommandError if the data directory or the database was taken away and is not back."""
     notes = [note for note in data_place.notes_beside(place) if note.exists()]
     if not notes:
         return
@@ -82,7 +81,7 @@ def _expect_back(place: Path) -> None:
 
 
 def _expect_mounted(path: Path) -> None:
-    """Raise CommandError if a path lies on a disk of /etc/fstab that is not mounted."""
+    """Raise CommandError if a path lies on an unmounted disk of /etc/fstab."""
     try:
         fstab = os.fsdecode(_FSTAB.read_bytes())
         missing = data_place.missing_mount(path.resolve(), fstab, mounts.mount_points())

@@ -31,9 +31,9 @@ def add_scope_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def scope_of(options: dict[str, Any], *, new: bool = False) -> dict[str, Any]:
-    """The scope of the options, as `add_version` takes it. Raises UsageError for an unknown name.
+    """As `add_version` takes it. Raises UsageError for an unknown name.
 
-    Unless it is `new`, an instrument without a run is refused as a typing mistake.
+    Unless `new`, an instrument without a run is refused as a typing mistake.
     """
     scope: dict[str, Any] = {name: options[name] or "" for name in ("equipment", "project", "run_kind")}
     for name in ("equipment", "project"):
@@ -43,7 +43,7 @@ def scope_of(options: dict[str, Any], *, new: bool = False) -> dict[str, Any]:
 
 
 def find_root(name: str) -> StagingRoot:
-    """A staging root by its name, on any host: policies know no hosts. Raises UsageError."""
+    """On any host: policies know no hosts. Raises UsageError."""
     if (root := StagingRoot.objects.filter(name=name).first()) is None:
         known = StagingRoot.objects.values_list("name", flat=True)
         raise UsageError(f"No staging root {visible(name)} is registered; nearest: {_nearest(name, known)}.")
@@ -59,10 +59,10 @@ def write_version(
     option_of: Callable[[str], str],
     at_once: bool = False,
 ) -> RetentionPolicy:
-    """Write a new policy version in the name of the account that runs the command.
+    """Write a version in the name of the account that runs the command.
 
-    `option_of` names the option of a field; `at_once` allows runs to go as soon as they are verified. Raises UsageError
-    for wrong fields or a missing `at_once`, CommandError if another version was written at the same moment.
+    `option_of` names a field's option; `at_once` allows runs to go as soon as they are verified. Raises UsageError, or
+    CommandError if another version was written at the same moment.
     """
     at = now()
     try:
@@ -85,7 +85,7 @@ def write_version(
 
 
 def _expect_none_at_once(scope: dict[str, Any], fields: dict[str, Any], *, rehearse: bool | None, at: datetime) -> None:
-    """Raise UsageError if the version newly lets runs go at once; ValidationError if it is invalid."""
+    """Raise UsageError if the version newly lets runs go at once."""
     before = RetentionPolicy.objects.filter(**scope).order_by("-version").first()
     drafted = policy_preview.draft(before, author=typist.name(), now=at, rehearse=rehearse, **scope, **fields)
     shown = policy_preview.preview(drafted, at)
@@ -95,7 +95,7 @@ def _expect_none_at_once(scope: dict[str, Any], fields: dict[str, Any], *, rehea
 
 
 def version_as_json(version: RetentionPolicy) -> dict[str, Any]:
-    """A policy version in the shape that scripts depend on; null fields are left to wider scopes."""
+    """Scripts depend on this shape; null fields are left to wider scopes."""
     value = version.as_value()
     # `only_here` came after the others.
     fields = (*(name for name in NAMES if name != "only_here"), "only_here")
@@ -123,7 +123,6 @@ def meaning_of(version: RetentionPolicy) -> str:
 
 
 def sentences(error: ValidationError, option_of: Callable[[str], str]) -> str:
-    """What is wrong with a version, each field with its option."""
     if not hasattr(error, "error_dict"):
         return " ".join(error.messages)
     told = []

@@ -1,4 +1,4 @@
-"""The processes of `up` and of `worker`: started, watched and ended together; one set for a data directory."""
+"""The processes of `up` and `worker`: started, watched and ended together."""
 
 import contextlib
 import os
@@ -44,7 +44,7 @@ Say = Callable[[str], object]
 
 @dataclass
 class Child:
-    """A process of ours, leader of its own session. `beat`: the name of its heartbeats; `queue`: of a cluster."""
+    """A process of ours, leader of its own session; `beat` names its heartbeats."""
 
     name: str
     command: list[str]
@@ -55,7 +55,7 @@ class Child:
     was_silent: bool = False
 
     def start(self, lock: int) -> None:
-        """Start it with the lock's descriptor, so that an orphan still holds the lock."""
+        """It inherits the lock's descriptor, so that an orphan still holds the lock."""
         environment = {**os.environ, **project.read.handed_on()}
         environment.pop("Q_CLUSTER_NAME", None)
         if self.queue:
@@ -84,8 +84,6 @@ class Child:
 
 @dataclass
 class Supervisor:
-    """The children of one `up` or `worker`, and the files that must stay in place."""
-
     lock: int
     children: list[Child]
     interrupted: bool = field(default=False)
@@ -93,7 +91,7 @@ class Supervisor:
     missed: bool = False
 
     def start(self) -> None:
-        """Start every child, after the tasks that earlier clusters took are given back."""
+        """First give back the tasks that earlier clusters took."""
         for child in self.children:
             _release_tasks(child)
         for child in self.children:
@@ -105,9 +103,9 @@ class Supervisor:
         return next((child for child in self.children if child.exit_status is not None), None)
 
     def expect_in_place(self) -> None:
-        """Raise CommandError if the data directory, or the database in a file, is not the same.
+        """Raise CommandError if the data directory, or the database file, is not the same.
 
-        One look may fail by chance: a second one must agree, or a child must have ended.
+        A second look must agree, or a child must have ended.
         """
         lost = self.place.lost()
         seen_before, self.missed = self.missed, bool(lost)
@@ -139,7 +137,7 @@ class Supervisor:
         _ask_for_a_sign(child)
 
     def tend(self, say: Say) -> None:
-        """Watch the children until interrupted; restart a silent one.
+        """Restart a silent child, until interrupted.
 
         Raises CommandError when a child dies, or the data directory is gone.
         """
@@ -168,7 +166,6 @@ class Supervisor:
 
 
 def children() -> list[Child]:
-    """Both task clusters, each on its queue, and the watchdog."""
     names = ("The task cluster", "The clearing cluster")
     clusters = [
         Child(name, manage("qcluster"), beat=cluster, queue=task_queues.queue_of(cluster, settings.EXLAB_HOST))
@@ -182,7 +179,7 @@ def manage(*arguments: str) -> list[str]:
 
 
 def check_system(say: Say, *, apart_from: str = "") -> None:
-    """Print the results of the system checks. Raises CommandError for an error."""
+    """Raises CommandError for an error."""
     messages = [message for message in run_checks(databases=["default"]) if not message.is_silenced()]
     for message in messages:
         if message.id != apart_from:
@@ -192,34 +189,33 @@ def check_system(say: Say, *, apart_from: str = "") -> None:
 
 
 def expect_data_directory() -> None:
-    """Raises CommandError if the data directory, or a file in it, cannot be used."""
+    """Raises CommandError if a file in it cannot be used."""
     if found := places.trouble(settings.EXLAB_DATA_DIR, deep=True):
         raise CommandError(found, returncode=BAD_USAGE)
     DataDir(str(settings.EXLAB_DATA_DIR)).relieve()  # on a full disk the next steps could not write
 
 
 def expect_database(*, migrated: bool) -> None:
-    """Raises CommandError for an unusable database and, with `migrated`, for one before its migration."""
+    """Raises CommandError if it is unusable or, with `migrated`, not migrated."""
     unready = databases.trouble(connection)
     if unready and (migrated or not unready.can_be_migrated):
         raise CommandError(unready.said, returncode=BAD_USAGE)
 
 
 def settle_interrupted(say: Say) -> None:
-    """Complete or undo what a crash left of this host's clears."""
     settled = recovery.recover(now=timezone.now())
     for attempt in [*settled.rolled_back, *settled.rolled_forward]:
         say(f"Settled an interrupted clear: {attempt.run.run_path}.")
 
 
 def lay_markers(say: Say) -> None:
-    """Lay the markers of this host's roots, also of those registered before there were markers."""
+    """Also for roots registered before there were markers."""
     for root, finding in markers.lay_on_this_host():
         say(f"{root.name}: {finding.reason.sentence} {finding.detail}")
 
 
 def has_fallen_silent(child: Child) -> bool:
-    """Whether a child was silent for too long, seen twice, and holds no lock of a long task."""
+    """Silent for too long, seen twice, and without the lock of a long task."""
     if not child.beat or child.process is None or child.age() < SILENT_AFTER:
         return False
     now = timezone.now()
@@ -235,7 +231,7 @@ def has_fallen_silent(child: Child) -> bool:
 
 
 def holds_a_lock(session: int) -> bool:
-    """Whether a process of a session holds one of our locks: long clears keep its heartbeat waiting."""
+    """Behind a long clear a heartbeat waits."""
     for pid in watchdog.lock_holders(settings.EXLAB_DATA_DIR):
         with contextlib.suppress(ProcessLookupError):
             if os.getsid(pid) == session:
@@ -244,13 +240,13 @@ def holds_a_lock(session: int) -> bool:
 
 
 def _release_tasks(child: Child) -> None:
-    """Give back the tasks that an earlier cluster took in advance: a clear would wait for a day."""
+    """Else a clear that an earlier cluster took would wait for a day."""
     if child.queue:
         clear_queue.release(child.queue, now=timezone.now())
 
 
 def _ask_for_a_sign(child: Child) -> None:
-    """Queue a heartbeat now: the first scheduled one comes half a minute after the start."""
+    """The first scheduled heartbeat comes half a minute after the start."""
     if child.queue:
         async_task("cleanup.tasks.heartbeat", cluster=child.queue, task_name=f"first heartbeat of {child.beat}")
 
@@ -259,7 +255,7 @@ def _ask_for_a_sign(child: Child) -> None:
 def sole_holder(data_dir: Path, command: str, *, replace: bool = False, say: Say = print) -> Iterator[int]:
     """Hold the data directory's lock: a second supervisor would run every task twice.
 
-    Raises CommandError if it is held; with `replace` its holders are ended first.
+    Raises CommandError if it is held; `replace` ends its holders first.
     """
     data_places.prepare(data_dir)
     path = data_dir / data_place.LOCK

@@ -1,4 +1,4 @@
-"""Who holds the data directory's lock, and how another `up` ends these holders and takes their place."""
+"""Who holds the data directory's lock, and how `--replace` ends these processes."""
 
 import contextlib
 import fcntl
@@ -37,7 +37,6 @@ def take(lock: int) -> bool:
 
 
 def say_held(lock: int, path: Path, command: str) -> str:
-    """Why the lock is held, and which command helps; `command` is `up` or `worker`."""
     holders = lock_holders.holders_of(lock)
     if refusal := _refusal(holders, path):
         return refusal
@@ -79,7 +78,7 @@ def end_holders(lock: int, path: Path, say: Say) -> None:
 
 
 class _Ending:
-    """Ends a supervisor and its children. A signal goes through a process descriptor, never to a number."""
+    """A signal goes through a process descriptor, never to a number: numbers are reused."""
 
     def __init__(self, lock: int, holders: list[Holder], stack: contextlib.ExitStack) -> None:
         self.lock = lock
@@ -95,7 +94,7 @@ class _Ending:
                 signal.pidfd_send_signal(self._handle(holder), number)
 
     def wait(self, seconds: float, *, kill: bool = False) -> list[Holder]:
-        """Wait for all to end, return those left; with `kill`, kill those started meanwhile."""
+        """Returns those left; with `kill`, kills those started meanwhile."""
         deadline = time.monotonic() + seconds
         while left := self.left():
             if time.monotonic() > deadline:
@@ -113,7 +112,7 @@ class _Ending:
         ]
 
     def _handle(self, holder: Holder) -> int:
-        """A descriptor of the process while it holds the lock: its number may be reused. Raises ProcessLookupError."""
+        """Raises ProcessLookupError if the process no longer holds the lock."""
         if (known := self.handles.get(holder)) is not None:
             return known
         handle = os.pidfd_open(holder.pid)
@@ -142,7 +141,7 @@ def _refusal(holders: list[Holder], path: Path) -> str:
 
 
 def _foremost(holders: list[Holder]) -> list[Holder]:
-    """The main processes: a signal to all of a cluster would end a task half way, and hang."""
+    """Only main processes: a signal to all of a cluster would end a task half way, and hang."""
     pids = {holder.pid for holder in holders}
     return [holder for holder in holders if holder.parent not in pids]
 

@@ -1,1 +1,1 @@
-"""What operators are told without asking: problems, and what sweeps will take."""
+"""Problems, alerts, and what sweeps will take."""

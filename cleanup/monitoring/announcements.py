@@ -1,4 +1,4 @@
-"""Announces what timed sweeps will take: on the pages, and by mail if that is set up.
+"""Announces what timed sweeps will take, on the pages and by mail.
 
 In the evening it announces the coming day if much goes or a policy clears for the first time, later news at once. A
 mail that cannot be sent stops no sweep.
@@ -38,7 +38,7 @@ _FOOTER = (
 
 
 def announce_all(roots: Iterable[StagingRoot], now: datetime) -> int:
-    """Announce what is new on some staging roots; returns the number of roots with news."""
+    """Returns the number of roots with news."""
     told = 0
     for root in roots:
         try:
@@ -51,9 +51,8 @@ def announce_all(roots: Iterable[StagingRoot], now: datetime) -> int:
 
 
 def announce(root: StagingRoot, now: datetime) -> Announcement | None:
-    """Forecast one staging root, store that for the pages, and announce it if it is news.
-
-    One process of all hosts announces. None if there is nothing to tell.
+    """Forecast one root, store that for the pages, and announce it if it is news; one process of all hosts
+    announces.
     """
     version = RetentionPolicy.objects.aggregate(newest=Max("version"))["newest"] or 0
     foreseen = forecasts.foresee(root, now)
@@ -89,7 +88,6 @@ def announce(root: StagingRoot, now: datetime) -> Announcement | None:
 
 
 def say_next(roots: Iterable[StagingRoot], now: datetime) -> str:
-    """One sentence for each staging root whose next sweep takes something."""
     scoped = RetentionPolicy.objects.scoped()
     told = []
     for root in roots:
@@ -116,7 +114,6 @@ def say_rehearsed(amount: AnnouncedAmount) -> str:
 
 
 def _send(announcement: Announcement, foreseen: Foreseen, now: datetime) -> None:
-    """Mail users who may stop the sweep; the announcement keeps the outcome."""
     if not settings.EXLAB_EMAIL:
         return
     messages = list(_messages(announcement.root, foreseen, now))
@@ -142,7 +139,7 @@ def _messages(root: StagingRoot, foreseen: Foreseen, now: datetime) -> Iterable[
 
 
 def _stoppable(user: User, root: StagingRoot, foreseen: Foreseen) -> set[str]:
-    """The instruments of a root that a user sees and whose runs the user may keep."""
+    """The instruments that a user sees and whose runs the user may keep."""
     seen = permissions.places(user, permissions.VIEW)
     may = [permissions.places(user, permission) for permission in _MAY_STOP if user.has_perm(permission)]
     names = {name for coming in foreseen.passes for name in coming.by_instrument}
@@ -180,5 +177,4 @@ def _amount_of(keys: list[int]) -> AnnouncedAmount:
 
 
 def zone() -> ZoneInfo:
-    """The lab's time zone."""
     return ZoneInfo(timezone.get_default_timezone_name())

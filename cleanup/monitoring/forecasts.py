@@ -1,6 +1,6 @@
-"""What the timed sweeps to come will take, by their own decisions and today's facts.
+"""What timed sweeps will take, by their own decisions and today's facts.
 
-A task stores it: pages ask every half minute, and deciding a day's sweeps takes a while.
+A task stores it: pages ask often, and deciding takes a while.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,7 +27,7 @@ KEPT_FOR = timedelta(minutes=15)
 
 @dataclass(frozen=True, kw_only=True)
 class Coming:
-    """One sweep to come and what it takes of each instrument. Bytes are logical."""
+    """Bytes are logical."""
 
     at: datetime
     by_instrument: dict[str, AnnouncedAmount]
@@ -35,10 +35,10 @@ class Coming:
 
 @dataclass(frozen=True, kw_only=True)
 class Foreseen:
-    """The sweeps of one staging root until an instant, only those that take something.
+    """The sweeps of one root that take something until an instant.
 
-    `rehearsed`: what the last one would only note. `first_of`: policy versions that clear for the first time. `stops`:
-    why a breaker would stop the sweep at `stops_at`.
+    `rehearsed`: what the last one only notes. `first_of`: versions that clear for the first time. `stops`: why a
+    breaker stops the sweep at `stops_at`.
     """
 
     at: datetime
@@ -80,7 +80,7 @@ def total(amounts: Iterable[AnnouncedAmount]) -> AnnouncedAmount:
 
 
 def foresee(root: StagingRoot, now: datetime) -> Foreseen:
-    """What the sweeps of a root will take, as far ahead as operators are told now; writes nothing."""
+    """As far ahead as operators are told now; writes nothing."""
     until = told_until(now, ZoneInfo(timezone.get_default_timezone_name()))
     scoped = RetentionPolicy.objects.scoped()
     nothing = Foreseen(at=now, until=until, staged_bytes=_staged_bytes(root))
@@ -110,7 +110,7 @@ def foresee(root: StagingRoot, now: datetime) -> Foreseen:
 
 
 def keep(root: StagingRoot, foreseen: Foreseen, version: int) -> None:
-    """Store a forecast for the pages; `version` is the newest of any policy."""
+    """`version`: the newest of any policy."""
     said = {"at": foreseen.at, "policy_version": version, "coming": foreseen.as_json()}
     Forecast.objects.update_or_create(root=root, defaults=said)
 
@@ -118,10 +118,7 @@ def keep(root: StagingRoot, foreseen: Foreseen, version: int) -> None:
 def of_roots(
     roots: Iterable[StagingRoot], scoped: list[ScopedPolicy], now: datetime, *, kept_for_pages: bool = False
 ) -> dict[int, Foreseen]:
-    """The forecasts of some staging roots, by key; made anew if old, or if the policies are newer.
-
-    A root without a scheduled policy has none. A page that only looks writes nothing.
-    """
+    """By key; made anew if old, or if the policies are newer. A page that only looks writes nothing."""
     wanted = {root.pk: root for root in roots if is_scheduled(root, scoped)}
     kept = {row.root_id: row for row in _kept(wanted, now)} if wanted else {}
     version = max((policy.version for policy in scoped), default=0)
@@ -138,7 +135,7 @@ def of_roots(
 
 
 def _kept(roots: Iterable[int], now: datetime) -> "QuerySet[Forecast]":
-    """Recent forecasts, made after the last sweep began and after the last note of the root."""
+    """Forecasts that are recent, and newer than the last sweep and the last note of the root."""
     passes = Sweep.objects.filter(root=OuterRef("root"), kind=SweepKind.TIMED).order_by("-pk")
     rows = Forecast.objects.filter(root__in=roots, at__gt=now - KEPT_FOR, at__lte=now)
     noted = RootNote.objects.filter(root=OuterRef("root"), at__gte=OuterRef("at"))
@@ -151,10 +148,9 @@ def is_scheduled(root: StagingRoot, scoped: Iterable[ScopedPolicy]) -> bool:
 
 
 class _Policies:
-    """The policies as each sweep will find them: a sweep that ends the nights of a version or root promotes for the
-    next one.
+    """The policies as each sweep finds them: the end of nights in one sweep promotes for the next.
 
-    `new_here`: the versions that the first nights keep from this root so far.
+    `new_here`: versions that the first nights keep from this root.
     """
 
     def __init__(self, root: StagingRoot, scoped: list[ScopedPolicy], instants: list[datetime]) -> None:
@@ -189,9 +185,9 @@ class _Policies:
 
 
 def _first_of(root: StagingRoot, going: list[Run], policies: list[ScopedPolicy], new_here: Iterable[int]) -> list[int]:
-    """The versions that let these runs go and under which no sweep of the root has cleared yet.
+    """The versions that let these runs go and have cleared nothing on the root yet.
 
-    `new_here`: those that the first nights keep from the root; after the first nights all of them count.
+    `new_here`: versions that the first nights keep from it; after the first nights all count.
     """
     scopes = {run.scope for run in going}
     behind: set[int] = set()
@@ -232,7 +228,6 @@ def _staged_bytes(root: StagingRoot) -> int:
 
 
 def shown(foreseen: Foreseen, sees: Iterable[str]) -> Iterator[Coming]:
-    """The sweeps with only the instruments that a user sees."""
     names = set(sees)
     for coming in foreseen.passes:
         mine = {name: amount for name, amount in coming.by_instrument.items() if name in names}

@@ -1,6 +1,6 @@
-"""What waits for an operator, as far as the user may see it: the page lists it, and the navigation counts it.
+"""What waits for an operator, as far as the user may see it.
 
-It reads only rows, and bounded: of blocked runs only the largest are looked at.
+It reads only rows, and bounded: of blocked runs only the largest.
 """
 
 import enum
@@ -47,7 +47,7 @@ SHOWN_ALERTS = 100
 
 
 class ProblemKind(enum.StrEnum):
-    """The kinds of problems without an alert; the others have the kind of their alert."""
+    """Problems without an alert; the others have the kind of their alert."""
 
     OF_HOST = "of_host"
     OF_ROOT = "of_root"
@@ -110,10 +110,9 @@ _UNFINISHED = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class OpenProblem:
-    """One thing that waits for an operator: its reason, where, and since when.
+    """One thing that waits for an operator.
 
-    `runs` and `bytes` (logical): of a group of blocked runs, `looked_at`: the last look at one of them; `until`: when a
-    NAS is asked again; `kind`: that of its alert or a `ProblemKind`.
+    `runs`, `bytes` (logical) and `looked_at`: of a group of blocked runs; `until`: when a NAS is asked again.
     """
 
     urgency: Urgency
@@ -133,7 +132,7 @@ class OpenProblem:
 
 @dataclass(frozen=True)
 class ProblemGroup:
-    """The problems of one urgency; `count` also counts those that are not shown."""
+    """The problems of one urgency; `count` also counts those not shown."""
 
     urgency: Urgency
     problems: list[OpenProblem]
@@ -146,18 +145,13 @@ class ProblemGroup:
 
 @dataclass(frozen=True)
 class Checked:
-    """When the disks, the watchdog and the clocks were last looked at."""
-
     roots: list[StagingRoot]
     watched_at: datetime | None
     clocks: list[HostClock]
 
 
 def listed(user: User, now: datetime, *, hindrances: tuple[Finding, ...]) -> list[ProblemGroup]:
-    """All problems but breakers and orphans, the most urgent group first, in it the oldest first.
-
-    `hindrances` are those of this host.
-    """
+    """All but breakers and orphans, the most urgent and then the oldest first; `hindrances` are this host's."""
     found: list[OpenProblem] = [*map(_of_finding, hindrances), *_of_roots(user), *_of_nas(user, now)]
     found += _unwatched(user, now)
     alerts = _of_alerts(user)
@@ -176,7 +170,7 @@ def listed(user: User, now: datetime, *, hindrances: tuple[Finding, ...]) -> lis
 
 
 def count(user: User, now: datetime, *, hindrances: tuple[Finding, ...] | None = None) -> int:
-    """How many problems the page lists for a user, with breakers and orphans, at most `MOST`."""
+    """With breakers and orphans, at most `MOST`."""
     parts: list[QuerySet[Any, Any]] = [
         alerts(user).order_by().values_list("reason"),
         breakers(user).order_by().values_list("kind"),
@@ -201,7 +195,7 @@ def checked(user: User) -> Checked:
 
 
 def alerts(user: User) -> QuerySet[Alert]:
-    """The open alerts that a user may see, without those of roots and breakers, which the page shows itself."""
+    """Without those of roots and breakers, which the page shows itself."""
     shown_apart = watchdog.about_roots()
     if user.has_perm(VIEW_SWEEP):
         shown_apart |= watchdog.about_breakers()
@@ -223,7 +217,6 @@ def roots_in_trouble(user: User) -> QuerySet[StagingRoot]:
 
 
 def nas_in_trouble(user: User, now: datetime) -> QuerySet[NasBreaker]:
-    """The NAS roots that are not asked just now."""
     mine = [(root.host, nas.token) for root in permissions.roots(user) for nas in nas_roots(root) if nas.token]
     tokens = {token for _host, token in mine}
     found = NasBreaker.objects.filter(open_until__gt=now, token__in=tokens)
@@ -231,10 +224,7 @@ def nas_in_trouble(user: User, now: datetime) -> QuerySet[NasBreaker]:
 
 
 def visible_orphans(user: User, *, among: QuerySet[Orphan] | None = None) -> QuerySet[Orphan]:
-    """The listed orphans that a user may see, or those of a query.
-
-    A path begins with its instrument; else the orphan belongs to users who may see the whole root.
-    """
+    """The listed orphans, or those of a query; a path without an instrument belongs to users of the whole root."""
     found = orphans.listed() if among is None else among
     places = permissions.places(user, permissions.VIEW)
     if places.everywhere:
@@ -323,7 +313,6 @@ def _counted_alerts(user: User) -> dict[Urgency, int]:
 
 
 def _paused(user: User, now: datetime) -> Iterable[OpenProblem]:
-    """Nothing else tells of a batch that an operator paused and forgot."""
     for batch in batches.forgotten(user, now):
         yield OpenProblem(
             urgency=Urgency.UNFINISHED,
@@ -358,7 +347,7 @@ def _blocked(user: User) -> Iterable[OpenProblem]:
 
 
 def _largest_blocked(user: User) -> RunQuerySet:
-    """The blocked runs that are looked at, without those told as orphans or conflicts."""
+    """Without those told as orphans or conflicts."""
     blocked = permissions.runs(user).here().filter(tone=Status.BLOCK)
     largest = blocked.order_by("tone", Coalesce("bytes", 0).desc(), F("pk").desc())[:BLOCKED_LOOKED_AT]
     told = orphans.listed().filter(run=OuterRef("pk")).exclude(kind=OrphanKind.SHELL)

@@ -1,4 +1,4 @@
-"""The watchdog: one look at what should move and does not, apart from sweep and task queue.
+"""The watchdog: one look at what should move and does not.
 
 It reads only rows and lock files, so no disk and no NAS can make it hang; it writes only alerts.
 """
@@ -56,7 +56,7 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """The alerts after a look, the oldest first, and the names of the rules that failed."""
+    """The open alerts, the oldest first, and the rules that failed."""
 
     now: datetime
     alerts: list[Alert]
@@ -64,10 +64,10 @@ class Watched:
 
 
 def watch(*, now: datetime, listening_since: datetime | None = None) -> Watched:
-    """Look once: open, refresh and end alerts, and write the watchdog's heartbeat of this host.
+    """Look once: open, refresh and end alerts, and write this host's heartbeat.
 
-    `listening_since`: when it began to look without a break; silence before is no fault. A rule that fails is logged
-    and does not stop the others. Raises OperationalError or InterfaceError if the database is away.
+    `listening_since`: when it began to look without a break; silence before is no fault. A rule that fails does not
+    stop the others. Raises OperationalError or InterfaceError if the database is away.
     """
     Heartbeat.objects.update_or_create(cluster=WATCH, host=settings.EXLAB_HOST, defaults={"at": now})
     failed = []
@@ -87,17 +87,16 @@ def open_alerts() -> list[Alert]:
 
 
 def about_breakers() -> Q:
-    """The alerts of an open breaker, for pages that show the breaker itself."""
+    """For pages that show the breaker itself."""
     return Q(kind=AlertKind.SCHEDULE, subject__startswith=_BREAKER)
 
 
 def about_roots() -> Q:
-    """The alerts of a missing staging root, for pages that show the root itself."""
+    """For pages that show the root itself."""
     return Q(kind=AlertKind.HOST, subject__startswith=_ROOT)
 
 
 def silent_watches(now: datetime) -> list[str]:
-    """The hosts with staging roots whose watchdog has been silent for two minutes."""
     lately = {"at__gt": now - rules.WATCH_SILENT_AFTER, "at__lte": now + rules.AHEAD}
     heard = Heartbeat.objects.filter(cluster=WATCH, **lately)
     unwatched = StagingRoot.objects.exclude(host__in=heard.values("host")).order_by("host")
@@ -105,7 +104,7 @@ def silent_watches(now: datetime) -> list[str]:
 
 
 def beating_hosts(now: datetime) -> set[str]:
-    """The hosts whose clearing cluster ran a task lately: elsewhere a clear only waits."""
+    """On other hosts a clear only waits."""
     lately = {"at__gt": now - rules.SILENT_AFTER, "at__lte": now + rules.AHEAD}
     beats = Heartbeat.objects.filter(cluster=settings.EXLAB_CLEAR_CLUSTER, **lately)
     return set(beats.values_list("host", flat=True))
@@ -116,7 +115,7 @@ def clusters() -> tuple[str, str]:
 
 
 def lock_holders(data_dir: Path) -> set[int]:
-    """The processes that hold one of our locks and so are at work, as far as this process can see them."""
+    """The visible processes that hold one of our locks: they are at work."""
     ours, holders = set(), set()
     with contextlib.suppress(FileNotFoundError), os.scandir(data_dir / "locks") as entries:
         ours = {entry.inode() for entry in entries}
@@ -161,7 +160,7 @@ def _runs(now: datetime, listening_since: datetime | None) -> None:
 
 
 def _still_waiting(troubles: list[AlertState]) -> list[AlertState]:
-    """The alerts whose run has not moved on since it was read: with many runs the reading takes a while."""
+    """Runs may move on while many are read."""
     states: dict[int, str] = {}
     runs = [trouble.run for trouble in troubles if trouble.run]
     for start in range(0, len(runs), _AT_ONCE):
@@ -197,7 +196,7 @@ def _conflicts(now: datetime, listening_since: datetime | None) -> None:
 
 
 def _stuck(attempts: QuerySet[ClearAttempt], now: datetime) -> list[ClearAttempt]:
-    """Attempts without progress although a worker holds their lock; recovery settles those without a holder."""
+    """Without a worker that holds the lock, recovery settles an attempt."""
     nas_timeout = timedelta(seconds=settings.EXLAB_NAS_TIMEOUT)
     return [
         attempt
@@ -238,7 +237,7 @@ def _schedules(now: datetime, listening_since: datetime | None) -> None:
 
 
 def _clusters(now: datetime, listening_since: datetime | None) -> None:
-    """Only this host's clusters: another host's watchdog tells of its own."""
+    """Another host's watchdog tells of its own clusters."""
     host = settings.EXLAB_HOST
     beats = dict(Heartbeat.objects.filter(host=host).values_list("cluster", "at"))
     troubles, doubtful = [], []
@@ -255,12 +254,11 @@ def _clusters(now: datetime, listening_since: datetime | None) -> None:
 
 
 def _is_at_work(cluster: str) -> bool:
-    """Whether a process of this host's cluster holds a lock: its heartbeat waits behind long work."""
+    """A cluster's heartbeat waits behind long work."""
     return any(_cluster_of(pid) == cluster for pid in lock_holders(settings.EXLAB_DATA_DIR))
 
 
 def _cluster_of(pid: int) -> str:
-    """The cluster of a process, as far as this user may see; empty for any other process."""
     process = Path(f"/proc/{pid}")
     with contextlib.suppress(OSError):
         if b"qcluster" in (process / "cmdline").read_bytes().split(b"\0"):

@@ -27,7 +27,7 @@ PLACES = {
 
 @register.simple_tag
 def current(request: HttpRequest | None, place: str, address: str) -> str:
-    """The `aria-current` of a link: `page` there, `true` on a page below it, else empty."""
+    """`page` at the place, `true` on a page below it, else empty."""
     if request is None or PLACES.get(request.path.split("/")[1]) != place:
         return ""
     return "page" if request.path == address else "true"
@@ -35,5 +35,4 @@ def current(request: HttpRequest | None, place: str, address: str) -> str:
 
 @register.simple_tag
 def has_no_place(user: User) -> bool:
-    """Whether a user may look at runs but has no place."""
     return permissions.places(user, permissions.VIEW).nowhere

@@ -1,4 +1,4 @@
-"""The number of open problems, for the navigation."""
+"""The number of open problems."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How pages say what a pass did with a run, and why."""
+"""How pages say what a pass did."""
 
 from datetime import datetime
 from typing import Any
@@ -58,7 +58,7 @@ def called(kind: str) -> str:
 
 
 def came_to(sweep: Sweep, tally: Tally | None = None) -> str:
-    """The result of a pass in a sentence or two; bytes are logical."""
+    """Bytes are logical."""
     if sweep.outcome == Outcome.RUNNING:
         return "It is under way."
     found = tally.columns() if tally is not None else vars(sweep)
@@ -89,7 +89,7 @@ def outcome_tone(code: str) -> str:
 
 
 def because(code: str) -> str:
-    """A reason, or the causes of a clear, as sentences; a code of another version as it is."""
+    """A code of another version stays as it is."""
     if not code:
         return ""
     if code in Reason._value2member_map_:
@@ -101,7 +101,6 @@ def because(code: str) -> str:
 
 
 def pressed(pressure: dict[str, int] | None) -> str:
-    """What a pass recorded of pressure; empty: none."""
     found = pressure or {}
     parts = []
     if over := found.get("bytes_over", 0):
@@ -126,7 +125,7 @@ def parsed(text: str | None) -> datetime | None:
 
 
 def deciders(by: dict[str, Any], newest: int | None = None) -> str:
-    """The policy versions that decided of a run, with their scopes; older rows know only the newest version."""
+    """Older rows know only the newest version."""
     if not by:
         return f"version {newest}, the newest at the time" if newest else "none was written: the defaults"
     told = [(what, said) for what, _value, said in decided(by)]
@@ -137,7 +136,7 @@ def deciders(by: dict[str, Any], newest: int | None = None) -> str:
 
 
 def decided(by: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """(name, value, policy version) of each decision."""
+    """(name, value, policy version)."""
     # In our own order: a database may change it.
     known = [(name, by[name]) for name in _CALLED if name in by]
     return [(_CALLED[name], say_field(name, source.get("value")), _decider(source)) for name, source in known]

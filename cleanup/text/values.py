@@ -1,4 +1,4 @@
-"""How pages say numbers, instants and names. Bytes are counted in decimal units."""
+"""How pages say numbers, instants and names; units are decimal."""
 
 import unicodedata
 from datetime import datetime, timedelta
@@ -24,15 +24,12 @@ UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def twin_place(run: Run, clear: ClearAttempt | None = None) -> str:
-    """The path of a run's twin as its host sees it; empty without a NAS root.
-
-    With `clear`: the path at that clear, since the layout may have changed.
-    """
+    """Empty without a NAS root; with `clear` the path at that clear."""
     return (clear.twin_path if clear else "") or twin_of(run).full_path
 
 
 def in_units(size: int | None) -> str:
-    """`412.8 GB`; two decimals below ten, one above; unknown is a dash."""
+    """`412.8 GB`; unknown is a dash."""
     if size is None:
         return UNKNOWN
     return say_about(size)
@@ -46,13 +43,13 @@ def exact_bytes(size: int | None) -> str:
 
 
 def given_back(clear: ClearAttempt | LedgerEntry) -> str:
-    """What a disk gave back for a clear or one step of it; empty if not measured."""
+    """Empty if not measured."""
     removed = clear.freed_allocated_bytes if isinstance(clear, ClearAttempt) else clear.allocated_bytes
     return say_freed(removed, clear.measured_bytes, clear.unmeasured)
 
 
 def fuller(clear: ClearAttempt) -> str:
-    """`100 % → 34 %`: the fill of the disk before and after a clear; empty if unknown."""
+    """`100 % → 34 %`: before and after a clear."""
     return say_fill(clear.disk_bytes, clear.disk_free_before, clear.disk_free_after)
 
 
@@ -61,7 +58,6 @@ def flag_sentences(names: str) -> list[str]:
 
 
 def mount_flags(root: StagingRoot) -> list[str]:
-    """The meaning of the root's flags that accept a kind of NAS mount."""
     return [FLAGS[name] for name in ("allow_union_nas", "nas_writes_through") if getattr(root, name)]
 
 
@@ -81,7 +77,7 @@ def runs(number: int | None) -> str:
 
 
 def duration(length: timedelta | None) -> str:
-    """`45 s`, `12 min`, `6 h 12 m`, `2 days 4 h`, `23 days`; never too short."""
+    """`45 s`, `6 h 12 m`, `2 days 4 h`, `23 days`; never too short."""
     if length is None:
         return UNKNOWN
     seconds = -(-length // timedelta(seconds=1))
@@ -101,7 +97,7 @@ def duration(length: timedelta | None) -> str:
 
 
 def ago(instant: datetime | None, now: datetime) -> str:
-    """`12 s ago`, `6 days ago`; an instant to come is `in 6 h 12 m`."""
+    """`12 s ago`, `in 6 h 12 m`."""
     if instant is None:
         return "never"
     if instant > now:
@@ -132,7 +128,7 @@ def visible(text: object) -> str:
 
 
 def sentence(code: str) -> str:
-    """The sentence of a reason code; a code of another version as it is."""
+    """A code of another version stays as it is."""
     try:
         return Reason(code).sentence
     except ValueError:

@@ -1,4 +1,4 @@
-"""Signing in, staying signed in, and signing out."""
+"""Signing in and out, sessions and passwords."""
 
 from collections.abc import Callable
 from typing import Any
@@ -40,7 +40,7 @@ RELOADING = {"batch", "bench", "run-detail"}
 
 
 class SignInFirst(LoginRequiredMiddleware):
-    """Leads to the sign-in page and back; for a form, back to the page of the form."""
+    """After the sign-in it leads back; for a form, to the page of the form."""
 
     def handle_no_permission(self, request: HttpRequest, view_func: Callable[..., Any]) -> HttpResponseRedirect:
         if request.method != "POST":
@@ -50,7 +50,6 @@ class SignInFirst(LoginRequiredMiddleware):
 
 
 def _page_of(request: HttpRequest) -> str:
-    """The page of ours that a form was sent from; empty if unknown."""
     page = request.META.get("HTTP_REFERER", "")
     if not url_has_allowed_host_and_scheme(page, {request.get_host()}, require_https=request.is_secure()):
         return ""
@@ -60,7 +59,7 @@ def _page_of(request: HttpRequest) -> str:
 
 @method_decorator(login_not_required, name="dispatch")
 class SignIn(LoginView):
-    """The sign-in page. A fragment that ends here makes the browser load it as a whole page."""
+    """A fragment that ends here makes the browser load the whole page."""
 
     template_name = "cleanup/account/sign_in.html"
     redirect_authenticated_user = True
@@ -73,13 +72,12 @@ class SignIn(LoginView):
         return super().dispatch(request, *args, **kwargs)
 
     def get_redirect_url(self, *args: Any, **kwargs: Any) -> str:  # noqa: ANN401
-        """Never back to the sign-in page itself."""
         wanted: str = super().get_redirect_url(*args, **kwargs)
         return "" if urlsplit(wanted).path == reverse("login") else wanted
 
 
 class EndIdle:
-    """Signs out a user who did nothing for `EXLAB_SESSION_IDLE_HOURS`; polls of open pages do not count."""
+    """Signs out idle users; polls of open pages do not count."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -102,7 +100,7 @@ class EndIdle:
 
 
 def _renew_cookie(request: HttpRequest, response: HttpResponseBase) -> None:
-    """The browser must keep the session as long as the server does."""
+    """The browser must keep the session as long as the server."""
     response.set_cookie(
         settings.SESSION_COOKIE_NAME,
         request.session.session_key or "",
@@ -135,7 +133,7 @@ def sign_out_everywhere(request: SignedIn) -> HttpResponse:
 
 
 class OwnPassword(PasswordChangeForm):
-    """A wrong old password counts as much as a failed sign-in."""
+    """A wrong old password counts as a failed sign-in."""
 
     def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)
@@ -149,8 +147,6 @@ class OwnPassword(PasswordChangeForm):
 
 
 class ChangePassword(PasswordChangeView):
-    """A new password ends the sessions in other browsers."""
-
     form_class = OwnPassword
     template_name = "cleanup/account/change_password.html"
     success_url = reverse_lazy("account")

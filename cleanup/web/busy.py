@@ -1,4 +1,4 @@
-"""The page for a request that waited in vain for a lock of the database: 503."""
+"""Page 503 for a request that waited in vain for a lock of the database."""
 
 import logging
 import sys
@@ -25,7 +25,7 @@ class BusyDatabase:
 
 
 def handle_fault(request: HttpRequest) -> HttpResponse:
-    """For a fault outside of the views, as in a session that could not be written."""
+    """For a fault outside of the views."""
     error = sys.exc_info()[1]
     return _answer(request, error) if error and lock_waits.is_at_fault(error) else server_error(request)
 

@@ -1,4 +1,4 @@
-"""Browsers store none of our answers, unless a view says otherwise: a stored page may be old, or another user's."""
+"""Browsers store no answer, unless a view allows it: a stored page may be old, or another user's."""
 
 from collections.abc import Callable
 
@@ -11,8 +11,6 @@ from cleanup.web.requests import SignedIn
 
 
 class KeepNothing:
-    """Forbids storing; htmx and browsers get different answers of one address."""
-
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
@@ -21,7 +19,6 @@ class KeepNothing:
 
 
 def keep_nothing(response: HttpResponseBase) -> HttpResponseBase:
-    """A view's own word on storing stands."""
     patch_vary_headers(response, ["HX-Request"])
     if not response.has_header("Cache-Control"):
         add_never_cache_headers(response)
@@ -34,5 +31,5 @@ def wants_fragment(request: SignedIn) -> bool:
 
 
 def reload_page() -> HttpResponse:
-    """A fragment has its own address: a page that asks for its own address is of an older version."""
+    """Fragments have their own addresses: this page comes from an older version."""
     return HttpResponseClientRefresh()

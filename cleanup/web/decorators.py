@@ -1,4 +1,4 @@
-"""The permissions of pages, and how many runs are judged before a page is shown."""
+"""The permissions of pages."""
 
 from django.contrib.auth.decorators import permission_required
 

@@ -1,4 +1,4 @@
-"""Holds: who holds which run at what cost, laying and releasing them."""
+"""Holds: list, lay, extend and release."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ def _in_a_week() -> date:
 
 
 class HoldForm(forms.Form):
-    """The last day counts whole, in the zone of the pages."""
+    """The last day counts whole."""
 
     last_day = forms.DateField(
         label="Hold to the end of",
@@ -81,10 +81,7 @@ class ExtendForm(HoldForm):
 
 @dataclass(frozen=True)
 class HoldLine:
-    """One hold on a page; `ended_at` is None while it lasts.
-
-    `alike`: the hold is of another run, and why it keeps this one.
-    """
+    """`alike`: the hold is of another run, and why it keeps this one."""
 
     hold: Hold
     cost: Cost
@@ -128,7 +125,6 @@ def hold_list(request: SignedIn) -> HttpResponse:
 @may_look
 @may_hold
 def hold_run(request: SignedIn, pk: int) -> HttpResponse:
-    """Lay a hold, owned by the user, on its own page or in a dialog before the list."""
     run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     _expect_may(request.user, run)
     now = timezone.now()
@@ -177,7 +173,7 @@ def extend_hold(request: SignedIn, pk: int) -> HttpResponse:
 @may_look
 @may_hold
 def release_hold(request: SignedIn, pk: int) -> HttpResponse:
-    """Also one of another user: the row says who released it. A second call is harmless."""
+    """Also one of another user; a second call is harmless."""
     hold = get_object_or_404(_visible(request.user), pk=pk)
     _expect_may(request.user, hold.run)
     if hold.source == HoldSource.FILE:
@@ -192,7 +188,6 @@ def release_hold(request: SignedIn, pk: int) -> HttpResponse:
 
 
 def _page_of(request: SignedIn, hold: Hold) -> int:
-    """The page of the run on which the user released the hold."""
     back = request.POST.get("back", "")
     kept = [run.pk for run in held.kept_by_holds_of(hold.run_id).only("pk") if str(run.pk) == back]
     return kept[0] if kept else hold.run_id
@@ -243,7 +238,6 @@ def _may_be_held(run: Run) -> bool:
 
 
 def _lines(holds: Iterable[Hold], now: datetime, user: User | None = None) -> list[HoldLine]:
-    """`user`: who may release some of them, if the holds belong to several runs."""
     return [
         HoldLine(
             hold,

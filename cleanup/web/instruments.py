@@ -1,4 +1,4 @@
-"""The bench page of an instrument: one word on its runs, readable from across the room; and its QR code."""
+"""The bench page of an instrument, readable from across the room, and its QR code."""
 
 import io
 import uuid
@@ -62,7 +62,7 @@ class BenchLine:
 
 
 class CountRows(Subquery):
-    """How many rows a subquery has; the count of a sliced one stops at its slice."""
+    """Counts the rows of a subquery, at most its slice."""
 
     template = "(SELECT COUNT(*) FROM (%(subquery)s) counted)"
 
@@ -70,7 +70,7 @@ class CountRows(Subquery):
 @login_not_required
 @require_safe
 def bench(request: SignedIn, token: uuid.UUID) -> HttpResponse:
-    """It has no actions, so the address of a public page is enough to see it."""
+    """It has no actions, so the address of a public page is enough."""
     instrument = _find(request, token)
     if instrument is None:
         return redirect_to_login(request.get_full_path())
@@ -82,7 +82,6 @@ def bench(request: SignedIn, token: uuid.UUID) -> HttpResponse:
 @login_not_required
 @require_safe
 def bench_now(request: SignedIn, token: uuid.UUID) -> HttpResponse:
-    """The bench page polls it every 30 s."""
     instrument = _find(request, token)
     if instrument is None or not wants_fragment(request):
         return redirect("bench", token=token)
@@ -152,7 +151,7 @@ def instrument_card(request: SignedIn, pk: int) -> HttpResponse:
 
 
 def _find(request: SignedIn, token: uuid.UUID) -> Instrument | None:
-    """The instrument of this address, None if the user must sign in first; else 404."""
+    """None if the user must sign in first."""
     instrument = get_object_or_404(Instrument.objects.select_related("root"), token=token)
     if instrument.public:
         return instrument
@@ -168,7 +167,7 @@ def _address(request: HttpRequest, instrument: Instrument) -> str:
 
 
 def _sign(instrument: Instrument, staged: RunQuerySet, now: datetime) -> Sign:
-    """One word for all runs of an instrument: anything unknown, old or not settled says: do not touch."""
+    """One word for all runs; anything unknown, old or not settled says: do not touch."""
     if trouble := _trouble(instrument.root, now):
         return _closed(trouble)
     tally = list(
@@ -202,7 +201,6 @@ def _closed(*because: str) -> Sign:
 
 
 def _against(strangers: int, rows: Sequence[Any], *, of: int) -> Iterator[str]:
-    """What speaks against touching anything, the most frequent first."""
     if strangers:
         things = "1 thing" if strangers == 1 else f"{strangers:,} things"
         yield f"{things} in the instrument's folder: no known run, perhaps one that is being written."
@@ -221,7 +219,6 @@ def _sign_of_run(run: Run, now: datetime) -> Sign:
 
 
 def _judged_sign(tone: int, reason: str, until: datetime | None, now: datetime) -> Sign:
-    """Green and amber only if the reader need not decide anything."""
     if tone == Status.GO:
         return Sign("go", "Safe to clear")
     if tone == Status.WAIT and reason not in WITHOUT_END and until is not None and until > now:

@@ -1,6 +1,6 @@
-"""Pages by keyset: the last page of a million rows costs what the first does.
+"""Pages by keyset: the last page of a million rows costs as much as the first.
 
-A place is the values of the order's columns, so it outlives its row. Empty values come last on every database.
+A place is the values of the order's columns, so it outlives its row.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,20 +22,19 @@ LARGEST = 2**63 - 1
 
 
 class Literal(Value):
-    """A number written into the statement: SQLite finds an index on an expression only by its exact text."""
+    """A number in the statement itself: SQLite needs the exact text of an index's expression."""
 
     def as_sql(self, compiler: SQLCompiler, connection: Any) -> tuple[str, tuple[str | int, ...]]:  # noqa: ANN401
         return str(int(self.value)), ()
 
 
 def or_nothing(column: str) -> Coalesce:
-    """A column in which unknown counts as 0, as in the indexes."""
     return Coalesce(column, Literal(0))
 
 
 @dataclass(frozen=True)
 class Key:
-    """One column or named expression of an order, and how its values are written in a place."""
+    """One column of an order, and how a place writes its values."""
 
     name: str
     descending: bool = False
@@ -48,7 +47,7 @@ class Key:
         return F(self.name).desc() if self.descending is not backward else F(self.name).asc()
 
     def beyond(self, value: Any, backward: bool) -> Q:  # noqa: ANN401
-        """What comes strictly after a value; the caller handles empty values."""
+        """What comes after a value that is not empty."""
         return Q(**{f"{self.name}__{'lt' if self.descending is not backward else 'gt'}": value})
 
     def equal(self, value: Any) -> Q:  # noqa: ANN401
@@ -75,10 +74,7 @@ def _instant(name: str, *, descending: bool) -> Key:
 
 @dataclass(frozen=True)
 class RunOrder:
-    """An order of runs; its last key is unique.
-
-    With `by_row` a place is the key of its row: its columns never change.
-    """
+    """Its last key is unique. With `by_row` a place is a row's key: its columns never change."""
 
     keys: tuple[Key, ...]
     by_row: bool = False
@@ -97,8 +93,6 @@ CLEARED_ORDER = RunOrder((_instant("cleared_at", descending=True), NEWEST))
 
 @dataclass(frozen=True)
 class Page:
-    """The keys of one page's runs, and the places before and after it if there are more."""
-
     keys: list[int]
     before: str = ""
     after: str = ""
@@ -107,7 +101,7 @@ class Page:
 def page_of(
     runs: RunQuerySet, order: RunOrder, *, among: RunQuerySet, after: str = "", before: str = "", size: int = PAGE_SIZE
 ) -> Page:
-    """The page after a place, or before it. An impossible place counts as none.
+    """The page after a place, or before it; an impossible place counts as none.
 
     `among`: the runs that may name a place, also one that has left `runs`.
     """
@@ -145,10 +139,7 @@ def _more(runs: RunQuerySet, order: RunOrder, row: Sequence[Any]) -> str:
 def _take(
     runs: RunQuerySet, order: RunOrder, place: Sequence[Any] | None, number: int, *, backward: bool = False
 ) -> list[tuple[Any, ...]]:
-    """At most `number` rows from a place on, in the order or against it.
-
-    Each stretch is one range of an index; databases do not find that by themselves.
-    """
+    """Reads stretch by stretch: each is one range of an index, which databases do not find by themselves."""
     annotated = runs.annotate(**{key.name: key.expression for key in order.keys if key.expression is not None})
     values = annotated.values_list(*(key.name for key in order.keys))
     found: list[tuple[Any, ...]] = []
@@ -162,7 +153,7 @@ def _take(
 
 
 def _stretches(keys: Sequence[Key], place: Sequence[Any] | None, backward: bool) -> Iterator[tuple[Q, int]]:
-    """Conditions in order, each with the number of first keys that are equal for all its rows."""
+    """(condition, number of first keys that are equal for all its rows), in order."""
     if place is None:
         yield from _whole(keys[0], backward)
         return
@@ -197,7 +188,6 @@ def _write(order: RunOrder, row: Sequence[Any]) -> str:
 
 
 def _read(among: RunQuerySet, order: RunOrder, text: str) -> Sequence[Any] | None:
-    """The place in an address; None for an empty or invalid one."""
     parts = text.split(".")
     try:
         if order.by_row:

@@ -1,6 +1,4 @@
-"""What a proxy says of a request counts only if the proxy is in `EXLAB_TRUSTED_PROXIES`: every client can write a
-header.
-"""
+"""Headers of a proxy count only if it is in `EXLAB_TRUSTED_PROXIES`: every client can write them."""
 
 import ipaddress
 from collections.abc import Callable
@@ -34,8 +32,6 @@ SENT_SECONDS = 10
 
 
 class BelieveTrustedProxies:
-    """Sets the client's address, scheme and host, and stops a redirect loop."""
-
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
@@ -66,7 +62,7 @@ def is_trusted(address: str) -> bool:
 
 
 def _sort_out(request: HttpRequest) -> None:
-    """Keep what trusted proxies say; remember an untrusted proxy, so that a page can name it."""
+    """Keep what trusted proxies say; remember an untrusted one, so that a page can name it."""
     # A connection over a Unix socket has no address: it comes from this host.
     peer = request.META["REMOTE_ADDR"] = request.META.get("REMOTE_ADDR") or THIS_HOST
     said = {name: request.META.pop(name) for name in SAID_BY_PROXIES if name in request.META}
@@ -87,7 +83,7 @@ def _sort_out(request: HttpRequest) -> None:
 
 
 def _client(forwarded_for: str, peer: str) -> str:
-    """The nearest address that is no trusted proxy; the proxy's own if it names none."""
+    """The nearest address that is no trusted proxy."""
     for address in reversed([one.strip() for one in forwarded_for.split(",") if one.strip()]):
         if not _is_address(address):
             break
@@ -110,5 +106,4 @@ def _last(request: HttpRequest, name: str) -> str:
 
 
 def _sends_to_https(response: HttpResponseBase) -> bool:
-    """Whether a middleware of Django redirects to https for `EXLAB_HTTPS`."""
     return settings.SECURE_SSL_REDIRECT and response.status_code == 301 and response["Location"].startswith("https://")

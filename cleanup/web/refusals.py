@@ -25,7 +25,7 @@ _ABOUT_THE_ORIGIN = tuple(reason.split(" - ")[0] for reason in (REASON_BAD_ORIGI
 
 
 class SayWhatOnlyButtonsDo:
-    """Gives 405 a page: after a sign-in, or by Back, users come to addresses of forms."""
+    """Gives 405 a page: by Back or after a sign-in, users come to addresses of forms."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -40,7 +40,6 @@ class SayWhatOnlyButtonsDo:
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """The form comes from another address, or its token is old."""
     if not reason.startswith(_ABOUT_THE_ORIGIN):
         return render(request, "403_csrf.html", status=403)
     origin = request.META.get("HTTP_ORIGIN") or _origin_of(request.META.get("HTTP_REFERER", ""))
@@ -54,7 +53,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 
 def bad_request(request: HttpRequest, exception: SuspiciousOperation) -> HttpResponse:
-    """For an unknown host it names the host and the setting of the known ones."""
+    """For an unknown host it names the setting."""
     if isinstance(exception, DisallowedHost):
         host = request.META.get("HTTP_X_FORWARDED_HOST", request.META.get("HTTP_HOST", ""))
         name, _port = split_domain_port(host)
@@ -67,7 +66,7 @@ def bad_request(request: HttpRequest, exception: SuspiciousOperation) -> HttpRes
 
 
 def goes_in_a_circle(request: HttpRequest) -> HttpResponse:
-    """The browser was sent to https, and its request still arrives as plain http."""
+    """The redirect to https arrives as http again."""
     context = {"peer": request.META.get("REMOTE_ADDR", ""), **_proxy(request)}
     return render(request, "400_https.html", context, status=400)
 

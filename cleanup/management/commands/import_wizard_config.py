@@ -24,8 +24,6 @@ from cleanup.text.values import visible
 
 @dataclass(frozen=True)
 class Written:
-    """What `--apply` has registered and written."""
-
     root: StagingRoot
     version: RetentionPolicy | None
     remarks: Remarks

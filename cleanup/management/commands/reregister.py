@@ -99,7 +99,6 @@ class Command(LabCommand):
 
 
 def _move(folders: list[str], roots: list[StagingRoot], order: RegisterOrder) -> tuple[list[Reregistration], str]:
-    """The outcomes of moving the runs of a folder, or why nothing was done."""
     try:
         move = moving.read_move(*folders)
     except NotMoved as error:

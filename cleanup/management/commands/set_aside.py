@@ -1,4 +1,4 @@
-"""Move files that the manifest does not list out of a run, or back, or list them."""
+"""Move unlisted files out of a run, or back, or list them."""
 
 import os
 import sys

@@ -18,7 +18,7 @@ NONE = "none"
 
 
 class Unset:
-    """Marks a field to leave to wider scopes; None: the option was not given."""
+    """A field left to wider scopes; None: the option was not given."""
 
 
 UNSET = Unset()
@@ -96,15 +96,12 @@ class Command(LabCommand):
 
 
 def _fields(options: dict[str, Any]) -> dict[str, Any]:
-    """An unset field is "" for a choice and None for a number."""
     fields = {name: "" if options[name] == NONE else options[name] for name in CHOSEN if options[name]}
     given = {field: options[field] for field in OPTIONS if options[field] is not None}
     return fields | {field: None if value is UNSET else value for field, value in given.items()}
 
 
 def _or_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A parser that also takes `none`."""
-
     def read(text: str) -> Any:  # noqa: ANN401
         if text == NONE:
             return UNSET

@@ -64,7 +64,6 @@ class Command(BaseCommand):
                 supervisor.stop()
 
     def _prepare(self, *, demo_wanted: bool) -> demo.Demo | None:
-        """Update database and static files, settle what a crash left; returns the demonstration's users."""
         expect_database(migrated=False)
         self.stderr.write(f"Preparing {settings.EXLAB_DATA_DIR}.")
         call_command("migrate", interactive=False, verbosity=0)
@@ -119,7 +118,6 @@ def _expect_free(host: str, port: int) -> None:
 
 
 def _wait_until_served(host: str, port: int, supervisor: Supervisor) -> bool:
-    """Whether the pages can be reached; False if a child dies or a signal comes first."""
     deadline = time.monotonic() + _READY_SECONDS
     while not supervisor.interrupted and not supervisor.dead() and time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection((_reachable(host), port), timeout=1):

@@ -1,4 +1,4 @@
-"""`manage.py watch`: the watchdog, a process of `up` and of `worker`."""
+"""`manage.py watch`: the watchdog."""
 
 import argparse
 import logging
@@ -61,7 +61,6 @@ class Command(LabCommand):
         self._look_for_ever(options["every"], as_lines=options["json"])
 
     def _look_for_ever(self, every: float, *, as_lines: bool) -> None:
-        """Also looks without the database; with `as_lines` one object for each look."""
         next_look = time.monotonic()
         last: datetime | None = None
         listening_since = timezone.now()

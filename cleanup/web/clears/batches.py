@@ -1,4 +1,4 @@
-"""Clears that were asked for together: progress, pause, resume and stop."""
+"""Batches of clears: progress, pause, resume and stop."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -37,7 +37,6 @@ LAST_TRY = Q(attempts__repeated_by=None)
 @require_safe
 @may_look
 def batch_list(request: SignedIn) -> HttpResponse:
-    """The latest batches with a run that the user may see."""
     seen = Exists(ClearAttempt.objects.filter(batch=OuterRef("pk"), run__in=permissions.runs(request.user)))
     latest = list(ClearBatch.objects.filter(seen).order_by("-created_at", "-pk").values_list("pk", flat=True)[:SHOWN])
     batches = (
@@ -78,7 +77,7 @@ def batch_progress(request: SignedIn, key: UUID) -> HttpResponse:
 @may_look
 @may_clear
 def pause_batch(request: SignedIn, key: UUID) -> HttpResponse:
-    """Begins no further run; a clear under way ends."""
+    """A clear under way ends first."""
     return _act(request, key, lambda batch, actor, now: clear_batches.pause(batch, actor=actor, now=now))
 
 
@@ -93,7 +92,7 @@ def resume_batch(request: SignedIn, key: UUID) -> HttpResponse:
 @may_look
 @may_clear
 def stop_batch(request: SignedIn, key: UUID) -> HttpResponse:
-    """Withdraws the runs that have not begun; a clear under way ends."""
+    """Withdraws the runs that have not begun."""
     return _act(request, key, lambda batch, actor, now: clear_batches.stop(batch, actor=actor, now=now))
 
 
@@ -151,14 +150,13 @@ def _show(request: SignedIn, batch: ClearBatch, now: datetime, template: str) ->
 
 
 def _stayed(visible: Any) -> list[ClearAttempt]:  # noqa: ANN401
-    """The first runs that stayed: an operator may have to look at them."""
     failed = visible.last_tries().filter(phase__in=ClearAttempt.FAILED, again_after=None)
     failed = failed.exclude(reason=Reason.WITHDRAWN)
     return list(failed.select_related("run").defer("run__facts", "decision").order_by("phase_at", "pk")[:PAGE_SIZE])
 
 
 def _step(progress: Progress) -> str:
-    """What must change before a screen reader speaks again."""
+    """A screen reader speaks again when this changes."""
     if not progress.open:
         return "over"
     if progress.paused:

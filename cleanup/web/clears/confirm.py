@@ -1,4 +1,4 @@
-"""“Clear now”, for one run and for many: what would go, the question, and the request."""
+"""“Clear now”, for one run and for many: the question and the request."""
 
 import uuid
 from datetime import datetime
@@ -40,7 +40,6 @@ CONFLICT, MISTAKE = 409, 422
 @require_http_methods(["GET", "HEAD", "POST"])
 @may_clear
 def clear_run(request: SignedIn, pk: int) -> HttpResponse:
-    """Show what would go and ask; a POST writes the attempt and its task."""
     run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     if not permissions.may(request.user, permissions.CLEAR, run):
         raise PermissionDenied
@@ -53,7 +52,6 @@ def clear_run(request: SignedIn, pk: int) -> HttpResponse:
 def _confirm(
     request: SignedIn, run: Run, form: ClearForm, now: datetime, *, shown: ClearPreview | None = None, status: int = 200
 ) -> HttpResponse:
-    """`shown`: the preview, if it is already decided."""
     hindrances = readiness.hindrances()
     shown = shown or preview.preview(request.user, RequestedRuns.of([run.pk]), now, hindrances=hindrances)
     (item,) = shown.items
@@ -129,7 +127,6 @@ def clear_runs(request: SignedIn) -> HttpResponse:
 
 
 def _root_of(request: SignedIn) -> StagingRoot | None:
-    """The staging root in the address; None for the selection."""
     name = request.GET.get("root", "")
     if not name:
         return None
@@ -231,7 +228,6 @@ def _rest_of(root: StagingRoot, user: User, asked: RequestedRuns) -> dict[str, A
 
 
 def _space_after(shown: ClearPreview, root: StagingRoot) -> dict[str, Any] | None:
-    """The last measured fill of the disk, and the same without these runs."""
     usage = DiskUsage.objects.filter(root=root).order_by("-at").first()
     if usage is None or usage.total_bytes <= 0 or shown.allocated_bytes is None:
         return None

@@ -8,7 +8,7 @@ from cleanup.models import ClearAttempt
 
 
 class ClearForm(forms.Form):
-    """What comes back from a preview: the runs shown, the typed number, and the note."""
+    """What comes back from a preview."""
 
     runs = forms.CharField(required=False, max_length=40_000, widget=forms.HiddenInput)
     digest = forms.CharField(required=False, max_length=64, widget=forms.HiddenInput)

@@ -1,4 +1,4 @@
-"""What timed sweeps will take of the runs that a user sees, for the overview."""
+"""What timed sweeps will take of the runs that a user sees."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from cleanup.rules.policy import ScopedPolicy
 
 @dataclass(frozen=True, kw_only=True)
 class ComingText:
-    """The next sweeps on one staging root: `first`, and all others in `rest`.
+    """The next sweep on one root (`first`) and the others (`rest`).
 
-    `loud`: it is announced before, or clears for the first time. `unsent`: why a mail was not sent.
+    `loud`: it is announced, or clears for the first time. `unsent`: why a mail was not sent.
     """
 
     first: str = ""
@@ -69,7 +69,6 @@ def _stops(foreseen: Foreseen, now: datetime) -> str:
 
 
 def _unsent(roots: Iterable[int], now: datetime) -> dict[int, str]:
-    """Why a mail of this evening was not sent, by root."""
     tonight = Announcement.objects.filter(root__in=roots, at__gte=last_evening(now, announcements.zone()))
     return dict(tonight.exclude(mail_problem="").order_by("pk").values_list("root", "mail_problem"))
 

@@ -1,4 +1,4 @@
-"""A disk as a bar: what fills it, and how wide each part is."""
+"""A disk as a bar of parts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,9 +22,8 @@ ALWAYS = (Status.WAIT, Status.BLOCK, Status.GO)
 
 @dataclass(frozen=True, kw_only=True)
 class RunSum:
-    """A number of runs, their logical bytes, and their bytes on disk as far as known.
-
-    `unknown` counts runs of unknown size; they count as 0 bytes.
+    """Runs with their logical bytes and known bytes on disk; `unknown` counts runs of unknown size, which
+    have 0 bytes.
     """
 
     runs: int = 0
@@ -43,7 +42,7 @@ class RunSum:
 
 @dataclass(frozen=True, kw_only=True)
 class Area:
-    """One part of the bar; `bytes` are logical, it is drawn by `allocated_bytes` on the disk."""
+    """One part of the bar; drawn by `allocated_bytes`, not by the logical `bytes`."""
 
     code: str
     words: str
@@ -55,14 +54,14 @@ class Area:
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """From left to right; `crowded`: the runs are larger than what the disk holds."""
+    """`crowded`: the runs are larger than what the disk holds."""
 
     areas: tuple[Area, ...]
     crowded: bool = False
 
 
 def draw(outlook: Outlook | None, sums: Mapping[Status, RunSum]) -> Bar:
-    """A disk that was never measured has only the sums, without width."""
+    """A disk that was never measured has only sums, without width."""
     shown = [tone for tone in WORDS if tone in ALWAYS or sums.get(tone, RunSum()).runs]
     of_runs = [_area(tone, sums.get(tone, RunSum())) for tone in shown]
     if outlook is None:

@@ -1,4 +1,4 @@
-"""The overview: how full each disk is, what may go now, and why the rest stays."""
+"""The overview: how full each disk is, what may go, and why the rest stays."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,7 +53,7 @@ SPARSE = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class Blocked:
-    """Why some runs stay until an operator acts, and where they are listed."""
+    """Why some runs stay until an operator acts."""
 
     reason: str
     sum: RunSum
@@ -72,7 +72,7 @@ class FreedLately:
 
 @dataclass(frozen=True, kw_only=True)
 class UnderWay:
-    """A batch of clears that has not ended."""
+    """A batch of clears under way."""
 
     batch: ClearBatch
     runs: int
@@ -86,9 +86,8 @@ class UnderWay:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """One staging root on the overview.
-
-    `mine`: the safe runs that this user may clear. On a `troubled` root safe runs count as blocked, as in the list.
+    """One staging root; `mine`: the safe runs that this user may clear. On a `troubled` root safe runs count as
+    blocked.
     """
 
     root: StagingRoot
@@ -130,7 +129,7 @@ class Card:
 
     @property
     def sparse(self) -> bool:
-        """Whether the disk gets back much less than the sizes of the safe runs promise."""
+        """Whether the disk gets back much less than the sizes of the safe runs."""
         return self.go.allocated_bytes < SPARSE * self.go.bytes
 
     @property
@@ -172,7 +171,6 @@ def _show(request: SignedIn, template: str) -> HttpResponse:
 
 
 def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...], now: datetime) -> Iterator[Card]:
-    """As many queries for many roots as for one."""
     sums = add_up(user, now)
     outlooks = disk_usage.outlooks(roots, now)
     policies = RetentionPolicy.objects.scoped()
@@ -230,7 +228,6 @@ def _by_tone(
 
 
 def _address(root: StagingRoot, troubled: bool, reason: str) -> str:
-    """Runs that only the root's trouble stops have no list of their own."""
     here = troubled and reason == root.problem
     return _list_of(root, verdict="block") if here else _list_of(root, verdict="block", reason=reason)
 

@@ -1,4 +1,4 @@
-"""The sums of the runs that a user sees, by staging root, tone and reason."""
+"""The sums of the runs that a user sees."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,8 +26,8 @@ _Key = tuple[permissions.Places, permissions.Places, tuple[int, int]]
 
 @dataclass(frozen=True, kw_only=True)
 class Sums:
-    """By staging root: `by_reason` all runs, `soon` those that may go within a day, `mine` the safe ones that the user
-    may clear.
+    """By root: all runs (`by_reason`), those that may go within a day, and the safe ones that the user may clear
+    (`mine`).
     """
 
     at: datetime
@@ -44,7 +44,7 @@ _kept: dict[_Key, Sums] = {}
 
 
 def add_up(user: User, now: datetime) -> Sums:
-    """One query for all roots. For very many runs the sums may be older, but never older than the last clear."""
+    """One query for all roots. Sums of very many runs may be older, but never older than the last clear."""
     seen = permissions.places(user, permissions.VIEW)
     mine = (
         permissions.places(user, permissions.CLEAR)
@@ -64,7 +64,7 @@ def add_up(user: User, now: datetime) -> Sums:
 
 
 def _last_clear() -> tuple[int, int]:
-    """Each clear changes the number of clears under way or the newest line of the ledger."""
+    """Each clear changes one of the two numbers."""
     newest = LedgerEntry.objects.order_by("-pk").values_list("pk", flat=True).first()
     return ClearAttempt.objects.filter(phase__in=ClearAttempt.ACTIVE).count(), newest or 0
 

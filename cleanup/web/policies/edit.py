@@ -1,4 +1,4 @@
-"""Writing a policy in the browser: first its scope, then its fields."""
+"""Writing a policy: first its scope, then its fields."""
 
 from datetime import datetime
 from typing import Any
@@ -45,7 +45,6 @@ BEGINS = {
 @require_http_methods(["GET", "HEAD", "POST"])
 @may_write_policies
 def change_policy(request: SignedIn) -> HttpResponse:
-    """Ask for a scope; then show what is in force there, and write its successor."""
     posted = request.method == "POST"
     data = request.POST if posted else request.GET
     where = _scope_form(request.user, data if posted or any(name in data for name in SCOPE_FIELDS) else None)
@@ -62,7 +61,6 @@ def query_of(scope: Scope) -> str:
 
 
 def _scope_form(user: User, data: QueryDict | None) -> ScopeForm:
-    """Offers the names that the user may see: of runs and of existing policies."""
     places = permissions.places(user, permissions.VIEW)
     equipment = {*permissions.instruments(user).order_by().values_list("equipment", flat=True)}
     of_policies = RetentionPolicy.objects.exclude(equipment="").order_by().values_list("equipment", flat=True)
@@ -72,7 +70,7 @@ def _scope_form(user: User, data: QueryDict | None) -> ScopeForm:
 
 
 def _change(request: SignedIn, where: ScopeForm) -> HttpResponse:
-    """The form; sent once it shows the preview, sent again with that preview it writes a version."""
+    """Sent once the form shows the preview; sent again with that preview it writes a version."""
     now = timezone.now()
     _expect_place(request.user, where.scope)
     before, scoped = _in_force(where.scope), RetentionPolicy.objects.scoped()

@@ -17,7 +17,7 @@ from cleanup.text.values import visible
 
 
 class NameField(forms.ChoiceField):
-    """A known name, or none for all; an unknown one is refused with the names near it."""
+    """A known name, or none for all."""
 
     def __init__(self, label: str, everything: str, known: Iterable[str], *, typed: str) -> None:
         self.known = list(known)
@@ -33,8 +33,6 @@ class NameField(forms.ChoiceField):
 
 
 class ScopeForm(forms.Form):
-    """Where a policy applies: root, instrument, project, kind of run, or all."""
-
     def __init__(self, data: Any = None, *, roots: Iterable[str], equipment: Iterable[str]) -> None:  # noqa: ANN401
         super().__init__(data, auto_id="scope-%s", label_suffix="")
         known: dict[str, tuple[str, str, Iterable[str]]] = {
@@ -52,10 +50,7 @@ class ScopeForm(forms.Form):
 
 
 class TypedField(forms.CharField):
-    """A typed policy field; its value is a number or None.
-
-    The text of the form itself means the exact number behind it, even if the text is rounded.
-    """
+    """A typed number or None; the form's own text means the exact stored number, even if rounded."""
 
     def __init__(self, name: str, label: str, hint: str, *, stored: float | None) -> None:
         self.read: Callable[[str], float] = READERS[name]
@@ -82,7 +77,7 @@ class TypedField(forms.CharField):
 
 @dataclass(frozen=True)
 class FieldGroup:
-    """Fields that belong together. `elsewhere`: where they are set if not in this scope."""
+    """`elsewhere`: where the fields are set if not in this scope."""
 
     title: str
     fields: list[BoundField]
@@ -90,10 +85,7 @@ class FieldGroup:
 
 
 class PolicyForm(forms.Form):
-    """A new version of one scope; an empty field is left unset, a field that is not sent keeps its value.
-
-    `before`: the version in force there; `scoped`: all policies in force.
-    """
+    """A new version of one scope; an empty field is unset, a field that is not sent keeps its value."""
 
     made_from = forms.IntegerField(
         min_value=0,
@@ -147,18 +139,16 @@ class PolicyForm(forms.Form):
             raise forms.ValidationError("There is nothing to write: no field says anything new.")
 
     def changed_fields(self) -> dict[str, Any]:
-        """The fields that differ from the version before."""
         sent = {name: self.cleaned_data[name] for name in (*CHOSEN, *TYPED) if name in self.data}
         return {name: value for name, value in sent.items() if value != self._stored(name)}
 
     @property
     def rehearse(self) -> bool:
-        """As before if nothing is sent."""
         answer = self.cleaned_data["rehearse"]
         return answer == "yes" if answer else self._rehearsed_before()
 
     def groups(self) -> list[FieldGroup]:
-        """In the order of the page; fields without meaning in this scope only if they are filled."""
+        """Fields without meaning in this scope only if they are filled."""
         narrow = bool(self.scope.equipment or self.scope.project or self.scope.run_kind)
         of_root = self._group(
             "When the disk is too full",
@@ -184,7 +174,6 @@ class PolicyForm(forms.Form):
         return FieldGroup(title, [field for field in fields if not elsewhere or field.value()], elsewhere)
 
     def _stored(self, name: str) -> Any:  # noqa: ANN401
-        """A choice is never None."""
         if self.before is None:
             return "" if name in CHOSEN else None
         return getattr(self.before, name)
@@ -254,7 +243,6 @@ def _choice_or_unset(
 
 
 def _said_elsewhere(scope: Scope, scoped: Iterable[ScopedPolicy]) -> dict[str, str]:
-    """What applies in a scope if its own policy leaves a field unset."""
     others = [policy for policy in scoped if policy.scope != scope]
     policy, limits = effective_policy(others, scope), limits_of(others, scope.root or "")
     values = {name: getattr(policy, name) for name in RUN_FIELDS}

@@ -1,4 +1,4 @@
-"""Policies: what is in force and who wrote it, what a rehearsal showed, and promotion."""
+"""Policies: what is in force, what a rehearsal showed, and promotion."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -48,10 +48,7 @@ class NoteForm(forms.Form):
 
 @dataclass(frozen=True)
 class ShownVersion:
-    """A version on the page; `before` is the one before it in its scope.
-
-    In rehearsal it has `nights` of `wanted` clean nights.
-    """
+    """A version, the one `before` it in its scope, and its clean `nights` of `wanted`."""
 
     version: RetentionPolicy
     scope: str
@@ -72,7 +69,7 @@ class ShownVersion:
 
 @dataclass(frozen=True)
 class InstrumentPolicies:
-    """The policies for one instrument's runs in sentences; `left_out` counts projects."""
+    """In sentences; `left_out` counts projects."""
 
     instrument: Instrument
     sentences: list[str]
@@ -81,7 +78,7 @@ class InstrumentPolicies:
 
 @dataclass(frozen=True)
 class RehearsedTotal:
-    """The sum of the runs of which the same became; bytes are logical."""
+    """Bytes are logical."""
 
     became: Became
     runs: int
@@ -145,8 +142,6 @@ def policy_detail(request: SignedIn, number: int) -> HttpResponse:
 @may_look_at_policies
 @may_set_policies
 def promote_policy(request: SignedIn, number: int) -> HttpResponse:
-    """Promote a version before it has its nights, or if only an operator may."""
-
     def promote(version: RetentionPolicy, author: str, note: str, now: datetime) -> RetentionPolicy:
         return rehearsal.promote(version, author, now, note=note)
 
@@ -207,7 +202,7 @@ def _restage(
 
 
 def _coming(user: User, roots: Iterable[StagingRoot]) -> str:
-    """What the next sweeps take, only of roots that the user sees as a whole."""
+    """Only of roots that the user sees as a whole."""
     places = permissions.places(user, permissions.VIEW)
     seen = [root for root in roots if places.include(root.pk, "")]
     said = announcements.say_next(seen, timezone.now())
@@ -227,7 +222,6 @@ def _visible_version(user: User, number: int) -> RetentionPolicy:
 
 
 def _sees(user: User, version: RetentionPolicy) -> bool:
-    """Whether a version may apply to runs that the user may see."""
     places = permissions.places(user, permissions.VIEW)
     return places.everywhere or any(
         None in (version.root_id, root) or version.root_id == root
@@ -252,7 +246,6 @@ def _may_promote(user: User, root: StagingRoot) -> bool:
 
 
 def _explain(instruments: Iterable[Instrument], scoped: list[ScopedPolicy]) -> list[InstrumentPolicies]:
-    """A project with its own policy is told if that differs."""
     lines = []
     for instrument in instruments:
         where = Scope(root=instrument.root.name, equipment=instrument.equipment)
@@ -279,14 +272,13 @@ def _by_kind(scoped: list[ScopedPolicy], where: Scope) -> dict[str, Policy]:
 
 
 def _sentences(whose: str, of: str, by_kind: dict[str, Policy]) -> list[str]:
-    """One sentence if all kinds of runs are treated the same, else one for each."""
     if len(by_kind) > 1 and len({*by_kind.values()}) == 1:
         by_kind = {"": next(iter(by_kind.values()))}
     return [explain(f"{whose}{f'{kind} ' if kind else ''}runs{of}", policy) for kind, policy in by_kind.items()]
 
 
 def _tell(versions: list[RetentionPolicy], wanted: list[RetentionPolicy], now: datetime) -> list[ShownVersion]:
-    """The wanted versions, the earliest first; as many queries for many as for one."""
+    """As many queries for many versions as for one."""
     values = {version.version: version.as_value() for version in versions}
     newest = {value.scope: value.version for value in values.values()}
     before: dict[int, ScopedPolicy | None] = {}
@@ -324,7 +316,6 @@ def _tell(versions: list[RetentionPolicy], wanted: list[RetentionPolicy], now: d
 
 
 def _order(scope: Scope) -> tuple[str, int, str, str, str]:
-    """The lab first, then root by root, wider scopes before narrower ones."""
     return (scope.root or "", scope.rank, scope.equipment or "", scope.project or "", scope.run_kind or "")
 
 

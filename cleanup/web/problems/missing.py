@@ -1,4 +1,4 @@
-"""Missing runs: where they went, many at once, and a renamed folder."""
+"""Missing runs: marked as gone, or moved with a renamed folder."""
 
 from datetime import datetime
 
@@ -47,7 +47,6 @@ class MoveForm(forms.Form):
 @may_look
 @may_mark
 def mark_all_gone(request: SignedIn) -> HttpResponse:
-    """List the missing runs, of all roots or one; a POST marks the ticked ones as gone."""
     now = timezone.now()
     root = request.GET.get("root", "")
     found = _missing(request.user)
@@ -77,7 +76,7 @@ def mark_all_gone(request: SignedIn) -> HttpResponse:
 @may_look
 @may_mark
 def move_runs(request: SignedIn, pk: int) -> HttpResponse:
-    """Ask which folder was renamed and show its runs; a second click gives them the new paths."""
+    """The first click shows the runs of a renamed folder; the second gives them the new paths."""
     now = timezone.now()
     orphan = _orphan(request.user, pk)
     run = get_object_or_404(Run.objects.with_root(), orphans=orphan)
@@ -96,7 +95,6 @@ def move_runs(request: SignedIn, pk: int) -> HttpResponse:
 
 
 def _orphan(user: User, pk: int) -> Orphan:
-    """A run listed as missing that the user may change, even if it is back."""
     found = problems.visible_orphans(user, among=Orphan.objects.filter(kind=OrphanKind.MISSING))
     orphan = get_object_or_404(found.select_related("root"), pk=pk)
     if not problems.may(user, permissions.CHANGE, orphan):
@@ -105,7 +103,6 @@ def _orphan(user: User, pk: int) -> Orphan:
 
 
 def _move(user: User, run: Run, form: MoveForm, now: datetime, *, dry_run: bool) -> tuple[list[Reregistration], str]:
-    """The outcomes, or why nothing was done."""
     order = RegisterOrder(now=now, actor=user.get_username(), note=form.cleaned_data["note"], dry_run=dry_run)
     try:
         move = moving.read_move(form.cleaned_data["old"], form.cleaned_data["new"])
@@ -141,7 +138,6 @@ def _tell(request: SignedIn, marked: list[Marked]) -> None:
 
 
 def _guessed(user: User, run: Run) -> dict[str, str]:
-    """The form begins with the folder that seems renamed, else with the run's project."""
     guess = moving.guess(run)
     if guess is not None and permissions.places(user, permissions.CHANGE).include(
         run.root_id, guess.new.partition("/")[0]
@@ -151,7 +147,7 @@ def _guessed(user: User, run: Run) -> dict[str, str]:
 
 
 def _expect_places(user: User, run: Run, move: Move) -> None:
-    """A user who moves runs needs the permission at the old and at the new place."""
+    """The user needs the permission at the old and at the new place."""
     places = permissions.places(user, permissions.CHANGE)
     there = {path.partition("/")[0] for path in (move.old, move.new)}
     if not all(places.include(run.root_id, equipment) for equipment in there):

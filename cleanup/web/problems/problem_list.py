@@ -1,4 +1,4 @@
-"""The page of problems: alerts, breakers, orphans, and the next step for each."""
+"""The page of problems, each with its next step."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class MarkGoneForm(forms.Form):
 
 @dataclass(frozen=True)
 class ProblemLine:
-    """One problem with its safe next step as a link, if there is one."""
+    """One problem with the link to its safe next step, if any."""
 
     problem: OpenProblem
     label: str = ""
@@ -83,8 +83,6 @@ class Section:
 
 @dataclass(frozen=True)
 class OrphanRow:
-    """One orphan with its next step, and whether the user may take it."""
-
     orphan: Orphan
     step: NextStep
     may_look_again: bool
@@ -125,7 +123,7 @@ def problem_list(request: SignedIn) -> HttpResponse:
 @may_look
 @may_clear
 def look_again(request: SignedIn, pk: int) -> HttpResponse:
-    """Look at one orphan now; adopt it if possible."""
+    """Adopts the orphan if possible."""
     now = timezone.now()
     orphan = get_object_or_404(_visible(request.user), pk=pk)
     _expect(request.user, permissions.CLEAR, orphan)
@@ -137,7 +135,7 @@ def look_again(request: SignedIn, pk: int) -> HttpResponse:
 @may_look
 @may_clear
 def remove_shell(request: SignedIn, pk: int) -> HttpResponse:
-    """Remove the empty folder of the data wizard at a run's path, by the host of the disk."""
+    """The host of the disk removes the empty folder."""
     orphan = get_object_or_404(_visible(request.user).filter(kind=OrphanKind.SHELL, run__isnull=False), pk=pk)
     _expect(request.user, permissions.CLEAR, orphan)
     path = visible(orphan.path)
@@ -171,7 +169,7 @@ def _look(orphan: Orphan, now: datetime) -> tuple[int, str]:
 @may_look
 @may_mark
 def mark_gone(request: SignedIn, pk: int) -> HttpResponse:
-    """Ask where a missing run went; a POST marks it as gone if the disk still says so."""
+    """A POST marks the run as gone if the disk still says so."""
     now = timezone.now()
     orphan = get_object_or_404(_visible(request.user).filter(kind=OrphanKind.MISSING), pk=pk)
     _expect(request.user, permissions.CHANGE, orphan)
@@ -192,7 +190,6 @@ def mark_gone(request: SignedIn, pk: int) -> HttpResponse:
 
 
 def _visible(user: User) -> QuerySet[Orphan]:
-    """Also those that are no orphans any more."""
     return problems.visible_orphans(user, among=Orphan.objects.all()).select_related("root", "run")
 
 
@@ -208,7 +205,6 @@ def _rows(user: User, found: Iterable[Orphan]) -> list[OrphanRow]:
 
 
 def _latest_removals(listed: list[Orphan]) -> dict[tuple[int | None, str], ClearAttempt]:
-    """The latest attempt to remove each shell, by (run key, path)."""
     if not listed:
         return {}
     tried = ClearAttempt.objects.filter(kind=AttemptKind.SHELL, run__in=[orphan.run_id for orphan in listed])
@@ -234,7 +230,6 @@ def _may_mark_many(user: User, found: QuerySet[Orphan]) -> bool:
 
 
 def _line(problem: OpenProblem) -> ProblemLine:
-    """A step that is done on a host stands in the advice instead."""
     runs = reverse("run-list")
     if problem.run is not None:
         held = problem.kind == AlertKind.HOLD

@@ -1,4 +1,4 @@
-"""One run: how it stands, everything behind that, and the receipt of its clear."""
+"""One run, and the receipt of its clear."""
 
 from datetime import datetime
 from typing import Any
@@ -55,10 +55,7 @@ def run_detail(request: SignedIn, pk: int) -> HttpResponse:
 @require_safe
 @may_look
 def run_live(request: SignedIn, pk: int) -> HttpResponse:
-    """The head and the attempts of a run, polled each second during a clear.
-
-    The request names the phase that the page shows; after a change it gets the whole run.
-    """
+    """Polled each second during a clear; if the phase differs from the request's, it sends the whole run."""
     run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     if not wants_fragment(request):
         return redirect("run-detail", pk=pk)
@@ -73,7 +70,7 @@ def run_live(request: SignedIn, pk: int) -> HttpResponse:
 @require_safe
 @may_look
 def receipt(request: SignedIn, pk: int) -> HttpResponse:
-    """To print; also for a run that another program cleared by the wizard's record."""
+    """Also for a run that another program cleared by the wizard's record."""
     run = get_object_or_404(permissions.runs(request.user).select_related("root"), pk=pk)
     attempts = (
         ClearAttempt.objects.clears().filter(run=run, phase=Phase.DONE).select_related("proof__accepted", "batch")
@@ -101,7 +98,7 @@ def receipt(request: SignedIn, pk: int) -> HttpResponse:
 
 
 def _head(request: SignedIn, run: Run, now: datetime) -> dict[str, Any]:
-    """What changes during a clear: how the run stands, what may be done, its attempts."""
+    """What changes during a clear."""
     attempts = list(_attempts(run)[:SHOWN_ATTEMPTS])
     attempt = attempts[0] if attempts else None
     hindrances = readiness.hindrances()
@@ -161,7 +158,6 @@ def _missing(run: Run) -> Orphan | None:
 
 
 def _cleared_by(run: Run, attempts: list[ClearAttempt]) -> ClearAttempt | None:
-    """The attempt that cleared a run; None if it is staged, or another program cleared it."""
     if run.state != State.CLEARED:
         return None
     found = next((attempt for attempt in attempts if attempt.phase in CLEARED_IN), None)
@@ -169,7 +165,7 @@ def _cleared_by(run: Run, attempts: list[ClearAttempt]) -> ClearAttempt | None:
 
 
 def _silence(facts: Facts) -> Finding | None:
-    """Why the last look could not compare the run with the NAS; None if it could, or has not tried."""
+    """Why the last look could not compare the run with the NAS."""
     if facts.twin is not None or facts.proof is None:
         return None
     return next(iter(facts.proof.findings), None)

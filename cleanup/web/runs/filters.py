@@ -1,4 +1,4 @@
-"""The filters of the list in an address that users can share."""
+"""The filters of the list in an address."""
 
 from django.http import HttpResponseRedirect
 from django.shortcuts import redirect
@@ -33,7 +33,7 @@ def address_of(chosen: dict[str, str], **changes: str) -> str:
 
 
 def without_empty(request: SignedIn) -> HttpResponseRedirect | None:
-    """Redirect a form without scripts to its address without the empty filters."""
+    """Redirect a form without scripts to an address without empty filters."""
     if "" not in (value for values in dict(request.GET.lists()).values() for value in values):
         return None
     pairs = [(name, value) for name, values in request.GET.lists() for value in values if value]

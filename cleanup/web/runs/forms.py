@@ -43,8 +43,6 @@ MAX_SEARCH = 100
 
 
 class SearchField(forms.CharField):
-    """A long search is cut, not refused: every address leads to a page."""
-
     def __init__(self) -> None:
         attributes = {"type": "search", "maxlength": MAX_SEARCH, "autocomplete": "off", "spellcheck": "false"}
         super().__init__(label="Search", required=False, widget=forms.TextInput(attrs=attributes))
@@ -54,7 +52,7 @@ class SearchField(forms.CharField):
 
 
 class FilterForm(forms.Form):
-    """A value that is no choice is dropped: every address leads to a page."""
+    """Drops a value that is no choice, cuts a long search: every address leads to a page."""
 
     q = SearchField()
     state = forms.ChoiceField(choices=STATE_CHOICES, required=False)

@@ -1,4 +1,4 @@
-"""The gates of one run as its page shows them."""
+"""The gates of one run on its page."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,10 +30,7 @@ _SEEN_ON_DISK = frozenset({Gate.STATE, Gate.PATH, Gate.UNCHANGED, Gate.PROOF})
 
 @dataclass(frozen=True, kw_only=True)
 class GateLine:
-    """One gate on a page.
-
-    `by_disk`: it goes by what discovery saw; `passed`: what a pass means; `schedule_only`: it binds only the schedule.
-    """
+    """`by_disk`: by discovery's look; `passed`: what a pass means; `schedule_only`: binds only the schedule."""
 
     gate: str
     verdict: str
@@ -62,7 +59,6 @@ def lines(decision: Decision, facts: Facts) -> Iterator[GateLine]:
 
 
 def _held_on_disk(result: GateResult, facts: Facts) -> bool:
-    """Whether a file in the run holds it, not an operator."""
     return result.gate is Gate.HOLD and (facts.hold_file is not None or bool(facts.kept_local))
 
 

@@ -1,4 +1,4 @@
-"""The list of runs, one row of it, and the rows that have changed."""
+"""The list of runs, and its rows that have changed."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -82,9 +82,8 @@ def run_row(request: SignedIn, pk: int) -> HttpResponse:
 @require_safe
 @may_look
 def run_changes(request: SignedIn) -> HttpResponse:
-    """The rows of a list that have changed, and the sums; empty if nothing has.
-
-    `seen` has the rows with the changes that the page knows: `17.3,18.1`. A row that counts minutes is always sent.
+    """`seen` has the rows with the changes that the page knows: `17.3,18.1`. A row that counts minutes is
+    always sent.
     """
     now = timezone.now()
     seen = _read_seen(request.GET.get("seen", ""))
@@ -107,7 +106,7 @@ def run_changes(request: SignedIn) -> HttpResponse:
 
 
 def queue_is_silent(now: datetime, *, host: str | None = None) -> bool:
-    """Whether the clearing cluster of a host, or of all, is silent: a clear would only wait."""
+    """Whether a clear would only wait, on one host or on all."""
     beating = watchdog.beating_hosts(now)
     return not beating if host is None else host not in beating
 
@@ -143,7 +142,6 @@ def _page(request: SignedIn, order: RunOrder, runs: RunQuerySet) -> Page:
 
 
 def _totals(runs: RunQuerySet, chosen: dict[str, str], troubled: Sequence[int]) -> list[dict[str, Any]]:
-    """The sums, each with the address that sets or removes it as a filter."""
     found = run_rows.totals(runs, troubled)
     current = chosen.get("verdict", "")
     return [

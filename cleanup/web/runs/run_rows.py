@@ -1,4 +1,4 @@
-"""The runs of the list, their order, how each stands, and their sums."""
+"""The runs of the list, and their sums."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -54,10 +54,7 @@ A_WEEK = timedelta(days=7)
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run of the list, and what the user may do with it.
-
-    A `live` row has an attempt under way and polls until that ends.
-    """
+    """One run of the list; a `live` row polls until its attempt ends."""
 
     run: Run
     standing: StatusText
@@ -74,10 +71,7 @@ class RunRow:
 
 @dataclass(frozen=True)
 class ToneTotal:
-    """The sum of the runs of one tone; with `more` only the largest are summed.
-
-    Runs of unknown size count as 0 bytes.
-    """
+    """The sum of the runs of one tone; with `more` only the largest. Runs of unknown size have 0 bytes."""
 
     tone: Status
     words: str
@@ -99,7 +93,7 @@ def row_of(run: Run, now: datetime, user: AnyUser | None = None, picked: Collect
 def rows_of(
     keys: Sequence[int], hindrances: tuple[Finding, ...], now: datetime, user: AnyUser, picked: Collection[int] = ()
 ) -> list[RunRow]:
-    """The runs with these keys as rows, in their order, decided anew, without those that the user may not see."""
+    """Decided anew, in the order of `keys`, without runs that the user may not see."""
     runs = permissions.runs(user).filter(pk__in=keys)
     policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
     attempts = run_status.latest_attempts(runs)
@@ -116,7 +110,7 @@ def open_breakers() -> dict[int, Finding]:
 
 
 def troubled_roots(hindrances: tuple[Finding, ...]) -> list[int]:
-    """The roots on which nothing is done now: no run there may be offered for a clear."""
+    """No run on these roots may be offered for a clear."""
     roots = StagingRoot.objects.all() if hindrances else StagingRoot.objects.exclude(problem="")
     return list(roots.values_list("pk", flat=True))
 
@@ -126,14 +120,14 @@ def opening_within_a_day(now: datetime) -> Q:
 
 
 def freed_lately(now: datetime, *, by: str) -> Exists:
-    """The runs freed within a week, by the schedule or by hand, as the overview counts them."""
+    """As the overview counts them."""
     entries = LedgerEntry.objects.freeing().filter(run=OuterRef("pk"), at__gt=now - A_WEEK, at__lte=now + AHEAD)
     scheduled = Q(requester=Requester.SCHEDULE)
     return Exists(entries.filter(scheduled if by == BY_SCHEDULE else ~scheduled).order_by())
 
 
 def filtered(user: AnyUser, chosen: dict[str, str], now: datetime) -> RunQuerySet:
-    """The runs that the user sees and has chosen, of every verdict: staged, or if asked for cleared."""
+    """The chosen runs that the user sees: staged, or if asked for cleared."""
     runs = permissions.runs(user)
     state = chosen.get("state")
     if "freed" in chosen:  # also runs that have changed since: the overview counts them too
@@ -164,13 +158,13 @@ def filtered(user: AnyUser, chosen: dict[str, str], now: datetime) -> RunQuerySe
 
 
 def _narrowed(runs: RunQuerySet) -> RunQuerySet:
-    """If they are few, the same runs by key: a search without an index then runs only once."""
+    """A search without an index then runs only once."""
     keys = list(runs.order_by().values_list("pk", flat=True)[: FEW + 1])
     return Run.objects.filter(pk__in=keys) if len(keys) <= FEW else runs
 
 
 def with_verdict(runs: RunQuerySet, verdict: str, troubled: Collection[int]) -> RunQuerySet:
-    """The staged runs with one verdict, or all; on a troubled root safe runs are blocked."""
+    """On a troubled root safe runs are blocked."""
     tone = TONES.get(verdict)
     if tone is None:
         return runs
@@ -210,7 +204,7 @@ def equipment_choices(user: AnyUser) -> list[str]:
 
 
 def project_choices(user: AnyUser) -> list[tuple[str, str]]:
-    """(code, latest title) of projects; a user who does not see all sees those with staged runs."""
+    """(code, latest title); a user who does not see all sees only projects with staged runs."""
     projects = Project.objects.order_by("code")
     if not permissions.places(user, permissions.VIEW).everywhere:
         projects = projects.filter(Exists(permissions.runs(user).here().filter(project=OuterRef("code")).order_by()))
@@ -247,7 +241,7 @@ def _for(row: RunRow, user: AnyUser, picked: Collection[int], now: datetime) -> 
 
 
 def _sums_of_few(runs: RunQuerySet, troubled: Collection[int]) -> dict[Status, tuple[int, int]] | None:
-    """(runs, bytes) by tone; None if they are more than `COUNTED`."""
+    """(runs, bytes) by tone; None if more than `COUNTED`."""
     some = runs.annotate(size=or_nothing("bytes")).order_by().values_list("tone", "root", "size")[: COUNTED + 1]
     found = list(some)
     if len(found) > COUNTED:

@@ -1,4 +1,4 @@
-"""The runs that a user has picked from the list to clear together; `runs.picks` keeps them in the session."""
+"""The runs that a user has picked to clear together; `runs.picks` keeps them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,10 +33,7 @@ ELSEWHERE = "as another page has left it: this one was older. It now shows what 
 
 @dataclass(frozen=True)
 class Selection:
-    """The picked runs, in logical bytes; `full` if no more fit.
-
-    `version`: the last change that the page has seen.
-    """
+    """In logical bytes; `version`: the last change that the page has seen."""
 
     keys: frozenset[int]
     version: int = 0
@@ -49,23 +46,23 @@ class Selection:
 
 
 def picked(request: HttpRequest) -> frozenset[int]:
-    """The keys in the session, also of runs that have changed since."""
+    """Also runs that have changed since."""
     return picks.of(request.session).keys
 
 
 def seen_by(request: HttpRequest) -> int | None:
-    """The change of the selection that the form's page had seen; None if unknown."""
+    """The last change that the form's page had seen; None if unknown."""
     text = request.POST.get("selection", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(LARGEST)) else None
 
 
 def dropped_since(request: HttpRequest, keys: Iterable[int]) -> frozenset[int]:
-    """The runs that another page has dropped after the form's page was opened."""
+    """The runs that another page has dropped after this one was opened."""
     return picks.of(request.session).dropped(keys, seen_by(request))
 
 
 def chosen(request: SignedIn) -> list[int]:
-    """The keys of the picked runs that are still staged and that the user may clear; largest first."""
+    """The picked runs that are still staged and that the user may clear; largest first."""
     runs = _open_to(request).filter(pk__in=picked(request)).annotate(size=or_nothing("bytes"))
     return list(runs.order_by("-size", "-pk").values_list("pk", flat=True))
 
@@ -89,7 +86,7 @@ def selection_of(request: SignedIn) -> Selection:
 @may_look
 @may_clear
 def select_runs(request: SignedIn) -> HttpResponse:
-    """Pick or drop runs: `these` of those that a page shows, `add`, `remove`, `all` that are safe, `clear`."""
+    """`these` of those that a page shows, `add`, `remove`, `all` that are safe, `clear`."""
     before, action = picks.of(request.session), request.POST.get("action", "")
     adds, drops = _asked(request, action, before.keys)
     left = _unheard(request, action, before, adds, drops)
@@ -112,7 +109,7 @@ def select_runs(request: SignedIn) -> HttpResponse:
 
 
 def _asked(request: SignedIn, action: str, before: frozenset[int]) -> tuple[frozenset[int], frozenset[int]]:
-    """The runs that a form picks, and those that it drops."""
+    """(picked, dropped)."""
     named = _numbers(request.POST.getlist("run"))
     if action == "these":
         return named - before, (_numbers(request.POST.getlist("shown")) - named) & before
@@ -126,9 +123,9 @@ def _asked(request: SignedIn, action: str, before: frozenset[int]) -> tuple[froz
 def _unheard(
     request: SignedIn, action: str, before: picks.Picks, adds: frozenset[int], drops: frozenset[int]
 ) -> frozenset[int]:
-    """The runs that another page has changed since this page was shown: they stay as they are.
+    """Runs that another page has changed since: they stay as they are.
 
-    A form may always drop runs by name, or all of them: that clears nothing.
+    A form may always drop runs by name, or all: that clears nothing.
     """
     seen = seen_by(request)
     if action == "these":
@@ -141,7 +138,6 @@ def _open_to(request: SignedIn) -> RunQuerySet:
 
 
 def _safe(request: SignedIn, number: int) -> frozenset[int]:
-    """The largest safe runs of the filters in the address."""
     filters = chosen_filters(request)
     if number <= 0 or filters.get("state") == State.CLEARED:
         return frozenset()

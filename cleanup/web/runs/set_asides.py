@@ -1,4 +1,4 @@
-"""Files that lie set aside, of one run or of all that a user may see."""
+"""Files that lie set aside."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ _TOLD = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Asides:
-    """The first of the files, and the number and logical bytes of all; each row has its place (`where`)."""
+    """The first files, and the number and logical bytes of all."""
 
     rows: list[SetAside]
     count: int
@@ -30,7 +30,7 @@ class Asides:
 
 
 def of_run(run: Run, now: datetime) -> Asides | None:
-    """The files set aside of a run that are there, or were taken away lately; None for none."""
+    """Also those that were taken away lately."""
     told = Q(state=AsideState.TAKEN, state_at__gt=now - _TOLD) | Q(state=AsideState.DONE)
     return _shown(SetAside.objects.filter(run=run).filter(told))
 

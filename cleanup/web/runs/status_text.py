@@ -1,4 +1,4 @@
-"""How a run stands, in words: a headline, the reason, and what the operator may do."""
+"""How a run stands, in words."""
 
 import enum
 from collections.abc import Sequence
@@ -28,8 +28,6 @@ class StatusAction(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class StatusText:
-    """A verdict in words; `action` is the button, if there is one."""
-
     tone: Status
     headline: str
     because: str = ""
@@ -54,9 +52,9 @@ def stand(
     *,
     breaker: Finding | None = None,
 ) -> tuple[StatusText, Decision | None]:
-    """How a run stands after its latest attempt, with the decision if there is one.
+    """How a run stands after its latest attempt, with the decision if any.
 
-    `hindrances` and `breaker` are read once for a page. On a staging root with a problem nothing may go.
+    On a staging root with a problem nothing may go.
     """
     if run.root.problem:
         hindrances += (Finding(_known(run.root.problem), f"staging root {run.root.name}"),)
@@ -98,7 +96,7 @@ def _by_the_gates(
 
 
 def why_not(result: GateResult) -> tuple[str, str]:
-    """A refusal as (sentence, detail); the detail becomes the sentence if it says more."""
+    """A refusal as (sentence, detail)."""
     if result.reason is Reason.CHANGED_SINCE_VERIFICATION and result.detail:
         return _capital(result.detail), ""
     if result.reason is Reason.NOT_SYNC_VERIFIED:
@@ -107,7 +105,6 @@ def why_not(result: GateResult) -> tuple[str, str]:
 
 
 def _staged(decision: Decision, judgement: RunStatus) -> StatusText:
-    """The verdict of the gates without the last attempt."""
     refusal = decision.main_refusal(operator=True)
     parked = decision.gate(Gate.ATTEMPTS)
     if refusal is None and parked.verdict is Verdict.BLOCK:
@@ -159,7 +156,6 @@ def _refused(refusal: GateResult, decision: Decision, judgement: RunStatus) -> S
 
 
 def _schedule(decision: Decision) -> str:
-    """What the schedule does with a run that an operator may clear."""
     policy = decision.policy
     if policy.mode is not Mode.SCHEDULED:
         return ""
@@ -198,7 +194,6 @@ def _clearing(attempt: ClearAttempt) -> StatusText:
 
 
 def _checked(attempt: ClearAttempt) -> str:
-    """The bytes compared, or the files of the twin that were opened again."""
     if attempt.step == REOPENING:
         return f"{files(attempt.checked_files)} on the NAS opened once more"
     return f"{in_units(attempt.compared_bytes)} compared so far"
@@ -237,7 +232,7 @@ def _cleared(run: Run, attempt: ClearAttempt | None, judgement: RunStatus, now: 
 
 
 def _in_conflict(conflict: Finding) -> StatusText:
-    """The run could not be put back: nothing else counts until that is settled."""
+    """Nothing else counts until the conflict is settled."""
     return StatusText(
         tone=Status.BLOCK,
         headline="Could not be put back",
@@ -262,7 +257,6 @@ def _failed(attempt: ClearAttempt, before: StatusText, now: datetime) -> StatusT
 
 
 def _asked_again(run: Run, decision: Decision) -> str:
-    """When a silent twin is asked again by itself."""
     discovered = decision.gate(Gate.PROOF).reason is Reason.NAS_SLOW
     if not discovered and decision.policy.mode is not Mode.SCHEDULED:
         return "The policy is manual: its bytes are asked for again by a click."
@@ -272,7 +266,6 @@ def _asked_again(run: Run, decision: Decision) -> str:
 
 
 def _tells_of_a_failure(attempt: ClearAttempt) -> bool:
-    """Whether a failed attempt is told although the gates pass now."""
     failed = attempt.phase in ClearAttempt.FAILED and attempt.reason != Reason.WITHDRAWN
     return failed and not run_status.is_of_a_person(attempt)
 

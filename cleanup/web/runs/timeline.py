@@ -1,4 +1,4 @@
-"""The life of one run: its record, and what users, the schedule and discovery did."""
+"""The life of one run."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -42,11 +42,7 @@ _TONES = {"pass": "go", "wait": "wait", "block": "block"}
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """One event of a run.
-
-    `at` is None if a record gives no usable instant; `at_text` is then its text. `said`: (label or empty, text).
-    `batch`: its key.
-    """
+    """One event; without a usable instant `at` is None and `at_text` its text. `said`: (label, text)."""
 
     source: str
     title: str
@@ -61,10 +57,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Life:
-    """A run's moments, the latest first; `hidden` counts those between `latest` and `first`.
-
-    `cut`: more happened than a page shows.
-    """
+    """The latest first; `hidden` counts those between `latest` and `first`; `cut`: more happened."""
 
     latest: list[Moment]
     first: list[Moment]
@@ -81,7 +74,7 @@ class Life:
 
 
 def life_of(run: Run, now: datetime, *, whole: bool) -> Life:
-    """`run` comes with its root and holds; a bounded number of rows in five queries."""
+    """`run` has its root and holds; a bounded number of rows in five queries."""
     attempts = run.attempts.clears().select_related("proof").defer("decision", "prepared").order_by("-created_at")
     holds = sorted(run.holds.all(), key=lambda hold: hold.created_at, reverse=True)
     entries = LedgerEntry.objects.filter(Q(attempt=None) | Q(kind=LedgerKind.SHELL), run=run).order_by("-at", "-pk")
@@ -140,7 +133,6 @@ def _named(event: IngestEvent, cleared_by: str) -> str:
 
 
 def _of_sights(run: Run) -> Iterator[tuple[datetime, Moment]]:
-    """The contents of a record without a history, and a clear by its writer."""
     if run.record_format == records.INGEST.name and not run.cleared_by:
         return
     for sight in run.record_sights.order_by("-first_seen_at", "-pk")[:LONGEST]:
@@ -212,7 +204,6 @@ def _batch(attempt: ClearAttempt) -> str:
 
 
 def _ended(attempt: ClearAttempt) -> Moment:
-    """Tells all of an attempt that did nothing."""
     said = [("", sentence(attempt.reason))] if attempt.reason else []
     if attempt.detail:
         said.append(("", attempt.detail))
@@ -261,7 +252,7 @@ def _of_holds(holds: Iterable[Hold], now: datetime) -> Iterator[Moment]:
 
 
 def _of_entries(entries: Iterable[LedgerEntry]) -> Iterator[Moment]:
-    """What users said of the run, and did with shells; attempts tell every other row of the ledger."""
+    """Attempts tell every other row of the ledger."""
     titles = {
         LedgerKind.REREGISTERED: "Registered again",
         LedgerKind.MARKED_GONE: "Marked as gone",

@@ -1,4 +1,4 @@
-"""A comparison that a user asked for, on the run's page: progress, result, and what helps."""
+"""A comparison that a user asked for, on the run's page."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -62,7 +62,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Verified:
-    """The latest comparison of a run, and its acceptance in force, even if that does not hold."""
+    """The latest comparison, and the acceptance in force, even if that does not hold."""
 
     check: ByteCheck | None
     named: list[Named]
@@ -79,7 +79,6 @@ class Verified:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether the acceptance is of this comparison."""
         return self.acceptance is not None and self.check is not None and self.acceptance.check_here_id == self.check.pk
 
 
@@ -95,7 +94,6 @@ def panel(run: Run, facts: Facts, now: datetime) -> Verified | None:
 @require_safe
 @may_look
 def run_verified(request: SignedIn, pk: int) -> HttpResponse:
-    """Progress for polls of the run's page; other requests get the page."""
     run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     if not request.htmx or request.htmx.history_restore_request:
         return redirect("run-detail", pk=pk)

@@ -11,7 +11,7 @@ from cleanup.text.values import count, visible
 
 
 class Filter(forms.Form):
-    """A value that is no choice is dropped: every address leads to a page."""
+    """Drops a value that is no choice: every address leads to a page."""
 
     def __init__(self, data: Any, **choices: Iterable[tuple[str, str]]) -> None:  # noqa: ANN401
         super().__init__(data, auto_id="filter-%s", label_suffix="")
@@ -43,7 +43,7 @@ def said_filter(data: Any, said: Iterable[tuple[str, str, int]]) -> Filter:  # n
 
 
 class GoOnForm(forms.Form):
-    """`code` is that of the question that the operator saw."""
+    """`code`: of the question that the operator saw."""
 
     note = forms.CharField(
         required=False,

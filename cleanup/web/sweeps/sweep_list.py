@@ -1,4 +1,4 @@
-"""The record of sweeps: every pass, what it said of its runs, and the breakers."""
+"""The record of sweeps and the breakers."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -47,15 +47,13 @@ may_go_on = permission_required(GO_ON, raise_exception=True)
 
 @dataclass(frozen=True)
 class WaitingSweep:
-    """A dry run that is queued or running."""
-
     root: StagingRoot
     dry_run: Expected
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Some passes, the latest first; `older` and `newer`: keys of the next pages, if any."""
+    """Some passes, the latest first; `older` and `newer`: keys of the next pages."""
 
     sweeps: list[Sweep]
     older: int | None = None
@@ -74,7 +72,7 @@ def sweep_list(request: SignedIn) -> HttpResponse:
 @require_safe
 @may_look_at_sweeps
 def sweep_changes(request: SignedIn) -> HttpResponse:
-    """For a page that waits for a dry run; empty as long as nothing has changed."""
+    """Empty as long as nothing has changed."""
     if not wants_fragment(request):
         return redirect("sweep-list")
     now, roots = timezone.now(), _roots(request.user)
@@ -94,7 +92,7 @@ def _waiting(roots: list[StagingRoot], now: datetime) -> list[WaitingSweep]:
 
 
 def _state(waiting: list[WaitingSweep]) -> str:
-    """What a page has seen of its dry runs: `3q,7r`."""
+    """The dry runs as the page knows them: `3q,7r`."""
     return ",".join(f"{each.root.pk}{'r' if each.dry_run.running else 'q'}" for each in waiting) or "none"
 
 
@@ -131,10 +129,7 @@ def _show(
 @may_look_at_sweeps
 @may_clear
 def dry_run(request: SignedIn) -> HttpResponse:
-    """Queue a dry run, for a user who may clear an instrument's runs there.
-
-    It removes nothing, but reads as much as a sweep: viewers may not ask for it.
-    """
+    """A dry run reads as much as a sweep: viewers may not ask for it."""
     now, name = timezone.now(), request.POST.get("root", "")
     root = next((root for root in permissions.roots(request.user) if root.name == name), None)
     if root is None:
@@ -197,7 +192,7 @@ def go_on(request: SignedIn, pk: int) -> HttpResponse:
 
 
 def _ask(request: SignedIn, breaker: SweepBreaker, form: GoOnForm, now: datetime, *, status: int) -> HttpResponse:
-    """The question with the runs that a go-on lets go; 409: more runs than shown would go by now."""
+    """409: more runs than shown would go by now."""
     question = sweep_breakers.question(breaker, now=now) if breaker.closed_at is None else None
     shown = question.shown if question else breaker.lets_go
     runs = Run.objects.filter(pk__in=list(shown.runs)).select_related("root").order_by("-bytes", "pk")
@@ -229,7 +224,6 @@ def _visible_breakers(user: User) -> "QuerySet[SweepBreaker]":
 
 
 def _stretch(sweeps: "QuerySet[Sweep]", *, before: int | None, after: int | None) -> Stretch:
-    """The passes before a key, or after one, else the latest; if there are none, the nearest."""
     if after is not None:
         found = list(sweeps.filter(pk__gt=after).order_by("pk")[:PAGE_SIZE])[::-1]
     elif before is not None:

@@ -27,7 +27,7 @@ KINDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ShownAnswer:
-    """`silence`: why the pass said nothing of the run."""
+    """`silence`: why the pass said nothing."""
 
     title: str
     sweep: Sweep | None

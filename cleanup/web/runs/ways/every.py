@@ -1,4 +1,4 @@
-"""All ways out, in the order of the run's page."""
+"""All ways out, in the order of the page."""
 
 from cleanup.web.runs.ways.frame import Way
 from cleanup.web.runs.ways.identity import ANOTHER_RUN, SAME_RUN

@@ -1,4 +1,4 @@
-"""A way out: one button on a run's page, one question on its own page, one act with a reason."""
+"""A way out: a button on a run's page, a question on its own page, an act with a reason."""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from cleanup.storage import run_paths
 
 
 class NotDone(Exception):
-    """Nothing was changed; `said` tells the user why."""
+    """Nothing was changed; `said` tells why."""
 
     def __init__(self, said: str) -> None:
         super().__init__(said)
@@ -27,8 +27,6 @@ class NotDone(Exception):
 
 
 class ReasonForm(forms.Form):
-    """The ledger keeps the reason."""
-
     note = forms.CharField(
         label="Reason", max_length=500, strip=True, widget=forms.TextInput(attrs={"autocomplete": "off"})
     )
@@ -43,9 +41,8 @@ class NoReasonForm(forms.Form):
 
 @dataclass(frozen=True)
 class Scene:
-    """A run, how it stands on stored facts, and the user.
-
-    `decision` is None once the run is over. `seen`: what the page had shown; empty for a question.
+    """A run on stored facts, and the user; `decision` is None once the run is over, `seen` is what the
+    page had shown.
     """
 
     run: Run
@@ -57,7 +54,6 @@ class Scene:
 
     @property
     def reasons(self) -> frozenset[Reason]:
-        """Every reason that refuses an operator's click."""
         if self.decision is None:
             return frozenset()
         return frozenset(result.reason for result in self.decision.refusals(operator=True) if result.reason is not None)
@@ -73,12 +69,11 @@ def _always(_scene: Scene) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """One way out: a button on a run's page.
+    """One way out, a button with `label` on a run's page.
 
-    `name` is its part of the address, `label` the button's text, `title` and `confirm` those of the question.
-    `offered`: whether it helps the run now; `asks`: what `template` needs beside `scene`, `way` and `form`; `seen`: a
-    digest of the question, so that a button of an older page asks again. `act` writes its own ledger row and returns
-    the message, or raises NotDone; a second call is harmless. `denied` is shown to a user without the permission.
+    `title` and `confirm` stand in its question, whose `template` also gets `asks`. `offered`: whether it helps the run
+    now. `seen`: a digest of the question, so that a button of an older page asks again. `act` writes its own ledger row
+    and returns the message, or raises NotDone; a second call is harmless. `denied`: for users without the permission.
     """
 
     name: str
@@ -100,6 +95,6 @@ class Way:
 
 
 def look_at_once(scene: Scene, path: str = "") -> None:
-    """Look at the run, or at a path, now; if the disk is unreachable, discovery looks later."""
+    """If the disk is unreachable, discovery looks later."""
     with contextlib.suppress(Unreachable):
         discovery.look_at_path(scene.run.root, run_paths.parse_run_path(path or scene.run.run_path), now=scene.now)

@@ -1,4 +1,4 @@
-"""An admin says whether the directory at a run's path is that run; the record there must agree."""
+"""An admin says whether the directory at a run's path is that run; its record must agree."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +18,6 @@ def _is_elsewhere(scene: Scene) -> bool:
 
 
 def _may_be_same(scene: Scene) -> bool:
-    """Whether another directory lies at the path, or only the place of the run differs."""
     if not _is_elsewhere(scene):
         return False
     if Reason.IDENTITY_MISMATCH in scene.reasons:

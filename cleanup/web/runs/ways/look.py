@@ -1,4 +1,4 @@
-"""Look again: the user has mended something and wants the result at once."""
+"""Look again now: the user has mended something."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ _UNTIL_AT_REST = frozenset({Reason.NOT_QUIET, Reason.FUTURE_DATED})
 
 
 def _offered(scene: Scene) -> bool:
-    """A gate by the disk or the NAS refuses for more than time, and this host has the disk."""
+    """A gate by the disk or the NAS refuses, not only for time, and this host has the disk."""
     if scene.decision is None or scene.run.root.host != settings.EXLAB_HOST:
         return False
     if Reason.ALREADY_CLEARING in scene.reasons:

@@ -1,4 +1,4 @@
-"""The page of a way out: a question, and the result of its button."""
+"""The page of a way out."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -62,7 +62,7 @@ def offered(request: SignedIn, run: Run, decision: Decision | None, now: datetim
 
 
 def _now_there(run: Run) -> Run:
-    """The run at the same path after an act; a new row if the old one was declared gone."""
+    """After an act another row may have the run's path."""
     after = Run.objects.filter(pk=run.pk, gone_at=None).first()
     return after or Run.objects.staged().filter(root=run.root, run_path=run.run_path).first() or run
 

@@ -1,4 +1,4 @@
-"""An admin moves files that the manifest does not list out of a run, and back."""
+"""An admin moves unlisted files out of a run, and back."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -35,7 +35,6 @@ def _may_set_aside(scene: Scene) -> bool:
 
 
 def _extras(scene: Scene) -> tuple[list[Extra], str]:
-    """The files that may be set aside as the disk is now, or why there are none."""
     try:
         return set_aside.extras(scene.run), ""
     except NotSetAside as refused:

@@ -1,4 +1,4 @@
-"""Verify again here; an admin may accept the bytes, or withdraw that."""
+"""Verify again here; an admin accepts the bytes, or withdraws that."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,7 +32,6 @@ _BY_BYTES = (Reason.NAS_CHECKSUM_MISMATCH, Reason.ACCEPTANCE_VOID)
 
 
 def _is_open(scene: Scene) -> bool:
-    """Whether the run is staged and verified, and no clear of it is under way."""
     if scene.decision is None or scene.run.state != State.SYNC_VERIFIED:
         return False
     return scene.decision.gate(Gate.FREE).verdict is Verdict.PASS
