@@ -134,7 +134,7 @@ def planned_runs() -> list[Planned]:
         Planned("FLOW_01", "PROJ-0060", timedelta(days=16.49), awkward="no twin"),
         Planned("PLATE_READER_02", "PROJ-0007", timedelta(days=9.36), awkward="broken record"),
         Planned("CONFOCAL_01", "PROJ-0051", timedelta(days=8.22), awkward="newer file"),
-        Planned("FLOW_01", "PROJ-0042", timedelta(minutes=1)),  # too new: discovery waits until it is quiet
+        Planned("FLOW_01", "PROJ-0042", timedelta(minutes=1)),  # written a minute ago: it must be quiet first
         Planned("SEQUENCER_01", "PROJ-0060", timedelta(days=6.61), awkward="short twin"),
         Planned("CRYO_EM_01", "PROJ-0073", timedelta(days=4.15), awkward="future schema"),
     ]
@@ -152,7 +152,7 @@ def make(now: datetime) -> Demo:
 
 
 def build(base: Path, now: datetime) -> None:
-    """Into an empty directory, with a note of the runs that `make` clears."""
+    """Write the lab into an empty directory, with a note of the runs that `make` clears."""
     built = [Built(base, planned, now) for planned in planned_runs()]
     for run in built:
         run.write()
@@ -202,7 +202,7 @@ def _hold_one(root: StagingRoot, now: datetime) -> None:
 
 
 def _users(base: Path) -> dict[str, str]:
-    """Made once, readable only by this user."""
+    """The users with their passwords, made once and readable only by this user."""
     path = base / "passwords.txt"
     kept = dict(line.split(": ", 1) for line in path.read_text().splitlines()) if path.exists() else {}
     missing = [name for name in _USERS if not User.objects.filter(username=name).exists()]
@@ -339,7 +339,7 @@ class Built:
         return min((run / self.planned.shape.folder).iterdir())
 
     def _date(self, run: Path) -> None:
-        """The deepest paths first, so that folders keep their times."""
+        """Set the modification times, the deepest paths first so that folders keep theirs."""
         everything = sorted([run, *run.rglob("*")], reverse=True)
         step = (self.last_write_at - self.started_at) / len(everything)
         for number, path in enumerate(everything, 1):

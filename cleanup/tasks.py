@@ -23,7 +23,7 @@ JUDGED_AT_ONCE = 100_000
 
 
 def clear(attempt_id: str) -> str:
-    """An operator's clear, or the removal of a shell."""
+    """Carry out an operator's clear, or the removal of a shell."""
     now = timezone.now()
     attempt = ClearAttempt.objects.select_related("run__root", "batch").get(pk=attempt_id)
     if queue.keeps_waiting(attempt):
@@ -42,7 +42,7 @@ def verify_again(key: str) -> str:
 
 def sweep() -> str:
     now = timezone.now()
-    announcements.announce_all(_roots(), now)  # at the latest now, before it happens
+    announcements.announce_all(_roots(), now)  # what was not announced yet is announced now, before the sweep
     swept = all_roots.sweep(now=now, timed=True, roots=_roots(), clock=breakers.read_clock(now))
     said = f"scanned {swept.scanned}, candidates {swept.candidates}, cleared {swept.count(Action.CLEARED)}"
     problems = (f"{one.root}: {one.reason} {one.detail}".rstrip() for one in swept.problems)
@@ -56,7 +56,7 @@ def dry_run(root_id: int, actor: str) -> str:
 
 
 def discover() -> str:
-    """Skips a root that another process looks at."""
+    """Bring the roots of this host up to date; skips one that another process looks at."""
     said = []
     for root in _roots():
         try:
@@ -109,7 +109,7 @@ def announce() -> str:
 
 
 def heartbeat() -> None:
-    """Shows that this cluster really runs tasks."""
+    """Write this cluster's heartbeat: it really runs tasks."""
     cluster, _at, _host = Conf.CLUSTER_NAME.partition("@")
     Heartbeat.objects.update_or_create(cluster=cluster, host=settings.EXLAB_HOST, defaults={"at": timezone.now()})
 

@@ -15,7 +15,7 @@ _HOST = re.compile(r"\*|\.?[a-z0-9]([a-z0-9.-]*[a-z0-9])?\.?", re.IGNORECASE)
 
 
 def networks(texts: Iterable[str], *, setting: str) -> tuple[Network, ...]:
-    """As `10.0.0.5` and `172.16.0.0/12`. Raises ImproperlyConfigured."""
+    """Addresses and networks, as `10.0.0.5` and `172.16.0.0/12`. Raises ImproperlyConfigured."""
     found = []
     for text in texts:
         try:
@@ -33,7 +33,7 @@ def origins(texts: Iterable[str], *, setting: str) -> list[str]:
 
 
 def host_names(texts: Iterable[str], *, setting: str = "EXLAB_ALLOWED_HOSTS") -> list[str]:
-    """Also of addresses as `https://lab.example:8443/`. Raises ImproperlyConfigured."""
+    """Host names, also from addresses as `https://lab.example:8443/`. Raises ImproperlyConfigured."""
     return [_host_name(text.strip(), setting) for text in texts]
 
 

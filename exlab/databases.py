@@ -53,7 +53,10 @@ class Trouble:
 
 
 def trouble(connection: BaseDatabaseWrapper) -> Trouble | None:
-    """None if the database can be used; never makes one. Raises OperationalError if another program keeps it busy."""
+    """Why the database cannot be used, or None; never makes one.
+
+    Raises OperationalError if another program keeps it busy.
+    """
     found = _trouble_of_file(connection) if connection.vendor == "sqlite" else None
     return found or _trouble_of_connection(connection)
 

@@ -19,7 +19,7 @@ def environment(path: Path) -> Mapping[str, str]:
 
 
 def read(path: Path) -> dict[str, str]:
-    """Empty without a file. Raises WrongSettings."""
+    """The settings in the file; empty without a file. Raises WrongSettings."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:

@@ -26,7 +26,7 @@ _MOST_NAMES = 20_000
 
 
 def trouble(path: Path, *, deep: bool = False) -> str:
-    """Why this data directory cannot be used; empty if it can be. Changes nothing.
+    """Why this data directory cannot be used and what to do; empty if it can be. Changes nothing.
 
     `deep`: also the files in its folders.
     """
@@ -40,7 +40,7 @@ def trouble(path: Path, *, deep: bool = False) -> str:
 
 
 def make(path: Path) -> None:
-    """Only this user may read it. Raises WrongSettings."""
+    """Make the data directory for this user alone. Raises WrongSettings."""
     if found := trouble(path):
         raise WrongSettings(found)
     try:
@@ -163,7 +163,7 @@ def _reserved(path: Path) -> int:
 
 
 def _trouble_inside(path: Path, *, deep: bool) -> str:
-    """A file of another user, as after a command with sudo."""
+    """Why a file inside cannot be used: it is another user's, as after a command with sudo."""
     if os.geteuid() == 0:
         return ""
     folders = [path / name for name in _FOLDERS]

@@ -127,7 +127,7 @@ class Reader:
         return dict(self._texts)
 
     def finish(self) -> None:
-        """Raises WrongSettings for unknown names and all wrong texts."""
+        """Raise WrongSettings for unknown names and all wrong texts."""
         unknown = sorted(name for name in self._given if _looks_like_ours(name, self.settings))
         meant = {name: _nearest(name, self.settings) for name in unknown}
         self.strangers = tuple(name for name, near in meant.items() if not near)
@@ -174,7 +174,7 @@ def nearest(text: str, known: Collection[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Raises ValueError for quotation marks, variables and unprintable characters."""
+    """The text; raises ValueError for quotation marks, variables and unprintable characters."""
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         raise ValueError("the quotation marks are taken for a part of it; write it without them.")
     if _VARIABLE.fullmatch(text):

@@ -62,7 +62,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return keep
 
     def murder_pending(self) -> None:
-        """gunicorn calls it every second; answers under way go on."""
+        """gunicorn calls it every second; only reading ends, so that answers under way go on."""
         super().murder_pending()
         within = READ_WITHIN if self.alive else READ_WITHIN_AT_THE_END
         late = time.monotonic() - within
@@ -127,7 +127,7 @@ def _refuse(answer: tuple[str, bytes], start_response: Any) -> list[bytes]:  # n
 
 
 def _close(conn: TConn) -> None:
-    """A client that does not hang up would stop gunicorn's only loop for two seconds."""
+    """Close it here: a client that does not hang up would stop gunicorn's only loop for two seconds."""
     with contextlib.suppress(OSError):
         conn.close(graceful=True)
     conn.close = _closed_already

@@ -34,13 +34,13 @@ def guarded(*, status: int = BAD_USAGE) -> Iterator[None]:
 
 
 def expect_settings() -> None:
-    """Raises WrongSettings."""
+    """Check settings and data directory. Raises WrongSettings."""
     if found := places.trouble(settings.EXLAB_DATA_DIR):
         raise WrongSettings(found)
 
 
 def expect_all() -> None:
-    """Raises WrongSettings."""
+    """Check settings, data directory and database. Raises WrongSettings."""
     if found := places.trouble(settings.EXLAB_DATA_DIR, deep=True):
         raise WrongSettings(found)
     django.setup()

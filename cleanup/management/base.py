@@ -95,7 +95,7 @@ def reason_text(text: str) -> str:
 
 
 def user_named(name: str | None) -> str:
-    """The named user, else the account that runs the command. Raises UsageError."""
+    """The named user, else the account that runs the command. Raises UsageError if unknown."""
     if name and not get_user_model().objects.filter(username=name).exists():
         raise UsageError(f"No user {name} is known.")
     return name or typist.name()
@@ -127,7 +127,7 @@ def find_run(run_path: str, roots: list[StagingRoot], *, gone: bool = False) -> 
 
 
 def parse_iso(text: str) -> datetime:
-    """Without a zone in UTC."""
+    """An instant; without a zone in UTC."""
     instant = parse_instant(text if "T" in text else f"{text}T00:00:00")
     if instant is None:
         raise argparse.ArgumentTypeError(f"{text} is no instant such as 2026-04-17T08:00:00Z")

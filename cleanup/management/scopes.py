@@ -31,7 +31,7 @@ def add_scope_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def scope_of(options: dict[str, Any], *, new: bool = False) -> dict[str, Any]:
-    """As `add_version` takes it. Raises UsageError for an unknown name.
+    """The scope of the options, as `add_version` takes it. Raises UsageError for an unknown name.
 
     Unless `new`, an instrument without a run is refused as a typing mistake.
     """
@@ -43,7 +43,7 @@ def scope_of(options: dict[str, Any], *, new: bool = False) -> dict[str, Any]:
 
 
 def find_root(name: str) -> StagingRoot:
-    """On any host: policies know no hosts. Raises UsageError."""
+    """A staging root on any host: policies know no hosts. Raises UsageError."""
     if (root := StagingRoot.objects.filter(name=name).first()) is None:
         known = StagingRoot.objects.values_list("name", flat=True)
         raise UsageError(f"No staging root {visible(name)} is registered; nearest: {_nearest(name, known)}.")

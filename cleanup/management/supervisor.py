@@ -55,7 +55,7 @@ class Child:
     was_silent: bool = False
 
     def start(self, lock: int) -> None:
-        """It inherits the lock's descriptor, so that an orphan still holds the lock."""
+        """Start it with the lock's descriptor, so that an orphan still holds the lock."""
         environment = {**os.environ, **project.read.handed_on()}
         environment.pop("Q_CLUSTER_NAME", None)
         if self.queue:
@@ -91,7 +91,7 @@ class Supervisor:
     missed: bool = False
 
     def start(self) -> None:
-        """First give back the tasks that earlier clusters took."""
+        """Start every child, after giving back the tasks that earlier clusters took."""
         for child in self.children:
             _release_tasks(child)
         for child in self.children:
@@ -137,7 +137,7 @@ class Supervisor:
         _ask_for_a_sign(child)
 
     def tend(self, say: Say) -> None:
-        """Restart a silent child, until interrupted.
+        """Watch the children until interrupted; restart a silent one.
 
         Raises CommandError when a child dies, or the data directory is gone.
         """
@@ -209,13 +209,13 @@ def settle_interrupted(say: Say) -> None:
 
 
 def lay_markers(say: Say) -> None:
-    """Also for roots registered before there were markers."""
+    """Lay the markers of this host's roots, also of roots registered before there were markers."""
     for root, finding in markers.lay_on_this_host():
         say(f"{root.name}: {finding.reason.sentence} {finding.detail}")
 
 
 def has_fallen_silent(child: Child) -> bool:
-    """Silent for too long, seen twice, and without the lock of a long task."""
+    """Whether a child is silent for too long, seen twice, and holds no lock of a long task."""
     if not child.beat or child.process is None or child.age() < SILENT_AFTER:
         return False
     now = timezone.now()
@@ -231,7 +231,7 @@ def has_fallen_silent(child: Child) -> bool:
 
 
 def holds_a_lock(session: int) -> bool:
-    """Behind a long clear a heartbeat waits."""
+    """Whether a process of a session holds one of our locks: behind a long clear a heartbeat waits."""
     for pid in watchdog.lock_holders(settings.EXLAB_DATA_DIR):
         with contextlib.suppress(ProcessLookupError):
             if os.getsid(pid) == session:
@@ -240,7 +240,7 @@ def holds_a_lock(session: int) -> bool:
 
 
 def _release_tasks(child: Child) -> None:
-    """Else a clear that an earlier cluster took would wait for a day."""
+    """Give back the tasks of an earlier cluster: a clear would else wait for a day."""
     if child.queue:
         clear_queue.release(child.queue, now=timezone.now())
 

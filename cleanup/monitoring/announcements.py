@@ -38,7 +38,7 @@ _FOOTER = (
 
 
 def announce_all(roots: Iterable[StagingRoot], now: datetime) -> int:
-    """Returns the number of roots with news."""
+    """Announce what is new on some roots; returns the number of roots with news."""
     told = 0
     for root in roots:
         try:

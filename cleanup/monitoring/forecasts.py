@@ -80,7 +80,7 @@ def total(amounts: Iterable[AnnouncedAmount]) -> AnnouncedAmount:
 
 
 def foresee(root: StagingRoot, now: datetime) -> Foreseen:
-    """As far ahead as operators are told now; writes nothing."""
+    """What the sweeps of a root will take, as far ahead as operators are told now; writes nothing."""
     until = told_until(now, ZoneInfo(timezone.get_default_timezone_name()))
     scoped = RetentionPolicy.objects.scoped()
     nothing = Foreseen(at=now, until=until, staged_bytes=_staged_bytes(root))
@@ -110,7 +110,7 @@ def foresee(root: StagingRoot, now: datetime) -> Foreseen:
 
 
 def keep(root: StagingRoot, foreseen: Foreseen, version: int) -> None:
-    """`version`: the newest of any policy."""
+    """Store a forecast for the pages; `version` is the newest of any policy."""
     said = {"at": foreseen.at, "policy_version": version, "coming": foreseen.as_json()}
     Forecast.objects.update_or_create(root=root, defaults=said)
 
@@ -118,7 +118,9 @@ def keep(root: StagingRoot, foreseen: Foreseen, version: int) -> None:
 def of_roots(
     roots: Iterable[StagingRoot], scoped: list[ScopedPolicy], now: datetime, *, kept_for_pages: bool = False
 ) -> dict[int, Foreseen]:
-    """By key; made anew if old, or if the policies are newer. A page that only looks writes nothing."""
+    """The forecasts by root key, made again if old, or if the policies are newer. A page that only looks writes
+    nothing.
+    """
     wanted = {root.pk: root for root in roots if is_scheduled(root, scoped)}
     kept = {row.root_id: row for row in _kept(wanted, now)} if wanted else {}
     version = max((policy.version for policy in scoped), default=0)

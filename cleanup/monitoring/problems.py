@@ -151,7 +151,9 @@ class Checked:
 
 
 def listed(user: User, now: datetime, *, hindrances: tuple[Finding, ...]) -> list[ProblemGroup]:
-    """All but breakers and orphans, the most urgent and then the oldest first; `hindrances` are this host's."""
+    """All problems but breakers and orphans, the most urgent and then the oldest first; `hindrances` are
+    this host's.
+    """
     found: list[OpenProblem] = [*map(_of_finding, hindrances), *_of_roots(user), *_of_nas(user, now)]
     found += _unwatched(user, now)
     alerts = _of_alerts(user)
@@ -170,7 +172,7 @@ def listed(user: User, now: datetime, *, hindrances: tuple[Finding, ...]) -> lis
 
 
 def count(user: User, now: datetime, *, hindrances: tuple[Finding, ...] | None = None) -> int:
-    """With breakers and orphans, at most `MOST`."""
+    """The number of problems with breakers and orphans, at most `MOST`."""
     parts: list[QuerySet[Any, Any]] = [
         alerts(user).order_by().values_list("reason"),
         breakers(user).order_by().values_list("kind"),
@@ -195,7 +197,7 @@ def checked(user: User) -> Checked:
 
 
 def alerts(user: User) -> QuerySet[Alert]:
-    """Without those of roots and breakers, which the page shows itself."""
+    """The open alerts that a user may see, without those of roots and breakers, which the page shows itself."""
     shown_apart = watchdog.about_roots()
     if user.has_perm(VIEW_SWEEP):
         shown_apart |= watchdog.about_breakers()

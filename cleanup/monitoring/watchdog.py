@@ -87,12 +87,12 @@ def open_alerts() -> list[Alert]:
 
 
 def about_breakers() -> Q:
-    """For pages that show the breaker itself."""
+    """The alerts of open breakers, for pages that show the breaker itself."""
     return Q(kind=AlertKind.SCHEDULE, subject__startswith=_BREAKER)
 
 
 def about_roots() -> Q:
-    """For pages that show the root itself."""
+    """The alerts of missing roots, for pages that show the root itself."""
     return Q(kind=AlertKind.HOST, subject__startswith=_ROOT)
 
 
@@ -104,7 +104,7 @@ def silent_watches(now: datetime) -> list[str]:
 
 
 def beating_hosts(now: datetime) -> set[str]:
-    """On other hosts a clear only waits."""
+    """The hosts whose clearing cluster works; on others a clear only waits."""
     lately = {"at__gt": now - rules.SILENT_AFTER, "at__lte": now + rules.AHEAD}
     beats = Heartbeat.objects.filter(cluster=settings.EXLAB_CLEAR_CLUSTER, **lately)
     return set(beats.values_list("host", flat=True))
@@ -160,7 +160,7 @@ def _runs(now: datetime, listening_since: datetime | None) -> None:
 
 
 def _still_waiting(troubles: list[AlertState]) -> list[AlertState]:
-    """Runs may move on while many are read."""
+    """The alerts whose run has not moved on meanwhile: reading many runs takes a while."""
     states: dict[int, str] = {}
     runs = [trouble.run for trouble in troubles if trouble.run]
     for start in range(0, len(runs), _AT_ONCE):
@@ -196,7 +196,7 @@ def _conflicts(now: datetime, listening_since: datetime | None) -> None:
 
 
 def _stuck(attempts: QuerySet[ClearAttempt], now: datetime) -> list[ClearAttempt]:
-    """Without a worker that holds the lock, recovery settles an attempt."""
+    """Attempts without progress whose lock a worker holds; recovery settles the others."""
     nas_timeout = timedelta(seconds=settings.EXLAB_NAS_TIMEOUT)
     return [
         attempt

@@ -41,7 +41,8 @@ def sweep(
     """Clears every due run of scheduled policies, the oldest verification first; at most `limit` runs.
 
     A run that is refused or fails does not stop the others. A dry run decides the same and changes nothing. A `timed`
-    sweep has no operator who watches: it only notes what is in rehearsal and stops before anything abnormal.
+    sweep has no operator who watches: it only notes what is in rehearsal and stops before anything abnormal. `clock`
+    shows it whether the clock jumped.
     """
     if not dry_run:
         recovery.recover(now=now)

@@ -37,7 +37,7 @@ class GoOnAnswer(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A go-on lets the runs `shown` go; `more` of them are new since the breaker was opened.
+    """A go-on lets the runs `shown` go; `more` of them were not shown before.
 
     `code` stands for the breaker and these runs and comes back with the answer.
     """
@@ -89,7 +89,7 @@ def _add(breaker: SweepBreaker, sights: Sequence[Anomaly]) -> SweepBreaker:
 
 
 def question(breaker: SweepBreaker, *, now: datetime) -> Question:
-    """What a breaker asks now: the runs that it has shown, or if by now others would go as well, those of now."""
+    """Returns what a breaker asks now: the runs that it has shown, or those of now if others would go too."""
     known, seen_now = breaker.lets_go, _would_go(breaker, now)
     more = known.lacks(seen_now)
     shown = seen_now if more else known

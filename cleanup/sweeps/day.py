@@ -1,6 +1,7 @@
 """What the sweeps of a root took by themselves within a day: breakers judge a sweep together with it.
 
-It reads the ledger, which the commit of a clear writes: so a sweep that died counts too.
+It reads the ledger, which the commit of a clear writes: so a sweep that died counts too. It measures ages by the time
+since boot where the machine did not restart in between.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ class Past:
 
 @dataclass(frozen=True)
 class Foretold:
-    """What a sweep to come will take: (run, bytes, whether a go-on covers it)."""
+    """What a sweep to come will take: `takes` has (run, bytes, whether a go-on covers it)."""
 
     at: datetime
     takes: Sequence[tuple[Run, int, bool]] = ()
@@ -79,7 +80,7 @@ class Recently:
 
     def _went(self) -> list[tuple[int, datetime, datetime | None]]:
         """(logical bytes, first sight, verification) of each run that a timed sweep took without a go-on."""
-        # A long sweep may begin before the day and take runs in it; only the last one before the day can: none overlap.
+        # The last sweep before the day may have taken runs in it; earlier ones cannot, since sweeps never overlap.
         reach = next((number for number, past in enumerate(self._past) if past.ago >= WINDOW), len(self._past))
         timed = {past.sweep.pk: past for past in self._past[: reach + 1] if past.sweep.kind == SweepKind.TIMED}
         columns = ("attempt__sweep", "at", "bytes", "run__first_seen_at", "run__verified_at")

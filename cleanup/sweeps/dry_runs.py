@@ -57,7 +57,7 @@ def expected(roots: Iterable[StagingRoot], *, now: datetime) -> dict[int, Expect
 
 @lru_cache(maxsize=2 * _LOOKED_THROUGH)
 def _read(payload: str) -> tuple[int, str] | None:
-    """(root key, actor) of a queued dry run, else None; cached: pages ask every two seconds of a long queue."""
+    """(root key, actor) of a queued dry run, else None. Cached: pages poll, and the queue may be long."""
     task = OrmQ(payload=payload).task
     if task.get("func") != _TASK:
         return None

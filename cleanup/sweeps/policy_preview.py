@@ -68,8 +68,9 @@ class SweepForecast:
 class PolicyPreview:
     """What a drafted version would change in its scope. Bytes are logical.
 
-    `stopped`: roots with an open breaker. `cut`: more runs exist than were weighed. `digest` stands for the draft and
-    its effect. `at_once`: the draft lets runs go as soon as they are verified, and today's policy does not.
+    `stopped`: roots with an open breaker. `cut`: more runs exist than were weighed. `digest`: the same draft with the
+    same digest does what was shown. `at_once`: the draft lets runs go as soon as they are verified, and today's policy
+    does not.
     """
 
     draft: RetentionPolicy

@@ -27,7 +27,7 @@ _LONGEST_DRY_RUN = timedelta(days=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """The columns of a `SweptRun` that make two answers differ; `policy_version`, the newest of all, does not."""
+    """The columns of a `SweptRun` that make two answers differ; `policy_version` does not, `decided_by` does."""
 
     action: str
     reason: str = ""

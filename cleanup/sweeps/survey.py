@@ -32,9 +32,7 @@ class Grounds:
     timed: bool
 
     def policy_for(self, run: Run) -> tuple[Policy, bool]:
-        """The policy that decides of a run, and whether it is only rehearsed and an operator's sweep takes the run by
-        it.
-        """
+        """The policy that decides of a run, and whether a timed sweep would only rehearse that policy."""
         policy = effective_policy(self.policies, run.scope)
         return (policy, False) if self.timed else (policy.in_earnest(), bool(policy.rehearsing))
 

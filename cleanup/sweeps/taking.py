@@ -27,8 +27,8 @@ from cleanup.sweeps.survey import DueRun, Survey, known_refusal
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
-    """What has to be freed: `pressure` by all limits, `approved` without those in rehearsal; `lately`: freed by recent
-    clears.
+    """What has to be freed: `pressure` by all limits, `approved` without those in rehearsal; `lately`: what recent
+    clears freed.
     """
 
     pressure: Pressure
@@ -72,7 +72,8 @@ def shown(survey: Survey, candidates: Iterable[Candidate], limits: Limits) -> Sh
 class Taking:
     """Takes the candidates of one sweep.
 
-    Afterwards `attempts` has the attempts by run, `picker` the pressure that is left; `left_over`: a budget left runs.
+    Afterwards `attempts` has the attempts by run, `picker` the pressure that is left, and `left_over` is True if a
+    budget left runs to a later sweep.
     """
 
     def __init__(
@@ -144,7 +145,7 @@ class Taking:
         if taken.action in FREEING:
             self._budget = self._budget.less(taken.bytes)
         if self.brakes.guard and taken.action in (*FREEING, Action.FAILED):
-            self.brakes.guard.took(due.run, candidate)  # one that failed may be gone for all that
+            self.brakes.guard.took(due.run, candidate)  # a failed clear may still have removed the run
         self.brakes.watch_failures(taken)
 
     def _take_one(self, due: DueRun, *, cause: str) -> RunAction:

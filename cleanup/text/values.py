@@ -24,7 +24,7 @@ UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def twin_place(run: Run, clear: ClearAttempt | None = None) -> str:
-    """Empty without a NAS root; with `clear` the path at that clear."""
+    """The path of a run's twin, empty without a NAS root; with `clear` the path at that clear."""
     return (clear.twin_path if clear else "") or twin_of(run).full_path
 
 
@@ -43,7 +43,7 @@ def exact_bytes(size: int | None) -> str:
 
 
 def given_back(clear: ClearAttempt | LedgerEntry) -> str:
-    """Empty if not measured."""
+    """What a disk gave back for a clear; empty if not measured."""
     removed = clear.freed_allocated_bytes if isinstance(clear, ClearAttempt) else clear.allocated_bytes
     return say_freed(removed, clear.measured_bytes, clear.unmeasured)
 
@@ -128,7 +128,7 @@ def visible(text: object) -> str:
 
 
 def sentence(code: str) -> str:
-    """A code of another version stays as it is."""
+    """The sentence of a reason; a code of another version stays as it is."""
     try:
         return Reason(code).sentence
     except ValueError:

@@ -173,7 +173,7 @@ def extend_hold(request: SignedIn, pk: int) -> HttpResponse:
 @may_look
 @may_hold
 def release_hold(request: SignedIn, pk: int) -> HttpResponse:
-    """Also one of another user; a second call is harmless."""
+    """Release a hold, also one of another user; a second call is harmless."""
     hold = get_object_or_404(_visible(request.user), pk=pk)
     _expect_may(request.user, hold.run)
     if hold.source == HoldSource.FILE:

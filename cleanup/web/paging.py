@@ -1,6 +1,6 @@
 """Pages by keyset: the last page of a million rows costs as much as the first.
 
-A place is the values of the order's columns, so it outlives its row.
+A place is the values of the order's columns, so it outlives its row. Empty values come last on every database.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -139,7 +139,9 @@ def _more(runs: RunQuerySet, order: RunOrder, row: Sequence[Any]) -> str:
 def _take(
     runs: RunQuerySet, order: RunOrder, place: Sequence[Any] | None, number: int, *, backward: bool = False
 ) -> list[tuple[Any, ...]]:
-    """Reads stretch by stretch: each is one range of an index, which databases do not find by themselves."""
+    """The rows from a place on, stretch by stretch: each is one range of an index, which databases do not find by
+    themselves.
+    """
     annotated = runs.annotate(**{key.name: key.expression for key in order.keys if key.expression is not None})
     values = annotated.values_list(*(key.name for key in order.keys))
     found: list[tuple[Any, ...]] = []

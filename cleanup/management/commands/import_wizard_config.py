@@ -69,10 +69,10 @@ class Command(LabCommand):
             self.stderr.write(warning)
         self.report(options["json"], answer, "\n".join(_lines(path, plan, policy, written)))
         if written and written.remarks.problems:
-            sys.exit(FAILED)  # registered, and yet this NAS proves nothing
+            sys.exit(FAILED)  # registered, but this NAS proves nothing
 
 
-# What is asked, and what is known
+# Answers, and what is registered
 
 
 def _answers(options: dict[str, Any]) -> Answers:
@@ -119,7 +119,7 @@ def _own_policy(known: StagingRoot | None) -> RetentionPolicy | None:
     return own if own and (own.mode or own.retain_hours is not None) else None
 
 
-# Doing it
+# Registering and writing
 
 
 def _apply(plan: WizardPlan, policy: WizardCleanup | None, options: dict[str, Any]) -> Written:
@@ -159,7 +159,7 @@ def _write(root: StagingRoot, policy: WizardCleanup) -> RetentionPolicy:
     )
 
 
-# Telling it
+# Output
 
 
 def _as_json(

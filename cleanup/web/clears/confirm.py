@@ -107,7 +107,7 @@ def _ask_for(request: SignedIn, run: Run, now: datetime) -> HttpResponse:
 
 
 def _tell(request: SignedIn, level: int, words: str) -> None:
-    if not request.htmx:  # the row says it itself
+    if not request.htmx:  # the row shows it
         messages.add_message(request, level, words)
 
 
@@ -212,7 +212,7 @@ def _show(
         "queue_is_silent": any(queue_is_silent(now, host=host) for host in {root.host for root in roots}),
         "now": now,
     }
-    if request.htmx:  # which shows nothing of an answer with an error status
+    if request.htmx:  # htmx shows nothing of it otherwise
         return render(request, "cleanup/clears/confirm_runs.html#question", context)
     return render(request, "cleanup/clears/confirm_runs.html", context, status=status)
 

@@ -61,7 +61,7 @@ class Bar:
 
 
 def draw(outlook: Outlook | None, sums: Mapping[Status, RunSum]) -> Bar:
-    """A disk that was never measured has only sums, without width."""
+    """The bar of a disk; without a measurement it has only sums, no widths."""
     shown = [tone for tone in WORDS if tone in ALWAYS or sums.get(tone, RunSum()).runs]
     of_runs = [_area(tone, sums.get(tone, RunSum())) for tone in shown]
     if outlook is None:

@@ -44,7 +44,9 @@ _kept: dict[_Key, Sums] = {}
 
 
 def add_up(user: User, now: datetime) -> Sums:
-    """One query for all roots. Sums of very many runs may be older, but never older than the last clear."""
+    """The sums in one query for all roots; those of very many runs may be older, but never older than the
+    last clear.
+    """
     seen = permissions.places(user, permissions.VIEW)
     mine = (
         permissions.places(user, permissions.CLEAR)

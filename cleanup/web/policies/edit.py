@@ -70,7 +70,7 @@ def _scope_form(user: User, data: QueryDict | None) -> ScopeForm:
 
 
 def _change(request: SignedIn, where: ScopeForm) -> HttpResponse:
-    """Sent once the form shows the preview; sent again with that preview it writes a version."""
+    """The form; sent once it shows the preview, sent again with that preview it writes a version."""
     now = timezone.now()
     _expect_place(request.user, where.scope)
     before, scoped = _in_force(where.scope), RetentionPolicy.objects.scoped()

@@ -202,7 +202,7 @@ def _restage(
 
 
 def _coming(user: User, roots: Iterable[StagingRoot]) -> str:
-    """Only of roots that the user sees as a whole."""
+    """What the next sweeps take, only of roots that the user sees as a whole."""
     places = permissions.places(user, permissions.VIEW)
     seen = [root for root in roots if places.include(root.pk, "")]
     said = announcements.say_next(seen, timezone.now())
@@ -278,7 +278,7 @@ def _sentences(whose: str, of: str, by_kind: dict[str, Policy]) -> list[str]:
 
 
 def _tell(versions: list[RetentionPolicy], wanted: list[RetentionPolicy], now: datetime) -> list[ShownVersion]:
-    """As many queries for many versions as for one."""
+    """The wanted versions, the earliest first; as many queries for many as for one."""
     values = {version.version: version.as_value() for version in versions}
     newest = {value.scope: value.version for value in values.values()}
     before: dict[int, ScopedPolicy | None] = {}

@@ -123,7 +123,7 @@ def problem_list(request: SignedIn) -> HttpResponse:
 @may_look
 @may_clear
 def look_again(request: SignedIn, pk: int) -> HttpResponse:
-    """Adopts the orphan if possible."""
+    """Look at an orphan now, and adopt it if possible."""
     now = timezone.now()
     orphan = get_object_or_404(_visible(request.user), pk=pk)
     _expect(request.user, permissions.CLEAR, orphan)
@@ -135,7 +135,7 @@ def look_again(request: SignedIn, pk: int) -> HttpResponse:
 @may_look
 @may_clear
 def remove_shell(request: SignedIn, pk: int) -> HttpResponse:
-    """The host of the disk removes the empty folder."""
+    """Ask the host of the disk to remove the empty folder at a run's path."""
     orphan = get_object_or_404(_visible(request.user).filter(kind=OrphanKind.SHELL, run__isnull=False), pk=pk)
     _expect(request.user, permissions.CLEAR, orphan)
     path = visible(orphan.path)

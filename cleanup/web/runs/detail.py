@@ -55,7 +55,7 @@ def run_detail(request: SignedIn, pk: int) -> HttpResponse:
 @require_safe
 @may_look
 def run_live(request: SignedIn, pk: int) -> HttpResponse:
-    """Polled each second during a clear; if the phase differs from the request's, it sends the whole run."""
+    """The live part of the page, polled each second; if the phase differs from the request's, the whole run."""
     run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     if not wants_fragment(request):
         return redirect("run-detail", pk=pk)
@@ -70,7 +70,7 @@ def run_live(request: SignedIn, pk: int) -> HttpResponse:
 @require_safe
 @may_look
 def receipt(request: SignedIn, pk: int) -> HttpResponse:
-    """Also for a run that another program cleared by the wizard's record."""
+    """The receipt of a clear, also of one by another program in the wizard's record."""
     run = get_object_or_404(permissions.runs(request.user).select_related("root"), pk=pk)
     attempts = (
         ClearAttempt.objects.clears().filter(run=run, phase=Phase.DONE).select_related("proof__accepted", "batch")

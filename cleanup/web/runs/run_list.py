@@ -82,8 +82,9 @@ def run_row(request: SignedIn, pk: int) -> HttpResponse:
 @require_safe
 @may_look
 def run_changes(request: SignedIn) -> HttpResponse:
-    """`seen` has the rows with the changes that the page knows: `17.3,18.1`. A row that counts minutes is
-    always sent.
+    """The rows and sums of a list that have changed.
+
+    `seen` has the rows with the changes that the page knows: `17.3,18.1`. A row that counts minutes is always sent.
     """
     now = timezone.now()
     seen = _read_seen(request.GET.get("seen", ""))

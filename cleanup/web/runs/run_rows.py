@@ -93,7 +93,7 @@ def row_of(run: Run, now: datetime, user: AnyUser | None = None, picked: Collect
 def rows_of(
     keys: Sequence[int], hindrances: tuple[Finding, ...], now: datetime, user: AnyUser, picked: Collection[int] = ()
 ) -> list[RunRow]:
-    """Decided anew, in the order of `keys`, without runs that the user may not see."""
+    """The runs with these keys as rows, in their order, decided again, without runs that the user may not see."""
     runs = permissions.runs(user).filter(pk__in=keys)
     policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
     attempts = run_status.latest_attempts(runs)
@@ -120,7 +120,7 @@ def opening_within_a_day(now: datetime) -> Q:
 
 
 def freed_lately(now: datetime, *, by: str) -> Exists:
-    """As the overview counts them."""
+    """The runs freed within a week, as the overview counts them."""
     entries = LedgerEntry.objects.freeing().filter(run=OuterRef("pk"), at__gt=now - A_WEEK, at__lte=now + AHEAD)
     scheduled = Q(requester=Requester.SCHEDULE)
     return Exists(entries.filter(scheduled if by == BY_SCHEDULE else ~scheduled).order_by())
@@ -158,13 +158,13 @@ def filtered(user: AnyUser, chosen: dict[str, str], now: datetime) -> RunQuerySe
 
 
 def _narrowed(runs: RunQuerySet) -> RunQuerySet:
-    """A search without an index then runs only once."""
+    """The same runs by key, if they are few: a search without an index then runs only once."""
     keys = list(runs.order_by().values_list("pk", flat=True)[: FEW + 1])
     return Run.objects.filter(pk__in=keys) if len(keys) <= FEW else runs
 
 
 def with_verdict(runs: RunQuerySet, verdict: str, troubled: Collection[int]) -> RunQuerySet:
-    """On a troubled root safe runs are blocked."""
+    """The staged runs with one verdict; on a troubled root safe runs are blocked."""
     tone = TONES.get(verdict)
     if tone is None:
         return runs

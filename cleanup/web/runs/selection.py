@@ -46,7 +46,7 @@ class Selection:
 
 
 def picked(request: HttpRequest) -> frozenset[int]:
-    """Also runs that have changed since."""
+    """The keys in the session, also of runs that have changed since."""
     return picks.of(request.session).keys
 
 
@@ -86,7 +86,7 @@ def selection_of(request: SignedIn) -> Selection:
 @may_look
 @may_clear
 def select_runs(request: SignedIn) -> HttpResponse:
-    """`these` of those that a page shows, `add`, `remove`, `all` that are safe, `clear`."""
+    """Pick or drop runs: `these` of those that a page shows, `add`, `remove`, `all` that are safe, `clear`."""
     before, action = picks.of(request.session), request.POST.get("action", "")
     adds, drops = _asked(request, action, before.keys)
     left = _unheard(request, action, before, adds, drops)
@@ -109,7 +109,7 @@ def select_runs(request: SignedIn) -> HttpResponse:
 
 
 def _asked(request: SignedIn, action: str, before: frozenset[int]) -> tuple[frozenset[int], frozenset[int]]:
-    """(picked, dropped)."""
+    """The runs that a form picks, and those that it drops."""
     named = _numbers(request.POST.getlist("run"))
     if action == "these":
         return named - before, (_numbers(request.POST.getlist("shown")) - named) & before

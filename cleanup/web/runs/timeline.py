@@ -105,7 +105,7 @@ def _of_discovery(run: Run) -> Iterator[tuple[datetime, Moment]]:
 
 
 def _of_record(run: Run, events: Iterable[IngestEvent]) -> Iterator[tuple[datetime, Moment]]:
-    """An entry without an instant stands after the one before it."""
+    """The entries of the record; one without an instant stands after the one before it."""
     place = None
     for event in events:
         place = event.at or place or event.first_seen_at
@@ -252,7 +252,7 @@ def _of_holds(holds: Iterable[Hold], now: datetime) -> Iterator[Moment]:
 
 
 def _of_entries(entries: Iterable[LedgerEntry]) -> Iterator[Moment]:
-    """Attempts tell every other row of the ledger."""
+    """The rows of the ledger that no attempt tells."""
     titles = {
         LedgerKind.REREGISTERED: "Registered again",
         LedgerKind.MARKED_GONE: "Marked as gone",

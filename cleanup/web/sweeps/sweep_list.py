@@ -72,7 +72,7 @@ def sweep_list(request: SignedIn) -> HttpResponse:
 @require_safe
 @may_look_at_sweeps
 def sweep_changes(request: SignedIn) -> HttpResponse:
-    """Empty as long as nothing has changed."""
+    """The list for a page that waits for a dry run; empty as long as nothing has changed."""
     if not wants_fragment(request):
         return redirect("sweep-list")
     now, roots = timezone.now(), _roots(request.user)
@@ -129,7 +129,7 @@ def _show(
 @may_look_at_sweeps
 @may_clear
 def dry_run(request: SignedIn) -> HttpResponse:
-    """A dry run reads as much as a sweep: viewers may not ask for it."""
+    """Queue a dry run; it reads as much as a sweep, so viewers may not ask for it."""
     now, name = timezone.now(), request.POST.get("root", "")
     root = next((root for root in permissions.roots(request.user) if root.name == name), None)
     if root is None:
@@ -192,7 +192,7 @@ def go_on(request: SignedIn, pk: int) -> HttpResponse:
 
 
 def _ask(request: SignedIn, breaker: SweepBreaker, form: GoOnForm, now: datetime, *, status: int) -> HttpResponse:
-    """409: more runs than shown would go by now."""
+    """The question of a go-on; status 409: more runs than shown would go by now."""
     question = sweep_breakers.question(breaker, now=now) if breaker.closed_at is None else None
     shown = question.shown if question else breaker.lets_go
     runs = Run.objects.filter(pk__in=list(shown.runs)).select_related("root").order_by("-bytes", "pk")
@@ -210,7 +210,9 @@ def _ask(request: SignedIn, breaker: SweepBreaker, form: GoOnForm, now: datetime
 
 
 def roots_to_go_on(user: User) -> set[int]:
-    """A sweep takes all instruments' runs, so the user needs the permission for the whole root."""
+    """The roots whose sweeps the user may let go on: with the permission for the whole root, as a sweep takes all its
+    runs.
+    """
     wanted = [permissions.places(user, permission) for permission in (permissions.VIEW, GO_ON)]
     return {root.pk for root in permissions.roots(user) if all(places.include(root.pk, "") for places in wanted)}
 

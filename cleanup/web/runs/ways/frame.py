@@ -95,6 +95,6 @@ class Way:
 
 
 def look_at_once(scene: Scene, path: str = "") -> None:
-    """If the disk is unreachable, discovery looks later."""
+    """Look at the run, or at a path, now; if the disk is unreachable, discovery looks later."""
     with contextlib.suppress(Unreachable):
         discovery.look_at_path(scene.run.root, run_paths.parse_run_path(path or scene.run.run_path), now=scene.now)

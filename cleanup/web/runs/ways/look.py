@@ -21,7 +21,7 @@ _UNTIL_AT_REST = frozenset({Reason.NOT_QUIET, Reason.FUTURE_DATED})
 
 
 def _offered(scene: Scene) -> bool:
-    """A gate by the disk or the NAS refuses, not only for time, and this host has the disk."""
+    """Whether a gate by the disk or the NAS refuses, not only for time, and this host has the disk."""
     if scene.decision is None or scene.run.root.host != settings.EXLAB_HOST:
         return False
     if Reason.ALREADY_CLEARING in scene.reasons:

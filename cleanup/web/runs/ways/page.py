@@ -62,7 +62,7 @@ def offered(request: SignedIn, run: Run, decision: Decision | None, now: datetim
 
 
 def _now_there(run: Run) -> Run:
-    """After an act another row may have the run's path."""
+    """The run that has the path after an act: it may be another row."""
     after = Run.objects.filter(pk=run.pk, gone_at=None).first()
     return after or Run.objects.staged().filter(root=run.root, run_path=run.run_path).first() or run
 
