@@ -176,7 +176,7 @@ def nights_by_version(versions: Collection[RetentionPolicy], now: datetime) -> d
 
 
 def _begun(versions: Collection[RetentionPolicy]) -> dict[int, datetime]:
-    """Nights count since a version's creation or its last surprise."""
+    """Since when nights count: a version's creation or its last surprise."""
     surprised = Surprise.objects.filter(policy_version__in=[version.version for version in versions])
     latest = dict(surprised.order_by().values_list("policy_version").annotate(at=Max("at")))
     return {each.version: max(each.created_at, latest.get(each.version, each.created_at)) for each in versions}

@@ -32,7 +32,7 @@ class Grounds:
     timed: bool
 
     def policy_for(self, run: Run) -> tuple[Policy, bool]:
-        """The policy that decides of a run, and whether a timed sweep would only rehearse that policy."""
+        """The policy that decides of a run; in an operator's sweep also whether the schedule only rehearses it."""
         policy = effective_policy(self.policies, run.scope)
         return (policy, False) if self.timed else (policy.in_earnest(), bool(policy.rehearsing))
 
