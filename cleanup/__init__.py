@@ -1,8 +1,7 @@
 """Safe clearing of laboratory staging disks.
 
-The functions that ExLab-Wizard's own cleanup module offers are found here under their own names, and `aclear_run` for
-coroutines. They are imported on first use: all can be imported before Django is set up, `cleanup_eligible` and
-`freed_bytes_and_count` work without it.
+The functions of ExLab-Wizard's own cleanup module are here under their names, imported on first use: `cleanup_eligible`
+and `freed_bytes_and_count` work without Django.
 """
 
 import sys

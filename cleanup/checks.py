@@ -1,4 +1,4 @@
-"""System checks: what must be so before this product can keep its promises. Run by `manage.py check` and `up`."""
+"""System checks: the conditions of this program's promises."""
 
 import os
 import stat
@@ -24,7 +24,7 @@ Apps = Sequence[AppConfig] | None
 
 @register()
 def check_kernel(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:  # noqa: ANN401
-    """E001, E004: the calls without which nothing can be fenced or opened safely."""
+    """E001, E004: the calls that fencing and safe opening need."""
     if sys.platform != "linux":
         return [
             Error(
@@ -49,7 +49,7 @@ def check_kernel(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:  # noq
 
 @register()
 def check_data_directory(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:  # noqa: ANN401
-    """E005, W001, W005: the place for locks, plans, tombstones and the secret key can be used, and is ours alone."""
+    """E005, W001, W005: the data directory can be used and is private to this user."""
     path = settings.EXLAB_DATA_DIR
     if problem := places.trouble(path):
         return [Error(problem, id="cleanup.E005")]
@@ -72,7 +72,7 @@ def check_data_directory(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]
 
 @register()
 def check_names_of_settings(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:  # noqa: ANN401
-    """W004: what is set is read; a name that is nearly a setting's has kept everything from starting."""
+    """W004: names like a setting's that no setting has."""
     return [
         Warning(f"{name} is set, and there is no such setting.", hint="docs/settings.md names all.", id="cleanup.W004")
         for name in read.strangers
@@ -85,7 +85,7 @@ def check_append_only(
     databases: Iterable[str] | None = None,
     **kwargs: Any,  # noqa: ANN401
 ) -> list[CheckMessage]:
-    """E002: the triggers stand that keep history and ledger from being changed."""
+    """E002: the triggers that protect history and ledger exist."""
     messages: list[CheckMessage] = []
     for connection in _connections(databases):
         existing = connection.introspection.table_names()
@@ -107,7 +107,7 @@ def check_durability(
     databases: Iterable[str] | None = None,
     **kwargs: Any,  # noqa: ANN401
 ) -> list[CheckMessage]:
-    """E003: what the database has committed is still there after a power cut."""
+    """E003: committed rows survive a power cut."""
     messages: list[CheckMessage] = []
     for connection in _connections(databases):
         if wrong := readiness.durability_lapses(connection):
@@ -127,7 +127,7 @@ def check_staging_roots(
     databases: Iterable[str] | None = None,
     **kwargs: Any,  # noqa: ANN401
 ) -> list[CheckMessage]:
-    """W002, W003: there is something to look after, and it is here."""
+    """W002, W003: a staging root is registered, and it is here."""
     for connection in _connections(databases):
         if StagingRoot._meta.db_table not in connection.introspection.table_names():
             continue

@@ -1,6 +1,6 @@
-"""A demonstration lab: runs in every state, their twins, and a few that must not go, below the data directory.
+"""A demonstration lab below the data directory.
 
-Everything lies on one filesystem and most bytes are holes, so it costs little and proves nothing about a real NAS.
+It lies on one filesystem and most bytes are holes, so it proves nothing about a real NAS.
 """
 
 import hashlib
@@ -48,15 +48,13 @@ _PROJECTS = {
 
 @dataclass(frozen=True)
 class Demo:
-    """Where the demonstration lab lies and who may sign in to it."""
-
     base: Path
     passwords: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How the runs of one instrument look: a folder of equal data files, `size` bytes each."""
+    """Data files of `size` bytes each."""
 
     folder: str
     suffix: str
@@ -75,7 +73,7 @@ _SHAPES = {
 
 @dataclass(frozen=True)
 class Planned:
-    """One run to build. `age` is how long ago it was verified, or would have been had it got so far."""
+    """One run to build; `age` counts from its verification, real or expected."""
 
     equipment: str
     project: str
@@ -88,13 +86,11 @@ class Planned:
 
     @property
     def shape(self) -> Shape:
-        """The instrument's usual run, larger or smaller by the hour at which it was verified; a test run is short."""
         shape, hour = _SHAPES[self.equipment], self.age % timedelta(days=1) / timedelta(days=1)
         return replace(shape, count=round(shape.count * (0.15 if self.test else self.scale * (0.6 + hour))))
 
 
 def planned_runs() -> list[Planned]:
-    """The runs of the demonstration, ages relative to the moment at which it is made."""
     return [
         Planned("CONFOCAL_01", "PROJ-0042", timedelta(days=31.13)),
         Planned("CONFOCAL_01", "PROJ-0042", timedelta(days=24.41)),
@@ -114,7 +110,7 @@ def planned_runs() -> list[Planned]:
         Planned("PLATE_READER_02", "PROJ-0007", timedelta(days=2.38)),
         Planned("SEQUENCER_01", "PROJ-0060", timedelta(days=15.58)),
         Planned("SEQUENCER_01", "PROJ-0060", timedelta(days=10.29)),
-        # kept 24 hours by the policy for test runs
+        # the policy for test runs keeps them 24 hours
         Planned("CONFOCAL_01", "PROJ-0042", timedelta(hours=18), test=True),
         Planned("CRYO_EM_01", "PROJ-0073", timedelta(hours=11), test=True),
         Planned("FLOW_01", "PROJ-0060", timedelta(hours=3), test=True),
@@ -129,7 +125,7 @@ def planned_runs() -> list[Planned]:
         Planned("CONFOCAL_01", "PROJ-0051", timedelta(hours=7), State.SYNC_QUEUED),
         Planned("CRYO_EM_01", "PROJ-0073", timedelta(hours=6), State.SYNC_QUEUED),
         Planned("FLOW_01", "PROJ-0042", timedelta(hours=2), State.SYNC_QUEUED),
-        # cleared while the demonstration is made, through the product itself
+        # the program itself clears these while it makes the demonstration
         Planned("FLOW_01", "PROJ-0060", timedelta(days=40.44), to_clear=True),
         Planned("PLATE_READER_02", "PROJ-0007", timedelta(days=38.07), to_clear=True),
         Planned("FLOW_01", "PROJ-0042", timedelta(days=35.53), to_clear=True),
@@ -138,25 +134,25 @@ def planned_runs() -> list[Planned]:
         Planned("FLOW_01", "PROJ-0060", timedelta(days=16.49), awkward="no twin"),
         Planned("PLATE_READER_02", "PROJ-0007", timedelta(days=9.36), awkward="broken record"),
         Planned("CONFOCAL_01", "PROJ-0051", timedelta(days=8.22), awkward="newer file"),
-        Planned("FLOW_01", "PROJ-0042", timedelta(minutes=1)),  # written to so lately that it waits to be quiet
+        Planned("FLOW_01", "PROJ-0042", timedelta(minutes=1)),  # written a minute ago: it must be quiet first
         Planned("SEQUENCER_01", "PROJ-0060", timedelta(days=6.61), awkward="short twin"),
         Planned("CRYO_EM_01", "PROJ-0073", timedelta(days=4.15), awkward="future schema"),
     ]
 
 
 def make(now: datetime) -> Demo:
-    """Make the demonstration lab, or find it as it was made. What an earlier try left unfinished is completed."""
+    """Makes the demonstration lab, completes it, or finds it."""
     base = Path(settings.EXLAB_DATA_DIR) / "demo"
     if not base.exists():
         draft = Path(tempfile.mkdtemp(prefix="demo.part-", dir=settings.EXLAB_DATA_DIR))
         build(draft, now)
-        draft.rename(base)  # whole or not at all
+        draft.rename(base)  # the rename makes it whole or not at all
     _bring_in(base, now)
     return Demo(base, _users(base))
 
 
 def build(base: Path, now: datetime) -> None:
-    """Write `staging/`, `nas/` and a note of the runs that `make` is to clear, below an empty directory."""
+    """Write the lab into an empty directory, with a note of the runs that `make` clears."""
     built = [Built(base, planned, now) for planned in planned_runs()]
     for run in built:
         run.write()
@@ -165,7 +161,6 @@ def build(base: Path, now: datetime) -> None:
 
 
 def _write_stray(path: Path, at: datetime) -> None:
-    """A file that belongs to no run: it is never cleared, and the page of problems lists it."""
     path.write_text("x 0.12, y -0.03\n")
     os.utime(path, (at.timestamp(), at.timestamp()))
 
@@ -175,13 +170,12 @@ def _note(base: Path) -> Path:
 
 
 def _bring_in(base: Path, now: datetime) -> None:
-    """Register the lab, give it policies, discover it, and clear the few runs that are meant to be gone."""
     staging, nas = str(base / "staging"), str(base / "nas")
     root = roots.register(ROOT_NAME, staging, nas_path=nas, allow_same_filesystem=True, now=now)
     if not root.policies.exists():
-        # For this root only: a real lab beside the demonstration keeps its own policies.
+        # For this root only: a real lab in the same database keeps its own policies.
         add = partial(RetentionPolicy.objects.add_version, root=root, author="demo", now=now)
-        # The one for test runs works from the first day on; the other is rehearsed until a person promotes it.
+        # The version for test runs clears from the first day; the other is rehearsed until an operator promotes it.
         add(mode=Mode.MANUAL)
         add(mode=Mode.SCHEDULED, retain_hours=24, run_kind="test", rehearse=False)
         plates: dict[str, Any] = {"equipment": "PLATE_READER_02", "note": "plates are kept five days"}
@@ -195,12 +189,11 @@ def _bring_in(base: Path, now: datetime) -> None:
     for run in Run.objects.verified().with_root().filter(root=root, run_path__in=to_clear):
         try:
             protocol.clear_run(run, actor="operator", note="checked on the NAS", now=now)
-        except refusal.Refused as refused:  # a demonstration with one run too many is one all the same
+        except refusal.Refused as refused:  # one run too many does not spoil the demonstration
             logger.warning("%s was not cleared: %s", run.run_path, refused)
 
 
 def _hold_one(root: StagingRoot, now: datetime) -> None:
-    """A person has held the oldest run of one instrument for five days, and holds it for two days more."""
     run = Run.objects.verified().with_root().filter(root=root, equipment="SEQUENCER_01").order_by("verified_at").first()
     if run is not None:
         until = now + timedelta(days=2)
@@ -209,7 +202,7 @@ def _hold_one(root: StagingRoot, now: datetime) -> None:
 
 
 def _users(base: Path) -> dict[str, str]:
-    """The three users with their passwords, which are made once and kept for this user's eyes only."""
+    """The users with their passwords, made once and readable only by this user."""
     path = base / "passwords.txt"
     kept = dict(line.split(": ", 1) for line in path.read_text().splitlines()) if path.exists() else {}
     missing = [name for name in _USERS if not User.objects.filter(username=name).exists()]
@@ -258,7 +251,7 @@ class Built:
 
     @cached_property
     def data(self) -> dict[str, bytes | int]:
-        """Every data file: its bytes, or how many zeros it holds."""
+        """Each file's bytes, or the number of its zeros."""
         shape, planned = self.planned.shape, self.planned
         name = _PROJECTS[planned.project]
         files: dict[str, bytes | int] = {"README.md": f"# {self.leaf}\n\n{name} on {planned.equipment}\n".encode()}
@@ -273,7 +266,7 @@ class Built:
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "wb") as file:
                 if isinstance(content, int):
-                    file.truncate(content)  # a hole: it reads as zeros and takes no room
+                    file.truncate(content)  # a hole: reads as zeros and takes no space
                 else:
                     file.write(content)
 
@@ -346,7 +339,7 @@ class Built:
         return min((run / self.planned.shape.folder).iterdir())
 
     def _date(self, run: Path) -> None:
-        """Spread the modification times over the acquisition, deepest first so that the folders keep theirs."""
+        """Set the modification times, the deepest paths first so that folders keep theirs."""
         everything = sorted([run, *run.rglob("*")], reverse=True)
         step = (self.last_write_at - self.started_at) / len(everything)
         for number, path in enumerate(everything, 1):

@@ -1,6 +1,6 @@
-"""Module names from before the rooms: a lab's own scripts that import them go on, with a DeprecationWarning.
+"""Former module names: scripts that import them go on, with a DeprecationWarning.
 
-A former module is made when it is asked for. It has no code: each of its names is looked up where it stands now.
+A former module has no code: it looks each name up where it stands now.
 """
 
 import importlib
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-# former module and name: where it stands now, under another name
+# former module and name: its module and name now
 RENAMED: dict[str, str] = {
     "alerting.Trouble": "lab.alerts.AlertState",
     "answering.Answer": "sweeps.history.SweepAnswer",
@@ -58,7 +58,7 @@ RENAMED: dict[str, str] = {
     "taking.Asked": "clears.run_action.ClearRequest",
     "walking.Sight": "storage.staging.walk.DiskEntry",
 }
-# former name: the modules in which its names stand now; none: a package of such modules
+# former name: the modules that have its names now; none: a package of such modules
 FORMER: dict[str, tuple[str, ...]] = {
     "access": ("lab.permissions",),
     "alerting": ("lab.alerts",),
@@ -220,8 +220,6 @@ FORMER: dict[str, tuple[str, ...]] = {
 
 
 class _FormerModule(ModuleType):
-    """Looks its names up where they stand now."""
-
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         former = self.__name__.removeprefix("cleanup.")
         if there := RENAMED.get(f"{former}.{name}"):
@@ -236,8 +234,6 @@ class _FormerModule(ModuleType):
 
 
 class Loader:
-    """Makes a former module; `importlib` calls it."""
-
     @staticmethod
     def create_module(spec: importlib.machinery.ModuleSpec) -> ModuleType:
         return _FormerModule(spec.name)
@@ -251,7 +247,7 @@ class Loader:
 
 
 class Finder:
-    """The last of the finders: asked only for modules that are nowhere else."""
+    """`importlib` asks it last."""
 
     @staticmethod
     def find_spec(

@@ -1,4 +1,4 @@
-"""What the task queue calls. A task is only a wake-up: the truth is in our tables, and twice is harmless."""
+"""The functions of the task queue. A task only wakes up: our tables hold the truth, and a second call is harmless."""
 
 import logging
 
@@ -18,33 +18,31 @@ from cleanup.sweeps import all_roots, breakers
 
 logger = logging.getLogger(__name__)
 
-# Some minutes' work: the next wake-up goes on.
+# Some minutes of work: the next task goes on.
 JUDGED_AT_ONCE = 100_000
 
 
 def clear(attempt_id: str) -> str:
-    """Carry out one operator's clear, or the removal of a shell."""
+    """Carry out an operator's clear, or the removal of a shell."""
     now = timezone.now()
     attempt = ClearAttempt.objects.select_related("run__root", "batch").get(pk=attempt_id)
     if queue.keeps_waiting(attempt):
         return f"{attempt.run.run_path}: waits, its batch is paused or stopped"
     recovery.recover(now=now, runs=[attempt.run])
-    clocks.look(breakers.read_clock(now), ask=False)  # no hold may end by a clock that jumped a moment ago
+    clocks.look(breakers.read_clock(now), ask=False)  # no hold may end by a clock that has just jumped
     attempt = perform(attempt, now=now) if attempt.is_clear else shells.perform(attempt, now=now)
     run_status.judge_runs([attempt.run_id], timezone.now())
     return f"{attempt.run.run_path}: {attempt.phase} {attempt.reason}".strip()
 
 
 def verify_again(key: str) -> str:
-    """Compare every byte of one run on both sides, for the person who has asked; nothing is touched."""
     check = verifying.perform(ByteCheck.objects.select_related("run").get(pk=key), now=timezone.now())
     return f"{check.run.run_path}: {check.phase} {check.outcome} {check.reason}".strip()
 
 
 def sweep() -> str:
-    """The timed pass over the staging roots of this host."""
     now = timezone.now()
-    announcements.announce_all(_roots(), now)  # what could not be told earlier is told at least before it happens
+    announcements.announce_all(_roots(), now)  # what was not announced yet is announced now, before the sweep
     swept = all_roots.sweep(now=now, timed=True, roots=_roots(), clock=breakers.read_clock(now))
     said = f"scanned {swept.scanned}, candidates {swept.candidates}, cleared {swept.count(Action.CLEARED)}"
     problems = (f"{one.root}: {one.reason} {one.detail}".rstrip() for one in swept.problems)
@@ -52,21 +50,20 @@ def sweep() -> str:
 
 
 def dry_run(root_id: int, actor: str) -> str:
-    """Show what a sweep of one staging root would clear, for the person who has asked; nothing is touched."""
     root = StagingRoot.objects.get(pk=root_id)
     swept = all_roots.sweep(now=timezone.now(), dry_run=True, roots=[root], actor=actor)
     return f"{root}: would clear {swept.count(Action.WOULD_CLEAR)} of {swept.scanned} runs"
 
 
 def discover() -> str:
-    """Bring the staging roots of this host up to date; one that is being looked at is left alone."""
+    """Bring the roots of this host up to date; skips one that another process looks at."""
     said = []
     for root in _roots():
         try:
             said += _discover(root)
         except (OperationalError, InterfaceError):
             raise
-        except Exception as error:  # one bad root must not keep the others from being looked at
+        except Exception as error:  # one bad root must not stop the others
             logger.exception("looking at %s failed", root)
             said.append(f"{root}: {type(error).__name__}, see the log")
     return ", ".join(said)
@@ -86,7 +83,6 @@ def _count_orphans(inspected: orphans.Inspected | None) -> str:
 
 
 def recover() -> str:
-    """Settle interrupted attempts, queue again what was lost or interrupted, and tell the NAS what was cleared."""
     now = timezone.now()
     settled = recovery.recover(now=now)
     verifying.settle_lost(host=settings.EXLAB_HOST, now=now)
@@ -101,22 +97,19 @@ def recover() -> str:
 
 
 def judge() -> str:
-    """Judge anew how runs stand of which something has changed, or for which time may have opened a gate."""
     return f"{run_status.judge_stale(timezone.now(), limit=JUDGED_AT_ONCE)} runs judged"
 
 
 def remind() -> str:
-    """Write to the owners of holds that end soon, and of files that have held a run for long."""
     return f"{len(holds.remind(now=timezone.now()))} holds to think of"
 
 
 def announce() -> str:
-    """Tell people what the timed passes to come will take, in the evening before and where that was not told."""
     return f"{announcements.announce_all(_roots(), timezone.now())} announcements"
 
 
 def heartbeat() -> None:
-    """Say that this cluster really runs tasks; a host's own queue has the host's name in it."""
+    """Write this cluster's heartbeat: it really runs tasks."""
     cluster, _at, _host = Conf.CLUSTER_NAME.partition("@")
     Heartbeat.objects.update_or_create(cluster=cluster, host=settings.EXLAB_HOST, defaults={"at": timezone.now()})
 

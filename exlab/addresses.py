@@ -1,4 +1,4 @@
-"""The settings that hold addresses, as people write them, in the form in which they are compared."""
+"""Settings that hold addresses, made comparable."""
 
 import ipaddress
 import re
@@ -10,12 +10,12 @@ from django.core.exceptions import ImproperlyConfigured
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# A host as browsers name it: `.lab.example` stands for all that ends so, `*` for all.
+# A host as browsers name it: `.lab.example` means all names that end so, `*` all names.
 _HOST = re.compile(r"\*|\.?[a-z0-9]([a-z0-9.-]*[a-z0-9])?\.?", re.IGNORECASE)
 
 
 def networks(texts: Iterable[str], *, setting: str) -> tuple[Network, ...]:
-    """Addresses and networks, as `10.0.0.5` and `172.16.0.0/12`; raises ImproperlyConfigured for another text."""
+    """Addresses and networks, as `10.0.0.5` and `172.16.0.0/12`. Raises ImproperlyConfigured."""
     found = []
     for text in texts:
         try:
@@ -28,20 +28,16 @@ def networks(texts: Iterable[str], *, setting: str) -> tuple[Network, ...]:
 
 
 def origins(texts: Iterable[str], *, setting: str) -> list[str]:
-    """Origins as browsers send them, `https://lab.example:8443`; raises ImproperlyConfigured for another text."""
+    """As `https://lab.example:8443`. Raises ImproperlyConfigured."""
     return [_origin(text.strip(), setting) for text in texts]
 
 
 def host_names(texts: Iterable[str], *, setting: str = "EXLAB_ALLOWED_HOSTS") -> list[str]:
-    """Names of hosts alone: of an address, as `https://lab.example:8443/`, its host is meant.
-
-    Raises ImproperlyConfigured for what no browser takes for a name.
-    """
+    """Host names, also from addresses as `https://lab.example:8443/`. Raises ImproperlyConfigured."""
     return [_host_name(text.strip(), setting) for text in texts]
 
 
 def is_host_name(text: str) -> bool:
-    """Whether browsers can ask for a host under this name or address."""
     return bool(_HOST.fullmatch(text)) or _is_bracketed_address(text)
 
 

@@ -1,6 +1,6 @@
-"""Addresses of servers with user and password in them: the database and the mail server.
+"""Addresses of the database and of the mail server.
 
-No sentence here shows what was written, because a part of it may be a password.
+No sentence here shows what was written: a part may be a password.
 """
 
 import re
@@ -16,7 +16,7 @@ from exlab.kinds import path_from
 POSTGRESQL = "django.db.backends.postgresql"
 SQLITE = "django.db.backends.sqlite3"
 
-# A server that does not answer at all is given up after so many seconds.
+# Wait this long for a server that does not answer.
 _CONNECT_SECONDS = "10"
 _LONGEST_NAME = 63
 _POSTGRES_SCHEMES = ("postgres", "postgresql", "pgsql", "psql")
@@ -48,7 +48,7 @@ class _Parts:
 
 
 def database(base: Path) -> Callable[[str], dict[str, Any]]:
-    """Reads an address into an entry of DATABASES; the path of an SQLite file counts from `base`."""
+    """Parses an address into an entry of DATABASES; an SQLite path counts from `base`."""
 
     def parse(text: str) -> dict[str, Any]:
         if text.lower().startswith("sqlite:"):
@@ -62,17 +62,14 @@ def database(base: Path) -> Callable[[str], dict[str, Any]]:
 
 
 def sqlite_file(path: Path) -> dict[str, Any]:
-    """The entry of DATABASES for an SQLite file."""
     return {"ENGINE": SQLITE, "NAME": str(path), "USER": "", "PASSWORD": "", "HOST": "", "PORT": ""}
 
 
 def absolute(database: dict[str, Any], text: str) -> str:
-    """The address for another process, in another folder perhaps."""
     return f"sqlite:///{quote(database['NAME'])}" if database["ENGINE"] == SQLITE else text
 
 
 def mail(text: str) -> dict[str, Any]:
-    """Reads the address of a mail server into Django's settings."""
     parts = _split(text, _ENCODE_MAIL)
     if parts.scheme not in _MAIL_SCHEMES:
         raise ValueError(
@@ -126,13 +123,13 @@ def _postgres(parts: _Parts) -> dict[str, Any]:
 
 
 def _libpq_options() -> set[str]:
-    from psycopg import pq  # no cost where the database is SQLite
+    from psycopg import pq  # not imported for SQLite
 
     return {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
 
 
 def _split(text: str, encode: str) -> _Parts:
-    """The parts of an address, decoded. Raises ValueError for one that could be read in two ways."""
+    """Raises ValueError if the address can be read in two ways."""
     match = re.fullmatch(r"([a-zA-Z0-9+.-]+)://([^/?#]*)([^?#]*)(?:\?([^#]*))?(#.*)?", text)
     if match is None:
         raise ValueError(f"it is no address with :// in it; {encode}")
@@ -157,7 +154,7 @@ def _host(text: str, encode: str) -> tuple[str, str]:
     host = _decoded(host, encode)
     if port and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536):
         raise ValueError(f"what stands behind the host is no port from 1 to 65535; write digits there, and {encode}")
-    # Docker's names of services may hold what browsers refuse.
+    # Docker allows underscores in the names of services.
     if not is_host_name(host.replace("_", "-")) and not host.startswith("/"):
         raise ValueError(f"there is no name of a host in it; write one behind the @, and {encode}")
     return host.strip("[]"), port
@@ -177,6 +174,6 @@ def _decoded(text: str, encode: str) -> str:
         decoded = unquote(text, errors="strict")
     except UnicodeDecodeError:
         raise ValueError(f"what its % stand for is no text; {encode}") from None
-    if "\0" in decoded:  # libpq reads up to it, and would ask another server
+    if "\0" in decoded:  # libpq reads only up to it: it would ask another server
         raise ValueError(f"%00 stands for no character; {encode}")
     return decoded

@@ -1,4 +1,4 @@
-"""Whether the database can be used as it is, and a sentence that says what to do where it cannot."""
+"""Whether the database can be used, else a sentence that says what to do."""
 
 import enum
 import os
@@ -17,7 +17,7 @@ from exlab import places
 _APP = "cleanup"
 _MIGRATE = "run `manage.py migrate` (or `up`)"
 
-# What a server says, and what a person does about it; the first that fits counts.
+# What a server says, and what mends it; the first match counts.
 _MENDS = (
     (
         r"password|authentication|role .* does not exist|pg_hba",
@@ -36,8 +36,6 @@ _MENDS = (
 
 
 class Kind(enum.Enum):
-    """What is wrong with a database."""
-
     UNUSABLE = enum.auto()
     EMPTY = enum.auto()  # there is none yet, or it holds no tables of ours
     BEHIND = enum.auto()
@@ -46,8 +44,6 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why a database cannot be used, in a sentence that names setting and mend."""
-
     kind: Kind
     said: str
 
@@ -57,16 +53,16 @@ class Trouble:
 
 
 def trouble(connection: BaseDatabaseWrapper) -> Trouble | None:
-    """What keeps the program from working with this database; None if nothing does. It makes none where none is.
+    """Why the database cannot be used, or None; never makes one.
 
-    Raises OperationalError where another program keeps the database busy.
+    Raises OperationalError if another program keeps it busy.
     """
     found = _trouble_of_file(connection) if connection.vendor == "sqlite" else None
     return found or _trouble_of_connection(connection)
 
 
 def is_busy(error: BaseException) -> bool:
-    """Whether a lock was waited for in vain, which is no fault of any setting."""
+    """Another program's lock is no fault of a setting."""
     cause = error.__cause__ or error
     busy = str(getattr(cause, "sqlite_errorname", "")).startswith("SQLITE_BUSY")
     return busy or getattr(cause, "sqlstate", None) == "55P03"
@@ -104,7 +100,7 @@ def _trouble_of_tables(connection: BaseDatabaseWrapper) -> Trouble | None:
 def _trouble_of_file(connection: BaseDatabaseWrapper) -> Trouble | None:
     name = str(connection.settings_dict["NAME"])
     if not os.path.isabs(name):
-        return None  # in memory: tests alone have such a one
+        return None  # in memory: only tests use it
     path = Path(name)
     who, folder = places.account(), path.parent
     if os.path.isdir(folder):
@@ -142,15 +138,13 @@ def _unusable(connection: BaseDatabaseWrapper, why: str, mend: str) -> Trouble:
 
 
 def _setting(connection: BaseDatabaseWrapper) -> str:
-    """The setting by which the database was named."""
     path = Path(str(connection.settings_dict["NAME"]))
     kept = connection.vendor == "sqlite" and path.parent == settings.EXLAB_DATA_DIR
     return places.NAME if kept else "DATABASE_URL"
 
 
 def _why(connection: BaseDatabaseWrapper, error: Exception) -> tuple[str, str]:
-    """What the database says, in one line, and what to do about it."""
-    # Lines that are set in are questions of the library's.
+    # The library's questions are indented lines.
     lines = [line for line in str(error).splitlines() if not line.startswith("\t")]
     said = " ".join(" ".join(lines).split()) or type(error).__name__
     if connection.vendor == "sqlite":

@@ -1,4 +1,4 @@
-"""The file `.env` beside manage.py: settings for a start of the program that does not name them."""
+"""The file `.env` beside manage.py."""
 
 import os
 import re
@@ -12,17 +12,14 @@ _QUOTED = re.compile(r"""(["'])(.*)\1\s*(#.*)?""")
 
 
 def environment(path: Path) -> Mapping[str, str]:
-    """The process's environment, to which what stands in the file is added; what was set before stays.
-
-    Raises WrongSettings for a file that cannot be read as a whole.
-    """
+    """The environment and the file's other settings. Raises WrongSettings."""
     for name, value in read(path).items():
         os.environ.setdefault(name, value)
     return os.environ
 
 
 def read(path: Path) -> dict[str, str]:
-    """What stands in the file, by name; nothing if there is none. Raises WrongSettings."""
+    """The settings in the file; empty without a file. Raises WrongSettings."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
@@ -45,7 +42,7 @@ def read(path: Path) -> dict[str, str]:
 
 
 def _parse(line: str, where: str) -> tuple[str, str]:
-    # What stands there is never shown: it may be a password.
+    # The text is never shown: it may be a password.
     match = _LINE.fullmatch(line)
     if match is None:
         raise WrongSettings(f"{where}: it is no setting; write NAME=VALUE or begin it with #.")

@@ -1,4 +1,4 @@
-"""The kinds of settings that more than a number or a switch can be wrong about: paths, names, zones, mail."""
+"""Parsers of settings."""
 
 import os
 import zoneinfo
@@ -13,7 +13,7 @@ _ZONES = Path("/usr/share/zoneinfo")  # where Django looks for them, if there is
 
 
 def path_from(base: Path) -> Callable[[str], Path]:
-    """Reads a path: `~` is a home, and a relative one counts from `base`, wherever the program is started."""
+    """`~` is a home; a relative path counts from `base`."""
 
     def parse(text: str) -> Path:
         if text.startswith("$"):
@@ -29,14 +29,12 @@ def path_from(base: Path) -> Callable[[str], Path]:
 
 
 def parse_host(text: str) -> str:
-    """The name under which this host's rows are kept."""
     if len(text) > _LONGEST_HOST or any(character in text for character in ",/@ "):
         raise ValueError(f"{text[:40]!r} is no name of one host; write it as `hostname` says it, as in labpc-04.")
     return text
 
 
 def parse_zone(text: str) -> str:
-    """A time zone by its name in the IANA database."""
     try:
         zoneinfo.ZoneInfo(text)
         known = not _ZONES.exists() or (_ZONES / text).is_file()
@@ -49,7 +47,6 @@ def parse_zone(text: str) -> str:
 
 
 def parse_mail_address(text: str) -> str:
-    """A mail address, with or without a name before it."""
     _name, address = parseaddr(text)
     before, _at, domain = address.rpartition("@")
     if not before or not domain or " " in address:

@@ -1,4 +1,4 @@
-"""The data directory: whether it can be used, and the secret key that is kept in it."""
+"""The data directory, and its secret key."""
 
 import errno
 import itertools
@@ -14,33 +14,33 @@ from exlab.reading import WrongSettings
 NAME = "EXLAB_DATA_DIR"
 RESERVE = ".exlab-reserve"
 
-# What the program keeps in it; other names there are not ours to judge.
+# The program's own names in it; others are not judged.
 _FOLDERS = ("locks", "plans", "removals", "static", "tombstones")
 _FILES = ("secret-key", "up.lock", RESERVE, "db.sqlite3", "db.sqlite3-wal", "db.sqlite3-shm", "db.sqlite3-journal")
 
-# With less room than this nothing can be recorded; the reserve counts, for it is given up when the disk is full.
+# With less space nothing can be recorded; the reserve counts, since it is given up when the disk is full.
 _LEAST_BYTES = 256 * 1024
 _PROBE_BYTES = 64 * 1024
-# At most so many names in a folder are looked at, at the start and by `check`.
+# At most this many names in a folder are looked at.
 _MOST_NAMES = 20_000
 
 
 def trouble(path: Path, *, deep: bool = False) -> str:
-    """Why this data directory cannot be used, in a sentence that says what to do; empty where it can be.
+    """Why this data directory cannot be used and what to do; empty if it can be. Changes nothing.
 
-    Nothing is changed by it. With `deep` the files in its folders are looked at as well.
+    `deep`: also the files in its folders.
     """
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return _trouble_above(path)
-    except OSError as error:  # a folder above that may not be entered, a mount whose server is gone
+    except OSError as error:  # a parent folder without access, or a mount without its server
         return _cannot(path, "be reached", error, above=path.parent)
     return _trouble_of_directory(path) or _trouble_inside(path, deep=deep)
 
 
 def make(path: Path) -> None:
-    """Make the data directory, for this user alone. Raises WrongSettings."""
+    """Make the data directory for this user alone. Raises WrongSettings."""
     if found := trouble(path):
         raise WrongSettings(found)
     try:
@@ -50,10 +50,10 @@ def make(path: Path) -> None:
 
 
 def kept_secret_key(directory: Path) -> str:
-    """A secret key made once and kept beside the data, so that a lab has nothing to invent. Raises WrongSettings.
+    """The secret key, made once in the data directory. Raises WrongSettings.
 
-    Where there is no directory the key is for this process alone: only `up`, `worker` and `migrate` make one, and keep
-    theirs in it. Any other command would take an empty place for it, where the real one is not mounted.
+    Without a directory the key is for this process alone: a command other than `up`, `worker` and `migrate` must not
+    make one where the real one is not mounted.
     """
     if not os.path.lexists(directory / "secret-key"):
         if found := trouble(directory):
@@ -64,7 +64,7 @@ def kept_secret_key(directory: Path) -> str:
 
 
 def keep_secret_key(directory: Path, key: str) -> str:
-    """Keep a key in a data directory that has none yet; the one that it has then. Raises WrongSettings."""
+    """Returns the kept key. Raises WrongSettings."""
     path = directory / "secret-key"
     try:
         if not path.exists():
@@ -78,7 +78,6 @@ def keep_secret_key(directory: Path, key: str) -> str:
 
 
 def account() -> str:
-    """The name of the user as whom this process works, or its number."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -86,7 +85,7 @@ def account() -> str:
 
 
 def _make_key(path: Path, key: str) -> None:
-    # Two processes may start at once: each writes its own file, and the first link wins.
+    # Two processes may start at once: each writes its own file; the first link wins.
     mine = path.with_name(f"{path.name}.{os.getpid()}")
     descriptor = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
@@ -102,7 +101,6 @@ def _make_key(path: Path, key: str) -> None:
 
 
 def _trouble_above(path: Path) -> str:
-    """Why a directory that is not there cannot be made."""
     above = next((place for place in path.parents if os.path.lexists(place)), path)
     if not os.path.isdir(above):
         return f"{NAME}: {above} is no directory, so {path} cannot be made; name another place."
@@ -133,11 +131,11 @@ def _trouble_of_directory(path: Path) -> str:
 
 
 def _write_nameless(directory: Path) -> None:
-    """Write a little to a file that has no name and goes with its descriptor. Raises OSError where that fails."""
+    """Such a file ends with its descriptor. Raises OSError."""
     try:
         descriptor = os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        # Some filesystems know no files without a name.
+        # Some filesystems have no files without a name.
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT):
             raise
         if not os.access(directory, os.W_OK | os.X_OK):
@@ -152,7 +150,7 @@ def _write_nameless(directory: Path) -> None:
 
 
 def free_bytes(directory: Path) -> int:
-    """The room that this user may fill on a directory's disk."""
+    """The bytes that this user may still write."""
     room = os.statvfs(directory)
     return room.f_frsize * (room.f_bavail if os.geteuid() else room.f_bfree)
 
@@ -165,7 +163,7 @@ def _reserved(path: Path) -> int:
 
 
 def _trouble_inside(path: Path, *, deep: bool) -> str:
-    """Whether a file in it is another user's, as after one command with sudo."""
+    """Why a file inside cannot be used: it is another user's, as after a command with sudo."""
     if os.geteuid() == 0:
         return ""
     folders = [path / name for name in _FOLDERS]
@@ -181,7 +179,7 @@ def _entries(folder: Path) -> list[str]:
         with os.scandir(folder) as entries:
             return [entry.path for entry in itertools.islice(entries, _MOST_NAMES)]
     except OSError:
-        return []  # the folder itself is judged by then
+        return []  # the folder itself is already judged
 
 
 def _is_ours(path: Path) -> bool:
@@ -199,7 +197,6 @@ def _give(path: Path) -> str:
 
 
 def owner(path: Path) -> str:
-    """The name of the user to whom a file belongs, as far as this host knows it."""
     try:
         return path.owner()
     except (KeyError, OSError):
@@ -213,7 +210,7 @@ def _cannot(path: Path, what: str, error: Exception, *, above: Path | None = Non
 
 
 def _mend(path: Path, number: int | None, above: Path | None) -> str:
-    if number in (errno.EACCES, errno.EPERM) and os.geteuid() == 0:  # as on a share that takes root for nobody
+    if number in (errno.EACCES, errno.EPERM) and os.geteuid() == 0:  # as on a share that maps root to another user
         return f"start it as the user who may, perhaps {owner(above or path)}, or name another place"
     closed = (one for one in reversed(path.parents) if os.path.isdir(one) and not os.access(one, os.X_OK))
     if number == errno.EACCES and (first := next(closed, None)):

@@ -1,4 +1,4 @@
-"""Settings as people write them: each is read once and strictly, or a sentence says what to write instead."""
+"""Settings: each is read strictly, else a sentence says what to write."""
 
 import difflib
 import re
@@ -15,7 +15,7 @@ _WHOLE = re.compile(r"[0-9]{1,15}")
 _DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 _VARIABLE = re.compile(r"\$(\w+|\{.*\})")
 
-# Names that begin like ours and are read by others: docker/compose.yaml, ExLab-Wizard, and the tests.
+# Names like ours that others read: docker/compose.yaml, ExLab-Wizard, the tests.
 _OF_OTHERS = frozenset(
     {
         "EXLAB_STAGING",
@@ -40,12 +40,12 @@ _OF_OTHERS = frozenset(
     }
 )
 _OF_TESTS = ("EXLAB_TEST", "EXLAB_REQUIRE_")
-# How alike two names are that are taken for a slip of the keyboard; 1 is the same name.
+# From this likeness on a name is a typing mistake; 1 is the same name.
 _ALIKE = 0.7
 
 
 class WrongSettings(ImproperlyConfigured):
-    """What keeps the program from starting: a sentence for each setting, which names it and what to write."""
+    """A sentence for each wrong setting says what to write."""
 
     def __init__(self, *sentences: str) -> None:
         super().__init__("\n".join(sentences))
@@ -54,7 +54,7 @@ class WrongSettings(ImproperlyConfigured):
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """A line in the table of settings: `default`, `may_be` and `means` are for readers, in Markdown."""
+    """A line in the table of settings, in Markdown."""
 
     name: str
     default: str
@@ -63,9 +63,9 @@ class Setting:
 
 
 class Reader:
-    """Reads settings from names and texts, and keeps the table of those that there are.
+    """Reads settings from texts by name; empty means not set.
 
-    Empty is the same as not set. A text that cannot be meant is kept as a sentence, and `finish` raises them all.
+    `finish` raises all sentences about wrong texts together.
     """
 
     def __init__(self, given: Mapping[str, str]) -> None:
@@ -86,10 +86,9 @@ class Reader:
         said: str | None = None,
         nothing: T | None = None,
     ) -> T:
-        """A setting of any kind; `parse` raises ValueError with what stands behind the name in its sentence.
+        """`parse` raises ValueError with the rest of the sentence after the name.
 
-        `said` is the default for readers, where that is another text than the value's own; `nothing` is the value of a
-        setting that is set to nothing, where that is another than the default.
+        `said`: the default as the table shows it; `nothing`: the value of a setting that is set to an empty text.
         """
         shown = f"`{default}`" if said is None else said
         self.settings[name] = Setting(name=name, default=shown, may_be=may_be, means=means)
@@ -105,35 +104,30 @@ class Reader:
         return default
 
     def flag(self, name: str, *, means: str) -> bool:
-        """A switch, off unless it is set."""
         return self.value(
             name, parse_flag, False, means=means, may_be="`1` or `0` (true, yes, on; false, no, off)", said="off"
         )
 
     def whole(self, name: str, default: int, *, low: int, high: int, of: str, means: str) -> int:
-        """A whole number `of` something, from `low` to `high`."""
         parse = whole_number(low, high, of)
         return self.value(name, parse, default, means=means, may_be=f"a whole number of {of}, {low} to {high}")
 
     def seconds(self, name: str, default: float, *, low: float, high: float, means: str) -> float:
-        """A time in seconds, from `low` to `high`, whole or with a point."""
         may_be, said = f"seconds without a unit, {low:g} to {high:g}", f"`{default:g}`"
         return self.value(name, seconds_between(low, high), default, means=means, may_be=may_be, said=said)
 
     def text(self, name: str) -> str:
-        """What was given for a setting that was read, without the blanks around it."""
         return self._texts[name]
 
     def hand_on(self, name: str, text: str) -> None:
-        """Let other processes read this text in place of what was given, as with a path that is absolute now."""
         self._texts[name] = text
 
     def handed_on(self) -> dict[str, str]:
-        """Every setting as a child process shall read it: the same, also where files and folders change meanwhile."""
+        """For child processes: the same even if `.env` or folders change."""
         return dict(self._texts)
 
     def finish(self) -> None:
-        """Look for names that no setting has. Raises WrongSettings for them and for all that was misread."""
+        """Raise WrongSettings for unknown names and all wrong texts."""
         unknown = sorted(name for name in self._given if _looks_like_ours(name, self.settings))
         meant = {name: _nearest(name, self.settings) for name in unknown}
         self.strangers = tuple(name for name, near in meant.items() if not near)
@@ -143,7 +137,6 @@ class Reader:
 
 
 def parse_flag(text: str) -> bool:
-    """A switch. Raises ValueError for what is neither on nor off."""
     try:
         return _FLAGS[text.lower()]
     except KeyError:
@@ -151,8 +144,6 @@ def parse_flag(text: str) -> bool:
 
 
 def whole_number(low: int, high: int, of: str) -> Callable[[str], int]:
-    """Reads a whole number from `low` to `high`."""
-
     def parse(text: str) -> int:
         if not _WHOLE.fullmatch(text) or not low <= int(text) <= high:
             raise ValueError(
@@ -164,8 +155,6 @@ def whole_number(low: int, high: int, of: str) -> Callable[[str], int]:
 
 
 def seconds_between(low: float, high: float) -> Callable[[str], float]:
-    """Reads seconds from `low` to `high`."""
-
     def parse(text: str) -> float:
         if not _DECIMAL.fullmatch(text) or not low <= float(text) <= high:
             raise ValueError(
@@ -177,17 +166,15 @@ def seconds_between(low: float, high: float) -> Callable[[str], float]:
 
 
 def items(text: str) -> list[str]:
-    """What stands between the commas, without the blanks around it."""
     return [item for part in text.split(",") if (item := part.strip())]
 
 
 def nearest(text: str, known: Collection[str]) -> str:
-    """The known text that was probably meant, or an empty one."""
     return next(iter(difflib.get_close_matches(text, known, n=1, cutoff=_ALIKE)), "")
 
 
 def _plain(text: str) -> str:
-    """The text, unless a shell or a file has left in it what was to be taken out. Raises ValueError."""
+    """The text; raises ValueError for quotation marks, variables and unprintable characters."""
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         raise ValueError("the quotation marks are taken for a part of it; write it without them.")
     if _VARIABLE.fullmatch(text):
@@ -203,7 +190,6 @@ def _looks_like_ours(name: str, settings: Collection[str]) -> bool:
 
 
 def _nearest(name: str, settings: Collection[str]) -> str:
-    """The setting that a name is a slip of, by what follows the beginning that all have in common."""
     by_rest = {setting.removeprefix("EXLAB_"): setting for setting in settings}
     rest = re.sub(r"^EXLAB[_-]?", "", name.upper())
     return by_rest.get(nearest(rest, by_rest), "")

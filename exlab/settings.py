@@ -12,7 +12,7 @@ from exlab.reading import Reader, items
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-# Every setting is read here, and nowhere else: one call each, in the order of docs/settings.md.
+# Every setting is read only here, in the order of docs/settings.md.
 read = Reader(dotenv.environment(BASE_DIR / ".env"))
 
 EXLAB_DATA_DIR = read.value(
@@ -48,11 +48,11 @@ ALLOWED_HOSTS = read.value(
     may_be="names of hosts",
     means="names by which browsers may call the pages, with commas",
 )
-# One switch, because many labs serve plain http inside: redirect to https, and cookies over https only.
+# Many labs serve plain http inside: one switch for the redirect and for cookies over https only.
 EXLAB_HTTPS = read.flag(
     "EXLAB_HTTPS", means="`1` behind a proxy that speaks https: redirect to it, and send cookies over it only"
 )
-# Whose word counts on scheme, host and client of a request; every client can write such headers.
+# Only these proxies may name scheme, host and client: every client can write such headers.
 EXLAB_TRUSTED_PROXIES = read.value(
     "EXLAB_TRUSTED_PROXIES",
     lambda text: addresses.networks(items(text), setting="EXLAB_TRUSTED_PROXIES"),
@@ -62,7 +62,7 @@ EXLAB_TRUSTED_PROXIES = read.value(
     may_be="addresses and networks; set to nothing it believes none",
     means="addresses or networks of the proxies that are believed, with commas: [proxy.md](proxy.md)",
 )
-# Addresses of pages whose forms are taken although the server takes its own address for another one.
+# Pages under these addresses may send forms although the server sees another address.
 CSRF_TRUSTED_ORIGINS: list[str] = read.value(
     "EXLAB_TRUSTED_ORIGINS",
     lambda text: addresses.origins(items(text), setting="EXLAB_TRUSTED_ORIGINS"),
@@ -89,7 +89,7 @@ EXLAB_NAS_TIMEOUT = read.seconds(
     means="seconds of silence after which a read is given up: a NAS that does not answer otherwise either is not asked "
     "again for five minutes, a run whose copy alone is slow has its turn after the others",
 )
-# Where reminders go out by mail; without it they stand on the pages alone.
+# Without it reminders stand only on the pages.
 _mail_server = read.value(
     "EXLAB_EMAIL_URL",
     connections.mail,
@@ -113,7 +113,7 @@ TIME_ZONE = read.value(
     may_be="a name of the IANA database",
     means="the time zone of the lab, as in `Europe/Zurich`: pages tell times in it, the days of holds end in it",
 )
-# A session ends when its person has clicked nothing for so long; pages that ask by themselves do not count.
+# A session ends when its user has not clicked for this long; polling pages do not count.
 EXLAB_SESSION_IDLE = timedelta(
     hours=read.whole(
         "EXLAB_SESSION_IDLE_HOURS",
@@ -126,21 +126,21 @@ EXLAB_SESSION_IDLE = timedelta(
 )
 read.finish()
 
-# A child of ours reads the same place, also where `.env` or its own folder has changed.
+# A child reads the same place even if `.env` or its folder has changed.
 read.hand_on("EXLAB_DATA_DIR", str(EXLAB_DATA_DIR))
 read.hand_on("DATABASE_URL", connections.absolute(_database, read.text("DATABASE_URL")))
 read.hand_on("EXLAB_HOST", EXLAB_HOST)
 read.hand_on("EXLAB_TRUSTED_PROXIES", ",".join(map(str, EXLAB_TRUSTED_PROXIES)))
 
 SECRET_KEY = _secret_key or places.kept_secret_key(EXLAB_DATA_DIR)
-read.hand_on("EXLAB_SECRET_KEY", SECRET_KEY)  # so that a child makes no directory for one of its own
+read.hand_on("EXLAB_SECRET_KEY", SECRET_KEY)  # so that a child makes no directory for its own key
 
 EXLAB_EMAIL = read.text("EXLAB_EMAIL_URL")
 vars().update(_mail_server or connections.mail("dummymail://"))
 EMAIL_TIMEOUT = 10
 
 CSRF_FAILURE_VIEW = "cleanup.web.refusals.csrf_failure"
-# `BelieveTrustedProxies` leaves these headers only where a trusted proxy has written them.
+# `BelieveTrustedProxies` keeps these headers only from a trusted proxy.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 USE_X_FORWARDED_HOST = True
 SECURE_SSL_REDIRECT = EXLAB_HTTPS
@@ -220,7 +220,7 @@ DATABASES = {"default": _database}
 if _database["ENGINE"] == connections.SQLITE:
     # IMMEDIATE and the timeout: without them two writers fail each other with "database is locked".
     # WAL with synchronous=FULL: the other journals and NORMAL lose committed rows when the power goes.
-    # recursive_triggers: without it REPLACE goes round the triggers of the append-only tables.
+    # recursive_triggers: without it REPLACE bypasses the triggers of the append-only tables.
     _database.setdefault("OPTIONS", {}).update(
         transaction_mode="IMMEDIATE",
         timeout=10,
@@ -256,11 +256,11 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 AUTHENTICATION_BACKENDS = ["cleanup.lab.sign_ins.Throttle", "django.contrib.auth.backends.ModelBackend"]
-# A person who mistypes may go on soon; what keeps an attacker off besides stands in `cleanup.lab.sign_ins`.
+# A user who mistypes may soon try again; `cleanup.lab.sign_ins` keeps attackers off too.
 AXES_HANDLER = "cleanup.lab.sign_ins.SignIns"
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)
-AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # or an attacker could keep an account locked for ever
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # else an attacker could lock an account for ever
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_USERNAME_CALLABLE = "cleanup.lab.sign_ins.account_of"
 AXES_CLIENT_IP_CALLABLE = "cleanup.lab.sign_ins.address_of"

@@ -1,8 +1,7 @@
-"""Browsers that are slow, or never finish what they ask: they keep a thread waiting for a while, and no page.
+"""Slow clients keep a waiting thread, and no page.
 
-A thread of gunicorn belongs to one connection for as long as a request is read. So there are many threads, most of
-which only wait, and few that work at a time; and what is not sent within a time is not waited for any longer. Nor is
-a client that takes nothing of its answer.
+A gunicorn thread belongs to one connection while a request is read: many threads wait, few work, and a request or
+answer that does not move is ended.
 """
 
 import contextlib
@@ -20,15 +19,15 @@ from typing import Any
 from django.db import close_old_connections
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-# Seconds within which a request has to be there; as many as a large form needs on a bad line.
+# Seconds within which a request must be complete: enough for a large form on a bad line.
 READ_WITHIN = 20
-# The same for a server that is to stop.
+# The same while the server stops.
 READ_WITHIN_AT_THE_END = 2
-# Seconds for which a client may take nothing of an answer that is there for it.
+# Seconds for which a client may take nothing of its answer.
 TAKE_WITHIN = 20
-# Bytes that a request may bring along: our forms have a few KiB, and Django reads 2.5 MiB of one.
+# Bytes of a request: our forms have a few KiB, and Django reads at most 2.5 MiB.
 LARGEST_BODY = 4 * 1024 * 1024
-# Requests of one worker that are worked on at a time; each of them holds a connection to the database.
+# Requests of one worker at a time; each holds a connection to the database.
 AT_A_TIME = 8
 _TOO_LARGE = "413 Content Too Large", b"This is more than any form here sends, so it was not read.\n"
 _TOO_SLOW = "408 Request Timeout", b"The request did not come in whole, so nothing was done.\n"
@@ -36,14 +35,14 @@ _TOO_SLOW = "408 Request Timeout", b"The request did not come in whole, so nothi
 
 @dataclass
 class Untaken:
-    """How many bytes of its answer a client has not taken, and since when as many."""
+    """The bytes that a client has not taken, unchanged since `since`."""
 
     left: int
     since: float
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's threaded worker, with an end to every request that does not come, and every answer that stays."""
+    """Ends requests that do not arrive and answers that are not taken."""
 
     def init_process(self) -> None:
         self.reading: dict[TConn, float] = {}
@@ -63,7 +62,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return keep
 
     def murder_pending(self) -> None:
-        """What gunicorn calls every second; the end of reading leaves answers that are under way alone."""
+        """gunicorn calls it every second; only reading ends, so that answers under way go on."""
         super().murder_pending()
         within = READ_WITHIN if self.alive else READ_WITHIN_AT_THE_END
         late = time.monotonic() - within
@@ -73,7 +72,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.end_what_is_not_taken()
 
     def end_what_is_not_taken(self) -> None:
-        """Cut off the clients that take nothing; slow ones that take a little now and then go on."""
+        """Slow clients that take a little go on."""
         now = time.monotonic()
         late = now - (TAKE_WITHIN if self.alive else READ_WITHIN_AT_THE_END)
         for conn, untaken in self.answering.copy().items():
@@ -85,7 +84,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
 
 class WholeRequests:
-    """The application, asked only when a request has come in whole, and by few at a time."""
+    """Calls the application only for complete requests, few at a time."""
 
     def __init__(self, application: Any) -> None:  # noqa: ANN401
         self.application = application
@@ -98,13 +97,13 @@ class WholeRequests:
         body = _read(environ, length)
         if len(body) > LARGEST_BODY:
             return _refuse(_TOO_LARGE, start_response)
-        if len(body) < length:  # a form of which the end is missing says something else
+        if len(body) < length:  # a form without its end has another meaning
             return _refuse(_TOO_SLOW, start_response)
         environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(body), str(len(body))
         with self.turns:
             answer: Iterable[bytes] = self.application(environ, start_response)
         if not getattr(answer, "streaming", False):
-            close_old_connections()  # a page is there as a whole, and who takes it slowly needs no database for that
+            close_old_connections()  # the page is complete: a slow client needs no database connection
         return answer
 
 
@@ -114,7 +113,7 @@ def _announced(environ: dict[str, Any]) -> int:
 
 
 def _read(environ: dict[str, Any], length: int) -> bytes:
-    """What a request brings along, up to one byte more than it may."""
+    """At most one byte more than allowed."""
     if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
         length = LARGEST_BODY + 1
     body: bytes = environ["wsgi.input"].read(length) if length else b""
@@ -128,7 +127,7 @@ def _refuse(answer: tuple[str, bytes], start_response: Any) -> list[bytes]:  # n
 
 
 def _close(conn: TConn) -> None:
-    """Close a connection here: a client that does not hang up keeps gunicorn's only loop waiting for two seconds."""
+    """Close it here: a client that does not hang up would stop gunicorn's only loop for two seconds."""
     with contextlib.suppress(OSError):
         conn.close(graceful=True)
     conn.close = _closed_already
@@ -144,7 +143,6 @@ def _end_reading(conn: TConn) -> None:
 
 
 def _left_in(conn: TConn) -> int:
-    """The bytes of an answer that the kernel still keeps for a client."""
     with contextlib.suppress(OSError, ValueError):  # it is closed
         told = fcntl.ioctl(conn.sock.fileno(), termios.TIOCOUTQ, b"\0" * 4)
         return int(struct.unpack("i", told)[0])
@@ -152,7 +150,6 @@ def _left_in(conn: TConn) -> int:
 
 
 def _cut(conn: TConn) -> None:
-    """End a connection in both directions, and let the kernel keep nothing of it."""
     with contextlib.suppress(OSError):
         conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         conn.sock.shutdown(socket.SHUT_RDWR)

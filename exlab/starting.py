@@ -1,4 +1,4 @@
-"""What keeps the program from starting, said in one sentence: settings, data directory, database."""
+"""What keeps the program from starting, in one sentence."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ BAD_USAGE = 2
 
 @contextlib.contextmanager
 def guarded(*, status: int = BAD_USAGE) -> Iterator[None]:
-    """Where the block meets what a person has to mend, end the process with a sentence on stderr and this status."""
+    """If the block meets what an operator must mend, end the process with a sentence on stderr."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "exlab.settings")
     try:
         yield
@@ -34,13 +34,13 @@ def guarded(*, status: int = BAD_USAGE) -> Iterator[None]:
 
 
 def expect_settings() -> None:
-    """Read the settings and try the data directory. Raises WrongSettings."""
+    """Check settings and data directory. Raises WrongSettings."""
     if found := places.trouble(settings.EXLAB_DATA_DIR):
         raise WrongSettings(found)
 
 
 def expect_all() -> None:
-    """Settings, every file of the data directory, and the database. Raises WrongSettings."""
+    """Check settings, data directory and database. Raises WrongSettings."""
     if found := places.trouble(settings.EXLAB_DATA_DIR, deep=True):
         raise WrongSettings(found)
     django.setup()
@@ -50,7 +50,6 @@ def expect_all() -> None:
 
 
 def _say(error: Exception) -> str:
-    """Whether the fault lies with database or data directory as they are now; empty if both are well."""
     if not settings.configured:
         return ""
     if databases.is_busy(error):

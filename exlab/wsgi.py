@@ -5,7 +5,7 @@ from django.core.wsgi import get_wsgi_application
 from exlab import starting
 from exlab.slow_clients import WholeRequests
 
-# Of its workers' ends gunicorn takes this one for a start that will never succeed; with another it would try for ever.
+# gunicorn takes this exit status for a start that can never succeed; with another it would try for ever.
 with starting.guarded(status=3):
     starting.expect_settings()
     application = WholeRequests(get_wsgi_application())

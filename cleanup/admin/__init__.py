@@ -1,4 +1,4 @@
-"""The admin: tables to look at, and the little that is changed there."""
+"""The admin: mostly read-only tables."""
 
 from django.contrib import admin
 

@@ -1,4 +1,4 @@
-"""What the tables of the admin share: each person sees the rows of their own places."""
+"""What the tables of the admin share."""
 
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ OF_A_ROOT: Place = ("root", "")
 
 
 class Placed(admin.ModelAdmin):  # type: ignore[type-arg]  # Django itself has no such brackets
-    """A table of which users see the rows of their own places. Without `place` its rows belong to no place."""
+    """A table with the rows of the user's places, or without `place` with all."""
 
     place: ClassVar[Place | None] = None
 
@@ -34,13 +34,10 @@ class Placed(admin.ModelAdmin):  # type: ignore[type-arg]  # Django itself has n
         return found.filter(places.q(root, equipment))
 
     def places(self, request: HttpRequest, action: str) -> Places:
-        """Where the user may `view` or `change` rows of this table."""
         return permissions.places(request.user, f"{self.opts.app_label}.{get_permission_codename(action, self.opts)}")
 
 
 class RootFilter(admin.RelatedFieldListFilter):
-    """Staging roots to filter by: those that one may see."""
-
     def field_choices(
         self,
         field: "Field[Any, Any]",
@@ -51,7 +48,7 @@ class RootFilter(admin.RelatedFieldListFilter):
 
 
 class InstrumentFilter(admin.SimpleListFilter):
-    """Instruments to filter runs by, without asking a million runs for them."""
+    """Without a query over a million runs."""
 
     title = parameter_name = "equipment"
 
@@ -64,7 +61,7 @@ class InstrumentFilter(admin.SimpleListFilter):
 
 
 class ProjectFilter(admin.SimpleListFilter):
-    """Projects to filter runs by; which of them lie in the user's places only the runs would tell."""
+    """All projects: only the runs could tell which lie in the user's places."""
 
     title = parameter_name = "project"
 
@@ -78,7 +75,7 @@ class ProjectFilter(admin.SimpleListFilter):
 
 
 class ReadOnly(Placed):
-    """A table to look at: no adding, changing or deleting, not even as an action."""
+    """No adding, changing or deleting, not even as an action."""
 
     actions = None
     list_per_page = 50

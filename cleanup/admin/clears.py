@@ -38,8 +38,6 @@ class ClearAttemptAdmin(ReadOnly):
 
 @admin.register(LedgerEntry)
 class LedgerEntryAdmin(ReadOnly):
-    """The ledger, with what the entries that the filters select have freed."""
-
     place = OF_A_RUN
     change_list_template = "admin/cleanup/ledgerentry/change_list.html"
     list_display = (
@@ -99,8 +97,6 @@ class LedgerEntryAdmin(ReadOnly):
 
 @admin.register(ClearBatch)
 class ClearBatchAdmin(ReadOnly):
-    """Clears that were asked for together; what became of each stands in its attempt."""
-
     list_display = ("created_at", "asked_for_by", "said", "paused_at", "stopped_at")
     list_filter = ("actor",)
     date_hierarchy = "created_at"

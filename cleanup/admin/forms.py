@@ -11,8 +11,6 @@ from cleanup.storage.twin_paths import MAX_LENGTH, NAMED, LayoutError, parse_lay
 
 
 class StagingRootForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itself has no such brackets
-    """What the admin may change of a staging root; the token decides whether the NAS root is the right one."""
-
     nas_layout = forms.CharField(
         label="Layout of the NAS",
         required=False,
@@ -58,7 +56,7 @@ class StagingRootForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itse
         return path
 
     def clean_nas_layout(self) -> str:
-        """The layout as it is stored; what is left empty stays as it was."""
+        """An empty layout keeps the stored one."""
         try:
             nas_layout = parse_layout(self.cleaned_data["nas_layout"] or self.instance.nas_layout)
         except LayoutError as error:

@@ -1,4 +1,4 @@
-"""Staging roots, instruments, hosts and people."""
+"""Staging roots, instruments, hosts and users."""
 
 import uuid
 from typing import Any
@@ -32,7 +32,7 @@ from cleanup.text.values import in_units, sentence, visible
 
 @admin.register(StagingRoot)
 class StagingRootAdmin(Placed):
-    """Roots come by `add_staging_root` alone, which lays the tokens; here they can be renamed and corrected."""
+    """Only `add_staging_root` adds roots: it lays the tokens."""
 
     place = ("pk", "")
     form = StagingRootForm
@@ -86,8 +86,6 @@ class StagingRootAdmin(Placed):
 
 @admin.register(NasBreaker)
 class NasBreakerAdmin(ReadOnly):
-    """Which NAS roots are not asked just now, and why."""
-
     list_display = ("token", "host", "failures", "open_until", "trouble", "said")
 
     @admin.display(description="detail")
@@ -106,8 +104,6 @@ class HeartbeatAdmin(ReadOnly):
 
 @admin.register(HostClock)
 class HostClockAdmin(ReadOnly):
-    """The clocks of hosts; a person who says that one is right does so with the sweeps that it has stopped."""
-
     list_display = ("host", "seen_at", "doubted_since", "sure_at", "said", "mended_at", "mended_in_words")
 
     @admin.display(description="why it is in doubt")
@@ -140,7 +136,7 @@ class AlertAdmin(ReadOnly):
 
 
 class AccessForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itself has no such brackets
-    """A place for a user or a group; instruments are chosen, because a wrong letter would quietly give nothing."""
+    """Instruments are chosen: a misspelled one would give nothing."""
 
     class Meta:
         model = Access
@@ -162,8 +158,6 @@ class AccessForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itself ha
 
 @admin.register(Access)
 class AccessAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Who may use their permissions where. Every change stands in the log of changes."""
-
     form = AccessForm
     fieldsets = (
         (
@@ -196,8 +190,6 @@ class AccessAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 @admin.register(Instrument)
 class InstrumentAdmin(Placed):
-    """Instruments come with their runs; here it is said whether their bench page opens without signing in."""
-
     place = ("root", "equipment")
     actions = ("give_new_address",)
     list_display = ("equipment_shown", "root", "public", "bench")
@@ -239,8 +231,6 @@ class InstrumentAdmin(Placed):
 
 @admin.register(DiskUsage)
 class DiskUsageAdmin(ReadOnly):
-    """How full the disks were."""
-
     place = OF_A_ROOT
     list_display = ("at", "root", "total", "free")
     list_filter = (("root", RootFilter),)
@@ -258,8 +248,6 @@ class DiskUsageAdmin(ReadOnly):
 
 @admin.register(LogEntry)
 class LogEntryAdmin(ReadOnly):
-    """Who changed what in these pages, and when: people, groups, access, instruments, staging roots."""
-
     list_display = ("action_time", "user", "content_type", "what", "__str__")
     list_filter = ("action_flag", "content_type", "user")
     list_select_related = ("user", "content_type")
@@ -275,8 +263,6 @@ admin.site.unregister(User)
 
 @admin.register(User)
 class PersonAdmin(UserAdmin):  # type: ignore[type-arg]
-    """Django's own page of users, with an end for sessions that were left open somewhere."""
-
     actions = ("sign_out_everywhere",)
 
     @admin.action(description="Sign out everywhere", permissions=["change"])

@@ -1,4 +1,4 @@
-"""The queue: what runs when, what waits, what was done."""
+"""The queue."""
 
 from django.contrib import admin
 from django_q import admin as queue_admin  # noqa: F401  # registers its pages, which are taken away below
@@ -6,14 +6,14 @@ from django_q.models import Failure, OrmQ, Schedule, Success
 
 from cleanup.admin.base import ReadOnly
 
-# The queue's own pages would let anyone who may add a schedule run any function of any module.
+# The queue's own pages let a user who may add a schedule run any function.
 for _model in (Schedule, OrmQ, Success, Failure):
     admin.site.unregister(_model)
 
 
 @admin.register(Schedule)
 class ScheduleAdmin(ReadOnly):
-    """What runs when; `migrate` brings it back to what the program needs."""
+    """`migrate` brings the schedules back to what the program needs."""
 
     list_display = ("name", "func", "minutes", "cluster", "next_run")
 
@@ -27,7 +27,5 @@ class QueuedTaskAdmin(ReadOnly):
 @admin.register(Success)
 @admin.register(Failure)
 class TaskAdmin(ReadOnly):
-    """What the queue did lately; it forgets, and the ledger does not."""
-
     list_display = ("name", "func", "cluster", "started", "stopped")
     fields = ("name", "func", "args", "cluster", "started", "stopped", "success", "result")

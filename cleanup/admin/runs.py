@@ -81,8 +81,6 @@ class ProofAdmin(ReadOnly):
 
 @admin.register(ByteCheck)
 class ByteCheckAdmin(ReadOnly):
-    """Comparisons of all bytes that people have asked for on runs' pages."""
-
     place = OF_A_RUN
     list_display = ("created_at", "run", "asked_for_by", "phase", "outcome", "files", "size", "why")
     list_filter = ("phase", "outcome")
@@ -104,8 +102,6 @@ class ByteCheckAdmin(ReadOnly):
 
 @admin.register(AcceptedBytes)
 class AcceptedBytesAdmin(ReadOnly):
-    """Bytes that admins have accepted in place of manifests, on runs' pages."""
-
     place = OF_A_RUN
     list_display = ("at", "run", "accepted_by", "said", "withdrawn_at", "withdrawn_by")
     list_filter = (("withdrawn_at", admin.EmptyFieldListFilter),)
@@ -123,8 +119,6 @@ class AcceptedBytesAdmin(ReadOnly):
 
 @admin.register(Hold)
 class HoldAdmin(ReadOnly):
-    """Holds are laid and released on a run's page, by commands, or by a file in the run."""
-
     place = OF_A_RUN
     list_display = (
         "created_at",
@@ -161,8 +155,6 @@ class HoldAdmin(ReadOnly):
 
 @admin.register(Likeness)
 class LikenessAdmin(ReadOnly):
-    """Runs that may be one and the same; on a run's page a person says that they are not."""
-
     place = OF_A_RUN
     list_display = ("found_at", "run", "other", "by_what", "denied_at", "said_by", "why")
     list_filter = (("denied_at", admin.EmptyFieldListFilter),)
@@ -184,8 +176,6 @@ class LikenessAdmin(ReadOnly):
 
 @admin.register(Orphan)
 class OrphanAdmin(ReadOnly):
-    """What belongs to no known run; what can be done about it is done from the page of problems."""
-
     list_display = (
         "path_shown",
         "root",

@@ -58,8 +58,6 @@ class RetentionPolicyAdmin(ReadOnly):
 
 @admin.register(Announcement)
 class AnnouncementAdmin(ReadOnly):
-    """What people were told before passes took it."""
-
     list_display = ("at", "root", "first_pass_at", "runs", "size", "mails", "unsent")
     list_filter = (("root", RootFilter), ("mail_problem", admin.EmptyFieldListFilter))
     list_select_related = ("root",)
@@ -105,7 +103,7 @@ class SweepAdmin(ReadOnly):
 
 @admin.register(SweptRun)
 class SweptRunAdmin(ReadOnly):
-    """What passes said of runs; a row stands for every pass of its kind from the first to the last."""
+    """A row stands for all sweeps of its kind from first to last."""
 
     place = OF_A_RUN
     list_display = ("path_shown", "kind", "first", "last", "action", "why", "said", "policy_version")
@@ -128,8 +126,6 @@ class SweptRunAdmin(ReadOnly):
 
 @admin.register(SweepBreaker)
 class SweepBreakerAdmin(ReadOnly):
-    """What stopped the sweeps; people let them go on from the page of the sweeps, or by `go_on`."""
-
     list_display = ("opened_at", "root", "kind", "saw_in_words", "closed_at", "gone_on_by", "typed", "said")
     list_filter = ("kind", "root", ("closed_at", admin.EmptyFieldListFilter))
     list_select_related = ("root",)
@@ -153,8 +149,6 @@ class SweepBreakerAdmin(ReadOnly):
 
 @admin.register(RootNote)
 class RootNoteAdmin(ReadOnly):
-    """The first nights of staging roots: when they began, what surprised, and who said that they are over."""
-
     place = OF_A_ROOT
     list_display = ("at", "root", "event", "policy_version", "run", "said_by", "said")
     list_filter = ("event", ("root", RootFilter))

@@ -1,4 +1,4 @@
-"""What the commands share: `--json`, the exit status, and how a run is named on the command line."""
+"""What the commands share."""
 
 import argparse
 import json
@@ -24,26 +24,26 @@ from cleanup.sweeps import history
 from cleanup.text import values
 from exlab import databases
 
-# So many characters of a reason a row keeps.
+# A row keeps this many characters of a reason.
 MAX_REASON = 500
 USAGE = 2
 FAILED = 1
-# What a row keeps of a reason or a note.
+# A row keeps this many characters of a reason or a note.
 LONGEST_TEXT = 500
 
 
 class UsageError(CommandError):
-    """Bad usage or configuration: one sentence on stderr, exit status 2."""
+    """One sentence on stderr, exit status 2."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence, returncode=USAGE)
 
 
 class LabCommand(BaseCommand):
-    """A command with `--json`: then stdout holds one object and nothing else, and logs go to stderr."""
+    """With `--json` stdout holds one object, and logs go to stderr."""
 
     requires_migrations_checks = True
-    # Whether what it writes down is the act of the account that types it.
+    # Whether its records name the account that types it.
     acts = True
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:  # noqa: ANN401
@@ -52,7 +52,7 @@ class LabCommand(BaseCommand):
         return parser
 
     def execute(self, *args: Any, **options: Any) -> str | None:  # noqa: ANN401
-        # On a full disk even the first look into a database that lies there fails.
+        # On a full disk even the first query of a database on it fails.
         data = DataDir(str(settings.EXLAB_DATA_DIR))
         relieved = data.relieve()
         try:
@@ -67,12 +67,10 @@ class LabCommand(BaseCommand):
                 data.lay_reserve()
 
     def check_migrations(self) -> None:
-        """What `requires_migrations_checks` asks for: a database of this version, or a sentence. Raises UsageError."""
         if unready := databases.trouble(connection):
             raise UsageError(unready.said)
 
     def report(self, as_json: bool, answer: dict[str, Any], text: str) -> None:
-        """Print the answer in the one form or the other."""
         self.stdout.write(json.dumps(answer, default=_jsonable) if as_json else text)
 
 
@@ -91,21 +89,20 @@ def add_user_argument(parser: argparse.ArgumentParser, words: str) -> None:
 
 
 def reason_text(text: str) -> str:
-    """What is given as a reason on the command line. Raises ArgumentTypeError for more than a row keeps."""
     if len(text) > MAX_REASON:
         raise argparse.ArgumentTypeError(f"a reason has at most {MAX_REASON} characters, and this one has {len(text)}")
     return text
 
 
 def user_named(name: str | None) -> str:
-    """Whose act a command is: the user that is named, else the account that runs it. Raises UsageError if unknown."""
+    """The named user, else the account that runs the command. Raises UsageError if unknown."""
     if name and not get_user_model().objects.filter(username=name).exists():
         raise UsageError(f"No user {name} is known.")
     return name or typist.name()
 
 
 def find_roots(name: str | None) -> list[StagingRoot]:
-    """The staging roots of this host, or the one that is named. Raises UsageError for an unknown name."""
+    """The roots of this host, or the named one. Raises UsageError."""
     roots = StagingRoot.objects.filter(host=settings.EXLAB_HOST)
     if name is None:
         return list(roots)
@@ -116,10 +113,7 @@ def find_roots(name: str | None) -> list[StagingRoot]:
 
 
 def find_run(run_path: str, roots: list[StagingRoot], *, gone: bool = False) -> Run:
-    """The run of this path: staged, else cleared last, else, with `gone`, declared gone last.
-
-    Raises UsageError if unknown or ambiguous.
-    """
+    """The run staged, else cleared last, else, with `gone`, declared gone last at this path. Raises UsageError."""
     runs = Run.objects.with_root().filter(run_path=run_path.rstrip("/"), root__in=roots)
     found = list(runs.staged()) or list(runs.filter(gone_at=None).order_by("-cleared_at"))
     if gone and not found:
@@ -133,7 +127,7 @@ def find_run(run_path: str, roots: list[StagingRoot], *, gone: bool = False) -> 
 
 
 def parse_iso(text: str) -> datetime:
-    """An instant from the command line; without a zone it is UTC."""
+    """An instant; without a zone in UTC."""
     instant = parse_instant(text if "T" in text else f"{text}T00:00:00")
     if instant is None:
         raise argparse.ArgumentTypeError(f"{text} is no instant such as 2026-04-17T08:00:00Z")
@@ -141,13 +135,12 @@ def parse_iso(text: str) -> datetime:
 
 
 def gone_as_json(run: Run) -> dict[str, Any] | None:
-    """How a cleared run went, in the shape that scripts depend on; None for one that is not cleared."""
+    """Scripts depend on this shape."""
     gone = history.gone(run)
     return None if gone is None else asdict(gone)
 
 
 def gone_as_text(run: Run) -> str:
-    """The same in a line for a person; empty for a run that is not cleared."""
     gone = history.gone(run)
     if gone is None:
         return ""
@@ -162,7 +155,7 @@ def gone_as_text(run: Run) -> str:
 
 
 def sweep_as_json(swept: ClearReport) -> dict[str, Any]:
-    """A sweep, or a clear, in the shape that scripts depend on."""
+    """Scripts depend on this shape."""
     return {
         "dry_run": swept.dry_run,
         "now": swept.now,
@@ -200,7 +193,6 @@ def sweep_as_json(swept: ClearReport) -> dict[str, Any]:
 
 
 def sweep_as_text(swept: ClearReport) -> str:
-    """A sweep, or a clear, in lines for a person."""
     lines = []
     for run in swept.runs:
         rehearsed = run.reason == Reason.REHEARSAL
@@ -226,7 +218,7 @@ def sweep_as_text(swept: ClearReport) -> str:
 
 
 def hold_as_json(hold: Hold) -> dict[str, Any]:
-    """One hold in the shape that scripts depend on."""
+    """Scripts depend on this shape."""
     return {
         "by": hold.source,
         "owner": hold.owner,
@@ -239,12 +231,10 @@ def hold_as_json(hold: Hold) -> dict[str, Any]:
 
 
 def now() -> datetime:
-    """The one look at the clock that a command takes."""
     return timezone.now()
 
 
 def add_registration_flags(parser: CommandParser) -> None:
-    """The flags under which a staging root is registered."""
     parser.add_argument(
         "--allow-same-filesystem",
         action="store_true",
@@ -269,7 +259,7 @@ def add_registration_flags(parser: CommandParser) -> None:
 
 
 def nas_roots_given(given: list[str]) -> tuple[str, dict[str, str]]:
-    """The root's own NAS root (empty if none is named), and those of instruments by equipment."""
+    """The root's own NAS root (may be empty), and those of instruments."""
     plain: list[str] = []
     own: dict[str, str] = {}
     for text in given:

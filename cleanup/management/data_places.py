@@ -1,4 +1,4 @@
-"""The data directory of `up` and `worker`: made where it may be made, and watched while they run."""
+"""The data directory of `up` and `worker`: made where that is safe, and watched."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ _FSTAB = Path("/etc/fstab")
 
 
 def prepare(data_dir: Path) -> None:
-    """Make the data directory if there is none. Raises CommandError where it, or the database, seems to be away."""
+    """Make a missing data directory. Raises CommandError if it, or the database, seems unmounted."""
     database = own_database.path_of(connection)
     for place in (data_dir, *([database] if database else ())):
         _expect_mounted(place)
@@ -33,7 +33,7 @@ def prepare(data_dir: Path) -> None:
 
 
 def place_of(lock: int) -> KeptFiles:
-    """What must stay in place while processes use it: the held lock, and a database in a file."""
+    """The files that must stay: the held lock, and a database in a file."""
     files = [(str(settings.EXLAB_DATA_DIR / data_place.LOCK), data_place.identity_of(lock))]
     if database := own_database.path_of(connection):
         files.append((str(database), data_place.identity_at(str(database))))
@@ -41,13 +41,13 @@ def place_of(lock: int) -> KeptFiles:
 
 
 def taken_away(data_dir: Path, lost: str) -> CommandError:
-    """The error for a lost file. A note lets a later start make nothing in its place."""
+    """The error for a lost file; a note keeps a later start from making a new one."""
     of_directory = lost == str(data_dir / data_place.LOCK)
     place = data_dir if of_directory else Path(lost)
     problem = f"{_called(place)} was moved, unmounted or replaced while the program ran on it."
     if not _is_back(place):
         for note in data_place.notes_beside(place):
-            with contextlib.suppress(OSError):  # perhaps nothing may be written there
+            with contextlib.suppress(OSError):  # the folder may be read-only
                 note.write_text(f"{timezone.now():%Y-%m-%d %H:%M} UTC: {problem}\n")
     return CommandError(
         f"{problem} What lies at {lost} is not what it holds. No other is made in its place. Mount it or move it back, "
@@ -65,7 +65,6 @@ def _is_back(place: Path) -> bool:
 
 
 def _expect_back(place: Path) -> None:
-    """Raise CommandError where data directory or database were taken away once and are not there again."""
     notes = [note for note in data_place.notes_beside(place) if note.exists()]
     if not notes:
         return
@@ -82,12 +81,12 @@ def _expect_back(place: Path) -> None:
 
 
 def _expect_mounted(path: Path) -> None:
-    """Raise CommandError where a path lies on a disk that the host mounts at its start, and has not."""
+    """Raise CommandError if a path lies on an unmounted disk of /etc/fstab."""
     try:
         fstab = os.fsdecode(_FSTAB.read_bytes())
         missing = data_place.missing_mount(path.resolve(), fstab, mounts.mount_points())
     except OSError:
-        return  # a host without such a table, as a container is
+        return  # a container has no such table
     if missing:
         raise CommandError(
             f"{path} lies at or below {missing}, which stands in {_FSTAB} and is not mounted: an empty database would "

@@ -1,4 +1,4 @@
-"""How the scope of a policy is named on the command line."""
+"""The scope of a policy on the command line."""
 
 import argparse
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ from cleanup.storage.run_paths import is_folder_name
 from cleanup.sweeps import policy_preview
 from cleanup.text.values import in_units, runs, visible
 
-# Longer names fit no column.
+# The length of the columns.
 MAX_NAME = 255
 
 
@@ -31,9 +31,9 @@ def add_scope_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def scope_of(options: dict[str, Any], *, new: bool = False) -> dict[str, Any]:
-    """The scope that the options name, as `add_version` takes it. Raises UsageError for an unknown name.
+    """The scope of the options, as `add_version` takes it. Raises UsageError for an unknown name.
 
-    An instrument without a run is refused as a typing mistake, unless it is `new`.
+    Unless `new`, an instrument without a run is refused as a typing mistake.
     """
     scope: dict[str, Any] = {name: options[name] or "" for name in ("equipment", "project", "run_kind")}
     for name in ("equipment", "project"):
@@ -43,7 +43,7 @@ def scope_of(options: dict[str, Any], *, new: bool = False) -> dict[str, Any]:
 
 
 def find_root(name: str) -> StagingRoot:
-    """A staging root by its name, on any host: policies know no hosts. Raises UsageError with those near it."""
+    """A staging root on any host: policies know no hosts. Raises UsageError."""
     if (root := StagingRoot.objects.filter(name=name).first()) is None:
         known = StagingRoot.objects.values_list("name", flat=True)
         raise UsageError(f"No staging root {visible(name)} is registered; nearest: {_nearest(name, known)}.")
@@ -59,11 +59,10 @@ def write_version(
     option_of: Callable[[str], str],
     at_once: bool = False,
 ) -> RetentionPolicy:
-    """Write a new policy version in the name of the account that runs the command.
+    """Write a version in the name of the account that runs the command.
 
-    Arguments as of `add_version`; `option_of` names the option of a field, `at_once` allows runs to go as soon as they
-    are verified. Raises UsageError for fields that make no policy or need `at_once`, CommandError if another version
-    was written at the same moment.
+    `option_of` names a field's option; `at_once` allows runs to go as soon as they are verified. Raises UsageError, or
+    CommandError if another version was written at the same moment.
     """
     at = now()
     try:
@@ -86,7 +85,7 @@ def write_version(
 
 
 def _expect_none_at_once(scope: dict[str, Any], fields: dict[str, Any], *, rehearse: bool | None, at: datetime) -> None:
-    """Raise UsageError if the new version lets runs go at once that may not now; ValidationError if it is invalid."""
+    """Raise UsageError if the version newly lets runs go at once."""
     before = RetentionPolicy.objects.filter(**scope).order_by("-version").first()
     drafted = policy_preview.draft(before, author=typist.name(), now=at, rehearse=rehearse, **scope, **fields)
     shown = policy_preview.preview(drafted, at)
@@ -96,7 +95,7 @@ def _expect_none_at_once(scope: dict[str, Any], fields: dict[str, Any], *, rehea
 
 
 def version_as_json(version: RetentionPolicy) -> dict[str, Any]:
-    """A policy version in the shape that scripts depend on; null is what the version leaves to wider scopes."""
+    """Scripts depend on this shape; null fields are left to wider scopes."""
     value = version.as_value()
     # `only_here` came after the others.
     fields = (*(name for name in NAMES if name != "only_here"), "only_here")
@@ -118,14 +117,12 @@ def version_as_json(version: RetentionPolicy) -> dict[str, Any]:
 
 
 def meaning_of(version: RetentionPolicy) -> str:
-    """What a version that is in force means, in a sentence."""
     value = version.as_value()
     policy = effective_policy(RetentionPolicy.objects.scoped(), value.scope)
     return visible(describe(value, policy, nights=version.rehearsal_nights))
 
 
 def sentences(error: ValidationError, option_of: Callable[[str], str]) -> str:
-    """What is wrong with a version, one sentence for each field, with the option that sets it."""
     if not hasattr(error, "error_dict"):
         return " ".join(error.messages)
     told = []

@@ -1,4 +1,4 @@
-"""The processes of `up` and of `worker`: started together, looked after, ended together; one set a data directory."""
+"""The processes of `up` and `worker`: started, watched and ended together."""
 
 import contextlib
 import os
@@ -35,7 +35,7 @@ from exlab import settings as project
 BAD_USAGE = 2
 _LOOK_EVERY_SECONDS = 0.5
 _LISTEN_FOR_HEARTBEATS_EVERY_SECONDS = 30.0
-# How long a child may take to come to its end; a clear that is cut short by it is settled by recovery.
+# How long a child may take to end; recovery settles a clear that the kill cuts off.
 _GRACE_SECONDS = 30.0
 _LOST_GRACE_SECONDS = 5.0
 
@@ -44,10 +44,7 @@ Say = Callable[[str], object]
 
 @dataclass
 class Child:
-    """A process of ours, leader of its own session.
-
-    `beat` is the name of its heartbeats; `queue` the queue of a cluster.
-    """
+    """A process of ours, leader of its own session; `beat` names its heartbeats."""
 
     name: str
     command: list[str]
@@ -63,7 +60,7 @@ class Child:
         environment.pop("Q_CLUSTER_NAME", None)
         if self.queue:
             environment["Q_CLUSTER_NAME"] = self.queue
-        # With this a child makes nothing in the place of a data directory that is not there any more.
+        # With this a child never makes a new data directory where the old one was taken away.
         environment[data_place.VARIABLE] = data_place.identity_of(lock)
         self.process = subprocess.Popen(
             self.command,
@@ -87,8 +84,6 @@ class Child:
 
 @dataclass
 class Supervisor:
-    """The children of one `up` or `worker`, and the files that must stay where they are while these live."""
-
     lock: int
     children: list[Child]
     interrupted: bool = field(default=False)
@@ -96,7 +91,7 @@ class Supervisor:
     missed: bool = False
 
     def start(self) -> None:
-        """Start every child, after giving back what an earlier supervisor's clusters had taken."""
+        """Start every child, after giving back the tasks that earlier clusters took."""
         for child in self.children:
             _release_tasks(child)
         for child in self.children:
@@ -108,13 +103,13 @@ class Supervisor:
         return next((child for child in self.children if child.exit_status is not None), None)
 
     def expect_in_place(self) -> None:
-        """Raise CommandError where the data directory, or the database in a file, is not the same.
+        """Raise CommandError if the data directory, or the database file, is not the same.
 
-        One look may fail by itself: a second one must agree, or a child must have ended.
+        A second look must agree, or a child must have ended.
         """
         lost = self.place.lost()
         seen_before, self.missed = self.missed, bool(lost)
-        if lost and (seen_before or self.dead()):  # a child that has ended without it is as good as a second look
+        if lost and (seen_before or self.dead()):  # a child that ended without it counts as a second look
             raise data_places.taken_away(settings.EXLAB_DATA_DIR, lost)
 
     def stop(self, children: list[Child] | None = None) -> None:
@@ -126,7 +121,7 @@ class Supervisor:
         for process in processes:
             if process.poll() is None:
                 process.terminate()
-        # Without their data directory they can bring nothing to a good end.
+        # Without the data directory a child cannot end its work well.
         deadline = time.monotonic() + (_LOST_GRACE_SECONDS if self.missed else _GRACE_SECONDS)
         for process in processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -142,7 +137,7 @@ class Supervisor:
         _ask_for_a_sign(child)
 
     def tend(self, say: Say) -> None:
-        """Return when interrupted; restart a child that has fallen silent.
+        """Watch the children until interrupted; restart a silent one.
 
         Raises CommandError when a child dies, or the data directory is gone.
         """
@@ -150,7 +145,7 @@ class Supervisor:
         while not self.interrupted:
             self.expect_in_place()
             if dead := self.dead():
-                self.expect_in_place()  # it may have been taken away since the look above
+                self.expect_in_place()  # the data directory may be gone since the look above
                 raise CommandError(f"{dead.name} ended by itself (status {dead.exit_status}).")
             if time.monotonic() - listened > _LISTEN_FOR_HEARTBEATS_EVERY_SECONDS:
                 listened = time.monotonic()
@@ -166,12 +161,11 @@ class Supervisor:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, interrupt)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup` means what it says
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under `nohup` it goes on
             signal.signal(signal.SIGHUP, interrupt)
 
 
 def children() -> list[Child]:
-    """What serves this host's staging roots: both task clusters, each on its queue, and the watchdog."""
     names = ("The task cluster", "The clearing cluster")
     clusters = [
         Child(name, manage("qcluster"), beat=cluster, queue=task_queues.queue_of(cluster, settings.EXLAB_HOST))
@@ -181,12 +175,11 @@ def children() -> list[Child]:
 
 
 def manage(*arguments: str) -> list[str]:
-    """A command line of this project."""
     return [sys.executable, str(settings.BASE_DIR / "manage.py"), *arguments]
 
 
 def check_system(say: Say, *, apart_from: str = "") -> None:
-    """Say what the system checks say; an error raises CommandError and keeps everything from starting."""
+    """Raises CommandError for an error."""
     messages = [message for message in run_checks(databases=["default"]) if not message.is_silenced()]
     for message in messages:
         if message.id != apart_from:
@@ -196,34 +189,33 @@ def check_system(say: Say, *, apart_from: str = "") -> None:
 
 
 def expect_data_directory() -> None:
-    """Raises CommandError where the data directory, or what lies in it, cannot be used."""
+    """Raises CommandError if a file in it cannot be used."""
     if found := places.trouble(settings.EXLAB_DATA_DIR, deep=True):
         raise CommandError(found, returncode=BAD_USAGE)
-    DataDir(str(settings.EXLAB_DATA_DIR)).relieve()  # on a full disk nothing below could be written
+    DataDir(str(settings.EXLAB_DATA_DIR)).relieve()  # on a full disk the next steps could not write
 
 
 def expect_database(*, migrated: bool) -> None:
-    """Raises CommandError for a database that cannot be used, or, with `migrated`, not before it is migrated."""
+    """Raises CommandError if it is unusable or, with `migrated`, not migrated."""
     unready = databases.trouble(connection)
     if unready and (migrated or not unready.can_be_migrated):
         raise CommandError(unready.said, returncode=BAD_USAGE)
 
 
 def settle_interrupted(say: Say) -> None:
-    """Complete or undo what a crash has left of this host's clears."""
     settled = recovery.recover(now=timezone.now())
     for attempt in [*settled.rolled_back, *settled.rolled_forward]:
         say(f"Settled an interrupted clear: {attempt.run.run_path}.")
 
 
 def lay_markers(say: Say) -> None:
-    """Lay the markers of this host's staging roots, also of those that a version before markers has registered."""
+    """Lay the markers of this host's roots, also of roots registered before there were markers."""
     for root, finding in markers.lay_on_this_host():
         say(f"{root.name}: {finding.reason.sentence} {finding.detail}")
 
 
 def has_fallen_silent(child: Child) -> bool:
-    """Whether a child gave no sign for too long, seen twice, and holds no lock of a long task."""
+    """Whether a child is silent for too long, seen twice, and holds no lock of a long task."""
     if not child.beat or child.process is None or child.age() < SILENT_AFTER:
         return False
     now = timezone.now()
@@ -232,17 +224,14 @@ def has_fallen_silent(child: Child) -> bool:
         beats = Heartbeat.objects.filter(cluster=child.beat, host=settings.EXLAB_HOST)
         heard = beats.filter(at__gte=now - SILENT_AFTER, at__lte=now + AHEAD).exists()
     except DatabaseError:
-        return False  # the database's trouble is not the child's
+        return False  # the database is at fault, not the child
     silent = not heard and not holds_a_lock(child.process.pid)
     was_silent, child.was_silent = child.was_silent, silent
     return silent and was_silent
 
 
 def holds_a_lock(session: int) -> bool:
-    """Whether a process of a session holds one of our locks: a clear or a discovery may take hours.
-
-    If all workers of a cluster are busy so, its heartbeat waits behind them.
-    """
+    """Whether a process of a session holds one of our locks: behind a long clear a heartbeat waits."""
     for pid in watchdog.lock_holders(settings.EXLAB_DATA_DIR):
         with contextlib.suppress(ProcessLookupError):
             if os.getsid(pid) == session:
@@ -251,22 +240,22 @@ def holds_a_lock(session: int) -> bool:
 
 
 def _release_tasks(child: Child) -> None:
-    """Give back what an earlier cluster had taken in advance, or a clear would wait for a day."""
+    """Give back the tasks of an earlier cluster: a clear would else wait for a day."""
     if child.queue:
         clear_queue.release(child.queue, now=timezone.now())
 
 
 def _ask_for_a_sign(child: Child) -> None:
-    """Queue a heartbeat at once, because the first scheduled one comes half a minute after the start."""
+    """The first scheduled heartbeat comes half a minute after the start."""
     if child.queue:
         async_task("cleanup.tasks.heartbeat", cluster=child.queue, task_name=f"first heartbeat of {child.beat}")
 
 
 @contextlib.contextmanager
 def sole_holder(data_dir: Path, command: str, *, replace: bool = False, say: Say = print) -> Iterator[int]:
-    """Hold the data directory's lock, because two of us would run every task twice.
+    """Hold the data directory's lock: a second supervisor would run every task twice.
 
-    Raises CommandError if it is held; with `replace` its holders are ended first.
+    Raises CommandError if it is held; `replace` ends its holders first.
     """
     data_places.prepare(data_dir)
     path = data_dir / data_place.LOCK

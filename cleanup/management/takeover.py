@@ -1,4 +1,4 @@
-"""Who holds the data directory's lock, in words, and how those are ended whose place another `up` is to take."""
+"""Who holds the data directory's lock, and how `--replace` ends these processes."""
 
 import contextlib
 import fcntl
@@ -18,18 +18,17 @@ from cleanup.storage.lock_holders import Holder
 BAD_USAGE = 2
 _HEADS = ("up", "worker")
 _LOOK_EVERY_SECONDS = 0.3
-# An `up` that is asked to end gives its children 30 seconds, and kills what is left of them.
+# An `up` gives its children 30 seconds to end and kills the rest.
 _GRACE_SECONDS = 45.0
-# What was killed is gone by then, unless it hangs in the kernel.
+# A killed process is gone by then, unless it hangs in the kernel.
 _KILLED_SECONDS = 10.0
-# Between the end of a process and that of its locks a moment passes.
+# A lock ends a moment after its process.
 _RELEASE_SECONDS = 2.0
 
 Say = Callable[[str], object]
 
 
 def take(lock: int) -> bool:
-    """Take the lock open as `lock`, if nothing holds it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -38,7 +37,6 @@ def take(lock: int) -> bool:
 
 
 def say_held(lock: int, path: Path, command: str) -> str:
-    """Why the lock is held, and which command helps; `command` is `up` or `worker`."""
     holders = lock_holders.holders_of(lock)
     if refusal := _refusal(holders, path):
         return refusal
@@ -55,8 +53,8 @@ def say_held(lock: int, path: Path, command: str) -> str:
 def end_holders(lock: int, path: Path, say: Say) -> None:
     """End the processes that hold the lock (ask, wait, kill), and take it.
 
-    Only this user's processes that hold this very lock are ended, and their new children. Recovery settles a clear in
-    the middle. Raises CommandError if one cannot be ended, or another program took the lock.
+    Only processes of this user that hold this very lock, and their children, are ended; recovery settles a clear that
+    was cut off. Raises CommandError if one cannot be ended, or another program took the lock.
     """
     holders = lock_holders.holders_of(lock)
     if refusal := _refusal(holders, path):
@@ -80,14 +78,14 @@ def end_holders(lock: int, path: Path, say: Say) -> None:
 
 
 class _Ending:
-    """The end of a supervisor and its children. A signal goes through a process descriptor, never to a number."""
+    """A signal goes through a process descriptor, never to a number: numbers are reused."""
 
     def __init__(self, lock: int, holders: list[Holder], stack: contextlib.ExitStack) -> None:
         self.lock = lock
         self.stack = stack
         self.handles: dict[Holder, int] = {}
         self.known = {holder.process for holder in holders}
-        # Its clusters and its web server lead sessions of their own; what they fork belongs to them.
+        # Clusters and web server lead their own sessions; their forks belong to them.
         self.sessions = {holder.pid for holder in holders if holder.session == holder.pid and not _is_head(holder)}
 
     def signal(self, holders: list[Holder], number: signal.Signals) -> None:
@@ -96,7 +94,7 @@ class _Ending:
                 signal.pidfd_send_signal(self._handle(holder), number)
 
     def wait(self, seconds: float, *, kill: bool = False) -> list[Holder]:
-        """Wait for all of them to end; with `kill`, kill those that were started meanwhile. Those that are left."""
+        """Returns those left; with `kill`, kills those started meanwhile."""
         deadline = time.monotonic() + seconds
         while left := self.left():
             if time.monotonic() > deadline:
@@ -114,7 +112,7 @@ class _Ending:
         ]
 
     def _handle(self, holder: Holder) -> int:
-        """A descriptor of the process, which still is the one that holds the lock. Raises ProcessLookupError."""
+        """Raises ProcessLookupError if the process no longer holds the lock."""
         if (known := self.handles.get(holder)) is not None:
             return known
         handle = os.pidfd_open(holder.pid)
@@ -126,7 +124,6 @@ class _Ending:
 
 
 def _refusal(holders: list[Holder], path: Path) -> str:
-    """Why these cannot be ended from here; empty: they can be."""
     if not holders:
         return (
             f"{path} is locked by processes that cannot be seen from here: those of another user, in another "
@@ -144,13 +141,12 @@ def _refusal(holders: list[Holder], path: Path) -> str:
 
 
 def _foremost(holders: list[Holder]) -> list[Holder]:
-    """The main processes: a signal to all of a cluster would end a task half way, and hang."""
+    """Only main processes: a signal to all of a cluster would end a task half way, and hang."""
     pids = {holder.pid for holder in holders}
     return [holder for holder in holders if holder.parent not in pids]
 
 
 def _head(holders: list[Holder]) -> Holder | None:
-    """The `up` or `worker` that has started the others, if it lives."""
     return next((holder for holder in holders if _is_head(holder)), None)
 
 
@@ -159,20 +155,17 @@ def _is_head(holder: Holder) -> bool:
 
 
 def _head_command(holder: Holder) -> str:
-    """The subcommand of a command line of this project; empty for any other."""
     words = iter(holder.command)
     return next(words, "") if any(Path(word).name == "manage.py" for word in words) else ""
 
 
 def _recorded(path: Path) -> str:
-    """The command that took the lock last."""
     with contextlib.suppress(OSError, IndexError):
         return path.read_text().split()[1]
     return "up"
 
 
 def _named(holders: list[Holder]) -> str:
-    """What the processes are, each kind with its numbers."""
     kinds: dict[str, list[str]] = {}
     for holder in holders:
         kinds.setdefault(_kind(holder), []).append(str(holder.pid))
@@ -201,7 +194,7 @@ def _user_name(user: int) -> str:
 
 
 def _own_line() -> Iterator[int]:
-    """This process and those that it comes from."""
+    """This process and its ancestors."""
     pid = os.getpid()
     while pid > 0:
         yield pid

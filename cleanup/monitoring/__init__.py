@@ -1,1 +1,1 @@
-"""What people are told without asking: what passes will take, before they take it."""
+"""Problems, alerts, and what sweeps will take."""

@@ -1,7 +1,7 @@
-"""What timed sweeps will take is told before: on the pages, and by mail where that is set up.
+"""Announces what timed sweeps will take, on the pages and by mail.
 
-In the evening the coming day is told, if it takes much or a policy goes in earnest for the first time; what turns up
-later is told at once. A mail that cannot be sent stops no sweep.
+In the evening it announces the coming day if much goes or a policy clears for the first time, later news at once. A
+mail that cannot be sent stops no sweep.
 """
 
 import logging
@@ -27,7 +27,7 @@ from cleanup.rules.quantities import say_about, say_count
 
 logger = logging.getLogger(__name__)
 
-# Who may set a policy can stop a sweep for all runs, who may hold a run for that one: both are told.
+# A user who may set a policy can stop all runs, one who may hold can stop one run: both are told.
 _MAY_STOP = ("cleanup.add_retentionpolicy", permissions.HOLD)
 _AT_ONCE = 500
 _FOOTER = (
@@ -38,27 +38,26 @@ _FOOTER = (
 
 
 def announce_all(roots: Iterable[StagingRoot], now: datetime) -> int:
-    """Tell of some staging roots what is coming and was not told; how many of them had something to tell."""
+    """Announce what is new on some roots; returns the number of roots with news."""
     told = 0
     for root in roots:
         try:
             told += announce(root, now) is not None
         except (OperationalError, InterfaceError):
             raise
-        except Exception:  # one bad root must keep neither the others nor the sweep itself from going on
+        except Exception:  # one bad root must stop neither the others nor the sweep
             logger.exception("what the passes over %s will take could not be told", root)
     return told
 
 
 def announce(root: StagingRoot, now: datetime) -> Announcement | None:
-    """Look at what is coming on one staging root, keep that for the pages, and tell it if it is news.
-
-    Of many processes on many hosts one tells. None if there is nothing to tell.
+    """Forecast one root, store that for the pages, and announce it if it is news; one process of all hosts
+    announces.
     """
     version = RetentionPolicy.objects.aggregate(newest=Max("version"))["newest"] or 0
     foreseen = forecasts.foresee(root, now)
     forecasts.keep(root, foreseen, version)
-    # The number first: what another host tells after that has taken the next one, what it told before is known.
+    # Read the number first: an earlier announcement of another host is read below, a later one takes the next number.
     number = Announcement.objects.filter(root=root).aggregate(last=Max("number"))["last"] or 0
     told = list(Announcement.objects.filter(root=root, at__gte=last_evening(now, zone())))
     known = {key for one in told for key in one.run_keys}
@@ -89,7 +88,6 @@ def announce(root: StagingRoot, now: datetime) -> Announcement | None:
 
 
 def say_next(roots: Iterable[StagingRoot], now: datetime) -> str:
-    """What the next passes over some staging roots take, in a sentence for each that takes something; empty if none."""
     scoped = RetentionPolicy.objects.scoped()
     told = []
     for root in roots:
@@ -116,7 +114,6 @@ def say_rehearsed(amount: AnnouncedAmount) -> str:
 
 
 def _send(announcement: Announcement, foreseen: Foreseen, now: datetime) -> None:
-    """Write to those who may stop what is coming; what became of it is kept with the announcement."""
     if not settings.EXLAB_EMAIL:
         return
     messages = list(_messages(announcement.root, foreseen, now))
@@ -126,7 +123,7 @@ def _send(announcement: Announcement, foreseen: Foreseen, now: datetime) -> None
             for message in messages:
                 message.connection = connection
                 sent += message.send()
-    except Exception as error:  # a mail server may fail in any way: the pages tell it all the same
+    except Exception as error:  # a mail server may fail in any way; the pages still tell it
         logger.exception("what the passes over %s will take could not be mailed", announcement.root)
         problem = f"{type(error).__name__}: {error}"[:500]
     Announcement.objects.filter(pk=announcement.pk).update(mails=sent, mail_problem=problem)
@@ -142,7 +139,7 @@ def _messages(root: StagingRoot, foreseen: Foreseen, now: datetime) -> Iterable[
 
 
 def _stoppable(user: User, root: StagingRoot, foreseen: Foreseen) -> set[str]:
-    """The instruments of a root that a person sees and whose runs that person may keep from going."""
+    """The instruments that a user sees and whose runs the user may keep."""
     seen = permissions.places(user, permissions.VIEW)
     may = [permissions.places(user, permission) for permission in _MAY_STOP if user.has_perm(permission)]
     names = {name for coming in foreseen.passes for name in coming.by_instrument}
@@ -180,5 +177,4 @@ def _amount_of(keys: list[int]) -> AnnouncedAmount:
 
 
 def zone() -> ZoneInfo:
-    """The lab's zone, in which evenings are reckoned and times are told."""
     return ZoneInfo(timezone.get_default_timezone_name())

@@ -1,6 +1,6 @@
-"""What the timed sweeps to come will take, by the same decisions as theirs and by what is known now.
+"""What timed sweeps will take, by their own decisions and today's facts.
 
-A task keeps it, because pages ask every half minute, and to decide of a day's sweeps takes a while.
+A task stores it: pages ask often, and deciding takes a while.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,13 +21,13 @@ from cleanup.rules.policy import Mode, ScopedPolicy, Stage
 from cleanup.rules.rehearsal import ready
 from cleanup.sweeps import breakers, policy_preview, rehearsal
 
-# A page takes what was foreseen so long ago; the task that tells people looks more often.
+# A page takes a forecast of this age; the task that announces looks more often.
 KEPT_FOR = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coming:
-    """One sweep to come: when, and what it takes of each instrument. Bytes are logical."""
+    """Bytes are logical."""
 
     at: datetime
     by_instrument: dict[str, AnnouncedAmount]
@@ -35,10 +35,10 @@ class Coming:
 
 @dataclass(frozen=True, kw_only=True)
 class Foreseen:
-    """What the sweeps of one staging root will take until an instant; only those that take something.
+    """The sweeps of one root that take something until an instant.
 
-    `rehearsed` is what the last would only note, by instrument. `first_of` are policy versions under which none has
-    taken anything in earnest. `stops` says why a breaker would stop the one at `stops_at`.
+    `rehearsed`: what the last one only notes. `first_of`: versions that clear for the first time. `stops`: why a
+    breaker stops the sweep at `stops_at`.
     """
 
     at: datetime
@@ -53,11 +53,9 @@ class Foreseen:
 
     @property
     def amount(self) -> AnnouncedAmount:
-        """All that goes."""
         return total(amount for coming in self.passes for amount in coming.by_instrument.values())
 
     def as_json(self) -> dict[str, Any]:
-        """As a row keeps it."""
         said = asdict(self)
         said |= {name: said[name].isoformat() for name in ("at", "until")}
         said["stops_at"] = self.stops_at and self.stops_at.isoformat()
@@ -66,7 +64,6 @@ class Foreseen:
 
     @classmethod
     def parse(cls, said: dict[str, Any]) -> "Foreseen":
-        """Read `as_json` back."""
         instants = {name: datetime.fromisoformat(said[name]) for name in ("at", "until")}
         passes = [
             Coming(at=datetime.fromisoformat(one["at"]), by_instrument=_amounts(one["by_instrument"]))
@@ -79,12 +76,11 @@ class Foreseen:
 
 
 def total(amounts: Iterable[AnnouncedAmount]) -> AnnouncedAmount:
-    """The sum of some amounts."""
     return sum(amounts, start=AnnouncedAmount())
 
 
 def foresee(root: StagingRoot, now: datetime) -> Foreseen:
-    """What the sweeps of a root will take, as far ahead as people are told now; nothing is written."""
+    """What the sweeps of a root will take, as far ahead as operators are told now; writes nothing."""
     until = told_until(now, ZoneInfo(timezone.get_default_timezone_name()))
     scoped = RetentionPolicy.objects.scoped()
     nothing = Foreseen(at=now, until=until, staged_bytes=_staged_bytes(root))
@@ -95,7 +91,7 @@ def foresee(root: StagingRoot, now: datetime) -> Foreseen:
     found = policy_preview.outlooks(root, instants, policies.at)
     going = [run for outlook in found for run in outlook.going]
     stopped = bool(found and found[-1].sights)
-    if stopped:  # it stops before it takes anything
+    if stopped:  # it stops before it takes any run
         going = going[: len(going) - len(found[-1].going)]
     kept = found[:-1] if stopped else found
     return replace(
@@ -114,7 +110,7 @@ def foresee(root: StagingRoot, now: datetime) -> Foreseen:
 
 
 def keep(root: StagingRoot, foreseen: Foreseen, version: int) -> None:
-    """Let pages show what was foreseen when this was the newest version of any policy."""
+    """Store a forecast for the pages; `version` is the newest of any policy."""
     said = {"at": foreseen.at, "policy_version": version, "coming": foreseen.as_json()}
     Forecast.objects.update_or_create(root=root, defaults=said)
 
@@ -122,9 +118,8 @@ def keep(root: StagingRoot, foreseen: Foreseen, version: int) -> None:
 def of_roots(
     roots: Iterable[StagingRoot], scoped: list[ScopedPolicy], now: datetime, *, kept_for_pages: bool = False
 ) -> dict[int, Foreseen]:
-    """What is foreseen for some staging roots, by key; looked at anew where that is old, or the policies are newer.
-
-    A root of which no policy lets the schedule take anything has none. A page that only looks writes nothing.
+    """The forecasts by root key, made again if old, or if the policies are newer. A page that only looks writes
+    nothing.
     """
     wanted = {root.pk: root for root in roots if is_scheduled(root, scoped)}
     kept = {row.root_id: row for row in _kept(wanted, now)} if wanted else {}
@@ -142,7 +137,7 @@ def of_roots(
 
 
 def _kept(roots: Iterable[int], now: datetime) -> "QuerySet[Forecast]":
-    """What was foreseen not long ago, and neither before a sweep that has begun since nor before a note of the root."""
+    """Forecasts that are recent, and newer than the last sweep and the last note of the root."""
     passes = Sweep.objects.filter(root=OuterRef("root"), kind=SweepKind.TIMED).order_by("-pk")
     rows = Forecast.objects.filter(root__in=roots, at__gt=now - KEPT_FOR, at__lte=now)
     noted = RootNote.objects.filter(root=OuterRef("root"), at__gte=OuterRef("at"))
@@ -151,14 +146,13 @@ def _kept(roots: Iterable[int], now: datetime) -> "QuerySet[Forecast]":
 
 
 def is_scheduled(root: StagingRoot, scoped: Iterable[ScopedPolicy]) -> bool:
-    """Whether any policy lets the schedule take runs of a root."""
     return any(policy.mode is Mode.SCHEDULED and policy.scope.root in (None, root.name) for policy in scoped)
 
 
 class _Policies:
-    """The policies as each sweep will find them: the sweep that ends the nights of a version promotes it for the next.
+    """The policies as each sweep finds them: the end of nights in one sweep promotes for the next.
 
-    So it is with the first nights of the root itself. `new_here` are the versions that these keep from it so far.
+    `new_here`: versions that the first nights keep from this root.
     """
 
     def __init__(self, root: StagingRoot, scoped: list[ScopedPolicy], instants: list[datetime]) -> None:
@@ -193,9 +187,9 @@ class _Policies:
 
 
 def _first_of(root: StagingRoot, going: list[Run], policies: list[ScopedPolicy], new_here: Iterable[int]) -> list[int]:
-    """The versions that let these runs go, and under which no sweep of the root has begun yet in earnest.
+    """The versions that let these runs go and have cleared nothing on the root yet.
 
-    `new_here` are those that the root's first nights keep from it; where they are over since the last sweep, all are.
+    `new_here`: versions that the first nights keep from it; after the first nights all count.
     """
     scopes = {run.scope for run in going}
     behind: set[int] = set()
@@ -236,7 +230,6 @@ def _staged_bytes(root: StagingRoot) -> int:
 
 
 def shown(foreseen: Foreseen, sees: Iterable[str]) -> Iterator[Coming]:
-    """The sweeps as far as a person sees the instruments."""
     names = set(sees)
     for coming in foreseen.passes:
         mine = {name: amount for name, amount in coming.by_instrument.items() if name in names}

@@ -1,6 +1,6 @@
-"""What waits for a person, as far as the user may see it: the page lists it, and the navigation counts it.
+"""What waits for an operator, as far as the user may see it.
 
-Everything here reads rows only and is bounded; of blocked runs the largest are looked at, and told reason by reason.
+It reads only rows, and bounded: of blocked runs only the largest.
 """
 
 import enum
@@ -38,16 +38,16 @@ from cleanup.rules.reasons import Reason
 from cleanup.runs import orphans
 
 VIEW_SWEEP = "cleanup.view_sweep"
-# Of the blocked runs so many, the largest of them, are looked at for their reasons.
+# The reasons of the largest blocked runs, at most this many, are looked at.
 BLOCKED_LOOKED_AT = 5_000
 # The count stops here.
 MOST = 1_000
-# The alerts that one page shows, the most urgent ones; the admin has them all.
+# One page shows the most urgent alerts; the admin has them all.
 SHOWN_ALERTS = 100
 
 
 class ProblemKind(enum.StrEnum):
-    """What a problem is about that no alert tells; the others carry the kind of their alert."""
+    """Problems without an alert; the others have the kind of their alert."""
 
     OF_HOST = "of_host"
     OF_ROOT = "of_root"
@@ -58,8 +58,6 @@ class ProblemKind(enum.StrEnum):
 
 
 class Urgency(enum.IntEnum):
-    """The groups of the page, the most urgent first."""
-
     NOTHING_GOES = 0
     NOBODY_WORKS = 1
     FULL = 2
@@ -94,7 +92,7 @@ _OF_KIND = {
     AlertKind.HOLD: Urgency.HOLDS,
     AlertKind.TWIN: Urgency.BLOCKED,
 }
-# A clear began, or failed again and again, and a person has to look at what is left of it.
+# A clear began, or failed again and again: the operator must look at what is left.
 _UNFINISHED = frozenset(
     {
         Reason.ALREADY_CLEARED,
@@ -112,10 +110,9 @@ _UNFINISHED = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class OpenProblem:
-    """One thing that waits for a person: what it is by its reason, where, since when.
+    """One thing that waits for an operator.
 
-    `runs` and `bytes` (logical) are those of a group of blocked runs, `looked_at` when the last of them was looked at;
-    `until` is when a NAS is asked again. `kind` is the alert's, or says what else it is about.
+    `runs`, `bytes` (logical) and `looked_at`: of a group of blocked runs; `until`: when a NAS is asked again.
     """
 
     urgency: Urgency
@@ -135,7 +132,7 @@ class OpenProblem:
 
 @dataclass(frozen=True)
 class ProblemGroup:
-    """The problems of one urgency; `count` is how many there are, of which these are shown."""
+    """The problems of one urgency; `count` also counts those not shown."""
 
     urgency: Urgency
     problems: list[OpenProblem]
@@ -148,17 +145,14 @@ class ProblemGroup:
 
 @dataclass(frozen=True)
 class Checked:
-    """When things were last looked at: the disk of each root, the last word of a watchdog, and clocks by others."""
-
     roots: list[StagingRoot]
     watched_at: datetime | None
     clocks: list[HostClock]
 
 
 def listed(user: User, now: datetime, *, hindrances: tuple[Finding, ...]) -> list[ProblemGroup]:
-    """Everything but breakers and orphans, the most urgent group first, each with its oldest problems first.
-
-    `hindrances` are those of this host.
+    """All problems but breakers and orphans, the most urgent and then the oldest first; `hindrances` are
+    this host's.
     """
     found: list[OpenProblem] = [*map(_of_finding, hindrances), *_of_roots(user), *_of_nas(user, now)]
     found += _unwatched(user, now)
@@ -178,10 +172,7 @@ def listed(user: User, now: datetime, *, hindrances: tuple[Finding, ...]) -> lis
 
 
 def count(user: User, now: datetime, *, hindrances: tuple[Finding, ...] | None = None) -> int:
-    """How many problems the page lists for a user, breakers and orphans with them; counted no further than `MOST`.
-
-    `hindrances` are those of this host, where they were asked for already.
-    """
+    """The number of problems with breakers and orphans, at most `MOST`."""
     parts: list[QuerySet[Any, Any]] = [
         alerts(user).order_by().values_list("reason"),
         breakers(user).order_by().values_list("kind"),
@@ -198,7 +189,6 @@ def count(user: User, now: datetime, *, hindrances: tuple[Finding, ...] | None =
 
 
 def checked(user: User) -> Checked:
-    """When what the user may see was last looked at."""
     roots = list(permissions.roots(user).order_by("name"))
     hosts = {root.host for root in roots}
     beats = Heartbeat.objects.filter(cluster=watchdog.WATCH, host__in=hosts)
@@ -207,7 +197,7 @@ def checked(user: User) -> Checked:
 
 
 def alerts(user: User) -> QuerySet[Alert]:
-    """The open alerts that a user may see; what the page shows of roots and breakers itself is left out."""
+    """The open alerts that a user may see, without those of roots and breakers, which the page shows itself."""
     shown_apart = watchdog.about_roots()
     if user.has_perm(VIEW_SWEEP):
         shown_apart |= watchdog.about_breakers()
@@ -219,19 +209,16 @@ def alerts(user: User) -> QuerySet[Alert]:
 
 
 def breakers(user: User) -> QuerySet[SweepBreaker]:
-    """The open breakers of the staging roots that a user may see."""
     if not user.has_perm(VIEW_SWEEP):
         return SweepBreaker.objects.none()
     return SweepBreaker.objects.filter(closed_at=None, root__in=permissions.roots(user).order_by())
 
 
 def roots_in_trouble(user: User) -> QuerySet[StagingRoot]:
-    """The staging roots on which nothing is done."""
     return permissions.roots(user).exclude(problem="")
 
 
 def nas_in_trouble(user: User, now: datetime) -> QuerySet[NasBreaker]:
-    """The NAS roots that are not asked just now."""
     mine = [(root.host, nas.token) for root in permissions.roots(user) for nas in nas_roots(root) if nas.token]
     tokens = {token for _host, token in mine}
     found = NasBreaker.objects.filter(open_until__gt=now, token__in=tokens)
@@ -239,10 +226,7 @@ def nas_in_trouble(user: User, now: datetime) -> QuerySet[NasBreaker]:
 
 
 def visible_orphans(user: User, *, among: QuerySet[Orphan] | None = None) -> QuerySet[Orphan]:
-    """The orphans that a user may see: those listed, or those of a query.
-
-    A path names its instrument first; where it does not, the orphan belongs to those who may see the whole root.
-    """
+    """The listed orphans, or those of a query; a path without an instrument belongs to users of the whole root."""
     found = orphans.listed() if among is None else among
     places = permissions.places(user, permissions.VIEW)
     if places.everywhere:
@@ -252,7 +236,6 @@ def visible_orphans(user: User, *, among: QuerySet[Orphan] | None = None) -> Que
 
 
 def may(user: User, permission: str, orphan: Orphan) -> bool:
-    """Whether a user who may see an orphan has a permission for it."""
     return permissions.places(user, permission).include(orphan.root_id, orphan.path.partition("/")[0])
 
 
@@ -332,7 +315,6 @@ def _counted_alerts(user: User) -> dict[Urgency, int]:
 
 
 def _paused(user: User, now: datetime) -> Iterable[OpenProblem]:
-    """The batches that an operator has paused and not resumed: nothing else would ever tell of them."""
     for batch in batches.forgotten(user, now):
         yield OpenProblem(
             urgency=Urgency.UNFINISHED,
@@ -367,7 +349,7 @@ def _blocked(user: User) -> Iterable[OpenProblem]:
 
 
 def _largest_blocked(user: User) -> RunQuerySet:
-    """The blocked runs that are looked at; those that stand among the orphans, or have a conflict, are told there."""
+    """Without those told as orphans or conflicts."""
     blocked = permissions.runs(user).here().filter(tone=Status.BLOCK)
     largest = blocked.order_by("tone", Coalesce("bytes", 0).desc(), F("pk").desc())[:BLOCKED_LOOKED_AT]
     told = orphans.listed().filter(run=OuterRef("pk")).exclude(kind=OrphanKind.SHELL)

@@ -1,6 +1,6 @@
-"""The watchdog: one look at what should move and does not, apart from sweep and task queue.
+"""The watchdog: one look at what should move and does not.
 
-It reads rows and lock files alone, so no disk and no NAS can make it hang; it writes alerts and changes nothing else.
+It reads only rows and lock files, so no disk and no NAS can make it hang; it writes only alerts.
 """
 
 import contextlib
@@ -44,19 +44,19 @@ from cleanup.runs import holds
 
 logger = logging.getLogger(__name__)
 
-# The name that the watchdog's own heartbeats carry, beside those of the clusters.
+# The name of the watchdog's own heartbeats, beside those of the clusters.
 WATCH = "watch"
-# What the alerts are about that pages show in another way too; the key of the root follows.
+# Subjects of alerts that pages also show in another way; the key of the root follows.
 _BREAKER, _ROOT = "breaker:", "root:"
 _CLOCK = "clock:"
-# An attempt is looked at twice before it is called stuck: recovery holds its lock for a moment every minute.
+# A stuck attempt is looked at twice: recovery holds its lock for a moment every minute.
 _SECOND_LOOK_SECONDS = 1.0
 _AT_ONCE = 500
 
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """What is wrong after a look, the oldest first, and the names of the rules that could not be asked."""
+    """The open alerts, the oldest first, and the rules that failed."""
 
     now: datetime
     alerts: list[Alert]
@@ -64,10 +64,10 @@ class Watched:
 
 
 def watch(*, now: datetime, listening_since: datetime | None = None) -> Watched:
-    """Look once: open, refresh and end alerts, and give the watchdog's sign of life for this host.
+    """Look once: open, refresh and end alerts, and write this host's heartbeat.
 
-    `listening_since` is when it began to look without a break; silence before is no fault. A rule that fails is logged
-    and stops no other. Raises OperationalError or InterfaceError where the database is away.
+    `listening_since`: when it began to look without a break; silence before is no fault. A rule that fails does not
+    stop the others. Raises OperationalError or InterfaceError if the database is away.
     """
     Heartbeat.objects.update_or_create(cluster=WATCH, host=settings.EXLAB_HOST, defaults={"at": now})
     failed = []
@@ -76,29 +76,27 @@ def watch(*, now: datetime, listening_since: datetime | None = None) -> Watched:
             rule(now, listening_since)
         except (OperationalError, InterfaceError):
             raise
-        except Exception:  # one bad rule must not silence the others
+        except Exception:  # one bad rule must not stop the others
             logger.exception("the watchdog could not look at %s", rule.__name__.strip("_"))
             failed.append(rule.__name__.strip("_"))
     return Watched(now=now, alerts=open_alerts(), failed=failed)
 
 
 def open_alerts() -> list[Alert]:
-    """What is wrong now, the oldest first, with roots and runs."""
     return list(Alert.objects.filter(ended_at=None).select_related("root", "run").order_by("since", "pk"))
 
 
 def about_breakers() -> Q:
-    """Which alerts tell of an open breaker, for pages that show the breaker itself."""
+    """The alerts of open breakers, for pages that show the breaker itself."""
     return Q(kind=AlertKind.SCHEDULE, subject__startswith=_BREAKER)
 
 
 def about_roots() -> Q:
-    """Which alerts tell that a staging root is not there, for pages that show the root itself."""
+    """The alerts of missing roots, for pages that show the root itself."""
     return Q(kind=AlertKind.HOST, subject__startswith=_ROOT)
 
 
 def silent_watches(now: datetime) -> list[str]:
-    """The hosts with staging roots whose watchdog has given no sign of life for two minutes."""
     lately = {"at__gt": now - rules.WATCH_SILENT_AFTER, "at__lte": now + rules.AHEAD}
     heard = Heartbeat.objects.filter(cluster=WATCH, **lately)
     unwatched = StagingRoot.objects.exclude(host__in=heard.values("host")).order_by("host")
@@ -106,19 +104,18 @@ def silent_watches(now: datetime) -> list[str]:
 
 
 def beating_hosts(now: datetime) -> set[str]:
-    """The hosts whose clearing cluster has run a task lately: elsewhere a clear would only wait."""
+    """The hosts whose clearing cluster works; on others a clear only waits."""
     lately = {"at__gt": now - rules.SILENT_AFTER, "at__lte": now + rules.AHEAD}
     beats = Heartbeat.objects.filter(cluster=settings.EXLAB_CLEAR_CLUSTER, **lately)
     return set(beats.values_list("host", flat=True))
 
 
 def clusters() -> tuple[str, str]:
-    """The names of the task clusters of a host, as their heartbeats carry them."""
     return str(settings.Q_CLUSTER["name"]), settings.EXLAB_CLEAR_CLUSTER
 
 
 def lock_holders(data_dir: Path) -> set[int]:
-    """The processes that hold one of our locks, as far as they can be seen from here: they are at work."""
+    """The visible processes that hold one of our locks: they are at work."""
     ours, holders = set(), set()
     with contextlib.suppress(FileNotFoundError), os.scandir(data_dir / "locks") as entries:
         ours = {entry.inode() for entry in entries}
@@ -163,7 +160,7 @@ def _runs(now: datetime, listening_since: datetime | None) -> None:
 
 
 def _still_waiting(troubles: list[AlertState]) -> list[AlertState]:
-    """Those whose run has not moved on since it was read: with many runs that is a while ago."""
+    """The alerts whose run has not moved on meanwhile: reading many runs takes a while."""
     states: dict[int, str] = {}
     runs = [trouble.run for trouble in troubles if trouble.run]
     for start in range(0, len(runs), _AT_ONCE):
@@ -195,12 +192,11 @@ def _attempts(now: datetime, listening_since: datetime | None) -> None:
 
 
 def _conflicts(now: datetime, listening_since: datetime | None) -> None:
-    """Runs that could not be put back. Recovery says so as well, at once."""
     conflicts.settle(now=now)
 
 
 def _stuck(attempts: QuerySet[ClearAttempt], now: datetime) -> list[ClearAttempt]:
-    """Those that make no progress although a worker holds their lock; without a holder they are recovery's affair."""
+    """Attempts without progress whose lock a worker holds; recovery settles the others."""
     nas_timeout = timedelta(seconds=settings.EXLAB_NAS_TIMEOUT)
     return [
         attempt
@@ -214,7 +210,7 @@ def _moved_at(attempt: ClearAttempt) -> datetime:
 
 
 def _is_held(attempt: ClearAttempt) -> bool:
-    """Whether a worker holds the run's lock: asked of the lock itself, for a holder may live in another container."""
+    """Asks the lock itself: the worker may live in another container."""
     with opening.data_dir().lock(str(attempt.run_id)) as free:
         return not free
 
@@ -223,7 +219,6 @@ def _is_held(attempt: ClearAttempt) -> bool:
 
 
 def _schedules(now: datetime, listening_since: datetime | None) -> None:
-    """Those that this host's clusters have to start."""
     host = settings.EXLAB_HOST
     rows = {row.name: row for row in task_queues.rows_of(host)}
     troubles, doubtful = [], []
@@ -242,7 +237,7 @@ def _schedules(now: datetime, listening_since: datetime | None) -> None:
 
 
 def _clusters(now: datetime, listening_since: datetime | None) -> None:
-    """This host's clusters; those of another host are told by its own watchdog, or it is unserved."""
+    """Another host's watchdog tells of its own clusters."""
     host = settings.EXLAB_HOST
     beats = dict(Heartbeat.objects.filter(host=host).values_list("cluster", "at"))
     troubles, doubtful = [], []
@@ -259,12 +254,11 @@ def _clusters(now: datetime, listening_since: datetime | None) -> None:
 
 
 def _is_at_work(cluster: str) -> bool:
-    """Whether a process of one of this host's clusters holds a lock: its heartbeat waits behind long work."""
+    """A cluster's heartbeat waits behind long work."""
     return any(_cluster_of(pid) == cluster for pid in lock_holders(settings.EXLAB_DATA_DIR))
 
 
 def _cluster_of(pid: int) -> str:
-    """The cluster that a process belongs to, as far as this user may see; empty for any other process."""
     process = Path(f"/proc/{pid}")
     with contextlib.suppress(OSError):
         if b"qcluster" in (process / "cmdline").read_bytes().split(b"\0"):
@@ -275,7 +269,6 @@ def _cluster_of(pid: int) -> str:
 
 
 def _hosts(now: datetime, listening_since: datetime | None) -> None:
-    """All hosts, and the staging roots that are not there as discovery has last seen."""
     beats: dict[str, list[datetime]] = {}
     for host, at in Heartbeat.objects.values_list("host", "at"):
         beats.setdefault(host, []).append(at)
@@ -305,7 +298,6 @@ def _heard(beat: datetime | None, now: datetime) -> str:
 
 
 def _clocks(now: datetime, listening_since: datetime | None) -> None:
-    """This host's own, as the looks at it have found it, and what was mended of late after it went back."""
     host = settings.EXLAB_HOST
     subject, clock, troubles = f"{_CLOCK}{host}:", HostClock.objects.filter(host=host).first(), []
     if clock is not None and clock.doubted_since is not None:
@@ -318,7 +310,6 @@ def _clocks(now: datetime, listening_since: datetime | None) -> None:
 
 
 def _breakers(now: datetime, listening_since: datetime | None) -> None:
-    """Those that are open: until a person says "go on" nothing is cleared there on schedule."""
     troubles = [
         AlertState(
             subject=f"{_BREAKER}{breaker.root_id}", reason=Reason.BREAKER_OPEN, detail=breaker.detail, root=breaker.root
@@ -329,7 +320,7 @@ def _breakers(now: datetime, listening_since: datetime | None) -> None:
 
 
 def _holds(now: datetime, listening_since: datetime | None) -> None:
-    """Only what the pages show: the mails are sent by a task, for a mail server can keep one waiting."""
+    """Only for the pages: a task sends the mails, since a mail server can hang."""
     troubles = [
         AlertState(subject=one.subject, reason=one.reason, detail=one.detail, root=one.run.root, run=one.run)
         for one in holds.reminders(now)

@@ -1,1 +1,1 @@
-"""Sweeps: they clear by themselves what is due, and are planned, recorded and stopped here."""
+"""Sweeps clear by themselves what is due; they are planned, recorded and stopped here."""

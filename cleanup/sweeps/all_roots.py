@@ -1,4 +1,4 @@
-"""The sweep: it clears what the policy says is due, or shows what it would clear."""
+"""The sweep of all roots: clears what the policy says is due, or shows what it would clear."""
 
 import contextlib
 import logging
@@ -38,11 +38,11 @@ def sweep(
     actor: str = "",
     clock: Clock | None = None,
 ) -> ClearReport:
-    """Clear, oldest verification first, every run whose policy is scheduled and due; at most `limit` runs.
+    """Clears every due run of scheduled policies, the oldest verification first; at most `limit` runs.
 
-    A run that a gate refuses is skipped with its reason; one that fails stops no other. A dry run decides exactly so
-    and changes nothing. A `timed` sweep, which no person watches, only records what is in rehearsal and stops before
-    anything abnormal; by `clock` it sees that the clock jumped.
+    A run that is refused or fails does not stop the others. A dry run decides the same and changes nothing. A `timed`
+    sweep has no operator who watches: it only notes what is in rehearsal and stops before anything abnormal. `clock`
+    shows it whether the clock jumped.
     """
     if not dry_run:
         recovery.recover(now=now)
@@ -57,7 +57,7 @@ def sweep(
                     _go(RootSweep(root, request, policies, hindrances, report))
                 else:
                     report.problems.append(RootProblem(root.name, Reason.SWEEP_RUNNING))
-        except Exception as error:  # one bad root must not keep the others from being swept
+        except Exception as error:  # one bad root must not stop the sweeps of the others
             logger.exception("the sweep of %s failed", root)
             report.problems.append(RootProblem(root.name, Reason.SWEEP_FAILED, _said(error)))
             _refresh_connection()
@@ -71,7 +71,7 @@ def sweep(
 
 
 def _go(one: RootSweep) -> None:
-    """One sweep of a claimed root; that it failed as a whole is written down as long as the root is claimed."""
+    """Sweep a claimed root; a failure is recorded while the root is still claimed."""
     try:
         one.go()
     except Exception as error:
@@ -83,14 +83,13 @@ def _go(one: RootSweep) -> None:
 
 
 def _interrupt(root: StagingRoot, detail: str) -> None:
-    """End the record of the sweep: the claim of the root is held, so it is the only one that runs."""
+    """End the record: the root is still claimed, so only this sweep runs."""
     running = Sweep.objects.filter(root=root, host=settings.EXLAB_HOST, outcome=Outcome.RUNNING)
     for killed in running.exclude(kind=SweepKind.DRY_RUN):
         record.interrupt(killed, reason=Reason.SWEEP_FAILED, detail=detail)
 
 
 def _tell(root: StagingRoot, detail: str, now: datetime) -> None:
-    """An alert until a sweep of this root comes to its end."""
     words = f"{root.name}: {detail}"
     alerts.open_alert(AlertKind.SCHEDULE, _subject(root), reason=Reason.SWEEP_FAILED, now=now, detail=words, root=root)
 
@@ -103,7 +102,7 @@ def _subject(root: StagingRoot) -> str:
 def _only_logged(words: str, root: StagingRoot) -> Iterator[None]:
     try:
         yield
-    except Exception:  # a database that is away, most likely: the failure itself is told by the caller
+    except Exception:  # most likely the database is away; the caller tells the first failure
         logger.exception(words, root)
 
 
@@ -112,6 +111,5 @@ def _said(error: Exception) -> str:
 
 
 def _refresh_connection() -> None:
-    """What a server has closed is of no use to the next query."""
     if not connection.in_atomic_block:
         connection.close_if_unusable_or_obsolete()

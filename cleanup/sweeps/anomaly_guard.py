@@ -1,7 +1,7 @@
-"""Guard of the timed sweep, which no person watches: is what it is about to do, or then does, abnormal?
+"""Guard of the timed sweep, which no operator watches: it stops a plan or clears that are abnormal.
 
-What sweeps took by themselves within 24 hours counts; what a person has let go does not. It is compared with the latest
-timed sweep that was found sound to its end: one that was killed or stopped before has shown nothing.
+It counts what sweeps took within 24 hours without a go-on. It compares with the latest sound timed sweep: one that was
+killed or stopped shows nothing.
 """
 
 from collections.abc import Container, Sequence
@@ -19,12 +19,12 @@ from cleanup.rules.versions import loosens
 from cleanup.sweeps import breakers, record
 from cleanup.sweeps.day import Foretold, Recently
 
-# Where no sweep has been found sound so far, a policy is new that was younger than this at the first one.
+# Without any sound sweep, a policy is new if it was younger than this at the first sweep.
 _FRESH = timedelta(days=1)
 
 
 class AnomalyGuard:
-    """Looks at one timed sweep of a staging root, before it takes anything and before each run that it takes."""
+    """Looks at one timed sweep of a staging root, before it takes anything and before each run."""
 
     def __init__(
         self,
@@ -39,10 +39,7 @@ class AnomalyGuard:
         let_go: Container[int] = (),
         foretold: Sequence[Foretold] = (),
     ) -> None:
-        """`clock` is the look that the sweep took at this host's clock, `doubt` what speaks against it.
-
-        Of a sweep that is still to come, `foretold` are those that come before it.
-        """
+        """`doubt`: what speaks against the clock; `foretold`: the sweeps before a sweep to come."""
         self._root, self._policies, self._now = root, policies, now
         self._doubt = [doubt] if doubt else []
         self._staged_bytes, self._let_go = staged_bytes, let_go
@@ -53,7 +50,7 @@ class AnomalyGuard:
         self._recent = [*sizes, *record.recent_sizes(root)][:RECENT_SWEEPS]
         self._sound = record.last_sound(root)
         self._version_before = self._sound.policy_version if self._sound else self._version_at_first()
-        if foretold:  # a sweep has looked at these policies by then, and was found sound
+        if foretold:  # by then a sound sweep has seen these policies
             self._version_before = max((policy.version for policy in policies), default=0)
         self._old = RetentionPolicy.objects.scoped(as_of=self._version_before)
         self._unheard_of = self._new_and_looser()
@@ -62,7 +59,7 @@ class AnomalyGuard:
         self.taken = PlannedSweep(runs=0, bytes=0, version=max((policy.version for policy in policies), default=0))
 
     def _new_and_looser(self) -> list[ScopedPolicy]:
-        """Policies written since, never rehearsed, that may take what their scope's version of then would not."""
+        """Policies written since, never rehearsed, that may take more than their scope's version of then."""
         of_then = {policy.scope: policy for policy in self._old}
         return [
             policy
@@ -73,7 +70,6 @@ class AnomalyGuard:
         ]
 
     def look_at_plan(self, plan: list[tuple[Run, Candidate]]) -> list[Anomaly]:
-        """What is abnormal about the sweep as it is planned, as far as no person has let it go on."""
         planned = self.taken
         asked = [(run, candidate) for run, candidate in plan if candidate.key not in self._let_go]
         for run, candidate in asked:
@@ -82,13 +78,12 @@ class AnomalyGuard:
         return self._not_allowed([*self._doubt, *self._judge(planned)])
 
     def look_at_next(self, run: Run, candidate: Candidate) -> list[Anomaly]:
-        """The same of what was taken so far and one run more: refusals may have made other runs of the plan."""
+        """The runs taken so far and one more: refusals may have brought other runs than the plan."""
         if candidate.key in self._let_go:
             return []
         return self._not_allowed(self._judge(self._with(self.taken, run, candidate)))
 
     def took(self, run: Run, candidate: Candidate) -> None:
-        """This run has gone."""
         if candidate.key not in self._let_go:
             self.taken = self._with(self.taken, run, candidate)
 
@@ -121,7 +116,7 @@ class AnomalyGuard:
         )
 
     def _is_fresh(self, run: Run, candidate: Candidate) -> bool:
-        """Whether a run goes only because of a version that is new since, and was never rehearsed."""
+        """Whether a run goes only because of a new version that was never rehearsed."""
         scope = run.scope
         if not any(policy.scope.covers(scope) for policy in self._unheard_of):
             return False

@@ -1,4 +1,4 @@
-"""What stops a sweep on its way: a breaker that stands, what is abnormal, clears that fail one after the other."""
+"""What stops a sweep on its way: an open breaker, an abnormal sight, clears that fail one after the other."""
 
 from cleanup.clears.run_action import Action, RunAction
 from cleanup.models import Sweep, SweepBreaker
@@ -13,10 +13,7 @@ from cleanup.sweeps.request import SweepRequest
 
 
 class Brakes:
-    """Whether a sweep still takes runs: `stopped` says why not. `let_go` are the runs that people have let go on.
-
-    `guard` looks for what is abnormal; only a timed sweep has one.
-    """
+    """Whether a sweep still takes runs: `stopped` says why not. A go-on covers the runs in `let_go`."""
 
     def __init__(self, request: SweepRequest, sweep: Sweep, standing: SweepBreaker | None) -> None:
         self._request, self._sweep = request, sweep
@@ -28,10 +25,7 @@ class Brakes:
         self._outcomes: list[bool] = []
 
     def stop(self, sights: list[Anomaly], shown: Shown) -> None:
-        """Take nothing more if anything was seen; a dry run only shows that it would stop here.
-
-        The question to people shows the runs `shown`.
-        """
+        """Take nothing more if there are sights; a dry run only shows that it would stop here."""
         self._seen += sights
         if not sights:
             return
@@ -42,7 +36,7 @@ class Brakes:
             self.stopped = breakers.finding_of(opened)
 
     def watch_failures(self, taken: RunAction) -> None:
-        """Stop when too many clears fail; refusals are the gates at work, and no failures."""
+        """Stop when too many clears fail; a refusal is no failure."""
         if self._request.dry_run or taken.action not in (Action.CLEARED, Action.PARTIAL, Action.FAILED):
             return
         self._outcomes.append(taken.action is not Action.CLEARED)
@@ -50,13 +44,13 @@ class Brakes:
             self.stop([sight], Shown())
 
     def stops(self, candidate: Candidate) -> bool:
-        """Whether a candidate stays: not one that a person has let go, where only the number of others has stopped."""
+        """Whether a candidate stays; a run of a go-on goes if only the number of the others has stopped the sweep."""
         if self.stopped is None:
             return False
         counted = self.guard is not None and all(sight.kind.counts for sight in self._seen)
         return not (counted and candidate.key in self.let_go)
 
     def was_sound(self, hindrances: tuple[Finding, ...]) -> bool:
-        """Whether the next timed sweep may be compared with this one; clears that failed say nothing against that."""
+        """Whether the next timed sweep may be compared with this one; failed clears do not matter."""
         asked = self.guard is not None and not hindrances
         return asked and all(sight.kind is AnomalyKind.FAILURES for sight in self._seen)

@@ -1,6 +1,6 @@
-"""Breakers of the sweep: opened by what is abnormal, closed by a person who says "go on".
+"""Breakers of the sweep: an abnormal sight opens one, the operator closes it with "go on".
 
-The question shows the runs that would go. A go-on is for these, as they were shown, and for one sweep.
+The question shows the runs that would go. A go-on is for these runs, as they were shown, and for one sweep.
 """
 
 import enum
@@ -21,14 +21,14 @@ from cleanup.rules.shown import Shown, ShownRun, say_shown
 from cleanup.sweeps import outlook
 from cleanup.sweeps.day import clock_of as clock_of
 
-# A go-on that no sweep has made use of for so long says nothing about today.
+# A go-on that no sweep has used for this long is void.
 GO_ON_LASTS = timedelta(days=1)
-# How a breaker's words go on about what it has seen after it was opened.
+# Stands in a breaker's detail before what it saw after it was opened.
 _SINCE = " Since then:"
 
 
 class GoOnAnswer(enum.Enum):
-    """What became of a person's "go on"."""
+    """What became of a "go on"."""
 
     GONE_ON = "gone on"
     ALREADY = "a person has said so already"
@@ -37,9 +37,9 @@ class GoOnAnswer(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What a person is asked: `shown` are the runs that a go-on would let go, `more` those not shown before.
+    """A go-on lets the runs `shown` go; `more` of them were not shown before.
 
-    `code` stands for all of it, and comes back with the answer.
+    `code` stands for the breaker and these runs and comes back with the answer.
     """
 
     shown: Shown
@@ -48,24 +48,24 @@ class Question:
 
 
 def standing(root: StagingRoot) -> SweepBreaker | None:
-    """The breaker that stops the sweeps of a root; None if they may go."""
+    """Returns the open breaker of a root; None if its sweeps may go."""
     return SweepBreaker.objects.filter(root=root, closed_at=None).first()
 
 
 def stops(breaker: SweepBreaker, kind: SweepKind) -> bool:
-    """Whether an open breaker stops a sweep of this kind: one that a person typed stops for failures alone."""
+    """Returns whether an open breaker stops a sweep of this kind; only failed clears stop a typed one."""
     return kind != SweepKind.TYPED or any(sight.kind is AnomalyKind.FAILURES for sight in sights_of(breaker))
 
 
 def finding_of(breaker: SweepBreaker) -> Finding:
-    """An open breaker as the gate of every run on its root says it."""
+    """Returns an open breaker as the finding of every run on its root."""
     return Finding(Reason.BREAKER_OPEN, breaker.detail)
 
 
 def open_breaker(sweep: Sweep, sights: Sequence[Anomaly], *, now: datetime, shown: Shown | None = None) -> SweepBreaker:
-    """Open the breaker of a sweep's root, with everything that was seen; to one that is open already it is added.
+    """Opens the breaker of a sweep's root, or adds the sights to the open one.
 
-    `shown` are the runs that the sweep would have taken.
+    `shown`: the runs that the sweep would have taken.
     """
     saw = {"sights": [sight.as_json() for sight in sights]}
     detail = " ".join(sight.detail for sight in sights)
@@ -79,7 +79,7 @@ def open_breaker(sweep: Sweep, sights: Sequence[Anomaly], *, now: datetime, show
 
 
 def _add(breaker: SweepBreaker, sights: Sequence[Anomaly]) -> SweepBreaker:
-    """Let an open breaker say what else was seen, so that a go-on is said to all of it."""
+    """Add new sights to an open breaker, so that a go-on answers all of them."""
     known = {sight.kind for sight in sights_of(breaker)}
     if new := [sight for sight in sights if sight.kind not in known]:
         breaker.saw = {"sights": [*breaker.saw.get("sights", []), *(sight.as_json() for sight in new)]}
@@ -89,7 +89,7 @@ def _add(breaker: SweepBreaker, sights: Sequence[Anomaly]) -> SweepBreaker:
 
 
 def question(breaker: SweepBreaker, *, now: datetime) -> Question:
-    """What a breaker asks now: the runs that it has shown, or if by now others would go as well, those of now."""
+    """Returns what a breaker asks now: the runs that it has shown, or those of now if others would go too."""
     known, seen_now = breaker.lets_go, _would_go(breaker, now)
     more = known.lacks(seen_now)
     shown = seen_now if more else known
@@ -97,15 +97,15 @@ def question(breaker: SweepBreaker, *, now: datetime) -> Question:
 
 
 def go_on(breaker: SweepBreaker, *, actor: str, note: str, now: datetime, code: str | None = None) -> bool:
-    """Whether a person's "go on" was taken: see `answer`."""
+    """Returns whether the operator's "go on" was taken: see `answer`."""
     return answer(breaker, actor=actor, note=note, now=now, code=code) is GoOnAnswer.GONE_ON
 
 
 def answer(breaker: SweepBreaker, *, actor: str, note: str, now: datetime, code: str | None = None) -> GoOnAnswer:
-    """A person's "go on": the next sweep may take the runs that were shown, as they were then.
+    """Takes the operator's "go on": the next sweep may take the runs as they were shown.
 
-    `code` is that of the question that the person saw, by default the breaker's own. Where others would go by now as
-    well nothing goes on, and the breaker shows them.
+    `code`: of the question that the operator saw; None: the breaker's own. If other runs would go by now, nothing goes
+    on and the breaker shows them.
     """
     seen = breaker.code if code is None else code
     now_open = SweepBreaker.objects.select_related("root").filter(pk=breaker.pk, closed_at=None).first()
@@ -116,7 +116,7 @@ def answer(breaker: SweepBreaker, *, actor: str, note: str, now: datetime, code:
     if not known.lacks(seen_now):
         answers[now_open.code_of(known)] = known
     unclosed = SweepBreaker.objects.filter(pk=now_open.pk, closed_at=None)
-    # It is as it was looked at, or nothing is written: a sweep may add to it at any time.
+    # A sweep may add to it at any time: write only if its detail is still what was read.
     unclosed = unclosed.filter(detail=now_open.detail)
     if seen not in answers:
         if known.lacks(seen_now):
@@ -136,17 +136,17 @@ def answer(breaker: SweepBreaker, *, actor: str, note: str, now: datetime, code:
 
 
 def let_go(root: StagingRoot, runs: Mapping[int, ShownRun], *, now: datetime) -> dict[int, SweepBreaker]:
-    """By the keys of those runs that people have let go, as they are now: the breaker after which they did."""
+    """Maps each run that a go-on covers, as the run is now, to the breaker of the go-on."""
     return let_go_by(gone_on(root, now=now), runs)
 
 
 def gone_on(root: StagingRoot, *, now: datetime) -> list[SweepBreaker]:
-    """The breakers of a root after which people have said "go on", for the next sweep; the latest first."""
+    """Returns the breakers whose go-on counts for the next sweep, the latest first."""
     return list(_gone_on(root, now).order_by("-pk"))
 
 
 def let_go_by(breakers: Iterable[SweepBreaker], runs: Mapping[int, ShownRun]) -> dict[int, SweepBreaker]:
-    """The same as `let_go` by breakers that are known already."""
+    """Returns the same as `let_go`, from breakers that are already read."""
     found: dict[int, SweepBreaker] = {}
     for breaker in breakers:
         covers = breaker.lets_go.covers
@@ -155,23 +155,22 @@ def let_go_by(breakers: Iterable[SweepBreaker], runs: Mapping[int, ShownRun]) ->
 
 
 def not_allowed(root: StagingRoot, sights: Iterable[Anomaly], *, now: datetime) -> list[Anomaly]:
-    """Those of the sights that no go-on covers; such as count runs count none that a person has let go."""
+    """Returns the sights that no go-on covers; runs that the operator let go do not count."""
     approved = [sight for breaker in _gone_on(root, now) for sight in sights_of(breaker)]
     return [sight for sight in sights if not allows(approved, sight)]
 
 
 def use_up(sweep: Sweep, *, now: datetime) -> None:
-    """A sweep has made use of what people let go on: the next one asks again."""
+    """Marks the go-ons of the root as used: the next sweep asks again."""
     _gone_on(sweep.root, now).update(used=sweep)
 
 
 def sights_of(breaker: SweepBreaker) -> list[Anomaly]:
-    """What a breaker saw, as values."""
+    """Returns the sights of a breaker as values."""
     return [Anomaly(**{**sight, "kind": AnomalyKind(sight["kind"])}) for sight in breaker.saw.get("sights", [])]
 
 
 def _would_go(breaker: SweepBreaker, now: datetime) -> Shown:
-    """What would go now; where nothing but failing clears has stopped the sweeps, no run is asked about."""
     kinds = {sight.kind for sight in sights_of(breaker)} or {AnomalyKind(breaker.kind)}
     return Shown() if kinds == {AnomalyKind.FAILURES} else outlook.would_take(breaker.root, now)
 

@@ -1,7 +1,7 @@
-"""What the sweeps of a staging root took by themselves within a day: breakers judge a sweep together with it.
+"""What the sweeps of a root took by themselves within a day: breakers judge a sweep together with it.
 
-Read from the ledger, which a clear's commit writes: it counts where a sweep died, too. Time is told from sweep to sweep
-by the time since boot, where the machine was not started in between.
+It reads the ledger, which the commit of a clear writes: so a sweep that died counts too. It measures ages by the time
+since boot where the machine did not restart in between.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from django.db.models import Q, QuerySet
 from cleanup.models import LedgerEntry, LedgerKind, Requester, Run, StagingRoot, Sweep, SweepKind
 from cleanup.rules.anomalies import RECENT_SWEEPS, WINDOW, Clock, Day, elapsed
 
-# More passes than a month of hourly ones has, with some that people typed.
+# More than the hourly sweeps of a month and some typed ones.
 _LOOKED_AT = 1_000
 
 
@@ -27,19 +27,18 @@ class Past:
 
 @dataclass(frozen=True)
 class Foretold:
-    """What a sweep that is still to come will take: each run with its bytes, and whether a person has let it go."""
+    """What a sweep to come will take: `takes` has (run, bytes, whether a go-on covers it)."""
 
     at: datetime
     takes: Sequence[tuple[Run, int, bool]] = ()
 
     @property
     def size(self) -> tuple[int, int]:
-        """All runs of it and their bytes."""
         return len(self.takes), sum(size for _run, size, _let_go in self.takes)
 
 
 def clock_of(sweep: Sweep) -> Clock | None:
-    """The look at the clock that a sweep took; None if it took none."""
+    """Returns the look at the clock that a sweep took; None if it took none."""
     if not sweep.clock:
         return None
     return Clock(
@@ -50,10 +49,7 @@ def clock_of(sweep: Sweep) -> Clock | None:
 
 
 class Recently:
-    """The 24 hours before a sweep of a root, or before now; `but` is the sweep itself.
-
-    Of a sweep to come `foretold` are those that come before it.
-    """
+    """The 24 hours before the sweep `but`, or before now; `foretold`: the sweeps to come in between."""
 
     def __init__(
         self, root: StagingRoot, clock: Clock, *, but: Sweep | None, foretold: Sequence[Foretold] = ()
@@ -64,13 +60,12 @@ class Recently:
         self._first = next((past.sweep for past in reversed(within) if past.sweep.staged_bytes is not None), None)
 
     def is_passing(self, first_seen_at: datetime, verified_at: datetime | None) -> bool:
-        """Whether a run came in, and was verified, after the first of these passes had begun: it was not there."""
+        """Whether a run was first seen and verified after the first sweep of the day began."""
         if self._first is None or verified_at is None:
             return False
         return min(first_seen_at, verified_at) > self._first.now
 
     def look(self) -> Day:
-        """What went in it, what was there when it began, and what went on the latest days before it."""
         went = [*self._went(), *self._will_have_gone()]
         passing = [size for size, first_seen_at, verified_at in went if self.is_passing(first_seen_at, verified_at)]
         return Day(
@@ -84,8 +79,8 @@ class Recently:
         )
 
     def _went(self) -> list[tuple[int, datetime, datetime | None]]:
-        """Logical bytes, first sight and verification of each run that a timed sweep took and no person let go."""
-        # A long pass may have begun before the day and taken something in it: no sweep goes on beside the next one.
+        """(logical bytes, first sight, verification) of each run that a timed sweep took without a go-on."""
+        # The last sweep before the day may have taken runs in it; earlier ones cannot, since sweeps never overlap.
         reach = next((number for number, past in enumerate(self._past) if past.ago >= WINDOW), len(self._past))
         timed = {past.sweep.pk: past for past in self._past[: reach + 1] if past.sweep.kind == SweepKind.TIMED}
         columns = ("attempt__sweep", "at", "bytes", "run__first_seen_at", "run__verified_at")
@@ -97,7 +92,6 @@ class Recently:
         return found
 
     def _will_have_gone(self) -> list[tuple[int, datetime, datetime | None]]:
-        """The same of what the sweeps take that come before."""
         recent = [one for one in self._foretold if self._clock.wall - one.at < WINDOW]
         return [
             (size, run.first_seen_at, run.verified_at)
@@ -108,13 +102,12 @@ class Recently:
 
     def _authorised(self, timed: dict[int, Past]) -> "QuerySet[LedgerEntry]":
         mine = Q(attempt__sweep__in=list(timed), attempt__let_go=None)
-        # Of an earlier program, whose clears do not say which pass made them; one that a person typed has a name.
+        # Entries of earlier program versions do not name their sweep; a typed sweep has an actor.
         older = Q(attempt__sweep=None, requester=Requester.SCHEDULE, actor="", at__gt=self._clock.wall - WINDOW)
         return LedgerEntry.objects.filter(mine | older, run__root=self._root, kind=LedgerKind.AUTHORISED)
 
 
 def _past(root: StagingRoot, clock: Clock, but: Sweep | None) -> list[Past]:
-    """The sweeps of a root that were no dry runs, the latest first."""
     sweeps = Sweep.objects.filter(root=root).exclude(kind=SweepKind.DRY_RUN).order_by("-pk")
     if but is not None:
         sweeps = sweeps.filter(pk__lt=but.pk)
@@ -128,7 +121,7 @@ def _past(root: StagingRoot, clock: Clock, but: Sweep | None) -> list[Past]:
 
 
 def _earlier(past: Sequence[Past]) -> list[tuple[int, int]]:
-    """Runs and bytes of the latest days before the last one on which passes cleared something."""
+    """(runs, bytes) of the latest days with clears before the last 24 hours."""
     days: dict[int, tuple[int, int]] = {}
     for one in past:
         if (day := one.ago // WINDOW) and one.sweep.cleared:

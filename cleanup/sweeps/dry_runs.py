@@ -1,4 +1,4 @@
-"""Dry runs that people ask for in the browser: a task for the host of each staging root, and never two at a time."""
+"""Dry runs that operators ask for in the browser, never two of a root at a time."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from cleanup.lab import task_queues
 from cleanup.models import StagingRoot
 
 _TASK = "cleanup.tasks.dry_run"
-# So many tasks of a queue are looked through, the latest first.
+# At most this many tasks of a queue are read, the latest first.
 _LOOKED_THROUGH = 2_000
 
 
 @dataclass(frozen=True)
 class Expected:
-    """A dry run that a person waits for: who asked for it, and whether a worker has taken it by now."""
+    """A dry run that the operator waits for: who asked, and whether a worker has taken it."""
 
     root_id: int
     actor: str
@@ -28,9 +28,9 @@ class Expected:
 
 
 def ask_for(root: StagingRoot, *, actor: str, now: datetime) -> bool:
-    """Queue a dry run of one staging root. False if one is queued or running there: asked for twice it is one."""
+    """Queues a dry run of one staging root; returns False if one is queued or running."""
     with transaction.atomic():
-        StagingRoot.objects.select_for_update(of=("self",)).get(pk=root.pk)  # of two who ask at once one waits here
+        StagingRoot.objects.select_for_update(of=("self",)).get(pk=root.pk)  # of two requests at once one waits here
         if expected([root], now=now):
             return False
         queue = task_queues.queue_of(settings.EXLAB_CLEAR_CLUSTER, root.host)
@@ -39,9 +39,9 @@ def ask_for(root: StagingRoot, *, actor: str, now: datetime) -> bool:
 
 
 def expected(roots: Iterable[StagingRoot], *, now: datetime) -> dict[int, Expected]:
-    """The dry runs of these staging roots that are queued or running, by the root's key.
+    """Returns the queued or running dry runs of these staging roots, by the root's key.
 
-    A task stays in the queue's table until it is done, and is locked as long as a worker has it.
+    A task stays in the queue's table until it is done, and is locked while a worker has it.
     """
     wanted = {root.pk: root for root in roots}
     queues = {task_queues.queue_of(settings.EXLAB_CLEAR_CLUSTER, host) for host in {r.host for r in wanted.values()}}
@@ -57,10 +57,7 @@ def expected(roots: Iterable[StagingRoot], *, now: datetime) -> dict[int, Expect
 
 @lru_cache(maxsize=2 * _LOOKED_THROUGH)
 def _read(payload: str) -> tuple[int, str] | None:
-    """The root and the person of a queued dry run, None for any other task.
-
-    A page asks every other second, and behind a batch a thousand tasks stand before its own: each is unpacked once.
-    """
+    """(root key, actor) of a queued dry run, else None. Cached: pages poll, and the queue may be long."""
     task = OrmQ(payload=payload).task
     if task.get("func") != _TASK:
         return None

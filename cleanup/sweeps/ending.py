@@ -1,4 +1,4 @@
-"""The end of a sweep of one root: what is told of it, and what it has shown of the policies."""
+"""The end of a sweep of one root: what is told of it, and what it shows of the policies."""
 
 import logging
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def finish(root: StagingRoot, taking: Taking, *, hindrances: tuple[Finding, ...]) -> None:
-    """Tell of pressure that stays and of a stop, and write down how the sweep ended."""
+    """Tells of pressure that stays and of a stop, and records how the sweep ended."""
     plan, picker, brakes, request = taking.plan, taking.picker, taking.brakes, taking.request
     warning = plan.need.in_vain(plan.need.pressure) or _unmet(taking)
     _warn(root, taking, warning)
@@ -34,19 +34,18 @@ def finish(root: StagingRoot, taking: Taking, *, hindrances: tuple[Finding, ...]
 
 
 def learn(root: StagingRoot, taking: Taking) -> None:
-    """What a timed sweep has shown of the policies: those that surprise are rehearsed again, others are promoted."""
+    """Rehearses again the versions that surprised a timed sweep, promotes those that are ready."""
     now = taking.request.now
     try:
         for due in taking.plan.survey.due.values():
             if due.run.pk in taking.attempts:
                 rehearsal.note_refusal(taking.attempts[due.run.pk], due.policy, now)
         rehearsal.settle(now, root)
-    except Exception:  # the sweep itself is done, and the next one tries this again
+    except Exception:  # the sweep itself is done; the next one tries this again
         logger.exception("the rehearsals on %s could not be settled", root)
 
 
 def _unmet(taking: Taking) -> Finding | None:
-    """A root that stays beyond its limits is a person's affair; one that the next sweep goes on with is not yet."""
     picker = taking.picker
     if not picker.pressure or picker.is_met or taking.left_over or taking.brakes.stopped is not None:
         return None
@@ -54,7 +53,7 @@ def _unmet(taking: Taking) -> Finding | None:
 
 
 def _warn(root: StagingRoot, taking: Taking, warning: Finding | None) -> None:
-    """The report names what is wrong, and an alert lasts as long as the root stays beyond its limits."""
+    """An alert lasts as long as the root stays beyond its limits."""
     for finding in filter(None, (warning, taking.brakes.stopped)):
         taking.journal.report.problems.append(RootProblem(root.name, finding.reason, finding.detail))
     if taking.request.dry_run:
@@ -67,7 +66,6 @@ def _warn(root: StagingRoot, taking: Taking, warning: Finding | None) -> None:
 
 
 def _not_there(root: StagingRoot) -> Finding | None:
-    """Why nothing could be looked at on this root; a sweep that could not look has shown nothing of any policy."""
     try:
         with opening.open_root(root):
             return None

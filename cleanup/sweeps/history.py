@@ -1,4 +1,4 @@
-"""Why a run was not cleared last Tuesday: answers from the record of sweeps."""
+"""Answers from the record of sweeps why a run was not cleared at some time."""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -10,18 +10,18 @@ from cleanup.models import Outcome, Phase, Run, Sweep, SweepKind, SweptRun
 from cleanup.rules.states import State
 from cleanup.sweeps import record
 
-# Instants outside are answered as if these had been asked for; nothing was ever swept before the one.
+# Instants outside these bounds are moved to them.
 _EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
 _LATEST = datetime(9990, 1, 1, tzinfo=UTC)
-# What a run's record keeps of an instant: the second in which it lies.
+# A run's record keeps instants in whole seconds.
 _CUT = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
 class SweepAnswer:
-    """What the latest sweep of one kind said of a run by some instant.
+    """What the latest sweep of one kind before an instant said of a run.
 
-    `sweep` is None where no such sweep had begun by then, `said` where that sweep said nothing of this run.
+    `sweep` is None if none had begun by then, `said` if it said nothing of this run.
     """
 
     kind: SweepKind
@@ -31,9 +31,9 @@ class SweepAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class Gone:
-    """What was on staging of a run that was cleared, and how it went: files and logical bytes, there and freed.
+    """How a cleared run went: files and logical bytes, on staging and freed.
 
-    `by` is a person or a program; the counts are None where another program cleared it.
+    The freed counts are None if another program cleared it.
     """
 
     at: datetime | None
@@ -46,7 +46,7 @@ class Gone:
 
 
 def gone(run: Run) -> Gone | None:
-    """How a cleared run went; None for one that is not cleared."""
+    """Returns how a cleared run went; None if it is not cleared."""
     if run.state != State.CLEARED:
         return None
     done = run.attempts.clears().filter(phase__in=(Phase.COMMITTED, Phase.DONE)).order_by("-created_at").first()
@@ -64,9 +64,9 @@ def gone(run: Run) -> Gone | None:
 
 
 def answer(run: Run, at: datetime) -> list[SweepAnswer]:
-    """For each kind of sweep the latest that had begun on the run's staging root by an instant, and what it said.
+    """Returns, for each kind, the latest sweep of the run's root begun by an instant, and what it said.
 
-    `at` is compared with the clock: a dry run may decide by another `now`.
+    `at` is compared with the real start: a dry run may decide by another `now`.
     """
     latest = Q()
     for kind in SweepKind:
@@ -84,18 +84,18 @@ def answer(run: Run, at: datetime) -> list[SweepAnswer]:
 
 
 def all_said(run: Run, until: datetime) -> "QuerySet[SweptRun]":
-    """Everything that passes had said of a run by an instant, the latest first."""
+    """Returns all that sweeps said of a run by an instant, the latest first."""
     rows = SweptRun.objects.filter(run=run, first__started_at__lte=until)
     return rows.select_related("first", "last").order_by("-last_id", "-pk")
 
 
 def said_by(sweep: Sweep) -> "QuerySet[SweptRun]":
-    """What one sweep said of all the runs that it came to."""
+    """Returns what one sweep said of all its runs."""
     return record.rows_saying(sweep).select_related("run")
 
 
 def silence(run: Run, sweep: Sweep) -> str:
-    """Why a sweep said nothing of a run, in a sentence."""
+    """Returns in a sentence why a sweep said nothing of a run."""
     if run.first_seen_at > sweep.started_at:
         return "The run was not known yet."
     if _cleared_before(run, sweep):
@@ -110,7 +110,7 @@ def silence(run: Run, sweep: Sweep) -> str:
 
 
 def _cleared_before(run: Run, sweep: Sweep) -> bool:
-    """Whether a run had gone when a sweep began. `cleared_at` is cut to whole seconds; the attempt knows it better."""
+    """`cleared_at` has whole seconds only; the attempt is more exact."""
     if run.cleared_at is None or run.cleared_at > sweep.started_at:
         return False
     gone = run.attempts.clears().filter(phase__in=(Phase.COMMITTED, Phase.DONE))
@@ -118,9 +118,9 @@ def _cleared_before(run: Run, sweep: Sweep) -> bool:
 
 
 def moment_of(day: str, clock: str = "") -> datetime | None:
-    """The instant that a person means by a date or an instant; None if it is none.
+    """Returns the instant of a typed date or instant; None if it is neither.
 
-    Without a zone it is the pages' own. A date alone means its end, when all sweeps of that day had begun.
+    Without a zone it is in the zone of the pages. A date alone means the end of that day.
     """
     day, clock = day.strip(), clock.strip()
     try:

@@ -17,7 +17,7 @@ from cleanup.sweeps.request import SweepRequest
 
 
 class Journal:
-    """Notes what a sweep says of each run. `decided_by` has by run what its policy came from, until it is noted."""
+    """Notes what a sweep says of each run. `decided_by`: what its policy came from, by run, until it is noted."""
 
     def __init__(self, recorder: Recorder, report: ClearReport, *, dry_run: bool) -> None:
         self.recorder, self.report, self.dry_run = recorder, report, dry_run
@@ -29,7 +29,7 @@ class Journal:
         return self.recorder.sweep
 
     def note(self, run: Run, action: RunAction, *, listed: bool = True) -> None:
-        """Say what became of a run; one that is not `listed` only counts in the report."""
+        """One that is not `listed` only counts in the report."""
         action = replace(action, decided_by=self.decided_by.pop(run.pk, {}))
         if listed:
             self.report.runs.append(action)
@@ -50,9 +50,9 @@ class Journal:
         )
 
     def remember(self, cursor: tuple[datetime, int] | None) -> None:
-        """Where the next sweep begins, if this one does not come to its end: after the run that is taken now.
+        """Write where the next sweep begins if this one does not end: after the run that is taken now.
 
-        Also if this process dies of it: a run that kills every sweep must not keep the others from their turn.
+        Before it is taken: a run that kills every sweep must not keep the others from their turn.
         """
         if not self.dry_run:
             at, key = cursor or (None, None)
@@ -60,14 +60,13 @@ class Journal:
             Sweep.objects.filter(pk=self.sweep.pk).update(**place)
 
     def count(self, *, scanned: int, staged_bytes: int) -> None:
-        """Write what was decided so far: of a sweep that dies it must be known to how many runs it did not come."""
+        """Write what was decided so far: if the sweep dies, the record tells how many runs it did not reach."""
         self.recorder.flush()
         Sweep.objects.filter(pk=self.sweep.pk).update(scanned=scanned, staged_bytes=staged_bytes)
 
     def finish(
         self, finding: Finding | None, *, stopped: bool, scanned: int, pressure: dict[str, Any], sound: bool
     ) -> None:
-        """Say how the sweep ended, and why not otherwise."""
         self.report.scanned += scanned
         self.report.candidates += self.candidates
         mine = replace(self.report, runs=[one for one in self.report.runs if one.root == self.sweep.root.name])
@@ -83,7 +82,7 @@ class Journal:
 
 
 def begin(root: StagingRoot, request: SweepRequest, policies: list[ScopedPolicy], report: ClearReport) -> Journal:
-    """Begin the record of a sweep."""
+    """Begins the record of a sweep and returns its journal."""
     recorder = record.begin(
         root,
         request.kind,

@@ -1,4 +1,4 @@
-"""One sweep of one staging root: decide of every run, take what may go, write down both."""
+"""One sweep of one staging root, from the plan to the record."""
 
 import contextlib
 import time
@@ -26,7 +26,7 @@ from cleanup.sweeps.taking import Need, SweepPlan, Taking, shown
 
 
 class RootSweep:
-    """One sweep of one staging root, which the caller has claimed for it: first the plan, then the taking."""
+    """One sweep of one staging root, which the caller has claimed."""
 
     def __init__(
         self,
@@ -43,22 +43,21 @@ class RootSweep:
         self.began = time.monotonic()
 
     def go(self) -> None:
-        """Decide of every run, take what may go, and write down both."""
         self.journal = journal.begin(self.root, self.request, self.policies, self.report)
-        doubt = self._doubt_of_clock()  # before any hold is asked whether it is over
-        self.journal.remember(self._cursor())  # at once: a sweep that dies while it decides must not lose the place
+        doubt = self._doubt_of_clock()  # before any hold is asked whether it has ended
+        self.journal.remember(self._cursor())  # at once: a sweep that dies while it decides must keep the place
         self.brakes = Brakes(self.request, self.journal.sweep, breakers.standing(self.root))
         plan = self._plan(doubt)
         self.journal.count(scanned=plan.survey.scanned, staged_bytes=plan.survey.staged_bytes)
         taking = Taking(plan, self.request, self.journal, self.brakes, began=self.began)
         taking.go()
         ending.finish(self.root, taking, hindrances=self.hindrances)
-        # Nights that a doubtful clock has passed are none.
+        # A night under a doubtful clock does not count.
         if self.request.timed and not self.request.dry_run and doubt is None:
             ending.learn(self.root, taking)
 
     def _doubt_of_clock(self) -> Anomaly | None:
-        """What speaks against this host's clock, as far as no person has said that it is right."""
+        """What speaks against this host's clock, unless a go-on says that it is right."""
         request = self.request
         if request.clock is None:
             return None
@@ -72,7 +71,6 @@ class RootSweep:
     # Planning
 
     def _plan(self, doubt: Anomaly | None) -> SweepPlan:
-        """What is to be taken, in order; before anything is removed the brakes are asked whether that is abnormal."""
         found = self._survey()
         need = self._pressure(found)
         candidates = in_order((due.candidate for due in found.due.values()), after=self._cursor())
@@ -80,7 +78,7 @@ class RootSweep:
         if guarded:
             question = shown(found, candidates, self.limits)
             let_go = breakers.let_go(self.root, question.runs, now=self.request.now)
-            # First: a go-on is for one sweep, and its budget may not suffice for the others as well.
+            # These go first: a go-on is for one sweep, and the budget may not suffice for the others too.
             candidates.sort(key=lambda candidate: candidate.key not in let_go)
             self.brakes.let_go = let_go
         plan = SweepPlan(survey=found, need=need, limits=self.limits, budget=self._budget(), candidates=candidates)
@@ -89,7 +87,6 @@ class RootSweep:
         return plan
 
     def _survey(self) -> Survey:
-        """What every staged run comes to: waiting, not to be taken, or a candidate."""
         grounds = Grounds(
             policies=self.policies,
             limits=self.limits,
@@ -107,7 +104,7 @@ class RootSweep:
             found.staged_bytes += run.bytes or 0
             try:
                 due = self._decide_of(run, grounds, busy=run.pk in busy)
-            except Exception as error:  # one bad run must not keep the others from being cleared
+            except Exception as error:  # one bad run must not stop the clears of the others
                 self.journal.note(run, fail(run, error))
             else:
                 found.due |= {(run.pk, one.candidate.rehearsed): one for one in due}
@@ -137,13 +134,12 @@ class RootSweep:
         return None
 
     def _budget(self) -> SweepBudget:
-        """What is left to take; a person's limit counts over all staging roots together."""
+        """The operator's limit counts over all staging roots together."""
         limits = self.limits.unasked if self.request.timed else self.limits
         taken = 0 if self.request.limit is None else len(self.report.freeing)
         return replace(budget_of(limits, limit=self.request.limit), taken_runs=taken)
 
     def _guard(self, plan: SweepPlan, doubt: Anomaly | None) -> None:
-        """Stop before anything is removed where the plan is abnormal, and no person has let it go on."""
         brakes = self.brakes
         brakes.guard = AnomalyGuard(
             self.root,
@@ -160,5 +156,4 @@ class RootSweep:
             brakes.stop(sights, plan.asked_about(runs, brakes.let_go))
 
     def _cursor(self) -> tuple[datetime, int] | None:
-        """The last candidate that was handled by a sweep before this one that did not come to its end."""
         return outlook.cursor_of(self.before)

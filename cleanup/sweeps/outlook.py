@@ -1,7 +1,4 @@
-"""What the next timed sweep of a staging root would take, as far as rows tell: for the question of a breaker.
-
-Rows are read and nothing is written; the sweep itself looks at every run again.
-"""
+"""Foretells from rows what the next timed sweep of a root would take, for the question of a breaker."""
 
 from datetime import datetime
 
@@ -34,7 +31,7 @@ from cleanup.sweeps import record
 
 
 def would_take(root: StagingRoot, now: datetime) -> Shown:
-    """The runs that a timed sweep would take now if nothing stopped it, with the versions that let them go."""
+    """Returns the runs that a timed sweep would take now if nothing stopped it."""
     policies = RetentionPolicy.objects.scoped()
     limits = limits_of(policies, root.name)
     active = ClearAttempt.objects.filter(run__root=root, phase__in=ClearAttempt.ACTIVE).values("run")
@@ -50,7 +47,7 @@ def would_take(root: StagingRoot, now: datetime) -> Shown:
 
 
 def shown(run: Run, policy: Policy, candidate: Candidate, limits: Limits) -> ShownRun:
-    """A candidate as a question shows it."""
+    """Returns a candidate as a breaker's question shows it."""
     return shown_run(
         identity=run.identity,
         verified_at=run.verified_at,
@@ -62,14 +59,14 @@ def shown(run: Run, policy: Policy, candidate: Candidate, limits: Limits) -> Sho
 
 
 def cursor_of(before: Sweep | None) -> tuple[datetime, int] | None:
-    """The last candidate that was handled by a sweep that did not come to its end."""
+    """Returns (verified_at, run key) of the last candidate of a sweep that did not end, or None."""
     if before is None or before.cursor_verified_at is None or before.cursor_run is None:
         return None
     return before.cursor_verified_at, before.cursor_run
 
 
 def undecided(run: Run, verified_at: datetime, facts: Facts, now: datetime) -> Candidate:
-    """A verified run of which it is not yet said whether it goes; sizes in bytes."""
+    """Returns a verified run as a candidate that is neither due nor eligible yet; sizes in bytes."""
     return Candidate(
         key=run.pk,
         verified_at=verified_at,
@@ -83,9 +80,9 @@ def undecided(run: Run, verified_at: datetime, facts: Facts, now: datetime) -> C
 
 
 def candidates_for(run: Run, facts: Facts, policy: Policy, now: datetime, *, limited: bool) -> list[Candidate]:
-    """What a sweep might do with a run: take it, by its time or under pressure, or only note it.
+    """Returns the run as candidates: taken by time or under pressure, or only noted.
 
-    `limited`: limits from which pressure comes are rehearsed.
+    `limited`: a limit is in rehearsal.
     """
     if policy.mode is not Mode.SCHEDULED or run.verified_at is None:
         return []
@@ -110,25 +107,24 @@ def _plan(
 
 
 def going_on(before: Sweep | None) -> tuple[bool, bool]:
-    """Whether the sweep before has left free space to be won: by the limits, and by those that are approved so far."""
+    """Returns whether the sweep before left space to be won: by all limits, and by the approved ones."""
     return record.is_going_on(before), record.is_going_on(before, unasked=True)
 
 
 def pressures(limits: Limits, fill: RootFill, *, going_on: tuple[bool, bool]) -> tuple[Pressure, Pressure]:
-    """What has to be freed by the limits, and by those that are approved so far; `going_on` as above."""
+    """Returns what has to be freed by all limits, and by the approved ones."""
     all_of_it, unasked = going_on
     return pressure_of(limits, fill, going_on=all_of_it), pressure_of(limits.unasked, fill, going_on=unasked)
 
 
 def _lets_go(facts: Facts, policy: Policy, now: datetime) -> Taken:
-    """Whether a policy lets a run go by its time, and whether under pressure: what is due goes in any case."""
     due = _may_go(facts, policy, now)
     sooner = not due and policy.min_retain_hours < policy.retain_hours
     return Taken(due=due, eligible=due or (sooner and _may_go(facts, policy.under_pressure(), now)))
 
 
 def _may_go(facts: Facts, policy: Policy, now: datetime) -> bool:
-    """Whether every gate is open to the schedule, or only touched files stand in the way, which a full look settles."""
+    """Whether every gate is open to the schedule; touched files do not count, since a full look settles them."""
     refusals = evaluate(facts, policy, now).refusals(operator=False)
     touched = [refusal.reason for refusal in refusals] == [Reason.CHANGED_SINCE_VERIFICATION]
     return not refusals or (touched and facts.wanted_proof(policy) is ProofLevel.CHECKSUM)

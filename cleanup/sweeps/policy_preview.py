@@ -1,7 +1,4 @@
-"""What a policy would change before it is written: the runs that the next timed sweep takes with it, and without.
-
-It decides as the sweep does, from rows alone, and writes nothing; the sweep itself looks at every run again.
-"""
+"""Foretells from rows alone which runs the next timed sweep takes with a policy and without it; writes nothing."""
 
 import hashlib
 import json
@@ -28,17 +25,17 @@ from cleanup.sweeps import outlook as outlook_of
 from cleanup.sweeps.anomaly_guard import AnomalyGuard
 from cleanup.sweeps.day import Foretold
 
-# So many runs of a staging root are weighed gate by gate, those verified first, and so many looked at for their time:
-# more than some sweeps take, and no more than a person waits for who has pressed a button.
+# At most LOOKED_AT runs of a root are weighed gate by gate, the first verified first, and at most _SIGHTED are checked
+# for their time: more than one sweep takes, and few enough that the operator does not wait long.
 LOOKED_AT = 2_000
 _SIGHTED = 50_000
 
 
 @dataclass
 class SweepForecast:
-    """What the next timed sweep would do with the runs of a scope, each list in its order.
+    """The runs that a timed sweep clears (`going`), only notes (`rehearsed`) and leaves by a budget, each in its order.
 
-    `going` would be cleared, `rehearsed` only noted, `left_over` stay by a budget. `sights` would stop it before.
+    With `sights` it stops before it takes any.
     """
 
     going: list[Run] = field(default_factory=list)
@@ -48,7 +45,6 @@ class SweepForecast:
 
     @property
     def wanted(self) -> list[Run]:
-        """What would go once nothing of it is rehearsed any more."""
         return [*self.going, *self.rehearsed]
 
     @property
@@ -72,8 +68,9 @@ class SweepForecast:
 class PolicyPreview:
     """What a drafted version would change in its scope. Bytes are logical.
 
-    `stopped` roots wait for a person. `cut`: there are more runs than were weighed. The same draft with the same
-    `digest` does what was shown. `at_once`: runs may go by it as soon as they are verified, and may not as things are.
+    `stopped`: roots with an open breaker. `cut`: more runs exist than were weighed. `digest`: the same draft with the
+    same digest does what was shown. `at_once`: the draft lets runs go as soon as they are verified, and today's policy
+    does not.
     """
 
     draft: RetentionPolicy
@@ -92,7 +89,7 @@ class PolicyPreview:
 
     @property
     def nights(self) -> int:
-        """The clean nights after which it is promoted; 0: only by a person."""
+        """The clean nights until it is promoted; 0: only an operator promotes it."""
         return nights_wanted(self.draft.rehearsal_nights)
 
     @property
@@ -101,13 +98,11 @@ class PolicyPreview:
 
     @property
     def new(self) -> list[Run]:
-        """What would not go as things are."""
         known = {run.pk for run in self.today.going}
         return [run for run in self.then.wanted if run.pk not in known]
 
     @property
     def kept(self) -> list[Run]:
-        """What would go as things are, and would stay."""
         wanted = {run.pk for run in self.then.wanted}
         return [run for run in self.today.going if run.pk not in wanted]
 
@@ -117,17 +112,13 @@ class PolicyPreview:
 
     @property
     def held_up(self) -> list[Run]:
-        """What would go as things are, and waits for the end of a rehearsal."""
         going = {run.pk for run in self.today.going}
         return [run for run in self.then.rehearsed if run.pk in going]
 
 
 @dataclass(frozen=True)
 class _Stock:
-    """What is staged on one root: the runs that are weighed, and how full it is altogether.
-
-    `going_on`, `cursor` and `foretold` are what the sweeps leave that come before.
-    """
+    """The staged runs of one root that are weighed, how full it is, and what the sweeps before leave behind."""
 
     root: StagingRoot
     runs: list[tuple[Run, Facts]]
@@ -150,7 +141,7 @@ def draft(
     note: str = "",
     **fields: Any,  # noqa: ANN401
 ) -> RetentionPolicy:
-    """The version that `add_version` would write after `before`, not saved. Raises ValidationError."""
+    """Returns the version that `add_version` would write after `before`, not saved. Raises ValidationError."""
     newest = RetentionPolicy.objects.aggregate(version=Max("version"))["version"] or 0
     return draft_version(
         before, version=newest + 1, root=root, author=author, now=now, rehearse=rehearse, note=note, **fields
@@ -158,7 +149,7 @@ def draft(
 
 
 def preview(drafted: RetentionPolicy, now: datetime) -> PolicyPreview:
-    """What the next timed sweep would take with a drafted version in force, and what it takes as things are."""
+    """Returns what the next timed sweep takes with a drafted version, and without it."""
     today = RetentionPolicy.objects.scoped()
     value, then = drafted.as_value(), RetentionPolicy.objects.scoped(drafted=drafted)
     roots = [drafted.root] if drafted.root else list(StagingRoot.objects.order_by("name"))
@@ -185,23 +176,23 @@ def preview(drafted: RetentionPolicy, now: datetime) -> PolicyPreview:
 def outlooks(
     root: StagingRoot, instants: Sequence[datetime], policies_at: Callable[[datetime], list[ScopedPolicy]]
 ) -> list[SweepForecast]:
-    """What timed sweeps of a root at some instants would take, each after the ones before it, by what is known now.
+    """Returns what timed sweeps of a root would take at some instants, one after the other.
 
-    The last is one that a breaker would stop. Rows are read and nothing is written.
+    It ends with the first sweep that a breaker would stop.
     """
     if not instants:
         return []
     last = instants[-1]
     stock = _stock(root, Scope(), [policies_at(instants[0]), policies_at(last)], last)
     stock = replace(stock, gone_on=breakers.gone_on(root, now=instants[0]))
-    # What no sweep until the last one may take need not be weighed for each of them: time only opens gates.
+    # Time only opens gates: a run that the last sweep may not take need not be weighed for the earlier ones.
     possible = _possible_until(stock, policies_at(last), last)
     stock = replace(stock, runs=[(run, facts) for run, facts in stock.runs if run.pk in possible])
     something_goes = any(possible.values())
     found = []
     for at in instants:
         outlook, stock = SweepForecast(), replace(stock, foretold=(*stock.foretold, Foretold(at)))
-        # Where no sweep takes anything the last one notes all that is rehearsed.
+        # If no sweep takes a run, only the last one has to note the rehearsed runs.
         if stock.runs and (something_goes or at == last):
             stock = _weigh(stock, policies_at(at), Scope(), at, into=outlook, mind=True)
         found.append(outlook)
@@ -212,9 +203,9 @@ def outlooks(
 
 
 def _possible_until(stock: _Stock, policies: list[ScopedPolicy], last: datetime) -> dict[int, bool]:
-    """The runs that may go until an instant, by their time or to ease a root that is too full by now.
+    """Maps each run that may go until `last` to whether it really goes (True) or is only rehearsed.
 
-    Each with whether it may go in truth, not only by what is rehearsed. A root only becomes less full by sweeps.
+    The pressure of now counts for every sweep: sweeps only make a root less full.
     """
     limits = limits_of(policies, stock.root.name)
     full = any(outlook_of.pressures(limits, stock.fill, going_on=stock.going_on))
@@ -228,7 +219,6 @@ def _possible_until(stock: _Stock, policies: list[ScopedPolicy], last: datetime)
 
 
 def _without(stock: _Stock, gone: list[Run]) -> _Stock:
-    """What is left of a root's runs after a sweep has taken some."""
     keys = {run.pk for run in gone}
     fill = stock.fill
     if fill.free_bytes is not None:
@@ -266,9 +256,9 @@ def _stock(root: StagingRoot, scope: Scope, policies: Sequence[list[ScopedPolicy
 def _possible(
     root: StagingRoot, scope: Scope, policies: Sequence[list[ScopedPolicy]], now: datetime
 ) -> tuple[list[int], bool]:
-    """The runs of a root, the oldest first, that any of the policies could let go by their time, and if there are more.
+    """The keys of the runs that a policy could let go by time, the oldest first; and whether there are more.
 
-    Where they are too many to be weighed, those of the scope have the precedence.
+    If they are too many to weigh, only those of the scope stay.
     """
     verified = Run.objects.staged().verified().filter(root=root).order_by("verified_at", "pk")
     columns = ("equipment", "project", "run_kind")
@@ -289,7 +279,6 @@ def _possible(
 
 
 def _latest_possible(found: Iterable[Policy], now: datetime) -> datetime | None:
-    """Until when a run must have been verified to go by the time of one of the policies; None if it never does."""
     hours = [policy.min_retain_hours for policy in found if policy.mode is Mode.SCHEDULED]
     return now - timedelta(hours=min(hours)) if hours else None
 
@@ -297,10 +286,7 @@ def _latest_possible(found: Iterable[Policy], now: datetime) -> datetime | None:
 def _weigh(
     stock: _Stock, policies: list[ScopedPolicy], scope: Scope, now: datetime, *, into: SweepForecast, mind: bool
 ) -> _Stock:
-    """What a sweep of one root would take, as it plans it; only the runs of the scope are told.
-
-    Returns the stock with what the sweep leaves to the one after it; its runs are still there.
-    """
+    """Adds to `into` what a sweep of one root takes from the scope; the returned stock still has these runs."""
     limits = limits_of(policies, stock.root.name)
     runs, candidates = {}, []
     known: dict[Scope, Policy] = {}
@@ -336,7 +322,7 @@ def _weigh(
 def _take(
     picker: Picker, runs: Mapping[int, Run], budget: SweepBudget, scope: Scope, into: SweepForecast
 ) -> tuple[list[tuple[Run, Candidate]], tuple[datetime, int] | None]:
-    """The runs that go if every one of them may, and the last one that had its turn where the budget ends before."""
+    """The runs that go if no gate refuses one, and the last run before the budget ended."""
     plan: list[tuple[Run, Candidate]] = []
     exhausted, cursor = False, None
     for candidate, _causes in picker:
@@ -367,7 +353,7 @@ def _let_go(
     policies: Mapping[Scope, Policy],
     limits: Limits,
 ) -> Container[int]:
-    """The runs that people have let go, which is for the next sweep alone."""
+    """The runs that a go-on covers: it is for the next sweep alone."""
     if len(stock.foretold) > 1 or not stock.gone_on:
         return ()
     shown = {

@@ -1,7 +1,7 @@
-"""The record of sweeps: what each saw and did, run by run, so that "why not last Tuesday?" has an answer.
+"""The record of sweeps: what each sweep saw and did with each run.
 
-Most sweeps say the same of most runs, so a row of `SweptRun` stands for as many in a row as do, by the first and the
-last. Else an hourly sweep of a few thousand runs would write millions of rows a year.
+One row of `SweptRun` stands for all sweeps in a row that say the same of a run (`first` to `last`): an hourly sweep
+would else write millions of rows a year.
 """
 
 from dataclasses import dataclass, field
@@ -20,17 +20,14 @@ from cleanup.models.aggregates import bytes_sum
 from cleanup.rules.anomalies import RECENT_SWEEPS
 from cleanup.rules.reasons import Reason
 
-# So many runs are written at once.
+# Runs written at once.
 _BATCH = 200
 _LONGEST_DRY_RUN = timedelta(days=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """What one sweep says of one run: the columns of a `SweptRun` that tell one answer from another.
-
-    The newest version of any policy is none of them; what decided of this run is.
-    """
+    """The columns of a `SweptRun` that make two answers differ; `policy_version` does not, `decided_by` does."""
 
     action: str
     reason: str = ""
@@ -43,7 +40,7 @@ class Said:
 
 
 class Recorder:
-    """Writes down one sweep of one staging root, from its beginning to its end."""
+    """Writes the record of one sweep of one staging root."""
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
@@ -52,7 +49,7 @@ class Recorder:
         self._same: list[int] = []
 
     def note(self, run: Run, said: Said) -> None:
-        """What this sweep says of a run; written with the next `flush`, or once enough has come together."""
+        """Note what this sweep says of a run; the next `flush` writes it."""
         known = self._known.get(run.pk)
         if known is not None and _said(known) == said and not _of_another_rehearsal(known, said):
             self._same.append(known.pk)
@@ -64,16 +61,14 @@ class Recorder:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has been noted so far."""
         with transaction.atomic():
             SweptRun.objects.bulk_create(self._new)
             if self._same:
-                # Two dry runs may go side by side: the later one has the last word.
+                # Two dry runs may go side by side: the row keeps the later one.
                 SweptRun.objects.filter(pk__in=self._same, last__lt=self.sweep).update(last=self.sweep)
         self._new, self._same = [], []
 
     def finish(self, outcome: Outcome, **more: Any) -> None:  # noqa: ANN401
-        """Write what is left, and how the sweep ended; its counts are those of its rows."""
         self.flush()
         sweep, ended_at = self.sweep, timezone.now()
         fields = {
@@ -91,9 +86,10 @@ class Recorder:
 def begin(
     root: StagingRoot, kind: SweepKind, *, now: datetime, actor: str, policy_version: int, clock: dict[str, Any]
 ) -> Recorder:
-    """Begin the record of a sweep, for which the caller has claimed the root unless it is a dry run.
+    """Begins the record of a sweep and returns its recorder.
 
-    One that still seems to run was killed, for its claim died with it; of a dry run, which claims nothing, a day tells.
+    Except for a dry run, the caller has claimed the root: a sweep that still seems to run was killed and is marked as
+    interrupted. A dry run counts as killed after a day.
     """
     running = Sweep.objects.filter(root=root, outcome=Outcome.RUNNING)
     if kind == SweepKind.DRY_RUN:
@@ -118,10 +114,9 @@ def begin(
 
 
 def interrupt(sweep: Sweep, *, reason: str = "", detail: str = "") -> None:
-    """Say that a sweep did not come to its end, and write down what it did and could not write itself.
+    """Records that a sweep did not end, and what it did but could not write itself.
 
-    Its attempts tell: the schedule's on its host from its beginning until the next one's, for two never go side by
-    side.
+    It reads the schedule's attempts on the host until the next sweep began: two sweeps of a root never go side by side.
     """
     done = {} if sweep.kind == SweepKind.DRY_RUN else _done_by(sweep)
     with transaction.atomic():
@@ -155,7 +150,7 @@ def interrupt(sweep: Sweep, *, reason: str = "", detail: str = "") -> None:
 
 
 def tally(sweep: Sweep) -> Tally:
-    """What the rows of a sweep come to so far, whether it is under way, has ended or was interrupted."""
+    """Returns the counts of a sweep's rows so far, running, ended or interrupted."""
     rehearsed = Q(action=Action.WOULD_CLEAR, reason=Reason.REHEARSAL)
     freeing = Q(action__in=FREEING) & ~rehearsed
     actions = {"cleared": Action.CLEARED, "partial": Action.PARTIAL, "would_clear": Action.WOULD_CLEAR}
@@ -171,35 +166,34 @@ def tally(sweep: Sweep) -> Tally:
 
 
 def latest(root: StagingRoot) -> Sweep | None:
-    """The latest sweep of a root that was no dry run."""
+    """Returns the latest sweep of a root that was not a dry run."""
     return Sweep.objects.filter(root=root).exclude(kind=SweepKind.DRY_RUN).order_by("-pk").first()
 
 
 def is_going_on(before: Sweep | None, *, unasked: bool = False) -> bool:
-    """Whether a sweep has left free space to be won; `unasked`: of that for which runs go, where more is rehearsed."""
+    """Returns whether the sweep left free space still to be won; `unasked`: without limits in rehearsal."""
     said = before.pressure if before else {}
     left = said.get("meanwhile", said.get("left", {})) if unasked else said.get("left", {})
     return bool(left.get("free_wanted"))
 
 
 def first_timed(root: StagingRoot) -> Sweep | None:
-    """The first timed sweep of a root."""
+    """Returns the first timed sweep of a root."""
     return Sweep.objects.filter(root=root, kind=SweepKind.TIMED).order_by("pk").first()
 
 
 def last_sound(root: StagingRoot) -> Sweep | None:
-    """The latest timed sweep of a root that came to its end with nothing abnormal about it but clears that failed."""
+    """Returns the latest timed sweep that ended with no sight but failed clears."""
     return Sweep.objects.filter(root=root, kind=SweepKind.TIMED, clock__sound=True).order_by("-pk").first()
 
 
 def recent_sizes(root: StagingRoot) -> list[tuple[int, int]]:
-    """Runs and bytes of the latest sweeps of a root that cleared something."""
+    """Returns (runs, bytes) of the latest sweeps of a root that cleared a run."""
     sweeps = Sweep.objects.filter(root=root, cleared__gt=0).exclude(kind=SweepKind.DRY_RUN).order_by("-pk")
     return list(sweeps.values_list("cleared", "bytes")[:RECENT_SWEEPS])
 
 
 def _done_by(sweep: Sweep) -> dict[int, tuple[ClearAttempt, Action]]:
-    """By run what a sweep tried, and what became of it."""
     attempts = ClearAttempt.objects.filter(
         run__root=sweep.root_id, requester=Requester.SCHEDULE, host=sweep.host, created_at__gte=sweep.started_at
     )
@@ -214,18 +208,17 @@ def _done_by(sweep: Sweep) -> dict[int, tuple[ClearAttempt, Action]]:
 
 
 def rows_saying(sweep: Sweep) -> QuerySet[SweptRun]:
-    """What a sweep said of all runs that it came to, be it new or the same as what the one before had said."""
+    """Returns what a sweep said of all its runs, new or the same as the sweep before."""
     return SweptRun.objects.filter(root=sweep.root_id, kind=sweep.kind, first__lte=sweep.pk, last__gte=sweep.pk)
 
 
 def _rows_of(sweep: Sweep) -> dict[int, SweptRun]:
-    """What the sweep before this one said, by run."""
     rows = SweptRun.objects.filter(root=sweep.root, kind=sweep.kind, last=sweep.previous_id)
     return {row.run_id: row for row in rows}
 
 
 def _of_another_rehearsal(known: SweptRun, said: Said) -> bool:
-    """Whether a rehearsal says it under other policies: what a version was rehearsed by is told by its number alone."""
+    """Only the version number tells by which policies a run was rehearsed."""
     return said.reason == Reason.REHEARSAL and said.policy_version != known.policy_version
 
 

@@ -1,7 +1,6 @@
-"""Rehearsals: what they have shown, and the versions that are let loose or sent back by it.
+"""Rehearsals: a timed sweep only notes the runs that a version would clear; clean nights promote the version.
 
-A version in rehearsal is known by the runs that timed sweeps would have cleared by it. What became of those is
-compared; one that should not have gone is a surprise.
+A run of these that should not have gone is a surprise and sends the version back.
 """
 
 import logging
@@ -38,13 +37,13 @@ from cleanup.sweeps.rehearsed_runs import WOULD_CLEAR, SaidOfRun
 
 logger = logging.getLogger(__name__)
 
-# The author of versions that no person wrote.
+# The author of versions that the program writes.
 SCHEDULE = "schedule"
 
 
 @dataclass
 class Settled:
-    """What one look at the rehearsals has changed."""
+    """What one call of `settle` has changed."""
 
     surprises: list[Surprise] = field(default_factory=list)
     promoted: list[RetentionPolicy] = field(default_factory=list)
@@ -53,9 +52,9 @@ class Settled:
 
 
 def settle(now: datetime, root: StagingRoot | None = None) -> Settled:
-    """Note the surprises of one staging root, or of all; send back and promote what has earned it. Twice is harmless.
+    """Notes surprises, sends back and promotes versions, after a timed sweep of one root or of all.
 
-    Called after a timed sweep has recorded itself.
+    A second call is harmless.
     """
     settled = Settled()
     for each in StagingRoot.objects.all() if root is None else [root]:
@@ -83,9 +82,9 @@ def settle(now: datetime, root: StagingRoot | None = None) -> Settled:
 
 
 def promote_root(root: StagingRoot, author: str, now: datetime, *, note: str = "") -> None:
-    """End the first nights of a staging root: what is promoted covers it from now on. Raises Superseded."""
+    """Ends the first nights of a staging root. Raises Superseded."""
     with transaction.atomic():
-        # Of two who promote it at once the second one finds nothing left to promote.
+        # The lock: of two promotions at once the second one finds nothing to promote.
         StagingRoot.objects.select_for_update(of=("self",)).get(pk=root.pk)
         if not first_nights.waiting(now, root):
             raise Superseded(f"{root.name} is not in its first nights")
@@ -93,7 +92,7 @@ def promote_root(root: StagingRoot, author: str, now: datetime, *, note: str = "
 
 
 def _surprises_new_root(waiting: Waiting, now: datetime) -> bool:
-    """Note the runs that the first nights of a root would have taken and should not have; whether there was one."""
+    """Note the runs that should not have gone in the first nights of a root; return whether there was one."""
     said = SweptRun.objects.filter(kind=SweepKind.TIMED, action=WOULD_CLEAR, reason=Reason.REHEARSAL)
     rows = said.filter(root=waiting.root, last__started_at__gte=waiting.since).order_by("pk")
     staged = rows.exclude(run__state=State.CLEARED).filter(run__gone_at=None)
@@ -112,7 +111,7 @@ def _after(nights: int) -> str:
 
 
 def note_surprise(run: Run, versions: Iterable[int], reason: str, detail: str, now: datetime) -> bool:
-    """Write down that a run was about to go under these versions and should not have; whether that was new."""
+    """Records that a run was about to go by these versions and should not have; returns whether that was new."""
     new = False
     for version in versions:
         _row, made = Surprise.objects.get_or_create(
@@ -123,17 +122,17 @@ def note_surprise(run: Run, versions: Iterable[int], reason: str, detail: str, n
 
 
 def note_refusal(attempt: ClearAttempt, policy: Policy, now: datetime) -> bool:
-    """Note the surprise, if it is one, of an attempt of a timed sweep that did not clear its run.
+    """Notes the surprise of an attempt that did not clear its run; returns whether it was new.
 
-    A rehearsal goes by names and sizes: that bytes differ, or a run changed while it was cleared, it could not see. A
-    run that went by pressure alone sends the limits back, too. Returns whether it was new.
+    A rehearsal cannot see that bytes differ or that a run changes during its clear. If the run went by pressure alone,
+    the versions of the limits are sent back too.
     """
     refused = attempt.phase == Phase.REFUSED and attempt.reason in SURPRISING_AT_CLEAR
     if not refused and attempt.phase != Phase.CONFLICT:
         return False
     if Surprise.objects.filter(run=attempt.run_id, reason=attempt.reason).exists():
         return False
-    # What is rehearsed meanwhile takes at least what has gone by the approved version.
+    # The version that is rehearsed meanwhile takes at least the runs of the approved version.
     versions = {*policy.unasked.promoted, *(policy.rehearsing if policy.meanwhile else ())}
     return note_surprise(
         attempt.run, sorted({*versions, *_pressed_by(attempt, policy)}), attempt.reason, attempt.detail, now
@@ -141,7 +140,7 @@ def note_refusal(attempt: ClearAttempt, policy: Policy, now: datetime) -> bool:
 
 
 def _pressed_by(attempt: ClearAttempt, policy: Policy) -> tuple[int, ...]:
-    """The promoted versions whose limits alone let the schedule take a run; none if it was due by time."""
+    """The promoted versions whose limits alone let a run go; none if it was due by time."""
     causes = attempt.cause.split("+") if attempt.cause else []
     if not causes or Cause.RETENTION in causes:
         return ()
@@ -150,15 +149,14 @@ def _pressed_by(attempt: ClearAttempt, policy: Policy) -> tuple[int, ...]:
 
 
 def nights_of(version: RetentionPolicy, now: datetime) -> int:
-    """The clean nights that the rehearsal of a version has had so far: see `nights_by_version`."""
+    """Returns the clean nights of one version so far: see `nights_by_version`."""
     return nights_by_version([version], now)[version.version]
 
 
 def nights_by_version(versions: Collection[RetentionPolicy], now: datetime) -> dict[int, int]:
-    """The clean nights that each version has had so far: on the root that has had the fewest, of late.
+    """Returns the clean nights of each version so far, on the root with the fewest.
 
-    Else a lab-wide version would go live on a root where it was never rehearsed; nor does a night count without the
-    disk. As many queries for many versions as for one.
+    So a lab-wide version never goes live on a root where it was not rehearsed. A night without the disk does not count.
     """
     if not versions:
         return {}
@@ -178,26 +176,25 @@ def nights_by_version(versions: Collection[RetentionPolicy], now: datetime) -> d
 
 
 def _begun(versions: Collection[RetentionPolicy]) -> dict[int, datetime]:
-    """Since when the nights of each version count: its creation, or its last surprise."""
+    """Since when nights count: a version's creation or its last surprise."""
     surprised = Surprise.objects.filter(policy_version__in=[version.version for version in versions])
     latest = dict(surprised.order_by().values_list("policy_version").annotate(at=Max("at")))
     return {each.version: max(each.created_at, latest.get(each.version, each.created_at)) for each in versions}
 
 
 def promote(version: RetentionPolicy, author: str, now: datetime, *, note: str = "") -> RetentionPolicy:
-    """Let a version loose that was rehearsed: a new version with the same fields. Raises Superseded."""
+    """Writes a new version with the same fields that is promoted. Raises Superseded."""
     return _restage(version, Stage.REHEARSING, Stage.PROMOTED, author, note, now)
 
 
 def send_back(version: RetentionPolicy, author: str, reason: str, now: datetime) -> RetentionPolicy:
-    """Rehearse a version again: a new version with the same fields, and why. Raises Superseded."""
+    """Writes a new version with the same fields that is rehearsed again, with the reason. Raises Superseded."""
     return _restage(version, None, Stage.REHEARSING, author, reason, now)
 
 
 def _restage(
     version: RetentionPolicy, before: Stage | None, after: Stage, author: str, note: str, now: datetime
 ) -> RetentionPolicy:
-    """A new version that differs in its stage alone; only while the one given is in force, and at stage `before`."""
     if version.rehearsal == after or (before is not None and version.rehearsal != before):
         raise Superseded(f"version {version.version} is {version.rehearsal}")
     scope = {name: getattr(version, name) for name in ("equipment", "project", "run_kind")}

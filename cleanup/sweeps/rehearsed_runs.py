@@ -1,4 +1,4 @@
-"""What rehearsals said of runs, and what became of those since."""
+"""What rehearsals said of runs, and what became of them."""
 
 import enum
 from collections.abc import Iterable, Iterator
@@ -28,12 +28,12 @@ from cleanup.rules.rehearsal import HELD, LOST_TWIN, SURPRISING, surprise_in
 from cleanup.rules.states import State
 from cleanup.runs import stored_facts
 
-# What a row of a timed sweep says of a run that only a rehearsal kept.
+# The action of a run that stays only because of a rehearsal.
 WOULD_CLEAR = "would_clear"
 
 
 class Became(enum.StrEnum):
-    """What has become of a run that a rehearsal would have cleared."""
+    """What became of a run that a rehearsal would have cleared."""
 
     CLEARED_BY_PERSON = "cleared by a person"
     CLEARED_BY_SCHEDULE = "cleared by the schedule"
@@ -50,7 +50,7 @@ class Became(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RehearsedRun:
-    """One run that a rehearsal would have cleared at `said_at`, and what became of it; bytes are logical."""
+    """A run that a rehearsal would have cleared at `said_at`, and what became of it. Bytes are logical."""
 
     run: Run
     said_at: datetime
@@ -65,7 +65,7 @@ class RehearsedRun:
 
 @dataclass(frozen=True)
 class SaidOfRun:
-    """What rehearsals said of one run: the first and the latest row of one version."""
+    """What rehearsals of one version said of one run: the first and the latest row."""
 
     version: int
     first: SweptRun
@@ -73,9 +73,9 @@ class SaidOfRun:
 
 
 def surprises_since_rehearsal(root: StagingRoot, now: datetime) -> Iterator[tuple[Run, int, Finding]]:
-    """The runs of a root that versions still rehearsed would have cleared and should not have: run, version, why.
+    """Yields (run, version, why) for runs that rehearsed versions would wrongly have cleared.
 
-    A run that a person has cleared proves a version right. What cannot be told, as without the NAS, is no surprise.
+    A run that the operator cleared is no surprise, nor is what cannot be checked, as without the NAS.
     """
     rehearsing = [version.version for version in RetentionPolicy.objects.in_force() if _is_rehearsed_on(version, root)]
     if not rehearsing:
@@ -89,7 +89,7 @@ def surprises_since_rehearsal(root: StagingRoot, now: datetime) -> Iterator[tupl
 
 
 def comparison(version: RetentionPolicy, now: datetime) -> list[RehearsedRun]:
-    """What the rehearsal of a version would have cleared, and what became of it: the latest first."""
+    """Returns what the rehearsal of a version would have cleared and what became of it, the latest first."""
     rows = _rows(version.version)
     if (until := successor(version)) is not None:
         rows = rows.filter(policy_version__lt=until.version)
@@ -106,7 +106,7 @@ def comparison(version: RetentionPolicy, now: datetime) -> list[RehearsedRun]:
 
 
 def successor(version: RetentionPolicy) -> RetentionPolicy | None:
-    """The version that took the place of this one in its scope."""
+    """Returns the next version of the same scope, or None."""
     same = RetentionPolicy.objects.filter(
         root=version.root_id, equipment=version.equipment, project=version.project, run_kind=version.run_kind
     )
@@ -118,7 +118,7 @@ def _is_rehearsed_on(version: RetentionPolicy, root: StagingRoot) -> bool:
 
 
 def _rows(version: int) -> QuerySet[SweptRun]:
-    """What rehearsals said since a version was written; which version it was that kept the run, they do not say."""
+    """The rows of rehearsals since a version was written; a row does not name the version that kept its run."""
     rows = SweptRun.objects.filter(
         kind=SweepKind.TIMED, action=WOULD_CLEAR, reason=Reason.REHEARSAL, policy_version__gte=version
     )
@@ -126,7 +126,6 @@ def _rows(version: int) -> QuerySet[SweptRun]:
 
 
 def _said(rows: QuerySet[SweptRun], versions: set[int]) -> Iterable[SaidOfRun]:
-    """The rows by version and run, as far as these versions were behind them."""
     scoped_as_of = cache(lambda version: RetentionPolicy.objects.scoped(as_of=version))
     of_runs = Prefetch("run", queryset=Run.objects.with_root())
     told = rows.select_related("first", "last").prefetch_related(of_runs).defer("gates")
@@ -139,7 +138,7 @@ def _said(rows: QuerySet[SweptRun], versions: set[int]) -> Iterable[SaidOfRun]:
 
 
 def _kept_by(row: SweptRun, policies: list[ScopedPolicy]) -> set[int]:
-    """The versions whose rehearsal alone kept a run: those behind its policy, and behind the limits if they took it."""
+    """The rehearsed versions of a run's policy, and those of the limits unless it was due by time."""
     policy = effective_policy(policies, row.run.scope)
     kept_from = stored_facts.facts_of(row.run).kept_from or row.run.verified_at
     due = due_at(kept_from, policy) if kept_from else None
@@ -148,23 +147,22 @@ def _kept_by(row: SweptRun, policies: list[ScopedPolicy]) -> set[int]:
 
 
 def last_rows(rows: QuerySet[SweptRun]) -> dict[int, SweptRun]:
-    """The latest word of any timed sweep on each run, by run."""
+    """Returns the latest row of any timed sweep for each run, by run."""
     every = SweptRun.objects.filter(kind=SweepKind.TIMED, run__in=rows.order_by().values("run"))
-    # Two questions: asked as one, PostgreSQL finds the newest rows anew for each row, where it knows no numbers yet.
+    # Two queries: as one, PostgreSQL without statistics searches the newest rows again for each row.
     newest = every.order_by().values("run").annotate(newest=Max("pk")).values_list("newest", flat=True)
     found = SweptRun.objects.defer("gates").in_bulk(list(newest))
     return {row.run_id: row for row in found.values()}
 
 
 def surprise(said: SaidOfRun, last: SweptRun, now: datetime) -> Finding | None:
-    """Why a run should not have gone after all, by what the latest sweep and discovery saw since it was said."""
+    """Returns why a run should not have gone, by what sweep and discovery saw since."""
     if last.pk > said.latest.pk and last.reason in SURPRISING:
         return Finding(Reason(last.reason), last.detail)
     return surprise_in(stored_facts.facts_of(said.latest.run), said.latest.last.now, now)
 
 
 def _attempts_done(rows: QuerySet[SweptRun]) -> dict[int, ClearAttempt]:
-    """The clear of each run that was cleared, by run."""
     done = (
         ClearAttempt.objects.clears()
         .filter(phase__in=[Phase.COMMITTED, Phase.DONE], run__in=rows.order_by().values("run"))

@@ -1,4 +1,4 @@
-"""What is asked of a sweep."""
+"""The request of a sweep."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from cleanup.rules.anomalies import Clock
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRequest:
-    """What is asked of a sweep. `timed`: no person watches, so rehearsal and breakers bind it."""
+    """What a caller asks of a sweep. `timed`: no operator watches, so rehearsal and breakers bind it."""
 
     now: datetime
     dry_run: bool = False
@@ -24,5 +24,4 @@ class SweepRequest:
 
     @property
     def kind_in_earnest(self) -> SweepKind:
-        """The kind of sweep that it is, or as which a dry run decides."""
         return SweepKind.TIMED if self.timed else SweepKind.TYPED

@@ -1,4 +1,4 @@
-"""What a sweep decides of every staged run before it takes any: by what is known, without a look at the disk."""
+"""What a sweep decides of every staged run from stored facts, before it takes any."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -16,13 +16,13 @@ from cleanup.rules.states import State
 from cleanup.runs import stored_facts
 from cleanup.sweeps import outlook
 
-# What no look at the disk can change, in the order in which it is told.
+# The gates that no look at the disk can change, in the order in which they are told.
 _KNOWN = (Gate.CLOCK, Gate.RETENTION, Gate.HOLD, Gate.FREE, Gate.ATTEMPTS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grounds:
-    """By what a sweep decides. `hindrances` bind every run of this host, `stopped` is the breaker of the root."""
+    """What a sweep decides by. `hindrances` bind every run of this host; `stopped` is the breaker of the root."""
 
     policies: list[ScopedPolicy]
     limits: Limits
@@ -32,14 +32,14 @@ class Grounds:
     timed: bool
 
     def policy_for(self, run: Run) -> tuple[Policy, bool]:
-        """The policy that decides of a run, and whether only an operator's sweep would take it by that one."""
+        """The policy that decides of a run; in an operator's sweep also whether the schedule only rehearses it."""
         policy = effective_policy(self.policies, run.scope)
         return (policy, False) if self.timed else (policy.in_earnest(), bool(policy.rehearsing))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DueRun:
-    """A candidate with what was known of it when the sweep began; `noted`: the schedule would only rehearse it."""
+    """A candidate with its facts. `noted`: the schedule would only rehearse it."""
 
     run: Run
     facts: Facts
@@ -49,19 +49,17 @@ class DueRun:
 
     @property
     def takes_by(self) -> Policy:
-        """The policy by which the sweep would take it, or note it if that is only rehearsed."""
         policy = self.policy if self.candidate.rehearsed else self.policy.unasked
         return policy if self.candidate.due else policy.under_pressure()
 
     def decide(self, now: datetime, **findings: Finding) -> Decision:
-        """Its gates as far as they are known, with what the sweep itself has against it."""
         policy = self.policy if self.candidate.rehearsed else self.policy.unasked
         return evaluate(replace(self.facts, **findings), policy, now)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decided:
-    """What a run comes to: left alone (`left`, which only counts where it is not `listed`), or a candidate or two."""
+    """The candidates of a run (`due`), or why it stays (`left`); if not `listed`, it only counts."""
 
     left: RunAction | None = None
     listed: bool = True
@@ -70,7 +68,7 @@ class Decided:
 
 @dataclass
 class Survey:
-    """All staged runs of a root: how many, their logical bytes, and the candidates by run and by being rehearsed."""
+    """All staged runs of a root: number, logical bytes, and the candidates by (run key, rehearsed)."""
 
     scanned: int = 0
     staged_bytes: int = 0
@@ -81,7 +79,7 @@ class Survey:
 
 
 def decide(run: Run, policy: Policy, grounds: Grounds, *, busy: bool, noted: bool) -> Decided:
-    """What a run comes to by a policy. `busy`: an attempt on it is under way."""
+    """Returns what a policy decides of a run. `busy`: an attempt on it is under way."""
     now, hindrances = grounds.now, grounds.hindrances
     facts = stored_facts.facts_of(run, other_attempt=busy, hindrances=hindrances, breaker=grounds.stopped)
     decision = evaluate(facts, policy, now)
@@ -111,7 +109,6 @@ def _candidates(run: Run, facts: Facts, policy: Policy, grounds: Grounds) -> lis
 
 
 def _lets_go(run: Run, facts: Facts, policy: Policy, now: datetime) -> Taken:
-    """Whether a policy lets a run go, as far as no fresh look is needed for that."""
     due, eligible = (
         known_refusal(run, evaluate(facts, each, now)) is None for each in (policy, policy.under_pressure())
     )
@@ -119,12 +116,12 @@ def _lets_go(run: Run, facts: Facts, policy: Policy, now: datetime) -> Taken:
 
 
 def known_refusal(run: Run, decision: Decision) -> Finding | None:
-    """Why a run is not worth a fresh look: what no look at the disk can change."""
+    """Returns a refusal that no look at the disk can change, or None."""
     verified = run.state == State.SYNC_VERIFIED
     for gate in _KNOWN if verified else [Gate.STATE]:
         result = decision.gate(gate)
         if gate is Gate.HOLD and result.verdict is Verdict.BLOCK:
-            continue  # a file holds it, and may have been taken away since
+            continue  # a file holds it, and the operator may have removed the file since
         if result.verdict is not Verdict.PASS and result.reason is not None:
             return Finding(result.reason, result.detail)
     return None

@@ -1,4 +1,4 @@
-"""Taking the candidates of a sweep, in their order, as far as budget and breakers let it."""
+"""Takes the candidates of a sweep in their order, as far as budget and breakers allow."""
 
 import time
 from collections.abc import Container, Iterable
@@ -27,9 +27,8 @@ from cleanup.sweeps.survey import DueRun, Survey, known_refusal
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
-    """What has to be freed: `pressure` by all limits, `approved` by those in force where others are only rehearsed.
-
-    `lately` is what clears gave back of late.
+    """What has to be freed: `pressure` by all limits, `approved` without those in rehearsal; `lately`: what recent
+    clears freed.
     """
 
     pressure: Pressure
@@ -37,14 +36,14 @@ class Need:
     lately: Lately
 
     def in_vain(self, pressure: Pressure) -> Finding | None:
-        """Why no run goes for the sake of space, where that is wanted."""
+        """Why no run goes for free space: recent clears freed nothing."""
         nothing = self.lately.nothing if pressure.for_space else None
         return Finding(Reason.CLEARING_FREES_NOTHING, f"Lately: {nothing}") if nothing else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepPlan:
-    """What a sweep is about to do: its candidates in the order of their turn, and what may be taken of them."""
+    """The candidates of a sweep in their order, and what may be taken."""
 
     survey: Survey
     need: Need
@@ -53,21 +52,19 @@ class SweepPlan:
     candidates: list[Candidate]
 
     def picker(self, candidates: list[Candidate], pressure: Pressure) -> Picker:
-        """Picks from some of the candidates what is needed for a pressure."""
         return Picker(candidates, pressure, unasked=self.need.approved, helps=self.need.lately.helps)
 
     def runs(self, candidates: list[Candidate], pressure: Pressure, budget: SweepBudget) -> list[tuple[Run, Candidate]]:
-        """The runs that go if every one of them may; what is only rehearsed is none of them."""
+        """The runs that go if no gate refuses one; rehearsed runs are left out."""
         plan = plan_of(self.picker(candidates, pressure), budget)
         return [(self.survey.due[candidate.key, False].run, candidate) for candidate in plan]
 
     def asked_about(self, runs: list[tuple[Run, Candidate]], let_go: Container[int]) -> Shown:
-        """The runs of a plan that no person has let go so far."""
         return shown(self.survey, [one for _run, one in runs if one.key not in let_go], self.limits)
 
 
 def shown(survey: Survey, candidates: Iterable[Candidate], limits: Limits) -> Shown:
-    """Candidates as the question of a breaker shows them; what is only rehearsed is none of them."""
+    """Returns candidates as a breaker's question shows them, without rehearsed ones."""
     earnest = [survey.due[one.key, False] for one in candidates if not one.rehearsed]
     return Shown({due.run.pk: outlook.shown(due.run, due.policy, due.candidate, limits) for due in earnest})
 
@@ -75,14 +72,14 @@ def shown(survey: Survey, candidates: Iterable[Candidate], limits: Limits) -> Sh
 class Taking:
     """Takes the candidates of one sweep.
 
-    Afterwards `attempts` has by run what was tried, `picker` what is left of the pressure, and `left_over` says
-    whether a budget has left runs to a later sweep.
+    Afterwards `attempts` has the attempts by run, `picker` the pressure that is left, and `left_over` is True if a
+    budget left runs to a later sweep.
     """
 
     def __init__(
         self, plan: SweepPlan, request: SweepRequest, journal: Journal, brakes: Brakes, *, began: float
     ) -> None:
-        """`began` is the monotonic time at which the sweep began, in seconds."""
+        """`began`: monotonic seconds at which the sweep began."""
         self.plan, self.request, self.journal, self.brakes, self.began = plan, request, journal, brakes, began
         self.picker = plan.picker(plan.candidates, plan.need.pressure)
         self.attempts: dict[int, ClearAttempt] = {}
@@ -92,7 +89,6 @@ class Taking:
         self._handled: set[int] = set()
 
     def go(self) -> None:
-        """Take the candidates in their order; the others are left over, or left to their time."""
         for candidate, causes in self.picker:
             due = self.plan.survey.of(candidate)
             self.journal.candidates += 1
@@ -108,17 +104,17 @@ class Taking:
             self.journal.remember(None)
         in_vain = self.plan.need.in_vain(self.picker.pressure)
         for candidate in {candidate.key: candidate for candidate in self.plan.candidates}.values():
-            if candidate.key not in self._handled:  # only pressure would have taken it, and there is none (any more)
+            if candidate.key not in self._handled:  # only pressure would take it, and none is left
                 self._leave_to_time(self.plan.survey.of(candidate), in_vain)
 
     def _expect_budget(self, candidate: Candidate) -> None:
         if not self._exhausted and not candidate.rehearsed:
-            # The first one has its turn however long it took to decide, or a small budget would never clear any.
+            # The first one always has its turn: after a long survey a small budget would else never clear a run.
             minutes = self._minutes() if self._handled else 0
             self._exhausted = self._budget.exhausted_by(candidate.size, minutes=minutes)
 
     def _look_at_next(self, due: DueRun) -> None:
-        """Stop where this run, with those taken, makes the sweep abnormal: refusals may have changed its plan."""
+        """Stop if this run makes the sweep abnormal: refusals may have brought other runs than the plan."""
         brakes, candidate = self.brakes, due.candidate
         if brakes.guard is None or self._exhausted or brakes.stopped or candidate.rehearsed:
             return
@@ -128,7 +124,6 @@ class Taking:
             brakes.stop(sights, self.plan.asked_about(runs, brakes.let_go))
 
     def _refusal(self, candidate: Candidate) -> dict[str, Finding] | None:
-        """What the sweep itself has against a candidate, by the name of the fact; None where it has its turn."""
         if self.brakes.stopped is not None and self.brakes.stops(candidate):
             return {"breaker_finding": self.brakes.stopped}
         if self._exhausted and not candidate.rehearsed:
@@ -138,7 +133,7 @@ class Taking:
 
     def _take(self, due: DueRun, cause: str) -> None:
         candidate = due.candidate
-        if not self._exhausted:  # what is only noted leaves the turn to those that a budget has left over
+        if not self._exhausted:  # then only rehearsed runs follow: the next sweep begins with the runs left over
             self.journal.remember((candidate.verified_at, candidate.key))
         taken = self._take_one(due, cause=cause)
         if taken.action in FREEING:
@@ -150,7 +145,7 @@ class Taking:
         if taken.action in FREEING:
             self._budget = self._budget.less(taken.bytes)
         if self.brakes.guard and taken.action in (*FREEING, Action.FAILED):
-            self.brakes.guard.took(due.run, candidate)  # one that failed may be gone for all that
+            self.brakes.guard.took(due.run, candidate)  # a failed clear may still have removed the run
         self.brakes.watch_failures(taken)
 
     def _take_one(self, due: DueRun, *, cause: str) -> RunAction:

@@ -1,4 +1,4 @@
-"""Where in the product a page stands, for the navigation that frames it."""
+"""The navigation around every page."""
 
 from django import template
 from django.contrib.auth.models import User
@@ -8,7 +8,7 @@ from cleanup.lab import permissions
 
 register = template.Library()
 
-# The place of the navigation that the first part of an address belongs to.
+# The place in the navigation for the first part of an address.
 PLACES = {
     "": "overview",
     "runs": "runs",
@@ -27,7 +27,7 @@ PLACES = {
 
 @register.simple_tag
 def current(request: HttpRequest | None, place: str, address: str) -> str:
-    """The value of `aria-current` for the link to a place: `page` there, `true` on a page below it, else empty."""
+    """`page` at the place, `true` on a page below it, else empty."""
     if request is None or PLACES.get(request.path.split("/")[1]) != place:
         return ""
     return "page" if request.path == address else "true"
@@ -35,5 +35,4 @@ def current(request: HttpRequest | None, place: str, address: str) -> str:
 
 @register.simple_tag
 def has_no_place(user: User) -> bool:
-    """Whether a user who may look at runs has no place where."""
     return permissions.places(user, permissions.VIEW).nowhere

@@ -1,4 +1,4 @@
-"""What a hold costs, in words. The words themselves stand in `cleanup.text.holds`."""
+"""Template filters of `cleanup.text.holds`."""
 
 from django import template
 

@@ -1,4 +1,4 @@
-"""What a pass did, in words. The words themselves stand in `cleanup.text.sweeps`."""
+"""Template filters of `cleanup.text.sweeps`."""
 
 from django import template
 

@@ -1,4 +1,4 @@
-"""How many problems are open, for the navigation."""
+"""The number of open problems."""
 
 from typing import Any
 
@@ -13,7 +13,6 @@ register = template.Library()
 
 @register.simple_tag(takes_context=True)
 def open_problems(context: dict[str, Any]) -> str:
-    """How many problems the page of problems lists for the user; empty if there are none."""
     user: User = context["user"]
     now = context.get("now") or timezone.now()
     number = problems.count(user, now, hindrances=context.get("hindrances"))

@@ -1,4 +1,4 @@
-"""Numbers, instants and names in words. The words themselves stand in `cleanup.text.values`."""
+"""Template filters of `cleanup.text.values`."""
 
 from django import template
 

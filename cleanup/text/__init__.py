@@ -1,1 +1,1 @@
-"""Words for people, for pages, commands and the admin."""
+"""Words for pages, commands and the admin."""

@@ -1,4 +1,4 @@
-"""How pages say what a pass did with a run, and why."""
+"""How pages say what a pass did."""
 
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from cleanup.rules.sentences import name_scope, say_field
 from cleanup.rules.shown import Shown, say_shown
 from cleanup.text.values import in_units, runs, sentence, visible
 
-# What became of a run, in two or three words.
+# What became of a run.
 ACTIONS = {
     "cleared": "cleared",
     "would_clear": "would be cleared",
@@ -21,47 +21,44 @@ ACTIONS = {
     "partial": "cleared, removal incomplete",
     "failed": "failed",
 }
-# How people call a pass, by its kind.
+# What pages call a pass.
 KINDS = {
     SweepKind.TIMED: "by the schedule",
     SweepKind.TYPED: "by a person",
     SweepKind.DRY_RUN: "dry run",
 }
-# Why a sweep takes a run; the codes add up, as in `retention+max_bytes`.
+# Why a sweep takes a run; codes are joined as in `retention+max_bytes`.
 CAUSES = {
     Cause.RETENTION: "The time that the policy keeps it was over.",
     Cause.MAX_BYTES: "The staging root held more bytes than it may.",
     Cause.MAX_RUNS: "The staging root held more runs than it may.",
     Cause.FREE_SPACE: "The staging disk had too little free space.",
 }
-# What a policy decides of a run, as a person calls it.
+# What a policy decides of a run, as pages call it.
 _CALLED = {"mode": "mode", "retain_hours": "hours", "proof": "proof"}
 TONES = {"cleared": "pass", "would_clear": "pass", "skipped": "rest", "refused": "wait"}
 OUTCOME_TONES = {"done": "pass", "running": "rest"}
 
 
 def lets_go(shown: Shown) -> str:
-    """What a go-on is for: `30 runs (60.0 GB) by policy version 3`."""
+    """`30 runs (60.0 GB) by policy version 3`."""
     return say_shown(shown)
 
 
 def scope_name(scope: Scope) -> str:
-    """Where a version of the policy applies."""
     return visible(name_scope(scope))
 
 
 def action(code: str) -> str:
-    """What became of a run, in words."""
     return ACTIONS.get(code, code.replace("_", " "))
 
 
 def called(kind: str) -> str:
-    """What kind of pass it is, in words."""
     return KINDS[SweepKind(kind)]
 
 
 def came_to(sweep: Sweep, tally: Tally | None = None) -> str:
-    """The result of a pass in a sentence or two; bytes are logical."""
+    """Bytes are logical."""
     if sweep.outcome == Outcome.RUNNING:
         return "It is under way."
     found = tally.columns() if tally is not None else vars(sweep)
@@ -84,17 +81,15 @@ def came_to(sweep: Sweep, tally: Tally | None = None) -> str:
 
 
 def tone(code: str) -> str:
-    """How an action is coloured."""
     return TONES.get(code, "block")
 
 
 def outcome_tone(code: str) -> str:
-    """How a pass's outcome is coloured."""
     return OUTCOME_TONES.get(code, "block")
 
 
 def because(code: str) -> str:
-    """A reason, or the causes of a clear, as sentences; a code from another version as it stands."""
+    """A code of another version stays as it is."""
     if not code:
         return ""
     if code in Reason._value2member_map_:
@@ -106,7 +101,6 @@ def because(code: str) -> str:
 
 
 def pressed(pressure: dict[str, int] | None) -> str:
-    """What a pass recorded of a root that was too full; empty: no pressure."""
     found = pressure or {}
     parts = []
     if over := found.get("bytes_over", 0):
@@ -119,22 +113,19 @@ def pressed(pressure: dict[str, int] | None) -> str:
 
 
 def given_back_by_pass(freed: dict[str, int] | None) -> str:
-    """What disks gave back for the runs of a pass; empty if not measured."""
     return say_freed(freed["allocated"], freed["measured"]) if freed else ""
 
 
 def shut(gates: list[dict[str, Any]]) -> int:
-    """How many of the gates did not pass."""
     return sum(gate.get("verdict") != "pass" for gate in gates)
 
 
 def parsed(text: str | None) -> datetime | None:
-    """The instant that a recorded gate keeps as text."""
     return datetime.fromisoformat(text) if text else None
 
 
 def deciders(by: dict[str, Any], newest: int | None = None) -> str:
-    """The policy versions that decided of a run, and their scopes; of an older row only the newest is known."""
+    """Older rows know only the newest version."""
     if not by:
         return f"version {newest}, the newest at the time" if newest else "none was written: the defaults"
     told = [(what, said) for what, _value, said in decided(by)]
@@ -145,8 +136,8 @@ def deciders(by: dict[str, Any], newest: int | None = None) -> str:
 
 
 def decided(by: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """What was decided of a run: what, as what, and by which version of the policy."""
-    # In our own order: a database may keep the names in another.
+    """(name, value, policy version)."""
+    # In our own order: a database may change it.
     known = [(name, by[name]) for name in _CALLED if name in by]
     return [(_CALLED[name], say_field(name, source.get("value")), _decider(source)) for name, source in known]
 

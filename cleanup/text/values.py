@@ -1,4 +1,4 @@
-"""How pages say numbers, instants and names. Bytes are counted in decimal units, as disks are sold."""
+"""How pages say numbers, instants and names; units are decimal."""
 
 import unicodedata
 from datetime import datetime, timedelta
@@ -18,21 +18,18 @@ FLAGS = {
     "nas_writes_through": "The NAS mount is trusted to hold no writes back (--nas-writes-through).",
 }
 SPANS = ((86_400, "day"), (3_600, "h"), (60, "min"), (1, "s"))
-# Characters that draw nothing, or that change how their neighbours are drawn; a lone surrogate stands for
+# Characters that draw nothing, or change how their neighbours are drawn; a lone surrogate stands for
 # a byte of a file name that is no UTF-8.
 UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def twin_place(run: Run, clear: ClearAttempt | None = None) -> str:
-    """The path of a run's twin as its host sees it; empty without a NAS root.
-
-    With `clear`, where the twin lay at that clear: the layout may have changed since.
-    """
+    """The path of a run's twin, empty without a NAS root; with `clear` the path at that clear."""
     return (clear.twin_path if clear else "") or twin_of(run).full_path
 
 
 def in_units(size: int | None) -> str:
-    """`412.8 GB`; two decimals below ten, one above; an unknown size is a dash."""
+    """`412.8 GB`; unknown is a dash."""
     if size is None:
         return UNKNOWN
     return say_about(size)
@@ -46,28 +43,26 @@ def exact_bytes(size: int | None) -> str:
 
 
 def given_back(clear: ClearAttempt | LedgerEntry) -> str:
-    """What the disk gave back for a clear, or for one step of it; empty if not measured."""
+    """What a disk gave back for a clear; empty if not measured."""
     removed = clear.freed_allocated_bytes if isinstance(clear, ClearAttempt) else clear.allocated_bytes
     return say_freed(removed, clear.measured_bytes, clear.unmeasured)
 
 
 def fuller(clear: ClearAttempt) -> str:
-    """`100 % → 34 %`: how full the disk was before and after a clear; empty if unknown."""
+    """`100 % → 34 %`: before and after a clear."""
     return say_fill(clear.disk_bytes, clear.disk_free_before, clear.disk_free_after)
 
 
 def flag_sentences(names: str) -> list[str]:
-    """What the flags of a staging root mean that are named as in `allow_union_nas, nas_writes_through`."""
     return [FLAGS[name] for name in names.split(", ") if name in FLAGS]
 
 
 def mount_flags(root: StagingRoot) -> list[str]:
-    """The meaning of the flags of a staging root that accept a kind of NAS mount; empty without flags."""
     return [FLAGS[name] for name in ("allow_union_nas", "nas_writes_through") if getattr(root, name)]
 
 
 def count(number: int | None) -> str:
-    """`1,204`; an unknown number is a dash."""
+    """`1,204`; unknown is a dash."""
     return UNKNOWN if number is None else f"{number:,}"
 
 
@@ -82,7 +77,7 @@ def runs(number: int | None) -> str:
 
 
 def duration(length: timedelta | None) -> str:
-    """`45 s`, `12 min`, `6 h 12 m`, `2 days 4 h`, `23 days`: as exact as a person needs it, never too short."""
+    """`45 s`, `6 h 12 m`, `2 days 4 h`, `23 days`; never too short."""
     if length is None:
         return UNKNOWN
     seconds = -(-length // timedelta(seconds=1))
@@ -102,7 +97,7 @@ def duration(length: timedelta | None) -> str:
 
 
 def ago(instant: datetime | None, now: datetime) -> str:
-    """`12 s ago`, `2 min ago`, `6 h ago`, `6 days ago`; an instant to come is `in 6 h 12 m`."""
+    """`12 s ago`, `in 6 h 12 m`."""
     if instant is None:
         return "never"
     if instant > now:
@@ -116,7 +111,7 @@ def ago(instant: datetime | None, now: datetime) -> str:
 
 
 def instant(moment: datetime | None) -> str:
-    """`2026-04-17 14:32:07 UTC`: the zone is always named."""
+    """`2026-04-17 14:32:07 UTC`."""
     if moment is None:
         return "never"
     local = timezone.localtime(moment)
@@ -124,20 +119,16 @@ def instant(moment: datetime | None) -> str:
 
 
 def machine(moment: datetime | None) -> str:
-    """The instant for the `datetime` attribute of a `<time>`."""
     return "" if moment is None else moment.isoformat()
 
 
 def visible(text: object) -> str:
-    r"""The text with invisible characters spelled out, such as `\u202e`.
-
-    Names come from instruments and from shares that all may write to.
-    """
+    r"""The text with invisible characters spelled out, such as `\u202e`: instruments and open shares give names."""
     return "".join(_spelled(char) for char in str(text))
 
 
 def sentence(code: str) -> str:
-    """The sentence of a reason code; a code from another version is shown as it stands."""
+    """The sentence of a reason; a code of another version stays as it is."""
     try:
         return Reason(code).sentence
     except ValueError:
@@ -145,7 +136,6 @@ def sentence(code: str) -> str:
 
 
 def advice(code: str) -> str:
-    """What a person may do about a reason; nothing for a code from another version."""
     try:
         return Reason(code).advice
     except ValueError:

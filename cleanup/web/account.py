@@ -1,4 +1,4 @@
-"""Signing in, staying signed in, and signing out."""
+"""Signing in and out, sessions and passwords."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +24,7 @@ from django_htmx.http import HttpResponseClientRedirect
 from cleanup.lab import sessions
 from cleanup.web.requests import SignedIn
 
-# What pages ask for by themselves.
+# Addresses that open pages poll.
 POLLS = {
     "batch-progress",
     "bench-now",
@@ -35,12 +35,12 @@ POLLS = {
     "run-verified",
     "sweep-changes",
 }
-# Pages that load themselves anew where there are no scripts; the browser then names the page itself as where it was.
+# Pages that reload themselves without scripts; the browser then names the page itself as the referer.
 RELOADING = {"batch", "bench", "run-detail"}
 
 
 class SignInFirst(LoginRequiredMiddleware):
-    """Lead to the sign-in page, and back to where a person was; for a form that is the page which it stood on."""
+    """After the sign-in it leads back; for a form, to the page of the form."""
 
     def handle_no_permission(self, request: HttpRequest, view_func: Callable[..., Any]) -> HttpResponseRedirect:
         if request.method != "POST":
@@ -50,7 +50,6 @@ class SignInFirst(LoginRequiredMiddleware):
 
 
 def _page_of(request: HttpRequest) -> str:
-    """The page of ours that a form was sent from; empty where the browser does not say."""
     page = request.META.get("HTTP_REFERER", "")
     if not url_has_allowed_host_and_scheme(page, {request.get_host()}, require_https=request.is_secure()):
         return ""
@@ -60,7 +59,7 @@ def _page_of(request: HttpRequest) -> str:
 
 @method_decorator(login_not_required, name="dispatch")
 class SignIn(LoginView):
-    """The sign-in page. A fragment that comes here because its session is over takes its whole page along."""
+    """A fragment that ends here makes the browser load the whole page."""
 
     template_name = "cleanup/account/sign_in.html"
     redirect_authenticated_user = True
@@ -73,13 +72,12 @@ class SignIn(LoginView):
         return super().dispatch(request, *args, **kwargs)
 
     def get_redirect_url(self, *args: Any, **kwargs: Any) -> str:  # noqa: ANN401
-        """Where a person was; the sign-in page itself would be a circle."""
         wanted: str = super().get_redirect_url(*args, **kwargs)
         return "" if urlsplit(wanted).path == reverse("login") else wanted
 
 
 class EndIdle:
-    """Sign out a person who did nothing for `EXLAB_SESSION_IDLE_HOURS`; what open pages ask for does not count."""
+    """Signs out idle users; polls of open pages do not count."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -102,7 +100,7 @@ class EndIdle:
 
 
 def _renew_cookie(request: HttpRequest, response: HttpResponseBase) -> None:
-    """Let the browser keep the session for as long as the server does."""
+    """The browser must keep the session as long as the server."""
     response.set_cookie(
         settings.SESSION_COOKIE_NAME,
         request.session.session_key or "",
@@ -122,13 +120,11 @@ def _asks_by_itself(request: HttpRequest) -> bool:
 
 @require_safe
 def account(request: SignedIn) -> HttpResponse:
-    """One's own account: the password, and where one is signed in."""
     return render(request, "cleanup/account/account.html", {"signed_in": sessions.count(request.user)})
 
 
 @require_POST
 def sign_out_everywhere(request: SignedIn) -> HttpResponse:
-    """End all sessions of the one who asks, this one too."""
     ended = sessions.end(request.user, by=request.user.get_username())
     logout(request)
     said = "this browser" if ended == 1 else f"all {ended} browsers"
@@ -137,7 +133,7 @@ def sign_out_everywhere(request: SignedIn) -> HttpResponse:
 
 
 class OwnPassword(PasswordChangeForm):
-    """The old password is as good a guess as one at the sign-in page, and counts as much."""
+    """A wrong old password counts as a failed sign-in."""
 
     def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)
@@ -151,8 +147,6 @@ class OwnPassword(PasswordChangeForm):
 
 
 class ChangePassword(PasswordChangeView):
-    """Choose a new password; sessions in other browsers end."""
-
     form_class = OwnPassword
     template_name = "cleanup/account/change_password.html"
     success_url = reverse_lazy("account")

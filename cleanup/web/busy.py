@@ -1,4 +1,4 @@
-"""The page for a request that waited in vain for a lock of the database: 503, in plain words."""
+"""Page 503 for a request that waited in vain for a lock of the database."""
 
 import logging
 import sys
@@ -14,8 +14,6 @@ logger = logging.getLogger(__name__)
 
 
 class BusyDatabase:
-    """Middleware that answers for a view which the database kept waiting."""
-
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
@@ -27,7 +25,7 @@ class BusyDatabase:
 
 
 def handle_fault(request: HttpRequest) -> HttpResponse:
-    """The page for a fault outside of the views, as in a session that could not be written."""
+    """For a fault outside of the views."""
     error = sys.exc_info()[1]
     return _answer(request, error) if error and lock_waits.is_at_fault(error) else server_error(request)
 
@@ -35,7 +33,7 @@ def handle_fault(request: HttpRequest) -> HttpResponse:
 def _answer(request: HttpRequest, error: BaseException) -> HttpResponse:
     said = lock_waits.say(error)
     logger.warning("%s %s: %s", request.method, request.path, said)
-    # Without the request nothing on the page asks the database.
+    # Without the request the page does not query the database.
     page = render_to_string("503.html", {"said": said})
     words = said.encode("ascii", "replace").decode()
     return HttpResponse(page, status=503, headers={"Retry-After": "10", "Exlab-Said": words})

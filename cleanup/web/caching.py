@@ -1,7 +1,4 @@
-"""Browsers keep none of our answers, unless a view says otherwise.
-
-A stored page may be out of date, or belong to a person who has signed out.
-"""
+"""Browsers store no answer, unless a view allows it: a stored page may be old, or another user's."""
 
 from collections.abc import Callable
 
@@ -14,8 +11,6 @@ from cleanup.web.requests import SignedIn
 
 
 class KeepNothing:
-    """Mark every answer of a view: not to be stored, and another for htmx than for a browser that opens the address."""
-
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
@@ -24,7 +19,6 @@ class KeepNothing:
 
 
 def keep_nothing(response: HttpResponseBase) -> HttpResponseBase:
-    """The same answer, not to be stored; what a view itself says of storing stands."""
     patch_vary_headers(response, ["HX-Request"])
     if not response.has_header("Cache-Control"):
         add_never_cache_headers(response)
@@ -32,13 +26,10 @@ def keep_nothing(response: HttpResponseBase) -> HttpResponseBase:
 
 
 def wants_fragment(request: SignedIn) -> bool:
-    """Whether htmx asks for a part of a page; where it restores its history, it asks for the page."""
+    """When htmx restores its history, it wants the page."""
     return bool(request.htmx) and not request.htmx.history_restore_request
 
 
 def reload_page() -> HttpResponse:
-    """Let the browser load the whole page.
-
-    Fragments have their own addresses: a page that asks for its own address comes from an older version.
-    """
+    """Fragments have their own addresses: this page comes from an older version."""
     return HttpResponseClientRefresh()

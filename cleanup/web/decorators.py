@@ -1,4 +1,4 @@
-"""Who may come to a page, and how much is judged before it is shown."""
+"""The permissions of pages."""
 
 from django.contrib.auth.decorators import permission_required
 
@@ -8,5 +8,5 @@ may_look = permission_required(permissions.VIEW, raise_exception=True)
 may_clear = permission_required(permissions.CLEAR, raise_exception=True)
 may_hold = permission_required(permissions.HOLD, raise_exception=True)
 
-# So many runs are judged before a page is shown; of what is left the page says that it is on its way.
+# At most this many runs are judged before a page is shown; the page says that the rest follows.
 JUDGED_AT_ONCE = 300

@@ -1,4 +1,4 @@
-"""Holds: who holds which run and at what cost, laying one, releasing one."""
+"""Holds: list, lay, extend and release."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from cleanup.web.decorators import may_hold
 from cleanup.web.requests import SignedIn
 
 PAGE_SIZE = 50
-# So many holds are listed and added up, those that end first.
+# At most this many holds are listed and summed, the first to end first.
 ADDED_UP = 5_000
 SHOWN = [("all", "All holds"), ("mine", "Mine"), ("ending", "Ending soon, or by a file for a month")]
 
@@ -42,7 +42,7 @@ def _in_a_week() -> date:
 
 
 class HoldForm(forms.Form):
-    """Until when, and why. The last day counts whole, in the zone of the pages."""
+    """The last day counts whole."""
 
     last_day = forms.DateField(
         label="Hold to the end of",
@@ -59,20 +59,17 @@ class HoldForm(forms.Form):
 
     def clean_last_day(self) -> date:
         day: date = self.cleaned_data["last_day"]
-        if day > timezone.localdate() + run_holds.LONGEST:  # also far from the end of the calendar
+        if day > timezone.localdate() + run_holds.LONGEST:  # also keeps `until` within the calendar
             raise forms.ValidationError("A hold may last ten years at the most; it can be laid again.")
         return day
 
     @property
     def until(self) -> datetime:
-        """The first instant after the last day."""
         return days.end_of(self.cleaned_data["last_day"])
 
 
 class ExtendForm(HoldForm):
-    """Until when a hold shall last instead."""
-
-    reason = None  # type: ignore[assignment]  # so Django takes a field away again
+    reason = None  # type: ignore[assignment]  # so Django removes an inherited field
 
     def __init__(self, data: Any = None, *, hold: Hold) -> None:  # noqa: ANN401
         super().__init__(data)
@@ -84,10 +81,7 @@ class ExtendForm(HoldForm):
 
 @dataclass(frozen=True)
 class HoldLine:
-    """One hold on a page; `ended_at` is None while it lasts.
-
-    `alike`: it was laid on another run, and why it keeps this one.
-    """
+    """`alike`: the hold is of another run, and why it keeps this one."""
 
     hold: Hold
     cost: Cost
@@ -131,7 +125,6 @@ def hold_list(request: SignedIn) -> HttpResponse:
 @may_look
 @may_hold
 def hold_run(request: SignedIn, pk: int) -> HttpResponse:
-    """Lay a hold, owned by the user who asks for it: on a page of its own, or in a dialog before the list of runs."""
     run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     _expect_may(request.user, run)
     now = timezone.now()
@@ -143,7 +136,7 @@ def hold_run(request: SignedIn, pk: int) -> HttpResponse:
         except HoldRefused as refused:
             form.add_error(None, str(refused))
         else:
-            if request.htmx:  # the row says it itself
+            if request.htmx:  # the row shows it
                 return redirect("run-row", pk=run.pk)
             messages.success(request, f"Held to the end of {form.cleaned_data['last_day']}, by {laid.owner}.")
             return redirect("run-detail", pk=run.pk)
@@ -155,7 +148,6 @@ def hold_run(request: SignedIn, pk: int) -> HttpResponse:
 @may_look
 @may_hold
 def extend_hold(request: SignedIn, pk: int) -> HttpResponse:
-    """Let a hold last longer, also one of another user."""
     hold = get_object_or_404(_visible(request.user), pk=pk)
     _expect_may(request.user, hold.run)
     now = timezone.now()
@@ -181,7 +173,7 @@ def extend_hold(request: SignedIn, pk: int) -> HttpResponse:
 @may_look
 @may_hold
 def release_hold(request: SignedIn, pk: int) -> HttpResponse:
-    """Release a hold, also one of another user: the row says who did. Twice is harmless."""
+    """Release a hold, also one of another user; a second call is harmless."""
     hold = get_object_or_404(_visible(request.user), pk=pk)
     _expect_may(request.user, hold.run)
     if hold.source == HoldSource.FILE:
@@ -196,14 +188,12 @@ def release_hold(request: SignedIn, pk: int) -> HttpResponse:
 
 
 def _page_of(request: SignedIn, hold: Hold) -> int:
-    """The run from whose page a hold was released: another one that may be the held run has it, too."""
     back = request.POST.get("back", "")
     kept = [run.pk for run in held.kept_by_holds_of(hold.run_id).only("pk") if str(run.pk) == back]
     return kept[0] if kept else hold.run_id
 
 
 def _visible(user: User) -> HoldQuerySet:
-    """The holds of the runs that the user may see."""
     places = permissions.places(user, permissions.VIEW).q("run__root", "run__equipment")
     return Hold.objects.filter(places).select_related("run__root").defer("run__facts")
 
@@ -214,7 +204,7 @@ def _expect_may(user: User, run: Run) -> None:
 
 
 def _render(request: SignedIn, name: str, context: dict[str, Any], form: forms.Form) -> HttpResponse:
-    """A form as a dialog for htmx, which shows nothing of an answer with an error status; else as a page."""
+    """htmx shows nothing of an answer with an error status: a dialog is always 200."""
     if not wants_fragment(request):
         return render(request, f"cleanup/holds/{name}.html", context, status=422 if form.errors else 200)
     response = render(request, f"cleanup/holds/{name}.html#dialog", context)
@@ -222,7 +212,6 @@ def _render(request: SignedIn, name: str, context: dict[str, Any], form: forms.F
 
 
 def panel(run: Run, now: datetime, user: User) -> dict[str, Any]:
-    """What a run's page shows of its holds: all that there were, what they cost together, and the form for another."""
     holds = list(run.holds.all())
     return {
         "lines": [*_lines_of_others(run, now, user), *_lines(holds, now)],
@@ -249,7 +238,6 @@ def _may_be_held(run: Run) -> bool:
 
 
 def _lines(holds: Iterable[Hold], now: datetime, user: User | None = None) -> list[HoldLine]:
-    """The holds as a page shows them; `user`, where their runs are not one run alone, is who may release some."""
     return [
         HoldLine(
             hold,

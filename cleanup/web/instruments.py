@@ -1,4 +1,4 @@
-"""The bench page of an instrument: one word on its runs, readable from across the room; and its QR code."""
+"""The bench page of an instrument, readable from across the room, and its QR code."""
 
 import io
 import uuid
@@ -31,27 +31,25 @@ from cleanup.web.caching import reload_page, wants_fragment
 from cleanup.web.decorators import JUDGED_AT_ONCE, may_look
 from cleanup.web.requests import SignedIn
 
-# What was seen longer ago is no ground for a green light.
+# An older look is no ground for a green light.
 OLD = timedelta(minutes=30)
 SHOWN = 20
-# As many reasons as one can take in from where one stands.
+# As many reasons as can be read from a distance.
 REASONS = 3
 PAGE_SIZE = 50
 # The list counts the runs of an instrument up to this number.
 MANY = 1000
-# Reasons that wait for a time that is not known.
+# Reasons whose end is not known.
 WITHOUT_END = (Reason.HELD, Reason.NOT_SYNC_VERIFIED)
 BLOCK = Status.BLOCK.code
-# A phone that scans such an address finds itself there.
+# A phone that scans such an address opens itself.
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-# Light enough for a printer, safe enough for a scratched card.
+# Error correction of the QR code: a scratched card can still be read.
 CORRECTION = "m"
 
 
 @dataclass(frozen=True)
 class Sign:
-    """One word for the reader, `tone` for its colour and icon, and why."""
-
     tone: str
     word: str
     because: tuple[str, ...] = ()
@@ -64,7 +62,7 @@ class BenchLine:
 
 
 class CountRows(Subquery):
-    """How many rows a subquery has; sliced, it counts no further."""
+    """Counts the rows of a subquery, at most its slice."""
 
     template = "(SELECT COUNT(*) FROM (%(subquery)s) counted)"
 
@@ -72,7 +70,7 @@ class CountRows(Subquery):
 @login_not_required
 @require_safe
 def bench(request: SignedIn, token: uuid.UUID) -> HttpResponse:
-    """The page on the bench. It has no actions, so the address of a public one is enough to see it."""
+    """It has no actions, so the address of a public page is enough."""
     instrument = _find(request, token)
     if instrument is None:
         return redirect_to_login(request.get_full_path())
@@ -84,7 +82,6 @@ def bench(request: SignedIn, token: uuid.UUID) -> HttpResponse:
 @login_not_required
 @require_safe
 def bench_now(request: SignedIn, token: uuid.UUID) -> HttpResponse:
-    """The sign and the latest runs: what the page on the bench asks for every 30 s."""
     instrument = _find(request, token)
     if instrument is None or not wants_fragment(request):
         return redirect("bench", token=token)
@@ -110,7 +107,6 @@ def _show(request: SignedIn, instrument: Instrument, template: str) -> HttpRespo
 @login_not_required
 @require_safe
 def bench_qr(request: SignedIn, token: uuid.UUID) -> HttpResponse:
-    """The QR code of the bench page, as a picture of its own."""
     instrument = _find(request, token)
     if instrument is None:
         return redirect_to_login(request.get_full_path())
@@ -137,7 +133,7 @@ def instrument_list(request: SignedIn) -> HttpResponse:
             staged=CountRows(staged.values("pk")[: MANY + 1]),
             safe=CountRows(staged.filter(tone=Status.GO).values("pk")[: MANY + 1]),
             blocked=CountRows(staged.filter(tone=Status.BLOCK).values("pk")[: MANY + 1]),
-            newest=Case(When(staged__lte=MANY, then=Subquery(newest))),  # to look through more would take its time
+            newest=Case(When(staged__lte=MANY, then=Subquery(newest))),  # more would take long
         )
         .order_by("equipment", "root__name")
     )
@@ -148,7 +144,6 @@ def instrument_list(request: SignedIn) -> HttpResponse:
 @require_safe
 @may_look
 def instrument_card(request: SignedIn, pk: int) -> HttpResponse:
-    """A card to print and to put beside the instrument."""
     instrument = get_object_or_404(permissions.instruments(request.user).select_related("root"), pk=pk)
     address = _address(request, instrument)
     context = {"instrument": instrument, "bench_address": address, "here_only": urlsplit(address).hostname in LOOPBACK}
@@ -156,7 +151,7 @@ def instrument_card(request: SignedIn, pk: int) -> HttpResponse:
 
 
 def _find(request: SignedIn, token: uuid.UUID) -> Instrument | None:
-    """The instrument of this address, None if one must sign in to see it; 404 if there is none for this person."""
+    """None if the user must sign in first."""
     instrument = get_object_or_404(Instrument.objects.select_related("root"), token=token)
     if instrument.public:
         return instrument
@@ -172,7 +167,7 @@ def _address(request: HttpRequest, instrument: Instrument) -> str:
 
 
 def _sign(instrument: Instrument, staged: RunQuerySet, now: datetime) -> Sign:
-    """The one word for all runs of an instrument: anything unknown, old or not settled says: do not touch."""
+    """One word for all runs; anything unknown, old or not settled says: do not touch."""
     if trouble := _trouble(instrument.root, now):
         return _closed(trouble)
     tally = list(
@@ -206,7 +201,6 @@ def _closed(*because: str) -> Sign:
 
 
 def _against(strangers: int, rows: Sequence[Any], *, of: int) -> Iterator[str]:
-    """What speaks against touching anything, the most frequent first."""
     if strangers:
         things = "1 thing" if strangers == 1 else f"{strangers:,} things"
         yield f"{things} in the instrument's folder: no known run, perhaps one that is being written."
@@ -225,7 +219,6 @@ def _sign_of_run(run: Run, now: datetime) -> Sign:
 
 
 def _judged_sign(tone: int, reason: str, until: datetime | None, now: datetime) -> Sign:
-    """What a judgement comes to beside the instrument: green and amber only where there is nothing to think about."""
     if tone == Status.GO:
         return Sign("go", "Safe to clear")
     if tone == Status.WAIT and reason not in WITHOUT_END and until is not None and until > now:
@@ -240,7 +233,6 @@ def _why(tone: int, reason: str) -> str:
 
 
 def _trouble(root: StagingRoot, now: datetime) -> str:
-    """Why nothing can be said of a whole staging disk."""
     if root.problem:
         return f"Nothing is done on this staging disk. {sentence(root.problem)}"
     if root.discovered_at is None:
@@ -253,11 +245,10 @@ def _trouble(root: StagingRoot, now: datetime) -> str:
 
 
 def _strangers(instrument: Instrument) -> "QuerySet[Orphan]":
-    """What lies in the instrument's folder and belongs to no run; it may be what is being written there just now."""
+    """Things in the instrument's folder that belong to no run; one may be written just now."""
     here = Orphan.objects.filter(root=instrument.root, gone_at=None, path__startswith=f"{instrument.equipment}/")
     return here.exclude(kind=OrphanKind.MISSING)
 
 
 def _what(number: int, size: int) -> str:
-    """`All 7 runs, 1.20 TB`."""
     return f"{runs(number) if number == 1 else f'All {runs(number)}'}, {in_units(size)} logical"

@@ -1,4 +1,4 @@
-"""Pages by keyset: the last page of a million rows costs what the first does.
+"""Pages by keyset: the last page of a million rows costs as much as the first.
 
 A place is the values of the order's columns, so it outlives its row. Empty values come last on every database.
 """
@@ -17,25 +17,24 @@ from cleanup.models import RunQuerySet
 
 PAGE_SIZE = 50
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# What a column of whole numbers can hold.
+# The largest value of an integer column.
 LARGEST = 2**63 - 1
 
 
 class Literal(Value):
-    """A number that stands in the statement itself: SQLite knows an index on an expression only by its very words."""
+    """A number in the statement itself: SQLite needs the exact text of an index's expression."""
 
     def as_sql(self, compiler: SQLCompiler, connection: Any) -> tuple[str, tuple[str | int, ...]]:  # noqa: ANN401
         return str(int(self.value)), ()
 
 
 def or_nothing(column: str) -> Coalesce:
-    """A column of numbers in which the unknown counts as nothing, as the indexes have it."""
     return Coalesce(column, Literal(0))
 
 
 @dataclass(frozen=True)
 class Key:
-    """One column of an order, or an expression with a name of its own, and how its values are written in a place."""
+    """One column of an order, and how a place writes its values."""
 
     name: str
     descending: bool = False
@@ -48,7 +47,7 @@ class Key:
         return F(self.name).desc() if self.descending is not backward else F(self.name).asc()
 
     def beyond(self, value: Any, backward: bool) -> Q:  # noqa: ANN401
-        """What comes strictly after a value; of empty values the caller takes care."""
+        """What comes after a value that is not empty."""
         return Q(**{f"{self.name}__{'lt' if self.descending is not backward else 'gt'}": value})
 
     def equal(self, value: Any) -> Q:  # noqa: ANN401
@@ -75,10 +74,7 @@ def _instant(name: str, *, descending: bool) -> Key:
 
 @dataclass(frozen=True)
 class RunOrder:
-    """An order of runs; its last key is unique.
-
-    With `by_row` a place is the key of its row, because the columns of the order never change.
-    """
+    """Its last key is unique. With `by_row` a place is a row's key: its columns never change."""
 
     keys: tuple[Key, ...]
     by_row: bool = False
@@ -97,8 +93,6 @@ CLEARED_ORDER = RunOrder((_instant("cleared_at", descending=True), NEWEST))
 
 @dataclass(frozen=True)
 class Page:
-    """The keys of one page's runs, and the places before and after it if there are more."""
-
     keys: list[int]
     before: str = ""
     after: str = ""
@@ -107,9 +101,9 @@ class Page:
 def page_of(
     runs: RunQuerySet, order: RunOrder, *, among: RunQuerySet, after: str = "", before: str = "", size: int = PAGE_SIZE
 ) -> Page:
-    """The page after a place, or before it. An impossible place counts as none.
+    """The page after a place, or before it; an impossible place counts as none.
 
-    `among` are the runs that may name a place: a run that has left `runs` still says where it was.
+    `among`: the runs that may name a place, also one that has left `runs`.
     """
     if (place := _read(among, order, before)) is not None:
         found = _take(runs, order, place, size + 1, backward=True)
@@ -145,15 +139,14 @@ def _more(runs: RunQuerySet, order: RunOrder, row: Sequence[Any]) -> str:
 def _take(
     runs: RunQuerySet, order: RunOrder, place: Sequence[Any] | None, number: int, *, backward: bool = False
 ) -> list[tuple[Any, ...]]:
-    """The keys of at most so many runs from a place on, in the order or against it.
-
-    Each stretch is one range of an index; databases do not find that by themselves.
+    """The rows from a place on, stretch by stretch: each is one range of an index, which databases do not find by
+    themselves.
     """
     annotated = runs.annotate(**{key.name: key.expression for key in order.keys if key.expression is not None})
     values = annotated.values_list(*(key.name for key in order.keys))
     found: list[tuple[Any, ...]] = []
     for condition, fixed in _stretches(order.keys, place, backward):
-        # By what is the same in the whole stretch nothing is sorted: SQLite would do it, not seeing that it is.
+        # Leave out the keys that are equal in the whole stretch: SQLite would sort by them.
         rest = (key.ordering(backward) for key in order.keys[fixed:])
         found += values.filter(condition).order_by(*rest)[: number - len(found)]
         if len(found) >= number:
@@ -162,7 +155,7 @@ def _take(
 
 
 def _stretches(keys: Sequence[Key], place: Sequence[Any] | None, backward: bool) -> Iterator[tuple[Q, int]]:
-    """Conditions, one after the other, each with how many of the first keys are the same for all that meet it."""
+    """(condition, number of first keys that are equal for all its rows), in order."""
     if place is None:
         yield from _whole(keys[0], backward)
         return
@@ -197,7 +190,6 @@ def _write(order: RunOrder, row: Sequence[Any]) -> str:
 
 
 def _read(among: RunQuerySet, order: RunOrder, text: str) -> Sequence[Any] | None:
-    """The place that an address names; None for none, and for what no page of ours has ever written."""
     parts = text.split(".")
     try:
         if order.by_row:
@@ -218,7 +210,6 @@ def _checked(key: Key, text: str) -> Any:  # noqa: ANN401
 
 
 def _number(text: str) -> int:
-    """A whole number that a column can hold; raises ValueError for any other text."""
     if not (text.isascii() and text.removeprefix("-").isdigit()) or len(text) > len(str(LARGEST)):
         raise ValueError("no place of ours")
     number = int(text)

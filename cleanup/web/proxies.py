@@ -1,8 +1,4 @@
-"""What a proxy says of a request counts only if the proxy is trusted.
-
-Every client can write a header. So name, scheme and client address from a proxy count only for connections from
-`EXLAB_TRUSTED_PROXIES`.
-"""
+"""Headers of a proxy count only if it is in `EXLAB_TRUSTED_PROXIES`: every client can write them."""
 
 import ipaddress
 from collections.abc import Callable
@@ -19,7 +15,7 @@ HOST = "HTTP_HOST"
 FORWARDED_FOR = "HTTP_X_FORWARDED_FOR"
 FORWARDED_PROTO = "HTTP_X_FORWARDED_PROTO"
 FORWARDED_HOST = "HTTP_X_FORWARDED_HOST"
-# All that proxies write of a request; what we do not read ourselves goes too, lest some library believes it.
+# All headers of proxies; those that we do not read are removed too, since a library may trust them.
 SAID_BY_PROXIES = (
     FORWARDED_FOR,
     FORWARDED_PROTO,
@@ -30,14 +26,12 @@ SAID_BY_PROXIES = (
     "HTTP_X_REAL_IP",
     "HTTP_FORWARDED",
 )
-# Laid when a browser is sent to https, taken away when it comes by https: one that is still there tells of a circle.
+# Cookie set by the redirect to https, deleted by https: if it is still there on http, the redirect loops.
 SENT = "exlab-sent-to-https"
 SENT_SECONDS = 10
 
 
 class BelieveTrustedProxies:
-    """Put the client's address, scheme and host in their place, and tell of a circle instead of going round in it."""
-
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
@@ -58,7 +52,6 @@ class BelieveTrustedProxies:
 
 
 def is_trusted(address: str) -> bool:
-    """Whether a proxy at this address is believed."""
     try:
         found = ipaddress.ip_address(address.strip())
     except ValueError:
@@ -69,8 +62,8 @@ def is_trusted(address: str) -> bool:
 
 
 def _sort_out(request: HttpRequest) -> None:
-    """Keep of what proxies have said the part that counts; remember an untrusted one, so that a page can name it."""
-    # A connection over a Unix socket has no address, and comes from this host.
+    """Keep what trusted proxies say; remember an untrusted one, so that a page can name it."""
+    # A connection over a Unix socket has no address: it comes from this host.
     peer = request.META["REMOTE_ADDR"] = request.META.get("REMOTE_ADDR") or THIS_HOST
     said = {name: request.META.pop(name) for name in SAID_BY_PROXIES if name in request.META}
     if not is_trusted(peer):
@@ -79,10 +72,10 @@ def _sort_out(request: HttpRequest) -> None:
         return
     for name in (FORWARDED_PROTO, FORWARDED_HOST):
         if name in said:
-            # A proxy that adds to what it was sent adds at the end; what stands before that may be made up.
+            # A proxy adds at the end; the text before that may be forged.
             request.META[name] = said[name].rpartition(",")[2].strip()
     request.META["REMOTE_ADDR"] = _client(said.get(FORWARDED_FOR, ""), peer)
-    # Browsers leave the usual port out where they say which page a form came from; some proxies write it.
+    # Browsers leave the usual port out of the origin of a form; some proxies write it.
     usual = ":443" if request.is_secure() else ":80"
     for name in (HOST, FORWARDED_HOST):
         if name in request.META:
@@ -90,7 +83,7 @@ def _sort_out(request: HttpRequest) -> None:
 
 
 def _client(forwarded_for: str, peer: str) -> str:
-    """The nearest address that no trusted proxy has; the proxy's own where it names none."""
+    """The nearest address that is no trusted proxy."""
     for address in reversed([one.strip() for one in forwarded_for.split(",") if one.strip()]):
         if not _is_address(address):
             break
@@ -113,5 +106,4 @@ def _last(request: HttpRequest, name: str) -> str:
 
 
 def _sends_to_https(response: HttpResponseBase) -> bool:
-    """Whether this is the way to https, which one of Django's own middlewares shows for `EXLAB_HTTPS`."""
     return settings.SECURE_SSL_REDIRECT and response.status_code == 301 and response["Location"].startswith("https://")

@@ -1,4 +1,4 @@
-"""Requests that are refused before any view sees them: a page says what was seen, and which setting decides."""
+"""Pages for requests refused before any view: what was seen, and which setting decides."""
 
 import math
 from collections.abc import Callable
@@ -16,16 +16,16 @@ from django.utils import timezone
 from cleanup.lab import sign_ins
 from cleanup.web.caching import keep_nothing
 
-# Where `proxies` leaves the address of a proxy that it has not believed.
+# Where `proxies` leaves the address of an untrusted proxy.
 UNTRUSTED_PROXY = "exlab.untrusted_proxy"
-# The longest name that a host may have; more of it says nothing to a reader.
+# The longest name of a host.
 LONGEST_NAME = 253
-# How Django begins to say that it is about where a form came from, and not about its token.
+# Begin of Django's reasons about the origin of a form, not its token.
 _ABOUT_THE_ORIGIN = tuple(reason.split(" - ")[0] for reason in (REASON_BAD_ORIGIN, REASON_BAD_REFERER))
 
 
 class SayWhatOnlyButtonsDo:
-    """Give the bare answer 405 a page: after a sign-in, or by Back, people come to addresses that only forms use."""
+    """Gives 405 a page: by Back or after a sign-in, users come to addresses of forms."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -40,7 +40,6 @@ class SayWhatOnlyButtonsDo:
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Say why a form was refused: it comes from another address, or its token is old."""
     if not reason.startswith(_ABOUT_THE_ORIGIN):
         return render(request, "403_csrf.html", status=403)
     origin = request.META.get("HTTP_ORIGIN") or _origin_of(request.META.get("HTTP_REFERER", ""))
@@ -54,7 +53,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 
 def bad_request(request: HttpRequest, exception: SuspiciousOperation) -> HttpResponse:
-    """The page for status 400. For an unknown host it names the host, and the setting that holds the known ones."""
+    """For an unknown host it names the setting."""
     if isinstance(exception, DisallowedHost):
         host = request.META.get("HTTP_X_FORWARDED_HOST", request.META.get("HTTP_HOST", ""))
         name, _port = split_domain_port(host)
@@ -67,13 +66,12 @@ def bad_request(request: HttpRequest, exception: SuspiciousOperation) -> HttpRes
 
 
 def goes_in_a_circle(request: HttpRequest) -> HttpResponse:
-    """A browser was sent to https, and its request still arrives as plain http."""
+    """The redirect to https arrives as http again."""
     context = {"peer": request.META.get("REMOTE_ADDR", ""), **_proxy(request)}
     return render(request, "400_https.html", context, status=400)
 
 
 def locked_out(request: HttpRequest, *_given: object) -> HttpResponse:
-    """Too many sign-ins have failed: until when none is looked at, and what an admin can do."""
     account = sign_ins.account_of(request, getattr(request, "axes_credentials", None))
     address, now = sign_ins.address_of(request), timezone.now()
     lock = sign_ins.lock_on(account, address, now)

@@ -1,4 +1,4 @@
-"""The requests that our views get."""
+"""The requests of our views."""
 
 from django.contrib.auth.models import User
 from django.http import HttpRequest
@@ -6,7 +6,7 @@ from django_htmx.middleware import HtmxDetails
 
 
 class SignedIn(HttpRequest):
-    """A request that has passed the middleware: a user is signed in, and htmx is known."""
+    """A request of a signed-in user, with htmx."""
 
     user: User
     htmx: HtmxDetails

@@ -62,7 +62,7 @@ class Command(LabCommand):
         lines += [waiting.sentence for waiting in found]
         self.report(options["json"], _as_json(root, warnings, found), "\n".join(lines))
         if remarks.problems:
-            sys.exit(FAILED)  # registered, and yet this NAS proves nothing
+            sys.exit(FAILED)  # registered, but this NAS proves nothing
 
 
 def _as_json(root: StagingRoot, warnings: list[str], found: Sequence[Waiting]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Command(LabCommand):
 
 
 def _typed_by(entries: LedgerQuerySet) -> list[dict[str, Any]]:
-    """What accounts of the operating system have freed in whose name, by commands: `--user` names people unasked."""
+    """`--user` may name other users than the account."""
     typed: Any = entries.freeing().exclude(typed_by="").order_by().values("actor", "typed_by")
     rows = typed.annotate(runs=Count("run", distinct=True), files=bytes_sum("files"), freed=bytes_sum("bytes"))
     return [

@@ -1,4 +1,4 @@
-"""`manage.py check`: Django's own, and whether data directory and database can be used as they are."""
+"""`manage.py check`: Django's checks, and whether data directory and database can be used."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Let the sweeps go on after something abnormal has stopped them."""
+"""Let the sweeps go on after an abnormal sight has stopped them."""
 
 import sys
 from datetime import datetime

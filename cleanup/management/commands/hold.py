@@ -51,7 +51,6 @@ class Command(LabCommand):
 
 
 def _read(text: str, at: datetime) -> days.Until:
-    """The end of the hold; raises UsageError where that is none, or over."""
     try:
         until = days.read_until(text)
     except days.NoInstant as error:

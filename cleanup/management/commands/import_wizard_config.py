@@ -1,4 +1,4 @@
-"""Register what ExLab-Wizard's own configuration says."""
+"""Register what ExLab-Wizard's configuration says."""
 
 import os
 import sys
@@ -24,8 +24,6 @@ from cleanup.text.values import visible
 
 @dataclass(frozen=True)
 class Written:
-    """What `--apply` has registered and written, and what is to be said of that."""
-
     root: StagingRoot
     version: RetentionPolicy | None
     remarks: Remarks
@@ -71,14 +69,13 @@ class Command(LabCommand):
             self.stderr.write(warning)
         self.report(options["json"], answer, "\n".join(_lines(path, plan, policy, written)))
         if written and written.remarks.problems:
-            sys.exit(FAILED)  # registered, and yet this NAS proves nothing
+            sys.exit(FAILED)  # registered, but this NAS proves nothing
 
 
-# What is asked, and what is known
+# Answers, and what is registered
 
 
 def _answers(options: dict[str, Any]) -> Answers:
-    """What was said on the command line. Raises UsageError where two values are given for one thing."""
     nas_path, own = nas_roots_given(options["nas_root"])
     staging = options["staging_root"]
     return Answers(
@@ -90,7 +87,6 @@ def _answers(options: dict[str, Any]) -> Answers:
 
 
 def _known(config: WizardConfig, answers: Answers) -> StagingRoot | None:
-    """The staging root that is registered for this path on this host."""
     path, _obstacles = staging_path(config, answers, settings.EXLAB_HOST)
     return StagingRoot.objects.filter(host=settings.EXLAB_HOST, path=os.path.realpath(path)).first()
 
@@ -116,18 +112,18 @@ def _registered(root: StagingRoot) -> Registered:
 
 
 def _own_policy(known: StagingRoot | None) -> RetentionPolicy | None:
-    """The version in force for this root alone: what people decided here is not overwritten."""
+    """The version in force for this root alone: the import does not overwrite it."""
     if known is None:
         return None
     own = RetentionPolicy.objects.filter(root=known, equipment="", project="", run_kind="").order_by("-version").first()
     return own if own and (own.mode or own.retain_hours is not None) else None
 
 
-# Doing it
+# Registering and writing
 
 
 def _apply(plan: WizardPlan, policy: WizardCleanup | None, options: dict[str, Any]) -> Written:
-    """Register, then write the policy. Raises UsageError before anything was done."""
+    """Register, then write the policy. Raises UsageError before it changes anything."""
     if plan.obstacles:
         raise UsageError(visible(" ".join(plan.obstacles)))
     if policy and policy.mode is Mode.SCHEDULED and not policy.retain_hours and not options["at_once"]:
@@ -159,11 +155,11 @@ def _write(root: StagingRoot, policy: WizardCleanup) -> RetentionPolicy:
         rehearse=True,
         note="as in ExLab-Wizard's configuration",
         option_of=lambda field: f"orchestrator.staging_cleanup.{field}",
-        at_once=True,  # or it was refused before anything was done
+        at_once=True,  # else `_apply` has refused it
     )
 
 
-# Telling it
+# Output
 
 
 def _as_json(
@@ -209,7 +205,6 @@ def _words(policy: WizardCleanup) -> str:
 
 
 def _lines(path: str, plan: WizardPlan, policy: WizardCleanup | None, written: Written | None) -> list[str]:
-    """The plan in lines for a person."""
     lines = [
         f"{visible(path)} on {settings.EXLAB_HOST}:",
         _line("staging root", f"{plan.name}: {plan.path}"),

@@ -1,4 +1,4 @@
-"""Say of runs whose directories are not there any more that they are gone."""
+"""Record that missing run directories are gone."""
 
 import sys
 from typing import Any

@@ -1,7 +1,4 @@
-"""`manage.py migrate`: Django's own; only it makes a missing SQLite database.
-
-It refuses a database that a newer version has changed.
-"""
+"""`manage.py migrate`: only it makes a missing SQLite database; it refuses a newer one."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What lies on the staging disks and is no known run."""
+"""List what on the staging disks belongs to no run."""
 
 from datetime import datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""Let a policy loose that was rehearsed, or rehearse it again."""
+"""Promote a rehearsed policy, or rehearse it again."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -63,7 +63,6 @@ class Command(LabCommand):
         self.report(options["json"], version_as_json(written), text)
 
     def _end_first_nights(self, options: dict[str, Any], at: datetime) -> None:
-        """Let what is in force loose on one staging root that is new."""
         if options["back"] or any(options[name] for name in ("root", "equipment", "project", "run_kind")):
             raise UsageError("--first-nights: for a staging root as a whole, so without a scope or --back.")
         root = find_root(options["first_nights"])
@@ -93,6 +92,5 @@ def _stage_in_words(version: RetentionPolicy) -> str:
 
 
 def _what_it_showed(compared: list[rehearsed_runs.RehearsedRun]) -> str:
-    """What the rehearsal would have cleared, for the log of the person who promotes."""
     size, bad = sum(one.bytes for one in compared), sum(one.became.surprising for one in compared)
     return f"its rehearsal would have cleared {runs(len(compared))}, {in_units(size)}; {count(bad)} of them a surprise"

@@ -1,4 +1,4 @@
-"""Settle interrupted attempts, try again what may be, and tell the NAS what was cleared."""
+"""Settle interrupted attempts, retry, and tell the NAS what was cleared."""
 
 import sys
 from typing import Any

@@ -1,4 +1,4 @@
-"""Register again what lies on another disk than before."""
+"""Register again what now lies on another disk."""
 
 import sys
 from typing import Any
@@ -99,7 +99,6 @@ class Command(LabCommand):
 
 
 def _move(folders: list[str], roots: list[StagingRoot], order: RegisterOrder) -> tuple[list[Reregistration], str]:
-    """Move the runs of a folder to a new path: the outcome of each, or why nothing was done."""
     try:
         move = moving.read_move(*folders)
     except NotMoved as error:

@@ -1,4 +1,4 @@
-"""Move files that the manifest does not list out of a run, put them back, or list them."""
+"""Move unlisted files out of a run, or back, or list them."""
 
 import os
 import sys
@@ -91,7 +91,6 @@ class Command(LabCommand):
 
 
 def _rows(run: Run, paths: list[bytes]) -> list[SetAside]:
-    """The files of a run that lie set aside, those of some paths only. Raises UsageError where one does not."""
     rows = {row.name: row for row in SetAside.objects.there().filter(run=run)}
     for path in paths:
         if path not in rows:

@@ -13,12 +13,12 @@ from cleanup.rules.fields import CHOSEN, READERS, ROOT_FIELDS
 from cleanup.rules.policy import DEFAULT_REHEARSAL_NIGHTS, Beyond, Mode, ProofLevel
 from cleanup.text.values import visible
 
-# What is typed to leave a field to wider scopes again.
+# Typed to leave a field to wider scopes again.
 NONE = "none"
 
 
 class Unset:
-    """A field that is to be left to wider scopes; an option that is not given is None."""
+    """A field left to wider scopes; None: the option was not given."""
 
 
 UNSET = Unset()
@@ -96,15 +96,12 @@ class Command(LabCommand):
 
 
 def _fields(options: dict[str, Any]) -> dict[str, Any]:
-    """The fields that the options set; unset is "" for a choice and None for a number."""
     fields = {name: "" if options[name] == NONE else options[name] for name in CHOSEN if options[name]}
     given = {field: options[field] for field in OPTIONS if options[field] is not None}
     return fields | {field: None if value is UNSET else value for field, value in given.items()}
 
 
 def _or_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A parser of an option that also takes the word `none`, and says in its own sentence what is wrong."""
-
     def read(text: str) -> Any:  # noqa: ANN401
         if text == NONE:
             return UNSET

@@ -1,4 +1,4 @@
-"""What applies, and which version decided it."""
+"""What applies, and which version decides it."""
 
 from datetime import datetime
 from typing import Any
@@ -45,7 +45,6 @@ class Command(LabCommand):
 
 
 def _applied(run: Run) -> tuple[dict[str, Any], str]:
-    """What applies to one run, as an object and in lines; where no version decided, it is the default."""
     scoped = RetentionPolicy.objects.scoped()
     policy, by = effective_policy(scoped, run.scope), decided_by(scoped, run.scope)
     answer = {

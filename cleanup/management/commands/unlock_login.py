@@ -1,4 +1,4 @@
-"""Let an account sign in again whose sign-ins have failed too often."""
+"""Let an account sign in again after failed sign-ins."""
 
 import ipaddress
 import logging
@@ -34,7 +34,6 @@ class Command(LabCommand):
 
 
 def _user(name: str) -> str:
-    """The name as it is written in the user's row; raises UsageError if there is none."""
     if not name:
         return ""
     users = User.objects.filter(username=name) or User.objects.filter(username__iexact=name.strip())

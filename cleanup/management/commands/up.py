@@ -1,4 +1,4 @@
-"""`manage.py up`: web server, task clusters and watchdog, from one command, until it is interrupted."""
+"""`manage.py up`: web server, task clusters and watchdog, from one command."""
 
 import contextlib
 import json
@@ -64,7 +64,6 @@ class Command(BaseCommand):
                 supervisor.stop()
 
     def _prepare(self, *, demo_wanted: bool) -> demo.Demo | None:
-        """Bring database and static files up to date, settle what a crash left; returns the demonstration's users."""
         expect_database(migrated=False)
         self.stderr.write(f"Preparing {settings.EXLAB_DATA_DIR}.")
         call_command("migrate", interactive=False, verbosity=0)
@@ -119,7 +118,6 @@ def _expect_free(host: str, port: int) -> None:
 
 
 def _wait_until_served(host: str, port: int, supervisor: Supervisor) -> bool:
-    """Whether the pages can be reached; False when a child died or a signal came while we waited."""
     deadline = time.monotonic() + _READY_SECONDS
     while not supervisor.interrupted and not supervisor.dead() and time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection((_reachable(host), port), timeout=1):

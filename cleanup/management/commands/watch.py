@@ -1,4 +1,4 @@
-"""`manage.py watch`: the watchdog, a process of `up` and of `worker`; by hand with `--once`."""
+"""`manage.py watch`: the watchdog."""
 
 import argparse
 import logging
@@ -38,7 +38,7 @@ def seconds(text: str) -> float:
 class Command(LabCommand):
     acts = False
     help = "Look every 30 seconds for what stands still, and open alerts."
-    requires_migrations_checks = False  # a database that is away must not keep it from starting
+    requires_migrations_checks = False  # it must start even if the database is away
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--once", action="store_true", help="Look once and say what is wrong.")
@@ -61,7 +61,6 @@ class Command(LabCommand):
         self._look_for_ever(options["every"], as_lines=options["json"])
 
     def _look_for_ever(self, every: float, *, as_lines: bool) -> None:
-        """Look at this pace, also without the database; with `as_lines` one object for each look."""
         next_look = time.monotonic()
         last: datetime | None = None
         listening_since = timezone.now()
@@ -80,7 +79,7 @@ class Command(LabCommand):
                 logger.error("the watchdog cannot ask the database: %s", str(error).strip())
                 connection.close()
                 last = None  # no heartbeat could be written meanwhile
-            except Exception:  # the watchdog is the last that may die of a surprise
+            except Exception:  # the watchdog must never die
                 logger.exception("the watchdog's look failed")
             next_look = max(next_look + every, time.monotonic())
             time.sleep(max(0.0, next_look - time.monotonic()))
@@ -91,7 +90,6 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def as_json(watched: watchdog.Watched) -> dict[str, Any]:
-    """What is wrong, in the shape that scripts depend on."""
     return {
         "now": watched.now,
         "alerts": [
@@ -112,7 +110,6 @@ def as_json(watched: watchdog.Watched) -> dict[str, Any]:
 
 
 def as_text(watched: watchdog.Watched) -> str:
-    """What is wrong, in lines for a person."""
     lines = [_line(alert) for alert in watched.alerts]
     lines += [f"could not look at the {rule}: see the log" for rule in watched.failed]
     return "\n".join(lines or ["Nothing is wrong."])

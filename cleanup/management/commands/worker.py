@@ -1,4 +1,4 @@
-"""`manage.py worker`: all of `up` but the web server, for one of several hosts that share a PostgreSQL."""
+"""`manage.py worker`: `up` without the web server, for several hosts on one PostgreSQL."""
 
 import json
 from argparse import ArgumentParser

@@ -1,4 +1,4 @@
-"""Clears that were asked for together: how far they are, and pause, go on and stop."""
+"""Batches of clears: progress, pause, resume and stop."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -26,18 +26,17 @@ from cleanup.web.requests import SignedIn
 from cleanup.web.runs.run_list import queue_is_silent
 
 PAGE_SIZE = 50
-# The list of batches is for finding the one of this morning.
+# The list only serves to find a recent batch.
 SHOWN = 50
-# A screen reader is told at every tenth of the way, not every second.
+# A screen reader speaks at every tenth, not every second.
 STEP_PERCENT = 10
-# A run counts once in its batch, however often it was tried.
+# A run counts once in its batch, with its last attempt.
 LAST_TRY = Q(attempts__repeated_by=None)
 
 
 @require_safe
 @may_look
 def batch_list(request: SignedIn) -> HttpResponse:
-    """The latest batches of which the user may see at least one run."""
     seen = Exists(ClearAttempt.objects.filter(batch=OuterRef("pk"), run__in=permissions.runs(request.user)))
     latest = list(ClearBatch.objects.filter(seen).order_by("-created_at", "-pk").values_list("pk", flat=True)[:SHOWN])
     batches = (
@@ -67,7 +66,7 @@ def batch_detail(request: SignedIn, key: UUID) -> HttpResponse:
 @require_safe
 @may_look
 def batch_progress(request: SignedIn, key: UUID) -> HttpResponse:
-    """How far a batch is: what its page asks for each second, at an address that no person opens."""
+    """The batch page polls it each second."""
     batch = _find(request, key)
     if not wants_fragment(request):
         return redirect("batch", key=key)
@@ -78,7 +77,7 @@ def batch_progress(request: SignedIn, key: UUID) -> HttpResponse:
 @may_look
 @may_clear
 def pause_batch(request: SignedIn, key: UUID) -> HttpResponse:
-    """Begin no other run; what is under way is finished."""
+    """A clear under way ends first."""
     return _act(request, key, lambda batch, actor, now: clear_batches.pause(batch, actor=actor, now=now))
 
 
@@ -86,7 +85,6 @@ def pause_batch(request: SignedIn, key: UUID) -> HttpResponse:
 @may_look
 @may_clear
 def resume_batch(request: SignedIn, key: UUID) -> HttpResponse:
-    """Go on after a pause."""
     return _act(request, key, lambda batch, actor, now: clear_batches.resume(batch, now=now))
 
 
@@ -94,12 +92,11 @@ def resume_batch(request: SignedIn, key: UUID) -> HttpResponse:
 @may_look
 @may_clear
 def stop_batch(request: SignedIn, key: UUID) -> HttpResponse:
-    """Withdraw what has not begun; what is under way is finished."""
+    """Withdraws the runs that have not begun."""
     return _act(request, key, lambda batch, actor, now: clear_batches.stop(batch, actor=actor, now=now))
 
 
 def _act(request: SignedIn, key: UUID, act: Callable[[ClearBatch, str, datetime], object]) -> HttpResponse:
-    """Do it, also after another user's act, and show how the batch is now."""
     now = timezone.now()
     batch = _find(request, key)
     if not _may_steer(request, batch):
@@ -111,7 +108,7 @@ def _act(request: SignedIn, key: UUID, act: Callable[[ClearBatch, str, datetime]
 
 
 def _find(request: SignedIn, key: UUID) -> ClearBatch:
-    """A batch of which the user may see at least one run; raises Http404 otherwise."""
+    """Raises Http404 unless the user may see a run of the batch."""
     seen = ClearAttempt.objects.filter(batch=key, run__in=permissions.runs(request.user))
     batch = ClearBatch.objects.filter(pk=key).first() if seen.exists() else None
     if batch is None:
@@ -120,7 +117,6 @@ def _find(request: SignedIn, key: UUID) -> ClearBatch:
 
 
 def _may_steer(request: SignedIn, batch: ClearBatch) -> bool:
-    """Whether the user may clear every run of a batch."""
     if not request.user.has_perm(permissions.CLEAR):
         return False
     mine = permissions.runs(request.user, permissions.CLEAR)
@@ -130,7 +126,7 @@ def _may_steer(request: SignedIn, batch: ClearBatch) -> bool:
 def _show(request: SignedIn, batch: ClearBatch, now: datetime, template: str) -> HttpResponse:
     progress = measure(batch, now)
     visible = ClearAttempt.objects.filter(batch=batch, run__in=permissions.runs(request.user))
-    # The order in which they are taken; it stays the same, so that no row jumps.
+    # The order in which they are taken: stable, so that no row jumps.
     rows = visible.last_tries().select_related("run").defer("run__facts", "decision")
     rows = rows.order_by(Coalesce("run__bytes", 0).desc(), F("run_id").desc())
     page = Paginator(rows, PAGE_SIZE).get_page(request.GET.get("page", "1"))
@@ -154,14 +150,13 @@ def _show(request: SignedIn, batch: ClearBatch, now: datetime, template: str) ->
 
 
 def _stayed(visible: Any) -> list[ClearAttempt]:  # noqa: ANN401
-    """The first runs that stayed, with why: an operator may have to look at them."""
     failed = visible.last_tries().filter(phase__in=ClearAttempt.FAILED, again_after=None)
     failed = failed.exclude(reason=Reason.WITHDRAWN)
     return list(failed.select_related("run").defer("run__facts", "decision").order_by("phase_at", "pk")[:PAGE_SIZE])
 
 
 def _step(progress: Progress) -> str:
-    """What must change before a screen reader is told again."""
+    """A screen reader speaks again when this changes."""
     if not progress.open:
         return "over"
     if progress.paused:

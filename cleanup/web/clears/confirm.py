@@ -1,4 +1,4 @@
-"""“Clear now”, for one run and for many: what would go, the question, and the request."""
+"""“Clear now”, for one run and for many: the question and the request."""
 
 import uuid
 from datetime import datetime
@@ -28,9 +28,9 @@ from cleanup.web.runs import run_rows, selection
 from cleanup.web.runs.run_list import queue_is_silent
 from cleanup.web.runs.status_text import stand
 
-# So many runs of a preview are in sight at once; the others are unfolded.
+# The preview shows this many runs; the others unfold.
 IN_SIGHT = 20
-# What has changed between a preview and its wish is a conflict, not a mistake in the form.
+# A change after the preview is a conflict, not a mistake in the form.
 CONFLICT, MISTAKE = 409, 422
 
 
@@ -40,7 +40,6 @@ CONFLICT, MISTAKE = 409, 422
 @require_http_methods(["GET", "HEAD", "POST"])
 @may_clear
 def clear_run(request: SignedIn, pk: int) -> HttpResponse:
-    """Show what would go and ask; a POST writes the attempt and its task. The attempt shows the result."""
     run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     if not permissions.may(request.user, permissions.CLEAR, run):
         raise PermissionDenied
@@ -53,7 +52,6 @@ def clear_run(request: SignedIn, pk: int) -> HttpResponse:
 def _confirm(
     request: SignedIn, run: Run, form: ClearForm, now: datetime, *, shown: ClearPreview | None = None, status: int = 200
 ) -> HttpResponse:
-    """The question about one run; `shown` is given where it has been decided already."""
     hindrances = readiness.hindrances()
     shown = shown or preview.preview(request.user, RequestedRuns.of([run.pk]), now, hindrances=hindrances)
     (item,) = shown.items
@@ -77,7 +75,7 @@ def _confirm(
         return render(request, "cleanup/clears/confirm.html", context, status=status)
     # htmx shows nothing of an answer with an error status.
     answer = render(request, "cleanup/clears/confirm.html#dialog", context)
-    if request.method == "POST":  # the form is meant for the row, this for the place of the dialog
+    if request.method == "POST":  # the form targets the row, this answer the dialog
         answer = reswap(retarget(answer, "#slot"), "innerHTML")
     return answer
 
@@ -109,7 +107,7 @@ def _ask_for(request: SignedIn, run: Run, now: datetime) -> HttpResponse:
 
 
 def _tell(request: SignedIn, level: int, words: str) -> None:
-    if not request.htmx:  # the row says it itself
+    if not request.htmx:  # the row shows it
         messages.add_message(request, level, words)
 
 
@@ -119,7 +117,7 @@ def _tell(request: SignedIn, level: int, words: str) -> None:
 @require_http_methods(["GET", "HEAD", "POST"])
 @may_clear
 def clear_runs(request: SignedIn) -> HttpResponse:
-    """What would become of the safe runs of a staging root, or of the selected ones; a POST asks for exactly that."""
+    """Preview the safe runs of a root, or the selected ones; a POST asks for exactly these."""
     now = timezone.now()
     root = _root_of(request)
     run_status.judge_stale(now, limit=JUDGED_AT_ONCE)
@@ -129,11 +127,10 @@ def clear_runs(request: SignedIn) -> HttpResponse:
 
 
 def _root_of(request: SignedIn) -> StagingRoot | None:
-    """The staging root that the address names; None if it is about the selection."""
     name = request.GET.get("root", "")
     if not name:
         return None
-    if "\0" in name:  # which PostgreSQL takes in no text
+    if "\0" in name:  # PostgreSQL refuses it in a text
         raise Http404
     root = get_object_or_404(permissions.roots(request.user), name=name)
     if not permissions.roots(request.user, permissions.CLEAR).filter(pk=root.pk).exists():
@@ -194,7 +191,6 @@ def _show(
     status: int = 200,
     dropped: int = 0,
 ) -> HttpResponse:
-    """The preview; `shown` is given where it has been decided already, `dropped` counts what another page let go."""
     hindrances = readiness.hindrances()
     shown = shown or preview.preview(request.user, asked, now, hindrances=hindrances)
     roots = shown.roots
@@ -216,13 +212,12 @@ def _show(
         "queue_is_silent": any(queue_is_silent(now, host=host) for host in {root.host for root in roots}),
         "now": now,
     }
-    if request.htmx:  # which shows nothing of an answer with an error status
+    if request.htmx:  # htmx shows nothing of it otherwise
         return render(request, "cleanup/clears/confirm_runs.html#question", context)
     return render(request, "cleanup/clears/confirm_runs.html", context, status=status)
 
 
 def _rest_of(root: StagingRoot, user: User, asked: RequestedRuns) -> dict[str, Any]:
-    """What is left of a staging root beside the runs that are asked for."""
     left = preview.left_over(preview.safe_on(user, root), asked)
     return {
         "left": left,
@@ -233,7 +228,6 @@ def _rest_of(root: StagingRoot, user: User, asked: RequestedRuns) -> dict[str, A
 
 
 def _space_after(shown: ClearPreview, root: StagingRoot) -> dict[str, Any] | None:
-    """How full the disk was when it was measured last, and how full it would have been without these runs."""
     usage = DiskUsage.objects.filter(root=root).order_by("-at").first()
     if usage is None or usage.total_bytes <= 0 or shown.allocated_bytes is None:
         return None

@@ -8,7 +8,7 @@ from cleanup.models import ClearAttempt
 
 
 class ClearForm(forms.Form):
-    """What comes back from a preview: what was shown, the number that was typed, and the words left with the clear."""
+    """What comes back from a preview."""
 
     runs = forms.CharField(required=False, max_length=40_000, widget=forms.HiddenInput)
     digest = forms.CharField(required=False, max_length=64, widget=forms.HiddenInput)
@@ -25,7 +25,7 @@ class ClearForm(forms.Form):
     )
 
     def clean_typed(self) -> int | None:
-        """A whole number, with or without marks between its thousands."""
+        """A whole number, with or without thousands separators."""
         text = self.cleaned_data["typed"].strip()
         whole = re.fullmatch(r"[0-9]+|[0-9]{1,3}(?:[\s,.'\u2019_][0-9]{3})+", text)
         return int(re.sub(r"[^0-9]", "", text)) if whole else None

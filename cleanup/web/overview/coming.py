@@ -1,4 +1,4 @@
-"""What timed passes will take of the runs that a person sees, for the overview."""
+"""What timed sweeps will take of the runs that a user sees."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from cleanup.rules.policy import ScopedPolicy
 
 @dataclass(frozen=True, kw_only=True)
 class ComingText:
-    """The next passes on one staging root, in words: `first`, and all others in `rest`.
+    """The next sweep on one root (`first`) and the others (`rest`).
 
-    `loud`: people are told of it before, or it is the first pass that clears. `unsent` says why a mail was not sent.
+    `loud`: it is announced, or clears for the first time. `unsent`: why a mail was not sent.
     """
 
     first: str = ""
@@ -33,7 +33,6 @@ class ComingText:
 def coming(
     user: User, roots: Sequence[StagingRoot], scoped: list[ScopedPolicy], now: datetime
 ) -> Mapping[int, ComingText]:
-    """What is coming on each root of which a policy lets the schedule take anything, as far as a person sees it."""
     found = forecasts.of_roots(roots, scoped, now)
     unsent = _unsent(found, now) if found else {}
     places = permissions.places(user, permissions.VIEW)
@@ -70,7 +69,6 @@ def _stops(foreseen: Foreseen, now: datetime) -> str:
 
 
 def _unsent(roots: Iterable[int], now: datetime) -> dict[int, str]:
-    """Why a mail of this evening was not sent, by the key of the staging root."""
     tonight = Announcement.objects.filter(root__in=roots, at__gte=last_evening(now, announcements.zone()))
     return dict(tonight.exclude(mail_problem="").order_by("pk").values_list("root", "mail_problem"))
 

@@ -1,4 +1,4 @@
-"""A disk as a bar: what fills it, how wide each part is, and what cannot be told apart."""
+"""A disk as a bar of parts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from cleanup.lab.disk_usage import Outlook
 from cleanup.models import Status
 
-# The bar's whole width, in units of its own.
+# The bar's width, in its own units.
 WIDTH = 1000
-# What is there at all can be seen.
+# The least width of a part, so that it can be seen.
 NARROWEST = 6
 
 WORDS = {
@@ -22,9 +22,8 @@ ALWAYS = (Status.WAIT, Status.BLOCK, Status.GO)
 
 @dataclass(frozen=True, kw_only=True)
 class RunSum:
-    """A number of runs, their logical bytes, and their bytes on disk as far as known.
-
-    `unknown` counts runs of unknown size; they count as 0 bytes.
+    """Runs with their logical bytes and known bytes on disk; `unknown` counts runs of unknown size, which
+    have 0 bytes.
     """
 
     runs: int = 0
@@ -43,10 +42,7 @@ class RunSum:
 
 @dataclass(frozen=True, kw_only=True)
 class Area:
-    """One part of the bar: its style name, words, bytes and position.
-
-    `bytes` are logical; `allocated_bytes` on the disk, by which it is drawn.
-    """
+    """One part of the bar; drawn by `allocated_bytes`, not by the logical `bytes`."""
 
     code: str
     words: str
@@ -58,14 +54,14 @@ class Area:
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """The parts of a disk from left to right; `crowded` if the runs together are larger than what the disk holds."""
+    """`crowded`: the runs are larger than what the disk holds."""
 
     areas: tuple[Area, ...]
     crowded: bool = False
 
 
 def draw(outlook: Outlook | None, sums: Mapping[Status, RunSum]) -> Bar:
-    """The bar of a disk with its runs. Of one that was never measured there are only the sums, without any width."""
+    """The bar of a disk; without a measurement it has only sums, no widths."""
     shown = [tone for tone in WORDS if tone in ALWAYS or sums.get(tone, RunSum()).runs]
     of_runs = [_area(tone, sums.get(tone, RunSum())) for tone in shown]
     if outlook is None:
@@ -86,7 +82,6 @@ def _area(tone: Status, runs: RunSum) -> Area:
 
 
 def _place(areas: list[Area]) -> tuple[Area, ...]:
-    """The parts side by side, so that they fill the bar, and each that is there at all can be seen."""
     whole = sum(area.allocated_bytes for area in areas)
     there = sum(area.allocated_bytes > 0 for area in areas)
     spare = WIDTH - there * NARROWEST

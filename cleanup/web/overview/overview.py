@@ -1,4 +1,4 @@
-"""The overview: how full each disk is, what may go now, and why the rest stays."""
+"""The overview: how full each disk is, what may go, and why the rest stays."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,17 +43,17 @@ from cleanup.web.requests import SignedIn
 from cleanup.web.runs import run_rows
 from cleanup.web.runs.forms import BY_HAND, BY_SCHEDULE, WITHIN_A_DAY
 
-# As many reasons are named; the list of runs has them all.
+# At most this many reasons are named; the list of runs has all.
 NAMED = 3
-# A disk that was measured longer ago says so.
+# A disk with an older measurement says so.
 OUTDATED = timedelta(minutes=30)
-# Less than this share of the sizes is worth a word.
+# Below this share of the sizes the card says so.
 SPARSE = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
 class Blocked:
-    """Why some runs stay until a person acts, how many they are, and where they are listed."""
+    """Why some runs stay until an operator acts."""
 
     reason: str
     sum: RunSum
@@ -62,7 +62,7 @@ class Blocked:
 
 @dataclass(frozen=True, kw_only=True)
 class FreedLately:
-    """What was freed on one staging root in a week: runs, logical bytes, and the runs by who asked for them."""
+    """What was freed on one root in a week; bytes are logical."""
 
     runs: int = 0
     bytes: int = 0
@@ -72,7 +72,7 @@ class FreedLately:
 
 @dataclass(frozen=True, kw_only=True)
 class UnderWay:
-    """A batch of clears that has not come to its end."""
+    """A batch of clears under way."""
 
     batch: ClearBatch
     runs: int
@@ -81,15 +81,13 @@ class UnderWay:
 
     @property
     def number(self) -> int:
-        """Which of its runs is cleared just now."""
         return min(self.done + 1, self.runs)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """One staging root on the overview.
-
-    `mine` are the safe runs that this user may clear. On a `troubled` root safe runs count as blocked, as in the list.
+    """One staging root; `mine`: the safe runs that this user may clear. On a `troubled` root safe runs count as
+    blocked.
     """
 
     root: StagingRoot
@@ -131,7 +129,7 @@ class Card:
 
     @property
     def sparse(self) -> bool:
-        """Whether the disk gets back much less than the sizes of what may go promise."""
+        """Whether the disk gets back much less than the sizes of the safe runs."""
         return self.go.allocated_bytes < SPARSE * self.go.bytes
 
     @property
@@ -148,7 +146,7 @@ def overview(request: SignedIn) -> HttpResponse:
 @require_safe
 @may_look
 def overview_now(request: SignedIn) -> HttpResponse:
-    """The cards alone: what the overview asks for every 30 s."""
+    """The overview polls the cards every 30 s."""
     if not wants_fragment(request):
         return redirect("overview")
     return _show(request, "cleanup/overview/overview.html#now")
@@ -173,7 +171,6 @@ def _show(request: SignedIn, template: str) -> HttpResponse:
 
 
 def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...], now: datetime) -> Iterator[Card]:
-    """A card for each root; as many queries for many as for one."""
     sums = add_up(user, now)
     outlooks = disk_usage.outlooks(roots, now)
     policies = RetentionPolicy.objects.scoped()
@@ -216,7 +213,6 @@ def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...]
 def _by_tone(
     root: StagingRoot, found: Mapping[tuple[Status, str], RunSum], *, troubled: bool
 ) -> tuple[dict[Status, RunSum], list[Blocked]]:
-    """The sums of one root by tone, and the commonest reasons why runs are blocked."""
     by_tone: dict[Status, RunSum] = {}
     blocked: dict[str, RunSum] = {}
     for (judged, code), amount in found.items():
@@ -232,7 +228,6 @@ def _by_tone(
 
 
 def _address(root: StagingRoot, troubled: bool, reason: str) -> str:
-    """The list of the runs that are blocked for a reason; those that only the root's trouble stops have none."""
     here = troubled and reason == root.problem
     return _list_of(root, verdict="block") if here else _list_of(root, verdict="block", reason=reason)
 
@@ -256,7 +251,6 @@ def _links(root: StagingRoot) -> dict[str, str]:
 
 
 def _last_sweeps(roots: Sequence[StagingRoot]) -> dict[int, Sweep]:
-    """The latest pass over each root that was no dry run, by the root's key."""
     latest = Sweep.objects.filter(root=OuterRef("pk")).exclude(kind=SweepKind.DRY_RUN).order_by("-pk").values("pk")[:1]
     found = StagingRoot.objects.filter(pk__in=[root.pk for root in roots]).annotate(latest=Subquery(latest))
     keys = found.exclude(latest=None).values_list("latest", flat=True)
@@ -264,7 +258,6 @@ def _last_sweeps(roots: Sequence[StagingRoot]) -> dict[int, Sweep]:
 
 
 def _freed(user: User, now: datetime) -> dict[str, FreedLately]:
-    """What was freed in the last week of the runs that a user may see, by the root's name."""
     places = permissions.places(user, permissions.VIEW).q(root="run__root")
     entries = LedgerEntry.objects.freeing().filter(places, at__gt=now - run_rows.A_WEEK, at__lte=now + AHEAD).order_by()
     scheduled = Q(requester=Requester.SCHEDULE)
@@ -283,7 +276,6 @@ def _freed(user: User, now: datetime) -> dict[str, FreedLately]:
 
 
 def _under_way(user: User) -> list[UnderWay]:
-    """The batches at work on runs that a user may see, the latest first."""
     active = ClearAttempt.objects.filter(phase__in=ClearAttempt.ACTIVE, batch__isnull=False)
     keys = list(
         active.filter(run__in=permissions.runs(user).order_by()).order_by().values_list("batch", flat=True).distinct()

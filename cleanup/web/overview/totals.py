@@ -1,4 +1,4 @@
-"""The sums of the runs that a user sees, by staging root, tone and reason, as they were judged."""
+"""The sums of the runs that a user sees."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,20 +15,19 @@ from cleanup.models.aggregates import bytes_sum
 from cleanup.web.overview.disk_bar import RunSum
 from cleanup.web.runs.run_rows import opening_within_a_day
 
-# So many staged runs take long to add up, and every open page asks twice a minute: they are kept a while.
+# Many staged runs take long to sum, and every open page polls: above this number the sums are kept.
 KEPT_ABOVE_RUNS = 200_000
 KEPT_FOR = timedelta(seconds=15)
 _MOST_KEPT = 200
 
-# Whose sums they are, and what had been cleared when they were added up.
+# Whose sums they are, and the last clear before them.
 _Key = tuple[permissions.Places, permissions.Places, tuple[int, int]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sums:
-    """Sums of runs at `at`, by staging root.
-
-    `by_reason` has all runs; `soon` those that may go within a day; `mine` the safe ones that the user may clear.
+    """By root: all runs (`by_reason`), those that may go within a day, and the safe ones that the user may clear
+    (`mine`).
     """
 
     at: datetime
@@ -45,9 +44,8 @@ _kept: dict[_Key, Sums] = {}
 
 
 def add_up(user: User, now: datetime) -> Sums:
-    """The sums of all runs that a user sees, in one query for all roots.
-
-    For very many runs the sums may be older, but never older than the last clear.
+    """The sums in one query for all roots; those of very many runs may be older, but never older than the
+    last clear.
     """
     seen = permissions.places(user, permissions.VIEW)
     mine = (
@@ -68,7 +66,7 @@ def add_up(user: User, now: datetime) -> Sums:
 
 
 def _last_clear() -> tuple[int, int]:
-    """How many clears are under way, and the newest line of the ledger: each clear changes one of them."""
+    """Each clear changes one of the two numbers."""
     newest = LedgerEntry.objects.order_by("-pk").values_list("pk", flat=True).first()
     return ClearAttempt.objects.filter(phase__in=ClearAttempt.ACTIVE).count(), newest or 0
 

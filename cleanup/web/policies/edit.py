@@ -1,4 +1,4 @@
-"""Writing a policy in the browser: first where it applies, then what it says."""
+"""Writing a policy: first its scope, then its fields."""
 
 from datetime import datetime
 from typing import Any
@@ -27,14 +27,14 @@ from cleanup.web.policies.forms import PolicyForm, ScopeForm
 from cleanup.web.requests import SignedIn
 
 WRITE = "cleanup.add_retentionpolicy"
-# The first of the runs that would go, by name.
+# At most this many of the runs that would go are named.
 SHOWN_RUNS = 20
 
 may_write_policies = permission_required(["cleanup.view_retentionpolicy", WRITE], raise_exception=True)
 
 SCOPE_FIELDS = ("root", "equipment", "project", "run_kind")
 
-# How a version begins, after the sentence that says what it means.
+# How a version begins, after the sentence of its meaning.
 BEGINS = {
     Stage.REHEARSING: "It is rehearsed first: until then the timed pass only records what more it would clear.",
     Stage.PROMOTED: "It is in force from the next pass on.",
@@ -45,25 +45,22 @@ BEGINS = {
 @require_http_methods(["GET", "HEAD", "POST"])
 @may_write_policies
 def change_policy(request: SignedIn) -> HttpResponse:
-    """Ask where a policy shall apply; then show what is in force there, and write what is to take its place."""
     posted = request.method == "POST"
     data = request.POST if posted else request.GET
     where = _scope_form(request.user, data if posted or any(name in data for name in SCOPE_FIELDS) else None)
     if where.is_valid():
         return _change(request, where)
     context: dict[str, Any] = {"where": where}
-    if posted:  # what was typed stays, to be sent again with a scope that is known
+    if posted:  # the typed text stays, to be sent again with a known scope
         context["form"] = PolicyForm(data, scope=Scope(), before=None, scoped=[])
     return render(request, "cleanup/policies/change.html", context, status=422 if where.errors else 200)
 
 
 def query_of(scope: Scope) -> str:
-    """A scope as the query of the form's address; an empty name is everywhere."""
     return urlencode({name: getattr(scope, name) or "" for name in SCOPE_FIELDS})
 
 
 def _scope_form(user: User, data: QueryDict | None) -> ScopeForm:
-    """Asks for a scope by the names that the user may see: of runs, and of policies that there are already."""
     places = permissions.places(user, permissions.VIEW)
     equipment = {*permissions.instruments(user).order_by().values_list("equipment", flat=True)}
     of_policies = RetentionPolicy.objects.exclude(equipment="").order_by().values_list("equipment", flat=True)
@@ -73,14 +70,14 @@ def _scope_form(user: User, data: QueryDict | None) -> ScopeForm:
 
 
 def _change(request: SignedIn, where: ScopeForm) -> HttpResponse:
-    """The form for one scope; sent, what would come of it; sent once more with that in sight, a new version."""
+    """The form; sent once it shows the preview, sent again with that preview it writes a version."""
     now = timezone.now()
     _expect_place(request.user, where.scope)
     before, scoped = _in_force(where.scope), RetentionPolicy.objects.scoped()
     data = request.POST if request.method == "POST" else None
     form = PolicyForm(data, scope=where.scope, before=before, scoped=scoped)
     newer, shown, asks = None, None, False
-    meant = data.get("at_once", "") if data else ""  # said once more, to the question what 0 h means
+    meant = data.get("at_once", "") if data else ""  # the answer to the question about 0 h
     seen = (data.get("seen", "") or meant) if data else ""
     if form.is_bound:
         try:
@@ -109,7 +106,7 @@ def _change(request: SignedIn, where: ScopeForm) -> HttpResponse:
         "changed": bool(shown and seen and not asks),
         "asks_at_once": asks,
     }
-    if request.htmx:  # which shows nothing of an answer with an error status
+    if request.htmx:  # htmx shows nothing of an answer with an error status
         return render(request, "cleanup/policies/change.html#form", context)
     return render(request, "cleanup/policies/change.html", context, status=422 if form.errors else 200)
 
@@ -130,7 +127,7 @@ def _go_to(request: SignedIn, address: str) -> HttpResponse:
 
 
 def _expect_place(user: User, scope: Scope) -> None:
-    """Raise PermissionDenied unless the user may write policies for all that a scope covers."""
+    """Raise PermissionDenied unless the user may write policies for the whole scope."""
     root = StagingRoot.objects.get(name=scope.root).pk if scope.root else None
     for permission in (permissions.VIEW, WRITE):
         if not permissions.places(user, permission).include(root, scope.equipment or ""):
@@ -138,7 +135,6 @@ def _expect_place(user: User, scope: Scope) -> None:
 
 
 def _preview(form: PolicyForm, author: str, now: datetime) -> PolicyPreview:
-    """What the version that a valid form says would change. Raises ValidationError."""
     drafted = policy_preview.draft(form.before, author=author, now=now, rehearse=form.rehearse, **_fields(form))
     return policy_preview.preview(drafted, now)
 
@@ -148,7 +144,7 @@ def _describe(shown: PolicyPreview) -> str:
 
 
 def _write(form: PolicyForm, author: str, now: datetime) -> RetentionPolicy:
-    """The version that a valid form says. Raises ValidationError, or Superseded if another user was faster."""
+    """Raises ValidationError, or Superseded if another user was faster."""
     try:
         return RetentionPolicy.objects.replace_version(
             expected=form.cleaned_data["made_from"],
@@ -164,7 +160,6 @@ def _write(form: PolicyForm, author: str, now: datetime) -> RetentionPolicy:
 
 
 def _fields(form: PolicyForm) -> dict[str, Any]:
-    """The scope as a version's columns say it, and what the form changes there."""
     scope = form.scope
     root = StagingRoot.objects.get(name=scope.root) if scope.root else None
     named = {name: getattr(scope, name) or "" for name in SCOPE_FIELDS if name != "root"}
@@ -172,7 +167,7 @@ def _fields(form: PolicyForm) -> dict[str, Any]:
 
 
 def _expect_in_force(form: PolicyForm, before: RetentionPolicy | None) -> None:
-    """Raise Superseded unless the form was made from the version that is in force in its scope."""
+    """Raise Superseded unless the form was made from the version in force."""
     made_from = form.cleaned_data.get("made_from")
     if made_from is None or made_from == (before.version if before else 0):
         return
@@ -186,7 +181,6 @@ def _in_force(scope: Scope) -> RetentionPolicy | None:
 
 
 def _meaning(version: RetentionPolicy) -> str:
-    """What a version that was just written means and how it begins, in sentences."""
     value = version.as_value()
     policy = effective_policy(RetentionPolicy.objects.scoped(), value.scope)
     return f"{describe(value, policy, nights=version.rehearsal_nights)}. {BEGINS[value.stage]}"

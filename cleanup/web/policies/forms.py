@@ -1,4 +1,4 @@
-"""What people type of a policy."""
+"""The forms of a policy."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from cleanup.text.values import visible
 
 
 class NameField(forms.ChoiceField):
-    """A known name, or none for all; another one is refused with the names near it."""
+    """A known name, or none for all."""
 
     def __init__(self, label: str, everything: str, known: Iterable[str], *, typed: str) -> None:
         self.known = list(known)
         choices = [("", everything), *((name, visible(name)) for name in self.known)]
         if typed and typed.isprintable() and typed not in self.known:
-            choices.append((typed, f"{visible(typed)} (not known)"))  # what was typed stays on the page
+            choices.append((typed, f"{visible(typed)} (not known)"))  # the typed text stays on the page
         super().__init__(label=label, choices=choices, required=False)
 
     def validate(self, value: str) -> None:
@@ -33,8 +33,6 @@ class NameField(forms.ChoiceField):
 
 
 class ScopeForm(forms.Form):
-    """Where a policy applies: a staging root, an instrument, a project, a kind of run, or all of them."""
-
     def __init__(self, data: Any = None, *, roots: Iterable[str], equipment: Iterable[str]) -> None:  # noqa: ANN401
         super().__init__(data, auto_id="scope-%s", label_suffix="")
         known: dict[str, tuple[str, str, Iterable[str]]] = {
@@ -48,15 +46,11 @@ class ScopeForm(forms.Form):
 
     @property
     def scope(self) -> Scope:
-        """The scope of a form that is valid."""
         return Scope(**{name: value or None for name, value in self.cleaned_data.items()})
 
 
 class TypedField(forms.CharField):
-    """A policy field as people type it; its value is a number or None.
-
-    A text that the form has made means the exact number behind it, also if the text was rounded.
-    """
+    """A typed number or None; the form's own text means the exact stored number, even if rounded."""
 
     def __init__(self, name: str, label: str, hint: str, *, stored: float | None) -> None:
         self.read: Callable[[str], float] = READERS[name]
@@ -83,7 +77,7 @@ class TypedField(forms.CharField):
 
 @dataclass(frozen=True)
 class FieldGroup:
-    """Fields of a policy that belong together. `elsewhere` says where they are set if not in this scope."""
+    """`elsewhere`: where the fields are set if not in this scope."""
 
     title: str
     fields: list[BoundField]
@@ -91,10 +85,7 @@ class FieldGroup:
 
 
 class PolicyForm(forms.Form):
-    """A new version of one scope; an empty field is left unset.
-
-    `before` is the version in force there, `scoped` all policies in force. A field that is not sent keeps its value.
-    """
+    """A new version of one scope; an empty field is unset, a field that is not sent keeps its value."""
 
     made_from = forms.IntegerField(
         min_value=0,
@@ -148,18 +139,16 @@ class PolicyForm(forms.Form):
             raise forms.ValidationError("There is nothing to write: no field says anything new.")
 
     def changed_fields(self) -> dict[str, Any]:
-        """The fields that say something else than the version before; all others are carried over."""
         sent = {name: self.cleaned_data[name] for name in (*CHOSEN, *TYPED) if name in self.data}
         return {name: value for name, value in sent.items() if value != self._stored(name)}
 
     @property
     def rehearse(self) -> bool:
-        """Whether the version is to be rehearsed first: as before where nothing is sent."""
         answer = self.cleaned_data["rehearse"]
         return answer == "yes" if answer else self._rehearsed_before()
 
     def groups(self) -> list[FieldGroup]:
-        """The fields in the order of the page; those that make no sense in this scope only if they are filled in."""
+        """Fields without meaning in this scope only if they are filled."""
         narrow = bool(self.scope.equipment or self.scope.project or self.scope.run_kind)
         of_root = self._group(
             "When the disk is too full",
@@ -185,7 +174,6 @@ class PolicyForm(forms.Form):
         return FieldGroup(title, [field for field in fields if not elsewhere or field.value()], elsewhere)
 
     def _stored(self, name: str) -> Any:  # noqa: ANN401
-        """What the version before says of a field; the words of a choice are never None."""
         if self.before is None:
             return "" if name in CHOSEN else None
         return getattr(self.before, name)
@@ -194,7 +182,7 @@ class PolicyForm(forms.Form):
         return self.before is None or self.before.rehearsal != Stage.OFF
 
 
-# Longer names fit no column, and longer numbers mean nothing.
+# The length of the columns, and of any sensible number.
 MAX_NAME = 255
 LONGEST_TYPED = 60
 
@@ -218,8 +206,8 @@ BEYOND_HINT = "The bytes of files are compared in any case. Attributes are exten
 _HOURS = "Such as 7d, 36h or 90m; a plain number is hours."
 _SIZE = "Such as 8TB, 500GB or 200GiB."
 _COUNT = "A whole number."
-# The fields that are typed: what each is called, and how it is written. Where a group's title says half of it, or the
-# form asks for what a version tells, the name is another one than in `LABELS`.
+# The typed fields: (name, how it is written). If a group's title says half of it, or the
+# form asks for what a version tells, the name differs from `LABELS`.
 TYPED = {
     "retain_hours": ("Keep after the verification", f"{_HOURS} 0 h: {AT_ONCE}."),
     "min_retain_hours": ("Keep at least, where the disk is too full", f"{_HOURS} 0 h: {AT_ONCE}."),
@@ -243,7 +231,6 @@ TYPED = {
 
 
 def _known_projects() -> list[str]:
-    """The projects of which there are runs, or policies already."""
     of_policies = RetentionPolicy.objects.exclude(project="").order_by().values_list("project", flat=True).distinct()
     return sorted({*Project.objects.values_list("code", flat=True), *of_policies})
 
@@ -256,7 +243,6 @@ def _choice_or_unset(
 
 
 def _said_elsewhere(scope: Scope, scoped: Iterable[ScopedPolicy]) -> dict[str, str]:
-    """What applies in a scope where its own policy leaves a field unset, as people say it."""
     others = [policy for policy in scoped if policy.scope != scope]
     policy, limits = effective_policy(others, scope), limits_of(others, scope.root or "")
     values = {name: getattr(policy, name) for name in RUN_FIELDS}

@@ -1,4 +1,4 @@
-"""Policies: what is in force and who wrote it, what a rehearsal has shown, and letting a version loose."""
+"""Policies: what is in force, what a rehearsal showed, and promotion."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -31,11 +31,11 @@ from cleanup.web.policies.edit import WRITE, query_of
 from cleanup.web.requests import SignedIn
 
 PAGE_SIZE = 50
-# What the comparison lists; it adds up all there are.
+# The comparison lists at most this many runs; its sums count all.
 SHOWN_RUNS = 500
-# The instruments whose policies are spelled out.
+# At most this many instruments have their policies in sentences,
 SHOWN_INSTRUMENTS = 200
-# And of each the projects that have a policy of their own.
+# each with at most this many projects that have their own policy.
 SHOWN_PROJECTS = 20
 
 may_look_at_policies = permission_required("cleanup.view_retentionpolicy", raise_exception=True)
@@ -43,17 +43,12 @@ may_set_policies = permission_required(WRITE, raise_exception=True)
 
 
 class NoteForm(forms.Form):
-    """The words that are kept with a version."""
-
     note = forms.CharField(required=False, max_length=RetentionPolicy._meta.get_field("note").max_length)
 
 
 @dataclass(frozen=True)
 class ShownVersion:
-    """A version as the page tells it; `before` is the one before it in its scope.
-
-    `nights` of `wanted` are clean so far, where it is being rehearsed.
-    """
+    """A version, the one `before` it in its scope, and its clean `nights` of `wanted`."""
 
     version: RetentionPolicy
     scope: str
@@ -69,13 +64,12 @@ class ShownVersion:
 
     @property
     def query(self) -> str:
-        """The scope as the page of its form names it."""
         return query_of(self.version.scope)
 
 
 @dataclass(frozen=True)
 class InstrumentPolicies:
-    """What the policies come to for the runs of one instrument, in sentences; so many projects are left out."""
+    """In sentences; `left_out` counts projects."""
 
     instrument: Instrument
     sentences: list[str]
@@ -84,7 +78,7 @@ class InstrumentPolicies:
 
 @dataclass(frozen=True)
 class RehearsedTotal:
-    """What the runs come to of which the same became; bytes are logical."""
+    """Bytes are logical."""
 
     became: Became
     runs: int
@@ -94,7 +88,6 @@ class RehearsedTotal:
 @require_safe
 @may_look_at_policies
 def policy_list(request: SignedIn) -> HttpResponse:
-    """The versions in force, scope by scope, and every version that ever was."""
     now = timezone.now()
     told = _tell_all(request.user, now)
     in_force = sorted((shown for shown in told if shown.in_force), key=lambda shown: _order(shown.version.scope))
@@ -116,7 +109,6 @@ def policy_list(request: SignedIn) -> HttpResponse:
 @require_safe
 @may_look_at_policies
 def policy_detail(request: SignedIn, number: int) -> HttpResponse:
-    """One version: what its rehearsal would have cleared, and what people did."""
     now = timezone.now()
     version = _visible_version(request.user, number)
     places = permissions.places(request.user, permissions.VIEW)
@@ -150,8 +142,6 @@ def policy_detail(request: SignedIn, number: int) -> HttpResponse:
 @may_look_at_policies
 @may_set_policies
 def promote_policy(request: SignedIn, number: int) -> HttpResponse:
-    """Let a version loose before it has its nights, or where only a person may."""
-
     def promote(version: RetentionPolicy, author: str, note: str, now: datetime) -> RetentionPolicy:
         return rehearsal.promote(version, author, now, note=note)
 
@@ -162,7 +152,7 @@ def promote_policy(request: SignedIn, number: int) -> HttpResponse:
 @may_look_at_policies
 @may_set_policies
 def promote_root(request: SignedIn, pk: int) -> HttpResponse:
-    """End the first nights of a staging root that is new under the policies in force."""
+    """End the first nights of a staging root."""
     root = get_object_or_404(permissions.roots(request.user), pk=pk)
     if not _may_promote(request.user, root):
         raise PermissionDenied
@@ -184,7 +174,6 @@ def promote_root(request: SignedIn, pk: int) -> HttpResponse:
 @may_look_at_policies
 @may_set_policies
 def rehearse_policy(request: SignedIn, number: int) -> HttpResponse:
-    """Rehearse a version again."""
     return _restage(request, number, rehearsal.send_back, "From the next pass on it only records what it would clear.")
 
 
@@ -213,7 +202,7 @@ def _restage(
 
 
 def _coming(user: User, roots: Iterable[StagingRoot]) -> str:
-    """What the next passes over some staging roots take, as far as a person sees the whole of them."""
+    """What the next sweeps take, only of roots that the user sees as a whole."""
     places = permissions.places(user, permissions.VIEW)
     seen = [root for root in roots if places.include(root.pk, "")]
     said = announcements.say_next(seen, timezone.now())
@@ -221,7 +210,6 @@ def _coming(user: User, roots: Iterable[StagingRoot]) -> str:
 
 
 def _tell_all(user: User, now: datetime) -> list[ShownVersion]:
-    """Every version that the user may see, the latest first."""
     versions = list(RetentionPolicy.objects.select_related("root").order_by("version"))
     return _tell(versions, [version for version in versions if _sees(user, version)], now)[::-1]
 
@@ -234,7 +222,6 @@ def _visible_version(user: User, number: int) -> RetentionPolicy:
 
 
 def _sees(user: User, version: RetentionPolicy) -> bool:
-    """Whether a version may apply to runs that the user may see."""
     places = permissions.places(user, permissions.VIEW)
     return places.everywhere or any(
         None in (version.root_id, root) or version.root_id == root
@@ -244,13 +231,11 @@ def _sees(user: User, version: RetentionPolicy) -> bool:
 
 
 def _may_write(user: User, version: RetentionPolicy) -> bool:
-    """Whether the user may write a version for all that this one covers."""
     wanted = (permissions.VIEW, WRITE)
     return all(permissions.places(user, each).include(version.root_id, version.equipment) for each in wanted)
 
 
 def _first_nights(user: User, now: datetime) -> list[Waiting]:
-    """The staging roots in their first nights that a person may see."""
     found = first_nights.waiting(now)
     seen = set(permissions.roots(user).values_list("pk", flat=True)) if found else set()
     return [waiting for waiting in found if waiting.root.pk in seen]
@@ -261,7 +246,6 @@ def _may_promote(user: User, root: StagingRoot) -> bool:
 
 
 def _explain(instruments: Iterable[Instrument], scoped: list[ScopedPolicy]) -> list[InstrumentPolicies]:
-    """What happens to each instrument's runs; a project with a policy of its own is told if that differs."""
     lines = []
     for instrument in instruments:
         where = Scope(root=instrument.root.name, equipment=instrument.equipment)
@@ -278,7 +262,6 @@ def _explain(instruments: Iterable[Instrument], scoped: list[ScopedPolicy]) -> l
 
 
 def _may_cover(scope: Scope, where: Scope) -> bool:
-    """Whether a scope covers any run of an instrument."""
     return scope.root in (None, where.root) and scope.equipment in (None, where.equipment)
 
 
@@ -289,14 +272,13 @@ def _by_kind(scoped: list[ScopedPolicy], where: Scope) -> dict[str, Policy]:
 
 
 def _sentences(whose: str, of: str, by_kind: dict[str, Policy]) -> list[str]:
-    """One sentence where all kinds of runs are treated alike, else one for each."""
     if len(by_kind) > 1 and len({*by_kind.values()}) == 1:
         by_kind = {"": next(iter(by_kind.values()))}
     return [explain(f"{whose}{f'{kind} ' if kind else ''}runs{of}", policy) for kind, policy in by_kind.items()]
 
 
 def _tell(versions: list[RetentionPolicy], wanted: list[RetentionPolicy], now: datetime) -> list[ShownVersion]:
-    """The wanted ones among all versions, the earliest first; asks no more queries for many than for one."""
+    """The wanted versions, the earliest first; as many queries for many as for one."""
     values = {version.version: version.as_value() for version in versions}
     newest = {value.scope: value.version for value in values.values()}
     before: dict[int, ScopedPolicy | None] = {}
@@ -305,7 +287,7 @@ def _tell(versions: list[RetentionPolicy], wanted: list[RetentionPolicy], now: d
         before[number] = latest.get(value.scope)
         latest[value.scope] = value
     in_force = [version for version in wanted if version.version in newest.values()]
-    scoped = RetentionPolicy.objects.scoped() if in_force else []  # what is rehearsed may leave fields to wider scopes
+    scoped = RetentionPolicy.objects.scoped() if in_force else []  # rehearsed versions may leave fields to wider scopes
     nights = rehearsal.nights_by_version([each for each in in_force if each.rehearsal == Stage.REHEARSING], now)
     noted = Surprise.objects.filter(policy_version__in=[version.version for version in in_force]).order_by()
     surprises = dict(noted.values_list("policy_version").annotate(count=Count("pk")))
@@ -334,7 +316,6 @@ def _tell(versions: list[RetentionPolicy], wanted: list[RetentionPolicy], now: d
 
 
 def _order(scope: Scope) -> tuple[str, int, str, str, str]:
-    """The lab first, then root by root, the wider scopes before the narrower."""
     return (scope.root or "", scope.rank, scope.equipment or "", scope.project or "", scope.run_kind or "")
 
 

@@ -1,4 +1,4 @@
-"""Runs that are missing: where they went, many at once, and a folder that was renamed."""
+"""Missing runs: marked as gone, or moved with a renamed folder."""
 
 from datetime import datetime
 
@@ -27,17 +27,15 @@ from cleanup.web.decorators import may_look
 from cleanup.web.problems.problem_list import MarkGoneForm, may_mark
 from cleanup.web.requests import SignedIn
 
-# One page lists at most 500 runs to be marked; the rest is asked about after them.
+# One page lists at most 500 runs to mark; the others come after them.
 AT_ONCE = 500
-# One answer tells at most five refusals.
+# One answer tells at most this many refusals.
 _TOLD = 5
-# After a move at most ten runs are looked at anew at once; discovery looks at the others.
+# After a move this many runs are looked at once; discovery looks at the others.
 _LOOKED_AT = 10
 
 
 class MoveForm(forms.Form):
-    """Which folder was renamed."""
-
     old = forms.CharField(max_length=1024, widget=forms.TextInput(attrs={"autocomplete": "off"}))
     new = forms.CharField(max_length=1024, widget=forms.TextInput(attrs={"autocomplete": "off"}))
     note = forms.CharField(
@@ -49,7 +47,6 @@ class MoveForm(forms.Form):
 @may_look
 @may_mark
 def mark_all_gone(request: SignedIn) -> HttpResponse:
-    """List the missing runs, of one staging root if it is named; a POST marks those that are ticked as gone."""
     now = timezone.now()
     root = request.GET.get("root", "")
     found = _missing(request.user)
@@ -79,7 +76,7 @@ def mark_all_gone(request: SignedIn) -> HttpResponse:
 @may_look
 @may_mark
 def move_runs(request: SignedIn, pk: int) -> HttpResponse:
-    """Ask which folder was renamed; show which runs that moves, and at a second click let them have the new paths."""
+    """The first click shows the runs of a renamed folder; the second gives them the new paths."""
     now = timezone.now()
     orphan = _orphan(request.user, pk)
     run = get_object_or_404(Run.objects.with_root(), orphans=orphan)
@@ -98,7 +95,6 @@ def move_runs(request: SignedIn, pk: int) -> HttpResponse:
 
 
 def _orphan(user: User, pk: int) -> Orphan:
-    """A missing run among the orphans that a person may see and change, also one that is missing no more."""
     found = problems.visible_orphans(user, among=Orphan.objects.filter(kind=OrphanKind.MISSING))
     orphan = get_object_or_404(found.select_related("root"), pk=pk)
     if not problems.may(user, permissions.CHANGE, orphan):
@@ -107,7 +103,6 @@ def _orphan(user: User, pk: int) -> Orphan:
 
 
 def _move(user: User, run: Run, form: MoveForm, now: datetime, *, dry_run: bool) -> tuple[list[Reregistration], str]:
-    """What became of the runs that a valid form names, or why nothing was done at all."""
     order = RegisterOrder(now=now, actor=user.get_username(), note=form.cleaned_data["note"], dry_run=dry_run)
     try:
         move = moving.read_move(form.cleaned_data["old"], form.cleaned_data["new"])
@@ -120,7 +115,6 @@ def _move(user: User, run: Run, form: MoveForm, now: datetime, *, dry_run: bool)
 
 
 def _missing(user: User) -> RunQuerySet:
-    """The missing runs that a person may mark as gone."""
     listed = orphans.listed().filter(kind=OrphanKind.MISSING).values("run")
     return (
         permissions.runs(user, permissions.CHANGE)
@@ -144,7 +138,6 @@ def _tell(request: SignedIn, marked: list[Marked]) -> None:
 
 
 def _guessed(user: User, run: Run) -> dict[str, str]:
-    """What the form begins with: the folder that seems to have been renamed, else the run's project."""
     guess = moving.guess(run)
     if guess is not None and permissions.places(user, permissions.CHANGE).include(
         run.root_id, guess.new.partition("/")[0]
@@ -154,7 +147,7 @@ def _guessed(user: User, run: Run) -> dict[str, str]:
 
 
 def _expect_places(user: User, run: Run, move: Move) -> None:
-    """Who moves runs must have the right to change them where they are known, and where they are to be known."""
+    """The user needs the permission at the old and at the new place."""
     places = permissions.places(user, permissions.CHANGE)
     there = {path.partition("/")[0] for path in (move.old, move.new)}
     if not all(places.include(run.root_id, equipment) for equipment in there):
@@ -177,6 +170,5 @@ def _moved(request: SignedIn, run: Run, outcomes: list[Reregistration], now: dat
 
 
 def _why_not(outcome: Reregistration) -> str:
-    """Why a run is not moved, as a sentence."""
     finding = outcome.finding
     return finding.said if finding else outcome.said

@@ -1,4 +1,4 @@
-"""What needs a look: alerts, breakers, orphans, and the next step for each."""
+"""The page of problems, each with its next step."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -40,8 +40,6 @@ may_mark = permission_required(permissions.CHANGE, raise_exception=True)
 
 
 class MarkGoneForm(forms.Form):
-    """Why a person says that a run is gone."""
-
     note = forms.CharField(
         max_length=gone.MAX_REASON,
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
@@ -50,7 +48,7 @@ class MarkGoneForm(forms.Form):
 
 @dataclass(frozen=True)
 class ProblemLine:
-    """One problem of the list with its safe next step: a link and what it says, where there is one."""
+    """One problem with the link to its safe next step, if any."""
 
     problem: OpenProblem
     label: str = ""
@@ -59,8 +57,6 @@ class ProblemLine:
 
 @dataclass(frozen=True)
 class Section:
-    """One group of problems as the page shows it."""
-
     group: ProblemGroup
     lines: list[ProblemLine]
 
@@ -87,8 +83,6 @@ class Section:
 
 @dataclass(frozen=True)
 class OrphanRow:
-    """One orphan of the list with its next step, and whether the user may take it."""
-
     orphan: Orphan
     step: NextStep
     may_look_again: bool
@@ -129,7 +123,7 @@ def problem_list(request: SignedIn) -> HttpResponse:
 @may_look
 @may_clear
 def look_again(request: SignedIn, pk: int) -> HttpResponse:
-    """Look at one orphan now; adopt it if that is possible."""
+    """Look at an orphan now, and adopt it if possible."""
     now = timezone.now()
     orphan = get_object_or_404(_visible(request.user), pk=pk)
     _expect(request.user, permissions.CLEAR, orphan)
@@ -141,7 +135,7 @@ def look_again(request: SignedIn, pk: int) -> HttpResponse:
 @may_look
 @may_clear
 def remove_shell(request: SignedIn, pk: int) -> HttpResponse:
-    """Remove the empty folder that the data wizard has made at a run's path; the host of the disk does it."""
+    """Ask the host of the disk to remove the empty folder at a run's path."""
     orphan = get_object_or_404(_visible(request.user).filter(kind=OrphanKind.SHELL, run__isnull=False), pk=pk)
     _expect(request.user, permissions.CLEAR, orphan)
     path = visible(orphan.path)
@@ -175,7 +169,7 @@ def _look(orphan: Orphan, now: datetime) -> tuple[int, str]:
 @may_look
 @may_mark
 def mark_gone(request: SignedIn, pk: int) -> HttpResponse:
-    """Ask where a missing run went; a POST marks it as gone, if the disk says the same at that moment."""
+    """A POST marks the run as gone if the disk still says so."""
     now = timezone.now()
     orphan = get_object_or_404(_visible(request.user).filter(kind=OrphanKind.MISSING), pk=pk)
     _expect(request.user, permissions.CHANGE, orphan)
@@ -196,7 +190,6 @@ def mark_gone(request: SignedIn, pk: int) -> HttpResponse:
 
 
 def _visible(user: User) -> QuerySet[Orphan]:
-    """The orphans that the user may see, also those that are none any more."""
     return problems.visible_orphans(user, among=Orphan.objects.all()).select_related("root", "run")
 
 
@@ -212,7 +205,6 @@ def _rows(user: User, found: Iterable[Orphan]) -> list[OrphanRow]:
 
 
 def _latest_removals(listed: list[Orphan]) -> dict[tuple[int | None, str], ClearAttempt]:
-    """The latest try at the removal of each shell, by its run and path."""
     if not listed:
         return {}
     tried = ClearAttempt.objects.filter(kind=AttemptKind.SHELL, run__in=[orphan.run_id for orphan in listed])
@@ -233,13 +225,11 @@ def _row(user: User, orphan: Orphan, removal: ClearAttempt | None) -> OrphanRow:
 
 
 def _may_mark_many(user: User, found: QuerySet[Orphan]) -> bool:
-    """Whether several runs are missing that a person may mark as gone."""
     missing = found.filter(kind=OrphanKind.MISSING).order_by("pk")
     return user.has_perm(permissions.CHANGE) and len(missing[:2]) == 2
 
 
 def _line(problem: OpenProblem) -> ProblemLine:
-    """Where the next step for a problem is taken. What is to be done on a host, its advice says."""
     runs = reverse("run-list")
     if problem.run is not None:
         held = problem.kind == AlertKind.HOLD

@@ -1,4 +1,4 @@
-"""Looking at one run: how it stands, everything behind that, and the receipt of its clear."""
+"""One run, and the receipt of its clear."""
 
 from datetime import datetime
 from typing import Any
@@ -36,7 +36,7 @@ from cleanup.web.runs.status_text import stand
 from cleanup.web.runs.verified import panel
 from cleanup.web.runs.ways import page as ways_out
 
-# What the run page shows of a long life; the admin has it all.
+# The run page shows at most this many; the admin has all.
 SHOWN_ATTEMPTS = 20
 SHOWN_ENTRIES = 50
 CLEARED_IN = (Phase.COMMITTED, Phase.DONE)
@@ -45,7 +45,6 @@ CLEARED_IN = (Phase.COMMITTED, Phase.DONE)
 @require_safe
 @may_look
 def run_detail(request: SignedIn, pk: int) -> HttpResponse:
-    """One run, and everything that is known of it."""
     run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     if wants_fragment(request):
         return reload_page()
@@ -56,10 +55,7 @@ def run_detail(request: SignedIn, pk: int) -> HttpResponse:
 @require_safe
 @may_look
 def run_live(request: SignedIn, pk: int) -> HttpResponse:
-    """The head and the attempts of a run, asked for each second during a clear.
-
-    The request names the phase that the page has seen; after a change it gets the whole run.
-    """
+    """The live part of the page, polled each second; if the phase differs from the request's, the whole run."""
     run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     if not wants_fragment(request):
         return redirect("run-detail", pk=pk)
@@ -74,7 +70,7 @@ def run_live(request: SignedIn, pk: int) -> HttpResponse:
 @require_safe
 @may_look
 def receipt(request: SignedIn, pk: int) -> HttpResponse:
-    """The receipt of a cleared run, by us or as the wizard's record says, to print and keep."""
+    """The receipt of a clear, also of one by another program in the wizard's record."""
     run = get_object_or_404(permissions.runs(request.user).select_related("root"), pk=pk)
     attempts = (
         ClearAttempt.objects.clears().filter(run=run, phase=Phase.DONE).select_related("proof__accepted", "batch")
@@ -102,7 +98,7 @@ def receipt(request: SignedIn, pk: int) -> HttpResponse:
 
 
 def _head(request: SignedIn, run: Run, now: datetime) -> dict[str, Any]:
-    """How a run stands, what may be done, and its attempts: what changes while a clear is under way."""
+    """What changes during a clear."""
     attempts = list(_attempts(run)[:SHOWN_ATTEMPTS])
     attempt = attempts[0] if attempts else None
     hindrances = readiness.hindrances()
@@ -132,7 +128,6 @@ def _head(request: SignedIn, run: Run, now: datetime) -> dict[str, Any]:
 
 
 def _body(head: dict[str, Any]) -> dict[str, Any]:
-    """Everything else that the page tells of a run."""
     run, now, decision = head["run"], head["now"], head["decision"]
     facts = stored_facts.facts_of(run)
     cleared_by = _cleared_by(run, head["attempts"])
@@ -157,14 +152,12 @@ def _body(head: dict[str, Any]) -> dict[str, Any]:
 
 
 def _missing(run: Run) -> Orphan | None:
-    """The run among the orphans, where it is listed as missing."""
     if run.problem != Reason.MISSING_DIRECTORY:
         return None
     return orphans.listed().filter(run=run, kind=OrphanKind.MISSING).first()
 
 
 def _cleared_by(run: Run, attempts: list[ClearAttempt]) -> ClearAttempt | None:
-    """The attempt that has cleared a run; None where it is staged, or another program has cleared it."""
     if run.state != State.CLEARED:
         return None
     found = next((attempt for attempt in attempts if attempt.phase in CLEARED_IN), None)
@@ -172,7 +165,7 @@ def _cleared_by(run: Run, attempts: list[ClearAttempt]) -> ClearAttempt | None:
 
 
 def _silence(facts: Facts) -> Finding | None:
-    """Why the last look could not compare a run with the NAS; None where it did, or was not asked to yet."""
+    """Why the last look could not compare the run with the NAS."""
     if facts.twin is not None or facts.proof is None:
         return None
     return next(iter(facts.proof.findings), None)

@@ -1,4 +1,4 @@
-"""The filters of the list as they stand in an address, which people send one another."""
+"""The filters of the list in an address."""
 
 from django.http import HttpResponseRedirect
 from django.shortcuts import redirect
@@ -24,7 +24,6 @@ def chosen_filters(request: SignedIn) -> dict[str, str]:
 
 
 def query_of(chosen: dict[str, str], **changes: str) -> str:
-    """The filters with some of them changed, as the query of an address; empty ones are left out."""
     wanted = {name: value for name, value in {**chosen, **changes}.items() if value}
     return f"?{urlencode(wanted)}" if wanted else ""
 
@@ -34,7 +33,7 @@ def address_of(chosen: dict[str, str], **changes: str) -> str:
 
 
 def without_empty(request: SignedIn) -> HttpResponseRedirect | None:
-    """Where a form without scripts should have led: what it left empty has no place in an address."""
+    """Redirect a form without scripts to an address without empty filters."""
     if "" not in (value for values in dict(request.GET.lists()).values() for value in values):
         return None
     pairs = [(name, value) for name, values in request.GET.lists() for value in values if value]

@@ -10,7 +10,7 @@ from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.text.values import visible
 
-# Not states of a run but of our knowledge of it.
+# A state of our knowledge of a run, not of the run.
 UNREADABLE = "unreadable"
 
 STATE_CHOICES = [
@@ -34,17 +34,15 @@ SORT_CHOICES = [
     ("name", "By name"),
     ("files", "Most files first"),
 ]
-# Of runs that wait those that time alone will open within 24 hours.
+# Waiting runs that time alone opens within 24 hours.
 WITHIN_A_DAY = "day"
-# Of cleared runs those that were freed within seven days, by who asked for it.
+# Cleared runs that were freed within seven days, by who asked for it.
 BY_SCHEDULE, BY_HAND = "schedule", "hand"
-# More than this of a search is not read.
+# A longer search is cut.
 MAX_SEARCH = 100
 
 
 class SearchField(forms.CharField):
-    """A few words; what is too long is cut, since an address must lead to a page."""
-
     def __init__(self) -> None:
         attributes = {"type": "search", "maxlength": MAX_SEARCH, "autocomplete": "off", "spellcheck": "false"}
         super().__init__(label="Search", required=False, widget=forms.TextInput(attrs=attributes))
@@ -54,7 +52,7 @@ class SearchField(forms.CharField):
 
 
 class FilterForm(forms.Form):
-    """The filters of the list, and its order. A value that is no choice is dropped: every address leads to a page."""
+    """Drops a value that is no choice, cuts a long search: every address leads to a page."""
 
     q = SearchField()
     state = forms.ChoiceField(choices=STATE_CHOICES, required=False)
@@ -92,7 +90,6 @@ class FilterForm(forms.Form):
         return len(self.fields["root"].choices) > 2  # type: ignore[attr-defined]  # it is a ChoiceField
 
     def chosen(self) -> dict[str, str]:
-        """The filters that are set and make sense."""
         self.is_valid()
         chosen = {name: value for name, value in self.cleaned_data.items() if value}
         if chosen.get("state") != State.CLEARED:

@@ -1,4 +1,4 @@
-"""The gates of one run as its page shows them: what each says, and when that was seen."""
+"""The gates of one run on its page."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from cleanup.rules.facts import Facts
 from cleanup.rules.gates import AT_THE_CLEAR, BY_ACCEPTANCE
 from cleanup.rules.policy import ProofLevel
 
-# What a gate that passes comes to.
+# What a gate that passes means.
 PASSED = {
     Gate.STATE: "The wizard has verified the copy, and record and database agree.",
     Gate.CLOCK: "The instant of the verification can be believed.",
@@ -24,17 +24,13 @@ PASSED = {
     Gate.BUDGET: "Only for automatic clearing.",
     Gate.BREAKER: "Nothing abnormal has stopped automatic clearing.",
 }
-# What discovery saw on the disk or the NAS; everything else is known at any moment.
+# Gates by discovery's look at the disk or the NAS; the others are current at any moment.
 _SEEN_ON_DISK = frozenset({Gate.STATE, Gate.PATH, Gate.UNCHANGED, Gate.PROOF})
 
 
 @dataclass(frozen=True, kw_only=True)
 class GateLine:
-    """One gate on a page.
-
-    `by_disk`: it goes by what discovery saw. `passed` says what a pass means; `schedule_only`: it binds the schedule
-    alone.
-    """
+    """`by_disk`: by discovery's look; `passed`: what a pass means; `schedule_only`: binds only the schedule."""
 
     gate: str
     verdict: str
@@ -50,7 +46,6 @@ class GateLine:
 
 
 def lines(decision: Decision, facts: Facts) -> Iterator[GateLine]:
-    """The gates of a decision on stored facts."""
     for result in decision.gates:
         yield GateLine(
             gate=result.gate,
@@ -64,12 +59,10 @@ def lines(decision: Decision, facts: Facts) -> Iterator[GateLine]:
 
 
 def _held_on_disk(result: GateResult, facts: Facts) -> bool:
-    """Whether a file in the run holds it, and no person."""
     return result.gate is Gate.HOLD and (facts.hold_file is not None or bool(facts.kept_local))
 
 
 def recorded_lines(attempt: ClearAttempt | None) -> Iterator[GateLine]:
-    """The gates as an attempt found and kept them."""
     for kept in attempt.decision if attempt is not None else ():
         yield GateLine(
             gate=kept["gate"],

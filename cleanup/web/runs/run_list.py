@@ -1,4 +1,4 @@
-"""Looking: the list of runs, one row of it, and what has changed of the rows that a list shows."""
+"""The list of runs, and its rows that have changed."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -20,9 +20,9 @@ from cleanup.web.requests import SignedIn
 from cleanup.web.runs import run_rows, selection
 from cleanup.web.runs.filters import address_of, chosen_filters, filter_form, query_of, without_empty
 
-# What a run waits for is counted in minutes, as long as it is less than a day.
+# A wait of less than a day is counted down in minutes.
 COUNTED_DOWN = timedelta(days=1)
-# What a click on a column's name asks for: the orders that it goes through.
+# The orders that clicks on a column's name go through.
 COLUMNS = {
     "name": ("name",),
     "size": ("size",),
@@ -73,7 +73,6 @@ def run_list(request: SignedIn) -> HttpResponse:
 @require_safe
 @may_look
 def run_row(request: SignedIn, pk: int) -> HttpResponse:
-    """One row, for a list that watches a clear."""
     now = timezone.now()
     run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     row = run_rows.row_of(run, now, request.user, selection.picked(request))
@@ -83,9 +82,9 @@ def run_row(request: SignedIn, pk: int) -> HttpResponse:
 @require_safe
 @may_look
 def run_changes(request: SignedIn) -> HttpResponse:
-    """The rows of a list that have changed, and the sums; nothing if none has.
+    """The rows and sums of a list that have changed.
 
-    `seen` names the rows and what was known of each: `17.3,18.1`. A row that counts minutes is always sent.
+    `seen` has the rows with the changes that the page knows: `17.3,18.1`. A row that counts minutes is always sent.
     """
     now = timezone.now()
     seen = _read_seen(request.GET.get("seen", ""))
@@ -108,7 +107,7 @@ def run_changes(request: SignedIn) -> HttpResponse:
 
 
 def queue_is_silent(now: datetime, *, host: str | None = None) -> bool:
-    """Whether the cluster that clears, on one host or on any, has run no task lately: a clear would only wait."""
+    """Whether a clear would only wait, on one host or on all."""
     beating = watchdog.beating_hosts(now)
     return not beating if host is None else host not in beating
 
@@ -144,7 +143,6 @@ def _page(request: SignedIn, order: RunOrder, runs: RunQuerySet) -> Page:
 
 
 def _totals(runs: RunQuerySet, chosen: dict[str, str], troubled: Sequence[int]) -> list[dict[str, Any]]:
-    """The sums, each with the address that shows its runs, or takes them out of the filter again."""
     found = run_rows.totals(runs, troubled)
     current = chosen.get("verdict", "")
     return [
@@ -176,7 +174,6 @@ def _column(chosen: dict[str, str], orders: Sequence[str]) -> dict[str, str]:
 
 
 def _read_seen(text: str) -> dict[int, int]:
-    """The rows that a list shows, with what it knew of each; what is no such thing is left out."""
     seen: dict[int, int] = {}
     for part in text[: 40 * PAGE_SIZE].split(",")[: 2 * PAGE_SIZE]:
         key, _, doubts = part.partition(".")

@@ -1,4 +1,4 @@
-"""The list of runs: which, in what order, how each stands, and what they come to."""
+"""The runs of the list, and their sums."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -36,17 +36,17 @@ from cleanup.web.runs.status_text import StatusText, stand
 AnyUser = User | AnonymousUser
 
 TONES = {tone.code: tone for tone in Status}
-# Counts stop here: no page waits for an exact larger number.
+# Counts stop here, so that no page waits for a larger number.
 COUNTED = 10_000
-# So many runs, or names, can be handed to the database one by one.
+# At most this many keys or names go into one query.
 FEW = 5_000
-# So many words of a search count: each of them may hand over as many names.
+# At most this many words of a search count: each may add FEW names.
 WORDS = 6
 # Filters that no index serves in the order of a page.
 SCANNED = {"q", "state", "kind", "reason", "opens"}
-# How many names a choice may offer.
+# At most this many names in a choice.
 OFFERED = 1_000
-# A run that may go within the hour is shown anew when it may.
+# A run that may go within the hour is shown again at that time.
 SOON = timedelta(hours=1)
 A_DAY = timedelta(days=1)
 A_WEEK = timedelta(days=7)
@@ -54,10 +54,7 @@ A_WEEK = timedelta(days=7)
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run of the list, and what the user may do with it.
-
-    A `live` row has an attempt under way: it asks again until that has ended.
-    """
+    """One run of the list; a `live` row polls until its attempt ends."""
 
     run: Run
     standing: StatusText
@@ -74,10 +71,7 @@ class RunRow:
 
 @dataclass(frozen=True)
 class ToneTotal:
-    """The sum of the runs of one tone; with `more` only the largest were added up.
-
-    Runs of unknown size count as 0 bytes.
-    """
+    """The sum of the runs of one tone; with `more` only the largest. Runs of unknown size have 0 bytes."""
 
     tone: Status
     words: str
@@ -91,7 +85,6 @@ def latest_attempt(run: Run) -> ClearAttempt | None:
 
 
 def row_of(run: Run, now: datetime, user: AnyUser | None = None, picked: Collection[int] = ()) -> RunRow:
-    """One run as a row, for a user, with the runs that the user has picked."""
     policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
     row = _row(run, latest_attempt(run), policies, readiness.hindrances(), breakers, now)
     return row if user is None else _for(row, user, picked, now)
@@ -100,7 +93,7 @@ def row_of(run: Run, now: datetime, user: AnyUser | None = None, picked: Collect
 def rows_of(
     keys: Sequence[int], hindrances: tuple[Finding, ...], now: datetime, user: AnyUser, picked: Collection[int] = ()
 ) -> list[RunRow]:
-    """The runs with these keys as rows, in their order, decided anew; those that the user may not see are left out."""
+    """The runs with these keys as rows, in their order, decided again, without runs that the user may not see."""
     runs = permissions.runs(user).filter(pk__in=keys)
     policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
     attempts = run_status.latest_attempts(runs)
@@ -111,35 +104,33 @@ def rows_of(
 
 
 def open_breakers() -> dict[int, Finding]:
-    """What has stopped the sweeps, by the key of the staging root."""
     return {
         breaker.root_id: sweep_breakers.finding_of(breaker) for breaker in SweepBreaker.objects.filter(closed_at=None)
     }
 
 
 def troubled_roots(hindrances: tuple[Finding, ...]) -> list[int]:
-    """The staging roots on which nothing is done at present: what is safe there is not offered to be cleared."""
+    """No run on these roots may be offered for a clear."""
     roots = StagingRoot.objects.all() if hindrances else StagingRoot.objects.exclude(problem="")
     return list(roots.values_list("pk", flat=True))
 
 
 def opening_within_a_day(now: datetime) -> Q:
-    """The runs that wait, and that time alone will open within 24 hours."""
     return Q(tone=Status.WAIT, opens_at__lte=now + A_DAY)
 
 
 def freed_lately(now: datetime, *, by: str) -> Exists:
-    """The runs of which something was freed within a week, by the schedule or by hand, as the overview counts them."""
+    """The runs freed within a week, as the overview counts them."""
     entries = LedgerEntry.objects.freeing().filter(run=OuterRef("pk"), at__gt=now - A_WEEK, at__lte=now + AHEAD)
     scheduled = Q(requester=Requester.SCHEDULE)
     return Exists(entries.filter(scheduled if by == BY_SCHEDULE else ~scheduled).order_by())
 
 
 def filtered(user: AnyUser, chosen: dict[str, str], now: datetime) -> RunQuerySet:
-    """The runs that the user sees and has chosen, of every verdict: staged ones, or if asked for the cleared."""
+    """The chosen runs that the user sees: staged, or if asked for cleared."""
     runs = permissions.runs(user)
     state = chosen.get("state")
-    if "freed" in chosen:  # also runs that have changed since: the overview counts them, and both must agree
+    if "freed" in chosen:  # also runs that have changed since: the overview counts them too
         runs = runs.filter(freed_lately(now, by=chosen["freed"]))
     else:
         runs = runs.filter(state=State.CLEARED) if state == State.CLEARED else runs.here()
@@ -148,7 +139,7 @@ def filtered(user: AnyUser, chosen: dict[str, str], now: datetime) -> RunQuerySe
     elif state and state != State.CLEARED:
         runs = runs.filter(state=state)
     if "root" in chosen:
-        # By its key: joined by its name, no database would use the indexes that begin with the tone.
+        # By its key: with a join by name no database uses the indexes that begin with the tone.
         named = permissions.roots(user).filter(name=chosen["root"]).values_list("pk", flat=True).first()
         runs = runs.filter(root=named) if named is not None else runs.none()
     same = {"equipment": "equipment", "project": "project", "kind": "run_kind"}
@@ -160,20 +151,20 @@ def filtered(user: AnyUser, chosen: dict[str, str], now: datetime) -> RunQuerySe
     for word in [*dict.fromkeys(chosen.get("q", "").split())][:WORDS]:
         titled = list(Project.objects.filter(title__icontains=word).values_list("code", flat=True)[:FEW])
         in_path = Q(run_path__icontains=word)
-        # A condition on the path alone is answered from an index, without reading a single row.
+        # An index alone answers a condition on the path.
         runs = runs.filter(in_path | Q(project__in=titled) if titled else in_path)
     scanned = {"q"} if state == State.CLEARED else SCANNED
     return _narrowed(runs) if chosen.keys() & scanned else runs
 
 
 def _narrowed(runs: RunQuerySet) -> RunQuerySet:
-    """The same runs by their keys, if they are few: what no index finds is then looked for only once."""
+    """The same runs by key, if they are few: a search without an index then runs only once."""
     keys = list(runs.order_by().values_list("pk", flat=True)[: FEW + 1])
     return Run.objects.filter(pk__in=keys) if len(keys) <= FEW else runs
 
 
 def with_verdict(runs: RunQuerySet, verdict: str, troubled: Collection[int]) -> RunQuerySet:
-    """Of staged runs those with one verdict, or all of them; on a troubled staging root what is safe is blocked."""
+    """The staged runs with one verdict; on a troubled root safe runs are blocked."""
     tone = TONES.get(verdict)
     if tone is None:
         return runs
@@ -185,14 +176,13 @@ def with_verdict(runs: RunQuerySet, verdict: str, troubled: Collection[int]) -> 
 
 
 def totals(runs: RunQuerySet, troubled: Collection[int]) -> list[ToneTotal]:
-    """The sums above the list, of the runs of every verdict."""
     wanted = (
         (Status.GO, "Safe to clear now"),
         (Status.WAIT, "Waits"),
         (Status.BLOCK, "Blocked"),
         (Status.WORK, "Under way"),
     )
-    # A few runs among very many are looked for once; where there are enough of them, each tone is found quickly.
+    # Few runs among many are searched once for all tones; of many runs each tone is found quickly.
     few = _sums_of_few(runs, troubled)
     if few is not None:
         return [ToneTotal(tone, words, *few.get(tone, (0, 0)), more=False) for tone, words in wanted]
@@ -200,7 +190,7 @@ def totals(runs: RunQuerySet, troubled: Collection[int]) -> list[ToneTotal]:
 
 
 def counted(runs: RunQuerySet) -> int:
-    """How many runs these are, counted no further than one beyond `COUNTED`."""
+    """At most `COUNTED` + 1."""
     return runs.order_by().values("pk")[: COUNTED + 1].count()
 
 
@@ -214,7 +204,7 @@ def equipment_choices(user: AnyUser) -> list[str]:
 
 
 def project_choices(user: AnyUser) -> list[tuple[str, str]]:
-    """Each project with the title that it was given last; for a user who does not see all, those with staged runs."""
+    """(code, latest title); a user who does not see all sees only projects with staged runs."""
     projects = Project.objects.order_by("code")
     if not permissions.places(user, permissions.VIEW).everywhere:
         projects = projects.filter(Exists(permissions.runs(user).here().filter(project=OuterRef("code")).order_by()))
@@ -251,7 +241,7 @@ def _for(row: RunRow, user: AnyUser, picked: Collection[int], now: datetime) -> 
 
 
 def _sums_of_few(runs: RunQuerySet, troubled: Collection[int]) -> dict[Status, tuple[int, int]] | None:
-    """How many runs each tone has, and their bytes; None if they are more than are counted."""
+    """(runs, bytes) by tone; None if more than `COUNTED`."""
     some = runs.annotate(size=or_nothing("bytes")).order_by().values_list("tone", "root", "size")[: COUNTED + 1]
     found = list(some)
     if len(found) > COUNTED:
@@ -265,7 +255,7 @@ def _sums_of_few(runs: RunQuerySet, troubled: Collection[int]) -> dict[Status, t
 
 
 def _total(runs: RunQuerySet, tone: Status, words: str) -> ToneTotal:
-    # The largest first, as the index has them: where there are too many, at least the most that they hold is known.
+    # The largest first, as the index has them: of too many runs these hold the most bytes.
     largest = runs.annotate(size=or_nothing("bytes")).order_by("tone", "-size", "-pk")[: COUNTED + 1]
     sums = largest.aggregate(runs=Count("pk"), bytes=bytes_sum("size", default=0))
     return ToneTotal(tone, words, min(sums["runs"], COUNTED), int(sums["bytes"]), sums["runs"] > COUNTED)

@@ -1,4 +1,4 @@
-"""The runs that a person has picked from the list to clear together; `runs.picks` keeps them from page to page."""
+"""The runs that a user has picked to clear together; `runs.picks` keeps them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,18 +25,15 @@ from cleanup.web.runs import run_rows
 from cleanup.web.runs.filters import chosen_filters
 
 KEY = picks.KEY
-# An operator can still look through so many, and one preview can show them.
+# As many as an operator can check and one preview can show.
 MOST = 1_000
-# What is said of runs that a page may not speak for.
+# Said if an older page asks for a change.
 ELSEWHERE = "as another page has left it: this one was older. It now shows what is selected."
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The picked runs, in logical bytes; `full` if no more fit.
-
-    `version` is the number of the last change that the page has seen.
-    """
+    """In logical bytes; `version`: the last change that the page has seen."""
 
     keys: frozenset[int]
     version: int = 0
@@ -54,31 +51,29 @@ def picked(request: HttpRequest) -> frozenset[int]:
 
 
 def seen_by(request: HttpRequest) -> int | None:
-    """Which change of the selection the page had seen that a form was sent from; None where it does not say."""
+    """The last change that the form's page had seen; None if unknown."""
     text = request.POST.get("selection", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(LARGEST)) else None
 
 
 def dropped_since(request: HttpRequest, keys: Iterable[int]) -> frozenset[int]:
-    """Those of the runs that another page has dropped since the one was opened that a form was sent from."""
+    """The runs that another page has dropped after this one was opened."""
     return picks.of(request.session).dropped(keys, seen_by(request))
 
 
 def chosen(request: SignedIn) -> list[int]:
-    """The keys of the picked runs that still lie on a staging disk, and that this person may clear; largest first."""
+    """The picked runs that are still staged and that the user may clear; largest first."""
     runs = _open_to(request).filter(pk__in=picked(request)).annotate(size=or_nothing("bytes"))
     return list(runs.order_by("-size", "-pk").values_list("pk", flat=True))
 
 
 def forget(request: HttpRequest, pks: Iterable[int] | None = None) -> None:
-    """Let go of some of the picked runs, or of all."""
     before = picks.of(request.session)
     kept = frozenset() if pks is None else before.keys - frozenset(pks)
     picks.keep(request.session, request.user, before.become(kept))
 
 
 def selection_of(request: SignedIn) -> Selection:
-    """What the bar below the list says."""
     found_now = picks.of(request.session)
     keys, version = found_now.keys, found_now.version
     if not keys:
@@ -91,18 +86,18 @@ def selection_of(request: SignedIn) -> Selection:
 @may_look
 @may_clear
 def select_runs(request: SignedIn) -> HttpResponse:
-    """Pick runs, or let go: `these` of those that a page shows, `add`, `remove`, `all` that are safe, `clear`."""
+    """Pick or drop runs: `these` of those that a page shows, `add`, `remove`, `all` that are safe, `clear`."""
     before, action = picks.of(request.session), request.POST.get("action", "")
     adds, drops = _asked(request, action, before.keys)
     left = _unheard(request, action, before, adds, drops)
     wanted = (before.keys | (adds - left)) - (drops - left)
-    # Keys of runs that are gone would take up room for ever.
+    # Keys of runs that are gone would stay for ever.
     kept = frozenset(_open_to(request).filter(pk__in=wanted).values_list("pk", flat=True)[: 2 * MOST])
     too_many = len(kept) > MOST
     kept = frozenset(sorted(kept, key=lambda key: (key not in before.keys, key))[:MOST])
     picks.keep(request.session, request.user, before.become(kept))
     if request.htmx:
-        # The operator has ticked the next box by the time of our answer: it must not set the boxes back.
+        # The operator may have ticked the next box before our answer: it must not reset the boxes.
         tick = action != "these" or too_many or bool(left)
         context = {"selection": selection_of(request), "too_many": too_many, "most": MOST, "tell": True, "tick": tick}
         return render(request, "cleanup/runs/list.html#selection", {**context, "left": len(left)})
@@ -114,7 +109,7 @@ def select_runs(request: SignedIn) -> HttpResponse:
 
 
 def _asked(request: SignedIn, action: str, before: frozenset[int]) -> tuple[frozenset[int], frozenset[int]]:
-    """The runs that a form picks, and those that it lets go, of which some may be so already."""
+    """The runs that a form picks, and those that it drops."""
     named = _numbers(request.POST.getlist("run"))
     if action == "these":
         return named - before, (_numbers(request.POST.getlist("shown")) - named) & before
@@ -128,9 +123,9 @@ def _asked(request: SignedIn, action: str, before: frozenset[int]) -> tuple[froz
 def _unheard(
     request: SignedIn, action: str, before: picks.Picks, adds: frozenset[int], drops: frozenset[int]
 ) -> frozenset[int]:
-    """The runs of which the page of a form knows less than another one: they stay as that has left them.
+    """Runs that another page has changed since: they stay as they are.
 
-    Who lets runs go by name, or all of them, is heard from any page: nothing is cleared by that.
+    A form may always drop runs by name, or all: that clears nothing.
     """
     seen = seen_by(request)
     if action == "these":
@@ -143,7 +138,6 @@ def _open_to(request: SignedIn) -> RunQuerySet:
 
 
 def _safe(request: SignedIn, number: int) -> frozenset[int]:
-    """The largest runs that are safe to clear, of those that the filters in the address leave."""
     filters = chosen_filters(request)
     if number <= 0 or filters.get("state") == State.CLEARED:
         return frozenset()
@@ -155,13 +149,11 @@ def _safe(request: SignedIn, number: int) -> frozenset[int]:
 
 
 def _numbers(texts: Iterable[str]) -> frozenset[int]:
-    """The keys among what was sent; at most as many as a selection holds, twice."""
     plain = (text for text in texts if text.isascii() and text.isdigit() and len(text) <= len(str(LARGEST)))
     return frozenset(number for number in map(int, list(plain)[: 2 * MOST]) if number <= LARGEST)
 
 
 def _back(request: SignedIn) -> str:
-    """The page of the list that the form stands on."""
     address = request.POST.get("next", "")
     if url_has_allowed_host_and_scheme(address, allowed_hosts={request.get_host()}, require_https=request.is_secure()):
         return address

@@ -1,4 +1,4 @@
-"""What lies set aside, as the pages show it: of one run, or of all that a person may see."""
+"""Files that lie set aside."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,13 +12,13 @@ from cleanup.models.aggregates import bytes_sum
 from cleanup.runs import set_aside_recovery
 
 SHOWN = 50
-# So long a page says of a file that it was taken away.
+# A page tells this long that a file was taken away.
 _TOLD = timedelta(days=30)
 
 
 @dataclass(frozen=True)
 class Asides:
-    """The first of the files, and how many there are, with their logical bytes; each row knows its place (`where`)."""
+    """The first files, and the number and logical bytes of all."""
 
     rows: list[SetAside]
     count: int
@@ -30,13 +30,12 @@ class Asides:
 
 
 def of_run(run: Run, now: datetime) -> Asides | None:
-    """What was set aside of a run and lies there, or was taken away of late; None for nothing."""
+    """Also those that were taken away lately."""
     told = Q(state=AsideState.TAKEN, state_at__gt=now - _TOLD) | Q(state=AsideState.DONE)
     return _shown(SetAside.objects.filter(run=run).filter(told))
 
 
 def seen_by(user: User) -> Asides | None:
-    """Everything that lies set aside where a person may look; None for nothing."""
     return _shown(
         SetAside.objects.there().filter(permissions.places(user, permissions.VIEW).q("run__root", "run__equipment"))
     )

@@ -1,4 +1,4 @@
-"""How a run stands, in words: one headline, the reason, and what a person may do about it."""
+"""How a run stands, in words."""
 
 import enum
 from collections.abc import Sequence
@@ -21,8 +21,6 @@ PARKED = "Parked"
 
 
 class StatusAction(enum.StrEnum):
-    """What the button says by which a person takes a run."""
-
     CLEAR = "Clear now"
     RETRY = "Try again"
     COMPARE = "Compare every byte and clear"
@@ -30,8 +28,6 @@ class StatusAction(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class StatusText:
-    """A verdict in words. `advice` is what a person may do; `action` is the button, if there is one."""
-
     tone: Status
     headline: str
     because: str = ""
@@ -56,9 +52,9 @@ def stand(
     *,
     breaker: Finding | None = None,
 ) -> tuple[StatusText, Decision | None]:
-    """How a run stands after its latest attempt, with the decision if one was made.
+    """How a run stands after its latest attempt, with the decision if any.
 
-    `hindrances` and `breaker` are asked once for a page. On a staging root with a problem nothing may go.
+    On a staging root with a problem nothing may go.
     """
     if run.root.problem:
         hindrances += (Finding(_known(run.root.problem), f"staging root {run.root.name}"),)
@@ -86,7 +82,6 @@ def stand(
 def _by_the_gates(
     run: Run, attempt: ClearAttempt | None, decision: Decision, judgement: RunStatus, now: datetime
 ) -> StatusText:
-    """What the gates say of a run, and with it how the latest attempt failed."""
     standing = _staged(decision, judgement)
     if attempt is not None and judgement.source is Source.FAILURE:
         standing = _failed(attempt, standing, now)
@@ -101,7 +96,7 @@ def _by_the_gates(
 
 
 def why_not(result: GateResult) -> tuple[str, str]:
-    """A refusal as a sentence and what exactly was seen; the detail alone where it says it better."""
+    """A refusal as (sentence, detail)."""
     if result.reason is Reason.CHANGED_SINCE_VERIFICATION and result.detail:
         return _capital(result.detail), ""
     if result.reason is Reason.NOT_SYNC_VERIFIED:
@@ -110,7 +105,6 @@ def why_not(result: GateResult) -> tuple[str, str]:
 
 
 def _staged(decision: Decision, judgement: RunStatus) -> StatusText:
-    """What the gates say of a run, without the last attempt."""
     refusal = decision.main_refusal(operator=True)
     parked = decision.gate(Gate.ATTEMPTS)
     if refusal is None and parked.verdict is Verdict.BLOCK:
@@ -162,7 +156,6 @@ def _refused(refusal: GateResult, decision: Decision, judgement: RunStatus) -> S
 
 
 def _schedule(decision: Decision) -> str:
-    """What the schedule will do with a run that an operator may clear."""
     policy = decision.policy
     if policy.mode is not Mode.SCHEDULED:
         return ""
@@ -182,7 +175,7 @@ def _schedule(decision: Decision) -> str:
 
 def _clearing(attempt: ClearAttempt) -> StatusText:
     asked = f"Asked for by {attempt.actor}."
-    if attempt.detail:  # recovery has tried, and says what it waits for
+    if attempt.detail:  # recovery has tried and says what it waits for
         return StatusText(tone=Status.WORK, headline="Interrupted", because=attempt.detail, detail=asked)
     if attempt.phase == Phase.QUEUED:
         return StatusText(tone=Status.WORK, headline="Waiting in the queue", because=asked)
@@ -201,7 +194,6 @@ def _clearing(attempt: ClearAttempt) -> StatusText:
 
 
 def _checked(attempt: ClearAttempt) -> str:
-    """How far the checks are: the bytes compared, and after that the files of the twin that were opened once more."""
     if attempt.step == REOPENING:
         return f"{files(attempt.checked_files)} on the NAS opened once more"
     return f"{in_units(attempt.compared_bytes)} compared so far"
@@ -240,7 +232,7 @@ def _cleared(run: Run, attempt: ClearAttempt | None, judgement: RunStatus, now: 
 
 
 def _in_conflict(conflict: Finding) -> StatusText:
-    """A run that could not be put back: nothing else counts until that is settled."""
+    """Nothing else counts until the conflict is settled."""
     return StatusText(
         tone=Status.BLOCK,
         headline="Could not be put back",
@@ -252,7 +244,7 @@ def _in_conflict(conflict: Finding) -> StatusText:
 
 
 def _failed(attempt: ClearAttempt, before: StatusText, now: datetime) -> StatusText:
-    """A run of which the last attempt knows better than the gates on stored facts."""
+    """The last attempt knows better than the gates on stored facts."""
     headline = {Phase.REFUSED: "Refused", Phase.ABORTED: "Not cleared", Phase.CONFLICT: "Needs a look"}
     return StatusText(
         tone=Status.BLOCK,
@@ -265,7 +257,6 @@ def _failed(attempt: ClearAttempt, before: StatusText, now: datetime) -> StatusT
 
 
 def _asked_again(run: Run, decision: Decision) -> str:
-    """When a twin that kept silent is asked again by itself."""
     discovered = decision.gate(Gate.PROOF).reason is Reason.NAS_SLOW
     if not discovered and decision.policy.mode is not Mode.SCHEDULED:
         return "The policy is manual: its bytes are asked for again by a click."
@@ -275,7 +266,6 @@ def _asked_again(run: Run, decision: Decision) -> str:
 
 
 def _tells_of_a_failure(attempt: ClearAttempt) -> bool:
-    """Whether a failed attempt is worth a word where the gates have passed since."""
     failed = attempt.phase in ClearAttempt.FAILED and attempt.reason != Reason.WITHDRAWN
     return failed and not run_status.is_of_a_person(attempt)
 

@@ -1,4 +1,4 @@
-"""The life of one run on one line: what its record says, and what people, the schedule and discovery did."""
+"""The life of one run."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -26,27 +26,23 @@ from cleanup.storage.staging import records
 from cleanup.text.sweeps import action, because, tone
 from cleanup.text.values import count, exact_bytes, files, given_back, in_units, instant, sentence
 
-# Of each kind of thing a page tells so many; the admin has them all.
+# A page tells at most this many of each kind; the admin has all.
 LONGEST = 200
-# A life is told whole up to so many moments; of a longer one the latest and the first, unless all are asked for.
+# A longer life shows only the latest and the first moments, unless all are asked for.
 WHOLE_UP_TO = 18
 LATEST, FIRST = 10, 5
-# What a record adds to its entries is bounded by its file alone.
+# Only the size of its file bounds what a record adds to its entries.
 EXTRAS = 10
 _CHARACTERS = 300
-# Attempts that ended as if they had never been.
+# Attempts that ended without any effect.
 _NOTHING_DONE = (Phase.REFUSED, Phase.ABORTED)
-# How a pass's action is coloured, in the tones of verdicts.
+# From the tones of a pass's action to those of verdicts.
 _TONES = {"pass": "go", "wait": "wait", "block": "block"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """One event of a run.
-
-    `at` is None where a record gives no usable instant; `at_text` is then its text. `said` holds pairs of a label
-    (may be empty) and a text. `batch` is the key of the batch.
-    """
+    """One event; without a usable instant `at` is None and `at_text` its text. `said`: (label, text)."""
 
     source: str
     title: str
@@ -61,10 +57,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Life:
-    """A run's moments, the latest first; `hidden` counts those between `latest` and `first`.
-
-    `cut`: more happened than a page shows.
-    """
+    """The latest first; `hidden` counts those between `latest` and `first`; `cut`: more happened."""
 
     latest: list[Moment]
     first: list[Moment]
@@ -81,7 +74,7 @@ class Life:
 
 
 def life_of(run: Run, now: datetime, *, whole: bool) -> Life:
-    """The life of a run that was read with its root and its holds; a bounded number of rows in five queries."""
+    """`run` has its root and holds; a bounded number of rows in five queries."""
     attempts = run.attempts.clears().select_related("proof").defer("decision", "prepared").order_by("-created_at")
     holds = sorted(run.holds.all(), key=lambda hold: hold.created_at, reverse=True)
     entries = LedgerEntry.objects.filter(Q(attempt=None) | Q(kind=LedgerKind.SHELL), run=run).order_by("-at", "-pk")
@@ -112,7 +105,7 @@ def _of_discovery(run: Run) -> Iterator[tuple[datetime, Moment]]:
 
 
 def _of_record(run: Run, events: Iterable[IngestEvent]) -> Iterator[tuple[datetime, Moment]]:
-    """The entries of the ingest history; one without an instant has its place after the one before it."""
+    """The entries of the record; one without an instant stands after the one before it."""
     place = None
     for event in events:
         place = event.at or place or event.first_seen_at
@@ -134,14 +127,12 @@ def _of_record(run: Run, events: Iterable[IngestEvent]) -> Iterator[tuple[dateti
 
 
 def _named(event: IngestEvent, cleared_by: str) -> str:
-    """What an entry says; of a clear that was another program's, whose."""
     if event.state == State.CLEARED and cleared_by:
         return f"Cleared by the {cleared_by}"
     return str(event.get_state_display())
 
 
 def _of_sights(run: Run) -> Iterator[tuple[datetime, Moment]]:
-    """The contents of a record without a history, as they came, and a clear by its writer."""
     if run.record_format == records.INGEST.name and not run.cleared_by:
         return
     for sight in run.record_sights.order_by("-first_seen_at", "-pk")[:LONGEST]:
@@ -154,7 +145,6 @@ def _of_sights(run: Run) -> Iterator[tuple[datetime, Moment]]:
 
 
 def _extra(name: str, value: Any) -> tuple[str, str]:  # noqa: ANN401
-    """One more field of an entry: as it stands, but for counts, which get their units."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     if whole and name.startswith("bytes"):
         text = f"{in_units(value)} ({exact_bytes(value)})"
@@ -201,13 +191,11 @@ def _asked(attempt: ClearAttempt) -> Moment:
 
 
 def _wish(attempt: ClearAttempt) -> list[tuple[str, str]]:
-    """Why a clear was wanted."""
     said = [*_typed(attempt.typed_by), *([("reason given", attempt.note)] if attempt.note else [])]
     return [*said, ("", because(attempt.cause))] if attempt.cause else said
 
 
 def _typed(account: str) -> list[tuple[str, str]]:
-    """The account that typed a command, beside the person in whose name it did."""
     return [("typed by", account)] if account else []
 
 
@@ -216,7 +204,6 @@ def _batch(attempt: ClearAttempt) -> str:
 
 
 def _ended(attempt: ClearAttempt) -> Moment:
-    """How an attempt ended; of one that did nothing this is all that is told."""
     said = [("", sentence(attempt.reason))] if attempt.reason else []
     if attempt.detail:
         said.append(("", attempt.detail))
@@ -265,7 +252,7 @@ def _of_holds(holds: Iterable[Hold], now: datetime) -> Iterator[Moment]:
 
 
 def _of_entries(entries: Iterable[LedgerEntry]) -> Iterator[Moment]:
-    """What people said of the run itself, and did with shells; every other row of the ledger is told by its attempt."""
+    """The rows of the ledger that no attempt tells."""
     titles = {
         LedgerKind.REREGISTERED: "Registered again",
         LedgerKind.MARKED_GONE: "Marked as gone",
@@ -295,7 +282,6 @@ def _title_of_shell(entry: LedgerEntry) -> str:
 
 
 def _of_passes(run: Run) -> Iterator[Moment]:
-    """The last word of the timed passes."""
     passes = SweptRun.objects.filter(run=run, kind=SweepKind.TIMED).select_related("first", "last").defer("gates")
     said = passes.order_by("-last_id", "-pk").first()
     if said is None:

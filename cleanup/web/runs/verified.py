@@ -1,4 +1,4 @@
-"""A comparison that a user has asked for, on the run's page: how far it is, its result, and what helps."""
+"""A comparison that a user asked for, on the run's page."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +15,7 @@ from cleanup.runs import accepted, stored_facts, verifying
 from cleanup.web.decorators import may_look
 from cleanup.web.requests import SignedIn
 
-# What is known of a file that is named, and what helps.
+# What is known of a named file, and what helps.
 CASES = {
     "not_on_nas": (
         "It is not on the NAS.",
@@ -55,8 +55,6 @@ CASES = {
 
 @dataclass(frozen=True)
 class Named:
-    """One file of an answer."""
-
     path: str
     said: str
     helps: str
@@ -64,7 +62,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Verified:
-    """The latest comparison of a run, and the acceptance that stands, whether it holds or not."""
+    """The latest comparison, and the acceptance in force, even if that does not hold."""
 
     check: ByteCheck | None
     named: list[Named]
@@ -81,12 +79,10 @@ class Verified:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether the acceptance that stands is of this very comparison."""
         return self.acceptance is not None and self.check is not None and self.acceptance.check_here_id == self.check.pk
 
 
 def panel(run: Run, facts: Facts, now: datetime) -> Verified | None:
-    """What there is to tell; None where no person has asked for a comparison."""
     check = verifying.latest(run)
     if check is None:
         return None
@@ -98,7 +94,6 @@ def panel(run: Run, facts: Facts, now: datetime) -> Verified | None:
 @require_safe
 @may_look
 def run_verified(request: SignedIn, pk: int) -> HttpResponse:
-    """How far a comparison is, for the run's page that asks again and again; everyone else gets the page itself."""
     run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     if not request.htmx or request.htmx.history_restore_request:
         return redirect("run-detail", pk=pk)
@@ -106,6 +101,6 @@ def run_verified(request: SignedIn, pk: int) -> HttpResponse:
     found = panel(run, stored_facts.facts_of(run), now)
     if found is None or found.check is None or not found.check.is_active:
         response = HttpResponse()
-        response["HX-Refresh"] = "true"  # what it showed has changed the whole page
+        response["HX-Refresh"] = "true"  # the result changes the whole page
         return response
     return render(request, "cleanup/runs/detail.html#verified", {"run": run, "verified": found, "now": now})

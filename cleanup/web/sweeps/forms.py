@@ -1,4 +1,4 @@
-"""What people may ask of the record of sweeps: filters, a date, and the words of a "go on"."""
+"""The forms of the record of sweeps."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +11,7 @@ from cleanup.text.values import count, visible
 
 
 class Filter(forms.Form):
-    """A value that is no choice is dropped, so every address leads to a page."""
+    """Drops a value that is no choice: every address leads to a page."""
 
     def __init__(self, data: Any, **choices: Iterable[tuple[str, str]]) -> None:  # noqa: ANN401
         super().__init__(data, auto_id="filter-%s", label_suffix="")
@@ -20,19 +20,17 @@ class Filter(forms.Form):
             self.fields[name] = forms.ChoiceField(label=label, choices=list(offered), required=False)
 
     def chosen(self) -> dict[str, str]:
-        """The filters that are set and make sense."""
         self.is_valid()
         return {name: value for name, value in self.cleaned_data.items() if value}
 
 
 def sweeps_filter(data: Any, root_names: Iterable[str]) -> Filter:  # noqa: ANN401
-    """Which passes: of which staging root, of which kind."""
     roots = [("", "All staging roots"), *((name, visible(name)) for name in root_names)]
     return Filter(data, root=roots, kind=[("", "Every kind of pass"), *SweepKind.choices])
 
 
 def said_filter(data: Any, said: Iterable[tuple[str, str, int]]) -> Filter:  # noqa: ANN401
-    """Which runs of a pass: those with one action or reason; `said` are those that occur, with how often."""
+    """`said`: (action, reason, how often) of the pass."""
     actions: dict[str, int] = {}
     reasons: dict[str, int] = {}
     for code, reason, number in said:
@@ -45,7 +43,7 @@ def said_filter(data: Any, said: Iterable[tuple[str, str, int]]) -> Filter:  # n
 
 
 class GoOnForm(forms.Form):
-    """What a person says who has understood why the sweeps were stopped; `code` is that of the question seen."""
+    """`code`: of the question that the operator saw."""
 
     note = forms.CharField(
         required=False,

@@ -1,4 +1,4 @@
-"""The record of sweeps: every pass, what one of them said of its runs, and the breakers that stopped them."""
+"""The record of sweeps and the breakers."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,14 +29,14 @@ from cleanup.web.runs.run_list import queue_is_silent
 from cleanup.web.sweeps.forms import GoOnForm, said_filter, sweeps_filter
 
 PAGE_SIZE = 50
-# Past breakers that the history shows; the admin has them all.
+# The history shows this many past breakers; the admin has all.
 SHOWN_BREAKERS = 20
-# So many runs are listed, the largest, of those that a go-on would let go.
+# The question of a go-on lists this many runs, the largest first.
 SHOWN_RUNS = 1_000
 _LARGEST_KEY = 2**63 - 1
 GO_ON = "cleanup.go_on"
 
-# What a pass cleared, or would, is told first.
+# The runs that a pass cleared, or would clear, come first.
 _FREEING_FIRST = Case(
     When(action__in=FREEING, then=Value(0)), When(action=Action.SKIPPED, then=Value(2)), default=Value(1)
 )
@@ -47,15 +47,13 @@ may_go_on = permission_required(GO_ON, raise_exception=True)
 
 @dataclass(frozen=True)
 class WaitingSweep:
-    """A dry run that is queued or running."""
-
     root: StagingRoot
     dry_run: Expected
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Some passes, the latest first, and the keys behind which older and newer ones lie, where there are any."""
+    """Some passes, the latest first; `older` and `newer`: keys of the next pages."""
 
     sweeps: list[Sweep]
     older: int | None = None
@@ -65,7 +63,6 @@ class Stretch:
 @require_safe
 @may_look_at_sweeps
 def sweep_list(request: SignedIn) -> HttpResponse:
-    """Every pass, the latest first."""
     if wants_fragment(request):
         return reload_page()
     now, roots = timezone.now(), _roots(request.user)
@@ -75,13 +72,13 @@ def sweep_list(request: SignedIn) -> HttpResponse:
 @require_safe
 @may_look_at_sweeps
 def sweep_changes(request: SignedIn) -> HttpResponse:
-    """The list of passes for a page that waits for a dry run; nothing, as long as nothing has changed."""
+    """The list for a page that waits for a dry run; empty as long as nothing has changed."""
     if not wants_fragment(request):
         return redirect("sweep-list")
     now, roots = timezone.now(), _roots(request.user)
     waiting = _waiting(roots, now)
     if request.GET.get("seen") == _state(waiting):
-        return HttpResponse(status=204)  # as it was: nothing is swapped, and no screen reader disturbed
+        return HttpResponse(status=204)  # htmx swaps nothing, and no screen reader speaks
     return _show(request, roots, waiting, now, "cleanup/sweeps/list.html#passes")
 
 
@@ -90,13 +87,12 @@ def _roots(user: User) -> list[StagingRoot]:
 
 
 def _waiting(roots: list[StagingRoot], now: datetime) -> list[WaitingSweep]:
-    """The dry runs of these staging roots that are queued or running."""
     expected = dry_runs.expected(roots, now=now)
     return [WaitingSweep(root, expected[root.pk]) for root in roots if root.pk in expected]
 
 
 def _state(waiting: list[WaitingSweep]) -> str:
-    """What a page has seen of the dry runs that it waits for, as in `3q,7r`."""
+    """The dry runs as the page knows them: `3q,7r`."""
     return ",".join(f"{each.root.pk}{'r' if each.dry_run.running else 'q'}" for each in waiting) or "none"
 
 
@@ -133,10 +129,7 @@ def _show(
 @may_look_at_sweeps
 @may_clear
 def dry_run(request: SignedIn) -> HttpResponse:
-    """Queue a dry run of one staging root, for a user who may clear at least one instrument's runs there.
-
-    It removes nothing, but reads as much as a sweep, so viewers may not ask for it.
-    """
+    """Queue a dry run; it reads as much as a sweep, so viewers may not ask for it."""
     now, name = timezone.now(), request.POST.get("root", "")
     root = next((root for root in permissions.roots(request.user) if root.name == name), None)
     if root is None:
@@ -153,7 +146,6 @@ def dry_run(request: SignedIn) -> HttpResponse:
 @require_safe
 @may_look_at_sweeps
 def sweep_detail(request: SignedIn, pk: int) -> HttpResponse:
-    """One pass, and what it said of every run that it came to."""
     sweep = get_object_or_404(_visible(request.user), pk=pk)
     places = permissions.places(request.user, permissions.VIEW)
     said = history.said_by(sweep).filter(places.q("root", "run__equipment"))
@@ -180,7 +172,6 @@ def sweep_detail(request: SignedIn, pk: int) -> HttpResponse:
 @may_look_at_sweeps
 @may_go_on
 def go_on(request: SignedIn, pk: int) -> HttpResponse:
-    """Say that the sweeps of a staging root may go on after what has stopped them."""
     now = timezone.now()
     breaker = get_object_or_404(_visible_breakers(request.user), pk=pk)
     if breaker.root_id not in roots_to_go_on(request.user):
@@ -201,7 +192,7 @@ def go_on(request: SignedIn, pk: int) -> HttpResponse:
 
 
 def _ask(request: SignedIn, breaker: SweepBreaker, form: GoOnForm, now: datetime, *, status: int) -> HttpResponse:
-    """The question with the runs that a go-on would let go; 409: those that were shown are not all by now."""
+    """The question of a go-on; status 409: more runs than shown would go by now."""
     question = sweep_breakers.question(breaker, now=now) if breaker.closed_at is None else None
     shown = question.shown if question else breaker.lets_go
     runs = Run.objects.filter(pk__in=list(shown.runs)).select_related("root").order_by("-bytes", "pk")
@@ -219,14 +210,14 @@ def _ask(request: SignedIn, breaker: SweepBreaker, form: GoOnForm, now: datetime
 
 
 def roots_to_go_on(user: User) -> set[int]:
-    """The staging roots whose sweeps the user may let go on. A sweep takes every instrument's runs, so none may for
-    one instrument alone."""
+    """The roots whose sweeps the user may let go on: with the permission for the whole root, as a sweep takes all its
+    runs.
+    """
     wanted = [permissions.places(user, permission) for permission in (permissions.VIEW, GO_ON)]
     return {root.pk for root in permissions.roots(user) if all(places.include(root.pk, "") for places in wanted)}
 
 
 def _visible(user: User) -> "QuerySet[Sweep]":
-    """The passes over the staging roots that the user may see."""
     return Sweep.objects.filter(root__in=permissions.roots(user).order_by()).select_related("root", "previous")
 
 
@@ -235,7 +226,6 @@ def _visible_breakers(user: User) -> "QuerySet[SweepBreaker]":
 
 
 def _stretch(sweeps: "QuerySet[Sweep]", *, before: int | None, after: int | None) -> Stretch:
-    """The passes before a key, or after one, else the latest; where there are none the nearest there are."""
     if after is not None:
         found = list(sweeps.filter(pk__gt=after).order_by("pk")[:PAGE_SIZE])[::-1]
     elif before is not None:

@@ -1,4 +1,4 @@
-""" "Why was it not cleared?": what the passes said of one run by some instant."""
+"""What the sweeps said of one run by some instant."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +16,7 @@ from cleanup.sweeps.history import SweepAnswer
 from cleanup.web.decorators import may_look
 from cleanup.web.requests import SignedIn
 
-# What passes had said before, as far as the page goes back.
+# The page shows this many earlier answers.
 SHOWN = 50
 KINDS = {
     SweepKind.TIMED: "The timed pass",
@@ -27,7 +27,7 @@ KINDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ShownAnswer:
-    """An answer as the page tells it; `silence` is why the pass said nothing of the run."""
+    """`silence`: why the pass said nothing."""
 
     title: str
     sweep: Sweep | None

@@ -1,1 +1,1 @@
-"""The ways out of a refusal, on a run's page: each is a button, a question and a deed."""
+"""The ways out of a refusal on a run's page."""

@@ -1,4 +1,4 @@
-"""Every way out, in the order in which a run's page offers them."""
+"""All ways out, in the order of the page."""
 
 from cleanup.web.runs.ways.frame import Way
 from cleanup.web.runs.ways.identity import ANOTHER_RUN, SAME_RUN

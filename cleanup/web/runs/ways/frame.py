@@ -1,4 +1,4 @@
-"""A way out: one button on a run's page, one question on a page of its own, one act with a reason."""
+"""A way out: a button on a run's page, a question on its own page, an act with a reason."""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from cleanup.storage import run_paths
 
 
 class NotDone(Exception):
-    """A way out could not be taken, and nothing was changed; `said` tells the person why."""
+    """Nothing was changed; `said` tells why."""
 
     def __init__(self, said: str) -> None:
         super().__init__(said)
@@ -27,8 +27,6 @@ class NotDone(Exception):
 
 
 class ReasonForm(forms.Form):
-    """Why a person does it; the ledger keeps it."""
-
     note = forms.CharField(
         label="Reason", max_length=500, strip=True, widget=forms.TextInput(attrs={"autocomplete": "off"})
     )
@@ -38,14 +36,13 @@ class ReasonForm(forms.Form):
 
 
 class NoReasonForm(forms.Form):
-    """For what changes nothing, and so needs no reason."""
+    """For an act that changes nothing."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a way out is about: a run, how it stands on stored facts, and the user.
-
-    `decision` is None once the run is over. `seen` is what the page had shown; empty for a question.
+    """A run on stored facts, and the user; `decision` is None once the run is over, `seen` is what the
+    page had shown.
     """
 
     run: Run
@@ -57,7 +54,6 @@ class Scene:
 
     @property
     def reasons(self) -> frozenset[Reason]:
-        """Every reason for which an operator's click would be refused."""
         if self.decision is None:
             return frozenset()
         return frozenset(result.reason for result in self.decision.refusals(operator=True) if result.reason is not None)
@@ -73,13 +69,11 @@ def _always(_scene: Scene) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """One way out: a button on a run's page.
+    """One way out, a button with `label` on a run's page.
 
-    `name` is its part of the address, `label` the button's text, `title` and `confirm` those of the question. `offered`
-    says whether it helps the run as it stands; `asks` gives what `template` needs beside `scene`, `way` and `form`.
-    `seen` is a digest of what the question shows, so that a button of an older page asks anew. `act` does it and
-    returns the message, or raises NotDone; twice is harmless, and it writes its own ledger row. `denied` is shown to a
-    person without the right.
+    `title` and `confirm` stand in its question, whose `template` also gets `asks`. `offered`: whether it helps the run
+    now. `seen`: a digest of the question, so that a button of an older page asks again. `act` writes its own ledger row
+    and returns the message, or raises NotDone; a second call is harmless. `denied`: for users without the permission.
     """
 
     name: str
@@ -101,9 +95,6 @@ class Way:
 
 
 def look_at_once(scene: Scene, path: str = "") -> None:
-    """Look at the run, or at the given run path, so that the page is up to date.
-
-    If the disk cannot be reached, discovery looks later.
-    """
+    """Look at the run, or at a path, now; if the disk is unreachable, discovery looks later."""
     with contextlib.suppress(Unreachable):
         discovery.look_at_path(scene.run.root, run_paths.parse_run_path(path or scene.run.run_path), now=scene.now)

@@ -1,4 +1,4 @@
-"""Whether what lies at a run's path is that run: an admin says so, and the record there must agree."""
+"""An admin says whether the directory at a run's path is that run; its record must agree."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +18,6 @@ def _is_elsewhere(scene: Scene) -> bool:
 
 
 def _may_be_same(scene: Scene) -> bool:
-    """Where another directory lies at the run's path, or where only its place keeps a known run from being known."""
     if not _is_elsewhere(scene):
         return False
     if Reason.IDENTITY_MISMATCH in scene.reasons:
@@ -59,7 +58,6 @@ def _order(scene: Scene, data: Mapping[str, Any]) -> RegisterOrder:
 
 
 def _settled(scene: Scene, order: RegisterOrder) -> Reregistration:
-    """What comes of the run; raises NotDone with the reason where nothing does."""
     (outcome,) = moving.reregister_runs([scene.run], order)
     if outcome.action is RegisterAction.REFUSED:
         finding = outcome.finding

@@ -1,4 +1,4 @@
-"""“It is not the held run”: the hold of another run then keeps this one no more."""
+"""“It is not the held run”: another run's hold no longer keeps this one."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,7 +11,6 @@ from cleanup.web.runs.ways.frame import NotDone, Scene, Way
 
 
 def _held_as(scene: Scene) -> list[Likeness]:
-    """What tells that the run may be one which a person holds, as far as this person may release that."""
     if scene.decision is None:
         return []
     holds = Hold.objects.in_force(scene.now).filter(source=HoldSource.PERSON)

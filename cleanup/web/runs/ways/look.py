@@ -1,4 +1,4 @@
-"""Look again: a person has mended something, and wants to know at once whether that was it."""
+"""Look again now: the user has mended something."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,12 +16,12 @@ from cleanup.storage import run_paths
 from cleanup.web.runs.ways.frame import NoReasonForm, NotDone, Scene, Way
 
 _BY_DISK = frozenset({Gate.STATE, Gate.PATH, Gate.HOLD, Gate.UNCHANGED, Gate.PROOF})
-# Only a look tells whether these have ended sooner, as where a file's time was set right.
+# Only a look tells whether these ended early, as when a file's time was corrected.
 _UNTIL_AT_REST = frozenset({Reason.NOT_QUIET, Reason.FUTURE_DATED})
 
 
 def _offered(scene: Scene) -> bool:
-    """Where a gate that goes by the disk or the NAS does not pass, but for time, and this host has the disk."""
+    """Whether a gate by the disk or the NAS refuses, not only for time, and this host has the disk."""
     if scene.decision is None or scene.run.root.host != settings.EXLAB_HOST:
         return False
     if Reason.ALREADY_CLEARING in scene.reasons:

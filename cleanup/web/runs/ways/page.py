@@ -1,4 +1,4 @@
-"""The page of a way out: a question, and after the button what came of it."""
+"""The page of a way out."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -28,9 +28,9 @@ _BY_NAME = {way.name: way for way in WAYS}
 @require_http_methods(["GET", "HEAD", "POST"])
 @may_look
 def way_out(request: SignedIn, pk: int, name: str) -> HttpResponse:
-    """Ask for one way out of a refusal; a POST takes it, if the run still stands as the question showed."""
+    """A POST acts only if the run still stands as the question showed."""
     way = _BY_NAME[name]
-    if not request.user.has_perm(way.permission):  # nowhere, so which runs there are is not told either
+    if not request.user.has_perm(way.permission):  # before the look-up: such a user must not learn which runs exist
         raise PermissionDenied(way.denied)
     run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
     if not permissions.may(request.user, way.permission, run):
@@ -57,13 +57,12 @@ def way_out(request: SignedIn, pk: int, name: str) -> HttpResponse:
 
 
 def offered(request: SignedIn, run: Run, decision: Decision | None, now: datetime) -> list[Way]:
-    """The ways out that a run's page shows to whom asks for it."""
     scene = Scene(run, stored_facts.facts_of(run), decision, request.user, now)
     return [way for way in WAYS if permissions.may(request.user, way.permission, run) and way.offered(scene)]
 
 
 def _now_there(run: Run) -> Run:
-    """The run at the path of one that was just acted on; another row, where that one was declared gone."""
+    """The run that has the path after an act: it may be another row."""
     after = Run.objects.filter(pk=run.pk, gone_at=None).first()
     return after or Run.objects.staged().filter(root=run.root, run_path=run.run_path).first() or run
 

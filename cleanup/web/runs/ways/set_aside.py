@@ -1,4 +1,4 @@
-"""Set aside and put back: an admin moves files that the manifest does not list out of a run, and back."""
+"""An admin moves unlisted files out of a run, and back."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -16,11 +16,11 @@ from cleanup.runs.set_aside import MAX_FILES, Extra, NotSetAside
 from cleanup.text.values import files
 from cleanup.web.runs.ways.frame import NotDone, Scene, Way, look_at_once
 
-# The question names at most 20; it is asked of all that it counts.
+# The question names at most 20 files and is about all.
 _SHOWN = 20
-# The reasons that a file may be behind which nothing lists.
+# Reasons that an unlisted file may cause.
 _BY_EXTRAS = frozenset({Reason.NOT_IN_MANIFEST, Reason.UNEXPECTED_METADATA})
-# What the facts of a run without a history say of such files.
+# What the facts of a run without a history say of unlisted files.
 _UNLISTED = "not listed"
 
 
@@ -29,14 +29,12 @@ def _is_here(run: Run) -> bool:
 
 
 def _may_set_aside(scene: Scene) -> bool:
-    """Where the last look saw a file that nothing lists, and this host has the disk."""
     if scene.decision is None or not _is_here(scene.run):
         return False
     return bool(_BY_EXTRAS & scene.reasons) or _UNLISTED in scene.facts.unverified
 
 
 def _extras(scene: Scene) -> tuple[list[Extra], str]:
-    """The files that may be set aside as the disk shows them now, and in words why there are none to be told."""
     try:
         return set_aside.extras(scene.run), ""
     except NotSetAside as refused:

@@ -1,4 +1,4 @@
-"""Verify again here, and what an admin may make of the answer: accept the bytes, or take that back."""
+"""Verify again here; an admin accepts the bytes, or withdraws that."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from cleanup.runs import accepted, verifying
 from cleanup.runs.verifying import NotAccepted
 from cleanup.web.runs.ways.frame import NoReasonForm, NotDone, Scene, Way, look_at_once
 
-# Where a comparison of all bytes tells what keeps the run, or settles it.
+# Reasons that a comparison of all bytes explains or settles.
 _TELLS = frozenset(
     {
         Reason.NO_VERIFIED_TIMESTAMP,
@@ -32,7 +32,6 @@ _BY_BYTES = (Reason.NAS_CHECKSUM_MISMATCH, Reason.ACCEPTANCE_VOID)
 
 
 def _is_open(scene: Scene) -> bool:
-    """Whether the run is staged and verified, and no clear of it is under way."""
     if scene.decision is None or scene.run.state != State.SYNC_VERIFIED:
         return False
     return scene.decision.gate(Gate.FREE).verdict is Verdict.PASS
@@ -46,7 +45,7 @@ def _may_verify(scene: Scene) -> bool:
 
 
 def _refused_by_bytes(scene: Scene) -> bool:
-    """Whether a comparison found what only bytes tell; a look at names and sizes does not see it."""
+    """Whether a comparison found a difference that names and sizes do not show."""
     if Difference.objects.filter(run=scene.run).exists():
         return True
     last = scene.run.attempts.clears().order_by("-created_at").first()
@@ -89,7 +88,7 @@ def _accept(scene: Scene, data: Mapping[str, Any]) -> str:
 
 
 def _may_withdraw(scene: Scene) -> bool:
-    # While a clear is under way as well: its commit asks whether the acceptance stands.
+    # Also during a clear: its commit checks the acceptance.
     return scene.decision is not None and accepted.standing(scene.run) is not None
 
 
