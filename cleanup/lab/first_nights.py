@@ -21,6 +21,7 @@ from cleanup.models import (
     Sweep,
     SweepKind,
 )
+from cleanup.rules import short_texts
 from cleanup.rules.policy import Mode, ScopedPolicy, Stage
 from cleanup.rules.reasons import Reason
 from cleanup.rules.rehearsal import clean_nights, nights_wanted, ready
@@ -159,5 +160,11 @@ def _note(
 ) -> RootNote:
     newest = RetentionPolicy.objects.aggregate(version=Max("version"))["version"] or 0
     return RootNote.objects.create(
-        root=root, event=event, policy_version=newest, run=run, at=now, author=author, note=note[:500]
+        root=root,
+        event=event,
+        policy_version=newest,
+        run=run,
+        at=now,
+        author=author,
+        note=short_texts.shorten(note),
     )

@@ -16,6 +16,7 @@ from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import FREEING, Action
 from cleanup.lab import lock_waits, typist
 from cleanup.models import Hold, Run, StagingRoot
+from cleanup.rules import short_texts
 from cleanup.rules.freed import say_freed
 from cleanup.rules.reasons import Reason
 from cleanup.storage.datadir import DataDir
@@ -24,12 +25,8 @@ from cleanup.sweeps import history
 from cleanup.text import values
 from exlab import databases
 
-# A row keeps this many characters of a reason.
-MAX_REASON = 500
 USAGE = 2
 FAILED = 1
-# A row keeps this many characters of a reason or a note.
-LONGEST_TEXT = 500
 
 
 class UsageError(CommandError):
@@ -89,9 +86,10 @@ def add_user_argument(parser: argparse.ArgumentParser, words: str) -> None:
 
 
 def reason_text(text: str) -> str:
-    if len(text) > MAX_REASON:
-        raise argparse.ArgumentTypeError(f"a reason has at most {MAX_REASON} characters, and this one has {len(text)}")
-    return text
+    try:
+        return short_texts.not_too_long(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def user_named(name: str | None) -> str:

@@ -22,6 +22,7 @@ from cleanup.models import Announcement, RetentionPolicy, Run, StagingRoot
 from cleanup.models.aggregates import bytes_sum
 from cleanup.monitoring import forecasts
 from cleanup.monitoring.forecasts import Coming, Foreseen
+from cleanup.rules import short_texts
 from cleanup.rules.announcements import AnnouncedAmount, is_news, last_evening, name_moment
 from cleanup.rules.quantities import say_about, say_count
 
@@ -125,7 +126,7 @@ def _send(announcement: Announcement, foreseen: Foreseen, now: datetime) -> None
                 sent += message.send()
     except Exception as error:  # a mail server may fail in any way; the pages still tell it
         logger.exception("what the passes over %s will take could not be mailed", announcement.root)
-        problem = f"{type(error).__name__}: {error}"[:500]
+        problem = short_texts.shorten(f"{type(error).__name__}: {error}")
     Announcement.objects.filter(pk=announcement.pk).update(mails=sent, mail_problem=problem)
     announcement.mails, announcement.mail_problem = sent, problem
 

@@ -18,8 +18,6 @@ from cleanup.runs import stray_fences
 
 logger = logging.getLogger(__name__)
 
-MAX_REASON = 500
-
 
 class NotGone(Exception):
     """A run is not marked as gone; `finding` says why, None where its directory is there."""

@@ -20,6 +20,7 @@ from cleanup.lab import opening, readiness
 from cleanup.lab.nas import record_places
 from cleanup.lab.opening import OpenRun
 from cleanup.models import AsideState, Hold, Run, SetAside
+from cleanup.rules import short_texts
 from cleanup.rules.facts import Finding
 from cleanup.rules.gates import BY_HOLD_FILE, QUIET_PERIOD
 from cleanup.rules.reasons import Reason
@@ -32,7 +33,6 @@ from cleanup.storage.staging import set_aside as disk
 
 logger = logging.getLogger(__name__)
 
-MAX_REASON = 500
 # The names of at most this many missing files are compared with the unlisted ones.
 _MISSING_NAMED = 10_000
 # The page asks again for more.
@@ -84,7 +84,7 @@ def set_aside(
 
     Raises NotSetAside for a listed file or an unfit run; Unreachable; ValueError for an empty reason.
     """
-    note = _note(reason)
+    note = short_texts.reason(reason)
     with _locked(run) as opened:
         looked = _look(run, opened)
         if paths is None and digest(looked.extras) != seen:
@@ -96,7 +96,7 @@ def set_aside(
 
 def put_back(row: SetAside, *, actor: str, reason: str) -> None:
     """Put a file back to its place in the run. Raises as `set_aside`."""
-    note = _note(reason)
+    note = short_texts.reason(reason)
     run = row.run = Run.objects.with_root().get(pk=row.run_id)
     with _locked(run) as opened, set_aside_recovery.folder_beside(row, opened.root) as parent:
         row.refresh_from_db(fields=["state"])
@@ -257,12 +257,6 @@ def _refuse_busy(run: Run, opened: OpenRun, looked: _Looked, now: datetime) -> N
 def _ago(modified_ns: int, now: datetime) -> timedelta:
     seconds = now.astimezone(UTC).timestamp() - modified_ns / 1e9
     return timedelta(seconds=max(min(seconds, 1e9), -1e9))
-
-
-def _note(reason: str) -> str:
-    if not reason.strip():
-        raise ValueError("a reason must be given")
-    return reason.strip()[:MAX_REASON]
 
 
 def _set_one(run: Run, opened: OpenRun, extra: Extra, actor: str, note: str) -> SetAside:

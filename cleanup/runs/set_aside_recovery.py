@@ -43,8 +43,10 @@ def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> list[SetAsid
                     settle(row, root, parent, now)
             except (Unreachable, OSError) as error:
                 logger.warning("%s stays %s: %s", row, row.state, error)
-                continue
-            settled.append(row)
+            except Exception:  # one bad row must not stop the others, nor the clears that are settled after them
+                logger.exception("%s cannot be settled", row)
+            else:
+                settled.append(row)
     return settled
 
 

@@ -19,6 +19,7 @@ from cleanup.lab import opening, task_queues
 from cleanup.lab.opening import Unreachable
 from cleanup.ledger import entries
 from cleanup.models import AcceptedBytes, ByteCheck, LedgerKind, Run
+from cleanup.rules import short_texts
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
@@ -28,8 +29,6 @@ from cleanup.runs.comparing import NotComparable
 logger = logging.getLogger(__name__)
 
 Phase = ByteCheck.Phase
-
-MAX_REASON = 500
 
 
 class NotAccepted(Exception):
@@ -85,7 +84,7 @@ def perform(check: ByteCheck, *, now: datetime) -> ByteCheck:
         # First, so that a crash in between loses no difference.
         if answer.outcome == ByteCheck.Outcome.AS_MANIFEST:
             differences.forget(run)
-        else:
+        elif answer.named:
             differences.note(run, [file["path"] for file in answer.named], now=now)
         check.advance(Phase.RUNNING, Phase.DONE, now=timezone.now(), **asdict(answer))
         Run.objects.filter(pk=run.pk).doubt()
@@ -111,10 +110,9 @@ def accept(check: ByteCheck, *, actor: str, note: str, now: datetime) -> Accepte
     """Accept equal bytes of both sides in place of the run's manifest.
 
     Raises NotAccepted if a side has changed, or the NAS does not answer or is no second place; ValueError for an empty
-    reason.
+    or too long reason.
     """
-    if not note.strip():
-        raise ValueError("a reason must be given")
+    note = short_texts.reason(note)
     run = Run.objects.with_root().get(pk=check.run_id)
     _refuse_unfit(check, run)
     _refuse_changed(check, run, now)
@@ -129,15 +127,13 @@ def accept(check: ByteCheck, *, actor: str, note: str, now: datetime) -> Accepte
             run=run,
             check_here=check,
             actor=actor,
-            note=note.strip()[:MAX_REASON],
+            note=note,
             at=now,
             digest=check.digest,
             evidence=check.evidence,
         )
-        _write(
-            run, actor, now, f"accepted {check.files} files, {check.bytes} bytes, digest {check.digest}; {note.strip()}"
-        )
-    logger.info("bytes of %s accepted by %s: %s", run.run_path, actor, note.strip())
+        _write(run, actor, now, f"accepted {check.files} files, {check.bytes} bytes, digest {check.digest}; {note}")
+    logger.info("bytes of %s accepted by %s: %s", run.run_path, actor, note)
     return taken
 
 

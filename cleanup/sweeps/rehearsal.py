@@ -26,6 +26,7 @@ from cleanup.models import (
     SweepKind,
     SweptRun,
 )
+from cleanup.rules import short_texts
 from cleanup.rules.effective import limits_of
 from cleanup.rules.policy import Policy, Stage
 from cleanup.rules.pressure import Cause
@@ -205,7 +206,7 @@ def _restage(
         typed_by=typist.current(),
         now=now,
         stage=after,
-        note=note[:500],
+        note=short_texts.shorten(note),
         **scope,
     )
 

@@ -323,9 +323,25 @@ def test_recovery_says_what_it_settled(path: Path, now: datetime, monkeypatch: p
     assert not recovery.recover(now=now).set_aside
 
 
-def test_a_reason_must_be_given(path: Path, now: datetime) -> None:
-    with pytest.raises(ValueError, match="reason"):
-        set_aside.set_aside(the_run(), [FILE], actor="ada", reason=" ", now=now)
+def test_a_row_that_cannot_be_settled_stops_no_recovery(
+    path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise ZeroDivisionError
+
+    move(now)
+    SetAside.objects.update(state=AsideState.INTENT)
+    with monkeypatch.context() as broken:
+        broken.setattr(set_aside_recovery, "settle", fail)
+        assert recovery.recover(now=now).set_aside == []
+    assert [row.state for row in recovery.recover(now=now).set_aside] == [AsideState.DONE]
+
+
+@pytest.mark.parametrize(("reason", "said"), [(" ", "must be given"), ("x" * 501, "at most 500 characters")])
+def test_a_reason_must_be_given_and_fit(path: Path, now: datetime, reason: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        set_aside.set_aside(the_run(), [FILE], actor="ada", reason=reason, now=now)
+    assert not SetAside.objects.exists()
 
 
 def look_on(root: StagingRoot, now: datetime) -> list[str]:

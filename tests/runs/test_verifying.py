@@ -25,7 +25,7 @@ from cleanup.rules.decisions import Gate
 from cleanup.rules.facts import Finding
 from cleanup.rules.policy import Policy
 from cleanup.rules.reasons import Reason
-from cleanup.runs import accepted, discovery, inspection, stored_facts, verifying
+from cleanup.runs import accepted, differences, discovery, inspection, stored_facts, verifying
 from cleanup.runs.verifying import NotAccepted
 from cleanup.storage.staging import fences, removal
 from cleanup.sweeps import all_roots
@@ -207,6 +207,7 @@ def test_without_a_usable_manifest_both_sides_are_compared_with_each_other(
     check = place.verify()
     assert (check.outcome, check.manifest) == ("alike", reason)
     assert check.named == [] or reason == Reason.MANIFEST_EMPTY
+    assert differences.was_found(place.run) is bool(check.named)
     place.look()
     verifying.accept(check, actor="ada", note="compared by hand", now=place.now)
     place.look()

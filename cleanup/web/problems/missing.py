@@ -15,6 +15,7 @@ from cleanup.lab import permissions
 from cleanup.lab.opening import Unreachable
 from cleanup.models import Orphan, OrphanKind, Run, RunQuerySet
 from cleanup.monitoring import problems
+from cleanup.rules import short_texts
 from cleanup.runs import discovery, moving, orphans
 from cleanup.runs import gone as gone_runs
 from cleanup.runs.gone import Marked
@@ -39,7 +40,7 @@ class MoveForm(forms.Form):
     old = forms.CharField(max_length=1024, widget=forms.TextInput(attrs={"autocomplete": "off"}))
     new = forms.CharField(max_length=1024, widget=forms.TextInput(attrs={"autocomplete": "off"}))
     note = forms.CharField(
-        max_length=gone_runs.MAX_REASON, required=False, widget=forms.TextInput(attrs={"autocomplete": "off"})
+        max_length=short_texts.MAX_REASON, required=False, widget=forms.TextInput(attrs={"autocomplete": "off"})
     )
 
 

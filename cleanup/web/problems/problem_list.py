@@ -24,6 +24,7 @@ from cleanup.lab.opening import Unreachable
 from cleanup.models import AlertKind, AttemptKind, ClearAttempt, Orphan, OrphanKind, Run
 from cleanup.monitoring import problems
 from cleanup.monitoring.problems import OpenProblem, ProblemGroup, ProblemKind, Urgency
+from cleanup.rules import short_texts
 from cleanup.rules.reasons import Reason
 from cleanup.runs import gone, orphans, run_status
 from cleanup.runs import holds as run_holds
@@ -41,7 +42,7 @@ may_mark = permission_required(permissions.CHANGE, raise_exception=True)
 
 class MarkGoneForm(forms.Form):
     note = forms.CharField(
-        max_length=gone.MAX_REASON,
+        max_length=short_texts.MAX_REASON,
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
 

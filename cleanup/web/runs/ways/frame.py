@@ -11,6 +11,7 @@ from django.contrib.auth.models import User
 
 from cleanup.lab.opening import Unreachable
 from cleanup.models import Run
+from cleanup.rules import short_texts
 from cleanup.rules.decisions import Decision
 from cleanup.rules.facts import Facts
 from cleanup.rules.reasons import Reason
@@ -28,7 +29,10 @@ class NotDone(Exception):
 
 class ReasonForm(forms.Form):
     note = forms.CharField(
-        label="Reason", max_length=500, strip=True, widget=forms.TextInput(attrs={"autocomplete": "off"})
+        label="Reason",
+        max_length=short_texts.MAX_REASON,
+        strip=True,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
 
     def __init__(self, data: Any = None) -> None:  # noqa: ANN401
