@@ -1,1 +1,1 @@
-"""The laboratory: staging roots, their NAS roots, and how they are reached."""
+"""Staging roots, their NAS roots, and how this host reaches them."""

@@ -1,7 +1,7 @@
-"""The processes that were given up on a NAS root and live on, counted over this host: at most three.
+"""Reader processes that were given up on a NAS root and still live: at most three per host.
 
-A process that hangs in the kernel keeps its memory and its place in the mount's queue until the mount answers. Where
-programs do not see each other's processes, as in containers, each counts its own.
+A process that hangs in the kernel keeps its memory and its place in the mount's queue until the mount answers.
+Containers that do not see each other's processes count apart.
 """
 
 from typing import Any
@@ -16,14 +16,13 @@ MOST = 3
 
 
 class AbandonedReaders:
-    """Those of one NAS root, by its token."""
+    """The abandoned readers of one NAS root, found by its token."""
 
     def __init__(self, token: str) -> None:
         self._key: dict[str, Any] = {"host": settings.EXLAB_HOST, "token": token}
         self._known: list[Process] | None = None
 
     def note(self, process: Process) -> None:
-        """Remember one more, and forget those that have ended."""
         with transaction.atomic():
             NasBreaker.objects.get_or_create(**self._key)
             breaker = NasBreaker.objects.select_for_update().get(**self._key)
@@ -32,7 +31,7 @@ class AbandonedReaders:
             breaker.save(update_fields=["abandoned"])
 
     def may_ask_again(self) -> bool:
-        """Whether one more may be risked; asks the database once, then counts what was noted here."""
+        """Whether fewer than three live; reads the database only once."""
         if self._known is None:
             breaker = NasBreaker.objects.filter(**self._key).first()
             self._known = _processes(breaker) if breaker else []

@@ -1,7 +1,7 @@
 """The timed tasks and their queues: created after migrate, known by their names.
 
-`up` serves its host by the common queues. A host with a `worker` has its own, named `<cluster>@<host>`: its rows among
-the schedules say so.
+`up` serves its host by the common queues. A host with a `worker` has its own, `<cluster>@<host>`, as its schedule rows
+show.
 """
 
 import hashlib
@@ -32,21 +32,21 @@ SCHEDULES = [
 ]
 
 
-# A task that is on its way from one queue to the next is not lost yet.
+# A task may be on its way from one queue to the next.
 LOST_AFTER = timedelta(minutes=2)
-# So much room has the queue's table for the name of a cluster.
+# Width of the queue table's column.
 _MAX_NAME = 100
 
 
 def create(*, using: str = "default", **kwargs: Any) -> None:  # noqa: ANN401
-    """Bring the common schedules into the database; a handler of `post_migrate`, harmless when called again."""
+    """Write the common schedules to the database; handles `post_migrate`, repeatable."""
     if Schedule._meta.db_table not in connections[using].introspection.table_names():
         return  # only one app was migrated
     _lay(Schedule.objects.using(using).exclude(cluster__contains="@"), lambda cluster: cluster, using=using)
 
 
 def serve_apart(host: str) -> None:
-    """Give a host queues and timed tasks of its own, because it shares the database; harmless twice.
+    """Give a host its own queues and timed tasks; repeatable.
 
     A clear needs its host's disk, so no cluster of another host may take it.
     """
@@ -60,25 +60,28 @@ def serve_in_common(host: str) -> None:
 
 
 def queue_for(host: str) -> str:
-    """The queue in which the clears of a host wait."""
+    """The queue in which a host's clears wait."""
     return queue_of(settings.EXLAB_CLEAR_CLUSTER, host)
 
 
 def queue_of(cluster: str, host: str) -> str:
-    """The queue that a host's cluster reads: its own, or else the common one of that name."""
+    """The queue that a host's cluster reads: its own, or the common one."""
     own = _own_queue(cluster, host)
     return own if Schedule.objects.filter(cluster=own).exists() else cluster
 
 
 def rows_of(host: str) -> QuerySet[Schedule]:
-    """The timed tasks that a host's clusters have to start."""
+    """The timed tasks that a host's clusters start."""
     own: QuerySet[Schedule] = Schedule.objects.filter(cluster__in=_own_queues(host))
     common: QuerySet[Schedule] = Schedule.objects.exclude(cluster__contains="@")
     return own if own.exists() else common
 
 
 def next_sweeps() -> Callable[[str], datetime | None]:
-    """When the timed pass begins next on a host, in one query for all; None where nothing starts it."""
+    """A function from a host to its next timed sweep; one query for all.
+
+    It returns None where no task starts one.
+    """
     rows = Schedule.objects.filter(name=SWEEP).values_list("cluster", "next_run")
     by_queue: dict[str, datetime | None] = dict(rows)
 
@@ -90,10 +93,9 @@ def next_sweeps() -> Callable[[str], datetime | None]:
 
 
 def passes_between(host: str, now: datetime, until: datetime) -> list[datetime]:
-    """When a host's timed passes begin from now until an instant, as planned.
+    """When a host's timed sweeps are planned from `now` until `until`.
 
-    An overdue one, or one planned too far ahead, may begin at any moment. Where none is planned a script may start
-    them: they are expected as often from now on.
+    If the next is overdue, too far ahead or not planned, they count from `now`: it may begin at any moment.
     """
     (every,) = (timedelta(minutes=minutes) for name, _func, minutes, _cluster in SCHEDULES if name == SWEEP)
     planned = next_sweeps()(host)
@@ -103,7 +105,7 @@ def passes_between(host: str, now: datetime, until: datetime) -> list[datetime]:
 
 
 def _lay(existing: QuerySet[Schedule], queue: Callable[[str | None], str | None], *, using: str = "default") -> None:
-    """Make these rows our schedules. Names are not unique in the table, so doubles are removed here, and here only."""
+    """Names are not unique in the table: duplicates are removed here, and only here."""
     with transaction.atomic(using=using):
         names = [name for name, *_rest in SCHEDULES]
         existing.filter(name__startswith="cleanup ").exclude(name__in=names).delete()
@@ -141,10 +143,7 @@ def mend(host: str, now: datetime) -> list[str]:
 
 
 def _is_put_off(row: Schedule, minutes: int, now: datetime) -> bool:
-    """Whether a timed task waits for longer than its interval.
-
-    A clock that was once ahead has done that, and nothing would start it before that day has come.
-    """
+    """Waits longer than its interval, as a clock that was ahead has set it."""
     return row.next_run is None or row.next_run > now + timedelta(minutes=minutes + 1)
 
 
