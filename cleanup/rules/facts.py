@@ -10,23 +10,22 @@ from cleanup.rules.states import State
 
 @dataclass(frozen=True)
 class Finding:
-    """Something seen on disk that speaks against a clear: its reason and what exactly was seen."""
+    """What speaks against a clear: its reason, and what was seen."""
 
     reason: Reason
     detail: str = ""
 
     @property
     def said(self) -> str:
-        """The reason as a sentence, and what was seen."""
         return f"{self.reason.sentence} {self.detail}".strip()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """A hold that a person laid on a run, until an instant.
+    """A hold on a run until an instant.
 
-    `sure_at`: what a doubted clock has reached for certain; the hold ends by that, not by the clock. `laid_on`: the
-    path of another run that may be this one, and `because` of what; empty where it was laid on the run itself.
+    `sure_at`: what a doubted clock surely reached; the hold ends by that. `laid_on`, `because`: another run that may be
+    this one, and why.
     """
 
     owner: str
@@ -37,12 +36,10 @@ class Held:
     sure_at: datetime | None = None
 
     def lasts(self, now: datetime) -> bool:
-        """Whether it is in force."""
         return self.until > (now if self.sure_at is None else min(now, self.sure_at))
 
     @property
     def said(self) -> str:
-        """Who holds the run and why; of another run's hold also why it counts and how to lift it."""
         own = f"by {self.owner}: {self.reason}"
         if not self.laid_on:
             return own
@@ -54,11 +51,10 @@ class Held:
 
 @dataclass(frozen=True, kw_only=True)
 class ProofFacts:
-    """What a comparison with the NAS showed; `files` and `bytes` count the data files that were compared.
+    """What a comparison with the NAS showed; counts are of compared data files.
 
-    At level `checksum` every byte of both sides was read, and without `findings` both equal the manifest, or the bytes
-    that were `accepted` under this key. `reused_from`: when they were read, if earlier. `found_at`: when bytes were
-    found to differ. Nothing has changed since either.
+    At `checksum` every byte of both sides was read; without `findings` both equal the manifest, or the `accepted`
+    bytes. `reused_from`: when read, if earlier; `found_at`: when found to differ. Nothing has changed since either.
     """
 
     level: ProofLevel
@@ -73,7 +69,7 @@ class ProofFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class AcceptedFacts:
-    """What an admin accepted of a run's bytes; `holds`: both sides are still as they were compared."""
+    """Bytes that an admin accepted; `holds`: both sides are as compared."""
 
     key: int
     actor: str
@@ -84,9 +80,9 @@ class AcceptedFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class LargeFile:
-    """One of a run's largest data files; its path is readable and cut.
+    """One of a run's largest data files; `path` is readable and cut.
 
-    `nas_bytes`: None where the NAS has none or was not asked.
+    `nas_bytes`: None if missing or not asked.
     """
 
     path: str
@@ -97,9 +93,9 @@ class LargeFile:
 
 @dataclass(frozen=True, kw_only=True)
 class TwinFacts:
-    """What the NAS held of a run when names and sizes were compared; bytes are added up name by name.
+    """What the NAS held when names and sizes were compared.
 
-    Of the staged data files `missing` were not there and `other_size` had another size; `more` lay on the NAS alone.
+    Of the staged data files `missing` were absent; `more` lay on the NAS alone.
     """
 
     files: int
@@ -112,7 +108,7 @@ class TwinFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class OnlyHere:
-    """How many attributes, access lists and empty folders a run has that the NAS lacks; `names` are the first few."""
+    """Attributes, access lists and empty folders that the NAS lacks; `names`: the first few."""
 
     attributes: int
     access_lists: int
@@ -121,7 +117,6 @@ class OnlyHere:
 
     @property
     def words(self) -> str:
-        """How many there are of each kind, and the first few by name."""
         kinds = (
             (self.attributes, "attribute", "attributes"),
             (self.access_lists, "access list", "access lists"),
@@ -134,10 +129,9 @@ class OnlyHere:
 
 @dataclass(frozen=True, kw_only=True)
 class FutureFiles:
-    """Data files that are dated later than the look that found them; `newest_at` is the latest of their times.
+    """Data files dated later than the look that found them.
 
-    `digest` of sizes, mtimes and ctimes: unchanged `since` this or an earlier look. `others_at`: the newest time of the
-    run's other data files, None if there are none.
+    `digest` of sizes, mtimes and ctimes is unchanged `since`. `others_at`: the newest time of other data files.
     """
 
     count: int
@@ -150,19 +144,15 @@ class FutureFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What was seen of one run, and when. Instants are aware; bytes are logical; None means unknown.
+    """What was seen of one run, and when. Bytes are logical; None means unknown.
 
     `fresh`: looked at for this decision, not stored by discovery. `host_findings` block every clear on this host.
-    `failures` is the number of failed attempts in a row. Before `nas_retry_at` the schedule does not ask for a silent
-    twin again. `hold_file` is the text of `.exlab-hold`, None without one.
+    `failures`: failed attempts in a row. The schedule asks a silent twin again from `nas_retry_at`. `hold_file`: the
+    text of `.exlab-hold`. `kept_from`: start of retention, if not `verified_at`. `returned`: files came back after a
+    clear. `unverified`, `kept_local`: files that a record does not vouch for, or pins. `twin_findings` block at any
+    proof level, `twin_unnamed` if no bytes are compared.
 
-    `kept_from`: from when the policy keeps the run, where that is not `verified_at`. `returned`: its files came back
-    after a clear. `unverified` and `kept_local` name files that a record does not vouch for, or pins. `twin_findings`
-    block at any proof level; `twin_unnamed` blocks where no bytes are compared. `accepted`: bytes that an admin
-    accepted in place of the manifest. `budget_finding` and `breaker_finding` are the sweep's own.
-
-    Shown to people alone: `data_files`, `data_bytes`, `largest`, `twin`; of the `files` also the `desktop_files` and
-    the wizard's empty `locks`.
+    For display only: `data_files`, `data_bytes`, `largest`, `twin`, `desktop_*`, `locks`.
     """
 
     gathered_at: datetime
@@ -209,12 +199,8 @@ class Facts:
 
     @property
     def accepts(self) -> bool:
-        """Whether accepted bytes stand in for the manifest now."""
         return self.accepted is not None and self.accepted.holds
 
     def wanted_proof(self, policy: Policy) -> ProofLevel:
-        """How far a comparison must go: as the policy says, but every byte where no record vouches for them.
-
-        The record of a run that came back vouches for the files of its former clear.
-        """
+        """Every byte if no record vouches for these files: that of a returned run names the cleared ones."""
         return ProofLevel.CHECKSUM if self.accepts or self.returned else policy.proof
