@@ -1,4 +1,4 @@
-"""Alerts of the watchdog: what people should look at."""
+"""Alerts of the watchdog."""
 
 from typing import ClassVar
 
@@ -25,10 +25,7 @@ class AlertKind(models.TextChoices):
 
 
 class Alert(models.Model):
-    """Something that is wrong from `since` to `ended_at`; as long as it lasts, one row for each kind and subject.
-
-    `subject` names what it is about, in a way that stays the same: a key, not a sentence.
-    """
+    """Something wrong from `since` to `ended_at`; `subject` is a lasting key, not a sentence."""
 
     kind = models.CharField(max_length=16, choices=AlertKind)
     subject = models.CharField(max_length=255)

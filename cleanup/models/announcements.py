@@ -1,4 +1,4 @@
-"""What timed sweeps will take, as it was foreseen, and what people were told of it before."""
+"""What timed sweeps will take as foreseen, and what people were told before."""
 
 from typing import ClassVar
 
@@ -8,9 +8,9 @@ from cleanup.models.roots import StagingRoot
 
 
 class Forecast(models.Model):
-    """What the timed sweeps of one staging root would take, as it was last foreseen; pages show it.
+    """What a root's timed sweeps would take, as last foreseen, for pages.
 
-    `coming` are the sweeps as values (see `monitoring.forecasts`), `policy_version` the newest version at the time.
+    `coming`: see `monitoring.forecasts`; `policy_version`: the newest then.
     """
 
     root = models.OneToOneField(StagingRoot, on_delete=models.PROTECT, related_name="forecast")
@@ -23,11 +23,10 @@ class Forecast(models.Model):
 
 
 class Announcement(models.Model):
-    """What people were told before timed sweeps of one staging root took it; bytes are logical.
+    """What people were told before a root's timed sweeps took it; bytes are logical.
 
-    `coming` was foreseen, `run_keys` are its runs, `versions` the policy versions whose first sweep in earnest it tells
-    of. They are numbered by root, so that one of two hosts tells. `mails` went out; `mail_problem` says why some did
-    not.
+    `run_keys`: the runs. `versions`: policy versions whose first sweep in earnest it tells of. Numbers are per root, so
+    that only one of two hosts tells.
     """
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="announcements")

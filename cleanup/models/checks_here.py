@@ -1,4 +1,4 @@
-"""Verified again here: a comparison of all bytes that a person has asked for, and bytes that an admin has accepted."""
+"""Comparisons of all bytes that a person asked for, and bytes that an admin accepted."""
 
 import uuid
 from datetime import datetime
@@ -11,12 +11,11 @@ from cleanup.models.runs import Run
 
 
 class ByteCheck(models.Model):
-    """One comparison of every byte of a run on staging and on the NAS, asked for by a person; it changes nothing.
+    """One comparison of every byte on staging and NAS, asked for by a person; it changes nothing.
 
-    `compared_bytes` of `planned_bytes` were read on both sides together. `outcome` is what it showed, else `reason` and
-    `detail` say why not. `differing` files differ between the sides, `against` only from the manifest, `named` lists
-    the first of them; `missing` counts manifest files that staging lacks. `manifest` is why there was no usable one.
-    `digest` is that of all names and bytes, `evidence` that of all by which a change would show (see `runs.comparing`).
+    Bytes count both sides. `differing` files differ between the sides, `against` only from the manifest; `named` lists
+    the first; `missing` are not staged. `manifest`: why none was usable. `digest` covers all names and bytes,
+    `evidence` all that shows a change (`runs.comparing`).
     """
 
     class Phase(models.TextChoices):
@@ -25,7 +24,7 @@ class ByteCheck(models.Model):
         DONE = "done"
 
     class Outcome(models.TextChoices):
-        """As the manifest says; the same on both sides and not as the manifest says; not the same; not comparable."""
+        """As the manifest; alike, but not as the manifest; different; not comparable."""
 
         AS_MANIFEST = "as_manifest"
         ALIKE = "alike"
@@ -78,7 +77,7 @@ class ByteCheck(models.Model):
         return self.phase in self.ACTIVE
 
     def advance(self, before: str, after: str, *, now: datetime, **fields: object) -> bool:
-        """Change the phase by compare-and-set. False: another process was faster, and nothing was changed."""
+        """Compare-and-set: False if another process was faster; then nothing changes."""
         changes = {"phase": after, "phase_at": now, **fields}
         if not ByteCheck.objects.filter(pk=self.pk, phase=before).update(**changes):
             return False
@@ -89,15 +88,14 @@ class ByteCheck(models.Model):
 
 class AcceptedBytesQuerySet(models.QuerySet["AcceptedBytes"]):
     def standing(self) -> Self:
-        """Those that no admin has withdrawn. Whether they still hold only a look at both sides tells."""
+        """Not withdrawn; whether they still hold only a look at both sides tells."""
         return self.filter(withdrawn_at=None)
 
 
 class AcceptedBytes(models.Model):
-    """Bytes that an admin has accepted in place of a run's manifest: the same on staging and on the NAS when compared.
+    """Bytes that an admin accepted in place of a manifest: equal on both sides when compared.
 
-    They count for a clear by a person while all that `evidence` covers is as it was; every byte is read again then, and
-    must give `digest`.
+    They count for a person's clear while `evidence` is the same; then every byte is read again and must give `digest`.
     """
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="accepted_bytes")

@@ -1,4 +1,4 @@
-"""Clears: the proof, the batch and the attempt."""
+"""Clears: proof, batch and attempt."""
 
 import uuid
 from collections.abc import Iterable
@@ -18,10 +18,10 @@ from cleanup.rules.reasons import Reason
 
 
 class Proof(AppendOnly):
-    """The dated evidence that the NAS held a run: how far the comparison went and what it covered.
+    """Dated evidence that the NAS held a run: how far the comparison went.
 
-    `evidence` is the SHA-256 of everything by which a change on either side would show (see `runs.proofs`); the proof
-    is reused only while it is the same, never if empty. `accepted`: the bytes are those that an admin has accepted.
+    `evidence`: SHA-256 of all that shows a change on either side (`runs.proofs`); a proof is reused only while it is
+    the same, never if empty.
     """
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="proofs")
@@ -52,12 +52,12 @@ class Proof(AppendOnly):
 
     @property
     def kind(self) -> str:
-        """What was shown, for ledger and pages: the level, or `accepted` where that took the manifest's place."""
+        """The level, or `accepted` where accepted bytes replaced the manifest."""
         return "accepted" if self.accepted_id else self.level
 
 
 class Phase(models.TextChoices):
-    """Where an attempt stands. Everything before `committed` is rolled back, everything after rolled forward."""
+    """Recovery rolls back before `committed`, and forward after."""
 
     QUEUED = "queued"
     INTENT = "intent"
@@ -69,7 +69,7 @@ class Phase(models.TextChoices):
 
 
 class AttemptKind(models.TextChoices):
-    """What an attempt removes: a run's staging copy, or the empty shell that the wizard left at a run's path."""
+    """An attempt removes a run's staging copy, or the wizard's empty shell at its path."""
 
     CLEAR = "clear"
     SHELL = "shell"
@@ -81,10 +81,9 @@ class Requester(models.TextChoices):
 
 
 class ClearBatch(models.Model):
-    """Several clears that an operator asked for together, as one preview had shown them.
+    """Clears that an operator asked for together, as a preview (`digest`) showed them.
 
-    `digest` is that of the preview. While `paused_at` is set no run of it is begun; `paused_seconds` adds up earlier
-    pauses. After `stopped_at` none is begun any more.
+    While `paused_at` is set, or after `stopped_at`, none is begun. `paused_seconds`: earlier pauses.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -108,33 +107,28 @@ class ClearBatch(models.Model):
 
 class ClearAttemptQuerySet(models.QuerySet["ClearAttempt"]):
     def clears(self) -> Self:
-        """Those that clear runs; without the removals of shells, which say nothing of a run."""
+        """Without the removals of shells."""
         return self.filter(kind=AttemptKind.CLEAR)
 
     def last_tries(self) -> Self:
-        """One for each run asked for: without those that were tried again."""
         return self.filter(repeated_by=None)
 
     def waiting_for_another_try(self) -> Self:
-        """Those that ended without a clear and are tried again by themselves."""
         return self.filter(again_after__isnull=False)
 
 
 class ClearAttempt(models.Model):
-    """One try at one clear, or at the removal of a shell. Its id names the fence, the plan and the tombstone.
+    """One try at one clear, or at the removal of a shell. Its id names fence, plan and tombstone.
 
-    `policy_version` is the newest version of any policy, `asked_version` the one when a person asked: no weaker a proof
-    is accepted than that promised. `cause` says why the schedule took the run (`retention+max_bytes`), `let_go` is the
-    breaker whose go-on covers it. `planned_*` is what the plan holds, `freed_*` what was really removed,
-    `compared_bytes`, `checked_files` and `done_*` how far it is. `plan_sha256` and `prepared` tell recovery what is
-    ours (of a shell its `path`), `emptied` that only the record was left. `measured_bytes` came back by the disk's own
-    count, else `unmeasured` says why not. `repeats` is the attempt that this one tries again (`clears.again`), `tries`
-    counts those before. Older rows lack what came later.
+    `asked_version`: the policy version when a person asked; no weaker proof is accepted. `cause`: why the schedule took
+    it. `let_go`: the breaker whose go-on covers it. `planned_*`: the plan; `freed_*`: really removed; `compared_bytes`,
+    `checked_files`, `done_*`: progress. `plan_sha256` and `prepared` tell recovery what is ours, `emptied` that only
+    the record was left. `repeats`: the attempt that it tries again (`clears.again`). Older rows lack newer fields.
     """
 
-    # Not stored: the names of shells that were moved aside when the run went back to its path.
+    # Not stored: names of shells moved aside when the run went back to its path.
     shells: tuple[str, ...] = ()
-    # Not stored: whether a challenge lies in the fence, or may, so that the run may not have its own time.
+    # Not stored: a challenge may lie in the fence, so the run's mtime may not be its own.
     challenging: bool = False
     ACTIVE: ClassVar = (Phase.QUEUED, Phase.INTENT, Phase.COMMITTED)
     # Ended, and the run stayed.
@@ -230,7 +224,6 @@ class ClearAttempt(models.Model):
 
     @property
     def is_clear(self) -> bool:
-        """Whether it clears a run, and does not remove a shell at a run's path."""
         return self.kind == AttemptKind.CLEAR
 
     @property
@@ -239,17 +232,16 @@ class ClearAttempt(models.Model):
 
     @property
     def promised_version(self) -> int:
-        """The version of the policy by which a person asked; `policy_version` becomes that by which it was decided."""
+        """The version when a person asked; `policy_version` becomes the one that decided."""
         return self.policy_version if self.asked_version is None else self.asked_version
 
     @property
     def waits_for_another_try(self) -> bool:
-        """Whether it ended without a clear and is tried again by itself."""
         return self.again_after is not None
 
     @property
     def only_here(self) -> str:
-        """What the run had besides its bytes and the NAS lacked, in words; empty if nothing."""
+        """What the NAS lacked besides bytes, in words; empty if nothing."""
         details = (gate["detail"] or "" for gate in self.decision or () if gate["gate"] == Gate.PROOF)
         return next((detail.partition(ONLY_HERE)[2].strip() for detail in details if ONLY_HERE in detail), "")
 
@@ -259,7 +251,7 @@ class ClearAttempt(models.Model):
         return self.phase == Phase.DONE and self.reason == Reason.REMOVAL_INCOMPLETE
 
     def advance(self, before: Iterable[str], after: str, *, now: datetime, **fields: Any) -> bool:  # noqa: ANN401
-        """Change the phase by compare-and-set. False: another worker was faster, and nothing was changed."""
+        """Compare-and-set: False if another worker was faster; then nothing changes."""
         changes = {"phase": after, "phase_at": now, **fields}
         with transaction.atomic():
             if not ClearAttempt.objects.filter(pk=self.pk, phase__in=list(before)).update(**changes):

@@ -1,4 +1,4 @@
-"""What comparisons of every byte have found different, and still stands."""
+"""Differences that comparisons of every byte found, and that still stand."""
 
 from typing import ClassVar
 
@@ -8,10 +8,10 @@ from cleanup.models.runs import Run
 
 
 class Difference(models.Model):
-    """What the latest comparison of every byte found of a run that must stay for it; at most one a run.
+    """Why a run must stay by its latest comparison of every byte; one per run.
 
-    `evidence` is the SHA-256 of everything by which a change would show (see `runs.differences`); empty where not sure.
-    The row goes once all bytes are found equal; until then no earlier proof counts.
+    `evidence`: SHA-256 of all that shows a change (`runs.differences`), empty if unsure. The row goes once all bytes
+    are equal; until then no earlier proof counts.
     """
 
     run = models.OneToOneField(Run, on_delete=models.PROTECT, related_name="difference")

@@ -1,4 +1,4 @@
-"""Holds: pins on runs, with owner, reason and end."""
+"""Holds on runs, with owner, reason and end."""
 
 from datetime import datetime
 from typing import ClassVar, Self
@@ -12,7 +12,7 @@ from cleanup.models.runs import Run
 
 
 class HoldSource(models.TextChoices):
-    """Who pinned the run: a person with an account, or a file `.exlab-hold` at the run's top."""
+    """A person with an account, or a file `.exlab-hold` at the run's top."""
 
     PERSON = "person"
     FILE = "file"
@@ -20,19 +20,19 @@ class HoldSource(models.TextChoices):
 
 class HoldQuerySet(models.QuerySet["Hold"]):
     def in_force(self, now: datetime) -> Self:
-        """Holds that pin their run at this instant: neither released nor over, nor over by a clock in doubt alone."""
+        """Neither released nor over; a doubted clock alone ends no hold."""
         lasting = Q(until=None) | Q(until__gt=now) | Q(until__gt=sure_at(StagingRoot, "run_id"))
         return self.filter(released_at=None).filter(lasting)
 
     def with_clock(self) -> Self:
-        """Holds with the instant by which they end, where their host's clock is in doubt."""
+        """With the instant by which they end while their host's clock is in doubt."""
         return self.annotate(sure_at=sure_at(StagingRoot, "run_id"))
 
 
 class Hold(models.Model):
-    """One pin on one run. A hold of a file has no `until`: it lasts until the file is taken away.
+    """One hold on one run. A file's hold has no `until`: it lasts while the file is there.
 
-    `released_at` is when a person released it, or when the file was seen to be gone; one that is simply over has none.
+    `released_at`: released, or the file was seen gone; not set when time ended it.
     """
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="holds")

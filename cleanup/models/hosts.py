@@ -1,4 +1,4 @@
-"""What is known of hosts: their clocks, their task clusters, and the NAS as they see it."""
+"""What is known of hosts: clocks, task clusters, and the NAS as they see it."""
 
 from typing import ClassVar
 
@@ -7,11 +7,10 @@ from django.db.models import Model, OuterRef, Subquery
 
 
 class HostClock(models.Model):
-    """What the looks at one host's clock came to; `known` is a `rules.clocks.KnownClock` in plain values.
+    """The looks at one host's clock; `known`: a `rules.clocks.KnownClock` as JSON.
 
-    While it is in doubt holds end by `sure_at`, `detail` says why, and `seconds` by how much it is ahead. `compared` is
-    what other clocks said last. `mended_at` is when timed tasks last waited for a future by mistake, `mended` what was
-    done.
+    In doubt, holds end by `sure_at`. `compared`: the last answers of other clocks. `mended`: what was restarted at
+    `mended_at` after it waited for a wrong future.
     """
 
     host = models.CharField(max_length=255, unique=True)
@@ -33,16 +32,16 @@ class HostClock(models.Model):
 
 
 def sure_at(roots: type[Model], run: str) -> Subquery:
-    """The instant by which holds end on the host of a run, of which `run` is the key; NULL where its clock is sound."""
+    """When holds of a run (key `run`) end while its host's clock is in doubt, else NULL."""
     host = roots._default_manager.filter(runs=OuterRef(OuterRef(run))).values("host")
     return Subquery(HostClock.objects.filter(host__in=host).values("sure_at")[:1])
 
 
 class NasBreaker(models.Model):
-    """What a NAS root was like of late, seen from one host: after trouble no process asks it before `open_until`.
+    """Recent trouble of a NAS root, seen from one host; no process asks before `open_until`.
 
-    A mount that hangs costs each process that asks a minute; with one breaker for all, only one pays. `abandoned` are
-    readers that were killed and did not die: number and start in clock ticks.
+    One breaker for all, because each question to a hung mount costs a minute. `abandoned`: pid and start (clock ticks)
+    of readers that did not die.
     """
 
     host = models.CharField(max_length=255)
@@ -64,7 +63,7 @@ class NasBreaker(models.Model):
 
 
 class Heartbeat(models.Model):
-    """When a task cluster last ran a task: a cluster can hang while its own status still says it works."""
+    """When a cluster last ran a task: a hung cluster may still report that it works."""
 
     cluster = models.CharField(max_length=64)
     host = models.CharField(max_length=255)

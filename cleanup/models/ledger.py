@@ -12,7 +12,7 @@ from cleanup.models.runs import Run
 
 
 class LedgerKind(models.TextChoices):
-    """What a ledger row records. Only `partial` and `completed` free bytes, and each names what it freed itself."""
+    """Only `partial` and `completed` free bytes, each what it freed itself."""
 
     AUTHORISED = "authorised"
     COMPLETED = "completed"
@@ -29,9 +29,9 @@ class LedgerKind(models.TextChoices):
 
 
 def measured_sums() -> dict[str, Any]:
-    """The sums of what disks gave back, and of the allocated bytes of the same rows of the ledger.
+    """The measured bytes, and the allocated bytes of the same ledger rows.
 
-    Name them before a sum that is called as a column is: the ones after it would mean the sum.
+    Name them before a sum called like a column: later ones would mean the sum.
     """
     known = Q(measured_bytes__isnull=False)
     return {
@@ -42,11 +42,10 @@ def measured_sums() -> dict[str, Any]:
 
 class LedgerQuerySet(models.QuerySet["LedgerEntry"]):
     def freeing(self) -> Self:
-        """The rows that say what was removed."""
         return self.filter(kind__in=[LedgerKind.COMPLETED, LedgerKind.PARTIAL])
 
     def totals(self) -> dict[str, int]:
-        """Runs cleared, and the files and bytes (logical and allocated) that were really freed."""
+        """Runs cleared, and files and bytes (logical and allocated) really freed."""
         sums = self.freeing().aggregate(
             runs=models.Count("run", distinct=True),
             files=bytes_sum("files", default=0),
@@ -56,17 +55,15 @@ class LedgerQuerySet(models.QuerySet["LedgerEntry"]):
         return {name: int(value) for name, value in sums.items()}
 
     def measured(self) -> dict[str, int]:
-        """What disks gave back by their own count, and of how many allocated bytes: of the rows that were measured."""
         return {name: int(value) for name, value in self.freeing().aggregate(**measured_sums()).items()}
 
 
 class LedgerEntry(AppendOnly):
     """What was authorised, removed or refused, when, where and by whom.
 
-    Names are copied: a row must tell its story when users and roots are gone. Counts in `authorised` are the plan's, in
-    `partial` and `completed` what this step removed; `measured_bytes` is what the disk gave back, or `unmeasured` why
-    that is unknown (older rows have neither). Only rows of what a person said of a run have no attempt. `typed_by` is
-    the account of the operating system that typed the command: `--user` may name another person.
+    Names are copied: a row must tell its story without users and roots. `authorised` counts the plan, `partial` and
+    `completed` what this step removed. Only what a person said of a run has no attempt. `typed_by`: the account that
+    typed the command, as `--user` proves nothing.
     """
 
     at = models.DateTimeField()

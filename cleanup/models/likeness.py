@@ -1,4 +1,4 @@
-"""Runs that may be one and the same, as far as can be told: a hold of the one keeps the other as well."""
+"""Runs that may be one: a hold of one keeps the other too."""
 
 from typing import ClassVar, Self
 
@@ -9,14 +9,13 @@ from cleanup.models.runs import Run
 
 class LikenessQuerySet(models.QuerySet["Likeness"]):
     def standing(self) -> Self:
-        """Those that no person has denied."""
         return self.filter(denied_at=None)
 
 
 class Likeness(models.Model):
-    """One run that may be another one, and by what; each pair has two rows, one for either run.
+    """One run that may be another, and why; each pair has two rows.
 
-    `denied_at` is when a person said that they are two runs: from then on no look says otherwise.
+    After `denied_at`, when a person said that they are two, no look says otherwise.
     """
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="likenesses")

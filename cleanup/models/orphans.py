@@ -1,4 +1,4 @@
-"""What lies on a staging disk without being a known run."""
+"""What lies on a staging disk and is no known run."""
 
 from typing import ClassVar
 
@@ -10,8 +10,6 @@ from cleanup.models.runs import Run
 
 
 class OrphanKind(models.TextChoices):
-    """Why something on a staging disk is no known run, or a known run has nothing on the disk."""
-
     NO_RECORD = "no_record"
     UNKNOWN = "unknown"
     MISSING = "missing"
@@ -22,10 +20,9 @@ class OrphanKind(models.TextChoices):
 
 
 class Orphan(models.Model):
-    """One thing that discovery found and cannot place, by its path below the staging root. Never removed by us.
+    """One thing that discovery cannot place. This program never removes it.
 
-    `modified_at` is the newest modification in it; `files` and `bytes` (logical) may be unknown. `gone_at` is when it
-    was no orphan any more, `escalated_at` when it had passed the ceiling.
+    `modified_at`: the newest in it. `escalated_at`: it passed the ceiling.
     """
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="orphans")

@@ -1,4 +1,4 @@
-"""Where runs lie, and who serves them: staging roots, NAS roots as seen from a host, task clusters."""
+"""Where runs lie: staging roots, their disks, instruments and projects."""
 
 import uuid
 from typing import ClassVar
@@ -10,10 +10,9 @@ from django.db.models import Q
 class StagingRoot(models.Model):
     """A directory on one host that holds runs, and the NAS root that mirrors it.
 
-    `token` is the UUID in the token file at its top, without which nothing is done there; empty: not laid yet, as the
-    directory was empty. `nas_layout` says where twins lie (see `storage.twin_paths`), `instrument_nas` the NAS roots of
-    instruments that have their own: `{equipment: {"path": …, "token": …}}`. `allow_union_nas` and `nas_writes_through`
-    accept mounts that are refused else (see `storage.mount_kinds`). `layout_proposal` is what discovery found last.
+    `token`: the UUID in the token file at its top, without which nothing is done there; empty: not laid yet.
+    `nas_layout`: see `storage.twin_paths`. `instrument_nas`: `{equipment: {"path": …, "token": …}}`. `allow_union_nas`,
+    `nas_writes_through`: see `storage.mount_kinds`.
     """
 
     name = models.CharField(max_length=64, unique=True)
@@ -44,7 +43,7 @@ class StagingRoot(models.Model):
 
 
 class DiskUsage(models.Model):
-    """How full the disk of a staging root was at one instant, as `statvfs` tells it to an ordinary user."""
+    """How full a root's disk was, as `statvfs` tells an ordinary user."""
 
     root = models.ForeignKey(StagingRoot, on_delete=models.CASCADE, related_name="usage")
     at = models.DateTimeField()
@@ -60,9 +59,9 @@ class DiskUsage(models.Model):
 
 
 class Instrument(models.Model):
-    """An instrument that has written runs to a staging root, and the page that stands beside it on the bench.
+    """An instrument with runs on a staging root, and its bench page.
 
-    `token` is the page's address, which the QR code holds; it opens without signing in only if `public`.
+    `token`: the page's address, in the QR code; it opens without signing in only if `public`.
     """
 
     root = models.ForeignKey(StagingRoot, on_delete=models.CASCADE, related_name="instruments")
@@ -81,7 +80,7 @@ class Instrument(models.Model):
 
 
 class Project(models.Model):
-    """A project that has runs, with the title that a run's record gave it last."""
+    """A project, with the title that a run's record gave last."""
 
     code = models.CharField(max_length=255, unique=True)
     title = models.CharField(max_length=255, blank=True)

@@ -1,4 +1,4 @@
-"""Runs, their ingest history, and the holds that pin them."""
+"""Runs and their ingest history."""
 
 import uuid
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Status(models.IntegerChoices):
-    """What a verdict comes to, in the order in which a person wants to see them."""
+    """How a run stands, in display order."""
 
     WORK = 0, "under way"
     GO = 1, "safe to clear"
@@ -29,11 +29,11 @@ class Status(models.IntegerChoices):
 
     @property
     def code(self) -> str:
-        """The name by which addresses and style sheets call it: `go`."""
+        """The name in addresses and style sheets: `go`."""
         return self.name.lower()
 
 
-# The attribute of a run that holds the key of the attempt whose conflict stands, where it was asked for.
+# Annotation: the key of the attempt whose conflict stands.
 _CONFLICT = "standing_conflict"
 
 
@@ -49,53 +49,47 @@ def _holds(lookup: str) -> "Prefetch[Any, Any, Any]":
 
 class RunQuerySet(models.QuerySet["Run"]):
     def staged(self) -> Self:
-        """Runs whose staging copy has not been cleared, as far as is known."""
+        """Not cleared and not declared gone, as far as is known."""
         return self.exclude(state=State.CLEARED).filter(gone_at=None)
 
     def verified(self) -> Self:
         return self.filter(state=State.SYNC_VERIFIED)
 
     def with_root(self) -> Self:
-        """Runs with what every decision asks for: root, holds, runs that they may be, and a conflict that stands."""
+        """With what every decision reads: root, holds, likenesses, and a standing conflict."""
         alike = cast("type[Likeness]", Run.likenesses.rel.related_model).objects.standing()
         alike = alike.select_related("other").defer("other__facts").prefetch_related(_holds("other__holds"))
         prefetched = (_holds("holds"), Prefetch("likenesses", queryset=alike))
         return self.select_related("root").prefetch_related(*prefetched).annotate(**{_CONFLICT: _key_of_conflict()})
 
     def here(self) -> Self:
-        """Runs whose files are on the staging disk, as far as they were judged; also those that are going just now."""
+        """On the staging disk when last judged, or going just now."""
         return self.filter(here=True)
 
     def doubted(self) -> Self:
-        """Runs that have to be judged again because something about them has changed."""
         return self.filter(judged__lt=F("doubts"))
 
     def doubt(self) -> int:
-        """Ask for another judgement, since something has changed by which these runs stand; returns how many.
+        """Ask for another judgement of these runs; returns how many.
 
-        Call it in the transaction that changes it: a judgement that began before does not count then.
+        Call it in the transaction that changes them: a judgement that began before does not count then.
         """
         return self.update(doubts=F("doubts") + 1)
 
 
 class Run(models.Model):
-    """One leaf directory beneath a staging root, named by its `run_path` and known by its `identity`.
+    """One leaf directory beneath a staging root, named by `run_path` and known by `identity`.
 
-    `state` is empty before a readable `ingest.json` was seen. `facts` is what discovery saw at `looked_at`; columns
-    beside it repeat what lists filter and add up. Bytes are logical unless the name says otherwise. `failures` counts
-    attempts that failed in a row since the facts changed. With `gone_at` a person declared it gone.
+    `state`: empty before a readable record. `facts`: what discovery saw at `looked_at`; columns repeat what lists need.
+    Bytes are logical unless named otherwise. `failures`: in a row since the facts changed. `gone_at`: a person declared
+    it gone.
 
-    `here`, `tone`, `reason`, `stood_since` and `opens_at` say how it stood when last judged (`runs.run_status`), for
-    lists of a million runs; a run's own page decides anew. `doubts` counts the changes, `judged` those that the
-    judgement knew.
+    `here`, `tone`, `reason`, `stood_since`, `opens_at`: the last judgement (`runs.run_status`), for lists; a run's page
+    decides anew. `doubts` counts changes, `judged` those that the judgement knew.
 
-    `record_format` names the module that reads the record, `record_path` the path that it names where an admin said
-    that the run was moved. Two runs with `twin_key` or `twin_place` in common have one twin. `cleared_by`: another
-    program, as the record says. `returned_at`: when files of a run cleared before (`returned_from`) were first seen at
-    its path again.
-
-    `nas_slow_times` counts how often in a row the twin kept silent while the NAS answered; the schedule asks again from
-    `nas_retry_at`, after all others (`rules.slowness`).
+    `record_path`: the path in the record of a run that moved, as an admin said. Runs with an equal `twin_key` or
+    `twin_place` share a twin. `cleared_by`: another program. `returned_at`: files of the cleared `returned_from` were
+    seen again. `nas_slow_times`: see `rules.slowness`.
     """
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="runs")
@@ -197,9 +191,9 @@ class Run(models.Model):
 
     @property
     def conflict(self) -> "uuid.UUID | None":
-        """The key of the attempt that could not put the run back, which lies in its fence; None if there is none.
+        """The key of the attempt that could not put the run back from its fence, or None.
 
-        Such a run is not cleared again before that is settled.
+        Until that is settled the run is not cleared again.
         """
         if _CONFLICT in vars(self):
             found: uuid.UUID | None = vars(self)[_CONFLICT]
@@ -208,7 +202,7 @@ class Run(models.Model):
 
     @property
     def origin(self) -> str:
-        """What its record began with: the last part of its identity, `-` where that is not known."""
+        """The last part of its identity, its record's beginning; `-` if unknown."""
         return self.identity.rpartition(":")[2] or "-"
 
     @property
@@ -217,9 +211,9 @@ class Run(models.Model):
 
 
 class IngestEvent(AppendOnly):
-    """One entry of a run's ingest history, as the file or our own clear wrote it.
+    """One entry of a run's ingest history, as the file or our clear wrote it.
 
-    `digest` is the SHA-256 of the entry's canonical JSON; `at` is empty where `at_text` is no usable instant.
+    `digest`: SHA-256 of its canonical JSON. `at`: empty if `at_text` is no instant.
     """
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="events")
@@ -248,9 +242,9 @@ class IngestEvent(AppendOnly):
 
 
 class RecordSight(AppendOnly):
-    """One content of a run's record that keeps no history of its own (`sync_state.json`), and when it was first seen.
+    """One content of a record without history (`sync_state.json`), and when first seen.
 
-    `digest` is the SHA-256 of what it says of the run's files, `verified_at` the latest verification in it.
+    `digest`: SHA-256 of what it says of the files.
     """
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="record_sights")

@@ -1,4 +1,4 @@
-"""Sweeps: what each of them saw and did, and the breakers that stop them."""
+"""Sweeps: what each saw and did, and the breakers that stop them."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,7 +12,7 @@ from cleanup.rules.shown import Shown
 
 
 class SweepKind(models.TextChoices):
-    """The timed sweep, which rehearsal and breakers bind; a sweep that a person typed; one that touches nothing."""
+    """A timed sweep, bound by rehearsal and breakers; one that a person typed; one that touches nothing."""
 
     TIMED = "timed"
     TYPED = "typed"
@@ -20,7 +20,7 @@ class SweepKind(models.TextChoices):
 
 
 class Outcome(models.TextChoices):
-    """How a sweep ended; `running` is also what one looks like whose process was killed a moment ago."""
+    """How a sweep ended; `running` may also be a process that was just killed."""
 
     RUNNING = "running"
     DONE = "done"
@@ -30,10 +30,10 @@ class Outcome(models.TextChoices):
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
-    """How many runs a sweep did what with, by its rows: each run counts once.
+    """What a sweep did with its runs: each counts once.
 
-    `partial` were cleared with files left. `files` and `bytes` (logical) were freed, or in a dry run would be;
-    `rehearsed_*` would have gone under a policy that is only rehearsed.
+    `partial`: cleared with files left. Bytes are logical, freed or in a dry run to be freed. `rehearsed_*`: would go
+    under a rehearsed policy.
     """
 
     cleared: int = 0
@@ -48,11 +48,10 @@ class Tally:
 
     @property
     def runs(self) -> int:
-        """All of them: as many as the sweep has rows."""
         return self.cleared + self.partial + self.would_clear + self.skipped + self.failed
 
     def columns(self) -> dict[str, int]:
-        """As the row of a sweep keeps it: a clear that left files is one of the cleared and of the failed."""
+        """A clear that left files counts as cleared and as failed."""
         return {
             "cleared": self.cleared + self.partial,
             "partial": self.partial,
@@ -65,12 +64,11 @@ class Tally:
 
 
 class Sweep(models.Model):
-    """One sweep of one staging root, with the counts of its rows (`sweeps.record.tally`); bytes are logical.
+    """One sweep of one staging root, with the counts of its rows (`sweeps.record.tally`).
 
-    `partial` left files, and count as failed too. It decided by `now`; `started_at` and `ended_at` are the clock's.
-    `previous` is the one of its kind before. `staged_bytes` is what the `scanned` runs held (older rows lack it),
-    `cursor_*` the last candidate handled where a budget ended it. `reason` and `detail`: what stopped it, or what it
-    warns of.
+    It decided by `now`; `started_at` and `ended_at` are the clock's. `previous`: of its kind. `staged_bytes`: of the
+    `scanned` runs. `cursor_*`: the last candidate handled before a budget ended it. `reason`: what stopped it, or a
+    warning.
     """
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="sweeps")
@@ -115,18 +113,17 @@ class Sweep(models.Model):
 
     @property
     def only_failed(self) -> int:
-        """How many runs failed, without those that were cleared with files left."""
+        """Without runs that were cleared with files left."""
         return self.failed - self.partial
 
 
 class SweptRun(models.Model):
-    """What sweeps of one kind decided of one run, and did: one row for as many in a row as said the same.
+    """What sweeps of one kind decided of a run and did; one row for equal ones in a row.
 
-    It stands for every sweep of its kind and root from `first` to `last`. `gates` is the decision, `files` and `bytes`
-    (logical) were or would be freed, `decided_by` as in an attempt.
+    It stands for every sweep of its kind and root from `first` to `last`. `gates`: the decision.
     """
 
-    # The indexes below begin with the run and the root; of this table, the largest, none is kept twice.
+    # The indexes below begin with run and root; the largest table needs no second ones.
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="swept", db_index=False)
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="+", db_index=False)
     kind = models.CharField(max_length=7, choices=SweepKind)
@@ -153,11 +150,10 @@ class SweptRun(models.Model):
 
 
 class SweepBreaker(models.Model):
-    """Something abnormal that stopped the sweeps of one staging root until a person says "go on".
+    """What stopped a root's sweeps until a person says "go on".
 
-    `saw` is what it saw, in numbers, `shown` the runs of its question with the policy versions that let them go
-    (`rules.shown`): a go-on is for these alone, and in rows of an earlier program for none. `used` is the sweep that
-    went on.
+    `shown`: the runs of its question (`rules.shown`); a go-on is for these alone, in older rows for none. `used`: the
+    sweep that went on.
     """
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="breakers")
@@ -187,15 +183,13 @@ class SweepBreaker(models.Model):
 
     @property
     def lets_go(self) -> Shown:
-        """The runs that its question has shown, or that its go-on is for."""
         return Shown.of_json(self.shown)
 
     @property
     def code(self) -> str:
-        """What a form with its question brings back."""
         return self.code_of(self.lets_go)
 
     def code_of(self, shown: Shown) -> str:
-        """Of the runs and of what was seen: an answer to clears that fail is none to a clock that has jumped since."""
+        """Names runs and conditions: an answer to failing clears is none to a clock that jumped since."""
         kinds = "+".join(sorted({sight["kind"] for sight in self.saw.get("sights", [])}))
         return f"{self.pk}-{kinds}-{shown.code}"
