@@ -1,1 +1,1 @@
-"""Staging roots, their NAS roots, and how this host reaches them."""
+"""The lab: staging roots, their NAS roots, and how to reach them."""

@@ -1,8 +1,4 @@
-"""Reader processes that were given up on a NAS root and still live: at most three per host.
-
-A process that hangs in the kernel keeps its memory and its place in the mount's queue until the mount answers.
-Containers that do not see each other's processes count apart.
-"""
+"""Reader processes given up on a NAS root that still live: at most three per host."""
 
 from typing import Any
 
@@ -12,11 +8,13 @@ from django.db import transaction
 from cleanup.models import NasBreaker
 from cleanup.storage.nas.processes import Process
 
+# Each keeps memory and a place in the mount's queue until the mount answers. Containers that do not see each other's
+# processes count apart.
 MOST = 3
 
 
 class AbandonedReaders:
-    """The abandoned readers of one NAS root, found by its token."""
+    """The abandoned readers of one NAS root, by its token."""
 
     def __init__(self, token: str) -> None:
         self._key: dict[str, Any] = {"host": settings.EXLAB_HOST, "token": token}
@@ -31,7 +29,7 @@ class AbandonedReaders:
             breaker.save(update_fields=["abandoned"])
 
     def may_ask_again(self) -> bool:
-        """Whether fewer than three live; reads the database only once."""
+        """Reads the database only once."""
         if self._known is None:
             breaker = NasBreaker.objects.filter(**self._key).first()
             self._known = _processes(breaker) if breaker else []

@@ -1,7 +1,4 @@
-"""Alerts: opened when something is wrong, refreshed while it lasts, ended when it is right again.
-
-Several processes may report the same trouble at once: one open row per kind and subject results, and no process fails.
-"""
+"""Alerts: opened, refreshed and ended. Several processes may report one trouble; one open row results."""
 
 import logging
 from collections.abc import Collection, Iterable
@@ -47,7 +44,7 @@ def open_alert(
 ) -> Alert:
     """Open the alert of this kind and subject, or refresh the open one.
 
-    A refresh keeps `since`. `root` defaults to the run's root. Raises IntegrityError if the row cannot be written.
+    A refresh keeps `since`. Raises IntegrityError if no row can be written.
     """
     subject = _key(subject)
     root = root or (run.root if run else None)
@@ -70,7 +67,7 @@ def open_alert(
 
 
 def end_alert(kind: AlertKind, subject: str, *, now: datetime) -> bool:
-    """End the open alert; False if there is none, or another process ended it."""
+    """End the open alert; False if there is none any more."""
     ended = bool(_opened(kind).filter(subject=_key(subject)).update(ended_at=now))
     if ended:
         logger.info("alert ended: %s %s", kind, _plain(subject))
@@ -82,7 +79,7 @@ def keep_only(
 ) -> int:
     """End the open alerts of a kind with other subjects; returns how many.
 
-    `root` and `prefix` (of the subject) limit which alerts may end.
+    Only those of `root` and `prefix`, if given.
     """
     kept = {_key(subject) for subject in subjects}
     past = [alert.subject for alert in _within(kind, root, prefix) if alert.subject not in kept]
@@ -100,7 +97,7 @@ def settle(
 ) -> None:
     """Make the open alerts of a kind exactly these.
 
-    `root` and `prefix` limit it to a part of them. An open alert of a `doubtful` subject stays.
+    Only those of `root` and `prefix`, if given. `doubtful` subjects stay as they are.
     """
     known = {alert.subject: alert for alert in _within(kind, root, prefix)}
     same = []
@@ -142,5 +139,5 @@ def _name(subject: str, run: Run | None) -> str:
 
 
 def _plain(text: str) -> str:
-    """One log line: names from instruments may hold line ends."""
+    """Names from instruments may hold line ends."""
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

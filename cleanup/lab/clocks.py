@@ -1,7 +1,6 @@
-"""This host's clock: judged at each look, stored, and mended after it went back.
+"""This host's clock: judged at each look, stored, mended after it went back.
 
-Only a sound look replaces the last sound one, also after a restart. A doubt ends when the clock is right again, when
-other clocks agree, or when an operator confirms the clock.
+Only a sound look replaces the last sound one. A doubt ends by the clock itself, other clocks, or an operator.
 """
 
 import logging
@@ -26,10 +25,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def read_clock(now: datetime) -> Clock:
-    """This host's clock: wall time, boot id and seconds since boot.
-
-    No user can set the seconds since boot (CLOCK_BOOTTIME).
-    """
+    """This host's clock; no user can set its `boot_seconds` (CLOCK_BOOTTIME)."""
     try:
         boot_id = _BOOT_ID.read_text().strip()
     except OSError:
@@ -51,8 +47,8 @@ def from_json(kept: dict[str, Any]) -> Clock:
 def look(clock: Clock, *, ask: bool, write: bool = True) -> Judged:
     """Judge a look at this host's clock and store it.
 
-    `ask`: ask other clocks if the look is not sound. That touches the NAS, so the watchdog does not ask. The first look
-    of all is stored only with `ask`.
+    `ask`: ask other clocks if needed. That touches the NAS, so the watchdog does not. Without `ask` the first look of
+    all is not stored.
     """
     known = _known(HostClock.objects.filter(host=settings.EXLAB_HOST).first())
     judged = judge(known, clock, asked=None)
@@ -70,8 +66,7 @@ def look(clock: Clock, *, ask: bool, write: bool = True) -> Judged:
 def reached(now: datetime) -> datetime:
     """An instant that has surely been reached, at least `now`.
 
-    A clock that went back has shown later times. What it first sees gets such a date, else it looks old once the clock
-    is right.
+    New runs get this date while the clock has gone back; else they look old once it is right.
     """
     known = _known(HostClock.objects.filter(host=settings.EXLAB_HOST).first())
     sure = judge(known, read_clock(now), asked=None).known.sure
@@ -79,7 +74,7 @@ def reached(now: datetime) -> datetime:
 
 
 def confirm(clock: Clock, *, why: str) -> None:
-    """Store a look as sound because an operator says the clock is right."""
+    """Store a look as sound because an operator says so."""
     with transaction.atomic():
         said = Judged(verdict=ClockState.SOUND, known=confirmed(clock))
         _keep(_locked(clock), clock, said, None)
@@ -87,15 +82,15 @@ def confirm(clock: Clock, *, why: str) -> None:
 
 
 def tend(now: datetime) -> None:
-    """Look at the clock without asking others, and mend what waits."""
+    """Look without asking other clocks, and mend."""
     look(read_clock(now), ask=False)
     mend(now)
 
 
 def mend(now: datetime) -> str:
-    """Restart what a clock that was ahead has put off on this host.
+    """Restart what a clock that was ahead has put off here.
 
-    Returns what was done, in words; empty if nothing.
+    Returns what was done, in words.
     """
     host = settings.EXLAB_HOST
     names = task_queues.mend(host, now)

@@ -1,4 +1,4 @@
-"""Dates and times as the lab means them: in the lab's zone where none is named."""
+"""Dates and times as the lab means them: in its zone unless another is named."""
 
 import re
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class NoInstant(ValueError):
 
 @dataclass(frozen=True)
 class Until:
-    """An end: an instant, and the day that ends with it, if one was named."""
+    """An end: an instant, and the day that ends then, if named."""
 
     at: datetime
     day: date | None = None
@@ -37,9 +37,9 @@ class Until:
 
 
 def end_of(day: date, zone: tzinfo | None = None) -> datetime:
-    """The first instant after a day in a zone, by default the lab's.
+    """The first instant after a day, by default in the lab's zone.
 
-    A day may have 23 or 25 hours, and midnight may not exist. Raises NoInstant for the calendar's last day.
+    Midnight may not exist. Raises NoInstant for the calendar's last day.
     """
     try:
         return _latest(datetime.combine(day + timedelta(days=1), time.min), zone)
@@ -94,6 +94,6 @@ def _instant(text: str, zone: tzinfo | None) -> datetime:
 
 
 def _latest(local: datetime, zone: tzinfo | None) -> datetime:
-    """The later instant of an ambiguous local time, so that a hold never ends early."""
+    """The later instant of an ambiguous time: a hold never ends early."""
     aware = local.replace(tzinfo=zone or timezone.get_default_timezone())
     return max(aware.replace(fold=fold).astimezone(UTC) for fold in (0, 1))

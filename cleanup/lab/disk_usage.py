@@ -1,4 +1,4 @@
-"""How full the disks of staging roots are, how fast they fill, and when they will be full."""
+"""How full the disks of staging roots are, and when they will be full."""
 
 import logging
 from collections.abc import Sequence
@@ -30,18 +30,14 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
-    """How full a disk was at `at`, and when it will be full at its pace.
-
-    Bytes are those of an ordinary user. `pace`: bytes that arrived per day since `since`, where freed bytes are added
-    back; None if seen too briefly. `full_at`: None if unknown, or not within a year.
-    """
+    """How full a disk was, for an ordinary user, and when it will be full."""
 
     at: datetime
     total_bytes: int
     free_bytes: int
-    since: datetime | None = None
-    pace: float | None = None
-    full_at: datetime | None = None
+    since: datetime | None = None  # begin of `pace`
+    pace: float | None = None  # bytes that arrive per day, freed ones added back; None if seen too briefly
+    full_at: datetime | None = None  # None if it does not fill, is unknown, or is more than a year away
 
     @property
     def used_bytes(self) -> int:
@@ -67,7 +63,7 @@ class Outlook:
 def measure(root: StagingRoot, now: datetime) -> DiskUsage | None:
     """Store how full a staging root's disk is; None if it cannot be opened.
 
-    At most two samples in ten minutes: a new one replaces the last. Samples older than 90 days are removed.
+    A new sample replaces one of the last ten minutes. Samples live 90 days.
     """
     try:
         with opening.open_root(root) as descriptor:
@@ -77,7 +73,7 @@ def measure(root: StagingRoot, now: datetime) -> DiskUsage | None:
 
 
 def note(root: StagingRoot, descriptor: int, now: datetime) -> None:
-    """As `measure`, for an open root after a clear; errors are only logged."""
+    """As `measure`, for an open root; errors are only logged."""
     try:
         _keep(root, fill_of(descriptor), now)
     except (OSError, DatabaseError) as error:
@@ -101,7 +97,7 @@ def outlook(root: StagingRoot, now: datetime) -> Outlook | None:
 
 
 def outlooks(roots: Sequence[StagingRoot], now: datetime) -> dict[int, Outlook]:
-    """The outlook of each measured root by primary key, in as many queries as for one."""
+    """The outlooks of measured roots by primary key, in a fixed number of queries."""
     pairs = _first_and_last(roots, now)
     freed = _freed(roots, pairs)
     return {root.pk: _look_out(*pairs[root.pk], freed.get(root.name, 0)) for root in roots if root.pk in pairs}
@@ -118,7 +114,7 @@ def _first_and_last(roots: Sequence[StagingRoot], now: datetime) -> dict[int, tu
 
 
 def _freed(roots: Sequence[StagingRoot], pairs: dict[int, tuple[DiskUsage, DiskUsage]]) -> dict[str, int]:
-    """Per root name, between its samples: the measured bytes, at most the allocated; the allocated if unmeasured."""
+    """Per root name: measured bytes, at most the allocated; else the allocated."""
     between = Q(pk__in=[])
     for root in roots:
         if root.pk in pairs:

@@ -1,6 +1,6 @@
-"""The first nights of a staging root that is new under a policy in force: sweeps only rehearse there.
+"""First nights: on a root that is new under a policy in force, sweeps only rehearse.
 
-A root is new by its place and its NAS, not by its token alone: the token file is copied along with the disk.
+A root is new by place and NAS, not by its token, which is copied with the disk.
 """
 
 from collections.abc import Iterable
@@ -30,17 +30,13 @@ LATELY = timedelta(days=400)
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
-    """A staging root in its first nights: `versions` are in force elsewhere, and only rehearsed here.
-
-    `nights` of `wanted` are clean so far; `wanted` 0: only an operator ends them. `since`: when the root came, was left
-    out of a promotion, or had its last surprise.
-    """
+    """A staging root in its first nights."""
 
     root: StagingRoot
-    versions: tuple[int, ...]
-    since: datetime
-    nights: int
-    wanted: int
+    versions: tuple[int, ...]  # in force elsewhere, only rehearsed here
+    since: datetime  # the root came, was left out of a promotion, or had its last surprise
+    nights: int  # clean so far
+    wanted: int  # 0: only an operator ends them
 
     @property
     def ready(self) -> bool:
@@ -71,13 +67,13 @@ class Waiting:
 
 
 def place_of(root: StagingRoot) -> tuple[object, ...]:
-    """What makes a staging root the approved one: its place, token and NAS roots."""
+    """What makes a root the approved one: place, token and NAS roots."""
     own = sorted((name, place["path"], place["token"]) for name, place in root.instrument_nas.items())
     return root.host, root.path, root.token, root.nas_path, root.nas_token, root.nas_layout, own
 
 
 def came(root: StagingRoot, now: datetime, *, note: str = "", author: str = "") -> RootNote:
-    """Record that a staging root is new: earlier promotions do not cover it."""
+    """Record that a root is new: earlier promotions do not cover it."""
     return _note(root, RootEvent.CAME, now, note=note, author=author)
 
 
@@ -87,14 +83,14 @@ def surprised(run: Run, now: datetime, *, note: str) -> RootNote:
 
 
 def over(root: StagingRoot, now: datetime, *, author: str, note: str = "") -> RootNote:
-    """Record that a root's first nights are over: promotions up to now cover it."""
+    """Record that first nights are over: promotions up to now cover the root."""
     return _note(root, RootEvent.OVER, now, author=author, note=note)
 
 
 def leave_out(version: RetentionPolicy, promoted: RetentionPolicy, since: datetime, now: datetime) -> list[RootNote]:
-    """Record the roots that a promotion by nights leaves out: too few nights had runs there.
+    """Record the roots with too few nights for a promotion by nights.
 
-    `since`: when the nights of the rehearsed `version` began. A person's promotion covers every root.
+    `since`: when the nights of `version` began. A person's promotion covers every root.
     """
     roots = StagingRoot.objects.all() if version.root_id is None else StagingRoot.objects.filter(pk=version.root_id)
     return [
@@ -105,7 +101,7 @@ def leave_out(version: RetentionPolicy, promoted: RetentionPolicy, since: dateti
 
 
 def waiting(now: datetime, root: StagingRoot | None = None) -> list[Waiting]:
-    """The staging roots in their first nights; with `root`, at most that one."""
+    """The staging roots in their first nights, or only `root`."""
     scoped = RetentionPolicy.objects.scoped()
     if not any(policy.layers_on for policy in scoped):
         return []
@@ -146,7 +142,7 @@ def _not_covering(policy: ScopedPolicy, root: StagingRoot) -> int:
 
 
 def _passes_with_runs(root: StagingRoot, since: datetime, now: datetime) -> list[datetime]:
-    """When finished timed sweeps that saw runs began; the others prove nothing."""
+    """Sweeps that saw no run prove nothing."""
     done = Sweep.objects.filter(root=root, kind=SweepKind.TIMED, outcome=Outcome.DONE, scanned__gt=0)
     done = done.filter(started_at__gte=max(since, now - LATELY)).exclude(reason=Reason.ROOT_NOT_MOUNTED)
     return list(done.order_by().values_list("started_at", flat=True))

@@ -1,4 +1,4 @@
-"""How long the program waits for a database lock, and what it reports after that."""
+"""How long the program waits for a database lock, and its message then."""
 
 import re
 import sys
@@ -43,7 +43,7 @@ ORDER BY xact_start NULLS LAST, pid LIMIT %(most)s
 
 @dataclass(frozen=True, kw_only=True)
 class LockSession:
-    """A database session that may hold the lock; unknown fields are empty or None."""
+    """A database session that may hold the lock; unknowns are empty."""
 
     process: int
     program: str
@@ -61,7 +61,7 @@ class LockSession:
 def limit(*, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:  # noqa: ANN401
     """Let a new connection wait at most LONGEST_SECONDS; handles `connection_created`.
 
-    On PostgreSQL it also names the connection, so that others see who holds a lock.
+    On PostgreSQL it also names the connection for others to see.
     """
     if connection.vendor != "postgresql":
         return  # SQLite is told when it is opened
@@ -97,7 +97,7 @@ def not_waiting() -> Iterator[None]:
 
 
 def is_at_fault(error: BaseException | None) -> bool:
-    """Whether an error, or its cause, is a lock that was not got in time."""
+    """Whether an error, or its cause, is a lock not got in time."""
     return any(_is_of_a_lock(one) for one in _chain(error))
 
 
@@ -111,10 +111,7 @@ def say(error: BaseException) -> str:
 
 
 def find_holders(error: BaseException) -> list[LockSession]:
-    """The sessions that hold the lock, or may, the longest first.
-
-    Empty if the database cannot tell.
-    """
+    """The sessions that may hold the lock, longest first; empty if unknown."""
     if connection.vendor != "postgresql":
         return []
     asked = {"seconds": LONGEST_SECONDS - 1, "table": _table_of(error), "most": _SHOWN}
@@ -150,7 +147,7 @@ def _is_of_a_lock(error: BaseException) -> bool:
 
 
 def _table_of(error: BaseException) -> str | None:
-    """The quoted relation in PostgreSQL's error context; None if it names none."""
+    """The quoted relation in PostgreSQL's error context."""
     for one in _chain(error):
         context = getattr(getattr(one, "diag", None), "context", None)
         if context and (named := re.search(r'"\w+"', context)):

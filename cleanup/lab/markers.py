@@ -1,4 +1,4 @@
-"""The markers of this host's staging roots, and the NAS markers that must not show on staging."""
+"""Markers of staging roots on this host, and NAS markers that must not show there."""
 
 import contextlib
 import errno
@@ -18,10 +18,9 @@ _NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def lay(directory: int, token: str) -> Finding | None:
-    """Lay the marker of the open staging root, and check that it shows.
+    """Lay the marker of the open staging root; returns what blocks a clear.
 
-    Returns what blocks a clear, or None. A root whose top is not writable goes without. It writes: for a registration,
-    a start or a clear, not for a look.
+    A root whose top is not writable goes without. It writes: never for a look.
     """
     name = markers.staging_marker(token)
     try:
@@ -37,10 +36,7 @@ def lay(directory: int, token: str) -> Finding | None:
 
 
 def lay_on_this_host() -> Iterator[tuple[StagingRoot, Finding]]:
-    """Lay the markers of this host's roots that carry their tokens; yields the failures.
-
-    Roots that an earlier version registered get their markers so.
-    """
+    """Lay the markers of this host's roots; yields the failures."""
     for root in StagingRoot.objects.filter(host=settings.EXLAB_HOST).exclude(token=""):
         with (
             contextlib.suppress(OSError, errors.WrongToken),
@@ -52,7 +48,7 @@ def lay_on_this_host() -> Iterator[tuple[StagingRoot, Finding]]:
 
 
 def nas_on_staging(run: Run, directory: int) -> Finding | None:
-    """`nas_is_staging` if the NAS root's marker or token shows on the way to the run.
+    """`nas_is_staging` if a NAS marker or token shows on the way to the run.
 
     `directory`: the open staging root. Raises OSError.
     """

@@ -1,7 +1,4 @@
-"""The NAS roots of a staging root on this host: where a run's twin lies, and which process reads it.
-
-Each NAS root has its own reader process, behind a breaker that all processes of this host share.
-"""
+"""The NAS roots of a staging root: where twins lie, and which process reads them."""
 
 import contextlib
 import hashlib
@@ -35,7 +32,7 @@ NOT_ASKED = "it is not asked again for five minutes"
 
 @dataclass(frozen=True)
 class NasRoot:
-    """One NAS root: mounted directory and token; `path` is empty if none is registered."""
+    """One NAS root; `path` is empty if none is registered."""
 
     path: str
     token: str
@@ -43,23 +40,22 @@ class NasRoot:
 
 @dataclass(frozen=True)
 class Twin:
-    """Where a run's twin lies: its NAS root, and its path relative to that."""
+    """Where a run's twin lies: NAS root and relative path."""
 
     root: NasRoot
     path: str
 
     @property
     def full_path(self) -> str:
-        """For display; empty without a NAS root."""
         return f"{self.root.path}/{self.path}" if self.root.path else ""
 
     @property
     def key(self) -> str:
-        """A digest of token and path: equal, on any host, for what may be one twin."""
+        """Equal, on any host, for what may be one twin."""
         return _digest(self.root.token, self.path) if self.root.token else ""
 
     def place(self, host: str) -> str:
-        """A digest of host and full path: equal also where NAS roots lie in one another."""
+        """Equal also where NAS roots lie in one another."""
         return _digest(host, self.full_path) if self.root.path else ""
 
 
@@ -83,8 +79,7 @@ def nas_roots(root: StagingRoot) -> list[NasRoot]:
 def twin_of(run: Run, *, nas_layout: str | None = None) -> Twin:
     """Where a run's twin lies, by its root's layout or `nas_layout`.
 
-    Asks neither database nor disk. An instrument's share may be mounted on the way to the twin: it holds the twin at
-    the same path.
+    Asks neither database nor disk. An instrument's share on the way holds the twin at the same path.
     """
     root = nas_root_of(run.root, run.equipment)
     try:
@@ -103,7 +98,7 @@ def _is_on_the_way(run: Run, place: str) -> bool:
 
 
 def with_way_out(run: Run, problem: Finding) -> Finding:
-    """The problem of a twin; for a share mounted on the way, with the command that registers it."""
+    """The problem; for a share on the way with the command to register it."""
     if problem.reason != Reason.NAS_MOUNT_BELOW:
         return problem
     if problem.detail != mount_below(run.equipment.encode()).detail:
@@ -114,19 +109,19 @@ def with_way_out(run: Run, problem: Finding) -> Finding:
 
 
 def record_places(run: Run) -> tuple[RunPath, ...]:
-    """The paths that a run's record may name: its own, and the `record_path` of an admin."""
+    """The paths that a run's record may name."""
     paths = dict.fromkeys(path for path in (run.run_path, run.record_path) if path)
     return tuple(run_paths.parse_run_path(path) for path in paths)
 
 
 def nas_flags(root: StagingRoot) -> str:
-    """The flags in force of a staging root, as `allow_union_nas`."""
+    """The flags in force, as `allow_union_nas`."""
     names = ("allow_same_filesystem", "allow_union_nas", "nas_writes_through")
     return ", ".join(name for name in names if getattr(root, name))
 
 
 class Reader(Protocol):
-    """Reads one NAS root: `client.NasReader`, or one behind a breaker. Paths are relative to the NAS root."""
+    """Reads one NAS root; paths are relative to it."""
 
     @property
     def given_up(self) -> bool: ...
@@ -165,10 +160,9 @@ class Readers(Protocol):
 
 
 class GuardedReader:
-    """A reader of one NAS root behind the breaker that all processes share.
+    """A reader of one NAS root behind the breaker that all processes of this host share.
 
-    A NAS that hung, or failed three times in a row, is not asked for five minutes, nor while three abandoned readers
-    hang in it: calls raise NasError at once. Any other answer closes the breaker.
+    After one hang or three errors in a row, and while three abandoned readers hang, calls raise NasError at once.
     """
 
     def __init__(self, reader: Reader, token: str, abandoned: AbandonedReaders | None = None) -> None:
@@ -261,7 +255,7 @@ class GuardedReader:
 
 
 class NotAsked:
-    """Stands in for the reader if a policy trusts the wizard's record: every call raises NasError."""
+    """Stands in where a policy trusts the record: every call raises NasError."""
 
     given_up = False
 
@@ -309,7 +303,7 @@ class OneReader:
 
 
 def reader_of(root: NasRoot, staging: str, stack: contextlib.ExitStack) -> GuardedReader:
-    """A reader of a NAS root, which the stack ends; `staging` is the staging root's token."""
+    """A reader of a NAS root, ended by the stack; `staging` is a token."""
     how: dict[str, Any] = {"staging": staging, "timeout": settings.EXLAB_NAS_TIMEOUT}
     abandoned = AbandonedReaders(root.token)
     child = client.NasReader(root.path, root.token, **how, abandoned=abandoned)
@@ -317,7 +311,7 @@ def reader_of(root: NasRoot, staging: str, stack: contextlib.ExitStack) -> Guard
 
 
 class RootReaders:
-    """The readers of a staging root's NAS roots, each started when first asked for."""
+    """The readers of a root's NAS roots, each started when first asked for."""
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         self._stack = stack
@@ -332,6 +326,6 @@ class RootReaders:
 
 @contextlib.contextmanager
 def readers_for(root: StagingRoot) -> Iterator[Readers]:
-    """Processes that read the NAS roots of a staging root, behind their breakers."""
+    """Reader processes of a root's NAS roots, behind their breakers."""
     with contextlib.ExitStack() as stack:
         yield RootReaders(stack)

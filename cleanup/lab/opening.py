@@ -1,4 +1,4 @@
-"""Opens staging roots and runs by descriptors, never through a link, and only with the right token."""
+"""Opens staging roots and runs by descriptors, never through links, with the right token only."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True)
 class OpenRun:
-    """Descriptors of a staging root, a run's parent and the run, opened without following links."""
+    """Descriptors of a root, a run's parent and the run."""
 
     root: int
     parent: int
@@ -45,7 +45,7 @@ def reader_for(root: StagingRoot) -> contextlib.AbstractContextManager[Readers]:
 
 @contextlib.contextmanager
 def open_root(root: StagingRoot) -> Iterator[int]:
-    """The open staging root of this host, if it carries its token. Raises Unreachable."""
+    """This host's staging root, if it carries its token. Raises Unreachable."""
     if root.host != settings.EXLAB_HOST:
         raise Unreachable(Finding(Reason.ROOT_NOT_MOUNTED, f"it belongs to host {root.host}"))
     try:
@@ -81,7 +81,7 @@ def open_run(root: int, run_path: str, *, name: bytes | None = None) -> Iterator
 
 @contextlib.contextmanager
 def reached(run: Run) -> Iterator[tuple[OpenRun, Reader]]:
-    """A run with its root and NAS reader, for one look. Raises Unreachable."""
+    """An open run and its NAS reader, for one look. Raises Unreachable."""
     with (
         open_root(run.root) as root,
         open_run(root, run.run_path) as opened,

@@ -1,7 +1,6 @@
-"""Clocks that are not this host's: those of its NAS roots and of the PostgreSQL server.
+"""Clocks of NAS servers and of PostgreSQL that are shown not to be this host's.
 
-A clock counts only if it is shown to be another: the mount's server is another host; the database has another kernel,
-or answers a time outside the span that asking took.
+PostgreSQL counts under another kernel, or with a time outside the span that asking took.
 """
 
 import contextlib

@@ -15,7 +15,7 @@ class NoDatabaseMade(Exception):
 
 
 def path_of(database: BaseDatabaseWrapper) -> Path | None:
-    """The path of a SQLite database file; None for any other database."""
+    """The path of a SQLite database file, else None."""
     name = str(database.settings_dict["NAME"])
     in_memory = name == ":memory:" or name.startswith("file:")
     return None if database.vendor != "sqlite" or in_memory else Path(name)

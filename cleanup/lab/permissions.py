@@ -18,9 +18,9 @@ ACCEPT = "cleanup.accept_bytes"
 
 @dataclass(frozen=True)
 class Places:
-    """Where a permission holds: everywhere, or for pairs of a root's key and an instrument.
+    """Where a permission holds: everywhere, or in pairs (root key, instrument).
 
-    None stands for every staging root, an empty name for every instrument.
+    None stands for every root, an empty name for every instrument.
     """
 
     everywhere: bool
@@ -31,16 +31,13 @@ class Places:
         return not (self.everywhere or self.pairs)
 
     def include(self, root: int | None, equipment: str) -> bool:
-        """Whether it holds for an instrument of a root; an empty name asks for all instruments."""
+        """An empty name asks for all instruments."""
         return self.everywhere or any(
             place in (None, root) and instrument in ("", equipment) for place, instrument in self.pairs
         )
 
     def q(self, root: str = "root", equipment: str = "equipment") -> Q:
-        """The places as a condition on two columns.
-
-        `equipment` is empty for rows without an instrument: one instrument of their root is enough to see them.
-        """
+        """Rows without an instrument (empty `equipment`): one instrument of their root is enough."""
         if self.everywhere:
             return Q()
         # SQLite takes at most a thousand conditions.
@@ -62,9 +59,9 @@ class Places:
 
 
 def places(user: User | AnonymousUser, permission: str) -> Places:
-    """Where a user has a permission such as `cleanup.clear_run`; cached on the user object.
+    """Where a user has a permission such as `cleanup.clear_run`; cached on the user.
 
-    A group's places count for the group's permissions, a user's places for all of the user's.
+    A group's places count for its permissions only, a user's for all of the user's.
     """
     known: dict[str, Places] = user.__dict__.setdefault("_cleanup_places", {})
     if permission not in known:
@@ -78,7 +75,7 @@ def runs(user: User | AnonymousUser, permission: str = VIEW) -> RunQuerySet:
 
 
 def roots(user: User | AnonymousUser, permission: str = VIEW) -> QuerySet[StagingRoot]:
-    """The staging roots where a user has a permission for at least one instrument."""
+    """The staging roots where a user has a permission for any instrument."""
     return StagingRoot.objects.filter(_where(user, permission).q(root="pk", equipment=""))
 
 

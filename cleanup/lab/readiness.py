@@ -1,4 +1,4 @@
-"""What kernel and database must offer before anything is cleared on this host."""
+"""What kernel and database must offer before this host clears."""
 
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -13,7 +13,7 @@ _POSTGRES_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes")
 
 
 def hindrances() -> tuple[Finding, ...]:
-    """Why nothing may be cleared here now; empty: clears may go on."""
+    """Why nothing may be cleared here now; empty if nothing prevents it."""
     found: tuple[Finding, ...] = ()
     if missing := linux.missing_calls():
         found += (Finding(Reason.CLEARING_UNSUPPORTED, f"missing: {', '.join(missing)}"),)
@@ -23,7 +23,7 @@ def hindrances() -> tuple[Finding, ...]:
 
 
 def durability_lapses(database: BaseDatabaseWrapper) -> list[str]:
-    """The settings with which a database may lose a commit, in words."""
+    """Settings with which a database may lose a commit."""
     return _sqlite_lapses(database) if database.vendor == "sqlite" else _postgres_lapses(database)
 
 

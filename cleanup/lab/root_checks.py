@@ -27,9 +27,9 @@ def real_directory(path: str, what: str) -> str:
 
 
 def refuse_overlaps(path: str, nas_path: str, root: StagingRoot) -> None:
-    """Refuse a root that lies in another. Raises RegistrationError.
+    """Refuse a root that lies in another: twins must not be staging copies.
 
-    The twins of one must not be staging copies of the other.
+    Raises RegistrationError.
     """
     others = StagingRoot.objects.filter(host=settings.EXLAB_HOST)
     if root.pk is not None:
@@ -68,9 +68,9 @@ def refuse_same_filesystem(root: StagingRoot, nas_path: str) -> None:
 
 
 def refuse_known_tokens(root: StagingRoot) -> None:
-    """Refuse a root with the token of another: it is the same disk.
+    """Refuse a root with another's token: it is the same disk.
 
-    A NAS root that is a staging disk would prove every run by the run itself. Raises RegistrationError.
+    On one disk runs would prove themselves. Raises RegistrationError.
     """
     others = StagingRoot.objects.exclude(pk=root.pk)
     staging = {other.token: other.name for other in others if other.token}
@@ -88,9 +88,9 @@ def refuse_known_tokens(root: StagingRoot) -> None:
 
 
 def refuse_staging_marker(root: int, path: str) -> None:
-    """Refuse a NAS root that shows a staging disk, at its top or above.
+    """Refuse a NAS root that shows a staging disk: runs would prove themselves.
 
-    Runs would prove themselves. Raises RegistrationError, OSError.
+    Raises RegistrationError, OSError.
     """
     try:
         ways.Ways(path).ask(root, b".", recent=False)

@@ -17,12 +17,11 @@ _SWEEPS = 0x45584C41
 
 @contextlib.contextmanager
 def claim(root: StagingRoot) -> Iterator[bool]:
-    """Hold a staging root for one sweep; yields False if another process or host has it.
+    """Hold a staging root for one sweep; yields False if another has it.
 
-    No claim outlives its holder or expires earlier: flocks on the data directory's lock file and on the root's own
-    directory (against another data directory on this host) end with the process, PostgreSQL's advisory lock (against
-    another host) with its connection. A root that cannot be opened is claimed without its directory: the sweep touches
-    no run there.
+    The claim ends with its holder, never before: flocks on the data directory's file and on the root's directory (other
+    data directories of this host) with the process, PostgreSQL's advisory lock (other hosts) with its connection. A
+    root that cannot be opened needs no flock: the sweep touches no run.
     """
     with contextlib.ExitStack() as stack:
         free = stack.enter_context(opening.data_dir().lock(f"sweep-{root.pk}"))
@@ -55,6 +54,6 @@ def _claim_in_database(root: StagingRoot, stack: contextlib.ExitStack) -> bool:
 
 
 def _let_go(own: BaseDatabaseWrapper, key: list[int]) -> None:
-    """Unlock at once: after a closed connection the server releases the lock only a moment later."""
+    """At once: for a closed connection the server unlocks only a moment later."""
     with contextlib.suppress(DatabaseError), own.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_unlock(%s, %s)", key)

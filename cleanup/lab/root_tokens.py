@@ -1,4 +1,4 @@
-"""What a registration lays at the tops of roots, or finds there: tokens, markers and the reserve."""
+"""What a registration lays or finds at the tops of roots."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from cleanup.storage.staging import fences
 
 
 class Laid:
-    """Files that a registration has laid, so that a refused one leaves nothing behind."""
+    """Files just laid, so that a refused registration leaves nothing."""
 
     def __init__(self) -> None:
         self._found: list[tuple[str, bytes]] = []
@@ -42,7 +42,7 @@ class Laid:
 def carried(path: str) -> str:
     """The token at the top of a directory, or an empty text.
 
-    Raises RegistrationError, also for an empty directory.
+    Raises RegistrationError, also if the directory is empty.
     """
     try:
         with handles.opened(handles.open_root(path)) as root:
@@ -77,10 +77,9 @@ def _lay_staging_marker(root: int, path: str, token: str, laid: Laid) -> None:
 
 
 def mark_nas_roots(root: StagingRoot, laid: Laid) -> None:
-    """Lay the marker of each NAS root that may be written.
+    """Lay the marker of each NAS root that is mounted and writable.
 
-    Without it only the token identifies the NAS. A NAS that is not mounted, or shows a staging disk, gets none (see
-    `two_places.remarks`).
+    A NAS that shows a staging disk gets none (see `two_places.remarks`).
     """
     for nas in nas_roots(root):
         seen = (OSError, errors.WrongToken, RegistrationError)

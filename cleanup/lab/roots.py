@@ -35,12 +35,11 @@ def register(
     accept_empty: bool = False,
     now: datetime,
 ) -> StagingRoot:
-    """Register a staging root of this host with its NAS root, or complete an earlier registration.
+    """Register a staging root of this host with its NAS root, or complete that.
 
-    `nas_layout`: where twins lie below a NAS root (None: unchanged, at first `run-path`). `instrument_nas`: NAS roots
-    of instruments, by equipment. A given flag stays. Repeating it is harmless. An empty directory may be a mount point
-    without its disk: it gets no token unless `accept_empty`, and nothing is done there without one. A NAS that is no
-    second place is registered: see `remarks`. Raises RegistrationError.
+    `nas_layout`: where twins lie (None: unchanged, at first `run-path`). `instrument_nas`: by equipment. A given flag
+    stays. Repeatable. An empty directory may be an unmounted disk: without `accept_empty` it gets no token, and without
+    one nothing is done there. For a NAS that is no second place see `remarks`. Raises RegistrationError.
     """
     if not name or not name.isprintable() or len(name) > 64 or name != name.strip():
         raise RegistrationError("A staging root needs a short printable name.")
@@ -67,7 +66,7 @@ def register(
 def _prepare(
     root: StagingRoot, own: Mapping[str, str], before: tuple[object, ...] | None, now: datetime, *, accept_empty: bool
 ) -> None:
-    """`before`: the place as registered, None for a new root. If refused, nothing laid stays."""
+    """`before`: the registered place, None for a new root."""
     with root_tokens.Laid.unless_refused() as laid:
         _lay_tokens(root, own, laid, accept_empty=accept_empty)
         root_checks.refuse_known_tokens(root)
@@ -132,7 +131,7 @@ def _layout(text: str) -> str:
 
 
 def _refuse_collisions(root: StagingRoot) -> None:
-    """A custom template must keep known runs apart; a named layout blocks them instead."""
+    """Only for custom templates: a named layout blocks the runs instead."""
     pairs = twins.collisions(root, root.nas_layout) if root.nas_layout not in NAMED else []
     if pairs:
         one, other = pairs[0]
@@ -144,10 +143,10 @@ def _refuse_collisions(root: StagingRoot) -> None:
 def inspect_place(
     root: StagingRoot, *, path: str = "", nas_path: str = "", instrument_nas: Mapping[str, str] | None = None
 ) -> StagingRoot:
-    """A registered root as it would be in another place, unsaved. Reads only.
+    """A registered root as it would be elsewhere, unsaved. Reads only.
 
-    An empty path, or an instrument that is not named, stays as it is. `prepare_place` lays a missing staging token. A
-    NAS root must carry its own, or it is not known again when its share is unmounted. Raises RegistrationError.
+    Empty or unnamed paths stay. A NAS root must carry a token, or it is not known again when its share is unmounted.
+    Raises RegistrationError.
     """
     moved = StagingRoot.objects.get(pk=root.pk)
     moved.path = root_checks.real_directory(path, "staging root") if path else root.path
@@ -178,7 +177,7 @@ def inspect_place(
 
 
 def prepare_place(moved: StagingRoot) -> None:
-    """Lay token, marker and reserve of a staging root in its new place. Raises RegistrationError."""
+    """Lay token, marker and reserve in a new place. Raises RegistrationError."""
     with Laid.unless_refused() as laid:
         moved.token = root_tokens.laid_token(moved.path, moved.token, laid, accept_empty=False, staging=True)
     if not moved.token:
@@ -186,10 +185,7 @@ def prepare_place(moved: StagingRoot) -> None:
 
 
 def remarks(root: StagingRoot) -> Remarks:
-    """The mount `problems` of a registration, and as warnings what it lacks.
-
-    It touches the NAS in this process.
-    """
+    """Mount problems of a registration, and warnings. Touches the NAS in this process."""
     mounts = two_places.remarks(root)
     return Remarks(mounts.problems, (*_warnings(root), *mounts.warnings))
 
@@ -223,7 +219,7 @@ def shares_its_disk(root: StagingRoot) -> bool:
 
 
 def malformed_markers(root: StagingRoot) -> list[str]:
-    """Paths at the tops of NAS roots that begin like a staging marker and hold no UUID."""
+    """Paths on NAS roots that begin like a staging marker without a UUID."""
     found = []
     for nas in nas_roots(root):
         with suppress(OSError), handles.opened(handles.open_root(nas.path)) as directory:

@@ -21,16 +21,16 @@ NOTED_EVERY = timedelta(minutes=5)
 
 
 def idle(session: SessionBase) -> timedelta:
-    """How long the user did nothing in a session.
+    """How long the user did nothing.
 
-    A time in the future, from a wrong clock, counts as long ago.
+    A future time, from a wrong clock, counts as long ago.
     """
     now = timezone.now().timestamp()
     return timedelta(seconds=abs(now - session.get(SEEN, now)))
 
 
 def note(session: SessionBase) -> bool:
-    """Store that the user is active; False if a later request, or the session's own save, does it."""
+    """Store activity; False if a later save does it."""
     to_be_saved = session.modified
     session[SEEN] = timezone.now().timestamp()
     if to_be_saved:
@@ -52,7 +52,7 @@ def count(user: User) -> int:
 
 
 def end(user: User, *, by: str, but: str | None = None) -> int:
-    """Sign a user out except in the session with key `but`; returns how many ended."""
+    """End a user's sessions except the one with key `but`; returns how many."""
     keys = [session.session_key for session in _of(user) if session.session_key != but]
     Session.objects.filter(session_key__in=keys).delete()
     logger.info("%s is signed out in %d browsers, as %s has asked", user.get_username(), len(keys), by)

@@ -1,7 +1,6 @@
-"""Limits on failed sign-ins: of an account at an address, of an account, of an address.
+"""Limits on failed sign-ins: per account and address, per account, per address.
 
-django-axes counts them. At an address where an account has signed in, failures from elsewhere or of other accounts do
-not lock it.
+Where an account is known, failures from elsewhere or of other accounts do not lock it.
 """
 
 import ipaddress
@@ -42,14 +41,14 @@ NO_ADDRESS = "an unknown address"
 
 @dataclass(frozen=True)
 class Lock:
-    """Sign-ins are refused until an instant; `of_address`: those of every account there."""
+    """Sign-ins are refused until then; `of_address`: for every account there."""
 
     until: datetime
     of_address: bool
 
 
 class Throttle(AxesStandaloneBackend):  # type: ignore[misc]  # axes has no types
-    """Checks the limits before the password; sign-ins without a browser are not counted."""
+    """Checks the limits before the password; only browsers count."""
 
     def authenticate(self, request: HttpRequest | None, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         if request is not None:
@@ -89,7 +88,7 @@ class SignIns(AxesDatabaseHandler):  # type: ignore[misc]
         """Nothing is counted."""
 
     def get_failures(self, request: Any, credentials: dict[str, Any] | None = None) -> int:  # noqa: ANN401
-        """Failures of the account at this address; if another limit is reached, as many as lock it."""
+        """Of the account here; if another limit is reached, as many as lock."""
         account, address = account_of(request, credentials), request.axes_ip_address
         if lock_on(account, address, request.axes_attempt_time):
             return AT_AN_ADDRESS
@@ -97,21 +96,21 @@ class SignIns(AxesDatabaseHandler):  # type: ignore[misc]
 
 
 def key_of(name: str) -> str:
-    """The key of an account in the counts, one for all spellings of its name.
+    """The key of an account in the counts, for all spellings.
 
-    A digest: a password typed in place of the name must not be stored.
+    A digest: a password typed as the name must not be stored.
     """
     return salted_hmac("exlab.sign-ins", _plain(name)).hexdigest()
 
 
 def account_of(request: HttpRequest, credentials: dict[str, Any] | None = None) -> str:
-    """The key of the account that a request signs in to."""
+    """The key of the account in a request."""
     given = credentials if credentials is not None else request.POST
     return key_of(str(given.get("username") or ""))
 
 
 def address_of(request: HttpRequest) -> str | None:
-    """The client's address as a column takes it; only trusted proxies may set it."""
+    """The client's address for a column, as trusted proxies set it."""
     try:
         found = ipaddress.ip_address(request.META.get("REMOTE_ADDR", "").partition("%")[0])
     except ValueError:
@@ -120,7 +119,7 @@ def address_of(request: HttpRequest) -> str | None:
 
 
 def lock_on(account: str, address: str | None, at: datetime) -> Lock | None:
-    """The lock that keeps an account, given by key, from an address."""
+    """The lock that keeps an account (key) from an address."""
     locks = []
     if until := _opens(_failures(at, username=account, ip_address=address), AT_AN_ADDRESS):
         locks.append(Lock(until, of_address=False))
@@ -133,7 +132,7 @@ def lock_on(account: str, address: str | None, at: datetime) -> Lock | None:
 
 
 def unlock(*, name: str = "", address: str = "") -> int:
-    """Forget the failed sign-ins of an account, at an address, or both; returns how many."""
+    """Forget failed sign-ins of an account, an address or both; returns how many."""
     rows: QuerySet[Any] = AccessAttempt.objects.none()
     if name:
         rows = rows | AccessAttempt.objects.filter(username=key_of(name))
@@ -151,7 +150,7 @@ def _failures(at: datetime, **of: str | None) -> list[tuple[datetime, int]]:
 
 
 def _opens(failures: Iterable[tuple[datetime, int]], limit: int) -> datetime | None:
-    """When the failures fall below the limit; None if they are below it."""
+    """When the failures fall below the limit; None if they are."""
     counted = sorted(failures)
     left, opens = sum(number for _at, number in counted), None
     for failed_at, number in counted:
@@ -171,7 +170,7 @@ def _plain(name: str) -> str:
 
 
 def _tell_of_failure(request: Any, typed: str) -> None:  # noqa: ANN401
-    """Logs no name without a user: it may be a password."""
+    """An unknown name is not logged: it may be a password."""
     known = User.objects.filter(username__iexact=_plain(typed)).values_list("username", flat=True).first()
     lock = lock_on(key_of(typed), request.axes_ip_address, request.axes_attempt_time)
     name, address = known or UNKNOWN, request.axes_ip_address or NO_ADDRESS

@@ -1,7 +1,6 @@
-"""The timed tasks and their queues: created after migrate, known by their names.
+"""The timed tasks and their queues, known by their names.
 
-`up` serves its host by the common queues. A host with a `worker` has its own, `<cluster>@<host>`, as its schedule rows
-show.
+A host with a `worker` has its own, `<cluster>@<host>`; `up` serves the common ones.
 """
 
 import hashlib
@@ -39,7 +38,7 @@ _MAX_NAME = 100
 
 
 def create(*, using: str = "default", **kwargs: Any) -> None:  # noqa: ANN401
-    """Write the common schedules to the database; handles `post_migrate`, repeatable."""
+    """Write the common schedules; handles `post_migrate`, repeatable."""
     if Schedule._meta.db_table not in connections[using].introspection.table_names():
         return  # only one app was migrated
     _lay(Schedule.objects.using(using).exclude(cluster__contains="@"), lambda cluster: cluster, using=using)
@@ -48,14 +47,14 @@ def create(*, using: str = "default", **kwargs: Any) -> None:  # noqa: ANN401
 def serve_apart(host: str) -> None:
     """Give a host its own queues and timed tasks; repeatable.
 
-    A clear needs its host's disk, so no cluster of another host may take it.
+    A clear needs its host's disk: no other host may take it.
     """
     own = Schedule.objects.filter(cluster__in=_own_queues(host))
     _lay(own, lambda cluster: _own_queue(cluster or _COMMON, host))
 
 
 def serve_in_common(host: str) -> None:
-    """Let the common queues serve a host again; what waits in its own is queued again."""
+    """Let the common queues serve a host again."""
     Schedule.objects.filter(cluster__in=_own_queues(host)).delete()
 
 
@@ -65,7 +64,7 @@ def queue_for(host: str) -> str:
 
 
 def queue_of(cluster: str, host: str) -> str:
-    """The queue that a host's cluster reads: its own, or the common one."""
+    """The queue that a host's cluster reads: its own or the common."""
     own = _own_queue(cluster, host)
     return own if Schedule.objects.filter(cluster=own).exists() else cluster
 
@@ -78,10 +77,7 @@ def rows_of(host: str) -> QuerySet[Schedule]:
 
 
 def next_sweeps() -> Callable[[str], datetime | None]:
-    """A function from a host to its next timed sweep; one query for all.
-
-    It returns None where no task starts one.
-    """
+    """A function from host to its next timed sweep, or None; one query."""
     rows = Schedule.objects.filter(name=SWEEP).values_list("cluster", "next_run")
     by_queue: dict[str, datetime | None] = dict(rows)
 
@@ -93,9 +89,9 @@ def next_sweeps() -> Callable[[str], datetime | None]:
 
 
 def passes_between(host: str, now: datetime, until: datetime) -> list[datetime]:
-    """When a host's timed sweeps are planned from `now` until `until`.
+    """When a host's timed sweeps are planned between two instants.
 
-    If the next is overdue, too far ahead or not planned, they count from `now`: it may begin at any moment.
+    From `now` on if the next is overdue, too far ahead or unplanned.
     """
     (every,) = (timedelta(minutes=minutes) for name, _func, minutes, _cluster in SCHEDULES if name == SWEEP)
     planned = next_sweeps()(host)
@@ -105,7 +101,7 @@ def passes_between(host: str, now: datetime, until: datetime) -> list[datetime]:
 
 
 def _lay(existing: QuerySet[Schedule], queue: Callable[[str | None], str | None], *, using: str = "default") -> None:
-    """Names are not unique in the table: duplicates are removed here, and only here."""
+    """Names are not unique in the table: only here duplicates are removed."""
     with transaction.atomic(using=using):
         names = [name for name, *_rest in SCHEDULES]
         existing.filter(name__startswith="cleanup ").exclude(name__in=names).delete()
@@ -130,7 +126,7 @@ def _lay(existing: QuerySet[Schedule], queue: Callable[[str | None], str | None]
 
 
 def mend(host: str, now: datetime) -> list[str]:
-    """Start soon a host's timed tasks that wait for a wrong future; returns their names."""
+    """Start soon a host's tasks that wait for a wrong future; returns names."""
     every = {name: minutes for name, _func, minutes, _cluster in SCHEDULES}
     mended = []
     for row in rows_of(host).filter(name__in=every).order_by("name", "pk"):
@@ -143,7 +139,7 @@ def mend(host: str, now: datetime) -> list[str]:
 
 
 def _is_put_off(row: Schedule, minutes: int, now: datetime) -> bool:
-    """Waits longer than its interval, as a clock that was ahead has set it."""
+    """A clock that was ahead has set it beyond its interval."""
     return row.next_run is None or row.next_run > now + timedelta(minutes=minutes + 1)
 
 

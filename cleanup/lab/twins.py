@@ -1,8 +1,4 @@
-"""Twins that several runs share, and layouts under which twins would be found.
-
-`Run.twin_key` and `Run.twin_place` are digests of where a twin lies, to find other runs there, of any root or host. A
-cleared run keeps its place.
-"""
+"""Twins that several runs share, found by the indexed digests `twin_key` and `twin_place`."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -27,7 +23,7 @@ _AT_ONCE = 500
 
 
 def note_places(root: StagingRoot) -> None:
-    """Store where the twin of each run of a root lies; a cleared run keeps its place."""
+    """Store where the twins of a root's runs lie; cleared runs keep theirs."""
     runs = Run.objects.filter(root=root, gone_at=None).filter(~Q(state=State.CLEARED) | Q(twin_place=""))
     changed = []
     for run in runs.only("run_path", "equipment", "twin_key", "twin_place", "root").iterator(chunk_size=2000):
@@ -41,7 +37,7 @@ def note_places(root: StagingRoot) -> None:
 
 
 def note_place(run: Run) -> None:
-    """Store where a run's twin lies; writes only a change."""
+    """Store where a run's twin lies, if changed."""
     if _note(run):
         Run.objects.filter(pk=run.pk).update(twin_key=run.twin_key, twin_place=run.twin_place)
 
@@ -56,10 +52,10 @@ def _note(run: Run) -> bool:
 
 
 def ambiguous(run: Run) -> tuple[Finding, ...]:
-    """`ambiguous_twin` if another run, staged or cleared, has its twin in the same place.
+    """`ambiguous_twin` if another run, staged or cleared, has the same twin.
 
-    Paths that a NAS may take for one count as the same (`as_one_name`). An earlier run at the same run path does not
-    count: what became of its copy is an alert.
+    `as_one_name` decides which paths are the same. An earlier run at the same run path does not count: its copy is an
+    alert.
     """
     twin = twin_of(run)
     if not twin.root.path:
@@ -77,12 +73,12 @@ def _at(twin: Twin, root: StagingRoot) -> RunQuerySet:
 
 
 def is_named_by_path(run: Run) -> bool:
-    """Whether the twin's path names the run, so that its record need not."""
+    """Whether the twin's path names the run; then its record need not."""
     return run.root.nas_layout == RUN_PATH
 
 
 def unnamed(run: Run, listing: client.Listing | None) -> str | None:
-    """Why the twin's record does not name this run; None if it, or its path, does."""
+    """Why neither the twin's record nor its path names this run, or None."""
     if is_named_by_path(run):
         return None
     if listing is None:
@@ -99,7 +95,7 @@ def unnamed(run: Run, listing: client.Listing | None) -> str | None:
 
 
 def tell_overwritten(root: StagingRoot, now: datetime) -> None:
-    """Open an alert for each cleared run whose copy a verified run of this root replaced."""
+    """Open alerts for cleared runs whose copy a verified run here replaced."""
     verified = Run.objects.filter(root=root, gone_at=None, state=State.SYNC_VERIFIED).exclude(twin_place="")
     cleared = Run.objects.filter(state=State.CLEARED, gone_at=None)
     shared = cleared.filter(
@@ -118,10 +114,7 @@ def tell_overwritten(root: StagingRoot, now: datetime) -> None:
 
 
 def _same_history(old: Run, new: Run) -> bool:
-    """Whether the cleared run was copied back: same path, and the same history so far.
-
-    A record without a history must begin with the same `creation.json`.
-    """
+    """The cleared run was copied back: same path, same history so far (else the same `creation.json`)."""
     if (old.root_id, old.run_path) != (new.root_id, new.run_path):
         return False
     if new.record_format == records.SYNC_STATE.name:
@@ -131,10 +124,9 @@ def _same_history(old: Run, new: Run) -> bool:
 
 
 def propose_layout(root: StagingRoot, readers: Readers) -> dict[str, Any]:
-    """The layout under which more verified runs have a copy than now; empty if none.
+    """The layout under which more verified runs have a copy: `{"layout": …, "found": …, "of": …}`.
 
-    `{"layout": …, "found": …, "of": …}`: `found` of `of` runs. It asks only if discovery found that the NAS lacks a
-    copy, not if the NAS failed. Raises NasError.
+    Else empty. It asks only if discovery found a copy missing, not if the NAS failed. Raises NasError.
     """
     runs = list(Run.objects.verified().with_root().filter(root=root, gone_at=None).order_by("-verified_at")[:_TRIED])
     runs = [run for run in runs if twin_of(run).root.path]

@@ -1,7 +1,4 @@
-"""Whether a NAS root is a second place beside its staging root, by its mounts now.
-
-Mounts change: each comparison and the fence judge anew, by what the reader process sees.
-"""
+"""Whether a NAS root is a second place, by its mounts now: they change."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,8 +16,7 @@ from cleanup.storage.places import Place
 def findings(root: StagingRoot, staging: int, nas: Place) -> Iterator[Finding]:
     """What speaks against a NAS as a second place, under its root's flags.
 
-    `staging`: the open staging root; `nas`: from the reader process. No flag accepts a NAS that shows the staging
-    directory: a run would prove itself.
+    `nas`: from the reader process. No flag accepts a NAS that shows the staging directory: a run would prove itself.
     """
     try:
         here = places.describe(staging)
@@ -43,17 +39,14 @@ def acceptance(root: StagingRoot, nas: Place) -> Acceptance:
 
 @dataclass(frozen=True)
 class Remarks:
-    """Sentences on the mounts of NAS roots; with any `problems`, no run can be cleared."""
+    """Sentences on NAS mounts; with any `problems`, no run can be cleared."""
 
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 def remarks(root: StagingRoot) -> Remarks:
-    """How a root's NAS roots are mounted now; skips what cannot be opened.
-
-    It touches the NAS in this process: for commands that just did so.
-    """
+    """How a root's NAS roots are mounted. Touches the NAS in this process."""
     problems: list[str] = []
     warnings: list[str] = []
     for nas in nas_roots(root):

@@ -1,7 +1,4 @@
-"""The operating system account that typed a command, stored beside the name that `--user` gives.
-
-`--user` proves nothing; the kernel's uid of the process does.
-"""
+"""The operating system account that typed a command; `--user` proves nothing."""
 
 import contextlib
 import os
@@ -16,7 +13,7 @@ _MAX = 255
 
 
 def current() -> str:
-    """The account that types the running command; empty in a page, a task and the schedule."""
+    """The account that types the running command; empty in pages and tasks."""
     return _typist.get()
 
 
@@ -33,7 +30,7 @@ def typing(account: str) -> Iterator[None]:
 def account(environment: Mapping[str, str] = os.environ) -> str:
     """This process's account: `ada (uid 1000)`, or `uid 1000` without a name.
 
-    The number is the kernel's; `by sudo from bob (as SUDO_USER says)` is the environment's claim.
+    `by sudo from bob (as SUDO_USER says)` is only the environment's claim.
     """
     uid = os.getuid()
     name = _name_of(uid)

@@ -1,6 +1,6 @@
-"""What ExLab-Wizard's `config.yaml` says of staging, copies and the wizard's own cleaners.
+"""What ExLab-Wizard's `config.yaml` says of staging, copies and cleaners.
 
-Two kinds: the older has a transport for each instrument, the newer one `nas` for all.
+Older files have a transport for each instrument, newer ones `nas` for all.
 """
 
 import os
@@ -23,14 +23,11 @@ WIZARD_RETAIN_HOURS = 24.0
 
 @dataclass(frozen=True)
 class Remote:
-    """A folder as the wizard's transport names it, not where this host mounts it.
+    """A folder as the wizard's transport names it, not where this host mounts it."""
 
-    Empty `name`: this host. `by_ssh`: the name is another host's address, `user@host`.
-    """
-
-    name: str
+    name: str  # empty: this host
     path: str
-    by_ssh: bool = False
+    by_ssh: bool = False  # `name` is another host's address, `user@host`
 
     def __str__(self) -> str:
         return f"{self.name}:{self.path}" if self.name else self.path
@@ -46,16 +43,12 @@ class Remote:
 
 @dataclass(frozen=True, kw_only=True)
 class WizardInstrument:
-    """One instrument; its copies lie at `<copies>/<leaf>`, None if unknown.
-
-    `shown_as`: the NAS path that the wizard shows, not a place to look into. `pushes`: where its runs go if another
-    host stages them.
-    """
+    """One instrument in the configuration."""
 
     equipment: str
-    copies: Remote | None = None
-    shown_as: str = ""
-    pushes: str = ""
+    copies: Remote | None = None  # holds its leaves as `<copies>/<leaf>`; None: unknown
+    shown_as: str = ""  # the NAS path that the wizard shows, not a place to look into
+    pushes: str = ""  # where its runs go if another host stages them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,22 +61,18 @@ class WizardCleanup:
 
 @dataclass(frozen=True, kw_only=True)
 class WizardConfig:
-    """The parts of a configuration that matter here.
-
-    `staging`: staging on a remote (newer kind). `nas`: copies lie at `<nas>/<equipment>/<leaf>`. `staging_cleanup`:
-    None if unset. `nas_cleanup`: the cleaner after the copy; None: unset, so it is on. `warnings`: sentences.
-    """
+    """The parts of a configuration that matter here."""
 
     label: str = ""
     staging_root: str = ""
-    staging: Remote | None = None
-    staging_cleanup: WizardCleanup | None = None
+    staging: Remote | None = None  # staging on a remote, in newer files
+    staging_cleanup: WizardCleanup | None = None  # None: unset
     instruments: tuple[WizardInstrument, ...] = ()
-    nas: Remote | None = None
-    nas_cleanup: bool | None = None
+    nas: Remote | None = None  # copies lie at `<nas>/<equipment>/<leaf>`
+    nas_cleanup: bool | None = None  # the cleaner after the copy; None: unset, then it is on
     ignore_globs: tuple[str, ...] = ()
     copies_at_all: bool = True
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # sentences
 
 
 def default_path(environ: Mapping[str, str]) -> str:
@@ -191,7 +180,7 @@ _FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "o
 
 
 def _check(value: Any, known: Any, key: str) -> Iterator[str]:  # noqa: ANN401
-    """Yields unknown keys; raises WizardConfigError for a value of the wrong kind."""
+    """Yields unknown keys; raises WizardConfigError for a wrong kind."""
     if value is None:
         return
     if isinstance(known, list):

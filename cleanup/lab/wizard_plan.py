@@ -1,4 +1,4 @@
-"""What a wizard configuration would register here, and which policy it would write; nothing is done."""
+"""What a wizard configuration would register here; nothing is done."""
 
 import os
 import re
@@ -19,14 +19,12 @@ _WINDOWS = re.compile(r"[A-Za-z]:|\\\\|//")
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What an admin adds: a name, the staging path, where remotes are mounted.
-
-    `nas_path` mounts the folder that all instruments share, `instrument_nas` those of single ones.
-    """
+    """What an admin adds to the configuration."""
 
     name: str = ""
     staging_root: str = ""
-    nas_path: str = ""
+    nas_path: str = ""  # mounts the folder that all instruments share
+    # by equipment: mounts what one transport writes into
     instrument_nas: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -46,44 +44,36 @@ class Registered:
 
 @dataclass(frozen=True, kw_only=True)
 class Copies:
-    """Where an instrument's copies go (`remote`), and where this host looks for them (`here`, or empty).
-
-    `shown_as`: the wizard's name for the place.
-    """
+    """Where an instrument's copies go, and where this host finds them."""
 
     equipment: str
     remote: str
-    shown_as: str
-    here: str
+    shown_as: str  # the wizard's name for the place
+    here: str  # empty: unknown
 
 
 @dataclass(frozen=True, kw_only=True)
 class WizardPlan:
-    """What would be registered and written; an empty `nas_path` or a layout of None changes nothing.
-
-    `policy` is for the root's scope. `obstacles` stop all, `questions` can wait; both and `warnings` are sentences.
-    """
+    """What would be registered; an empty `nas_path` or no `nas_layout` changes nothing."""
 
     name: str
     path: str
     nas_path: str
     nas_layout: str | None
     instrument_nas: tuple[tuple[str, str], ...]
-    policy: WizardCleanup | None
+    policy: WizardCleanup | None  # for the root's scope
     copies: tuple[Copies, ...]
-    obstacles: tuple[str, ...]
-    questions: tuple[str, ...]
+    obstacles: tuple[str, ...]  # sentences; they stop all of it
+    questions: tuple[str, ...]  # sentences; they can be answered later
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Places:
-    """NAS roots and the layout below them. `mount`: the remote folder that one NAS root for all would show."""
-
     layout: str
     nas_path: str = ""
     instrument_nas: Mapping[str, str] = field(default_factory=dict)
-    mount: Remote | None = None
+    mount: Remote | None = None  # the remote folder that one NAS root for all would show
     warnings: tuple[str, ...] = ()
 
     def here(self, equipment: str) -> str:
@@ -101,10 +91,7 @@ def planned(
     taken: Container[str] = (),
     is_directory: Callable[[str], bool] = os.path.isdir,
 ) -> WizardPlan:
-    """What a configuration asks for on this `host`. Raises WizardConfigError.
-
-    `taken`: the names of other roots.
-    """
+    """What a configuration asks for here; `taken`: other roots. Raises WizardConfigError."""
     answers = answers or Answers()
     _refuse_unknown_instruments(config, answers)
     path, obstacles = staging_path(config, answers, host, is_directory)
@@ -141,7 +128,7 @@ def planned(
 def staging_path(
     config: WizardConfig, answers: Answers, host: str, is_directory: Callable[[str], bool] = os.path.isdir
 ) -> tuple[str, list[str]]:
-    """Where staging lies, and what prevents its registration here. Raises WizardConfigError."""
+    """Where staging lies, and what prevents its registration. Raises WizardConfigError."""
     if answers.staging_root:
         return answers.staging_root, []
     path = config.staging_root
@@ -242,7 +229,7 @@ def _taken_for(remotes: list[Remote]) -> tuple[str, ...]:
 
 
 def _shared(config: WizardConfig, copying: list[WizardInstrument]) -> tuple[Remote | None, str | None]:
-    """The folder above the copies of all instruments, and the layout below it; None if there is none."""
+    """The folder above all copies, and the layout below it; None: none."""
     if config.nas:
         return config.nas, EQUIPMENT_LEAF
     remotes = list(dict.fromkeys(one.copies for one in copying if one.copies))
@@ -262,7 +249,7 @@ def _shared(config: WizardConfig, copying: list[WizardInstrument]) -> tuple[Remo
 
 
 def _template(one: WizardInstrument) -> tuple[str, str] | None:
-    """The folder above the instrument's, and the layout below, if the path names the instrument once."""
+    """The folder above the instrument's, and the layout below."""
     parts = one.copies.path.split("/") if one.copies else []
     if parts.count(one.equipment) != 1:
         return None

@@ -1,4 +1,4 @@
-"""The values in a YAML document that a person wrote: plain types, each key once, and a limited number."""
+"""Values of a YAML document: plain types, unique keys, limited number."""
 
 import re
 from typing import Any
@@ -15,10 +15,7 @@ class WizardConfigError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 scalars, as the wizard writes them.
-
-    PyYAML follows 1.1, where ON is a truth value and 18:00 a number of minutes.
-    """
+    """YAML 1.2 scalars, as the wizard writes them; in PyYAML's 1.1 ON is true."""
 
     yaml_implicit_resolvers = {}
 
