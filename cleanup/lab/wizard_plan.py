@@ -24,7 +24,7 @@ class Answers:
     name: str = ""
     staging_root: str = ""
     nas_path: str = ""  # mounts the folder that all instruments share
-    # by equipment: mounts what one transport writes into
+    # By equipment: mounts what one transport writes into.
     instrument_nas: Mapping[str, str] = field(default_factory=dict)
 
 

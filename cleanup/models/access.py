@@ -17,10 +17,9 @@ def _or_none(name: str) -> Coalesce:
 
 
 class Access(models.Model):
-    """A place where a user, or each member of a group, may use their permissions.
+    """A place where a user, or each group member, may use their permissions.
 
-    Without a root it is every root, without an instrument every instrument. A user without a row may do nothing;
-    superusers need none.
+    A user without a row may do nothing; superusers need none.
     """
 
     user = models.ForeignKey(

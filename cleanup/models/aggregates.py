@@ -1,4 +1,4 @@
-"""Sums of bytes that no size on a disk can break."""
+"""Sums of bytes that do not overflow."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def bytes_sum(
 ) -> "ExpressionWrapper[Any]":
     """The sum of a column of bytes; None, or the default, without rows.
 
-    A sparse file may claim exabytes, and SQLite fails beyond 63 bits. Halves are added up apart: exact up to 9 EB.
+    Sparse files may claim exabytes, and SQLite fails beyond 63 bits: halves are added up apart.
     """
     value: Any = F(column) if isinstance(column, str) else column
     upper = Sum(value.bitrightshift(_HALF), filter=filter, default=default, output_field=BigIntegerField())

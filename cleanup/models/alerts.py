@@ -25,10 +25,10 @@ class AlertKind(models.TextChoices):
 
 
 class Alert(models.Model):
-    """Something wrong from `since` to `ended_at`; `subject` is a lasting key, not a sentence."""
+    """Something wrong from `since` to `ended_at`."""
 
     kind = models.CharField(max_length=16, choices=AlertKind)
-    subject = models.CharField(max_length=255)
+    subject = models.CharField(max_length=255)  # a lasting key, not a sentence
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, null=True, blank=True, related_name="alerts")
     run = models.ForeignKey(Run, on_delete=models.PROTECT, null=True, blank=True, related_name="alerts")
     reason = models.CharField(max_length=40)

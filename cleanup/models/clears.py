@@ -18,11 +18,7 @@ from cleanup.rules.reasons import Reason
 
 
 class Proof(AppendOnly):
-    """Dated evidence that the NAS held a run: how far the comparison went.
-
-    `evidence`: SHA-256 of all that shows a change on either side (`runs.proofs`); a proof is reused only while it is
-    the same, never if empty.
-    """
+    """Dated evidence that the NAS held a run."""
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="proofs")
     level = models.CharField(max_length=8, choices=[(level.value, level.value) for level in ProofLevel])
@@ -31,6 +27,8 @@ class Proof(AppendOnly):
     files = models.BigIntegerField()
     bytes = models.BigIntegerField("logical bytes")
     manifest_sha256 = models.CharField(max_length=64, blank=True)
+    # SHA-256 of all by which a change on either side would show (`runs.proofs`); the proof is reused only while it is
+    # the same, never if empty
     evidence = models.CharField(max_length=64, blank=True)
     accepted = models.ForeignKey(
         AcceptedBytes,
@@ -52,12 +50,12 @@ class Proof(AppendOnly):
 
     @property
     def kind(self) -> str:
-        """The level, or `accepted` where accepted bytes replaced the manifest."""
+        """Accepted bytes take the manifest's place."""
         return "accepted" if self.accepted_id else self.level
 
 
 class Phase(models.TextChoices):
-    """Recovery rolls back before `committed`, and forward after."""
+    """Recovery rolls back before `committed`, forward after."""
 
     QUEUED = "queued"
     INTENT = "intent"
@@ -69,7 +67,7 @@ class Phase(models.TextChoices):
 
 
 class AttemptKind(models.TextChoices):
-    """An attempt removes a run's staging copy, or the wizard's empty shell at its path."""
+    """An attempt clears a run, or removes the wizard's empty shell at its path."""
 
     CLEAR = "clear"
     SHELL = "shell"
@@ -81,20 +79,17 @@ class Requester(models.TextChoices):
 
 
 class ClearBatch(models.Model):
-    """Clears that an operator asked for together, as a preview (`digest`) showed them.
-
-    While `paused_at` is set, or after `stopped_at`, none is begun. `paused_seconds`: earlier pauses.
-    """
+    """Clears that an operator asked for together, as one preview showed them."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     actor = models.CharField(max_length=150)
     note = models.CharField("reason given", max_length=500, blank=True)
-    digest = models.CharField(max_length=64)
+    digest = models.CharField(max_length=64)  # of the preview
     created_at = models.DateTimeField()
-    paused_at = models.DateTimeField(null=True, blank=True)
+    paused_at = models.DateTimeField(null=True, blank=True)  # while it is set, no run is begun
     paused_by = models.CharField(max_length=150, blank=True)
-    paused_seconds = models.FloatField(default=0)
-    stopped_at = models.DateTimeField(null=True, blank=True)
+    paused_seconds = models.FloatField(default=0)  # earlier pauses
+    stopped_at = models.DateTimeField(null=True, blank=True)  # after it no run is begun
     stopped_by = models.CharField(max_length=150, blank=True)
 
     class Meta:
@@ -107,7 +102,6 @@ class ClearBatch(models.Model):
 
 class ClearAttemptQuerySet(models.QuerySet["ClearAttempt"]):
     def clears(self) -> Self:
-        """Without the removals of shells."""
         return self.filter(kind=AttemptKind.CLEAR)
 
     def last_tries(self) -> Self:
@@ -118,12 +112,9 @@ class ClearAttemptQuerySet(models.QuerySet["ClearAttempt"]):
 
 
 class ClearAttempt(models.Model):
-    """One try at one clear, or at the removal of a shell. Its id names fence, plan and tombstone.
+    """One try at one clear, or at the removal of a shell.
 
-    `asked_version`: the policy version when a person asked; no weaker proof is accepted. `cause`: why the schedule took
-    it. `let_go`: the breaker whose go-on covers it. `planned_*`: the plan; `freed_*`: really removed; `compared_bytes`,
-    `checked_files`, `done_*`: progress. `plan_sha256` and `prepared` tell recovery what is ours, `emptied` that only
-    the record was left. `repeats`: the attempt that it tries again (`clears.again`). Older rows lack newer fields.
+    Its id names the fence, the plan and the tombstone. Older rows lack newer fields.
     """
 
     # Not stored: names of shells moved aside when the run went back to its path.
@@ -144,12 +135,13 @@ class ClearAttempt(models.Model):
     actor = models.CharField(max_length=150)
     typed_by = models.CharField("typed by the account", max_length=255, blank=True)
     note = models.CharField("reason given", max_length=500, blank=True)
-    policy_version = models.PositiveIntegerField(default=0)
+    policy_version = models.PositiveIntegerField(default=0)  # the newest of any policy
     decided_by = models.JSONField("policy that decided", default=dict, blank=True)
     cause = models.CharField("why the schedule took it", max_length=60, blank=True)
     sweep = models.ForeignKey(
         "cleanup.Sweep", on_delete=models.PROTECT, null=True, blank=True, related_name="attempts", verbose_name="pass"
     )
+    # The breaker whose go-on covers it
     let_go = models.ForeignKey(
         "cleanup.SweepBreaker",
         on_delete=models.PROTECT,
@@ -162,17 +154,19 @@ class ClearAttempt(models.Model):
     created_at = models.DateTimeField()
     phase_at = models.DateTimeField()
     task_id = models.CharField(max_length=32, blank=True)
+    # See `clears.again`
     repeats = models.OneToOneField(
         "self", on_delete=models.PROTECT, null=True, blank=True, related_name="repeated_by", verbose_name="tries again"
     )
     tries = models.PositiveSmallIntegerField("tries before this one", default=0)
     interruptions = models.PositiveSmallIntegerField("tries before that were interrupted", default=0)
     again_after = models.DateTimeField("tried again after", null=True, blank=True)
+    # No weaker proof is accepted than this version promised
     asked_version = models.PositiveIntegerField("policy version when it was asked for", null=True, blank=True)
     decision = models.JSONField(default=list, blank=True)
     reason = models.CharField(max_length=40, blank=True)
     detail = models.TextField(blank=True)
-    plan_sha256 = models.CharField(max_length=64, blank=True)
+    plan_sha256 = models.CharField(max_length=64, blank=True)  # with `prepared` it tells recovery what is ours
     prepared = models.JSONField(default=dict, blank=True)
     planned_files = models.BigIntegerField(default=0)
     planned_bytes = models.BigIntegerField("planned logical bytes", default=0)
@@ -184,7 +178,7 @@ class ClearAttempt(models.Model):
     progress_at = models.DateTimeField("last progress", null=True, blank=True)
     done_files = models.BigIntegerField(default=0)
     done_bytes = models.BigIntegerField("logical bytes removed so far", default=0)
-    freed_files = models.BigIntegerField(default=0)
+    freed_files = models.BigIntegerField(default=0)  # `freed_*`: what was really removed
     freed_bytes = models.BigIntegerField("freed logical bytes", default=0)
     freed_allocated_bytes = models.BigIntegerField(default=0)
     measured_bytes = models.BigIntegerField("bytes that the disk gave back", null=True, blank=True)
@@ -192,7 +186,7 @@ class ClearAttempt(models.Model):
     disk_bytes = models.BigIntegerField("size of the disk", null=True, blank=True)
     disk_free_before = models.BigIntegerField("free before the removal", null=True, blank=True)
     disk_free_after = models.BigIntegerField("free after the removal", null=True, blank=True)
-    emptied = models.BooleanField(default=False)
+    emptied = models.BooleanField(default=False)  # only the record was left
     told_at = models.DateTimeField("the NAS was told at", null=True, blank=True)
     tell_after = models.DateTimeField("the NAS is told after", null=True, blank=True)
     tell_tries = models.PositiveIntegerField("vain tries to tell the NAS", default=0)
@@ -232,7 +226,7 @@ class ClearAttempt(models.Model):
 
     @property
     def promised_version(self) -> int:
-        """The version when a person asked; `policy_version` becomes the one that decided."""
+        """`policy_version` becomes the version that decided."""
         return self.policy_version if self.asked_version is None else self.asked_version
 
     @property
@@ -241,7 +235,7 @@ class ClearAttempt(models.Model):
 
     @property
     def only_here(self) -> str:
-        """What the NAS lacked besides bytes, in words; empty if nothing."""
+        """What the NAS lacked besides bytes, in words."""
         details = (gate["detail"] or "" for gate in self.decision or () if gate["gate"] == Gate.PROOF)
         return next((detail.partition(ONLY_HERE)[2].strip() for detail in details if ONLY_HERE in detail), "")
 
@@ -251,7 +245,7 @@ class ClearAttempt(models.Model):
         return self.phase == Phase.DONE and self.reason == Reason.REMOVAL_INCOMPLETE
 
     def advance(self, before: Iterable[str], after: str, *, now: datetime, **fields: Any) -> bool:  # noqa: ANN401
-        """Compare-and-set: False if another worker was faster; then nothing changes."""
+        """Compare-and-set: False changes nothing, as another worker was faster."""
         changes = {"phase": after, "phase_at": now, **fields}
         with transaction.atomic():
             if not ClearAttempt.objects.filter(pk=self.pk, phase__in=list(before)).update(**changes):

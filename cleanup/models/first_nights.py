@@ -1,4 +1,4 @@
-"""The first nights of staging roots: when each came, and when its rehearsal was over."""
+"""When each staging root came, and when its first nights were over."""
 
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from cleanup.rules.approval import FirstNights
 
 
 class RootEvent(models.TextChoices):
-    """A root came or moved, held no run while rehearsed, had a surprise, or its nights are over."""
+    """It came or moved, held no run in a rehearsal, had a surprise, or is over."""
 
     CAME = "came"
     UNSEEN = "unseen"
@@ -22,9 +22,9 @@ class RootEvent(models.TextChoices):
 
 class RootNoteQuerySet(models.QuerySet["RootNote"]):
     def first_nights(self, *, as_of: int | None = None) -> dict[str, FirstNights]:
-        """By root name, now or when `as_of` was the newest version.
+        """By root name; `as_of`: when that was the newest version.
 
-        Roots without notes were there before notes began: every promotion covers them.
+        Every promotion covers roots without notes: they were there before.
         """
         notes = self if as_of is None else self.filter(policy_version__lte=as_of)
         told: dict[str, FirstNights] = {}
@@ -41,11 +41,13 @@ class RootNoteQuerySet(models.QuerySet["RootNote"]):
 
 
 class RootNote(AppendOnly):
-    """One event of a root's first nights. `policy_version`: the newest then, or the promoted one."""
+    """One event of a root's first nights."""
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="notes")
     event = models.CharField(max_length=8, choices=RootEvent)
+    # The newest at the time, or the one promoted without a run of this root
     policy_version = models.PositiveIntegerField()
+    # The one that surprised
     run = models.ForeignKey(Run, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     at = models.DateTimeField()
     author = models.CharField(max_length=150, blank=True)

@@ -12,7 +12,7 @@ from cleanup.models.runs import Run
 
 
 class LedgerKind(models.TextChoices):
-    """Only `partial` and `completed` free bytes, each what it freed itself."""
+    """Only `partial` and `completed` free bytes, each its own."""
 
     AUTHORISED = "authorised"
     COMPLETED = "completed"
@@ -29,9 +29,9 @@ class LedgerKind(models.TextChoices):
 
 
 def measured_sums() -> dict[str, Any]:
-    """The measured bytes, and the allocated bytes of the same ledger rows.
+    """The measured bytes, and the allocated bytes of the same rows.
 
-    Name them before a sum called like a column: later ones would mean the sum.
+    Name these before a sum that is called as a column is.
     """
     known = Q(measured_bytes__isnull=False)
     return {
@@ -45,7 +45,7 @@ class LedgerQuerySet(models.QuerySet["LedgerEntry"]):
         return self.filter(kind__in=[LedgerKind.COMPLETED, LedgerKind.PARTIAL])
 
     def totals(self) -> dict[str, int]:
-        """Runs cleared, and files and bytes (logical and allocated) really freed."""
+        """What was really freed, by runs, files and bytes."""
         sums = self.freeing().aggregate(
             runs=models.Count("run", distinct=True),
             files=bytes_sum("files", default=0),
@@ -62,13 +62,13 @@ class LedgerEntry(AppendOnly):
     """What was authorised, removed or refused, when, where and by whom.
 
     Names are copied: a row must tell its story without users and roots. `authorised` counts the plan, `partial` and
-    `completed` what this step removed. Only what a person said of a run has no attempt. `typed_by`: the account that
-    typed the command, as `--user` proves nothing.
+    `completed` what this step removed.
     """
 
     at = models.DateTimeField()
     kind = models.CharField(max_length=12, choices=LedgerKind)
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="ledger")
+    # Only entries of what a person said have none
     attempt = models.ForeignKey(ClearAttempt, on_delete=models.PROTECT, null=True, blank=True, related_name="ledger")
     root_name = models.CharField(max_length=64)
     run_path = models.CharField(max_length=1024)
@@ -77,6 +77,7 @@ class LedgerEntry(AppendOnly):
     run_kind = models.CharField(max_length=12)
     requester = models.CharField(max_length=8, choices=Requester)
     actor = models.CharField(max_length=150)
+    # `actor` may be another: `--user` proves nothing
     typed_by = models.CharField("typed by the account", max_length=255, blank=True)
     host = models.CharField(max_length=255)
     policy_version = models.PositiveIntegerField()

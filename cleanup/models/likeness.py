@@ -1,4 +1,4 @@
-"""Runs that may be one: a hold of one keeps the other too."""
+"""Runs that may be one: a hold of one keeps both."""
 
 from typing import ClassVar, Self
 
@@ -13,15 +13,13 @@ class LikenessQuerySet(models.QuerySet["Likeness"]):
 
 
 class Likeness(models.Model):
-    """One run that may be another, and why; each pair has two rows.
-
-    After `denied_at`, when a person said that they are two, no look says otherwise.
-    """
+    """One run that may be another, and why; each pair has two rows."""
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="likenesses")
     other = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="+")
     evidence = models.CharField("by what it may be that run", max_length=200)
     found_at = models.DateTimeField()
+    # A person said that they are two: no look says otherwise then
     denied_at = models.DateTimeField(null=True, blank=True)
     denied_by = models.CharField(max_length=150, blank=True)
     note = models.CharField("reason given", max_length=500, blank=True)

@@ -20,10 +20,7 @@ class OrphanKind(models.TextChoices):
 
 
 class Orphan(models.Model):
-    """One thing that discovery cannot place. This program never removes it.
-
-    `modified_at`: the newest in it. `escalated_at`: it passed the ceiling.
-    """
+    """One thing that discovery cannot place; this program never removes it."""
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="orphans")
     path = models.CharField(max_length=4096)
@@ -33,11 +30,11 @@ class Orphan(models.Model):
     detail = models.TextField(blank=True)
     files = models.BigIntegerField(null=True, blank=True)
     bytes = models.BigIntegerField("logical bytes", null=True, blank=True)
-    modified_at = models.DateTimeField(null=True, blank=True)
+    modified_at = models.DateTimeField(null=True, blank=True)  # the newest modification in it
     first_seen_at = models.DateTimeField()
     seen_at = models.DateTimeField()
     measured_at = models.DateTimeField(null=True, blank=True)
-    escalated_at = models.DateTimeField(null=True, blank=True)
+    escalated_at = models.DateTimeField(null=True, blank=True)  # it passed the ceiling
     gone_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

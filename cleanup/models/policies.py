@@ -34,12 +34,12 @@ from cleanup.rules.versions import stage_of_next, values_besides
 
 
 class Superseded(Exception):
-    """Another version was written meanwhile; the message says which."""
+    """Another version was written meanwhile."""
 
 
 class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
     def in_force(self, *, as_of: int | None = None) -> "list[RetentionPolicy]":
-        """The newest version of every scope, now or when `as_of` was the newest."""
+        """The newest version of every scope; `as_of`: when that was the newest."""
         newest: dict[Scope, RetentionPolicy] = {}
         versions = self if as_of is None else self.filter(version__lte=as_of)
         for policy in versions.select_related("root").order_by("version"):
@@ -47,7 +47,7 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
         return list(newest.values())
 
     def scoped(self, *, as_of: int | None = None, drafted: "RetentionPolicy | None" = None) -> list[ScopedPolicy]:
-        """The policies in force as values for `effective_policy`, as if `drafted` were one."""
+        """The policies in force as values, as if `drafted` were one."""
         chains = self.chains(as_of=as_of)
         if drafted is not None:
             chains.setdefault(drafted.scope, []).append(drafted.as_value())
@@ -77,10 +77,10 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
         note: str = "",
         **fields: Any,  # noqa: ANN401
     ) -> "RetentionPolicy":
-        """Write a new version for one scope; unnamed fields are carried over.
+        """Write a new version of one scope; unnamed fields are carried over.
 
-        `rehearse`: None: as before, at first yes. `stage`: if nothing else changes. Raises ValidationError, or
-        IntegrityError if the number is taken; then nothing is stored.
+        `rehearse` None: as before, at first yes. Raises ValidationError, or IntegrityError if the number is taken; then
+        nothing is stored.
         """
         scope = {name: fields.pop(name, "") or "" for name in ("equipment", "project", "run_kind")}
         with transaction.atomic():
@@ -107,9 +107,9 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
         return policy
 
     def replace_version(self, *, expected: int | None, **version: Any) -> "RetentionPolicy":  # noqa: ANN401
-        """As `add_version`, but only after version `expected`; 0: the first of its scope, None: any.
+        """As `add_version`, only after version `expected`; 0: none yet, None: any.
 
-        Raises Superseded if another version was written meanwhile; then nothing is stored.
+        Raises Superseded if another was written; then nothing is stored.
         """
         scope = {name: version.get(name) or "" for name in ("equipment", "project", "run_kind")}
         try:
@@ -143,10 +143,7 @@ def draft_version(
     note: str = "",
     **fields: Any,  # noqa: ANN401
 ) -> "RetentionPolicy":
-    """An unsaved version that follows `before`; other arguments as in `add_version`.
-
-    Raises ValidationError.
-    """
+    """An unsaved version after `before`; see `add_version`. Raises ValidationError."""
     carried = {name: getattr(before, name) for name in VERSIONED} if before else {}
     policy = RetentionPolicy(
         root=root,
@@ -187,10 +184,9 @@ def _hours() -> "models.FloatField[float | None, float | None]":
 
 
 class RetentionPolicy(AppendOnly):
-    """One version of a scope's policy; empty scope fields mean everywhere, the newest is in force.
+    """One version of a scope's policy; the newest is in force.
 
-    Bytes are logical, `free_*` free space. `rehearsal`: the stage of this version; promotion and return are versions of
-    their own.
+    Empty scope fields mean everywhere. Bytes are logical.
     """
 
     version = models.PositiveIntegerField(unique=True)
@@ -208,12 +204,14 @@ class RetentionPolicy(AppendOnly):
     stalled_after_hours = _hours()
     max_bytes = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(0)])
     max_runs = models.PositiveIntegerField(null=True, blank=True)
+    # Free space of the disk, as `free_stop_bytes`
     free_start_bytes = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(0)])
     free_stop_bytes = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(0)])
     budget_runs = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
     budget_bytes = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
     budget_minutes = models.FloatField(null=True, blank=True, validators=[MaxValueValidator(MAX_BUDGET_MINUTES)])
     max_share = models.FloatField(null=True, blank=True, validators=[MaxValueValidator(1)])
+    # The stage of this version: promotion and return are versions of their own
     rehearsal = models.CharField(
         max_length=10, default=Stage.OFF, choices=[(stage.value, stage.value) for stage in Stage]
     )
@@ -304,7 +302,7 @@ class RetentionPolicy(AppendOnly):
 
 
 class Surprise(AppendOnly):
-    """A run that turned out needed or unsafe when the schedule was to take it."""
+    """A run that turned out needed or unsafe when it was to go."""
 
     policy_version = models.PositiveIntegerField()
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="surprises")

@@ -49,47 +49,38 @@ def _holds(lookup: str) -> "Prefetch[Any, Any, Any]":
 
 class RunQuerySet(models.QuerySet["Run"]):
     def staged(self) -> Self:
-        """Not cleared and not declared gone, as far as is known."""
+        """As far as is known."""
         return self.exclude(state=State.CLEARED).filter(gone_at=None)
 
     def verified(self) -> Self:
         return self.filter(state=State.SYNC_VERIFIED)
 
     def with_root(self) -> Self:
-        """With what every decision reads: root, holds, likenesses, and a standing conflict."""
+        """With what every decision reads."""
         alike = cast("type[Likeness]", Run.likenesses.rel.related_model).objects.standing()
         alike = alike.select_related("other").defer("other__facts").prefetch_related(_holds("other__holds"))
         prefetched = (_holds("holds"), Prefetch("likenesses", queryset=alike))
         return self.select_related("root").prefetch_related(*prefetched).annotate(**{_CONFLICT: _key_of_conflict()})
 
     def here(self) -> Self:
-        """On the staging disk when last judged, or going just now."""
+        """When last judged; also those that are going just now."""
         return self.filter(here=True)
 
     def doubted(self) -> Self:
         return self.filter(judged__lt=F("doubts"))
 
     def doubt(self) -> int:
-        """Ask for another judgement of these runs; returns how many.
+        """Ask for another judgement; returns how many.
 
-        Call it in the transaction that changes them: a judgement that began before does not count then.
+        Call it in the transaction of the change: a judgement that began before does not count then.
         """
         return self.update(doubts=F("doubts") + 1)
 
 
 class Run(models.Model):
-    """One leaf directory beneath a staging root, named by `run_path` and known by `identity`.
+    """One leaf directory beneath a staging root, named by `run_path`, known by `identity`.
 
-    `state`: empty before a readable record. `facts`: what discovery saw at `looked_at`; columns repeat what lists need.
-    Bytes are logical unless named otherwise. `failures`: in a row since the facts changed. `gone_at`: a person declared
-    it gone.
-
-    `here`, `tone`, `reason`, `stood_since`, `opens_at`: the last judgement (`runs.run_status`), for lists; a run's page
-    decides anew. `doubts` counts changes, `judged` those that the judgement knew.
-
-    `record_path`: the path in the record of a run that moved, as an admin said. Runs with an equal `twin_key` or
-    `twin_place` share a twin. `cleared_by`: another program. `returned_at`: files of the cleared `returned_from` were
-    seen again. `nas_slow_times`: see `rules.slowness`.
+    Columns repeat of `facts` what lists need. Bytes are logical unless named otherwise.
     """
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="runs")
@@ -100,27 +91,28 @@ class Run(models.Model):
     run_kind = models.CharField(max_length=12, choices=RunKind)
     leaf = models.CharField(max_length=64)
     project_name = models.CharField(max_length=255, blank=True)
-    state = models.CharField(max_length=16, choices=STATES, blank=True)
+    state = models.CharField(max_length=16, choices=STATES, blank=True)  # empty before a readable record
     verified_at = models.DateTimeField(null=True, blank=True)
     cleared_at = models.DateTimeField(null=True, blank=True)
     files = models.BigIntegerField(null=True, blank=True)
     bytes = models.BigIntegerField("logical bytes", null=True, blank=True)
     allocated_bytes = models.BigIntegerField(null=True, blank=True)
-    record_format = models.CharField(max_length=16, default="ingest")
+    record_format = models.CharField(max_length=16, default="ingest")  # the module that reads the record
+    # Set where an admin said that the run was moved
     record_path = models.CharField("path that the record names", max_length=1024, blank=True)
     manifest_sha256 = models.CharField("SHA-256 of its manifest", max_length=64, blank=True)
     traits = models.CharField("digest of what it was last compared by", max_length=64, blank=True)
-    twin_key = models.CharField(max_length=64, blank=True)
+    twin_key = models.CharField(max_length=64, blank=True)  # runs that share it, or `twin_place`, share a twin
     twin_place = models.CharField(max_length=64, blank=True)
     cleared_by = models.CharField("cleared by another program", max_length=16, blank=True)
-    facts = models.JSONField(default=dict, blank=True)
+    facts = models.JSONField(default=dict, blank=True)  # what discovery saw at `looked_at`
     problem = models.CharField(max_length=40, blank=True)
     first_seen_at = models.DateTimeField()
     looked_at = models.DateTimeField(null=True, blank=True)
-    failures = models.PositiveSmallIntegerField("failed attempts in a row", default=0)
-    nas_slow_times = models.PositiveSmallIntegerField("times its twin was silent", default=0)
+    failures = models.PositiveSmallIntegerField("failed attempts in a row", default=0)  # since the facts changed
+    nas_slow_times = models.PositiveSmallIntegerField("times its twin was silent", default=0)  # see `rules.slowness`
     nas_retry_at = models.DateTimeField("its twin is asked again from", null=True, blank=True)
-    gone_at = models.DateTimeField("declared gone at", null=True, blank=True)
+    gone_at = models.DateTimeField("declared gone at", null=True, blank=True)  # by a person
     returned_at = models.DateTimeField("first seen again after it was cleared", null=True, blank=True)
     returned_from = models.ForeignKey(
         "self",
@@ -130,13 +122,14 @@ class Run(models.Model):
         related_name="returns",
         verbose_name="cleared before as",
     )
+    # This and the next four: the last judgement (`runs.run_status`), for lists; a run's page decides anew
     here = models.BooleanField("lies on the staging disk", default=True)
     tone = models.PositiveSmallIntegerField("how it stands", choices=Status, default=Status.WAIT)
     reason = models.CharField("why it stands so", max_length=40, blank=True)
     stood_since = models.DateTimeField("stands so since", null=True, blank=True)
     opens_at = models.DateTimeField("may go from", null=True, blank=True)
     judge_after = models.DateTimeField("judged again after", null=True, blank=True)
-    doubts = models.PositiveIntegerField(default=1)
+    doubts = models.PositiveIntegerField(default=1)  # counts changes; `judged` those that the judgement knew
     judged = models.PositiveIntegerField("doubts judged", default=0)
 
     objects = RunQuerySet.as_manager()
@@ -191,7 +184,7 @@ class Run(models.Model):
 
     @property
     def conflict(self) -> "uuid.UUID | None":
-        """The key of the attempt that could not put the run back from its fence, or None.
+        """The key of the attempt that could not put the run back, or None.
 
         Until that is settled the run is not cleared again.
         """
@@ -202,7 +195,7 @@ class Run(models.Model):
 
     @property
     def origin(self) -> str:
-        """The last part of its identity, its record's beginning; `-` if unknown."""
+        """The beginning of its record, in its identity; `-` if unknown."""
         return self.identity.rpartition(":")[2] or "-"
 
     @property
@@ -211,19 +204,16 @@ class Run(models.Model):
 
 
 class IngestEvent(AppendOnly):
-    """One entry of a run's ingest history, as the file or our clear wrote it.
-
-    `digest`: SHA-256 of its canonical JSON. `at`: empty if `at_text` is no instant.
-    """
+    """One entry of a run's ingest history."""
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="events")
     position = models.PositiveIntegerField()
     state = models.CharField(max_length=16, choices=STATES)
-    at = models.DateTimeField(null=True, blank=True)
+    at = models.DateTimeField(null=True, blank=True)  # empty if `at_text` is no usable instant
     at_text = models.CharField(max_length=64, blank=True)
     host = models.CharField(max_length=255, blank=True)
     extra = models.JSONField(default=dict, blank=True)
-    digest = models.CharField(max_length=64)
+    digest = models.CharField(max_length=64)  # SHA-256 of the entry's canonical JSON
     first_seen_at = models.DateTimeField()
 
     class Meta:
@@ -242,14 +232,11 @@ class IngestEvent(AppendOnly):
 
 
 class RecordSight(AppendOnly):
-    """One content of a record without history (`sync_state.json`), and when first seen.
-
-    `digest`: SHA-256 of what it says of the files.
-    """
+    """One content of a record without a history (`sync_state.json`)."""
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="record_sights")
-    digest = models.CharField(max_length=64)
-    verified_at = models.DateTimeField(null=True, blank=True)
+    digest = models.CharField(max_length=64)  # SHA-256 of what it says of the run's files
+    verified_at = models.DateTimeField(null=True, blank=True)  # the latest verification in it
     first_seen_at = models.DateTimeField()
 
     class Meta:

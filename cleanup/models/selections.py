@@ -1,4 +1,4 @@
-"""The runs that users have picked, kept for their next sign-in."""
+"""The runs that users picked, kept for their next sign-in."""
 
 from django.conf import settings
 from django.db import models

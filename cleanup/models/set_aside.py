@@ -11,7 +11,7 @@ from cleanup.models.runs import Run
 
 
 class AsideState(models.TextChoices):
-    """How far a file is; recovery settles `intent` and `undoing` by what the disk shows."""
+    """Recovery settles `intent` and `undoing` by what the disk shows."""
 
     INTENT = "intent"
     DONE = "done"
@@ -23,7 +23,7 @@ class AsideState(models.TextChoices):
 
 class SetAsideQuerySet(models.QuerySet["SetAside"]):
     def under_way(self) -> Self:
-        """A crash may have left these in the middle."""
+        """A crash may have left these."""
         return self.filter(state__in=[AsideState.INTENT, AsideState.UNDOING])
 
     def there(self) -> Self:
@@ -31,22 +31,19 @@ class SetAsideQuerySet(models.QuerySet["SetAside"]):
 
 
 class SetAside(models.Model):
-    """One file that a person has set aside, or put back.
-
-    `path`: in the run, for display; `raw`: its bytes; `key`: their SHA-256. `run_path`: the run's place then; the file
-    lies beside it, or beside where a renamed folder is now. `marks`: inode, size, mtime.
-    """
+    """One file that a person has set aside, or put back."""
 
     # Not stored: where it lies, as pages show it.
     where: str = ""
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="set_aside")
+    # The run's place then: the file lies beside it, or beside where a renamed folder is now
     run_path = models.CharField(max_length=1024)
-    path = models.TextField()
-    raw = models.BinaryField()
-    key = models.CharField(max_length=64)
+    path = models.TextField()  # in the run, for display
+    raw = models.BinaryField()  # the bytes of the path
+    key = models.CharField(max_length=64)  # SHA-256 of `raw`
     size = models.BigIntegerField("logical bytes")
-    marks = models.CharField(max_length=80)
+    marks = models.CharField(max_length=80)  # inode, size and mtime
     state = models.CharField(max_length=8, choices=AsideState, default=AsideState.INTENT)
     host = models.CharField(max_length=255)
     actor = models.CharField(max_length=150)
@@ -89,11 +86,11 @@ class SetAside(models.Model):
 
     @property
     def parents(self) -> tuple[bytes, ...]:
-        """It may lie beside the run's former place, or beside its present one."""
+        """The run's former place, and its present one."""
         return tuple(dict.fromkeys((self.parent, _folder_of(self.run.run_path))))
 
     def advance(self, before: AsideState, after: AsideState, *, now: datetime, **fields: Any) -> bool:  # noqa: ANN401
-        """Compare-and-set: False if another worker was faster; then nothing changes."""
+        """Compare-and-set: False changes nothing, as another worker was faster."""
         changes = {"state": after, "state_at": now, **fields}
         if not SetAside.objects.filter(pk=self.pk, state=before).update(**changes):
             return False

@@ -12,7 +12,7 @@ from cleanup.rules.shown import Shown
 
 
 class SweepKind(models.TextChoices):
-    """A timed sweep, bound by rehearsal and breakers; one that a person typed; one that touches nothing."""
+    """Rehearsal and breakers bind the timed sweep; a dry run touches nothing."""
 
     TIMED = "timed"
     TYPED = "typed"
@@ -20,7 +20,7 @@ class SweepKind(models.TextChoices):
 
 
 class Outcome(models.TextChoices):
-    """How a sweep ended; `running` may also be a process that was just killed."""
+    """`running` may also be a process that was just killed."""
 
     RUNNING = "running"
     DONE = "done"
@@ -30,20 +30,16 @@ class Outcome(models.TextChoices):
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
-    """What a sweep did with its runs: each counts once.
-
-    `partial`: cleared with files left. Bytes are logical, freed or in a dry run to be freed. `rehearsed_*`: would go
-    under a rehearsed policy.
-    """
+    """What a sweep did with its runs: each counts once."""
 
     cleared: int = 0
-    partial: int = 0
+    partial: int = 0  # cleared with files left
     would_clear: int = 0
     skipped: int = 0
     failed: int = 0
-    files: int = 0
-    bytes: int = 0
-    rehearsed_runs: int = 0
+    files: int = 0  # freed, or in a dry run to be freed
+    bytes: int = 0  # logical
+    rehearsed_runs: int = 0  # would go under a rehearsed policy
     rehearsed_bytes: int = 0
 
     @property
@@ -51,7 +47,7 @@ class Tally:
         return self.cleared + self.partial + self.would_clear + self.skipped + self.failed
 
     def columns(self) -> dict[str, int]:
-        """A clear that left files counts as cleared and as failed."""
+        """A clear that left files counts as cleared and failed."""
         return {
             "cleared": self.cleared + self.partial,
             "partial": self.partial,
@@ -64,25 +60,22 @@ class Tally:
 
 
 class Sweep(models.Model):
-    """One sweep of one staging root, with the counts of its rows (`sweeps.record.tally`).
-
-    It decided by `now`; `started_at` and `ended_at` are the clock's. `previous`: of its kind. `staged_bytes`: of the
-    `scanned` runs. `cursor_*`: the last candidate handled before a budget ended it. `reason`: what stopped it, or a
-    warning.
-    """
+    """One sweep of one staging root, with its counts (`sweeps.record.tally`)."""
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="sweeps")
     kind = models.CharField(max_length=7, choices=SweepKind)
     outcome = models.CharField(max_length=11, choices=Outcome, default=Outcome.RUNNING)
+    # Of its kind
     previous = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     host = models.CharField(max_length=255)
     actor = models.CharField(max_length=150, blank=True)
     typed_by = models.CharField("typed by the account", max_length=255, blank=True)
-    now = models.DateTimeField()
+    now = models.DateTimeField()  # it decided by this; `started_at` and `ended_at` are the clock's
     started_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True, blank=True)
     policy_version = models.PositiveIntegerField(default=0)
     scanned = models.PositiveIntegerField(default=0)
+    # Of the `scanned` runs; older rows lack it
     staged_bytes = models.BigIntegerField("logical bytes when it began", null=True, blank=True)
     candidates = models.PositiveIntegerField(default=0)
     cleared = models.PositiveIntegerField(default=0)
@@ -93,10 +86,11 @@ class Sweep(models.Model):
     files = models.BigIntegerField(default=0)
     bytes = models.BigIntegerField("logical bytes", default=0)
     seconds = models.FloatField(default=0)
-    reason = models.CharField(max_length=40, blank=True)
+    reason = models.CharField(max_length=40, blank=True)  # what stopped it, or a warning
     detail = models.TextField(blank=True)
     pressure = models.JSONField(default=dict, blank=True)
     clock = models.JSONField(default=dict, blank=True)
+    # The last candidate handled where a budget ended it
     cursor_verified_at = models.DateTimeField(null=True, blank=True)
     cursor_run = models.BigIntegerField(null=True, blank=True)
 
@@ -113,14 +107,13 @@ class Sweep(models.Model):
 
     @property
     def only_failed(self) -> int:
-        """Without runs that were cleared with files left."""
         return self.failed - self.partial
 
 
 class SweptRun(models.Model):
-    """What sweeps of one kind decided of a run and did; one row for equal ones in a row.
+    """What sweeps of one kind decided of one run, and did.
 
-    It stands for every sweep of its kind and root from `first` to `last`. `gates`: the decision.
+    It stands for every sweep of its kind and root from `first` to `last`: all said the same.
     """
 
     # The indexes below begin with run and root; the largest table needs no second ones.
@@ -132,7 +125,7 @@ class SweptRun(models.Model):
     action = models.CharField(max_length=11)
     reason = models.CharField(max_length=60, blank=True)
     detail = models.TextField(blank=True)
-    gates = models.JSONField(default=list, blank=True)
+    gates = models.JSONField(default=list, blank=True)  # the decision
     policy_version = models.PositiveIntegerField(default=0)
     decided_by = models.JSONField("policy that decided", default=dict, blank=True)
     files = models.BigIntegerField(default=0)
@@ -150,23 +143,21 @@ class SweptRun(models.Model):
 
 
 class SweepBreaker(models.Model):
-    """What stopped a root's sweeps until a person says "go on".
-
-    `shown`: the runs of its question (`rules.shown`); a go-on is for these alone, in older rows for none. `used`: the
-    sweep that went on.
-    """
+    """What stopped a root's sweeps until a person says "go on"."""
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="breakers")
     sweep = models.ForeignKey(Sweep, on_delete=models.PROTECT, related_name="breakers")
     kind = models.CharField(max_length=12)
     detail = models.TextField()
-    saw = models.JSONField(default=dict, blank=True)
+    saw = models.JSONField(default=dict, blank=True)  # in numbers
+    # The runs of its question (`rules.shown`): a go-on is for these alone, in older rows for none
     shown = models.JSONField(default=dict, blank=True)
     opened_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True)
     closed_by = models.CharField(max_length=150, blank=True)
     typed_by = models.CharField("typed by the account", max_length=255, blank=True)
     note = models.CharField(max_length=500, blank=True)
+    # The sweep that went on
     used = models.ForeignKey(Sweep, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
 
     class Meta:
@@ -190,6 +181,6 @@ class SweepBreaker(models.Model):
         return self.code_of(self.lets_go)
 
     def code_of(self, shown: Shown) -> str:
-        """Names runs and conditions: an answer to failing clears is none to a clock that jumped since."""
+        """With the kinds: an answer to failing clears is none to a clock jump."""
         kinds = "+".join(sorted({sight["kind"] for sight in self.saw.get("sights", [])}))
         return f"{self.pk}-{kinds}-{shown.code}"

@@ -1,4 +1,4 @@
-"""Triggers that keep history, policies, proofs and ledger append-only, on SQLite and PostgreSQL.
+"""Triggers that keep tables append-only.
 
 Laid after every migrate: SQLite drops them silently when a migration remakes a table.
 """
@@ -36,7 +36,7 @@ def install(*, using: str, **kwargs: Any) -> None:  # noqa: ANN401
 
 
 def remove(connection: BaseDatabaseWrapper) -> None:
-    """Only for a flush between tests, never in the product."""
+    """Only for a flush between tests."""
     with connection.cursor() as cursor:
         for table, name in standing(connection):
             on = f' ON "{table}"' if connection.vendor == "postgresql" else ""

@@ -1,4 +1,4 @@
-"""What people are told before a sweep takes runs: when, how much, in which words."""
+"""What people are told before sweeps: when, how much, in which words."""
 
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
@@ -53,7 +53,7 @@ def is_news(
 ) -> bool:
     """Whether what is coming must be told now.
 
-    `untold`: the part not told since the last evening. `first_of`: untold versions whose first pass in earnest comes.
+    `untold`: not told since the last evening. `first_of`: untold versions before their first real pass.
     """
     if not untold.runs:
         return False

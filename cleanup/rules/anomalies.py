@@ -1,4 +1,4 @@
-"""Anomalies: what in one sweep or day stops the sweeps until an operator looks."""
+"""Anomalies stop the sweeps until an operator looks."""
 
 import enum
 from collections.abc import Sequence
@@ -57,41 +57,33 @@ class Anomaly:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedSweep:
-    """What a sweep is about to take; bytes are logical.
-
-    `by_fresh_policy`: runs due only by a policy that no sweep has used and that was not rehearsed. `of_runs`: the whole
-    plan, if `runs` is what was taken so far. `passing_*`: came in and were verified since the day began.
-    """
+    """What a sweep is about to take; bytes are logical."""
 
     runs: int
     bytes: int
-    by_fresh_policy: int = 0
+    by_fresh_policy: int = 0  # due only by a policy that no sweep has used and that was not rehearsed
     version: int = 0
-    of_runs: int = 0
-    passing_runs: int = 0
+    of_runs: int = 0  # the whole plan, if `runs` is what was taken so far
+    passing_runs: int = 0  # came in and were verified since the day began
     passing_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Day:
-    """What sweeps took in the 24 hours before, in runs and logical bytes.
-
-    What a person asked for or let go on does not count. `staged_*`: what was there 24 hours ago. `earlier`: runs and
-    bytes of the latest days with clears.
-    """
+    """What sweeps took unasked in the 24 hours before, in runs and logical bytes."""
 
     runs: int = 0
     bytes: int = 0
-    passing_runs: int = 0
+    passing_runs: int = 0  # as in PlannedSweep
     passing_bytes: int = 0
-    staged_runs: int | None = None
+    staged_runs: int | None = None  # what was there 24 hours ago; None: unknown
     staged_bytes: int | None = None
-    earlier: Sequence[tuple[int, int]] = field(default=())
+    earlier: Sequence[tuple[int, int]] = field(default=())  # runs and bytes of the latest days before with clears
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """A look at the clock: wall time, and seconds since this boot."""
+    """A look at the clock: wall time, and seconds since boot."""
 
     wall: datetime
     boot_id: str = ""
@@ -109,7 +101,7 @@ def abnormal(
     max_share: float,
     day: Day = NO_DAY,
 ) -> list[Anomaly]:
-    """What is abnormal about a sweep, alone or with the day before it.
+    """What is abnormal about a sweep, alone or with the day before.
 
     `recent`: runs and bytes of the latest sweeps that cleared. `staged_bytes`: of the whole root.
     """
@@ -134,9 +126,9 @@ def abnormal(
 
 
 def elapsed(before: Clock, after: Clock) -> timedelta:
-    """The time between two looks at the clock, at least zero.
+    """The time between two looks, at least zero.
 
-    Within one boot by the seconds since boot, which no user can set: a clock set ahead ends no day.
+    Within one boot by the seconds since boot: a clock set ahead ends no day.
     """
     same_boot = after.boot_id != "" and after.boot_id == before.boot_id
     if same_boot and before.boot_seconds is not None and after.boot_seconds is not None:
@@ -147,9 +139,9 @@ def elapsed(before: Clock, after: Clock) -> timedelta:
 
 
 def too_many_failures(outcomes: Sequence[bool]) -> Anomaly | None:
-    """The anomaly if clears fail in a row or too often, else None.
+    """The anomaly if clears fail in a row or too often.
 
-    `outcomes` of one sweep without refusals: True for a failure.
+    `outcomes` without refusals: True for a failure.
     """
     failures = sum(outcomes)
     if len(outcomes) >= FAILURES_IN_A_ROW and all(outcomes[-FAILURES_IN_A_ROW:]):
@@ -164,9 +156,9 @@ def too_many_failures(outcomes: Sequence[bool]) -> Anomaly | None:
 
 
 def allows(approved: Sequence[Anomaly], seen: Anomaly) -> bool:
-    """Whether a go-on covers failing clears or a clock jump seen now.
+    """Whether a go-on covers failing clears or a clock jump.
 
-    `rules.shown` covers the kinds that count runs.
+    For other kinds see `rules.shown`.
     """
     return any(
         sight.kind is seen.kind and (sight.kind is AnomalyKind.FAILURES or _is_no_larger_jump(sight, seen))

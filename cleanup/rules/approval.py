@@ -1,7 +1,7 @@
-"""Approval: what a policy version's promotion covers, and what goes until the next promotion.
+"""Approval: what a policy version's promotion covers, and what goes until the next.
 
-A promotion covers the roots that were there. A newer root rehearses its own first nights. A later version takes, until
-its promotion, only what every version since the last approved one takes.
+A promotion covers the roots that were there. Until its own, a later version takes only what every version since the
+last approved one takes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,15 +13,11 @@ from cleanup.rules.policy import Layers, Scope, ScopedPolicy, Stage
 
 @dataclass(frozen=True, kw_only=True)
 class FirstNights:
-    """A staging root as promotions see it, in version numbers, which no clock can change.
+    """A root as promotions see it, in version numbers, which no clock can change."""
 
-    `since`: the newest version when it came (None: not recorded). `unseen`: promoted by nights without runs in it.
-    `over`: the newest when its nights ended.
-    """
-
-    since: int | None = None
-    unseen: frozenset[int] = frozenset()
-    over: int = 0
+    since: int | None = None  # the newest when the root came; None: not recorded
+    unseen: frozenset[int] = frozenset()  # promoted by nights in which the root held no run
+    over: int = 0  # the newest when the root's own nights ended
 
     def was_there(self, promoted: int) -> bool:
         in_sight = (self.since is None or promoted > self.since) and promoted not in self.unseen
@@ -34,7 +30,7 @@ def approve_all(chains: Mapping[Scope, Sequence[ScopedPolicy]], roots: Mapping[s
 
 
 def approve(chain: Sequence[ScopedPolicy], roots: Mapping[str, FirstNights]) -> ScopedPolicy:
-    """The newest version of a scope, with its approval on each root.
+    """The newest version of a scope, with its approval by root.
 
     `chain`: all versions in order.
     """
@@ -70,8 +66,7 @@ def layers_of(chain: Iterable[ScopedPolicy], root: FirstNights) -> Layers:
 def approved_of(chain: Sequence[ScopedPolicy]) -> tuple[ScopedPolicy, ...]:
     """The versions that a new one may not loosen without a rehearsal.
 
-    The last approved one and all since; an empty version stands for wider scopes. `()` if the approval was taken back:
-    then only a promotion helps.
+    An empty version stands for wider scopes. `()` if the approval was taken back: then only a promotion helps.
     """
     layers = layers_of(chain, FirstNights())
     if layers.stopped or not chain:
@@ -89,7 +84,7 @@ def _with(layers: Layers, version: ScopedPolicy, *, stopped: bool) -> Layers:
 
 
 def _is_promotion(before: ScopedPolicy, version: ScopedPolicy) -> bool:
-    """False for a promoted version that only takes less than the one before."""
+    """Not a promoted version that only takes less than the one before."""
     return before.stage is Stage.OFF or (before.stage is Stage.REHEARSING and _as_before(before, version))
 
 

@@ -1,4 +1,4 @@
-"""Whether a policy clears runs as soon as verified, which no typing slip should cause."""
+"""Whether a policy clears runs as soon as verified: no typing slip should."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
@@ -15,7 +15,7 @@ def goes_at_once(policy: Policy) -> bool:
 def becomes_so(today: list[ScopedPolicy], then: list[ScopedPolicy], changed: Scope) -> bool:
     """Whether runs may go at once by `then` and not by `today`.
 
-    `changed`: the scope where they differ.
+    `changed`: the scope that differs.
     """
     return any(
         goes_at_once(effective_policy(then, scope)) and not goes_at_once(effective_policy(today, scope))

@@ -1,7 +1,7 @@
 """Whether a host's clock may be believed: holds and retentions end by it.
 
-Each look is compared with the last sound one: within a boot by the seconds since boot, which no user can set; else with
-other clocks. A boot is measured from its first sound look, so small steps add up.
+Within a boot by the seconds since boot, which no user can set, from the first sound look (small steps add up); else by
+other clocks.
 """
 
 import enum
@@ -20,7 +20,7 @@ _TOLERANCE_SECONDS = CLOCK_TOLERANCE.total_seconds()
 
 
 class ClockState(enum.StrEnum):
-    """What a look comes to; unsettled: other clocks must be asked first."""
+    """What a look comes to; unsettled: other clocks must be asked."""
 
     SOUND = "sound"
     DOUBT = "doubt"
@@ -29,7 +29,7 @@ class ClockState(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Other:
-    """Another clock, such as "the NAS at /mnt/nas", and its instant."""
+    """Another clock, such as "the NAS at /mnt/nas"."""
 
     name: str
     at: datetime
@@ -37,7 +37,7 @@ class Other:
 
 @dataclass(frozen=True, kw_only=True)
 class OtherClocks:
-    """Other clocks that answered; `none`: why the rest are none."""
+    """Other clocks that answered; `none`: why others did not."""
 
     others: tuple[Other, ...] = ()
     none: tuple[str, ...] = ()
@@ -45,23 +45,17 @@ class OtherClocks:
 
 @dataclass(frozen=True, kw_only=True)
 class KnownClock:
-    """A clock's last sound look, and the first sound one of that boot.
+    """What is known of a clock."""
 
-    In doubt or unsettled, `sure` is the instant surely reached; a doubted clock stood `ahead` seconds ahead of it.
-    """
-
-    sound: Clock
-    anchor: Clock
-    sure: Clock | None = None
-    ahead: float = 0
+    sound: Clock  # the last sound look
+    anchor: Clock  # the first sound look of that boot
+    sure: Clock | None = None  # in doubt or unsettled: what was surely reached
+    ahead: float = 0  # seconds by which a doubted clock stood ahead of `sure`
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What a look comes to, and what is known after it.
-
-    In doubt: why, and by how many seconds it is ahead.
-    """
+    """What a look comes to; in doubt why, and how far ahead."""
 
     verdict: ClockState
     known: KnownClock
@@ -78,7 +72,7 @@ class Judged:
 def judge(known: KnownClock | None, now: Clock, *, asked: OtherClocks | None) -> Judged:
     """Whether a look at a clock is sound.
 
-    `asked`: None if no other clock was asked yet; then a forward jump across a reboot is unsettled.
+    `asked`: None before other clocks were asked; then a jump ahead across a reboot is unsettled.
     """
     if known is None:
         return _sound(None, now)
@@ -100,12 +94,12 @@ def judge(known: KnownClock | None, now: Clock, *, asked: OtherClocks | None) ->
 
 
 def confirmed(now: Clock) -> KnownClock:
-    """What is known after an operator has confirmed the clock."""
+    """What is known after an operator confirmed the clock."""
     return KnownClock(sound=now, anchor=now)
 
 
 def _expected(known: KnownClock, now: Clock) -> tuple[datetime, bool]:
-    """The least that it should show, and whether it is exactly that."""
+    """The least it should show, and whether it is exact."""
     if (passed := _passed(known.anchor, now)) is not None:
         return known.anchor.wall + passed, True
     base = known.sure or known.sound
@@ -113,7 +107,7 @@ def _expected(known: KnownClock, now: Clock) -> tuple[datetime, bool]:
 
 
 def _as_doubted(known: KnownClock, jump: timedelta) -> bool:
-    """Whether a doubted clock still stands so: a reboot settles nothing."""
+    """A reboot settles no doubt."""
     return known.sure is not None and known.ahead > 0 and jump.total_seconds() > known.ahead - _TOLERANCE_SECONDS
 
 

@@ -38,27 +38,24 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True)
 class GateResult:
-    """One gate's answer; `opens_at`: when a wait ends, if known.
-
-    `reading_settles`: reading every byte at the clear may open it.
-    """
+    """One gate's answer; `opens_at`: when a wait ends, if known."""
 
     gate: Gate
     verdict: Verdict
     reason: Reason | None = None
     detail: str = ""
     opens_at: datetime | None = None
-    reading_settles: bool = False
+    reading_settles: bool = False  # reading every byte at the clear may open it
 
 
 @dataclass(frozen=True)
 class Decision:
-    """All gates of one run at one instant. `accepts`: accepted bytes replace the manifest."""
+    """All gates of one run at one instant."""
 
     now: datetime
     policy: Policy
     gates: tuple[GateResult, ...]
-    accepts: bool = False
+    accepts: bool = False  # accepted bytes stand in for the manifest
 
     @property
     def due(self) -> bool:
@@ -70,13 +67,13 @@ class Decision:
 
     @property
     def needs_full_comparison(self) -> bool:
-        """Only touched files or a known difference block: reading every byte may settle these."""
+        """Touched files or known differences: reading every byte may settle them."""
         refusals = self.refusals(operator=True)
         return bool(refusals) and all(result.reading_settles for result in refusals)
 
     @property
     def is_known_to_differ(self) -> bool:
-        """Bytes were found to differ, and nothing changed since."""
+        """And nothing has changed since."""
         proof = self.gate(Gate.PROOF)
         return proof.verdict is Verdict.BLOCK and proof.reading_settles
 
@@ -94,7 +91,7 @@ class Decision:
         )
 
     def main_refusal(self, *, operator: bool) -> GateResult | None:
-        """A block before a wait, in gate order; newer files last, because they tell least."""
+        """A block before a wait; newer files last, as they tell least."""
         refusals = self.refusals(operator=operator)
         blocks = [result for result in refusals if result.verdict is Verdict.BLOCK]
         telling = [result for result in blocks if result.reason is not Reason.CHANGED_SINCE_VERIFICATION]

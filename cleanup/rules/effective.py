@@ -9,7 +9,7 @@ from cleanup.rules.policy import DEFAULT_RETAIN_HOURS, Limits, Mode, Policy, Sco
 
 
 def effective_policy(policies: Iterable[ScopedPolicy], run: Scope) -> Policy:
-    """The policy of one run: field by field the most specific scope wins."""
+    """The policy of one run: per field the most specific scope wins."""
     policies = list(policies)
     covering = sorted((policy for policy in policies if policy.scope.covers(run)), key=lambda policy: policy.scope.rank)
     version = max((policy.version for policy in policies), default=0)
@@ -45,9 +45,9 @@ def _policy_of(by: Mapping[str, ScopedPolicy], version: int) -> Policy:
 def _strictest(
     covering: Iterable[ScopedPolicy], names: Sequence[str], root: str | None
 ) -> tuple[dict[str, ScopedPolicy | None], set[str]]:
-    """The version per field if all layers must take a run; and the fields that stop it.
+    """The version per field if all layers must take a run; and fields that stop it.
 
-    The strictest value takes just what all layers take. `covering`: widest scope first.
+    The strictest value takes just what all take. `covering`: widest first.
     """
     found: dict[str, ScopedPolicy | None] = dict.fromkeys(names)
     stopped: set[str] = set()
@@ -67,7 +67,7 @@ def _strictest(
 
 
 def _unapproved(covering: Sequence[ScopedPolicy], by: Mapping[str, ScopedPolicy], root: str | None) -> tuple[int, ...]:
-    """Unapproved versions that decide a field, or just left one to wider scopes."""
+    """They decide a field, or just left one to wider scopes."""
     behind = set()
     for policy in covering:
         layers = policy.approval_on(root)
@@ -84,9 +84,9 @@ def _unapproved(covering: Sequence[ScopedPolicy], by: Mapping[str, ScopedPolicy]
 
 
 def sources_as_json(policy: Policy) -> dict[str, dict[str, Any]]:
-    """What decided mode, hours and proof of a run, with version and scope.
+    """What decided mode, hours and proof, with version and scope.
 
-    Both are None for a default; None inside the scope means everywhere.
+    Both None: a default. None in the scope: everywhere.
     """
     return {name: _source(getattr(policy, name), policy.decided_by.get(name)) for name in TOLD_FIELDS}
 
@@ -106,7 +106,7 @@ def decided_by(policies: Iterable[ScopedPolicy], run: Scope) -> dict[str, Scoped
 
 
 def limits_of(policies: Iterable[ScopedPolicy], root: str) -> Limits:
-    """The limits of one staging root, by name; budgets may be the lab's."""
+    """The limits of one staging root; budgets may be the lab's."""
     scopes = (Scope(), Scope(root=root))
     covering = sorted((policy for policy in policies if policy.scope in scopes), key=lambda policy: policy.scope.rank)
     names = (*ROOT_FIELDS, *SWEEP_FIELDS)

@@ -1,4 +1,4 @@
-"""What was seen of one run: the values that the gates decide from."""
+"""What was seen of one run: the gates decide from it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,18 +22,14 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """A hold on a run until an instant.
-
-    `sure_at`: what a doubted clock surely reached; the hold ends by that. `laid_on`, `because`: another run that may be
-    this one, and why.
-    """
+    """A hold on a run."""
 
     owner: str
     until: datetime
     reason: str
-    laid_on: str = ""
-    because: str = ""
-    sure_at: datetime | None = None
+    laid_on: str = ""  # another run that may be this one, by its path; else empty
+    because: str = ""  # why it may be this one
+    sure_at: datetime | None = None  # surely reached by a doubted clock: the hold ends by this
 
     def lasts(self, now: datetime) -> bool:
         return self.until > (now if self.sure_at is None else min(now, self.sure_at))
@@ -51,64 +47,57 @@ class Held:
 
 @dataclass(frozen=True, kw_only=True)
 class ProofFacts:
-    """What a comparison with the NAS showed; counts are of compared data files.
+    """What a comparison with the NAS showed; nothing has changed since.
 
-    At `checksum` every byte of both sides was read; without `findings` both equal the manifest, or the `accepted`
-    bytes. `reused_from`: when read, if earlier; `found_at`: when found to differ. Nothing has changed since either.
+    At `checksum` every byte of both sides was read; without `findings` both equal the manifest or the accepted bytes.
     """
 
     level: ProofLevel
     findings: tuple[Finding, ...] = ()
-    files: int = 0
+    files: int = 0  # data files that were compared, as `bytes`
     bytes: int = 0
     manifest_sha256: str = ""
-    reused_from: datetime | None = None
-    found_at: datetime | None = None
-    accepted: int | None = None
+    reused_from: datetime | None = None  # when the bytes were read, if earlier
+    found_at: datetime | None = None  # when bytes were found to differ
+    accepted: int | None = None  # key of the accepted bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class AcceptedFacts:
-    """Bytes that an admin accepted; `holds`: both sides are as compared."""
+    """Bytes that an admin accepted for a run."""
 
     key: int
     actor: str
     at: datetime
     note: str
-    holds: bool
+    holds: bool  # both sides are still as they were compared
 
 
 @dataclass(frozen=True, kw_only=True)
 class LargeFile:
-    """One of a run's largest data files; `path` is readable and cut.
+    """One of a run's largest data files."""
 
-    `nas_bytes`: None if missing or not asked.
-    """
-
-    path: str
+    path: str  # readable and cut
     bytes: int
     modified_at: datetime | None = None
-    nas_bytes: int | None = None
+    nas_bytes: int | None = None  # None: missing or not asked
 
 
 @dataclass(frozen=True, kw_only=True)
 class TwinFacts:
-    """What the NAS held when names and sizes were compared.
-
-    Of the staged data files `missing` were absent; `more` lay on the NAS alone.
-    """
+    """What the NAS held when names and sizes were compared."""
 
     files: int
     bytes: int
     newest_at: datetime | None = None
-    missing: int = 0
+    missing: int = 0  # staged data files that were not there
     other_size: int = 0
-    more: int = 0
+    more: int = 0  # files on the NAS alone
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnlyHere:
-    """Attributes, access lists and empty folders that the NAS lacks; `names`: the first few."""
+    """What the NAS lacks besides bytes; `names`: the first few."""
 
     attributes: int
     access_lists: int
@@ -129,34 +118,22 @@ class OnlyHere:
 
 @dataclass(frozen=True, kw_only=True)
 class FutureFiles:
-    """Data files dated later than the look that found them.
-
-    `digest` of sizes, mtimes and ctimes is unchanged `since`. `others_at`: the newest time of other data files.
-    """
+    """Data files dated later than the look that found them."""
 
     count: int
     names: tuple[str, ...]
     newest_at: datetime
-    others_at: datetime | None
-    digest: str
+    others_at: datetime | None  # newest time of the other data files
+    digest: str  # of sizes, mtimes and ctimes: unchanged `since`
     since: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What was seen of one run, and when. Bytes are logical; None means unknown.
-
-    `fresh`: looked at for this decision, not stored by discovery. `host_findings` block every clear on this host.
-    `failures`: failed attempts in a row. The schedule asks a silent twin again from `nas_retry_at`. `hold_file`: the
-    text of `.exlab-hold`. `kept_from`: start of retention, if not `verified_at`. `returned`: files came back after a
-    clear. `unverified`, `kept_local`: files that a record does not vouch for, or pins. `twin_findings` block at any
-    proof level, `twin_unnamed` if no bytes are compared.
-
-    For display only: `data_files`, `data_bytes`, `largest`, `twin`, `desktop_*`, `locks`.
-    """
+    """What was seen of one run, and when. Bytes are logical; None: unknown."""
 
     gathered_at: datetime
-    fresh: bool = False
+    fresh: bool = False  # looked at for this decision, not stored by discovery
     recorded_state: State | None = None
     ingest_state: State | None = None
     ingest_findings: tuple[Finding, ...] = ()
@@ -172,27 +149,27 @@ class Facts:
     tree_findings: tuple[Finding, ...] = ()
     proof: ProofFacts | None = None
     other_attempt: bool = False
-    host_findings: tuple[Finding, ...] = ()
-    failures: int = 0
+    host_findings: tuple[Finding, ...] = ()  # they block every clear on this host
+    failures: int = 0  # failed attempts in a row
     last_failure: str = ""
-    nas_retry_at: datetime | None = None
-    hold_file: str | None = None
-    kept_from: datetime | None = None
-    returned: bool = False
-    unverified: str = ""
-    kept_local: str = ""
+    nas_retry_at: datetime | None = None  # the schedule asks a silent twin again from then
+    hold_file: str | None = None  # the text of `.exlab-hold`; None without one
+    kept_from: datetime | None = None  # retention counts from it, if not from `verified_at`
+    returned: bool = False  # its files came back after a clear
+    unverified: str = ""  # files that a record does not vouch for
+    kept_local: str = ""  # files that a record pins
     holds: tuple[Held, ...] = ()
-    budget_finding: Finding | None = None
+    budget_finding: Finding | None = None  # the sweep's own, as the next
     breaker_finding: Finding | None = None
-    data_files: int | None = None
+    data_files: int | None = None  # only for display, as all up to `locks`
     data_bytes: int | None = None
     desktop_files: int = 0
     desktop_bytes: int = 0
     largest: tuple[LargeFile, ...] = ()
     twin: TwinFacts | None = None
     locks: int = 0
-    twin_findings: tuple[Finding, ...] = ()
-    twin_unnamed: str | None = None
+    twin_findings: tuple[Finding, ...] = ()  # they block at any proof level
+    twin_unnamed: str | None = None  # it blocks where no bytes are compared
     future: FutureFiles | None = None
     only_here: OnlyHere | None = None
     accepted: AcceptedFacts | None = None
@@ -202,5 +179,5 @@ class Facts:
         return self.accepted is not None and self.accepted.holds
 
     def wanted_proof(self, policy: Policy) -> ProofLevel:
-        """Every byte if no record vouches for these files: that of a returned run names the cleared ones."""
+        """Every byte if no record vouches for these files: a returned run's names the cleared ones."""
         return ProofLevel.CHECKSUM if self.accepts or self.returned else policy.proof

@@ -1,4 +1,4 @@
-"""The fields of a policy in one table: names, types, levels, and what keeps more."""
+"""The fields of a policy, in one table."""
 
 import enum
 import math
@@ -24,7 +24,7 @@ class FieldKind(enum.Enum):
 
 
 class Level(enum.Enum):
-    """Where a field is set: for runs, for a root, or for sweeps (also lab-wide)."""
+    """A field is set for runs, for a root, or for sweeps (also lab-wide)."""
 
     RUN = enum.auto()
     ROOT = enum.auto()
@@ -33,23 +33,18 @@ class Level(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """One field of a policy version; None leaves it to wider scopes.
-
-    `takes`: it may change what the schedule takes, so a looser value is rehearsed first. `choices`: loosest first; a
-    larger number keeps more, unless `less_keeps_more`. `unset_keeps`: for None without a `default`. `keeps_all`: no
-    value is stricter.
-    """
+    """One field of a policy version; None leaves it to wider scopes."""
 
     name: str
     kind: FieldKind
     level: Level
     label: str
-    takes: bool = False
-    choices: tuple[Any, ...] = ()
+    takes: bool = False  # it may change what the schedule takes: a looser value is rehearsed first
+    choices: tuple[Any, ...] = ()  # the loosest first; of numbers a larger one keeps more, unless `less_keeps_more`
     less_keeps_more: bool = False
     default: Any = None
-    unset_keeps: float = math.inf
-    keeps_all: Any = None
+    unset_keeps: float = math.inf  # how much None keeps without a `default`
+    keeps_all: Any = None  # no value is stricter than this one
 
     def keeps(self, value: Any) -> float:  # noqa: ANN401
         """Larger if the value keeps more."""
@@ -62,7 +57,7 @@ class Field:
         return -number if self.less_keeps_more else number
 
     def is_stricter(self, before: Any, after: Any) -> bool:  # noqa: ANN401
-        """Whether `after` can only keep more. Unset is unknown, but for a root's limit it means none."""
+        """Whether `after` can only keep more. Unset is unknown; a root's unset limit is none."""
         if after is None:
             return self.level is Level.ROOT
         if self.keeps_all is not None and after == self.keeps_all:
@@ -214,6 +209,6 @@ READERS: Mapping[str, Callable[[str], float]] = MappingProxyType(
 
 
 def names_near(name: str, known: Iterable[str]) -> list[str]:
-    """The known names that resemble an unknown one; else the first five."""
+    """Known names that resemble an unknown one, else the first five."""
     names = list(known)
     return get_close_matches(name, names) or names[:5]

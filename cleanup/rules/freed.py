@@ -1,4 +1,4 @@
-"""What removals gave back to the disk, in words, and when clearing frees nothing."""
+"""What removals gave back to the disk, in words."""
 
 import enum
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ TELLING_BYTES = 100_000_000
 
 
 class Unmeasured(enum.StrEnum):
-    """Why it is unknown what a removal gave back. `sentence` is for people."""
+    """Why it is unknown what a removal gave back."""
 
     sentence: str
 
@@ -71,9 +71,9 @@ def say_fill(size: int | None, free_before: int | None, free_after: int | None) 
 
 
 def frees_nothing(clears: Iterable[Freed]) -> Freed | None:
-    """What the latest clears removed, if next to nothing was freed. Latest first.
+    """What the latest clears removed, if next to nothing was freed.
 
-    None: clearing frees space, or less than 100 MB was removed.
+    The latest first. None also below 100 MB.
     """
     allocated = measured = 0
     for one in clears:

@@ -1,4 +1,4 @@
-"""One evaluation for page, sweep, dry run and command line: facts, policy, instant in, decision out."""
+"""One evaluation for page, sweep, dry run and command line."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,7 +40,7 @@ BY_ACCEPTANCE = "accepted bytes stand in for the manifest"
 
 
 def evaluate(facts: Facts, policy: Policy, now: datetime) -> Decision:
-    """Every gate of one run. Pure: equal arguments give equal decisions."""
+    """Every gate of one run. Pure: equal arguments, equal decisions."""
     return Decision(now, policy, tuple(GATES[gate](facts, policy, now) for gate in Gate), facts.accepts)
 
 
@@ -230,7 +230,7 @@ def _every_byte_is_proven(facts: Facts) -> bool:
 
 
 def _dated_in_the_future(facts: Facts, policy: Policy, dated: FutureFiles, now: datetime) -> GateResult:
-    """Times of a wrong clock say nothing: the files must rest a while, and equal the NAS."""
+    """Their times say nothing: the files must rest, and equal the NAS."""
     gate = Gate.UNCHANGED
     names = ", ".join(dated.names) + (", …" if dated.count > len(dated.names) else "")
     opens_at = min(filter(None, [_later(dated.since, QUIET_PERIOD), _later(dated.newest_at, QUIET_PERIOD)]))

@@ -1,7 +1,4 @@
-"""What the watchdog calls wrong. Silence counts only from `listening_since`, when the watchdog began to listen.
-
-After a start, or a sleep of the machine, every sign of life is old.
-"""
+"""What the watchdog calls wrong. Silence counts from `listening_since`: at a start every sign is old."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +31,7 @@ _LONGEST_BREAK = timedelta(minutes=2)
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """A timed task as its row says; `repeats`: how often still, negative for ever."""
+    """A timed task as its row says; negative `repeats`: for ever."""
 
     next_run: datetime | None
     every: timedelta
@@ -44,7 +41,7 @@ class Timed:
 def waiting_since(at: datetime | None, entry_seen_at: datetime | None, first_seen_at: datetime) -> datetime:
     """Since when a run stands in its state.
 
-    By its last history entry, within our first sights of run and entry: the instrument's clock may be wrong either way.
+    The instrument's clock may be wrong: our first sights of run and entry bound it.
     """
     if entry_seen_at is None:
         return first_seen_at
@@ -65,17 +62,14 @@ def last_sign(*instants: datetime | None) -> datetime | None:
 
 
 def has_no_progress(last: datetime, now: datetime, *, nas_timeout: timedelta) -> bool:
-    """Whether an attempt that holds its lock makes no progress for too long.
-
-    The clear itself gives up a hanging NAS after `nas_timeout`.
-    """
+    """Whether an attempt that holds its lock stands still too long."""
     return now - last > max(NO_PROGRESS_AFTER, nas_timeout + timedelta(minutes=1))
 
 
 def listens_since(since: datetime, last_look: datetime | None, now: datetime) -> datetime:
     """Since when the watchdog has listened without a break.
 
-    `since`: the result of the last look. `last_look`: None after a start, or without the database.
+    `since`: the last result. `last_look`: None after a start, or without the database.
     """
     if last_look is None or abs(now - last_look) > _LONGEST_BREAK:
         return now
@@ -85,10 +79,7 @@ def listens_since(since: datetime, last_look: datetime | None, now: datetime) ->
 def is_silent(
     last: datetime | None, now: datetime, after: timedelta, *, listening_since: datetime | None = None
 ) -> bool:
-    """Whether nothing was heard for `after` while the watchdog listened.
-
-    A sign ahead of the clock does not count.
-    """
+    """Whether nothing was heard for `after` while the watchdog listened."""
     heard = last_sign(None if last is None or is_ahead(last, now) else last, listening_since)
     return heard is None or now - heard >= after
 
@@ -99,16 +90,14 @@ def is_ahead(sign: datetime, now: datetime) -> bool:
 
 
 def missed(timed: Timed | None, now: datetime, *, listening_since: datetime | None = None) -> str:
-    """What is wrong with a timed task, in words; empty if nothing is.
-
-    Each start moves its next run ahead by one interval.
-    """
+    """What is wrong with a timed task, in words, or empty."""
     if timed is None:
         return "it is missing"
     if timed.repeats == 0:
         return "it has been used up"
     if timed.next_run is None:
         return "it has no next run"
+    # A start moves it ahead by one interval.
     if timed.next_run > now + timed.every + SCHEDULE_LEEWAY:
         return f"it is not due before {timed.next_run:%Y-%m-%d %H:%M} UTC, by a clock that was ahead"
     if timed.next_run <= now and is_silent(timed.next_run, now, SCHEDULE_LEEWAY, listening_since=listening_since):

@@ -1,4 +1,4 @@
-"""What a policy is: its fields, the versions behind it, the limits of a root."""
+"""What a policy is: fields, versions, and the limits of a root."""
 
 import enum
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class Mode(enum.StrEnum):
 
 
 class ProofLevel(enum.StrEnum):
-    """What a clear needs of the NAS copy: the wizard's record, names and sizes, or every byte."""
+    """What a clear needs: the wizard's record, names and sizes, or every byte."""
 
     RECORD = "record"
     SIZE = "size"
@@ -38,7 +38,7 @@ class ProofLevel(enum.StrEnum):
 
 
 class Beyond(enum.StrEnum):
-    """For attributes, access lists and empty folders that the NAS lacks: tell, or block."""
+    """For attributes, access lists and empty folders that the NAS lacks."""
 
     TELL = "tell"
     BLOCK = "block"
@@ -54,34 +54,30 @@ class Stage(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What applies to one run; `version`: the newest policy version looked at.
-
-    `min_retain_hours`: kept at least, under pressure. `decided_by`: the version behind each field. `promoted`,
-    `unrehearsed`, `rehearsing`: versions by stage; while some are rehearsed, the schedule takes runs by `meanwhile`.
-    """
+    """What applies to one run."""
 
     mode: Mode = Mode.MANUAL
     retain_hours: float = DEFAULT_RETAIN_HOURS
     proof: ProofLevel = ProofLevel.CHECKSUM
-    version: int = 0
-    min_retain_hours: float = DEFAULT_RETAIN_HOURS
+    version: int = 0  # the newest that was looked at
+    min_retain_hours: float = DEFAULT_RETAIN_HOURS  # kept at least, under pressure
     stalled_after_hours: float = DEFAULT_STALLED_AFTER_HOURS
     only_here: Beyond = Beyond.TELL
-    rehearsing: tuple[int, ...] = ()
-    promoted: tuple[int, ...] = ()
-    unrehearsed: tuple[int, ...] = ()
+    rehearsing: tuple[int, ...] = ()  # versions that are rehearsed: then the schedule takes runs by `meanwhile`
+    promoted: tuple[int, ...] = ()  # versions that were rehearsed
+    unrehearsed: tuple[int, ...] = ()  # versions that never were
     meanwhile: "Policy | None" = None
+    # The version behind each field.
     decided_by: "Mapping[str, ScopedPolicy]" = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def unasked(self) -> "Policy":
-        """The policy by which the schedule takes runs."""
+        """The schedule takes runs by this one."""
         if self.rehearsing and self.meanwhile is None:
             return replace(self.in_earnest(), mode=Mode.MANUAL)
         return self.meanwhile or self
 
     def under_pressure(self) -> "Policy":
-        """Kept for `min_retain_hours` only."""
         by = dict(self.decided_by)
         if self.min_retain_hours < self.retain_hours and "min_retain_hours" in by:
             by["retain_hours"] = by["min_retain_hours"]
@@ -94,27 +90,23 @@ class Policy:
         return replace(self, proof=other.proof, decided_by={**by, **others})
 
     def in_earnest(self) -> "Policy":
-        """As if nothing were rehearsed: for a person's own sweep."""
+        """As if nothing were rehearsed: a person's sweep acts by it."""
         return replace(self, rehearsing=(), meanwhile=None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What applies to a staging root; None: no limit. Bytes are logical, `free_*` free space.
-
-    Pressure begins above `max_*`, or below `free_start_bytes` until `free_stop_bytes` are free. Budgets bound one
-    sweep. The rest as in `Policy`.
-    """
+    """What applies to a staging root; None: no limit. Bytes are logical."""
 
     max_bytes: int | None = None
     max_runs: int | None = None
-    free_start_bytes: int | None = None
+    free_start_bytes: int | None = None  # free space: pressure begins below, and ends at `free_stop_bytes`
     free_stop_bytes: int | None = None
-    budget_runs: int | None = DEFAULT_BUDGET_RUNS
+    budget_runs: int | None = DEFAULT_BUDGET_RUNS  # budgets bound one sweep
     budget_bytes: int | None = None
     budget_minutes: float | None = None
     max_share: float = DEFAULT_MAX_SHARE
-    rehearsing: tuple[int, ...] = ()
+    rehearsing: tuple[int, ...] = ()  # as in Policy, for the versions that set pressure
     promoted: tuple[int, ...] = ()
     unrehearsed: tuple[int, ...] = ()
     meanwhile: "Limits | None" = None
@@ -126,7 +118,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """Where a policy applies; None means everywhere. `root`: a staging root's name."""
+    """Where a policy applies; None: everywhere. `root` is a name."""
 
     root: str | None = None
     equipment: str | None = None
@@ -164,15 +156,11 @@ class Scope:
 
 @dataclass(frozen=True, kw_only=True)
 class Layers:
-    """The versions that must all take a run while a scope's newest is not approved.
+    """The versions that must all take a run while the newest is not approved."""
 
-    `versions`: the last approved one and all since. `absent`: none is approved, wider scopes must take it too.
-    `stopped`: the approval was taken back, nothing goes by this scope.
-    """
-
-    versions: "tuple[ScopedPolicy, ...]" = ()
-    absent: bool = False
-    stopped: bool = False
+    versions: "tuple[ScopedPolicy, ...]" = ()  # the last approved one and all since
+    absent: bool = False  # none is approved: wider scopes must take it too
+    stopped: bool = False  # the approval was taken back: nothing goes by this scope
 
     @property
     def approved(self) -> bool:
@@ -181,11 +169,7 @@ class Layers:
 
 @dataclass(frozen=True, kw_only=True)
 class ScopedPolicy:
-    """The newest version of one scope; None leaves a field to wider scopes.
-
-    `layers`: what its approval covers; `layers_on`: by root name, where different. Without them only a rehearsed
-    version is unapproved. `surprised`: it was to take a run that was needed or unsafe.
-    """
+    """The newest version of one scope; None leaves a field to wider scopes."""
 
     scope: Scope
     version: int
@@ -204,8 +188,10 @@ class ScopedPolicy:
     budget_minutes: float | None = None
     max_share: float | None = None
     stage: Stage = Stage.OFF
-    surprised: bool = field(default=False, compare=False, repr=False)
+    surprised: bool = field(default=False, compare=False, repr=False)  # a run that it was to take was needed or unsafe
+    # What its approval covers; None: nothing of a rehearsed version, all of any other.
     layers: Layers | None = field(default=None, compare=False, repr=False)
+    # By root name, where that differs.
     layers_on: Mapping[str, Layers] = field(default_factory=dict, compare=False, repr=False)
 
     def approval_on(self, root: str | None) -> Layers:

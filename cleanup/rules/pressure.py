@@ -21,7 +21,7 @@ class Cause(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RootFill:
-    """Logical bytes and number of a root's staged runs, and its disk's free bytes."""
+    """Staged runs of a root, their logical bytes, and free bytes of its disk."""
 
     staged_bytes: int
     staged_runs: int
@@ -30,11 +30,11 @@ class RootFill:
 
 @dataclass(frozen=True, kw_only=True)
 class Pressure:
-    """What must still be freed: logical bytes, runs, allocated bytes of free space."""
+    """What must still be freed."""
 
-    bytes_over: int = 0
+    bytes_over: int = 0  # logical
     runs_over: int = 0
-    free_wanted: int = 0
+    free_wanted: int = 0  # allocated
 
     @property
     def causes(self) -> tuple[Cause, ...]:
@@ -62,7 +62,7 @@ class Pressure:
         return bool(self.bytes_over or self.free_wanted)
 
     def is_eased_by(self, candidate: "Candidate") -> bool:
-        """A run whose files have other links frees no space."""
+        """Files with other links free no space."""
         return bool(
             self.runs_over or (self.bytes_over and candidate.size) or (self.free_wanted and candidate.allocated)
         )
@@ -72,9 +72,9 @@ class Pressure:
 
 
 def pressure_of(limits: Limits, fill: RootFill, *, going_on: bool) -> Pressure:
-    """What a sweep must free. `going_on`: the sweep before did not finish making room.
+    """What a sweep must free. `going_on`: the last one did not finish.
 
-    It begins below `free_start_bytes`, and goes on until `free_stop_bytes` are free. Unknown free space is no pressure.
+    Unknown free space is no pressure.
     """
     free_wanted = 0
     if limits.free_start_bytes is not None and limits.free_stop_bytes is not None and fill.free_bytes is not None:
@@ -90,25 +90,21 @@ def pressure_of(limits: Limits, fill: RootFill, *, going_on: bool) -> Pressure:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A verified run that the schedule might take; bytes are from before a fresh look.
+    """A verified run that the schedule might take; bytes may be old."""
 
-    `due`: retention is over. `eligible`: its time under pressure is over. `rehearsed`: only noted. `kept_from`: if not
-    its verification. `last`: see `slowness.comes_last`.
-    """
-
-    key: int
+    key: int  # the caller's
     verified_at: datetime
-    due: bool
-    eligible: bool
-    rehearsed: bool = False
+    due: bool  # its retention is over
+    eligible: bool  # its time under pressure is over
+    rehearsed: bool = False  # only noted, frees nothing
     size: int = 0
     allocated: int = 0
-    kept_from: datetime | None = None
-    last: bool = False
+    kept_from: datetime | None = None  # if not its verification
+    last: bool = False  # after all others, see `slowness.comes_last`
 
 
 def in_order(candidates: Iterable[Candidate], *, after: tuple[datetime, int] | None) -> list[Candidate]:
-    """Oldest verification first, after those that the last sweep left over; `last` ones last.
+    """Oldest verification first, after the last sweep's rest; `last` ones last.
 
     `after`: instant and key of the last one handled.
     """
@@ -121,18 +117,17 @@ def in_order(candidates: Iterable[Candidate], *, after: tuple[datetime, int] | N
 
 @dataclass(frozen=True)
 class Taken:
-    """Whether a policy lets a run go by its time, and whether under pressure."""
+    """Whether a policy lets a run go, by time and under pressure."""
 
     due: bool
     eligible: bool
 
 
 class Picker:
-    """Which run comes next: all that are due, then under pressure no more than needed.
+    """Which run comes next: all that are due, then no more than needed.
 
-    The caller reports what came of each pick. Rehearsed runs lower only the pressure that rehearsed runs see.
-    `unasked`: the pressure for which runs really go. `helps`: whether clearing frees space; if not, early runs go for
-    their number alone.
+    The caller reports what came of each pick. Rehearsed runs lower only their own pressure. If clearing frees no space
+    (`helps`), early runs go only for their number.
     """
 
     def __init__(
@@ -154,7 +149,7 @@ class Picker:
 
     @property
     def is_met(self) -> bool:
-        """Enough has gone, even if the disk has not given all of it back yet."""
+        """Even if the disk has not given all of it back yet."""
         return not self._expected[False]
 
     @property
@@ -186,13 +181,13 @@ class Picker:
                 yield candidate, pressure.causes
 
     def gone(self, candidate: Candidate, *, size: int, allocated: int, freed: int | None = None) -> None:
-        """If `freed` is less, no other run goes instead: the space may come back later."""
+        """If less was `freed`, no other run goes instead: space may come later."""
         self._expect(candidate, size, allocated)
         if not candidate.rehearsed:
             self.pressure = self.pressure.after(size=size, allocated=allocated if freed is None else freed)
 
     def left_over(self, candidate: Candidate) -> None:
-        """Its turn is in a later sweep: no other run goes instead."""
+        """Its turn is later: no other run goes instead."""
         self._expect(candidate, candidate.size, candidate.allocated)
 
     def _expect(self, candidate: Candidate, size: int, allocated: int) -> None:
@@ -202,7 +197,7 @@ class Picker:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepBudget:
-    """What one sweep may still take: runs, logical bytes, minutes. None: no bound."""
+    """What one sweep may still take; None: no bound."""
 
     runs: int | None = None
     bytes: int | None = None
@@ -211,9 +206,9 @@ class SweepBudget:
     taken_bytes: int = 0
 
     def exhausted_by(self, size: int, *, minutes: float) -> str:
-        """Why one more run does not fit; empty if it fits.
+        """Why one more run does not fit, or empty.
 
-        A run larger than the whole budget goes alone, or it would never go.
+        A run above the whole budget goes alone, or it would never go.
         """
         if self.runs is not None and self.taken_runs >= self.runs:
             return say_count(self.runs, "run")
@@ -228,7 +223,7 @@ class SweepBudget:
 
 
 def candidates_of(candidate: Candidate, taken: "Taken", rehearsed: "Taken | None") -> list[Candidate]:
-    """A run as the approved policy takes it, and as the rehearsed one would."""
+    """A run as the approved policy takes it, and as a rehearsed one would."""
     found = []
     if taken.due or taken.eligible:
         found.append(replace(candidate, due=taken.due, eligible=taken.eligible))
@@ -251,6 +246,6 @@ def plan_of(picker: Picker, budget: SweepBudget) -> list[Candidate]:
 
 
 def budget_of(limits: Limits, *, limit: int | None) -> SweepBudget:
-    """The budget of one sweep; `limit`, a person's number, replaces the policy's."""
+    """The budget of one sweep; `limit`, a person's number, replaces the runs."""
     runs = limits.budget_runs if limit is None else limit
     return SweepBudget(runs=runs, bytes=limits.budget_bytes, minutes=limits.budget_minutes)

@@ -1,7 +1,6 @@
 """Durations, sizes, shares and counts as people type them, and in words.
 
-Parsers take plain decimal digits and raise ValueError with a sentence. The words can be typed again. Sizes are decimal
-unless named binary.
+Parsers raise ValueError with a sentence. The words can be typed again.
 """
 
 import re
@@ -110,7 +109,7 @@ def say_count(number: int, noun: str) -> str:
 
 
 def _duration(text: str, plain: str, most: Decimal, bounds: str) -> float:
-    """In hours if `plain` is h, in minutes if m; so is `most`."""
+    """In units of `plain`, as is `most`."""
     number, factor = _parts(text, {"": _SECONDS[plain], **_SECONDS})
     value = None if number is None else number * factor / _SECONDS[plain]
     if value is None or value > most:

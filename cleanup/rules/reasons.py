@@ -4,7 +4,7 @@ import enum
 
 
 class Reason(enum.StrEnum):
-    """Why a gate does not pass. The value is the code; `sentence` and `advice` are for people."""
+    """Why a gate does not pass; `sentence` and `advice` are for people."""
 
     sentence: str
     advice: str

@@ -1,7 +1,6 @@
-"""Rehearsal: what a night without a surprise is, and what a surprise is.
+"""What a night without a surprise is, and what a surprise is.
 
-A new policy first only records what it would clear. A person or clean nights promote it; a later surprise sends it
-back.
+A new policy first only records. A person or clean nights promote it; a surprise sends it back.
 """
 
 from collections.abc import Iterable
@@ -35,14 +34,14 @@ SURPRISING_AT_CLEAR = frozenset({Reason.NAS_CHECKSUM_MISMATCH, Reason.CHANGED_SI
 
 
 def nights_wanted(nights: int | None) -> int:
-    """The clean nights before a version is promoted; 0: only by a person."""
+    """The clean nights before a promotion; 0: only by a person."""
     return DEFAULT_REHEARSAL_NIGHTS if nights is None else nights
 
 
 def clean_nights(since: datetime, passes: Iterable[datetime], now: datetime) -> int:
     """The number of nights in which the policy was really tried.
 
-    A night is 24 hours from `since` (creation or last surprise) with at least one of the `passes`.
+    A night is 24 hours, from `since` (creation or last surprise), with at least one of the `passes`.
     """
     if now <= since:
         return 0
@@ -51,13 +50,13 @@ def clean_nights(since: datetime, passes: Iterable[datetime], now: datetime) -> 
 
 
 def ready(wanted: int | None, nights: int) -> bool:
-    """Whether a version has its clean nights; never if only a person promotes it."""
+    """Whether a version has its clean nights; never if 0 are wanted."""
     wanted = nights_wanted(wanted)
     return bool(wanted) and nights >= wanted
 
 
 def surprise_in(facts: Facts, said_at: datetime, now: datetime) -> Finding | None:
-    """Why a run must stay that a rehearsal would clear at `said_at`; None without a surprise.
+    """Why a run must stay that a rehearsal would clear at `said_at`, or None.
 
     Holds count as of now; what discovery saw only if it looked later.
     """

@@ -1,4 +1,4 @@
-"""Where each reason is settled: a button in the browser, or why there is none."""
+"""Where each reason is settled: by a button, or why there is none."""
 
 import enum
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from cleanup.rules.reasons import Reason
 
 
 class Where(enum.StrEnum):
-    """Where a person settles a reason; those without a page say why."""
+    """Where a person settles a reason."""
 
     RUN = "On the run's page"
     HOLDS = "On the page Holds, or on the run's"
@@ -24,7 +24,6 @@ class Where(enum.StrEnum):
 
     @property
     def is_page(self) -> bool:
-        """Whether a button there settles it."""
         return self in (Where.RUN, Where.HOLDS, Where.PROBLEMS, Where.POLICIES, Where.SWEEPS, Where.BATCH)
 
 

@@ -1,4 +1,4 @@
-"""Policies in sentences: scope, effect, rehearsal and changes."""
+"""Policies in sentences."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +35,7 @@ def name_scope(scope: Scope) -> str:
 def describe(version: ScopedPolicy, policy: Policy, *, nights: int | None) -> str:
     """A version as a sentence; instrument names stand in it unescaped.
 
-    `policy`: what applies in its scope with the wider ones; `nights`: its own rehearsal nights.
+    `policy`: with the wider scopes; `nights`: its own.
     """
     return f"{name_scope(version.scope)}: {'; '.join([_taking(version, policy, nights), *_bounds(version)])}"
 
@@ -129,7 +129,7 @@ def _nights(number: int) -> str:
 
 @dataclass(frozen=True)
 class Change:
-    """One changed field, in words; `before` is empty for a scope's first version."""
+    """One changed field, in words; `before`: empty for a first version."""
 
     label: str
     before: str

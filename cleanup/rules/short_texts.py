@@ -4,7 +4,7 @@ import hashlib
 
 
 def shorten(text: str, longest: int, *, mark: str) -> str:
-    """A text of at most `longest` characters; a longer one ends with mark and digest."""
+    """At most `longest` characters; a longer text ends with mark and digest."""
     if len(text) <= longest:
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]

@@ -1,7 +1,4 @@
-"""The runs that a breaker's question shows, and the policy versions behind them.
-
-A go-on covers just these runs as they were shown.
-"""
+"""The runs that a breaker's question shows: a go-on covers just these."""
 
 import hashlib
 import json
@@ -18,7 +15,7 @@ from cleanup.rules.quantities import say_about, say_count
 
 @dataclass(frozen=True, kw_only=True)
 class ShownRun:
-    """One run as shown; bytes are logical, `mark` is a digest of it."""
+    """One run as shown; `mark` is a digest of it."""
 
     bytes: int
     versions: tuple[int, ...]
@@ -27,7 +24,7 @@ class ShownRun:
 
 @dataclass(frozen=True)
 class Shown:
-    """The runs of one root that a question shows, by key."""
+    """The runs of one root in a question, by key."""
 
     runs: Mapping[int, ShownRun] = field(default_factory=dict)
 
@@ -41,7 +38,7 @@ class Shown:
 
     @cached_property
     def code(self) -> str:
-        """A form brings it back to name the question that it answers."""
+        """It names the question that a form answers."""
         seen = json.dumps(sorted((key, run.mark) for key, run in self.runs.items()))
         return hashlib.sha256(seen.encode()).hexdigest()[:16]
 
@@ -49,7 +46,7 @@ class Shown:
         return key in self.runs and self.runs[key].mark == now.mark
 
     def lacks(self, now: "Shown") -> tuple[int, ...]:
-        """Runs that would go now and were not shown, or were shown otherwise."""
+        """Not shown, or shown otherwise."""
         return tuple(key for key, run in now.runs.items() if not self.covers(key, run))
 
     def as_json(self) -> dict[str, Any]:
@@ -57,7 +54,7 @@ class Shown:
 
     @classmethod
     def of_json(cls, kept: Mapping[str, Any]) -> "Shown":
-        """Empty for an older row, which stored none."""
+        """Empty for an older row."""
         return cls(
             {
                 key: ShownRun(bytes=size, versions=tuple(versions), mark=mark)

@@ -1,4 +1,4 @@
-"""Twins that stay silent while the NAS answers: when they are asked again."""
+"""When the schedule asks a silent twin again while the NAS answers."""
 
 from datetime import datetime, timedelta
 

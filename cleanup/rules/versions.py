@@ -1,4 +1,4 @@
-"""Whether a new policy version loosens anything, and at which stage it begins."""
+"""Whether a new policy version loosens anything, and where it begins."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,8 +17,8 @@ def stage_of_next(
 ) -> Stage:
     """The stage at which a new version of a scope begins.
 
-    `rehearse`: what its author asked for (None: as before, at first yes). A version that only keeps more than the one
-    before, or than all of `approved` if that is rehearsed, needs no rehearsal. `wider`: see `values_besides`.
+    `rehearse`: its author's choice (None: as before, at first yes). What only keeps more than the one before, or, if
+    that is rehearsed, than all of `approved`, needs no rehearsal. `wider`: see `values_besides`.
     """
     if rehearse is None:
         rehearse = before is None or before.stage is not Stage.OFF
@@ -54,7 +54,7 @@ def _possible(name: str, policy: ScopedPolicy, wider: Mapping[str, Sequence[Any]
 
 
 def values_besides(policies: Iterable[ScopedPolicy], scope: Scope) -> dict[str, tuple[Any, ...]]:
-    """The values that wider scopes may give each field in a scope, approved or not."""
+    """Values that wider scopes may give each field, approved or not."""
     besides = [policy for policy in policies if policy.scope.rank < scope.rank and policy.scope.meets(scope)]
     found: dict[str, tuple[Any, ...]] = {}
     for name in (name for name in RUN_FIELDS if name in TAKING_FIELDS):
