@@ -1,4 +1,7 @@
-"""Alerts: opened, refreshed and ended. Several processes may report one trouble; one open row results."""
+"""Alerts: opened when something is wrong, refreshed while it lasts, ended when it is right.
+
+Several processes may report one trouble: one open row results, and no process fails.
+"""
 
 import logging
 from collections.abc import Collection, Iterable

@@ -66,7 +66,7 @@ def look(clock: Clock, *, ask: bool, write: bool = True) -> Judged:
 def reached(now: datetime) -> datetime:
     """An instant that has surely been reached, at least `now`.
 
-    New runs get this date while the clock has gone back; else they look old once it is right.
+    After the clock went back, new runs get this date: with the clock's date they would look old once it is right.
     """
     known = _known(HostClock.objects.filter(host=settings.EXLAB_HOST).first())
     sure = judge(known, read_clock(now), asked=None).known.sure
@@ -90,7 +90,7 @@ def tend(now: datetime) -> None:
 def mend(now: datetime) -> str:
     """Restart what a clock that was ahead has put off here.
 
-    Returns what was done, in words.
+    Returns what was done, in words; empty if nothing.
     """
     host = settings.EXLAB_HOST
     names = task_queues.mend(host, now)

@@ -35,7 +35,7 @@ class Outlook:
     at: datetime
     total_bytes: int
     free_bytes: int
-    since: datetime | None = None  # begin of `pace`
+    since: datetime | None = None  # start of the time in which `pace` was seen
     pace: float | None = None  # bytes that arrive per day, freed ones added back; None if seen too briefly
     full_at: datetime | None = None  # None if it does not fill, is unknown, or is more than a year away
 
@@ -63,7 +63,7 @@ class Outlook:
 def measure(root: StagingRoot, now: datetime) -> DiskUsage | None:
     """Store how full a staging root's disk is; None if it cannot be opened.
 
-    A new sample replaces one of the last ten minutes. Samples live 90 days.
+    A new sample replaces one of the last ten minutes. Samples are kept for 90 days.
     """
     try:
         with opening.open_root(root) as descriptor:

@@ -20,7 +20,7 @@ _NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
 def lay(directory: int, token: str) -> Finding | None:
     """Lay the marker of the open staging root; returns what blocks a clear.
 
-    A root whose top is not writable goes without. It writes: never for a look.
+    A marker that is not seen blocks. A root whose top is not writable goes without. It writes: never for a look.
     """
     name = markers.staging_marker(token)
     try:

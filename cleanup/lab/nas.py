@@ -162,7 +162,8 @@ class Readers(Protocol):
 class GuardedReader:
     """A reader of one NAS root behind the breaker that all processes of this host share.
 
-    After one hang or three errors in a row, and while three abandoned readers hang, calls raise NasError at once.
+    After one hang or three errors in a row the NAS is not asked for five minutes: calls raise NasError at once, also
+    while three abandoned readers hang.
     """
 
     def __init__(self, reader: Reader, token: str, abandoned: AbandonedReaders | None = None) -> None:

@@ -17,11 +17,11 @@ _SWEEPS = 0x45584C41
 
 @contextlib.contextmanager
 def claim(root: StagingRoot) -> Iterator[bool]:
-    """Hold a staging root for one sweep; yields False if another has it.
+    """Hold a staging root for one sweep; yields False if another process or host has it.
 
     The claim ends with its holder, never before: flocks on the data directory's file and on the root's directory (other
     data directories of this host) with the process, PostgreSQL's advisory lock (other hosts) with its connection. A
-    root that cannot be opened needs no flock: the sweep touches no run.
+    root that cannot be opened is claimed without its flock: the sweep touches no run.
     """
     with contextlib.ExitStack() as stack:
         free = stack.enter_context(opening.data_dir().lock(f"sweep-{root.pk}"))

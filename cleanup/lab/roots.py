@@ -35,7 +35,7 @@ def register(
     accept_empty: bool = False,
     now: datetime,
 ) -> StagingRoot:
-    """Register a staging root of this host with its NAS root, or complete that.
+    """Register a staging root of this host with its NAS root, or complete a registration.
 
     `nas_layout`: where twins lie (None: unchanged, at first `run-path`). `instrument_nas`: by equipment. A given flag
     stays. Repeatable. An empty directory may be an unmounted disk: without `accept_empty` it gets no token, and without

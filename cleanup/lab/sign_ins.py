@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 COOL_OFF: timedelta = settings.AXES_COOLOFF_TIME
 # A user who mistypes may soon try again.
 AT_AN_ADDRESS: int = settings.AXES_FAILURE_LIMIT
-# Four addresses of an attacker. It does not lock the addresses where the account is known.
+# An attacker needs four addresses. Addresses where the account is known stay open.
 OF_AN_ACCOUNT = 20
 # Thirty users behind one address may mistype three times each.
 OF_AN_ADDRESS = 100
@@ -88,7 +88,7 @@ class SignIns(AxesDatabaseHandler):  # type: ignore[misc]
         """Nothing is counted."""
 
     def get_failures(self, request: Any, credentials: dict[str, Any] | None = None) -> int:  # noqa: ANN401
-        """Of the account here; if another limit is reached, as many as lock."""
+        """Failures of the account here; if another limit is reached, as many as lock it."""
         account, address = account_of(request, credentials), request.axes_ip_address
         if lock_on(account, address, request.axes_attempt_time):
             return AT_AN_ADDRESS

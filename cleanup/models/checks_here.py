@@ -36,7 +36,7 @@ class ByteCheck(models.Model):
     created_at = models.DateTimeField()
     phase_at = models.DateTimeField()
     task_id = models.CharField(max_length=32, blank=True)
-    # Of both sides together, as `planned_bytes`
+    # Of both sides together, as `planned_bytes`.
     compared_bytes = models.BigIntegerField("bytes compared so far", default=0)
     planned_bytes = models.BigIntegerField("bytes to compare", default=0)
     progress_at = models.DateTimeField("last progress", null=True, blank=True)
@@ -46,7 +46,7 @@ class ByteCheck(models.Model):
     files = models.BigIntegerField(default=0)
     bytes = models.BigIntegerField("logical bytes", default=0)
     differing = models.BigIntegerField("files that differ", default=0)  # between the two sides
-    # Equal on both sides, but not as the manifest says
+    # Equal on both sides, but not as the manifest says.
     against = models.BigIntegerField("files that are not as the manifest says", default=0)
     missing = models.BigIntegerField("files of the manifest that are not staged", default=0)
     named = models.JSONField(default=list, blank=True)  # the first files that differ

@@ -28,7 +28,7 @@ class Proof(AppendOnly):
     bytes = models.BigIntegerField("logical bytes")
     manifest_sha256 = models.CharField(max_length=64, blank=True)
     # SHA-256 of all by which a change on either side would show (`runs.proofs`); the proof is reused only while it is
-    # the same, never if empty
+    # the same, never if empty.
     evidence = models.CharField(max_length=64, blank=True)
     accepted = models.ForeignKey(
         AcceptedBytes,
@@ -141,7 +141,7 @@ class ClearAttempt(models.Model):
     sweep = models.ForeignKey(
         "cleanup.Sweep", on_delete=models.PROTECT, null=True, blank=True, related_name="attempts", verbose_name="pass"
     )
-    # The breaker whose go-on covers it
+    # The breaker whose go-on covers it.
     let_go = models.ForeignKey(
         "cleanup.SweepBreaker",
         on_delete=models.PROTECT,
@@ -154,14 +154,14 @@ class ClearAttempt(models.Model):
     created_at = models.DateTimeField()
     phase_at = models.DateTimeField()
     task_id = models.CharField(max_length=32, blank=True)
-    # See `clears.again`
+    # See `clears.again`.
     repeats = models.OneToOneField(
         "self", on_delete=models.PROTECT, null=True, blank=True, related_name="repeated_by", verbose_name="tries again"
     )
     tries = models.PositiveSmallIntegerField("tries before this one", default=0)
     interruptions = models.PositiveSmallIntegerField("tries before that were interrupted", default=0)
     again_after = models.DateTimeField("tried again after", null=True, blank=True)
-    # No weaker proof is accepted than this version promised
+    # No weaker proof is accepted than this version promised.
     asked_version = models.PositiveIntegerField("policy version when it was asked for", null=True, blank=True)
     decision = models.JSONField(default=list, blank=True)
     reason = models.CharField(max_length=40, blank=True)

@@ -45,9 +45,9 @@ class RootNote(AppendOnly):
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="notes")
     event = models.CharField(max_length=8, choices=RootEvent)
-    # The newest at the time, or the one promoted without a run of this root
+    # The newest at the time, or the one promoted without a run of this root.
     policy_version = models.PositiveIntegerField()
-    # The one that surprised
+    # The one that surprised.
     run = models.ForeignKey(Run, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     at = models.DateTimeField()
     author = models.CharField(max_length=150, blank=True)

@@ -39,7 +39,7 @@ class Hold(models.Model):
     typed_by = models.CharField("typed by the account", max_length=255, blank=True)
     created_at = models.DateTimeField()
     until = models.DateTimeField(null=True, blank=True)
-    # Or the file was seen to be gone; a hold that is simply over has none
+    # Or the file was seen to be gone; a hold that is simply over has none.
     released_at = models.DateTimeField(null=True, blank=True)
     released_by = models.CharField(max_length=150, blank=True)
     released_typed_by = models.CharField("release typed by the account", max_length=255, blank=True)

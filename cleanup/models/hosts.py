@@ -17,7 +17,7 @@ class HostClock(models.Model):
     detail = models.TextField(blank=True)
     seconds = models.FloatField("seconds ahead", default=0)
     compared = models.JSONField("compared with", default=dict, blank=True)  # the last answers of other clocks
-    # When tasks last waited for a wrong future
+    # When tasks last waited for a wrong future.
     mended_at = models.DateTimeField("timed tasks mended at", null=True, blank=True)
     mended = models.TextField("what was mended", blank=True)
 
@@ -47,7 +47,7 @@ class NasBreaker(models.Model):
     open_until = models.DateTimeField("not asked until", null=True, blank=True)
     reason = models.CharField(max_length=40, blank=True)
     detail = models.CharField(max_length=500, blank=True)
-    # Pid and start (clock ticks) of readers that were killed and did not die
+    # Pid and start (clock ticks) of readers that were killed and did not die.
     abandoned = models.JSONField("reading processes given up", default=list, blank=True)
 
     class Meta:

@@ -31,7 +31,7 @@ class LedgerKind(models.TextChoices):
 def measured_sums() -> dict[str, Any]:
     """The measured bytes, and the allocated bytes of the same rows.
 
-    Name these before a sum that is called as a column is.
+    Name these before a sum that is called as a column is: later ones would mean that sum.
     """
     known = Q(measured_bytes__isnull=False)
     return {
@@ -68,7 +68,7 @@ class LedgerEntry(AppendOnly):
     at = models.DateTimeField()
     kind = models.CharField(max_length=12, choices=LedgerKind)
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="ledger")
-    # Only entries of what a person said have none
+    # Only entries of what a person said have none.
     attempt = models.ForeignKey(ClearAttempt, on_delete=models.PROTECT, null=True, blank=True, related_name="ledger")
     root_name = models.CharField(max_length=64)
     run_path = models.CharField(max_length=1024)
@@ -77,7 +77,7 @@ class LedgerEntry(AppendOnly):
     run_kind = models.CharField(max_length=12)
     requester = models.CharField(max_length=8, choices=Requester)
     actor = models.CharField(max_length=150)
-    # `actor` may be another: `--user` proves nothing
+    # The account that typed the command; `--user` may name another person as `actor`.
     typed_by = models.CharField("typed by the account", max_length=255, blank=True)
     host = models.CharField(max_length=255)
     policy_version = models.PositiveIntegerField()

@@ -19,7 +19,7 @@ class Likeness(models.Model):
     other = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="+")
     evidence = models.CharField("by what it may be that run", max_length=200)
     found_at = models.DateTimeField()
-    # A person said that they are two: no look says otherwise then
+    # A person said that they are two: no look says otherwise then.
     denied_at = models.DateTimeField(null=True, blank=True)
     denied_by = models.CharField(max_length=150, blank=True)
     note = models.CharField("reason given", max_length=500, blank=True)

@@ -204,14 +204,14 @@ class RetentionPolicy(AppendOnly):
     stalled_after_hours = _hours()
     max_bytes = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(0)])
     max_runs = models.PositiveIntegerField(null=True, blank=True)
-    # Free space of the disk, as `free_stop_bytes`
+    # Free space of the disk, as `free_stop_bytes`.
     free_start_bytes = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(0)])
     free_stop_bytes = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(0)])
     budget_runs = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
     budget_bytes = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
     budget_minutes = models.FloatField(null=True, blank=True, validators=[MaxValueValidator(MAX_BUDGET_MINUTES)])
     max_share = models.FloatField(null=True, blank=True, validators=[MaxValueValidator(1)])
-    # The stage of this version: promotion and return are versions of their own
+    # The stage of this version: promotion and return are versions of their own.
     rehearsal = models.CharField(
         max_length=10, default=Stage.OFF, choices=[(stage.value, stage.value) for stage in Stage]
     )

@@ -13,17 +13,17 @@ class StagingRoot(models.Model):
     name = models.CharField(max_length=64, unique=True)
     host = models.CharField(max_length=255)
     path = models.CharField(max_length=4096)
-    # UUID in the token file at its top, without which nothing is done there; empty: not laid yet
+    # UUID in the token file at its top, without which nothing is done there; empty: not laid yet.
     token = models.CharField(max_length=36, blank=True)
     nas_path = models.CharField("NAS root", max_length=4096, blank=True)
     nas_token = models.CharField("NAS token", max_length=36, blank=True)
-    # Where twins lie, see `storage.twin_paths`
+    # Where twins lie, see `storage.twin_paths`.
     nas_layout = models.CharField("layout of the NAS", max_length=255, default="run-path")
-    # `{equipment: {"path": …, "token": …}}`
+    # `{equipment: {"path": …, "token": …}}`.
     instrument_nas = models.JSONField("NAS roots of instruments", default=dict, blank=True)
     layout_proposal = models.JSONField(default=dict, blank=True)  # what discovery found last
     allow_same_filesystem = models.BooleanField(default=False)
-    # This and the next accept mounts that are refused else (`storage.mount_kinds`)
+    # This and the next accept mounts that are otherwise refused (`storage.mount_kinds`).
     allow_union_nas = models.BooleanField("accept a union mount as the NAS", default=False)
     nas_writes_through = models.BooleanField("the NAS mount writes through", default=False)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -62,7 +62,7 @@ class Instrument(models.Model):
 
     root = models.ForeignKey(StagingRoot, on_delete=models.CASCADE, related_name="instruments")
     equipment = models.CharField(max_length=255)
-    # The page's address, which the QR code holds
+    # The page's address, which the QR code holds.
     token = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     public = models.BooleanField("bench page opens without signing in", default=False)
 

@@ -98,7 +98,7 @@ class Run(models.Model):
     bytes = models.BigIntegerField("logical bytes", null=True, blank=True)
     allocated_bytes = models.BigIntegerField(null=True, blank=True)
     record_format = models.CharField(max_length=16, default="ingest")  # the module that reads the record
-    # Set where an admin said that the run was moved
+    # Set where an admin said that the run was moved.
     record_path = models.CharField("path that the record names", max_length=1024, blank=True)
     manifest_sha256 = models.CharField("SHA-256 of its manifest", max_length=64, blank=True)
     traits = models.CharField("digest of what it was last compared by", max_length=64, blank=True)
@@ -122,7 +122,7 @@ class Run(models.Model):
         related_name="returns",
         verbose_name="cleared before as",
     )
-    # This and the next four: the last judgement (`runs.run_status`), for lists; a run's page decides anew
+    # This and the next four: the last judgement (`runs.run_status`), for lists; a run's page decides anew.
     here = models.BooleanField("lies on the staging disk", default=True)
     tone = models.PositiveSmallIntegerField("how it stands", choices=Status, default=Status.WAIT)
     reason = models.CharField("why it stands so", max_length=40, blank=True)

@@ -37,7 +37,7 @@ class SetAside(models.Model):
     where: str = ""
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="set_aside")
-    # The run's place then: the file lies beside it, or beside where a renamed folder is now
+    # The run's place then: the file lies beside it, or beside where a renamed folder is now.
     run_path = models.CharField(max_length=1024)
     path = models.TextField()  # in the run, for display
     raw = models.BinaryField()  # the bytes of the path

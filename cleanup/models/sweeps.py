@@ -65,7 +65,7 @@ class Sweep(models.Model):
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="sweeps")
     kind = models.CharField(max_length=7, choices=SweepKind)
     outcome = models.CharField(max_length=11, choices=Outcome, default=Outcome.RUNNING)
-    # Of its kind
+    # Of its kind.
     previous = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     host = models.CharField(max_length=255)
     actor = models.CharField(max_length=150, blank=True)
@@ -75,7 +75,7 @@ class Sweep(models.Model):
     ended_at = models.DateTimeField(null=True, blank=True)
     policy_version = models.PositiveIntegerField(default=0)
     scanned = models.PositiveIntegerField(default=0)
-    # Of the `scanned` runs; older rows lack it
+    # Of the `scanned` runs; older rows lack it.
     staged_bytes = models.BigIntegerField("logical bytes when it began", null=True, blank=True)
     candidates = models.PositiveIntegerField(default=0)
     cleared = models.PositiveIntegerField(default=0)
@@ -90,7 +90,7 @@ class Sweep(models.Model):
     detail = models.TextField(blank=True)
     pressure = models.JSONField(default=dict, blank=True)
     clock = models.JSONField(default=dict, blank=True)
-    # The last candidate handled where a budget ended it
+    # The last candidate handled where a budget ended it.
     cursor_verified_at = models.DateTimeField(null=True, blank=True)
     cursor_run = models.BigIntegerField(null=True, blank=True)
 
@@ -150,14 +150,14 @@ class SweepBreaker(models.Model):
     kind = models.CharField(max_length=12)
     detail = models.TextField()
     saw = models.JSONField(default=dict, blank=True)  # in numbers
-    # The runs of its question (`rules.shown`): a go-on is for these alone, in older rows for none
+    # The runs of its question (`rules.shown`): a go-on is for these alone, in older rows for none.
     shown = models.JSONField(default=dict, blank=True)
     opened_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True)
     closed_by = models.CharField(max_length=150, blank=True)
     typed_by = models.CharField("typed by the account", max_length=255, blank=True)
     note = models.CharField(max_length=500, blank=True)
-    # The sweep that went on
+    # The sweep that went on.
     used = models.ForeignKey(Sweep, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
 
     class Meta:

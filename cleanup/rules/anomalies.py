@@ -203,7 +203,7 @@ def _share(planned: PlannedSweep, staged_bytes: int, max_share: float) -> str:
 
 def _share_of_day(planned: PlannedSweep, day: Day, staged_bytes: int, max_share: float) -> str:
     if not day.runs:
-        return ""  # it is of this pass alone
+        return ""  # `_share` judges this pass alone
     runs = day.runs - day.passing_runs + planned.runs - planned.passing_runs
     size = day.bytes - day.passing_bytes + planned.bytes - planned.passing_bytes
     there = staged_bytes + day.bytes if day.staged_bytes is None else day.staged_bytes

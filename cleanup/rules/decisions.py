@@ -67,13 +67,13 @@ class Decision:
 
     @property
     def needs_full_comparison(self) -> bool:
-        """Touched files or known differences: reading every byte may settle them."""
+        """Whether only touched files or known differences block: reading every byte may settle these."""
         refusals = self.refusals(operator=True)
         return bool(refusals) and all(result.reading_settles for result in refusals)
 
     @property
     def is_known_to_differ(self) -> bool:
-        """And nothing has changed since."""
+        """Whether bytes were found to differ, and nothing has changed since."""
         proof = self.gate(Gate.PROOF)
         return proof.verdict is Verdict.BLOCK and proof.reading_settles
 

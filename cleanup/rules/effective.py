@@ -67,7 +67,7 @@ def _strictest(
 
 
 def _unapproved(covering: Sequence[ScopedPolicy], by: Mapping[str, ScopedPolicy], root: str | None) -> tuple[int, ...]:
-    """They decide a field, or just left one to wider scopes."""
+    """Unapproved versions that decide a field, or just left one to wider scopes."""
     behind = set()
     for policy in covering:
         layers = policy.approval_on(root)

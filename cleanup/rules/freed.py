@@ -73,7 +73,7 @@ def say_fill(size: int | None, free_before: int | None, free_after: int | None) 
 def frees_nothing(clears: Iterable[Freed]) -> Freed | None:
     """What the latest clears removed, if next to nothing was freed.
 
-    The latest first. None also below 100 MB.
+    `clears`: the latest first. None if clearing frees space, or below 100 MB.
     """
     allocated = measured = 0
     for one in clears:

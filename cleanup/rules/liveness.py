@@ -62,7 +62,10 @@ def last_sign(*instants: datetime | None) -> datetime | None:
 
 
 def has_no_progress(last: datetime, now: datetime, *, nas_timeout: timedelta) -> bool:
-    """Whether an attempt that holds its lock stands still too long."""
+    """Whether an attempt that holds its lock stands still too long.
+
+    The clear itself gives up a hanging NAS after `nas_timeout`.
+    """
     return now - last > max(NO_PROGRESS_AFTER, nas_timeout + timedelta(minutes=1))
 
 
@@ -79,7 +82,10 @@ def listens_since(since: datetime, last_look: datetime | None, now: datetime) ->
 def is_silent(
     last: datetime | None, now: datetime, after: timedelta, *, listening_since: datetime | None = None
 ) -> bool:
-    """Whether nothing was heard for `after` while the watchdog listened."""
+    """Whether nothing was heard for `after` while the watchdog listened.
+
+    A sign ahead of the clock does not count.
+    """
     heard = last_sign(None if last is None or is_ahead(last, now) else last, listening_since)
     return heard is None or now - heard >= after
 

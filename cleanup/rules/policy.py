@@ -45,7 +45,7 @@ class Beyond(enum.StrEnum):
 
 
 class Stage(enum.StrEnum):
-    """How far a policy version has come: rehearsed, let loose, or never rehearsed."""
+    """How far a policy version has come: rehearsed, promoted, or never rehearsed."""
 
     REHEARSING = "rehearsing"
     PROMOTED = "promoted"

@@ -74,7 +74,7 @@ class Pressure:
 def pressure_of(limits: Limits, fill: RootFill, *, going_on: bool) -> Pressure:
     """What a sweep must free. `going_on`: the last one did not finish.
 
-    Unknown free space is no pressure.
+    It begins below `free_start_bytes`, and goes on until `free_stop_bytes` are free. Unknown free space is no pressure.
     """
     free_wanted = 0
     if limits.free_start_bytes is not None and limits.free_stop_bytes is not None and fill.free_bytes is not None:

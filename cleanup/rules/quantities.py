@@ -68,7 +68,7 @@ def parse_count(text: str) -> int:
 
 def say_hours(hours: float) -> str:
     """`7 days`, `36 h`, `90 min`, `45 s`: the largest whole unit, else hours."""
-    seconds = round(Decimal(str(hours)) * 3600, 6)  # a third of an hour is no whole number of anything as a float
+    seconds = round(Decimal(str(hours)) * 3600, 6)  # as a float, a third of an hour fits no unit
     for word, least in (("days", 2), ("h", 1), ("min", 1), ("s", 1)):
         number = seconds / _SECONDS[word]
         if number >= least and number == int(number):

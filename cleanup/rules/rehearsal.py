@@ -74,7 +74,7 @@ def surprise_in(facts: Facts, said_at: datetime, now: datetime) -> Finding | Non
         if finding.reason in CHANGED | LOST_TWIN:
             return finding
     written_at = facts.newest_data_at
-    if facts.future is not None:  # those times tell nothing, but when they were first seen does
+    if facts.future is not None:  # the times say nothing, only when they were first seen
         written_at = max(filter(None, [facts.future.others_at, facts.future.since]))
     if written_at is not None and written_at > said_at:
         reason = Reason.NOT_QUIET if now - written_at < QUIET_PERIOD else Reason.CHANGED_SINCE_VERIFICATION
