@@ -1,6 +1,7 @@
 """Clocks of NAS servers and of PostgreSQL that are shown not to be this host's.
 
-PostgreSQL counts under another kernel, or with a time outside the span that asking took.
+A mount's server is another host. PostgreSQL counts under another kernel, or with a time outside the span that asking
+took.
 """
 
 import contextlib

@@ -54,7 +54,7 @@ def serve_apart(host: str) -> None:
 
 
 def serve_in_common(host: str) -> None:
-    """Let the common queues serve a host again."""
+    """Let the common queues serve a host again; what waits in its own is queued again."""
     Schedule.objects.filter(cluster__in=_own_queues(host)).delete()
 
 

@@ -114,7 +114,7 @@ def tell_overwritten(root: StagingRoot, now: datetime) -> None:
 
 
 def _same_history(old: Run, new: Run) -> bool:
-    """The cleared run was copied back: same path, same history so far (else the same `creation.json`)."""
+    """Whether the cleared run was copied back: same path, and same history so far (else the same `creation.json`)."""
     if (old.root_id, old.run_path) != (new.root_id, new.run_path):
         return False
     if new.record_format == records.SYNC_STATE.name:

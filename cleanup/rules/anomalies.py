@@ -128,7 +128,7 @@ def abnormal(
 def elapsed(before: Clock, after: Clock) -> timedelta:
     """The time between two looks, at least zero.
 
-    Within one boot by the seconds since boot: a clock set ahead ends no day.
+    Within one boot by the seconds since boot, which no user can set: a clock set ahead ends no day.
     """
     same_boot = after.boot_id != "" and after.boot_id == before.boot_id
     if same_boot and before.boot_seconds is not None and after.boot_seconds is not None:

@@ -84,7 +84,7 @@ def _with(layers: Layers, version: ScopedPolicy, *, stopped: bool) -> Layers:
 
 
 def _is_promotion(before: ScopedPolicy, version: ScopedPolicy) -> bool:
-    """Not a promoted version that only takes less than the one before."""
+    """False for a promoted version that only takes less than the one before."""
     return before.stage is Stage.OFF or (before.stage is Stage.REHEARSING and _as_before(before, version))
 
 

@@ -1,7 +1,7 @@
 """Whether a host's clock may be believed: holds and retentions end by it.
 
-Within a boot by the seconds since boot, which no user can set, from the first sound look (small steps add up); else by
-other clocks.
+A look is judged by the seconds since boot, which no user can set; across a reboot by other clocks. A boot counts from
+its first sound look, so that small steps add up.
 """
 
 import enum

@@ -1,6 +1,7 @@
 """Whether two runs may be one: then a hold of one keeps both.
 
-Folders are renamed and copied, records rewritten, so one sign is enough: a wrong no would end a hold.
+Folders are renamed and copied, records rewritten, so one sign is enough. A wrong yes keeps a run until an operator
+denies it; a wrong no would end a hold.
 """
 
 from dataclasses import dataclass
