@@ -1,6 +1,6 @@
 """First nights: on a root that is new under a policy in force, sweeps only rehearse.
 
-A root is new by place and NAS, not by its token, which is copied with the disk.
+A root with its old token is new in another place or with another NAS: the token is copied with the disk.
 """
 
 from collections.abc import Iterable
@@ -88,7 +88,7 @@ def over(root: StagingRoot, now: datetime, *, author: str, note: str = "") -> Ro
 
 
 def leave_out(version: RetentionPolicy, promoted: RetentionPolicy, since: datetime, now: datetime) -> list[RootNote]:
-    """Record the roots with too few nights for a promotion by nights.
+    """Record the roots that a promotion by nights leaves out: too few nights had runs.
 
     `since`: when the nights of `version` began. A person's promotion covers every root.
     """
