@@ -1,1 +1,1 @@
-"""The laboratory: staging roots, their NAS roots, and how they are reached."""
+"""The lab: staging roots, their NAS roots, and how to reach them."""

@@ -1,8 +1,4 @@
-"""The processes that were given up on a NAS root and live on, counted over this host: at most three.
-
-A process that hangs in the kernel keeps its memory and its place in the mount's queue until the mount answers. Where
-programs do not see each other's processes, as in containers, each counts its own.
-"""
+"""Reader processes given up on a NAS root that still live: at most three per host."""
 
 from typing import Any
 
@@ -12,18 +8,19 @@ from django.db import transaction
 from cleanup.models import NasBreaker
 from cleanup.storage.nas.processes import Process
 
+# Each keeps memory and a place in the mount's queue until the mount answers. Containers that do not see each other's
+# processes count apart.
 MOST = 3
 
 
 class AbandonedReaders:
-    """Those of one NAS root, by its token."""
+    """The abandoned readers of one NAS root, by its token."""
 
     def __init__(self, token: str) -> None:
         self._key: dict[str, Any] = {"host": settings.EXLAB_HOST, "token": token}
         self._known: list[Process] | None = None
 
     def note(self, process: Process) -> None:
-        """Remember one more, and forget those that have ended."""
         with transaction.atomic():
             NasBreaker.objects.get_or_create(**self._key)
             breaker = NasBreaker.objects.select_for_update().get(**self._key)
@@ -32,7 +29,7 @@ class AbandonedReaders:
             breaker.save(update_fields=["abandoned"])
 
     def may_ask_again(self) -> bool:
-        """Whether one more may be risked; asks the database once, then counts what was noted here."""
+        """Reads the database only once."""
         if self._known is None:
             breaker = NasBreaker.objects.filter(**self._key).first()
             self._known = _processes(breaker) if breaker else []

@@ -1,7 +1,6 @@
-"""Alerts: opened when something is wrong, kept as long as it is, ended when it is right again.
+"""Alerts: opened when something is wrong, refreshed while it lasts, ended when it is right.
 
-Any number of processes may say the same at the same time: one open row for each kind and subject comes of it, and a
-process that comes second does not fail.
+Several processes may report one trouble: one open row results, and no process fails.
 """
 
 import logging
@@ -19,15 +18,15 @@ from cleanup.rules.short_texts import shorten
 logger = logging.getLogger(__name__)
 
 _MAX_SUBJECT = 255
-# A row that is ended while we look for it, again and again, is other processes' quarrel.
+# Each try may lose to another process that opens or ends the row.
 _TRIES = 3
-# Fewer than the number of variables that SQLite takes in one statement.
+# Below SQLite's limit of variables in one statement.
 _AT_ONCE = 500
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlertState:
-    """Something that is wrong now; `subject` is a key that lasts as long as it does."""
+    """One thing that is wrong now; `subject` is its lasting key."""
 
     subject: str
     reason: Reason
@@ -46,9 +45,9 @@ def open_alert(
     root: StagingRoot | None = None,
     run: Run | None = None,
 ) -> Alert:
-    """Open the alert of this kind and subject, or refresh the open one, which keeps its `since`.
+    """Open the alert of this kind and subject, or refresh the open one.
 
-    A run's root is its alert's too. Raises IntegrityError only if the row cannot be written at all.
+    A refresh keeps `since`. Raises IntegrityError if no row can be written.
     """
     subject = _key(subject)
     root = root or (run.root if run else None)
@@ -71,7 +70,7 @@ def open_alert(
 
 
 def end_alert(kind: AlertKind, subject: str, *, now: datetime) -> bool:
-    """End the open alert of this kind and subject; False if there is none, or another process was faster."""
+    """End the open alert; False if there is none any more."""
     ended = bool(_opened(kind).filter(subject=_key(subject)).update(ended_at=now))
     if ended:
         logger.info("alert ended: %s %s", kind, _plain(subject))
@@ -81,9 +80,9 @@ def end_alert(kind: AlertKind, subject: str, *, now: datetime) -> bool:
 def keep_only(
     kind: AlertKind, subjects: Iterable[str], *, now: datetime, root: StagingRoot | None = None, prefix: str = ""
 ) -> int:
-    """End the open alerts of a kind that are not among the subjects; returns how many.
+    """End the open alerts of a kind with other subjects; returns how many.
 
-    A caller that sees only a part names it: the alerts of one staging root, or of subjects that begin with `prefix`.
+    Only those of `root` and `prefix`, if given.
     """
     kept = {_key(subject) for subject in subjects}
     past = [alert.subject for alert in _within(kind, root, prefix) if alert.subject not in kept]
@@ -99,9 +98,9 @@ def settle(
     prefix: str = "",
     doubtful: Collection[str] = (),
 ) -> None:
-    """Make the open alerts of a kind, or of the part named by `root` and `prefix`, exactly these.
+    """Make the open alerts of a kind exactly these.
 
-    Cheap without a change. Of `doubtful` subjects nothing is known yet: an open alert stays, none is opened.
+    Only those of `root` and `prefix`, if given. `doubtful` subjects stay as they are.
     """
     known = {alert.subject: alert for alert in _within(kind, root, prefix)}
     same = []
@@ -130,12 +129,11 @@ def _opened(kind: AlertKind) -> QuerySet[Alert]:
 
 def _within(kind: AlertKind, root: StagingRoot | None, prefix: str) -> list[Alert]:
     alerts = _opened(kind).filter(subject__startswith=prefix) if prefix else _opened(kind)
-    # SQLite's "starts with" does not tell capitals from small letters.
+    # SQLite's "starts with" ignores case.
     return [alert for alert in (alerts.filter(root=root) if root else alerts) if alert.subject.startswith(prefix)]
 
 
 def _key(subject: str) -> str:
-    """The subject as it is stored."""
     return shorten(subject, _MAX_SUBJECT, mark=" ")
 
 
@@ -144,5 +142,5 @@ def _name(subject: str, run: Run | None) -> str:
 
 
 def _plain(text: str) -> str:
-    """One line for the log: names and notes from instruments may hold line ends and worse."""
+    """Names from instruments may hold line ends."""
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

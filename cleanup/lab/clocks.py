@@ -1,7 +1,6 @@
-"""This host's clock: looked at by the watchdog and by each pass, kept durably, mended after it went back.
+"""This host's clock: judged at each look, stored, mended after it went back.
 
-A look without doubt is kept as the last sound one. A doubtful one never takes its place, not even after a restart; only
-a clock that is right again, other clocks or a person's word ends the doubt.
+Only a sound look replaces the last sound one. A doubt ends by the clock itself, other clocks, or an operator.
 """
 
 import logging
@@ -26,7 +25,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def read_clock(now: datetime) -> Clock:
-    """This host's clock, beside the time since it was started, which no person can set."""
+    """This host's clock; no user can set its `boot_seconds` (CLOCK_BOOTTIME)."""
     try:
         boot_id = _BOOT_ID.read_text().strip()
     except OSError:
@@ -35,7 +34,7 @@ def read_clock(now: datetime) -> Clock:
 
 
 def as_json(clock: Clock) -> dict[str, Any]:
-    """A look at a clock as rows keep it."""
+    """A clock as plain values, as rows store it."""
     return {"wall": clock.wall.isoformat(), "boot_id": clock.boot_id, "boot_seconds": clock.boot_seconds}
 
 
@@ -46,9 +45,10 @@ def from_json(kept: dict[str, Any]) -> Clock:
 
 
 def look(clock: Clock, *, ask: bool, write: bool = True) -> Judged:
-    """Judge a look at this host's clock and keep it; `ask`: ask other clocks where they are needed.
+    """Judge a look at this host's clock and store it.
 
-    Asking touches the NAS, so the watchdog does not. The first look of all is a pass's.
+    `ask`: ask other clocks if needed. That touches the NAS, so the watchdog does not. Without `ask` the first look of
+    all is not stored.
     """
     known = _known(HostClock.objects.filter(host=settings.EXLAB_HOST).first())
     judged = judge(known, clock, asked=None)
@@ -56,7 +56,7 @@ def look(clock: Clock, *, ask: bool, write: bool = True) -> Judged:
     if not write or (known is None and not ask):
         return judge(known, clock, asked=asked)
     with transaction.atomic():
-        # Another process may have looked meanwhile, or a person said that the clock is right.
+        # Another process may have judged or confirmed the clock meanwhile.
         row = _locked(clock)
         judged = judge(_known(row), clock, asked=asked)
         _keep(row, clock, judged, asked)
@@ -64,9 +64,9 @@ def look(clock: Clock, *, ask: bool, write: bool = True) -> Judged:
 
 
 def reached(now: datetime) -> datetime:
-    """An instant that has been reached for sure: `now`, or what a clock that went back has shown before.
+    """An instant that has surely been reached, at least `now`.
 
-    What is first seen by such a clock gets this date, else it would look old once the clock is right.
+    After the clock went back, new runs get this date: with the clock's date they would look old once it is right.
     """
     known = _known(HostClock.objects.filter(host=settings.EXLAB_HOST).first())
     sure = judge(known, read_clock(now), asked=None).known.sure
@@ -74,7 +74,7 @@ def reached(now: datetime) -> datetime:
 
 
 def confirm(clock: Clock, *, why: str) -> None:
-    """Keep a look as sound because a person says that the clock is right."""
+    """Store a look as sound because an operator says so."""
     with transaction.atomic():
         said = Judged(verdict=ClockState.SOUND, known=confirmed(clock))
         _keep(_locked(clock), clock, said, None)
@@ -82,13 +82,16 @@ def confirm(clock: Clock, *, why: str) -> None:
 
 
 def tend(now: datetime) -> None:
-    """A look that asks rows only, and mends what waits for a wrong future."""
+    """Look without asking other clocks, and mend."""
     look(read_clock(now), ask=False)
     mend(now)
 
 
 def mend(now: datetime) -> str:
-    """Start again on this host what a clock that was ahead has put off; says what, empty for nothing."""
+    """Restart what a clock that was ahead has put off here.
+
+    Returns what was done, in words; empty if nothing.
+    """
     host = settings.EXLAB_HOST
     names = task_queues.mend(host, now)
     nas = NasBreaker.objects.filter(host=host, open_until__gt=now + BREAKER_PAUSE + CLOCK_TOLERANCE)
@@ -110,7 +113,6 @@ def mend(now: datetime) -> str:
 
 
 def _locked(clock: Clock) -> HostClock:
-    """This host's row; made here where it has none, for two processes may look for the first time."""
     row, _new = HostClock.objects.get_or_create(host=settings.EXLAB_HOST, defaults={"seen_at": clock.wall})
     return HostClock.objects.select_for_update().get(pk=row.pk)
 
@@ -139,7 +141,6 @@ def _keep(row: HostClock, clock: Clock, judged: Judged, asked: OtherClocks | Non
 
 
 def _judge_again(host: str, after: datetime, until: datetime) -> None:
-    """Have the runs judged again of which a hold ends between two instants."""
     ending = Hold.objects.filter(run__root__host=host, released_at=None, until__gt=after, until__lte=until)
     Run.objects.filter(pk__in=ending.values("run")).doubt()
 
@@ -151,7 +152,7 @@ def _known(row: HostClock | None) -> KnownClock | None:
         return KnownClock(
             sound=from_json(kept["sound"]), anchor=from_json(kept["anchor"]), sure=sure, ahead=kept["ahead"]
         )
-    # Before looks were kept for themselves the passes kept them.
+    # Earlier versions of this program stored looks in the rows of sweeps.
     timed = Sweep.objects.filter(host=settings.EXLAB_HOST, kind=SweepKind.TIMED).exclude(outcome=Outcome.RUNNING)
     found = timed.filter(clock__sound=True).order_by("-pk").first() or timed.order_by("pk").first()
     return confirmed(from_json(found.clock)) if found is not None and found.clock else None

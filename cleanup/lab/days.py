@@ -1,4 +1,4 @@
-"""Days of the lab: what a date, or a time without a zone, means where the lab is."""
+"""Dates and times as the lab means them: in its zone unless another is named."""
 
 import re
 from dataclasses import dataclass
@@ -12,35 +12,34 @@ from cleanup.storage.staging.ingest import parse_instant
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _NAMES_ITS_ZONE = re.compile(r".*(?:Z|[+-]\d\d:?\d\d)")
-# An instant as the wizard writes it has seconds; people leave them out.
+# The wizard's instants have seconds; operators leave them out.
 _TO_THE_MINUTE = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d)(Z|[+-]\d\d:?\d\d)?$")
 # A zone by its name, after a blank or in brackets.
 _WITH_ZONE = re.compile(r"(?P<when>[^\s\[]+(?:\s+\d\d?:[^\s\[]*)?)(?:\s+(?P<zone>\S+)|\[(?P<bracketed>[^\]]*)\])?")
 
 
 class NoInstant(ValueError):
-    """What a person wrote is neither a day nor an instant; the words say why."""
+    """A text is neither a day nor an instant; the message says why."""
 
 
 @dataclass(frozen=True)
 class Until:
-    """The end that a person named: an instant, and the day whose end it is, if any."""
+    """An end: an instant, and the day that ends then, if named."""
 
     at: datetime
     day: date | None = None
 
     @property
     def said(self) -> str:
-        """The instant in the lab's zone, by its name, and the day that ends with it."""
         local = timezone.localtime(self.at)
         of_day = f", the end of {self.day}" if self.day else ""
         return f"{local:%Y-%m-%d %H:%M:%S} {local.tzname()} ({settings.TIME_ZONE}{of_day})"
 
 
 def end_of(day: date, zone: tzinfo | None = None) -> datetime:
-    """The first instant after a day in a zone, by default the lab's. Raises NoInstant for the calendar's last day.
+    """The first instant after a day, by default in the lab's zone.
 
-    A day may have 23 or 25 hours, and the next may begin at one o'clock.
+    Midnight may not exist. Raises NoInstant for the calendar's last day.
     """
     try:
         return _latest(datetime.combine(day + timedelta(days=1), time.min), zone)
@@ -49,10 +48,10 @@ def end_of(day: date, zone: tzinfo | None = None) -> datetime:
 
 
 def read_until(text: str) -> Until:
-    """The end that a person wrote: a whole day, or an instant. Raises NoInstant.
+    """The end in a text: a whole day or an instant.
 
-    `2027-01-05`, `2027-01-05T18:00` (or a blank for the T), `2027-01-05T18:00:00+01:00`, `2027-01-05 Europe/Zurich`;
-    without a zone the lab's.
+    Forms: `2027-01-05`, `2027-01-05T18:00` (or a blank for the T), `2027-01-05T18:00:00+01:00`, `2027-01-05
+    Europe/Zurich`. Raises NoInstant.
     """
     found = _WITH_ZONE.fullmatch(text.strip())
     if found is None:
@@ -95,6 +94,6 @@ def _instant(text: str, zone: tzinfo | None) -> datetime:
 
 
 def _latest(local: datetime, zone: tzinfo | None) -> datetime:
-    """A local time as an instant; the later one of two where clocks are set: what a person holds never ends early."""
+    """The later instant of an ambiguous time: a hold never ends early."""
     aware = local.replace(tzinfo=zone or timezone.get_default_timezone())
     return max(aware.replace(fold=fold).astimezone(UTC) for fold in (0, 1))

@@ -1,4 +1,4 @@
-"""How full the disks of the staging roots are, how fast they fill, and when they will be full at that pace."""
+"""How full the disks of staging roots are, and when they will be full."""
 
 import logging
 from collections.abc import Sequence
@@ -17,31 +17,27 @@ from cleanup.storage.freed_space import DiskFill, fill_of
 
 logger = logging.getLogger(__name__)
 
-# A sample in ten minutes is enough to see how a disk fills, and few enough to keep for a quarter of a year.
+# Enough to see how a disk fills, and few enough to keep for 90 days.
 BETWEEN_SAMPLES = timedelta(minutes=10)
 KEPT = timedelta(days=90)
-# The pace is that of the last week; what was seen for less than some hours may be one run that was just written.
+# Growth within a few hours may be one run that was just written.
 WEEK = timedelta(days=7)
 SHORTEST_SPAN = timedelta(hours=6)
-# The pace of one week says nothing of what lies further ahead.
+# The pace of one week predicts no further.
 FURTHEST = timedelta(days=365)
 _DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
-    """How full a disk was at `at`, in bytes for an ordinary user, and where that leads.
-
-    `pace`: bytes a day that arrived since `since`, without what we freed; None where too little was seen. `full_at`:
-    when the disk will be full at that pace; None where it does not fill, is unknown, or is more than a year away.
-    """
+    """How full a disk was, for an ordinary user, and when it will be full."""
 
     at: datetime
     total_bytes: int
     free_bytes: int
-    since: datetime | None = None
-    pace: float | None = None
-    full_at: datetime | None = None
+    since: datetime | None = None  # start of the time in which `pace` was seen
+    pace: float | None = None  # bytes that arrive per day, freed ones added back; None if seen too briefly
+    full_at: datetime | None = None  # None if it does not fill, is unknown, or is more than a year away
 
     @property
     def used_bytes(self) -> int:
@@ -49,17 +45,14 @@ class Outlook:
 
     @property
     def span(self) -> timedelta | None:
-        """How long was looked for the pace."""
         return None if self.since is None else self.at - self.since
 
     @property
     def bytes_a_day(self) -> int | None:
-        """Bytes a day, as a whole number."""
         return None if self.pace is None else round(self.pace)
 
     @property
     def is_a_week(self) -> bool:
-        """Whether the pace is that of a whole week, or nearly."""
         return self.span is not None and self.span > WEEK - _DAY / 2
 
     @property
@@ -68,9 +61,9 @@ class Outlook:
 
 
 def measure(root: StagingRoot, now: datetime) -> DiskUsage | None:
-    """Write down how full a staging root's disk of this host is; None where the root is not there, or another.
+    """Store how full a staging root's disk is; None if it cannot be opened.
 
-    At most two samples in ten minutes: the latest replaces a younger one. Samples older than 90 days are removed.
+    A new sample replaces one of the last ten minutes. Samples are kept for 90 days.
     """
     try:
         with opening.open_root(root) as descriptor:
@@ -80,7 +73,7 @@ def measure(root: StagingRoot, now: datetime) -> DiskUsage | None:
 
 
 def note(root: StagingRoot, descriptor: int, now: datetime) -> None:
-    """As `measure`, for an open root after a clear, which a failure to write it does not harm."""
+    """As `measure`, for an open root; errors are only logged."""
     try:
         _keep(root, fill_of(descriptor), now)
     except (OSError, DatabaseError) as error:
@@ -99,19 +92,18 @@ def _keep(root: StagingRoot, fill: DiskFill, now: datetime) -> DiskUsage:
 
 
 def outlook(root: StagingRoot, now: datetime) -> Outlook | None:
-    """The outlook of one staging root's disk; None where it was never measured."""
+    """The outlook of one staging root's disk; None if never measured."""
     return outlooks([root], now).get(root.pk)
 
 
 def outlooks(roots: Sequence[StagingRoot], now: datetime) -> dict[int, Outlook]:
-    """The outlook of each measured staging root, by its key, in as many queries as for one."""
+    """The outlooks of measured roots by primary key, in a fixed number of queries."""
     pairs = _first_and_last(roots, now)
     freed = _freed(roots, pairs)
     return {root.pk: _look_out(*pairs[root.pk], freed.get(root.name, 0)) for root in roots if root.pk in pairs}
 
 
 def _first_and_last(roots: Sequence[StagingRoot], now: datetime) -> dict[int, tuple[DiskUsage, DiskUsage]]:
-    """The first sample of the week up to now, and the last of all; the same one where the week has none."""
     samples = DiskUsage.objects.filter(root=OuterRef("pk"), at__lte=now)
     first = Subquery(samples.filter(at__gte=now - WEEK).order_by("at").values("pk")[:1])
     last = Subquery(samples.order_by("-at").values("pk")[:1])
@@ -122,10 +114,7 @@ def _first_and_last(roots: Sequence[StagingRoot], now: datetime) -> dict[int, tu
 
 
 def _freed(roots: Sequence[StagingRoot], pairs: dict[int, tuple[DiskUsage, DiskUsage]]) -> dict[str, int]:
-    """What our clears gave back to each root's disk between its two samples, by the root's name.
-
-    As measured, but no more than was removed; where it could not be measured, the allocated bytes.
-    """
+    """Per root name: measured bytes, at most the allocated; else the allocated."""
     between = Q(pk__in=[])
     for root in roots:
         if root.pk in pairs:
@@ -137,7 +126,6 @@ def _freed(roots: Sequence[StagingRoot], pairs: dict[int, tuple[DiskUsage, DiskU
 
 
 def _look_out(first: DiskUsage, last: DiskUsage, freed: int) -> Outlook:
-    """Where the space used at two instants leads, with the allocated bytes that were freed between them."""
     seen = Outlook(at=last.at, total_bytes=last.total_bytes, free_bytes=last.free_bytes)
     span = last.at - first.at
     if span < SHORTEST_SPAN:

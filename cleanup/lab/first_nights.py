@@ -1,7 +1,6 @@
-"""The first nights of a staging root that is new under a policy in force: only rehearsed there.
+"""First nights: on a root that is new under a policy in force, sweeps only rehearse.
 
-A root is new by where it lies and what it is compared with. Its token is a file that goes along when the disk is
-copied: so a root in another place, or with another NAS behind it, is new with its old token too.
+A root with its old token is new in another place or with another NAS: the token is copied with the disk.
 """
 
 from collections.abc import Iterable
@@ -26,30 +25,26 @@ from cleanup.rules.policy import Mode, ScopedPolicy, Stage
 from cleanup.rules.reasons import Reason
 from cleanup.rules.rehearsal import clean_nights, nights_wanted, ready
 
-# Passes before that are not looked at: it is more nights than any version can ask for.
+# More nights than any version can ask for.
 LATELY = timedelta(days=400)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
-    """A staging root in its first nights: versions in force elsewhere, and only rehearsed here.
-
-    `nights` of `wanted` are clean so far; 0 wanted: only a person ends them. `since`: the root came, or its last
-    surprise.
-    """
+    """A staging root in its first nights."""
 
     root: StagingRoot
-    versions: tuple[int, ...]
-    since: datetime
-    nights: int
-    wanted: int
+    versions: tuple[int, ...]  # in force elsewhere, only rehearsed here
+    since: datetime  # the root came, was left out of a promotion, or had its last surprise
+    nights: int  # clean so far
+    wanted: int  # 0: only an operator ends them
 
     @property
     def ready(self) -> bool:
         return ready(self.wanted, self.nights)
 
     def as_json(self) -> dict[str, Any]:
-        """In the shape that scripts depend on."""
+        """Scripts depend on this shape."""
         return {
             "root": self.root.name,
             "versions": list(self.versions),
@@ -60,7 +55,6 @@ class Waiting:
 
     @property
     def sentence(self) -> str:
-        """What a person should know of it."""
         numbers = ", ".join(map(str, self.versions))
         plural = "version" if len(self.versions) == 1 else "versions"
         clean = f"{self.wanted} clean nights" if self.wanted > 1 else "one clean night"
@@ -74,30 +68,30 @@ class Waiting:
 
 
 def place_of(root: StagingRoot) -> tuple[object, ...]:
-    """What makes a staging root the approved one: where it lies, and what stands behind it."""
+    """What makes a root the approved one: place, token and NAS roots."""
     own = sorted((name, place["path"], place["token"]) for name, place in root.instrument_nas.items())
     return root.host, root.path, root.token, root.nas_path, root.nas_token, root.nas_layout, own
 
 
 def came(root: StagingRoot, now: datetime, *, note: str = "", author: str = "") -> RootNote:
-    """Write down that a staging root is new from now on: earlier promotions were not given for it."""
+    """Record that a root is new: earlier promotions do not cover it."""
     return _note(root, RootEvent.CAME, now, note=note, author=author)
 
 
 def surprised(run: Run, now: datetime, *, note: str) -> RootNote:
-    """Write down that the first nights of a root would have taken a run that should not go."""
+    """Record that first nights would have taken a run that must stay."""
     return _note(run.root, RootEvent.SURPRISE, now, note=note, run=run)
 
 
 def over(root: StagingRoot, now: datetime, *, author: str, note: str = "") -> RootNote:
-    """Write down that a root's first nights are over: what is promoted by now covers it."""
+    """Record that first nights are over: promotions up to now cover the root."""
     return _note(root, RootEvent.OVER, now, author=author, note=note)
 
 
 def leave_out(version: RetentionPolicy, promoted: RetentionPolicy, since: datetime, now: datetime) -> list[RootNote]:
-    """Write down which roots a promotion leaves out: those without runs in the nights that earned it.
+    """Record the roots that a promotion by nights leaves out: too few nights had runs.
 
-    `since`: from when the nights of the rehearsed `version` count. A person's promotion covers every root.
+    `since`: when the nights of `version` began. A person's promotion covers every root.
     """
     roots = StagingRoot.objects.all() if version.root_id is None else StagingRoot.objects.filter(pk=version.root_id)
     return [
@@ -108,7 +102,7 @@ def leave_out(version: RetentionPolicy, promoted: RetentionPolicy, since: dateti
 
 
 def waiting(now: datetime, root: StagingRoot | None = None) -> list[Waiting]:
-    """The staging roots in their first nights, or the given one if it is; few queries where none is."""
+    """The staging roots in their first nights, or only `root`."""
     scoped = RetentionPolicy.objects.scoped()
     if not any(policy.layers_on for policy in scoped):
         return []
@@ -140,7 +134,7 @@ def _waiting_on(root: StagingRoot, scoped: Iterable[ScopedPolicy], now: datetime
 
 
 def _not_covering(policy: ScopedPolicy, root: StagingRoot) -> int:
-    """The version of a scope that is promoted and not for this root; 0 if there is none."""
+    """The newest promoted version that does not cover this root; 0 if none."""
     layers = policy.layers_on.get(root.name)
     if layers is None:
         return 0
@@ -149,7 +143,7 @@ def _not_covering(policy: ScopedPolicy, root: StagingRoot) -> int:
 
 
 def _passes_with_runs(root: StagingRoot, since: datetime, now: datetime) -> list[datetime]:
-    """When timed sweeps of a staging root came to their end and saw runs; others have shown nothing."""
+    """Sweeps that saw no run prove nothing."""
     done = Sweep.objects.filter(root=root, kind=SweepKind.TIMED, outcome=Outcome.DONE, scanned__gt=0)
     done = done.filter(started_at__gte=max(since, now - LATELY)).exclude(reason=Reason.ROOT_NOT_MOUNTED)
     return list(done.order_by().values_list("started_at", flat=True))

@@ -1,4 +1,4 @@
-"""How long the program waits for a lock of the database, and what it says when that was too long."""
+"""How long the program waits for a database lock, and its message then."""
 
 import re
 import sys
@@ -13,16 +13,16 @@ from django.db import DatabaseError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
-# A page that takes longer is reloaded, and a command interrupted; the same as SQLite's `timeout` in the settings.
+# Users reload a page that takes longer. SQLite's `timeout` in the settings is the same.
 LONGEST_SECONDS = 10
-# A migration changes whole tables, and waits longer for those who use them.
+# A migration locks whole tables.
 _MIGRATION_SECONDS = 120
 _SHOWN = 3
-# Of a longer name PostgreSQL keeps the beginning, in bytes.
+# PostgreSQL cuts longer names (bytes).
 _LONGEST_NAME = 63
 
-# The sessions that hold what others wait for, or may: in a transaction that has lasted as long as the wait, with a lock
-# that keeps writers out. What others wait for is known while they wait, and our own wait is over by then.
+# Our own wait is over when this runs, so pg_blocking_pids shows only what others wait for. Sessions whose transaction
+# is as old as our wait, with a lock that keeps writers out, may have held us up.
 _HOLDERS = """
 SELECT pid, application_name, usename, host(client_addr), state,
        extract(epoch FROM clock_timestamp() - xact_start)::int
@@ -43,7 +43,7 @@ ORDER BY xact_start NULLS LAST, pid LIMIT %(most)s
 
 @dataclass(frozen=True, kw_only=True)
 class LockSession:
-    """A database session that may hold the lock; empty and None where the database does not tell."""
+    """A database session that may hold the lock; unknowns are empty."""
 
     process: int
     program: str
@@ -59,9 +59,9 @@ class LockSession:
 
 
 def limit(*, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:  # noqa: ANN401
-    """Let a new connection wait at most LONGEST_SECONDS; a handler of `connection_created`.
+    """Let a new connection wait at most LONGEST_SECONDS; handles `connection_created`.
 
-    In PostgreSQL it names itself, so that others can tell who holds them up.
+    On PostgreSQL it also names the connection for others to see.
     """
     if connection.vendor != "postgresql":
         return  # SQLite is told when it is opened
@@ -72,18 +72,18 @@ def limit(*, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:  # noqa: A
 
 
 def lift(*, using: str, **kwargs: Any) -> None:  # noqa: ANN401
-    """Let a migration wait; a handler of `pre_migrate`."""
+    """Let a migration wait longer; handles `pre_migrate`."""
     _change(using, _MIGRATION_SECONDS)
 
 
 def restore(*, using: str, **kwargs: Any) -> None:  # noqa: ANN401
-    """The migration is over; a handler of `post_migrate`."""
+    """Restore the limit after a migration; handles `post_migrate`."""
     _change(using, LONGEST_SECONDS)
 
 
 @contextmanager
 def not_waiting() -> Iterator[None]:
-    """For a write that may be left out: SQLite, which locks the whole database, refuses it while another writes."""
+    """For a write that may be left out: SQLite refuses it at once while another writes."""
     if connection.vendor != "sqlite":
         yield
         return
@@ -97,12 +97,12 @@ def not_waiting() -> Iterator[None]:
 
 
 def is_at_fault(error: BaseException | None) -> bool:
-    """Whether an error, or its cause, says that a lock was waited for in vain."""
+    """Whether an error, or its cause, is a lock not got in time."""
     return any(_is_of_a_lock(one) for one in _chain(error))
 
 
 def say(error: BaseException) -> str:
-    """What a person is told of such an error; empty for any other."""
+    """The message for such an error; empty for any other."""
     if not is_at_fault(error):
         return ""
     begin = f"The database was busy with something else for {LONGEST_SECONDS} seconds, so this was given up."
@@ -111,7 +111,7 @@ def say(error: BaseException) -> str:
 
 
 def find_holders(error: BaseException) -> list[LockSession]:
-    """The sessions that hold the lock, or may, the longest first; none where the database cannot tell."""
+    """The sessions that may hold the lock, longest first; empty if unknown."""
     if connection.vendor != "postgresql":
         return []
     asked = {"seconds": LONGEST_SECONDS - 1, "table": _table_of(error), "most": _SHOWN}
@@ -147,7 +147,7 @@ def _is_of_a_lock(error: BaseException) -> bool:
 
 
 def _table_of(error: BaseException) -> str | None:
-    """The table or index of which PostgreSQL says that a row was waited for, quoted; None if it does not say."""
+    """The quoted relation in PostgreSQL's error context."""
     for one in _chain(error):
         context = getattr(getattr(one, "diag", None), "context", None)
         if context and (named := re.search(r'"\w+"', context)):
@@ -171,7 +171,7 @@ def _set_limit(cursor: Any, connection: BaseDatabaseWrapper, seconds: int) -> No
 
 
 def _what_runs() -> str:
-    """This process in words, as in `exlab sweep on labpc-04`."""
+    """For example `exlab sweep on labpc-04`."""
     program = Path(sys.argv[0])
     if program.name == "manage.py":
         doing = " ".join(sys.argv[1:2])

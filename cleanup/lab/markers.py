@@ -1,4 +1,4 @@
-"""The markers of this host's staging roots: laid, seen again, and those of the NAS that must not be seen here."""
+"""Markers of staging roots on this host, and NAS markers that must not show there."""
 
 import contextlib
 import errno
@@ -13,14 +13,14 @@ from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import errors, handles, markers, reserve, run_paths, tokens
 
-# The top of a staging root may belong to an admin alone; the other signs must do there.
+# Only an admin may write at some tops; the other signs must do there.
 _NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def lay(directory: int, token: str) -> Finding | None:
-    """Lay the marker of a staging root, open as `directory`, and look for it; returns what keeps a clear from going on.
+    """Lay the marker of the open staging root; returns what blocks a clear.
 
-    A root whose top may not be written goes without. It writes: for a registration, a start or a clear, not for a look.
+    A marker that is not seen blocks. A root whose top is not writable goes without. It writes: never for a look.
     """
     name = markers.staging_marker(token)
     try:
@@ -36,10 +36,7 @@ def lay(directory: int, token: str) -> Finding | None:
 
 
 def lay_on_this_host() -> Iterator[tuple[StagingRoot, Finding]]:
-    """Lay the markers of this host's staging roots that carry their tokens; returns the failures, with why.
-
-    A root that an earlier version registered gets its marker so.
-    """
+    """Lay the markers of this host's roots; yields the failures."""
     for root in StagingRoot.objects.filter(host=settings.EXLAB_HOST).exclude(token=""):
         with (
             contextlib.suppress(OSError, errors.WrongToken),
@@ -51,9 +48,9 @@ def lay_on_this_host() -> Iterator[tuple[StagingRoot, Finding]]:
 
 
 def nas_on_staging(run: Run, directory: int) -> Finding | None:
-    """`nas_is_staging` where the NAS root's marker or token lies on staging, on the way to the run. Raises OSError.
+    """`nas_is_staging` if a NAS marker or token shows on the way to the run.
 
-    `directory` is the open staging root.
+    `directory`: the open staging root. Raises OSError.
     """
     token = nas_root_of(run.root, run.equipment).token
     if not token:

@@ -1,8 +1,4 @@
-"""The NAS roots of a staging root as this host sees them: where a run's twin lies, and which process reads it.
-
-A staging root has one NAS root, and an instrument may have its own. Each is read by a process of its own, behind the
-breaker that all processes of this host share.
-"""
+"""The NAS roots of a staging root: where twins lie, and which process reads them."""
 
 import contextlib
 import hashlib
@@ -28,7 +24,7 @@ from cleanup.storage.twin_paths import as_one_name, twin_path
 
 T = TypeVar("T")
 
-# How long a NAS is not asked that hung, or that answered with an error three times in a row.
+# After a hang, or three errors in a row.
 BREAKER_PAUSE = timedelta(minutes=5)
 _BREAKER_FAILURES = 3
 NOT_ASKED = "it is not asked again for five minutes"
@@ -36,7 +32,7 @@ NOT_ASKED = "it is not asked again for five minutes"
 
 @dataclass(frozen=True)
 class NasRoot:
-    """One NAS root: its mounted directory and its token; `path` is empty where none is registered."""
+    """One NAS root; `path` is empty if none is registered."""
 
     path: str
     token: str
@@ -44,23 +40,22 @@ class NasRoot:
 
 @dataclass(frozen=True)
 class Twin:
-    """Where the twin of a run lies: its NAS root, and its path relative to that."""
+    """Where a run's twin lies: NAS root and relative path."""
 
     root: NasRoot
     path: str
 
     @property
     def full_path(self) -> str:
-        """The twin's path on this host, for people; empty without a NAS root."""
         return f"{self.root.path}/{self.path}" if self.root.path else ""
 
     @property
     def key(self) -> str:
-        """A digest of the NAS root's token and the twin's path: equal, on any host, for what may be one twin."""
+        """Equal, on any host, for what may be one twin."""
         return _digest(self.root.token, self.path) if self.root.token else ""
 
     def place(self, host: str) -> str:
-        """A digest of the twin's path on a host: equal also where NAS roots lie in one another."""
+        """Equal also where NAS roots lie in one another."""
         return _digest(host, self.full_path) if self.root.path else ""
 
 
@@ -75,17 +70,16 @@ def nas_root_of(root: StagingRoot, equipment: str) -> NasRoot:
 
 
 def nas_roots(root: StagingRoot) -> list[NasRoot]:
-    """All NAS roots of a staging root, its own first; none is listed twice."""
+    """All NAS roots of a staging root, its own first, without duplicates."""
     found = [NasRoot(root.nas_path, root.nas_token)] if root.nas_path else []
     found += [NasRoot(own["path"], own["token"]) for own in root.instrument_nas.values()]
     return list(dict.fromkeys(found))
 
 
 def twin_of(run: Run, *, nas_layout: str | None = None) -> Twin:
-    """Where the twin of a run lies by its root's layout, or by `nas_layout`. No database, no disk.
+    """Where a run's twin lies, by its root's layout or `nas_layout`.
 
-    An instrument's NAS root may lie on the way to the twin, as a share mounted there: it holds the twin at the same
-    path.
+    Asks neither database nor disk. An instrument's share on the way holds the twin at the same path.
     """
     root = nas_root_of(run.root, run.equipment)
     try:
@@ -99,13 +93,12 @@ def twin_of(run: Run, *, nas_layout: str | None = None) -> Twin:
 
 
 def _is_on_the_way(run: Run, place: str) -> bool:
-    """Whether the NAS root of a run's instrument is a folder between the root's own and the twin at `place`."""
     above, own = run.root.nas_path, nas_root_of(run.root, run.equipment).path
     return bool(above) and own.startswith(f"{above}/") and f"{above}/{place}".startswith(f"{own}/")
 
 
 def with_way_out(run: Run, problem: Finding) -> Finding:
-    """What speaks against a run's twin, with what an admin can type where a share is mounted on the way to it."""
+    """The problem; for a share on the way with the command to register it."""
     if problem.reason != Reason.NAS_MOUNT_BELOW:
         return problem
     if problem.detail != mount_below(run.equipment.encode()).detail:
@@ -116,19 +109,19 @@ def with_way_out(run: Run, problem: Finding) -> Finding:
 
 
 def record_places(run: Run) -> tuple[RunPath, ...]:
-    """The paths that a run's record may name: its own, and the one that an admin said it came from."""
+    """The paths that a run's record may name."""
     paths = dict.fromkeys(path for path in (run.run_path, run.record_path) if path)
     return tuple(run_paths.parse_run_path(path) for path in paths)
 
 
 def nas_flags(root: StagingRoot) -> str:
-    """The flags of a staging root in force, as `allow_union_nas`, for attempt, ledger and pages."""
+    """The flags in force, as `allow_union_nas`."""
     names = ("allow_same_filesystem", "allow_union_nas", "nas_writes_through")
     return ", ".join(name for name in names if getattr(root, name))
 
 
 class Reader(Protocol):
-    """A reader of one NAS root: `client.NasReader`, or one behind a breaker. Paths are relative to the NAS root."""
+    """Reads one NAS root; paths are relative to it."""
 
     @property
     def given_up(self) -> bool: ...
@@ -163,20 +156,17 @@ class Reader(Protocol):
 class Readers(Protocol):
     """The readers of a staging root's NAS roots."""
 
-    def of(self, run: Run) -> Reader:
-        """The reader of the NAS root that holds the twin of a run."""
-        ...
+    def of(self, run: Run) -> Reader: ...
 
 
 class GuardedReader:
-    """A reader of one NAS root behind the breaker that all processes share.
+    """A reader of one NAS root behind the breaker that all processes of this host share.
 
-    A NAS that hung, or answered with an error three times in a row, is not asked for five minutes: every call raises
-    NasError at once. Any other answer closes the breaker. The same while three abandoned processes hang in it.
+    After one hang or three errors in a row the NAS is not asked for five minutes: calls raise NasError at once, also
+    while three abandoned readers hang.
     """
 
     def __init__(self, reader: Reader, token: str, abandoned: AbandonedReaders | None = None) -> None:
-        """`abandoned` as the reader has them."""
         self._reader = reader
         self._abandoned = abandoned or AbandonedReaders(token)
         self._key: dict[str, Any] = {"host": settings.EXLAB_HOST, "token": token}
@@ -195,39 +185,31 @@ class GuardedReader:
         wanted: Collection[bytes] | None = None,
         progress: Callable[[int], None] = lambda size: None,
     ) -> client.Listing:
-        """As `nas.NasReader.read`."""
         return self._guarded(
             lambda: self._reader.read(twin, with_bytes=with_bytes, recent=recent, wanted=wanted, progress=progress)
         )
 
     def present(self, twins: list[str]) -> list[str]:
-        """As `nas.NasReader.present`."""
         return self._guarded(lambda: self._reader.present(twins))
 
     def read_record(self, twin: str, name: str) -> bytes:
-        """As `nas.NasReader.read_record`."""
         return self._guarded(lambda: self._reader.read_record(twin, name))
 
     def challenge(self, twin: str, *, folder: bytes, beside: Sequence[bytes], within: bytes) -> bool:
-        """As `nas.NasReader.challenge`."""
         return self._guarded(lambda: self._reader.challenge(twin, folder=folder, beside=beside, within=within))
 
     def reopen(self, twin: str, files: Sequence[Ends]) -> None:
-        """As `nas.NasReader.reopen`."""
         self._guarded(lambda: self._reader.reopen(twin, files))
 
     def lacking(self, twin: str, asked: BeyondBytes) -> BeyondBytes:
-        """As `nas.NasReader.lacking`."""
         return self._guarded(lambda: self._reader.lacking(twin, asked))
 
     def tell(
         self, twin: str, run_path: str, history: list[dict[str, Any]], attempt: str, *, form: str = "ingest"
     ) -> bool:
-        """As `nas.NasReader.tell`."""
         return self._guarded(lambda: self._reader.tell(twin, run_path, history, attempt, form=form))
 
     def clock(self) -> clock.Reading:
-        """As `nas.NasReader.clock`."""
         return self._guarded(self._reader.clock)
 
     def _guarded(self, ask: Callable[[], T]) -> T:
@@ -235,7 +217,7 @@ class GuardedReader:
             raise client.NasError(Finding(Reason.NAS_TIMEOUT, "it did not answer earlier in this pass"))
         breaker = self._state()
         if breaker.open_until is not None and timezone.now() < breaker.open_until:
-            # No instant: what discovery stores of this must not be new with every pass.
+            # No time in it: discovery stores this, and it must not change with every pass.
             raise client.NasError(Finding(Reason(breaker.reason), f"{breaker.detail}; {NOT_ASKED}"))
         if not self._abandoned.may_ask_again():
             problem = Finding(Reason.NAS_TIMEOUT, f"{MOST} reading processes still hang in it")
@@ -255,7 +237,6 @@ class GuardedReader:
         return self._breaker
 
     def _note(self, problem: Finding | None) -> None:
-        """Count a failure, or forget those before a good answer. Writes only what has changed."""
         breaker = self._state()
         if problem is None:
             if breaker.failures:
@@ -275,64 +256,55 @@ class GuardedReader:
 
 
 class NotAsked:
-    """What stands in for the reader where a policy trusts the wizard's record: it never answers."""
+    """Stands in where a policy trusts the record: every call raises NasError."""
 
     given_up = False
 
     def read(self, twin: str, **how: Any) -> client.Listing:  # noqa: ANN401
-        """Raises NasError, always."""
         raise client.NasError(Finding(Reason.NOT_COMPARED, "the policy trusts the record, so the NAS was not asked"))
 
     def present(self, twins: list[str]) -> list[str]:
-        """Raises NasError, always."""
         self.read("")
         return []
 
     def read_record(self, twin: str, name: str) -> bytes:
-        """Raises NasError, always."""
         self.read(twin)
         return b""
 
     def challenge(self, twin: str, **how: Any) -> bool:  # noqa: ANN401
-        """Raises NasError, always."""
         self.read(twin)
         return False
 
     def reopen(self, twin: str, files: Sequence[Ends]) -> None:
-        """Raises NasError, always."""
         self.read(twin)
 
     def lacking(self, twin: str, asked: BeyondBytes) -> BeyondBytes:
-        """Raises NasError, always."""
         self.read(twin)
         return asked
 
     def tell(
         self, twin: str, run_path: str, history: list[dict[str, Any]], attempt: str, *, form: str = "ingest"
     ) -> bool:
-        """Raises NasError, always."""
         self.read(twin)
         return False
 
     def clock(self) -> clock.Reading:
-        """Raises NasError, always."""
         self.read("")
         raise AssertionError("unreachable")
 
 
 class OneReader:
-    """The same reader for every run: where a staging root has one NAS root, and for tests."""
+    """The same reader for every run."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
 
     def of(self, run: Run) -> Reader:
-        """That reader."""
         return self._reader
 
 
 def reader_of(root: NasRoot, staging: str, stack: contextlib.ExitStack) -> GuardedReader:
-    """A reader of a NAS root, which the stack ends; `staging` is the staging root's token."""
+    """A reader of a NAS root, ended by the stack; `staging` is a token."""
     how: dict[str, Any] = {"staging": staging, "timeout": settings.EXLAB_NAS_TIMEOUT}
     abandoned = AbandonedReaders(root.token)
     child = client.NasReader(root.path, root.token, **how, abandoned=abandoned)
@@ -340,15 +312,13 @@ def reader_of(root: NasRoot, staging: str, stack: contextlib.ExitStack) -> Guard
 
 
 class RootReaders:
-    """The readers of a staging root's NAS roots, each started when it is first asked for."""
+    """The readers of a root's NAS roots, each started when first asked for."""
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
-        """`stack` ends the processes."""
         self._stack = stack
         self._readers: dict[NasRoot, Reader] = {}
 
     def of(self, run: Run) -> Reader:
-        """The reader of the NAS root that holds the twin of a run."""
         root = twin_of(run).root
         if root not in self._readers:
             self._readers[root] = reader_of(root, run.root.token, self._stack)
@@ -357,6 +327,6 @@ class RootReaders:
 
 @contextlib.contextmanager
 def readers_for(root: StagingRoot) -> Iterator[Readers]:
-    """Processes that read the NAS roots of a staging root, behind their breakers."""
+    """Reader processes of a root's NAS roots, behind their breakers."""
     with contextlib.ExitStack() as stack:
         yield RootReaders(stack)

@@ -1,4 +1,4 @@
-"""Opening a staging root or a run beneath it: by descriptors, never through a link, and only the right one."""
+"""Opens staging roots and runs by descriptors, never through links, with the right token only."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from cleanup.storage.errors import UnsafePath, way_blocked
 
 
 class Unreachable(Exception):
-    """A run, or its root, cannot be opened: the finding that says why."""
+    """A run, or its root, cannot be opened; `finding` says why."""
 
     def __init__(self, finding: Finding) -> None:
         super().__init__(f"{finding.reason}: {finding.detail}")
@@ -26,7 +26,7 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True)
 class OpenRun:
-    """Descriptors of a staging root, a run's parent and the run, opened without following a link."""
+    """Descriptors of a root, a run's parent and the run."""
 
     root: int
     parent: int
@@ -39,13 +39,13 @@ def data_dir() -> DataDir:
 
 
 def reader_for(root: StagingRoot) -> contextlib.AbstractContextManager[Readers]:
-    """Processes that read the NAS roots of a staging root, each behind the breaker of its NAS root."""
+    """As `nas.readers_for`."""
     return readers_for(root)
 
 
 @contextlib.contextmanager
 def open_root(root: StagingRoot) -> Iterator[int]:
-    """The staging root, if it is on this host and carries its token. Raises Unreachable, `root_not_mounted`."""
+    """This host's staging root, if it carries its token. Raises Unreachable."""
     if root.host != settings.EXLAB_HOST:
         raise Unreachable(Finding(Reason.ROOT_NOT_MOUNTED, f"it belongs to host {root.host}"))
     try:
@@ -65,7 +65,7 @@ def open_root(root: StagingRoot) -> Iterator[int]:
 
 @contextlib.contextmanager
 def open_run(root: int, run_path: str, *, name: bytes | None = None) -> Iterator[OpenRun]:
-    """A run beneath an open root; `name` is its leaf's name while it is fenced. Raises Unreachable."""
+    """A run beneath an open root; `name` is its leaf while fenced. Raises Unreachable."""
     try:
         path = run_paths.parse_run_path(run_path)
     except UnsafePath as error:
@@ -81,7 +81,7 @@ def open_run(root: int, run_path: str, *, name: bytes | None = None) -> Iterator
 
 @contextlib.contextmanager
 def reached(run: Run) -> Iterator[tuple[OpenRun, Reader]]:
-    """A run with its root and its NAS reader, for one look. Raises Unreachable."""
+    """An open run and its NAS reader, for one look. Raises Unreachable."""
     with (
         open_root(run.root) as root,
         open_run(root, run.run_path) as opened,

@@ -1,7 +1,7 @@
-"""Clocks that are not this host's: those of its NAS roots, and of the PostgreSQL server.
+"""Clocks of NAS servers and of PostgreSQL that are shown not to be this host's.
 
-That a clock is another one is shown, never assumed: the mount's server is another host; the database runs under another
-kernel, or answers a time outside of that which asking took, as our own clock behind a container's port never does.
+A mount's server is another host. PostgreSQL counts under another kernel, or with a time outside the span that asking
+took.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ _QUESTIONS = 3
 # The server tells microseconds, rounded.
 _GRAIN_SECONDS = 0.0001
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
-# As many are named.
+# NAS roots named in one message.
 _NAMED = 3
 
 
 def ask() -> OtherClocks:
-    """Ask each clock that this host knows of, once; one that does not answer is left out."""
+    """The other clocks that answered, and why the rest are none."""
     others: list[Other] = []
     none: list[str] = []
     for answer in (*_of_nas_roots(), _of_database()):
@@ -81,13 +81,13 @@ def _of_database() -> Other | str:
 
 
 def _by_a_socket() -> bool:
-    """Whether the server is reached in the filesystem: both ends have one kernel then."""
+    """A socket in the filesystem: both ends have one kernel."""
     with connection.cursor():
         return str(connection.connection.info.host).startswith("/")
 
 
 def _runs_under_another_kernel() -> bool:
-    """Whether the server's host was started another time than this one; only some accounts may ask that."""
+    """Whether the server's boot id differs; only some accounts may read it."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT pg_read_file(%s)", [_BOOT_ID])

@@ -1,4 +1,4 @@
-"""The file of a SQLite database: made by `migrate` alone."""
+"""The file of a SQLite database: only `migrate` makes it."""
 
 import os
 from pathlib import Path
@@ -6,23 +6,23 @@ from pathlib import Path
 from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-# What a data directory holds only after a clear, also where the database is lost.
+# Only clears make these, and they outlive a lost database.
 _RECORDS = ("tombstones", "plans")
 
 
 class NoDatabaseMade(Exception):
-    """Why no database is made; the message says it in a sentence or two."""
+    """No database is made; the message says why."""
 
 
 def path_of(database: BaseDatabaseWrapper) -> Path | None:
-    """Where a database lies, if it is a file."""
+    """The path of a SQLite database file, else None."""
     name = str(database.settings_dict["NAME"])
     in_memory = name == ":memory:" or name.startswith("file:")
     return None if database.vendor != "sqlite" or in_memory else Path(name)
 
 
 def lay(database: BaseDatabaseWrapper) -> None:
-    """Make the empty file of a database that does not exist yet. Raises NoDatabaseMade."""
+    """Make the empty file of a missing database. Raises NoDatabaseMade."""
     path = path_of(database)
     if path is None or path.exists():
         return

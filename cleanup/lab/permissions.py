@@ -1,4 +1,4 @@
-"""What a user may do where: the user's permissions, in the places that the user has for them."""
+"""What a user may do where: the user's permissions, limited to places."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ ACCEPT = "cleanup.accept_bytes"
 
 @dataclass(frozen=True)
 class Places:
-    """Where a permission holds: everywhere, or for pairs of a staging root's key and an instrument.
+    """Where a permission holds: everywhere, or in pairs (root key, instrument).
 
-    None stands for every staging root, an empty name for every instrument.
+    None stands for every root, an empty name for every instrument.
     """
 
     everywhere: bool
@@ -31,19 +31,16 @@ class Places:
         return not (self.everywhere or self.pairs)
 
     def include(self, root: int | None, equipment: str) -> bool:
-        """Whether the permission holds for an instrument of a staging root; an empty name: for all."""
+        """An empty name asks for all instruments."""
         return self.everywhere or any(
             place in (None, root) and instrument in ("", equipment) for place, instrument in self.pairs
         )
 
     def q(self, root: str = "root", equipment: str = "equipment") -> Q:
-        """The places as a condition on two columns.
-
-        `equipment` is empty for rows without an instrument: one instrument of their root is enough to see them.
-        """
+        """Rows without an instrument (empty `equipment`): one instrument of their root is enough."""
         if self.everywhere:
             return Q()
-        # Few conditions for many places: SQLite takes no more than a thousand of them.
+        # SQLite takes at most a thousand conditions.
         whole = {place for place, instrument in self.pairs if not instrument}
         single: defaultdict[int | None, set[str]] = defaultdict(set)
         for place, instrument in self.pairs:
@@ -62,10 +59,9 @@ class Places:
 
 
 def places(user: User | AnonymousUser, permission: str) -> Places:
-    """Where a user may use a permission, as `cleanup.clear_run`; asked once for a user object.
+    """Where a user has a permission such as `cleanup.clear_run`; cached on the user.
 
-    A group's place counts for the group's permissions, a user's place for all of the user's. So a user may look
-    everywhere and clear on one staging root only.
+    A group's places count for its permissions only, a user's for all of the user's.
     """
     known: dict[str, Places] = user.__dict__.setdefault("_cleanup_places", {})
     if permission not in known:
@@ -79,7 +75,7 @@ def runs(user: User | AnonymousUser, permission: str = VIEW) -> RunQuerySet:
 
 
 def roots(user: User | AnonymousUser, permission: str = VIEW) -> QuerySet[StagingRoot]:
-    """The staging roots on which a user has a permission for at least one instrument."""
+    """The staging roots where a user has a permission for any instrument."""
     return StagingRoot.objects.filter(_where(user, permission).q(root="pk", equipment=""))
 
 
@@ -94,7 +90,7 @@ def may(user: User | AnonymousUser, permission: str, run: Run) -> bool:
 
 
 def _where(user: User | AnonymousUser, permission: str) -> Places:
-    """The places of a permission; a user who may not look somewhere may do nothing there."""
+    """Never wider than where the user may view."""
     found = places(user, permission)
     if permission == VIEW or (found.everywhere and places(user, VIEW).everywhere):
         return found
@@ -102,7 +98,6 @@ def _where(user: User | AnonymousUser, permission: str) -> Places:
 
 
 def _both(first: Places, second: Places) -> Places:
-    """The places that lie in both."""
     if first.everywhere:
         return second
     if second.everywhere:

@@ -1,4 +1,4 @@
-"""May this host clear at all: what kernel and database must offer before the first file goes."""
+"""What kernel and database must offer before this host clears."""
 
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -7,13 +7,13 @@ from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import linux
 
-# What SQLite must answer so that a committed row survives a power cut and REPLACE cannot go round the triggers.
+# With these a committed row survives a power cut, and REPLACE cannot bypass the triggers.
 _SQLITE_PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "recursive_triggers": 1, "foreign_keys": 1}
 _POSTGRES_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes")
 
 
 def hindrances() -> tuple[Finding, ...]:
-    """Why nothing may be cleared here, asked now: `clearing_unsupported`, `database_not_durable`. Empty: go on."""
+    """Why nothing may be cleared here now; empty if nothing prevents it."""
     found: tuple[Finding, ...] = ()
     if missing := linux.missing_calls():
         found += (Finding(Reason.CLEARING_UNSUPPORTED, f"missing: {', '.join(missing)}"),)
@@ -23,7 +23,7 @@ def hindrances() -> tuple[Finding, ...]:
 
 
 def durability_lapses(database: BaseDatabaseWrapper) -> list[str]:
-    """The settings with which a database may lose what it has committed, in words."""
+    """Settings with which a database may lose a commit."""
     return _sqlite_lapses(database) if database.vendor == "sqlite" else _postgres_lapses(database)
 
 

@@ -11,7 +11,7 @@ from cleanup.storage.nas import ways
 
 
 class RegistrationError(Exception):
-    """Why a staging root cannot be registered, as a sentence for a person."""
+    """A staging root cannot be registered; the message is a sentence."""
 
 
 def real_directory(path: str, what: str) -> str:
@@ -27,7 +27,7 @@ def real_directory(path: str, what: str) -> str:
 
 
 def refuse_overlaps(path: str, nas_path: str, root: StagingRoot) -> None:
-    """No root may lie in another: the twins of one must not be staging copies of the other.
+    """Refuse a root that lies in another: twins must not be staging copies.
 
     Raises RegistrationError.
     """
@@ -68,9 +68,9 @@ def refuse_same_filesystem(root: StagingRoot, nas_path: str) -> None:
 
 
 def refuse_known_tokens(root: StagingRoot) -> None:
-    """No root may carry another's token: it is that very disk, perhaps mounted over the network.
+    """Refuse a root with another's token: it is the same disk.
 
-    Raises RegistrationError. A NAS root that is a staging disk would prove every run by the run itself.
+    On one disk runs would prove themselves. Raises RegistrationError.
     """
     others = StagingRoot.objects.exclude(pk=root.pk)
     staging = {other.token: other.name for other in others if other.token}
@@ -88,7 +88,7 @@ def refuse_known_tokens(root: StagingRoot) -> None:
 
 
 def refuse_staging_marker(root: int, path: str) -> None:
-    """No NAS root may show a staging disk, at its top or above: runs would prove themselves.
+    """Refuse a NAS root that shows a staging disk: runs would prove themselves.
 
     Raises RegistrationError, OSError.
     """

@@ -1,4 +1,4 @@
-"""One sweep at a time on a staging root, across processes and hosts, by claims that die with their holder."""
+"""One sweep at a time on a staging root, across processes and hosts."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,18 +11,17 @@ from cleanup.lab.opening import Unreachable
 from cleanup.models import StagingRoot
 from cleanup.storage import handles
 
-# The first key of our advisory locks on PostgreSQL; the second is the staging root.
+# First key of our advisory locks; the second is the staging root.
 _SWEEPS = 0x45584C41
 
 
 @contextlib.contextmanager
 def claim(root: StagingRoot) -> Iterator[bool]:
-    """Hold a staging root for one sweep; yields False where another process or host has it.
+    """Hold a staging root for one sweep; yields False if another process or host has it.
 
-    No claim outlives its holder, and none expires before: flocks on the data directory's lock file and on the root's
-    own directory (another data directory on this host) end with the process, PostgreSQL's advisory lock (another host)
-    with its connection. A root that cannot be opened is claimed without its directory: the sweep says why, and touches
-    no run.
+    The claim ends with its holder, never before: flocks on the data directory's file and on the root's directory (other
+    data directories of this host) with the process, PostgreSQL's advisory lock (other hosts) with its connection. A
+    root that cannot be opened is claimed without its flock: the sweep touches no run.
     """
     with contextlib.ExitStack() as stack:
         free = stack.enter_context(opening.data_dir().lock(f"sweep-{root.pk}"))
@@ -42,7 +41,7 @@ def _claim_directory(root: StagingRoot, stack: contextlib.ExitStack) -> bool:
 
 def _claim_in_database(root: StagingRoot, stack: contextlib.ExitStack) -> bool:
     if connection.vendor != "postgresql":
-        return True  # one host, and its locks have been asked
+        return True  # one host, and the flocks cover it
     own: BaseDatabaseWrapper = connection.copy()  # a clear may close the other one when its commit fails
     stack.callback(own.close)
     key = [_SWEEPS, root.pk]
@@ -55,6 +54,6 @@ def _claim_in_database(root: StagingRoot, stack: contextlib.ExitStack) -> bool:
 
 
 def _let_go(own: BaseDatabaseWrapper, key: list[int]) -> None:
-    """Give the lock back at once: of a connection that is closed the server lets go only a moment later."""
+    """At once: for a closed connection the server unlocks only a moment later."""
     with contextlib.suppress(DatabaseError), own.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_unlock(%s, %s)", key)

@@ -1,4 +1,4 @@
-"""What a registration lays at the tops of roots, or finds there: tokens, markers and the reserve."""
+"""What a registration lays or finds at the tops of roots."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from cleanup.storage.staging import fences
 
 
 class Laid:
-    """What a registration has laid at the tops of roots, so that a refused one leaves nothing behind."""
+    """Files just laid, so that a refused registration leaves nothing."""
 
     def __init__(self) -> None:
         self._found: list[tuple[str, bytes]] = []
@@ -23,7 +23,7 @@ class Laid:
     @classmethod
     @contextmanager
     def unless_refused(cls) -> Iterator[Self]:
-        """Take away what was laid in a block that ends with an error."""
+        """Remove what was laid if the block raises."""
         laid = cls()
         with ExitStack() as refused:
             refused.callback(laid._take_back)
@@ -31,7 +31,6 @@ class Laid:
             refused.pop_all()
 
     def note(self, path: str, name: bytes) -> None:
-        """A file that was made at the top of a root just now."""
         self._found.append((path, name))
 
     def _take_back(self) -> None:
@@ -41,7 +40,10 @@ class Laid:
 
 
 def carried(path: str) -> str:
-    """The token at the top of a directory, or an empty text. Raises RegistrationError, also for an empty directory."""
+    """The token at the top of a directory, or an empty text.
+
+    Raises RegistrationError, also if the directory is empty.
+    """
     try:
         with handles.opened(handles.open_root(path)) as root:
             found = tokens.read_token(root)
@@ -55,7 +57,7 @@ def carried(path: str) -> str:
 
 
 def carried_by_nas(path: str) -> str:
-    """The token at the top of a NAS root, which must carry one. Raises RegistrationError."""
+    """The token of a NAS root, which must carry one. Raises RegistrationError."""
     token = carried(path)
     if not token:
         raise RegistrationError(f"{path} carries no token: is the NAS mounted? {_by_hand(path)}")
@@ -67,7 +69,6 @@ def _by_hand(path: str) -> str:
 
 
 def _lay_staging_marker(root: int, path: str, token: str, laid: Laid) -> None:
-    """Raises OSError where it cannot be made, RegistrationError where it is not seen."""
     marker = markers.staging_marker(token)
     if reserve.with_reserve(root, lambda: markers.lay_marker(root, marker)):
         laid.note(path, marker)
@@ -76,9 +77,9 @@ def _lay_staging_marker(root: int, path: str, token: str, laid: Laid) -> None:
 
 
 def mark_nas_roots(root: StagingRoot, laid: Laid) -> None:
-    """Lay the marker of each NAS root that may be written; without it the token alone tells the NAS.
+    """Lay the marker of each NAS root that is mounted and writable.
 
-    None is laid where the NAS is not mounted just now, nor where a staging disk shows (see `two_places.remarks`).
+    A NAS that shows a staging disk gets none (see `two_places.remarks`).
     """
     for nas in nas_roots(root):
         seen = (OSError, errors.WrongToken, RegistrationError)
@@ -91,7 +92,10 @@ def mark_nas_roots(root: StagingRoot, laid: Laid) -> None:
 
 
 def laid_token(path: str, known: str, laid: Laid, *, accept_empty: bool, staging: bool) -> str:
-    """The token at the top of a root, laid if need be; empty where the directory is."""
+    """The token at the top of a root, laid if missing. Raises RegistrationError.
+
+    Empty for an empty directory, unless `accept_empty`.
+    """
     with ExitStack() as stack:
         try:
             root = stack.enter_context(handles.opened(handles.open_root(path)))

@@ -18,7 +18,7 @@ from cleanup.storage import handles, linux, markers, run_paths
 from cleanup.storage.datadir import DataDir
 from cleanup.storage.twin_paths import NAMED, LayoutError, parse_layout
 
-# Pairs of runs with one twin that a registration tells of.
+# Pairs of runs named in a registration.
 _COLLISIONS_TOLD = 3
 
 
@@ -35,12 +35,11 @@ def register(
     accept_empty: bool = False,
     now: datetime,
 ) -> StagingRoot:
-    """Register a staging root of this host with its NAS root, or complete a registration made earlier.
+    """Register a staging root of this host with its NAS root, or complete a registration.
 
-    `nas_layout`: where twins lie below a NAS root (None: as it is, at first `run-path`). `instrument_nas`: NAS roots of
-    single instruments, by equipment. A flag that was given stays. The same name and path again is harmless. An empty
-    directory may be a mount point without its disk: it gets no token unless `accept_empty`, and nothing is done there
-    until it has one. A NAS that is no second place is registered: see `remarks`. Raises RegistrationError.
+    `nas_layout`: where twins lie (None: unchanged, at first `run-path`). `instrument_nas`: by equipment. A given flag
+    stays. Repeatable. An empty directory may be an unmounted disk: without `accept_empty` it gets no token, and without
+    one nothing is done there. For a NAS that is no second place see `remarks`. Raises RegistrationError.
     """
     if not name or not name.isprintable() or len(name) > 64 or name != name.strip():
         raise RegistrationError("A staging root needs a short printable name.")
@@ -67,10 +66,7 @@ def register(
 def _prepare(
     root: StagingRoot, own: Mapping[str, str], before: tuple[object, ...] | None, now: datetime, *, accept_empty: bool
 ) -> None:
-    """Lay what belongs at the tops of the roots, and save the root; nothing stays where that is refused.
-
-    `before`: the place of the root as it was registered, None for a new one.
-    """
+    """`before`: the registered place, None for a new root."""
     with root_tokens.Laid.unless_refused() as laid:
         _lay_tokens(root, own, laid, accept_empty=accept_empty)
         root_checks.refuse_known_tokens(root)
@@ -84,7 +80,6 @@ def _prepare(
 
 
 def _root_named(name: str, path: str, now: datetime) -> StagingRoot:
-    """The staging root of this name as it is registered on this host, or a new one. Raises RegistrationError."""
     existing = StagingRoot.objects.filter(name=name).first()
     if existing and (existing.host, existing.path) != (settings.EXLAB_HOST, path):
         raise RegistrationError(f"The name {name} stands for {existing.path} on {existing.host} already.")
@@ -92,7 +87,6 @@ def _root_named(name: str, path: str, now: datetime) -> StagingRoot:
 
 
 def _set_nas(root: StagingRoot, nas_path: str, nas_layout: str | None) -> None:
-    """Give a staging root its NAS root and a layout, where they are named. Raises RegistrationError."""
     if nas_path and root.nas_path and root.nas_path != nas_path:
         raise RegistrationError(f"{root.name} has the NAS root {root.nas_path} already.")
     root.nas_path = nas_path or root.nas_path
@@ -103,7 +97,6 @@ def _set_nas(root: StagingRoot, nas_path: str, nas_layout: str | None) -> None:
 
 
 def _lay_tokens(root: StagingRoot, own: Mapping[str, str], laid: Laid, *, accept_empty: bool) -> None:
-    """Lay or adopt the tokens of a staging root, its NAS root, and those of its instruments by equipment."""
     root.token = root_tokens.laid_token(root.path, root.token, laid, accept_empty=accept_empty, staging=True)
     if root.nas_path:
         root.nas_token = root_tokens.laid_token(
@@ -114,7 +107,6 @@ def _lay_tokens(root: StagingRoot, own: Mapping[str, str], laid: Laid, *, accept
 
 
 def _instrument_places(given: Mapping[str, str]) -> dict[str, str]:
-    """The NAS roots of instruments by equipment, as real directories. Raises RegistrationError."""
     for equipment in given:
         if not run_paths.is_folder_name(equipment):
             raise RegistrationError(f"{run_paths.show(equipment.encode())} is no name that an instrument can have.")
@@ -124,7 +116,6 @@ def _instrument_places(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def _register_instrument(root: StagingRoot, equipment: str, path: str, laid: Laid, *, accept_empty: bool) -> None:
-    """Give an instrument a NAS root of its own, with the token that is there or gets laid."""
     known = root.instrument_nas.get(equipment, {"path": path, "token": ""})
     if known["path"] != path:
         raise RegistrationError(f"{equipment} has the NAS root {known['path']} already.")
@@ -140,7 +131,7 @@ def _layout(text: str) -> str:
 
 
 def _refuse_collisions(root: StagingRoot) -> None:
-    """A template of one's own must keep the known runs apart; under a layout with a name their runs are blocked."""
+    """Only for custom templates: a named layout blocks the runs instead."""
     pairs = twins.collisions(root, root.nas_layout) if root.nas_layout not in NAMED else []
     if pairs:
         one, other = pairs[0]
@@ -152,11 +143,10 @@ def _refuse_collisions(root: StagingRoot) -> None:
 def inspect_place(
     root: StagingRoot, *, path: str = "", nas_path: str = "", instrument_nas: Mapping[str, str] | None = None
 ) -> StagingRoot:
-    """A registered root as it would be in another place, unsaved, with the tokens found there. Reads only.
+    """A registered root as it would be elsewhere, unsaved. Reads only.
 
-    An empty path, or an instrument that is not named, leaves that side as it is. `prepare_place` lays a missing staging
-    token; a NAS root must carry its own, or it could not be known again when its share is not mounted. Raises
-    RegistrationError.
+    Empty or unnamed paths stay. A NAS root must carry a token, or it is not known again when its share is unmounted.
+    Raises RegistrationError.
     """
     moved = StagingRoot.objects.get(pk=root.pk)
     moved.path = root_checks.real_directory(path, "staging root") if path else root.path
@@ -187,7 +177,7 @@ def inspect_place(
 
 
 def prepare_place(moved: StagingRoot) -> None:
-    """Lay token, marker and reserve of a staging root in its new place. Raises RegistrationError."""
+    """Lay token, marker and reserve in a new place. Raises RegistrationError."""
     with Laid.unless_refused() as laid:
         moved.token = root_tokens.laid_token(moved.path, moved.token, laid, accept_empty=False, staging=True)
     if not moved.token:
@@ -195,10 +185,7 @@ def prepare_place(moved: StagingRoot) -> None:
 
 
 def remarks(root: StagingRoot) -> Remarks:
-    """What a person should know of a registration just made: `problems` of its mounts, and as warnings what it lacks.
-
-    It touches the NAS in this process.
-    """
+    """Mount problems of a registration, and warnings. Touches the NAS in this process."""
     mounts = two_places.remarks(root)
     return Remarks(mounts.problems, (*_warnings(root), *mounts.warnings))
 
@@ -224,7 +211,7 @@ def _warnings(root: StagingRoot) -> Iterator[str]:
 
 
 def shares_its_disk(root: StagingRoot) -> bool:
-    """Whether the data directory lies on a staging root's filesystem, and fills up with it."""
+    """Whether the data directory lies on a staging root's filesystem."""
     try:
         return os.stat(root.path).st_dev == os.stat(settings.EXLAB_DATA_DIR).st_dev
     except OSError:
@@ -232,7 +219,7 @@ def shares_its_disk(root: StagingRoot) -> bool:
 
 
 def malformed_markers(root: StagingRoot) -> list[str]:
-    """The paths at the tops of a root's NAS roots that begin like a staging marker and hold no UUID."""
+    """Paths on NAS roots that begin like a staging marker without a UUID."""
     found = []
     for nas in nas_roots(root):
         with suppress(OSError), handles.opened(handles.open_root(nas.path)) as directory:

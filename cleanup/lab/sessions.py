@@ -1,4 +1,4 @@
-"""The sessions of people who are signed in: when a person last did something in one, where they are, and their end."""
+"""The sessions of signed-in users: their last activity, number and end."""
 
 import logging
 from collections.abc import Iterator
@@ -14,20 +14,23 @@ from cleanup.lab import lock_waits
 
 logger = logging.getLogger(__name__)
 
-# When a person last did something in a session, in seconds since 1970.
+# Time of the last activity, in seconds since 1970.
 SEEN = "seen"
-# It is written down no oftener than this: each time is a write to the database.
+# Not more often: each note writes to the database.
 NOTED_EVERY = timedelta(minutes=5)
 
 
 def idle(session: SessionBase) -> timedelta:
-    """How long nothing was done; a time in the future, from a wrong clock, counts as long ago."""
+    """How long the user did nothing.
+
+    A future time, from a wrong clock, counts as long ago.
+    """
     now = timezone.now().timestamp()
     return timedelta(seconds=abs(now - session.get(SEEN, now)))
 
 
 def note(session: SessionBase) -> bool:
-    """Write down that a person does something; False if a later request, or the session's own save, does it."""
+    """Store activity; False if a later save does it."""
     to_be_saved = session.modified
     session[SEEN] = timezone.now().timestamp()
     if to_be_saved:
@@ -49,7 +52,7 @@ def count(user: User) -> int:
 
 
 def end(user: User, *, by: str, but: str | None = None) -> int:
-    """Sign a user out everywhere but in the session with the key `but`; returns the number of sessions."""
+    """End a user's sessions except the one with key `but`; returns how many."""
     keys = [session.session_key for session in _of(user) if session.session_key != but]
     Session.objects.filter(session_key__in=keys).delete()
     logger.info("%s is signed out in %d browsers, as %s has asked", user.get_username(), len(keys), by)
@@ -57,7 +60,7 @@ def end(user: User, *, by: str, but: str | None = None) -> int:
 
 
 def _of(user: User) -> Iterator[Session]:
-    # What a session holds is one encoded text, so all that are open are looked into; a lab has few.
+    # Session data is encoded, so all open sessions are decoded; a lab has few.
     for session in Session.objects.filter(expire_date__gt=timezone.now()).iterator():
         if session.get_decoded().get(SESSION_KEY) == str(user.pk):
             yield session

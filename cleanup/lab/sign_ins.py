@@ -1,7 +1,6 @@
-"""How many sign-ins may fail: for an account at an address, for an account, for an address.
+"""Limits on failed sign-ins: per account and address, per account, per address.
 
-django-axes counts them. An address is known to an account that has signed in there: failures from elsewhere, or of
-other accounts, do not keep that pair out.
+Where an account is known, failures from elsewhere or of other accounts do not lock it.
 """
 
 import ipaddress
@@ -26,15 +25,15 @@ from cleanup.lab import sessions
 
 logger = logging.getLogger(__name__)
 
-# What has failed longer ago counts no more.
+# Older failures do not count.
 COOL_OFF: timedelta = settings.AXES_COOLOFF_TIME
-# A person who mistypes, and who may try again soon.
+# A user who mistypes may soon try again.
 AT_AN_ADDRESS: int = settings.AXES_FAILURE_LIMIT
-# Four addresses of an attacker; the account's own addresses are known, and not kept out by it.
+# An attacker needs four addresses. Addresses where the account is known stay open.
 OF_AN_ACCOUNT = 20
-# Thirty people behind one address who mistype three times each are no attack.
+# Thirty users behind one address may mistype three times each.
 OF_AN_ADDRESS = 100
-# How long an account that has signed in at an address is known there.
+# After a sign-in the account is known at that address.
 KNOWN_FOR = timedelta(days=90)
 UNKNOWN = "an unknown user name"
 NO_ADDRESS = "an unknown address"
@@ -42,14 +41,14 @@ NO_ADDRESS = "an unknown address"
 
 @dataclass(frozen=True)
 class Lock:
-    """Sign-ins that are not looked at, until an instant; `of_address` if that concerns every account there."""
+    """Sign-ins are refused until then; `of_address`: for every account there."""
 
     until: datetime
     of_address: bool
 
 
 class Throttle(AxesStandaloneBackend):  # type: ignore[misc]  # axes has no types
-    """Asked before the password is looked at; a sign-in without a browser is not counted."""
+    """Checks the limits before the password; only browsers count."""
 
     def authenticate(self, request: HttpRequest | None, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         if request is not None:
@@ -57,7 +56,7 @@ class Throttle(AxesStandaloneBackend):  # type: ignore[misc]  # axes has no type
 
 
 class SignIns(AxesDatabaseHandler):  # type: ignore[misc]
-    """What axes does when a sign-in fails or succeeds: our limits, and our log."""
+    """Counts and logs sign-ins by our limits."""
 
     def user_login_failed(
         self,
@@ -74,7 +73,6 @@ class SignIns(AxesDatabaseHandler):  # type: ignore[misc]
             _tell_of_failure(request, str(credentials.get("username", "")))
 
     def user_logged_in(self, sender: object, request: Any, user: User, **kwargs: Any) -> None:  # noqa: ANN401
-        """Forget what failed for this account at this address, and what is over."""
         sessions.note(request.session)
         at, account = request.axes_attempt_time, key_of(user.get_username())
         here = {"username": account, "ip_address": request.axes_ip_address}
@@ -90,7 +88,7 @@ class SignIns(AxesDatabaseHandler):  # type: ignore[misc]
         """Nothing is counted."""
 
     def get_failures(self, request: Any, credentials: dict[str, Any] | None = None) -> int:  # noqa: ANN401
-        """Those of the account at this address; as many as lock it, if another limit is reached."""
+        """Failures of the account here; if another limit is reached, as many as lock it."""
         account, address = account_of(request, credentials), request.axes_ip_address
         if lock_on(account, address, request.axes_attempt_time):
             return AT_AN_ADDRESS
@@ -98,21 +96,21 @@ class SignIns(AxesDatabaseHandler):  # type: ignore[misc]
 
 
 def key_of(name: str) -> str:
-    """An account's name in the counts, one for all spellings.
+    """The key of an account in the counts, for all spellings.
 
-    A digest: a password typed in place of the name must stand nowhere.
+    A digest: a password typed as the name must not be stored.
     """
     return salted_hmac("exlab.sign-ins", _plain(name)).hexdigest()
 
 
 def account_of(request: HttpRequest, credentials: dict[str, Any] | None = None) -> str:
-    """The key of the account that a request wants to sign in to."""
+    """The key of the account in a request."""
     given = credentials if credentials is not None else request.POST
     return key_of(str(given.get("username") or ""))
 
 
 def address_of(request: HttpRequest) -> str | None:
-    """The client's address as a column takes it; only trusted proxies have a say in it."""
+    """The client's address for a column, as trusted proxies set it."""
     try:
         found = ipaddress.ip_address(request.META.get("REMOTE_ADDR", "").partition("%")[0])
     except ValueError:
@@ -121,7 +119,7 @@ def address_of(request: HttpRequest) -> str | None:
 
 
 def lock_on(account: str, address: str | None, at: datetime) -> Lock | None:
-    """What keeps an account, named by its key, from signing in at an address."""
+    """The lock that keeps an account (key) from an address."""
     locks = []
     if until := _opens(_failures(at, username=account, ip_address=address), AT_AN_ADDRESS):
         locks.append(Lock(until, of_address=False))
@@ -134,7 +132,7 @@ def lock_on(account: str, address: str | None, at: datetime) -> Lock | None:
 
 
 def unlock(*, name: str = "", address: str = "") -> int:
-    """Forget the failed sign-ins of an account, at an address, or both; returns how many."""
+    """Forget failed sign-ins of an account, an address or both; returns how many."""
     rows: QuerySet[Any] = AccessAttempt.objects.none()
     if name:
         rows = rows | AccessAttempt.objects.filter(username=key_of(name))
@@ -146,13 +144,13 @@ def unlock(*, name: str = "", address: str = "") -> int:
 
 
 def _failures(at: datetime, **of: str | None) -> list[tuple[datetime, int]]:
-    # One of tomorrow was counted by a wrong clock, and would lock until then.
+    # A failure further ahead was counted by a wrong clock.
     rows = AccessAttempt.objects.filter(attempt_time__gt=at - COOL_OFF, attempt_time__lte=at + COOL_OFF, **of)
     return list(rows.values_list("attempt_time", "failures_since_start"))
 
 
 def _opens(failures: Iterable[tuple[datetime, int]], limit: int) -> datetime | None:
-    """When enough of them are long ago; None if they are too few."""
+    """When the failures fall below the limit; None if they are."""
     counted = sorted(failures)
     left, opens = sum(number for _at, number in counted), None
     for failed_at, number in counted:
@@ -172,7 +170,7 @@ def _plain(name: str) -> str:
 
 
 def _tell_of_failure(request: Any, typed: str) -> None:  # noqa: ANN401
-    """A line in the log; a name that no user has may be a password."""
+    """An unknown name is not logged: it may be a password."""
     known = User.objects.filter(username__iexact=_plain(typed)).values_list("username", flat=True).first()
     lock = lock_on(key_of(typed), request.axes_ip_address, request.axes_attempt_time)
     name, address = known or UNKNOWN, request.axes_ip_address or NO_ADDRESS

@@ -1,7 +1,6 @@
-"""The timed tasks and their queues: created after migrate, known by their names.
+"""The timed tasks and their queues, known by their names.
 
-`up` serves its host by the common queues. A host with a `worker` has its own, named `<cluster>@<host>`: its rows among
-the schedules say so.
+A host with a `worker` has its own, `<cluster>@<host>`; `up` serves the common ones.
 """
 
 import hashlib
@@ -32,23 +31,23 @@ SCHEDULES = [
 ]
 
 
-# A task that is on its way from one queue to the next is not lost yet.
+# A task may be on its way from one queue to the next.
 LOST_AFTER = timedelta(minutes=2)
-# So much room has the queue's table for the name of a cluster.
+# Width of the queue table's column.
 _MAX_NAME = 100
 
 
 def create(*, using: str = "default", **kwargs: Any) -> None:  # noqa: ANN401
-    """Bring the common schedules into the database; a handler of `post_migrate`, harmless when called again."""
+    """Write the common schedules; handles `post_migrate`, repeatable."""
     if Schedule._meta.db_table not in connections[using].introspection.table_names():
         return  # only one app was migrated
     _lay(Schedule.objects.using(using).exclude(cluster__contains="@"), lambda cluster: cluster, using=using)
 
 
 def serve_apart(host: str) -> None:
-    """Give a host queues and timed tasks of its own, because it shares the database; harmless twice.
+    """Give a host its own queues and timed tasks; repeatable.
 
-    A clear needs its host's disk, so no cluster of another host may take it.
+    A clear needs its host's disk: no other host may take it.
     """
     own = Schedule.objects.filter(cluster__in=_own_queues(host))
     _lay(own, lambda cluster: _own_queue(cluster or _COMMON, host))
@@ -60,25 +59,25 @@ def serve_in_common(host: str) -> None:
 
 
 def queue_for(host: str) -> str:
-    """The queue in which the clears of a host wait."""
+    """The queue in which a host's clears wait."""
     return queue_of(settings.EXLAB_CLEAR_CLUSTER, host)
 
 
 def queue_of(cluster: str, host: str) -> str:
-    """The queue that a host's cluster reads: its own, or else the common one of that name."""
+    """The queue that a host's cluster reads: its own or the common."""
     own = _own_queue(cluster, host)
     return own if Schedule.objects.filter(cluster=own).exists() else cluster
 
 
 def rows_of(host: str) -> QuerySet[Schedule]:
-    """The timed tasks that a host's clusters have to start."""
+    """The timed tasks that a host's clusters start."""
     own: QuerySet[Schedule] = Schedule.objects.filter(cluster__in=_own_queues(host))
     common: QuerySet[Schedule] = Schedule.objects.exclude(cluster__contains="@")
     return own if own.exists() else common
 
 
 def next_sweeps() -> Callable[[str], datetime | None]:
-    """When the timed pass begins next on a host, in one query for all; None where nothing starts it."""
+    """A function from host to its next timed sweep, or None; one query."""
     rows = Schedule.objects.filter(name=SWEEP).values_list("cluster", "next_run")
     by_queue: dict[str, datetime | None] = dict(rows)
 
@@ -90,10 +89,9 @@ def next_sweeps() -> Callable[[str], datetime | None]:
 
 
 def passes_between(host: str, now: datetime, until: datetime) -> list[datetime]:
-    """When a host's timed passes begin from now until an instant, as planned.
+    """When a host's timed sweeps are planned between two instants.
 
-    An overdue one, or one planned too far ahead, may begin at any moment. Where none is planned a script may start
-    them: they are expected as often from now on.
+    From `now` on if the next is overdue, too far ahead or unplanned.
     """
     (every,) = (timedelta(minutes=minutes) for name, _func, minutes, _cluster in SCHEDULES if name == SWEEP)
     planned = next_sweeps()(host)
@@ -103,7 +101,7 @@ def passes_between(host: str, now: datetime, until: datetime) -> list[datetime]:
 
 
 def _lay(existing: QuerySet[Schedule], queue: Callable[[str | None], str | None], *, using: str = "default") -> None:
-    """Make these rows our schedules. Names are not unique in the table, so doubles are removed here, and here only."""
+    """Names are not unique in the table: only here duplicates are removed."""
     with transaction.atomic(using=using):
         names = [name for name, *_rest in SCHEDULES]
         existing.filter(name__startswith="cleanup ").exclude(name__in=names).delete()
@@ -128,7 +126,7 @@ def _lay(existing: QuerySet[Schedule], queue: Callable[[str | None], str | None]
 
 
 def mend(host: str, now: datetime) -> list[str]:
-    """Start soon a host's timed tasks that wait for a wrong future; returns their names."""
+    """Start soon a host's tasks that wait for a wrong future; returns names."""
     every = {name: minutes for name, _func, minutes, _cluster in SCHEDULES}
     mended = []
     for row in rows_of(host).filter(name__in=every).order_by("name", "pk"):
@@ -141,10 +139,7 @@ def mend(host: str, now: datetime) -> list[str]:
 
 
 def _is_put_off(row: Schedule, minutes: int, now: datetime) -> bool:
-    """Whether a timed task waits for longer than its interval.
-
-    A clock that was once ahead has done that, and nothing would start it before that day has come.
-    """
+    """A clock that was ahead has set it beyond its interval."""
     return row.next_run is None or row.next_run > now + timedelta(minutes=minutes + 1)
 
 

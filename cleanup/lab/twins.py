@@ -1,8 +1,4 @@
-"""Twins that are not one run's alone, and layouts under which twins would be found.
-
-Two digests beside each run (`Run.twin_key`, `Run.twin_place`) say where its twin lies, so that an index finds another
-run there, of any root or host. A cleared run keeps the place of its data.
-"""
+"""Twins that several runs share, found by the indexed digests `twin_key` and `twin_place`."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -21,13 +17,13 @@ from cleanup.storage.nas import client
 from cleanup.storage.staging import ingest, records
 from cleanup.storage.twin_paths import NAMED, RUN_PATH, as_one_name
 
-# At most 200 verified runs are looked for under other layouts.
+# Verified runs tried under other layouts.
 _TRIED = 200
 _AT_ONCE = 500
 
 
 def note_places(root: StagingRoot) -> None:
-    """Keep beside each run of a root where its twin lies; a cleared run keeps its place."""
+    """Store where the twins of a root's runs lie; cleared runs keep theirs."""
     runs = Run.objects.filter(root=root, gone_at=None).filter(~Q(state=State.CLEARED) | Q(twin_place=""))
     changed = []
     for run in runs.only("run_path", "equipment", "twin_key", "twin_place", "root").iterator(chunk_size=2000):
@@ -41,7 +37,7 @@ def note_places(root: StagingRoot) -> None:
 
 
 def note_place(run: Run) -> None:
-    """Keep beside a run where its twin lies; writes only what has changed."""
+    """Store where a run's twin lies, if changed."""
     if _note(run):
         Run.objects.filter(pk=run.pk).update(twin_key=run.twin_key, twin_place=run.twin_place)
 
@@ -56,10 +52,10 @@ def _note(run: Run) -> bool:
 
 
 def ambiguous(run: Run) -> tuple[Finding, ...]:
-    """`ambiguous_twin` if another run, staged or cleared, of any root, has its twin in the same place.
+    """`ambiguous_twin` if another run, staged or cleared, has the same twin.
 
-    Paths that some NAS takes for one are the same (`as_one_name`). An earlier run at the same run path is no other run
-    here: what became of its copy is an alert.
+    `as_one_name` decides which paths are the same. An earlier run at the same run path does not count: its copy is an
+    alert.
     """
     twin = twin_of(run)
     if not twin.root.path:
@@ -70,7 +66,6 @@ def ambiguous(run: Run) -> tuple[Finding, ...]:
 
 
 def _at(twin: Twin, root: StagingRoot) -> RunQuerySet:
-    """The runs, staged or cleared, whose twin lies at a place."""
     same = Q(twin_place=twin.place(root.host))
     if twin.key:
         same |= Q(twin_key=twin.key)
@@ -78,12 +73,12 @@ def _at(twin: Twin, root: StagingRoot) -> RunQuerySet:
 
 
 def is_named_by_path(run: Run) -> bool:
-    """Whether the twin's path names the run, so that its record need not."""
+    """Whether the twin's path names the run; then its record need not."""
     return run.root.nas_layout == RUN_PATH
 
 
 def unnamed(run: Run, listing: client.Listing | None) -> str | None:
-    """Why the twin's record does not name this run; None where it, or its path, does."""
+    """Why neither the twin's record nor its path names this run, or None."""
     if is_named_by_path(run):
         return None
     if listing is None:
@@ -100,7 +95,7 @@ def unnamed(run: Run, listing: client.Listing | None) -> str | None:
 
 
 def tell_overwritten(root: StagingRoot, now: datetime) -> None:
-    """Open an alert for each cleared run whose copy was replaced by a verified run of this root."""
+    """Open alerts for cleared runs whose copy a verified run here replaced."""
     verified = Run.objects.filter(root=root, gone_at=None, state=State.SYNC_VERIFIED).exclude(twin_place="")
     cleared = Run.objects.filter(state=State.CLEARED, gone_at=None)
     shared = cleared.filter(
@@ -119,10 +114,7 @@ def tell_overwritten(root: StagingRoot, now: datetime) -> None:
 
 
 def _same_history(old: Run, new: Run) -> bool:
-    """Whether a run is the cleared one, copied back: it lies at the same path, and its history is the same so far.
-
-    Where the record has no history it began with the same `creation.json`.
-    """
+    """Whether the cleared run was copied back: same path, and same history so far (else the same `creation.json`)."""
     if (old.root_id, old.run_path) != (new.root_id, new.run_path):
         return False
     if new.record_format == records.SYNC_STATE.name:
@@ -132,10 +124,9 @@ def _same_history(old: Run, new: Run) -> bool:
 
 
 def propose_layout(root: StagingRoot, readers: Readers) -> dict[str, Any]:
-    """The layout under which more verified runs have a copy than under the root's own; empty if none has.
+    """The layout under which more verified runs have a copy: `{"layout": …, "found": …, "of": …}`.
 
-    `{"layout": …, "found": …, "of": …}`: `found` of `of` verified runs. It asks only when discovery has just found that
-    the NAS has no copy of a run, not when the NAS fails. Raises NasError.
+    Else empty. It asks only if discovery found a copy missing, not if the NAS failed. Raises NasError.
     """
     runs = list(Run.objects.verified().with_root().filter(root=root, gone_at=None).order_by("-verified_at")[:_TRIED])
     runs = [run for run in runs if twin_of(run).root.path]
@@ -148,19 +139,16 @@ def propose_layout(root: StagingRoot, readers: Readers) -> dict[str, Any]:
 
 
 def _has_copy(run: Run) -> bool:
-    """Whether discovery saw a copy of a run on the NAS."""
     twin = run.facts.get("twin")
     return bool(twin and twin["files"])
 
 
 def _has_no_copy(run: Run) -> bool:
-    """Whether discovery saw that the NAS holds nothing of a run."""
     twin = run.facts.get("twin")
     return bool(twin and not twin["files"])
 
 
 def _found(nas_layout: str, runs: Sequence[Run], readers: Readers) -> int:
-    """How many of some runs have a directory where their twin would lie under a layout."""
     found = 0
     for reader, paths in _by_reader(nas_layout, runs, readers):
         found += len(reader.present(sorted(paths)))
@@ -176,7 +164,7 @@ def _by_reader(nas_layout: str, runs: Iterable[Run], readers: Readers) -> Iterab
 
 
 def collisions(root: StagingRoot, nas_layout: str) -> list[tuple[str, str]]:
-    """Pairs of known runs of a root, by run path, with one twin under a layout."""
+    """Pairs of a root's runs, by run path, with one twin under a layout."""
     seen: dict[tuple[str, str], str] = {}
     pairs = []
     known = Run.objects.filter(root=root, gone_at=None).order_by("run_path")

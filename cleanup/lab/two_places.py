@@ -1,7 +1,4 @@
-"""Whether a NAS root is a second place for what lies on a staging root, by its mounts now.
-
-Mounts change, so this is judged with each comparison and under the fence, by what the process that reads the NAS says.
-"""
+"""Whether a NAS root is a second place, by its mounts now: they change."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +14,9 @@ from cleanup.storage.places import Place
 
 
 def findings(root: StagingRoot, staging: int, nas: Place) -> Iterator[Finding]:
-    """What speaks against a NAS as a second place, under the flags of its staging root.
+    """What speaks against a NAS as a second place, under its root's flags.
 
-    `staging` is the open staging root; `nas` comes from the process that reads it. No flag accepts a NAS that shows the
-    staging directory itself: a run would prove itself.
+    `nas`: from the reader process. No flag accepts a NAS that shows the staging directory: a run would prove itself.
     """
     try:
         here = places.describe(staging)
@@ -37,23 +33,20 @@ def findings(root: StagingRoot, staging: int, nas: Place) -> Iterator[Finding]:
 
 
 def acceptance(root: StagingRoot, nas: Place) -> Acceptance:
-    """What the table of mounts says of a NAS, under the flags of its staging root."""
+    """What `mount_kinds` says of a NAS, under its root's flags."""
     return judge(nas, allow_union=root.allow_union_nas, writes_through=root.nas_writes_through)
 
 
 @dataclass(frozen=True)
 class Remarks:
-    """Sentences on how a staging root's NAS roots are mounted; with any `problems`, no run can be cleared."""
+    """Sentences on NAS mounts; with any `problems`, no run can be cleared."""
 
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 def remarks(root: StagingRoot) -> Remarks:
-    """How the mounts of a staging root's NAS roots look now, under its flags; nothing for a root that cannot be opened.
-
-    It touches the NAS in this process: for commands that just did so anyway.
-    """
+    """How a root's NAS roots are mounted. Touches the NAS in this process."""
     problems: list[str] = []
     warnings: list[str] = []
     for nas in nas_roots(root):
@@ -73,7 +66,6 @@ def remarks(root: StagingRoot) -> Remarks:
 
 
 def _markers_seen(path: str, there: int) -> Iterator[Finding]:
-    """A staging marker at an open NAS root, or above it. Raises OSError."""
     try:
         ways.Ways(path).ask(there, b".", recent=False)
     except markers.IsStaging as error:

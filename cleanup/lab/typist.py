@@ -1,7 +1,4 @@
-"""Who typed a command: the account of the operating system, kept beside the name that `--user` gives.
-
-A user of the pages may be named by `--user`; that proves nothing. What the kernel says of the process does.
-"""
+"""The operating system account that typed a command; `--user` proves nothing."""
 
 import contextlib
 import os
@@ -11,18 +8,18 @@ from contextvars import ContextVar
 
 _typist: ContextVar[str] = ContextVar("typist", default="")
 
-# So much room has the column.
+# Width of the column.
 _MAX = 255
 
 
 def current() -> str:
-    """The account that types the running command; empty in a page, a task and the schedule."""
+    """The account that types the running command; empty in pages and tasks."""
     return _typist.get()
 
 
 @contextlib.contextmanager
 def typing(account: str) -> Iterator[None]:
-    """While this lasts, what is written down is typed by this account."""
+    """Within the block, rows are typed by this account."""
     token = _typist.set(account)
     try:
         yield
@@ -31,9 +28,9 @@ def typing(account: str) -> Iterator[None]:
 
 
 def account(environment: Mapping[str, str] = os.environ) -> str:
-    """The account of this process: `ada (uid 1000)`, or `uid 1000` without a name.
+    """This process's account: `ada (uid 1000)`, or `uid 1000` without a name.
 
-    The number is the kernel's; `by sudo from bob (as SUDO_USER says)` is the environment's claim.
+    `by sudo from bob (as SUDO_USER says)` is only the environment's claim.
     """
     uid = os.getuid()
     name = _name_of(uid)
@@ -44,12 +41,12 @@ def account(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def name() -> str:
-    """The name of this process's account; `uid 1000` where the machine knows none."""
+    """The name of this process's account, else `uid 1000`."""
     return _name_of(os.getuid()) or f"uid {os.getuid()}"
 
 
 def _name_of(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
-    except KeyError:  # as in a container that runs by a number
+    except KeyError:  # as in a container with a bare uid
         return ""

@@ -1,6 +1,6 @@
-"""What ExLab-Wizard's `config.yaml` says of staging, of the places where copies go, and of the wizard's own cleaners.
+"""What ExLab-Wizard's `config.yaml` says of staging, copies and cleaners.
 
-Two kinds are known: in the older one each instrument has a transport of its own; the newer one has one `nas` for all.
+Older files have a transport for each instrument, newer ones `nas` for all.
 """
 
 import os
@@ -17,27 +17,23 @@ from cleanup.storage.run_paths import is_folder_name
 # A real one has a few kilobytes.
 MAX_BYTES = 1 << 20
 
-# What the wizard takes where the file says nothing.
+# The wizard's default.
 WIZARD_RETAIN_HOURS = 24.0
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A folder as the wizard's transport names it: a path on `name`, not where this host mounts it.
+    """A folder as the wizard's transport names it, not where this host mounts it."""
 
-    An empty name is this host. `by_ssh`: the name is another host's address, `user@host`.
-    """
-
-    name: str
+    name: str  # empty: this host
     path: str
-    by_ssh: bool = False
+    by_ssh: bool = False  # `name` is another host's address, `user@host`
 
     def __str__(self) -> str:
         return f"{self.name}:{self.path}" if self.name else self.path
 
     @property
     def perhaps_here(self) -> bool:
-        """Whether this path may be one of this host as well."""
         return self.path.startswith("/") and not self.by_ssh
 
     @property
@@ -47,16 +43,12 @@ class Remote:
 
 @dataclass(frozen=True, kw_only=True)
 class WizardInstrument:
-    """One instrument; `copies` holds its leaves on the NAS as `<copies>/<leaf>`, None: unknown.
-
-    `shown_as`: the NAS path that the wizard shows, no place to look into. `pushes`: where its runs go if another host
-    stages them.
-    """
+    """One instrument in the configuration."""
 
     equipment: str
-    copies: Remote | None = None
-    shown_as: str = ""
-    pushes: str = ""
+    copies: Remote | None = None  # holds its leaves as `<copies>/<leaf>`; None: unknown
+    shown_as: str = ""  # the NAS path that the wizard shows, not a place to look into
+    pushes: str = ""  # where its runs go if another host stages them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,33 +61,28 @@ class WizardCleanup:
 
 @dataclass(frozen=True, kw_only=True)
 class WizardConfig:
-    """What matters here of one configuration.
-
-    `staging`: where the newer kind puts staging on a remote; `nas`: where copies go, as `<nas>/<equipment>/<leaf>`.
-    `staging_cleanup` is None where the file says nothing. `nas_cleanup`: of the cleaner after the copy; None: nothing,
-    then the wizard has it on. `warnings` are sentences.
-    """
+    """The parts of a configuration that matter here."""
 
     label: str = ""
     staging_root: str = ""
-    staging: Remote | None = None
-    staging_cleanup: WizardCleanup | None = None
+    staging: Remote | None = None  # staging on a remote, in newer files
+    staging_cleanup: WizardCleanup | None = None  # None: unset
     instruments: tuple[WizardInstrument, ...] = ()
-    nas: Remote | None = None
-    nas_cleanup: bool | None = None
+    nas: Remote | None = None  # copies lie at `<nas>/<equipment>/<leaf>`
+    nas_cleanup: bool | None = None  # the cleaner after the copy; None: unset, then it is on
     ignore_globs: tuple[str, ...] = ()
     copies_at_all: bool = True
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # sentences
 
 
 def default_path(environ: Mapping[str, str]) -> str:
-    """Where the wizard keeps its configuration for the user of this process."""
+    """The wizard's configuration file for the user of this process."""
     folder = environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
     return os.path.join(folder, "exlab-wizard", "config.yaml")
 
 
 def read_config(path: str) -> WizardConfig:
-    """The configuration in a file. Raises WizardConfigError, with the path in its sentence."""
+    """The configuration in a file. Raises WizardConfigError, with the path."""
     try:
         return parse_config(_text_of(path))
     except WizardConfigError as error:
@@ -119,7 +106,7 @@ def parse_config(text: str) -> WizardConfig:
 
 
 def _text_of(path: str) -> str:
-    # Without waiting: a pipe in its place would never open.
+    # O_NONBLOCK: a pipe in its place would never open.
     opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(opened, "rb", closefd=True) as file:
         if not stat.S_ISREG(os.fstat(opened).st_mode):
@@ -193,7 +180,7 @@ _FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "o
 
 
 def _check(value: Any, known: Any, key: str) -> Iterator[str]:  # noqa: ANN401
-    """The unknown keys of a value. Raises WizardConfigError for a known one that holds another kind of value."""
+    """Yields unknown keys; raises WizardConfigError for a wrong kind."""
     if value is None:
         return
     if isinstance(known, list):
@@ -261,7 +248,6 @@ def _text(block: Mapping[str, Any], key: str) -> str:
 
 
 def _line(block: Mapping[str, Any], key: str, full: str) -> str:
-    """A text that names a place. Raises WizardConfigError where it cannot."""
     text = _text(block, key)
     if not text.isprintable():
         raise WizardConfigError(f"{full} must be one line of printable text.")
@@ -279,7 +265,7 @@ def _remote(found: Mapping[str, Any], key: str, name: str, path: str) -> Remote 
 
 
 def _tidy(path: str) -> str:
-    """A path of a remote without what makes no difference, so that two can be compared; empty: its top."""
+    """A remote path in one spelling, to compare; empty: its top."""
     kept = [part for part in path.split("/") if part not in ("", ".")]
     return ("/" if path.startswith("/") else "") + "/".join(kept)
 
@@ -330,7 +316,6 @@ def _transport(entry: Mapping[str, Any], key: str) -> Remote | None:
 
 
 def _pushes(entry: Mapping[str, Any]) -> str:
-    """Where the runs of an instrument are staged, if not on the host of this configuration."""
     block = _block(entry, "orchestrator_staging_transport")
     if _text(entry, "sync_mode") != "stage" and not block:
         return ""

@@ -1,4 +1,4 @@
-"""What a configuration of ExLab-Wizard would register here, and which policy it would write: decided, not done."""
+"""What a wizard configuration would register here; nothing is done."""
 
 import os
 import re
@@ -19,21 +19,18 @@ _WINDOWS = re.compile(r"[A-Za-z]:|\\\\|//")
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What a person adds: another name, where staging lies on this host, where remotes are mounted.
-
-    `nas_path` mounts the folder that all instruments share, `instrument_nas` those of single ones: each shows what that
-    transport writes into.
-    """
+    """What an admin adds to the configuration."""
 
     name: str = ""
     staging_root: str = ""
-    nas_path: str = ""
+    nas_path: str = ""  # mounts the folder that all instruments share
+    # By equipment: mounts what one transport writes into.
     instrument_nas: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Registered:
-    """The staging root of this path as it is registered already."""
+    """The staging root of this path as it is registered."""
 
     name: str
     nas_path: str
@@ -47,49 +44,39 @@ class Registered:
 
 @dataclass(frozen=True, kw_only=True)
 class Copies:
-    """Where an instrument's copies go, `remote`, and the folder where this host looks for them, if any.
-
-    `shown_as` is the wizard's name for the place.
-    """
+    """Where an instrument's copies go, and where this host finds them."""
 
     equipment: str
     remote: str
-    shown_as: str
-    here: str
+    shown_as: str  # the wizard's name for the place
+    here: str  # empty: unknown
 
 
 @dataclass(frozen=True, kw_only=True)
 class WizardPlan:
-    """What would be registered and written. An empty `nas_path`, or a layout of None, changes nothing.
-
-    `policy` is for the root's scope. `obstacles` stop all of it, `questions` can be answered later; both and `warnings`
-    are sentences.
-    """
+    """What would be registered; an empty `nas_path` or no `nas_layout` changes nothing."""
 
     name: str
     path: str
     nas_path: str
     nas_layout: str | None
     instrument_nas: tuple[tuple[str, str], ...]
-    policy: WizardCleanup | None
+    policy: WizardCleanup | None  # for the root's scope
     copies: tuple[Copies, ...]
-    obstacles: tuple[str, ...]
-    questions: tuple[str, ...]
+    obstacles: tuple[str, ...]  # sentences; they stop all of it
+    questions: tuple[str, ...]  # sentences; they can be answered later
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Places:
-    """NAS roots and the layout below them. `mount` is the remote folder that one NAS root for all would show."""
-
     layout: str
     nas_path: str = ""
     instrument_nas: Mapping[str, str] = field(default_factory=dict)
-    mount: Remote | None = None
+    mount: Remote | None = None  # the remote folder that one NAS root for all would show
     warnings: tuple[str, ...] = ()
 
     def here(self, equipment: str) -> str:
-        """The folder in which the copies of an instrument are looked for; empty where none is known."""
         top = self.instrument_nas.get(equipment, self.nas_path)
         folder = NAMED.get(self.layout, self.layout).removesuffix("{leaf}").replace("{equipment}", equipment)
         return os.path.join(top, folder).rstrip("/") if top else ""
@@ -104,7 +91,7 @@ def planned(
     taken: Container[str] = (),
     is_directory: Callable[[str], bool] = os.path.isdir,
 ) -> WizardPlan:
-    """What a wizard's configuration asks for on this `host`; `taken`: other roots. Raises WizardConfigError."""
+    """What a configuration asks for here; `taken`: other roots. Raises WizardConfigError."""
     answers = answers or Answers()
     _refuse_unknown_instruments(config, answers)
     path, obstacles = staging_path(config, answers, host, is_directory)
@@ -141,7 +128,7 @@ def planned(
 def staging_path(
     config: WizardConfig, answers: Answers, host: str, is_directory: Callable[[str], bool] = os.path.isdir
 ) -> tuple[str, list[str]]:
-    """Where staging lies, and what keeps it from being registered here. Raises WizardConfigError."""
+    """Where staging lies, and what prevents its registration. Raises WizardConfigError."""
     if answers.staging_root:
         return answers.staging_root, []
     path = config.staging_root
@@ -162,7 +149,6 @@ def staging_path(
 
 
 def _name(config: WizardConfig, answers: Answers, registered: Registered | None, host: str) -> tuple[str, list[str]]:
-    """The name of the staging root, and what to say of it."""
     if answers.name or registered:
         return answers.name or (registered.name if registered else ""), []
     name = _clean(config.label)
@@ -194,7 +180,6 @@ def _places(
     answers: Answers,
     is_directory: Callable[[str], bool],
 ) -> _Places:
-    """The layout that fits all transports, with the NAS roots that are said, or else found on this host."""
     mount, layout = _shared(config, copying)
     if answers.nas_path and not mount and copying:
         raise WizardConfigError(
@@ -204,7 +189,7 @@ def _places(
         return _found_here(config, copying, mount, layout, is_directory)
     if layout and not answers.instrument_nas:
         return _Places(layout=layout, nas_path=answers.nas_path, mount=mount)
-    # One layout must fit all: each instrument gets the very folder that its transport writes into.
+    # One layout must fit all: each instrument gets the folder of its transport.
     own = dict(answers.instrument_nas)
     if mount and answers.nas_path:
         for one in copying:
@@ -220,7 +205,6 @@ def _found_here(
     layout: str | None,
     is_directory: Callable[[str], bool],
 ) -> _Places:
-    """The places whose paths are directories of this host, where nothing else is said."""
     if config.nas and config.nas.perhaps_here and is_directory(config.nas.path):
         return _Places(layout=EQUIPMENT_LEAF, nas_path=config.nas.path, mount=mount, warnings=_taken_for([config.nas]))
     here = {one.equipment: one.copies for one in copying if one.copies and one.copies.perhaps_here}
@@ -245,7 +229,7 @@ def _taken_for(remotes: list[Remote]) -> tuple[str, ...]:
 
 
 def _shared(config: WizardConfig, copying: list[WizardInstrument]) -> tuple[Remote | None, str | None]:
-    """The folder that holds the copies of all instruments, and the layout below it; None: there is none."""
+    """The folder above all copies, and the layout below it; None: none."""
     if config.nas:
         return config.nas, EQUIPMENT_LEAF
     remotes = list(dict.fromkeys(one.copies for one in copying if one.copies))
@@ -265,7 +249,7 @@ def _shared(config: WizardConfig, copying: list[WizardInstrument]) -> tuple[Remo
 
 
 def _template(one: WizardInstrument) -> tuple[str, str] | None:
-    """The folder above that of the instrument, and the layout below it, where the path names the instrument once."""
+    """The folder above the instrument's, and the layout below."""
     parts = one.copies.path.split("/") if one.copies else []
     if parts.count(one.equipment) != 1:
         return None
@@ -298,7 +282,6 @@ def _copies(one: WizardInstrument, places: _Places) -> Copies:
 
 
 def _questions(places: _Places, copying: list[WizardInstrument], registered: Registered | None) -> list[str]:
-    """What is to be said yet: where the copies of some instruments are mounted."""
     known = _Places(layout=places.layout)
     if registered and registered.nas_layout == places.layout:
         known = _Places(layout=places.layout, nas_path=registered.nas_path, instrument_nas=registered.instrument_nas)
@@ -317,7 +300,6 @@ def _questions(places: _Places, copying: list[WizardInstrument], registered: Reg
 def _as_registered(
     kept: Registered, config: WizardConfig, copying: list[WizardInstrument]
 ) -> tuple[_Places, list[str]]:
-    """The places as they are registered, and whether they can be those of the configuration."""
     mount, layout = _shared(config, copying)
     places = _Places(layout=kept.nas_layout, nas_path=kept.nas_path, instrument_nas=kept.instrument_nas, mount=mount)
     if copying and kept.nas_layout not in (layout, LEAF):
@@ -337,7 +319,6 @@ def _top(remote: Remote) -> str:
 
 
 def _of_copies(config: WizardConfig) -> list[str]:
-    """What keeps runs from ever being proven, as far as the configuration tells."""
     said = []
     for one in config.instruments:
         if one.pushes:
@@ -365,7 +346,6 @@ def _of_copies(config: WizardConfig) -> list[str]:
 
 
 def _second_cleaners(config: WizardConfig) -> list[str]:
-    """What of the wizard removes staged files beside this program, and how to turn it off."""
     said = []
     if config.staging_cleanup and config.staging_cleanup.mode is Mode.SCHEDULED:
         said.append(

@@ -1,24 +1,21 @@
-"""The values in a YAML document that a person wrote: of plain types, with every key once, and no more than fit."""
+"""Values of a YAML document: plain types, unique keys, limited number."""
 
 import re
 from typing import Any
 
 import yaml
 
-# What aliases spell out again counts as often as it stands there.
+# The values of an alias count each time.
 MAX_VALUES = 50_000
 MAX_DEPTH = 30
 
 
 class WizardConfigError(Exception):
-    """Why a configuration of the wizard cannot be used, as a sentence for a person."""
+    """A wizard configuration cannot be used; the message is a sentence."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 scalars, as the wizard writes them.
-
-    PyYAML follows 1.1, where an instrument called ON is a truth value and the time 18:00 is a number of minutes.
-    """
+    """YAML 1.2 scalars, as the wizard writes them; in PyYAML's 1.1 ON is true."""
 
     yaml_implicit_resolvers = {}
 
@@ -26,7 +23,7 @@ class _Loader(yaml.SafeLoader):
 _MERGE, _NULL, _BOOL, _INT, _FLOAT, _STR, _SEQ, _MAP = (
     f"tag:yaml.org,2002:{name}" for name in ("merge", "null", "bool", "int", "float", "str", "seq", "map")
 )
-# Longer numbers are no number of anything here.
+# Longer numbers are read as text.
 _SCALARS = {
     _NULL: re.compile(r"~|null|Null|NULL|"),
     _BOOL: re.compile(r"true|True|TRUE|false|False|FALSE"),
@@ -40,9 +37,9 @@ for _tag, _pattern in _SCALARS.items():
 
 
 def values_in(text: str) -> Any:  # noqa: ANN401
-    """The values in a document: texts, numbers, truth values, None, lists and dicts; None if empty.
+    """The values in a document: str, numbers, bool, None, list, dict.
 
-    Raises WizardConfigError.
+    None for an empty document. Raises WizardConfigError.
     """
     try:
         node = yaml.compose(text, Loader=_Loader)
@@ -61,7 +58,7 @@ def _no_yaml(problem: str, mark: yaml.Mark | None) -> WizardConfigError:
 
 
 class _Values:
-    """Builds the values of a document, and stops before aliases or depth make them too many."""
+    """Builds values, and stops before aliases or depth make them too many."""
 
     def __init__(self) -> None:
         self._built = 0

@@ -1,4 +1,4 @@
-"""What exists: staging roots, runs with their ingest history, policies, attempts, the ledger, sweeps, what is wrong."""
+"""The tables: roots, runs, policies, attempts, ledger, sweeps, alerts."""
 
 from cleanup.models.access import Access
 from cleanup.models.alerts import Alert, AlertKind

@@ -1,4 +1,4 @@
-"""Where people may use the permissions that they have."""
+"""Where users may use their permissions."""
 
 from typing import ClassVar
 
@@ -12,15 +12,14 @@ from cleanup.models.roots import StagingRoot
 
 
 def _or_none(name: str) -> Coalesce:
-    """A key that may be missing, in a form in which two missing ones are the same to the database."""
+    """A key in which two missing ones are equal to the database."""
     return Coalesce(name, Value(0), output_field=BigIntegerField())
 
 
 class Access(models.Model):
-    """A place in which a person, or each member of a group, may use the permissions they have.
+    """A place where a user, or each group member, may use their permissions.
 
-    Without a staging root it is every root, without an instrument every instrument. A user without a row may do nothing
-    anywhere; superusers need none.
+    A user without a row may do nothing; superusers need none.
     """
 
     user = models.ForeignKey(

@@ -1,4 +1,4 @@
-"""Sums of bytes that no size on a disk can break."""
+"""Sums of bytes that do not overflow."""
 
 from typing import Any
 
@@ -10,10 +10,9 @@ _HALF = 32
 def bytes_sum(
     column: str | Expression, *, filter: Q | None = None, default: int | None = None
 ) -> "ExpressionWrapper[Any]":
-    """The sum of a column of byte counts; None, or the default, where there are no rows.
+    """The sum of a column of bytes; None, or the default, without rows.
 
-    A sparse file may claim exabytes, and SQLite fails beyond 63 bits. So upper and lower halves are added up apart:
-    exact up to 9 EB, about right beyond.
+    Sparse files may claim exabytes, and SQLite fails beyond 63 bits: halves are added up apart.
     """
     value: Any = F(column) if isinstance(column, str) else column
     upper = Sum(value.bitrightshift(_HALF), filter=filter, default=default, output_field=BigIntegerField())

@@ -1,4 +1,4 @@
-"""Alerts of the watchdog: what people should look at."""
+"""Alerts of the watchdog."""
 
 from typing import ClassVar
 
@@ -25,13 +25,10 @@ class AlertKind(models.TextChoices):
 
 
 class Alert(models.Model):
-    """Something that is wrong from `since` to `ended_at`; as long as it lasts, one row for each kind and subject.
-
-    `subject` names what it is about, in a way that stays the same: a key, not a sentence.
-    """
+    """Something wrong from `since` to `ended_at`."""
 
     kind = models.CharField(max_length=16, choices=AlertKind)
-    subject = models.CharField(max_length=255)
+    subject = models.CharField(max_length=255)  # a lasting key, not a sentence
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, null=True, blank=True, related_name="alerts")
     run = models.ForeignKey(Run, on_delete=models.PROTECT, null=True, blank=True, related_name="alerts")
     reason = models.CharField(max_length=40)

@@ -1,4 +1,4 @@
-"""What timed sweeps will take, as it was foreseen, and what people were told of it before."""
+"""What timed sweeps will take, and what people were told of it."""
 
 from typing import ClassVar
 
@@ -8,36 +8,28 @@ from cleanup.models.roots import StagingRoot
 
 
 class Forecast(models.Model):
-    """What the timed sweeps of one staging root would take, as it was last foreseen; pages show it.
-
-    `coming` are the sweeps as values (see `monitoring.forecasts`), `policy_version` the newest version at the time.
-    """
+    """What a root's timed sweeps would take, as last foreseen."""
 
     root = models.OneToOneField(StagingRoot, on_delete=models.PROTECT, related_name="forecast")
     at = models.DateTimeField()
-    policy_version = models.PositiveIntegerField(default=0)
-    coming = models.JSONField(default=dict)
+    policy_version = models.PositiveIntegerField(default=0)  # the newest at the time
+    coming = models.JSONField(default=dict)  # see `monitoring.forecasts`
 
     def __str__(self) -> str:
         return f"what passes over {self.root} will take, foreseen at {self.at:%Y-%m-%d %H:%M}"
 
 
 class Announcement(models.Model):
-    """What people were told before timed sweeps of one staging root took it; bytes are logical.
-
-    `coming` was foreseen, `run_keys` are its runs, `versions` the policy versions whose first sweep in earnest it tells
-    of. They are numbered by root, so that one of two hosts tells. `mails` went out; `mail_problem` says why some did
-    not.
-    """
+    """What people were told before a root's timed sweeps took it."""
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="announcements")
-    number = models.PositiveIntegerField()
+    number = models.PositiveIntegerField()  # by root, so that only one of two hosts tells
     at = models.DateTimeField("told at")
     runs = models.PositiveIntegerField()
     bytes = models.BigIntegerField("logical bytes")
     first_pass_at = models.DateTimeField("first of the passes")
     coming = models.JSONField(default=dict)
-    run_keys = models.JSONField(default=list)
+    run_keys = models.JSONField(default=list)  # the runs of `coming`
     versions = models.JSONField("first passes of these policy versions", default=list, blank=True)
     mails = models.PositiveIntegerField("number of recipients", default=0)
     mail_problem = models.CharField("why a mail was not sent", max_length=500, blank=True)

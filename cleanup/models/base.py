@@ -16,7 +16,7 @@ class RunKind(models.TextChoices):
 
 
 class AppendOnly(models.Model):
-    """A row that is written once. Triggers hold it in the database too; see `append_only.py`."""
+    """A row that is written once; `triggers.py` holds it in the database too."""
 
     class Meta:
         abstract = True

@@ -1,4 +1,4 @@
-"""Verified again here: a comparison of all bytes that a person has asked for, and bytes that an admin has accepted."""
+"""Comparisons of all bytes by request, and bytes that an admin accepted."""
 
 import uuid
 from datetime import datetime
@@ -11,13 +11,7 @@ from cleanup.models.runs import Run
 
 
 class ByteCheck(models.Model):
-    """One comparison of every byte of a run on staging and on the NAS, asked for by a person; it changes nothing.
-
-    `compared_bytes` of `planned_bytes` were read on both sides together. `outcome` is what it showed, else `reason` and
-    `detail` say why not. `differing` files differ between the sides, `against` only from the manifest, `named` lists
-    the first of them; `missing` counts manifest files that staging lacks. `manifest` is why there was no usable one.
-    `digest` is that of all names and bytes, `evidence` that of all by which a change would show (see `runs.comparing`).
-    """
+    """One requested comparison of every byte on staging and NAS; it changes nothing."""
 
     class Phase(models.TextChoices):
         QUEUED = "queued"
@@ -25,7 +19,7 @@ class ByteCheck(models.Model):
         DONE = "done"
 
     class Outcome(models.TextChoices):
-        """As the manifest says; the same on both sides and not as the manifest says; not the same; not comparable."""
+        """As the manifest; alike, but not as the manifest; different; not comparable."""
 
         AS_MANIFEST = "as_manifest"
         ALIKE = "alike"
@@ -42,6 +36,7 @@ class ByteCheck(models.Model):
     created_at = models.DateTimeField()
     phase_at = models.DateTimeField()
     task_id = models.CharField(max_length=32, blank=True)
+    # Of both sides together, as `planned_bytes`.
     compared_bytes = models.BigIntegerField("bytes compared so far", default=0)
     planned_bytes = models.BigIntegerField("bytes to compare", default=0)
     progress_at = models.DateTimeField("last progress", null=True, blank=True)
@@ -50,14 +45,15 @@ class ByteCheck(models.Model):
     detail = models.TextField(blank=True)
     files = models.BigIntegerField(default=0)
     bytes = models.BigIntegerField("logical bytes", default=0)
-    differing = models.BigIntegerField("files that differ", default=0)
+    differing = models.BigIntegerField("files that differ", default=0)  # between the two sides
+    # Equal on both sides, but not as the manifest says.
     against = models.BigIntegerField("files that are not as the manifest says", default=0)
     missing = models.BigIntegerField("files of the manifest that are not staged", default=0)
-    named = models.JSONField(default=list, blank=True)
+    named = models.JSONField(default=list, blank=True)  # the first files that differ
     manifest = models.CharField("why there is no usable manifest", max_length=40, blank=True)
     manifest_sha256 = models.CharField(max_length=64, blank=True)
-    digest = models.CharField(max_length=64, blank=True)
-    evidence = models.CharField(max_length=64, blank=True)
+    digest = models.CharField(max_length=64, blank=True)  # of all names and bytes
+    evidence = models.CharField(max_length=64, blank=True)  # of all by which a change would show (`runs.comparing`)
 
     class Meta:
         ordering = ("-created_at",)
@@ -78,7 +74,7 @@ class ByteCheck(models.Model):
         return self.phase in self.ACTIVE
 
     def advance(self, before: str, after: str, *, now: datetime, **fields: object) -> bool:
-        """Change the phase by compare-and-set. False: another process was faster, and nothing was changed."""
+        """Compare-and-set: False changes nothing, as another process was faster."""
         changes = {"phase": after, "phase_at": now, **fields}
         if not ByteCheck.objects.filter(pk=self.pk, phase=before).update(**changes):
             return False
@@ -89,15 +85,14 @@ class ByteCheck(models.Model):
 
 class AcceptedBytesQuerySet(models.QuerySet["AcceptedBytes"]):
     def standing(self) -> Self:
-        """Those that no admin has withdrawn. Whether they still hold only a look at both sides tells."""
+        """Only a look at both sides tells whether they still hold."""
         return self.filter(withdrawn_at=None)
 
 
 class AcceptedBytes(models.Model):
-    """Bytes that an admin has accepted in place of a run's manifest: the same on staging and on the NAS when compared.
+    """Bytes that an admin accepted in place of a manifest, equal on both sides.
 
-    They count for a clear by a person while all that `evidence` covers is as it was; every byte is read again then, and
-    must give `digest`.
+    They count for a person's clear while `evidence` is the same; then every byte is read again, and must give `digest`.
     """
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="accepted_bytes")

@@ -1,4 +1,4 @@
-"""Clears: the proof, the batch and the attempt."""
+"""Clears: proof, batch and attempt."""
 
 import uuid
 from collections.abc import Iterable
@@ -18,11 +18,7 @@ from cleanup.rules.reasons import Reason
 
 
 class Proof(AppendOnly):
-    """The dated evidence that the NAS held a run: how far the comparison went and what it covered.
-
-    `evidence` is the SHA-256 of everything by which a change on either side would show (see `runs.proofs`); the proof
-    is reused only while it is the same, never if empty. `accepted`: the bytes are those that an admin has accepted.
-    """
+    """Dated evidence that the NAS held a run."""
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="proofs")
     level = models.CharField(max_length=8, choices=[(level.value, level.value) for level in ProofLevel])
@@ -31,6 +27,8 @@ class Proof(AppendOnly):
     files = models.BigIntegerField()
     bytes = models.BigIntegerField("logical bytes")
     manifest_sha256 = models.CharField(max_length=64, blank=True)
+    # SHA-256 of all by which a change on either side would show (`runs.proofs`); the proof is reused only while it is
+    # the same, never if empty.
     evidence = models.CharField(max_length=64, blank=True)
     accepted = models.ForeignKey(
         AcceptedBytes,
@@ -52,12 +50,12 @@ class Proof(AppendOnly):
 
     @property
     def kind(self) -> str:
-        """What was shown, for ledger and pages: the level, or `accepted` where that took the manifest's place."""
+        """Accepted bytes take the manifest's place."""
         return "accepted" if self.accepted_id else self.level
 
 
 class Phase(models.TextChoices):
-    """Where an attempt stands. Everything before `committed` is rolled back, everything after rolled forward."""
+    """Recovery rolls back before `committed`, forward after."""
 
     QUEUED = "queued"
     INTENT = "intent"
@@ -69,7 +67,7 @@ class Phase(models.TextChoices):
 
 
 class AttemptKind(models.TextChoices):
-    """What an attempt removes: a run's staging copy, or the empty shell that the wizard left at a run's path."""
+    """An attempt clears a run, or removes the wizard's empty shell at its path."""
 
     CLEAR = "clear"
     SHELL = "shell"
@@ -81,21 +79,17 @@ class Requester(models.TextChoices):
 
 
 class ClearBatch(models.Model):
-    """Several clears that an operator asked for together, as one preview had shown them.
-
-    `digest` is that of the preview. While `paused_at` is set no run of it is begun; `paused_seconds` adds up earlier
-    pauses. After `stopped_at` none is begun any more.
-    """
+    """Clears that an operator asked for together, as one preview showed them."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     actor = models.CharField(max_length=150)
     note = models.CharField("reason given", max_length=500, blank=True)
-    digest = models.CharField(max_length=64)
+    digest = models.CharField(max_length=64)  # of the preview
     created_at = models.DateTimeField()
-    paused_at = models.DateTimeField(null=True, blank=True)
+    paused_at = models.DateTimeField(null=True, blank=True)  # while it is set, no run is begun
     paused_by = models.CharField(max_length=150, blank=True)
-    paused_seconds = models.FloatField(default=0)
-    stopped_at = models.DateTimeField(null=True, blank=True)
+    paused_seconds = models.FloatField(default=0)  # earlier pauses
+    stopped_at = models.DateTimeField(null=True, blank=True)  # after it no run is begun
     stopped_by = models.CharField(max_length=150, blank=True)
 
     class Meta:
@@ -108,33 +102,24 @@ class ClearBatch(models.Model):
 
 class ClearAttemptQuerySet(models.QuerySet["ClearAttempt"]):
     def clears(self) -> Self:
-        """Those that clear runs; without the removals of shells, which say nothing of a run."""
         return self.filter(kind=AttemptKind.CLEAR)
 
     def last_tries(self) -> Self:
-        """One for each run asked for: without those that were tried again."""
         return self.filter(repeated_by=None)
 
     def waiting_for_another_try(self) -> Self:
-        """Those that ended without a clear and are tried again by themselves."""
         return self.filter(again_after__isnull=False)
 
 
 class ClearAttempt(models.Model):
-    """One try at one clear, or at the removal of a shell. Its id names the fence, the plan and the tombstone.
+    """One try at one clear, or at the removal of a shell.
 
-    `policy_version` is the newest version of any policy, `asked_version` the one when a person asked: no weaker a proof
-    is accepted than that promised. `cause` says why the schedule took the run (`retention+max_bytes`), `let_go` is the
-    breaker whose go-on covers it. `planned_*` is what the plan holds, `freed_*` what was really removed,
-    `compared_bytes`, `checked_files` and `done_*` how far it is. `plan_sha256` and `prepared` tell recovery what is
-    ours (of a shell its `path`), `emptied` that only the record was left. `measured_bytes` came back by the disk's own
-    count, else `unmeasured` says why not. `repeats` is the attempt that this one tries again (`clears.again`), `tries`
-    counts those before. Older rows lack what came later.
+    Its id names the fence, the plan and the tombstone. Older rows lack newer fields.
     """
 
-    # Not stored: the names of shells that were moved aside when the run went back to its path.
+    # Not stored: names of shells moved aside when the run went back to its path.
     shells: tuple[str, ...] = ()
-    # Not stored: whether a challenge lies in the fence, or may, so that the run may not have its own time.
+    # Not stored: a challenge may lie in the fence, so the run's mtime may not be its own.
     challenging: bool = False
     ACTIVE: ClassVar = (Phase.QUEUED, Phase.INTENT, Phase.COMMITTED)
     # Ended, and the run stayed.
@@ -150,12 +135,13 @@ class ClearAttempt(models.Model):
     actor = models.CharField(max_length=150)
     typed_by = models.CharField("typed by the account", max_length=255, blank=True)
     note = models.CharField("reason given", max_length=500, blank=True)
-    policy_version = models.PositiveIntegerField(default=0)
+    policy_version = models.PositiveIntegerField(default=0)  # the newest of any policy
     decided_by = models.JSONField("policy that decided", default=dict, blank=True)
     cause = models.CharField("why the schedule took it", max_length=60, blank=True)
     sweep = models.ForeignKey(
         "cleanup.Sweep", on_delete=models.PROTECT, null=True, blank=True, related_name="attempts", verbose_name="pass"
     )
+    # The breaker whose go-on covers it.
     let_go = models.ForeignKey(
         "cleanup.SweepBreaker",
         on_delete=models.PROTECT,
@@ -168,17 +154,19 @@ class ClearAttempt(models.Model):
     created_at = models.DateTimeField()
     phase_at = models.DateTimeField()
     task_id = models.CharField(max_length=32, blank=True)
+    # See `clears.again`.
     repeats = models.OneToOneField(
         "self", on_delete=models.PROTECT, null=True, blank=True, related_name="repeated_by", verbose_name="tries again"
     )
     tries = models.PositiveSmallIntegerField("tries before this one", default=0)
     interruptions = models.PositiveSmallIntegerField("tries before that were interrupted", default=0)
     again_after = models.DateTimeField("tried again after", null=True, blank=True)
+    # No weaker proof is accepted than this version promised.
     asked_version = models.PositiveIntegerField("policy version when it was asked for", null=True, blank=True)
     decision = models.JSONField(default=list, blank=True)
     reason = models.CharField(max_length=40, blank=True)
     detail = models.TextField(blank=True)
-    plan_sha256 = models.CharField(max_length=64, blank=True)
+    plan_sha256 = models.CharField(max_length=64, blank=True)  # with `prepared` it tells recovery what is ours
     prepared = models.JSONField(default=dict, blank=True)
     planned_files = models.BigIntegerField(default=0)
     planned_bytes = models.BigIntegerField("planned logical bytes", default=0)
@@ -190,7 +178,7 @@ class ClearAttempt(models.Model):
     progress_at = models.DateTimeField("last progress", null=True, blank=True)
     done_files = models.BigIntegerField(default=0)
     done_bytes = models.BigIntegerField("logical bytes removed so far", default=0)
-    freed_files = models.BigIntegerField(default=0)
+    freed_files = models.BigIntegerField(default=0)  # `freed_*`: what was really removed
     freed_bytes = models.BigIntegerField("freed logical bytes", default=0)
     freed_allocated_bytes = models.BigIntegerField(default=0)
     measured_bytes = models.BigIntegerField("bytes that the disk gave back", null=True, blank=True)
@@ -198,7 +186,7 @@ class ClearAttempt(models.Model):
     disk_bytes = models.BigIntegerField("size of the disk", null=True, blank=True)
     disk_free_before = models.BigIntegerField("free before the removal", null=True, blank=True)
     disk_free_after = models.BigIntegerField("free after the removal", null=True, blank=True)
-    emptied = models.BooleanField(default=False)
+    emptied = models.BooleanField(default=False)  # only the record was left
     told_at = models.DateTimeField("the NAS was told at", null=True, blank=True)
     tell_after = models.DateTimeField("the NAS is told after", null=True, blank=True)
     tell_tries = models.PositiveIntegerField("vain tries to tell the NAS", default=0)
@@ -230,7 +218,6 @@ class ClearAttempt(models.Model):
 
     @property
     def is_clear(self) -> bool:
-        """Whether it clears a run, and does not remove a shell at a run's path."""
         return self.kind == AttemptKind.CLEAR
 
     @property
@@ -239,17 +226,16 @@ class ClearAttempt(models.Model):
 
     @property
     def promised_version(self) -> int:
-        """The version of the policy by which a person asked; `policy_version` becomes that by which it was decided."""
+        """`policy_version` becomes the version that decided."""
         return self.policy_version if self.asked_version is None else self.asked_version
 
     @property
     def waits_for_another_try(self) -> bool:
-        """Whether it ended without a clear and is tried again by itself."""
         return self.again_after is not None
 
     @property
     def only_here(self) -> str:
-        """What the run had besides its bytes and the NAS lacked, in words; empty if nothing."""
+        """What the NAS lacked besides bytes, in words."""
         details = (gate["detail"] or "" for gate in self.decision or () if gate["gate"] == Gate.PROOF)
         return next((detail.partition(ONLY_HERE)[2].strip() for detail in details if ONLY_HERE in detail), "")
 
@@ -259,7 +245,7 @@ class ClearAttempt(models.Model):
         return self.phase == Phase.DONE and self.reason == Reason.REMOVAL_INCOMPLETE
 
     def advance(self, before: Iterable[str], after: str, *, now: datetime, **fields: Any) -> bool:  # noqa: ANN401
-        """Change the phase by compare-and-set. False: another worker was faster, and nothing was changed."""
+        """Compare-and-set: False changes nothing, as another worker was faster."""
         changes = {"phase": after, "phase_at": now, **fields}
         with transaction.atomic():
             if not ClearAttempt.objects.filter(pk=self.pk, phase__in=list(before)).update(**changes):

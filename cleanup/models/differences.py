@@ -1,4 +1,4 @@
-"""What comparisons of every byte have found different, and still stands."""
+"""Differences found by comparisons of every byte that still stand."""
 
 from typing import ClassVar
 
@@ -8,10 +8,9 @@ from cleanup.models.runs import Run
 
 
 class Difference(models.Model):
-    """What the latest comparison of every byte found of a run that must stay for it; at most one a run.
+    """Why a run must stay by its latest comparison of every byte.
 
-    `evidence` is the SHA-256 of everything by which a change would show (see `runs.differences`); empty where not sure.
-    The row goes once all bytes are found equal; until then no earlier proof counts.
+    The row goes once all bytes are equal; until then no earlier proof counts.
     """
 
     run = models.OneToOneField(Run, on_delete=models.PROTECT, related_name="difference")
@@ -19,6 +18,7 @@ class Difference(models.Model):
     host = models.CharField(max_length=255)
     reason = models.CharField(max_length=40)
     detail = models.TextField(blank=True)
+    # SHA-256 of all by which a change would show (`runs.differences`); empty if unsure.
     evidence = models.CharField(max_length=64)
 
     class Meta:

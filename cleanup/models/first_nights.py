@@ -1,4 +1,4 @@
-"""The first nights of staging roots: since when each is there, and when its own rehearsal was over."""
+"""When each staging root came, and when its first nights were over."""
 
 from typing import ClassVar
 
@@ -12,8 +12,7 @@ from cleanup.rules.approval import FirstNights
 
 
 class RootEvent(models.TextChoices):
-    """What happened to a root's approval: it came or lies elsewhere, it held no run while a version was rehearsed, a
-    run there was a surprise, its first nights are over."""
+    """It came or moved, held no run in a rehearsal, had a surprise, or is over."""
 
     CAME = "came"
     UNSEEN = "unseen"
@@ -23,9 +22,9 @@ class RootEvent(models.TextChoices):
 
 class RootNoteQuerySet(models.QuerySet["RootNote"]):
     def first_nights(self, *, as_of: int | None = None) -> dict[str, FirstNights]:
-        """How promotions see each staging root, by its name, now or when `as_of` was the newest version of all.
+        """By root name; `as_of`: when that was the newest version.
 
-        Roots of which nothing was written down were there before that began, and every promotion covers them.
+        Every promotion covers roots without notes: they were there before.
         """
         notes = self if as_of is None else self.filter(policy_version__lte=as_of)
         told: dict[str, FirstNights] = {}
@@ -42,12 +41,13 @@ class RootNoteQuerySet(models.QuerySet["RootNote"]):
 
 
 class RootNote(AppendOnly):
-    """One event of a staging root's first nights. `policy_version` was the newest of all then, or is the one promoted
-    without a run of this root in sight; `run` is the one that surprised."""
+    """One event of a root's first nights."""
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="notes")
     event = models.CharField(max_length=8, choices=RootEvent)
+    # The newest at the time, or the one promoted without a run of this root.
     policy_version = models.PositiveIntegerField()
+    # The one that surprised.
     run = models.ForeignKey(Run, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     at = models.DateTimeField()
     author = models.CharField(max_length=150, blank=True)

@@ -1,4 +1,4 @@
-"""Holds: pins on runs, with owner, reason and end."""
+"""Holds on runs, with owner, reason and end."""
 
 from datetime import datetime
 from typing import ClassVar, Self
@@ -12,7 +12,7 @@ from cleanup.models.runs import Run
 
 
 class HoldSource(models.TextChoices):
-    """Who pinned the run: a person with an account, or a file `.exlab-hold` at the run's top."""
+    """A person with an account, or a file `.exlab-hold` in the run."""
 
     PERSON = "person"
     FILE = "file"
@@ -20,20 +20,17 @@ class HoldSource(models.TextChoices):
 
 class HoldQuerySet(models.QuerySet["Hold"]):
     def in_force(self, now: datetime) -> Self:
-        """Holds that pin their run at this instant: neither released nor over, nor over by a clock in doubt alone."""
+        """A doubted clock alone ends no hold."""
         lasting = Q(until=None) | Q(until__gt=now) | Q(until__gt=sure_at(StagingRoot, "run_id"))
         return self.filter(released_at=None).filter(lasting)
 
     def with_clock(self) -> Self:
-        """Holds with the instant by which they end, where their host's clock is in doubt."""
+        """With the instant by which they end under a doubted clock."""
         return self.annotate(sure_at=sure_at(StagingRoot, "run_id"))
 
 
 class Hold(models.Model):
-    """One pin on one run. A hold of a file has no `until`: it lasts until the file is taken away.
-
-    `released_at` is when a person released it, or when the file was seen to be gone; one that is simply over has none.
-    """
+    """One hold on one run; a file's hold lasts while the file is there."""
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="holds")
     source = models.CharField(max_length=6, choices=HoldSource, default=HoldSource.PERSON)
@@ -42,6 +39,7 @@ class Hold(models.Model):
     typed_by = models.CharField("typed by the account", max_length=255, blank=True)
     created_at = models.DateTimeField()
     until = models.DateTimeField(null=True, blank=True)
+    # Or the file was seen to be gone; a hold that is simply over has none.
     released_at = models.DateTimeField(null=True, blank=True)
     released_by = models.CharField(max_length=150, blank=True)
     released_typed_by = models.CharField("release typed by the account", max_length=255, blank=True)

@@ -1,4 +1,4 @@
-"""What is known of hosts: their clocks, their task clusters, and the NAS as they see it."""
+"""What is known of hosts: clocks, task clusters, and their NAS roots."""
 
 from typing import ClassVar
 
@@ -7,21 +7,17 @@ from django.db.models import Model, OuterRef, Subquery
 
 
 class HostClock(models.Model):
-    """What the looks at one host's clock came to; `known` is a `rules.clocks.KnownClock` in plain values.
-
-    While it is in doubt holds end by `sure_at`, `detail` says why, and `seconds` by how much it is ahead. `compared` is
-    what other clocks said last. `mended_at` is when timed tasks last waited for a future by mistake, `mended` what was
-    done.
-    """
+    """The looks at one host's clock."""
 
     host = models.CharField(max_length=255, unique=True)
-    known = models.JSONField(default=dict)
+    known = models.JSONField(default=dict)  # a `rules.clocks.KnownClock` as JSON
     seen_at = models.DateTimeField("last looked at")
-    sure_at = models.DateTimeField("reached for certain", null=True, blank=True)
+    sure_at = models.DateTimeField("reached for certain", null=True, blank=True)  # in doubt, holds end by it
     doubted_since = models.DateTimeField("in doubt since", null=True, blank=True)
     detail = models.TextField(blank=True)
     seconds = models.FloatField("seconds ahead", default=0)
-    compared = models.JSONField("compared with", default=dict, blank=True)
+    compared = models.JSONField("compared with", default=dict, blank=True)  # the last answers of other clocks
+    # When tasks last waited for a wrong future.
     mended_at = models.DateTimeField("timed tasks mended at", null=True, blank=True)
     mended = models.TextField("what was mended", blank=True)
 
@@ -33,16 +29,15 @@ class HostClock(models.Model):
 
 
 def sure_at(roots: type[Model], run: str) -> Subquery:
-    """The instant by which holds end on the host of a run, of which `run` is the key; NULL where its clock is sound."""
+    """When holds end under a doubted clock, else NULL; `run`: a key."""
     host = roots._default_manager.filter(runs=OuterRef(OuterRef(run))).values("host")
     return Subquery(HostClock.objects.filter(host__in=host).values("sure_at")[:1])
 
 
 class NasBreaker(models.Model):
-    """What a NAS root was like of late, seen from one host: after trouble no process asks it before `open_until`.
+    """Recent trouble of a NAS root, seen from one host.
 
-    A mount that hangs costs each process that asks a minute; with one breaker for all, only one pays. `abandoned` are
-    readers that were killed and did not die: number and start in clock ticks.
+    One breaker for all processes: a question to a hung mount costs a minute.
     """
 
     host = models.CharField(max_length=255)
@@ -52,6 +47,7 @@ class NasBreaker(models.Model):
     open_until = models.DateTimeField("not asked until", null=True, blank=True)
     reason = models.CharField(max_length=40, blank=True)
     detail = models.CharField(max_length=500, blank=True)
+    # Pid and start (clock ticks) of readers that were killed and did not die.
     abandoned = models.JSONField("reading processes given up", default=list, blank=True)
 
     class Meta:
@@ -64,7 +60,7 @@ class NasBreaker(models.Model):
 
 
 class Heartbeat(models.Model):
-    """When a task cluster last ran a task: a cluster can hang while its own status still says it works."""
+    """When a cluster last ran a task; its own status may say it works while it hangs."""
 
     cluster = models.CharField(max_length=64)
     host = models.CharField(max_length=255)

@@ -12,7 +12,7 @@ from cleanup.models.runs import Run
 
 
 class LedgerKind(models.TextChoices):
-    """What a ledger row records. Only `partial` and `completed` free bytes, and each names what it freed itself."""
+    """Only `partial` and `completed` free bytes, each its own."""
 
     AUTHORISED = "authorised"
     COMPLETED = "completed"
@@ -29,9 +29,9 @@ class LedgerKind(models.TextChoices):
 
 
 def measured_sums() -> dict[str, Any]:
-    """The sums of what disks gave back, and of the allocated bytes of the same rows of the ledger.
+    """The measured bytes, and the allocated bytes of the same rows.
 
-    Name them before a sum that is called as a column is: the ones after it would mean the sum.
+    Name these before a sum that is called as a column is: later ones would mean that sum.
     """
     known = Q(measured_bytes__isnull=False)
     return {
@@ -42,11 +42,10 @@ def measured_sums() -> dict[str, Any]:
 
 class LedgerQuerySet(models.QuerySet["LedgerEntry"]):
     def freeing(self) -> Self:
-        """The rows that say what was removed."""
         return self.filter(kind__in=[LedgerKind.COMPLETED, LedgerKind.PARTIAL])
 
     def totals(self) -> dict[str, int]:
-        """Runs cleared, and the files and bytes (logical and allocated) that were really freed."""
+        """What was really freed, by runs, files and bytes."""
         sums = self.freeing().aggregate(
             runs=models.Count("run", distinct=True),
             files=bytes_sum("files", default=0),
@@ -56,22 +55,20 @@ class LedgerQuerySet(models.QuerySet["LedgerEntry"]):
         return {name: int(value) for name, value in sums.items()}
 
     def measured(self) -> dict[str, int]:
-        """What disks gave back by their own count, and of how many allocated bytes: of the rows that were measured."""
         return {name: int(value) for name, value in self.freeing().aggregate(**measured_sums()).items()}
 
 
 class LedgerEntry(AppendOnly):
     """What was authorised, removed or refused, when, where and by whom.
 
-    Names are copied: a row must tell its story when users and roots are gone. Counts in `authorised` are the plan's, in
-    `partial` and `completed` what this step removed; `measured_bytes` is what the disk gave back, or `unmeasured` why
-    that is unknown (older rows have neither). Only rows of what a person said of a run have no attempt. `typed_by` is
-    the account of the operating system that typed the command: `--user` may name another person.
+    Names are copied: a row must tell its story without users and roots. `authorised` counts the plan, `partial` and
+    `completed` what this step removed.
     """
 
     at = models.DateTimeField()
     kind = models.CharField(max_length=12, choices=LedgerKind)
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="ledger")
+    # Only entries of what a person said have none.
     attempt = models.ForeignKey(ClearAttempt, on_delete=models.PROTECT, null=True, blank=True, related_name="ledger")
     root_name = models.CharField(max_length=64)
     run_path = models.CharField(max_length=1024)
@@ -80,6 +77,7 @@ class LedgerEntry(AppendOnly):
     run_kind = models.CharField(max_length=12)
     requester = models.CharField(max_length=8, choices=Requester)
     actor = models.CharField(max_length=150)
+    # The account that typed the command; `--user` may name another person as `actor`.
     typed_by = models.CharField("typed by the account", max_length=255, blank=True)
     host = models.CharField(max_length=255)
     policy_version = models.PositiveIntegerField()

@@ -1,4 +1,4 @@
-"""Runs that may be one and the same, as far as can be told: a hold of the one keeps the other as well."""
+"""Runs that may be one: a hold of one keeps both."""
 
 from typing import ClassVar, Self
 
@@ -9,20 +9,17 @@ from cleanup.models.runs import Run
 
 class LikenessQuerySet(models.QuerySet["Likeness"]):
     def standing(self) -> Self:
-        """Those that no person has denied."""
         return self.filter(denied_at=None)
 
 
 class Likeness(models.Model):
-    """One run that may be another one, and by what; each pair has two rows, one for either run.
-
-    `denied_at` is when a person said that they are two runs: from then on no look says otherwise.
-    """
+    """One run that may be another, and why; each pair has two rows."""
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="likenesses")
     other = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="+")
     evidence = models.CharField("by what it may be that run", max_length=200)
     found_at = models.DateTimeField()
+    # A person said that they are two: no look says otherwise then.
     denied_at = models.DateTimeField(null=True, blank=True)
     denied_by = models.CharField(max_length=150, blank=True)
     note = models.CharField("reason given", max_length=500, blank=True)

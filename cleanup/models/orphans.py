@@ -1,4 +1,4 @@
-"""What lies on a staging disk without being a known run."""
+"""What lies on a staging disk and is no known run."""
 
 from typing import ClassVar
 
@@ -10,8 +10,6 @@ from cleanup.models.runs import Run
 
 
 class OrphanKind(models.TextChoices):
-    """Why something on a staging disk is no known run, or a known run has nothing on the disk."""
-
     NO_RECORD = "no_record"
     UNKNOWN = "unknown"
     MISSING = "missing"
@@ -22,11 +20,7 @@ class OrphanKind(models.TextChoices):
 
 
 class Orphan(models.Model):
-    """One thing that discovery found and cannot place, by its path below the staging root. Never removed by us.
-
-    `modified_at` is the newest modification in it; `files` and `bytes` (logical) may be unknown. `gone_at` is when it
-    was no orphan any more, `escalated_at` when it had passed the ceiling.
-    """
+    """One thing that discovery cannot place; this program never removes it."""
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="orphans")
     path = models.CharField(max_length=4096)
@@ -36,11 +30,11 @@ class Orphan(models.Model):
     detail = models.TextField(blank=True)
     files = models.BigIntegerField(null=True, blank=True)
     bytes = models.BigIntegerField("logical bytes", null=True, blank=True)
-    modified_at = models.DateTimeField(null=True, blank=True)
+    modified_at = models.DateTimeField(null=True, blank=True)  # the newest modification in it
     first_seen_at = models.DateTimeField()
     seen_at = models.DateTimeField()
     measured_at = models.DateTimeField(null=True, blank=True)
-    escalated_at = models.DateTimeField(null=True, blank=True)
+    escalated_at = models.DateTimeField(null=True, blank=True)  # it passed the ceiling
     gone_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

@@ -34,12 +34,12 @@ from cleanup.rules.versions import stage_of_next, values_besides
 
 
 class Superseded(Exception):
-    """Another version was written, so the one that was meant is not in force any more; the message says which."""
+    """Another version was written meanwhile."""
 
 
 class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
     def in_force(self, *, as_of: int | None = None) -> "list[RetentionPolicy]":
-        """The newest version of every scope, now or when `as_of` was the newest of all."""
+        """The newest version of every scope; `as_of`: when that was the newest."""
         newest: dict[Scope, RetentionPolicy] = {}
         versions = self if as_of is None else self.filter(version__lte=as_of)
         for policy in versions.select_related("root").order_by("version"):
@@ -47,17 +47,14 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
         return list(newest.values())
 
     def scoped(self, *, as_of: int | None = None, drafted: "RetentionPolicy | None" = None) -> list[ScopedPolicy]:
-        """The policies in force, now or as of a version, as values for `effective_policy`.
-
-        With one that is only `drafted` they are those that would be in force with it.
-        """
+        """The policies in force as values, as if `drafted` were one."""
         chains = self.chains(as_of=as_of)
         if drafted is not None:
             chains.setdefault(drafted.scope, []).append(drafted.as_value())
         return approve_all(chains, RootNote.objects.first_nights(as_of=as_of))
 
     def chains(self, *, as_of: int | None = None) -> dict[Scope, list[ScopedPolicy]]:
-        """Every version of each scope, the first one first, now or when `as_of` was the newest of all."""
+        """Every version of each scope, oldest first."""
         chains: dict[Scope, list[ScopedPolicy]] = {}
         surprises = Surprise.objects.filter(policy_version=OuterRef("version"))
         versions = (self if as_of is None else self.filter(version__lte=as_of)).annotate(surprised=Exists(surprises))
@@ -80,14 +77,14 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
         note: str = "",
         **fields: Any,  # noqa: ANN401
     ) -> "RetentionPolicy":
-        """Write a new version for one scope; fields not named are carried over from the version before.
+        """Write a new version of one scope; unnamed fields are carried over.
 
-        `rehearse`: whether it is rehearsed first (None: as before, and at first yes); `stage` where nothing else
-        changes. Raises ValidationError, or IntegrityError if another version took the number; then nothing is stored.
+        `rehearse` None: as before, at first yes. Raises ValidationError, or IntegrityError if the number is taken; then
+        nothing is stored.
         """
         scope = {name: fields.pop(name, "") or "" for name in ("equipment", "project", "run_kind")}
         with transaction.atomic():
-            # The number first, then what is carried over: a version that is written in between has taken the number.
+            # The number before what is carried over: a version written in between takes the number.
             newest = self.aggregate(version=models.Max("version"))["version"] or 0
             before = self.filter(root=root, **scope).order_by("-version").first()
             policy = draft_version(
@@ -104,20 +101,20 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
             )
             policy.save()
             if any(getattr(policy, name) != (getattr(before, name) if before else "") for name in _FOR_OPERATORS):
-                # These decide how a run stands for an operator; all else binds the schedule.
+                # Only these change how a run stands for an operator.
                 named = {name: value for name, value in scope.items() if value}
                 Run.objects.staged().filter(**named, **({"root": root} if root else {})).doubt()
         return policy
 
     def replace_version(self, *, expected: int | None, **version: Any) -> "RetentionPolicy":  # noqa: ANN401
-        """As `add_version`, but in place of the version `expected` alone; 0: the first of its scope, None: of any.
+        """As `add_version`, only after version `expected`; 0: none yet, None: any.
 
-        Raises Superseded where another version was written meanwhile; then nothing is stored.
+        Raises Superseded if another was written; then nothing is stored.
         """
         scope = {name: version.get(name) or "" for name in ("equipment", "project", "run_kind")}
         try:
             with transaction.atomic():
-                # Numbers are unique and without gaps: if the next one is ours, no other was written in between.
+                # Numbers are unique and without gaps: ours is the next only if no other was written.
                 newest = self.aggregate(version=models.Max("version"))["version"] or 0
                 before = self.filter(root=version.get("root"), **scope).order_by("-version").first()
                 if expected is not None and expected != (before.version if before else 0):
@@ -146,10 +143,7 @@ def draft_version(
     note: str = "",
     **fields: Any,  # noqa: ANN401
 ) -> "RetentionPolicy":
-    """A version as it follows `before`, the one in force in its scope, or as the first there; not saved.
-
-    The other arguments are those of `add_version`. Raises ValidationError.
-    """
+    """An unsaved version after `before`; see `add_version`. Raises ValidationError."""
     carried = {name: getattr(before, name) for name in VERSIONED} if before else {}
     policy = RetentionPolicy(
         root=root,
@@ -160,7 +154,7 @@ def draft_version(
         note=note,
         **{**carried, **fields},
     )
-    # Whether the number is free is for the database to say at the write: asked before, it may not be by then.
+    # Only the database can tell at the write whether the number is free.
     policy.full_clean(exclude={"version"})
     if stage is None:
         policy.rehearsal = _stage_after(before, policy.as_value(), rehearse=rehearse)
@@ -168,7 +162,6 @@ def draft_version(
 
 
 def _stage_after(before: "RetentionPolicy | None", after: ScopedPolicy, *, rehearse: bool | None) -> Stage:
-    """The stage at which a version begins that follows the one before: what only keeps longer needs no rehearsal."""
     chains = RetentionPolicy.objects.chains()
     chain = chains.get(after.scope, [])
     return stage_of_next(
@@ -181,7 +174,7 @@ def _stage_after(before: "RetentionPolicy | None", after: ScopedPolicy, *, rehea
 
 
 _FOR_OPERATORS = ("proof", "only_here")
-# What a version says besides its scope, and the next one carries over.
+# The next version carries these over.
 VERSIONED = (*NAMES, "rehearsal_nights")
 
 
@@ -191,10 +184,9 @@ def _hours() -> "models.FloatField[float | None, float | None]":
 
 
 class RetentionPolicy(AppendOnly):
-    """One version of the policy of one scope. Empty scope fields mean everywhere; the newest version is in force.
+    """One version of a scope's policy; the newest is in force.
 
-    Bytes are logical, but `free_*`: those are free space of the disk. `rehearsal` is the stage of this very version:
-    its promotion, and its way back, are versions of their own.
+    Empty scope fields mean everywhere. Bytes are logical.
     """
 
     version = models.PositiveIntegerField(unique=True)
@@ -212,12 +204,14 @@ class RetentionPolicy(AppendOnly):
     stalled_after_hours = _hours()
     max_bytes = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(0)])
     max_runs = models.PositiveIntegerField(null=True, blank=True)
+    # Free space of the disk, as `free_stop_bytes`.
     free_start_bytes = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(0)])
     free_stop_bytes = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(0)])
     budget_runs = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
     budget_bytes = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
     budget_minutes = models.FloatField(null=True, blank=True, validators=[MaxValueValidator(MAX_BUDGET_MINUTES)])
     max_share = models.FloatField(null=True, blank=True, validators=[MaxValueValidator(1)])
+    # The stage of this version: promotion and return are versions of their own.
     rehearsal = models.CharField(
         max_length=10, default=Stage.OFF, choices=[(stage.value, stage.value) for stage in Stage]
     )
@@ -254,7 +248,7 @@ class RetentionPolicy(AppendOnly):
         return f"policy version {self.version}"
 
     def clean(self) -> None:
-        # "Not a number" is neither below nor above any limit, and SQLite would keep it as "unset".
+        # NaN passes every limit, and SQLite stores it as unset.
         for name in ("retain_hours", "min_retain_hours", "stalled_after_hours", "budget_minutes", "max_share"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
@@ -308,10 +302,7 @@ class RetentionPolicy(AppendOnly):
 
 
 class Surprise(AppendOnly):
-    """A run that the schedule was about to take, or had said it would take, and that turned out to be needed or unsafe.
-
-    `policy_version` is the version under which it was about to go.
-    """
+    """A run that turned out needed or unsafe when it was to go."""
 
     policy_version = models.PositiveIntegerField()
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="surprises")

@@ -1,4 +1,4 @@
-"""Where runs lie, and who serves them: staging roots, NAS roots as seen from a host, task clusters."""
+"""Where runs lie: staging roots, their disks, instruments and projects."""
 
 import uuid
 from typing import ClassVar
@@ -8,24 +8,22 @@ from django.db.models import Q
 
 
 class StagingRoot(models.Model):
-    """A directory on one host that holds runs, and the NAS root that mirrors it.
-
-    `token` is the UUID in the token file at its top, without which nothing is done there; empty: not laid yet, as the
-    directory was empty. `nas_layout` says where twins lie (see `storage.twin_paths`), `instrument_nas` the NAS roots of
-    instruments that have their own: `{equipment: {"path": …, "token": …}}`. `allow_union_nas` and `nas_writes_through`
-    accept mounts that are refused else (see `storage.mount_kinds`). `layout_proposal` is what discovery found last.
-    """
+    """A directory on one host that holds runs, and its NAS root."""
 
     name = models.CharField(max_length=64, unique=True)
     host = models.CharField(max_length=255)
     path = models.CharField(max_length=4096)
+    # UUID in the token file at its top, without which nothing is done there; empty: not laid yet.
     token = models.CharField(max_length=36, blank=True)
     nas_path = models.CharField("NAS root", max_length=4096, blank=True)
     nas_token = models.CharField("NAS token", max_length=36, blank=True)
+    # Where twins lie, see `storage.twin_paths`.
     nas_layout = models.CharField("layout of the NAS", max_length=255, default="run-path")
+    # `{equipment: {"path": …, "token": …}}`.
     instrument_nas = models.JSONField("NAS roots of instruments", default=dict, blank=True)
-    layout_proposal = models.JSONField(default=dict, blank=True)
+    layout_proposal = models.JSONField(default=dict, blank=True)  # what discovery found last
     allow_same_filesystem = models.BooleanField(default=False)
+    # This and the next accept mounts that are otherwise refused (`storage.mount_kinds`).
     allow_union_nas = models.BooleanField("accept a union mount as the NAS", default=False)
     nas_writes_through = models.BooleanField("the NAS mount writes through", default=False)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -44,7 +42,7 @@ class StagingRoot(models.Model):
 
 
 class DiskUsage(models.Model):
-    """How full the disk of a staging root was at one instant, as `statvfs` tells it to an ordinary user."""
+    """How full a root's disk was for an ordinary user (`statvfs`)."""
 
     root = models.ForeignKey(StagingRoot, on_delete=models.CASCADE, related_name="usage")
     at = models.DateTimeField()
@@ -60,13 +58,11 @@ class DiskUsage(models.Model):
 
 
 class Instrument(models.Model):
-    """An instrument that has written runs to a staging root, and the page that stands beside it on the bench.
-
-    `token` is the page's address, which the QR code holds; it opens without signing in only if `public`.
-    """
+    """An instrument with runs on a staging root, and its bench page."""
 
     root = models.ForeignKey(StagingRoot, on_delete=models.CASCADE, related_name="instruments")
     equipment = models.CharField(max_length=255)
+    # The page's address, which the QR code holds.
     token = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     public = models.BooleanField("bench page opens without signing in", default=False)
 
@@ -81,7 +77,7 @@ class Instrument(models.Model):
 
 
 class Project(models.Model):
-    """A project that has runs, with the title that a run's record gave it last."""
+    """A project, with the title that a run's record gave last."""
 
     code = models.CharField(max_length=255, unique=True)
     title = models.CharField(max_length=255, blank=True)

@@ -1,4 +1,4 @@
-"""Runs, their ingest history, and the holds that pin them."""
+"""Runs and their ingest history."""
 
 import uuid
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Status(models.IntegerChoices):
-    """What a verdict comes to, in the order in which a person wants to see them."""
+    """How a run stands, in display order."""
 
     WORK = 0, "under way"
     GO = 1, "safe to clear"
@@ -29,11 +29,11 @@ class Status(models.IntegerChoices):
 
     @property
     def code(self) -> str:
-        """The name by which addresses and style sheets call it: `go`."""
+        """The name in addresses and style sheets: `go`."""
         return self.name.lower()
 
 
-# The attribute of a run that holds the key of the attempt whose conflict stands, where it was asked for.
+# Annotation: the key of the attempt whose conflict stands.
 _CONFLICT = "standing_conflict"
 
 
@@ -49,53 +49,38 @@ def _holds(lookup: str) -> "Prefetch[Any, Any, Any]":
 
 class RunQuerySet(models.QuerySet["Run"]):
     def staged(self) -> Self:
-        """Runs whose staging copy has not been cleared, as far as is known."""
+        """As far as is known."""
         return self.exclude(state=State.CLEARED).filter(gone_at=None)
 
     def verified(self) -> Self:
         return self.filter(state=State.SYNC_VERIFIED)
 
     def with_root(self) -> Self:
-        """Runs with what every decision asks for: root, holds, runs that they may be, and a conflict that stands."""
+        """With what every decision reads."""
         alike = cast("type[Likeness]", Run.likenesses.rel.related_model).objects.standing()
         alike = alike.select_related("other").defer("other__facts").prefetch_related(_holds("other__holds"))
         prefetched = (_holds("holds"), Prefetch("likenesses", queryset=alike))
         return self.select_related("root").prefetch_related(*prefetched).annotate(**{_CONFLICT: _key_of_conflict()})
 
     def here(self) -> Self:
-        """Runs whose files are on the staging disk, as far as they were judged; also those that are going just now."""
+        """When last judged; also those that are going just now."""
         return self.filter(here=True)
 
     def doubted(self) -> Self:
-        """Runs that have to be judged again because something about them has changed."""
         return self.filter(judged__lt=F("doubts"))
 
     def doubt(self) -> int:
-        """Ask for another judgement, since something has changed by which these runs stand; returns how many.
+        """Ask for another judgement; returns how many.
 
-        Call it in the transaction that changes it: a judgement that began before does not count then.
+        Call it in the transaction of the change: a judgement that began before does not count then.
         """
         return self.update(doubts=F("doubts") + 1)
 
 
 class Run(models.Model):
-    """One leaf directory beneath a staging root, named by its `run_path` and known by its `identity`.
+    """One leaf directory beneath a staging root, named by `run_path`, known by `identity`.
 
-    `state` is empty before a readable `ingest.json` was seen. `facts` is what discovery saw at `looked_at`; columns
-    beside it repeat what lists filter and add up. Bytes are logical unless the name says otherwise. `failures` counts
-    attempts that failed in a row since the facts changed. With `gone_at` a person declared it gone.
-
-    `here`, `tone`, `reason`, `stood_since` and `opens_at` say how it stood when last judged (`runs.run_status`), for
-    lists of a million runs; a run's own page decides anew. `doubts` counts the changes, `judged` those that the
-    judgement knew.
-
-    `record_format` names the module that reads the record, `record_path` the path that it names where an admin said
-    that the run was moved. Two runs with `twin_key` or `twin_place` in common have one twin. `cleared_by`: another
-    program, as the record says. `returned_at`: when files of a run cleared before (`returned_from`) were first seen at
-    its path again.
-
-    `nas_slow_times` counts how often in a row the twin kept silent while the NAS answered; the schedule asks again from
-    `nas_retry_at`, after all others (`rules.slowness`).
+    Columns repeat of `facts` what lists need. Bytes are logical unless named otherwise.
     """
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="runs")
@@ -106,27 +91,28 @@ class Run(models.Model):
     run_kind = models.CharField(max_length=12, choices=RunKind)
     leaf = models.CharField(max_length=64)
     project_name = models.CharField(max_length=255, blank=True)
-    state = models.CharField(max_length=16, choices=STATES, blank=True)
+    state = models.CharField(max_length=16, choices=STATES, blank=True)  # empty before a readable record
     verified_at = models.DateTimeField(null=True, blank=True)
     cleared_at = models.DateTimeField(null=True, blank=True)
     files = models.BigIntegerField(null=True, blank=True)
     bytes = models.BigIntegerField("logical bytes", null=True, blank=True)
     allocated_bytes = models.BigIntegerField(null=True, blank=True)
-    record_format = models.CharField(max_length=16, default="ingest")
+    record_format = models.CharField(max_length=16, default="ingest")  # the module that reads the record
+    # Set where an admin said that the run was moved.
     record_path = models.CharField("path that the record names", max_length=1024, blank=True)
     manifest_sha256 = models.CharField("SHA-256 of its manifest", max_length=64, blank=True)
     traits = models.CharField("digest of what it was last compared by", max_length=64, blank=True)
-    twin_key = models.CharField(max_length=64, blank=True)
+    twin_key = models.CharField(max_length=64, blank=True)  # runs that share it, or `twin_place`, share a twin
     twin_place = models.CharField(max_length=64, blank=True)
     cleared_by = models.CharField("cleared by another program", max_length=16, blank=True)
-    facts = models.JSONField(default=dict, blank=True)
+    facts = models.JSONField(default=dict, blank=True)  # what discovery saw at `looked_at`
     problem = models.CharField(max_length=40, blank=True)
     first_seen_at = models.DateTimeField()
     looked_at = models.DateTimeField(null=True, blank=True)
-    failures = models.PositiveSmallIntegerField("failed attempts in a row", default=0)
-    nas_slow_times = models.PositiveSmallIntegerField("times its twin was silent", default=0)
+    failures = models.PositiveSmallIntegerField("failed attempts in a row", default=0)  # since the facts changed
+    nas_slow_times = models.PositiveSmallIntegerField("times its twin was silent", default=0)  # see `rules.slowness`
     nas_retry_at = models.DateTimeField("its twin is asked again from", null=True, blank=True)
-    gone_at = models.DateTimeField("declared gone at", null=True, blank=True)
+    gone_at = models.DateTimeField("declared gone at", null=True, blank=True)  # by a person
     returned_at = models.DateTimeField("first seen again after it was cleared", null=True, blank=True)
     returned_from = models.ForeignKey(
         "self",
@@ -136,13 +122,14 @@ class Run(models.Model):
         related_name="returns",
         verbose_name="cleared before as",
     )
+    # This and the next four: the last judgement (`runs.run_status`), for lists; a run's page decides anew.
     here = models.BooleanField("lies on the staging disk", default=True)
     tone = models.PositiveSmallIntegerField("how it stands", choices=Status, default=Status.WAIT)
     reason = models.CharField("why it stands so", max_length=40, blank=True)
     stood_since = models.DateTimeField("stands so since", null=True, blank=True)
     opens_at = models.DateTimeField("may go from", null=True, blank=True)
     judge_after = models.DateTimeField("judged again after", null=True, blank=True)
-    doubts = models.PositiveIntegerField(default=1)
+    doubts = models.PositiveIntegerField(default=1)  # counts changes; `judged` those that the judgement knew
     judged = models.PositiveIntegerField("doubts judged", default=0)
 
     objects = RunQuerySet.as_manager()
@@ -197,9 +184,9 @@ class Run(models.Model):
 
     @property
     def conflict(self) -> "uuid.UUID | None":
-        """The key of the attempt that could not put the run back, which lies in its fence; None if there is none.
+        """The key of the attempt that could not put the run back, or None.
 
-        Such a run is not cleared again before that is settled.
+        Until that is settled the run is not cleared again.
         """
         if _CONFLICT in vars(self):
             found: uuid.UUID | None = vars(self)[_CONFLICT]
@@ -208,7 +195,7 @@ class Run(models.Model):
 
     @property
     def origin(self) -> str:
-        """What its record began with: the last part of its identity, `-` where that is not known."""
+        """The beginning of its record, in its identity; `-` if unknown."""
         return self.identity.rpartition(":")[2] or "-"
 
     @property
@@ -217,19 +204,16 @@ class Run(models.Model):
 
 
 class IngestEvent(AppendOnly):
-    """One entry of a run's ingest history, as the file or our own clear wrote it.
-
-    `digest` is the SHA-256 of the entry's canonical JSON; `at` is empty where `at_text` is no usable instant.
-    """
+    """One entry of a run's ingest history."""
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="events")
     position = models.PositiveIntegerField()
     state = models.CharField(max_length=16, choices=STATES)
-    at = models.DateTimeField(null=True, blank=True)
+    at = models.DateTimeField(null=True, blank=True)  # empty if `at_text` is no usable instant
     at_text = models.CharField(max_length=64, blank=True)
     host = models.CharField(max_length=255, blank=True)
     extra = models.JSONField(default=dict, blank=True)
-    digest = models.CharField(max_length=64)
+    digest = models.CharField(max_length=64)  # SHA-256 of the entry's canonical JSON
     first_seen_at = models.DateTimeField()
 
     class Meta:
@@ -248,14 +232,11 @@ class IngestEvent(AppendOnly):
 
 
 class RecordSight(AppendOnly):
-    """One content of a run's record that keeps no history of its own (`sync_state.json`), and when it was first seen.
-
-    `digest` is the SHA-256 of what it says of the run's files, `verified_at` the latest verification in it.
-    """
+    """One content of a record without a history (`sync_state.json`)."""
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="record_sights")
-    digest = models.CharField(max_length=64)
-    verified_at = models.DateTimeField(null=True, blank=True)
+    digest = models.CharField(max_length=64)  # SHA-256 of what it says of the run's files
+    verified_at = models.DateTimeField(null=True, blank=True)  # the latest verification in it
     first_seen_at = models.DateTimeField()
 
     class Meta:

@@ -1,4 +1,4 @@
-"""Files that a person has taken out of a run, and that lie beside it until a person takes them away."""
+"""Files that a person has set aside beside their run."""
 
 import os
 from datetime import datetime
@@ -11,7 +11,7 @@ from cleanup.models.runs import Run
 
 
 class AsideState(models.TextChoices):
-    """How far a file is. `intent` and `undoing` are under way, and recovery settles them by what the disk shows."""
+    """Recovery settles `intent` and `undoing` by what the disk shows."""
 
     INTENT = "intent"
     DONE = "done"
@@ -23,31 +23,27 @@ class AsideState(models.TextChoices):
 
 class SetAsideQuerySet(models.QuerySet["SetAside"]):
     def under_way(self) -> Self:
-        """Those that a crash may have left in the middle."""
+        """A crash may have left these."""
         return self.filter(state__in=[AsideState.INTENT, AsideState.UNDOING])
 
     def there(self) -> Self:
-        """Those that lie beside their runs, as far as is known."""
         return self.filter(state=AsideState.DONE)
 
 
 class SetAside(models.Model):
-    """One file that a person has set aside, or put back.
-
-    `path` is its path in the run for people, `raw` its bytes, `key` their SHA-256. `run_path` is where the run lay
-    then: the file lies beside that, or beside where a renamed folder is now. `marks` are inode, size and mtime.
-    """
+    """One file that a person has set aside, or put back."""
 
     # Not stored: where it lies, as pages show it.
     where: str = ""
 
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="set_aside")
+    # The run's place then: the file lies beside it, or beside where a renamed folder is now.
     run_path = models.CharField(max_length=1024)
-    path = models.TextField()
-    raw = models.BinaryField()
-    key = models.CharField(max_length=64)
+    path = models.TextField()  # in the run, for display
+    raw = models.BinaryField()  # the bytes of the path
+    key = models.CharField(max_length=64)  # SHA-256 of `raw`
     size = models.BigIntegerField("logical bytes")
-    marks = models.CharField(max_length=80)
+    marks = models.CharField(max_length=80)  # inode, size and mtime
     state = models.CharField(max_length=8, choices=AsideState, default=AsideState.INTENT)
     host = models.CharField(max_length=255)
     actor = models.CharField(max_length=150)
@@ -78,7 +74,6 @@ class SetAside(models.Model):
 
     @property
     def name(self) -> bytes:
-        """The path in the run, as on the disk."""
         return bytes(self.raw)
 
     @property
@@ -87,16 +82,15 @@ class SetAside(models.Model):
 
     @property
     def parent(self) -> bytes:
-        """The folder that held the run, relative to the staging root."""
         return _folder_of(self.run_path)
 
     @property
     def parents(self) -> tuple[bytes, ...]:
-        """The folders beside whose runs it may lie: the one that held the run, and the one that holds it now."""
+        """The run's former place, and its present one."""
         return tuple(dict.fromkeys((self.parent, _folder_of(self.run.run_path))))
 
     def advance(self, before: AsideState, after: AsideState, *, now: datetime, **fields: Any) -> bool:  # noqa: ANN401
-        """Change the state by compare-and-set. False: another worker was faster, and nothing was changed."""
+        """Compare-and-set: False changes nothing, as another worker was faster."""
         changes = {"state": after, "state_at": now, **fields}
         if not SetAside.objects.filter(pk=self.pk, state=before).update(**changes):
             return False

@@ -1,4 +1,4 @@
-"""Sweeps: what each of them saw and did, and the breakers that stop them."""
+"""Sweeps: what each saw and did, and the breakers that stop them."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,7 +12,7 @@ from cleanup.rules.shown import Shown
 
 
 class SweepKind(models.TextChoices):
-    """The timed sweep, which rehearsal and breakers bind; a sweep that a person typed; one that touches nothing."""
+    """Rehearsal and breakers bind the timed sweep; a dry run touches nothing."""
 
     TIMED = "timed"
     TYPED = "typed"
@@ -20,7 +20,7 @@ class SweepKind(models.TextChoices):
 
 
 class Outcome(models.TextChoices):
-    """How a sweep ended; `running` is also what one looks like whose process was killed a moment ago."""
+    """`running` may also be a process that was just killed."""
 
     RUNNING = "running"
     DONE = "done"
@@ -30,29 +30,24 @@ class Outcome(models.TextChoices):
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
-    """How many runs a sweep did what with, by its rows: each run counts once.
-
-    `partial` were cleared with files left. `files` and `bytes` (logical) were freed, or in a dry run would be;
-    `rehearsed_*` would have gone under a policy that is only rehearsed.
-    """
+    """What a sweep did with its runs: each counts once."""
 
     cleared: int = 0
-    partial: int = 0
+    partial: int = 0  # cleared with files left
     would_clear: int = 0
     skipped: int = 0
     failed: int = 0
-    files: int = 0
-    bytes: int = 0
-    rehearsed_runs: int = 0
+    files: int = 0  # freed, or in a dry run to be freed
+    bytes: int = 0  # logical
+    rehearsed_runs: int = 0  # would go under a rehearsed policy
     rehearsed_bytes: int = 0
 
     @property
     def runs(self) -> int:
-        """All of them: as many as the sweep has rows."""
         return self.cleared + self.partial + self.would_clear + self.skipped + self.failed
 
     def columns(self) -> dict[str, int]:
-        """As the row of a sweep keeps it: a clear that left files is one of the cleared and of the failed."""
+        """A clear that left files counts as cleared and failed."""
         return {
             "cleared": self.cleared + self.partial,
             "partial": self.partial,
@@ -65,26 +60,22 @@ class Tally:
 
 
 class Sweep(models.Model):
-    """One sweep of one staging root, with the counts of its rows (`sweeps.record.tally`); bytes are logical.
-
-    `partial` left files, and count as failed too. It decided by `now`; `started_at` and `ended_at` are the clock's.
-    `previous` is the one of its kind before. `staged_bytes` is what the `scanned` runs held (older rows lack it),
-    `cursor_*` the last candidate handled where a budget ended it. `reason` and `detail`: what stopped it, or what it
-    warns of.
-    """
+    """One sweep of one staging root, with its counts (`sweeps.record.tally`)."""
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="sweeps")
     kind = models.CharField(max_length=7, choices=SweepKind)
     outcome = models.CharField(max_length=11, choices=Outcome, default=Outcome.RUNNING)
+    # Of its kind.
     previous = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     host = models.CharField(max_length=255)
     actor = models.CharField(max_length=150, blank=True)
     typed_by = models.CharField("typed by the account", max_length=255, blank=True)
-    now = models.DateTimeField()
+    now = models.DateTimeField()  # it decided by this; `started_at` and `ended_at` are the clock's
     started_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True, blank=True)
     policy_version = models.PositiveIntegerField(default=0)
     scanned = models.PositiveIntegerField(default=0)
+    # Of the `scanned` runs; older rows lack it.
     staged_bytes = models.BigIntegerField("logical bytes when it began", null=True, blank=True)
     candidates = models.PositiveIntegerField(default=0)
     cleared = models.PositiveIntegerField(default=0)
@@ -95,10 +86,11 @@ class Sweep(models.Model):
     files = models.BigIntegerField(default=0)
     bytes = models.BigIntegerField("logical bytes", default=0)
     seconds = models.FloatField(default=0)
-    reason = models.CharField(max_length=40, blank=True)
+    reason = models.CharField(max_length=40, blank=True)  # what stopped it, or a warning
     detail = models.TextField(blank=True)
     pressure = models.JSONField(default=dict, blank=True)
     clock = models.JSONField(default=dict, blank=True)
+    # The last candidate handled where a budget ended it.
     cursor_verified_at = models.DateTimeField(null=True, blank=True)
     cursor_run = models.BigIntegerField(null=True, blank=True)
 
@@ -115,18 +107,16 @@ class Sweep(models.Model):
 
     @property
     def only_failed(self) -> int:
-        """How many runs failed, without those that were cleared with files left."""
         return self.failed - self.partial
 
 
 class SweptRun(models.Model):
-    """What sweeps of one kind decided of one run, and did: one row for as many in a row as said the same.
+    """What sweeps of one kind decided of one run, and did.
 
-    It stands for every sweep of its kind and root from `first` to `last`. `gates` is the decision, `files` and `bytes`
-    (logical) were or would be freed, `decided_by` as in an attempt.
+    It stands for every sweep of its kind and root from `first` to `last`: all said the same.
     """
 
-    # The indexes below begin with the run and the root; of this table, the largest, none is kept twice.
+    # The indexes below begin with run and root; the largest table needs no second ones.
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="swept", db_index=False)
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="+", db_index=False)
     kind = models.CharField(max_length=7, choices=SweepKind)
@@ -135,7 +125,7 @@ class SweptRun(models.Model):
     action = models.CharField(max_length=11)
     reason = models.CharField(max_length=60, blank=True)
     detail = models.TextField(blank=True)
-    gates = models.JSONField(default=list, blank=True)
+    gates = models.JSONField(default=list, blank=True)  # the decision
     policy_version = models.PositiveIntegerField(default=0)
     decided_by = models.JSONField("policy that decided", default=dict, blank=True)
     files = models.BigIntegerField(default=0)
@@ -153,24 +143,21 @@ class SweptRun(models.Model):
 
 
 class SweepBreaker(models.Model):
-    """Something abnormal that stopped the sweeps of one staging root until a person says "go on".
-
-    `saw` is what it saw, in numbers, `shown` the runs of its question with the policy versions that let them go
-    (`rules.shown`): a go-on is for these alone, and in rows of an earlier program for none. `used` is the sweep that
-    went on.
-    """
+    """What stopped a root's sweeps until a person says "go on"."""
 
     root = models.ForeignKey(StagingRoot, on_delete=models.PROTECT, related_name="breakers")
     sweep = models.ForeignKey(Sweep, on_delete=models.PROTECT, related_name="breakers")
     kind = models.CharField(max_length=12)
     detail = models.TextField()
-    saw = models.JSONField(default=dict, blank=True)
+    saw = models.JSONField(default=dict, blank=True)  # in numbers
+    # The runs of its question (`rules.shown`): a go-on is for these alone, in older rows for none.
     shown = models.JSONField(default=dict, blank=True)
     opened_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True)
     closed_by = models.CharField(max_length=150, blank=True)
     typed_by = models.CharField("typed by the account", max_length=255, blank=True)
     note = models.CharField(max_length=500, blank=True)
+    # The sweep that went on.
     used = models.ForeignKey(Sweep, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
 
     class Meta:
@@ -187,15 +174,13 @@ class SweepBreaker(models.Model):
 
     @property
     def lets_go(self) -> Shown:
-        """The runs that its question has shown, or that its go-on is for."""
         return Shown.of_json(self.shown)
 
     @property
     def code(self) -> str:
-        """What a form with its question brings back."""
         return self.code_of(self.lets_go)
 
     def code_of(self, shown: Shown) -> str:
-        """Of the runs and of what was seen: an answer to clears that fail is none to a clock that has jumped since."""
+        """With the kinds: an answer to failing clears is none to a clock jump."""
         kinds = "+".join(sorted({sight["kind"] for sight in self.saw.get("sights", [])}))
         return f"{self.pk}-{kinds}-{shown.code}"

@@ -1,6 +1,6 @@
-"""Triggers that keep history, policies, proofs and ledger append-only, on SQLite and PostgreSQL.
+"""Triggers that keep tables append-only.
 
-They are laid after every migrate, because SQLite drops a table's triggers silently when a migration remakes it.
+Laid after every migrate: SQLite drops them silently when a migration remakes a table.
 """
 
 from typing import Any
@@ -18,7 +18,6 @@ BEGIN RAISE EXCEPTION 'rows of % are never changed or removed', TG_TABLE_NAME; E
 
 
 def tables() -> list[str]:
-    """The append-only tables."""
     models = apps.get_app_config("cleanup").get_models()
     return [model._meta.db_table for model in models if issubclass(model, AppendOnly)]
 
@@ -37,7 +36,7 @@ def install(*, using: str, **kwargs: Any) -> None:  # noqa: ANN401
 
 
 def remove(connection: BaseDatabaseWrapper) -> None:
-    """Take the triggers away: for a flush between tests, never in the product."""
+    """Only for a flush between tests."""
     with connection.cursor() as cursor:
         for table, name in standing(connection):
             on = f' ON "{table}"' if connection.vendor == "postgresql" else ""
@@ -45,14 +44,13 @@ def remove(connection: BaseDatabaseWrapper) -> None:
 
 
 def missing(connection: BaseDatabaseWrapper) -> list[str]:
-    """The append-only tables that lack a trigger."""
     standing_tables = [table for table, _name in standing(connection)]
     wanted = 3 if connection.vendor == "postgresql" else 2
     return [table for table in tables() if standing_tables.count(table) < wanted]
 
 
 def standing(connection: BaseDatabaseWrapper) -> list[tuple[str, str]]:
-    """Our triggers as (table, name)."""
+    """As (table, name)."""
     if connection.vendor == "postgresql":
         query = (
             "SELECT c.relname, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "

@@ -1,15 +1,15 @@
-"""What is said before a sweep takes it: when, how much, and in which words."""
+"""What people are told before sweeps: when, how much, in which words."""
 
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-# In the lab's zone: late enough that the day's work is known, early enough that people still read it.
+# In the lab's zone: the day's work is known, and people still read mail.
 EVENING = time(18)
-# A pass is told before if it takes more runs than that, or more than this share of a root's staged bytes.
+# A pass above one of these is announced; the share is of a root's staged bytes.
 MIN_RUNS = 10
 SHARE = 0.05
-# What the evening tells reaches a little into the next one: a pass just after it was told of a day before, too.
+# The evening's news reaches into the next evening, so that a pass just after it is also told a day before.
 _BEYOND = timedelta(hours=6)
 _DAY = timedelta(days=1)
 
@@ -32,14 +32,14 @@ def last_evening(now: datetime, zone: ZoneInfo) -> datetime:
 
 
 def told_until(now: datetime, zone: ZoneInfo) -> datetime:
-    """Up to when sweeps are told now: in the evening over the next one, else up to it."""
+    """Sweeps up to this instant are announced now."""
     began = last_evening(now, zone)
     following = _evening_of(began.astimezone(zone) + _DAY, zone)
     return following + _BEYOND if now - began < _BEYOND else following
 
 
 def is_much(amount: AnnouncedAmount, *, staged_bytes: int) -> bool:
-    """Whether so much goes that people are told before."""
+    """Whether an amount is large enough to be announced."""
     return amount.runs > MIN_RUNS or (amount.runs > 0 and amount.bytes > SHARE * staged_bytes)
 
 
@@ -51,9 +51,9 @@ def is_news(
     told_this_evening: bool,
     first_of: frozenset[int],
 ) -> bool:
-    """Whether what is coming has to be told now; `untold` is what of it has not been told since the last evening.
+    """Whether what is coming must be told now.
 
-    `first_of` are the untold versions whose first pass in earnest comes.
+    `untold`: not told since the last evening. `first_of`: untold versions before their first real pass.
     """
     if not untold.runs:
         return False

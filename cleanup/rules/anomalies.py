@@ -1,4 +1,4 @@
-"""Anomalies: what is too abnormal, in one sweep or within a day, for a sweep without a person to go on."""
+"""Anomalies stop the sweeps until an operator looks."""
 
 import enum
 from collections.abc import Sequence
@@ -8,20 +8,20 @@ from typing import Any
 
 from cleanup.rules.quantities import say_about, say_count
 
-# No more runs than that are never abnormal: in a small lab every sweep is a large share of all.
+# Not more than these are never abnormal: in a small lab every sweep is a large share.
 MIN_RUNS = 20
-# By this factor a sweep exceeds the runs or bytes of the largest of the recent ones when it is called far larger.
+# Times the runs or bytes of the largest recent sweep.
 TIMES_LARGER = 5
 RECENT_SWEEPS = 10
-# What passes took by themselves is added up over so long: a day, but for the minute by which a daily pass may be early.
+# Less than a day, because a daily pass may be a minute early.
 WINDOW = timedelta(days=1) - timedelta(minutes=1)
-# The number of clears that fail in a row; or the number in one sweep, together with their share of it.
+# In a row; or in one sweep, with their share of it.
 FAILURES_IN_A_ROW = 3
 MIN_FAILURES = 5
 FAILURE_SHARE = 0.25
 # How far two clocks may differ before one of them is not believed.
 CLOCK_TOLERANCE = timedelta(minutes=5)
-# The jump of a clock that a person let go on may have grown by so much until it goes on.
+# A clock jump may grow by this factor between the go-on and the sweep.
 GROWTH = 1.25
 
 
@@ -36,13 +36,13 @@ class AnomalyKind(enum.StrEnum):
 
     @property
     def counts(self) -> bool:
-        """Whether it counts runs: then a go-on covers the runs that it showed, and no others."""
+        """A go-on covers only the runs that were shown."""
         return self in (AnomalyKind.SIZE, AnomalyKind.SHARE, AnomalyKind.POLICY)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Anomaly:
-    """One abnormal thing, in words and numbers; bytes are logical, `seconds` a clock's jump ahead."""
+    """One abnormal thing; bytes are logical, `seconds` is a clock's jump ahead."""
 
     kind: AnomalyKind
     detail: str
@@ -52,49 +52,38 @@ class Anomaly:
     seconds: float = 0
 
     def as_json(self) -> dict[str, Any]:
-        """As a breaker's row keeps it."""
         return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedSweep:
-    """What a sweep is about to take: runs, logical bytes, and how many runs are due by a fresh policy alone.
-
-    A policy is fresh if no sweep has run under it and it was not rehearsed. `of_runs`: how many the whole plan had,
-    where this is what was taken so far. `passing_*` came in and were verified after the day that is looked at had
-    begun.
-    """
+    """What a sweep is about to take; bytes are logical."""
 
     runs: int
     bytes: int
-    by_fresh_policy: int = 0
+    by_fresh_policy: int = 0  # due only by a policy that no sweep has used and that was not rehearsed
     version: int = 0
-    of_runs: int = 0
-    passing_runs: int = 0
+    of_runs: int = 0  # the whole plan, if `runs` is what was taken so far
+    passing_runs: int = 0  # came in and were verified since the day began
     passing_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Day:
-    """What sweeps took by themselves in the 24 hours before this one, in runs and logical bytes.
-
-    What a person asked for, or let go on, does not count. `passing_*` as of what is planned. `staged_*`: what was there
-    24 hours ago, None if unknown. `earlier`: runs and bytes of the latest days before that on which sweeps cleared
-    something.
-    """
+    """What sweeps took unasked in the 24 hours before, in runs and logical bytes."""
 
     runs: int = 0
     bytes: int = 0
-    passing_runs: int = 0
+    passing_runs: int = 0  # as in PlannedSweep
     passing_bytes: int = 0
-    staged_runs: int | None = None
+    staged_runs: int | None = None  # what was there 24 hours ago; None: unknown
     staged_bytes: int | None = None
-    earlier: Sequence[tuple[int, int]] = field(default=())
+    earlier: Sequence[tuple[int, int]] = field(default=())  # runs and bytes of the latest days before with clears
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """A look at the clock: wall time, and seconds since this boot."""
+    """A look at the clock: wall time, and seconds since boot."""
 
     wall: datetime
     boot_id: str = ""
@@ -112,9 +101,9 @@ def abnormal(
     max_share: float,
     day: Day = NO_DAY,
 ) -> list[Anomaly]:
-    """What is abnormal about a sweep before it removes anything, alone or together with the day before it.
+    """What is abnormal about a sweep, alone or with the day before.
 
-    `recent`: runs and bytes of the latest sweeps that cleared something. `staged_bytes`: what the whole root holds.
+    `recent`: runs and bytes of the latest sweeps that cleared. `staged_bytes`: of the whole root.
     """
     crowd = max(planned.runs, planned.of_runs) > MIN_RUNS
     size = _size_of_day(planned, day) or (_size(planned, recent) if crowd else "")
@@ -137,9 +126,9 @@ def abnormal(
 
 
 def elapsed(before: Clock, after: Clock) -> timedelta:
-    """How much time has passed between two looks at the clock; never less than none.
+    """The time between two looks, at least zero.
 
-    Within one boot it is the time since boot, which no person can set: a clock that is set ahead ends no day.
+    Within one boot by the seconds since boot, which no user can set: a clock set ahead ends no day.
     """
     same_boot = after.boot_id != "" and after.boot_id == before.boot_id
     if same_boot and before.boot_seconds is not None and after.boot_seconds is not None:
@@ -150,9 +139,9 @@ def elapsed(before: Clock, after: Clock) -> timedelta:
 
 
 def too_many_failures(outcomes: Sequence[bool]) -> Anomaly | None:
-    """Whether clears fail in a row, or too many of them. `outcomes` are those of one sweep, True for a failure.
+    """The anomaly if clears fail in a row or too often.
 
-    Refusals are no outcomes.
+    `outcomes` without refusals: True for a failure.
     """
     failures = sum(outcomes)
     if len(outcomes) >= FAILURES_IN_A_ROW and all(outcomes[-FAILURES_IN_A_ROW:]):
@@ -167,9 +156,9 @@ def too_many_failures(outcomes: Sequence[bool]) -> Anomaly | None:
 
 
 def allows(approved: Sequence[Anomaly], seen: Anomaly) -> bool:
-    """Whether a go-on of a person covers a condition that is seen now: clears that fail, or a jump of the clock.
+    """Whether a go-on covers failing clears or a clock jump.
 
-    Conditions that count runs are covered by the runs that were shown, see `rules.shown`.
+    For other kinds see `rules.shown`.
     """
     return any(
         sight.kind is seen.kind and (sight.kind is AnomalyKind.FAILURES or _is_no_larger_jump(sight, seen))
@@ -178,7 +167,6 @@ def allows(approved: Sequence[Anomaly], seen: Anomaly) -> bool:
 
 
 def _is_no_larger_jump(approved: Anomaly, seen: Anomaly) -> bool:
-    """Whether a clock has jumped the same way, and not much farther."""
     if seen.kind is not AnomalyKind.CLOCK or approved.seconds * seen.seconds <= 0:
         return False
     tolerance = max((GROWTH - 1) * abs(approved.seconds), CLOCK_TOLERANCE.total_seconds())
@@ -186,7 +174,6 @@ def _is_no_larger_jump(approved: Anomaly, seen: Anomaly) -> bool:
 
 
 def _size(planned: PlannedSweep, recent: Sequence[tuple[int, int]]) -> str:
-    """Why one sweep is many times larger than the recent ones; empty if it is not."""
     if not recent:
         return ""
     most_runs, most_bytes = _largest(recent)
@@ -208,7 +195,6 @@ def _size_of_day(planned: PlannedSweep, day: Day) -> str:
 
 
 def _share(planned: PlannedSweep, staged_bytes: int, max_share: float) -> str:
-    """Why one sweep takes too large a share of what is staged; empty if it does not."""
     if planned.bytes <= max_share * staged_bytes:
         return ""
     size = _say(planned.runs, planned.bytes)
@@ -216,9 +202,8 @@ def _share(planned: PlannedSweep, staged_bytes: int, max_share: float) -> str:
 
 
 def _share_of_day(planned: PlannedSweep, day: Day, staged_bytes: int, max_share: float) -> str:
-    """The same of a day, measured by what was there when it began."""
     if not day.runs:
-        return ""  # it is of this pass alone
+        return ""  # `_share` judges this pass alone
     runs = day.runs - day.passing_runs + planned.runs - planned.passing_runs
     size = day.bytes - day.passing_bytes + planned.bytes - planned.passing_bytes
     there = staged_bytes + day.bytes if day.staged_bytes is None else day.staged_bytes
@@ -236,7 +221,6 @@ def _largest(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _say_day(planned: PlannedSweep, day: Day) -> str:
-    """How the sentence about a day begins: what went in it, and what is about to."""
     before = f"In the last 24 hours {_say_about(day.runs, day.bytes)} went unasked"
     these = "this one" if planned.runs == 1 else f"these {planned.runs:,}"
     return f"{before}; {these} ({say_about(planned.bytes)})"

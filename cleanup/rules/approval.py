@@ -1,7 +1,7 @@
-"""Approval: what the promotion of a policy version covers, and what goes until the next one is promoted.
+"""Approval: what a policy version's promotion covers, and what goes until the next.
 
-A promotion covers the staging roots that were there. A newer root rehearses its own first nights. A later version
-takes, until its own promotion, only what every version since the last approved one would take.
+A promotion covers the roots that were there. Until its own, a later version takes only what every version since the
+last approved one takes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,18 +13,13 @@ from cleanup.rules.policy import Layers, Scope, ScopedPolicy, Stage
 
 @dataclass(frozen=True, kw_only=True)
 class FirstNights:
-    """A staging root as promotions see it, in numbers of versions, which no clock can change.
+    """A root as promotions see it, in version numbers, which no clock can change."""
 
-    `since`: the newest when the root came, None if that was before this was written down. `unseen`: promoted by nights
-    in which it held no run. `over`: the newest when its own nights ended, or a person ended them.
-    """
-
-    since: int | None = None
-    unseen: frozenset[int] = frozenset()
-    over: int = 0
+    since: int | None = None  # the newest when the root came; None: not recorded
+    unseen: frozenset[int] = frozenset()  # promoted by nights in which the root held no run
+    over: int = 0  # the newest when the root's own nights ended
 
     def was_there(self, promoted: int) -> bool:
-        """Whether a promotion was given with this root in sight, or the root had its own nights since."""
         in_sight = (self.since is None or promoted > self.since) and promoted not in self.unseen
         return in_sight or promoted <= self.over
 
@@ -35,7 +30,10 @@ def approve_all(chains: Mapping[Scope, Sequence[ScopedPolicy]], roots: Mapping[s
 
 
 def approve(chain: Sequence[ScopedPolicy], roots: Mapping[str, FirstNights]) -> ScopedPolicy:
-    """The newest version of a scope, with what its approval covers on each root. `chain`: all versions in order."""
+    """The newest version of a scope, with its approval by root.
+
+    `chain`: all versions in order.
+    """
     usual = layers_of(chain, FirstNights())
     known = {name: layers_of(chain, root) for name, root in roots.items()}
     return replace(
@@ -44,7 +42,7 @@ def approve(chain: Sequence[ScopedPolicy], roots: Mapping[str, FirstNights]) -> 
 
 
 def layers_of(chain: Iterable[ScopedPolicy], root: FirstNights) -> Layers:
-    """What must take a run of a root so that the schedule takes it by this scope."""
+    """The versions that must all take a root's run so that the schedule takes it."""
     layers, before, covered = Layers(absent=True), None, False
     for version in chain:
         if version.stage is Stage.OFF:
@@ -66,10 +64,9 @@ def layers_of(chain: Iterable[ScopedPolicy], root: FirstNights) -> Layers:
 
 
 def approved_of(chain: Sequence[ScopedPolicy]) -> tuple[ScopedPolicy, ...]:
-    """The versions that a new one may not loosen without a rehearsal: the last approved one and all since.
+    """The versions that a new one may not loosen without a rehearsal.
 
-    A version that says nothing stands for wider scopes. None if the approval was taken back: then only a promotion
-    helps.
+    An empty version stands for wider scopes. `()` if the approval was taken back: then only a promotion helps.
     """
     layers = layers_of(chain, FirstNights())
     if layers.stopped or not chain:
@@ -79,7 +76,7 @@ def approved_of(chain: Sequence[ScopedPolicy]) -> tuple[ScopedPolicy, ...]:
 
 
 def _with(layers: Layers, version: ScopedPolicy, *, stopped: bool) -> Layers:
-    """One version more that must take a run; of equal ones the newest and the approved one are kept."""
+    """Of equal versions the newest and the approved one are kept."""
     first = layers.versions if layers.absent else layers.versions[1:]
     kept = tuple(each for each in first if not _as_before(each, version))
     anchor = () if layers.absent else layers.versions[:1]
@@ -87,7 +84,7 @@ def _with(layers: Layers, version: ScopedPolicy, *, stopped: bool) -> Layers:
 
 
 def _is_promotion(before: ScopedPolicy, version: ScopedPolicy) -> bool:
-    """Whether a promoted version is the promotion of the one before, and none that follows with less to take."""
+    """False for a promoted version that only takes less than the one before."""
     return before.stage is Stage.OFF or (before.stage is Stage.REHEARSING and _as_before(before, version))
 
 

@@ -1,4 +1,4 @@
-"""Whether a policy lets runs go as soon as they are verified, which no slip of the finger should say."""
+"""Whether a policy clears runs as soon as verified: no typing slip should."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
@@ -8,12 +8,15 @@ from cleanup.rules.policy import Mode, Policy, Scope, ScopedPolicy
 
 
 def goes_at_once(policy: Policy) -> bool:
-    """Whether the schedule keeps nothing back: for good, or at least where the disk is too full."""
+    """Whether the schedule may take runs at once, if only under pressure."""
     return policy.mode is Mode.SCHEDULED and policy.min_retain_hours == 0
 
 
 def becomes_so(today: list[ScopedPolicy], then: list[ScopedPolicy], changed: Scope) -> bool:
-    """Whether runs may go at once by the later policies and not by the earlier; `changed`: where they differ."""
+    """Whether runs may go at once by `then` and not by `today`.
+
+    `changed`: the scope that differs.
+    """
     return any(
         goes_at_once(effective_policy(then, scope)) and not goes_at_once(effective_policy(today, scope))
         for scope in {changed, *_within(changed, then)}
@@ -21,7 +24,6 @@ def becomes_so(today: list[ScopedPolicy], then: list[ScopedPolicy], changed: Sco
 
 
 def _within(scope: Scope, policies: Iterable[ScopedPolicy]) -> Iterator[Scope]:
-    """Where a scope and those of other policies meet."""
     for policy in policies:
         if scope.meets(policy.scope):
             said = {field.name: getattr(scope, field.name) for field in fields(Scope)}

@@ -1,8 +1,7 @@
-"""A host's clock: whether it may be believed, by the time since boot and by other clocks.
+"""Whether a host's clock may be believed: holds and retentions end by it.
 
-Holds and retentions end by the clock, so a wrong clock ends them early. Each look is compared with the last sound one:
-within a boot by the seconds since boot, which no person can set; else with other clocks. Small steps add up, since a
-boot is measured from its first sound look.
+A look is judged by the seconds since boot, which no user can set; across a reboot by other clocks. A boot counts from
+its first sound look, so that small steps add up.
 """
 
 import enum
@@ -11,17 +10,17 @@ from datetime import datetime, timedelta
 
 from cleanup.rules.anomalies import CLOCK_TOLERANCE, Anomaly, AnomalyKind, Clock
 
-# Another clock that differs by more says that this one is wrong. Clocks of NAS systems are seldom right to the minute.
+# A larger difference makes this clock wrong; NAS clocks are seldom right to the minute.
 MAY_DIFFER = timedelta(hours=1)
-# A machine may have been off for so long without a person being asked, where no other clock can be.
+# A machine may be off this long without a doubt, if no other clock can be asked.
 LONGEST_PAUSE = timedelta(days=3)
-# The last look before the machine went off and the first one after it may each lie some hours from that.
+# Looks may lie hours before the shutdown, and hours after the start.
 BETWEEN_LOOKS = timedelta(hours=6)
 _TOLERANCE_SECONDS = CLOCK_TOLERANCE.total_seconds()
 
 
 class ClockState(enum.StrEnum):
-    """What a look at a clock comes to; unsettled: other clocks have to be asked first."""
+    """What a look comes to; unsettled: other clocks must be asked."""
 
     SOUND = "sound"
     DOUBT = "doubt"
@@ -30,7 +29,7 @@ class ClockState(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Other:
-    """Another clock, such as "the NAS at /mnt/nas", and its instant at the look."""
+    """Another clock, such as "the NAS at /mnt/nas"."""
 
     name: str
     at: datetime
@@ -38,7 +37,7 @@ class Other:
 
 @dataclass(frozen=True, kw_only=True)
 class OtherClocks:
-    """The other clocks that could be asked, and of the rest why they are none, in words."""
+    """Other clocks that answered; `none`: why others did not."""
 
     others: tuple[Other, ...] = ()
     none: tuple[str, ...] = ()
@@ -46,21 +45,17 @@ class OtherClocks:
 
 @dataclass(frozen=True, kw_only=True)
 class KnownClock:
-    """What is known of a clock: its last sound look, and the first sound look of that boot.
+    """What is known of a clock."""
 
-    While it is in doubt or unsettled, `sure` is the instant that was reached for certain. `ahead`: by how many seconds
-    a doubted clock stood ahead of it.
-    """
-
-    sound: Clock
-    anchor: Clock
-    sure: Clock | None = None
-    ahead: float = 0
+    sound: Clock  # the last sound look
+    anchor: Clock  # the first sound look of that boot
+    sure: Clock | None = None  # in doubt or unsettled: what was surely reached
+    ahead: float = 0  # seconds by which a doubted clock stood ahead of `sure`
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What a look comes to, and what is known after it; of a doubt the words, and by how many seconds it is ahead."""
+    """What a look comes to; in doubt why, and how far ahead."""
 
     verdict: ClockState
     known: KnownClock
@@ -69,16 +64,15 @@ class Judged:
 
     @property
     def sight(self) -> Anomaly | None:
-        """The doubt as the breakers know it; None without one."""
         if self.verdict is not ClockState.DOUBT:
             return None
         return Anomaly(kind=AnomalyKind.CLOCK, detail=self.detail, seconds=self.seconds)
 
 
 def judge(known: KnownClock | None, now: Clock, *, asked: OtherClocks | None) -> Judged:
-    """Whether a look at a clock is sound; `asked` is None where no other clock was asked yet.
+    """Whether a look at a clock is sound.
 
-    Without others a forward jump across a reboot stays unsettled, or in doubt if only they could help.
+    `asked`: None before other clocks were asked; then a jump ahead across a reboot is unsettled.
     """
     if known is None:
         return _sound(None, now)
@@ -100,12 +94,12 @@ def judge(known: KnownClock | None, now: Clock, *, asked: OtherClocks | None) ->
 
 
 def confirmed(now: Clock) -> KnownClock:
-    """What is known after a person has said that the clock is right."""
+    """What is known after an operator confirmed the clock."""
     return KnownClock(sound=now, anchor=now)
 
 
 def _expected(known: KnownClock, now: Clock) -> tuple[datetime, bool]:
-    """What the clock should show at least, and whether it is exactly that."""
+    """The least it should show, and whether it is exact."""
     if (passed := _passed(known.anchor, now)) is not None:
         return known.anchor.wall + passed, True
     base = known.sure or known.sound
@@ -113,12 +107,11 @@ def _expected(known: KnownClock, now: Clock) -> tuple[datetime, bool]:
 
 
 def _as_doubted(known: KnownClock, jump: timedelta) -> bool:
-    """Whether a clock that was in doubt stands where it stood: starting the machine anew settles nothing."""
+    """A reboot settles no doubt."""
     return known.sure is not None and known.ahead > 0 and jump.total_seconds() > known.ahead - _TOLERANCE_SECONDS
 
 
 def _passed(before: Clock, now: Clock) -> timedelta | None:
-    """The time between two looks of one boot, by the boot's own clock; None across a reboot."""
     if not now.boot_id or now.boot_id != before.boot_id or before.boot_seconds is None or now.boot_seconds is None:
         return None
     return timedelta(seconds=now.boot_seconds - before.boot_seconds)
@@ -158,7 +151,7 @@ def _none(asked: OtherClocks | None) -> str:
 
 
 def words(span: timedelta) -> str:
-    """How long a span is, without its sign."""
+    """A span in words, without its sign."""
     hours = abs(span) / timedelta(hours=1)
     if hours < 1:
         return f"{hours * 60:.0f} minutes"

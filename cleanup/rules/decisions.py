@@ -1,4 +1,4 @@
-"""What the gates answer about one run, and what follows from all answers together."""
+"""What the gates answer about one run, and what follows from it."""
 
 import enum
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from cleanup.rules.reasons import Reason
 
 
 class Gate(enum.StrEnum):
-    """The named conditions of a clear, in the order in which they are shown."""
+    """The named conditions of a clear, in display order."""
 
     STATE = "state"
     CLOCK = "clock"
@@ -24,7 +24,7 @@ class Gate(enum.StrEnum):
     BREAKER = "breaker"
 
 
-# What the schedule must wait for and an operator's click passes.
+# These bind the schedule, not an operator's click.
 SCHEDULE_ONLY = frozenset({Gate.RETENTION, Gate.ATTEMPTS, Gate.BUDGET, Gate.BREAKER})
 
 
@@ -38,41 +38,36 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True)
 class GateResult:
-    """One gate's answer; `opens_at` is when a wait ends, where that is known.
-
-    `reading_settles`: it is shut on what is known, and reading every byte at the clear may open it.
-    """
+    """One gate's answer; `opens_at`: when a wait ends, if known."""
 
     gate: Gate
     verdict: Verdict
     reason: Reason | None = None
     detail: str = ""
     opens_at: datetime | None = None
-    reading_settles: bool = False
+    reading_settles: bool = False  # reading every byte at the clear may open it
 
 
 @dataclass(frozen=True)
 class Decision:
-    """All gates of one run at one instant. `accepts`: accepted bytes stand in for the manifest."""
+    """All gates of one run at one instant."""
 
     now: datetime
     policy: Policy
     gates: tuple[GateResult, ...]
-    accepts: bool = False
+    accepts: bool = False  # accepted bytes stand in for the manifest
 
     @property
     def due(self) -> bool:
-        """Whether the schedule would take the run: every gate passes."""
         return all(result.verdict is Verdict.PASS for result in self.gates)
 
     @property
     def clearable(self) -> bool:
-        """Whether an operator may clear the run now: only gates of the schedule may be shut."""
         return not self.refusals(operator=True)
 
     @property
     def needs_full_comparison(self) -> bool:
-        """Whether only touched files, or a known difference, stand in the way: reading every byte may settle these."""
+        """Whether only touched files or known differences block: reading every byte may settle these."""
         refusals = self.refusals(operator=True)
         return bool(refusals) and all(result.reading_settles for result in refusals)
 
@@ -84,11 +79,11 @@ class Decision:
 
     @property
     def worth_trying(self) -> bool:
-        """Whether "Clear now" makes sense on these facts: the clear itself looks again and may still refuse."""
+        """The clear itself looks again, and may still refuse."""
         return self.clearable or self.needs_full_comparison
 
     def refusals(self, *, operator: bool) -> tuple[GateResult, ...]:
-        """The gates that do not pass; an operator's click passes those that bind the schedule alone."""
+        """An operator's click passes the gates in SCHEDULE_ONLY."""
         return tuple(
             result
             for result in self.gates
@@ -96,15 +91,11 @@ class Decision:
         )
 
     def main_refusal(self, *, operator: bool) -> GateResult | None:
-        """The refusal to name first: a block before a wait, in the order of the gates.
-
-        Newer files come last among the blocks: any other reason tells more.
-        """
+        """A block before a wait; newer files last, as they tell least."""
         refusals = self.refusals(operator=operator)
         blocks = [result for result in refusals if result.verdict is Verdict.BLOCK]
         telling = [result for result in blocks if result.reason is not Reason.CHANGED_SINCE_VERIFICATION]
         return next(iter(telling or blocks or refusals), None)
 
     def gate(self, gate: Gate) -> GateResult:
-        """The answer of one gate."""
         return next(result for result in self.gates if result.gate is gate)

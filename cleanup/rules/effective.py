@@ -9,7 +9,7 @@ from cleanup.rules.policy import DEFAULT_RETAIN_HOURS, Limits, Mode, Policy, Sco
 
 
 def effective_policy(policies: Iterable[ScopedPolicy], run: Scope) -> Policy:
-    """The policy of one run: among the scopes that cover it the most specific wins, field by field."""
+    """The policy of one run: per field the most specific scope wins."""
     policies = list(policies)
     covering = sorted((policy for policy in policies if policy.scope.covers(run)), key=lambda policy: policy.scope.rank)
     version = max((policy.version for policy in policies), default=0)
@@ -34,7 +34,6 @@ def effective_policy(policies: Iterable[ScopedPolicy], run: Scope) -> Policy:
 
 
 def _policy_of(by: Mapping[str, ScopedPolicy], version: int) -> Policy:
-    """The policy that these versions come to, each by the field that it decides."""
     found: dict[str, Any] = {name: getattr(policy, name) for name, policy in by.items()}
     behind = [policy for name, policy in by.items() if name in TAKING_FIELDS]
     retain_hours = found.setdefault("retain_hours", DEFAULT_RETAIN_HOURS)
@@ -46,10 +45,9 @@ def _policy_of(by: Mapping[str, ScopedPolicy], version: int) -> Policy:
 def _strictest(
     covering: Iterable[ScopedPolicy], names: Sequence[str], root: str | None
 ) -> tuple[dict[str, ScopedPolicy | None], set[str]]:
-    """Which version decides each field if every layer of an approval must take a run; and the fields that stop it.
+    """The version per field if all layers must take a run; and fields that stop it.
 
-    The strictest value of each field takes just what all of them take. `covering`: the scopes that matter, widest
-    first.
+    The strictest value takes just what all take. `covering`: widest first.
     """
     found: dict[str, ScopedPolicy | None] = dict.fromkeys(names)
     stopped: set[str] = set()
@@ -62,14 +60,14 @@ def _strictest(
                 stopped.discard(name)
             if any(said) and layers.stopped:
                 stopped.add(name)
-            # The newest first: of two that say the same it is the one to name.
+            # The newest first: of equal values it is named.
             options = values[::-1] + ([found[name]] if layers.absent else [])
             found[name] = max(options, key=lambda version: FIELD[name].keeps(version and getattr(version, name)))
     return found, stopped
 
 
 def _unapproved(covering: Sequence[ScopedPolicy], by: Mapping[str, ScopedPolicy], root: str | None) -> tuple[int, ...]:
-    """The versions that decide a field, or recently left one to wider scopes, and are not approved there yet."""
+    """Unapproved versions that decide a field, or just left one to wider scopes."""
     behind = set()
     for policy in covering:
         layers = policy.approval_on(root)
@@ -86,9 +84,9 @@ def _unapproved(covering: Sequence[ScopedPolicy], by: Mapping[str, ScopedPolicy]
 
 
 def sources_as_json(policy: Policy) -> dict[str, dict[str, Any]]:
-    """What decided of a run: mode, hours and proof, each with its version and scope.
+    """What decided mode, hours and proof, with version and scope.
 
-    Both are None for a default; inside the scope None means everywhere.
+    Both None: a default. None in the scope: everywhere.
     """
     return {name: _source(getattr(policy, name), policy.decided_by.get(name)) for name in TOLD_FIELDS}
 
@@ -99,7 +97,7 @@ def _source(value: Any, by: ScopedPolicy | None) -> dict[str, Any]:  # noqa: ANN
 
 
 def decided_by(policies: Iterable[ScopedPolicy], run: Scope) -> dict[str, ScopedPolicy]:
-    """Which policy decides each field of one run's; a field that no scope sets is left out."""
+    """The policy behind each field of a run; unset fields are left out."""
     by: dict[str, ScopedPolicy] = {}
     for policy in sorted(policies, key=lambda policy: policy.scope.rank):
         if policy.scope.covers(run):
@@ -108,7 +106,7 @@ def decided_by(policies: Iterable[ScopedPolicy], run: Scope) -> dict[str, Scoped
 
 
 def limits_of(policies: Iterable[ScopedPolicy], root: str) -> Limits:
-    """The limits of one staging root, by its name; a sweep's budgets may be the lab's."""
+    """The limits of one staging root; budgets may be the lab's."""
     scopes = (Scope(), Scope(root=root))
     covering = sorted((policy for policy in policies if policy.scope in scopes), key=lambda policy: policy.scope.rank)
     names = (*ROOT_FIELDS, *SWEEP_FIELDS)
@@ -137,6 +135,5 @@ def _limits_of(by: Mapping[str, ScopedPolicy]) -> Limits:
 
 
 def _by_stage(policies: Iterable[ScopedPolicy]) -> dict[Stage, tuple[int, ...]]:
-    """The versions by how far they have come, each once, the lowest first."""
     policies = list(policies)
     return {stage: tuple(sorted({each.version for each in policies if each.stage is stage})) for stage in Stage}

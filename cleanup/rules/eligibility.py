@@ -1,4 +1,4 @@
-"""From when the schedule may take a run, by its record and its policy: the wizard's condition alone."""
+"""When the schedule may take a run by record and policy, as the wizard decides."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -9,7 +9,7 @@ from cleanup.rules.states import State
 
 
 def due_at(verified_at: datetime, policy: Policy) -> datetime | None:
-    """When the schedule may take a run at the earliest; None if that is beyond the calendar."""
+    """When the schedule may take a run; None beyond the calendar."""
     try:
         return verified_at + timedelta(hours=policy.retain_hours)
     except OverflowError:
@@ -31,7 +31,7 @@ class _Ingest(Protocol):
 
 
 def verified_at(history: Sequence[_HistoryEntry]) -> datetime | None:
-    """The instant of the latest `sync_verified` entry; None without one, or without a usable time."""
+    """The instant of the latest `sync_verified` entry; None if unusable."""
     for entry in reversed(history):
         if entry.state == State.SYNC_VERIFIED:
             return entry.at
@@ -39,9 +39,9 @@ def verified_at(history: Sequence[_HistoryEntry]) -> datetime | None:
 
 
 def is_eligible(record: _Ingest, policy: Policy, now: datetime) -> bool:
-    """Whether the schedule would take a run by its record and its policy alone, as the wizard decides it.
+    """Whether the schedule takes a run by record and policy alone.
 
-    A missing or malformed instant: not eligible. A clear asks all gates besides.
+    Without an instant: no. A clear asks all gates besides.
     """
     if policy.mode is not Mode.SCHEDULED or record.current_state != State.SYNC_VERIFIED:
         return False

@@ -1,4 +1,4 @@
-"""What was seen of one run: the values that the gates decide from."""
+"""What was seen of one run: the gates decide from it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,39 +10,32 @@ from cleanup.rules.states import State
 
 @dataclass(frozen=True)
 class Finding:
-    """Something seen on disk that speaks against a clear: its reason and what exactly was seen."""
+    """What speaks against a clear: its reason, and what was seen."""
 
     reason: Reason
     detail: str = ""
 
     @property
     def said(self) -> str:
-        """The reason as a sentence, and what was seen."""
         return f"{self.reason.sentence} {self.detail}".strip()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """A hold that a person laid on a run, until an instant.
-
-    `sure_at`: what a doubted clock has reached for certain; the hold ends by that, not by the clock. `laid_on`: the
-    path of another run that may be this one, and `because` of what; empty where it was laid on the run itself.
-    """
+    """A hold on a run."""
 
     owner: str
     until: datetime
     reason: str
-    laid_on: str = ""
-    because: str = ""
-    sure_at: datetime | None = None
+    laid_on: str = ""  # another run that may be this one, by its path; else empty
+    because: str = ""  # why it may be this one
+    sure_at: datetime | None = None  # surely reached by a doubted clock: the hold ends by this
 
     def lasts(self, now: datetime) -> bool:
-        """Whether it is in force."""
         return self.until > (now if self.sure_at is None else min(now, self.sure_at))
 
     @property
     def said(self) -> str:
-        """Who holds the run and why; of another run's hold also why it counts and how to lift it."""
         own = f"by {self.owner}: {self.reason}"
         if not self.laid_on:
             return own
@@ -54,65 +47,57 @@ class Held:
 
 @dataclass(frozen=True, kw_only=True)
 class ProofFacts:
-    """What a comparison with the NAS showed; `files` and `bytes` count the data files that were compared.
+    """What a comparison with the NAS showed; nothing has changed since.
 
-    At level `checksum` every byte of both sides was read, and without `findings` both equal the manifest, or the bytes
-    that were `accepted` under this key. `reused_from`: when they were read, if earlier. `found_at`: when bytes were
-    found to differ. Nothing has changed since either.
+    At `checksum` every byte of both sides was read; without `findings` both equal the manifest or the accepted bytes.
     """
 
     level: ProofLevel
     findings: tuple[Finding, ...] = ()
-    files: int = 0
+    files: int = 0  # data files that were compared, as `bytes`
     bytes: int = 0
     manifest_sha256: str = ""
-    reused_from: datetime | None = None
-    found_at: datetime | None = None
-    accepted: int | None = None
+    reused_from: datetime | None = None  # when the bytes were read, if earlier
+    found_at: datetime | None = None  # when bytes were found to differ
+    accepted: int | None = None  # key of the accepted bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class AcceptedFacts:
-    """What an admin accepted of a run's bytes; `holds`: both sides are still as they were compared."""
+    """Bytes that an admin accepted for a run."""
 
     key: int
     actor: str
     at: datetime
     note: str
-    holds: bool
+    holds: bool  # both sides are still as they were compared
 
 
 @dataclass(frozen=True, kw_only=True)
 class LargeFile:
-    """One of a run's largest data files; its path is readable and cut.
+    """One of a run's largest data files."""
 
-    `nas_bytes`: None where the NAS has none or was not asked.
-    """
-
-    path: str
+    path: str  # readable and cut
     bytes: int
     modified_at: datetime | None = None
-    nas_bytes: int | None = None
+    nas_bytes: int | None = None  # None: missing or not asked
 
 
 @dataclass(frozen=True, kw_only=True)
 class TwinFacts:
-    """What the NAS held of a run when names and sizes were compared; bytes are added up name by name.
-
-    Of the staged data files `missing` were not there and `other_size` had another size; `more` lay on the NAS alone.
-    """
+    """What the NAS held when names and sizes were compared."""
 
     files: int
     bytes: int
     newest_at: datetime | None = None
-    missing: int = 0
+    missing: int = 0  # staged data files that were not there
     other_size: int = 0
-    more: int = 0
+    more: int = 0  # files on the NAS alone
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnlyHere:
-    """How many attributes, access lists and empty folders a run has that the NAS lacks; `names` are the first few."""
+    """What the NAS lacks besides bytes; `names`: the first few."""
 
     attributes: int
     access_lists: int
@@ -121,7 +106,6 @@ class OnlyHere:
 
     @property
     def words(self) -> str:
-        """How many there are of each kind, and the first few by name."""
         kinds = (
             (self.attributes, "attribute", "attributes"),
             (self.access_lists, "access list", "access lists"),
@@ -134,39 +118,22 @@ class OnlyHere:
 
 @dataclass(frozen=True, kw_only=True)
 class FutureFiles:
-    """Data files that are dated later than the look that found them; `newest_at` is the latest of their times.
-
-    `digest` of sizes, mtimes and ctimes: unchanged `since` this or an earlier look. `others_at`: the newest time of the
-    run's other data files, None if there are none.
-    """
+    """Data files dated later than the look that found them."""
 
     count: int
     names: tuple[str, ...]
     newest_at: datetime
-    others_at: datetime | None
-    digest: str
+    others_at: datetime | None  # newest time of the other data files
+    digest: str  # of sizes, mtimes and ctimes: unchanged `since`
     since: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What was seen of one run, and when. Instants are aware; bytes are logical; None means unknown.
-
-    `fresh`: looked at for this decision, not stored by discovery. `host_findings` block every clear on this host.
-    `failures` is the number of failed attempts in a row. Before `nas_retry_at` the schedule does not ask for a silent
-    twin again. `hold_file` is the text of `.exlab-hold`, None without one.
-
-    `kept_from`: from when the policy keeps the run, where that is not `verified_at`. `returned`: its files came back
-    after a clear. `unverified` and `kept_local` name files that a record does not vouch for, or pins. `twin_findings`
-    block at any proof level; `twin_unnamed` blocks where no bytes are compared. `accepted`: bytes that an admin
-    accepted in place of the manifest. `budget_finding` and `breaker_finding` are the sweep's own.
-
-    Shown to people alone: `data_files`, `data_bytes`, `largest`, `twin`; of the `files` also the `desktop_files` and
-    the wizard's empty `locks`.
-    """
+    """What was seen of one run, and when. Bytes are logical; None: unknown."""
 
     gathered_at: datetime
-    fresh: bool = False
+    fresh: bool = False  # looked at for this decision, not stored by discovery
     recorded_state: State | None = None
     ingest_state: State | None = None
     ingest_findings: tuple[Finding, ...] = ()
@@ -182,39 +149,35 @@ class Facts:
     tree_findings: tuple[Finding, ...] = ()
     proof: ProofFacts | None = None
     other_attempt: bool = False
-    host_findings: tuple[Finding, ...] = ()
-    failures: int = 0
+    host_findings: tuple[Finding, ...] = ()  # they block every clear on this host
+    failures: int = 0  # failed attempts in a row
     last_failure: str = ""
-    nas_retry_at: datetime | None = None
-    hold_file: str | None = None
-    kept_from: datetime | None = None
-    returned: bool = False
-    unverified: str = ""
-    kept_local: str = ""
+    nas_retry_at: datetime | None = None  # the schedule asks a silent twin again from then
+    hold_file: str | None = None  # the text of `.exlab-hold`; None without one
+    kept_from: datetime | None = None  # retention counts from it, if not from `verified_at`
+    returned: bool = False  # its files came back after a clear
+    unverified: str = ""  # files that a record does not vouch for
+    kept_local: str = ""  # files that a record pins
     holds: tuple[Held, ...] = ()
-    budget_finding: Finding | None = None
+    budget_finding: Finding | None = None  # the sweep's own, as the next
     breaker_finding: Finding | None = None
-    data_files: int | None = None
+    data_files: int | None = None  # only for display, as all up to `locks`
     data_bytes: int | None = None
     desktop_files: int = 0
     desktop_bytes: int = 0
     largest: tuple[LargeFile, ...] = ()
     twin: TwinFacts | None = None
     locks: int = 0
-    twin_findings: tuple[Finding, ...] = ()
-    twin_unnamed: str | None = None
+    twin_findings: tuple[Finding, ...] = ()  # they block at any proof level
+    twin_unnamed: str | None = None  # it blocks where no bytes are compared
     future: FutureFiles | None = None
     only_here: OnlyHere | None = None
     accepted: AcceptedFacts | None = None
 
     @property
     def accepts(self) -> bool:
-        """Whether accepted bytes stand in for the manifest now."""
         return self.accepted is not None and self.accepted.holds
 
     def wanted_proof(self, policy: Policy) -> ProofLevel:
-        """How far a comparison must go: as the policy says, but every byte where no record vouches for them.
-
-        The record of a run that came back vouches for the files of its former clear.
-        """
+        """Every byte if no record vouches for these files: a returned run's names the cleared ones."""
         return ProofLevel.CHECKSUM if self.accepts or self.returned else policy.proof

@@ -1,4 +1,4 @@
-"""The fields of a policy, in one table: what each is called, how it is typed, where it is set, and what keeps more."""
+"""The fields of a policy, in one table."""
 
 import enum
 import math
@@ -13,7 +13,7 @@ from cleanup.rules.quantities import parse_bytes, parse_count, parse_hours, pars
 
 
 class FieldKind(enum.Enum):
-    """What a field's value is. All but a choice are numbers."""
+    """What a field's value is; all but a choice are numbers."""
 
     CHOICE = enum.auto()
     HOURS = enum.auto()
@@ -24,7 +24,7 @@ class FieldKind(enum.Enum):
 
 
 class Level(enum.Enum):
-    """Where a field is set: for runs, for one staging root as a whole, or for a root's sweeps (then also lab-wide)."""
+    """A field is set for runs, for a root, or for sweeps (also lab-wide)."""
 
     RUN = enum.auto()
     ROOT = enum.auto()
@@ -33,27 +33,21 @@ class Level(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """One field of a policy version; None leaves it to wider scopes.
-
-    `takes`: it may change what the schedule takes, so a looser value is rehearsed first. `choices` are its values, the
-    loosest first; of numbers a larger one keeps more, unless `less_keeps_more`. `default` holds where no version says
-    anything; where that is None it keeps as much as `unset_keeps`. `keeps_all` is a value that no other is stricter
-    than, known or not.
-    """
+    """One field of a policy version; None leaves it to wider scopes."""
 
     name: str
     kind: FieldKind
     level: Level
     label: str
-    takes: bool = False
-    choices: tuple[Any, ...] = ()
+    takes: bool = False  # it may change what the schedule takes: a looser value is rehearsed first
+    choices: tuple[Any, ...] = ()  # the loosest first; of numbers a larger one keeps more, unless `less_keeps_more`
     less_keeps_more: bool = False
     default: Any = None
-    unset_keeps: float = math.inf
-    keeps_all: Any = None
+    unset_keeps: float = math.inf  # how much None keeps without a `default`
+    keeps_all: Any = None  # no value is stricter than this one
 
     def keeps(self, value: Any) -> float:  # noqa: ANN401
-        """The more, the more a value keeps; None is the default."""
+        """Larger if the value keeps more."""
         value = self.default if value is None else value
         if value is None:
             return self.unset_keeps
@@ -63,7 +57,7 @@ class Field:
         return -number if self.less_keeps_more else number
 
     def is_stricter(self, before: Any, after: Any) -> bool:  # noqa: ANN401
-        """Whether the later value can only keep more. Unset is unknown, but for a limit: there it is none at all."""
+        """Whether `after` can only keep more. Unset is unknown; a root's unset limit is none."""
         if after is None:
             return self.level is Level.ROOT
         if self.keeps_all is not None and after == self.keeps_all:
@@ -189,19 +183,18 @@ FIELDS = (
 )
 
 FIELD: Mapping[str, Field] = MappingProxyType({field.name: field for field in FIELDS})
-# In the order in which a version is told.
+# In display order.
 NAMES = tuple(FIELD)
 LABELS: Mapping[str, str] = MappingProxyType({field.name: field.label for field in FIELDS})
 RUN_FIELDS = tuple(field.name for field in FIELDS if field.level is Level.RUN)
 ROOT_FIELDS = tuple(field.name for field in FIELDS if field.level is Level.ROOT)
 SWEEP_FIELDS = tuple(field.name for field in FIELDS if field.level is Level.SWEEP)
-# What may change what the schedule takes; a change of anything else needs no rehearsal.
+# Changes of other fields need no rehearsal.
 TAKING_FIELDS = tuple(field.name for field in FIELDS if field.takes)
-# The fields that are one word of a few.
 CHOSEN = tuple(field.name for field in FIELDS if field.kind is FieldKind.CHOICE)
-# Of which attempts, ledger and sweeps keep who decided.
+# Attempts, ledger and sweeps store who decided these.
 TOLD_FIELDS = ("mode", "retain_hours", "proof")
-# What reads a kind of number as people type it: raises ValueError with a sentence.
+# Each raises ValueError with a sentence.
 _READERS: dict[FieldKind, Callable[[str], float]] = {
     FieldKind.HOURS: parse_hours,
     FieldKind.MINUTES: parse_minutes,
@@ -209,13 +202,13 @@ _READERS: dict[FieldKind, Callable[[str], float]] = {
     FieldKind.COUNT: parse_count,
     FieldKind.SHARE: parse_share,
 }
-# What reads each field that is typed. `rehearsal_nights` is one of a version, and of no policy.
+# `rehearsal_nights` belongs to a version, not to a policy.
 READERS: Mapping[str, Callable[[str], float]] = MappingProxyType(
     {field.name: _READERS[field.kind] for field in FIELDS if field.kind in _READERS} | {"rehearsal_nights": parse_count}
 )
 
 
 def names_near(name: str, known: Iterable[str]) -> list[str]:
-    """The known names that resemble an unknown one; if none does, the first of them."""
+    """Known names that resemble an unknown one, else the first five."""
     names = list(known)
     return get_close_matches(name, names) or names[:5]

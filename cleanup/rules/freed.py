@@ -1,4 +1,4 @@
-"""What removals gave back to the disk: how it is said, and when clearing frees nothing."""
+"""What removals gave back to the disk, in words."""
 
 import enum
 from collections.abc import Iterable
@@ -8,14 +8,14 @@ from cleanup.rules.quantities import say_about
 
 # Less than this share of what was removed is next to nothing.
 NEXT_TO_NOTHING = 0.1
-# From this share on everything has come back: directories and metadata count on one side only.
+# Directories and metadata count on one side only.
 EVERYTHING = 0.9
-# So many allocated bytes must have been removed before it says something of the disk that nothing came back.
+# Fewer removed bytes say nothing of the disk.
 TELLING_BYTES = 100_000_000
 
 
 class Unmeasured(enum.StrEnum):
-    """Why it is unknown what a removal gave back. The value is the code, `sentence` is for people."""
+    """Why it is unknown what a removal gave back."""
 
     sentence: str
 
@@ -36,7 +36,7 @@ class Unmeasured(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Freed:
-    """What was removed in allocated bytes, and how much of it the disk gave back by its own count."""
+    """Allocated bytes removed, and how many the disk gave back."""
 
     allocated: int
     measured: int
@@ -63,7 +63,7 @@ def say_freed(allocated: int, measured: int | None, why: str = "") -> str:
 
 
 def say_fill(size: int | None, free_before: int | None, free_after: int | None) -> str:
-    """`100 % → 34 %`: how full a disk of so many bytes was before and after; empty if unknown."""
+    """`100 % → 34 %`: how full a disk was before and after; empty if unknown."""
     if not size or free_before is None or free_after is None:
         return ""
     before, after = (round(100 * max(size - free, 0) / size) for free in (free_before, free_after))
@@ -71,9 +71,9 @@ def say_fill(size: int | None, free_before: int | None, free_after: int | None) 
 
 
 def frees_nothing(clears: Iterable[Freed]) -> Freed | None:
-    """What the latest clears removed, if at least 100 MB, of which next to nothing was freed. The latest comes first.
+    """What the latest clears removed, if next to nothing was freed.
 
-    None: clearing frees space, or too little was cleared to tell.
+    `clears`: the latest first. None if clearing frees space, or below 100 MB.
     """
     allocated = measured = 0
     for one in clears:

@@ -1,4 +1,4 @@
-"""One evaluation for page, sweep, dry run and command line: facts, policy and instant in, decision out."""
+"""One evaluation for page, sweep, dry run and command line."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,13 +12,13 @@ from cleanup.rules.policy import Beyond, Mode, Policy, ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 
-# How far the lab PC's clock may run ahead of ours before its verification instant is not believed.
+# The lab PC's clock may run this far ahead of ours.
 CLOCK_TOLERANCE = timedelta(minutes=5)
-# After so many failed attempts in a row the schedule leaves a run alone until something changes.
+# Failures in a row; then the schedule leaves a run alone until something changes.
 MAX_FAILURES = 3
 # A run that was written to this recently may still be worked on.
 QUIET_PERIOD = timedelta(minutes=10)
-# What accepted bytes settle: what the manifest says, or that it says nothing.
+# Accepted bytes settle what the manifest says or lacks.
 _ACCEPTABLE = frozenset(
     {
         Reason.MANIFEST_MISSING,
@@ -28,19 +28,19 @@ _ACCEPTABLE = frozenset(
         Reason.MISSING_FILE,
     }
 )
-# What a detail says first, where something hangs on it later. Attempts keep their details: never say it otherwise.
+# Other code looks for these beginnings, also in stored details: never change them.
 BY_HOLD_FILE = "by the file .exlab-hold"
 AT_THE_CLEAR = "proof_at_clear"
 BY_RECORD = "by keep_local:"
 ONLY_HERE = "not on the NAS:"
-# A hold that only such a clock would end.
+# For a hold that only a doubted clock would end.
 BY_DOUBTED_CLOCK = "it would be over by this host's clock, which is in doubt or has yet to be compared: see Problems"
 BY_THE_RECORD = "record:"
 BY_ACCEPTANCE = "accepted bytes stand in for the manifest"
 
 
 def evaluate(facts: Facts, policy: Policy, now: datetime) -> Decision:
-    """Every gate of one run, from facts of any age. Pure: the same arguments give the same decision."""
+    """Every gate of one run. Pure: equal arguments, equal decisions."""
     return Decision(now, policy, tuple(GATES[gate](facts, policy, now) for gate in Gate), facts.accepts)
 
 
@@ -57,7 +57,7 @@ def _wait(gate: Gate, reason: Reason, detail: str = "", opens_at: datetime | Non
 
 
 def _later(instant: datetime, span: timedelta) -> datetime | None:
-    """The instant a span later; None beyond the calendar, as with a forged file time."""
+    """None beyond the calendar, as with a forged file time."""
     try:
         return instant + span
     except OverflowError:
@@ -65,7 +65,6 @@ def _later(instant: datetime, span: timedelta) -> datetime | None:
 
 
 def _block_on(gate: Gate, findings: tuple[Finding, ...]) -> GateResult:
-    """Block on the first finding; the others are told in the detail."""
     first, *others = findings
     details = [first.detail, *(f"{other.reason}: {other.detail}" for other in others)]
     return _block(gate, first.reason, "; ".join(part for part in details if part))
@@ -135,13 +134,11 @@ def _retention(facts: Facts, policy: Policy, now: datetime) -> GateResult:
 
 
 def _due_meanwhile(kept_from: datetime, policy: Policy) -> datetime | None:
-    """When the approved policy takes a run while a version is rehearsed; None if it does not."""
     meanwhile = policy.meanwhile
     return due_at(kept_from, meanwhile) if meanwhile and meanwhile.mode is Mode.SCHEDULED else None
 
 
 def _by(policy: Policy) -> str:
-    """What decides while a version is rehearsed, in words."""
     meanwhile = policy.unasked
     other = [name for name in TOLD_FIELDS if getattr(meanwhile, name) != getattr(policy, name)]
     numbers = sorted({meanwhile.decided_by[name].version for name in other if name in meanwhile.decided_by})
@@ -154,7 +151,6 @@ def _kept_in_words(policy: Policy) -> str:
 
 
 def _since(facts: Facts, kept_from: datetime) -> str:
-    """What retention counts from, in words: where that is not the recorded verification, also why."""
     if kept_from == facts.verified_at or facts.verified_at is None:
         return "the verification"
     if facts.returned:
@@ -228,13 +224,13 @@ def _reading_settles(facts: Facts, policy: Policy) -> bool:
 
 
 def _every_byte_is_proven(facts: Facts) -> bool:
-    """Whether both sides were read for this very decision, or nothing has changed since they were."""
+    """Both sides were read for this decision, or have not changed since."""
     proof = facts.proof
     return proof is not None and facts.fresh and proof.level is ProofLevel.CHECKSUM and not proof.findings
 
 
 def _dated_in_the_future(facts: Facts, policy: Policy, dated: FutureFiles, now: datetime) -> GateResult:
-    """Files of a wrong clock: their times say nothing, so they must stay the same for a while, and equal the NAS."""
+    """Their times say nothing: the files must rest, and equal the NAS."""
     gate = Gate.UNCHANGED
     names = ", ".join(dated.names) + (", …" if dated.count > len(dated.names) else "")
     opens_at = min(filter(None, [_later(dated.since, QUIET_PERIOD), _later(dated.newest_at, QUIET_PERIOD)]))
@@ -256,7 +252,6 @@ def _minute(at: datetime) -> str:
 
 
 def _proof(facts: Facts, policy: Policy, now: datetime) -> GateResult:
-    """The bytes, and what the NAS lacks besides them."""
     compared = _bytes_proven(facts, policy)
     if facts.only_here is None or compared.verdict is not Verdict.PASS:
         return compared

@@ -1,7 +1,7 @@
-"""Whether two runs may be one and the same, by what is known of each: then a hold of one keeps the other as well.
+"""Whether two runs may be one: then a hold of one keeps both.
 
-Folders are renamed and copied, records are written anew, so any one of several signs is enough. A wrong yes keeps a run
-until a person says otherwise; a wrong no would end a person's hold.
+Folders are renamed and copied, records rewritten, so one sign is enough. A wrong yes keeps a run until an operator
+denies it; a wrong no would end a hold.
 """
 
 from dataclasses import dataclass
@@ -12,17 +12,13 @@ UNKNOWN = "-"
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
-    """What a run is known by. `root` is the key of its staging root.
+    """What a run is known by; `inode`, `birth`, `origin`: `-` if unknown."""
 
-    `inode`, `birth` and `origin` are the parts of its identity, `-` if unknown. `manifest`: SHA-256 of one with at
-    least one line, else empty.
-    """
-
-    root: int
+    root: int  # key of its staging root
     inode: str
     birth: str
     origin: str
-    manifest: str
+    manifest: str  # SHA-256 of one with at least one line, else empty
     verified_at: datetime | None
     equipment: str
     project: str
@@ -31,7 +27,7 @@ class Traits:
 
     @property
     def keys(self) -> tuple[tuple[str, object], ...]:
-        """Signs of which another run must share at least one to be like this one."""
+        """A run like this one shares at least one."""
         found: list[tuple[str, object]] = [("inode", self.inode)]
         found += [("origin", self.origin)] if self.origin != UNKNOWN else []
         found += [("manifest", self.manifest)] if self.manifest else []
@@ -42,15 +38,15 @@ class Traits:
 
 
 def same_folder(ours: Traits, theirs: Traits) -> bool:
-    """Whether inode and birth time of both are known and equal: no two folders share both."""
+    """Whether inode and birth time are known and equal."""
     return ours.inode == theirs.inode and UNKNOWN not in (ours.birth, theirs.birth) and ours.birth == theirs.birth
 
 
 def likeness(ours: Traits, theirs: Traits, *, away: bool) -> str:
-    """By what a run may be another one, in words; empty if by nothing.
+    """Why a run may be the other one, in words, or empty.
 
-    `away`: the other one does not lie at its place now. While it does, only copies count: to have begun or been
-    verified in the same second does not.
+    `away`: the other is not at its place now. While it is, only copies count, not a start or verification in the same
+    second.
     """
     if same_folder(ours, theirs):
         return "the same folder, by inode and time of birth"
@@ -62,7 +58,7 @@ def likeness(ours: Traits, theirs: Traits, *, away: bool) -> str:
 
 
 def _of_one_away(ours: Traits, theirs: Traits) -> str:
-    """Further signs, where the other run is not at its place: it may have been renamed, copied and written anew."""
+    """It may have been renamed, copied and rewritten."""
     if ours.root == theirs.root and ours.inode == theirs.inode and UNKNOWN in (ours.birth, theirs.birth):
         return "the same folder, by its inode"
     if not (ours.equipment == theirs.equipment or ours.project == theirs.project) or ours.kind != theirs.kind:

@@ -1,20 +1,20 @@
-"""What a policy is: its fields, the versions behind it, and the limits of a staging root."""
+"""What a policy is: fields, versions, and the limits of a root."""
 
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 DEFAULT_RETAIN_HOURS = 168.0
-# Ten years: more is a slip of the finger, and keeps every date within what datetime can hold.
+# Ten years; every date stays within datetime.
 MAX_RETAIN_HOURS = 87_660.0
-# So many runs one sweep takes where no budget is set; of bytes and minutes it takes what it needs.
+# Bytes and minutes have no default budget.
 DEFAULT_BUDGET_RUNS = 500
 MAX_BUDGET_MINUTES = 7 * 24 * 60.0
-# Sweeps that would take more than this share of a root's staged bytes within a day stop and ask first.
+# Of a root's staged bytes; sweeps that would take more within a day stop and ask.
 DEFAULT_MAX_SHARE = 0.5
-# A run that has stood for so long in one state before its verification is called stalled.
+# In one state before its verification.
 DEFAULT_STALLED_AFTER_HOURS = 24.0
-# After so many nights of rehearsal without a surprise a policy is promoted; 0: only by a person.
+# Nights without a surprise before a promotion; 0: only by a person.
 DEFAULT_REHEARSAL_NIGHTS = 3
 
 
@@ -26,7 +26,7 @@ class Mode(enum.StrEnum):
 
 
 class ProofLevel(enum.StrEnum):
-    """What must be shown of the NAS copy before a clear: the wizard's word, names and sizes, or every byte."""
+    """What a clear needs: the wizard's record, names and sizes, or every byte."""
 
     RECORD = "record"
     SIZE = "size"
@@ -34,19 +34,18 @@ class ProofLevel(enum.StrEnum):
 
     @property
     def strength(self) -> int:
-        """The order of the levels, weakest first."""
         return list(ProofLevel).index(self)
 
 
 class Beyond(enum.StrEnum):
-    """What becomes of a run with attributes, access lists or empty folders that the NAS lacks."""
+    """For attributes, access lists and empty folders that the NAS lacks."""
 
     TELL = "tell"
     BLOCK = "block"
 
 
 class Stage(enum.StrEnum):
-    """How far a policy version has come: rehearsed, let loose, or never rehearsed."""
+    """How far a policy version has come: rehearsed, promoted, or never rehearsed."""
 
     REHEARSING = "rehearsing"
     PROMOTED = "promoted"
@@ -55,36 +54,30 @@ class Stage(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What applies to one run. `version` is the newest policy version that was looked at.
-
-    `min_retain_hours` is the floor under pressure, at most `retain_hours`. `decided_by`: the version that decides each
-    field, if any. `promoted` and `unrehearsed` are the versions behind it that were, or never were, rehearsed.
-
-    `rehearsing`: the versions that are rehearsed; then the schedule takes runs by `meanwhile`.
-    """
+    """What applies to one run."""
 
     mode: Mode = Mode.MANUAL
     retain_hours: float = DEFAULT_RETAIN_HOURS
     proof: ProofLevel = ProofLevel.CHECKSUM
-    version: int = 0
-    min_retain_hours: float = DEFAULT_RETAIN_HOURS
+    version: int = 0  # the newest that was looked at
+    min_retain_hours: float = DEFAULT_RETAIN_HOURS  # kept at least, under pressure
     stalled_after_hours: float = DEFAULT_STALLED_AFTER_HOURS
     only_here: Beyond = Beyond.TELL
-    rehearsing: tuple[int, ...] = ()
-    promoted: tuple[int, ...] = ()
-    unrehearsed: tuple[int, ...] = ()
+    rehearsing: tuple[int, ...] = ()  # versions that are rehearsed: then the schedule takes runs by `meanwhile`
+    promoted: tuple[int, ...] = ()  # versions that were rehearsed
+    unrehearsed: tuple[int, ...] = ()  # versions that never were
     meanwhile: "Policy | None" = None
+    # The version behind each field.
     decided_by: "Mapping[str, ScopedPolicy]" = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def unasked(self) -> "Policy":
-        """What the schedule takes runs by: nothing of it is rehearsed."""
+        """The schedule takes runs by this one."""
         if self.rehearsing and self.meanwhile is None:
             return replace(self.in_earnest(), mode=Mode.MANUAL)
         return self.meanwhile or self
 
     def under_pressure(self) -> "Policy":
-        """The same policy where the disk is too full: kept for `min_retain_hours` only."""
         by = dict(self.decided_by)
         if self.min_retain_hours < self.retain_hours and "min_retain_hours" in by:
             by["retain_hours"] = by["min_retain_hours"]
@@ -92,46 +85,40 @@ class Policy:
         return replace(self, retain_hours=self.min_retain_hours, decided_by=by, meanwhile=meanwhile)
 
     def with_proof_of(self, other: "Policy") -> "Policy":
-        """The same policy with the proof that another asks for, and who decided that."""
         others = {"proof": other.decided_by["proof"]} if "proof" in other.decided_by else {}
         by = {name: version for name, version in self.decided_by.items() if name != "proof"}
         return replace(self, proof=other.proof, decided_by={**by, **others})
 
     def in_earnest(self) -> "Policy":
-        """The same policy as if nothing were rehearsed: what a person's own sweep acts by."""
+        """As if nothing were rehearsed: a person's sweep acts by it."""
         return replace(self, rehearsing=(), meanwhile=None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What applies to a staging root as a whole; None: no limit. Bytes are logical, but those of free space.
-
-    Pressure begins above `max_bytes` or `max_runs`, or below `free_start_bytes` and then lasts until `free_stop_bytes`
-    are free. The budgets bound one sweep. The rest as in `Policy`, of the versions that set pressure.
-    """
+    """What applies to a staging root; None: no limit. Bytes are logical."""
 
     max_bytes: int | None = None
     max_runs: int | None = None
-    free_start_bytes: int | None = None
+    free_start_bytes: int | None = None  # free space: pressure begins below, and ends at `free_stop_bytes`
     free_stop_bytes: int | None = None
-    budget_runs: int | None = DEFAULT_BUDGET_RUNS
+    budget_runs: int | None = DEFAULT_BUDGET_RUNS  # budgets bound one sweep
     budget_bytes: int | None = None
     budget_minutes: float | None = None
     max_share: float = DEFAULT_MAX_SHARE
-    rehearsing: tuple[int, ...] = ()
+    rehearsing: tuple[int, ...] = ()  # as in Policy, for the versions that set pressure
     promoted: tuple[int, ...] = ()
     unrehearsed: tuple[int, ...] = ()
     meanwhile: "Limits | None" = None
 
     @property
     def unasked(self) -> "Limits":
-        """The limits by which the schedule takes runs: nothing of them is rehearsed."""
         return self.meanwhile or self
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """Where a policy applies; None means everywhere. `root` is the name of a staging root."""
+    """Where a policy applies; None: everywhere. `root` is a name."""
 
     root: str | None = None
     equipment: str | None = None
@@ -139,7 +126,7 @@ class Scope:
     run_kind: str | None = None
 
     def covers(self, run: "Scope") -> bool:
-        """Whether a policy of this scope applies to a run, given as a scope with every field set."""
+        """`run`: a scope with every field set."""
         return (
             self.root in (None, run.root)
             and self.equipment in (None, run.equipment)
@@ -148,11 +135,9 @@ class Scope:
         )
 
     def meets(self, other: "Scope") -> bool:
-        """Whether a run may lie in both scopes."""
         return all(None in (one, another) or one == another for one, another in self._beside(other))
 
     def contains(self, other: "Scope") -> bool:
-        """Whether every run of the other scope lies in this one."""
         return all(one in (None, another) for one, another in self._beside(other))
 
     def _beside(self, other: "Scope") -> list[tuple[str | None, str | None]]:
@@ -160,7 +145,7 @@ class Scope:
 
     @property
     def rank(self) -> int:
-        """How specific the scope is: lab < root < equipment < project < run kind, and any sum of these."""
+        """Lab < root < equipment < project < run kind, and sums of these."""
         return (
             (self.root is not None)
             + 2 * (self.equipment is not None)
@@ -171,29 +156,20 @@ class Scope:
 
 @dataclass(frozen=True, kw_only=True)
 class Layers:
-    """The versions that must all take a run, while the newest one of a scope is not approved.
+    """The versions that must all take a run while the newest is not approved."""
 
-    `versions`: the last approved one and all since. `absent`: none is approved, so the wider scopes must take it too.
-    `stopped`: the approval was taken back, and nothing goes by this scope.
-    """
-
-    versions: "tuple[ScopedPolicy, ...]" = ()
-    absent: bool = False
-    stopped: bool = False
+    versions: "tuple[ScopedPolicy, ...]" = ()  # the last approved one and all since
+    absent: bool = False  # none is approved: wider scopes must take it too
+    stopped: bool = False  # the approval was taken back: nothing goes by this scope
 
     @property
     def approved(self) -> bool:
-        """Whether one version alone decides."""
         return len(self.versions) == 1 and not self.absent and not self.stopped
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScopedPolicy:
-    """The newest version of one scope; None leaves a field to wider scopes.
-
-    `layers`: what its approval covers, `layers_on` by the name of a root where that differs. Without them a rehearsed
-    version lets nothing go, and any other is approved. `surprised`: a run that it was to take was needed or unsafe.
-    """
+    """The newest version of one scope; None leaves a field to wider scopes."""
 
     scope: Scope
     version: int
@@ -212,16 +188,16 @@ class ScopedPolicy:
     budget_minutes: float | None = None
     max_share: float | None = None
     stage: Stage = Stage.OFF
-    surprised: bool = field(default=False, compare=False, repr=False)
+    surprised: bool = field(default=False, compare=False, repr=False)  # a run that it was to take was needed or unsafe
+    # What its approval covers; None: nothing of a rehearsed version, all of any other.
     layers: Layers | None = field(default=None, compare=False, repr=False)
+    # By root name, where that differs.
     layers_on: Mapping[str, Layers] = field(default_factory=dict, compare=False, repr=False)
 
     def approval_on(self, root: str | None) -> Layers:
-        """What its approval covers on a staging root, given by name."""
         default = Layers(versions=(self,), stopped=self.stage is Stage.REHEARSING)
         return self.layers_on.get(root or "", self.layers or default)
 
     @property
     def approvals(self) -> tuple[Layers, ...]:
-        """What its approval covers, on whichever root."""
         return (self.approval_on(None), *self.layers_on.values())

@@ -1,4 +1,4 @@
-"""Pressure: when a staging root is too full, how much must go, and which runs may go for that."""
+"""When a staging root is too full, how much must go, and which runs."""
 
 import enum
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ class Cause(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RootFill:
-    """How full a staging root is: logical bytes and number of its staged runs, and the free bytes of its disk."""
+    """Staged runs of a root, their logical bytes, and free bytes of its disk."""
 
     staged_bytes: int
     staged_runs: int
@@ -30,15 +30,14 @@ class RootFill:
 
 @dataclass(frozen=True, kw_only=True)
 class Pressure:
-    """What is still to be freed: logical bytes, runs, and allocated bytes of free space."""
+    """What must still be freed."""
 
-    bytes_over: int = 0
+    bytes_over: int = 0  # logical
     runs_over: int = 0
-    free_wanted: int = 0
+    free_wanted: int = 0  # allocated
 
     @property
     def causes(self) -> tuple[Cause, ...]:
-        """The limits that are still exceeded."""
         pairs = (
             (Cause.MAX_BYTES, self.bytes_over),
             (Cause.MAX_RUNS, self.runs_over),
@@ -47,7 +46,6 @@ class Pressure:
         return tuple(cause for cause, wanted in pairs if wanted > 0)
 
     def after(self, *, size: int, allocated: int) -> "Pressure":
-        """What is left of it once a run of so many logical and allocated bytes has gone."""
         return Pressure(
             bytes_over=max(0, self.bytes_over - size),
             runs_over=max(0, self.runs_over - 1),
@@ -56,16 +54,15 @@ class Pressure:
 
     @property
     def by_number(self) -> "Pressure":
-        """What is left of it where no space comes free: the number of runs alone."""
+        """What is left if clearing frees no space."""
         return Pressure(runs_over=self.runs_over)
 
     @property
     def for_space(self) -> bool:
-        """Whether bytes are wanted."""
         return bool(self.bytes_over or self.free_wanted)
 
     def is_eased_by(self, candidate: "Candidate") -> bool:
-        """Whether it would help that a run goes: one whose files have other links frees no space."""
+        """Files with other links free no space."""
         return bool(
             self.runs_over or (self.bytes_over and candidate.size) or (self.free_wanted and candidate.allocated)
         )
@@ -75,9 +72,9 @@ class Pressure:
 
 
 def pressure_of(limits: Limits, fill: RootFill, *, going_on: bool) -> Pressure:
-    """What a sweep has to free. `going_on`: the sweep before began to make room and did not finish.
+    """What a sweep must free. `going_on`: the last one did not finish.
 
-    Below `free_start_bytes` it begins, and goes on until `free_stop_bytes` are free. Unknown free space is no pressure.
+    It begins below `free_start_bytes`, and goes on until `free_stop_bytes` are free. Unknown free space is no pressure.
     """
     free_wanted = 0
     if limits.free_start_bytes is not None and limits.free_stop_bytes is not None and fill.free_bytes is not None:
@@ -93,27 +90,23 @@ def pressure_of(limits: Limits, fill: RootFill, *, going_on: bool) -> Pressure:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A verified run that the schedule might take; `key` is the caller's, bytes are those before a fresh look.
+    """A verified run that the schedule might take; bytes may be old."""
 
-    `due`: its retention is over. `eligible`: its time under pressure is over. `rehearsed`: only noted, frees nothing.
-    `kept_from`: from when it is kept, if not its verification. `last`: after all others (`slowness.comes_last`).
-    """
-
-    key: int
+    key: int  # the caller's
     verified_at: datetime
-    due: bool
-    eligible: bool
-    rehearsed: bool = False
+    due: bool  # its retention is over
+    eligible: bool  # its time under pressure is over
+    rehearsed: bool = False  # only noted, frees nothing
     size: int = 0
     allocated: int = 0
-    kept_from: datetime | None = None
-    last: bool = False
+    kept_from: datetime | None = None  # if not its verification
+    last: bool = False  # after all others, see `slowness.comes_last`
 
 
 def in_order(candidates: Iterable[Candidate], *, after: tuple[datetime, int] | None) -> list[Candidate]:
-    """Oldest verification first, but those first that the sweep before left over. Those that come `last` stay last.
+    """Oldest verification first, after the last sweep's rest; `last` ones last.
 
-    `after`: instant and key of the last one that was handled.
+    `after`: instant and key of the last one handled.
     """
     ordered = sorted(candidates, key=lambda candidate: (candidate.verified_at, candidate.key))
     if after is not None:
@@ -124,18 +117,17 @@ def in_order(candidates: Iterable[Candidate], *, after: tuple[datetime, int] | N
 
 @dataclass(frozen=True)
 class Taken:
-    """Whether a policy lets a run go by its time, and whether under pressure."""
+    """Whether a policy lets a run go, by time and under pressure."""
 
     due: bool
     eligible: bool
 
 
 class Picker:
-    """Which run comes next: first all whose retention is over, then under pressure no more than needed.
+    """Which run comes next: all that are due, then no more than needed.
 
-    The caller says after each pick what came of it. Rehearsed runs lower only the pressure that rehearsed runs see.
-    `pressure` is what is left in truth, `unasked` the one for which runs go where a limit is only rehearsed. `helps` is
-    asked before a run goes early: whether clearing frees space; if not, early runs go for their number alone.
+    The caller reports what came of each pick. Rehearsed runs lower only their own pressure. If clearing frees no space
+    (`helps`), early runs go only for their number.
     """
 
     def __init__(
@@ -152,17 +144,16 @@ class Picker:
         self._twice = {candidate.key for candidate in candidates if candidate.rehearsed}
         self._twice &= {candidate.key for candidate in candidates if not candidate.rehearsed}
         self.pressure = pressure
-        # As runs see it that are rehearsed, and the others.
+        # By whether a run is rehearsed.
         self._expected = {False: pressure if unasked is None else unasked, True: pressure}
 
     @property
     def is_met(self) -> bool:
-        """Whether enough has gone, even if the disk has not given all of it back yet."""
+        """Even if the disk has not given all of it back yet."""
         return not self._expected[False]
 
     @property
     def unasked(self) -> Pressure:
-        """What is left of the pressure for which runs go in truth, if each gave back what it holds."""
         return self._expected[False]
 
     def __iter__(self) -> Iterator[tuple[Candidate, tuple[Cause, ...]]]:
@@ -170,7 +161,7 @@ class Picker:
         for candidate, causes in self._in_turn(had, put_off=self._twice):
             had.add(candidate.key)
             yield candidate, causes
-        # Only now it is known which of these have not gone: what is approved comes before what is rehearsed.
+        # Approved picks come first: only now it is known which of these have not gone.
         yield from self._in_turn(had, only=self._twice)
 
     def _in_turn(
@@ -190,16 +181,13 @@ class Picker:
                 yield candidate, pressure.causes
 
     def gone(self, candidate: Candidate, *, size: int, allocated: int, freed: int | None = None) -> None:
-        """This run has gone, or would have; `freed`: what the disk gave back.
-
-        If that is less, no other run goes in its place: the space may come back later.
-        """
+        """If less was `freed`, no other run goes instead: space may come later."""
         self._expect(candidate, size, allocated)
         if not candidate.rehearsed:
             self.pressure = self.pressure.after(size=size, allocated=allocated if freed is None else freed)
 
     def left_over(self, candidate: Candidate) -> None:
-        """This one has its turn in a later sweep: no other one need go in its place."""
+        """Its turn is later: no other run goes instead."""
         self._expect(candidate, candidate.size, candidate.allocated)
 
     def _expect(self, candidate: Candidate, size: int, allocated: int) -> None:
@@ -209,7 +197,7 @@ class Picker:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepBudget:
-    """What one sweep may still take: runs, logical bytes, minutes. None: no bound."""
+    """What one sweep may still take; None: no bound."""
 
     runs: int | None = None
     bytes: int | None = None
@@ -218,9 +206,9 @@ class SweepBudget:
     taken_bytes: int = 0
 
     def exhausted_by(self, size: int, *, minutes: float) -> str:
-        """What speaks against one more run of so many bytes after so many minutes; empty: it fits.
+        """Why one more run does not fit, or empty.
 
-        A run that is larger than the whole budget goes alone, or it would never go.
+        A run above the whole budget goes alone, or it would never go.
         """
         if self.runs is not None and self.taken_runs >= self.runs:
             return say_count(self.runs, "run")
@@ -231,12 +219,11 @@ class SweepBudget:
         return ""
 
     def less(self, size: int) -> "SweepBudget":
-        """The budget after one more run."""
         return replace(self, taken_runs=self.taken_runs + 1, taken_bytes=self.taken_bytes + size)
 
 
 def candidates_of(candidate: Candidate, taken: "Taken", rehearsed: "Taken | None") -> list[Candidate]:
-    """What a sweep may do with a run: take it by what is approved, and note what the rehearsed version adds."""
+    """A run as the approved policy takes it, and as a rehearsed one would."""
     found = []
     if taken.due or taken.eligible:
         found.append(replace(candidate, due=taken.due, eligible=taken.eligible))
@@ -246,7 +233,7 @@ def candidates_of(candidate: Candidate, taken: "Taken", rehearsed: "Taken | None
 
 
 def plan_of(picker: Picker, budget: SweepBudget) -> list[Candidate]:
-    """The candidates that go within a budget if all of them may, without those that are only rehearsed."""
+    """The candidates that go within a budget, without rehearsed ones."""
     plan = []
     for candidate, _causes in picker:
         if not candidate.rehearsed:
@@ -259,6 +246,6 @@ def plan_of(picker: Picker, budget: SweepBudget) -> list[Candidate]:
 
 
 def budget_of(limits: Limits, *, limit: int | None) -> SweepBudget:
-    """The budget of one sweep; `limit`, a person's number of runs, replaces the policy's."""
+    """The budget of one sweep; `limit`, a person's number, replaces the runs."""
     runs = limits.budget_runs if limit is None else limit
     return SweepBudget(runs=runs, bytes=limits.budget_bytes, minutes=limits.budget_minutes)

@@ -1,7 +1,6 @@
-"""Durations, sizes, shares and counts as people type them, and as they are said again.
+"""Durations, sizes, shares and counts as people type them, and in words.
 
-Numbers are plain decimal digits, at most with a point. What is said can be typed again and means the same. Sizes are
-decimal, or binary where so named.
+Parsers raise ValueError with a sentence. The words can be typed again.
 """
 
 import re
@@ -13,7 +12,7 @@ from cleanup.rules.policy import MAX_BUDGET_MINUTES, MAX_RETAIN_HOURS
 # What keeping a run for 0 h means.
 AT_ONCE = "at once, as soon as verified"
 
-# More digits than any limit needs; without a bound a number of a megabyte would be read for minutes.
+# Bounded: a number of a megabyte would be read for minutes.
 _NUMBER = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?) ?([A-Za-z%]*)")
 _SECONDS = {"s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86_400)}
 _SECONDS |= {"min": _SECONDS["m"], "day": _SECONDS["d"], "days": _SECONDS["d"]}
@@ -24,18 +23,18 @@ _BYTES = {
     **{f"{prefix}ib": Decimal(1024**power) for power, prefix in enumerate("kmgtp", 1)},
 }
 _SAID_BYTES = (("PB", 10**15), ("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3), ("B", 1))
-# An exabyte, and a billion runs: more is a slip of the finger, and fits no column.
+# More fits no column.
 MAX_BYTES = 10**18
 MAX_COUNT = 10**9
 
 
 def parse_hours(text: str) -> float:
-    """A duration in hours: plain, or with a unit: 30d, 24h, 60m, 3600s. Raises ValueError with a sentence."""
+    """A duration in hours: plain, or 30d, 24h, 60m, 3600s."""
     return _duration(text, "h", Decimal(MAX_RETAIN_HOURS), f"between 0 and {MAX_RETAIN_HOURS:.0f} hours")
 
 
 def parse_minutes(text: str) -> float:
-    """A duration in minutes above 0: plain, or with a unit. Raises ValueError with a sentence."""
+    """A duration in minutes above 0: plain, or with a unit."""
     minutes = _duration(text, "m", Decimal(MAX_BUDGET_MINUTES), f"above 0 and up to {MAX_BUDGET_MINUTES:.0f} minutes")
     if not minutes:
         raise ValueError(f"{text} is no duration above 0")
@@ -43,7 +42,7 @@ def parse_minutes(text: str) -> float:
 
 
 def parse_bytes(text: str) -> int:
-    """A size in bytes: 500GB, 1.5TB, 200GiB, or plain bytes. Raises ValueError with a sentence."""
+    """A size in bytes: 500GB, 1.5TB, 200GiB, or plain."""
     number, factor = _parts(text, _BYTES)
     size = None if number is None else number * factor
     if size is None or size != size.to_integral_value() or size > MAX_BYTES:
@@ -52,7 +51,7 @@ def parse_bytes(text: str) -> int:
 
 
 def parse_share(text: str) -> float:
-    """A share above 0 and up to 1: 0.5 or 50%. Raises ValueError with a sentence."""
+    """A share above 0 and up to 1: 0.5 or 50%."""
     number, factor = _parts(text, {"": Decimal(1), "%": Decimal("0.01")})
     share = Decimal(0) if number is None else number * factor
     if not 0 < share <= 1:
@@ -61,15 +60,15 @@ def parse_share(text: str) -> float:
 
 
 def parse_count(text: str) -> int:
-    """A whole number, 0 included. Raises ValueError with a sentence."""
+    """A whole number, 0 included."""
     if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) > MAX_COUNT:
         raise ValueError(f"{text} is no whole number up to {MAX_COUNT}")
     return int(text)
 
 
 def say_hours(hours: float) -> str:
-    """`7 days`, `36 h`, `90 min`, `45 s`: the largest unit in whole numbers, else hours."""
-    seconds = round(Decimal(str(hours)) * 3600, 6)  # a third of an hour is no whole number of anything as a float
+    """`7 days`, `36 h`, `90 min`, `45 s`: the largest whole unit, else hours."""
+    seconds = round(Decimal(str(hours)) * 3600, 6)  # as a float, a third of an hour fits no unit
     for word, least in (("days", 2), ("h", 1), ("min", 1), ("s", 1)):
         number = seconds / _SECONDS[word]
         if number >= least and number == int(number):
@@ -78,12 +77,12 @@ def say_hours(hours: float) -> str:
 
 
 def say_kept(hours: float) -> str:
-    """How long a run is kept after its verification: as `say_hours`, but 0 means more than a short time."""
+    """As `say_hours`, but 0 is at once."""
     return say_hours(hours) if hours else AT_ONCE
 
 
 def say_bytes(size: int) -> str:
-    """`500 GB`, `1.5 TB`: the largest unit that says it exactly with two decimals at the most."""
+    """`500 GB`, `1.5 TB`: the largest unit that is exact with two decimals."""
     for unit, factor in _SAID_BYTES:
         number = Decimal(size) / factor
         if size >= factor and number == round(number, 2):
@@ -110,7 +109,7 @@ def say_count(number: int, noun: str) -> str:
 
 
 def _duration(text: str, plain: str, most: Decimal, bounds: str) -> float:
-    """In hours if `plain` is h, in minutes if it is m, as is the limit."""
+    """In units of `plain`, as is `most`."""
     number, factor = _parts(text, {"": _SECONDS[plain], **_SECONDS})
     value = None if number is None else number * factor / _SECONDS[plain]
     if value is None or value > most:
@@ -119,7 +118,6 @@ def _duration(text: str, plain: str, most: Decimal, bounds: str) -> float:
 
 
 def _parts(text: str, units: Mapping[str, Decimal]) -> tuple[Decimal | None, Decimal]:
-    """The number and its unit's factor; None for what is no number, or has another unit."""
     match = _NUMBER.fullmatch(text.strip(" "))
     if match is None or match[2].lower() not in units:
         return None, Decimal(1)

@@ -1,10 +1,10 @@
-"""The closed list of reasons: a stable code, one sentence, and what a person may do."""
+"""The closed list of reasons: a stable code, a sentence, and advice."""
 
 import enum
 
 
 class Reason(enum.StrEnum):
-    """Why a gate does not pass. The value is the code; `sentence` says it to a person, `advice` what to do next."""
+    """Why a gate does not pass; `sentence` and `advice` are for people."""
 
     sentence: str
     advice: str

@@ -1,7 +1,6 @@
-"""Rehearsal: what a night without a surprise is, and what a surprise is.
+"""What a night without a surprise is, and what a surprise is.
 
-A new policy first only records what it would clear. A person promotes it, or some nights without a surprise do: no run
-that it would have cleared was needed or unsafe. A later surprise sends it back.
+A new policy first only records. A person or clean nights promote it; a surprise sends it back.
 """
 
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ from cleanup.rules.reasons import Reason
 
 NIGHT = timedelta(days=1)
 
-# A person needs the run after all; a person works on it; the copy on the NAS is not what it was.
+# The three kinds of surprise.
 HELD = frozenset({Reason.HELD})
 CHANGED = frozenset(
     {
@@ -30,20 +29,19 @@ CHANGED = frozenset(
 LOST_TWIN = frozenset({Reason.NAS_MISSING_FILE, Reason.NAS_SIZE_MISMATCH, Reason.NAS_CHECKSUM_MISMATCH})
 # A NAS that does not answer, a root that is not mounted and the like say nothing of the run.
 SURPRISING = HELD | CHANGED | LOST_TWIN
-# What only the clear itself finds, after every gate had been open to names and sizes.
+# Only the clear itself finds these.
 SURPRISING_AT_CLEAR = frozenset({Reason.NAS_CHECKSUM_MISMATCH, Reason.CHANGED_SINCE_VERIFICATION, Reason.PATH_OCCUPIED})
 
 
 def nights_wanted(nights: int | None) -> int:
-    """After how many clean nights a version is promoted; 0: only by a person."""
+    """The clean nights before a promotion; 0: only by a person."""
     return DEFAULT_REHEARSAL_NIGHTS if nights is None else nights
 
 
 def clean_nights(since: datetime, passes: Iterable[datetime], now: datetime) -> int:
     """The number of nights in which the policy was really tried.
 
-    `since`: its creation or last surprise. `passes`: when its rehearsals ran. A night is 24 hours from there with at
-    least one of them.
+    A night is 24 hours, from `since` (creation or last surprise), with at least one of the `passes`.
     """
     if now <= since:
         return 0
@@ -52,15 +50,15 @@ def clean_nights(since: datetime, passes: Iterable[datetime], now: datetime) -> 
 
 
 def ready(wanted: int | None, nights: int) -> bool:
-    """Whether a version has the clean nights that it asks for; never where only a person may promote it."""
+    """Whether a version has its clean nights; never if 0 are wanted."""
     wanted = nights_wanted(wanted)
     return bool(wanted) and nights >= wanted
 
 
 def surprise_in(facts: Facts, said_at: datetime, now: datetime) -> Finding | None:
-    """Why a run should not have gone that a rehearsal said it would clear at `said_at`; None if it might.
+    """Why a run must stay that a rehearsal would clear at `said_at`, or None.
 
-    Holds count as of now; what discovery saw only if it looked after that instant.
+    Holds count as of now; what discovery saw only if it looked later.
     """
     if facts.hold_file is not None and facts.gathered_at > said_at:
         return Finding(Reason.HELD, f"{BY_HOLD_FILE} in the run")
@@ -76,7 +74,7 @@ def surprise_in(facts: Facts, said_at: datetime, now: datetime) -> Finding | Non
         if finding.reason in CHANGED | LOST_TWIN:
             return finding
     written_at = facts.newest_data_at
-    if facts.future is not None:  # those times tell nothing, but when they were first seen does
+    if facts.future is not None:  # the times say nothing, only when they were first seen
         written_at = max(filter(None, [facts.future.others_at, facts.future.since]))
     if written_at is not None and written_at > said_at:
         reason = Reason.NOT_QUIET if now - written_at < QUIET_PERIOD else Reason.CHANGED_SINCE_VERIFICATION

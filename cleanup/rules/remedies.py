@@ -1,4 +1,4 @@
-"""Where each reason is settled: a button in the browser, or a sentence why there is none."""
+"""Where each reason is settled: by a button, or why there is none."""
 
 import enum
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from cleanup.rules.reasons import Reason
 
 
 class Where(enum.StrEnum):
-    """The place in which a person settles a reason. Those without a page say why."""
+    """Where a person settles a reason."""
 
     RUN = "On the run's page"
     HOLDS = "On the page Holds, or on the run's"
@@ -24,13 +24,12 @@ class Where(enum.StrEnum):
 
     @property
     def is_page(self) -> bool:
-        """Whether a button settles it, and does not only look at what was settled elsewhere."""
         return self in (Where.RUN, Where.HOLDS, Where.PROBLEMS, Where.POLICIES, Where.SWEEPS, Where.BATCH)
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """Where a reason is settled, and by which buttons, if any."""
+    """Where a reason is settled, and by which buttons."""
 
     where: Where
     buttons: tuple[str, ...] = ()

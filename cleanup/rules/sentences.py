@@ -1,4 +1,4 @@
-"""Policies in sentences: where one applies, what it does, its rehearsal, and what a version changes."""
+"""Policies in sentences."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,6 @@ from cleanup.rules.policy import Beyond, Mode, Policy, ProofLevel, Scope, Scoped
 from cleanup.rules.quantities import AT_ONCE, say_bytes, say_count, say_hours, say_kept
 from cleanup.rules.rehearsal import nights_wanted
 
-# What says how long a run is kept.
 KEPT = ("retain_hours", "min_retain_hours")
 ONLY_HERE = {Beyond.TELL: "told before a clear", Beyond.BLOCK: "blocks a clear"}
 PROVEN = {
@@ -34,15 +33,15 @@ def name_scope(scope: Scope) -> str:
 
 
 def describe(version: ScopedPolicy, policy: Policy, *, nights: int | None) -> str:
-    """What a version means, as a sentence for page and command line. Names stand in it as instruments wrote them.
+    """A version as a sentence; instrument names stand in it unescaped.
 
-    `policy` is what applies in its scope together with the wider ones; `nights` is its own number of rehearsal nights.
+    `policy`: with the wider scopes; `nights`: its own.
     """
     return f"{name_scope(version.scope)}: {'; '.join([_taking(version, policy, nights), *_bounds(version)])}"
 
 
 def describe_stage(version: ScopedPolicy, *, nights: int | None) -> str:
-    """How far a version has come with its rehearsal, in words."""
+    """How far a version's rehearsal has come, in words."""
     if version.stage is Stage.PROMOTED:
         return "in force"
     if version.stage is Stage.OFF:
@@ -52,12 +51,12 @@ def describe_stage(version: ScopedPolicy, *, nights: int | None) -> str:
 
 
 def say_field(name: str, value: Any) -> str:  # noqa: ANN401
-    """A field's value as people say it; an unset one is left to wider scopes."""
+    """A field's value in words."""
     return AT_ONCE if name in KEPT and value == 0 else say_typed(name, value)
 
 
 def say_typed(name: str, value: Any) -> str:  # noqa: ANN401
-    """The same in words that can be typed again."""
+    """A field's value in words that can be typed again."""
     if value is None:
         return "unset"
     kind = FIELD[name].kind if name in FIELD else None
@@ -98,7 +97,6 @@ def _rehearsed(version: ScopedPolicy, policy: Policy, nights: int | None) -> str
 
 
 def _bounds(version: ScopedPolicy) -> list[str]:
-    """What the version itself says besides; what it leaves unset goes without saying."""
     bounds = []
     if version.max_bytes is not None:
         bounds.append(f"too full above {say_bytes(version.max_bytes)}")
@@ -131,7 +129,7 @@ def _nights(number: int) -> str:
 
 @dataclass(frozen=True)
 class Change:
-    """One field that a version changes, in words; `before` is empty for the first version of a scope."""
+    """One changed field, in words; `before`: empty for a first version."""
 
     label: str
     before: str
@@ -154,7 +152,6 @@ def explain(runs: str, policy: Policy) -> str:
 
 
 def _meanwhile(policy: Policy) -> str:
-    """What goes by itself while a version is rehearsed."""
     if policy.mode is not Mode.SCHEDULED:
         return "nothing goes by itself"
     return f"until then runs are cleared {_after(policy)}, {PROVEN[policy.proof]}"
@@ -165,7 +162,7 @@ def _after(policy: Policy) -> str:
 
 
 def differences(before: ScopedPolicy | None, after: ScopedPolicy) -> list[Change]:
-    """What a version says else than the one before it in its scope, field by field."""
+    """What a version changes from the one before, field by field."""
     told = []
     for name in NAMES:
         old, new = getattr(before, name, None), getattr(after, name)

@@ -7,7 +7,7 @@ MAX_REASON = 500
 
 
 def shorten(text: str, longest: int = MAX_REASON, *, mark: str = "… ") -> str:
-    """A text of at most `longest` characters: of a longer one its beginning, a mark, and its digest."""
+    """At most `longest` characters; a longer text ends with mark and digest."""
     if len(text) <= longest:
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]

@@ -1,7 +1,4 @@
-"""What the question of a breaker shows: the runs that would go, and the policy versions behind that.
-
-A go-on answers that question, so it covers just these runs as they were shown.
-"""
+"""The runs that a breaker's question shows: a go-on covers just these."""
 
 import hashlib
 import json
@@ -18,7 +15,7 @@ from cleanup.rules.quantities import say_about, say_count
 
 @dataclass(frozen=True, kw_only=True)
 class ShownRun:
-    """One run as it was shown: logical bytes, the versions that let it go, and a mark for all of it."""
+    """One run as shown; `mark` is a digest of it."""
 
     bytes: int
     versions: tuple[int, ...]
@@ -27,7 +24,7 @@ class ShownRun:
 
 @dataclass(frozen=True)
 class Shown:
-    """The runs of one staging root that a question shows, by their keys."""
+    """The runs of one root in a question, by key."""
 
     runs: Mapping[int, ShownRun] = field(default_factory=dict)
 
@@ -37,30 +34,27 @@ class Shown:
 
     @property
     def versions(self) -> tuple[int, ...]:
-        """The versions of the policy by which the runs go."""
         return tuple(sorted({version for run in self.runs.values() for version in run.versions}))
 
     @cached_property
     def code(self) -> str:
-        """What a form brings back: by it an answer says which question it is for."""
+        """It names the question that a form answers."""
         seen = json.dumps(sorted((key, run.mark) for key, run in self.runs.items()))
         return hashlib.sha256(seen.encode()).hexdigest()[:16]
 
     def covers(self, key: int, now: ShownRun) -> bool:
-        """Whether a run was shown, as it is now."""
         return key in self.runs and self.runs[key].mark == now.mark
 
     def lacks(self, now: "Shown") -> tuple[int, ...]:
-        """The runs that would go now and were not shown, or were shown otherwise."""
+        """Not shown, or shown otherwise."""
         return tuple(key for key, run in now.runs.items() if not self.covers(key, run))
 
     def as_json(self) -> dict[str, Any]:
-        """As a breaker's row keeps it."""
         return {"runs": [[key, run.bytes, list(run.versions), run.mark] for key, run in self.runs.items()]}
 
     @classmethod
     def of_json(cls, kept: Mapping[str, Any]) -> "Shown":
-        """Read that back; of an older row, which kept none, it is empty."""
+        """Empty for an older row."""
         return cls(
             {
                 key: ShownRun(bytes=size, versions=tuple(versions), mark=mark)
@@ -79,7 +73,7 @@ def say_shown(shown: Shown) -> str:
 def shown_run(
     *, identity: str, verified_at: datetime | None, size: int, due: bool, policy: Policy, limits: Limits
 ) -> ShownRun:
-    """One run of a plan. If it is not `due`, pressure takes it, so the root's limits are behind it too."""
+    """One run of a plan; if not `due`, the root's limits are behind it too."""
     versions = versions_behind(policy if due else policy.under_pressure(), None if due else limits)
     seen = json.dumps([identity, verified_at and verified_at.timestamp(), size, versions])
     mark = hashlib.sha256(seen.encode()).hexdigest()[:12]
@@ -87,7 +81,7 @@ def shown_run(
 
 
 def versions_behind(policy: Policy, limits: Limits | None) -> tuple[int, ...]:
-    """The versions that decide whether a run goes, each once, the lowest first."""
+    """The versions that decide whether a run goes, lowest first."""
     found: Iterable[int] = (by.version for name, by in policy.decided_by.items() if name in TAKING_FIELDS)
     of_limits = () if limits is None else (*limits.rehearsing, *limits.promoted, *limits.unrehearsed)
     return tuple(sorted({*found, *of_limits}))

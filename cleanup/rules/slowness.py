@@ -1,17 +1,16 @@
-"""Twins that keep silent while the NAS answers: when they are asked again, and after which others."""
+"""When the schedule asks a silent twin again while the NAS answers."""
 
 from datetime import datetime, timedelta
 
 # After the first silence the next sweep asks again; then the pauses double.
 FIRST_PAUSE = timedelta(minutes=30)
 LONGEST_PAUSE = timedelta(hours=24)
-# A run is not kept at the end for longer than this once its pause is over: where every sweep's budget is used up before
-# the end, it would never have its turn.
+# Not longer at the end after its pause: if every budget ends before, the run would never have its turn.
 LAST_FOR = timedelta(hours=24)
 
 
 def pause_after(times: int) -> timedelta:
-    """How long a twin is not asked again that kept silent so many times in a row."""
+    """How long a twin is not asked after `times` silences in a row."""
     return min(FIRST_PAUSE * (1 << min(max(times - 1, 0), 8)), LONGEST_PAUSE)
 
 

@@ -1,4 +1,4 @@
-"""The life of a run as `ingest.json` records it: five states, forward only, one step at a time."""
+"""The states of a run in `ingest.json`: forward only, one step at a time."""
 
 import enum
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ ORDER = tuple(State)
 
 
 def may_follow(before: State | None, after: State) -> bool:
-    """Whether a history may go from `before` to `after`; None stands for an empty history.
+    """Whether a history may go from `before` (None: empty) to `after`.
 
-    As the wizard does: it starts at `staging` and takes one step at a time.
+    As in the wizard, it starts at `staging`.
     """
     if before is None:
         return after is State.STAGING
@@ -28,7 +28,7 @@ def may_follow(before: State | None, after: State) -> bool:
 
 
 def first_illegal_step(states: Sequence[State]) -> int | None:
-    """The position of the first entry that may not follow the one before; None for a legal history."""
+    """The position of the first illegal entry; None for a legal history."""
     before: State | None = None
     for position, state in enumerate(states):
         if not may_follow(before, state):

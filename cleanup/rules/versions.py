@@ -1,4 +1,4 @@
-"""A new version of a policy beside the one before it: whether it loosens anything, and at which stage it begins."""
+"""Whether a new policy version loosens anything, and where it begins."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,11 +15,10 @@ def stage_of_next(
     approved: Sequence[ScopedPolicy] = (),
     wider: Mapping[str, Sequence[Any]] | None = None,
 ) -> Stage:
-    """The stage at which a new version of a scope begins, given the one before it.
+    """The stage at which a new version of a scope begins.
 
-    `rehearse`: what its author asked for; None: as before, and first yes. A version that can only keep more needs no
-    new rehearsal: more than the one before, or, where that is rehearsed itself, than all of `approved`. `wider`: the
-    values of fields that the scope leaves unset (`values_besides`).
+    `rehearse`: its author's choice (None: as before, at first yes). What only keeps more than the one before, or, if
+    that is rehearsed, than all of `approved`, needs no rehearsal. `wider`: see `values_besides`.
     """
     if rehearse is None:
         rehearse = before is None or before.stage is not Stage.OFF
@@ -34,11 +33,11 @@ def stage_of_next(
 
 
 def loosens(before: ScopedPolicy, after: ScopedPolicy, wider: Mapping[str, Sequence[Any]] | None = None) -> bool:
-    """Whether the later version may take a run that the earlier one would not; in doubt, yes.
+    """Whether `after` may take a run that `before` would not; in doubt, yes.
 
-    Without `wider` (as in `stage_of_next`) an unset field may be anything.
+    Without `wider` an unset field may be anything.
     """
-    # That it is manual settles nothing: a narrower scope that is scheduled may take its hours from here.
+    # Manual mode settles nothing: a narrower, scheduled scope may take its hours from here.
     changed = [name for name in TAKING_FIELDS if getattr(before, name) != getattr(after, name)]
     return any(
         not FIELD[name].is_stricter(one, other)
@@ -55,7 +54,7 @@ def _possible(name: str, policy: ScopedPolicy, wider: Mapping[str, Sequence[Any]
 
 
 def values_besides(policies: Iterable[ScopedPolicy], scope: Scope) -> dict[str, tuple[Any, ...]]:
-    """The values that each field of a run in a scope may have by the wider scopes, approved or not."""
+    """Values that wider scopes may give each field, approved or not."""
     besides = [policy for policy in policies if policy.scope.rank < scope.rank and policy.scope.meets(scope)]
     found: dict[str, tuple[Any, ...]] = {}
     for name in (name for name in RUN_FIELDS if name in TAKING_FIELDS):
