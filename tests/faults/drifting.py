@@ -1,4 +1,4 @@
-"""A NAS whose files have other inode numbers each time they are listed, as behind sshfs when names are forgotten."""
+"""A NAS with other inode numbers at each listing, as sshfs gives them when it forgets names."""
 
 import itertools
 from dataclasses import replace
@@ -11,7 +11,7 @@ _NUMBERS = itertools.count(1 << 40)
 
 
 class Drifting(ReaderHere):
-    """Reads the NAS in this process, and makes the numbers up."""
+    """Reads the NAS in this process and makes up the inode numbers."""
 
     def read(self, twin: str, **how: Any) -> client.Listing:
         found = super().read(twin, **how)

@@ -1,4 +1,4 @@
-"""What the explorers have seen, told at the end of the test run: points, violations, and planted faults noticed."""
+"""Reports what the explorers saw, at the end of the test run."""
 
 from collections import Counter
 from typing import Any
@@ -16,13 +16,11 @@ _rows: list[Row] = []
 
 
 def explored(kind: str, points: int, violations: int) -> None:
-    """Note one exploration of the product as it is."""
     _note(POINTS, kind, points)
     _note(VIOLATIONS, kind, violations)
 
 
 def planted(*, noticed: bool) -> None:
-    """Note one planted fault."""
     _note(PLANTED, "", 1)
     _note(NOTICED, "", int(noticed))
 

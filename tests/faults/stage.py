@@ -1,6 +1,6 @@
-"""Where the explorers play: a small lab, one run after the other in it, and what must be true of each.
+"""The explorers' stage: a small lab, one run after the other in it, and what must be true of each.
 
-Everything is noted before the product touches it, and read again with nothing but the standard library and SQL.
+Everything is noted before the product touches it, and read again with the standard library and SQL alone.
 """
 
 import contextlib
@@ -66,7 +66,7 @@ _DATA = {
 
 
 class Thing(NamedTuple):
-    """One entry of a directory as it was seen."""
+    """One directory entry as it was seen."""
 
     kind: str
     ino: int
@@ -78,7 +78,7 @@ class Thing(NamedTuple):
     content: bytes
 
     def same_as(self, other: "Thing | None") -> bool:
-        """Whether it is the same entry, unchanged: a directory by inode and mode, a file with its bytes as well."""
+        """Whether it is unchanged: a directory by inode and mode, a file also by its bytes."""
         return other is not None and _essence(self) == _essence(other)
 
 
@@ -90,7 +90,7 @@ Things = dict[str, Thing]
 
 
 def look(top: Path) -> Things:
-    """Everything at and below a path by its relative name, the top itself as `.`; nothing if it is not there."""
+    """Everything at and below a path by relative name, the top as `.`; empty if it is absent."""
     found: Things = {}
     pending = [(str(top), ".")]
     while pending:
@@ -116,7 +116,7 @@ def look(top: Path) -> Things:
 
 
 def _read(path: str, size: int) -> bytes:
-    """The whole file. A point looks at some 200, and a file object of Python's takes longer than the reading."""
+    """Read the whole file by descriptor: a point reads some 200, and a file object takes longer."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         content = os.read(descriptor, size + 1)
@@ -140,7 +140,7 @@ def differences(before: Things, after: Things) -> str:
 
 @dataclass(frozen=True)
 class Census:
-    """What a run holds, every inode once; `allocated` counts the inodes without a name elsewhere."""
+    """What a run holds, each inode once; `allocated` counts the inodes without a name elsewhere."""
 
     files: int
     bytes: int
@@ -161,7 +161,7 @@ def census(things: Things) -> Census:
 
 @dataclass
 class Subject:
-    """One verified run as it was before anything touched it; `expected` as it is since a test has changed it.
+    """One verified run before anything touched it; `expected` follows the test's own changes.
 
     `twin` is where the copy lies on the other storage itself, not where a mount shows it.
     """
@@ -177,7 +177,6 @@ class Subject:
 
     @property
     def record(self) -> str:
-        """The name of the run's record."""
         return f"{METADATA}/{'ingest' if self.watched else 'sync_state'}.json"
 
     @property
@@ -213,12 +212,12 @@ def select(sql: str, parameters: list[Any]) -> list[dict[str, Any]]:
 
 
 def hexadecimal(key: object) -> str:
-    """An attempt's id as its files are named, whichever way the database has put it."""
+    """An attempt's id as its files are named; the engines store it differently."""
     return UUID(str(key)).hex
 
 
 class Stage:
-    """A staging root with a neighbour that nobody may touch, names that only look like ours, and one run at a time."""
+    """A staging root with a neighbour, names that only look like the product's, and one run at a time."""
 
     def __init__(
         self,
@@ -235,13 +234,12 @@ class Stage:
         when_furnished: Callable[[], object],
         make_folder: Callable[[Path], object],
     ) -> None:
-        """`new_data`: every attempt is the first that this data directory sees.
+        """`new_data`: every attempt is the first in its data directory.
 
-        `returned`: every run has been cleared before and was copied back, half of them before the NAS was told.
-        `accepted`: no run has a manifest, and an admin has accepted its bytes; for that the copies must lie on a disk
-        of their own.
-        `record`: as in `Lab.run`. `make_folder` makes the folder of a run. `when_furnished` is called when more copies
-        have come to lie on the NAS.
+        `returned`: every run was cleared and copied back, half of them before the NAS was told. `accepted`:
+        no run has a manifest, and an admin accepted its bytes; the copies must then lie on a separate disk.
+        `record`: as in `Lab.run`. `make_folder` makes the folder of a run. `when_furnished` is called when
+        the NAS has more copies.
         """
         self.record = record
         self.returned = returned
@@ -292,7 +290,7 @@ class Stage:
         return self.subject
 
     def _furnish_some(self) -> None:
-        """Lay some runs at once, each aside until its turn comes: what is mounted needs to look anew only once."""
+        """Lay several runs at once, each aside until its turn: a mount needs to look anew only once."""
         for _ in range(_AT_ONCE):
             self._made += 1
             run_path = f"{FOLDER}/Run_2026-02-01T{self._made // 60:02}-{self._made % 60:02}"
@@ -304,7 +302,7 @@ class Stage:
         self.when_furnished()
 
     def _introduce(self, run_path: str) -> None:
-        """Let the product know a run; a look at this one alone, since at the others nothing has changed."""
+        """Discover one run; the others have not changed."""
         self._discover(run_path)
         if self.returned:
             self._copy_back(run_path, told=bool(len(self._spare) % 2))
@@ -317,7 +315,6 @@ class Stage:
         discovery.look_at_path(self.root, path, now=self.now)
 
     def _copy_back(self, run_path: str, *, told: bool) -> None:
-        """Clear a run, and let its copy on the NAS be copied back."""
         run = Run.objects.with_root().get(run_path=run_path, root=self.root)
         protocol.clear_run(run, now=self.now)
         if told:
@@ -326,7 +323,7 @@ class Stage:
         _shape(self.lab.staging / run_path)
 
     def _accept(self, run_path: str) -> None:
-        """Take a run's manifest away, and let an admin accept the bytes that lie on both sides."""
+        """Remove a run's manifest and let an admin accept the bytes on both sides."""
         (self.lab.staging / run_path / METADATA / "checksums.sha256").unlink()
         run = Run.objects.with_root().get(run_path=run_path, root=self.root)
         check = verifying.request(run, actor="ada", now=self.now)
@@ -334,7 +331,7 @@ class Stage:
         verifying.accept(check, actor="eve", note="compared by hand", now=self.now)
 
     def next_attempt(self) -> datetime:
-        """Get ready for an attempt that does all that the first one on a new host does; returns its instant."""
+        """Prepare an attempt that does all that the first one on a new host does; return its instant."""
         self.now += self.between
         for kept in self.data.glob("*/*"):
             kept.unlink()
@@ -351,24 +348,24 @@ class Stage:
         return self.now
 
     def is_thorough(self) -> bool:
-        """Whether it is the turn of a check that takes long; every time, if the stage was asked for that."""
+        """Whether a slow check has its turn; always, if the stage was asked for that."""
         self._turn += 1
         return self.thorough or self._turn % _SELDOM == 0
 
     def ours(self) -> list[Path]:
-        """What lies beside the subject under a name that belongs to one of its attempts."""
+        """What lies beside the subject under a name of one of its attempts."""
         names = [f".exlab-clearing-{hexadecimal(attempt['id'])}" for attempt in self.subject.attempts()]
         both = [self.folder / f"{name}{suffix}" for name in names for suffix in ("", ".ingest.json")]
         return [path for path in both if os.path.lexists(path)]
 
     def place(self) -> Path:
-        """Where the subject lies now: at its path or under a fence's name; where nothing is if it lies nowhere."""
+        """Where the subject lies now: its path or a fence's name; nowhere: a path that holds nothing."""
         ino = self.subject.before["."].ino
         names = [self.subject.path, *(path for path in self.ours() if path.is_dir())]
         return next((path for path in names if path.exists() and path.stat().st_ino == ino), self.base / "nowhere")
 
     def surroundings(self) -> Things:
-        """Everything that is none of the subject's business: the rest of the staging root, its twin, a canary."""
+        """All that is not the subject: the rest of the staging root, its twin, a canary."""
         mine = {self.subject.path.name, *(path.name for path in self.ours())}
         there = look(self.lab.staging)
         there.pop(self.marker, None)
@@ -381,13 +378,13 @@ class Stage:
 
 
 def _is_foreign(name: str, mine: set[str]) -> bool:
-    """Whether an entry of the staging root is not the subject's; the folder that holds it changes with it."""
+    """Whether an entry is not the subject's; the folder that holds the subject changes with it."""
     below = name.removeprefix(f"{FOLDER}/")
     return name not in (FOLDER, ".", RESERVE) and (below == name or below.split("/")[0] not in mine)
 
 
 def _furnish(lab: Lab, run_path: str, record: str = "ingest") -> Path:
-    """A verified run with a folder, a read-only one, an empty one, two names of one file, and an empty file."""
+    """A verified run with a folder, a read-only one, an empty one, a file with two names, and an empty file."""
     path = lab.run(run_path, files=_DATA, record=record)
     _shape(path)
     if record != "ingest":
@@ -399,7 +396,7 @@ def _furnish(lab: Lab, run_path: str, record: str = "ingest") -> Path:
 
 
 def _shape(path: Path) -> None:
-    """What copies seldom keep: two names of one file, an empty folder, a read-only one."""
+    """Shapes that copies seldom keep: a file with two names, an empty folder, a read-only one."""
     folder = path / "wells"
     (folder / "a1-again.raw").unlink()
     os.link(folder / "a1.raw", folder / "a1-again.raw")
@@ -423,10 +420,10 @@ def staged(
     make_folder: Callable[[Path], object] = Path.mkdir,
     **flags: bool,
 ) -> Iterator[Stage]:
-    """A stage of its own below `base`, with a data directory and with one NAS reader for everything that happens.
+    """A stage below `base`, with a data directory and one NAS reader for everything.
 
-    `nas_path` is where the product sees the NAS, where that is not where the lab keeps it, and `read_by` what reads it
-    there; `flags` are the root's.
+    `nas_path` is where the product sees the NAS, if not where the lab keeps it; `read_by` reads it there;
+    `flags` are the root's.
     """
     data = base / "data"
     lab = Lab(base / "lab")
@@ -468,6 +465,6 @@ def staged(
 
 
 def _let_go(base: Path) -> None:
-    """Let an ordinary user's pytest tidy up."""
+    """Let pytest of an ordinary user remove the files."""
     for path in base.rglob("locked"):
         path.chmod(0o700)

@@ -1,4 +1,4 @@
-"""A dry run, a rehearsal and a look make no call that could change anything on the staging disk or on the NAS."""
+"""A dry run, a rehearsal and a look make no call that could change the staging disk or the NAS."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def verified_at() -> datetime:
 
 @pytest.fixture
 def blocked(lab: Lab, root: Any, verified_at: datetime) -> dict[str, Reason | None]:
-    """One run that may go, and one for every way in which a run may not; by run path, with what a sweep says of it."""
+    """One run that may go, and one for each obstacle; maps run path to what a sweep says."""
     expected: dict[str, Reason | None] = {}
     paths: dict[Reason | None, Path] = {}
 
@@ -121,7 +121,7 @@ def watched(programs: Programs, *arguments: str) -> Ended:
 
 
 def assert_only_looked(ended: Ended, lab: Lab) -> None:
-    """It has opened runs, and twins in the process that reads the NAS, and asked for no change of either."""
+    """It opened runs, and twins in the NAS reader's process, and asked for no change of either."""
     assert mutating.mutating(ended.trace, [lab.staging, lab.nas]) == []
     assert mutating.opened(ended.trace, lab.staging / SAFE)
     assert mutating.opened(ended.trace, lab.twin(SAFE))

@@ -1,4 +1,4 @@
-"""The fault matrix: an `ingest.json` as anybody on the share could have written it, before it was read or after."""
+"""The fault matrix: an `ingest.json` as any program on the share could write it, before or after discovery."""
 
 import json
 import os
@@ -42,8 +42,6 @@ def edited(change: Change) -> Callable[[Stage], None]:
 
 
 def rewritten(change: Callable[[bytes], bytes]) -> Callable[[Stage], None]:
-    """Other bytes in the record's place."""
-
     def rewrite(stage: Stage) -> None:
         record = stage.path / RECORD
         record.write_bytes(change(record.read_bytes()))
@@ -76,7 +74,7 @@ def disagrees(change: Change, **more: Any) -> Case:
 
 
 def veto(change: Change) -> Case:
-    """A case in which the record no longer says what it said, and each way of saying so is right."""
+    """A case in which the record has changed; several reasons are right."""
     return Case(Reason.INGEST_UNREADABLE, edited(change))
 
 
@@ -87,14 +85,14 @@ def replace_by_a_link(stage: Stage) -> None:
 
 
 def look_again(stage: Stage) -> Answer:
-    """Discovery reads the record anew; what it finds is on the run's page."""
+    """Discovery reads the record anew; the run's page shows the result."""
     problems = [problem for problem in discover(stage).problems if problem[0] == RUN_PATH]
     reason = problems[0][1] if problems else ""
     return Answer("reported" if problems else "taken", reason, page(stage))
 
 
 def unchanged_in_the_database(stage: Stage) -> None:
-    """Discovery believed none of it: neither state nor history have moved."""
+    """Discovery believed nothing of it: state and history are unchanged."""
     run = stage.run
     assert (run.state, run.cleared_at) == ("sync_verified", None)
     assert stage.scene.states() == ["staging", "complete", "sync_queued", "sync_verified"]
@@ -106,8 +104,6 @@ def reported(reason: Reason, change: Change) -> Case:
 
 
 def synced(change: Change) -> Callable[[Stage], None]:
-    """Another `sync_state.json` in its place."""
-
     def edit_it(stage: Stage) -> None:
         record = read_sync_state(stage.path)
         change(record)
@@ -117,7 +113,7 @@ def synced(change: Change) -> Callable[[Stage], None]:
 
 
 def of_a_tile(**fields: Any) -> Change:
-    """Something else is said of one file; None takes a key away."""
+    """Change what is said of one file; None removes a key."""
 
     def change(record: dict[str, Any]) -> None:
         entry = record["files"][TILE]

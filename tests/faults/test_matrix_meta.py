@@ -1,4 +1,4 @@
-"""The fault matrix as a whole: it produces every reason there is, and a case that declares a wrong one fails."""
+"""The whole fault matrix: it produces every reason, and a case that declares a wrong one fails."""
 
 import importlib
 from collections.abc import Callable
@@ -73,7 +73,7 @@ def _every_table() -> None:
 
 
 def test_every_reason_has_a_case() -> None:
-    """A case's reason is asserted wherever the case is run, so what is declared here is what the product says."""
+    """The runner asserts each case's reason, so the declared reasons are what the product says."""
     declared = {case.reason for table in REGISTRY.values() for case in table.values()}
     assert (declared - {None}) | TOLD | SWEPT | WATCHED | ORPHANED | STOPPED == set(Reason)
 
@@ -120,7 +120,7 @@ def test_whatever_else_changes_is_noticed(
     policy: Callable[..., Any],
     place: str,
 ) -> None:
-    """One time set, or one row changed, while a clear is refused: the runner sees it."""
+    """One time set, or one row changed, while a clear is refused: the runner notices."""
     case = Case(Reason.MISSING_FILE, lambda stage: (stage.path / TILE).unlink())
     stage = set_stage(case, lab, root, now, tmp_path, monkeypatch)
 
