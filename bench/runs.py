@@ -78,7 +78,7 @@ def _measure(options: argparse.Namespace) -> None:
 
 
 def _make(number: int, staged: float) -> None:
-    """One real run, and as many rows as it takes that look like it."""
+    """One real run, and rows like it for the rest."""
     from django.db import connection
 
     from cleanup.lab import roots
@@ -162,7 +162,6 @@ def _padded(prefix: str, number: str, width: int, sqlite: bool) -> str:
 
 
 def _pages() -> Iterator[tuple[str, str]]:
-    """What is asked, by name."""
     from django.urls import reverse
 
     from cleanup.models import Run
@@ -204,7 +203,7 @@ def _pages() -> Iterator[tuple[str, str]]:
 
 
 def _near_the_end(order: Any) -> str:
-    """A place nine tenths down the order, found without asking how many there are."""
+    """A place nine tenths down the order, found without a count."""
     from cleanup.models import Run
     from cleanup.web import paging
 

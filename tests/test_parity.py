@@ -1,4 +1,4 @@
-"""`docs/parity.md` says what stands here for everything that the seeds do; every row names tests that are there."""
+"""`docs/parity.md` covers everything that the seeds do; every row names existing tests."""
 
 import ast
 import functools
@@ -47,7 +47,7 @@ ALL = [row for heading in dict.fromkeys((*WIZARD, *GC, *SEEDS)) for row in rows(
 
 @functools.cache
 def ids_in(path: str) -> set[str]:
-    """The ids of a file's tests behind its name, with their class where they have one, as pytest takes them."""
+    """The ids of a file's tests as pytest takes them, with their class."""
     found = set()
     for node in ast.parse((CHECKOUT / path).read_text()).body:
         inner = node.body if isinstance(node, ast.ClassDef) else [node]

@@ -1,4 +1,4 @@
-"""`docs/promises.md` names for each promise the tests that hold it; they must be there, and all promises with them."""
+"""`docs/promises.md` names existing tests for every promise."""
 
 import ast
 import re
@@ -25,18 +25,17 @@ def named_in(text: str) -> list[str]:
 
 
 def promises() -> dict[int, list[str]]:
-    """The numbered promises, each with the tests that it names."""
+    """The numbered promises, each with its tests."""
     numbered = {heading: part for heading, part in parts().items() if re.match(r"\d+\. ", heading)}
     return {int(heading.split(".")[0]): named_in(part) for heading, part in numbered.items()}
 
 
 def promises_of_the_schedule() -> dict[str, list[str]]:
-    """The promises about sweeps by their first words, each with the tests that it names."""
+    """The sweeps' promises by their first words, each with its tests."""
     return promises_below("The schedule")
 
 
 def promises_of_batches() -> dict[str, list[str]]:
-    """The same about many runs at once."""
     return promises_below("Many runs at once")
 
 

@@ -1,4 +1,4 @@
-"""The admin's pages for who may do what where, for instruments, and for what else came with them."""
+"""The admin's pages for permissions, places and instruments."""
 
 import uuid
 
@@ -21,7 +21,7 @@ def instrument(db, now):
 
 
 def staff(*permissions):
-    """Somebody who may come into the admin, with permissions everywhere."""
+    """A user of the admin with permissions everywhere."""
     person = User.objects.create_user("clerk", is_staff=True)
     person.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     Access.objects.create(user=person)
@@ -31,7 +31,7 @@ def staff(*permissions):
 
 
 def test_an_operator_gets_one_instrument(people, instrument):
-    """As docs/admin.md says: look everywhere as a viewer, clear on one instrument."""
+    """As docs/admin.md says: view everywhere, clear on one instrument."""
     mkhan = User.objects.create_user("mkhan")
     mkhan.groups.add(Group.objects.get(name="viewer"))
     mkhan.user_permissions.add(Permission.objects.get(codename="clear_run"))

@@ -1,4 +1,4 @@
-"""A real Chromium before a live server, and watchers of its console, its requests and every page's policy."""
+"""A real Chromium before a live server, and watchers of its console, requests and each page's policy."""
 
 import os
 import shutil
@@ -90,9 +90,9 @@ def shared_page(browser: Browser, browser_context_args: dict[str, Any]) -> Itera
 
 @pytest.fixture
 def context(request: pytest.FixtureRequest, live_server: Any, transactional_db: None) -> Iterator[BrowserContext]:
-    """The context of all tests, as good as new; marked with `browser_context_args`, a test has one of its own.
+    """The context shared by all tests; one marked with `browser_context_args` has its own.
 
-    A page asks for nothing any more when the database is emptied.
+    No page asks for anything any more when the database is emptied.
     """
     if request.node.get_closest_marker("browser_context_args"):
         own: BrowserContext = request.getfixturevalue("new_context")()
@@ -129,7 +129,6 @@ def page(request: pytest.FixtureRequest, context: BrowserContext) -> Page:
 
 @pytest.fixture
 def asked(page: Page) -> Iterator[list[str]]:
-    """The addresses that the page asks for."""
     addresses: list[str] = []
 
     def on_request(request: Request) -> None:
@@ -150,7 +149,7 @@ def wait_until(page: Page, true: Callable[[], object], seconds: int = 40) -> Non
 
 @pytest.fixture(autouse=True)
 def trouble(context: BrowserContext, live_server: Any) -> Iterator[list[str]]:
-    """What the console said, what left the host, what came without policy; a test that expects some takes it out."""
+    """Console messages, requests that left the host, pages without policy; a test removes those it expects."""
     seen: list[str] = []
     host = urlsplit(live_server.url).netloc
 
@@ -182,7 +181,6 @@ def trouble(context: BrowserContext, live_server: Any) -> Iterator[list[str]]:
 
 @pytest.fixture
 def sign_in(context: BrowserContext, live_server: Any, transactional_db: None) -> Callable[..., None]:
-    """Sign in without the form."""
     from django.conf import settings
     from django.contrib.auth.models import Group, User
     from django.test import Client
@@ -201,7 +199,7 @@ def sign_in(context: BrowserContext, live_server: Any, transactional_db: None) -
 
 @pytest.fixture
 def site(transactional_db: None, tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    """A few runs, verified some days ago by the real clock, and discovered within the last minute."""
+    """A few runs, verified some days ago by the real clock, discovered in the last minute."""
     return sites.lay("browser", _build, tmp_path_factory, lasts=60)
 
 

@@ -1,4 +1,4 @@
-"""The page on the bench in a real browser: to be read from across the room, and no green light that nobody confirms."""
+"""The bench page in a real browser: readable from across the room, and green only when confirmed."""
 
 from datetime import timedelta
 
@@ -19,7 +19,7 @@ RUN = "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-17T14-32"
 
 @pytest.fixture
 def instrument(transactional_db) -> Instrument:
-    """A public instrument with a run that was judged safe to clear, and one that waits or is blocked by its name."""
+    """A public instrument with a safe run, and one whose run waits or is blocked by its name."""
     now = timezone.now()
     root = StagingRoot.objects.create(name="lab", host="lab-pc", path="/srv/staging", token="t", discovered_at=now)
     run_row(

@@ -1,4 +1,4 @@
-"""Nothing that a machine can find wrong with the looks: WCAG, narrow screens, the admin under the strict policy."""
+"""The looks, as far as a machine can judge: WCAG, narrow screens, the admin under the strict policy."""
 
 import re
 
@@ -33,7 +33,7 @@ PAGES = [
 
 @pytest.fixture
 def visit(page: Page, live_server, runs, sign_in):
-    """Open one of our pages, by the name it has here."""
+    """Open a page by its name in this module."""
 
     def visit(name: str) -> Page:
         now = timezone.now()
@@ -70,7 +70,7 @@ def visit(page: Page, live_server, runs, sign_in):
 
 
 def forget_expected(trouble):
-    """Chromium tells the console about every answer that is an error, also where that is the right answer."""
+    """Chromium logs every error answer, also an expected one."""
     trouble[:] = [line for line in trouble if not re.search("status of 40[34]", line)]
 
 

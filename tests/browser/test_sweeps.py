@@ -1,4 +1,4 @@
-"""The pages of the record of sweeps: WCAG, narrow screens, no word on the console, and "go on" without scripts."""
+"""The pages of sweeps: WCAG, narrow screens, a silent console, and "go on" without scripts."""
 
 import pytest
 from django.utils import timezone
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.one_engine
 
 @pytest.fixture
 def record(runs, root):
-    """A dry run, a rehearsal, and a breaker that is open."""
+    """A dry run, a rehearsal, and an open breaker."""
     now = timezone.now()
     RetentionPolicy.objects.add_version(author="admin", now=now, mode="scheduled", retain_hours=1, rehearse=True)
     all_roots.sweep(now=now, dry_run=True)

@@ -1,4 +1,4 @@
-"""Clears that are tried again by themselves: once for each fault, each run counted once, and never once withdrawn."""
+"""Clears that are tried again: once for each fault, each run counted once, and never after a withdrawal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ MINUTE = timedelta(minutes=1)
 
 @contextmanager
 def away(where: Room) -> Iterator[None]:
-    """The NAS is not mounted meanwhile: nothing lies where it should be."""
+    """The NAS is not mounted for the length of the block."""
     aside = where.lab.nas.with_name("nas-aside")
     where.lab.nas.rename(aside)
     where.lab.nas.mkdir()
@@ -46,7 +46,6 @@ def away(where: Room) -> Iterator[None]:
 
 
 def refuse(lab: Lab, now: datetime) -> None:
-    """Ask for a batch of three runs, and let the NAS refuse each."""
     build(lab, now)
     room = enter(lab, now)
     batch = room.batch()
@@ -67,7 +66,7 @@ def room(request: pytest.FixtureRequest, db: None, now: datetime, tmp_path_facto
 
 @pytest.fixture
 def refused(room: Room) -> ClearBatch:
-    """A batch of three runs, of which the NAS has refused each."""
+    """A batch of three runs, each refused by the NAS."""
     return ClearBatch.objects.get()
 
 
@@ -76,7 +75,7 @@ def later(**span: float) -> datetime:
 
 
 def interrupt(attempt: ClearAttempt) -> ClearAttempt:
-    """Let a worker claim an attempt and die, and recovery settle what it left."""
+    """A worker claims an attempt and dies; recovery settles the rest."""
     assert protocol._claim(attempt)
     OrmQ.objects.all().delete()
     recovery.recover(now=timezone.now())
@@ -240,7 +239,7 @@ def test_not_a_day_after_it_was_asked_for(room: Room, refused: ClearBatch) -> No
 
 
 def test_not_a_day_after_the_wish_though_it_was_queued_before(room: Room, refused: ClearBatch) -> None:
-    """A batch may be paused for days; what a person wished for then is theirs to ask for anew."""
+    """A batch may be paused for days; after a day the operator has to ask again."""
     assert again.ask(now=later(minutes=2)) == 3
     assert batches.pause(refused, actor="bob", now=timezone.now())
     ClearBatch.objects.update(created_at=later(hours=-24))
@@ -270,7 +269,7 @@ def test_a_refusal_of_the_run_itself_is_final(room: Room) -> None:
 
 
 def test_what_was_promised_of_the_proof_holds_for_every_try(room: Room) -> None:
-    """A try decides by the policy in force then, and leaves its version; it was asked for under an older one."""
+    """A try uses the policy in force then and records its version; the request was made under an older one."""
     batch = room.batch()
     asked = batch.attempts.first().asked_version  # type: ignore[union-attr]
     with away(room):

@@ -1,4 +1,4 @@
-"""Clears of many runs: nothing goes that was not shown, nothing begins that was paused, and each run goes once."""
+"""Clears of many runs: only shown runs go, none begins while paused, and each goes once."""
 
 import uuid
 from collections.abc import Callable
@@ -52,7 +52,7 @@ NOBODY_KNOWS = 987_654_321
 
 @dataclass(frozen=True)
 class Room:
-    """Three verified runs of a discovered lab, and an operator before them."""
+    """Three verified runs of a discovered lab, and an operator."""
 
     lab: Lab
     root: StagingRoot
@@ -112,7 +112,7 @@ def room(db: None, now: datetime, tmp_path_factory: pytest.TempPathFactory) -> R
 
 
 def run_tasks() -> list[str]:
-    """Do what the clearing cluster would: every task that waits, in its order; returns the leaves that were begun."""
+    """Run every waiting task in order, as the clearing cluster does; return the leaves that were begun."""
     begun = []
     for task in OrmQ.objects.order_by("pk"):
         (attempt,) = task.task["args"]
@@ -655,7 +655,7 @@ def test_what_was_withdrawn_may_be_asked_for_again(room: Room) -> None:
 
 
 def test_a_form_from_before_a_stop_asks_for_nothing(room: Room) -> None:
-    """In another tab, with a key of its own: what a colleague has stopped meanwhile is shown anew."""
+    """The form of another tab, with a key of its own, shows anew what a colleague has stopped."""
     shown = room.look()
     batches.stop(room.place(shown), actor="bob", now=room.now)
     with pytest.raises(RunsChanged):

@@ -1,4 +1,4 @@
-"""Telling the NAS of a clear: what is due, what comes of it, when it is tried again, and that nothing depends on it."""
+"""Telling the NAS of a clear: what is due, the result, when it is retried; nothing depends on it."""
 
 import errno
 import fcntl
@@ -42,7 +42,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
 
 @dataclass(frozen=True)
 class Cleared:
-    """One run that is cleared as far as the database and the data directory know; the NAS has yet to be told."""
+    """A run that database and data directory call cleared; the NAS is not told yet."""
 
     lab: Lab
     root: Any
@@ -56,7 +56,7 @@ class Cleared:
 
 
 def set_cleared(lab: Lab, root: Any, now: datetime, run_path: str = RUN_PATH) -> Cleared:
-    """The end of a clear without its beginning, which takes longer than all that is tested here."""
+    """Write only the end of a clear: a whole one takes longer than these tests."""
     staged = lab.run(run_path)
     equipment, project, _folder, leaf = run_path.split("/")
     run = Run.objects.create(
@@ -104,7 +104,6 @@ def two(cleared: Cleared) -> list[Cleared]:
 
 @pytest.fixture
 def scene(lab: Lab, root: Any, now: datetime) -> Scene:
-    """A run that can really be cleared."""
     return set_scene(lab, root, now)
 
 
@@ -113,7 +112,7 @@ def states(twin_path: Path) -> list[str]:
 
 
 def but_the_record(lab: Lab) -> dict[str, Seen]:
-    """Everything on the NAS but the record of the run, and the time of the folder that it lies in."""
+    """The NAS without the run's record and the time of its folder."""
     mine = {f"{RUN_PATH}/{METADATA}", f"{RUN_PATH}/{METADATA}/ingest.json"}
     return {name: seen for name, seen in snapshot(lab.nas).items() if name not in mine}
 
@@ -368,7 +367,7 @@ def test_the_pauses_double_up_to_a_day(cleared: Cleared) -> None:
 
 @pytest.fixture
 def hanging(monkeypatch: pytest.MonkeyPatch, settings: Any) -> list[int]:
-    """Reading processes stop before they can answer; returns those that were asked."""
+    """Reader processes stop before they answer; returns those that were asked."""
     settings.EXLAB_NAS_TIMEOUT = 0.3
     asked: list[int] = []
     send = reader_process.ReaderProcess._send

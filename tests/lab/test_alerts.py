@@ -1,4 +1,4 @@
-"""Alerts: one open row for each kind and subject, whoever opens, refreshes or ends it, and how often."""
+"""Alerts: one open row for each kind and subject, however often it is opened, refreshed or ended."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""How full disks are: samples, the pace at which a disk fills, and when it will be full."""
+"""Disk usage: samples, the pace at which a disk fills, and when it will be full."""
 
 import os
 from datetime import datetime, timedelta
@@ -39,7 +39,7 @@ def test_measures_what_an_ordinary_user_may_have(root: StagingRoot, lab: Lab, no
 
 
 def test_keeps_two_samples_in_ten_minutes_at_most(root: StagingRoot, now: datetime) -> None:
-    """Each is taken, since a clear may just have changed the disk; the latest takes the place of a younger one."""
+    """Each sample is taken, since a clear may have changed the disk; it replaces one younger than ten minutes."""
     minutes = (0, 5, 9, 12, 13, 21, 40)
     for after in minutes:
         assert disk_usage.measure(root, now + timedelta(minutes=after)) is not None

@@ -1,4 +1,4 @@
-"""Who may do what where: nothing without a place, and nowhere more than both the permission and the place allow."""
+"""Permissions: nothing without a place, and never more than both permission and place allow."""
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, Group, Permission, User
@@ -12,7 +12,7 @@ CONFOCAL, FLOW, PLATE = "CONFOCAL_01", "FLOW_01", "PLATE_READER_02"
 
 @pytest.fixture
 def places(db, now):
-    """Two staging roots with two instruments and two runs each; runs by the root's name and the instrument."""
+    """Two roots, two instruments, two runs each; runs by root name and instrument."""
     made = {}
     for name in ("east", "west"):
         root = StagingRoot.objects.create(name=name, host="lab-pc", path=f"/srv/{name}")
@@ -55,7 +55,7 @@ def team(person, *permissions):
 
 
 def seen(person, permission=VIEW):
-    """Where somebody has a permission, as pairs of names, asked of the database and of each run alike."""
+    """The (root, instrument) pairs with a permission, asked of the database and of each run."""
     person = User.objects.get(pk=person.pk)  # what was asked before is remembered with the object
     found = {(run.root.name, run.equipment) for run in lab_permissions.runs(person, permission).select_related("root")}
     for run in Run.objects.select_related("root"):
@@ -234,7 +234,7 @@ def test_thousands_of_places_are_one_condition(places, person, django_assert_num
 
 
 def test_what_knows_no_instrument_belongs_to_whoever_has_one_of_its_root(places, person):
-    """As passes and breakers do, which are of a whole staging root."""
+    """Passes and breakers belong to a whole staging root."""
     permit(person, "view_run")
     east = StagingRoot.objects.get(name="east")
     Instrument.objects.filter(equipment=FLOW).exclude(root=east).delete()

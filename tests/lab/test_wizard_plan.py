@@ -1,4 +1,4 @@
-"""What is planned from a configuration of the wizard: names, places of copies, what is asked and what is warned of."""
+"""The plan made from a wizard's configuration: names, places of copies, questions and warnings."""
 
 import dataclasses
 import subprocess
@@ -20,7 +20,6 @@ TWO_REMOTES = older(STAGING, rclone("CONFOCAL_01", "lab/confocal"), rsync("FLOW_
 def plan(
     text: str, *directories: str, registered: Registered | None = None, host: str = "labpc-04", **answers: object
 ) -> WizardPlan:
-    """The plan on a host where staging lies, and these directories."""
     return planned(
         parse_config(text),
         host=host,

@@ -1,4 +1,4 @@
-"""`orphans` and `mark_gone` as scripts and people use them."""
+"""`orphans` and `mark_gone` as scripts and operators use them."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
 
 
 def call(*arguments: str) -> tuple[int, str]:
-    """Exit status and stdout of a command."""
+    """Exit status and stdout."""
     out = StringIO()
     try:
         call_command(*arguments, stdout=out, stderr=StringIO())

@@ -1,4 +1,4 @@
-"""`set_aside` as scripts and people use it."""
+"""`set_aside` as scripts and operators use it."""
 
 import json
 import os
@@ -21,7 +21,7 @@ FILES = ("late.tif", os.fsdecode(b"tiles/caf\xe9.tif"))
 
 @pytest.fixture
 def path(lab: Lab, root: StagingRoot, now: datetime) -> Any:
-    """A run with two files more, the name of one of them in no encoding."""
+    """A run with two extra files, one with an undecodable name."""
     path = lab.run()
     for name in FILES:
         (path / name).write_bytes(b"more")

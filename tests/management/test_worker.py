@@ -25,8 +25,6 @@ pytestmark = pytest.mark.one_engine(by="function")
 
 
 class Worker:
-    """One `manage.py worker` that a test has started."""
-
     def __init__(self, env: dict[str, str], data: Path) -> None:
         self.errors = data.parent / f"stderr-{os.urandom(4).hex()}"
         with open(self.errors, "wb") as errors:

@@ -1,4 +1,4 @@
-"""The ground that the other tests stand on: both engines, triggers, groups, processes of their own."""
+"""What the other tests rely on: both engines, triggers, groups, separate processes."""
 
 import os
 import subprocess

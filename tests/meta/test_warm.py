@@ -1,4 +1,4 @@
-"""What is forked from a process that waits is a child like any other: its streams, its environment, its end."""
+"""A process forked from a waiting one has streams, environment and end like any other."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""What the database itself refuses, on both engines, whatever the code above it does."""
+"""What the database itself refuses, on both engines, whatever the code does."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -77,7 +77,7 @@ def make_entry(attempt: ClearAttempt, kind: str, **fields: Any) -> LedgerEntry:
 
 
 def refuses(act: Callable[[], Any], constraint: str) -> None:
-    """The database, not Python, refuses; where it names its constraint, it is this one."""
+    """The database refuses, not Python, and by this constraint if it names one."""
     with pytest.raises(IntegrityError) as error, transaction.atomic():
         act()
     # SQLite names the columns of a unique index, PostgreSQL the index itself.

@@ -1,4 +1,4 @@
-"""What timed passes will take is told before they take it: once, in the evening before, or as soon as it is known."""
+"""What timed passes will take is announced before: once, the evening before, or as soon as it is known."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -38,7 +38,7 @@ def mailing(settings: Any, db: None) -> None:
 
 @pytest.fixture
 def stock(lab: Lab, root: StagingRoot) -> Callable[..., None]:
-    """So many runs whose seven days are over before two in the night; discovered an hour before the evening."""
+    """This many runs whose seven days end before 02:00; discovered an hour before the evening."""
 
     def stock(number: int, *, ready_at: datetime = TWO - 30 * timedelta(minutes=1), equipment: str = "FLOW_01") -> None:
         for one in range(number):
@@ -52,7 +52,6 @@ def stock(lab: Lab, root: StagingRoot) -> Callable[..., None]:
 
 @pytest.fixture(autouse=True)
 def _hourly(db: None) -> None:
-    """The timed pass comes at every full hour."""
     at = EVENING + timedelta(minutes=60)
     Schedule.objects.filter(name=task_queues.SWEEP, cluster=project.EXLAB_CLEAR_CLUSTER).update(next_run=at)
 
@@ -168,7 +167,7 @@ def test_the_first_pass_in_earnest_is_told_even_of_one_run(
 
 
 def test_first_nights_that_end_in_the_night_are_reckoned_with(stock: Any, root: StagingRoot, mailing: None) -> None:
-    """The version is old, and no pass has taken anything by it here: that is told as its first pass is."""
+    """The version is old, but no pass has taken anything by it here: this counts as its first pass."""
     evening, two = EVENING + 4 * DAY, TWO + 4 * DAY
     stock(3, ready_at=two - HOUR / 2)
     begun = evening - 3 * DAY + 6 * HOUR
@@ -200,7 +199,7 @@ def test_a_person_who_ends_first_nights_is_told_what_goes(stock: Any, root: Stag
 
 
 def test_nights_that_end_in_the_night_are_reckoned_with(stock: Any, root: StagingRoot, mailing: None) -> None:
-    """The schedule promotes at midnight what it has rehearsed; the pass after that is told in the evening before."""
+    """The schedule promotes at midnight what it rehearsed; the next pass is announced the evening before."""
     stock(3)
     begun = EVENING - 3 * DAY + 6 * HOUR
     RetentionPolicy.objects.add_version(author="admin", now=begun, mode="scheduled", retain_hours=168)
@@ -277,7 +276,7 @@ def test_a_mail_that_cannot_be_sent_is_said_on_the_page_and_stops_no_pass(
 
 
 def test_people_are_told_of_the_runs_that_they_may_keep(stock: Any, root: StagingRoot, mailing: None) -> None:
-    """One who holds runs of one instrument hears of that one; one who may only look hears nothing."""
+    """A person who may hold runs of one instrument hears of that one; a viewer hears nothing."""
     stock(12)
     stock(2, equipment="CONFOCAL_01")
     keeper = User.objects.create_user("keeper", email="keeper@lab.example")
@@ -374,7 +373,7 @@ def test_moments_have_names_in_the_labs_zone() -> None:
 
 
 def _at(act: Callable[[StagingRoot, datetime], ClearReport], root: StagingRoot, now: datetime) -> ClearReport:
-    """A pass with the clock where it says that it is: nights are counted by when passes really began."""
+    """Set the clock and make a pass: nights are counted by when passes began."""
     import time_machine as clock
 
     with clock.travel(now, tick=False):

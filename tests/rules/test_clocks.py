@@ -1,4 +1,4 @@
-"""A host's clock: believed by the time since boot, held against other clocks, and in doubt otherwise."""
+"""A host's clock: believed by the time since boot, compared with other clocks, and otherwise in doubt."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -144,7 +144,7 @@ def test_a_person_can_say_that_it_is_right() -> None:
 
 
 def _time_by(judged: Judged, look: Clock) -> datetime:
-    """The instant by which holds end; a doubt lasts while other clocks have yet to be asked."""
+    """The instant by which holds end; a doubt lasts until other clocks are asked."""
     sure = judged.known.sure
     return look.wall if sure is None else sure.wall
 
@@ -162,7 +162,7 @@ steps = st.tuples(
 def test_holds_run_ahead_of_the_true_time_by_no_more_than_what_nobody_can_see(
     days: list[tuple[int, int, bool, bool]],
 ) -> None:
-    """Without another clock: on one boot by nothing, and by three days and some hours for each start of the machine."""
+    """Without another clock: nothing on one boot, and three days and some hours for each restart."""
     known: KnownClock = FIRST
     true, wrong, boots, boot_began = NOW, timedelta(0), 0, NOW
     for hours, set_by, restarted, watching in days:

@@ -1,4 +1,4 @@
-"""Every gate with every reason, its verdict and the instant at which it opens; and the decision they make."""
+"""Every gate with its reasons, verdict and opening instant; and the decision they make."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -58,7 +58,6 @@ def facts(**changes: Any) -> Facts:
 
 
 def answer(gate: Gate, some_facts: Facts, policy: Policy = DAILY, now: datetime = NOW) -> tuple[Any, ...]:
-    """Verdict, reason and opening instant of one gate."""
     result = evaluate(some_facts, policy, now).gate(gate)
     return result.verdict, result.reason, result.opens_at
 

@@ -1,4 +1,4 @@
-"""What the watchdog calls wrong, and from which instant on."""
+"""What the watchdog calls wrong, and from which instant."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -53,7 +53,7 @@ class Record:
 
 
 def record(state: State = State.SYNC_VERIFIED, *verifications: datetime | None) -> Record:
-    """A record in `state` with these `sync_verified` entries, one at VERIFIED_AT by default."""
+    """A record in `state` with these `sync_verified` entries, by default one at VERIFIED_AT."""
     entries = [Entry("staging", VERIFIED_AT - timedelta(days=30))]
     entries += [Entry("sync_verified", at) for at in verifications or (VERIFIED_AT,)]
     if state is not State.SYNC_VERIFIED:
@@ -269,7 +269,7 @@ class TestStages:
         assert stage_of_next(before, scoped(2, mode=Mode.MANUAL, retain_hours=24), rehearse=None) is Stage.REHEARSING
 
     def test_a_manual_policy_with_shorter_hours_loosens_a_narrower_one(self) -> None:
-        """The narrower scope is scheduled and takes its hours from the wider one, which is manual itself."""
+        """The narrower scope is scheduled and takes its hours from the wider one, which is manual."""
         before = scoped(1, mode=Mode.MANUAL, retain_hours=168, stage=Stage.PROMOTED)
         after = scoped(3, mode=Mode.MANUAL, retain_hours=0)
         narrower = scoped(2, scope=Scope(equipment="CONFOCAL_01"), mode=Mode.SCHEDULED, stage=Stage.PROMOTED)
@@ -364,7 +364,7 @@ taking = st.fixed_dictionaries(TAKING)
 def test_what_does_not_loosen_takes_no_run_that_was_kept_before(
     scope: Scope, before: dict[str, Any], after: dict[str, Any], others: list[tuple[Scope, Any]], data: st.DataObject
 ) -> None:
-    """At any instant, under pressure or not, whatever the other scopes say."""
+    """At any instant, under pressure or not, with any other scopes."""
     kept_as_before = data.draw(st.sets(st.sampled_from(sorted(after))))
     after = {**after, **{name: before[name] for name in kept_as_before}}
     earlier, later = scoped(1, scope=scope, **before), scoped(2, scope=scope, **after)
@@ -392,7 +392,7 @@ def test_what_does_not_loosen_takes_no_run_that_was_kept_before(
 
 
 def test_what_is_left_to_a_wider_scope_is_rehearsed_too() -> None:
-    """Nobody decides anything but the wider scope, which was promoted long ago."""
+    """Only the wider scope decides, and it was promoted long ago."""
     lab = scoped(1, mode=Mode.SCHEDULED, retain_hours=1, stage=Stage.PROMOTED)
     narrow = Scope(equipment="CONFOCAL_01")
     kept = scoped(2, scope=narrow, mode=Mode.MANUAL, stage=Stage.PROMOTED)
@@ -412,7 +412,7 @@ def test_what_is_left_to_a_wider_scope_is_rehearsed_too() -> None:
 def test_a_change_that_takes_more_is_rehearsed(
     scope: Scope, before: dict[str, Any], after: dict[str, Any], others: list[tuple[Scope, Any]], data: st.DataObject
 ) -> None:
-    """Whatever changes in one scope: what takes a run that was kept before has to be rehearsed for that run."""
+    """A change that takes a run which was kept before has to be rehearsed for that run."""
     kept_as_before = data.draw(st.sets(st.sampled_from(sorted(after))))
     after = {**after, **{name: before[name] for name in kept_as_before}}
     earlier = scoped(1, scope=scope, **before, stage=Stage.PROMOTED)

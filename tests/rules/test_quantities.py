@@ -1,4 +1,4 @@
-"""Durations, sizes, shares and counts as people type them, and as they are said again."""
+"""Durations, sizes, shares and counts, as typed and as printed."""
 
 import math
 

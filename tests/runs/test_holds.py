@@ -1,4 +1,4 @@
-"""Holds: who may be held off by them and until when, files that hold, reminders, and what it all costs."""
+"""Holds: who may hold what and until when, hold files, reminders, and their cost."""
 
 import logging
 import os
@@ -46,7 +46,7 @@ def lay(run: Run, now: datetime, **more: Any) -> Hold:
 
 
 def decided(run: Run, now: datetime) -> tuple[str, Reason | None, str]:
-    """What the gate says, on stored facts as on a fresh look."""
+    """The gate's answer, on stored facts and on a fresh look."""
     run = Run.objects.with_root().get(pk=run.pk)
     stored = stored_facts.decision(run, [], now).gate(Gate.HOLD)
     fresh = inspection.quick_decision(run, Policy(), now).gate(Gate.HOLD)
@@ -189,7 +189,7 @@ def test_nothing_is_known_of_a_file_while_the_run_cannot_be_opened(
 
 
 def test_the_file_is_exempt_from_unchanged(run: Run, path: Path, now: datetime) -> None:
-    """Laid this moment, newer than the verification and in no manifest: it holds, and nothing else is wrong."""
+    """Newer than the verification and in no manifest: it holds, and nothing else is wrong."""
     (path / ".exlab-hold").write_text("mine")
     touch(path / ".exlab-hold", now)
     decision = inspection.quick_decision(run, Policy(), now)
@@ -197,7 +197,7 @@ def test_the_file_is_exempt_from_unchanged(run: Run, path: Path, now: datetime) 
 
 
 def test_what_was_held_when_it_was_verified_can_go_afterwards(lab: Lab, root: Any, now: datetime) -> None:
-    """The manifest and the NAS list the hold file; it is gone, and is not missed."""
+    """The manifest and the NAS list the hold file; it is gone and not missed."""
     path = lab.run(files={"data.bin": b"data", ".exlab-hold": b"mine"})
     assert b".exlab-hold" in (path / ".exlab-wizard/checksums.sha256").read_bytes()
     discovery.discover(root, now=now)
@@ -212,7 +212,7 @@ def test_what_was_held_when_it_was_verified_can_go_afterwards(lab: Lab, root: An
 
 
 def test_twins_of_hold_files_are_not_compared(lab: Lab, root: Any, now: datetime) -> None:
-    """One that lies on the NAS alone is no matter, and one in a manifest alone is no data."""
+    """A hold file only on the NAS has no effect, and one only in a manifest is no data."""
     path = lab.run(files={"data.bin": b"data", ".exlab-hold": b"mine"}, twin=False)
     lab.run("FLOW_01/PROJ-0001/Runs/Run_2026-04-17T14-32", files={".exlab-hold": b"alone"})
     discovery.discover(root, now=now)
@@ -224,7 +224,7 @@ def test_twins_of_hold_files_are_not_compared(lab: Lab, root: Any, now: datetime
 
 
 def test_a_proof_is_still_good_when_a_hold_came_and_went(run: Run, path: Path, now: datetime) -> None:
-    """The file changes nothing of what was proven, so the bytes are not read again because of it."""
+    """The file does not change what was proven, so the bytes are not read again."""
     for made in path.parents[3].parent.glob("nas/**/*"):
         touch(made, now - DAY)
     with opening.reached(run) as (opened, reader):
@@ -264,7 +264,7 @@ def test_a_hold_laid_while_it_is_queued_stops_the_clear(run: Run, path: Path, no
 def test_a_hold_laid_up_to_the_commit_stops_the_clear(
     run: Run, path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """The gates were passed, the run is fenced: whoever lays a hold now is still heard, and all is put back."""
+    """The gates are passed and the run is fenced: the hold still counts, and all is put back."""
     original = getattr(last_checks, step)
 
     def and_hold(*args: Any) -> None:
@@ -283,7 +283,7 @@ def test_a_hold_laid_up_to_the_commit_stops_the_clear(
 def test_a_hold_file_laid_after_the_commit_is_left_and_told(
     run: Run, path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is committed is carried out, but not one byte goes that is not in the plan."""
+    """The committed clear is completed, but removes nothing outside the plan."""
     original = protocol._commit
 
     def and_hold(attempt: ClearAttempt, run: Run, opened: opening.OpenRun, prepared: preparation.Prepared) -> None:
@@ -422,7 +422,7 @@ def test_a_reminder_stands_as_long_as_it_is_true_and_is_mailed_once(run: Run, no
 
 
 def test_an_owner_of_many_holds_gets_one_mail(lab: Lab, root: Any, now: datetime, mailing: None) -> None:
-    """Those that would be told of a day later are in it; the others have their own time, and owners their own mails."""
+    """It includes holds due a day later; other owners get their own mail."""
     paths = [f"FLOW_01/P/Runs/Run_2026-04-17T{number:02}-00" for number in range(12)]
     for path in paths:
         lab.run(path, files={})

@@ -128,7 +128,7 @@ def test_what_is_true_of_a_moment_is_not_kept(facts: Facts) -> None:
 
 @given(_facts)
 def test_facts_that_an_older_version_has_stored_are_read(facts: Facts) -> None:
-    """Of what pages alone show it knew nothing, and nothing else is lost by that."""
+    """They lack what only pages show, and nothing else is lost."""
     stored = {name: value for name, value in freeze(facts).items() if name not in stored_facts.ONLY_SHOWN}
     assert thaw(stored) == dataclasses.replace(facts, data_files=None, data_bytes=None, largest=(), twin=None)
 
@@ -285,7 +285,7 @@ def test_facts_of_another_version_are_as_good_as_none(scene: Scene, now: datetim
 
 @pytest.mark.django_db
 def test_old_facts_never_authorise(scene: Scene, now: datetime) -> None:
-    """Facts that were stored are not fresh, however good they look: `touched` files block until they are read again."""
+    """Stored facts are not fresh: `touched` files block until they are read again."""
     touch(scene.path / TILE, now - timedelta(hours=1))
     discovery.discover(scene.root, now=now)
     run = Run.objects.with_root().get()

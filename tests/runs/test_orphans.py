@@ -1,4 +1,4 @@
-"""What belongs to no known run: found, measured, given its hour of grace, escalated, and never removed."""
+"""What belongs to no known run: found, measured, given an hour of grace, escalated, never removed."""
 
 import os
 import threading
@@ -39,7 +39,7 @@ def old(now: datetime) -> datetime:
 
 
 def put(path: Path, at: datetime, files: dict[str, bytes] | None = None) -> Path:
-    """A file, or a directory with files, that was written at an instant; the folders above it are made."""
+    """A file, or a directory with files, written at an instant; parents are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if files is None:
         path.write_bytes(b"12345")
@@ -58,7 +58,7 @@ def date(path: Path, at: datetime) -> Path:
 
 
 def look(root: StagingRoot, now: datetime, **options: Any) -> Inspected:
-    """A pass, which never changes anything on the disk."""
+    """A pass, which never changes the disk."""
     before = outlines(Path(root.path))
     done = inspect(root, now=now, **options)
     assert outlines(Path(root.path)) == before
@@ -67,13 +67,13 @@ def look(root: StagingRoot, now: datetime, **options: Any) -> Inspected:
 
 
 def both(root: StagingRoot, now: datetime) -> Inspected:
-    """As the task does it: discovery, then the orphans."""
+    """Discovery, then the orphans, as the task does it."""
     assert discovery.discover(root, now=now) is not None
     return look(root, now)
 
 
 def kinds() -> dict[str, tuple[str, str]]:
-    """What is listed: kind and reason by path."""
+    """Kind and reason by path."""
     return {orphan.path: (orphan.kind, orphan.reason) for orphan in listed()}
 
 
@@ -124,7 +124,7 @@ def test_a_later_schema_is_no_orphan(lab: Lab, root: StagingRoot, now: datetime,
 def test_a_directory_that_the_database_does_not_know(
     lab: Lab, root: StagingRoot, now: datetime, old: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Discovery failed on it: it says so, and is listed as soon as discovery has had its chance."""
+    """Discovery failed on it: it says so, and the next pass lists it."""
     path = date(lab.run(), old)
 
     def fail(*args: object) -> None:
@@ -560,7 +560,7 @@ def test_without_its_token_a_root_changes_no_row(
 def test_what_lies_behind_a_closed_door_is_neither_gone_nor_missing(
     lab: Lab, root: StagingRoot, now: datetime, old: datetime
 ) -> None:
-    """A project that became a link cannot be entered: its runs are not missing, its orphans are not gone."""
+    """A project that became a link cannot be entered: its runs are not missing, its orphans not gone."""
     lab.run()
     put(lab.staging / FOLDER / "notes.txt", old)
     both(root, now)
@@ -656,7 +656,7 @@ def test_thirty_days_and_the_admin_is_told(lab: Lab, root: StagingRoot, now: dat
 def test_the_ceiling_is_the_lower_of_two(
     lab: Lab, root: StagingRoot, monkeypatch: pytest.MonkeyPatch, disk: int, limit: int
 ) -> None:
-    """No disk of any size can be had: what it says of itself is put in its mouth."""
+    """Mocked: no disk of this size is available."""
     monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_blocks=disk // 1000, f_frsize=1000))
     with opening.open_root(root) as descriptor:
         assert orphans.ceiling(descriptor) == limit
@@ -792,7 +792,7 @@ def test_marked_as_gone_by_hand(lab: Lab, root: StagingRoot, now: datetime) -> N
 
 
 def test_a_run_that_comes_back_is_held_as_it_was(lab: Lab, root: StagingRoot, now: datetime) -> None:
-    """However often it went; what was released or is over is not held again, and a file speaks for itself."""
+    """Released and past holds are not renewed, and a hold file counts by itself."""
     path, away, until = lab.run(), lab.base / "away", now + timedelta(days=30)
     both(root, now)
     run = Run.objects.with_root().get()
@@ -873,7 +873,7 @@ def test_one_root_that_cannot_be_looked_at_does_not_hide_the_others(
 
 
 def test_holes_beyond_all_counting_hide_nothing(lab: Lab, root: StagingRoot, now: datetime, old: datetime) -> None:
-    """Each file has a size that a filesystem may allow; together they are more than a column can keep."""
+    """Each file's size is allowed; their sum exceeds the column."""
     huge = Measure(3, 3 * (1 << 62), int(old.timestamp() * 1e9))
     put(lab.staging / "aaa/a", old)
     put(lab.staging / "zzz.txt", old)

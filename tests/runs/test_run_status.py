@@ -1,4 +1,4 @@
-"""How runs stand, beside them: the same as their page says, and kept up to date by whatever changes."""
+"""The stored status of runs: equal to their page, and kept up to date by every change."""
 
 import copy
 import threading
@@ -43,7 +43,7 @@ def found(lab, root, now):
 
 @pytest.fixture
 def columns(found):
-    """What stands beside the run: tone and reason."""
+    """The stored tone and reason."""
 
     def columns():
         run = Run.objects.get(pk=found.pk)
@@ -339,8 +339,6 @@ def test_two_judges_at_once_come_to_the_same(found, more, now):
 
 @pytest.fixture
 def more(found):
-    """More runs like that one, as rows alone."""
-
     def add(number):
         rows = []
         for index in range(number):

@@ -1,4 +1,4 @@
-"""Runs with unusual names or in unusual places: runs where their own record names the place, and nothing otherwise."""
+"""Unusual names and places: a run only where its own record names the place."""
 
 import os
 import shutil
@@ -42,7 +42,7 @@ def old(now: datetime) -> datetime:
 
 
 def pass_over(root: Any, now: datetime) -> discovery.Discovered:
-    """Discovery and the orphans, as the task does it; the disk stays as it is."""
+    """Discovery and orphans, as the task does it; the disk stays unchanged."""
     before = snapshot(Path(root.path))
     found = discovery.discover(root, now=now)
     orphans.inspect(root, now=now)

@@ -1,6 +1,6 @@
-"""Verify again here: what a comparison of all bytes tells, and what an admin may accept, for how long, and for whom.
+""" "Verify again here": what a full comparison tells, and what an admin may accept, for how long.
 
-The NAS is a disk of its own, as root alone can mount one: on one disk no bytes are accepted.
+The NAS is a separate disk, which only root can mount: on one disk no bytes are accepted.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class Place:
-    """A verified run whose copy lies on a disk of its own."""
+    """A verified run whose copy lies on a separate disk."""
 
     lab: Lab
     root: StagingRoot
@@ -70,7 +70,7 @@ class Place:
         return taken
 
     def clear(self, actor: str = "ben") -> ClearAttempt:
-        """An operator's clear, as it ended."""
+        """The result of an operator's clear."""
         return protocol.attempt_now(
             self.run, requester=protocol.Requester.OPERATOR, actor=actor, now=self.now + timedelta(hours=1)
         )
@@ -92,7 +92,7 @@ def place(lab: Lab, now: datetime, enter: mounts.Enter) -> Place:
 
 
 def rewrite(side: Path) -> None:
-    """Other bytes of the same size, as old as the others."""
+    """Other bytes of the same size and time."""
     file = side / TILE
     times = file.stat().st_mtime_ns
     file.write_bytes(b"x" * file.stat().st_size)
@@ -153,7 +153,7 @@ def test_files_that_differ_are_named_with_the_side_that_is_right(
 def test_what_it_finds_keeps_earlier_proofs_and_mere_sizes_from_counting(
     place: Place, policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, level: str
 ) -> None:
-    """The run was proven, and its twin has rotten since without a trace: the person who saw it must not lose it."""
+    """The run was proven, and its twin has rotted since without a trace: the run must stay."""
     refused = Refused(Finding(Reason.STORAGE_ERROR))
     with replaced(monkeypatch, preparation, "keep_plan", failing(refused)):
         place.clear()
@@ -167,7 +167,7 @@ def test_what_it_finds_keeps_earlier_proofs_and_mere_sizes_from_counting(
 
 
 def test_what_is_more_on_the_nas_is_not_read(place: Place, enter: mounts.Enter) -> None:
-    """Another filesystem is mounted in the copy, and holds more than is to be compared."""
+    """Another filesystem is mounted in the copy, and holds more than is compared."""
     more = place.twin / "more"
     more.mkdir()
     (place.twin / "movie.avi").write_bytes(bytes(1 << 20))
@@ -326,7 +326,7 @@ def test_every_byte_is_read_whatever_the_policy_asks(place: Place, policy: Calla
 def test_a_nas_that_gives_new_inode_numbers_does_not_make_it_void(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As sshfs and other programs do, each time they are asked; its bytes are read once more in any case."""
+    """As sshfs does at each question; its bytes are read once more in any case."""
     without_manifest(place)
     with drifting(monkeypatch):
         place.accept()
@@ -358,7 +358,7 @@ def test_any_change_makes_it_void(place: Place, change: Callable[[Place], Any]) 
 
 
 def test_bytes_that_changed_without_a_trace_are_others(place: Place) -> None:
-    """Both sides the same, every size and time as it was, and not the bytes that were accepted."""
+    """Equal on both sides, with the old size and time, and not the accepted bytes."""
     without_manifest(place)
     taken = place.accept()
     AcceptedBytes.objects.filter(pk=taken.pk).update(digest="0" * 64)
@@ -368,7 +368,7 @@ def test_bytes_that_changed_without_a_trace_are_others(place: Place) -> None:
 
 
 def test_a_void_one_hides_nothing_that_only_staging_holds(place: Place, policy: Callable[..., Any]) -> None:
-    """Where the record is trusted and the NAS is away, its empty folder keeps a run with an acceptance, too."""
+    """Record trusted, NAS away: an empty folder keeps a run with an acceptance, too."""
     policy(proof="record", only_here="block", stage="off")
     (place.path / "empty").mkdir()
     listed = (place.path / MANIFEST).read_bytes()

@@ -1,4 +1,4 @@
-"""Digests of files: the right ones, of files that stood still, read without a trace."""
+"""Digests of files: correct, only of unchanged files, and read without a trace."""
 
 import errno
 import hashlib

@@ -1,4 +1,4 @@
-"""Folders that are passed over for their names: told where runs lie in them, by a search that has an end."""
+"""Folders skipped for their names are reported if runs lie in them, by a bounded search."""
 
 import html
 import os
@@ -32,7 +32,7 @@ def top(lab: Lab) -> Iterator[int]:
 
 
 def lay_run(folder: Path, record: str = "ingest.json") -> None:
-    """What looks like a run at the first look: its record, whatever that says."""
+    """A folder that looks like a run: any record."""
     (folder / ".exlab-wizard").mkdir(parents=True)
     (folder / ".exlab-wizard" / record).write_text("{}")
     (folder / "data.tif").write_bytes(b"12345")

@@ -1,4 +1,4 @@
-"""When staging and NAS are one storage under two names, on real mounts and, of what cannot be mounted, planted ones."""
+"""When staging and NAS are one storage under two names: real mounts, and planted ones for the rest."""
 
 import json
 import os
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.one_engine(by="function")
 
 
 def at(path: Path) -> Place:
-    """The place of a directory, as another process would hand it over."""
+    """The place of a directory, as another process would send it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         return Place.from_json(json.loads(json.dumps(describe(descriptor).as_json())))
@@ -30,7 +30,7 @@ def at(path: Path) -> Place:
 
 
 def compare(staging: Path, nas: Path) -> tuple[str, str]:
-    """What `same_storage` and `overlap` say, which must not depend on which side is which."""
+    """The result of `same_storage` and `overlap`, the same in both directions."""
     here, there = at(staging), at(nas)
     assert bool(same_storage(here, there)) == bool(same_storage(there, here))
     assert bool(overlap(here, there)) == bool(overlap(there, here))
@@ -97,14 +97,14 @@ def test_a_bind_mount_of_another_folder_is_one_storage(disks: Path, enter: Enter
 
 
 def test_two_images_are_two_places(tmp_path: Path, enter: Enter) -> None:
-    """Two loops whose images lie on one disk: as little one storage as two partitions are."""
+    """Two loops with images on one disk: two places, like two partitions."""
     for name in ("one", "two"):
         enter(mounts.disk(tmp_path / f"{name}.img", tmp_path / name))
     are_two_places(tmp_path / "one", tmp_path / "two")
 
 
 def test_one_image_behind_two_loops_is_one_storage(tmp_path: Path, enter: Enter) -> None:
-    """The second loop is read-only, as it has to be; its device number is another one."""
+    """The second loop is read-only, as required; its device number differs."""
     image, alias = tmp_path / "disk.img", tmp_path / "alias.img"
     enter(mounts.disk(image, tmp_path / "one"))
     os.link(image, alias)
@@ -115,7 +115,7 @@ def test_one_image_behind_two_loops_is_one_storage(tmp_path: Path, enter: Enter)
 
 
 def test_a_copied_filesystem_is_known_by_its_uuid(tmp_path: Path, enter: Enter) -> None:
-    """As a snapshot of a logical volume is: other blocks, and the filesystem is the staging disk of a while ago."""
+    """As a snapshot of a logical volume: other blocks, and an earlier state of the staging disk."""
     one, two = tmp_path / "one.img", tmp_path / "two.img"
     enter(mounts.disk(one, tmp_path / "one"))
     subprocess.run(["cp", one, two], check=True)
@@ -126,7 +126,7 @@ def test_a_copied_filesystem_is_known_by_its_uuid(tmp_path: Path, enter: Enter) 
 
 
 def test_partitions_of_one_image_are_two_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """In a planted /sys: few machines let a test part a disk."""
+    """In a planted /sys: few machines let a test partition a disk."""
     for number, start in ((1, 2048), (2, 4096)):
         part = tmp_path / f"devices/loop9/loop9p{number}"
         part.mkdir(parents=True)
@@ -171,7 +171,7 @@ def subvolumes(tmp_path: Path, enter: Enter) -> Path:
 
 
 def test_subvolumes_are_one_storage(subvolumes: Path) -> None:
-    """Their device numbers differ, and a reflink shares every block between them."""
+    """Their device numbers differ, and a reflink shares every block."""
     assert (subvolumes / "staging").stat().st_dev != (subvolumes / "nas").stat().st_dev
     is_one_storage(subvolumes / "staging", subvolumes / "nas", "lie on the btrfs filesystem")
 
@@ -244,7 +244,7 @@ def test_a_union_of_unions_is_seen_through(disks: Path, enter: Enter) -> None:
 
 @pytest.mark.parametrize("options", ["cache.files=off", "xattr=nosys", "fsname=pool"])
 def test_mergerfs_shows_its_branches(disks: Path, enter: Enter, options: str) -> None:
-    """Where it answers to no attributes, or is called otherwise, its command line tells."""
+    """Without the attributes, or under another name, its command line tells."""
     enter(mounts.mergerfs(disks / "at", disks / "two/nas", disks / "one/staging", options=options))
     is_the_same_directory(disks / "one/staging", disks / "at")
     is_one_storage(disks / "one/other", disks / "at", "(by way of ")

@@ -1,4 +1,4 @@
-"""Attacks on the sweep that it withstands: whatever lies at a run's top, and a database that refuses in the middle."""
+"""Attacks that a sweep withstands: odd entries at a run's top, and a failing database."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A go-on is for the runs that its question showed, as they were shown, and for no others."""
+"""A go-on covers only the runs that its question showed, as they were shown."""
 
 import io
 import json
@@ -43,7 +43,7 @@ def night(now: datetime, root: StagingRoot) -> Callable[..., ClearReport]:
 
 @pytest.fixture
 def stopped(lab: Lab, root: StagingRoot, now: datetime, night: Any, policy: Any) -> SweepBreaker:
-    """Thirty old runs of one instrument are due by a policy that nobody rehearsed, and a breaker asks about them."""
+    """Thirty old runs of one instrument are due by an unrehearsed policy; a breaker asks."""
     archive(lab, root, now, runs=30, equipment="FLOW_01")
     policy(mode="scheduled", retain_hours=168, equipment="FLOW_01", rehearse=False)
     assert night(0).count(Action.CLEARED) == 0
@@ -52,7 +52,7 @@ def stopped(lab: Lab, root: StagingRoot, now: datetime, night: Any, policy: Any)
 
 @pytest.fixture
 def others(lab: Lab, root: StagingRoot, now: datetime, policy: Any) -> Callable[[], list[Run]]:
-    """Thirty of another instrument become due."""
+    """Thirty runs of another instrument become due."""
 
     def come() -> list[Run]:
         policy(mode="scheduled", retain_hours=168, equipment="CONFOCAL_01", rehearse=False)

@@ -1,6 +1,6 @@
-"""What is told of a pass before it and what the pass then takes is the same, whatever was written of policies before.
+"""What is told of a pass equals what it takes, after any policy changes.
 
-Three tell it: the question of a breaker, the forecast, and the pass itself; here also for the second pass of two.
+Three tell it: a breaker's question, the forecast, and the pass; also for the second of two passes.
 """
 
 from dataclasses import replace
@@ -33,7 +33,7 @@ NEVER_ABNORMAL = 3
 
 @pytest.fixture(autouse=True)
 def _pattern(lab: Lab, root: StagingRoot, now: datetime) -> None:
-    """The run of which the examples' are copies; it outlives them."""
+    """The run that the examples copy; it outlives them."""
     archive(lab, root, now, runs=0)
 
 
@@ -64,11 +64,11 @@ _settings = {"deadline": None, "suppress_health_check": list(HealthCheck), "data
 
 
 class Undo(Exception):
-    """Ends an example: nothing of it is kept."""
+    """Rolls back an example."""
 
 
 def write(said: dict[str, Any], root: StagingRoot, now: datetime) -> None:
-    """One version of a policy; what makes no sense in its scope is left out."""
+    """Write a policy version, without fields that are invalid in its scope."""
     fields = dict(said)
     where, stage = fields.pop("where"), fields.pop("stage")
     if free := fields.pop("free", None):
@@ -93,7 +93,7 @@ def write(said: dict[str, Any], root: StagingRoot, now: datetime) -> None:
 
 
 def frees(freed: list[int]) -> Any:
-    """The stand-in for a clear, on a disk that gives back what a run holds."""
+    """The stand-in for a clear, on a disk that frees what a run holds."""
     clear = clears_rows()
 
     def take(run: Run, *arguments: Any, **more: Any) -> RunAction:
@@ -116,7 +116,7 @@ def stopped(at: datetime) -> bool:
 
 
 def check(root: StagingRoot, first: datetime, *, goes_on: bool) -> None:
-    """Two passes, an hour apart, against what was told before the first of them."""
+    """Two passes, an hour apart, against what was told before the first."""
     instants = [first, first + HOUR]
     shown = set(outlook.would_take(root, first).runs)
     told = policy_preview.outlooks(root, instants, lambda _at: RetentionPolicy.objects.scoped())
@@ -184,7 +184,7 @@ def test_question_forecast_and_pass_agree(
     now: datetime,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Costs a second: eight small labs."""
+    """Takes 1 s: eight small labs."""
     run_example(versions, free, lab, root, now, monkeypatch, goes_on=goes_on)
 
 

@@ -1,4 +1,4 @@
-"""The preview of a policy says what the next timed pass then does."""
+"""The preview of a policy says what the next timed pass does."""
 
 from datetime import timedelta
 
@@ -39,7 +39,7 @@ def runs(lab, root, now):
 
 @pytest.fixture
 def look(now):
-    """What a version would come to, given as `add_version` takes it."""
+    """The preview of a version, given as `add_version` takes it."""
 
     def look(*, root=None, rehearse=False, **fields):
         scope = {name: fields.get(name, "") for name in ("equipment", "project", "run_kind")}

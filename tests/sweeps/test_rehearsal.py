@@ -1,4 +1,4 @@
-"""What rehearsals have shown: surprises, promotion, the way back, and the comparison with what people did."""
+"""What rehearsals show: surprises, promotion, the way back, and the comparison with operators' clears."""
 
 import os
 from collections.abc import Callable
@@ -65,7 +65,7 @@ def look(root: StagingRoot, now: datetime) -> dict[str, Run]:
 
 @pytest.fixture
 def a_pass(root: StagingRoot) -> Rehearse:
-    """Record a timed pass that would clear these runs, as the sweep does; others it leaves alone for a reason."""
+    """Record a timed pass that would clear these runs and leaves others alone for a reason."""
 
     def add(at: datetime, *runs: Run, outcome: str = Outcome.DONE, **left_alone: Run) -> Sweep:
         newest = RetentionPolicy.objects.order_by("-version").first()
@@ -301,7 +301,7 @@ def test_a_night_without_a_pass_or_with_a_stopped_one_shows_nothing(
 def test_passes_over_another_root_are_no_nights_of_this_one(
     root: StagingRoot, runs: dict[str, Run], policy: Any, a_pass: Rehearse, now: datetime
 ) -> None:
-    """A lab-wide version has seen as much as the root on which it has seen least; roots without runs do not count."""
+    """A lab-wide version counts the root with the fewest nights; roots without runs do not count."""
     other = StagingRoot.objects.create(name="second", host="elsewhere", path="/second")
     theirs = policy(root=other, mode="scheduled", rehearsal_nights=1)
     lab_wide = policy(mode="scheduled", rehearsal_nights=1)
@@ -396,7 +396,7 @@ def _promoted(version: RetentionPolicy) -> RetentionPolicy:
 def test_a_version_written_in_between_stops_a_promotion(
     rehearsed: RetentionPolicy, policy: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What another process can do between the look and the write."""
+    """Another process writes between the look and the write."""
     original = type(RetentionPolicy.objects).add_version
 
     def another_is_faster(self: Any, **fields: Any) -> RetentionPolicy:
@@ -529,7 +529,7 @@ def test_the_comparison_ends_with_the_version(
 def test_what_is_left_to_a_wider_scope_again_is_rehearsed_first(
     lab: Lab, root: StagingRoot, runs: dict[str, Run], policy: Any, now: datetime
 ) -> None:
-    """The instrument was manual; that is taken back, and the lab's old schedule would take its runs at once."""
+    """The instrument's manual policy is taken back, and the lab's schedule would take its runs at once."""
     policy(mode="scheduled", retain_hours=24, max_share=1.0, stage="promoted")
     policy(mode="manual", equipment="FLOW_01")
     let_go = policy(mode="", equipment="FLOW_01")
@@ -560,7 +560,9 @@ def test_a_real_pass_rehearses_and_a_person_clears(
 def test_from_the_first_night_to_the_first_clear_and_back_to_rehearsal(
     lab: Lab, root: StagingRoot, runs: dict[str, Run], policy: Any, now: datetime
 ) -> None:
-    """Real passes, every twelve hours: three nights of rehearsal, then what is due goes, but for a twin that rotted."""
+    """Real passes, every twelve hours: three nights of rehearsal, then due runs go, except one with a damaged
+    twin.
+    """
     policy(mode="scheduled", retain_hours=24, max_share=1.0)
     rotten = lab.twin(OTHER) / "README.md"
     as_it_was = rotten.stat()

@@ -1,7 +1,7 @@
-"""A lab that many tests look at: built and discovered once, and its rows laid again for the next test.
+"""A lab that many tests share: built and discovered once, its rows laid again for each test.
 
-To build and to discover it costs more than most of those tests. A test may do with it what it likes: where it has
-changed anything on the disks, the next test gets a new one.
+Building it takes longer than most of these tests. If a test has changed the disks, the next one gets a new
+lab.
 """
 
 import time
@@ -19,7 +19,7 @@ Rows = list[tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Site:
-    """A lab on disk, the rows that tell of it, how its disks looked then, and when that was (seconds)."""
+    """A lab on disk, its rows, the state of its disks, and when that was (seconds)."""
 
     lab: Lab
     rows: dict[str, Rows]
@@ -33,7 +33,7 @@ _sites: dict[str, Site] = {}
 def lay(
     name: str, build: Callable[[Lab], None], directories: pytest.TempPathFactory, *, lasts: float = float("inf")
 ) -> Lab:
-    """The lab of this name with its rows; `build` makes it where there is none, or none that is as it was.
+    """The lab of this name with its rows; `build` makes it if it is absent or changed.
 
     After `lasts` seconds of the real clock it is built anew.
     """
@@ -71,7 +71,7 @@ def _all_rows() -> dict[str, Rows]:
 
 
 def _write(rows: dict[str, Rows]) -> bool:
-    """Write rows into tables; False where others have taken their places."""
+    """Write rows into tables; False where others have their keys."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             for table, those in rows.items():

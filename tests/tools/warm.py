@@ -1,9 +1,8 @@
-"""Child processes that are ready at once: forked by a process that waits, with everything imported.
+"""Child processes that are ready at once: forked by a waiting process that has everything imported.
 
-Hundreds of tests start a process that reads the NAS, or one that runs `manage.py …`, and each would import for longer
-than it works. What comes from here has its own number, streams and end like any other; only its interpreter was
-started before, once for all tests of a worker. This module is both sides: `start_reader` and `python` start such a
-process, and `python -m tests.tools.warm` is the one that waits and forks.
+Hundreds of tests start a NAS reader or `manage.py …`, whose imports take longer than the work. Each fork has
+its own number, streams and end like any process. This module is both sides: `start_reader` and `python` start
+a process; `python -m tests.tools.warm` waits and forks.
 """
 
 import contextlib
@@ -33,7 +32,7 @@ _PYTHON = sys.executable
 
 
 class Waiting:
-    """A process that has imported what others will need, and that forks them."""
+    """A process with everything imported that forks others."""
 
     def __init__(self, kind: str, env: dict[str, str] | None = None) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -44,7 +43,6 @@ class Waiting:
         self._ended: dict[int, int] = {}
 
     def fork(self, request: dict[str, Any], streams: list[int]) -> int:
-        """The number of a new process."""
         with self._lock:
             socket.send_fds(self._socket, [json.dumps(request).encode()], streams)
             while (started := self._hear(120)) is None:  # seconds, on a busy machine
@@ -53,14 +51,14 @@ class Waiting:
             return started
 
     def status(self, pid: int) -> int | None:
-        """The exit status of a process, as of `subprocess`; None while it is alive."""
+        """The exit status of a process, as in `subprocess`; None while it is alive."""
         with self._lock:
             while select.select([self._socket], [], [], 0)[0]:
                 self._hear(0)
             return self._ended.get(pid)
 
     def listen(self, seconds: float) -> None:
-        """Wait until some process has ended, or for so long."""
+        """Wait until some process has ended, or for this long."""
         select.select([self._socket], [], [], seconds)
 
     def end(self) -> None:
@@ -68,7 +66,7 @@ class Waiting:
         self._process.wait()
 
     def _hear(self, timeout: float) -> int | None:
-        """The number of a process that has started, or None and what has ended is noted."""
+        """The number of a started process, or None when an end was noted."""
         if timeout and not select.select([self._socket], [], [], timeout)[0]:
             raise TimeoutError("no process was forked")
         said, *status = map(int, self._socket.recv(64).split())
@@ -134,7 +132,6 @@ class Forked:
         self.send_signal(signal.SIGTERM)
 
     def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
-        """What it writes until its end, which is waited for."""
         said: dict[str, Any] = {}
         readers = [
             threading.Thread(target=lambda name=name, file=file: said.update({name: file.read()}), daemon=True)
@@ -166,7 +163,7 @@ _waiting: dict[frozenset[tuple[str, str]], Waiting] = {}
 
 
 def start_reader(words: Sequence[str]) -> Any:
-    """In place of `reader_process.start`."""
+    """Replaces `reader_process.start`."""
     if sys.executable != _PYTHON or os.getpid() != _owner:  # a fork of this process shares what waits
         return real_start(words)
     request = {"words": list(words), "told": {}, "cwd": "/", "session": True}
@@ -175,7 +172,8 @@ def start_reader(words: Sequence[str]) -> Any:
 
 
 def python(words: Sequence[object], env: dict[str, str], **how: Any) -> Any:
-    """Like `subprocess.Popen([sys.executable, *words], cwd=<the checkout>, env=env, …)`, for what needs all of Django.
+    """Like `subprocess.Popen([sys.executable, *words], cwd=<the checkout>, env=env, …)`, for what needs all
+    of Django.
 
     `words` begin with `-m` and a module, or with a file.
     """
@@ -189,12 +187,11 @@ def python(words: Sequence[object], env: dict[str, str], **how: Any) -> Any:
 
 
 def start_waiting() -> None:
-    """The one for the NAS, before a test counts what is open."""
+    """Start the one for the NAS, before a test counts open files."""
     _waiter(frozenset(), "nas")
 
 
 def end() -> None:
-    """End what waits."""
     while _waiting:
         _waiting.popitem()[1].end()
 
@@ -209,7 +206,7 @@ def _waiter(key: frozenset[tuple[str, str]], kind: str) -> Waiting:
 
 
 def wait_and_fork() -> dict[str, Any]:
-    """Fork a process for each request; returns in that alone, with its request."""
+    """Fork a process for each request; return only in the fork, with its request."""
     asking = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     gc.collect()
@@ -237,7 +234,6 @@ def wait_and_fork() -> dict[str, Any]:
 def _become(
     request: dict[str, Any], asking: socket.socket, streams: list[int], others: Iterable[int]
 ) -> dict[str, Any]:
-    """Be the process that was asked for."""
     for handle in others:
         os.close(handle)
     for number, stream in enumerate(streams):

@@ -1,4 +1,4 @@
-"""The pages behind a real nginx, with the configuration of docs/proxy.md as it stands there."""
+"""The pages behind a real nginx, with the configuration in docs/proxy.md."""
 
 import contextlib
 import http.client
@@ -54,7 +54,7 @@ class Answer:
 
 
 def configuration(folder: Path, ports: Ports, *, host: str = "$http_host") -> str:
-    """The block of the guide, with this machine's ports and a certificate made for the test."""
+    """The guide's block, with this machine's ports and a test certificate."""
     (block,) = re.findall(r"```nginx\n(.*?)```", (CHECKOUT / "docs/proxy.md").read_text(), re.DOTALL)
     for theirs, ours in {
         "listen 80;": f"listen 127.0.0.1:{ports.plain};",
@@ -79,7 +79,7 @@ def configuration(folder: Path, ports: Ports, *, host: str = "$http_host") -> st
 def ask(
     port: int, method: str, path: str, *, secure: bool, form: dict[str, str] | None = None, **headers: str
 ) -> Answer:
-    """One request to 127.0.0.1, as a browser sends it that took this for the lab's own host."""
+    """A request to 127.0.0.1, as from a browser that takes it for the lab's host."""
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
     connection: http.client.HTTPConnection
@@ -128,7 +128,7 @@ def running(command: list[str], port: int, env: dict[str, str]) -> Iterator[None
 
 @pytest.fixture
 def proxied(subprocess_env: dict[str, str], tmp_path: Path):
-    """The pages on one port, and nginx before them: `proxied(**settings)` starts both until the end of the block."""
+    """The pages on one port, and nginx before them: `proxied(**settings)` runs both during the block."""
     if not (NGINX and OPENSSL):
         skip_or_fail(Unavailable("there is no nginx or no openssl: `apt-get install nginx-light openssl`"))
     certificate = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
@@ -178,8 +178,9 @@ def test_as_the_guide_has_it(proxied) -> None:
 
 
 def test_a_proxy_that_is_not_set_up_completely_is_told_which_setting_helps(proxied) -> None:
-    """One that is not named, and that gunicorn would believe by itself; and nginx' usual `Host $host`, which loses the
-    port, without and with the setting that the page names. Takes 10 s: three times two servers."""
+    """A proxy that is not named, and that gunicorn would believe; and nginx's usual `Host $host`, which loses
+    the port, without and with the setting that the page names. Takes 10 s: three times two servers.
+    """
     ports = free_ports()
     origin = f"https://{NAME}:{ports.secure}"
     with proxied(ports, EXLAB_TRUSTED_PROXIES="10.0.0.5"):

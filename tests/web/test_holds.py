@@ -1,4 +1,4 @@
-"""The pages of holds: the list, laying one, releasing one, and how a held run stands."""
+"""The pages of holds: the list, making and releasing one, and a held run."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Sessions end when a person has done nothing for twelve hours, whatever their open pages ask for by themselves."""
+"""Sessions end after twelve idle hours, whatever open pages ask for by themselves."""
 
 import re
 import time
@@ -29,7 +29,7 @@ Ask = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def _sessions_last() -> None:
-    """Here they end when they do."""
+    """Overrides the fixture that keeps sessions alive."""
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_the_admin_pages_too(ask: Ask) -> None:
 
 
 def test_a_page_that_loads_itself_anew_is_no_click(ask: Ask, runs: Any) -> None:
-    """A dozen pages of a run: takes a second or two."""
+    """Takes 2 s: a dozen pages of a run."""
     address = f"/runs/{runs[SAFE].pk}/"
     for hour in range(1, HOURS):
         assert ask(hour, address, Referer=f"http://testserver{address}").status_code == 200
@@ -102,7 +102,7 @@ def test_the_browser_keeps_the_session_as_long_as_the_server_does(ask: Ask) -> N
 
 @pytest.mark.django_db(transaction=True)
 def test_a_page_does_not_wait_until_its_click_can_be_written_down(people: Any, now: Any) -> None:
-    """As while a clear is writing: SQLite keeps all other writers out, and PostgreSQL only those of this row."""
+    """As during a clear: SQLite keeps all other writers out, PostgreSQL only those of this row."""
     if connection.vendor != "sqlite":
         return
     with time_machine.travel(now + timedelta(hours=1), tick=True), held("django_session"):
@@ -135,7 +135,7 @@ def test_who_signs_in_again_in_the_same_browser_begins_anew(people: Any, ask: As
 
 
 def test_every_address_that_pages_ask_for_by_themselves_is_known_as_such() -> None:
-    """What a template asks for on a timer, and where each such page leads without scripts."""
+    """What a template asks for on a timer, and where such a page leads without scripts."""
     asked, reloading = set(), set()
     templates = Path(project.BASE_DIR) / "templates"
     for path in templates.rglob("*.html"):

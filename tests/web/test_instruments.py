@@ -1,4 +1,4 @@
-"""The page beside an instrument: green only where every run may go, and nothing for people whom it does not concern."""
+"""The page beside an instrument: green only where every run may go, and empty for others."""
 
 import io
 import re
@@ -25,7 +25,7 @@ OTHER_SAFE = "CRYOEM_K3/PROJ-0101/Runs/Run_2026-04-21T08-00"
 
 
 def row(root, run_path, now, **fields):
-    """A run that was judged safe to clear, unless `fields` say otherwise."""
+    """A run judged safe to clear, unless `fields` say otherwise."""
     equipment, project, _, leaf = run_path.split("/")
     judged = {"tone": Status.GO, "doubts": 1, "judged": 1}
     return Run.objects.create(
@@ -123,7 +123,7 @@ def test_nothing_here(people, instrument):
 
 
 def test_what_belongs_to_no_run_is_not_touched(people, instrument, now):
-    """It may be what the instrument is writing just now."""
+    """The instrument may be writing it just now."""
     Run.objects.filter(equipment="CRYOEM_K3").update(here=False)
     stranger = Orphan.objects.create(
         root=instrument.root,

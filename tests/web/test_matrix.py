@@ -1,6 +1,6 @@
-"""Who gets what from every address: each role, each method, with htmx and without, with a CSRF token and without.
+"""Who gets what from every address: each role and method, with and without htmx and a CSRF token.
 
-`NEEDS` says of every address what it takes. An address without its line fails the first test.
+`NEEDS` says what each address takes. An address without its line fails the first test.
 """
 
 import uuid
@@ -56,9 +56,9 @@ NOTHING = ""
 
 @dataclass(frozen=True)
 class Need:
-    """What an address takes. `may` is a permission; `of` is what it is about, seen by whoever sees that.
+    """What an address takes. `may` is a permission; `of` is its subject, seen by all who see that.
 
-    `answers` are the statuses for whoever may; `whole` marks what takes the permission on the whole staging root.
+    `answers` are the statuses for those who may; `whole` needs the permission on the whole staging root.
     """
 
     may: str | None
@@ -146,7 +146,7 @@ LISTS = [name for name, need in NEEDS.items() if not need.of and "GET" in need.m
 
 @dataclass(frozen=True)
 class Role:
-    """Somebody; `look` and `act` say for which of the three places of the scene somebody has those permissions."""
+    """A user; `look` and `act` are the places of the scene with those permissions."""
 
     name: str
     permissions: str
@@ -211,7 +211,7 @@ def expected(need: Need, role: Role, method: str) -> tuple[int, ...]:
 
 @pytest.fixture(autouse=True)
 def _counted_once(monkeypatch):
-    """The number beside "Problems" is asked of the database once for each person; every page would ask anew."""
+    """Count the number beside "Problems" once for each user, not on every page."""
     count, known = problems.count, {}
 
     def count_once(user, *given, **named):
@@ -224,7 +224,7 @@ def _counted_once(monkeypatch):
 
 @pytest.fixture
 def scene(db, now) -> SimpleNamespace:
-    """One object of each kind for each of three places, as rows alone; `places` by the names above."""
+    """One object of each kind in each of three places, as rows alone."""
     east, west = (
         StagingRoot.objects.create(
             name=name, host="lab-pc", path=f"/nonexistent/{name}", token=str(uuid.uuid4()), discovered_at=now
@@ -249,7 +249,7 @@ def _of_a_root(root: StagingRoot, now) -> SimpleNamespace:
 
 
 def _of_an_instrument(there: SimpleNamespace, equipment: str, number: int, now) -> dict[str, Any]:
-    """Everything that an instrument has; `secrets` are the names in it that nobody else may read."""
+    """Everything of an instrument; `secrets` are the names in it that others may not read."""
     project = Project.objects.create(code=f"PROJ-77{number}1", title=f"Unpublished cure {number}")
     instrument = Instrument.objects.create(root=there.root, equipment=equipment)
     dates = {"here": f"2026-04-1{number}T14-32", "gone": f"2026-03-1{number}T14-32", "lost": f"2026-02-1{number}T14-32"}
@@ -366,7 +366,7 @@ def address_of(pattern: URLPattern, need: Need, place: SimpleNamespace) -> str:
 
 @contextmanager
 def undone() -> Iterator[list[str]]:
-    """Take back what a request does; the tables that it wrote to."""
+    """Roll back a request's writes; yields the written tables."""
     written: list[str] = []
 
     def watch(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
@@ -382,7 +382,7 @@ def undone() -> Iterator[list[str]]:
 
 @dataclass
 class Findings:
-    """What was wrong, all of it and not only the first."""
+    """All that was wrong, not only the first."""
 
     wrong: list[str] = field(default_factory=list)
 
@@ -396,7 +396,7 @@ def secrets_kept_from(scene: SimpleNamespace, role: Role) -> list[str]:
 
 
 def names_kept_from(scene: SimpleNamespace, role: Role) -> list[str]:
-    """Instruments and projects: no page names them to whoever has not named them."""
+    """Instruments and projects that a page may only repeat to a user who named them."""
     hidden = [scene.places[name] for name in EVERYWHERE - role.look]
     return [name for place in hidden for name in (place.instrument.equipment, place.run.project)]
 
@@ -452,7 +452,7 @@ def _body(data: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def test_without_its_token_no_form_is_taken(scene):
-    """That is looked at before it is asked who somebody is."""
+    """That is checked before the user is."""
     found = Findings()
     for name in ("anonymous", "operator"):
         client = client_of(scene, ROLE[name], enforce_csrf_checks=True)
@@ -468,7 +468,7 @@ def test_without_its_token_no_form_is_taken(scene):
 
 @pytest.mark.parametrize("name", ["placeless", "operator", "west-operator", "confocal-operator"])
 def test_lists_show_what_one_may_see_and_nothing_else(scene, name):
-    """Also where somebody asks for what is hidden: by filter, by search, by number of the page."""
+    """Also with a filter, a search or a page number for hidden rows."""
     role = ROLE[name]
     client = client_of(scene, role)
     secrets = secrets_kept_from(scene, role)
@@ -496,7 +496,7 @@ def test_lists_show_what_one_may_see_and_nothing_else(scene, name):
     "name", ["placeless", "west-operator", "confocal-operator", "west-operator-who-looks-everywhere"]
 )
 def test_nothing_is_smuggled_in_by_its_key(scene, name):
-    """What is named in a form or in an address is looked for among what one may see, or may clear."""
+    """Names in a form or address are searched only among what the user may see, or clear."""
     role = ROLE[name]
     client = client_of(scene, role)
     secrets = secrets_kept_from(scene, role)
@@ -580,7 +580,7 @@ def test_signing_in_and_out(scene):
 
 
 def addresses_of_the_admin() -> list[str]:
-    """Every address of the admin; keys are those of the first row."""
+    """Every address of the admin, with the key of the first row."""
 
     def walk(patterns: list[URLPattern | URLResolver], prefix: str) -> Iterator[str]:
         for pattern in patterns:

@@ -1,4 +1,4 @@
-"""The overview: what may go, what stays and why, how full each disk is, and who sees what of it."""
+"""The overview: what may go, what stays and why, how full each disk is, and who sees what."""
 
 import re
 from datetime import datetime, timedelta
@@ -346,7 +346,7 @@ def test_what_was_freed_in_a_week(people, runs, root, now):
 
 
 def test_by_hand_and_by_schedule_lead_to_the_runs_that_they_count(people, runs, root, now):
-    """Also to a run of which a part was freed by each, and to one that lies there again since."""
+    """Also to a run that both freed in part, and to one that is back since."""
 
     def freed(path: str, days: float, requester: str) -> None:
         fields = {"host": "h", "requester": requester, "actor": "a", "created_at": now, "phase_at": now}
@@ -455,7 +455,7 @@ def test_no_query_more_for_many_roots(people, runs, root, now, django_assert_num
 
 @pytest.fixture
 def kept(monkeypatch):
-    """Sums are kept as they are of very many runs."""
+    """Cache sums as for very many runs."""
     from cleanup.web.overview import totals as disk_totals
 
     monkeypatch.setattr(disk_totals, "_kept", {})
@@ -499,7 +499,7 @@ def test_says_what_the_disk_gets_back_where_files_are_sparse(people, runs):
 
 @pytest.mark.parametrize("address", ["/", "/runs/", "/problems/", "/instruments/"])
 def test_a_damaged_row_takes_no_page_with_it(people, runs, address):
-    """Facts that no look of ours has written: the run is blocked, and all others stand as they did."""
+    """Facts of unknown origin: that run is blocked, and all others are unchanged."""
     damaged = Run.objects.filter(pk=runs[SAFE].pk)
     for facts in (
         [],

@@ -1,4 +1,4 @@
-"""Signing in too often with a wrong password: who is kept out, from where, for how long, and who lets them in."""
+"""Too many wrong passwords: who is kept out, from where, for how long, and who lets them in."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ PC, OTHER_PC = "10.0.0.7", "10.0.0.8"
 
 @pytest.fixture(autouse=True)
 def _sessions_last() -> None:
-    """Here they end when they do."""
+    """Overrides the fixture that keeps sessions alive."""
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_many_accounts_at_one_address_are_slowed_and_those_known_there_still_let
 
 
 def test_thirty_people_with_typos_behind_one_address_come_in(sign_in: SignIn, now: Any) -> None:
-    """Thirty sign-ins: takes a second or two."""
+    """Takes 2 s: thirty sign-ins."""
     for number in range(30):
         User.objects.create_user(f"person-{number}", password="right")
     fail_for_many(now, people=30, name="person")

@@ -1,4 +1,4 @@
-"""The NAS, read by a real child process: what it holds, what it is not, and what becomes of a silent child."""
+"""The NAS, read by a real child process: its content, and a child that is silent."""
 
 import errno
 import hashlib
@@ -33,7 +33,7 @@ OTHER_RUN = "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-18T09-10"
 
 @pytest.fixture(autouse=True)
 def _started_as_outside_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How the reading process starts, and what it inherits, is a subject of these tests."""
+    """How the reader process starts, and what it inherits, is tested here."""
     monkeypatch.setattr(reader_process, "start", warm.real_start)
 
 
@@ -57,7 +57,7 @@ def problem_of(reader: NasReader, run_path: str = RUN_PATH, *, with_bytes: bool 
 
 
 def never_ready(tmp_path: Path) -> Path:
-    """An interpreter that stops at once, as the second process does that asks a mount that hangs."""
+    """An interpreter that stops at once, as a reader of a hanging mount does."""
     program = tmp_path / "python"
     program.write_text("#!/bin/sh\nkill -STOP $$\n")
     program.chmod(0o755)
@@ -219,7 +219,7 @@ class TestProves:
 
 
 class Counted:
-    """What was told of the children that live on after they were given up."""
+    """Counts the children that outlive being given up."""
 
     def __init__(self, *, most: int = 3) -> None:
         self.noted: list[Process] = []
@@ -233,7 +233,7 @@ class Counted:
 
 
 class TestSlowTwin:
-    """A read that is silent while the NAS answers others: a child that has been stopped, and one that has not."""
+    """A read is silent while the NAS answers others; the child is stopped, or not."""
 
     def test_is_that_runs_affair_alone(self, lab: Lab, token: str) -> None:
         lab.run()
@@ -299,7 +299,7 @@ class TestSlowTwin:
 
 
 class TestSilentChild:
-    """A mount that hangs, played by children that have been stopped."""
+    """A mount that hangs, played by stopped children."""
 
     def test_is_given_up_and_not_waited_for(
         self, lab: Lab, token: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -372,7 +372,7 @@ class TestChild:
         }
 
     def test_whoever_reads_our_errors_does_not_wait_for_it(self, lab: Lab, token: str) -> None:
-        """A reader that hangs outlives the command; a pipe on what the command says ends with the command."""
+        """A hanging reader outlives the command; a pipe on the command's output must end with the command."""
         script = (
             "import os, signal, sys\nfrom cleanup.storage.nas.client import NasReader\n"
             "reader = NasReader(sys.argv[1], sys.argv[2])\nreader.present([])\n"
@@ -390,7 +390,7 @@ class TestChild:
     def test_a_fault_of_its_own_is_told_and_logged(
         self, lab: Lab, reader: NasReader, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Its standard error is nobody's, so it says by its answer what would go there."""
+        """Its standard error goes nowhere, so its answer carries the fault."""
         lab.run()
         reader.present([])
         reader._send(child_of(reader).stdin.fileno(), b"no request\n")  # type: ignore[union-attr]

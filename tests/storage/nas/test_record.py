@@ -1,4 +1,4 @@
-"""The only write on the NAS: what it changes, what it refuses, and what a crash or a fault at any step leaves."""
+"""The only write on the NAS: what it changes, refuses, and leaves after a crash or fault at any step."""
 
 import errno
 import fcntl
@@ -33,7 +33,7 @@ TOUCHED = {METADATA, RECORD}
 
 @dataclass
 class Copy:
-    """One run's twin on a NAS, and the history that it is to be told."""
+    """A run's twin on a NAS, and the history to write there."""
 
     nas: Path
     path: Path
@@ -69,7 +69,7 @@ class Copy:
             return as_ordinary_user(lambda: self.refusal_beneath(root))
 
     def untouched(self) -> dict[str, Seen]:
-        """Everything on the NAS but the record and its folder's time."""
+        """Everything on the NAS except the record and its folder's time."""
         mine = {f"{RUN_PATH}/{name}" for name in TOUCHED}
         return {name: seen for name, seen in snapshot(self.nas).items() if name not in mine}
 
@@ -77,7 +77,6 @@ class Copy:
         return json.loads(self.record.read_bytes())
 
     def write(self, **changes: Any) -> None:
-        """Change the twin's record, in place."""
         self.record.write_text(json.dumps(self.read() | changes))
 
 
@@ -404,7 +403,7 @@ def test_never_replaces_another_record_than_the_one_it_read(
 
 
 def test_two_at_once_do_it_once_and_neither_publishes_the_others_half(copy: Copy) -> None:
-    """Another teller comes while one is in the middle of its draft."""
+    """A second writer comes while the first is in the middle of its draft."""
     met: list[tuple[str, str]] = []
 
     def write(descriptor: int, data: bytes) -> None:
@@ -421,7 +420,7 @@ def test_two_at_once_do_it_once_and_neither_publishes_the_others_half(copy: Copy
 
 
 def test_a_draft_that_was_taken_for_a_leftover_is_not_published(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another teller came between making the draft and locking it, and has made its own."""
+    """Another writer came between making the draft and locking it, and made its own."""
     flocked = handles.flocked
 
     def late(descriptor: int) -> Any:
@@ -441,12 +440,12 @@ STEPS = ("open", "write", "fchown", "fchmod", "fsync", "stat", "rename", "unlink
 
 
 class Stopped(Exception):
-    """The step at which something was to happen was never reached."""
+    """The step was never reached."""
 
 
 @contextmanager
 def interposed(step: int, act: Callable[[], None], *, after: bool) -> Iterator[list[int]]:
-    """Let something happen before or after the given one of the system calls that `twin` makes by `os`."""
+    """Act before or after one system call that `twin` makes by `os`."""
     count = [0]
 
     class Meddling:

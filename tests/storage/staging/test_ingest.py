@@ -1,4 +1,4 @@
-"""`ingest.json`: what is accepted, what is refused and why, and what an appended entry leaves as it was."""
+"""`ingest.json`: what is accepted, what is refused and why, and what an appended entry leaves unchanged."""
 
 import copy
 import json
@@ -37,13 +37,12 @@ GOOD: dict[str, Any] = {
 
 
 def record(**changes: Any) -> bytes:
-    """The bytes of a good record with these keys changed; None takes a key away."""
+    """The bytes of a good record with these keys changed; None removes a key."""
     changed = {**copy.deepcopy(GOOD), **changes}
     return json.dumps({key: value for key, value in changed.items() if value is not None}).encode()
 
 
 def with_entry(**changes: Any) -> bytes:
-    """The bytes of a good record whose last entry is changed."""
     history = copy.deepcopy(GOOD["history"])
     history[-1] |= changes
     return record(history=history)
@@ -332,7 +331,7 @@ def accepted(data: bytes) -> str:
 
 
 def from_deep_down(act: Any, frames: int) -> Any:
-    """What a call returns from far down the stack."""
+    """What a call returns from deep down the stack."""
     return from_deep_down(act, frames - 1) if frames else act()
 
 

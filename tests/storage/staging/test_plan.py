@@ -1,4 +1,4 @@
-"""The plan comes back as it was written, or not at all."""
+"""The plan is read as it was written, or refused."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Clearing many runs from the pages: what is shown, what is asked for, and how a batch is steered."""
+"""Clearing many runs from the pages: what is shown and requested, and how a batch is steered."""
 
 import html
 import re
@@ -32,7 +32,7 @@ def text_of(response, status=200):
 
 
 def wish_of(text, **more):
-    """What the form on a page would send."""
+    """The data of the form on a page."""
     found = dict(re.findall(r'name="(runs|digest|batch)" value="([^"]*)"', text))
     return {**found, **more}
 
@@ -43,7 +43,6 @@ def ask(client, address=ROOT, **more):
 
 @pytest.fixture
 def batch(people, runs, now):
-    """Two runs, asked for by the operator."""
     ask(people.operator)
     return ClearBatch.objects.get()
 

@@ -1,4 +1,4 @@
-"""The form that writes a policy: who may, what each mistake says, and that nobody overwrites what he has not seen."""
+"""The policy form: who may use it, what each mistake says, and that no unseen version is overwritten."""
 
 import html
 import re
@@ -44,7 +44,7 @@ def page(client, address):
 
 
 def filled(client, address, **typed):
-    """What the browser would send: the form as it stands on the page, with some fields typed anew."""
+    """What a browser would send: the form on the page, with some fields changed."""
     form = client.get(address).context["form"]
     where = client.get(address).context["where"]
     sent = {field.name: field.value() or "" for field in [*where, form["made_from"]]}
@@ -54,7 +54,7 @@ def filled(client, address, **typed):
 
 
 def save(client, address, **typed):
-    """Send the form, and once more with what it would come to in sight."""
+    """Send the form, and again after its preview."""
     return send(client, filled(client, address, **typed))
 
 
@@ -65,7 +65,6 @@ def send(client, sent, **extra):
 
 
 def error_at(response, name):
-    """What the page says at a field."""
     text = response.content.decode()
     found = re.search(rf'id="(?:policy|scope)-{name}_error">(.*?)</div>', text, re.DOTALL)
     return html.unescape(found[1]) if found else ""

@@ -1,4 +1,4 @@
-"""Missing runs: many marked as gone at once, and a folder that was renamed on both sides."""
+"""Missing runs: many marked as gone at once, and a folder renamed on both sides."""
 
 import re
 from datetime import timedelta
@@ -26,7 +26,7 @@ def look(root, now):
 
 @pytest.fixture
 def gone(runs, lab, root, now):
-    """Four runs of two projects are missing; their keys by path."""
+    """Four missing runs of two projects; their keys by path."""
     (lab.staging / OLD).rename(lab.base / "away 1")
     (lab.staging / "FLOW_01").rename(lab.base / "away 2")
     look(root, now)
@@ -35,7 +35,6 @@ def gone(runs, lab, root, now):
 
 @pytest.fixture
 def renamed(runs, lab, root, now):
-    """A project was renamed on both sides."""
     for side in (lab.staging, lab.nas):
         (side / OLD).rename(side / NEW)
     look(root, now)

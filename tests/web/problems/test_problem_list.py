@@ -1,4 +1,4 @@
-"""The problems page: orphans, alerts and breakers, with a sentence and a safe next step for each."""
+"""The problems page: orphans, alerts and breakers, each with a sentence and a safe next step."""
 
 import re
 from datetime import timedelta
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.one_engine
 
 @pytest.fixture(autouse=True)
 def _watched(db, settings, now):
-    """A watchdog that has looked a moment ago."""
+    """A watchdog has just looked."""
     Heartbeat.objects.create(cluster=watchdog.WATCH, host=settings.EXLAB_HOST, at=now - timedelta(seconds=40))
 
 
@@ -55,7 +55,7 @@ def nav(text):
 
 
 def listed(text):
-    """How many problems the page itself shows."""
+    """The number of problems on the page."""
     return (
         text.split("<main", 1)[1].split("</main")[0].count("<li>")
         + text.count('<li id="orphan-')
@@ -65,7 +65,7 @@ def listed(text):
 
 @pytest.fixture
 def found(runs, lab, root, now):
-    """A run without a record, a stray file, and a run whose directory is gone."""
+    """A run without a record, a stray file, and a run without its directory."""
     stray = lab.staging / "CONFOCAL_01/notes of ada.txt"
     stray.write_bytes(b"12345")
     old = now - timedelta(days=2)

@@ -1,4 +1,4 @@
-"""What the pages say of shells and of conflicts, and the click that removes a shell."""
+"""Shells and conflicts on the pages, and the click that removes a shell."""
 
 import html
 import json
@@ -40,7 +40,7 @@ def make_shell(path, run_path):
 
 @pytest.fixture
 def shell(runs, lab, root, now):
-    """The shell at the path of a run that was cleared; its row."""
+    """The row of a shell at the path of a cleared run."""
     away = (lab.staging / SAFE).rename(lab.base / "away")
     assert away.is_dir()
     run = runs[SAFE]
@@ -114,7 +114,7 @@ def test_who_may_not_clear_there_may_not(people, shell, keeper):
 
 @pytest.fixture
 def conflict(runs, lab, root, now):
-    """A run that could not be put back: it lies in its fence, and something else at its path."""
+    """A run that could not be put back: it is fenced, and something else is at its path."""
     run = runs[SAFE]
     attempt = ClearAttempt.objects.create(
         run=run, phase="intent", host=root.host, requester="operator", actor="ada", created_at=now, phase_at=now

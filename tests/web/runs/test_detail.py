@@ -1,4 +1,4 @@
-"""The page of one run: how it stands, its gates and their age, its life, both sides of it, attempts and ledger."""
+"""The page of one run: status, gates and their age, life, both sides, attempts and ledger."""
 
 import re
 from datetime import timedelta
@@ -51,7 +51,7 @@ def page(client, run):
 
 
 def words(text):
-    """What stands on a page, without its markup."""
+    """A page's text without its markup."""
     return " ".join(re.sub(r"<[^>]+>", " ", text).split())
 
 
@@ -68,14 +68,14 @@ def titles(text):
 
 
 def tried(run, now, **fields):
-    """An attempt that was refused, asked for an hour ago."""
+    """A refused attempt, asked for an hour ago."""
     asked = {"requester": "operator", "actor": "mkhan", "host": run.root.host, "phase": Phase.REFUSED}
     ended = {"reason": Reason.NAS_MISSING_FILE, "detail": "1 of 7", "phase_at": now - timedelta(minutes=59)}
     return ClearAttempt(**{"run": run, "created_at": now - timedelta(hours=1), **asked, **ended, **fields})
 
 
 def somebody(*places, permissions=("view_run", "clear_run", "hold_run")):
-    """A client of somebody who has permissions in some places only."""
+    """A client with permissions in some places only."""
     user = User.objects.create_user("somebody")
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     for place in places:

@@ -1,4 +1,4 @@
-"""The receipt of a clear: everything that has to be known of a run that is not on the staging disk any more."""
+"""The receipt of a clear: all that must be known of a run that is gone."""
 
 import re
 from datetime import timedelta
@@ -21,7 +21,7 @@ NASTY = "bidi \u202e control \x07 <script>alert(1)</script> " + "w" * 200
 
 
 def words(text):
-    """What stands on a page, without its markup."""
+    """A page's text without its markup."""
     return " ".join(re.sub(r"<[^>]+>", " ", text).split())
 
 
@@ -33,7 +33,7 @@ def receipt(client, run):
 
 @pytest.fixture
 def row(db: None, now: Any) -> Run:
-    """A run that was cleared an hour ago, as rows alone."""
+    """A run cleared an hour ago, as rows alone."""
     root = StagingRoot.objects.create(name="lab", host="labpc-04", path="/data/staging", nas_path="/mnt/nas")
     run = run_row(
         root,

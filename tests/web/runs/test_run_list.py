@@ -239,7 +239,7 @@ SORTS = {
 
 
 def in_pages(client, address, way="next"):
-    """The keys of all runs from an address on, page by page, in the way that the links lead."""
+    """The keys of all runs from an address on, page by page, along the links."""
     pages = [client.get(address)]
     while following := pages[-1].context["links"][way]:
         pages.append(client.get(following))

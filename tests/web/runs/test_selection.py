@@ -1,4 +1,4 @@
-"""Runs that somebody picks to clear together: kept from page to page, and never more than may be cleared."""
+"""Runs picked to clear together: kept from page to page, and never more than may be cleared."""
 
 import re
 
@@ -29,7 +29,6 @@ def pick(client, action, runs=(), query="", **more):
 
 
 def picked(client):
-    """The runs in the session."""
     return set(client.session.get(selection.KEY, []))
 
 
@@ -39,7 +38,7 @@ def keys(*runs):
 
 @pytest.fixture
 def somebody(db):
-    """A client for a person with these permissions in these places."""
+    """A client with these permissions in these places."""
 
     def somebody(codenames, **place):
         user = User.objects.create_user(f"user{User.objects.count()}")
@@ -188,7 +187,7 @@ def test_it_leads_nowhere_else(people, runs, elsewhere):
 
 
 def shown_by(client, address="/runs/"):
-    """What a page of the list says when its form is sent: which change of the selection it has seen, and its boxes."""
+    """What the list's form sends: the number of the selection's last change that it has seen, and its boxes."""
     text = client.get(address).content.decode()
     (version,) = set(re.findall(r'form="(?:picks|pick-all)" name="selection" value="(\d+)"', text))
     boxes = re.findall(r'name="run" value="(\d+)" aria-label="[^"]*"( checked)?', text)
@@ -264,7 +263,6 @@ def test_one_page_may_change_its_mind_as_often_as_it_likes(people, runs):
 
 
 def question(client):
-    """The fields of the question that is asked of the selection."""
     text = client.get("/clear/").content.decode()
     return dict(re.findall(r'<input type="hidden" name="(runs|digest|batch|selection)" value="([^"]*)"', text))
 
@@ -312,7 +310,7 @@ def test_a_selection_comes_back_when_its_owner_signs_in_again(people, runs):
 
 
 def test_nobody_else_inherits_it(people, runs):
-    """Another person signs in in the same browser: first into what is left of a session, then after a sign-out."""
+    """Another person signs in in the same browser: into what is left of a session, then after a sign-out."""
     pick(people.operator, "add", [runs[SAFE]])
     client = people.operator
     for leave in (lambda: client.post("/logout/"), Session.objects.all().delete):

@@ -1,4 +1,4 @@
-"""Set aside and put back by click: asked first, done once, told to the other, and listed until it is taken away."""
+"""Set aside and put back by click: asked first, done once, and listed until the file is taken away."""
 
 from datetime import timedelta
 
@@ -18,7 +18,7 @@ FILE = "tiles/late <b>.tif"
 
 @pytest.fixture
 def blocked(lab, root, now):
-    """A run that one file more keeps here, and its path on the disk."""
+    """A run blocked by one extra file, and its path."""
     path = lab.run(SAFE)
     (path / FILE).write_bytes(b"more")
     touch(path / FILE, now - timedelta(days=1))

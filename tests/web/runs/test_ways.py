@@ -15,7 +15,7 @@ pytestmark = pytest.mark.one_engine
 
 @pytest.fixture
 def blocked(lab, root, now):
-    """A run that one file more keeps here, and its path on the disk."""
+    """A run blocked by one extra file, and its path."""
     path = lab.run(SAFE)
     (path / "more.tif").write_bytes(b"more")
     discovery.discover(root, now=now - timedelta(minutes=20))

@@ -1,4 +1,4 @@
-"""The pages of the record of sweeps: every pass, one pass, one run's answers, and the breakers."""
+"""The pages of the record of sweeps: all passes, one pass, one run's answers, and the breakers."""
 
 import re
 from datetime import timedelta
@@ -36,8 +36,6 @@ GATES = [
 
 @pytest.fixture
 def swept(root, now):
-    """A pass that began so many hours before now."""
-
     def add(hours=1, kind=SweepKind.TIMED, **fields):
         at = now - hours * HOUR
         values = {"root": root, "host": "lab-pc", "outcome": Outcome.DONE, "now": at, "started_at": at, "ended_at": at}
@@ -68,7 +66,7 @@ def breaker(swept, root, now):
 
 
 def answer(client, breaker, note="", **options):
-    """Say "go on" to the question as it stands on the page."""
+    """Confirm "go on" as the page shows it."""
     asked = client.get(f"/breakers/{breaker.pk}/go-on/").content.decode()
     found = re.search(r'name="code" value="([^"]*)"', asked)
     posted = {"note": note, "code": found[1] if found else ""}
@@ -339,7 +337,7 @@ def test_a_breaker_is_closed_once(people, breaker):
 
 
 def test_an_answer_to_what_was_not_shown_is_no_answer(people, runs, breaker, policy):
-    """As from a tab that is older than what the breaker has seen."""
+    """From a tab that is older than what the breaker has seen."""
     policy(mode="scheduled", retain_hours=1, rehearse=False)
     address = f"/breakers/{breaker.pk}/go-on/"
     for code in ({}, {"code": breaker.code}, {"code": "1--nonsense"}):
