@@ -78,7 +78,6 @@ def _measure(options: argparse.Namespace) -> None:
 
 
 def _make(number: int, staged: float) -> None:
-    """One real run, and rows like it for the rest."""
     from django.db import connection
 
     from cleanup.lab import roots

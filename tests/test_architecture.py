@@ -95,7 +95,6 @@ def may_import(room: str) -> set[str]:
 
 
 def violations(module: str, source: str) -> list[str]:
-    """The broken rules of one module, as sentences."""
     tree = ast.parse(source)
     return [f"{module}:{line} {words}" for line, words in sorted({*_imports(module, tree), *_deeds(module, tree)})]
 
@@ -121,14 +120,12 @@ def _imports(module: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def _is_kept_out(top: str, room: str, module: str) -> bool:
-    """Whether a room may not use this module of another project."""
     if room in STANDARD_LIBRARY_ONLY:
         return top not in sys.stdlib_module_names
     return module in WITHOUT_DJANGO and top == "django"
 
 
 def _imported(module: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Every imported module of a source, by full name."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -175,7 +172,6 @@ def _deeds(module: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def _with_function(node: ast.AST, function: str = "") -> Iterator[tuple[str, ast.AST]]:
-    """Every node with the name of its function."""
     for child in ast.iter_child_nodes(node):
         inner = child.name if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) else function
         yield inner, child

@@ -34,8 +34,6 @@ _made: list[demo.Demo] = []
 
 @pytest.fixture
 def made(db: None, settings: Any, moment: datetime, tmp_path_factory: pytest.TempPathFactory) -> demo.Demo:
-    """The demonstration, made within the last minute."""
-
     def data_of(lab: Lab) -> Path:
         return lab.base / "data"
 

@@ -61,7 +61,6 @@ def test_the_readme_is_short_and_makes_seven_promises() -> None:
 
 
 def sections() -> dict[str, str]:
-    """What docs/commands.md says of each command."""
     parts = re.split(r"^## ", DOCUMENTS["docs/commands.md"].read_text(), flags=re.MULTILINE)[1:]
     return {part.partition("\n")[0]: part for part in parts}
 
@@ -72,7 +71,6 @@ def options_of(command: BaseCommand) -> set[str]:
 
 
 def own_options(name: str) -> set[str]:
-    """A command's options, without Django's common ones."""
     return options_of(load_command_class("cleanup", name)) - options_of(BaseCommand())
 
 
@@ -136,13 +134,11 @@ ROOMS = {folder.name for folder in (CHECKOUT / "cleanup").iterdir() if folder.is
 
 
 def names_of_modules_in(text: str) -> set[tuple[str, str]]:
-    """The modules that a document names as `room.module` or `exlab.module`, each with its class."""
     named = re.findall(r"`(?:cleanup\.)?([a-z_]+(?:\.[a-z_]+)+)(?:\.([A-Z]\w+))?`", text)
     return {(name, inside) for name, inside in named if name.partition(".")[0] in ROOMS | {"exlab"}}
 
 
 def files_named_in(text: str) -> set[str]:
-    """The paths that a document names, in the checkout or in `cleanup`."""
     named = re.findall(r"`((?:[a-z_]+/)+(?:\w+\.py)?)", text)
     return {name for name in named if name.partition("/")[0] in ROOMS | {"cleanup", "exlab", "tests", "docs", "bench"}}
 

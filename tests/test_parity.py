@@ -36,7 +36,6 @@ WITHOUT_COUNTERPART = ("policy_not_matched",)
 
 
 def rows(heading: str) -> list[list[str]]:
-    """The rows of the first table below a heading: there, here, tests."""
     section = re.split(r"^#+ ", PARITY.partition(f" {heading}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
     table = [line.strip().strip("|").split(" | ") for line in section.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in row] for row in table[1:]]

@@ -16,7 +16,6 @@ PROMISES = (CHECKOUT / "docs" / "promises.md").read_text()
 
 
 def parts() -> dict[str, str]:
-    """The text below each heading."""
     return {part.partition("\n")[0]: part for part in re.split(r"^## ", PROMISES, flags=re.MULTILINE)[1:]}
 
 
@@ -25,7 +24,6 @@ def named_in(text: str) -> list[str]:
 
 
 def promises() -> dict[int, list[str]]:
-    """The numbered promises, each with its tests."""
     numbered = {heading: part for heading, part in parts().items() if re.match(r"\d+\. ", heading)}
     return {int(heading.split(".")[0]): named_in(part) for heading, part in numbered.items()}
 

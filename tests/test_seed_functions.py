@@ -47,8 +47,6 @@ DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
 
 
 class WizardState(enum.StrEnum):
-    """States as the wizard's records hold them: its own enum."""
-
     STAGING = "staging"
     COMPLETE = "complete"
     SYNC_QUEUED = "sync_queued"
@@ -57,24 +55,19 @@ class WizardState(enum.StrEnum):
 
 
 class WizardMode(enum.Enum):
-    """An enum without text members, as in a later wizard."""
-
     MANUAL = "manual"
     SCHEDULED = "scheduled"
 
 
 def wizard_record(state: str, history: Any) -> Any:
-    """A record as the wizard holds it: an object, with dicts as entries."""
     return SimpleNamespace(schema_version="1.1", current_state=WizardState(state), history=history)
 
 
 def parsed_record(state: str, history: Any) -> Any:
-    """What `json.loads` makes of an `ingest.json`."""
     return json.loads(json.dumps({"schema_version": "1.1", "current_state": state, "history": history}))
 
 
 def our_record(state: str, history: Any) -> Any:
-    """A record as this program holds it."""
     entries = [
         ingest.HistoryEntry(entry["state"], ingest.parse_instant(entry.get("at")), str(entry.get("at")), "", "")
         for entry in history
@@ -480,7 +473,6 @@ class TestNoOtherPath:
     """The wizard's function removes any path, run or not."""
 
     def refused(self, scene: Scene, path: Any) -> Reason:
-        """Why a path is refused; neither side changed, and nothing was tried."""
         before = survey(scene.lab.base.parent)
         with pytest.raises(Refused) as refused:
             clear_run(path, now=scene.now)
@@ -558,7 +550,6 @@ class TestNoOtherPath:
         scene.assert_whole()
 
     def test_where_two_roots_have_it_the_path_must_say_which(self, scene: Scene, now: datetime) -> None:
-        """Whether or not discovery has seen them."""
         other = Lab(scene.lab.base / "west")
         roots.register(
             "west", str(other.staging), nas_path=str(other.nas), allow_same_filesystem=True, accept_empty=True, now=now
@@ -611,7 +602,6 @@ def in_a_loop(work: Coroutine[Any, Any, Any]) -> Any:
 
 @pytest.mark.django_db(transaction=True)
 def test_the_event_loop_goes_on_during_a_clear(scene: Scene) -> None:
-    """As the wizard's watcher awaits it."""
     ticks = 0
 
     async def tick() -> None:

@@ -21,7 +21,6 @@ def instrument(db, now):
 
 
 def staff(*permissions):
-    """A user of the admin with permissions everywhere."""
     person = User.objects.create_user("clerk", is_staff=True)
     person.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     Access.objects.create(user=person)

@@ -22,7 +22,6 @@ READ_ONLY += ["rootnote", "hostclock", "likeness", "announcement"]
 
 @pytest.fixture
 def ledger(runs, now):
-    """Two clears and a refusal, with their ledger rows."""
     for path, actor, sizes in (
         (SAFE, "mkhan", [("partial", 10, 1_000, 2_048), ("completed", 2, 500, 512)]),
         (TEST_RUN, "jlee", [("completed", 5, 70_000, 71_680)]),

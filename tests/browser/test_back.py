@@ -115,7 +115,6 @@ def test_a_page_that_a_browser_brings_back_as_it_was_loads_itself_anew(
 def opened(
     browser_type: BrowserType, browser_type_launch_args: dict[str, Any], tmp_path: Path
 ) -> Iterator[Callable[..., BrowserContext]]:
-    """The browser of one person; opened again with the same tabs."""
     contexts: list[BrowserContext] = []
 
     def start(*flags: str) -> BrowserContext:
@@ -168,7 +167,6 @@ def test_a_page_that_was_kept_aside_is_loaded_anew(
 
 
 def tab_with(context: BrowserContext, address: str) -> Page:
-    """The tab with an address, once it is open again; a blank one may be beside it."""
     deadline = time.monotonic() + 15
     while not (found := [page for page in context.pages if page.url == address]):
         assert time.monotonic() < deadline, [page.url for page in context.pages]

@@ -19,7 +19,6 @@ RUN = "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-17T14-32"
 
 @pytest.fixture
 def instrument(transactional_db) -> Instrument:
-    """A public instrument with a safe run, and one whose run waits or is blocked by its name."""
     now = timezone.now()
     root = StagingRoot.objects.create(name="lab", host="lab-pc", path="/srv/staging", token="t", discovered_at=now)
     run_row(

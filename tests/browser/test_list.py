@@ -42,7 +42,6 @@ def listed(page: Page, live_server, runs, sign_in):
 
 @pytest.fixture
 def many(runs):
-    """Sixty more rows like the safe run's."""
     for index in range(60):
         run = copy.copy(runs[SAFE])
         run.pk, run._state = None, copy.copy(run._state)

@@ -33,8 +33,6 @@ PAGES = [
 
 @pytest.fixture
 def visit(page: Page, live_server, runs, sign_in):
-    """Open a page by its name in this module."""
-
     def visit(name: str) -> Page:
         now = timezone.now()
         if name not in ("sign-in",):

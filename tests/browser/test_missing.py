@@ -21,7 +21,6 @@ OLD, NEW = "CONFOCAL_01/PROJ-0042", "CONFOCAL_01/PROJ-0042-cortex"
 
 @pytest.fixture
 def missing(runs, lab, root):
-    """A project renamed on both sides, two runs that are gone, and one that the wizard cleared."""
     now = timezone.now()
     for side in (lab.staging, lab.nas):
         (side / OLD).rename(side / NEW)

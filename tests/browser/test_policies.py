@@ -17,7 +17,6 @@ pytestmark = pytest.mark.one_engine
 
 @pytest.fixture
 def rehearsed(runs):
-    """A policy after one night of rehearsal: one run was pinned since, the others remain."""
     now = timezone.now()
     version = RetentionPolicy.objects.add_version(
         author="ada", now=now - timedelta(days=2), mode="scheduled", retain_hours=24, note="from Monday on"

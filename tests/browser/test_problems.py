@@ -22,7 +22,6 @@ pytestmark = pytest.mark.one_engine
 
 @pytest.fixture
 def found(runs, lab, root):
-    """An orphan with a long name, one for an admin to decide, a missing run, an alert and a breaker."""
     now = timezone.now()
     stray = lab.staging / ("without-any-space-" * 13)
     stray.write_bytes(b"12345")
@@ -40,7 +39,6 @@ def found(runs, lab, root):
 
 @pytest.fixture
 def shell_and_conflict(runs, lab, root):
-    """A shell at a cleared run's path, and a run that could not be put back."""
     now = timezone.now()
     cleared, kept = runs[SAFE], runs[EXTRA]
     (lab.staging / SAFE).rename(lab.base / "cleared")

@@ -20,7 +20,6 @@ NASTY = "\u202e<b>end</b>" + "without-any-space-" * 12
 
 
 def refuse(run, number):
-    """This many failed attempts, the latest an hour ago."""
     now = timezone.now()
     gate = {"gate": "proof", "verdict": "block", "reason": "nas_missing_file", "detail": "1 of 7", "opens_at": None}
     ClearAttempt.objects.bulk_create(
@@ -42,7 +41,6 @@ def refuse(run, number):
 
 
 def held_for_long(runs, lab):
-    """A run with a long history, a hold, and unusual names."""
     run, now = runs[LONG], timezone.now()
     refuse(run, 22)
     (lab.staging / LONG / ("n" * 200 + "\u202e.raw")).write_bytes(b"x" * 9999)

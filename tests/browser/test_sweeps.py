@@ -15,7 +15,6 @@ pytestmark = pytest.mark.one_engine
 
 @pytest.fixture
 def record(runs, root):
-    """A dry run, a rehearsal, and an open breaker."""
     now = timezone.now()
     RetentionPolicy.objects.add_version(author="admin", now=now, mode="scheduled", retain_hours=1, rehearse=True)
     all_roots.sweep(now=now, dry_run=True)

@@ -24,7 +24,6 @@ def press_clear(page: Page, name: str) -> None:
 
 
 def verify_again(page: Page) -> None:
-    """Ask on the page, and let a worker answer."""
     page.get_by_role("link", name="Verify again here…").click()
     page.get_by_role("button", name="Compare every byte").click()
     expect(page.locator("#verified")).to_contain_text("waits for a worker")

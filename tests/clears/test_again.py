@@ -34,7 +34,6 @@ MINUTE = timedelta(minutes=1)
 
 @contextmanager
 def away(where: Room) -> Iterator[None]:
-    """The NAS is not mounted for the length of the block."""
     aside = where.lab.nas.with_name("nas-aside")
     where.lab.nas.rename(aside)
     where.lab.nas.mkdir()
@@ -66,7 +65,6 @@ def room(request: pytest.FixtureRequest, db: None, now: datetime, tmp_path_facto
 
 @pytest.fixture
 def refused(room: Room) -> ClearBatch:
-    """A batch of three runs, each refused by the NAS."""
     return ClearBatch.objects.get()
 
 
@@ -75,7 +73,6 @@ def later(**span: float) -> datetime:
 
 
 def interrupt(attempt: ClearAttempt) -> ClearAttempt:
-    """A worker claims an attempt and dies; recovery settles the rest."""
     assert protocol._claim(attempt)
     OrmQ.objects.all().delete()
     recovery.recover(now=timezone.now())

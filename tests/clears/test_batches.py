@@ -52,8 +52,6 @@ NOBODY_KNOWS = 987_654_321
 
 @dataclass(frozen=True)
 class Room:
-    """Three verified runs of a discovered lab, and an operator."""
-
     lab: Lab
     root: StagingRoot
     now: datetime
@@ -112,7 +110,6 @@ def room(db: None, now: datetime, tmp_path_factory: pytest.TempPathFactory) -> R
 
 
 def run_tasks() -> list[str]:
-    """Run every waiting task in order, as the clearing cluster does; return the leaves that were begun."""
     begun = []
     for task in OrmQ.objects.order_by("pk"):
         (attempt,) = task.task["args"]
@@ -555,7 +552,6 @@ def test_nothing_of_a_paused_batch_begins_until_it_goes_on(room: Room) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_pause_in_the_very_last_moment_holds(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the task has asked, and before the attempt is claimed."""
     batch = room.batch()
     real = recovery.recover
 

@@ -92,7 +92,6 @@ def own_server() -> None:
 
 
 def terminate() -> None:
-    """End every other session of the database."""
     with connection.cursor() as cursor:
         others = "datname = current_database() AND pid <> pg_backend_pid()"
         cursor.execute(f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {others}")
@@ -104,7 +103,6 @@ def kill() -> None:
 
 
 def place(lab: Lab, root: Any, runs: int) -> tuple[ClearBatch, dict[str, tuple[int, int]]]:
-    """A batch of verified runs, and the files and bytes of each."""
     now = timezone.now()
     sizes = {}
     for number in range(runs):
@@ -145,7 +143,6 @@ def finish(batch: ClearBatch, cluster: Cluster) -> None:
 
 
 def begun(batch: ClearBatch, number: int) -> None:
-    """Wait until this many attempts have begun, or nothing more will."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         with suppress(DatabaseError):

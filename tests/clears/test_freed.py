@@ -286,8 +286,6 @@ def test_the_disk_is_measured_when_a_root_is_registered_and_when_it_is_discovere
 
 @pytest.fixture
 def pressed(staged: Staged, policy: Callable[..., Any]) -> Callable[..., StagingRoot]:
-    """Five runs of 10 MiB in a snapshot, more than the limit; `due` of them are due by time."""
-
     def press(*, due: int = 0, runs: int = 5, snapshot: bool = True, **limits: Any) -> StagingRoot:
         root = staged("btrfs", runs=runs, snapshot=snapshot)
         hours = 100.5 - due

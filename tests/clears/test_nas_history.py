@@ -42,8 +42,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
 
 @dataclass(frozen=True)
 class Cleared:
-    """A run that database and data directory call cleared; the NAS is not told yet."""
-
     lab: Lab
     root: Any
     now: datetime
@@ -112,7 +110,6 @@ def states(twin_path: Path) -> list[str]:
 
 
 def but_the_record(lab: Lab) -> dict[str, Seen]:
-    """The NAS without the run's record and the time of its folder."""
     mine = {f"{RUN_PATH}/{METADATA}", f"{RUN_PATH}/{METADATA}/ingest.json"}
     return {name: seen for name, seen in snapshot(lab.nas).items() if name not in mine}
 
@@ -367,7 +364,6 @@ def test_the_pauses_double_up_to_a_day(cleared: Cleared) -> None:
 
 @pytest.fixture
 def hanging(monkeypatch: pytest.MonkeyPatch, settings: Any) -> list[int]:
-    """Reader processes stop before they answer; returns those that were asked."""
     settings.EXLAB_NAS_TIMEOUT = 0.3
     asked: list[int] = []
     send = reader_process.ReaderProcess._send

@@ -185,7 +185,6 @@ class TestRegistration:
     def test_a_name_that_the_database_refuses(
         self, lab: Lab, root: Any, tmp_path: Path, policy: Callable[..., Any]
     ) -> None:
-        """The path of another root, which the database refuses only when all files are laid."""
         staging = tmp_path / "second"
         (staging / "CONFOCAL_01").mkdir(parents=True)
         with (

@@ -28,8 +28,6 @@ def scene(lab: Lab, root: Any, now: Any, policy: Any) -> Scene:
 
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The data directory's disk is full: a clear fails when it writes its plan."""
-
     def no_space(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 

@@ -108,7 +108,6 @@ def test_a_linked_lock_that_a_crash_of_the_wizard_left_goes_with_the_run(scene: 
 
 
 def test_a_lock_that_comes_and_goes_is_no_news(scene: Scene, root: Any, now: datetime) -> None:
-    """A parked run stays parked: the stored facts are the same."""
     Run.objects.update(failures=3)
     (scene.path / LOCK).unlink()
     os.utime(scene.path / OTHER_LOCK, (1, 1))
@@ -215,7 +214,6 @@ def test_the_plan_is_kept_and_names_every_entry(scene: Scene) -> None:
 
 @pytest.mark.both_engines
 def test_everything_is_recorded_before_the_first_removal(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the first unlink the ledger, the history and the record on disk say so already."""
     seen: list[Any] = []
     remove = removal.remove
 

@@ -31,7 +31,6 @@ def scene(lab: Lab, root: Any, now: datetime) -> Scene:
 
 
 def queued() -> list[tuple[str, str, tuple[Any, ...]]]:
-    """Cluster, function and arguments of every waiting task."""
     return [(task.key, task.func(), task.task["args"]) for task in OrmQ.objects.all()]
 
 

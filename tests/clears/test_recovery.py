@@ -63,8 +63,6 @@ def scene(lab: Lab, root: Any, now: datetime) -> Scene:
 
 @pytest.fixture
 def crash(scene: Scene, subprocess_env: dict[str, str]) -> Callable[[str], ClearAttempt]:
-    """Clear the scene's run in a process that is killed at a place."""
-
     def clear_and_die(place: str) -> ClearAttempt:
         attempt = scene.attempt()
         children.kill_at(place, subprocess_env, "clear", scene.now, str(attempt.pk))
@@ -161,7 +159,6 @@ def test_a_crash_after_the_commit_is_completed(scene: Scene, crash: Callable[[st
 
 
 def assert_settled(scene: Scene) -> None:
-    """Another recovery and discovery change nothing."""
     disk, rows = everything(scene.lab), scene.kinds()
     settled = recovery.recover(now=scene.now + timedelta(days=1))
     assert (settled.rolled_back, settled.rolled_forward, settled.unsettled) == ([], [], [])
@@ -288,7 +285,6 @@ def test_a_queued_attempt_of_an_operator_is_left_alone(scene: Scene) -> None:
 
 @pytest.mark.parametrize("requester", Requester.values)
 def test_a_queued_attempt_that_nobody_will_perform_ends(scene: Scene, requester: str) -> None:
-    """A process that performs its own attempts died or met a lock: no task will come for this one."""
     attempt = new_attempt(scene.run, requester=Requester(requester), actor="ada", now=scene.now)
     recovery.recover(now=scene.now + timedelta(minutes=1))
     attempt.refresh_from_db()
@@ -368,7 +364,6 @@ def test_a_root_without_its_token_is_left_alone(scene: Scene, crash: Callable[[s
 
 
 def test_a_disk_that_is_unplugged_does_not_settle_anything(scene: Scene, crash: Callable[[str], ClearAttempt]) -> None:
-    """An empty mount point is no run that is gone."""
     attempt = crash(f"{FENCES}:publish:after:1")
     away = scene.lab.base / "away"
     scene.lab.staging.rename(away)
@@ -396,7 +391,6 @@ def test_attempts_of_another_host_are_left_to_it(
 
 
 def test_look_alikes_are_never_touched(scene: Scene, crash: Callable[[str], ClearAttempt]) -> None:
-    """A fence, a record and a folder with the product's prefix that belong to no attempt."""
     parent = scene.path.parent
     strange = parent / (".exlab-clearing-" + "0" * 32)
     (strange / METADATA).mkdir(parents=True)
@@ -464,7 +458,6 @@ def test_another_directory_at_the_fence_is_left_alone(scene: Scene, crash: Calla
 
 
 def test_a_fence_whose_name_is_taken_is_told(scene: Scene, crash: Callable[[str], ClearAttempt]) -> None:
-    """The run is back at its path, and something else has the name of its fence."""
     attempt = crash(f"{CLEARING}:_commit:after:1")
     fence = fence_of(scene)
     fence.rename(scene.path)

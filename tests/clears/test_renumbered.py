@@ -33,7 +33,6 @@ LARGE = "big.raw"
 
 @pytest.fixture
 def scene(lab: Lab, root: Any, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    """A verified run whose NAS changes the inode numbers at each question."""
     files = {LARGE: os.urandom(400_000), "small.raw": b"well a1"}
     with drifting(monkeypatch):
         yield set_scene(lab, root, now, files=files)
@@ -58,7 +57,6 @@ def clear(scene: Scene) -> ClearAttempt:
 
 
 def compared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The NAS files that are hashed whole from now on."""
     seen: list[str] = []
     real = hashing.hash_file
 
@@ -90,7 +88,6 @@ def test_a_filesystem_that_keeps_its_numbers_shows_another_file_by_another_numbe
 
 @pytest.mark.parametrize("name", ["small.raw", LARGE])
 def test_other_bytes_are_found_and_the_run_stays(scene: Scene, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """The last bit of a NAS file changes when the run is fenced; size and times stay."""
     twin = scene.twin / name
     with (
         before(monkeypatch, second_look, "compare_blocks", lambda: change_keeping_size_and_time(twin)),
@@ -104,7 +101,6 @@ def test_other_bytes_are_found_and_the_run_stays(scene: Scene, monkeypatch: pyte
 
 
 def _without_ctime(size: int, mtime_ns: int, ino: int, digest: bytes | None, ctime_ns: int) -> client.TwinFile:
-    """As sshfs tells it, without ctime."""
     return _TWIN(size, mtime_ns, ino, digest, mtime_ns)
 
 

@@ -98,7 +98,6 @@ def hold(scene: Scene) -> None:
 
 
 def refuse(scene: Scene, make: Callable[[], Any], *, at: tuple[Any, str] = (fences, "fence")) -> ClearAttempt:
-    """A clear is refused at its commit; another program made something at the run's path since the fence."""
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         stack.enter_context(means.after(patch, *at, make))
         stack.enter_context(means.after(patch, DataDir, "write_tombstone", lambda: hold(scene)))
@@ -199,7 +198,6 @@ def test_anything_more_is_a_conflict(scene: Scene, what: str) -> None:
 
 
 def test_a_folder_that_was_born_before_the_fence_is_a_conflict(scene: Scene, tmp_path: Path) -> None:
-    """A person put an older folder there that looks like a shell."""
     older = make_shell(scene.path.with_name("older"))
     attempt = refuse(scene, lambda: older.rename(scene.path))
     assert attempt.phase == "conflict"
@@ -282,7 +280,6 @@ def test_a_recovery_that_is_killed_anywhere_is_settled_by_the_next(scene: Scene)
 
 
 def killed_at_the_tombstone(operation: Operation, do: Callable[[], Any]) -> Any:
-    """The run is fenced, and nothing of it is in the tombstone yet."""
     if "tombstone" in str(operation):
         raise Killed
     return do()
@@ -354,7 +351,6 @@ def test_no_clear_is_offered_or_done(scene: Scene, conflict: ClearAttempt, polic
 
 
 def test_discovery_takes_nothing_for_the_run(scene: Scene, conflict: ClearAttempt) -> None:
-    """Another whole run, later in its life, lies at the path of the one aside."""
     shutil.rmtree(scene.path)
     shutil.copytree(scene.path.parent / f".exlab-clearing-{conflict.pk.hex}", scene.path)
     events = scene.run.events.count()
@@ -385,7 +381,6 @@ def remove(orphan: Orphan, now: datetime) -> ClearAttempt:
 
 @pytest.fixture
 def left(scene: Scene) -> Path:
-    """The shell at the path of the cleared run."""
     clear(scene)
     return make_shell(scene.path)
 

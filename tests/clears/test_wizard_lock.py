@@ -104,7 +104,6 @@ def _digest_of_zeros() -> str:
 
 @pytest.fixture
 def run(lab: Lab, root: Any, now: datetime) -> Run:
-    """A run of zeros that takes seconds to read and little disk."""
     path = lab.run(files={"stack.tif": b""})
     for place in (path, lab.twin()):
         seen = (place / "stack.tif").stat()

@@ -40,7 +40,6 @@ def opened(address: str) -> Iterator[BaseDatabaseWrapper]:
 
 
 def said_of(address: str, kind: Kind = Kind.UNUSABLE) -> str:
-    """The sentence: one line that names the setting."""
     with opened(address) as other:
         found = databases.trouble(other)
     assert found is not None
@@ -180,7 +179,6 @@ def test_a_file_on_a_disk_that_may_only_be_read(place: Path) -> None:
 
 
 def address(**parts: object) -> str:
-    """The address of the tests' server, with some parts changed."""
     if connection.vendor != "postgresql":
         pytest.skip("of a server")
     return engines.url_of({**connection.settings_dict, **parts})
@@ -215,7 +213,6 @@ def test_a_server_that_is_not_there() -> None:
 
 @contextlib.contextmanager
 def server_that_says(answer: bytes) -> Iterator[int]:
-    """A server that sends this to each client, and nothing else."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:

@@ -32,7 +32,6 @@ def place() -> Iterator[Path]:
 
 @contextmanager
 def where_it_can_be_made(wanted: AbstractContextManager[object]) -> Iterator[None]:
-    """A block with a mount, or as another user; skips where this machine cannot do that."""
     try:
         with wanted:
             yield
@@ -41,7 +40,6 @@ def where_it_can_be_made(wanted: AbstractContextManager[object]) -> Iterator[Non
 
 
 def trouble(path: Path, *, deep: bool = False) -> str:
-    """The sentence: one line that names the setting."""
     before = outlines(path.parent)
     said = places.trouble(path, deep=deep)
     assert outlines(path.parent) == before, "looking has changed something"

@@ -299,7 +299,6 @@ def any_text() -> strategies.SearchStrategy[str]:
 
 
 def check_any_text(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
-    """The text is accepted, also by a child process, or refused in one line without a traceback."""
     given = {"EXLAB_SECRET_KEY": "k" * 50, name: text}
     try:
         first = read_anew(monkeypatch, **given)
@@ -345,7 +344,6 @@ def test_adding_a_setting_is_one_call() -> None:
 
 
 def test_a_child_is_told_what_its_parent_has_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative path counts once, and a later change of `.env` has no effect."""
     monkeypatch.setenv("EXLAB_DATA_DIR", "relative")
     said = tmp_path / "said"
     child = Child("A child", ["/bin/sh", "-c", f"env -0 > {said}"])

@@ -44,7 +44,6 @@ class Server:
         return came
 
     def ask(self, path: str = "/login/") -> float:
-        """How many seconds a page takes."""
         before = time.monotonic()
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
             connection.request("GET", path)
@@ -78,7 +77,6 @@ def server(subprocess_env: dict[str, str], tmp_path: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def trickling(clients: list[socket.socket]) -> Iterator[None]:
-    """A byte a second from each client."""
     over = threading.Event()
 
     def send() -> None:
@@ -97,7 +95,6 @@ def trickling(clients: list[socket.socket]) -> Iterator[None]:
 
 
 def slowest(ask: Callable[[], float], seconds: float) -> float:
-    """The slowest answer, when asked repeatedly for some seconds."""
     until, took = time.monotonic() + seconds, 0.0
     while time.monotonic() < until:
         took = max(took, ask())
@@ -206,14 +203,11 @@ def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(monkeypatch: pytes
 
 
 class Answering:
-    """A gunicorn connection of which only the socket counts."""
-
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
 
 
 def answering(stack: contextlib.ExitStack) -> tuple[Answering, socket.socket]:
-    """The server's end of a connection, and the client's."""
     listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
     client = stack.enter_context(socket.create_connection(listening.getsockname()))
     return Answering(stack.enter_context(listening.accept()[0])), client

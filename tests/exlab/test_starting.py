@@ -44,7 +44,6 @@ class Wrong:
 
 
 def database_file(place: Path, *applied: str) -> Given:
-    """A database file that records some migrations."""
     with contextlib.closing(sqlite3.connect(place / "db")) as there:
         there.execute("CREATE TABLE django_migrations (id INTEGER PRIMARY KEY, app TEXT, name TEXT, applied TEXT)")
         rows = [("cleanup", name, "2026-01-01 00:00:00") for name in applied]
@@ -152,13 +151,11 @@ def place() -> Iterator[Path]:
 
 
 def environment(place: Path, given: Given, base: Given) -> Given:
-    """Only these settings, and a data directory in the place."""
     kept = {name: text for name, text in base.items() if name not in read.settings}
     return {**kept, "EXLAB_SECRET_KEY": "k" * 50, "EXLAB_DATA_DIR": str(place / "data"), **given}
 
 
 def run(wrong: Wrong, place: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
-    """Start a program from another folder; skip what the machine cannot do."""
     with contextlib.ExitStack() as stack:
         try:
             base = ordinary.python_env() if wrong.as_nobody else {**os.environ, "PYTHON": sys.executable}

@@ -55,7 +55,6 @@ HELD_FOR = 15 * DAY
 
 @pytest.fixture
 def held(lab: Lab, root: StagingRoot, now: datetime, policy: Callable[..., Any]) -> list[str]:
-    """Two runs, one of them held: see `lay`."""
     return lay(lab, root, now, policy, RUNS, HELD)
 
 
@@ -99,7 +98,6 @@ def go_on(now: datetime) -> None:
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, *others: Other, none: tuple[str, ...] = ()) -> list[bool]:
-    """Let other clocks answer this; return a list that grows with each question."""
     asked: list[bool] = []
 
     def ask() -> OtherClocks:
@@ -152,7 +150,6 @@ def test_neither_a_click_nor_a_page_lets_a_hold_end_by_it(held: list[str], now: 
 
 @pytest.mark.both_engines
 def test_what_stands_on_pages_follows_the_doubt(held: list[str], now: datetime) -> None:
-    """Judged when the clock had ended the holds, when it was doubted, and when it was set right."""
     run_status.judge_stale(now + 16 * DAY)
     ended = Run.objects.filter(run_path__in=held)
     assert set(ended.values_list("tone", flat=True)) == {Status.GO}
@@ -290,7 +287,6 @@ def test_a_short_pause_is_left_to_the_pass_that_can_ask(held: list[str], now: da
 
 @pytest.fixture
 def far(lab: Lab, tmp_path: Path) -> Path:
-    """A folder on "another host" that will be mounted as the NAS."""
     folder = tmp_path / "far"
     folder.mkdir()
     (folder / tokens.TOKEN.decode()).write_text("11111111-2222-4333-8444-555555555555\n")

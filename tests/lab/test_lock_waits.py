@@ -47,7 +47,6 @@ def held(table: str) -> Iterator[int]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This process waits at most a third of a second for locks."""
     monkeypatch.setattr(lock_waits, "LONGEST_SECONDS", 0.3)
     connection.close()
     if connection.vendor == "sqlite":
@@ -194,7 +193,6 @@ def test_no_command_waits_longer(
 
 @pytest.mark.parametrize("address", ["/login/", "/admin/login/"])
 def test_a_sign_in_that_cannot_be_written_down_is_told_as_well(room: Room, impatient: None, address: str) -> None:  # noqa: F811
-    """As during a clear, or another sign-in of that account."""
     client = Client(raise_request_exception=False)
     form = {"username": room.operator.get_username(), "password": "wrong"}
     assert client.post(address, form).status_code == 200

@@ -139,7 +139,6 @@ class TestAskedOfTheNas:
                 way.ask(nas_root, twin, recent=True)
 
     def test_a_known_marker_that_no_listing_shows(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A cache has the listing, and a name is looked up behind it."""
         lab.run()
         (lab.twin().parent / f".exlab-staging-{ANY}").touch()
         monkeypatch.setattr(markers, "names_in", lambda directory: [])
@@ -148,7 +147,6 @@ class TestAskedOfTheNas:
             way.ask(nas_root, RUN_PATH.encode(), recent=False)
 
     def test_what_discovery_tells(self, lab: Lab, root: StagingRoot, now: Any) -> None:
-        """Once for the whole root; each run is blocked by it."""
         lab.run()
         lab.run(RUN_PATH.replace("14-32", "15-32"))
         (lab.nas / f".exlab-staging-{ANY}").touch()

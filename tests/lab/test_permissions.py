@@ -12,7 +12,6 @@ CONFOCAL, FLOW, PLATE = "CONFOCAL_01", "FLOW_01", "PLATE_READER_02"
 
 @pytest.fixture
 def places(db, now):
-    """Two roots, two instruments, two runs each; runs by root name and instrument."""
     made = {}
     for name in ("east", "west"):
         root = StagingRoot.objects.create(name=name, host="lab-pc", path=f"/srv/{name}")

@@ -116,7 +116,6 @@ def test_a_sweep_that_comes_second_does_nothing_and_says_so(
 
 
 def test_the_claim_is_no_lock_of_a_run(root: Any, lab: Lab, now: datetime) -> None:
-    """An operator's clear goes on beside a sweep that takes hours."""
     lab.run()
     discovery.discover(root, now=now)
     with root_lock.claim(root) as claimed, opening.open_root(root) as descriptor:

@@ -28,7 +28,6 @@ def built(lab: Lab) -> Lab:
 
 
 def do(lab: Lab, now: datetime, name: str = "lab", **options: Any) -> StagingRoot:
-    """Register a lab, for a trial on one filesystem."""
     options = {"nas_path": str(lab.nas), "allow_same_filesystem": True, **options}
     return register(name, str(lab.staging), now=now, **options)
 
@@ -45,7 +44,6 @@ def token_of(path: Path) -> str:
 
 
 def entries(lab: Lab) -> dict[str, Any]:
-    """Everything below the lab; trying the rename changes only the top folder's times."""
     return {name: seen for name, seen in snapshot(lab.base).items() if name not in (".", "staging")}
 
 
@@ -76,7 +74,6 @@ def test_lays_tokens_and_reserve(built: Lab, now: datetime) -> None:
 
 
 def test_a_nas_that_shows_a_staging_disk(built: Lab, now: datetime) -> None:
-    """Any staging disk, known or not; nothing is written there."""
     marker = built.nas / f".exlab-staging-{uuid.uuid4()}"
     marker.touch()
     how = {"nas_path": str(built.nas), "allow_same_filesystem": True, "now": now}

@@ -175,7 +175,6 @@ def clusters(env: dict[str, str]) -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def tick(env: dict[str, str]) -> None:
-    """The clusters' work of every 30 s: turn due schedules into tasks."""
     script = "import django; django.setup(); from django_q.scheduler import scheduler; scheduler()"
     for more in ({}, {"Q_CLUSTER_NAME": settings.EXLAB_CLEAR_CLUSTER}):
         subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, env={**env, **more}, check=True, timeout=60)
@@ -191,7 +190,6 @@ def wait_until(condition: Callable[[], Any], seconds: float, processes: list[sub
 
 @pytest.fixture
 def scene(lab: Lab, root: Any) -> Scene:
-    """A verified, quiet run by the real clock, which the clusters use."""
     now = timezone.now()
     path = lab.run(verified_at=now - timedelta(days=3))
     discovery.discover(root, now=now)

@@ -34,7 +34,6 @@ def register(lab: Lab, now: datetime, name: str = "lab", **options: Any) -> Stag
 
 
 def move_twin(lab: Lab, run_path: str, place: Path) -> Path:
-    """Move a run's twin to where the wizard's transport would put it."""
     place.parent.mkdir(parents=True, exist_ok=True)
     lab.twin(run_path).rename(place)
     return place
@@ -174,7 +173,6 @@ def test_two_runs_that_a_nas_may_keep_as_one_are_both_blocked(
 
 
 def test_a_nas_root_within_another_shows_one_twin_twice(lab: Lab, now: datetime, tmp_path: Path) -> None:
-    """By its path on this host: the tokens differ."""
     lab.run()
     other = Lab(tmp_path / "lab-2")
     other.run(twin=False)
@@ -318,7 +316,6 @@ def test_a_cleared_run_keeps_the_place_where_its_data_lies(lab: Lab, root: Any, 
 
 
 def test_an_instruments_nas_root_that_moved_is_registered_again(lab: Lab, now: datetime, tmp_path: Path) -> None:
-    """Its token file identifies it, as for a staging root's own NAS root."""
     lab.run()
     share = lab.base / "confocal"
     move_twin(lab, RUN_PATH, share / RUN_PATH)

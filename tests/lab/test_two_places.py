@@ -36,7 +36,6 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine]
 
 @pytest.fixture
 def far(tmp_path: Path, enter: mounts.Enter) -> Path:
-    """A separate disk for the copies."""
     enter(tiny_disk(tmp_path / "far", "16m"))
     (tmp_path / "far/lab").mkdir()
     return tmp_path / "far/lab"
@@ -56,7 +55,6 @@ def manage() -> Manage:
 
 
 def move_copies(lab: Lab, far: Path) -> None:
-    """A run whose copy lies on that disk; the NAS root waits for a mount."""
     lab.run()
     subprocess.run(["cp", "-a", f"{lab.nas}/.", far], check=True)
     subprocess.run(["find", lab.nas, "-mindepth", "1", "-delete"], check=True)
@@ -69,7 +67,6 @@ def registered(lab: Lab, now: datetime, **flags: bool) -> StagingRoot:
 
 
 def clear(now: datetime) -> tuple[str, str]:
-    """Clear the lab's run; return reason and detail of a refusal, or nothing."""
     try:
         clear_run(Run.objects.with_root().get(), now=now)
     except Refused as refused:
@@ -136,7 +133,6 @@ def test_the_staging_disk_in_a_union_is_refused_under_every_flag(
 def test_subvolumes_are_refused_but_for_a_trial(
     tmp_path: Path, now: datetime, enter: mounts.Enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether or not the twin shares its blocks with the run."""
     enter(mounts.btrfs(tmp_path / "btrfs.img", tmp_path / "top"))
     lab = Lab(tmp_path / "top")
     path = lab.run(twin=False)
@@ -190,7 +186,6 @@ def test_an_unknown_program_is_accepted_with_a_warning(lab: Lab, far: Path, now:
 def test_a_union_that_comes_under_the_fence_puts_the_run_back(
     lab: Lab, far: Path, now: datetime, enter: mounts.Enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The NAS shows the staging disk from the moment just before the commit."""
     move_copies(lab, far)
     enter(means.mounted("--bind", far, lab.nas))
     registered(lab, now, allow_union_nas=True)
@@ -215,7 +210,6 @@ def test_a_union_that_comes_under_the_fence_puts_the_run_back(
 def test_a_cache_that_is_turned_on_between_the_looks_is_seen(
     lab: Lab, far: Path, tmp_path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch, enter: mounts.Enter
 ) -> None:
-    """When the run is fenced, the mount is another one, with a cache."""
     move_copies(lab, far)
     enter(means.mounted("--bind", far, lab.nas))
     registered(lab, now, nas_writes_through=True)

@@ -54,7 +54,6 @@ def together(env: dict[str, str], commands: list[tuple[Any, ...]]) -> list[Done]
 
 @pytest.fixture
 def eight_runs(lab: Lab) -> Lab:
-    """Eight runs on three instruments; the verified ones are older than a day by the real clock."""
     for number, run_path in enumerate(VERIFIED):
         lab.run(run_path, verified_at=timezone.now().replace(microsecond=0) - timedelta(hours=25 + number))
     for run_path, state in OTHERS.items():
@@ -79,7 +78,6 @@ def test_the_same_on_a_sample_that_the_wizard_wrote(tmp_path: Path, manage: Mana
 
 
 def walk_the_whole_way(lab: Lab, manage: Manage) -> None:
-    """Register, discover, rehearse, clear; exactly the verified runs are gone."""
     verified = {path: census(lab.staging / path) for path in VERIFIED}
     files, size = (sum(counted[part] for counted in verified.values()) for part in (0, 1))
     histories = {path: read_ingest(lab.staging / path)["history"] for path in [*VERIFIED, *OTHERS]}

@@ -38,7 +38,6 @@ def path(lab: Lab) -> Path:
 
 
 def call(*arguments: str) -> tuple[int, str]:
-    """Exit status and output."""
     out = StringIO()
     try:
         call_command(*arguments, stdout=out)
@@ -179,8 +178,6 @@ def test_a_run_has_one_hold_by_file_at_a_time(run: Run, now: datetime) -> None:
 
 
 def in_a_thread(act: Callable[[], Any]) -> Future[Any]:
-    """Runs with its own database connection."""
-
     def do() -> Any:
         try:
             return act()

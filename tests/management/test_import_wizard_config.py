@@ -43,7 +43,6 @@ def manage(db: None, capsys: pytest.CaptureFixture[str]) -> Manage:
 
 @pytest.fixture
 def built(lab: Lab) -> Lab:
-    """A verified run whose copy lies where the wizard's transport puts it: `nas/<instrument>/<leaf>`."""
     lab.run()
     equipment, _project, _kind, leaf = RUN_PATH.split("/")
     (lab.nas / equipment).rename(lab.base / "mirror")

@@ -20,7 +20,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
 
 
 def call(*arguments: str) -> tuple[int, str]:
-    """Exit status and stdout."""
     out = StringIO()
     try:
         call_command(*arguments, stdout=out, stderr=StringIO())
@@ -39,7 +38,6 @@ def answer(*arguments: str) -> Any:
 
 @pytest.fixture
 def found(lab: Lab, root: StagingRoot, now: datetime) -> Any:
-    """A run without a record, and a stray file, both old enough."""
     path = lab.run()
     (path / METADATA / "ingest.json").unlink()
     (lab.staging / "a\u202eb\n.txt").write_text("12345")

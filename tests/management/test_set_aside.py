@@ -21,7 +21,6 @@ FILES = ("late.tif", os.fsdecode(b"tiles/caf\xe9.tif"))
 
 @pytest.fixture
 def path(lab: Lab, root: StagingRoot, now: datetime) -> Any:
-    """A run with two extra files, one with an undecodable name."""
     path = lab.run()
     for name in FILES:
         (path / name).write_bytes(b"more")

@@ -31,7 +31,6 @@ Heirs = Callable[..., list[Process]]
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A data directory behind a link."""
     (tmp_path / "real" / "data").mkdir(parents=True, mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "real")
     return tmp_path / "link" / "data"

@@ -49,7 +49,6 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = PATIEN
 
 
 def sessions_of(parent: int) -> dict[int, str]:
-    """The direct children of a process, with their command lines."""
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -70,7 +69,6 @@ def members(sessions: set[int]) -> set[int]:
 
 
 def kill_all(sessions: set[int]) -> set[int]:
-    """Kill the living processes of some sessions; return them."""
     living = members(sessions)
     for pid in living:
         with contextlib.suppress(ProcessLookupError):
@@ -143,7 +141,6 @@ def start(subprocess_env: dict[str, str], data: Path) -> Iterator[Callable[..., 
 
 
 def sign_in(address: str, user: str, password: str) -> str:
-    """Sign in as a browser does; return the page that follows."""
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
     with browser.open(f"{address}login/") as page:
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.read().decode())

@@ -15,7 +15,6 @@ from tests.tools.guard import Guard, RemovalOutsideTests, place_of
 
 @pytest.fixture
 def outside(removal_guard: Guard) -> Iterator[Path]:
-    """A directory that the guard must defend, with a file, a folder and a link."""
     directory = Path(tempfile.mkdtemp(prefix="exlab-guarded-", dir=os.environ["PYTEST_DEBUG_TEMPROOT"]))
     (directory / "file").write_text("kept")
     (directory / "folder").mkdir()

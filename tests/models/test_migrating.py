@@ -21,13 +21,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Tables:
-    """The product's tables at one migration or another."""
-
     def __init__(self) -> None:
         self.are_new = True
 
     def migrate(self, name: str) -> Any:
-        """Migrate, and return the models of that time."""
         self.are_new = False
         call_command("migrate", "cleanup", name, verbosity=0)
         return MigrationExecutor(connection).loader.project_state([("cleanup", name)]).apps.get_model
@@ -111,7 +108,6 @@ def test_an_upgrade_fills_the_new_tables(upgraded: None) -> None:
 
 
 def test_back_to_the_columns_and_up_again(upgraded: None, tables: Tables) -> None:
-    """What was judged, named, opened and narrowed meanwhile stays."""
     Run.objects.filter(leaf="verified").update(tone=Status.GO, judged=1)
     Run.objects.filter(leaf="cleared").update(doubts=3, judged=3)
     Instrument.objects.filter(equipment="FLOW_01").update(public=True)
@@ -132,7 +128,6 @@ def test_back_to_the_columns_and_up_again(upgraded: None, tables: Tables) -> Non
 
 @pytest.mark.exhaustive
 def test_all_the_way_back_and_up_again(upgraded: None, tables: Tables) -> None:
-    """Columns and tables go, and come back as after the upgrade; attempts and runs are kept."""
     rows, runs, attempts = judged(), Run.objects.count(), ClearAttempt.objects.count()
     Access.objects.filter(group__name="viewer").delete()
     model = tables.migrate(BEFORE)

@@ -77,7 +77,6 @@ def make_entry(attempt: ClearAttempt, kind: str, **fields: Any) -> LedgerEntry:
 
 
 def refuses(act: Callable[[], Any], constraint: str) -> None:
-    """The database refuses, not Python, and by this constraint if it names one."""
     with pytest.raises(IntegrityError) as error, transaction.atomic():
         act()
     # SQLite names the columns of a unique index, PostgreSQL the index itself.

@@ -38,8 +38,6 @@ def mailing(settings: Any, db: None) -> None:
 
 @pytest.fixture
 def stock(lab: Lab, root: StagingRoot) -> Callable[..., None]:
-    """This many runs whose seven days end before 02:00; discovered an hour before the evening."""
-
     def stock(number: int, *, ready_at: datetime = TWO - 30 * timedelta(minutes=1), equipment: str = "FLOW_01") -> None:
         for one in range(number):
             verified_at = ready_at - 7 * DAY - one * timedelta(seconds=1)
@@ -373,7 +371,6 @@ def test_moments_have_names_in_the_labs_zone() -> None:
 
 
 def _at(act: Callable[[StagingRoot, datetime], ClearReport], root: StagingRoot, now: datetime) -> ClearReport:
-    """Set the clock and make a pass: nights are counted by when passes began."""
     import time_machine as clock
 
     with clock.travel(now, tick=False):

@@ -62,14 +62,12 @@ def beat_all(at: datetime, host: str) -> None:
 
 
 def look(now: datetime, **more: Any) -> dict[str, tuple[str, str]]:
-    """Subject, kind and reason of all alerts after one look."""
     watched = watchdog.watch(now=now, **more)
     assert watched.failed == []
     return {alert.subject: (alert.kind, alert.reason) for alert in watched.alerts}
 
 
 def seen(lab: Lab, root: StagingRoot, at: datetime, state: str = "sync_queued", **more: Any) -> Run:
-    """A run seen at an instant, in a state since `verified_at` less a few minutes."""
     lab.run(state=state, **more)
     discovery.discover(root, now=at)
     return Run.objects.get(run_path=more.get("run_path", RUN_PATH))
@@ -226,7 +224,6 @@ def test_a_nas_that_is_given_more_time_is_waited_for(
 def test_an_attempt_is_read_again_before_anything_is_said(
     attempt: ClearAttempt, held: None, now: datetime, monkeypatch: pytest.MonkeyPatch, change: dict[str, str]
 ) -> None:
-    """The attempt ends or moves between the two looks."""
     fields = {name: now if value == "now" else value for name, value in change.items()}
     monkeypatch.setattr(watchdog.time, "sleep", lambda seconds: ClearAttempt.objects.update(**fields))
     assert look(now) == {}

@@ -208,6 +208,5 @@ def test_failures_stop_in_a_row_or_by_their_share(outcomes: str, stops: bool) ->
     ],
 )
 def test_a_go_on_covers_a_condition_and_no_number_of_runs(approved: Anomaly, seen: Anomaly, allowed: bool) -> None:
-    """A go-on covers the runs that were shown: thirty approved runs do not approve thirty others."""
     assert allows([approved], seen) is allowed
     assert not allows([], seen)

@@ -21,8 +21,6 @@ PROVEN = (ProofLevel.RECORD, ProofLevel.SIZE, ProofLevel.CHECKSUM)
 
 @dataclass(frozen=True)
 class Run:
-    """A run of this age in hours, with a proof of this level."""
-
     hours: float
     proof: ProofLevel
 
@@ -38,8 +36,6 @@ RUNS = [Run(hours, proof) for hours in (0, 100, 144, 168, 200, 240, 1000) for pr
 
 @dataclass
 class Book:
-    """An independent record of what is approved for each root, and every version since."""
-
     roots: dict[str, FirstNights] = field(default_factory=lambda: {"first": FirstNights(since=0)})
     chain: list[ScopedPolicy] = field(default_factory=list)
     since: dict[str, list[ScopedPolicy] | None] = field(default_factory=lambda: {"first": None, "": None})

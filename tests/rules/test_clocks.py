@@ -144,7 +144,6 @@ def test_a_person_can_say_that_it_is_right() -> None:
 
 
 def _time_by(judged: Judged, look: Clock) -> datetime:
-    """The instant by which holds end; a doubt lasts until other clocks are asked."""
     sure = judged.known.sure
     return look.wall if sure is None else sure.wall
 

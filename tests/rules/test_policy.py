@@ -269,7 +269,6 @@ class TestStages:
         assert stage_of_next(before, scoped(2, mode=Mode.MANUAL, retain_hours=24), rehearse=None) is Stage.REHEARSING
 
     def test_a_manual_policy_with_shorter_hours_loosens_a_narrower_one(self) -> None:
-        """The narrower scope is scheduled and takes its hours from the wider one, which is manual."""
         before = scoped(1, mode=Mode.MANUAL, retain_hours=168, stage=Stage.PROMOTED)
         after = scoped(3, mode=Mode.MANUAL, retain_hours=0)
         narrower = scoped(2, scope=Scope(equipment="CONFOCAL_01"), mode=Mode.SCHEDULED, stage=Stage.PROMOTED)
@@ -412,7 +411,6 @@ def test_what_is_left_to_a_wider_scope_is_rehearsed_too() -> None:
 def test_a_change_that_takes_more_is_rehearsed(
     scope: Scope, before: dict[str, Any], after: dict[str, Any], others: list[tuple[Scope, Any]], data: st.DataObject
 ) -> None:
-    """A change that takes a run which was kept before has to be rehearsed for that run."""
     kept_as_before = data.draw(st.sets(st.sampled_from(sorted(after))))
     after = {**after, **{name: before[name] for name in kept_as_before}}
     earlier = scoped(1, scope=scope, **before, stage=Stage.PROMOTED)

@@ -77,7 +77,6 @@ def test_what_goes_takes_from_every_limit() -> None:
 
 
 def pick(candidates: list[Candidate], pressure: Pressure, refused: frozenset[int] = frozenset()) -> list[Any]:
-    """Keys and causes of all that go; `refused` cannot."""
     picker = Picker(candidates, pressure)
     went = []
     for chosen, causes in picker:

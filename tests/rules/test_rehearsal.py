@@ -77,7 +77,6 @@ class TestReady:
 
 
 def seen(*, proof=(), **fields):
-    """A run's facts after the rehearsal, with nothing against it."""
     compared = ProofFacts(level=ProofLevel.SIZE, findings=tuple(proof), files=3, bytes=10)
     return Facts(gathered_at=NOW - HOUR, newest_data_at=SAID_AT - 30 * NIGHT, proof=compared, **fields)
 

@@ -46,7 +46,6 @@ def vanish(scene: Scene) -> None:
 
 
 def pass_over(scene: Scene) -> discovery.Discovered:
-    """Discovery and orphans, twice, so that an hour of grace is over; neither side changes."""
     before = snapshot(scene.lab.base)
     first = discovery.discover(scene.root, now=scene.now)
     for at in (scene.now, scene.now + LATER):

@@ -35,7 +35,6 @@ def lay(path: Path, content: bytes = STORE, *, at: datetime | None = None) -> No
 
 
 def cleared(root: StagingRoot, now: datetime) -> dict[str, bytes]:
-    """Clear the only run; return the desktop files in its tombstone, by path."""
     discovery.discover(root, now=now)
     run = Run.objects.with_root().get()
     path = Path(root.path) / run.run_path

@@ -35,7 +35,6 @@ WEEK = timedelta(days=7)
 
 
 def damage(path: Path) -> None:
-    """Other bytes of the same size, with an old time."""
     data = path.read_bytes()
     path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
     os.utime(path, (LONG_AGO, LONG_AGO))
@@ -43,7 +42,6 @@ def damage(path: Path) -> None:
 
 @pytest.fixture
 def damaged(lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]) -> Scene:
-    """A due run with one damaged file in its twin."""
     policy(mode="scheduled", retain_hours=1, rehearse=False)
     scene = set_scene(lab, root, now)
     damage(scene.twin / TILE)
@@ -52,7 +50,6 @@ def damaged(lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]) -> S
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The staged files that are read from now on."""
     paths: list[bytes] = []
     hash_file = hashing.hash_file
 
@@ -105,7 +102,6 @@ def test_of_a_difference_from_the_future_nothing_is_taken_for_granted(damaged: S
 
 
 def rewritten(path: Path) -> None:
-    """Write the file anew with its size and time."""
     status = path.stat()
     path.write_bytes(path.read_bytes())
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))

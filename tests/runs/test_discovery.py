@@ -46,7 +46,6 @@ def counts(found: Discovered) -> tuple[int, int, int, int]:
 
 
 def rows() -> list[Any]:
-    """All rows about runs, without the age of the facts."""
     runs = []
     for run in Run.objects.order_by("pk").values():
         del run["looked_at"]

@@ -32,7 +32,6 @@ def scheduled(policy: Any) -> None:
 
 
 def grow(lab: Lab, root: StagingRoot, verified_at: datetime, *, seen: datetime, then: datetime) -> Run:
-    """A run whose instrument's clock says `verified_at`, seen when `complete` and when verified."""
     path = lab.run(verified_at=verified_at)
     record = path / METADATA / "ingest.json"
     whole = json.loads(record.read_bytes())
@@ -46,7 +45,6 @@ def grow(lab: Lab, root: StagingRoot, verified_at: datetime, *, seen: datetime, 
 
 
 def kept(run: Run, at: datetime) -> GateResult:
-    """The gate's answer, on stored facts and on a fresh look."""
     policies = RetentionPolicy.objects.scoped()
     run = Run.objects.with_root().get(pk=run.pk)
     stored = stored_facts.decision(run, policies, at).gate(Gate.RETENTION)
@@ -167,7 +165,6 @@ def test_a_run_renamed_before_it_was_verified_counts_from_our_sight(
 def test_every_prediction_counts_from_the_same_moment(
     lab: Lab, root: StagingRoot, now: datetime, scheduled: None, admin_client: Client
 ) -> None:
-    """Policy preview, dry run, command line and page."""
     run = grow(lab, root, now - 30 * DAY, seen=now - 3 * HOUR, then=now)
     due = now + 7 * DAY
     for at, going in ((due - HOUR, []), (due, [RUN_PATH])):
@@ -197,7 +194,6 @@ def test_every_prediction_counts_from_the_same_moment(
 
 
 def test_under_pressure_too(lab: Lab, root: StagingRoot, now: datetime, policy: Any) -> None:
-    """A full disk shortens the retention, counted from the same moment."""
     policy(mode="scheduled", retain_hours=168, min_retain_hours=24, rehearse=False)
     policy(root=root, max_runs=0, rehearse=False)
     grow(lab, root, now - 30 * DAY, seen=now - 3 * HOUR, then=now)

@@ -46,7 +46,6 @@ def lay(run: Run, now: datetime, **more: Any) -> Hold:
 
 
 def decided(run: Run, now: datetime) -> tuple[str, Reason | None, str]:
-    """The gate's answer, on stored facts and on a fresh look."""
     run = Run.objects.with_root().get(pk=run.pk)
     stored = stored_facts.decision(run, [], now).gate(Gate.HOLD)
     fresh = inspection.quick_decision(run, Policy(), now).gate(Gate.HOLD)
@@ -197,7 +196,6 @@ def test_the_file_is_exempt_from_unchanged(run: Run, path: Path, now: datetime) 
 
 
 def test_what_was_held_when_it_was_verified_can_go_afterwards(lab: Lab, root: Any, now: datetime) -> None:
-    """The manifest and the NAS list the hold file; it is gone and not missed."""
     path = lab.run(files={"data.bin": b"data", ".exlab-hold": b"mine"})
     assert b".exlab-hold" in (path / ".exlab-wizard/checksums.sha256").read_bytes()
     discovery.discover(root, now=now)
@@ -422,7 +420,6 @@ def test_a_reminder_stands_as_long_as_it_is_true_and_is_mailed_once(run: Run, no
 
 
 def test_an_owner_of_many_holds_gets_one_mail(lab: Lab, root: Any, now: datetime, mailing: None) -> None:
-    """It includes holds due a day later; other owners get their own mail."""
     paths = [f"FLOW_01/P/Runs/Run_2026-04-17T{number:02}-00" for number in range(12)]
     for path in paths:
         lab.run(path, files={})

@@ -128,7 +128,6 @@ def test_what_is_true_of_a_moment_is_not_kept(facts: Facts) -> None:
 
 @given(_facts)
 def test_facts_that_an_older_version_has_stored_are_read(facts: Facts) -> None:
-    """They lack what only pages show, and nothing else is lost."""
     stored = {name: value for name, value in freeze(facts).items() if name not in stored_facts.ONLY_SHOWN}
     assert thaw(stored) == dataclasses.replace(facts, data_files=None, data_bytes=None, largest=(), twin=None)
 

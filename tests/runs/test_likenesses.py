@@ -39,7 +39,6 @@ OTHER = "FLOW_01/PROJ-0007/Runs/Run_2026-04-19T08-00"
 
 @pytest.fixture
 def known(lab: Lab, root: StagingRoot, now: datetime, policy: Callable[..., Any]) -> Run:
-    """An old run held for 60 days beside another one, under a policy that takes runs after a week."""
     lab.run()
     lab.run(OTHER)
     discovery.discover(root, now=now)
@@ -56,7 +55,6 @@ def rename(lab: Lab, old: str, new: str, sides: str = "both") -> None:
 
 
 def rewrite(lab: Lab, path: str, *changes: tuple[str, str], sides: str = "both") -> None:
-    """Change words in the records below a folder, as a lab's script does that renames a project."""
     for side in {"both": (lab.staging, lab.nas), "staging": (lab.staging,)}[sides]:
         for record in (side / path).rglob(f"{METADATA}/ingest.json"):
             text = record.read_text()
@@ -103,14 +101,12 @@ def copied_and_rewritten(lab: Lab) -> str:
 
 
 def rewritten_by_another_host(lab: Lab) -> str:
-    """Copied, and every history entry differs."""
     copied(lab, OLD, "CONFOCAL_01/PROJ-0077")
     rewrite(lab, "CONFOCAL_01/PROJ-0077", ("PROJ-0042", "PROJ-0077"), ("labpc-04", "labpc-05"))
     return RUN_PATH.replace("PROJ-0042", "PROJ-0077")
 
 
 def changed_meanwhile(lab: Lab) -> str:
-    """Renamed, with a new file that is also in the manifest and on the NAS."""
     new = project_renamed(lab)
     data = {"README.md": (lab.staging / new / "README.md").read_bytes(), "run_complete": b"done\n"} | some_files()
     for side in (lab.staging, lab.nas):
@@ -121,7 +117,6 @@ def changed_meanwhile(lab: Lab) -> str:
 
 
 def a_copy_of_it(lab: Lab) -> str:
-    """The run stays, and a copy with its own records lies in another project."""
     new = RUN_PATH.replace("PROJ-0042", "PROJ-0077")
     for side in (lab.staging, lab.nas):
         shutil.copytree(side / RUN_PATH, side / new)
@@ -185,7 +180,6 @@ def test_only_the_record_is_written_anew(lab: Lab, root: StagingRoot, known: Run
 
 
 def test_first_one_side_then_the_other(lab: Lab, root: StagingRoot, known: Run, now: datetime) -> None:
-    """With a discovery after each step: the NAS, the staging disk, the records."""
     new = RUN_PATH.replace("PROJ-0042", "PROJ-0077")
     steps: tuple[Callable[[], None], ...] = (
         lambda: rename(lab, OLD, "CONFOCAL_01/PROJ-0077", sides="nas"),
@@ -233,7 +227,6 @@ def test_moved_to_another_root_of_the_same_host(
 def test_a_hold_that_is_laid_extended_or_released_later_counts_at_once(
     lab: Lab, root: StagingRoot, known: Run, now: datetime
 ) -> None:
-    """Changes to the known row's hold count for the run as well."""
     new = project_renamed(lab)
     discovery.discover(root, now=now + HOUR)
     (hold,) = Hold.objects.all()
@@ -513,7 +506,6 @@ STEPS = ("project", "equipment", "leaf", "copy", "record", "nas", "discover", "d
 
 
 def apply(step: str, lab: Lab, root: StagingRoot, place: list[str], number: int, at: datetime) -> None:
-    """One event for the held run; `place` are the parts of its path."""
     before = "/".join(place)
     if step == "discover":
         discovery.discover(root, now=at)
@@ -552,7 +544,6 @@ class Undo(Exception):
 
 
 def check(base: Path, steps: list[str], hours: float) -> None:
-    """A held run survives some steps, a look, and a pass of each kind, with its files."""
     lab = Lab(base)
     given = {"nas_path": str(lab.nas), "allow_same_filesystem": True, "accept_empty": True, "now": NOW}
     root = roots.register("lab", str(lab.staging), **given)

@@ -41,7 +41,6 @@ def order(now: datetime) -> RegisterOrder:
 
 @pytest.fixture
 def known(lab: Lab, root: StagingRoot, now: datetime) -> Scene:
-    """Two runs of a project, discovered."""
     paths = [lab.run(path) for path in (RUN_PATH, SECOND)]
     discovery.discover(root, now=now)
     return scene_of(lab, root, now, RUN_PATH, paths[0])
@@ -54,7 +53,6 @@ def rename(lab: Lab, old: str = OLD, new: str = NEW) -> None:
 
 
 def moved(known: Scene, order: RegisterOrder, move: Move = MOVE) -> list[Reregistration]:
-    """Move the runs; the disk stays unchanged."""
     before = everything(known.lab)
     outcomes = moving.move_runs(known.root, move, order)
     assert everything(known.lab) == before
@@ -62,7 +60,6 @@ def moved(known: Scene, order: RegisterOrder, move: Move = MOVE) -> list[Reregis
 
 
 def refused(known: Scene, order: RegisterOrder, why: Reason | str) -> None:
-    """The first run is refused and unchanged."""
     (outcome,) = [one for one in moved(known, order) if one.run.pk == known.run.pk]
     assert (outcome.action, outcome.finding.reason if outcome.finding else outcome.said) == (
         RegisterAction.REFUSED,
@@ -273,7 +270,6 @@ def test_a_copy_of_the_directory_is_taken_and_the_ledger_says_so(known: Scene, o
 
 
 def test_a_run_that_is_known_at_the_new_path(known: Scene, order: RegisterOrder) -> None:
-    """Renamed to another run's place while that was away: no duplicate."""
     other = known.lab.run(NEW_PATH)
     discovery.discover(known.root, now=order.now)
     other.rename(known.lab.base / "away")

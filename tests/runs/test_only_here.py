@@ -35,7 +35,6 @@ ACCESS_LIST = struct.pack("<I", 2) + b"".join(
 
 @pytest.fixture
 def scene(lab: Lab, root: Any, now: datetime) -> Scene:
-    """A verified run with an attribute and an empty folder that its copy lacks."""
     scene = set_scene(lab, root, now)
     os.setxattr(scene.path / TILE, STREAM, b"objective=63x")
     os.setxattr(scene.path / TILE, "user.DOSATTRIB", b"0x20")

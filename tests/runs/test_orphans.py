@@ -39,7 +39,6 @@ def old(now: datetime) -> datetime:
 
 
 def put(path: Path, at: datetime, files: dict[str, bytes] | None = None) -> Path:
-    """A file, or a directory with files, written at an instant; parents are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if files is None:
         path.write_bytes(b"12345")
@@ -58,7 +57,6 @@ def date(path: Path, at: datetime) -> Path:
 
 
 def look(root: StagingRoot, now: datetime, **options: Any) -> Inspected:
-    """A pass, which never changes the disk."""
     before = outlines(Path(root.path))
     done = inspect(root, now=now, **options)
     assert outlines(Path(root.path)) == before
@@ -67,13 +65,11 @@ def look(root: StagingRoot, now: datetime, **options: Any) -> Inspected:
 
 
 def both(root: StagingRoot, now: datetime) -> Inspected:
-    """Discovery, then the orphans, as the task does it."""
     assert discovery.discover(root, now=now) is not None
     return look(root, now)
 
 
 def kinds() -> dict[str, tuple[str, str]]:
-    """Kind and reason by path."""
     return {orphan.path: (orphan.kind, orphan.reason) for orphan in listed()}
 
 
@@ -685,7 +681,6 @@ def test_too_much_together_and_the_admin_is_told(
 
 
 def test_none_is_ever_removed(lab: Lab, root: StagingRoot, now: datetime, old: datetime, policy: Any) -> None:
-    """Everything that the schedule does, for a year, with a policy that takes what it can."""
     policy(mode="scheduled", retain_hours=0, proof="record", rehearse=False)
     without_record(lab, old)
     put(lab.staging / NOBODYS_FENCE, old, {"x": b"1"})

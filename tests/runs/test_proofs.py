@@ -39,7 +39,6 @@ def scene(lab: Lab, root: Any, now: Any) -> Scene:
 
 @pytest.fixture
 def proven(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    """A run whose clear compared every byte and could not write its plan."""
     with monkeypatch.context() as patch:
         patch.setattr(protocol, "encode", _no_space)
         with pytest.raises(OSError, match="no space"):
@@ -54,7 +53,6 @@ def proven(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The staged files that are read from now on."""
     paths: list[bytes] = []
     hash_file = hashing.hash_file
 
@@ -102,7 +100,6 @@ def tree_files(scene: Scene) -> list[str]:
 
 
 def rewritten(path: Path) -> None:
-    """The same bytes and times in another inode."""
     status = path.stat()
     path.with_name("copy").write_bytes(path.read_bytes())
     os.utime(path.with_name("copy"), ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -186,7 +183,6 @@ def test_a_proof_of_another_run_proves_nothing(proven: Scene) -> None:
 
 
 def late(scene: Scene, monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> Reason:
-    """The refusal, when something changes after the comparison."""
     prepare = fences.prepare_record
 
     def change_and_prepare(*args: Any) -> Any:
@@ -248,8 +244,6 @@ def test_at_record_the_nas_is_not_asked_at_the_last_moment_either(
 
 
 class Nas:
-    """A NAS reader with answers from the test."""
-
     given_up = False
 
     def __init__(self) -> None:
@@ -271,7 +265,6 @@ def answering() -> Nas:
 
 
 def ask(answering: Nas) -> Finding | None:
-    """The answer to another process with its own reader."""
     try:
         lab_nas.GuardedReader(answering, "a token").read("a run", with_bytes=False)  # type: ignore[arg-type]
     except client.NasError as error:

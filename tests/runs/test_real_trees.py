@@ -37,7 +37,6 @@ def archives() -> Iterator[Path]:
 
 
 def manage(data: Path, *arguments: object) -> dict[str, object]:
-    """Run a command with its own data directory; return its JSON."""
     env = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "DJANGO_SETTINGS_MODULE")}
     command = [sys.executable, "manage.py", *map(str, arguments)]
     done = subprocess.run(

@@ -50,7 +50,6 @@ def discover(root: Any, now: datetime) -> discovery.Discovered:
 
 
 def stored(run: Run, now: datetime) -> Decision:
-    """What a page says of a run."""
     return stored_facts.decision(run, RetentionPolicy.objects.scoped(), now)
 
 
@@ -70,7 +69,6 @@ def pin(record: dict[str, Any]) -> None:
 
 
 def pruned(run: Path, at: datetime, said: str = "cleaned") -> None:
-    """What the wizard's `nas_cleanup` leaves of a run."""
     creation = run / METADATA / "creation.json"
     creation.write_text(json.dumps(json.loads(creation.read_bytes()) | {"sync_status": said}))
     touch(creation, at)

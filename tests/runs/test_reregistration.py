@@ -63,7 +63,6 @@ def order(now: datetime) -> RegisterOrder:
 
 
 def restore(path: Path) -> None:
-    """Replace a run by a copy, as from a backup: other inodes, same bytes and times."""
     aside = path.with_name(".restored")
     shutil.copytree(path, aside)
     shutil.rmtree(path)
@@ -82,7 +81,6 @@ def one(run: Run, order: RegisterOrder) -> Reregistration:
 
 
 def rows() -> list[Any]:
-    """Every row that could change."""
     tables = (StagingRoot, Run, IngestEvent, ClearAttempt, LedgerEntry)
     return [list(table.objects.order_by("pk").values()) for table in tables]
 
@@ -100,7 +98,6 @@ def refuse_clear(run: Run, now: datetime, reason: Reason) -> None:
 
 
 def assert_changes_nothing(lab: Lab, act: Callable[[], Any]) -> Any:
-    """Assert that disk and rows are unchanged; return the result."""
     before = rows(), everything(lab)
     result = act()
     assert (rows(), everything(lab)) == before
@@ -243,7 +240,6 @@ def test_another_run_is_refused_and_declared_gone_only_when_asked(
 
 
 def assert_declared_gone(scene: Scene) -> None:
-    """Its row tells what was known of it, nothing was freed, and the ledger says so."""
     old = scene.run
     known = (old.identity, old.files, old.bytes, "sync_verified", None)
     old.refresh_from_db()
@@ -452,7 +448,6 @@ PATHS = [RUN_PATH, OTHER_PATH, THIRD_PATH]
 
 @pytest.fixture
 def full(lab: Lab, root: StagingRoot, now: datetime) -> Lab:
-    """A lab with three known, verified runs."""
     for run_path in PATHS:
         lab.run(run_path, files={"stack.ome.xml": run_path.encode()})
     get_to_know(root, now)
@@ -460,14 +455,12 @@ def full(lab: Lab, root: StagingRoot, now: datetime) -> Lab:
 
 
 def copy_disk(lab: Lab, name: str = "new disk") -> Path:
-    """What `cp -a` makes of the staging disk: other inodes, all else equal."""
     target = lab.base / name
     shutil.copytree(lab.staging, target, symlinks=True)
     return target
 
 
 def unmount(lab: Lab) -> Path:
-    """Leave only the empty mount point of the staging disk."""
     away = lab.base / "unmounted"
     lab.staging.rename(away)
     lab.staging.mkdir()
@@ -480,7 +473,6 @@ def move(root: StagingRoot, order: RegisterOrder, **how: Any) -> Moved:
 
 
 def refused(root: StagingRoot, order: RegisterOrder, match: str, **how: Any) -> None:
-    """The order is refused as a whole and changes no row; nor does its rehearsal."""
     before = rows()
     for asked in (replace(order, dry_run=True), order):
         with pytest.raises(RegistrationError, match=match):
@@ -497,7 +489,6 @@ def token_of(path: Path) -> str:
 
 
 def assert_clears(root: StagingRoot, disk: Path, now: datetime, run_path: str = OTHER_PATH) -> None:
-    """Discovery accepts the new place, and a run there is cleared with its counts."""
     counted = census(disk / run_path)
     assert discover(root, now).problems == []
     assert Run.objects.count() == len(PATHS)
@@ -817,7 +808,6 @@ def test_a_nas_that_moved(full: Lab, root: StagingRoot, now: datetime, order: Re
 
 
 def without_twins(runs: QuerySet[Run]) -> list[dict[str, Any]]:
-    """The rows of some runs, without the places of their twins."""
     rows = runs.values()
     return [{name: value for name, value in row.items() if name not in ("twin_key", "twin_place")} for row in rows]
 
@@ -860,7 +850,6 @@ def test_a_nas_can_move_while_the_disk_is_away(full: Lab, root: StagingRoot, ord
 
 
 def manage(*arguments: Any) -> tuple[int, dict[str, Any]]:
-    """Exit status and answer of `manage.py reregister … --json`."""
     out = StringIO()
     status = 0
     try:

@@ -31,7 +31,6 @@ HISTORY = ["staging", "complete", "sync_queued", "sync_verified", "cleared"]
 
 
 def first_clear(lab: Lab, root: StagingRoot, now: datetime, *, told: bool = True, record: str = "ingest") -> Run:
-    """A cleared run; `told`: the history on the NAS says so too."""
     lab.run(record=record)
     discovery.discover(root, now=now)
     run = Run.objects.get()
@@ -43,14 +42,12 @@ def first_clear(lab: Lab, root: StagingRoot, now: datetime, *, told: bool = True
 
 
 def copy_back(lab: Lab) -> Path:
-    """What `cp -a` does."""
     path = lab.staging / RUN_PATH
     shutil.copytree(lab.twin(), path)
     return path
 
 
 def come_back(lab: Lab, root: StagingRoot, at: datetime) -> Run:
-    """Copy it back, and discover it."""
     copy_back(lab)
     found = discovery.discover(root, now=at)
     assert found is not None and found.problems == []
@@ -148,7 +145,6 @@ def test_one_that_was_seen_before_its_record_had_been_copied_is_one_too(
 def test_one_that_was_copied_back_anew_is_kept_from_then_on(
     lab: Lab, root: StagingRoot, now: datetime, policy: Callable[..., Any]
 ) -> None:
-    """A person removed the returned files, and copied them once more a month later."""
     policy(mode="scheduled", retain_hours=24, stage="off")
     first_clear(lab, root, now)
     come_back(lab, root, now + DAY)
@@ -191,7 +187,6 @@ def test_a_run_of_the_newer_wizard_comes_back_as_well(lab: Lab, root: StagingRoo
 
 
 def test_what_the_wizard_verified_anew_gets_an_end_of_its_own(lab: Lab, root: StagingRoot, now: datetime) -> None:
-    """A copy from before the verification, which the wizard verified once more."""
     first_clear(lab, root, now, told=False)
     path = copy_back(lab)
     record = read_ingest(path)

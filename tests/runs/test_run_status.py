@@ -35,7 +35,6 @@ def change(run, **fields):
 
 @pytest.fixture
 def found(lab, root, now):
-    """A run that is safe to clear, discovered two minutes ago."""
     lab.run()
     discovery.discover(root, now=now - timedelta(minutes=2))
     return Run.objects.with_root().get()
@@ -43,8 +42,6 @@ def found(lab, root, now):
 
 @pytest.fixture
 def columns(found):
-    """The stored tone and reason."""
-
     def columns():
         run = Run.objects.get(pk=found.pk)
         assert run.judged == run.doubts

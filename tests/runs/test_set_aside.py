@@ -43,7 +43,6 @@ FOLDER = "CONFOCAL_01/PROJ-0042/Runs/.exlab-set-aside"
 
 @pytest.fixture
 def path(lab: Lab, root: StagingRoot, now: datetime) -> Path:
-    """A verified, discovered run with an extra file."""
     path = lab.run()
     add(path, FILE, now)
     discovery.discover(root, now=now)
@@ -329,7 +328,6 @@ def test_a_reason_must_be_given(path: Path, now: datetime) -> None:
 
 
 def look_on(root: StagingRoot, now: datetime) -> list[str]:
-    """Let time pass; return the orphans."""
     set_aside_recovery.look(root, now=now)
     for hours in (3, 6):
         orphans.inspect(root, now=now + timedelta(hours=hours))
@@ -417,7 +415,6 @@ def test_a_copy_in_its_old_place_does_not_make_it_forgotten(
 def test_recovery_leaves_alone_what_another_worker_has_settled(
     path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between query and lock the file was put back, and another row has set it aside again."""
     (first,) = move(now)
     set_aside.put_back(first, actor="ada", reason="back")
     move(now)

@@ -78,7 +78,6 @@ def shown(run: Run, now: datetime) -> StatusText:
 
 
 def refused(run: Run, reason: Reason, detail: str, now: datetime, **fields: Any) -> Run:
-    """A run with an attempt that has just ended so."""
     who = {"host": "h", "requester": Requester.SCHEDULE, "actor": "schedule"}
     attempt = ClearAttempt.objects.create(run=run, phase=Phase.INTENT, phase_at=now, created_at=now, **who, **fields)
     settlement.finish_without_clear(attempt, Phase.REFUSED, Finding(reason, detail), now=now)
@@ -188,8 +187,6 @@ def test_the_page_says_when_it_is_asked_again(runs: list[str], policy: Callable[
 
 
 class Silent:
-    """A NAS reader on which even the names of one run do not come."""
-
     given_up = False
 
     def __init__(self, reader: Reader, slow: str) -> None:

@@ -59,7 +59,6 @@ class Place:
         return self.run
 
     def verify(self, actor: str = "ben") -> ByteCheck:
-        """Ask, and let a worker answer."""
         check = verifying.request(self.run, actor=actor, now=timezone.now())
         tasks.verify_again(str(check.pk))
         return ByteCheck.objects.get(pk=check.pk)
@@ -70,13 +69,11 @@ class Place:
         return taken
 
     def clear(self, actor: str = "ben") -> ClearAttempt:
-        """The result of an operator's clear."""
         return protocol.attempt_now(
             self.run, requester=protocol.Requester.OPERATOR, actor=actor, now=self.now + timedelta(hours=1)
         )
 
     def both(self, change: Callable[[Path], Any]) -> None:
-        """The same change on both sides, with the same times."""
         for side in (self.path, self.twin):
             change(side)
 
@@ -92,7 +89,6 @@ def place(lab: Lab, now: datetime, enter: mounts.Enter) -> Place:
 
 
 def rewrite(side: Path) -> None:
-    """Other bytes of the same size and time."""
     file = side / TILE
     times = file.stat().st_mtime_ns
     file.write_bytes(b"x" * file.stat().st_size)
@@ -100,7 +96,6 @@ def rewrite(side: Path) -> None:
 
 
 def take_tokens(nas: Path) -> None:
-    """As if the NAS were not mounted."""
     for token in [path for path in nas.iterdir() if path.name.startswith(".exlab")]:
         token.rename(token.with_name(f"aside-{token.name}"))
 
@@ -167,7 +162,6 @@ def test_what_it_finds_keeps_earlier_proofs_and_mere_sizes_from_counting(
 
 
 def test_what_is_more_on_the_nas_is_not_read(place: Place, enter: mounts.Enter) -> None:
-    """Another filesystem is mounted in the copy, and holds more than is compared."""
     more = place.twin / "more"
     more.mkdir()
     (place.twin / "movie.avi").write_bytes(bytes(1 << 20))
@@ -358,7 +352,6 @@ def test_any_change_makes_it_void(place: Place, change: Callable[[Place], Any]) 
 
 
 def test_bytes_that_changed_without_a_trace_are_others(place: Place) -> None:
-    """Equal on both sides, with the old size and time, and not the accepted bytes."""
     without_manifest(place)
     taken = place.accept()
     AcceptedBytes.objects.filter(pk=taken.pk).update(digest="0" * 64)

@@ -38,7 +38,6 @@ def with_own_mounts(act: Callable[[], T]) -> T:
 
 
 def mount(*arguments: str | Path) -> None:
-    """Run `mount` inside `with_own_mounts`."""
     done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise CannotMount(done.stderr.strip())

@@ -104,7 +104,6 @@ def test_command_lines_are_read(
     environment: tuple[str, ...],
     cache: str,
 ) -> None:
-    """For programs that are not run here."""
     monkeypatch.setattr(caches, "servers_of", lambda mount: [Server(arguments, "/", environment)])
     assert caches.visible(Mount(1, 1, "/", "/mnt/nas", fstype, "far:", ())) == cache
 

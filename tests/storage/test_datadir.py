@@ -36,13 +36,11 @@ def data(tmp_path: Path) -> DataDir:
 
 
 def everything(data: DataDir) -> set[str]:
-    """All files in the data directory, without locks and the reserve."""
     files = {str(path.relative_to(data.path)) for path in Path(data.path).rglob("*") if path.is_file()}
     return {name for name in files if not name.startswith(("locks/", ".exlab-reserve"))}
 
 
 def contents(folder: Path) -> dict[bytes, tuple[bytes, int, int]]:
-    """Name, bytes, mode and time of every file in a folder."""
     return {
         os.fsencode(path.name): (path.read_bytes(), path.stat().st_mode, int(path.stat().st_mtime))
         for path in folder.iterdir()

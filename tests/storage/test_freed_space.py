@@ -62,7 +62,6 @@ def snapshot_of(top: Path, name: str = "kept") -> None:
 
 @contextlib.contextmanager
 def watched(top: Path) -> Iterator[Space]:
-    """Watch a filesystem by a count beside it."""
     descriptor = os.open(top, os.O_RDONLY)
     try:
         with freed_space.watched(descriptor, str(top.parent / "count"), planned=20 * MIB) as space:
@@ -72,7 +71,6 @@ def watched(top: Path) -> Iterator[Space]:
 
 
 def removing(top: Path, *files: Path, removed: int, patience: float = 30) -> Gain:
-    """What the removal of some files frees."""
     with watched(top) as space:
         for file in files:
             file.unlink()

@@ -27,7 +27,6 @@ def judged(place: Place, flags: tuple[bool, bool]) -> Acceptance:
 
 
 def accepted_under(place: Place) -> list[tuple[bool, bool]]:
-    """The flags that let a place be accepted; every refusal has the same reason."""
     found = {flags: judged(place, flags).problem for flags in FLAGS}
     assert {problem.reason for problem in found.values() if problem} <= {"nas_mount_not_accepted"}
     return [flags for flags, problem in found.items() if problem is None]

@@ -32,7 +32,6 @@ def top(lab: Lab) -> Iterator[int]:
 
 
 def lay_run(folder: Path, record: str = "ingest.json") -> None:
-    """A folder that looks like a run: any record."""
     (folder / ".exlab-wizard").mkdir(parents=True)
     (folder / ".exlab-wizard" / record).write_text("{}")
     (folder / "data.tif").write_bytes(b"12345")

@@ -21,7 +21,6 @@ pytestmark = pytest.mark.one_engine(by="function")
 
 
 def at(path: Path) -> Place:
-    """The place of a directory, as another process would send it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         return Place.from_json(json.loads(json.dumps(describe(descriptor).as_json())))
@@ -30,7 +29,6 @@ def at(path: Path) -> Place:
 
 
 def compare(staging: Path, nas: Path) -> tuple[str, str]:
-    """The result of `same_storage` and `overlap`, the same in both directions."""
     here, there = at(staging), at(nas)
     assert bool(same_storage(here, there)) == bool(same_storage(there, here))
     assert bool(overlap(here, there)) == bool(overlap(there, here))
@@ -55,7 +53,6 @@ def are_two_places(staging: Path, nas: Path) -> None:
 
 @pytest.fixture
 def disks(tmp_path: Path, enter: Enter) -> Path:
-    """Two disks, `one` and `two`, and empty folders to mount on."""
     for name in ("one", "two"):
         enter(tiny_disk(tmp_path / name))
     for name in ("one/staging", "one/other", "two/nas", "two/work", "at"):
@@ -165,7 +162,6 @@ def test_an_encrypted_disk_is_the_disk_beneath_and_a_volume_is_not(
 
 @pytest.fixture
 def subvolumes(tmp_path: Path, enter: Enter) -> Path:
-    """The top of a btrfs with the subvolumes `staging` and `nas`."""
     enter(mounts.btrfs(tmp_path / "btrfs.img", tmp_path / "top"))
     return tmp_path / "top"
 

@@ -27,7 +27,6 @@ FOLDER = "FLOW_01/PROJ-0001/Runs"
 
 @pytest.fixture
 def runs(lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]) -> list[Path]:
-    """Runs that are due, the oldest first."""
     built = [
         lab.run(f"{FOLDER}/Run_2026-02-01T0{hour}-00", verified_at=now - timedelta(hours=100 - hour))
         for hour in range(6)

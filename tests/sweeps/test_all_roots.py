@@ -38,7 +38,6 @@ CONFOCAL, TEST_RUN, BOUNDARY, YOUNG = VERIFIED
 
 @pytest.fixture
 def scenes(lab: Lab, root: Any, now: datetime) -> dict[str, Scene]:
-    """Runs of many ages, the exact boundary included, and runs in every other state."""
     files = {"stack/t_0000.tif": b"II*\0" * 2048}
     paths = {
         run_path: lab.run(run_path, files=files, verified_at=now - timedelta(hours=hours))
@@ -279,7 +278,6 @@ def test_a_pass_ends_under_the_policies_with_which_it_began(
 def test_without_the_nas_nothing_is_cleared(
     scenes: dict[str, Scene], lab: Lab, now: datetime, policy: Callable[..., Any]
 ) -> None:
-    """An empty directory as NAS root proves no run."""
     policy(mode="scheduled", retain_hours=0)
     lab.nas.rename(lab.base / "away")
     lab.nas.mkdir()

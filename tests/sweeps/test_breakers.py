@@ -217,7 +217,6 @@ def test_this_hosts_clock_is_read_with_the_time_since_its_boot() -> None:
 
 @pytest.fixture
 def failing(lab: Lab, root: Any, now: datetime, policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Five due runs, and a full data disk."""
     for day in range(1, 6):
         lab.run(f"{FOLDER}/Run_2026-03-0{day}T10-00", files={"a.bin": b"x"}, verified_at=now - timedelta(hours=100))
     discovery.discover(root, now=now)
@@ -270,7 +269,6 @@ def die(*args: Any, **options: Any) -> None:
 
 
 def killed(now: datetime, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
-    """A timed pass that dies before it looks for anything abnormal."""
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(one_root.RootSweep, "_pressure", die)
         timed(now, **options)
@@ -376,7 +374,6 @@ def test_what_a_new_version_leaves_to_a_wider_scope_is_a_fresh_policy(
 def test_what_goes_in_the_place_of_refused_runs_is_judged_as_it_goes(
     crowd: Any, lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]
 ) -> None:
-    """The plan was many small runs first, and none of them can go."""
     crowd(25)
     Run.objects.filter(run_path=FIRST).update(bytes=1)
     Run.objects.exclude(run_path=FIRST).update(bytes=1)

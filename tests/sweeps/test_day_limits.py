@@ -36,8 +36,6 @@ def _rows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def night(now: datetime, root: StagingRoot) -> Callable[..., ClearReport]:
-    """One timed pass this many hours after the first, by a right clock unless `ahead`."""
-
     def go(hours: float, *, ahead: float = 0, boot: str = "a", **options: Any) -> ClearReport:
         wall = now + timedelta(hours=hours + ahead)
         clock = Clock(wall=wall, boot_id=boot, boot_seconds=1000 + hours * 3600)

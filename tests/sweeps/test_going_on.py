@@ -43,7 +43,6 @@ def night(now: datetime, root: StagingRoot) -> Callable[..., ClearReport]:
 
 @pytest.fixture
 def stopped(lab: Lab, root: StagingRoot, now: datetime, night: Any, policy: Any) -> SweepBreaker:
-    """Thirty old runs of one instrument are due by an unrehearsed policy; a breaker asks."""
     archive(lab, root, now, runs=30, equipment="FLOW_01")
     policy(mode="scheduled", retain_hours=168, equipment="FLOW_01", rehearse=False)
     assert night(0).count(Action.CLEARED) == 0
@@ -52,8 +51,6 @@ def stopped(lab: Lab, root: StagingRoot, now: datetime, night: Any, policy: Any)
 
 @pytest.fixture
 def others(lab: Lab, root: StagingRoot, now: datetime, policy: Any) -> Callable[[], list[Run]]:
-    """Thirty runs of another instrument become due."""
-
     def come() -> list[Run]:
         policy(mode="scheduled", retain_hours=168, equipment="CONFOCAL_01", rehearse=False)
         return archive(lab, root, now, runs=30, equipment="CONFOCAL_01")

@@ -38,7 +38,6 @@ def say(run: Run, first: Sweep, last: Sweep | None = None, **fields: Any) -> Swe
 
 
 def reasons(run: Run, at: datetime) -> list[tuple[Sweep | None, str | None]]:
-    """The pass and reason for timed, typed and dry runs."""
     found = history.answer(run, at)
     assert [answer.kind for answer in found] == list(SweepKind)
     return [(answer.sweep, answer.said.reason if answer.said else None) for answer in found]

@@ -34,7 +34,6 @@ DAY = timedelta(days=1) - timedelta(minutes=1)
 
 @pytest.fixture(autouse=True)
 def _pattern(lab: Lab, root: StagingRoot, now: datetime) -> None:
-    """The run that the examples copy; it outlives them."""
     archive(lab, root, now, runs=0)
 
 
@@ -54,8 +53,6 @@ _steps = st.one_of(
 
 @dataclass
 class Told:
-    """What an observer saw: passes with what was staged and went, by the true time."""
-
     at: datetime
     ahead: timedelta = timedelta(0)
     passes: list[tuple[datetime, int]] = field(default_factory=list)

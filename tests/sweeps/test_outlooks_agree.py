@@ -33,7 +33,6 @@ NEVER_ABNORMAL = 3
 
 @pytest.fixture(autouse=True)
 def _pattern(lab: Lab, root: StagingRoot, now: datetime) -> None:
-    """The run that the examples copy; it outlives them."""
     archive(lab, root, now, runs=0)
 
 
@@ -68,7 +67,6 @@ class Undo(Exception):
 
 
 def write(said: dict[str, Any], root: StagingRoot, now: datetime) -> None:
-    """Write a policy version, without fields that are invalid in its scope."""
     fields = dict(said)
     where, stage = fields.pop("where"), fields.pop("stage")
     if free := fields.pop("free", None):
@@ -105,7 +103,6 @@ def frees(freed: list[int]) -> Any:
 
 
 def go(now: datetime) -> set[int]:
-    """The runs that a timed pass takes."""
     told = sweep(now=now, timed=True, clock=Clock(wall=now, boot_id="a", boot_seconds=now.timestamp()))
     gone = {run.run_path for run in told.runs if run.action is Action.CLEARED}
     return set(Run.objects.filter(run_path__in=gone).values_list("pk", flat=True))
@@ -116,7 +113,6 @@ def stopped(at: datetime) -> bool:
 
 
 def check(root: StagingRoot, first: datetime, *, goes_on: bool) -> None:
-    """Two passes, an hour apart, against what was told before the first."""
     instants = [first, first + HOUR]
     shown = set(outlook.would_take(root, first).runs)
     told = policy_preview.outlooks(root, instants, lambda _at: RetentionPolicy.objects.scoped())

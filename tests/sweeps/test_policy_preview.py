@@ -39,8 +39,6 @@ def runs(lab, root, now):
 
 @pytest.fixture
 def look(now):
-    """The preview of a version, given as `add_version` takes it."""
-
     def look(*, root=None, rehearse=False, **fields):
         scope = {name: fields.get(name, "") for name in ("equipment", "project", "run_kind")}
         before = RetentionPolicy.objects.filter(root=root, **scope).order_by("-version").first()

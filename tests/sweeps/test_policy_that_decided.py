@@ -32,7 +32,6 @@ SAID = (
 
 @pytest.fixture
 def run(lab: Lab, root: Any, now: Any, policy: Callable[..., Any]) -> Run:
-    """An experimental run under version 1, its proof under version 2; version 3 is another instrument's."""
     lab.run()
     discovery.discover(root, now=now)
     policy(run_kind="experimental", mode="scheduled", retain_hours=24, rehearse=False)
@@ -127,7 +126,6 @@ def test_the_runs_of_a_batch_keep_it_from_the_wish_on(run: Run, now: Any, admin_
 
 
 def test_another_version_in_the_run_s_scope_is_a_row_of_its_own(run: Run, now: Any, policy: Callable[..., Any]) -> None:
-    """Versions of other scopes add no row."""
     policy(run_kind="experimental", retain_hours=87_000, rehearse=False)
     sweep(now=now, timed=True)
     policy(equipment="FLOW_01", retain_hours=6, rehearse=False)

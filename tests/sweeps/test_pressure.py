@@ -42,7 +42,6 @@ def full(lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]) -> Call
 
 
 def cleared(swept: ClearReport) -> dict[str, str]:
-    """What went, in order, and why."""
     went = (Action.CLEARED, Action.WOULD_CLEAR)
     return {run.run_path: run.reason for run in swept.runs if run.action in went}
 

@@ -36,7 +36,6 @@ WEEK = 168
 
 
 def old(lab: Lab, number: int, age: timedelta, now: datetime, *, equipment: str = "FLOW_01") -> str:
-    """One small run, verified this long ago."""
     at = now - age
     path = f"{equipment}/PROJ-0001/Runs/Run_{at - 2 * HOUR:%Y-%m-%dT%H-%M}-{number:02}"
     lab.run(path, files={"a.bin": b"%d" % number}, verified_at=at)
@@ -45,7 +44,6 @@ def old(lab: Lab, number: int, age: timedelta, now: datetime, *, equipment: str 
 
 @pytest.fixture
 def first(lab: Lab, root: StagingRoot, now: datetime) -> dict[int, str]:
-    """The first instrument PC, with runs by age in days."""
     paths = {days: old(lab, days, days * NIGHT + HOUR, now) for days in (3, 6, 8, 12, 20)}
     discovery.discover(root, now=now)
     return paths
@@ -61,7 +59,6 @@ def write(now: datetime) -> Callable[..., RetentionPolicy]:
 
 @pytest.fixture
 def promoted(first: dict[int, str], write: Any, now: datetime) -> RetentionPolicy:
-    """One week for everything, promoted with the first root present."""
     return rehearsal.promote(write(mode="scheduled", retain_hours=WEEK, proof="size"), "ada", now)
 
 

@@ -320,8 +320,6 @@ def test_a_killed_pass_has_the_counts_and_rows_of_what_it_did(
 
 
 def _only_note_nothing(decide_of: Callable[..., tuple[DueRun, ...]]) -> Callable[..., tuple[DueRun, ...]]:
-    """Decide as usual, without a row for runs that are left alone."""
-
     def decide(one: RootSweep, run: Run, grounds: Grounds, **options: Any) -> tuple[DueRun, ...]:
         with contextlib.suppress(SystemExit):
             return decide_of(one, run, grounds, **options)

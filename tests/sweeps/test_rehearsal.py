@@ -45,7 +45,6 @@ Rehearse = Callable[..., Sweep]
 
 @pytest.fixture
 def rehearsed(policy: Any) -> RetentionPolicy:
-    """A policy that is new to the schedule, one week for everything."""
     version: RetentionPolicy = policy(mode="scheduled", retain_hours=168)
     assert version.rehearsal == "rehearsing"
     return version
@@ -65,8 +64,6 @@ def look(root: StagingRoot, now: datetime) -> dict[str, Run]:
 
 @pytest.fixture
 def a_pass(root: StagingRoot) -> Rehearse:
-    """Record a timed pass that would clear these runs and leaves others alone for a reason."""
-
     def add(at: datetime, *runs: Run, outcome: str = Outcome.DONE, **left_alone: Run) -> Sweep:
         newest = RetentionPolicy.objects.order_by("-version").first()
         version = newest.version if newest else 0
@@ -396,7 +393,6 @@ def _promoted(version: RetentionPolicy) -> RetentionPolicy:
 def test_a_version_written_in_between_stops_a_promotion(
     rehearsed: RetentionPolicy, policy: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process writes between the look and the write."""
     original = type(RetentionPolicy.objects).add_version
 
     def another_is_faster(self: Any, **fields: Any) -> RetentionPolicy:

@@ -111,7 +111,6 @@ def build(example: Example, base: Path) -> StagingRoot:
 
 
 def befall(example: Example, root: StagingRoot, patch: pytest.MonkeyPatch) -> None:
-    """The fault at the run that a pass takes after this many others."""
     taken = iter(range(1_000))
     take_one, roll_forward = Taking._take_one, settlement.roll_forward
 
@@ -149,7 +148,6 @@ def befall(example: Example, root: StagingRoot, patch: pytest.MonkeyPatch) -> No
 
 
 def check(example: Example, base: Path, client: Client) -> Counter[str]:
-    """Make the passes and compare each with its rows; return their ends and what they did."""
     root = build(example, base)
     for number, kind in enumerate(example.kinds):
         with pytest.MonkeyPatch.context() as patch:
@@ -169,12 +167,10 @@ def check(example: Example, base: Path, client: Client) -> Counter[str]:
 
 
 def rows(one: Sweep) -> Any:
-    """The rows of a pass, read without product code."""
     return SweptRun.objects.filter(root=one.root_id, kind=one.kind, first_id__lte=one.pk, last_id__gte=one.pk)
 
 
 def expect_equal(one: Sweep, client: Client) -> None:
-    """The columns of an ended pass, and its page at any time, equal the sums of its rows."""
     below = list(rows(one))
     actions = Counter(row.action for row in below)
     assert len({row.run_id for row in below}) == len(below), "each run is told once"
@@ -199,14 +195,12 @@ def expect_equal(one: Sweep, client: Client) -> None:
 
 
 def facts(text: str) -> dict[str, int]:
-    """The numbers of runs above the list, and the list's length."""
     found = {name: int(number) for name, number in re.findall(r"<dt>([^<]+)</dt>\s*<dd>(\d+) runs?</dd>", text)}
     listed = re.search(r"of (\d+) runs?</p>", text)
     return {**found, "listed": int(listed[1]) if listed else 0}
 
 
 def run_example(example: Example, base: Path) -> Counter[str]:
-    """Check one example and roll it back; return what was seen."""
     undoing = transaction.atomic()
     undoing._from_testcase = True  # type: ignore[attr-defined]  # else a clear would refuse to commit inside it
     seen: Counter[str] = Counter()

@@ -36,8 +36,6 @@ DAMAGE = ("extra", "no_twin", "other_size", "just_written", "no_manifest")
 
 @dataclass(frozen=True)
 class Built:
-    """One run: how long ago it was verified, and what stands against it."""
-
     equipment: str
     hours: float
     hold: str
@@ -47,8 +45,6 @@ class Built:
 
 @dataclass(frozen=True)
 class Example:
-    """A lab, its policies (keyword arguments of a version) and a root's limits."""
-
     runs: tuple[Built, ...]
     policies: tuple[dict[str, Any], ...]
     limits: dict[str, Any]
@@ -141,7 +137,6 @@ def went(swept: ClearReport) -> list[str]:
 
 
 def check(example: Example, base: Path) -> list[str]:
-    """Check an example; return the run paths that its sweep cleared."""
     lab, root = build(example, base)
     by_path = {path_of(number, built): built for number, built in enumerate(example.runs)}
     policies = RetentionPolicy.objects.scoped()
@@ -214,7 +209,6 @@ def labs(tmp_path: Path) -> Iterator[Any]:
 
 
 def run_example(example: Example, base: Path) -> list[str]:
-    """Check one example and roll it back; return what went."""
     undoing = transaction.atomic()
     undoing._from_testcase = True  # type: ignore[attr-defined]  # else a clear would refuse to commit inside it
     gone: list[str] = []

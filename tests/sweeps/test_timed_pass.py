@@ -44,7 +44,6 @@ def scenes(clock: Any, lab: Lab, root: StagingRoot, now: datetime) -> dict[str, 
 
 
 def night(clock: Any, *, hours: float = 12) -> str:
-    """Half a day passes; discovery and the sweep run as scheduled."""
     clock.shift(timedelta(hours=hours))
     tasks.discover()
     return tasks.sweep()

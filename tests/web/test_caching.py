@@ -30,7 +30,6 @@ def batch(people, runs, now) -> ClearBatch:
 
 
 def pages_of(runs, batch) -> dict[str, str]:
-    """Each page that renews a part of itself, and the address of that part."""
     token = Instrument.objects.get(equipment="CONFOCAL_01").token
     return {
         "/": reverse("overview-now"),

@@ -34,7 +34,6 @@ def _sessions_last() -> None:
 
 @pytest.fixture
 def ask(people: Any, now: Any) -> Ask:
-    """Ask for a page some hours after the sign-in."""
     people.operator.get("/")
 
     def ask(hours: float, address: str = "/runs/", who: str = "operator", **headers: str) -> Any:
@@ -135,7 +134,6 @@ def test_who_signs_in_again_in_the_same_browser_begins_anew(people: Any, ask: As
 
 
 def test_every_address_that_pages_ask_for_by_themselves_is_known_as_such() -> None:
-    """What a template asks for on a timer, and where such a page leads without scripts."""
     asked, reloading = set(), set()
     templates = Path(project.BASE_DIR) / "templates"
     for path in templates.rglob("*.html"):

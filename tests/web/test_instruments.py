@@ -25,7 +25,6 @@ OTHER_SAFE = "CRYOEM_K3/PROJ-0101/Runs/Run_2026-04-21T08-00"
 
 
 def row(root, run_path, now, **fields):
-    """A run judged safe to clear, unless `fields` say otherwise."""
     equipment, project, _, leaf = run_path.split("/")
     judged = {"tone": Status.GO, "doubts": 1, "judged": 1}
     return Run.objects.create(
@@ -46,7 +45,6 @@ def row(root, run_path, now, **fields):
 
 @pytest.fixture
 def instrument(db, now):
-    """An instrument whose only run is safe to clear."""
     root = StagingRoot.objects.create(
         name="lab", host="lab-pc", path="/srv/staging", token="t", discovered_at=now - timedelta(minutes=2)
     )
@@ -59,7 +57,6 @@ def address(instrument):
 
 
 def word(client, instrument):
-    """The word and why, as the page shows it."""
     answer = client.get(address(instrument))
     assert answer.status_code == 200
     sign = answer.context["sign"]

@@ -188,7 +188,6 @@ OF_A_ROOT = {"root", "sweep", "breaker"}
 
 
 def expected(need: Need, role: Role, method: str) -> tuple[int, ...]:
-    """The statuses that may be answered."""
     if role.name == "anonymous":
         return (302,)
     if method not in need.methods:
@@ -355,7 +354,6 @@ def client_of(scene: SimpleNamespace, role: Role, **options: Any) -> Client:
 
 
 def address_of(pattern: URLPattern, need: Need, place: SimpleNamespace) -> str:
-    """The address with the target's key in it."""
     about = getattr(place, need.of) if need.of else None
     kwargs = {}
     for name in pattern.pattern.converters:
@@ -382,8 +380,6 @@ def undone() -> Iterator[list[str]]:
 
 @dataclass
 class Findings:
-    """All that was wrong, not only the first."""
-
     wrong: list[str] = field(default_factory=list)
 
     def check(self, holds: bool, *words: object) -> None:
@@ -580,8 +576,6 @@ def test_signing_in_and_out(scene):
 
 
 def addresses_of_the_admin() -> list[str]:
-    """Every address of the admin, with the key of the first row."""
-
     def walk(patterns: list[URLPattern | URLResolver], prefix: str) -> Iterator[str]:
         for pattern in patterns:
             route = str(pattern.pattern)

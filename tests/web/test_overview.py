@@ -49,7 +49,6 @@ def card_of(client: Client):
 
 @pytest.fixture
 def somebody(db) -> Client:
-    """An operator for one instrument alone."""
     user = User.objects.create_user("somebody")
     operator = Group.objects.get(name="operator")
     user.user_permissions.add(*operator.permissions.all())
@@ -455,7 +454,6 @@ def test_no_query_more_for_many_roots(people, runs, root, now, django_assert_num
 
 @pytest.fixture
 def kept(monkeypatch):
-    """Cache sums as for very many runs."""
     from cleanup.web.overview import totals as disk_totals
 
     monkeypatch.setattr(disk_totals, "_kept", {})

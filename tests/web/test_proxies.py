@@ -19,7 +19,6 @@ HERE, ELSEWHERE = "127.0.0.1", "192.0.2.7"
 
 
 def seen(settings, peer: str, *, trusted: str = "127.0.0.0/8,10.0.0.0/8", **headers: str) -> HttpRequest:
-    """The request as the views get it."""
     settings.EXLAB_TRUSTED_PROXIES = addresses.networks(trusted.split(","), setting="X")
     settings.ALLOWED_HOSTS = ["*"]
     arrived: list[HttpRequest] = []
@@ -144,7 +143,6 @@ def test_what_is_no_address_is_refused_at_the_start(text):
 
 
 def sign_in(settings, origin: str | None, *, host: str = "lab.example", peer: str = HERE, **headers: str):
-    """The answer to a browser that sends the sign-in form from an origin."""
     settings.ALLOWED_HOSTS = ["lab.example"]
     if not User.objects.exists():
         User.objects.create_superuser("admin", password=PASSWORD)

@@ -46,7 +46,6 @@ def sign_in(people: Any) -> SignIn:
 
 
 def fail_for_many(now: datetime, *, people: int = 34, name: str = "guess") -> None:
-    """Three failures for each of many names, at one address."""
     for number in range(people):
         AccessAttempt.objects.create(
             username=sign_ins.key_of(f"{name}-{number}"), ip_address=PC, failures_since_start=3, attempt_time=now

@@ -219,8 +219,6 @@ class TestProves:
 
 
 class Counted:
-    """Counts the children that outlive being given up."""
-
     def __init__(self, *, most: int = 3) -> None:
         self.noted: list[Process] = []
         self.most = most
@@ -267,7 +265,6 @@ class TestSlowTwin:
     def test_an_error_of_one_file_is_that_runs_affair_and_names_the_file(
         self, lab: Lab, token: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        """The kernel's own EIO for the reads of one file."""
         lab.run(files={"tiles/deep/t.tif": b"t" * 100})
         bad = lab.twin() / "tiles/deep/t.tif"
         try:

@@ -75,7 +75,6 @@ def nested_too_deeply(twin: Path) -> None:
 
 
 def a_folder_at_the_place_of_the_metadata(twin: Path) -> None:
-    """A foreign entry in the copy's record folder."""
     (twin / METADATA / "@eaDir").mkdir()
     (twin / METADATA / "@eaDir").chmod(0)
 

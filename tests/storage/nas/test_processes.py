@@ -17,7 +17,6 @@ pytestmark = pytest.mark.one_engine(by="function")
 
 @pytest.fixture
 def child(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that has a file open below a folder, and waits."""
     (tmp_path / "nas/run/tiles").mkdir(parents=True)
     (tmp_path / "nas/run/tiles/t.tif").touch()
     script = "import sys; files = [open(path) for path in sys.argv[1:]]; print(flush=True); input()"

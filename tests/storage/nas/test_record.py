@@ -33,8 +33,6 @@ TOUCHED = {METADATA, RECORD}
 
 @dataclass
 class Copy:
-    """A run's twin on a NAS, and the history to write there."""
-
     nas: Path
     path: Path
     history: list[dict[str, Any]]
@@ -69,7 +67,6 @@ class Copy:
             return as_ordinary_user(lambda: self.refusal_beneath(root))
 
     def untouched(self) -> dict[str, Seen]:
-        """Everything on the NAS except the record and its folder's time."""
         mine = {f"{RUN_PATH}/{name}" for name in TOUCHED}
         return {name: seen for name, seen in snapshot(self.nas).items() if name not in mine}
 
@@ -420,7 +417,6 @@ def test_two_at_once_do_it_once_and_neither_publishes_the_others_half(copy: Copy
 
 
 def test_a_draft_that_was_taken_for_a_leftover_is_not_published(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another writer came between making the draft and locking it, and made its own."""
     flocked = handles.flocked
 
     def late(descriptor: int) -> Any:

@@ -331,7 +331,6 @@ def accepted(data: bytes) -> str:
 
 
 def from_deep_down(act: Any, frames: int) -> Any:
-    """What a call returns from deep down the stack."""
     return from_deep_down(act, frames - 1) if frames else act()
 
 

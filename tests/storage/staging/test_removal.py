@@ -283,7 +283,6 @@ def identity(status: os.stat_result) -> tuple[int, int, int]:
 
 
 def mischief(rng: random.Random, fence: Path) -> None:
-    """Change a fenced run in a random forbidden way."""
     data = [path for path in fence.rglob("*") if ".exlab-wizard" not in path.parts]
     path = rng.choice(data)
     deed = rng.choice(["write", "add", "rename", "remove", "link"])

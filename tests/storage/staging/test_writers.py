@@ -34,7 +34,6 @@ def found(path: Path, *names: bytes) -> list[str]:
 
 @contextlib.contextmanager
 def holding(path: Path, flags: str) -> Iterator[int]:
-    """The pid of another process that has a file open during the block."""
     program = f"import os, sys; os.open(sys.argv[1], {flags}); print(flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-S", "-c", program, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE

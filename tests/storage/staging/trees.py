@@ -90,7 +90,6 @@ class Scene:
 
 
 def replace_file(path: Path) -> None:
-    """Replace a file by another with the same bytes and times."""
     status = path.stat()
     twin = path.with_name("twin")
     twin.write_bytes(path.read_bytes())
@@ -106,7 +105,6 @@ def rewrite_in_secret(path: Path) -> None:
 
 
 def digests_of(run: Path) -> dict[bytes, bytes]:
-    """What a proof says of the files of a run."""
     return {
         os.fsencode(path.relative_to(run)): hashlib.sha256(path.read_bytes()).digest()
         for path in run.rglob("*")
@@ -115,7 +113,6 @@ def digests_of(run: Path) -> dict[bytes, bytes]:
 
 
 def replace_directory(path: Path) -> None:
-    """Replace a directory by another with the same files."""
     old = path.rename(path.with_name("old"))
     path.mkdir()
     for entry in old.iterdir():

@@ -26,13 +26,11 @@ def address(run):
 
 
 def digest_of(text):
-    """The digest that a question carries; empty where nothing is asked."""
     found = re.search(r'name="digest" value="([0-9a-f]{64})"', text)
     return found[1] if found else ""
 
 
 def ask(client, run, *, htmx=False, follow=False, **more):
-    """Open the question, and confirm it."""
     digest = digest_of(client.get(address(run)).content.decode())
     headers = HTMX if htmx else {}
     return client.post(address(run), {"digest": digest, **more}, headers=headers, follow=follow)

@@ -32,7 +32,6 @@ def text_of(response, status=200):
 
 
 def wish_of(text, **more):
-    """The data of the form on a page."""
     found = dict(re.findall(r'name="(runs|digest|batch)" value="([^"]*)"', text))
     return {**found, **more}
 

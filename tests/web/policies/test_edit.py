@@ -44,7 +44,6 @@ def page(client, address):
 
 
 def filled(client, address, **typed):
-    """What a browser would send: the form on the page, with some fields changed."""
     form = client.get(address).context["form"]
     where = client.get(address).context["where"]
     sent = {field.name: field.value() or "" for field in [*where, form["made_from"]]}
@@ -54,7 +53,6 @@ def filled(client, address, **typed):
 
 
 def save(client, address, **typed):
-    """Send the form, and again after its preview."""
     return send(client, filled(client, address, **typed))
 
 

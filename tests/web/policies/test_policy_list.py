@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
 
 @pytest.fixture
 def rehearsed(policy, now):
-    """A policy of two days ago, still in rehearsal."""
     return RetentionPolicy.objects.add_version(
         author="ada", now=now - 2 * NIGHT - HOUR, mode="scheduled", retain_hours=24, note="from Monday on"
     )
@@ -26,7 +25,6 @@ def rehearsed(policy, now):
 
 @pytest.fixture
 def passes(root, runs, rehearsed, now):
-    """Two nights of passes that would have cleared two runs; one was pinned since."""
     made = []
     for hours in (48, 24, 1):
         at = now - hours * HOUR

@@ -26,7 +26,6 @@ def look(root, now):
 
 @pytest.fixture
 def gone(runs, lab, root, now):
-    """Four missing runs of two projects; their keys by path."""
     (lab.staging / OLD).rename(lab.base / "away 1")
     (lab.staging / "FLOW_01").rename(lab.base / "away 2")
     look(root, now)

@@ -38,7 +38,6 @@ pytestmark = pytest.mark.one_engine
 
 @pytest.fixture(autouse=True)
 def _watched(db, settings, now):
-    """A watchdog has just looked."""
     Heartbeat.objects.create(cluster=watchdog.WATCH, host=settings.EXLAB_HOST, at=now - timedelta(seconds=40))
 
 
@@ -49,13 +48,11 @@ def page(client, query=""):
 
 
 def nav(text):
-    """The number in the navigation."""
     found = re.search(r'Problems <span class="chip">([^<]+)</span>', text)
     return found[1] if found else ""
 
 
 def listed(text):
-    """The number of problems on the page."""
     return (
         text.split("<main", 1)[1].split("</main")[0].count("<li>")
         + text.count('<li id="orphan-')
@@ -65,7 +62,6 @@ def listed(text):
 
 @pytest.fixture
 def found(runs, lab, root, now):
-    """A run without a record, a stray file, and a run without its directory."""
     stray = lab.staging / "CONFOCAL_01/notes of ada.txt"
     stray.write_bytes(b"12345")
     old = now - timedelta(days=2)

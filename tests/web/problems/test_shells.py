@@ -40,7 +40,6 @@ def make_shell(path, run_path):
 
 @pytest.fixture
 def shell(runs, lab, root, now):
-    """The row of a shell at the path of a cleared run."""
     away = (lab.staging / SAFE).rename(lab.base / "away")
     assert away.is_dir()
     run = runs[SAFE]
@@ -114,7 +113,6 @@ def test_who_may_not_clear_there_may_not(people, shell, keeper):
 
 @pytest.fixture
 def conflict(runs, lab, root, now):
-    """A run that could not be put back: it is fenced, and something else is at its path."""
     run = runs[SAFE]
     attempt = ClearAttempt.objects.create(
         run=run, phase="intent", host=root.host, requester="operator", actor="ada", created_at=now, phase_at=now

@@ -38,7 +38,6 @@ NASTY = "bidi \u202e control \x07 <script>alert(1)</script> " + "w" * 200
 
 @pytest.fixture
 def safe(lab, root, now):
-    """A run that may be cleared, alone on its root."""
     lab.run(SAFE)
     discovery.discover(root, now=now - timedelta(minutes=2))
     return Run.objects.with_root().get()
@@ -51,31 +50,26 @@ def page(client, run):
 
 
 def words(text):
-    """A page's text without its markup."""
     return " ".join(re.sub(r"<[^>]+>", " ", text).split())
 
 
 def card(text, name):
-    """One part of the page, in words."""
     return words(text.split(f'id="{name}"')[1].split("</section>")[0])
 
 
 def titles(text):
-    """The titles of the time line, the latest first."""
     return [
         words(title) for title in re.findall(r"<strong>(.*?)</strong>", text.split('id="life"')[1].split("</ol>")[0])
     ]
 
 
 def tried(run, now, **fields):
-    """A refused attempt, asked for an hour ago."""
     asked = {"requester": "operator", "actor": "mkhan", "host": run.root.host, "phase": Phase.REFUSED}
     ended = {"reason": Reason.NAS_MISSING_FILE, "detail": "1 of 7", "phase_at": now - timedelta(minutes=59)}
     return ClearAttempt(**{"run": run, "created_at": now - timedelta(hours=1), **asked, **ended, **fields})
 
 
 def somebody(*places, permissions=("view_run", "clear_run", "hold_run")):
-    """A client with permissions in some places only."""
     user = User.objects.create_user("somebody")
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     for place in places:

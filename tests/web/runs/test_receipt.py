@@ -21,7 +21,6 @@ NASTY = "bidi \u202e control \x07 <script>alert(1)</script> " + "w" * 200
 
 
 def words(text):
-    """A page's text without its markup."""
     return " ".join(re.sub(r"<[^>]+>", " ", text).split())
 
 
@@ -33,7 +32,6 @@ def receipt(client, run):
 
 @pytest.fixture
 def row(db: None, now: Any) -> Run:
-    """A run cleared an hour ago, as rows alone."""
     root = StagingRoot.objects.create(name="lab", host="labpc-04", path="/data/staging", nas_path="/mnt/nas")
     run = run_row(
         root,

@@ -41,7 +41,6 @@ def leaf(run_path):
 
 
 def row(text, run_path):
-    """The text of one row, without its tags."""
     found = next(part for part in re.findall(r"<tr id=.*?</tr>", text, re.S) if leaf(run_path) in part)
     return " ".join(re.sub(r"<[^>]+>", " ", found).split())
 
@@ -239,7 +238,6 @@ SORTS = {
 
 
 def in_pages(client, address, way="next"):
-    """The keys of all runs from an address on, page by page, along the links."""
     pages = [client.get(address)]
     while following := pages[-1].context["links"][way]:
         pages.append(client.get(following))

@@ -38,8 +38,6 @@ def keys(*runs):
 
 @pytest.fixture
 def somebody(db):
-    """A client with these permissions in these places."""
-
     def somebody(codenames, **place):
         user = User.objects.create_user(f"user{User.objects.count()}")
         user.user_permissions.add(*Permission.objects.filter(codename__in=codenames))
@@ -310,7 +308,6 @@ def test_a_selection_comes_back_when_its_owner_signs_in_again(people, runs):
 
 
 def test_nobody_else_inherits_it(people, runs):
-    """Another person signs in in the same browser: into what is left of a session, then after a sign-out."""
     pick(people.operator, "add", [runs[SAFE]])
     client = people.operator
     for leave in (lambda: client.post("/logout/"), Session.objects.all().delete):

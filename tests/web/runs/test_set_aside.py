@@ -18,7 +18,6 @@ FILE = "tiles/late <b>.tif"
 
 @pytest.fixture
 def blocked(lab, root, now):
-    """A run blocked by one extra file, and its path."""
     path = lab.run(SAFE)
     (path / FILE).write_bytes(b"more")
     touch(path / FILE, now - timedelta(days=1))

@@ -15,7 +15,6 @@ pytestmark = pytest.mark.one_engine
 
 @pytest.fixture
 def blocked(lab, root, now):
-    """A run blocked by one extra file, and its path."""
     path = lab.run(SAFE)
     (path / "more.tif").write_bytes(b"more")
     discovery.discover(root, now=now - timedelta(minutes=20))
@@ -57,7 +56,6 @@ def test_a_run_that_stays_as_it_was_is_told_so(people, blocked):
 
 
 def test_a_run_that_waits_to_be_at_rest_is_looked_at_as_well(people, lab, root):
-    """The document of all reasons says so of both."""
     path = lab.run(SAFE) / "tiles" / "t_0000.tif"
     at = timezone.now()
     for written, reason in ((at, "not_quiet"), (at + timedelta(days=2), "future_dated")):

@@ -15,7 +15,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
 
 
 def take_for_another(lab, root, now, *, record=None):
-    """Restore the run into another folder; return its row."""
     path = lab.staging / SAFE
     shutil.copytree(path, path.with_name("restored"))
     path.rename(lab.base / "away")

@@ -41,7 +41,6 @@ def text(answer):
 
 
 def verify(client, run):
-    """Ask on the page, and let a worker answer."""
     told = client.post(f"/runs/{run.pk}/verify-again/", {"seen": ""}, follow=True)
     assert "Every byte of both sides is compared now" in text(told)
     assert "waits for a worker" in text(told) and f'hx-get="/runs/{run.pk}/verified/"' in text(told)

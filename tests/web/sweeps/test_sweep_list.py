@@ -57,7 +57,6 @@ def said():
 
 @pytest.fixture
 def breaker(swept, root, now):
-    """A sweep that was stopped before it removed anything, and why."""
     stopped = swept(outcome=Outcome.STOPPED, reason=Reason.BREAKER_OPEN, detail="It would clear 41 runs.")
     sight = {"kind": "share", "detail": "It would clear 41 runs.", "runs": 41, "bytes": 10, "version": 0}
     return SweepBreaker.objects.create(
@@ -66,7 +65,6 @@ def breaker(swept, root, now):
 
 
 def answer(client, breaker, note="", **options):
-    """Confirm "go on" as the page shows it."""
     asked = client.get(f"/breakers/{breaker.pk}/go-on/").content.decode()
     found = re.search(r'name="code" value="([^"]*)"', asked)
     posted = {"note": note, "code": found[1] if found else ""}
