@@ -26,8 +26,6 @@ _DONE = {"done": True, "aborted": False, "undone": False}
 
 @dataclass
 class Aside:
-    """The stage's run with one more file; with `moved` it begins set aside."""
-
     stage: Stage
     extra: Thing
     run: Things
@@ -133,7 +131,6 @@ def _row(aside: Aside) -> dict[str, Any]:
 
 
 def _kept(aside: Aside) -> Broken:
-    """The very same file is in one of the two places, and the rest of the run is unchanged."""
     here, there = look(aside.stage.subject.path), look(aside.stage.folder).get(aside.beside)
     places = [thing for thing in (here.get(EXTRA), there) if thing is not None]
     if len(places) != 1 or not places[0].same_as(aside.extra):
@@ -147,7 +144,6 @@ def _kept(aside: Aside) -> Broken:
 
 
 def _contained(aside: Aside) -> Iterator[tuple[int, str]]:
-    """Nothing else has come or gone, also not what earlier runs have beside them."""
     top = f"staging/{aside.stage.folder.relative_to(aside.stage.lab.staging)}/.exlab-set-aside"
     mine = f"{top}/{aside.stage.subject.path.name}"
     before, after = (
@@ -159,7 +155,6 @@ def _contained(aside: Aside) -> Iterator[tuple[int, str]]:
 
 
 def _in_order(aside: Aside) -> Broken:
-    """After recovery nothing is under way, and row and ledger say once where the file lies."""
     yield from _kept(aside)
     state = _row(aside)["state"]
     is_there = aside.beside in look(aside.stage.folder)

@@ -102,8 +102,6 @@ class Fault:
 
 @dataclass(frozen=True)
 class Ended:
-    """The return code (negative: the signal), the output, and what strace saw."""
-
     status: int
     out: str
     err: str
@@ -145,7 +143,6 @@ def _waiting_process() -> Iterator[subprocess.Popen[str]]:
 
 
 def _attached(strace: subprocess.Popen[str]) -> str | None:
-    """Wait for strace to attach; return what it says if it cannot."""
     assert strace.stderr is not None
     said: list[str] = []
     for line in strace.stderr:
@@ -178,11 +175,9 @@ class Traced:
         return Ended(status, out, err, self.trace_path.read_text())
 
     def story(self) -> str:
-        """All output so far, for a failure message."""
         return "\n".join(path.read_text() for path in (*self._said, self.trace_path))
 
     def wait_until_struck(self) -> None:
-        """Wait for a fault that the process survives."""
         deadline = time.monotonic() + _SECONDS
         while not _HIT.search(self.trace_path.read_text()):
             assert time.monotonic() < deadline, "the process never came to the call"
@@ -250,7 +245,6 @@ class Programs:
         return self.start(*arguments, fault=fault, **how).ended()
 
     def calls(self, *arguments: str, **how: Any) -> list[Call]:
-        """The changing calls of a command that runs undisturbed."""
         ended = self.run(*arguments, **how)
         assert ended.status == 0, ended.err
         return changing(ended.trace)
@@ -281,7 +275,6 @@ class Programs:
 
 
 def changing(trace: str) -> list[Call]:
-    """The changing calls of a trace, each with its number among all calls of its name."""
     numbers: Counter[str] = Counter()
     calls = []
     for line in trace.splitlines():
@@ -321,7 +314,6 @@ def _say(line: str) -> None:
 
 
 def _become(request: dict[str, Any]) -> None:
-    """Turn this fork into `manage.py`: print its pid and wait until it is traced."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     answers = os.dup(1)
     for path, descriptor in ((os.devnull, 0), (request["out"], 1), (request["err"], 2)):

@@ -61,8 +61,6 @@ World = dict[bytes, tuple[Any, ...]]
 
 @dataclass
 class Stage:
-    """A lab with the run, its siblings, a place outside that must not change, and what was noted."""
-
     scene: Scene
     outside: Path
     tmp_path: Path
@@ -108,7 +106,6 @@ class Stage:
         return Path(settings.EXLAB_DATA_DIR)
 
     def note(self) -> None:
-        """Note the state now, for `changes`."""
         self.noted = *self.disk(), rows(self.scene.run.pk)
 
     def note_the_disk(self) -> None:
@@ -150,7 +147,6 @@ class Stage:
         assert not changes, "\n".join(changes)
 
     def disk(self) -> tuple[World, World]:
-        """The lab with a fenced run under its own name, and what lies outside."""
         leaf = os.fsencode(self.scene.run.leaf)
         lab = {
             _OURS.sub(leaf, name): seen for name, seen in survey(self.lab.base).items() if not _PREPARED.search(name)
@@ -190,7 +186,6 @@ def discover(stage: Stage) -> discovery.Discovered:
 
 
 def page(stage: Stage) -> str:
-    """The run's page as a viewer reads it."""
     from django.contrib.auth.models import User
 
     client = Client()
@@ -201,13 +196,11 @@ def page(stage: Stage) -> str:
 
 
 def refused(stage: Stage) -> None:
-    """Nothing happened except a row that says so; a second request gets the same answer."""
     stage.assert_unchanged()
     _assert_refused(stage)
 
 
 def put_back(stage: Stage) -> None:
-    """The run was fenced and lies at its path again with the same inodes."""
     stage.assert_unchanged(fenced=True)
     _assert_refused(stage)
 
@@ -231,12 +224,10 @@ def _assert_refused(stage: Stage) -> None:
 
 
 def left_in_data_directory(stage: Stage) -> list[Path]:
-    """Plans and tombstones of this run's attempts."""
     return [path for attempt in stage.run.attempts.all() for path in stage.data.glob(f"*/{attempt.pk.hex}*")]
 
 
 def cleared(stage: Stage) -> None:
-    """Only the run is gone, and it is counted and recorded to the byte."""
     stage.scene.assert_cleared()
     stage.assert_unchanged(without_the_run=True)
 
@@ -264,12 +255,10 @@ class Case:
 
 
 def clears(make: Callable[[Stage], Any] = lambda stage: None, **more: Any) -> Case:
-    """A case that looks like an obstacle and is none."""
     return Case(None, make, "cleared", cleared, **more)
 
 
 def puts_back(reason: Reason, make: Callable[[Stage], Any], **more: Any) -> Case:
-    """A case that is noticed when the run is already fenced."""
     return Case(reason, make, then=put_back, **more)
 
 
@@ -321,7 +310,6 @@ def _marks(case: Case, asker: str, rare: bool) -> list[pytest.MarkDecorator]:
 def set_stage(
     case: Case, lab: Lab, root: Any, now: datetime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **more: Any
 ) -> Stage:
-    """Build the lab of a case, up to the moment before its fault."""
     outside = tmp_path / "outside"
     (outside / "folder").mkdir(parents=True)
     for name in ("canary", "folder/canary"):
@@ -337,7 +325,6 @@ def set_stage(
 
 
 def run_case(case: Case, asker: str, stage: Stage, policy: Callable[..., Any]) -> None:
-    """Make the fault, ask for the clear, and assert what the case declares."""
     if asker == Requester.SCHEDULE:
         policy(mode="scheduled", retain_hours=0, proof=case.level, equipment="CONFOCAL_01", project="PROJ-0042")
     else:
@@ -414,7 +401,6 @@ def _without(entry: tuple[Any, ...] | None, hidden: tuple[int, ...]) -> tuple[An
 
 
 def rows(run: int) -> dict[str, Any]:
-    """The database without this run's own attempts, their counters, proofs and ledger rows."""
     runs = [{**row, "judged": None} for row in Run.objects.order_by("pk").values()]  # any look may judge
     # And any look may learn what the run is known by.
     counts = dict.fromkeys(("failures", "doubts", "nas_slow_times", "nas_retry_at", "manifest_sha256", "traits"))
@@ -439,5 +425,4 @@ def _of_others(tables: dict[str, Any], run: int) -> dict[str, Any]:
 
 
 def but(case: Case, **changes: Any) -> Case:
-    """The same case with some fields changed."""
     return replace(case, **changes)

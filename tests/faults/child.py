@@ -33,7 +33,6 @@ def wait() -> None:
 
 
 def interpose(place: str, act: Callable[[], None]) -> None:
-    """Act before or after a certain call of a product function."""
     module_name, function, when, number = place.split(":")
     owner: Any = importlib.import_module(module_name)
     *classes, name = function.split(".")

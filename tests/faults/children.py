@@ -28,7 +28,6 @@ def run(env: dict[str, str], what: str, now: datetime, *arguments: str) -> Any:
 
 
 def kill_at(place: str, env: dict[str, str], what: str, now: datetime, *arguments: str) -> None:
-    """Run a child that is killed at a place; fail if it gets past it."""
     with start(env, what, now, *arguments, **{DIE: place}) as child:
         child.communicate(timeout=60)
     assert child.returncode == -signal.SIGKILL, f"it went past {place}"

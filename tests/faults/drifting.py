@@ -11,8 +11,6 @@ _NUMBERS = itertools.count(1 << 40)
 
 
 class Drifting(ReaderHere):
-    """Reads the NAS in this process and makes up the inode numbers."""
-
     def read(self, twin: str, **how: Any) -> client.Listing:
         found = super().read(twin, **how)
         renumbered = {path: replace(file, ino=next(_NUMBERS)) for path, file in found.files.items()}

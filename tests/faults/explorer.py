@@ -37,8 +37,6 @@ _NEEDS_ROOM = ("create", "write", "mkdir", "fallocate", "fsync", "link")
 
 @dataclass
 class Explored:
-    """The number of explored points of one kind, and the violations."""
-
     kind: str
     points: int = 0
     violations: list[Violation] = field(default_factory=list)
@@ -111,12 +109,10 @@ def rehearse(stage: Stage) -> list[Operation]:
 
 
 def the_commit(operations: list[Operation]) -> int:
-    """The number of the commit, after which there is no way back."""
     return next(each.number for each in operations if (each.kind, each.function) == ("commit", "_commit"))
 
 
 def settle(stage: Stage, point: str) -> list[Violation]:
-    """The checks after an accident: at once, after recovery, and after one more look."""
     found = violations(point, at_every_moment(stage))
     recover(stage)
     return found + violations(point, when_settled(stage), when_looked_at_again(stage))
@@ -221,8 +217,6 @@ def crashes_twice(
 
 
 class DiskFails(At):
-    """A disk operation fails; with `lasting`, all later ones fail too."""
-
     def __init__(self, number: int, code: int, *, lasting: bool) -> None:
         super().__init__(number)
         self.code = code
@@ -273,7 +267,6 @@ class DatabaseFails(At):
 
 
 def faults(stage: Stage, *, every: int = 1, skip: int = 0, exhaustive: bool = True, limit: int = NEVER) -> Explored:
-    """Every operation fails, once and lasting, with every error; or with one error in turn."""
     explored = Explored("failed", limit=limit)
     for operation in rehearse(stage)[skip::every]:
         acts = _database_faults(operation) if operation.is_database else _disk_faults(operation)
@@ -345,8 +338,6 @@ def failing_recoveries(
 
 
 class Frozen(At):
-    """The worker stands still while others work; then it goes on."""
-
     def __init__(self, number: int, meanwhile: Callable[[], None]) -> None:
         super().__init__(number)
         self.meanwhile = meanwhile

@@ -67,7 +67,6 @@ def in_power_failure(found: list[Violation]) -> list[Violation]:
 
 
 def at_every_moment(stage: Stage) -> Broken:
-    """What must hold even where a worker was just killed, before recovery."""
     subject = stage.subject
     at_path, fenced = look(subject.path), look(fence_of(stage))
     yield from _not_torn(subject, at_path)
@@ -109,7 +108,6 @@ def when_looked_at_again(stage: Stage) -> Broken:
 
 
 def fence_of(stage: Stage) -> Path:
-    """The fence that exists, else a name that nothing has."""
     return next((path for path in stage.ours() if path.is_dir()), stage.folder / ".exlab-clearing")
 
 
@@ -184,7 +182,6 @@ def _append_only(subject: Subject) -> Broken:
 
 
 def _back(stage: Stage) -> Broken:
-    """The run is at its path with the same inodes, and nothing says that it was cleared."""
     subject = stage.subject
     after = look(subject.path)
     if not same(subject.expected, after):
@@ -199,7 +196,6 @@ def _back(stage: Stage) -> Broken:
 
 
 def _tidy(stage: Stage) -> Broken:
-    """The data directory holds no draft, and no plan or tombstone of an attempt that removed nothing."""
     for attempt in stage.subject.attempts():
         if attempt["reason"] == "storage_error":
             continue  # the disk did not give up what was written there; nobody will ever read it
@@ -211,7 +207,6 @@ def _tidy(stage: Stage) -> Broken:
 
 
 def _gone(stage: Stage) -> Broken:
-    """The run is gone, and everything says so once, with the right counts."""
     subject = stage.subject
     if subject.path.exists():
         yield 5, "the run is called cleared and lies at its path"
@@ -235,7 +230,6 @@ def _gone(stage: Stage) -> Broken:
 
 
 def _partly_gone(stage: Stage) -> Broken:
-    """Something stayed because it was changed: the ledger says so and counts the rest."""
     kinds = [row["kind"] for row in stage.subject.ledger()]
     if kinds.count("authorised") != 1 or kinds.count("completed") or not kinds.count("partial"):
         yield 4, f"the ledger says {kinds} of a run that is partly gone"
@@ -266,7 +260,6 @@ def claims_what_went(stage: Stage, went: Things) -> Broken:
 
 
 def _tombstones(stage: Stage) -> Iterator[dict[str, bytes]]:
-    """The readable contents of the tombstones of the subject's attempts."""
     for attempt in stage.subject.attempts():
         path = stage.data / "tombstones" / f"{hexadecimal(attempt['id'])}.tar.gz"
         try:

@@ -72,7 +72,6 @@ class Place:
 
     @property
     def kept_at(self) -> Path:
-        """The far storage, under the name that the stage knows."""
         return self.base / "stage" / "lab" / "nas"
 
     @property
@@ -184,7 +183,6 @@ def _folder_link(place: Place, stage: Stage) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _run_link(place: Place, stage: Stage) -> Iterator[None]:
-    """The copy is a link to the staged run, wherever that is moved."""
     twin = place.far / FOLDER / stage.subject.path.name
     made = not twin.exists()
     if made:
@@ -199,13 +197,11 @@ def _run_link(place: Place, stage: Stage) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _nothing_more(place: Place, stage: Stage) -> Iterator[None]:
-    """Only the remembered names are left."""
     yield
 
 
 @contextlib.contextmanager
 def _snapshot(place: Place, stage: Stage) -> Iterator[None]:
-    """A union with a snapshot of the staging disk, on that disk."""
     with (
         _copied(place.staging, place.scratch / "snapshot") as snapshot,
         mounts.overlay(place.seen, place.far, snapshot),
@@ -237,7 +233,6 @@ def _copy_and_folder(place: Place, stage: Stage) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _copied(source: Path, target: Path) -> Iterator[Path]:
-    """A copy of a tree with all its times, for the length of the block."""
     target.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(["cp", "--archive", str(source), str(target)], check=True)
     try:
@@ -286,8 +281,6 @@ class ReaderHere(means.ReaderHere):
 
 
 class Begins(At):
-    """The NAS begins to lie before an operation. `lost`: the far storage has lost its copy by then."""
-
     def __init__(self, number: int, place: Place, stage: Stage, lie: Lie, *, lost: bool) -> None:
         super().__init__(number)
         self.place = place
@@ -386,7 +379,6 @@ def one_place(
 
 
 def _sample(operations: list[Operation], late: int, turn: int, turns: int) -> list[Operation]:
-    """One operation before the first question and some after it, others for each turn."""
     asked = next(place for place, operation in enumerate(operations, 1) if operation.kind == "ask")
     early, rest = operations[:asked], operations[asked:]
     places = [(number * turns + turn) * len(rest) // (late * turns) for number in range(late)]
@@ -411,8 +403,6 @@ def _rehearse(stage: Stage, setting: Setting) -> list[Operation]:
 
 
 def _prove(stage: Stage) -> None:
-    """Let a worker prove the run and be killed before it fences it."""
-
     def killed(operation: Operation, do: Callable[[], Any]) -> Any:
         if operation.function == "fence":
             raise Killed

@@ -48,7 +48,6 @@ def need_root(why: str) -> None:
 
 @contextmanager
 def running(script: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run a process that says that it is ready and lives until the end of the block."""
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -78,7 +77,6 @@ def flocked_elsewhere(path: Path) -> Any:
 
 @contextmanager
 def mounted(*arguments: str | Path) -> Iterator[None]:
-    """Run `mount` with these arguments, the last one the place, for the length of the block."""
     need_root("may mount")
     done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -91,13 +89,11 @@ def mounted(*arguments: str | Path) -> Iterator[None]:
 
 
 def tiny_disk(place: Path, size: str = "3m") -> Any:
-    """A tmpfs at a new directory."""
     place.mkdir(parents=True, exist_ok=True)
     return mounted("-t", "tmpfs", "-o", f"size={size}", "tmpfs", place)
 
 
 def fill(folder: Path) -> None:
-    """Write until the folder's disk has not one byte left."""
     with pytest.raises(OSError, match="space"), (folder / "filler").open("wb", buffering=0) as file:
         while True:
             file.write(b"x" * 4096)
@@ -120,7 +116,6 @@ def set_flag(path: Path, flag: str) -> bool:
 
 
 def make_device(path: Path) -> None:
-    """A character device without a driver."""
     need_root("may make devices")
     try:
         os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
@@ -190,7 +185,6 @@ class ReaderHere(client.NasReader):
 
 @contextmanager
 def reader_here(root: Any) -> Iterator[OneReader]:
-    """Stands in for `gathering.reader_for`."""
     with ReaderHere(root.nas_path, root.nas_token, staging=root.token) as reader:
         yield OneReader(reader)
 
@@ -200,7 +194,6 @@ def reading_here(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def impatient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Any:
-    """Shorten the silence after which the NAS is given up."""
     return replaced(monkeypatch, settings, "EXLAB_NAS_TIMEOUT", seconds)
 
 
@@ -211,7 +204,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Any:
 def before(
     monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[[], Any], call: int = 1
 ) -> Iterator[None]:
-    """Act just before one call of a product function."""
     with _interposed(monkeypatch, owner, name, act, call, late=False):
         yield
 
@@ -220,7 +212,6 @@ def before(
 def after(
     monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[[], Any], call: int = 1
 ) -> Iterator[None]:
-    """Act just after one call of a product function."""
     with _interposed(monkeypatch, owner, name, act, call, late=True):
         yield
 

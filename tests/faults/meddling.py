@@ -50,7 +50,6 @@ def _add(stage: Stage) -> Callable[[], None]:
 
 
 def _hold(stage: Stage) -> Callable[[], None]:
-    """A person at the instrument puts the run on hold."""
     (stage.place() / ".exlab-hold").write_bytes(b"please keep")
     return lambda: (stage.place() / ".exlab-hold").unlink()
 
@@ -78,7 +77,6 @@ def _damage_quietly(stage: Stage) -> Callable[[], None] | None:
 def _rewrite_with(
     place: Callable[[], Path], change: Callable[[bytes], bytes], *, keep_time: bool, name: str = _FILE
 ) -> Callable[[], None] | None:
-    """Write other bytes into a file; undoing restores bytes and time."""
     path = place() / name
     if not path.exists():
         return None
@@ -96,7 +94,6 @@ def _rewrite_with(
 
 
 def _swap_for_a_link(stage: Stage) -> Callable[[], None] | None:
-    """Move a directory of the run away and leave a link to it."""
     folder = stage.place() / _FOLDER
     aside = stage.canary / f"{_FOLDER}-{len(list(stage.canary.iterdir()))}"  # those of earlier changes lie there still
     if folder.is_symlink() or not folder.exists():
@@ -160,8 +157,6 @@ CHANGES = (
 
 
 class Meddle(At):
-    """Make a change just before an operation."""
-
     def __init__(self, number: int, stage: Stage, change: Change) -> None:
         super().__init__(number)
         self.stage = stage
@@ -186,7 +181,6 @@ class Meddle(At):
 
 
 def _name_of(stage: Stage) -> Path:
-    """The subject's present name: its path, or a fence."""
     return stage.subject.path if stage.subject.path.exists() else next(path for path in stage.ours() if path.is_dir())
 
 
@@ -241,7 +235,6 @@ def _must_be_noticed(change: Change, operation: Operation, operations: list[Oper
 
 
 def _explore(stage: Stage, operation: Operation, change: Change, *, committed: bool) -> list[Violation] | None:
-    """One change before one operation; None if there was nothing left to change."""
     act = Meddle(operation.number, stage, change)
     clear(stage, act, may_fail=True)
     assert act.hit is not None and act.hit.is_like(operation), f"expected {operation}, came to {act.hit}"
@@ -284,7 +277,6 @@ def _when_the_rest_is_taken_away(stage: Stage) -> Iterator[tuple[int, str]]:
 
 
 def crashes_of_a_refusal(stage: Stage, *, lost: Lost | None = None, every: int = 1, limit: int = NEVER) -> Explored:
-    """Change the fenced run, and kill the worker that puts it back, or cut its power."""
     explored = Explored("killed, refusing" if lost is None else "power lost, refusing", limit=limit)
     fence = next(each.number for each in rehearse(stage) if each.function == "fence")
     changed = fence + 2  # renamed, synced: from here on it lies under the fence's name for good

@@ -68,7 +68,6 @@ def looped(image: Path, place: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def btrfs(image: Path, place: Path) -> Iterator[None]:
-    """A btrfs with two subvolumes, `staging` and `nas`."""
     with disk(image, place, "btrfs", "128M"):
         for name in ("staging", "nas"):
             call(need("btrfs"), "subvolume", "create", place / name)
@@ -106,7 +105,6 @@ def served(place: Path, *command: str | Path) -> Iterator[None]:
 
 
 def _wait_for(place: Path, before: int, process: "subprocess.Popen[bytes]") -> None:
-    """Wait until another device shows at a place, which may be a mount point already."""
     until = time.monotonic() + _PATIENCE_SECONDS
     while place.stat().st_dev == before:
         if process.poll() or time.monotonic() > until:

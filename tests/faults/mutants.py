@@ -90,8 +90,6 @@ def changed_late(name: str) -> Callable[[Stage], Explored]:
 
 
 class _Without:
-    """A module, as `os` or `fcntl`, with one function that does nothing for some callers."""
-
     def __init__(self, module: Any, function: str, is_left_out: Callable[..., bool]) -> None:
         self._module = module
         self._function = function
@@ -127,7 +125,6 @@ def _no_fsync_of(wanted: Callable[[str], bool]) -> Plant:
 
 
 def _no_fsync_in(function: str) -> Plant:
-    """No fsync while this function of the fences runs."""
     at_work: list[str] = []
     real = getattr(fences, function)
 
@@ -150,7 +147,6 @@ def _no_fsync_in(function: str) -> Plant:
 
 
 def _around(owner: Any, name: str, change: Callable[..., Any]) -> Plant:
-    """Replace a function by `change`, which gets the real one first."""
     return lambda: mock.patch.object(owner, name, partial(change, getattr(owner, name)))
 
 
@@ -182,7 +178,6 @@ def _remove_the_tree(
 
 
 def _nothing_against_it(real: Callable[..., Any], facts: Any, policy: Any, now: Any) -> Any:
-    """Tell the gates that the NAS holds everything."""
     return real(replace(facts, proof=replace(facts.proof, findings=())) if facts.proof else facts, policy, now)
 
 
@@ -203,7 +198,6 @@ def _proof_ignored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _record_published_late() -> Iterator[None]:
-    """Publish the record only when all the rest is gone."""
     publish, later = fences.publish, list[tuple[Any, ...]]()
 
     def publish_and_remove(real: Callable[..., Any], *args: Any) -> Any:

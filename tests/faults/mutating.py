@@ -40,8 +40,6 @@ _CONTROL_THAT_CHANGES = re.compile(r"\b(FS_IOC_SETFLAGS|FS_IOC_FSSETXATTR|FICLON
 
 @dataclass(frozen=True)
 class Watch:
-    """Traces the changing calls of a process and its children."""
-
     def options(self) -> list[str]:
         names = ",".join(f"?{name}" for name in (*NAMES, *CONTENTS, *ABOUT, *OPENS, *UNSEEN, *CONTROLS))
         return ["-f", "-y", "-e", f"trace={names}", "-e", "signal=none"]
@@ -53,7 +51,6 @@ def mutating(trace: str, below: Collection[Path]) -> list[str]:
 
 
 def opened(trace: str, below: Path) -> list[str]:
-    """The trace lines that open something at or below a directory."""
     calls = ((line, _CALL.match(line)) for line in trace.splitlines())
     return [line for line, call in calls if call and call["name"] in OPENS and _touches(call, [below])]
 
@@ -78,7 +75,6 @@ def _touches(call: re.Match[str], below: Collection[Path]) -> bool:
 
 
 def _paths(call: re.Match[str]) -> list[str]:
-    """Every path that a call names: by descriptor, by a name below one, or directly."""
     name, rest = call["name"], call["rest"]
     if name in CONTENTS and name != "truncate":  # what is written is no path, whatever it looks like
         rest = re.sub(_STRING, "", rest)

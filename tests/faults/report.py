@@ -52,7 +52,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def summary(rows: list[Row]) -> list[str]:
-    """A table with a column for each engine."""
     counted: Counter[tuple[str, str, str]] = Counter()
     for engine, what, kind, number in rows:
         counted[engine, what, kind] += number

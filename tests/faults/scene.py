@@ -32,11 +32,9 @@ class Scene:
         return queue.new_attempt(self.run, requester=Requester.OPERATOR, actor="ada", now=self.now)
 
     def kinds(self) -> list[str]:
-        """The kinds of the run's ledger rows, oldest first."""
         return list(self.run.ledger.order_by("pk").values_list("kind", flat=True))
 
     def states(self) -> list[str]:
-        """The run's ingest history in the database."""
         return list(self.run.events.order_by("position").values_list("state", flat=True))
 
     def history(self) -> list[str]:
@@ -44,11 +42,9 @@ class Scene:
         return ["staging", "complete", "sync_queued", "sync_verified"] if self.run.record_format == "ingest" else []
 
     def leftovers(self) -> list[str]:
-        """The product's names beside the run."""
         return sorted(entry.name for entry in self.path.parent.iterdir() if entry.name.startswith(".exlab-clearing-"))
 
     def assert_whole(self) -> None:
-        """The run lies at its path with the same inodes, and the database knows it as verified."""
         assert snapshot(self.path) == self.entries
         assert inodes(self.path) == self.inodes
         assert self.leftovers() == []
@@ -59,7 +55,6 @@ class Scene:
         assert not self.run.ledger.filter(kind__in=["authorised", "completed", "partial"]).exists()
 
     def assert_cleared(self) -> None:
-        """The run is gone and recorded once: one `cleared`, `authorised` and `completed`, with its counts."""
         assert not self.path.exists()
         assert self.path.parent.is_dir()
         assert self.leftovers() == []
@@ -77,7 +72,6 @@ class Scene:
         assert (attempt.freed_files, attempt.freed_bytes) == (self.files, self.bytes)
 
     def assert_freed(self, files: int, size: int) -> None:
-        """The ledger's rows that free something add up to this."""
         totals = LedgerEntry.objects.filter(run=self.run).totals()
         assert (totals["files"], totals["bytes"]) == (files, size)
 
@@ -86,7 +80,6 @@ class Scene:
 
 
 def set_scene(lab: Lab, root: Any, now: datetime, run_path: str = RUN_PATH, **how: Any) -> Scene:
-    """Build one run, discover it, and note its state."""
     path = lab.run(run_path, **how)
     discovery.discover(root, now=now)
     return scene_of(lab, root, now, run_path, path)

@@ -57,7 +57,6 @@ class Operation:
         return f"{self.number} {self.kind} {self.name} in {self.function}"
 
     def is_like(self, other: "Operation") -> bool:
-        """Whether this is the same step in another clear."""
         return (self.kind, self.name, self.function) == (other.kind, other.name, other.function)
 
 
@@ -67,8 +66,6 @@ def let(operation: Operation, do: Callable[[], Any]) -> Any:
 
 @dataclass
 class Seam:
-    """Watches what one worker does while the block lasts."""
-
     act: Act = let
     power: bool = False
     operations: list[Operation] = field(default_factory=list)
@@ -127,7 +124,6 @@ class Seam:
             return result
 
     def go_on_from(self, earlier: "Seam") -> None:
-        """Take over what an earlier worker left without an fsync."""
         self._journal = earlier._journal
 
     def lose_power(self, lost: "Lost") -> None:
@@ -147,7 +143,6 @@ def _lose_transaction() -> None:
 
 
 def _function() -> str:
-    """The product function at work, or nothing outside the product."""
     frame: FrameType | None = sys._getframe(2)
     for _ in range(_DEPTH):
         if frame is None:
@@ -175,8 +170,6 @@ def _replacements(seam: Seam) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
 
 
 class _Disk:
-    """The disk-changing calls; each hands the real one to the seam."""
-
     CALLS = (
         "open",
         "write",
@@ -414,8 +407,6 @@ class Lost:
 
 @dataclass
 class _Replaced:
-    """A file whose name was taken by a rename, kept for the case that the rename is lost."""
-
     data: bytes
     mode: int
     times: tuple[int, int]

@@ -66,8 +66,6 @@ _DATA = {
 
 
 class Thing(NamedTuple):
-    """One directory entry as it was seen."""
-
     kind: str
     ino: int
     mode: int
@@ -78,7 +76,6 @@ class Thing(NamedTuple):
     content: bytes
 
     def same_as(self, other: "Thing | None") -> bool:
-        """Whether it is unchanged: a directory by inode and mode, a file also by its bytes."""
         return other is not None and _essence(self) == _essence(other)
 
 
@@ -132,7 +129,6 @@ def same(before: Things, after: Things) -> bool:
 
 
 def differences(before: Things, after: Things) -> str:
-    """The names by which two looks differ."""
     everywhere = before.keys() | after.keys()
     other = [name for name in everywhere if name not in before or not before[name].same_as(after.get(name))]
     return ", ".join(sorted(other))
@@ -181,7 +177,6 @@ class Subject:
 
     @property
     def history(self) -> list[str]:
-        """The states that the database knew before anything touched the run."""
         return ["staging", "complete", "sync_queued", "sync_verified"] if self.watched else []
 
     @property
@@ -274,7 +269,6 @@ class Stage:
         (self.folder / f".exlab-clearing-{SOMEBODYS}.ingest.json").write_bytes(b"{}")
 
     def fresh(self) -> Subject:
-        """Another run, discovered, with everything about it noted."""
         if not self._spare:
             self._furnish_some()
         run_path, aside = self._spare.pop()
@@ -302,7 +296,6 @@ class Stage:
         self.when_furnished()
 
     def _introduce(self, run_path: str) -> None:
-        """Discover one run; the others have not changed."""
         self._discover(run_path)
         if self.returned:
             self._copy_back(run_path, told=bool(len(self._spare) % 2))
@@ -323,7 +316,6 @@ class Stage:
         _shape(self.lab.staging / run_path)
 
     def _accept(self, run_path: str) -> None:
-        """Remove a run's manifest and let an admin accept the bytes on both sides."""
         (self.lab.staging / run_path / METADATA / "checksums.sha256").unlink()
         run = Run.objects.with_root().get(run_path=run_path, root=self.root)
         check = verifying.request(run, actor="ada", now=self.now)
@@ -353,7 +345,6 @@ class Stage:
         return self.thorough or self._turn % _SELDOM == 0
 
     def ours(self) -> list[Path]:
-        """What lies beside the subject under a name of one of its attempts."""
         names = [f".exlab-clearing-{hexadecimal(attempt['id'])}" for attempt in self.subject.attempts()]
         both = [self.folder / f"{name}{suffix}" for name in names for suffix in ("", ".ingest.json")]
         return [path for path in both if os.path.lexists(path)]
@@ -365,7 +356,6 @@ class Stage:
         return next((path for path in names if path.exists() and path.stat().st_ino == ino), self.base / "nowhere")
 
     def surroundings(self) -> Things:
-        """All that is not the subject: the rest of the staging root, its twin, a canary."""
         mine = {self.subject.path.name, *(path.name for path in self.ours())}
         there = look(self.lab.staging)
         there.pop(self.marker, None)
@@ -384,7 +374,6 @@ def _is_foreign(name: str, mine: set[str]) -> bool:
 
 
 def _furnish(lab: Lab, run_path: str, record: str = "ingest") -> Path:
-    """A verified run with a folder, a read-only one, an empty one, a file with two names, and an empty file."""
     path = lab.run(run_path, files=_DATA, record=record)
     _shape(path)
     if record != "ingest":
@@ -465,6 +454,5 @@ def staged(
 
 
 def _let_go(base: Path) -> None:
-    """Let pytest of an ordinary user remove the files."""
     for path in base.rglob("locked"):
         path.chmod(0o700)

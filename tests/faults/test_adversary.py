@@ -169,14 +169,12 @@ def fence_of(scene: Scene) -> Path:
 
 
 def die_after(monkeypatch: pytest.MonkeyPatch, scene: Scene, owner: Any, name: str) -> ClearAttempt:
-    """Clear the scene's run and stop at the end of a function."""
     with means.after(monkeypatch, owner, name, means.failing(Died())), pytest.raises(Died):
         clear_run(scene.run, now=scene.now)
     return scene.run.attempts.get()
 
 
 def recovered(scene: Scene) -> list[str]:
-    """Let recovery try twice, and name what it could not settle the second time."""
     recovery.recover(now=scene.now)
     return [finding.reason for _attempt, finding in recovery.recover(now=scene.now).unsettled]
 
@@ -195,7 +193,6 @@ NEW_WORK = b"NEW WORK" * 512
 
 @pytest.fixture
 def linked(lab: Lab, root: Any, now: datetime, quick: None) -> Scene:
-    """A run with a file of two names, each with a twin."""
     path = lab.run(files=dict.fromkeys(TWO_NAMES, b"one tile" * 512))
     first, second = (path / name for name in TWO_NAMES)
     second.unlink()
@@ -205,7 +202,6 @@ def linked(lab: Lab, root: Any, now: datetime, quick: None) -> Scene:
 
 
 def write_in_secret(path: Path) -> None:
-    """Write other bytes and keep size and modification time."""
     seen = path.stat()
     path.write_bytes(NEW_WORK)
     os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
@@ -261,7 +257,6 @@ GOOD = "FLOW_01/GOOD/Runs/Run_2026-04-04T10-00"
 
 @pytest.fixture
 def four(lab: Lab, root: Any) -> Path:
-    """Three runs whose twins lie in one folder, which is returned, and a fourth elsewhere."""
     for run_path in [*BAD, GOOD]:
         lab.run(run_path, files={"data": b"data"})
     return lab.nas / "FLOW_01/BAD"
@@ -378,13 +373,11 @@ def test_a_commit_that_fails_while_the_roots_token_is_away_leaves_nothing_in_the
 
 
 def out_of_the_root(scene: Scene, tmp_path: Path) -> Path:
-    """Move the whole project out of the staging root."""
     project = scene.path.parent.parent
     return project.rename(tmp_path / project.name)
 
 
 def renamed(scene: Scene, tmp_path: Path) -> Path:
-    """Rename the project, and begin the next run in a new folder of the old name."""
     project = scene.path.parent.parent
     moved = project.rename(project.with_name("PARKED"))
     scene.path.parent.mkdir(parents=True)

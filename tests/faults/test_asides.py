@@ -40,8 +40,6 @@ def test_without_power_anywhere(stage: Stage, moved: bool) -> None:
 
 @pytest.mark.exhaustive
 class TestExhaustive:
-    """What the plain run leaves out."""
-
     @pytest.mark.parametrize("moved", [False, True], ids=["set aside", "put back"])
     @pytest.mark.parametrize("lost", [Lost(names=False), Lost(data=False)], ids=["data", "names"])
     def test_power_lost(self, stage: Stage, moved: bool, lost: Lost) -> None:

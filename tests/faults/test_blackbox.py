@@ -94,8 +94,6 @@ def _wait_for_the_server() -> None:
 
 @dataclass
 class Box:
-    """A lab in which real processes clear one run after the other, with other runs beside them."""
-
     lab: Lab
     root: Any
     programs: Programs
@@ -125,7 +123,6 @@ class Box:
         return self.programs.start("clear", scene.run.run_path, "--json", fault=fault, **how)
 
     def calls(self) -> list[Call]:
-        """The changing calls of one undisturbed clear."""
         scene = self.new_run()
         ended = self.start(scene, None, ignore_writers=True).ended()
         assert ended.status == 0, ended.err
@@ -135,7 +132,6 @@ class Box:
         return blackbox.changing(ended.trace)
 
     def strike(self, fault: Fault) -> Ended:
-        """Let one fault strike the clear of a new run, settle the rest, and check that nothing is wrong."""
         scene = self.new_run()
         others = self.others(scene)
         traced = self.start(scene, fault, ignore_writers=True)
@@ -151,7 +147,6 @@ class Box:
         return ended
 
     def settle(self, scene: Scene, ended: Ended) -> None:
-        """Let recovery and the outbox work, and check every promise about the run."""
         _wait_for_the_server()
         assert recover(scene).unsettled == []
         nas_history.tell(now=later(), runs=[scene.run])
@@ -183,7 +178,6 @@ class Box:
         return snapshot(self.lab.staging), inodes(self.lab.staging), snapshot(self.lab.nas)
 
     def take_away(self, scene: Scene) -> None:
-        """Make room for the next run: only the neighbours stay."""
         for path in (scene.path, scene.twin):
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(path)
@@ -242,7 +236,6 @@ def assert_kept(scene: Scene) -> None:
 
 
 def explore(box: Box, kind: str, faults: Iterable[Fault]) -> None:
-    """Try all faults, and report every failure."""
     struck, wrong = Counter[bool](), []
     for fault in faults:
         try:
@@ -256,7 +249,6 @@ def explore(box: Box, kind: str, faults: Iterable[Fault]) -> None:
 
 
 def some_of(calls: Iterable[Call], strides: dict[str, int]) -> list[Call]:
-    """All calls, but only every nth of some names."""
     return [call for call in calls if call.number % strides.get(call.syscall, 1) == 0]
 
 
@@ -265,7 +257,6 @@ def effective(calls: Iterable[Call]) -> list[Call]:
 
 
 def errors_of(call: Call, number: int) -> list[str]:
-    """Some of the errors of a call; the next call of that name gets others."""
     errors = ERRORS.get(call.syscall, ())
     return [f"error={errors[(call.number + turn) % len(errors)]}" for turn in range(min(number, len(errors)))]
 

@@ -51,7 +51,6 @@ def verified_at() -> datetime:
 
 @pytest.fixture
 def blocked(lab: Lab, root: Any, verified_at: datetime) -> dict[str, Reason | None]:
-    """One run that may go, and one for each obstacle; maps run path to what a sweep says."""
     expected: dict[str, Reason | None] = {}
     paths: dict[Reason | None, Path] = {}
 
@@ -121,7 +120,6 @@ def watched(programs: Programs, *arguments: str) -> Ended:
 
 
 def assert_only_looked(ended: Ended, lab: Lab) -> None:
-    """It opened runs, and twins in the NAS reader's process, and asked for no change of either."""
     assert mutating.mutating(ended.trace, [lab.staging, lab.nas]) == []
     assert mutating.opened(ended.trace, lab.staging / SAFE)
     assert mutating.opened(ended.trace, lab.twin(SAFE))

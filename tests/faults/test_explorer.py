@@ -136,7 +136,6 @@ def test_a_subvolume_that_was_committed_is_cleared_whatever_happens(tmp_path: Pa
 
 @contextlib.contextmanager
 def where_numbers_drift(base: Path, now: datetime) -> Iterator[Stage]:
-    """Files on the NAS have other inode numbers at each listing."""
     with (
         mock.patch.object(proofs, "keeps_inodes", return_value=False),
         staged(base / "drift", now, read_by=Drifting) as stage,
@@ -145,7 +144,6 @@ def where_numbers_drift(base: Path, now: datetime) -> Iterator[Stage]:
 
 
 def doubting_once(attempt: ClearAttempt, *_: object) -> Finding | None:
-    """The first comparison of blocks in an attempt fails, the second succeeds."""
     first = attempt not in _DOUBTED
     _DOUBTED.append(attempt)
     return Finding(Reason.NAS_IO_ERROR, "planted") if first else None

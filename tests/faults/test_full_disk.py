@@ -67,7 +67,6 @@ def give_away(top: Path) -> None:
 
 
 def copy_the_database(to: Path) -> None:
-    """Copy what this test wrote into a database of the ordinary user."""
     with closing(sqlite3.connect(to)) as copy, closing(sqlite3.connect(str(connection.settings_dict["NAME"]))) as here:
         here.backup(copy)
         copy.execute("PRAGMA journal_mode=WAL")

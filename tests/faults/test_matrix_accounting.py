@@ -38,7 +38,6 @@ OLD = VERIFIED_AT - timedelta(hours=1)
 
 
 def list_everything(run: Path) -> None:
-    """Write the manifest anew, and date everything before the verification."""
     data = {
         str(path.relative_to(run)): path.read_bytes()
         for path in run.rglob("*")
@@ -50,7 +49,6 @@ def list_everything(run: Path) -> None:
 
 
 def link_within(stage: Stage) -> None:
-    """Make two names of the run one file."""
     (stage.path / OTHER_TILE).unlink()
     os.link(stage.path / TILE, stage.path / OTHER_TILE)
     shutil.copy2(stage.twin / TILE, stage.twin / OTHER_TILE)
@@ -81,8 +79,6 @@ def expected(stage: Stage, *, missing: tuple[str, ...] = ()) -> tuple[int, int, 
 
 
 def counting(act: Callable[[Stage], Answer] = click, **which: Any) -> Callable[[Stage], Answer]:
-    """Ask for the clear, and compare attempt and ledger with the count from before."""
-
     def count_and_act(stage: Stage) -> Answer:
         counted = expected(stage, **which)
         answer = act(stage)
@@ -99,7 +95,6 @@ def counting(act: Callable[[Stage], Answer] = click, **which: Any) -> Callable[[
 
 
 def gone(stage: Stage) -> None:
-    """The run and all names beside it are gone; each link elsewhere holds its bytes as before."""
     assert not stage.path.exists()
     assert stage.scene.leftovers() == []
     assert stage.scene.kinds() == ["authorised", "completed"]

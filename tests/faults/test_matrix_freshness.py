@@ -57,7 +57,6 @@ def grow(stage: Stage) -> None:
 
 
 def swap_two_files(stage: Stage) -> None:
-    """Two files with equal sizes and times swap their bytes."""
     one, other = stage.path / TILE, stage.path / "tiles/t_0002.tif"
     times = one.stat().st_mtime_ns, other.stat().st_mtime_ns
     aside = one.rename(stage.path / "aside")
@@ -117,8 +116,6 @@ def mmap_writer(stage: Stage) -> Iterator[None]:
 
 
 def meanwhile(change: Callable[[Stage], Any]) -> Callable[[Stage], Any]:
-    """The change happens after the comparison, just before the fence."""
-
     def make(stage: Stage) -> Any:
         def act() -> None:
             change(stage)
@@ -193,7 +190,6 @@ def at_the_last_moment(change: Callable[[Stage], Any]) -> Callable[[Stage], Any]
 
 
 def once(change: Callable[[Stage], Any]) -> Callable[[Stage], Any]:
-    """Make the change once, also where a clear compares a second time."""
     made: list[Stage] = []
 
     def make(stage: Stage) -> None:
@@ -205,18 +201,14 @@ def once(change: Callable[[Stage], Any]) -> Callable[[Stage], Any]:
 
 
 def changed_late(change: Callable[[Path], Any]) -> Case:
-    """A change in the fenced run."""
     return puts_back(Reason.CHANGED_SINCE_VERIFICATION, at_the_last_moment(lambda stage: change(stage.fence)))
 
 
 def lost_late(reason: Reason, change: Callable[[Stage], Any], **more: Any) -> Case:
-    """A change on the NAS."""
     return puts_back(reason, at_the_last_moment(change), **more)
 
 
 def write_through_the_fence(stage: Stage) -> Any:
-    """A program opens a file under the fence's name."""
-
     @contextmanager
     def writing() -> Iterator[None]:
         with ExitStack() as stack:

@@ -85,14 +85,12 @@ def replace_by_a_link(stage: Stage) -> None:
 
 
 def look_again(stage: Stage) -> Answer:
-    """Discovery reads the record anew; the run's page shows the result."""
     problems = [problem for problem in discover(stage).problems if problem[0] == RUN_PATH]
     reason = problems[0][1] if problems else ""
     return Answer("reported" if problems else "taken", reason, page(stage))
 
 
 def unchanged_in_the_database(stage: Stage) -> None:
-    """Discovery believed nothing of it: state and history are unchanged."""
     run = stage.run
     assert (run.state, run.cleared_at) == ("sync_verified", None)
     assert stage.scene.states() == ["staging", "complete", "sync_queued", "sync_verified"]

@@ -120,7 +120,6 @@ def test_whatever_else_changes_is_noticed(
     policy: Callable[..., Any],
     place: str,
 ) -> None:
-    """One time set, or one row changed, while a clear is refused: the runner notices."""
     case = Case(Reason.MISSING_FILE, lambda stage: (stage.path / TILE).unlink())
     stage = set_stage(case, lab, root, now, tmp_path, monkeypatch)
 

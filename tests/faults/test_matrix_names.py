@@ -42,7 +42,6 @@ def escape_manifest(run: Path) -> None:
 
 
 def unescaped(run: Path) -> None:
-    """A manifest of a program that does not escape names."""
     escape_manifest(run)
     path = run / MANIFEST
     path.write_bytes(b"".join(line.removeprefix(b"\\") for line in path.read_bytes().splitlines(keepends=True)))
@@ -61,7 +60,6 @@ def lock_files(stage: Stage) -> None:
 
 
 def make_sparse(run: Path, twin: Path) -> None:
-    """64 MiB of holes, at the same place in both copies."""
     for place in (run, twin):
         os.truncate(place / "sparse.raw", 64 << 20)
 

@@ -108,7 +108,6 @@ def blocking_what_is_only_here(stage: Stage) -> Answer:
 
 @contextmanager
 def union_as_nas(stage: Stage, *more: Path) -> Iterator[None]:
-    """The NAS root becomes an overlay of its former content and more."""
     far = stage.lab.base / "what the union shows"
     stage.lab.nas.rename(far)
     stage.lab.nas.mkdir()
@@ -142,7 +141,6 @@ def click_before_a_union(stage: Stage) -> Answer:
 
 
 def note(stage: Stage, marker: Path) -> None:
-    """Make a marker during a clear."""
     marker.touch()
     stage.note_the_disk()
 
@@ -172,7 +170,6 @@ def told_and_cleared(stage: Stage) -> None:
 
 @contextmanager
 def accepted_on_two_disks(stage: Stage, **forged: str) -> Iterator[None]:
-    """The copies lie on a separate disk, the manifest is gone, and an admin accepted the bytes on both."""
     far = stage.tmp_path / "far"
     with means.tiny_disk(far, "16m"):
         subprocess.run(["cp", "-a", f"{stage.lab.nas}/.", far], check=True)
@@ -244,7 +241,6 @@ def dying(stage: Stage) -> Any:
 
 
 def opened_files() -> Iterator[str]:
-    """What all processes have open, as far as visible."""
     for link in glob.glob("/proc/[0-9]*/fd/*"):
         with suppress(OSError):
             yield os.readlink(link)
@@ -252,7 +248,6 @@ def opened_files() -> Iterator[str]:
 
 @contextmanager
 def rewritten_while_it_is_read(stage: Stage) -> Iterator[None]:
-    """The file on the NAS is rewritten between its first byte and its last."""
     gone = threading.Event()
 
     def rewrite() -> None:

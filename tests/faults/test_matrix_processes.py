@@ -48,7 +48,6 @@ def wish(stage: Stage) -> None:
 
 
 def untouched(stage: Stage) -> None:
-    """The other attempt is unchanged."""
     stage.assert_unchanged()
     assert stage.scene.kinds() == []
     assert stage.run.attempts.get().phase == "queued"
@@ -60,7 +59,6 @@ def untouched_but_told(stage: Stage) -> None:
 
 
 def locked_elsewhere(stage: Stage) -> Any:
-    """Another process holds the run's lock in the data directory."""
     (stage.data / "locks").mkdir(exist_ok=True)
     return means.flocked_elsewhere(stage.data / "locks" / str(stage.scene.run.pk))
 
@@ -182,7 +180,6 @@ def fail_to_look(stage: Stage) -> Answer:
 
 
 def gate_on_page(stage: Stage, gate: Gate) -> Answer:
-    """What a page's gate says, where no clear can be asked for."""
     decision = stored_facts.decision(stage.run, [], stage.now)
     assert not decision.worth_trying
     return Answer("shown", decision.gate(gate).reason or "", page(stage))

@@ -69,7 +69,6 @@ class TwoDisks(Lab):
 
 @contextmanager
 def full_staging_disk(stage: Stage, *, reserve: bool) -> Iterator[None]:
-    """Use another staging root, on a disk without one free byte."""
     with means.tiny_disk(stage.lab.base / "disk"):
         lab = TwoDisks(stage.lab.base)
         path = lab.run(twin=False)
@@ -110,7 +109,6 @@ def read_only_data_directory(stage: Stage) -> Iterator[None]:
 
 
 def fsync_failing_once(stage: Stage) -> Any:
-    """The disk takes the fence and cannot make it durable."""
     fsync, failed = os.fsync, []
 
     def fail_once(descriptor: int) -> None:
@@ -210,7 +208,6 @@ def volatile_database(stage: Stage) -> Iterator[None]:
 
 
 def recovered(stage: Stage) -> Answer:
-    """What recovery makes of the interrupted attempt."""
     settled = recovery.recover(now=stage.now)
     attempt = stage.run.attempts.get()
     for unsettled, finding in settled.unsettled:
@@ -265,7 +262,6 @@ def nothing_more_is_removed(stage: Stage) -> None:
 
 
 def rolled_back(stage: Stage) -> None:
-    """The same inodes lie at the run's path, and only a row is left of the attempt."""
     stage.scene.assert_whole()
     stage.assert_unchanged(fenced=True, without_the_run=True)
     assert stage.scene.kinds() == ["aborted"]
@@ -305,8 +301,6 @@ def both_are_kept(stage: Stage) -> None:
 
 
 def arrives_late(stage: Stage) -> Any:
-    """After the commit an unplanned file arrives, and another one changes."""
-
     def arrive() -> None:
         (stage.fence / "tiles/late.tif").write_bytes(b"late")
         means.change_keeping_size_and_time(stage.fence / TILE)
@@ -369,7 +363,6 @@ def fail_three_times(stage: Stage) -> None:
 
 
 def parked(stage: Stage) -> None:
-    """The schedule leaves the run alone; an operator's click passes."""
     stage.assert_unchanged()
     assert stage.scene.kinds() == ["refused"] * 3
     assert click(stage).action == "cleared"

@@ -30,7 +30,6 @@ NOW = datetime(2026, 6, 15, 8, 0, tzinfo=UTC)
 
 
 def at(instant: object) -> Callable[[Path], None]:
-    """The verification carries this instant from the beginning."""
     return lambda run: edit(run, lambda record: record["history"][-1].update(at=instant))
 
 

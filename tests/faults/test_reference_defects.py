@@ -39,7 +39,6 @@ def scene(lab: Lab, root: Any, now: datetime) -> Scene:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Path:
-    """A folder outside every staging root that looks like a verified run."""
     other = Lab(tmp_path / "another lab")
     return other.run()
 
@@ -49,7 +48,6 @@ def elsewhere(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("how", ["absolute", "climbing", "climbing from a run", "the root itself", "a folder of runs"])
 def test_no_path_but_a_run_s_own_is_cleared(scene: Scene, elsewhere: Path, tmp_path: Path, how: str) -> None:
-    """Not even if a database row names it."""
     climbing = os.path.relpath(elsewhere, scene.lab.staging)
     path = {
         "absolute": str(elsewhere),

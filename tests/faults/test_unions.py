@@ -35,7 +35,6 @@ PROVES_NOTHING = {
 
 @pytest.fixture
 def staged(lab: Lab, root: StagingRoot, now: datetime) -> Iterator[Callable[..., Scene]]:
-    """Mount an arrangement, make a run that exists in staging only, and discover it."""
     with ExitStack() as stack:
 
         def arrange(name: str, *, before: Callable[[], Any] = lambda: None) -> Scene:
@@ -55,7 +54,6 @@ def staged(lab: Lab, root: StagingRoot, now: datetime) -> Iterator[Callable[...,
 
 
 def expect_refused(scene: Scene) -> Reason:
-    """Every byte stays with its inode; return the reason."""
     before, was = snapshot(scene.path), inodes(scene.path)
     run = Run.objects.with_root().get(pk=scene.run.pk)
     with pytest.raises(refusal.Refused) as refused:
@@ -128,7 +126,6 @@ def test_without_any_sign_the_only_copy_would_go(
 
 @pytest.fixture
 def honest(lab: Lab, root: StagingRoot, now: datetime) -> Iterator[Callable[..., Scene]]:
-    """The NAS is honest, mounted in a way that the test chooses."""
     with ExitStack() as stack:
 
         def arrange(mount: Callable[[Lab], AbstractContextManager[None]]) -> Scene:
@@ -148,7 +145,6 @@ def honest(lab: Lab, root: StagingRoot, now: datetime) -> Iterator[Callable[...,
 
 @pytest.fixture
 def cached(honest: Callable[..., Scene]) -> Scene:
-    """Through a cache that keeps names for minutes."""
     return honest(lambda lab: unions.rclone(lab, f"type = alias\nremote = {unions.archive_of(lab)}"))
 
 

@@ -34,7 +34,6 @@ def _aside(lab: Lab) -> Path:
 
 @contextmanager
 def rclone(lab: Lab, remote: str, *options: str) -> Iterator[None]:
-    """An rclone mount of the described remote; it keeps names for minutes."""
     config = lab.base / "rclone.conf"
     config.write_text(f"[nas]\n{remote}\n")
     cache = lab.base / "rclone-cache"
@@ -95,7 +94,6 @@ def bind(lab: Lab, root: StagingRoot) -> Iterator[None]:
 
 @contextmanager
 def bind_of_a_folder(lab: Lab, root: StagingRoot) -> Iterator[None]:
-    """The folder of one instrument, with a token in it."""
     _aside(lab)
     token = str(uuid.uuid4())
     (lab.staging / "CONFOCAL_01/.exlab-root").write_text(token)
@@ -164,7 +162,6 @@ SIGNS: dict[str, Callable[[], Iterator[AbstractContextManager[Any]]]] = {
 
 @contextmanager
 def without(*signs: str) -> Iterator[None]:
-    """Leave out some signs, where the NAS is read in this process."""
     with ExitStack() as stack:
         for sign in signs:
             for patch in SIGNS[sign]():

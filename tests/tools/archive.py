@@ -24,7 +24,6 @@ FOLDER = "PROJ-0001/Runs"
 def archive(
     lab: Lab, root: StagingRoot, seen_at: datetime, *, runs: int, equipment: str = "FLOW_01", days: float = 100
 ) -> list[Run]:
-    """This many verified runs of one instrument, of SIZE bytes, verified `days` before they were seen."""
     pattern = Run.objects.filter(run_path="FLOW_01/PROJ-0001/Runs/Run_2026-01-01T10-00").first()
     if pattern is None:
         path = "FLOW_01/PROJ-0001/Runs/Run_2026-01-01T10-00"

@@ -24,7 +24,6 @@ class Baseline:
             self._rows = {table: _read(cursor, table) for table in self._filled(cursor)}
 
     def restore(self) -> None:
-        """Restore the database, with all triggers and new schedules."""
         from django_q.models import Schedule
 
         from cleanup.models import triggers as table_triggers

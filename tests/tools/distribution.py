@@ -50,7 +50,6 @@ def _engine_of(item: pytest.Item) -> str | None:
 
 
 def _name(item: pytest.Item) -> str:
-    """The test's name in this folder, which decides who runs it."""
     name = item.nodeid.removeprefix("tests/")
     mark = item.get_closest_marker("one_engine")
     return name.partition("[")[0] if mark is not None and mark.kwargs.get("by") == "function" else name
@@ -84,7 +83,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _engines_missing(config: pytest.Config) -> set[str]:
-    """The engines that no worker reported, where both were to run."""
     if engines.WORKER or config.getoption("dist", "no") != "each" or config.getoption("collectonly"):
         return set()
     return set(engines.BOTH) - set(config.stash[_SEEN]) if config.getoption("tx", None) else set()

@@ -97,7 +97,6 @@ def prepare() -> None:
 
 
 def engine_for(name: str) -> str:
-    """The engine of a test that needs only one."""
     return BOTH[zlib.crc32(name.encode()) % 2]
 
 
@@ -121,7 +120,6 @@ def finish() -> None:
 
 
 def can_kill_server() -> bool:
-    """Whether this worker has its own PostgreSQL server."""
     return _server is not None
 
 
@@ -151,7 +149,6 @@ def _servers_processes() -> list[int]:
 
 
 def url_of(database: Mapping[str, object]) -> str:
-    """The DATABASE_URL of an entry of DATABASES, for another process."""
     name = str(database["NAME"])
     if "sqlite" in str(database["ENGINE"]):
         return f"sqlite:///{quote(name)}"

@@ -49,7 +49,6 @@ def people(db: None, settings: Any) -> SimpleNamespace:
 
 @pytest.fixture
 def keeper(people: SimpleNamespace) -> Callable[..., Client]:
-    """A client with an operator's permissions on one instrument or staging root."""
     from django.contrib.auth.models import Permission, User
 
     from cleanup.models import Access
@@ -67,7 +66,6 @@ def keeper(people: SimpleNamespace) -> Callable[..., Client]:
 
 @pytest.fixture
 def beating(db: None, now: datetime) -> None:
-    """A cluster that answers."""
     from cleanup.models import Heartbeat
 
     Heartbeat.objects.create(cluster=project.EXLAB_CLEAR_CLUSTER, host="lab-pc", at=now - timedelta(seconds=30))
@@ -80,7 +78,6 @@ def site(db: None, now: datetime, tmp_path_factory: pytest.TempPathFactory) -> L
 
 
 def register(lab: Lab, now: datetime) -> "StagingRoot":
-    """Register a lab's staging root with its NAS root on the same filesystem."""
     from cleanup.lab import roots
 
     return roots.register(
@@ -112,7 +109,6 @@ def _build(lab: Lab, now: datetime) -> None:
 
 @pytest.fixture
 def lab(request: pytest.FixtureRequest) -> Lab:
-    """The lab of `runs` if a test uses them; else an empty one."""
     found: Lab = request.getfixturevalue("site" if "site" in request.fixturenames else "lab")
     return found
 
@@ -138,8 +134,6 @@ def runs(site: Lab) -> "dict[str, Run]":
 
 @pytest.fixture
 def many(runs: "dict[str, Run]") -> Callable[[int], None]:
-    """More rows like the safe run's."""
-
     def add(number: int) -> None:
         for index in range(number):
             run = copy.copy(runs[SAFE])

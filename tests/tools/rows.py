@@ -11,7 +11,6 @@ _OF_THE_ATTEMPT = ("actor", "requester", "host", "policy_version", "cause")
 
 
 def run_row(root: StagingRoot, run_path: str, *, first_seen_at: datetime, **fields: Any) -> Run:
-    """A run, with the columns that repeat its path."""
     path = parse_run_path(run_path)
     return Run.objects.create(
         root=root,

@@ -53,7 +53,6 @@ def lay(
 
 
 def _disks(lab: Lab) -> dict[str, tuple[int, ...]]:
-    """What a write, a rename or a removal would change."""
     found = {}
     for path in [lab.base, *lab.base.rglob("*")]:
         status = path.lstat()

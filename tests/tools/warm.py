@@ -32,8 +32,6 @@ _PYTHON = sys.executable
 
 
 class Waiting:
-    """A process with everything imported that forks others."""
-
     def __init__(self, kind: str, env: dict[str, str] | None = None) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [_PYTHON, *(["-S"] if kind == "nas" else []), "-m", "tests.tools.warm", kind]
@@ -58,7 +56,6 @@ class Waiting:
             return self._ended.get(pid)
 
     def listen(self, seconds: float) -> None:
-        """Wait until some process has ended, or for this long."""
         select.select([self._socket], [], [], seconds)
 
     def end(self) -> None:
@@ -163,7 +160,6 @@ _waiting: dict[frozenset[tuple[str, str]], Waiting] = {}
 
 
 def start_reader(words: Sequence[str]) -> Any:
-    """Replaces `reader_process.start`."""
     if sys.executable != _PYTHON or os.getpid() != _owner:  # a fork of this process shares what waits
         return real_start(words)
     request = {"words": list(words), "told": {}, "cwd": "/", "session": True}
@@ -187,7 +183,6 @@ def python(words: Sequence[object], env: dict[str, str], **how: Any) -> Any:
 
 
 def start_waiting() -> None:
-    """Start the one for the NAS, before a test counts open files."""
     _waiter(frozenset(), "nas")
 
 

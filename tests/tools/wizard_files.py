@@ -89,7 +89,6 @@ def rsync(equipment: str, path: str, *, target: str = "lab@nas01") -> str:
 
 
 def pushed(equipment: str) -> str:
-    """An instrument whose runs are staged on another host."""
     pushes = """
       type: smb_mount
       mount_point: /mnt/labpc-02
