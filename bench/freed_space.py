@@ -1,8 +1,7 @@
 """The cost of measuring the space that a removal frees: .venv/bin/python bench/freed_space.py, as root.
 
-Each filesystem with an mkfs gets a disk image in the temporary directory; 100 MB are removed, three times as
-one file and three times as 2,000. It prints medians: the removal, the measuring before and after it, and the
-share freed by then.
+On an image of each filesystem with an mkfs it removes 100 MB, three times as one file and three times as
+2,000. It prints medians: the removal, the measuring before and after, and the share freed by then.
 """
 
 import contextlib

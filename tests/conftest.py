@@ -1,4 +1,4 @@
-"""Fixtures of every test: both engines, a small lab, and a guard that keeps removals inside the tests."""
+"""Common fixtures: both engines, a small lab, and the removal guard."""
 
 import os
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The product's rooms and what each may import; who may remove; what no module may do."""
+"""What each room may import, and who may remove."""
 
 import ast
 import sys

@@ -1,4 +1,4 @@
-"""The demonstration lab: every state, a few runs that must not go, and the same result each time."""
+"""The demonstration lab."""
 
 import stat
 from collections import Counter

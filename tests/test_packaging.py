@@ -1,4 +1,4 @@
-"""What a reader of the checkout relies on: pins, documented commands and tables, scripts that run."""
+"""What a reader of the checkout relies on: pins, documents, scripts."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The three functions of ExLab-Wizard's own cleanup, called as its callers and as this program call them."""
+"""The three functions of ExLab-Wizard's own cleanup, called as its callers and this program call them."""
 
 import ast
 import asyncio

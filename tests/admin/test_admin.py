@@ -1,4 +1,4 @@
-"""The admin: records of the past are read-only, and the ledger adds up."""
+"""Records of the past are read-only in the admin, and the ledger adds up."""
 
 import uuid
 

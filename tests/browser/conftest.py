@@ -1,4 +1,4 @@
-"""A real Chromium before a live server, and watchers of its console, requests and each page's policy."""
+"""A real Chromium before a live server; console, requests and policies are watched."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Back, forward and reopened tabs always show the page as it is now, for the person who is signed in now."""
+"""Back, forward and reopened tabs show the page as it is now, for the present user."""
 
 import time
 from collections.abc import Callable, Iterator

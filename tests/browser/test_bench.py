@@ -1,4 +1,4 @@
-"""The bench page in a real browser: readable from across the room, and green only when confirmed."""
+"""The bench page: readable from across the room, and green only when confirmed."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""An operator clears runs with a real browser, a real task cluster and real files."""
+"""Clears with a real browser, task cluster and files."""
 
 import contextlib
 import os

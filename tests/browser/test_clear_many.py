@@ -1,4 +1,4 @@
-"""An operator clears many runs: looks, asks, pauses, goes on; runs that changed meanwhile are left out."""
+"""Clears of many runs in a browser; runs that changed meanwhile are left out."""
 
 from collections.abc import Callable
 from typing import Any

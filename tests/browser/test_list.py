@@ -1,4 +1,4 @@
-"""The list of runs in a real browser: filters, orders, selection, keys, updated rows, and no scripts."""
+"""The list of runs in a browser, also without scripts."""
 
 import copy
 import re

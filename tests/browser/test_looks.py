@@ -1,4 +1,4 @@
-"""The looks, as far as a machine can judge: WCAG, narrow screens, the admin under the strict policy."""
+"""WCAG, narrow screens, and the admin under the strict policy."""
 
 import re
 

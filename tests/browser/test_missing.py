@@ -1,4 +1,4 @@
-"""Missing runs in a browser: many marked at once, a renamed folder, and runs cleared by the wizard."""
+"""Missing runs in a browser."""
 
 import json
 from datetime import timedelta

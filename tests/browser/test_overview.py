@@ -1,4 +1,4 @@
-"""The overview in a real browser: after signing in, when it renews itself, and with a full disk."""
+"""The overview in a browser."""
 
 from datetime import timedelta
 

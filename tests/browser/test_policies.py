@@ -1,4 +1,4 @@
-"""The policy pages: readable, on a phone too, and a promotion by click."""
+"""The policy pages in a browser, and a promotion by click."""
 
 import re
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The watcher notices a page without the content policy, or with a weaker one."""
+"""The watcher notices a missing or weaker content policy."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The problems page: WCAG, narrow screens, a silent console, and buttons without scripts."""
+"""The problems page in a browser, also without scripts."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""The page of a run in every state, the printed receipt, and a page that stays still during a clear."""
+"""The page of a run in every state, and its printed receipt."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""The pages of sweeps: WCAG, narrow screens, a silent console, and "go on" without scripts."""
+"""The pages of sweeps in a browser, also without scripts."""
 
 import pytest
 from django.utils import timezone

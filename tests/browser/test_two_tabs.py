@@ -1,4 +1,4 @@
-"""Two tabs of one person, and a session that ends during a question: nothing is picked or cleared unasked."""
+"""Two tabs, and a session that ends during a question: nothing is picked or cleared unasked."""
 
 from collections.abc import Callable
 from typing import Any

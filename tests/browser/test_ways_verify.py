@@ -1,4 +1,4 @@
-"""Two ways out in a browser: a damaged copy, and a run that was copied back."""
+"""A damaged copy, and a run that was copied back, in a browser."""
 
 import shutil
 

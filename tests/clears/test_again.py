@@ -1,4 +1,4 @@
-"""Clears that are tried again: once for each fault, each run counted once, and never after a withdrawal."""
+"""Clears are tried again once for each fault, and never after a withdrawal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Clears of many runs: only shown runs go, none begins while paused, and each goes once."""
+"""Only shown runs go, none begins while paused, and each goes once."""
 
 import uuid
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A real cluster works on a batch while PostgreSQL ends every session, or is killed: each run goes once."""
+"""A real cluster clears a batch while PostgreSQL ends its sessions or is killed: each run goes once."""
 
 import os
 import signal

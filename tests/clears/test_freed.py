@@ -1,4 +1,4 @@
-"""The space that clears free: reported beside what was removed, and used by sweeps under pressure.
+"""The space that clears free is reported, and sweeps under pressure use it.
 
 On real filesystems, which only root can mount; a mount takes 0.5 s.
 """

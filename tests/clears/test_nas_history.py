@@ -1,4 +1,4 @@
-"""Telling the NAS of a clear: what is due, the result, when it is retried; nothing depends on it."""
+"""Writing a clear's entry on the NAS; nothing depends on it."""
 
 import errno
 import fcntl

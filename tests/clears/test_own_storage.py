@@ -1,4 +1,4 @@
-"""A run on storage of its own is refused before anything is touched, and settled if it was committed before."""
+"""A run on storage of its own is refused at first, and settled if already committed."""
 
 import errno
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A run whose clears fail is parked after three, shown as such, and retried when its facts change."""
+"""A run is parked after three failed clears, until its facts change."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""A requested clear and its task: both or neither, once, and never lost."""
+"""A requested clear and its task: both or neither, once, never lost."""
 
 from datetime import datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""Recovery after real processes were killed at every step of the protocol."""
+"""Recovery after real processes were killed at every step."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""A NAS that changes inode numbers: settled by the bytes under the fence, never by a number alone."""
+"""A NAS that changes inode numbers is settled by bytes, never by a number alone."""
 
 import os
 from collections.abc import Callable, Iterator

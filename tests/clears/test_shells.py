@@ -1,4 +1,4 @@
-"""Shells: folders without data that a waiting wizard makes where a run was put aside or removed."""
+"""Shells: folders without data that a waiting wizard makes where a run was."""
 
 import contextlib
 import json

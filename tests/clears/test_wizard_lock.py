@@ -1,4 +1,4 @@
-"""A clear beside a wizard that takes its lock all the time: neither keeps the other waiting."""
+"""A clear and a wizard that takes its lock all the time do not block each other."""
 
 import functools
 import hashlib

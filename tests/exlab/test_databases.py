@@ -1,4 +1,4 @@
-"""An unusable database: the sentence for each way, on the engine that has it."""
+"""The sentence for each unusable database."""
 
 import contextlib
 import os

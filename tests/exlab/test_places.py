@@ -1,4 +1,4 @@
-"""An unusable data directory, on real disks: the sentence for each way, and no change by looking."""
+"""The sentence for each unusable data directory; looking changes nothing."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Every setting is read once and strictly: allowed values, results, and the sentence for all else."""
+"""Every setting is read once and strictly."""
 
 import importlib.util
 import os

@@ -1,4 +1,4 @@
-"""gunicorn, started as by `up`, with clients that are slow or never finish."""
+"""gunicorn, started as by `up`, with slow clients."""
 
 import contextlib
 import http.client

@@ -1,4 +1,4 @@
-"""Programs started with something to mend: one sentence, status 2, no traceback, nothing begun."""
+"""Wrong setups: one sentence, status 2, no traceback, nothing begun."""
 
 import contextlib
 import json

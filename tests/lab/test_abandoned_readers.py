@@ -1,4 +1,4 @@
-"""Abandoned reader processes of a NAS: at most three, counted by every process of the host."""
+"""At most three abandoned NAS readers on a host."""
 
 import subprocess
 import sys

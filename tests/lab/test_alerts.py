@@ -1,4 +1,4 @@
-"""Alerts: one open row for each kind and subject, however often it is opened, refreshed or ended."""
+"""One open row for each kind and subject."""
 
 import logging
 import threading

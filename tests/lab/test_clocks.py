@@ -1,4 +1,4 @@
-"""Wrong clocks: no hold and no retention ends by one, and tasks that waited for its future start again."""
+"""No hold and no retention ends by a wrong clock; tasks that waited for its future start again."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A day of a hold counts whole in the lab's zone, also when clocks are set; invalid and past days."""
+"""A day of a hold counts whole in the lab's zone."""
 
 import json
 import os

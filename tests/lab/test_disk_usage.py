@@ -1,5 +1,3 @@
-"""Disk usage: samples, the pace at which a disk fills, and when it will be full."""
-
 import os
 from datetime import datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""No request or command waits long for a database lock, and each names the holder if it is known."""
+"""No request or command waits long for a database lock, and it names the holder if known."""
 
 import sqlite3
 import subprocess

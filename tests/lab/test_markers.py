@@ -1,4 +1,4 @@
-"""Markers: their names, who makes them on staging, and what discovery asks only once."""
+"""Markers, on staging and on the NAS."""
 
 import uuid
 from pathlib import Path

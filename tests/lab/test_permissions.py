@@ -1,4 +1,4 @@
-"""Permissions: nothing without a place, and never more than both permission and place allow."""
+"""Nothing without a place, and never more than both permission and place allow."""
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, Group, Permission, User

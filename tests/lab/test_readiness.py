@@ -1,4 +1,4 @@
-"""A host that cannot keep the promises clears nothing, and every page and command says so."""
+"""An unfit host clears nothing, and every page and command says so."""
 
 from typing import Any
 

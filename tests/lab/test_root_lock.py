@@ -1,4 +1,4 @@
-"""One sweep at a time on a staging root, and no claim outlives its holder."""
+"""One sweep at a time on a root; no claim outlives its holder."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Registering a staging root: what is refused, what is made, and that nothing is overwritten."""
+"""Registering a staging root overwrites nothing."""
 
 import os
 import subprocess

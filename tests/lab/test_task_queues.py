@@ -1,4 +1,4 @@
-"""The timed tasks, and the real task clusters that run them."""
+"""The timed tasks, and the real task clusters."""
 
 import os
 import signal

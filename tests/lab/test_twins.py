@@ -1,4 +1,4 @@
-"""Where twins lie: layouts, NAS roots of instruments, shared twins, and what discovery proposes."""
+"""Where twins lie."""
 
 import shutil
 from collections.abc import Callable

@@ -1,6 +1,4 @@
-"""A NAS that its mount shows to be no second place: reported at registration, refused at each proof and under
-the fence.
-"""
+"""A NAS that is no second place: reported at registration, refused at each proof and under the fence."""
 
 import errno
 import subprocess

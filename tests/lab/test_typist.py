@@ -1,4 +1,4 @@
-"""The account that typed a command is recorded beside the name given with `--user`."""
+"""The account that typed a command is recorded beside `--user`."""
 
 import os
 import pwd

@@ -1,5 +1,3 @@
-"""Reading the wizard's configuration, and refusing what is none."""
-
 import os
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The plan made from a wizard's configuration: names, places of copies, questions and warnings."""
+"""The plan made from a wizard's configuration."""
 
 import dataclasses
 import subprocess

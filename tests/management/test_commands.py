@@ -1,4 +1,4 @@
-"""The command line in real processes: exit statuses, and the shape of the answers."""
+"""Exit statuses and answers of real command processes."""
 
 import os
 import subprocess

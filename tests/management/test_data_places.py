@@ -1,4 +1,4 @@
-"""A data directory that is not where it was: no other is made in its place, and a start says so."""
+"""No command replaces a missing data directory by a new one."""
 
 import contextlib
 import errno

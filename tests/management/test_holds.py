@@ -1,4 +1,4 @@
-"""The commands that pin and unpin a run; and what both engines must do when a hold is made."""
+"""`pin` and `unpin`, and a new hold on both engines."""
 
 import json
 from collections.abc import Callable

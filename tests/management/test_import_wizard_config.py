@@ -1,4 +1,4 @@
-"""`import_wizard_config`: what it shows, what `--apply` does, and that nothing is written without it."""
+"""`import_wizard_config` writes nothing without `--apply`."""
 
 import io
 import uuid

@@ -1,5 +1,3 @@
-"""`orphans` and `mark_gone` as scripts and operators use them."""
-
 import json
 from datetime import UTC, datetime, timedelta
 from io import StringIO

@@ -1,5 +1,3 @@
-"""`set_aside` as scripts and operators use it."""
-
 import json
 import os
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""`set_policy` and `promote`: every field, the refusals, and a version as a sentence."""
+"""`set_policy` and `promote`."""
 
 import io
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""Who holds the data directory's lock, and how they are ended: real processes and locks."""
+"""Real holders of the data directory's lock, and their end."""
 
 import contextlib
 import fcntl

@@ -1,4 +1,4 @@
-"""`manage.py up` with real processes: a web server, two task clusters, a watchdog."""
+"""`manage.py up` with real processes."""
 
 import contextlib
 import json

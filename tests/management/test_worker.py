@@ -1,4 +1,4 @@
-"""`manage.py worker` with real processes: two task clusters and a watchdog, no web server, no migration."""
+"""`manage.py worker` with real processes: no web server, no migration."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What the other tests rely on: both engines, triggers, groups, separate processes."""
+"""Both engines, triggers, groups, and separate processes."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The removal guard works: shown on files outside the test directories that may be lost."""
+"""The removal guard works: shown on files that may be lost."""
 
 import os
 import shutil

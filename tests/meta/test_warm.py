@@ -1,4 +1,4 @@
-"""A process forked from a waiting one has streams, environment and end like any other."""
+"""A warm fork is a process like any other."""
 
 import signal
 import subprocess

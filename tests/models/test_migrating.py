@@ -1,4 +1,4 @@
-"""What an upgrade makes of existing rows; migrating back and up again gives the same."""
+"""An upgrade of existing rows; migrating back and up again gives the same."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the database itself refuses, on both engines, whatever the code does."""
+"""What the database itself refuses, on both engines."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta

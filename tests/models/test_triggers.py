@@ -1,4 +1,4 @@
-"""History, policies, proofs and ledger only grow: Python says so, and the database enforces it."""
+"""History, policies, proofs and ledger only grow; the database enforces it."""
 
 from collections.abc import Iterator
 from datetime import datetime

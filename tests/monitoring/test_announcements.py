@@ -1,4 +1,4 @@
-"""What timed passes will take is announced before: once, the evening before, or as soon as it is known."""
+"""What timed passes will take is announced once, before they take it."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The forecast of a day's passes respects the day limits and the go-ons."""
+"""The forecast respects day limits and go-ons."""
 
 from datetime import datetime, timedelta
 from typing import Any

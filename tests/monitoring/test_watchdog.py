@@ -1,4 +1,4 @@
-"""The watchdog: what it finds in rows and locks, what it leaves alone, and the real process."""
+"""The watchdog's rules, and its real process."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""Breakers: what is abnormal, what is not, and how far a go-on reaches."""
+"""What is abnormal, and how far a go-on reaches."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""What an approval covers: decided from versions and roots alone, in any order of actions."""
+"""What an approval covers, in any order of actions."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""A host's clock: believed by the time since boot, compared with other clocks, and otherwise in doubt."""
+"""A clock is believed by the time since boot or by other clocks; else it is in doubt."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Every gate with its reasons, verdict and opening instant; and the decision they make."""
+"""Every gate, and the decision that they make."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

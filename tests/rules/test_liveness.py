@@ -1,5 +1,3 @@
-"""What the watchdog calls wrong, and from which instant."""
-
 from datetime import UTC, datetime, timedelta
 
 import pytest

@@ -1,4 +1,4 @@
-"""Which policy applies, and from when the schedule may take a run."""
+"""Which policy applies, and from when a run is due."""
 
 import itertools
 from dataclasses import dataclass, replace

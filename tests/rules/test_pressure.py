@@ -1,4 +1,4 @@
-"""Pressure: how much has to go, which run comes next, and where it stops."""
+"""How much has to go under pressure, and in what order."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""Durations, sizes, shares and counts, as typed and as printed."""
+"""Durations, sizes, shares and counts, typed and printed."""
 
 import math
 

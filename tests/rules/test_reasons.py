@@ -1,4 +1,4 @@
-"""The closed list of reasons; no code outside it is used."""
+"""No code outside the closed list of reasons is used."""
 
 import ast
 import re

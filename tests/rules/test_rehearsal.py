@@ -1,4 +1,4 @@
-"""What a clean night is, and what a surprise."""
+"""Clean nights and surprises."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Every reason has a way out, or a sentence why it has none; document and code agree."""
+"""Every reason has a way out, or a sentence why it has none."""
 
 import subprocess
 import sys

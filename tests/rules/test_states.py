@@ -1,4 +1,4 @@
-"""The states of a run: one step forward at a time."""
+"""States go one step forward at a time."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The wizard's own clears: shown as its own where its record says so, and not counted here."""
+"""The wizard's own clears are shown as its own, and not counted here."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A run whose folder was opened on a Mac, on Windows or through the NAS is cleared like any other."""
+"""Desktop files of Macs, Windows or the NAS do not keep a run."""
 
 import os
 import re

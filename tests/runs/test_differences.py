@@ -1,4 +1,4 @@
-"""A known difference of bytes: not searched again by each sweep, and valid only while nothing changes."""
+"""A known difference of bytes stands until something changes."""
 
 import errno
 import io

@@ -1,4 +1,4 @@
-"""What discovery learns from the disk, what it does not believe, and that it changes nothing there."""
+"""Discovery changes nothing on the disk."""
 
 import json
 import os

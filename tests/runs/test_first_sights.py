@@ -1,4 +1,4 @@
-"""Retention counts from the later of the recorded verification and the first sight here; a page says from when."""
+"""Retention counts from the later of the recorded verification and the first sight here."""
 
 import json
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""A run with files of a wrong clock: ten minutes without change, and then every byte."""
+"""Files of a wrong clock: ten minutes without change, and then every byte."""
 
 import os
 from collections.abc import Callable

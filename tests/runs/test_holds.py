@@ -1,4 +1,4 @@
-"""Holds: who may hold what and until when, hold files, reminders, and their cost."""
+"""Holds, hold files, reminders, and their cost."""
 
 import logging
 import os

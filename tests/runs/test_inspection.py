@@ -1,4 +1,4 @@
-"""Facts: how they are kept, how old they may be, and what a look may decide."""
+"""How facts are kept, and what old ones may decide."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""A hold follows its run under any name: what keeps it, how it is lifted, and what stays free."""
+"""A hold follows its run under any name."""
 
 import importlib
 import itertools

@@ -1,4 +1,4 @@
-"""A folder renamed on staging and on the NAS: the same runs, and what never counts as a run there."""
+"""Runs of a folder that was renamed on staging and on the NAS."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Attributes, access lists and empty folders that the NAS lacks: told before and after the click, or blocked."""
+"""Attributes, access lists and empty folders that the NAS lacks."""
 
 import json
 import os

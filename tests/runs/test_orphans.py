@@ -1,4 +1,4 @@
-"""What belongs to no known run: found, measured, given an hour of grace, escalated, never removed."""
+"""Orphans are found, measured, escalated, and never removed."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""The proof: when it is used again; the last look before the commit; the breaker of a hanging NAS."""
+"""When a proof is used again, the last look before the commit, and a hanging NAS."""
 
 import os
 from collections.abc import Callable, Sequence

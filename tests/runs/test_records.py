@@ -1,4 +1,4 @@
-"""Runs with `sync_state.json`, alone or beside `ingest.json`, from discovery to the entry on the NAS."""
+"""Runs with `sync_state.json`, alone or beside `ingest.json`."""
 
 import fcntl
 import html

@@ -1,4 +1,4 @@
-"""Registering moved or restored runs and roots again: what may be declared the same, and what never."""
+"""What may be declared the same run or root, and what never."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Runs that were cleared and copied back: cleared again with the same history, and kept for a time first."""
+"""Runs that were cleared and copied back."""
 
 import json
 import os

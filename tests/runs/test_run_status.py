@@ -1,4 +1,4 @@
-"""The stored status of runs: equal to their page, and kept up to date by every change."""
+"""The stored status always equals the page's."""
 
 import copy
 import threading

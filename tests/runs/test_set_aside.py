@@ -1,4 +1,4 @@
-"""Setting aside: an unlisted file is moved out of a run, kept beside it, and can be put back."""
+"""An unlisted file is moved out of a run, kept beside it, and can be put back."""
 
 import hashlib
 import json

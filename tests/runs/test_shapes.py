@@ -1,4 +1,4 @@
-"""Unusual names and places: a run only where its own record names the place."""
+"""An unusual path holds a run only if its own record names the place."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""A twin that is slow to its first byte keeps only its own run from being cleared."""
+"""A slow twin keeps only its own run from being cleared."""
 
 import shutil
 import threading

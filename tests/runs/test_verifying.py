@@ -1,4 +1,4 @@
-""" "Verify again here": what a full comparison tells, and what an admin may accept, for how long.
+"""A full comparison on request, and the bytes that an admin may accept.
 
 The NAS is a separate disk, which only root can mount: on one disk no bytes are accepted.
 """

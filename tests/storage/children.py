@@ -1,4 +1,4 @@
-"""Runs part of a test in a forked process: as an ordinary user, or with mounts of its own."""
+"""Runs part of a test as an ordinary user, or with mounts of its own."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""The data directory: locks that die with their holder, whole plans, tombstones."""
+"""Locks that die with their holder, whole plans, tombstones."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Digests of files: correct, only of unchanged files, and read without a trace."""
+"""Digests are correct, of unchanged files only, and leave no trace."""
 
 import errno
 import hashlib

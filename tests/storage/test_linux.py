@@ -1,4 +1,4 @@
-"""The system calls that Python lacks, compared with what Python sees by other means."""
+"""Linux calls, compared with what Python sees by other means."""
 
 import errno
 import os

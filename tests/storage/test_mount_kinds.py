@@ -1,5 +1,3 @@
-"""Which mounts count as a NAS."""
-
 import re
 from dataclasses import replace
 

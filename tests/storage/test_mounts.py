@@ -1,5 +1,3 @@
-"""The table of mounts, and the mount of an open descriptor."""
-
 import os
 from contextlib import ExitStack
 from pathlib import Path

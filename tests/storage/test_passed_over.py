@@ -1,4 +1,4 @@
-"""Folders skipped for their names are reported if runs lie in them, by a bounded search."""
+"""A bounded search finds runs in folders that are skipped for their names."""
 
 import html
 import os

@@ -1,4 +1,4 @@
-"""The wizard's locks: asked for, released at once, never made or changed."""
+"""The wizard's locks are released at once, never made or changed."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""The count of removals on a filesystem tells each whether it was the only one."""
+"""A removal learns whether it was the only one on its filesystem."""
 
 import subprocess
 import sys

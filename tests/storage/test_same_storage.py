@@ -1,4 +1,4 @@
-"""When staging and NAS are one storage under two names: real mounts, and planted ones for the rest."""
+"""Staging and NAS as one storage under two names, on real mounts if possible."""
 
 import json
 import os

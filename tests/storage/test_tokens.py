@@ -1,5 +1,3 @@
-"""The tokens at the tops of roots."""
-
 import errno
 import os
 import uuid

@@ -1,4 +1,4 @@
-"""Layouts of a NAS: where each puts a run's twin, and which texts are no layout."""
+"""Layouts of a NAS."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Attacks that a sweep withstands: odd entries at a run's top, and a failing database."""
+"""Odd entries at a run's top, and a failing database."""
 
 import os
 from collections.abc import Callable

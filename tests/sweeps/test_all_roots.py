@@ -1,4 +1,4 @@
-"""The sweep takes what is due and nothing else; its rehearsal picks the same and changes nothing."""
+"""The sweep takes only what is due; its rehearsal picks the same and changes nothing."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Breakers: an unattended pass stops before anything abnormal, says why, and waits for an operator."""
+"""An unattended pass stops before anything abnormal, and waits for an operator."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""Budgets: what one sweep may take and leaves over; no run waits for ever behind others."""
+"""Budgets limit a sweep; no run waits for ever behind others."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta

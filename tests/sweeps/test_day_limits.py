@@ -1,4 +1,4 @@
-"""Day limits: what timed passes take counts for 24 hours, whatever one pass may take."""
+"""What timed passes take counts for 24 hours."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta

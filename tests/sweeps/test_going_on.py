@@ -1,4 +1,4 @@
-"""A go-on covers only the runs that its question showed, as they were shown."""
+"""A go-on covers only the runs that its question showed."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Why a run was not cleared at an instant, from the record of sweeps."""
+"""Why a run was not cleared at an instant."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

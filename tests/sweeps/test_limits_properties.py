@@ -1,8 +1,6 @@
-"""With any budgets, pass times, restarts and go-ons: the share limits what goes unasked within a day, and a
-go-on releases only what it showed.
+"""Within a day no more goes unasked than the share, and a go-on releases only what it showed.
 
-Three runs, not twenty, are never abnormal here, so that archives stay small. Rows decide, and the clear is a
-stand-in.
+Here three runs, not twenty, are never abnormal, so that archives stay small; the clear is a stand-in.
 """
 
 import contextlib

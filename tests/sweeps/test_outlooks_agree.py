@@ -1,7 +1,4 @@
-"""What is told of a pass equals what it takes, after any policy changes.
-
-Three tell it: a breaker's question, the forecast, and the pass; also for the second of two passes.
-"""
+"""A breaker's question, the forecast and the pass itself agree, after any policy changes."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta

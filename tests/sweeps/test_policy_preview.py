@@ -1,4 +1,4 @@
-"""The preview of a policy says what the next timed pass does."""
+"""A policy's preview equals the next timed pass."""
 
 from datetime import timedelta
 

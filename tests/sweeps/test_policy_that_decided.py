@@ -1,4 +1,4 @@
-"""Which version of which scope decided, and not only the newest policy at the time."""
+"""The version and scope that decided, not only the newest policy."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Sweeps under pressure: what goes from a full staging root and why, and a root that stays full."""
+"""Sweeps of a full staging root."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a promotion covers night by night: new roots, changed policies, and clocks that are set."""
+"""What a promotion covers: new roots, changed policies, set clocks."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The record of sweeps: counts of every pass, and each run's decisions, one row for equal passes."""
+"""The counts and decisions of every pass; equal passes share a row."""
 
 import contextlib
 from collections.abc import Callable

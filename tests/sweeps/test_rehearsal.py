@@ -1,4 +1,4 @@
-"""What rehearsals show: surprises, promotion, the way back, and the comparison with operators' clears."""
+"""Surprises, promotion, the way back, and the comparison with operators' clears."""
 
 import os
 from collections.abc import Callable

@@ -1,7 +1,6 @@
 """A pass's numbers equal those of its rows, wherever it stopped or died.
 
-Each example is a small lab on disk with three passes, one with a fault. A few run plainly, many in the
-exhaustive run.
+A few examples run plainly, many in the exhaustive run.
 """
 
 import os

@@ -1,7 +1,6 @@
-"""Under any policy: what no sweep clears, what a dry run shows, and how much goes under pressure.
+"""What no sweep clears, and how much goes under pressure, with any policy.
 
-Each example is a small lab on disk with its own policies, holds, damage and limits. A few run plainly, many
-in the exhaustive run.
+A few examples run plainly, many in the exhaustive run.
 """
 
 import os

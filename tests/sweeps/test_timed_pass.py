@@ -1,4 +1,4 @@
-"""The unattended timed pass over days: rehearsed, promoted by its nights, sent back by a surprise."""
+"""The unattended timed pass over days."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""What browsers may keep of the pages, and the addresses of pages and their parts."""
+"""What browsers may keep of pages and their parts."""
 
 import re
 

@@ -1,5 +1,3 @@
-"""The pages of holds: the list, making and releasing one, and a held run."""
-
 from datetime import timedelta
 
 import pytest

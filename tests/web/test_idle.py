@@ -1,4 +1,4 @@
-"""Sessions end after twelve idle hours, whatever open pages ask for by themselves."""
+"""Sessions end after twelve hours without a click; automatic requests do not count."""
 
 import re
 import time

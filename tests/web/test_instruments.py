@@ -1,4 +1,4 @@
-"""The page beside an instrument: green only where every run may go, and empty for others."""
+"""The page beside an instrument: green only where every run may go."""
 
 import io
 import re

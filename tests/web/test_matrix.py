@@ -1,4 +1,4 @@
-"""Who gets what from every address: each role and method, with and without htmx and a CSRF token.
+"""Who gets what from every address, by role and method, with and without htmx and token.
 
 `NEEDS` says what each address takes. An address without its line fails the first test.
 """

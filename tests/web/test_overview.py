@@ -1,5 +1,3 @@
-"""The overview: what may go, what stays and why, how full each disk is, and who sees what."""
-
 import re
 from datetime import datetime, timedelta
 

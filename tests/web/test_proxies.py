@@ -1,4 +1,4 @@
-"""A proxy's statements: from whom they are believed, and what the pages say where they do not fit."""
+"""From whom a proxy's headers are believed."""
 
 import html
 import re

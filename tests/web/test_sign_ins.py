@@ -1,4 +1,4 @@
-"""Too many wrong passwords: who is kept out, from where, for how long, and who lets them in."""
+"""Who is kept out after too many wrong passwords, and for how long."""
 
 import json
 import logging

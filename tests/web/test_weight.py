@@ -1,4 +1,4 @@
-"""What a page weighs, with style sheet and scripts as the real server sends them."""
+"""What a page weighs, sent by the real server."""
 
 import re
 from pathlib import Path

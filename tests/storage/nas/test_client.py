@@ -1,4 +1,4 @@
-"""The NAS, read by a real child process: its content, and a child that is silent."""
+"""The NAS, read by a real child process."""
 
 import errno
 import hashlib

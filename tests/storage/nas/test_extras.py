@@ -1,4 +1,4 @@
-"""Other files on the NAS have no veto: listed by name at most, never read."""
+"""Other files on the NAS are listed by name at most, never read."""
 
 import errno
 import os

@@ -1,5 +1,3 @@
-"""Whether reader processes live on, and what they were reading."""
-
 import os
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""The only write on the NAS: what it changes, refuses, and leaves after a crash or fault at any step."""
+"""The only write on the NAS, also with a crash or fault at any step."""
 
 import errno
 import fcntl

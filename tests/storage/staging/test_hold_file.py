@@ -1,4 +1,4 @@
-"""The hold file: its text, its owner; nothing under its name is followed or waited for."""
+"""Nothing under the hold file's name is followed or waited for."""
 
 import os
 import pwd

@@ -1,4 +1,4 @@
-"""`ingest.json`: what is accepted, what is refused and why, and what an appended entry leaves unchanged."""
+"""Reading `ingest.json`, and appending to it."""
 
 import copy
 import json

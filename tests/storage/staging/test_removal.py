@@ -1,4 +1,4 @@
-"""The removal takes the planned entries as planned, and no byte more."""
+"""The removal takes the planned entries, and no byte more."""
 
 import os
 import random

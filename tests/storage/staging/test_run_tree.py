@@ -1,4 +1,4 @@
-"""The staged tree: what is seen, counted, moved aside and removed, and what is always left alone."""
+"""What the staged tree sees, moves aside, removes, and always leaves alone."""
 
 import os
 import socket

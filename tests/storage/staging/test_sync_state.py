@@ -1,4 +1,4 @@
-"""The newer wizard's record: what is accepted, what is refused and why, and what is written."""
+"""Reading and writing the newer wizard's record."""
 
 import json
 import os

@@ -1,5 +1,3 @@
-"""Clear now: the question, the request, and its result."""
-
 import re
 from datetime import timedelta
 

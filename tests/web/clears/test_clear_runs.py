@@ -1,5 +1,3 @@
-"""Clearing many runs from the pages: what is shown and requested, and how a batch is steered."""
-
 import html
 import re
 import uuid

@@ -1,4 +1,4 @@
-"""The policy form: who may use it, what each mistake says, and that no unseen version is overwritten."""
+"""The policy form overwrites no version that its user has not seen."""
 
 import html
 import re

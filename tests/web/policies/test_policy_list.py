@@ -1,4 +1,4 @@
-"""The policy pages: what is in force, what a rehearsal has shown, and who may promote."""
+"""The policy pages, and who may promote."""
 
 from datetime import timedelta
 

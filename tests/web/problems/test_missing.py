@@ -1,4 +1,4 @@
-"""Missing runs: many marked as gone at once, and a folder renamed on both sides."""
+"""Missing runs: many marked at once, and a folder renamed on both sides."""
 
 import re
 from datetime import timedelta

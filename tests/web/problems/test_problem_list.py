@@ -1,4 +1,4 @@
-"""The problems page: orphans, alerts and breakers, each with a sentence and a safe next step."""
+"""Each problem has a sentence and a safe next step."""
 
 import re
 from datetime import timedelta

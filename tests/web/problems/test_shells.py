@@ -1,4 +1,4 @@
-"""Shells and conflicts on the pages, and the click that removes a shell."""
+"""Shells and conflicts on the pages."""
 
 import html
 import json

@@ -1,5 +1,3 @@
-"""The page of one run: status, gates and their age, life, both sides, attempts and ledger."""
-
 import re
 from datetime import timedelta
 

@@ -1,5 +1,3 @@
-"""The receipt of a clear: all that must be known of a run that is gone."""
-
 import re
 from datetime import timedelta
 from typing import Any

@@ -1,5 +1,3 @@
-"""The list of runs: what it shows, what it filters, and what it costs."""
-
 import re
 from datetime import timedelta
 

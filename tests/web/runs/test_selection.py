@@ -1,4 +1,4 @@
-"""Runs picked to clear together: kept from page to page, and never more than may be cleared."""
+"""Picked runs are kept from page to page."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Set aside and put back by click: asked first, done once, and listed until the file is taken away."""
+"""Set aside and put back by click."""
 
 from datetime import timedelta
 

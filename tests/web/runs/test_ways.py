@@ -1,4 +1,4 @@
-"""The ways out on a run's page: offered where they help, asked before they act, done once."""
+"""Ways out: offered where they help, asked before they act, done once."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""“It is the same run”, “It is another run”: an admin says so once, with a reason, and the record must agree."""
+"""“It is the same run”, “It is another run”: the record must agree."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""“Verify again here” and “Accept these bytes” on a run's page: who may, once, and each refusal."""
+"""“Verify again here” and “Accept these bytes” on a run's page."""
 
 import os
 from datetime import timedelta

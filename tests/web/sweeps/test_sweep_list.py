@@ -1,5 +1,3 @@
-"""The pages of the record of sweeps: all passes, one pass, one run's answers, and the breakers."""
-
 import re
 from datetime import timedelta
 
