@@ -79,7 +79,6 @@ def module_of(path: Path) -> str:
 
 
 def room_of(module: str) -> str:
-    """The room or edge of a module; KeyError for a module without one."""
     if module.startswith("exlab"):
         return "exlab"
     room = ".".join(module.split(".")[1:2])
@@ -89,7 +88,6 @@ def room_of(module: str) -> str:
 
 
 def may_import(room: str) -> set[str]:
-    """The rooms and edges that a room may import besides itself."""
     rooms = set(ROOMS[: ROOMS.index(room)]) if room in ROOMS else set(ROOMS) | EDGES[room]
     return ONLY.get(room, rooms)
 

@@ -126,7 +126,7 @@ def test_the_command_runs_them_all(subprocess_env: dict[str, str]) -> None:
 
 
 def test_migrate_repairs_before_the_tables_are_complete(subprocess_env: dict[str, str]) -> None:
-    """The hint of E002 works: otherwise migrate's own check would refuse it."""
+    """The hint of E002, `--skip-checks`, works: otherwise migrate's own check refuses."""
     triggers.remove(connection)
     command = [sys.executable, "manage.py", "migrate", "--skip-checks", "-v", "0"]
     subprocess.run(command, cwd=CHECKOUT, env=subprocess_env, check=True)

@@ -46,7 +46,6 @@ ALL = [row for heading in dict.fromkeys((*WIZARD, *GC, *SEEDS)) for row in rows(
 
 @functools.cache
 def ids_in(path: str) -> set[str]:
-    """The ids of a file's tests as pytest takes them, with their class."""
     found = set()
     for node in ast.parse((CHECKOUT / path).read_text()).body:
         inner = node.body if isinstance(node, ast.ClassDef) else [node]

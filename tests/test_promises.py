@@ -29,7 +29,6 @@ def promises() -> dict[int, list[str]]:
 
 
 def promises_of_the_schedule() -> dict[str, list[str]]:
-    """The sweeps' promises by their first words, each with its tests."""
     return promises_below("The schedule")
 
 

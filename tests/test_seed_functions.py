@@ -108,8 +108,6 @@ def entries(*instants: str | None, state: str = "sync_verified") -> list[dict[st
 
 
 class TestEligible:
-    """Each answer is the wizard's own, with any kind of objects."""
-
     @pytest.mark.parametrize(("after", "eligible"), [(DAY - SECOND, False), (DAY, True), (DAY + SECOND, True)])
     def test_scheduled_after_its_hours_and_the_boundary_counts(
         self, rule: Any, record: Any, after: timedelta, eligible: bool
@@ -653,7 +651,6 @@ def test_counts_every_file_of_a_run_once(scene: Scene) -> None:
 
 
 def python(program: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """A program in a new interpreter, without settings unless `env` has them."""
     if env is None:
         env = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
     command = [sys.executable, "-c", program, *arguments]

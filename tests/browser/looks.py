@@ -36,7 +36,6 @@ def expect_good_to_read(page: Page) -> None:
 
 
 def expect_readable(page: Page) -> None:
-    """axe finds nothing on the page as it is."""
     if not page.evaluate("'axe' in window"):
         page.evaluate(AXE_SCRIPT)
     _expect_nothing_found(page, page.evaluate(EVERYTHING))

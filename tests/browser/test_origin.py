@@ -33,7 +33,7 @@ def test_one_signs_in_although_a_proxy_tells_browsers_to_hide_the_address(
 def test_what_is_refused_before_a_view_is_good_to_read(
     page: Page, live_server: Any, sign_in: Callable[..., None], settings: Any, trouble: list[str]
 ) -> None:
-    """An unknown host, the address of a button, and a foreign origin. Takes 8 s."""
+    """Takes 8 s."""
     sign_in()
     long = "an-instrument-pc-with-a-name-that-nobody-would-want-to-type.microscopy.biology.university.example:8443"
     page.set_extra_http_headers({"X-Forwarded-Host": long})

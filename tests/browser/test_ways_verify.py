@@ -35,7 +35,7 @@ def verify_again(page: Page) -> None:
 
 
 def test_a_damaged_copy_is_kept_named_mended_and_then_cleared(page: Page, live_server, runs, lab, sign_in):
-    """Takes 10 s: two clears, two comparisons, two themes and five widths."""
+    """Takes 10 s: two clears and two comparisons."""
     sign_in("operator")
     copy, here = lab.twin(SAFE) / TILE, lab.staging / SAFE / TILE
     change_keeping_size_and_time(copy)

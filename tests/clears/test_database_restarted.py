@@ -119,7 +119,6 @@ def place(lab: Lab, root: Any, runs: int) -> tuple[ClearBatch, dict[str, tuple[i
 
 
 def recover() -> None:
-    """The other cluster's work of every minute, as if two minutes had passed."""
     recovery.recover(now=timezone.now())
     queue.enqueue_lost(host=settings.EXLAB_HOST, now=timezone.now() + timedelta(minutes=3))
     again.ask(now=timezone.now())

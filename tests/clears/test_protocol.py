@@ -95,7 +95,6 @@ def test_the_wizards_locks_come_and_go_until_the_fence(
 
 
 def test_a_linked_lock_that_a_crash_of_the_wizard_left_goes_with_the_run(scene: Scene) -> None:
-    """A lock and its second name are one file, and no folder around it is left."""
     link = linked_lock(scene.path)
     for path in (link, *link.parents[:3]):
         os.utime(path, (1, 1))

@@ -103,9 +103,8 @@ def slowest(ask: Callable[[], float], seconds: float) -> float:
 
 
 def test_slow_clients_keep_no_page_waiting(server: Server) -> None:
-    """Sixty half-open and sixty idle connections, forty slow bodies, eighty without hang-up; then the server
-    ends in time. Takes 10 s: start, 5 s of asking (gunicorn waits as long for a silent client), and 2 s for
-    clients at the end.
+    """Takes 10 s: the start, 5 s of asking (gunicorn waits as long for a silent client), and 2 s for clients
+    at the end.
     """
     refuses_what_is_too_much(server)
     server.connect(60, HALF_OPEN)

@@ -229,7 +229,7 @@ def test_a_web_server_and_a_probe_say_it_too(
 
 @pytest.mark.exhaustive
 def test_a_web_server_without_our_configuration_does_not_try_for_ever(place: Path) -> None:
-    """Takes 2 s. The worker prints the sentence, and gunicorn adds no traceback."""
+    """Takes 2 s. The worker prints the sentence."""
     done = run(BY_NAME["switch"], place, [*GUNICORN, "exlab.wsgi"])
     assert done.returncode == 3
     assert BY_NAME["switch"].words in done.stderr
@@ -237,7 +237,7 @@ def test_a_web_server_without_our_configuration_does_not_try_for_ever(place: Pat
 
 
 def test_check_says_that_the_first_start_is_to_come(place: Path) -> None:
-    """Takes 1 s. Before the first start nothing is wrong, unless the database is checked."""
+    """Takes 1 s."""
     done = run(BY_NAME["none"], place, [MANAGE, "check"])
     assert (done.returncode, done.stderr) == (0, "")
     assert "EXLAB_DATA_DIR: there is no database yet" in done.stdout
@@ -261,7 +261,7 @@ def test_check_of_the_database_wants_one(place: Path) -> None:
 
 @pytest.mark.exhaustive
 def test_up_and_its_children_work_in_one_place(place: Path) -> None:
-    """Takes 15 s. Started from another folder, it makes one database."""
+    """Takes 15 s."""
     (elsewhere := place / "elsewhere").mkdir()
     named = os.path.relpath(place / "data", CHECKOUT)
     env = environment(place, {"EXLAB_DATA_DIR": named}, dict(os.environ))

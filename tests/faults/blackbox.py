@@ -58,8 +58,6 @@ _PR_SET_PTRACER, _PR_SET_PTRACER_ANY = 0x59616D61, -1
 
 @dataclass(frozen=True)
 class Call:
-    """The `number`th system call of its name since the tracing began."""
-
     syscall: str
     number: int
     arguments: str
@@ -75,10 +73,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at a call: `what` in strace's words, as `signal=SIGKILL` or `error=EIO`.
+    """`what` happens at a call, in strace's words, as `signal=SIGKILL` or `error=EIO`.
 
     `when` counts the calls of that name; `3+` is the third and all later ones. With `paths` only calls on
-    these are counted. `children`: also trace the processes that this one starts.
+    these count. `children`: trace the processes that this one starts, too.
     """
 
     syscall: str
@@ -199,8 +197,6 @@ class Traced:
 
 @dataclass
 class Programs:
-    """A context manager that starts `manage.py` in processes that have loaded everything already."""
-
     env: dict[str, str]
     directory: Path
     _server: subprocess.Popen[str] = field(init=False)
@@ -262,7 +258,6 @@ class Programs:
         return self._server.stdout.readline().strip()
 
     def _wait(self, pid: int) -> int:
-        """Wait for a process; kill it if it does not end, so that the next one starts clean."""
         self._tell(str(pid))
         try:
             return int(self._answer())

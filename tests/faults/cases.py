@@ -109,12 +109,11 @@ class Stage:
         self.noted = *self.disk(), rows(self.scene.run.pk)
 
     def note_the_disk(self) -> None:
-        """Note the disk in the middle of a clear, with the fenced run listed at its path."""
         assert self.noted is not None
         self.noted = *self.disk(), self.noted[2]
 
     def changes(self, *, fenced: bool = False, without_the_run: bool = False) -> list[str]:
-        """The differences from what was noted: bytes, times, inodes and modes of the lab and outside.
+        """The differences from what was noted: bytes, times, inodes and modes.
 
         A run that was fenced and put back has other change times, and its parent other times.
         `without_the_run` leaves out the run, its rows, and change times outside, where a file may have lost a
@@ -156,8 +155,6 @@ class Stage:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a clear: what became of the run and why, in lines and on the run's page."""
-
     action: str
     reason: str
     said: str

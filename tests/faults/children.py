@@ -34,7 +34,6 @@ def kill_at(place: str, env: dict[str, str], what: str, now: datetime, *argument
 
 
 def pause_at(place: str, env: dict[str, str], what: str, now: datetime, *arguments: str) -> subprocess.Popen[str]:
-    """Start a child that stops at a place until a line is written to it (`resume`)."""
     child = start(env, what, now, *arguments, **{WAIT: place})
     assert child.stdout is not None
     assert child.stdout.readline() == "here\n", f"it never came to {place}"

@@ -52,8 +52,6 @@ class Explored:
 
 
 class At:
-    """Something that happens at the operation of one number; `hit` is that operation once it came."""
-
     def __init__(self, number: int) -> None:
         self.number = number
         self.hit: Operation | None = None
@@ -87,7 +85,6 @@ def clear(stage: Stage, act: Act = let, *, power: bool = False, may_fail: bool =
 
 
 def recover(stage: Stage, act: Act = let, *, after: Seam | None = None, may_fail: bool = False) -> Seam:
-    """Let recovery pass once, as `clear`; `after` is the worker after which the power is lost."""
     return _work(lambda: recovery.recover(now=stage.now + LATER), act, after=after, power=False, may_fail=may_fail)
 
 
@@ -291,8 +288,6 @@ def _disk_faults(operation: Operation) -> list[At]:
 
 
 class Fails(At):
-    """The operation of this number fails; the number decides how, and whether later ones fail too."""
-
     def __init__(self, number: int) -> None:
         super().__init__(number)
         code = DISK_ERRORS[number % len(DISK_ERRORS)]
@@ -315,7 +310,6 @@ class Fails(At):
 def failing_recoveries(
     stage: Stage, *, every: int = 1, skip: int = 0, exhaustive: bool = True, limit: int = NEVER
 ) -> Explored:
-    """Kill the worker, and let each operation of recovery fail, or one that varies; later it succeeds."""
     explored = Explored("killed, failed", limit=limit)
     for operation in rehearse(stage)[skip::every]:
         second = 1 if exhaustive else 1 + operation.number % 7
@@ -376,8 +370,6 @@ def freezes(stage: Stage, *, every: int = 1, swept: bool = False, limit: int = N
 
 
 class Watched:
-    """One pass of recovery while a worker stands still, and whether it changed anything of the run."""
-
     def __init__(self, stage: Stage, *, swept: bool) -> None:
         self.stage = stage
         self.swept = swept

@@ -77,7 +77,6 @@ def at_every_moment(stage: Stage) -> Broken:
 
 
 def when_settled(stage: Stage, *, may_leave: bool = False) -> Broken:
-    """After recovery the run is back or gone; with `may_leave` some of it may have stayed."""
     yield from at_every_moment(stage)
     subject = stage.subject
     if subject.state() != "cleared":
@@ -237,7 +236,6 @@ def _partly_gone(stage: Stage) -> Broken:
 
 
 def what_went(stage: Stage) -> Things:
-    """What the run held, minus what is left of it anywhere."""
     fenced = look(fence_of(stage))
     elsewhere = {(thing.ino, thing.content) for thing in look(stage.canary).values()}
 

@@ -125,14 +125,12 @@ def _directly(place: Place) -> Iterator[Callable[[], object]]:
 
 @contextlib.contextmanager
 def _by_a_server(place: Place) -> Iterator[Callable[[], object]]:
-    """As by a server: the client sees one filesystem, also where the server has another one mounted inside."""
     with merged(place.seen, place.far):
         yield lambda: None
 
 
 @contextlib.contextmanager
 def _remembering_names(place: Place) -> Iterator[Callable[[], object]]:
-    """A mount that remembers what it listed; it is mounted anew when more copies arrive."""
     with contextlib.ExitStack() as stack:
 
         def anew() -> None:
@@ -144,7 +142,6 @@ def _remembering_names(place: Place) -> Iterator[Callable[[], object]]:
 
 
 def merged(at: Path, *branches: Path) -> AbstractContextManager[None]:
-    """One union of several trees, the first one on top, without a cache."""
     return mounts.mergerfs(at, *branches, options="nonempty,category.create=ff,cache.entry=0,cache.attr=0")
 
 
@@ -219,7 +216,6 @@ def _copy_on_this_disk(place: Place, stage: Stage) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _copy_and_folder(place: Place, stage: Stage) -> Iterator[None]:
-    """The same, and a folder of the staging disk below the top that carries the marker."""
     copies, view = place.scratch / "copies", place.scratch / "view"
     linked = view / FOLDER
     linked.mkdir(parents=True, exist_ok=True)

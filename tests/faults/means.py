@@ -32,7 +32,6 @@ class Unavailable(Exception):
 
 
 def skip_or_fail(missing: Unavailable) -> None:
-    """Skip the test, or fail where all faults are required and root could have produced it."""
     if os.environ.get(REQUIRE) == "1" and is_root():
         pytest.fail(f"{REQUIRE}=1, and yet: {missing}")
     pytest.skip(str(missing))
@@ -64,7 +63,6 @@ def opened_elsewhere(path: Path, mode: str) -> Any:
 
 
 def flocked_elsewhere(path: Path) -> Any:
-    """Another process holds an flock, as the filelock library takes it."""
     flags = "os.O_RDONLY" if path.is_dir() else "os.O_RDWR | os.O_CREAT"
     return running(
         f"import fcntl, os; file = os.open({str(path)!r}, {flags}); "
@@ -128,7 +126,6 @@ def make_device(path: Path) -> None:
 
 @contextmanager
 def reading_through(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *wrapper: str) -> Iterator[None]:
-    """Start the process that reads the NAS through a command, such as strace."""
     python = tmp_path / "python"
     words = " ".join(f"'{word}'" for word in (*wrapper, sys.executable))
     python.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
@@ -170,8 +167,6 @@ def _may_trace(strace: str) -> bool:
 
 
 class ReaderHere(client.NasReader):
-    """Reads the NAS in this process: just as true, and quicker."""
-
     def _ask(self, request: dict[str, Any]) -> None:
         self._answers = self._look(request)
 

@@ -268,7 +268,6 @@ def _when_undone(stage: Stage, undo: Callable[[], None]) -> Iterator[tuple[int, 
 
 
 def _when_the_rest_is_taken_away(stage: Stage) -> Iterator[tuple[int, str]]:
-    """The ledger does not claim what others remove."""
     went = what_went(stage)
     for path in stage.ours():
         shutil.rmtree(path)

@@ -89,7 +89,6 @@ def overlay(place: Path, *lower: Path, upper: Path | None = None, work: Path | N
 
 @contextlib.contextmanager
 def served(place: Path, *command: str | Path) -> Iterator[None]:
-    """Mount a FUSE program at a place; its command returns once mounted, or serves until it is ended."""
     need_root("may mount for everybody")
     words = [need(str(command[0])), *map(str, command[1:])]
     before = place.stat().st_dev
@@ -125,7 +124,6 @@ def mergerfs(place: Path, *branches: Path, options: str = "cache.files=off") -> 
 
 
 def rclone(place: Path, remote: str | Path, cache: Path, *options: str) -> contextlib.AbstractContextManager[None]:
-    """rclone's mount of a remote without configuration; `cache` is its cache folder."""
     own = ("--config", "/dev/null", "--cache-dir", cache, "--allow-other")
     return served(place, "rclone", "mount", remote, place, *own, *options)
 

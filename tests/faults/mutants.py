@@ -222,7 +222,7 @@ def _undo(real: Callable[..., Any], attempt: ClearAttempt, now: Any) -> bool:
 
 
 def _publish_once(parent: int, name: bytes, fenced: int, file: bytes) -> None:
-    """Skip the sync where the record is already moved: the mover may have died before its own sync."""
+    """Skip the sync of a record that is moved already, although its mover may have died before the sync."""
     with contextlib.suppress(FileNotFoundError):
         with handles.opened(handles.open_beneath(fenced, run_paths.METADATA)) as metadata:
             os.rename(name, file, src_dir_fd=parent, dst_dir_fd=metadata)

@@ -14,8 +14,6 @@ from tests.tools.lab import RUN_PATH, Lab, Seen, census, read_ingest, snapshot
 
 @dataclass(frozen=True)
 class Scene:
-    """A verified run on disk and in the database, as it was at the start."""
-
     lab: Lab
     root: Any
     now: datetime
@@ -108,7 +106,6 @@ def inodes(path: Path) -> dict[str, int]:
 
 
 def everything(lab: Lab) -> tuple[dict[str, Seen], dict[str, int], dict[str, Seen]]:
-    """The state of a whole lab: equal values mean the same bytes, times and inodes."""
     return snapshot(lab.staging), inodes(lab.staging), snapshot(lab.nas) if lab.nas.exists() else {}
 
 

@@ -87,7 +87,6 @@ Things = dict[str, Thing]
 
 
 def look(top: Path) -> Things:
-    """Everything at and below a path by relative name, the top as `.`; empty if it is absent."""
     found: Things = {}
     pending = [(str(top), ".")]
     while pending:
@@ -136,8 +135,6 @@ def differences(before: Things, after: Things) -> str:
 
 @dataclass(frozen=True)
 class Census:
-    """What a run holds, each inode once; `allocated` counts the inodes without a name elsewhere."""
-
     files: int
     bytes: int
     allocated: int
@@ -232,9 +229,8 @@ class Stage:
         """`new_data`: every attempt is the first in its data directory.
 
         `returned`: every run was cleared and copied back, half of them before the NAS was told. `accepted`:
-        no run has a manifest, and an admin accepted its bytes; the copies must then lie on a separate disk.
-        `record`: as in `Lab.run`. `make_folder` makes the folder of a run. `when_furnished` is called when
-        the NAS has more copies.
+        no run has a manifest, and an admin accepted its bytes, which needs copies on a separate disk.
+        `when_furnished` is called when the NAS has more copies.
         """
         self.record = record
         self.returned = returned
@@ -350,7 +346,6 @@ class Stage:
         return [path for path in both if os.path.lexists(path)]
 
     def place(self) -> Path:
-        """Where the subject lies now: its path or a fence's name; nowhere: a path that holds nothing."""
         ino = self.subject.before["."].ino
         names = [self.subject.path, *(path for path in self.ours() if path.is_dir())]
         return next((path for path in names if path.exists() and path.stat().st_ino == ino), self.base / "nowhere")
@@ -385,7 +380,6 @@ def _furnish(lab: Lab, run_path: str, record: str = "ingest") -> Path:
 
 
 def _shape(path: Path) -> None:
-    """Shapes that copies seldom keep: a file with two names, an empty folder, a read-only one."""
     folder = path / "wells"
     (folder / "a1-again.raw").unlink()
     os.link(folder / "a1.raw", folder / "a1-again.raw")

@@ -135,7 +135,6 @@ def test_a_project_folder_renamed_before_the_commit_does_not_hide_the_run(
 def test_what_a_person_takes_out_of_a_fence_is_not_claimed(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A removal left something; a person moves the rest elsewhere on the same disk."""
     publish = fences.publish
 
     def change_and_publish(*args: Any) -> None:
@@ -307,7 +306,6 @@ def test_three_twins_out_of_reach_do_not_close_the_nas_for_the_fourth(
 def test_input_output_errors_of_one_twin_do_not_close_a_nas_that_answers(
     scene: Scene, root: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A bad sector below one run keeps that run only."""
     try:
         with means.nas_failing(monkeypatch, tmp_path, scene.twin, "statx", "error=EIO"):
             for _ in range(3):

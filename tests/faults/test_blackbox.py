@@ -110,7 +110,6 @@ class Box:
         return scene_of(self.lab, self.root, timezone.now(), run_path, self.lab.staging / run_path)
 
     def _build_some(self) -> None:
-        """Several at once, because each discovery looks at them all."""
         now = timezone.now()
         for number in itertools.islice(self._numbers, self.at_once):
             run_path = f"{RUNS}/Run_2026-04-{1 + number // 1440:02}T{number // 60 % 24:02}-{number % 60:02}"
@@ -262,7 +261,6 @@ def errors_of(call: Call, number: int) -> list[str]:
 
 
 def the_commit(calls: list[Call]) -> Call:
-    """The call that commits: the last one to the database before the publishing."""
     published = next(place for place, call in enumerate(calls) if call.syscall == "renameat")
     return next(call for call in reversed(calls[:published]) if call.syscall in ("fdatasync", "sendto"))
 
@@ -327,7 +325,6 @@ def test_a_clear_refuses_when_its_nas_reader_is_killed(box: Box) -> None:
 
 
 def _lose_the_reader(box: Box, what: str, when: str, reason: str) -> None:
-    """The NAS reader fails: the clear is refused for `reason`, and the run is unchanged."""
     scene = box.new_run()
     others = box.others(scene)
     fault = Fault("getdents64", what, when, paths=(str(scene.twin), str(scene.twin / "tiles")), children=True)

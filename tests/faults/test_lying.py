@@ -31,7 +31,6 @@ FENCED = "cleanup.storage.staging.fences:fence:after:1"
 
 @contextlib.contextmanager
 def mounting(base: Path, now: datetime, setting: Setting, **how: Any) -> Iterator[tuple[Place, Stage]]:
-    """`lying.apart`, or skip where this machine lacks the means."""
     try:
         with apart(base / "lab", now, setting, **how) as found:
             yield found
@@ -78,7 +77,6 @@ def test_a_sign_that_is_left_out_is_missed(sign: Sign, tmp_path: Path, now: date
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("sign", SIGNS, ids=str)
 def test_a_sign_that_stands_is_enough(sign: Sign, tmp_path: Path, now: datetime) -> None:
-    """The same without the fault: the counter-check of the test above."""
     assert not where_it_is_missed(sign, tmp_path, now, leave_out=False)
 
 

@@ -150,7 +150,6 @@ def the_rest_is_counted_once(stage: Stage) -> None:
 
 
 def sparse_on_both(stage: Stage) -> None:
-    """16 MiB of holes: they count as bytes, and free almost no blocks."""
     for place in (stage.path, stage.twin):
         (place / "sparse.raw").touch()
         os.truncate(place / "sparse.raw", 16 << 20)

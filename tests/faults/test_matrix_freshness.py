@@ -143,7 +143,6 @@ def changed(change: Callable[[Stage], Any]) -> Case:
 
 @contextmanager
 def lock_taken_while_it_is_compared(stage: Stage) -> Iterator[None]:
-    """Every byte was compared, and the run is about to be fenced."""
     with ExitStack() as stack:
 
         def take() -> None:
@@ -177,8 +176,6 @@ def gone(stage: Stage) -> None:
 
 
 def at_the_last_moment(change: Callable[[Stage], Any]) -> Callable[[Stage], Any]:
-    """The change happens when record and tombstone are ready, after the fence and before the commit."""
-
     def make(stage: Stage) -> Any:
         def act() -> None:
             change(stage)

@@ -35,7 +35,6 @@ EQUIPMENT, PROJECT, FOLDER, LEAF = RUN_PATH.split("/")
 
 
 def lead_astray(stage: Stage, depth: int) -> None:
-    """One of the four folders on the way becomes a link to itself, elsewhere."""
     folder = stage.lab.staging.joinpath(*RUN_PATH.split("/")[:depth])
     folder.rename(stage.outside / "moved")
     folder.symlink_to(stage.outside / "moved")
@@ -148,7 +147,6 @@ TOKEN = ".exlab-root"
 
 
 def out_of_reach(reason: Reason, make: Callable[[Stage], Any]) -> Case:
-    """A case in which the run's directory is not even opened."""
     return Case(reason, make)
 
 

@@ -43,7 +43,6 @@ def told(stage: Stage, attempt: ClearAttempt) -> Answer:
 
 
 def wish(stage: Stage) -> None:
-    """An operator has clicked already, and the task is on its way."""
     queue.request_clear(stage.run, actor="bob", now=stage.now)
 
 
@@ -79,7 +78,6 @@ def of_another_host(stage: Stage) -> Answer:
 
 
 def two_at_once(stage: Stage) -> Answer:
-    """One process clears while another gets the same task, a third recovers, and a fourth clicks."""
     attempt = stage.scene.attempt()
     before = stage.disk()
     holder = children.pause_at(f"{CLEARING}:_pass_gates:before:1", stage.env, "clear", stage.now, str(attempt.pk))

@@ -87,7 +87,6 @@ def full_staging_disk(stage: Stage, *, reserve: bool) -> Iterator[None]:
 
 @contextmanager
 def full_data_disk(stage: Stage, *, reserve: bool) -> Iterator[None]:
-    """The data directory lies on a full disk of its own; the database does not."""
     place = stage.tmp_path / "data"
     with means.tiny_disk(place), means.replaced(stage.monkeypatch, settings, "EXLAB_DATA_DIR", place):
         for folder in ("locks", "plans", "tombstones"):
@@ -272,8 +271,6 @@ def rolled_back(stage: Stage) -> None:
 
 @contextmanager
 def occupied(stage: Stage) -> Iterator[None]:
-    """The instrument makes the folder anew while the run is fenced, and the clear must be refused."""
-
     def occupy() -> None:
         stage.path.mkdir()
         (stage.path / "new.tif").write_bytes(b"new work")

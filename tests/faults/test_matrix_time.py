@@ -42,7 +42,7 @@ def of_unknown_time(instant: object) -> Case:
 
 
 def ahead(**more: Any) -> Case:
-    """A clock that cannot be believed outweighs the days that a run is kept."""
+    """The clock's reason is shown before that of retention."""
     return Case(Reason.CLOCK_UNTRUSTED, **more)
 
 

@@ -76,7 +76,6 @@ def lay(lab: Lab, root: StagingRoot, now: datetime, policy: Callable[..., Any], 
 
 
 def night(wall: datetime, *, boot: str = "a", true: datetime | None = None, **options: Any) -> ClearReport:
-    """A timed pass while the clock shows `wall`; `true` is the real time."""
     passed = ((true or wall) - datetime(2026, 6, 1, tzinfo=UTC)).total_seconds()
     return all_roots.sweep(now=wall, timed=True, clock=Clock(wall=wall, boot_id=boot, boot_seconds=passed), **options)
 

@@ -54,7 +54,6 @@ def team(person, *permissions):
 
 
 def seen(person, permission=VIEW):
-    """The (root, instrument) pairs with a permission, asked of the database and of each run."""
     person = User.objects.get(pk=person.pk)  # what was asked before is remembered with the object
     found = {(run.root.name, run.equipment) for run in lab_permissions.runs(person, permission).select_related("root")}
     for run in Run.objects.select_related("root"):

@@ -97,7 +97,6 @@ def test_a_look_that_fails_once_ends_nothing(data: Path) -> None:
 
 
 def test_a_child_that_ends_for_want_of_it_is_not_the_reason_given(data: Path) -> None:
-    """A child may end between two looks, or between a look and the question which child ended."""
     child = Child("The watchdog", ["false"], process=subprocess.Popen(["false"]))
     child.process.wait()
     with watched(data) as supervisor:

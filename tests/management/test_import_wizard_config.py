@@ -344,5 +344,4 @@ def _rows(model: type[StagingRoot] | type[RetentionPolicy]) -> list[dict[str, ob
 
 
 def _files(lab: Lab) -> dict[str, object]:
-    """All files with bytes and times, without the top's time, which registering changes."""
     return {name: seen for name, seen in snapshot(lab.base).items() if seen.kind == "-"}

@@ -241,7 +241,6 @@ def test_orphans_keep_a_second_one_from_starting_and_one_command_ends_them(
 
 @pytest.mark.exhaustive
 def test_a_running_one_is_replaced_and_of_two_at_once_one_stays(start: Callable[..., Running]) -> None:
-    """Four starts: the first one ends in order with its children and frees its address."""
     running = start()
     running.wait_until_up()
     second = start("--replace", port=running.port)
@@ -259,7 +258,6 @@ def test_a_running_one_is_replaced_and_of_two_at_once_one_stays(start: Callable[
 
 @pytest.mark.exhaustive
 def test_a_data_directory_that_is_unmounted_ends_it(start: Callable[..., Running], data: Path) -> None:
-    """One start, with the database in the data directory: no new one is made by its children or later."""
     try:
         means.need_root("may mount")
     except means.Unavailable as missing:

@@ -45,9 +45,9 @@ def tables(transactional_db: None) -> Iterator[Tables]:
 
 @pytest.fixture
 def upgraded(tables: Tables, now: Any) -> None:
-    """An old database with a run of each kind and a person with a permission, upgraded.
+    """An old database with a run of each kind, upgraded.
 
-    Migrating there and back takes seconds: the second time the upgraded rows are laid directly.
+    Migrating takes seconds: the second time the upgraded rows are laid directly.
     """
     if _upgraded:
         _upgraded[0].restore()

@@ -274,7 +274,6 @@ def test_a_mail_that_cannot_be_sent_is_said_on_the_page_and_stops_no_pass(
 
 
 def test_people_are_told_of_the_runs_that_they_may_keep(stock: Any, root: StagingRoot, mailing: None) -> None:
-    """A person who may hold runs of one instrument hears of that one; a viewer hears nothing."""
     stock(12)
     stock(2, equipment="CONFOCAL_01")
     keeper = User.objects.create_user("keeper", email="keeper@lab.example")

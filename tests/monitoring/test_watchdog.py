@@ -83,7 +83,6 @@ def test_nothing_is_wrong_in_a_lab_where_all_is_well(lab: Lab, root: Any, now: d
 
 
 def look_at_runs(at: datetime) -> dict[str, tuple[str, str]]:
-    """A first look: it reports no silence and no late schedules yet."""
     Schedule.objects.update(next_run=at)
     return look(at, listening_since=at)
 

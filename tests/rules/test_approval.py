@@ -102,7 +102,6 @@ PROMOTED: list[tuple[str, dict[str, Any]]] = [("edit", WEEK), ("promote", {})]
 
 
 def follow(done: list[tuple[str, dict[str, Any]]]) -> None:
-    """A run goes only when its root has rehearsed and every version since the approved one would take it."""
     book = Book()
     for name, arguments in done:
         getattr(book, name)(**arguments)

@@ -161,7 +161,7 @@ steps = st.tuples(
 def test_holds_run_ahead_of_the_true_time_by_no_more_than_what_nobody_can_see(
     days: list[tuple[int, int, bool, bool]],
 ) -> None:
-    """Without another clock: nothing on one boot, and three days and some hours for each restart."""
+    """Without another clock: by nothing on one boot, and by three days and some hours for each restart."""
     known: KnownClock = FIRST
     true, wrong, boots, boot_began = NOW, timedelta(0), 0, NOW
     for hours, set_by, restarted, watching in days:

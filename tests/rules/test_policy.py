@@ -53,7 +53,6 @@ class Record:
 
 
 def record(state: State = State.SYNC_VERIFIED, *verifications: datetime | None) -> Record:
-    """A record in `state` with these `sync_verified` entries, by default one at VERIFIED_AT."""
     entries = [Entry("staging", VERIFIED_AT - timedelta(days=30))]
     entries += [Entry("sync_verified", at) for at in verifications or (VERIFIED_AT,)]
     if state is not State.SYNC_VERIFIED:

@@ -267,7 +267,7 @@ def test_what_is_known_to_be_damaged_does_not_go_by_names_and_sizes(
 def test_what_was_found_while_the_nas_was_gone_for_a_while_still_stands(
     damaged: Scene, read: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A new mount of the same disk does not change a damaged file; only a proof asks for more."""
+    """A new mount of the same disk ends a proof, but not a known difference."""
     swept(damaged.now)
     from cleanup.runs import proofs
 

@@ -188,7 +188,6 @@ def test_nothing_is_known_of_a_file_while_the_run_cannot_be_opened(
 
 
 def test_the_file_is_exempt_from_unchanged(run: Run, path: Path, now: datetime) -> None:
-    """Newer than the verification and in no manifest: it holds, and nothing else is wrong."""
     (path / ".exlab-hold").write_text("mine")
     touch(path / ".exlab-hold", now)
     decision = inspection.quick_decision(run, Policy(), now)

@@ -64,7 +64,6 @@ def rewrite(lab: Lab, path: str, *changes: tuple[str, str], sides: str = "both")
 
 
 def copied(lab: Lab, old: str, new: str) -> None:
-    """As `rename`, but by `cp -a` and `rm`: other inodes."""
     for side in (lab.staging, lab.nas):
         shutil.copytree(side / old, side / new)
         shutil.rmtree(side / old)
@@ -254,7 +253,6 @@ def test_to_mark_the_old_row_as_gone_releases_nothing(lab: Lab, root: StagingRoo
 def test_the_held_run_comes_back_after_another_one_lay_and_went_at_its_path(
     lab: Lab, root: StagingRoot, known: Run, now: datetime
 ) -> None:
-    """Its hold was also on the other run and was released there."""
     rename(lab, RUN_PATH, "aside")
     discovery.discover(root, now=now + HOUR)
     gone.mark_gone(Run.objects.with_root().get(pk=known.pk), actor="bob", reason="taken", now=now + HOUR)
@@ -382,7 +380,6 @@ def test_to_release_it_on_the_page_of_the_renamed_run_leads_back_to_it(
 def test_the_run_that_a_person_has_moved_keeps_its_hold_once(
     lab: Lab, root: StagingRoot, known: Run, now: datetime
 ) -> None:
-    """Its row takes the new path, so no likeness is needed."""
     rename(lab, OLD, "CONFOCAL_01/PROJ-0077")
     discovery.discover(root, now=now + HOUR)
     moving.move_runs(root, moving.Move(OLD, "CONFOCAL_01/PROJ-0077"), RegisterOrder(now=now + HOUR, actor="ada"))

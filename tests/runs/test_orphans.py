@@ -120,7 +120,6 @@ def test_a_later_schema_is_no_orphan(lab: Lab, root: StagingRoot, now: datetime,
 def test_a_directory_that_the_database_does_not_know(
     lab: Lab, root: StagingRoot, now: datetime, old: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Discovery failed on it: it says so, and the next pass lists it."""
     path = date(lab.run(), old)
 
     def fail(*args: object) -> None:

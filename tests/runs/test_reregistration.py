@@ -254,7 +254,6 @@ def assert_declared_gone(scene: Scene) -> None:
 
 
 def test_what_lies_there_instead_becomes_a_run_of_its_own(scene: Scene, now: datetime) -> None:
-    """A new acquisition at the old path: cleared separately; the old row is never called cleared or counted."""
     shutil.rmtree(scene.path)
     shutil.rmtree(scene.twin)
     path = scene.lab.run(files={"only.tif": b"1" * 5000})
@@ -588,7 +587,6 @@ def test_a_disk_with_another_token_is_adopted(
 def test_an_old_disk_that_still_carries_the_token_is_told_of(
     full: Lab, root: StagingRoot, order: RegisterOrder
 ) -> None:
-    """One token on two disks: only the registered place counts, and the old token should be removed."""
     new = copy_disk(full)
     before = snapshot(full.staging)
     (warning,) = move(root, order, path=str(new)).warnings
@@ -714,7 +712,6 @@ def test_refuses_a_place_where_none_of_the_runs_lies(full: Lab, root: StagingRoo
 def test_two_roots_that_were_swapped(
     full: Lab, root: StagingRoot, now: datetime, order: RegisterOrder, tmp_path: Path
 ) -> None:
-    """Each mount point holds the other's disk: no order can swap them."""
     other, other_root = another_lab(tmp_path, now)
     discover(other_root, now)
     full.staging.rename(tmp_path / "aside")

@@ -301,7 +301,6 @@ def test_what_a_clear_could_not_remove_is_no_copy(lab: Lab, root: StagingRoot, n
 
 
 def test_what_an_earlier_version_took_for_a_leftover_comes_back_too(lab: Lab, root: StagingRoot, now: datetime) -> None:
-    """Its row is called cleared by the wizard, with the files still here."""
     former = first_clear(lab, root, now)
     run = come_back(lab, root, now + DAY)
     told = former.events.get(state="cleared")

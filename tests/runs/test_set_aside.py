@@ -381,7 +381,6 @@ def test_what_was_called_taken_and_lies_there_again_is_listed_again(
 
 
 def test_a_row_that_is_over_hides_no_file(path: Path, root: StagingRoot, now: datetime) -> None:
-    """Another file in a known folder, or under the name of a taken one, is an orphan."""
     move(now)
     aside(path).unlink()
     assert set_aside_recovery.look(root, now=now) == 1

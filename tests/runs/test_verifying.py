@@ -42,8 +42,6 @@ MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class Place:
-    """A verified run whose copy lies on a separate disk."""
-
     lab: Lab
     root: StagingRoot
     now: datetime

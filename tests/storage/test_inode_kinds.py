@@ -16,7 +16,6 @@ pytestmark = pytest.mark.one_engine(by="function")
 
 
 def forget_names() -> None:
-    """Let the kernel drop its cached names and inodes."""
     need_root("may empty caches")
     os.sync()
     try:

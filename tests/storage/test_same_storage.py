@@ -94,7 +94,6 @@ def test_a_bind_mount_of_another_folder_is_one_storage(disks: Path, enter: Enter
 
 
 def test_two_images_are_two_places(tmp_path: Path, enter: Enter) -> None:
-    """Two loops with images on one disk: two places, like two partitions."""
     for name in ("one", "two"):
         enter(mounts.disk(tmp_path / f"{name}.img", tmp_path / name))
     are_two_places(tmp_path / "one", tmp_path / "two")
@@ -167,7 +166,6 @@ def subvolumes(tmp_path: Path, enter: Enter) -> Path:
 
 
 def test_subvolumes_are_one_storage(subvolumes: Path) -> None:
-    """Their device numbers differ, and a reflink shares every block."""
     assert (subvolumes / "staging").stat().st_dev != (subvolumes / "nas").stat().st_dev
     is_one_storage(subvolumes / "staging", subvolumes / "nas", "lie on the btrfs filesystem")
 

@@ -183,7 +183,6 @@ def test_real_free_space_is_asked_of_the_roots_own_disk(full: Callable[..., Any]
 def test_free_space_is_not_looked_for_in_runs_that_free_none(
     full: Callable[..., Any], lab: Lab, root: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each file of one run has a link elsewhere: its clear frees nothing."""
     kept = lab.base / "kept"
     kept.mkdir()
     for number, path in enumerate(path for path in (lab.staging / OLD).rglob("*") if path.is_file()):

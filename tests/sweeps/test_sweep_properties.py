@@ -131,7 +131,6 @@ def _build_run(lab: Lab, number: int, built: Built) -> None:
 
 
 def went(swept: ClearReport) -> list[str]:
-    """What was cleared, or would be in a dry run, in order; without what is only rehearsed."""
     return [run.run_path for run in swept.freeing]
 
 

@@ -31,7 +31,6 @@ _ROOM_FOR_A_DATABASE = 2 << 30  # bytes
 
 
 def _base() -> Path:
-    """The session's temporary directory, made by the main process for its workers."""
     if WORKER:
         return Path(os.environ[_BASE_VARIABLE])
     base = Path(tempfile.mkdtemp(prefix="exlab-tests-")).resolve()
@@ -101,13 +100,12 @@ def engine_for(name: str) -> str:
 
 
 def is_for_this_worker(name: str) -> bool:
-    """Whether this worker, of all on its engine, runs a test. Each worker gets the same answer."""
     workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     return worker_for(name, (workers + 1 - _NUMBER % 2) // 2) == _NUMBER // 2
 
 
 def worker_for(name: str, workers: int) -> int:
-    """The number of the worker that runs a test; not from the bit that chose the engine."""
+    """The number of the worker that runs a test, by other bits of the hash than the engine."""
     return zlib.crc32(name.encode(), 1) // 2 % workers
 
 
@@ -139,7 +137,6 @@ def kill_server() -> None:
 
 
 def _servers_processes() -> list[int]:
-    """The living processes in the server's directory; dead ones have none."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

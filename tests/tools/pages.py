@@ -126,7 +126,6 @@ def root(request: pytest.FixtureRequest) -> "StagingRoot":
 
 @pytest.fixture
 def runs(site: Lab) -> "dict[str, Run]":
-    """One run of each kind, discovered, by run path."""
     from cleanup.models import Run
 
     return {run.run_path: run for run in Run.objects.with_root()}

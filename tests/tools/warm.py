@@ -49,7 +49,6 @@ class Waiting:
             return started
 
     def status(self, pid: int) -> int | None:
-        """The exit status of a process, as in `subprocess`; None while it is alive."""
         with self._lock:
             while select.select([self._socket], [], [], 0)[0]:
                 self._hear(0)
@@ -63,7 +62,6 @@ class Waiting:
         self._process.wait()
 
     def _hear(self, timeout: float) -> int | None:
-        """The number of a started process, or None when an end was noted."""
         if timeout and not select.select([self._socket], [], [], timeout)[0]:
             raise TimeoutError("no process was forked")
         said, *status = map(int, self._socket.recv(64).split())

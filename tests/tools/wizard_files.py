@@ -104,7 +104,6 @@ def older(
     hours: object = 24,
     nas_cleanup: str = "true",
 ) -> str:
-    """The older kind, in which each instrument has its transport."""
     return _OLDER.format(
         staging=staging,
         equipment="".join(instruments) or " []",
@@ -122,7 +121,6 @@ def newer(
     base_root: object = "lab/runs",
     more: str = "",
 ) -> str:
-    """The newer kind, in which all instruments copy below one `nas`."""
     equipment = "".join(f"\n  - id: {name}\n    label: {name}\n    nas_root: /nas/{name}" for name in names)
     return (
         f"equipment:{equipment or ' []'}\nnas:\n  remote: {remote}\n  base_root: {base_root}\n"

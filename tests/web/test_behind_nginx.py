@@ -54,7 +54,6 @@ class Answer:
 
 
 def configuration(folder: Path, ports: Ports, *, host: str = "$http_host") -> str:
-    """The guide's block, with this machine's ports and a test certificate."""
     (block,) = re.findall(r"```nginx\n(.*?)```", (CHECKOUT / "docs/proxy.md").read_text(), re.DOTALL)
     for theirs, ours in {
         "listen 80;": f"listen 127.0.0.1:{ports.plain};",
@@ -79,7 +78,6 @@ def configuration(folder: Path, ports: Ports, *, host: str = "$http_host") -> st
 def ask(
     port: int, method: str, path: str, *, secure: bool, form: dict[str, str] | None = None, **headers: str
 ) -> Answer:
-    """A request to 127.0.0.1, as from a browser that takes it for the lab's host."""
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
     connection: http.client.HTTPConnection
@@ -157,7 +155,7 @@ def proxied(subprocess_env: dict[str, str], tmp_path: Path):
 
 
 def test_as_the_guide_has_it(proxied) -> None:
-    """Signed in on an unusual port; forged headers do nothing. Takes 6 s: two servers and the static files."""
+    """Takes 6 s: two servers and the static files."""
     with proxied() as ports:
         plain = ask(ports.plain, "GET", "/runs/", secure=False)
         assert (plain.status, plain.headers["Location"]) == (301, f"https://{NAME}:{ports.secure}/runs/")
@@ -178,8 +176,8 @@ def test_as_the_guide_has_it(proxied) -> None:
 
 
 def test_a_proxy_that_is_not_set_up_completely_is_told_which_setting_helps(proxied) -> None:
-    """A proxy that is not named, and that gunicorn would believe; and nginx's usual `Host $host`, which loses
-    the port, without and with the setting that the page names. Takes 10 s: three times two servers.
+    """A proxy that is not named; and nginx's usual `Host $host`, which loses the port. Takes 10 s: three
+    times two servers.
     """
     ports = free_ports()
     origin = f"https://{NAME}:{ports.secure}"

@@ -210,7 +210,7 @@ def expected(need: Need, role: Role, method: str) -> tuple[int, ...]:
 
 @pytest.fixture(autouse=True)
 def _counted_once(monkeypatch):
-    """Count the number beside "Problems" once for each user, not on every page."""
+    """Query the number beside "Problems" once for each user, not for every page."""
     count, known = problems.count, {}
 
     def count_once(user, *given, **named):
@@ -223,7 +223,6 @@ def _counted_once(monkeypatch):
 
 @pytest.fixture
 def scene(db, now) -> SimpleNamespace:
-    """One object of each kind in each of three places, as rows alone."""
     east, west = (
         StagingRoot.objects.create(
             name=name, host="lab-pc", path=f"/nonexistent/{name}", token=str(uuid.uuid4()), discovered_at=now
@@ -364,7 +363,6 @@ def address_of(pattern: URLPattern, need: Need, place: SimpleNamespace) -> str:
 
 @contextmanager
 def undone() -> Iterator[list[str]]:
-    """Roll back a request's writes; yields the written tables."""
     written: list[str] = []
 
     def watch(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:

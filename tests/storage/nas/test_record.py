@@ -400,7 +400,6 @@ def test_never_replaces_another_record_than_the_one_it_read(
 
 
 def test_two_at_once_do_it_once_and_neither_publishes_the_others_half(copy: Copy) -> None:
-    """A second writer comes while the first is in the middle of its draft."""
     met: list[tuple[str, str]] = []
 
     def write(descriptor: int, data: bytes) -> None:
