@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(report, "explored")
     distribution.begin(config, connection.vendor)
     config.pluginmanager.register(distribution, "distribution")
-    # The real one is slow on purpose; it still reads what other processes have written.
+    # The real hasher is slow on purpose; it still reads what other processes have written.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", *settings.PASSWORD_HASHERS]
     settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     if config.getoption("tx", None):

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.one_engine(by="function")
 
 # The rooms, lowest first. A room may import the rooms before it, and itself without a circle.
 ROOMS = ("rules", "storage", "models", "lab", "ledger", "runs", "clears", "sweeps", "monitoring")
-# Each edge uses all rooms, and of the others what stands beside it.
+# Each edge uses all rooms, and of the other edges those beside it.
 EDGES: dict[str, set[str]] = {
     "text": set(),
     "templatetags": {"text"},

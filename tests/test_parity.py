@@ -18,7 +18,7 @@ SEEDS = ("ExLab-Wizard's cleanup", "agent-exec `gc`", "The orphan reaper", "moad
 WIZARD = ("ExLab-Wizard's cleanup", "`clear_run`", "`freed_bytes_and_count`", "Its watcher and its page")
 GC = ("agent-exec `gc`", "Its reasons", "Its holes")
 
-# What the seeds do for their users, in their own words.
+# The seeds' features, in their own words.
 OPTIONS = ("older_than", "max_jobs", "max_bytes", "dry_run")
 REASONS = (
     "too_recent",
@@ -31,7 +31,7 @@ REASONS = (
     "post_delete_check_failed",
     "delete_failed",
 )
-# What `max_jobs` there keeps although it is old: no limit here keeps anything.
+# `max_jobs` there keeps old runs: no limit here keeps any.
 WITHOUT_COUNTERPART = ("policy_not_matched",)
 
 

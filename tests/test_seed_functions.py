@@ -564,7 +564,7 @@ class TestNoOtherPath:
         assert clear_run(other.staging / OTHER_RUN, now=now) == counted
         assert not (other.staging / OTHER_RUN).exists()
         assert (scene.lab.staging / OTHER_RUN).exists()
-        assert clear_run(RUN_PATH, now=now) == (scene.files, scene.bytes)  # known in one of them
+        assert clear_run(RUN_PATH, now=now) == (scene.files, scene.bytes)
 
     @pytest.mark.parametrize("path", ["", "CONFOCAL_01\0/x", f"/{RUN_PATH}\0"])
     def test_that_is_no_path(self, scene: Scene, path: str) -> None:

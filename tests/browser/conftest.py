@@ -20,7 +20,7 @@ from tests.tools.pages import runs as runs
 if TYPE_CHECKING:
     pass
 
-# Playwright's loop runs in the tests' thread, and Django takes every query there for one from asynchronous code.
+# Playwright's loop runs in the tests' thread, so Django takes every query there for asynchronous code.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -33,7 +33,7 @@ FLAGS = [
     "--no-first-run",
 ]
 
-# What every page has to say, whatever the settings say: without it a browser would find no fault with anything.
+# Every page must send this under all settings: without it a browser reports nothing.
 POLICY = {
     "default-src 'self'",
     "object-src 'none'",
@@ -67,10 +67,10 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
     return {**browser_type_launch_args, "executable_path": path, "args": flags}
 
 
-# One page for all tests: a new one with its context takes longer than most of what is asked of it
+# One page for all tests: a new one takes longer than most tests.
 
 
-# What a page asks for every second or two is asked for every fifth of that; nothing below half a second is touched.
+# Timers of a second or two run five times as fast; shorter than half a second they are unchanged.
 QUICK_TIMERS = """(() => {
     const quick = (real) => (act, delay = 0, ...given) => real(act, delay < 500 ? delay : delay / 5, ...given);
     window.setTimeout = quick(window.setTimeout.bind(window));

@@ -19,7 +19,7 @@ from tests.browser.conftest import EXTRA, QUEUED, SAFE, TEST_RUN
 pytestmark = pytest.mark.one_engine
 
 
-# What the tests' browser is told to do without, and a person's is not.
+# A switch of the tests' browser; users' browsers lack it.
 KEPT_ASIDE = "--disable-back-forward-cache"
 
 
@@ -108,7 +108,7 @@ def test_a_page_that_a_browser_brings_back_as_it_was_loads_itself_anew(
     expect(page.locator("#head")).to_contain_text("Waiting in the queue")
 
 
-# A browser as people have it: with pages that it keeps aside, and with a disk
+# A user's browser: with cached pages and a disk
 
 
 @pytest.fixture

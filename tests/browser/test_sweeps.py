@@ -68,7 +68,7 @@ def test_an_operator_sees_what_a_sweep_would_clear(page: Page, live_server, runs
     with cluster(subprocess_env):
         expect(page.locator("#passes").get_by_text("Would clear 4 runs, ")).to_be_visible(
             timeout=40_000
-        )  # and nobody has reloaded it
+        )  # without a reload
     expect(page.locator("#announce")).to_contain_text("The dry run of lab is over. Would clear 4 runs, ")
     assert Sweep.objects.get().actor == "mkhan"
     page.locator("a.leaf").click()

@@ -39,7 +39,7 @@ def test_two_tabs(
     box(new, runs[SAFE]).uncheck()
     expect(bar(new)).to_contain_text("1 run")
 
-    # The old tab ticks another one. It still shows the first as ticked, and learns that it is not.
+    # The old tab ticks another run. It still shows the first as ticked, and learns that it is not.
     expect(box(old, runs[SAFE])).to_be_checked()
     box(old, runs[EXTRA]).check()
     expect(bar(old)).to_contain_text("1 run stays as another page has left it")
@@ -48,7 +48,7 @@ def test_two_tabs(
     expect(box(old, runs[EXTRA])).to_be_checked()
     expect_good_to_read(old)
 
-    # Having seen that, it may pick it again; and goes on as ever.
+    # Then it may pick it again.
     box(old, runs[SAFE]).check()
     expect(bar(old)).to_contain_text("3 runs")
     expect(bar(old)).not_to_contain_text("another page")

@@ -126,7 +126,7 @@ def phases(batch: ClearBatch) -> dict[str, str]:
     return dict(batch.attempts.values_list("run__run_path", "phase"))
 
 
-# What is shown
+# The question
 
 
 def test_a_preview_says_what_goes_the_largest_first_and_where_its_twin_lies(room: Room) -> None:
@@ -307,7 +307,7 @@ def test_whatever_changes_between_look_and_click_queues_nothing(
     assert now_shown.digest != shown.digest
     assert (ClearAttempt.objects.count(), OrmQ.objects.count(), ClearBatch.objects.count()) == (*before, 0)
     assert now_shown.changed or now_shown.unknown
-    if now_shown.going:  # whoever looks again and agrees gets it
+    if now_shown.going:  # after another look it is accepted
         assert room.place(now_shown).attempts.count() == len(now_shown.going)
 
 
@@ -334,7 +334,7 @@ def test_the_order_in_which_runs_are_named_is_no_matter(room: Room) -> None:
     assert backwards.digest == room.look().digest
 
 
-# The wish
+# The request
 
 
 def test_a_wish_is_a_batch_with_its_attempts_and_tasks(room: Room) -> None:
@@ -717,7 +717,7 @@ def test_a_stop_and_a_begin_at_the_same_moment_are_one_after_the_other(room: Roo
     assert LedgerEntry.objects.filter(kind="aborted").count() == withdrawn.result()
 
 
-# How far
+# Progress
 
 
 @pytest.mark.both_engines

@@ -72,7 +72,7 @@ def crash(scene: Scene, subprocess_env: dict[str, str]) -> Callable[[str], Clear
     return clear_and_die
 
 
-# What a power failure brings back
+# After a power failure
 
 
 def challenge_of(attempt: ClearAttempt) -> str:
@@ -272,7 +272,7 @@ def test_a_sweep_that_was_killed_is_taken_up_by_the_next(
     assert scene.kinds() == ["aborted", "authorised", "completed"]
 
 
-# What lies queued
+# Queued attempts
 
 
 def test_a_queued_attempt_of_an_operator_is_left_alone(scene: Scene) -> None:
@@ -296,7 +296,7 @@ def test_a_queued_attempt_that_nobody_will_perform_ends(scene: Scene, requester:
     assert clear_run(scene.run, now=scene.now) == (scene.files, scene.bytes)
 
 
-# What is not as it was left
+# Changes since the crash
 
 
 def fence_of(scene: Scene) -> Path:
@@ -555,7 +555,7 @@ def test_only_the_named_runs_are_settled(lab: Lab, root: Any, now: datetime, sub
     assert scenes[1].run.attempts.get().phase == "intent"
 
 
-# What a person does while a clear is interrupted
+# Changes by a person while a clear is interrupted
 
 
 def test_a_fence_that_somebody_took_away_whole_is_not_claimed(
@@ -655,7 +655,7 @@ def test_another_folder_under_the_name_of_a_finished_fence_stays(
     discovery.discover(scene.root, now=scene.now)
     settled = recovery.recover(now=scene.now)
     ((_attempt, finding),) = settled.unsettled
-    # The disk may give the folder the very inode of the old one; then it is told by the record that is not in it.
+    # The disk may give the new folder the old inode; then the missing record tells them apart.
     assert finding.reason in (Reason.IDENTITY_MISMATCH, Reason.INGEST_DISAGREES)
     assert (fence / "work").read_text() == "somebody's"
     scene.assert_freed(scene.files, scene.bytes)

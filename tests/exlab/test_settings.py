@@ -22,7 +22,7 @@ pytestmark = pytest.mark.one_engine(by="function")
 
 NAMES = sorted(read.settings)
 HOME = pwd.getpwuid(os.geteuid()).pw_dir
-# Parts of a user and a password; nobody has them.
+# Invented parts of a user and a password.
 FAKE = "not@real/w#rd"
 
 

@@ -28,7 +28,7 @@ from tests.tools.checkout import CHECKOUT
 
 REQUIRED = "EXLAB_REQUIRE_STRACE"
 
-# The calls that change something on a disk, and those by which PostgreSQL is told to and by which it answers.
+# The calls that change a disk, and those that talk to PostgreSQL.
 FILE_CALLS = (
     "openat",
     "write",

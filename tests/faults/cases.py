@@ -49,7 +49,7 @@ OTHER_TOKEN = "11111111-2222-3333-4444-555555555555\n"
 
 # The verification of a run that was built as usual.
 VERIFIED_AT = datetime.fromisoformat("2026-04-17T16:15:43Z")
-_LARGE = 8 << 20  # what is larger is known by its size and times: a test does not read it twice more
+_LARGE = 8 << 20  # larger files are compared by size and times, to save two reads
 _OURS = re.compile(rb"\.exlab-clearing-[0-9a-f]{32}")
 _PREPARED = re.compile(_OURS.pattern + rb"\.ingest\.json$")
 
@@ -245,7 +245,7 @@ class Case:
     built: Mapping[str, Any] = field(default_factory=dict)
     spoil: Callable[[Path], Any] = lambda run: None
     act: Callable[[Stage], Answer] | None = None
-    alone: bool = False  # in transactions of its own, because other processes take part
+    alone: bool = False  # with real transactions, because other processes take part
     swept: bool = False  # the schedule's pass is worth its time in the plain run too
     by_hand: bool = False  # the schedule never gets so far
     scheduled: Reason | None = None  # what the schedule's first look finds, where that is something else
@@ -262,7 +262,7 @@ def puts_back(reason: Reason, make: Callable[[Stage], Any], **more: Any) -> Case
 REGISTRY: dict[str, dict[str, Case]] = {}
 
 
-# The cases that the plain run of the tests leaves out, by group: near relations of others, and what takes long.
+# The cases that the plain run leaves out, by group: similar to others, or slow.
 RARE: dict[str, Collection[str]] = {}
 
 
@@ -351,7 +351,7 @@ def _expect(case: Case, asker: str, answer: Answer) -> None:
     assert (answer.action, said) == (action, reason.value if reason else ""), answer.said
     if reason is not None:
         assert reason.sentence in answer.said
-        # The schedule leaves no trace of what it skips; the page shows what discovery saw.
+        # The schedule writes nothing about runs it skips; the page shows what discovery saw.
         assert by_schedule or not answer.shown or reason.sentence in answer.shown
 
 

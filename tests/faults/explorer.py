@@ -31,7 +31,7 @@ from tests.faults.stage import LATER, Stage, look, same
 NEVER = 1_000_000
 DISK_ERRORS = (errno.EIO, errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# A full disk still renames, removes and changes modes.
+# A full disk still allows renames, removals and mode changes.
 _NEEDS_ROOM = ("create", "write", "mkdir", "fallocate", "fsync", "link")
 
 

@@ -197,7 +197,7 @@ def _back(stage: Stage) -> Broken:
 def _tidy(stage: Stage) -> Broken:
     for attempt in stage.subject.attempts():
         if attempt["reason"] == "storage_error":
-            continue  # the disk did not give up what was written there; nobody will ever read it
+            continue  # its files could not be removed; no program reads them
         name = hexadecimal(attempt["id"])
         kept = [path.name for path in (*stage.data.glob(f"plans/{name}*"), *stage.data.glob(f"tombstones/{name}*"))]
         wrong = [each for each in kept if each.endswith(".part") or attempt["phase"] != "done"]

@@ -41,7 +41,7 @@ from tests.faults.stage import FOLDER, Stage, staged
 
 # Names that a mount has looked up may be remembered for as long as a test takes.
 _LONG = 3600
-# So soon after one attempt comes the next where its proof is to be used again.
+# The delay of the next attempt where the proof is to be used again.
 _WITHIN_A_PROOF = timedelta(hours=1)
 
 

@@ -192,7 +192,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Any:
     return replaced(monkeypatch, settings, "EXLAB_NAS_TIMEOUT", seconds)
 
 
-# Seams of the protocol: something happens at the worst moment
+# Acts at a chosen moment of the protocol
 
 
 @contextmanager

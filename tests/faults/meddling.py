@@ -278,7 +278,7 @@ def _when_the_rest_is_taken_away(stage: Stage) -> Iterator[tuple[int, str]]:
 def crashes_of_a_refusal(stage: Stage, *, lost: Lost | None = None, every: int = 1, limit: int = NEVER) -> Explored:
     explored = Explored("killed, refusing" if lost is None else "power lost, refusing", limit=limit)
     fence = next(each.number for each in rehearse(stage) if each.function == "fence")
-    changed = fence + 2  # renamed, synced: from here on it lies under the fence's name for good
+    changed = fence + 2  # renamed and synced: from here on the fence's name is durable
     crash: Crash | None = None
     number = changed
     while crash is None or crash.hit is not None:

@@ -92,7 +92,7 @@ def served(place: Path, *command: str | Path) -> Iterator[None]:
     need_root("may mount for everybody")
     words = [need(str(command[0])), *map(str, command[1:])]
     before = place.stat().st_dev
-    # What it says of each file that it cannot open would fill a pipe that is read by no one, and then it would wait.
+    # Its messages would fill an unread pipe and block it.
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _wait_for(place, before, process)
@@ -209,7 +209,7 @@ def far_sshfs(place: Path, far: Path, program: Path, *, ahead_seconds: int, host
         yield
 
 
-# An sftp-server whose answers date everything by another clock: of each answer with attributes the two times.
+# An sftp-server with another clock: it shifts the two times of each answer with attributes.
 _CLOCK_OF_ITS_OWN = """#!{python}
 import os, struct, subprocess, sys, threading
 far = subprocess.Popen(["{server}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

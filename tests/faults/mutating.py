@@ -76,7 +76,7 @@ def _touches(call: re.Match[str], below: Collection[Path]) -> bool:
 
 def _paths(call: re.Match[str]) -> list[str]:
     name, rest = call["name"], call["rest"]
-    if name in CONTENTS and name != "truncate":  # what is written is no path, whatever it looks like
+    if name in CONTENTS and name != "truncate":  # written data is no path, even if it looks like one
         rest = re.sub(_STRING, "", rest)
     found = [os.path.join(directory, below) for directory, below in _AT.findall(rest) if directory[:1] == "/"]
     found += [os.path.join(CHECKOUT, _unquoted(text)) for text in re.findall(_STRING, _AT.sub("", rest))]

@@ -10,7 +10,7 @@ VIOLATIONS = "violations"
 PLANTED = "planted"
 NOTICED = "noticed"
 
-# (engine, what, kind, number): plain values, because a worker sends them to the process that was called.
+# (engine, what, kind, number): plain values, because a worker sends them to the main process.
 Row = tuple[str, str, str, int]
 _rows: list[Row] = []
 

@@ -110,7 +110,7 @@ class Seam:
             number = len(self.operations) + 1
             operation = Operation(number, kind, _plain(name), function, is_database, in_transaction, half)
             self.operations.append(operation)
-            self._aside = True  # whatever `act` does besides is somebody else's work, not the worker's
+            self._aside = True  # anything else that `act` does is not the worker's
             try:
                 result = self.act(operation, do)
                 if self.power and durable is not None:
@@ -232,7 +232,7 @@ class _Disk:
         )
 
     def fsync(self, descriptor: int) -> None:
-        # Not asked of the disk: what would be lost without it is known here, and a real one is slow.
+        # No real fsync: the journal knows what would be lost, and a real one is slow.
         self._seam.operation(
             "fsync", _name_of(descriptor), lambda: None, durable=lambda journal: journal.synced(descriptor)
         )
@@ -439,7 +439,7 @@ class _Journal:
 
     def __init__(self) -> None:
         self._changes: list[_Change] = []
-        self._dirty: dict[tuple[int, int], int] = {}  # a descriptor of its own for each file whose bytes are not safe
+        self._dirty: dict[tuple[int, int], int] = {}  # one descriptor for each file whose bytes are not durable
         self._descriptors: list[int] = []
 
     def made(self, path: Any, directory: int | None, what: str) -> None:
@@ -482,7 +482,7 @@ class _Journal:
     def wrote(self, descriptor: int) -> None:
         identity = _identity(descriptor)
         if identity not in self._dirty:
-            # One file may be written by two descriptors; our own survives both.
+            # One file may be written by two descriptors; this one survives both.
             self._dirty[identity] = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_CLOEXEC)
             self._descriptors.append(self._dirty[identity])
 

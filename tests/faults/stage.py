@@ -32,7 +32,7 @@ from tests.tools.lab import METADATA, Lab, read_sync_state, write_sync_state
 
 FOLDER = "CONFOCAL_01/PROJ-0042/Runs"
 NEIGHBOUR = f"{FOLDER}/Run_2026-01-01T00-00"
-SOMEBODYS = "5" * 32  # the id of an attempt that nobody has made
+SOMEBODYS = "5" * 32  # the id of an attempt that does not exist
 
 RESERVE = ".exlab-reserve"
 LOOK_ALIKES = (
@@ -330,7 +330,7 @@ class Stage:
         for reserve in (self.data / RESERVE, self.lab.staging / RESERVE):
             if not reserve.exists():
                 reserve.write_bytes(bytes(1 << 20))
-        # Each attempt lays what a root has not got that an earlier version has registered.
+        # Each attempt makes what a root registered by an earlier version lacks.
         (self.lab.staging / self.marker).unlink(missing_ok=True)
         self.subject.ledger_before = self.subject.ledger()
         return self.now
@@ -356,7 +356,7 @@ class Stage:
         there.pop(self.marker, None)
         found = {f"staging/{name}": thing for name, thing in there.items() if _is_foreign(name, mine)}
         found |= {f"twin/{name}": thing for name, thing in look(self.subject.twin).items()}
-        # A challenge that went away with the run is taken out of it there: it was never another's.
+        # A challenge that was moved away with the run is removed there: it belongs to the product.
         own = {f".exlab-challenge-{hexadecimal(attempt['id'])}" for attempt in self.subject.attempts()}
         outside = {name: thing for name, thing in look(self.canary).items() if Path(name).name not in own}
         return found | {f"canary/{name}": thing for name, thing in outside.items()}
@@ -426,7 +426,7 @@ def staged(
         # Progress is written once a second: on a busy machine the same clear would take other steps each time.
         for noting in (work_progress, second_look):
             stack.enter_context(mock.patch.object(noting, "_PROGRESS_SECONDS", math.inf))
-        # Who else writes is not what is explored here, and all of `/proc` is long to read twice a clear.
+        # Other writers are not explored here, and reading `/proc` twice a clear is slow.
         stack.enter_context(mock.patch.object(writers, "find_writers", return_value=[]))
         stage = Stage(
             base,

@@ -184,7 +184,7 @@ def seen_by_discovery(root: Any, now: datetime) -> list[tuple[str, Reason]]:
     return [(where, reason) for where, reason, _detail in found.problems]
 
 
-# A file with two names: its ctime changes when one of them goes, and so must not be all that is asked
+# A file with two names: removing one changes its ctime, so ctime alone must not decide
 
 TWO_NAMES = ("tiles/t_0000.tif", "tiles/t_0000 again.tif")
 NEW_WORK = b"NEW WORK" * 512
@@ -421,7 +421,7 @@ def test_a_conflict_that_a_person_resolves_ends_with_the_run_back(
     assert scene.kinds() == ["conflict", "aborted"]
 
 
-# Fences that nobody will come back to
+# Abandoned fences
 
 
 def into_a_parked_project(scene: Scene, _other: Lab) -> Path:

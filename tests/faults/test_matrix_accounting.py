@@ -86,7 +86,7 @@ def counting(act: Callable[[Stage], Answer] = click, **which: Any) -> Callable[[
         assert (attempt.freed_files, attempt.freed_bytes) == counted[:2]
         totals = LedgerEntry.objects.filter(run=stage.run).totals()
         assert (totals["files"], totals["bytes"]) == counted[:2]
-        # The record that goes last is another file than the one that was counted, with blocks of its own.
+        # The record that goes last is another file than the counted one, with other blocks.
         assert abs(totals["allocated_bytes"] - counted[2]) <= 4096
         assert attempt.freed_allocated_bytes == totals["allocated_bytes"]
         return answer

@@ -264,7 +264,7 @@ CASES = {
     "cleared by somebody else": Case(Reason.ALREADY_CLEARED, edited(append_cleared), swept=True),
     "cleared twice": disagrees(lambda r: (append_cleared(r), append_cleared(r))),
     "cleared in the middle": disagrees(with_states("staging", "complete", "sync_queued", "cleared", "sync_verified")),
-    # discovery believes none of it either
+    # discovery does not believe it either
     "discovery: another run's path": reported(Reason.INGEST_DISAGREES, lambda r: r.update(run_path=SIBLING)),
     "discovery: only the first entry": reported(Reason.INGEST_DISAGREES, with_states("staging")),
     "discovery: cleared twice": reported(Reason.INGEST_DISAGREES, lambda r: (append_cleared(r), append_cleared(r))),

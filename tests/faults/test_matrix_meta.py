@@ -35,12 +35,12 @@ WATCHED = {
     Reason.HOLD_OLD,
     Reason.TWIN_OVERWRITTEN,
 }
-# What is said of things on a staging disk that are no known run, and never cleared: tests/runs/test_orphans.py.
+# Things on a staging disk that are no known run, and never cleared: tests/runs/test_orphans.py.
 ORPHANED = {Reason.UNKNOWN_DIRECTORY, Reason.MISPLACED_RUN, Reason.STRAY_FILE, Reason.ORPHANS_ESCALATED}
 ORPHANED |= {Reason.PASSED_OVER}  # tests/storage/test_passed_over.py
-# What is said of the folders that a waiting wizard makes where a run lay: tests/clears/test_shells.py.
+# The folders that a waiting wizard makes where a run lay: tests/clears/test_shells.py.
 ORPHANED |= {Reason.SHELL_LEFT, Reason.NOT_A_SHELL}
-# What a sweep says of its own limits; the clear itself knows none of them: test_budgets.py, test_pressure.py,
+# A sweep's limits, which the clear does not know: test_budgets.py, test_pressure.py,
 # test_breakers.py and test_record.py in tests/sweeps, tests/lab/test_root_lock.py, tests/clears/test_freed.py.
 SWEPT = {
     Reason.CLEARING_FREES_NOTHING,
@@ -51,7 +51,7 @@ SWEPT = {
     Reason.SWEEP_RUNNING,
     Reason.REHEARSAL,
 }
-# What a person does to a clear that has not begun: tests/clears/test_batches.py.
+# An operator's changes to a clear that has not begun: tests/clears/test_batches.py.
 STOPPED = {Reason.WITHDRAWN}
 GROUPS = {
     "accounting",

@@ -51,7 +51,7 @@ def scheduled(**policy: Any) -> Callable[[Stage], Answer]:
         scope = {"equipment": "CONFOCAL_01", "project": "PROJ-0042"}
         RetentionPolicy.objects.add_version(author="admin", now=stage.now, **scope, **policy)
         stage.note()
-        return replace(timed(stage), shown="")  # the page speaks of its own instant
+        return replace(timed(stage), shown="")  # the page names another instant
 
     return act
 

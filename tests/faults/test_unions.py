@@ -84,8 +84,8 @@ def test_the_marker_was_deleted_by_hand(staged: Callable[..., Scene], lab: Lab, 
     assert expect_refused(staged(name, before=delete)) in PROVES_NOTHING
 
 
-# Which sign tells of which arrangement when it is the only one that is left. A union that keeps names shows no new
-# ones, and an overlay opens what lies under a name that is gone. Where a folder is bound, its inodes tell before these.
+# Which sign alone tells of which arrangement. A union that keeps names shows no new
+# ones, and an overlay still opens a file whose name is gone. Where a folder is bound, its inodes tell first.
 ALONE = {
     "union by rclone": {"markers", "what lies beneath", "files opened anew"},
     "union by mergerfs": set(SIGNS),
@@ -121,7 +121,7 @@ def test_without_any_sign_the_only_copy_would_go(
     assert not [path for top in (lab.staging, unions.archive_of(lab)) for path in top.rglob("*.tif")]
 
 
-# A cache that shows what is gone
+# A cache that shows removed files
 
 
 @pytest.fixture

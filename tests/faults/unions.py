@@ -72,7 +72,7 @@ def folder_by_mergerfs(lab: Lab, root: StagingRoot) -> Iterator[None]:
 def overlay(lab: Lab, root: StagingRoot) -> Iterator[None]:
     archive = _aside(lab)
     with ExitStack() as stack:
-        # Neither of its own layers may lie on an overlay, as a container's disk does.
+        # No layer may lie on an overlay, as a container's disk does.
         layers = lab.base / "layers"
         layers.mkdir()
         stack.enter_context(mounted("-t", "tmpfs", "tmpfs", layers))

@@ -199,7 +199,7 @@ def test_steps_that_are_each_too_small_to_see_add_up(held: list[str], now: datet
 
 def test_a_jump_that_the_time_since_boot_contradicts_stays_one_after_a_restart(held: list[str], now: datetime) -> None:
     night(now + 2 * DAY, true=now + HOUR)
-    go_on(now - 10 * DAY)  # by nobody's word of today
+    go_on(now - 10 * DAY)  # a go-on of ten days ago, not of today
     night(now + 2 * DAY + HOUR, boot="b", true=now + 2 * HOUR)
     assert HostClock.objects.get().sure_at <= now + HOUR
 
@@ -374,7 +374,7 @@ def test_a_server_that_can_be_no_other_proves_nothing_by_agreeing(
     assert bool(other_clocks._of_database() != "the PostgreSQL server may run on this host") == is_other
 
 
-# A clock that went back
+# A clock that goes back
 
 
 @pytest.mark.both_engines
@@ -439,7 +439,7 @@ def test_pages_say_that_a_clock_is_in_doubt_or_cannot_be_compared(
     assert "It cannot be compared with another clock" in client.get("/").content.decode()
 
 
-# Whatever clocks
+# Any clocks
 
 steps = st.lists(
     st.tuples(st.integers(1, 60), st.one_of(st.just(0), st.integers(-600, 600)), st.booleans()), min_size=1, max_size=3

@@ -57,7 +57,7 @@ def zone(settings: Any) -> Any:
         # an hour that comes twice, and one that there is not: never the earlier of two
         ("Europe/Zurich", "2026-10-25T02:30:00", "2026-10-25T01:30"),
         ("Europe/Zurich", "2027-03-28T02:30:00", "2027-03-28T01:30"),
-        # a zone of its own
+        # its own zone
         ("UTC", "2027-01-05 Europe/Zurich", "2027-01-05T23:00"),
         ("UTC", "2027-01-05[America/Los_Angeles]", "2027-01-06T08:00"),
         ("UTC", "2027-01-05T18:00 Asia/Kolkata", "2027-01-05T12:30"),

@@ -47,7 +47,7 @@ def entries(lab: Lab) -> dict[str, Any]:
     return {name: seen for name, seen in snapshot(lab.base).items() if name not in (".", "staging")}
 
 
-# What it does
+# Registration
 
 
 def test_lays_tokens_and_reserve(built: Lab, now: datetime) -> None:
@@ -59,7 +59,7 @@ def test_lays_tokens_and_reserve(built: Lab, now: datetime) -> None:
     assert root.nas_token == token_of(built.nas) == str(uuid.UUID(root.nas_token))
     assert root.token != root.nas_token
     assert (built.staging / RESERVE).stat().st_size == 1 << 20
-    assert (built.staging / RESERVE).stat().st_blocks * 512 >= 1 << 20  # real room, no hole
+    assert (built.staging / RESERVE).stat().st_blocks * 512 >= 1 << 20  # real blocks, no hole
     assert not (built.nas / RESERVE).exists()
     after = snapshot(built.staging)
     marker = f".exlab-staging-{root.token}"
@@ -81,7 +81,7 @@ def test_a_nas_that_shows_a_staging_disk(built: Lab, now: datetime) -> None:
     marker.rename(built.base / marker.name)  # a folder of it was chosen as the NAS root
     refused("delete it there", "lab", str(built.staging), **how)
     assert not (built.nas / TOKEN).exists()
-    # What carries a token already is registered, as mounts change; what stands against it is said, and keeps every run.
+    # A root that has a token already is registered, as mounts change; the obstacle is reported and keeps every run.
     (built.nas / TOKEN).write_text(str(uuid.uuid4()))
     problems = two_places.remarks(do(built, now)).problems
     assert f"{marker.name} lies in {built.base}" in problems[0]
@@ -219,7 +219,7 @@ def test_a_flag_accepts_an_empty_directory(lab: Lab, now: datetime) -> None:
     assert (root.token, root.nas_token) == (token_of(lab.staging), token_of(lab.nas))
 
 
-# What is refused
+# Refusals
 
 
 def test_the_filesystems_root(built: Lab, now: datetime) -> None:

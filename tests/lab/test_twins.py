@@ -238,7 +238,7 @@ def test_discovery_proposes_the_layout_that_finds_more(lab: Lab, now: datetime) 
     assert discover(root, now).proposal == {"layout": "equipment/leaf", "found": 3, "of": 5}
     root.refresh_from_db()
     assert root.layout_proposal == {"layout": "equipment/leaf", "found": 3, "of": 5}
-    assert root.nas_layout == "run-path"  # an admin applies it
+    assert root.nas_layout == "run-path"
     root = register(lab, now, nas_layout="equipment/leaf")
     assert discover(root, now).proposal == {}
     for run_path in paths[:3]:

@@ -129,7 +129,7 @@ def test_a_run_that_is_gone_is_marked_so(lab: Lab, root: StagingRoot, now: datet
     assert Run.objects.get().gone_at is not None
     entry = LedgerEntry.objects.get()
     assert (entry.kind, entry.actor, entry.detail.endswith("; moved")) == ("marked_gone", "admin", True)
-    assert call("mark_gone", RUN_PATH, "--reason", "again")[0] == 2  # nobody knows such a run any more
+    assert call("mark_gone", RUN_PATH, "--reason", "again")[0] == 2  # no such run is known any more
 
 
 def test_a_refusal_names_its_reason(lab: Lab, root: StagingRoot, now: datetime) -> None:

@@ -19,7 +19,7 @@ def outside(removal_guard: Guard) -> Iterator[Path]:
     (directory / "file").write_text("kept")
     (directory / "folder").mkdir()
     yield directory
-    # What the guard refused was meant to be tried.
+    # These attempts are intended.
     removal_guard.violations.clear()
     removal_guard.active = False
     shutil.rmtree(directory)

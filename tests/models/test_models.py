@@ -289,7 +289,7 @@ def test_a_version_number_is_given_once(now: datetime) -> None:
     refuses(lambda: RetentionPolicy(version=1, author="x", created_at=now, mode="scheduled").save(), "version")
 
 
-# What belongs together stays
+# Protected relations
 
 
 def test_nothing_that_the_ledger_speaks_of_can_be_removed(run: Run, staging_root: StagingRoot) -> None:

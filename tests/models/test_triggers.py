@@ -76,7 +76,7 @@ def test_every_append_only_model_is_meant() -> None:
     assert triggers.missing(connection) == []
 
 
-# Rows for all tables cost a clear: each of these tests tries every table on the same ones.
+# Rows for all tables need a clear, so all these tests share them.
 
 
 def test_python_refuses(rows: dict[type, list[Any]]) -> None:

@@ -259,7 +259,7 @@ def test_a_mail_that_cannot_be_sent_is_said_on_the_page_and_stops_no_pass(
     stock: Any, root: StagingRoot, mailing: None, settings: Any, client: Client, time_machine: Any
 ) -> None:
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1  # nobody listens there
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1  # no server listens there
     stock(12)
     promoted()
     assert announcements.announce_all([root], EVENING) == 1

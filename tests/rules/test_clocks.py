@@ -47,7 +47,7 @@ FIRST = confirmed(clock(0 * HOUR, passed=0 * HOUR))
         (clock(-299 * SECOND, passed=0 * HOUR), SOUND),
         (clock(-301 * SECOND, passed=0 * HOUR), DOUBT),
         (clock(365 * DAY, passed=365 * DAY), SOUND),  # a year without a sweep, on one boot: it is so
-        (clock(3 * DAY, boot="b", passed=5 * SECOND), SOUND),  # nobody was there for a long weekend
+        (clock(3 * DAY, boot="b", passed=5 * SECOND), SOUND),  # a long weekend without a look
         (clock(LONGEST_PAUSE + BETWEEN_LOOKS + SECOND, boot="b", passed=5 * SECOND), DOUBT),
         (clock(20 * DAY, boot="b", passed=12 * DAY), DOUBT),
         (clock(-HOUR, boot="b", passed=5 * SECOND), DOUBT),
@@ -150,7 +150,7 @@ def _time_by(judged: Judged, look: Clock) -> datetime:
 
 steps = st.tuples(
     st.integers(0, 100),  # hours that really pass
-    st.one_of(st.just(0), st.integers(-30 * 24, 30 * 24)),  # hours by which somebody sets the clock meanwhile
+    st.one_of(st.just(0), st.integers(-30 * 24, 30 * 24)),  # hours by which the clock is set meanwhile
     st.booleans(),  # the machine is started anew
     st.booleans(),  # the watchdog looks, and not a pass
 )

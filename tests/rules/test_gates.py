@@ -447,7 +447,7 @@ def named(decision: Decision, *, operator: bool) -> Reason | None:
     return refusal.reason if refusal else None
 
 
-# Whatever was seen, a decision comes out of it, and never a clear without its grounds.
+# Any facts give a decision, and never a clear without its grounds.
 
 instants = st.datetimes(timezones=st.just(UTC))
 findings = st.lists(st.builds(Finding, st.sampled_from(Reason), st.text(max_size=5)), max_size=2).map(tuple)

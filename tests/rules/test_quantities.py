@@ -12,7 +12,7 @@ from cleanup.rules.policy import MAX_BUDGET_MINUTES, MAX_RETAIN_HOURS
 pytestmark = pytest.mark.one_engine(by="function")
 
 
-# What `float` or `int` would take, and nobody means; and what nothing should take.
+# Texts that `float` or `int` accept but that are mistakes, and plain nonsense.
 NEVER = [
     "",
     " ",

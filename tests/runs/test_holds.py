@@ -119,7 +119,7 @@ def test_ten_years_and_500_characters_are_allowed(run: Run, now: datetime) -> No
 def test_refuses_a_run_that_is_not_there_any_more(run: Run, now: datetime, fields: dict[str, Any]) -> None:
     Run.objects.filter(pk=run.pk).update(**fields)
     with pytest.raises(HoldRefused, match="nothing left to hold"):
-        lay(run, now)  # whatever the row that the caller has in hand says
+        lay(run, now)  # although the caller's row says otherwise
     assert not Hold.objects.exists()
 
 
@@ -487,7 +487,7 @@ def test_a_mail_server_that_fails_breaks_nothing_and_is_asked_once_a_pass(
     run: Run, now: datetime, mailing: None, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1  # nobody listens there
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1  # no server listens there
     lay(run, now)
     lay(run, now, owner="lab")
     with caplog.at_level(logging.ERROR):

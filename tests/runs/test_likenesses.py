@@ -314,7 +314,7 @@ def test_a_run_that_was_renamed_between_an_upgrade_and_the_first_look(
     assert [each.because for each in held.holds_of(run_at(new))] == ["the same manifest"]
 
 
-# What a person says
+# Decisions of a person
 
 
 def test_a_person_says_that_it_is_not_the_same_run_and_no_look_says_otherwise(
@@ -496,7 +496,7 @@ def test_by_what_two_runs_are_alike(fields: dict[str, Any], there: bool, away: b
         assert set(ours.keys) & set(theirs.keys)
 
 
-# Whatever is renamed
+# Any renames
 
 
 STEPS = ("project", "equipment", "leaf", "copy", "record", "nas", "discover", "discover", "sweep", "gone", "reregister")

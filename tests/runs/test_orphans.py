@@ -473,7 +473,7 @@ def test_a_folder_that_may_not_be_read(lab: Lab, root: StagingRoot, now: datetim
     (scratch / "closed").chmod(0)
     try:
         look(root, now)
-        all_powerful = os.access(scratch / "closed", os.R_OK)  # as root is
+        all_powerful = os.access(scratch / "closed", os.R_OK)
     finally:
         (scratch / "closed").chmod(0o755)
     orphan = listed().get()
@@ -817,7 +817,7 @@ def test_what_is_there_is_not_marked_as_gone(lab: Lab, root: StagingRoot, now: d
     with pytest.raises(ValueError, match="reason"):
         mark_gone(run, actor="ada", reason="  ", now=now)
     path.rename(lab.base / "away")
-    path.symlink_to(lab.base / "away")  # not to be entered, so nobody knows
+    path.symlink_to(lab.base / "away")  # cannot be entered, so it is unknown
     with pytest.raises(NotGone) as refused:
         mark_gone(run, actor="ada", reason="gone", now=now)
     assert refused.value.finding is not None

@@ -388,7 +388,7 @@ def test_a_fresh_proof_of_the_old_directory_is_no_proof_of_the_new_one(scene: Sc
     refuse_clear(scene.run, scene.now, Reason.NAS_CHECKSUM_MISMATCH)
 
 
-# While somebody clears
+# During a clear
 
 
 def test_a_run_that_is_being_cleared_is_refused(scene: Scene, order: RegisterOrder) -> None:

@@ -112,7 +112,7 @@ def test_the_schedule_keeps_it_from_when_it_was_seen_again(
     assert decision.gate(Gate.STATE).reason is None
     assert "after its files were seen here again" in soon.detail
     discovery.discover(root, now=now + DAY)
-    assert Run.objects.staged().get().returned_at == now  # our first sight of it
+    assert Run.objects.staged().get().returned_at == now  # the first sight here
     (later,) = all_roots.sweep(now=now + DAY, timed=False, roots=[root], actor="ada").runs
     assert later.action == "cleared"
 

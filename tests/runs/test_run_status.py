@@ -176,7 +176,7 @@ def test_a_hold_ends_by_time_alone(found, columns, now):
     assert columns() == (Status.GO, "")
 
 
-# Whoever changes something by which a run stands says so.
+# Every change that affects a run's status updates it.
 
 
 def test_a_hold_and_its_release(found, columns, now):

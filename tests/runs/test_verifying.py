@@ -107,7 +107,7 @@ def cases(check: ByteCheck) -> dict[str, str]:
     return {each["path"]: each["case"] for each in check.named}
 
 
-# What it tells
+# Results
 
 
 def test_what_is_as_the_manifest_says_is_told_so_and_nothing_is_touched(place: Place) -> None:
@@ -265,7 +265,7 @@ def test_accepted_bytes_clear_by_a_person_with_a_proof_of_their_own(place: Place
     assert place.clear().reason == Reason.NAS_CHECKSUM_MISMATCH
     taken = place.accept()
     run = place.run
-    assert run.tone == 1 and not run.reason  # safe to clear, whatever the last try said
+    assert run.tone == 1 and not run.reason  # safe to clear, despite the last attempt
     files, size = tree_count(place.path)
     attempt = place.clear()
     assert (attempt.phase, attempt.reason, attempt.freed_files) == ("done", "", files)

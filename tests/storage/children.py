@@ -58,7 +58,7 @@ def _in_child(act: Callable[[], T], prepare: Callable[[], None]) -> T:
         try:
             prepare()
             answer = pickle.dumps((True, act()))
-        except BaseException as error:  # whatever it is, the parent raises it
+        except BaseException as error:  # the parent raises it
             error.add_note(traceback.format_exc())
             answer = pickle.dumps((False, error))
         with os.fdopen(writing, "wb") as pipe:

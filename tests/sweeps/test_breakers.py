@@ -41,7 +41,7 @@ def crowd(real: Run, now: datetime) -> Callable[[int], None]:
     large = {"run_path": f"{FOLDER}/Run_2026-01-02T10-00", "state": "staging", "bytes": 10**9}
     known = Run.objects.filter(pk=real.pk).values().get()
     unverified = {**known["facts"], "recorded_state": "staging", "ingest_state": "staging"}
-    known |= {"twin_key": "", "twin_place": ""}  # each lies at a place of its own
+    known |= {"twin_key": "", "twin_place": ""}  # each at a different place
     Run.objects.create(**{**known, "id": None, "facts": unverified, **large})
 
     def add(count: int) -> None:

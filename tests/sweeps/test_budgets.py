@@ -71,7 +71,7 @@ def test_a_budget_of_minutes(due: Callable[..., Any], now: datetime, monkeypatch
     minutes = iter([5, 10, 11, 12])  # the first run has its turn without being asked
     monkeypatch.setattr(
         "cleanup.sweeps.taking.Taking._minutes", lambda self: next(minutes)
-    )  # nobody waits for ten minutes
+    )  # no test waits for ten minutes
     swept = sweep(now=now)
     assert paths(swept, Action.CLEARED) == PATHS[:2]
     assert {run.detail for run in swept.runs if run.reason == "budget_exhausted"} == {"10 minutes"}

@@ -83,7 +83,7 @@ def test_it_lets_go_what_was_shown_once_and_says_so(
     stopped.refresh_from_db()
     assert stopped.used == Sweep.objects.latest("pk")
     assert set(ClearAttempt.objects.values_list("let_go", flat=True)) == {stopped.pk}
-    # A person was asked: none of it went unasked.
+    # A person was asked: nothing went unasked.
     assert Recently(root, Clock(wall=now + 2 * HOUR), but=None).look().runs == 0
 
 

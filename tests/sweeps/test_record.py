@@ -347,7 +347,7 @@ def test_no_pass_is_credited_with_the_attempts_of_another(scenes: dict[str, Scen
     early = recorder.sweep
     sweep_record.interrupt(early)
     sweep(now=now, timed=True)
-    Sweep.objects.filter(pk=early.pk).update(outcome="running")  # as if nobody had said so at once
+    Sweep.objects.filter(pk=early.pk).update(outcome="running")  # as if the row had not been updated at once
     sweep_record.interrupt(early)
     early.refresh_from_db()
     assert (early.outcome, early.cleared) == ("interrupted", 0)

@@ -236,7 +236,7 @@ def test_what_a_clear_finds_is_noted_for_promoted_versions(
     assert not rehearsal.note_refusal(attempt, Policy(rehearsing=(1,), unrehearsed=(2,)), now)
     assert rehearsal.note_refusal(attempt, Policy(promoted=(3, 4)), now) is surprising
     assert sorted(Surprise.objects.values_list("policy_version", flat=True)) == ([3, 4] if surprising else [])
-    # What is known surprises nobody again: one bad run must not send the policy back for ever.
+    # A known surprise is none again: one bad run must not send the policy back for ever.
     assert not rehearsal.note_refusal(attempt, Policy(promoted=(6,)), now + NIGHT)
 
 

@@ -25,7 +25,7 @@ def begin(config: pytest.Config, vendor: str) -> None:
         os.environ[_EACH_VARIABLE] = "1"  # a worker is not told how the tests are distributed
 
 
-@pytest.hookimpl(trylast=True)  # after what deselects by marks and words
+@pytest.hookimpl(trylast=True)  # after the selection by marks and keywords
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not engines.WORKER or _EACH_VARIABLE not in os.environ:
         return

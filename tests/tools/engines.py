@@ -126,10 +126,10 @@ def kill_server() -> None:
     assert _server is not None
     os.kill(_server.get_pid(), signal.SIGKILL)
     deadline = time.monotonic() + 60
-    while _servers_processes():  # they end by themselves, and share its memory until then
+    while _servers_processes():  # they end by themselves and use its shared memory until then
         assert time.monotonic() < deadline, "processes of the killed server live on"
         time.sleep(0.05)
-    # Nobody may have waited for the dead process, and then its number is still taken.
+    # If no process has waited for the dead one, its number is still taken.
     (DATABASE_DIR / "postgres" / "postmaster.pid").unlink(missing_ok=True)
     for lock in DATABASE_DIR.glob("postgres/.s.PGSQL.*.lock"):
         lock.unlink()
@@ -166,7 +166,7 @@ def _database_url() -> str:
 
 
 def _start_server() -> str:
-    # Without a runtime directory of its own the server's lock would lie in the shared temporary directory.
+    # Otherwise the server's lock would lie in the shared temporary directory.
     runtime = HERE / "run"
     (runtime / "python_PostgresServer").mkdir(parents=True)
     runtime.chmod(0o700)  # or it is not taken for one

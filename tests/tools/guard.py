@@ -12,7 +12,7 @@ import pytest
 from tests.tools import engines
 from tests.tools.checkout import CHECKOUT
 
-# What Python and the test tools keep in a checkout for themselves.
+# Caches of Python and the test tools in a checkout.
 HOUSEKEEPING = [CHECKOUT / name for name in (".hypothesis", ".pytest_cache", "test-results")]
 
 

@@ -14,7 +14,7 @@ from tests.storage.children import NOBODY
 from tests.tools.checkout import CHECKOUT
 
 AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-# What a command needs of its Python: the packages, and children of its own.
+# A command's Python needs the packages, and must start children.
 _TRIAL = "import django_q, psycopg, subprocess, sys; subprocess.run([sys.executable, '-m', 'django'], check=True)"
 
 

@@ -45,7 +45,7 @@ def lay(
     before = _all_rows()
     build(lab)
     after = _all_rows()
-    # Where a row that was there has changed as well, the new ones do not tell it all.
+    # If an existing row has changed too, the new rows alone are not enough.
     if all(set(before[table]) <= set(after[table]) for table in before):
         new = {table: [row for row in rows if row not in before[table]] for table, rows in after.items()}
         _sites[name] = Site(lab, {table: rows for table, rows in new.items() if rows}, _disks(lab), time.monotonic())

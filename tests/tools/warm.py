@@ -25,7 +25,7 @@ from tests.tools.checkout import CHECKOUT
 
 # How the product starts the process that reads the NAS.
 real_start = reader_process.start
-# What a process may be told although the one that it is forked from has been told something else.
+# Variables that may differ from those of the waiting process.
 TOLD = ("EXLAB_TEST_DIE", "EXLAB_TEST_WAIT", "PYTEST_CURRENT_TEST")
 _LARGEST_MESSAGE = 1 << 16
 _PYTHON = sys.executable
@@ -112,7 +112,7 @@ class Forked:
         while (status := self.poll()) is None:
             if (left := until - time.monotonic()) <= 0:
                 raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
-            self._waiting.listen(min(left, 0.1))  # another thread may hear of it instead
+            self._waiting.listen(min(left, 0.1))  # another thread may read it instead
         return status
 
     def send_signal(self, number: int) -> None:
@@ -238,7 +238,7 @@ def _become(
     for name in TOLD:
         os.environ.pop(name, None)
     os.environ.update(request["told"])
-    # Not before all is as it was asked for: from now on, say, its session may be killed.
+    # Only when all is set up: from now on its session may be killed.
     asking.send(b"%d" % os.getpid())
     asking.close()
     return request
@@ -250,7 +250,7 @@ def prepare_nas() -> Callable[[list[str]], None]:
     def serve(words: list[str]) -> None:
         server.serve(*words)
         sys.stdout.flush()
-        os._exit(0)  # there is nothing to put away, and that would take longer than it has lived
+        os._exit(0)  # nothing needs cleaning up, and it would take longer than the process has lived
 
     return serve
 

@@ -170,7 +170,7 @@ def test_as_the_guide_has_it(proxied) -> None:
         assert sign_in(ports, **forged).status == 302
         unknown = ask(ports.secure, "GET", "/", secure=True, Host="evil.example")
         assert (unknown.status, "EXLAB_ALLOWED_HOSTS" in unknown.text) == (400, True)
-        # Beside the proxy: the server's own port takes no word for it.
+        # Directly on the server's port the headers are not believed.
         aside = ask(ports.pages, "GET", "/login/", secure=False, Host=NAME)
         assert aside.status == 301
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.one_engine
 
 
 CONFOCAL = "CONFOCAL_01"
-# What stands in every page for forms, another one each time.
+# The form token, which differs on each page.
 TOKEN = re.compile(rb"[A-Za-z0-9]{64}")
 OTHER_SAFE = "CRYOEM_K3/PROJ-0101/Runs/Run_2026-04-21T08-00"
 
@@ -257,7 +257,7 @@ def test_a_name_with_unseen_characters_is_spelled_out(people, instrument):
     assert "FLOW\\u202e&lt;b&gt;" in text
 
 
-# The code
+# The QR code
 
 
 def test_the_code_holds_the_address(people, instrument):

@@ -46,11 +46,11 @@ SAFE = ("GET", "HEAD")
 FORM = ("GET", "HEAD", "POST")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
-# HEAD takes as long as GET and says less: these roles are enough to see that it is not let in where GET is not.
+# HEAD is as slow as GET: these roles are enough to see that it has no more rights than GET.
 HEADS = ("anonymous", "stranger", "operator", "west-operator")
 HTMX = {"HX-Request": "true"}
 
-# What is asked of an address: the object that it is about, by the name that it has in the scene of a place.
+# The object that an address is about, by its name in a place of the scene.
 NOTHING = ""
 
 
@@ -132,13 +132,13 @@ NEEDS: dict[str, Need] = {
     "bench-qr": Need(None, of="instrument"),
     "login": Need(None),
     "logout": Need(None),
-    # What concerns the one who asks alone, with tests of its own.
+    # Pages about the user alone, which other tests cover.
     "account": Need(None),
     "change-password": Need(None),
     "sign-out-everywhere": Need(None),
 }
 OPEN = {"bench", "bench-now", "bench-qr", "login", "logout", "account", "change-password", "sign-out-everywhere"}
-# What lists show of everything that there is, and so must leave out.
+# What lists must leave out for some users.
 # Parts of such pages, which only htmx gets.
 PARTS = {"overview-now", "sweep-changes"}
 LISTS = [name for name, need in NEEDS.items() if not need.of and "GET" in need.methods and name not in OPEN]
@@ -183,7 +183,7 @@ ROLES = [
     Role("admin", "admin", look=EVERYWHERE, act=EVERYWHERE),
 ]
 ROLE = {role.name: role for role in ROLES}
-# What belongs to a staging root as a whole is seen by whoever sees one of its instruments.
+# All users who see one instrument of a root see what belongs to the whole root.
 OF_A_ROOT = {"root", "sweep", "breaker"}
 
 
@@ -424,7 +424,7 @@ def test_everybody_gets_what_they_may(scene, role):
             if method == "HEAD" and role.name not in HEADS:
                 continue
             allowed = expected(need, role, method)
-            # nobody asks htmx whether a method is one
+            # unknown methods do not depend on htmx
             for headers in ({}, HTMX) if method in need.methods and method != "HEAD" else ({},):
                 what = (role.name, method, address, "htmx" if headers else "")
                 with undone() as written:
@@ -475,7 +475,7 @@ def test_lists_show_what_one_may_see_and_nothing_else(scene, name):
             with undone():
                 response = client.get(reverse(listed), asked, headers=HTMX if listed in PARTS else {})
             found.check(response.status_code in (200, 204, 403, 404), listed, asked, response.status_code)
-            # what was typed comes back, and is no news to whoever typed it
+            # the typed text comes back, and reveals nothing new
             typed = asked.get("q", "-")
             kept = secrets if asked else secrets + names_kept_from(scene, role)
             telling = [secret for secret in leaks(response, kept) if typed == "-" or typed not in secret]

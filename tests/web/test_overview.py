@@ -446,7 +446,7 @@ def test_no_query_more_for_many_roots(people, runs, root, now, django_assert_num
     with CaptureQueriesContext(connection) as many:
         answer = people.operator.get("/")
     assert len(answer.context["cards"]) == 13
-    assert len(many) <= len(few) + 4  # the first samples, passes and their roots; not one for each
+    assert len(many) <= len(few) + 4  # for samples, passes and their roots; not one query for each
     assert len(many) < 40
 
 
@@ -464,7 +464,7 @@ def test_the_sums_of_very_many_runs_are_kept_a_while_and_say_how_old_they_are(pe
     with time_machine.travel(now + timedelta(seconds=10), tick=False):
         assert card_of(people.operator).go == before.go
         assert "Added up 10 s ago." in text_of(people.operator.get("/"))
-        # whoever may do something else has sums of their own
+        # users with other permissions have other sums
         assert card_of(people.viewer).go.runs == before.go.runs - 1
     with time_machine.travel(now + timedelta(seconds=20), tick=False):
         assert card_of(people.operator).go.runs == before.go.runs - 1
@@ -476,7 +476,7 @@ def test_sums_are_not_kept_beyond_a_clear(people, runs, kept, now):
     attempt = queue.request_clear(runs[SAFE], actor="jlee", now=now)
     card = card_of(people.operator)
     assert (card.mine.runs, card.sums[Status.WORK].runs) == (1, 1)
-    # that one ends while the next begins: as many are under way, and still it is another sum
+    # one ends while the next begins: the count is equal, and the sum still differs
     ClearAttempt.objects.filter(pk=attempt.pk).update(phase=Phase.DONE)
     add_freed(runs[SAFE], attempt, now)
     Run.objects.filter(pk=runs[SAFE].pk).update(state=State.CLEARED)

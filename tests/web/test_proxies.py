@@ -74,7 +74,7 @@ def test_no_proxy_at_all_may_be_trusted(settings, monkeypatch):
     ("said", "client"),
     [
         ("203.0.113.9, 198.51.100.4", "198.51.100.4"),  # the first was written by the browser itself
-        ("198.51.100.4, 10.0.0.5", "198.51.100.4"),  # two proxies of ours
+        ("198.51.100.4, 10.0.0.5", "198.51.100.4"),  # two trusted proxies
         ("10.0.0.9, 10.0.0.5", "10.0.0.9"),  # one of the proxies asks by itself
         ("nonsense", HERE),
         ("203.0.113.9, nonsense, 10.0.0.5", "10.0.0.5"),
@@ -277,7 +277,7 @@ class TestHttps:
         client = Client()
         answer = client.get("/login/")
         assert (answer.status_code, answer["Location"]) == (301, "https://testserver/login/")
-        assert "no-store" in answer["Cache-Control"]  # or the browser would go on by itself when all is mended
+        assert "no-store" in answer["Cache-Control"]  # or the browser would follow it by itself later
         answer = client.get("/login/", **HTTPS)
         assert answer.status_code == 200
         assert client.cookies["exlab-sent-to-https"].value == ""

@@ -351,7 +351,7 @@ class TestChild:
         lab.run(OTHER_RUN, files={"other.tif": b"x"})
         reader.read(OTHER_RUN, with_bytes=False)
         reader._ask({"twin": RUN_PATH, "with_bytes": False})
-        reader._answer()  # as when whoever is told of the progress raises
+        reader._answer()  # as when the progress callback raises
         assert reader.read(OTHER_RUN, with_bytes=False).files.keys() == {b"other.tif", b"README.md", b"run_complete"}
 
     def test_inherits_no_descriptor_of_ours(self, lab: Lab, tmp_path: Path, reader: NasReader) -> None:

@@ -86,7 +86,7 @@ def copy(lab: Lab) -> Copy:
     return Copy(lab.nas, path, [*history, CLEARED])
 
 
-# What it does
+# Writes
 
 
 def test_appends_what_the_twin_lacks_and_touches_nothing_else(copy: Copy) -> None:
@@ -148,7 +148,7 @@ def test_another_name_of_the_old_record_stays_what_it_was(copy: Copy, tmp_path: 
     assert copy.read()["current_state"] == "cleared"
 
 
-# What it refuses
+# Refusals
 
 
 def rewritten(copy: Copy) -> None:
@@ -338,7 +338,7 @@ def test_the_record_of_somebody_else_is_never_made_our_own(copy: Copy) -> None:
     assert copy.read()["current_state"] == "sync_verified"
 
 
-# Others who are at it
+# Other writers
 
 
 def test_waits_for_the_wizard(copy: Copy) -> None:
@@ -556,7 +556,7 @@ def test_failed_by_the_disk_at_any_step_nothing_of_ours_stays(copy: Copy, code: 
         assert copy.record.read_bytes() in (old, new)
         assert not (copy.folder / DRAFT).exists()
         assert copy.untouched() == before
-        copy.tell()  # and the next try is none the worse for it
+        copy.tell()  # and the next try succeeds
         assert copy.record.read_bytes() == new
 
 

@@ -236,7 +236,7 @@ class TestHoldFile:
         elif kind == "fifo":
             os.mkfifo(path)
         else:
-            # A socket's path is short: bound where it lies, whatever the length of the way there.
+            # A socket's path must be short: bind it from within its folder.
             here = os.open(run, os.O_RDONLY)
             with handles.opened(here), socket.socket(socket.AF_UNIX) as made:
                 made.bind(f"/proc/self/fd/{here}/.exlab-hold")

@@ -54,7 +54,7 @@ def page_of(batch):
     return f"/batches/{batch.pk}/"
 
 
-# What is shown
+# The question
 
 
 def test_only_who_may_clear_is_asked(people, runs):
@@ -179,7 +179,7 @@ def test_as_many_queries_for_many_runs_as_for_few(people, runs, many):
     assert queries() <= few < 60
 
 
-# The wish
+# The request
 
 
 def test_a_wish_leads_to_its_batch(people, runs, lab):

@@ -128,7 +128,7 @@ def test_what_is_of_another_root_or_instrument_is_not_found(people, runs, root, 
     text = page(client, "/policies/")
     assert [f'href="/policies/{number}/"' in text for number in (1, 2, 3, 4)] == [True, False, False, True]
     assert "CONFOCAL_01 runs" not in text
-    # What binds the whole lab is not for somebody to let loose who has one instrument.
+    # A user with one instrument may not promote a lab-wide policy.
     assert "/promote/" not in page(client, "/policies/1/")
     assert client.post("/policies/1/promote/").status_code == 403
     assert client.post("/policies/3/promote/").status_code == 404

@@ -56,7 +56,7 @@ def test_many_are_marked_with_one_reason(people, gone, root, now):
     assert "3 runs are marked as gone." in answer.content.decode()
     assert set(Run.objects.exclude(gone_at=None).values_list("run_path", flat=True)) == {SAFE, TEST_RUN, EXTRA}
     assert {(entry.kind, entry.actor) for entry in LedgerEntry.objects.all()} == {("marked_gone", "admin")}
-    assert GONE not in people.admin.get("/problems/").content.decode()  # one alone has a button of its own
+    assert GONE not in people.admin.get("/problems/").content.decode()  # a single one has its own button
     assert TOUCHED in people.admin.get(GONE).content.decode()
     assert "No run is listed as missing on west" in people.admin.get(f"{GONE}?root=west").content.decode()
 

@@ -240,7 +240,7 @@ def test_a_real_rehearsal_and_a_real_dry_run_are_told(people, runs, policy, now)
     assert ">unchanged</code>" in text
 
 
-# Why was it not cleared?
+# One run's answers
 
 
 def test_why_was_it_not_cleared_last_tuesday(people, runs, swept, said):
